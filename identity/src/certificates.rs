@@ -102,14 +102,14 @@ impl Certificates {
         }
         let elements = xfcc::parse_all(before).ok_or("the certificates' header is odd")?;
         if elements.len() > 1 && elements.iter().any(|element| element.named) {
-            return Err("several certificates, and names without quotes");
+            return Err("several certificates, and names that are not quoted");
         }
         let (rest, between) = elements
             .split_at_checked(elements.len().saturating_sub(self.between))
             .ok_or(ODD)?;
         for proxy in between {
             if !self.is_forwarder(&self.of_element(proxy)?) {
-                return Err("another proxy than those that the policy names");
+                return Err("the peer's certificate is not of a proxy in listen.tls.forwarded_by");
             }
         }
         // A proxy in front is not a client itself: its own client showed no certificate.
@@ -143,7 +143,7 @@ impl Certificates {
         match self.read(element, true)? {
             Some(read) => {
                 if read.uris.len() > 1 {
-                    return Err("the certificate has several uris");
+                    return Err("the certificate has several URIs");
                 }
                 let uri = read.uris.into_iter().next();
                 if element.named && element.uri != uri {
@@ -152,7 +152,7 @@ impl Certificates {
                 Ok(names(uri, read.dns.into_iter().next()))
             }
             None if element.dns.is_empty() => Ok(names(element.uri.clone(), None)),
-            None => Err("names without quotes, and not the certificate itself"),
+            None => Err("names that are not quoted, without the certificate itself"),
         }
     }
 
@@ -175,7 +175,7 @@ impl Certificates {
         };
         match (self.revoked.serials(), &read) {
             (None, _) => Ok(read),
-            (Some(_), None) => Err("the header says no serial number"),
+            (Some(_), None) => Err("the header has no serial number"),
             (Some(revoked), Some(it)) => {
                 if revoked.hold(&it.serial, it.authority_key.as_deref()) {
                     return Err(REVOKED);
@@ -193,7 +193,7 @@ impl Certificates {
             };
             match &found {
                 Some((first, _)) if *first != client => {
-                    return Err("the certificate proves two clients");
+                    return Err("the certificate matches two clients");
                 }
                 Some(_) => {}
                 None => found = Some((client, name)),
@@ -203,7 +203,7 @@ impl Certificates {
             Some((client, PeerName::Uri(name) | PeerName::Dns(name))) => Ok(
                 CertificateProof::Client(client.clone(), format!("mtls:{name}")),
             ),
-            None => Err("the certificate proves no client"),
+            None => Err("the certificate matches no client"),
         }
     }
 }

@@ -304,7 +304,7 @@ impl Identifier {
         match found {
             Some((client, place)) => KnownClient::by(client, format!("metadata:{}", place.filter)),
             None if unknown => {
-                ProofResult::Refused(Identified::refused("metadata proves no client"))
+                ProofResult::Refused(Identified::refused("metadata matches no client"))
             }
             None => ProofResult::Absent,
         }

@@ -166,7 +166,7 @@ pub fn verify_jws<V: Verifier + ?Sized>(
 
 fn header(header: &Object) -> Result<(Algorithm, Option<String>), &'static str> {
     if REFUSED.iter().any(|name| header.get(name).is_some()) {
-        return Err("token's header brings a key, an extension or another kind of token");
+        return Err("token's header has a key, an extension or another type of token");
     }
     if let Some(kind) = header.get("typ") {
         let kind = kind.text().ok_or("token's typ is not a text")?;

@@ -266,7 +266,7 @@ impl Tokens {
         }
         let window = window(&parts.claims, issuer, now_unix_s as f64)?;
         if !hold(&parts.claims, issuer.required_claims()) {
-            return Err("token lacks a claim that all of its issuer's must have");
+            return Err("token lacks a required claim of its issuer");
         }
         Ok(Claimed {
             rules,
@@ -301,8 +301,8 @@ impl Tokens {
             });
         match (owners.next(), owners.next()) {
             (Some(owner), None) => Ok(&owner.client),
-            (None, _) => Err("token proves no client"),
-            (Some(_), Some(_)) => Err("token proves two clients"),
+            (None, _) => Err("token matches no client"),
+            (Some(_), Some(_)) => Err("token matches two clients"),
         }
     }
 }

@@ -106,7 +106,7 @@ impl Contract {
             } else if of.narrowed.is_some_and(|grant| !grant.publishes(name)) {
                 "the grant does not give this output"
             } else if asked.contains(&name) {
-                "the output is asked for twice"
+                "the output is requested twice"
             } else {
                 // The list cannot be longer than the published outputs: a longer list repeats a
                 // name earlier.

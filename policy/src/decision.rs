@@ -425,7 +425,7 @@ impl Decision {
         match &head.route {
             Route::Unknown { .. } => Err(Denial::new(
                 Reason::NotAnInferenceRoute,
-                "no rule names this method and path",
+                "no route has this method and path",
             )),
             Route::WrongMethod { allow, .. } => Err(Denial {
                 allow: Some(allow),
@@ -528,7 +528,7 @@ impl Decision {
                 if (self.model, self.version, self.grant, self.operation) != known {
                     return Err(Denial::new(
                         Reason::Malformed,
-                        "the message is for another model than its body was",
+                        "the message is for another model than its body named",
                     ));
                 }
                 self.proceed(After::Message)
@@ -665,7 +665,7 @@ impl Decision {
         if self.plan.format == BodyFormat::Empty && declared > 0 {
             return Err(Denial::new(
                 Reason::Malformed,
-                alloc::format!("{declared} bytes are declared where no body may come"),
+                alloc::format!("{declared} bytes are declared where no body is allowed"),
             ));
         }
         Ok(())

@@ -71,16 +71,16 @@ pub(crate) fn in_cookies<'a>(
         let own = own.trim_ascii();
         if own == name.as_bytes() {
             if found.is_some() {
-                return Err("the key's cookie came twice");
+                return Err("the API key's cookie is sent twice");
             }
             let text = str::from_utf8(value.trim_ascii());
             found = Some(text.map_err(|_| "the key's cookie is not UTF-8")?);
         } else if is_like(own, name) {
-            return Err("a cookie's name can be read as the key's");
+            return Err("a cookie's name is ambiguous with the API key's");
         }
     }
     if found.is_some() && quoted {
-        return Err("the key's cookie stands among open quotes");
+        return Err("the API key's cookie is within quotes that are not closed");
     }
     Ok(found)
 }
@@ -102,10 +102,10 @@ pub(crate) fn in_query<'a>(path: &'a str, name: &str) -> Result<KeyBeside<'a>, &
         let own = parameter.split_once('=').unwrap_or((parameter, ""));
         if own.0 == name && parts.clone().nth(1).is_none() {
             if key.replace(own.1).is_some() {
-                return Err("the key's parameter came twice");
+                return Err("the API key's parameter is sent twice");
             }
         } else if parts.any(|(part, _)| is_like(part, name)) {
-            return Err("a parameter can be read as the key's");
+            return Err("a parameter's name is ambiguous with the API key's");
         } else {
             rest.push(parameter);
         }
@@ -259,9 +259,9 @@ mod tests {
 
     #[test]
     fn a_cookie_has_one_spelling_and_occurs_once() {
-        let twice = Err("the key's cookie came twice");
-        let like = Err("a cookie's name can be read as the key's");
-        let open = Err("the key's cookie stands among open quotes");
+        let twice = Err("the API key's cookie is sent twice");
+        let like = Err("a cookie's name is ambiguous with the API key's");
+        let open = Err("the API key's cookie is within quotes that are not closed");
         for (fields, expected) in [
             (&[][..], Ok(None)),
             (&[&b""[..]], Ok(None)),
@@ -302,8 +302,8 @@ mod tests {
 
     #[test]
     fn a_parameter_has_one_spelling_and_the_rest_stays_as_it_is() {
-        let twice = Err("the key's parameter came twice");
-        let like = Err("a parameter can be read as the key's");
+        let twice = Err("the API key's parameter is sent twice");
+        let like = Err("a parameter's name is ambiguous with the API key's");
         let found = |key: &'static str, path: &'static str| Ok((Some(key), path));
         for (path, expected) in [
             ("/a", Ok((None, "/a"))),

@@ -113,7 +113,7 @@ fn read<'a>(
         }),
         BodyFormat::Empty if body.is_empty() => Ok(InferRequest::default()),
         BodyFormat::Empty => Err(BodyFault::Form {
-            what: "a body comes where none may",
+            what: "a body was sent where none is allowed",
             at: 0,
         }),
     }

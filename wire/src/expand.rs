@@ -122,7 +122,7 @@ fn ends(left: usize, bytes: usize) -> Result<(), Denial> {
         return Ok(());
     }
     Err(BodyFault::Form {
-        what: "bytes stand behind the end of the compressed body",
+        what: "there are bytes after the end of the compressed body",
         at: bytes.saturating_sub(left),
     }
     .into())
@@ -140,7 +140,7 @@ fn too_large(most: usize) -> Denial {
     Denial::new(
         Reason::BodyTooLarge,
         format!(
-            "the body expands to more than {most} bytes, which is what its size and the policy allow"
+            "the body expands to more than {most} bytes, the most that its size and the policy allow"
         ),
     )
 }

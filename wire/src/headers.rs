@@ -127,7 +127,7 @@ impl<'a> ReadHead<'a> {
         let in_fields = known.api_key.is_some() || known.authorization.is_some();
         let came = [in_fields, in_path.is_some(), in_cookie.is_some()];
         if came.into_iter().filter(|came| *came).count() > 1 {
-            doubt.unless(Err("two credentials came"));
+            doubt.unless(Err("two credentials were sent"));
         }
         let credential = match in_path.or(in_cookie) {
             Some(key) => Credential::ApiKey(key),
@@ -267,7 +267,7 @@ impl<'a> Known<'a> {
             .get(..OWN_PREFIX.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX))
         {
-            return Err("a field of the gate's own came from outside");
+            return Err("a header field that is reserved for tensorgate was sent");
         }
         let mut lower = [0; LONGEST_NAME];
         let Some(lower) = lower.get_mut(..name.len()) else {
@@ -301,9 +301,9 @@ impl<'a> Known<'a> {
             b"x-request-id" => (&mut self.request_id, "x-request-id is repeated"),
             b"expect" => (&mut self.expect, "expect is repeated"),
             // Another protocol or method, which an upstream might obey.
-            b"upgrade" | b"http2-settings" => return Err("an upgrade is asked for"),
+            b"upgrade" | b"http2-settings" => return Err("an upgrade is requested"),
             b"x-http-method-override" | b"x-http-method" | b"x-method-override" => {
-                return Err("a method override is asked for");
+                return Err("a method override is requested");
             }
             b"cookie" if places.cookie().is_some() => {
                 self.cookies.push(value);
@@ -344,14 +344,14 @@ impl<'a> Known<'a> {
         let length = self.content_length.map(digits).transpose()?;
         if let Some(coding) = self.transfer_encoding {
             if length.is_some() {
-                return Err("content-length comes with transfer-encoding");
+                return Err("both content-length and transfer-encoding are set");
             }
             if !coding.eq_ignore_ascii_case("chunked") {
                 return Err("transfer-encoding is not chunked");
             }
         }
         if end_of_stream && length.is_some_and(|length| length > 0) {
-            return Err("content-length declares a body that does not come");
+            return Err("content-length declares a body that is not sent");
         }
         // Triton parses this one with stoi, which accepts signs, blanks and trailing text.
         let json_length = self.json_length.map(digits).transpose()?;
@@ -392,7 +392,7 @@ impl<'a> Known<'a> {
             return Err("the authority is not one host");
         }
         if self.api_key.is_some() && self.authorization.is_some() {
-            return Err("two credentials came");
+            return Err("two credentials were sent");
         }
         if self
             .expect

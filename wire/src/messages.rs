@@ -123,7 +123,7 @@ impl Messages {
         let (flag, length) = header;
         let behind = FRAME_HEADER_BYTES.saturating_add(length);
         if flag != ENVELOPE_FLAG || length > MAX_ENVELOPE_BYTES {
-            return Err(not_enveloped("a message came without an envelope"));
+            return Err(not_enveloped("a message has no envelope"));
         }
         let Some(envelope) = came.get(FRAME_HEADER_BYTES..behind) else {
             return Ok(NextMessage::Incomplete(behind));
@@ -137,7 +137,7 @@ impl Messages {
             MessageEnvelope::Ahead { bytes } => {
                 let end = behind.saturating_add(bytes);
                 if self.ahead_bytes().saturating_add(bytes) > max_ahead(self.max_bytes) {
-                    return Err(not_enveloped("too much came ahead of its result"));
+                    return Err(not_enveloped("too much data was sent ahead of its result"));
                 }
                 let Some(part) = came.get(behind..end) else {
                     return Ok(NextMessage::Incomplete(end));
@@ -181,7 +181,7 @@ impl Messages {
     fn take_ahead(&mut self) -> Result<Vec<u8>, Denial> {
         let ahead = self.ahead.get(self.ahead_start..).unwrap_or_default();
         let Ok(frame) = frame(ahead, 0, self.max_bytes)? else {
-            return Err(not_enveloped("a result came before its message"));
+            return Err(not_enveloped("a result was sent before its message"));
         };
         let end = self.ahead_start.saturating_add(frame.len());
         if end == self.ahead.len() && self.ahead_start == 0 {

@@ -103,7 +103,7 @@ fn one<'a>(
     if length.is_some_and(|length| *length != content.len().to_string()) {
         return Err(BodyFault::field(
             "content-length of a part",
-            "is not its content's",
+            "is not the length of its content",
         ));
     }
     Ok(Named {
@@ -130,19 +130,19 @@ fn type_of<'a>(value: &'a str, content: &[u8]) -> Result<ContentType<'a>, BodyFa
         if !text || !content.is_ascii() {
             return Err(BodyFault::field(
                 "content-type of a part",
-                "has a character set in which it is another text",
+                "has a character set that does not fit its content",
             ));
         }
     }
     match known {
         ContentType::Other(name) if nested(&name) => Err(BodyFault::field(
             "content-type of a part",
-            "is that of a body in itself",
+            "is the type of a whole body",
         )),
         known @ (ContentType::Json | ContentType::Other(_)) => Ok(known),
         _ => Err(BodyFault::field(
             "content-type of a part",
-            "is none that a part has",
+            "is not a type that a part can have",
         )),
     }
 }

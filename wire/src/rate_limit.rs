@@ -292,18 +292,18 @@ impl RateLimitResponse {
         let over = |status: &Status| status.code == Code::OverLimit;
         let told = !self.statuses.is_empty();
         if told && self.statuses.len() != limit_charges.len() {
-            return Err("it answers another number of limits than were asked");
+            return Err("it answers for another number of limits than were requested");
         }
         let refused = match self.code {
             Code::Ok if self.statuses.iter().any(over) => {
-                return Err("it lets pass what one of its limits refuses");
+                return Err("it allows what one of its limits rejects");
             }
             Code::OverLimit if told && !self.statuses.iter().any(over) => {
-                return Err("it refuses what each of its limits lets pass");
+                return Err("it rejects what each of its limits allows");
             }
             Code::Ok => false,
             Code::OverLimit => true,
-            Code::Unknown => return Err("it comes to no verdict"),
+            Code::Unknown => return Err("its answer has no verdict"),
         };
         match (told, refused) {
             (false, true) => {
@@ -312,13 +312,13 @@ impl RateLimitResponse {
                     limit_charges.len()
                 ]));
             }
-            (false, false) => return Err("it does not say which limits it has held it against"),
+            (false, false) => return Err("it does not name the limits that it counted"),
             (true, _) => {}
         }
         for (status, limit_charge) in self.statuses.iter().zip(limit_charges) {
             let limit = status.limit.ok_or("it knows no such limit")?;
             if !limit.is_within(limit_charge) {
-                return Err("it counts by another limit, which lets more pass");
+                return Err("it counts by another limit, which allows more");
             }
         }
         let quotas = self

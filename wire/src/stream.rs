@@ -94,7 +94,7 @@ impl BodyStream {
         if self.broken {
             return Err(Denial::new(
                 Reason::Overloaded,
-                "internal: a refused body went on",
+                "internal: a rejected body continued",
             ));
         }
         let outcome = step(&mut self.form);

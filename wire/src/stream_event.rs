@@ -26,6 +26,6 @@ pub type Sink<'s> = dyn FnMut(Event<'_>) -> Result<(), Denial> + 's;
 pub(crate) fn head_too_large(what: &str, max_bytes: usize) -> Denial {
     Denial::new(
         Reason::BodyTooLarge,
-        format!("{what} takes more than the {max_bytes} bytes that are held"),
+        format!("{what} is larger than the {max_bytes} bytes that are buffered"),
     )
 }

@@ -48,7 +48,7 @@ pub(crate) fn request<'a>(
             _ => {
                 return Err(BodyFault::field(
                     "data",
-                    "is all of a request, and comes beside another part",
+                    "must be the only part of the request",
                 ));
             }
         }
@@ -86,7 +86,7 @@ fn file(values: Vec<Named<'_>>) -> Result<InferRequest<'_>, BodyFault> {
         }),
         _ => Err(BodyFault::field(
             "data",
-            "is not the one part of a request that is a file",
+            "must be the only part of the request, as a file",
         )),
     }
 }
@@ -142,7 +142,7 @@ fn is_text(value: &Named<'_>) -> Result<(), BodyFault> {
     }
     Err(BodyFault::field(
         part(value),
-        "is of a type that numbers do not come in",
+        "has a content type that numbers cannot have",
     ))
 }
 

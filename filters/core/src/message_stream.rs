@@ -318,7 +318,7 @@ impl MessageStream {
             let permit = ctx.root.message_waiters.try_acquire();
             self.permit = permit.and_then(|mut permit| permit.try_reserve(left).then_some(permit));
             if self.permit.is_none() {
-                let cause = "too much has come behind messages that waited";
+                let cause = "no memory for the data of a stream that arrived behind waiting messages";
                 let denial = Denial::new(Reason::Overloaded, cause);
                 ends = self.broken(ctx, &mut batch.out, denial)?;
             }
@@ -577,7 +577,7 @@ impl MessageStream {
         }
         let most = ListenerBounds::read(ctx.proxy).hold_bytes?;
         (needed > most).then(|| {
-            let cause = format!("a message of {needed} bytes, {most} are held");
+            let cause = format!("a message of {needed} bytes, at most {most} are buffered");
             Denial::new(Reason::BodyTooLarge, cause)
         })
     }

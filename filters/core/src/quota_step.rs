@@ -22,7 +22,7 @@ pub(crate) const MAX_STEPS: usize = 10;
 pub(crate) fn out_of_order() -> Denial {
     Denial::new(
         Reason::Overloaded,
-        "internal: a decision took a step out of its order, or too many",
+        "internal: a decision took a step out of order, or too many steps",
     )
 }
 

@@ -80,7 +80,7 @@ impl StreamingValidator {
             Event::Part(part) => outcome(decision.pass(&root.policy, part)),
         })?;
         if !judged {
-            return Err(internal("a body has no head within what is held of it"));
+            return Err(internal("a body has no head within its buffered part"));
         }
         Ok(Self {
             stream,

@@ -178,13 +178,13 @@ fn only_a_trusted_proxy_may_name_the_client_certificate() {
         }
         // The client sent no certificate, and the proxy itself is not a client.
         assert_eq!(said(""), CertificateProof::None);
-        assert_rejected(said(&stranger.bare()), "proves no client");
-        assert_rejected(said(&gateway.bare()), "proves no client");
+        assert_rejected(said(&stranger.bare()), "matches no client");
+        assert_rejected(said(&gateway.bare()), "matches no client");
         // Without the certificate, a name could contain further keys.
-        assert_rejected(said(&other.plain()), "names without quotes");
+        assert_rejected(said(&other.plain()), "names that are not quoted");
         // Elements that the client invented stand further left.
         let forged = format!("{},{}", own.bare(), stranger.bare());
-        assert_rejected(said(&forged), "proves no client");
+        assert_rejected(said(&forged), "matches no client");
         let forged = format!("{},{}", stranger.bare(), own.bare());
         assert_eq!(said(&forged), engine());
     }
@@ -194,15 +194,15 @@ fn only_a_trusted_proxy_may_name_the_client_certificate() {
     assert_eq!(own.shows(&certificates, "nonsense"), engine());
     assert_rejected(
         stranger.shows(&certificates, &own.bare()),
-        "proves no client",
+        "matches no client",
     );
     assert_rejected(
         stranger.shows(&certificates, &gateway.bare()),
-        "proves no client",
+        "matches no client",
     );
     assert_rejected(
         stranger.shows(&certificates, &format!("{},{}", own.bare(), gateway.bare())),
-        "proves no client",
+        "matches no client",
     );
 }
 
@@ -261,7 +261,7 @@ fn ambiguous_certificate_headers_are_rejected() {
     }
     assert_rejected(
         said(&named(&[ENGINE, "spiffe://prod/x"], &[]).bare()),
-        "several uris",
+        "several URIs",
     );
     assert_rejected(
         said(&named(&[ENGINE], &["batch.example.com"]).bare()),
@@ -285,18 +285,18 @@ fn every_proxy_of_a_chain_must_be_named_by_the_policy() {
     assert_eq!(said(&[edge.bare()]), CertificateProof::None);
     assert_eq!(said(&[edge.full()]), CertificateProof::None);
     assert_eq!(said(&[]), CertificateProof::None);
-    assert_rejected(said(&[own.bare()]), "another proxy");
-    assert_rejected(said(&[own.bare(), other.bare()]), "another proxy");
-    assert_rejected(said(&[edge.bare(), own.bare()]), "another proxy");
+    assert_rejected(said(&[own.bare()]), "not of a proxy in listen.tls.forwarded_by");
+    assert_rejected(said(&[own.bare(), other.bare()]), "not of a proxy in listen.tls.forwarded_by");
+    assert_rejected(said(&[edge.bare(), own.bare()]), "not of a proxy in listen.tls.forwarded_by");
     assert_rejected(
         said(&[own.bare(), edge.bare(), edge.bare()]),
-        "proves no client",
+        "matches no client",
     );
     // A name without quotes could be the rest of the list.
-    assert_rejected(said(&[own.plain(), edge.plain()]), "without quotes");
-    assert_rejected(said(&[own.bare(), edge.full()]), "without quotes");
+    assert_rejected(said(&[own.plain(), edge.plain()]), "not quoted");
+    assert_rejected(said(&[own.bare(), edge.full()]), "not quoted");
     let evil = named(&[&format!("{ENGINE},{}", edge.bare())], &[]);
-    assert_rejected(said(&[evil.plain()]), "without quotes");
+    assert_rejected(said(&[evil.plain()]), "not quoted");
 }
 
 #[test]

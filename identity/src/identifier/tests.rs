@@ -101,7 +101,7 @@ fn a_refused_credential_is_refused_and_two_proofs_of_two_clients_conflict() {
     let none = || {
         (
             Credential::None,
-            Identity::Refused("the certificate proves no client"),
+            Identity::Refused("the certificate matches no client"),
         )
     };
     let (engine, near) = (key(1), key(2));
@@ -133,7 +133,7 @@ fn a_refused_credential_is_refused_and_two_proofs_of_two_clients_conflict() {
             &[ENGINE],
             &["batch.example.com"],
             Credential::None,
-            Identity::Refused("the certificate proves two clients"),
+            Identity::Refused("the certificate matches two clients"),
         ),
         (
             &[ENGINE, "spiffe://prod/other"],
@@ -286,12 +286,12 @@ fn metadata_of_another_filter_identifies_the_client_with_that_text() {
         ([None, Some("plain")], client("plain"), Some("metadata:g")),
         (
             [Some("x"), None],
-            Identity::Refused("metadata proves no client"),
+            Identity::Refused("metadata matches no client"),
             None,
         ),
         (
             [Some("other"), None],
-            Identity::Refused("metadata proves no client"),
+            Identity::Refused("metadata matches no client"),
             None,
         ),
         (
@@ -348,7 +348,7 @@ fn a_metadata_text_counts_only_for_its_issuer() {
     assert_eq!(places, ["payload.sub", "payload.iss", "user"]);
     let (one, two) = (Some("https://one.example"), Some("https://two.example"));
     let client = |name: &str| Identity::Client(name.into());
-    let no_client = || Identity::Refused("metadata proves no client");
+    let no_client = || Identity::Refused("metadata matches no client");
     for (texts, expected) in [
         ([Some("v"), one, None], client("one")),
         ([Some("v"), two, None], client("two")),

@@ -254,7 +254,7 @@ fn other_published_examples_are_refused_for_what_they_are() {
     });
     let algorithm = "token's algorithm is none that is checked here";
     let form = "token is not three parts of base64url";
-    let extension = "token's header brings a key, an extension or another kind of token";
+    let extension = "token's header has a key, an extension or another type of token";
     let identifier = {
         let raw: raw::Policy = serde_json::from_value(json!({
             "version": 1,

@@ -127,7 +127,7 @@ fn a_header_that_is_not_plainly_the_issuers_is_refused() {
     const ALG: &str = "token's algorithm is none that is checked here";
     const NOT_ITS: &str = "token's algorithm is not one of its issuer's";
     const KEY: &str = "token's algorithm is not its key's";
-    const BRINGS: &str = "token's header brings a key, an extension or another kind of token";
+    const BRINGS: &str = "token's header has a key, an extension or another type of token";
     const TYPE: &str = "token is of another type";
     const FORM: &str = "token's header is not one plain JSON object";
     let mut cases = vec![
@@ -268,8 +268,8 @@ fn a_signature_by_another_issuers_key_is_rejected() {
 
 #[test]
 fn claims_must_be_of_the_issuer_for_us_and_now() {
-    const DATE: &str = "token's date is not one";
-    const LONG: &str = "token lives longer than its issuer may grant";
+    const DATE: &str = "token has a date that is not a number, or out of range";
+    const LONG: &str = "token's lifetime is longer than the issuer's max_lifetime_s";
     const AUD: &str = "token is for another audience";
     const SUB: &str = "token has no usable subject";
     const ISS: &str = "token's issuer is not in the policy";
@@ -284,7 +284,7 @@ fn claims_must_be_of_the_issuer_for_us_and_now() {
         (json!({"sub": 7}), Err(SUB)),
         (json!({"sub": "a\nb"}), Err(SUB)),
         (json!({"sub": "s".repeat(257)}), Err(SUB)),
-        (json!({"sub": "svc-web2"}), Err("token proves no client")),
+        (json!({"sub": "svc-web2"}), Err("token matches no client")),
         (json!({"aud": null}), Err(AUD)),
         (json!({"aud": "other"}), Err(AUD)),
         (json!({"aud": []}), Err(AUD)),
@@ -342,7 +342,7 @@ fn claims_must_be_of_the_issuer_for_us_and_now() {
 #[test]
 fn further_claims_hold_a_text_or_have_it_among_others() {
     let alice = |groups: Value| ed(json!({"sub": "alice", "groups": groups}));
-    let none = "token proves no client";
+    let none = "token matches no client";
     check(&alice(json!(["ds", "eu"])), Ok("ds"));
     check(&alice(json!(["eu", "x", "ds"])), Ok("ds"));
     check(&alice(json!(["ops"])), Ok("ops"));
@@ -354,7 +354,7 @@ fn further_claims_hold_a_text_or_have_it_among_others() {
     check(&alice(Value::Null), Err(none));
     check(
         &alice(json!(["ds", "eu", "ops"])),
-        Err("token proves two clients"),
+        Err("token matches two clients"),
     );
     let robot =
         |kind: &str| ed(json!({"iss": "https://narrow.example.com", "sub": "r2", "kind": kind}));

@@ -27,7 +27,7 @@ pub(super) fn window(claims: &Object, issuer: &Issuer, now: f64) -> Result<Windo
         Some(Json::Float(seconds)) if (0.0..=MAX_DATE_UNIX_S).contains(seconds) => {
             Ok(Some(*seconds))
         }
-        Some(_) => Err("token's date is not one"),
+        Some(_) => Err("token has a date that is not a number, or out of range"),
     };
     let expires = date("exp")?.ok_or("token never expires")?;
     let not_before = date("nbf")?;
@@ -45,7 +45,7 @@ pub(super) fn window(claims: &Object, issuer: &Issuer, now: f64) -> Result<Windo
     }
     // Without `iat`, the remaining lifetime counts.
     if expires - issued.unwrap_or(now) > longest {
-        return Err("token lives longer than its issuer may grant");
+        return Err("token's lifetime is longer than the issuer's max_lifetime_s");
     }
     let from = not_before.unwrap_or(0.0) - skew;
     if now < from {

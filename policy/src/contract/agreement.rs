@@ -25,10 +25,10 @@ pub fn check_structure(tensors: &[Tensor<'_>]) -> Result<(), Denial> {
             Err(Denial::new(reason, cause))
         };
         if !names.insert(tensor.name.as_ref()) {
-            return fault(Reason::DuplicateInput, "comes twice");
+            return fault(Reason::DuplicateInput, "is given twice");
         }
         let Some(datatype) = Datatype::from_name(&tensor.datatype) else {
-            return fault(Reason::Datatype, "there is no such datatype");
+            return fault(Reason::Datatype, "has an unknown datatype");
         };
         if tensor.shape.len() > MAX_RANK {
             return fault(Reason::Shape, "has too many dims");
@@ -37,7 +37,7 @@ pub fn check_structure(tensors: &[Tensor<'_>]) -> Result<(), Denial> {
             elements.checked_mul(usize::try_from(*dim).ok()?)
         });
         let Some(elements) = elements else {
-            return fault(Reason::Shape, "has dims that no memory holds");
+            return fault(Reason::Shape, "has more elements than fit into memory");
         };
         let Ok(data) = &tensor.data else {
             return fault(Reason::SizeMismatch, "has no elements");
@@ -54,7 +54,7 @@ pub fn check_structure(tensors: &[Tensor<'_>]) -> Result<(), Denial> {
         if !fits {
             return fault(
                 Reason::SizeMismatch,
-                "has other elements than its shape says",
+                "has another number of elements than its shape",
             );
         }
     }

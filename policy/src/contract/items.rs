@@ -78,7 +78,7 @@ impl Items {
         let length = if reported {
             None
         } else if bytes < least {
-            Some(format!("has {bytes} bytes, at least {least} must be"))
+            Some(format!("has {bytes} bytes, at least {least} are required"))
         } else if listed {
             None
         } else {
@@ -102,7 +102,7 @@ impl Items {
     }
 }
 
-const NOT_LISTED: &str = "is not one of those that are allowed";
+const NOT_LISTED: &str = "is not an allowed value";
 const NOT_TEXT: &str = "is not UTF-8";
 const NO_MATCH: &str = "does not match the pattern";
 

@@ -90,12 +90,12 @@ impl MediaRule {
 
     fn picture(&self, width: u64, height: u64) -> Result<(), String> {
         if width == 0 || height == 0 {
-            return Err("the picture says that it is empty".into());
+            return Err("the picture declares a width or height of 0".into());
         }
         let pixels = width.saturating_mul(height);
         if width > self.max_width || height > self.max_height || pixels > self.max_pixels {
             return Err(format!(
-                "the picture says that it has {width} x {height} pixels, which is too many"
+                "the picture declares {width} x {height} pixels, more than the contract allows"
             ));
         }
         Ok(())
@@ -103,9 +103,9 @@ impl MediaRule {
 
     fn frames(&self, frames: u32) -> Result<(), String> {
         match frames {
-            0 => Err("the file says that it has no frame".into()),
+            0 => Err("the file declares no frame".into()),
             frames if frames > self.max_frames => {
-                Err(format!("the file says that it has {frames} frames or more"))
+                Err(format!("the file declares at least {frames} frames, more than the contract allows"))
             }
             _ => Ok(()),
         }
@@ -285,7 +285,7 @@ impl Probe {
                 self.notes.flag = read.first() == Some(&b'M');
                 (MediaType::Tiff, tiff::begin())
             }
-            _ => return Err("the file is of no kind that is known".into()),
+            _ => return Err("the type of the file is not known".into()),
         };
         allowed(rule, kind)?;
         Ok(next)

@@ -43,7 +43,7 @@ fn none(parameters: &[Parameter<'_>], kind: &str, owner: &str) -> Result<(), Den
         Some(parameter) => refuse(
             &format!("{kind} {}: ", quote(owner)),
             &parameter.name,
-            "no parameter is allowed here",
+            "a parameter is not allowed here",
         ),
         None => Ok(()),
     }

@@ -350,7 +350,7 @@ impl Open {
         let elements = self.of.elements;
         (
             Reason::SizeMismatch,
-            format!("{how} elements came than the {elements} that the shape says"),
+            format!("{how} elements were sent than the {elements} of the shape"),
         )
     }
 }

@@ -53,7 +53,7 @@ impl Pair<'_, '_> {
         self.counted().ok_or_else(|| {
             self.deny(
                 Reason::SizeMismatch,
-                "the shape says more elements than memory has bytes",
+                "the shape has more elements than fit into memory",
             )
         })
     }
@@ -219,7 +219,7 @@ fn run(rule: &TensorRule, tensor: &Tensor<'_>) -> usize {
 pub(super) fn fits(datatype: Datatype, elements: usize, bytes: usize) -> Result<(), String> {
     match datatype.size_bytes() {
         Some(size) if elements.checked_mul(size) != Some(bytes) => Err(format!(
-            "{bytes} bytes came, the shape says {elements} elements of {size}"
+            "{bytes} bytes were sent, the shape has {elements} elements of {size}"
         )),
         _ => Ok(()),
     }
@@ -341,7 +341,7 @@ fn sizes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
                 Ok(count) => {
                     return Err(pair.deny(
                         Reason::SizeMismatch,
-                        format!("{count} elements came, the shape says {elements}"),
+                        format!("{count} elements were sent, the shape has {elements}"),
                     ));
                 }
                 Err(fault) => return Err(pair.deny(Reason::SizeMismatch, fault)),

@@ -42,11 +42,11 @@ impl UrlRule {
         // /.
         let strange = |byte: &u8| !byte.is_ascii_graphic() || br#"\"<>^`{|}"#.contains(byte);
         if url.iter().any(strange) {
-            return Err("the URL has a character that stands in none");
+            return Err("the URL has a character that a URL cannot have");
         }
-        let url = core::str::from_utf8(url).map_err(|_| "the URL is no text")?;
+        let url = core::str::from_utf8(url).map_err(|_| "the URL is not UTF-8")?;
         if has_encoded_control(url.as_bytes()) {
-            return Err("the URL hides a control character, or has a % that encodes nothing");
+            return Err("the URL has an encoded control character, or an invalid percent-encoding");
         }
         let (scheme, rest) = url.split_once("://").ok_or("the URL has no scheme")?;
         let listed = |known: &&String| known.eq_ignore_ascii_case(scheme);
@@ -62,17 +62,17 @@ impl UrlRule {
             return Err("the URL's host does not end in a slash");
         }
         if authority.contains('@') {
-            return Err("the URL names a user");
+            return Err("the URL has a user name");
         }
         if authority.contains(['[', ']', '%']) {
-            return Err("the URL's host is no plain name");
+            return Err("the URL's host is not a plain host name");
         }
         let (host, port) = match authority.split_once(':') {
-            Some((host, port)) => (host, Some(number(port).ok_or("the URL's port is none")?)),
+            Some((host, port)) => (host, Some(number(port).ok_or("the URL's port is not a port number")?)),
             None => (authority, None),
         };
         if !is_name(host) {
-            return Err("the URL's host is no plain name");
+            return Err("the URL's host is not a plain host name");
         }
         if !self.hosts.iter().any(|rule| matches(rule, host)) {
             return Err("the URL's host is not allowed");

@@ -136,7 +136,7 @@ impl Decision {
             }
             ChargeOutcome::Failed => {
                 let cause = match scope {
-                    Scope::Local => "the bucket store failed",
+                    Scope::Local => "the store of rate limits failed",
                     Scope::Global => "the rate limit service does not answer",
                 };
                 Err(Denial::new(Reason::Overloaded, cause))

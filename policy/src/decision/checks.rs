@@ -27,7 +27,7 @@ pub(super) fn readable(policy: &Policy, head: &Head<'_>) -> Result<(), Denial> {
     }
     if head.header_count > limits.headers {
         let cause = format!(
-            "{} header fields came, {} are allowed",
+            "{} header fields were sent, {} are allowed",
             head.header_count, limits.headers
         );
         return Err(Denial::new(Reason::HeaderTooLarge, cause));
@@ -201,7 +201,7 @@ pub(super) fn tensor_format(
         Some(Ok(json_bytes)) => Ok(BodyFormat::OipBinary { json_bytes }),
         Some(Err(_)) => Err(Denial::new(
             Reason::BodyTooLarge,
-            "more JSON is declared than memory has bytes",
+            "more JSON is declared than fits into memory",
         )),
     }
 }
@@ -237,7 +237,7 @@ pub(super) fn proven(policy: &Policy, model: ModelId, proofs: Proofs) -> Result<
         Some(model) if model.requires().is_none_or(met) => Ok(()),
         Some(model) => {
             let cause = format!(
-                "model {} asks for other proofs than came",
+                "model {} requires another kind of credential",
                 quote(model.name())
             );
             Err(Denial::new(Reason::NotGranted, cause))

@@ -99,7 +99,7 @@ fn answered_in_rows(asked: &OutputScope<'_>, model: &Model) -> Result<(), Denial
         Reason::Malformed,
         "instances",
         format!(
-            "model {} answers nothing that has rows in common",
+            "the outputs of model {} have no rows in common",
             quote(model.name())
         ),
     ))
@@ -145,7 +145,7 @@ fn no_content(request: &InferRequest<'_>) -> Result<(), Denial> {
     }
     Err(Denial::new(
         Reason::Malformed,
-        "tensors or parameters came where none are read",
+        "tensors or parameters were sent where none are accepted",
     ))
 }
 
@@ -177,7 +177,7 @@ fn raw_body(media: Option<&Media>, request: &InferRequest<'_>) -> Result<(), Den
     let file = request.body.ok_or_else(|| {
         Denial::new(
             Reason::Overloaded,
-            "internal: a raw body was not brought to its check",
+            "internal: a raw body was not checked",
         )
     })?;
     rule.check(file)

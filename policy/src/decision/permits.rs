@@ -209,7 +209,7 @@ pub(super) fn acquire_result(outcome: &AcquireOutcome) -> Result<(), Denial> {
         AcquireOutcome::Acquired => Ok(()),
         AcquireOutcome::Failed => Err(Denial::new(
             Reason::Overloaded,
-            "the store of places in flight failed",
+            "the store of requests in flight failed",
         )),
         AcquireOutcome::Refused { scope, unit } => {
             let (whose, name) = match scope {
@@ -226,7 +226,7 @@ pub(super) fn acquire_result(outcome: &AcquireOutcome) -> Result<(), Denial> {
             Err(Denial::new(
                 Reason::Concurrency,
                 alloc::format!(
-                    "{whose} {} has as many {unit} in flight as it may",
+                    "{whose} {} is at its limit of {unit} in flight",
                     quote(name)
                 ),
             ))

@@ -53,7 +53,7 @@ pub struct VerdictSubject<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum VerdictFault {
-    #[error("{found} verdicts came with the body, the context announces {announced}")]
+    #[error("{found} verdicts were sent with the body, the context announces {announced}")]
     Count { found: usize, announced: u8 },
     #[error("verdict is not in the form that a gate writes")]
     Form,

@@ -74,7 +74,7 @@ impl<'a> Contents<'a> {
         let kind = (self.layout.kind)(place.field).ok_or_else(|| place.unknown())?;
         let first = self.field == 0;
         if !first && self.field != place.field {
-            return Err(place.wrong("comes beside elements of another kind"));
+            return Err(place.wrong("cannot be combined with elements of another kind"));
         }
         self.field = place.field;
         let (elements, run) = count(place, kind, value)?;

@@ -197,7 +197,7 @@ impl Raws {
                     if *first != RAW_TAG {
                         return Err(BodyFault::field(
                             RAW,
-                            "is not the last field of a message too large to be held",
+                            "is not the last field of a message that is too large to buffer",
                         )
                         .into());
                     }

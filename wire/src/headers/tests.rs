@@ -166,7 +166,7 @@ fn ambiguous_heads_are_rejected_with_a_cause() {
         ),
         (
             &[("content-length", b"1"), ("transfer-encoding", b"chunked")],
-            "content-length comes with transfer-encoding",
+            "both content-length and transfer-encoding are set",
         ),
         (
             &[("transfer-encoding", b"gzip, chunked")],
@@ -193,19 +193,19 @@ fn ambiguous_heads_are_rejected_with_a_cause() {
         ),
         (
             &[("x-api-key", b"tg_a"), ("authorization", b"Bearer tg_a")],
-            "two credentials came",
+            "two credentials were sent",
         ),
         (
             &[("x-api-key", b""), ("authorization", b"Basic x")],
-            "two credentials came",
+            "two credentials were sent",
         ),
         (
             &[("x-tensorgate-context", b"v1.a.b")],
-            "a field of the gate's own came from outside",
+            "a header field that is reserved for tensorgate was sent",
         ),
         (
             &[("X-TensorGate-Client", b"admin")],
-            "a field of the gate's own came from outside",
+            "a header field that is reserved for tensorgate was sent",
         ),
         (&[("x-api-key", b"tg_\xff")], "a field value is not UTF-8"),
         (
@@ -228,11 +228,11 @@ fn ambiguous_heads_are_rejected_with_a_cause() {
         (&[("", b"1")], "a field name is not a token"),
         (&[(":", b"1")], "a field name is not a token"),
         (&[("x\ny", b"1")], "a field name is not a token"),
-        (&[("upgrade", b"h2c")], "an upgrade is asked for"),
-        (&[("http2-settings", b"AAM")], "an upgrade is asked for"),
+        (&[("upgrade", b"h2c")], "an upgrade is requested"),
+        (&[("http2-settings", b"AAM")], "an upgrade is requested"),
         (
             &[("x-http-method-override", b"DELETE")],
-            "a method override is asked for",
+            "a method override is requested",
         ),
         (&[("expect", b"200-ok")], "expect is not 100-continue"),
         (&[("x-request-id", b"")], "x-request-id is not an id"),
@@ -306,7 +306,7 @@ fn a_length_without_a_body_is_ambiguous() {
     let fields = infer(&[("content-length", b"1")]);
     assert_eq!(
         head(&fields, true).ambiguous,
-        Some("content-length declares a body that does not come")
+        Some("content-length declares a body that is not sent")
     );
 }
 

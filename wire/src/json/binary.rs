@@ -104,7 +104,7 @@ fn take_size(input: &mut Input<'_>) -> Result<Option<usize>, BodyFault> {
     };
     let size = size.ok_or_else(|| BodyFault::field(field(&input.name), "is no number of bytes"))?;
     if input.data.is_some() {
-        return Err(BodyFault::field(field(&input.name), "comes beside data"));
+        return Err(BodyFault::field(field(&input.name), "cannot be combined with data"));
     }
     Ok(Some(size))
 }

@@ -85,7 +85,7 @@ pub(super) fn only<'a>(place: &'static str, rules: &[TensorRule]) -> Result<Colu
         [rule] => Ok(Column::new(Cow::Owned(rule.name().to_owned()), rules)),
         _ => Err(BodyFault::field(
             place,
-            "gives no names where there are several inputs",
+            "has no names, and the model has several inputs",
         )),
     }
 }

@@ -250,7 +250,7 @@ impl Walk {
                 if !row.is_even(rows) {
                     return Err(BodyFault::field(
                         "a list of rows",
-                        "has not the same inputs in every row",
+                        "does not have the same inputs in every row",
                     ));
                 }
                 Ok(())

@@ -181,7 +181,7 @@ impl Descriptor {
         if gives_back {
             return Err(BodyFault::field(
                 "is_negative_hits of RateLimitDescriptor",
-                "asks for something back",
+                "requests a refund",
             ));
         }
         Ok(Self {
@@ -326,7 +326,7 @@ fn nanoseconds(place: FieldRef, bytes: &[u8]) -> Result<u64, BodyFault> {
     let (seconds, nanos) = (seconds.unwrap_or(0), nanos.unwrap_or(0));
     // Negative values appear as large numbers here.
     if seconds > MAX_DURATION_S || nanos >= SECOND_NS {
-        return Err(place.wrong("is no time to come"));
+        return Err(place.wrong("is not a time in the future"));
     }
     Ok(seconds.saturating_mul(SECOND_NS).saturating_add(nanos))
 }

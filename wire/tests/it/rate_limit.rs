@@ -88,7 +88,7 @@ fn oversized_or_malformed_messages_are_rejected() {
         (b"\x08\x01", "a domain that is a number"),
         (b"\x0a\x01\xff", "a domain that is no text"),
         (b"\x0a\x01a\x0a\x01b", "two domains"),
-        (b"\x12\x02\x20\x01", "something back"),
+        (b"\x12\x02\x20\x01", "a refund"),
         (b"\x18\xff\xff\xff\xff\x7f", "more than 32 bits"),
     ] {
         assert!(RateLimitRequest::from_bytes(bytes).is_err(), "{what}");

@@ -26,7 +26,7 @@ impl Gate {
         if matches!(rest, Remainder::None | Remainder::PassThrough)
             && pending.decision.has_pending_charges()
         {
-            let cause = "internal: a request whose charge is not told";
+            let cause = "internal: a request with a pending charge";
             return self.refuse(proxy, pending, Denial::new(Reason::Overloaded, cause));
         }
         self.outcome.note(&self.root.policy, &pending.decision);

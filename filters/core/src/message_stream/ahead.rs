@@ -288,7 +288,7 @@ impl MessageStream {
             ahead.sent = end;
         }
         if out.len() > room {
-            let cause = "the results of waiting messages are longer than the proxy's buffer";
+            let cause = "no memory for the results of waiting messages in the proxy's buffer";
             return Err(Denial::new(Reason::Overloaded, cause));
         }
         (ctx.proxy.replace_request_body(&out)).map_err(cannot_decide)?;

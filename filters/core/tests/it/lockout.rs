@@ -249,7 +249,7 @@ fn all_wrong_tokens_take_equally_many_checks_and_calls_locked_out_or_not() {
         ),
         (
             changed("ed", 0, &json!({"kind": "robot"})),
-            "proves no client",
+            "matches no client",
         ),
     ]) {
         done.push(work(&token, &format!("192.0.2.{host}:1"), cause));
@@ -345,7 +345,7 @@ fn all_rejected_tokens_get_the_same_answer() {
     let expired = of(claims(NOW.unix_s - 2000, "person")).unwrap();
     assert_eq!(bearer(&expired, "expired"), wrong);
     let stranger = of(claims(NOW.unix_s + 500, "robot")).unwrap();
-    assert_eq!(bearer(&stranger, "proves no client"), wrong);
+    assert_eq!(bearer(&stranger, "matches no client"), wrong);
     for jti in 0..2 * CHECKS_PER_S {
         bearer(&forged("one", jti.into()), "");
     }

@@ -117,7 +117,7 @@ fn refused(alg: &str, kid: &str, signer: Signer) -> Vec<Refused> {
         (of(json!({"jti": "stolen"})), "token is revoked", false),
         (
             of(json!({"sub": "stranger"})),
-            "token proves no client",
+            "token matches no client",
             false,
         ),
     ]

@@ -112,7 +112,7 @@ fn a_cached_rejection_keeps_its_credential_name() {
         ),
         (
             ed(json!({"sub": "stranger"})),
-            "token proves no client",
+            "token matches no client",
             Some("jwt:corp:stranger"),
         ),
         // The signature is forged, so the claims are not trusted.

@@ -213,7 +213,7 @@ fn only_possibly_valid_tokens_cause_another_fetch() {
             ),
             Missing::Awaited,
             0,
-            Identity::Refused("token's header brings a key, an extension or another kind of token"),
+            Identity::Refused("token's header has a key, an extension or another type of token"),
             None,
         ),
         // An issuer whose keys are in the policy has no other keys.

@@ -80,14 +80,14 @@ impl Tally {
             && distinct < least
         {
             return Some(format!(
-                "{distinct} distinct values, at least {least} must be"
+                "{distinct} distinct values, at least {least} are required"
             ));
         }
         let most = rule.numbers.max_zero_fraction?;
         let zeros = self.zeros;
         // Division, so that 29 of 100 are exactly 0.29.
         let above = elements > 0 && as_f64(zeros) / as_f64(elements) > most;
-        above.then(|| format!("{zeros} of {elements} elements are zero, {most} of all may be"))
+        above.then(|| format!("{zeros} of {elements} elements are zero, at most a fraction of {most} may be"))
     }
 }
 

@@ -63,6 +63,6 @@ pub(super) fn read(
         }
         (Step::Part, [0]) => Ok(step(0, 1, Step::Block)),
         (Step::Part, [length]) => Ok(step(u64::from(*length), 1, Step::Part)),
-        _ => Err("the GIF header is not one".into()),
+        _ => Err("the GIF header is malformed".into()),
     }
 }

@@ -36,7 +36,7 @@ fn segment(marker: u8, framed: bool) -> Result<Next, String> {
         }
         0xda if framed => Ok(Next::Known),
         0xc4 | 0xcc | 0xdb | 0xdd | 0xe0..=0xef | 0xfe => Ok(step(0, 2, Step::Length)),
-        _ => Err("a JPEG segment stands where it must not".into()),
+        _ => Err("a JPEG segment is out of order".into()),
     }
 }
 
@@ -50,7 +50,7 @@ pub(super) fn read(
         (Step::Marker, [0xff, marker]) | (Step::Filled, [marker]) => {
             segment(*marker, probe.notes.flag)
         }
-        (Step::Marker, _) => Err("rubbish between JPEG segments".into()),
+        (Step::Marker, _) => Err("unexpected bytes between JPEG segments".into()),
         (Step::Length, length) => match be(length).checked_sub(2) {
             Some(rest) => Ok(step(rest, 2, Step::Marker)),
             None => Err("a JPEG segment is shorter than its length".into()),
@@ -65,6 +65,6 @@ pub(super) fn read(
                 None => Err("a JPEG segment is shorter than its length".into()),
             }
         }
-        _ => Err("the JPEG header is not one".into()),
+        _ => Err("the JPEG header is malformed".into()),
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn read(
                     probe.notes.flag = true;
                     Ok(Next::read(0, 4, super::Step::Png(Step::Animation)))
                 }
-                b"acTL" | b"IHDR" | b"IEND" => Err("a PNG chunk stands where it must not".into()),
+                b"acTL" | b"IHDR" | b"IEND" => Err("a PNG chunk is out of order".into()),
                 name if name.iter().all(u8::is_ascii_alphabetic) => {
                     Ok(chunk(length.saturating_add(CHECKSUM)))
                 }
@@ -75,6 +75,6 @@ pub(super) fn read(
             // The number of plays.
             Ok(chunk(CHECKSUM.saturating_add(4)))
         }
-        _ => Err("the PNG header is not one".into()),
+        _ => Err("the PNG header is malformed".into()),
     }
 }

@@ -45,7 +45,7 @@ const fn even(length: u64) -> u64 {
 }
 
 fn not_one(kind: &str) -> String {
-    format!("the {kind} header is not one")
+    format!("the {kind} header is malformed")
 }
 
 /// The next chunk, or the end of the file.
@@ -71,13 +71,13 @@ pub(super) fn read(
             }
             // Some players play data beyond the file's own end; only one padding byte is allowed.
             if probe.left > inside.saturating_add(1) {
-                return Err("the file goes on behind its own end".into());
+                return Err("the file has bytes after its declared end".into());
             }
             probe.left = inside;
             let (kind, step_) = match back {
                 b"WEBP" => (MediaType::Webp, Step::First),
                 b"WAVE" => (MediaType::Wav, Step::WavChunk),
-                _ => return Err("the file is of no kind that is known".into()),
+                _ => return Err("the type of the file is not known".into()),
             };
             allowed(rule, kind)?;
             Ok(step(0, 8, step_))
@@ -134,7 +134,7 @@ pub(super) fn read(
                 next(probe, rule, even(le(back)))
             }
             b"VP8 " | b"VP8L" | b"ANMF" | b"VP8X" => {
-                Err("a WebP chunk stands where it must not".into())
+                Err("a WebP chunk is out of order".into())
             }
             _ => next(probe, rule, even(le(back))),
         },
@@ -148,7 +148,7 @@ pub(super) fn read(
                 b"data" if probe.notes.bytes_per_s > 0 && !probe.notes.flag => {
                     recording(probe, rule, length)
                 }
-                b"fmt " | b"data" => Err("a WAV chunk stands where it must not".into()),
+                b"fmt " | b"data" => Err("a WAV chunk is out of order".into()),
                 _ => Ok(behind(probe, length)),
             }
         }
@@ -217,7 +217,7 @@ fn behind(probe: &Probe, length: u64) -> Next {
 fn still(probe: &Probe, rule: &MediaRule, width: u64, height: u64) -> Result<Next, String> {
     let said = (probe.notes.width, probe.notes.height);
     if said != (0, 0) && said != (width, height) {
-        return Err("the WebP picture is of another size than its file says".into());
+        return Err("the WebP picture has another size than its file declares".into());
     }
     rule.picture(width, height)?;
     rule.frames(1).map(|()| Next::Known)
@@ -229,7 +229,7 @@ fn recording(probe: &mut Probe, rule: &MediaRule, bytes: u64) -> Result<Next, St
     }
     // Players read such a file up to its end.
     if bytes == 0 {
-        return Err("the WAV says that it has no samples".into());
+        return Err("the WAV declares no samples".into());
     }
     probe.notes.flag = true;
     // A started millisecond counts. The format was read, so there is no division by zero.
@@ -237,7 +237,7 @@ fn recording(probe: &mut Probe, rule: &MediaRule, bytes: u64) -> Result<Next, St
         .saturating_mul(1_000)
         .div_ceil(probe.notes.bytes_per_s.max(1));
     if ms > rule.max_duration_ms {
-        return Err(format!("the recording says that it lasts {ms} ms"));
+        return Err(format!("the recording declares a duration of {ms} ms, more than the contract allows"));
     }
     Ok(behind(probe, bytes))
 }

@@ -45,7 +45,7 @@ pub(super) fn read(
     read: &[u8],
 ) -> Result<Next, String> {
     let number = if probe.notes.flag { be } else { le };
-    let not_one = || String::from("the TIFF directory is not one");
+    let not_one = || String::from("the TIFF directory is malformed");
     match at {
         Step::Offset => {
             let offset = number(read);
@@ -54,7 +54,7 @@ pub(super) fn read(
             }
             let skip = offset
                 .checked_sub(probe.at)
-                .ok_or("a TIFF directory lies before the one that names it")?;
+                .ok_or("a TIFF directory is before the one that refers to it")?;
             probe.notes.frames = probe.notes.frames.saturating_add(1);
             rule.frames(probe.notes.frames)?;
             (probe.notes.width, probe.notes.height) = (0, 0);
@@ -72,7 +72,7 @@ pub(super) fn read(
             };
             let tag = number(&[t0, t1]);
             if tag == BELOW {
-                return Err("a TIFF directory has others below it".into());
+                return Err("a TIFF directory has subdirectories".into());
             }
             if matches!(tag, WIDTH | HEIGHT | SAMPLES | TILE_WIDTH | TILE_HEIGHT) {
                 let value = match number(&[k0, k1]) {

@@ -86,7 +86,7 @@ impl Chat {
         };
         if !allowed {
             let field = || "parameter \"logprobs\"".into();
-            faults.add(Reason::Parameter, field, "not as the contract allows it");
+            faults.add(Reason::Parameter, field, "is not a value that the contract allows");
         }
     }
 
@@ -207,7 +207,7 @@ impl Chat {
             faults.add(
                 Reason::Parameter,
                 || "parameter \"tool_choice\"".into(),
-                "no choice that the contract allows",
+                "is not a choice that the contract allows",
             );
         }
     }
@@ -232,7 +232,7 @@ impl Chat {
         let kind = value.get("type").and_then(Value::as_str);
         let kind = kind
             .filter(|kind| self.formats.iter().any(|known| known == kind))
-            .ok_or("of no type that the contract allows")?;
+            .ok_or("has no type that the contract allows")?;
         let schema = match (kind, members.len()) {
             ("json_schema", 2) => value.get("json_schema").ok_or("has no schema")?,
             ("json_schema", _) | (_, 2..) => return Err("has a member that no rule names"),
@@ -248,11 +248,11 @@ impl Chat {
                 ("description", Value::String(text)) if text.len() <= MAX_DESCRIPTION_BYTES => {}
                 ("strict", Value::Bool(_) | Value::Null) => {}
                 ("schema", value) => schema::check(value, self.generation.constraints.as_ref())?,
-                _ => return Err("a member of the schema's is not allowed"),
+                _ => return Err("a member of json_schema is not allowed"),
             }
         }
         if schema.get("name").is_none() || schema.get("schema").is_none() {
-            return Err("a schema has no name or says nothing");
+            return Err("json_schema has no name or no schema");
         }
         Ok(bytes)
     }
@@ -304,7 +304,7 @@ impl Message<'_, '_> {
             self.add(
                 Reason::Parameter,
                 ".role",
-                "no role that the contract allows",
+                "is not a role that the contract allows",
             );
         }
         let calls = role == CALLER && message.get("tool_calls").is_some_and(has_calls);
@@ -342,7 +342,7 @@ impl Message<'_, '_> {
             _ => self.add(
                 Reason::Datatype,
                 ".content",
-                "is no text and no list of parts",
+                "is neither a text nor a list of parts",
             ),
         }
     }
@@ -380,7 +380,7 @@ impl Message<'_, '_> {
         if let Some(url) = url.filter(|url| !url.starts_with(DATA)) {
             let led = match &rule.url {
                 Some(rule) => rule.check(url.as_bytes()),
-                None => Err("a picture's URL leads out of the request"),
+                None => Err("a picture's URL is not a data: URL"),
             };
             match led {
                 Ok(()) if known => {
@@ -420,7 +420,7 @@ impl Message<'_, '_> {
             self.add(
                 Reason::Parameter,
                 ".tool_calls",
-                "as many as the contract does not allow",
+                "more or fewer than the contract allows",
             );
             return;
         }
@@ -443,7 +443,7 @@ impl Message<'_, '_> {
                     said.calls = said.calls.saturating_add(1);
                     said.arguments = said.arguments.saturating_add(longest(arguments));
                 }
-                _ => self.add(Reason::Parameter, ".tool_calls", "is no call of a function"),
+                _ => self.add(Reason::Parameter, ".tool_calls", "is not a call of a function"),
             }
         }
     }

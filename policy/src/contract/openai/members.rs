@@ -65,7 +65,7 @@ impl Generation {
                 _ => faults.add(
                     Reason::Parameter,
                     || "parameter \"stream\"".into(),
-                    "the contract has answers in one piece only",
+                    "the contract does not allow streamed answers",
                 ),
             },
             "stream_options" => {
@@ -79,7 +79,7 @@ impl Generation {
                     faults.add(
                         Reason::Parameter,
                         || "parameter \"stream_options\"".into(),
-                        "not include_usage of an answer in pieces",
+                        "is not include_usage of a streamed answer",
                     );
                 }
             }
@@ -220,7 +220,7 @@ pub(super) fn function(tool: &Value<'_>, constraints: Option<&Constraints>) -> R
     let members = tool.as_object().ok_or("is not an object")?;
     let function = tool.get("function").and_then(Value::as_object);
     let function = function.filter(|_| members.len() == 2 && is_function(tool));
-    let function = function.ok_or("is no function")?;
+    let function = function.ok_or("is not a function")?;
     let mut named = false;
     for (name, value) in function {
         match (name.as_ref(), value) {

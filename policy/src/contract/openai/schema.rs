@@ -40,11 +40,11 @@ pub(super) fn check(schema: &Value<'_>, constraints: Option<&Constraints>) -> Re
         let Some(definitions) = schema.get(key) else {
             continue;
         };
-        let definitions = definitions.as_object().ok_or("definitions are no object")?;
+        let definitions = definitions.as_object().ok_or("definitions are not an object")?;
         for (name, schema) in definitions {
             // A name with `/` or an escape is ambiguous in a reference.
             if !is_word(name) {
-                return Err("a definition's name is no plain word");
+                return Err("a definition's name has characters that are not allowed");
             }
             let path = alloc::format!("#/{key}/{name}");
             weights.definitions.insert(path, (schema, Known::Unknown));
@@ -115,10 +115,10 @@ struct Weights<'v, 'a, 'r> {
 impl<'v, 'a> Weights<'v, 'a, '_> {
     fn of_reference(&mut self, path: &str, depth: usize) -> Result<Size, Fault> {
         let place = self.definitions.get_mut(path);
-        let (schema, known) = place.ok_or("a reference to what is not there")?;
+        let (schema, known) = place.ok_or("a reference to an unknown definition")?;
         match *known {
             Known::Size(size) => return Ok(size),
-            Known::Open => return Err("a definition reaches itself"),
+            Known::Open => return Err("a definition refers to itself"),
             Known::Unknown => *known = Known::Open,
         }
         let schema = *schema;
@@ -144,7 +144,7 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
                 });
             }
             Value::Object(members) => members,
-            _ => return Err("a schema is no object"),
+            _ => return Err("a schema is not an object"),
         };
         let often = |bounds: [&str; 2]| {
             let bounds = bounds
@@ -168,7 +168,7 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
                     .times(often(["minProperties", "maxProperties"])),
                 "patternProperties" => self.pattern_properties(value, depth)?,
                 "pattern" => {
-                    self.pattern("pattern", value.as_str().ok_or("a pattern is no text")?)?
+                    self.pattern("pattern", value.as_str().ok_or("a pattern is not a text")?)?
                 }
                 "prefixItems" => self.all(listed(value)?.iter(), depth)?,
                 "anyOf" | "oneOf" => {
@@ -182,7 +182,7 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
                     continue;
                 }
                 "$ref" => {
-                    let path = value.as_str().ok_or("a reference is no text")?;
+                    let path = value.as_str().ok_or("a reference is not a text")?;
                     met = met.met(self.of_reference(path, depth)?);
                     continue;
                 }
@@ -210,7 +210,7 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
             height: sum.height.saturating_add(1),
         };
         if size.weight > MAX_WEIGHT {
-            return Err("a schema comes to too much");
+            return Err("a schema is too large once its references are resolved");
         }
         if size.height > MAX_DEPTH {
             return Err("a schema is nested too deeply");
@@ -233,7 +233,7 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
 
     fn pattern_properties(&mut self, value: &'v Value<'a>, depth: usize) -> Result<Size, Fault> {
         let mut sum = Size::default();
-        for (pattern, schema) in value.as_object().ok_or("properties are no object")? {
+        for (pattern, schema) in value.as_object().ok_or("properties are not an object")? {
             let pattern = self.pattern("patternProperties", pattern)?;
             sum = sum.and(pattern).and(self.of(schema, false, depth)?);
         }
@@ -254,7 +254,7 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
 }
 
 fn listed<'v, 'a>(value: &'v Value<'a>) -> Result<&'v [Value<'a>], Fault> {
-    value.as_array().ok_or("no list of schemas")
+    value.as_array().ok_or("is not a list of schemas")
 }
 
 /// The published dialects of JSON Schema, as `$schema` names them. A server might fetch any other
@@ -281,7 +281,7 @@ fn is_word(text: &str) -> bool {
 
 fn named<'v, 'a>(value: &'v Value<'a>) -> Result<impl Iterator<Item = &'v Value<'a>>, Fault> {
     let members: &'v [(Cow<'a, str>, Value<'a>)] =
-        value.as_object().ok_or("properties are no object")?;
+        value.as_object().ok_or("properties are not an object")?;
     Ok(members.iter().map(|(_, schema)| schema))
 }
 

@@ -66,7 +66,7 @@ async fn answers_that_lie_about_memory_are_bad_output() {
         ("an answer past memory", "(i32.const -8)".to_owned()),
         ("data past memory", one("1", "-16", "100")),
         ("data that overflows", one("1", "65536", "-1")),
-        ("no such datatype", one("200", "65536", "4")),
+        ("unknown datatype", one("200", "65536", "4")),
         ("a name that is no text", format!("(i32.store8 (i32.const 0) (i32.const 255)) {}", one("1", "65536", "4"))),
         ("no such result", "(drop (call $ok (i32.const 2048) (i32.const 0))) (i32.store8 (i32.const 1024) (i32.const 7)) (i32.const 1024)".to_owned()),
         ("aliases", aliases.to_owned()),

@@ -359,14 +359,14 @@ fn differences_in_a_replay_are_reported_and_invalid_captures_are_rejected() {
             |call| {
                 call["input"] = json!({"tensors": [{"name": "x", "datatype": "FP32", "shape": [1_u64 << 62, 4], "data": ""}]});
             },
-            "no memory holds",
+            "more elements than fit into memory",
         ),
         (
             "bytes",
             |call| {
                 call["input"] = json!({"tensors": [{"name": "x", "datatype": "FP32", "shape": [2], "data": "AAAA"}]});
             },
-            "other elements",
+            "another number of elements",
         ),
         (
             "asked",

@@ -280,12 +280,12 @@ fn zeros_of_either_sign_are_one_value_and_so_are_all_nans() {
     let nans = [f32::NAN, -f32::NAN, f32::from_bits(0x7fc0_0001)];
     assert_eq!(
         fault(&[0.0, -0.0, nans[0], nans[1], nans[2]]).unwrap(),
-        "2 distinct values, at least 3 must be"
+        "2 distinct values, at least 3 are required"
     );
     assert_eq!(
         fault(&[0.0, -0.0, 0.0, 1.0, 2.0]).unwrap(),
-        "3 of 5 elements are zero, 0.5 of all may be"
+        "3 of 5 elements are zero, at most a fraction of 0.5 may be"
     );
     assert_eq!(fault(&[0.0, -0.0, 1.0, 2.0]), None);
-    assert_eq!(fault(&[]).unwrap(), "0 distinct values, at least 3 must be");
+    assert_eq!(fault(&[]).unwrap(), "0 distinct values, at least 3 are required");
 }
