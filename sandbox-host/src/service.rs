@@ -362,7 +362,7 @@ fn admit(app: &App, client_key: ClientKey, arrived: Instant) -> Result<Admission
         app.metrics.admission_refused.inc();
         Denial::new(
             Reason::Overloaded,
-            "the admission limit on requests that are being read is reached",
+            "admission refused: the limit on requests that are being read is reached",
         )
     })
 }

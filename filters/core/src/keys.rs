@@ -27,7 +27,7 @@ const MAX_LOGGED_KEYS: usize = 8;
 const URL_DIGITS: usize = 16;
 
 const FAILED: &str = "the issuer's keys cannot be fetched";
-const UNREADABLE: &str = "what was fetched of the issuer's keys cannot be read";
+const UNREADABLE: &str = "the issuer's key set cannot be read";
 const IN_FETCH: &str = "the issuer's keys were not fetched in time";
 
 /// Name of the proxy's cluster for an issuer's server.

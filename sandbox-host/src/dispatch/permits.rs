@@ -187,14 +187,14 @@ impl ConcurrencyLimiter {
             let before_it = (before, fair.limit());
             if lock(&self.hold_times).would_miss_deadline(client_key, before_it, left, now) {
                 return Err(format!(
-                    "with {} requests queued before it, it would not be answered in the remaining {} ms",
+                    "shed: with {} requests queued before it, it would not be answered in the remaining {} ms",
                     before.saturating_sub(1),
                     left.as_millis()
                 ));
             }
             let Some(joined) = fair.enqueue(client_key, tell) else {
                 return Err(format!(
-                    "the queue is full: {} requests wait for the backend, and no client has more of them",
+                    "shed: the queue is full, {} requests wait for the backend, and no client has more of them",
                     self.max_waiting
                 ));
             };
@@ -222,11 +222,11 @@ impl ConcurrencyLimiter {
             Ok(Ok(QueueOutcome::Preempted)) => {
                 self.preempted.inc();
                 shed(format!(
-                    "preempted: {} requests wait for the backend, and another client has fewer",
+                    "gave way: the queue is full, {} requests wait for the backend, and another client has fewer of them",
                     self.max_waiting
                 ))
             }
-            Ok(Err(_)) => shed("the backend's permits are closed".to_owned()),
+            Ok(Err(_)) => shed("internal: the backend's permits are closed".to_owned()),
             Err(_) => Err(Denial::new(
                 Reason::BackendTimeout,
                 "no slot at the backend became free within the deadline",

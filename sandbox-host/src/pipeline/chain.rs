@@ -123,6 +123,13 @@ impl Pipeline {
                 ));
             }
             Err(HandlerError::Overloaded(overload)) => {
+                self.metrics
+                    .handler_shed
+                    .get_or_create(&FaultLabels {
+                        handler: stage.name.clone(),
+                        cause: overload.name(),
+                    })
+                    .inc();
                 return Err(Denial::new(
                     Reason::Overloaded,
                     format!("handler {:?}: {overload}", stage.name),

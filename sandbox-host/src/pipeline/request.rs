@@ -344,7 +344,7 @@ impl Verifier {
         };
         if context.generation != self.policy_version {
             let cause = format!(
-                "the gate judged by policy {}, this host holds {}",
+                "the gate used policy {}, this host checks with {}",
                 context.generation, self.policy_version
             );
             return refused(
@@ -355,7 +355,7 @@ impl Verifier {
         }
 
         let Some(claims) = header_fields(&context.claims) else {
-            let denial = Denial::new(Reason::Overloaded, "a claim that no header field can hold");
+            let denial = Denial::new(Reason::Overloaded, "internal: a claim does not fit into a header field");
             return refused(denial, caller, DenialOrigin::Disagreement);
         };
         subtract_from_size(&mut head, &context.claims);
@@ -548,5 +548,5 @@ fn without_trailers(bytes: Bytes) -> CollectedBody {
 
 /// A decision that does not end is a denial.
 fn unfinished() -> Denial {
-    Denial::new(Reason::Overloaded, "the decision came to no end")
+    Denial::new(Reason::Overloaded, "internal: the decision did not end")
 }

@@ -147,23 +147,37 @@ pub enum HandlerError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Overload {
     /// The handler's queue is full, and no client has more calls in it than this one.
-    #[error("its queue is full")]
+    #[error("queue-full: no client has more calls in its queue")]
     Full,
     /// The call was queued, and was preempted by a client with fewer calls.
-    #[error("its queue is full, and a client with fewer jobs in it preempted the call")]
+    #[error("gave-way: its queue is full, and a client with fewer calls in it preempted this one")]
     Preempted,
     /// The queue is overloaded, and the call had waited too long when its turn came.
-    #[error("the call waited too long in the queue")]
+    #[error("queue-delay: the call waited too long in its queue")]
     QueueDelay,
     /// The limit for the time in the queue passed.
-    #[error("no guest thread became free in time")]
+    #[error("no-thread: no guest thread became free in time")]
     NoThread,
     /// The request's deadline passed.
-    #[error("the request's deadline passed before a guest thread became free")]
+    #[error("request-deadline: it passed before a guest thread became free")]
     RequestOver,
     /// The limit on concurrent egress is reached, for all or for this client.
-    #[error("too many capability requests of handlers are in progress")]
+    #[error("asks: too many fetches and lookups of handlers are in progress")]
     Egress,
+}
+
+impl Overload {
+    /// The name in metrics, which also begins the text in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "queue-full",
+            Self::Preempted => "gave-way",
+            Self::QueueDelay => "queue-delay",
+            Self::NoThread => "no-thread",
+            Self::RequestOver => "request-deadline",
+            Self::Egress => "asks",
+        }
+    }
 }
 
 /// The circuit breaker of a handler is open.
@@ -258,5 +272,25 @@ impl FaultCause {
 impl std::fmt::Display for FaultCause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Overload;
+
+    #[test]
+    fn the_text_of_an_overload_begins_with_the_name_in_metrics() {
+        for overload in [
+            Overload::Full,
+            Overload::Preempted,
+            Overload::QueueDelay,
+            Overload::NoThread,
+            Overload::RequestOver,
+            Overload::Egress,
+        ] {
+            let (text, name) = (overload.to_string(), overload.name());
+            assert!(text.starts_with(&format!("{name}: ")), "{text}");
+        }
     }
 }

@@ -70,12 +70,12 @@ pub struct HandlerLabels {
     pub role: &'static str,
 }
 
-/// A handler's fault.
+/// A handler's fault, or a call of it that did not run.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct FaultLabels {
     /// The handler's name.
     pub handler: String,
-    /// The cause of the fault.
+    /// The cause.
     pub cause: &'static str,
 }
 
