@@ -289,7 +289,7 @@ fn beyond_budget(policy: &Policy) -> impl Iterator<Item = Fault> {
             severity: Severity::Error,
             path,
             message: format!(
-                "an answer within its contract can take {} bytes, and all requests together hold {}",
+                "an answer within its contract can take {} bytes, and listen.limits.buffered_bytes is {}",
                 beyond.needs, beyond.gives
             ),
             fix: Some(format!(

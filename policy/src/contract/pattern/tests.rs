@@ -96,7 +96,7 @@ fn unsupported_syntax_is_reported_with_its_position() {
     wrong(
         &format!("{}{}", "(".repeat(17), ")".repeat(17)),
         17,
-        "too many groups",
+        "nested too deeply",
     );
     assert_eq!(Pattern::compile(&"a".repeat(513)), Err(PatternFault::Long));
 }

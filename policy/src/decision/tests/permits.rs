@@ -215,12 +215,12 @@ fn a_rejection_names_the_full_limit_and_a_failure_is_internal() {
     check(
         refused(PermitScope::Client("scorer".into()), PermitUnit::Requests),
         Reason::Concurrency,
-        "client \"scorer\" has as many requests",
+        "client \"scorer\" is at its limit of requests",
     );
     check(
         refused(PermitScope::Model("digits".into()), PermitUnit::Bytes),
         Reason::Concurrency,
-        "model \"digits\" has as many bytes",
+        "model \"digits\" is at its limit of bytes",
     );
     check(
         refused(
@@ -231,7 +231,7 @@ fn a_rejection_names_the_full_limit_and_a_failure_is_internal() {
             PermitUnit::Requests,
         ),
         Reason::Concurrency,
-        "the client's share of model \"digits\" has as many requests",
+        "the client's share of model \"digits\" is at its limit of requests",
     );
     check(AcquireOutcome::Failed, Reason::Overloaded, "store");
 }

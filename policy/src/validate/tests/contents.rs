@@ -276,7 +276,7 @@ fn media_name_their_kinds_and_bound_their_sizes() {
     at(
         json!({"types": ["jpeg"], "max_pixels": 1, "max_frames": 2}),
         "media.max_frames",
-        "has no effect: none of the types is one with frames",
+        "has no effect: none of the types is a type with frames",
     );
     at(
         json!({"types": ["pngg"], "max_pixels": 1}),

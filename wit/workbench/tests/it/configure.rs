@@ -121,7 +121,7 @@ fn an_unconfigured_component_is_rejected_with_the_command_to_run() {
     assert_eq!(ran.code, 2, "{said}");
     for part in [
         "gate.yaml:4:",
-        "until it is configured",
+        "has no tokenizer: it must be configured first",
         "tensorgate handler configure builtin:text-classifier --file tokenizer.json -o text.wasm",
     ] {
         assert!(said.contains(part), "{part}: {said}");

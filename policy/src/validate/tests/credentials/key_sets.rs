@@ -115,7 +115,7 @@ fn the_server_of_a_fetched_key_set_must_be_verifiable() {
     let told = warnings(document);
     assert!(
         told.iter().any(|it| it
-            .starts_with("issuers.corp.jwks.url: RSA keys without `alg` will be passed over")),
+            .starts_with("issuers.corp.jwks.url: RSA keys without `alg` will not be used")),
         "{told:#?}"
     );
 }
