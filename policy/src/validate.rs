@@ -82,8 +82,10 @@ fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
     if let Some(version) = root.field("version").required(raw.version, fix)
         && version != FORMAT_VERSION
     {
-        root.field("version")
-            .error_with_fix(alloc::format!("format version {version} is not supported"), fix);
+        root.field("version").error_with_fix(
+            alloc::format!("format version {version} is not supported"),
+            fix,
+        );
     }
     let used = usage::Usage::of(raw);
     let listen = listen::listen(&root.field("listen"), raw);

@@ -28,7 +28,8 @@ const ENDPOINT: &str = "http://127.0.0.1:8001";
 /// The list of revoked keys, beside the policy.
 const REVOKED_KEYS: &str = "revoked-keys.txt";
 /// Content of a list without entries.
-const NO_KEYS: &str = "# SHA-256 digests of revoked API keys. `tensorgate keys revoke` adds them.\n";
+const NO_KEYS: &str =
+    "# SHA-256 digests of revoked API keys. `tensorgate keys revoke` adds them.\n";
 /// Name of the model in [`EXAMPLE`].
 const EXAMPLE_NAME: &str = "my-model";
 /// Contract of a policy that is written without a server.

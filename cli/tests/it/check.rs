@@ -118,9 +118,7 @@ fn a_limit_below_the_largest_request_is_a_fault_at_the_limit() {
     );
     check(
         &with(rate, "budget: {bytes: 31, per: day}"),
-        &[
-            "16:81 grants[0].budget.bytes: a request that model \"m\" accepts can have 32 bytes",
-        ],
+        &["16:81 grants[0].budget.bytes: a request that model \"m\" accepts can have 32 bytes"],
     );
     check(
         &with(rate, "cost: {bytes: 32, elements: 8, window_s: 60}"),

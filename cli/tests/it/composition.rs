@@ -63,10 +63,7 @@ fn an_invalid_ensemble_is_reported_at_its_line_with_a_fix() {
     assert!(told.contains("first@1"), "{told}");
     let (code, told) = check(&POLICY.replace("elements: 800", "elements: 7"));
     assert_eq!(code, 2, "{told}");
-    assert!(
-        told.contains("can have 8 elements in 2 steps"),
-        "{told}"
-    );
+    assert!(told.contains("can have 8 elements in 2 steps"), "{told}");
 }
 
 #[test]

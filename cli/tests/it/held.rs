@@ -330,9 +330,8 @@ fn a_component_that_differs_from_its_digest_is_held_and_removals_take_effect() {
     let envoy = ENVOY.replace("filter: 1}", "filter: 99}");
     let mut stack = Stack::start_under(Some(&envoy), HOST, ANY, &policy, small_filters());
     let first = generation(&stack.line());
-    let errors = |stack: &Stack| {
-        std::fs::read_to_string(stack.scratch.path().join("up.err")).unwrap()
-    };
+    let errors =
+        |stack: &Stack| std::fs::read_to_string(stack.scratch.path().join("up.err")).unwrap();
 
     rename_over(&component, "abd");
     let held = format!(

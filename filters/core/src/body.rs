@@ -61,7 +61,10 @@ impl Body {
                 return if bytes == 0 {
                     Ok(())
                 } else {
-                    Err(Denial::new(Reason::Malformed, "a body was sent where none is allowed"))
+                    Err(Denial::new(
+                        Reason::Malformed,
+                        "a body was sent where none is allowed",
+                    ))
                 };
             }
             Self::Validate(plan) => plan.max_bytes,

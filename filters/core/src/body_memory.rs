@@ -84,7 +84,9 @@ impl BodyMemory {
             match taken {
                 Ok(Some(taken)) => self.shared.push(taken),
                 Ok(None) => {
-                    let cause = format!("no memory for {bytes} more bytes of bodies within limits.buffered_bytes");
+                    let cause = format!(
+                        "no memory for {bytes} more bytes of bodies within limits.buffered_bytes"
+                    );
                     return Err(Denial::new(Reason::Overloaded, cause));
                 }
                 Err(fault) => {

@@ -318,7 +318,8 @@ impl MessageStream {
             let permit = ctx.root.message_waiters.try_acquire();
             self.permit = permit.and_then(|mut permit| permit.try_reserve(left).then_some(permit));
             if self.permit.is_none() {
-                let cause = "no memory for the data of a stream that arrived behind waiting messages";
+                let cause =
+                    "no memory for the data of a stream that arrived behind waiting messages";
                 let denial = Denial::new(Reason::Overloaded, cause);
                 ends = self.broken(ctx, &mut batch.out, denial)?;
             }

@@ -245,7 +245,10 @@ impl NativeProxy {
         let (outcome, record, _) = stream.close();
         // A filter that neither answers nor continues leaves a request to the proxy's timeout.
         let outcome = outcome.unwrap_or_else(|| {
-            let denial = Denial::new(Reason::Overloaded, "internal: the filter came to no verdict");
+            let denial = Denial::new(
+                Reason::Overloaded,
+                "internal: the filter came to no verdict",
+            );
             Outcome::Denied(Answer::to_denial(&denial, Protocol::OipRest, ""))
         });
         (outcome, record)

@@ -285,9 +285,18 @@ fn every_proxy_of_a_chain_must_be_named_by_the_policy() {
     assert_eq!(said(&[edge.bare()]), CertificateProof::None);
     assert_eq!(said(&[edge.full()]), CertificateProof::None);
     assert_eq!(said(&[]), CertificateProof::None);
-    assert_rejected(said(&[own.bare()]), "not of a proxy in listen.tls.forwarded_by");
-    assert_rejected(said(&[own.bare(), other.bare()]), "not of a proxy in listen.tls.forwarded_by");
-    assert_rejected(said(&[edge.bare(), own.bare()]), "not of a proxy in listen.tls.forwarded_by");
+    assert_rejected(
+        said(&[own.bare()]),
+        "not of a proxy in listen.tls.forwarded_by",
+    );
+    assert_rejected(
+        said(&[own.bare(), other.bare()]),
+        "not of a proxy in listen.tls.forwarded_by",
+    );
+    assert_rejected(
+        said(&[edge.bare(), own.bare()]),
+        "not of a proxy in listen.tls.forwarded_by",
+    );
     assert_rejected(
         said(&[own.bare(), edge.bare(), edge.bare()]),
         "matches no client",

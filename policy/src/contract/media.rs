@@ -104,9 +104,9 @@ impl MediaRule {
     fn frames(&self, frames: u32) -> Result<(), String> {
         match frames {
             0 => Err("the file declares no frame".into()),
-            frames if frames > self.max_frames => {
-                Err(format!("the file declares at least {frames} frames, more than the contract allows"))
-            }
+            frames if frames > self.max_frames => Err(format!(
+                "the file declares at least {frames} frames, more than the contract allows"
+            )),
             _ => Ok(()),
         }
     }

@@ -68,7 +68,10 @@ impl UrlRule {
             return Err("the URL's host is not a plain host name");
         }
         let (host, port) = match authority.split_once(':') {
-            Some((host, port)) => (host, Some(number(port).ok_or("the URL's port is not a port number")?)),
+            Some((host, port)) => (
+                host,
+                Some(number(port).ok_or("the URL's port is not a port number")?),
+            ),
             None => (authority, None),
         };
         if !is_name(host) {

@@ -174,12 +174,9 @@ fn raw_body(media: Option<&Media>, request: &InferRequest<'_>) -> Result<(), Den
     let Some(Media(rule)) = media else {
         return Ok(());
     };
-    let file = request.body.ok_or_else(|| {
-        Denial::new(
-            Reason::Overloaded,
-            "internal: a raw body was not checked",
-        )
-    })?;
+    let file = request
+        .body
+        .ok_or_else(|| Denial::new(Reason::Overloaded, "internal: a raw body was not checked"))?;
     rule.check(file)
         .map_err(|cause| Denial::with_field(Reason::OutOfRange, "body", cause))
 }

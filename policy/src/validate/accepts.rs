@@ -107,7 +107,9 @@ fn declared_kinds(path: &Path, raw: &raw::RawBody, media: &MediaRule) {
 fn content_type(path: &Path, text: &str) -> Option<()> {
     media_type(path, text)?;
     if text == "application/json" || text.starts_with("application/grpc") {
-        return path.fail(format!("{text} cannot be a raw body: tensorgate decodes it"));
+        return path.fail(format!(
+            "{text} cannot be a raw body: tensorgate decodes it"
+        ));
     }
     Some(())
 }
@@ -147,7 +149,10 @@ pub(super) fn media_type(path: &Path, text: &str) -> Option<()> {
         return path.fail_with_fix(message, fix);
     }
     if text.contains('*') {
-        return path.fail(format!("{} is a pattern; list each media type", quote(text)));
+        return path.fail(format!(
+            "{} is a pattern; list each media type",
+            quote(text)
+        ));
     }
     Some(())
 }

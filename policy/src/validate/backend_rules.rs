@@ -127,7 +127,10 @@ fn numbers(path: &Path, raw: &raw::Model) -> Option<()> {
         let number = version.parse::<i64>().ok().filter(|number| *number >= 0);
         if number.is_none_or(|number| format!("{number}") != version) {
             good = versions::place(path, &raw.versions, version).fail_with_fix(
-                format!("{} is not a version of TF Serving: versions are numbers", quote(version)),
+                format!(
+                    "{} is not a version of TF Serving: versions are numbers",
+                    quote(version)
+                ),
                 "the number that the model's folder in TF Serving is named after",
             );
         }

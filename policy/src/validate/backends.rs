@@ -174,10 +174,7 @@ fn outliers(path: &Path, raw: Option<&raw::OutlierDetection>) -> Option<OutlierD
 /// The health check path; other protocols have their own health checks.
 fn health_path(path: &Path, kind: Option<BackendKind>, text: &str) -> Option<String> {
     if kind != Some(BackendKind::HttpJson) {
-        return path.fail_with_fix(
-            "is only for backends of kind http-json",
-            "remove it",
-        );
+        return path.fail_with_fix("is only for backends of kind http-json", "remove it");
     }
     names::route(path, text, "/readyz")
 }
@@ -243,7 +240,10 @@ fn endpoint(path: &Path, text: &str) -> Option<()> {
         });
     if !good {
         return path.fail_with_fix(
-            format!("{} is not an endpoint: expected http or https, a host and a port, and no path", quote(text)),
+            format!(
+                "{} is not an endpoint: expected http or https, a host and a port, and no path",
+                quote(text)
+            ),
             "http://host:port",
         );
     }
@@ -309,8 +309,10 @@ fn agent(path: &Path, tls: &raw::BackendTls, address: &str) -> Option<Trust> {
         ("key", tls.key.is_some()),
     ] {
         if there {
-            path.field(name)
-                .error_with_fix("cannot stand beside workload_api, which supplies it", "remove it");
+            path.field(name).error_with_fix(
+                "cannot stand beside workload_api, which supplies it",
+                "remove it",
+            );
             good = false;
         }
     }
@@ -350,8 +352,10 @@ fn files(path: &Path, tls: &raw::BackendTls) -> Option<Trust> {
             } else {
                 ("cert", "key")
             };
-            path.field(missing)
-                .fail_with_fix(format!("is missing: {there} is given, and both are needed"), "a PEM file")
+            path.field(missing).fail_with_fix(
+                format!("is missing: {there} is given, and both are needed"),
+                "a PEM file",
+            )
         }
     };
     Some(Trust::Files {

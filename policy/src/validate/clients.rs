@@ -54,7 +54,10 @@ pub(super) fn clients(path: &Path, raw: &raw::Policy, used: &Usage<'_>) -> Optio
         let proofs = [jwt.is_some(), mtls.is_some(), metadata.is_some()];
         if client.api_keys.is_empty() && !proofs.contains(&true) {
             keys_path.warn(
-                format!("client {} has no credential, so that it can never authenticate", quote(name)),
+                format!(
+                    "client {} has no credential, so that it can never authenticate",
+                    quote(name)
+                ),
                 "add api_keys, jwt, mtls or metadata",
             );
         }
@@ -145,7 +148,10 @@ pub(super) fn groups(path: &Path, raw: &raw::Policy, used: &Usage<'_>) {
             if member.starts_with(GROUP_PREFIX)
                 || (raw.groups.contains_key(member) && !raw.clients.contains_key(member))
             {
-                path.error_with_fix("a group cannot contain a group", "list the clients of that group");
+                path.error_with_fix(
+                    "a group cannot contain a group",
+                    "list the clients of that group",
+                );
             } else if !raw.clients.contains_key(member) {
                 path.unknown::<_, ()>("client", member, raw.clients.keys());
             }

@@ -79,7 +79,10 @@ fn bounds(min: Option<u64>, max: Option<u64>) -> Result<(u64, u64), Unbounded> {
         ));
     }
     if min > max {
-        return Err((format!("min {min} is greater than max {max}"), "min at most max"));
+        return Err((
+            format!("min {min} is greater than max {max}"),
+            "min at most max",
+        ));
     }
     Ok((min, max))
 }
@@ -108,8 +111,10 @@ fn dim(path: &Path, raw: &Dim, symbols: &Symbols<'_>) -> Option<DimRule> {
         Dim::Same(name) => {
             let Some(symbol) = symbols.by_name.get(name.as_str()) else {
                 let message = format!("no dim of this model is named {}", quote(name));
-                return path
-                    .fail_with_fix(message, format!("{{name: {name}, max: N}} at one of its dims"));
+                return path.fail_with_fix(
+                    message,
+                    format!("{{name: {name}, max: N}} at one of its dims"),
+                );
             };
             // If the binding is invalid, its own location has an error.
             let (min, max) = symbol.bounds?;

@@ -165,7 +165,10 @@ fn step<'m>(path: &Path, raw: &'m RawStep, models: &'m [Model]) -> Option<Step<'
         }
         (None, [only]) => only.as_str(),
         (None, versions) => {
-            let message = format!("model {} has several versions, and the step names none", quote(name));
+            let message = format!(
+                "model {} has several versions, and the step names none",
+                quote(name)
+            );
             let first = versions.first().map_or("1", String::as_str);
             return model_path.fail_with_fix(message, format!("{name}@{first}"));
         }

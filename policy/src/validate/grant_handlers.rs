@@ -84,7 +84,8 @@ fn of_model(
     let returns = match returns {
         Some(_) if postprocess.is_none() || none => {
             let fix = "postprocess: the name of a handler";
-            returns_path.error_with_fix("needs a postprocess handler that makes these outputs", fix);
+            returns_path
+                .error_with_fix("needs a postprocess handler that makes these outputs", fix);
             None
         }
         Some(returns) => {
@@ -97,7 +98,8 @@ fn of_model(
         }
         None if none => Some(Some(model.backend_outputs().to_vec())),
         None if links.as_ref().is_some_and(Option::is_some) && written.returns.is_none() => {
-            let message = "is missing: the grant has a postprocess handler, and the model has no returns";
+            let message =
+                "is missing: the grant has a postprocess handler, and the model has no returns";
             returns_path.error_with_fix(message, "returns: {outputs: […]}");
             None
         }

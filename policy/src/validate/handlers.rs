@@ -117,9 +117,10 @@ fn config(path: &Path, raw: &BTreeMap<String, String>) -> Option<()> {
     good = good.and(path.up_to(raw.len(), MAX_CONFIG_ENTRIES, "entries are too many"));
     for (key, value) in raw {
         if key.is_empty() || key.len() > names::MAX_NAME_BYTES {
-            good = path
-                .key(key)
-                .fail(format!("a key must have 1 to {} bytes", names::MAX_NAME_BYTES));
+            good = path.key(key).fail(format!(
+                "a key must have 1 to {} bytes",
+                names::MAX_NAME_BYTES
+            ));
         }
         if value.len() > MAX_CONFIG_BYTES {
             good = path.key(key).fail(format!(

@@ -331,7 +331,11 @@ fn claim_header(
             let lower = header.to_ascii_lowercase();
             field(&header_path, &lower, listen)?;
             if let Some(first) = places.insert(lower.clone(), header_path.clone()) {
-                return header_path.fail(format!("{} is also set at {}", quote(&lower), first.as_str()));
+                return header_path.fail(format!(
+                    "{} is also set at {}",
+                    quote(&lower),
+                    first.as_str()
+                ));
             }
             Some(lower)
         });

@@ -74,9 +74,10 @@ pub(super) fn items(
     if raw.media.is_some()
         && (raw.utf8 || raw.pattern.is_some() || raw.allowed.is_some() || raw.url.is_some())
     {
-        good = path
-            .field("media")
-            .fail_with_fix("contradicts media: files of these types are not text", "remove one of the two");
+        good = path.field("media").fail_with_fix(
+            "contradicts media: files of these types are not text",
+            "remove one of the two",
+        );
     }
     if raw.allowed.is_some() && raw.pattern.is_some() {
         good = path.field("allowed").fail_with_fix(
@@ -154,7 +155,10 @@ fn listed(path: &Path, list: &[Scalar], least: usize, most: u64) -> Option<Vec<V
             }
             Scalar::Text(text) => items.push(text.as_bytes().to_vec()),
             Scalar::Integer(_) | Scalar::Float(_) => {
-                good = path.fail_with_fix("is a number, and elements of BYTES are strings", "put it in quotes");
+                good = path.fail_with_fix(
+                    "is a number, and elements of BYTES are strings",
+                    "put it in quotes",
+                );
             }
         }
     }
@@ -202,7 +206,10 @@ pub(super) fn media(path: &Path, raw: &raw::Media) -> Option<MediaRule> {
             return Some(None);
         };
         if !has && good.is_some() {
-            return path.fail_with_fix(format!("has no effect: none of the types is {whose}"), "remove it");
+            return path.fail_with_fix(
+                format!("has no effect: none of the types is {whose}"),
+                "remove it",
+            );
         }
         path.within(value, 1, MAX_SIZE, "as a size").map(Some)
     };
@@ -288,7 +295,8 @@ pub(super) fn url(path: &Path, raw: &raw::Url) -> Option<UrlRule> {
     ports_path.up_to(ports.len(), MAX_PORTS, "ports are too many")?;
     let ported = schemes.iter().any(|scheme| default_port(scheme).is_some());
     if !ports.is_empty() && !ported {
-        good = ports_path.fail_with_fix("has no effect: none of the schemes has ports", "remove it");
+        good =
+            ports_path.fail_with_fix("has no effect: none of the schemes has ports", "remove it");
     }
     good = good.and(ports_path.distinct(ports));
     let mut kept = Vec::new();

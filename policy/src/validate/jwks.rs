@@ -194,7 +194,10 @@ fn key(path: &Path, raw: &Jwk, algorithms: &[Algorithm]) -> Key {
         None => return Key::Faulty,
     }
     if !algorithms.is_empty() && !algorithms.contains(&own) {
-        let message = format!("is for {}, which is not among the issuer's algorithms", own.name());
+        let message = format!(
+            "is for {}, which is not among the issuer's algorithms",
+            own.name()
+        );
         return not_for_us(path, &message);
     }
     let material = match own {
@@ -235,9 +238,10 @@ fn no_secret(path: &Path, raw: &Jwk) -> Option<()> {
     ];
     let mut good = Some(());
     for (name, _) in secrets.into_iter().filter(|(_, secret)| secret.0) {
-        good = path
-            .field(name)
-            .fail_with_fix("is private key material: treat this key as stolen, and replace it", "public keys only");
+        good = path.field(name).fail_with_fix(
+            "is private key material: treat this key as stolen, and replace it",
+            "public keys only",
+        );
     }
     good
 }

@@ -65,9 +65,10 @@ pub(super) fn key_set(
     }
     let ca_path = path.field("ca");
     let ca = match (&raw.ca, &place) {
-        (Some(_), Some(ParsedUrl { tls: false, .. })) => {
-            ca_path.fail_with_fix("has no effect: an http URL has no certificate to verify", "remove it")
-        }
+        (Some(_), Some(ParsedUrl { tls: false, .. })) => ca_path.fail_with_fix(
+            "has no effect: an http URL has no certificate to verify",
+            "remove it",
+        ),
         (Some(file), _) => names::file(&ca_path, file),
         (None, _) => Some(()),
     };
@@ -158,8 +159,8 @@ fn parse(text: &str) -> Result<ParsedUrl, (&'static str, &'static str)> {
     if authority.contains('@') {
         return Err(("has a user name", "remove it: a key set is public"));
     }
-    let (server, port) = self::authority(authority)
-        .ok_or(("has no host and port in canonical form", EXAMPLE))?;
+    let (server, port) =
+        self::authority(authority).ok_or(("has no host and port in canonical form", EXAMPLE))?;
     if let Server::Address(address) = &server
         && (address.is_unspecified() || address.is_multicast())
     {

@@ -60,7 +60,8 @@ pub(super) fn rate(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Valid
         .checked_mul(burst)
         .filter(|ns| i64::try_from(*ns).is_ok());
     if fills_in.is_none() {
-        return burst_path.fail("is too large: at this quota an empty bucket takes centuries to fill");
+        return burst_path
+            .fail("is too large: at this quota an empty bucket takes centuries to fill");
     }
     Some(Some(Rate {
         quota,

@@ -62,8 +62,10 @@ pub(super) fn listen(path: &Path, policy: &raw::Policy) -> Option<Listen> {
     }
     let key_locations = key_locations(&path.field("api_key"), policy);
     if raw.health == Health::Public {
-        path.field("health")
-            .warn("anyone can query liveness and readiness without a credential", "clients");
+        path.field("health").warn(
+            "anyone can query liveness and readiness without a credential",
+            "clients",
+        );
     }
     let limits = limits(&path.field("limits"), &raw.limits);
     if raw.limits.max_expansion != raw::Limits::default().max_expansion
@@ -92,10 +94,7 @@ fn plain_text(path: &Path, policy: &raw::Policy, address: Option<core::net::Sock
     let tokens = policy.clients.values().any(|client| client.jwt.is_some());
     let elsewhere = address.is_some_and(|address| !address.ip().is_loopback());
     if tokens || elsewhere {
-        path.warn(
-            "credentials cross the network unencrypted",
-            "cert and key",
-        );
+        path.warn("credentials cross the network unencrypted", "cert and key");
     }
 }
 
@@ -116,9 +115,10 @@ fn tls(path: &Path, raw: &raw::Tls, trusted_hops: u64) -> Option<Tls> {
         }
     }
     if raw.client_crl.is_some() && raw.client_ca.is_none() {
-        good = path
-            .field("client_crl")
-            .fail_with_fix("has no effect: client certificates are not requested", "client_ca");
+        good = path.field("client_crl").fail_with_fix(
+            "has no effect: client certificates are not requested",
+            "client_ca",
+        );
     }
     let forwarders = forwarders(&path.field("forwarded_by"), raw, trusted_hops);
     good?;
@@ -183,7 +183,10 @@ fn limits(path: &Path, raw: &raw::Limits) -> Option<Limits> {
     let hold_bytes = hold_path.bytes_within(raw.hold_bytes(), 1, MAX_HOLD_BYTES);
     if raw.hold_bytes() > raw.body_bytes {
         hold_path.error_with_fix(
-            format!("is more than listen.limits.body_bytes, {}", raw.body_bytes.0),
+            format!(
+                "is more than listen.limits.body_bytes, {}",
+                raw.body_bytes.0
+            ),
             format!("at most {}", raw.body_bytes.0),
         );
     }
@@ -207,7 +210,10 @@ fn limits(path: &Path, raw: &raw::Limits) -> Option<Limits> {
         .within(raw.stream_ms, 1, MAX_STREAM_MS, "ms");
     if raw.timeout_ms > raw.stream_ms {
         path.field("stream_ms").error_with_fix(
-            format!("is shorter than listen.limits.timeout_ms, {}", raw.timeout_ms),
+            format!(
+                "is shorter than listen.limits.timeout_ms, {}",
+                raw.timeout_ms
+            ),
             format!("at least {}", raw.timeout_ms),
         );
     }

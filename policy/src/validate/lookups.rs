@@ -169,9 +169,7 @@ fn entity(path: &Path, raw: &raw::Lookup, kind: LookupKind) -> Option<String> {
             let entity = path.required(entity.as_ref(), "customer_id")?;
             named(&path, entity).map(|()| entity.clone())
         }
-        (LookupKind::Rest, Some(_)) => {
-            path.fail_with_fix("is only for kind feast", "remove it")
-        }
+        (LookupKind::Rest, Some(_)) => path.fail_with_fix("is only for kind feast", "remove it"),
         (LookupKind::Rest, None) => Some(String::new()),
     }
 }

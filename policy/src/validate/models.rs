@@ -319,8 +319,12 @@ pub(super) fn requires(path: &Path, raw: Option<&raw::Requires>) -> Option<Optio
     let path = path.field(field);
     let distinct = path.distinct(names);
     let proofs: Proofs = path.each(names, |path, name| {
-        Proof::from_name(name)
-            .or_else(|| path.fail_with_fix(format!("{} is not a kind of credential", quote(name)), KINDS))
+        Proof::from_name(name).or_else(|| {
+            path.fail_with_fix(
+                format!("{} is not a kind of credential", quote(name)),
+                KINDS,
+            )
+        })
     })?;
     distinct?;
     let both = Proofs::NONE.with(Proof::ApiKey).with(Proof::Jwt);
@@ -449,10 +453,9 @@ pub(super) fn with_final_response(
         return Some(own);
     }
     if own.iter().any(|(name, _)| name == EMPTY_FINAL_RESPONSE) {
-        return path.key(EMPTY_FINAL_RESPONSE).fail_with_fix(
-            "is always allowed for a decoupled model",
-            "remove it",
-        );
+        return path
+            .key(EMPTY_FINAL_RESPONSE)
+            .fail_with_fix("is always allowed for a decoupled model", "remove it");
     }
     own.push((EMPTY_FINAL_RESPONSE.into(), ParameterBound::Bool));
     Some(own)

@@ -73,9 +73,10 @@ fn bound(path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {
             one_of: None,
         } => {
             if !is_bool {
-                return path
-                    .field("bool")
-                    .fail_with_fix("cannot be false: it declares that the parameter is a bool", "bool: true");
+                return path.field("bool").fail_with_fix(
+                    "cannot be false: it declares that the parameter is a bool",
+                    "bool: true",
+                );
             }
             Some(ParameterBound::Bool)
         }

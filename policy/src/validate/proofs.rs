@@ -159,7 +159,10 @@ pub(super) fn mtls(
         .as_ref()
         .is_some_and(|tls| tls.client_ca.is_some());
     if !asked {
-        path.error_with_fix("has no effect: client certificates are not requested", "listen.tls.client_ca");
+        path.error_with_fix(
+            "has no effect: client certificates are not requested",
+            "listen.tls.client_ca",
+        );
     }
     let name = peer_name(path, raw)?;
     let mut proxies = listen.tls.iter().flat_map(|tls| &tls.forwarded_by);
@@ -273,10 +276,11 @@ pub(super) fn metadata(
     }
     if owners.places.len() > before.max(MAX_METADATA_PLACES) {
         return path.fail_with_fix(
-            format!("{} pairs of filter and claim are too many", owners.places.len()),
             format!(
-                "at most {MAX_METADATA_PLACES}; several clients may share one"
+                "{} pairs of filter and claim are too many",
+                owners.places.len()
             ),
+            format!("at most {MAX_METADATA_PLACES}; several clients may share one"),
         );
     }
     // A rule without an issuer matches every issuer.
@@ -285,10 +289,7 @@ pub(super) fn metadata(
             && (other.issuer.is_none() || rule.issuer.is_none() || other.issuer == rule.issuer)
     };
     if let Some((_, first)) = owners.metadata.iter().find(same) {
-        return path.fail(format!(
-            "matches both this client and {}",
-            first.as_str()
-        ));
+        return path.fail(format!("matches both this client and {}", first.as_str()));
     }
     owners.metadata.push((rule.clone(), path.clone()));
     Some(rule)

@@ -21,7 +21,10 @@ pub(super) fn encodings(path: &Path, raw: &raw::Model) -> Option<Vec<Coding>> {
         .as_ref()
         .is_some_and(|accepts| accepts.raw.is_some());
     if takes_raw && !raw.encodings.is_empty() {
-        return path.fail_with_fix("a raw body is passed to its handler unchanged", "remove them");
+        return path.fail_with_fix(
+            "a raw body is passed to its handler unchanged",
+            "remove them",
+        );
     }
     let distinct = path.distinct(&raw.encodings);
     let mut codings = Some(Vec::new());
@@ -121,11 +124,13 @@ fn untyped(path: &Path, content_types: &[String]) -> Option<()> {
     if content_types.is_empty() || content_types.iter().any(|name| name == OCTET_STREAM) {
         return Some(());
     }
-    path.field("accepts").field("raw").field("content_types").fail_with_fix(format!(
-            "does not list {OCTET_STREAM}, the type of every file over torchserve-grpc"
-        ),
-        format!("[…, {OCTET_STREAM}]"),
-    )
+    path.field("accepts")
+        .field("raw")
+        .field("content_types")
+        .fail_with_fix(
+            format!("does not list {OCTET_STREAM}, the type of every file over torchserve-grpc"),
+            format!("[…, {OCTET_STREAM}]"),
+        )
 }
 
 /// TensorFlow Serving's versions are 64-bit numbers in one spelling; anything else is a label.

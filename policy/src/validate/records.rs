@@ -86,10 +86,7 @@ pub(super) fn capture(path: &Path, policy: &raw::Policy) -> Valid<Option<Capture
         "bytes",
     );
     if policy.handlers.is_empty() {
-        path.warn(
-            "has no effect: the policy has no handlers",
-            "remove it",
-        );
+        path.warn("has no effect: the policy has no handlers", "remove it");
     } else if raw.outcomes.contains(&CallOutcome::Answered)
         && raw.models.is_empty()
         && raw.clients.is_empty()
@@ -135,10 +132,7 @@ pub(super) fn audit(at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
     let raw = raw.unwrap_or(&default);
     if raw.format != FORMAT {
         at.field("format").error_with_fix(
-            format!(
-                "{} is not a supported format",
-                quote(&raw.format)
-            ),
+            format!("{} is not a supported format", quote(&raw.format)),
             FORMAT,
         );
     }

@@ -83,7 +83,10 @@ pub(super) fn output(
                 good = path.fail_with_fix("a scalar has no classes", "remove it");
             }
             Some(Some(classes)) if raw.top_k.is_some_and(|top| top >= classes.max) => {
-                let message = format!("has no effect: the output has at most {} classes", classes.max);
+                let message = format!(
+                    "has no effect: the output has at most {} classes",
+                    classes.max
+                );
                 top_path.warn(message, "fewer, or remove it");
             }
             _ => {}

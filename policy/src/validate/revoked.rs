@@ -26,7 +26,9 @@ pub(super) fn revoked(path: &Path, raw: &raw::Revoked) -> Option<Revoked> {
     ] {
         if file.is_some() {
             // The loader replaces the file's name by its entries.
-            good = path.field(field).fail("the file was not read: the policy is checked without its files");
+            good = path
+                .field(field)
+                .fail("the file was not read: the policy is checked without its files");
         }
     }
     let jti_path = path.field("jti");

@@ -110,8 +110,13 @@ fn counter(path: &Path, raw: &raw::RateLimitService) -> Option<Counter> {
     match (&raw.redis, &raw.endpoint) {
         (Some(one), None) => redis(&path.field("redis"), one).map(Counter::Redis),
         (None, Some(text)) => endpoint(&path.field("endpoint"), text),
-        (None, None) => path.fail_with_fix("needs one of redis and endpoint", "redis: {url: redis://127.0.0.1}"),
-        (Some(_), Some(_)) => path.fail_with_fix("has both redis and endpoint", "remove one of the two"),
+        (None, None) => path.fail_with_fix(
+            "needs one of redis and endpoint",
+            "redis: {url: redis://127.0.0.1}",
+        ),
+        (Some(_), Some(_)) => {
+            path.fail_with_fix("has both redis and endpoint", "remove one of the two")
+        }
     }
 }
 
@@ -123,7 +128,10 @@ fn endpoint(path: &Path, text: &str) -> Option<Counter> {
         .and_then(|(host, port)| Some((host_of(host)?, port_of(port)?)));
     let Some((host, port)) = place else {
         return path.fail_with_fix(
-            format!("{} is not an endpoint: expected http, a host and a port, and no path", quote(text)),
+            format!(
+                "{} is not an endpoint: expected http, a host and a port, and no path",
+                quote(text)
+            ),
             "http://host:port",
         );
     };
@@ -147,9 +155,10 @@ fn redis(path: &Path, raw: &raw::Redis) -> Option<Redis> {
         }
     }
     if raw.username.is_some() && raw.password_file.is_none() {
-        good = path
-            .field("username")
-            .fail_with_fix("needs a password_file beside it", "password_file: the file with it");
+        good = path.field("username").fail_with_fix(
+            "needs a password_file beside it",
+            "password_file: the file with it",
+        );
     }
     if let Some(username) = &raw.username {
         good = good.and(names::name(&path.field("username"), username));

@@ -82,7 +82,10 @@ pub(super) fn signed_by(
         }
         if !policy.keys.is_empty() {
             let fix = "signed_by: [KEY], or remove the policy's keys";
-            path.warn("the policy has keys, but this handler's signature is not checked", fix);
+            path.warn(
+                "the policy has keys, but this handler's signature is not checked",
+                fix,
+            );
         }
         return Some(None);
     };

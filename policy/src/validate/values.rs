@@ -92,9 +92,10 @@ fn finite(path: &Path, raw: Values<'_>, datatype: Datatype) {
         || raw.allowed.is_some();
     let finite_path = path.field("finite");
     match raw.finite {
-        Some(_) if !datatype.is_float() => {
-            finite_path.warn(format!("has no effect: every {datatype} is finite"), "remove it")
-        }
+        Some(_) if !datatype.is_float() => finite_path.warn(
+            format!("has no effect: every {datatype} is finite"),
+            "remove it",
+        ),
         Some(false) if bounded => finite_path.warn(
             "has no effect beside a range, which NaN and infinities are never in",
             "remove one of the two",
@@ -165,7 +166,9 @@ fn narrowed(path: &Path, raw: Values<'_>, datatype: Datatype) -> Valid<Option<(f
     let (least, greatest) = ranged?;
     let both = (least.max(-most), greatest.min(most));
     if both.0 > both.1 || !holds_a_value(datatype, both) {
-        return path.fail(format!("no {datatype} of the range has a magnitude of at most {most}"));
+        return path.fail(format!(
+            "no {datatype} of the range has a magnitude of at most {most}"
+        ));
     }
     Some(Some(both))
 }
@@ -217,7 +220,10 @@ fn channels(
     let channels = u64::try_from(ranges.len()).ok();
     if dim.fixed() != channels {
         let message = match dim.fixed() {
-            Some(size) => format!("{} channels have ranges, and dim {axis} has {size}", ranges.len()),
+            Some(size) => format!(
+                "{} channels have ranges, and dim {axis} has {size}",
+                ranges.len()
+            ),
             None => format!("dim {axis} is not fixed, and a dim of channels must be"),
         };
         return ranges_path.fail_with_fix(message, "one range for each index of a fixed dim");
@@ -246,7 +252,9 @@ fn listed(path: &Path, raw: Values<'_>, list: &[Scalar], datatype: Datatype) -> 
             Scalar::Text(text) => (None, quote(text)),
         };
         let Some((one, other)) = number.and_then(|number| listed_bits(datatype, number)) else {
-            good = path.index(index).fail(format!("{shown} is not a value of {datatype}"));
+            good = path
+                .index(index)
+                .fail(format!("{shown} is not a value of {datatype}"));
             continue;
         };
         if bits.contains(&one) {
@@ -321,9 +329,7 @@ fn can_differ(
         }
     });
     if few {
-        path.error(format!(
-            "the range has fewer than {least} values"
-        ));
+        path.error(format!("the range has fewer than {least} values"));
     }
     !few
 }

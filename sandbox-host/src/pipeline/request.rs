@@ -355,7 +355,10 @@ impl Verifier {
         }
 
         let Some(claims) = header_fields(&context.claims) else {
-            let denial = Denial::new(Reason::Overloaded, "internal: a claim does not fit into a header field");
+            let denial = Denial::new(
+                Reason::Overloaded,
+                "internal: a claim does not fit into a header field",
+            );
             return refused(denial, caller, DenialOrigin::Disagreement);
         };
         subtract_from_size(&mut head, &context.claims);

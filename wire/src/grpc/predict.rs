@@ -38,7 +38,10 @@ impl<'a> Spec<'a> {
         })?;
         let version = match (version, label) {
             (Some(_), Some(_)) => {
-                return Err(BodyFault::field("version_label", "cannot be combined with version"));
+                return Err(BodyFault::field(
+                    "version_label",
+                    "cannot be combined with version",
+                ));
             }
             (Some(number), None) => Some(Cow::Owned(number.to_string())),
             // A label that is a number would be a second spelling of a version.

@@ -104,7 +104,10 @@ fn take_size(input: &mut Input<'_>) -> Result<Option<usize>, BodyFault> {
     };
     let size = size.ok_or_else(|| BodyFault::field(field(&input.name), "is no number of bytes"))?;
     if input.data.is_some() {
-        return Err(BodyFault::field(field(&input.name), "cannot be combined with data"));
+        return Err(BodyFault::field(
+            field(&input.name),
+            "cannot be combined with data",
+        ));
     }
     Ok(Some(size))
 }

@@ -52,7 +52,12 @@ pub(crate) fn predict<'a>(
                 "is missing, and so is inputs",
             ));
         }
-        (Some(_), Some(_)) => return Err(BodyFault::field(COLUMNS, "cannot be combined with instances")),
+        (Some(_), Some(_)) => {
+            return Err(BodyFault::field(
+                COLUMNS,
+                "cannot be combined with instances",
+            ));
+        }
     };
     Ok(InferRequest {
         parameters: signature

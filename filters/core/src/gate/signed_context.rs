@@ -36,7 +36,10 @@ impl Gate {
             content: pending.decision.remaining_quotas(true).collect(),
         };
         if pending.upstream.request_id.is_empty() {
-            return Err(Denial::new(Reason::Overloaded, "the proxy set no x-request-id"));
+            return Err(Denial::new(
+                Reason::Overloaded,
+                "the proxy set no x-request-id",
+            ));
         }
         let claims = pending.upstream.claims.iter();
         let mut claims: Vec<_> = claims

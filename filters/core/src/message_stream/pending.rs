@@ -196,6 +196,7 @@ fn max_buffered(ctx: &mut MessageContext<'_>) -> usize {
 
 /// Rejection of a message that cannot wait.
 pub(super) fn queue_full() -> Denial {
-    let cause = "no memory for the data of a stream that arrives while a message waits for its limits";
+    let cause =
+        "no memory for the data of a stream that arrives while a message waits for its limits";
     Denial::new(Reason::Overloaded, cause)
 }

@@ -87,7 +87,9 @@ impl Tally {
         let zeros = self.zeros;
         // Division, so that 29 of 100 are exactly 0.29.
         let above = elements > 0 && as_f64(zeros) / as_f64(elements) > most;
-        above.then(|| format!("{zeros} of {elements} elements are zero, at most a fraction of {most} may be"))
+        above.then(|| {
+            format!("{zeros} of {elements} elements are zero, at most a fraction of {most} may be")
+        })
     }
 }
 

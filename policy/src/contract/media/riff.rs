@@ -133,9 +133,7 @@ pub(super) fn read(
                 rule.frames(probe.notes.frames)?;
                 next(probe, rule, even(le(back)))
             }
-            b"VP8 " | b"VP8L" | b"ANMF" | b"VP8X" => {
-                Err("a WebP chunk is out of order".into())
-            }
+            b"VP8 " | b"VP8L" | b"ANMF" | b"VP8X" => Err("a WebP chunk is out of order".into()),
             _ => next(probe, rule, even(le(back))),
         },
         Step::WavChunk => {
@@ -237,7 +235,9 @@ fn recording(probe: &mut Probe, rule: &MediaRule, bytes: u64) -> Result<Next, St
         .saturating_mul(1_000)
         .div_ceil(probe.notes.bytes_per_s.max(1));
     if ms > rule.max_duration_ms {
-        return Err(format!("the recording declares a duration of {ms} ms, more than the contract allows"));
+        return Err(format!(
+            "the recording declares a duration of {ms} ms, more than the contract allows"
+        ));
     }
     Ok(behind(probe, bytes))
 }

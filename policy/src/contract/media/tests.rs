@@ -312,16 +312,16 @@ fn oversized_media_are_rejected_by_their_headers() {
 
 #[test]
 fn files_that_decoders_read_in_two_ways_are_refused() {
-    check(
-        &png(1, 1, &[chunk(b"IHDR", &[0; 13])]),
-        Err("out of order"),
-    );
+    check(&png(1, 1, &[chunk(b"IHDR", &[0; 13])]), Err("out of order"));
     let animated = chunk(b"acTL", &[0, 0, 0, 1, 0, 0, 0, 0]);
     check(
         &png(1, 1, &[animated.clone(), animated]),
         Err("out of order"),
     );
-    check(&png(1, 1, &[chunk(b"acTL", &[0; 8])]), Err("declares no frame"));
+    check(
+        &png(1, 1, &[chunk(b"acTL", &[0; 8])]),
+        Err("declares no frame"),
+    );
     check(&png(1, 1, &[chunk(b"a\0b!", b"")]), Err("no name"));
     check(&jpeg(1, 1, &[b"rubbish".to_vec()]), Err("unexpected bytes"));
     check(&jpeg(1, 1, &[segment(0xda, b"")]), Err("out of order"));
@@ -346,7 +346,10 @@ fn files_that_decoders_read_in_two_ways_are_refused() {
         &riff(b"WEBP", &[(b"VP8X", extended(0, 1, 1))]),
         Err("declares no frame"),
     );
-    check(&riff(b"WEBP", &[(b"ALPH", vec![0; 10])]), Err("is malformed"));
+    check(
+        &riff(b"WEBP", &[(b"ALPH", vec![0; 10])]),
+        Err("is malformed"),
+    );
     check(&riff(b"AVI ", &[(b"LIST", vec![])]), Err("is not known"));
     check(&wav(8_000, 10, true), Err("not plain"));
     check(
@@ -354,10 +357,7 @@ fn files_that_decoders_read_in_two_ways_are_refused() {
         Err("out of order"),
     );
     let frame = segment(0xc0, &[8, 0, 1, 0, 1, 1]);
-    check(
-        &join(&[&[0xff, 0xd8], &frame, &frame]),
-        Err("out of order"),
-    );
+    check(&join(&[&[0xff, 0xd8], &frame, &frame]), Err("out of order"));
     check(&join(&[&[0xff, 0xd8], &frame]), Err("ends within"));
     // A directory that refers to itself, and one that refers to an earlier one.
     let mut ring = tiff(false, &[(1, 1)]);
@@ -435,8 +435,14 @@ fn tiles_samples_and_directories_below_count() {
         file
     };
     check(&page(&[(277, 3), (322, 16), (323, 16)]), Ok(()));
-    check(&page(&[(322, 101), (323, 16)]), Err("more than the contract allows"));
-    check(&page(&[(322, 16), (323, 51)]), Err("more than the contract allows"));
+    check(
+        &page(&[(322, 101), (323, 16)]),
+        Err("more than the contract allows"),
+    );
+    check(
+        &page(&[(322, 16), (323, 51)]),
+        Err("more than the contract allows"),
+    );
     check(&page(&[(322, 16)]), Err("width or height of 0"));
     check(&page(&[(277, 8)]), Ok(()));
     check(&page(&[(277, 9)]), Err("too many samples"));

@@ -86,7 +86,11 @@ impl Chat {
         };
         if !allowed {
             let field = || "parameter \"logprobs\"".into();
-            faults.add(Reason::Parameter, field, "is not a value that the contract allows");
+            faults.add(
+                Reason::Parameter,
+                field,
+                "is not a value that the contract allows",
+            );
         }
     }
 
@@ -443,7 +447,11 @@ impl Message<'_, '_> {
                     said.calls = said.calls.saturating_add(1);
                     said.arguments = said.arguments.saturating_add(longest(arguments));
                 }
-                _ => self.add(Reason::Parameter, ".tool_calls", "is not a call of a function"),
+                _ => self.add(
+                    Reason::Parameter,
+                    ".tool_calls",
+                    "is not a call of a function",
+                ),
             }
         }
     }

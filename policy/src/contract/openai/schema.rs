@@ -40,7 +40,9 @@ pub(super) fn check(schema: &Value<'_>, constraints: Option<&Constraints>) -> Re
         let Some(definitions) = schema.get(key) else {
             continue;
         };
-        let definitions = definitions.as_object().ok_or("definitions are not an object")?;
+        let definitions = definitions
+            .as_object()
+            .ok_or("definitions are not an object")?;
         for (name, schema) in definitions {
             // A name with `/` or an escape is ambiguous in a reference.
             if !is_word(name) {

@@ -125,7 +125,9 @@ impl Parser<'_> {
                     return Err(self.wrong("groups are nested too deeply"));
                 }
                 if self.takes('?') && !self.takes(':') {
-                    return Err(self.wrong("(? must be followed by :, the only kind of group that is supported"));
+                    return Err(self.wrong(
+                        "(? must be followed by :, the only kind of group that is supported",
+                    ));
                 }
                 let node = self.any(depth.saturating_add(1))?;
                 if self.takes(')') {
@@ -140,8 +142,12 @@ impl Parser<'_> {
             '*' | '+' | '?' | '{' => {
                 Err(self.wrong("there is nothing to repeat; write a \\ before the character"))
             }
-            '^' => Err(self.wrong("^ is allowed only at the beginning; write \\^ for the character")),
-            ']' | '}' => Err(self.wrong("a closing bracket without an opening one; write a \\ before it")),
+            '^' => {
+                Err(self.wrong("^ is allowed only at the beginning; write \\^ for the character"))
+            }
+            ']' | '}' => {
+                Err(self.wrong("a closing bracket without an opening one; write a \\ before it"))
+            }
             other => Ok(Node::One(vec![point(other)])),
         }
     }
@@ -190,7 +196,9 @@ impl Parser<'_> {
             self.take();
             let next = number.unwrap_or(0).saturating_mul(10).saturating_add(digit);
             if next > MAX_REPEATS {
-                return Err(self.wrong("a repeat of more than 1024 times; use * or + and max_item_bytes"));
+                return Err(
+                    self.wrong("a repeat of more than 1024 times; use * or + and max_item_bytes")
+                );
             }
             number = Some(next);
         }

@@ -118,7 +118,9 @@ impl Reader {
         ] {
             if is_there && raw.members.is_empty() {
                 let fix = "members: [guided_choice], or another that the server supports";
-                good = path.field(name).fail_with_fix("has no effect without a member that it bounds", fix);
+                good = path
+                    .field(name)
+                    .fail_with_fix("has no effect without a member that it bounds", fix);
             }
         }
         for (index, name) in raw.members.iter().enumerate() {

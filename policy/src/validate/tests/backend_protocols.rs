@@ -113,6 +113,10 @@ fn a_readiness_path_is_a_fault_for_these_protocols() {
         let document = changed(kind, "/backends/own/health_check", health);
         let errors = errors(document);
         assert_eq!(errors.len(), 1, "{errors:#?}");
-        assert!(errors.iter().all(|error| error.contains("only for backends of kind http-json")));
+        assert!(
+            errors
+                .iter()
+                .all(|error| error.contains("only for backends of kind http-json"))
+        );
     }
 }

@@ -41,11 +41,7 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         ".endpoints",
         "65 endpoints are too many (at most 64)",
     );
-    cpu(
-        remote(json!(["https://a:1"])),
-        ".tls",
-        "needs a CA",
-    );
+    cpu(remote(json!(["https://a:1"])), ".tls", "needs a CA");
     let with = |endpoint: &str, field: &str, value: Value| json!({"kind": "open-inference", "endpoints": [endpoint], field: value});
     cpu(
         with("http://a:1", "tls", json!({"ca": "ca.pem"})),
@@ -102,11 +98,36 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         ("retry", "attempts", 6, "too much (at most 5)"),
         ("retry", "budget_percent", 101, "too much (at most 100)"),
         ("health_check", "interval_s", 0, "too little (at least 1)"),
-        ("outlier_detection", "consecutive_failures", 0, "below the minimum"),
-        ("outlier_detection", "base_ejection_s", 0, "below the minimum"),
-        ("outlier_detection", "max_ejection_percent", 101, "above the maximum"),
-        ("circuit_breaker", "consecutive_failures", 0, "below the minimum"),
-        ("adaptive_concurrency", "min_in_flight", 0, "below the minimum"),
+        (
+            "outlier_detection",
+            "consecutive_failures",
+            0,
+            "below the minimum",
+        ),
+        (
+            "outlier_detection",
+            "base_ejection_s",
+            0,
+            "below the minimum",
+        ),
+        (
+            "outlier_detection",
+            "max_ejection_percent",
+            101,
+            "above the maximum",
+        ),
+        (
+            "circuit_breaker",
+            "consecutive_failures",
+            0,
+            "below the minimum",
+        ),
+        (
+            "adaptive_concurrency",
+            "min_in_flight",
+            0,
+            "below the minimum",
+        ),
         // One more than the maximum number.
         (
             "adaptive_concurrency",

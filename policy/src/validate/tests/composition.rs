@@ -116,11 +116,7 @@ fn unreachable_versions_are_faults() {
         "versions.1.weight",
         "above the maximum",
     );
-    versions(
-        json!({"1/2": {}}),
-        "versions.1/2",
-        "which is not allowed",
-    );
+    versions(json!({"1/2": {}}), "versions.1/2", "which is not allowed");
     versions(
         json!({"1": {}, "3": {"shadow": true, "weight": 1}}),
         "versions.3.weight",
@@ -203,7 +199,10 @@ fn a_sequence_stays_with_one_version() {
     let [error] = &*document(shadow, Value::Null) else {
         panic!("one fault")
     };
-    assert!(error.contains("copies to a shadow version may be dropped"), "{error}");
+    assert!(
+        error.contains("copies to a shadow version may be dropped"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -9,7 +9,12 @@ fn a_concurrency_limit_must_be_reachable() {
         ("/grants/0/concurrency", "grants[0].concurrency"),
     ];
     for (at, path) in places {
-        check(at, json!(0), path, "0 requests is below the minimum (at least 1)");
+        check(
+            at,
+            json!(0),
+            path,
+            "0 requests is below the minimum (at least 1)",
+        );
         check(at, json!(1_000_001), path, "at most 1000000");
         accept(at, json!(1));
         accept(at, json!(1_000_000));
@@ -18,7 +23,11 @@ fn a_concurrency_limit_must_be_reachable() {
         let path = format!("models.digits.limits.{path}");
         check("/models/digits/limits", limits, &path, text);
     };
-    model(json!({"concurrency": 0}), "concurrency", "below the minimum");
+    model(
+        json!({"concurrency": 0}),
+        "concurrency",
+        "below the minimum",
+    );
     model(
         json!({"in_flight_bytes": 0}),
         "in_flight_bytes",
@@ -57,7 +66,11 @@ fn a_limit_that_one_body_in_pieces_can_fill_is_warned_of() {
         let warnings = faults(document);
         let told: Vec<&str> = warnings
             .iter()
-            .filter(|warning| warning.message.contains("one streamed body can use all of it"))
+            .filter(|warning| {
+                warning
+                    .message
+                    .contains("one streamed body can use all of it")
+            })
             .map(|warning| warning.path.as_str())
             .collect();
         let expected: Vec<String> = path

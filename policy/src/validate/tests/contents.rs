@@ -88,12 +88,7 @@ fn channels_with_ranges_lie_along_a_fixed_dim() {
         "channel_ranges.ranges",
         "1 channels have ranges, and dim 2 has 8",
     );
-    at(
-        json!(2),
-        json!([]),
-        "channel_ranges.ranges",
-        "is empty",
-    );
+    at(json!(2), json!([]), "channel_ranges.ranges", "is empty");
     at(
         json!(1),
         json!([[1, 0]]),
@@ -126,10 +121,26 @@ fn a_list_of_values_fits_the_datatype_and_excludes_other_rules() {
     assert!(errors(numbers("INT64", json!([-1, 0, 9_007_199_254_740_993_i64]))).is_empty());
     assert!(errors(numbers("UINT64", json!([u64::MAX]))).is_empty());
     assert!(errors(numbers("FP32", json!([0, 0.1, 1]))).is_empty());
-    one("INT8", json!([1, 128]), "allowed[1]: 128 is not a value of INT8");
-    one("UINT8", json!([-1]), "allowed[0]: -1 is not a value of UINT8");
-    one("INT32", json!([0.5]), "allowed[0]: 0.5 is not a value of INT32");
-    one("INT32", json!(["1"]), "allowed[0]: \"1\" is not a value of INT32");
+    one(
+        "INT8",
+        json!([1, 128]),
+        "allowed[1]: 128 is not a value of INT8",
+    );
+    one(
+        "UINT8",
+        json!([-1]),
+        "allowed[0]: -1 is not a value of UINT8",
+    );
+    one(
+        "INT32",
+        json!([0.5]),
+        "allowed[0]: 0.5 is not a value of INT32",
+    );
+    one(
+        "INT32",
+        json!(["1"]),
+        "allowed[0]: \"1\" is not a value of INT32",
+    );
     one("INT32", json!([1, 1.0]), "allowed[1]: 1 is listed twice");
     one("FP16", json!([1e6]), "is no FP16");
     one("INT32", json!([]), "is empty");
@@ -382,7 +393,12 @@ fn release_rules_need_suitable_outputs() {
         );
     };
     output("top_k", json!(3), "top_k", "is only for class scores");
-    output("round_decimals", json!(16), "round_decimals", "above the maximum");
+    output(
+        "round_decimals",
+        json!(16),
+        "round_decimals",
+        "above the maximum",
+    );
     accept("/models/hidden/outputs/0/round_decimals", json!(0));
     accept("/models/hidden/outputs/0/role", json!("logits"));
     warn(

@@ -309,7 +309,11 @@ fn a_parameter_has_one_type_and_bounds() {
     };
     parameter(json!({}), "", "exactly one of int, float, bool and one_of");
     parameter(json!({"int": [0, 1], "bool": true}), "", "exactly one of");
-    parameter(json!({"int": [1, 0]}), ".int", "1 is greater than 0 ([0, 1])");
+    parameter(
+        json!({"int": [1, 0]}),
+        ".int",
+        "1 is greater than 0 ([0, 1])",
+    );
     parameter(json!({"float": [1, 0]}), ".float", "1 is greater than 0");
     parameter(json!({"bool": false}), ".bool", "bool: true");
     parameter(json!({"one_of": []}), ".one_of", "is empty");

@@ -316,7 +316,10 @@ fn sources_are_networks_as_they_are_written() {
     ] {
         bad(source, "is not a network");
     }
-    bad("10.0.0.1/8", "has address bits beyond its prefix (10.0.0.0/8)");
+    bad(
+        "10.0.0.1/8",
+        "has address bits beyond its prefix (10.0.0.0/8)",
+    );
     bad(
         "2001:db8::1/32",
         "has address bits beyond its prefix (2001:db8::/32)",

@@ -31,11 +31,31 @@ fn a_fetch_is_from_named_hosts_and_bounded() {
         ".content_types[1]",
         "twice",
     );
-    fetch(with("max_bytes", json!(0)), ".max_bytes", "below the minimum");
-    fetch(with("max_bytes", json!("1GiB")), ".max_bytes", "above the maximum");
-    fetch(with("timeout_ms", json!(0)), ".timeout_ms", "below the minimum");
-    fetch(with("max_requests", json!(17)), ".max_requests", "above the maximum");
-    fetch(with("redirects", json!(5)), ".redirects", "above the maximum");
+    fetch(
+        with("max_bytes", json!(0)),
+        ".max_bytes",
+        "below the minimum",
+    );
+    fetch(
+        with("max_bytes", json!("1GiB")),
+        ".max_bytes",
+        "above the maximum",
+    );
+    fetch(
+        with("timeout_ms", json!(0)),
+        ".timeout_ms",
+        "below the minimum",
+    );
+    fetch(
+        with("max_requests", json!(17)),
+        ".max_requests",
+        "above the maximum",
+    );
+    fetch(
+        with("redirects", json!(5)),
+        ".redirects",
+        "above the maximum",
+    );
     fetch(
         with("concurrency", json!(7)),
         ".concurrency",

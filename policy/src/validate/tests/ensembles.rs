@@ -198,7 +198,11 @@ fn a_graph_that_cannot_be_called_is_a_fault() {
         "has 1 to 32 in dim 0, where 1 to 31 are accepted",
     );
     let other = json!([best()[0], {"name": "worst", "datatype": "INT64", "shape": [1]}]);
-    check(("outputs", other), "outputs[1]", "no step has output \"worst\"");
+    check(
+        ("outputs", other),
+        "outputs[1]",
+        "no step has output \"worst\"",
+    );
 }
 
 #[test]
@@ -224,8 +228,7 @@ fn a_step_that_waits_for_itself_is_a_fault() {
     ]);
     put(&mut document, "/models/both/ensemble/steps", steps);
     let errors = errors(document);
-    let expected =
-        "models.both.ensemble.steps[0]: needs its own output: the steps form a cycle";
+    let expected = "models.both.ensemble.steps[0]: needs its own output: the steps form a cycle";
     assert_eq!(errors, [expected]);
 }
 
@@ -251,8 +254,9 @@ fn a_models_concurrency_below_its_steps_is_a_fault() {
     let errors = errors(document);
     assert_eq!(errors.len(), 1, "{errors:#?}");
     assert!(
-        errors[0]
-            .starts_with("models.both.ensemble.steps[1].model: each request calls model \"digits\" 2 times"),
+        errors[0].starts_with(
+            "models.both.ensemble.steps[1].model: each request calls model \"digits\" 2 times"
+        ),
         "{errors:#?}"
     );
 }
@@ -353,7 +357,11 @@ fn items_fit_the_model_that_takes_them() {
         word("probabilities", 9),
     );
     let path = "ensemble.steps[0].inputs.in";
-    one(&errors(document), path, "items of up to 9 bytes, where up to 8 are accepted");
+    one(
+        &errors(document),
+        path,
+        "items of up to 9 bytes, where up to 8 are accepted",
+    );
 }
 
 #[test]

@@ -272,8 +272,16 @@ fn a_rate_rounds_against_the_caller() {
     };
     rate(json!({"window_s": 1}), "quota", "is missing");
     rate(json!({"quota": 1}), "window_s", "is missing");
-    rate(json!({"quota": 0, "window_s": 1}), "quota", "below the minimum");
-    rate(json!({"quota": 1, "window_s": 0}), "window_s", "below the minimum");
+    rate(
+        json!({"quota": 0, "window_s": 1}),
+        "quota",
+        "below the minimum",
+    );
+    rate(
+        json!({"quota": 1, "window_s": 0}),
+        "window_s",
+        "below the minimum",
+    );
     rate(
         json!({"quota": 1, "window_s": 1, "burst": 0}),
         "burst",
@@ -314,7 +322,9 @@ fn a_grant_of_unreachable_statistics_gives_a_warning() {
         put(&mut document, "/models/digits/protocols", protocols);
         let warnings = warnings(document);
         warnings.iter().any(|it| {
-            it.starts_with("grants[0].operations: the protocols of \"digits\" have no request for statistics")
+            it.starts_with(
+                "grants[0].operations: the protocols of \"digits\" have no request for statistics",
+            )
         })
     };
     assert!(told(json!(["tf-serving-rest", "tf-serving-grpc"])));

@@ -109,12 +109,7 @@ fn each_fault_of_an_openai_model_is_reported_at_its_path() {
         "protocols",
         "has no other protocol",
     );
-    check(
-        "/preprocess",
-        json!("resize"),
-        "preprocess",
-        "is not for",
-    );
+    check("/preprocess", json!("resize"), "preprocess", "is not for");
     check("/encodings", json!(["gzip"]), "encodings", "is not for");
     check(
         "/parameters/n",
@@ -129,7 +124,12 @@ fn each_fault_of_an_openai_model_is_reported_at_its_path() {
         "openai.chat.max_messages",
         "below the minimum",
     );
-    check("/openai/chat/n", json!(129), "openai.chat.n", "above the maximum");
+    check(
+        "/openai/chat/n",
+        json!(129),
+        "openai.chat.n",
+        "above the maximum",
+    );
     check(
         "/openai/chat/stop",
         json!(65),

@@ -14,7 +14,12 @@ fn the_format_version_is_1() {
         "version",
         "is missing (version: 1)",
     );
-    check("/version", json!(2), "version", "format version 2 is not supported");
+    check(
+        "/version",
+        json!(2),
+        "version",
+        "format version 2 is not supported",
+    );
 }
 
 #[test]
@@ -373,11 +378,7 @@ fn the_audit_log_can_be_shaped_and_not_switched_off() {
     audit("format", json!(""), "is not a supported format");
     audit("path", json!(""), "is not a file's path");
     audit("path", json!("audit/"), "is not a file's path");
-    audit(
-        "path",
-        json!("../decisions.jsonl"),
-        "has a .. segment",
-    );
+    audit("path", json!("../decisions.jsonl"), "has a .. segment");
     audit("path", json!("a/../../b"), "has a .. segment");
     audit("path", json!("a\u{0}b"), "is not a path");
     audit("path", json!("a".repeat(5_000)), "is not a path");

@@ -286,7 +286,8 @@ fn weak_settings_of_the_service_give_warnings() {
     );
     let told = warnings(unused);
     assert!(
-        told.iter().any(|it| it.contains("no limit has scope: global")),
+        told.iter()
+            .any(|it| it.contains("no limit has scope: global")),
         "{told:#?}"
     );
 }

@@ -36,9 +36,10 @@ fn a_handler_names_its_keys_and_what_it_is_signed_as() {
     // The other handler's component needs no signature. The warning says so.
     let warnings = warnings(signed());
     assert!(
-        warnings.iter().any(
-            |text| text.starts_with("handlers.labels: ") && text.contains("this handler's signature is not checked")
-        ),
+        warnings
+            .iter()
+            .any(|text| text.starts_with("handlers.labels: ")
+                && text.contains("this handler's signature is not checked")),
         "{warnings:#?}"
     );
 }

@@ -173,7 +173,12 @@ fn a_named_dim_is_one_dim() {
 
 #[test]
 fn a_range_holds_values_of_its_datatype() {
-    input("range", json!([1, 0]), "range", "1 is greater than 0 ([0, 1])");
+    input(
+        "range",
+        json!([1, 0]),
+        "range",
+        "1 is greater than 0 ([0, 1])",
+    );
     let mut hostile = raw(document());
     hostile.models.get_mut("hidden").unwrap().inputs[0].range = Some((f64::NAN, f64::INFINITY));
     let faults = validate(&hostile).unwrap_err();

@@ -68,9 +68,13 @@ fn a_missing_member_entry_or_section_is_added() {
         let after = format!("{before}handlers:\n{entry}");
         check(before, Some(&after));
     }
-    check("version: 1", Some(&format!("version: 1\nhandlers:\n{entry}")));
+    check(
+        "version: 1",
+        Some(&format!("version: 1\nhandlers:\n{entry}")),
+    );
     // Behind the other handlers, and before the comment of the next section.
-    let others = "handlers:   # ours\n  other: {component: o.wasm, sha256: OLD}\n  # the last one\n";
+    let others =
+        "handlers:   # ours\n  other: {component: o.wasm, sha256: OLD}\n  # the last one\n";
     let models = "\n# Models.\nmodels: {}\n";
     check(
         &format!("{others}{models}"),
@@ -113,7 +117,8 @@ fn a_missing_member_entry_or_section_is_added() {
         ),
         (
             "handlers: {scale: {fuel: 5}}\n",
-            format!("handlers: {{{}\n", flow.replace('}', ", fuel: 5}}")).replace("\"scale\"", "scale"),
+            format!("handlers: {{{}\n", flow.replace('}', ", fuel: 5}}"))
+                .replace("\"scale\"", "scale"),
         ),
     ] {
         check(before, Some(&after));

@@ -42,7 +42,11 @@ fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
 #[test]
 fn a_handler_without_the_function_of_its_world_is_not_built() {
     let project = Project::unbuilt("misspelt-js", "js", "preprocess");
-    project.edit("handler.js", "export function preprocess(", "export function process(");
+    project.edit(
+        "handler.js",
+        "export function preprocess(",
+        "export function process(",
+    );
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 1, "{}", story(&ran));
     assert_eq!(

@@ -99,7 +99,10 @@ fn only_the_signed_component_is_accepted() {
     let differs = "component scale.wasm differs from its sha256";
     assert!(code == 2 && faults.contains(differs), "{faults}");
     let signed = !faults.contains("signed_by)");
-    assert!(signed, "the signature is of what the policy names: {faults}");
+    assert!(
+        signed,
+        "the signature is of what the policy names: {faults}"
+    );
     let ran = signing.sign("scale@1.4.0");
     assert_eq!(ran.code, 0, "{}", story(&ran));
     refused(&good, "signs another component");

@@ -287,5 +287,8 @@ fn zeros_of_either_sign_are_one_value_and_so_are_all_nans() {
         "3 of 5 elements are zero, at most a fraction of 0.5 may be"
     );
     assert_eq!(fault(&[0.0, -0.0, 1.0, 2.0]), None);
-    assert_eq!(fault(&[]).unwrap(), "0 distinct values, at least 3 are required");
+    assert_eq!(
+        fault(&[]).unwrap(),
+        "0 distinct values, at least 3 are required"
+    );
 }

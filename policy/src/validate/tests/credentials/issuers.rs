@@ -107,7 +107,11 @@ fn issuer_keys_are_unambiguous_strong_and_public() {
         );
     };
     key(json!({"kty": "oct"}), ".kty", "shared secret");
-    key(json!({"kty": "oct", "k": "AA"}), ".k", "is private key material");
+    key(
+        json!({"kty": "oct", "k": "AA"}),
+        ".k",
+        "is private key material",
+    );
     key(
         json!({"kty": "RSA", "n": N, "e": "AQAB", "d": "AA"}),
         ".d",

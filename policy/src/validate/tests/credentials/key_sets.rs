@@ -68,10 +68,22 @@ fn keys_are_a_file_or_a_url_or_themselves() {
 #[test]
 fn a_fetched_set_is_fetched_often_enough_and_counts_no_longer_than_it_should() {
     let set = |name: &str, value: Value| json!({"url": URL, name: value});
-    fault(set("refresh_s", json!(0)), ".refresh_s", "below the minimum");
-    fault(set("refresh_s", json!(86_401)), ".refresh_s", "above the maximum");
+    fault(
+        set("refresh_s", json!(0)),
+        ".refresh_s",
+        "below the minimum",
+    );
+    fault(
+        set("refresh_s", json!(86_401)),
+        ".refresh_s",
+        "above the maximum",
+    );
     fault(set("stale_s", json!(0)), ".stale_s", "below the minimum");
-    fault(set("stale_s", json!(604_801)), ".stale_s", "above the maximum");
+    fault(
+        set("stale_s", json!(604_801)),
+        ".stale_s",
+        "above the maximum",
+    );
     for (refresh_s, stale_s) in [(300, 300), (300, 299), (7200, 3600)] {
         fault(
             json!({"url": URL, "refresh_s": refresh_s, "stale_s": stale_s}),
@@ -114,8 +126,9 @@ fn the_server_of_a_fetched_key_set_must_be_verifiable() {
     put(&mut document, "/issuers/corp/jwks", json!({"url": URL}));
     let told = warnings(document);
     assert!(
-        told.iter().any(|it| it
-            .starts_with("issuers.corp.jwks.url: RSA keys without `alg` will not be used")),
+        told.iter()
+            .any(|it| it
+                .starts_with("issuers.corp.jwks.url: RSA keys without `alg` will not be used")),
         "{told:#?}"
     );
 }
