@@ -120,7 +120,13 @@ impl Ui {
         };
         match failure {
             Failure::No => {}
-            Failure::Load(LoadError::Faults(source, faults)) => self.faults(source, faults),
+            Failure::Load(LoadError::Faults(source, faults)) => {
+                self.faults(source, faults);
+                if !self.json {
+                    let error = self.paint("1;31", "error");
+                    self.note(&format!("{error}: {}", totals(&source.file, faults)));
+                }
+            }
             Failure::Failed(_) | Failure::Input(_) | Failure::Load(_) => {
                 let error = self.paint("1;31", "error");
                 self.note(&format!(
@@ -211,6 +217,22 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
+/// How many faults and warnings a policy has. It is the last line of their list.
+fn totals(file: &Path, faults: &[Located]) -> String {
+    let counted = |count: usize, one: &str| match count {
+        1 => format!("1 {one}"),
+        count => format!("{count} {one}s"),
+    };
+    let is_error = |fault: &&Located| fault.severity == Severity::Error;
+    let errors = faults.iter().filter(is_error).count();
+    let warnings = match faults.len().saturating_sub(errors) {
+        0 => String::new(),
+        count => format!(", {}", counted(count, "warning")),
+    };
+    let file = printable(&file.display().to_string());
+    format!("{file} has {}{warnings}", counted(errors, "fault"))
+}
+
 const fn severity(severity: Severity) -> &'static str {
     match severity {
         Severity::Error => "error",
@@ -221,4 +243,33 @@ const fn severity(severity: Severity) -> &'static str {
 /// The same for text with several lines.
 pub fn printable_lines(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tensorgate_policy_text::Span;
+
+    #[test]
+    fn a_list_of_faults_ends_with_their_number() {
+        for (errors, warnings, expected) in [
+            (1, 0, "gate.yaml has 1 fault"),
+            (3, 0, "gate.yaml has 3 faults"),
+            (2, 1, "gate.yaml has 2 faults, 1 warning"),
+            (1, 2, "gate.yaml has 1 fault, 2 warnings"),
+        ] {
+            let severities = [(Severity::Error, errors), (Severity::Warning, warnings)];
+            let faults = severities.map(|(severity, count)| {
+                let fault = Located {
+                    severity,
+                    span: Span::default(),
+                    path: String::new(),
+                    message: String::new(),
+                    fix: None,
+                };
+                vec![fault; count]
+            });
+            assert_eq!(totals(Path::new("gate.yaml"), &faults.concat()), expected);
+        }
+    }
 }

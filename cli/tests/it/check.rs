@@ -158,6 +158,28 @@ fn a_limit_of_global_scope_needs_a_rate_limit_service() {
 }
 
 #[test]
+fn a_list_of_faults_ends_with_how_many_there_are() {
+    let text = with("quota: 6", "quotaa: 6").replace("version: 1", "version: 1\nextra: 1");
+    let (_, found) = faults(&text);
+    let count = |severity: &str| found.iter().filter(|fault| fault.2 == severity).count();
+    let warnings = match count("warning") {
+        0 => String::new(),
+        1 => ", 1 warning".to_owned(),
+        count => format!(", {count} warnings"),
+    };
+    let scratch = Scratch::new();
+    let file = scratch.file("gate.yaml", text);
+    let ran = run(&["check".as_ref(), file.as_os_str()]);
+    let expected = format!(
+        "error: {} has {} faults{warnings}",
+        file.display(),
+        count("error")
+    );
+    assert_eq!(count("error"), 2);
+    assert_eq!(ran.stderr.lines().next_back(), Some(expected.as_str()));
+}
+
+#[test]
 fn unknown_keys_are_reported_at_the_key() {
     check(
         &with("quota: 6", "quotaa: 6"),
