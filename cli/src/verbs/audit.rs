@@ -1,7 +1,7 @@
 //! The `audit` verb: verifies and searches the log that the host writes. Logs of any size are read
 //! line by line.
 
-mod tail;
+pub mod tail;
 
 use std::fs::File;
 use std::io::BufReader;
@@ -322,7 +322,7 @@ fn row(line: &Line, decision: &Decision) -> String {
 }
 
 /// Calls `then` with every readable line of a log and its text, oldest first.
-pub fn each_line(log: &Path, mut then: impl FnMut(Line, &str)) -> Result<(), Failure> {
+fn each_line(log: &Path, mut then: impl FnMut(Line, &str)) -> Result<(), Failure> {
     let cannot = |error: std::io::Error| Failure::Input(format!("{}: {error}", log.display()));
     for file in files(&Paths::new(log)).map_err(cannot)? {
         let mut reader = BufReader::new(File::open(file).map_err(cannot)?);

@@ -1,6 +1,8 @@
 //! `explain REQUEST_ID`: describes what happened to a request, from the audit log.
 
+use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tensorgate_cli_common::Failure;
@@ -10,7 +12,13 @@ use tensorgate_host::audit::record::{Amend, By, Decision, Event, Verdict};
 use tensorgate_policy::Reason;
 use tensorgate_policy::denial::Shadowed;
 
-use super::audit::each_line;
+use super::audit::tail::Tail;
+
+/// Longest wait for a request that the log does not contain. The log has a request's line once
+/// Envoy has reported its end, which takes up to two flush intervals.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Interval between looks at the log.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The log's entries about a request.
 #[derive(Serialize)]
@@ -19,18 +27,20 @@ struct Story {
     amended: Vec<Line>,
 }
 
-/// Prints the description; fails if the log does not contain the request.
+/// Prints the description; fails if the log does not contain the request within [`PATIENCE`].
 pub fn print(ui: &Ui, log: &Path, request_id: &str) -> Result<(), Failure> {
-    let mut decision = None;
-    let mut amended = Vec::new();
-    each_line(log, |line, _| match &line.event {
-        Event::Decision(decided) if decided.request_id.as_deref() == Some(request_id) => {
-            decision = Some(line);
-        }
-        Event::Amend(amend) if amend.request_id == request_id => amended.push(line),
-        _ => {}
-    })?;
-    let Some(line) = decision else {
+    let started = Instant::now();
+    let wait = || {
+        std::thread::sleep(POLL_INTERVAL);
+        started.elapsed() < PATIENCE
+    };
+    let story = find(log, request_id, wait)
+        .map_err(|error| Failure::Input(format!("{}: {error}", log.display())))?;
+    let Some(Story {
+        decision: line,
+        amended,
+    }) = story
+    else {
         return Err(Failure::Failed(format!(
             "{} has no entry for request {}",
             log.display(),
@@ -55,6 +65,31 @@ pub fn print(ui: &Ui, log: &Path, request_id: &str) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Reads the log's entries about a request. As long as there is none and `wait` returns `true`,
+/// lines that were added are read too.
+fn find(log: &Path, request_id: &str, mut wait: impl FnMut() -> bool) -> io::Result<Option<Story>> {
+    let mut tail = Tail::new(log, false)?;
+    let (mut decision, mut amended) = (None, Vec::new());
+    loop {
+        tail.each_new(|line, _| {
+            match &line.event {
+                Event::Decision(decided) if decided.request_id.as_deref() == Some(request_id) => {
+                    decision = Some(line);
+                }
+                Event::Amend(amend) if amend.request_id == request_id => amended.push(line),
+                _ => {}
+            }
+            true
+        })?;
+        if let Some(decision) = decision {
+            return Ok(Some(Story { decision, amended }));
+        }
+        if !wait() {
+            return Ok(None);
+        }
+    }
 }
 
 fn sentences(line: &Line, decision: &Decision) -> Vec<String> {
@@ -214,5 +249,48 @@ fn envoys(flags: &[String], details: &Option<String>) -> String {
     match details {
         Some(details) => format!("Envoy reports {details}, {flags}."),
         None => format!("Envoy reports {flags}."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::fs::File;
+    use std::io::Write as _;
+    use std::time::SystemTime;
+
+    use tensorgate_client::run::Scratch;
+    use tensorgate_host::audit::line::line;
+
+    use super::*;
+
+    fn entry(seq: u64, request_id: &str) -> String {
+        let decision = Decision {
+            request_id: Some(request_id.to_owned()),
+            ..Decision::default()
+        };
+        let event = Event::Decision(Box::new(decision));
+        let text = serde_json::to_string(&line(seq, SystemTime::UNIX_EPOCH, event)).unwrap();
+        format!("{text}\n")
+    }
+
+    #[test]
+    fn a_line_that_is_written_during_the_wait_is_found() {
+        let scratch = Scratch::new();
+        let log = scratch.file("decisions.jsonl", entry(1, "first"));
+        let mut open = File::options().append(true).open(&log).unwrap();
+        let late = entry(2, "late");
+        let (start, end) = late.split_at(10);
+        let mut parts = [start, end].into_iter();
+        let wait = || {
+            let part = parts.next();
+            part.is_some_and(|part| open.write_all(part.as_bytes()).is_ok())
+        };
+        let story = find(&log, "late", wait).unwrap().unwrap();
+        assert_eq!(story.decision.seq, 2);
+        let first = find(&log, "first", || false).unwrap().unwrap();
+        assert_eq!(first.decision.seq, 1);
+        assert!(find(&log, "never", || false).unwrap().is_none());
     }
 }
