@@ -7,6 +7,7 @@ pub mod load;
 pub mod policy_file;
 pub mod private_dir;
 pub mod replace;
+pub mod state_folder;
 pub mod trust;
 pub mod ui;
 pub mod user_folders;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::Loaded;
 use tensorgate_cli_common::private_dir::PrivateDir;
+use tensorgate_cli_common::state_folder::HOST_LOG;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_host::config::Folders;
 use tensorgate_policy::raw::BackendKind;
@@ -194,7 +195,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         .transpose()?;
     let site = Site::new(loaded, options, render_options)?;
 
-    let mut host = part("tensorgate-host", "host", &options.state.join("host.log"))?;
+    let mut host = part("tensorgate-host", "host", &options.state.join(HOST_LOG))?;
     host.arguments = vec![
         "--bundle".into(),
         site.bundle_file().into(),

@@ -79,7 +79,17 @@ impl Lock {
 impl Running {
     /// The gate that runs with this state folder. A description that is not written yet, or is
     /// being replaced, is empty.
-    pub fn find(state: &Path) -> io::Result<Option<Self>> {
+    pub fn find(state: &Path) -> Result<Option<Self>, Failure> {
+        Self::read(state)
+            .map_err(|error| Failure::Failed(format!("cannot read {}: {error}", state.display())))
+    }
+
+    /// Whether the gate runs this policy.
+    pub fn runs(&self, policy: &Path) -> bool {
+        policy.canonicalize().ok() == self.policy.canonicalize().ok()
+    }
+
+    fn read(state: &Path) -> io::Result<Option<Self>> {
         let opened = OpenOptions::new()
             .read(true)
             .custom_flags(NOFOLLOW)

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::Loaded;
+use tensorgate_cli_common::load::{Loaded, read_at_most};
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_host::policy_store::sources::Sources;
 use tensorgate_policy::raw::BackendKind;
@@ -236,8 +236,15 @@ impl InForce {
 }
 
 /// File of the host's bundle below a state folder.
-pub fn bundle_file(state: &Path) -> PathBuf {
+fn bundle_file(state: &Path) -> PathBuf {
     state.join(BUNDLE).join("bundle.json")
+}
+
+/// The host's bundle below a state folder, if it can be read.
+pub fn bundle(state: &Path) -> Option<Bundle> {
+    let limit = u64::try_from(Bundle::MAX_BYTES).unwrap_or(u64::MAX);
+    let bytes = read_at_most(&bundle_file(state), limit).ok()??;
+    serde_json::from_slice(&bytes).ok()
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {

@@ -12,8 +12,8 @@ use clap::{Args, Subcommand};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::audit_section;
 use tensorgate_cli_common::policy_file;
+use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_cli_common::user_folders;
 use tensorgate_host::audit::files::{Paths, SEQ_DIGITS};
 use tensorgate_host::audit::key::VerifyingKey;
 use tensorgate_host::audit::line::Line;
@@ -22,6 +22,7 @@ use tensorgate_host::audit::verify::{Report, files, next_line, verify};
 use tensorgate_host::rfc3339;
 use tensorgate_policy::{Reason, raw};
 
+use crate::stack::site::bundle;
 use tail::Tail;
 
 /// Reasons in a log that are not those of a rejection.
@@ -51,12 +52,15 @@ enum What {
     after_help = "A file stands for its whole log, including earlier closed files and the head file beside it. Copy the public key \
 (decisions.jsonl.pub) to a safe place when the log is new, and pass it with --key. A key that is found beside the log only \
 proves that the log is consistent with itself. Exits 1 if anything is wrong.\n\n\
-Example: tensorgate audit verify /var/lib/tensorgate/audit/decisions.jsonl --key audit.pub"
+Example: tensorgate audit verify --state /var/lib/tensorgate --key audit.pub\n\
+Example: tensorgate audit verify decisions.jsonl --key audit.pub"
 )]
 struct Verify {
-    /// Log files.
-    #[arg(required = true, value_name = "FILE")]
+    /// Log files (default: the log of the gate with the state folder).
+    #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    state: StateFolder,
     /// Public key that must have signed the checkpoints.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
@@ -65,7 +69,7 @@ struct Verify {
 /// Print the requests of a log that match, in the order in which they were written.
 #[derive(Args)]
 #[command(
-    after_help = "The log is the one that the policy names, below the state folder of `up`. Without a policy, it is that of ./gate.yaml, or the default. \
+    after_help = "The log is the one that the policy names, below the state folder of `up`. Without a policy, it is that of the gate with --state, of ./gate.yaml, or the default. \
 All conditions must hold. With --json, lines are printed unchanged. To verify the log, use `audit verify`.\n\n\
 The second column is `shadowed` for a request that was allowed only because a rule is in shadow mode. The third is then the reason of that rule.\n\n\
 Example: tensorgate audit query --verdict deny --since 10m\n\
@@ -87,9 +91,8 @@ struct Query {
     /// Audit log.
     #[arg(long, visible_alias = "log", value_name = "FILE", conflicts_with_all = ["file", "config"])]
     audit: Option<PathBuf>,
-    /// State folder of the gate (default: the one of `up`).
-    #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE")]
-    state: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateFolder,
     /// Name of the client.
     #[arg(long)]
     client: Option<String>,
@@ -138,6 +141,9 @@ impl Verify {
             None => None,
         };
         let mut logs: Vec<PathBuf> = self.files.iter().map(|file| log_of(file)).collect();
+        if logs.is_empty() {
+            logs.push(log_of_policy(None, &self.state)?);
+        }
         logs.dedup();
         let mut sound = true;
         for log in logs {
@@ -251,7 +257,7 @@ impl Query {
         if let Some(log) = log {
             return Ok(log_of(log));
         }
-        log_of_policy(policy, self.state.clone())
+        log_of_policy(policy, &self.state)
     }
 
     fn matches(&self, line: &Line, decision: &Decision) -> bool {
@@ -278,20 +284,24 @@ impl Query {
     }
 }
 
-/// The audit log of a policy's gate, in the gate's state folder. Without arguments, these are the
-/// default policy and the default folder.
-pub fn log_of_policy(policy: Option<PathBuf>, state: Option<PathBuf>) -> Result<PathBuf, Failure> {
-    let section = match policy.or_else(policy_file::default) {
-        Some(policy) => audit_section(&policy)?,
-        None => raw::Audit::default(),
+/// The audit log of a policy's gate, in the gate's state folder. Without a policy, it is the one
+/// that the gate with a named folder was started with, or else the default policy.
+pub fn log_of_policy(policy: Option<PathBuf>, state: &StateFolder) -> Result<PathBuf, Failure> {
+    let of_gate = match policy {
+        Some(_) => None,
+        None => state.named().and_then(bundle),
     };
-    let state = state.or_else(user_folders::state).unwrap_or_default();
-    let log = state.join(section.path);
+    let section = match (of_gate, policy.or_else(policy_file::default)) {
+        (Some(bundle), _) => bundle.policy.audit.unwrap_or_default(),
+        (None, Some(policy)) => audit_section(&policy)?,
+        (None, None) => raw::Audit::default(),
+    };
+    let log = state.find()?.join(section.path);
     if log.is_file() {
         return Ok(log);
     }
     Err(Failure::Input(format!(
-        "there is no audit log at {}: name the gate's state folder with --state, or the log with --audit",
+        "there is no audit log at {}: name the gate's state folder with --state, or the log: as FILE of `audit verify`, with --audit elsewhere",
         log.display()
     )))
 }

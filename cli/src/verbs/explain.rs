@@ -14,6 +14,7 @@ use serde::Serialize;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::{Loaded, load, read_at_most};
 use tensorgate_cli_common::policy_file;
+use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_filter_core::keys::document::MAX_DOCUMENT_BYTES;
 use tensorgate_filter_core::record::Record;
@@ -56,9 +57,8 @@ pub struct Explain {
     /// Request id, from the response header x-request-id.
     #[arg(value_name = "REQUEST_ID", conflicts_with_all = ["http", "http_dir"])]
     request_id: Option<String>,
-    /// State folder of the gate that received the request (default: the one of `up`).
-    #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE")]
-    state: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateFolder,
     /// Audit log (default: the one in the state folder).
     #[arg(long, value_name = "FILE", requires = "request_id")]
     audit: Option<PathBuf>,
@@ -156,7 +156,7 @@ impl Explain {
     fn log(&self) -> Result<PathBuf, Failure> {
         match &self.audit {
             Some(log) => Ok(log.clone()),
-            None => log_of_policy(self.config.clone(), self.state.clone()),
+            None => log_of_policy(self.config.clone(), &self.state),
         }
     }
 }

@@ -6,19 +6,18 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::read_at_most;
 use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::runtime;
+use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_cli_common::user_folders;
 use tensorgate_host::pipeline::model_version;
 use tensorgate_host::policy_store::sources::{SourceState, Sources};
+use tensorgate_policy::Policy;
 use tensorgate_policy::validate::validate;
-use tensorgate_policy::{Bundle, Policy};
 
 use crate::stack::probe::{Response, Target, send_request};
 use crate::stack::running::Running;
-use crate::stack::site::bundle_file;
+use crate::stack::site::bundle;
 
 /// Last line of the host's list of causes, if there are more.
 const CUT: &str = "and more";
@@ -31,9 +30,8 @@ const CUT: &str = "and more";
 pub struct Status {
     #[command(flatten)]
     policy: PolicyFile,
-    /// State folder of the gate (default: the one of `up`).
-    #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE")]
-    state: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateFolder,
 }
 
 /// The status of a gate.
@@ -78,9 +76,7 @@ struct Generations {
 impl Status {
     /// Prints the status.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let state = self.state.or_else(user_folders::state).ok_or_else(|| {
-            Failure::Input("HOME is not set: name the state folder with --state".into())
-        })?;
+        let state = self.state.find()?;
         let report = Report::new(&state, self.policy.named().as_deref())?;
         if ui.json {
             ui.json_line(&report);
@@ -102,15 +98,12 @@ impl Report {
             state: state.to_owned(),
             ..Self::default()
         };
-        let running = Running::find(state).map_err(|error| {
-            Failure::Failed(format!("cannot read {}: {error}", state.display()))
-        })?;
-        let Some(running) = running else {
+        let Some(running) = Running::find(state)? else {
             report.why = vec!["no gate runs with this state folder".into()];
             return Ok(report);
         };
         if let Some(policy) = policy
-            && policy.canonicalize().ok() != running.policy.canonicalize().ok()
+            && !running.runs(policy)
         {
             report.why = vec![format!(
                 "the gate with this state folder runs {}, not {}",
@@ -188,10 +181,7 @@ fn models(state: &Path, lines: &mut Vec<String>) -> Vec<ModelState> {
 
 /// The policy that the host has.
 fn in_force(state: &Path) -> Option<Policy> {
-    let limit = u64::try_from(Bundle::MAX_BYTES).unwrap_or(u64::MAX);
-    let bytes = read_at_most(&bundle_file(state), limit).ok()??;
-    let bundle: Bundle = serde_json::from_slice(&bytes).ok()?;
-    Some(validate(&bundle.policy).ok()?.0)
+    Some(validate(&bundle(state)?.policy).ok()?.0)
 }
 
 fn print(ui: &Ui, report: &Report) {

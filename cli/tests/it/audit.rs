@@ -385,6 +385,30 @@ fn a_query_finds_the_log_of_a_policy() {
 }
 
 #[test]
+fn the_log_of_a_state_folder_is_the_one_of_its_gate() {
+    let scratch = Scratch::new();
+    let state = scratch.path().join("state");
+    std::fs::create_dir_all(state.join("policy")).unwrap();
+    log(scratch.path());
+    std::fs::rename(scratch.path().join("audit"), state.join("other")).unwrap();
+    let audit = r#"{"path": "other/decisions.jsonl"}"#;
+    let bundle = format!(r#"{{"generation": "0", "policy": {{"version": 1, "audit": {audit}}}}}"#);
+    std::fs::write(state.join("policy/bundle.json"), bundle).unwrap();
+    for words in [
+        &["audit", "verify"][..],
+        &["audit", "query"],
+        &["explain", "id-1"],
+    ] {
+        let ran = run(&[words, &["--state", state.to_str().unwrap()]].concat());
+        assert_eq!(ran.code, 0, "{words:?}: {}", ran.stderr);
+    }
+    let nowhere = scratch.path().join("nowhere");
+    let ran = run(&["audit", "verify", "--state", nowhere.to_str().unwrap()]);
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    assert!(ran.stderr.contains("as FILE"), "{}", ran.stderr);
+}
+
+#[test]
 fn an_unknown_reason_comes_with_the_nearest() {
     let scratch = Scratch::new();
     let log = log(scratch.path());

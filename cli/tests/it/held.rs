@@ -111,6 +111,13 @@ fn a_revocation_is_confirmed_by_the_gate_and_keeps_the_policy_version() {
     assert_eq!(generation(&line), version, "nothing else changed");
     let again = listed.revoke(&stack.admin(), KEY, &[]);
     assert_eq!(again.code, 0, "{}", again.stderr);
+    // The state folder names the policy and the admin address.
+    let state = stack.scratch.path().join("state");
+    let state = state.to_str().unwrap();
+    let by_state = run(&["keys", "revoke", "--sha256", KEY, "--state", state]);
+    assert_eq!(by_state.code, 0, "{}", by_state.stderr);
+    let expected = format!("rejected by the gate at {}", stack.admin());
+    assert!(by_state.stdout.contains(&expected), "{}", by_state.stdout);
     assert!(sources(&stack)["held"].as_array().unwrap().is_empty());
 }
 

@@ -343,6 +343,21 @@ fn a_key_is_revoked_by_its_text_and_by_hand() {
 }
 
 #[test]
+fn a_state_folder_without_a_gate_confirms_nothing() {
+    let scratch = Scratch::new();
+    let policy = scratch.file("gate.yaml", "revoked: {keys_file: gone.txt}\n");
+    let (policy, state) = (policy.to_str().unwrap(), scratch.path().to_str().unwrap());
+    let ran = run(&[
+        "keys", "revoke", policy, "--sha256", SCORER, "--state", state,
+    ]);
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    let expected = format!("no gate runs with the state folder {state}");
+    assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
+    let list = std::fs::read_to_string(scratch.path().join("gone.txt")).unwrap();
+    assert_eq!(list, format!("{SCORER}\n"));
+}
+
+#[test]
 fn concurrent_revocations_are_all_kept() {
     let scratch = Scratch::new();
     let policy = scratch.file("gate.yaml", "revoked: {keys_file: gone.txt}\n");

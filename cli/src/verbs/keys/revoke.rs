@@ -15,7 +15,9 @@ use tensorgate_cli_common::load::{MAX_FILE_BYTES, load, read_at_most};
 use tensorgate_cli_common::policy_file::{self, PolicyFile};
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::runtime;
+use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
+use tensorgate_cli_common::user_folders;
 use tensorgate_host::policy_store::sources::Sources;
 use tensorgate_host::service::admin::DEFAULT_ADDRESS;
 use tensorgate_policy::hex;
@@ -25,6 +27,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{digest_of_input, format};
 use crate::stack::probe::{Target, ask};
+use crate::stack::running::Running;
 
 /// Hex digits of a digest.
 const DIGEST_CHARS: usize = 64;
@@ -37,7 +40,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// `revoked.keys_file`, and wait until the gate confirms.
 #[derive(Args)]
 #[command(
-    after_help = "Without --sha256 and --client, the key itself is read from standard input. Without a policy, the line is only printed.\n\nExits 0 once the gate at --admin confirms that its filters and its host reject the key. Without a confirmation within 10 seconds, the exit code is 1; the digest stays on the list. Use --no-wait if no gate on this machine runs the policy.\n\nExample: tensorgate keys revoke -c gate.yaml --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --note \"lost laptop\"\nExample: tensorgate keys revoke gate.yaml --client web-app"
+    after_help = "Without --sha256 and --client, the key itself is read from standard input. Without a policy, the line is only printed.\n\nExits 0 once the gate confirms that its filters and its host reject the key. Without a confirmation within 10 seconds, the exit code is 1; the digest stays on the list. Use --no-wait if no gate on this machine runs the policy.\n\nExample: tensorgate keys revoke -c gate.yaml --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --note \"lost laptop\"\nExample: tensorgate keys revoke --state /var/lib/tensorgate --client web-app"
 )]
 pub struct Revoke {
     #[command(flatten)]
@@ -54,9 +57,12 @@ pub struct Revoke {
     /// Note after the digest, for example a reason or an owner.
     #[arg(long, value_parser = note)]
     note: Option<String>,
-    /// Admin address of the gate that confirms, as in `tensorgate up --admin`.
-    #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_ADMIN", default_value_t = DEFAULT_ADDRESS)]
-    admin: SocketAddr,
+    /// Admin address of the gate that confirms, as in `tensorgate up --admin` (default: that of the
+    /// gate with the state folder, or else 127.0.0.1:9902).
+    #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_ADMIN")]
+    admin: Option<SocketAddr>,
+    #[command(flatten)]
+    state: StateFolder,
     /// Write the list without waiting for a gate.
     #[arg(long)]
     no_wait: bool,
@@ -84,8 +90,30 @@ struct Status {
 }
 
 impl Revoke {
+    /// The running gate with the named state folder, or else with the default one.
+    fn gate(&self) -> Result<Option<Running>, Failure> {
+        match self.state.named() {
+            Some(state) => Running::find(state),
+            // No argument names this folder, so it may be unreadable.
+            None => {
+                let state = user_folders::state();
+                Ok(state.and_then(|state| Running::find(&state).ok()?))
+            }
+        }
+    }
+
+    /// The policy of the gate with the named state folder.
+    fn policy_of(&self, gate: &Running) -> Option<PathBuf> {
+        self.state.named()?;
+        let policy = Some(gate.policy.clone());
+        policy.filter(|policy| !policy.as_os_str().is_empty())
+    }
+
     pub(super) fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let config = self.policy.named().or_else(policy_file::default);
+        let gate = self.gate()?;
+        let config = (self.policy.named())
+            .or_else(|| self.policy_of(gate.as_ref()?))
+            .or_else(policy_file::default);
         let digests = match (&self.client, &self.sha256) {
             (Some(client), _) => {
                 let config = policy_file::or_default(config.clone())?;
@@ -106,16 +134,22 @@ impl Revoke {
             ui.note("nothing is revoked yet: no policy is named, so the line is only printed");
             return Ok(());
         };
+        let admin = match self.admin {
+            Some(admin) => Ok(admin),
+            None => admin_of(self.state.named(), gate.as_ref(), config),
+        };
         let runtime = runtime()?;
         // An unreadable policy must not prevent a revocation: a running gate knows its list.
         let file = keys_file(config).or_else(|failure| {
-            let asked =
-                (!self.no_wait).then(|| runtime.block_on(list_in_force(self.admin, config)));
-            asked.flatten().ok_or(failure)
+            let admin = admin.as_ref().ok().filter(|_| !self.no_wait);
+            let asked = admin.and_then(|admin| runtime.block_on(list_in_force(*admin, config)));
+            asked.ok_or(failure)
         })?;
         let added = append(&file, &digests, note)?;
-        let confirmed =
-            (!self.no_wait).then(|| runtime.block_on(confirmed(self.admin, &file, &digests)));
+        let confirmed = (!self.no_wait).then(|| match &admin {
+            Ok(admin) => runtime.block_on(confirmed(*admin, &file, &digests)),
+            Err(why) => Err(why.clone()),
+        });
         let name = printable(&file.display().to_string());
         for sha256 in &digests {
             let added = added.contains(sha256);
@@ -125,7 +159,7 @@ impl Revoke {
                 None => ui.line(&format!("{name}: {sha256} {is}; no gate was asked")),
                 Some(Ok(version)) => ui.line(&format!(
                     "{name}: {sha256} revoked, and rejected by the gate at {} (policy {version})",
-                    self.admin
+                    admin.as_ref().map_or_else(String::clone, SocketAddr::to_string)
                 )),
                 Some(Err(_)) => ui.line(&format!("{name}: {sha256} {is}")),
             }
@@ -141,6 +175,32 @@ impl Revoke {
                 printable_lines(&why)
             ))),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Admin address of the gate that confirms, or why there is none. `state` is the named folder, and
+/// `gate` runs with it or with the default one. The gate of the default folder counts only if it
+/// runs this policy.
+fn admin_of(
+    state: Option<&Path>,
+    gate: Option<&Running>,
+    config: &Path,
+) -> Result<SocketAddr, String> {
+    let admin = gate.map(|gate| gate.admin);
+    match (state, admin) {
+        (Some(_), Some(Some(admin))) => Ok(admin),
+        (Some(state), Some(None)) => Err(format!(
+            "the gate with the state folder {} is starting. Try again",
+            state.display()
+        )),
+        (Some(state), None) => Err(format!(
+            "no gate runs with the state folder {}. A gate that starts later rejects the key once it reads this list",
+            state.display()
+        )),
+        (None, admin) => {
+            let runs = gate.is_some_and(|gate| gate.runs(config));
+            Ok(admin.flatten().filter(|_| runs).unwrap_or(DEFAULT_ADDRESS))
         }
     }
 }
@@ -218,7 +278,7 @@ async fn confirmed(admin: SocketAddr, list: &Path, digests: &[String]) -> Result
             },
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
                 return Err(format!(
-                    "nothing listens at {admin}. Give the admin address of the gate with --admin. A gate that starts later, or elsewhere, rejects the key once it reads this list"
+                    "nothing listens at {admin}. Name the gate with --admin or --state. A gate that starts later, or elsewhere, rejects the key once it reads this list"
                 ));
             }
             Err(error) => format!("{admin} does not respond: {error}"),
@@ -357,5 +417,40 @@ fn note(text: &str) -> Result<String, String> {
         Err("one line, without control characters".into())
     } else {
         Ok(text.trim().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_with_the_state_folder_confirms() {
+        let own = SocketAddr::from(([127, 0, 0, 1], 7));
+        let folder = Path::new("/state");
+        let policy = std::env::current_exe().unwrap_or_default();
+        let gate = |policy: &Path, admin| Running {
+            policy: policy.to_owned(),
+            admin,
+            ..Running::default()
+        };
+        let (same, other) = (gate(&policy, Some(own)), gate(Path::new("/"), Some(own)));
+        let starting = gate(&policy, None);
+        for (state, gate, expected) in [
+            (Some(folder), Some(&same), Ok(own)),
+            (Some(folder), Some(&other), Ok(own)),
+            (Some(folder), Some(&starting), Err("is starting")),
+            (Some(folder), None, Err("no gate runs with the state folder /state")),
+            (None, Some(&same), Ok(own)),
+            (None, Some(&other), Ok(DEFAULT_ADDRESS)),
+            (None, Some(&starting), Ok(DEFAULT_ADDRESS)),
+            (None, None, Ok(DEFAULT_ADDRESS)),
+        ] {
+            match (admin_of(state, gate, &policy), expected) {
+                (Ok(admin), Ok(expected)) => assert_eq!(admin, expected),
+                (Err(why), Err(expected)) => assert!(why.contains(expected), "{why}"),
+                (found, expected) => assert_eq!(found.ok(), expected.ok(), "{state:?} {gate:?}"),
+            }
+        }
     }
 }

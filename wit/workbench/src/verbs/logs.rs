@@ -4,12 +4,13 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::state_folder::{HOST_LOG, StateFolder};
 use tensorgate_cli_common::ui::{Ui, printable};
 
 /// Log target of handlers' lines.
@@ -22,11 +23,13 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Print the lines that handlers wrote, from a host's log (text or JSON).
 #[derive(Args)]
 #[command(
-    after_help = "Example: tensorgate handler logs target/up/host.log --handler resize --follow"
+    after_help = "Example: tensorgate handler logs --state /var/lib/tensorgate --handler resize --follow\nExample: tensorgate handler logs host.log --request-id 3f4f210a-5359-4f12-a75a-c92ea0dcc6fa"
 )]
 pub struct Logs {
-    /// Log file of the host.
-    file: PathBuf,
+    /// Log file of the host (default: the one in the state folder).
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateFolder,
     /// Only lines of this handler.
     #[arg(long, value_name = "NAME")]
     handler: Option<String>,
@@ -51,10 +54,14 @@ struct Entry {
 impl Logs {
     /// Prints the lines.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let failed = |cause: std::io::Error| {
-            Failure::Input(format!("cannot read {}: {cause}", self.file.display()))
+        let file = match &self.file {
+            Some(file) => file.clone(),
+            None => self.state.find()?.join(HOST_LOG),
         };
-        let mut log = BufReader::new(File::open(&self.file).map_err(failed)?);
+        let failed = |cause: std::io::Error| {
+            Failure::Input(format!("cannot read {}: {cause}", file.display()))
+        };
+        let mut log = BufReader::new(File::open(&file).map_err(failed)?);
         let mut line = Vec::new();
         loop {
             let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
@@ -77,20 +84,10 @@ impl Logs {
             }
             // A partial line is continued after the pause.
             std::thread::sleep(POLL_INTERVAL);
-            if let Some(next) = self.next(log.get_ref()) {
+            if let Some(next) = next(&file, log.get_ref()) {
                 (log, line) = (BufReader::new(next), Vec::new());
             }
         }
-    }
-
-    /// The new log, if the file was replaced or truncated.
-    fn next(&self, open: &File) -> Option<File> {
-        use std::io::Seek as _;
-        let next = File::open(&self.file).ok()?;
-        let (was, is) = (open.metadata().ok()?, next.metadata().ok()?);
-        let other = (was.dev(), was.ino()) != (is.dev(), is.ino());
-        let read = { open }.stream_position().ok()?;
-        (other || is.len() < read).then_some(next)
     }
 
     fn wants(&self, line: &str) -> bool {
@@ -102,6 +99,16 @@ impl Logs {
         };
         is(&self.handler, &handler) && is(&self.request_id, &request_id)
     }
+}
+
+/// The new log, if the file was replaced or truncated.
+fn next(file: &Path, open: &File) -> Option<File> {
+    use std::io::Seek as _;
+    let next = File::open(file).ok()?;
+    let (was, is) = (open.metadata().ok()?, next.metadata().ok()?);
+    let other = (was.dev(), was.ino()) != (is.dev(), is.ino());
+    let read = { open }.stream_position().ok()?;
+    (other || is.len() < read).then_some(next)
 }
 
 /// Handler and request id of a JSON line that a handler wrote.

@@ -37,7 +37,11 @@ fn a_handlers_lines_are_found_in_the_hosts_log() {
         assert_eq!(lines, expected, "{arguments:?}: {}", story(&ran));
         assert!(!ran.stdout.contains('\u{1b}'), "{}", story(&ran));
     }
+    let state = scratch.path().to_str().unwrap();
+    let ran = handler(&["logs", "--state", state]);
+    assert_eq!((ran.code, ran.stdout.lines().count()), (0, 5));
     assert_eq!(handler(&["logs", "/no/such/log"]).code, 2);
+    assert_eq!(handler(&["logs", "--state", "/no/such/folder"]).code, 2);
 }
 
 #[test]
