@@ -80,7 +80,7 @@ impl Pipeline {
     }
 
     /// Records a handler's output and classifies its failures. Without `rules` another handler
-    /// follows.
+    /// follows. `tensorgate handler logs` finds a fault's line by its target.
     fn check_made(
         &self,
         stage: &Stage,
@@ -90,7 +90,7 @@ impl Pipeline {
         rules: Option<(&[TensorRule], &HandlerChain)>,
         contents: &mut CallContents<'_>,
     ) -> Result<Vec<Tensor<'static>>, Denial> {
-        let timings = &mut *contents.timings;
+        let (timings, request_id) = (&mut *contents.timings, contents.request_id);
         let took = started.elapsed();
         timings.handler = timings.handler.saturating_add(took);
         if role == Role::Postprocess {
@@ -104,7 +104,7 @@ impl Pipeline {
             .handler_seconds
             .get_or_create(&labels)
             .observe(took.as_secs_f64());
-        let fault = |cause: &'static str| {
+        let fault = |cause: &'static str, detail: &str| {
             self.metrics
                 .handler_faults
                 .get_or_create(&FaultLabels {
@@ -112,6 +112,15 @@ impl Pipeline {
                     cause,
                 })
                 .inc();
+            // The fields that identify the call come last: the text form is read from its end.
+            tracing::warn!(
+                target: "tensorgate::handler::fault",
+                cause,
+                detail,
+                handler = stage.name,
+                request_id,
+                "handler fault"
+            );
         };
         let called = match called {
             Ok(called) => called,
@@ -147,7 +156,7 @@ impl Pipeline {
                 fuel_used,
             }) => {
                 timings.fuel = timings.fuel.saturating_add(fuel_used);
-                fault(cause.name());
+                fault(cause.name(), &detail);
                 return Err(Denial::new(
                     Reason::HandlerFault,
                     format!("handler {:?}: {cause}: {detail}", stage.name),
@@ -168,7 +177,7 @@ impl Pipeline {
                 .handler_log_lines_dropped
                 .inc_by(called.log_lines_dropped);
             tracing::warn!(
-                request_id = contents.request_id,
+                request_id,
                 handler = stage.name,
                 lines = called.log_lines_dropped,
                 "handler log lines dropped"
@@ -183,8 +192,8 @@ impl Pipeline {
             let torn = |denial| contract_denial(Reason::HandlerFault, &who, &denial);
             check_structure(&called.tensors)
                 .map_err(torn)
-                .inspect_err(|_| {
-                    fault("contract");
+                .inspect_err(|denial| {
+                    fault("contract", &denial.cause);
                     called.verdict.report_fault();
                 })?;
             return Ok(called.tensors);
@@ -207,7 +216,7 @@ impl Pipeline {
                 return Err(denial);
             }
             (Err(denial), _) => {
-                fault("contract");
+                fault("contract", &denial.cause);
                 called.verdict.report_fault();
                 return Err(denial);
             }

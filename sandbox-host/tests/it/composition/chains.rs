@@ -1,6 +1,8 @@
 //! Handlers in a chain: called in order, each with its own bounds, and the last one's tensors are
 //! checked against the contract.
 
+use std::fs::File;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -8,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::support::backend::{Act, Backend};
 use crate::support::guests;
-use crate::support::{Running, policy, start_with};
+use crate::support::{Running, folder, policy, start_with};
 
 /// The first float of the first tensor that the handler is given.
 const FIRST: &str = "(i32.load offset=20 (local.get 1))";
@@ -174,6 +176,61 @@ async fn handlers_pass_well_formed_tensors_and_the_last_satisfies_the_contract()
         }
         running.stop().await;
     }
+}
+
+#[tokio::test]
+async fn each_fault_is_logged_with_its_handler_and_its_request() {
+    let file = folder().join("log");
+    let log = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_writer(Arc::new(File::create(&file).unwrap()))
+        .finish();
+    // The host runs on this thread.
+    let _log = tracing::subscriber::set_default(log);
+    let plus = preprocess("f32.add", "1");
+    let beyond = preprocess("f32.add", "1000");
+    let torn = guests::preprocess(
+        "(i32.store offset=24 (local.get 1) (i32.sub (i32.load offset=24 (local.get 1)) (i32.const 4))) (call $ok (local.get 1) (local.get 2))",
+    );
+    let trap = guests::preprocess("(unreachable)");
+    let handlers: [(&str, &[u8]); 4] = [
+        ("plus", &plus),
+        ("beyond", &beyond),
+        ("torn", &torn),
+        ("trap", &trap),
+    ];
+    let mut expected = Vec::new();
+    for (chain, handler, cause) in [
+        (json!("plus"), "", ""),
+        (json!(["plus", "beyond"]), "beyond", "contract"),
+        (json!(["torn", "plus"]), "torn", "contract"),
+        (json!(["trap", "plus"]), "trap", "trap"),
+    ] {
+        let backend = Backend::start(Act::Answer);
+        let running = chained(&backend, &handlers, json!({"preprocess": chain})).await;
+        running.gate.infer(&[2.0]).await;
+        let lines = running.audited();
+        let mut decisions = lines.iter().filter(|line| line["type"] == "decision");
+        let id = decisions.next().unwrap()["request_id"].clone();
+        running.stop().await;
+        if !handler.is_empty() {
+            expected.push((json!(handler), json!(cause), id));
+        }
+    }
+    let log = std::fs::read_to_string(file).unwrap();
+    let lines = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let faults = lines.filter(|line| line["target"] == "tensorgate::handler::fault");
+    let faults: Vec<_> = faults
+        .map(|line| {
+            assert_ne!(line["detail"], "", "{line}");
+            let field = |name: &str| line[name].clone();
+            (field("handler"), field("cause"), field("request_id"))
+        })
+        .collect();
+    assert_eq!(faults, expected);
 }
 
 #[tokio::test]

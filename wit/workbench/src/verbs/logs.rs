@@ -1,5 +1,5 @@
-//! The `handler logs` verb: extracts handlers' lines from the host's log. Lines are recognised by
-//! fields that the host writes, never by a handler's text.
+//! The `handler logs` verb: extracts handlers' lines and faults from the host's log. Lines are
+//! recognised by fields that the host writes, never by a handler's text.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -13,17 +13,18 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::state_folder::{HOST_LOG, StateFolder};
 use tensorgate_cli_common::ui::{Ui, printable};
 
-/// Log target of handlers' lines.
-const TARGET: &str = "tensorgate::handler";
+/// Log targets of handlers' lines, and of the host's lines about their faults.
+const TARGETS: [&str; 2] = ["tensorgate::handler", "tensorgate::handler::fault"];
 /// Longest line that is read, bytes; handlers' lines are truncated far earlier.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 /// Poll interval of a followed log.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Print the lines that handlers wrote, from a host's log (text or JSON).
+/// Print the lines that handlers wrote and the faults of their calls, from a host's log (text or
+/// JSON), in the order of the log.
 #[derive(Args)]
 #[command(
-    after_help = "Example: tensorgate handler logs --state /var/lib/tensorgate --handler resize --follow\nExample: tensorgate handler logs host.log --request-id 3f4f210a-5359-4f12-a75a-c92ea0dcc6fa"
+    after_help = "A fault is a call that ended in a trap, without fuel or memory, at its deadline, or with an invalid output. Its line has the target tensorgate::handler::fault, which no handler can write.\n\nExample: tensorgate handler logs --state /var/lib/tensorgate --handler resize --follow\nExample: tensorgate handler logs host.log --request-id 3f4f210a-5359-4f12-a75a-c92ea0dcc6fa"
 )]
 pub struct Logs {
     /// Log file of the host (default: the one in the state folder).
@@ -111,10 +112,12 @@ fn next(file: &Path, open: &File) -> Option<File> {
     (other || is.len() < read).then_some(next)
 }
 
-/// Handler and request id of a JSON line that a handler wrote.
+/// Handler and request id of a JSON line of a handler or about its fault.
 fn parse_json(line: &str) -> Option<(String, String)> {
     let entry: Entry = serde_json::from_str(line).ok()?;
-    (entry.target == TARGET).then_some((entry.handler, entry.request_id))
+    TARGETS
+        .contains(&entry.target.as_str())
+        .then_some((entry.handler, entry.request_id))
 }
 
 /// Handler and request id of a line `TIME LEVEL TARGET: MESSAGE handler="…" request_id="…"`.
@@ -126,5 +129,7 @@ fn parse_text(line: &str) -> Option<(String, String)> {
     let rest = line.strip_suffix('"')?;
     let (rest, request_id) = rest.rsplit_once(" request_id=\"")?;
     let (_, handler) = rest.strip_suffix('"')?.rsplit_once(" handler=\"")?;
-    (target == TARGET).then(|| (handler.to_owned(), request_id.to_owned()))
+    TARGETS
+        .contains(&target)
+        .then(|| (handler.to_owned(), request_id.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! The log lines of handlers, read from a host's log.
+//! The log lines of handlers and of their faults, read from a host's log.
 
 use tensorgate_client::run::Scratch;
 
@@ -17,12 +17,15 @@ fn a_handlers_lines_are_found_in_the_hosts_log() {
              {{\"level\":\"INFO\",\"message\":\"no\",\"handler\":\"b\",\"request_id\":\"r1\",\"target\":\"tensorgate_host\"}}\n\
              {time} tensorgate::handler: of b: handler=\"b\" request_id=\"r2\" handler=\"a\" request_id=\"r3\"\n\
              {{\"message\":\"\\\"handler\\\":\\\"b\\\"\",\"handler\":\"a\",\"request_id\":\"r3\",\"target\":\"tensorgate::handler\"}}\n\
+             {time} tensorgate::handler::fault: handler fault cause=\"trap\" detail=\"it is \\\"d\\\"\" handler=\"d\" request_id=\"r5\"\n\
+             {{\"message\":\"handler fault\",\"cause\":\"fuel\",\"handler\":\"d\",\"request_id\":\"r6\",\"target\":\"tensorgate::handler::fault\"}}\n\
+             {time} tensorgate::handler::other: no handler=\"d\" request_id=\"r5\"\n\
              {time} tensorgate::handler: last\u{1b}[2J handler=\"c\" request_id=\"r4\""
         ),
     );
     let log = log.to_str().unwrap();
     for (arguments, expected) in [
-        (vec![], 5),
+        (vec![], 7),
         (vec!["--handler", "a"], 3),
         (vec!["--handler", "b"], 1),
         (vec!["--handler", "b", "--request-id", "r1"], 1),
@@ -30,6 +33,8 @@ fn a_handlers_lines_are_found_in_the_hosts_log() {
         // A handler's line about another handler counts as its own.
         (vec!["--request-id", "r2"], 0),
         (vec!["--handler", "c"], 1),
+        (vec!["--handler", "d"], 2),
+        (vec!["--request-id", "r5"], 1),
     ] {
         let ran = handler(&[vec!["logs", log], arguments.clone()].concat());
         assert_eq!(ran.code, 0, "{}", story(&ran));
@@ -39,7 +44,7 @@ fn a_handlers_lines_are_found_in_the_hosts_log() {
     }
     let state = scratch.path().to_str().unwrap();
     let ran = handler(&["logs", "--state", state]);
-    assert_eq!((ran.code, ran.stdout.lines().count()), (0, 5));
+    assert_eq!((ran.code, ran.stdout.lines().count()), (0, 7));
     assert_eq!(handler(&["logs", "/no/such/log"]).code, 2);
     assert_eq!(handler(&["logs", "--state", "/no/such/folder"]).code, 2);
 }
