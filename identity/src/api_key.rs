@@ -110,12 +110,16 @@ impl KeyRing {
         // Also looked up for unknown keys, so the time reveals nothing.
         let revoked = self.revoked.binary_search(&slot).is_ok();
         let expires = owner.and_then(|owner| owner.expires_unix_s);
+        let mut revoked_client = None;
         let identity = match owner {
             None => Identity::Refused("unknown api key"),
             Some(owner) if foreign && owner.format != KeyFormat::Any => {
                 Identity::Refused("api key is not of tensorgate's format, which its entry requires")
             }
-            Some(_) if revoked => Identity::Refused("api key is revoked"),
+            Some(owner) if revoked => {
+                revoked_client = Some(owner.client.clone());
+                Identity::Refused("api key is revoked")
+            }
             Some(_) if expires.is_some_and(|expires| now_unix_s >= expires.get()) => {
                 Identity::Refused("api key has expired")
             }
@@ -124,6 +128,7 @@ impl KeyRing {
         // Unknown text may be another system's secret: logs get no part of its digest.
         let named = own || owner.is_some();
         Identified {
+            revoked_client,
             until_unix_s: expires.map(NonZeroU64::get),
             ..Identified::new(identity, named.then(|| name(&digest)))
         }

@@ -72,6 +72,9 @@ pub struct Identified {
     pub claims: Fields,
     /// The issuer whose key set lacks the token's key, if another fetch may help.
     pub awaits: Option<String>,
+    /// The client of a revoked key, for the audit log only. The caller is not identified by it, and
+    /// no response depends on it.
+    pub revoked_client: Option<String>,
     /// Expiry of the credential, in Unix seconds; `None` without expiry. Streams check it later.
     pub until_unix_s: Option<u64>,
 }
@@ -86,6 +89,7 @@ impl Identified {
             withheld: Operations::default(),
             claims: Fields::new(),
             awaits: None,
+            revoked_client: None,
             until_unix_s: None,
         }
     }

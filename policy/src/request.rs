@@ -219,6 +219,15 @@ impl Route<'_> {
         }
     }
 
+    /// The operation on a model. OpenAI's routes do not tell a stream from a single response.
+    pub const fn operation(&self) -> Option<Operation> {
+        match self {
+            Self::Model { operation, .. } => Some(*operation),
+            Self::OpenAi { .. } => Some(Operation::Infer),
+            Self::Server { .. } | Self::WrongMethod { .. } | Self::Unknown { .. } => None,
+        }
+    }
+
     /// Whether the body is a stream of messages, each a request. OpenAI's routes do not tell.
     pub const fn is_stream(&self) -> bool {
         matches!(

@@ -216,9 +216,11 @@ impl Gate {
             }
         };
         self.outcome.record.credential = identified.credential;
+        self.outcome.revoked_client = identified.revoked_client;
         upstream.claims = identified.claims;
         let mut head = read.into_head(identified.identity, root.policy.templates());
         (head.proofs, head.withheld) = (identified.proofs, identified.withheld);
+        self.outcome.record.operation = head.route.operation();
         upstream.accept(&head);
         let (decision, step) = Decision::begin(&root.policy, &head);
         let rewrite = if root.filter.capabilities().identify {

@@ -21,6 +21,9 @@ use crate::verdict::Verdict;
 pub(crate) struct Outcome {
     filter: Filter,
     pub(crate) record: Record,
+    /// The client of a revoked key that came. It becomes the record's only in a rejection for that
+    /// key: a public request with such a key has no client.
+    pub(crate) revoked_client: Option<String>,
     verdict: Option<Verdict>,
     counted: bool,
     numbered: bool,
@@ -36,6 +39,7 @@ impl Outcome {
         Self {
             filter,
             record: Record::default(),
+            revoked_client: None,
             verdict: None,
             counted: false,
             numbered: false,
@@ -54,6 +58,7 @@ impl Outcome {
             .model()
             .and_then(|id| policy.model(id))
             .map(|model| model.name().to_owned());
+        self.record.operation = decision.operation().or(self.record.operation);
         let grant = decision.grant().and_then(|id| policy.grant(id));
         self.record.rule = grant.map(|grant| grant.name().to_owned());
         self.shadows = grant.is_some_and(|grant| grant.shadow() != Shadow::default());
@@ -72,6 +77,10 @@ impl Outcome {
     pub(crate) fn denied(&mut self, proxy: &mut dyn Proxy, denial: &Denial, request_id: &str) {
         self.record.reason = Some(denial.reason);
         self.record.detail.clone_from(&denial.cause);
+        let for_credential = matches!(denial.reason, Reason::Unauthenticated | Reason::LockedOut);
+        if for_credential && self.record.client.is_none() {
+            self.record.client = self.revoked_client.take();
+        }
         let verdict = Verdict::Deny(denial.reason);
         self.log(proxy, verdict, request_id);
         self.decided(proxy, verdict);

@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tensorgate_policy::Reason;
 use tensorgate_policy::denial::{MAX_SHADOWED, Shadowed};
 use tensorgate_policy::policy::Shadow;
+use tensorgate_policy::{Operation, Reason};
 
 use crate::verdict::Verdict;
 
@@ -54,12 +54,14 @@ pub fn parse_not_allowed(outcome: &[u8]) -> bool {
 pub struct Record {
     /// Reason of the rejection.
     pub reason: Option<Reason>,
-    /// Name of the client, once known.
+    /// Name of the client, once known. For a rejected key that is revoked, its client.
     pub client: Option<String>,
     /// Log name of the evaluated credential.
     pub credential: Option<String>,
     /// Public name of the model, once granted.
     pub model: Option<String>,
+    /// The operation, once the route is known.
+    pub operation: Option<Operation>,
     /// Name of the grant, once found.
     pub rule: Option<String>,
     /// Full cause, for the log.
@@ -82,6 +84,9 @@ struct OutcomeProperty<'a> {
     /// Unset until granted.
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<&'a str>,
+    /// Unset until the route is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<&'static str>,
     /// Unset until found.
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a str>,
@@ -108,6 +113,7 @@ impl Record {
             client: self.client.as_deref(),
             credential: self.credential.as_deref(),
             model: self.model.as_deref(),
+            operation: self.operation.map(Operation::name),
             rule: self.rule.as_deref(),
             detail: self.cause(),
             shadow: &self.shadow,

@@ -156,8 +156,14 @@ pub fn close(stream: Stream) -> Played {
     assert_eq!(told("reason").as_deref(), Some(verdict.reason()));
     assert_eq!(told("client"), record.client);
     assert_eq!(told("credential"), record.credential);
-    assert_eq!(told("model"), record.model);
-    assert_eq!(told("rule"), record.rule);
+    let operation = record.operation.map(|it| it.name().to_owned());
+    for (name, known) in [
+        ("model", &record.model),
+        ("operation", &operation),
+        ("rule", &record.rule),
+    ] {
+        assert_eq!(told(name), *known, "{name}");
+    }
     let worth_a_line = match verdict {
         Verdict::Deny(_) => true,
         Verdict::Allow => !logged.shadowed.is_empty(),

@@ -171,6 +171,7 @@ fn a_revoked_key_belongs_to_no_client_even_if_listed() {
     let (policy, _) = validate(&raw).unwrap_or_else(|faults| panic!("{faults:#?}"));
     let identified = KeyRing::new(&policy).identify(&key, 0);
     assert_eq!(identified.identity, Identity::Refused("api key is revoked"));
+    assert_eq!(identified.revoked_client.as_deref(), Some("alpha"));
 }
 
 #[test]

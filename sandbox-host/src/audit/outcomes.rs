@@ -397,6 +397,7 @@ fn joined(hosts: Decision, envoys: Decision, from_host: bool) -> Decision {
         source: hosts.source.or(envoys.source),
         http: hosts.http.or(envoys.http),
         model: hosts.model.or(envoys.model),
+        operation: hosts.operation.or(envoys.operation),
         rule: hosts.rule.or(envoys.rule),
         detail: envoys.detail.or(hosts.detail),
         shadow: if hosts.shadow.is_empty() {

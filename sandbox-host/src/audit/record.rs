@@ -201,7 +201,7 @@ pub struct Decision {
     pub verdict: Verdict,
     /// `ok`, the reason of the denial, or `incomplete`.
     pub reason: String,
-    /// The client's verified name.
+    /// The client's verified name. For a rejected key that is revoked, the name of its client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
     /// The name of the verified credential.
@@ -228,7 +228,7 @@ pub struct Decision {
     /// The model's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// `infer`, `metadata`, `ready`.
+    /// As in a policy: `infer`, `stream`, `metadata`, `ready`, `statistics`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
     /// The grant that was applied.

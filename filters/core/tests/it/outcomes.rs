@@ -3,11 +3,14 @@
 
 use crate::support;
 
+use serde_json::{Value, json};
 use support::streamed::{self, CHAINS, RATE, streaming_with};
-use support::{CONTEXT_KEY, NOW, bundle, grpc, outcome_told, rest};
+use support::{CONTEXT_KEY, NOW, bundle, field, grpc, head, key, outcome_told, rest, stranger_key};
 use tensorgate_filter_core::filter::Filter::{self, Gate};
+use tensorgate_identity::api_key::digest;
 use tensorgate_native_proxy::{Logged, NativeProxy, Outcome, Request};
 use tensorgate_policy::policy::Wait;
+use tensorgate_policy::{Operation, Reason, hex};
 use tensorgate_wire::context::{Context, HEADER, Key, RemainingQuotas};
 
 /// One request per month, and the content of two.
@@ -91,6 +94,89 @@ fn what_limits_have_left_crosses_with_every_request_through_every_chain() {
             RemainingQuotas::default(),
             "no limits"
         );
+    }
+}
+
+#[test]
+fn a_rejection_reports_its_operation_and_the_client_of_a_revoked_key() {
+    let mut policy: Value = serde_json::from_str(&bundle()).unwrap();
+    policy["policy"]["revoked"] = json!({"keys": [hex(&digest(&key()))]});
+    let (usual, revoking) = (bundle(), policy.to_string());
+    let unknown = stranger_key();
+    let scorer = Some("scorer");
+    for (bundle, key, (method, path), reason, operation, client) in [
+        (
+            &revoking,
+            key(),
+            ("POST", "/v2/models/m/infer"),
+            Some(Reason::Unauthenticated),
+            Some(Operation::Infer),
+            scorer,
+        ),
+        (
+            &revoking,
+            key(),
+            ("GET", "/v2/models/m"),
+            Some(Reason::Unauthenticated),
+            Some(Operation::Metadata),
+            scorer,
+        ),
+        (
+            &revoking,
+            unknown.clone(),
+            ("GET", "/v2/models/m/ready"),
+            Some(Reason::Unauthenticated),
+            Some(Operation::Ready),
+            None,
+        ),
+        (
+            &revoking,
+            key(),
+            ("GET", "/nowhere"),
+            Some(Reason::Unauthenticated),
+            None,
+            scorer,
+        ),
+        // A public request has no client, whatever key comes with it.
+        (
+            &revoking,
+            key(),
+            ("GET", "/v2/health/live"),
+            None,
+            None,
+            None,
+        ),
+        (
+            &usual,
+            key(),
+            ("GET", "/v2/models/limited"),
+            Some(Reason::NotGranted),
+            Some(Operation::Metadata),
+            scorer,
+        ),
+    ] {
+        for filters in CHAINS {
+            let with_key = |key: &str| {
+                let mut headers = head(method, path);
+                headers.retain(|(name, _)| name != b"x-api-key");
+                headers.push(field("x-api-key", key));
+                let request = Request {
+                    headers,
+                    ..Request::default()
+                };
+                support::play(&mut support::chain(filters, bundle), &request)
+            };
+            let played = with_key(&key);
+            let record = &played.record;
+            assert_eq!(record.reason, reason, "{path}");
+            assert_eq!(record.operation, operation, "{path}");
+            assert_eq!(record.client.as_deref(), client, "{path}");
+            if reason == Some(Reason::Unauthenticated) {
+                // Each proxy gives its first request the same ID.
+                let other = format!("{:?}", with_key(&unknown).outcome);
+                assert_eq!(format!("{:?}", played.outcome), other, "{path}");
+            }
+        }
     }
 }
 

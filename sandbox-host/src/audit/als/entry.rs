@@ -80,22 +80,24 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
     let id = text(&request.request_id, MAX_ID_BYTES);
     let forwarded = said.outcome.verdict == "allow" || said.forwarded;
     let from_host = forwarded && details == FROM_THE_HOST;
+    let known = said.outcome;
     let decision = Decision {
         request_id: Some(id).filter(|id| named && !id.is_empty()),
         by: outcome.by,
         verdict: outcome.verdict,
         reason: outcome.reason,
-        client: said.outcome.client,
-        credential: said.outcome.credential,
+        client: known.client,
+        credential: known.credential,
         source: source(&common),
         http: version(protocol_version),
         protocol: protocol(&request),
         method: header(&request.request_headers, ":method", MAX_METHOD_BYTES),
         path: Some(path(&String::from_utf8_lossy(&request.path))).filter(|it| !it.is_empty()),
-        model: said.outcome.model,
-        rule: said.outcome.rule,
-        detail: said.outcome.detail,
-        shadow: said.outcome.shadow,
+        model: known.model,
+        operation: known.operation,
+        rule: known.rule,
+        detail: known.detail,
+        shadow: known.shadow,
         status,
         grpc_status: grpc_status(&response),
         request_bytes: request.request_body_bytes,
@@ -160,6 +162,7 @@ struct GateOutcome {
     client: Option<String>,
     credential: Option<String>,
     model: Option<String>,
+    operation: Option<String>,
     rule: Option<String>,
     detail: Option<String>,
     shadow: Vec<Shadowed>,
@@ -200,6 +203,7 @@ impl GateOutcome {
             client: name(self.client),
             credential: name(self.credential),
             model: name(self.model),
+            operation: name(self.operation),
             rule: name(self.rule),
             detail: bounded(self.detail, MAX_DETAIL_BYTES),
             shadow: self

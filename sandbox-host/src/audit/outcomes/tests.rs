@@ -109,6 +109,18 @@ async fn apply_step(outcomes: &Outcomes, step: Step) {
     }
 }
 
+#[test]
+fn a_joined_record_has_the_operation_that_either_report_knows() {
+    let hosts = decision(By::Host, Verdict::Deny, "malformed", 400);
+    let envoys = Decision {
+        operation: Some("infer".into()),
+        ..decision(By::Gate, Verdict::Deny, "not-finite", 400)
+    };
+    let record = joined(hosts, envoys, false);
+    assert_eq!(record.operation.as_deref(), Some("infer"));
+    assert_eq!(record.by, By::Gate);
+}
+
 /// The request records of a log, abbreviated.
 fn words(events: impl IntoIterator<Item = Event>) -> Vec<String> {
     let words = events.into_iter().filter_map(|event| match event {

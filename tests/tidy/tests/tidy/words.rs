@@ -45,7 +45,7 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("bench", 81),
     ("cli", 348),
     ("examples", 126),
-    ("filters", 498),
+    ("filters", 497),
     ("fuzz", 226),
     ("identity", 133),
     ("policy", 1_052),
