@@ -100,6 +100,7 @@ impl Host {
             metrics: Arc::new(Metrics::new()),
             dropped_lines,
             sources: settings.sources.clone(),
+            compiling: settings.compiler.running.clone(),
         };
         let router = TowerToHyperService::new(admin::router(admin.clone()));
         let handler = move |request| hyper::service::Service::call(&router, request);

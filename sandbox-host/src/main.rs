@@ -168,6 +168,7 @@ fn main() -> ExitCode {
     let compiler_config = CompilerConfig {
         folder: flags.cache_folder.clone(),
         process,
+        ..CompilerConfig::default()
     };
     let code = match tokio::runtime::Runtime::new() {
         Ok(runtime) => {

@@ -80,7 +80,7 @@ async fn keep(part: Part, settle: watch::Sender<usize>, notes: mpsc::UnboundedSe
             Ok(mut child) => {
                 tokio::select! {
                     status = child.wait() => child.exit_report(&status),
-                    ready = get_ready(&part.ready) => {
+                    ready = get_ready(&part.ready, |_| {}) => {
                         settled();
                         if let Err(why) = ready {
                             notify(format!("warning: {} is not ready: {why}", child.name()));

@@ -8,6 +8,7 @@ pub mod follow;
 pub mod plan;
 pub mod ports;
 pub mod probe;
+pub mod progress;
 pub mod proof;
 pub mod reload;
 pub mod run;

@@ -20,6 +20,7 @@ use super::child::Child;
 use super::follow::{Following, Sources};
 use super::plan::{Plan, Ready};
 use super::probe::Target;
+use super::progress::{StartProgress, run_named};
 use super::reload::{Processes, ReloadError, Reloaded};
 use super::running::Running;
 use super::status_file::StatusFile;
@@ -63,6 +64,8 @@ pub trait Front {
     fn held(&mut self, held: &[SourceState]);
     /// Outcome of a change of the listener's certificates.
     fn certificates(&mut self, news: &CertificateEvent);
+    /// A step takes long. The line says which.
+    fn progress(&self, line: &str);
     /// A file for operators cannot be written.
     fn failed(&mut self, failure: &Failure);
 }
@@ -84,7 +87,9 @@ pub async fn run(
     let mut backends = Backends::start(&plan.backends);
     let terminal = stop.terminal;
     let holding = async {
-        backends.settle().await;
+        let names = plan.backends.iter().map(|part| part.spec.name.as_str());
+        let step = format!("waiting for {}", names.collect::<Vec<_>>().join(", "));
+        run_named(&step, &|line: &str| front.progress(line), backends.settle()).await;
         tokio::select! {
             failure = supervise(plan, &mut children, (sources, &mut certificates), front, terminal) => failure,
             never = backends.follow(note) => match never {},
@@ -169,8 +174,14 @@ async fn supervise(
                 ));
             }
         }
+        let mut progress = StartProgress::new(&part.spec.name, Instant::now());
+        let ready = get_ready(&part.ready, |why| {
+            for line in progress.lines(why, Instant::now()) {
+                front.progress(&line);
+            }
+        });
         tokio::select! {
-            late = get_ready(&part.ready) => {
+            late = ready => {
                 if let (Err(why), Some(child)) = (late, children.last()) {
                     return Failure::Failed(format!("{} was not ready within {START_TIMEOUT:?}: {why}; {}", child.name(), child.log_tail()));
                 }
@@ -195,8 +206,11 @@ async fn supervise(
         Some(_) => Target::Tls(address),
         None => Target::Tcp(address),
     };
+    let print = |line: &str| front.progress(line);
+    let proof = proof::a_request_went_through_the_filter(plan, &listener);
+    let proof = run_named("waiting for a request through the filter", &print, proof);
     let proved = tokio::select! {
-        proved = proof::a_request_went_through_the_filter(plan, &listener) => proved,
+        proved = proof => proved,
         exit_report = first_exit(children) => return Failure::Failed(exit_report),
     };
     match proved {
@@ -280,8 +294,8 @@ async fn renew<F: Front>(
 }
 
 /// Polls until a process is ready; otherwise returns the last cause. The timeout restarts while a
-/// host compiles handlers.
-pub(super) async fn get_ready(ready: &Ready) -> Result<(), String> {
+/// host compiles handlers. `waits` gets the cause after each poll.
+pub(super) async fn get_ready(ready: &Ready, mut waits: impl FnMut(&str)) -> Result<(), String> {
     let mut give_up = Instant::now().checked_add(START_TIMEOUT);
     loop {
         let why = match ready {
@@ -292,7 +306,8 @@ pub(super) async fn get_ready(ready: &Ready) -> Result<(), String> {
                 Err(error) => error.to_string(),
             },
         };
-        if why.ends_with(COMPILING) {
+        waits(&why);
+        if why.contains(COMPILING) {
             give_up = Instant::now().checked_add(START_TIMEOUT);
         }
         if give_up.is_none_or(|give_up| Instant::now() >= give_up) {

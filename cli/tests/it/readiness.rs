@@ -52,6 +52,39 @@ fn until<T>(what: &str, stack: &Stack, mut found: impl FnMut() -> Option<T>) -> 
     }
 }
 
+/// Waits until standard error has these texts.
+fn until_printed(stack: &Stack, texts: &[&str]) {
+    until(&texts.join(", "), stack, || {
+        let printed = stack.said();
+        let complete = texts.iter().all(|text| printed.contains(*text));
+        complete.then_some(())
+    });
+}
+
+/// A host that compiles a handler and is never ready.
+const COMPILING: &str = r#"#!/usr/bin/env python3
+import http.server, sys
+address, port = sys.argv[sys.argv.index("--admin") + 1].split(":")
+class Compiling(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        text = b"compiling handlers\ncompiling handler digit-image\n"
+        self.send_response(503); self.send_header("content-length", str(len(text))); self.end_headers()
+        self.wfile.write(text)
+    def log_message(self, *_): pass
+http.server.HTTPServer((address, int(port)), Compiling).serve_forever()
+"#;
+
+#[test]
+fn a_handler_that_compiles_for_long_is_named_on_standard_error() {
+    let mut stack = Stack::start(COMPILING, ANY);
+    until_printed(&stack, &["compiling handler digit-image …\n"]);
+    stack.signal("TERM");
+    assert_eq!(stack.wait(), Some(0));
+    // Standard output has the readiness line only.
+    assert_eq!(stack.line(), "");
+    stack.check_nothing_is_left("127.0.0.1:1");
+}
+
 #[test]
 fn a_gate_starts_without_its_embedded_backend_and_starts_it_again_whenever_it_ends() {
     let folder = Scratch::new();
@@ -60,11 +93,7 @@ fn a_gate_starts_without_its_embedded_backend_and_starts_it_again_whenever_it_en
     std::fs::write(&broken, "").unwrap();
     let mut stack = Stack::start_with(HOST, ANY, &policy, small_filters());
     let gate = stack.gate();
-    until("it says why", &stack, || {
-        let said = stack.said();
-        let said = said.contains("backend gpu ended unexpectedly") && said.contains("this is why");
-        said.then_some(())
-    });
+    until_printed(&stack, &["backend gpu ended unexpectedly", "this is why"]);
     std::fs::remove_file(broken).unwrap();
     until("it listens", &stack, || {
         let listens = |folder: &PathBuf| folder.join("backend-0.sock").exists();

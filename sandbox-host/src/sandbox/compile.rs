@@ -3,6 +3,7 @@
 
 mod cache;
 mod compiler_process;
+mod running;
 
 use std::hash::{Hash as _, Hasher};
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use wasmtime::{Engine, Error};
 
 use self::cache::Cache;
 pub use self::compiler_process::{CompilerProcess, compiler_process};
+pub use self::running::RunningCompilations;
 use super::component_cache::Digest;
 use super::fixed_limits::COMPILE_LOG_INTERVAL;
 use super::structure::within_bounds;
@@ -29,6 +31,8 @@ pub struct CompilerConfig {
     /// The separate compiler process with limits on time and memory. Without it, only the size of a
     /// component limits its compilation.
     pub process: Option<Arc<CompilerProcess>>,
+    /// Where the names of handlers are while they are compiled.
+    pub running: RunningCompilations,
 }
 
 impl CompilerConfig {
@@ -46,13 +50,18 @@ pub(super) struct Compiler {
     engine: Engine,
     cache: Option<Cache>,
     process: Option<Arc<CompilerProcess>>,
+    running: RunningCompilations,
     count: AtomicU64,
 }
 
 impl Compiler {
     /// Creates the compiler. A cache folder that cannot be trusted is logged and not used.
     pub(super) fn new(engine: &Engine, compiling: CompilerConfig) -> Self {
-        let CompilerConfig { folder, process } = compiling;
+        let CompilerConfig {
+            folder,
+            process,
+            running,
+        } = compiling;
         let cache = folder.and_then(|folder| {
             Cache::open(&folder, identity(engine))
                 .inspect_err(|fault| {
@@ -64,6 +73,7 @@ impl Compiler {
             engine: engine.clone(),
             cache,
             process,
+            running,
             count: AtomicU64::new(0),
         }
     }
@@ -87,6 +97,7 @@ impl Compiler {
         self.count.fetch_add(1, Ordering::Relaxed);
         let (started, bytes) = (Instant::now(), file.len());
         tracing::info!(handler, bytes, "compiling a component");
+        let _running = self.running.start(handler);
         let (component, code) = self.with_progress_log(handler, || self.compile(file))?;
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(handler, bytes, took_ms, "component compiled");

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::policy_store::policy_versions::Status;
 use crate::policy_store::sources::Sources;
+use crate::sandbox::RunningCompilations;
 use crate::server::Bounds;
 use crate::service::App;
 use crate::telemetry::metrics::Metrics;
@@ -35,6 +36,8 @@ pub const BOUNDS: Bounds = Bounds {
 
 /// Why the host is not ready before its first policy is active.
 pub const COMPILING: &str = "compiling handlers";
+/// How a further line starts, which names one of these handlers.
+pub const COMPILING_HANDLER: &str = "compiling handler ";
 
 /// The state behind the admin server.
 #[derive(Clone)]
@@ -47,6 +50,8 @@ pub struct Admin {
     pub dropped_lines: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// The file that describes the policy's source files.
     pub sources: PathBuf,
+    /// The handlers that are being compiled.
+    pub compiling: RunningCompilations,
 }
 
 impl Admin {
@@ -55,6 +60,15 @@ impl Admin {
         let file = self.sources.clone();
         let read = tokio::task::spawn_blocking(move || Sources::read(&file));
         read.await.unwrap_or_default()
+    }
+
+    /// Why the host is not ready before its first policy is active.
+    fn compiling(&self) -> Vec<String> {
+        let names = self.compiling.names().into_iter();
+        let handlers = names.map(|name| format!("{COMPILING_HANDLER}{name}"));
+        std::iter::once(COMPILING.to_owned())
+            .chain(handlers)
+            .collect()
     }
 }
 
@@ -85,7 +99,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
             let others = app.warnings().into_iter().chain(app.unready_models());
             (app.unready(), others.collect())
         }
-        None => (vec![COMPILING.to_owned()], Vec::new()),
+        None => (admin.compiling(), Vec::new()),
     };
     let (status, word) = if unready.is_empty() {
         (StatusCode::OK, "ready")
@@ -104,7 +118,8 @@ async fn ready(State(admin): State<Admin>) -> Response {
 /// files that are not active yet.
 async fn generations(State(admin): State<Admin>) -> Response {
     let Some(app) = admin.app.get() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, format!("{COMPILING}\n")).into_response();
+        let text = admin.compiling().join("\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n")).into_response();
     };
     let shown = Shown {
         status: app.policy_versions.status(),

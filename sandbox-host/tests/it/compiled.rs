@@ -43,6 +43,7 @@ fn sandbox(folder: &Path, process: Option<Arc<CompilerProcess>>) -> Sandbox {
         compiler: CompilerConfig {
             folder: Some(folder.to_owned()),
             process,
+            ..CompilerConfig::default()
         },
         ..SandboxConfig::default()
     })

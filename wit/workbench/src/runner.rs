@@ -41,7 +41,7 @@ pub fn sandbox() -> Result<Sandbox, SandboxError> {
         handlers: 1,
         compiler: CompilerConfig {
             folder: folder.map(|cache| cache.join("compiled")),
-            process: None,
+            ..CompilerConfig::default()
         },
         ..SandboxConfig::default()
     })

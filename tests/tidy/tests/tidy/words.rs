@@ -43,7 +43,7 @@ const PRIVATE: [&str; 9] = [
 const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("artifact", 20),
     ("bench", 81),
-    ("cli", 348),
+    ("cli", 343),
     ("examples", 126),
     ("filters", 497),
     ("fuzz", 226),
