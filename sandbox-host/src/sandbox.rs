@@ -63,9 +63,7 @@ pub use self::capabilities::{
     FetchedFile, ResolveFailure, ResolvedResource, ResolvedResources, ResourceResolver,
 };
 use self::compile::Compiler;
-pub use self::compile::{
-    CompilerConfig, CompilerProcess, RunningCompilations, compiler_process,
-};
+pub use self::compile::{CompilerConfig, CompilerProcess, RunningCompilations, compiler_process};
 use self::handler_queue::{HandlerId, QueueDelayLimits};
 use self::load::{ComponentLoader, HandlerLimits};
 pub use self::outcome::{

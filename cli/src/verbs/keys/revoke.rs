@@ -159,7 +159,9 @@ impl Revoke {
                 None => ui.line(&format!("{name}: {sha256} {is}; no gate was asked")),
                 Some(Ok(version)) => ui.line(&format!(
                     "{name}: {sha256} revoked, and rejected by the gate at {} (policy {version})",
-                    admin.as_ref().map_or_else(String::clone, SocketAddr::to_string)
+                    admin
+                        .as_ref()
+                        .map_or_else(String::clone, SocketAddr::to_string)
                 )),
                 Some(Err(_)) => ui.line(&format!("{name}: {sha256} {is}")),
             }
@@ -440,7 +442,11 @@ mod tests {
             (Some(folder), Some(&same), Ok(own)),
             (Some(folder), Some(&other), Ok(own)),
             (Some(folder), Some(&starting), Err("is starting")),
-            (Some(folder), None, Err("no gate runs with the state folder /state")),
+            (
+                Some(folder),
+                None,
+                Err("no gate runs with the state folder /state"),
+            ),
             (None, Some(&same), Ok(own)),
             (None, Some(&other), Ok(DEFAULT_ADDRESS)),
             (None, Some(&starting), Ok(DEFAULT_ADDRESS)),

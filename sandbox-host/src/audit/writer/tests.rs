@@ -263,7 +263,7 @@ async fn a_flood_of_entries_leaves_answers_their_places() {
     // Its slot is in use, and only the disk delays its record.
     let queued = || audit.shared.answers().used() > 0;
     while !queued() && !waiting.is_finished() {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(queued(), "the answer found no place");
     waiting.abort();

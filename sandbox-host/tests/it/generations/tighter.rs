@@ -29,9 +29,8 @@ async fn a_tightening_waits_for_no_load_and_supersedes_earlier_ones() {
     let turn = running.host.reloader().hold().await;
     let (whole, beside) = (two(&backend, &BOTH, 50.0), Arc::clone(&running));
     let loading = tokio::spawn(async move { beside.reload(THIRD, &whole).await });
-    while running.host.app().policy_versions.changes().borrow().eq(&0) {
-        tokio::task::yield_now().await;
-    }
+    let mut changes = running.host.app().policy_versions.changes();
+    changes.wait_for(|count| *count > 0).await.unwrap();
     let less = two(&backend, &["scorer"], 100.0);
     let attempt = running.tighten(NEXT, GENERATION, &less).await;
     assert_eq!((attempt.outcome, attempt.faults), (Outcome::Loaded, vec![]));
