@@ -18,6 +18,7 @@ use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
 use tensorgate_cli_common::user_folders;
 use tensorgate_host::policy_store::sources::SourceState;
 use tensorgate_host::service::admin::DEFAULT_ADDRESS;
+use tensorgate_policy::Severity;
 
 use crate::chain::Chain;
 use crate::files;

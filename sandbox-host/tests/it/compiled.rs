@@ -235,7 +235,7 @@ fn stand_in(program: &Path, script: &str) -> Arc<CompilerProcess> {
             Ok(process) => return Arc::new(process),
             // A child of another test still holds it open, because its own program has not begun.
             Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
-                std::thread::sleep(std::time::Duration::from_millis(10));
+                std::thread::sleep(Duration::from_millis(10));
             }
             Err(error) => panic!("{error}"),
         }

@@ -203,7 +203,7 @@ fn what_is_left_is_right_at_each_step() {
         };
         let (outcome, record) = proxy.send(&rest("limited"), now);
         let Some((rate_left, full_ms)) = rate else {
-            assert_eq!(record.reason, Some(tensorgate_policy::Reason::RateLimited));
+            assert_eq!(record.reason, Some(Reason::RateLimited));
             continue;
         };
         let quotas = context_at(&Some(outcome), now.unix_s).quotas;
@@ -267,7 +267,7 @@ fn a_refusal_tells_what_was_in_shadow_before_it() {
         assert_eq!(told["reason"], "out-of-range", "{filters:?}");
         // The guard before the rate limiter rejects before that limit is charged.
         let before = if filters == CHAINS[2] {
-            serde_json::Value::Null
+            Value::Null
         } else {
             "rate-limited".into()
         };
