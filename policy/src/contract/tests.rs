@@ -25,6 +25,7 @@ use crate::values::tensor::{
 };
 
 mod order;
+mod shadow;
 
 /// The contract of a model with these inputs, outputs `probabilities` and `label`, and a
 /// parameter of each type.
