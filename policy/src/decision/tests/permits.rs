@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::decision::{AcquireOutcome, Addressee, PermitScope, PermitUnit};
+use crate::request::Coding;
 
 /// Every kind of limit.
 fn limited() -> Policy {
@@ -85,6 +86,29 @@ fn if_the_body_names_the_model_all_permits_are_acquired_together() {
             decision.acquired(&policy, &AcquireOutcome::Acquired),
             Step::Check
         );
+    }
+}
+
+#[test]
+fn a_compressed_body_takes_permits_for_its_greatest_expanded_size() {
+    let mut document = unpriced();
+    document["models"]["digits"]["encodings"] = serde_json::json!(["gzip"]);
+    document["models"]["digits"]["limits"] = serde_json::json!({"in_flight_bytes": "2MiB"});
+    document["listen"]["limits"]["max_expansion"] = 30.into();
+    document["grants"][0]["rate"] = serde_json::Value::Null;
+    let policy = fixture::policy(document);
+    let head = Head {
+        encoding: Encoding::Coded(Coding::Gzip),
+        ..rest("digits")
+    };
+    for (compressed_bytes, expected) in [
+        (100, "flight:bytes:model:digits 3000/2097152"),
+        // No body expands to more than may be buffered.
+        (40_000, "flight:bytes:model:digits 1048576/2097152"),
+    ] {
+        let (mut decision, _) = Decision::begin(&policy, &head);
+        let step = decision.body(&policy, compressed_bytes, None);
+        assert_eq!(permits(&step), [expected], "{step:?}");
     }
 }
 
