@@ -177,6 +177,24 @@ fn every_other_context_is_refused_with_its_fault() {
             ContextFault::Request,
         ),
         (
+            "that of a path with which the request's path begins",
+            Context {
+                path: "/v2/models/m".into(),
+                ..context()
+            }
+            .sign(&key(7)),
+            ContextFault::Request,
+        ),
+        (
+            "that of a path which begins with the request's path",
+            Context {
+                path: "/v2/models/m/infer?x".into(),
+                ..context()
+            }
+            .sign(&key(7)),
+            ContextFault::Request,
+        ),
+        (
             "too old",
             Context {
                 issued_unix_s: NOW - 31,
