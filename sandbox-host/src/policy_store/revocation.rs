@@ -104,4 +104,42 @@ mod tests {
         check(Some("b"), Some(&key("01")), false);
         check(Some("b"), None, false);
     }
+
+    #[test]
+    fn a_token_counts_for_the_issuer_and_the_subject_of_the_clients_rule() {
+        let raw = serde_json::from_value(json!({
+            "version": 1,
+            "issuers": {"corp": {
+                "issuer": "https://login.example.com", "audiences": ["gate"],
+                "algorithms": ["EdDSA"], "max_lifetime_s": 3600,
+                "jwks": {"keys": [{
+                    "kty": "OKP", "kid": "ed", "crv": "Ed25519",
+                    "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+                }]}
+            }},
+            "clients": {
+                "batch": {"jwt": {"issuer": "corp", "subject": "svc:batch"}},
+                "staff": {"jwt": {"issuer": "corp", "claims": {"groups": ["staff"]}}}
+            }
+        }));
+        let (policy, _) = tensorgate_policy::validate::validate(&raw.unwrap()).unwrap();
+        for (client, credential, expected) in [
+            ("batch", "jwt:corp:svc:batch", true),
+            ("batch", "jwt:corp:alice", false),
+            ("batch", "jwt:corp:svc:batch2", false),
+            ("batch", "jwt:corp:", false),
+            ("batch", "jwt:corp", false),
+            ("batch", "jwt:corp2:svc:batch", false),
+            ("batch", "jwt:other:svc:batch", false),
+            // The rule names no subject: which one it is depends on claims, which the gate checks.
+            ("staff", "jwt:corp:alice", true),
+            ("staff", "jwt:other:alice", false),
+        ] {
+            assert_eq!(
+                is_admitted(&policy, Some(client), Some(credential)),
+                expected,
+                "{client} {credential}"
+            );
+        }
+    }
 }
