@@ -64,10 +64,14 @@ async fn a_fetch_sends_nothing_of_the_client_and_two_runs_look_the_same_to_the_g
 async fn a_servers_answer_is_a_file_within_its_bounds_or_an_error() {
     let site = Site::new();
     let big = "x".repeat(1001);
-    let chunked = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{big}\r\n0\r\n\r\n",
-        big.len()
-    );
+    let half = "x".repeat(500);
+    // The HTTP client returns each chunk as a piece of its own, however they arrive.
+    let chunked = |chunks: &[&str]| {
+        let framed = |chunk: &&str| format!("{:x}\r\n{chunk}\r\n", chunk.len());
+        let chunks: String = chunks.iter().map(framed).collect();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ntransfer-encoding: chunked";
+        format!("{head}\r\n\r\n{chunks}0\r\n\r\n")
+    };
     let endless = "HTTP/1.1 200 OK\r\ncontent-type: image/png\r\n\r\n";
     let with = |head: &str| format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n{head}\r\n\r\nx");
     let only = |status: &str| {
@@ -97,7 +101,9 @@ async fn a_servers_answer_is_a_file_within_its_bounds_or_an_error() {
             "image/png\nx",
         ),
         ("/said", png(&big), "too-large"),
-        ("/chunked", chunked, "too-large"),
+        ("/chunk", chunked(&[big.as_str()]), "too-large"),
+        ("/chunks", chunked(&[half.as_str(); 3]), "too-large"),
+        ("/chunks-fit", chunked(&[half.as_str(); 2]), "image/png\nx"),
         ("/fits", png(&"x".repeat(1000)), "image/png\n"),
         (
             "/endless",
