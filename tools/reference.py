@@ -2,9 +2,10 @@
 """Generates docs/reference: reference.py [--write] [--tensorgate PROGRAM]
 
 Policy, reasons and commands come from the program itself (target/debug/tensorgate unless given),
-metrics and audit fields from the host's sources, the handler interface from its WIT file, and the
-pages of each language from its module (handler_reference.py). Without --write the pages are
-compared, and the exit status is 1 if one is stale. packages.md is written by hand.
+metrics and audit fields from the host's sources, the handler interface from its WIT file, the pages
+of each language from its module (handler_reference.py), and faults and details from the texts in
+the sources (message_reference.py). Without --write the pages are compared, and the exit status is 1
+if one is stale. packages.md is written by hand.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import subprocess
 import sys
 
 import handler_reference
+import message_reference
 from handler_reference import NOTE, ROOT, cell, table
 
 PAGES = ROOT / "docs/reference"
@@ -253,7 +255,11 @@ def main():
         "metrics": metrics,
         "audit": audit,
         "handler": handler,
-        **{name: lambda _, page=page: page() for name, page in handler_reference.PAGES.items()},
+        **{
+            name: lambda _, page=page: page()
+            for module in (handler_reference, message_reference)
+            for name, page in module.PAGES.items()
+        },
     }
     stale = []
     for name, page in pages.items():

@@ -1,5 +1,5 @@
 //! The scripts behind `make`: what the suite names, what a quick check runs, the key of the caches,
-//! and the features of a partial build.
+//! the features of a partial build, and the texts that the reference pages list.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeSet;
@@ -440,4 +440,35 @@ fn tests_need_no_other_features() {
     assert!(build.len() > 100 && with_tests.len() > build.len());
     let twice = build.difference(&with_tests).cloned().collect();
     none("crates that are compiled again for tests", twice);
+}
+
+#[test]
+fn texts_of_a_source_are_read_as_the_compiler_reads_them() {
+    let source = [
+        r#"//! A "module's" comment."#,
+        r#"/* "a /* "nested" */ comment" */"#,
+        r#"#[doc = "an attribute"]"#,
+        r#"#[error("{place} holds {{}} at {0:?}")]"#,
+        "struct Fault<'a>(&'a str, &'static [u8]);",
+        "fn check(c: char) -> String {",
+        r#"    let plain = ("{not a placeholder}", b"bytes of nobody");"#,
+        r##"    if c == '"' || c == '\'' { return r#"a "raw" text"#.into(); }"##,
+        r#"    format!("a continued \"#,
+        r#"             text \u{2026} of {c}: {}", "an argument")"#,
+        "}",
+        "#[cfg(test)]",
+        r#"mod tests { fn only() { check("in tests") } }"#,
+    ];
+    let script = "import sys; sys.path.insert(0, 'tools'); import message_reference as pages\n\
+                  tokens = pages.rust_literals.shipped(pages.rust_literals.tokens(sys.argv[1]))\n\
+                  print(*map(pages.shown, pages.rust_literals.read(tokens)[0]), sep='\\n')";
+    let printed = output("python3", &["-B", "-c", script, &source.join("\n")]);
+    let expected = [
+        "… holds {} at …",
+        "{not a placeholder}",
+        r#"a "raw" text"#,
+        "a continued text … of …: …",
+        "an argument",
+    ];
+    assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
 }

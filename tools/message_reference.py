@@ -1,0 +1,367 @@
+"""Generates docs/reference/faults.md and details.md: every fault of a policy, and every detail of a
+rejection.
+
+The texts are the string literals of the sources that make them (rust_literals.py). They pass
+through variables, helpers and `Err("…")`, so which literals count does not depend on a list of
+constructors: every text of at least two words counts, unless a rule below leaves it out.
+"""
+
+import dataclasses
+import functools
+import re
+
+import rust_literals
+from handler_reference import NOTE, ROOT, cell, table
+
+# Where the faults that `tensorgate check` prints are written, in the order of the page.
+FAULTS = (
+    "cli/common/src/policy_file.rs",
+    "cli/common/src/load.rs",
+    "cli/common/src/inline.rs",
+    "cli/common/src/lists.rs",
+    "cli/policy-text/src",
+    "policy/src/raw.rs",
+    "policy/src/raw",
+    "policy/src/validate.rs",
+    "policy/src/validate",
+    "policy/src/policy/template.rs",
+    "policy/src/contract/pattern.rs",
+    "policy/src/contract/pattern",
+    "cli/src/files.rs",
+    "cli/src/certificates.rs",
+    "cli/src/components.rs",
+    "sandbox-host/src/backends/tls.rs",
+    "sandbox-host/src/limits/redis/connect.rs",
+    "sandbox-host/src/audit/key.rs",
+    "sandbox-host/src/sandbox/capture/sealed.rs",
+    "sandbox-host/src/policy_store/signed.rs",
+    "artifact/src/component.rs",
+    "artifact/src/envelope.rs",
+    "artifact/src/key.rs",
+)
+
+# Where the details of rejections are written: the filter, the host, and what `explain` says of a
+# request that the proxy rejects.
+DETAILS = (
+    "policy/src/denial.rs",
+    "policy/src/decision.rs",
+    "policy/src/decision",
+    "policy/src/contract.rs",
+    "policy/src/contract",
+    "policy/src/values",
+    "policy/src/policy/egress.rs",
+    "policy/src/policy/lookup.rs",
+    "wire/src",
+    "identity/src",
+    "filters/core/src",
+    "filters/native/src",
+    "sandbox-host/src/admission.rs",
+    "sandbox-host/src/admission",
+    "sandbox-host/src/service.rs",
+    "sandbox-host/src/service",
+    "sandbox-host/src/policy_store/pending_policy.rs",
+    "sandbox-host/src/policy_store/policy_versions.rs",
+    "sandbox-host/src/audit/writer.rs",
+    "sandbox-host/src/pipeline.rs",
+    "sandbox-host/src/pipeline",
+    "sandbox-host/src/dispatch.rs",
+    "sandbox-host/src/dispatch",
+    "sandbox-host/src/backends.rs",
+    "sandbox-host/src/backends",
+    "sandbox-host/src/sandbox.rs",
+    "sandbox-host/src/sandbox",
+    "sandbox-host/src/egress.rs",
+    "sandbox-host/src/egress",
+    "cli/src/message.rs",
+)
+
+# Files of those folders that write neither, by what they do instead.
+LEFT_OUT = {
+    "the bundle, which commands write and nobody edits": ("policy/src/raw/bundle.rs",),
+    "patterns of the policy": ("policy/src/contract/pattern",),
+    "configuration of the filter": (
+        "filters/core/src/root.rs",
+        "filters/core/src/filter.rs",
+        "filters/core/src/listener_bounds.rs",
+    ),
+    "start and health of the host": (
+        "sandbox-host/src/backends/signature.rs",
+        "sandbox-host/src/backends/tls",
+        "sandbox-host/src/dispatch/health",
+        "sandbox-host/src/service/admin.rs",
+        "sandbox-host/src/service/readiness.rs",
+        "sandbox-host/src/service/reload.rs",
+        "sandbox-host/src/sandbox/capture",
+        "sandbox-host/src/sandbox/compile",
+        "sandbox-host/src/sandbox/engine",
+        "sandbox-host/src/sandbox/error",
+        "sandbox-host/src/sandbox/load",
+        "sandbox-host/src/sandbox/os_sandbox",
+        "sandbox-host/src/sandbox/pool",
+        "sandbox-host/src/sandbox/priority",
+        "sandbox-host/src/sandbox/structure",
+    ),
+}
+
+# Calls and macros whose texts nobody reads as a fault or a detail: of panics, of logs, of the JSON
+# Schema, of comparisons, separators, and units and kinds within another text.
+SILENT = frozenset(
+    "expect panic! unreachable! assert! assert_eq! assert_ne! debug_assert! matches! json_schema! "
+    "trace! debug! info! warn! error! log env! option_env! include_str! join contains starts_with "
+    "ends_with strip_prefix strip_suffix trim_end_matches trim_start_matches split split_once "
+    "debug_struct bounds within bytes_within unknown unknown_of".split()
+)
+
+# Functions whose texts stand on another page, or only within another text.
+SILENT_FUNCTIONS = {
+    ("policy/src/denial.rs", "row"): "titles, which reasons.md has",
+    ("cli/policy-text/src/typed.rs", "in_words"): "types, which stand in another text",
+}
+
+# Calls that end with a message and its fix.
+WITH_FIX = ("fail_with_fix", "error_with_fix", "warn")
+# Calls that end with a fix, and their message.
+FIX_OF = {"required": "is missing", "not_empty": "is empty"}
+
+
+@dataclasses.dataclass
+class Source:
+    path: str
+    subject: str
+    tokens: list
+    literals: list
+    functions: list
+
+
+@functools.cache
+def source(path):
+    text = (ROOT / path).read_text()
+    tokens = rust_literals.shipped(rust_literals.tokens(text))
+    return Source(path, subject(text), tokens, *rust_literals.read(tokens))
+
+
+def subject(text):
+    """The first sentence of a module, as a heading."""
+    lines = re.match(r"(?://!.*\n)*", text).group().splitlines()
+    said = " ".join(line[3:].strip() for line in lines).split("  ")[0]
+    said = re.sub(r"\[`(?:(?:super|crate)::)?([^`]+)`\](?:\([^)]*\))?", r"`\1`", said)
+    return re.match(r"(?:`[^`]*`|[.:](?! |$)|[^.:`])+", said).group()
+
+
+def is_tests(path):
+    """Whether only tests are built from a file."""
+    if "tests" in path.parts or path.stem == "tests":
+        return True
+    above = path.parent.with_suffix(".rs")
+    above = above if above.is_file() else path.parent / "lib.rs"
+    declared = rf"#\[cfg\((?:all\()?test\b[^\n]*\n(?:pub(?:\(\w+\))? )?mod {path.stem};"
+    return above.is_file() and re.search(declared, above.read_text()) is not None
+
+
+def sources(roots):
+    """The files of some folders, in their order."""
+    left_out = [prefix for prefixes in LEFT_OUT.values() for prefix in prefixes]
+    for root in roots:
+        files = sorted((ROOT / root).rglob("*.rs")) if not root.endswith(".rs") else [ROOT / root]
+        assert files, f"{root} has no sources"
+        for file in files:
+            path = str(file.relative_to(ROOT))
+            is_out = any(path.startswith(each) and not root.startswith(each) for each in left_out)
+            if not is_out and not is_tests(file):
+                yield source(path)
+
+
+def shown(literal):
+    """The text as its reader sees it, with … for what differs between requests or policies."""
+    text = literal.text
+    if literal.is_format():
+        held = text.replace("{{", "\1").replace("}}", "\2")
+        text = re.sub(r"(?:\{[^{}]*\}|…)+", "…", held).replace("\1", "{").replace("\2", "}")
+    return " ".join(text.split())
+
+
+def is_phrase(literal):
+    """Whether a text has two words of its own, and is not a piece that is put behind another."""
+    if literal.text[:1] in (" ", ",", ";") or literal.text[-1:] == " ":
+        return False
+    words = [word.rstrip(".,:;!?)") for word in shown(literal).split()]
+    words = [word for word in words if re.fullmatch(r"\(?[A-Za-z][A-Za-z'’-]*", word)]
+    return len(words) > 1 and any(word.islower() for word in words)
+
+
+def is_compared(tokens, literal):
+    """Whether a text is a pattern or an operand."""
+    before = tokens[literal.at - 1].text if literal.at else ""
+    after = tokens[literal.at + 1].text if literal.at + 1 < len(tokens) else ""
+    return after in ("=>", "|", "==", "!=") or before in ("==", "!=")
+
+
+def function_of(source, literal):
+    """The innermost function around a text."""
+    around = [each for each in source.functions if each.start < literal.at < each.end]
+    return max(around, key=lambda each: each.start, default=None)
+
+
+def is_silent(source, literal):
+    function = function_of(source, literal)
+    if function and (source.path, function.name) in SILENT_FUNCTIONS:
+        return True
+    in_block = False
+    for group, _ in literal.groups:
+        in_block |= group.open == "{"
+        # A block within a call's closure has texts of its own, one within a macro has not.
+        if group.name in SILENT and (not in_block or group.name.endswith("!")):
+            return True
+    return is_compared(source.tokens, literal)
+
+
+def texts(source):
+    """The texts of a source that may be read."""
+    return [each for each in source.literals if each.text.strip() and not is_silent(source, each)]
+
+
+def place(source, literal):
+    """The group that ends with a message and its fix, and which of the two a text is."""
+    function = function_of(source, literal)
+    if function and function.name == "fix" or binding(source, literal).lower().endswith("fix"):
+        return None, "fix"
+    for group, argument in literal.groups:
+        last = len(group.arguments) - 1
+        ends = "fix" if argument == last else "message"
+        if group.name in FIX_OF and argument == last:
+            return group, "fix"
+        is_located = group.name == "fault" and last == 3
+        is_tuple = group.open == "(" and not group.name and last > 0
+        if group.name in WITH_FIX or is_located or is_tuple:
+            return (group, ends) if argument >= last - 1 else (None, "message")
+        if group.open == "{":
+            name, colon = (each.text for each in source.tokens[group.arguments[argument] :][:2])
+            is_field = colon == ":" and name in ("message", "fix")
+            return (group, name) if is_field else (None, "message")
+    return None, "message"
+
+
+def binding(source, literal):
+    """The name that a `let` or `const` gives to a text or to what is made of it, or nothing."""
+    start = next((g.arguments[at] for g, at in literal.groups if g.open == "{"), literal.at - 6)
+    words = [each.text for each in source.tokens[max(start, 0) :][:7]]
+    words = words[1:] if words[0] == "pub" else words
+    return words[1] if words[0] in ("let", "const") else ""
+
+
+def faults_of(source):
+    """The messages of a source, each with its fixes, and the fixes of other messages."""
+    pairs = {}
+    for literal in texts(source):
+        group, kind = place(source, literal)
+        at = group.start if group else -literal.at
+        message, fix = pairs.setdefault(at, ([], []))
+        if group and group.name in FIX_OF:
+            message[:] = [FIX_OF[group.name]]
+        # A tuple's last text is a fix only if there is a message before it.
+        is_tuple = group and not group.name and group.open == "("
+        if kind == "fix" and (message or not is_tuple):
+            fix.append(shown(literal))
+        elif is_phrase(literal):
+            message.append(shown(literal))
+    rows, fixes = [], []
+    for message, fix in pairs.values():
+        rows += [(code(each), " or ".join(map(code, fix))) for each in message]
+        fixes += [code(each) for each in fix if " " in each and not message]
+    return rows, fixes
+
+
+def reasons():
+    """The variants of `Reason` in their order, each with its name."""
+    source_of = source("policy/src/denial.rs")
+    words = [each.text for each in source_of.tokens]
+    start = next(at for at in range(len(words)) if words[at : at + 3] == ["enum", "Reason", "{"])
+    variants = [each for each in words[start + 3 : words.index("}", start)] if each != ","]
+    names = {each: re.sub(r"(?<!^)(?=[A-Z])", "-", each).lower() for each in variants}
+    known = {each.text for each in source_of.literals}
+    assert set(names.values()) <= known, "names of reasons are not their variants'"
+    return names
+
+
+def reason_of(source, literal, names):
+    """The reason in the same call, or in the statement that uses what a `let` makes of the text."""
+
+    def only(words):
+        pairs = zip(words, words[1:], words[2:])
+        found = {c for a, b, c in pairs if (a, b) == ("Reason", "::") and c in names}
+        return names[found.pop()] if len(found) == 1 else None
+
+    def words(start, end):
+        return [each.text for each in source.tokens[start:end]]
+
+    name = binding(source, literal)
+    for group, argument in literal.groups:
+        if group.open == "{":
+            begins = [*group.arguments[argument + 1 :], group.end]
+            later = [words(*each) for each in zip(begins, begins[1:])]
+            uses = [each for each in later if name and name in each]
+            return only(uses[0]) if uses else None
+        if "Reason" in words(group.start, group.end):
+            return only(words(group.start, group.end))
+    return None
+
+
+def code(text):
+    """A text as Markdown's code."""
+    fence = "``" if "`" in text else "`"
+    blank = " " if "`" in text else ""
+    return f"{fence}{blank}{text}{blank}{fence}"
+
+
+def faults():
+    out = [
+        "# Faults of a policy\n\n",
+        NOTE,
+        "What `tensorgate check` prints when a policy is wrong or weaker than it looks. Search this "
+        "page for a\npart of your message: `…` stands for what differs, such as a name or a number. "
+        "The heading says\nwhich part of the policy the fault is about, and the fix is a suggestion.\n",
+    ]
+    groups = {}
+    for each in sources(FAULTS):
+        rows, fixes = groups.setdefault(each.subject, ({}, {}))
+        more_rows, more_fixes = faults_of(each)
+        rows.update(dict.fromkeys(more_rows))
+        fixes.update(dict.fromkeys(more_fixes))
+    for heading, (rows, fixes) in groups.items():
+        if rows or fixes:
+            out.append(f"\n## {heading}\n")
+        if rows:
+            cells = [(cell(message), cell(fix)) for message, fix in rows]
+            out.append("\n" + table(("fault", "fix"), cells))
+        if fixes:
+            out.append(f"\nOther fixes: {'; '.join(fixes)}\n")
+    return "".join(out)
+
+
+def details():
+    names = reasons()
+    by_reason = {name: {} for name in names.values()}
+    by_subject = {}
+    for each in sources(DETAILS):
+        for literal in filter(is_phrase, texts(each)):
+            reason = reason_of(each, literal, names)
+            group = by_reason[reason] if reason else by_subject.setdefault(each.subject, {})
+            group[shown(literal)] = None
+    out = [
+        "# Details of a rejection\n\n",
+        NOTE,
+        "A response names a reason only. The audit log has its `detail`, which `tensorgate explain` "
+        "shows: see\n[Find out why a request was rejected](../how-to/rejections.md). Search this page "
+        "for a part of yours:\n`…` stands for what differs, such as a name or a number, and one detail "
+        "may consist of several texts.\n",
+    ]
+    for name, found in by_reason.items():
+        if found:
+            out.append(f"\n## `{name}`\n\n" + "".join(f"- {code(text)}\n" for text in found))
+    out.append("\n## Texts of several reasons\n\nBy the part of the gate or host that writes them.\n")
+    for heading, found in by_subject.items():
+        out.append(f"\n### {heading}\n\n" + "".join(f"- {code(text)}\n" for text in found))
+    return "".join(out)
+
+
+PAGES = {"faults": faults, "details": details}
