@@ -23,7 +23,7 @@ from servers import environment, flags, is_ready, shared_memory
 
 PAGE = TOP / "docs/tutorial/protect-triton.md"
 # Where the page says that its reader works.
-WRITTEN_FOLDER = "/home/you/gate"
+WRITTEN_FOLDER = "/srv/gate"
 # Addresses as the page writes them: Triton's two, the gate's, and its admin address.
 WRITTEN_ADDRESSES = ["127.0.0.1:8000", "127.0.0.1:8001", "127.0.0.1:8080", "127.0.0.1:9902"]
 # This Triton has no other backend.

@@ -47,7 +47,7 @@ fn an_invalid_ensemble_is_reported_at_its_line_with_a_fix() {
         check(&POLICY.replace("first@1, outputs", "first@1, inputs: {x: b}, outputs"));
     assert_eq!(code, 2, "{told}");
     assert!(
-        told.contains("error: is given what it makes itself"),
+        told.contains("error: needs its own output: the steps form a cycle"),
         "{told}"
     );
     assert!(

@@ -307,7 +307,7 @@ fn oversized_media_are_rejected_by_their_headers() {
         frames,
     );
     check(&tiff(false, &[(1, 1); 3]), frames);
-    check(&wav(8_000, 11, false), Err("lasts 1100 ms"));
+    check(&wav(8_000, 11, false), Err("a duration of 1100 ms"));
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn json_backends_get_only_values_that_json_can_express() {
         &input("0/finite"),
         json!(false),
         "models.hidden.json.inputs",
-        "\"a\" may be no number",
+        "\"a\" may hold NaN or an infinity",
     );
     faulty(
         "/models/hidden/json/inputs/b",
@@ -146,7 +146,8 @@ fn handlers_between_two_forms_need_two() {
     assert_eq!(handled(json!(["oip-rest"])), [""; 0]);
     let found = handled(json!(["json"]));
     assert!(
-        found.len() == 1 && found[0].starts_with("models.hidden.json: would say two forms"),
+        found.len() == 1
+            && found[0].starts_with("models.hidden.json: cannot describe both clients and backend"),
         "{found:?}"
     );
 }

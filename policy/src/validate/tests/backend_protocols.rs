@@ -72,7 +72,7 @@ fn values_that_a_protocol_cannot_express_are_faults() {
             "torchserve",
             "/inputs",
             json!([{"name": "a", "datatype": "FP32", "shape": [1], "finite": false}]),
-            "inputs: \"a\" may be no number",
+            "inputs: \"a\" may hold NaN or an infinity",
         ),
         (
             "torchserve",

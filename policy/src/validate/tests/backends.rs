@@ -94,10 +94,20 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         );
     }
     for (section, field, bad, message) in [
-        ("retry", "attempts", 0, "too little (at least 1)"),
-        ("retry", "attempts", 6, "too much (at most 5)"),
-        ("retry", "budget_percent", 101, "too much (at most 100)"),
-        ("health_check", "interval_s", 0, "too little (at least 1)"),
+        ("retry", "attempts", 0, "below the minimum (at least 1)"),
+        ("retry", "attempts", 6, "above the maximum (at most 5)"),
+        (
+            "retry",
+            "budget_percent",
+            101,
+            "above the maximum (at most 100)",
+        ),
+        (
+            "health_check",
+            "interval_s",
+            0,
+            "below the minimum (at least 1)",
+        ),
         (
             "outlier_detection",
             "consecutive_failures",
@@ -133,13 +143,13 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
             "adaptive_concurrency",
             "min_in_flight",
             65,
-            "too much (at most 64)",
+            "above the maximum (at most 64)",
         ),
         (
             "circuit_breaker",
             "open_s",
             3_601,
-            "too much (at most 3600)",
+            "above the maximum (at most 3600)",
         ),
     ] {
         cpu(
@@ -151,7 +161,7 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
     cpu(
         json!({"kind": "open-inference", "endpoints": ["http://a:1"], "models": "m"}),
         ".models",
-        "elsewhere",
+        "is only for backends of kind embedded",
     );
     for bad in [
         "",
@@ -181,7 +191,7 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         cpu(
             remote(json!([bad])),
             ".endpoints[0]",
-            "is not an endpoint (http://host:port)",
+            "is not an endpoint: expected http or https, a host and a port",
         );
     }
     for good in [
@@ -197,7 +207,7 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
             &format!("/backends/cpu/{field}"),
             json!(0),
             &format!("backends.cpu.{field}"),
-            "too little (at least 1)",
+            "below the minimum (at least 1)",
         );
         check(
             &format!("/backends/cpu/{field}"),

@@ -31,7 +31,7 @@ fn capture_names_known_models_and_clients_and_is_bounded() {
         "clients",
         json!(["unknown"]),
         "capture.clients[0]",
-        "no client is named",
+        "there is no client",
     );
     fault(
         "outcomes",

@@ -39,7 +39,7 @@ fn a_chain_is_a_name_or_a_list_of_them() {
         after,
         json!(["labels", "x"]),
         "models.picture.postprocess[1]",
-        "no handler is named",
+        "there is no handler",
     );
 }
 

@@ -74,13 +74,13 @@ fn channels_with_ranges_lie_along_a_fixed_dim() {
         json!(4),
         eight(json!([0, 1])),
         "channel_ranges.axis",
-        "has 4 dims",
+        "the shape has 4",
     );
     at(
         json!(0),
         eight(json!([0, 1])),
         "channel_ranges.ranges",
-        "dim 0 varies",
+        "dim 0 is not fixed",
     );
     at(
         json!(2),
@@ -142,7 +142,7 @@ fn a_list_of_values_fits_the_datatype_and_excludes_other_rules() {
         "allowed[0]: \"1\" is not a value of INT32",
     );
     one("INT32", json!([1, 1.0]), "allowed[1]: 1 is listed twice");
-    one("FP16", json!([1e6]), "is no FP16");
+    one("FP16", json!([1e6]), "is not a value of FP16");
     one("INT32", json!([]), "is empty");
     one("INT32", json!(vec![1; 1025]), "1025 values are too many");
     one("BOOL", json!([1]), "is not for BOOL");
@@ -161,13 +161,13 @@ fn counts_over_the_whole_are_within_it() {
         "min_distinct",
         json!(1),
         "min_distinct",
-        "too little (at least 2)",
+        "below the minimum (at least 2)",
     );
     input(
         "min_distinct",
         json!(65),
         "min_distinct",
-        "too much (at most 64)",
+        "above the maximum (at most 64)",
     );
     let scalar = json!({"name": "x", "datatype": "INT8", "shape": [], "min_distinct": 2});
     check(
@@ -181,7 +181,7 @@ fn counts_over_the_whole_are_within_it() {
             json!({"allowed": [0, 1, 2]}),
             "3 values are allowed, fewer than 4 distinct ones",
         ),
-        (json!({"range": [0, 2]}), "fewer values than 4"),
+        (json!({"range": [0, 2]}), "has fewer than 4 values"),
     ] {
         let mut x = json!({"name": "x", "datatype": "INT8", "shape": [8], "min_distinct": 4});
         if let (Some(x), Some(beside)) = (x.as_object_mut(), beside.as_object()) {
@@ -236,7 +236,7 @@ fn item_bounds_must_be_satisfiable() {
     text(
         json!({"min_item_bytes": 513}),
         "min_item_bytes",
-        "too much (at most 512)",
+        "above the maximum (at most 512)",
     );
     assert!(errors(texts(json!({"allowed": ["de", "fr", ""]}))).is_empty());
     text(

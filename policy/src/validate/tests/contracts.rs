@@ -175,7 +175,7 @@ fn a_preprocess_handler_and_what_it_takes_go_together() {
         "postprocess",
         json!("unknown"),
         "postprocess",
-        "no handler is named",
+        "there is no handler",
     );
     picture(
         "postprocess",
@@ -203,7 +203,7 @@ fn a_raw_body_is_typed_bounded_and_rests_alone() {
         "max_bytes",
         json!("1025KiB"),
         "max_bytes",
-        "too much (at most 1048576)",
+        "above the maximum (at most 1048576)",
     );
     raw("content_types", json!([]), "content_types", "is empty");
     raw(

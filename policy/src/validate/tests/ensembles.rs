@@ -128,7 +128,7 @@ fn a_graph_that_cannot_be_called_is_a_fault() {
     check(
         ("ensemble/steps/1/model", json!("twice")),
         "ensemble.steps[1].model",
-        "has several versions (twice@1)",
+        "has several versions, and the step names none (twice@1)",
     );
     check(
         ("ensemble/steps/1/model", json!("digits@9")),
@@ -304,9 +304,12 @@ fn a_parameter_of_an_ensemble_is_one_of_its_models_and_no_wider() {
     };
     check(
         json!({"int": [0, 11]}),
-        "model \"digits\" does not take all",
+        "model \"digits\" accepts fewer values of this parameter",
     );
-    check(json!({"bool": true}), "model \"digits\" does not take all");
+    check(
+        json!({"bool": true}),
+        "model \"digits\" accepts fewer values of this parameter",
+    );
     let other = told(
         "/models/both/parameters",
         json!({"pace": {"int": [0, 1]}}),
@@ -336,7 +339,7 @@ fn a_step_must_fit_its_models_byte_limit() {
     one(
         &errors(document),
         "ensemble.steps[0].model",
-        "1280 bytes by other steps",
+        "1280 bytes at once",
     );
 }
 
@@ -378,7 +381,7 @@ fn access_through_an_ensemble_is_reported() {
     for (told, step) in [(one_, 0), (other, 1)] {
         let path = format!("models.both.ensemble.steps[{step}].inputs.image: ");
         assert!(told.starts_with(&path), "{told}");
-        assert!(told.contains("by its range"), "{told}");
+        assert!(told.contains("its range is stricter"), "{told}");
     }
     let narrow = told("/models/both/inputs/0", image(json!([1, 15])), warnings);
     assert_eq!(narrow, Vec::<String>::new());

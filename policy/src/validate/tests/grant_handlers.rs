@@ -110,5 +110,5 @@ fn handlers_that_make_no_sense_are_faults() {
     );
     let mut document = partners(json!({"twice": {"preprocess": "png"}}));
     put(&mut document, "/grants/1/operations", json!(["ready"]));
-    assert!(errors(document)[0].starts_with("grants[1].handlers: are for inferences"));
+    assert!(errors(document)[0].starts_with("grants[1].handlers: are only for inference"));
 }

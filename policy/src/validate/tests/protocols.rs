@@ -58,9 +58,9 @@ fn outputs_without_a_common_first_dim_give_a_warning_if_rows_are_possible() {
                 "/models/hidden",
                 model(protocol, one.clone(), other.clone()),
             ));
-            let told = faults.iter().any(|fault| {
-                fault.starts_with("models.hidden.outputs: have no first dim in common")
-            });
+            let told = faults
+                .iter()
+                .any(|fault| fault.starts_with("models.hidden.outputs: have no common first dim"));
             assert_eq!(told, warned, "{protocol} {one} {other}: {faults:?}");
         }
     }

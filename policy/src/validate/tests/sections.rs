@@ -50,7 +50,11 @@ fn the_listener_has_sane_bounds() {
         json!(0),
         "0 bytes is below the minimum (at least 1)",
     );
-    limit("header_bytes", json!("65KiB"), "too much (at most 65536)");
+    limit(
+        "header_bytes",
+        json!("65KiB"),
+        "above the maximum (at most 65536)",
+    );
     accept("/listen/limits/header_bytes", json!("64KiB"));
     limit("headers", json!(0), "below the minimum");
     limit("headers", json!(1001), "above the maximum");
@@ -87,7 +91,7 @@ fn the_listener_has_sane_bounds() {
     limit(
         "stream_ms",
         json!(4_999),
-        "ends before its request's 5000 ms",
+        "is shorter than listen.limits.timeout_ms, 5000",
     );
     accept("/listen/limits/stream_ms", json!(5_000));
     accept("/listen/limits/buffered_bytes", json!("1MiB"));
@@ -336,7 +340,11 @@ fn a_handler_is_pinned_and_bounded() {
     png("sha256", json!("0"), "is not a sha256 digest");
     png("fuel", json!(0), "below the minimum");
     png("fuel", json!(u64::MAX), "above the maximum");
-    png("memory_bytes", json!(65_535), "too little (at least 65536)");
+    png(
+        "memory_bytes",
+        json!(65_535),
+        "below the minimum (at least 65536)",
+    );
     png("memory_bytes", json!("2GiB"), "above the maximum");
     png("timeout_ms", json!(0), "below the minimum");
     png("timeout_ms", json!(60_001), "above the maximum");
@@ -374,7 +382,11 @@ fn the_audit_log_can_be_shaped_and_not_switched_off() {
             text,
         );
     };
-    audit("format", json!("ocsf"), "which writes json (json)");
+    audit(
+        "format",
+        json!("ocsf"),
+        "\"ocsf\" is not a supported format (json)",
+    );
     audit("format", json!(""), "is not a supported format");
     audit("path", json!(""), "is not a file's path");
     audit("path", json!("audit/"), "is not a file's path");
@@ -383,9 +395,13 @@ fn the_audit_log_can_be_shaped_and_not_switched_off() {
     audit("path", json!("a\u{0}b"), "is not a path");
     audit("path", json!("a".repeat(5_000)), "is not a path");
     audit("key_file", json!(""), "is not a file's path");
-    audit("file_bytes", json!("4KiB"), "too little (at least 65536)");
+    audit(
+        "file_bytes",
+        json!("4KiB"),
+        "below the minimum (at least 65536)",
+    );
     audit("file_bytes", json!(u64::MAX), "above the maximum");
-    audit("files", json!(0), "too little (at least 1)");
+    audit("files", json!(0), "below the minimum (at least 1)");
     audit("files", json!(10_001), "above the maximum");
     accept("/audit", json!({}));
     accept(

@@ -57,7 +57,7 @@ fn invalid_signing_settings_are_faults() {
             "/handlers/png/signed_by",
             json!(["relaese"]),
             "handlers.png.signed_by[0]",
-            "no key is named",
+            "there is no key",
         ),
         (
             "/handlers/png/signed_by",

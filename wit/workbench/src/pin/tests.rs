@@ -36,7 +36,8 @@ fn path_and_digest_of_an_entry_are_replaced_and_nothing_else() {
             "# ours\nversion: 1\nhandlers:\n  scale:   # images\n    component: \"scale/build/scale.wasm\"  # built\n    sha256: \"NEW\"   # printed\n    fuel: 5\nmodels: {}\n",
         ),
     );
-    // Plain, in single quotes, in flow style and as JSON; with another line end; without a last one.
+    // Plain, in single quotes, in flow style and as JSON; with another line end; without one at the
+    // end.
     check(
         "handlers: {é: {component: scale/build/scale.wasm, sha256: NEW}, scale: {sha256: OLD, component: 'it''s.wasm'}}",
         Some(
@@ -168,6 +169,8 @@ fn the_file_is_replaced_with_its_mode_and_a_link_to_it_stays() {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     let link = folder.path().join("link.yaml");
     symlink("gate.yaml", &link).unwrap();
+    let files = || std::fs::read_dir(folder.path()).unwrap().count();
+    let before = files();
     let pin = pin(folder.path(), &link, "risk/scale").unwrap();
     assert!(pin.write(NEW).unwrap());
     let text = std::fs::read_to_string(&file).unwrap();
@@ -177,8 +180,7 @@ fn the_file_is_replaced_with_its_mode_and_a_link_to_it_stays() {
     assert_eq!(mode & 0o777, 0o640);
     assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(!pin.write(NEW).unwrap(), "nothing to change");
-    let left = std::fs::read_dir(folder.path()).unwrap().count();
-    assert_eq!(left, 3, "no temporary file");
+    assert_eq!(files(), before, "no temporary file");
 }
 
 #[test]
@@ -201,7 +203,7 @@ fn what_no_policy_could_name_is_rejected_before_the_build() {
     let repeated = folder.path().join("repeated.yaml");
     std::fs::write(&repeated, "version: 1\nversion: 1\n").unwrap();
     for (policy, name, expected) in [
-        (&file, "sc ale", "means something elsewhere"),
+        (&file, "sc ale", "which is not allowed"),
         (&policy, "scale", "below its own folder"),
         (&repeated, "scale", "has faults"),
         (&folder.path().join("none.yaml"), "scale", "cannot read"),

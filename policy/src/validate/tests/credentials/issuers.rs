@@ -430,7 +430,7 @@ fn a_scope_without_stream_gives_a_warning_if_streams_are_granted() {
         put(&mut document, "/grants/0/operations", operations);
         warnings(document)
             .iter()
-            .any(|warning| warning.starts_with("issuers.corp.scopes: operation infer asks"))
+            .any(|warning| warning.starts_with("issuers.corp.scopes: infer requires a scope"))
     };
     let (infer, both) = (
         json!({"infer": "ml.infer"}),

@@ -57,7 +57,7 @@ fn keys_are_a_file_or_a_url_or_themselves() {
         let mut document = proven();
         put(&mut document, "/issuers/corp/jwks", jwks);
         let told = errors(document);
-        let expected = format!("issuers.corp.jwks.{name}: says something of a url");
+        let expected = format!("issuers.corp.jwks.{name}: has no effect without a url");
         assert!(
             matches!(told.as_slice(), [one] if one.starts_with(&expected)),
             "{told:#?}"
@@ -88,7 +88,7 @@ fn a_fetched_set_is_fetched_often_enough_and_counts_no_longer_than_it_should() {
         fault(
             json!({"url": URL, "refresh_s": refresh_s, "stale_s": stale_s}),
             ".stale_s",
-            "dropped before they are fetched again (more than refresh_s)",
+            "would expire before they are fetched again (more than refresh_s)",
         );
     }
     doubt(set("stale_s", json!(86_401)), ".stale_s", "more than a day");
@@ -155,7 +155,7 @@ fn the_number_of_fetched_key_sets_is_bounded() {
     assert!(with(16).is_empty());
     let told = with(17);
     assert!(
-        matches!(told.as_slice(), [one] if one.starts_with("issuers.d16.jwks.url: is one key set too many")),
+        matches!(told.as_slice(), [one] if one.starts_with("issuers.d16.jwks.url: too many issuers have a key set by URL")),
         "{told:#?}"
     );
 }
