@@ -44,6 +44,9 @@ pub const OWN_PATH: &str = "/v2/health/live";
 
 /// The audit log in a gate's folder.
 const AUDIT_LOG: &str = "audit/decisions.jsonl";
+const HOST_LOG: &str = "host.log";
+/// The logs that grow while a gate runs.
+const LOGS: [&str; 3] = ["envoy.log", HOST_LOG, AUDIT_LOG];
 
 /// A running gate.
 pub struct Stack {
@@ -204,14 +207,14 @@ impl Stack {
         write(&file, &policy);
 
         let admin = free_address();
-        // The kernel ends it with the thread that has started it.
-        let mut command = match ends_with_tests {
-            true => Command::new("setpriv"),
-            false => Command::new(&tensorgate),
-        };
-        if ends_with_tests {
+        let mut command = if ends_with_tests {
+            // The kernel ends it with the thread that has started it.
+            let mut command = Command::new("setpriv");
             command.args(["--pdeathsig", "TERM", "--"]).arg(&tensorgate);
-        }
+            command
+        } else {
+            Command::new(&tensorgate)
+        };
         let mut up = command
             .args([
                 "--json",
@@ -444,8 +447,9 @@ impl Stack {
 
     /// The sandbox host's socket, as the readiness line names it.
     pub fn host_socket(&self) -> PathBuf {
-        let said = self.log("host.log");
-        let line = said.lines().find_map(|line| {
+        // The line is written at the start, and so before a test borrows the gate.
+        let log = std::fs::read_to_string(self.state.join(HOST_LOG)).unwrap_or_default();
+        let line = log.lines().find_map(|line| {
             serde_json::from_str::<Value>(line)
                 .ok()?
                 .get("socket")?
@@ -519,13 +523,11 @@ impl Stack {
     /// What the logs contain now belongs to no test any more.
     fn mark_logs(&mut self) {
         self.begins.clear();
-        for name in [AUDIT_LOG, "envoy.log"] {
+        for name in LOGS {
             self.begins.insert(name, self.log(name).len());
         }
     }
-}
 
-impl Stack {
     /// Checks that the filter has not trapped. Envoy replaces a trapped VM, and its requests only
     /// see an overloaded gate. The trap is visible in the log alone.
     fn check_filter(&self) {
@@ -539,8 +541,7 @@ impl Drop for Stack {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", logs(&self.state));
-        }
-        if !std::thread::panicking() {
+        } else {
             self.check_filter();
         }
         // The kernel ends its child processes with it.
@@ -586,11 +587,10 @@ fn processes(wanted: impl Fn(&str) -> bool) -> Vec<u32> {
 }
 
 fn logs(state: &Path) -> String {
-    ["envoy.log", "host.log", "audit/decisions.jsonl"]
-        .map(|name| {
-            let text = std::fs::read(state.join(name)).unwrap_or_default();
-            let tail = &text[text.len().saturating_sub(LOG_TAIL)..];
-            format!("--- {name}\n{}", String::from_utf8_lossy(tail))
-        })
-        .join("\n")
+    LOGS.map(|name| {
+        let text = std::fs::read(state.join(name)).unwrap_or_default();
+        let tail = &text[text.len().saturating_sub(LOG_TAIL)..];
+        format!("--- {name}\n{}", String::from_utf8_lossy(tail))
+    })
+    .join("\n")
 }
