@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Runs the whole test suite and ends with one list of what failed: suite.py ARGUMENTS OF CARGO TEST
 
-Cargo builds the test binaries. Two of them run at once: the one that waits for longest in most tests
-comes first, and the others use the time in which it waits. The name of a test is printed when it
-ends, and the output of a binary when the binary ends. After a failure the others still run. The last
-lines name each failure as `binary test`, and the exit status is 1 if there is any.
+Cargo builds the test binaries. Two of them run at once: the one that waits for longest in most
+tests comes first, and the others use the time in which it waits. The name of a test is printed when
+it ends, and the output of a binary with failures when the binary ends. After a failure the others
+still run. The last lines name each failure as `binary test`, and the exit status is 1 if there is
+any.
 
 If at most two tests failed, each runs once more by itself at the end. One that passes then is
 unsteady and does not fail the run: its log is printed, and the last lines name it. With STRICT=1 no
@@ -50,7 +51,7 @@ SELECTS = re.compile(r"--(lib|bins?|tests?|examples?|bench(es)?|all-targets)(=|$
 
 HASH = re.compile(r"-[0-9a-f]{16}$")
 DOCS = re.compile(r"^ +Doc-tests (\S+)$")
-ENDED = re.compile(r"^test (.+?)(?: - should panic)? \.\.\. (?:ok|FAILED|ignored)\b")
+ENDED = re.compile(r"^test (.+?)(?: - should panic)? \.\.\. (ok|FAILED|ignored)\b")
 RESULT = re.compile(r"^test result: (\w+)\.")
 OUTPUT = re.compile(r"^---- (.+) stdout ----$")
 LISTED = re.compile(r"^(.+): test$")
@@ -101,19 +102,24 @@ class Output:
 
     def __init__(self):
         # Tests and when they ended; names of failed tests; output by test.
-        self.ends, self.listed, self.logs = [], [], {}
+        self.ends, self.failed, self.logs = [], [], {}
+        # Names below the last heading; failed tests that no list of a result names yet.
+        self.listed, self.unlisted = [], []
         self.log, self.results = [], 0
-        self.failed = False
 
     def line(self, text):
         """Parses one line."""
         if ended := ENDED.match(text):
             self.ends.append((ended[1], time.monotonic()))
+            if ended[2] == "FAILED":
+                self.unlisted.append(ended[1])
         elif output := OUTPUT.match(text):
             self.log = self.logs.setdefault(output[1], [])
         elif result := RESULT.match(text):
             self.results += 1
-            self.failed |= result[1] == "FAILED"
+            if result[1] == "FAILED":
+                self.failed += self.listed
+            self.unlisted = []
         elif len(self.log) < MAX_LOG_LINES:
             self.log.append(text)
         # The tests' own output comes first under this heading, and their names under the last one.
@@ -203,13 +209,15 @@ class Suite:
         """Adds the results of one process."""
         output = run.output
         self.tests += [(shown, *test) for test in durations(run.started, output.ends)]
-        if run.hung or STOPPED.is_set():
+        if STOPPED.is_set():
             return
-        if output.failed:
-            for test in output.listed:
-                failure = Failure(f"{name} {test}", binary, test, output.logs.get(test, []))
-                self.failed.append(failure)
-        elif run.process.returncode != 0 or not output.results:
+        # A process that was killed, or that died, has printed no list of its failed tests.
+        for test in output.failed + output.unlisted:
+            failure = Failure(f"{name} {test}", binary, test, output.logs.get(test, []))
+            self.failed.append(failure)
+        if run.hung:
+            return
+        if not output.failed and (run.process.returncode != 0 or not output.results):
             self.failed.append(Failure(f"{name} ended before its tests did"))
         if output.failed or run.process.returncode != 0:
             say(*run.text)

@@ -181,8 +181,13 @@ fn skips() {
 }
 "#;
 const DIES: &str = "#[test]\nfn dies() { std::process::abort(); }\n";
-/// Writes the id of the process that it waits for.
+/// The test in the middle writes the id of the process that it waits for.
 const HANGS: &str = r#"
+#[test]
+fn fails() {
+    panic!();
+}
+
 #[test]
 fn hangs() {
     let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
@@ -291,7 +296,11 @@ fn the_suite_stops_a_hanging_test_and_its_children_and_runs_the_others() {
         .env("SUITE_HANG_SECONDS", "10")
         .env("RUST_TEST_THREADS", "1");
     let output = command.output().unwrap();
-    let list = ["1 failed, of 1 binaries:", "a hangs was killed: it hung"];
+    let list = [
+        "2 failed, of 1 binaries:",
+        "a fails",
+        "a hangs was killed: it hung",
+    ];
     assert_eq!(ended(&output), ends(1, &list), "{output:?}");
     assert!(workspace.0.join("top/later").exists());
     let pid = std::fs::read_to_string(workspace.0.join("top/pid")).unwrap();
