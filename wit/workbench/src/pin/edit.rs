@@ -43,16 +43,16 @@ pub(super) fn with_entry(text: &str, entry: &Entry<'_>) -> Option<String> {
 /// The lines of an entry in block style.
 pub(super) fn lines(entry: &Entry<'_>, indent: usize, line_end: &str) -> String {
     let first = format!("{}{}:{line_end}", " ".repeat(indent), entry.name);
-    first + &members(entry, indent.saturating_add(INDENT), line_end)
+    let indent = indent.saturating_add(INDENT);
+    first
+        + &member(COMPONENT, entry.component, indent, line_end)
+        + &member(SHA256, entry.sha256, indent, line_end)
 }
 
-/// The lines of an entry below its name.
-fn members(entry: &Entry<'_>, indent: usize, line_end: &str) -> String {
-    let member = |key: &str, value: &str| {
-        let value = scalar(key, value, false);
-        format!("{}{key}: {value}{line_end}", " ".repeat(indent))
-    };
-    member(COMPONENT, entry.component) + &member(SHA256, entry.sha256)
+/// A line of an entry below its name.
+fn member(key: &str, value: &str, indent: usize, line_end: &str) -> String {
+    let value = scalar(key, value, false);
+    format!("{}{key}: {value}{line_end}", " ".repeat(indent))
 }
 
 /// A policy, and the path and message of each fault.
@@ -133,11 +133,9 @@ impl<'t> File<'t> {
                 None => {
                     let first = members.first().map(|(key, _)| indent(key));
                     let indent = first.unwrap_or(indent(key).saturating_add(INDENT));
-                    let added = missing.iter().map(|(name, value)| {
-                        let value = scalar(name, value, false);
-                        format!("{}{name}: {value}{}", " ".repeat(indent), self.line_end)
-                    });
-                    self.at_line(key.span.line.saturating_add(1), added.collect())
+                    let line = |(name, value)| member(name, value, indent, self.line_end);
+                    let lines = missing.into_iter().map(line).collect();
+                    self.at_line(key.span.line.saturating_add(1), lines)
                 }
             };
             edits.push((at..at, text));
