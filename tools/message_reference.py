@@ -143,9 +143,9 @@ def source(path):
 def subject(text):
     """The first sentence of a module, as a heading."""
     lines = re.match(r"(?://!.*\n)*", text).group().splitlines()
-    said = " ".join(line[3:].strip() for line in lines).split("  ")[0]
-    said = re.sub(r"\[`(?:(?:super|crate)::)?([^`]+)`\](?:\([^)]*\))?", r"`\1`", said)
-    return re.match(r"(?:`[^`]*`|[.:](?! |$)|[^.:`])+", said).group()
+    text = " ".join(line[3:].strip() for line in lines).split("  ")[0]
+    text = re.sub(r"\[`(?:(?:super|crate)::)?([^`]+)`\](?:\([^)]*\))?", r"`\1`", text)
+    return re.match(r"(?:`[^`]*`|[.:](?! |$)|[^.:`])+", text).group()
 
 
 def is_tests(path):
@@ -175,8 +175,8 @@ def shown(literal):
     """The text as its reader sees it, with … for what differs between requests or policies."""
     text = literal.text
     if literal.is_format():
-        held = text.replace("{{", "\1").replace("}}", "\2")
-        text = re.sub(r"(?:\{[^{}]*\}|…)+", "…", held).replace("\1", "{").replace("\2", "}")
+        marked = text.replace("{{", "\1").replace("}}", "\2")
+        text = re.sub(r"(?:\{[^{}]*\}|…)+", "…", marked).replace("\1", "{").replace("\2", "}")
     return " ".join(text.split())
 
 

@@ -24,6 +24,9 @@ impl StateFolder {
     }
 
     /// The named folder, or the default.
+    ///
+    /// # Errors
+    /// No folder is named, and the user has no home.
     pub fn find(&self) -> Result<PathBuf, Failure> {
         let folder = self.state.clone().or_else(user_folders::state);
         folder.ok_or_else(|| {

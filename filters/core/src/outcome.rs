@@ -21,7 +21,7 @@ use crate::verdict::Verdict;
 pub(crate) struct Outcome {
     filter: Filter,
     pub(crate) record: Record,
-    /// The client of a revoked key that came. It becomes the record's only in a rejection for that
+    /// The client of the request's revoked key. The record names it only in a rejection for that
     /// key: a public request with such a key has no client.
     pub(crate) revoked_client: Option<String>,
     verdict: Option<Verdict>,

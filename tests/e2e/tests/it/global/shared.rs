@@ -123,8 +123,8 @@ async fn a_restarted_gate_keeps_the_shared_usage_and_answers_report_it() {
     let rate = shared_rate(5, MONTH_S);
     let policy = policy_with(counter.service(PATIENT_MS), rate, shared_rate(1, MONTH_S));
     let gate = Stack::start("global-anew", policy.clone()).await;
-    for expected in ["ok", "ok"] {
-        assert_eq!(outcome(&gate, OWN).await, expected);
+    for _ in 0..2 {
+        assert_eq!(outcome(&gate, OWN).await, "ok");
     }
     assert!(gate.stop().await.success());
     let gate = Stack::start("global-anew", policy).await;
