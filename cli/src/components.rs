@@ -3,14 +3,21 @@
 //! The host compares them too, and never runs another component. Here a difference is reported at
 //! the policy's line, before a process starts or a policy comes into force.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::lists::Contents;
-use tensorgate_host::config::{self, ConfigError, Folders};
+use tensorgate_host::config::{self, Folders};
 use tensorgate_policy::policy::{BUILTIN, Handler};
 use tensorgate_policy::{Fault, Policy, Severity, hex};
 use tensorgate_policy_text::path::push_key;
+
+/// The most bytes of components that are read.
+const MAX_TOTAL_BYTES: usize = 1 << 30;
+
+/// How a component begins. The digest of another file is not printed: it may be a link to a secret.
+const WASM: &[u8] = b"\0asm";
 
 /// Every component that is missing, cannot be read, or differs from its digest.
 ///
@@ -22,24 +29,85 @@ pub fn faults(
     missing: Severity,
     known: impl Fn(&Path) -> Option<Contents>,
 ) -> Vec<Fault> {
-    let folders = Folders::below(root);
+    let mut reader = Reader {
+        folders: Folders::below(root),
+        read: BTreeMap::new(),
+        left: MAX_TOTAL_BYTES,
+    };
     // Bundled handlers are installed with the host and have no file beside the policy.
     let own = policy.handlers().iter();
     let own = own.filter(|(_, rule)| !rule.component().starts_with(BUILTIN));
     own.filter_map(|(name, rule)| {
-        let digest = known(&root.join(rule.component()));
-        fault(name, rule, &folders, missing, digest)
+        let found = match known(&root.join(rule.component())) {
+            Some(sha256) => Ok(Found {
+                sha256,
+                is_wasm: false,
+            }),
+            None => reader.find(rule.component()),
+        };
+        fault(name, rule, missing, found)
     })
     .collect()
+}
+
+/// A component's file.
+#[derive(Clone, Copy)]
+struct Found {
+    sha256: Contents,
+    /// Whether it begins as WebAssembly does.
+    is_wasm: bool,
+}
+
+/// Why there is no component.
+#[derive(Clone)]
+enum Absence {
+    Missing,
+    Unreadable(String),
+}
+
+/// Reads each component once, and not more of them than a gate could use.
+struct Reader<'p> {
+    folders: Folders,
+    read: BTreeMap<&'p str, Result<Found, Absence>>,
+    left: usize,
+}
+
+impl<'p> Reader<'p> {
+    fn find(&mut self, component: &'p str) -> Result<Found, Absence> {
+        if let Some(found) = self.read.get(component) {
+            return found.clone();
+        }
+        let found = self.read(component);
+        self.read.insert(component, found.clone());
+        found
+    }
+
+    fn read(&mut self, component: &str) -> Result<Found, Absence> {
+        if self.left == 0 {
+            let text = format!("the components before {component} have more than 1 GiB");
+            return Err(Absence::Unreadable(text));
+        }
+        match config::component(&self.folders, component) {
+            Ok(bytes) => {
+                self.left = self.left.saturating_sub(bytes.len());
+                Ok(Found {
+                    sha256: Sha256::digest(&bytes).into(),
+                    is_wasm: bytes.starts_with(WASM),
+                })
+            }
+            Err(_) if is_missing(&self.folders, component) => Err(Absence::Missing),
+            Err(error) => Err(Absence::Unreadable(error.to_string())),
+        }
+    }
 }
 
 fn fault(
     name: &str,
     rule: &Handler,
-    folders: &Folders,
     missing: Severity,
-    digest: Option<Contents>,
+    found: Result<Found, Absence>,
 ) -> Option<Fault> {
+    const OF_BUILD: &str = "a file that `tensorgate handler build` wrote";
     let component = rule.component();
     let at = |field: &str| {
         let mut path = String::from("handlers");
@@ -47,12 +115,9 @@ fn fault(
         push_key(&mut path, field);
         path
     };
-    let read = || -> Result<Contents, ConfigError> {
-        Ok(Sha256::digest(config::component(folders, component)?).into())
-    };
-    let found = match digest.map_or_else(read, Ok) {
+    let found = match found {
         Ok(found) => found,
-        Err(_) if is_missing(folders, component) => {
+        Err(Absence::Missing) => {
             return Some(Fault {
                 severity: missing,
                 path: at("component"),
@@ -60,23 +125,27 @@ fn fault(
                 fix: Some("build it, or correct the path, which is relative to the policy".into()),
             });
         }
-        Err(error) => {
+        Err(Absence::Unreadable(message)) => {
             return Some(Fault {
                 severity: Severity::Error,
                 path: at("component"),
-                message: error.to_string(),
-                fix: Some("a file that `tensorgate handler build` wrote".into()),
+                message,
+                fix: Some(OF_BUILD.into()),
             });
         }
     };
-    (found != *rule.sha256()).then(|| Fault {
+    (found.sha256 != *rule.sha256()).then(|| Fault {
         severity: Severity::Error,
         path: at("sha256"),
         message: format!("component {component} differs from its sha256"),
-        fix: Some(format!(
-            "sha256: \"{}\", if this is the component that you tested",
-            hex(&found)
-        )),
+        fix: Some(if found.is_wasm {
+            format!(
+                "sha256: \"{}\", if this is the component that you tested",
+                hex(&found.sha256)
+            )
+        } else {
+            OF_BUILD.into()
+        }),
     })
 }
 
@@ -135,9 +204,11 @@ mod tests {
         check(write("abc"), Error, None, &[]);
         let differs = "component x/a.wasm differs from its sha256";
         check(write("abd"), Warning, None, &[(Error, SHA256, differs)]);
-        // The digest of `abd`.
-        let found = "a52d159f262b2c6ddb724a61840befc36eb30c88877a4030b65cbe86298449c9";
-        check(write("abd"), Warning, None, &[(Error, SHA256, found)]);
+        // Only a component's digest is printed: here that of `\\0asm`.
+        let found = "cd5d4935a48c0672cb06407bb443bc0087aff947c6b864bac886982c73b3027f";
+        check(write("\0asm"), Warning, None, &[(Error, SHA256, found)]);
+        let rebuild = "Some(\"a file that `tensorgate handler build` wrote\")";
+        check(write("abd"), Warning, None, &[(Error, SHA256, rebuild)]);
         for severity in [Warning, Error] {
             let missing = (severity, COMPONENT, "component x/a.wasm is missing");
             check(no_file, severity, None, &[missing]);

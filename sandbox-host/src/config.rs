@@ -24,8 +24,8 @@ use crate::sandbox::CompilerConfig;
 const MAX_BUNDLE_BYTES: u64 = 64 << 20;
 /// The largest key file in bytes: 64 hex digits and white space.
 const MAX_KEY_BYTES: u64 = 1 << 10;
-/// The largest component in bytes. The sandbox has a limit of its own for compilation.
-const MAX_COMPONENT_BYTES: u64 = 256 << 20;
+/// The largest component in bytes, as in the sandbox.
+const MAX_COMPONENT_BYTES: u64 = 64 << 20;
 
 /// A valid policy, with the version that gates sign.
 #[derive(Clone, Debug)]

@@ -124,6 +124,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         policy: std::path::absolute(&loaded.source.file).unwrap_or_default(),
         listen: None,
         admin: Some(admin),
+        owner: None,
     };
     lock.describe(&running).map_err(|error| {
         Failure::Failed(format!("cannot use {}: {error}", options.state.display()))

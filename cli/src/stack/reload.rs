@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tensorgate_cli_common::Failure;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::plan::Plan;
 use super::probe::{self, Target};
@@ -23,6 +23,8 @@ use crate::tighten::Version;
 const HOST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout for Envoy to apply a change. It configures the filter in every worker.
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout for the host to say which models are not ready.
+const READYZ_LIMIT: Duration = Duration::from_millis(500);
 /// Interval between polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -252,10 +254,14 @@ impl<'p> Processes<'p> {
         }
     }
 
-    /// A line for each cause why a model is not ready now. Empty if the host does not answer.
+    /// A line for each cause why a model is not ready now. Empty if the host does not answer soon:
+    /// revocations wait meanwhile.
     pub async fn unready(&self) -> Vec<String> {
-        let readyz = probe::send_request(self.host, "GET", "/readyz").await;
-        readyz.map_or_else(|_| Vec::new(), |readyz| probe::causes(&readyz.body))
+        let readyz = probe::send_request(self.host, "GET", "/readyz");
+        match timeout(READYZ_LIMIT, readyz).await {
+            Ok(Ok(readyz)) => probe::causes(&readyz.body),
+            _ => Vec::new(),
+        }
     }
 
     async fn host_status(&self) -> Option<HostStatus> {

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +33,9 @@ pub struct Running {
     pub listen: Option<String>,
     /// Admin address of the host.
     pub admin: Option<SocketAddr>,
+    /// The user whose file this is. A description that was not read has none.
+    #[serde(skip)]
+    pub owner: Option<u32>,
 }
 
 /// The held lock.
@@ -102,8 +105,10 @@ impl Running {
             Ok(()) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
             Err(TryLockError::WouldBlock) => {
+                let owner = Some(file.metadata()?.uid());
                 let text = at_most(file, MAX_BYTES)?.unwrap_or_default();
-                Ok(Some(serde_json::from_slice(&text).unwrap_or_default()))
+                let running: Self = serde_json::from_slice(&text).unwrap_or_default();
+                Ok(Some(Self { owner, ..running }))
             }
         }
     }

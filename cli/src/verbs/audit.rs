@@ -142,6 +142,12 @@ impl Verify {
         };
         let mut logs: Vec<PathBuf> = self.files.iter().map(|file| log_of(file)).collect();
         if logs.is_empty() {
+            // An empty variable of a script must not verify another log than the one it means.
+            if self.state.named().is_none() {
+                return Err(Failure::Input(
+                    "name a log, or the gate's folder with --state".into(),
+                ));
+            }
             logs.push(log_of_policy(None, &self.state)?);
         }
         logs.dedup();

@@ -248,9 +248,9 @@ fn a_response_larger_than_the_memory_budget_is_a_fault_of_the_policy() {
 #[test]
 fn check_and_up_compare_components_with_their_digests() {
     let scratch = Scratch::new();
-    // The SHA-256 digests of `abc` (FIPS 180-2, appendix B.1) and of `abd`.
+    // The SHA-256 digests of `abc` (FIPS 180-2, appendix B.1) and of `\\0asm`.
     let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-    let other = "a52d159f262b2c6ddb724a61840befc36eb30c88877a4030b65cbe86298449c9";
+    let other = "cd5d4935a48c0672cb06407bb443bc0087aff947c6b864bac886982c73b3027f";
     let entry = format!("  scale: {{component: scale.wasm, sha256: \"{digest}\"}}");
     let policy = scratch.file("gate.yaml", format!("version: 1\nhandlers:\n{entry}\n"));
     let state = scratch.path().join("state");
@@ -285,7 +285,7 @@ fn check_and_up_compare_components_with_their_digests() {
     let missing = "error: component scale.wasm is missing";
     assert!(ran.stderr.contains(missing), "{}", ran.stderr);
 
-    scratch.file("scale.wasm", "abd");
+    scratch.file("scale.wasm", "\0asm");
     let ran = check(&scratch, &[]);
     let expected = fault("error", column("\""), "sha256");
     assert_eq!((ran.code, faults(&ran)), (2, vec![expected]));

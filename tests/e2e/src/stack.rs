@@ -78,44 +78,6 @@ impl Stack {
         Self::start_as(name, policy, Setup::default()).await
     }
 
-    /// Borrows a running gate, and gives it this policy.
-    pub async fn lease(policy: Policy) -> Lease {
-        Self::lease_as(policy, Setup::default()).await
-    }
-
-    /// The same with other filters than the gate, as `--chain` takes them.
-    pub async fn lease_chain(policy: Policy, chain: &str) -> Lease {
-        Self::lease_workers(policy, chain, WORKERS).await
-    }
-
-    /// The same with another number of Envoy's workers.
-    pub async fn lease_workers(policy: Policy, chain: &str, workers: u16) -> Lease {
-        let setup = Setup {
-            chain,
-            workers,
-            ..Setup::default()
-        };
-        Self::lease_as(policy, setup).await
-    }
-
-    /// Borrows a gate with this setup.
-    pub async fn lease_as(policy: Policy, setup: Setup<'_>) -> Lease {
-        Lease::take(policy, setup, &lease::new_suffix()).await
-    }
-
-    /// Borrows two gates with the same policy, whose clients share limits of scope `global`.
-    pub async fn lease_two(policy: Policy, chain: &str) -> [Lease; 2] {
-        let setup = Setup {
-            chain,
-            ..Setup::default()
-        };
-        let suffix = lease::new_suffix();
-        [
-            Lease::take(policy.clone(), setup, &suffix).await,
-            Lease::take(policy, setup, &suffix).await,
-        ]
-    }
-
     /// The same, with files that the policy names beside it.
     pub async fn start_with(name: &str, policy: Policy, files: &[(&str, &str)]) -> Self {
         let setup = Setup {

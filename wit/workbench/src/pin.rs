@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::{LoadError, MAX_FILE_BYTES, Source, read_at_most};
 use tensorgate_cli_common::replace::{Mode, replace};
+use tensorgate_cli_common::ui::printable;
 use tensorgate_policy::{Severity, hex, raw, validate};
 use tensorgate_policy_text::parse;
 
-use self::edit::{Entry, lines, with_entry};
+use self::edit::{Entry, component_of, lines, with_entry};
 
 /// A handler's entry in a policy file, before the component's digest is known.
 #[derive(Debug)]
@@ -30,7 +31,8 @@ pub struct Pin {
 
 impl Pin {
     /// Checks everything that does not depend on the build. `folder` exists, and `component` is
-    /// relative to it.
+    /// relative to it. An entry of another component is changed only if the user has named it
+    /// (`is_named`): its limits and grants were not meant for this project.
     ///
     /// # Errors
     /// The policy cannot be read or is not YAML, a policy could not have this entry, or the
@@ -38,9 +40,10 @@ impl Pin {
     pub fn new(
         policy: &Path,
         name: &str,
+        is_named: bool,
         (folder, component): (&Path, &Path),
     ) -> Result<Self, Failure> {
-        read(policy)?;
+        let text = read(policy)?;
         let below = match policy.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
@@ -56,6 +59,14 @@ impl Pin {
             )));
         };
         check_entry(name, relative)?;
+        let other = component_of(&text, name).filter(|component| component != relative);
+        if let Some(other) = other.filter(|_| !is_named) {
+            return Err(Failure::Input(format!(
+                "handler {name} of {} has the component {}: confirm the change with --name {name}",
+                policy.display(),
+                printable(&other)
+            )));
+        }
         Ok(Self {
             policy: policy.to_owned(),
             name: name.to_owned(),

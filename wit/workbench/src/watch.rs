@@ -43,7 +43,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Looks at the files of a project, and at a component that is tested in place of the built
-    /// one. Build outputs, hidden files and editors' backups are left out.
+    /// one. Build outputs, and what editors write beside a file, are left out.
     ///
     /// # Errors
     /// The folder cannot be read, or has too many files.
@@ -153,12 +153,15 @@ fn is_case(path: &Path) -> bool {
     path.starts_with(case::FOLDER)
 }
 
+/// Whether a build leaves this name out, or an editor made the file. Other hidden files are part of a
+/// build, such as `.cargo/config.toml`.
 fn is_ignored(name: &OsStr, depth: usize) -> bool {
     let bytes = name.as_encoded_bytes();
-    name == CACHE
-        || bytes.starts_with(b".")
-        || bytes.ends_with(b"~")
-        || (depth == 0 && LEFT.iter().any(|left| name == *left))
+    let is_of_editor = bytes.starts_with(b".#")
+        || [&b"~"[..], b".swp", b".swx"]
+            .iter()
+            .any(|end| bytes.ends_with(end));
+    name == CACHE || is_of_editor || (depth == 0 && LEFT.iter().any(|left| name == *left))
 }
 
 #[cfg(test)]
@@ -211,6 +214,7 @@ mod tests {
             ),
             ("build/a.wasm", "component", false, false),
             (".handler.py.swp", "editor", false, false),
+            (".hidden.json", "{}", true, true),
             ("handler.py~", "editor", false, false),
         ] {
             let scratch = project();

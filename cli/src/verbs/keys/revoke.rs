@@ -102,18 +102,19 @@ impl Revoke {
         }
     }
 
-    /// The policy of the gate with the named state folder.
-    fn policy_of(&self, gate: &Running) -> Option<PathBuf> {
-        self.state.named()?;
-        let policy = Some(gate.policy.clone());
-        policy.filter(|policy| !policy.as_os_str().is_empty())
+    /// The policy that names the list: the named one, that of the gate with the named state folder,
+    /// or that of the current folder.
+    fn config(&self, gate: Option<&Running>) -> Result<Option<PathBuf>, Failure> {
+        match (self.policy.named(), self.state.named()) {
+            (Some(config), _) => Ok(Some(config)),
+            (None, None) => Ok(policy_file::default()),
+            (None, Some(state)) => policy_of(state, gate).map(Some),
+        }
     }
 
     pub(super) fn run(self, ui: &Ui) -> Result<(), Failure> {
         let gate = self.gate()?;
-        let config = (self.policy.named())
-            .or_else(|| self.policy_of(gate.as_ref()?))
-            .or_else(policy_file::default);
+        let config = self.config(gate.as_ref())?;
         let digests = match (&self.client, &self.sha256) {
             (Some(client), _) => {
                 let config = policy_file::or_default(config.clone())?;
@@ -179,6 +180,27 @@ impl Revoke {
             _ => Ok(()),
         }
     }
+}
+
+/// The policy of the gate with a state folder. Another one must not be used in its place: it may
+/// have other keys and another list.
+fn policy_of(state: &Path, gate: Option<&Running>) -> Result<PathBuf, Failure> {
+    let gate = gate.filter(|gate| !gate.policy.as_os_str().is_empty());
+    let Some(gate) = gate else {
+        return Err(Failure::Input(format!(
+            "no gate with the state folder {} says which policy it runs: name the policy with -c",
+            state.display()
+        )));
+    };
+    // The gate's user chooses this path, and the list that the policy names is written.
+    let own = rustix::process::geteuid().as_raw();
+    if gate.owner.is_some_and(|owner| owner != own) {
+        return Err(Failure::Input(
+            "the gate runs as another user: run this as that user, or name the policy with -c"
+                .into(),
+        ));
+    }
+    Ok(gate.policy.clone())
 }
 
 /// Admin address of the gate that confirms, or why there is none. `state` is the named folder, and

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use tensorgate_policy::raw::Policy;
 use tokio::runtime::{Builder, Runtime};
 
+use super::setup::WORKERS;
 use super::{Setup, Stack};
 use crate::policy;
 use crate::programs::target;
@@ -60,7 +61,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(super) async fn take(mut policy: Policy, setup: Setup<'_>, suffix: &str) -> Self {
+    async fn take(mut policy: Policy, setup: Setup<'_>, suffix: &str) -> Self {
         let kind = Kind {
             chain: setup.chain.to_owned(),
             control_plane: setup.control_plane(),
@@ -93,7 +94,7 @@ impl Lease {
 }
 
 /// What the clients' names of the next test end in.
-pub(super) fn new_suffix() -> String {
+fn new_suffix() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(1);
     format!("-lease{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
@@ -141,6 +142,44 @@ fn remove_old_folders() {
 }
 
 impl Stack {
+    /// Borrows a running gate, and gives it this policy.
+    pub async fn lease(policy: Policy) -> Lease {
+        Self::lease_as(policy, Setup::default()).await
+    }
+
+    /// The same with other filters than the gate, as `--chain` takes them.
+    pub async fn lease_chain(policy: Policy, chain: &str) -> Lease {
+        Self::lease_workers(policy, chain, WORKERS).await
+    }
+
+    /// The same with another number of Envoy's workers.
+    pub async fn lease_workers(policy: Policy, chain: &str, workers: u16) -> Lease {
+        let setup = Setup {
+            chain,
+            workers,
+            ..Setup::default()
+        };
+        Self::lease_as(policy, setup).await
+    }
+
+    /// Borrows a gate with this setup.
+    pub async fn lease_as(policy: Policy, setup: Setup<'_>) -> Lease {
+        Lease::take(policy, setup, &new_suffix()).await
+    }
+
+    /// Borrows two gates with the same policy, whose clients share limits of scope `global`.
+    pub async fn lease_two(policy: Policy, chain: &str) -> [Lease; 2] {
+        let setup = Setup {
+            chain,
+            ..Setup::default()
+        };
+        let suffix = new_suffix();
+        [
+            Lease::take(policy.clone(), setup, &suffix).await,
+            Lease::take(policy, setup, &suffix).await,
+        ]
+    }
+
     /// Makes this gate a fresh one with another policy, and files that the policy names.
     async fn reset(&mut self, policy: Policy, files: &[(&str, &str)]) {
         // What an earlier test has begun must not count in this one.

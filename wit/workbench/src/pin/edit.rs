@@ -40,6 +40,11 @@ pub(super) fn with_entry(text: &str, entry: &Entry<'_>) -> Option<String> {
     is_exact.then_some(edited)
 }
 
+/// The component of a handler's entry.
+pub(super) fn component_of(text: &str, name: &str) -> Option<String> {
+    content(text)?.0.handlers.remove(name)?.component
+}
+
 /// The lines of an entry in block style.
 pub(super) fn lines(entry: &Entry<'_>, indent: usize, line_end: &str) -> String {
     let first = format!("{}{}:{line_end}", " ".repeat(indent), entry.name);

@@ -159,6 +159,7 @@ fn pin(folder: &Path, policy: &Path, name: &str) -> Result<Pin, Failure> {
     Pin::new(
         policy,
         name,
+        false,
         (&folder.join("scale"), Path::new("build/scale.wasm")),
     )
 }
@@ -200,12 +201,15 @@ fn what_no_policy_could_name_is_rejected_before_the_build() {
     let outside = PrivateDir::new().unwrap();
     let policy = outside.path().join("gate.yaml");
     std::fs::write(&policy, "version: 1\n").unwrap();
+    let other = folder.path().join("other.yaml");
+    std::fs::write(&other, "handlers: {scale: {component: other.wasm}}\n").unwrap();
     let repeated = folder.path().join("repeated.yaml");
     std::fs::write(&repeated, "version: 1\nversion: 1\n").unwrap();
     for (policy, name, expected) in [
         (&file, "sc ale", "which is not allowed"),
         (&policy, "scale", "below its own folder"),
         (&repeated, "scale", "has faults"),
+        (&other, "scale", "confirm the change with --name scale"),
         (&folder.path().join("none.yaml"), "scale", "cannot read"),
     ] {
         let failure = pin(folder.path(), policy, name).unwrap_err().to_string();

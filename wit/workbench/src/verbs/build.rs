@@ -60,7 +60,8 @@ impl Build {
         let name = self.name.as_deref().unwrap_or(&project.name);
         let file = project.component();
         let component = file.strip_prefix(&project.folder).unwrap_or(&file);
-        Pin::new(policy, name, (&project.folder, component)).map(Some)
+        let is_named = self.name.is_some();
+        Pin::new(policy, name, is_named, (&project.folder, component)).map(Some)
     }
 }
 
