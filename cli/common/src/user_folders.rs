@@ -7,6 +7,12 @@ pub fn cache() -> Option<PathBuf> {
     own("XDG_CACHE_HOME", ".cache")
 }
 
+/// The folder of compiled handlers below [`cache`], which is created. `None` without such a folder.
+pub fn compiled_code() -> Option<PathBuf> {
+    let cache = cache().filter(|cache| std::fs::create_dir_all(cache).is_ok())?;
+    Some(cache.join("compiled"))
+}
+
 /// Our folder for logs and rendered configuration, if the environment names one.
 pub fn state() -> Option<PathBuf> {
     own("XDG_STATE_HOME", ".local/state")

@@ -152,7 +152,7 @@ impl Compiler {
     fn deserialize(&self, code: &[u8]) -> Result<Component, Error> {
         // SAFETY: compiled code runs without checks, so `code` must come from this program's own
         // compiler. It comes either directly from the compiler process that this process started,
-        // or from a cache file. Only this user could have written that file, and the host's key
+        // or from a cache file. Only this user could have written that file, and the folder's key
         // authenticates it for this engine, this component and every byte. The code was copied to
         // this process' memory before it was checked, so it cannot change. The engine checks its
         // version and configuration once more.

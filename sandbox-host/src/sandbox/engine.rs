@@ -1,6 +1,9 @@
 //! The wasm engine: its features, and the number of instances that can exist at once.
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    WasmBacktraceDetails,
+};
 
 use super::error::SandboxError;
 use super::fixed_limits::{
@@ -45,6 +48,9 @@ fn config() -> Config {
         .max_wasm_stack(MAX_WASM_STACK_BYTES)
         .cranelift_opt_level(OptLevel::Speed)
         .parallel_compilation(true)
+        // By default a variable of the environment decides. The compiler process has no
+        // environment, so the engine that loads its code could differ from it.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         // The engine needs this to pass strings between a component's own parts, and panics without
         // it. `MAX_MEMORIES` limits the memories anyway.
         .wasm_multi_memory(true)

@@ -190,7 +190,7 @@ fn without_a_complete_os_sandbox_a_compiler_runs_only_if_none_is_required() {
     for (sandboxed, made) in [(false, true), (true, false)] {
         let mut compiler = Command::new(env!("CARGO_BIN_EXE_tensorgate-host"));
         compiler
-            .arg("compile")
+            .arg("compiler-worker")
             .args(sandboxed.then_some("sandboxed"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

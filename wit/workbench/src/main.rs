@@ -28,6 +28,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tensorgate_cli_common::command_tree::{self, CommandTree};
 use tensorgate_cli_common::ui::{Output, Ui};
+use tensorgate_host::sandbox::compiler_process;
 use verbs::bench::Bench;
 use verbs::build::Build;
 use verbs::configure::Configure;
@@ -75,6 +76,10 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    // This program starts itself again as its compiler, as the host does.
+    if let Some(code) = compiler_process(std::env::args_os().skip(1)) {
+        return code;
+    }
     let Cli { output, verb } = Cli::parse();
     let ui = Ui::new(output);
     ui.exit_code(match verb {

@@ -2,13 +2,13 @@
 //! thread.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::{Failure, runtime, user_folders};
 use tensorgate_host::sandbox::{
-    CompilerConfig, HandlerError, HandlerOutput, LoadedHandler, Payload, Sandbox, SandboxConfig,
-    SandboxError,
+    CompilerConfig, CompilerProcess, HandlerError, HandlerOutput, LoadedHandler, Payload, Sandbox,
+    SandboxConfig,
 };
 use tensorgate_policy::policy::Handler;
 use tokio::runtime::Runtime;
@@ -19,6 +19,15 @@ use crate::project::Project;
 
 /// Request id of calls in the log; there is no request here.
 const REQUEST_ID: &str = "tensorgate-handler";
+
+/// The compiler of every sandbox of this program, in separate processes as the host's. A component
+/// may be a stranger's, and this process has all rights of its user. The compiler's OS sandbox may
+/// be incomplete, so that authors can work with an older kernel.
+static COMPILER: LazyLock<Result<Arc<CompilerProcess>, String>> = LazyLock::new(|| {
+    CompilerProcess::start(false)
+        .map(Arc::new)
+        .map_err(|error| format!("cannot start the compiler process: {error}"))
+});
 
 /// A project's component, loaded.
 pub struct Runner<'p> {
@@ -33,18 +42,23 @@ pub struct Runner<'p> {
 }
 
 /// The host's sandbox with one thread. Compiling a component of Python takes half a minute, so its
-/// code is kept in the user's cache for the next verb.
-pub fn sandbox() -> Result<Sandbox, SandboxError> {
-    let folder = user_folders::cache().filter(|cache| std::fs::create_dir_all(cache).is_ok());
+/// code is kept in the user's cache for the next verb, and for the host of `up --dev`.
+///
+/// # Errors
+/// There is no compiler process, or the machine cannot provide a sandbox.
+pub fn sandbox() -> Result<Sandbox, String> {
+    let process = LazyLock::force(&COMPILER).clone()?;
     Sandbox::new(SandboxConfig {
         threads: 1,
         handlers: 1,
         compiler: CompilerConfig {
-            folder: folder.map(|cache| cache.join("compiled")),
+            folder: user_folders::compiled_code(),
+            process: Some(process),
             ..CompilerConfig::default()
         },
         ..SandboxConfig::default()
     })
+    .map_err(|error| error.to_string())
 }
 
 impl<'p> Runner<'p> {
@@ -56,7 +70,7 @@ impl<'p> Runner<'p> {
         let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
         let sha256 = Sha256::digest(component).into();
         let rule = project.rule(&project.config, &sha256)?;
-        let sandbox = sandbox().map_err(|error| failed(&error))?;
+        let sandbox = sandbox().map_err(Failure::Failed)?;
         let plain = sandbox
             .load(&project.name, &rule, project.world.role(), component)
             .map_err(|error| failed(&error))?;

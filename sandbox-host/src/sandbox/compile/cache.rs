@@ -1,6 +1,6 @@
 //! Cache of compiled components in a folder that only its owner can write.
 //!
-//! Compiled code runs without further checks. So a file is used only if the host's own key
+//! Compiled code runs without further checks. So a file is used only if the folder's own key
 //! authenticates it for this engine and the requested digest. The file is read completely before it
 //! is checked, so it cannot change in between.
 

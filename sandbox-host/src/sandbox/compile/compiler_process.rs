@@ -2,10 +2,10 @@
 //! compiler run forever, take all memory, or worse. So the compiler has limits on both, can open no
 //! file and no socket, and is killed when it is late.
 //!
-//! Three processes of this program take part. The host sends requests over a pipe to a supervisor.
-//! The supervisor starts one worker for each component, several in parallel if the host asks for
-//! that. The supervisor starts before the host drops the right to start programs, and never parses
-//! what passes through it.
+//! Three processes of one program take part. The host, or `tensorgate handler`, sends requests over
+//! a pipe to a supervisor. The supervisor starts one worker for each component, several in parallel
+//! if the host asks for that. The supervisor starts before the host drops the right to start
+//! programs, and never parses what passes through it.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -25,9 +25,9 @@ use crate::sandbox::fixed_limits::{
 };
 use crate::sandbox::os_sandbox;
 
-/// The first argument of the supervisor and of a worker.
-const SUPERVISOR_ARG: &str = "compiler";
-const WORKER_ARG: &str = "compile";
+/// The first argument of the supervisor and of a worker. No verb of a program has such a name.
+const SUPERVISOR_ARG: &str = "compiler-supervisor";
+const WORKER_ARG: &str = "compiler-worker";
 /// The second argument: the worker's OS sandbox must be complete.
 const SANDBOXED_ARG: &str = "sandboxed";
 /// The path of this program's own executable, even if its file was replaced.
@@ -36,7 +36,7 @@ const SELF: &str = "/proc/self/exe";
 const STATUS_COMPILED: u8 = 0;
 const STATUS_REJECTED: u8 = 1;
 
-/// The host's connection to the supervisor.
+/// The connection to the supervisor.
 #[derive(Debug)]
 pub struct CompilerProcess {
     /// The pipe for requests, and the number of the next one. `None` after a protocol error.
@@ -160,7 +160,7 @@ impl CompilerProcess {
         let number = *next;
         *next = next.wrapping_add(1);
         let Some(pipe) = input else {
-            return Err(std::io::Error::other("restart the host"));
+            return Err(std::io::Error::other("restart this program"));
         };
         let asked = (pipe.write_all(&number.to_le_bytes()))
             .and_then(|()| send(pipe, file))

@@ -185,12 +185,10 @@ fn refusal(surface: &Surface, bytes: &[u8]) -> Option<String> {
         Ok(rule) => rule,
         Err(fault) => return Some(fault),
     };
-    let loaded = runner::sandbox()
-        .map_err(|error| error.to_string())
-        .and_then(|sandbox| {
-            let loaded = sandbox.load("component", &rule, role, bytes);
-            loaded.map(drop).map_err(|fault| fault.to_string())
-        });
+    let loaded = runner::sandbox().and_then(|sandbox| {
+        let loaded = sandbox.load("component", &rule, role, bytes);
+        loaded.map(drop).map_err(|fault| fault.to_string())
+    });
     loaded.err()
 }
 

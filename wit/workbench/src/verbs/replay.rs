@@ -118,7 +118,7 @@ impl Replay {
         };
         let mut runner = Runner {
             components,
-            sandbox: runner::sandbox().map_err(|error| Failure::Failed(error.to_string()))?,
+            sandbox: runner::sandbox().map_err(Failure::Failed)?,
             runtime: runtime()?,
             compiled: BTreeMap::new(),
         };

@@ -1,7 +1,11 @@
 //! What `inspect` prints about components that this project did not build.
 
-use tensorgate_client::run::{Scratch, tree};
+use std::os::unix::fs::MetadataExt as _;
 
+use tensorgate_client::run::{Scratch, tree};
+use tensorgate_host::sandbox::{CompilerConfig, Sandbox, SandboxConfig};
+
+use super::hostile::load;
 use super::{handler, handler_with, lines, story};
 
 #[test]
@@ -75,15 +79,16 @@ fn compiled_code_is_kept_and_used_only_if_it_is_authentic() {
     let scratch = Scratch::new();
     let cache = scratch.path().to_str().unwrap();
     let file = tree().join("target/components/passthrough.wasm");
-    let accepted = || {
+    let accepted_with = |more: (&str, &str)| {
         let arguments = ["--json", "inspect", file.to_str().unwrap()];
-        let ran = handler_with(&arguments, &[("XDG_CACHE_HOME", cache)]);
+        let ran = handler_with(&arguments, &[("XDG_CACHE_HOME", cache), more]);
         assert_eq!(ran.code, 0, "{}", story(&ran));
         assert_eq!(lines(&ran).remove(0)["accepted"], true);
     };
+    let accepted = || accepted_with(("WASMTIME_BACKTRACE_DETAILS", "0"));
     accepted();
     let folder = scratch.path().join("tensorgate/compiled");
-    let compiled = std::fs::read_dir(folder).unwrap();
+    let compiled = std::fs::read_dir(&folder).unwrap();
     let compiled = compiled.map(|entry| entry.unwrap().path());
     let [code] = compiled
         .filter(|path| path.extension().is_some_and(|it| it == "cwasm"))
@@ -91,7 +96,22 @@ fn compiled_code_is_kept_and_used_only_if_it_is_authentic() {
         .try_into()
         .unwrap();
     let kept = std::fs::read(&code).unwrap();
+    // Code that is compiled again gets another file.
+    let number = std::fs::metadata(&code).unwrap().ino();
     accepted();
+    accepted_with(("WASMTIME_BACKTRACE_DETAILS", "1"));
+    assert_eq!(std::fs::metadata(&code).unwrap().ino(), number);
+    // A host has more threads, and the same code.
+    let host = Sandbox::new(SandboxConfig {
+        compiler: CompilerConfig {
+            folder: Some(folder),
+            ..CompilerConfig::default()
+        },
+        ..SandboxConfig::default()
+    });
+    let host = host.unwrap();
+    drop(load(&host, &std::fs::read(&file).unwrap(), "any"));
+    assert_eq!(host.compilations(), 0);
     let mut changed = kept;
     *changed.last_mut().unwrap() ^= 1;
     std::fs::write(&code, &changed).unwrap();

@@ -101,7 +101,7 @@ const JS: [(&str, Ends); 34] = [
 ];
 
 /// Loads a component under a policy that names it.
-fn load(sandbox: &Sandbox, component: &[u8], behaviour: &str) -> LoadedHandler {
+pub fn load(sandbox: &Sandbox, component: &[u8], behaviour: &str) -> LoadedHandler {
     let sha256 = tensorgate_policy::hex(&Sha256::digest(component));
     let document = serde_json::json!({
         "version": 1,

@@ -331,6 +331,15 @@ fn tensorgate_runs_the_program_and_completes_its_verbs() {
 }
 
 #[test]
+fn the_compilers_arguments_are_not_verbs() {
+    for word in ["compile", "compiler"] {
+        let ran = handler(&[word]);
+        assert_eq!(ran.code, 2, "{word}: {}", story(&ran));
+        assert!(ran.stderr.contains("unrecognized"), "{}", story(&ran));
+    }
+}
+
+#[test]
 fn a_new_project_needs_a_name_and_a_free_folder() {
     let scratch = Scratch::new();
     let taken = scratch.file("notes", "");

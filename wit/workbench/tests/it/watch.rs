@@ -1,12 +1,28 @@
 //! `handler test --watch`, with a component that needs no build.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tensorgate_client::run::{Scratch, tree};
 
 use super::binary;
+
+/// The command lines of a process' children.
+fn children(parent: u32) -> Vec<String> {
+    let of_parent = format!("\nPPid:\t{parent}\n");
+    let read = |file: PathBuf| std::fs::read_to_string(file).unwrap_or_default();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .map(|entry| entry.path())
+        .filter(|process| read(process.join("status")).contains(&of_parent))
+        .map(|process| {
+            let words = read(process.join("cmdline"));
+            words.trim_end_matches('\0').replace('\0', " ")
+        })
+        .collect()
+}
 
 #[test]
 fn cases_run_again_after_each_change_even_if_the_last_run_failed() {
@@ -46,6 +62,13 @@ fn cases_run_again_after_each_change_even_if_the_last_run_failed() {
     assert_eq!(verdicts(), [false; 0], "a fault of the manifest");
     scratch.file("handler.yaml", manifest);
     assert_eq!(verdicts(), [false, true]);
+    // The rounds had one compiler, in a process of its own.
+    let compilers = children(child.id());
+    assert_eq!(compilers.len(), 1, "{compilers:?}");
+    assert!(
+        compilers[0].ends_with(" compiler-supervisor"),
+        "{compilers:?}"
+    );
     child.kill().unwrap();
     child.wait().unwrap();
 }
