@@ -10,6 +10,7 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::Loaded;
 use tensorgate_cli_common::private_dir::PrivateDir;
 use tensorgate_cli_common::state_folder::HOST_LOG;
+use tensorgate_cli_common::user_folders;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_host::config::Folders;
 use tensorgate_policy::raw::BackendKind;
@@ -24,6 +25,9 @@ use crate::chain::Chain;
 use crate::programs;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::{MODULE, RenderOptions, key_sets};
+
+/// The environment variable with the host's OS sandbox.
+const HARDEN: &str = "TENSORGATE_HARDEN";
 
 /// Options of the command.
 #[derive(Clone, Debug)]
@@ -46,7 +50,7 @@ pub struct Options {
     pub admin_public: bool,
     /// Number of Envoy's worker threads.
     pub concurrency: Option<u16>,
-    /// Whether logs have more detail.
+    /// Whether logs have more detail, and compiled handlers are shared with `tensorgate handler`.
     pub dev: bool,
 }
 
@@ -217,7 +221,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         "--context-key-file".into(),
         key_file.into(),
         "--cache-folder".into(),
-        options.state.join("compiled").into(),
+        code_folder(options).into(),
     ]);
     host.arguments.extend([
         "--admin".into(),
@@ -273,6 +277,19 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         running,
         lock,
     })
+}
+
+/// The folder of the host's compiled handlers. With `--dev` it is that of `tensorgate handler`, so
+/// that a handler is not compiled again after its tests.
+///
+/// A host in the OS sandbox never does. A guest that escaped into it could write code there, which
+/// `tensorgate handler` would run outside of the OS sandbox.
+fn code_folder(options: &Options) -> PathBuf {
+    let confined = std::env::var_os(HARDEN).is_some_and(|value| value != "off");
+    (options.dev && !confined)
+        .then(user_folders::compiled_code)
+        .flatten()
+        .unwrap_or_else(|| options.state.join("compiled"))
 }
 
 /// Checks that the authority files for key set servers exist. Envoy validates their content.
@@ -340,7 +357,7 @@ fn part(binary: &str, name: &str, log: &Path) -> Result<Spec, Failure> {
         "RUST_LOG",
         "RUST_BACKTRACE",
         "LD_LIBRARY_PATH",
-        "TENSORGATE_HARDEN",
+        HARDEN,
     ]
     .into_iter()
     .filter_map(|name| Some((name.into(), std::env::var_os(name)?)))

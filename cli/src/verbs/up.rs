@@ -38,7 +38,8 @@ use crate::stack::watch::Watch;
 pub struct Up {
     #[command(flatten)]
     policy: PolicyFile,
-    /// More detail in the logs; only while the gate and its admin address are on loopback.
+    /// More detail in the logs, and no second compilation of what `tensorgate handler` compiled;
+    /// only while the gate and its admin address are on loopback.
     #[arg(long)]
     dev: bool,
     /// Folder for logs and rendered configuration; only one running gate per folder. Default:

@@ -11,6 +11,7 @@
 mod alike;
 mod audit;
 mod check;
+mod compiled;
 mod composition;
 mod diff;
 mod explain;
