@@ -267,7 +267,7 @@ fn authorities_of(ca: &ListenerFile<'_>) -> Result<(String, Vec<Vec<u8>>), Unusa
             .map_err(|error| ca.unusable(error, CA_FIX))?;
     }
     if roots.is_empty() {
-        return Err(ca.unusable("no certificate in it", CA_FIX));
+        return Err(ca.unusable("contains no certificate", CA_FIX));
     }
     let names = roots.roots.iter().map(|root| root.subject.to_vec());
     Ok((encoded, names.collect()))
@@ -289,7 +289,7 @@ fn lists_of(crl: &ListenerFile<'_>) -> Result<(String, Vec<List>), UnusableFile>
         lists.push(list);
     }
     if lists.is_empty() {
-        let cause = "no revocation list in it: Envoy would treat that as no list and admit every revoked certificate";
+        let cause = "contains no revocation list: Envoy would admit every revoked certificate";
         return Err(crl.unusable(cause, CRL_FIX));
     }
     Ok((encoded, lists))

@@ -105,9 +105,9 @@ fn files_that_envoy_would_misread_or_cannot_use_are_reported() {
     let junk = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
     let (half, _) = list.split_at(list.len() / 2);
     for (name, text, path, cause) in [
-        ("crl.pem", "", CRL, "no revocation list in it"),
-        ("crl.pem", "\n", CRL, "no revocation list in it"),
-        ("crl.pem", "junk", CRL, "no revocation list in it"),
+        ("crl.pem", "", CRL, "contains no revocation list"),
+        ("crl.pem", "\n", CRL, "contains no revocation list"),
+        ("crl.pem", "junk", CRL, "contains no revocation list"),
         ("crl.pem", half, CRL, "section end"),
         ("crl.pem", junk, CRL, "cannot be read"),
         ("crl.pem", &format!("{list}{junk}"), CRL, "cannot be read"),
@@ -123,8 +123,8 @@ fn files_that_envoy_would_misread_or_cannot_use_are_reported() {
             CRL,
             "not a revocation list",
         ),
-        ("ca.pem", "", CA, "no certificate in it"),
-        ("ca.pem", "junk", CA, "no certificate in it"),
+        ("ca.pem", "", CA, "contains no certificate"),
+        ("ca.pem", "junk", CA, "contains no certificate"),
         (
             "ca.pem",
             &format!("{}{list}", other.pem),
@@ -137,7 +137,7 @@ fn files_that_envoy_would_misread_or_cannot_use_are_reported() {
             CA,
             "cannot be read",
         ),
-        ("gate.pem", "", CERT, "no certificate in it"),
+        ("gate.pem", "", CERT, "contains no certificate"),
         ("gate.key", "", KEY, "no items found"),
         ("gate.key", &stranger.key, KEY, "is not the key of"),
         ("gate.pem", &stranger.pem, KEY, "is not the key of"),

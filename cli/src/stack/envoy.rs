@@ -55,7 +55,7 @@ pub fn find() -> Result<PathBuf, Failure> {
 pub fn context_key() -> Result<String, Failure> {
     let mut random = [0; 32];
     getrandom::fill(&mut random)
-        .map_err(|error| Failure::Failed(format!("no random bytes: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("cannot get random bytes: {error}")))?;
     Ok(hex(&random))
 }
 

@@ -80,7 +80,7 @@ pub async fn send_request(target: &Target, method: &str, path: &str) -> io::Resu
         .to_ascii_lowercase()
         .contains("\r\ntransfer-encoding: chunked");
     Ok(Response {
-        head: head.lines().next().unwrap_or("no answer").to_owned(),
+        head: head.lines().next().unwrap_or("no response").to_owned(),
         ok: head.split(' ').nth(1) == Some("200"),
         body: if chunked {
             dechunk(body)

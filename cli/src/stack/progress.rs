@@ -75,7 +75,7 @@ mod tests {
         };
         let compiling = "HTTP/1.1 503 Service Unavailable: compiling handlers";
         check(999, &format!("{compiling}; compiling handler a"), &none);
-        check(1_000, "it accepts no connection", &["starting host …"]);
+        check(1_000, "not accepting connections", &["starting host …"]);
         check(1_100, compiling, &none);
         let two = format!("{compiling}; compiling handler a; compiling handler b");
         let lines = ["compiling handler a …", "compiling handler b …"];

@@ -47,7 +47,7 @@ pub async fn a_request_went_through_the_filter(
         }
         if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
             return Err(format!(
-                "not ready within {START_TIMEOUT:?}: the host says {why}; the listener answers {answer}"
+                "not ready within {START_TIMEOUT:?}: host: {why}; listener: {answer}"
             ));
         }
         sleep(POLL_INTERVAL).await;

@@ -252,7 +252,7 @@ async fn follow(
     let host_pid = children
         .get(plan.host)
         .and_then(Child::pid)
-        .ok_or_else(|| Failure::Failed("the host does not run".into()))?;
+        .ok_or_else(|| Failure::Failed("the host is not running".into()))?;
     let processes = Processes::new(plan, host_pid);
     let front = RefCell::new(front);
     let status_file = StatusFile::new(&plan.site, &front);
@@ -300,7 +300,7 @@ pub(super) async fn get_ready(ready: &Ready, mut waits: impl FnMut(&str)) -> Res
     loop {
         let why = match ready {
             Ready::Accepts(target) if probe::accepts(target).await => return Ok(()),
-            Ready::Accepts(_) => "it accepts no connection".to_owned(),
+            Ready::Accepts(_) => "not accepting connections".to_owned(),
             Ready::Answers(target, path) => match probe::ask(target, "GET", path).await {
                 Ok(_) => return Ok(()),
                 Err(error) => error.to_string(),

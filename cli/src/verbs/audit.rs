@@ -190,7 +190,7 @@ fn print_report(ui: &Ui, log: &Path, report: &Report) {
     let verdict = if report.faults.is_empty() {
         ui.paint("1;32", "ok")
     } else {
-        ui.paint("1;31", "not as it was written")
+        ui.paint("1;31", "not intact")
     };
     let signed = match report.signed_seq {
         Some(seq) => format!("signed through line {seq}"),
@@ -201,7 +201,7 @@ fn print_report(ui: &Ui, log: &Path, report: &Report) {
         (Some(key), false) => {
             format!("by key {key}, which was found beside the log: give a trusted key with --key")
         }
-        (None, _) => "by no key".to_owned(),
+        (None, _) => "(no key found)".to_owned(),
     };
     let lost = match report.lost {
         0 => String::new(),

@@ -167,7 +167,7 @@ fn key_set(text: &str) -> Result<(String, PathBuf), String> {
         Some((issuer, file)) if !issuer.is_empty() && !file.is_empty() => {
             Ok((issuer.to_owned(), file.into()))
         }
-        _ => Err("expected the name of an issuer, =, and a file".into()),
+        _ => Err("expected ISSUER=FILE, such as corp=corp.jwks.json".into()),
     }
 }
 

@@ -151,7 +151,7 @@ impl Init {
             ));
         }
         if !errors.is_empty() {
-            ui.note("fill in what the server did not say:");
+            ui.note("complete what the server does not report:");
         }
         for fault in &errors {
             let (line, path) = (fault.span.line, printable(&fault.path));

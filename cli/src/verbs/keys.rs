@@ -141,7 +141,7 @@ impl Hash {
 pub(super) fn generate() -> Result<(String, String), Failure> {
     let mut random = [0; 20];
     getrandom::fill(&mut random)
-        .map_err(|error| Failure::Failed(format!("no random bytes: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("cannot get random bytes: {error}")))?;
     let key = format_key(&random);
     let sha256 = hex(&Sha256::digest(key.as_bytes()));
     Ok((key, sha256))

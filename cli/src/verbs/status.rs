@@ -117,7 +117,7 @@ impl Report {
         report.policy = Some(running.policy).filter(|policy| !policy.as_os_str().is_empty());
         report.admin = running.admin.map(|admin| format!("http://{admin}"));
         let (Some(admin), Some(listen)) = (running.admin, running.listen) else {
-            report.why = vec!["it starts".into()];
+            report.why = vec!["it is starting".into()];
             return Ok(report);
         };
         report.listen = Some(listen);
@@ -132,7 +132,7 @@ impl Report {
                 report.held = sources.held;
                 report.revocations_held = sources.revocations_held;
             }
-            _ => report.why.push("the host does not name its policy".into()),
+            _ => report.why.push("the host reports no policy".into()),
         }
         match readyz {
             Ok(Response { ok, body, .. }) => {

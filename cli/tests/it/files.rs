@@ -93,7 +93,7 @@ fn check_validates_every_file_that_the_policy_names() {
             "ca.pem",
             Some("junk"),
             "listen.tls.client_ca",
-            "no certificate in it",
+            "contains no certificate",
         ),
         (
             "crl.pem",
@@ -117,13 +117,13 @@ fn check_validates_every_file_that_the_policy_names() {
             "corp.pem",
             Some("junk"),
             "issuers.corp.jwks.ca",
-            "no certificate in it",
+            "contains no certificate",
         ),
         (
             "gpu.pem",
             Some(""),
             "backends.gpu.tls.ca",
-            "no certificate in it",
+            "contains no certificate",
         ),
         (
             "gpu-gate.key",

@@ -318,7 +318,7 @@ fn without_a_gate_the_list_is_written_and_the_exit_code_says_that_nothing_confir
     );
     let ran = listed.revoke(&nowhere, KEY, &["--no-wait"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(ran.stdout.contains("no gate was asked"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("not confirmed by"), "{}", ran.stdout);
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn all_loaded_models_of_a_triton_are_served_at_once() {
         "GET /v2/models/resnet",
     ];
     assert_eq!(asked.join().unwrap(), expected);
-    assert!(!ran.stderr.contains("fill in"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("complete what"), "{}", ran.stderr);
     assert!(ran.stderr.contains("/v2/models/resnet"), "{}", ran.stderr);
     let policy = std::fs::read_to_string(scratch.path().join("gate.yaml")).unwrap();
     let endpoint = format!("http://127.0.0.1:{}", port + 1);

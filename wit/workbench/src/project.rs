@@ -152,7 +152,7 @@ impl Project {
             }
         };
         let text = String::from_utf8(bytes)
-            .map_err(|_| Failure::Input(format!("{} is not text", file.display())))?;
+            .map_err(|_| Failure::Input(format!("{} is not UTF-8", file.display())))?;
         let (tree, mut faults) = parse::parse(&text);
         let manifest = match tree.as_ref().map(typed::deserialize_one::<Manifest>) {
             Some(Ok(manifest)) if faults.is_empty() => manifest,
@@ -257,7 +257,7 @@ pub fn rule(
     let faults = match validate::validate(&policy) {
         Ok((policy, _)) => {
             let found = Policy::handlers(&policy).get(name).cloned();
-            return found.ok_or_else(|| "the handler has no rule".to_owned());
+            return found.ok_or_else(|| "the policy has no such handler".to_owned());
         }
         Err(faults) => faults,
     };

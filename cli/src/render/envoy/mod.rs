@@ -64,7 +64,7 @@ pub struct RenderOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// The path is not valid UTF-8.
-    #[error("the path {} is not text", .0.display())]
+    #[error("the path {} is not UTF-8", .0.display())]
     Path(PathBuf),
     /// A Unix socket path has at most 108 bytes, including the terminating zero.
     #[error("the socket path {} is longer than {MAX_SOCKET_PATH} bytes", .0.display())]

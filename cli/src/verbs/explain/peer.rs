@@ -68,7 +68,7 @@ fn from_properties(properties: &[String]) -> Result<PeerCertificate, Failure> {
         }
     }
     if digests > 1 {
-        return Err(Failure::Input("a certificate has one digest".into()));
+        return Err(Failure::Input("give one sha256: digest only".into()));
     }
     Ok(certificate)
 }
@@ -83,7 +83,7 @@ fn read(file: &Path) -> Result<PeerCertificate, Failure> {
             ))
         })?
         .ok_or_else(|| cannot(format!("is larger than {MAX_FILE_BYTES} bytes")))?;
-    let text = String::from_utf8(bytes).map_err(|_| cannot("is not text".into()))?;
+    let text = String::from_utf8(bytes).map_err(|_| cannot("is not UTF-8".into()))?;
     let text = text.replace("\r\n", "\n");
     let first = text.find(BEGIN).and_then(|begin| {
         let text = text.get(begin..)?;

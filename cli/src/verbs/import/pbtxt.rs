@@ -64,7 +64,7 @@ impl Reader<'_> {
                     return Ok(fields);
                 }
                 Some(c) if c.is_ascii_alphabetic() || c == '_' => {}
-                Some(c) => return Err(format!("{c:?} where a field begins")),
+                Some(c) => return Err(format!("expected a field, found {c:?}")),
             }
             let name = self.word();
             self.blanks();
@@ -136,8 +136,8 @@ impl Reader<'_> {
                 let word = self.word();
                 Ok(word.parse().map_or(Value::Word(word), Value::Number))
             }
-            Some(c) => Err(format!("{c:?} where a value begins")),
-            None => Err("the file ends where a value begins".into()),
+            Some(c) => Err(format!("expected a value, found {c:?}")),
+            None => Err("expected a value, found the end of the file".into()),
         }
     }
 
@@ -249,7 +249,7 @@ mod tests {
                 ]),
             ),
             ("a: 1\nb {\n", Err((3, "a brace is not closed".into()))),
-            ("a: 1\n}", Err((2, "'}' where a field begins".into()))),
+            ("a: 1\n}", Err((2, "expected a field, found '}'".into()))),
             ("a 1", Err((1, "no value for a".into()))),
             (
                 "a: [1 2]",
@@ -262,7 +262,7 @@ mod tests {
             ),
             (
                 "\n{\"name\": 1}",
-                Err((2, "'{' where a field begins".into())),
+                Err((2, "expected a field, found '{'".into())),
             ),
         ] {
             assert_eq!(read(text), expected, "{text}");

@@ -171,7 +171,7 @@ fn config(source: &str, message: &Message) -> Result<Config, Failure> {
         let Value::Message(fields) = value else {
             return Err(bad(source, &format!("{name} is not a message")));
         };
-        let missing = |field: &str| bad(source, &format!("{name} without {field}"));
+        let missing = |field: &str| bad(source, &format!("{name} has no {field}"));
         let dims = fields
             .iter()
             .filter(|(field, _)| field == "dims")

@@ -132,7 +132,7 @@ impl Revoke {
                     ui.line(&line(sha256, note));
                 }
             }
-            ui.note("nothing is revoked yet: no policy is named, so the line is only printed");
+            ui.note("not revoked yet: add this to `revoked.keys_file`, or name a policy with -c");
             return Ok(());
         };
         let admin = match self.admin {
@@ -157,7 +157,7 @@ impl Revoke {
             let is = if added { "added" } else { "was already listed" };
             match &confirmed {
                 _ if ui.json => print_json(ui, sha256, Some(&file), added, confirmed.as_ref()),
-                None => ui.line(&format!("{name}: {sha256} {is}; no gate was asked")),
+                None => ui.line(&format!("{name}: {sha256} {is}; not confirmed by a gate")),
                 Some(Ok(version)) => ui.line(&format!(
                     "{name}: {sha256} revoked, and rejected by the gate at {} (policy {version})",
                     admin
@@ -316,7 +316,12 @@ async fn confirmed(admin: SocketAddr, list: &Path, digests: &[String]) -> Result
 
 /// The policy version that contains the complete current list, if the gate has one.
 fn version(sources: &Sources, list: &Path, digests: &[String]) -> Result<Option<String>, String> {
-    let gone = || format!("{} no longer contains each digest", list.display());
+    let gone = || {
+        format!(
+            "{} no longer contains every digest: repeat the command",
+            list.display()
+        )
+    };
     let bytes = read_at_most(list, MAX_FILE_BYTES).ok().flatten();
     let bytes = bytes.ok_or_else(gone)?;
     let text = String::from_utf8_lossy(&bytes);

@@ -206,9 +206,7 @@ fn authority(import: &str) -> &'static str {
     KNOWN
         .iter()
         .find(|(start, _)| import.starts_with(start))
-        .map_or("something that this version does not know", |(_, what)| {
-            what
-        })
+        .map_or("unknown to this version of tensorgate", |(_, what)| what)
 }
 
 fn print(ui: &Ui, report: &Report) {
@@ -229,7 +227,7 @@ fn print(ui: &Ui, report: &Report) {
     ui.line(&format!("  exports  {}", printable(&exports.join(", "))));
     if let Some(Origin { sha256, files }) = configured {
         ui.line(&format!(
-            "  made of  {}, by its own record",
+            "  made of  {}, as the component states",
             printable(sha256)
         ));
         for file in files {
@@ -245,7 +243,11 @@ fn print(ui: &Ui, report: &Report) {
         ui.line("  imports  nothing");
     }
     for import in imports {
-        let mark = if import.given { "given" } else { "not given" };
+        let mark = if import.given {
+            "provided"
+        } else {
+            "not provided"
+        };
         ui.line(&format!(
             "  imports  {}: {} ({mark})",
             printable(&import.name),

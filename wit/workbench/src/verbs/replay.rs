@@ -232,7 +232,7 @@ impl Components {
         };
         if found != facts.sha256 && !self.any {
             return Err(format!(
-                "another component: the captured one is {}, {} is {found}",
+                "the captured component is {}, but {} is {found}: --any-component allows it",
                 facts.sha256,
                 file.display()
             ));
@@ -261,7 +261,7 @@ impl Runner {
         };
         if timed(&call.outcome) {
             let why = format!(
-                "{}: the call ended by a timeout, which cannot be replayed",
+                "{}: a call that ended by a timeout cannot be replayed",
                 call.outcome.what
             );
             return (Verdict::Cannot(why), None);
@@ -347,10 +347,10 @@ fn rule(facts: &HandlerFacts, digest: &str) -> Result<Handler, String> {
     let raw: raw::Policy = serde_json::from_value(document).map_err(|error| error.to_string())?;
     let (policy, _) = validate::validate(&raw).map_err(|faults| {
         let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
-        format!("no policy can have such a handler: {}", faults.join("; "))
+        format!("the captured handler is invalid: {}", faults.join("; "))
     })?;
     let rule = policy.handlers().get(&facts.name).cloned();
-    rule.ok_or_else(|| "the handler has no rule".to_owned())
+    rule.ok_or_else(|| "the policy has no such handler".to_owned())
 }
 
 /// Resources of the captured call.

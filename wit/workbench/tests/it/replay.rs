@@ -287,7 +287,7 @@ fn differences_in_a_replay_are_reported_and_invalid_captures_are_rejected() {
             "component",
             |call| call["handler"]["sha256"] = json!("00".repeat(32)),
             "cannot",
-            "another component: the captured one is 00",
+            "the captured component is 00",
         ),
         (
             "ungranted",
@@ -305,13 +305,13 @@ fn differences_in_a_replay_are_reported_and_invalid_captures_are_rejected() {
             "time",
             |call| call["outcome"]["what"] = json!("deadline"),
             "cannot",
-            "a timeout, which cannot be replayed",
+            "ended by a timeout cannot be replayed",
         ),
         (
             "memory",
             |call| call["handler"]["memory_bytes"] = json!(1_u64 << 40),
             "cannot",
-            "no policy can have",
+            "the captured handler is invalid",
         ),
         (
             "missing",
