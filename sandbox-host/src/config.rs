@@ -88,7 +88,7 @@ pub enum ConfigError {
         cause: String,
     },
     /// The file is not a bundle.
-    #[error("{path} is not a bundle: {cause}")]
+    #[error("{path} is not a policy bundle: {cause}")]
     Bundle {
         /// The path of the file.
         path: PathBuf,
@@ -103,7 +103,7 @@ pub enum ConfigError {
     Canonical(String),
     /// Others can read the key.
     #[error(
-        "{path} has mode {mode:04o}: the context key must be for its owner alone (0600 or 0400)"
+        "{path} has mode {mode:04o}: only its owner may have access to the context key (chmod 600)"
     )]
     KeyMode {
         /// The path of the file.
@@ -112,7 +112,7 @@ pub enum ConfigError {
         mode: u32,
     },
     /// The key is not 64 hex digits.
-    #[error("{0} does not hold 64 hex digits")]
+    #[error("{0} does not contain 64 hex digits")]
     KeyForm(PathBuf),
     /// The admin server would listen on a public address.
     #[error(

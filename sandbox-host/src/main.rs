@@ -203,7 +203,7 @@ async fn run(flags: Flags, compiler_config: CompilerConfig, log: &Log) -> u8 {
         Ok(settings) => settings,
         Err(error) => {
             let cause = os_sandbox::with_hint(&error.to_string());
-            tracing::error!(cause, "bad input");
+            tracing::error!(cause, "invalid arguments or configuration");
             return BAD_INPUT;
         }
     };

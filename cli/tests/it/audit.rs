@@ -153,7 +153,7 @@ fn an_intact_log_passes_and_a_changed_one_is_reported_with_line_and_kind() {
         noted.code == 0
             && noted
                 .stdout
-                .contains("decisions.jsonl.1 is no file of this log"),
+                .contains("decisions.jsonl.1 is not a file of this log"),
         "{}",
         noted.stdout
     );

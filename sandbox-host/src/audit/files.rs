@@ -195,7 +195,7 @@ impl Folder {
         match lock.try_lock() {
             Ok(()) => Ok(lock),
             Err(TryLockError::WouldBlock) => {
-                Err(io::Error::other("another host writes this audit log"))
+                Err(io::Error::other("another host has this audit log open"))
             }
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -336,7 +336,7 @@ impl Store for Folder {
             let closed = self.paths.closed(first_seq);
             if lstat(&closed)?.is_some() {
                 return Err(io::Error::other(format!(
-                    "{} is in the way",
+                    "{} already exists",
                     closed.display()
                 )));
             }
@@ -351,14 +351,14 @@ impl Folder {
     fn check(&self, bytes: u64) -> Result<(), AppendError> {
         let own = self.file.metadata()?;
         let (what, detail) = match lstat(self.paths.log())? {
-            None => ("gone", "no file is left at its path".to_owned()),
+            None => ("gone", "no file is at its path".to_owned()),
             Some(there) if !same_file(&there, &own) => {
-                ("replaced", "another file stands at its path".to_owned())
+                ("replaced", "another file is at its path".to_owned())
             }
             // The length comes from the open file, because on some file systems that of a path lags
             // behind.
             Some(_) if own.len() < bytes => {
-                let detail = format!("{} of its {bytes} bytes are left", own.len());
+                let detail = format!("it has {} of its {bytes} bytes", own.len());
                 ("truncated", detail)
             }
             Some(_) if own.len() > bytes => {
@@ -392,7 +392,7 @@ impl Folder {
         // would create a file.
         let own = new.metadata()?;
         if !lstat(log)?.is_some_and(|there| same_file(&there, &own)) {
-            return Err(io::Error::other("a new file does not stay at its path"));
+            return Err(io::Error::other("the new log file was moved or removed"));
         }
         let full = std::mem::replace(&mut self.file, new);
         self.whole = 0;

@@ -29,7 +29,9 @@ pub enum KeyError {
         source: std::io::Error,
     },
     /// Others can read it.
-    #[error("{path} has mode {mode:04o}: the audit key must be for its owner alone (0600 or 0400)")]
+    #[error(
+        "{path} has mode {mode:04o}: only its owner may have access to the audit key (chmod 600)"
+    )]
     Mode {
         /// The path of the file.
         path: PathBuf,
@@ -37,7 +39,7 @@ pub enum KeyError {
         mode: u32,
     },
     /// It has another content.
-    #[error("{path} does not hold {expected}")]
+    #[error("{path} does not contain {expected}")]
     Form {
         /// The path of the file.
         path: PathBuf,

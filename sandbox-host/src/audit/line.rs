@@ -142,11 +142,11 @@ pub fn line<E>(seq: u64, time: SystemTime, event: E) -> Line<E> {
 pub enum LineFault {
     #[error("it is not a line of an audit log")]
     Form,
-    #[error("it is of a version that this program does not know")]
+    #[error("its version is not supported by this program")]
     Version,
     #[error("it has no hash")]
     Unsealed,
-    #[error("its content is not the one that its hash was made of")]
+    #[error("its content does not match its hash")]
     Hash,
 }
 

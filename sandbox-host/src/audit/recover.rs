@@ -230,7 +230,7 @@ impl State {
         };
         let Some(text) = read else {
             if anything {
-                note(found, "head-missing", "the log's end is unknown".into());
+                note(found, "head-missing", "its last line is unknown".into());
             }
             return;
         };
@@ -243,13 +243,13 @@ impl State {
             (self.seq, self.last) = (head.seq, head.last);
         } else if head.seq > self.seq {
             let detail = format!(
-                "it ended with line {}, {} is the last one left",
+                "its head names line {} as the last, its files end with {}",
                 head.seq, self.seq
             );
             note(found, "truncated", detail);
             (self.seq, self.last) = (head.seq, head.last);
         } else if head.seq == self.seq && head.last != self.last {
-            let detail = format!("line {} is not the one that was written", head.seq);
+            let detail = format!("line {} is not the one that the head names", head.seq);
             note(found, "rewritten", detail);
         }
     }
@@ -283,10 +283,10 @@ impl Head {
     /// Parses a head file. With a key, its signature is verified.
     pub fn read(text: &[u8], key: Option<&VerifyingKey>) -> Result<Self, &'static str> {
         let text = text.trim_ascii_end();
-        let sealed = line::open(text).map_err(|_| "it is not a head")?;
-        let line: Line = serde_json::from_slice(text).map_err(|_| "it is not a head")?;
+        let sealed = line::open(text).map_err(|_| "it is not a head file")?;
+        let line: Line = serde_json::from_slice(text).map_err(|_| "it is not a head file")?;
         let Event::Head { log } = line.event else {
-            return Err("it is not a head");
+            return Err("it is not a head file");
         };
         if key.is_some_and(|key| !sealed.signed_by(key)) {
             return Err("it is not signed by this log's key");
@@ -363,7 +363,7 @@ fn move_torn(paths: &Paths, mut tail: Tail, found: &mut Vec<Found>) -> io::Resul
         .open(paths.log())?
         .set_len(tail.whole_bytes)?;
     let detail = format!(
-        "{} bytes after line {seq} that were no whole line, sha-256 {}, are set apart",
+        "{} bytes of an incomplete line after line {seq}, SHA-256 {}, were moved to another file",
         tail.torn.len(),
         hex(&Sha256::digest(&tail.torn)),
     );

@@ -138,7 +138,7 @@ pub fn verify(paths: &Paths, key: Option<VerifyingKey>) -> io::Result<Report> {
     }
     for stranger in paths.strangers()? {
         let note = format!(
-            "{} is no file of this log and was not looked at: closed files end in the number of their first line",
+            "{} is not a file of this log and was not verified: closed files end in the number of their first line",
             stranger.display()
         );
         walk.report.notes.push(note);
@@ -239,7 +239,7 @@ impl Walk {
             number = number.saturating_add(1);
             if !whole && last {
                 let note = format!(
-                    "{}:{number}: {} bytes that are no whole line: it is being written, or a crash cut it",
+                    "{}:{number}: {} bytes of an incomplete line: it is being written, or a crash cut it",
                     file.display(),
                     text.len()
                 );
@@ -247,7 +247,7 @@ impl Walk {
                 continue;
             }
             if !whole {
-                self.fault(file, number, None, Kind::Torn, "it has no end".to_owned());
+                self.fault(file, number, None, Kind::Torn, "it is cut off".to_owned());
             }
             if !self.line(file, number, &text) {
                 return Ok(false);
@@ -261,7 +261,7 @@ impl Walk {
         let sealed = match line::open(text) {
             Ok(sealed) => sealed,
             Err(LineFault::Unsealed) if self.last.is_none() => {
-                let detail = "its lines carry no hashes: nothing can be proven".to_owned();
+                let detail = "its lines have no hashes: changes cannot be detected".to_owned();
                 self.fault(file, number, None, Kind::Unchained, detail);
                 return false;
             }
@@ -275,7 +275,7 @@ impl Walk {
             }
         };
         if self.last.is_none() && self.unreadable == 0 && sealed.kind != "open" {
-            let detail = "what stood before it is missing: a log begins with an opening line";
+            let detail = "the lines before it are missing: a log begins with an opening line";
             self.fault(
                 file,
                 number,
@@ -313,7 +313,7 @@ impl Walk {
             } else {
                 let since = self.report.signed_seq.unwrap_or_default();
                 let detail = format!(
-                    "its signature is not this log's: it, or a line between {since} and it, was written with another key"
+                    "its signature is invalid: it, or a line between {since} and it, was written with another key"
                 );
                 self.fault(file, number, Some(sealed.seq), Kind::Forged, detail);
             }
@@ -324,7 +324,7 @@ impl Walk {
                     self.report.signed_seq = self.report.signed_seq.max(Some(sealed.seq));
                 }
             } else {
-                let detail = "it is not the line with which the log ended when its head was signed";
+                let detail = "it is not the line that the signed head names as the last";
                 self.fault(
                     file,
                     number,
@@ -347,7 +347,7 @@ impl Walk {
         let Some((last, hash)) = self.last else {
             self.report.first_seq = Some(seq);
             if seq == 1 && prev != Hash::default() {
-                let detail = "it is the first line and continues another".to_owned();
+                let detail = "it is line 1, but continues an earlier line".to_owned();
                 self.fault(file, number, Some(seq), Kind::Edited, detail);
             }
             return true;
@@ -393,11 +393,11 @@ impl Walk {
                         });
                     }
                 }
-                let detail = format!("it stands behind line {last}");
+                let detail = format!("it is out of order, after line {last}");
                 self.fault(file, number, Some(seq), Kind::Swapped, detail);
             }
             None => {
-                let detail = format!("line {seq} has been there already");
+                let detail = format!("it repeats line {seq}");
                 self.fault(file, number, Some(seq), Kind::Repeated, detail);
             }
         }
@@ -409,7 +409,7 @@ impl Walk {
         self.oldest_seq = open.oldest_seq;
         let log = self.report.log.get_or_insert_with(|| open.log.clone());
         if *log != open.log {
-            let detail = format!("it is of log {}", open.log);
+            let detail = format!("it belongs to log {}", open.log);
             self.fault(file, number, Some(seq), Kind::Foreign, detail);
         }
         let named = open.key.as_deref().and_then(VerifyingKey::from_hex);
@@ -452,7 +452,7 @@ impl Walk {
             }
             Some(_) => {}
             None if self.headless => {
-                let detail = "it is not there: nothing says where the log ends".to_owned();
+                let detail = "it is missing: a truncated log cannot be detected".to_owned();
                 self.fault(beside, 1, None, Kind::Head, detail);
             }
             None => {}

@@ -158,7 +158,7 @@ impl Tls {
             }
         };
         let config = agent.config().await;
-        config.ok_or_else(|| io::Error::other("no agent says who this host is"))
+        config.ok_or_else(|| io::Error::other("no identity from the SPIFFE agent yet"))
     }
 
     /// Reads replaced files again, including those that could not be used before. Files that cannot
@@ -330,7 +330,7 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
         CertificateDer::pem_slice_iter(&bytes(path, MAX_FILE_BYTES)?).collect();
     let read = read.map_err(|error| failed(error.to_string()))?;
     if read.is_empty() {
-        return Err(failed("no certificate in it".to_owned()));
+        return Err(failed("contains no certificate".to_owned()));
     }
     Ok(read)
 }

@@ -25,7 +25,7 @@ const ARGS_PER_LIMIT: usize = 9;
 pub enum CounterFault {
     #[error(transparent)]
     Redis(#[from] RedisFault),
-    #[error("redis has a value of another type under {0:?}")]
+    #[error("the redis key {0:?} has a value of another type")]
     State(String),
     #[error("redis returned an invalid value: {0:?}")]
     Inconsistent(String),

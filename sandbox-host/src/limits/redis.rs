@@ -40,7 +40,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum RedisFault {
-    #[error("there is no connection to redis")]
+    #[error("not connected to redis")]
     Down,
     #[error("too many requests to redis are in flight")]
     Busy,
@@ -68,14 +68,14 @@ enum Ended {
     Closed,
     #[error("{0}")]
     Reply(#[from] resp::ReplyFault),
-    #[error("a reply without a request")]
+    #[error("a reply that was not requested")]
     UnexpectedReply,
-    #[error("no reply came for {REPLY_TIMEOUT:?}")]
+    #[error("no reply within {REPLY_TIMEOUT:?}")]
     Hung,
     #[error("it answered {0:?}")]
     Refused(String),
     /// All callers are gone.
-    #[error("no caller is left")]
+    #[error("all callers are gone")]
     NoCallers,
 }
 

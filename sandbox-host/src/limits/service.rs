@@ -46,11 +46,11 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 enum Fault {
     #[error("no such method")]
     Method,
-    #[error("a message that is compressed, or more than one, or none")]
+    #[error("not exactly one uncompressed message")]
     Frame,
     #[error("a message of more than {MAX_MESSAGE_BYTES} bytes")]
     TooLong,
-    #[error("the stream broke")]
+    #[error("the stream ended early")]
     Broken,
     #[error("{0}")]
     Message(#[from] MessageFault),
@@ -58,7 +58,7 @@ enum Fault {
     Ask(#[from] QueryFault),
     #[error("a settlement: {0}")]
     Settlement(CounterFault),
-    #[error("a settlement of what is not reserved, or settled already")]
+    #[error("a settlement of a reservation that does not exist or is settled")]
     Settled,
 }
 

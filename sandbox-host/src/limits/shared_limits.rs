@@ -53,7 +53,7 @@ const LATE_MARGIN: Duration = Duration::from_secs(5);
 /// Why a query has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryFault {
-    #[error("no policy has the requested limits, or none as strict")]
+    #[error("no policy in this host has the requested limits, or limits as strict")]
     Unknown,
     #[error("{0}")]
     Form(&'static str),
@@ -151,7 +151,7 @@ impl SharedLimits {
         descriptor: &'s Descriptor,
         amount: u64,
     ) -> Result<Option<(CounterCharge<'s>, ReservationEntry<'s>)>, QueryFault> {
-        const FORM: QueryFault = QueryFault::Form("a descriptor is a limit and a client");
+        const FORM: QueryFault = QueryFault::Form("a descriptor must be a limit and a client");
         let [(limit_key, limit), (client_key, client), more @ ..] = descriptor.entries.as_slice()
         else {
             return Err(FORM);
@@ -172,7 +172,7 @@ impl SharedLimits {
             return Ok(None);
         };
         if !allowance.is_reserved() && !matches!(says, ReservationEntry::None) {
-            return Err(QueryFault::Form("a limit of which nothing is reserved"));
+            return Err(QueryFault::Form("a limit without reservations is settled"));
         }
         let line = CounterCharge {
             grant: grant.name(),

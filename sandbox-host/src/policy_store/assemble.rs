@@ -68,11 +68,11 @@ pub enum PolicyFault {
     Limits(#[from] ConnectFault),
     #[error("loading failed: {0}")]
     Loading(String),
-    #[error("another policy is held under the name {0:?}: a generation names one policy")]
+    #[error("generation {0:?} is already the name of another policy")]
     Taken(String),
     #[error("audit: only on_failure can change while the host runs: restart it for another log")]
     Audit,
-    #[error("{0} is another than in the version that this one only takes away from")]
+    #[error("{0} differs from the policy in force, from which this one may only remove access")]
     Tighter(String),
 }
 

@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The engine rejects its configuration, or the machine cannot provide the address space.
-    #[error("cannot make the wasm engine: {0}")]
+    #[error("cannot create the wasm engine: {0}")]
     Engine(String),
     /// A thread cannot be started.
     #[error("cannot start thread {name}: {source}")]
@@ -20,7 +20,7 @@ pub enum SandboxError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadFault {
     /// The file's digest differs from the policy's. The file was not parsed.
-    #[error("handler {handler}: sha256 is {found}, the policy says {expected}")]
+    #[error("handler {handler}: sha256 is {found}, the policy has {expected}")]
     Digest {
         /// The handler's name.
         handler: String,
@@ -40,7 +40,7 @@ pub enum LoadFault {
         max: usize,
     },
     /// The file does not compile as a component.
-    #[error("handler {handler}: not a usable component: {detail}")]
+    #[error("handler {handler}: not a valid component: {detail}")]
     Compile {
         /// The handler's name.
         handler: String,
@@ -49,7 +49,7 @@ pub enum LoadFault {
     },
     /// The component imports an interface that no handler gets.
     #[error(
-        "handler {handler}: imports {import}, which no handler gets (only tensorgate:handler/{{types,config,log}}@0.1.0 exist)"
+        "handler {handler}: imports {import}, which no handler may import (allowed: tensorgate:handler/{{types,config,log}}@0.1.0)"
     )]
     Import {
         /// The handler's name.
@@ -59,7 +59,7 @@ pub enum LoadFault {
     },
     /// The component imports an interface that its policy does not grant.
     #[error(
-        "handler {handler}: needs {grant} (it imports {import}), which its policy does not give it: say what it may have with `{grant}:`, or build it without"
+        "handler {handler}: needs {grant} (it imports {import}), which the policy does not grant: add `{grant}:` to the handler, or build it without this import"
     )]
     Ungranted {
         /// The handler's name.
@@ -80,7 +80,7 @@ pub enum LoadFault {
         detail: String,
     },
     /// The component needs more resources to start than the policy allows.
-    #[error("handler {handler}: needs {needs}, the policy gives {gives}")]
+    #[error("handler {handler}: needs {needs}, the policy allows {gives}")]
     Resources {
         /// The handler's name.
         handler: String,

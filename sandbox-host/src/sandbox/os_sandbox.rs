@@ -47,7 +47,7 @@ impl OsSandbox {
     pub fn describe(&self) -> String {
         let part = |(name, stands): &(&str, Enforcement)| match stands {
             Enforcement::Full(what) => format!("{name}: {what}"),
-            Enforcement::Partial(why) => format!("{name}: NOT IN FORCE AS MEANT: {why}"),
+            Enforcement::Partial(why) => format!("{name}: INCOMPLETE: {why}"),
         };
         self.parts.iter().map(part).collect::<Vec<_>>().join("; ")
     }

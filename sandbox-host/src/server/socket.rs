@@ -18,7 +18,7 @@ pub enum SocketError {
     #[error("{0} exists and is not a socket")]
     NotASocket(PathBuf),
     /// The path has no folder and name.
-    #[error("{0} is not a path to a socket")]
+    #[error("{0} is not a path of a socket: it needs a folder and a name")]
     Path(PathBuf),
     /// An operation failed.
     #[error("cannot {what} {path}: {source}")]
@@ -66,7 +66,7 @@ impl Socket {
                 Err(error) => return Err(failed("probe", path)(error)),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("look at", path)(error)),
+            Err(error) => return Err(failed("inspect", path)(error)),
         }
 
         // A short name, because a socket path has at most 107 bytes.
@@ -75,7 +75,7 @@ impl Socket {
         let listener = UnixListener::bind(&made).map_err(failed("listen at", &made))?;
         fs::set_permissions(&made, Permissions::from_mode(0o600))
             .map_err(failed("protect", &made))?;
-        let metadata = fs::symlink_metadata(&made).map_err(failed("look at", &made))?;
+        let metadata = fs::symlink_metadata(&made).map_err(failed("inspect", &made))?;
         fs::rename(&made, path).map_err(failed("move a socket to", path))?;
         Ok(Self {
             listener,

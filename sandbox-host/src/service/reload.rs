@@ -33,7 +33,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a bundle was discarded.
-const LATE: &str = "a later bundle takes away what this one still has";
+const LATE: &str = "a later bundle revokes access that this one has";
 
 /// Activates policies.
 pub struct Reloader {
@@ -447,7 +447,7 @@ mod tests {
         check(false, None, "written in place: perhaps not to its end");
         check(
             true,
-            Some(Err("is not a bundle")),
+            Some(Err("is not a policy bundle")),
             "asked: half of one is none",
         );
         check(false, None, "a refused one is not tried again by itself");

@@ -168,7 +168,7 @@ fn a_component_that_does_not_compile_is_rejected_with_the_cause_and_the_next_com
         "nop ".repeat(1 << 20)
     );
     for (component, expected) in [
-        (b"no component".to_vec(), "not a usable component"),
+        (b"no component".to_vec(), "not a valid component"),
         (
             wat::parse_str("(component (core module $m (memory i64 1)))").unwrap(),
             "memory64",

@@ -128,7 +128,7 @@ async fn a_request_is_judged_by_the_policy_that_its_context_names() {
         .reload(GENERATION, &two(&backend, &both, 99.0))
         .await;
     assert_eq!(forged.outcome, Outcome::Refused);
-    assert!(forged.faults[0].contains("another policy is held under the name"));
+    assert!(forged.faults[0].contains("is already the name of another policy"));
     running.stop().await;
 }
 

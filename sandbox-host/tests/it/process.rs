@@ -204,18 +204,18 @@ fn a_host_does_not_start_with_invalid_input() {
     check(&["--admin", "0.0.0.0:0"], "cannot be used multiple times");
     for mode in [0o640, 0o604, 0o660] {
         setup.key(&"5a".repeat(32), mode);
-        check(&[], "must be for its owner alone");
+        check(&[], "only its owner may have access");
     }
     setup.key("5a5a5a", 0o600);
     let (code, text) = setup.ends(&[]);
     assert!(
-        code == Some(2) && text.contains("does not hold 64 hex digits") && !text.contains("5a5a5a"),
+        code == Some(2) && text.contains("not contain 64 hex digits") && !text.contains("5a5a5a"),
         "{text}"
     );
     setup.key(&"5a".repeat(32), 0o600);
     let bundle = setup.folder.join("bundle.json");
     for (content, expected) in [
-        ("{", "is not a bundle"),
+        ("{", "is not a policy bundle"),
         (r#"{"generation": "", "policy": {}}"#, "no generation"),
         (
             r#"{"generation": "a", "policy": {}, "more": 1}"#,

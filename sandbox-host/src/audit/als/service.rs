@@ -43,13 +43,13 @@ pub struct Service {
 /// Why a stream is ended. Envoy then opens another.
 #[derive(Debug, thiserror::Error)]
 enum StreamFault {
-    #[error("a message of {0} bytes")]
+    #[error("a message of {0} bytes is too large")]
     TooLong(usize),
     #[error("a compressed message")]
     Compressed,
-    #[error("a message that is none: {0}")]
+    #[error("a message that cannot be decoded: {0}")]
     Form(#[from] prost::DecodeError),
-    #[error("the stream broke: {0}")]
+    #[error("the stream ended early: {0}")]
     Broken(String),
 }
 

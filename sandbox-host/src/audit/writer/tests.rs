@@ -243,8 +243,8 @@ async fn a_new_file_says_what_became_of_the_old_one_even_after_a_failed_write() 
             _ => None,
         })
         .collect();
-    let lost = "no file is left; lines 1 to 2 stood in it";
-    let none = "no file is left; no line stood in it";
+    let lost = "no file is left; it had lines 1 to 2";
+    let none = "no file is left; it had no lines";
     assert_eq!(found, [vec![], vec![lost.to_owned(), none.to_owned()]]);
 }
 

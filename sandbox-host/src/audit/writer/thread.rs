@@ -217,13 +217,13 @@ impl<S: Store> Writer<S> {
         let End { seq, first_seq, .. } = self.chain.end;
         let Found { what, detail } = found;
         let oldest_seq = self.store.reopen(seq.saturating_add(1)).map_err(|error| {
-            let message = format!("{detail}, and no new file can be made: {error}");
+            let message = format!("{detail}, and no new file can be created: {error}");
             io::Error::new(error.kind(), message)
         })?;
         self.shared.metrics.audit_file_losses.inc();
         let lines = first_seq.map_or_else(
-            || "no line stood in it".to_owned(),
-            |first| format!("lines {first} to {seq} stood in it"),
+            || "it had no lines".to_owned(),
+            |first| format!("it had lines {first} to {seq}"),
         );
         let mut open = match self.opening.take() {
             Some(open) => Open { oldest_seq, ..open },

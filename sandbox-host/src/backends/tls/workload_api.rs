@@ -188,7 +188,7 @@ async fn read_stream(
     heard: &mut bool,
     mut tell: impl FnMut(&X509SvidResponse),
 ) -> Status {
-    let late = || Status::deadline_exceeded("it says nothing");
+    let late = || Status::deadline_exceeded("no response in time");
     let first = async {
         let mut client = endpoint
             .connected_channel()
@@ -221,7 +221,7 @@ async fn read_stream(
             Err(status) => return status,
         };
     }
-    Status::ok("it has no more to say")
+    Status::ok("the agent ended the stream")
 }
 
 /// The host's identity, and the settings for connections to the server with this ID.
@@ -238,15 +238,15 @@ fn build_config(
                 .all(|field| !field.is_empty())
     };
     if !said.svids.iter().all(whole) {
-        return Err(malformed("an identity lacks what each must have"));
+        return Err(malformed("an identity lacks a required field"));
     }
     // The first identity is the default one (SPIFFE Workload API, 5.3).
     let Some(own) = said.svids.first() else {
-        return Err(malformed("it names no identity of this host"));
+        return Err(malformed("it has no identity for this host"));
     };
     let chain = certificates(&own.x509_svid).map_err(unusable("its certificate"))?;
     if chain.first().and_then(|leaf| spiffe_id(leaf)).as_deref() != Some(own.spiffe_id.as_str()) {
-        return Err(malformed("its certificate is not of the id that it names"));
+        return Err(malformed("its certificate has another SPIFFE ID"));
     }
     let domain =
         trust_domain(id).ok_or_else(|| malformed("the server's id has no trust domain"))?;
@@ -294,7 +294,7 @@ fn trust_domain(id: &str) -> Option<&str> {
 fn certificates(mut der: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
     let mut found = Vec::new();
     while !der.is_empty() {
-        let (one, rest) = sequence(der).ok_or("no certificates one after the other")?;
+        let (one, rest) = sequence(der).ok_or("not a sequence of DER certificates")?;
         if found.len() >= MAX_CERTIFICATES {
             return Err("too many certificates");
         }

@@ -43,9 +43,9 @@ pub struct Settings {
 pub enum ConnectFault {
     #[error("cannot read {path}: {cause}")]
     File { path: PathBuf, cause: String },
-    #[error("{0} holds no certificate of an authority")]
+    #[error("{0} contains no certificate of an authority")]
     Authority(PathBuf),
-    #[error("{0} is no name that a certificate could have")]
+    #[error("{0} is not a valid server name for TLS")]
     Name(String),
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -223,7 +223,7 @@ impl Connection {
         let is_name =
             name.len() == SCRIPT_NAME_BYTES && name.iter().all(|byte| byte.is_ascii_hexdigit());
         if !is_name {
-            return Err(ConnectFault::Refused("no name of a script".to_owned()));
+            return Err(ConnectFault::Refused("not a script's SHA-1".to_owned()));
         }
         Ok(name)
     }

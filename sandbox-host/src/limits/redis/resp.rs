@@ -22,11 +22,11 @@ pub enum Reply {
 /// A malformed reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyFault {
-    #[error("a reply that is neither a text nor an error")]
+    #[error("a reply of an unexpected type")]
     Kind,
     #[error("a reply of more than {MAX_TEXT_BYTES} bytes")]
     TooLong,
-    #[error("a reply that does not end as it should")]
+    #[error("a reply without a valid end")]
     Form,
 }
 

@@ -39,7 +39,7 @@ pub fn role(facts: &HandlerFacts) -> Result<Role, String> {
     [Role::Preprocess, Role::Postprocess]
         .into_iter()
         .find(|role| role.export() == facts.role)
-        .ok_or_else(|| format!("no role is called {:?}", facts.role))
+        .ok_or_else(|| format!("unknown role {:?}", facts.role))
 }
 
 fn wide(number: usize) -> u64 {
@@ -134,7 +134,7 @@ fn restore(captured: &CapturedResource) -> Result<(CapabilityRequest, ResolvedRe
         let known = ResolveFailure::ALL
             .into_iter()
             .find(|why| why.name() == name);
-        known.ok_or_else(|| format!("nothing is missing as {name:?}"))
+        known.ok_or_else(|| format!("unknown reason {name:?} for a missing resource"))
     };
     Ok(match captured {
         CapturedResource::File {

@@ -67,7 +67,7 @@ impl Folder {
             return Err(io::Error::other(cause));
         }
         if mode & 0o077 != 0 {
-            let cause = format!("it has mode {mode:04o}, and must be for its owner alone (0700)");
+            let cause = format!("it has mode {mode:04o}: only its owner may have access (0700)");
             return Err(io::Error::other(cause));
         }
         let mut folder = Self {

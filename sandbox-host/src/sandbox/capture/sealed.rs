@@ -39,7 +39,7 @@ pub enum SealError {
         cause: String,
     },
     /// Others can read the keys.
-    #[error("{path} has mode {mode:04o}: the key must be for its owner alone (0600 or 0400)")]
+    #[error("{path} has mode {mode:04o}: only its owner may have access to the key (chmod 600)")]
     Mode {
         /// The path of the file.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum SealError {
     },
     /// It has no keys.
     #[error(
-        "{0} does not hold keys, 64 lower-case hex digits a line (`openssl rand -hex 32` makes one)"
+        "{0} does not contain keys, 64 lower-case hex digits a line (`openssl rand -hex 32` makes one)"
     )]
     Form(PathBuf),
     /// The file is not a captured call, or is truncated.

@@ -219,7 +219,7 @@ fn receive(from: &mut impl Read, max_bytes: usize) -> std::io::Result<Option<Vec
     let count = u64::from_le_bytes(count);
     if usize::try_from(count).map_or(true, |count| count > max_bytes) {
         return Err(std::io::Error::other(format!(
-            "{count} bytes, at most {max_bytes} are taken"
+            "{count} bytes, at most {max_bytes} are allowed"
         )));
     }
     let mut bytes = Vec::new();

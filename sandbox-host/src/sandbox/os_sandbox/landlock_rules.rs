@@ -18,12 +18,12 @@ const WANTED_ABI: ABI = ABI::V6;
 pub(super) fn restrict(reach: &Access) -> Enforcement {
     match enforce(reach) {
         Ok(status) if !status.no_new_privs => {
-            Enforcement::Partial("a program may gain privileges".to_owned())
+            Enforcement::Partial("no_new_privs is not set".to_owned())
         }
         Ok(status) => match status.ruleset {
             RulesetStatus::FullyEnforced => Enforcement::Full(describe(reach)),
             RulesetStatus::PartiallyEnforced => Enforcement::Partial(format!(
-                "this kernel's Landlock has less than was asked for ({:?}): {}",
+                "this kernel's Landlock lacks some of the rules ({:?}): {}",
                 status.landlock,
                 describe(reach)
             )),

@@ -16,7 +16,7 @@ pub(super) fn drop_all() -> Enforcement {
         caps::clear(None, CapSet::Permitted)
     };
     match dropped() {
-        Ok(()) if bounding.is_ok() => Enforcement::Full("none, and none to be had".to_owned()),
+        Ok(()) if bounding.is_ok() => Enforcement::Full("none, and none can be gained".to_owned()),
         // Without new privileges the bounding set does not matter.
         Ok(()) => Enforcement::Full("none".to_owned()),
         Err(error) => Enforcement::Partial(error.to_string()),

@@ -146,7 +146,7 @@ pub(super) fn restrict(kind: ProcessKind) -> Enforcement {
         .and_then(|filters| filters.iter().try_for_each(|filter| apply_filter(filter)));
     match restricted {
         Ok(()) => Enforcement::Full(format!(
-            "{} refused, and new namespaces, {} sockets, others' bounds and turns, memory that is written and run, no new privileges",
+            "{} blocked, and new namespaces, {} sockets, limits and scheduling of others, writable executable memory, new privileges",
             FORBIDDEN.len(),
             match kind {
                 ProcessKind::Host => "foreign",

@@ -317,7 +317,7 @@ async fn on_failure_decides_while_no_file_can_be_created() {
         } else {
             assert_eq!((code, answer.reason().as_str()), (503, "overloaded"));
             assert!(
-                text.contains("the audit log cannot be written: no file is left at its path"),
+                text.contains("the audit log cannot be written: no file is at its path"),
                 "{text}"
             );
         }

@@ -89,19 +89,19 @@ fn a_component_that_cannot_be_called_is_refused_at_load() {
             "no component",
             b"\0asm\x01\0\0\0".to_vec(),
             Role::Preprocess,
-            "not a usable component",
+            "not a valid component",
         ),
         (
             "garbage",
             b"garbage".to_vec(),
             Role::Preprocess,
-            "not a usable component",
+            "not a valid component",
         ),
         (
             "nothing",
             Vec::new(),
             Role::Preprocess,
-            "not a usable component",
+            "not a valid component",
         ),
         (
             "the other world",

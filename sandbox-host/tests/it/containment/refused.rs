@@ -45,15 +45,15 @@ pub fn refused_rows() -> Vec<Row> {
         .map(|n| format!("(type $t{n} (tuple $t{0} $t{0}))", n - 1))
         .collect();
     rows.extend([
-        refused("nothing", Vec::new(), "not a usable component"),
-        refused("noise", vec![0x5a; 4_096], "not a usable component"),
-        refused("a core module", wat::parse_str("(module)").unwrap(), "not a usable component"),
-        refused("half a component", honest_half(), "not a usable component"),
+        refused("nothing", Vec::new(), "not a valid component"),
+        refused("noise", vec![0x5a; 4_096], "not a valid component"),
+        refused("a core module", wat::parse_str("(module)").unwrap(), "not a valid component"),
+        refused("half a component", honest_half(), "not a valid component"),
         refused("a function that ours do not have", own("set"), "does not implement world"),
         refused("a function of ours by another type", own("get"), "does not implement world"),
         refused("a bare function", text(r#"(import "now" (func (result u64)))"#), "imports now"),
         refused("a module from its host", text(r#"(import "m" (core module))"#), "imports m"),
-        refused("a component from its host", text(r#"(import "c" (component))"#), "not a usable component"),
+        refused("a component from its host", text(r#"(import "c" (component))"#), "not a valid component"),
         refused("no export", text(""), "does not implement world"),
         refused(
             "an export of another type",
@@ -61,8 +61,8 @@ pub fn refused_rows() -> Vec<Row> {
             "does not implement world",
         ),
         refused("128 MB at its start", module("(memory 2000)"), "131072000 bytes of memory at its start"),
-        refused("64-bit memory", module("(memory i64 1)"), "not a usable component"),
-        refused("shared memory", module("(memory 1 1 shared)"), "not a usable component"),
+        refused("64-bit memory", module("(memory i64 1)"), "not a valid component"),
+        refused("shared memory", module("(memory 1 1 shared)"), "not a valid component"),
         refused("four memories", module("(memory 1) (memory 1) (memory 1) (memory 1)"), "memories count of 4"),
         refused("seventeen tables", module(&"(table 1 funcref)".repeat(17)), "tables"),
         refused("a table of millions", module("(table 5000000 funcref)"), "table"),
@@ -71,13 +71,13 @@ pub fn refused_rows() -> Vec<Row> {
             text(&format!("(core module $m) {}", "(core instance (instantiate $m))".repeat(41))),
             "instances",
         ),
-        refused("vectors whose results differ by machine", module("(func (param v128 v128 v128) (result v128) (f32x4.relaxed_madd (local.get 0) (local.get 1) (local.get 2)))"), "not a usable component"),
-        refused("exceptions", module("(tag $t) (func (throw $t))"), "not a usable component"),
-        refused("garbage collection", module("(type (struct (field i32)))"), "not a usable component"),
-        refused("a task of its own", text("(core func (canon task.cancel))"), "not a usable component"),
-        refused("a waitable set", text("(core func (canon waitable-set.new))"), "not a usable component"),
-        refused("a type of a thousand million parts", text(&format!("(type $t0 (tuple u8 u8)) {doubling}")), "not a usable component"),
-        refused("components in components in components", nested(1_200), "not a usable component"),
+        refused("vectors whose results differ by machine", module("(func (param v128 v128 v128) (result v128) (f32x4.relaxed_madd (local.get 0) (local.get 1) (local.get 2)))"), "not a valid component"),
+        refused("exceptions", module("(tag $t) (func (throw $t))"), "not a valid component"),
+        refused("garbage collection", module("(type (struct (field i32)))"), "not a valid component"),
+        refused("a task of its own", text("(core func (canon task.cancel))"), "not a valid component"),
+        refused("a waitable set", text("(core func (canon waitable-set.new))"), "not a valid component"),
+        refused("a type of a thousand million parts", text(&format!("(type $t0 (tuple u8 u8)) {doubling}")), "not a valid component"),
+        refused("components in components in components", nested(1_200), "not a valid component"),
     ]);
     rows
 }

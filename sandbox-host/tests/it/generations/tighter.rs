@@ -40,7 +40,7 @@ async fn a_tightening_waits_for_no_load_and_supersedes_earlier_ones() {
     let given_up = loading.await.unwrap();
     assert_eq!(given_up.outcome, Outcome::Refused);
     assert!(
-        given_up.faults[0].contains("a later bundle takes away"),
+        given_up.faults[0].contains("a later bundle revokes access"),
         "{given_up:?}"
     );
     let status = running.generations().await;

@@ -317,7 +317,7 @@ fn differences_in_a_replay_are_reported_and_invalid_captures_are_rejected() {
             "missing",
             |call| call["brought"][0]["file"]["missing"] = json!("why"),
             "cannot",
-            "missing as",
+            "for a missing resource",
         ),
     ];
     for (name, how, verdict, says) in cases {
