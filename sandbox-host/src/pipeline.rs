@@ -468,7 +468,7 @@ fn unencodable(why: Unencodable, protocol: Protocol) -> Denial {
         Unencodable::Rows => Denial::with_field(
             Reason::Malformed,
             "instances",
-            "the answer has no rows in common",
+            "the outputs have no common rows",
         ),
         Unencodable::Value => {
             let cause = "the answer has a value that JSON cannot represent";
@@ -490,7 +490,7 @@ fn unencodable(why: Unencodable, protocol: Protocol) -> Denial {
 
 /// A checked request has a grant. Without one, policies were mixed up.
 fn no_grant() -> Denial {
-    Denial::new(Reason::Overloaded, "internal: an answer under no grant")
+    Denial::new(Reason::Overloaded, "internal: an answer without a grant")
 }
 
 /// The requested outputs in the contract's order, or all if none was requested. [`release`] removes

@@ -435,7 +435,7 @@ impl LoadedHandler {
         if brought.len() != asks.len() {
             return Err(HandlerError::Fault {
                 cause: FaultCause::Input,
-                detail: format!("{} asks, {} answers", asks.len(), brought.len()),
+                detail: format!("{} requests, {} results", asks.len(), brought.len()),
                 fuel_used: before.fuel,
             });
         }
@@ -510,11 +510,11 @@ impl LoadedHandler {
             Ok(outcome) => return outcome,
             Err(NoAnswer::NeverRan(why)) => return Err(HandlerError::Overloaded(why)),
             Err(NoAnswer::RequestOver) => {
-                let detail = "the request's time ran out";
+                let detail = "the request's deadline passed";
                 (FaultCause::RequestDeadline, detail)
             }
             Err(NoAnswer::Overdue) => {
-                let detail = "the deadline passed, and it had no core to notice";
+                let detail = "the deadline passed while it had no CPU time";
                 (FaultCause::Deadline, detail)
             }
             Err(NoAnswer::Lost) => (FaultCause::Trap, "the guest thread panicked"),

@@ -110,7 +110,7 @@ fn raw(output: InferOutputTensor, data: Bytes) -> Result<Tensor<'static>, Backen
         .is_some_and(|contents| count(contents) > 0)
     {
         return Err(fault(format!(
-            "output {:?} comes both raw and typed",
+            "output {:?} has both raw and typed contents",
             output.name
         )));
     }
@@ -192,11 +192,11 @@ fn typed(mut output: InferOutputTensor) -> Result<Tensor<'static>, BackendError>
     match data {
         Some(data) if used == total => Ok(tensor(output, data)),
         Some(_) => Err(fault(format!(
-            "output {:?} holds elements of another datatype than {}",
+            "output {:?} has elements of a datatype other than {}",
             output.name, output.datatype
         ))),
         None => Err(fault(format!(
-            "output {:?} has typed contents that {:?} cannot have",
+            "output {:?} of datatype {:?} cannot have typed contents",
             output.name, output.datatype
         ))),
     }

@@ -133,7 +133,7 @@ impl<Q, A: prost::Message + Default> Decoder for SizeCheckedCodec<Q, A> {
         if takes > self.max_bytes {
             let most = self.max_bytes;
             return Err(Status::out_of_range(format!(
-                "an answer of {takes} bytes once it is decoded, of {most} at most"
+                "an answer of {takes} bytes when decoded, {most} are allowed"
             )));
         }
         let decoded = A::decode(message);

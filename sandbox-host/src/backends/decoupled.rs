@@ -81,7 +81,7 @@ impl DecoupledStream {
         match next.map_err(|status| classify(&status, Instant::now() >= deadline))? {
             Some(response) => read(response, &self.question),
             None => Err(BackendError::Fault(
-                "the answers ended, and none was the last".to_owned(),
+                "the stream ended without a final answer".to_owned(),
             )),
         }
     }
@@ -98,12 +98,10 @@ fn read(
     } = response;
     if !error_message.is_empty() {
         let said: String = error_message.chars().take(MAX_MESSAGE_CHARS).collect();
-        return Err(BackendError::Fault(format!("it says: {said}")));
+        return Err(BackendError::Fault(format!("it reports: {said}")));
     }
     let Some(answer) = infer_response else {
-        return Err(BackendError::Fault(
-            "an answer with nothing in it".to_owned(),
-        ));
+        return Err(BackendError::Fault("an empty answer".to_owned()));
     };
     let last = match answer.parameters.get(FINAL_RESPONSE) {
         None => false,
@@ -111,7 +109,7 @@ fn read(
             parameter_choice: Some(ParameterChoice::BoolParam(last)),
         }) => *last,
         Some(_) => {
-            let cause = format!("its {FINAL_RESPONSE} is no boolean");
+            let cause = format!("its {FINAL_RESPONSE} is not a boolean");
             return Err(BackendError::Fault(cause));
         }
     };

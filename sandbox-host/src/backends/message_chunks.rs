@@ -36,7 +36,7 @@ impl MessageChunks {
                 .saturating_add(raw.len())
         });
         let length = u32::try_from(bytes)
-            .map_err(|_| BackendError::Fault(format!("a message of {bytes} bytes")))?;
+            .map_err(|_| BackendError::Fault(format!("a message of {bytes} bytes is too large")))?;
         let copied = raw.iter().filter(|raw| raw.len() <= MAX_COPIED_BYTES);
         let copied = copied.fold(described, |sum, raw| sum.saturating_add(raw.len()));
         let heads = raw.iter().fold(PREFIX_BYTES, |sum, raw| {

@@ -412,7 +412,7 @@ pub fn request(call: Call<'_>) -> Result<proto::ModelInferRequest, BackendError>
     let mut raw_input_contents = Vec::with_capacity(inputs.len());
     for input in inputs {
         let data = input.data.map_err(|fault| {
-            BackendError::Fault(format!("input {:?} was never checked: {fault}", input.name))
+            BackendError::Fault(format!("input {:?} was not checked: {fault}", input.name))
         })?;
         described.push(InferInputTensor {
             name: input.name.into_owned(),

@@ -85,7 +85,7 @@ impl Upstream {
         let events = response.headers().get(http::header::CONTENT_TYPE);
         if !events.is_some_and(|kind| kind.as_bytes().starts_with(EVENTS.as_bytes())) {
             return Err(BackendError::Fault(
-                "an answer that is not in pieces".to_owned(),
+                "an answer that is not an event stream".to_owned(),
             ));
         }
         let request_document = (document, model, request_id);
@@ -158,7 +158,7 @@ impl Upstream {
             .header("host", &self.authority)
             .header("connection", "close")
             .body(Full::new(body))
-            .map_err(|error| BackendError::Fault(format!("no request: {error}")))?;
+            .map_err(|error| BackendError::Fault(format!("cannot create the request: {error}")))?;
         let mut connection = Connection::open(&self.dialer).await?;
         let response = connection.send(request).await?;
         let status = response.status();
@@ -169,7 +169,7 @@ impl Upstream {
         let declared = response.headers().get(http::header::CONTENT_LENGTH);
         let declared = declared.and_then(|length| length.to_str().ok());
         let cause = match declared {
-            Some(length) => format!("{status}, and a text of {length} bytes"),
+            Some(length) => format!("{status}, with a body of {length} bytes"),
             None => status.to_string(),
         };
         Err(match status.as_u16() {

@@ -34,7 +34,7 @@ impl ResponseStream {
     /// The next response. There is none after the last response or after a denial.
     pub async fn next(&mut self) -> Result<StreamedResponse, Denial> {
         self.responses.recv().await.unwrap_or_else(|| {
-            let cause = "the answers did not end within their time";
+            let cause = "the answers did not end within the deadline";
             Err(Denial::new(Reason::BackendTimeout, cause))
         })
     }
@@ -193,10 +193,10 @@ impl RemainingBounds {
             self.bytes.checked_sub(answer.bytes),
         );
         let Some(answers) = answers else {
-            return fault("more answers than the policy lets it have");
+            return fault("more answers than the policy allows");
         };
         let Some(bytes) = bytes else {
-            return fault("answers of more bytes than the policy lets them have");
+            return fault("answers of more bytes than the policy allows");
         };
         *self = Self { answers, bytes };
         Ok(answer)

@@ -245,7 +245,7 @@ impl BackendHealth {
                     self.log_mismatch(model, version, &error);
                     error.to_string()
                 }
-                None => "no health check has ended yet".to_owned(),
+                None => "its first health check has not finished".to_owned(),
             };
             lines.push(format!("backend {:?}: {cause}", self.name));
         }

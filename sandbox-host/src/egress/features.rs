@@ -70,7 +70,7 @@ fn number(value: &Value<'_>, feature: &str) -> Result<Option<f64>, String> {
         Value::Int(value) => Ok(Some(*value as f64)),
         Value::Float(value) => Ok(Some(*value)),
         Value::String(_) | Value::Array(_) | Value::Object(_) => {
-            Err(format!("{feature} is no number"))
+            Err(format!("{feature} is not a number"))
         }
     }
 }

@@ -91,7 +91,7 @@ impl Fetcher {
             .unwrap_or_else(|_| {
                 Err(EgressError::new(
                     ResolveFailure::Timeout,
-                    "it took too long",
+                    "it did not finish within its deadline",
                 ))
             });
         telling.finish(file)
@@ -116,7 +116,7 @@ impl Fetcher {
         }
         Err(EgressError::new(
             ResolveFailure::Refused,
-            "one redirect too many",
+            "too many redirects",
         ))
     }
 
@@ -172,15 +172,15 @@ impl Fetcher {
                 return elsewhere(location, target)
                     .map(Head::Elsewhere)
                     .ok_or_else(|| {
-                        EgressError::new(ResolveFailure::Refused, "a redirect to nowhere")
+                        EgressError::new(ResolveFailure::Refused, "an invalid redirect")
                     });
             }
             400..=499 => {
-                let cause = format!("the server says {status}");
+                let cause = format!("the server responded with {status}");
                 return Err(EgressError::new(ResolveFailure::NotFound, cause));
             }
             _ => {
-                let cause = format!("the server says {status}");
+                let cause = format!("the server responded with {status}");
                 return Err(EgressError::new(ResolveFailure::Unavailable, cause));
             }
         }
@@ -190,13 +190,13 @@ impl Fetcher {
         if headers.contains_key(CONTENT_ENCODING)
             && !single(headers, &CONTENT_ENCODING).is_some_and(plain)
         {
-            return Err(wrong("its bytes are encoded"));
+            return Err(wrong("it has a content encoding"));
         }
         let declared = single(headers, &CONTENT_TYPE).unwrap_or_default();
         let declared = declared.split(';').next().unwrap_or_default().trim();
         let content_type = (self.rule.content_types().iter())
             .find(|known| known.eq_ignore_ascii_case(declared))
-            .ok_or_else(|| wrong("its type is not listed"))?;
+            .ok_or_else(|| wrong("its content type is not allowed"))?;
         Ok(Head::File {
             content_type: content_type.clone(),
         })

@@ -91,7 +91,7 @@ impl LookupClient {
             .unwrap_or_else(|_| {
                 Err(EgressError::new(
                     ResolveFailure::Timeout,
-                    "it took too long",
+                    "it did not finish within its deadline",
                 ))
             });
         telling.finish(found)
@@ -137,11 +137,11 @@ impl LookupClient {
             StatusCode::NOT_FOUND => {
                 return Err(EgressError::new(
                     ResolveFailure::NotFound,
-                    "the service knows no such key",
+                    "the service has no such key",
                 ));
             }
             other => {
-                let cause = format!("the service says {other}");
+                let cause = format!("the service responded with {other}");
                 return Err(EgressError::new(ResolveFailure::Unavailable, cause));
             }
         }
@@ -152,7 +152,7 @@ impl LookupClient {
         {
             return Err(EgressError::new(
                 ResolveFailure::WrongType,
-                "its answer is no plain JSON",
+                "its answer is not plain JSON",
             ));
         }
         let data = body(answer, self.rule.max_bytes(), record).await?;

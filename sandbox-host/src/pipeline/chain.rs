@@ -229,6 +229,6 @@ impl Pipeline {
 fn no_tensors() -> Denial {
     Denial::new(
         Reason::HandlerFault,
-        "a raw body, and no handler to read it",
+        "a raw body, but no handler that reads it",
     )
 }

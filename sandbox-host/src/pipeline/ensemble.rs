@@ -98,7 +98,7 @@ impl Pipeline {
                 let member = self.policy.model(step.model()).ok_or_else(no_member)?;
                 let inputs = step_inputs(step, &known);
                 if !step.has_only_client_inputs() {
-                    let who = format!("step {step_index}: what model {:?} is given", member.name());
+                    let who = format!("step {step_index}: the input of model {:?}", member.name());
                     let by_steps = |denial| contract_denial(Reason::BackendFault, &who, &denial);
                     let rules = member.backend_inputs();
                     own.shadow.check(Values::Inputs, rules, &inputs, by_steps)?;
@@ -198,7 +198,7 @@ impl Pipeline {
             let at_member = |denial: Denial| {
                 let denial = at_step(step_index, member, denial);
                 if request.handled {
-                    contract_denial(Reason::HandlerFault, "what preprocessing made", &denial)
+                    contract_denial(Reason::HandlerFault, "the preprocessor's output", &denial)
                 } else {
                     Denial::new(denial.reason, denial.cause)
                 }

@@ -344,7 +344,7 @@ impl Verifier {
         };
         if context.generation != self.policy_version {
             let cause = format!(
-                "the gate used policy {}, this host checks with {}",
+                "the filter used policy {}, this host uses {}",
                 context.generation, self.policy_version
             );
             return refused(

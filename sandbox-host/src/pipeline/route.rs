@@ -68,7 +68,7 @@ impl ModelRoute {
             Target::Backend(backend) => Ok(backend),
             Target::Ensemble(_) => Err(Denial::new(
                 Reason::BackendUnavailable,
-                "an ensemble has no one backend",
+                "an ensemble has several backends",
             )),
         }
     }

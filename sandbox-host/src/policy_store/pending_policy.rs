@@ -90,8 +90,7 @@ impl PolicyVersions {
                 .any(|policy| !is_admitted(policy, client, credential))
         };
         if out {
-            let cause =
-                "the policy that is being loaded does not let this client or its credential in";
+            let cause = "the policy that is being loaded removes this client or its credential";
             return Err(cause.to_owned());
         }
         let newest = self.newest();
@@ -101,13 +100,13 @@ impl PolicyVersions {
         });
         drop(tighter);
         if taken_out {
-            let cause = "this client or its credential was taken out of the policy";
+            let cause = "this client or its credential was removed from the policy";
             return Err(cause.to_owned());
         }
         if !Arc::ptr_eq(generation, &newest) && !is_admitted(newest.policy(), client, credential) {
             let name = newest.name();
             return Err(format!(
-                "policy {name} no longer lets this client or its credential in"
+                "policy {name} no longer has this client or its credential"
             ));
         }
         Ok(())

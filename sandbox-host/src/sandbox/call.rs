@@ -219,7 +219,7 @@ impl Callee {
             Export::Postprocess(export) => {
                 let abi::Payload::Tensors(outputs) = input else {
                     return Ok(Err(types::Error::Fault(
-                        "a postprocess handler was given a body".to_owned(),
+                        "a postprocess handler received a body".to_owned(),
                     )));
                 };
                 let instance = export

@@ -42,7 +42,7 @@ pub(super) enum Stop {
     #[error("the deadline passed")]
     Deadline,
     /// The caller has left.
-    #[error("the caller went away")]
+    #[error("the caller disconnected")]
     Abandoned,
     /// The call made too many calls to the host.
     #[error("more than {MAX_HOST_CALLS} calls to the host")]

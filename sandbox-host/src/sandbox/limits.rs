@@ -70,7 +70,7 @@ impl ResourceLimiter for Limits {
             .saturating_add(desired.saturating_sub(current));
         if wanted > self.memory_bytes {
             let limit = self.memory_bytes;
-            return Ok(self.refuse(|| format!("wanted {wanted} bytes of memory, may have {limit}")));
+            return Ok(self.refuse(|| format!("needs {wanted} bytes of memory, at most {limit}")));
         }
         if maximum.is_some_and(|maximum| desired > maximum) {
             // The module's own maximum. The growth fails anyway and must not be counted.
@@ -93,7 +93,7 @@ impl ResourceLimiter for Limits {
     ) -> wasmtime::Result<bool> {
         if desired > MAX_TABLE_ELEMENTS {
             return Ok(self.refuse(|| {
-                format!("wanted a table of {desired} elements, may have {MAX_TABLE_ELEMENTS}")
+                format!("needs a table of {desired} elements, at most {MAX_TABLE_ELEMENTS}")
             }));
         }
         Ok(maximum.is_none_or(|maximum| desired <= maximum))

@@ -60,7 +60,7 @@ pub(super) fn arguments<'a>(
 pub(super) fn results(returned: Vec<types::TensorResult>) -> Result<Vec<Tensor<'static>>, String> {
     if returned.len() > MAX_OUTPUT_TENSORS {
         return Err(format!(
-            "{} tensors, at most {MAX_OUTPUT_TENSORS} are taken",
+            "{} tensors, at most {MAX_OUTPUT_TENSORS} are allowed",
             returned.len()
         ));
     }
@@ -76,13 +76,13 @@ fn result(returned: types::TensorResult) -> Result<Tensor<'static>, String> {
     } = returned;
     if name.len() > MAX_NAME_BYTES {
         return Err(format!(
-            "a tensor's name has {} bytes, at most {MAX_NAME_BYTES} are taken",
+            "a tensor's name has {} bytes, at most {MAX_NAME_BYTES} are allowed",
             name.len()
         ));
     }
     if shape.len() > MAX_RANK {
         return Err(format!(
-            "tensor {name:?} has {} dims, at most {MAX_RANK} are taken",
+            "tensor {name:?} has {} dims, at most {MAX_RANK} are allowed",
             shape.len()
         ));
     }

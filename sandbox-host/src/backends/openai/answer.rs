@@ -195,7 +195,7 @@ impl Logprobs for TextLogprobs {
         // It is not known which token was chosen, and so which one to drop.
         let mut likely = self.top_logprobs.iter().flatten().flatten();
         if likely.any(|likely| likely.len() > most) {
-            return fault("more likely tokens than were asked for");
+            return fault("more top_logprobs than requested");
         }
         Ok(())
     }
@@ -316,7 +316,7 @@ fn completion<C: Choice + Serialize>(
         reason.is_none_or(|reason| reason.len() <= MAX_WORD_BYTES) && choice.fits()
     };
     if !choices.iter().all(short) {
-        return fault("a word of the answer is too long");
+        return fault("a short field is too long");
     }
     choices
         .iter_mut()
@@ -345,10 +345,10 @@ fn embeddings(
         data.iter().map(|embedding| embedding.index),
     )?;
     if data.len() != request_document.choices {
-        return fault("not as many embeddings as texts");
+        return fault("it does not have one embedding per text");
     }
     if !data.iter().all(|embedding| embedding.embedding.is_valid()) {
-        return fault("an embedding that is none");
+        return fault("an embedding is invalid");
     }
     let tokens = check_usage(request_document, usage.as_ref())?;
     let answer = EmbeddingListOut {
@@ -380,7 +380,7 @@ fn check_indexes(
         }
     }
     if seen.is_empty() {
-        return fault("no choice");
+        return fault("it has no choices");
     }
     Ok(())
 }
@@ -396,7 +396,7 @@ pub(super) fn check_usage(
     let completion = usage.completion_tokens.unwrap_or(0);
     let sum = usage.prompt_tokens.checked_add(completion);
     if sum != Some(usage.total_tokens) || usage.total_tokens > MAX_NUMBER {
-        return fault("its usage does not add up");
+        return fault("its usage is inconsistent");
     }
     let generated = u64::try_from(request_document.generated).unwrap_or(u64::MAX);
     let most = request_document.max_tokens.map(|tokens| {
@@ -404,7 +404,7 @@ pub(super) fn check_usage(
         each.saturating_mul(generated)
     });
     if most.is_some_and(|most| completion > most) {
-        return fault("more tokens than were asked for");
+        return fault("more tokens than requested");
     }
     Ok(Some(usage.total_tokens))
 }

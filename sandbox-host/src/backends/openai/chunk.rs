@@ -159,7 +159,7 @@ impl ChunkChecker {
         match self.request_document.api {
             Api::Chat => self.chunk::<ChatChunk>(parse(data.as_bytes())?, "chat.completion.chunk"),
             Api::Completions => self.chunk::<TextChunk>(parse(data.as_bytes())?, "text_completion"),
-            Api::Embeddings => fault("embeddings do not come in pieces"),
+            Api::Embeddings => fault("embeddings cannot be streamed"),
         }
     }
 
@@ -181,7 +181,7 @@ impl ChunkChecker {
                 return fault("a choice that was not requested");
             }
             if words.iter().any(|word| word.len() > MAX_WORD_BYTES) {
-                return fault("a word of the answer is too long");
+                return fault("a short field is too long");
             }
         }
         self.tokens = check_usage(&self.request_document, usage.as_ref())?.or(self.tokens);

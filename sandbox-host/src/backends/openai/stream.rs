@@ -184,7 +184,7 @@ impl EventStream {
             })?;
             let piece = match frame {
                 None => {
-                    let cause = "the answer ended without its end".to_owned();
+                    let cause = "the stream ended without its end event".to_owned();
                     return Err(BackendError::Fault(cause));
                 }
                 Some(Err(error)) => {
@@ -198,7 +198,7 @@ impl EventStream {
                     .checked_sub(piece.len())
                     .ok_or_else(|| {
                         BackendError::Fault(
-                            "an answer of more bytes than the policy lets it have".to_owned(),
+                            "an answer of more bytes than the policy allows".to_owned(),
                         )
                     })?;
             self.events.feed(&piece);

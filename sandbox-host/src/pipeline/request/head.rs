@@ -37,7 +37,7 @@ fn verify_context(
     now_unix_s: u64,
 ) -> Result<Context, String> {
     let [value] = contexts else {
-        return Err(format!("{} context headers, not one", contexts.len()));
+        return Err(format!("{} context headers, expected one", contexts.len()));
     };
     let verified = std::str::from_utf8(value)
         .map_err(|_| ContextFault::Form)

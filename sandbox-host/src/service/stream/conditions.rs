@@ -55,7 +55,7 @@ impl StreamConditions {
                 .superseded
                 .get_or_insert_with(|| now.checked_add(GRACE).unwrap_or(now));
             if until <= now {
-                let cause = format!("policy {} has taken over from the stream's", newest.name());
+                let cause = format!("policy {} has replaced the stream's", newest.name());
                 return Some(Denial::new(Reason::Overloaded, cause));
             }
         }
@@ -67,7 +67,7 @@ impl StreamConditions {
         self.client_deadline
             .filter(|deadline| *deadline <= now)
             .map(|_| {
-                let cause = "the client's own deadline is over";
+                let cause = "the client's own deadline passed";
                 Denial::new(Reason::BackendTimeout, cause)
             })
     }
