@@ -215,9 +215,9 @@ mod tests {
         }
         for (text, why) in [
             ("", "at least one filter"),
-            ("gate,auth", "stands alone"),
-            ("auth,auth", "comes twice"),
-            ("rate-limit,auth", "auth comes first"),
+            ("gate,auth", "use it alone"),
+            ("auth,auth", "is listed twice"),
+            ("rate-limit,auth", "auth must be first"),
             ("Auth", "no filter is named \"Auth\""),
             ("auth, rate-limit", "no filter is named \" rate-limit\""),
         ] {

@@ -26,6 +26,6 @@ pub(crate) fn read_body_at(
     if body.len() == bytes {
         return Ok(body);
     }
-    let cause = format!("the proxy gave {} bytes of a body of {bytes}", body.len());
+    let cause = format!("the proxy returned {} of {bytes} body bytes", body.len());
     Err(Denial::new(Reason::Overloaded, cause))
 }

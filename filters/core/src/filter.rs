@@ -37,13 +37,13 @@ pub enum ChainFault {
     #[error("a chain has at least one filter")]
     Empty,
     /// A filter appears twice.
-    #[error("{} comes twice", .0.name())]
+    #[error("{} is listed twice", .0.name())]
     Twice(Filter),
     /// The combined filter is next to one of its parts.
-    #[error("gate is auth, rate-limit and tensor-guard in one: it stands alone")]
+    #[error("gate contains auth, rate-limit and tensor-guard: use it alone")]
     GateInChain,
     /// A filter stands before the one that identifies callers.
-    #[error("auth comes first: {} would not know who is calling", .0.name())]
+    #[error("auth must be first: {} needs the caller's identity", .0.name())]
     AuthNotFirst(Filter),
 }
 

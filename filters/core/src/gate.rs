@@ -418,7 +418,7 @@ impl Gate {
         // Without a clock no permit counts as expired, and all are still released.
         let now_ns = proxy.now().map_or(0, |now| now.monotonic_ns);
         for fault in release_permits(proxy, &places, now_ns) {
-            proxy.log(Level::Error, &format!("places in flight: {fault}"));
+            proxy.log(Level::Error, &format!("concurrency permits: {fault}"));
         }
     }
 

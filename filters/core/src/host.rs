@@ -281,7 +281,7 @@ pub fn check_signature(
     #[cfg(not(feature = "jwt-simple"))]
     {
         let _ = (key, signed, signature);
-        Err(VerifyFault("there is no verifier"))
+        Err(VerifyFault("no signature verifier in this build"))
     }
 }
 

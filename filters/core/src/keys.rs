@@ -79,9 +79,9 @@ pub(crate) struct AwaitedFetch {
 enum StoreFault {
     #[error(transparent)]
     Host(#[from] HostFault),
-    #[error("key set has no slot, or something else in it")]
+    #[error("its slot is missing or has other data")]
     NoSlot,
-    #[error("key set was written by others at each of {MAX_SWAP_TRIES} tries")]
+    #[error("other workers changed it in each of {MAX_SWAP_TRIES} attempts")]
     Contended,
 }
 

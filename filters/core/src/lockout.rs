@@ -230,9 +230,9 @@ impl<'r> Marks<'r> {
 enum Fault {
     #[error(transparent)]
     Host(#[from] HostFault),
-    #[error("page has no slot, or something else in it")]
+    #[error("a page's slot is missing or has other data")]
     NoPage,
-    #[error("page was written by others at each of {MAX_SWAP_TRIES} tries")]
+    #[error("other workers changed a page in each of {MAX_SWAP_TRIES} attempts")]
     Contended,
 }
 

@@ -35,16 +35,16 @@ pub enum PermitFault {
     #[error(transparent)]
     Host(#[from] HostFault),
     /// The slot does not exist: this policy has not created it.
-    #[error("count has no slot")]
+    #[error("the counter's slot is missing")]
     NoSlot,
     /// The slot does not hold a counter.
-    #[error("count slot holds {0} bytes that are no count")]
+    #[error("the slot has {0} bytes that are not a counter")]
     State(usize),
     /// The counter has too many different expiry times.
-    #[error("count is full of other lengths of streams")]
+    #[error("the counter has too many different stream lengths")]
     NoEntry,
     /// Another worker's write won every attempt.
-    #[error("count was written by others at each of {MAX_SWAP_TRIES} tries")]
+    #[error("other workers changed the counter in each of {MAX_SWAP_TRIES} attempts")]
     Contended,
 }
 

@@ -26,13 +26,13 @@ pub enum QuotaFault {
     #[error(transparent)]
     Host(#[from] HostFault),
     /// The slot does not exist: this policy has not created it.
-    #[error("bucket has no slot")]
+    #[error("the bucket's slot is missing")]
     NoSlot,
     /// The slot does not hold a bucket's state.
-    #[error("bucket slot holds {0} bytes that are no state")]
+    #[error("the slot has {0} bytes that are not a bucket")]
     State(usize),
     /// Another worker's write won every attempt.
-    #[error("bucket was written by others at each of {MAX_SWAP_TRIES} tries")]
+    #[error("other workers changed the bucket in each of {MAX_SWAP_TRIES} attempts")]
     Contended,
 }
 

@@ -104,7 +104,7 @@ pub(crate) fn run_quota_step(
             let (outcome, faults) =
                 permits::acquire(proxy, &acquire, now.monotonic_ns, max_stream_ns, permits);
             for fault in faults {
-                proxy.log(Level::Error, &format!("places in flight: {fault}"));
+                proxy.log(Level::Error, &format!("concurrency permits: {fault}"));
             }
             decision.acquired(policy, &outcome)
         }

@@ -143,7 +143,7 @@ pub(crate) fn settle_reservation(
         Ok(_) => proxy.count_limit_call(LimitCallOutcome::Settling),
         Err(fault) => {
             proxy.count_limit_call(LimitCallOutcome::Unsettled);
-            let line = format!("request {request_id}: a reservation stays spent: {fault}");
+            let line = format!("request {request_id}: cannot settle a reservation: {fault}");
             proxy.log(Level::Warn, &line);
         }
     }
@@ -170,7 +170,7 @@ pub(crate) fn charge_outcome(
         Ok(outcome) => {
             proxy.count_limit_call(LimitCallOutcome::Answered);
             if let Some(true) = update(proxy, |breaker| breaker.record_success()) {
-                proxy.log(Level::Warn, "rate limit service: it answers again");
+                proxy.log(Level::Warn, "rate limit service: it responds again");
             }
             if matches!(outcome, ChargeOutcome::Charged(_)) {
                 if falls_back(policy) {
@@ -213,7 +213,7 @@ fn unknown(
     if let Some(true) = logged {
         let (grant, fallback_text) = (&charge.grant, fallback_text(policy));
         let line = format!(
-            "rate limit service: it knows no such limits of grant {grant:?}; {fallback_text}"
+            "rate limit service: it does not have the limits of grant {grant:?}; {fallback_text}"
         );
         proxy.log(Level::Error, &line);
     }
@@ -223,9 +223,9 @@ fn unknown(
 /// Description of the fallback, for the log.
 fn fallback_text(policy: &Policy) -> &'static str {
     if falls_back(policy) {
-        "this gateway counts for itself"
+        "this gateway enforces its own limits"
     } else {
-        "what it limits is refused"
+        "requests with these limits are rejected"
     }
 }
 

@@ -339,5 +339,5 @@ fn error(path: &str, message: &str) -> Fault {
 
 /// A failed host call during configuration, as a fault of the configuration.
 pub fn host_fault(fault: impl core::fmt::Display) -> Fault {
-    error("", &format!("the proxy cannot run the gate: {fault}"))
+    error("", &format!("the proxy cannot run the filter: {fault}"))
 }

@@ -24,7 +24,7 @@ pub enum SlotFault {
     #[error(transparent)]
     Host(#[from] HostFault),
     /// The maximum number of slots is reached.
-    #[error("{MAX_SLOTS} buckets and counts were made since the proxy started: restart it")]
+    #[error("{MAX_SLOTS} buckets and counters exist since the proxy started: restart it")]
     Full,
 }
 

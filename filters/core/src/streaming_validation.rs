@@ -38,7 +38,7 @@ impl StreamingValidator {
     ) -> Result<Self, Denial> {
         let checks = root.filter.capabilities().check;
         let mut stream = BodyStream::new(plan.format, plan.hold_bytes, decision.declared())
-            .ok_or_else(|| internal("a body that cannot pass in pieces is too large to be held"))?;
+            .ok_or_else(|| internal("a body that must be buffered is too large"))?;
         let mut judged = false;
         stream.feed(body, &mut |event| match event {
             Event::Head {

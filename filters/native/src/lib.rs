@@ -247,7 +247,7 @@ impl NativeProxy {
         let outcome = outcome.unwrap_or_else(|| {
             let denial = Denial::new(
                 Reason::Overloaded,
-                "internal: the filter came to no verdict",
+                "internal: the filter reached no verdict",
             );
             Outcome::Denied(Answer::to_denial(&denial, Protocol::OipRest, ""))
         });
@@ -287,7 +287,7 @@ impl NativeProxy {
     /// # Errors
     /// What is wrong with the document, or that no such issuer has a key set URL.
     pub fn publish(&mut self, issuer: &str, document: &[u8], now: Now) -> Result<(), String> {
-        let mut outcome = Err("no filter reads tokens".to_owned());
+        let mut outcome = Err("no filter verifies tokens".to_owned());
         for root in self.roots.iter().filter(|root| root.ticks()) {
             outcome = root.publish(&mut self.store, issuer, document, now);
         }

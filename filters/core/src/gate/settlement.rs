@@ -65,7 +65,7 @@ impl Gate {
         let Settlement { request_id, tokens } =
             Settlement::verify(told, key).map_err(|fault| fault.to_string())?;
         if request_id != pending_settlement.request_id {
-            return Err("the settlement is of another request".into());
+            return Err("the settlement belongs to another request".into());
         }
         let now = proxy.now().map_err(|fault| fault.to_string())?;
         let (policy, used) = (&self.root.policy, tokens.max(1));

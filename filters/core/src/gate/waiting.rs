@@ -410,6 +410,6 @@ impl Waiting {
 pub(super) fn resume(proxy: &mut dyn Proxy) {
     if let Err(fault) = proxy.resume() {
         // The request stays on hold, and the proxy's own timeout ends it.
-        proxy.log(Level::Error, &format!("a request that waited: {fault}"));
+        proxy.log(Level::Error, &format!("cannot resume a request: {fault}"));
     }
 }

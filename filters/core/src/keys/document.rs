@@ -21,7 +21,7 @@ pub(crate) enum FetchFault {
     Host(#[from] HostFault),
     /// No connection, an invalid server certificate, a timeout, or a response beyond Envoy's
     /// limits.
-    #[error("no answer came")]
+    #[error("no response (connection, certificate, timeout or size)")]
     NoAnswer,
     /// A response with another status; a redirect is one.
     #[error("the answer's status is {0}")]
@@ -33,7 +33,7 @@ pub(crate) enum FetchFault {
     #[error("the answer is larger than {MAX_DOCUMENT_BYTES} bytes")]
     TooLarge,
     /// The response is not a key set.
-    #[error("the answer is no JSON Web Key Set: {0}")]
+    #[error("the answer is not a JSON Web Key Set: {0}")]
     NoKeySet(String),
     /// The set has too many keys.
     #[error(transparent)]

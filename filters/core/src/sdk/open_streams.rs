@@ -73,7 +73,7 @@ impl OpenStreams {
                 if let Some(Err(fault)) = renewed
                     && !std::mem::replace(&mut stream.faulty, true)
                 {
-                    let line = format!("permits of a stream that stays open: {fault}");
+                    let line = format!("cannot renew the permits of an open stream: {fault}");
                     outside.log(Level::Error, &line);
                 }
                 continue;
@@ -81,7 +81,7 @@ impl OpenStreams {
             resets = resets.saturating_add(1);
             let reset = abi::set_effective_context(*context).and_then(|()| abi::close_request());
             if let Err(fault) = reset {
-                let line = format!("a stream whose time is over: {fault}");
+                let line = format!("cannot end an expired stream: {fault}");
                 outside.log(Level::Error, &line);
             }
         }

@@ -50,7 +50,10 @@ fn keys_count_through_an_outage_for_as_long_as_the_policy_says_and_no_longer() {
     };
     let (level, told) = line(&proxy);
     assert_eq!((level, &told["in_force"]), (Level::Warn, &json!(true)));
-    assert_eq!(told["cause"], "no answer came");
+    assert_eq!(
+        told["cause"],
+        "no response (connection, certificate, timeout or size)"
+    );
     let later = STALE_S + 60;
     fetch(&mut proxy, at(later), None);
     let (level, told) = line(&proxy);

@@ -395,7 +395,7 @@ fn a_place_that_cannot_be_given_back_is_logged_and_lapses() {
     assert!(
         logs_error(
             &logged,
-            "places in flight: host call set_shared_data failed"
+            "concurrency permits: host call set_shared_data failed"
         ),
         "{:?}",
         logged.lines

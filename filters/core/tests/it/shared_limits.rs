@@ -242,7 +242,7 @@ fn without_the_service_each_gateway_counts_for_itself_from_what_it_has_let_throu
                 assert_eq!(lines.len(), 1, "{lines:?}");
                 let (level, line) = &lines[0];
                 assert_eq!(*level, Level::Error);
-                assert!(line.ends_with("this gateway counts for itself"), "{line}");
+                assert!(line.ends_with("enforces its own limits"), "{line}");
                 logged.clear();
             }
         }

@@ -159,7 +159,7 @@ fn without_the_service_what_it_has_reserved_stays_spent_and_what_a_gateway_count
         let line = logged
             .lines
             .iter()
-            .find(|(_, line)| line.contains("stays spent"));
+            .find(|(_, line)| line.contains("cannot settle a reservation"));
         assert!(line.is_some(), "{:?}", logged.lines);
         // The local counters know that ten are used: one more fits, and then none.
         let mut second = open(&mut proxy);

@@ -83,7 +83,7 @@ async fn killing_redis_under_load_fails_no_request_and_limits_hold() {
     let lines = lines(&stack);
     assert!(lines.len() <= before + 4, "{before} before: {lines:#?}");
     assert!(
-        lines.iter().any(|line| line.contains("counts for itself")),
+        lines.iter().any(|line| line.contains("its own limits")),
         "{lines:#?}"
     );
     // The restarted Redis is empty, so a client that its gate alone has limited has its whole quota
