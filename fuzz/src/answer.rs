@@ -56,6 +56,7 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
         retry_after_s: data.arbitrary()?,
         allow: None,
         codings: None,
+        overload: None,
     };
     let request_id = data.arbitrary::<&str>()?;
     let otherwise = Denial {

@@ -1,5 +1,7 @@
 //! Denials: one reason for the caller, the full cause for the log.
 
+mod overload;
+
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::format;
@@ -11,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::Unit;
 use crate::request::Codings;
+pub use overload::OverloadCause;
 
 /// A reason, as callers see it. The variants are in order of precedence: with several causes in one
 /// request, the earliest reason is given.
@@ -368,10 +371,14 @@ pub struct Denial {
     pub allow: Option<&'static str>,
     /// For `unsupported-encoding` of a content coding: the supported codings.
     pub codings: Option<Codings>,
+    /// For `overloaded`, and for no other reason: what is exhausted or failed. `None` too in a
+    /// denial that was received, because its sender has counted it.
+    pub overload: Option<OverloadCause>,
 }
 
 impl Denial {
-    /// A denial with a cause for the log only.
+    /// A denial with a cause for the log only. One for `overloaded` counts as a bug of tensorgate
+    /// unless [`Self::overloaded_by`] names what is exhausted.
     pub fn new(reason: Reason, cause: impl Into<String>) -> Self {
         Self {
             reason,
@@ -382,6 +389,16 @@ impl Denial {
             retry_after_s: None,
             allow: None,
             codings: None,
+            overload: (reason == Reason::Overloaded).then_some(OverloadCause::Internal),
+        }
+    }
+
+    /// Names what is exhausted or failed. Changes nothing if the reason is not `overloaded`.
+    #[must_use]
+    pub fn overloaded_by(self, cause: OverloadCause) -> Self {
+        Self {
+            overload: self.overload.map(|_| cause),
+            ..self
         }
     }
 

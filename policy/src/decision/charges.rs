@@ -12,7 +12,7 @@ use super::permits::{
 use super::step::{Acquire, Charge, ChargeOutcome, LimitCharge, PermitRequest};
 use super::{After, Decision, Stage, Step, foreign_policy, out_of_order};
 use crate::contract::{RequestCost, quote};
-use crate::denial::{Denial, RateNote, Reason};
+use crate::denial::{Denial, OverloadCause, RateNote, Reason};
 use crate::policy::{Allowance, Client, Grant, Model, Policy, RemainingQuota, Unit, Wait};
 use crate::raw::Scope;
 use crate::request::Operation;
@@ -135,11 +135,15 @@ impl Decision {
                 Ok(())
             }
             ChargeOutcome::Failed => {
-                let cause = match scope {
-                    Scope::Local => "the store of rate limits failed",
-                    Scope::Global => "the rate limit service does not answer",
+                let (overload, cause) = match scope {
+                    Scope::Local => (OverloadCause::Store, "the store of rate limits failed"),
+                    Scope::Global => (
+                        OverloadCause::RateLimitService,
+                        "the rate limit service does not answer",
+                    ),
                 };
-                Err(Denial::new(Reason::Overloaded, cause))
+                let denial = Denial::new(Reason::Overloaded, cause);
+                Err(denial.overloaded_by(overload))
             }
             ChargeOutcome::Pending if !scope.is_local() => {
                 self.pending_charges.push(cost);

@@ -6,7 +6,7 @@ use alloc::string::String;
 
 use crate::contract::quote;
 use crate::decision::{BodyFormat, Expansion};
-use crate::denial::{Denial, Reason};
+use crate::denial::{Denial, OverloadCause, Reason};
 use crate::policy::{Accepts, Client, ClientId, GrantId, ModelId, Policy};
 use crate::raw::Health;
 use crate::request::RequestHash;
@@ -64,7 +64,9 @@ pub(super) fn client(policy: &Policy, head: &Head<'_>) -> Result<Option<ClientId
     if public {
         Ok(None)
     } else {
-        Err(Denial::new(reason, cause))
+        let denial = Denial::new(reason, cause);
+        // Of these reasons, only that of an unverifiable identity is an overload.
+        Err(denial.overloaded_by(OverloadCause::Issuer))
     }
 }
 

@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 
 use super::step::{AcquireOutcome, PermitRequest, PermitScope, PermitUnit};
 use crate::contract::quote;
-use crate::denial::{Denial, Reason};
+use crate::denial::{Denial, OverloadCause, Reason};
 use crate::policy::{
     Accepts, Client, ClientId, Ensemble, Grant, Model, ModelId, Policy, TensorMapping,
 };
@@ -207,10 +207,11 @@ pub(super) fn for_streaming(
 pub(super) fn acquire_result(outcome: &AcquireOutcome) -> Result<(), Denial> {
     match outcome {
         AcquireOutcome::Acquired => Ok(()),
-        AcquireOutcome::Failed => Err(Denial::new(
-            Reason::Overloaded,
-            "the store of requests in flight failed",
-        )),
+        AcquireOutcome::Failed => {
+            let cause = "the store of requests in flight failed";
+            let denial = Denial::new(Reason::Overloaded, cause);
+            Err(denial.overloaded_by(OverloadCause::Store))
+        }
         AcquireOutcome::Refused { scope, unit } => {
             let (whose, name) = match scope {
                 PermitScope::Client(client) => ("client", client),

@@ -256,9 +256,13 @@ fn take_flag(rest: &mut &[u8]) -> Option<bool> {
     }
 }
 
+/// The filter has counted the denial by the cause of an overload, which is not sent.
 fn take_denial(rest: &mut &[u8]) -> Option<Denial> {
     let reason = Reason::from_name(&take_text(rest)?)?;
-    Some(Denial::new(reason, take_text(rest)?))
+    Some(Denial {
+        overload: None,
+        ..Denial::new(reason, take_text(rest)?)
+    })
 }
 
 #[expect(
@@ -329,7 +333,10 @@ mod tests {
         ];
         envelopes.extend(Reason::ALL.map(|reason| {
             MessageEnvelope::Refused(Box::new(Refusal {
-                denial: Denial::new(reason, "a cause"),
+                denial: Denial {
+                    overload: None,
+                    ..Denial::new(reason, "a cause")
+                },
                 ends: true,
                 ..refusal()
             }))

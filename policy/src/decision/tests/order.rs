@@ -189,6 +189,7 @@ fn every_kind_of_missing_grant_gets_the_same_response() {
             retry_after_s,
             allow,
             codings,
+            overload: _,
         }) => (
             (
                 reason,
