@@ -22,6 +22,7 @@ use tensorgate_filter_core::shared_state::create_shared_state;
 use tensorgate_filter_core::verdict::Verdict;
 use tensorgate_identity::api_key::format_key;
 use tensorgate_native_proxy::{Limiter, Store};
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{HeaderMode, Now};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::HEADER;
@@ -276,6 +277,8 @@ impl Proxy for Faulty {
     fn count(&mut self, _: Verdict) {
         self.counted += 1;
     }
+
+    fn count_overload(&mut self, _: OverloadCause) {}
 
     fn count_shadow(&mut self, _: &str) {}
 

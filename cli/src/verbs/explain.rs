@@ -379,6 +379,7 @@ fn denied(file: String, answer: &Answer, record: Record) -> Explained {
     };
     let Record {
         reason,
+        overload: _,
         client,
         credential: _,
         model,
@@ -409,6 +410,7 @@ fn allowed(file: String, request: &Request, record: Record) -> Explained {
         .any(|(name, value)| name == b"content-type" && value.starts_with(b"application/grpc"));
     let Record {
         reason: _,
+        overload: _,
         client,
         credential: _,
         model,

@@ -6,6 +6,7 @@
 //! most half of either. Reservations of `buffered_bytes` are counted in shared data and expire like
 //! concurrency permits, so a crashed filter keeps a reservation no longer than its longest stream.
 
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, HeaderMode, Reason};
 
 use crate::host::{Level, Proxy, SharedStore};
@@ -87,10 +88,13 @@ impl BodyMemory {
                     let cause = format!(
                         "no memory for {bytes} more bytes of bodies within limits.buffered_bytes"
                     );
-                    return Err(Denial::new(Reason::Overloaded, cause));
+                    let denial = Denial::new(Reason::Overloaded, cause);
+                    return Err(denial.overloaded_by(OverloadCause::Memory));
                 }
                 Err(fault) => {
-                    return Err(Denial::new(Reason::Overloaded, fault.to_string()));
+                    let cause = format!("the store of memory for bodies failed: {fault}");
+                    let denial = Denial::new(Reason::Overloaded, cause);
+                    return Err(denial.overloaded_by(OverloadCause::Store));
                 }
             }
         }

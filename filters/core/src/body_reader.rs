@@ -1,5 +1,6 @@
 //! Reads a request body from the proxy's buffer, all that was asked for or nothing.
 
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Reason};
 
 use crate::host::{Proxy, cannot_decide};
@@ -26,6 +27,10 @@ pub(crate) fn read_body_at(
     if body.len() == bytes {
         return Ok(body);
     }
-    let cause = format!("the proxy returned {} of {bytes} body bytes", body.len());
-    Err(Denial::new(Reason::Overloaded, cause))
+    let cause = format!(
+        "host call get_buffer_bytes gave {} bytes of a body of {bytes}",
+        body.len()
+    );
+    let denial = Denial::new(Reason::Overloaded, cause);
+    Err(denial.overloaded_by(OverloadCause::HostCall))
 }

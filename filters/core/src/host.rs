@@ -8,6 +8,7 @@ mod header_map;
 use tensorgate_identity::VerifyFault;
 #[cfg(feature = "jwt-simple")]
 use tensorgate_identity::{PureVerifier, Verifier as _};
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Denial, Now, Reason};
 use tensorgate_wire::Answer;
@@ -239,6 +240,9 @@ pub trait Proxy: SharedStore {
     /// Counts an outcome.
     fn count(&mut self, verdict: Verdict);
 
+    /// Counts a rejection as overloaded by its cause, in addition to its outcome.
+    fn count_overload(&mut self, cause: OverloadCause);
+
     /// Calls the rate-limit service. Returns the token of its answer; every call gets one, even
     /// after a timeout.
     fn call_rate_limit_service(
@@ -287,5 +291,5 @@ pub fn check_signature(
 
 /// Rejection of a request because a host call failed.
 pub(crate) fn cannot_decide(fault: HostFault) -> Denial {
-    Denial::new(Reason::Overloaded, fault.to_string())
+    Denial::new(Reason::Overloaded, fault.to_string()).overloaded_by(OverloadCause::HostCall)
 }

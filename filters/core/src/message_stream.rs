@@ -11,6 +11,7 @@ mod window;
 use core::ops::Range;
 
 use tensorgate_policy::decision::BodyPlan;
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Decision, Denial, HeaderMode, Now, Reason, Step};
 use tensorgate_wire::context::{EnvelopeCodec, MessageEnvelope, Refusal};
 use tensorgate_wire::messages::{Messages, NextMessage, framed, incomplete_message, max_ahead};
@@ -321,6 +322,7 @@ impl MessageStream {
                 let cause =
                     "no memory for the data of a stream that arrived behind waiting messages";
                 let denial = Denial::new(Reason::Overloaded, cause);
+                let denial = denial.overloaded_by(OverloadCause::Memory);
                 ends = self.broken(ctx, &mut batch.out, denial)?;
             }
         }

@@ -76,6 +76,7 @@ impl Outcome {
     /// Records and logs a rejection.
     pub(crate) fn denied(&mut self, proxy: &mut dyn Proxy, denial: &Denial, request_id: &str) {
         self.record.reason = Some(denial.reason);
+        self.record.overload = denial.overload;
         self.record.detail.clone_from(&denial.cause);
         let for_credential = matches!(denial.reason, Reason::Unauthenticated | Reason::LockedOut);
         if for_credential && self.record.client.is_none() {
@@ -102,6 +103,7 @@ impl Outcome {
         let verdict = match denial {
             Some(denial) => {
                 one.record.reason = Some(denial.reason);
+                one.record.overload = denial.overload;
                 one.record.detail.clone_from(&denial.cause);
                 Verdict::Deny(denial.reason)
             }
@@ -113,7 +115,7 @@ impl Outcome {
         one.count_shadows(proxy);
         // In a chain, the rejecting filter counts a message; otherwise the validating filter does.
         if denial.is_some() || self.filter.capabilities().check {
-            proxy.count(verdict);
+            one.count(proxy, verdict);
         }
         (self.record.model, self.record.rule) = (one.record.model.clone(), one.record.rule.clone());
         (one.record.model, one.record.rule)
@@ -216,6 +218,9 @@ impl Outcome {
         if !self.counted {
             self.counted = true;
             proxy.count(verdict);
+            if let (Verdict::Deny(_), Some(cause)) = (verdict, self.record.overload) {
+                proxy.count_overload(cause);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tensorgate_policy::denial::{MAX_SHADOWED, Shadowed};
+use tensorgate_policy::denial::{MAX_SHADOWED, OverloadCause, Shadowed};
 use tensorgate_policy::policy::Shadow;
 use tensorgate_policy::{Operation, Reason};
 
@@ -12,6 +12,12 @@ use crate::verdict::Verdict;
 /// Maximum length of a cause in the log, in bytes. A cause may quote names from the caller, which
 /// are limited themselves ([`tensorgate_wire::limits::MAX_NAME_BYTES`]).
 pub const MAX_DETAIL_BYTES: usize = 1024;
+
+/// Name of the counter for a rejection as overloaded, in the form that the rendered `stats_tags`
+/// parse.
+pub fn overload_metric(cause: OverloadCause) -> String {
+    format!("tensorgate_overloaded;cause={};", cause.name())
+}
 
 /// Name of the counter for a shadow denial, in the same form.
 pub fn shadow_metric(reason: Reason) -> String {
@@ -54,6 +60,8 @@ pub fn parse_not_allowed(outcome: &[u8]) -> bool {
 pub struct Record {
     /// Reason of the rejection.
     pub reason: Option<Reason>,
+    /// What is exhausted or failed, for a rejection as overloaded.
+    pub overload: Option<OverloadCause>,
     /// Name of the client, once known. For a rejected key that is revoked, its client.
     pub client: Option<String>,
     /// Log name of the evaluated credential.
@@ -137,8 +145,13 @@ impl Record {
             "rule": self.rule,
             "detail": truncate(&self.detail, MAX_DETAIL_BYTES),
         });
-        if let (false, Some(members)) = (self.shadow.is_empty(), line.as_object_mut()) {
-            members.insert("shadow".to_owned(), json!(self.shadow));
+        if let Some(members) = line.as_object_mut() {
+            if let Some(cause) = self.overload {
+                members.insert("overload".to_owned(), json!(cause.name()));
+            }
+            if !self.shadow.is_empty() {
+                members.insert("shadow".to_owned(), json!(self.shadow));
+            }
         }
         line.to_string()
     }
@@ -207,6 +220,25 @@ mod tests {
         };
         let line = record.to_log_line(Verdict::Deny(Reason::Malformed), "id", None);
         assert!(line.len() < MAX_DETAIL_BYTES + 200, "{}", line.len());
+    }
+
+    #[test]
+    fn a_rejection_as_overloaded_is_logged_and_counted_by_the_same_cause() {
+        let record = Record {
+            overload: Some(OverloadCause::RateLimitService),
+            ..Record::default()
+        };
+        let line = record.to_log_line(Verdict::Deny(Reason::Overloaded), "id", None);
+        assert!(
+            line.contains(r#""overload":"rate-limit-service""#),
+            "{line}"
+        );
+        assert_eq!(
+            overload_metric(OverloadCause::RateLimitService),
+            "tensorgate_overloaded;cause=rate-limit-service;"
+        );
+        let other = Record::default().to_log_line(Verdict::Allow, "id", None);
+        assert!(!other.contains("overload"), "{other}");
     }
 
     #[test]

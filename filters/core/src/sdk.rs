@@ -21,6 +21,7 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{self, ContextType};
 use tensorgate_identity::{PureVerifier, Verifier as _, VerifyFault};
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Now, Severity};
 use tensorgate_wire::Answer;
@@ -440,6 +441,10 @@ impl Proxy for Host {
 
     fn count(&mut self, verdict: Verdict) {
         counters::verdict(verdict);
+    }
+
+    fn count_overload(&mut self, cause: OverloadCause) {
+        counters::overload(cause);
     }
 
     fn call_rate_limit_service(

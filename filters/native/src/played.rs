@@ -99,6 +99,20 @@ pub fn outcome_told(logged: &Logged) -> serde_json::Value {
     })
 }
 
+/// A rejection as overloaded, and no other outcome, is counted once by its cause and logged with
+/// it.
+fn check_overload(record: &Record, logged: &Logged) {
+    let is_overload = record.reason == Some(Reason::Overloaded);
+    assert_eq!(record.overload.is_some(), is_overload, "{record:?}");
+    assert_eq!(logged.overloads, Vec::from_iter(record.overload));
+    if let Some(cause) = record.overload {
+        let member = format!(r#""overload":"{}""#, cause.name());
+        let mut lines = logged.lines.iter();
+        let is_logged = lines.any(|(_, line)| line.contains(&member));
+        assert!(is_logged, "{member}: {:?}", logged.lines);
+    }
+}
+
 /// A stream of inferences has its own outcome and one for each message.
 fn close_stream(stream: Stream) -> Played {
     let (outcome, record, logged) = stream.close();
@@ -141,6 +155,7 @@ pub fn close(stream: Stream) -> Played {
         "only what is allowed reaches the upstream"
     );
     assert_eq!(logged.counted, [verdict], "each request counts once");
+    check_overload(&record, &logged);
     assert_eq!(
         logged.answers,
         usize::from(matches!(verdict, Verdict::Deny(_))),

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tensorgate_policy::Now;
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_wire::Answer;
 
 use super::limiter::Limiter;
@@ -35,6 +36,8 @@ pub struct Logged {
     pub lines: Vec<(Level, String)>,
     /// Counted outcomes: one per request.
     pub counted: Vec<Verdict>,
+    /// Counted causes of rejections as overloaded.
+    pub overloads: Vec<OverloadCause>,
     /// Counted shadow denials.
     pub shadowed: Vec<String>,
     /// Outcomes of calls to the rate-limit service.

@@ -178,12 +178,13 @@ fn string(value: &str) -> Node {
 
 /// Tag extraction for the filter's counters.
 ///
-/// They are named `tensorgate_requests;verdict=…;reason=…;` and
+/// They are named `tensorgate_requests;verdict=…;reason=…;`, `tensorgate_overloaded;cause=…;` and
 /// `tensorgate_key_sets;issuer=…;outcome=…;`.
 pub fn stats_tags() -> Node {
     list![
         map! {"tag_name" => "verdict", "regex" => "(;verdict=([a-z]+))"},
         map! {"tag_name" => "reason", "regex" => "(;reason=([a-z-]+);)"},
+        map! {"tag_name" => "cause", "regex" => "(;cause=([a-z-]+);)"},
         map! {"tag_name" => "issuer", "regex" => "(;issuer=([A-Za-z0-9._/-]+))"},
         map! {"tag_name" => "outcome", "regex" => "(;outcome=([a-z]+);)"},
     ]

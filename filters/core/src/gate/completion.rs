@@ -26,8 +26,11 @@ impl Gate {
         if matches!(rest, Remainder::None | Remainder::PassThrough)
             && pending.decision.has_pending_charges()
         {
-            let cause = "internal: a request with a pending charge";
-            return self.refuse(proxy, pending, Denial::new(Reason::Overloaded, cause));
+            let denial = Denial::new(
+                Reason::Overloaded,
+                "internal: a request with a pending charge",
+            );
+            return self.refuse(proxy, pending, denial);
         }
         self.outcome.note(&self.root.policy, &pending.decision);
         let mut signed = None;

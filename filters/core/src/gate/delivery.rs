@@ -8,6 +8,7 @@
 //!
 //! [`HeaderMode::Hold`]: tensorgate_policy::HeaderMode::Hold
 
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, HeaderMode, Reason};
 
 use super::{Gate, Phase};
@@ -53,7 +54,7 @@ impl Gate {
 fn not_delivered() -> Denial {
     let cause = "headers: hold needs allow_on_headers_stop_iteration, which this proxy does not \
                  have set: no body arrives while headers are held. Set it, or use headers: forward";
-    Denial::new(Reason::Overloaded, cause)
+    Denial::new(Reason::Overloaded, cause).overloaded_by(OverloadCause::Configuration)
 }
 
 /// Body bytes that the proxy has received; `None` if unknown.

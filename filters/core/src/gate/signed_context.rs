@@ -2,7 +2,7 @@
 //! filter signs it again if it adds information: that it validates contracts, or the remaining
 //! quota of limits that it charges.
 
-use tensorgate_policy::denial::RateNote;
+use tensorgate_policy::denial::{OverloadCause, RateNote};
 use tensorgate_policy::{Decision, Denial, Now, Policy, Reason};
 use tensorgate_wire::context::{Context, Key, RemainingQuotas};
 
@@ -36,10 +36,9 @@ impl Gate {
             content: pending.decision.remaining_quotas(true).collect(),
         };
         if pending.upstream.request_id.is_empty() {
-            return Err(Denial::new(
-                Reason::Overloaded,
-                "the proxy set no x-request-id",
-            ));
+            let cause = "the proxy set no x-request-id";
+            let denial = Denial::new(Reason::Overloaded, cause);
+            return Err(denial.overloaded_by(OverloadCause::Configuration));
         }
         let claims = pending.upstream.claims.iter();
         let mut claims: Vec<_> = claims
@@ -121,6 +120,6 @@ fn read(before: &str, key: &Key, pending: &PendingRequest, now: Now) -> Result<C
     let (method, path) = (&pending.upstream.method, &pending.upstream.path);
     Context::verify(before, key, method, path, now.unix_s, u64::MAX).map_err(|fault| {
         let cause = format!("the filter before this one: {fault}");
-        Denial::new(Reason::Overloaded, cause)
+        Denial::new(Reason::Overloaded, cause).overloaded_by(OverloadCause::Configuration)
     })
 }

@@ -13,6 +13,7 @@
 //! The data of a held stream is kept by this filter, so the proxy's buffer is free for the next
 //! read. The host acts on no message before its result.
 
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Reason};
 use tensorgate_wire::context::MessageEnvelope;
 use tensorgate_wire::messages::{NextMessage, framed, max_ahead};
@@ -289,7 +290,8 @@ impl MessageStream {
         }
         if out.len() > room {
             let cause = "no memory for the results of waiting messages in the proxy's buffer";
-            return Err(Denial::new(Reason::Overloaded, cause));
+            let denial = Denial::new(Reason::Overloaded, cause);
+            return Err(denial.overloaded_by(OverloadCause::Memory));
         }
         (ctx.proxy.replace_request_body(&out)).map_err(cannot_decide)?;
         ahead.held = false;

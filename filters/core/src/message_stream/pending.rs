@@ -2,6 +2,7 @@
 //! waits in order, up to a limit: in the proxy's buffer, or in this filter (the module `ahead`).
 //! Data beyond that limit ends the wait with a rejection, so a fast sender cannot bypass a limit.
 
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Reason, Step};
 use tensorgate_wire::expand;
 
@@ -198,5 +199,5 @@ fn max_buffered(ctx: &mut MessageContext<'_>) -> usize {
 pub(super) fn queue_full() -> Denial {
     let cause =
         "no memory for the data of a stream that arrives while a message waits for its limits";
-    Denial::new(Reason::Overloaded, cause)
+    Denial::new(Reason::Overloaded, cause).overloaded_by(OverloadCause::Memory)
 }

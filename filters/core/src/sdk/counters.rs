@@ -3,11 +3,12 @@
 
 use std::cell::OnceCell;
 
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::Shadow;
 
 use super::abi;
 use crate::host::{HostFault, LimitCallOutcome};
-use crate::record::shadow_metric;
+use crate::record::{overload_metric, shadow_metric};
 use crate::verdict::Verdict;
 
 type Counters<T> = OnceCell<Vec<(T, u32)>>;
@@ -15,6 +16,8 @@ type Counters<T> = OnceCell<Vec<(T, u32)>>;
 thread_local! {
     /// By outcome.
     static COUNTERS: Counters<Verdict> = const { OnceCell::new() };
+    /// Rejections as overloaded, by cause.
+    static OVERLOADS: Counters<OverloadCause> = const { OnceCell::new() };
     /// Shadow denials, by reason.
     static SHADOWS: Counters<&'static str> = const { OnceCell::new() };
     /// Calls to the rate-limit service.
@@ -24,6 +27,10 @@ thread_local! {
 /// Defines the counters unless they exist.
 pub(super) fn define() -> Result<(), HostFault> {
     COUNTERS.with(|counters| fill(counters, Verdict::all().map(|it| (it, it.metric()))))?;
+    let overloads = OverloadCause::ALL
+        .into_iter()
+        .map(|cause| (cause, overload_metric(cause)));
+    OVERLOADS.with(|counters| fill(counters, overloads))?;
     let shadows = Shadow::REASONS
         .into_iter()
         .map(|reason| (reason.name(), shadow_metric(reason)));
@@ -61,6 +68,10 @@ fn increment<T: PartialEq>(counters: &Counters<T>, what: &T) {
 
 pub(super) fn verdict(verdict: Verdict) {
     COUNTERS.with(|counters| increment(counters, &verdict));
+}
+
+pub(super) fn overload(cause: OverloadCause) {
+    OVERLOADS.with(|counters| increment(counters, &cause));
 }
 
 pub(super) fn shadow(reason: &str) {

@@ -2,6 +2,7 @@
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types;
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::Answer;
 
@@ -17,9 +18,13 @@ impl Context for Unconfigured {}
 
 impl HttpContext for Unconfigured {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> types::Action {
-        let denial = Denial::new(Reason::Overloaded, "the gate has no configuration");
+        let denial = Denial::new(Reason::Overloaded, "the gate has no configuration")
+            .overloaded_by(OverloadCause::Configuration);
         Host::outside().log(Level::Error, &denial.cause);
         Host::outside().count(Verdict::Deny(denial.reason));
+        if let Some(cause) = denial.overload {
+            Host::outside().count_overload(cause);
+        }
         let answer = Answer::to_denial(&denial, Protocol::OipRest, "");
         if let Err(fault) = Host::outside().respond(&answer) {
             Host::outside().log(Level::Error, &fault.to_string());

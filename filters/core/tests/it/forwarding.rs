@@ -7,6 +7,7 @@ use support::{CONTEXT_KEY, NOW, bundle, close, field, grpc, head, json_body, res
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::{Field, SharedStore as _};
 use tensorgate_native_proxy::{NativeProxy, Outcome, Peer, Request, Store, Stream};
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::in_flight::InFlight;
 use tensorgate_policy::{HeaderMode, Reason};
 use tensorgate_wire::context::verdict::TRAILER;
@@ -214,7 +215,7 @@ fn bodies_that_are_kept_are_bounded_in_all_and_for_each_client() {
         stream.send_body(&vec![b' '; 200 << 10], false);
         if stream.is_denied() {
             refused += 1;
-            assert_eq!(close(stream).reason(), Some(Reason::Overloaded));
+            assert_eq!(close(stream).logged.overloads, [OverloadCause::Memory]);
         } else {
             open.push(stream);
         }
@@ -288,6 +289,7 @@ fn a_proxy_that_cannot_hold_headers_is_noticed_and_its_requests_rejected() {
         (next.reason(), next.logged.lines.len()),
         (Some(Reason::Overloaded), 1)
     );
+    assert_eq!(next.logged.overloads, [OverloadCause::Configuration]);
     // Requests without a body need no support of the proxy.
     let mut bare = proxy.open(NOW);
     bare.send_headers(&head("GET", "/v2/models/m"), true);

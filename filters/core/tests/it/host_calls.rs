@@ -14,6 +14,7 @@ use tensorgate_filter_core::quota::make_slots;
 use tensorgate_filter_core::root::GateRoot;
 use tensorgate_filter_core::verdict::Verdict;
 use tensorgate_native_proxy::Store;
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Now, Reason};
 use tensorgate_wire::Answer;
 
@@ -49,6 +50,8 @@ struct Faulty {
     replaced: usize,
     marked: bool,
     errors: usize,
+    /// The last counted cause of a rejection as overloaded.
+    overload: Option<OverloadCause>,
 }
 
 impl Faulty {
@@ -62,6 +65,7 @@ impl Faulty {
             replaced: 0,
             marked: false,
             errors: 0,
+            overload: None,
         }
     }
 
@@ -202,6 +206,11 @@ impl Proxy for Faulty {
         self.calls.push("increment_metric");
     }
 
+    fn count_overload(&mut self, cause: OverloadCause) {
+        self.calls.push("increment_metric");
+        self.overload = Some(cause);
+    }
+
     fn count_shadow(&mut self, _: &str) {
         self.calls.push("increment_metric");
     }
@@ -254,6 +263,11 @@ fn a_call_that_fails_refuses_the_request() {
         );
         assert_eq!(proxy.answers.len(), 1, "{broken:?} {trailers}");
         assert!(!proxy.marked, "{broken:?} {trailers}");
+        let overload = match broken {
+            Broken::RequestId => OverloadCause::Configuration,
+            _ => OverloadCause::HostCall,
+        };
+        assert_eq!(proxy.overload, Some(overload), "{broken:?} {trailers}");
     };
     for trailers in [false, true] {
         check(Broken::RequestHeaders, trailers);

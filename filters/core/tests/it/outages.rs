@@ -8,10 +8,11 @@ use support::issuer::{
     REFRESH_S, STALE_S, at, by, document, fetch, good, outcome, policy, send, verdict, with_keys,
     worker,
 };
-use support::{CONTEXT_KEY, field, play, rest};
+use support::{CONTEXT_KEY, close, field, play, rest};
 use tensorgate_filter_core::host::{FetchOutcome, HttpResponse, Level};
 use tensorgate_native_proxy::{NativeProxy, Store, StoreMode};
 use tensorgate_policy::Reason;
+use tensorgate_policy::denial::OverloadCause;
 
 #[test]
 fn keys_count_through_an_outage_for_as_long_as_the_policy_says_and_no_longer() {
@@ -79,7 +80,7 @@ fn before_the_first_fetch_a_token_waits_for_it_and_nothing_is_allowed_without() 
     fetch(&mut proxy, at(0), None);
     assert!(early.is_due());
     early.wake();
-    assert_eq!(verdict(early), Err(Reason::Overloaded));
+    assert_eq!(close(early).logged.overloads, [OverloadCause::Issuer]);
     assert_eq!(
         outcome(&mut proxy, &by("ed"), at(1)),
         Err(Reason::Overloaded)

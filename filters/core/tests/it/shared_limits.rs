@@ -12,6 +12,7 @@ use support::{CONTEXT_KEY, NOW, field, grpc, proxy_of, rest};
 use tensorgate_filter_core::filter::Filter::{self, Gate, TensorGuard};
 use tensorgate_filter_core::host::{Level, LimitCallOutcome};
 use tensorgate_native_proxy::{Limiter, LimiterMode, Logged, NativeProxy, Outcome, Request, Store};
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{HeaderMode, Now, Reason};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::{Context, HEADER, Key};
@@ -262,6 +263,8 @@ fn where_the_policy_says_so_nothing_passes_without_the_service() {
                 assert_eq!(ask(&mut proxy, &request, NOW), "overloaded", "{chain:?}");
             }
         }
+        let (_, logged) = play(&mut proxy, &rest("limited"), NOW);
+        assert_eq!(logged.overloads, [OverloadCause::RateLimitService]);
         // A request without a shared limit is not affected.
         assert_eq!(ask(&mut proxy, &rest("m"), NOW), "ok");
         limiter.set_mode(LimiterMode::Answers);

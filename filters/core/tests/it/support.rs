@@ -12,6 +12,7 @@ use tensorgate_filter_core::host::{Field, Level};
 use tensorgate_identity::api_key::{digest, format_key};
 pub use tensorgate_native_proxy::played::{Played, STREAM, close, deliver, outcome_told, property};
 use tensorgate_native_proxy::{Logged, NativeProxy, Request, Store, StoreMode};
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::request::Proofs;
 use tensorgate_policy::{Now, Reason};
 use tensorgate_wire::context::{Context, RemainingQuotas};
@@ -221,6 +222,7 @@ pub const STORE_FAULTS: [(StoreMode, &str); 3] = [
 /// Checks that a request was rejected because of the store, and that the log has the cause.
 pub fn check_failed_closed(played: &Played, cause: &str) {
     assert_eq!(played.reason(), Some(Reason::Overloaded), "{cause}");
+    assert_eq!(played.logged.overloads, [OverloadCause::Store], "{cause}");
     let lines = &played.logged.lines;
     assert!(logs_error(&played.logged, cause), "{cause}: {lines:?}");
 }

@@ -2,6 +2,7 @@
 
 use tensorgate_identity::VerifyFault;
 use tensorgate_policy::Now;
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_wire::Answer;
 use tensorgate_wire::headers::CERTIFICATE;
@@ -175,6 +176,10 @@ impl Proxy for Io {
 
     fn count(&mut self, verdict: Verdict) {
         self.logged.counted.push(verdict);
+    }
+
+    fn count_overload(&mut self, cause: OverloadCause) {
+        self.logged.overloads.push(cause);
     }
 
     fn count_shadow(&mut self, reason: &str) {

@@ -5,6 +5,7 @@ use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_filter_core::host::LimitCallOutcome;
 use tensorgate_native_proxy::{Limiter, LimiterMode, NativeProxy, Store, Stream};
 use tensorgate_policy::HeaderMode;
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_wire::context::{EnvelopeCodec, HEADER, Key};
 use tensorgate_wire::messages::{Messages, NextMessage};
 
@@ -304,6 +305,12 @@ fn data_beyond_the_wait_limit_is_charged_and_not_forwarded() {
     assert_eq!(came(&stream).len(), 33);
     let (_, _, logged) = stream.close();
     assert_eq!(logged.answers, 0);
+    // Each rejected message counts by its cause.
+    let rejected = outcomes.iter().filter(|outcome| **outcome == "overloaded");
+    assert_eq!(
+        logged.overloads,
+        vec![OverloadCause::Memory; rejected.count()]
+    );
 }
 
 #[test]
