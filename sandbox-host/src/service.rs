@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Body;
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::raw::AuditFailure;
 use tensorgate_policy::request::ServerQuery;
 use tensorgate_policy::{Denial, Operation, Protocol, Reason};
@@ -164,7 +165,7 @@ async fn audit_response(
         return response;
     };
     if record.for_a_model() && app.must_audit() {
-        let denial = Denial::new(Reason::Overloaded, why.to_string());
+        let denial = why.to_denial();
         record.deny_unaudited(&denial, why);
         return denial_response(&denial, &record);
     }
@@ -350,7 +351,10 @@ fn unread(fault: &BodyFault) -> Failure {
     let cause = fault.to_string();
     match fault {
         BodyFault::TooLarge(_) => Denial::new(Reason::BodyTooLarge, cause).into(),
-        BodyFault::NoRoom => Denial::new(Reason::Overloaded, cause).into(),
+        BodyFault::NoRoom => {
+            let denial = Denial::new(Reason::Overloaded, cause);
+            denial.overloaded_by(OverloadCause::Memory).into()
+        }
         BodyFault::TimedOut => Denial::new(Reason::Malformed, cause).into(),
         BodyFault::Broken(_) => Failure::BrokenOff(Denial::new(Reason::Malformed, cause)),
     }
@@ -364,6 +368,7 @@ fn admit(app: &App, client_key: ClientKey, arrived: Instant) -> Result<Admission
             Reason::Overloaded,
             "admission refused: the limit on requests that are being read is reached",
         )
+        .overloaded_by(OverloadCause::Admission)
     })
 }
 

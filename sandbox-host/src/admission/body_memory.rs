@@ -73,6 +73,7 @@ pub(crate) fn reserve_decoded(
 mod tests {
     use bytes::Bytes;
     use tensorgate_policy::decision::Expansion;
+    use tensorgate_policy::denial::OverloadCause;
     use tensorgate_policy::request::{Api, Coding};
 
     use tensorgate_policy::Reason;
@@ -173,6 +174,7 @@ mod tests {
             assert_eq!(held_bytes.as_ref().ok(), expected.as_ref(), "{total}");
             if let Err(denial) = held_bytes {
                 assert_eq!(denial.reason, Reason::Overloaded);
+                assert_eq!(denial.overload, Some(OverloadCause::Memory));
             }
         }
     }

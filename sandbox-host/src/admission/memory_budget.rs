@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Reason};
 use tokio::time::Instant;
 
@@ -113,7 +114,7 @@ impl Drop for MemoryPermit {
 /// The denial of a request without memory.
 pub(crate) fn out_of_memory(what: &str) -> Denial {
     let cause = format!("no memory for {what} within limits.buffered_bytes");
-    Denial::new(Reason::Overloaded, cause)
+    Denial::new(Reason::Overloaded, cause).overloaded_by(OverloadCause::Memory)
 }
 
 #[cfg(test)]

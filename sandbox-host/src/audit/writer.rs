@@ -26,6 +26,8 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use tensorgate_policy::denial::OverloadCause;
+use tensorgate_policy::{Denial, Reason};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::files::Store;
@@ -68,6 +70,14 @@ pub enum Unwritten {
     /// record.
     #[error("the audit log is written too slowly")]
     Late,
+}
+
+impl Unwritten {
+    /// The denial of a request whose record has to be written first.
+    pub fn to_denial(self) -> Denial {
+        let denial = Denial::new(Reason::Overloaded, self.to_string());
+        denial.overloaded_by(OverloadCause::AuditLog)
+    }
 }
 
 /// The kind of slot that a record uses.

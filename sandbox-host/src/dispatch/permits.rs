@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::Backend;
 use tensorgate_policy::{Denial, Reason};
 use tokio::sync::oneshot;
@@ -172,9 +173,10 @@ impl ConcurrencyLimiter {
             answered: false,
             limiter: Arc::clone(self),
         };
-        let shed = |cause| {
+        let shed = |overload, cause| {
             self.rejected.inc();
-            Err(Denial::new(Reason::Overloaded, cause))
+            let denial = Denial::new(Reason::Overloaded, cause);
+            Err(denial.overloaded_by(overload))
         };
         let (tell, told) = oneshot::channel();
         let mut gives_way = None;
@@ -208,7 +210,7 @@ impl ConcurrencyLimiter {
         let waits = match waits {
             Ok(None) => return Ok(place()),
             Ok(Some(waits)) => waits,
-            Err(cause) => return shed(cause),
+            Err(cause) => return shed(OverloadCause::BackendQueue, cause),
         };
         let mut waiting = QueuedRequest {
             limiter: self,
@@ -221,12 +223,16 @@ impl ConcurrencyLimiter {
             Ok(Ok(QueueOutcome::Granted)) => Ok(place()),
             Ok(Ok(QueueOutcome::Preempted)) => {
                 self.preempted.inc();
-                shed(format!(
+                let cause = format!(
                     "gave way: the queue is full, {} requests wait for the backend, and another client has fewer of them",
                     self.max_waiting
-                ))
+                );
+                shed(OverloadCause::Preempted, cause)
             }
-            Ok(Err(_)) => shed("internal: the backend's permits are closed".to_owned()),
+            Ok(Err(_)) => {
+                let cause = "internal: the backend's permits are closed".to_owned();
+                shed(OverloadCause::Internal, cause)
+            }
             Err(_) => Err(Denial::new(
                 Reason::BackendTimeout,
                 "no slot at the backend became free within the deadline",

@@ -139,10 +139,11 @@ impl Pipeline {
                         cause: overload.name(),
                     })
                     .inc();
-                return Err(Denial::new(
+                let denial = Denial::new(
                     Reason::Overloaded,
                     format!("handler {:?}: {overload}", stage.name),
-                ));
+                );
+                return Err(denial.overloaded_by(overload.cause()));
             }
             Err(HandlerError::CircuitOpen(cut_off)) => {
                 return Err(Denial::new(

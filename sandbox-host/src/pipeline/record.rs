@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, Method, Request};
-use tensorgate_policy::denial::RateNote;
+use tensorgate_policy::denial::{OverloadCause, RateNote};
 use tensorgate_policy::policy::Grant;
 use tensorgate_policy::{Denial, Policy, Protocol};
 use tokio::time::Instant;
@@ -14,7 +14,9 @@ use super::shadow::InShadow;
 use crate::audit::record::{By, Decision, Event, SOURCE_HEADER, Verdict, path};
 use crate::audit::{Audit, Ending, Outcomes, Unwritten};
 use crate::pipeline::request::{Caller, DenialOrigin, DeniedRequest, ModelRequest};
-use crate::telemetry::labels::{ModelLabels, RequestLabels, ShadowLabels, VersionLabels};
+use crate::telemetry::labels::{
+    ModelLabels, OverloadLabels, RequestLabels, ShadowLabels, VersionLabels,
+};
 use crate::telemetry::metrics::{GaugeGuard, Metrics, micros};
 use crate::telemetry::timings::Timings;
 
@@ -250,14 +252,36 @@ impl Record {
 
     /// Logs and counts a denial.
     pub(super) fn log_denial(&mut self, denial: &Denial) {
+        if !self.ended {
+            self.count_overload(denial);
+        }
+        let overload = denial.overload.map(OverloadCause::name);
         let (request_id, client) = (self.caller.request_id.as_str(), self.client());
         let (model, reason, cause) = (
             self.model.as_str(),
             denial.reason.name(),
             denial.cause.as_str(),
         );
-        tracing::warn!(request_id, client, model, reason, cause, "request denied");
+        tracing::warn!(
+            request_id,
+            client,
+            model,
+            reason,
+            overload,
+            cause,
+            "request denied"
+        );
         self.end("deny", denial.reason.name(), denial.reason.http_status(), 0);
+    }
+
+    /// Counts a denial as overloaded by its cause. The gate counts its own.
+    pub(super) fn count_overload(&self, denial: &Denial) {
+        if let Some(cause) = denial.overload {
+            let labels = OverloadLabels {
+                cause: cause.name(),
+            };
+            self.metrics.overloaded.get_or_create(&labels).inc();
+        }
     }
 
     /// Logs and counts denials that were not enforced.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
-use tensorgate_policy::denial::RateNote;
+use tensorgate_policy::denial::{OverloadCause, RateNote};
 use tensorgate_policy::policy::{GrantId, Model, ModelId};
 use tensorgate_policy::request::{ContentType, Identity, OCTET_STREAM, Proofs, ServerQuery};
 use tensorgate_policy::tensor::Parameter;
@@ -347,8 +347,9 @@ impl Verifier {
                 "the filter used policy {}, this host uses {}",
                 context.generation, self.policy_version
             );
+            let denial = Denial::new(Reason::Overloaded, cause);
             return refused(
-                Denial::new(Reason::Overloaded, cause),
+                denial.overloaded_by(OverloadCause::Policy),
                 caller,
                 DenialOrigin::OtherPolicyVersion,
             );

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tensorgate_policy::policy::Shadow;
-use tensorgate_policy::{Denial, Operation, Reason};
+use tensorgate_policy::{Denial, Operation};
 use tensorgate_wire::context::Refusal;
 use tokio::time::Instant;
 
@@ -78,7 +78,7 @@ impl Record {
             return Ok(());
         };
         if must_be_told {
-            let denial = Denial::new(Reason::Overloaded, why.to_string());
+            let denial = why.to_denial();
             self.deny_unaudited(&denial, why);
             return Err(denial);
         }
@@ -96,8 +96,11 @@ impl Record {
         self.denied_by(By::Gate, &refusal.denial).await;
     }
 
-    /// Records the end of the stream.
+    /// Records the end of the stream. The stream itself was counted when it began.
     pub fn closed(&self, end: StreamEnd<'_>, messages: u64, response_bytes: u64) {
+        if let StreamEnd::Refused(denial) = end {
+            self.count_overload(denial);
+        }
         let decision = Decision {
             response_bytes,
             ..self.end_decision(end)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tensorgate_policy::Tensor;
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::Handler;
 
 use super::breaker::CallVerdict;
@@ -178,6 +179,18 @@ impl Overload {
             Self::Egress => "asks",
         }
     }
+
+    /// The cause of the request's rejection.
+    pub const fn cause(self) -> OverloadCause {
+        match self {
+            Self::Full
+            | Self::Preempted
+            | Self::QueueDelay
+            | Self::NoThread
+            | Self::RequestOver => OverloadCause::HandlerQueue,
+            Self::Egress => OverloadCause::Asks,
+        }
+    }
 }
 
 /// The circuit breaker of a handler is open.
@@ -277,7 +290,7 @@ impl std::fmt::Display for FaultCause {
 
 #[cfg(test)]
 mod tests {
-    use super::Overload;
+    use super::{Overload, OverloadCause};
 
     #[test]
     fn the_text_of_an_overload_begins_with_the_name_in_metrics() {
@@ -291,6 +304,8 @@ mod tests {
         ] {
             let (text, name) = (overload.to_string(), overload.name());
             assert!(text.starts_with(&format!("{name}: ")), "{text}");
+            let asks = overload == Overload::Egress;
+            assert_eq!(overload.cause() == OverloadCause::Asks, asks, "{text}");
         }
     }
 }

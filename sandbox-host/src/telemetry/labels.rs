@@ -128,6 +128,13 @@ pub struct GenerationLabels {
     pub generation: String,
 }
 
+/// A rejection as overloaded.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OverloadLabels {
+    /// What is exhausted or failed.
+    pub cause: &'static str,
+}
+
 /// A denial of a request that the gate accepted.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ReasonLabels {

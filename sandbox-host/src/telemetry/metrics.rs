@@ -14,8 +14,8 @@ use prometheus_client::registry::Registry;
 
 use super::labels::{
     BackendLabels, CapabilityLabels, CaptureLabels, FaultLabels, GenerationLabels, HandlerLabels,
-    LimitLabels, MirrorLabels, ModelLabels, ModelReadyLabels, ReasonLabels, ReloadLabels,
-    RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels, VersionLabels,
+    LimitLabels, MirrorLabels, ModelLabels, ModelReadyLabels, OverloadLabels, ReasonLabels,
+    ReloadLabels, RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels, VersionLabels,
 };
 use super::model_statistics::ModelStatistics;
 pub(crate) use handlers::CapabilityMetrics;
@@ -65,6 +65,9 @@ metrics! {
     /// Requests by outcome.
     requests: Family<RequestLabels, Counter>,
         "tensorgate_host_requests", "Requests by outcome";
+    /// Rejections as overloaded, by cause.
+    overloaded: Family<OverloadLabels, Counter>,
+        "tensorgate_host_overloaded", "Requests, messages and streams that the host rejected as overloaded, by cause";
     /// Inferences by model version.
     inferences: Family<VersionLabels, Counter>,
         "tensorgate_host_inferences", "Inferences by version and outcome";

@@ -3,14 +3,17 @@
 
 use crate::support;
 
+use std::fs::File;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use serde_json::json;
 use support::backend::{Act, Backend};
 use support::{
-    GENERATION, INFER, REQUEST_ID, answer, context, infer_body, key, mode, now_unix_s, policy,
-    start,
+    GENERATION, INFER, REQUEST_ID, answer, context, folder, infer_body, key, mode, now_unix_s,
+    policy, start,
 };
 use tensorgate_wire::context::{Context, HEADER, Key};
 
@@ -293,6 +296,14 @@ async fn a_body_without_a_declared_length_is_cut_at_the_bound() {
 
 #[tokio::test]
 async fn a_host_without_memory_answers_overloaded() {
+    let file = folder().join("log");
+    let log = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_writer(Arc::new(File::create(&file).unwrap()))
+        .finish();
+    // The host runs on this thread.
+    let _log = tracing::subscriber::set_default(log);
     let backend = Backend::start(Act::Answer);
     // Memory for the answer's bound, and little more.
     let running = start(policy(
@@ -309,9 +320,16 @@ async fn a_host_without_memory_answers_overloaded() {
         (refused.status, refused.reason().as_str()),
         (503, "overloaded")
     );
+    let counted = "tensorgate_host_overloaded_total{cause=\"memory\"} 1\n";
+    assert!(running.metrics().contains(counted));
     drop(taken);
     assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
     running.stop().await;
+    // The log has the same cause as the metric.
+    let log = std::fs::read_to_string(file).unwrap();
+    let mut denials = log.lines().filter(|line| line.contains("request denied"));
+    let denial = denials.next().unwrap();
+    assert!(denial.contains(r#""overload":"memory""#), "{denial}");
 }
 
 #[tokio::test]

@@ -87,6 +87,10 @@ async fn a_full_queue_preempts_for_a_client_with_fewer_requests_and_serves_it_ne
         assert!(answer.status == 200 || answer.status == 503, "{answer:?}");
     }
     assert_eq!(refused, 1);
+    for cause in ["shed", "gave-way"] {
+        let line = format!("tensorgate_host_overloaded_total{{cause=\"{cause}\"}} 1\n");
+        assert!(running.metrics().contains(&line), "{cause}");
+    }
     for name in [
         "backend_queue",
         "backend_queue_clients",

@@ -95,6 +95,7 @@ async fn a_request_is_judged_by_the_policy_that_its_context_names() {
     let metrics = running.metrics();
     for line in [
         "tensorgate_host_other_generation_total 1",
+        "tensorgate_host_overloaded_total{cause=\"policy\"} 1",
         "tensorgate_policy_reloads_total{outcome=\"loaded\"} 1",
         &format!("tensorgate_policy_generation{{generation=\"{NEXT}\"}} 1"),
         "tensorgate_policy_generations 2",

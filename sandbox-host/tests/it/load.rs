@@ -13,8 +13,9 @@ use http_body_util::{Full, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use support::backend::{Act, Backend};
-use support::{INFER, Running, context, infer_body, key, policy, start, until};
+use support::{INFER, Running, context, guests, infer_body, key, policy, start, start_with, until};
 use tensorgate_host::admission::FIRST_LIMIT;
 use tensorgate_wire::context::HEADER;
 use tokio::sync::Semaphore;
@@ -30,6 +31,20 @@ fn gauge(running: &Running, name: &str) -> i64 {
         .next()
         .and_then(|value| value.parse().ok())
         .unwrap_or(0)
+}
+
+/// The rejections as overloaded with this cause.
+fn overloads(running: &Running, cause: &str) -> i64 {
+    let name = format!("tensorgate_host_overloaded_total{{cause=\"{cause}\"}}");
+    gauge(running, &name)
+}
+
+/// The sum of all series that begin like this.
+fn sum(metrics: &str, series: &str) -> i64 {
+    let lines = metrics.lines().filter(|line| line.starts_with(series));
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<i64>().ok())
+        .sum()
 }
 
 #[tokio::test]
@@ -58,6 +73,7 @@ async fn a_full_queue_rejects_and_waiting_requests_are_served() {
     let shed = running.gate.infer(&[1.0]).await;
     assert_eq!((shed.status, shed.reason().as_str()), (503, "overloaded"));
     assert_eq!(gauge(&running, "tensorgate_host_shed_total{"), 1);
+    assert_eq!(overloads(&running, "shed"), 1);
     assert_eq!(
         backend.seen.begun.load(Ordering::SeqCst),
         2,
@@ -223,6 +239,7 @@ async fn over_the_admission_limit_requests_are_rejected_at_their_heads_except_sl
         gauge(&running, "tensorgate_host_admission_refused_total"),
         2
     );
+    assert_eq!(overloads(&running, "admission"), 2);
     let unheld = tensorgate_wire::context::Context {
         checked: false,
         ..context("POST", INFER)
@@ -240,6 +257,44 @@ async fn over_the_admission_limit_requests_are_rejected_at_their_heads_except_sl
         one.abort();
     }
     until("all have left", || admission.inside() == 0).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handler_calls_that_find_no_thread_are_counted_by_handler_and_cause() {
+    let backend = Backend::start(Act::Answer);
+    let component = guests::preprocess(guests::SPIN);
+    let mut policy = policy(&backend.uri(), json!({}), json!({}));
+    // A call waits for at most a second, and one that runs has its thread for longer.
+    policy["handlers"] = json!({"h": {
+        "component": "h.wasm",
+        "sha256": tensorgate_policy::hex(&Sha256::digest(&component)),
+        "fuel": guests::BUDGET.fuel,
+        "memory_bytes": 1 << 20,
+        "timeout_ms": 1_500
+    }});
+    let inputs = policy["models"]["vec"]["inputs"].clone();
+    policy["models"]["vec"]["accepts"] = json!({"inputs": inputs});
+    policy["models"]["vec"]["preprocess"] = json!("h");
+    let running = start_with(policy, &[("h.wasm", component.as_slice())]).await;
+    running.ready().await;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let mut calls = tokio::task::JoinSet::new();
+    // More than there are threads.
+    for _ in 0..3 * cores + 8 {
+        let gate = running.gate.clone();
+        calls.spawn(async move { gate.infer(&[1.0]).await });
+    }
+    let mut rejected = 0;
+    while let Some(answer) = calls.join_next().await {
+        rejected += i64::from(answer.unwrap().reason() == "overloaded");
+    }
+    let metrics = running.metrics();
+    let shed = sum(&metrics, "tensorgate_host_handler_shed_total{handler=\"h\"");
+    assert!(shed > 0, "{metrics}");
+    assert_eq!(overloads(&running, "handler"), shed, "{metrics}");
+    let all = sum(&metrics, "tensorgate_host_overloaded_total{");
+    assert_eq!(all, rejected, "{metrics}");
     running.stop().await;
 }
 

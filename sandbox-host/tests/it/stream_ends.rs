@@ -122,6 +122,13 @@ async fn rest(mut answers: RecvStream) -> (usize, HeaderMap) {
     tokio::time::timeout(support::PATIENCE, read).await.unwrap()
 }
 
+/// Checks that one rejection as overloaded was counted, with this cause.
+fn check_counted_once(running: &Running, cause: &str) {
+    let line = format!("tensorgate_host_overloaded_total{{cause=\"{cause}\"}} 1\n");
+    let metrics = running.metrics();
+    assert!(metrics.contains(&line), "{line}{metrics}");
+}
+
 /// Checks that the stream's end was recorded once, with this reason.
 async fn recorded(running: &Running, reason: &str) {
     let ends = || {
@@ -195,6 +202,22 @@ async fn a_stream_goes_on_while_there_is_no_memory() {
     open.body.send_data(Bytes::new(), true).unwrap();
     let (_, trailers) = rest(answers).await;
     assert_eq!(trailers["grpc-status"], "0", "{trailers:?}");
+    check_counted_once(&running, "memory");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_because_the_host_shuts_down_counts_as_overloaded() {
+    let backend = Backend::start(Act::Answer);
+    let running = host(&backend, json!({})).await;
+    let mut open = Open::new(&running).await;
+    assert!(open.send(true));
+    let answers = open.answered().await;
+    running.host.app().draining.send_replace(true);
+    let (_, trailers) = rest(answers).await;
+    assert_eq!(trailers["grpc-status"], "14", "{trailers:?}");
+    recorded(&running, "overloaded").await;
+    check_counted_once(&running, "shutting-down");
     running.stop().await;
 }
 

@@ -97,7 +97,7 @@ impl Answering {
         match record.audit_answer(200, answer.len()).await {
             Ok(()) => record.allowed(200, answer.len()),
             Err(why) if self.app.must_audit() => {
-                let denial = Denial::new(Reason::Overloaded, why.to_string());
+                let denial = why.to_denial();
                 record.deny_unaudited(&denial, why);
                 return Err(denial);
             }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Reason};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -36,7 +37,8 @@ impl StreamConditions {
     pub(super) fn check(&mut self) -> Option<Denial> {
         let now = Instant::now();
         if *self.draining.borrow_and_update() {
-            return Some(Denial::new(Reason::Overloaded, "the host is shutting down"));
+            let denial = Denial::new(Reason::Overloaded, "the host is shutting down");
+            return Some(denial.overloaded_by(OverloadCause::ShuttingDown));
         }
         let Caller {
             client, credential, ..
@@ -56,7 +58,8 @@ impl StreamConditions {
                 .get_or_insert_with(|| now.checked_add(GRACE).unwrap_or(now));
             if until <= now {
                 let cause = format!("policy {} has replaced the stream's", newest.name());
-                return Some(Denial::new(Reason::Overloaded, cause));
+                let denial = Denial::new(Reason::Overloaded, cause);
+                return Some(denial.overloaded_by(OverloadCause::Policy));
             }
         }
         if self.ends <= now {

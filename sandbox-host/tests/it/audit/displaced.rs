@@ -305,7 +305,10 @@ async fn on_failure_decides_while_no_file_can_be_created() {
 
         let answer = infer(&host).await;
         assert_eq!(answer.status, status, "{on_failure}: {answer:?}");
-        assert!(host.metrics().contains("tensorgate_audit_failing 1\n"));
+        let metrics = host.metrics();
+        assert!(metrics.contains("tensorgate_audit_failing 1\n"));
+        let counted = "tensorgate_host_overloaded_total{cause=\"audit-log\"} 1\n";
+        assert_eq!(metrics.contains(counted), !ready, "{on_failure}");
         assert_eq!(host.host.app().ready(), ready, "{on_failure}");
         let (code, text) = support::admin(host.host.admin(), "/readyz").await;
         if ready {
