@@ -7,6 +7,7 @@ mod docs;
 mod identifiers;
 mod lockfile;
 mod modules;
+mod overloads;
 mod packages;
 mod ratchet;
 mod sources;
