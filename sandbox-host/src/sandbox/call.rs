@@ -101,8 +101,16 @@ impl Callee {
             };
             return Ok(Run::NeedsResources { asks, before });
         }
-        let answer = answer
-            .map_err(|(error, phase)| cause::fault(&error, phase, &state.limits, fuel_used))?;
+        let answer = answer.map_err(|(error, phase)| {
+            tracing::debug!(
+                handler = &*state.handler,
+                request_id = state.request_id.as_str(),
+                cause = cause::describe(&error),
+                "handler fault"
+            );
+            let last_error = state.log.last_error();
+            cause::fault(&error, phase, &state.limits, last_error, fuel_used)
+        })?;
         let tensors = answer
             .map_err(|error| handler_error(error, fuel_used))
             .and_then(|returned| {
@@ -135,7 +143,11 @@ impl Callee {
             Export::Preprocess(export) => export.instantiate(&mut store).map(drop),
             Export::Postprocess(export) => export.instantiate(&mut store).map(drop),
         };
-        made.map_err(|error| cause::fault(&error, Phase::Instantiate, &store.data().limits, 0))
+        made.map_err(|error| {
+            let state = store.data();
+            let last_error = state.log.last_error();
+            cause::fault(&error, Phase::Instantiate, &state.limits, last_error, 0)
+        })
     }
 
     /// Creates a store with every limit set.

@@ -39,7 +39,7 @@ pub(super) struct CallState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Stop {
     /// The deadline passed.
-    #[error("the deadline passed")]
+    #[error("the deadline passed: the call took longer than `timeout_ms` of the handler")]
     Deadline,
     /// The caller has left.
     #[error("the caller disconnected")]

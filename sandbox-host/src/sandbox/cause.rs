@@ -8,6 +8,48 @@ use super::guest_log::{cut, escape};
 use super::limits::Limits;
 use super::outcome::{FaultCause, HandlerError};
 
+/// The detail of a call without fuel.
+const OUT_OF_FUEL: &str =
+    "the call used all its fuel: raise `fuel` of the handler, or look for a loop that does not end";
+
+/// The detail of a call whose stack overflowed.
+const STACK_OVERFLOW: &str = "the call overflowed its stack: its functions call too deeply";
+
+/// The detail of a trap about which the handler wrote nothing.
+const UNREACHABLE: &str =
+    "the handler stopped at `unreachable`: it panicked, or used the time, a file or the network";
+
+/// The detail of a call that asked for the time.
+const NO_CLOCK: &str = "the handler asked for the time, and a handler has no clock";
+
+/// The detail of a call that used a file.
+const NO_FILES: &str =
+    "the handler used a file, and a handler has none: put the data into its source or its config";
+
+/// The detail of a call that used a socket.
+const NO_NETWORK: &str = "the handler used the network, and a handler has no sockets";
+
+/// The detail of a call that asked the system for random bytes.
+const NO_RANDOM: &str = "the handler asked the system for random bytes, and a handler gets none";
+
+/// The detail of a call that ended its process.
+const EXIT: &str = "the handler ended its process: it must return or report a fault instead";
+
+/// What a handler lacks, by the start of the function's name in the C bindings of WASI. CPython
+/// calls these.
+const MISSING_INTERFACES: [(&str, &str); 10] = [
+    ("wall_clock_", NO_CLOCK),
+    ("monotonic_clock_", NO_CLOCK),
+    ("filesystem_", NO_FILES),
+    ("tcp_", NO_NETWORK),
+    ("udp_", NO_NETWORK),
+    ("network_", NO_NETWORK),
+    ("instance_network_", NO_NETWORK),
+    ("ip_name_lookup_", NO_NETWORK),
+    ("random_", NO_RANDOM),
+    ("exit_", EXIT),
+];
+
 /// The phase of a call in which an error occurred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -17,18 +59,23 @@ pub(super) enum Phase {
     Call,
 }
 
-/// Converts an engine error to a handler fault.
+/// Converts an engine error to a handler fault, whose detail is one sentence without a backtrace.
+/// `last_error` is what the handler last wrote to its log as an error, such as a panic.
 pub(super) fn fault(
     error: &wasmtime::Error,
     phase: Phase,
     limits: &Limits,
+    last_error: Option<&str>,
     fuel_used: u64,
 ) -> HandlerError {
     let cause = cause(error, phase, limits);
-    let mut detail = describe(error);
-    if let (FaultCause::Memory, Some(refused)) = (cause, limits.refused()) {
-        detail = format!("{refused}; then: {detail}");
-    }
+    let detail = match (cause, limits.refused()) {
+        (FaultCause::Fuel, _) => OUT_OF_FUEL.to_owned(),
+        (FaultCause::Stack, _) => STACK_OVERFLOW.to_owned(),
+        (FaultCause::Memory, Some(refused)) => refused.to_owned(),
+        (FaultCause::Trap, _) => trap(error, last_error),
+        _ => brief(error),
+    };
     HandlerError::Fault {
         cause,
         detail,
@@ -36,8 +83,52 @@ pub(super) fn fault(
     }
 }
 
-/// Formats an engine error for the log, root cause first. The engine quotes the guest's function
-/// names, so the text is escaped and shortened.
+/// Explains a trap by what the handler tried to use or wrote, if that is known.
+fn trap(error: &wasmtime::Error, last_error: Option<&str>) -> String {
+    let is_unreachable = matches!(
+        error.downcast_ref::<Trap>(),
+        Some(Trap::UnreachableCodeReached)
+    );
+    if !is_unreachable {
+        return brief(error);
+    }
+    if let Some(missing) = innermost_name(error).and_then(missing_interface) {
+        return missing.to_owned();
+    }
+    // The message has several lines after a panic in Rust.
+    let message = last_error.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
+    match message {
+        Some(message) if !message.is_empty() => {
+            let message = escape(cut(&message, MAX_MESSAGE_BYTES));
+            format!("{message}; then the handler stopped at `unreachable`")
+        }
+        _ => UNREACHABLE.to_owned(),
+    }
+}
+
+/// The name of the innermost function of the guest that has one. The guest chooses its names, so
+/// they may select a sentence, but are not in it.
+fn innermost_name(error: &wasmtime::Error) -> Option<&str> {
+    let frames = error.downcast_ref::<WasmBacktrace>()?.frames();
+    frames.iter().find_map(|frame| frame.func_name())
+}
+
+/// The sentence for a WASI function, by its name in a language's runtime. A build replaces these
+/// functions by stubs that end in `unreachable`.
+fn missing_interface(function: &str) -> Option<&'static str> {
+    MISSING_INTERFACES
+        .iter()
+        .find(|(prefix, _)| function.starts_with(prefix))
+        .map(|(_, sentence)| *sentence)
+}
+
+/// The root cause of an engine error. Its context can be a backtrace, which is left out.
+fn brief(error: &wasmtime::Error) -> String {
+    escape(cut(&error.root_cause().to_string(), MAX_MESSAGE_BYTES))
+}
+
+/// Formats an engine error with its backtrace, root cause first. The engine quotes the guest's
+/// function names, so the text is escaped and shortened.
 pub(super) fn describe(error: &wasmtime::Error) -> String {
     let (root, whole) = (error.root_cause().to_string(), format!("{error:#}"));
     let text = if root == whole {
@@ -192,20 +283,58 @@ mod tests {
     }
 
     #[test]
-    fn the_detail_of_a_memory_fault_tells_what_was_refused() {
-        let mut limits = Limits::new(1);
-        assert!(!limits.memory_growing(0, 2, None).unwrap());
-        let HandlerError::Fault { detail, .. } = fault(
-            &Trap::UnreachableCodeReached.into(),
-            Phase::Call,
-            &limits,
-            0,
-        ) else {
-            unreachable!("a fault is a fault");
-        };
-        assert!(
-            detail.starts_with("wanted 2 bytes of memory, may have 1; then: "),
-            "{detail}"
-        );
+    fn the_detail_of_a_fault_is_one_sentence() {
+        let free = Limits::new(1);
+        let mut refused = Limits::new(1);
+        assert!(!refused.memory_growing(0, 2, None).unwrap());
+        let panic = Some("panicked at src/lib.rs:1:1:\nboom\u{1b}[2J");
+        for (trap, limits, last_error, expected) in [
+            (Trap::OutOfFuel, &free, panic, OUT_OF_FUEL),
+            (Trap::StackOverflow, &free, panic, STACK_OVERFLOW),
+            (
+                Trap::UnreachableCodeReached,
+                &refused,
+                panic,
+                "wanted 2 bytes of memory, may have 1: raise `memory_bytes` of the handler",
+            ),
+            (
+                Trap::UnreachableCodeReached,
+                &free,
+                panic,
+                "panicked at src/lib.rs:1:1: boom\\u{1b}[2J; then the handler stopped at `unreachable`",
+            ),
+            (Trap::UnreachableCodeReached, &free, Some("\n"), UNREACHABLE),
+            (Trap::UnreachableCodeReached, &free, None, UNREACHABLE),
+            (
+                Trap::IntegerDivisionByZero,
+                &free,
+                panic,
+                "wasm trap: integer divide by zero",
+            ),
+        ] {
+            let error = wasmtime::Error::from(trap).context("error while executing: 0: a");
+            let expected = HandlerError::Fault {
+                cause: cause(&error, Phase::Call, limits),
+                detail: expected.to_owned(),
+                fuel_used: 3,
+            };
+            let found = fault(&error, Phase::Call, limits, last_error, 3);
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn a_function_of_wasi_has_the_sentence_of_what_is_missing() {
+        for (function, expected) in [
+            ("wall_clock_now", Some(NO_CLOCK)),
+            ("monotonic_clock_subscribe_duration", Some(NO_CLOCK)),
+            ("filesystem_preopens_get_directories", Some(NO_FILES)),
+            ("tcp_create_socket_create_tcp_socket", Some(NO_NETWORK)),
+            ("random_get_random_bytes", Some(NO_RANDOM)),
+            ("exit_exit", Some(EXIT)),
+            ("my_wall_clock_", None),
+        ] {
+            assert_eq!(missing_interface(function), expected, "{function}");
+        }
     }
 }

@@ -14,6 +14,8 @@ pub(super) struct GuestLog {
     dropped: u64,
     /// The number of lines that an earlier run of the same call has written.
     already_logged: u32,
+    /// The last message at the level of errors.
+    last_error: Option<String>,
 }
 
 impl GuestLog {
@@ -51,6 +53,17 @@ impl GuestLog {
             let _ = write!(escaped, " … (cut from {whole_bytes} bytes)");
         }
         Some(escaped)
+    }
+
+    /// Keeps the [`longest`] part of an error message for the fault that may follow it. A handler
+    /// logs a panic this way.
+    pub(super) fn keep_error(&mut self, message: &str) {
+        self.last_error = Some(longest(message).to_owned());
+    }
+
+    /// The last error message, not escaped.
+    pub(super) fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
     }
 
     /// The number of lines beyond the limits.

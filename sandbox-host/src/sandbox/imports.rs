@@ -191,6 +191,9 @@ pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
                 (longest(&message).to_owned(), message.len())
             };
             let state = store.data_mut();
+            if matches!(level, Level::Error) {
+                state.log.keep_error(&line);
+            }
             if let Some(line) = state.log.accept(&line, bytes) {
                 write(level, &state.handler, &state.request_id, &line);
             }

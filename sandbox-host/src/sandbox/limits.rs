@@ -70,7 +70,11 @@ impl ResourceLimiter for Limits {
             .saturating_add(desired.saturating_sub(current));
         if wanted > self.memory_bytes {
             let limit = self.memory_bytes;
-            return Ok(self.refuse(|| format!("needs {wanted} bytes of memory, at most {limit}")));
+            return Ok(self.refuse(|| {
+                format!(
+                    "needs {wanted} bytes of memory, at most {limit}: raise `memory_bytes` of the handler"
+                )
+            }));
         }
         if maximum.is_some_and(|maximum| desired > maximum) {
             // The module's own maximum. The growth fails anyway and must not be counted.
@@ -141,7 +145,7 @@ mod tests {
         }
         assert_eq!(
             limits.refused(),
-            Some("wanted 101 bytes of memory, may have 100")
+            Some("wanted 101 bytes of memory, may have 100: raise `memory_bytes` of the handler")
         );
     }
 

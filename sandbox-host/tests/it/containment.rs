@@ -106,7 +106,7 @@ async fn call(
     .await
 }
 
-/// Calls a guest and expects a fault whose detail contains a text.
+/// Calls a guest and expects a fault whose detail contains a text, and no backtrace.
 async fn check(name: &str, component: &[u8], budget: Budget, expected: FaultCause, text: &str) {
     let outcome = call(component, budget, &[], tensors()).await;
     assert_eq!(cause(&outcome), Some(expected), "{name}: {outcome:?}");
@@ -114,4 +114,5 @@ async fn check(name: &str, component: &[u8], budget: Budget, expected: FaultCaus
         panic!("{name}: {outcome:?}")
     };
     assert!(detail.contains(text), "{name}: {detail}");
+    assert!(!detail.contains("backtrace"), "{name}: {detail}");
 }

@@ -194,6 +194,24 @@ async fn traps_and_memory_exhaustion_are_distinguished() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_detail_of_a_trap_says_what_a_handler_lacks_or_logged_last() {
+    // The runtime of a language names its stub so.
+    let clock = preprocess_with(
+        "(call $wall_clock_now) (unreachable)",
+        "(func $wall_clock_now (unreachable))",
+    );
+    // Level 3 is an error, the text is "x".
+    let panic =
+        preprocess("(call $log (i32.const 3) (i32.const 0) (i32.const 1)) (unreachable)");
+    for (name, component, text) in [
+        ("clock", clock, "a handler has no clock"),
+        ("panic", panic, "x; then the handler stopped"),
+    ] {
+        check(name, &component, PATIENT, FaultCause::Trap, text).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_allocation_that_a_guest_handles_is_no_fault() {
     let polite = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (call $ok (i32.const 0) (i32.const 0))";
     let called = call(&preprocess(polite), PATIENT, &[], tensors())
