@@ -92,9 +92,16 @@ impl Snapshot {
 
     /// Whether the project's component was built after the last change of its sources.
     pub fn is_built(&self, project: &Project) -> bool {
-        let built = std::fs::metadata(project.component()).and_then(|found| found.modified());
         let mut sources = self.files.iter().filter(|(path, _)| !is_case(path));
-        built.is_ok_and(|built| sources.all(|(_, stamp)| stamp.modified < built))
+        build_time(project).is_some_and(|built| sources.all(|(_, stamp)| stamp.modified < built))
+    }
+
+    /// Whether a source was changed after the project's component was built. The manifest is left
+    /// out, because each run reads its limits and configuration.
+    pub fn has_newer_source(&self, project: &Project) -> bool {
+        let mut sources = (self.files.iter())
+            .filter(|(path, _)| !is_case(path) && path.as_path() != Path::new(MANIFEST));
+        build_time(project).is_some_and(|built| sources.any(|(_, stamp)| stamp.modified > built))
     }
 
     /// Waits until the files differ from these and have settled.
@@ -147,6 +154,12 @@ impl BuildInputs {
             has_lookups: project.has_lookups(),
         }
     }
+}
+
+/// When the project's component was written; `None` if there is none.
+fn build_time(project: &Project) -> Option<SystemTime> {
+    let found = std::fs::metadata(project.component()).ok()?;
+    found.modified().ok()
 }
 
 fn is_case(path: &Path) -> bool {
@@ -251,6 +264,7 @@ mod tests {
         let scratch = project();
         let opened = Project::open(scratch.path()).unwrap();
         assert!(!look(&scratch).is_built(&opened), "no component");
+        assert!(!look(&scratch).has_newer_source(&opened), "no component");
         let component = std::fs::File::create(opened.component()).unwrap();
         let touch = |seconds: u64| {
             let time = SystemTime::now().checked_add(Duration::from_secs(seconds));
@@ -262,9 +276,14 @@ mod tests {
         let later = SystemTime::now().checked_add(Duration::from_secs(120));
         case.set_modified(later.unwrap()).unwrap();
         assert!(look(&scratch).is_built(&opened), "a case is no source");
+        let manifest = std::fs::File::open(scratch.path().join(MANIFEST)).unwrap();
+        manifest.set_modified(later.unwrap()).unwrap();
+        assert!(!look(&scratch).is_built(&opened), "it has the world");
+        assert!(!look(&scratch).has_newer_source(&opened), "limits are read");
         let source = std::fs::File::create(scratch.path().join("handler.py")).unwrap();
         source.set_modified(later.unwrap()).unwrap();
         assert!(!look(&scratch).is_built(&opened));
+        assert!(look(&scratch).has_newer_source(&opened));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::watch::{BuildInputs, Snapshot};
 /// Run a project's cases, each in a fresh instance, within the limits of its handler.yaml.
 #[derive(Args)]
 #[command(
-    after_help = "Runs the output of `tensorgate handler build`. With --watch, a changed source is built first, and Ctrl-C ends the command.\nExit codes: 0 every case passed, 1 one failed, 2 invalid usage or input.\n\nExample: tensorgate handler test scale"
+    after_help = "Runs the output of `tensorgate handler build`, with a warning if a source is newer. With --watch, a changed source is built first, and Ctrl-C ends the command.\nExit codes: 0 every case passed, 1 one failed, 2 invalid usage or input.\n\nExample: tensorgate handler test scale"
 )]
 pub struct Test {
     /// Project folder.
@@ -52,7 +52,23 @@ impl Test {
         if self.watch {
             self.watch(ui, &project)
         } else {
+            self.warn_of_older_build(ui, &project);
             self.cases(ui, &project)
+        }
+    }
+
+    /// Prints a warning if the built component is tested and a source is newer. A folder that cannot
+    /// be read is no reason not to run the cases.
+    fn warn_of_older_build(&self, ui: &Ui, project: &Project) {
+        if self.component.is_some() {
+            return;
+        }
+        let files = Snapshot::take(&self.project, None);
+        if files.is_ok_and(|files| files.has_newer_source(project)) {
+            ui.note(&format!(
+                "warning: a source is newer than {}: the cases run the older build; run `tensorgate handler build` first",
+                project.component().display()
+            ));
         }
     }
 

@@ -1,13 +1,25 @@
-//! `handler test --watch`, with a component that needs no build.
+//! `handler test` and changes of a project's files, with a component that needs no build.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tensorgate_client::run::{Scratch, tree};
 
-use super::binary;
+use super::{binary, handler, story};
+
+const MANIFEST: &str =
+    "name: a\nlanguage: python\nworld: preprocess\nlimits: {timeout_ms: 10000}\n";
+
+/// A case of a component that returns its input: a tensor of 1 in, and one of this value out.
+fn case(expected: f32) -> String {
+    let tensor =
+        |value: f32| json!({"name": "t", "datatype": "FP32", "shape": [1], "data": [value]});
+    let expect = json!({"tensors": [tensor(expected)]});
+    json!({"input": {"tensors": [tensor(1.0)]}, "expect": expect}).to_string()
+}
 
 /// The command lines of a process' children.
 fn children(parent: u32) -> Vec<String> {
@@ -26,16 +38,9 @@ fn children(parent: u32) -> Vec<String> {
 
 #[test]
 fn cases_run_again_after_each_change_even_if_the_last_run_failed() {
-    let manifest = "name: a\nlanguage: python\nworld: preprocess\nlimits: {timeout_ms: 10000}\n";
     let scratch = Scratch::new();
     std::fs::create_dir(scratch.path().join("cases")).unwrap();
-    scratch.file("handler.yaml", manifest);
-    let tensor =
-        |value: f32| json!({"name": "t", "datatype": "FP32", "shape": [1], "data": [value]});
-    let case = |expected: f32| {
-        let expect = json!({"tensors": [tensor(expected)]});
-        json!({"input": {"tensors": [tensor(1.0)]}, "expect": expect}).to_string()
-    };
+    scratch.file("handler.yaml", MANIFEST);
     scratch.file("cases/one.json", case(1.0));
     let mut child = Command::new(binary())
         .args(["--json", "test", "--watch", "--component"])
@@ -60,7 +65,7 @@ fn cases_run_again_after_each_change_even_if_the_last_run_failed() {
     assert_eq!(verdicts(), [false, true]);
     scratch.file("handler.yaml", "name: a\n");
     assert_eq!(verdicts(), [false; 0], "a fault of the manifest");
-    scratch.file("handler.yaml", manifest);
+    scratch.file("handler.yaml", MANIFEST);
     assert_eq!(verdicts(), [false, true]);
     // The rounds had one compiler, in a process of its own.
     let compilers = children(child.id());
@@ -71,4 +76,41 @@ fn cases_run_again_after_each_change_even_if_the_last_run_failed() {
     );
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn cases_of_an_older_build_run_with_a_warning() {
+    let scratch = Scratch::new();
+    for folder in ["build", "cases"] {
+        std::fs::create_dir(scratch.path().join(folder)).unwrap();
+    }
+    scratch.file("cases/one.json", case(1.0));
+    let manifest = scratch.file("handler.yaml", MANIFEST);
+    let source = scratch.file("handler.py", "");
+    let component = scratch.path().join("build/a.wasm");
+    std::fs::copy(
+        tree().join("target/components/passthrough.wasm"),
+        &component,
+    )
+    .unwrap();
+    let warning = format!(
+        "warning: a source is newer than {}: the cases run the older build; run `tensorgate handler build` first\n",
+        component.display()
+    );
+    let later = SystemTime::now()
+        .checked_add(Duration::from_secs(60))
+        .unwrap();
+    for (changed, expected) in [
+        (None, false),
+        (Some(&manifest), false),
+        (Some(&source), true),
+    ] {
+        if let Some(file) = changed {
+            let file = std::fs::File::open(file).unwrap();
+            file.set_modified(later).unwrap();
+        }
+        let ran = handler(&["test", scratch.path().to_str().unwrap()]);
+        assert_eq!(ran.code, 0, "{}", story(&ran));
+        assert_eq!(ran.stderr.contains(&warning), expected, "{}", story(&ran));
+    }
 }
