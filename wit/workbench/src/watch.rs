@@ -280,6 +280,8 @@ mod tests {
         manifest.set_modified(later.unwrap()).unwrap();
         assert!(!look(&scratch).is_built(&opened), "it has the world");
         assert!(!look(&scratch).has_newer_source(&opened), "limits are read");
+        manifest.set_modified(SystemTime::now()).unwrap();
+        assert!(look(&scratch).is_built(&opened));
         let source = std::fs::File::create(scratch.path().join("handler.py")).unwrap();
         source.set_modified(later.unwrap()).unwrap();
         assert!(!look(&scratch).is_built(&opened));

@@ -34,10 +34,13 @@ fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 1, "{}", story(&ran));
     assert!(
-        (ran.stderr).starts_with("error: ModuleNotFoundError: No module named 'numpy'\n"),
+        (ran.stderr).starts_with(
+            "error: ModuleNotFoundError: No module named 'numpy'\n  handler.py:1\nfix: a component cannot contain numpy: "
+        ),
         "{}",
         ran.stderr
     );
+    assert_eq!(ran.stderr.lines().count(), 3, "{}", ran.stderr);
     project.write(
         "handler.py",
         "import time\n\ndef preprocess(input):\n    return [time.time()]\n",
