@@ -3,6 +3,7 @@
 //! Neither the filter nor the host reads these files: key sets of issuers, digests of API keys, and
 //! revocation lists. This module only reads and bounds them; validation checks the entries.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -10,6 +11,11 @@ use tensorgate_policy::{Fault, Severity, raw};
 
 use crate::lists::{FileReferences, KeysFile, List, MAX_FILE_BYTES, api_key, lines};
 use crate::load::read_at_most;
+
+/// The fix for a missing key set, or file of API keys.
+const PATH_FIX: &str = "create it, or correct the path, which is relative to the policy";
+/// The fix for a missing revocation list.
+const LIST_FIX: &str = "create it: an empty file revokes nothing";
 
 /// A JSON Web Key Set (RFC 7517, section 5). Other members are ignored.
 #[derive(Deserialize)]
@@ -43,11 +49,13 @@ pub fn inline(policy: &mut raw::Policy, root: &Path) -> Inlined {
         let Some(jwks) = issuer.jwks.as_mut().filter(|jwks| jwks.keys.is_empty()) else {
             continue;
         };
-        if let Some(text) = reader.take(&mut jwks.file, &path) {
+        if let Some(text) = reader.take(&mut jwks.file, &path, PATH_FIX) {
             match serde_json::from_str::<KeySet>(&text) {
                 Ok(set) => jwks.keys = set.keys,
                 // The error names a line and a member, never a value.
-                Err(error) => reader.fault(&path, format!("is not a JSON Web Key Set: {error}")),
+                Err(error) => {
+                    reader.fault(&path, format!("is not a JSON Web Key Set: {error}"), None);
+                }
             }
         }
     }
@@ -61,13 +69,13 @@ pub fn inline(policy: &mut raw::Policy, root: &Path) -> Inlined {
             named.keys.insert(name.clone(), file);
         }
         let path = format!("clients.{}.api_keys_file", quoted(name));
-        if let Some(text) = reader.take(&mut client.api_keys_file, &path) {
+        if let Some(text) = reader.take(&mut client.api_keys_file, &path, PATH_FIX) {
             client.api_keys.extend(lines(&text).map(api_key));
         }
     }
     let revoked = &mut policy.revoked;
     for list in List::ALL {
-        if let Some(text) = reader.take(list.file(revoked), list.field()) {
+        if let Some(text) = reader.take(list.file(revoked), list.field(), LIST_FIX) {
             let entries = lines(&text).map(|line| list.entry(line));
             list.entries(revoked).extend(entries);
         }
@@ -87,26 +95,31 @@ struct Reader<'r> {
 
 impl Reader<'_> {
     /// Takes a file's name out of the policy and reads the file. Records a fault if the file cannot
-    /// be read.
-    fn take(&mut self, name: &mut Option<String>, path: &str) -> Option<String> {
+    /// be read; `fix` is for a file that does not exist.
+    fn take(&mut self, name: &mut Option<String>, path: &str, fix: &str) -> Option<String> {
         let name = PathBuf::from(name.take()?);
         let file = self.root.join(&name);
         self.files.push(name);
+        let mut missing = None;
         let text = match read_at_most(&file, MAX_FILE_BYTES) {
             Ok(Some(bytes)) => String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned()),
             Ok(None) => Err(format!("is larger than {MAX_FILE_BYTES} bytes")),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                missing = Some(fix);
+                Err("does not exist".to_owned())
+            }
             Err(error) => Err(format!("cannot be read: {error}")),
         };
-        text.map_err(|why| self.fault(path, format!("{} {why}", file.display())))
+        text.map_err(|why| self.fault(path, format!("{} {why}", file.display()), missing))
             .ok()
     }
 
-    fn fault(&mut self, path: &str, message: String) {
+    fn fault(&mut self, path: &str, message: String, fix: Option<&str>) {
         self.faults.push(Fault {
             severity: Severity::Error,
             path: path.to_owned(),
             message,
-            fix: None,
+            fix: fix.map(Into::into),
         });
     }
 }

@@ -340,6 +340,26 @@ fn a_key_is_revoked_by_its_text_and_by_hand() {
         "{}",
         nowhere.stderr
     );
+    let empty = "create an empty file revoked-keys.txt";
+    assert!(nowhere.stderr.contains(empty), "{}", nowhere.stderr);
+}
+
+#[test]
+fn a_missing_list_says_to_create_it() {
+    let scratch = Scratch::new();
+    let policy = two_clients(&scratch);
+    let policy = policy.to_str().unwrap();
+    for (file, fix) in [
+        ("gone.txt", "fix: create it: an empty file revokes nothing"),
+        ("app.keys", "fix: create it, or correct the path"),
+    ] {
+        std::fs::remove_file(scratch.path().join(file)).unwrap();
+        let ran = run(&["keys", "list", policy]);
+        assert_eq!(ran.code, 2, "{file}: {}", ran.stdout);
+        let missing = format!("{file} does not exist");
+        assert!(ran.stderr.contains(&missing), "{}", ran.stderr);
+        assert!(ran.stderr.contains(fix), "{}", ran.stderr);
+    }
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn faults_of_named_files_are_reported_where_the_policy_names_them() {
             "corp.jwks.json",
             None,
             "issuers.corp.jwks.file",
-            "cannot be read",
+            "does not exist",
         ),
         (
             "corp.jwks.json",
@@ -105,7 +105,7 @@ fn faults_of_named_files_are_reported_where_the_policy_names_them() {
             "batch.keys",
             None,
             "clients.batch.api_keys_file",
-            "cannot be read",
+            "does not exist",
         ),
         (
             "jti.txt",
@@ -114,7 +114,7 @@ fn faults_of_named_files_are_reported_where_the_policy_names_them() {
             "is larger than",
         ),
         ("revoked.txt", Some("unknown\n"), "revoked.keys", ""),
-        ("revoked.txt", None, "revoked.keys_file", "cannot be read"),
+        ("revoked.txt", None, "revoked.keys_file", "does not exist"),
     ] {
         let scratch = beside();
         match text {

@@ -377,7 +377,7 @@ fn keys_file(config: &Path) -> Result<PathBuf, Failure> {
             Ok(config.parent().unwrap_or_else(|| Path::new("")).join(name))
         }
         _ => Err(Failure::Input(format!(
-            "{} names no list of revoked keys; add\nrevoked:\n  keys_file: revoked-keys.txt",
+            "{} names no list of revoked keys; create an empty file revoked-keys.txt beside it, and add\nrevoked:\n  keys_file: revoked-keys.txt",
             config.display()
         ))),
     }
