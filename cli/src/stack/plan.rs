@@ -18,7 +18,7 @@ use tensorgate_policy::raw::BackendKind;
 use super::certificates::Certificates;
 use super::child::Spec;
 use super::probe::Target;
-use super::running::{Lock, Running};
+use super::running::{Lock, Running, unusable};
 use super::site::{OWN_FOLDERS, Site};
 use super::{envoy, ports};
 use crate::chain::Chain;
@@ -130,9 +130,8 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         admin: Some(admin),
         owner: None,
     };
-    lock.describe(&running).map_err(|error| {
-        Failure::Failed(format!("cannot use {}: {error}", options.state.display()))
-    })?;
+    lock.describe(&running)
+        .map_err(|error| unusable(&options.state, &error))?;
     let private = || {
         PrivateDir::new()
             .map_err(|error| Failure::Failed(format!("cannot make a private folder: {error}")))
@@ -338,7 +337,7 @@ fn folder(path: &Path) -> Result<(), Failure> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|error| Failure::Failed(format!("cannot use {}: {error}", path.display())))
+        .map_err(|error| unusable(path, &error))
 }
 
 /// A process of one of tensorgate's binaries, from the folder of the running one.

@@ -45,8 +45,7 @@ pub struct Lock(File);
 impl Lock {
     /// Locks a folder, because two gates would overwrite each other's logs.
     pub fn claim(state: &Path) -> Result<Self, Failure> {
-        let failed =
-            |error: io::Error| Failure::Failed(format!("cannot use {}: {error}", state.display()));
+        let failed = |error: io::Error| unusable(state, &error);
         let lock = (OpenOptions::new().write(true).create(true).truncate(false))
             .mode(0o600)
             .custom_flags(NOFOLLOW)
@@ -83,8 +82,7 @@ impl Running {
     /// The gate that runs with this state folder. A description that is not written yet, or is
     /// being replaced, is empty.
     pub fn find(state: &Path) -> Result<Option<Self>, Failure> {
-        Self::read(state)
-            .map_err(|error| Failure::Failed(format!("cannot read {}: {error}", state.display())))
+        Self::read(state).map_err(|error| unreadable(state, &error))
     }
 
     /// Whether the gate runs this policy.
@@ -111,5 +109,60 @@ impl Running {
                 Ok(Some(Self { owner, ..running }))
             }
         }
+    }
+}
+
+/// A folder that a gate cannot use as its state folder.
+pub fn unusable(state: &Path, error: &io::Error) -> Failure {
+    Failure::Failed(format!(
+        "cannot use {} as the state folder: {}; name another folder with --state",
+        state.display(),
+        why(error)
+    ))
+}
+
+/// A state folder that does not show which gate runs.
+fn unreadable(state: &Path, error: &io::Error) -> Failure {
+    let fix = match error.kind() {
+        io::ErrorKind::PermissionDenied => "run this as the user that runs the gate",
+        _ => "name another folder with --state",
+    };
+    Failure::Failed(format!(
+        "cannot read the state folder {}: {}; {fix}",
+        state.display(),
+        why(error)
+    ))
+}
+
+/// An error about a folder. The system's text for a file in its place, "File exists", misleads.
+fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => "it is not a folder".to_owned(),
+        io::ErrorKind::NotADirectory => "a part of the path is not a folder".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_used_comes_with_a_fix() {
+        let state = Path::new("/state");
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let exists = io::Error::from(io::ErrorKind::AlreadyExists);
+        for (failure, why, fix) in [
+            (unusable(state, &denied), "denied", "with --state"),
+            (unusable(state, &exists), "it is not a folder", "with --state"),
+            (unreadable(state, &denied), "denied", "as the user"),
+        ] {
+            let text = failure.to_string();
+            assert!(text.contains(why) && text.contains(fix), "{text}");
+        }
+        let file = std::env::current_exe().unwrap_or_default();
+        let text = Running::find(&file).err().map(|it| it.to_string());
+        let text = text.unwrap_or_default();
+        assert!(text.contains("is not a folder; name another"), "{text}");
     }
 }

@@ -14,6 +14,7 @@ use tensorgate_policy::{Bundle, Policy};
 
 use super::plan::Options;
 use super::reload::How;
+use super::running::unusable;
 use crate::render::envoy::dynamic::{Form, Kind, Resource, in_order};
 use crate::render::envoy::{RenderOptions, Rendered, render};
 use crate::tighten::Version;
@@ -91,9 +92,8 @@ impl Site {
         let state = options.state.clone();
         let started = in_force(&loaded.policy, &loaded.bundle, &render_options, &state)?;
         for folder in OWN_FOLDERS {
-            std::fs::create_dir_all(state.join(folder)).map_err(|error| {
-                Failure::Failed(format!("cannot use {}: {error}", state.display()))
-            })?;
+            std::fs::create_dir_all(state.join(folder))
+                .map_err(|error| unusable(&state, &error))?;
         }
         let site = Self {
             render_options,

@@ -4,7 +4,7 @@
 pub mod tail;
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -303,13 +303,34 @@ pub fn log_of_policy(policy: Option<PathBuf>, state: &StateFolder) -> Result<Pat
         (None, None) => raw::Audit::default(),
     };
     let log = state.find()?.join(section.path);
-    if log.is_file() {
-        return Ok(log);
+    let found = std::fs::metadata(&log).and_then(|found| {
+        if found.is_file() {
+            File::open(&log).map(|_| true)
+        } else {
+            Ok(false)
+        }
+    });
+    readable(log, found)
+}
+
+/// The log, if a look at it has found a file. A log that cannot be read may exist.
+fn readable(log: PathBuf, found: io::Result<bool>) -> Result<PathBuf, Failure> {
+    let cannot = |error: &io::Error, fix: &str| {
+        Failure::Input(format!("cannot read {}: {error}{fix}", log.display()))
+    };
+    match found {
+        Ok(true) => Ok(log),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(cannot(&error, "; run this as the user that runs the gate"))
+        }
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(cannot(&error, ""))
+        }
+        Ok(false) | Err(_) => Err(Failure::Input(format!(
+            "there is no audit log at {}: name the gate's state folder with --state, or the log: as FILE of `audit verify`, with --audit elsewhere",
+            log.display()
+        ))),
     }
-    Err(Failure::Input(format!(
-        "there is no audit log at {}: name the gate's state folder with --state, or the log: as FILE of `audit verify`, with --audit elsewhere",
-        log.display()
-    )))
 }
 
 /// One request as a line of text.
@@ -405,4 +426,27 @@ fn reason(text: &str) -> Result<String, String> {
         "no such reason; the nearest are {} (`tensorgate explain --all` lists all)",
         nearest.join(", ")
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_not_called_missing() {
+        let missing = "there is no audit log at /log";
+        for (kind, expected) in [
+            (ErrorKind::PermissionDenied, "run this as the user"),
+            (ErrorKind::TimedOut, "cannot read /log"),
+            (ErrorKind::NotFound, missing),
+            (ErrorKind::NotADirectory, missing),
+        ] {
+            let failure = readable("/log".into(), Err(kind.into())).err();
+            let text = failure.map(|it| it.to_string()).unwrap_or_default();
+            assert!(text.contains(expected), "{kind}: {text}");
+            assert_eq!(text.contains(missing), expected == missing, "{text}");
+        }
+        assert!(readable("/log".into(), Ok(true)).is_ok());
+        assert!(readable("/log".into(), Ok(false)).is_err());
+    }
 }
