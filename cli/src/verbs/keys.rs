@@ -5,7 +5,7 @@ mod list;
 mod revoke;
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
@@ -118,7 +118,7 @@ impl New {
 impl Hash {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
         let Self { client, format } = self;
-        let sha256 = digest_of_input(format)?;
+        let sha256 = digest_of_input(ui, format)?;
         if ui.json {
             ui.json_line(&Hashed {
                 sha256: &sha256,
@@ -186,11 +186,15 @@ fn snippet(client: &str, sha256: &str, more: &str) -> Result<String, Failure> {
 
 /// The digest of the key on standard input. Text that is not a key of this format is rejected,
 /// because its digest would never match. Messages never contain the text.
-fn digest_of_input(format: KeyFormat) -> Result<String, Failure> {
+fn digest_of_input(ui: &Ui, format: KeyFormat) -> Result<String, Failure> {
     /// Twice the longest key: enough for a line end, and to detect keys that are too long.
     const MAX_INPUT_BYTES: usize = 2 * MAX_FOREIGN_CHARS;
     let mut text = String::new();
-    std::io::stdin()
+    let input = std::io::stdin();
+    if input.is_terminal() {
+        ui.note("paste the key, then press Enter and Ctrl-D:");
+    }
+    input
         .take(u64::try_from(MAX_INPUT_BYTES).unwrap_or(u64::MAX))
         .read_to_string(&mut text)
         .map_err(|error| {

@@ -1,8 +1,12 @@
 //! `keys`: a new key that its own snippet admits, its digest, and the list of revoked keys.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use crate::program::{Scratch, digits, key, run, run_with};
+use crate::program::{Scratch, binary, digits, key, run, run_with};
 
 /// A policy with the lines that a verb printed for client `app`.
 fn policy(scratch: &Scratch, printed: &str) -> PathBuf {
@@ -342,6 +346,43 @@ fn a_key_is_revoked_by_its_text_and_by_hand() {
     );
     let empty = "create an empty file revoked-keys.txt";
     assert!(nowhere.stderr.contains(empty), "{}", nowhere.stderr);
+}
+
+#[test]
+fn a_policy_without_a_list_is_reported_before_the_key_is_read() {
+    let scratch = Scratch::new();
+    let policy = scratch.file("gate.yaml", "version: 1\n");
+    let ran = run_with(&["keys", "revoke", policy.to_str().unwrap()], "no key");
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    assert!(ran.stderr.contains("names no list"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_verb_that_reads_a_key_from_a_terminal_asks_for_it() {
+    let nowhere = Scratch::new();
+    for verb in ["hash", "revoke"] {
+        // The master's end of a pseudoterminal is a terminal too. Nobody types.
+        let terminal = File::options().read(true).write(true).open("/dev/ptmx");
+        let mut child = Command::new(binary())
+            .args(["keys", verb])
+            .current_dir(nowhere.path())
+            .stdin(terminal.unwrap())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = BufReader::new(stderr).read_line(&mut line);
+            let _ = sender.send(line);
+        });
+        let line = receiver.recv_timeout(Duration::from_secs(30));
+        let _ = child.kill();
+        let _ = child.wait();
+        assert!(line.unwrap().starts_with("paste the key"), "{verb}");
+    }
 }
 
 #[test]

@@ -115,17 +115,22 @@ impl Revoke {
     pub(super) fn run(self, ui: &Ui) -> Result<(), Failure> {
         let gate = self.gate()?;
         let config = self.config(gate.as_ref())?;
-        let digests = match (&self.client, &self.sha256) {
+        let named = match (&self.client, &self.sha256) {
             (Some(client), _) => {
                 let config = policy_file::or_default(config.clone())?;
-                digests_of(ui, &config, client)?
+                Some(digests_of(ui, &config, client)?)
             }
-            (None, Some(sha256)) => vec![sha256.clone()],
-            (None, None) => vec![digest_of_input(self.format)?],
+            (None, Some(sha256)) => Some(vec![sha256.clone()]),
+            (None, None) => None,
+        };
+        // A key on standard input is read only once the list is known.
+        let digests = || match named {
+            Some(named) => Ok(named),
+            None => digest_of_input(ui, self.format).map(|sha256| vec![sha256]),
         };
         let note = self.note.as_deref().unwrap_or_default();
         let Some(config) = &config else {
-            for sha256 in &digests {
+            for sha256 in &digests()? {
                 if ui.json {
                     print_json(ui, sha256, None, true, None);
                 } else {
@@ -146,6 +151,7 @@ impl Revoke {
             let asked = admin.and_then(|admin| runtime.block_on(list_in_force(*admin, config)));
             asked.ok_or(failure)
         })?;
+        let digests = digests()?;
         let added = append(&file, &digests, note)?;
         let confirmed = (!self.no_wait).then(|| match &admin {
             Ok(admin) => runtime.block_on(confirmed(*admin, &file, &digests)),
