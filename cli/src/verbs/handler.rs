@@ -17,8 +17,8 @@ const NAME: &str = "handler";
 /// The program, which is beside this one or in `PATH`.
 const PROGRAM: &str = "tensorgate-handler";
 
-/// Create, port, build, configure, inspect, test, measure, sign and publish handlers, and replay
-/// their calls.
+/// Create, build, configure, inspect, test, measure and sign handlers, write them as images, and
+/// replay their calls.
 #[derive(Args)]
 // Help and version are the program's.
 #[command(disable_help_flag = true, disable_version_flag = true)]
