@@ -55,7 +55,7 @@ Example: tensorgate explain 3f4f210a-5359-4f12-a75a-c92ea0dcc6fa --state /var/li
 )]
 pub struct Explain {
     /// Request id, from the response header x-request-id.
-    #[arg(value_name = "REQUEST_ID", conflicts_with_all = ["http", "http_dir"])]
+    #[arg(value_name = "REQUEST_ID")]
     request_id: Option<String>,
     #[command(flatten)]
     state: StateFolder,
@@ -121,6 +121,7 @@ impl Explain {
             return Ok(());
         }
         if let Some(request_id) = &self.request_id {
+            self.only_id(request_id)?;
             return story::print(ui, &self.log()?, request_id);
         }
         let loaded = load(&policy_file::or_default(self.config)?)?;
@@ -150,6 +151,23 @@ impl Explain {
             }
         }
         if denied { Err(Failure::No) } else { Ok(()) }
+    }
+
+    /// Other verbs take a policy as this argument. A request id has no extension as a file has.
+    fn only_id(&self, request_id: &str) -> Result<(), Failure> {
+        let file = Path::new(request_id);
+        if file.extension().is_some() && file.is_file() {
+            return Err(Failure::Input(format!(
+                "{request_id} is a file: name a policy with -c, and a message with --http"
+            )));
+        }
+        if self.http.is_some() || self.http_dir.is_some() {
+            return Err(Failure::Input(
+                "a request id cannot be used with --http or --http-dir: name a policy with -c"
+                    .into(),
+            ));
+        }
+        Ok(())
     }
 
     /// The audit log to search.

@@ -383,6 +383,22 @@ fn every_reason_has_a_line_in_order_of_precedence() {
 }
 
 #[test]
+fn a_policy_as_the_argument_is_told_from_a_request_id() {
+    let policy = digits();
+    let policy = policy.to_str().unwrap();
+    for (words, expected) in [
+        (vec![policy], "is a file: name a policy with -c"),
+        (vec![policy, "--http", "x"], "is a file: name a policy"),
+        (vec!["id-1", "--http", "x"], "cannot be used with --http"),
+        (vec!["id-1", "--http-dir", "x"], "cannot be used with --http"),
+    ] {
+        let ran = run(&[vec!["explain"], words.clone()].concat());
+        assert_eq!(ran.code, 2, "{words:?}: {}", ran.stdout);
+        assert!(ran.stderr.contains(expected), "{words:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn wrong_usage_has_another_exit_code_than_a_denial() {
     let digits = digits();
     assert_eq!(
