@@ -8,10 +8,15 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::load;
 use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::ui::Ui;
-use tensorgate_policy::raw::KeyFormat;
-use tensorgate_policy::{Policy, Severity};
+use tensorgate_policy::raw::{self, KeyFormat};
+use tensorgate_policy::{Fault, Policy, Severity};
+use tensorgate_policy_text::path::push_key;
 
+use super::keys::{has_expired, today};
 use crate::files;
+
+/// Hex digits of a digest in a warning.
+const SHORT: usize = 12;
 
 /// Report every fault of a policy at once, with its position and a fix.
 #[derive(Args)]
@@ -37,6 +42,8 @@ impl Check {
         if !self.no_files {
             loaded = files::check(loaded, root, Severity::Warning)?;
         }
+        let expired = expired(&loaded.bundle.policy, &today());
+        let loaded = loaded.unless(expired)?;
         ui.faults(&loaded.source, &loaded.warnings);
         if !ui.json {
             let warnings = match loaded.warnings.len() {
@@ -58,6 +65,30 @@ impl Check {
         }
         Ok(())
     }
+}
+
+/// A warning for each API key that has expired. Validation has no clock.
+fn expired(policy: &raw::Policy, today: &str) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (name, client) in &policy.clients {
+        for (index, key) in client.api_keys.iter().enumerate() {
+            if !has_expired(key, today) {
+                continue;
+            }
+            let mut path = "clients".to_owned();
+            push_key(&mut path, name);
+            path.push_str(&format!(".api_keys[{index}].not_after"));
+            let sha256 = key.sha256.as_deref().unwrap_or_default();
+            let short = sha256.get(..SHORT).unwrap_or(sha256);
+            faults.push(Fault {
+                severity: Severity::Warning,
+                path,
+                message: format!("the key with the digest {short}… has expired"),
+                fix: Some("remove it, or set a later not_after".into()),
+            });
+        }
+    }
+    faults
 }
 
 /// The number of API keys in a policy, and their required format. Digests do not show the format.

@@ -144,8 +144,32 @@ fn the_keys_of_a_client_are_listed_and_revoked_together() {
     assert_eq!(listed(&[]), after);
     let json = listed(&["--json"]);
     let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
-    let expected = serde_json::json!({"client": "app", "sha256": SCORER, "not_after": "2030-01-31", "revoked": true});
+    let expected = serde_json::json!({"client": "app", "sha256": SCORER, "not_after": "2030-01-31", "expired": false, "revoked": true});
     assert_eq!(first, expected);
+}
+
+#[test]
+fn an_expired_key_is_reported_by_list_and_check() {
+    let scratch = Scratch::new();
+    let [other, file] = ["b", "c"].map(|digit| SCORER.replace('a', digit));
+    scratch.file("app.keys", format!("{file} 2020-01-31\n"));
+    let clients = format!(
+        "clients:\n  app:\n    api_keys_file: app.keys\n    api_keys:\n      \
+         - {{sha256: {SCORER}, not_after: 2020-01-31}}\n      \
+         - {{sha256: {other}, not_after: 9999-12-31}}\n"
+    );
+    let policy = policy(&scratch, &clients);
+    let policy = policy.to_str().unwrap();
+    let ran = run(&["keys", "list", policy]);
+    let expected = "app a07f87b896d6 expired 2020-01-31\napp b07f87b896d6 until 9999-12-31\n\
+                    app c07f87b896d6 expired 2020-01-31\n";
+    assert_eq!(ran.stdout, expected, "{}", ran.stderr);
+    let ran = run(&["check", policy, "--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.stdout);
+    let expired = ran.stdout.matches("… has expired").count();
+    assert_eq!(expired, 2, "{}", ran.stdout);
+    let path = "clients.app.api_keys[0].not_after";
+    assert!(ran.stdout.contains(path), "{}", ran.stdout);
 }
 
 /// `scorer` of the demo's policy.

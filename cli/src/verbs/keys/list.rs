@@ -8,10 +8,13 @@ use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::raw::KeyFormat;
 
+use super::{has_expired, today};
+
 /// Hex digits of a digest in the text output.
 const SHORT: usize = 12;
 
-/// List the API keys of a policy: client, digest, last valid day, and whether the key is revoked.
+/// List the API keys of a policy: client, digest, last valid day, and whether the key is expired or
+/// revoked.
 #[derive(Args)]
 #[command(
     after_help = "Keys are listed by their SHA-256 digest, because a policy does not contain the keys. With --json, digests are complete.\n\nExample: tensorgate keys list gate.yaml"
@@ -26,6 +29,7 @@ struct Listed<'a> {
     client: &'a str,
     sha256: &'a str,
     not_after: Option<&'a str>,
+    expired: bool,
     #[serde(skip_serializing_if = "KeyFormat::is_tensorgate")]
     format: KeyFormat,
     revoked: bool,
@@ -34,6 +38,7 @@ struct Listed<'a> {
 impl List {
     pub(super) fn run(self, ui: &Ui) -> Result<(), Failure> {
         let policy = load(&self.policy.find()?)?.bundle.policy;
+        let today = today();
         for (client, entry) in &policy.clients {
             for key in &entry.api_keys {
                 let sha256 = key.sha256.as_deref().unwrap_or_default();
@@ -41,6 +46,7 @@ impl List {
                     client,
                     sha256,
                     not_after: key.not_after.as_deref(),
+                    expired: has_expired(key, &today),
                     format: key.format,
                     revoked: policy.revoked.keys.iter().any(|revoked| revoked == sha256),
                 };
@@ -58,7 +64,8 @@ impl List {
 impl Listed<'_> {
     fn row(&self) -> String {
         let short = self.sha256.get(..SHORT).unwrap_or(self.sha256);
-        let until = self.not_after.map(|day| format!(" until {day}"));
+        let valid = if self.expired { "expired" } else { "until" };
+        let until = self.not_after.map(|day| format!(" {valid} {day}"));
         let revoked = if self.revoked { " revoked" } else { "" };
         format!(
             "{} {short}{}{revoked}",
