@@ -342,7 +342,11 @@ pub(super) async fn within<T>(
 /// Classifies a status. A status with a source comes from this side of the connection, one without
 /// comes from the server.
 pub(super) fn classify(status: &Status, late: bool) -> BackendError {
-    let cause = format!("{:?}: {}", status.code(), describe(status));
+    let cause = match status.source() {
+        // No server has sent a code.
+        Some(_) => describe(status),
+        None => format!("{:?}: {}", status.code(), describe(status)),
+    };
     match status.code() {
         _ if late => BackendError::Timeout(cause),
         Code::DeadlineExceeded => BackendError::Timeout(cause),
@@ -389,7 +393,11 @@ fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     };
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let more = error.to_string();
+        // Many an error's own text ends with its cause.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
         cause = error.source();
     }
     text.chars().take(MAX_MESSAGE_CHARS).collect()

@@ -22,7 +22,7 @@ fn a_status_of_the_server_is_told_from_one_of_the_connection() {
         (
             ours,
             false,
-            BackendError::Unavailable("Unknown: connection reset: connection reset".to_owned()),
+            BackendError::Unavailable("connection reset".to_owned()),
         ),
         (
             Status::unknown("x"),
@@ -52,9 +52,7 @@ fn a_status_of_the_server_is_told_from_one_of_the_connection() {
         (
             Status::from_error(DialError::Closed.into()),
             false,
-            BackendError::Unsent(
-                "Unknown: the connection is lost: the connection is lost".to_owned(),
-            ),
+            BackendError::Unsent("the connection is lost".to_owned()),
         ),
     ];
     for (status, late, expected) in cases {

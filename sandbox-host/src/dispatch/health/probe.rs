@@ -58,13 +58,13 @@ pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -
     }
 }
 
-/// Why a probe failed. If the server has refused HTTP/2 and speaks HTTP/1.1, that comes first. A
+/// Why a probe failed. If the server has refused HTTP/2 and speaks HTTP/1.1, that is the cause. A
 /// server that has both on one port has another problem.
 async fn cause(error: &BackendError, line: &Channel, endpoint: &Endpoint) -> String {
     let uri = endpoint.uri();
     let refused = !matches!(error, BackendError::Timeout(_)) && line.is_without_http2();
     if !refused || !endpoint.speaks_http1().await {
-        return format!("{uri}: {error}");
+        return failure(uri, error);
     }
     let usual = match line.dialect() {
         ProtocolAdapter::OpenInference => "Triton: 8001",
@@ -72,8 +72,27 @@ async fn cause(error: &BackendError, line: &Channel, endpoint: &Endpoint) -> Str
         ProtocolAdapter::TorchServe => "TorchServe: 7070",
     };
     format!(
-        "{uri}: this looks like the server's HTTP port; gRPC is usually another one ({usual}): {error}"
+        "{uri}: this looks like the server's HTTP port; gRPC is usually another one ({usual})"
     )
+}
+
+/// An endpoint's failure, with a hint where there is a usual reason.
+fn failure(uri: &str, error: &BackendError) -> String {
+    let text = own_text(error);
+    let hint = if text.contains("Connection refused") {
+        "; is the server up?"
+    } else {
+        ""
+    };
+    format!("{uri}: {text}{hint}")
+}
+
+/// The text of a failure without the prefix that it gets where a request needs the model.
+fn own_text(error: &BackendError) -> String {
+    match error {
+        BackendError::Unavailable(cause) | BackendError::Unsent(cause) => cause.clone(),
+        error => error.to_string(),
+    }
 }
 
 /// All probe requests over one connection.
@@ -103,7 +122,7 @@ async fn listed(
     });
     ProbeResult {
         line: endpoint.channel().number(),
-        found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
+        found: Some(found.map_err(|error| failure(endpoint.uri(), &error))),
     }
 }
 
@@ -118,7 +137,7 @@ async fn up(
     let found = found.map(|()| keys.map(|key| (key.clone(), ModelStatus::Listed)).collect());
     ProbeResult {
         line: endpoint.channel().number(),
-        found: Some(found.map_err(|error| format!("{}: {error}", endpoint.uri()))),
+        found: Some(found.map_err(|error| failure(endpoint.uri(), &error))),
     }
 }
 
@@ -162,7 +181,7 @@ async fn models(
         })?;
         late = late || matches!(said, Err(BackendError::Timeout(_)));
         // A failure of one model concerns only that model, because the server itself answers.
-        let said = said.unwrap_or_else(|error| ModelStatus::Unready(error.to_string()));
+        let said = said.unwrap_or_else(|error| ModelStatus::Unready(own_text(&error)));
         found.insert(key, said);
         Ok::<_, BackendError>(())
     };
@@ -226,7 +245,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -274,8 +293,19 @@ mod tests {
             let result = ask(std::iter::empty(), &endpoint).await;
             let cause = result.cause().unwrap();
             let hint = "this looks like the server's HTTP port; gRPC is usually another one (Triton: 8001)";
-            assert_eq!(cause.contains(hint), hinted, "{to_the_probe}: {cause}");
+            assert_eq!(cause.ends_with(hint), hinted, "{to_the_probe}: {cause}");
             assert!(cause.starts_with(endpoint.uri()), "{to_the_probe}: {cause}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_is_reported_once_with_a_hint() {
+        // Nothing listens at the port of tcpmux.
+        let uri = "http://127.0.0.1:1";
+        let endpoint = Endpoint::new(uri, None).unwrap();
+        let result = ask(std::iter::empty(), &endpoint).await;
+        let cause = result.cause().unwrap();
+        let refused = TcpStream::connect("127.0.0.1:1").await.unwrap_err();
+        assert_eq!(cause, format!("{uri}: {refused}; is the server up?"));
     }
 }
