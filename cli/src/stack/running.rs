@@ -154,7 +154,11 @@ mod tests {
         let exists = io::Error::from(io::ErrorKind::AlreadyExists);
         for (failure, why, fix) in [
             (unusable(state, &denied), "denied", "with --state"),
-            (unusable(state, &exists), "it is not a folder", "with --state"),
+            (
+                unusable(state, &exists),
+                "it is not a folder",
+                "with --state",
+            ),
             (unreadable(state, &denied), "denied", "as the user"),
         ] {
             let text = failure.to_string();

@@ -238,7 +238,7 @@ impl Query {
                 }
             });
         }
-        let cannot = |error: std::io::Error| Failure::Input(format!("{}: {error}", log.display()));
+        let cannot = |error: io::Error| Failure::Input(format!("{}: {error}", log.display()));
         let mut tail = Tail::new(&log, self.since.is_none()).map_err(cannot)?;
         while tail
             .each_new(|line, text| shown(&line, text).is_none_or(|shown| ui.try_line(&shown)))
@@ -360,7 +360,7 @@ fn row(line: &Line, decision: &Decision) -> String {
 
 /// Calls `then` with every readable line of a log and its text, oldest first.
 fn each_line(log: &Path, mut then: impl FnMut(Line, &str)) -> Result<(), Failure> {
-    let cannot = |error: std::io::Error| Failure::Input(format!("{}: {error}", log.display()));
+    let cannot = |error: io::Error| Failure::Input(format!("{}: {error}", log.display()));
     for file in files(&Paths::new(log)).map_err(cannot)? {
         let mut reader = BufReader::new(File::open(file).map_err(cannot)?);
         let mut text = Vec::new();

@@ -390,7 +390,10 @@ fn a_policy_as_the_argument_is_told_from_a_request_id() {
         (vec![policy], "is a file: name a policy with -c"),
         (vec![policy, "--http", "x"], "is a file: name a policy"),
         (vec!["id-1", "--http", "x"], "cannot be used with --http"),
-        (vec!["id-1", "--http-dir", "x"], "cannot be used with --http"),
+        (
+            vec!["id-1", "--http-dir", "x"],
+            "cannot be used with --http",
+        ),
     ] {
         let ran = run(&[vec!["explain"], words.clone()].concat());
         assert_eq!(ran.code, 2, "{words:?}: {}", ran.stdout);

@@ -186,7 +186,7 @@ mod tests {
         check(said("other", flag(true)), Err("answers request"));
         check(said("other", None), Err("answers request"));
         let text = Some(ParameterChoice::StringParam("true".into()));
-        check(said("q", text), Err("no boolean"));
+        check(said("q", text), Err("is not a boolean"));
         check(
             proto::ModelStreamInferResponse {
                 error_message: "SECRET".into(),

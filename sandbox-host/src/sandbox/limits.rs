@@ -145,7 +145,7 @@ mod tests {
         }
         assert_eq!(
             limits.refused(),
-            Some("wanted 101 bytes of memory, may have 100: raise `memory_bytes` of the handler")
+            Some("needs 101 bytes of memory, at most 100: raise `memory_bytes` of the handler")
         );
     }
 

@@ -158,7 +158,7 @@ mod tests {
         for (results_in, expected) in [
             (
                 vec![returned("x", vec![1]); MAX_OUTPUT_TENSORS + 1],
-                "65 tensors, at most 64 are taken",
+                "65 tensors, at most 64 are allowed",
             ),
             (
                 vec![returned("x", vec![u64::MAX])],
@@ -170,11 +170,11 @@ mod tests {
             ),
             (
                 vec![returned("x", vec![1; MAX_RANK + 1])],
-                "tensor \"x\" has 17 dims, at most 16 are taken",
+                "tensor \"x\" has 17 dims, at most 16 are allowed",
             ),
             (
                 vec![returned(&"x".repeat(257), vec![1])],
-                "a tensor's name has 257 bytes, at most 256 are taken",
+                "a tensor's name has 257 bytes, at most 256 are allowed",
             ),
         ] {
             assert_eq!(results(results_in).unwrap_err(), expected);

@@ -166,8 +166,8 @@ fn is_case(path: &Path) -> bool {
     path.starts_with(case::FOLDER)
 }
 
-/// Whether a build leaves this name out, or an editor made the file. Other hidden files are part of a
-/// build, such as `.cargo/config.toml`.
+/// Whether a build leaves this name out, or an editor made the file. Other hidden files are part of
+/// a build, such as `.cargo/config.toml`.
 fn is_ignored(name: &OsStr, depth: usize) -> bool {
     let bytes = name.as_encoded_bytes();
     let is_of_editor = bytes.starts_with(b".#")

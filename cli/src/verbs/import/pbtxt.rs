@@ -255,7 +255,7 @@ mod tests {
                 "a: [1 2]",
                 Err((1, "list values must be separated by commas".into())),
             ),
-            ("a: [1,]", Err((1, "']' where a value begins".into()))),
+            ("a: [1,]", Err((1, "expected a value, found ']'".into()))),
             (
                 "a: \"x\ny\"",
                 Err((1, "a string is not closed on its line".into())),

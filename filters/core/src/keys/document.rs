@@ -170,26 +170,29 @@ mod tests {
             ),
             // Two keys with the same id are both ignored.
             (format!(r#"{{"keys": [{key}, {key}]}}"#), Ok(0)),
-            (String::new(), Err("no JSON Web Key Set")),
-            ("<html>".into(), Err("no JSON Web Key Set")),
-            ("{}".into(), Err("no JSON Web Key Set")),
-            (format!(r#"{{"keys": {key}}}"#), Err("no JSON Web Key Set")),
-            (format!("{good} {good}"), Err("no JSON Web Key Set")),
+            (String::new(), Err("not a JSON Web Key Set")),
+            ("<html>".into(), Err("not a JSON Web Key Set")),
+            ("{}".into(), Err("not a JSON Web Key Set")),
+            (
+                format!(r#"{{"keys": {key}}}"#),
+                Err("not a JSON Web Key Set"),
+            ),
+            (format!("{good} {good}"), Err("not a JSON Web Key Set")),
             (
                 format!(r#"{{"keys": [], "keys": [{key}]}}"#),
-                Err("no JSON Web Key Set"),
+                Err("not a JSON Web Key Set"),
             ),
             (
                 good.replacen(r#""kid":"ed""#, r#""kid":"ed","kid":"ec""#, 1),
-                Err("no JSON Web Key Set"),
+                Err("not a JSON Web Key Set"),
             ),
             (
                 good.replacen(r#""kid":"ed""#, r#""kid":7"#, 1),
-                Err("no JSON Web Key Set"),
+                Err("not a JSON Web Key Set"),
             ),
             (
                 format!(r#"{{"keys": [{}]}}"#, "[".repeat(30_000)),
-                Err("no JSON Web Key Set"),
+                Err("not a JSON Web Key Set"),
             ),
             (
                 format!(r#"{{"keys": [{}]}}"#, vec!["{}"; 65].join(",")),

@@ -213,10 +213,7 @@ pub fn logs_error(logged: &Logged, cause: &str) -> bool {
 pub const STORE_FAULTS: [(StoreMode, &str); 3] = [
     (StoreMode::Fails, "get_shared_data failed"),
     (StoreMode::FailsToWrite, "set_shared_data failed"),
-    (
-        StoreMode::AlwaysContended,
-        "written by others at each of 64 tries",
-    ),
+    (StoreMode::AlwaysContended, "in each of 64 attempts"),
 ];
 
 /// Checks that a request was rejected because of the store, and that the log has the cause.

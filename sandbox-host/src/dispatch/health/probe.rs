@@ -71,9 +71,7 @@ async fn cause(error: &BackendError, line: &Channel, endpoint: &Endpoint) -> Str
         ProtocolAdapter::TfServing => "TF Serving: 8500",
         ProtocolAdapter::TorchServe => "TorchServe: 7070",
     };
-    format!(
-        "{uri}: this looks like the server's HTTP port; gRPC is usually another one ({usual})"
-    )
+    format!("{uri}: this looks like the server's HTTP port; gRPC is usually another one ({usual})")
 }
 
 /// An endpoint's failure, with a hint where there is a usual reason.

@@ -176,8 +176,8 @@ async fn traps_and_memory_exhaustion_are_distinguished() {
             FaultCause::Trap,
             "out of bounds",
         ),
-        ("memory", hoard, FaultCause::Memory, "may have 67108864"),
-        ("table", table, FaultCause::Memory, "may have 20000"),
+        ("memory", hoard, FaultCause::Memory, "at most 67108864"),
+        ("table", table, FaultCause::Memory, "at most 20000"),
     ] {
         check(
             name,
@@ -201,8 +201,7 @@ async fn the_detail_of_a_trap_says_what_a_handler_lacks_or_logged_last() {
         "(func $wall_clock_now (unreachable))",
     );
     // Level 3 is an error, the text is "x".
-    let panic =
-        preprocess("(call $log (i32.const 3) (i32.const 0) (i32.const 1)) (unreachable)");
+    let panic = preprocess("(call $log (i32.const 3) (i32.const 0) (i32.const 1)) (unreachable)");
     for (name, component, text) in [
         ("clock", clock, "a handler has no clock"),
         ("panic", panic, "x; then the handler stopped"),

@@ -277,7 +277,7 @@ mod tests {
             ("wasi:cli/stdout@0.2.9", "standard streams"),
             ("wasi:sockets/tcp@0.2.9", "network"),
             ("wasi:filesystem/preopens@0.2.9", "files"),
-            ("acme:gpu/device", "does not know"),
+            ("acme:gpu/device", "unknown to this version"),
         ] {
             assert!(
                 authority(import).contains(expected),
