@@ -14,6 +14,12 @@ use tensorgate_policy_text::Located;
 
 /// Longest policy line in a snippet, characters.
 const MAX_SNIPPET: usize = 160;
+/// Shortest API key, characters. A shorter text is no secret.
+const MIN_KEY_CHARS: usize = 20;
+/// Characters of an API key that a snippet shows.
+const SHOWN_KEY_CHARS: usize = 4;
+/// Hex digits of a digest.
+const DIGEST_CHARS: usize = 64;
 
 /// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -170,7 +176,7 @@ impl Ui {
             .lines()
             .nth(fault.span.line.saturating_sub(1))
             .unwrap_or_default();
-        let shown: String = line
+        let shown: String = without_keys(line, fault.path.starts_with("revoked.keys"))
             .chars()
             .take(MAX_SNIPPET)
             .map(|c| if c.is_control() { ' ' } else { c })
@@ -207,6 +213,34 @@ impl Ui {
         }
         out
     }
+}
+
+/// A policy line in which API keys are hidden: tensorgate's own anywhere, and any where a digest
+/// belongs, which is everywhere if `only_digests`. Output of a command may end up in a public log.
+fn without_keys(line: &str, only_digests: bool) -> String {
+    let is_break =
+        |c: char| c.is_whitespace() || matches!(c, ',' | '{' | '}' | '[' | ']' | '"' | '\'');
+    let mut shown = String::with_capacity(line.len());
+    let mut needs_digest = only_digests;
+    for part in line.split_inclusive(is_break) {
+        let word = part.trim_end_matches(is_break);
+        let chars = word.chars().count();
+        let is_digest = chars == DIGEST_CHARS && word.bytes().all(|it| it.is_ascii_hexdigit());
+        let is_key = word.starts_with("tg_") || (needs_digest && !is_digest);
+        if is_key && chars >= MIN_KEY_CHARS {
+            let hidden = chars.saturating_sub(SHOWN_KEY_CHARS);
+            shown.extend(word.chars().take(SHOWN_KEY_CHARS));
+            // As long as the key, so that the marks below the line stay in place.
+            shown.extend(std::iter::repeat_n('*', hidden));
+        } else {
+            shown.push_str(word);
+        }
+        shown.push_str(part.get(word.len()..).unwrap_or_default());
+        if !matches!(word, "" | ":") {
+            needs_digest = only_digests || word.trim_end_matches(':') == "sha256";
+        }
+    }
+    shown
 }
 
 /// Text with control characters replaced, so that a file cannot send escape sequences to a terminal
@@ -250,6 +284,39 @@ pub fn printable_lines(text: &str) -> String {
 mod tests {
     use super::*;
     use tensorgate_policy_text::Span;
+
+    #[test]
+    fn a_snippet_hides_a_key_in_place_of_its_digest() {
+        let ui = Ui {
+            json: false,
+            color: false,
+        };
+        let (own, foreign) = ("tg_W7MhZk2xQ4pL9sVbN3cD", "sk-live:4f9aK2mQx7Lw0Zr8");
+        let digest = "a".repeat(DIGEST_CHARS);
+        for (path, line, shown) in [
+            ("", format!("- {{sha256: {own}, x: 1}}"), "{sha256: tg_W***"),
+            ("", format!("{own}: 1"), "tg_W***"),
+            ("", format!("sha256: '{foreign}'"), "sha256: 'sk-l***"),
+            ("", format!("{{\"sha256\":\"{foreign}\"}}"), ":\"sk-l***"),
+            ("revoked.keys[0]", format!("- {foreign}"), "- sk-l***"),
+            ("", format!("sha256: {digest}"), digest.as_str()),
+            ("", "sha256: tg_short".to_owned(), "tg_short"),
+            ("", format!("name: {foreign}"), foreign),
+        ] {
+            let fault = Located {
+                severity: Severity::Error,
+                span: Span::default(),
+                path: path.into(),
+                message: String::new(),
+                fix: None,
+            };
+            let snippet = ui.snippet(Path::new("gate.yaml"), &line, &fault);
+            assert!(snippet.contains(shown), "{line}: {snippet}");
+        }
+        let line = format!("sha256: {own}");
+        let hidden = without_keys(&line, false);
+        assert_eq!(hidden.chars().count(), line.chars().count());
+    }
 
     #[test]
     fn a_list_of_faults_ends_with_their_number() {
