@@ -286,7 +286,7 @@ mod tests {
     use tensorgate_policy_text::Span;
 
     #[test]
-    fn a_snippet_hides_a_key_in_place_of_its_digest() {
+    fn a_snippet_hides_a_key_where_a_digest_belongs() {
         let ui = Ui {
             json: false,
             color: false,

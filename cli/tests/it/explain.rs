@@ -383,7 +383,7 @@ fn every_reason_has_a_line_in_order_of_precedence() {
 }
 
 #[test]
-fn a_policy_in_place_of_a_request_id_is_reported() {
+fn a_policy_as_the_request_id_is_reported() {
     let policy = digits();
     let policy = policy.to_str().unwrap();
     for (words, expected) in [

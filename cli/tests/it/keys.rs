@@ -385,7 +385,7 @@ fn a_policy_without_a_list_is_reported_before_the_key_is_read() {
 fn a_verb_that_reads_a_key_from_a_terminal_asks_for_it() {
     let nowhere = Scratch::new();
     for verb in ["hash", "revoke"] {
-        // The master's end of a pseudoterminal is a terminal too. Nobody types.
+        // The master's end of a pseudoterminal is a terminal too. Nothing is typed.
         let terminal = File::options().read(true).write(true).open("/dev/ptmx");
         let mut child = Command::new(binary())
             .args(["keys", verb])
