@@ -394,7 +394,7 @@ fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let more = error.to_string();
-        // Many an error's own text ends with its cause.
+        // The text of many errors ends with that of their cause.
         if !text.ends_with(&more) {
             text = format!("{text}: {more}");
         }
