@@ -3,17 +3,14 @@
 
 use crate::support;
 
-use std::fs::File;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use serde_json::json;
 use support::backend::{Act, Backend};
 use support::{
-    GENERATION, INFER, REQUEST_ID, answer, context, folder, infer_body, key, mode, now_unix_s,
-    policy, start,
+    GENERATION, INFER, REQUEST_ID, answer, context, infer_body, key, mode, now_unix_s, policy,
+    start,
 };
 use tensorgate_wire::context::{Context, HEADER, Key};
 
