@@ -73,11 +73,7 @@ fn a_missing_program_is_named_with_where_it_was_sought() {
         .stdout
         .lines()
         .find(|line| line.starts_with("  handler "));
-    assert!(
-        listed.unwrap().contains("publish handlers"),
-        "{}",
-        ran.stdout
-    );
+    assert!(listed.unwrap().contains("sign handlers"), "{}", ran.stdout);
 }
 
 #[test]

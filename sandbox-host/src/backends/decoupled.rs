@@ -196,7 +196,7 @@ mod tests {
         );
         check(
             proto::ModelStreamInferResponse::default(),
-            Err("nothing in it"),
+            Err("an empty answer"),
         );
     }
 }

@@ -295,7 +295,7 @@ mod tests {
                 Trap::UnreachableCodeReached,
                 &refused,
                 panic,
-                "wanted 2 bytes of memory, may have 1: raise `memory_bytes` of the handler",
+                "needs 2 bytes of memory, at most 1: raise `memory_bytes` of the handler",
             ),
             (
                 Trap::UnreachableCodeReached,

@@ -196,7 +196,7 @@ mod tests {
         };
         let frames = |error: &str| {
             format!(
-                "{PYTHON}  File \"/root/bin/componentize-py\", line 8, in <module>\n    sys.exit(script())\nAssertionError: Traceback (most recent call last):\n  File \"/1/tensorgate_entry.py\", line 9, in <module>\n    import handler\n  File \"/0/handler.py\", line 1, in <module>\n    import helper\n  File \"/0/helper.py\", line 4, in load\n    ~~~~^^\n  File \"/0/table.py\", line 1\n{error}\n\n\nCaused by:\n    {error}"
+                "{PYTHON}  File \"/opt/bin/componentize-py\", line 8, in <module>\n    sys.exit(script())\nAssertionError: Traceback (most recent call last):\n  File \"/1/tensorgate_entry.py\", line 9, in <module>\n    import handler\n  File \"/0/handler.py\", line 1, in <module>\n    import helper\n  File \"/0/helper.py\", line 4, in load\n    ~~~~^^\n  File \"/0/table.py\", line 1\n{error}\n\n\nCaused by:\n    {error}"
             )
         };
         for (failure, expected) in [

@@ -91,14 +91,14 @@ fn a_store_that_fails_fails_closed() {
     for (mode, cause) in STORE_FAULTS {
         check_fails_closed(|store| store.set_mode(mode), cause);
     }
-    check_fails_closed(Store::clear, "no slot");
+    check_fails_closed(Store::clear, "slot is missing");
     check_fails_closed(
         |store| store.overwrite(&only_key(store), b"1234567"),
-        "holds 7 bytes",
+        "has 7 bytes that are not",
     );
     check_fails_closed(
         |store| store.overwrite(&only_key(store), b""),
-        "holds 0 bytes",
+        "has 0 bytes that are not",
     );
 }
 

@@ -372,14 +372,14 @@ fn a_store_that_fails_fails_closed() {
     for (mode, cause) in STORE_FAULTS {
         check(&|store| store.set_mode(mode), cause);
     }
-    check(&Store::clear, "no slot");
+    check(&Store::clear, "slot is missing");
     check(
         &|store| store.overwrite(&slot(store), b"1234567"),
-        "holds 7 bytes",
+        "has 7 bytes that are not",
     );
     check(
         &|store| store.overwrite(&slot(store), &[0; 16 * 33]),
-        "holds 528 bytes",
+        "has 528 bytes that are not",
     );
 }
 

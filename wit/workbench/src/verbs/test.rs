@@ -57,8 +57,8 @@ impl Test {
         }
     }
 
-    /// Prints a warning if the built component is tested and a source is newer. A folder that cannot
-    /// be read is no reason not to run the cases.
+    /// Prints a warning if the built component is tested and a source is newer. A folder that
+    /// cannot be read is no reason not to run the cases.
     fn warn_of_older_build(&self, ui: &Ui, project: &Project) {
         if self.component.is_some() {
             return;

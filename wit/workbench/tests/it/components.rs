@@ -22,7 +22,7 @@ fn a_component_with_foreign_imports_is_rejected_by_name() {
             r#"(component (import "acme:gpu/device" (instance)))"#,
             false,
             "acme:gpu/device",
-            "does not know",
+            "unknown to this version",
         ),
         ("(component)", false, "preprocess", ""),
         (

@@ -411,7 +411,7 @@ fn replaying_with_another_component_reports_that_it_differs() {
         line["detail"]
             .as_str()
             .unwrap()
-            .starts_with("another component"),
+            .starts_with("the captured component is"),
         "{line}"
     );
     let ran = gate.replay(&files[0], &["--any-component"]);
