@@ -120,11 +120,7 @@ fn no_numbers(path: &Path, raw: Values<'_>) -> bool {
     let mut good = true;
     for (field, written) in written {
         if written {
-            let message = if field == "range" {
-                "is not for BYTES, which has no numbers"
-            } else {
-                "is not for BYTES, which has no numbers"
-            };
+            let message = "is not for BYTES, which has no numbers";
             path.field(field).error_with_fix(message, "remove it");
             good = false;
         }
