@@ -46,10 +46,10 @@ demo-build:
 	@$(STAGE) --about "the demo's handlers ($(DEMO_HANDLERS)): 30 s, later 1 s" handlers tools/components.sh $(DEMO_HANDLERS)
 
 demo-filter:
-	@$(STAGE) --about "the gate filter, beside the programs: 4 minutes, later 1 s" filters tools/filters.sh gate
+	@$(STAGE) --about "the gate filter, beside the programs: 3 minutes, later 1 s" filters tools/filters.sh gate
 
 demo-programs: base
-	@$(STAGE) --about "the command, the host and the demo's model server: 9 minutes, later 1 s" programs tools/programs.sh
+	@$(STAGE) --about "the command, the host and the demo's model server: 7 minutes, later 1 s" programs tools/programs.sh
 
 demo: demo-build ## Start the whole gate, send good and hostile requests, print the table, stop; builds only what it runs
 	@$(STAGE) --about "four gates, good and hostile requests: 15 s" demo target/debug/tensorgate-demo
