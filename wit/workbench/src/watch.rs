@@ -99,9 +99,14 @@ impl Snapshot {
     /// Whether a source was changed after the project's component was built. The manifest is left
     /// out, because each run reads its limits and configuration.
     pub fn has_newer_source(&self, project: &Project) -> bool {
-        let mut sources = (self.files.iter())
-            .filter(|(path, _)| !is_case(path) && path.as_path() != Path::new(MANIFEST));
+        let mut sources = self.sources();
         build_time(project).is_some_and(|built| sources.any(|(_, stamp)| stamp.modified > built))
+    }
+
+    /// The files that are built, which cases and the manifest are not.
+    fn sources(&self) -> impl Iterator<Item = (&PathBuf, &Stamp)> {
+        let files = self.files.iter();
+        files.filter(|(path, _)| !is_case(path) && path.as_path() != Path::new(MANIFEST))
     }
 
     /// Waits until the files differ from these and have settled.
@@ -141,12 +146,11 @@ pub struct BuildInputs {
 impl BuildInputs {
     /// The inputs of a project whose files were just looked at.
     pub fn of(project: &Project, files: &Snapshot) -> Self {
-        let sources = (files.files.iter())
-            .filter(|(path, _)| !is_case(path) && path.as_path() != Path::new(MANIFEST))
-            .map(|(path, stamp)| (path.clone(), *stamp))
-            .collect();
+        let sources = files.sources();
         Self {
-            sources,
+            sources: sources
+                .map(|(path, stamp)| (path.clone(), *stamp))
+                .collect(),
             name: project.name.clone(),
             language: project.language,
             world: project.world,
