@@ -285,6 +285,11 @@ impl Stack {
         let backend = Backend::start(policy.clone()).await;
         let _old = std::mem::replace(&mut self.backend, backend);
         while self.said.try_recv().is_ok() {}
+        self.reload(policy).await;
+    }
+
+    /// Changes the policy with the stand-in that is there, and waits until it is in force.
+    pub async fn reload(&mut self, policy: Policy) {
         self.write_policy(policy);
         self.hang_up().await;
         let printed = self.reloaded().await;

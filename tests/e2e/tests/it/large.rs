@@ -183,10 +183,7 @@ async fn changing_hold_bytes_truncates_no_body() {
         tokio::spawn(connection);
         for changed in [false, true] {
             if changed {
-                stack.write_policy(holding(hold_bytes));
-                stack.hang_up().await;
-                let said = stack.reloaded().await;
-                assert_eq!(said.last().unwrap()["reloaded"], true, "{said:?}");
+                stack.reload(holding(hold_bytes)).await;
             }
             let request = http::Request::post("http://g/v2/models/big/infer")
                 .header("x-api-key", policy::key("scorer"))

@@ -79,7 +79,7 @@ async fn permits_held_during_a_policy_change_are_returned_once() {
             held.begin("", false).await;
         }
         held.judged().await;
-        stack.write_policy(policy_with(|policy| {
+        let next = policy_with(|policy| {
             eight(policy);
             // First the filter alone changes, and then the listener as well.
             policy.grants[0].name = Some(format!("changed-{change}"));
@@ -87,10 +87,8 @@ async fn permits_held_during_a_policy_change_are_returned_once() {
                 policy.listen.limits.header_bytes = ByteSize(8192 + change);
             }
             // Another grant has its own count; those of the client and of the model continue.
-        }));
-        stack.hang_up().await;
-        let printed = stack.reloaded().await;
-        assert_eq!(printed.last().unwrap()["reloaded"], true, "{printed:?}");
+        });
+        stack.reload(next).await;
         for _ in 0..3 {
             let seen = outcome(stack.gate, OWN, &[]).await.unwrap();
             assert_eq!(seen, "concurrency", "change {change}: all are held");

@@ -50,7 +50,7 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("identity", 133),
     ("policy", 1_052),
     ("sandbox-host", 1_149),
-    ("tests", 600),
+    ("tests", 594),
     ("wire", 632),
     ("wit", 113),
 ];
