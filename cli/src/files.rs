@@ -12,7 +12,7 @@ use tensorgate_host::limits::{ConnectFault, Settings};
 use tensorgate_host::sandbox::capture::CaptureKeys;
 use tensorgate_policy::policy::{BackendTls, Counter, RateLimitService, Redis, Trust};
 use tensorgate_policy::{Fault, Policy, Severity};
-use tensorgate_policy_text::path::push_key;
+use tensorgate_policy_text::path::below;
 
 use crate::render::envoy::key_sets;
 use crate::{certificates, components};
@@ -132,14 +132,6 @@ fn redis(rule: &Redis, root: &Path) -> Option<Fault> {
         &error,
         fix,
     ))
-}
-
-fn below(first: &str, keys: &[&str]) -> String {
-    let mut path = String::from(first);
-    for key in keys {
-        push_key(&mut path, key);
-    }
-    path
 }
 
 fn fault(path: String, error: &dyn std::fmt::Display, fix: &str) -> Fault {

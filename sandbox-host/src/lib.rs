@@ -22,6 +22,7 @@ mod grpc_timeout;
 pub mod guard;
 pub mod heap;
 pub mod host;
+pub mod install_filters;
 pub mod limits;
 mod owned;
 pub mod pipeline;

@@ -14,7 +14,7 @@ use tensorgate_host::policy_store::sources::Sources;
 use tensorgate_host::sandbox::os_sandbox::{self, Access};
 use tensorgate_host::sandbox::{CompilerConfig, CompilerProcess, compiler_process};
 use tensorgate_host::telemetry::logging::{Log, LogFormat};
-use tensorgate_host::{Host, StartError, heap, service::admin, service::reload};
+use tensorgate_host::{Host, StartError, heap, install_filters, service::admin, service::reload};
 use tensorgate_policy::raw::Audit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -116,6 +116,15 @@ enum Harden {
 fn main() -> ExitCode {
     if let Some(code) = compiler_process(std::env::args_os().skip(1)) {
         return code;
+    }
+    if let Some(folder) = install_filters::target(std::env::args_os().skip(1)) {
+        return match install_filters::install(&folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(cause) => {
+                eprintln!("tensorgate-host: cannot install the filters: {cause}");
+                ExitCode::from(FAILED)
+            }
+        };
     }
     // Other allocators than glibc's need no setting.
     let _ = heap::keep_freed_memory();

@@ -3,6 +3,15 @@
 
 use crate::tree::{Content, Key, NodeId, Tree};
 
+/// The path of `keys` below a first key, as in `backends.gpu.tls`.
+pub fn below(first: &str, keys: &[&str]) -> String {
+    let mut path = String::from(first);
+    for key in keys {
+        push_key(&mut path, key);
+    }
+    path
+}
+
 /// Appends a key. A key with `.`, `[`, a quote or white space is quoted.
 pub fn push_key(path: &mut String, key: &str) {
     if !path.is_empty() {

@@ -1,5 +1,20 @@
 //! Renders a policy as the configuration of other systems. The output is deterministic: equal
 //! inputs give equal bytes.
 
+pub mod cluster;
 pub mod envoy;
+pub mod manifests;
 pub mod node;
+
+use tensorgate_policy::Fault;
+
+/// Why a policy cannot be rendered for a target.
+#[derive(Debug, thiserror::Error)]
+pub enum Unrenderable {
+    /// Rules that the target cannot enforce, at their places in the policy.
+    #[error("the target cannot enforce the policy")]
+    Policy(Vec<Fault>),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}

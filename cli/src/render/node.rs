@@ -94,7 +94,7 @@ pub fn entries(map: Node) -> Vec<(String, Node)> {
 
 /// A mapping, in the order written.
 macro_rules! map {
-    ($($key:literal => $value:expr),* $(,)?) => {
+    ($($key:expr => $value:expr),* $(,)?) => {
         $crate::render::node::Node::Map(vec![$(($key.to_owned(), $crate::render::node::Node::from($value))),*])
     };
 }

@@ -1,24 +1,15 @@
 //! The `render` verb: writes a policy as the configuration of another system.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+mod cluster;
+mod envoy;
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::{Loaded, load};
+use tensorgate_cli_common::load::load;
 use tensorgate_cli_common::policy_file;
-use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::Ui;
-
-use tensorgate_policy::policy::Tls;
-
-use crate::certificates;
-use crate::chain::Chain;
-use crate::render::envoy::control_plane::ControlPlane;
-use crate::render::envoy::dynamic::Form;
-use crate::render::envoy::{RenderOptions, key_sets, render, tls};
-use crate::render::node::Node;
-use crate::stack;
 
 /// Write a policy as the configuration of another system. The output is deterministic.
 #[derive(Args)]
@@ -32,233 +23,34 @@ pub struct Render {
 
 #[derive(Subcommand)]
 enum Target {
-    Envoy(Envoy),
+    Envoy(Box<envoy::Envoy>),
+    Kubernetes(Box<cluster::Kubernetes>),
 }
 
-/// An Envoy bootstrap with the gate filter in front of the sandbox host.
-///
-/// On standard output it is one complete file. With `-o` it is envoy.yaml, with further files
-/// beside it. dynamic/ contains the filters, the listener and the clusters, which Envoy watches, so
-/// that policy changes need no restart. bundle.json is the policy for the host. With TLS,
-/// gate-certificate.yaml and client-authorities.yaml refer to the certificate files.
-///
-/// Certificate files that exist here are checked now. Files that replace them later are not
-/// checked, and Envoy treats an empty file of revocation lists as no list. So check such files
-/// before renaming them.
-#[derive(Args)]
-#[command(
-    after_help = "Envoy needs the context key, 64 hex digits, in TENSORGATE_CONTEXT_KEY, and the host needs the same key in a file.\n\nExample: tensorgate render envoy gate.yaml -o /etc/tensorgate --validate"
-)]
-struct Envoy {
-    /// Policy file, instead of `-c`.
-    #[arg(value_name = "GATE_YAML")]
-    policy: Option<PathBuf>,
-    /// Write envoy.yaml, dynamic/ and bundle.json into this folder. Files are replaced atomically
-    /// by renaming.
-    #[arg(short, long, value_name = "DIR")]
-    output: Option<PathBuf>,
-    /// With -o: one complete envoy.yaml; a change of policy replaces it and needs a restart of
-    /// Envoy.
-    #[arg(long, requires = "output")]
-    whole: bool,
-    /// With -o: path of dynamic/ on Envoy's machine, if it differs from the output folder.
-    #[arg(long, value_name = "DIR", requires = "output")]
-    dynamic: Option<PathBuf>,
-    /// Load the filters as this control plane does.
-    #[arg(long = "as", value_name = "CONTROL_PLANE", default_value = "plain")]
-    control_plane: ControlPlane,
-    /// Override the policy's listen address.
-    #[arg(long, value_name = "ADDR:PORT")]
-    listen: Option<SocketAddr>,
-    /// Filters in order: gate, or some of auth, rate-limit and tensor-guard.
-    #[arg(long, value_name = "FILTER,…", default_value = "gate")]
-    chain: Chain,
-    /// Folder of the filters' modules on Envoy's machine.
-    #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate/filters")]
-    filters: PathBuf,
-    /// Socket of the sandbox host.
-    #[arg(long, value_name = "PATH", default_value = "/run/tensorgate/host.sock")]
-    host_socket: PathBuf,
-    /// Envoy's admin socket.
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "/run/tensorgate/envoy-admin.sock"
-    )]
-    admin_socket: PathBuf,
-    /// The sandbox host's socket for the audit log.
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "/run/tensorgate/audit.sock"
-    )]
-    audit_socket: PathBuf,
-    /// The sandbox host's socket for limits shared by gateways.
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "/run/tensorgate/limits.sock"
-    )]
-    limits_socket: PathBuf,
-    /// Folder on Envoy's machine that certificate paths of the policy are relative to.
-    #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate")]
-    tls_dir: PathBuf,
-    /// Folder on Envoy's machine of the secret files, which `-o` writes if the policy has TLS.
-    #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate")]
-    secrets: PathBuf,
-    /// Certificate authorities on Envoy's machine, PEM, for key set URLs without authorities in the
-    /// policy.
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = key_sets::SYSTEM_AUTHORITIES[0]
-    )]
-    system_ca: PathBuf,
-    /// Validate the result with Envoy. The modules of the filters must exist.
-    #[arg(long)]
-    validate: bool,
+impl Target {
+    /// The policy file that a target's own argument names.
+    fn policy(&mut self) -> Option<PathBuf> {
+        match self {
+            Self::Envoy(target) => target.policy.take(),
+            Self::Kubernetes(target) => target.cluster.policy.take(),
+        }
+    }
 }
 
 impl Render {
     /// Renders the policy.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let Target::Envoy(mut envoy) = self.target;
-        let named = match (envoy.policy.take(), self.config) {
+        let mut target = self.target;
+        let named = match (target.policy(), self.config) {
             (Some(_), Some(_)) => {
                 return Err(Failure::Input("name one policy, with or without -c".into()));
             }
             (argument, option) => argument.or(option),
         };
         let loaded = load(&policy_file::or_default(named)?)?;
-        envoy.run(ui, &loaded)
-    }
-}
-
-impl Envoy {
-    fn run(self, ui: &Ui, loaded: &Loaded) -> Result<(), Failure> {
-        for open in self.chain.leaves_open(&loaded.policy) {
-            ui.note(&format!("warning: {open}"));
+        match target {
+            Target::Envoy(target) => target.run(ui, &loaded),
+            Target::Kubernetes(target) => target.run(ui, loaded),
         }
-        let options = RenderOptions {
-            control_plane: self.control_plane,
-            listen: self.listen,
-            filters: self.filters,
-            chain: self.chain.filters().to_vec(),
-            host_socket: self.host_socket,
-            admin_socket: self.admin_socket,
-            audit_socket: self.audit_socket,
-            limits_socket: self.limits_socket,
-            root: self.tls_dir,
-            secrets: self.secrets,
-            system_authorities: self.system_ca,
-        };
-        let tls = loaded.policy.listen().tls();
-        let secrets: Vec<(String, String)> = match tls {
-            Some(tls) => tls::secrets(tls, &options)
-                .map_err(|error| Failure::Input(error.to_string()))?
-                .into_iter()
-                .map(|(name, secret)| (name, secret.to_yaml()))
-                .collect(),
-            None => Vec::new(),
-        };
-        if let Some(tls) = tls {
-            reject_unusable(ui, tls, &options.root)?;
-        }
-        let rendered = |form| {
-            render(&loaded.policy, &loaded.bundle, &options, form)
-                .map_err(|error| Failure::Input(error.to_string()))
-        };
-        let whole = rendered(Form::Whole)?;
-        if self.validate {
-            // Always one complete file, because Envoy's validation does not read the separate ones.
-            stack::envoy::validate(&secrets, |folder| {
-                let options = RenderOptions {
-                    secrets: folder.to_owned(),
-                    ..options.clone()
-                };
-                render(&loaded.policy, &loaded.bundle, &options, Form::Whole)
-                    .map(|whole| whole.bootstrap.to_yaml())
-            })?;
-        }
-        let Some(folder) = self.output else {
-            ui.line(spelled(ui, &whole.bootstrap)?.trim_end());
-            return Ok(());
-        };
-        let written = if self.whole {
-            whole
-        } else {
-            let there = match self.dynamic {
-                Some(there) => there,
-                None => std::path::absolute(folder.join(DYNAMIC))
-                    .map_err(|error| cannot_write(&folder, &error))?,
-            };
-            rendered(Form::Watched(&there))?
-        };
-        let bundle = serde_json::to_string_pretty(&loaded.bundle)
-            .map_err(|error| Failure::Failed(error.to_string()))?;
-        let dynamic = folder.join(DYNAMIC);
-        let deepest = if self.whole { &folder } else { &dynamic };
-        std::fs::create_dir_all(deepest).map_err(|error| cannot_write(deepest, &error))?;
-        write(&folder, "bundle.json", &format!("{bundle}\n"))?;
-        for (name, secret) in &secrets {
-            write(&folder, name, secret)?;
-        }
-        for resource in &written.resources {
-            write(
-                &dynamic,
-                &resource.file,
-                &spelled(ui, &resource.response())?,
-            )?;
-        }
-        write(&folder, "envoy.yaml", &spelled(ui, &written.bootstrap)?)
     }
-}
-
-/// Rejects certificate files that Envoy could not use or would misinterpret, as far as they exist
-/// on this machine.
-fn reject_unusable(ui: &Ui, tls: &Tls, root: &Path) -> Result<(), Failure> {
-    let (here, absent): (Vec<_>, Vec<_>) = certificates::faults(tls, root)
-        .into_iter()
-        .partition(|unfit| unfit.file.exists());
-    for unfit in absent {
-        let file = unfit.file.display();
-        ui.note(&format!(
-            "warning: {}: {file} does not exist here and was not checked",
-            unfit.path
-        ));
-    }
-    if here.is_empty() {
-        return Ok(());
-    }
-    let lines: Vec<_> = here
-        .iter()
-        .map(|unfit| format!("{unfit} ({})", unfit.fix))
-        .collect();
-    Err(Failure::Input(lines.join("\n")))
-}
-
-/// Folder of the watched files, below the output folder.
-const DYNAMIC: &str = "dynamic";
-
-/// The configuration as YAML, or as JSON, which is valid YAML.
-fn spelled(ui: &Ui, node: &Node) -> Result<String, Failure> {
-    if ui.json {
-        serde_json::to_string_pretty(node).map_err(|error| Failure::Failed(error.to_string()))
-    } else {
-        Ok(node.to_yaml())
-    }
-}
-
-/// Replaces a file atomically.
-fn write(folder: &Path, name: &str, text: &str) -> Result<(), Failure> {
-    let file = folder.join(name);
-    replace(&file, text, Mode::Exact(READABLE)).map_err(|error| cannot_write(&file, &error))
-}
-
-/// Mode of rendered files. They contain digests but no secrets, and Envoy and the host may run as
-/// other users.
-const READABLE: u32 = 0o644;
-
-fn cannot_write(file: &Path, error: &std::io::Error) -> Failure {
-    Failure::Failed(format!("cannot write {}: {error}", file.display()))
 }

@@ -56,6 +56,11 @@ getters! { Fetch {
 } }
 
 impl Fetch {
+    /// Allowed ports.
+    pub fn ports(&self) -> &[u16] {
+        &self.url.ports
+    }
+
     /// Parses a URL if the policy allows it.
     ///
     /// # Errors

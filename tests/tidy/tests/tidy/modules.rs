@@ -25,6 +25,7 @@ const HOST: Crate = Crate {
         "grpc_timeout",
         "guard",
         "heap",
+        "install_filters",
         "owned",
         "rfc3339",
         "client_key",

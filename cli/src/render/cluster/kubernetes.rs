@@ -1,0 +1,210 @@
+//! The gate as a Deployment of its own: Envoy with the filter and the sandbox host in each pod.
+//!
+//! Both containers share Unix sockets and one user. Envoy reads what depends on the policy from
+//! mounted files and watches them, so a new policy needs no restart.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use tensorgate_cli_common::load::Loaded;
+use tensorgate_filter_core::filter::Filter;
+use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
+use tensorgate_policy::{Fault, Severity};
+
+use super::names::{Image, Label};
+use super::network::Admitted;
+use super::policy_files::Reader;
+use super::workload::{CONTEXT_KEY, Pod, ROOT, RUN, Workload, leave, restricted};
+use crate::render::envoy::control_plane::ControlPlane;
+use crate::render::envoy::dynamic::Form;
+use crate::render::envoy::{RenderOptions, key_sets, render, tls};
+use crate::render::manifests::Manifests;
+use crate::render::node::{Node, list, map};
+use crate::render::{Unrenderable, cluster};
+
+/// Folder of Envoy's bootstrap and secrets.
+const ENVOY: &str = "/etc/tensorgate/envoy";
+/// Folder that Envoy watches.
+const DYNAMIC: &str = "/etc/tensorgate/dynamic";
+/// Folder of the filter, which the first container copies there.
+const FILTERS: &str = "/opt/tensorgate/filters";
+/// The first port that needs no privilege.
+const UNPRIVILEGED: u16 = 1024;
+/// Memory of Envoy beside what its overload manager permits, bytes.
+const ENVOY_MARGIN_MIB: u64 = 128;
+
+/// What this target needs beside a [`Workload`].
+#[derive(Clone, Debug)]
+pub struct Kubernetes {
+    /// The pods.
+    pub workload: Workload,
+    /// Image of Envoy.
+    pub envoy_image: Image,
+    /// Namespace of the clients; any if absent.
+    pub clients_from: Option<Label>,
+}
+
+impl Kubernetes {
+    /// All objects.
+    ///
+    /// # Errors
+    /// What the target cannot enforce.
+    pub fn render(&self, loaded: &Loaded) -> Result<Manifests, Unrenderable> {
+        let policy = &loaded.policy;
+        let workload = &self.workload;
+        let address = policy.listen().address();
+        let port = address.port();
+        let mut faults = cluster::faults(policy, workload);
+        if port < UNPRIVILEGED {
+            faults.push(Fault {
+                severity: Severity::Error,
+                path: "listen.address".to_owned(),
+                message: format!("port {port} needs a privilege that the pods do not have"),
+                fix: Some(format!("{}:8080", address.ip())),
+            });
+        }
+        if !faults.is_empty() {
+            return Err(Unrenderable::Policy(faults));
+        }
+        let options = RenderOptions {
+            control_plane: ControlPlane::Plain,
+            // The pod's own address; Services lead there.
+            listen: Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)),
+            filters: PathBuf::from(FILTERS),
+            chain: vec![Filter::Gate],
+            host_socket: format!("{RUN}/host.sock").into(),
+            admin_socket: format!("{RUN}/envoy-admin.sock").into(),
+            audit_socket: format!("{RUN}/audit.sock").into(),
+            limits_socket: format!("{RUN}/limits.sock").into(),
+            root: PathBuf::from(ROOT),
+            secrets: PathBuf::from(ENVOY),
+            system_authorities: PathBuf::from(key_sets::SYSTEM_AUTHORITIES[0]),
+        };
+        let form = Form::Watched(DYNAMIC.as_ref());
+        let rendered = render(policy, &loaded.bundle, &options, form)
+            .map_err(|error| Unrenderable::Other(error.to_string()))?;
+        let mut bootstrap = vec![("envoy.yaml".to_owned(), rendered.bootstrap.to_yaml().into())];
+        if let Some(listener) = policy.listen().tls() {
+            let secrets = tls::secrets(listener, &options)
+                .map_err(|error| Unrenderable::Other(error.to_string()))?;
+            bootstrap.extend(
+                secrets
+                    .into_iter()
+                    .map(|(name, secret)| (name, secret.to_yaml().into())),
+            );
+        }
+        let dynamic = (rendered.resources.iter())
+            .map(|resource| (resource.file.clone(), resource.response().to_yaml().into()))
+            .collect();
+        let config = |suffix: &str, files| {
+            let data = map! {"data" => Node::Map(files)};
+            workload
+                .config_map(&workload.name.with(suffix), data)
+                .map_err(Unrenderable::Other)
+        };
+
+        let mut manifests = cluster::common(workload, loaded)?;
+        manifests.add("configmap-envoy", config("envoy", bootstrap)?);
+        manifests.add("configmap-dynamic", config("dynamic", dynamic)?);
+        manifests.add("deployment", workload.deployment(self.pod(loaded, port)));
+        manifests.add("service", workload.service(&[("http", port, None)]));
+        let admitted = match &self.clients_from {
+            Some(namespace) => Admitted {
+                private: vec![port],
+                namespace: Some(namespace.to_string()),
+                ..Admitted::default()
+            },
+            None => Admitted {
+                public: vec![port],
+                ..Admitted::default()
+            },
+        };
+        let network = workload.network_policy(policy, &admitted);
+        manifests.add("networkpolicy", network);
+        Ok(manifests)
+    }
+
+    fn pod(&self, loaded: &Loaded, port: u16) -> Pod {
+        let workload = &self.workload;
+        let configuration = |name: &str| map! {"name" => name, "configMap" => map! {"name" => workload.name.with(name)}};
+        Pod {
+            first: vec![self.filters()],
+            containers: vec![
+                self.envoy(loaded, port),
+                workload.host(
+                    &loaded.policy,
+                    vec![format!("--socket={RUN}/host.sock").into()],
+                    Vec::new(),
+                ),
+            ],
+            volumes: vec![
+                configuration("envoy"),
+                configuration("dynamic"),
+                map! {"name" => "filters", "emptyDir" => map! {"sizeLimit" => "64Mi"}},
+            ],
+            ..Pod::default()
+        }
+    }
+
+    /// The container that copies the filter from the host's image, where Envoy cannot read it.
+    fn filters(&self) -> Node {
+        map! {
+            "name" => "filters",
+            "image" => self.workload.host_image.to_string(),
+            "args" => list!["install-filters", FILTERS],
+            "resources" => map! {
+                "requests" => map! {"cpu" => "10m", "memory" => "64Mi"},
+                "limits" => map! {"memory" => "64Mi"},
+            },
+            "securityContext" => restricted(),
+            "volumeMounts" => list![map! {"name" => "filters", "mountPath" => FILTERS}],
+        }
+    }
+
+    fn envoy(&self, loaded: &Loaded, port: u16) -> Node {
+        let workload = &self.workload;
+        let mut mounts = vec![
+            map! {"name" => "run", "mountPath" => RUN},
+            map! {"name" => "envoy", "mountPath" => ENVOY, "readOnly" => true},
+            map! {"name" => "dynamic", "mountPath" => DYNAMIC, "readOnly" => true},
+            map! {"name" => "filters", "mountPath" => FILTERS, "readOnly" => true},
+        ];
+        mounts.extend(workload.secret_mounts(Reader::Envoy));
+        let open = |period: u64, failures: u64| {
+            map! {
+                "tcpSocket" => map! {"port" => "http"},
+                "periodSeconds" => period,
+                "failureThreshold" => failures,
+            }
+        };
+        let memory = cluster::envoy_memory_mib(&loaded.policy).saturating_add(ENVOY_MARGIN_MIB);
+        map! {
+            "name" => "envoy",
+            "image" => self.envoy_image.to_string(),
+            "command" => list!["/usr/local/bin/envoy"],
+            "args" => list![
+                "-c", format!("{ENVOY}/envoy.yaml"), "--disable-hot-restart",
+                "-l", "warning", "--component-log-level", "wasm:info",
+            ],
+            "env" => list![map! {
+                "name" => CONTEXT_KEY_VARIABLE,
+                "valueFrom" => map! {"secretKeyRef" => map! {
+                    "name" => workload.context_secret.as_str(),
+                    "key" => CONTEXT_KEY,
+                }},
+            }],
+            "ports" => list![map! {"name" => "http", "containerPort" => u32::from(port)}],
+            // Envoy listens once it has compiled the filter.
+            "startupProbe" => open(1, 120),
+            "readinessProbe" => open(2, 2),
+            "livenessProbe" => open(10, 3),
+            "lifecycle" => leave(),
+            "resources" => map! {
+                "requests" => map! {"cpu" => "1", "memory" => format!("{memory}Mi")},
+                "limits" => map! {"memory" => format!("{memory}Mi")},
+            },
+            "securityContext" => restricted(),
+            "volumeMounts" => mounts,
+        }
+    }
+}

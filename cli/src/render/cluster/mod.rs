@@ -1,0 +1,116 @@
+//! Renders a policy as objects of a Kubernetes cluster.
+//!
+//! | target | filter | host |
+//! |---|---|---|
+//! | [`kubernetes`] | in an Envoy of the gate's own pods | beside it, over Unix sockets |
+//!
+//! Names that a user gives are checked when they are parsed ([`names`]), and every text of the
+//! policy is a value of a tree that is written at the end. So no text can end the value that it is
+//! in.
+
+pub mod kubernetes;
+pub mod names;
+pub mod network;
+pub mod policy_files;
+pub mod workload;
+
+use tensorgate_cli_common::load::Loaded;
+use tensorgate_policy::raw::BackendKind;
+use tensorgate_policy::{Fault, Policy, Severity};
+use tensorgate_policy_text::path::below;
+
+use super::Unrenderable;
+use super::envoy::bounds::Bounds;
+use super::manifests::Manifests;
+use workload::Workload;
+
+/// One MiB.
+const MIB: u64 = 1 << 20;
+
+/// What no target in a cluster can enforce.
+pub fn faults(policy: &Policy, workload: &Workload) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut add = |path: String, message: &str, fix: Option<&str>| {
+        faults.push(Fault {
+            severity: Severity::Error,
+            path,
+            message: message.to_owned(),
+            fix: fix.map(str::to_owned),
+        });
+    };
+    for (name, backend) in policy.backends() {
+        if backend.kind() == BackendKind::Embedded {
+            let message = "the embedded backend is for one machine: a cluster has no server for it";
+            let fix = "kind: open-inference, with the endpoints of a model server";
+            add(below("backends", &[name, "kind"]), message, Some(fix));
+        }
+        for (at, endpoint) in backend.endpoints().iter().enumerate() {
+            if is_loopback(endpoint) {
+                let path = format!("{}[{at}]", below("backends", &[name, "endpoints"]));
+                let message =
+                    "in a cluster this address is the pod itself, which has no model server";
+                let fix =
+                    "the address of the model server's Service, as in http://triton.ml.svc:8001";
+                add(path, message, Some(fix));
+            }
+        }
+    }
+    if workload.handlers.is_none() && !workload.files.components.is_empty() {
+        let message = "the policy's components need a volume: name it with --handlers-image or --handlers-claim";
+        add("handlers".to_owned(), message, None);
+    }
+    faults
+}
+
+/// The objects of every target: the policy, the identity of the pods, their disruption budget and
+/// the closed ports of the model servers.
+///
+/// # Errors
+/// The policy is too large.
+pub fn common(workload: &Workload, loaded: &Loaded) -> Result<Manifests, Unrenderable> {
+    let mut manifests = Manifests::default();
+    let policy = workload.policy(&loaded.bundle);
+    manifests.add("configmap-policy", policy.map_err(Unrenderable::Other)?);
+    manifests.add("serviceaccount", workload.service_account());
+    manifests.add("poddisruptionbudget", workload.disruption_budget());
+    if let Some(closed) = workload.model_server_policy(&loaded.policy) {
+        manifests.add("networkpolicy-model-servers", closed);
+    }
+    Ok(manifests)
+}
+
+/// The heap at which Envoy stops accepting requests, MiB.
+fn envoy_memory_mib(policy: &Policy) -> u64 {
+    let bounds = Bounds::from_limits(policy.listen().limits());
+    bounds.heap_bytes.div_ceil(MIB)
+}
+
+/// Whether an endpoint is on the machine of its caller.
+fn is_loopback(endpoint: &str) -> bool {
+    let Ok(uri) = endpoint.parse::<http::Uri>() else {
+        return false;
+    };
+    let host = uri.host().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || (bare.parse::<std::net::IpAddr>()).is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback;
+
+    #[test]
+    fn the_pod_itself_is_recognised() {
+        for (endpoint, expected) in [
+            ("http://127.0.0.1:8001", true),
+            ("http://localhost:8001", true),
+            ("https://[::1]:8001", true),
+            ("http://127.9.9.9", true),
+            ("http://triton.ml.svc:8001", false),
+            ("http://10.0.0.1:8001", false),
+        ] {
+            assert_eq!(is_loopback(endpoint), expected, "{endpoint}");
+        }
+    }
+}

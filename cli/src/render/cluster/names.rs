@@ -1,0 +1,236 @@
+//! Names that a user gives for objects of a cluster. Each is checked when it is parsed, so that no
+//! later code has to escape one.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest DNS label, bytes (RFC 1123, section 2.1).
+const MAX_LABEL_BYTES: usize = 63;
+/// Longest name that we derive others from, bytes: the longest suffix fits into a label.
+const MAX_NAME_BYTES: usize = 40;
+/// Longest DNS name, bytes.
+const MAX_DOMAIN_BYTES: usize = 253;
+/// Hex digits of a digest.
+const DIGEST_DIGITS: usize = 64;
+/// Longest reference to an image, bytes. The specification bounds only the tag.
+const MAX_REFERENCE_BYTES: usize = 512;
+
+/// A DNS label: the name of a namespace or of an object that other names are derived from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label(String);
+
+impl Label {
+    /// The label.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of a part: `NAME-suffix`.
+    pub fn with(&self, suffix: &str) -> String {
+        format!("{}-{suffix}", self.0)
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Label {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if is_label(text) && text.len() <= MAX_NAME_BYTES {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(format!(
+            "a name has up to {MAX_NAME_BYTES} lower-case letters, digits and dashes, and begins with a letter"
+        ))
+    }
+}
+
+/// The name of an object that exists already, such as a Secret or a Gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectName(String);
+
+impl ObjectName {
+    /// The name of a part: `NAME-suffix`.
+    pub fn from_label(name: &Label, suffix: &str) -> Self {
+        Self(name.with(suffix))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ObjectName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let valid = text.len() <= MAX_DOMAIN_BYTES && text.split('.').all(is_dns_part);
+        if valid {
+            return Ok(Self(text.to_owned()));
+        }
+        Err("an object's name has lower-case letters, digits, dashes and dots".to_owned())
+    }
+}
+
+/// A label of pods: `key=value`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodLabel {
+    /// The key, with its prefix.
+    pub key: String,
+    /// The value.
+    pub value: String,
+}
+
+impl FromStr for PodLabel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('=');
+        let valid = |(key, value): &(&str, &str)| {
+            let (prefix, name) = match key.split_once('/') {
+                Some((prefix, name)) => (Some(prefix), name),
+                None => (None, *key),
+            };
+            prefix.is_none_or(|prefix| ObjectName::from_str(prefix).is_ok())
+                && is_qualified(name)
+                && (value.is_empty() || is_qualified(value))
+        };
+        match parts.filter(valid) {
+            Some((key, value)) => Ok(Self {
+                key: key.to_owned(),
+                value: value.to_owned(),
+            }),
+            None => Err("a label is KEY=VALUE, as in app=triton".to_owned()),
+        }
+    }
+}
+
+/// An image, pinned by its digest: `registry.example.com/team/host@sha256:…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    repository: String,
+    digest: String,
+}
+
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@sha256:{}", self.repository, self.digest)
+    }
+}
+
+impl FromStr for Image {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((repository, digest)) = text.split_once("@sha256:") else {
+            return Err(
+                "an image is pinned by its digest: REGISTRY/NAME@sha256:DIGEST; a tag can be moved to another image".to_owned(),
+            );
+        };
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if digest.len() != DIGEST_DIGITS || !digest.bytes().all(is_digit) {
+            return Err(format!(
+                "a digest has {DIGEST_DIGITS} lower-case hex digits"
+            ));
+        }
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:[]".contains(&byte);
+        let usable = text.len() <= MAX_REFERENCE_BYTES
+            && repository.bytes().all(allowed)
+            && repository.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[')
+            && repository.ends_with(|last: char| last.is_ascii_alphanumeric());
+        if !usable {
+            return Err(format!("{repository:?} is not the name of an image"));
+        }
+        Ok(Self {
+            repository: repository.to_owned(),
+            digest: digest.to_owned(),
+        })
+    }
+}
+
+/// Whether a text is a DNS label that begins with a letter, as names of Services must.
+fn is_label(text: &str) -> bool {
+    text.len() <= MAX_LABEL_BYTES
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && is_dns_part(text)
+}
+
+/// Whether a text is one part of a DNS name in lower case.
+fn is_dns_part(text: &str) -> bool {
+    let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    !text.is_empty()
+        && text.len() <= MAX_LABEL_BYTES
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// Whether a text can be the name or the value of a label.
+fn is_qualified(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    text.len() <= MAX_LABEL_BYTES
+        && text.bytes().all(inner)
+        && text.starts_with(edge)
+        && text.ends_with(edge)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_kubernetes() {
+        for (text, valid) in [
+            ("tensorgate", true),
+            ("ml-2", true),
+            ("", false),
+            ("2ml", false),
+            ("ml-", false),
+            ("Ml", false),
+            ("a.b", false),
+            ("a\nkind: Secret", false),
+        ] {
+            assert_eq!(text.parse::<Label>().is_ok(), valid, "{text:?}");
+        }
+        assert!("a".repeat(41).parse::<Label>().is_err());
+        for (text, valid) in [("a.b", true), ("1", true), ("a..b", false), ("a b", false)] {
+            assert_eq!(text.parse::<ObjectName>().is_ok(), valid, "{text:?}");
+        }
+        for (text, valid) in [
+            ("app=triton", true),
+            ("app.kubernetes.io/name=Triton_1", true),
+            ("app=", true),
+            ("app", false),
+            ("=x", false),
+            ("app=a b", false),
+            ("app=\"x\"", false),
+            ("a/b/c=d", false),
+        ] {
+            assert_eq!(text.parse::<PodLabel>().is_ok(), valid, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_image_is_pinned_by_a_digest() {
+        let digest = "0".repeat(DIGEST_DIGITS);
+        for (text, valid) in [
+            (format!("r.example/gate@sha256:{digest}"), true),
+            (format!("r.example:5000/a/b:1@sha256:{digest}"), true),
+            ("r.example/gate:1".to_owned(), false),
+            (format!("r.example/gate@sha256:{}", "A".repeat(64)), false),
+            (format!("r.example/gate@sha256:{}", "0".repeat(63)), false),
+            (format!("@sha256:{digest}"), false),
+            (format!("r.example/a b@sha256:{digest}"), false),
+            (format!("r.example/a\"@sha256:{digest}"), false),
+        ] {
+            assert_eq!(text.parse::<Image>().is_ok(), valid, "{text}");
+        }
+    }
+}

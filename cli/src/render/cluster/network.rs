@@ -1,0 +1,174 @@
+//! Network policies: what may reach the gate's pods, what they may reach, and that nothing but them
+//! reaches the model servers.
+
+use std::collections::BTreeSet;
+
+use http::Uri;
+use tensorgate_host::service::admin;
+use tensorgate_policy::Policy;
+use tensorgate_policy::policy::{Counter, RateLimitService};
+
+use super::names::PodLabel;
+use super::workload::Workload;
+use crate::render::envoy::key_sets;
+use crate::render::node::{Node, list, map};
+
+/// Label that every namespace has.
+const NAMESPACE: &str = "kubernetes.io/metadata.name";
+/// Port of name servers.
+const DNS: u16 = 53;
+/// Default ports of URLs.
+const HTTP: u16 = 80;
+const HTTPS: u16 = 443;
+
+/// Who may connect to the gate's pods, and at which ports.
+#[derive(Clone, Debug, Default)]
+pub struct Admitted {
+    /// Ports that every pod of the cluster may reach.
+    pub public: Vec<u16>,
+    /// Ports that only these pods may reach.
+    pub private: Vec<u16>,
+    /// Namespace of these pods.
+    pub namespace: Option<String>,
+    /// Labels of these pods; all pods of the namespace if empty.
+    pub pods: Vec<PodLabel>,
+}
+
+impl Workload {
+    /// What may reach the gate's pods and what these may reach. All else is denied.
+    pub fn network_policy(&self, policy: &Policy, admitted: &Admitted) -> Node {
+        let mut ingress = Vec::new();
+        if !admitted.public.is_empty() {
+            ingress.push(map! {"ports" => tcp(&admitted.public)});
+        }
+        if let Some(namespace) = &admitted.namespace {
+            ingress.push(map! {
+                "from" => list![peer(namespace, &admitted.pods)],
+                "ports" => tcp(&admitted.private),
+            });
+        }
+        if let Some(namespace) = &self.metrics_from {
+            ingress.push(map! {
+                "from" => list![peer(namespace.as_str(), &[])],
+                "ports" => tcp(&[admin::DEFAULT_ADDRESS.port()]),
+            });
+        }
+        let dns = |protocol| map! {"protocol" => protocol, "port" => u32::from(DNS)};
+        let mut egress = vec![map! {"ports" => list![dns("UDP"), dns("TCP")]}];
+        let models = model_ports(policy);
+        if !models.is_empty() {
+            let mut rule = Vec::new();
+            if !self.model_servers.is_empty() {
+                let peer = peer(self.model_namespace.as_str(), &self.model_servers);
+                rule.push(("to".to_owned(), list![peer]));
+            }
+            rule.push(("ports".to_owned(), tcp(&models).into()));
+            egress.push(Node::Map(rule));
+        }
+        let others = other_ports(policy);
+        if !others.is_empty() {
+            egress.push(map! {"ports" => tcp(&others)});
+        }
+        let spec = map! {
+            "podSelector" => map! {"matchLabels" => self.selector()},
+            "policyTypes" => list!["Ingress", "Egress"],
+            "ingress" => ingress,
+            "egress" => egress,
+        };
+        let (version, kind) = ("networking.k8s.io/v1", "NetworkPolicy");
+        self.object(version, kind, self.name.as_str(), map! {"spec" => spec})
+    }
+
+    /// Closes the model servers' pods: only the gate reaches them, and only at the ports that the
+    /// policy names. Ports for management, metrics and messages between servers are closed with
+    /// all others. `None` if the pods are not known.
+    pub fn model_server_policy(&self, policy: &Policy) -> Option<Node> {
+        let ports = model_ports(policy);
+        if self.model_servers.is_empty() || ports.is_empty() {
+            return None;
+        }
+        let gate = map! {
+            "namespaceSelector" => map! {"matchLabels" => map! {NAMESPACE => self.namespace.as_str()}},
+            "podSelector" => map! {"matchLabels" => self.selector()},
+        };
+        let spec = map! {
+            "podSelector" => map! {"matchLabels" => labels(&self.model_servers)},
+            "policyTypes" => list!["Ingress"],
+            "ingress" => list![map! {"from" => list![gate], "ports" => tcp(&ports)}],
+        };
+        Some(map! {
+            "apiVersion" => "networking.k8s.io/v1",
+            "kind" => "NetworkPolicy",
+            "metadata" => map! {
+                "name" => self.name.with("model-servers"),
+                "namespace" => self.model_namespace.as_str(),
+                "labels" => self.labels(),
+            },
+            "spec" => spec,
+        })
+    }
+}
+
+/// Ports of the model servers that a policy names.
+fn model_ports(policy: &Policy) -> Vec<u16> {
+    let backends = policy.backends().values();
+    let endpoints = backends.flat_map(|backend| backend.endpoints());
+    sorted(endpoints.filter_map(|endpoint| port(endpoint)))
+}
+
+/// Ports of the other servers that a policy names: issuers' key sets, what handlers fetch and look
+/// up, and counters.
+fn other_ports(policy: &Policy) -> Vec<u16> {
+    let key_sets = key_sets::fetched(policy).map(|(_, url)| url.port());
+    let handlers = policy.handlers().values();
+    let fetched = handlers.clone().filter_map(|handler| handler.fetch());
+    let fetched = fetched.flat_map(|fetch| fetch.ports().iter().copied());
+    let lookups = handlers.flat_map(|handler| handler.lookups().values());
+    let lookups = lookups.map(|lookup| lookup.place().1);
+    let counter = policy.rate_limit_service().map(RateLimitService::counter);
+    let counter = counter.map(|counter| match counter {
+        Counter::Redis(redis) => redis.port(),
+        Counter::Endpoint { port, .. } => *port,
+    });
+    sorted(key_sets.chain(fetched).chain(lookups).chain(counter))
+}
+
+fn sorted(ports: impl Iterator<Item = u16>) -> Vec<u16> {
+    ports.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The port of a URL.
+fn port(url: &str) -> Option<u16> {
+    let uri: Uri = url.parse().ok()?;
+    let default = match uri.scheme_str()? {
+        "https" | "grpcs" => HTTPS,
+        _ => HTTP,
+    };
+    Some(uri.port_u16().unwrap_or(default))
+}
+
+/// Pods with these labels in a namespace; all of its pods if there is no label.
+fn peer(namespace: &str, pods: &[PodLabel]) -> Node {
+    let namespace = map! {"matchLabels" => map! {NAMESPACE => namespace}};
+    if pods.is_empty() {
+        return map! {"namespaceSelector" => namespace};
+    }
+    map! {
+        "namespaceSelector" => namespace,
+        "podSelector" => map! {"matchLabels" => labels(pods)},
+    }
+}
+
+fn labels(pods: &[PodLabel]) -> Node {
+    let each = pods.iter();
+    Node::Map(
+        each.map(|label| (label.key.clone(), label.value.as_str().into()))
+            .collect(),
+    )
+}
+
+fn tcp(ports: &[u16]) -> Vec<Node> {
+    let each = ports.iter();
+    each.map(|port| map! {"protocol" => "TCP", "port" => u32::from(*port)})
+        .collect()
+}

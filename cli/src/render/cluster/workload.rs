@@ -1,0 +1,387 @@
+//! What every target in a cluster shares: the pods of the sandbox host, their policy, and what may
+//! reach them.
+
+use tensorgate_host::service::admin;
+use tensorgate_policy::{Bundle, Policy};
+
+use super::names::{Image, Label, ObjectName, PodLabel};
+use super::policy_files::{PolicyFiles, Reader};
+use crate::render::manifests::MANAGED_BY;
+use crate::render::node::{Node, entries, list, map};
+
+/// The user and group of both programs. Their images name it too.
+pub const USER: u64 = 65_532;
+/// Folder of the sockets.
+pub const RUN: &str = "/run/tensorgate";
+/// Folder of the policy.
+const POLICY: &str = "/etc/tensorgate/policy";
+/// Folder that paths of the policy are relative to.
+pub const ROOT: &str = "/etc/tensorgate/root";
+/// Folder of the context key.
+const CONTEXT: &str = "/etc/tensorgate/context";
+/// Folder of the audit log.
+const AUDIT: &str = "/var/lib/tensorgate";
+/// Folder of compiled handlers.
+const CACHE: &str = "/var/cache/tensorgate";
+/// File of the policy in its ConfigMap.
+pub const BUNDLE: &str = "bundle.json";
+/// Key of the context key in its Secret.
+pub const CONTEXT_KEY: &str = "context.key";
+/// Seconds that in-flight requests have to end.
+const DRAIN_S: u64 = 30;
+/// Seconds between the end of a pod's endpoint and the signal to its programs. Proxies learn in
+/// this time that the pod is gone.
+pub const LEAVE_S: u64 = 10;
+/// Largest content of a ConfigMap that is written, bytes. Kubernetes accepts 1 MiB in all.
+const MAX_CONFIG_BYTES: usize = 1_000_000;
+/// Memory of the host beside bodies and handlers, bytes: programs, compiled handlers and models'
+/// metadata.
+const BASE_MEMORY_BYTES: u64 = 512 << 20;
+/// Mode of mounted secrets: their owner and the pod's group may read them. The host rejects a key
+/// that others may read.
+const GROUP_READABLE: u64 = 0o440;
+/// One MiB.
+const MIB: u64 = 1 << 20;
+
+/// Where handlers come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandlerSource {
+    /// An image with the folders of components, mounted as a volume (Kubernetes 1.33 or later).
+    Image(Image),
+    /// A claim of a volume with these folders.
+    Claim(ObjectName),
+}
+
+/// The pods of a gate.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Namespace of all objects.
+    pub namespace: Label,
+    /// Name of the gate; other names are derived from it.
+    pub name: Label,
+    /// Image of the sandbox host.
+    pub host_image: Image,
+    /// Number of pods.
+    pub replicas: u32,
+    /// Secret with the context key.
+    pub context_secret: ObjectName,
+    /// Secret with the certificates, keys and passwords that the policy names.
+    pub files_secret: ObjectName,
+    /// Where handlers come from.
+    pub handlers: Option<HandlerSource>,
+    /// Labels of the model servers' pods.
+    pub model_servers: Vec<PodLabel>,
+    /// Namespace of the model servers.
+    pub model_namespace: Label,
+    /// Namespace whose pods may read metrics.
+    pub metrics_from: Option<Label>,
+    /// Files of the policy.
+    pub files: PolicyFiles,
+}
+
+impl Workload {
+    /// An object of this gate with its metadata.
+    pub fn object(&self, api_version: &str, kind: &str, name: &str, rest: Node) -> Node {
+        let mut object = entries(map! {
+            "apiVersion" => api_version,
+            "kind" => kind,
+            "metadata" => map! {
+                "name" => name,
+                "namespace" => self.namespace.as_str(),
+                "labels" => self.labels(),
+            },
+        });
+        object.extend(entries(rest));
+        Node::Map(object)
+    }
+
+    /// Labels of every object.
+    pub fn labels(&self) -> Node {
+        let mut labels = entries(self.selector());
+        labels.push((MANAGED_BY.to_owned(), "tensorgate".into()));
+        Node::Map(labels)
+    }
+
+    /// Labels that select the pods.
+    pub fn selector(&self) -> Node {
+        map! {
+            "app.kubernetes.io/name" => "tensorgate",
+            "app.kubernetes.io/instance" => self.name.as_str(),
+        }
+    }
+
+    /// The policy as a ConfigMap. It keeps its name when the policy changes, so running hosts load
+    /// the new one without a restart.
+    ///
+    /// # Errors
+    /// The policy does not fit into a ConfigMap.
+    pub fn policy(&self, bundle: &Bundle) -> Result<Node, String> {
+        let text = serde_json::to_string(bundle).map_err(|error| error.to_string())?;
+        let data = map! {"data" => map! {BUNDLE => text}};
+        self.config_map(&self.name.with("policy"), data)
+    }
+
+    /// A ConfigMap.
+    ///
+    /// # Errors
+    /// It is larger than Kubernetes accepts.
+    pub fn config_map(&self, name: &str, data: Node) -> Result<Node, String> {
+        let bytes = data.to_yaml().len();
+        if bytes > MAX_CONFIG_BYTES {
+            return Err(format!(
+                "the policy needs {bytes} bytes in ConfigMap {name}, and Kubernetes accepts 1 MiB; split the policy into gates of their own"
+            ));
+        }
+        Ok(self.object("v1", "ConfigMap", name, data))
+    }
+
+    /// The identity of the pods, without a token for the API server.
+    pub fn service_account(&self) -> Node {
+        let rest = map! {"automountServiceAccountToken" => false};
+        self.object("v1", "ServiceAccount", self.name.as_str(), rest)
+    }
+
+    /// At most one pod at a time leaves by a drain of its node.
+    pub fn disruption_budget(&self) -> Node {
+        let spec = map! {
+            "maxUnavailable" => 1_u64,
+            "selector" => map! {"matchLabels" => self.selector()},
+        };
+        let name = self.name.as_str();
+        self.object(
+            "policy/v1",
+            "PodDisruptionBudget",
+            name,
+            map! {"spec" => spec},
+        )
+    }
+
+    /// A Service with these ports: name, port, and how the protocol is announced.
+    pub fn service(&self, ports: &[(&str, u16, Option<&str>)]) -> Node {
+        let ports: Vec<_> = (ports.iter())
+            .map(|(name, port, protocol)| {
+                let mut entry = entries(map! {
+                    "name" => *name,
+                    "port" => u32::from(*port),
+                    "targetPort" => u32::from(*port),
+                });
+                if let Some(protocol) = protocol {
+                    entry.push(("appProtocol".to_owned(), (*protocol).into()));
+                }
+                Node::Map(entry)
+            })
+            .collect();
+        let spec = map! {"selector" => self.selector(), "ports" => ports};
+        self.object("v1", "Service", self.name.as_str(), map! {"spec" => spec})
+    }
+
+    /// The Deployment of the pods. One pod more than usual starts before one ends, so a rollout
+    /// never has fewer pods.
+    pub fn deployment(&self, pod: Pod) -> Node {
+        let mut labels = entries(self.labels());
+        labels.extend(pod.labels);
+        let mut metadata = vec![("labels".to_owned(), Node::Map(labels))];
+        if !pod.annotations.is_empty() {
+            metadata.push(("annotations".to_owned(), Node::Map(pod.annotations)));
+        }
+        let mut volumes = self.volumes();
+        volumes.extend(pod.volumes);
+        let mut spec = entries(map! {
+                "serviceAccountName" => self.name.as_str(),
+                "automountServiceAccountToken" => false,
+                "enableServiceLinks" => false,
+                "terminationGracePeriodSeconds" => LEAVE_S.saturating_add(DRAIN_S).saturating_add(5),
+                "securityContext" => map! {
+                    "runAsNonRoot" => true,
+                    "runAsUser" => USER,
+                    "runAsGroup" => USER,
+                    // Secrets are mounted for this group.
+                    "fsGroup" => USER,
+                    "seccompProfile" => map! {"type" => "RuntimeDefault"},
+                },
+                "topologySpreadConstraints" => list![map! {
+                    "maxSkew" => 1_u64,
+                    "topologyKey" => "kubernetes.io/hostname",
+                    "whenUnsatisfiable" => "ScheduleAnyway",
+                    "labelSelector" => map! {"matchLabels" => self.selector()},
+                }],
+        });
+        if !pod.first.is_empty() {
+            spec.push(("initContainers".to_owned(), pod.first.into()));
+        }
+        spec.push(("containers".to_owned(), pod.containers.into()));
+        spec.push(("volumes".to_owned(), volumes.into()));
+        let template = map! {"metadata" => Node::Map(metadata), "spec" => Node::Map(spec)};
+        let spec = map! {
+            "replicas" => self.replicas,
+            "selector" => map! {"matchLabels" => self.selector()},
+            "strategy" => map! {
+                "type" => "RollingUpdate",
+                "rollingUpdate" => map! {"maxUnavailable" => 0_u64, "maxSurge" => 1_u64},
+            },
+            "template" => template,
+        };
+        let name = self.name.as_str();
+        self.object("apps/v1", "Deployment", name, map! {"spec" => spec})
+    }
+
+    /// The container of the host. `arguments` say where it listens.
+    pub fn host(&self, policy: &Policy, arguments: Vec<Node>, mounts: Vec<Node>) -> Node {
+        let admin = u32::from(admin::DEFAULT_ADDRESS.port());
+        let mut args = vec![
+            format!("--bundle={POLICY}/{BUNDLE}").into(),
+            format!("--root={ROOT}").into(),
+            format!("--context-key-file={CONTEXT}/{CONTEXT_KEY}").into(),
+            format!("--audit-folder={AUDIT}").into(),
+            format!("--cache-folder={CACHE}/components").into(),
+            // The kubelet's probes come from outside the pod. The network policy keeps others away.
+            format!("--admin=0.0.0.0:{admin}").into(),
+            "--admin-public".into(),
+            "--harden=best-effort".into(),
+            "--log=json".into(),
+            format!("--drain-s={DRAIN_S}").into(),
+        ];
+        args.extend(arguments);
+        let mut all_mounts = self.mounts();
+        all_mounts.extend(mounts);
+        let probe = |path: &str| map! {"httpGet" => map! {"path" => path, "port" => "admin"}};
+        let every = |path: &str, period: u64, failures: u64| {
+            let mut probe = entries(probe(path));
+            probe.push(("periodSeconds".to_owned(), period.into()));
+            probe.push(("failureThreshold".to_owned(), failures.into()));
+            Node::Map(probe)
+        };
+        let memory = memory_bytes(policy).div_ceil(MIB);
+        map! {
+            "name" => "host",
+            "image" => self.host_image.to_string(),
+            "args" => args,
+            "ports" => list![map! {"name" => "admin", "containerPort" => admin}],
+            // Handlers are compiled before the host is ready: ten minutes at most.
+            "startupProbe" => every("/readyz", 2, 300),
+            "readinessProbe" => every("/readyz", 2, 2),
+            "livenessProbe" => every("/healthz", 10, 3),
+            "lifecycle" => leave(),
+            "resources" => map! {
+                "requests" => map! {"cpu" => "1", "memory" => format!("{memory}Mi")},
+                "limits" => map! {"memory" => format!("{memory}Mi")},
+            },
+            "securityContext" => restricted(),
+            "volumeMounts" => all_mounts,
+        }
+    }
+
+    /// Volumes of the host.
+    fn volumes(&self) -> Vec<Node> {
+        let mut volumes = vec![
+            map! {"name" => "run", "emptyDir" => map! {"medium" => "Memory", "sizeLimit" => "16Mi"}},
+            map! {"name" => "audit", "emptyDir" => map! {}},
+            map! {"name" => "cache", "emptyDir" => map! {}},
+            map! {"name" => "policy", "configMap" => map! {"name" => self.name.with("policy")}},
+            map! {
+                "name" => "context",
+                "secret" => map! {
+                    "secretName" => self.context_secret.as_str(),
+                    "defaultMode" => GROUP_READABLE,
+                    "items" => list![map! {"key" => CONTEXT_KEY, "path" => CONTEXT_KEY}],
+                },
+            },
+        ];
+        let secrets = self.files.secret.iter().enumerate();
+        volumes.extend(secrets.map(|(at, ((reader, folder), names))| {
+            let items = names.iter().map(|name| {
+                map! {"key" => PolicyFiles::secret_key(folder, name), "path" => name.as_str()}
+            });
+            map! {
+                "name" => format!("{}-{at}", reader.name()),
+                "secret" => map! {
+                    "secretName" => self.files_secret.as_str(),
+                    "defaultMode" => GROUP_READABLE,
+                    "items" => items.collect::<Vec<_>>(),
+                },
+            }
+        }));
+        volumes.extend(self.handlers.iter().map(|source| match source {
+            HandlerSource::Image(image) => map! {
+                "name" => "handlers",
+                "image" => map! {"reference" => image.to_string(), "pullPolicy" => "IfNotPresent"},
+            },
+            HandlerSource::Claim(claim) => map! {
+                "name" => "handlers",
+                "persistentVolumeClaim" => map! {"claimName" => claim.as_str(), "readOnly" => true},
+            },
+        }));
+        volumes
+    }
+
+    /// Mounts of the host.
+    fn mounts(&self) -> Vec<Node> {
+        let mut mounts = vec![
+            map! {"name" => "run", "mountPath" => RUN},
+            map! {"name" => "audit", "mountPath" => AUDIT},
+            map! {"name" => "cache", "mountPath" => CACHE},
+            map! {"name" => "policy", "mountPath" => POLICY, "readOnly" => true},
+            map! {"name" => "context", "mountPath" => CONTEXT, "readOnly" => true},
+        ];
+        mounts.extend(self.secret_mounts(Reader::Host));
+        mounts.extend(self.files.components.iter().map(|folder| {
+            map! {
+                "name" => "handlers",
+                "mountPath" => format!("{ROOT}/{folder}"),
+                "subPath" => folder.as_str(),
+                "readOnly" => true,
+            }
+        }));
+        mounts
+    }
+
+    /// Mounts of the certificates, keys and passwords that a program reads.
+    pub fn secret_mounts(&self, reader: Reader) -> Vec<Node> {
+        let folders = self.files.secret.keys().enumerate();
+        folders
+            .filter(|(_, (of, _))| *of == reader)
+            .map(|(at, (_, folder))| {
+                map! {
+                    "name" => format!("{}-{at}", reader.name()),
+                    "mountPath" => format!("{ROOT}/{folder}"),
+                    "readOnly" => true,
+                }
+            })
+            .collect()
+    }
+}
+
+/// What a target adds to the pods.
+#[derive(Clone, Debug, Default)]
+pub struct Pod {
+    /// Further labels.
+    pub labels: Vec<(String, Node)>,
+    /// Annotations.
+    pub annotations: Vec<(String, Node)>,
+    /// Containers that run to their end before the others start.
+    pub first: Vec<Node>,
+    /// Containers.
+    pub containers: Vec<Node>,
+    /// Further volumes.
+    pub volumes: Vec<Node>,
+}
+
+/// A container's rights: none.
+pub fn restricted() -> Node {
+    map! {
+        "allowPrivilegeEscalation" => false,
+        "readOnlyRootFilesystem" => true,
+        "capabilities" => map! {"drop" => list!["ALL"]},
+    }
+}
+
+/// A container gets its signal only after proxies have learnt that the pod leaves.
+pub fn leave() -> Node {
+    map! {"preStop" => map! {"sleep" => map! {"seconds" => LEAVE_S}}}
+}
+
+/// Memory of the host, bytes: bodies are held once as bytes and once as tensors.
+fn memory_bytes(policy: &Policy) -> u64 {
+    let held = u64::try_from(policy.listen().limits().buffered_bytes).unwrap_or(u64::MAX);
+    BASE_MEMORY_BYTES.saturating_add(held.saturating_mul(2))
+}

@@ -1,0 +1,83 @@
+//! A folder of Kubernetes objects: one YAML file for each object, and a `kustomization.yaml` that
+//! lists them, so that `kubectl apply -k` takes the folder.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::replace::{Mode, replace};
+
+use super::node::{Node, map};
+
+/// Mode of the files. They contain no secrets.
+const READABLE: u32 = 0o644;
+/// File that lists the objects.
+const KUSTOMIZATION: &str = "kustomization.yaml";
+/// Label that names the tool which wrote an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// The files of an output folder, by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Manifests {
+    objects: BTreeMap<String, Node>,
+}
+
+impl Manifests {
+    /// Adds an object. `file` has no extension; a file has one object.
+    pub fn add(&mut self, file: &str, object: Node) {
+        self.objects.insert(format!("{file}.yaml"), object);
+    }
+
+    /// The objects, in the order of their files.
+    pub fn objects(&self) -> impl Iterator<Item = &Node> {
+        self.objects.values()
+    }
+
+    /// All objects as one YAML stream.
+    pub fn to_stream(&self) -> String {
+        let mut stream = String::new();
+        for object in self.objects.values() {
+            stream.push_str("---\n");
+            stream.push_str(&object.to_yaml());
+        }
+        stream
+    }
+
+    /// Writes the folder. Each file is replaced atomically, and the list of files comes last, so
+    /// that it never names a file that is not there yet.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), Failure> {
+        let failed = |file: &Path, error: &std::io::Error| {
+            Failure::Failed(format!("cannot write {}: {error}", file.display()))
+        };
+        std::fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+        let lists = (KUSTOMIZATION, &self.kustomization());
+        let objects = self
+            .objects
+            .iter()
+            .map(|(name, node)| (name.as_str(), node));
+        for (name, node) in objects.chain([lists]) {
+            let file = folder.join(name);
+            replace(&file, node.to_yaml(), Mode::Exact(READABLE))
+                .map_err(|error| failed(&file, &error))?;
+        }
+        Ok(())
+    }
+
+    /// The list of files for `kubectl apply -k`. Nothing in it changes an object: names have no
+    /// hash, since a policy reaches running pods through the same name.
+    fn kustomization(&self) -> Node {
+        let files: Vec<_> = self
+            .objects
+            .keys()
+            .map(|file| Node::from(file.as_str()))
+            .collect();
+        map! {
+            "apiVersion" => "kustomize.config.k8s.io/v1beta1",
+            "kind" => "Kustomization",
+            "resources" => files,
+        }
+    }
+}

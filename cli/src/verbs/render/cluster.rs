@@ -1,0 +1,165 @@
+//! `render kubernetes`: a policy as objects of a cluster.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::{LoadError, Loaded};
+use tensorgate_cli_common::ui::Ui;
+use tensorgate_policy::Policy;
+
+use crate::render::Unrenderable;
+use crate::render::cluster::kubernetes;
+use crate::render::cluster::names::{Image, Label, ObjectName, PodLabel};
+use crate::render::cluster::policy_files::PolicyFiles;
+use crate::render::cluster::workload::{HandlerSource, Workload};
+use crate::render::manifests::Manifests;
+
+/// What every target in a cluster takes.
+#[derive(Args)]
+pub struct Cluster {
+    /// Policy file, instead of `-c`.
+    #[arg(value_name = "GATE_YAML")]
+    pub policy: Option<PathBuf>,
+    /// Write one file for each object, and kustomization.yaml, into this folder. Without it the
+    /// objects go to standard output.
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Namespace of the gate.
+    #[arg(long, default_value = "tensorgate")]
+    namespace: Label,
+    /// Name of the gate. Its objects have this name, or begin with it.
+    #[arg(long, default_value = "tensorgate")]
+    name: Label,
+    /// Image of the sandbox host, as `tensorgate image build` makes it.
+    #[arg(long, value_name = "IMAGE@sha256:DIGEST")]
+    host_image: Image,
+    /// Number of pods.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    replicas: u32,
+    /// Secret with the context key, under `context.key`; NAME-context by default.
+    #[arg(long, value_name = "SECRET")]
+    context_secret: Option<ObjectName>,
+    /// Secret with the certificates, keys and passwords that the policy names: `pki/ca.pem` is
+    /// under `pki.ca.pem`. NAME-files by default.
+    #[arg(long, value_name = "SECRET")]
+    files_secret: Option<ObjectName>,
+    /// Image with the policy's components, mounted as a volume. It needs Kubernetes 1.33.
+    #[arg(
+        long,
+        value_name = "IMAGE@sha256:DIGEST",
+        conflicts_with = "handlers_claim"
+    )]
+    handlers_image: Option<Image>,
+    /// Claim of a volume with the policy's components.
+    #[arg(long, value_name = "CLAIM")]
+    handlers_claim: Option<ObjectName>,
+    /// Labels of the model servers' pods. With them, nothing but the gate reaches these pods.
+    #[arg(long = "model-server", value_name = "KEY=VALUE")]
+    model_servers: Vec<PodLabel>,
+    /// Namespace of the model servers; the gate's by default.
+    #[arg(long, value_name = "NAMESPACE")]
+    model_namespace: Option<Label>,
+    /// Namespace whose pods may read the host's metrics.
+    #[arg(long, value_name = "NAMESPACE")]
+    metrics_from: Option<Label>,
+}
+
+impl Cluster {
+    /// The pods of the gate for this policy.
+    fn workload(&self, policy: &Policy) -> Result<Workload, Unrenderable> {
+        let derived = |suffix: &str| ObjectName::from_label(&self.name, suffix);
+        let image = self.handlers_image.clone().map(HandlerSource::Image);
+        let claim = self.handlers_claim.clone().map(HandlerSource::Claim);
+        let model_namespace = self.model_namespace.as_ref().unwrap_or(&self.namespace);
+        Ok(Workload {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            host_image: self.host_image.clone(),
+            replicas: self.replicas,
+            context_secret: (self.context_secret.clone()).unwrap_or_else(|| derived("context")),
+            files_secret: (self.files_secret.clone()).unwrap_or_else(|| derived("files")),
+            handlers: image.or(claim),
+            model_servers: self.model_servers.clone(),
+            model_namespace: model_namespace.clone(),
+            metrics_from: self.metrics_from.clone(),
+            files: PolicyFiles::of(policy).map_err(Unrenderable::Policy)?,
+        })
+    }
+
+    /// Renders with `target`, and writes what it returns.
+    fn run(
+        self,
+        ui: &Ui,
+        loaded: Loaded,
+        target: impl FnOnce(Workload, &Loaded) -> Result<Manifests, Unrenderable>,
+    ) -> Result<(), Failure> {
+        let rendered =
+            (self.workload(&loaded.policy)).and_then(|workload| target(workload, &loaded));
+        let manifests = match rendered {
+            Ok(manifests) => manifests,
+            Err(Unrenderable::Other(cause)) => return Err(Failure::Input(cause)),
+            Err(Unrenderable::Policy(faults)) => {
+                let unfit: Result<_, LoadError> = loaded.unless(faults);
+                return unfit.map(drop).map_err(Failure::from);
+            }
+        };
+        if self.model_servers.is_empty() {
+            ui.note(
+                "note: no network policy closes the model servers: name their pods with --model-server",
+            );
+        }
+        match self.output {
+            Some(folder) => {
+                manifests.write(&folder)?;
+                let files = manifests.objects().count();
+                let apply = format!("kubectl apply -k {}", folder.display());
+                ui.line(&format!(
+                    "{}: {files} objects; apply them with {apply}",
+                    folder.display()
+                ));
+            }
+            None if ui.json => manifests.objects().for_each(|object| ui.json_line(object)),
+            None => ui.line(manifests.to_stream().trim_end()),
+        }
+        Ok(())
+    }
+}
+
+/// A gate of its own in a Kubernetes cluster: Envoy with the filter, and the sandbox host.
+///
+/// Nothing secret is written. Two Secrets must exist: the one with the context key, and, if the
+/// policy names certificates or passwords, the one with these files.
+#[derive(Args)]
+#[command(
+    after_help = "Example: tensorgate render kubernetes gate.yaml -o rendered --namespace ml --model-server app=triton \\\n  --host-image registry.example.com/tensorgate/host@sha256:DIGEST --envoy-image envoyproxy/envoy@sha256:DIGEST"
+)]
+pub struct Kubernetes {
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// Image of Envoy 1.36 or later.
+    #[arg(long, value_name = "IMAGE@sha256:DIGEST")]
+    envoy_image: Image,
+    /// Namespace of the clients; by default every pod of the cluster may connect.
+    #[arg(long, value_name = "NAMESPACE")]
+    clients_from: Option<Label>,
+}
+
+impl Kubernetes {
+    /// Renders the policy.
+    pub fn run(self, ui: &Ui, loaded: Loaded) -> Result<(), Failure> {
+        let Self {
+            cluster,
+            envoy_image,
+            clients_from,
+        } = self;
+        cluster.run(ui, loaded, |workload, loaded| {
+            kubernetes::Kubernetes {
+                workload,
+                envoy_image,
+                clients_from,
+            }
+            .render(loaded)
+        })
+    }
+}
