@@ -7,6 +7,7 @@
 pub mod de;
 pub mod parse;
 pub mod path;
+mod syntax;
 pub mod tree;
 pub mod typed;
 

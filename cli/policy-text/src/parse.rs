@@ -7,11 +7,12 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as RawSpan};
+use saphyr_parser::{Event, Parser, ScalarStyle, Span as RawSpan};
 use tensorgate_policy::Severity;
 
 use crate::Located;
 use crate::path::{push_index, push_key};
+use crate::syntax;
 use crate::tree::{Content, Key, Node, NodeId, Span, Tree};
 
 /// Maximum number of nodes in a document, with aliases expanded.
@@ -76,12 +77,7 @@ pub fn parse(text: &str) -> (Option<Tree>, Vec<Located>) {
     for event in Parser::new_from_str(text) {
         let outcome = match event {
             Ok((event, raw)) => builder.event(event, span_of(&raw)),
-            Err(error) => Err(fault(
-                mark(error.marker()),
-                String::new(),
-                format!("not YAML: {}", calm(error.info())),
-                None,
-            )),
+            Err(error) => Err(syntax::fault(text, &error)),
         };
         if let Err(fatal) = outcome {
             builder.faults.push(fatal);
@@ -455,14 +451,6 @@ fn fault(span: Span, path: String, message: String, fix: Option<String>) -> Loca
     }
 }
 
-fn mark(marker: &Marker) -> Span {
-    Span {
-        line: marker.line(),
-        column: marker.col().saturating_add(1),
-        length: 1,
-    }
-}
-
 fn span_of(raw: &RawSpan) -> Span {
     let length = if raw.start.line() == raw.end.line() {
         raw.len().max(1)
@@ -470,12 +458,8 @@ fn span_of(raw: &RawSpan) -> Span {
         1
     };
     Span {
+        line: raw.start.line(),
+        column: raw.start.col().saturating_add(1),
         length,
-        ..mark(&raw.start)
     }
-}
-
-/// The parser's message in our style: lower case, without a full stop.
-fn calm(message: &str) -> String {
-    message.trim_end_matches('.').to_lowercase()
 }
