@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +14,13 @@ use tensorgate_artifact::component::signature_of;
 use tensorgate_policy::policy::{BUILTIN, Backend};
 use tensorgate_policy::raw::{self, BackendKind};
 use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy};
-use tensorgate_wire::context::Key;
 
+use crate::context_keys::{ContextKeys, KeyFileError};
 use crate::files::{at_most, open};
 use crate::sandbox::CompilerConfig;
 
 /// The largest bundle in bytes. A policy with thousands of models has a few MiB.
 const MAX_BUNDLE_BYTES: u64 = 64 << 20;
-/// The largest key file in bytes: 64 hex digits and white space.
-const MAX_KEY_BYTES: u64 = 1 << 10;
 /// The largest component in bytes, as in the sandbox.
 const MAX_COMPONENT_BYTES: u64 = 64 << 20;
 
@@ -48,8 +45,8 @@ pub struct Candidate {
 pub struct Settings {
     /// The initial policy.
     pub policy: Candidate,
-    /// The key that gate and host share.
-    pub key: Key,
+    /// The keys that gates and host share.
+    pub context_keys: ContextKeys,
     /// The folder for relative component paths.
     pub root: PathBuf,
     /// The socket of the data plane.
@@ -101,19 +98,9 @@ pub enum ConfigError {
     /// The policy has no canonical form.
     #[error("the policy cannot be written as json: {0}")]
     Canonical(String),
-    /// Others can read the key.
-    #[error(
-        "{path} has mode {mode:04o}: only its owner may have access to the context key (chmod 600)"
-    )]
-    KeyMode {
-        /// The path of the file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// The key is not 64 hex digits.
-    #[error("{0} does not contain 64 hex digits")]
-    KeyForm(PathBuf),
+    /// The file of the context keys cannot be used.
+    #[error(transparent)]
+    ContextKeys(#[from] KeyFileError),
     /// The admin server would listen on a public address.
     #[error(
         "{0} is not a loopback address: the admin stays on loopback unless --admin-public is given"
@@ -155,7 +142,7 @@ pub fn bundle(path: &Path) -> Result<Candidate, ConfigError> {
 
 /// Reads a bundle from its opened file. Its policy is not validated.
 pub fn read_bundle(path: &Path, file: &File) -> Result<Bundle, ConfigError> {
-    let (json, _) = read_opened(path, file, MAX_BUNDLE_BYTES)?;
+    let json = read_opened(path, file, MAX_BUNDLE_BYTES)?;
     let bundle: Bundle = serde_json::from_slice(&json).map_err(|error| ConfigError::Bundle {
         path: path.to_owned(),
         cause: error.to_string(),
@@ -211,19 +198,6 @@ pub fn canonical_digest(policy: &raw::Policy) -> serde_json::Result<[u8; 32]> {
         .into_inner()
         .map_err(|error| serde_json::Error::io(error.into_error()))?;
     Ok(digested.0.finalize().into())
-}
-
-/// Reads the context key. The mode of the opened file counts.
-pub fn context_key(path: &Path) -> Result<Key, ConfigError> {
-    let (text, mode) = read(path, MAX_KEY_BYTES)?;
-    if mode & 0o077 != 0 {
-        return Err(ConfigError::KeyMode {
-            path: path.to_owned(),
-            mode,
-        });
-    }
-    let key = std::str::from_utf8(&text).ok().and_then(Key::from_hex);
-    key.ok_or_else(|| ConfigError::KeyForm(path.to_owned()))
 }
 
 /// Checks the address of the admin server.
@@ -327,18 +301,18 @@ impl Folders {
 
 /// Reads a component. The sandbox checks its digest.
 pub fn component(folders: &Folders, component: &str) -> Result<Vec<u8>, ConfigError> {
-    Ok(read(&folders.file(component)?, MAX_COMPONENT_BYTES)?.0)
+    read(&folders.file(component)?, MAX_COMPONENT_BYTES)
 }
 
 /// Reads the signature file of a component. `policy_store::signed` verifies it.
 pub fn signature(folders: &Folders, component: &str) -> Result<Vec<u8>, ConfigError> {
     let file = signature_of(&folders.file(component)?);
     let most = u64::try_from(MAX_SIGNATURE_BYTES).unwrap_or(u64::MAX);
-    Ok(read(&file, most)?.0)
+    read(&file, most)
 }
 
-/// Reads a regular file within a size limit, with its mode.
-fn read(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, u32), ConfigError> {
+/// Reads a regular file within a size limit.
+fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, ConfigError> {
     let failed = |cause: String| ConfigError::File {
         path: path.to_owned(),
         cause,
@@ -348,7 +322,7 @@ fn read(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, u32), ConfigError> {
 }
 
 /// Reads an opened file, as [`read`] does.
-fn read_opened(path: &Path, file: &File, max_bytes: u64) -> Result<(Vec<u8>, u32), ConfigError> {
+fn read_opened(path: &Path, file: &File, max_bytes: u64) -> Result<Vec<u8>, ConfigError> {
     let failed = |cause: String| ConfigError::File {
         path: path.to_owned(),
         cause,
@@ -357,8 +331,7 @@ fn read_opened(path: &Path, file: &File, max_bytes: u64) -> Result<(Vec<u8>, u32
     if !metadata.is_file() {
         return Err(failed("not a regular file".to_owned()));
     }
-    let content = at_most(file, max_bytes)
+    at_most(file, max_bytes)
         .map_err(|error| failed(error.to_string()))?
-        .ok_or_else(|| failed(format!("larger than {max_bytes} bytes")))?;
-    Ok((content, metadata.permissions().mode() & 0o7777))
+        .ok_or_else(|| failed(format!("larger than {max_bytes} bytes")))
 }

@@ -10,11 +10,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admission::Admission;
 use crate::admission::memory_budget::Budget;
 use crate::audit::{self, AuditServer};
 use crate::config::{Folders, Settings};
+use crate::context_keys::ContextKeys;
 use crate::limits::RateLimitServer;
 use crate::policy_store::assemble::{Loader, PolicyFault};
 use crate::policy_store::policy_versions::PolicyVersions;
@@ -25,6 +27,8 @@ use crate::service::reload::{self, Reloader};
 use crate::service::{App, readiness, serve};
 use crate::telemetry::metrics::Metrics;
 
+/// The interval of looks at the files of keys and certificates.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 /// The time that admin requests get to finish at shutdown.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
@@ -80,8 +84,9 @@ struct Tasks {
     audit: AuditServer,
     limits: RateLimitServer,
     reloader: Arc<Reloader>,
-    /// Background tasks: dropping older policies, and watching the models.
-    chores: [JoinHandle<()>; 2],
+    context_keys: ContextKeys,
+    /// Background tasks: dropping older policies, watching the models, and reading renewed files.
+    chores: [JoinHandle<()>; 3],
 }
 
 impl Host {
@@ -147,6 +152,11 @@ impl Host {
         &self.serving.app
     }
 
+    /// The keys that gates and host share.
+    pub const fn context_keys(&self) -> &ContextKeys {
+        &self.serving.context_keys
+    }
+
     /// Loads new policies.
     pub const fn reloader(&self) -> &Arc<Reloader> {
         &self.serving.reloader
@@ -166,7 +176,7 @@ impl Tasks {
     async fn start(settings: Settings, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
         let Settings {
             policy,
-            key,
+            context_keys,
             root,
             builtins,
             socket,
@@ -181,7 +191,12 @@ impl Tasks {
             sources: _,
         } = settings;
         let folders = Folders { root, builtins };
-        let loader = Loader::new(folders, endpoints, key.clone(), Arc::clone(metrics));
+        let loader = Loader::new(
+            folders,
+            endpoints,
+            context_keys.clone(),
+            Arc::clone(metrics),
+        );
         let loader = Arc::new(loader.with_compiler(compiling));
         let first = loader
             .load(&policy, &[])
@@ -197,7 +212,7 @@ impl Tasks {
             outcomes: Arc::clone(audit.outcomes()),
             policy_versions: PolicyVersions::new(
                 Arc::new(first),
-                key,
+                context_keys.clone(),
                 Arc::clone(&budget),
                 Arc::clone(metrics),
             ),
@@ -229,6 +244,7 @@ impl Tasks {
         let chores = [
             tokio::spawn(reload::sweep(Arc::clone(&app))),
             tokio::spawn(readiness::watch(Arc::clone(&app))),
+            tokio::spawn(renew(context_keys.clone())),
         ];
         let reloader = Arc::new(Reloader::new(Arc::clone(&app), loader));
         Ok(Self {
@@ -238,6 +254,7 @@ impl Tasks {
             audit,
             limits,
             reloader,
+            context_keys,
             chores,
         })
     }
@@ -251,6 +268,7 @@ impl Tasks {
             audit,
             limits,
             reloader: _,
+            context_keys: _,
             chores,
         } = self;
         for chore in chores {
@@ -261,5 +279,17 @@ impl Tasks {
         limits.end().await;
         audit.end().await;
         ended
+    }
+}
+
+/// Reads replaced files of keys again, forever.
+async fn renew(context_keys: ContextKeys) {
+    let mut ticks = interval(RENEWAL_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let keys = context_keys.clone();
+        // The log has the result. After a panic, the previous value stays in force.
+        let _ = tokio::task::spawn_blocking(move || keys.refresh(false)).await;
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use serde_json::Value;
 use tensorgate_host::config::{self, Folders, Settings};
+use tensorgate_host::context_keys::ContextKeys;
 use tensorgate_host::policy_store::sources::Sources;
 use tensorgate_host::sandbox::os_sandbox::{self, Access};
 use tensorgate_host::sandbox::{CompilerConfig, CompilerProcess, compiler_process};
@@ -66,7 +67,9 @@ struct Flags {
     #[arg(long, env = "TENSORGATE_AUDIT_FOLDER")]
     audit_folder: Option<PathBuf>,
     /// The file with the key that the gate and the host share: 64 hex digits, readable only by its
-    /// owner.
+    /// owner. A secret that Kubernetes mounts may be root's and readable by its group. While keys are
+    /// exchanged it has two lines, the new key first: both are accepted. It is read again when it is
+    /// replaced.
     #[arg(long, env = "TENSORGATE_CONTEXT_KEY_FILE")]
     context_key_file: PathBuf,
     /// The address for /healthz, /readyz and /metrics. It must be a loopback address unless
@@ -196,13 +199,14 @@ fn main() -> ExitCode {
 
 async fn run(flags: Flags, compiler_config: CompilerConfig, log: &Log) -> u8 {
     // Install the handlers first, so that a signal during the start ends the start in order.
-    let (mut term, mut interrupt, hangup) = match (
+    let (mut term, mut interrupt, hangup, hangup_for_keys) = match (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
         signal(SignalKind::hangup()),
+        signal(SignalKind::hangup()),
     ) {
-        (Ok(term), Ok(interrupt), Ok(hangup)) => (term, interrupt, hangup),
-        (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
+        (Ok(term), Ok(interrupt), Ok(hangup), Ok(for_keys)) => (term, interrupt, hangup, for_keys),
+        (Err(error), ..) | (_, Err(error), ..) | (_, _, Err(error), _) | (.., Err(error)) => {
             tracing::error!(cause = error.to_string(), "cannot listen for signals");
             return FAILED;
         }
@@ -243,8 +247,11 @@ async fn run(flags: Flags, compiler_config: CompilerConfig, log: &Log) -> u8 {
     };
     tracing::info!(generation, models, socket = %host.socket().display(), admin = %host.admin(), "tensorgate-host is ready");
     let reloading = tokio::spawn(reload::follow(Arc::clone(host.reloader()), bundle, hangup));
+    let keys = host.context_keys().clone();
+    let rereading = tokio::spawn(reread_on(hangup_for_keys, keys));
     either(&mut term, &mut interrupt).await;
     reloading.abort();
+    rereading.abort();
     tracing::info!("draining");
     let ended = host.shutdown().await;
     tracing::info!(all_ended = ended, "stopped");
@@ -253,13 +260,13 @@ async fn run(flags: Flags, compiler_config: CompilerConfig, log: &Log) -> u8 {
 
 /// The files and ports that the host may access in its OS sandbox.
 fn access(flags: &Flags) -> Access {
-    // A new bundle is renamed over this one, so the folder is needed. The key is read once.
+    // A new bundle is renamed over this one, so the folder is needed.
     let mut read = vec![
         flags.root.clone(),
         flags.builtins.clone().unwrap_or_else(installed),
         os_sandbox::beside(&flags.bundle),
-        flags.context_key_file.clone(),
     ];
+    read.extend(os_sandbox::renewed(&flags.context_key_file));
     let sockets = [
         Some(&flags.socket),
         flags.audit_socket.as_ref(),
@@ -321,14 +328,14 @@ fn settings(
     compiler_config: CompilerConfig,
 ) -> Result<Settings, config::ConfigError> {
     let admin = config::admin(flags.admin, flags.admin_public)?;
-    let key = config::context_key(&flags.context_key_file)?;
+    let context_keys = ContextKeys::read(&flags.context_key_file)?;
     let policy = config::bundle(&flags.bundle)?;
     let endpoints = config::endpoints(&flags.endpoints, &policy.policy)?;
     let drain = Duration::from_secs(flags.drain_s);
     let builtins = flags.builtins.unwrap_or_else(installed);
     Ok(Settings {
         policy,
-        key,
+        context_keys,
         root: flags.root,
         builtins,
         socket: flags.socket.clone(),
@@ -351,6 +358,15 @@ fn settings(
 /// The default folder of the bundled handlers.
 fn installed() -> PathBuf {
     Folders::below(Path::new("")).builtins
+}
+
+/// Reads the context keys again at each of these signals, forever.
+async fn reread_on(mut signals: Signal, context_keys: ContextKeys) {
+    while signals.recv().await.is_some() {
+        let keys = context_keys.clone();
+        // The log has the result. After a panic, the previous keys stay in force.
+        let _ = tokio::task::spawn_blocking(move || keys.refresh(true)).await;
+    }
 }
 
 async fn either(term: &mut Signal, interrupt: &mut Signal) {

@@ -309,7 +309,7 @@ impl Pipeline {
             shadowed: _,
             document: _,
             claims,
-            has_reservation: _,
+            settlement_key: _,
         } = request;
         let request_id = caller.request_id;
         let client = caller.client.as_deref().unwrap_or_default();

@@ -447,15 +447,15 @@ async fn infer(
 /// tokens were used.
 async fn complete(
     generation: &PolicyVersion,
-    request: ModelRequest,
+    mut request: ModelRequest,
     document: Document,
     mut memory_permit: MemoryPermit,
     request_deadline: Deadline,
     record: &mut Record,
 ) -> Result<Response<ReplyBody>, Failure> {
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
-    let settling = TokenSettlement::new(&generation.judge, &request_id);
-    let settling = request.has_reservation.then_some(settling);
+    let settlement_key = request.settlement_key.take();
+    let settling = settlement_key.map(|key| TokenSettlement::new(key, &request_id));
     let (pipeline, timings) = (&generation.pipeline, &mut record.timings);
     let (mut response, tokens) = if document.stream {
         let streamed = pipeline

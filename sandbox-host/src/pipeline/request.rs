@@ -30,8 +30,8 @@ use tensorgate_policy::{
 use tensorgate_wire::context::{Context, ContextFault, Key, RemainingQuotas};
 use tensorgate_wire::encode::AnswerForm;
 use tensorgate_wire::headers::ReadHead;
-use tensorgate_wire::settlement::Settlement;
 
+use crate::context_keys::{ContextKeys, VerifiedContext};
 use crate::document::Document;
 use crate::owned;
 use crate::pipeline::body::CollectedBody;
@@ -55,7 +55,7 @@ pub type Fields = [(Vec<u8>, Vec<u8>)];
 pub struct Verifier {
     policy: Arc<Policy>,
     policy_version: String,
-    key: Key,
+    keys: ContextKeys,
     max_age_s: u64,
 }
 
@@ -93,6 +93,8 @@ pub struct AcceptedHead {
     announced: AnnouncedVerdicts,
     remaining_quota: RemainingQuotas,
     claims: HeaderMap,
+    /// The key that verified the context.
+    key: Arc<Key>,
 }
 
 impl AcceptedHead {
@@ -183,13 +185,14 @@ pub struct ModelRequest {
     pub document: Option<Document>,
     /// The claims of the caller's token for the backend.
     pub claims: HeaderMap,
-    /// Whether the gate has reserved tokens for this request.
-    pub has_reservation: bool,
+    /// The key that signs how many tokens were used, if the gate has reserved tokens for this
+    /// request. It is the one that verified the context.
+    pub settlement_key: Option<Arc<Key>>,
 }
 
 impl Verifier {
-    /// Creates a verifier for a policy, its version, and the key with which the gate signs.
-    pub fn new(policy: Arc<Policy>, generation: String, key: Key) -> Self {
+    /// Creates a verifier for a policy, its version, and the keys with which gates sign.
+    pub fn new(policy: Arc<Policy>, generation: String, keys: impl Into<ContextKeys>) -> Self {
         let max_age_s = policy
             .listen()
             .limits()
@@ -199,7 +202,7 @@ impl Verifier {
         Self {
             policy,
             policy_version: generation,
-            key,
+            keys: keys.into(),
             max_age_s,
         }
     }
@@ -246,12 +249,6 @@ impl Verifier {
         }
     }
 
-    /// The number of tokens that a request used of its reservation, signed for the gate.
-    pub fn sign_settlement(&self, request_id: &str, tokens: u64) -> String {
-        let request_id = request_id.to_owned();
-        Settlement { request_id, tokens }.sign(&self.key)
-    }
-
     /// Verifies a head. `end_of_stream` means that no body follows.
     ///
     /// # Errors
@@ -265,7 +262,7 @@ impl Verifier {
         read_head(
             fields,
             end_of_stream,
-            &self.key,
+            &self.keys,
             now_unix_s,
             |read, context| self.verify_head(read, context, now_unix_s),
         )
@@ -288,17 +285,19 @@ impl Verifier {
     pub fn verify_head(
         &self,
         read: ReadHead<'_>,
-        context: Result<Context, String>,
+        context: Result<VerifiedContext, Denial>,
         now_unix_s: u64,
     ) -> Result<HeadVerdict, Box<DeniedRequest>> {
-        let context = context.and_then(|context| {
-            if now_unix_s.saturating_sub(context.issued_unix_s) > self.max_age_s {
-                Err(ContextFault::Age.to_string())
+        let verified = context.and_then(|verified| {
+            if now_unix_s.saturating_sub(verified.context.issued_unix_s) > self.max_age_s {
+                let cause = ContextFault::Age.to_string();
+                Err(Denial::new(Reason::Unauthenticated, cause))
             } else {
-                Ok(context)
+                Ok(verified)
             }
         });
-        let identity = match &context {
+        let context = verified.as_ref().map(|verified| &verified.context);
+        let identity = match context {
             Ok(Context {
                 client: Some(client),
                 ..
@@ -306,16 +305,16 @@ impl Verifier {
             Ok(Context { client: None, .. }) | Err(_) => Identity::Missing,
         };
         let mut head = read.into_head(identity, self.policy.templates());
-        head.proofs = context.as_ref().map_or(Proofs::NONE, |one| one.proofs);
+        head.proofs = context.map_or(Proofs::NONE, |one| one.proofs);
         // The gate's request ID selects the version, as it did in the gate.
-        head.request_hash = (context.as_ref()).map_or_else(
+        head.request_hash = context.map_or_else(
             |_| RequestHash::default(),
             |one| RequestHash::from_request_id(&one.request_id),
         );
         let protocol = head.route.protocol();
-        let announced = context.as_ref().map_or_else(
+        let announced = verified.as_ref().map_or_else(
             |_| AnnouncedVerdicts::default(),
-            |context| AnnouncedVerdicts::new(context.verdicts, &context.method, &context.path),
+            |verified| AnnouncedVerdicts::new(&verified.context, &verified.key),
         );
         let refused = |denial, caller, standing| {
             Err(Box::new(DeniedRequest {
@@ -326,14 +325,10 @@ impl Verifier {
             }))
         };
 
-        let context = match context {
-            Ok(context) => context,
-            Err(cause) => {
-                return refused(
-                    Denial::new(Reason::Unauthenticated, cause),
-                    Caller::default(),
-                    DenialOrigin::UnknownSender,
-                );
+        let VerifiedContext { context, key } = match verified {
+            Ok(verified) => verified,
+            Err(denial) => {
+                return refused(denial, Caller::default(), DenialOrigin::UnknownSender);
             }
         };
         let caller = Caller {
@@ -387,9 +382,10 @@ impl Verifier {
                 announced,
                 remaining_quota: levels,
                 claims,
+                key,
             }))),
             (decision, Step::ReadMessages(plan)) => {
-                let opened = StreamHead::new(caller, decision, plan, claims);
+                let opened = StreamHead::new(caller, decision, plan, claims, key);
                 Ok(HeadVerdict::Stream(Box::new(opened)))
             }
             (_, Step::Deny(denial)) => refused(denial, caller, DenialOrigin::Disagreement),
@@ -418,6 +414,7 @@ impl Verifier {
             announced: _,
             remaining_quota: mut levels,
             claims,
+            key,
         } = admitted;
         let content_is_charged = has_charged_content(&levels);
         let mut charged = |charge: &Charge| next_outcome(&mut levels, charge);
@@ -519,11 +516,12 @@ impl Verifier {
             shadowed: decision.shadowed().to_vec(),
             document,
             claims,
-            has_reservation: content_is_charged
+            settlement_key: (content_is_charged
                 && decision
                     .grant()
                     .and_then(|grant| self.policy.grant(grant))
-                    .is_some_and(reserves_tokens),
+                    .is_some_and(reserves_tokens))
+            .then_some(key),
         })
     }
 

@@ -5,28 +5,28 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tensorgate_wire::settlement::TRAILER;
+use tensorgate_wire::context::Key;
+use tensorgate_wire::settlement::{Settlement, TRAILER};
 
-use crate::pipeline::request::Verifier;
-
-/// The request, and the verifier that signs for it.
+/// The request, and the key that signs for it.
 pub struct TokenSettlement {
-    judge: Arc<Verifier>,
+    key: Arc<Key>,
     request_id: String,
 }
 
 impl TokenSettlement {
     /// Creates the report of a verified request.
-    pub fn new(judge: &Arc<Verifier>, request_id: &str) -> Self {
+    pub fn new(key: Arc<Key>, request_id: &str) -> Self {
         Self {
-            judge: Arc::clone(judge),
+            key,
             request_id: request_id.to_owned(),
         }
     }
 
     /// The trailers of a response that used this many tokens.
     pub(super) fn trailers(&self, tokens: u64) -> Option<HeaderMap> {
-        let value = self.judge.sign_settlement(&self.request_id, tokens);
+        let request_id = self.request_id.clone();
+        let value = Settlement { request_id, tokens }.sign(&self.key);
         let value = HeaderValue::from_str(&value).ok()?;
         Some(HeaderMap::from_iter([(
             HeaderName::from_static(TRAILER),

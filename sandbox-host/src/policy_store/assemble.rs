@@ -13,7 +13,6 @@ use tensorgate_artifact::component::Signed;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Backend, Handler};
 use tensorgate_policy::raw::BackendKind;
-use tensorgate_wire::context::Key;
 
 use super::parallel::parallel_map;
 use super::signed::{self, UnsignedFault};
@@ -22,6 +21,7 @@ use crate::backends::ProtocolAdapter;
 use crate::backends::oip::{Endpoint, EndpointError};
 use crate::backends::tls::{Tls, TlsError};
 use crate::config::{self, Candidate, ConfigError, Folders};
+use crate::context_keys::ContextKeys;
 use crate::dispatch::Dispatcher;
 use crate::dispatch::health::{self, BackendHealth, Prober};
 use crate::egress::{Egress, Resolve, SystemResolver};
@@ -118,7 +118,7 @@ impl Server {
 pub(crate) struct Loader {
     pub(super) folders: Folders,
     endpoints: BTreeMap<String, String>,
-    key: Key,
+    keys: ContextKeys,
     metrics: Arc<Metrics>,
     compiling: CompilerConfig,
     /// Created with the first policy that has a handler.
@@ -134,13 +134,13 @@ impl Loader {
     pub(crate) fn new(
         folders: Folders,
         endpoints: BTreeMap<String, String>,
-        key: Key,
+        keys: ContextKeys,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             folders,
             endpoints,
-            key,
+            keys,
             metrics,
             compiling: CompilerConfig::default(),
             sandbox: Mutex::new(None),
@@ -226,7 +226,7 @@ impl Loader {
             return Err(faults);
         }
         let generation = candidate.generation.clone();
-        let judge = Verifier::new(Arc::clone(policy), generation, self.key.clone());
+        let judge = Verifier::new(Arc::clone(policy), generation, self.keys.clone());
         Ok(PolicyVersion {
             judge: Arc::new(judge),
             pipeline: Pipeline::new(

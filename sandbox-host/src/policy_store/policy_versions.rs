@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tensorgate_policy::{Denial, HeaderMode, Policy, Protocol, Reason};
-use tensorgate_wire::context::Key;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::pending_policy::Restriction;
 use crate::admission::memory_budget::Budget;
+use crate::context_keys::ContextKeys;
 use crate::dispatch::Dispatcher;
 use crate::limits::SharedLimits;
 use crate::pipeline::Pipeline;
@@ -79,7 +79,7 @@ pub struct PolicyVersions {
     pub(super) pending: RwLock<Vec<Arc<Policy>>>,
     /// The last version that was to replace another and only restricts it.
     pub(super) tighter: RwLock<Option<Restriction>>,
-    key: Key,
+    keys: ContextKeys,
     bounds: watch::Sender<Bounds>,
     /// Counts changes of the newest policy, and of those that are being loaded.
     pub(super) changes: watch::Sender<u64>,
@@ -174,7 +174,7 @@ impl PolicyVersions {
     /// Starts with one policy.
     pub fn new(
         first: Arc<PolicyVersion>,
-        key: Key,
+        keys: ContextKeys,
         budget: Arc<Budget>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -186,7 +186,7 @@ impl PolicyVersions {
             }),
             pending: RwLock::default(),
             tighter: RwLock::default(),
-            key,
+            keys,
             bounds,
             changes: watch::Sender::new(0),
             budget,
@@ -241,11 +241,6 @@ impl PolicyVersions {
         self.changes.subscribe()
     }
 
-    /// The key with which the gate signs.
-    pub const fn key(&self) -> &Key {
-        &self.key
-    }
-
     /// Verifies a head under the policy that its context names.
     ///
     /// # Errors
@@ -259,18 +254,17 @@ impl PolicyVersions {
         read_head(
             fields,
             end_of_stream,
-            &self.key,
+            &self.keys,
             now_unix_s,
             |read, context| {
                 let newest = self.newest();
-                let named = context
-                    .as_ref()
-                    .ok()
+                let signed = context.as_ref().map(|verified| &verified.context);
+                let named = (signed.ok())
                     .filter(|context| context.generation != newest.name())
                     .and_then(|context| self.find(&context.generation));
                 // The newest policy denies a context with an unknown version.
                 let generation = named.unwrap_or_else(|| Arc::clone(&newest));
-                let still = context.as_ref().map_or(Ok(()), |context| {
+                let still = signed.map_or(Ok(()), |context| {
                     let (client, credential) = (&context.client, &context.credential);
                     self.check_still_allowed(&generation, client.as_deref(), credential.as_deref())
                 });
@@ -428,17 +422,19 @@ mod tests {
     use super::*;
     use std::path::Path;
 
+    use tensorgate_wire::context::Key;
+
     use crate::config::{self, Folders};
     use crate::policy_store::assemble::Loader;
 
     /// The versions of policies with these stream timeouts in seconds.
     async fn hold(stream_s: &[u64]) -> (PolicyVersions, Vec<Arc<PolicyVersion>>) {
         let metrics = Arc::new(Metrics::new());
-        let key = Key::from_hex(&"5a".repeat(32)).unwrap();
+        let keys = ContextKeys::from(Key::from_hex(&"5a".repeat(32)).unwrap());
         let loader = Loader::new(
             Folders::below(Path::new("/")),
             BTreeMap::new(),
-            key.clone(),
+            keys.clone(),
             Arc::clone(&metrics),
         );
         let loader = Arc::new(loader);
@@ -458,7 +454,7 @@ mod tests {
         }
         let generations = PolicyVersions::new(
             Arc::clone(made.first().unwrap()),
-            key,
+            keys,
             Budget::new(1),
             metrics,
         );

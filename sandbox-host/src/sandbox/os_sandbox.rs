@@ -13,7 +13,7 @@ mod syscalls;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use self::access::{Access, beside};
+pub use self::access::{Access, beside, renewed};
 use self::syscalls::ProcessKind;
 use privileges::drop_all;
 

@@ -93,7 +93,7 @@ where
     record.protocol = tensorgate_policy::Protocol::OipGrpc;
     record.open_stream();
     let context = parts.headers.get(HEADER).and_then(|it| it.to_str().ok());
-    let marker = EnvelopeCodec::new(app.policy_versions.key(), context.unwrap_or_default());
+    let marker = EnvelopeCodec::new(opened.key(), context.unwrap_or_default());
     let timeout = grpc_timeout::from_headers(&parts.headers);
     let client_key = ClientKey::from_name(opened.caller().client.as_deref());
     let limits = generation.policy().listen().limits();

@@ -22,6 +22,7 @@ mod capture;
 mod compiled;
 mod composition;
 mod containment;
+mod context_keys;
 mod fault_matrix;
 mod fetch;
 mod generations;

@@ -118,7 +118,7 @@ pub fn settings(policy: Value, folder: &Path) -> Settings {
     };
     Settings {
         policy: config::candidate(&bundle).unwrap(),
-        key: key(),
+        context_keys: key().into(),
         root: folder.to_owned(),
         builtins: folder.join("builtins"),
         socket: folder.join("host.sock"),

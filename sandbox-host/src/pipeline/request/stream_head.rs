@@ -1,11 +1,13 @@
 //! A stream of inferences. Its head is verified once. Each message is then verified as a request of
 //! its own under that head.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use tensorgate_policy::Decision;
 use tensorgate_policy::decision::BodyPlan;
-use tensorgate_wire::context::RemainingQuotas;
+use tensorgate_wire::context::{Key, RemainingQuotas};
 use tensorgate_wire::messages::{Messages, NextMessage};
 
 use super::verdicts::AnnouncedVerdicts;
@@ -19,6 +21,8 @@ pub struct StreamHead {
     plan: BodyPlan,
     /// The claims of the caller's token, which go with each message.
     claims: HeaderMap,
+    /// The key that verified the context. It also signs the envelopes of messages.
+    key: Arc<Key>,
 }
 
 impl StreamHead {
@@ -27,13 +31,20 @@ impl StreamHead {
         decision: Decision,
         plan: BodyPlan,
         claims: HeaderMap,
+        key: Arc<Key>,
     ) -> Self {
         Self {
             caller,
             decision,
             plan,
             claims,
+            key,
         }
+    }
+
+    /// The key that signs the envelopes of messages.
+    pub fn key(&self) -> &Key {
+        &self.key
     }
 
     /// The caller.
@@ -71,6 +82,7 @@ impl StreamHead {
             announced: AnnouncedVerdicts::default(),
             remaining_quota: levels,
             claims: self.claims.clone(),
+            key: Arc::clone(&self.key),
         }
     }
 }

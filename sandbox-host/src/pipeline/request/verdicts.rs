@@ -4,41 +4,47 @@
 //! denied as not coming from the gate. Another filter or an HTTP/1 hop may have dropped the
 //! trailers, or the proxy may have continued after the filter failed.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use tensorgate_policy::request::ServerQuery;
 use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::check_server_query;
-use tensorgate_wire::context::RemainingQuotas;
 use tensorgate_wire::context::verdict::{MAX_BEHIND_BYTES, TRAILER, VerdictSubject};
+use tensorgate_wire::context::{Context, Key, RemainingQuotas};
 
 use super::{AcceptedHead, Caller, DenialOrigin, DeniedRequest, Verifier};
 use crate::pipeline::body::CollectedBody;
 
 /// The verdicts that must follow a body.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AnnouncedVerdicts {
+#[derive(Clone, Debug, Default)]
+pub struct AnnouncedVerdicts(Option<Announcement>);
+
+/// What the verdicts must match.
+#[derive(Clone, Debug)]
+struct Announcement {
     count: u8,
     method: String,
     path: String,
+    /// The key that verified the context.
+    key: Arc<Key>,
 }
 
 impl AnnouncedVerdicts {
     /// The verdicts that a context announces. Nothing is allocated if there are none.
-    pub(super) fn new(count: u8, method: &str, path: &str) -> Self {
-        if count == 0 {
-            return Self::default();
-        }
-        Self {
-            count,
-            method: method.to_owned(),
-            path: path.to_owned(),
-        }
+    pub(super) fn new(context: &Context, key: &Arc<Key>) -> Self {
+        Self((context.verdicts > 0).then(|| Announcement {
+            count: context.verdicts,
+            method: context.method.clone(),
+            path: context.path.clone(),
+            key: Arc::clone(key),
+        }))
     }
 
     /// Whether the body was checked before its head was forwarded.
     pub const fn is_empty(&self) -> bool {
-        self.count == 0
+        self.0.is_none()
     }
 
     /// The most bytes that the verdicts add to a body.
@@ -112,6 +118,9 @@ impl Verifier {
             mut bytes,
             trailers,
         } = body;
+        let Some(announced) = &announced.0 else {
+            return Ok((RemainingQuotas::default(), bytes));
+        };
         let request = VerdictSubject {
             client: caller.client.as_deref(),
             request_id: &caller.request_id,
@@ -120,7 +129,7 @@ impl Verifier {
             generation: &caller.policy_version,
         };
         let trailers = trailer_values(trailers.as_ref());
-        let read = request.read_all(&self.key, announced.count, &trailers, &bytes);
+        let read = request.read_all(&announced.key, announced.count, &trailers, &bytes);
         let (levels, length) = read.map_err(|fault| {
             Box::new(DeniedRequest {
                 denial: Denial::new(Reason::Unauthenticated, fault.to_string()),

@@ -128,6 +128,19 @@ pub fn beside(path: &Path) -> PathBuf {
         .to_owned()
 }
 
+/// The folders of a file that is replaced while the host runs, as written and with links resolved.
+/// Only the file where its folder must not be accessible. In a folder that Kubernetes mounts, the
+/// file is a link into a subfolder; a later version is in another subfolder of it.
+#[must_use]
+pub fn renewed(file: &Path) -> Vec<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let written = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let leads = written.canonicalize().ok();
+    (std::iter::once(written).chain(leads))
+        .map(|file| folder(&file, home.as_deref()))
+        .collect()
+}
+
 /// The paths that a text names outside the root, as written and with links resolved: folders, or
 /// files if their folder must not be accessible.
 fn named(root: &Path, text: &str, home: Option<&Path>) -> Vec<PathBuf> {
@@ -267,6 +280,25 @@ mod tests {
             .filter(|path| path.starts_with(&there))
             .collect();
         assert_eq!(found, [&there.join("made"), &root]);
+        std::fs::remove_dir_all(there).unwrap();
+    }
+
+    #[test]
+    fn a_renewed_file_is_reached_by_the_folder_that_a_secret_is_mounted_at() {
+        let there = std::env::temp_dir().join(format!("tg-reach-renewed-{}", std::process::id()));
+        std::fs::create_dir_all(there.join("..1")).unwrap();
+        let there = there.canonicalize().unwrap();
+        std::fs::write(there.join("..1/context.key"), "").unwrap();
+        std::os::unix::fs::symlink("..1", there.join("..data")).unwrap();
+        let file = there.join("context.key");
+        std::os::unix::fs::symlink("..data/context.key", &file).unwrap();
+        assert_eq!(renewed(&file), [there.clone(), there.join("..1")]);
+        // Before it exists, the kernel's rules already cover its folder.
+        assert_eq!(renewed(&there.join("tls.crt")), [there.as_path()]);
+        assert_eq!(
+            renewed(Path::new("/etc/context.key")),
+            [Path::new("/etc/context.key")]
+        );
         std::fs::remove_dir_all(there).unwrap();
     }
 
