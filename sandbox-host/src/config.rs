@@ -21,6 +21,9 @@ use crate::sandbox::CompilerConfig;
 
 /// The largest bundle in bytes. A policy with thousands of models has a few MiB.
 const MAX_BUNDLE_BYTES: u64 = 64 << 20;
+/// The user that Linux reports in place of one that has no number in this user namespace
+/// (`/proc/sys/kernel/overflowuid`).
+const OVERFLOW_UID: u32 = 65_534;
 /// The largest component in bytes, as in the sandbox.
 const MAX_COMPONENT_BYTES: u64 = 64 << 20;
 
@@ -55,6 +58,8 @@ pub struct Settings {
     pub audit_socket: PathBuf,
     /// The socket of the rate-limit service.
     pub limits_socket: PathBuf,
+    /// Other users who may connect to the sockets. The host's own user and root always may.
+    pub peer_uids: Vec<u32>,
     /// The folder for relative paths of the audit log.
     pub audit_folder: PathBuf,
     /// The address of the admin server.
@@ -101,6 +106,11 @@ pub enum ConfigError {
     /// The file of the context keys cannot be used.
     #[error(transparent)]
     ContextKeys(#[from] KeyFileError),
+    /// The user stands for many.
+    #[error(
+        "--peer-uid {0}: the kernel reports this user for every user that this host's user namespace does not know"
+    )]
+    PeerUid(u32),
     /// The admin server would listen on a public address.
     #[error(
         "{0} is not a loopback address: the admin stays on loopback unless --admin-public is given"
@@ -207,6 +217,15 @@ pub fn admin(address: SocketAddr, public: bool) -> Result<SocketAddr, ConfigErro
     } else {
         Err(ConfigError::AdminPublic(address))
     }
+}
+
+/// Checks the other users who may connect to the sockets.
+pub fn peer_uids(uids: Vec<u32>) -> Result<Vec<u32>, ConfigError> {
+    let many = |uid: &u32| *uid == OVERFLOW_UID || *uid == u32::MAX;
+    if let Some(uid) = uids.iter().copied().find(many) {
+        return Err(ConfigError::PeerUid(uid));
+    }
+    Ok(uids)
 }
 
 /// Reads `NAME=URI` pairs, only for the embedded backends of a policy.

@@ -182,6 +182,7 @@ impl Tasks {
             socket,
             audit_socket,
             limits_socket,
+            peer_uids,
             audit_folder,
             admin: _,
             endpoints,
@@ -206,7 +207,14 @@ impl Tasks {
         reload::probe_new_models(&first).await;
         let budget = Budget::new(policy.policy.listen().limits().buffered_bytes);
         let audit = audit::server::settings(&audit_folder, policy.policy.audit());
-        let audit = AuditServer::start(audit, &audit_socket, &policy.generation, metrics).await?;
+        let audit = AuditServer::start(
+            audit,
+            &audit_socket,
+            &peer_uids,
+            &policy.generation,
+            metrics,
+        )
+        .await?;
         loader.cut_offs.write_to(audit.outcomes().audit());
         let app = Arc::new(App {
             outcomes: Arc::clone(audit.outcomes()),
@@ -224,8 +232,8 @@ impl Tasks {
         });
         let asked = Arc::clone(&app);
         let shared = move || asked.policy_versions.limits();
-        let limits = RateLimitServer::start(&limits_socket, shared, metrics)?;
-        let bound = Socket::bind(&socket)?;
+        let limits = RateLimitServer::start(&limits_socket, &peer_uids, shared, metrics)?;
+        let bound = Socket::bind(&socket, &peer_uids)?;
 
         let serving = Arc::clone(&app);
         let handler = move |request| serve(Arc::clone(&serving), request);

@@ -51,14 +51,23 @@ struct Flags {
     /// `builtins` beside this program.
     #[arg(long, env = "TENSORGATE_BUILTINS")]
     builtins: Option<PathBuf>,
-    /// The Unix socket for requests of the gate, created with mode 0600.
+    /// The Unix socket for requests of the gate, created with mode 0600, or 0666 with --peer-uid.
     #[arg(long, env = "TENSORGATE_SOCKET")]
     socket: PathBuf,
-    /// The Unix socket for Envoy's access log, created with mode 0600. The default is `audit.sock`
+    /// Another user who may connect to the Unix sockets, such as Istio's proxy (1337). The kernel
+    /// reports who connects. This host's own user and root always may. Repeatable.
+    #[arg(
+        long = "peer-uid",
+        env = "TENSORGATE_PEER_UID",
+        value_name = "UID",
+        value_delimiter = ','
+    )]
+    peer_uids: Vec<u32>,
+    /// The Unix socket for Envoy's access log, with the mode of --socket. The default is `audit.sock`
     /// beside --socket.
     #[arg(long, env = "TENSORGATE_AUDIT_SOCKET")]
     audit_socket: Option<PathBuf>,
-    /// The Unix socket of the rate limit service, created with mode 0600. The default is
+    /// The Unix socket of the rate limit service, with the mode of --socket. The default is
     /// `limits.sock` beside --socket.
     #[arg(long, env = "TENSORGATE_LIMITS_SOCKET")]
     limits_socket: Option<PathBuf>,
@@ -329,6 +338,7 @@ fn settings(
 ) -> Result<Settings, config::ConfigError> {
     let admin = config::admin(flags.admin, flags.admin_public)?;
     let context_keys = ContextKeys::read(&flags.context_key_file)?;
+    let peer_uids = config::peer_uids(flags.peer_uids)?;
     let policy = config::bundle(&flags.bundle)?;
     let endpoints = config::endpoints(&flags.endpoints, &policy.policy)?;
     let drain = Duration::from_secs(flags.drain_s);
@@ -345,6 +355,7 @@ fn settings(
         limits_socket: flags
             .limits_socket
             .unwrap_or_else(|| flags.socket.with_file_name("limits.sock")),
+        peer_uids,
         audit_folder: (flags.audit_folder).unwrap_or_else(|| os_sandbox::beside(&flags.socket)),
         admin,
         endpoints,

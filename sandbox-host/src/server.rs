@@ -2,9 +2,11 @@
 //! connection, head size, and time until the first request. Draining stops accepting, lets requests
 //! finish, and cuts off those that take too long.
 
+pub mod peer;
 pub mod socket;
 
 use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +23,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
+use crate::server::peer::{Connection, GatewayPeer};
 use crate::server::socket::Socket;
 use crate::telemetry::metrics::{GaugeGuard, Metrics};
 
@@ -51,6 +55,11 @@ const HOP_CONNECTIONS: usize = 1_024;
 /// The most streams of each of these connections. All clients of a worker share one, so a client's
 /// own limit does not apply.
 const HOP_STREAMS_PER_CONNECTION: u32 = 1_024;
+/// The interval of checks whether the peer of an open connection is still allowed.
+const PEER_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// After so long without data, a peer over a network is asked whether it is still there. hyper waits
+/// 20 s for its answer.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// The smallest buffer that hyper accepts for HTTP/1.1.
 const MIN_BUFFER_BYTES: usize = 8 << 10;
 
@@ -96,14 +105,17 @@ impl Bounds {
 
 /// A source of connections.
 pub trait Listener: Send + Sync + 'static {
-    /// A connection.
+    /// The bytes of a connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// The next connection. `None` if it was rejected.
-    fn accept(&self) -> impl Future<Output = io::Result<Option<Self::Stream>>> + Send;
+    /// Checks the peer of an accepted connection, while others are accepted. `None` if it was
+    /// rejected.
+    type Handshake: Future<Output = Option<Connection<Self::Stream>>> + Send + 'static;
+    /// The next connection.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Handshake>> + Send;
 }
 
-/// The listener of the data plane. Only the host's own user or root may connect, as the kernel
-/// reports it.
+/// A listener on a Unix socket. Only the host's own user, root and the listed users may connect, as
+/// the kernel reports it.
 #[derive(Debug)]
 pub struct CheckedPeers {
     socket: Socket,
@@ -119,15 +131,18 @@ impl CheckedPeers {
 
 impl Listener for CheckedPeers {
     type Stream = UnixStream;
+    type Handshake = Ready<Option<Connection<UnixStream>>>;
 
-    async fn accept(&self) -> io::Result<Option<UnixStream>> {
+    async fn accept(&self) -> io::Result<Self::Handshake> {
         let (stream, _) = self.socket.listener().accept().await?;
         let peer = stream.peer_cred();
-        if peer
-            .as_ref()
-            .is_ok_and(|peer| self.socket.admits(peer.uid()))
-        {
-            return Ok(Some(stream));
+        let allowed = peer.as_ref().ok().map(tokio::net::unix::UCred::uid);
+        if let Some(uid) = allowed.filter(|uid| self.socket.admits(*uid)) {
+            let peer = GatewayPeer {
+                name: format!("uid {uid}").into(),
+                address: None,
+            };
+            return Ok(ready(Some(Connection::local(stream, Some(peer)))));
         }
         self.metrics.peers_refused.inc();
         let peer = peer.map_or_else(
@@ -135,15 +150,17 @@ impl Listener for CheckedPeers {
             |peer| format!("uid {} pid {:?}", peer.uid(), peer.pid()),
         );
         tracing::error!(peer, "connection of another user rejected");
-        Ok(None)
+        Ok(ready(None))
     }
 }
 
 impl Listener for TcpListener {
     type Stream = tokio::net::TcpStream;
+    type Handshake = Ready<Option<Connection<Self::Stream>>>;
 
-    async fn accept(&self) -> io::Result<Option<Self::Stream>> {
-        Self::accept(self).await.map(|(stream, _)| Some(stream))
+    async fn accept(&self) -> io::Result<Self::Handshake> {
+        let (stream, _) = Self::accept(self).await?;
+        Ok(ready(Some(Connection::local(stream, None))))
     }
 }
 
@@ -176,21 +193,29 @@ where
             _ = shutdown.wait_for(|stop| *stop) => break,
             accepted = async {
                 let place = Arc::clone(&places).acquire_owned().await;
-                listener.accept().await.map(|stream| stream.zip(place.ok()))
+                listener.accept().await.map(|handshake| (handshake, place))
             } => accepted,
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok(Some((stream, place))) => {
-                let (bounds, handler, shutdown) =
-                    (bounds.clone(), handler.clone(), shutdown.clone());
-                let raised = GaugeGuard::new(&open);
+            Ok((handshake, place)) => {
+                let (bounds, handler, open) = (bounds.clone(), handler.clone(), open.clone());
+                let mut shutdown = shutdown.clone();
                 connections.spawn(async move {
-                    connection(bounds, stream, handler, shutdown).await;
-                    drop((place, raised));
+                    let accepted = tokio::select! {
+                        biased;
+                        accepted = handshake => accepted,
+                        // Before its handshake is complete, a connection has no request.
+                        _ = shutdown.wait_for(|stop| *stop) => None,
+                    };
+                    if let Some(accepted) = accepted {
+                        let raised = GaugeGuard::new(&open);
+                        connection(bounds, accepted, handler, shutdown).await;
+                        drop(raised);
+                    }
+                    drop(place);
                 });
             }
-            Ok(None) => {}
             Err(error) => {
                 tracing::warn!(cause = error.to_string(), "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -217,7 +242,7 @@ where
 /// Serves one connection to its end.
 async fn connection<S, H, F, B>(
     mut bounds: watch::Receiver<Bounds>,
-    stream: S,
+    accepted: Connection<S>,
     handler: H,
     mut shutdown: watch::Receiver<bool>,
 ) where
@@ -228,15 +253,27 @@ async fn connection<S, H, F, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let Connection {
+        stream,
+        peer,
+        still_allowed,
+        over_network,
+    } = accepted;
     let spoke = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&spoke);
-    let service = service_fn(move |request| {
+    let gateway = peer.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
         heard.store(true, Ordering::Relaxed);
+        if let Some(gateway) = &gateway {
+            request.extensions_mut().insert(gateway.clone());
+        }
         handler(request)
     });
-    let builder = builder(*bounds.borrow_and_update());
+    let builder = builder(*bounds.borrow_and_update(), over_network);
     let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut silence = std::pin::pin!(tokio::time::sleep(HEAD_TIME));
+    let mut checks = tokio::time::interval(PEER_CHECK_INTERVAL);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut stopping, mut watched) = (false, false);
     loop {
         tokio::select! {
@@ -258,6 +295,17 @@ async fn connection<S, H, F, B>(
                 stopping = true;
                 serving.as_mut().graceful_shutdown();
             }
+            _ = checks.tick(), if !stopping && still_allowed.is_some() => {
+                if still_allowed.as_ref().is_some_and(|allowed| !allowed()) {
+                    stopping = true;
+                    serving.as_mut().graceful_shutdown();
+                    let gateway = peer.as_ref().map(|peer| &*peer.name);
+                    tracing::warn!(
+                        gateway,
+                        "connection closed after its requests: the certificate is no longer valid"
+                    );
+                }
+            }
             () = silence.as_mut(), if !watched => {
                 watched = true;
                 if !spoke.load(Ordering::Relaxed) {
@@ -278,7 +326,7 @@ fn connection_window_bytes(streams: u32) -> u32 {
     streams.saturating_mul(STREAM_WINDOW_BYTES).min(MAX_BYTES)
 }
 
-fn builder(bounds: Bounds) -> auto::Builder<TokioExecutor> {
+fn builder(bounds: Bounds, over_network: bool) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -295,5 +343,9 @@ fn builder(bounds: Bounds) -> auto::Builder<TokioExecutor> {
         .max_frame_size(FRAME_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(connection_window_bytes(bounds.streams));
-    builder
+    if !over_network {
+        return builder;
+    }
+    builder.http2().keep_alive_interval(PING_INTERVAL);
+    builder.http2_only()
 }

@@ -63,10 +63,12 @@ pub struct AuditServer {
 }
 
 impl AuditServer {
-    /// Opens the log and listens for Envoy. `policy_version` is the active policy's.
+    /// Opens the log and listens for Envoy. `peer_uids` are other users who may connect, and
+    /// `generation` is the active policy's version.
     pub async fn start(
         settings: Settings,
         socket: &Path,
+        peer_uids: &[u32],
         generation: &str,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
@@ -81,7 +83,7 @@ impl AuditServer {
         let outcomes = Arc::new(Outcomes::new(audit, recent, &heard));
         outcomes.policy(generation);
 
-        let bound = Socket::bind(socket)?;
+        let bound = Socket::bind(socket, peer_uids)?;
         let peers = CheckedPeers::new(bound, Arc::clone(metrics));
         let (ending, ended) = watch::channel(false);
         let service = Arc::new(Service {

@@ -34,14 +34,15 @@ pub struct RateLimitServer {
 }
 
 impl RateLimitServer {
-    /// Starts to listen for gates. `limits` returns the shared limits, those of the newest policy
+    /// Starts to listen for gates. `peer_uids` are other users who may connect. `limits` returns the shared limits, those of the newest policy
     /// first.
     pub(crate) fn start(
         socket: &Path,
+        peer_uids: &[u32],
         limits: impl Fn() -> Vec<Arc<SharedLimits>> + Send + Sync + 'static,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, SocketError> {
-        let peers = CheckedPeers::new(Socket::bind(socket)?, Arc::clone(metrics));
+        let peers = CheckedPeers::new(Socket::bind(socket, peer_uids)?, Arc::clone(metrics));
         let (ending, ended) = watch::channel(false);
         let service = Arc::new(Service {
             limits: Box::new(limits),

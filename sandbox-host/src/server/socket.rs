@@ -1,4 +1,4 @@
-//! The Unix socket of the data plane. Only its owner can connect, from the moment it exists.
+//! A Unix socket for gates. Only its owner and listed users can connect, from the moment it exists.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -39,13 +39,16 @@ pub struct Socket {
     path: PathBuf,
     identity: (u64, u64),
     owner: u32,
+    /// Other users who may connect.
+    peer_uids: Vec<u32>,
 }
 
 impl Socket {
-    /// Listens at `path` with mode 0600. The socket is created in a private folder and then
-    /// renamed, so that no other user can ever connect. The rename also replaces the stale socket
-    /// of a process that died.
-    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+    /// Listens at `path` with mode 0600, or with mode 0666 if other users may connect: then the
+    /// credentials that the kernel reports decide. The socket is created in a private folder and
+    /// then renamed, so that no other user can connect before. The rename also replaces the stale
+    /// socket of a process that died.
+    pub fn bind(path: &Path, peer_uids: &[u32]) -> Result<Self, SocketError> {
         let failed = |what, path: &Path| {
             let path = path.to_owned();
             move |source| SocketError::Io { what, path, source }
@@ -73,7 +76,8 @@ impl Socket {
         let private = Private::new(folder)?;
         let made = private.0.join("s");
         let listener = UnixListener::bind(&made).map_err(failed("listen at", &made))?;
-        fs::set_permissions(&made, Permissions::from_mode(0o600))
+        let mode = if peer_uids.is_empty() { 0o600 } else { 0o666 };
+        fs::set_permissions(&made, Permissions::from_mode(mode))
             .map_err(failed("protect", &made))?;
         let metadata = fs::symlink_metadata(&made).map_err(failed("inspect", &made))?;
         fs::rename(&made, path).map_err(failed("move a socket to", path))?;
@@ -82,6 +86,7 @@ impl Socket {
             path: path.to_owned(),
             identity: (metadata.dev(), metadata.ino()),
             owner: metadata.uid(),
+            peer_uids: peer_uids.to_vec(),
         })
     }
 
@@ -95,9 +100,9 @@ impl Socket {
         &self.path
     }
 
-    /// Whether a peer may connect: the socket's owner or root.
-    pub const fn admits(&self, uid: u32) -> bool {
-        uid == self.owner || uid == 0
+    /// Whether a peer may connect: the socket's owner, root, or a listed user.
+    pub fn admits(&self, uid: u32) -> bool {
+        uid == self.owner || uid == 0 || self.peer_uids.contains(&uid)
     }
 }
 
@@ -172,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn a_socket_is_for_its_owner_alone_and_leaves_nothing_behind() {
         let folder = folder("mode");
-        let socket = Socket::bind(&folder.join("host.sock")).unwrap();
+        let socket = Socket::bind(&folder.join("host.sock"), &[]).unwrap();
         let mode = fs::metadata(socket.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
         assert_eq!(left(&folder), ["host.sock"]);
@@ -189,18 +194,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_socket_for_other_users_admits_those_that_are_listed() {
+        let folder = folder("others");
+        let socket = Socket::bind(&folder.join("host.sock"), &[1337, 101]).unwrap();
+        let mode = fs::metadata(socket.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o666);
+        for (uid, expected) in [(socket.owner, true), (1337, true), (101, true), (1338, false)] {
+            assert_eq!(socket.admits(uid), expected, "uid {uid}");
+        }
+        drop(socket);
+        fs::remove_dir(folder).unwrap();
+    }
+
+    #[tokio::test]
     async fn a_stale_socket_is_replaced_and_a_live_one_or_a_file_is_not() {
         let folder = folder("stale");
         let path = folder.join("host.sock");
         // A listener of the standard library leaves its file behind.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let socket = Socket::bind(&path).unwrap();
+        let socket = Socket::bind(&path, &[]).unwrap();
         UnixStream::connect(&path).unwrap();
-        assert!(matches!(Socket::bind(&path), Err(SocketError::InUse(_))));
+        assert!(matches!(Socket::bind(&path, &[]), Err(SocketError::InUse(_))));
         drop(socket);
         fs::write(&path, "data").unwrap();
         assert!(matches!(
-            Socket::bind(&path),
+            Socket::bind(&path, &[]),
             Err(SocketError::NotASocket(_))
         ));
         assert_eq!(fs::read(&path).unwrap(), b"data");
@@ -212,9 +230,9 @@ mod tests {
     async fn a_successors_socket_is_not_removed() {
         let folder = folder("successor");
         let path = folder.join("host.sock");
-        let first = Socket::bind(&path).unwrap();
+        let first = Socket::bind(&path, &[]).unwrap();
         fs::remove_file(&path).unwrap();
-        let second = Socket::bind(&path).unwrap();
+        let second = Socket::bind(&path, &[]).unwrap();
         drop(first);
         UnixStream::connect(&path).unwrap();
         drop(second);

@@ -163,6 +163,22 @@ async fn a_host_that_waits_for_its_filter_is_ready_once_a_signed_request_has_com
     assert_eq!(gate.call("GET", "/v2/health/ready", "").await.status, 200);
 }
 
+#[tokio::test]
+async fn the_sockets_are_open_to_the_listed_users_alone() {
+    let setup = Setup::new();
+    let mut process = Process(setup.command(&["--peer-uid", "1337"]).spawn().unwrap());
+    let mut log = BufReader::new(process.0.stderr.take().unwrap()).lines();
+    line(&mut log, "tensorgate-host is ready");
+    for name in ["host.sock", "audit.sock", "limits.sock"] {
+        assert_eq!(mode(&setup.folder.join(name)), 0o666, "{name}");
+    }
+    // The host's own user is not in the list and still may connect.
+    let gate = Gate {
+        socket: setup.socket(),
+    };
+    assert_eq!(gate.call("GET", "/v2/health/live", "").await.status, 200);
+}
+
 #[test]
 fn a_second_host_does_not_take_the_firsts_socket() {
     let setup = Setup::new();
@@ -200,6 +216,7 @@ fn a_host_does_not_start_with_invalid_input() {
         "no embedded backend",
     );
     check(&["--endpoint", "nonsense"], "not NAME=URI");
+    check(&["--peer-uid", "65534"], "every user that this host");
     // clap rejects a repeated --admin flag.
     check(&["--admin", "0.0.0.0:0"], "cannot be used multiple times");
     for mode in [0o640, 0o604, 0o660] {

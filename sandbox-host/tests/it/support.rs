@@ -124,6 +124,7 @@ pub fn settings(policy: Value, folder: &Path) -> Settings {
         socket: folder.join("host.sock"),
         audit_socket: folder.join("audit.sock"),
         limits_socket: folder.join("limits.sock"),
+        peer_uids: Vec::new(),
         audit_folder: folder.to_owned(),
         admin: "127.0.0.1:0".parse().unwrap(),
         endpoints: BTreeMap::new(),

@@ -1,0 +1,42 @@
+//! An accepted connection whose peer was checked: who it is, and how long it may stay.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The gateway at the other end of a connection. Each of its requests has it as an extension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayPeer {
+    /// The name in its certificate that the host allows (a SPIFFE ID or a DNS name), or `uid N` on a
+    /// Unix socket.
+    pub name: Arc<str>,
+    /// Its address, over TCP.
+    pub address: Option<SocketAddr>,
+}
+
+/// Whether the peer of an open connection is still allowed. This blocks for less than a millisecond.
+pub type PeerCheck = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// A connection that may be served.
+pub struct Connection<S> {
+    /// The bytes.
+    pub stream: S,
+    /// The gateway. `None` at the admin server.
+    pub peer: Option<GatewayPeer>,
+    /// Repeated while the connection is open. `None` if a peer is allowed for good.
+    pub still_allowed: Option<PeerCheck>,
+    /// Whether it comes over a network. It then must be HTTP/2, and a peer that no longer answers is
+    /// noticed.
+    pub over_network: bool,
+}
+
+impl<S> Connection<S> {
+    /// A connection of this machine, whose peer is allowed for good.
+    pub const fn local(stream: S, peer: Option<GatewayPeer>) -> Self {
+        Self {
+            stream,
+            peer,
+            still_allowed: None,
+            over_network: false,
+        }
+    }
+}
