@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use serde_json::Value;
+use saphyr_parser::{Event, Parser, ScalarStyle};
+use serde_json::{Value, json};
 pub use tensorgate_client::run::{Ran, Scratch, free_port, tree};
 
 pub fn binary() -> &'static Path {
@@ -104,4 +105,44 @@ pub fn rendered(scratch: &Scratch, policy: &Path) -> (Ran, Option<Value>) {
         ran,
         bundle.map(|json| serde_json::from_slice(&json).unwrap()),
     )
+}
+
+/// The documents of a YAML stream, as a reader of another program sees them. A plain scalar is a
+/// number, a boolean or null if JSON has it.
+pub fn yaml_documents(text: &str) -> Vec<Value> {
+    let mut documents = Vec::new();
+    let mut open: Vec<(Value, Option<String>)> = Vec::new();
+    for event in Parser::new_from_str(text) {
+        let value = match event.unwrap().0 {
+            Event::SequenceStart(..) => {
+                open.push((json!([]), None));
+                continue;
+            }
+            Event::MappingStart(..) => {
+                open.push((json!({}), None));
+                continue;
+            }
+            Event::SequenceEnd | Event::MappingEnd => open.pop().unwrap().0,
+            Event::Scalar(text, style, ..) => {
+                if let Some((Value::Object(_), key @ None)) = open.last_mut() {
+                    *key = Some(text.into_owned());
+                    continue;
+                }
+                let plain = (style == ScalarStyle::Plain).then(|| serde_json::from_str(&text));
+                plain.and_then(Result::ok).unwrap_or_else(|| json!(text))
+            }
+            // An alias would be a text that changed its meaning.
+            Event::Alias(..) => panic!("an alias in {text}"),
+            _ => continue,
+        };
+        match open.last_mut() {
+            Some((Value::Object(map), key)) => {
+                let replaced = map.insert(key.take().unwrap(), value);
+                assert_eq!(replaced, None, "a key twice in {text}");
+            }
+            Some((Value::Array(items), _)) => items.push(value),
+            _ => documents.push(value),
+        }
+    }
+    documents
 }

@@ -199,7 +199,12 @@ mod tests {
         let socket = Socket::bind(&folder.join("host.sock"), &[1337, 101]).unwrap();
         let mode = fs::metadata(socket.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o666);
-        for (uid, expected) in [(socket.owner, true), (1337, true), (101, true), (1338, false)] {
+        for (uid, expected) in [
+            (socket.owner, true),
+            (1337, true),
+            (101, true),
+            (1338, false),
+        ] {
             assert_eq!(socket.admits(uid), expected, "uid {uid}");
         }
         drop(socket);
@@ -214,7 +219,10 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let socket = Socket::bind(&path, &[]).unwrap();
         UnixStream::connect(&path).unwrap();
-        assert!(matches!(Socket::bind(&path, &[]), Err(SocketError::InUse(_))));
+        assert!(matches!(
+            Socket::bind(&path, &[]),
+            Err(SocketError::InUse(_))
+        ));
         drop(socket);
         fs::write(&path, "data").unwrap();
         assert!(matches!(

@@ -1,12 +1,11 @@
 //! `render envoy --as`: filters as control planes load them, compared with what control planes
 //! themselves publish.
 
-use saphyr_parser::{Event, Parser};
 use serde_json::{Value, json};
 use tensorgate_client::run::skip;
 
 use super::render;
-use crate::program::{digits, small_filters, tree};
+use crate::program::{digits, small_filters, tree, yaml_documents};
 
 /// The only connection manager of a bootstrap.
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
@@ -129,40 +128,21 @@ fn published() -> Option<[Value; 2]> {
 
 /// A YAML document. Field names are converted from protobuf's JSON form to its own.
 fn yaml(text: &str) -> Value {
-    let mut open: Vec<(Value, Option<String>)> = Vec::new();
-    let mut done = Value::Null;
-    for event in Parser::new_from_str(text) {
-        let value = match event.unwrap().0 {
-            Event::SequenceStart(..) => {
-                open.push((json!([]), None));
-                continue;
-            }
-            Event::MappingStart(..) => {
-                open.push((json!({}), None));
-                continue;
-            }
-            Event::SequenceEnd | Event::MappingEnd => open.pop().unwrap().0,
-            Event::Scalar(text, ..) => {
-                if let Some((Value::Object(_), key @ None)) = open.last_mut() {
-                    *key = Some(text.into_owned());
-                    continue;
-                }
-                let plain = serde_json::from_str(&text).ok();
-                plain
-                    .filter(|it: &Value| !it.is_string() && !it.is_object() && !it.is_array())
-                    .unwrap_or_else(|| json!(text))
-            }
-            _ => continue,
-        };
-        match open.last_mut() {
-            Some((Value::Object(map), key)) => {
-                map.insert(snake(&key.take().unwrap()), value);
-            }
-            Some((Value::Array(items), _)) => items.push(value),
-            _ => done = value,
+    snake_keys(yaml_documents(text).remove(0))
+}
+
+fn snake_keys(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let each = map.into_iter();
+            Value::Object(
+                each.map(|(key, value)| (snake(&key), snake_keys(value)))
+                    .collect(),
+            )
         }
+        Value::Array(items) => items.into_iter().map(snake_keys).collect(),
+        other => other,
     }
-    done
 }
 
 /// `vmId` as `vm_id`. The name of a resource stays as it is.

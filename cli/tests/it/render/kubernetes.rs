@@ -1,0 +1,307 @@
+//! `render kubernetes`: hardened pods, closed ports, and no text that ends its value.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::program::{Ran, Scratch, run, tree, yaml_documents};
+
+/// An image's digest.
+const DIGEST: &str = "sha256:8d5f2c1f8d5f2c1f8d5f2c1f8d5f2c1f8d5f2c1f8d5f2c1f8d5f2c1f8d5f2c1f";
+
+/// A policy with a model server in the cluster. `more` stands at the end.
+fn policy(pattern: &str, more: &str) -> String {
+    // Escapes for all that is not ASCII: YAML rejects some characters.
+    let escape = |c: char| match c {
+        ' '..='~' => c.to_string(),
+        _ => format!("\\u{:04x}", u32::from(c)),
+    };
+    let pattern: String = json!(pattern).to_string().chars().map(escape).collect();
+    format!(
+        r#"version: 1
+listen: {{address: "127.0.0.1:8080", tls: {{cert: pki/gate.pem, key: pki/gate.key}}}}
+clients:
+  app: {{api_keys: [{{sha256: a07f87b896d634ad40ab3bf7443a0264f53801c09278d6e035ecb731e9aa9700}}]}}
+backends:
+  gpu:
+    kind: open-inference
+    endpoints: ["https://triton.ml.svc:8001"]
+    tls: {{ca: pki/ca.pem, cert: pki/client.pem, key: pki/client.key}}
+models:
+  text:
+    backend: gpu
+    versions: ["1"]
+    protocols: [oip-rest]
+    inputs: [{{name: x, datatype: BYTES, shape: [1], max_item_bytes: 64, pattern: {pattern}}}]
+    outputs: [{{name: y, datatype: FP32, shape: [1]}}]
+grants:
+  - {{name: all, clients: [app], models: [text], operations: [infer]}}
+{more}"#
+    )
+}
+
+fn render(policy: &Path, more: &[&str]) -> Ran {
+    let host = format!("r.example/tensorgate/host@{DIGEST}");
+    let envoy = format!("envoyproxy/envoy@{DIGEST}");
+    let mut arguments = vec!["render", "kubernetes", policy.to_str().unwrap()];
+    arguments.extend(["--host-image", &host, "--envoy-image", &envoy]);
+    arguments.extend(more);
+    run(&arguments)
+}
+
+/// The objects, in JSON.
+fn objects(policy: &str, more: &[&str]) -> Vec<Value> {
+    let scratch = Scratch::new();
+    let file = scratch.file("gate.yaml", policy);
+    let ran = render(&file, &[more, &["--json"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let lines = ran.stdout.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn object<'o>(objects: &'o [Value], kind: &str, name: &str) -> &'o Value {
+    let is = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
+    objects
+        .iter()
+        .find(is)
+        .unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+/// Names of a container's mounts.
+fn mounts(container: &Value) -> Vec<&str> {
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    mounts
+        .iter()
+        .map(|mount| mount["name"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn pods_have_no_rights_and_each_program_only_its_own_files() {
+    let objects = objects(&policy("a+", ""), &["--model-server", "app=triton"]);
+    let deployment = object(&objects, "Deployment", "tensorgate");
+    let pod = &deployment["spec"]["template"]["spec"];
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(
+        pod["securityContext"]["seccompProfile"]["type"],
+        "RuntimeDefault"
+    );
+    let containers = pod["containers"].as_array().unwrap();
+    let first = pod["initContainers"].as_array().unwrap();
+    for container in containers.iter().chain(first) {
+        let rights = json!({
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+        });
+        assert_eq!(
+            container["securityContext"], rights,
+            "{}",
+            container["name"]
+        );
+        assert!(container["image"].as_str().unwrap().ends_with(DIGEST));
+        assert!(container["resources"]["limits"]["memory"].is_string());
+    }
+    // Envoy never holds the key that opens the model servers.
+    let [envoy, host] = &containers[..] else {
+        panic!("{containers:?}");
+    };
+    let (envoy, host) = (mounts(envoy), mounts(host));
+    assert!(
+        envoy.contains(&"envoy-files-0") && !envoy.contains(&"host-files-1"),
+        "{envoy:?}"
+    );
+    assert!(
+        host.contains(&"host-files-1") && !host.contains(&"envoy-files-0"),
+        "{host:?}"
+    );
+    let volumes = pod["volumes"].as_array().unwrap();
+    let files = |name: &str| {
+        let volume = volumes
+            .iter()
+            .find(|volume| volume["name"] == name)
+            .unwrap();
+        let items = volume["secret"]["items"].as_array().unwrap();
+        let keys = items.iter().map(|item| item["key"].as_str().unwrap());
+        keys.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(files("envoy-files-0"), "pki.gate.key pki.gate.pem");
+    assert_eq!(
+        files("host-files-1"),
+        "pki.ca.pem pki.client.key pki.client.pem"
+    );
+    // No secret is in an object.
+    assert!(objects.iter().all(|object| object["kind"] != "Secret"));
+}
+
+#[test]
+fn only_the_gate_reaches_the_model_servers_and_only_at_their_inference_port() {
+    let more = ["--model-server", "app=triton", "--model-namespace", "ml"];
+    let found = objects(&policy("a+", ""), &more);
+    let closed = object(&found, "NetworkPolicy", "tensorgate-model-servers");
+    assert_eq!(closed["metadata"]["namespace"], "ml");
+    assert_eq!(
+        closed["spec"]["podSelector"]["matchLabels"],
+        json!({"app": "triton"})
+    );
+    let rules = closed["spec"]["ingress"].as_array().unwrap();
+    assert_eq!(rules.len(), 1);
+    assert_eq!(
+        rules[0]["ports"],
+        json!([{"protocol": "TCP", "port": 8001}])
+    );
+    let gate = object(&found, "NetworkPolicy", "tensorgate");
+    assert_eq!(gate["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
+    assert_eq!(
+        gate["spec"]["ingress"],
+        json!([{"ports": [{"protocol": "TCP", "port": 8080}]}])
+    );
+    // Metrics are open to the namespace that is named, and clients to theirs.
+    let more = ["--metrics-from", "monitoring", "--clients-from", "apps"];
+    let found = objects(&policy("a+", ""), &more);
+    let gate = object(&found, "NetworkPolicy", "tensorgate");
+    let from = |rule: &Value| rule["from"][0]["namespaceSelector"]["matchLabels"].clone();
+    let rules = gate["spec"]["ingress"].as_array().unwrap();
+    let namespaces: Vec<_> = rules.iter().map(from).collect();
+    let expected = ["apps", "monitoring"].map(|name| json!({"kubernetes.io/metadata.name": name}));
+    assert_eq!(namespaces, expected);
+}
+
+#[test]
+fn a_folder_is_complete_and_the_same_each_time() {
+    let scratch = Scratch::new();
+    let file = scratch.file("gate.yaml", policy("a+", ""));
+    let folders = ["a", "b"].map(|name| {
+        let folder = scratch.path().join(name);
+        let ran = render(&file, &["-o", folder.to_str().unwrap()]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(ran.stdout.contains("kubectl apply -k"), "{}", ran.stdout);
+        let mut files: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| {
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                (name, std::fs::read_to_string(path).unwrap())
+            })
+            .collect();
+        files.sort();
+        files
+    });
+    assert_eq!(folders[0], folders[1]);
+    let listed = folders[0]
+        .iter()
+        .find(|(name, _)| name == "kustomization.yaml");
+    let listed = yaml_documents(&listed.unwrap().1).remove(0);
+    let mut names: Vec<_> = folders[0].iter().map(|(name, _)| json!(name)).collect();
+    names.retain(|name| name != "kustomization.yaml");
+    assert_eq!(listed["resources"], json!(names));
+}
+
+/// Texts that end a value in YAML, Go templates, CEL, Envoy's formats or a shell, unless they are
+/// written as a value.
+const HOSTILE: [&str; 12] = [
+    "\"}, kind: Secret, x: {\"",
+    "'; kind: Secret",
+    "a\n---\nkind: Secret",
+    "{{ .Values.x }}",
+    "${HOME} $(id) `id`",
+    "%REQ(authorization)% %DYNAMIC_METADATA(a)%",
+    "&a *a !!binary x",
+    "# comment",
+    "- item",
+    "key: value",
+    "\u{85}\u{2028}\u{feff}\t ",
+    "true",
+];
+
+#[test]
+fn a_hostile_text_of_the_policy_stays_a_value() {
+    let shape = |objects: &[Value]| -> Vec<_> {
+        let each = objects.iter();
+        each.map(|object| (object["kind"].clone(), object["metadata"].clone()))
+            .collect()
+    };
+    let plain = objects(&policy("x", ""), &[]);
+    for text in HOSTILE {
+        // As a pattern that matches the text itself.
+        let special = |c: char| c.is_ascii_punctuation();
+        let escaped: String = (text.chars())
+            .flat_map(|c| special(c).then_some('\\').into_iter().chain([c]))
+            .collect();
+        let scratch = Scratch::new();
+        let file = scratch.file("gate.yaml", policy(&escaped, ""));
+        let ran = render(&file, &[]);
+        assert_eq!(ran.code, 0, "{text:?}: {}", ran.stderr);
+        let read = yaml_documents(&ran.stdout);
+        assert_eq!(read, objects(&policy(&escaped, ""), &[]), "{text:?}");
+        assert_eq!(shape(&read), shape(&plain), "{text:?}");
+        let bundle = object(&read, "ConfigMap", "tensorgate-policy");
+        let bundle: Value =
+            serde_json::from_str(bundle["data"]["bundle.json"].as_str().unwrap()).unwrap();
+        let pattern = &bundle["policy"]["models"]["text"]["inputs"][0]["pattern"];
+        assert_eq!(pattern, &json!(escaped), "{text:?}");
+    }
+}
+
+#[test]
+fn what_a_cluster_cannot_enforce_is_named_with_its_line_and_nothing_is_written() {
+    let usual = policy("a+", "");
+    let handler = "handlers:\n  h: {component: handlers/h.wasm, sha256: 0000000000000000000000000000000000000000000000000000000000000000}\n";
+    let cases = [
+        (
+            usual.replace("triton.ml.svc", "127.0.0.1"),
+            "gate.yaml:8:",
+            "the pod itself",
+        ),
+        (
+            usual.replace("pki/ca.pem", "/etc/ca.pem"),
+            "gate.yaml:9:",
+            "cannot come by a volume",
+        ),
+        (
+            usual.replace("pki/ca.pem", "../ca.pem"),
+            "gate.yaml:9:",
+            "cannot come by a volume",
+        ),
+        (usual.replace(":8080", ":443"), "gate.yaml:2:", "privilege"),
+        (policy("a+", handler), "gate.yaml:19:", "--handlers-image"),
+        (
+            policy("a+", &handler.replace("handlers/", "pki/")),
+            "gate.yaml:20:",
+            "another volume",
+        ),
+    ];
+    for (text, line, cause) in cases {
+        let scratch = Scratch::new();
+        let file = scratch.file("gate.yaml", text);
+        let folder = scratch.path().join("out");
+        let ran = render(&file, &["-o", folder.to_str().unwrap()]);
+        assert_eq!(ran.code, 2, "{cause}: {}", ran.stdout);
+        assert!(
+            ran.stderr.contains(line) && ran.stderr.contains(cause),
+            "{}",
+            ran.stderr
+        );
+        assert!(!folder.exists(), "{cause}");
+    }
+}
+
+#[test]
+fn names_that_kubernetes_does_not_have_are_rejected() {
+    let policy = tree().join("envoy/gate.yaml");
+    for (flag, value) in [
+        ("--namespace", "ml\nkind: Secret"),
+        ("--name", "Gate"),
+        ("--model-server", "app"),
+        ("--handlers-image", "r.example/handlers:latest"),
+        ("--context-secret", "a b"),
+        ("--replicas", "0"),
+    ] {
+        let ran = render(&policy, &[flag, value]);
+        assert_eq!(ran.code, 2, "{flag} {value:?}");
+        assert!(ran.stderr.contains(flag), "{}", ran.stderr);
+    }
+}
