@@ -307,11 +307,11 @@ fn sections(
         .map_err(|error: TlsError| named.unusable(error.cause(), fix))?;
     let read: Result<Vec<_>, _> = <(SectionKind, Vec<u8>)>::pem_slice_iter(&bytes).collect();
     let read = read.map_err(|error| named.unusable(error, fix))?;
-    let begun = bytes
+    let sections = bytes
         .windows(BEGIN.len())
         .filter(|window| *window == BEGIN)
         .count();
-    if begun != read.len() {
+    if sections != read.len() {
         return Err(named.unusable("contains a PEM section that cannot be read", fix));
     }
     Ok(read)

@@ -1,5 +1,5 @@
-//! The keys with which gates sign contexts. There are two while one replaces the other: gates change
-//! to the new key one by one, and the host accepts both until the old one leaves its file.
+//! The keys with which gates sign contexts. There are two while one replaces the other: gates
+//! change to the new key one by one, and the host accepts both until the old one leaves its file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

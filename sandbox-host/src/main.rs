@@ -63,8 +63,8 @@ struct Flags {
         value_delimiter = ','
     )]
     peer_uids: Vec<u32>,
-    /// The Unix socket for Envoy's access log, with the mode of --socket. The default is `audit.sock`
-    /// beside --socket.
+    /// The Unix socket for Envoy's access log, with the mode of --socket. The default is
+    /// `audit.sock` beside --socket.
     #[arg(long, env = "TENSORGATE_AUDIT_SOCKET")]
     audit_socket: Option<PathBuf>,
     /// The Unix socket of the rate limit service, with the mode of --socket. The default is
@@ -76,9 +76,9 @@ struct Flags {
     #[arg(long, env = "TENSORGATE_AUDIT_FOLDER")]
     audit_folder: Option<PathBuf>,
     /// The file with the key that the gate and the host share: 64 hex digits, readable only by its
-    /// owner. A secret that Kubernetes mounts may be root's and readable by its group. While keys are
-    /// exchanged it has two lines, the new key first: both are accepted. It is read again when it is
-    /// replaced.
+    /// owner. A secret that Kubernetes mounts may be root's and readable by its group. While keys
+    /// are exchanged it has two lines, the new key first: both are accepted. It is read again when
+    /// it is replaced.
     #[arg(long, env = "TENSORGATE_CONTEXT_KEY_FILE")]
     context_key_file: PathBuf,
     /// The address for /healthz, /readyz and /metrics. It must be a loopback address unless

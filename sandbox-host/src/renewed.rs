@@ -24,9 +24,9 @@ struct Source<T> {
     stamps: Mutex<Vec<Stamp>>,
 }
 
-/// Identifies a version of a file: device, inode, size, and the time of the last change of any kind.
-/// Links are followed, so a link that leads elsewhere is another version. `None` if there is no
-/// file.
+/// Identifies a version of a file: device, inode, size, and the time of the last change of any
+/// kind. Links are followed, so a link that leads elsewhere is another version. `None` if there is
+/// no file.
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 /// The result of a look at the files.
@@ -77,8 +77,8 @@ impl<T: 'static> Renewed<T> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the files again if they were replaced, or in any case if `forced`. Files that cannot be
-    /// used are not tried again before they change. This blocks while it reads.
+    /// Reads the files again if they were replaced, or in any case if `forced`. Files that cannot
+    /// be used are not tried again before they change. This blocks while it reads.
     pub fn refresh(&self, forced: bool) -> Refresh {
         let Some(source) = &self.source else {
             return Refresh::Unchanged;

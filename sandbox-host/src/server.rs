@@ -57,8 +57,8 @@ const HOP_CONNECTIONS: usize = 1_024;
 const HOP_STREAMS_PER_CONNECTION: u32 = 1_024;
 /// The interval of checks whether the peer of an open connection is still allowed.
 const PEER_CHECK_INTERVAL: Duration = Duration::from_secs(30);
-/// After so long without data, a peer over a network is asked whether it is still there. hyper waits
-/// 20 s for its answer.
+/// After so long without data, a peer over a network is asked whether it is still there. hyper
+/// waits 20 s for its answer.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// The smallest buffer that hyper accepts for HTTP/1.1.
 const MIN_BUFFER_BYTES: usize = 8 << 10;

@@ -34,8 +34,8 @@ pub struct RateLimitServer {
 }
 
 impl RateLimitServer {
-    /// Starts to listen for gates. `peer_uids` are other users who may connect. `limits` returns the shared limits, those of the newest policy
-    /// first.
+    /// Starts to listen for gates. `peer_uids` are other users who may connect. `limits` returns
+    /// the shared limits, those of the newest policy first.
     pub(crate) fn start(
         socket: &Path,
         peer_uids: &[u32],

@@ -6,14 +6,15 @@ use std::sync::Arc;
 /// The gateway at the other end of a connection. Each of its requests has it as an extension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayPeer {
-    /// The name in its certificate that the host allows (a SPIFFE ID or a DNS name), or `uid N` on a
-    /// Unix socket.
+    /// The name in its certificate that the host allows (a SPIFFE ID or a DNS name), or `uid N` on
+    /// a Unix socket.
     pub name: Arc<str>,
     /// Its address, over TCP.
     pub address: Option<SocketAddr>,
 }
 
-/// Whether the peer of an open connection is still allowed. This blocks for less than a millisecond.
+/// Whether the peer of an open connection is still allowed. This blocks for less than a
+/// millisecond.
 pub type PeerCheck = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// A connection that may be served.
@@ -24,8 +25,8 @@ pub struct Connection<S> {
     pub peer: Option<GatewayPeer>,
     /// Repeated while the connection is open. `None` if a peer is allowed for good.
     pub still_allowed: Option<PeerCheck>,
-    /// Whether it comes over a network. It then must be HTTP/2, and a peer that no longer answers is
-    /// noticed.
+    /// Whether it comes over a network. It then must be HTTP/2, and a peer that no longer answers
+    /// is noticed.
     pub over_network: bool,
 }
 

@@ -13,8 +13,8 @@ const UNKNOWN_KEY: &str = "context signature does not verify: this host's key fi
      the sender's key, or has it no longer; give gateway and host the same key";
 
 /// Reads a head and verifies its context. `then` gets the context if its signature is valid for
-/// this method and path and it is not from the future. Otherwise it gets the denial. The policy that
-/// the context names limits the age ([`super::Verifier::verify_head`]).
+/// this method and path and it is not from the future. Otherwise it gets the denial. The policy
+/// that the context names limits the age ([`super::Verifier::verify_head`]).
 pub fn read_head<N: AsRef<[u8]>, T>(
     fields: &[(N, N)],
     end_of_stream: bool,
