@@ -24,7 +24,7 @@ pub use decision::{Charge, ChargeOutcome, Decision, Step, global};
 pub use denial::{Denial, Reason};
 pub use limits::{budget, gcra, in_flight, lockout};
 pub use policy::{Policy, address, release};
-pub use raw::bundle::{self, Bundle, FilterConfiguration, HeaderMode};
+pub use raw::bundle::{self, Bundle, EncodedBundle, FilterConfiguration, HeaderMode};
 pub use request::{Credential, Head, Operation, Protocol, RequestHash, Route};
 pub use validate::fault::{self, Fault, Severity};
 pub use values::datatype::{self, Datatype};

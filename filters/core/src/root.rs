@@ -1,15 +1,15 @@
 //! A configured filter: state that all requests of one policy version share.
 //!
-//! The configuration is the JSON of a [`Bundle`]. The context key comes from the environment,
-//! because proxies show plugin configurations in their config dumps. Any error rejects the
-//! configuration; the proxy then keeps the previous one.
+//! The configuration is the JSON of a [`Bundle`], or an [`EncodedBundle`]. The context key comes
+//! from the environment, because proxies show plugin configurations in their config dumps. Any
+//! error rejects the configuration; the proxy then keeps the previous one.
 
 use std::cell::{Cell, RefCell};
 
 use tensorgate_identity::{Identifier, TokenCache};
 use tensorgate_policy::policy::{Grant, KeyLocations};
 use tensorgate_policy::validate::validate;
-use tensorgate_policy::{Bundle, Fault, HeaderMode, Now, Policy, Severity};
+use tensorgate_policy::{Bundle, EncodedBundle, Fault, HeaderMode, Now, Policy, Severity};
 use tensorgate_wire::context::Key;
 
 use crate::body::ALWAYS_BUFFERED_BYTES;
@@ -72,10 +72,10 @@ impl GateRoot {
     /// # Errors
     /// The faults of the configuration, if any is an error.
     pub fn configure(
-        bundle_json: impl AsRef<[u8]>,
+        configuration: impl AsRef<[u8]>,
         context_key_hex: Option<&str>,
     ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
-        Self::configure_as(None, bundle_json, context_key_hex, None)
+        Self::configure_as(None, configuration, context_key_hex, None)
     }
 
     /// As [`Self::configure`], as this filter and with this header mode.
@@ -84,34 +84,18 @@ impl GateRoot {
     /// The faults of the configuration, if any is an error.
     pub fn configure_as(
         filter: Option<Filter>,
-        bundle_json: impl AsRef<[u8]>,
+        configuration: impl AsRef<[u8]>,
         context_key_hex: Option<&str>,
         mode: Option<HeaderMode>,
     ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
         let mut faults = Vec::new();
-        if bundle_json.as_ref().len() > Bundle::MAX_BYTES {
-            let cause = format!("configuration is larger than {} bytes", Bundle::MAX_BYTES);
-            faults.push(error("", &cause));
-            return Err(faults);
-        }
-        let read: Result<Bundle, _> = serde_json::from_slice(bundle_json.as_ref());
-        drop(bundle_json);
         let Bundle {
             generation,
             policy,
             headers,
             filter: name,
             ..
-        } = match read {
-            Ok(bundle) => bundle,
-            Err(fault) => {
-                faults.push(error(
-                    "",
-                    &format!("configuration is not a policy bundle: {fault}"),
-                ));
-                return Err(faults);
-            }
-        };
+        } = read_bundle(configuration).map_err(|fault| vec![fault])?;
         let headers = mode.unwrap_or(headers);
         let named = match &name {
             Some(name) => Filter::from_name(name),
@@ -314,6 +298,28 @@ impl GateRoot {
         let mut keys = self.keys.borrow_mut();
         keys.publish(store, tokens.keys_mut(), issuer, document, now)
     }
+}
+
+/// Reads the bundle of a configuration in either form. A VM's memory never shrinks, so the
+/// configuration is freed as soon as it is decoded, and in any case before this returns.
+fn read_bundle(configuration: impl AsRef<[u8]>) -> Result<Bundle, Fault> {
+    let not_a_bundle = |fault: serde_json::Error| {
+        error("", &format!("configuration is not a policy bundle: {fault}"))
+    };
+    let written = configuration.as_ref();
+    if written.len() > Bundle::MAX_BYTES {
+        let cause = format!("configuration is larger than {} bytes", Bundle::MAX_BYTES);
+        return Err(error("", &cause));
+    }
+    if !EncodedBundle::is_form_of(written) {
+        return serde_json::from_slice(written).map_err(not_a_bundle);
+    }
+    let encoded: EncodedBundle<'_> = serde_json::from_slice(written).map_err(not_a_bundle)?;
+    let decoded = encoded.decode();
+    let bundle_json = decoded.map_err(|fault| error("bundle", &fault.to_string()))?;
+    drop(encoded);
+    drop(configuration);
+    serde_json::from_slice(&bundle_json).map_err(not_a_bundle)
 }
 
 /// Whether messages of streams may wait for the rate-limit service.

@@ -1,5 +1,7 @@
 //! The bundle that `render` passes to every enforcement point: one policy and its version.
 
+mod encoded;
+
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -7,6 +9,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::raw;
+pub use encoded::{EncodedBundle, EncodedBundleFault};
 
 /// A policy as it is sent to filters and to the sandbox host, as JSON. Models with equal contents
 /// ([`raw::Shared`]) are written once, under the first name. The other names are in `"alike":
@@ -59,6 +62,10 @@ impl Bundle {
     /// hundred thousand clients take 12 MiB; a hundred thousand models with a few contracts take 3
     /// MiB.
     pub const MAX_BYTES: usize = 16 << 20;
+
+    /// Maximum size of a bundle in the form of an [`EncodedBundle`], in bytes of base64. Kubernetes
+    /// stores this form in a resource, and accepts about 1 MiB for a resource with everything in it.
+    pub const MAX_ENCODED_BYTES: usize = 512 << 10;
 }
 
 /// Other names of models, by the first name.

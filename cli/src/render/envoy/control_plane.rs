@@ -5,6 +5,7 @@
 //! | | plain | Istio | Envoy Gateway |
 //! |---|---|---|---|
 //! | filter | in the listener, or by ECDS | by ECDS | in the listener, enabled per route |
+//! | filter's configuration | the bundle | the bundle in base64 | the bundle in base64 |
 //! | fields of the filter | all | as in istiod | as in an `EnvoyExtensionPolicy` |
 //! | headers while a body is checked | held | forwarded | forwarded |
 //! | buffers and HTTP/2 windows | from the policy | Envoy's defaults; `EDGE` | small |
@@ -52,6 +53,15 @@ impl ControlPlane {
         match self {
             Self::Plain => HeaderMode::Hold,
             Self::Istio | Self::IstioEdge | Self::EnvoyGateway => HeaderMode::Forward,
+        }
+    }
+
+    /// Whether the filter's configuration has the bundle as one base64 string. A resource of these
+    /// control planes cannot carry the bundle's JSON unchanged.
+    pub const fn encodes_bundle(self) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Istio | Self::IstioEdge | Self::EnvoyGateway => true,
         }
     }
 

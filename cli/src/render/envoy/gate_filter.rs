@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_policy::{Bundle, FilterConfiguration, HeaderMode, Policy};
+use tensorgate_policy::{Bundle, EncodedBundle, FilterConfiguration, HeaderMode, Policy};
 
 use super::dynamic::Filter;
 use super::{RenderError, RenderOptions, key_sets, text};
@@ -139,7 +139,10 @@ pub fn filter(
         headers,
         filter: part,
     };
-    let configuration = serde_json::to_string(&configuration)?;
+    let mut configuration = serde_json::to_string(&configuration)?;
+    if plane.encodes_bundle() {
+        configuration = serde_json::to_string(&EncodedBundle::from_json(&configuration)?)?;
+    }
     config.push(("configuration".to_owned(), string(&configuration)));
     Ok(Filter {
         name: plane.entry_name(filter.name(), position),

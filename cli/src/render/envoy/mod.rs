@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tensorgate_filter_core::ListenerBounds;
+use tensorgate_policy::bundle::EncodedBundleFault;
 use tensorgate_policy::policy::{Counter, RateLimitService};
 use tensorgate_policy::{Bundle, Policy};
 
@@ -82,6 +83,9 @@ pub enum RenderError {
     /// The chain cannot enforce a limit of the policy.
     #[error("{0}")]
     Chain(String),
+    /// The policy is too large for the control plane.
+    #[error("the bundle in the filter's configuration {0}")]
+    Encoded(#[from] EncodedBundleFault),
     /// The policy cannot be written as JSON.
     #[error("cannot write the policy as json: {0}")]
     Json(#[from] serde_json::Error),

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 use tensorgate_client::run::skip;
+use tensorgate_policy::EncodedBundle;
 
 use super::render;
 use crate::program::{digits, small_filters, tree, yaml_documents};
@@ -31,12 +32,24 @@ fn keys(map: &Value) -> Vec<&str> {
     keys
 }
 
-/// What a filter's configuration says about headers.
-fn headers(config: &Value) -> Value {
+/// The bundle in a filter's configuration, and whether it is encoded in base64.
+fn bundle(config: &Value) -> (Value, bool) {
     let configuration = &config["configuration"];
     assert_eq!(keys(configuration), ["@type", "value"]);
-    let bundle = configuration["value"].as_str().unwrap();
-    let bundle: Value = serde_json::from_str(bundle).unwrap();
+    let text = configuration["value"].as_str().unwrap();
+    let encoded = EncodedBundle::is_form_of(text.as_bytes());
+    let json = if encoded {
+        let encoded: EncodedBundle<'_> = serde_json::from_str(text).unwrap();
+        encoded.decode().unwrap()
+    } else {
+        text.as_bytes().to_vec()
+    };
+    (serde_json::from_slice(&json).unwrap(), encoded)
+}
+
+/// What a filter's configuration says about headers.
+fn headers(config: &Value) -> Value {
+    let (bundle, _) = bundle(config);
     bundle
         .get("headers")
         .cloned()
@@ -94,6 +107,22 @@ fn the_header_mode_matches_allow_on_headers_stop_iteration() {
             let holds = config["allow_on_headers_stop_iteration"] == true;
             assert_eq!((headers(config).as_str().unwrap(), holds), expected);
         }
+    }
+}
+
+#[test]
+fn only_a_plain_envoy_gets_the_bundle_as_json() {
+    let filter = |control_plane: &str| {
+        let bootstrap = rendered(control_plane, &[]);
+        let manager = bootstrap.pointer(MANAGER).unwrap();
+        bundle(&manager["http_filters"][0]["typed_config"]["config"])
+    };
+    let (mut plain, encoded) = filter("plain");
+    assert!(!encoded);
+    // The header mode is the only difference between the bundles.
+    plain.as_object_mut().unwrap().remove("headers");
+    for control_plane in ["istio", "istio-edge", "envoy-gateway"] {
+        assert_eq!(filter(control_plane), (plain.clone(), true), "{control_plane}");
     }
 }
 

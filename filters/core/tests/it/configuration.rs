@@ -5,7 +5,7 @@ use crate::support;
 use support::{CONTEXT_KEY, bundle};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::root::{GateRoot, READ_CONFIGURATION_BYTES};
-use tensorgate_policy::Bundle;
+use tensorgate_policy::{Bundle, EncodedBundle};
 
 /// The faults of a configuration, one line each.
 fn check(bundle: &str, key: Option<&str>, expected: &[&str]) {
@@ -83,6 +83,61 @@ fn a_configuration_that_is_too_large_is_told_so_and_not_where_it_was_cut_off() {
         Some(CONTEXT_KEY),
         &["configuration is larger than 16777216 bytes"],
     );
+}
+
+/// The configuration with this text in base64.
+fn encoded(bundle_json: &str) -> String {
+    let encoded = EncodedBundle::from_json(bundle_json).unwrap();
+    serde_json::to_string(&encoded).unwrap()
+}
+
+#[test]
+fn an_encoded_bundle_configures_the_same_filter() {
+    let configured = |configuration: &str| {
+        let (root, warnings) = GateRoot::configure(configuration, Some(CONTEXT_KEY))
+            .unwrap_or_else(|faults| panic!("{configuration}: {faults:?}"));
+        let (filter, headers) = (root.filter(), root.headers());
+        let (policy, generation) = (root.policy(), root.generation());
+        format!("{filter:?} {headers:?} {policy:?} {generation} {warnings:?}")
+    };
+    let named = bundle().replacen('{', "{\"filter\": \"auth\", \"headers\": \"hold\", ", 1);
+    for bundle_json in [bundle(), named] {
+        let encoded = encoded(&bundle_json);
+        // As a proxy may write it.
+        let spaced = encoded.replacen('{', " {\n ", 1);
+        let escaped = encoded.replace('/', "\\/").replace('=', "\\u003d");
+        for form in [encoded, spaced, escaped] {
+            assert_eq!(configured(&form), configured(&bundle_json));
+        }
+    }
+}
+
+#[test]
+fn an_encoded_bundle_in_another_form_is_rejected() {
+    let form = encoded(&bundle());
+    let not_a_bundle = "configuration is not a policy bundle: ";
+    let not_base64 = "bundle: is not base64";
+    let too_long = format!("{{\"bundle\":\"{}\"}}", "A".repeat(Bundle::MAX_ENCODED_BYTES + 4));
+    for (configuration, expected) in [
+        (form.replace("\"}", "\",\"headers\":\"hold\"}"), not_a_bundle),
+        (form.replacen('{', "{\"headers\":\"hold\",", 1), not_a_bundle),
+        (form.replace("\"}", "\",\"bundle\":\"\"}"), not_a_bundle),
+        (format!("{form}}}"), not_a_bundle),
+        (format!("[{form}]"), not_a_bundle),
+        ("{\"bundle\":1}".to_owned(), not_a_bundle),
+        ("{\"bundle\":\"\"}".to_owned(), not_a_bundle),
+        // A bundle within a bundle.
+        (encoded(&form), not_a_bundle),
+        (form.replace("\"}", "\\n\"}"), not_base64),
+        (form.replace("\"}", "====\"}"), not_base64),
+        (too_long, "bundle: is 524292 bytes of base64, more than 524288: "),
+    ] {
+        check(&configuration, Some(CONTEXT_KEY), &[expected]);
+    }
+    // Its faults are those of its bundle.
+    let broken = bundle().replacen("\"version\"", "\"revision\"", 1);
+    assert_ne!(broken, bundle());
+    check(&encoded(&broken), Some(CONTEXT_KEY), &[not_a_bundle]);
 }
 
 #[test]
