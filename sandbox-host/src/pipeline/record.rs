@@ -164,13 +164,12 @@ impl Record {
                 tracing::error!(reason, cause, "request without a valid context of the gate");
             }
             DenialOrigin::OtherPolicyVersion => {
-                self.metrics.other_generation.inc();
                 tracing::warn!(
                     request_id,
                     client,
                     reason,
                     cause,
-                    "request judged under another policy version"
+                    "request rejected under another policy version than its filter's"
                 );
             }
             DenialOrigin::Revoked => {

@@ -6,6 +6,10 @@
 //! It opens no socket, reads no clock and charges no limit. The gate has charged the limits; here
 //! each charge has the outcome that the gate reports. A client's name is accepted only from a
 //! context that the gate signed.
+//!
+//! The gate may have applied a policy that this host has not loaded. Its verdicts count for nothing
+//! then: the request must pass this host's policy. What that one denies, the other may allow, so
+//! the client gets 503 and tries again (`docs/adr/0065-unknown-version-under-newest.md`).
 
 mod charges;
 mod claims;
@@ -278,6 +282,42 @@ impl Verifier {
         &self.policy_version
     }
 
+    /// Whether the gate applied this policy.
+    fn is_own_version(&self, caller: &Caller) -> bool {
+        caller.policy_version == self.policy_version
+    }
+
+    /// A denial under this policy. If the gate applied another one, it becomes `overloaded`.
+    pub(crate) fn denied(
+        &self,
+        denial: Denial,
+        protocol: Protocol,
+        caller: Caller,
+        origin: DenialOrigin,
+    ) -> Box<DeniedRequest> {
+        let (denial, origin) =
+            if origin == DenialOrigin::UnknownSender || self.is_own_version(&caller) {
+                (denial, origin)
+            } else {
+                let cause = format!(
+                    "the filter used policy {}, this host uses {}, which rejects the request ({}): {}",
+                    caller.policy_version,
+                    self.policy_version,
+                    denial.reason.name(),
+                    denial.cause
+                );
+                let denial = Denial::new(Reason::Overloaded, cause);
+                let denial = denial.overloaded_by(OverloadCause::Policy);
+                (denial, DenialOrigin::OtherPolicyVersion)
+            };
+        Box::new(DeniedRequest {
+            denial,
+            protocol,
+            caller,
+            origin,
+        })
+    }
+
     /// Verifies a head that [`read_head`] has read, with the context that came with it.
     ///
     /// # Errors
@@ -316,14 +356,8 @@ impl Verifier {
             |_| AnnouncedVerdicts::default(),
             |verified| AnnouncedVerdicts::new(&verified.context, &verified.key),
         );
-        let refused = |denial, caller, standing| {
-            Err(Box::new(DeniedRequest {
-                denial,
-                protocol,
-                caller,
-                origin: standing,
-            }))
-        };
+        let refused =
+            |denial, caller, standing| Err(self.denied(denial, protocol, caller, standing));
 
         let VerifiedContext { context, key } = match verified {
             Ok(verified) => verified,
@@ -337,19 +371,14 @@ impl Verifier {
             credential: context.credential,
             policy_version: context.generation.clone(),
         };
-        if context.generation != self.policy_version {
-            let cause = format!(
-                "the filter used policy {}, this host uses {}",
-                context.generation, self.policy_version
-            );
+        let is_own_version = self.is_own_version(&caller);
+        let is_for_claims = |name: &String| self.policy.is_for_claims(name.as_bytes());
+        if !is_own_version && !context.claims.iter().all(|(name, _)| is_for_claims(name)) {
+            // The backend must not see a field that this policy does not reserve for claims.
+            let cause = "a claim is forwarded in a field that this policy does not name";
             let denial = Denial::new(Reason::Overloaded, cause);
-            return refused(
-                denial.overloaded_by(OverloadCause::Policy),
-                caller,
-                DenialOrigin::OtherPolicyVersion,
-            );
+            return refused(denial, caller, DenialOrigin::OtherPolicyVersion);
         }
-
         let Some(claims) = header_fields(&context.claims) else {
             let denial = Denial::new(
                 Reason::Overloaded,
@@ -364,7 +393,7 @@ impl Verifier {
         };
         let mut levels = context.quotas;
         match decide_head(&self.policy, &head, |charge| {
-            next_outcome(&mut levels, charge)
+            next_outcome(&mut levels, charge, is_own_version)
         }) {
             (decision, Step::Answer(protocol, question)) => Ok(HeadVerdict::Server {
                 caller,
@@ -384,6 +413,10 @@ impl Verifier {
                 claims,
                 key,
             }))),
+            (_, Step::ReadMessages(_)) if !is_own_version => {
+                let denial = Denial::new(Reason::Overloaded, "a stream needs its filter's policy");
+                refused(denial, caller, DenialOrigin::OtherPolicyVersion)
+            }
             (decision, Step::ReadMessages(plan)) => {
                 let opened = StreamHead::new(caller, decision, plan, claims, key);
                 Ok(HeadVerdict::Stream(Box::new(opened)))
@@ -417,15 +450,12 @@ impl Verifier {
             key,
         } = admitted;
         let content_is_charged = has_charged_content(&levels);
-        let mut charged = |charge: &Charge| next_outcome(&mut levels, charge);
+        let is_own_version = self.is_own_version(&caller);
+        let mut charged = |charge: &Charge| next_outcome(&mut levels, charge, is_own_version);
         let protocol = decision.protocol();
         let refused = |denial: Denial, caller| {
-            Err(Box::new(DeniedRequest {
-                origin: AcceptedHead::denial_origin(checked, denial.reason),
-                denial,
-                protocol,
-                caller,
-            }))
+            let origin = AcceptedHead::denial_origin(checked, denial.reason);
+            Err(self.denied(denial, protocol, caller, origin))
         };
 
         let plain = match tensorgate_wire::expand(&plan, &*body) {
@@ -532,12 +562,8 @@ impl Verifier {
             format!("the body is larger than {max_bytes} bytes"),
         );
         let protocol = admitted.protocol();
-        Box::new(DeniedRequest {
-            origin: AcceptedHead::denial_origin(admitted.checked, denial.reason),
-            denial,
-            protocol,
-            caller: admitted.caller,
-        })
+        let origin = AcceptedHead::denial_origin(admitted.checked, denial.reason);
+        self.denied(denial, protocol, admitted.caller, origin)
     }
 }
 

@@ -2,7 +2,7 @@
 //! under them may still arrive.
 //!
 //! A request is verified under the policy that its context names. If that policy is not loaded, the
-//! request is denied as `overloaded`.
+//! newest one decides. What it denies is denied as `overloaded`, because the other may allow it.
 //!
 //! A client or credential that the newest policy no longer has is rejected at once, also under
 //! older policies and already while that policy is being loaded. Narrower grants, limits or
@@ -26,6 +26,7 @@ use crate::limits::SharedLimits;
 use crate::pipeline::Pipeline;
 use crate::pipeline::request::{DenialOrigin, DeniedRequest, HeadVerdict, Verifier, read_head};
 use crate::policy_store::assemble::{Parts, models_at};
+use crate::policy_store::revocation::is_admitted;
 use crate::server::Bounds;
 use crate::telemetry::labels::GenerationLabels;
 use crate::telemetry::metrics::Metrics;
@@ -241,10 +242,11 @@ impl PolicyVersions {
         self.changes.subscribe()
     }
 
-    /// Verifies a head under the policy that its context names.
+    /// Verifies a head under the policy that its context names, or under the newest if that one is
+    /// not loaded.
     ///
     /// # Errors
-    /// Returns the denial, also if that policy is not loaded.
+    /// Returns the denial.
     pub fn verify_head<N: AsRef<[u8]>>(
         &self,
         fields: &[(N, N)],
@@ -262,15 +264,29 @@ impl PolicyVersions {
                 let named = (signed.ok())
                     .filter(|context| context.generation != newest.name())
                     .and_then(|context| self.find(&context.generation));
-                // The newest policy denies a context with an unknown version.
                 let generation = named.unwrap_or_else(|| Arc::clone(&newest));
+                let is_unknown =
+                    signed.is_ok_and(|context| context.generation != generation.name());
                 let still = signed.map_or(Ok(()), |context| {
-                    let (client, credential) = (&context.client, &context.credential);
-                    self.check_still_allowed(&generation, client.as_deref(), credential.as_deref())
+                    let client = context.client.as_deref();
+                    let credential = context.credential.as_deref();
+                    self.check_still_allowed(&generation, client, credential)?;
+                    // The gate has admitted the credential under a policy that is not here.
+                    if !is_unknown || is_admitted(generation.policy(), client, credential) {
+                        return Ok(());
+                    }
+                    let name = generation.name();
+                    Err(format!("policy {name} does not have this client or its credential"))
                 });
                 let begun = generation.judge.verify_head(read, context, now_unix_s);
+                let is_from_gate = !begun
+                    .as_ref()
+                    .is_err_and(|refused| refused.origin == DenialOrigin::UnknownSender);
+                if is_from_gate && is_unknown {
+                    self.metrics.other_generation.inc();
+                }
                 match (begun, still) {
-                    (Ok(begun), Err(cause)) => Err(Box::new(revocation(&begun, cause))),
+                    (Ok(begun), Err(cause)) => Err(revocation(&generation.judge, &begun, cause)),
                     (begun, _) => begun.map(|begun| (generation, begun)),
                 }
             },
@@ -395,7 +411,7 @@ impl PolicyVersions {
     }
 }
 
-fn revocation(begun: &HeadVerdict, cause: String) -> DeniedRequest {
+fn revocation(judge: &Verifier, begun: &HeadVerdict, cause: String) -> Box<DeniedRequest> {
     let (caller, protocol) = match begun {
         HeadVerdict::Server {
             caller, protocol, ..
@@ -403,12 +419,8 @@ fn revocation(begun: &HeadVerdict, cause: String) -> DeniedRequest {
         HeadVerdict::Model(admitted) => (admitted.caller(), admitted.protocol()),
         HeadVerdict::Stream(opened) => (opened.caller(), Protocol::OipGrpc),
     };
-    DeniedRequest {
-        denial: Denial::new(Reason::Unauthenticated, cause),
-        protocol,
-        caller: caller.clone(),
-        origin: DenialOrigin::Revoked,
-    }
+    let denial = Denial::new(Reason::Unauthenticated, cause);
+    judge.denied(denial, protocol, caller.clone(), DenialOrigin::Revoked)
 }
 
 #[cfg(test)]

@@ -164,7 +164,7 @@ metrics! {
     /// Connections that were closed because of the peer's user.
     peers_refused: Counter,
         "tensorgate_host_peers_refused", "Connections rejected because of the peer's user";
-    /// Requests under a policy version that this host does not have.
+    /// Requests of gates with a policy version that this host does not have. The newest decided.
     other_generation: Counter,
         "tensorgate_host_other_generation", "Requests judged under another policy version";
     /// Requests denied because the newest policy no longer has the client or credential.

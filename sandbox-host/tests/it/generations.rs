@@ -3,6 +3,7 @@
 
 use crate::support;
 mod tighter;
+mod unknown;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -91,10 +92,12 @@ async fn a_request_is_judged_by_the_policy_that_its_context_names() {
     check(&ask(GENERATION, 50.0).await, 200, "");
     check(&ask(NEXT, 50.0).await, 400, "out-of-range");
     check(&ask(NEXT, 0.5).await, 200, "");
-    check(&ask(THIRD, 0.5).await, 503, "overloaded");
+    // A version that is not here: the newest decides.
+    check(&ask(THIRD, 0.5).await, 200, "");
+    check(&ask(THIRD, 50.0).await, 503, "overloaded");
     let metrics = running.metrics();
     for line in [
-        "tensorgate_host_other_generation_total 1",
+        "tensorgate_host_other_generation_total 2",
         "tensorgate_host_overloaded_total{cause=\"policy\"} 1",
         "tensorgate_policy_reloads_total{outcome=\"loaded\"} 1",
         &format!("tensorgate_policy_generation{{generation=\"{NEXT}\"}} 1"),

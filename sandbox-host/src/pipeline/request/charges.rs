@@ -7,8 +7,16 @@ use tensorgate_wire::context::RemainingQuotas;
 
 /// The outcome of the next charge, on requests or on request content. The reported limits are taken
 /// from the front. The gate's own limits come first in each list, so that missing ones of the
-/// rate-limit service cannot be confused with others.
-pub(super) fn next_outcome(levels: &mut RemainingQuotas, charge: &Charge) -> ChargeOutcome {
+/// rate-limit service cannot be confused with others. The limits of another policy cannot be
+/// matched with this one's: `is_own_version` is whether the gate charged by this policy.
+pub(super) fn next_outcome(
+    levels: &mut RemainingQuotas,
+    charge: &Charge,
+    is_own_version: bool,
+) -> ChargeOutcome {
+    if !is_own_version {
+        return ChargeOutcome::CHARGED;
+    }
     let told = if charge.is_of_content() {
         &mut levels.content
     } else {

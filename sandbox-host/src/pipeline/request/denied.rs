@@ -20,7 +20,8 @@ pub struct Caller {
 pub enum DenialOrigin {
     /// There is no valid context, so the request does not come from the gate.
     UnknownSender,
-    /// The context names a policy version that this host does not have, or no longer.
+    /// The context names a policy version that this host does not have, or no longer, and the
+    /// newest one denies the request.
     OtherPolicyVersion,
     /// The context names an older policy version, and the newest one no longer admits the client.
     Revoked,

@@ -93,12 +93,7 @@ impl Verifier {
             return Ok(());
         }
         check_server_query(question, &body).map_err(|denial| {
-            Box::new(DeniedRequest {
-                denial,
-                protocol,
-                caller: caller.clone(),
-                origin: DenialOrigin::Disagreement,
-            })
+            self.denied(denial, protocol, caller.clone(), DenialOrigin::Disagreement)
         })
     }
 

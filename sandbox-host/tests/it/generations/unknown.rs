@@ -1,0 +1,152 @@
+//! Requests whose gate applied a policy version that the host has not loaded: what the newest policy
+//! allows passes, and what it denies is `overloaded`.
+
+use serde_json::json;
+use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
+use tensorgate_wire::context::{Context, RemainingQuotas};
+
+use super::support::backend::{Act, Backend};
+use super::support::{Answer, INFER, Running, context, infer_body, key, policy, start};
+use super::{THIRD, check, two};
+
+/// A context of the unknown version.
+fn unknown(path: &str) -> Context {
+    Context {
+        generation: THIRD.to_owned(),
+        ..context("POST", path)
+    }
+}
+
+impl Running {
+    async fn infer_with(&self, context: &Context, body: Vec<u8>) -> Answer {
+        let signed = [context.sign(&key())];
+        self.gate.send("POST", INFER, &signed, body).await
+    }
+}
+
+#[tokio::test]
+async fn the_newest_policy_decides_and_its_denials_are_overloaded() {
+    let backend = Backend::start(Act::Answer);
+    let running = start(two(&backend, &["scorer"], 1.0)).await;
+    running.ready().await;
+    let small = || infer_body(&[0.5]);
+    let credential = |name: &str| Some(format!("key:{}", name.repeat(8)));
+    let good = unknown(INFER);
+    check(&running.infer_with(&good, small()).await, 200, "");
+    for (what, context, body) in [
+        ("a value out of range", good.clone(), infer_body(&[5.0])),
+        ("a body beyond the limit", good.clone(), vec![b' '; 70_000]),
+        (
+            "an unknown client",
+            Context {
+                client: Some("other".to_owned()),
+                credential: credential("04"),
+                ..good.clone()
+            },
+            small(),
+        ),
+        (
+            "an unknown credential",
+            Context {
+                credential: credential("04"),
+                ..good.clone()
+            },
+            small(),
+        ),
+        (
+            "a claim in a field that no issuer names",
+            Context {
+                claims: vec![("x-tenant".to_owned(), "a".to_owned())],
+                ..good.clone()
+            },
+            small(),
+        ),
+    ] {
+        let answer = running.infer_with(&context, body).await;
+        assert_eq!(
+            (answer.status, answer.reason().as_str()),
+            (503, "overloaded"),
+            "{what}"
+        );
+    }
+    let metrics = running.metrics();
+    for line in [
+        "tensorgate_host_other_generation_total 6",
+        "tensorgate_host_overloaded_total{cause=\"policy\"} 5",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    assert!(
+        !metrics.contains("gate_host_disagreement_total{"),
+        "two versions are no disagreement: {metrics}"
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_context_that_is_too_old_stays_unauthenticated() {
+    let backend = Backend::start(Act::Answer);
+    let running = start(two(&backend, &["scorer"], 1.0)).await;
+    let mut old = unknown(INFER);
+    old.issued_unix_s -= 3_600;
+    let answer = running.infer_with(&old, infer_body(&[0.5])).await;
+    check(&answer, 401, "unauthenticated");
+    let metrics = running.metrics();
+    assert!(
+        metrics.contains("tensorgate_host_other_generation_total 0"),
+        "{metrics}"
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_verdict_on_the_body_is_that_of_the_gates_version() {
+    let backend = Backend::start(Act::Answer);
+    let running = start(two(&backend, &["scorer"], 1.0)).await;
+    running.ready().await;
+    let context = Context {
+        verdicts: 1,
+        ..unknown(INFER)
+    };
+    for (generation, status, reason) in [(THIRD, 200, ""), ("0", 401, "unauthenticated")] {
+        let subject = VerdictSubject {
+            client: context.client.as_deref(),
+            request_id: &context.request_id,
+            method: &context.method,
+            path: &context.path,
+            generation,
+        };
+        let verdict = subject.sign(&key(), 0, &RemainingQuotas::default());
+        let body = [infer_body(&[0.5]), behind_body(&verdict)].concat();
+        check(&running.infer_with(&context, body).await, status, reason);
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_is_not_opened() {
+    let backend = Backend::start(Act::Answer);
+    let mut streams = policy(&backend.uri(), json!({}), json!({}));
+    streams["grants"][0]["operations"] = json!(["infer", "stream"]);
+    let running = start(streams).await;
+    running.ready().await;
+    let path = "/inference.GRPCInferenceService/ModelStreamInfer";
+    let opened = async |context: &Context| {
+        let request = http::Request::builder()
+            .method("POST")
+            .uri(path)
+            .header("host", "tensorgate")
+            .header("content-type", "application/grpc")
+            .header(super::HEADER, context.sign(&key()))
+            .body(http_body_util::Full::new(bytes::Bytes::from_static(b"0")))
+            .unwrap();
+        let response = running.gate.exchange(request).await;
+        let status = response.headers().get("grpc-status");
+        status.map(|code| tonic::Code::from_bytes(code.as_bytes()))
+    };
+    // The head of a stream has no status: it follows the last message.
+    assert_eq!(opened(&context("POST", path)).await, None);
+    let refused = opened(&unknown(path)).await;
+    assert_eq!(refused, Some(tonic::Code::Unavailable));
+    running.stop().await;
+}
