@@ -2,6 +2,7 @@
 //! `sources` is the reported state of the files behind a bundle.
 
 pub(crate) mod assemble;
+pub mod gateways;
 pub(crate) mod parallel;
 pub mod pending_policy;
 pub mod policy_versions;

@@ -42,6 +42,7 @@ use crate::pipeline::request::{
 };
 use crate::pipeline::settlement::TokenSettlement;
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
+use crate::server::peer::GatewayPeer;
 use crate::telemetry::metrics::Metrics;
 use model_list::answer;
 use stream_deadline::stream_deadline;
@@ -186,9 +187,17 @@ where
     let arrived = Instant::now();
     let (parts, body) = request.into_parts();
     // The policy of the gate applies to the end of the request, whatever is loaded meanwhile.
-    let (generation, begun) =
+    let verified =
         app.policy_versions
-            .verify_head(&fields(&parts), body.is_end_stream(), now_unix_s())?;
+            .verify_head(&fields(&parts), body.is_end_stream(), now_unix_s());
+    if let Some(peer) = parts.extensions.get::<GatewayPeer>() {
+        let caller = match &verified {
+            Ok((_, begun)) => begun.caller(),
+            Err(refused) => &refused.caller,
+        };
+        app.policy_versions.saw_gateway(peer, caller);
+    }
+    let (generation, begun) = verified?;
     // Only the filter can sign the context that was just verified.
     app.outcomes.saw_filter();
     let limits = *generation.policy().listen().limits();

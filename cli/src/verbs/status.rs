@@ -11,6 +11,7 @@ use tensorgate_cli_common::runtime;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_host::pipeline::model_version;
+use tensorgate_host::policy_store::gateways::GatewayStatus;
 use tensorgate_host::policy_store::sources::{SourceState, Sources};
 use tensorgate_policy::Policy;
 use tensorgate_policy::validate::validate;
@@ -50,6 +51,8 @@ struct Report {
     version: Option<String>,
     held: Vec<SourceState>,
     revocations_held: Option<String>,
+    /// The gateways that sent requests, with the policy version of each.
+    gateways: Vec<GatewayStatus>,
     models: Vec<ModelState>,
     /// Why the gate is not ready.
     why: Vec<String>,
@@ -69,6 +72,9 @@ struct ModelState {
 #[derive(Deserialize)]
 struct Generations {
     serving: String,
+    /// An older host lists none.
+    #[serde(default)]
+    gateways: Vec<GatewayStatus>,
     #[serde(flatten)]
     sources: Sources,
 }
@@ -127,7 +133,12 @@ impl Report {
             (readyz, send_request(&target, "GET", "/generations").await)
         });
         match sources.map(|said| serde_json::from_str::<Generations>(&said.body)) {
-            Ok(Ok(Generations { serving, sources })) => {
+            Ok(Ok(Generations {
+                serving,
+                gateways,
+                sources,
+            })) => {
+                report.gateways = gateways;
                 report.version = sources.in_force.or(Some(serving));
                 report.held = sources.held;
                 report.revocations_held = sources.revocations_held;
@@ -217,6 +228,10 @@ fn print(ui: &Ui, report: &Report) {
     if let Some(why) = &report.revocations_held {
         line("revocations NOT in force", &why.replace('\n', "; "));
     }
+    for gateway in &report.gateways {
+        let name = format!("gateway {}", printable(&gateway.gateway));
+        line(&name, &describe(gateway));
+    }
     for state in &report.models {
         let ready = match state.ready {
             Some(true) => "ready".to_owned(),
@@ -227,5 +242,41 @@ fn print(ui: &Ui, report: &Report) {
             &format!("model {} version {}", state.model, state.version),
             &ready,
         );
+    }
+}
+
+/// The policy version of a gateway.
+fn describe(gateway: &GatewayStatus) -> String {
+    let GatewayStatus {
+        gateway: _,
+        generation,
+        known,
+        last_seen_s,
+    } = gateway;
+    let unknown = if *known {
+        ""
+    } else {
+        " (not loaded by the host, whose newest decides)"
+    };
+    format!("policy {generation}{unknown}, last seen {last_seen_s} s ago")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_with_a_version_that_the_host_does_not_have_stands_out() {
+        let described = |known| {
+            describe(&GatewayStatus {
+                gateway: "uid 1".to_owned(),
+                generation: "g1".to_owned(),
+                known,
+                last_seen_s: 7,
+            })
+        };
+        assert_eq!(described(true), "policy g1, last seen 7 s ago");
+        let unknown = "policy g1 (not loaded by the host, whose newest decides), last seen 7 s ago";
+        assert_eq!(described(false), unknown);
     }
 }

@@ -85,6 +85,26 @@ pub enum HeadVerdict {
     Stream(Box<StreamHead>),
 }
 
+impl HeadVerdict {
+    /// The caller.
+    pub const fn caller(&self) -> &Caller {
+        match self {
+            Self::Server { caller, .. } => caller,
+            Self::Model(admitted) => admitted.caller(),
+            Self::Stream(opened) => opened.caller(),
+        }
+    }
+
+    /// The protocol of the response.
+    pub const fn protocol(&self) -> Protocol {
+        match self {
+            Self::Server { protocol, .. } => *protocol,
+            Self::Model(admitted) => admitted.protocol(),
+            Self::Stream(_) => Protocol::OipGrpc,
+        }
+    }
+}
+
 /// An accepted head of a model request. Its body is still to come.
 #[derive(Debug)]
 pub struct AcceptedHead {

@@ -14,20 +14,24 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::Serialize;
-use tensorgate_policy::{Denial, HeaderMode, Policy, Protocol, Reason};
+use tensorgate_policy::{Denial, HeaderMode, Policy, Reason};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::gateways::{GatewayStatus, Gateways};
 use super::pending_policy::Restriction;
 use crate::admission::memory_budget::Budget;
 use crate::context_keys::ContextKeys;
 use crate::dispatch::Dispatcher;
 use crate::limits::SharedLimits;
 use crate::pipeline::Pipeline;
-use crate::pipeline::request::{DenialOrigin, DeniedRequest, HeadVerdict, Verifier, read_head};
+use crate::pipeline::request::{
+    Caller, DenialOrigin, DeniedRequest, HeadVerdict, Verifier, read_head,
+};
 use crate::policy_store::assemble::{Parts, models_at};
 use crate::policy_store::revocation::is_admitted;
 use crate::server::Bounds;
+use crate::server::peer::GatewayPeer;
 use crate::telemetry::labels::GenerationLabels;
 use crate::telemetry::metrics::Metrics;
 
@@ -87,6 +91,7 @@ pub struct PolicyVersions {
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
     report: Mutex<Report>,
+    gateways: Gateways,
     /// Held while shared settings are updated. Two updates at once could leave the older values.
     settling: Mutex<()>,
 }
@@ -160,6 +165,8 @@ pub struct Status {
     pub last: Option<Attempt>,
     /// The last rejected attempt.
     pub last_refused: Option<Attempt>,
+    /// The gateways that sent requests, with the policy version of each.
+    pub gateways: Vec<GatewayStatus>,
 }
 
 /// An older policy.
@@ -193,6 +200,7 @@ impl PolicyVersions {
             budget,
             metrics,
             report: Mutex::default(),
+            gateways: Gateways::new(),
             settling: Mutex::default(),
         };
         generations.update_shared();
@@ -384,6 +392,18 @@ impl PolicyVersions {
         report.last = Some(attempt);
     }
 
+    /// Remembers the version of a gateway's request, if its context is valid.
+    pub(crate) fn saw_gateway(&self, gateway: &GatewayPeer, caller: &Caller) {
+        if !caller.policy_version.is_empty() {
+            self.gateways.saw(&gateway.name, &caller.policy_version);
+        }
+    }
+
+    /// The gateways that sent requests, by name.
+    pub fn gateways(&self) -> Vec<GatewayStatus> {
+        self.gateways.status(|name| self.find(name).is_some())
+    }
+
     /// The status for the operator.
     pub fn status(&self) -> Status {
         let (serving, kept) = {
@@ -402,6 +422,7 @@ impl PolicyVersions {
             attempts: report.attempts,
             last: report.last.clone(),
             last_refused: report.last_refused.clone(),
+            gateways: self.gateways(),
         }
     }
 
@@ -412,99 +433,10 @@ impl PolicyVersions {
 }
 
 fn revocation(judge: &Verifier, begun: &HeadVerdict, cause: String) -> Box<DeniedRequest> {
-    let (caller, protocol) = match begun {
-        HeadVerdict::Server {
-            caller, protocol, ..
-        } => (caller, *protocol),
-        HeadVerdict::Model(admitted) => (admitted.caller(), admitted.protocol()),
-        HeadVerdict::Stream(opened) => (opened.caller(), Protocol::OipGrpc),
-    };
     let denial = Denial::new(Reason::Unauthenticated, cause);
-    judge.denied(denial, protocol, caller.clone(), DenialOrigin::Revoked)
+    let caller = begun.caller().clone();
+    judge.denied(denial, begun.protocol(), caller, DenialOrigin::Revoked)
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        reason = "tests"
-    )]
-    use super::*;
-    use std::path::Path;
-
-    use tensorgate_wire::context::Key;
-
-    use crate::config::{self, Folders};
-    use crate::policy_store::assemble::Loader;
-
-    /// The versions of policies with these stream timeouts in seconds.
-    async fn hold(stream_s: &[u64]) -> (PolicyVersions, Vec<Arc<PolicyVersion>>) {
-        let metrics = Arc::new(Metrics::new());
-        let keys = ContextKeys::from(Key::from_hex(&"5a".repeat(32)).unwrap());
-        let loader = Loader::new(
-            Folders::below(Path::new("/")),
-            BTreeMap::new(),
-            keys.clone(),
-            Arc::clone(&metrics),
-        );
-        let loader = Arc::new(loader);
-        let mut made = Vec::new();
-        for (number, stream_s) in stream_s.iter().enumerate() {
-            let mut bundle = tensorgate_policy::Bundle {
-                generation: format!("g{number}"),
-                policy: tensorgate_policy::raw::Policy::default(),
-                headers: HeaderMode::default(),
-                filter: None,
-                tightens: None,
-            };
-            bundle.policy.version = Some(1);
-            bundle.policy.listen.limits.stream_ms = stream_s * 1_000;
-            let candidate = config::candidate(&bundle).unwrap();
-            made.push(Arc::new(loader.load(&candidate, &made).await.unwrap()));
-        }
-        let generations = PolicyVersions::new(
-            Arc::clone(made.first().unwrap()),
-            keys,
-            Budget::new(1),
-            metrics,
-        );
-        (generations, made)
-    }
-
-    fn names(generations: &PolicyVersions) -> Vec<String> {
-        let all = generations.all();
-        all.iter().map(|held| held.name().to_owned()).collect()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_older_policy_goes_when_no_request_of_it_can_come_any_more() {
-        let (generations, made) = hold(&[10, 20, 30]).await;
-        let wait = async |seconds| {
-            tokio::time::advance(Duration::from_secs(seconds)).await;
-            generations.sweep();
-            names(&generations)
-        };
-        generations.promote(Arc::clone(&made[1]));
-        assert_eq!(wait(0).await, ["g1", "g0"]);
-        // A context of g0 is valid for 10 s of a stream plus 5 s of transit.
-        assert_eq!(wait(14).await, ["g1", "g0"]);
-        generations.promote(Arc::clone(&made[2]));
-        assert_eq!(wait(1).await, ["g2", "g1"]);
-        generations.promote(Arc::clone(&made[1]));
-        assert_eq!(wait(1).await, ["g1", "g2"], "what comes back is held once");
-        assert_eq!(wait(34).await, ["g1"]);
-        assert!(generations.find("g2").is_none() && generations.find("g1").is_some());
-    }
-
-    #[tokio::test]
-    async fn a_change_beyond_the_bound_lets_the_oldest_go() {
-        let (generations, made) = hold(&[60; MAX_SUPERSEDED + 3]).await;
-        for next in made.iter().skip(1) {
-            generations.promote(Arc::clone(next));
-        }
-        assert_eq!(generations.all().len(), MAX_SUPERSEDED + 1);
-        assert!(generations.find("g1").is_none() && generations.find("g2").is_some());
-    }
-}
+mod tests;

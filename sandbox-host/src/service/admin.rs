@@ -13,11 +13,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 
+use crate::policy_store::gateways::GatewayStatus;
 use crate::policy_store::policy_versions::Status;
 use crate::policy_store::sources::Sources;
 use crate::sandbox::RunningCompilations;
 use crate::server::Bounds;
 use crate::service::App;
+use crate::telemetry::labels::GatewayLabels;
 use crate::telemetry::metrics::Metrics;
 
 /// The default address.
@@ -144,6 +146,9 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     metrics
         .log_lines_dropped
         .set(i64::try_from((admin.dropped_lines)()).unwrap_or(i64::MAX));
+    if let Some(app) = admin.app.get() {
+        count_gateways(&app.policy_versions.gateways(), metrics);
+    }
     let sources = admin.sources().await;
     metrics
         .held
@@ -154,5 +159,15 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     match metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Sets the gauge of gateways, by whether their policy versions are loaded.
+fn count_gateways(gateways: &[GatewayStatus], metrics: &Metrics) {
+    for (known, label) in [(true, "true"), (false, "false")] {
+        let count = gateways.iter().filter(|gateway| gateway.known == known);
+        let count = i64::try_from(count.count()).unwrap_or(i64::MAX);
+        let labels = GatewayLabels { known: label };
+        metrics.gateways.get_or_create(&labels).set(count);
     }
 }

@@ -128,6 +128,13 @@ pub struct GenerationLabels {
     pub generation: String,
 }
 
+/// Whether the host has the policy version of a gateway.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct GatewayLabels {
+    /// `true` or `false`.
+    pub known: &'static str,
+}
+
 /// A rejection as overloaded.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct OverloadLabels {

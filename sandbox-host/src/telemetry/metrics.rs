@@ -13,9 +13,10 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    BackendLabels, CapabilityLabels, CaptureLabels, FaultLabels, GenerationLabels, HandlerLabels,
-    LimitLabels, MirrorLabels, ModelLabels, ModelReadyLabels, OverloadLabels, ReasonLabels,
-    ReloadLabels, RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels, VersionLabels,
+    BackendLabels, CapabilityLabels, CaptureLabels, FaultLabels, GatewayLabels, GenerationLabels,
+    HandlerLabels, LimitLabels, MirrorLabels, ModelLabels, ModelReadyLabels, OverloadLabels,
+    ReasonLabels, ReloadLabels, RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels,
+    VersionLabels,
 };
 use super::model_statistics::ModelStatistics;
 pub(crate) use handlers::CapabilityMetrics;
@@ -179,6 +180,9 @@ metrics! {
     /// The number of loaded policies.
     generations: Gauge,
         "tensorgate_policy_generations", "Policy versions in memory, including older ones";
+    /// Gateways by whether the host has the policy version of their last request.
+    gateways: Family<GatewayLabels, Gauge>,
+        "tensorgate_gateways", "Gateways, by whether the host has the policy version of their last request";
     /// Policy files with changes that are not active.
     held: Gauge,
         "tensorgate_policy_held", "Files of the policy whose changes are not in force";

@@ -122,7 +122,8 @@ fn only_a_plain_envoy_gets_the_bundle_as_json() {
     // The header mode is the only difference between the bundles.
     plain.as_object_mut().unwrap().remove("headers");
     for control_plane in ["istio", "istio-edge", "envoy-gateway"] {
-        assert_eq!(filter(control_plane), (plain.clone(), true), "{control_plane}");
+        let expected = (plain.clone(), true);
+        assert_eq!(filter(control_plane), expected, "{control_plane}");
     }
 }
 

@@ -117,7 +117,8 @@ fn an_encoded_bundle_in_another_form_is_rejected() {
     let form = encoded(&bundle());
     let not_a_bundle = "configuration is not a policy bundle: ";
     let not_base64 = "bundle: is not base64";
-    let too_long = format!("{{\"bundle\":\"{}\"}}", "A".repeat(Bundle::MAX_ENCODED_BYTES + 4));
+    let too_long = "A".repeat(Bundle::MAX_ENCODED_BYTES + 4);
+    let too_long = format!("{{\"bundle\":\"{too_long}\"}}");
     for (configuration, expected) in [
         (form.replace("\"}", "\",\"headers\":\"hold\"}"), not_a_bundle),
         (form.replacen('{', "{\"headers\":\"hold\",", 1), not_a_bundle),

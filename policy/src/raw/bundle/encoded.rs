@@ -116,7 +116,8 @@ mod tests {
         for text in [
             "/+8", "_-8=", "/+8==", "/+ 8=", "/+8=\n", " /+8=", "/+9=", "/", "ü===",
         ] {
-            assert_eq!(decoded(text), Err(EncodedBundleFault::NotBase64), "{text:?}");
+            let expected = Err(EncodedBundleFault::NotBase64);
+            assert_eq!(decoded(text), expected, "{text:?}");
         }
     }
 
@@ -147,7 +148,8 @@ mod tests {
             ("{}", false),
             ("", false),
         ] {
-            assert_eq!(EncodedBundle::is_form_of(text.as_bytes()), expected, "{text}");
+            let is_form = EncodedBundle::is_form_of(text.as_bytes());
+            assert_eq!(is_form, expected, "{text}");
         }
     }
 }

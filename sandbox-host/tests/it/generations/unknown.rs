@@ -1,12 +1,14 @@
 //! Requests whose gate applied a policy version that the host has not loaded: what the newest policy
 //! allows passes, and what it denies is `overloaded`.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use serde_json::json;
 use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
 use tensorgate_wire::context::{Context, RemainingQuotas};
 
 use super::support::backend::{Act, Backend};
-use super::support::{Answer, INFER, Running, context, infer_body, key, policy, start};
+use super::support::{Answer, INFER, Running, admin, context, infer_body, key, policy, start};
 use super::{THIRD, check, two};
 
 /// A context of the unknown version.
@@ -148,5 +150,31 @@ async fn a_stream_is_not_opened() {
     assert_eq!(opened(&context("POST", path)).await, None);
     let refused = opened(&unknown(path)).await;
     assert_eq!(refused, Some(tonic::Code::Unavailable));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_gateway_is_shown_with_the_version_of_its_last_request() {
+    let backend = Backend::start(Act::Answer);
+    let running = start(two(&backend, &["scorer"], 1.0)).await;
+    running.ready().await;
+    assert_eq!(running.generations().await["gateways"], json!([]));
+    let uid = std::fs::metadata(running.folder()).unwrap().uid();
+    for (context, known) in [(unknown(INFER), false), (context("POST", INFER), true)] {
+        running.infer_with(&context, infer_body(&[0.5])).await;
+        // A context that no gate signed shows nothing.
+        let forged = ["v7.AA.AA".to_owned()];
+        let answer = running.gate.send("POST", INFER, &forged, "").await;
+        assert_eq!(answer.status, 401);
+        let status = running.generations().await;
+        let gateway = &status["gateways"][0];
+        assert_eq!(gateway["gateway"], format!("uid {uid}"), "{status}");
+        assert_eq!(gateway["generation"], context.generation, "{status}");
+        assert_eq!(gateway["known"], known, "{status}");
+        assert!(gateway["last_seen_s"].is_u64(), "{status}");
+        let (_, metrics) = admin(running.host.admin(), "/metrics").await;
+        let line = format!("tensorgate_gateways{{known=\"{known}\"}} 1");
+        assert!(metrics.contains(&line), "{line}\n{metrics}");
+    }
     running.stop().await;
 }
