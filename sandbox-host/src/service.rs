@@ -192,7 +192,7 @@ where
             .verify_head(&fields(&parts), body.is_end_stream(), now_unix_s());
     if let Some(peer) = parts.extensions.get::<GatewayPeer>() {
         let caller = match &verified {
-            Ok((_, begun)) => begun.caller(),
+            Ok((_, verdict)) => verdict.caller(),
             Err(refused) => &refused.caller,
         };
         app.policy_versions.saw_gateway(peer, caller);

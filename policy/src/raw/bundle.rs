@@ -64,7 +64,7 @@ impl Bundle {
     pub const MAX_BYTES: usize = 16 << 20;
 
     /// Maximum size of a bundle in the form of an [`EncodedBundle`], in bytes of base64. Kubernetes
-    /// stores this form in a resource, and accepts about 1 MiB for a resource with everything in it.
+    /// stores this form in a resource, and a whole resource may have about 1 MiB.
     pub const MAX_ENCODED_BYTES: usize = 512 << 10;
 }
 

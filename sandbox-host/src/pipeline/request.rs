@@ -389,7 +389,7 @@ impl Verifier {
             request_id: context.request_id,
             client: context.client,
             credential: context.credential,
-            policy_version: context.generation.clone(),
+            policy_version: context.generation,
         };
         let is_own_version = self.is_own_version(&caller);
         let is_for_claims = |name: &String| self.policy.is_for_claims(name.as_bytes());
@@ -397,6 +397,7 @@ impl Verifier {
             // The backend must not see a field that this policy does not reserve for claims.
             let cause = "a claim is forwarded in a field that this policy does not name";
             let denial = Denial::new(Reason::Overloaded, cause);
+            let denial = denial.overloaded_by(OverloadCause::Policy);
             return refused(denial, caller, DenialOrigin::OtherPolicyVersion);
         }
         let Some(claims) = header_fields(&context.claims) else {
@@ -435,6 +436,7 @@ impl Verifier {
             }))),
             (_, Step::ReadMessages(_)) if !is_own_version => {
                 let denial = Denial::new(Reason::Overloaded, "a stream needs its filter's policy");
+                let denial = denial.overloaded_by(OverloadCause::Policy);
                 refused(denial, caller, DenialOrigin::OtherPolicyVersion)
             }
             (decision, Step::ReadMessages(plan)) => {

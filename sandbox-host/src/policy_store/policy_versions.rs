@@ -286,16 +286,16 @@ impl PolicyVersions {
                     let name = generation.name();
                     Err(format!("policy {name} does not have this client or its credential"))
                 });
-                let begun = generation.judge.verify_head(read, context, now_unix_s);
-                let is_from_gate = !begun
+                let verdict = generation.judge.verify_head(read, context, now_unix_s);
+                let is_from_gate = !verdict
                     .as_ref()
                     .is_err_and(|refused| refused.origin == DenialOrigin::UnknownSender);
                 if is_from_gate && is_unknown {
                     self.metrics.other_generation.inc();
                 }
-                match (begun, still) {
-                    (Ok(begun), Err(cause)) => Err(revocation(&generation.judge, &begun, cause)),
-                    (begun, _) => begun.map(|begun| (generation, begun)),
+                match (verdict, still) {
+                    (Ok(verdict), Err(cause)) => Err(revocation(&generation.judge, &verdict, cause)),
+                    (verdict, _) => verdict.map(|verdict| (generation, verdict)),
                 }
             },
         )
@@ -432,10 +432,10 @@ impl PolicyVersions {
     }
 }
 
-fn revocation(judge: &Verifier, begun: &HeadVerdict, cause: String) -> Box<DeniedRequest> {
+fn revocation(judge: &Verifier, verdict: &HeadVerdict, cause: String) -> Box<DeniedRequest> {
     let denial = Denial::new(Reason::Unauthenticated, cause);
-    let caller = begun.caller().clone();
-    judge.denied(denial, begun.protocol(), caller, DenialOrigin::Revoked)
+    let caller = verdict.caller().clone();
+    judge.denied(denial, verdict.protocol(), caller, DenialOrigin::Revoked)
 }
 
 #[cfg(test)]

@@ -33,17 +33,17 @@ async fn the_newest_policy_decides_and_its_denials_are_overloaded() {
     running.ready().await;
     let small = || infer_body(&[0.5]);
     let credential = |name: &str| Some(format!("key:{}", name.repeat(8)));
-    let good = unknown(INFER);
-    check(&running.infer_with(&good, small()).await, 200, "");
+    let valid = unknown(INFER);
+    check(&running.infer_with(&valid, small()).await, 200, "");
     for (what, context, body) in [
-        ("a value out of range", good.clone(), infer_body(&[5.0])),
-        ("a body beyond the limit", good.clone(), vec![b' '; 70_000]),
+        ("a value out of range", valid.clone(), infer_body(&[5.0])),
+        ("a body beyond the limit", valid.clone(), vec![b' '; 70_000]),
         (
             "an unknown client",
             Context {
                 client: Some("other".to_owned()),
                 credential: credential("04"),
-                ..good.clone()
+                ..valid.clone()
             },
             small(),
         ),
@@ -51,7 +51,7 @@ async fn the_newest_policy_decides_and_its_denials_are_overloaded() {
             "an unknown credential",
             Context {
                 credential: credential("04"),
-                ..good.clone()
+                ..valid.clone()
             },
             small(),
         ),
@@ -59,7 +59,7 @@ async fn the_newest_policy_decides_and_its_denials_are_overloaded() {
             "a claim in a field that no issuer names",
             Context {
                 claims: vec![("x-tenant".to_owned(), "a".to_owned())],
-                ..good.clone()
+                ..valid.clone()
             },
             small(),
         ),
