@@ -87,7 +87,7 @@ pub enum HeadVerdict {
 
 impl HeadVerdict {
     /// The caller.
-    pub const fn caller(&self) -> &Caller {
+    pub fn caller(&self) -> &Caller {
         match self {
             Self::Server { caller, .. } => caller,
             Self::Model(admitted) => admitted.caller(),
@@ -96,7 +96,7 @@ impl HeadVerdict {
     }
 
     /// The protocol of the response.
-    pub const fn protocol(&self) -> Protocol {
+    pub fn protocol(&self) -> Protocol {
         match self {
             Self::Server { protocol, .. } => *protocol,
             Self::Model(admitted) => admitted.protocol(),
