@@ -304,7 +304,10 @@ impl GateRoot {
 /// configuration is freed as soon as it is decoded, and in any case before this returns.
 fn read_bundle(configuration: impl AsRef<[u8]>) -> Result<Bundle, Fault> {
     let not_a_bundle = |fault: serde_json::Error| {
-        error("", &format!("configuration is not a policy bundle: {fault}"))
+        error(
+            "",
+            &format!("configuration is not a policy bundle: {fault}"),
+        )
     };
     let written = configuration.as_ref();
     if written.len() > Bundle::MAX_BYTES {

@@ -315,21 +315,22 @@ impl Verifier {
         caller: Caller,
         origin: DenialOrigin,
     ) -> Box<DeniedRequest> {
-        let (denial, origin) =
-            if origin == DenialOrigin::UnknownSender || self.is_own_version(&caller) {
-                (denial, origin)
-            } else {
-                let cause = format!(
-                    "the filter used policy {}, this host uses {}, which rejects the request ({}): {}",
-                    caller.policy_version,
-                    self.policy_version,
-                    denial.reason.name(),
-                    denial.cause
-                );
-                let denial = Denial::new(Reason::Overloaded, cause);
-                let denial = denial.overloaded_by(OverloadCause::Policy);
-                (denial, DenialOrigin::OtherPolicyVersion)
-            };
+        let (denial, origin) = if origin == DenialOrigin::UnknownSender
+            || self.is_own_version(&caller)
+        {
+            (denial, origin)
+        } else {
+            let cause = format!(
+                "the filter used policy {}, this host uses {}, which rejects the request ({}): {}",
+                caller.policy_version,
+                self.policy_version,
+                denial.reason.name(),
+                denial.cause
+            );
+            let denial = Denial::new(Reason::Overloaded, cause);
+            let denial = denial.overloaded_by(OverloadCause::Policy);
+            (denial, DenialOrigin::OtherPolicyVersion)
+        };
         Box::new(DeniedRequest {
             denial,
             protocol,

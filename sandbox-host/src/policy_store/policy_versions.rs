@@ -284,7 +284,9 @@ impl PolicyVersions {
                         return Ok(());
                     }
                     let name = generation.name();
-                    Err(format!("policy {name} does not have this client or its credential"))
+                    Err(format!(
+                        "policy {name} does not have this client or its credential"
+                    ))
                 });
                 let verdict = generation.judge.verify_head(read, context, now_unix_s);
                 let is_from_gate = !verdict
@@ -294,7 +296,9 @@ impl PolicyVersions {
                     self.metrics.other_generation.inc();
                 }
                 match (verdict, still) {
-                    (Ok(verdict), Err(cause)) => Err(revocation(&generation.judge, &verdict, cause)),
+                    (Ok(verdict), Err(cause)) => {
+                        Err(revocation(&generation.judge, &verdict, cause))
+                    }
                     (verdict, _) => verdict.map(|verdict| (generation, verdict)),
                 }
             },

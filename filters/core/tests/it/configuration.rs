@@ -120,8 +120,14 @@ fn an_encoded_bundle_in_another_form_is_rejected() {
     let too_long = "A".repeat(Bundle::MAX_ENCODED_BYTES + 4);
     let too_long = format!("{{\"bundle\":\"{too_long}\"}}");
     for (configuration, expected) in [
-        (form.replace("\"}", "\",\"headers\":\"hold\"}"), not_a_bundle),
-        (form.replacen('{', "{\"headers\":\"hold\",", 1), not_a_bundle),
+        (
+            form.replace("\"}", "\",\"headers\":\"hold\"}"),
+            not_a_bundle,
+        ),
+        (
+            form.replacen('{', "{\"headers\":\"hold\",", 1),
+            not_a_bundle,
+        ),
         (form.replace("\"}", "\",\"bundle\":\"\"}"), not_a_bundle),
         (format!("{form}}}"), not_a_bundle),
         (format!("[{form}]"), not_a_bundle),
@@ -131,7 +137,10 @@ fn an_encoded_bundle_in_another_form_is_rejected() {
         (encoded(&form), not_a_bundle),
         (form.replace("\"}", "\\n\"}"), not_base64),
         (form.replace("\"}", "====\"}"), not_base64),
-        (too_long, "bundle: is 524292 bytes of base64, more than 524288: "),
+        (
+            too_long,
+            "bundle: is 524292 bytes of base64, more than 524288: ",
+        ),
     ] {
         check(&configuration, Some(CONTEXT_KEY), &[expected]);
     }

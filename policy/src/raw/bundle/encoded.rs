@@ -84,11 +84,7 @@ fn check_size(encoded: &str) -> Result<(), EncodedBundleFault> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::arithmetic_side_effects,
-        reason = "tests"
-    )]
+    #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
     use super::*;
 
     /// The decoded string, or the fault.
