@@ -71,7 +71,9 @@ def _wasms(route):
 
 
 def filters(listener):
-    """The HTTP filters of a listener: every route's, once, and the router."""
+    """The HTTP filters of a listener: every route's, once, in the order of httpfilters.go, those that a
+    GRPCRoute brings along, and the router.
+    """
     found = {}
     for route in listener["routes"]:
         for wasm in _wasms(route):
@@ -79,7 +81,14 @@ def filters(listener):
             found.setdefault(made["name"], made)
     shown = (listener.get("headers") or {}).get("enableEnvoyHeaders")
     router = dense({"@type": ROUTER, "suppressEnvoyHeaders": None if shown else True})
-    return [*found.values(), {"name": "envoy.filters.http.router", "typedConfig": router}]
+    ordered = sorted(found.values(), key=lambda made: (int(made["name"].rpartition("/")[2]), made["name"]))
+    if listener.get("grpc"):
+        stats = {"@type": TYPE + "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", "emitFilterState": True, "statsForAllMethods": True}
+        ordered += [
+            {"name": "envoy.filters.http.grpc_web", "typedConfig": {"@type": TYPE + "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"}},
+            {"name": "envoy.filters.http.grpc_stats", "typedConfig": stats},
+        ]
+    return [*ordered, {"name": "envoy.filters.http.router", "typedConfig": router}]
 
 
 def manager(listener, connection=None, access_log=None):
@@ -191,13 +200,21 @@ def _match(matched):
     return {"pathSeparatedPrefix": prefix.rstrip("/")}
 
 
-def route(made_for):
+def _idle(timeout):
+    """route.go, idleTimeout: an hour, or the request's timeout if that is longer or disabled."""
+    length = float(timeout.removesuffix("s"))
+    return timeout if length == 0 or length > 3600 else "3600s"
+
+
+def route(made_for, stream_idle=None):
     """route.go, buildXdsRoute: a route with the filters that it enables."""
     action = {"cluster": made_for["destination"]["name"]}
     if not made_for.get("isHTTP2"):
         action["upgradeConfigs"] = [{"upgradeType": "websocket"}]
     if made_for.get("timeout") is not None:
         action["timeout"] = made_for["timeout"]
+        if stream_idle is None:
+            action["idleTimeout"] = _idle(made_for["timeout"])
     enabled = {
         f"{FILTER}/{wasm['name']}": {"@type": TYPE + "envoy.config.route.v3.FilterConfig", "config": {}}
         for wasm in _wasms(made_for)
@@ -212,9 +229,10 @@ def route(made_for):
 
 def routes(made_for):
     """translator.go: a route configuration with a virtual host for each hostname."""
+    stream_idle = ((made_for.get("timeout") or {}).get("http") or {}).get("streamIdleTimeout")
     hosts = {}
     for one in made_for["routes"]:
-        hosts.setdefault(one["hostname"], []).append(route(one))
+        hosts.setdefault(one["hostname"], []).append(route(one, stream_idle))
     return {
         "name": made_for["name"],
         "ignorePortInHostMatching": True,
