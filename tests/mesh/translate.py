@@ -32,11 +32,11 @@ def published():
     given = yaml.safe_load((HERE / "data/envoy-gateway/wasm.yaml").read_text())
     made = [envoy_gateway.listener(one) for one in given["http"]], [envoy_gateway.routes(one) for one in given["http"]]
     wrong = 0
-    for name, ours in zip(OUTPUTS, made):
-        theirs = yaml.safe_load((PUBLISHED / name).read_text())
-        if ours != theirs:
+    for name, translated in zip(OUTPUTS, made):
+        expected = yaml.safe_load((PUBLISHED / name).read_text())
+        if translated != expected:
             wrong += 1
-            shown = [json.dumps(value, indent=1, sort_keys=True).splitlines() for value in (theirs, ours)]
+            shown = [json.dumps(value, indent=1, sort_keys=True).splitlines() for value in (expected, translated)]
             print(*difflib.unified_diff(*shown, name, "translated", lineterm=""), sep="\n")
     print(f"{len(OUTPUTS)} published outputs, {wrong} differ")
     return wrong
