@@ -14,8 +14,8 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 import bootstraps
+import cases
 import examples
-import istio
 import live
 import schemas
 import translate
@@ -40,6 +40,8 @@ def examples_load(folder):
         if platform == "istio-sidecar":
             wrong += live.callers(ENVOY, folder, rendered, addresses)
         made = bootstraps.bootstrap(rendered, platform, {"*": str(examples.module(folder))}, addresses)
+        if platform == "gateway":
+            wrong += cases.gateway_cases(made)
         refused = loaded(made, folder)
         filters = [one["name"] for one in examples.managers(made)[0]["httpFilters"]]
         ours = [name for name in filters if "tensorgate" in name]
@@ -49,36 +51,9 @@ def examples_load(folder):
     return wrong
 
 
-def istio_cases():
-    """Where Istio's translation has traps. Returns how many of them are wrong."""
-    plugin = {"match": [{"mode": "SERVER", "ports": [{"number": 8443}]}]}
-    merged = {"a": [1], "b": {"c": 1}, "streamIdleTimeout": "0s"}
-    istio.merge(merged, {"a": [2], "b": {"d": 2}, "plain": False, "useRemoteAddress": False})
-    refused = False
-    try:
-        istio.patched([examples.filter_of_nothing()], "GATEWAY", [], [])
-    except ValueError:
-        refused = True
-    cases = {
-        "a sidecar is a server": istio.matches(plugin, "SIDECAR_INBOUND", 8443),
-        "another port does not match": not istio.matches(plugin, "SIDECAR_INBOUND", 9000),
-        "a gateway is no server": not istio.matches(plugin, "GATEWAY", 8443),
-        "lists are appended, a plain false is nothing": merged == {"a": [1, 2], "b": {"c": 1, "d": 2}, "streamIdleTimeout": "0s", "useRemoteAddress": False},
-        "names in maps stay": istio.camel({"typed_per_filter_config": {"a_b": {"c_d": 1}}}) == {"typedPerFilterConfig": {"a_b": {"cD": 1}}},
-        "numbers become doubles": istio.struct({"n": 2**53 + 1}) == {"n": 2**53},
-        "a patch that applies to nothing is an error": refused,
-    }
-    for name, right in cases.items():
-        if not right:
-            print(f"wrong: {name}")
-    wrong = list(cases.values()).count(False)
-    print(f"istio: {len(cases)} cases, {wrong} wrong")
-    return wrong
-
-
 def main(folders):
     """Runs everything."""
-    wrong = schemas.main(["--self-test"]) + translate.published() + istio_cases()
+    wrong = schemas.main(["--self-test"]) + translate.published() + cases.istio_cases() + cases.yaml_cases()
     with tempfile.TemporaryDirectory() as made:
         wrong += examples_load(Path(made))
     if folders:
