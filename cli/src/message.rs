@@ -68,7 +68,7 @@ pub fn read(bytes: &[u8], bounds: &Bounds) -> Result<Request, Refused> {
         }
         Err(error) => {
             return Err(ambiguous(&format!(
-                "not an http/1.1 header section: {error}"
+                "not an HTTP/1.1 message (request line, header fields, an empty line, then the body): {error}"
             )));
         }
     };
@@ -229,6 +229,11 @@ impl Head<'_> {
 
 /// The complete body. Only line ends may follow it.
 fn body(framing: Framing, rest: &[u8], bounds: &Bounds) -> Result<Vec<u8>, Refused> {
+    let surplus = match framing {
+        Framing::None => "a body without content-length or transfer-encoding",
+        Framing::Length(_) => "the body is longer than its content-length",
+        Framing::Chunked => "bytes after the last chunk",
+    };
     let (body, after) = match framing {
         Framing::None => (Vec::new(), rest),
         Framing::Length(length) => match rest.split_at_checked(length) {
@@ -238,7 +243,7 @@ fn body(framing: Framing, rest: &[u8], bounds: &Bounds) -> Result<Vec<u8>, Refus
         Framing::Chunked => dechunk(rest, bounds)?,
     };
     if after.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
-        return Err(ambiguous("bytes after the message"));
+        return Err(ambiguous(surplus));
     }
     Ok(body)
 }

@@ -50,7 +50,7 @@ pub struct Loaded {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file could not be read.
-    #[error("cannot read {}: {cause}", file.display())]
+    #[error("{}", unread(file, cause))]
     Read {
         /// The policy file.
         file: PathBuf,
@@ -244,6 +244,17 @@ fn read_bounded(file: &Path) -> Result<Vec<u8>, LoadError> {
             cause,
         })?
         .ok_or_else(|| LoadError::TooLarge(file.to_owned()))
+}
+
+/// Why a policy file could not be read.
+fn unread(file: &Path, cause: &std::io::Error) -> String {
+    let file = file.display();
+    if cause.kind() == std::io::ErrorKind::NotFound {
+        return format!(
+            "there is no policy {file}: correct the path, or write one with `tensorgate init`"
+        );
+    }
+    format!("cannot read {file}: {cause}")
 }
 
 /// Reads a file; `None` if it is larger than `max_bytes`.

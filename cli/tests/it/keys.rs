@@ -87,6 +87,16 @@ fn a_date_in_another_format_is_wrong_usage() {
 }
 
 #[test]
+fn a_key_that_has_expired_is_made_with_a_warning() {
+    for (date, warned) in [("2020-01-31", true), ("2999-01-31", false)] {
+        let made = run(&["keys", "new", "app", "--not-after", date]);
+        assert_eq!(made.code, 0, "{}", made.stderr);
+        let found = made.stderr.contains(&format!("warning: {date} has passed"));
+        assert_eq!(found, warned, "{}", made.stderr);
+    }
+}
+
+#[test]
 fn a_key_that_no_policy_would_take_is_not_made() {
     for (client, date, why) in [
         ("app", "2030-02-30", "is not a date"),

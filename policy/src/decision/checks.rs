@@ -123,8 +123,42 @@ pub(super) fn media_type(
     };
     Err(Denial::new(
         Reason::UnsupportedMediaType,
-        format!("{declared} is not accepted on this route"),
+        format!(
+            "{declared} is not accepted on this route, which takes {}",
+            types(policy, protocol, operation)
+        ),
     ))
+}
+
+/// The content types that a route accepts, for the log.
+fn types(policy: &Policy, protocol: Protocol, operation: Option<Operation>) -> String {
+    let (tensors, takes_files) = match (protocol, operation) {
+        (Protocol::OipGrpc | Protocol::TfGrpc | Protocol::TorchGrpc, _) => {
+            ("application/grpc", false)
+        }
+        (Protocol::TfRest | Protocol::Json | Protocol::OpenAi, Some(Operation::Infer)) => {
+            ("application/json", false)
+        }
+        (Protocol::OipRest, Some(Operation::Infer)) => {
+            ("application/json, application/octet-stream", true)
+        }
+        (Protocol::TorchRest, Some(Operation::Infer)) => {
+            ("application/json, multipart/form-data", true)
+        }
+        (
+            Protocol::OipRest
+            | Protocol::TfRest
+            | Protocol::OpenAi
+            | Protocol::TorchRest
+            | Protocol::Json,
+            _,
+        ) => ("any valid type", false),
+    };
+    if takes_files && !policy.raw_types.is_empty() {
+        format!("{tensors}, or a content type of a model with accepts.raw")
+    } else {
+        tensors.into()
+    }
 }
 
 /// Whether any model accepts the declared coding; `operation` is `None` on server routes. [`coded`]

@@ -1,5 +1,6 @@
 //! The plan for reading a body: its format, its maximum size and how much of it is buffered.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::checks;
@@ -111,13 +112,22 @@ pub(super) fn rest_plan(
                 ..plan
             })
         }
-        _ => Err(Denial::new(
+        (_, accepts, _) => Err(Denial::new(
             Reason::UnsupportedMediaType,
             alloc::format!(
-                "model \"{}\" takes no body of this content type",
-                model.name()
+                "model \"{}\" takes no body of this content type: it accepts {}",
+                model.name(),
+                types(accepts)
             ),
         )),
+    }
+}
+
+/// The content types that a model accepts, for the log.
+fn types(accepts: &Accepts) -> String {
+    match accepts {
+        Accepts::Raw { content_types, .. } => content_types.join(", "),
+        Accepts::Tensors(_) | Accepts::OpenAi(_) => "application/json".into(),
     }
 }
 

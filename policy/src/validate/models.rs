@@ -159,6 +159,7 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
         content_types,
     };
     let carried = protocols::check(path, &protocols, &to_carry);
+    protocols::warn_half(path, &protocols, &to_carry);
     let sides = template::Sides {
         protocols: &protocols,
         versions: &versions,

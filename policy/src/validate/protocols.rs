@@ -119,6 +119,26 @@ fn json(path: &Path, protocol: Protocol, view: &ProtocolView<'_>) -> Option<()> 
     good
 }
 
+/// Warns about outputs that JSON cannot represent. Clients of `oip-rest` get them if they request
+/// binary outputs, and are rejected otherwise.
+pub(super) fn warn_half(path: &Path, protocols: &[Protocol], view: &ProtocolView<'_>) {
+    // With raw bodies such outputs are a fault of `json`.
+    if !protocols.contains(&Protocol::OipRest) || !view.content_types.is_empty() {
+        return;
+    }
+    let is_half = |rule: &&TensorRule| matches!(rule.datatype(), Datatype::Fp16 | Datatype::Bf16);
+    for rule in view.outputs.iter().filter(is_half) {
+        path.field("outputs").warn(
+            format!(
+                "output {} is {}, which JSON cannot represent: clients of oip-rest must request binary outputs",
+                quote(rule.name()),
+                rule.datatype()
+            ),
+            "\"binary_data_output\": true in their requests, or a postprocess handler that makes FP32 of it",
+        );
+    }
+}
+
 /// A file over gRPC has no content type.
 fn untyped(path: &Path, content_types: &[String]) -> Option<()> {
     if content_types.is_empty() || content_types.iter().any(|name| name == OCTET_STREAM) {

@@ -123,13 +123,13 @@ impl Path {
         Mark(self.report.0.borrow().len())
     }
 
-    /// Inserts errors at an earlier position.
-    pub(super) fn errors_at(&self, mark: Mark, messages: Vec<String>) {
+    /// Inserts errors with one fix at an earlier position.
+    pub(super) fn errors_at(&self, mark: Mark, messages: Vec<String>, fix: &str) {
         let errors = messages.into_iter().map(|message| Fault {
             severity: Severity::Error,
             path: self.text.clone(),
             message,
-            fix: None,
+            fix: Some(fix.into()),
         });
         let mut faults = self.report.0.borrow_mut();
         let mark = mark.0.min(faults.len());

@@ -10,6 +10,9 @@ use super::report::{Mark, Path};
 use crate::policy::{ClientId, GrantId, Granted, RoleId};
 use crate::request::Operation;
 
+/// The fix for two grants with a common permission.
+const OVERLAP_FIX: &str = "remove the client, the model or the operation from one of the two";
+
 /// Permissions of one grant for each of its clients.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -114,7 +117,7 @@ impl Roles {
             };
             let at = usize::try_from(part.id.0).unwrap_or(usize::MAX);
             let messages = overlaps.iter().map(&tell).collect();
-            path.index(at).errors_at(part.reported, messages);
+            path.index(at).errors_at(part.reported, messages, OVERLAP_FIX);
         }
         good.then_some(granted)
     }

@@ -148,7 +148,7 @@ fn two_grants_over_one_combination_are_a_fault_that_names_both() {
     let mut document = document();
     document["grants"][1]["clients"] = json!(["group:readers", "scorer"]);
     let errors = errors(document);
-    let expected = "grants[1]: grants \"scoring\" and \"reading\" overlap: both let client \"scorer\" metadata model \"digits\", version \"1\"";
+    let expected = "grants[1]: grants \"scoring\" and \"reading\" overlap: both let client \"scorer\" metadata model \"digits\", version \"1\" (remove the client, the model or the operation from one of the two)";
     assert_eq!(errors, [expected]);
 }
 

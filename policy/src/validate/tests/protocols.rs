@@ -35,6 +35,28 @@ fn a_version_has_one_spelling_in_every_protocol_of_its_model() {
 }
 
 #[test]
+fn half_float_outputs_give_a_warning_if_clients_may_ask_in_json() {
+    let model = |protocol: &str, datatype: &str| {
+        json!({
+            "backend": "cpu", "versions": ["1"], "protocols": [protocol],
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}],
+            "outputs": [{"name": "y", "datatype": datatype, "shape": [1]}]
+        })
+    };
+    for (protocol, datatype, warned) in [
+        ("oip-rest", "FP16", true),
+        ("oip-rest", "BF16", true),
+        ("oip-rest", "FP32", false),
+        ("oip-grpc", "FP16", false),
+    ] {
+        let faults = warnings(with("/models/hidden", model(protocol, datatype)));
+        let text = format!("models.hidden.outputs: output \"y\" is {datatype}, which JSON");
+        let found = faults.iter().any(|fault| fault.starts_with(&text));
+        assert_eq!(found, warned, "{protocol} {datatype}: {faults:#?}");
+    }
+}
+
+#[test]
 fn outputs_without_a_common_first_dim_give_a_warning_if_rows_are_possible() {
     let model = |protocol: &str, one: Value, other: Value| {
         json!({

@@ -163,7 +163,7 @@ fn judge(expected: &Expected, outcome: &Result<HandlerOutput, HandlerError>) -> 
         (Expected::Tensors { .. }, Err(error)) => vec![error.to_string()],
         (Expected::Refused { .. }, Ok(called)) => {
             vec![format!(
-                "the call returned {} tensors where a refusal is expected",
+                "the call returned {} tensors where a rejection is expected",
                 called.tensors.len()
             )]
         }
@@ -180,7 +180,7 @@ fn judge(expected: &Expected, outcome: &Result<HandlerOutput, HandlerError>) -> 
                         "the message is {text:?}, which does not contain {says:?}"
                     )]
                 }
-                _ => vec![format!("another refusal: {error}")],
+                _ => vec![format!("the case expects another rejection than: {error}")],
             }
         }
     }

@@ -22,7 +22,7 @@ fn a_new_project_works_at_once_and_its_cases_can_fail() {
     // An expected error that does not occur, and one with another message.
     project.edit("cases/two-tensors.json", "bad-input", "trap");
     let fault = project.fault("two-tensors").unwrap();
-    assert!(fault.contains("another refusal"), "{fault}");
+    assert!(fault.contains("the case expects another rejection"), "{fault}");
     project.edit("cases/no-number.json", "is not a number", "is a number");
     let fault = project.fault("no-number").unwrap();
     assert!(fault.contains("does not contain"), "{fault}");
@@ -32,7 +32,7 @@ fn a_new_project_works_at_once_and_its_cases_can_fail() {
         r#"{"input": {"tensors": [{"name": "image", "datatype": "FP32", "shape": [1], "data": [0]}]}, "expect": {"refused": "fuel"}}"#,
     );
     let fault = project.fault("starved").unwrap();
-    assert!(fault.contains("a refusal is expected"), "{fault}");
+    assert!(fault.contains("a rejection is expected"), "{fault}");
     project.edit("handler.yaml", "fuel: 10000000", "fuel: 500");
     assert_eq!(project.fault("starved"), None);
     project.edit("handler.yaml", "memory_bytes: 16MiB", "memory_bytes: 64KiB");
