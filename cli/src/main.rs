@@ -15,6 +15,7 @@ mod verbs;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tensorgate_cli_common::ui::{Output, Ui};
 
@@ -54,7 +55,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let Cli { output, verb } = Cli::parse_from(arguments());
+    let Cli { output, verb } = parse();
     let ui = Ui::new(output);
     let outcome = match verb {
         Verb::Init(verb) => verb.run(&ui),
@@ -72,6 +73,20 @@ fn main() -> ExitCode {
         Verb::Completions(verb) => verb.run(Cli::command()),
     };
     ui.exit_code(outcome)
+}
+
+/// The parsed arguments. Errors end the process.
+fn parse() -> Cli {
+    Cli::try_parse_from(arguments()).unwrap_or_else(|mut error| {
+        // For an unknown option, clap suggests to pass it as a value, which nobody means.
+        if let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) {
+            tips.retain(|tip| !tip.to_string().contains("as a value"));
+            if !tips.is_empty() {
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+            }
+        }
+        error.exit()
+    })
 }
 
 /// The arguments. `help handler VERB` becomes `handler help VERB`: another program has the

@@ -251,7 +251,8 @@ impl<'a, F: Front> Following<'a, F> {
         // The host would keep a component that it has loaded, and the change would go unnoticed
         // until the next start.
         if !differing.is_empty() {
-            let texts = differing.iter().map(text).collect();
+            let file = self.front.borrow().policy().to_owned();
+            let texts = differing.iter().map(|fault| text(&file, fault)).collect();
             return self.hold(ReloadError::Components(texts)).await;
         }
         let outcome = loop {
@@ -437,19 +438,57 @@ fn files(section: &raw::Revoked, root: &Path) -> Vec<PathBuf> {
 
 /// Why a policy was not loaded: every error, one per line.
 fn reason(error: &LoadError) -> String {
-    let LoadError::Faults(_, faults) = error else {
+    let LoadError::Faults(source, faults) = error else {
         return error.to_string();
     };
     let errors = faults
         .iter()
         .filter(|fault| fault.severity == Severity::Error);
-    errors.map(text).collect::<Vec<_>>().join("\n")
+    let texts: Vec<_> = errors.map(|fault| text(&source.file, fault)).collect();
+    texts.join("\n")
 }
 
-/// A fault in one line, with its line in the policy.
-fn text(fault: &Located) -> String {
+/// A fault in one line: its line in the policy, and its fix. The change may be in another file.
+fn text(policy: &Path, fault: &Located) -> String {
+    let name = policy.file_name().map_or(policy, Path::new);
+    let path = match fault.path.as_str() {
+        "" => String::new(),
+        path => format!("{path}: "),
+    };
+    let fix = fault.fix.as_ref().map(|fix| format!("; fix: {fix}"));
     format!(
-        "line {}: {}: {}",
-        fault.span.line, fault.path, fault.message
+        "line {} of {}: {path}{}{}",
+        fault.span.line,
+        name.display(),
+        fault.message,
+        fix.unwrap_or_default()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use tensorgate_policy_text::Span;
+
+    use super::*;
+
+    #[test]
+    fn a_fault_in_one_line_names_the_policy_and_the_fix() {
+        let fault = |path: &str, fix: Option<&str>| Located {
+            severity: Severity::Error,
+            span: Span {
+                line: 8,
+                ..Span::default()
+            },
+            path: path.into(),
+            message: "is wrong".into(),
+            fix: fix.map(Into::into),
+        };
+        for (path, fix, expected) in [
+            ("a.b", Some("1"), "line 8 of gate.yaml: a.b: is wrong; fix: 1"),
+            ("", None, "line 8 of gate.yaml: is wrong"),
+        ] {
+            let found = text(Path::new("/etc/gate.yaml"), &fault(path, fix));
+            assert_eq!(found, expected);
+        }
+    }
 }

@@ -22,7 +22,7 @@ use tensorgate_host::pipeline::request::{self as host, Verifier};
 use tensorgate_native_proxy::{NativeProxy, Outcome, Peer, Request, Store};
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::policy::Allowance;
-use tensorgate_policy::{Denial, Now, Protocol};
+use tensorgate_policy::{Denial, Now, Protocol, raw};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
 
@@ -312,8 +312,10 @@ impl<'l> Gate<'l> {
                 }
             }
         };
+        let detail = with_near_name(&explained.detail, &self.loaded.bundle.policy);
         Ok(Explained {
             shared_limits,
+            detail,
             ..explained
         })
     }
@@ -330,6 +332,24 @@ impl<'l> Gate<'l> {
                 .collect()
         });
         limits.unwrap_or_default()
+    }
+}
+
+/// Adds the most similar model to the detail of an unknown one. The filter does not compare names.
+fn with_near_name(detail: &str, policy: &raw::Policy) -> String {
+    /// Lowest similarity of a suggestion, from 0 to 1.
+    const ALIKE: f64 = 0.85;
+    let name = detail.strip_prefix("model \"");
+    let name = name.and_then(|rest| rest.strip_suffix("\" is not in the policy"));
+    let nearest = name.and_then(|name| {
+        (policy.models.keys())
+            .map(|known| (strsim::jaro_winkler(name, known), known))
+            .filter(|(score, _)| *score > ALIKE)
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+    });
+    match nearest {
+        Some((_, known)) => format!("{detail}; did you mean {known:?}?"),
+        None => detail.to_owned(),
     }
 }
 

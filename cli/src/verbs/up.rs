@@ -1,6 +1,7 @@
 //! The `up` verb: runs Envoy with the gate, the sandbox host and the embedded backends until it is
 //! stopped.
 
+mod held_lines;
 mod printed_warnings;
 
 use std::net::SocketAddr;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use held_lines::{held_lines, is_shown};
 use printed_warnings::PrintedWarnings;
 use serde::Serialize;
 use tensorgate_cli_common::Failure;
@@ -155,6 +157,7 @@ impl Up {
             config: &config,
             options: &options,
             printed,
+            held: Vec::new(),
             generation: loaded.bundle.generation.clone(),
             admin: plan.admin,
         };
@@ -234,6 +237,8 @@ struct Operator<'a> {
     options: &'a Options,
     /// Warnings are printed once, not on every reload.
     printed: PrintedWarnings,
+    /// Held changes that were printed after the last outcome of a change.
+    held: Vec<SourceState>,
     generation: String,
     /// Admin address of the host.
     admin: SocketAddr,
@@ -248,7 +253,9 @@ impl Operator<'_> {
         }
     }
 
-    fn refused(&self, serving: &str, why: &str) {
+    /// Prints that a change was not put in force, and why unless a line `held` has just said it.
+    fn refused(&mut self, serving: &str, why: &str) {
+        let held = std::mem::take(&mut self.held);
         if self.ui.json {
             self.ui.json_line(&RefusedLine {
                 reloaded: false,
@@ -256,7 +263,7 @@ impl Operator<'_> {
                 why,
             });
         } else {
-            let why = if why.is_empty() {
+            let why = if why.is_empty() || is_shown(&held, why) {
                 String::new()
             } else {
                 format!(":\n{}", printable_lines(why))
@@ -363,11 +370,10 @@ impl Front for Operator<'_> {
         if self.ui.json {
             return self.ui.json_line(&HeldLine { held });
         }
-        for SourceState { file, why } in held {
-            let file = printable(&file.display().to_string());
-            let why = printable(why.lines().next().unwrap_or_default());
-            self.ui.note(&format!("held: {file}: {why}"));
+        for line in held_lines(held) {
+            self.ui.note(&line);
         }
+        self.held = held.to_vec();
     }
 
     fn progress(&self, line: &str) {

@@ -83,6 +83,43 @@ fn explain_shows_client_model_and_grant_of_an_allowed_request() {
 }
 
 #[test]
+fn a_detail_says_what_would_be_accepted() {
+    let good = post(&image());
+    for (message, reason, part) in [
+        (
+            good.replace("/models/digits/", "/models/digit/"),
+            "not-granted",
+            "model \"digit\" is not in the policy; did you mean \"digits\"?",
+        ),
+        (
+            good.replace("/models/digits/", "/models/another/"),
+            "not-granted",
+            "model \"another\" is not in the policy",
+        ),
+        (
+            good.replace("application/json", "text/plain"),
+            "unsupported-media-type",
+            "\"text/plain\" is not accepted on this route, which takes application/json",
+        ),
+        (
+            format!("{good}x"),
+            "ambiguous-request",
+            "the body is longer than its content-length",
+        ),
+        (
+            image(),
+            "ambiguous-request",
+            "request line, header fields, an empty line, then the body",
+        ),
+    ] {
+        let line = check(message, reason);
+        let detail = line["detail"].as_str().unwrap();
+        assert!(detail.contains(part), "{detail}");
+        assert!(!detail.contains("another\"; did you mean"), "{detail}");
+    }
+}
+
+#[test]
 fn a_refused_request_has_the_status_of_its_reason() {
     let good = post(&image());
     let line = check(good.replace(&key("scorer"), "tg_wrong"), "unauthenticated");

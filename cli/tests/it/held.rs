@@ -342,7 +342,7 @@ fn a_component_that_differs_from_its_digest_is_held_and_removals_take_effect() {
 
     rename_over(&component, "abd");
     let held = format!(
-        "held: {}: line {}: handlers.scale.sha256: component scale.wasm differs from its sha256",
+        "held: {}: line {} of gate.yaml: handlers.scale.sha256: component scale.wasm differs from its sha256",
         component.display(),
         text.lines().count()
     );

@@ -69,3 +69,19 @@ fn up_reads_the_policy_that_its_argument_names() {
         assert!(ran.stderr.contains("no filter at"), "{}", ran.stderr);
     }
 }
+
+#[test]
+fn an_unknown_option_comes_without_advice_to_pass_it_as_a_value() {
+    let ran = run(&["up", "--polcy", "gate.yaml"]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("'--polcy'"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("-- --polcy"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_named_policy_that_does_not_exist_is_reported_with_what_to_do() {
+    let ran = run(&["check", "no-such-folder/other.yaml"]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    let expected = "there is no policy no-such-folder/other.yaml: correct the path";
+    assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+}

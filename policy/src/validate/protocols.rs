@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::report::Path;
+use super::report::{Path, quote};
 use super::versions;
 use crate::contract::{TensorRule, have_rows};
 use crate::raw;

@@ -214,6 +214,14 @@ fn a_content_type_is_accepted_where_a_model_takes_it() {
     check("picture", ContentType::Json, refused);
     // The protocol of a body without a content type is unknown.
     check("picture", ContentType::Absent, refused);
+    let head = Head {
+        content_type: ContentType::Json,
+        ..rest("picture")
+    };
+    let Step::Deny(denial) = head_step(&head) else {
+        panic!("{head:?} is accepted")
+    };
+    assert!(denial.cause.contains("it accepts image/png"), "{denial:?}");
     // The response for a model without a grant does not reveal what the model accepts.
     check(
         "hidden",
