@@ -229,7 +229,7 @@ impl Head<'_> {
 
 /// The complete body. Only line ends may follow it.
 fn body(framing: Framing, rest: &[u8], bounds: &Bounds) -> Result<Vec<u8>, Refused> {
-    let surplus = match framing {
+    let extra = match framing {
         Framing::None => "a body without content-length or transfer-encoding",
         Framing::Length(_) => "the body is longer than its content-length",
         Framing::Chunked => "bytes after the last chunk",
@@ -243,7 +243,7 @@ fn body(framing: Framing, rest: &[u8], bounds: &Bounds) -> Result<Vec<u8>, Refus
         Framing::Chunked => dechunk(rest, bounds)?,
     };
     if after.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
-        return Err(ambiguous(surplus));
+        return Err(ambiguous(extra));
     }
     Ok(body)
 }

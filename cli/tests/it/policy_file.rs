@@ -1,6 +1,6 @@
 //! Every verb finds its policy as an argument, with `-c`, or as `gate.yaml` in the current folder.
 
-use crate::program::{Scratch, digits, run_in, tree};
+use crate::program::{Scratch, digits, run, run_in, tree};
 
 /// A folder with a valid policy of that name and a message.
 fn folder(name: &str) -> Scratch {

@@ -10,7 +10,7 @@ pub(super) fn held_lines(held: &[SourceState]) -> Vec<String> {
         let file = printable(&file.display().to_string());
         match causes.iter_mut().find(|(cause, _)| cause == why) {
             Some((_, files)) => files.push(file),
-            None => causes.push((why, vec![file])),
+            None => causes.push((why.as_str(), vec![file])),
         }
     }
     let line = |(why, files): (&str, Vec<String>)| {
