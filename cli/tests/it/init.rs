@@ -189,7 +189,7 @@ fn nothing_is_written_if_the_server_or_the_client_is_unusable() {
     let (empty, _) = server(&[OTHER, "[]"]);
     let empty = format!("http://127.0.0.1:{empty}");
     for (arguments, why) in [
-        (&["http://127.0.0.1:1"][..], "--model"),
+        (&["http://127.0.0.1:1"][..], "is the server up?"),
         (&[&*empty], "--model NAME"),
         (&["--client", "a b"], "a b"),
         (&["--from", "triton"], "URL"),

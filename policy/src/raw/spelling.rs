@@ -179,7 +179,7 @@ impl<'de> Deserialize<'de> for Dim {
                 // Servers write -1 for a size that varies.
                 u64::try_from(value).map(Dim::Fixed).map_err(|_| {
                     E::custom(format_args!(
-                        "`{value}` is not the size of a dim; one that varies is {{max: N}}"
+                        "`{value}` is not the size of a dim; write {{max: N}} for one that varies, N the largest size that the model may get"
                     ))
                 })
             }
