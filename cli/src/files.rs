@@ -17,7 +17,8 @@ use tensorgate_policy_text::path::below;
 use crate::render::envoy::key_sets;
 use crate::{certificates, components};
 
-const CA_FIX: &str = "a PEM file with the server's certificate authorities; the path is relative to the policy";
+const CA_FIX: &str =
+    "a PEM file with the server's certificate authorities; the path is relative to the policy";
 const IDENTITY_FIX: &str = "a certificate with its chain, and the key of that certificate, PEM";
 const KEY_FIX: &str = "a file of 64 hex digits that only its owner may read (mode 0600)";
 const PASSWORD_FIX: &str = "a file that holds the password and nothing else";

@@ -484,7 +484,11 @@ mod tests {
             fix: fix.map(Into::into),
         };
         for (path, fix, expected) in [
-            ("a.b", Some("1"), "line 8 of gate.yaml: a.b: is wrong; fix: 1"),
+            (
+                "a.b",
+                Some("1"),
+                "line 8 of gate.yaml: a.b: is wrong; fix: 1",
+            ),
             ("", None, "line 8 of gate.yaml: is wrong"),
         ] {
             let found = text(Path::new("/etc/gate.yaml"), &fault(path, fix));

@@ -99,7 +99,11 @@ impl New {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
         check_entry(&self.client, self.not_after.as_deref())?;
         let today = today();
-        if let Some(day) = self.not_after.as_deref().filter(|day| *day < today.as_str()) {
+        if let Some(day) = self
+            .not_after
+            .as_deref()
+            .filter(|day| *day < today.as_str())
+        {
             ui.note(&format!(
                 "{}: {day} has passed, so that this key is never accepted; give a later --not-after",
                 ui.paint("1;33", "warning")

@@ -117,7 +117,8 @@ impl Roles {
             };
             let at = usize::try_from(part.id.0).unwrap_or(usize::MAX);
             let messages = overlaps.iter().map(&tell).collect();
-            path.index(at).errors_at(part.reported, messages, OVERLAP_FIX);
+            path.index(at)
+                .errors_at(part.reported, messages, OVERLAP_FIX);
         }
         good.then_some(granted)
     }

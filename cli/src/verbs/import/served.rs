@@ -87,16 +87,15 @@ fn named(base: &str, ca: Option<&Path>) -> Kind {
 /// Names of the loaded models, without repetition.
 fn loaded(base: &str, ca: Option<&Path>) -> Result<Vec<String>, Failure> {
     let name_them = |why: &str| bad(base, &format!("{why}: name its models with --model NAME"));
-    let bytes = fetch::post(base, "/v2/repository/index", ca)
-        .map_err(|why| {
-            let why = why.to_string();
-            let hint = if why.contains("refused") {
-                "is the server up?"
-            } else {
-                "if it lists no models, use --model NAME"
-            };
-            Failure::Input(format!("{why}; {hint}"))
-        })?;
+    let bytes = fetch::post(base, "/v2/repository/index", ca).map_err(|why| {
+        let why = why.to_string();
+        let hint = if why.contains("refused") {
+            "is the server up?"
+        } else {
+            "if it lists no models, use --model NAME"
+        };
+        Failure::Input(format!("{why}; {hint}"))
+    })?;
     let entries: Vec<Entry> =
         serde_json::from_slice(&bytes).map_err(|_| name_them("lists no models"))?;
     let entries = entries.into_iter();

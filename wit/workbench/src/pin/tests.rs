@@ -210,7 +210,11 @@ fn what_no_policy_could_name_is_rejected_before_the_build() {
         (&policy, "scale", "below its own folder"),
         (&repeated, "scale", "has faults"),
         (&other, "scale", "confirm the change with --name scale"),
-        (&folder.path().join("none.yaml"), "scale", "there is no policy"),
+        (
+            &folder.path().join("none.yaml"),
+            "scale",
+            "there is no policy",
+        ),
     ] {
         let failure = pin(folder.path(), policy, name).unwrap_err().to_string();
         assert!(failure.contains(expected), "{failure}");

@@ -22,7 +22,10 @@ fn a_new_project_works_at_once_and_its_cases_can_fail() {
     // An expected error that does not occur, and one with another message.
     project.edit("cases/two-tensors.json", "bad-input", "trap");
     let fault = project.fault("two-tensors").unwrap();
-    assert!(fault.contains("the case expects another rejection"), "{fault}");
+    assert!(
+        fault.contains("the case expects another rejection"),
+        "{fault}"
+    );
     project.edit("cases/no-number.json", "is not a number", "is a number");
     let fault = project.fault("no-number").unwrap();
     assert!(fault.contains("does not contain"), "{fault}");
