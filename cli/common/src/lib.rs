@@ -1,9 +1,11 @@
-//! What the commands share: loading a policy file, output on the terminal, exit codes.
+//! What the commands share: loading a policy file, output on the terminal, exit codes, OCI image
+//! layouts.
 
 pub mod command_tree;
 mod inline;
 pub mod lists;
 pub mod load;
+pub mod oci_layout;
 pub mod policy_file;
 pub mod private_dir;
 pub mod replace;

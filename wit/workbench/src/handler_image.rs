@@ -1,40 +1,17 @@
 //! A handler as an OCI image: the component in CNCF's WebAssembly layout, and its signature as an
 //! artifact that refers to it.
 
-use serde::Serialize;
-use tensorgate_policy::policy::SignedAs;
+use std::collections::BTreeMap;
 
-use crate::oci_layout::{Descriptor, Layout, MANIFEST};
+use serde::Serialize;
+use tensorgate_cli_common::oci_layout::{Descriptor, Layout, TITLE, VERSION};
+use tensorgate_policy::policy::SignedAs;
 
 const WASM: &str = "application/wasm";
 const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
-const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const SIGNATURE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 /// The layout requires a creation time. A constant keeps images reproducible.
 const CREATED: &str = "1970-01-01T00:00:00Z";
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest<'d> {
-    schema_version: u8,
-    media_type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    artifact_type: Option<&'static str>,
-    config: Descriptor,
-    layers: [&'d Descriptor; 1],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<&'d Descriptor>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    annotations: Option<Annotations<'d>>,
-}
-
-#[derive(Serialize)]
-struct Annotations<'a> {
-    #[serde(rename = "org.opencontainers.image.title")]
-    title: &'a str,
-    #[serde(rename = "org.opencontainers.image.version")]
-    version: &'a str,
-}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -90,19 +67,12 @@ impl SignedComponent {
                 target: None,
             },
         })?;
-        let manifest = serde_json::to_vec(&Manifest {
-            schema_version: 2,
-            media_type: MANIFEST,
-            artifact_type: None,
-            config: layout.add(WASM_CONFIG, config),
-            layers: [&layer],
-            subject: None,
-            annotations: Some(Annotations {
-                title: self.signed_as.name(),
-                version: self.signed_as.version(),
-            }),
-        })?;
-        Ok(layout.add_manifest(tag, manifest))
+        let annotations = BTreeMap::from([
+            (TITLE, self.signed_as.name().to_owned()),
+            (VERSION, self.signed_as.version().to_owned()),
+        ]);
+        let config = layout.add(WASM_CONFIG, config);
+        layout.add_image(tag, config, layer, annotations)
     }
 
     /// Adds the signature of a component's manifest under a tag. Returns the signature's manifest.
@@ -116,15 +86,6 @@ impl SignedComponent {
         component: &Descriptor,
     ) -> Result<Descriptor, serde_json::Error> {
         let layer = layout.add(SIGNATURE, self.signature.clone());
-        let manifest = serde_json::to_vec(&Manifest {
-            schema_version: 2,
-            media_type: MANIFEST,
-            artifact_type: Some(SIGNATURE),
-            config: layout.add(EMPTY, b"{}".to_vec()),
-            layers: [&layer],
-            subject: Some(component),
-            annotations: None,
-        })?;
-        Ok(layout.add_manifest(tag, manifest))
+        layout.add_referrer(Some(tag), SIGNATURE, layer, component)
     }
 }

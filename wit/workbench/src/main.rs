@@ -14,7 +14,6 @@ mod copy;
 mod handler_image;
 mod initialise;
 mod kit;
-mod oci_layout;
 mod pin;
 mod project;
 mod runner;
