@@ -5,6 +5,7 @@ mod certificates;
 mod chain;
 mod components;
 mod files;
+mod image;
 mod message;
 mod programs;
 mod render;
@@ -51,6 +52,7 @@ enum Verb {
     Import(verbs::import::Import),
     Keys(verbs::keys::Keys),
     Handler(verbs::handler::Handler),
+    Image(verbs::image::Image),
     Completions(verbs::completions::Completions),
 }
 
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Import(verb) => verb.run(&ui),
         Verb::Keys(verb) => verb.run(&ui),
         Verb::Handler(verb) => Err(verb.run(output)),
+        Verb::Image(verb) => verb.run(&ui),
         Verb::Completions(verb) => verb.run(Cli::command()),
     };
     ui.exit_code(outcome)
