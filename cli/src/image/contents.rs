@@ -3,10 +3,10 @@
 //! The image of the filter has the "compat" layout of the Wasm image specification (solo-io/wasm,
 //! spec-compat): one layer in the standard media type, with the module as `plugin.wasm`. Istio's
 //! agent (istio/istio, extractOCIStandardImage in pkg/wasm/imagefetcher.go) and Envoy Gateway
-//! (envoyproxy/gateway, the same function in internal/wasm/imagefetcher.go) both read the last layer
-//! of an OCI manifest, whose type must be `application/vnd.oci.image.layer.v1.tar+gzip`, and take
-//! the first `plugin.wasm` in it. Both also read the specification's other layout, but that one has
-//! media types of its own, which not every registry accepts.
+//! (envoyproxy/gateway, the same function in internal/wasm/imagefetcher.go) both read the last
+//! layer of an OCI manifest. Its type must be `application/vnd.oci.image.layer.v1.tar+gzip`, and
+//! they take the first `plugin.wasm` in it. Both also read the specification's other layout, but
+//! that one has media types of its own, which not every registry accepts.
 
 use tensorgate_cli_common::oci_layout::{Annotations, TITLE, VERSION};
 

@@ -1,5 +1,5 @@
-//! The folder that images are written to: one layout for each, and `images.json` with their digests.
-//! It is replaced as a whole, and only if it is an earlier output.
+//! The folder that images are written to: one layout for each, and `images.json` with their
+//! digests. It is replaced as a whole, and only if it is an earlier output.
 
 use std::collections::BTreeMap;
 use std::io;

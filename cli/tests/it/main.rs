@@ -18,6 +18,7 @@ mod explain;
 mod files;
 mod handler;
 mod held;
+mod image;
 mod import;
 mod init;
 mod keys;
