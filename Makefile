@@ -1,6 +1,6 @@
 # The commands of this repository. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-mesh test-examples bench bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
+.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-images test-mesh test-examples bench bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler, whatever the environment sets. One target folder, because the examples'
@@ -85,6 +85,9 @@ bench-quick: filters build components handler-tools ## Check that every scenario
 
 test-dist: dist ## Unpack the release elsewhere, check all of it, start it, send a good and a bad request
 	@$(STAGE) test-dist tests/dist/run.py target/dist
+
+test-images: dist ## Write the release's images, push them to a real registry, pull and compare them
+	@$(STAGE) test-images tools/images.sh target/dist
 
 test-clients: filters build ## Compare responses to real clients of every protocol through the gate and without it
 	@$(STAGE) clients bash -c 'made=$$(tools/clients.sh) && exec "$$made/bin/python" tests/clients/run.py'

@@ -9,7 +9,7 @@ case ${1:-} in
     vectors) TENSORGATE_LONG=1 make test ;;
     # Real servers of every protocol with injected faults, and the example handlers.
     servers) make test-servers test-examples ;;
-    dist) make test-dist ;;
+    dist) make test-dist test-images ;;
     # The end-to-end tests that depend on Envoy's behaviour, on every release that is supported.
     envoys) make filters build components && tools/stage.sh envoys tools/envoys.sh ;;
     fuzz) FUZZ_SECONDS=${FUZZ_SECONDS:-900} make fuzz ;;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Finds what the tests of `tensorgate handler image` need: a registry and skopeo. $DOCKER_REGISTRY
-# and $SKOPEO name them, or they are on PATH, or Debian's packages are unpacked into the user's cache
-# folder. Idempotent. Without them, everything but those tests works, and one line says so.
+# Finds what the tests of images need: a registry and skopeo. $DOCKER_REGISTRY and $SKOPEO name them,
+# or they are on PATH, or Debian's packages are unpacked into the user's cache folder. Idempotent.
+# Without them, everything but those tests works, and one line says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

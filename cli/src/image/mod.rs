@@ -33,9 +33,7 @@ const CREATED_BY: &str = "tensorgate image build";
 pub const MAX_TIME_S: u64 = 0o77_777_777_777;
 
 /// An image of a release.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Name {
     /// The Envoy filter, for Istio and Envoy Gateway.

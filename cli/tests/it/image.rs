@@ -405,7 +405,11 @@ fn files_that_differ_from_the_list_or_do_not_run_in_an_image_are_refused() {
     above.refused("SHA256SUMS:1: expected a SHA-256 digest");
 
     for (name, content, text) in [
-        ("tensorgate-host", b"#!/bin/sh\n".to_vec(), "is not a 64-bit"),
+        (
+            "tensorgate-host",
+            b"#!/bin/sh\n".to_vec(),
+            "is not a 64-bit",
+        ),
         ("tensorgate", program(40, LOAD), "is for ELF machine 40"),
         ("tensorgate", program(X86_64, INTERPRETER), "needs a loader"),
         (
