@@ -11,3 +11,4 @@ pub(crate) mod restriction;
 pub(crate) mod revocation;
 pub mod signed;
 pub mod sources;
+mod unknown_versions;

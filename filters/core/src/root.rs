@@ -37,6 +37,15 @@ const WAITING_BYTES: usize = 16 * ALWAYS_BUFFERED_BYTES;
 /// Maximum length of a policy version, in bytes; `render` writes 16 hex digits.
 const MAX_GENERATION_BYTES: usize = 64;
 
+/// The key that this filter signs with. The variable may hold the whole key file of the hosts, where
+/// the new key comes first and the one that it replaces second.
+fn signing_key(lines: &str) -> Option<Key> {
+    let lines = lines.lines().filter(|line| !line.trim_ascii().is_empty());
+    let mut keys = lines.map(Key::from_hex);
+    let first = keys.next()??;
+    keys.all(|key| key.is_some()).then_some(first)
+}
+
 /// A configured filter.
 pub struct GateRoot {
     pub(crate) filter: Filter,
@@ -108,7 +117,7 @@ impl GateRoot {
             ));
             return Err(faults);
         };
-        let context_key = context_key_hex.and_then(Key::from_hex);
+        let context_key = context_key_hex.and_then(signing_key);
         let needed = filter.capabilities().identify || context_key_hex.is_some();
         if needed && context_key.is_none() {
             let message = if context_key_hex.is_none() {

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::gateways::{GatewayStatus, Gateways};
 use super::pending_policy::Restriction;
+use super::unknown_versions::{GRACE, UnknownVersions};
 use crate::admission::memory_budget::Budget;
 use crate::context_keys::ContextKeys;
 use crate::dispatch::Dispatcher;
@@ -92,6 +93,8 @@ pub struct PolicyVersions {
     metrics: Arc<Metrics>,
     report: Mutex<Report>,
     gateways: Gateways,
+    /// Versions that gateways name and that are not loaded.
+    unknown: UnknownVersions,
     /// Held while shared settings are updated. Two updates at once could leave the older values.
     settling: Mutex<()>,
 }
@@ -201,6 +204,7 @@ impl PolicyVersions {
             metrics,
             report: Mutex::default(),
             gateways: Gateways::new(),
+            unknown: UnknownVersions::default(),
             settling: Mutex::default(),
         };
         generations.update_shared();
@@ -279,6 +283,13 @@ impl PolicyVersions {
                     let client = context.client.as_deref();
                     let credential = context.credential.as_deref();
                     self.check_still_allowed(&generation, client, credential)?;
+                    if is_unknown && !self.unknown.is_within_grace(&context.generation) {
+                        return Err(format!(
+                            "policy {} has not been here for {} minutes: does the gateway still get policies?",
+                            context.generation,
+                            GRACE.as_secs().div_euclid(60)
+                        ));
+                    }
                     // The gate has admitted the credential under a policy that is not here.
                     if !is_unknown || is_admitted(generation.policy(), client, credential) {
                         return Ok(());
@@ -327,7 +338,10 @@ impl PolicyVersions {
                     until,
                 },
             );
-            held.superseded.truncate(MAX_SUPERSEDED);
+            let kept = held.superseded.len().min(MAX_SUPERSEDED);
+            for dropped in held.superseded.drain(kept..) {
+                self.unknown.dropped(dropped.generation.name());
+            }
         }
         self.update_shared();
         self.changes
@@ -341,11 +355,16 @@ impl PolicyVersions {
         if !over(&self.read()) {
             return;
         }
-        self.state
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .superseded
-            .retain(|old| old.until > now);
+        {
+            let mut held = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            held.superseded.retain(|old| {
+                let kept = old.until > now;
+                if !kept {
+                    self.unknown.dropped(old.generation.name());
+                }
+                kept
+            });
+        }
         self.update_shared();
     }
 

@@ -159,6 +159,7 @@ fn the_context_key_is_64_hex_digits_from_the_environment() {
         &CONTEXT_KEY[1..],
         &format!("{CONTEXT_KEY}0"),
         &CONTEXT_KEY.replace('0', "g"),
+        &format!("{CONTEXT_KEY}\nsecond"),
     ] {
         check(
             &bundle(),
@@ -166,6 +167,18 @@ fn the_context_key_is_64_hex_digits_from_the_environment() {
             &["TENSORGATE_CONTEXT_KEY: is not 64 hex digits"],
         );
     }
+}
+
+#[test]
+fn of_two_context_keys_the_first_signs() {
+    let second = "b".repeat(64);
+    let mac = |variable: &str| {
+        let (root, _) = GateRoot::configure(bundle().as_bytes(), Some(variable))
+            .unwrap_or_else(|faults| panic!("{faults:?}"));
+        root.context_key().map(|key| key.name(&[b"x"]))
+    };
+    assert_eq!(mac(&format!("{CONTEXT_KEY}\n{second}\n")), mac(CONTEXT_KEY));
+    assert_eq!(mac(&format!("\n{second}\n{CONTEXT_KEY}")), mac(&second));
 }
 
 #[test]

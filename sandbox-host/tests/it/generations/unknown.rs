@@ -2,6 +2,7 @@
 //! allows passes, and what it denies is `overloaded`.
 
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 use serde_json::json;
 use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
@@ -82,6 +83,24 @@ async fn the_newest_policy_decides_and_its_denials_are_overloaded() {
         !metrics.contains("gate_host_disagreement_total{"),
         "two versions are no disagreement: {metrics}"
     );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_without_new_policies_is_cut_off_after_the_grace() {
+    let backend = Backend::start(Act::Answer);
+    let running = start(two(&backend, &["scorer"], 1.0)).await;
+    let infer = async || {
+        running
+            .infer_with(&unknown(INFER), infer_body(&[0.5]))
+            .await
+    };
+    assert_eq!(infer().await.status, 200);
+    // Not a wait: contexts have the system's time, and only the host's timers move.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(15 * 60 + 1)).await;
+    tokio::time::resume();
+    check(&infer().await, 503, "overloaded");
     running.stop().await;
 }
 
