@@ -18,6 +18,8 @@ use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy};
 use crate::context_keys::{ContextKeys, KeyFileError};
 use crate::files::{at_most, open};
 use crate::sandbox::CompilerConfig;
+use crate::server::listeners::{AllowedPeers, ServiceAddress};
+use crate::server::tls::{ServerTls, ServerTlsError, TlsFiles};
 
 /// The largest bundle in bytes. A policy with thousands of models has a few MiB.
 const MAX_BUNDLE_BYTES: u64 = 64 << 20;
@@ -52,14 +54,14 @@ pub struct Settings {
     pub context_keys: ContextKeys,
     /// The folder for relative component paths.
     pub root: PathBuf,
-    /// The socket of the data plane.
-    pub socket: PathBuf,
-    /// The socket for Envoy's access log.
-    pub audit_socket: PathBuf,
-    /// The socket of the rate-limit service.
-    pub limits_socket: PathBuf,
-    /// Other users who may connect to the sockets. The host's own user and root always may.
-    pub peer_uids: Vec<u32>,
+    /// Where the data plane listens.
+    pub data_plane: ServiceAddress,
+    /// Where Envoy's access log is received.
+    pub access_log: ServiceAddress,
+    /// Where the rate-limit service listens.
+    pub rate_limits: ServiceAddress,
+    /// Who may connect to these three.
+    pub allowed_peers: AllowedPeers,
     /// The folder for relative paths of the audit log.
     pub audit_folder: PathBuf,
     /// The address of the admin server.
@@ -111,6 +113,17 @@ pub enum ConfigError {
         "--peer-uid {0}: the kernel reports this user for every user that this host's user namespace does not know"
     )]
     PeerUid(u32),
+    /// A file or name for the TCP ports cannot be used.
+    #[error(transparent)]
+    ServerTls(#[from] ServerTlsError),
+    /// TCP ports have no certificates.
+    #[error(
+        "a TCP port needs --tls-cert, --tls-key and --tls-client-ca: the host serves gateways with mutual TLS only"
+    )]
+    TlsMissing,
+    /// There is no folder for the audit log.
+    #[error("give --audit-folder: without --socket, the audit log has no default folder")]
+    AuditFolder,
     /// The admin server would listen on a public address.
     #[error(
         "{0} is not a loopback address: the admin stays on loopback unless --admin-public is given"
@@ -226,6 +239,26 @@ pub fn peer_uids(uids: Vec<u32>) -> Result<Vec<u32>, ConfigError> {
         return Err(ConfigError::PeerUid(uid));
     }
     Ok(uids)
+}
+
+/// Reads the identity for TCP ports and the names of gateways. `None` if the host has no port.
+pub fn server_tls(
+    services: &[&ServiceAddress],
+    files: [Option<PathBuf>; 3],
+    gateways: &[String],
+) -> Result<Option<Arc<ServerTls>>, ConfigError> {
+    if services.iter().all(|service| service.tcp.is_none()) {
+        return Ok(None);
+    }
+    let [Some(cert), Some(key), Some(client_ca)] = files else {
+        return Err(ConfigError::TlsMissing);
+    };
+    let files = TlsFiles {
+        cert,
+        key,
+        client_ca,
+    };
+    Ok(Some(Arc::new(ServerTls::read(files, gateways)?)))
 }
 
 /// Reads `NAME=URI` pairs, only for the embedded backends of a policy.

@@ -27,9 +27,7 @@ pub enum KeyFileError {
     #[error("{0} contains the same key twice: remove one of the lines")]
     Repeated(PathBuf),
     /// There are too many keys.
-    #[error(
-        "{0} contains more than {MAX_KEYS} keys: keep the new one and the one that it replaces"
-    )]
+    #[error("{0} contains more than two keys: keep the new one and the one that it replaces")]
     TooMany(PathBuf),
 }
 
@@ -178,11 +176,8 @@ mod tests {
             (format!("{a}{b}"), Err("64 hex digits")),
             (format!("{a} {b}"), Err("64 hex digits")),
             (format!("{a}\nb2b2"), Err("64 hex digits")),
-            (
-                format!("{a}\n{}", a.to_ascii_uppercase()),
-                Err("same key twice"),
-            ),
-            (format!("{a}\n{b}\n{c}"), Err("more than 2 keys")),
+            (format!("{a}\n{}", a.to_ascii_uppercase()), Err("same key twice")),
+            (format!("{a}\n{b}\n{c}"), Err("more than two keys")),
         ] {
             write(&path, &text);
             match (keys(&path), expected) {

@@ -20,8 +20,9 @@ use crate::context_keys::ContextKeys;
 use crate::limits::RateLimitServer;
 use crate::policy_store::assemble::{Loader, PolicyFault};
 use crate::policy_store::policy_versions::PolicyVersions;
-use crate::server::socket::{Socket, SocketError};
-use crate::server::{self, CheckedPeers};
+use crate::server;
+use crate::server::listeners::{ListenError, Listeners};
+use crate::server::tls::ServerTls;
 use crate::service::admin::{self, Admin};
 use crate::service::reload::{self, Reloader};
 use crate::service::{App, readiness, serve};
@@ -39,7 +40,7 @@ pub enum StartError {
     #[error("{}", reload::texts(.0).join("; "))]
     Policy(Vec<PolicyFault>),
     #[error(transparent)]
-    Socket(#[from] SocketError),
+    Listen(#[from] ListenError),
     #[error(transparent)]
     Audit(#[from] audit::server::StartError),
     #[error("cannot listen at {address}: {source}")]
@@ -47,6 +48,39 @@ pub enum StartError {
         address: SocketAddr,
         source: std::io::Error,
     },
+}
+
+/// The keys and certificates that are read again when their files are replaced.
+#[derive(Clone)]
+pub struct Secrets {
+    context_keys: ContextKeys,
+    /// `None` without TCP ports.
+    tls: Option<Arc<ServerTls>>,
+}
+
+impl Secrets {
+    /// Reads replaced files again, or all of them if `forced`. The log has the results.
+    pub async fn refresh(&self, forced: bool) {
+        let Self { context_keys, tls } = self.clone();
+        let refreshing = tokio::task::spawn_blocking(move || {
+            context_keys.refresh(forced);
+            if let Some(tls) = tls {
+                tls.refresh(forced);
+            }
+        });
+        // After a panic, the previous values stay in force.
+        let _ = refreshing.await;
+    }
+
+    /// Reads replaced files again, forever.
+    async fn follow(self) {
+        let mut ticks = interval(RENEWAL_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.refresh(false).await;
+        }
+    }
 }
 
 /// A server and its stop signal.
@@ -79,12 +113,13 @@ pub struct Host {
 /// The parts that run once a policy is active.
 struct Tasks {
     app: Arc<App>,
-    socket: PathBuf,
+    socket: Option<PathBuf>,
+    tcp: Option<SocketAddr>,
     data_plane: ListenerTask,
     audit: AuditServer,
     limits: RateLimitServer,
     reloader: Arc<Reloader>,
-    context_keys: ContextKeys,
+    secrets: Secrets,
     /// Background tasks: dropping older policies, watching the models, and reading renewed files.
     chores: [JoinHandle<()>; 3],
 }
@@ -138,8 +173,18 @@ impl Host {
     }
 
     /// The socket of the data plane.
-    pub fn socket(&self) -> &Path {
-        &self.serving.socket
+    pub fn socket(&self) -> Option<&Path> {
+        self.serving.socket.as_deref()
+    }
+
+    /// The TCP addresses of the data plane, of Envoy's access log and of the rate-limit service.
+    pub const fn tcp_addresses(&self) -> [Option<SocketAddr>; 3] {
+        let serving = &self.serving;
+        [
+            serving.tcp,
+            serving.audit.tcp_address(),
+            serving.limits.tcp_address(),
+        ]
     }
 
     /// The address of the admin server.
@@ -152,9 +197,9 @@ impl Host {
         &self.serving.app
     }
 
-    /// The keys that gates and host share.
-    pub const fn context_keys(&self) -> &ContextKeys {
-        &self.serving.context_keys
+    /// The keys and certificates.
+    pub const fn secrets(&self) -> &Secrets {
+        &self.serving.secrets
     }
 
     /// Loads new policies.
@@ -179,10 +224,10 @@ impl Tasks {
             context_keys,
             root,
             builtins,
-            socket,
-            audit_socket,
-            limits_socket,
-            peer_uids,
+            data_plane,
+            access_log,
+            rate_limits,
+            allowed_peers,
             audit_folder,
             admin: _,
             endpoints,
@@ -207,14 +252,9 @@ impl Tasks {
         reload::probe_new_models(&first).await;
         let budget = Budget::new(policy.policy.listen().limits().buffered_bytes);
         let audit = audit::server::settings(&audit_folder, policy.policy.audit());
-        let audit = AuditServer::start(
-            audit,
-            &audit_socket,
-            &peer_uids,
-            &policy.generation,
-            metrics,
-        )
-        .await?;
+        let generation = &policy.generation;
+        let audit =
+            AuditServer::start(audit, &access_log, &allowed_peers, generation, metrics).await?;
         loader.cut_offs.write_to(audit.outcomes().audit());
         let app = Arc::new(App {
             outcomes: Arc::clone(audit.outcomes()),
@@ -232,37 +272,37 @@ impl Tasks {
         });
         let asked = Arc::clone(&app);
         let shared = move || asked.policy_versions.limits();
-        let limits = RateLimitServer::start(&limits_socket, &peer_uids, shared, metrics)?;
-        let bound = Socket::bind(&socket, &peer_uids)?;
+        let limits = RateLimitServer::start(&rate_limits, &allowed_peers, shared, metrics).await?;
+        let listeners = Listeners::bind(&data_plane, &allowed_peers, metrics).await?;
+        let tcp = listeners.tcp_address();
 
         let serving = Arc::clone(&app);
         let handler = move |request| serve(Arc::clone(&serving), request);
         let (stop, stopped) = watch::channel(false);
         let open = metrics.connections.clone();
-        let peers = CheckedPeers::new(bound, Arc::clone(metrics));
-        let task = tokio::spawn(server::run(
-            peers,
-            app.policy_versions.bounds(),
-            open,
-            handler,
-            stopped,
-            drain,
-        ));
+        let bounds = app.policy_versions.bounds();
+        let task = tokio::spawn(listeners.serve(bounds, open, handler, stopped, drain));
+        let socket = data_plane.socket;
         let data_plane = ListenerTask { stop, task };
+        let secrets = Secrets {
+            context_keys,
+            tls: allowed_peers.tls,
+        };
         let chores = [
             tokio::spawn(reload::sweep(Arc::clone(&app))),
             tokio::spawn(readiness::watch(Arc::clone(&app))),
-            tokio::spawn(renew(context_keys.clone())),
+            tokio::spawn(secrets.clone().follow()),
         ];
         let reloader = Arc::new(Reloader::new(Arc::clone(&app), loader));
         Ok(Self {
             app,
             socket,
+            tcp,
             data_plane,
             audit,
             limits,
             reloader,
-            context_keys,
+            secrets,
             chores,
         })
     }
@@ -272,11 +312,12 @@ impl Tasks {
         let Self {
             app,
             socket: _,
+            tcp: _,
             data_plane,
             audit,
             limits,
             reloader: _,
-            context_keys: _,
+            secrets: _,
             chores,
         } = self;
         for chore in chores {
@@ -287,17 +328,5 @@ impl Tasks {
         limits.end().await;
         audit.end().await;
         ended
-    }
-}
-
-/// Reads replaced files of keys again, forever.
-async fn renew(context_keys: ContextKeys) {
-    let mut ticks = interval(RENEWAL_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let keys = context_keys.clone();
-        // The log has the result. After a panic, the previous value stays in force.
-        let _ = tokio::task::spawn_blocking(move || keys.refresh(false)).await;
     }
 }

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use serde_json::Value;
-use tensorgate_host::config::{self, Folders, Settings};
+use tensorgate_host::config::{self, ConfigError, Folders, Settings};
 use tensorgate_host::context_keys::ContextKeys;
+use tensorgate_host::host::Secrets;
 use tensorgate_host::policy_store::sources::Sources;
 use tensorgate_host::sandbox::os_sandbox::{self, Access};
 use tensorgate_host::sandbox::{CompilerConfig, CompilerProcess, compiler_process};
+use tensorgate_host::server::listeners::{AllowedPeers, ServiceAddress};
 use tensorgate_host::telemetry::logging::{Log, LogFormat};
 use tensorgate_host::{Host, StartError, heap, install_filters, service::admin, service::reload};
 use tensorgate_policy::raw::Audit;
@@ -52,8 +54,9 @@ struct Flags {
     #[arg(long, env = "TENSORGATE_BUILTINS")]
     builtins: Option<PathBuf>,
     /// The Unix socket for requests of the gate, created with mode 0600, or 0666 with --peer-uid.
-    #[arg(long, env = "TENSORGATE_SOCKET")]
-    socket: PathBuf,
+    /// It may be left out with --listen.
+    #[arg(long, env = "TENSORGATE_SOCKET", required_unless_present = "listen")]
+    socket: Option<PathBuf>,
     /// Another user who may connect to the Unix sockets, such as Istio's proxy (1337). The kernel
     /// reports who connects. This host's own user and root always may. Repeatable.
     #[arg(
@@ -71,6 +74,35 @@ struct Flags {
     /// `limits.sock` beside --socket.
     #[arg(long, env = "TENSORGATE_LIMITS_SOCKET")]
     limits_socket: Option<PathBuf>,
+    /// The TCP address for requests of gates, with mutual TLS (1.3, HTTP/2). It needs --tls-cert,
+    /// --tls-key, --tls-client-ca and --gateway.
+    #[arg(long, env = "TENSORGATE_LISTEN", value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// The same for Envoy's access log. It must not be reachable for clients of the gateway.
+    #[arg(long, env = "TENSORGATE_AUDIT_LISTEN", value_name = "ADDRESS:PORT")]
+    audit_listen: Option<SocketAddr>,
+    /// The same for the rate limit service. It must not be reachable for clients of the gateway.
+    #[arg(long, env = "TENSORGATE_LIMITS_LISTEN", value_name = "ADDRESS:PORT")]
+    limits_listen: Option<SocketAddr>,
+    /// The certificate for TCP, with its intermediates (PEM). This file, the key and the authority
+    /// are read again when they are replaced.
+    #[arg(long, env = "TENSORGATE_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// The key of the certificate (PEM). Who may read it is as for the context key.
+    #[arg(long, env = "TENSORGATE_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// The authorities that sign certificates of gateways (PEM).
+    #[arg(long, env = "TENSORGATE_TLS_CLIENT_CA", value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
+    /// The SPIFFE ID or DNS name in the certificate of a gateway that may connect. It must be
+    /// exactly equal. Repeatable.
+    #[arg(
+        long = "gateway",
+        env = "TENSORGATE_GATEWAY",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    gateways: Vec<String>,
     /// The base folder for a relative audit log path of the policy. Its files should survive a
     /// restart. The default is the folder of --socket.
     #[arg(long, env = "TENSORGATE_AUDIT_FOLDER")]
@@ -208,13 +240,13 @@ fn main() -> ExitCode {
 
 async fn run(flags: Flags, compiler_config: CompilerConfig, log: &Log) -> u8 {
     // Install the handlers first, so that a signal during the start ends the start in order.
-    let (mut term, mut interrupt, hangup, hangup_for_keys) = match (
+    let (mut term, mut interrupt, hangup, for_secrets) = match (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
         signal(SignalKind::hangup()),
         signal(SignalKind::hangup()),
     ) {
-        (Ok(term), Ok(interrupt), Ok(hangup), Ok(for_keys)) => (term, interrupt, hangup, for_keys),
+        (Ok(term), Ok(interrupt), Ok(hangup), Ok(another)) => (term, interrupt, hangup, another),
         (Err(error), ..) | (_, Err(error), ..) | (_, _, Err(error), _) | (.., Err(error)) => {
             tracing::error!(cause = error.to_string(), "cannot listen for signals");
             return FAILED;
@@ -246,7 +278,7 @@ async fn run(flags: Flags, compiler_config: CompilerConfig, log: &Log) -> u8 {
             tracing::error!(cause, "cannot start");
             return if matches!(
                 error,
-                StartError::Socket(_) | StartError::Audit(_) | StartError::Admin { .. }
+                StartError::Listen(_) | StartError::Audit(_) | StartError::Admin { .. }
             ) {
                 FAILED
             } else {
@@ -254,10 +286,21 @@ async fn run(flags: Flags, compiler_config: CompilerConfig, log: &Log) -> u8 {
             };
         }
     };
-    tracing::info!(generation, models, socket = %host.socket().display(), admin = %host.admin(), "tensorgate-host is ready");
+    let socket = host.socket().map(|socket| socket.display().to_string());
+    let [listen, audit_listen, limits_listen] =
+        (host.tcp_addresses()).map(|address| address.map(|address| address.to_string()));
+    tracing::info!(
+        generation,
+        models,
+        socket,
+        listen,
+        audit_listen,
+        limits_listen,
+        admin = %host.admin(),
+        "tensorgate-host is ready"
+    );
     let reloading = tokio::spawn(reload::follow(Arc::clone(host.reloader()), bundle, hangup));
-    let keys = host.context_keys().clone();
-    let rereading = tokio::spawn(reread_on(hangup_for_keys, keys));
+    let rereading = tokio::spawn(reread_on(for_secrets, host.secrets().clone()));
     either(&mut term, &mut interrupt).await;
     reloading.abort();
     rereading.abort();
@@ -275,31 +318,36 @@ fn access(flags: &Flags) -> Access {
         flags.builtins.clone().unwrap_or_else(installed),
         os_sandbox::beside(&flags.bundle),
     ];
-    read.extend(os_sandbox::renewed(&flags.context_key_file));
-    let sockets = [
-        Some(&flags.socket),
-        flags.audit_socket.as_ref(),
-        flags.limits_socket.as_ref(),
+    let secrets = [
+        Some(&flags.context_key_file),
+        flags.tls_cert.as_ref(),
+        flags.tls_key.as_ref(),
+        flags.tls_client_ca.as_ref(),
     ];
+    let renewed = secrets.into_iter().flatten();
+    read.extend(renewed.flat_map(|file| os_sandbox::renewed(file)));
+    let sockets = [&flags.socket, &flags.audit_socket, &flags.limits_socket];
     // An invalid bundle is reported when it is loaded.
     let bundle: Value = std::fs::read(&flags.bundle)
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default();
-    let below = (flags.audit_folder.clone()).unwrap_or_else(|| os_sandbox::beside(&flags.socket));
-    let named =
-        |member| (bundle.pointer(member).and_then(Value::as_str)).map(|file| below.join(file));
-    let log = named("/policy/audit/path").unwrap_or_else(|| below.join(Audit::default().path));
     let mut write: Vec<_> = (sockets.into_iter().flatten())
         .map(|socket| os_sandbox::beside(socket))
-        // Do not permit the whole base folder, which may contain files of other programs.
-        .chain([os_sandbox::beside(&log)])
         .collect();
-    match named("/policy/audit/key_file") {
-        Some(key) if key.exists() => read.push(key),
-        // The host will create it.
-        Some(key) => write.push(os_sandbox::beside(&key)),
-        None => {}
+    // Without a folder for the audit log, the host does not start.
+    if let Some(below) = audit_folder(flags) {
+        let named =
+            |member| (bundle.pointer(member).and_then(Value::as_str)).map(|file| below.join(file));
+        let log = named("/policy/audit/path").unwrap_or_else(|| below.join(Audit::default().path));
+        // Do not permit the whole base folder, which may contain files of other programs.
+        write.push(os_sandbox::beside(&log));
+        match named("/policy/audit/key_file") {
+            Some(key) if key.exists() => read.push(key),
+            // The host will create it.
+            Some(key) => write.push(os_sandbox::beside(&key)),
+            None => {}
+        }
     }
     // Landlock has no rule for a folder that does not exist. Errors are reported on first use.
     for folder in &write {
@@ -322,23 +370,46 @@ fn access(flags: &Flags) -> Access {
         let _ = std::fs::DirBuilder::new().mode(0o700).create(folder);
     }
     let write = write.into_iter().chain(private);
+    let ports = [flags.listen, flags.audit_listen, flags.limits_listen];
+    let ports = (ports.into_iter().flatten()).chain([flags.admin]);
     Access::of_host(
         &flags.root,
         read,
         write,
         &bundle,
         &flags.endpoints,
-        flags.admin.port(),
+        ports.map(|address| address.port()),
     )
 }
 
-fn settings(
-    flags: Flags,
-    compiler_config: CompilerConfig,
-) -> Result<Settings, config::ConfigError> {
+fn settings(flags: Flags, compiler_config: CompilerConfig) -> Result<Settings, ConfigError> {
     let admin = config::admin(flags.admin, flags.admin_public)?;
     let context_keys = ContextKeys::read(&flags.context_key_file)?;
-    let peer_uids = config::peer_uids(flags.peer_uids)?;
+    let audit_folder = audit_folder(&flags).ok_or(ConfigError::AuditFolder)?;
+    let beside = |name: &str| Some(flags.socket.as_ref()?.with_file_name(name));
+    let access_log = ServiceAddress {
+        socket: flags.audit_socket.or_else(|| beside("audit.sock")),
+        tcp: flags.audit_listen,
+    };
+    if access_log.socket.is_none() && access_log.tcp.is_none() {
+        tracing::warn!(
+            "no --audit-listen: the audit log will have no requests that the gate rejects"
+        );
+    }
+    let rate_limits = ServiceAddress {
+        socket: flags.limits_socket.or_else(|| beside("limits.sock")),
+        tcp: flags.limits_listen,
+    };
+    let data_plane = ServiceAddress {
+        socket: flags.socket,
+        tcp: flags.listen,
+    };
+    let services = [&data_plane, &access_log, &rate_limits];
+    let files = [flags.tls_cert, flags.tls_key, flags.tls_client_ca];
+    let allowed_peers = AllowedPeers {
+        uids: config::peer_uids(flags.peer_uids)?,
+        tls: config::server_tls(&services, files, &flags.gateways)?,
+    };
     let policy = config::bundle(&flags.bundle)?;
     let endpoints = config::endpoints(&flags.endpoints, &policy.policy)?;
     let drain = Duration::from_secs(flags.drain_s);
@@ -348,15 +419,11 @@ fn settings(
         context_keys,
         root: flags.root,
         builtins,
-        socket: flags.socket.clone(),
-        audit_socket: flags
-            .audit_socket
-            .unwrap_or_else(|| flags.socket.with_file_name("audit.sock")),
-        limits_socket: flags
-            .limits_socket
-            .unwrap_or_else(|| flags.socket.with_file_name("limits.sock")),
-        peer_uids,
-        audit_folder: (flags.audit_folder).unwrap_or_else(|| os_sandbox::beside(&flags.socket)),
+        data_plane,
+        access_log,
+        rate_limits,
+        allowed_peers,
+        audit_folder,
         admin,
         endpoints,
         drain,
@@ -366,17 +433,21 @@ fn settings(
     })
 }
 
+/// The base folder of the audit log, if a flag names it or a socket has one.
+fn audit_folder(flags: &Flags) -> Option<PathBuf> {
+    let beside = || Some(os_sandbox::beside(flags.socket.as_ref()?));
+    flags.audit_folder.clone().or_else(beside)
+}
+
 /// The default folder of the bundled handlers.
 fn installed() -> PathBuf {
     Folders::below(Path::new("")).builtins
 }
 
-/// Reads the context keys again at each of these signals, forever.
-async fn reread_on(mut signals: Signal, context_keys: ContextKeys) {
+/// Reads the keys and certificates again at each of these signals, forever.
+async fn reread_on(mut signals: Signal, secrets: Secrets) {
     while signals.recv().await.is_some() {
-        let keys = context_keys.clone();
-        // The log has the result. After a panic, the previous keys stay in force.
-        let _ = tokio::task::spawn_blocking(move || keys.refresh(true)).await;
+        secrets.refresh(true).await;
     }
 }
 

@@ -113,33 +113,30 @@ mod tests {
     fn a_secret_is_for_its_owner_or_for_the_group_that_root_gave_to_the_host() {
         for (mode, uid, gid, euid, groups, expected) in [
             (0o600, 7, 7, 7, &[7][..], true),
-            (0o400, 7, 7, 7, &[], true),
-            // The owner decides who can open it.
-            (0o600, 0, 0, 0, &[0], true),
+            (0o400, 7, 7, 7, &[][..], true),
+            // Whoever can open it may use it, as before: the owner decides.
+            (0o600, 0, 0, 0, &[0][..], true),
             // A secret that Kubernetes mounts with `fsGroup`.
-            (0o440, 0, 2000, 65532, &[65532, 2000], true),
-            (0o640, 0, 2000, 65532, &[2000], true),
+            (0o440, 0, 2000, 65532, &[65532, 2000][..], true),
+            (0o640, 0, 2000, 65532, &[2000][..], true),
             // Not of this process's groups, not root's, or the host is root.
-            (0o440, 0, 2000, 65532, &[65532], false),
-            (0o440, 7, 2000, 65532, &[2000], false),
-            (0o440, 65532, 2000, 65532, &[2000], false),
-            (0o440, 0, 0, 0, &[0], false),
+            (0o440, 0, 2000, 65532, &[65532][..], false),
+            (0o440, 7, 2000, 65532, &[2000][..], false),
+            (0o440, 65532, 2000, 65532, &[2000][..], false),
+            (0o440, 0, 0, 0, &[0][..], false),
             // The group may do no more than read, and others nothing.
-            (0o660, 0, 2000, 65532, &[2000], false),
-            (0o450, 0, 2000, 65532, &[2000], false),
-            (0o444, 0, 2000, 65532, &[2000], false),
-            (0o604, 7, 7, 7, &[7], false),
-            (0o644, 0, 2000, 65532, &[2000], false),
+            (0o660, 0, 2000, 65532, &[2000][..], false),
+            (0o450, 0, 2000, 65532, &[2000][..], false),
+            (0o444, 0, 2000, 65532, &[2000][..], false),
+            (0o604, 7, 7, 7, &[7][..], false),
+            (0o644, 0, 2000, 65532, &[2000][..], false),
         ] {
             let process = Identity {
                 euid,
                 groups: groups.to_vec(),
             };
             let found = is_private(Permissions { mode, uid, gid }, &process);
-            assert_eq!(
-                found, expected,
-                "{mode:04o} {uid}:{gid} as {euid} {groups:?}"
-            );
+            assert_eq!(found, expected, "{mode:04o} {uid}:{gid} as {euid} {groups:?}");
         }
     }
 }

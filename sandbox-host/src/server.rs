@@ -2,8 +2,13 @@
 //! connection, head size, and time until the first request. Draining stops accepting, lets requests
 //! finish, and cuts off those that take too long.
 
+mod handshakes;
+pub mod listeners;
 pub mod peer;
+mod refusal;
 pub mod socket;
+pub mod tls;
+mod tls_listener;
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -349,3 +354,6 @@ fn builder(bounds: Bounds, over_network: bool) -> auto::Builder<TokioExecutor> {
     builder.http2().keep_alive_interval(PING_INTERVAL);
     builder.http2_only()
 }
+
+#[cfg(test)]
+mod tests;

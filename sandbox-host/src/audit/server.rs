@@ -2,7 +2,8 @@
 //! closed.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use super::als::service::Service;
 use super::record::Event;
 use super::recover::{AuditError, Settings, recover};
 use super::{Audit, Outcomes};
-use crate::server::socket::{Socket, SocketError};
-use crate::server::{self, Bounds, CheckedPeers};
+use crate::server::Bounds;
+use crate::server::listeners::{AllowedPeers, ListenError, Listeners, ServiceAddress};
 use crate::telemetry::metrics::Metrics;
 
 /// Envoy opens one connection for each worker, and more while it drains old ones.
@@ -36,7 +37,7 @@ pub enum StartError {
     #[error(transparent)]
     Log(#[from] AuditError),
     #[error(transparent)]
-    Socket(#[from] SocketError),
+    Listen(#[from] ListenError),
     #[error("cannot start the audit log's thread: {0}")]
     Thread(io::Error),
 }
@@ -56,19 +57,18 @@ pub fn settings(folder: &Path, policy: &tensorgate_policy::policy::Audit) -> Set
 #[derive(Debug)]
 pub struct AuditServer {
     outcomes: Arc<Outcomes>,
-    socket: PathBuf,
+    tcp: Option<SocketAddr>,
     ending: watch::Sender<bool>,
     server: JoinHandle<bool>,
     sweeper: JoinHandle<()>,
 }
 
 impl AuditServer {
-    /// Opens the log and listens for Envoy. `peer_uids` are other users who may connect, and
-    /// `generation` is the active policy's version.
+    /// Opens the log and listens for Envoy. `generation` is the active policy's version.
     pub async fn start(
         settings: Settings,
-        socket: &Path,
-        peer_uids: &[u32],
+        at: &ServiceAddress,
+        allowed: &AllowedPeers,
         generation: &str,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
@@ -83,8 +83,8 @@ impl AuditServer {
         let outcomes = Arc::new(Outcomes::new(audit, recent, &heard));
         outcomes.policy(generation);
 
-        let bound = Socket::bind(socket, peer_uids)?;
-        let peers = CheckedPeers::new(bound, Arc::clone(metrics));
+        let listeners = Listeners::bind(at, allowed, metrics).await?;
+        let tcp = listeners.tcp_address();
         let (ending, ended) = watch::channel(false);
         let service = Arc::new(Service {
             outcomes: Arc::clone(&outcomes),
@@ -94,7 +94,7 @@ impl AuditServer {
         let handler = move |request| Arc::clone(&service).serve(request);
         let open = metrics.audit_connections.clone();
         let bounds = watch::channel(BOUNDS).1;
-        let server = tokio::spawn(server::run(peers, bounds, open, handler, ended, DRAIN));
+        let server = tokio::spawn(listeners.serve(bounds, open, handler, ended, DRAIN));
         let sweeping = Arc::clone(&outcomes);
         let sweeper = tokio::spawn(async move {
             loop {
@@ -104,16 +104,16 @@ impl AuditServer {
         });
         Ok(Self {
             outcomes,
-            socket: socket.to_owned(),
+            tcp,
             ending,
             server,
             sweeper,
         })
     }
 
-    /// The socket for Envoy's access log.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// The TCP address for Envoy's access log.
+    pub const fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp
     }
 
     /// Where requests report their outcomes.

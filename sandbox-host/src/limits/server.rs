@@ -1,7 +1,7 @@
-//! The rate-limit service as part of a host. It listens on a socket of its own, so that request
-//! connections cannot charge limits.
+//! The rate-limit service as part of a host. It listens on a socket and a port of its own, so that
+//! request connections cannot charge limits.
 
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 
 use super::service::Service;
 use super::shared_limits::SharedLimits;
-use crate::server::socket::{Socket, SocketError};
-use crate::server::{self, Bounds, CheckedPeers};
+use crate::server::Bounds;
+use crate::server::listeners::{AllowedPeers, ListenError, Listeners, ServiceAddress};
 use crate::telemetry::metrics::Metrics;
 
 /// Envoy opens one connection for each worker, and more while it drains old ones. A query has a few
@@ -28,21 +28,22 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// A running service.
 #[derive(Debug)]
 pub struct RateLimitServer {
-    socket: PathBuf,
+    tcp: Option<SocketAddr>,
     ending: watch::Sender<bool>,
     server: JoinHandle<bool>,
 }
 
 impl RateLimitServer {
-    /// Starts to listen for gates. `peer_uids` are other users who may connect. `limits` returns
-    /// the shared limits, those of the newest policy first.
-    pub(crate) fn start(
-        socket: &Path,
-        peer_uids: &[u32],
+    /// Starts to listen for gates. `limits` returns the shared limits, those of the newest policy
+    /// first.
+    pub(crate) async fn start(
+        at: &ServiceAddress,
+        allowed: &AllowedPeers,
         limits: impl Fn() -> Vec<Arc<SharedLimits>> + Send + Sync + 'static,
         metrics: &Arc<Metrics>,
-    ) -> Result<Self, SocketError> {
-        let peers = CheckedPeers::new(Socket::bind(socket, peer_uids)?, Arc::clone(metrics));
+    ) -> Result<Self, ListenError> {
+        let listeners = Listeners::bind(at, allowed, metrics).await?;
+        let tcp = listeners.tcp_address();
         let (ending, ended) = watch::channel(false);
         let service = Arc::new(Service {
             limits: Box::new(limits),
@@ -52,17 +53,17 @@ impl RateLimitServer {
         let handler = move |request| Arc::clone(&service).serve(request);
         let open = metrics.limit_connections.clone();
         let bounds = watch::channel(BOUNDS).1;
-        let server = tokio::spawn(server::run(peers, bounds, open, handler, ended, DRAIN));
+        let server = tokio::spawn(listeners.serve(bounds, open, handler, ended, DRAIN));
         Ok(Self {
-            socket: socket.to_owned(),
+            tcp,
             ending,
             server,
         })
     }
 
-    /// The path of the socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// The TCP address.
+    pub const fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp
     }
 
     /// Stops the service.

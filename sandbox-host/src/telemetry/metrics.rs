@@ -164,7 +164,7 @@ metrics! {
         "tensorgate_host_strangers", "Requests without a valid context";
     /// Connections that were closed because of the peer's user.
     peers_refused: Counter,
-        "tensorgate_host_peers_refused", "Connections rejected because of the peer's user";
+        "tensorgate_host_peers_refused", "Connections rejected because of the peer's user or certificate";
     /// Requests of gates with a policy version that this host does not have. The newest decided.
     other_generation: Counter,
         "tensorgate_host_other_generation", "Requests judged under another policy version";

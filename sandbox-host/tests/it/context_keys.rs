@@ -1,6 +1,6 @@
-//! Exchanging the context key of a running host: the new key is accepted beside the old one, all that
-//! belongs to a request has the key of its context, and a removed key is rejected as a configuration
-//! error.
+//! Exchanging the context key of a running host: the new key is accepted beside the old one, all
+//! that belongs to a request has the key of its context, and a removed key is rejected as a
+//! configuration error.
 
 use crate::support;
 

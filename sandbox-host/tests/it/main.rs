@@ -25,6 +25,7 @@ mod containment;
 mod context_keys;
 mod fault_matrix;
 mod fetch;
+mod gateways;
 mod generations;
 mod handler_breaker;
 mod hardened;

@@ -217,6 +217,7 @@ fn a_host_does_not_start_with_invalid_input() {
     );
     check(&["--endpoint", "nonsense"], "not NAME=URI");
     check(&["--peer-uid", "65534"], "every user that this host");
+    check(&["--listen", "127.0.0.1:0"], "a TCP port needs --tls-cert");
     // clap rejects a repeated --admin flag.
     check(&["--admin", "0.0.0.0:0"], "cannot be used multiple times");
     for mode in [0o640, 0o604, 0o660] {

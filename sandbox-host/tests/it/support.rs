@@ -25,6 +25,7 @@ use tensorgate_host::Host;
 use tensorgate_host::config::{self, Settings};
 use tensorgate_host::policy_store::policy_versions::Attempt;
 use tensorgate_host::sandbox::CompilerConfig;
+use tensorgate_host::server::listeners::{AllowedPeers, ServiceAddress};
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_policy::{Bundle, HeaderMode};
 use tensorgate_wire::context::{Context, HEADER, Key, RemainingQuotas};
@@ -98,7 +99,7 @@ pub async fn start_with(policy: Value, files: &[(&str, &[u8])]) -> Running {
         std::fs::write(folder.join(name), content).unwrap();
     }
     let settings = settings(policy, &folder);
-    let socket = settings.socket.clone();
+    let socket = settings.data_plane.socket.clone().unwrap();
     let host = Host::start(settings, Arc::new(|| 0)).await.unwrap();
     Running {
         host,
@@ -116,15 +117,19 @@ pub fn settings(policy: Value, folder: &Path) -> Settings {
         filter: None,
         tightens: None,
     };
+    let at = |name: &str| ServiceAddress {
+        socket: Some(folder.join(name)),
+        tcp: None,
+    };
     Settings {
         policy: config::candidate(&bundle).unwrap(),
         context_keys: key().into(),
         root: folder.to_owned(),
         builtins: folder.join("builtins"),
-        socket: folder.join("host.sock"),
-        audit_socket: folder.join("audit.sock"),
-        limits_socket: folder.join("limits.sock"),
-        peer_uids: Vec::new(),
+        data_plane: at("host.sock"),
+        access_log: at("audit.sock"),
+        rate_limits: at("limits.sock"),
+        allowed_peers: AllowedPeers::default(),
         audit_folder: folder.to_owned(),
         admin: "127.0.0.1:0".parse().unwrap(),
         endpoints: BTreeMap::new(),

@@ -77,12 +77,18 @@ impl Authority {
 
     /// A certificate with these subject alternative names: `uri:…`, `dns:…`, `ip:…`.
     pub fn issue(&self, serial: u64, names: &[&str]) -> Result<Leaf, Error> {
+        self.issue_until(4096, serial, names)
+    }
+
+    /// The same certificate, which expires at the beginning of that year.
+    pub fn issue_until(&self, year: i32, serial: u64, names: &[&str]) -> Result<Leaf, Error> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
         // A leaf whose subject equals its issuer would count as self-signed.
         let subject = format!("leaf {serial}");
         params.distinguished_name.push(DnType::CommonName, subject);
         params.serial_number = Some(SerialNumber::from(serial));
+        params.not_after = date_time_ymd(year, 1, 1);
         params.use_authority_key_identifier_extension = true;
         params.subject_alt_names = names
             .iter()

@@ -52,14 +52,14 @@ impl Access {
     /// that names a file, below `root` or elsewhere, or a server; an invalid policy is rejected
     /// elsewhere. Links are followed as they are now. For files outside the root the whole folder
     /// is accessible, because renewed files are renamed over old ones. If the folder is a shared
-    /// one, only the file is. `servers` are additional addresses.
+    /// one, only the file is. `servers` are additional addresses, `bind` the ports to listen at.
     pub fn of_host(
         root: &Path,
         read: impl IntoIterator<Item = PathBuf>,
         write: impl IntoIterator<Item = PathBuf>,
         policy: &Value,
         servers: &[String],
-        admin: u16,
+        bind: impl IntoIterator<Item = u16>,
     ) -> Self {
         let mut texts = Vec::new();
         collect_texts(policy, &mut texts);
@@ -82,7 +82,7 @@ impl Access {
             read: read.into_iter().collect(),
             write: write.into_iter().collect(),
             connect: connect.into_iter().collect(),
-            bind: vec![admin],
+            bind: bind.into_iter().collect(),
         }
     }
 }
@@ -249,10 +249,10 @@ mod tests {
             [],
             &policy,
             &["cpu=http://cpu:7".to_owned()],
-            9902,
+            [9902, 8443],
         );
         assert_eq!(reach.connect, [7, 53, 443, 8001, 8002, 8443]);
-        assert_eq!(reach.bind, [9902]);
+        assert_eq!(reach.bind, [9902, 8443]);
         assert!(reach.read.contains(&folder) && reach.read.contains(&"/srv".into()));
         assert!(!reach.read.iter().any(|path| path.starts_with("/no")));
         std::fs::remove_dir_all(folder).unwrap();
@@ -275,7 +275,7 @@ mod tests {
             "c": {"component": "../other/three.wasm"},
         }});
         let root = there.join("root");
-        let reach = Access::of_host(&root, [root.clone()], [], &policy, &[], 1);
+        let reach = Access::of_host(&root, [root.clone()], [], &policy, &[], [1]);
         let found: Vec<_> = (reach.read.iter())
             .filter(|path| path.starts_with(&there))
             .collect();

@@ -150,7 +150,7 @@ async fn the_host_is_alive_and_not_ready_while_its_handlers_are_compiled() {
         process: Some(Arc::new(held_compiler(&folder))),
         ..CompilerConfig::default()
     };
-    let (at, socket) = (settings.admin, settings.socket.clone());
+    let (at, socket) = (settings.admin, settings.data_plane.socket.clone().unwrap());
     let starting = tokio::spawn(Host::start(settings, Arc::new(|| 0)));
 
     let answers = async {

@@ -1,0 +1,140 @@
+//! Connections from their acceptance to their end: who the peer is, and how long it may stay.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::future::pending;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::client::conn::http2;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::sync::{Mutex, mpsc};
+
+use super::*;
+
+/// Longer than any step takes, on a clock that stands still while something runs.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+
+const BOUNDS: Bounds = Bounds {
+    connections: 4,
+    streams: 4,
+    head_bytes: 16 << 10,
+    head_fields: 64,
+};
+
+/// Accepts the connections that a test makes.
+struct Prepared(Mutex<mpsc::Receiver<Connection<DuplexStream>>>);
+
+impl Listener for Prepared {
+    type Stream = DuplexStream;
+    type Handshake = Ready<Option<Connection<DuplexStream>>>;
+
+    async fn accept(&self) -> io::Result<Self::Handshake> {
+        match self.0.lock().await.recv().await {
+            Some(connection) => Ok(ready(Some(connection))),
+            None => pending().await,
+        }
+    }
+}
+
+/// Answers each request with the name of its gateway.
+fn serve<L: Listener>(listener: L) -> (watch::Sender<bool>, tokio::task::JoinHandle<bool>) {
+    let (stop, stopped) = watch::channel(false);
+    let handler = |request: Request<Incoming>| async move {
+        let gateway = request.extensions().get::<GatewayPeer>();
+        let name = gateway.map_or_else(String::new, |gateway| gateway.name.to_string());
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(name))))
+    };
+    let bounds = watch::channel(BOUNDS).1;
+    let open = Gauge::default();
+    let serving = run(listener, bounds, open, handler, stopped, PATIENCE);
+    (stop, tokio::spawn(serving))
+}
+
+/// A listener, and where to put its connections.
+fn prepared() -> (Prepared, mpsc::Sender<Connection<DuplexStream>>) {
+    let (made, waiting) = mpsc::channel(1);
+    (Prepared(Mutex::new(waiting)), made)
+}
+
+/// A connection over a network, and the client's end of it.
+fn over_network(allowed: &Arc<AtomicBool>) -> (Connection<DuplexStream>, DuplexStream) {
+    let (stream, client) = duplex(64 << 10);
+    let allowed = Arc::clone(allowed);
+    let connection = Connection {
+        stream,
+        peer: Some(GatewayPeer {
+            name: "spiffe://a/gateway".into(),
+            address: None,
+        }),
+        still_allowed: Some(Box::new(move || allowed.load(Ordering::Relaxed))),
+        over_network: true,
+    };
+    (connection, client)
+}
+
+async fn name_of_gateway<S>(stream: S) -> (String, tokio::task::JoinHandle<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    // The sender stays alive, so that only the server ends the connection.
+    let (keep, kept) = tokio::sync::oneshot::channel();
+    let ended = tokio::spawn(async move {
+        let ended = connection.await.is_ok();
+        drop(kept);
+        ended
+    });
+    let request = Request::get("http://host/");
+    let request = request.body(Empty::<Bytes>::new()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let name = response.into_body().collect().await.unwrap().to_bytes();
+    let _ = keep.send(sender);
+    (String::from_utf8(name.to_vec()).unwrap(), ended)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_ends_within_a_minute_after_its_peer_is_no_longer_allowed() {
+    let (listener, made) = prepared();
+    let (_stop, _serving) = serve(listener);
+    let allowed = Arc::new(AtomicBool::new(true));
+    let (connection, client) = over_network(&allowed);
+    assert!(made.send(connection).await.is_ok());
+    let (name, ended) = name_of_gateway(client).await;
+    assert_eq!(name, "spiffe://a/gateway");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(!ended.is_finished(), "it may stay as long as it is allowed");
+    allowed.store(false, Ordering::Relaxed);
+    let ended = tokio::time::timeout(Duration::from_secs(60), ended).await;
+    assert!(ended.unwrap().unwrap(), "its end is in order");
+}
+
+#[tokio::test(start_paused = true)]
+async fn http_1_is_not_served_over_a_network() {
+    let (listener, made) = prepared();
+    let (_stop, _serving) = serve(listener);
+    let (connection, mut client) = over_network(&Arc::new(AtomicBool::new(true)));
+    assert!(made.send(connection).await.is_ok());
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    assert!(!answer.starts_with(b"HTTP/1.1"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_peer_of_a_socket_is_named_by_its_user() {
+    let folder = std::env::temp_dir().join(format!("tg-server-{}", std::process::id()));
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("host.sock");
+    let socket = Socket::bind(&path, &[]).unwrap();
+    let (stop, serving) = serve(CheckedPeers::new(socket, Arc::new(Metrics::new())));
+    let client = UnixStream::connect(&path).await.unwrap();
+    let (name, _ended) = name_of_gateway(client).await;
+    assert_eq!(name, format!("uid {}", rustix::process::geteuid().as_raw()));
+    stop.send(true).unwrap();
+    assert!(serving.await.unwrap(), "it drains");
+    std::fs::remove_dir_all(folder).unwrap();
+}
