@@ -114,7 +114,7 @@ mod tests {
         for (mode, uid, gid, euid, groups, expected) in [
             (0o600, 7, 7, 7, &[7][..], true),
             (0o400, 7, 7, 7, &[][..], true),
-            // Whoever can open it may use it, as before: the owner decides.
+            // The owner decides, whichever process can open it.
             (0o600, 0, 0, 0, &[0][..], true),
             // A secret that Kubernetes mounts with `fsGroup`.
             (0o440, 0, 2000, 65532, &[65532, 2000][..], true),

@@ -197,13 +197,13 @@ where
         let accepted = tokio::select! {
             _ = shutdown.wait_for(|stop| *stop) => break,
             accepted = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                listener.accept().await.map(|handshake| (handshake, place))
+                let permit = Arc::clone(&places).acquire_owned().await;
+                listener.accept().await.map(|handshake| (handshake, permit))
             } => accepted,
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((handshake, place)) => {
+            Ok((handshake, permit)) => {
                 let (bounds, handler, open) = (bounds.clone(), handler.clone(), open.clone());
                 let mut shutdown = shutdown.clone();
                 connections.spawn(async move {
@@ -218,7 +218,7 @@ where
                         connection(bounds, accepted, handler, shutdown).await;
                         drop(raised);
                     }
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) => {

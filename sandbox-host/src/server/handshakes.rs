@@ -83,8 +83,8 @@ mod tests {
         let handshakes = Arc::new(Handshakes::default());
         let begin = |address: &str| handshakes.begin(address.parse().unwrap());
         let fill = |address: &str| {
-            let begun = std::iter::from_fn(|| begin(address));
-            begun.take(MAX_HANDSHAKES + 1).collect::<Vec<_>>()
+            let permits = std::iter::from_fn(|| begin(address));
+            permits.take(MAX_HANDSHAKES + 1).collect::<Vec<_>>()
         };
         let mut first = fill("192.0.2.1");
         assert_eq!(first.len(), MAX_HANDSHAKES_PER_ADDRESS);

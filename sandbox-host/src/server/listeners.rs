@@ -19,7 +19,7 @@ use super::tls_listener::TlsListener;
 use super::{Bounds, CheckedPeers, Listener, run};
 use crate::telemetry::metrics::Metrics;
 
-/// The addresses of a service. Without any, it serves nobody.
+/// The addresses of a service. Without any, it has no clients.
 #[derive(Clone, Debug, Default)]
 pub struct ServiceAddress {
     /// The Unix socket.

@@ -56,8 +56,8 @@ async fn comes_to(gate: &Gate, key: u8, status: u16) {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    let came = tokio::time::timeout(PATIENCE, repeated).await;
-    assert!(came.is_ok(), "key {key} never came to {status}");
+    let result = tokio::time::timeout(PATIENCE, repeated).await;
+    assert!(result.is_ok(), "key {key} never came to {status}");
 }
 
 #[tokio::test]

@@ -142,8 +142,8 @@ impl<'a> Client<'a> {
 
     /// Sends one inference over a connection of its own: the status, or why there is none.
     async fn ask(&self, address: SocketAddr) -> Result<u16, String> {
-        let asked = ask(self.config(), address);
-        let Ok(result) = tokio::time::timeout(PATIENCE, asked).await else {
+        let status = ask(self.config(), address);
+        let Ok(result) = tokio::time::timeout(PATIENCE, status).await else {
             panic!("the host neither answers nor closes the connection");
         };
         result
@@ -194,7 +194,7 @@ async fn only_a_gateway_with_a_listed_name_is_served() {
     }
     assert_eq!(over_tcp.refused(), 0);
 
-    let good = ours.issue(3, &[&uri]).unwrap();
+    let valid = ours.issue(3, &[&uri]).unwrap();
     let another = "uri:spiffe://cluster.local/ns/ml/sa/other";
     let other_name = ours.issue(4, &[another]).unwrap();
     let longer_name = ours.issue(5, &[&format!("{uri}-2")]).unwrap();
@@ -214,38 +214,38 @@ async fn only_a_gateway_with_a_listed_name_is_served() {
             "no certificate",
             Client {
                 shows: None,
-                ..shown(&good)
+                ..shown(&valid)
             },
         ),
         (
             "TLS 1.2",
             Client {
                 version: &TLS12,
-                ..shown(&good)
+                ..shown(&valid)
             },
         ),
         (
             "HTTP/1.1",
             Client {
                 protocols: &[b"http/1.1"],
-                ..shown(&good)
+                ..shown(&valid)
             },
         ),
         (
             "no ALPN",
             Client {
                 protocols: &[],
-                ..shown(&good)
+                ..shown(&valid)
             },
         ),
     ];
     for (number, (what, client)) in (1..).zip(refused) {
-        let asked = client.ask(over_tcp.address).await;
-        assert!(asked.is_err(), "{what}: {asked:?}");
+        let status = client.ask(over_tcp.address).await;
+        assert!(status.is_err(), "{what}: {status:?}");
         until(what, || over_tcp.refused() == number).await;
     }
     assert_eq!(backend.begun(), 2, "nothing reaches the backend");
-    assert_eq!(shown(&good).ask(over_tcp.address).await, Ok(200));
+    assert_eq!(shown(&valid).ask(over_tcp.address).await, Ok(200));
     over_tcp.stop().await;
 }
 
@@ -293,10 +293,10 @@ async fn silent_peers_delay_no_gateway() {
         silent.push(socket.connect(over_tcp.address).await.unwrap());
     }
     until("some are refused", || over_tcp.refused() >= 8).await;
-    let asked = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     assert_eq!(gateway.ask(over_tcp.address).await, Ok(200));
     assert!(
-        asked.elapsed() < Duration::from_secs(4),
+        started.elapsed() < Duration::from_secs(4),
         "it did not wait for them"
     );
     until("all have run out of time", || over_tcp.refused() == 40).await;
@@ -312,7 +312,7 @@ async fn a_host_that_ends_answers_the_requests_in_flight() {
     let over_tcp = OverTcp::start(&backend, &authority).await;
     let leaf = authority.issue(2, &[&format!("uri:{SPIFFE}")]).unwrap();
     let config = Client::new(&authority, &leaf).config();
-    let asked = tokio::spawn(ask(config, over_tcp.address));
+    let request = tokio::spawn(ask(config, over_tcp.address));
     until("the request is at the backend", || backend.inside() == 1).await;
     let address = over_tcp.address;
     let stopped = tokio::spawn(over_tcp.stop());
@@ -323,9 +323,9 @@ async fn a_host_that_ends_answers_the_requests_in_flight() {
     };
     let closed = tokio::time::timeout(PATIENCE, closed).await;
     assert!(closed.is_ok(), "nothing new is accepted");
-    assert!(!asked.is_finished() && !stopped.is_finished());
+    assert!(!request.is_finished() && !stopped.is_finished());
     permits.add_permits(1);
-    assert_eq!(asked.await.unwrap(), Ok(200));
+    assert_eq!(request.await.unwrap(), Ok(200));
     stopped.await.unwrap();
 }
 
