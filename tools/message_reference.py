@@ -31,6 +31,7 @@ FAULTS = (
     "cli/src/certificates.rs",
     "cli/src/components.rs",
     "sandbox-host/src/backends/tls.rs",
+    "sandbox-host/src/pem.rs",
     "sandbox-host/src/limits/redis/connect.rs",
     "sandbox-host/src/audit/key.rs",
     "sandbox-host/src/sandbox/capture/sealed.rs",

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tensorgate_host::backends::tls::{self, MAX_FILE_BYTES, TlsError};
+use tensorgate_host::pem::{self, MAX_FILE_BYTES, TlsError};
 use tensorgate_identity::x509::list::{self, List};
 use tensorgate_policy::policy::Tls;
 use tensorgate_policy::{Fault, Severity};
@@ -139,12 +139,12 @@ pub fn identity(tls: &Tls, root: &Path) -> Result<Identity, UnusableFile> {
         path: KEY,
     };
     let chain =
-        tls::certificates(&cert.file()).map_err(|error| cert.unusable(error.cause(), OWN_FIX))?;
+        pem::certificates(&cert.file()).map_err(|error| cert.unusable(error.cause(), OWN_FIX))?;
     for certificate in &chain {
         ParsedCertificate::try_from(certificate).map_err(|error| cert.unusable(error, OWN_FIX))?;
     }
     let secret =
-        tls::private_key(&key.file()).map_err(|error| key.unusable(error.cause(), KEY_FIX))?;
+        pem::private_key(&key.file()).map_err(|error| key.unusable(error.cause(), KEY_FIX))?;
     let encoded = Identity {
         chain: chain.iter().map(|one| pem("CERTIFICATE", one)).collect(),
         key: pem(key_label(&secret), secret.secret_der()),
@@ -303,7 +303,7 @@ fn sections(
     fix: &'static str,
 ) -> Result<Vec<(SectionKind, Vec<u8>)>, UnusableFile> {
     const BEGIN: &[u8] = b"-----BEGIN";
-    let bytes = tls::bytes(&named.file(), max_bytes)
+    let bytes = pem::bytes(&named.file(), max_bytes)
         .map_err(|error: TlsError| named.unusable(error.cause(), fix))?;
     let read: Result<Vec<_>, _> = <(SectionKind, Vec<u8>)>::pem_slice_iter(&bytes).collect();
     let read = read.map_err(|error| named.unusable(error, fix))?;

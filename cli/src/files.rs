@@ -7,8 +7,9 @@ use std::path::Path;
 
 use tensorgate_cli_common::load::{LoadError, Loaded};
 use tensorgate_host::audit::key::SigningKey;
-use tensorgate_host::backends::tls::{self, Tls, TlsError};
+use tensorgate_host::backends::tls::Tls;
 use tensorgate_host::limits::{ConnectFault, Settings};
+use tensorgate_host::pem::{self, TlsError};
 use tensorgate_host::sandbox::capture::CaptureKeys;
 use tensorgate_policy::policy::{BackendTls, Counter, RateLimitService, Redis, Trust};
 use tensorgate_policy::{Fault, Policy, Severity};
@@ -52,7 +53,7 @@ fn faults(policy: &Policy, root: &Path) -> Vec<Fault> {
     }
     for (issuer, url) in key_sets::fetched(policy) {
         let Some(file) = url.ca() else { continue };
-        if let Err(error) = tls::certificates(&root.join(file)) {
+        if let Err(error) = pem::certificates(&root.join(file)) {
             faults.push(fault(
                 below("issuers", &[issuer, "jwks", "ca"]),
                 &error,

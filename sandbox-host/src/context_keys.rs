@@ -176,7 +176,10 @@ mod tests {
             (format!("{a}{b}"), Err("64 hex digits")),
             (format!("{a} {b}"), Err("64 hex digits")),
             (format!("{a}\nb2b2"), Err("64 hex digits")),
-            (format!("{a}\n{}", a.to_ascii_uppercase()), Err("same key twice")),
+            (
+                format!("{a}\n{}", a.to_ascii_uppercase()),
+                Err("same key twice"),
+            ),
             (format!("{a}\n{b}\n{c}"), Err("more than two keys")),
         ] {
             write(&path, &text);

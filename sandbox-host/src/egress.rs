@@ -24,7 +24,7 @@ use tensorgate_policy::policy::{Handler, Lookup};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::backends::tls::TlsError;
+use crate::pem::TlsError;
 use crate::sandbox::{
     CallContext, CapabilityRequest, EgressBusy, ResolveFailure, ResolvedResource, ResourceResolver,
 };

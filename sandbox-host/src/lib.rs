@@ -26,7 +26,7 @@ pub mod host;
 pub mod install_filters;
 pub mod limits;
 mod owned;
-mod pem;
+pub mod pem;
 pub mod pipeline;
 pub mod policy_store;
 pub mod renewed;

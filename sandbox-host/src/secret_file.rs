@@ -136,7 +136,10 @@ mod tests {
                 groups: groups.to_vec(),
             };
             let found = is_private(Permissions { mode, uid, gid }, &process);
-            assert_eq!(found, expected, "{mode:04o} {uid}:{gid} as {euid} {groups:?}");
+            assert_eq!(
+                found, expected,
+                "{mode:04o} {uid}:{gid} as {euid} {groups:?}"
+            );
         }
     }
 }

@@ -29,7 +29,7 @@ use webpki::{
     UnknownStatusPolicy,
 };
 
-pub use crate::pem::{MAX_FILE_BYTES, TlsError, bytes, certificates, private_key};
+use crate::pem::{TlsError, certificates, private_key};
 use workload_api::Agent;
 
 /// The TLS settings for one backend.

@@ -15,7 +15,8 @@ use super::EgressPermits;
 use super::exchange::{Destination, EgressError, EgressRequest, addresses, body, send, single};
 use super::pending_record::PendingRecord;
 use super::resolve::Resolve;
-use crate::backends::tls::{Tls, TlsError};
+use crate::backends::tls::Tls;
+use crate::pem::TlsError;
 use crate::sandbox::{CallContext, EgressRecord, FetchedFile, ResolveFailure};
 use crate::telemetry::metrics::{CapabilityMetrics, Metrics};
 

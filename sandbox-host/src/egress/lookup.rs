@@ -22,7 +22,8 @@ use super::features::{from_feast, from_object};
 use super::fetch::system_authorities;
 use super::pending_record::PendingRecord;
 use super::resolve::Resolve;
-use crate::backends::tls::{Tls, TlsError};
+use crate::backends::tls::Tls;
+use crate::pem::TlsError;
 use crate::sandbox::{CallContext, EgressRecord, FeatureColumn, ResolveFailure};
 use crate::telemetry::metrics::{CapabilityMetrics, Metrics};
 

@@ -71,11 +71,7 @@ fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::arithmetic_side_effects,
-        clippy::unwrap_used,
-        reason = "tests"
-    )]
+    #![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]

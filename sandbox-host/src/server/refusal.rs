@@ -38,7 +38,9 @@ pub enum Refusal {
 
 /// The cause of a failed handshake.
 fn handshake_cause(error: &io::Error) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Error>());
     let Some(error) = inner else {
         return match error.kind() {
             io::ErrorKind::UnexpectedEof => {
@@ -148,7 +150,10 @@ mod tests {
             (invalid(CertificateError::Expired), "has expired"),
             (invalid(CertificateError::NotValidYet), "not valid yet"),
             (invalid(CertificateError::BadSignature), "is invalid"),
-            (handshake(Error::NoCertificatesPresented), "no client certificate"),
+            (
+                handshake(Error::NoCertificatesPresented),
+                "no client certificate",
+            ),
             (handshake(Error::NoApplicationProtocol), "ALPN h2"),
             (
                 Refusal::Handshake(io::ErrorKind::UnexpectedEof.into()).to_string(),

@@ -112,9 +112,7 @@ impl ServerTls {
         };
         let loaded = self.loaded.current();
         let now = UnixTime::now();
-        let verified = loaded
-            .verifier
-            .verify_client_cert(leaf, intermediates, now);
+        let verified = loaded.verifier.verify_client_cert(leaf, intermediates, now);
         verified.is_ok()
     }
 }
@@ -212,7 +210,10 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("tg-tls-{}", std::process::id()));
         drop(fs::remove_dir_all(&folder));
         fs::create_dir(&folder).unwrap();
-        let (old, new) = (Authority::new("old").unwrap(), Authority::new("new").unwrap());
+        let (old, new) = (
+            Authority::new("old").unwrap(),
+            Authority::new("new").unwrap(),
+        );
         let own = old.issue(1, &["dns:host"]).unwrap();
         let files = TlsFiles {
             cert: folder.join("tls.crt"),
@@ -268,7 +269,11 @@ mod tests {
             (&["ip:127.0.0.1"][..], &[][..]),
         ] {
             let leaf = authority.issue(1, given).unwrap();
-            assert_eq!(names(&CertificateDer::from(leaf.der)), expected, "{given:?}");
+            assert_eq!(
+                names(&CertificateDer::from(leaf.der)),
+                expected,
+                "{given:?}"
+            );
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::resp::{Reply, ReplyFault, command, take};
-use crate::backends::tls::{MAX_FILE_BYTES, bytes};
+use crate::pem::{MAX_FILE_BYTES, bytes};
 
 /// The longest password in bytes.
 const MAX_PASSWORD_BYTES: usize = 4_096;

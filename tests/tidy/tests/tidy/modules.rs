@@ -31,6 +31,7 @@ const HOST: Crate = Crate {
         "client_key",
         "turns",
         "circuit",
+        "pem",
         "renewed",
         "secret_file",
         "context_keys",
