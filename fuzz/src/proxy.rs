@@ -474,7 +474,8 @@ fn calls(
         gate.on_log(proxy);
     }
     gate.on_done(proxy);
-    assert!(proxy.counted <= 1, "counted {} times", proxy.counted);
+    // Each message of a stream is counted too.
+    assert!(streams || proxy.counted <= 1, "counted {} times", proxy.counted);
     Ok(())
 }
 
