@@ -17,9 +17,10 @@ use crate::render::node::{Node, list, map};
 const NAMESPACE: &str = "kubernetes.io/metadata.name";
 /// Port of name servers.
 const DNS: u16 = 53;
-/// Default ports of URLs.
+/// Default port of plain URLs.
 const HTTP: u16 = 80;
-const HTTPS: u16 = 443;
+/// Default port of URLs with TLS.
+pub const HTTPS: u16 = 443;
 
 /// Who may connect to the gate's pods, and at which ports.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +33,8 @@ pub struct Admitted {
     pub namespace: Option<String>,
     /// Labels of these pods; all pods of the namespace if empty.
     pub pods: Vec<PodLabel>,
+    /// Further rules of what the gate's pods may reach.
+    pub reaches: Vec<Node>,
 }
 
 impl Workload {
@@ -69,6 +72,7 @@ impl Workload {
         if !others.is_empty() {
             egress.push(map! {"ports" => tcp(&others)});
         }
+        egress.extend(admitted.reaches.iter().cloned());
         let spec = map! {
             "podSelector" => map! {"matchLabels" => self.selector()},
             "policyTypes" => list!["Ingress", "Egress"],
@@ -159,7 +163,18 @@ fn peer(namespace: &str, pods: &[PodLabel]) -> Node {
     }
 }
 
-fn labels(pods: &[PodLabel]) -> Node {
+/// A rule of what pods may reach: this port, in one namespace or anywhere.
+pub fn reach(namespace: Option<&str>, port: u16) -> Node {
+    let mut rule = Vec::new();
+    if let Some(namespace) = namespace {
+        rule.push(("to".to_owned(), list![peer(namespace, &[])]));
+    }
+    rule.push(("ports".to_owned(), tcp(&[port]).into()));
+    Node::Map(rule)
+}
+
+/// Labels as a mapping.
+pub fn labels(pods: &[PodLabel]) -> Node {
     let each = pods.iter();
     Node::Map(
         each.map(|label| (label.key.clone(), label.value.as_str().into()))

@@ -28,7 +28,7 @@ pub const BUNDLE: &str = "bundle.json";
 /// Key of the context key in its Secret.
 pub const CONTEXT_KEY: &str = "context.key";
 /// Seconds that in-flight requests have to end.
-const DRAIN_S: u64 = 30;
+pub const DRAIN_S: u64 = 30;
 /// Seconds between the end of a pod's endpoint and the signal to its programs. Proxies learn in
 /// this time that the pod is gone.
 pub const LEAVE_S: u64 = 10;

@@ -15,13 +15,13 @@ use crate::render::node::{Node, list, map};
 /// kept as long; Envoy 1.40 loses entries that are logged while the stream is being opened.
 const STREAM_RETRIES: u64 = 20;
 
-/// The access log of requests.
-pub fn http() -> Node {
+/// The access log of requests. `cluster` leads to the host's audit log.
+pub fn http(cluster: &str) -> Node {
     list![map! {
         "name" => "envoy.access_loggers.http_grpc",
         "typed_config" => map! {
             "@type" => "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
-            "common_config" => common(),
+            "common_config" => common(cluster),
             "additional_request_headers_to_log" => texts(&REQUEST_HEADERS),
             "additional_response_headers_to_log" => texts(&RESPONSE_HEADERS),
             "additional_response_trailers_to_log" => texts(&RESPONSE_HEADERS),
@@ -45,16 +45,16 @@ pub fn tls() -> Node {
         },
         "typed_config" => map! {
             "@type" => "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
-            "common_config" => common(),
+            "common_config" => common(clusters::AUDIT),
         },
     }]
 }
 
-fn common() -> Node {
+fn common(cluster: &str) -> Node {
     map! {
         "log_name" => "tensorgate",
         "transport_api_version" => "V3",
-        "grpc_service" => map! {"envoy_grpc" => map! {"cluster_name" => clusters::AUDIT}},
+        "grpc_service" => map! {"envoy_grpc" => map! {"cluster_name" => cluster}},
         "buffer_flush_interval" => duration(FLUSH_MS),
         "buffer_size_bytes" => BUFFER_BYTES,
         "filter_state_objects_to_log" => texts(&PROPERTIES),

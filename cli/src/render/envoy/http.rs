@@ -9,6 +9,8 @@ use super::dynamic::{Filter, Form};
 use super::{RenderError, access_log, clusters, duration, local_reply};
 use crate::render::node::{Node, entries, list, map};
 
+/// Response headers that show the servers behind the gate.
+pub const HIDDEN_HEADERS: [&str; 3] = ["server", "x-powered-by", "via"];
 /// Path of inference streams.
 const STREAM_PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 /// Maximum duration of a connection with a client certificate, milliseconds. It bounds how long a
@@ -113,12 +115,11 @@ pub fn connection_manager(
     manager.extend(plane.http2(bounds));
     manager.extend(entries(map! {
         "local_reply_config" => local_reply::config(),
-        "access_log" => access_log::http(),
+        "access_log" => access_log::http(clusters::AUDIT),
         "http_filters" => chain,
         "route_config" => map! {
             "name" => "gate",
-            // Hides the identity of the servers behind the gate.
-            "response_headers_to_remove" => list!["server", "x-powered-by", "via"],
+            "response_headers_to_remove" => HIDDEN_HEADERS.map(Node::from).to_vec(),
             // For the audit record. It is set after all filters have run, and overwrites the
             // client's own header.
             "request_headers_to_add" => list![map! {

@@ -7,15 +7,15 @@
 //! The filter and the host enforce the policy. This module renders what Envoy itself must enforce:
 //! limits of codecs and buffers, and local replies.
 
-mod access_log;
+pub mod access_log;
 pub mod bounds;
-mod clusters;
+pub mod clusters;
 pub mod control_plane;
 pub mod dynamic;
 mod gate_filter;
-mod http;
+pub mod http;
 pub mod key_sets;
-mod local_reply;
+pub mod local_reply;
 mod overload;
 pub mod tls;
 
@@ -163,7 +163,7 @@ pub fn render(
 
 /// The cluster of the rate limit service: the host's, unless the policy names another. It always
 /// exists, because a filter of the previous policy may still use it.
-fn limits_cluster(policy: &Policy, options: &RenderOptions) -> Result<Node, RenderError> {
+pub fn limits_cluster(policy: &Policy, options: &RenderOptions) -> Result<Node, RenderError> {
     let counter = policy.rate_limit_service().map(RateLimitService::counter);
     Ok(match counter {
         Some(Counter::Endpoint { host, port }) => clusters::other_limits(host, *port),
@@ -249,7 +249,7 @@ fn listener(
 }
 
 /// Address of a Unix socket.
-fn pipe(path: &std::path::Path) -> Result<Node, RenderError> {
+pub fn pipe(path: &std::path::Path) -> Result<Node, RenderError> {
     if path.as_os_str().len() > MAX_SOCKET_PATH {
         return Err(RenderError::SocketPath(path.to_owned()));
     }
@@ -262,7 +262,7 @@ fn text(path: &std::path::Path) -> Result<&str, RenderError> {
 }
 
 /// Milliseconds in protobuf's JSON form.
-fn duration(ms: u64) -> String {
+pub fn duration(ms: u64) -> String {
     let (s, ms) = (
         ms.checked_div(1000).unwrap_or_default(),
         ms.checked_rem(1000).unwrap_or_default(),
