@@ -3,11 +3,13 @@
 //! | target | filter | host |
 //! |---|---|---|
 //! | [`kubernetes`] | in an Envoy of the gate's own pods | beside it, over Unix sockets |
+//! | [`istio`] | in the sidecar of the gate's pods, or in a gateway | behind a sidecar |
 //!
 //! Names that a user gives are checked when they are parsed ([`names`]), and every text of the
 //! policy is a value of a tree that is written at the end. So no text can end the value that it is
 //! in.
 
+pub mod istio;
 pub mod kubernetes;
 pub mod names;
 pub mod network;

@@ -78,6 +78,52 @@ impl FromStr for ObjectName {
     }
 }
 
+/// A DNS name: the host of a route, or the trust domain of a mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainName(String);
+
+impl DomainName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DomainName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let valid = text.len() <= MAX_DOMAIN_BYTES && text.split('.').all(is_dns_part);
+        if valid {
+            return Ok(Self(text.to_owned()));
+        }
+        Err("a DNS name has lower-case letters, digits, dashes and dots, and no wildcard".to_owned())
+    }
+}
+
+/// An object that exists already in a namespace: `NAMESPACE/NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespacedName {
+    /// The namespace.
+    pub namespace: Label,
+    /// The object.
+    pub name: ObjectName,
+}
+
+impl FromStr for NamespacedName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((namespace, name)) = text.split_once('/') else {
+            return Err("an object is NAMESPACE/NAME".to_owned());
+        };
+        Ok(Self {
+            namespace: namespace.parse()?,
+            name: name.parse()?,
+        })
+    }
+}
+
 /// A label of pods: `key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodLabel {
@@ -116,6 +162,20 @@ impl FromStr for PodLabel {
 pub struct Image {
     repository: String,
     digest: String,
+}
+
+impl Image {
+    /// The digest of its manifest, in hex digits.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The port of its registry, if the reference names one.
+    pub fn registry_port(&self) -> Option<u16> {
+        let (registry, _) = self.repository.split_once('/')?;
+        let (_, port) = registry.rsplit_once(':')?;
+        port.parse().ok()
+    }
 }
 
 impl fmt::Display for Image {
@@ -214,6 +274,48 @@ mod tests {
             ("a/b/c=d", false),
         ] {
             assert_eq!(text.parse::<PodLabel>().is_ok(), valid, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_domain_and_an_object_of_a_namespace_have_no_other_characters() {
+        for (text, valid) in [
+            ("models.example", true),
+            ("cluster.local", true),
+            ("*.example", false),
+            ("Models.example", false),
+            ("a..b", false),
+            ("a.b/c", false),
+            ("a\nb", false),
+            ("", false),
+        ] {
+            assert_eq!(text.parse::<DomainName>().is_ok(), valid, "{text:?}");
+        }
+        for (text, valid) in [
+            ("ml/web", true),
+            ("web", false),
+            ("ml/", false),
+            ("/web", false),
+            ("ml/a/b", false),
+            ("ml/*", false),
+        ] {
+            assert_eq!(text.parse::<NamespacedName>().is_ok(), valid, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_port_of_a_registry_is_before_the_first_slash() {
+        let digest = "0".repeat(DIGEST_DIGITS);
+        for (repository, expected) in [
+            ("r.example:5000/a", Some(5000)),
+            ("[::1]:5000/a", Some(5000)),
+            ("r.example/a", None),
+            ("r.example/a:1", None),
+            ("gate:1", None),
+        ] {
+            let image = format!("{repository}@sha256:{digest}").parse::<Image>();
+            let port = image.map(|image| image.registry_port());
+            assert_eq!(port, Ok(expected), "{repository}");
         }
     }
 

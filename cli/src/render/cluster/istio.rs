@@ -1,0 +1,298 @@
+//! The gate in a mesh with Istio.
+//!
+//! | mode | filter | host |
+//! |---|---|---|
+//! | sidecar | in the sidecar of the gate's own pods | behind that sidecar, over a Unix socket |
+//! | gateway | in an ingress gateway | pods of its own, which only the gateway reaches, by the mesh's mTLS |
+//!
+//! Istio loads the filter by a `TrafficExtension` or a `WasmPlugin`. What these cannot express comes
+//! by an `EnvoyFilter`: the access log, limits on headers, and Envoy's own replies.
+
+mod access;
+mod envoy_filter;
+mod faults;
+mod filter;
+mod gateway;
+mod pods;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use tensorgate_cli_common::load::Loaded;
+use tensorgate_filter_core::filter::Filter;
+use tensorgate_host::audit::record::SOURCE_HEADER;
+use tensorgate_policy::{HeaderMode, Policy};
+
+use super::names::{DomainName, Label, NamespacedName};
+use super::network::{self, Admitted};
+use super::workload::{ROOT, RUN, Workload};
+use crate::chain::can_keep;
+use crate::render::envoy::bounds::Bounds;
+use crate::render::envoy::control_plane::ControlPlane;
+use crate::render::envoy::http::HIDDEN_HEADERS;
+use crate::render::envoy::{RenderError, RenderOptions, clusters, key_sets, limits_cluster, pipe};
+use crate::render::manifests::Manifests;
+use crate::render::node::{Node, list, map};
+use crate::render::{Unrenderable, cluster};
+pub use filter::{FilterImage, Release};
+pub use gateway::Gateway;
+
+use envoy_filter::Listener;
+use pods::Port;
+
+/// Port at which istiod gives sidecars their configuration and certificates.
+const ISTIOD: u16 = 15_012;
+
+/// What this target needs beside a [`Workload`].
+#[derive(Clone, Debug)]
+pub struct Istio {
+    /// The pods.
+    pub workload: Workload,
+    /// The filter.
+    pub filter: FilterImage,
+    /// Istio's version.
+    pub release: Release,
+    /// First part of every identity of the mesh.
+    pub trust_domain: DomainName,
+    /// Namespace of istiod.
+    pub control_plane: Label,
+    /// Where requests enter.
+    pub entry: Entry,
+}
+
+/// Where requests enter, and so where the filter is.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// In the sidecar of the gate's own pods, from these service accounts; from every identity of
+    /// the mesh if there is none.
+    Sidecar(Vec<NamespacedName>),
+    /// In an ingress gateway.
+    Gateway(Gateway),
+}
+
+impl Istio {
+    /// All objects.
+    ///
+    /// # Errors
+    /// What the target cannot enforce.
+    pub fn render(&self, loaded: &Loaded) -> Result<Manifests, Unrenderable> {
+        let (policy, workload) = (&loaded.policy, &self.workload);
+        let mut found = cluster::faults(policy, workload);
+        found.extend(faults::faults(loaded, &self.entry));
+        if !found.is_empty() {
+            return Err(Unrenderable::Policy(found));
+        }
+        can_keep(&[Filter::Gate], HeaderMode::Forward, policy).map_err(Unrenderable::Other)?;
+        let ports = self.ports(policy);
+        let filter_is_here = matches!(self.entry, Entry::Sidecar(_));
+        let principals = self.principals();
+        let mut manifests = cluster::common(workload, loaded)?;
+        let pod = pods::pod(workload, policy, filter_is_here);
+        manifests.add("deployment", workload.deployment(pod));
+        manifests.add("service", pods::service(workload, &ports));
+        manifests.add("sidecar", pods::sidecar(workload, &ports));
+        manifests.add("peerauthentication", access::strict(workload));
+        let allowed = access::only(workload, &principals, &ports);
+        manifests.add("authorizationpolicy", allowed);
+        let network = workload.network_policy(policy, &self.admitted(&ports));
+        manifests.add("networkpolicy", network);
+        match &self.entry {
+            Entry::Sidecar(_) => self.add_sidecar(&mut manifests, loaded)?,
+            Entry::Gateway(gateway) => self.add_gateway(&mut manifests, loaded, gateway)?,
+        }
+        Ok(manifests)
+    }
+
+    /// The filter in the sidecar of the gate's own pods.
+    fn add_sidecar(&self, to: &mut Manifests, loaded: &Loaded) -> Result<(), Unrenderable> {
+        let (policy, workload) = (&loaded.policy, &self.workload);
+        let port = policy.listen().address().port();
+        let at = Listener::Sidecar { port };
+        let name = workload.name.as_str();
+        let selected = workload.selector();
+        let (file, filter) =
+            (self.filter).object(self.release, workload, name, &selected, at, loaded)?;
+        to.add(file, filter);
+
+        let options = options();
+        let audit = pipe(&options.audit_socket).map_err(unrenderable)?;
+        let bounds = Bounds::from_limits(policy.listen().limits());
+        let mut patches = vec![
+            at.cluster(clusters::audit(audit)),
+            at.cluster(limits_cluster(policy, &options).map_err(unrenderable)?),
+        ];
+        patches.extend(key_set_clusters(policy, &options, at)?);
+        patches.push(at.manager(envoy_filter::settings(&bounds, clusters::AUDIT)));
+        patches.extend(at.routes(map! {
+            "response_headers_to_remove" => HIDDEN_HEADERS.map(Node::from).to_vec(),
+            // The address of the connection. A sidecar takes the other one from `x-forwarded-for`,
+            // which is the client's word.
+            "request_headers_to_add" => list![map! {
+                "header" => map! {
+                    "key" => SOURCE_HEADER,
+                    "value" => "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
+                },
+                "append_action" => "OVERWRITE_IF_EXISTS_OR_ADD",
+            }],
+        }));
+        let object = envoy_filter::object(workload, name, &selected, patches);
+        to.add("envoyfilter", object);
+        Ok(())
+    }
+
+    /// The filter in a gateway, and the route to the host's pods.
+    fn add_gateway(
+        &self,
+        to: &mut Manifests,
+        loaded: &Loaded,
+        gateway: &Gateway,
+    ) -> Result<(), Unrenderable> {
+        let (policy, workload) = (&loaded.policy, &self.workload);
+        // Istio reads the filter's objects in the namespace of the pods that they select.
+        let there = Workload {
+            namespace: gateway.namespace.clone(),
+            ..workload.clone()
+        };
+        // Gates of several namespaces may have the same name.
+        let name = workload.name.with(workload.namespace.as_str());
+        let selected = network::labels(&gateway.pods);
+        let at = Listener::Gateway;
+        let (file, filter) =
+            (self.filter).object(self.release, &there, &name, &selected, at, loaded)?;
+        to.add(&format!("{file}-gateway"), filter);
+
+        let options = options();
+        let listen = policy.listen();
+        let bounds = Bounds::from_limits(listen.limits());
+        let limits = if gateway::counts_elsewhere(policy) {
+            limits_cluster(policy, &options).map_err(unrenderable)?
+        } else {
+            gateway::limits(workload, &self.principal_of_host())
+        };
+        let mut patches = vec![at.cluster(limits)];
+        patches.extend(key_set_clusters(policy, &options, at)?);
+        let audit = gateway::audit_cluster(workload);
+        let mut settings = envoy_filter::settings(&bounds, &audit);
+        settings.extend(gateway::settings(listen.trusted_hops()));
+        patches.push(at.manager(settings));
+        let object = envoy_filter::object(&there, &name, &selected, patches);
+        to.add("envoyfilter-gateway", object);
+
+        // The headers that the gateway sends are larger than those of a client.
+        let hop = Listener::Sidecar {
+            port: gateway::GATE,
+        };
+        let patch = hop.manager(envoy_filter::hop_settings(listen.limits()));
+        let own = workload.selector();
+        let object = envoy_filter::object(workload, workload.name.as_str(), &own, vec![patch]);
+        to.add("envoyfilter", object);
+        to.add("virtualservice", gateway.route(workload));
+        Ok(())
+    }
+
+    /// The ports of the pods, and what is behind each.
+    fn ports(&self, policy: &Policy) -> Vec<Port> {
+        match &self.entry {
+            Entry::Sidecar(_) => vec![Port::gate(policy.listen().address().port())],
+            // The audit log and the limits have ports of their own, so that no path of a client
+            // leads to them.
+            Entry::Gateway(_) => vec![
+                Port::gate(gateway::GATE),
+                Port::grpc("grpc-audit", gateway::AUDIT, "audit.sock"),
+                Port::grpc("grpc-limits", gateway::LIMITS, "limits.sock"),
+            ],
+        }
+    }
+
+    /// Identities that may reach these ports.
+    fn principals(&self) -> Vec<String> {
+        match &self.entry {
+            // Every identity that the mesh has verified.
+            Entry::Sidecar(clients) if clients.is_empty() => vec!["*".to_owned()],
+            Entry::Sidecar(clients) => (clients.iter())
+                .map(|client| self.principal(&client.namespace, client.name.as_str()))
+                .collect(),
+            Entry::Gateway(gateway) => {
+                vec![self.principal(&gateway.namespace, gateway.account.as_str())]
+            }
+        }
+    }
+
+    /// The identity of the host's pods.
+    fn principal_of_host(&self) -> String {
+        let workload = &self.workload;
+        self.principal(&workload.namespace, workload.name.as_str())
+    }
+
+    /// An identity as Istio's policies name it, without `spiffe://`.
+    fn principal(&self, namespace: &Label, account: &str) -> String {
+        format!("{}/ns/{namespace}/sa/{account}", self.trust_domain.as_str())
+    }
+
+    /// What may reach the pods, and what their sidecar needs.
+    ///
+    /// A kubelet's probes come from the pod's node, which network policies let pass: 15020 and
+    /// 15021 need no rule. 15008, the tunnel of ambient mode, stays closed. 15017 is istiod's own.
+    fn admitted(&self, ports: &[Port]) -> Admitted {
+        let mut reaches = vec![network::reach(Some(self.control_plane.as_str()), ISTIOD)];
+        let numbers = ports.iter().map(|port| port.number).collect();
+        match &self.entry {
+            Entry::Sidecar(_) => {
+                // The sidecar fetches the filter's image.
+                let registry = self.filter.image.registry_port().unwrap_or(network::HTTPS);
+                reaches.push(network::reach(None, registry));
+                Admitted {
+                    // Identities decide, not addresses.
+                    public: numbers,
+                    reaches,
+                    ..Admitted::default()
+                }
+            }
+            Entry::Gateway(gateway) => Admitted {
+                private: numbers,
+                namespace: Some(gateway.namespace.to_string()),
+                pods: gateway.pods.clone(),
+                reaches,
+                ..Admitted::default()
+            },
+        }
+    }
+}
+
+/// Clusters of the issuers' key sets.
+fn key_set_clusters(
+    policy: &Policy,
+    options: &RenderOptions,
+    at: Listener,
+) -> Result<Vec<Node>, Unrenderable> {
+    key_sets::fetched(policy)
+        .map(|(issuer, url)| {
+            let cluster = key_sets::key_set_cluster(issuer, url, options);
+            cluster
+                .map(|cluster| at.cluster(cluster))
+                .map_err(unrenderable)
+        })
+        .collect()
+}
+
+/// Paths in the proxy's container.
+fn options() -> RenderOptions {
+    RenderOptions {
+        control_plane: ControlPlane::Istio,
+        listen: None,
+        filters: PathBuf::new(),
+        chain: vec![Filter::Gate],
+        host_socket: format!("{RUN}/host.sock").into(),
+        admin_socket: PathBuf::new(),
+        audit_socket: format!("{RUN}/audit.sock").into(),
+        limits_socket: format!("{RUN}/limits.sock").into(),
+        root: PathBuf::from(ROOT),
+        secrets: PathBuf::new(),
+        system_authorities: PathBuf::from(key_sets::SYSTEM_AUTHORITIES[0]),
+    }
+}
+
+fn unrenderable(error: RenderError) -> Unrenderable {
+    Unrenderable::Other(error.to_string())
+}

@@ -1,0 +1,144 @@
+//! The object by which Istio loads the filter: a `TrafficExtension`, or a `WasmPlugin` up to 1.29.
+//!
+//! Istio gives objects of both kinds with the same name one name in the proxy, so only one of them
+//! is rendered.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::ValueEnum;
+use tensorgate_cli_common::load::Loaded;
+use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
+use tensorgate_policy::{Bundle, FilterConfiguration, HeaderMode};
+
+use super::envoy_filter::Listener;
+use crate::render::Unrenderable;
+use crate::render::cluster::names::{Image, ObjectName};
+use crate::render::cluster::workload::Workload;
+use crate::render::node::{Node, entries, list, map};
+
+/// API version of both kinds.
+const EXTENSIONS: &str = "extensions.istio.io/v1alpha1";
+/// The filter's name for itself, as in other configurations.
+const ROOT_ID: &str = "tensorgate.gate";
+/// Order within the phase: filters with a higher number come first.
+const PRIORITY: u64 = 10;
+/// Longest bundle in base64 that a filter reads, bytes.
+const MAX_ENCODED_BYTES: usize = 512 << 10;
+
+/// Istio's versions that differ in the object that loads a filter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Release {
+    /// 1.29 and earlier: `WasmPlugin`.
+    #[value(name = "1.29")]
+    V1_29,
+    /// 1.30: `TrafficExtension`.
+    #[value(name = "1.30")]
+    V1_30,
+    /// 1.31.
+    #[default]
+    #[value(name = "1.31")]
+    V1_31,
+}
+
+/// The filter's module.
+#[derive(Clone, Debug)]
+pub struct FilterImage {
+    /// Its image. The digest is that of the manifest: Istio resolves an index to one of its
+    /// manifests and compares that one's digest.
+    pub image: Image,
+    /// Secret for its registry, in the namespace of the proxy.
+    pub pull_secret: Option<ObjectName>,
+}
+
+impl FilterImage {
+    /// File name and object for the proxies that have these labels.
+    ///
+    /// # Errors
+    /// The policy is too large for a filter's configuration.
+    pub fn object(
+        &self,
+        release: Release,
+        workload: &Workload,
+        name: &str,
+        selected: &Node,
+        at: Listener,
+        loaded: &Loaded,
+    ) -> Result<(&'static str, Node), Unrenderable> {
+        let configuration = configuration(&loaded.bundle)?;
+        let order = map! {
+            "selector" => map! {"matchLabels" => selected.clone()},
+            // After Istio has verified tokens and the peer's certificate.
+            "phase" => "AUTHZ",
+            "priority" => PRIORITY,
+            "match" => list![matched(at)],
+        };
+        let mut spec = entries(order);
+        let module = self.module(configuration);
+        let (file, kind) = if release < Release::V1_30 {
+            spec.extend(entries(module));
+            ("wasmplugin", "WasmPlugin")
+        } else {
+            spec.push(("wasm".to_owned(), module));
+            ("trafficextension", "TrafficExtension")
+        };
+        let rest = map! {"spec" => Node::Map(spec)};
+        Ok((file, workload.object(EXTENSIONS, kind, name, rest)))
+    }
+
+    /// The module, its configuration, and its environment.
+    fn module(&self, configuration: Node) -> Node {
+        let mut module = entries(map! {
+            "url" => format!("oci://{}", self.image),
+            "sha256" => self.image.digest(),
+            "imagePullPolicy" => "IfNotPresent",
+        });
+        if let Some(secret) = &self.pull_secret {
+            module.push(("imagePullSecret".to_owned(), secret.as_str().into()));
+        }
+        module.extend(entries(map! {
+            "type" => "HTTP",
+            // A trap answers 503 until the VM has been rebuilt. It never lets requests pass.
+            "failStrategy" => "FAIL_RELOAD",
+            "pluginName" => ROOT_ID,
+            "vmConfig" => map! {
+                "env" => list![map! {"name" => CONTEXT_KEY_VARIABLE, "valueFrom" => "HOST"}],
+            },
+            "pluginConfig" => configuration,
+        }));
+        Node::Map(module)
+    }
+}
+
+/// The listeners that get the filter.
+fn matched(at: Listener) -> Node {
+    match at {
+        // Without it, the filter would see the calls of the pods themselves.
+        Listener::Sidecar { port } => map! {
+            "mode" => "SERVER",
+            "ports" => list![map! {"number" => u32::from(port)}],
+        },
+        // To Istio, a gateway's listeners are those of a client. `SERVER` matches none of them,
+        // and the gateway would have no filter. No port: each listener has the filter.
+        Listener::Gateway => map! {"mode" => "CLIENT"},
+    }
+}
+
+/// The filter's configuration: the bundle as one string. Istio passes a configuration through a
+/// protobuf `Struct`, which rounds numbers and drops repeated keys, but leaves strings alone.
+fn configuration(bundle: &Bundle) -> Result<Node, Unrenderable> {
+    let configuration = FilterConfiguration {
+        bundle,
+        headers: HeaderMode::Forward,
+        filter: None,
+    };
+    let json = serde_json::to_string(&configuration)
+        .map_err(|error| Unrenderable::Other(error.to_string()))?;
+    let encoded = STANDARD.encode(json);
+    let bytes = encoded.len();
+    if bytes > MAX_ENCODED_BYTES {
+        return Err(Unrenderable::Other(format!(
+            "the policy is {bytes} bytes of base64, and Istio carries {MAX_ENCODED_BYTES} to a filter: split the policy into gates of their own, or replace many API keys by tokens of an issuer"
+        )));
+    }
+    Ok(map! {"bundle" => encoded})
+}

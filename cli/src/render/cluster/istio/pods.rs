@@ -1,0 +1,154 @@
+//! The gate's pods in a mesh: the host, the sidecar that Istio injects, and the sidecar's ports.
+
+use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
+use tensorgate_host::service::admin;
+use tensorgate_policy::Policy;
+
+use crate::render::cluster;
+use crate::render::cluster::policy_files::Reader;
+use crate::render::cluster::workload::{CONTEXT_KEY, DRAIN_S, LEAVE_S, Pod, RUN, Workload};
+use crate::render::node::{Node, entries, list, map};
+
+/// The user that an injected sidecar runs as.
+const PROXY_USER: u64 = 1_337;
+/// How a Service announces HTTP/2. Sidecars of clients then send HTTP/2 whatever they receive, so
+/// that gRPC and HTTP/1.1 have one port.
+const HTTP2: &str = "kubernetes.io/h2c";
+/// Memory of the proxy beside what the policy permits, MiB.
+const PROXY_MARGIN_MIB: u64 = 128;
+
+/// A port of the pods, and the host's socket behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its number.
+    pub number: u16,
+    name: &'static str,
+    protocol: &'static str,
+    socket: &'static str,
+}
+
+impl Port {
+    /// The port of requests.
+    ///
+    /// Protocol `HTTP2` makes Envoy send HTTP/2 to the socket, which the verdict needs: it is a
+    /// request trailer. The listener's own codec stays `AUTO`, so clients may use HTTP/1.1.
+    pub const fn gate(number: u16) -> Self {
+        Self {
+            number,
+            name: "http2-gate",
+            protocol: "HTTP2",
+            socket: "host.sock",
+        }
+    }
+
+    /// A port of a gRPC service of the host.
+    pub const fn grpc(name: &'static str, number: u16, socket: &'static str) -> Self {
+        Self {
+            number,
+            name,
+            protocol: "GRPC",
+            socket,
+        }
+    }
+}
+
+/// Leads the sidecar's ports to the host's sockets. Other ports of the pods are not served.
+///
+/// It says nothing about `egress`: what the host may reach stays as the namespace has it.
+pub fn sidecar(workload: &Workload, ports: &[Port]) -> Node {
+    let ingress: Vec<_> = (ports.iter())
+        .map(|port| {
+            map! {
+                "port" => map! {
+                    "number" => u32::from(port.number),
+                    "protocol" => port.protocol,
+                    "name" => port.name,
+                },
+                "defaultEndpoint" => format!("unix://{RUN}/{}", port.socket),
+            }
+        })
+        .collect();
+    let spec = map! {
+        "workloadSelector" => map! {"labels" => workload.selector()},
+        "ingress" => ingress,
+    };
+    let name = workload.name.as_str();
+    let (version, kind) = ("networking.istio.io/v1", "Sidecar");
+    workload.object(version, kind, name, map! {"spec" => spec})
+}
+
+/// The Service of the ports.
+pub fn service(workload: &Workload, ports: &[Port]) -> Node {
+    let ports: Vec<_> = (ports.iter())
+        .map(|port| (port.name, port.number, Some(HTTP2)))
+        .collect();
+    workload.service(&ports)
+}
+
+/// The pods. `with_filter`: whether the filter is in their sidecar.
+pub fn pod(workload: &Workload, policy: &Policy, with_filter: bool) -> Pod {
+    let drain_s = LEAVE_S.saturating_add(DRAIN_S);
+    let mut annotations = vec![
+        (
+            "proxy.istio.io/config".to_owned(),
+            // The host's connections go through the sidecar, which therefore starts first and
+            // ends last.
+            Node::from(format!(
+                "{{\"holdApplicationUntilProxyStarts\": true, \"terminationDrainDuration\": \"{drain_s}s\"}}"
+            )),
+        ),
+        (
+            // A kubelet has no certificate of the mesh, so the sidecar's agent runs its probes.
+            "sidecar.istio.io/rewriteAppHTTPProbers".to_owned(),
+            "true".into(),
+        ),
+    ];
+    if workload.metrics_from.is_some() {
+        // A scraper may be outside the mesh. The network policy decides which pods reach it.
+        annotations.push((
+            "traffic.sidecar.istio.io/excludeInboundPorts".to_owned(),
+            admin::DEFAULT_ADDRESS.port().to_string().into(),
+        ));
+    }
+    let arguments = vec![
+        format!("--socket={RUN}/host.sock").into(),
+        format!("--peer-uid={PROXY_USER}").into(),
+    ];
+    Pod {
+        labels: vec![("sidecar.istio.io/inject".to_owned(), "true".into())],
+        annotations,
+        containers: vec![
+            workload.host(policy, arguments, Vec::new()),
+            proxy(workload, policy, with_filter),
+        ],
+        ..Pod::default()
+    }
+}
+
+/// What the injected sidecar has beside Istio's template. Istio applies a container of this name
+/// on top of its own, and `auto` stands for its own image. Without injection no such image exists,
+/// and the pod does not start.
+fn proxy(workload: &Workload, policy: &Policy, with_filter: bool) -> Node {
+    let mut mounts = vec![map! {"name" => "run", "mountPath" => RUN}];
+    let mut container = entries(map! {"name" => "istio-proxy", "image" => "auto"});
+    if with_filter {
+        mounts.extend(workload.secret_mounts(Reader::Envoy));
+        let memory = cluster::envoy_memory_mib(policy).saturating_add(PROXY_MARGIN_MIB);
+        container.extend(entries(map! {
+            // The filter reads it from the environment, so that no configuration dump shows it.
+            "env" => list![map! {
+                "name" => CONTEXT_KEY_VARIABLE,
+                "valueFrom" => map! {"secretKeyRef" => map! {
+                    "name" => workload.context_secret.as_str(),
+                    "key" => CONTEXT_KEY,
+                }},
+            }],
+            "resources" => map! {
+                "requests" => map! {"memory" => format!("{memory}Mi")},
+                "limits" => map! {"memory" => format!("{memory}Mi")},
+            },
+        }));
+    }
+    container.push(("volumeMounts".to_owned(), mounts.into()));
+    Node::Map(container)
+}
