@@ -2,6 +2,7 @@
 
 mod cluster;
 mod envoy;
+mod istio;
 
 use std::path::PathBuf;
 
@@ -25,6 +26,7 @@ pub struct Render {
 enum Target {
     Envoy(Box<envoy::Envoy>),
     Kubernetes(Box<cluster::Kubernetes>),
+    Istio(Box<istio::Istio>),
 }
 
 impl Target {
@@ -33,6 +35,7 @@ impl Target {
         match self {
             Self::Envoy(target) => target.policy.take(),
             Self::Kubernetes(target) => target.cluster.policy.take(),
+            Self::Istio(target) => target.cluster.policy.take(),
         }
     }
 }
@@ -51,6 +54,7 @@ impl Render {
         match target {
             Target::Envoy(target) => target.run(ui, &loaded),
             Target::Kubernetes(target) => target.run(ui, loaded),
+            Target::Istio(target) => target.run(ui, loaded),
         }
     }
 }

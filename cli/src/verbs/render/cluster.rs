@@ -88,7 +88,7 @@ impl Cluster {
     }
 
     /// Renders with `target`, and writes what it returns.
-    fn run(
+    pub fn run(
         self,
         ui: &Ui,
         loaded: Loaded,

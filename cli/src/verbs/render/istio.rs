@@ -1,0 +1,132 @@
+//! `render istio`: a policy as objects of a mesh with Istio.
+
+use clap::Args;
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::Loaded;
+use tensorgate_cli_common::ui::Ui;
+
+use super::cluster::Cluster;
+use crate::render::cluster::istio;
+use crate::render::cluster::names::{
+    DomainName, Image, Label, NamespacedName, ObjectName, PodLabel,
+};
+
+/// Why no filter is rendered for a waypoint.
+const WAYPOINT: &str = "a waypoint cannot enforce the policy, so nothing is written:
+- EnvoyFilter, which sets what Istio's other objects cannot, is not supported there.
+- Without it no access log has the filter's outcome: rejections are missing in the audit log.
+- The policy's limits on headers, streams and idle time are not enforced.
+- Envoy's own replies keep Envoy's wording.
+- Istio makes a waypoint's pods, so the filter gets no context key and rejects every request.
+Render for a sidecar (without --waypoint), or for an ingress gateway (--gateway).";
+/// What holds for every mesh.
+const UNRESTRICTED: &str = "note: Istio cannot restrict what the filter's VM calls; load no other module into the same proxy";
+
+/// A gate in a mesh with Istio: the filter in the sidecar of the gate's pods, or in an ingress
+/// gateway.
+///
+/// Nothing secret is written. The Secret with the context key must exist in the namespace of the
+/// gate and, with --gateway, in that of the gateway, whose pods get it in TENSORGATE_CONTEXT_KEY.
+#[derive(Args)]
+#[command(
+    after_help = "Example: tensorgate render istio gate.yaml -o rendered --namespace ml --clients web/frontend \\\n  --host-image registry.example.com/tensorgate/host@sha256:DIGEST --filter-image registry.example.com/tensorgate/filter@sha256:DIGEST"
+)]
+pub struct Istio {
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// Image of the filter. The digest is that of the image's manifest, not of an index.
+    #[arg(long, value_name = "IMAGE@sha256:DIGEST")]
+    filter_image: Image,
+    /// Secret with the registry's credentials for the filter's image, in the namespace of the
+    /// proxy that loads it.
+    #[arg(long, value_name = "SECRET")]
+    filter_pull_secret: Option<ObjectName>,
+    /// Version of Istio: up to 1.29 a WasmPlugin loads the filter, from 1.30 a TrafficExtension.
+    #[arg(long, value_enum, value_name = "VERSION", default_value_t)]
+    istio_release: istio::Release,
+    /// Namespace of istiod.
+    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
+    istio_namespace: Label,
+    /// Trust domain of the mesh.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    trust_domain: DomainName,
+    /// Service account that may send requests; repeatable. By default every identity of the mesh
+    /// may.
+    #[arg(
+        long,
+        value_name = "NAMESPACE/ACCOUNT",
+        conflicts_with = "gateway"
+    )]
+    clients: Vec<NamespacedName>,
+    /// The Gateway (networking.istio.io) of the ingress gateway that has the filter. Its pods must
+    /// serve nothing else.
+    #[arg(
+        long,
+        value_name = "NAMESPACE/NAME",
+        requires_all = ["gateway_pods", "gateway_account", "hosts"]
+    )]
+    gateway: Option<NamespacedName>,
+    /// Label of the gateway's pods, as in istio=ingressgateway; repeatable.
+    #[arg(long, value_name = "KEY=VALUE", requires = "gateway")]
+    gateway_pods: Vec<PodLabel>,
+    /// Service account of the gateway's pods.
+    #[arg(long, value_name = "ACCOUNT", requires = "gateway")]
+    gateway_account: Option<ObjectName>,
+    /// DNS name that clients use at the gateway; repeatable.
+    #[arg(long, value_name = "DOMAIN", requires = "gateway")]
+    hosts: Vec<DomainName>,
+    /// Refused: a waypoint cannot enforce a policy.
+    #[arg(long, value_name = "NAME", conflicts_with = "gateway")]
+    waypoint: Option<ObjectName>,
+}
+
+impl Istio {
+    /// Renders the policy.
+    pub fn run(self, ui: &Ui, loaded: Loaded) -> Result<(), Failure> {
+        if let Some(waypoint) = &self.waypoint {
+            let name = waypoint.as_str();
+            return Err(Failure::Input(format!("--waypoint {name}: {WAYPOINT}")));
+        }
+        let mut notes = vec![UNRESTRICTED.to_owned()];
+        let entry = match (self.gateway, self.gateway_account) {
+            (None, _) => istio::Entry::Sidecar(self.clients),
+            (Some(gateway), Some(account)) => {
+                notes.push(format!(
+                    "note: the gateway's container needs TENSORGATE_CONTEXT_KEY; with the Secret of the gate in namespace {namespace}: kubectl -n {namespace} set env deployment/NAME --prefix=TENSORGATE_ --from=secret/SECRET",
+                    namespace = gateway.namespace,
+                ));
+                istio::Entry::Gateway(istio::Gateway {
+                    namespace: gateway.namespace,
+                    name: gateway.name,
+                    pods: self.gateway_pods,
+                    account,
+                    hosts: self.hosts,
+                })
+            }
+            (Some(_), None) => {
+                return Err(Failure::Input("--gateway needs --gateway-account".into()));
+            }
+        };
+        let filter = istio::FilterImage {
+            image: self.filter_image,
+            pull_secret: self.filter_pull_secret,
+        };
+        let (release, trust_domain) = (self.istio_release, self.trust_domain);
+        let control_plane = self.istio_namespace;
+        self.cluster.run(ui, loaded, |workload, loaded| {
+            istio::Istio {
+                workload,
+                filter,
+                release,
+                trust_domain,
+                control_plane,
+                entry,
+            }
+            .render(loaded)
+        })?;
+        for note in notes {
+            ui.note(&note);
+        }
+        Ok(())
+    }
+}
