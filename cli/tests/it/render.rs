@@ -2,6 +2,7 @@
 //! the gate's wording.
 
 mod control_planes;
+mod istio;
 mod kubernetes;
 
 use std::io::{Read as _, Write as _};

@@ -1,0 +1,467 @@
+//! The rendered objects of both modes, by their fields.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tensorgate_cli_common::load::load;
+use tensorgate_client::run::Scratch;
+
+use super::*;
+use crate::render::cluster::policy_files::PolicyFiles;
+
+const POLICY: &str = r#"
+version: 1
+listen: {address: 127.0.0.1:8080}
+clients:
+  web-app:
+    metadata: {filter: envoy.filters.http.jwt_authn, claim: payload.sub, value: svc-web}
+backends:
+  gpu: {kind: open-inference, endpoints: ["http://triton.ml.svc:8001"]}
+models:
+  scores:
+    backend: gpu
+    versions: ["1"]
+    protocols: [oip-rest, oip-grpc]
+    inputs: [{name: x, datatype: FP32, shape: [8], range: [-10, 10]}]
+    outputs: [{name: score, datatype: FP32, shape: [1]}]
+grants:
+  - name: scoring
+    clients: [web-app]
+    models: [scores]
+    operations: [infer]
+    rate: {quota: 600, window_s: 60}
+"#;
+
+/// A client with what only a listener with certificates of its own can check.
+const OTHER_CLIENT: &str = "clients:
+  certified: {mtls: {spiffe: \"spiffe://cluster.local/ns/web/sa/app\"}}
+  near: {sources: [10.0.0.0/8], metadata: {filter: f, claim: sub, value: near}}";
+
+fn loaded(policy: &str) -> Loaded {
+    let scratch = Scratch::new();
+    load(&scratch.file("gate.yaml", policy)).unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+fn istio(policy: &Loaded, entry: Entry) -> Istio {
+    let image = |name: &str| {
+        let digest = "5e".repeat(32);
+        format!("r.example:5000/{name}@sha256:{digest}").parse().unwrap()
+    };
+    Istio {
+        workload: Workload {
+            namespace: "ml".parse().unwrap(),
+            name: "gate".parse().unwrap(),
+            host_image: image("host"),
+            replicas: 2,
+            context_secret: "gate-context".parse().unwrap(),
+            files_secret: "gate-files".parse().unwrap(),
+            handlers: None,
+            model_servers: Vec::new(),
+            model_namespace: "ml".parse().unwrap(),
+            metrics_from: None,
+            files: PolicyFiles::of(&policy.policy).unwrap(),
+        },
+        filter: FilterImage {
+            image: image("filter"),
+            pull_secret: None,
+        },
+        release: Release::default(),
+        trust_domain: "mesh.example".parse().unwrap(),
+        control_plane: "istio-system".parse().unwrap(),
+        entry,
+    }
+}
+
+fn gateway() -> Entry {
+    Entry::Gateway(Gateway {
+        namespace: "ingress".parse().unwrap(),
+        name: "models".parse().unwrap(),
+        pods: vec!["istio=ingressgateway".parse().unwrap()],
+        account: "ingress-account".parse().unwrap(),
+        hosts: vec!["models.example".parse().unwrap()],
+    })
+}
+
+fn sidecar() -> Entry {
+    Entry::Sidecar(Vec::new())
+}
+
+/// The objects as JSON.
+fn objects(policy: &str, entry: Entry) -> Vec<Value> {
+    let loaded = loaded(policy);
+    let manifests = istio(&loaded, entry).render(&loaded).unwrap();
+    manifests.objects().map(|object| json!(object)).collect()
+}
+
+/// The only object of this kind in this namespace.
+fn object<'o>(objects: &'o [Value], kind: &str, namespace: &str) -> &'o Value {
+    let mut found = objects
+        .iter()
+        .filter(|it| it["kind"] == kind && it["metadata"]["namespace"] == namespace);
+    let object = found.next().unwrap_or_else(|| panic!("no {kind}"));
+    assert!(found.next().is_none(), "several {kind}");
+    object
+}
+
+/// The settings that a patch of this kind merges or adds.
+fn patches<'o>(filter: &'o Value, apply_to: &str) -> Vec<&'o Value> {
+    let patches = filter["spec"]["configPatches"].as_array().unwrap();
+    let patches = patches.iter().filter(|it| it["applyTo"] == apply_to);
+    patches.map(|it| &it["patch"]["value"]).collect()
+}
+
+/// The bundle that a filter gets.
+fn bundle(configuration: &Value) -> Value {
+    assert_eq!(configuration.as_object().unwrap().len(), 1);
+    let encoded = configuration["bundle"].as_str().unwrap();
+    serde_json::from_slice(&STANDARD.decode(encoded).unwrap()).unwrap()
+}
+
+#[test]
+fn a_sidecar_has_the_filter_at_the_port_of_requests_alone() {
+    let objects = objects(POLICY, sidecar());
+    let filter = object(&objects, "TrafficExtension", "ml");
+    let expected = json!([{"mode": "SERVER", "ports": [{"number": 8080}]}]);
+    assert_eq!(filter["spec"]["match"], expected);
+    let wasm = &filter["spec"]["wasm"];
+    assert_eq!(wasm["failStrategy"], "FAIL_RELOAD");
+    let digest = "5e".repeat(32);
+    assert_eq!(wasm["sha256"], digest.as_str());
+    let url = format!("oci://r.example:5000/filter@sha256:{digest}");
+    assert_eq!(wasm["url"], url.as_str());
+    let env = json!([{"name": "TENSORGATE_CONTEXT_KEY", "valueFrom": "HOST"}]);
+    assert_eq!(wasm["vmConfig"]["env"], env);
+    let bundle = bundle(&wasm["pluginConfig"]);
+    assert!(bundle["policy"]["models"]["scores"].is_object());
+    // Absent is `forward`.
+    assert_eq!(bundle.get("headers"), None);
+
+    let sidecar = object(&objects, "Sidecar", "ml");
+    let expected = json!([{
+        "port": {"number": 8080, "protocol": "HTTP2", "name": "http2-gate"},
+        "defaultEndpoint": "unix:///run/tensorgate/host.sock",
+    }]);
+    assert_eq!(sidecar["spec"]["ingress"], expected);
+    assert_eq!(sidecar["spec"].get("egress"), None);
+    let service = object(&objects, "Service", "ml");
+    let port = &service["spec"]["ports"][0];
+    assert_eq!((&port["port"], &port["appProtocol"]), (&json!(8080), &json!("kubernetes.io/h2c")));
+}
+
+#[test]
+fn exactly_one_kind_of_object_loads_the_filter() {
+    let loaded = loaded(POLICY);
+    for (release, expected) in [
+        (Release::V1_29, "WasmPlugin"),
+        (Release::V1_30, "TrafficExtension"),
+        (Release::V1_31, "TrafficExtension"),
+    ] {
+        for entry in [sidecar(), gateway()] {
+            let target = Istio {
+                release,
+                ..istio(&loaded, entry)
+            };
+            let manifests = target.render(&loaded).unwrap();
+            let kinds = manifests.objects().map(|it| json!(it)["kind"].clone());
+            let loading = ["WasmPlugin", "TrafficExtension"];
+            let kinds: Vec<_> = kinds.filter(|it| loading.iter().any(|kind| it == kind)).collect();
+            assert_eq!(kinds, [expected]);
+        }
+    }
+    let target = Istio {
+        release: Release::V1_29,
+        ..istio(&loaded, sidecar())
+    };
+    let manifests = target.render(&loaded).unwrap();
+    let objects: Vec<_> = manifests.objects().map(|it| json!(it)).collect();
+    let spec = &object(&objects, "WasmPlugin", "ml")["spec"];
+    assert_eq!(spec["pluginName"], "tensorgate.gate");
+    assert_eq!(bundle(&spec["pluginConfig"])["generation"], loaded.bundle.generation.as_str());
+}
+
+#[test]
+fn the_injected_sidecar_gets_the_key_and_the_sockets() {
+    let objects = objects(POLICY, sidecar());
+    let template = &object(&objects, "Deployment", "ml")["spec"]["template"];
+    let injected = &template["metadata"]["labels"]["sidecar.istio.io/inject"];
+    assert_eq!(injected, "true");
+    let containers = template["spec"]["containers"].as_array().unwrap();
+    let [host, proxy] = containers.as_slice() else {
+        panic!("{containers:#?}")
+    };
+    let arguments = host["args"].as_array().unwrap();
+    for argument in ["--socket=/run/tensorgate/host.sock", "--peer-uid=1337"] {
+        assert!(arguments.iter().any(|it| it == argument), "{arguments:?}");
+    }
+    assert_eq!((&proxy["name"], &proxy["image"]), (&json!("istio-proxy"), &json!("auto")));
+    let key = json!({"name": "gate-context", "key": "context.key"});
+    assert_eq!(proxy["env"][0]["name"], "TENSORGATE_CONTEXT_KEY");
+    assert_eq!(proxy["env"][0]["valueFrom"]["secretKeyRef"], key);
+    let run = json!([{"name": "run", "mountPath": "/run/tensorgate"}]);
+    assert_eq!(proxy["volumeMounts"], run);
+    // Istio's template has a `preStop` of its own, and Kubernetes rejects two.
+    assert_eq!(proxy.get("lifecycle"), None);
+}
+
+#[test]
+fn what_istio_cannot_express_is_in_an_envoy_filter() {
+    let objects = objects(POLICY, sidecar());
+    let filter = object(&objects, "EnvoyFilter", "ml");
+    let clusters = patches(filter, "CLUSTER");
+    let names: Vec<_> = clusters.iter().map(|it| &it["name"]).collect();
+    assert_eq!(names, ["tensorgate-audit", "tensorgate-limits"]);
+    let endpoint =
+        "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/pipe/path";
+    assert_eq!(
+        clusters[0].pointer(endpoint),
+        Some(&json!("/run/tensorgate/audit.sock"))
+    );
+    let managers = patches(filter, "NETWORK_FILTER");
+    let [manager] = managers.as_slice() else {
+        panic!("{managers:?}")
+    };
+    let manager = &manager["typed_config"];
+    assert_eq!(manager["max_request_headers_kb"], 32);
+    assert_eq!(manager["common_http_protocol_options"]["max_headers_count"], 136);
+    assert_eq!(manager["stream_idle_timeout"], "10s");
+    assert!(manager["local_reply_config"]["mappers"].is_array());
+    let log = &manager["access_log"][0]["typed_config"]["common_config"];
+    assert_eq!(
+        log["grpc_service"]["envoy_grpc"]["cluster_name"],
+        "tensorgate-audit"
+    );
+    assert_eq!(log["filter_state_objects_to_log"][0], "wasm.tg_outcome");
+    // The header that tells the host the source is the connection's, not the client's word.
+    let routes = patches(filter, "ROUTE_CONFIGURATION");
+    let added = &routes[0]["request_headers_to_add"][0];
+    assert_eq!(added["header"]["key"], "x-tensorgate-source");
+    assert_eq!(
+        added["header"]["value"],
+        "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
+    );
+    assert_eq!(added["append_action"], "OVERWRITE_IF_EXISTS_OR_ADD");
+}
+
+#[test]
+fn only_verified_identities_reach_the_pods() {
+    let client = Entry::Sidecar(vec!["web/frontend".parse().unwrap()]);
+    for (entry, principal, ports) in [
+        (sidecar(), "*", json!(["8080"])),
+        (client, "mesh.example/ns/web/sa/frontend", json!(["8080"])),
+        (
+            gateway(),
+            "mesh.example/ns/ingress/sa/ingress-account",
+            json!(["8443", "8444", "8445"]),
+        ),
+    ] {
+        let objects = objects(POLICY, entry);
+        let mtls = &object(&objects, "PeerAuthentication", "ml")["spec"]["mtls"];
+        assert_eq!(mtls["mode"], "STRICT");
+        let spec = &object(&objects, "AuthorizationPolicy", "ml")["spec"];
+        assert_eq!(spec["action"], "ALLOW");
+        let expected = json!([{
+            "from": [{"source": {"principals": [principal]}}],
+            "to": [{"operation": {"ports": ports}}],
+        }]);
+        assert_eq!(spec["rules"], expected);
+    }
+}
+
+#[test]
+fn the_network_policy_lets_the_sidecar_reach_istiod_and_the_registry() {
+    let objects = objects(POLICY, sidecar());
+    let spec = &object(&objects, "NetworkPolicy", "ml")["spec"];
+    let egress = spec["egress"].as_array().unwrap();
+    let port = |number: u16| json!([{"protocol": "TCP", "port": number}]);
+    let namespace = json!({"matchLabels": {"kubernetes.io/metadata.name": "istio-system"}});
+    let istiod = json!({"to": [{"namespaceSelector": namespace}], "ports": port(15_012)});
+    assert!(egress.contains(&istiod), "{egress:#?}");
+    assert!(egress.contains(&json!({"ports": port(5_000)})), "{egress:#?}");
+    assert_eq!(spec["ingress"], json!([{"ports": port(8_080)}]));
+}
+
+#[test]
+fn a_gateway_has_the_filter_at_all_of_its_listeners() {
+    let objects = objects(POLICY, gateway());
+    let filter = object(&objects, "TrafficExtension", "ingress");
+    let spec = &filter["spec"];
+    // `SERVER` would match no listener of a gateway.
+    assert_eq!(spec["match"], json!([{"mode": "CLIENT"}]));
+    let labels = json!({"matchLabels": {"istio": "ingressgateway"}});
+    assert_eq!(spec["selector"], labels);
+    assert_eq!(filter["metadata"]["name"], "gate-ml");
+
+    let patched = object(&objects, "EnvoyFilter", "ingress");
+    let managers = patches(patched, "NETWORK_FILTER");
+    let log = &managers[0]["typed_config"]["access_log"][0]["typed_config"]["common_config"];
+    assert_eq!(
+        log["grpc_service"]["envoy_grpc"]["cluster_name"],
+        "outbound|8444||gate.ml.svc.cluster.local"
+    );
+    let clusters = patches(patched, "CLUSTER");
+    let limits = clusters[0];
+    assert_eq!(limits["name"], "tensorgate-limits");
+    let names = "/transport_socket/typed_config/common_tls_context/combined_validation_context\
+                 /default_validation_context/match_typed_subject_alt_names";
+    let expected = json!([{
+        "san_type": "URI",
+        "matcher": {"exact": "spiffe://mesh.example/ns/ml/sa/gate"},
+    }]);
+    assert_eq!(limits.pointer(names), Some(&expected));
+
+    let http = &object(&objects, "VirtualService", "ml")["spec"]["http"];
+    assert_eq!(http[0]["retries"], json!({"attempts": 0}));
+    let destination = json!({
+        "host": "gate.ml.svc.cluster.local",
+        "port": {"number": 8443},
+    });
+    assert_eq!(http[0]["route"], json!([{"destination": destination}]));
+}
+
+#[test]
+fn behind_a_gateway_each_port_leads_to_a_socket_of_its_own() {
+    let objects = objects(POLICY, gateway());
+    let ingress = object(&objects, "Sidecar", "ml")["spec"]["ingress"].clone();
+    let ports = ingress.as_array().unwrap().iter();
+    let ports: Vec<_> = ports
+        .map(|it| {
+            let endpoint = it["defaultEndpoint"].as_str().unwrap();
+            (it["port"]["number"].as_u64().unwrap(), endpoint.to_owned())
+        })
+        .collect();
+    let socket = |name: &str| format!("unix:///run/tensorgate/{name}.sock");
+    assert_eq!(
+        ports,
+        [
+            (8443, socket("host")),
+            (8444, socket("audit")),
+            (8445, socket("limits")),
+        ]
+    );
+    let proxy = &object(&objects, "Deployment", "ml")["spec"]["template"]["spec"]["containers"][1];
+    assert_eq!(proxy.get("env"), None);
+    let filter = object(&objects, "EnvoyFilter", "ml");
+    let manager = &patches(filter, "NETWORK_FILTER")[0]["typed_config"];
+    // No narrower than Envoy's own limit.
+    assert!(manager["max_request_headers_kb"].as_u64().unwrap() >= 60);
+}
+
+#[test]
+fn each_rule_that_istio_cannot_enforce_is_a_fault_at_its_place() {
+    let policy = POLICY
+        .replace(
+            "listen: {address: 127.0.0.1:8080}",
+            "listen: {address: 127.0.0.1:15021, trusted_hops: 1, \
+             tls: {cert: pki/a.pem, key: pki/a.key, client_ca: pki/ca.pem}}",
+        )
+        .replace("clients:\n  web-app", &format!("{OTHER_CLIENT}\n  web-app"));
+    let loaded = loaded(&policy);
+    let paths = |entry| match istio(&loaded, entry).render(&loaded) {
+        Err(Unrenderable::Policy(faults)) => {
+            let mut paths: Vec<_> = faults.into_iter().map(|fault| fault.path).collect();
+            paths.sort_unstable();
+            paths
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        paths(sidecar()),
+        [
+            "clients.certified.mtls",
+            "clients.near.sources",
+            "listen.address",
+            "listen.tls",
+            "listen.trusted_hops",
+        ]
+    );
+    assert_eq!(paths(gateway()), ["clients.certified.mtls", "listen.tls"]);
+}
+
+#[test]
+fn a_policy_that_is_too_large_for_a_filter_is_refused() {
+    let clients: String = (0..4_000)
+        .map(|at| {
+            let digest = format!("{at:064x}");
+            format!("  client-{at}: {{api_keys: [{{sha256: {digest}}}]}}\n")
+        })
+        .collect();
+    let policy = POLICY.replace("clients:\n  web-app", &format!("clients:\n{clients}  web-app"));
+    let loaded = loaded(&policy);
+    let rendered = istio(&loaded, sidecar()).render(&loaded);
+    let Err(Unrenderable::Other(cause)) = rendered else {
+        panic!("it was rendered, or has faults")
+    };
+    assert!(cause.contains("split the policy"), "{cause}");
+}
+
+/// All texts of an object, keys included, with the keys above them.
+fn texts(value: &Value, at: &str, found: &mut Vec<(String, String)>) {
+    match value {
+        Value::String(text) => found.push((at.to_owned(), text.clone())),
+        Value::Array(items) => items.iter().for_each(|item| texts(item, at, found)),
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                found.push((format!("{at} (key)"), key.clone()));
+                texts(value, &format!("{at}/{key}"), found);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[test]
+fn texts_of_the_policy_are_values_and_nothing_else() {
+    let hostile = [
+        "tg\": x",
+        "tg'}}{{ .Values.x }}",
+        "tg ${HOME} $(id)",
+        "tg' || true || 'a' == '",
+        "tg: &a *a !!str # - ? | >",
+        "tg%REQ(x)% <!-- -->",
+        "tg\u{e9}--- ",
+    ];
+    let clients: String = (hostile.iter().enumerate())
+        .map(|(at, text)| {
+            let text = json!(text);
+            format!(
+                "  c{at}: {{metadata: {{filter: f, claim: sub, value: {text}, issuer: {text}}}}}\n"
+            )
+        })
+        .collect();
+    let policy = POLICY.replace("clients:\n  web-app", &format!("clients:\n{clients}  web-app"));
+    let loaded = loaded(&policy);
+    for entry in [sidecar(), gateway()] {
+        let manifests = istio(&loaded, entry).render(&loaded).unwrap();
+        for object in manifests.objects() {
+            let (tree, faults) = tensorgate_policy_text::parse::parse(&object.to_yaml());
+            assert!(faults.is_empty(), "{faults:?}");
+            let tree = tree.unwrap();
+            let read: Value =
+                serde::Deserialize::deserialize(tensorgate_policy_text::de::At::root(&tree))
+                    .unwrap();
+            let written = json!(object);
+            assert_eq!(read, written);
+            let mut found = Vec::new();
+            texts(&written, "", &mut found);
+            for (at, text) in found {
+                if hostile.iter().any(|hostile| text.contains(hostile)) {
+                    assert_eq!(at, "/data/bundle.json", "{text}");
+                }
+            }
+            if written["kind"] == "TrafficExtension" {
+                let bundle = bundle(&written["spec"]["wasm"]["pluginConfig"]);
+                for (at, text) in hostile.iter().enumerate() {
+                    let client = &bundle["policy"]["clients"][format!("c{at}")];
+                    assert_eq!(client["metadata"]["value"], *text);
+                }
+            }
+        }
+    }
+}

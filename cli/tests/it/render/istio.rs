@@ -1,0 +1,158 @@
+//! `render istio`: files of a folder, and that nothing is written on a fault.
+
+use serde_json::Value;
+
+use crate::program::{Ran, Scratch, run};
+
+const POLICY: &str = r#"version: 1
+listen: {address: 127.0.0.1:8080}
+clients:
+  web-app:
+    metadata: {filter: envoy.filters.http.jwt_authn, claim: payload.sub, value: svc-web}
+backends:
+  gpu: {kind: open-inference, endpoints: ["http://triton.ml.svc:8001"]}
+models:
+  scores:
+    backend: gpu
+    versions: ["1"]
+    protocols: [oip-rest, oip-grpc]
+    inputs: [{name: x, datatype: FP32, shape: [8], range: [-10, 10]}]
+    outputs: [{name: score, datatype: FP32, shape: [1]}]
+grants:
+  - name: scoring
+    clients: [web-app]
+    models: [scores]
+    operations: [infer]
+    rate: {quota: 600, window_s: 60}
+"#;
+const GATEWAY: [&str; 8] = [
+    "--gateway",
+    "ingress/models",
+    "--gateway-pods",
+    "istio=ingressgateway",
+    "--gateway-account",
+    "gateway",
+    "--hosts",
+    "models.example",
+];
+
+/// Renders into the folder `out`.
+fn render(scratch: &Scratch, policy: &str, more: &[&str]) -> Ran {
+    let digest = "5e".repeat(32);
+    let image = |name: &str| format!("r.example/{name}@sha256:{digest}");
+    let (host, filter) = (image("host"), image("filter"));
+    let policy = scratch.file("gate.yaml", policy);
+    let out = scratch.path().join("out");
+    let mut arguments = vec![
+        "render",
+        "istio",
+        policy.to_str().unwrap(),
+        "--host-image",
+        &host,
+        "--filter-image",
+        &filter,
+    ];
+    if !more.contains(&"--json") {
+        arguments.extend(["-o", out.to_str().unwrap()]);
+    }
+    arguments.extend(more);
+    run(&arguments)
+}
+
+fn files(scratch: &Scratch) -> Vec<String> {
+    let folder = std::fs::read_dir(scratch.path().join("out")).unwrap();
+    let mut names: Vec<_> = folder
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn each_mode_has_the_files_of_its_objects() {
+    let common = [
+        "authorizationpolicy.yaml",
+        "configmap-policy.yaml",
+        "deployment.yaml",
+        "envoyfilter.yaml",
+        "kustomization.yaml",
+        "networkpolicy.yaml",
+        "peerauthentication.yaml",
+        "poddisruptionbudget.yaml",
+        "service.yaml",
+        "serviceaccount.yaml",
+        "sidecar.yaml",
+    ];
+    let old = ["--istio-release", "1.29"];
+    let gateway = [
+        "envoyfilter-gateway.yaml",
+        "trafficextension-gateway.yaml",
+        "virtualservice.yaml",
+    ];
+    for (more, own) in [
+        ([].as_slice(), ["trafficextension.yaml"].as_slice()),
+        (&old, &["wasmplugin.yaml"]),
+        (&GATEWAY, &gateway),
+    ] {
+        let scratch = Scratch::new();
+        let ran = render(&scratch, POLICY, more);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let mut expected = [common.as_slice(), own].concat();
+        expected.sort_unstable();
+        assert_eq!(files(&scratch), expected);
+        // The gateway's operator gives the key to its pods.
+        let key = ran.stderr.contains("TENSORGATE_CONTEXT_KEY");
+        assert_eq!(key, more == GATEWAY, "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_rule_that_a_sidecar_cannot_enforce_is_shown_with_its_line() {
+    let scratch = Scratch::new();
+    let policy = POLICY.replace(
+        "  web-app:\n",
+        "  web-app:\n    sources: [10.0.0.0/8]\n",
+    );
+    let ran = render(&scratch, &policy, &[]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    for part in ["gate.yaml:5:", "clients.web-app.sources", "x-forwarded-for"] {
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+    }
+    assert!(!scratch.path().join("out").exists());
+    // A gateway knows the address.
+    let ran = render(&scratch, &policy, &GATEWAY);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+#[test]
+fn nothing_is_written_for_a_waypoint_or_for_half_of_a_gateway() {
+    let scratch = Scratch::new();
+    let (gateway, _) = GATEWAY.split_at(6);
+    let clients = [&GATEWAY[..], &["--clients", "web/app"]].concat();
+    for (more, part) in [
+        (["--waypoint", "models"].as_slice(), "EnvoyFilter"),
+        (gateway, "--hosts"),
+        (&clients, "--clients"),
+        (&["--clients", "*"], "NAMESPACE/NAME"),
+        (&["--trust-domain", "a\nb"], "DNS name"),
+    ] {
+        let ran = render(&scratch, POLICY, more);
+        assert_eq!(ran.code, 2, "{more:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+        assert!(!scratch.path().join("out").exists(), "{more:?}");
+    }
+}
+
+#[test]
+fn the_objects_are_the_same_each_time() {
+    let scratch = Scratch::new();
+    let more = [&GATEWAY[..], &["--json"]].concat();
+    let first = render(&scratch, POLICY, &more);
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    assert_eq!(first.stdout, render(&scratch, POLICY, &more).stdout);
+    let kinds = first.stdout.lines().map(|line| {
+        let object: Value = serde_json::from_str(line).unwrap();
+        object["kind"].as_str().unwrap().to_owned()
+    });
+    assert_eq!(kinds.filter(|kind| kind == "EnvoyFilter").count(), 2);
+}
