@@ -5,8 +5,8 @@
 //! | sidecar | in the sidecar of the gate's own pods | behind that sidecar, over a Unix socket |
 //! | gateway | in an ingress gateway | pods of its own, which only the gateway reaches, by the mesh's mTLS |
 //!
-//! Istio loads the filter by a `TrafficExtension` or a `WasmPlugin`. What these cannot express comes
-//! by an `EnvoyFilter`: the access log, limits on headers, and Envoy's own replies.
+//! Istio loads the filter by a `TrafficExtension` or a `WasmPlugin`. What these cannot express
+//! comes by an `EnvoyFilter`: the access log, limits on headers, and Envoy's own replies.
 
 mod access;
 mod envoy_filter;

@@ -7,9 +7,7 @@ use tensorgate_cli_common::ui::Ui;
 
 use super::cluster::Cluster;
 use crate::render::cluster::istio;
-use crate::render::cluster::names::{
-    DomainName, Image, Label, NamespacedName, ObjectName, PodLabel,
-};
+use crate::render::cluster::names::{DomainName, Image, Label, NamespacedName, ObjectName, PodLabel};
 
 /// Why no filter is rendered for a waypoint.
 const WAYPOINT: &str = "a waypoint cannot enforce the policy, so nothing is written:
@@ -52,18 +50,16 @@ pub struct Istio {
     trust_domain: DomainName,
     /// Service account that may send requests; repeatable. By default every identity of the mesh
     /// may.
-    #[arg(
-        long,
-        value_name = "NAMESPACE/ACCOUNT",
-        conflicts_with = "gateway"
-    )]
+    #[arg(long, value_name = "NAMESPACE/ACCOUNT", conflicts_with = "gateway")]
     clients: Vec<NamespacedName>,
     /// The Gateway (networking.istio.io) of the ingress gateway that has the filter. Its pods must
     /// serve nothing else.
     #[arg(
         long,
         value_name = "NAMESPACE/NAME",
-        requires_all = ["gateway_pods", "gateway_account", "hosts"]
+        requires = "gateway_pods",
+        requires = "gateway_account",
+        requires = "hosts"
     )]
     gateway: Option<NamespacedName>,
     /// Label of the gateway's pods, as in istio=ingressgateway; repeatable.

@@ -25,7 +25,7 @@ grants:
     operations: [infer]
     rate: {quota: 600, window_s: 60}
 "#;
-const GATEWAY: [&str; 8] = [
+static GATEWAY: [&str; 8] = [
     "--gateway",
     "ingress/models",
     "--gateway-pods",
@@ -90,7 +90,7 @@ fn each_mode_has_the_files_of_its_objects() {
         "virtualservice.yaml",
     ];
     for (more, own) in [
-        ([].as_slice(), ["trafficextension.yaml"].as_slice()),
+        (&[] as &[&str], &["trafficextension.yaml"] as &[&str]),
         (&old, &["wasmplugin.yaml"]),
         (&GATEWAY, &gateway),
     ] {
@@ -109,10 +109,8 @@ fn each_mode_has_the_files_of_its_objects() {
 #[test]
 fn a_rule_that_a_sidecar_cannot_enforce_is_shown_with_its_line() {
     let scratch = Scratch::new();
-    let policy = POLICY.replace(
-        "  web-app:\n",
-        "  web-app:\n    sources: [10.0.0.0/8]\n",
-    );
+    let with_sources = "  web-app:\n    sources: [10.0.0.0/8]\n";
+    let policy = POLICY.replace("  web-app:\n", with_sources);
     let ran = render(&scratch, &policy, &[]);
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     for part in ["gate.yaml:5:", "clients.web-app.sources", "x-forwarded-for"] {

@@ -44,7 +44,8 @@ impl Gateway {
         let hosts: Vec<_> = (self.hosts.iter())
             .map(|host| Node::from(host.as_str()))
             .collect();
-        let target = map! {"host" => service(workload), "port" => map! {"number" => u32::from(GATE)}};
+        let port = map! {"number" => u32::from(GATE)};
+        let target = map! {"host" => service(workload), "port" => port};
         let source = map! {SOURCE_HEADER => "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"};
         let spec = map! {
             "hosts" => hosts,
