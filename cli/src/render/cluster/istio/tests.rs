@@ -354,7 +354,7 @@ fn behind_a_gateway_each_port_leads_to_a_socket_of_its_own() {
 }
 
 #[test]
-fn each_rule_that_istio_cannot_enforce_is_a_fault_at_its_place() {
+fn each_rule_that_istio_cannot_enforce_is_a_fault_at_its_line() {
     let policy = POLICY
         .replace(
             "listen: {address: 127.0.0.1:8080}",
