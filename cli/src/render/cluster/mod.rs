@@ -9,6 +9,7 @@
 //! policy is a value of a tree that is written at the end. So no text can end the value that it is
 //! in.
 
+mod encoded;
 pub mod istio;
 pub mod kubernetes;
 pub mod names;

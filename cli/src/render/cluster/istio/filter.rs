@@ -3,15 +3,13 @@
 //! Istio gives objects of both kinds with the same name one name in the proxy, so only one of them
 //! is rendered.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
 use tensorgate_cli_common::load::Loaded;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_policy::{Bundle, FilterConfiguration, HeaderMode};
 
 use super::envoy_filter::Listener;
 use crate::render::Unrenderable;
+use crate::render::cluster::encoded::filter_configuration;
 use crate::render::cluster::names::{Image, ObjectName};
 use crate::render::cluster::workload::Workload;
 use crate::render::node::{Node, entries, list, map};
@@ -22,8 +20,6 @@ const EXTENSIONS: &str = "extensions.istio.io/v1alpha1";
 const ROOT_ID: &str = "tensorgate.gate";
 /// Order within the phase: filters with a higher number come first.
 const PRIORITY: u64 = 10;
-/// Longest bundle in base64 that a filter reads, bytes.
-const MAX_ENCODED_BYTES: usize = 512 << 10;
 
 /// Istio's versions that differ in the object that loads a filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -64,7 +60,7 @@ impl FilterImage {
         at: Listener,
         loaded: &Loaded,
     ) -> Result<(&'static str, Node), Unrenderable> {
-        let configuration = configuration(&loaded.bundle)?;
+        let configuration = filter_configuration(&loaded.bundle)?;
         let order = map! {
             "selector" => map! {"matchLabels" => selected.clone()},
             // After Istio has verified tokens and the peer's certificate.
@@ -121,24 +117,4 @@ fn matched(at: Listener) -> Node {
         // and the gateway would have no filter. No port: each listener has the filter.
         Listener::Gateway => map! {"mode" => "CLIENT"},
     }
-}
-
-/// The filter's configuration: the bundle as one string. Istio passes a configuration through a
-/// protobuf `Struct`, which rounds numbers and drops repeated keys, but leaves strings alone.
-fn configuration(bundle: &Bundle) -> Result<Node, Unrenderable> {
-    let configuration = FilterConfiguration {
-        bundle,
-        headers: HeaderMode::Forward,
-        filter: None,
-    };
-    let json = serde_json::to_string(&configuration)
-        .map_err(|error| Unrenderable::Other(error.to_string()))?;
-    let encoded = STANDARD.encode(json);
-    let bytes = encoded.len();
-    if bytes > MAX_ENCODED_BYTES {
-        return Err(Unrenderable::Other(format!(
-            "the policy is {bytes} bytes of base64, and Istio carries {MAX_ENCODED_BYTES} to a filter: split the policy into gates of their own, or replace many API keys by tokens of an issuer"
-        )));
-    }
-    Ok(map! {"bundle" => encoded})
 }
