@@ -3,6 +3,7 @@
 mod cluster;
 mod envoy;
 mod istio;
+mod gateway;
 
 use std::path::PathBuf;
 
@@ -27,6 +28,7 @@ enum Target {
     Envoy(Box<envoy::Envoy>),
     Kubernetes(Box<cluster::Kubernetes>),
     Istio(Box<istio::Istio>),
+    Gateway(Box<gateway::Gateway>),
 }
 
 impl Target {
@@ -36,6 +38,7 @@ impl Target {
             Self::Envoy(target) => target.policy.take(),
             Self::Kubernetes(target) => target.cluster.policy.take(),
             Self::Istio(target) => target.cluster.policy.take(),
+            Self::Gateway(target) => target.cluster.policy.take(),
         }
     }
 }
@@ -55,6 +58,7 @@ impl Render {
             Target::Envoy(target) => target.run(ui, &loaded),
             Target::Kubernetes(target) => target.run(ui, loaded),
             Target::Istio(target) => target.run(ui, loaded),
+            Target::Gateway(target) => target.run(ui, loaded),
         }
     }
 }

@@ -83,6 +83,15 @@ pub fn nameless(details: &str) -> bool {
     NAMELESS.contains(&details) || CODECS.iter().any(|codec| details.starts_with(codec))
 }
 
+/// The reason that a caller sees with this status, if there is only one.
+pub fn only_reason(status: u16) -> Option<Reason> {
+    let visible = |reason: &Reason| {
+        reason.public_reason() == *reason && reason.http_status() == status
+    };
+    let mut reasons = Reason::ALL.into_iter().filter(visible);
+    reasons.next().filter(|_| reasons.next().is_none())
+}
+
 /// The reason for one of Envoy's own replies.
 pub fn reason(details: &str, status: u16) -> Reason {
     let row = REASONS.iter().find(|(_, matches)| match matches {

@@ -9,7 +9,7 @@ const MAX_LABEL_BYTES: usize = 63;
 /// Longest name that we derive others from, bytes: the longest suffix fits into a label.
 const MAX_NAME_BYTES: usize = 40;
 /// Longest DNS name, bytes.
-const MAX_DOMAIN_BYTES: usize = 253;
+pub(super) const MAX_DOMAIN_BYTES: usize = 253;
 /// Hex digits of a digest.
 const DIGEST_DIGITS: usize = 64;
 /// Longest reference to an image, bytes. The specification bounds only the tag.
@@ -222,7 +222,7 @@ fn is_label(text: &str) -> bool {
 }
 
 /// Whether a text is one part of a DNS name in lower case.
-fn is_dns_part(text: &str) -> bool {
+pub(super) fn is_dns_part(text: &str) -> bool {
     let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
     !text.is_empty()
         && text.len() <= MAX_LABEL_BYTES

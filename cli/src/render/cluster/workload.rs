@@ -39,7 +39,7 @@ const MAX_CONFIG_BYTES: usize = 1_000_000;
 const BASE_MEMORY_BYTES: u64 = 512 << 20;
 /// Mode of mounted secrets: their owner and the pod's group may read them. The host rejects a key
 /// that others may read.
-const GROUP_READABLE: u64 = 0o440;
+pub const GROUP_READABLE: u64 = 0o440;
 /// One MiB.
 const MIB: u64 = 1 << 20;
 

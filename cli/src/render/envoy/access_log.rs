@@ -15,10 +15,13 @@ use crate::render::node::{Node, list, map};
 /// kept as long; Envoy 1.40 loses entries that are logged while the stream is being opened.
 const STREAM_RETRIES: u64 = 20;
 
+/// Name of the logger that reports requests.
+pub const HTTP_LOGGER: &str = "envoy.access_loggers.http_grpc";
+
 /// The access log of requests. `cluster` leads to the host's audit log.
 pub fn http(cluster: &str) -> Node {
     list![map! {
-        "name" => "envoy.access_loggers.http_grpc",
+        "name" => HTTP_LOGGER,
         "typed_config" => map! {
             "@type" => "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
             "common_config" => common(cluster),
@@ -65,7 +68,8 @@ fn common(cluster: &str) -> Node {
     }
 }
 
-fn texts(texts: &[&str]) -> Vec<Node> {
+/// Texts as a sequence.
+pub fn texts(texts: &[&str]) -> Vec<Node> {
     texts.iter().map(|text| Node::from(*text)).collect()
 }
 

@@ -18,12 +18,12 @@ pub const AUDIT: &str = "tensorgate-audit";
 const CONNECT_MS: u64 = 1_000;
 /// Connections to the host; each carries [`HOST_STREAMS`] requests. The host accepts 1,024
 /// connections.
-const HOST_CONNECTIONS: u32 = 64;
+pub const HOST_CONNECTIONS: u32 = 64;
 /// Requests per connection to the host. The host accepts 1,024 per connection.
-const HOST_STREAMS: u32 = 128;
+pub const HOST_STREAMS: u32 = 128;
 /// HTTP/2 flow control window of a connection to the host, bytes. It covers a full window per
 /// stream, so slow readers do not delay the responses of other streams.
-const HOST_WINDOW_BYTES: u32 = HOST_STREAMS * STREAM_WINDOW_BYTES;
+pub const HOST_WINDOW_BYTES: u32 = HOST_STREAMS * STREAM_WINDOW_BYTES;
 /// Maximum number of concurrent requests to a rate limit service.
 const LIMIT_REQUESTS: u32 = 4_096;
 
@@ -90,11 +90,16 @@ fn to_limits(kind: &str, address: Node) -> Node {
     }
 }
 
+/// Maximum number of concurrent requests to the sandbox host.
+pub fn host_requests(bounds: &Bounds) -> u32 {
+    HOST_CONNECTIONS
+        .saturating_mul(HOST_STREAMS)
+        .min(bounds.connections.saturating_mul(bounds.streams))
+}
+
 /// The cluster of the sandbox host.
 pub fn host(bounds: &Bounds, plane: ControlPlane, address: Node) -> Node {
-    let requests = HOST_CONNECTIONS
-        .saturating_mul(HOST_STREAMS)
-        .min(bounds.connections.saturating_mul(bounds.streams));
+    let requests = host_requests(bounds);
     let mut cluster = vec![
         ("name".to_owned(), HOST.into()),
         ("type".to_owned(), "STATIC".into()),

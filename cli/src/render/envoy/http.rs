@@ -12,7 +12,7 @@ use crate::render::node::{Node, entries, list, map};
 /// Response headers that show the servers behind the gate.
 pub const HIDDEN_HEADERS: [&str; 3] = ["server", "x-powered-by", "via"];
 /// Path of inference streams.
-const STREAM_PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+pub const STREAM_PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 /// Maximum duration of a connection with a client certificate, milliseconds. It bounds how long a
 /// revoked client stays connected.
 const CERTIFICATE_CONNECTION_MS: u64 = 900_000;

@@ -232,6 +232,11 @@ impl Outcome {
         if said.outcome.verdict == "deny" {
             return is(By::Gate, Verdict::Deny, &said.outcome.reason);
         }
+        if details == OURS && said.outcome.verdict.is_empty() {
+            // Some control planes cannot log filter state.
+            let reason = envoy_reply::only_reason(status);
+            return is(By::Gate, Verdict::Deny, reason.map_or("unknown", Reason::name));
+        }
         // The client was not there any more.
         let left = details.starts_with("downstream_remote_disconnect")
             || flags

@@ -267,6 +267,26 @@ fn an_answer_is_the_hosts_only_where_the_gate_let_it_through_and_envoy_says_so()
 }
 
 #[test]
+fn without_filter_state_a_rejection_by_the_gate_has_the_only_reason_of_its_status() {
+    for (status, expected) in [
+        (401, "unauthenticated"),
+        (400, "unknown"),
+        (429, "unknown"),
+        (200, "unknown"),
+    ] {
+        let entry = read(&Ended {
+            details: OURS,
+            status,
+            ..Ended::default()
+        });
+        let (by, verdict) = (entry.decision.by, entry.decision.verdict);
+        assert_eq!((by, verdict), (By::Gate, Verdict::Deny), "{status}");
+        assert_eq!(entry.decision.reason, expected, "{status}");
+        assert!(!entry.forwarded && !entry.from_host, "{status}");
+    }
+}
+
+#[test]
 fn an_entry_has_the_filters_number_or_none() {
     for (said, expected) in [
         (&b"00000000000000aa.7"[..], Some("00000000000000aa.7")),

@@ -1,0 +1,183 @@
+//! The gate at a Gateway of Envoy Gateway: the filter in the Gateway's proxies, and the sandbox
+//! host behind them over mutual TLS.
+//!
+//! Every path of the Gateway's host names leads to the host, which accepts nothing without the
+//! filter's signature. So a route that lost its filter fails closed. Data, access log and limits
+//! have a port each, so that no client's path can reach the log.
+
+mod faults;
+mod patches;
+mod proxies;
+mod routes;
+mod traffic;
+
+use tensorgate_cli_common::load::Loaded;
+use tensorgate_policy::Policy;
+
+use super::domains::{Hostname, Identity};
+use super::encoded::filter_configuration;
+use super::names::{Image, Label, ObjectName, PodLabel};
+use super::network::Admitted;
+use super::workload::{GROUP_READABLE, Pod, Workload};
+use crate::render::manifests::Manifests;
+use crate::render::node::map;
+use crate::render::{Unrenderable, cluster};
+
+/// Port of the data plane.
+const GATE_PORT: u16 = 8443;
+/// Port of the access log.
+const AUDIT_PORT: u16 = 8444;
+/// Port of the rate limit service.
+const LIMITS_PORT: u16 = 8445;
+/// API group of Gateways and routes.
+const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+/// Version of that API.
+const GATEWAY_API: &str = "gateway.networking.k8s.io/v1";
+/// Version of Envoy Gateway's own API.
+const EXTENSIONS: &str = "gateway.envoyproxy.io/v1alpha1";
+/// Folder of the host's certificate.
+const TLS: &str = "/etc/tensorgate/tls";
+/// How the host's Service announces HTTP/2. It is the only value with which Envoy Gateway uses
+/// HTTP/2 for an `HTTPRoute`; with a `BackendTLSPolicy` that is HTTP/2 over TLS.
+const HTTP2: Option<&str> = Some("kubernetes.io/h2c");
+/// Labels that Envoy Gateway gives to the pods of a Gateway's proxies.
+const OWNER_NAME: &str = "gateway.envoyproxy.io/owning-gateway-name";
+const OWNER_NAMESPACE: &str = "gateway.envoyproxy.io/owning-gateway-namespace";
+
+/// What this target needs beside a [`Workload`].
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// The pods.
+    pub workload: Workload,
+    /// Image of the filter.
+    pub filter_image: Image,
+    /// Secret with the credentials of the filter's registry.
+    pub filter_pull_secret: Option<ObjectName>,
+    /// The Gateway, in the gate's namespace.
+    pub gateway: ObjectName,
+    /// Its listener; all if absent.
+    pub section: Option<ObjectName>,
+    /// Names that clients use; all of the listener if empty.
+    pub hosts: Vec<Hostname>,
+    /// Namespace of the proxies' pods.
+    pub gateway_proxies: Label,
+    /// The name in the proxies' certificate, which the host accepts.
+    pub gateway_name: Identity,
+    /// Secret with the host's certificate, and the authorities of the proxies' certificate.
+    pub host_certificate: ObjectName,
+    /// Secret with the proxies' certificate.
+    pub gateway_certificate: ObjectName,
+    /// ConfigMap with the authorities of the host's certificate.
+    pub host_authority: ObjectName,
+    /// Whether to patch what the resources have no fields for.
+    pub patch_policy: bool,
+}
+
+impl Gateway {
+    /// All objects.
+    ///
+    /// # Errors
+    /// What the target cannot enforce.
+    pub fn render(&self, loaded: &Loaded) -> Result<Manifests, Unrenderable> {
+        let (policy, workload) = (&loaded.policy, &self.workload);
+        let mut faults = cluster::faults(policy, workload);
+        faults.extend(faults::faults(policy, self.patch_policy));
+        if !faults.is_empty() {
+            return Err(Unrenderable::Policy(faults));
+        }
+        let configuration = filter_configuration(&loaded.bundle)?;
+        let mut manifests = cluster::common(workload, loaded)?;
+        manifests.add("deployment", workload.deployment(self.pod(policy)));
+        let ports = [
+            ("gate", GATE_PORT, HTTP2),
+            ("audit", AUDIT_PORT, HTTP2),
+            ("limits", LIMITS_PORT, HTTP2),
+        ];
+        manifests.add("service", workload.service(&ports));
+        manifests.add("backendtlspolicy", self.host_tls());
+        manifests.add("envoyproxy", self.proxies());
+        manifests.add("httproute", self.route(policy.listen().limits()));
+        manifests.add("envoyextensionpolicy", self.filter(configuration));
+        manifests.add("clienttrafficpolicy", self.client_traffic(policy));
+        manifests.add("backendtrafficpolicy", self.host_traffic(policy));
+        if self.patch_policy {
+            // The names of patched resources contain the listener's.
+            let section = self.section.as_ref().ok_or_else(|| {
+                Unrenderable::Other("--patch-policy needs --section, a listener's name".to_owned())
+            })?;
+            manifests.add("envoypatchpolicy", self.patches(policy, section)?);
+        }
+        let label = |key: &str, value: &str| PodLabel {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        };
+        let admitted = Admitted {
+            private: vec![GATE_PORT, AUDIT_PORT, LIMITS_PORT],
+            namespace: Some(self.gateway_proxies.to_string()),
+            pods: vec![
+                label(OWNER_NAME, self.gateway.as_str()),
+                label(OWNER_NAMESPACE, workload.namespace.as_str()),
+            ],
+            ..Admitted::default()
+        };
+        manifests.add("networkpolicy", workload.network_policy(policy, &admitted));
+        Ok(manifests)
+    }
+
+    /// What the objects need from the user's own Gateway and namespaces, as sentences.
+    pub fn notes(&self, policy: &Policy) -> Vec<String> {
+        let workload = &self.workload;
+        let (namespace, name) = (&workload.namespace, &workload.name);
+        let gateway = self.gateway.as_str();
+        let mut notes = vec![
+            format!(
+                "note: the Gateway has to name the EnvoyProxy: kubectl -n {namespace} patch gateway {gateway} --type merge -p '{{\"spec\":{{\"infrastructure\":{{\"parametersRef\":{{\"group\":\"gateway.envoyproxy.io\",\"kind\":\"EnvoyProxy\",\"name\":\"{name}\"}}}}}}}}'"
+            ),
+            format!(
+                "note: the Secret {} has to be in namespace {}, too, where the proxies read it",
+                workload.context_secret.as_str(),
+                self.gateway_proxies
+            ),
+        ];
+        let by_source = policy.clients().iter().any(|it| !it.sources().is_empty());
+        if by_source && policy.listen().trusted_hops() == 0 {
+            notes.push(
+                "note: clients have sources, and listen.trusted_hops is 0: the load balancer has to keep the callers' addresses (externalTrafficPolicy: Local)".to_owned(),
+            );
+        }
+        notes
+    }
+
+    /// The host's DNS name. Its certificate has to have it.
+    fn host_name(&self) -> String {
+        format!("{}.{}.svc", self.workload.name, self.workload.namespace)
+    }
+
+    fn pod(&self, policy: &Policy) -> Pod {
+        let items = ["tls.crt", "tls.key", "ca.crt"];
+        let items = items.map(|key| map! {"key" => key, "path" => key});
+        let arguments = vec![
+            format!("--listen=0.0.0.0:{GATE_PORT}").into(),
+            format!("--audit-listen=0.0.0.0:{AUDIT_PORT}").into(),
+            format!("--limits-listen=0.0.0.0:{LIMITS_PORT}").into(),
+            format!("--tls-cert={TLS}/tls.crt").into(),
+            format!("--tls-key={TLS}/tls.key").into(),
+            format!("--tls-client-ca={TLS}/ca.crt").into(),
+            format!("--gateway={}", self.gateway_name.as_str()).into(),
+        ];
+        // A whole folder, because new certificates reach only such a mount.
+        let mounts = vec![map! {"name" => "tls", "mountPath" => TLS, "readOnly" => true}];
+        Pod {
+            containers: vec![self.workload.host(policy, arguments, mounts)],
+            volumes: vec![map! {
+                "name" => "tls",
+                "secret" => map! {
+                    "secretName" => self.host_certificate.as_str(),
+                    "defaultMode" => GROUP_READABLE,
+                    "items" => items.to_vec(),
+                },
+            }],
+            ..Pod::default()
+        }
+    }
+}
