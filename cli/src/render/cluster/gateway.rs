@@ -9,6 +9,8 @@ mod faults;
 mod patches;
 mod proxies;
 mod routes;
+#[cfg(test)]
+mod tests;
 mod traffic;
 
 use tensorgate_cli_common::load::Loaded;
@@ -40,6 +42,8 @@ const TLS: &str = "/etc/tensorgate/tls";
 /// How the host's Service announces HTTP/2. It is the only value with which Envoy Gateway uses
 /// HTTP/2 for an `HTTPRoute`; with a `BackendTLSPolicy` that is HTTP/2 over TLS.
 const HTTP2: Option<&str> = Some("kubernetes.io/h2c");
+/// Most host names of a route.
+const MAX_HOSTS: usize = 16;
 /// Labels that Envoy Gateway gives to the pods of a Gateway's proxies.
 const OWNER_NAME: &str = "gateway.envoyproxy.io/owning-gateway-name";
 const OWNER_NAMESPACE: &str = "gateway.envoyproxy.io/owning-gateway-namespace";
@@ -84,6 +88,12 @@ impl Gateway {
         faults.extend(faults::faults(policy, self.patch_policy));
         if !faults.is_empty() {
             return Err(Unrenderable::Policy(faults));
+        }
+        if self.hosts.len() > MAX_HOSTS {
+            let hosts = self.hosts.len();
+            return Err(Unrenderable::Other(format!(
+                "--hosts names {hosts} hosts, and a route has at most {MAX_HOSTS}"
+            )));
         }
         let configuration = filter_configuration(&loaded.bundle)?;
         let mut manifests = cluster::common(workload, loaded)?;
