@@ -2,6 +2,7 @@
 //! the gate's wording.
 
 mod control_planes;
+mod gateway;
 mod istio;
 mod kubernetes;
 
