@@ -118,7 +118,10 @@ pub(super) fn duration(ms: u64) -> String {
             text.push_str(&format!("{count}{name}"));
         }
     }
-    if text.is_empty() { "0s".to_owned() } else { text }
+    if text.is_empty() {
+        return "0s".to_owned();
+    }
+    text
 }
 
 #[cfg(test)]
