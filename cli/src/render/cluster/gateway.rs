@@ -149,6 +149,12 @@ impl Gateway {
                 self.gateway_proxies
             ),
         ];
+        if self.section.is_none() {
+            notes.push(
+                "note: without --section the route is at every listener, plain-text ones included"
+                    .to_owned(),
+            );
+        }
         let by_source = policy.clients().iter().any(|it| !it.sources().is_empty());
         if by_source && policy.listen().trusted_hops() == 0 {
             notes.push(

@@ -328,4 +328,10 @@ fn the_notes_name_what_the_user_has_to_change() {
         assert!(note.contains(expected), "{note}");
     }
     assert_eq!(notes.len(), 3);
+    let everywhere = Gateway {
+        section: None,
+        ..target(&loaded, false)
+    };
+    let notes = everywhere.notes(&loaded.policy);
+    assert!(notes.iter().any(|note| note.contains("plain-text")), "{notes:?}");
 }
