@@ -81,7 +81,7 @@ fn main() -> ExitCode {
 /// The parsed arguments. Errors end the process.
 fn parse() -> Cli {
     Cli::try_parse_from(arguments()).unwrap_or_else(|mut error| {
-        // For an unknown option, clap suggests to pass it as a value, which nobody means.
+        // For an unknown option, clap suggests to pass it as a value, which no user means.
         if let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) {
             tips.retain(|tip| !tip.to_string().contains("as a value"));
             if !tips.is_empty() {

@@ -263,14 +263,14 @@ pub fn read_at_most(file: &Path, max_bytes: u64) -> std::io::Result<Option<Vec<u
 }
 
 fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> LoadError {
-    let good = error
+    let valid_text = error
         .as_bytes()
         .get(..error.utf8_error().valid_up_to())
         .unwrap_or_default();
-    let good = String::from_utf8_lossy(good);
-    let last = good.rsplit('\n').next().unwrap_or_default();
+    let valid_text = String::from_utf8_lossy(valid_text);
+    let last = valid_text.rsplit('\n').next().unwrap_or_default();
     let span = Span {
-        line: good.matches('\n').count().saturating_add(1),
+        line: valid_text.matches('\n').count().saturating_add(1),
         column: last.chars().count().saturating_add(1),
         length: 1,
     };
@@ -284,7 +284,7 @@ fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> LoadError {
     LoadError::Faults(
         Source {
             file: file.to_owned(),
-            text: good.into_owned(),
+            text: valid_text.into_owned(),
         },
         vec![fault],
     )

@@ -2,8 +2,8 @@
 
 mod cluster;
 mod envoy;
-mod istio;
 mod gateway;
+mod istio;
 
 use std::path::PathBuf;
 

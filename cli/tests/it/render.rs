@@ -76,8 +76,8 @@ fn a_policy_change_leaves_the_bootstrap_unchanged() {
         text.replace("quota: 600", "quota: 700")
             .replace("header_bytes: 16KiB", "header_bytes: 8KiB"),
     );
-    let place = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
-    let (one, two, whole) = (place("one"), place("two"), place("whole"));
+    let path_of = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
+    let (one, two, whole) = (path_of("one"), path_of("two"), path_of("whole"));
     for (policy, more) in [
         (&digits(), ["-o", &one, "--dynamic", "/there"].as_slice()),
         (&changed, &["-o", &two, "--dynamic", "/there"]),
@@ -143,11 +143,15 @@ struct Gate {
 impl Gate {
     fn start() -> Self {
         let (scratch, port) = (Scratch::new(), free_port());
-        let place = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
+        let path_of = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
         let (listen, filters) = (format!("127.0.0.1:{port}"), filters());
         let mut more = vec!["--listen", &listen, "--filters", filters.to_str().unwrap()];
-        let (host, admin, access, out) =
-            (place("h"), place("a"), place("audit.sock"), place("out"));
+        let (host, admin, access, out) = (
+            path_of("h"),
+            path_of("a"),
+            path_of("audit.sock"),
+            path_of("out"),
+        );
         more.extend([
             "--host-socket",
             &host,

@@ -146,7 +146,7 @@ fn the_shipped_policies_are_accepted() {
 #[test]
 fn unknown_keys_and_wrong_kinds_are_refused_at_every_depth() {
     let (schema, good) = (schema(), policy_of(&digits()));
-    for (place, key, value) in [
+    for (pointer, key, value) in [
         ("", "extra", Value::from(1)),
         ("/listen", "adress", Value::from("x")),
         ("/listen/limits", "headers", Value::from("many")),
@@ -156,27 +156,27 @@ fn unknown_keys_and_wrong_kinds_are_refused_at_every_depth() {
         ("/backends/cpu", "kind", Value::from("pickle")),
     ] {
         let mut bad = good.clone();
-        bad.pointer_mut(place)
+        bad.pointer_mut(pointer)
             .unwrap()
             .as_object_mut()
             .unwrap()
             .insert(key.to_owned(), value);
-        assert!(accepts(&schema, &schema, &bad).is_err(), "{place}/{key}");
+        assert!(accepts(&schema, &schema, &bad).is_err(), "{pointer}/{key}");
     }
 }
 
 #[test]
 fn every_property_of_the_schema_has_a_description() {
     let schema = schema();
-    for place in [
+    for pointer in [
         "/properties/listen",
         "/properties/grants",
         "/$defs/Limits/properties/body_bytes",
         "/$defs/Rate/properties/quota",
     ] {
         assert!(
-            schema.pointer(place).unwrap()["description"].is_string(),
-            "{place}"
+            schema.pointer(pointer).unwrap()["description"].is_string(),
+            "{pointer}"
         );
     }
 }

@@ -37,8 +37,8 @@ const WAITING_BYTES: usize = 16 * ALWAYS_BUFFERED_BYTES;
 /// Maximum length of a policy version, in bytes; `render` writes 16 hex digits.
 const MAX_GENERATION_BYTES: usize = 64;
 
-/// The key that this filter signs with. The variable may hold the whole key file of the hosts, where
-/// the new key comes first and the one that it replaces second.
+/// The key that this filter signs with. The variable may hold the whole key file of the hosts,
+/// where the new key comes first and the one that it replaces second.
 fn signing_key(lines: &str) -> Option<Key> {
     let lines = lines.lines().filter(|line| !line.trim_ascii().is_empty());
     let mut keys = lines.map(Key::from_hex);

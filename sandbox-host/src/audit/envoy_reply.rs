@@ -85,9 +85,8 @@ pub fn nameless(details: &str) -> bool {
 
 /// The reason that a caller sees with this status, if there is only one.
 pub fn only_reason(status: u16) -> Option<Reason> {
-    let visible = |reason: &Reason| {
-        reason.public_reason() == *reason && reason.http_status() == status
-    };
+    let visible =
+        |reason: &Reason| reason.public_reason() == *reason && reason.http_status() == status;
     let mut reasons = Reason::ALL.into_iter().filter(visible);
     reasons.next().filter(|_| reasons.next().is_none())
 }

@@ -32,6 +32,31 @@ impl FromStr for Hostname {
     }
 }
 
+/// A DNS name: the host of a route, or the trust domain of a mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainName(String);
+
+impl DomainName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DomainName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if is_domain(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(
+            "a DNS name has lower-case letters, digits, dashes and dots, and no wildcard"
+                .to_owned(),
+        )
+    }
+}
+
 /// The name in a proxy's certificate: a DNS name, or a SPIFFE ID as
 /// `spiffe://example.org/ns/a/sa/b`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +125,22 @@ mod tests {
             ("a\nb: c", false),
         ] {
             assert_eq!(text.parse::<Hostname>().is_ok(), valid, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_domain_has_no_other_characters() {
+        for (text, valid) in [
+            ("models.example", true),
+            ("cluster.local", true),
+            ("*.example", false),
+            ("Models.example", false),
+            ("a..b", false),
+            ("a.b/c", false),
+            ("a\nb", false),
+            ("", false),
+        ] {
+            assert_eq!(text.parse::<DomainName>().is_ok(), valid, "{text:?}");
         }
     }
 

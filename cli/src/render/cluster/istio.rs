@@ -24,7 +24,8 @@ use tensorgate_filter_core::filter::Filter;
 use tensorgate_host::audit::record::SOURCE_HEADER;
 use tensorgate_policy::{HeaderMode, Policy};
 
-use super::names::{DomainName, Label, NamespacedName};
+use super::domains::DomainName;
+use super::names::{Label, NamespacedName};
 use super::network::{self, Admitted};
 use super::workload::{ROOT, RUN, Workload};
 use crate::chain::can_keep;

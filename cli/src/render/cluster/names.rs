@@ -78,29 +78,6 @@ impl FromStr for ObjectName {
     }
 }
 
-/// A DNS name: the host of a route, or the trust domain of a mesh.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DomainName(String);
-
-impl DomainName {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for DomainName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let valid = text.len() <= MAX_DOMAIN_BYTES && text.split('.').all(is_dns_part);
-        if valid {
-            return Ok(Self(text.to_owned()));
-        }
-        Err("a DNS name has lower-case letters, digits, dashes and dots, and no wildcard".to_owned())
-    }
-}
-
 /// An object that exists already in a namespace: `NAMESPACE/NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespacedName {
@@ -278,19 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_and_an_object_of_a_namespace_have_no_other_characters() {
-        for (text, valid) in [
-            ("models.example", true),
-            ("cluster.local", true),
-            ("*.example", false),
-            ("Models.example", false),
-            ("a..b", false),
-            ("a.b/c", false),
-            ("a\nb", false),
-            ("", false),
-        ] {
-            assert_eq!(text.parse::<DomainName>().is_ok(), valid, "{text:?}");
-        }
+    fn an_object_of_a_namespace_has_no_other_characters() {
         for (text, valid) in [
             ("ml/web", true),
             ("web", false),

@@ -39,11 +39,7 @@ pub struct Gateway {
     #[arg(long = "hosts", value_name = "HOST")]
     hosts: Vec<Hostname>,
     /// Namespace of the proxies' pods.
-    #[arg(
-        long,
-        value_name = "NAMESPACE",
-        default_value = "envoy-gateway-system"
-    )]
+    #[arg(long, value_name = "NAMESPACE", default_value = "envoy-gateway-system")]
     gateway_proxies: Label,
     /// Name in the proxies' certificate, which the host accepts: a DNS name or a SPIFFE ID.
     #[arg(long, value_name = "NAME")]

@@ -6,8 +6,9 @@ use tensorgate_cli_common::load::Loaded;
 use tensorgate_cli_common::ui::Ui;
 
 use super::cluster::Cluster;
+use crate::render::cluster::domains::DomainName;
 use crate::render::cluster::istio;
-use crate::render::cluster::names::{DomainName, Image, Label, NamespacedName, ObjectName, PodLabel};
+use crate::render::cluster::names::{Image, Label, NamespacedName, ObjectName, PodLabel};
 
 /// Why no filter is rendered for a waypoint.
 const WAYPOINT: &str = "a waypoint cannot enforce the policy, so nothing is written:

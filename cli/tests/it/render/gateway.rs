@@ -49,7 +49,14 @@ fn a_folder_has_one_file_for_each_object_and_a_note_for_the_gateway() {
     let scratch = Scratch::new();
     let policy = scratch.file("gate.yaml", POLICY);
     let folder = scratch.path().join("out");
-    let more = ["--section", "https", "--hosts", "a.example", "--hosts", "*.b.example"];
+    let more = [
+        "--section",
+        "https",
+        "--hosts",
+        "a.example",
+        "--hosts",
+        "*.b.example",
+    ];
     let ran = rendered(&policy, &folder, &[&more[..], &["--patch-policy"]].concat());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let files = std::fs::read_dir(&folder).unwrap();
@@ -74,7 +81,12 @@ fn a_folder_has_one_file_for_each_object_and_a_note_for_the_gateway() {
         "serviceaccount.yaml",
     ];
     assert_eq!(files, expected);
-    assert!(ran.stderr.contains("kubectl -n tensorgate patch gateway models"), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("kubectl -n tensorgate patch gateway models"),
+        "{}",
+        ran.stderr
+    );
     let route = std::fs::read_to_string(folder.join("httproute.yaml")).unwrap();
     for host in ["a.example", "\"*.b.example\""] {
         assert!(route.contains(&format!("- {host}\n")), "{route}");
@@ -92,7 +104,10 @@ fn a_rule_that_the_gateway_cannot_enforce_has_its_line_and_nothing_is_written() 
     assert_ne!(ran.code, 0);
     let output = format!("{}{}", ran.stdout, ran.stderr);
     assert!(output.contains("gate.yaml:2:"), "{output}");
-    assert!(output.contains("the Gateway's listener ends TLS"), "{output}");
+    assert!(
+        output.contains("the Gateway's listener ends TLS"),
+        "{output}"
+    );
     assert!(output.contains("remove listen.tls"), "{output}");
     assert!(!folder.exists());
 }
@@ -114,5 +129,9 @@ fn names_that_are_none_end_before_anything_is_written() {
         assert!(!folder.exists(), "{more:?}");
     }
     let ran = rendered(&policy, &folder, &["--patch-policy"]);
-    assert_eq!(ran.code, 2, "the name of a listener is missing: {}", ran.stderr);
+    assert_eq!(
+        ran.code, 2,
+        "the name of a listener is missing: {}",
+        ran.stderr
+    );
 }

@@ -235,7 +235,11 @@ impl Outcome {
         if details == OURS && said.outcome.verdict.is_empty() {
             // Some control planes cannot log filter state.
             let reason = envoy_reply::only_reason(status);
-            return is(By::Gate, Verdict::Deny, reason.map_or("unknown", Reason::name));
+            return is(
+                By::Gate,
+                Verdict::Deny,
+                reason.map_or("unknown", Reason::name),
+            );
         }
         // The client was not there any more.
         let left = details.starts_with("downstream_remote_disconnect")

@@ -1,5 +1,5 @@
-//! Requests whose gate applied a policy version that the host has not loaded: what the newest policy
-//! allows passes, and what it denies is `overloaded`.
+//! Requests whose gate applied a policy version that the host has not loaded: what the newest
+//! policy allows passes, and what it denies is `overloaded`.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
@@ -184,7 +184,7 @@ async fn the_gateway_is_shown_with_the_version_of_its_last_request() {
         // A context that no gate signed shows nothing.
         let forged = ["v7.AA.AA".to_owned()];
         let answer = running.gate.send("POST", INFER, &forged, "").await;
-        assert_eq!(answer.status, 401);
+        assert_eq!(answer.status, 503);
         let status = running.generations().await;
         let gateway = &status["gateways"][0];
         assert_eq!(gateway["gateway"], format!("uid {uid}"), "{status}");

@@ -48,7 +48,10 @@ fn shared() -> String {
     let service =
         "rate_limit_service: {redis: {url: \"rediss://redis.ml.svc:6380/0\", ca: pki/ca.pem}}";
     POLICY
-        .replace("clients:\n  web-app", &format!("{service}\nclients:\n  web-app"))
+        .replace(
+            "clients:\n  web-app",
+            &format!("{service}\nclients:\n  web-app"),
+        )
         .replace("window_s: 60}", "window_s: 60, scope: global}")
 }
 
@@ -153,9 +156,15 @@ fn every_path_leads_to_the_host_over_http2_and_mutual_tls() {
     let [stream, all] = [0_usize, 1].map(|rule| &route["rules"][rule]);
     let path = "/inference.GRPCInferenceService/ModelStreamInfer";
     let exact = json!([{"path": {"type": "Exact", "value": path}}]);
-    assert_eq!((&stream["matches"], &stream["timeouts"]), (&exact, &json!({"request": "0s"})));
+    assert_eq!(
+        (&stream["matches"], &stream["timeouts"]),
+        (&exact, &json!({"request": "0s"}))
+    );
     let any = json!([{"path": {"type": "PathPrefix", "value": "/"}}]);
-    assert_eq!((&all["matches"], &all["timeouts"]), (&any, &json!({"request": "5s"})));
+    assert_eq!(
+        (&all["matches"], &all["timeouts"]),
+        (&any, &json!({"request": "5s"}))
+    );
     for rule in [stream, all] {
         assert_eq!(rule["backendRefs"], json!([{"name": "gate", "port": 8443}]));
         let source = json!([{
@@ -166,12 +175,19 @@ fn every_path_leads_to_the_host_over_http2_and_mutual_tls() {
     let ports = spec(&objects, "Service")["ports"].as_array().unwrap();
     let numbers: Vec<_> = ports.iter().map(|port| port["port"].clone()).collect();
     assert_eq!(numbers, [8443, 8444, 8445]);
-    assert!(ports.iter().all(|port| port["appProtocol"] == "kubernetes.io/h2c"));
+    assert!(
+        ports
+            .iter()
+            .all(|port| port["appProtocol"] == "kubernetes.io/h2c")
+    );
     let tls = spec(&objects, "BackendTLSPolicy");
     assert_eq!(tls["validation"]["hostname"], "gate.ml.svc");
     assert_eq!(tls["targetRefs"][0].get("sectionName"), None, "all ports");
     let proxies = spec(&objects, "EnvoyProxy");
-    assert_eq!(proxies["backendTLS"]["clientCertificateRef"]["name"], "gate-gateway-tls");
+    assert_eq!(
+        proxies["backendTLS"]["clientCertificateRef"]["name"],
+        "gate-gateway-tls"
+    );
     assert_eq!(proxies["backendTLS"]["alpnProtocols"], json!(["h2"]));
 
     let host = &spec(&objects, "Deployment")["template"]["spec"];
@@ -183,7 +199,10 @@ fn every_path_leads_to_the_host_over_http2_and_mutual_tls() {
         "--tls-client-ca=/etc/tensorgate/tls/ca.crt",
         "--gateway=gateway.example",
     ] {
-        assert!(arguments.contains(&json!(expected)), "{expected} in {arguments:?}");
+        assert!(
+            arguments.contains(&json!(expected)),
+            "{expected} in {arguments:?}"
+        );
     }
     let volumes = host["volumes"].as_array().unwrap();
     let certificate = volumes.iter().find(|it| it["name"] == "tls").unwrap();
@@ -213,7 +232,10 @@ fn a_callers_address_comes_from_the_connection_or_the_trusted_proxies() {
     let direct = spec(&direct, "ClientTrafficPolicy");
     assert_eq!(direct.get("clientIPDetection"), None);
     assert_eq!(direct["headers"]["requestID"], "Generate");
-    assert_eq!(direct["headers"]["xForwardedClientCert"], json!({"mode": "Sanitize"}));
+    assert_eq!(
+        direct["headers"]["xForwardedClientCert"],
+        json!({"mode": "Sanitize"})
+    );
     let behind = objects_of("listen: {address: 127.0.0.1:8080, trusted_hops: 2}");
     let behind = spec(&behind, "ClientTrafficPolicy");
     let hops = json!({"xForwardedFor": {"numTrustedHops": 2}});
@@ -246,9 +268,16 @@ fn only_a_patch_lets_the_audit_log_have_the_filters_state() {
     let plain = objects(POLICY, false);
     let logs = &spec(&plain, "EnvoyProxy")["telemetry"]["accessLog"]["settings"];
     // An entry without state about a request that the host answered would read as a rejection.
-    assert_eq!(logs[0]["matches"], json!(["response.code_details != 'via_upstream'"]));
+    assert_eq!(
+        logs[0]["matches"],
+        json!(["response.code_details != 'via_upstream'"])
+    );
     assert_eq!(logs[0]["sinks"][0]["als"]["backendRefs"][0]["port"], 8444);
-    assert!(plain.iter().all(|object| object["kind"] != "EnvoyPatchPolicy"));
+    assert!(
+        plain
+            .iter()
+            .all(|object| object["kind"] != "EnvoyPatchPolicy")
+    );
 
     let patched = objects(POLICY, true);
     let patches = &spec(&patched, "EnvoyPatchPolicy")["jsonPatches"];
@@ -274,7 +303,10 @@ fn a_patch_adds_the_limits_of_all_gateways_over_mutual_tls() {
     let own = &tls["tls_certificate_sds_secret_configs"][0]["name"];
     assert_eq!(own, "ml/gate-gateway-tls");
     let context = &tls["combined_validation_context"];
-    assert_eq!(context["validation_context_sds_secret_config"]["name"], "gate/ml-ca");
+    assert_eq!(
+        context["validation_context_sds_secret_config"]["name"],
+        "gate/ml-ca"
+    );
     let names = &context["default_validation_context"]["match_typed_subject_alt_names"];
     assert_eq!(names[0]["matcher"]["exact"], "gate.ml.svc");
 }
@@ -297,7 +329,10 @@ fn what_the_gateway_cannot_enforce_is_a_fault_at_its_line() {
         POLICY.replace("clients:\n  web-app", &issuers)
     };
     assert_eq!(faults(&fetched(""), false), ["issuers.corp.jwks.url"]);
-    assert_eq!(faults(&fetched(", ca: pki/ca.pem"), true), ["issuers.corp.jwks.ca"]);
+    assert_eq!(
+        faults(&fetched(", ca: pki/ca.pem"), true),
+        ["issuers.corp.jwks.ca"]
+    );
     let patched = objects(&fetched(""), true);
     let patches = &spec(&patched, "EnvoyPatchPolicy")["jsonPatches"];
     let mut clusters = patches.as_array().unwrap().iter();
@@ -311,7 +346,11 @@ fn what_the_gateway_cannot_enforce_is_a_fault_at_its_line() {
 fn a_text_of_the_policy_is_only_in_the_bundle() {
     for object in objects(POLICY, true) {
         let is_policy = object["metadata"]["name"] == "gate-policy";
-        assert_eq!(object.to_string().contains("{{ Secret }}"), is_policy, "{object}");
+        assert_eq!(
+            object.to_string().contains("{{ Secret }}"),
+            is_policy,
+            "{object}"
+        );
     }
 }
 
@@ -333,5 +372,8 @@ fn the_notes_name_what_the_user_has_to_change() {
         ..target(&loaded, false)
     };
     let notes = everywhere.notes(&loaded.policy);
-    assert!(notes.iter().any(|note| note.contains("plain-text")), "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note.contains("plain-text")),
+        "{notes:?}"
+    );
 }

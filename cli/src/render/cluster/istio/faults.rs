@@ -65,7 +65,8 @@ pub fn faults(loaded: &Loaded, entry: &Entry) -> Vec<Fault> {
                 if url.ca().is_some() {
                     let message = "the gateway's pods do not have this file";
                     let path = below("issuers", &[issuer, "jwks", "ca"]);
-                    let fix = "a server with a certificate of a public authority, or keys in the policy";
+                    let fix =
+                        "a server with a certificate of a public authority, or keys in the policy";
                     add(path, message.to_owned(), fix);
                 }
             }

@@ -5,7 +5,8 @@ use tensorgate_host::audit::record::SOURCE_HEADER;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Counter, RateLimitService};
 
-use crate::render::cluster::names::{DomainName, Label, ObjectName, PodLabel};
+use crate::render::cluster::domains::DomainName;
+use crate::render::cluster::names::{Label, ObjectName, PodLabel};
 use crate::render::cluster::workload::Workload;
 use crate::render::envoy::clusters;
 use crate::render::envoy::http::HIDDEN_HEADERS;

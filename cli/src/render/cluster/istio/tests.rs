@@ -52,7 +52,9 @@ fn loaded(policy: &str) -> Loaded {
 fn istio(policy: &Loaded, entry: Entry) -> Istio {
     let image = |name: &str| {
         let digest = "5e".repeat(32);
-        format!("r.example:5000/{name}@sha256:{digest}").parse().unwrap()
+        format!("r.example:5000/{name}@sha256:{digest}")
+            .parse()
+            .unwrap()
     };
     Istio {
         workload: Workload {
@@ -152,7 +154,10 @@ fn a_sidecar_has_the_filter_at_the_port_of_requests_alone() {
     assert_eq!(sidecar["spec"].get("egress"), None);
     let service = object(&objects, "Service", "ml");
     let port = &service["spec"]["ports"][0];
-    assert_eq!((&port["port"], &port["appProtocol"]), (&json!(8080), &json!("kubernetes.io/h2c")));
+    assert_eq!(
+        (&port["port"], &port["appProtocol"]),
+        (&json!(8080), &json!("kubernetes.io/h2c"))
+    );
 }
 
 #[test]
@@ -171,7 +176,9 @@ fn exactly_one_kind_of_object_loads_the_filter() {
             let manifests = target.render(&loaded).unwrap();
             let kinds = manifests.objects().map(|it| json!(it)["kind"].clone());
             let loading = ["WasmPlugin", "TrafficExtension"];
-            let kinds: Vec<_> = kinds.filter(|it| loading.iter().any(|kind| it == kind)).collect();
+            let kinds: Vec<_> = kinds
+                .filter(|it| loading.iter().any(|kind| it == kind))
+                .collect();
             assert_eq!(kinds, [expected]);
         }
     }
@@ -183,7 +190,10 @@ fn exactly_one_kind_of_object_loads_the_filter() {
     let objects: Vec<_> = manifests.objects().map(|it| json!(it)).collect();
     let spec = &object(&objects, "WasmPlugin", "ml")["spec"];
     assert_eq!(spec["pluginName"], "tensorgate.gate");
-    assert_eq!(bundle(&spec["pluginConfig"])["generation"], loaded.bundle.generation.as_str());
+    assert_eq!(
+        bundle(&spec["pluginConfig"])["generation"],
+        loaded.bundle.generation.as_str()
+    );
 }
 
 #[test]
@@ -200,7 +210,10 @@ fn the_injected_sidecar_gets_the_key_and_the_sockets() {
     for argument in ["--socket=/run/tensorgate/host.sock", "--peer-uid=1337"] {
         assert!(arguments.iter().any(|it| it == argument), "{arguments:?}");
     }
-    assert_eq!((&proxy["name"], &proxy["image"]), (&json!("istio-proxy"), &json!("auto")));
+    assert_eq!(
+        (&proxy["name"], &proxy["image"]),
+        (&json!("istio-proxy"), &json!("auto"))
+    );
     let key = json!({"name": "gate-context", "key": "context.key"});
     assert_eq!(proxy["env"][0]["name"], "TENSORGATE_CONTEXT_KEY");
     assert_eq!(proxy["env"][0]["valueFrom"]["secretKeyRef"], key);
@@ -217,8 +230,7 @@ fn what_istio_cannot_express_is_in_an_envoy_filter() {
     let clusters = patches(filter, "CLUSTER");
     let names: Vec<_> = clusters.iter().map(|it| &it["name"]).collect();
     assert_eq!(names, ["tensorgate-audit", "tensorgate-limits"]);
-    let endpoint =
-        "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/pipe/path";
+    let endpoint = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/pipe/path";
     assert_eq!(
         clusters[0].pointer(endpoint),
         Some(&json!("/run/tensorgate/audit.sock"))
@@ -229,7 +241,10 @@ fn what_istio_cannot_express_is_in_an_envoy_filter() {
     };
     let manager = &manager["typed_config"];
     assert_eq!(manager["max_request_headers_kb"], 32);
-    assert_eq!(manager["common_http_protocol_options"]["max_headers_count"], 136);
+    assert_eq!(
+        manager["common_http_protocol_options"]["max_headers_count"],
+        136
+    );
     assert_eq!(manager["stream_idle_timeout"], "10s");
     assert!(manager["local_reply_config"]["mappers"].is_array());
     let log = &manager["access_log"][0]["typed_config"]["common_config"];
@@ -283,7 +298,10 @@ fn the_network_policy_lets_the_sidecar_reach_istiod_and_the_registry() {
     let namespace = json!({"matchLabels": {"kubernetes.io/metadata.name": "istio-system"}});
     let istiod = json!({"to": [{"namespaceSelector": namespace}], "ports": port(15_012)});
     assert!(egress.contains(&istiod), "{egress:#?}");
-    assert!(egress.contains(&json!({"ports": port(5_000)})), "{egress:#?}");
+    assert!(
+        egress.contains(&json!({"ports": port(5_000)})),
+        "{egress:#?}"
+    );
     assert_eq!(spec["ingress"], json!([{"ports": port(8_080)}]));
 }
 
@@ -392,7 +410,10 @@ fn a_policy_that_is_too_large_for_a_filter_is_refused() {
             format!("  client-{at}: {{api_keys: [{{sha256: {digest}}}]}}\n")
         })
         .collect();
-    let policy = POLICY.replace("clients:\n  web-app", &format!("clients:\n{clients}  web-app"));
+    let policy = POLICY.replace(
+        "clients:\n  web-app",
+        &format!("clients:\n{clients}  web-app"),
+    );
     let loaded = loaded(&policy);
     let rendered = istio(&loaded, sidecar()).render(&loaded);
     let Err(Unrenderable::Other(cause)) = rendered else {
@@ -435,7 +456,10 @@ fn texts_of_the_policy_are_values_and_nothing_else() {
             )
         })
         .collect();
-    let policy = POLICY.replace("clients:\n  web-app", &format!("clients:\n{clients}  web-app"));
+    let policy = POLICY.replace(
+        "clients:\n  web-app",
+        &format!("clients:\n{clients}  web-app"),
+    );
     let loaded = loaded(&policy);
     for entry in [sidecar(), gateway()] {
         let manifests = istio(&loaded, entry).render(&loaded).unwrap();
