@@ -1,8 +1,10 @@
 //! Names that a user gives for objects of a cluster. Each is checked when it is parsed, so that no
-//! later code has to escape one.
+//! later code has to escape one. In a chart a placeholder is in its place, which no parser accepts.
 
 use std::fmt;
 use std::str::FromStr;
+
+use super::template::placeholder;
 
 /// Longest DNS label, bytes (RFC 1123, section 2.1).
 const MAX_LABEL_BYTES: usize = 63;
@@ -23,6 +25,11 @@ impl Label {
     /// The label.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// A label that an expression of a chart fills in.
+    pub fn placeholder(expression: &str) -> Self {
+        Self(placeholder(expression))
     }
 
     /// The name of a part: `NAME-suffix`.
@@ -58,6 +65,11 @@ impl ObjectName {
     /// The name of a part: `NAME-suffix`.
     pub fn from_label(name: &Label, suffix: &str) -> Self {
         Self(name.with(suffix))
+    }
+
+    /// A name that an expression of a chart fills in.
+    pub fn placeholder(expression: &str) -> Self {
+        Self(placeholder(expression))
     }
 
     /// The name.
@@ -110,6 +122,16 @@ pub struct PodLabel {
     pub value: String,
 }
 
+impl PodLabel {
+    /// All labels of some pods, which an expression of a chart fills in.
+    pub fn placeholder(expression: &str) -> Self {
+        Self {
+            key: placeholder(expression),
+            value: String::new(),
+        }
+    }
+}
+
 impl FromStr for PodLabel {
     type Err = String;
 
@@ -152,6 +174,25 @@ impl Image {
         let (registry, _) = self.repository.split_once('/')?;
         let (_, port) = registry.rsplit_once(':')?;
         port.parse().ok()
+    }
+
+    /// An image whose repository and digest are values of a chart, below `value`. The digest there
+    /// begins with its algorithm, as users know it.
+    pub fn placeholder(value: &str) -> Self {
+        Self {
+            repository: placeholder(&format!("{value}.repository")),
+            digest: placeholder(&format!("trimPrefix \"sha256:\" {value}.digest")),
+        }
+    }
+
+    /// The registry and the name in it.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The digest, with its algorithm.
+    pub fn algorithm_and_digest(&self) -> String {
+        format!("sha256:{}", self.digest)
     }
 }
 
