@@ -33,6 +33,11 @@ impl Manifests {
         self.objects.values()
     }
 
+    /// The objects by their files.
+    pub fn into_files(self) -> BTreeMap<String, Node> {
+        self.objects
+    }
+
     /// All objects as one YAML stream.
     pub fn to_stream(&self) -> String {
         let mut stream = String::new();

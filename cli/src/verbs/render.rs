@@ -4,6 +4,7 @@ mod cluster;
 mod envoy;
 mod gateway;
 mod istio;
+mod helm;
 
 use std::path::PathBuf;
 
@@ -29,6 +30,7 @@ enum Target {
     Kubernetes(Box<cluster::Kubernetes>),
     Istio(Box<istio::Istio>),
     Gateway(Box<gateway::Gateway>),
+    Helm(Box<helm::Helm>),
 }
 
 impl Target {
@@ -39,6 +41,7 @@ impl Target {
             Self::Kubernetes(target) => target.cluster.policy.take(),
             Self::Istio(target) => target.cluster.policy.take(),
             Self::Gateway(target) => target.cluster.policy.take(),
+            Self::Helm(target) => target.gate.cluster.policy.take(),
         }
     }
 }
@@ -59,6 +62,7 @@ impl Render {
             Target::Kubernetes(target) => target.run(ui, loaded),
             Target::Istio(target) => target.run(ui, loaded),
             Target::Gateway(target) => target.run(ui, loaded),
+            Target::Helm(target) => target.run(ui, loaded),
         }
     }
 }

@@ -6,10 +6,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::load::Loaded;
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_policy::{Fault, Severity};
+use tensorgate_policy::{Fault, Severity, hex};
 
 use super::names::{Image, Label};
 use super::network::Admitted;
@@ -32,6 +33,9 @@ const FILTERS: &str = "/opt/tensorgate/filters";
 const UNPRIVILEGED: u16 = 1024;
 /// Memory of Envoy beside what its overload manager permits, bytes.
 const ENVOY_MARGIN_MIB: u64 = 128;
+/// Annotation of the pods with the digest of the bootstrap, the only file that Envoy reads once. So
+/// another bootstrap starts other pods, and another policy does not.
+const BOOTSTRAP_CHECKSUM: &str = "checksum/envoy";
 
 /// What this target needs beside a [`Workload`].
 #[derive(Clone, Debug)]
@@ -83,7 +87,9 @@ impl Kubernetes {
         let form = Form::Watched(DYNAMIC.as_ref());
         let rendered = render(policy, &loaded.bundle, &options, form)
             .map_err(|error| Unrenderable::Other(error.to_string()))?;
-        let mut bootstrap = vec![("envoy.yaml".to_owned(), rendered.bootstrap.to_yaml().into())];
+        let text = rendered.bootstrap.to_yaml();
+        let checksum = hex(&Sha256::digest(&text));
+        let mut bootstrap = vec![("envoy.yaml".to_owned(), text.into())];
         if let Some(listener) = policy.listen().tls() {
             let secrets = tls::secrets(listener, &options)
                 .map_err(|error| Unrenderable::Other(error.to_string()))?;
@@ -106,7 +112,7 @@ impl Kubernetes {
         let mut manifests = cluster::common(workload, loaded)?;
         manifests.add("configmap-envoy", config("envoy", bootstrap)?);
         manifests.add("configmap-dynamic", config("dynamic", dynamic)?);
-        manifests.add("deployment", workload.deployment(self.pod(loaded, port)));
+        manifests.add("deployment", workload.deployment(self.pod(loaded, port, checksum)));
         manifests.add("service", workload.service(&[("http", port, None)]));
         let admitted = match &self.clients_from {
             Some(namespace) => Admitted {
@@ -124,10 +130,11 @@ impl Kubernetes {
         Ok(manifests)
     }
 
-    fn pod(&self, loaded: &Loaded, port: u16) -> Pod {
+    fn pod(&self, loaded: &Loaded, port: u16, checksum: String) -> Pod {
         let workload = &self.workload;
         let configuration = |name: &str| map! {"name" => name, "configMap" => map! {"name" => workload.name.with(name)}};
         Pod {
+            annotations: vec![(BOOTSTRAP_CHECKSUM.to_owned(), checksum.into())],
             first: vec![self.filters()],
             containers: vec![
                 self.envoy(loaded, port),

@@ -5,6 +5,7 @@
 //! | [`kubernetes`] | in an Envoy of the gate's own pods | beside it, over Unix sockets |
 //! | [`istio`] | in the sidecar of the gate's pods, or in a gateway | behind a sidecar |
 //! | [`gateway`] | in the proxies of an Envoy Gateway | in pods of its own, over mutual TLS |
+//! | [`helm`] | the same, as a chart | the same |
 //!
 //! Names that a user gives are checked when they are parsed ([`names`]), and every text of the
 //! policy is a value of a tree that is written at the end. So no text can end the value that it is
@@ -14,10 +15,12 @@ pub mod domains;
 mod encoded;
 pub mod gateway;
 pub mod istio;
+pub mod helm;
 pub mod kubernetes;
 pub mod names;
 pub mod network;
 pub mod policy_files;
+pub mod template;
 pub mod workload;
 
 use tensorgate_cli_common::load::Loaded;

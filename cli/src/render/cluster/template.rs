@@ -34,8 +34,7 @@ pub fn choose(condition: &str, yes: Node, no: Node) -> Result<Node, String> {
         (Node::Map(yes), Node::Map(no)) if same_keys(&yes, &no) => {
             let pairs = yes.into_iter().zip(no);
             let entries = pairs.map(|((key, yes), (_, no))| {
-                let joined = choose(condition, yes, no)?;
-                Ok((key, joined))
+                choose(condition, yes, no).map(|joined| (key, joined))
             });
             Ok(Node::Map(entries.collect::<Result<_, String>>()?))
         }
@@ -45,10 +44,8 @@ pub fn choose(condition: &str, yes: Node, no: Node) -> Result<Node, String> {
 }
 
 fn same_keys(one: &[(String, Node)], other: &[(String, Node)]) -> bool {
-    let keys = |entries: &[(String, Node)]| -> Vec<String> {
-        entries.iter().map(|(key, _)| key.clone()).collect()
-    };
-    keys(one) == keys(other)
+    let mut pairs = one.iter().zip(other);
+    one.len() == other.len() && pairs.all(|((one, _), (other, _))| one == other)
 }
 
 /// The items of both lists: those that both begin and end with stay, and the others depend on the

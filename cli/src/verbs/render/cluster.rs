@@ -21,16 +21,16 @@ pub struct Cluster {
     /// Policy file, instead of `-c`.
     #[arg(value_name = "GATE_YAML")]
     pub policy: Option<PathBuf>,
-    /// Write one file for each object, and kustomization.yaml, into this folder. Without it the
-    /// objects go to standard output.
+    /// Write into this folder: a chart, or one file for each object and kustomization.yaml. Without
+    /// it objects go to standard output.
     #[arg(short, long, value_name = "DIR")]
-    output: Option<PathBuf>,
-    /// Namespace of the gate.
+    pub(super) output: Option<PathBuf>,
+    /// Namespace of the gate. A chart is installed into the one that Helm is given.
     #[arg(long, default_value = "tensorgate")]
-    namespace: Label,
+    pub(super) namespace: Label,
     /// Name of the gate. Its objects have this name, or begin with it.
     #[arg(long, default_value = "tensorgate")]
-    name: Label,
+    pub(super) name: Label,
     /// Image of the sandbox host, as `tensorgate image build` makes it.
     #[arg(long, value_name = "IMAGE@sha256:DIGEST")]
     host_image: Image,
@@ -87,21 +87,22 @@ impl Cluster {
         })
     }
 
-    /// Renders with `target`, and writes what it returns.
-    pub fn run(
-        self,
+    /// Renders with `target`, and returns what it returns. `None` if the faults of the policy are
+    /// only warnings.
+    pub(super) fn render<T>(
+        &self,
         ui: &Ui,
         loaded: Loaded,
-        target: impl FnOnce(Workload, &Loaded) -> Result<Manifests, Unrenderable>,
-    ) -> Result<(), Failure> {
+        target: impl FnOnce(Workload, &Loaded) -> Result<T, Unrenderable>,
+    ) -> Result<Option<T>, Failure> {
         let rendered =
             (self.workload(&loaded.policy)).and_then(|workload| target(workload, &loaded));
-        let manifests = match rendered {
-            Ok(manifests) => manifests,
+        let rendered = match rendered {
+            Ok(rendered) => rendered,
             Err(Unrenderable::Other(cause)) => return Err(Failure::Input(cause)),
             Err(Unrenderable::Policy(faults)) => {
                 let unfit: Result<_, LoadError> = loaded.unless(faults);
-                return unfit.map(drop).map_err(Failure::from);
+                return unfit.map(|_| None).map_err(Failure::from);
             }
         };
         if self.model_servers.is_empty() {
@@ -109,6 +110,19 @@ impl Cluster {
                 "note: no network policy closes the model servers: name their pods with --model-server",
             );
         }
+        Ok(Some(rendered))
+    }
+
+    /// Renders with `target`, and writes the objects.
+    pub(super) fn run(
+        self,
+        ui: &Ui,
+        loaded: Loaded,
+        target: impl FnOnce(Workload, &Loaded) -> Result<Manifests, Unrenderable>,
+    ) -> Result<(), Failure> {
+        let Some(manifests) = self.render(ui, loaded, target)? else {
+            return Ok(());
+        };
         match self.output {
             Some(folder) => {
                 manifests.write(&folder)?;
@@ -139,10 +153,10 @@ pub struct Kubernetes {
     pub cluster: Cluster,
     /// Image of Envoy 1.36 or later.
     #[arg(long, value_name = "IMAGE@sha256:DIGEST")]
-    envoy_image: Image,
+    pub(super) envoy_image: Image,
     /// Namespace of the clients; by default every pod of the cluster may connect.
     #[arg(long, value_name = "NAMESPACE")]
-    clients_from: Option<Label>,
+    pub(super) clients_from: Option<Label>,
 }
 
 impl Kubernetes {

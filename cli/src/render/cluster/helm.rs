@@ -1,0 +1,492 @@
+//! The gate of its own as a Helm chart: the objects of [`kubernetes`](super::kubernetes), with
+//! values in place of what an operator sets.
+//!
+//! The templates are written from the same trees as the objects, so the two cannot drift apart.
+//! Names become placeholders before the objects are rendered, and an object that a value changes is
+//! rendered both ways. What depends on the policy is in files that templates only read, so no text
+//! of a policy is ever in a template. The schema of the values holds the rules of
+//! [`names`](super::names).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::Loaded;
+use tensorgate_cli_common::replace::{Mode, replace};
+use tensorgate_policy::hex;
+
+use super::kubernetes::Kubernetes;
+use super::names::{Image, Label, ObjectName, PodLabel};
+use super::template::{self, choose};
+use super::workload::{HandlerSource, Workload};
+use crate::render::Unrenderable;
+use crate::render::node::{Node, list, map};
+
+/// Mode of the files. They contain no secrets.
+const READABLE: u32 = 0o644;
+/// Folder of the templates in a chart.
+const TEMPLATES: &str = "templates";
+/// What Helm prints after an installation.
+const NOTES: &str = include_str!("chart/NOTES.txt");
+/// What values may be.
+const SCHEMA: &str = include_str!("chart/values.schema.json");
+/// Hex digits of the policy's digest in the chart's version.
+const VERSION_DIGITS: usize = 12;
+/// The oldest Kubernetes with the `sleep` of containers that end.
+const KUBERNETES: &str = ">=1.30.0-0";
+
+/// A value that switches parts of objects: its condition, and how the gate is with it and without.
+type Switch = (&'static str, fn(&mut Kubernetes, bool));
+
+const SWITCHES: [Switch; 4] = [
+    (CLIENTS, |gate, on| {
+        gate.clients_from = on.then(|| Label::placeholder(CLIENTS));
+    }),
+    (METRICS, |gate, on| {
+        gate.workload.metrics_from = on.then(|| Label::placeholder(METRICS));
+    }),
+    (MODEL_LABELS, |gate, on| {
+        let labels = on.then(|| PodLabel::placeholder(MODEL_LABELS));
+        gate.workload.model_servers = labels.into_iter().collect();
+    }),
+    (HANDLERS_CLAIM, |gate, on| {
+        // A policy without components has no volume, whatever the value.
+        if gate.workload.handlers.is_some() {
+            let source = if on {
+                HandlerSource::Claim(ObjectName::placeholder(HANDLERS_CLAIM))
+            } else {
+                HandlerSource::Image(Image::placeholder(".Values.handlers.image"))
+            };
+            gate.workload.handlers = Some(source);
+        }
+    }),
+];
+
+/// Namespace of the clients.
+const CLIENTS: &str = ".Values.clientsFrom";
+/// Namespace of the readers of metrics.
+const METRICS: &str = ".Values.metricsFrom";
+/// Labels of the model servers' pods.
+const MODEL_LABELS: &str = ".Values.modelServers.labels";
+/// Namespace of the model servers.
+const MODEL_NAMESPACE: &str = "default .Release.Namespace .Values.modelServers.namespace";
+/// Claim of the components' volume.
+const HANDLERS_CLAIM: &str = ".Values.handlers.claim";
+
+/// An object's tree, and the condition under which there is such an object.
+struct Template {
+    condition: Option<&'static str>,
+    object: Node,
+}
+
+impl Template {
+    const fn always(object: Node) -> Self {
+        Self {
+            condition: None,
+            object,
+        }
+    }
+}
+
+/// Templates by file.
+type Templates = BTreeMap<String, Template>;
+
+/// What this target needs: the gate whose names are the default values.
+#[derive(Clone, Debug)]
+pub struct Helm {
+    /// The gate.
+    pub gate: Kubernetes,
+}
+
+impl Helm {
+    /// The chart.
+    ///
+    /// # Errors
+    /// What the target cannot enforce.
+    pub fn render(&self, loaded: &Loaded) -> Result<Chart, Unrenderable> {
+        let mut templates = variants(self.with_placeholders(), &SWITCHES, loaded)?;
+        let mut files = BTreeMap::new();
+        for (file, template) in &mut templates {
+            move_data(file, &mut template.object, &mut files)?;
+        }
+        let deployment = templates
+            .get_mut("deployment.yaml")
+            .ok_or_else(|| missing("the Deployment"))?;
+        let mut fill = |path: &[&str], expression: &str| -> Result<Node, Unrenderable> {
+            let place = at(&mut deployment.object, path).ok_or_else(|| missing(expression))?;
+            Ok(std::mem::replace(place, template::value(expression)))
+        };
+        fill(&["spec", "replicas"], ".Values.replicas")?;
+        let containers = ["spec", "template", "spec", "containers"];
+        let mut resources = |container: &str| {
+            let path = [containers.as_slice(), &[container, "resources"]].concat();
+            fill(&path, &format!(".Values.resources.{container}"))
+        };
+        let resources = map! {"envoy" => resources("envoy")?, "host" => resources("host")?};
+
+        let digest = hex(&Sha256::digest(contents(&files)));
+        let version: String = digest.chars().take(VERSION_DIGITS).collect();
+        files.insert("Chart.yaml".to_owned(), self.description(&version));
+        files.insert("values.yaml".to_owned(), self.values(resources));
+        files.insert("values.schema.json".to_owned(), self.schema()?);
+        files.insert(format!("{TEMPLATES}/NOTES.txt"), NOTES.to_owned());
+        for (file, template) in templates {
+            let text = template::write(&template.object, template.condition)
+                .map_err(Unrenderable::Other)?;
+            files.insert(format!("{TEMPLATES}/{file}"), text);
+        }
+        Ok(Chart { files })
+    }
+
+    /// The gate with placeholders for the names that are values. Its own name stays: what another
+    /// release of the chart would share with it has this name.
+    fn with_placeholders(&self) -> Kubernetes {
+        Kubernetes {
+            workload: Workload {
+                namespace: Label::placeholder(".Release.Namespace"),
+                host_image: Image::placeholder(".Values.images.host"),
+                context_secret: ObjectName::placeholder(".Values.secrets.context"),
+                files_secret: ObjectName::placeholder(".Values.secrets.files"),
+                model_namespace: Label::placeholder(MODEL_NAMESPACE),
+                ..self.gate.workload.clone()
+            },
+            envoy_image: Image::placeholder(".Values.images.envoy"),
+            clients_from: None,
+        }
+    }
+
+    /// `Chart.yaml`. The version changes with the policy and with this program.
+    fn description(&self, policy: &str) -> String {
+        let version = env!("CARGO_PKG_VERSION");
+        let name = self.gate.workload.name.as_str();
+        let chart = map! {
+            "apiVersion" => "v2",
+            "name" => name,
+            "description" => "A security gate for machine-learning model serving, with its policy",
+            "type" => "application",
+            "version" => format!("{version}+policy.{policy}"),
+            "appVersion" => version,
+            "kubeVersion" => KUBERNETES,
+        };
+        chart.to_yaml()
+    }
+
+    /// `values.yaml`: what `render kubernetes` would write with the same options.
+    fn values(&self, resources: Node) -> String {
+        let workload = &self.gate.workload;
+        let namespace = |label: Option<&Label>| Node::from(label.map_or("", Label::as_str));
+        let model_namespace = &workload.model_namespace;
+        let elsewhere = (*model_namespace != workload.namespace).then_some(model_namespace);
+        let labels = workload.model_servers.iter();
+        let labels = labels.map(|label| (label.key.clone(), label.value.as_str().into()));
+        let mut sections = vec![
+            (
+                "Images, each pinned by its digest.",
+                map! {"images" => map! {
+                    "envoy" => image(&self.gate.envoy_image),
+                    "host" => image(&workload.host_image),
+                }},
+            ),
+            ("Number of pods.", map! {"replicas" => workload.replicas}),
+            (
+                "Secrets in the release's namespace: the context key, and the files that the policy names.",
+                map! {"secrets" => map! {
+                    "context" => workload.context_secret.as_str(),
+                    "files" => workload.files_secret.as_str(),
+                }},
+            ),
+            (
+                "Namespace of the clients. If empty, every pod of the cluster may connect.",
+                map! {"clientsFrom" => namespace(self.gate.clients_from.as_ref())},
+            ),
+            (
+                "Namespace whose pods may read the host's metrics. If empty, none may.",
+                map! {"metricsFrom" => namespace(workload.metrics_from.as_ref())},
+            ),
+            (
+                "The model servers' pods, which only the gate reaches. Without labels no policy closes them.",
+                map! {"modelServers" => map! {
+                    "labels" => Node::Map(labels.collect()),
+                    "namespace" => namespace(elsewhere),
+                }},
+            ),
+        ];
+        if let Some(source) = &workload.handlers {
+            let source = match source {
+                HandlerSource::Image(reference) => {
+                    map! {"image" => image(reference), "claim" => ""}
+                }
+                HandlerSource::Claim(claim) => map! {"claim" => claim.as_str()},
+            };
+            sections.push((
+                "Volume with the policy's components. A claim is used instead of the image.",
+                map! {"handlers" => source},
+            ));
+        }
+        sections.push((
+            "Resources of the containers. The memory is what the policy's bounds need.",
+            map! {"resources" => resources},
+        ));
+        let mut text =
+            "# Values of the chart. values.schema.json says what each may be.\n".to_owned();
+        for (comment, section) in sections {
+            text.push_str(&format!("\n# {comment}\n{}", section.to_yaml()));
+        }
+        text
+    }
+
+    /// `values.schema.json`. Only a policy with components has a volume for them.
+    fn schema(&self) -> Result<String, Unrenderable> {
+        let failed = |error: serde_json::Error| Unrenderable::Other(error.to_string());
+        let mut schema: Value = serde_json::from_str(SCHEMA).map_err(failed)?;
+        let field = if self.gate.workload.handlers.is_some() {
+            let required = schema.get_mut("required").and_then(Value::as_array_mut);
+            required.map(|required| required.push("handlers".into()))
+        } else {
+            let properties = schema.get_mut("properties");
+            let properties = properties.and_then(Value::as_object_mut);
+            properties.and_then(|properties| properties.remove("handlers").map(drop))
+        };
+        field.ok_or_else(|| missing("handlers in the schema"))?;
+        let mut text = serde_json::to_string_pretty(&schema).map_err(failed)?;
+        text.push('\n');
+        Ok(text)
+    }
+}
+
+/// Renders the gate with and without each value that switches parts of objects, and joins the
+/// results.
+fn variants(
+    gate: Kubernetes,
+    switches: &[Switch],
+    loaded: &Loaded,
+) -> Result<Templates, Unrenderable> {
+    let Some((&(condition, set), rest)) = switches.split_first() else {
+        let objects = gate.render(loaded)?.into_files().into_iter();
+        return Ok(objects
+            .map(|(file, object)| (file, Template::always(object)))
+            .collect());
+    };
+    let with = |on| {
+        let mut gate = gate.clone();
+        set(&mut gate, on);
+        variants(gate, rest, loaded)
+    };
+    join(condition, with(true)?, with(false)?)
+}
+
+/// Joins the objects when a condition holds with those when it does not. An object may be absent
+/// when it does not.
+fn join(
+    condition: &'static str,
+    yes: Templates,
+    mut no: Templates,
+) -> Result<Templates, Unrenderable> {
+    let mut joined = Templates::new();
+    for (file, with) in yes {
+        let template = match no.remove(&file) {
+            None if with.condition.is_none() => Template {
+                condition: Some(condition),
+                object: with.object,
+            },
+            Some(without) if without.condition == with.condition => Template {
+                condition: with.condition,
+                object: choose(condition, with.object, without.object)
+                    .map_err(|error| Unrenderable::Other(format!("{file}: {error}")))?,
+            },
+            _ => return Err(missing(&file)),
+        };
+        joined.insert(file, template);
+    }
+    match no.into_keys().next() {
+        None => Ok(joined),
+        Some(file) => Err(missing(&file)),
+    }
+}
+
+/// Moves the data of a ConfigMap into files of the chart, which its template reads.
+fn move_data(
+    template: &str,
+    object: &mut Node,
+    files: &mut BTreeMap<String, String>,
+) -> Result<(), Unrenderable> {
+    let Some(Node::Map(data)) = at(object, &["data"]) else {
+        return Ok(());
+    };
+    let folder = template
+        .strip_prefix("configmap-")
+        .and_then(|rest| rest.strip_suffix(".yaml"))
+        .ok_or_else(|| missing(template))?;
+    for (name, content) in data {
+        let file = format!("files/{folder}/{name}");
+        let read = template::value(&format!(".Files.Get {}", Value::from(file.as_str())));
+        let Node::Text(text) = std::mem::replace(content, read) else {
+            return Err(missing(&file));
+        };
+        files.insert(file, text);
+    }
+    Ok(())
+}
+
+/// The node at a path: keys of mappings, and names of items.
+fn at<'a>(node: &'a mut Node, path: &[&str]) -> Option<&'a mut Node> {
+    let Some((step, rest)) = path.split_first() else {
+        return Some(node);
+    };
+    let below = match node {
+        Node::Map(entries) => {
+            let mut entries = entries.iter_mut();
+            entries
+                .find(|(key, _)| key.as_str() == *step)
+                .map(|(_, value)| value)
+        }
+        Node::List(items) => items.iter_mut().find(|item| is_named(item, step)),
+        _ => None,
+    };
+    at(below?, rest)
+}
+
+fn is_named(item: &Node, name: &str) -> bool {
+    let named = Node::from(name);
+    matches!(item, Node::Map(entries) if entries.iter().any(|(key, value)| key == "name" && *value == named))
+}
+
+/// The default value for an image.
+fn image(image: &Image) -> Node {
+    map! {"repository" => image.repository(), "digest" => image.algorithm_and_digest()}
+}
+
+/// All files in one text. No name and no content can be confused with another.
+fn contents(files: &BTreeMap<String, String>) -> String {
+    let pairs = files.iter();
+    let pairs = pairs.map(|(name, text)| list![name.as_str(), text.as_str()].to_yaml());
+    pairs.collect()
+}
+
+/// A part of the objects that this module expects is not there. Every rendering finds it, so a test
+/// does.
+fn missing(part: &str) -> Unrenderable {
+    Unrenderable::Other(format!("the chart has no place for {part}"))
+}
+
+/// The files of a chart, by path.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chart {
+    files: BTreeMap<String, String>,
+}
+
+impl Chart {
+    /// Number of files.
+    pub fn file_count(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Writes the chart into a folder. Each file is replaced atomically. A template that is not of
+    /// this chart is an error, because Helm would install it too.
+    ///
+    /// # Errors
+    /// A file cannot be written, or another chart is there.
+    pub fn write(&self, folder: &Path) -> Result<(), Failure> {
+        let failed = |file: &Path, error: &std::io::Error| {
+            Failure::Failed(format!("cannot write {}: {error}", file.display()))
+        };
+        let templates = folder.join(TEMPLATES);
+        std::fs::create_dir_all(&templates).map_err(|error| failed(&templates, &error))?;
+        let there = std::fs::read_dir(&templates).map_err(|error| failed(&templates, &error))?;
+        for entry in there {
+            let name = entry.map_err(|error| failed(&templates, &error))?.file_name();
+            let file = format!("{TEMPLATES}/{}", name.to_string_lossy());
+            if !self.files.contains_key(&file) {
+                return Err(Failure::Failed(format!(
+                    "{} is not of this chart, and Helm would install it: remove it, or name another folder",
+                    templates.join(name).display()
+                )));
+            }
+        }
+        for (name, text) in &self.files {
+            let file = folder.join(name);
+            let parent = file.parent().unwrap_or(folder);
+            std::fs::create_dir_all(parent).map_err(|error| failed(parent, &error))?;
+            replace(&file, text, Mode::Exact(READABLE)).map_err(|error| failed(&file, &error))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn schema() -> Value {
+        serde_json::from_str(SCHEMA).unwrap()
+    }
+
+    /// Every schema in a schema, with its path.
+    fn all<'a>(schema: &'a Value, path: String, found: &mut Vec<(String, &'a Value)>) {
+        if schema.get("type").is_some() {
+            found.push((path.clone(), schema));
+        }
+        for keyword in ["properties", "definitions"] {
+            let fields = schema.get(keyword).and_then(Value::as_object);
+            for (name, field) in fields.into_iter().flatten() {
+                all(field, format!("{path}/{name}"), found);
+            }
+        }
+        if let Some(field) = schema.get("additionalProperties") {
+            all(field, format!("{path}/*"), found);
+        }
+    }
+
+    #[test]
+    fn a_value_is_in_the_schema_and_has_an_anchored_pattern() {
+        let schema = schema();
+        let mut found = Vec::new();
+        all(&schema, String::new(), &mut found);
+        assert!(found.len() > 20, "{found:?}");
+        for (path, field) in found {
+            match field.get("type").and_then(Value::as_str) {
+                Some("object") if path == "/global" => {}
+                Some("object") if path.ends_with("/labels") => {
+                    assert!(field.pointer("/propertyNames/pattern").is_some(), "{path}");
+                }
+                Some("object") => {
+                    let more = field.get("additionalProperties");
+                    assert_eq!(more, Some(&json!(false)), "{path}");
+                }
+                Some("string") => {
+                    let pattern = field.get("pattern").and_then(Value::as_str);
+                    let anchored =
+                        |text: &str| text.starts_with('^') && text.ends_with('$');
+                    assert!(pattern.is_some_and(anchored), "{path}");
+                }
+                other => assert_eq!(other, Some("integer"), "{path}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_has_a_digest_and_no_tag() {
+        let schema = schema();
+        let image = schema.pointer("/definitions/image").unwrap();
+        let fields: Vec<_> = image.get("properties").and_then(Value::as_object).unwrap().keys().collect();
+        assert_eq!(fields, ["digest", "repository"]);
+        let pattern = image.pointer("/properties/digest/pattern");
+        assert_eq!(pattern, Some(&json!("^sha256:[0-9a-f]{64}$")));
+    }
+
+    #[test]
+    fn a_placeholder_of_a_name_is_no_name_that_parses() {
+        for text in [CLIENTS, METRICS, MODEL_NAMESPACE] {
+            let label = Label::placeholder(text);
+            assert!(label.as_str().parse::<Label>().is_err(), "{text}");
+        }
+        let image = Image::placeholder(".Values.images.host").to_string();
+        assert!(image.parse::<Image>().is_err());
+    }
+}

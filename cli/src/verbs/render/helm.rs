@@ -1,0 +1,55 @@
+//! `render helm`: a policy as a Helm chart.
+
+use clap::Args;
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::Loaded;
+use tensorgate_cli_common::ui::Ui;
+
+use super::cluster::Kubernetes;
+use crate::render::cluster::{helm, kubernetes};
+
+/// The objects of `render kubernetes` as a Helm chart.
+///
+/// The options become the chart's default values. The policy is in files of the chart: another
+/// policy is another version of it. Nothing secret is written.
+#[derive(Args)]
+#[command(
+    after_help = "Example: tensorgate render helm gate.yaml -o chart --model-server app=triton \\\n  --host-image registry.example.com/tensorgate/host@sha256:DIGEST --envoy-image envoyproxy/envoy@sha256:DIGEST"
+)]
+pub struct Helm {
+    #[command(flatten)]
+    pub gate: Kubernetes,
+}
+
+impl Helm {
+    /// Renders the policy.
+    pub fn run(self, ui: &Ui, loaded: Loaded) -> Result<(), Failure> {
+        let Kubernetes {
+            cluster,
+            envoy_image,
+            clients_from,
+        } = self.gate;
+        let Some(folder) = &cluster.output else {
+            let cause = "a chart is a folder: name it with -o DIR";
+            return Err(Failure::Input(cause.to_owned()));
+        };
+        let rendered = cluster.render(ui, loaded, |workload, loaded| {
+            let gate = kubernetes::Kubernetes {
+                workload,
+                envoy_image,
+                clients_from,
+            };
+            helm::Helm { gate }.render(loaded)
+        })?;
+        let Some(chart) = rendered else {
+            return Ok(());
+        };
+        chart.write(folder)?;
+        let (name, namespace, folder) = (&cluster.name, &cluster.namespace, folder.display());
+        ui.line(&format!(
+            "{folder}: a chart of {} files; install it with helm install {name} {folder} --namespace {namespace} --create-namespace",
+            chart.file_count()
+        ));
+        Ok(())
+    }
+}
