@@ -1,8 +1,9 @@
-//! `render envoy`: the same bytes each time, validated by a real Envoy, and Envoy's own replies in
+//! `render`: the same bytes each time; for Envoy, validated by a real Envoy, and its own replies in
 //! the gate's wording.
 
 mod control_planes;
 mod gateway;
+mod helm;
 mod istio;
 mod kubernetes;
 

@@ -1,0 +1,215 @@
+"""Compares a chart of `tensorgate render helm` with the objects of `tensorgate render kubernetes`.
+
+    chart.py CHART OBJECTS [--helm PROGRAM]
+
+CHART is the folder of the chart, OBJECTS the folder of the objects, both rendered with the same
+options. With its default values the chart must give equal objects. Then other values are tried:
+those that the schema must reject, and those that add or remove parts of objects.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+
+import yaml
+
+DIGEST = "sha256:" + "0" * 64
+# What would break out of a quoted scalar, or be evaluated, if a template wrote it as it stands.
+HOSTILE = ['a"b', "a\nb: c", "{{ .Release.Name }}", "a: b", "A", "-a", "a_b", "../a", "a b"]
+# Values that the schema must reject: name, value.
+REJECTED = [
+    ("images.host.digest", "latest"),
+    ("images.host.digest", DIGEST.upper()),
+    ("images.host.digest", DIGEST[:-1]),
+    ("images.host.digest", DIGEST + "\n"),
+    ("images.host.tag", "latest"),
+    ("images.envoy.repository", 'envoy"'),
+    ("images.envoy.repository", "envoy/"),
+    ("images.envoy.repository", "envoy {{ .Values }}"),
+    ("images.other.repository", "envoy"),
+    ("replicas", 0),
+    ("replicas", 1001),
+    ("replicas", "2"),
+    ("replicas", 1.5),
+    ("clientsFrom", "a" * 41),
+    ("modelServers.labels", {"app": 'a"b'}),
+    ("modelServers.labels", {"a b": "c"}),
+    ("modelServers.labels", {"app": 1}),
+    ("modelServers.labels", ["app"]),
+    ("resources.host.limits.memory", "1Gi; rm"),
+    ("resources.host.limits.memory", 1),
+    ("resources.host.requests", {"hugepages": "1"}),
+    ("handlers", {}),
+    ("handlers.claim", "a/b"),
+    ("unknown", "x"),
+]
+NAMES = ["secrets.context", "secrets.files", "clientsFrom", "metricsFrom", "modelServers.namespace"]
+
+
+class Strict(yaml.SafeLoader):
+    """A loader for which a key that is given twice is an error."""
+
+
+def mapping(loader, node):
+    pairs = loader.construct_pairs(node, deep=True)
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise yaml.constructor.ConstructorError(None, None, "a key is given twice", node.start_mark)
+    return found
+
+
+Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+
+
+def documents(text):
+    """The objects of a YAML stream by kind, namespace and name."""
+    found = {}
+    for item in yaml.load_all(text, Loader=Strict):
+        if item is not None:
+            metadata = item["metadata"]
+            key = (item["kind"], metadata["namespace"], metadata["name"])
+            if key in found:
+                raise SystemExit(f"{key} is there twice")
+            found[key] = item
+    return found
+
+
+def nested(name, value):
+    """The JSON of values in which only `name` is given."""
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return json.dumps(value)
+
+
+class Chart:
+    """A chart of a gate in a namespace."""
+
+    def __init__(self, helm, folder, namespace):
+        self.helm, self.folder, self.namespace = helm, folder, namespace
+
+    def template(self, values="{}"):
+        """Standard output, or None and the cause."""
+        command = [self.helm, "template", "release", str(self.folder), "--namespace", self.namespace, "--values", "-"]
+        ran = subprocess.run(command, input=values, capture_output=True, text=True, check=False)
+        return (ran.stdout, "") if ran.returncode == 0 else (None, ran.stderr)
+
+    def objects(self, values="{}"):
+        text, cause = self.template(values)
+        if text is None:
+            raise SystemExit(f"helm rejects {values}: {cause}")
+        return documents(text)
+
+
+def differences(one, other, path=""):
+    """Where two trees differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            yield from differences(one.get(key), other.get(key), f"{path}/{key}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for number, (first, second) in enumerate(zip(one, other)):
+            yield from differences(first, second, f"{path}/{number}")
+    elif one != other or type(one) is not type(other):
+        yield f"{path}: {str(one)[:200]!r} in the chart, {str(other)[:200]!r} in the objects"
+
+
+def faults_of_values(chart):
+    """Values that are accepted and should not be, or whose effect is missing."""
+    defaults = yaml.load((chart.folder / "values.yaml").read_text(), Loader=Strict)
+    tried = REJECTED + [(name, text) for name in NAMES for text in HOSTILE]
+    for name, value in tried:
+        if name == "handlers" and "handlers" not in defaults:
+            continue
+        # Helm merges maps, so an empty one replaces nothing: take its parts away.
+        if value == {}:
+            value = {part: None for part in defaults[name]}
+        text, cause = chart.template(nested(name, value))
+        if text is not None:
+            yield f"{name}: {value!r} is accepted"
+        elif "schema" not in cause:
+            yield f"{name}: {value!r} is rejected, but not by the schema: {cause.strip()[-200:]}"
+
+    def effect(name, value, wanted, what):
+        if not wanted(chart.objects(nested(name, value))):
+            yield f"{name}: {value!r} {what}"
+
+    def policies(objects):
+        return {name: item for (kind, _, name), item in objects.items() if kind == "NetworkPolicy"}
+
+    def gate(objects):
+        return next(item for name, item in policies(objects).items() if not name.endswith("-model-servers"))
+
+    def closed(objects):
+        return any(name.endswith("-model-servers") for name in policies(objects))
+
+    def peers(objects):
+        return [rule.get("from") for rule in gate(objects)["spec"]["ingress"]]
+
+    def deployment(objects):
+        return next(item["spec"] for (kind, _, _), item in objects.items() if kind == "Deployment")
+
+    def volume(objects):
+        volumes = deployment(objects)["template"]["spec"]["volumes"]
+        return next((item for item in volumes if item["name"] == "handlers"), None)
+
+    yield from effect("clientsFrom", "", lambda found: peers(found)[0] is None, "does not admit every pod")
+    yield from effect("clientsFrom", "web-2", lambda found: "web-2" in str(peers(found)[0]), "admits others")
+    yield from effect("metricsFrom", "", lambda found: "9902" not in str(gate(found)), "leaves metrics open")
+    yield from effect("metricsFrom", "ops-2", lambda found: "ops-2" in str(peers(found)[1]), "admits others")
+    no_labels = {name: None for name in defaults["modelServers"]["labels"]}
+    yield from effect("modelServers.labels", no_labels, lambda found: not closed(found), "still closes servers")
+    labels = {"example.com/tier": "Gpu_1"}
+    yield from effect("modelServers.labels", labels, closed, "closes no servers")
+    yield from effect("replicas", 7, lambda found: deployment(found)["replicas"] == 7, "is not taken")
+    resources = {"requests": {"cpu": "250m"}}
+    yield from effect("resources.envoy", resources, lambda found: "250m" in str(deployment(found)), "is not taken")
+    if "handlers" in defaults:
+        claim = {"claim": "components.v2"}
+        image = {"claim": "", "image": {"repository": "r.example:5000/c", "digest": DIGEST}}
+        is_claim = lambda found: volume(found).get("persistentVolumeClaim", {}).get("claimName") == claim["claim"]
+        is_image = lambda found: volume(found).get("image", {}).get("reference") == f"r.example:5000/c@{DIGEST}"
+        yield from effect("handlers", claim, is_claim, "is not mounted")
+        yield from effect("handlers", image, is_image, "is not mounted")
+
+
+def faults_of_templates(folder):
+    """Templates with content of a ConfigMap of their own."""
+    for file in sorted((folder / "templates").glob("configmap-*.yaml")):
+        data = file.read_text().partition("\ndata:\n")[2].splitlines()
+        if not data or not all(".Files.Get" in line and line.startswith("  ") for line in data):
+            yield f"{file}: the data does not come from files"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("chart", type=pathlib.Path)
+    parser.add_argument("objects", type=pathlib.Path)
+    parser.add_argument("--helm", default="helm")
+    arguments = parser.parse_args()
+
+    files = sorted(arguments.objects.glob("*.yaml"))
+    stream = "\n---\n".join(file.read_text() for file in files if file.name != "kustomization.yaml")
+    expected = documents(stream)
+    namespace = next(namespace for kind, namespace, _ in expected if kind == "Deployment")
+    chart = Chart(arguments.helm, arguments.chart, namespace)
+
+    lint = [arguments.helm, "lint", "--strict", "--namespace", namespace, str(arguments.chart)]
+    ran = subprocess.run(lint, capture_output=True, text=True, check=False)
+    faults = [] if ran.returncode == 0 else [f"helm lint: {ran.stdout}{ran.stderr}"]
+    actual = chart.objects()
+    faults += [f"{key} is only in the chart" for key in sorted(actual.keys() - expected.keys())]
+    faults += [f"{key} is not in the chart" for key in sorted(expected.keys() - actual.keys())]
+    for key in sorted(actual.keys() & expected.keys()):
+        faults += [f"{key}{fault}" for fault in differences(actual[key], expected[key])]
+    faults += faults_of_templates(arguments.chart)
+    faults += faults_of_values(chart)
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    if faults:
+        raise SystemExit(1)
+    print(f"{arguments.chart}: {len(actual)} objects equal those of render kubernetes")
+
+
+if __name__ == "__main__":
+    main()
