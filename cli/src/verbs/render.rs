@@ -3,8 +3,8 @@
 mod cluster;
 mod envoy;
 mod gateway;
-mod istio;
 mod helm;
+mod istio;
 
 use std::path::PathBuf;
 

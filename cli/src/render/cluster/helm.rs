@@ -399,7 +399,9 @@ impl Chart {
         std::fs::create_dir_all(&templates).map_err(|error| failed(&templates, &error))?;
         let there = std::fs::read_dir(&templates).map_err(|error| failed(&templates, &error))?;
         for entry in there {
-            let name = entry.map_err(|error| failed(&templates, &error))?.file_name();
+            let name = entry
+                .map_err(|error| failed(&templates, &error))?
+                .file_name();
             let file = format!("{TEMPLATES}/{}", name.to_string_lossy());
             if !self.files.contains_key(&file) {
                 return Err(Failure::Failed(format!(

@@ -112,7 +112,10 @@ impl Kubernetes {
         let mut manifests = cluster::common(workload, loaded)?;
         manifests.add("configmap-envoy", config("envoy", bootstrap)?);
         manifests.add("configmap-dynamic", config("dynamic", dynamic)?);
-        manifests.add("deployment", workload.deployment(self.pod(loaded, port, checksum)));
+        manifests.add(
+            "deployment",
+            workload.deployment(self.pod(loaded, port, checksum)),
+        );
         manifests.add("service", workload.service(&[("http", port, None)]));
         let admitted = match &self.clients_from {
             Some(namespace) => Admitted {

@@ -14,8 +14,8 @@
 pub mod domains;
 mod encoded;
 pub mod gateway;
-pub mod istio;
 pub mod helm;
+pub mod istio;
 pub mod kubernetes;
 pub mod names;
 pub mod network;

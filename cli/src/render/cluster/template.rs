@@ -300,7 +300,8 @@ args:
         let with = choose(".B", tree(&["x", "m"]), tree(&["x"])).unwrap();
         let without = choose(".B", tree(&["y", "m"]), tree(&["y"])).unwrap();
         let joined = choose(".A", with, without).unwrap();
-        let expected = "{{- if (.A) }}\n- x\n{{- else }}\n- y\n{{- end }}\n{{- if (.B) }}\n- m\n{{- end }}\n";
+        let expected =
+            "{{- if (.A) }}\n- x\n{{- else }}\n- y\n{{- end }}\n{{- if (.B) }}\n- m\n{{- end }}\n";
         assert_eq!(write(&joined, None).unwrap(), expected);
     }
 
@@ -312,9 +313,17 @@ args:
 
     #[test]
     fn a_text_cannot_bring_an_expression() {
-        for text in ["{{ .Values }}", "a{{", "\u{e000}7", "\u{e000}.A\u{e001}\u{e000}"] {
+        for text in [
+            "{{ .Values }}",
+            "a{{",
+            "\u{e000}7",
+            "\u{e000}.A\u{e001}\u{e000}",
+        ] {
             assert!(write(&map! {"a" => text}, None).is_err(), "{text}");
-            assert!(write(&map! {text => "a", "b" => "c"}, None).is_err(), "{text}");
+            assert!(
+                write(&map! {text => "a", "b" => "c"}, None).is_err(),
+                "{text}"
+            );
         }
     }
 }
