@@ -215,3 +215,15 @@ fn what_no_chart_can_enforce_is_not_written() {
     assert_eq!(ran.code, 2, "{}", ran.stdout);
     assert!(!scratch.path().join("chart").exists());
 }
+
+#[test]
+fn a_chart_needs_a_folder() {
+    let scratch = Scratch::new();
+    let policy = scratch.file("gate.yaml", POLICY);
+    let image = format!("r.example/image@sha256:{}", "1".repeat(64));
+    let mut arguments = vec!["render", "helm", policy.to_str().unwrap()];
+    arguments.extend(["--host-image", &image, "--envoy-image", &image]);
+    let ran = run(&arguments);
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    assert!(ran.stderr.contains("name it with -o"), "{}", ran.stderr);
+}
