@@ -143,10 +143,7 @@ impl Listener for CheckedPeers {
         let peer = stream.peer_cred();
         let allowed = peer.as_ref().ok().map(tokio::net::unix::UCred::uid);
         if let Some(uid) = allowed.filter(|uid| self.socket.admits(*uid)) {
-            let peer = GatewayPeer {
-                name: format!("uid {uid}").into(),
-                address: None,
-            };
+            let peer = GatewayPeer::local(uid);
             return Ok(ready(Some(Connection::local(stream, Some(peer)))));
         }
         self.metrics.peers_refused.inc();

@@ -1,16 +1,28 @@
 //! An accepted connection whose peer was checked: who it is, and how long it may stay.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The gateway at the other end of a connection. Each of its requests has it as an extension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayPeer {
-    /// The name in its certificate that the host allows (a SPIFFE ID or a DNS name), or `uid N` on
-    /// a Unix socket.
+    /// Its name for operators.
     pub name: Arc<str>,
-    /// Its address, over TCP.
-    pub address: Option<SocketAddr>,
+}
+
+impl GatewayPeer {
+    /// A peer of a Unix socket, by its user.
+    pub(super) fn local(uid: u32) -> Self {
+        let name = format!("uid {uid}").into();
+        Self { name }
+    }
+
+    /// A peer over TCP: the name in its certificate that the host allows (a SPIFFE ID or a DNS
+    /// name), and its address. Pods of one gateway have the same name.
+    pub(super) fn over_network(name: &str, address: IpAddr) -> Self {
+        let name = format!("{name} at {}", address.to_canonical()).into();
+        Self { name }
+    }
 }
 
 /// Whether the peer of an open connection is still allowed. This blocks for less than a

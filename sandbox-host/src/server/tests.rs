@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::future::pending;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Full};
@@ -62,10 +63,10 @@ fn over_network(allowed: &Arc<AtomicBool>) -> (Connection<DuplexStream>, DuplexS
     let allowed = Arc::clone(allowed);
     let connection = Connection {
         stream,
-        peer: Some(GatewayPeer {
-            name: "spiffe://a/gateway".into(),
-            address: None,
-        }),
+        peer: Some(GatewayPeer::over_network(
+            "spiffe://a/gateway",
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+        )),
         still_allowed: Some(Box::new(move || allowed.load(Ordering::Relaxed))),
         over_network: true,
     };
@@ -102,7 +103,7 @@ async fn a_connection_ends_within_a_minute_after_its_peer_is_no_longer_allowed()
     let (connection, client) = over_network(&allowed);
     assert!(made.send(connection).await.is_ok());
     let (name, ended) = name_of_gateway(client).await;
-    assert_eq!(name, "spiffe://a/gateway");
+    assert_eq!(name, "spiffe://a/gateway at 127.0.0.1");
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert!(!ended.is_finished(), "it may stay as long as it is allowed");
     allowed.store(false, Ordering::Relaxed);

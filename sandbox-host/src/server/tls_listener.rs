@@ -103,10 +103,7 @@ async fn handshake(
     let chain = session.peer_certificates().unwrap_or_default().to_vec();
     // The verifier demands a certificate.
     let leaf = chain.first().ok_or_else(|| Refusal::Name(Vec::new()))?;
-    let peer = GatewayPeer {
-        name: tls.gateway(leaf)?,
-        address: Some(address),
-    };
+    let peer = GatewayPeer::over_network(&tls.gateway(leaf)?, address.ip());
     let tls = Arc::clone(tls);
     Ok(Connection {
         stream,

@@ -1,0 +1,17 @@
+//! What a model file is, from its content, and what it could do when it is loaded.
+//!
+//! A scanner accepts what it understands completely and refuses the rest: a file is
+//! [`Verdict::Safe`] only if each of its bytes was followed and none of them can run code, read
+//! another file or reach a network. There is no list of bad names that could have a hole. Nothing
+//! is imported, unpickled or executed.
+//!
+//! This module reads no file: a caller brings the bytes as an [`Input`] and the names in a folder.
+//! Memory is bounded by [`Limits`], whatever the size of the input.
+
+pub mod finding;
+pub mod input;
+pub mod limits;
+
+pub use finding::{Finding, Report, Verdict};
+pub use input::{Input, Window};
+pub use limits::Limits;
