@@ -2,6 +2,7 @@
 //! the gate's wording.
 
 mod control_planes;
+mod examples;
 mod gateway;
 mod helm;
 mod istio;
