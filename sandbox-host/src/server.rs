@@ -28,7 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::server::peer::{Connection, GatewayPeer};
 use crate::server::socket::Socket;
@@ -62,6 +62,10 @@ const HOP_CONNECTIONS: usize = 1_024;
 const HOP_STREAMS_PER_CONNECTION: u32 = 1_024;
 /// The interval of checks whether the peer of an open connection is still allowed.
 const PEER_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a connection may last whose peer is no longer allowed. A peer that never acknowledges
+/// the end of its connection may begin requests until then, and an access log is one endless
+/// request.
+const END_TIME: Duration = Duration::from_secs(300);
 /// After so long without data, a peer over a network is asked whether it is still there. hyper
 /// waits 20 s for its answer.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -277,6 +281,8 @@ async fn connection<S, H, F, B>(
     let mut checks = tokio::time::interval(PEER_CHECK_INTERVAL);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut stopping, mut watched) = (false, false);
+    // Set once the peer is no longer allowed.
+    let mut rejected: Option<Instant> = None;
     loop {
         tokio::select! {
             ended = serving.as_mut() => {
@@ -297,11 +303,23 @@ async fn connection<S, H, F, B>(
                 stopping = true;
                 serving.as_mut().graceful_shutdown();
             }
-            _ = checks.tick(), if !stopping && still_allowed.is_some() => {
-                if still_allowed.as_ref().is_some_and(|allowed| !allowed()) {
-                    stopping = true;
-                    serving.as_mut().graceful_shutdown();
-                    let gateway = peer.as_ref().map(|peer| &*peer.name);
+            // Also while the connection ends for another reason: its requests may last.
+            _ = checks.tick(), if still_allowed.is_some() => {
+                let gateway = peer.as_ref().map(|peer| &*peer.name);
+                if let Some(since) = rejected {
+                    if since.elapsed() >= END_TIME {
+                        tracing::warn!(
+                            gateway,
+                            "connection cut off: its requests lasted too long after the end of the certificate"
+                        );
+                        return;
+                    }
+                } else if still_allowed.as_ref().is_some_and(|allowed| !allowed()) {
+                    rejected = Some(Instant::now());
+                    if !stopping {
+                        stopping = true;
+                        serving.as_mut().graceful_shutdown();
+                    }
                     tracing::warn!(
                         gateway,
                         "connection closed after its requests: the certificate is no longer valid"

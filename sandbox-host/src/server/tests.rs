@@ -111,6 +111,45 @@ async fn a_connection_ends_within_a_minute_after_its_peer_is_no_longer_allowed()
     assert!(ended.unwrap().unwrap(), "its end is in order");
 }
 
+/// Reads frames to the end of a connection. Every PING is answered, except the one that h2 sends
+/// with a GOAWAY: without the answer, the server goes on accepting streams.
+async fn ignore_goaway(mut client: DuplexStream) {
+    const GOAWAY_PING: [u8; 8] = [0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
+    const PING: u8 = 6;
+    // The preface, and SETTINGS without any.
+    let start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    client.write_all(start).await.unwrap();
+    let mut head = [0; 9];
+    while client.read_exact(&mut head).await.is_ok() {
+        let [a, b, c, kind, flags, ..] = head;
+        let bytes = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap();
+        let mut payload = vec![0; bytes];
+        let whole = client.read_exact(&mut payload).await.is_ok();
+        if whole && (kind, flags) == (PING, 0) && payload != GOAWAY_PING {
+            let answer = [&[0, 0, 8, PING, 1, 0, 0, 0, 0][..], &payload].concat();
+            // The end of the connection shows at the next frame.
+            let _ = client.write_all(&answer).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_ignores_the_end_of_its_connection_is_cut_off() {
+    let (listener, made) = prepared();
+    let (_stop, _serving) = serve(listener);
+    let allowed = Arc::new(AtomicBool::new(true));
+    let (connection, client) = over_network(&allowed);
+    assert!(made.send(connection).await.is_ok());
+    let ended = tokio::spawn(ignore_goaway(client));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(!ended.is_finished(), "it may stay as long as it is allowed");
+    allowed.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(240)).await;
+    assert!(!ended.is_finished(), "its requests may end");
+    let ended = tokio::time::timeout(Duration::from_secs(180), ended).await;
+    assert!(ended.is_ok(), "it is still open");
+}
+
 #[tokio::test(start_paused = true)]
 async fn http_1_is_not_served_over_a_network() {
     let (listener, made) = prepared();
