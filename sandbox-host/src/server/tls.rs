@@ -154,7 +154,8 @@ impl TlsFiles {
 }
 
 /// The names in a certificate that can be allowed: its SPIFFE ID if it has exactly one URI
-/// (X.509-SVID, 2), and its DNS names.
+/// (X.509-SVID, 2), and its DNS names. A URI without a scheme is none: it could read like a DNS
+/// name, which its authority may not have checked.
 fn names(leaf: &CertificateDer<'_>) -> Vec<String> {
     let Ok(leaf) = EndEntityCert::try_from(leaf) else {
         return Vec::new();
@@ -163,6 +164,7 @@ fn names(leaf: &CertificateDer<'_>) -> Vec<String> {
     if uris.len() > 1 {
         uris.clear();
     }
+    uris.retain(|uri| uri.contains(':'));
     let names = uris.into_iter().chain(leaf.valid_dns_names());
     names.map(str::to_owned).collect()
 }
@@ -267,6 +269,8 @@ mod tests {
                 &["d.example"][..],
             ),
             (&["ip:127.0.0.1"][..], &[][..]),
+            // No other kind of name passes for a DNS name.
+            (&["uri:gateway.example"][..], &[][..]),
         ] {
             let leaf = authority.issue(1, given).unwrap();
             assert_eq!(
