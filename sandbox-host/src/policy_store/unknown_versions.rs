@@ -15,44 +15,66 @@ pub(super) const GRACE: Duration = Duration::from_secs(15 * 60);
 /// The most versions that are remembered. Only gateways name versions.
 const MAX_VERSIONS: usize = 64;
 
-/// The versions, and until when their requests are decided.
+/// The versions that are remembered.
 #[derive(Default)]
 pub(super) struct UnknownVersions {
-    until: Mutex<BTreeMap<Arc<str>, Instant>>,
+    versions: Mutex<BTreeMap<Arc<str>, UnknownVersion>>,
+}
+
+struct UnknownVersion {
+    /// Until when its requests are decided.
+    until: Instant,
+    /// When a request named it last, or the host dropped it.
+    named: Instant,
+}
+
+impl UnknownVersion {
+    fn begun(now: Instant) -> Self {
+        Self {
+            until: now.checked_add(GRACE).unwrap_or(now),
+            named: now,
+        }
+    }
+
+    /// Whether its time is over, and no gateway names it any more.
+    fn is_gone(&self, now: Instant) -> bool {
+        now >= self.until && now.saturating_duration_since(self.named) >= GRACE
+    }
 }
 
 impl UnknownVersions {
     /// Whether a request under this version may be decided by another. The time begins with the
-    /// first request. While too many versions are remembered, no other is accepted.
+    /// first request. While too many versions are remembered, no other is accepted. One that no
+    /// gateway names any more makes room, or each reload would take a place for good.
     pub(super) fn is_within_grace(&self, version: &str) -> bool {
         let now = Instant::now();
-        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(until) = until.get(version) {
-            return now < *until;
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = versions.get_mut(version) {
+            known.named = now;
+            return now < known.until;
         }
-        if until.len() >= MAX_VERSIONS {
+        if versions.len() >= MAX_VERSIONS {
+            versions.retain(|_, known| !known.is_gone(now));
+        }
+        if versions.len() >= MAX_VERSIONS {
             return false;
         }
-        until.insert(version.into(), later(now));
+        versions.insert(version.into(), UnknownVersion::begun(now));
         true
     }
 
     /// Remembers that the host has this version no longer. Its time begins anew.
     pub(super) fn dropped(&self, version: &str) {
         let now = Instant::now();
-        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        if until.len() >= MAX_VERSIONS && !until.contains_key(version) {
-            let oldest = until.iter().min_by_key(|(_, until)| **until);
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        if versions.len() >= MAX_VERSIONS && !versions.contains_key(version) {
+            let oldest = versions.iter().min_by_key(|(_, known)| known.until);
             if let Some(oldest) = oldest.map(|(name, _)| Arc::clone(name)) {
-                until.remove(&oldest);
+                versions.remove(&oldest);
             }
         }
-        until.insert(version.into(), later(now));
+        versions.insert(version.into(), UnknownVersion::begun(now));
     }
-}
-
-fn later(now: Instant) -> Instant {
-    now.checked_add(GRACE).unwrap_or(now)
 }
 
 #[cfg(test)]
@@ -81,5 +103,19 @@ mod tests {
         assert!(!versions.is_within_grace("one more"));
         versions.dropped("superseded");
         assert!(versions.is_within_grace("superseded"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn versions_that_no_gateway_names_any_more_make_room() {
+        let versions = UnknownVersions::default();
+        for number in 0..MAX_VERSIONS {
+            versions.dropped(&number.to_string());
+        }
+        tokio::time::advance(Duration::from_secs(14 * 60)).await;
+        assert!(versions.is_within_grace("0"));
+        assert!(!versions.is_within_grace("new"), "the others may be named");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(versions.is_within_grace("new"));
+        assert!(!versions.is_within_grace("0"), "a gateway still names it");
     }
 }
