@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::load::Loaded;
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
+use tensorgate_host::service::admin;
 use tensorgate_policy::{Fault, Severity, hex};
 
 use super::names::{Image, Label};
@@ -64,6 +65,15 @@ impl Kubernetes {
                 severity: Severity::Error,
                 path: "listen.address".to_owned(),
                 message: format!("port {port} needs a privilege that the pods do not have"),
+                fix: Some(format!("{}:8080", address.ip())),
+            });
+        }
+        // Otherwise the port of the clients would lead to the admin server.
+        if port == admin::DEFAULT_ADDRESS.port() {
+            faults.push(Fault {
+                severity: Severity::Error,
+                path: "listen.address".to_owned(),
+                message: format!("port {port} of the pods belongs to the host"),
                 fix: Some(format!("{}:8080", address.ip())),
             });
         }

@@ -267,6 +267,11 @@ fn what_a_cluster_cannot_enforce_is_named_with_its_line_and_nothing_is_written()
             "cannot come by a volume",
         ),
         (usual.replace(":8080", ":443"), "gate.yaml:2:", "privilege"),
+        (
+            usual.replace(":8080", ":9902"),
+            "gate.yaml:2:",
+            "belongs to the host",
+        ),
         (policy("a+", handler), "gate.yaml:19:", "--handlers-image"),
         (
             policy("a+", &handler.replace("handlers/", "pki/")),
