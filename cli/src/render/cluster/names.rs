@@ -1,6 +1,7 @@
 //! Names that a user gives for objects of a cluster. Each is checked when it is parsed, so that no
 //! later code has to escape one. In a chart a placeholder is in its place, which no parser accepts.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -153,6 +154,22 @@ impl FromStr for PodLabel {
             }),
             None => Err("a label is KEY=VALUE, as in app=triton".to_owned()),
         }
+    }
+}
+
+/// Checks that labels which a flag gave have each key once. With two values of one key they select
+/// no pod, and some readers of YAML silently drop one of them.
+///
+/// # Errors
+/// A key is there twice.
+pub fn check_distinct(labels: &[PodLabel], flag: &str) -> Result<(), String> {
+    let mut keys = BTreeSet::new();
+    match labels.iter().find(|label| !keys.insert(&label.key)) {
+        Some(twice) => Err(format!(
+            "{flag} gives the label \"{}\" twice: a pod has one value of it; find a label that all these pods have",
+            twice.key
+        )),
+        None => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use tensorgate_policy::Policy;
 
 use crate::render::Unrenderable;
 use crate::render::cluster::kubernetes;
-use crate::render::cluster::names::{Image, Label, ObjectName, PodLabel};
+use crate::render::cluster::names::{Image, Label, ObjectName, PodLabel, check_distinct};
 use crate::render::cluster::policy_files::PolicyFiles;
 use crate::render::cluster::workload::{HandlerSource, Workload};
 use crate::render::manifests::Manifests;
@@ -68,6 +68,7 @@ pub struct Cluster {
 impl Cluster {
     /// The pods of the gate for this policy.
     fn workload(&self, policy: &Policy) -> Result<Workload, Unrenderable> {
+        check_distinct(&self.model_servers, "--model-server").map_err(Unrenderable::Other)?;
         let derived = |suffix: &str| ObjectName::from_label(&self.name, suffix);
         let image = self.handlers_image.clone().map(HandlerSource::Image);
         let claim = self.handlers_claim.clone().map(HandlerSource::Claim);

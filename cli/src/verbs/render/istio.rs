@@ -8,7 +8,9 @@ use tensorgate_cli_common::ui::Ui;
 use super::cluster::Cluster;
 use crate::render::cluster::domains::DomainName;
 use crate::render::cluster::istio;
-use crate::render::cluster::names::{Image, Label, NamespacedName, ObjectName, PodLabel};
+use crate::render::cluster::names::{
+    Image, Label, NamespacedName, ObjectName, PodLabel, check_distinct,
+};
 
 /// Why no filter is rendered for a waypoint.
 const WAYPOINT: &str = "a waypoint cannot enforce the policy, so nothing is written:
@@ -84,6 +86,7 @@ impl Istio {
             let name = waypoint.as_str();
             return Err(Failure::Input(format!("--waypoint {name}: {WAYPOINT}")));
         }
+        check_distinct(&self.gateway_pods, "--gateway-pods").map_err(Failure::Input)?;
         let mut notes = vec![UNRESTRICTED.to_owned()];
         let entry = match (self.gateway, self.gateway_account) {
             (None, _) => istio::Entry::Sidecar(self.clients),

@@ -127,10 +127,12 @@ fn nothing_is_written_for_a_waypoint_or_for_half_of_a_gateway() {
     let scratch = Scratch::new();
     let (gateway, _) = GATEWAY.split_at(6);
     let clients = [&GATEWAY[..], &["--clients", "web/app"]].concat();
+    let twice = [&GATEWAY[..], &["--gateway-pods", "istio=other"]].concat();
     for (more, part) in [
         (["--waypoint", "models"].as_slice(), "EnvoyFilter"),
         (gateway, "--hosts"),
         (&clients, "--clients"),
+        (&twice, "\"istio\" twice"),
         (&["--clients", "*"], "NAMESPACE/NAME"),
         (&["--trust-domain", "a\nb"], "DNS name"),
     ] {

@@ -309,4 +309,11 @@ fn names_that_kubernetes_does_not_have_are_rejected() {
         assert_eq!(ran.code, 2, "{flag} {value:?}");
         assert!(ran.stderr.contains(flag), "{}", ran.stderr);
     }
+    let ran = render(
+        &policy,
+        &["--model-server", "app=a", "--model-server", "app=b"],
+    );
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    let cause = "--model-server gives the label \"app\" twice";
+    assert!(ran.stderr.contains(cause), "{}", ran.stderr);
 }
