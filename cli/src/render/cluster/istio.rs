@@ -155,8 +155,7 @@ impl Istio {
             namespace: gateway.namespace.clone(),
             ..workload.clone()
         };
-        // Gates of several namespaces may have the same name.
-        let name = workload.name.with(workload.namespace.as_str());
+        let name = workload.qualified_name();
         let selected = network::labels(&gateway.pods);
         let at = Listener::Gateway;
         let (file, filter) =

@@ -26,6 +26,8 @@ use crate::render::{Unrenderable, cluster};
 
 /// Folder of Envoy's bootstrap and secrets.
 const ENVOY: &str = "/etc/tensorgate/envoy";
+/// Folder of Envoy's admin socket. The host cannot reach it, nor what breaks out of a handler.
+const ADMIN: &str = "/run/envoy";
 /// Folder that Envoy watches.
 const DYNAMIC: &str = "/etc/tensorgate/dynamic";
 /// Folder of the filter, which the first container copies there.
@@ -87,7 +89,7 @@ impl Kubernetes {
             filters: PathBuf::from(FILTERS),
             chain: vec![Filter::Gate],
             host_socket: format!("{RUN}/host.sock").into(),
-            admin_socket: format!("{RUN}/envoy-admin.sock").into(),
+            admin_socket: format!("{ADMIN}/admin.sock").into(),
             audit_socket: format!("{RUN}/audit.sock").into(),
             limits_socket: format!("{RUN}/limits.sock").into(),
             root: PathBuf::from(ROOT),
@@ -160,6 +162,7 @@ impl Kubernetes {
             volumes: vec![
                 configuration("envoy"),
                 configuration("dynamic"),
+                map! {"name" => "admin", "emptyDir" => map! {"medium" => "Memory", "sizeLimit" => "1Mi"}},
                 map! {"name" => "filters", "emptyDir" => map! {"sizeLimit" => "64Mi"}},
             ],
             ..Pod::default()
@@ -185,6 +188,7 @@ impl Kubernetes {
         let workload = &self.workload;
         let mut mounts = vec![
             map! {"name" => "run", "mountPath" => RUN},
+            map! {"name" => "admin", "mountPath" => ADMIN},
             map! {"name" => "envoy", "mountPath" => ENVOY, "readOnly" => true},
             map! {"name" => "dynamic", "mountPath" => DYNAMIC, "readOnly" => true},
             map! {"name" => "filters", "mountPath" => FILTERS, "readOnly" => true},

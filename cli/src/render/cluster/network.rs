@@ -104,7 +104,7 @@ impl Workload {
             "apiVersion" => "networking.k8s.io/v1",
             "kind" => "NetworkPolicy",
             "metadata" => map! {
-                "name" => self.name.with("model-servers"),
+                "name" => format!("{}-model-servers", self.qualified_name()),
                 "namespace" => self.model_namespace.as_str(),
                 "labels" => self.labels(),
             },

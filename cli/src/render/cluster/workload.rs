@@ -95,6 +95,13 @@ impl Workload {
         Node::Map(object)
     }
 
+    /// The name of an object of this gate in another namespace. Gates of several namespaces may have
+    /// the same name there, so it begins with the gate's namespace. A dot separates both, because
+    /// neither has one.
+    pub fn qualified_name(&self) -> String {
+        format!("{}.{}", self.namespace, self.name)
+    }
+
     /// Labels of every object.
     pub fn labels(&self) -> Node {
         let mut labels = entries(self.selector());

@@ -314,7 +314,7 @@ fn a_gateway_has_the_filter_at_all_of_its_listeners() {
     assert_eq!(spec["match"], json!([{"mode": "CLIENT"}]));
     let labels = json!({"matchLabels": {"istio": "ingressgateway"}});
     assert_eq!(spec["selector"], labels);
-    assert_eq!(filter["metadata"]["name"], "gate-ml");
+    assert_eq!(filter["metadata"]["name"], "ml.gate");
 
     let patched = object(&objects, "EnvoyFilter", "ingress");
     let managers = patches(patched, "NETWORK_FILTER");
