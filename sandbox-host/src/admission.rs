@@ -54,7 +54,7 @@ struct State {
     limit: usize,
     inside: Shares,
     /// Requests that met the target time at high utilisation since the last change of the limit.
-    good: usize,
+    successes: usize,
     /// When the limit last shrank. Requests from before say nothing about the smaller limit.
     shrank: Option<Instant>,
     /// When the limit last shrank, or last grew without load.
@@ -67,7 +67,7 @@ impl Admission {
         let state = State {
             limit: FIRST_LIMIT,
             inside: Shares::default(),
-            good: 0,
+            successes: 0,
             shrank: None,
             stepped: None,
         };
@@ -135,13 +135,13 @@ impl State {
                 self.limit = self.limit.saturating_sub(fewer).max(MIN_LIMIT);
                 self.shrank = Some(now);
                 self.stepped = Some(now);
-                self.good = 0;
+                self.successes = 0;
             }
         } else if self.inside.used().saturating_mul(2) >= self.limit {
-            self.good = self.good.saturating_add(1);
-            if self.good >= self.limit {
+            self.successes = self.successes.saturating_add(1);
+            if self.successes >= self.limit {
                 self.limit = self.limit.saturating_add(1).min(MAX_LIMIT);
-                self.good = 0;
+                self.successes = 0;
             }
         }
     }

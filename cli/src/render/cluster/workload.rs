@@ -95,9 +95,9 @@ impl Workload {
         Node::Map(object)
     }
 
-    /// The name of an object of this gate in another namespace. Gates of several namespaces may have
-    /// the same name there, so it begins with the gate's namespace. A dot separates both, because
-    /// neither has one.
+    /// The name of an object of this gate in another namespace. Gates of several namespaces may
+    /// have the same name there, so it begins with the gate's namespace. A dot separates both,
+    /// because neither has one.
     pub fn qualified_name(&self) -> String {
         format!("{}.{}", self.namespace, self.name)
     }

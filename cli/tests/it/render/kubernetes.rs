@@ -110,7 +110,10 @@ fn pods_have_no_rights_and_each_program_only_its_own_files() {
         panic!("{containers:?}");
     };
     let (envoy, host) = (mounts(envoy), mounts(host));
-    assert!(envoy.contains(&"admin") && !host.contains(&"admin"), "{host:?}");
+    assert!(
+        envoy.contains(&"admin") && !host.contains(&"admin"),
+        "{host:?}"
+    );
     assert!(
         envoy.contains(&"envoy-files-0") && !envoy.contains(&"host-files-1"),
         "{envoy:?}"
@@ -142,7 +145,11 @@ fn pods_have_no_rights_and_each_program_only_its_own_files() {
 fn only_the_gate_reaches_the_model_servers_and_only_at_their_inference_port() {
     let more = ["--model-server", "app=triton", "--model-namespace", "ml"];
     let found = objects(&policy("a+", ""), &more);
-    let closed = object(&found, "NetworkPolicy", "tensorgate.tensorgate-model-servers");
+    let closed = object(
+        &found,
+        "NetworkPolicy",
+        "tensorgate.tensorgate-model-servers",
+    );
     assert_eq!(closed["metadata"]["namespace"], "ml");
     assert_eq!(
         closed["spec"]["podSelector"]["matchLabels"],

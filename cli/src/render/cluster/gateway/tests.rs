@@ -324,7 +324,7 @@ fn what_the_gateway_cannot_enforce_is_a_fault_at_its_line() {
     assert_eq!(faults(&certified, true), expected);
     let fetched = |more: &str| {
         let issuers = format!(
-            "issuers: {{corp: {{issuer: \"https://i.example\", audiences: [a], algorithms: [ES256], jwks: {{url: \"https://i.example/keys\"{more}}}}}}}\nclients:\n  user: {{jwt: {{issuer: corp, subject: u}}}}\n  web-app"
+            "issuers: {{corp: {{issuer: \"https://i.example\", audiences: [a], algorithms: [ES256], max_lifetime_s: 3600, jwks: {{url: \"https://i.example/keys\"{more}}}}}}}\nclients:\n  user: {{jwt: {{issuer: corp, subject: u}}}}\n  web-app"
         );
         POLICY.replace("clients:\n  web-app", &issuers)
     };
