@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::client::conn::http2;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, duplex};
 use tokio::sync::{Mutex, mpsc};
 
 use super::*;
@@ -111,26 +111,56 @@ async fn a_connection_ends_within_a_minute_after_its_peer_is_no_longer_allowed()
     assert!(ended.unwrap().unwrap(), "its end is in order");
 }
 
-/// Reads frames to the end of a connection. Every PING is answered, except the one that h2 sends
-/// with a GOAWAY: without the answer, the server goes on accepting streams.
-async fn ignore_goaway(mut client: DuplexStream) {
-    const GOAWAY_PING: [u8; 8] = [0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
-    const PING: u8 = 6;
+/// A request every ten seconds, to the end of a connection. Every PING is answered, except the one
+/// that h2 sends with a GOAWAY: without the answer, the server goes on accepting streams.
+async fn ignore_goaway(client: DuplexStream) {
+    let (mut reader, mut writer) = tokio::io::split(client);
     // The preface, and SETTINGS without any.
     let start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    client.write_all(start).await.unwrap();
-    let mut head = [0; 9];
-    while client.read_exact(&mut head).await.is_ok() {
-        let [a, b, c, kind, flags, ..] = head;
-        let bytes = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap();
-        let mut payload = vec![0; bytes];
-        let whole = client.read_exact(&mut payload).await.is_ok();
-        if whole && (kind, flags) == (PING, 0) && payload != GOAWAY_PING {
-            let answer = [&[0, 0, 8, PING, 1, 0, 0, 0, 0][..], &payload].concat();
-            // The end of the connection shows at the next frame.
-            let _ = client.write_all(&answer).await;
+    writer.write_all(start).await.unwrap();
+    let (answers, mut waiting) = mpsc::channel(8);
+    tokio::spawn(async move {
+        while let Some(answer) = next_answer(&mut reader).await {
+            let _ = answers.send(answer).await;
         }
+    });
+    let mut requests = tokio::time::interval(Duration::from_secs(10));
+    let mut stream = 1_u32;
+    loop {
+        let frame = tokio::select! {
+            _ = requests.tick() => {
+                // `GET /`, by indexes of the static table.
+                let head = [&[0, 0, 3, 1, 5][..], &stream.to_be_bytes(), &[0x82, 0x86, 0x84]];
+                stream = stream.saturating_add(2);
+                head.concat()
+            }
+            answer = waiting.recv() => match answer {
+                Some(answer) => answer,
+                None => return,
+            },
+        };
+        // The end of the connection shows at the next frame.
+        let _ = writer.write_all(&frame).await;
     }
+}
+
+/// Reads a frame, and returns the answer to it, if it needs one. `None` at the end of the
+/// connection.
+async fn next_answer(reader: &mut ReadHalf<DuplexStream>) -> Option<Vec<u8>> {
+    const GOAWAY_PING: [u8; 8] = [0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
+    const PING: u8 = 6;
+    let mut head = [0; 9];
+    reader.read_exact(&mut head).await.ok()?;
+    let [a, b, c, kind, flags, ..] = head;
+    let bytes = usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()?;
+    let mut payload = vec![0; bytes];
+    reader.read_exact(&mut payload).await.ok()?;
+    let answered = (kind, flags) == (PING, 0) && payload != GOAWAY_PING;
+    Some(if answered {
+        [&[0, 0, 8, PING, 1, 0, 0, 0, 0][..], &payload].concat()
+    } else {
+        Vec::new()
+    })
 }
 
 #[tokio::test(start_paused = true)]
