@@ -60,6 +60,9 @@ const HOP_CONNECTIONS: usize = 1_024;
 /// The most streams of each of these connections. All clients of a worker share one, so a client's
 /// own limit does not apply.
 const HOP_STREAMS_PER_CONNECTION: u32 = 1_024;
+/// The time that a peer's TLS handshake has to end once the host stops. The peer may have ended its
+/// part, and sent a request with it, before the host could read it. A round trip is enough.
+const HANDSHAKE_DRAIN: Duration = Duration::from_secs(1);
 /// The interval of checks whether the peer of an open connection is still allowed.
 const PEER_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a connection may last whose peer is no longer allowed. A peer that never acknowledges
@@ -211,8 +214,7 @@ where
                     let accepted = tokio::select! {
                         biased;
                         accepted = handshake => accepted,
-                        // Before its handshake is complete, a connection has no request.
-                        _ = shutdown.wait_for(|stop| *stop) => None,
+                        () = handshakes_drained(&mut shutdown) => None,
                     };
                     if let Some(accepted) = accepted {
                         let raised = GaugeGuard::new(&open);
@@ -243,6 +245,13 @@ where
     }
     connections.shutdown().await;
     ended
+}
+
+/// Waits until the host has been stopping for [`HANDSHAKE_DRAIN`].
+async fn handshakes_drained(shutdown: &mut watch::Receiver<bool>) {
+    // Without a sender, nobody else stops the host.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+    tokio::time::sleep(HANDSHAKE_DRAIN).await;
 }
 
 /// Serves one connection to its end.

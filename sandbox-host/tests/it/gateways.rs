@@ -26,8 +26,9 @@ use tensorgate_host::server::listeners::{AllowedPeers, Listeners, ServiceAddress
 use tensorgate_host::server::tls::{ServerTls, TlsFiles};
 use tensorgate_host::telemetry::metrics::Metrics;
 use tensorgate_wire::context::HEADER;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -151,8 +152,14 @@ impl<'a> Client<'a> {
 }
 
 async fn ask(config: ClientConfig, address: SocketAddr) -> Result<u16, String> {
+    ask_on(config, TcpStream::connect(address).await.unwrap()).await
+}
+
+async fn ask_on<S>(config: ClientConfig, stream: S) -> Result<u16, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let failed = |error: &dyn std::fmt::Display| error.to_string();
-    let stream = TcpStream::connect(address).await.unwrap();
     let stream = TlsConnector::from(Arc::new(config))
         .connect(ServerName::try_from("host").unwrap(), stream)
         .await
@@ -325,6 +332,59 @@ async fn a_host_that_ends_answers_the_requests_in_flight() {
     assert!(closed.is_ok(), "nothing new is accepted");
     assert!(!request.is_finished() && !stopped.is_finished());
     permits.add_permits(1);
+    assert_eq!(request.await.unwrap(), Ok(200));
+    stopped.await.unwrap();
+}
+
+/// A connection whose client has sent the first message of its handshake and got the host's answer,
+/// once `answered` completes. Everything else is forwarded once it is `permitted`.
+async fn held_at_handshake(
+    address: SocketAddr,
+    answered: oneshot::Sender<()>,
+    permitted: oneshot::Receiver<()>,
+) -> DuplexStream {
+    let (client, network) = tokio::io::duplex(64 << 10);
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut from_host, mut to_host) = stream.into_split();
+    let (mut from_client, mut to_client) = tokio::io::split(network);
+    tokio::spawn(async move {
+        from_host.readable().await.unwrap();
+        answered.send(()).unwrap();
+        tokio::io::copy(&mut from_host, &mut to_client).await
+    });
+    tokio::spawn(async move {
+        let mut hello = vec![0; 64 << 10];
+        let length = from_client.read(&mut hello).await.unwrap();
+        to_host.write_all(&hello[..length]).await.unwrap();
+        permitted.await.unwrap();
+        tokio::io::copy(&mut from_client, &mut to_host).await
+    });
+    client
+}
+
+#[tokio::test]
+async fn a_host_that_ends_serves_a_gateway_that_has_just_connected() {
+    let backend = Backend::start(Act::Answer);
+    let authority = Authority::new("one").unwrap();
+    let over_tcp = OverTcp::start(&backend, &authority).await;
+    let leaf = authority.issue(2, &[&format!("uri:{SPIFFE}")]).unwrap();
+    let config = Client::new(&authority, &leaf).config();
+    let address = over_tcp.address;
+    let (answered, is_answered) = oneshot::channel();
+    let (permit, permitted) = oneshot::channel();
+    let stream = held_at_handshake(address, answered, permitted).await;
+    // With TLS 1.3, the client's handshake ends here: its next message may have a request in it.
+    let request = tokio::spawn(ask_on(config, stream));
+    is_answered.await.unwrap();
+    let stopped = tokio::spawn(over_tcp.stop());
+    let closed = async {
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let closed = tokio::time::timeout(PATIENCE, closed).await;
+    assert!(closed.is_ok(), "nothing new is accepted");
+    permit.send(()).unwrap();
     assert_eq!(request.await.unwrap(), Ok(200));
     stopped.await.unwrap();
 }
