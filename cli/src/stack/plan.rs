@@ -186,6 +186,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         admin_socket: envoys.path().join("envoy.sock"),
         audit_socket: hosts("audit.sock"),
         limits_socket: hosts("limits.sock"),
+        remote_hosts: None,
         root: options.root.clone(),
         // The secrets contain the private key, so they are in a temporary folder.
         secrets: envoys.path().to_owned(),

@@ -5,6 +5,7 @@ mod envoy;
 mod gateway;
 mod helm;
 mod istio;
+mod remote_host;
 
 use std::path::PathBuf;
 

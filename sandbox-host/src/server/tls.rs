@@ -72,7 +72,7 @@ impl ServerTls {
         if gateways.is_empty() {
             return Err(ServerTlsError::NoName);
         }
-        if let Some(name) = gateways.iter().find(|name| !is_gateway_name(name)) {
+        if let Some(name) = gateways.iter().find(|name| !is_peer_name(name)) {
             return Err(ServerTlsError::Name(name.clone()));
         }
         let paths = vec![
@@ -169,8 +169,9 @@ fn names(leaf: &CertificateDer<'_>) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Whether a name can be in a certificate. A pattern is none: names are compared exactly.
-fn is_gateway_name(name: &str) -> bool {
+/// Whether a name can be a peer's in its certificate: a SPIFFE ID or a DNS name. A pattern is none:
+/// names are compared exactly.
+pub fn is_peer_name(name: &str) -> bool {
     match name.strip_prefix(SPIFFE) {
         Some(rest) => {
             let graphic = rest.bytes().all(|byte| byte.is_ascii_graphic());
@@ -203,7 +204,7 @@ mod tests {
             ("https://gateway.example", false),
             ("", false),
         ] {
-            assert_eq!(is_gateway_name(name), expected, "{name}");
+            assert_eq!(is_peer_name(name), expected, "{name}");
         }
     }
 

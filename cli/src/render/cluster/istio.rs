@@ -30,6 +30,7 @@ use super::network::{self, Admitted};
 use super::workload::{ROOT, RUN, Workload};
 use crate::chain::can_keep;
 use crate::render::envoy::bounds::Bounds;
+use crate::render::envoy::clusters::Target;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::http::HIDDEN_HEADERS;
 use crate::render::envoy::{RenderError, RenderOptions, clusters, key_sets, limits_cluster, pipe};
@@ -120,7 +121,7 @@ impl Istio {
         let audit = pipe(&options.audit_socket).map_err(unrenderable)?;
         let bounds = Bounds::from_limits(policy.listen().limits());
         let mut patches = vec![
-            at.cluster(clusters::audit(audit)),
+            at.cluster(clusters::audit(Target::socket(audit))),
             at.cluster(limits_cluster(policy, &options).map_err(unrenderable)?),
         ];
         patches.extend(key_set_clusters(policy, &options, at)?);
@@ -287,6 +288,7 @@ fn options() -> RenderOptions {
         admin_socket: PathBuf::new(),
         audit_socket: format!("{RUN}/audit.sock").into(),
         limits_socket: format!("{RUN}/limits.sock").into(),
+        remote_hosts: None,
         root: PathBuf::from(ROOT),
         secrets: PathBuf::new(),
         system_authorities: PathBuf::from(key_sets::SYSTEM_AUTHORITIES[0]),

@@ -92,6 +92,7 @@ impl Kubernetes {
             admin_socket: format!("{ADMIN}/admin.sock").into(),
             audit_socket: format!("{RUN}/audit.sock").into(),
             limits_socket: format!("{RUN}/limits.sock").into(),
+            remote_hosts: None,
             root: PathBuf::from(ROOT),
             secrets: PathBuf::from(ENVOY),
             system_authorities: PathBuf::from(key_sets::SYSTEM_AUTHORITIES[0]),

@@ -97,4 +97,11 @@ impl Bounds {
             streams: limits.streams_per_connection,
         }
     }
+
+    /// Adds memory for copies of bodies: with retries, Envoy keeps each body until the host
+    /// responds.
+    pub fn keep_bodies(&mut self, limits: &Limits) {
+        let bytes = u64::try_from(limits.buffered_bytes).unwrap_or(u64::MAX);
+        self.heap_bytes = self.heap_bytes.saturating_add(bytes);
+    }
 }

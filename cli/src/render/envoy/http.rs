@@ -4,9 +4,8 @@ use tensorgate_host::audit::record::SOURCE_HEADER;
 use tensorgate_policy::policy::Listen;
 
 use super::bounds::Bounds;
-use super::control_plane::ControlPlane;
 use super::dynamic::{Filter, Form};
-use super::{RenderError, access_log, clusters, duration, local_reply};
+use super::{RenderError, RenderOptions, access_log, clusters, duration, local_reply, remote_host};
 use crate::render::node::{Node, entries, list, map};
 
 /// Response headers that show the servers behind the gate.
@@ -20,12 +19,20 @@ const CERTIFICATE_CONNECTION_MS: u64 = 900_000;
 const DRAIN_MS: u64 = 5_000;
 
 /// A route to the host. The timeout starts at the last byte of the request; 0 disables it.
-fn route(matched: Node, own: Vec<(String, Node)>, plane: ControlPlane, timeout_ms: u64) -> Node {
+fn route(
+    matched: Node,
+    own: Vec<(String, Node)>,
+    options: &RenderOptions,
+    timeout_ms: u64,
+) -> Node {
     let mut target = vec![
         ("cluster".to_owned(), clusters::HOST.into()),
         ("timeout".to_owned(), duration(timeout_ms).into()),
     ];
-    target.extend(plane.route_upgrades());
+    target.extend(options.control_plane.route_upgrades());
+    if options.remote_hosts.is_some() {
+        target.push(("retry_policy".to_owned(), remote_host::retry_policy()));
+    }
     let mut route = vec![("match".to_owned(), matched)];
     route.extend(own);
     route.push(("route".to_owned(), Node::Map(target)));
@@ -37,9 +44,10 @@ pub fn connection_manager(
     listen: &Listen,
     bounds: &Bounds,
     filters: &[Filter],
-    plane: ControlPlane,
+    options: &RenderOptions,
     form: Form<'_>,
 ) -> Result<Node, RenderError> {
+    let plane = options.control_plane;
     let mut chain = filters
         .iter()
         .map(|filter| plane.filter_entry(filter, form))
@@ -132,9 +140,9 @@ pub fn connection_manager(
                 "routes" => list![
                     // The host limits each message of a stream. The whole stream is limited by the
                     // maximum stream duration.
-                    route(map! {"path" => STREAM_PATH}, own(), plane, 0),
+                    route(map! {"path" => STREAM_PATH}, own(), options, 0),
                     // The timeout starts at the last byte of the request.
-                    route(map! {"prefix" => "/"}, own(), plane, bounds.timeout_ms),
+                    route(map! {"prefix" => "/"}, own(), options, bounds.timeout_ms),
                 ],
             }],
         },

@@ -17,6 +17,7 @@ pub mod http;
 pub mod key_sets;
 pub mod local_reply;
 mod overload;
+pub mod remote_host;
 pub mod tls;
 
 use std::net::SocketAddr;
@@ -30,9 +31,11 @@ use tensorgate_policy::{Bundle, Policy};
 use super::node::{Node, list, map};
 use crate::chain::can_keep;
 use bounds::Bounds;
+use clusters::Target;
 use control_plane::ControlPlane;
 use dynamic::{Filter, Form, Resource};
 pub use gate_filter::MODULE;
+use remote_host::RemoteHosts;
 
 /// Rendering options: paths on Envoy's machine, the control plane and the filter chain.
 #[derive(Clone, Debug)]
@@ -53,9 +56,11 @@ pub struct RenderOptions {
     pub audit_socket: PathBuf,
     /// The host's socket for shared rate limits.
     pub limits_socket: PathBuf,
-    /// Folder that certificate paths in the policy are relative to.
+    /// Hosts on other machines, instead of the three sockets.
+    pub remote_hosts: Option<RemoteHosts>,
+    /// Folder that certificate paths are relative to.
     pub root: PathBuf,
-    /// Folder of the secret files ([`tls`]), if the policy has TLS.
+    /// Folder of the secret files ([`tls`]), if the policy has TLS or a host is remote.
     pub secrets: PathBuf,
     /// The system's certificate authorities, PEM.
     pub system_authorities: PathBuf,
@@ -117,15 +122,31 @@ pub fn render(
 ) -> Result<Rendered, RenderError> {
     let plane = options.control_plane;
     can_keep(&options.chain, plane.headers(), policy).map_err(RenderError::Chain)?;
-    let bounds = Bounds::from_limits(policy.listen().limits());
+    let mut bounds = Bounds::from_limits(policy.listen().limits());
+    if options.remote_hosts.is_some() {
+        bounds.keep_bodies(policy.listen().limits());
+    }
     let address = options.listen.unwrap_or(policy.listen().address());
     let chain = options.chain.iter().enumerate();
     let filters = chain
         .map(|(position, filter)| gate_filter::filter(*filter, position, policy, bundle, options))
         .collect::<Result<Vec<_>, _>>()?;
+    let (host, audit) = match &options.remote_hosts {
+        None => (
+            Target::socket(pipe(&options.host_socket)?),
+            Target::socket(pipe(&options.audit_socket)?),
+        ),
+        Some(remote) => {
+            let tls = remote.transport_socket(options)?;
+            (
+                Target::over_tls(&remote.hosts, tls.clone()),
+                Target::over_tls(std::slice::from_ref(&remote.audit), tls),
+            )
+        }
+    };
     let mut clusters = vec![
-        clusters::host(&bounds, plane, pipe(&options.host_socket)?),
-        clusters::audit(pipe(&options.audit_socket)?),
+        clusters::host(&bounds, plane, host),
+        clusters::audit(audit),
         limits_cluster(policy, options)?,
     ];
     for (issuer, url) in key_sets::fetched(policy) {
@@ -167,7 +188,10 @@ pub fn limits_cluster(policy: &Policy, options: &RenderOptions) -> Result<Node, 
     let counter = policy.rate_limit_service().map(RateLimitService::counter);
     Ok(match counter {
         Some(Counter::Endpoint { host, port }) => clusters::other_limits(host, *port),
-        Some(Counter::Redis(_)) | None => clusters::limits(pipe(&options.limits_socket)?),
+        Some(Counter::Redis(_)) | None => clusters::limits(match &options.remote_hosts {
+            None => Target::socket(pipe(&options.limits_socket)?),
+            Some(remote) => Target::over_tls(&remote.limits, remote.transport_socket(options)?),
+        }),
     })
 }
 
@@ -222,7 +246,7 @@ fn listener(
         "filters".to_owned(),
         list![map! {
             "name" => "envoy.filters.network.http_connection_manager",
-            "typed_config" => http::connection_manager(policy.listen(), bounds, filters, plane, form)?,
+            "typed_config" => http::connection_manager(policy.listen(), bounds, filters, options, form)?,
         }],
     ));
     let socket =

@@ -66,7 +66,8 @@ pub fn transport_socket(tls: &Tls, options: &RenderOptions) -> Result<Node, Rend
     })
 }
 
-fn secret_config(name: &str, options: &RenderOptions) -> Result<Node, RenderError> {
+/// Refers to the file of a secret.
+pub(super) fn secret_config(name: &str, options: &RenderOptions) -> Result<Node, RenderError> {
     Ok(map! {
         "name" => name,
         "sds_config" => map! {
@@ -84,7 +85,8 @@ fn file_name(secret: &str) -> String {
 /// A secret's file: its name in [`RenderOptions::secrets`], and its content.
 pub type SecretFile = (String, Node);
 
-fn resource(name: &str, kind: &str, secret: Node) -> SecretFile {
+/// The file of a secret.
+pub(super) fn resource(name: &str, kind: &str, secret: Node) -> SecretFile {
     const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
     let secret = Node::Map(vec![
         ("@type".to_owned(), SECRET.into()),
@@ -149,12 +151,13 @@ fn inline(pem: &str) -> Node {
     map! {"inline_string" => pem}
 }
 
-fn file(path: &Path) -> Result<Node, RenderError> {
+/// Refers to a PEM file.
+pub(super) fn file(path: &Path) -> Result<Node, RenderError> {
     Ok(map! {"filename" => text(path)?})
 }
 
 /// The folder of a file, which Envoy watches for replacements by renaming.
-fn folder(path: &Path) -> Result<Node, RenderError> {
+pub(super) fn folder(path: &Path) -> Result<Node, RenderError> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());

@@ -10,11 +10,12 @@ use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::policy::Tls;
 
+use super::remote_host::RemoteHostOptions;
 use crate::certificates;
 use crate::chain::Chain;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
-use crate::render::envoy::{RenderOptions, key_sets, render, tls};
+use crate::render::envoy::{RenderError, RenderOptions, key_sets, render, tls};
 use crate::render::node::Node;
 use crate::stack;
 
@@ -23,7 +24,8 @@ use crate::stack;
 /// On standard output it is one complete file. With `-o` it is envoy.yaml, with further files
 /// beside it. dynamic/ contains the filters, the listener and the clusters, which Envoy watches, so
 /// that policy changes need no restart. bundle.json is the policy for the host. With TLS,
-/// gate-certificate.yaml and client-authorities.yaml refer to the certificate files.
+/// gate-certificate.yaml and client-authorities.yaml refer to the certificate files. With --host,
+/// host-certificate.yaml and host-authorities.yaml do.
 ///
 /// Certificate files that exist here are checked now. Files that replace them later are not
 /// checked, and Envoy treats an empty file of revocation lists as no list. So check such files
@@ -86,7 +88,8 @@ pub struct Envoy {
     /// Folder on Envoy's machine that certificate paths of the policy are relative to.
     #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate")]
     tls_dir: PathBuf,
-    /// Folder on Envoy's machine of the secret files, which `-o` writes if the policy has TLS.
+    /// Folder on Envoy's machine of the secret files, which `-o` writes if the policy has TLS, and
+    /// with --host.
     #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate")]
     secrets: PathBuf,
     /// Certificate authorities on Envoy's machine, PEM, for key set URLs without authorities in the
@@ -100,6 +103,8 @@ pub struct Envoy {
     /// Validate the result with Envoy. The modules of the filters must exist.
     #[arg(long)]
     validate: bool,
+    #[command(flatten)]
+    remote: RemoteHostOptions,
 }
 
 impl Envoy {
@@ -117,26 +122,28 @@ impl Envoy {
             admin_socket: self.admin_socket,
             audit_socket: self.audit_socket,
             limits_socket: self.limits_socket,
+            remote_hosts: self.remote.hosts(self.control_plane)?,
             root: self.tls_dir,
             secrets: self.secrets,
             system_authorities: self.system_ca,
         };
         let tls = loaded.policy.listen().tls();
-        let secrets: Vec<(String, String)> = match tls {
-            Some(tls) => tls::secrets(tls, &options)
-                .map_err(|error| Failure::Input(error.to_string()))?
-                .into_iter()
-                .map(|(name, secret)| (name, secret.to_yaml()))
-                .collect(),
+        let input = |error: RenderError| Failure::Input(error.to_string());
+        let mut secrets = match tls {
+            Some(tls) => tls::secrets(tls, &options).map_err(input)?,
             None => Vec::new(),
         };
+        if let Some(remote) = &options.remote_hosts {
+            secrets.extend(remote.secrets(&options).map_err(input)?);
+        }
+        let secrets: Vec<(String, String)> = (secrets.into_iter())
+            .map(|(name, secret)| (name, secret.to_yaml()))
+            .collect();
         if let Some(tls) = tls {
             reject_unusable(ui, tls, &options.root)?;
         }
-        let rendered = |form| {
-            render(&loaded.policy, &loaded.bundle, &options, form)
-                .map_err(|error| Failure::Input(error.to_string()))
-        };
+        let rendered =
+            |form| render(&loaded.policy, &loaded.bundle, &options, form).map_err(input);
         let whole = rendered(Form::Whole)?;
         if self.validate {
             // Always one complete file, because Envoy's validation does not read the separate ones.

@@ -163,6 +163,7 @@ fn options() -> RenderOptions {
         admin_socket: PathBuf::new(),
         audit_socket: PathBuf::new(),
         limits_socket: PathBuf::new(),
+        remote_hosts: None,
         root: PathBuf::from("/"),
         secrets: PathBuf::new(),
         system_authorities: PathBuf::from(key_sets::SYSTEM_AUTHORITIES[0]),
