@@ -7,6 +7,7 @@ mod gateway;
 mod helm;
 mod istio;
 mod kubernetes;
+mod remote_host;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

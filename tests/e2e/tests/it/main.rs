@@ -32,6 +32,7 @@ mod places;
 mod readme;
 mod reload;
 mod replies;
+mod rollout;
 mod settled;
 mod shared;
 mod slow_clients;
