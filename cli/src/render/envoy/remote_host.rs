@@ -124,6 +124,7 @@ impl RemoteHosts {
         if let HostName::Dns(name) = &self.name {
             context.push(("sni".to_owned(), name.as_str().into()));
         }
+        let certificate = tls::secret_config(CERTIFICATE, options)?;
         let common = map! {
             "tls_params" => map! {
                 "tls_minimum_protocol_version" => "TLSv1_3",
@@ -131,7 +132,7 @@ impl RemoteHosts {
                 "tls_maximum_protocol_version" => "TLSv1_3",
             },
             "alpn_protocols" => list!["h2"],
-            "tls_certificate_sds_secret_configs" => list![tls::secret_config(CERTIFICATE, options)?],
+            "tls_certificate_sds_secret_configs" => list![certificate],
             "combined_validation_context" => map! {
                 "default_validation_context" => map! {
                     "match_typed_subject_alt_names" => list![map! {
@@ -203,8 +204,8 @@ mod tests {
         for (text, expected) in [
             ("10.0.0.1:8443", Some(("10.0.0.1", false))),
             ("[::1]:8443", Some(("::1", false))),
-            ("host.tensorgate.svc:8443", Some(("host.tensorgate.svc", true))),
-            ("host.tensorgate.svc", None),
+            ("host.example:8443", Some(("host.example", true))),
+            ("host.example", None),
             ("host:0", None),
             ("10.0.0.1:0", None),
             ("host:65536", None),

@@ -142,8 +142,7 @@ impl Envoy {
         if let Some(tls) = tls {
             reject_unusable(ui, tls, &options.root)?;
         }
-        let rendered =
-            |form| render(&loaded.policy, &loaded.bundle, &options, form).map_err(input);
+        let rendered = |form| render(&loaded.policy, &loaded.bundle, &options, form).map_err(input);
         let whole = rendered(Form::Whole)?;
         if self.validate {
             // Always one complete file, because Envoy's validation does not read the separate ones.

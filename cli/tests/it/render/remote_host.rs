@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::render;
 use crate::program::{Scratch, digits, filters};
 
+const SPIFFE: &str = "spiffe://cluster.local/ns/tensorgate/sa/host";
 /// Two hosts, with absolute and relative files.
 const HOSTS: [&str; 18] = [
     "--host",
@@ -18,7 +19,7 @@ const HOSTS: [&str; 18] = [
     "--limits-host",
     "10.0.0.2:8445",
     "--host-name",
-    "spiffe://cluster.local/ns/tensorgate/sa/host",
+    SPIFFE,
     "--host-ca",
     "/run/ca/ca.crt",
     "--host-cert",
@@ -31,7 +32,8 @@ const HOSTS: [&str; 18] = [
 fn hosts_on_other_machines_are_reached_with_mutual_tls() {
     let (filters, scratch) = (filters(), Scratch::new());
     let out = scratch.path().join("out");
-    let mut more = vec!["--json", "--validate", "--whole", "-o", out.to_str().unwrap()];
+    let mut more = vec!["--json", "--validate", "--whole"];
+    more.extend(["-o", out.to_str().unwrap()]);
     more.extend(["--filters", filters.to_str().unwrap()]);
     more.extend(HOSTS);
     let ran = render(&digits(), &more);
@@ -43,14 +45,15 @@ fn hosts_on_other_machines_are_reached_with_mutual_tls() {
     let name = "host-0.example";
     let address = "10.0.0.2";
     let expected = [
-        ("tensorgate-host", "STRICT_DNS", json!([[name, 8443], [address, 9443]])),
-        ("tensorgate-audit", "STATIC", json!([[address, 8444]])),
-        ("tensorgate-limits", "STRICT_DNS", json!([[name, 8445], [address, 8445]])),
+        ("host", "STRICT_DNS", json!([[name, 8443], [address, 9443]])),
+        ("audit", "STATIC", json!([[address, 8444]])),
+        ("limits", "STRICT_DNS", json!([[name, 8445], [address, 8445]])),
     ];
     let clusters = resources["clusters"].as_array().unwrap();
     assert_eq!(clusters.len(), expected.len());
     for (cluster, (name, kind, addresses)) in clusters.iter().zip(expected) {
-        assert_eq!((&cluster["name"], &cluster["type"]), (&json!(name), &json!(kind)));
+        assert_eq!(cluster["name"], format!("tensorgate-{name}"));
+        assert_eq!(cluster["type"], kind);
         let endpoints = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"].as_array();
         let endpoints: Vec<Value> = (endpoints.unwrap().iter())
             .map(|endpoint| &endpoint["endpoint"]["address"]["socket_address"])
@@ -67,7 +70,7 @@ fn hosts_on_other_machines_are_reached_with_mutual_tls() {
         assert_eq!(authorities["name"], "host-authorities");
         assert_eq!(
             validation["default_validation_context"]["match_typed_subject_alt_names"],
-            json!([{"san_type": "URI", "matcher": {"exact": "spiffe://cluster.local/ns/tensorgate/sa/host"}}])
+            json!([{"san_type": "URI", "matcher": {"exact": SPIFFE}}])
         );
     }
 
@@ -97,8 +100,8 @@ fn options_of_hosts_that_do_not_fit_together_are_rejected() {
         let pairs = HOSTS.chunks(2).filter(|pair| pair[0] != flag);
         pairs.flatten().copied().collect::<Vec<_>>()
     };
-    let with = |more: &[&'static str]| [&HOSTS, more].concat();
-    for flag in ["--host", "--audit-host", "--limits-host", "--host-name", "--host-ca"] {
+    let with = |more: &[&'static str]| [HOSTS.as_slice(), more].concat();
+    for flag in ["--host", "--audit-host", "--limits-host", "--host-name"] {
         let ran = render(&digits(), &without(flag));
         assert_eq!(ran.code, 2, "without {flag}: {}", ran.stderr);
     }

@@ -46,8 +46,9 @@ async fn terminate(child: &mut Child) {
 }
 
 fn log_file(folder: &Path) -> File {
-    let log = File::options().create(true).append(true).open(log(folder));
-    log.unwrap()
+    let mut options = File::options();
+    options.create(true).append(true);
+    options.open(log(folder)).unwrap()
 }
 
 fn log(folder: &Path) -> PathBuf {
@@ -244,7 +245,12 @@ impl Gateway {
 
     /// Puts what was rendered last in place of a gateway that does not run.
     pub fn install(&self) {
-        for name in ["envoy.yaml", "host-certificate.yaml", "host-authorities.yaml", "dynamic"] {
+        for name in [
+            "envoy.yaml",
+            "host-certificate.yaml",
+            "host-authorities.yaml",
+            "dynamic",
+        ] {
             std::fs::rename(self.next().join(name), self.folder.join(name)).unwrap();
         }
     }
