@@ -249,7 +249,7 @@ where
 
 /// Waits until the host has been stopping for [`HANDSHAKE_DRAIN`].
 async fn handshakes_drained(shutdown: &mut watch::Receiver<bool>) {
-    // Without a sender, nobody else stops the host.
+    // The sender is dropped with the host only, which then stops, too.
     let _ = shutdown.wait_for(|stop| *stop).await;
     tokio::time::sleep(HANDSHAKE_DRAIN).await;
 }

@@ -75,21 +75,26 @@ impl Gate {
     }
 
     /// Stops it; an error if it does not end cleanly.
-    pub async fn stop(mut self) -> Result<()> {
-        let pid = self.child.id().context("the gate stopped by itself")?;
-        let signalled = Command::new("kill")
-            .args(["-TERM", &pid.to_string()])
-            .status()
-            .await?;
-        if !signalled.success() {
-            bail!("the gate could not be signalled");
-        }
-        let status = tokio::time::timeout(STOP_LIMIT, self.child.wait())
-            .await
-            .context("the gate did not stop in time")??;
-        if !status.success() {
-            bail!("the gate stopped with {status}");
-        }
-        Ok(())
+    pub async fn stop(self) -> Result<()> {
+        end(self.child).await.context("stopping a gate")
     }
+}
+
+/// Stops a process as Ctrl-C does; an error if it does not end cleanly.
+pub async fn end(mut child: Child) -> Result<()> {
+    let pid = child.id().context("it stopped by itself")?;
+    let signalled = Command::new("kill")
+        .args(["-TERM", &pid.to_string()])
+        .status()
+        .await?;
+    if !signalled.success() {
+        bail!("it could not be signalled");
+    }
+    let status = tokio::time::timeout(STOP_LIMIT, child.wait())
+        .await
+        .context("it did not stop in time")??;
+    if !status.success() {
+        bail!("it stopped with {status}");
+    }
+    Ok(())
 }

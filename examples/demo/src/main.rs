@@ -3,10 +3,11 @@
 //!
 //! The first gate has the policy that the README shows. The second requires TLS, tokens and
 //! certificates, which are generated here. Two more are loaded as Istio and as Envoy Gateway load
-//! them.
+//! them. A sandbox host without a gate shows which gateways it serves over TCP.
 
 mod gate;
 mod meshes;
+mod remote_host;
 mod request;
 mod rows;
 mod secured;
@@ -20,6 +21,7 @@ use tensorgate_client::{ClientError, Reply, grpc, http1};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::gate::Gate;
+use crate::remote_host::{Gateways, RemoteHost};
 use crate::request::Request;
 use crate::rows::{CUT, Expect, Row, Server};
 
@@ -36,6 +38,7 @@ struct Gates {
     secured: Gate,
     istio: Gate,
     envoy_gateway: Gate,
+    remote: RemoteHost,
 }
 
 #[tokio::main]
@@ -67,23 +70,27 @@ async fn demo() -> Result<bool> {
         .canonicalize()
         .with_context(|| format!("looking for {MODELS}"))?;
     let secured = secured::Secured::make(&folder.join("policy"), &models)?;
-    let rows = rows::rows(&split, &secured)?;
+    let remote = state.join("remote-host");
+    let gateways = Gateways::make(&remote)?;
+    let rows = rows::rows(&split, &secured, &gateways)?;
     let (istio, envoy_gateway) = (state.join("istio"), state.join("envoy-gateway"));
     let meshed = meshes::policy(&state.join("meshes"), &models)?;
     let one = ["--concurrency", "1"];
     let as_istio = ["--concurrency", "1", "--as", "istio"];
     let as_envoy_gateway = ["--concurrency", "1", "--as", "envoy-gateway"];
-    let (plain, secured, istio, envoy_gateway) = tokio::try_join!(
+    let (plain, secured, istio, envoy_gateway, remote) = tokio::try_join!(
         Gate::start(Path::new(POLICY), &state, &[]),
         Gate::start(&secured.policy, &folder, &one),
         Gate::start(&meshed, &istio, &as_istio),
         Gate::start(&meshed, &envoy_gateway, &as_envoy_gateway),
+        RemoteHost::start(&remote),
     )?;
     let gates = Gates {
         plain,
         secured,
         istio,
         envoy_gateway,
+        remote,
     };
 
     let mut terminated = signal(SignalKind::terminate())?;
@@ -97,8 +104,9 @@ async fn demo() -> Result<bool> {
         gates.secured.stop(),
         gates.istio.stop(),
         gates.envoy_gateway.stop(),
+        gates.remote.stop(),
     );
-    (stopped.0.and(stopped.1).and(stopped.2)).and(stopped.3)?;
+    (stopped.0.and(stopped.1).and(stopped.2)).and(stopped.3.and(stopped.4))?;
     let wrong = outcome?;
     println!(
         "\n{} requests, {wrong} wrong; logs and rendered configuration in {}",
@@ -143,10 +151,11 @@ async fn run(row: &Row, gates: &Gates) -> (String, String, bool) {
         Some(Ok(reply)) => judge(row, &reply),
         Some(Err(error)) if matches!(row.expect, Expect::Cut) => {
             // No reply at all within the time limit is a different result.
-            let cut = matches!(
-                error.downcast_ref(),
-                Some(ClientError::Io(_) | ClientError::Truncated)
-            );
+            let cut = match error.downcast_ref() {
+                Some(ClientError::Io(_) | ClientError::Truncated) => true,
+                Some(ClientError::H2(error)) => error.is_io(),
+                _ => false,
+            };
             ("none".into(), CUT.into(), cut)
         }
         Some(Err(error)) => ("none".into(), format!("{error:#}"), false),
@@ -171,6 +180,7 @@ async fn send(row: &Row, gates: &Gates) -> Result<Reply> {
         } => http1::send(gate, method, path, fields, body, *framing).await?,
         Request::Bytes(bytes) => http1::raw(gate, bytes).await?,
         Request::Grpc(call) => grpc::send(gate, call).await?,
+        Request::Gateway { caller, call } => caller.call(gates.remote.address(), call).await?,
         Request::Tls { caller, bytes } => caller.connect(secured).await?.ask(bytes).await?,
         Request::Beside {
             caller,
@@ -200,9 +210,10 @@ fn judge(row: &Row, reply: &Reply) -> (String, String, bool) {
     let served = reply.status == 200 && grpc.unwrap_or(0) == 0;
     match (&row.expect, reply.reason()) {
         (Expect::Denied(expected), Some(reason)) => {
-            // Envoy rejects requests that are not HTTP before it assigns a request ID.
-            let named =
-                reply.header("x-request-id").is_some() || matches!(row.request, Request::Bytes(_));
+            // Envoy rejects requests that are not HTTP before it assigns a request ID. A host has
+            // it from the context.
+            let named = reply.header("x-request-id").is_some()
+                || matches!(row.request, Request::Bytes(_) | Request::Gateway { .. });
             let ok = !served && reason == *expected && named;
             (answer, reason, ok)
         }

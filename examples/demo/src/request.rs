@@ -35,6 +35,13 @@ pub enum Request {
     Bytes(Vec<u8>),
     /// gRPC over HTTP/2.
     Grpc(grpc::Call),
+    /// gRPC over TLS, as a gateway calls a sandbox host on another machine.
+    Gateway {
+        /// The gateway.
+        caller: Caller,
+        /// The call.
+        call: grpc::Call,
+    },
     /// HTTP/1.1 over TLS, to the second gate.
     Tls {
         /// The calling client.
@@ -213,6 +220,24 @@ pub fn grpc_infer(key: &str, model: &str, pixels: &[f32], raw: bool) -> Request 
         (Some(contents), Vec::new())
     };
     grpc_call(key, INFER, &infer_message(model, &shape, contents, raw))
+}
+
+/// An inference for the digits model, as a gateway sends it to a host but without a context.
+pub fn gateway_infer(caller: &Caller, pixels: &[f32]) -> Request {
+    let shape: Vec<i64> = shape(pixels)
+        .iter()
+        .filter_map(|dim| i64::try_from(*dim).ok())
+        .collect();
+    let bytes = pixels.iter().flat_map(|pixel| pixel.to_le_bytes());
+    let message = infer_message("digits", &shape, None, vec![bytes.collect()]);
+    Request::Gateway {
+        caller: caller.clone(),
+        call: grpc::Call {
+            path: INFER.into(),
+            pieces: vec![grpc::frame(&message)],
+            ..grpc::Call::default()
+        },
+    }
 }
 
 /// The model's input with any shape, and one element.

@@ -8,6 +8,7 @@ mod framing;
 mod in_flight;
 mod meshes;
 mod read;
+mod remote_host;
 mod routes;
 mod served;
 mod tensors;
@@ -19,6 +20,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tensorgate_client::Reply;
 
+use crate::remote_host::Gateways;
 use crate::request::Request;
 use crate::secured::Secured;
 use crate::split::Split;
@@ -80,7 +82,7 @@ impl fmt::Display for Expect {
 pub const CUT: &str = "no connection";
 
 /// All rows, in the order in which they are sent.
-pub fn rows(split: &Split, secured: &Secured) -> Result<Vec<Row>> {
+pub fn rows(split: &Split, secured: &Secured, gateways: &Gateways) -> Result<Vec<Row>> {
     let keys = Keys {
         scorer: key("scorer")?,
         burst: key("burst")?,
@@ -97,6 +99,7 @@ pub fn rows(split: &Split, secured: &Secured) -> Result<Vec<Row>> {
     rows.extend(contained::rows(&keys, split));
     rows.extend(in_flight::rows(secured, split)?);
     rows.extend(meshes::rows(&keys, split));
+    rows.extend(remote_host::rows(gateways, split));
     Ok(rows)
 }
 

@@ -14,6 +14,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use crate::grpc::{self, Call};
 use crate::{ClientError, EXCHANGE_LIMIT, Reply, http1};
 
 /// The bytes that end a head.
@@ -57,6 +58,26 @@ impl Caller {
         Ok(Self {
             config: Arc::new(config),
         })
+    }
+
+    /// The same client, which negotiates HTTP/2.
+    #[must_use]
+    pub fn with_http2(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Self {
+            config: Arc::new(config),
+        }
+    }
+
+    /// Sends a call over HTTP/2 on a connection of its own.
+    pub async fn call(&self, server: SocketAddr, call: &Call) -> Result<Reply, ClientError> {
+        let stream = self.connect(server).await?.stream;
+        let (client, connection) = h2::client::handshake(stream).await?;
+        let driver = tokio::spawn(connection);
+        let reply = grpc::on(client, call).await;
+        driver.abort();
+        reply
     }
 
     /// Opens a connection.

@@ -66,6 +66,9 @@ async fn a_rollout_fails_no_valid_request() {
     let scratch = Scratch::new();
     let folder = |name: &str| scratch.path().join(name);
     let mut base = policy::vectors_policy("main.json");
+    // A client that no rule of the policy names.
+    let another = policy::vectors_policy("rates.json").clients["rate-1"].clone();
+    base.clients.insert("rate-1".to_owned(), another);
     let backend = Backend::start(base.clone()).await;
     let components = target().join("components");
     policy::settle(&mut base, &backend, &components, scratch.path());
@@ -108,11 +111,11 @@ async fn a_rollout_fails_no_valid_request() {
     clients.check("hosts first").await;
 
     // Gateways first. What only the new policy allows fails meanwhile, and nothing else.
-    let with_nobody = with_clients(&base, &["reader", "nobody"]);
-    let bundle = render(&gateways, &with_nobody, &hosts).await;
+    let with_another = with_clients(&base, &["reader", "rate-1"]);
+    let bundle = render(&gateways, &with_another, &hosts).await;
     for gateway in &gateways {
         gateway.change();
-        ask::until(gateway.address, "nobody", "overloaded", "gateways first").await;
+        ask::until(gateway.address, "rate-1", "overloaded", "gateways first").await;
         ask::until(gateway.address, "reader", "ok", "both policies allow it").await;
     }
     clients.check("gateways first").await;
@@ -121,7 +124,7 @@ async fn a_rollout_fails_no_valid_request() {
     }
     served(&hosts, &bundle).await;
     for gateway in &gateways {
-        ask::until(gateway.address, "nobody", "ok", "hosts second").await;
+        ask::until(gateway.address, "rate-1", "ok", "hosts second").await;
     }
     clients.check("hosts second").await;
 
