@@ -99,7 +99,7 @@ pub fn rows(split: &Split, secured: &Secured, gateways: &Gateways) -> Result<Vec
     rows.extend(contained::rows(&keys, split));
     rows.extend(in_flight::rows(secured, split)?);
     rows.extend(meshes::rows(&keys, split));
-    rows.extend(remote_host::rows(gateways, split));
+    rows.extend(remote_host::rows(gateways));
     Ok(rows)
 }
 

@@ -1,27 +1,26 @@
 //! Gateways at the port of a sandbox host on another machine: a certificate with the wrong name or of
 //! another authority opens no connection, and the right one alone admits no request.
 
-use super::{Expect, Row, Server, deny};
-use crate::remote_host::Gateways;
-use crate::request::{Request, gateway_infer};
-use crate::split::Split;
 use tensorgate_client::tls::Caller;
 
-pub fn rows(gateways: &Gateways, split: &Split) -> Vec<Row> {
-    let pixels = split.pixels(0, 1);
-    let infer = |caller: &Caller| gateway_infer(caller, &pixels);
-    let cut = |title, caller| Row {
+use super::{Expect, Row, Server, deny};
+use crate::remote_host::Gateways;
+use crate::request::gateway_infer;
+
+/// The rows of this group.
+pub fn rows(gateways: &Gateways) -> Vec<Row> {
+    let cut = |title, caller: &Caller| Row {
         server: Server::Usual,
         title,
         expect: Expect::Cut,
-        request: infer(caller),
+        request: gateway_infer(caller),
         times: 1,
     };
     vec![
         deny(
             "host over mTLS: a gateway without a context",
             "unauthenticated",
-            infer(&gateways.listed),
+            gateway_infer(&gateways.listed),
         ),
         cut("host over mTLS: another gateway's name", &gateways.unlisted),
         cut("host over mTLS: another authority", &gateways.impostor),
