@@ -7,7 +7,7 @@ use crate::program::{Scratch, digits, filters};
 
 const SPIFFE: &str = "spiffe://cluster.local/ns/tensorgate/sa/host";
 /// Two hosts, with absolute and relative files.
-const HOSTS: [&str; 18] = [
+static HOSTS: [&str; 18] = [
     "--host",
     "host-0.example:8443",
     "--host",
