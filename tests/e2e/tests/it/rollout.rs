@@ -11,7 +11,7 @@ use tensorgate_client::pki::Authority;
 use tensorgate_client::run::Scratch;
 use tensorgate_policy::raw::Policy;
 use tensorgate_tests::ask;
-use tensorgate_tests::backend::Backend;
+use tensorgate_tests::backend::{Backend, Mode};
 use tensorgate_tests::policy;
 use tensorgate_tests::programs::target;
 
@@ -177,6 +177,21 @@ async fn a_rollout_fails_no_valid_request() {
     clients.go_to(addresses.to_vec()).await;
     clients.check("the certificate is right again").await;
     drop(clients);
+
+    // No client can have a request sent again that a host has processed.
+    backend.set(Mode::Fails);
+    let retries = [
+        ("x-envoy-retry-on", "5xx,reset"),
+        ("x-envoy-max-retries", "3"),
+    ];
+    let mut calls = Vec::new();
+    for more in [&[], retries.as_slice()] {
+        backend.forget();
+        let outcome = ask::outcome(addresses[0], "scorer", more).await;
+        assert_ne!(outcome.unwrap(), "ok");
+        calls.push(backend.forget());
+    }
+    assert_eq!(calls[0], calls[1], "calls without and with the fields");
     for gateway in &mut gateways {
         gateway.stop().await;
     }
