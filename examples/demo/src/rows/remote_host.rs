@@ -1,5 +1,5 @@
-//! Gateways at the port of a sandbox host on another machine: a certificate with the wrong name or of
-//! another authority opens no connection, and the right one alone admits no request.
+//! Gateways at the port of a sandbox host on another machine. A certificate with the wrong name or
+//! of another authority opens no connection, and the right one alone admits no request.
 
 use tensorgate_client::tls::Caller;
 

@@ -185,13 +185,13 @@ async fn a_rollout_fails_no_valid_request() {
         ("x-envoy-max-retries", "3"),
     ];
     let mut calls = Vec::new();
-    for more in [&[], retries.as_slice()] {
+    for more in [retries.as_slice(), &[]] {
         backend.forget();
         let outcome = ask::outcome(addresses[0], "scorer", more).await;
         assert_ne!(outcome.unwrap(), "ok");
         calls.push(backend.forget());
     }
-    assert_eq!(calls[0], calls[1], "calls without and with the fields");
+    assert_eq!(calls[0], calls[1], "calls with and without the fields");
     for gateway in &mut gateways {
         gateway.stop().await;
     }
