@@ -14,8 +14,11 @@ use tensorgate_wire::{headers, refused_in};
 use crate::host::Field;
 pub(crate) use rewrite::Rewrite;
 
-/// `:authority` for the sandbox host.
+/// `:authority` if the caller's is not forwarded.
 const AUTHORITY: &str = "tensorgate";
+
+/// Maximum length of a forwarded `:authority`: a DNS name, a colon and a port.
+const MAX_AUTHORITY_BYTES: usize = 253 + 6;
 
 /// `:scheme` and `x-forwarded-proto`; the connection to the host is the proxy's own.
 const SCHEME: &str = "http";
@@ -33,6 +36,9 @@ pub struct Upstream {
     pub method: String,
     /// `:path` with its query.
     pub path: String,
+    /// `:authority`. Envoy selects the route again after its headers have changed, and a gateway's
+    /// routes may be for certain hosts only.
+    authority: String,
     /// The request id; empty if the proxy set no valid one.
     pub request_id: String,
     /// `grpc-timeout`, if it occurs once and is well-formed.
@@ -54,6 +60,7 @@ impl Upstream {
         Self {
             method: method.to_owned(),
             path: path.to_owned(),
+            authority: authority(fields).unwrap_or(AUTHORITY).to_owned(),
             request_id: if is_request_id(request_id) {
                 request_id.to_owned()
             } else {
@@ -107,7 +114,7 @@ impl Upstream {
         fields.extend([
             (":method", self.method.as_str()),
             (":path", self.path.as_str()),
-            (":authority", AUTHORITY),
+            (":authority", self.authority.as_str()),
             (":scheme", SCHEME),
             // Envoy finds no route without this field.
             ("x-forwarded-proto", SCHEME),
@@ -151,6 +158,42 @@ impl Upstream {
         );
         fields
     }
+}
+
+/// The caller's `:authority`, if it occurs once and is well-formed.
+fn authority(fields: &[Field]) -> Option<&str> {
+    let mut values = fields
+        .iter()
+        .filter(|(name, _)| name == b":authority")
+        .map(|(_, value)| value);
+    let (value, None) = (values.next()?, values.next()) else {
+        return None;
+    };
+    let text = core::str::from_utf8(value).ok()?;
+    is_authority(text).then_some(text)
+}
+
+/// Whether a text is `HOST` or `HOST:PORT`. The host's HTTP library resets a stream with another
+/// `:authority`, and ends a connection, which clients share, after many such streams.
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (text, "0"),
+    };
+    let address = (host.strip_prefix('[')).and_then(|rest| rest.strip_suffix(']'));
+    let is_host = address.map_or_else(
+        || is_made_of(host, |byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+        |address| is_made_of(address, |byte| byte.is_ascii_hexdigit() || b":.".contains(&byte)),
+    );
+    text.len() <= MAX_AUTHORITY_BYTES
+        && is_host
+        && port.len() <= 5
+        && is_made_of(port, |byte| byte.is_ascii_digit())
+}
+
+/// Whether a text has one or more bytes, and only such ones.
+fn is_made_of(text: &str, allowed: impl Fn(u8) -> bool) -> bool {
+    !text.is_empty() && text.bytes().all(allowed)
 }
 
 /// Whether a text is a valid request id. A head that is rejected as ambiguous may have an invalid
@@ -212,6 +255,43 @@ mod tests {
         check(&[b"1s"], None);
         check(&[b"1\xff"], None);
         check(&[b"1S", b"2S"], None);
+    }
+
+    #[test]
+    fn only_one_well_formed_authority_is_forwarded() {
+        let check = |values: &[&[u8]], expected: &str| {
+            let fields: Vec<Field> = values
+                .iter()
+                .map(|value| (b":authority".to_vec(), value.to_vec()))
+                .collect();
+            let upstream = Upstream::new("GET", "/v2", "", &fields);
+            let forwarded = upstream
+                .fields()
+                .into_iter()
+                .find(|(name, _)| *name == ":authority");
+            assert_eq!(forwarded, Some((":authority", expected)), "{values:?}");
+        };
+        check(&[b"gate.example"], "gate.example");
+        check(&[b"Gate_1.example:8443"], "Gate_1.example:8443");
+        check(&[b"[::1]"], "[::1]");
+        check(&[b"[::1]:443"], "[::1]:443");
+        for other in [
+            &b""[..],
+            b"gate.example:",
+            b"gate.example:1:2",
+            b"gate.example:123456",
+            b"outbound|8443||gate.example",
+            b"[::1",
+            b"[gate]",
+            b"gate]",
+            b"gate\xff",
+            &[b'a'; MAX_AUTHORITY_BYTES + 1],
+        ] {
+            check(&[other], AUTHORITY);
+        }
+        check(&[&[b'a'; MAX_AUTHORITY_BYTES]], &"a".repeat(MAX_AUTHORITY_BYTES));
+        check(&[], AUTHORITY);
+        check(&[b"gate.example", b"gate.example"], AUTHORITY);
     }
 
     #[test]

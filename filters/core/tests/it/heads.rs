@@ -183,7 +183,7 @@ fn the_upstream_sees_our_fields_and_no_other() {
     let mut request = rest("m");
     let (seen, context) = cross(&mut request);
     let expected = [
-        (":authority", "tensorgate"),
+        (":authority", "gate.example"),
         (":method", "POST"),
         (":path", "/v2/models/m/infer"),
         (":scheme", "http"),
@@ -214,7 +214,7 @@ fn the_upstream_sees_our_fields_and_no_other() {
     let mut request = grpc("m");
     let (seen, _) = cross(&mut request);
     let expected = [
-        (":authority", "tensorgate"),
+        (":authority", "gate.example"),
         (":method", "POST"),
         (":path", "/inference.GRPCInferenceService/ModelInfer"),
         (":scheme", "http"),

@@ -321,10 +321,8 @@ fn an_allowed_request_costs_so_many_calls_of_its_proxy() {
         "clock_time_get",
         "clock_time_get",
         "get_buffer_bytes",
-        // The forwarded head: no key, another authority, one spelling of the media type, the scheme
-        // and the context.
+        // The forwarded head: no key, one spelling of the media type, the scheme and the context.
         "remove_header_map_value",
-        "replace_header_map_value",
         "replace_header_map_value",
         "replace_header_map_value",
         "replace_header_map_value",
