@@ -9,7 +9,7 @@ use tensorgate_host::audit::als::service::{BUFFER_BYTES, FLUSH_MS};
 
 use super::clusters;
 use super::duration;
-use crate::render::node::{Node, list, map};
+use crate::render::node::{Node, entries, list, map};
 
 /// Attempts to reopen a stream. They cover the restart of a host. The first entries of a worker are
 /// kept as long; Envoy 1.40 loses entries that are logged while the stream is being opened.
@@ -54,10 +54,16 @@ pub fn tls() -> Node {
 }
 
 fn common(cluster: &str) -> Node {
+    let mut service = entries(map! {"cluster_name" => cluster});
+    // Envoy sends the cluster's name as `:authority`. Istio's names, `outbound|8444||HOST`, are no
+    // valid ones: the sidecar of the host would reset the stream, and the audit log lack its lines.
+    if let Some((_, host)) = cluster.rsplit_once('|') {
+        service.push(("authority".to_owned(), host.into()));
+    }
     map! {
         "log_name" => "tensorgate",
         "transport_api_version" => "V3",
-        "grpc_service" => map! {"envoy_grpc" => map! {"cluster_name" => cluster}},
+        "grpc_service" => map! {"envoy_grpc" => Node::Map(service)},
         "buffer_flush_interval" => duration(FLUSH_MS),
         "buffer_size_bytes" => BUFFER_BYTES,
         "filter_state_objects_to_log" => texts(&PROPERTIES),

@@ -323,6 +323,10 @@ fn a_gateway_has_the_filter_at_all_of_its_listeners() {
         log["grpc_service"]["envoy_grpc"]["cluster_name"],
         "outbound|8444||gate.ml.svc.cluster.local"
     );
+    assert_eq!(
+        log["grpc_service"]["envoy_grpc"]["authority"],
+        "gate.ml.svc.cluster.local"
+    );
     let clusters = patches(patched, "CLUSTER");
     let limits = clusters[0];
     assert_eq!(limits["name"], "tensorgate-limits");
