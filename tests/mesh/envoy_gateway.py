@@ -223,6 +223,11 @@ def route(made_for, stream_idle=None):
         "name": made_for["name"],
         "match": _match(made_for.get("pathMatch") or {}),
         "route": action,
+        "requestHeadersToAdd": [
+            {"header": {"key": one["name"], "value": one["value"]}, "appendAction": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            for one in made_for.get("setHeaders", [])
+        ] or None,
+        "responseHeadersToRemove": made_for.get("removeResponseHeaders") or None,
         "typedPerFilterConfig": enabled or None,
     })
 
@@ -250,8 +255,9 @@ def access_logs(sinks):
     logs = []
     for sink in sinks:
         http = sink.get("http") or {}
-        logs.append({
+        logs.append(dense({
             "name": "envoy.access_loggers.http_grpc",
+            "filter": _all(sink.get("matches", [])),
             "typedConfig": dense({
                 "@type": TYPE + "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
                 "commonConfig": {
@@ -263,8 +269,18 @@ def access_logs(sinks):
                 "additionalResponseHeadersToLog": http.get("responseHeaders"),
                 "additionalResponseTrailersToLog": http.get("responseTrailers"),
             }),
-        })
+        }))
     return logs
+
+
+def _all(expressions):
+    """accesslog.go, buildAccessLogFilter: a filter of CEL expressions that must all be true, or None."""
+    kind = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+    made = [
+        {"extensionFilter": {"name": "envoy.access_loggers.extension_filters.cel", "typedConfig": {"@type": TYPE + kind, "expression": one}}}
+        for one in expressions
+    ]
+    return made[0] if len(made) == 1 else {"andFilter": {"filters": made}} if made else None
 
 
 def cluster(name, endpoints, protocol, tls=None, settings=None):
@@ -276,13 +292,15 @@ def cluster(name, endpoints, protocol, tls=None, settings=None):
         "type": "STATIC",
         "connectTimeout": settings.get("connectTimeout", "10s"),
         "perConnectionBufferLimitBytes": settings.get("bufferLimit", BUFFER),
-        "circuitBreakers": {"thresholds": [{"maxRetries": 1024}]},
+        "circuitBreakers": {"thresholds": [settings.get("breaker", {"maxRetries": 1024})]},
         "loadAssignment": {"clusterName": name, "endpoints": [{"lbEndpoints": [{"endpoint": {"address": address}} for address in endpoints]}]},
     }
     windows = {
         "initialStreamWindowSize": http2.get("initialStreamWindowSize", STREAM_WINDOW),
         "initialConnectionWindowSize": http2.get("initialConnectionWindowSize", CONNECTION_WINDOW),
     }
+    if "maxConcurrentStreams" in http2:
+        windows["maxConcurrentStreams"] = http2["maxConcurrentStreams"]
     options = None
     if protocol in ("HTTP2", "GRPC"):
         options = {"explicitHttpConfig": {"http2ProtocolOptions": windows}}

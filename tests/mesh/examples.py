@@ -50,11 +50,11 @@ def _openssl(*arguments):
     subprocess.run(["openssl", *arguments], check=True, capture_output=True)
 
 
-def identity(folder, authority, name):
-    """A folder with a certificate for a name of the mesh, and the authority that signed it."""
+def identity(folder, authority, name, host="models.example"):
+    """A folder with a certificate for a name of the mesh and a host, and the authority that signed it."""
     folder.mkdir()
     key, request, extensions = folder / "tls.key", folder / "request", folder / "extensions"
-    extensions.write_text(f"subjectAltName=DNS:models.example,URI:{name}\n")
+    extensions.write_text(f"subjectAltName=DNS:{host},URI:{name}\n")
     _openssl("req", "-newkey", "ec", *CURVE, "-nodes", "-subj", "/CN=mesh", "-keyout", key, "-out", request)
     signed = "-CA", authority / "ca.crt", "-CAkey", authority / "ca.key", "-CAcreateserial", "-days", "30"
     _openssl("x509", "-req", "-in", request, *signed, "-extfile", extensions, "-out", folder / "tls.crt")

@@ -241,6 +241,8 @@ def _apply(target, operation, match, value, listeners, clusters):
         for one in wanted:
             merge(one, value)
         return bool(wanted)
+    if target == "ROUTE_CONFIGURATION":
+        return _apply_to_routes(operation, match.get("routeConfiguration") or {}, value, listeners)
     on = match.get("listener") or {}
     applied = False
     for listener in listeners:
@@ -261,6 +263,22 @@ def _apply(target, operation, match, value, listeners, clusters):
                 continue
             applied |= _apply_to_chain(target, operation, chain_match.get("filter") or {}, value, chain)
     return applied
+
+
+def _apply_to_routes(operation, on, value, listeners):
+    if operation != "MERGE" or on.keys() - {"portNumber"}:
+        raise ValueError("only MERGE of the ROUTE_CONFIGURATION of a port is translated here")
+    wanted = [one for one in listeners if on.get("portNumber") in (None, one["metadataPort"])]
+    for listener in wanted:
+        for manager in managers(listener):
+            merge(manager["routeConfig"], value)
+    return bool(wanted)
+
+
+def managers(listener):
+    """The connection managers of a listener, each once: chains may share one."""
+    found = [one["typedConfig"] for chain in listener["filterChains"] for one in chain["filters"] if one["name"] == MANAGER_FILTER]
+    return list({id(one): one for one in found}.values())
 
 
 def _apply_to_chain(target, operation, wanted, value, chain):

@@ -12,6 +12,8 @@ from bootstraps import socket_address
 
 GROUP = "gateway.networking.k8s.io"
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+# circuitBreaker's names and Envoy's.
+BREAKERS = {"maxConnections": "maxConnections", "maxPendingRequests": "maxPendingRequests", "maxParallelRequests": "maxRequests", "maxParallelRetries": "maxRetries"}
 # From the numbers of Envoy Gateway to Envoy's names.
 VERSIONS = {"Auto": "TLS_AUTO", "1.0": "TLSv1_0", "1.1": "TLSv1_1", "1.2": "TLSv1_2", "1.3": "TLSv1_3"}
 
@@ -57,6 +59,15 @@ def _policy(rendered, kind, gateway, section):
     if len(found) > 1:
         raise ValueError(f"{len(found)} {kind}s for {gateway['name']}/{section}; one is expected")
     return found[0]["spec"] if found else {}
+
+
+def _route_policy(rendered, route, fallback):
+    """The BackendTrafficPolicy of a route, which wins over the Gateway's."""
+    metadata = route["metadata"]
+    for one in rendered.of("BackendTrafficPolicy"):
+        if one["metadata"]["namespace"] == metadata["namespace"] and targets(one, route["kind"], metadata["name"]):
+            return one["spec"]
+    return fallback
 
 
 def _client_traffic(spec):
@@ -177,7 +188,8 @@ def _cluster(rendered, name, namespace, reference, protocol, proxy, settings):
 
 
 def _backend_traffic(spec):
-    followed("BackendTrafficPolicy", spec, {"targetRef", "targetRefs", "connection", "http2", "timeout"})
+    followed("BackendTrafficPolicy", spec, {"targetRef", "targetRefs", "connection", "http2", "timeout", "circuitBreaker"})
+    breaker = followed("circuitBreaker", spec.get("circuitBreaker"), BREAKERS)
     timeout = followed("timeout", spec.get("timeout"), {"http", "tcp"})
     http = followed("timeout.http", timeout.get("http"), {"requestTimeout"})
     tcp = followed("timeout.tcp", timeout.get("tcp"), {"connectTimeout"})
@@ -185,6 +197,7 @@ def _backend_traffic(spec):
         "bufferLimit": quantity((spec.get("connection") or {}).get("bufferLimit")),
         "http2": {name: quantity(value) for name, value in (spec.get("http2") or {}).items()},
         "connectTimeout": seconds(tcp.get("connectTimeout")),
+        "breaker": {BREAKERS[name]: value for name, value in breaker.items()} or None,
     })
     return settings, seconds(http.get("requestTimeout"))
 
@@ -206,6 +219,18 @@ def _matches(route, rule):
         yield {{"Exact": "exact", "PathPrefix": "prefix", "RegularExpression": "safeRegex"}[path.get("type", "PathPrefix")]: path.get("value", "/")}
 
 
+def _headers(filters):
+    """Headers that the filters of a rule set or remove."""
+    made = {}
+    for one in filters:
+        followed("a filter of a rule", one, {"type", "requestHeaderModifier", "responseHeaderModifier"})
+        request = followed("requestHeaderModifier", one.get("requestHeaderModifier"), {"set"})
+        response = followed("responseHeaderModifier", one.get("responseHeaderModifier"), {"remove"})
+        made.setdefault("setHeaders", []).extend(request.get("set", []))
+        made.setdefault("removeResponseHeaders", []).extend(response.get("remove", []))
+    return made
+
+
 def _order(route):
     """Envoy Gateway's order: exact paths, then longer ones, then prefixes."""
     path = route["pathMatch"]
@@ -215,14 +240,14 @@ def _order(route):
 
 def _routes(rendered, gateway, section, listener_host, proxy, backend, urls):
     """(routes, clusters) of a listener."""
-    settings, request_timeout = _backend_traffic(backend)
     made, clusters = [], []
     for route in [*rendered.of("HTTPRoute"), *rendered.of("GRPCRoute")]:
         metadata, spec = route["metadata"], route["spec"]
         if not any(ref["name"] == gateway["name"] and ref.get("sectionName") in (None, section) for ref in spec["parentRefs"]):
             continue
+        settings, request_timeout = _backend_traffic(_route_policy(rendered, route, backend))
         for number, rule in enumerate(spec["rules"]):
-            followed(f"a rule of {metadata['name']}", rule, {"name", "matches", "backendRefs", "timeouts"})
+            followed(f"a rule of {metadata['name']}", rule, {"name", "matches", "filters", "backendRefs", "timeouts"})
             name = f"{route['kind'].lower()}/{metadata['namespace']}/{metadata['name']}/rule/{number}"
             (reference,) = rule["backendRefs"]
             grpc = route["kind"] == "GRPCRoute"
@@ -237,6 +262,7 @@ def _routes(rendered, gateway, section, listener_host, proxy, backend, urls):
                         "isHTTP2": grpc,
                         "pathMatch": match,
                         "timeout": timeout if timeout is not None else request_timeout,
+                        **_headers(rule.get("filters", [])),
                         "envoyExtensions": _extensions(rendered, gateway, section, route, urls),
                     })
     made.sort(key=_order)
@@ -247,7 +273,7 @@ def _sinks(rendered, proxy):
     """(sinks, clusters) of an EnvoyProxy's access log."""
     sinks, clusters = [], []
     for number, setting in enumerate((proxy.get("telemetry", {}).get("accessLog") or {}).get("settings", [])):
-        followed("accessLog.settings", setting, {"type", "sinks"})
+        followed("accessLog.settings", setting, {"type", "matches", "sinks"})
         for count, sink in enumerate(setting["sinks"]):
             if sink["type"] != "ALS":
                 continue
@@ -258,7 +284,7 @@ def _sinks(rendered, proxy):
             windows = (sink["als"].get("backendSettings") or {}).get("http2") or {}
             settings = {"http2": {key: quantity(value) for key, value in windows.items()}}
             clusters.append(_cluster(rendered, name, proxy["namespace"], reference, "GRPC", proxy, settings))
-            sinks.append({"name": sink["als"].get("logName", proxy["fullName"]), "cluster": name, "http": sink["als"].get("http")})
+            sinks.append({"name": sink["als"].get("logName", proxy["fullName"]), "cluster": name, "http": sink["als"].get("http"), "matches": setting.get("matches", [])})
     return sinks, clusters
 
 

@@ -18,7 +18,24 @@ def resources(rendered, context):
     istio.patched(filters, context, listeners, clusters)
     for listener in listeners:
         del listener["metadataPort"]
-    return listeners, clusters
+    return listeners, _with_local_secrets(clusters, rendered)
+
+
+def _with_local_secrets(value, rendered):
+    """Certificates that a proxy gets from its agent (`default`, `ROOTCA`) become files."""
+    if isinstance(value, list):
+        return [_with_local_secrets(item, rendered) for item in value]
+    if not isinstance(value, dict):
+        return value
+    made = {name: _with_local_secrets(member, rendered) for name, member in value.items()}
+    secrets, validation = made.pop("tlsCertificateSdsSecretConfigs", None), made.pop("combinedValidationContext", None)
+    if secrets or validation:
+        if [one["name"] for one in secrets] != ["default"] or validation["validationContextSdsSecretConfig"]["name"] != "ROOTCA":
+            raise ValueError("an agent has the secrets default and ROOTCA only")
+        own = _identity(rendered, "UpstreamTlsContext")["typedConfig"]["commonTlsContext"]
+        made["tlsCertificates"] = own["tlsCertificates"]
+        made["validationContext"] = {**own["validationContext"], **validation["defaultValidationContext"]}
+    return made
 
 
 def _namespace(rendered, context):
@@ -205,6 +222,16 @@ def _gateway(rendered):
     return listeners, _outbound(rendered)
 
 
+def _headers(headers):
+    """Headers that an entry of a VirtualService sets and removes."""
+    request, response = headers.get("request", {}), headers.get("response", {})
+    if request.keys() - {"set"} or response.keys() - {"remove"}:
+        raise ValueError(f"{headers} in a VirtualService is not translated here")
+    added = [{"header": {"key": key, "value": value}, "appendAction": "OVERWRITE_IF_EXISTS_OR_ADD"} for key, value in request.get("set", {}).items()]
+    made = {"requestHeadersToAdd": added, "responseHeadersToRemove": response.get("remove")}
+    return {name: value for name, value in made.items() if value}
+
+
 def _virtual_hosts(rendered, gateway):
     hosts = []
     for document in rendered.of("VirtualService"):
@@ -225,6 +252,6 @@ def _virtual_hosts(rendered, gateway):
                 if attempts:
                     action["retryPolicy"] = {"retryOn": "connect-failure,refused-stream,unavailable,cancelled", "numRetries": attempts}
                 matched = {"path": uri["exact"]} if "exact" in uri else {"safeRegex": {"regex": uri["regex"]}} if "regex" in uri else {"prefix": uri["prefix"]}
-                routes.append({"match": matched, "route": action})
+                routes.append({"match": matched, "route": action, **_headers(entry.get("headers", {}))})
         hosts.append({"name": spec["hosts"][0], "domains": [name for host in spec["hosts"] for name in ([host] if host == "*" else [host, f"{host}:*"])], "routes": routes})
     return hosts

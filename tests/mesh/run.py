@@ -1,7 +1,7 @@
 """`make test-mesh`: what we render for meshes is what the control planes take. The validator finds broken
 objects; the translator reproduces published configuration; a real Envoy loads what the translator
-makes of examples; and rendered folders, which the arguments name, are valid. Exits 0 only if all of it
-is as expected.
+makes of examples; what the real command renders is valid, and a real host and a real Envoy serve it;
+and rendered folders, which the arguments name, are valid. Exits 0 only if all of it is as expected.
 """
 
 import json
@@ -17,7 +17,9 @@ import bootstraps
 import cases
 import examples
 import live
+import rendered
 import schemas
+import served
 import translate
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensorgate"
@@ -56,6 +58,11 @@ def main(folders):
     wrong = schemas.main(["--self-test"]) + translate.published() + cases.istio_cases() + cases.yaml_cases()
     with tempfile.TemporaryDirectory() as made:
         wrong += examples_load(Path(made))
+    # Sockets lie in it, whose paths may have 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="tg-", dir="/tmp") as made:
+        folder = Path(made)
+        wrong += rendered.check(folder)
+        wrong += served.check(folder, folder / "one", ENVOY)
     if folders:
         wrong += schemas.validate([Path(folder) for folder in folders])
     return 1 if wrong else 0

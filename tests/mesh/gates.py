@@ -1,0 +1,227 @@
+"""Served targets: a rendered folder as a host and the Envoys that a control plane would configure for
+it, with a policy that can be replaced at the host and at the filter, each at its own time.
+"""
+
+import copy
+import json
+import os
+import shutil
+import socket
+
+import bootstraps
+import examples
+import manifests
+import pods
+import yaml
+from processes import Process, free_ports, wait
+
+HERE = pods.HERE
+HOST = "models.example.com"
+SPIFFE = "spiffe://cluster.local/ns/{}/sa/{}"
+CONTEXT_KEY = "5a" * 32
+WASM = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
+
+
+class Certificates:
+    """The certificates of all targets, of one authority."""
+
+    def __init__(self, folder):
+        folder.mkdir()
+        examples.authority(folder)
+        made = {
+            "host": (SPIFFE.format("ml", "tensorgate"), "tensorgate.ml.svc"),
+            "gateway": (SPIFFE.format("istio-ingress", "gateway"), "gateway.example.com"),
+            "client": (SPIFFE.format("web", "frontend"), "client.example.com"),
+            "server": ("spiffe://elsewhere/server", HOST),
+        }
+        self.folders = {name: examples.identity(folder / name, folder, *names) for name, names in made.items()}
+
+    def secret(self, name):
+        """The files of a Secret of kind TLS, with the authority."""
+        return {file: (self.folders[name] / file).read_text() for file in ("tls.crt", "tls.key", "ca.crt")}
+
+    def options(self):
+        """curl's options of a client with a certificate."""
+        return ["--cert", str(self.folders["client"] / "tls.crt"), "--key", str(self.folders["client"] / "tls.key")]
+
+
+class Gate:
+    """A target that serves: its pod, its Envoys, and where a client finds it."""
+
+    def __init__(self, target, rendered, folder, certificates, model):
+        folder.mkdir()
+        self.target, self.folder, self.certificates = target, folder, certificates
+        secrets = {
+            "tensorgate-context": {"context.key": CONTEXT_KEY + "\n"},
+            "tensorgate-host-tls": certificates.secret("host"),
+            "tensorgate-gateway-tls": certificates.secret("gateway"),
+        }
+        self.pod = pods.Pod(rendered, folder / "pod", secrets, {"digits.ml.svc:8001": model})
+        self.envoys, self.delivered = [], None
+        self.options, self.base = [], ""
+
+    def start(self, rendered, envoy):
+        """Starts everything, and waits until it listens."""
+        self.pod.start_host()
+        self.envoy = envoy
+        getattr(self, f"_start_{self.target.replace('-', '_')}")(rendered)
+
+    def _start_kubernetes(self, rendered):
+        """The pod's own Envoy."""
+        self.pod.install_filters()
+        port = self.pod.port(8080)
+        self.pod.replaced |= {"port_value: 8080": f"port_value: {port}", 'address: "0.0.0.0"': "address: 127.0.0.1"}
+        self._put(rendered, ["envoy", "dynamic"])
+        process = self.pod.start("envoy", self.envoy)
+        self._listens(port, process)
+        self.base = f"http://127.0.0.1:{port}"
+
+    def _start_istio_sidecar(self, rendered):
+        """The sidecar of the pod, which a client reaches by the mesh's mTLS."""
+        (port,) = free_ports(1)
+        addresses = {"listen": {8080: f"127.0.0.1:{port}"}, "identity": self._identity("host"), "sockets": self._sockets()}
+        self._proxy("sidecar", rendered, "istio-sidecar", addresses, port)
+        self.base, self.options = f"https://127.0.0.1:{port}", self.certificates.options()
+
+    def _start_istio_gateway(self, rendered):
+        """The pod's sidecar, and the ingress gateway before it."""
+        ports = dict(zip((8443, 8444, 8445, 443), free_ports(4), strict=True))
+        listen = {port: f"127.0.0.1:{bound}" for port, bound in ports.items()}
+        addresses = {"listen": listen, "identity": self._identity("host"), "sockets": self._sockets()}
+        self._proxy("sidecar", rendered, "istio-sidecar", addresses, ports[8443])
+        gateway = {
+            "listen": listen,
+            "identity": self._identity("gateway"),
+            "services": {f"ml/tensorgate:{port}": listen[port] for port in (8443, 8444, 8445)},
+            "files": {"istio-ingress/models-tls": self._identity("server")},
+        }
+        self._proxy("gateway", rendered, "istio-gateway", gateway, ports[443])
+        self._public(ports[443])
+
+    def _start_gateway(self, rendered):
+        """Envoy Gateway's proxy."""
+        (port,) = free_ports(1)
+        addresses = {
+            "listen": {443: f"127.0.0.1:{port}"},
+            "services": {f"ml/tensorgate:{each}": f"127.0.0.1:{self.pod.port(each)}" for each in (8443, 8444, 8445)},
+            "files": {
+                "ml/models-tls": self._identity("server"),
+                "ml/tensorgate-gateway-tls": self._identity("gateway"),
+                "ml/tensorgate-host-ca": self._identity("host"),
+            },
+        }
+        self._proxy("gateway", rendered, "gateway", addresses, port)
+        self._public(port)
+
+    def _identity(self, name):
+        return str(self.certificates.folders[name])
+
+    def _sockets(self):
+        return {f"/run/tensorgate/{name}.sock": self.pod.path(f"/run/tensorgate/{name}.sock") for name in ("host", "audit", "limits")}
+
+    def _public(self, port):
+        self.base, self.options = f"https://{HOST}:{port}", ["--resolve", f"{HOST}:{port}:127.0.0.1"]
+
+    def _translated(self, rendered, platform, addresses):
+        """The objects that exist together, as Envoy's configuration."""
+        folder = self.folder / "translated"
+        shutil.rmtree(folder, ignore_errors=True)
+        group = "networking.istio.io" if platform == "istio-gateway" else "gateway.networking.k8s.io"
+        shutil.copytree(rendered, folder)
+        around = [one for one in manifests.read([HERE / "data/around.yaml"]) if one[1]["apiVersion"].startswith(group)]
+        (folder / "around.yaml").write_text(yaml.safe_dump_all([one for _, one in around]))
+        return bootstraps.bootstrap(folder, platform, {"*": str(pods.MODULE)}, addresses)
+
+    def _proxy(self, name, rendered, platform, addresses, port):
+        """Starts an Envoy whose listeners or filters are in files that it watches."""
+        (admin,) = free_ports(1)
+        watched = self.folder / name
+        watched.mkdir()
+        self.envoys.append((watched, platform, addresses, f"http://127.0.0.1:{admin}"))
+        made = self._translated(rendered, platform, {**addresses, "admin": f"127.0.0.1:{admin}"})
+        listeners = _put_files(made, watched, platform)
+        made["dynamicResources"] = {"ldsConfig": {"resourceApiVersion": "V3", "pathConfigSource": _source(watched, "lds.json")}}
+        del made["staticResources"]["listeners"]
+        (watched / "bootstrap.json").write_text(json.dumps(made))
+        environment = {"PATH": os.environ["PATH"], "TENSORGATE_CONTEXT_KEY": CONTEXT_KEY}
+        arguments = [self.envoy, "-c", watched / "bootstrap.json", "-l", "warning", "--use-dynamic-base-id", "--concurrency", "2"]
+        process = Process(name, arguments, self.folder / f"{name}.log", environment)
+        self.pod.running.append(process)
+        self._listens(port, process)
+        return listeners
+
+    def _listens(self, port, process):
+        try:
+            wait(process.name, lambda: _connects(port), process.process, 30)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}\n{process.tail()}") from None
+
+    def deliver_to_host(self, rendered):
+        """Replaces the policy at the host, as the kubelet does when the ConfigMap has changed."""
+        self._put(rendered, ["policy"])
+
+    def deliver_to_filter(self, rendered):
+        """Replaces the policy of the filter, as the control plane does."""
+        if self.target == "kubernetes":
+            self._put(rendered, ["dynamic"])
+        for watched, platform, addresses, _ in self.envoys:
+            _put_files(self._translated(rendered, platform, addresses), watched, platform)
+
+    def _put(self, rendered, volumes):
+        found = pods.objects(rendered)
+        for volume in volumes:
+            self.pod.volumes[volume].put(self.pod.files(f"tensorgate-{volume}", found))
+
+    def log(self):
+        """The lines of the host's audit log."""
+        lines = []
+        for file in sorted(self.pod.folder.glob("v/audit/audit/*.jsonl")):
+            lines += [json.loads(line) for line in file.read_text(errors="replace").splitlines() if line.endswith("}")]
+        return lines
+
+    def logs(self):
+        """The ends of all logs of processes."""
+        return "\n".join(process.tail() for process in self.pod.running)
+
+
+def _connects(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _source(folder, name):
+    return {"path": str(folder / name), "watchedDirectory": {"path": str(folder)}}
+
+
+def _put_files(made, folder, platform):
+    """Writes the listeners, and for Istio each filter in a file of its own, as its agent delivers them:
+    another policy then changes the filter alone. With Envoy Gateway it changes the listener.
+    """
+    listeners = copy.deepcopy(made["staticResources"]["listeners"])
+    for number, filter_ in enumerate(_wasm_filters(listeners) if platform != "gateway" else []):
+        name = f"filter-{number}.json"
+        _write(folder, name, {"resources": [{"@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig", **filter_}]})
+        source = {"resourceApiVersion": "V3", "pathConfigSource": _source(folder, name)}
+        del filter_["typedConfig"]
+        filter_["configDiscovery"] = {"configSource": source, "typeUrls": [WASM]}
+    kind = "type.googleapis.com/envoy.config.listener.v3.Listener"
+    _write(folder, "lds.json", {"resources": [{"@type": kind, **one} for one in listeners]})
+    return listeners
+
+
+def _wasm_filters(listeners):
+    found = []
+    for listener in listeners:
+        for chain in listener.get("filterChains") or [listener["defaultFilterChain"]]:
+            filters = chain["filters"][-1]["typedConfig"]["httpFilters"]
+            found += [one for one in filters if one.get("typedConfig", {}).get("@type") == WASM]
+    return found
+
+
+def _write(folder, name, value):
+    """Replaces a file by a rename; a file with the same content stays."""
+    text = json.dumps(value)
+    if (folder / name).exists() and (folder / name).read_text() == text:
+        return
+    (folder / f".{name}").write_text(text)
+    (folder / f".{name}").rename(folder / name)

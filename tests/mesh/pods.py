@@ -1,0 +1,176 @@
+"""A pod on this machine: the volumes of a rendered Deployment as folders, filled as the kubelet fills
+them, and its containers as processes with exactly their arguments. Paths of mounts become those of
+the folders, and ports become free ones. What no volume mounts does not exist.
+"""
+
+import base64
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "harness"))
+
+import manifests
+from processes import Process, fetch, free_ports, wait
+
+TOP = HERE.parents[1]
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target")
+MODULE = TARGET / "filters/gate.wasm"
+# Folders whose content a container must not find by chance on this machine.
+OURS = re.compile(r"(?<![\w./-])/(?:run|etc|var/lib|var/cache|opt)/tensorgate(?:/[\w.-]+)*")
+LISTENING = re.compile(r"^(--[a-z-]+=)0\.0\.0\.0:(\d+)$")
+
+
+class Folder:
+    """A ConfigMap or a Secret as a mounted folder. Its files are links into a folder that one rename
+    replaces.
+    """
+
+    def __init__(self, path, files):
+        self.path, self.count = path, 0
+        path.mkdir(parents=True)
+        self.put(files)
+
+    def put(self, files):
+        """Replaces all files at once."""
+        self.count += 1
+        made = self.path / f"..{self.count}"
+        made.mkdir()
+        for name, text in files.items():
+            (made / name).write_text(text)
+            (made / name).chmod(0o600)
+            if not (self.path / name).is_symlink():
+                (self.path / name).symlink_to(f"..data/{name}")
+        link = self.path / "..link"
+        link.symlink_to(made.name)
+        link.rename(self.path / "..data")
+
+
+def objects(folder):
+    """The objects of a rendered folder by kind and name."""
+    return {(one["kind"], one["metadata"]["name"]): one for _, one in manifests.read([folder]) if "metadata" in one}
+
+
+class Pod:
+    """The pod of a rendered folder. `secrets` has the files of each Secret, `replaced` texts to exchange
+    in ConfigMaps: names that nothing resolves here.
+    """
+
+    def __init__(self, rendered, folder, secrets, replaced):
+        self.folder, self.secrets, self.replaced = folder, secrets, replaced
+        self.objects = objects(rendered)
+        self.spec = self.objects["Deployment", "tensorgate"]["spec"]["template"]["spec"]
+        self.ports, self.volumes, self.paths = {}, {}, {}
+        self.running = []
+        containers = [*self.spec.get("initContainers", []), *self.spec["containers"]]
+        for container in containers:
+            for mount in container["volumeMounts"]:
+                known = self.paths.setdefault(mount["mountPath"], folder / "v" / mount["name"])
+                if known.name != mount["name"]:
+                    raise ValueError(f"{mount['mountPath']} is two volumes in one pod: not mapped here")
+        for volume in self.spec["volumes"]:
+            self._fill(volume)
+
+    def _fill(self, volume):
+        path = self.folder / "v" / volume["name"]
+        if "emptyDir" in volume:
+            path.mkdir(parents=True)
+            return
+        if "configMap" in volume:
+            files = self.files(volume["configMap"]["name"])
+        else:
+            secret = volume["secret"]
+            found = self.secrets[secret["secretName"]]
+            wanted = secret.get("items") or [{"key": name, "path": name} for name in found]
+            files = {item["path"]: found[item["key"]] for item in wanted}
+        self.volumes[volume["name"]] = Folder(path, files)
+
+    def files(self, config_map, of=None):
+        """The files of a ConfigMap, with paths, names and ports of this machine."""
+        data = (of or self.objects)["ConfigMap", config_map]["data"]
+        return {name: self.local(text) for name, text in data.items()}
+
+    def local(self, text):
+        """A text with paths and names of this machine."""
+        for name, replacement in self.replaced.items():
+            text = text.replace(name, replacement)
+        return OURS.sub(lambda found: self.path(found.group()), text)
+
+    def path(self, path):
+        """Where a path of a container is here."""
+        for mounted in sorted(self.paths, key=len, reverse=True):
+            if path == mounted or path.startswith(f"{mounted}/"):
+                return str(self.paths[mounted]) + path[len(mounted):]
+        return str(self.folder / "missing") + path
+
+    def port(self, port):
+        """The port of this machine for one of the pod."""
+        return self.ports.setdefault(int(port), free_ports(1)[0])
+
+    def container(self, name):
+        """A container of the pod."""
+        return next(one for one in self.spec["containers"] if one["name"] == name)
+
+    def environment(self, container):
+        """The environment that a container has."""
+        made = {"PATH": os.environ["PATH"]}
+        for entry in container.get("env", []):
+            reference = entry["valueFrom"]["secretKeyRef"]
+            made[entry["name"]] = self.secrets[reference["name"]][reference["key"]].strip()
+        return made
+
+    def start(self, name, program):
+        """Starts a container with its arguments."""
+        container = self.container(name)
+        arguments = []
+        for argument in container["args"]:
+            listening = LISTENING.match(argument)
+            if listening:
+                argument = f"{listening[1]}127.0.0.1:{self.port(listening[2])}"
+            arguments.append(self.local(argument))
+        process = Process(name, [program, *arguments], self.folder / f"{name}.log", self.environment(container))
+        self.running.append(process)
+        return process
+
+    def start_host(self):
+        """Starts the host, and waits until the probe of its readiness succeeds."""
+        host = self.start("host", TARGET / "debug/tensorgate-host")
+        probe = self.container("host")["readinessProbe"]["httpGet"]
+        port = next(one["containerPort"] for one in self.container("host")["ports"] if one["name"] == probe["port"])
+        url = f"http://127.0.0.1:{self.port(port)}{probe['path']}"
+        try:
+            wait("the host", lambda: (fetch(url) or (0,))[0] == 200, host.process, 30)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}\n{fetch(url)}\n{host.tail()}") from None
+
+    def install_filters(self):
+        """What the init container does: the image's filters into the volume."""
+        (container,) = self.spec["initContainers"]
+        if container["args"][0] != "install-filters":
+            raise ValueError(f"{container['args']} of an init container is not followed here")
+        shutil.copy(MODULE, self.path(container["args"][1]))
+
+    def stop(self):
+        """Stops all processes, the last first. Returns how many did not end by themselves."""
+        failed = [process for process in reversed(self.running) if not process.stop()]
+        for process in failed:
+            print(f"{process.name} did not end with 0\n{process.tail()}")
+        return len(failed)
+
+
+def generation(folder):
+    """The version of the policy that a rendered folder has."""
+    return json.loads(objects(folder)["ConfigMap", "tensorgate-policy"]["data"]["bundle.json"])["generation"]
+
+
+def bundle_of(document):
+    """The bundle in an object's filter configuration, as it is in base64."""
+    spec = document["spec"]
+    configured = spec["wasm"][0]["config"] if isinstance(spec["wasm"], list) else spec["wasm"]["pluginConfig"]
+    if configured.keys() != {"bundle"}:
+        raise ValueError(f"the filter's configuration has {sorted(configured)}; expected bundle alone")
+    return base64.b64decode(configured["bundle"], validate=True).decode()

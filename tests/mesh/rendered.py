@@ -1,0 +1,123 @@
+"""What the real `tensorgate render` writes, for each target and three policies: valid objects, the same
+for kubectl and for Helm. served.py then serves one of them.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import chart
+import manifests
+import pods
+import schemas
+import yaml
+
+HERE = Path(__file__).resolve().parent
+PROGRAM = pods.TARGET / "debug/tensorgate"
+# Beside the interpreter, on machines for which they are published.
+HELM, KUBECTL = (Path(sys.executable).parent / name for name in ("helm", "kubectl"))
+DIGEST = "sha256:" + "0" * 64
+COMMON = ["--model-server", "app=digits", "--host-image", f"r.example/host@{DIGEST}", "--namespace", "ml"]
+ENVOY = ["--envoy-image", f"envoyproxy/envoy@{DIGEST}"]
+FILTER = ["--filter-image", f"r.example/filter@{DIGEST}"]
+AT_ISTIO = ["--gateway", "istio-ingress/models", "--gateway-pods", "istio=ingressgateway", "--gateway-account", "gateway", "--hosts", "models.example.com"]
+AT_ENVOY_GATEWAY = ["--gateway", "models", "--section", "https", "--hosts", "models.example.com", "--gateway-name", "gateway.example.com"]
+TARGETS = {
+    "kubernetes": ["kubernetes", *ENVOY],
+    "istio-sidecar": ["istio", *FILTER, "--clients", "web/frontend"],
+    "istio-sidecar-1.29": ["istio", *FILTER, "--istio-release", "1.29", "--clients", "web/frontend"],
+    "istio-gateway": ["istio", *FILTER, *AT_ISTIO],
+    "istio-gateway-1.29": ["istio", *FILTER, *AT_ISTIO, "--istio-release", "1.29"],
+    "gateway": ["gateway", *FILTER, *AT_ENVOY_GATEWAY],
+    "gateway-patched": ["gateway", *FILTER, *AT_ENVOY_GATEWAY, "--patch-policy"],
+    "helm": ["helm", *ENVOY],
+}
+CLIENTS, MODELS = 200, 100
+
+
+def many(folder):
+    """A policy with many clients and models."""
+    model = yaml.safe_load((HERE / "data/gate.yaml").read_text())
+    (one,) = model["models"].values()
+    (grant,) = model["grants"]
+    model["clients"] = {f"client-{n}": {"api_keys": [{"sha256": f"{n:064x}"}]} for n in range(1, CLIENTS + 1)}
+    model["models"] = {f"model-{n}": one for n in range(MODELS)}
+    model["grants"] = [{**grant, "name": f"grant-{n}", "clients": [f"client-{n}"], "models": [f"model-{n % MODELS}"]} for n in range(1, CLIENTS + 1)]
+    path = folder / "many.yaml"
+    path.write_text(json.dumps(model))
+    return path
+
+
+def render(target, policy, folder):
+    """Renders a policy for a target into a folder."""
+    verb, *options = TARGETS[target]
+    done = subprocess.run([PROGRAM, "render", verb, policy, *COMMON, *options, "-o", folder], capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        raise RuntimeError(f"render {target} {policy}: {done.stdout}{done.stderr}")
+    return folder
+
+
+def _keyed(documents):
+    found = {}
+    for one in documents:
+        if one["kind"] == "Kustomization":
+            continue
+        key = one["apiVersion"], one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]
+        if key in found:
+            raise ValueError(f"{key} is there twice")
+        found[key] = one
+    return found
+
+
+def kustomized(folder):
+    """Where `kubectl kustomize` gives other objects than the files."""
+    done = subprocess.run([KUBECTL, "kustomize", folder], capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        return [done.stderr]
+    mine = _keyed(document for _, document in manifests.read([folder]))
+    theirs = _keyed(manifests.documents(done.stdout))
+    return [f"{key} differs" for key in sorted(mine.keys() | theirs.keys(), key=str) if mine.get(key) != theirs.get(key)]
+
+
+def charted(folder, objects):
+    """What chart.py finds in a chart, which must equal the objects."""
+    command = [sys.executable, chart.__file__, folder, objects, "--helm", HELM]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return [] if done.returncode == 0 else (done.stdout + done.stderr).splitlines()
+
+
+def bundles(folder):
+    """Whether the host and the filter get the same bundle: the names in it must not have changed on the
+    way through YAML and base64.
+    """
+    found = pods.objects(folder)
+    host = json.loads(found["ConfigMap", "tensorgate-policy"]["data"]["bundle.json"])
+    filters = [one for (kind, _), one in found.items() if kind in ("WasmPlugin", "TrafficExtension", "EnvoyExtensionPolicy")]
+    texts = [pods.bundle_of(one) for one in filters]
+    return [f"{len(filters)} filters; expected one"] * (len(filters) != 1) + [
+        "the filter's bundle is not the host's" for text in texts if any(json.loads(text).get(name) != member for name, member in host.items())
+    ]
+
+
+def check(folder):
+    """Renders everything into a folder. Returns how many folders have faults."""
+    policies = {"one": HERE / "data/gate.yaml", "many": many(folder), "odd": HERE / "data/odd.yaml"}
+    wrong, made = 0, []
+    for name, policy in policies.items():
+        for target in TARGETS:
+            out = render(target, policy, folder / name / target)
+            faults = []
+            if target != "helm":
+                made.append(out)
+                faults = kustomized(out) if KUBECTL.exists() else []
+            elif HELM.exists():
+                faults = charted(out, folder / name / "kubernetes")
+            if TARGETS[target][0] in ("istio", "gateway"):
+                faults += bundles(out)
+            for fault in faults:
+                print(f"{name} for {target}: {fault}")
+            wrong += bool(faults)
+    left_out = ", ".join(path.name for path in (HELM, KUBECTL) if not path.exists())
+    print(f"rendered: {len(policies)} policies for {len(TARGETS)} targets, {wrong} wrong{f'; without {left_out}' if left_out else ''}")
+    return wrong + schemas.validate(made)
