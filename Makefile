@@ -98,7 +98,7 @@ test-triton: filters build ## Compare the responses of a real Triton through the
 test-servers: filters build ## Inject faults into real servers behind the gate (2.5 GB the first time); SERVERS="ray llama" selects
 	@$(STAGE) servers bash -c 'made=$$(tools/servers.sh) && exec "$$made/tf-stand-in/bin/python" tests/servers/run.py "$$made" $(SERVERS)'
 
-test-mesh: setup ## Check what is rendered for meshes against published schemas, and on a real Envoy (80 MB the first time); FOLDERS="a b" are validated too
+test-mesh: filters build ## Check what is rendered for clusters against published schemas, and serve it by a real host and a real Envoy (80 MB the first time); FOLDERS="a b" are validated too
 	@$(STAGE) mesh bash -c 'made=$$(tools/mesh-tools.sh) && exec "$$made/bin/python" tests/mesh/run.py $(FOLDERS)'
 
 test-examples: build components ## Compare the example handlers with Pillow, tokenizers, scikit-learn and SciPy on random inputs

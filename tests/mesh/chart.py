@@ -1,10 +1,11 @@
 """Compares a chart of `tensorgate render helm` with the objects of `tensorgate render kubernetes`.
 
-    chart.py CHART OBJECTS [--helm PROGRAM]
+    chart.py CHART OBJECTS [--helm PROGRAM] [--no-values]
 
 CHART is the folder of the chart, OBJECTS the folder of the objects, both rendered with the same
 options. With its default values the chart must give equal objects. Then other values are tried:
-those that the schema must reject, and those that add or remove parts of objects.
+those that the schema must reject, and those that add or remove parts of objects (not with
+`--no-values`).
 """
 
 import argparse
@@ -186,6 +187,7 @@ def main():
     parser.add_argument("chart", type=pathlib.Path)
     parser.add_argument("objects", type=pathlib.Path)
     parser.add_argument("--helm", default="helm")
+    parser.add_argument("--no-values", action="store_true")
     arguments = parser.parse_args()
 
     files = sorted(arguments.objects.glob("*.yaml"))
@@ -203,7 +205,8 @@ def main():
     for key in sorted(actual.keys() & expected.keys()):
         faults += [f"{key}{fault}" for fault in differences(actual[key], expected[key])]
     faults += faults_of_templates(arguments.chart)
-    faults += faults_of_values(chart)
+    if not arguments.no_values:
+        faults += faults_of_values(chart)
     for fault in faults:
         print(fault, file=sys.stderr)
     if faults:

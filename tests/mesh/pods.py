@@ -14,6 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "harness"))
 
+import istio
 import manifests
 from processes import Process, fetch, free_ports, wait
 
@@ -169,8 +170,8 @@ def generation(folder):
 
 def bundle_of(document):
     """The bundle in an object's filter configuration, as it is in base64."""
-    spec = document["spec"]
-    configured = spec["wasm"][0]["config"] if isinstance(spec["wasm"], list) else spec["wasm"]["pluginConfig"]
+    gateway = document["kind"] == "EnvoyExtensionPolicy"
+    configured = document["spec"]["wasm"][0]["config"] if gateway else istio.extension(document)["wasm"]["pluginConfig"]
     if configured.keys() != {"bundle"}:
         raise ValueError(f"the filter's configuration has {sorted(configured)}; expected bundle alone")
     return base64.b64decode(configured["bundle"], validate=True).decode()

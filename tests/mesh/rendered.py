@@ -5,6 +5,7 @@ for kubectl and for Helm. served.py then serves one of them.
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import chart
@@ -75,14 +76,14 @@ def kustomized(folder):
     done = subprocess.run([KUBECTL, "kustomize", folder], capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:
         return [done.stderr]
-    mine = _keyed(document for _, document in manifests.read([folder]))
-    theirs = _keyed(manifests.documents(done.stdout))
-    return [f"{key} differs" for key in sorted(mine.keys() | theirs.keys(), key=str) if mine.get(key) != theirs.get(key)]
+    expected = _keyed(document for _, document in manifests.read([folder]))
+    actual = _keyed(manifests.documents(done.stdout))
+    return [f"{key} differs" for key in sorted(expected.keys() | actual.keys(), key=str) if expected.get(key) != actual.get(key)]
 
 
-def charted(folder, objects):
-    """What chart.py finds in a chart, which must equal the objects."""
-    command = [sys.executable, chart.__file__, folder, objects, "--helm", HELM]
+def charted(folder, objects, values):
+    """What chart.py finds in a chart, which must equal the objects; `values`: other values are tried."""
+    command = [sys.executable, chart.__file__, folder, objects, "--helm", HELM, *([] if values else ["--no-values"])]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     return [] if done.returncode == 0 else (done.stdout + done.stderr).splitlines()
 
@@ -100,24 +101,30 @@ def bundles(folder):
     ]
 
 
+def _faults(name, target, folder):
+    out, faults = folder / name / target, []
+    if target != "helm":
+        faults = kustomized(out) if KUBECTL.exists() else []
+    elif HELM.exists():
+        # Values change nothing that depends on the policy.
+        faults = charted(out, folder / name / "kubernetes", name == "odd")
+    if TARGETS[target][0] in ("istio", "gateway"):
+        faults += bundles(out)
+    return faults
+
+
 def check(folder):
     """Renders everything into a folder. Returns how many folders have faults."""
     policies = {"one": HERE / "data/gate.yaml", "many": many(folder), "odd": HERE / "data/odd.yaml"}
-    wrong, made = 0, []
-    for name, policy in policies.items():
-        for target in TARGETS:
-            out = render(target, policy, folder / name / target)
-            faults = []
-            if target != "helm":
-                made.append(out)
-                faults = kustomized(out) if KUBECTL.exists() else []
-            elif HELM.exists():
-                faults = charted(out, folder / name / "kubernetes")
-            if TARGETS[target][0] in ("istio", "gateway"):
-                faults += bundles(out)
+    pairs = [(name, target) for name in policies for target in TARGETS]
+    for name, target in pairs:
+        render(target, policies[name], folder / name / target)
+    wrong = 0
+    with ThreadPoolExecutor(2) as pool:
+        for (name, target), faults in zip(pairs, pool.map(lambda pair: _faults(*pair, folder), pairs), strict=True):
             for fault in faults:
                 print(f"{name} for {target}: {fault}")
             wrong += bool(faults)
     left_out = ", ".join(path.name for path in (HELM, KUBECTL) if not path.exists())
     print(f"rendered: {len(policies)} policies for {len(TARGETS)} targets, {wrong} wrong{f'; without {left_out}' if left_out else ''}")
-    return wrong + schemas.validate(made)
+    return wrong + schemas.validate([folder / name / target for name, target in pairs if target != "helm"])
