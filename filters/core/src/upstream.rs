@@ -18,7 +18,10 @@ pub(crate) use rewrite::Rewrite;
 const AUTHORITY: &str = "tensorgate";
 
 /// Maximum length of a forwarded `:authority`: a DNS name, a colon and a port.
-const MAX_AUTHORITY_BYTES: usize = 253 + 6;
+const MAX_AUTHORITY_BYTES: usize = 253 + 1 + MAX_PORT_DIGITS;
+
+/// Maximum digits of a port.
+const MAX_PORT_DIGITS: usize = 5;
 
 /// `:scheme` and `x-forwarded-proto`; the connection to the host is the proxy's own.
 const SCHEME: &str = "http";
@@ -180,15 +183,26 @@ fn is_authority(text: &str) -> bool {
         Some((host, port)) if !port.ends_with(']') => (host, port),
         _ => (text, "0"),
     };
-    let address = (host.strip_prefix('[')).and_then(|rest| rest.strip_suffix(']'));
+    let bracketed = host.strip_prefix('[');
+    let address = bracketed.and_then(|rest| rest.strip_suffix(']'));
     let is_host = address.map_or_else(
-        || is_made_of(host, |byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
-        |address| is_made_of(address, |byte| byte.is_ascii_hexdigit() || b":.".contains(&byte)),
+        || is_made_of(host, is_host_byte),
+        |address| is_made_of(address, is_address_byte),
     );
     text.len() <= MAX_AUTHORITY_BYTES
         && is_host
-        && port.len() <= 5
+        && port.len() <= MAX_PORT_DIGITS
         && is_made_of(port, |byte| byte.is_ascii_digit())
+}
+
+/// Whether a DNS name or an IPv4 address may have this byte.
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._".contains(&byte)
+}
+
+/// Whether an IPv6 address may have this byte.
+fn is_address_byte(byte: u8) -> bool {
+    byte.is_ascii_hexdigit() || b":.".contains(&byte)
 }
 
 /// Whether a text has one or more bytes, and only such ones.
@@ -276,7 +290,7 @@ mod tests {
         check(&[b"[::1]"], "[::1]");
         check(&[b"[::1]:443"], "[::1]:443");
         for other in [
-            &b""[..],
+            b"".as_slice(),
             b"gate.example:",
             b"gate.example:1:2",
             b"gate.example:123456",
