@@ -57,8 +57,7 @@ class Gate:
             "tensorgate-gateway-tls": certificates.secret("gateway"),
         }
         self.pod = pods.Pod(rendered, folder / "pod", secrets, {"digits.ml.svc:8001": model})
-        self.envoys, self.delivered = [], None
-        self.options, self.base = [], ""
+        self.envoys, self.options, self.base = [], [], ""
 
     def start(self, rendered, envoy):
         """Starts everything, and waits until it listens."""
@@ -134,12 +133,11 @@ class Gate:
 
     def _proxy(self, name, rendered, platform, addresses, port):
         """Starts an Envoy whose listeners or filters are in files that it watches."""
-        (admin,) = free_ports(1)
         watched = self.folder / name
         watched.mkdir()
-        self.envoys.append((watched, platform, addresses, f"http://127.0.0.1:{admin}"))
-        made = self._translated(rendered, platform, {**addresses, "admin": f"127.0.0.1:{admin}"})
-        listeners = _put_files(made, watched, platform)
+        self.envoys.append((watched, platform, addresses))
+        made = self._translated(rendered, platform, addresses)
+        _put_files(made, watched, platform)
         made["dynamicResources"] = {"ldsConfig": {"resourceApiVersion": "V3", "pathConfigSource": _source(watched, "lds.json")}}
         del made["staticResources"]["listeners"]
         (watched / "bootstrap.json").write_text(json.dumps(made))
@@ -148,7 +146,6 @@ class Gate:
         process = Process(name, arguments, self.folder / f"{name}.log", environment)
         self.pod.running.append(process)
         self._listens(port, process)
-        return listeners
 
     def _listens(self, port, process):
         try:
@@ -164,7 +161,7 @@ class Gate:
         """Replaces the policy of the filter, as the control plane does."""
         if self.target == "kubernetes":
             self._put(rendered, ["dynamic"])
-        for watched, platform, addresses, _ in self.envoys:
+        for watched, platform, addresses in self.envoys:
             _put_files(self._translated(rendered, platform, addresses), watched, platform)
 
     def _put(self, rendered, volumes):
@@ -206,7 +203,6 @@ def _put_files(made, folder, platform):
         filter_["configDiscovery"] = {"configSource": source, "typeUrls": [WASM]}
     kind = "type.googleapis.com/envoy.config.listener.v3.Listener"
     _write(folder, "lds.json", {"resources": [{"@type": kind, **one} for one in listeners]})
-    return listeners
 
 
 def _wasm_filters(listeners):
