@@ -21,8 +21,8 @@ from processes import Process, fetch, free_ports, wait
 TOP = HERE.parents[1]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target")
 MODULE = TARGET / "filters/gate.wasm"
-# Folders whose content a container must not find by chance on this machine.
-OURS = re.compile(r"(?<![\w./-])/(?:run|etc|var/lib|var/cache|opt)/tensorgate(?:/[\w.-]+)*")
+# Folders whose content a container must not find by chance on this machine, beside those of mounts.
+OURS = [f"/{folder}/tensorgate" for folder in ("run", "etc", "var/lib", "var/cache", "opt")]
 LISTENING = re.compile(r"^(--[a-z-]+=)0\.0\.0\.0:(\d+)$")
 
 
@@ -73,6 +73,8 @@ class Pod:
                 known = self.paths.setdefault(mount["mountPath"], folder / "v" / mount["name"])
                 if known.name != mount["name"]:
                     raise ValueError(f"{mount['mountPath']} is two volumes in one pod: not mapped here")
+        folders = "|".join(re.escape(path) for path in sorted({*self.paths, *OURS}, key=len, reverse=True))
+        self.known = re.compile(rf"(?<![\w./-])(?:{folders})(?:/[\w.-]+)*(?![\w.-])")
         for volume in self.spec["volumes"]:
             self._fill(volume)
 
@@ -99,7 +101,7 @@ class Pod:
         """A text with paths and names of this machine."""
         for name, replacement in self.replaced.items():
             text = text.replace(name, replacement)
-        return OURS.sub(lambda found: self.path(found.group()), text)
+        return self.known.sub(lambda found: self.path(found.group()), text)
 
     def path(self, path):
         """Where a path of a container is here."""
