@@ -47,7 +47,11 @@ fn hosts_on_other_machines_are_reached_with_mutual_tls() {
     let expected = [
         ("host", "STRICT_DNS", json!([[name, 8443], [address, 9443]])),
         ("audit", "STATIC", json!([[address, 8444]])),
-        ("limits", "STRICT_DNS", json!([[name, 8445], [address, 8445]])),
+        (
+            "limits",
+            "STRICT_DNS",
+            json!([[name, 8445], [address, 8445]]),
+        ),
     ];
     let clusters = resources["clusters"].as_array().unwrap();
     assert_eq!(clusters.len(), expected.len());
