@@ -154,7 +154,7 @@ ci-stages: text
 	@$(MAKE) --no-print-directory --jobs=$(shell nproc) filters build
 	@$(MAKE) --no-print-directory --jobs=1 shipped test test-clients test-triton demo
 
-ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak or lint
+ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, mesh or lint
 	@tools/ci-long.sh $(PART)
 
 clean: ## Remove everything that was built

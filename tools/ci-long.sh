@@ -14,10 +14,13 @@ case ${1:-} in
     envoys) make filters build components && tools/stage.sh envoys tools/envoys.sh ;;
     fuzz) FUZZ_SECONDS=${FUZZ_SECONDS:-900} make fuzz ;;
     soak) SOAK_SECONDS=${SOAK_SECONDS:-600} make soak ;;
+    # What is rendered for meshes: schemas, helm, kubectl, and gates that serve as control planes
+    # would configure them.
+    mesh) make test-mesh ;;
     # Clippy of tests, bench and fuzz targets, and the documentation of every crate.
     lint) make lint-all ;;
     *)
-        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak or lint" >&2
+        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak, mesh or lint" >&2
         exit 2
         ;;
 esac
