@@ -172,8 +172,8 @@ pub fn host(bounds: &Bounds, plane: ControlPlane, target: Target) -> Node {
         let limit = "per_connection_buffer_limit_bytes";
         cluster.push((limit.to_owned(), bytes.into()));
     }
-    // Each request is charged and checked once. Over a network, the routes send a request again that
-    // no host has processed (`remote_host::retry_policy`).
+    // Each request is charged and checked once. Over a network, the routes send a request again
+    // that no host has processed (`remote_host::retry_policy`).
     let retries = match target.tls {
         Some(_) => requests,
         None => 0,
