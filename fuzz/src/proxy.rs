@@ -475,7 +475,11 @@ fn calls(
     }
     gate.on_done(proxy);
     // Each message of a stream is counted too.
-    assert!(streams || proxy.counted <= 1, "counted {} times", proxy.counted);
+    assert!(
+        streams || proxy.counted <= 1,
+        "counted {} times",
+        proxy.counted
+    );
     Ok(())
 }
 
