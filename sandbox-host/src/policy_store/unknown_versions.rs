@@ -63,12 +63,14 @@ impl UnknownVersions {
         true
     }
 
-    /// Remembers that the host has this version no longer. Its time begins anew.
+    /// Remembers that the host has this version no longer. Its time begins anew. If there is no
+    /// place, the version that was named least recently is forgotten. One that a gateway still
+    /// names stays, or its time would begin anew after many reloads.
     pub(super) fn dropped(&self, version: &str) {
         let now = Instant::now();
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         if versions.len() >= MAX_VERSIONS && !versions.contains_key(version) {
-            let oldest = versions.iter().min_by_key(|(_, known)| known.until);
+            let oldest = versions.iter().min_by_key(|(_, known)| known.named);
             if let Some(oldest) = oldest.map(|(name, _)| Arc::clone(name)) {
                 versions.remove(&oldest);
             }
@@ -117,5 +119,18 @@ mod tests {
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(versions.is_within_grace("new"));
         assert!(!versions.is_within_grace("0"), "a gateway still names it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reloads_do_not_give_a_version_that_a_gateway_names_its_time_again() {
+        let versions = UnknownVersions::default();
+        assert!(versions.is_within_grace("stuck"));
+        // One reload a minute, more than are remembered.
+        for minute in 1..200_u32 {
+            tokio::time::advance(Duration::from_secs(60)).await;
+            let accepted = versions.is_within_grace("stuck");
+            assert_eq!(accepted, minute < 15, "minute {minute}");
+            versions.dropped(&minute.to_string());
+        }
     }
 }
