@@ -13,6 +13,9 @@ use tokio::time::Instant;
 /// The most gateways that are remembered. Beyond it the one that was seen least recently is
 /// dropped.
 const MAX_GATEWAYS: usize = 1_024;
+/// How long a gateway is shown after its last request, in seconds. Pods of a gateway come and go,
+/// and one that is gone would otherwise count as one that gets no policies.
+const SHOWN_S: u64 = 3_600;
 
 /// The gateways that were seen.
 pub(super) struct Gateways {
@@ -76,7 +79,8 @@ impl Gateways {
         seen.insert(Arc::clone(gateway), last);
     }
 
-    /// All gateways by name. `is_known` is whether the host has a version.
+    /// The gateways that sent a request not long ago, by name. `is_known` is whether the host has a
+    /// version.
     pub(super) fn status(&self, is_known: impl Fn(&str) -> bool) -> Vec<GatewayStatus> {
         let now_s = self.started.elapsed().as_secs();
         let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
@@ -87,6 +91,7 @@ impl Gateways {
                 known: is_known(&last.generation),
                 last_seen_s: now_s.saturating_sub(last.at_s.load(Ordering::Relaxed)),
             })
+            .filter(|status| status.last_seen_s <= SHOWN_S)
             .collect()
     }
 }
@@ -135,6 +140,19 @@ mod tests {
                 seen("uid 0002", "b", true, 1),
             ]
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_is_gone_is_not_shown_for_ever() {
+        let gateways = Gateways::new();
+        gateways.saw(&name(1), "a");
+        tokio::time::advance(Duration::from_secs(SHOWN_S)).await;
+        gateways.saw(&name(2), "a");
+        assert_eq!(gateways.status(|_| true).len(), 2);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(gateways.status(|_| true), [seen("uid 0002", "a", true, 1)]);
+        gateways.saw(&name(1), "a");
+        assert_eq!(gateways.status(|_| true).len(), 2, "it is back");
     }
 
     #[tokio::test(start_paused = true)]
