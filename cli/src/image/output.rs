@@ -91,7 +91,8 @@ impl Output {
     /// Writes images beside the folder, then puts them in its place. Earlier ones are removed.
     ///
     /// # Errors
-    /// A file or folder cannot be written. The earlier output is left then.
+    /// A file or folder cannot be written: the earlier output is left then. Or the earlier output
+    /// cannot be removed: the new one is in its place then.
     pub fn write(&self, images: &[Image]) -> Result<(), OutputError> {
         let cannot = |cause| OutputError::Write {
             folder: self.folder.clone(),
