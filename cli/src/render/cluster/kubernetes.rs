@@ -34,7 +34,7 @@ const DYNAMIC: &str = "/etc/tensorgate/dynamic";
 const FILTERS: &str = "/opt/tensorgate/filters";
 /// The first port that needs no privilege.
 const UNPRIVILEGED: u16 = 1024;
-/// Memory of Envoy beside what its overload manager permits, bytes.
+/// Memory of Envoy beside what its overload manager permits, MiB.
 const ENVOY_MARGIN_MIB: u64 = 128;
 /// Annotation of the pods with the digest of the bootstrap, the only file that Envoy reads once. So
 /// another bootstrap starts other pods, and another policy does not.

@@ -5,7 +5,7 @@
 //! | [`kubernetes`] | in an Envoy of the gate's own pods | beside it, over Unix sockets |
 //! | [`istio`] | in the sidecar of the gate's pods, or in a gateway | behind a sidecar |
 //! | [`gateway`] | in the proxies of an Envoy Gateway | in pods of its own, over mutual TLS |
-//! | [`helm`] | the same, as a chart | the same |
+//! | [`helm`] | as [`kubernetes`], in a chart | as [`kubernetes`] |
 //!
 //! Names that a user gives are checked when they are parsed ([`names`]), and every text of the
 //! policy is a value of a tree that is written at the end. So no text can end the value that it is
