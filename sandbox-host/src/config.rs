@@ -58,6 +58,8 @@ pub struct Settings {
     pub data_plane: ServiceAddress,
     /// Where Envoy's access log is received.
     pub access_log: ServiceAddress,
+    /// Whether other hosts receive the access log of the same gateways.
+    pub audit_shared: bool,
     /// Where the rate-limit service listens.
     pub rate_limits: ServiceAddress,
     /// Who may connect to these three.

@@ -226,6 +226,7 @@ impl Tasks {
             builtins,
             data_plane,
             access_log,
+            audit_shared,
             rate_limits,
             allowed_peers,
             audit_folder,
@@ -253,8 +254,14 @@ impl Tasks {
         let budget = Budget::new(policy.policy.listen().limits().buffered_bytes);
         let audit = audit::server::settings(&audit_folder, policy.policy.audit());
         let generation = &policy.generation;
-        let audit =
-            AuditServer::start(audit, &access_log, &allowed_peers, generation, metrics).await?;
+        let audit = AuditServer::start(
+            audit,
+            (&access_log, audit_shared),
+            &allowed_peers,
+            generation,
+            metrics,
+        )
+        .await?;
         loader.cut_offs.write_to(audit.outcomes().audit());
         let app = Arc::new(App {
             outcomes: Arc::clone(audit.outcomes()),

@@ -81,6 +81,10 @@ struct Flags {
     /// The same for Envoy's access log. It must not be reachable for clients of the gateway.
     #[arg(long, env = "TENSORGATE_AUDIT_LISTEN", value_name = "ADDRESS:PORT")]
     audit_listen: Option<SocketAddr>,
+    /// Other hosts receive the access log of the same gateways, as behind a Service. A gap in the
+    /// numbers of its entries then proves no loss, and is not reported as one.
+    #[arg(long)]
+    audit_shared: bool,
     /// The same for the rate limit service. It must not be reachable for clients of the gateway.
     #[arg(long, env = "TENSORGATE_LIMITS_LISTEN", value_name = "ADDRESS:PORT")]
     limits_listen: Option<SocketAddr>,
@@ -421,6 +425,7 @@ fn settings(flags: Flags, compiler_config: CompilerConfig) -> Result<Settings, C
         builtins,
         data_plane,
         access_log,
+        audit_shared: flags.audit_shared,
         rate_limits,
         allowed_peers,
         audit_folder,

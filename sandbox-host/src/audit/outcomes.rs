@@ -61,6 +61,8 @@ pub struct Outcomes {
     table: Mutex<Table>,
     /// Whether the filter has accepted or denied a request since this host started.
     filter_seen: AtomicBool,
+    /// Whether other hosts get entries of the same gateways, so that a gap proves no loss.
+    shared: bool,
 }
 
 impl std::fmt::Debug for Outcomes {
@@ -74,7 +76,8 @@ impl std::fmt::Debug for Outcomes {
 impl Outcomes {
     /// Creates the table. `recent` has requests that a previous host has recorded and Envoy may
     /// still report. `received` has the entries that Envoy has reported.
-    pub fn new(audit: Audit, recent: Vec<Decision>, heard: &Marks) -> Self {
+    /// If other hosts get entries of the same gateways (`shared`), no gap counts as lost entries.
+    pub fn new(audit: Audit, recent: Vec<Decision>, heard: &Marks, shared: bool) -> Self {
         let mut table = Table {
             sequence: SequenceTracker::new(heard),
             ..Table::default()
@@ -92,6 +95,7 @@ impl Outcomes {
             audit,
             table: Mutex::new(table),
             filter_seen: AtomicBool::new(false),
+            shared,
         }
     }
 
@@ -242,6 +246,7 @@ impl Outcomes {
         match told {
             SequenceCheck::Next => {}
             SequenceCheck::Again => return,
+            SequenceCheck::After { .. } if self.shared => {}
             SequenceCheck::After { first, count } => self.lost(&entry.decision, first, count).await,
         }
         let (time, event, displaced) = self.joined(entry);

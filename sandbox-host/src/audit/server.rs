@@ -64,10 +64,11 @@ pub struct AuditServer {
 }
 
 impl AuditServer {
-    /// Opens the log and listens for Envoy. `generation` is the active policy's version.
+    /// Opens the log and listens for Envoy. `generation` is the active policy's version. `shared` is
+    /// whether other hosts receive the access log of the same gateways.
     pub async fn start(
         settings: Settings,
-        at: &ServiceAddress,
+        (at, shared): (&ServiceAddress, bool),
         allowed: &AllowedPeers,
         generation: &str,
         metrics: &Arc<Metrics>,
@@ -80,7 +81,7 @@ impl AuditServer {
         let heard = recovered.heard.clone();
         let audit =
             Audit::start(recovered, file_bytes, Arc::clone(metrics)).map_err(StartError::Thread)?;
-        let outcomes = Arc::new(Outcomes::new(audit, recent, &heard));
+        let outcomes = Arc::new(Outcomes::new(audit, recent, &heard, shared));
         outcomes.policy(generation);
 
         let listeners = Listeners::bind(at, allowed, metrics).await?;

@@ -128,6 +128,7 @@ pub fn settings(policy: Value, folder: &Path) -> Settings {
         builtins: folder.join("builtins"),
         data_plane: at("host.sock"),
         access_log: at("audit.sock"),
+        audit_shared: false,
         rate_limits: at("limits.sock"),
         allowed_peers: AllowedPeers::default(),
         audit_folder: folder.to_owned(),

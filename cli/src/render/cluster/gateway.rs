@@ -175,6 +175,8 @@ impl Gateway {
         let arguments = vec![
             format!("--listen=0.0.0.0:{GATE_PORT}").into(),
             format!("--audit-listen=0.0.0.0:{AUDIT_PORT}").into(),
+            // Each stream of a proxy leads to one of the pods.
+            "--audit-shared".into(),
             format!("--limits-listen=0.0.0.0:{LIMITS_PORT}").into(),
             format!("--tls-cert={TLS}/tls.crt").into(),
             format!("--tls-key={TLS}/tls.key").into(),

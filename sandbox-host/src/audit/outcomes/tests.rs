@@ -151,7 +151,7 @@ async fn a_request_is_one_line_in_whatever_order_it_is_told() {
     let check = async |steps: &[Step], expected: &[&str]| {
         let disk = Disk::default();
         let (audit, _) = start(&disk);
-        let outcomes = Outcomes::new(audit, Vec::new(), &Marks::new());
+        let outcomes = Outcomes::new(audit, Vec::new(), &Marks::new(), false);
         for step in steps {
             apply_step(&outcomes, *step).await;
         }
@@ -209,7 +209,7 @@ async fn a_request_is_one_line_in_whatever_order_it_is_told() {
 async fn a_line_that_is_written_too_late_is_amended_by_what_its_caller_got() {
     let disk = Disk::default();
     let (audit, _) = start(&disk);
-    let outcomes = Outcomes::new(audit, Vec::new(), &Marks::new());
+    let outcomes = Outcomes::new(audit, Vec::new(), &Marks::new(), false);
     let allowed = |id: &str| Decision {
         request_id: Some(id.to_owned()),
         ..decision(By::Host, Verdict::Allow, "ok", 200)
@@ -277,7 +277,35 @@ fn live(settings: &Settings) -> Outcomes {
     let (recent, heard) = (recovered.recent.clone(), recovered.heard.clone());
     let metrics = Arc::new(Metrics::new());
     let audit = Audit::start(recovered, settings.file_bytes, metrics).unwrap();
-    Outcomes::new(audit, recent, &heard)
+    Outcomes::new(audit, recent, &heard, false)
+}
+
+#[tokio::test]
+async fn a_gap_is_no_loss_where_other_hosts_get_entries_too() {
+    for (shared, expected) in [(false, 1), (true, 0)] {
+        let disk = Disk::default();
+        let (audit, _) = start(&disk);
+        let outcomes = Outcomes::new(audit, Vec::new(), &Marks::new(), shared);
+        for number in [7, 7, 8] {
+            let decision = Decision {
+                entry: Some(format!("{:016x}.{number}", 0xaa)),
+                ..decision(By::Gate, Verdict::Deny, "unauthenticated", 401)
+            };
+            let entry = Entry {
+                time: SystemTime::now(),
+                decision,
+                forwarded: false,
+                from_host: false,
+            };
+            outcomes.ended(entry).await;
+        }
+        outcomes.audit().stop();
+        let words = words(disk.events());
+        let lost = words.iter().filter(|it| it.starts_with("lost")).count();
+        assert_eq!(lost, expected, "{words:?}");
+        // An entry that comes again is recorded once.
+        assert_eq!(words.len() - lost, 2, "{words:?}");
+    }
 }
 
 #[tokio::test]

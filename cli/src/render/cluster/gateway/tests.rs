@@ -196,6 +196,7 @@ fn every_path_leads_to_the_host_over_http2_and_mutual_tls() {
         "--listen=0.0.0.0:8443",
         "--audit-listen=0.0.0.0:8444",
         "--limits-listen=0.0.0.0:8445",
+        "--audit-shared",
         "--tls-client-ca=/etc/tensorgate/tls/ca.crt",
         "--gateway=gateway.example",
     ] {

@@ -110,10 +110,14 @@ pub fn pod(workload: &Workload, policy: &Policy, with_filter: bool) -> Pod {
             admin::DEFAULT_ADDRESS.port().to_string().into(),
         ));
     }
-    let arguments = vec![
+    let mut arguments = vec![
         format!("--socket={RUN}/host.sock").into(),
         format!("--peer-uid={PROXY_USER}").into(),
     ];
+    if !with_filter {
+        // Each stream of the gateway's proxies leads to one of the pods.
+        arguments.push("--audit-shared".into());
+    }
     Pod {
         labels: vec![("sidecar.istio.io/inject".to_owned(), "true".into())],
         annotations,
