@@ -18,7 +18,7 @@ use tensorgate_policy::Policy;
 
 use super::domains::{Hostname, Identity};
 use super::encoded::filter_configuration;
-use super::names::{Image, Label, ObjectName, PodLabel};
+use super::names::{Image, Namespace, ObjectName, PodLabel};
 use super::network::Admitted;
 use super::workload::{GROUP_READABLE, Pod, Workload};
 use crate::render::manifests::Manifests;
@@ -64,7 +64,7 @@ pub struct Gateway {
     /// Names that clients use; all of the listener if empty.
     pub hosts: Vec<Hostname>,
     /// Namespace of the proxies' pods.
-    pub gateway_proxies: Label,
+    pub gateway_proxies: Namespace,
     /// The name in the proxies' certificate, which the host accepts.
     pub gateway_name: Identity,
     /// Secret with the host's certificate, and the authorities of the proxies' certificate.

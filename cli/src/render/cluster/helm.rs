@@ -18,7 +18,7 @@ use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_policy::hex;
 
 use super::kubernetes::Kubernetes;
-use super::names::{Image, Label, ObjectName, PodLabel};
+use super::names::{Image, Namespace, ObjectName, PodLabel};
 use super::template::{self, choose};
 use super::workload::{HandlerSource, Workload};
 use crate::render::Unrenderable;
@@ -42,10 +42,10 @@ type Switch = (&'static str, fn(&mut Kubernetes, bool));
 
 const SWITCHES: [Switch; 4] = [
     (CLIENTS, |gate, on| {
-        gate.clients_from = on.then(|| Label::placeholder(CLIENTS));
+        gate.clients_from = on.then(|| Namespace::placeholder(CLIENTS));
     }),
     (METRICS, |gate, on| {
-        gate.workload.metrics_from = on.then(|| Label::placeholder(METRICS));
+        gate.workload.metrics_from = on.then(|| Namespace::placeholder(METRICS));
     }),
     (MODEL_LABELS, |gate, on| {
         let labels = on.then(|| PodLabel::placeholder(MODEL_LABELS));
@@ -145,11 +145,11 @@ impl Helm {
     fn with_placeholders(&self) -> Kubernetes {
         Kubernetes {
             workload: Workload {
-                namespace: Label::placeholder(".Release.Namespace"),
+                namespace: Namespace::placeholder(".Release.Namespace"),
                 host_image: Image::placeholder(".Values.images.host"),
                 context_secret: ObjectName::placeholder(".Values.secrets.context"),
                 files_secret: ObjectName::placeholder(".Values.secrets.files"),
-                model_namespace: Label::placeholder(MODEL_NAMESPACE),
+                model_namespace: Namespace::placeholder(MODEL_NAMESPACE),
                 ..self.gate.workload.clone()
             },
             envoy_image: Image::placeholder(".Values.images.envoy"),
@@ -176,7 +176,7 @@ impl Helm {
     /// `values.yaml`: what `render kubernetes` would write with the same options.
     fn values(&self, resources: Node) -> String {
         let workload = &self.gate.workload;
-        let namespace = |label: Option<&Label>| Node::from(label.map_or("", Label::as_str));
+        let namespace = |label: Option<&Namespace>| Node::from(label.map_or("", Namespace::as_str));
         let model_namespace = &workload.model_namespace;
         let elsewhere = (*model_namespace != workload.namespace).then_some(model_namespace);
         let labels = workload.model_servers.iter();

@@ -25,7 +25,7 @@ use tensorgate_host::audit::record::SOURCE_HEADER;
 use tensorgate_policy::{HeaderMode, Policy};
 
 use super::domains::DomainName;
-use super::names::{Label, NamespacedName};
+use super::names::{Namespace, NamespacedName};
 use super::network::{self, Admitted};
 use super::workload::{ROOT, RUN, Workload};
 use crate::chain::can_keep;
@@ -58,7 +58,7 @@ pub struct Istio {
     /// First part of every identity of the mesh.
     pub trust_domain: DomainName,
     /// Namespace of istiod.
-    pub control_plane: Label,
+    pub control_plane: Namespace,
     /// Where requests enter.
     pub entry: Entry,
 }
@@ -227,7 +227,7 @@ impl Istio {
     }
 
     /// An identity as Istio's policies name it, without `spiffe://`.
-    fn principal(&self, namespace: &Label, account: &str) -> String {
+    fn principal(&self, namespace: &Namespace, account: &str) -> String {
         format!("{}/ns/{namespace}/sa/{account}", self.trust_domain.as_str())
     }
 

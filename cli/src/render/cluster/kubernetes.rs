@@ -13,7 +13,7 @@ use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_host::service::admin;
 use tensorgate_policy::{Fault, Severity, hex};
 
-use super::names::{Image, Label};
+use super::names::{Image, Namespace};
 use super::network::Admitted;
 use super::policy_files::Reader;
 use super::workload::{CONTEXT_KEY, Pod, ROOT, RUN, Workload, leave, restricted};
@@ -48,7 +48,7 @@ pub struct Kubernetes {
     /// Image of Envoy.
     pub envoy_image: Image,
     /// Namespace of the clients; any if absent.
-    pub clients_from: Option<Label>,
+    pub clients_from: Option<Namespace>,
 }
 
 impl Kubernetes {

@@ -28,11 +28,6 @@ impl Label {
         &self.0
     }
 
-    /// A label that an expression of a chart fills in.
-    pub fn placeholder(expression: &str) -> Self {
-        Self(placeholder(expression))
-    }
-
     /// The name of a part: `NAME-suffix`.
     pub fn with(&self, suffix: &str) -> String {
         format!("{}-{suffix}", self.0)
@@ -54,6 +49,41 @@ impl FromStr for Label {
         }
         Err(format!(
             "a name has up to {MAX_NAME_BYTES} lower-case letters, digits and dashes, and begins with a letter"
+        ))
+    }
+}
+
+/// The name of a namespace, which exists already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace(String);
+
+impl Namespace {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A namespace that an expression of a chart fills in.
+    pub fn placeholder(expression: &str) -> Self {
+        Self(placeholder(expression))
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Namespace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if is_dns_part(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(format!(
+            "a namespace has up to {MAX_LABEL_BYTES} lower-case letters, digits and dashes"
         ))
     }
 }
@@ -95,7 +125,7 @@ impl FromStr for ObjectName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespacedName {
     /// The namespace.
-    pub namespace: Label,
+    pub namespace: Namespace,
     /// The object.
     pub name: ObjectName,
 }
@@ -223,6 +253,9 @@ impl FromStr for Image {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some((scheme, rest)) = text.split_once("://") {
+            return Err(format!("an image has no scheme: leave out {scheme}://, as in {rest}"));
+        }
         let Some((repository, digest)) = text.split_once("@sha256:") else {
             return Err(
                 "an image is pinned by its digest: REGISTRY/NAME@sha256:DIGEST; a tag can be moved to another image".to_owned(),
@@ -348,6 +381,7 @@ mod tests {
         for (text, valid) in [
             (format!("r.example/gate@sha256:{digest}"), true),
             (format!("r.example:5000/a/b:1@sha256:{digest}"), true),
+            (format!("oci://r.example/gate@sha256:{digest}"), false),
             ("r.example/gate:1".to_owned(), false),
             (format!("r.example/gate@sha256:{}", "A".repeat(64)), false),
             (format!("r.example/gate@sha256:{}", "0".repeat(63)), false),

@@ -4,7 +4,7 @@
 use tensorgate_host::service::admin;
 use tensorgate_policy::{Bundle, Policy};
 
-use super::names::{Image, Label, ObjectName, PodLabel};
+use super::names::{Image, Label, Namespace, ObjectName, PodLabel};
 use super::policy_files::{PolicyFiles, Reader};
 use crate::render::manifests::MANAGED_BY;
 use crate::render::node::{Node, entries, list, map};
@@ -56,7 +56,7 @@ pub enum HandlerSource {
 #[derive(Clone, Debug)]
 pub struct Workload {
     /// Namespace of all objects.
-    pub namespace: Label,
+    pub namespace: Namespace,
     /// Name of the gate; other names are derived from it.
     pub name: Label,
     /// Image of the sandbox host.
@@ -72,9 +72,9 @@ pub struct Workload {
     /// Labels of the model servers' pods.
     pub model_servers: Vec<PodLabel>,
     /// Namespace of the model servers.
-    pub model_namespace: Label,
+    pub model_namespace: Namespace,
     /// Namespace whose pods may read metrics.
-    pub metrics_from: Option<Label>,
+    pub metrics_from: Option<Namespace>,
     /// Files of the policy.
     pub files: PolicyFiles,
 }

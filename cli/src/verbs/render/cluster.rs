@@ -10,7 +10,9 @@ use tensorgate_policy::Policy;
 
 use crate::render::Unrenderable;
 use crate::render::cluster::kubernetes;
-use crate::render::cluster::names::{Image, Label, ObjectName, PodLabel, check_distinct};
+use crate::render::cluster::names::{
+    Image, Label, Namespace, ObjectName, PodLabel, check_distinct,
+};
 use crate::render::cluster::policy_files::PolicyFiles;
 use crate::render::cluster::workload::{HandlerSource, Workload};
 use crate::render::manifests::Manifests;
@@ -27,7 +29,7 @@ pub struct Cluster {
     pub(super) output: Option<PathBuf>,
     /// Namespace of the gate. A chart is installed into the one that Helm is given.
     #[arg(long, default_value = "tensorgate")]
-    pub(super) namespace: Label,
+    pub(super) namespace: Namespace,
     /// Name of the gate. Its objects have this name, or begin with it.
     #[arg(long, default_value = "tensorgate")]
     pub(super) name: Label,
@@ -59,10 +61,10 @@ pub struct Cluster {
     model_servers: Vec<PodLabel>,
     /// Namespace of the model servers; the gate's by default.
     #[arg(long, value_name = "NAMESPACE")]
-    model_namespace: Option<Label>,
+    model_namespace: Option<Namespace>,
     /// Namespace whose pods may read the host's metrics.
     #[arg(long, value_name = "NAMESPACE")]
-    metrics_from: Option<Label>,
+    metrics_from: Option<Namespace>,
 }
 
 impl Cluster {
@@ -157,7 +159,7 @@ pub struct Kubernetes {
     pub(super) envoy_image: Image,
     /// Namespace of the clients; by default every pod of the cluster may connect.
     #[arg(long, value_name = "NAMESPACE")]
-    pub(super) clients_from: Option<Label>,
+    pub(super) clients_from: Option<Namespace>,
 }
 
 impl Kubernetes {

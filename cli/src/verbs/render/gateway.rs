@@ -8,7 +8,7 @@ use tensorgate_cli_common::ui::Ui;
 use super::cluster::Cluster;
 use crate::render::cluster::domains::{Hostname, Identity};
 use crate::render::cluster::gateway;
-use crate::render::cluster::names::{Image, Label, ObjectName};
+use crate::render::cluster::names::{Image, Namespace, ObjectName};
 
 /// The gate at a Gateway of Envoy Gateway 1.8 to 1.10: the filter in its proxies, and the sandbox
 /// host behind them over mutual TLS.
@@ -40,7 +40,7 @@ pub struct Gateway {
     hosts: Vec<Hostname>,
     /// Namespace of the proxies' pods.
     #[arg(long, value_name = "NAMESPACE", default_value = "envoy-gateway-system")]
-    gateway_proxies: Label,
+    gateway_proxies: Namespace,
     /// Name in the proxies' certificate, which the host accepts: a DNS name or a SPIFFE ID.
     #[arg(long, value_name = "NAME")]
     gateway_name: Identity,

@@ -9,7 +9,7 @@ use super::cluster::Cluster;
 use crate::render::cluster::domains::DomainName;
 use crate::render::cluster::istio;
 use crate::render::cluster::names::{
-    Image, Label, NamespacedName, ObjectName, PodLabel, check_distinct,
+    Image, Namespace, NamespacedName, ObjectName, PodLabel, check_distinct,
 };
 
 /// Why no filter is rendered for a waypoint.
@@ -47,7 +47,7 @@ pub struct Istio {
     istio_release: istio::Release,
     /// Namespace of istiod.
     #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
-    istio_namespace: Label,
+    istio_namespace: Namespace,
     /// Trust domain of the mesh.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     trust_domain: DomainName,

@@ -6,7 +6,7 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Counter, RateLimitService};
 
 use crate::render::cluster::domains::DomainName;
-use crate::render::cluster::names::{Label, ObjectName, PodLabel};
+use crate::render::cluster::names::{Namespace, ObjectName, PodLabel};
 use crate::render::cluster::workload::Workload;
 use crate::render::envoy::clusters;
 use crate::render::envoy::http::HIDDEN_HEADERS;
@@ -28,7 +28,7 @@ const SECRETS: &str = "sds-grpc";
 #[derive(Clone, Debug)]
 pub struct Gateway {
     /// Namespace of the gateway's pods and of its `Gateway`.
-    pub namespace: Label,
+    pub namespace: Namespace,
     /// Name of its `Gateway` (networking.istio.io).
     pub name: ObjectName,
     /// Labels of its pods.
