@@ -254,7 +254,9 @@ impl FromStr for Image {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some((scheme, rest)) = text.split_once("://") {
-            return Err(format!("an image has no scheme: leave out {scheme}://, as in {rest}"));
+            return Err(format!(
+                "an image has no scheme: leave out {scheme}://, as in {rest}"
+            ));
         }
         let Some((repository, digest)) = text.split_once("@sha256:") else {
             return Err(

@@ -89,7 +89,14 @@ impl Istio {
         check_distinct(&self.gateway_pods, "--gateway-pods").map_err(Failure::Input)?;
         let mut notes = vec![UNRESTRICTED.to_owned()];
         let entry = match (self.gateway, self.gateway_account) {
-            (None, _) => istio::Entry::Sidecar(self.clients),
+            (None, _) => {
+                if self.clients.is_empty() {
+                    notes.push(
+                        "note: every workload of the mesh may send requests; name those that may with --clients".to_owned(),
+                    );
+                }
+                istio::Entry::Sidecar(self.clients)
+            }
             (Some(gateway), Some(account)) => {
                 notes.push(format!(
                     "note: the gateway's container needs TENSORGATE_CONTEXT_KEY; with the Secret of the gate in namespace {namespace}: kubectl -n {namespace} set env deployment/NAME --prefix=TENSORGATE_ --from=secret/SECRET",
