@@ -488,8 +488,8 @@ mod tests {
     #[test]
     fn a_placeholder_of_a_name_is_no_name_that_parses() {
         for text in [CLIENTS, METRICS, MODEL_NAMESPACE] {
-            let label = Label::placeholder(text);
-            assert!(label.as_str().parse::<Label>().is_err(), "{text}");
+            let label = Namespace::placeholder(text);
+            assert!(label.as_str().parse::<Namespace>().is_err(), "{text}");
         }
         let image = Image::placeholder(".Values.images.host").to_string();
         assert!(image.parse::<Image>().is_err());
