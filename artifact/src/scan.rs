@@ -11,6 +11,8 @@
 pub mod finding;
 pub mod input;
 pub mod limits;
+pub mod numpy;
+pub mod pickle;
 
 pub use finding::{Finding, Report, Verdict};
 pub use input::{Input, Window};

@@ -1,0 +1,113 @@
+//! Arrays in numpy's `.npy` format, versions 1.0 to 3.0.
+//!
+//! A header in the syntax of a Python dictionary, then the elements. An array of objects is a
+//! pickle behind the header, with the verdict of that pickle, and never safe: whether numpy
+//! unpickles it depends on an option of the caller.
+
+mod header;
+
+use std::io::{self, SeekFrom};
+
+use self::header::{Header, parse};
+use super::finding::{Report, Verdict};
+use super::input::{self, Input, Window};
+use super::limits::Limits;
+use super::pickle;
+
+/// The first bytes of a file.
+const MAGIC: &[u8; 6] = b"\x93NUMPY";
+
+/// Scans an array.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+    let mut report = Report::new("npy");
+    let length = input::length(input)?;
+    input.seek(SeekFrom::Start(0))?;
+    let (text, begin) = match header_text(input, length, limits)? {
+        Ok(header) => header,
+        Err((verdict, detail)) => {
+            report.add(verdict, 0, "npy-header", detail);
+            return Ok(report);
+        }
+    };
+    let header = match parse(&text) {
+        Ok(header) => header,
+        Err(detail) => {
+            report.add(Verdict::Malformed, 0, "npy-header", detail);
+            return Ok(report);
+        }
+    };
+    let rest = length.saturating_sub(begin);
+    match header {
+        Header::Objects => {
+            let detail = "an array of objects, which are unpickled with allow_pickle";
+            report.add(Verdict::Unknown, begin, "npy-objects", detail);
+            let mut elements = Window::new(input, begin, rest);
+            let mut part = pickle::scan(&mut elements, limits)?;
+            for finding in &mut part.findings {
+                finding.offset = finding.offset.saturating_add(begin);
+            }
+            report.add_part("the elements", part);
+        }
+        Header::Bytes(bytes) if bytes == rest => {}
+        Header::Bytes(bytes) => {
+            let detail = format!("the shape needs {bytes} bytes, the file has {rest}");
+            report.add(Verdict::Malformed, begin, "npy-size", &detail);
+        }
+    }
+    Ok(report)
+}
+
+/// The header and where it ends, or what is wrong with the bytes in front of it.
+type HeaderText = Result<(String, u64), (Verdict, &'static str)>;
+
+fn header_text(input: &mut dyn Input, length: u64, limits: &Limits) -> io::Result<HeaderText> {
+    let malformed = |detail| Ok(Err((Verdict::Malformed, detail)));
+    let Some(start) = bytes::<8>(input)? else {
+        return malformed("the file is shorter than a header");
+    };
+    let Some([major, minor]) = start.strip_prefix(MAGIC.as_slice()) else {
+        return malformed("the file does not begin with numpy's magic");
+    };
+    let size = match (major, minor) {
+        (1, 0) => bytes(input)?.map(|size| u32::from(u16::from_le_bytes(size))),
+        (2 | 3, 0) => bytes(input)?.map(u32::from_le_bytes),
+        _ => return Ok(Err((Verdict::Unknown, "the version is not known"))),
+    };
+    let Some(size) = size else {
+        return malformed("the file is shorter than a header");
+    };
+    let begin = input.stream_position()?.saturating_add(u64::from(size));
+    if begin > length {
+        return malformed("the header goes beyond the end of the file");
+    }
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    if size > limits.header_bytes {
+        return Ok(Err((Verdict::Unknown, "the header is too long")));
+    }
+    let mut text = vec![0; size];
+    input.read_exact(&mut text)?;
+    // Version 3 is UTF-8, the others are Latin-1. Names in ASCII are the same in both.
+    if *major < 3 && !text.is_ascii() {
+        return Ok(Err((Verdict::Unknown, "the header is not ASCII")));
+    }
+    match String::from_utf8(text) {
+        Ok(text) => Ok(Ok((text, begin))),
+        Err(_) => malformed("the header is not UTF-8"),
+    }
+}
+
+/// The next bytes of an input; nothing if it ends before.
+fn bytes<const N: usize>(input: &mut dyn Input) -> io::Result<Option<[u8; N]>> {
+    let mut bytes = [0; N];
+    match input.read_exact(&mut bytes) {
+        Ok(()) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

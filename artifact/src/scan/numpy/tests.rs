@@ -1,0 +1,114 @@
+//! Headers that numpy writes, and those that it does not.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::io::Cursor;
+
+use super::super::finding::{Report, Verdict};
+use super::super::limits::Limits;
+use super::{MAGIC, scan};
+
+/// A file of version 1.0.
+fn file(header: &str, elements: &[u8]) -> Vec<u8> {
+    let size = u16::try_from(header.len()).unwrap().to_le_bytes();
+    [MAGIC.as_slice(), &[1, 0], size.as_slice(), header.as_bytes(), elements].concat()
+}
+
+fn report(file: &[u8]) -> Report {
+    scan(&mut Cursor::new(file), &Limits::default()).unwrap()
+}
+
+/// The verdict for a file with a dtype and a shape.
+fn verdict(descr: &str, shape: &str, elements: &[u8]) -> Verdict {
+    let header = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}   \n");
+    report(&file(&header, elements)).verdict
+}
+
+#[test]
+fn the_elements_fill_the_file() {
+    assert_eq!(verdict("'<f8'", "(2,)", &[0; 16]), Verdict::Safe);
+    assert_eq!(verdict("'|b1'", "()", &[0]), Verdict::Safe);
+    assert_eq!(verdict("'<U3'", "(2, 1)", &[0; 24]), Verdict::Safe);
+    assert_eq!(verdict("'<M8[25s]'", "(1,)", &[0; 8]), Verdict::Safe);
+    let fields = "[('a', '<i4'), (('title', 'b'), '|S3', (2,)), ('', '|V2')]";
+    assert_eq!(verdict(fields, "(2,)", &[0; 24]), Verdict::Safe);
+    let inner = "[('a', [('b', '<i2'), ('c', '<f4')])]";
+    assert_eq!(verdict(inner, "(0, 3)", &[]), Verdict::Safe);
+    assert_eq!(verdict("'<f8'", "(2,)", &[0; 15]), Verdict::Malformed);
+    assert_eq!(verdict("'<f8'", "(2,)", &[0; 17]), Verdict::Malformed);
+    let large = "(4294967296, 4294967296)";
+    assert_eq!(verdict("'<f8'", large, &[]), Verdict::Malformed);
+    assert_eq!(verdict("'<f8'", "(2305843009213693952,)", &[]), Verdict::Malformed);
+}
+
+#[test]
+fn only_headers_of_numpy_are_read() {
+    let shapes = [
+        "(2)", "[2]", "2", "(-2,)", "(02,)", "(2.0,)", "('2',)", "(2,,)",
+    ];
+    for shape in shapes {
+        assert_eq!(verdict("'|u1'", shape, &[0; 2]), Verdict::Malformed, "{shape}");
+    }
+    let dtypes = [
+        "'u1'",
+        "'|u3'",
+        "'|u'",
+        "u1",
+        "'|u1",
+        "[]",
+        "('|u1',)",
+        "'|u' '1'",
+        "'|\\x751'",
+        "[('a', '|u1', 1)]",
+        "[(1, '|u1')]",
+        "[['a', '|u1']]",
+        "{}",
+        "'|u+1'",
+    ];
+    for descr in dtypes {
+        assert_eq!(verdict(descr, "(2,)", &[0; 2]), Verdict::Malformed, "{descr}");
+    }
+    let start = "'descr': '|u1', 'fortran_order': False, ";
+    let headers = [
+        format!("{{{start}}}"),
+        format!("{{{start}'shape': (2,), 'shape': (2,)}}"),
+        format!("{{{start}'shape': (2,), 'more': 1}}"),
+        format!("{{{start}'shape': (2,)}} 1"),
+        format!("{{{start}'shape': (2,)"),
+        format!("{start}'shape': (2,)"),
+        format!("{{{start}'shape': {}", "(".repeat(10_000)),
+        String::new(),
+    ];
+    for header in headers {
+        let found = report(&file(&header, &[0; 2])).verdict;
+        assert_eq!(found, Verdict::Malformed, "{header}");
+    }
+    let whole = format!("{{{start}'shape': (2,)}}");
+    assert_eq!(report(&file(&whole, &[0; 2])).verdict, Verdict::Safe);
+}
+
+#[test]
+fn objects_are_pickles() {
+    let pickle = b"\x80\x04cos\nsystem\n.";
+    assert_eq!(verdict("'|O'", "(1,)", pickle), Verdict::Executable);
+    assert_eq!(verdict("[('a', '<i4'), ('b', '|O')]", "(1,)", pickle), Verdict::Executable);
+    assert_eq!(verdict("'|O'", "(1,)", b"\x80\x04]."), Verdict::Unknown);
+    assert_eq!(verdict("'|O'", "(1,)", b"\x80\x04].x"), Verdict::Malformed);
+}
+
+#[test]
+fn the_size_of_a_header_depends_on_the_version() {
+    let header = b"{'descr': '|u1', 'fortran_order': True, 'shape': (1,)}\n";
+    let size = u32::try_from(header.len()).unwrap().to_le_bytes();
+    let with = |version: [u8; 2], size: &[u8]| {
+        let file = [MAGIC.as_slice(), version.as_slice(), size, header, &[7]].concat();
+        report(&file).verdict
+    };
+    assert_eq!(with([2, 0], &size), Verdict::Safe);
+    assert_eq!(with([3, 0], &size), Verdict::Safe);
+    assert_eq!(with([4, 0], &size), Verdict::Unknown);
+    assert_eq!(with([2, 1], &size), Verdict::Unknown);
+    assert_eq!(with([2, 0], &[0xff; 4]), Verdict::Malformed);
+    assert_eq!(report(b"\x93NUMPY\x01\x00").verdict, Verdict::Malformed);
+    assert_eq!(report(b"\x93NUMPX\x01\x00\x00\x00").verdict, Verdict::Malformed);
+}

@@ -1,0 +1,60 @@
+//! Python pickles of protocols 0 to 5: what loading them would import, call and change.
+//!
+//! Each operation is followed as CPython's unpickler would follow it, but nothing is imported or
+//! called. A pickle is safe if it imports only names of a short list, calls them with plain data,
+//! and ends where the file ends. Everything else that it could do counts as code. Nothing is safe
+//! because it is absent from a list of dangerous names.
+//!
+//! The data of arrays and tensors is passed over without being read, unless it looks like a pickle
+//! itself.
+
+mod allowed;
+mod calls;
+#[cfg(test)]
+mod golden;
+mod legacy;
+mod machine;
+mod memo;
+mod opcodes;
+mod operation;
+mod reader;
+mod stack;
+#[cfg(test)]
+mod tests;
+mod value;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use self::walk::Work;
+use super::finding::Report;
+use super::input::Input;
+use super::limits::Limits;
+
+pub use self::calls::Storage;
+pub use self::legacy::legacy_torch;
+
+/// Scans a file of one or more pickles.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+    let mut work = Work::new(limits);
+    let machine = work.stream(input, "pickle", false)?;
+    Ok(machine.report)
+}
+
+/// Scans the pickle of a torch archive. Its persistent identifiers name storages, which are
+/// members of the archive; they are returned by their names.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn scan_torch(
+    input: &mut dyn Input,
+    limits: &Limits,
+) -> io::Result<(Report, BTreeMap<String, Storage>)> {
+    let mut work = Work::new(limits);
+    let machine = work.stream(input, "pickle", true)?;
+    Ok((machine.report, machine.storages))
+}

@@ -1,0 +1,173 @@
+//! What a scanner knows of a value on the unpickler's stack.
+
+use std::cell::Cell;
+use std::ops::Deref;
+use std::rc::Rc;
+
+use super::allowed::Global;
+
+/// Bytes of texts and tuples that are kept, all together. Beyond, values are known by kind only.
+const MAX_KEPT_BYTES: usize = 8 << 20;
+/// Items of a tuple that is kept. Arrays have at most 64 dimensions.
+const MAX_TUPLE_ITEMS: usize = 64;
+/// Tuples within tuples that are kept.
+const MAX_TUPLE_DEPTH: u8 = 4;
+/// What an allocation takes besides its content, bytes.
+const ALLOCATION_BYTES: usize = 64;
+
+/// The kind of a numpy dtype that was made from a code such as `f8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dtype {
+    /// The letter of the code.
+    pub(super) letter: u8,
+    /// The number behind it.
+    pub(super) size: u32,
+}
+
+/// A value. What is not known of it is not assumed.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    None,
+    Bool(bool),
+    Int(i64),
+    /// A float, or an integer of more than 64 bits.
+    Number,
+    /// A text; nothing if it is no short one.
+    Text(Option<Rc<Kept<String>>>),
+    Bytes,
+    ByteArray,
+    /// A tuple; nothing if it is too large to keep.
+    Tuple(Option<Rc<Kept<Vec<Value>>>>),
+    List,
+    Dict,
+    Set,
+    OrderedDict,
+    /// An allowed global itself.
+    Global(Global),
+    Array,
+    Dtype(Dtype),
+    /// A torch storage.
+    Storage,
+    Tensor,
+    /// An instance of an allowed class that is not changed after it was made.
+    Plain,
+    /// A value of which nothing is known.
+    Opaque,
+}
+
+impl Value {
+    /// The text, if it is known.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(Some(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The items of a tuple, if they are known.
+    pub(super) fn items(&self) -> Option<&[Self]> {
+        match self {
+            Self::Tuple(Some(items)) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a tuple of integers, such as a shape.
+    pub(super) fn is_shape(&self) -> bool {
+        self.items()
+            .is_some_and(|items| items.iter().all(|item| matches!(item, Self::Int(_))))
+    }
+
+    /// Whether it is a truth value. Old pickles write 0 and 1.
+    pub(super) const fn is_bool(&self) -> bool {
+        matches!(self, Self::Bool(_) | Self::Int(0 | 1))
+    }
+
+    /// Whether a call would treat both alike. Texts that are not known differ.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text(_), Self::Text(_)) => {
+                self.text().is_some() && self.text() == other.text()
+            }
+            (Self::Tuple(_), Self::Tuple(_)) => match (self.items(), other.items()) {
+                // Tuples that are kept are at most a few levels deep.
+                (Some(one), Some(two)) => {
+                    one.len() == two.len() && one.iter().zip(two).all(|(one, two)| one.is_like(two))
+                }
+                _ => false,
+            },
+            (Self::Bool(one), Self::Bool(two)) => one == two,
+            (Self::Int(one), Self::Int(two)) => one == two,
+            (Self::Global(one), Self::Global(two)) => one == two,
+            (Self::Dtype(one), Self::Dtype(two)) => one == two,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+
+    fn depth(&self) -> u8 {
+        match self {
+            Self::Tuple(Some(items)) => items.depth,
+            _ => 0,
+        }
+    }
+}
+
+/// Bytes that are kept now.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gauge(Rc<Cell<usize>>);
+
+impl Gauge {
+    fn keep<T>(&self, value: T, depth: u8, bytes: usize) -> Option<Rc<Kept<T>>> {
+        let bytes = bytes.saturating_add(ALLOCATION_BYTES);
+        let kept = self.0.get().saturating_add(bytes);
+        if kept > MAX_KEPT_BYTES {
+            return None;
+        }
+        self.0.set(kept);
+        Some(Rc::new(Kept {
+            value,
+            depth,
+            bytes,
+            gauge: self.clone(),
+        }))
+    }
+
+    /// A text.
+    pub(super) fn text(&self, text: Option<&str>) -> Value {
+        Value::Text(text.and_then(|text| self.keep(text.to_owned(), 0, text.len())))
+    }
+
+    /// A tuple.
+    pub(super) fn tuple(&self, items: Vec<Value>) -> Value {
+        let depth = items.iter().map(Value::depth).max().unwrap_or_default();
+        if items.len() > MAX_TUPLE_ITEMS || depth >= MAX_TUPLE_DEPTH {
+            return Value::Tuple(None);
+        }
+        let bytes = items.capacity().saturating_mul(size_of::<Value>());
+        Value::Tuple(self.keep(items, depth.saturating_add(1), bytes))
+    }
+}
+
+/// A value whose bytes count until it is dropped.
+#[derive(Debug)]
+pub(super) struct Kept<T> {
+    value: T,
+    depth: u8,
+    bytes: usize,
+    gauge: Gauge,
+}
+
+impl<T> Deref for Kept<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> Drop for Kept<T> {
+    fn drop(&mut self) {
+        let kept = &self.gauge.0;
+        kept.set(kept.get().saturating_sub(self.bytes));
+    }
+}
