@@ -8,11 +8,18 @@
 //! This module reads no file: a caller brings the bytes as an [`Input`] and the names in a folder.
 //! Memory is bounded by [`Limits`], whatever the size of the input.
 
+mod container;
 pub mod finding;
 pub mod input;
+mod keras;
 pub mod limits;
 pub mod numpy;
 pub mod pickle;
+mod mar;
+mod npz;
+pub mod tar;
+mod torch;
+pub mod zip;
 
 pub use finding::{Finding, Report, Verdict};
 pub use input::{Input, Window};

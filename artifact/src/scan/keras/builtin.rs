@@ -1,0 +1,162 @@
+//! Classes and functions of Keras that only compute, from the exports of Keras 3.15.
+
+use crate::scan::Verdict;
+
+/// Layers that run code from the file or from elsewhere.
+const CODE: [&str; 6] = [
+    "FlaxLayer",
+    "JaxLayer",
+    "Lambda",
+    "TFSMLayer",
+    "TorchModuleWrapper",
+    "__lambda__",
+];
+
+/// Values that are no objects of a module.
+const VALUES: [&str; 8] = [
+    "__bytes__",
+    "__complex__",
+    "__ellipsis__",
+    "__keras_tensor__",
+    "__numpy__",
+    "__slice__",
+    "__tensor__",
+    "__tuple__",
+];
+
+/// Modules of the models that Keras writes, with the class in each.
+const MODELS: [(&str, &str); 8] = [
+    ("keras", "Functional"),
+    ("keras", "Model"),
+    ("keras", "Sequential"),
+    ("keras.models", "Functional"),
+    ("keras.models", "Model"),
+    ("keras.models", "Sequential"),
+    ("keras.src.models.functional", "Functional"),
+    ("keras.src.models.sequential", "Sequential"),
+];
+
+const MODULES: [(&str, &str); 13] = [
+    ("keras", "DTypePolicy FloatDTypePolicy"),
+    ("keras.layers", LAYERS),
+    (
+        "keras.optimizers",
+        "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lamb Lion LossScaleOptimizer Muon Nadam \
+         RMSprop SGD ScheduleFreeAdamW",
+    ),
+    (
+        "keras.optimizers.schedules",
+        "CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay PiecewiseConstantDecay \
+         PolynomialDecay",
+    ),
+    (
+        "keras.losses",
+        "BinaryCrossentropy BinaryFocalCrossentropy CTC CategoricalCrossentropy \
+         CategoricalFocalCrossentropy CategoricalGeneralizedCrossEntropy CategoricalHinge Circle \
+         CosineSimilarity Dice Hinge Huber KLDivergence LogCosh MeanAbsoluteError \
+         MeanAbsolutePercentageError MeanSquaredError MeanSquaredLogarithmicError Poisson \
+         SparseCategoricalCrossentropy SquaredHinge Tversky",
+    ),
+    (
+        "keras.metrics",
+        "AUC Accuracy BinaryAccuracy BinaryCrossentropy BinaryIoU CategoricalAccuracy \
+         CategoricalCrossentropy CategoricalHinge ConcordanceCorrelation CosineSimilarity F1Score \
+         FBetaScore FalseNegatives FalsePositives Hinge IoU KLDivergence LogCoshError Mean \
+         MeanAbsoluteError MeanAbsolutePercentageError MeanIoU MeanMetricWrapper MeanSquaredError \
+         MeanSquaredLogarithmicError OneHotIoU OneHotMeanIoU PearsonCorrelation Poisson Precision \
+         PrecisionAtRecall R2Score Recall RecallAtPrecision RootMeanSquaredError \
+         SensitivityAtSpecificity SparseCategoricalAccuracy SparseCategoricalCrossentropy \
+         SparseTopKCategoricalAccuracy SpecificityAtSensitivity SquaredHinge Sum \
+         TopKCategoricalAccuracy TrueNegatives TruePositives",
+    ),
+    (
+        "keras.initializers",
+        "Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity IdentityInitializer \
+         LecunNormal LecunUniform Ones Orthogonal OrthogonalInitializer RandomNormal RandomUniform \
+         STFT STFTInitializer TruncatedNormal VarianceScaling Zeros",
+    ),
+    ("keras.regularizers", "L1 L1L2 L2 OrthogonalRegularizer"),
+    ("keras.constraints", "MaxNorm MinMaxNorm NonNeg UnitNorm"),
+    (
+        "keras.dtype_policies",
+        "DTypePolicy DTypePolicyMap FloatDTypePolicy GPTQDTypePolicy Int4DTypePolicy \
+         QuantizedDTypePolicy QuantizedFloat8DTypePolicy",
+    ),
+    ("keras.random", "SeedGenerator"),
+    ("keras.quantizers", "AbsMaxQuantizer"),
+    // Functions only.
+    ("keras.activations", ""),
+];
+
+const LAYERS: &str = "Activation ActivityRegularization AdaptiveAveragePooling1D \
+    AdaptiveAveragePooling2D AdaptiveAveragePooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D \
+    AdaptiveMaxPooling3D Add AdditiveAttention AlphaDropout Attention AugMix AutoContrast Average \
+    AveragePooling1D AveragePooling2D AveragePooling3D BatchNormalization Bidirectional \
+    CategoryEncoding CenterCrop Concatenate ContrastLimitedAdaptiveHistogramEqualization Conv1D \
+    Conv1DTranspose Conv2D Conv2DTranspose Conv3D Conv3DTranspose ConvLSTM1D ConvLSTM2D ConvLSTM3D \
+    Cropping1D Cropping2D Cropping3D CutMix Dense DepthwiseConv1D DepthwiseConv2D Discretization \
+    Dot Dropout ELU EinsumDense Embedding Equalization Flatten GRU GRUCell GaussianDropout \
+    GaussianNoise GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D \
+    GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GroupNormalization \
+    GroupQueryAttention HashedCrossing Hashing Identity InputLayer InputSpec IntegerLookup LSTM \
+    LSTMCell LayerNormalization LeakyReLU Masking MaxNumBoundingBoxes MaxPooling1D MaxPooling2D \
+    MaxPooling3D Maximum MelSpectrogram Minimum MixUp MultiHeadAttention Multiply Normalization \
+    PReLU Permute Pipeline RMSNormalization RNN RandAugment RandomBrightness \
+    RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomElasticTransform \
+    RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale RandomHue RandomInvert \
+    RandomPerspective RandomPosterization RandomRotation RandomSaturation RandomSharpness \
+    RandomShear RandomTranslation RandomZoom ReLU RepeatVector Rescaling Reshape Resizing \
+    ReversibleEmbedding STFTSpectrogram SeparableConv1D SeparableConv2D SimpleRNN SimpleRNNCell \
+    Softmax Solarization SpatialDropout1D SpatialDropout2D SpatialDropout3D SpectralNormalization \
+    StackedRNNCells StringLookup Subtract TextVectorization TimeDistributed UnitNormalization \
+    UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D";
+
+/// Functions of activations, losses and metrics.
+const FUNCTIONS: &str = "celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu \
+    hard_swish hard_tanh leaky_relu linear log_sigmoid log_softmax mish relu relu6 selu sigmoid \
+    silu soft_shrink softmax softplus softsign sparse_plus sparse_sigmoid sparsemax squareplus \
+    swish tanh tanh_shrink threshold binary_accuracy binary_crossentropy \
+    binary_focal_crossentropy categorical_accuracy categorical_crossentropy \
+    categorical_focal_crossentropy categorical_generalized_cross_entropy categorical_hinge circle \
+    concordance_correlation cosine_similarity ctc dice hinge huber kl_divergence log_cosh \
+    mean_absolute_error mean_absolute_percentage_error mean_squared_error \
+    mean_squared_logarithmic_error pearson_correlation poisson sparse_categorical_accuracy \
+    sparse_categorical_crossentropy sparse_top_k_categorical_accuracy squared_hinge \
+    top_k_categorical_accuracy tversky";
+
+/// Modules that functions may be in. Keras writes `builtins` for its own.
+const MODULES_OF_FUNCTIONS: [&str; 4] =
+    ["builtins", "keras.activations", "keras.losses", "keras.metrics"];
+
+fn lists(list: &str, name: &str) -> bool {
+    !name.is_empty() && list.split(' ').any(|listed| listed == name)
+}
+
+/// What a class does, with the rule and the reason if it is not one that only computes.
+pub(super) fn class_fault(
+    module: Option<&str>,
+    class: &str,
+) -> Option<(Verdict, &'static str, &'static str)> {
+    if CODE.contains(&class) {
+        let reason = "runs code that the file brings or names";
+        return Some((Verdict::Executable, "keras-code", reason));
+    }
+    let Some(module) = module else {
+        let reason = "has no module";
+        return (!VALUES.contains(&class)).then_some((Verdict::Unknown, "keras-class", reason));
+    };
+    if MODELS.contains(&(module, class)) {
+        return None;
+    }
+    let Some((_, classes)) = MODULES.iter().find(|(known, _)| *known == module) else {
+        let reason = "is in a module that is imported by its name";
+        return Some((Verdict::Executable, "keras-module", reason));
+    };
+    let reason = "is not a known class";
+    (!lists(classes, class)).then_some((Verdict::Unknown, "keras-class", reason))
+}
+
+/// Whether a function of a module only computes.
+pub(super) fn is_function(module: Option<&str>, name: &str) -> bool {
+    module.is_some_and(|module| MODULES_OF_FUNCTIONS.contains(&module)) && lists(FUNCTIONS, name)
+}

@@ -1,0 +1,330 @@
+//! A model's configuration: objects that name a class, a module and arguments, at any depth.
+//!
+//! The text is walked as a stream. Depth is bounded by the JSON reader (128), and only the keys of
+//! open objects are in memory.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io::{self, BufReader};
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+use super::builtin;
+use crate::scan::{Input, Report, Verdict};
+
+/// Keys that an object may have.
+const MAX_KEYS: usize = 4_096;
+/// Characters of a text that are compared and shown.
+const MAX_TEXT_CHARS: usize = 200;
+/// Arguments of layers that are a value, or else the path of a file that is read.
+const PATHS: [&str; 12] = [
+    "file_path",
+    "filename",
+    "filepath",
+    "fname",
+    "idf_weights",
+    "merges",
+    "model_path",
+    "origin",
+    "proto",
+    "url",
+    "vocabulary",
+    "vocabulary_file",
+];
+
+/// Walks the configuration at the position of the input, to its end. The second part is whether its
+/// outermost object names a class.
+pub(super) fn scan(input: &mut dyn Input) -> io::Result<(Report, bool)> {
+    let mut walk = Walk {
+        report: Report::new("keras config"),
+        path: "$".to_owned(),
+        is_model: false,
+    };
+    let mut json = serde_json::Deserializer::from_reader(BufReader::new(input));
+    let walked = Node(&mut walk).deserialize(&mut json);
+    if let Err(error) = walked.and_then(|_| json.end()) {
+        if error.is_io() {
+            return Err(error.into());
+        }
+        let detail = format!("at {}: {error}", walk.path);
+        walk.report
+            .add(Verdict::Malformed, 0, "keras-config", &detail);
+    }
+    Ok((walk.report, walk.is_model))
+}
+
+struct Walk {
+    report: Report,
+    /// Where the walk is, as a JSON path.
+    path: String,
+    is_model: bool,
+}
+
+/// A value, as far as the object around it needs it.
+enum Value {
+    Null,
+    /// The beginning of a text.
+    Text(String),
+    Other,
+}
+
+impl Value {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Null | Self::Other => None,
+        }
+    }
+}
+
+/// Those members of an object that name what is built.
+#[derive(Default)]
+struct Object {
+    class: Option<Value>,
+    module: Option<Value>,
+    registered: Option<Value>,
+    config: Option<Value>,
+}
+
+impl Walk {
+    fn add(&mut self, verdict: Verdict, rule: &'static str, detail: &str) {
+        let detail = format!("{}: {detail}", self.path);
+        self.report.add(verdict, 0, rule, &detail);
+    }
+
+    /// A member of an object that means something by itself.
+    fn member(&mut self, key: &str, value: &Value) {
+        let Some(text) = value.text() else {
+            return;
+        };
+        if PATHS.contains(&key) && !text.is_empty() {
+            let detail = format!("reads the file {text:?}");
+            self.add(Verdict::Executable, "keras-path", &detail);
+        }
+        // Keras makes paths from names of layers (CVE-2026-12479).
+        if key == "name" && text.split(['/', '\\']).any(|part| part == "..") {
+            let detail = format!("the name {text:?} leaves the folder of the weights");
+            self.add(Verdict::Executable, "keras-name", &detail);
+        }
+        if key == "function_type" && text == "lambda" {
+            let detail = "a function from the file";
+            self.add(Verdict::Executable, "keras-code", detail);
+        }
+    }
+
+    /// All members of an object.
+    fn object(&mut self, object: &Object) {
+        let class = match &object.class {
+            None => return,
+            Some(Value::Text(class)) => class.as_str(),
+            Some(Value::Null | Value::Other) => {
+                let detail = "a class that is not a name";
+                return self.add(Verdict::Malformed, "keras-class", detail);
+            }
+        };
+        self.is_model |= self.path == "$";
+        let module = match &object.module {
+            None | Some(Value::Null) => None,
+            Some(Value::Text(module)) => Some(module.as_str()),
+            Some(Value::Other) => {
+                let detail = "a module that is not a name";
+                return self.add(Verdict::Malformed, "keras-module", detail);
+            }
+        };
+        let shown = format!("{}.{class}", module.unwrap_or("?"));
+        let registered = object.registered.as_ref().and_then(Value::text);
+        if class == "function" {
+            let name = object.config.as_ref().and_then(Value::text).unwrap_or("");
+            if !builtin::is_function(module, name) {
+                let detail = format!("the function {name:?} of {:?}", module.unwrap_or(""));
+                self.add(Verdict::Executable, "keras-function", &detail);
+            }
+            return;
+        }
+        if let Some(registered) = registered.filter(|registered| *registered != class) {
+            let detail = format!("{shown} is the custom object {registered:?}");
+            self.add(Verdict::Executable, "keras-custom-object", &detail);
+        }
+        if let Some((verdict, rule, reason)) = builtin::class_fault(module, class) {
+            self.add(verdict, rule, &format!("{shown} {reason}"));
+        }
+    }
+}
+
+/// A value of the text.
+struct Node<'w>(&'w mut Walk);
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, _value: bool) -> Result<Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_i64<E>(self, _value: i64) -> Result<Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_u64<E>(self, _value: u64) -> Result<Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_f64<E>(self, _value: f64) -> Result<Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::Text(value.chars().take(MAX_TEXT_CHARS).collect()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let length = self.0.path.len();
+        for index in 0_u64.. {
+            self.0.path.push_str(&format!("[{index}]"));
+            // An error leaves the path, for the finding.
+            if items.next_element_seed(Node(&mut *self.0))?.is_none() {
+                break;
+            }
+            self.0.path.truncate(length);
+        }
+        self.0.path.truncate(length);
+        Ok(Value::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let length = self.0.path.len();
+        let mut keys = HashSet::new();
+        let mut object = Object::default();
+        while let Some(key) = members.next_key::<String>()? {
+            self.0.path.push('.');
+            self.0.path.extend(key.chars().take(MAX_TEXT_CHARS));
+            let value = members.next_value_seed(Node(&mut *self.0))?;
+            self.0.member(&key, &value);
+            match key.as_str() {
+                "class_name" => object.class = Some(value),
+                "module" => object.module = Some(value),
+                "registered_name" => object.registered = Some(value),
+                "config" => object.config = Some(value),
+                _ => {}
+            }
+            // Readers differ in which of two members with the same name they take.
+            if !keys.insert(key) {
+                return Err(A::Error::custom("a name occurs twice in an object"));
+            }
+            if keys.len() > MAX_KEYS {
+                return Err(A::Error::custom("an object has too many members"));
+            }
+            self.0.path.truncate(length);
+        }
+        self.0.object(&object);
+        Ok(Value::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::io::Cursor;
+
+    fn verdict(text: &str) -> (Verdict, Option<&'static str>, String) {
+        let (report, _) = scan(&mut Cursor::new(text.as_bytes().to_vec())).unwrap();
+        let first = report.findings.first();
+        let detail = first.map_or_else(String::new, |finding| finding.detail.clone());
+        (report.verdict, first.map(|finding| finding.rule), detail)
+    }
+
+    /// A model with one more member in the configuration of its second layer.
+    fn model(member: &str) -> String {
+        format!(
+            r#"{{"module": "keras", "class_name": "Sequential", "registered_name": "Sequential",
+            "config": {{"name": "m", "layers": [
+                {{"module": "keras.layers", "class_name": "InputLayer", "config": {{}},
+                  "registered_name": null}},
+                {{"module": "keras.layers", "class_name": "Dense", "registered_name": null,
+                  "config": {{"units": 2, "rate": -0.5, "trainable": true, "activation": "relu",
+                  "loss": {{"module": "builtins", "class_name": "function",
+                    "config": "mean_squared_error", "registered_name": "mean_squared_error"}},
+                  "dtype": {{"module": "keras", "class_name": "DTypePolicy",
+                    "config": {{"name": "float32"}}, "registered_name": null}}
+                  {member}}}}}
+            ]}}, "compile_config": {{"optimizer": {{"module": "keras.optimizers",
+                "class_name": "Adam", "config": {{}}, "registered_name": null}}}}}}"#
+        )
+    }
+
+    #[test]
+    fn a_model_of_builtin_classes_is_data() {
+        assert_eq!(verdict(&model("")), (Verdict::Safe, None, String::new()));
+        let list = model(r#", "vocabulary": ["a", "b"], "idf_weights": null"#);
+        assert_eq!(verdict(&list).0, Verdict::Safe);
+    }
+
+    #[test]
+    fn what_runs_or_reads_is_found_at_any_depth() {
+        for (member, rule) in [
+            (r#""f": [[{"class_name": "Lambda", "module": "keras.layers"}]]"#, "keras-code"),
+            (r#""f": {"class_name": "__lambda__", "config": {"value": "4wEA"}}"#, "keras-code"),
+            (r#""f": {"class_name": "TFSMLayer", "module": "keras.layers"}"#, "keras-code"),
+            (r#""function_type": "lambda""#, "keras-code"),
+            (r#""f": {"class_name": "A", "module": "os"}"#, "keras-module"),
+            (r#""f": {"class_name": "Dense", "module": "keras.src.utils"}"#, "keras-module"),
+            (
+                r#""f": {"class_name": "function", "module": "keras.utils", "config": "get_file"}"#,
+                "keras-function",
+            ),
+            (
+                r#""f": {"class_name": "function", "module": "builtins", "config": "eval"}"#,
+                "keras-function",
+            ),
+            (
+                r#""f": {"class_name": "Dense", "module": "keras.layers",
+                    "registered_name": "mine>Dense"}"#,
+                "keras-custom-object",
+            ),
+            (r#""vocabulary": "/etc/passwd""#, "keras-path"),
+            (r#""name": "../../a""#, "keras-name"),
+        ] {
+            let (verdict, found, detail) = verdict(&model(&format!(", {member}")));
+            assert_eq!((verdict, found), (Verdict::Executable, Some(rule)), "{member}");
+            assert!(detail.starts_with("$.config.layers[1].config."), "{detail}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_safe() {
+        for (text, expected) in [
+            (r#"{"class_name": "New", "module": "keras.layers"}"#, Verdict::Unknown),
+            (r#"{"class_name": "Dense"}"#, Verdict::Unknown),
+            (r#"{"class_name": 1}"#, Verdict::Malformed),
+            (r#"{"class_name": "Dense", "module": ["os"]}"#, Verdict::Malformed),
+            (r#"{"a": 1, "a": 2}"#, Verdict::Malformed),
+            (r#"{"a": 1} {"#, Verdict::Malformed),
+            (r#"{"a": "#, Verdict::Malformed),
+            ("", Verdict::Malformed),
+        ] {
+            assert_eq!(verdict(text).0, expected, "{text}");
+        }
+        assert_eq!(verdict(&"[".repeat(100_000)).0, Verdict::Malformed);
+        let keys: Vec<String> = (0..5_000).map(|key| format!("\"{key}\": 0")).collect();
+        assert_eq!(verdict(&format!("{{{}}}", keys.join(","))).0, Verdict::Malformed);
+        let (report, is_model) = scan(&mut Cursor::new(b"{}".to_vec())).unwrap();
+        assert_eq!((report.verdict, is_model), (Verdict::Safe, false));
+    }
+}

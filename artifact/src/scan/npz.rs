@@ -1,0 +1,94 @@
+//! NumPy's `.npz`: a zip file of arrays.
+
+use std::io;
+
+use super::container::Profile;
+use super::{Input, Limits, Report, numpy};
+
+/// NumPy finds arrays by the end of the name, in this case only.
+const ARRAY: &str = ".npy";
+
+/// A zip file in which each member is an array.
+#[derive(Default)]
+pub(super) struct Npz {
+    arrays: usize,
+    others: usize,
+}
+
+impl Profile for Npz {
+    fn format(&self) -> &'static str {
+        "npz"
+    }
+
+    fn observe(&mut self, name: &str) {
+        let count = if name.ends_with(ARRAY) {
+            &mut self.arrays
+        } else {
+            &mut self.others
+        };
+        *count = count.saturating_add(1);
+    }
+
+    fn matches(&self) -> bool {
+        self.arrays > 0 && self.others == 0
+    }
+
+    fn member(
+        &mut self,
+        _name: &str,
+        input: &mut dyn Input,
+        limits: &Limits,
+    ) -> io::Result<Report> {
+        // All members are arrays.
+        numpy::scan(input, limits)
+    }
+
+    fn finish(&mut self, _report: &mut Report) {}
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
+    use super::*;
+    use crate::scan::Verdict;
+    use crate::scan::zip::build::{File, OS_SYSTEM, zip};
+    use std::io::Cursor;
+
+    /// An array of one element.
+    fn array(dtype: &str, data: &[u8]) -> Vec<u8> {
+        let text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': (1,), }}");
+        let width = (10 + text.len() + 1).next_multiple_of(64) - 11;
+        let text = format!("{text:width$}\n");
+        let mut bytes = b"\x93NUMPY\x01\0".to_vec();
+        bytes.extend(u16::try_from(text.len()).unwrap().to_le_bytes());
+        bytes.extend(text.as_bytes());
+        bytes.extend(data);
+        bytes
+    }
+
+    #[test]
+    fn each_member_is_scanned_as_an_array() {
+        let scan = |dtype: &str, data: &[u8]| {
+            let files = [
+                File::deflated("a.npy", &array("<f8", &[0; 8])),
+                File::deflated("b.npy", &array(dtype, data)),
+            ];
+            let mut file = Cursor::new(zip(&files));
+            let report = crate::scan::zip::scan(&mut file, &Limits::default()).unwrap();
+            (report.format, report.verdict)
+        };
+        assert_eq!(scan("<i4", &[1; 4]), ("npz", Verdict::Safe));
+        assert_eq!(scan("<i4", &[1; 3]), ("npz", Verdict::Malformed));
+        assert_eq!(scan("|O", OS_SYSTEM), ("npz", Verdict::Executable));
+    }
+
+    #[test]
+    fn an_archive_with_another_member_is_none_of_numpy() {
+        let mut profile = Npz::default();
+        assert!(!profile.matches());
+        profile.observe("a.npy");
+        assert!(profile.matches());
+        profile.observe("a.NPY");
+        assert!(!profile.matches());
+    }
+}

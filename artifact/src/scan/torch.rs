@@ -1,0 +1,304 @@
+//! PyTorch's zip files (weights, TorchScript, packages, exported programs) and its older tar files.
+//!
+//! Weights are a pickle, `data.pkl`, that refers to storages by persistent identifiers. All other
+//! kinds hold programs. PyTorch finds members without regard to case, so names are compared that
+//! way.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+
+use super::container::{self, Profile};
+use super::pickle::{self, Storage};
+use super::{Input, Limits, Report, Verdict, input};
+
+/// Bytes of a member that is a version, a byte order or an identifier.
+const MAX_TEXT_BYTES: u64 = 128;
+/// Members with one line of text.
+const TEXTS: [&str; 8] = [
+    "version",
+    "byteorder",
+    ".data/version",
+    ".data/serialization_id",
+    ".format_version",
+    ".storage_alignment",
+    "archive_format",
+    "archive_version",
+];
+/// Ends of names of native code, and of sources that are compiled when the model is loaded.
+const NATIVE: [&str; 8] = [
+    ".so", ".dll", ".dylib", ".o", ".cubin", ".ptx", ".cpp", ".hsaco",
+];
+/// Members of the tar files that PyTorch wrote before version 0.2.
+const TAR_MEMBERS: [&str; 4] = ["sys_info", "pickle", "storages", "tensors"];
+
+/// A zip file of PyTorch. All names begin with one folder.
+#[derive(Default)]
+pub(super) struct Torch {
+    root: Option<String>,
+    has_weights: bool,
+    has_version: bool,
+    is_script: bool,
+    is_package: bool,
+    is_program: bool,
+    /// Storages that the pickle refers to, by their keys.
+    storages: BTreeMap<String, Storage>,
+    /// Members that are storages, with their sizes.
+    members: BTreeMap<String, u64>,
+}
+
+impl Torch {
+    /// The name below the root folder, in lower case.
+    fn relative(&self, name: &str) -> Option<String> {
+        let (root, relative) = name.split_once('/')?;
+        (self.root.as_deref() == Some(root)).then(|| relative.to_ascii_lowercase())
+    }
+
+    /// Compares the storages that the pickle refers to with the members. Programs refer to theirs
+    /// in other ways, too.
+    fn compare_storages(&self, report: &mut Report) {
+        if self.is_script || self.is_package || self.is_program {
+            return;
+        }
+        for (key, storage) in &self.storages {
+            let bytes = u64::from(storage.element_bytes).checked_mul(storage.elements);
+            if self.members.get(key).copied() != bytes || bytes.is_none() {
+                let detail = format!(
+                    "the storage {key:?} has {} elements of {} bytes, and no member of this size",
+                    storage.elements, storage.element_bytes
+                );
+                report.add(Verdict::Malformed, 0, "torch-storage", &detail);
+            }
+        }
+        for key in self.members.keys() {
+            if !self.storages.contains_key(key) {
+                let detail = format!("no tensor uses the storage {key:?}");
+                report.add(Verdict::Unknown, 0, "torch-storage", &detail);
+            }
+        }
+    }
+}
+
+impl Profile for Torch {
+    fn format(&self) -> &'static str {
+        if self.is_script {
+            "torchscript"
+        } else if self.is_package {
+            "torch package"
+        } else if self.is_program {
+            "torch program"
+        } else {
+            "torch zip"
+        }
+    }
+
+    fn observe(&mut self, name: &str) {
+        if self.root.is_none() {
+            self.root = name.split_once('/').map(|(root, _)| root.to_owned());
+        }
+        // Not only below the root: a reader may choose another one.
+        let name = name.to_ascii_lowercase();
+        let Some((_, relative)) = name.split_once('/') else {
+            return;
+        };
+        match relative {
+            "data.pkl" => self.has_weights = true,
+            "version" | ".data/version" => self.has_version = true,
+            "constants.pkl" => self.is_script = true,
+            ".data/extern_modules" => self.is_package = true,
+            "archive_format" | "serialized_exported_program.json" => self.is_program = true,
+            _ if relative.starts_with("code/") => self.is_script = true,
+            _ if relative.starts_with("data/aotinductor/") => self.is_program = true,
+            _ => {}
+        }
+    }
+
+    fn matches(&self) -> bool {
+        self.has_weights || self.is_script || self.is_package || self.is_program
+    }
+
+    fn member(&mut self, name: &str, input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+        let Some(relative) = self.relative(name) else {
+            let mut report = container::member(name, input, limits)?;
+            let detail = "not in the folder of the other members";
+            report.add(Verdict::Unknown, 0, "torch-member", detail);
+            return Ok(report);
+        };
+        match relative.as_str() {
+            "data.pkl" | "constants.pkl" | "attributes.pkl" => {
+                let (report, storages) = pickle::scan_torch(input, limits)?;
+                self.storages.extend(storages);
+                Ok(report)
+            }
+            text if TEXTS.contains(&text) => scan_text(input),
+            storage if is_storage(storage) => {
+                if let Some(key) = storage.strip_prefix("data/") {
+                    let bytes = input::length(input)?;
+                    self.members.insert(key.to_owned(), bytes);
+                }
+                // No reader interprets the numbers.
+                Ok(Report::new("torch storage"))
+            }
+            // That there is code is evidence of the file, once.
+            code if self.is_script && code.starts_with("code/") => {
+                Ok(Report::new("torchscript code"))
+            }
+            native if NATIVE.iter().any(|end| native.ends_with(end)) => {
+                let mut report = Report::new("native code");
+                let detail = "native code that is loaded with the model";
+                report.add(Verdict::Executable, 0, "torch-native-code", detail);
+                Ok(report)
+            }
+            python if python.ends_with(".py") => {
+                let mut report = Report::new("python");
+                let detail = "a Python module that a loader can import";
+                report.add(Verdict::Executable, 0, "torch-package", detail);
+                Ok(report)
+            }
+            _ => {
+                let mut report = container::member(name, input, limits)?;
+                let detail = "not a member of files of weights";
+                report.add(Verdict::Unknown, 0, "torch-member", detail);
+                Ok(report)
+            }
+        }
+    }
+
+    fn finish(&mut self, report: &mut Report) {
+        self.compare_storages(report);
+        if self.is_script {
+            let detail = "TorchScript: the file holds a program that runs in the model server";
+            report.add(Verdict::Executable, 0, "torchscript", detail);
+        }
+        if self.is_package {
+            let detail = "a torch.package: its Python modules are imported";
+            report.add(Verdict::Executable, 0, "torch-package", detail);
+        }
+        if self.is_program {
+            let detail = "an exported program, whose graph is not followed";
+            report.add(Verdict::Unknown, 0, "torch-program", detail);
+        }
+        if !self.has_version {
+            let detail = "the file has no version";
+            report.add(Verdict::Unknown, 0, "torch-version", detail);
+        }
+    }
+}
+
+/// Whether a member holds the numbers of one storage.
+fn is_storage(relative: &str) -> bool {
+    let number = relative
+        .strip_prefix("data/")
+        .or_else(|| relative.strip_prefix("tensors/"))
+        .or_else(|| relative.strip_prefix("constants/"));
+    number.is_some_and(|number| {
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+/// A line of text.
+fn scan_text(input: &mut dyn Input) -> io::Result<Report> {
+    let mut report = Report::new("text");
+    let mut text = Vec::new();
+    input
+        .take(MAX_TEXT_BYTES.saturating_add(1))
+        .read_to_end(&mut text)?;
+    let line = text.strip_suffix(b"\n").unwrap_or(&text);
+    let is_line = line.iter().all(u8::is_ascii_graphic);
+    if !is_line || u64::try_from(text.len()).map_or(true, |length| length > MAX_TEXT_BYTES) {
+        report.add(Verdict::Malformed, 0, "torch-text", "not one word of text");
+    }
+    Ok(report)
+}
+
+/// Whether a member of a tar file is one of PyTorch's.
+pub(super) fn is_tar_member(name: &str) -> bool {
+    TAR_MEMBERS.contains(&name)
+}
+
+/// Scans a member of PyTorch's tar file.
+///
+/// `storages` and `tensors` mix pickles with numbers. Only what comes first is followed.
+pub(super) fn tar_member(name: &str, input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+    let (mut report, _) = pickle::scan_torch(input, limits)?;
+    if name == "storages" || name == "tensors" {
+        let detail = "pickles between numbers, which are not followed";
+        report.add(Verdict::Unknown, 0, "torch-tar", detail);
+    }
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::scan::zip::build::{EMPTY_DICT, File, OS_SYSTEM, zip};
+    use std::io::Cursor;
+
+    /// A dictionary of one tensor: two floats of the storage "0".
+    const TENSOR: &[u8] = b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n\
+        ((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x02tQ\
+        K\0K\x02\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs.";
+
+    fn scan(files: &[(&str, &[u8])]) -> Report {
+        let files: Vec<File> = (files.iter())
+            .map(|(name, content)| File::stored(name, content))
+            .collect();
+        crate::scan::zip::scan(&mut Cursor::new(zip(&files)), &Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn weights_are_safe_and_each_other_member_is_named() {
+        let weights = [
+            ("a/data.pkl", TENSOR),
+            ("a/byteorder", b"little"),
+            ("a/data/0", b"\0\x01\x02\x03\x04\x05\x06\x07"),
+            ("a/version", b"3\n"),
+            ("a/.data/serialization_id", b"0636457737946401051300000025273995036293"),
+        ];
+        let report = scan(&weights);
+        assert_eq!((report.format, report.verdict), ("torch zip", Verdict::Safe));
+        for (name, content, rule) in [
+            ("a/data/x", b"x".as_slice(), "torch-member"),
+            ("a/data/1", b"x", "torch-storage"),
+            ("b/data/0", b"x", "torch-member"),
+            ("a/.format_version", b"\x80\x02", "torch-text"),
+            ("a/model.so", b"\x7fELF", "torch-native-code"),
+            ("a/b.py", b"import os", "torch-package"),
+            ("a/code/m.py", b"class M", "torchscript"),
+            ("a/archive_format", b"pt2", "torch-program"),
+        ] {
+            let mut files = weights.to_vec();
+            files.push((name, content));
+            let report = scan(&files);
+            assert_ne!(report.verdict, Verdict::Safe, "{name}");
+            assert!(report.findings.iter().any(|finding| finding.rule == rule), "{name}");
+        }
+    }
+
+    #[test]
+    fn storages_have_the_size_that_the_pickle_gives_them() {
+        for (storage, is_malformed) in [(8, false), (7, true), (9, true)] {
+            let numbers = vec![0; storage];
+            let files = [
+                ("a/data.pkl", TENSOR),
+                ("a/data/0", numbers.as_slice()),
+                ("a/version", b"3"),
+            ];
+            let verdict = scan(&files).verdict;
+            assert_eq!(verdict == Verdict::Malformed, is_malformed, "{storage}");
+        }
+        let none = scan(&[("a/data.pkl", TENSOR), ("a/version", b"3")]);
+        assert_eq!(none.verdict, Verdict::Malformed);
+        let unused = scan(&[("a/data.pkl", EMPTY_DICT), ("a/data/0", b"1"), ("a/version", b"3")]);
+        assert_eq!(unused.verdict, Verdict::Unknown);
+    }
+
+    #[test]
+    fn pytorch_finds_the_pickle_in_each_case() {
+        for name in ["a/data.pkl", "a/DATA.PKL"] {
+            let report = scan(&[(name, OS_SYSTEM), ("a/version", b"3")]);
+            assert_eq!(report.verdict, Verdict::Executable, "{name}");
+            assert_eq!(report.format, "torch zip");
+        }
+    }
+}
