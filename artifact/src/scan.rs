@@ -9,7 +9,10 @@
 //! Memory is bounded by [`Limits`], whatever the size of the input.
 
 mod container;
+pub mod boosters;
 pub mod finding;
+mod flatbuffer;
+pub mod gguf;
 pub mod input;
 mod keras;
 pub mod limits;
@@ -20,6 +23,16 @@ mod npz;
 pub mod tar;
 mod torch;
 pub mod zip;
+mod jinja;
+mod json;
+pub mod json_config;
+mod names;
+pub mod onnx;
+mod protobuf;
+pub mod safetensors;
+pub mod saved_model;
+mod source;
+pub mod tflite;
 
 pub use finding::{Finding, Report, Verdict};
 pub use input::{Input, Window};

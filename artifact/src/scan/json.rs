@@ -1,0 +1,254 @@
+//! A walk over a JSON document that keeps no more of it than one text and the keys of the objects
+//! around it.
+//!
+//! Readers disagree about a key that an object has twice, so it ends the walk.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{self, Read};
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+use super::Limits;
+use super::source::{Source, Stop};
+
+/// The longest text or number, bytes.
+const MAX_TOKEN_BYTES: usize = 1 << 20;
+/// What a key takes in memory beside its characters, bytes.
+const KEY_OVERHEAD_BYTES: usize = 64;
+/// Stands for the elements of a list in a path.
+pub(super) const ELEMENT: &str = "[]";
+
+/// What looks at a document. `path` has the keys around a value, the innermost last.
+pub(super) trait Watch {
+    /// A key of the object at `path`.
+    fn key(&mut self, path: &[String], key: &str);
+    /// A text.
+    fn text(&mut self, path: &[String], text: &str);
+    /// A truth value.
+    fn truth(&mut self, path: &[String], value: bool);
+}
+
+/// Follows the document that the whole input is.
+pub(super) fn walk(
+    source: &mut Source<'_>,
+    limits: &Limits,
+    rule: &'static str,
+    watch: &mut impl Watch,
+) -> Result<(), Stop> {
+    let mut tokens = Tokens {
+        source,
+        bytes: 0,
+        in_text: false,
+        is_escaped: false,
+        is_over: false,
+    };
+    let mut state = State {
+        path: Vec::new(),
+        watch,
+        key_bytes_left: limits.header_bytes,
+        is_over: false,
+    };
+    let mut json = serde_json::Deserializer::from_reader(&mut tokens);
+    let walked = Value(&mut state).deserialize(&mut json);
+    let walked = walked.and_then(|()| json.end());
+    drop(json);
+    let Err(error) = walked else { return Ok(()) };
+    if tokens.is_over || state.is_over {
+        return Err(Stop::unknown(0, rule, "a text or an object is larger than this scan reads"));
+    }
+    if error.is_io() {
+        return Err(Stop::Io(io::Error::from(error)));
+    }
+    Err(Stop::malformed(0, rule, error.to_string()))
+}
+
+/// Bounds the length of a text, which the JSON reader keeps in memory.
+struct Tokens<'a, 'i> {
+    source: &'a mut Source<'i>,
+    /// Bytes of the current text or number.
+    bytes: usize,
+    in_text: bool,
+    is_escaped: bool,
+    is_over: bool,
+}
+
+impl Read for Tokens<'_, '_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(into)?;
+        for byte in into.iter().take(count) {
+            self.bytes = self.bytes.saturating_add(1);
+            if self.in_text {
+                self.in_text = *byte != b'"' || self.is_escaped;
+                self.is_escaped = *byte == b'\\' && !self.is_escaped;
+            } else if *byte == b'"' {
+                self.in_text = true;
+                self.bytes = 0;
+            } else if !byte.is_ascii_alphanumeric() && !matches!(byte, b'+' | b'-' | b'.') {
+                self.bytes = 0;
+            }
+        }
+        if self.bytes > MAX_TOKEN_BYTES {
+            self.is_over = true;
+            return Err(io::Error::other("a text is too long"));
+        }
+        Ok(count)
+    }
+}
+
+struct State<'w, W> {
+    path: Vec<String>,
+    watch: &'w mut W,
+    /// How many bytes of keys may still be kept.
+    key_bytes_left: usize,
+    is_over: bool,
+}
+
+/// A value of the document.
+struct Value<'s, 'w, W>(&'s mut State<'w, W>);
+
+impl<'de, W: Watch> DeserializeSeed<'de> for Value<'_, '_, W> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de, W: Watch> Visitor<'de> for Value<'_, '_, W> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.0.watch.truth(&self.0.path, value);
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.0.watch.text(&self.0.path, text);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        self.0.path.push(ELEMENT.to_owned());
+        while seq.next_element_seed(Value(&mut *self.0))?.is_some() {}
+        self.0.path.pop();
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut keys = BTreeSet::new();
+        let key_bytes_left = self.0.key_bytes_left;
+        while let Some(key) = map.next_key::<String>()? {
+            if keys.contains(&key) {
+                return Err(A::Error::custom(format!("the key {key:?} is there twice")));
+            }
+            let kept = key.len().saturating_add(KEY_OVERHEAD_BYTES);
+            let Some(left) = self.0.key_bytes_left.checked_sub(kept) else {
+                self.0.is_over = true;
+                return Err(A::Error::custom("an object has too many keys"));
+            };
+            self.0.key_bytes_left = left;
+            self.0.watch.key(&self.0.path, &key);
+            self.0.path.push(key.clone());
+            map.next_value_seed(Value(&mut *self.0))?;
+            self.0.path.pop();
+            keys.insert(key);
+        }
+        self.0.key_bytes_left = key_bytes_left;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::io::Cursor;
+
+    struct Paths(Vec<String>);
+
+    impl Watch for Paths {
+        fn key(&mut self, _: &[String], _: &str) {}
+
+        fn text(&mut self, path: &[String], text: &str) {
+            self.0.push(format!("{}={text}", path.join("/")));
+        }
+
+        fn truth(&mut self, path: &[String], value: bool) {
+            self.0.push(format!("{}={value}", path.join("/")));
+        }
+    }
+
+    fn paths(document: &str, limits: &Limits) -> Result<Vec<String>, Stop> {
+        let mut file = Cursor::new(document.as_bytes().to_vec());
+        let mut source = Source::new(&mut file, "x").unwrap();
+        let mut paths = Paths(Vec::new());
+        walk(&mut source, limits, "x", &mut paths).map(|()| paths.0)
+    }
+
+    #[test]
+    fn values_have_paths() {
+        let document = r#"{"a":[1,-2.5e3,{"b":"c\"d"}],"e":{"a":true,"f":null}} "#;
+        let found = paths(document, &Limits::default()).unwrap();
+        assert_eq!(found, ["a/[]/b=c\"d", "e/a=true"]);
+    }
+
+    #[test]
+    fn what_readers_disagree_about_ends_the_walk() {
+        for document in [r#"{"a":1,"\u0061":2}"#, "{} {}", "", "[NaN]", "[1,]", "\u{feff}{}"] {
+            let error = paths(document, &Limits::default()).unwrap_err();
+            assert!(matches!(
+                error,
+                Stop::Found {
+                    verdict: crate::scan::Verdict::Malformed,
+                    ..
+                }
+            ));
+        }
+        let deep = "[".repeat(100_000);
+        assert!(paths(&deep, &Limits::default()).is_err());
+    }
+
+    #[test]
+    fn texts_and_keys_are_bounded() {
+        let limits = Limits {
+            header_bytes: 100,
+            ..Limits::default()
+        };
+        let long = format!("\"{}\"", "a".repeat(MAX_TOKEN_BYTES + 1));
+        let digits = "1".repeat(MAX_TOKEN_BYTES + 1);
+        for document in [long.as_str(), &digits, r#"{"a":1,"b":2}"#] {
+            let error = paths(document, &limits).unwrap_err();
+            assert!(matches!(
+                error,
+                Stop::Found {
+                    verdict: crate::scan::Verdict::Unknown,
+                    ..
+                }
+            ));
+        }
+        // Keys of objects that have ended do not count.
+        let document = r#"[{"a":1},{"b":2},{"c":3}]"#;
+        assert!(paths(document, &limits).is_ok());
+    }
+}

@@ -1,0 +1,196 @@
+//! Configuration files in the folder of a Hugging Face model: JSON, chat templates and Python.
+//!
+//! A few keys make loaders import code: from the folder, from another repository, or by a path of
+//! a class. Any other JSON is data.
+
+use std::io;
+
+use super::json::{self, ELEMENT, Watch};
+use super::source::{Source, Stop, finish};
+use super::{Input, Limits, Report, Verdict, jinja};
+
+/// Keys with names of code that a loader imports.
+const CODE_KEYS: [&str; 5] = [
+    "auto_map",
+    "custom_pipelines",
+    "custom_pipeline",
+    "parent_library",
+    "loader_module",
+];
+/// The key of the classes of a model that Keras builds from JSON.
+const CLASS_KEYS: [&str; 2] = ["class_name", "registered_name"];
+/// Classes of Keras that run code of the file or load another one.
+const CODE_CLASSES: [&str; 3] = ["Lambda", "TFSMLayer", "TorchModuleWrapper"];
+const RULE: &str = "json-document";
+/// The rule of keys that make a loader import code.
+const CODE: &str = "json-remote-code";
+
+/// Scans a JSON file.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+    let mut report = Report::new("json");
+    let mut source = Source::new(input, "json-truncated")?;
+    let mut config = Config {
+        report: &mut report,
+    };
+    let walked = json::walk(&mut source, limits, RULE, &mut config);
+    finish(report, walked)
+}
+
+/// Scans a chat template in a file of its own, such as `chat_template.jinja`.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn scan_template(input: &mut dyn Input, _: &Limits) -> io::Result<Report> {
+    let mut report = Report::new("jinja");
+    let mut source = Source::new(input, "jinja-truncated")?;
+    let walked = read_template(&mut source, &mut report);
+    finish(report, walked)
+}
+
+fn read_template(source: &mut Source<'_>, report: &mut Report) -> Result<(), Stop> {
+    let bytes = usize::try_from(source.length()).ok();
+    let Some(bytes) = bytes.filter(|bytes| *bytes <= jinja::MAX_BYTES) else {
+        let detail = format!("the template has {} bytes", source.length());
+        return Err(Stop::unknown(0, jinja::RULE, detail));
+    };
+    let template = source.read_bytes(bytes)?;
+    jinja::check(&template, 0, report);
+    Ok(())
+}
+
+/// The report for a file of Python code, whatever is in it. A loader with `trust_remote_code`
+/// imports it.
+pub fn python() -> Report {
+    let mut report = Report::new("python");
+    let detail = "a model folder with Python code";
+    report.add(Verdict::Executable, 0, "python-code", detail);
+    report
+}
+
+/// Looks for keys with code.
+struct Config<'r> {
+    report: &'r mut Report,
+}
+
+impl Config<'_> {
+    fn code(&mut self, detail: &str) {
+        self.report.add(Verdict::Executable, 0, CODE, detail);
+    }
+}
+
+impl Watch for Config<'_> {
+    fn key(&mut self, _: &[String], key: &str) {
+        if CODE_KEYS.contains(&key) {
+            self.code(&format!("{key} names code that a loader imports"));
+        }
+    }
+
+    fn text(&mut self, path: &[String], text: &str) {
+        let key = path.iter().rev().find(|key| *key != ELEMENT);
+        let key = key.map_or("", String::as_str);
+        // Some files have a list of named templates.
+        let has_template = path.iter().any(|key| key.contains("chat_template"));
+        if has_template && key != "name" {
+            jinja::check(text.as_bytes(), 0, self.report);
+        }
+        match path {
+            [list, kind] if list == ELEMENT && kind == "type" => {
+                // `modules.json` of Sentence Transformers has a path of a class.
+                if text.contains('.') && !text.starts_with("sentence_transformers.") {
+                    self.code(&format!("the type {text} is imported"));
+                }
+            }
+            [class, list] if class == "_class_name" && list == ELEMENT => {
+                self.code(&format!("the pipeline {text} is code of the folder"));
+            }
+            _ => {}
+        }
+        if key == "trust_remote_code" {
+            self.code("trust_remote_code is set");
+        }
+        if CLASS_KEYS.contains(&key) {
+            let name = text.rsplit(['>', '.']).next().unwrap_or(text);
+            if CODE_CLASSES.contains(&name) {
+                self.code(&format!("the layer {text} runs code"));
+            } else {
+                let detail = format!("the class {text} is built by name");
+                self.report.add(Verdict::Unknown, 0, "json-class", &detail);
+            }
+        }
+    }
+
+    fn truth(&mut self, path: &[String], value: bool) {
+        if value && path.last().is_some_and(|key| key == "trust_remote_code") {
+            self.code("trust_remote_code is set");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::io::Cursor;
+
+    fn verdict(document: &str) -> Verdict {
+        let mut file = Cursor::new(document.as_bytes().to_vec());
+        scan(&mut file, &Limits::default()).unwrap().verdict
+    }
+
+    #[test]
+    fn keys_with_code_are_executable_wherever_they_are() {
+        for document in [
+            r#"{"auto_map":{"AutoModel":"modeling.Model"}}"#,
+            r#"{"a":[{"auto_map":{}}]}"#,
+            r#"{"\u0061uto_map":{}}"#,
+            r#"{"custom_pipelines":{"x":{"impl":"x.X"}}}"#,
+            r#"{"trust_remote_code":true}"#,
+            r#"{"trust_remote_code":"yes"}"#,
+            r#"{"auto_mapping":{"parent_library":"os"}}"#,
+            r#"{"chat_template":"{{ ''.__class__ }}"}"#,
+            r#"{"chat_template":[{"name":"x","template":"{{ ''.__class__ }}"}]}"#,
+            r#"{"chat_template":"\u007b{ ''.__class__ }}"}"#,
+            r#"[{"idx":0,"type":"os.system"}]"#,
+            r#"{"_class_name":["pipeline","X"]}"#,
+            r#"{"layers":[{"class_name":"Lambda"}]}"#,
+            r#"{"layers":[{"registered_name":"keras>Lambda"}]}"#,
+        ] {
+            assert_eq!(verdict(document), Verdict::Executable, "{document}");
+        }
+    }
+
+    #[test]
+    fn other_documents_are_data() {
+        for document in [
+            r#"{"architectures":["LlamaForCausalLM"],"hidden_size":4096,"x":null}"#,
+            r#"{"trust_remote_code":false,"chat_template":"{{ messages[0]['role'] }}"}"#,
+            r#"{"chat_template":[{"name":"__x__","template":"{{ bos_token }}"}]}"#,
+            r#"[{"idx":0,"type":"sentence_transformers.models.Pooling"}]"#,
+            r#"{"_class_name":"StableDiffusionPipeline"}"#,
+            // Adapters have this key without a value.
+            r#"{"auto_mapping":null}"#,
+        ] {
+            assert_eq!(verdict(document), Verdict::Safe, "{document}");
+        }
+        assert_eq!(verdict(r#"{"class_name":"Dense"}"#), Verdict::Unknown);
+        assert_eq!(verdict("{"), Verdict::Malformed);
+        assert_eq!(python().verdict, Verdict::Executable);
+    }
+
+    #[test]
+    fn templates_in_files_are_checked() {
+        let limits = Limits::default();
+        for (template, expected) in [
+            (b"{{ x }}".to_vec(), Verdict::Safe),
+            (b"{{ x.__class__ }}".to_vec(), Verdict::Executable),
+            (b"\xff".to_vec(), Verdict::Malformed),
+            (vec![b' '; jinja::MAX_BYTES + 1], Verdict::Unknown),
+        ] {
+            let report = scan_template(&mut Cursor::new(template), &limits).unwrap();
+            assert_eq!(report.verdict, expected);
+        }
+    }
+}

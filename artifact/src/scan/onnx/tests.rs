@@ -1,0 +1,158 @@
+//! Tests of ONNX models: where code and other files hide.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::scan::protobuf::write::{bytes, number};
+use std::io::Cursor;
+
+fn report(model: &[u8]) -> Report {
+    scan(&mut Cursor::new(model.to_vec()), &Limits::default()).unwrap()
+}
+
+/// A model with these fields in its graph.
+fn model(graph: &[u8]) -> Vec<u8> {
+    [number(1, 10), bytes(7, graph), bytes(8, number(2, 21))].concat()
+}
+
+fn node(name: &str, domain: &str, rest: &[u8]) -> Vec<u8> {
+    bytes(1, [&bytes(4, name)[..], &bytes(7, domain), rest].concat())
+}
+
+/// A tensor whose bytes are in another file.
+fn external(location: &str) -> Vec<u8> {
+    let entry = [bytes(1, "location"), bytes(2, location)].concat();
+    [number(2, 1), bytes(13, entry), number(14, 1)].concat()
+}
+
+#[test]
+fn standard_operators_and_inline_tensors_are_safe() {
+    let tensor = [number(1, 2), number(2, 1), bytes(8, "w"), bytes(9, [0_u8; 8])].concat();
+    let attribute = [bytes(1, "to"), number(3, u64::MAX), bytes(7, [0_u8; 8])].concat();
+    let graph = [
+        node("Add", "", b""),
+        node("Cast", "ai.onnx", &bytes(5, attribute)),
+        bytes(5, tensor),
+        bytes(2, "g"),
+    ];
+    assert_eq!(report(&model(&graph.concat())).verdict, Verdict::Safe);
+}
+
+#[test]
+fn external_data_is_named_wherever_it_is() {
+    let tensor = external("weights.bin");
+    let sparse = bytes(1, &tensor);
+    let in_node = |field, value: &[u8]| node("If", "", &bytes(5, bytes(field, value)));
+    let subgraph = bytes(5, &tensor);
+    let function = bytes(25, bytes(7, bytes(5, bytes(5, &tensor))));
+    let training = bytes(20, bytes(2, bytes(5, &tensor)));
+    for model in [
+        model(&bytes(5, &tensor)),
+        model(&bytes(15, &sparse)),
+        model(&bytes(15, bytes(2, &tensor))),
+        model(&in_node(5, &tensor)),
+        model(&in_node(10, &tensor)),
+        model(&in_node(6, &subgraph)),
+        model(&in_node(11, &subgraph)),
+        model(&in_node(22, &sparse)),
+        model(&in_node(23, &sparse)),
+        model(&in_node(6, &in_node(6, &subgraph))),
+        [model(b""), function].concat(),
+        [model(b""), training].concat(),
+    ] {
+        let report = report(&model);
+        assert_eq!(report.verdict, Verdict::Unknown);
+        assert_eq!(report.findings[0].rule, "onnx-external-data");
+        assert!(report.findings[0].detail.contains("weights.bin"));
+    }
+}
+
+#[test]
+fn external_data_outside_the_folder_is_executable() {
+    for path in [
+        "../x", "a/../../x", "/etc/passwd", "", "a//b", "./x", "a/", "#../x", "a#b", "C:x", "..\\x",
+        "file:///x", "a\nb", "a/.. /x", "~/x",
+    ] {
+        let report = report(&model(&bytes(5, external(path))));
+        assert_eq!(report.verdict, Verdict::Executable, "{path}");
+    }
+}
+
+#[test]
+fn ambiguous_external_data_is_malformed() {
+    for entry in [
+        [bytes(1, "location"), bytes(2, "a"), bytes(2, "../b")].concat(),
+        [bytes(1, "offset"), bytes(1, "location"), bytes(2, "../b")].concat(),
+        [bytes(1, "offset"), bytes(2, "-1")].concat(),
+        [bytes(1, "length"), bytes(2, "9223372036854775808")].concat(),
+    ] {
+        let report = report(&model(&bytes(5, bytes(13, entry))));
+        assert_eq!(report.verdict, Verdict::Malformed);
+    }
+    let location = bytes(5, number(14, 2));
+    assert_eq!(report(&model(&location)).verdict, Verdict::Malformed);
+}
+
+#[test]
+fn operators_of_other_domains_are_unknown_unless_the_model_defines_them() {
+    let custom = model(&node("F", "ai.onnx.contrib", b""));
+    let report_of_custom = report(&custom);
+    assert_eq!(report_of_custom.verdict, Verdict::Unknown);
+    assert_eq!(report_of_custom.findings[0].rule, "onnx-custom-domain");
+    let body = bytes(7, [bytes(4, "Add"), bytes(7, "")].concat());
+    let names = [bytes(1, "F"), bytes(10, "ai.onnx.contrib")].concat();
+    let function = bytes(25, [&names[..], &body].concat());
+    assert_eq!(report(&[&custom[..], &function].concat()).verdict, Verdict::Safe);
+    // The body of a function and a subgraph have operators, too.
+    let body = bytes(7, [bytes(4, "G"), bytes(7, "x")].concat());
+    let function = bytes(25, [&names[..], &body].concat());
+    assert_eq!(report(&[&custom[..], &function].concat()).verdict, Verdict::Unknown);
+    let subgraph = bytes(5, bytes(6, node("G", "x", b"")));
+    assert_eq!(report(&model(&node("If", "", &subgraph))).verdict, Verdict::Unknown);
+    // Readers take the last domain.
+    let two = model(&node("F", "ai.onnx", &bytes(7, "x")));
+    assert_eq!(report(&two).verdict, Verdict::Malformed);
+}
+
+#[test]
+fn broken_messages_are_malformed() {
+    let mut nested = Vec::new();
+    for _ in 0..60 {
+        nested = node("If", "", &bytes(5, bytes(6, &nested)));
+    }
+    for broken in [
+        b"".to_vec(),
+        bytes(99, "x"),
+        b"\x00\x00".to_vec(),
+        b"\x3b".to_vec(),
+        b"\x0b".to_vec(),
+        b"\x3a\x05\x0a".to_vec(),
+        b"\x3a\x02\x0a\x05".to_vec(),
+        [&b"\x08"[..], &[0xff_u8; 10], b"\x01"].concat(),
+        b"\x08".to_vec(),
+        bytes(2, b"\xff"),
+        model(&bytes(5, bytes(4, [0_u8; 3]))),
+        model(&bytes(5, bytes(10, [0_u8; 4]))),
+        model(&nested),
+    ] {
+        assert_eq!(report(&broken).verdict, Verdict::Malformed, "{broken:?}");
+    }
+}
+
+#[test]
+fn work_is_bounded() {
+    let model = model(&node("Add", "", b""));
+    for limits in [
+        Limits {
+            operations: 2,
+            ..Limits::default()
+        },
+        Limits {
+            header_bytes: 1,
+            ..Limits::default()
+        },
+    ] {
+        let report = scan(&mut Cursor::new(model.clone()), &limits).unwrap();
+        assert_eq!(report.verdict, Verdict::Unknown);
+    }
+}

@@ -1,0 +1,232 @@
+//! A walk over a protobuf message that keeps no more of it than one text.
+//!
+//! A format describes its messages as a [`Schema`]. A field that the schema lacks ends the walk:
+//! another reader may know it.
+
+use super::source::{Source, Stop};
+use super::{Limits, Report};
+
+/// Messages within messages, as in Google's readers.
+const MAX_DEPTH: usize = 100;
+/// The longest varint, bytes.
+const MAX_VARINT_BYTES: u32 = 10;
+
+/// The type of a field. Fields of numbers may be repeated and packed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Field<M> {
+    /// A number of variable length.
+    Varint,
+    /// A number of four bytes.
+    Fixed32,
+    /// A number of eight bytes.
+    Fixed64,
+    /// Bytes that stay data.
+    Bytes,
+    /// A text, or bytes that must be one here.
+    Text,
+    /// A message of a type.
+    Message(M),
+}
+
+/// The messages of a format.
+pub(super) trait Schema: Copy {
+    /// The type of a field, if the message has it.
+    fn field(self, number: u32) -> Option<Field<Self>>;
+}
+
+/// What looks at the values. `path` has the types of the messages around them, the innermost last.
+pub(super) trait Visitor<M> {
+    /// A message begins.
+    fn begin(&mut self, path: &[M], report: &mut Report) -> Result<(), Stop>;
+    /// A single number.
+    fn number(&mut self, path: &[M], field: u32, value: u64, at: u64) -> Result<(), Stop>;
+    /// A text.
+    fn text(
+        &mut self,
+        path: &[M],
+        field: u32,
+        text: String,
+        at: u64,
+        report: &mut Report,
+    ) -> Result<(), Stop>;
+    /// A message ends.
+    fn end(&mut self, path: &[M], at: u64, report: &mut Report) -> Result<(), Stop>;
+}
+
+/// Follows the message that the whole input is. Findings have `rule`, unless the visitor adds them.
+pub(super) fn walk<M: Schema>(
+    source: &mut Source<'_>,
+    root: M,
+    limits: &Limits,
+    rule: &'static str,
+    visitor: &mut impl Visitor<M>,
+    report: &mut Report,
+) -> Result<(), Stop> {
+    let mut path = vec![root];
+    let mut ends = vec![source.length()];
+    let mut fields_left = limits.operations;
+    visitor.begin(&path, report)?;
+    while let (Some(message), Some(end)) = (path.last().copied(), ends.last().copied()) {
+        let at = source.position();
+        if at == end {
+            visitor.end(&path, at, report)?;
+            path.pop();
+            ends.pop();
+            continue;
+        }
+        let Some(left) = fields_left.checked_sub(1) else {
+            let detail = format!("more than {} fields", limits.operations);
+            return Err(Stop::unknown(at, rule, detail));
+        };
+        fields_left = left;
+        let mut wire = Wire {
+            source: &mut *source,
+            end,
+            rule,
+        };
+        let (number, encoding) = wire.key()?;
+        let Some(field) = message.field(number) else {
+            let detail = format!("the message has no field {number}");
+            return Err(Stop::malformed(at, rule, detail));
+        };
+        match (field, encoding) {
+            (Field::Varint, 0) => {
+                let value = wire.varint()?;
+                visitor.number(&path, number, value, at)?;
+            }
+            (Field::Fixed64, 1) => wire.skip(8)?,
+            (Field::Fixed32, 5) => wire.skip(4)?,
+            (field, 2) => {
+                let length = wire.length()?;
+                match field {
+                    Field::Message(message) => {
+                        if path.len() >= MAX_DEPTH {
+                            let detail = format!("more than {MAX_DEPTH} messages in each other");
+                            return Err(Stop::malformed(at, rule, detail));
+                        }
+                        ends.push(wire.source.position().saturating_add(length));
+                        path.push(message);
+                        visitor.begin(&path, report)?;
+                    }
+                    Field::Text => {
+                        let text = wire.text(length, limits)?;
+                        visitor.text(&path, number, text, at, report)?;
+                    }
+                    Field::Fixed32 if length % 4 != 0 => return Err(wire.not_numbers(length)),
+                    Field::Fixed64 if length % 8 != 0 => return Err(wire.not_numbers(length)),
+                    Field::Bytes | Field::Varint | Field::Fixed32 | Field::Fixed64 => {
+                        wire.skip(length)?;
+                    }
+                }
+            }
+            _ => {
+                let detail = format!("field {number} has the encoding {encoding}");
+                return Err(Stop::malformed(at, rule, detail));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The fields of one message.
+struct Wire<'a, 'i> {
+    source: &'a mut Source<'i>,
+    /// Where the message ends.
+    end: u64,
+    rule: &'static str,
+}
+
+impl Wire<'_, '_> {
+    /// The number of the next field and how it is encoded.
+    fn key(&mut self) -> Result<(u32, u32), Stop> {
+        let at = self.source.position();
+        let key = u32::try_from(self.varint()?).ok();
+        let key = key.filter(|key| key >> 3 != 0);
+        let key = key.ok_or_else(|| Stop::malformed(at, self.rule, "the number of a field"))?;
+        Ok((key >> 3, key & 7))
+    }
+
+    fn varint(&mut self) -> Result<u64, Stop> {
+        let at = self.source.position();
+        let mut value = 0_u64;
+        for index in 0..MAX_VARINT_BYTES {
+            if self.source.position() >= self.end {
+                break;
+            }
+            let byte = self.source.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            let shift = index.saturating_mul(7);
+            let shifted = bits.checked_shl(shift).filter(|shifted| *shifted >> shift == bits);
+            let Some(shifted) = shifted else { break };
+            value |= shifted;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        let detail = "a number that does not end, or has more than 64 bits";
+        Err(Stop::malformed(at, self.rule, detail))
+    }
+
+    /// The length of a field that fits into the message.
+    fn length(&mut self) -> Result<u64, Stop> {
+        let at = self.source.position();
+        let length = self.varint()?;
+        let left = self.end.saturating_sub(self.source.position());
+        if length > left {
+            let detail = format!("a field of {length} bytes where {left} are left");
+            return Err(Stop::malformed(at, self.rule, detail));
+        }
+        Ok(length)
+    }
+
+    fn skip(&mut self, bytes: u64) -> Result<(), Stop> {
+        let at = self.source.position();
+        if bytes > self.end.saturating_sub(at) {
+            return Err(Stop::malformed(at, self.rule, "a number that does not end"));
+        }
+        self.source.skip(bytes)
+    }
+
+    fn text(&mut self, length: u64, limits: &Limits) -> Result<String, Stop> {
+        let at = self.source.position();
+        let bounded = usize::try_from(length).ok();
+        let Some(length) = bounded.filter(|length| *length <= limits.header_bytes) else {
+            let detail = format!("a text of {length} bytes");
+            return Err(Stop::unknown(at, self.rule, detail));
+        };
+        let text = String::from_utf8(self.source.read_bytes(length)?);
+        text.map_err(|_| Stop::malformed(at, self.rule, "a text that is not UTF-8"))
+    }
+
+    fn not_numbers(&self, length: u64) -> Stop {
+        let detail = format!("{length} bytes of numbers, which is no multiple of their size");
+        Stop::malformed(self.source.position(), self.rule, detail)
+    }
+}
+
+/// Writes messages for the tests of formats.
+#[cfg(test)]
+pub(super) mod write {
+    /// A number of variable length.
+    pub(crate) fn varint(mut value: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while value >= 0x80 {
+            bytes.push(u8::try_from(value & 0x7f).unwrap_or(0) | 0x80);
+            value >>= 7;
+        }
+        bytes.push(u8::try_from(value).unwrap_or(0));
+        bytes
+    }
+
+    /// A field with a number.
+    pub(crate) fn number(field: u64, value: u64) -> Vec<u8> {
+        [varint(field << 3), varint(value)].concat()
+    }
+
+    /// A field with bytes, a text or a message.
+    pub(crate) fn bytes(field: u64, value: impl AsRef<[u8]>) -> Vec<u8> {
+        let value = value.as_ref();
+        let length = varint(u64::try_from(value.len()).unwrap_or(0));
+        [&varint(field << 3 | 2)[..], &length, value].concat()
+    }
+}

@@ -1,0 +1,383 @@
+//! The safetensors format: a length, a JSON header that describes tensors, and their bytes.
+//!
+//! Readers are laxer than the format. This one accepts only what the format defines: unique keys,
+//! known types, and tensors that cover the data from its first to its last byte.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+use super::source::{Source, Stop, finish};
+use super::{Input, Limits, Report};
+
+/// The longest header that the format allows, bytes.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// The length at the beginning, bytes.
+const PREFIX_BYTES: u64 = 8;
+const HEADER: &str = "safetensors-header";
+const OFFSETS: &str = "safetensors-offsets";
+
+/// Types of elements and their sizes in bits.
+const TYPES: [(&str, u64); 22] = [
+    ("BOOL", 8),
+    ("F4", 4),
+    ("F6_E2M3", 6),
+    ("F6_E3M2", 6),
+    ("U8", 8),
+    ("I8", 8),
+    ("F8_E5M2", 8),
+    ("F8_E4M3", 8),
+    ("F8_E8M0", 8),
+    ("F8_E4M3FNUZ", 8),
+    ("F8_E5M2FNUZ", 8),
+    ("I16", 16),
+    ("U16", 16),
+    ("F16", 16),
+    ("BF16", 16),
+    ("I32", 32),
+    ("U32", 32),
+    ("F32", 32),
+    ("C64", 64),
+    ("F64", 64),
+    ("I64", 64),
+    ("U64", 64),
+];
+
+/// Scans a safetensors file.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+    let mut source = Source::new(input, "safetensors-truncated")?;
+    let walked = walk(&mut source, limits);
+    finish(Report::new("safetensors"), walked)
+}
+
+fn walk(source: &mut Source<'_>, limits: &Limits) -> Result<(), Stop> {
+    let header_bytes = source.u64()?;
+    if header_bytes > MAX_HEADER_BYTES || header_bytes > source.left() {
+        let detail = format!("a header of {header_bytes} bytes");
+        return Err(Stop::malformed(0, HEADER, detail));
+    }
+    let in_memory = usize::try_from(header_bytes).ok();
+    let Some(in_memory) = in_memory.filter(|bytes| *bytes <= limits.header_bytes) else {
+        let detail = format!("a header of {header_bytes} bytes is larger than this scan reads");
+        return Err(Stop::unknown(0, HEADER, detail));
+    };
+    let header = source.read_bytes(in_memory)?;
+    let tensors = read_header(&header, limits)?;
+    drop(header);
+    let data_bytes = source.left();
+    check_coverage(tensors, data_bytes)?;
+    if source.ends_as_zip()? {
+        let detail = "the file is a zip archive, too";
+        return Err(Stop::malformed(0, "safetensors-zip", detail));
+    }
+    Ok(())
+}
+
+/// The bytes of each tensor: its first, and the one after its last.
+fn read_header(header: &[u8], limits: &Limits) -> Result<Vec<(u64, u64)>, Stop> {
+    // The format pads with spaces at the end, and has none before the object.
+    let padding = header.iter().rev().take_while(|byte| **byte == b' ').count();
+    let object = header.get(..header.len().saturating_sub(padding));
+    let object = object.unwrap_or_default();
+    if object.first() != Some(&b'{') || object.last() != Some(&b'}') {
+        let detail = "the header is not one JSON object that is followed by spaces";
+        return Err(Stop::malformed(PREFIX_BYTES, HEADER, detail));
+    }
+    let mut is_over = false;
+    let seed = Header {
+        entries: limits.entries,
+        is_over: &mut is_over,
+    };
+    let mut json = serde_json::Deserializer::from_slice(object);
+    let read = seed.deserialize(&mut json);
+    let read = read.and_then(|tensors| json.end().map(|()| tensors));
+    read.map_err(|error| {
+        let detail = error.to_string();
+        if is_over {
+            Stop::unknown(PREFIX_BYTES, HEADER, detail)
+        } else {
+            Stop::malformed(PREFIX_BYTES, HEADER, detail)
+        }
+    })
+}
+
+/// Tensors lie one after the other, without holes, from the first byte of the data to the last.
+fn check_coverage(mut tensors: Vec<(u64, u64)>, data_bytes: u64) -> Result<(), Stop> {
+    tensors.sort_unstable();
+    let mut next = 0;
+    for (start, end) in tensors {
+        if start != next {
+            let what = if start < next { "overlaps" } else { "leaves a hole after" };
+            let detail = format!("a tensor at {start} {what} the one that ends at {next}");
+            return Err(Stop::malformed(PREFIX_BYTES, OFFSETS, detail));
+        }
+        next = end;
+    }
+    if next != data_bytes {
+        let detail = format!("the tensors have {next} bytes, and the data {data_bytes}");
+        return Err(Stop::malformed(PREFIX_BYTES, OFFSETS, detail));
+    }
+    Ok(())
+}
+
+/// Reads the header: tensors by name, and texts by name under `__metadata__`.
+struct Header<'a> {
+    entries: usize,
+    /// Whether the header has more entries than are read.
+    is_over: &'a mut bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Header<'_> {
+    type Value = Vec<(u64, u64)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Header<'_> {
+    type Value = Vec<(u64, u64)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tensors by name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut names = BTreeSet::new();
+        let mut tensors = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if names.len() >= self.entries {
+                *self.is_over = true;
+                return Err(A::Error::custom(format!("more than {} tensors", self.entries)));
+            }
+            if names.contains(&name) {
+                return Err(A::Error::custom(format!("the key {name:?} is there twice")));
+            }
+            if name == "__metadata__" {
+                map.next_value_seed(Metadata {
+                    entries: self.entries,
+                    is_over: &mut *self.is_over,
+                })?;
+            } else {
+                let Object(tensor) = map.next_value()?;
+                let bytes = tensor.bytes();
+                let fault = |fault: String| A::Error::custom(format!("{name:?}: {fault}"));
+                tensors.push(bytes.map_err(fault)?);
+            }
+            names.insert(name);
+        }
+        Ok(tensors)
+    }
+}
+
+/// Reads texts by name.
+struct Metadata<'a> {
+    entries: usize,
+    is_over: &'a mut bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Metadata<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Metadata<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("texts by name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut names = BTreeSet::new();
+        while let Some((name, _)) = map.next_entry::<String, String>()? {
+            if names.len() >= self.entries {
+                *self.is_over = true;
+                return Err(A::Error::custom("more metadata than is read"));
+            }
+            if names.contains(&name) {
+                return Err(A::Error::custom(format!("metadata {name:?} is there twice")));
+            }
+            names.insert(name);
+        }
+        Ok(())
+    }
+}
+
+/// A tensor as a JSON object. A derived reader would accept a list of the values, too.
+struct Object(Tensor);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a tensor")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object, A::Error> {
+                Tensor::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        json.deserialize_map(Members)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tensor {
+    dtype: String,
+    shape: Elements,
+    data_offsets: (u64, u64),
+}
+
+impl Tensor {
+    /// The bytes that the tensor has in the data, if type, shape and offsets agree.
+    fn bytes(&self) -> Result<(u64, u64), String> {
+        let known = TYPES.iter().find(|(name, _)| *name == self.dtype);
+        let Some((_, bits)) = known else {
+            return Err(format!("the type {:?} is unknown", self.dtype));
+        };
+        let (start, end) = self.data_offsets;
+        let length = end.checked_sub(start).and_then(|bytes| bytes.checked_mul(8));
+        let expected = self.shape.0.checked_mul(*bits);
+        if length.is_none() || length != expected {
+            return Err(format!("shape and type do not fit the bytes {start} to {end}"));
+        }
+        Ok((start, end))
+    }
+}
+
+/// The number of elements of a shape. Dimensions are multiplied as they are read, so that a long
+/// shape takes no memory.
+struct Elements(u64);
+
+impl<'de> Deserialize<'de> for Elements {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct Shape;
+
+        impl<'de> Visitor<'de> for Shape {
+            type Value = Elements;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of dimensions")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Elements, A::Error> {
+                let mut elements = 1_u64;
+                while let Some(dimension) = seq.next_element::<u64>()? {
+                    let product = elements.checked_mul(dimension);
+                    elements = product.ok_or_else(|| A::Error::custom("the shape overflows"))?;
+                }
+                Ok(Elements(elements))
+            }
+        }
+
+        json.deserialize_seq(Shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::scan::Verdict;
+    use std::io::Cursor;
+
+    fn verdict(header: &str, data: &[u8]) -> Verdict {
+        let mut file = u64::try_from(header.len()).unwrap().to_le_bytes().to_vec();
+        file.extend_from_slice(header.as_bytes());
+        file.extend_from_slice(data);
+        scan(&mut Cursor::new(file), &Limits::default()).unwrap().verdict
+    }
+
+    #[test]
+    fn tensors_that_cover_the_data_are_safe() {
+        let header = r#"{"__metadata__":{"format":"pt"},"b":{"dtype":"F32","shape":[1,1],
+            "data_offsets":[3,7]},"a":{"dtype":"I8","shape":[3],"data_offsets":[0,3]},
+            "empty":{"dtype":"F16","shape":[2,0],"data_offsets":[3,3]},
+            "scalar":{"dtype":"U8","shape":[],"data_offsets":[7,8]},
+            "half":{"dtype":"F4","shape":[4],"data_offsets":[8,10]}}   "#;
+        assert_eq!(verdict(header, &[0; 10]), Verdict::Safe);
+        assert_eq!(verdict("{}", b""), Verdict::Safe);
+    }
+
+    #[test]
+    fn what_the_format_forbids_is_malformed() {
+        let one = r#""a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}"#;
+        assert_eq!(verdict(&format!("{{{one}}}"), &[0; 2]), Verdict::Safe);
+        for (header, data) in [
+            (format!(" {{{one}}}"), 2),
+            (format!("{{{one},{one}}}"), 2),
+            (format!("{{{one}}}\n"), 2),
+            (format!("{{{one}}}   payload"), 2),
+            (format!("{{{one}}} {{}}"), 2),
+            (format!("{{{one}}}"), 3),
+            (format!("{{{one}}}"), 1),
+            (one.to_owned(), 2),
+            (r#"{"a":["U8",[2],[0,2]]}"#.to_owned(), 2),
+            (format!("{{{one},\"__metadata__\":{{\"a\":1}}}}"), 2),
+            (format!("{{{one},\"__metadata__\":{{\"a\":\"\",\"a\":\"\"}}}}"), 2),
+            (format!("{{{}}}", one.replace("U8", "U9")), 2),
+            (format!("{{{}}}", one.replace("U8", "U16")), 2),
+            (format!("{{{}}}", one.replace("[2]", "[-2]")), 2),
+            (format!("{{{}}}", one.replace("\"shape\"", "\"x\":0,\"shape\"")), 2),
+            (format!("{{{}}}", one.replace("[0,2]", "[1,3]")), 3),
+            (format!("{{{}}}", one.replace("[0,2]", "[2,0]")), 2),
+            (format!("{{{}}}", one.replace("[2]", "[4294967296,4294967296,2]")), 2),
+            // Two tensors with the same bytes, and an empty one in the middle of another.
+            (format!("{{{one},{}}}", one.replace("\"a\"", "\"b\"")), 2),
+            (
+                format!(
+                    "{{{one},{}}}",
+                    r#""b":{"dtype":"U8","shape":[0],"data_offsets":[1,1]}"#
+                ),
+                2,
+            ),
+        ] {
+            assert_eq!(verdict(&header, &vec![0; data]), Verdict::Malformed, "{header}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_bounded() {
+        for prefix in [1 << 63, u64::MAX, 3] {
+            let mut file = Cursor::new([&prefix.to_le_bytes()[..], b"{}"].concat());
+            let report = scan(&mut file, &Limits::default()).unwrap();
+            assert_eq!(report.verdict, Verdict::Malformed);
+        }
+        let limits = Limits {
+            header_bytes: 1,
+            ..Limits::default()
+        };
+        let mut file = Cursor::new(b"\x02\0\0\0\0\0\0\0{}");
+        assert_eq!(scan(&mut file, &limits).unwrap().verdict, Verdict::Unknown);
+        let limits = Limits {
+            entries: 0,
+            ..Limits::default()
+        };
+        let mut file = Cursor::new(b"\x14\0\0\0\0\0\0\0{\"__metadata__\":{}} ");
+        assert_eq!(scan(&mut file, &limits).unwrap().verdict, Verdict::Unknown);
+    }
+
+    #[test]
+    fn an_archive_in_the_last_tensor_is_malformed() {
+        let zip = b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let header = r#"{"a":{"dtype":"U8","shape":[22],"data_offsets":[0,22]}}"#;
+        assert_eq!(verdict(header, zip), Verdict::Malformed);
+    }
+}

@@ -1,0 +1,150 @@
+//! TensorFlow's operators by what they can do.
+
+use super::pure_operators::PURE;
+
+/// What an operator can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It computes, calls functions of the same model, or keeps values in memory.
+    None,
+    /// It reads or writes checkpoints, at paths that are values of the graph.
+    Checkpoint,
+    /// It reads or writes files, reaches a network, or runs code outside the graph.
+    Outside,
+    /// It is on no list.
+    Unknown,
+}
+
+/// What an operator can do.
+pub(super) fn effect(operator: &str) -> Effect {
+    let is_in = |names: &[&str]| names.binary_search(&operator).is_ok();
+    if is_in(PURE) {
+        Effect::None
+    } else if is_in(CHECKPOINT) {
+        Effect::Checkpoint
+    } else if is_in(OUTSIDE) {
+        Effect::Outside
+    } else {
+        Effect::Unknown
+    }
+}
+
+/// In byte order, as all lists here. Each SavedModel with variables has these.
+const CHECKPOINT: &[&str] = &[
+    "MergeV2Checkpoints",
+    "RestoreV2",
+    "SaveV2",
+    "ShardedFilename",
+    "ShardedFilespec",
+];
+
+/// Known effects, which the verdict names. What is on no list is not trusted either.
+const OUTSIDE: &[&str] = &[
+    "CSVDataset",
+    "CSVDatasetV2",
+    "CacheDataset",
+    "CacheDatasetV2",
+    "CreateSummaryDbWriter",
+    "CreateSummaryFileWriter",
+    "CreateTRTResourceHandle",
+    "DataServiceDataset",
+    "DataServiceDatasetV2",
+    "DataServiceDatasetV3",
+    "DataServiceDatasetV4",
+    "DatasetToTFRecord",
+    "DebugIdentity",
+    "DebugIdentityV2",
+    "DebugIdentityV3",
+    "DebugNanCount",
+    "DebugNumericSummary",
+    "DebugNumericSummaryV2",
+    "DistributedSave",
+    "EagerPyFunc",
+    "ExperimentalCSVDataset",
+    "ExperimentalDatasetToTFRecord",
+    "ExperimentalLMDBDataset",
+    "ExperimentalSqlDataset",
+    "FileSystemSetConfiguration",
+    "FixedLengthRecordDataset",
+    "FixedLengthRecordDatasetV2",
+    "FixedLengthRecordReader",
+    "FixedLengthRecordReaderV2",
+    "GenerateVocabRemapping",
+    "ImmutableConst",
+    "ImportEvent",
+    "InitializeTRTResource",
+    "InitializeTableFromDataset",
+    "InitializeTableFromTextFile",
+    "InitializeTableFromTextFileV2",
+    "LMDBDataset",
+    "LMDBReader",
+    "ListSnapshotChunksDataset",
+    "LoadAndRemapMatrix",
+    "LoadDataset",
+    "MatchingFiles",
+    "Print",
+    "PrintV2",
+    "PyFunc",
+    "PyFuncStateless",
+    "ReadFile",
+    "RegisterDataset",
+    "RegisterDatasetV2",
+    "RemoteCall",
+    "RemoteFusedGraphExecute",
+    "Restore",
+    "RestoreSlice",
+    "RpcCall",
+    "RpcClient",
+    "RpcServer",
+    "RpcServerRegister",
+    "RpcServerStart",
+    "Save",
+    "SaveDataset",
+    "SaveDatasetV2",
+    "SaveSlices",
+    "SerializeTRTResource",
+    "SnapshotChunkDataset",
+    "SnapshotDataset",
+    "SnapshotDatasetReader",
+    "SnapshotDatasetV2",
+    "SnapshotNestedDatasetReader",
+    "SqlDataset",
+    "TFRecordDataset",
+    "TFRecordDatasetV2",
+    "TFRecordReader",
+    "TFRecordReaderV2",
+    "TRTEngineOp",
+    "TextLineDataset",
+    "TextLineReader",
+    "TextLineReaderV2",
+    "TfLiteSubgraphExecute",
+    "WholeFileReader",
+    "WholeFileReaderV2",
+    "WriteAudioSummary",
+    "WriteFile",
+    "WriteGraphSummary",
+    "WriteHistogramSummary",
+    "WriteImageSummary",
+    "WriteRawProtoSummary",
+    "WriteScalarSummary",
+    "WriteSummary",
+    "XlaLaunch",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_sorted_and_apart() {
+        for list in [PURE, CHECKPOINT, OUTSIDE] {
+            assert!(list.is_sorted_by(|a, b| a < b));
+        }
+        let others = [CHECKPOINT, OUTSIDE].concat();
+        assert!(others.iter().all(|name| !PURE.contains(name)));
+        assert_eq!(effect("MatMul"), Effect::None);
+        assert_eq!(effect("RestoreV2"), Effect::Checkpoint);
+        assert_eq!(effect("ReadFile"), Effect::Outside);
+        assert_eq!(effect("readfile"), Effect::Unknown);
+    }
+}

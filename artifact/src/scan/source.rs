@@ -1,0 +1,300 @@
+//! Buffered reading of an input from any position, with the end of the input checked before each
+//! read. The scanners of binary formats read through it.
+
+use std::io::{self, Read as _};
+
+use super::{Input, Report, Verdict, Window, input};
+
+/// Bytes that are read at once.
+const BUFFER_BYTES: u64 = 64 << 10;
+/// The record that ends a zip archive, without its comment.
+const ZIP_END_BYTES: u64 = 22;
+/// Where readers of zip archives look for that record: before the longest comment.
+const ZIP_TAIL_BYTES: u64 = ZIP_END_BYTES + 0xffff;
+
+/// Why a walk over a file ends early.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The input cannot be read.
+    Io(io::Error),
+    /// The content decides the verdict, or cannot be followed any further.
+    Found {
+        verdict: Verdict,
+        offset: u64,
+        rule: &'static str,
+        detail: String,
+    },
+}
+
+impl Stop {
+    /// The content breaks the rules of its format.
+    pub(super) fn malformed(offset: u64, rule: &'static str, detail: impl Into<String>) -> Self {
+        Self::Found {
+            verdict: Verdict::Malformed,
+            offset,
+            rule,
+            detail: detail.into(),
+        }
+    }
+
+    /// The content is not understood from here on.
+    pub(super) fn unknown(offset: u64, rule: &'static str, detail: impl Into<String>) -> Self {
+        Self::Found {
+            verdict: Verdict::Unknown,
+            offset,
+            rule,
+            detail: detail.into(),
+        }
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The report of a walk: its findings, and the one that ended it.
+pub(super) fn finish(mut report: Report, walked: Result<(), Stop>) -> io::Result<Report> {
+    match walked {
+        Ok(()) => Ok(report),
+        Err(Stop::Io(error)) => Err(error),
+        Err(Stop::Found {
+            verdict,
+            offset,
+            rule,
+            detail,
+        }) => {
+            report.add(verdict, offset, rule, &detail);
+            Ok(report)
+        }
+    }
+}
+
+/// A position in an input.
+pub(super) struct Source<'i> {
+    input: &'i mut dyn Input,
+    length: u64,
+    position: u64,
+    buffer: Vec<u8>,
+    buffer_start: u64,
+    /// The rule of a finding about an input that ends early.
+    truncated: &'static str,
+}
+
+impl<'i> Source<'i> {
+    /// The beginning of an input. `truncated` is the rule of a read beyond its end.
+    pub(super) fn new(input: &'i mut dyn Input, truncated: &'static str) -> io::Result<Self> {
+        let length = input::length(&mut *input)?;
+        Ok(Self {
+            input,
+            length,
+            position: 0,
+            buffer: Vec::new(),
+            buffer_start: 0,
+            truncated,
+        })
+    }
+
+    pub(super) const fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Bytes from the position to the end.
+    pub(super) const fn left(&self) -> u64 {
+        self.length.saturating_sub(self.position)
+    }
+
+    /// Moves to a position. A read there fails if it is beyond the end.
+    pub(super) const fn seek(&mut self, position: u64) {
+        self.position = position;
+    }
+
+    /// Passes over bytes without reading them.
+    pub(super) fn skip(&mut self, bytes: u64) -> Result<(), Stop> {
+        if bytes > self.left() {
+            return Err(self.end(bytes));
+        }
+        self.position = self.position.saturating_add(bytes);
+        Ok(())
+    }
+
+    /// Bytes of a length that the caller has bounded.
+    pub(super) fn read_bytes(&mut self, count: usize) -> Result<Vec<u8>, Stop> {
+        let wanted = u64::try_from(count).unwrap_or(u64::MAX);
+        // Before memory is taken for them.
+        if wanted > self.left() {
+            return Err(self.end(wanted));
+        }
+        let mut bytes = vec![0; count];
+        self.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
+        let mut bytes = [0; N];
+        self.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, Stop> {
+        let [byte] = self.array()?;
+        Ok(byte)
+    }
+
+    /// Four bytes, the least first.
+    pub(super) fn u32(&mut self) -> Result<u32, Stop> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    /// Eight bytes, the least first.
+    pub(super) fn u64(&mut self) -> Result<u64, Stop> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    /// Takes `count` bytes and answers whether all are zero.
+    pub(super) fn zeros(&mut self, count: u64) -> Result<bool, Stop> {
+        if count > self.left() {
+            return Err(self.end(count));
+        }
+        let mut left = count;
+        while left > 0 {
+            let chunk = self.chunk()?;
+            let most = usize::try_from(left).unwrap_or(usize::MAX);
+            let part = chunk.get(..most).unwrap_or(chunk);
+            let zero = part.iter().all(|byte| *byte == 0);
+            let taken = u64::try_from(part.len()).unwrap_or(u64::MAX);
+            if taken == 0 {
+                return Err(self.end(left));
+            }
+            self.position = self.position.saturating_add(taken);
+            if !zero {
+                return Ok(false);
+            }
+            left = left.saturating_sub(taken);
+        }
+        Ok(true)
+    }
+
+    /// Whether readers of zip archives would find one at the end of the input. The position moves.
+    pub(super) fn ends_as_zip(&mut self) -> Result<bool, Stop> {
+        let tail = self.length.min(ZIP_TAIL_BYTES);
+        let start = self.length.saturating_sub(tail);
+        self.position = start;
+        let tail = self.read_bytes(usize::try_from(tail).unwrap_or(0))?;
+        for (index, record) in tail.windows(22).enumerate() {
+            let [b'P', b'K', 5, 6, _, _, _, _, _, _, _, _, a, b, c, d, ..] = *record else {
+                continue;
+            };
+            // The table of contents lies before the record. All ones refer to another record.
+            let size = u32::from_le_bytes([a, b, c, d]);
+            let end = start.saturating_add(u64::try_from(index).unwrap_or(u64::MAX));
+            let Some(table) = end.checked_sub(u64::from(size)) else {
+                if size == u32::MAX {
+                    return Ok(true);
+                }
+                continue;
+            };
+            self.position = table;
+            if size == 0 || size == u32::MAX || self.array::<4>()? == *b"PK\x01\x02" {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn read_exact(&mut self, into: &mut [u8]) -> Result<(), Stop> {
+        let mut rest = into;
+        while !rest.is_empty() {
+            let wanted = rest.len();
+            let chunk = self.chunk()?;
+            let count = chunk.len().min(wanted);
+            let (now, later) = rest.split_at_mut(count);
+            now.copy_from_slice(chunk.get(..count).unwrap_or_default());
+            rest = later;
+            if count == 0 {
+                return Err(self.end(u64::try_from(wanted).unwrap_or(u64::MAX)));
+            }
+            let taken = u64::try_from(count).unwrap_or(u64::MAX);
+            self.position = self.position.saturating_add(taken);
+        }
+        Ok(())
+    }
+
+    /// The next bytes, which stay there; none at the end.
+    fn chunk(&mut self) -> io::Result<&[u8]> {
+        let offset = self.position.checked_sub(self.buffer_start);
+        let offset = offset.and_then(|offset| usize::try_from(offset).ok());
+        let offset = match offset.filter(|offset| *offset < self.buffer.len()) {
+            Some(offset) => offset,
+            None => {
+                self.buffer.clear();
+                self.buffer_start = self.position;
+                let bytes = self.left().min(BUFFER_BYTES);
+                let mut part = Window::new(&mut *self.input, self.position, bytes);
+                part.read_to_end(&mut self.buffer)?;
+                0
+            }
+        };
+        Ok(self.buffer.get(offset..).unwrap_or_default())
+    }
+
+    /// The input ends before `wanted` more bytes.
+    fn end(&self, wanted: u64) -> Stop {
+        let left = self.left();
+        let detail = format!("{wanted} bytes are needed here, and {left} are left");
+        Stop::malformed(self.position, self.truncated, detail)
+    }
+}
+
+impl io::Read for Source<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let chunk = self.chunk()?;
+        let count = chunk.len().min(into.len());
+        if let (Some(into), Some(chunk)) = (into.get_mut(..count), chunk.get(..count)) {
+            into.copy_from_slice(chunk);
+        }
+        let taken = u64::try_from(count).unwrap_or(u64::MAX);
+        self.position = self.position.saturating_add(taken);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::io::Cursor;
+
+    #[test]
+    fn reads_end_with_the_input_before_memory_is_taken() {
+        let mut file = Cursor::new(vec![1, 0, 0, 0, 0, 0, 9]);
+        let mut source = Source::new(&mut file, "x").unwrap();
+        assert_eq!(source.u32().unwrap(), 1);
+        assert!(source.zeros(2).unwrap());
+        assert!(!source.zeros(1).unwrap());
+        assert!(matches!(source.read_bytes(usize::MAX), Err(Stop::Found { rule: "x", .. })));
+        source.seek(u64::MAX);
+        assert!(source.byte().is_err());
+        source.seek(6);
+        assert_eq!(source.byte().unwrap(), 9);
+        assert!(source.skip(1).is_err());
+    }
+
+    #[test]
+    fn a_zip_archive_at_the_end_is_found() {
+        let mut bytes = vec![7; 100];
+        bytes.extend_from_slice(b"PK\x01\x02");
+        bytes.extend_from_slice(b"PK\x05\x06\0\0\0\0\x01\0\x01\0\x04\0\0\0\x64\0\0\0\x02\0c");
+        let mut file = Cursor::new(bytes.clone());
+        assert!(Source::new(&mut file, "x").unwrap().ends_as_zip().unwrap());
+        // The four letters alone are chance.
+        drop(bytes.splice(100..104, *b"ABCD"));
+        let mut file = Cursor::new(bytes);
+        assert!(!Source::new(&mut file, "x").unwrap().ends_as_zip().unwrap());
+    }
+}

@@ -1,0 +1,195 @@
+//! Tests of TensorFlow Lite models, which are built from values.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use std::io::Cursor;
+
+/// A value of a FlatBuffer.
+#[derive(Clone)]
+enum Value {
+    Absent,
+    Byte(u8),
+    Word(u32),
+    Long(u64),
+    Text(&'static str),
+    Words(Vec<u32>),
+    Tables(Vec<Vec<Value>>),
+}
+
+use Value::{Absent, Byte, Long, Tables, Text, Word, Words};
+
+fn length(values: usize) -> [u8; 4] {
+    u32::try_from(values).unwrap().to_le_bytes()
+}
+
+/// Writes the distance from a reference to the end of the file, where its target comes next.
+fn refer(file: &mut [u8], reference: usize) {
+    let distance = length(file.len() - reference);
+    file[reference..reference + 4].copy_from_slice(&distance);
+}
+
+/// Appends a table, and after it all that it refers to.
+fn table(file: &mut Vec<u8>, values: &[Value]) {
+    let mut offsets = Vec::new();
+    let mut fields = vec![0; 4];
+    for value in values {
+        let bytes = match value {
+            Absent => vec![],
+            Byte(byte) => vec![*byte],
+            Word(word) => word.to_le_bytes().to_vec(),
+            Long(long) => long.to_le_bytes().to_vec(),
+            Text(_) | Words(_) | Tables(_) => vec![0; 4],
+        };
+        let offset = if bytes.is_empty() { 0 } else { fields.len() };
+        offsets.push(u16::try_from(offset).unwrap());
+        fields.extend_from_slice(&bytes);
+    }
+    // The description of the table lies behind it.
+    let position = file.len();
+    let back = -i32::try_from(fields.len()).unwrap();
+    fields[..4].copy_from_slice(&back.to_le_bytes());
+    file.extend_from_slice(&fields);
+    for number in [offsets.len() * 2 + 4, fields.len()] {
+        file.extend_from_slice(&u16::try_from(number).unwrap().to_le_bytes());
+    }
+    for offset in &offsets {
+        file.extend_from_slice(&offset.to_le_bytes());
+    }
+    for (value, offset) in values.iter().zip(offsets) {
+        let reference = position + usize::from(offset);
+        match value {
+            Text(text) => {
+                refer(file, reference);
+                file.extend_from_slice(&length(text.len()));
+                file.extend_from_slice(text.as_bytes());
+            }
+            Words(words) => {
+                refer(file, reference);
+                file.extend_from_slice(&length(words.len()));
+                file.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+            }
+            Tables(tables) => {
+                refer(file, reference);
+                file.extend_from_slice(&length(tables.len()));
+                let first = file.len();
+                file.resize(first + 4 * tables.len(), 0);
+                for (index, values) in tables.iter().enumerate() {
+                    refer(file, first + 4 * index);
+                    table(file, values);
+                }
+            }
+            Absent | Byte(_) | Word(_) | Long(_) => {}
+        }
+    }
+}
+
+fn file(model: &[Value]) -> Vec<u8> {
+    let mut file = b"\x08\0\0\0TFL3".to_vec();
+    table(&mut file, model);
+    file
+}
+
+/// A model with an operator, a buffer, a tensor and a node.
+fn model(
+    operator: Vec<Value>,
+    buffer: Vec<Value>,
+    tensor: Vec<Value>,
+    node: Vec<Value>,
+) -> Vec<u8> {
+    let subgraph = vec![
+        Tables(vec![tensor]),
+        Words(vec![0]),
+        Words(vec![0]),
+        Tables(vec![node]),
+    ];
+    file(&[
+        Word(3),
+        Tables(vec![operator]),
+        Tables(vec![subgraph]),
+        Text("model"),
+        Tables(vec![buffer]),
+    ])
+}
+
+fn add() -> Vec<Value> {
+    vec![Byte(0)]
+}
+
+fn tensor(buffer: u32) -> Vec<Value> {
+    vec![Words(vec![1, 2]), Byte(0), Word(buffer), Text("t")]
+}
+
+fn node(operator: u32, input: u32) -> Vec<Value> {
+    vec![Word(operator), Words(vec![input, u32::MAX]), Words(vec![0])]
+}
+
+fn verdict(file: Vec<u8>) -> Verdict {
+    scan(&mut Cursor::new(file), &Limits::default()).unwrap().verdict
+}
+
+#[test]
+fn operators_of_the_runtime_are_safe() {
+    let buffer = vec![Words(vec![7]), Long(1), Long(2)];
+    assert_eq!(verdict(model(add(), buffer, tensor(0), node(0, 0))), Verdict::Safe);
+}
+
+#[test]
+fn operators_of_others_are_not() {
+    for (operator, expected) in [
+        (vec![Byte(32), Text("Mine")], Verdict::Unknown),
+        (vec![Byte(32), Text("FlexMatMul")], Verdict::Unknown),
+        (vec![Byte(32), Text("FlexReadFile")], Verdict::Executable),
+        (vec![Byte(0), Absent, Absent, Word(32)], Verdict::Unknown),
+        (vec![Byte(51)], Verdict::Unknown),
+        (vec![Byte(127), Absent, Absent, Word(9_999)], Verdict::Unknown),
+        (vec![Byte(127), Absent, Absent, Word(130)], Verdict::Safe),
+    ] {
+        let file = model(operator, vec![], tensor(0), node(0, 0));
+        assert_eq!(verdict(file), expected);
+    }
+}
+
+#[test]
+fn what_is_out_of_range_is_malformed() {
+    for file in [
+        model(add(), vec![], tensor(1), node(0, 0)),
+        model(add(), vec![], tensor(0), node(1, 0)),
+        model(add(), vec![], tensor(0), node(0, 1)),
+        model(add(), vec![], tensor(0), node(0, u32::MAX - 1)),
+        model(add(), vec![Absent, Long(9), Long(1 << 40)], tensor(0), node(0, 0)),
+        model(add(), vec![Absent, Long(u64::MAX), Long(2)], tensor(0), node(0, 0)),
+        b"\x08\0\0\0TFL3".to_vec(),
+        b"\x08\0\0\0TFL2".to_vec(),
+        b"\xff\xff\xff\xffTFL3".to_vec(),
+        b"\0\0\0\0TFL3".to_vec(),
+        b"".to_vec(),
+    ] {
+        assert_eq!(verdict(file.clone()), Verdict::Malformed, "{file:?}");
+    }
+    let whole = model(add(), vec![], tensor(0), node(0, 0));
+    assert_eq!(verdict(whole.clone()), Verdict::Safe);
+    for end in 0..whole.len() {
+        assert_eq!(verdict(whole[..end].to_vec()), Verdict::Malformed, "{end}");
+    }
+    // No byte that is changed makes the scan fail or run long.
+    for index in 0..whole.len() {
+        let mut changed = whole.clone();
+        changed[index] ^= 0xff;
+        verdict(changed);
+    }
+}
+
+#[test]
+fn versions_archives_and_work_are_bounded() {
+    assert_eq!(verdict(file(&[Word(2)])), Verdict::Unknown);
+    let mut packed = file(&[Word(3)]);
+    packed.extend_from_slice(b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    assert_eq!(verdict(packed), Verdict::Unknown);
+    let limits = Limits {
+        operations: 5,
+        ..Limits::default()
+    };
+    let mut file = Cursor::new(model(add(), vec![], tensor(0), node(0, 0)));
+    assert_eq!(scan(&mut file, &limits).unwrap().verdict, Verdict::Unknown);
+}
