@@ -8,31 +8,34 @@
 //! This module reads no file: a caller brings the bytes as an [`Input`] and the names in a folder.
 //! Memory is bounded by [`Limits`], whatever the size of the input.
 
-mod container;
 pub mod boosters;
+mod container;
+pub mod detect;
 pub mod finding;
 mod flatbuffer;
 pub mod gguf;
 pub mod input;
-mod keras;
-pub mod limits;
-pub mod numpy;
-pub mod pickle;
-mod mar;
-mod npz;
-pub mod tar;
-mod torch;
-pub mod zip;
 mod jinja;
 mod json;
 pub mod json_config;
+mod keras;
+pub mod limits;
+mod magic;
+mod mar;
 mod names;
+mod npz;
+pub mod numpy;
 pub mod onnx;
+pub mod pickle;
 mod protobuf;
 pub mod safetensors;
 pub mod saved_model;
 mod source;
+pub mod tar;
+mod text;
 pub mod tflite;
+mod torch;
+pub mod zip;
 
 pub use finding::{Finding, Report, Verdict};
 pub use input::{Input, Window};

@@ -9,6 +9,7 @@ mod image;
 mod message;
 mod programs;
 mod render;
+mod scan;
 mod stack;
 mod tighten;
 mod verbs;
@@ -51,12 +52,17 @@ enum Verb {
     Diff(verbs::diff::Diff),
     Import(verbs::import::Import),
     Keys(verbs::keys::Keys),
+    Model(verbs::model::Model),
     Handler(verbs::handler::Handler),
     Image(verbs::image::Image),
     Completions(verbs::completions::Completions),
 }
 
 fn main() -> ExitCode {
+    // `model scan` starts this program again as its scanner processes.
+    if let Some(code) = scan::worker::scanner_process(std::env::args_os().skip(1)) {
+        return code;
+    }
     let Cli { output, verb } = parse();
     let ui = Ui::new(output);
     let outcome = match verb {
@@ -71,6 +77,7 @@ fn main() -> ExitCode {
         Verb::Diff(verb) => verb.run(&ui),
         Verb::Import(verb) => verb.run(&ui),
         Verb::Keys(verb) => verb.run(&ui),
+        Verb::Model(verb) => verb.run(&ui),
         Verb::Handler(verb) => Err(verb.run(output)),
         Verb::Image(verb) => verb.run(&ui),
         Verb::Completions(verb) => verb.run(Cli::command()),

@@ -10,6 +10,7 @@ pub mod image;
 pub mod import;
 pub mod init;
 pub mod keys;
+pub mod model;
 pub mod render;
 pub mod schema;
 pub mod status;

@@ -22,6 +22,7 @@ mod image;
 mod import;
 mod init;
 mod keys;
+mod model;
 mod policy_file;
 mod program;
 mod proofs;

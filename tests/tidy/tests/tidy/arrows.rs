@@ -55,6 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "tensorgate",
         &[
+            "tensorgate-artifact",
             "tensorgate-cli-common",
             "tensorgate-policy",
             "tensorgate-policy-text",

@@ -1,0 +1,376 @@
+//! Scans a file of any format: finds out which it is, and which other formats its bytes also are.
+//!
+//! The content decides. A name can only make the verdict worse: a file is what its loader takes it
+//! for, and some loaders go by the name. A file that two loaders understand differently is
+//! malformed, because a scan of one form says nothing about the other.
+
+use std::io::{self, SeekFrom};
+
+use super::input;
+use super::magic::{self, Content};
+use super::{Finding, Input, Limits, Report, Verdict};
+use super::{
+    boosters, gguf, jinja, json_config, numpy, onnx, pickle, safetensors, saved_model, tar, text,
+    tflite, zip,
+};
+
+/// Bytes of JSON in which the first key of a booster stands.
+const BOOSTER_KEY_BYTES: usize = 256;
+
+/// Endings of programs. A loader, an interpreter or a user runs such a file.
+const PROGRAMS: [&str; 24] = [
+    "bat", "cmd", "dll", "dylib", "exe", "ipynb", "jar", "js", "lua", "mjs", "php", "pl", "ps1",
+    "py", "pyc", "pyd", "pyi", "pyx", "r", "rb", "sh", "so", "vbs", "wasm",
+];
+/// Endings of texts that are read as text: notes, tables, vocabularies.
+const TEXTS: [&str; 13] = [
+    "bpe", "cfg", "csv", "jsonl", "log", "md", "merges", "ndjson", "rst", "tiktoken", "tsv", "txt",
+    "vocab",
+];
+/// Endings of texts that may begin as JSON and are none.
+const BRACED_TEXTS: [&str; 6] = ["ini", "j2", "jinja", "toml", "yaml", "yml"];
+/// Beginnings of the names of texts without an ending, in lower case.
+const TEXT_NAMES: [&str; 9] = [
+    ".gitattributes",
+    ".gitignore",
+    ".gitkeep",
+    "authors",
+    "citation",
+    "copying",
+    "licen",
+    "notice",
+    "readme",
+];
+
+/// Formats in which a pickle is stored, as they are or compressed.
+const PICKLES: &[&str] = &["pickle", "bzip2", "gzip", "lz4", "xz", "zlib", "zstd"];
+/// Formats of torch.
+const TORCH: &[&str] = &["zip", "pickle", "tar", "torch legacy"];
+/// What the content of a file with this ending has to be.
+const ENDINGS: [(&str, &[&str]); 36] = [
+    ("ckpt", TORCH),
+    ("cloudpickle", PICKLES),
+    ("csv", &["text"]),
+    ("dill", PICKLES),
+    ("gguf", &["gguf"]),
+    ("gz", &["gzip"]),
+    ("h5", &["hdf5"]),
+    ("hdf5", &["hdf5"]),
+    ("joblib", PICKLES),
+    ("json", &["json"]),
+    ("jsonl", &["text"]),
+    ("keras", &["zip"]),
+    ("log", &["text"]),
+    ("mar", &["zip"]),
+    ("md", &["text"]),
+    ("npy", &["npy"]),
+    ("npz", &["zip"]),
+    ("onnx", &["onnx"]),
+    ("pb", &["saved model", "onnx"]),
+    ("pbtxt", &["saved model"]),
+    ("pickle", PICKLES),
+    ("pkl", PICKLES),
+    ("pt", TORCH),
+    ("pt2", &["zip"]),
+    ("pth", TORCH),
+    ("pte", &["executorch"]),
+    ("rst", &["text"]),
+    ("safetensors", &["safetensors"]),
+    ("tar", &["tar"]),
+    ("tflite", &["tflite"]),
+    ("tsv", &["text"]),
+    ("txt", &["text", "lightgbm"]),
+    ("ubj", &["ubjson"]),
+    ("yaml", &["text"]),
+    ("yml", &["text"]),
+    ("zip", &["zip"]),
+];
+
+/// Scans a file. `name` is its name without folders.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Report> {
+    let length = input::length(input)?;
+    let head = magic::head(input)?;
+    let name = name.to_lowercase();
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    let content = match magic::binary(&head, length) {
+        Some(content) => content,
+        None if text::is_text(input)? => text_or_json(&head),
+        None => Content::Unknown,
+    };
+    let content = by_name(content, ending);
+    let mut report = scan_as(content, input, (name.as_str(), ending), &head, limits)?;
+    let required = ENDINGS.iter().find(|(known, _)| *known == ending);
+    if let Some((_, names)) = required
+        && !names.contains(&content.name())
+        && content != Content::Empty
+    {
+        let detail = format!(
+            "the name ends in .{ending}, and the content is not {} but {}",
+            names.first().copied().unwrap_or_default(),
+            content.name()
+        );
+        report.add(Verdict::Malformed, 0, "extension", &detail);
+    }
+    add_other_readings(content, input, &head, length, limits, &mut report)?;
+    Ok(report)
+}
+
+/// Text, or JSON if it begins as an object or a list.
+fn text_or_json(head: &[u8]) -> Content {
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    match head.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{' | b'[') => Content::Json,
+        _ => Content::Text,
+    }
+}
+
+/// The content that a loader of this ending reads, where the bytes have no mark of their own: a
+/// pickle of protocol 0 is a text, and a protocol buffer may begin with any of its fields.
+fn by_name(content: Content, ending: &str) -> Content {
+    let is_text = matches!(content, Content::Json | Content::Text);
+    if PROGRAMS.contains(&ending) && (is_text || content == Content::Unknown) {
+        return Content::Program("script");
+    }
+    if is_text && (TEXTS.contains(&ending) || BRACED_TEXTS.contains(&ending)) {
+        return Content::Text;
+    }
+    if !is_text && content != Content::Unknown {
+        return content;
+    }
+    match ending {
+        "ckpt" | "cloudpickle" | "dill" | "joblib" | "pickle" | "pkl" | "pt" | "pth" => {
+            Content::Pickle
+        }
+        "onnx" => Content::Onnx,
+        "pb" | "pbtxt" => Content::SavedModel,
+        "ubj" => Content::Ubjson,
+        _ => content,
+    }
+}
+
+/// Scans a file as this content. `names` are its name and its ending, in lower case.
+fn scan_as(
+    content: Content,
+    input: &mut dyn Input,
+    names: (&str, &str),
+    head: &[u8],
+    limits: &Limits,
+) -> io::Result<Report> {
+    let (name, ending) = names;
+    input.seek(SeekFrom::Start(0))?;
+    let mut report = Report::new(content.name());
+    let detail = match content {
+        Content::Gguf => return gguf::scan(input, limits),
+        Content::Json if is_booster(head) => return boosters::scan(input, limits),
+        Content::Json => return json_config::scan(input, limits),
+        Content::Lightgbm | Content::Ubjson => return boosters::scan(input, limits),
+        Content::Numpy => return numpy::scan(input, limits),
+        Content::Onnx => return onnx::scan(input, limits),
+        Content::Pickle => return pickle::scan(input, limits),
+        Content::Safetensors => return safetensors::scan(input, limits),
+        Content::SavedModel => return saved_model::scan(input, limits),
+        Content::Tar => return tar::scan(input, limits),
+        Content::Tflite => return tflite::scan(input, limits),
+        Content::TorchLegacy => return pickle::legacy_torch(input, limits),
+        Content::Zip => return zip::scan(input, limits),
+        Content::Text if matches!(ending, "yaml" | "yml") => {
+            return text::scan_yaml(input, limits);
+        }
+        Content::Text if matches!(ending, "j2" | "jinja") => {
+            // One byte more than a template may have, so that a longer one is noticed.
+            let most = u64::try_from(jinja::MAX_BYTES).unwrap_or(u64::MAX);
+            let template = magic::read_at(input, 0, most.saturating_add(1))?;
+            jinja::check(&template, 0, &mut report);
+            return Ok(report);
+        }
+        Content::Text if is_text_name(name, ending) => return Ok(report),
+        Content::Text => "a text that no name calls one: its reader is not known",
+        Content::Empty => {
+            report.add(Verdict::Malformed, 0, "empty", "the file has no bytes");
+            return Ok(report);
+        }
+        Content::Program(kind) => {
+            let detail = format!("a program ({kind})");
+            report.add(Verdict::Executable, 0, "program", &detail);
+            return Ok(report);
+        }
+        Content::Other(_) => "no scanner follows this format",
+        Content::Unknown => "the content begins as no format that is known",
+    };
+    report.add(Verdict::Unknown, 0, "unscanned", detail);
+    Ok(report)
+}
+
+/// Whether bytes of another format are also a pickle that runs code. Many bytes are opcodes, and a
+/// few of them import a name by chance; a call needs several that fit. An unpickler makes it before
+/// it finds a fault.
+fn runs_code(pickle: &Report) -> bool {
+    let calls = |finding: &Finding| {
+        matches!(finding.rule, "pickle-call" | "pickle-build")
+            && finding.verdict == Verdict::Executable
+    };
+    let is_fault = |finding: &Finding| finding.verdict == Verdict::Malformed;
+    let findings = &pickle.findings;
+    // Further findings are not kept, and one of them may be the call.
+    pickle.is_final()
+        || findings.iter().any(calls)
+        || (pickle.verdict == Verdict::Executable && !findings.iter().any(is_fault))
+}
+
+/// Whether JSON begins as a model of XGBoost.
+fn is_booster(head: &[u8]) -> bool {
+    let head = head.get(..BOOSTER_KEY_BYTES.min(head.len()));
+    let head = String::from_utf8_lossy(head.unwrap_or_default());
+    let first_key = head.trim_start().strip_prefix('{').map(str::trim_start);
+    first_key.is_some_and(|key| key.starts_with("\"learner\""))
+}
+
+/// Whether a text is one by its name.
+fn is_text_name(name: &str, ending: &str) -> bool {
+    let is_named = || TEXT_NAMES.iter().any(|beginning| name.starts_with(beginning));
+    TEXTS.contains(&ending) || ((!name.contains('.') || name.starts_with(".git")) && is_named())
+}
+
+/// Looks at the bytes where readers of other formats look, and scans what they would find.
+fn add_other_readings(
+    content: Content,
+    input: &mut dyn Input,
+    head: &[u8],
+    length: u64,
+    limits: &Limits,
+    report: &mut Report,
+) -> io::Result<()> {
+    let is_pickle = matches!(content, Content::Pickle | Content::TorchLegacy);
+    if !is_pickle && head.first().is_some_and(|byte| magic::is_opcode(*byte)) {
+        let pickle = pickle::scan(input, limits)?;
+        if runs_code(&pickle) || pickle.verdict == Verdict::Safe {
+            add_reading(report, content, 0, "a pickle", pickle);
+        }
+    }
+    if content != Content::Zip && magic::ends_as_zip(input, length)? {
+        let zip = zip::scan(input, limits)?;
+        add_reading(report, content, length, "a zip by its end", zip);
+    }
+    if content != Content::Tar && magic::is_tar(head) {
+        let tar = tar::scan(input, limits)?;
+        add_reading(report, content, 0, "a tar", tar);
+    }
+    if content != Content::Other("hdf5")
+        && let Some(offset) = magic::hdf5_behind(input, length)?
+    {
+        let hdf5 = Report::new("hdf5");
+        add_reading(report, content, offset, "HDF5 behind a user block", hdf5);
+    }
+    Ok(())
+}
+
+fn add_reading(report: &mut Report, content: Content, offset: u64, form: &str, reading: Report) {
+    let detail = format!("the file is {} and also {form}", content.name());
+    report.add(Verdict::Malformed, offset, "polyglot", &detail);
+    report.add_part(form, reading);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "tests"
+    )]
+    use super::*;
+    use std::io::Cursor;
+
+    fn scanned(name: &str, content: &[u8]) -> Report {
+        scan(&mut Cursor::new(content), name, &Limits::default()).unwrap()
+    }
+
+    /// A safetensors file with one tensor.
+    fn safetensors() -> Vec<u8> {
+        let header = br#"{"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}   "#;
+        let mut file = u64::try_from(header.len()).unwrap().to_le_bytes().to_vec();
+        file.extend(header);
+        file.extend([1, 2, 3, 4]);
+        file
+    }
+
+    /// `os.system("id")` as a pickle of protocol 0, which is a text.
+    const TEXT_PICKLE: &[u8] = b"cos\nsystem\n(S'id'\ntR.";
+
+    #[test]
+    fn a_name_only_makes_the_verdict_worse() {
+        let own = safetensors();
+        let cases: [(&str, &[u8], Verdict, &str); 21] = [
+            ("a.safetensors", &own, Verdict::Safe, "safetensors"),
+            ("a", &own, Verdict::Safe, "safetensors"),
+            ("a.gguf", &own, Verdict::Malformed, "safetensors"),
+            ("A.GGUF", &own, Verdict::Malformed, "safetensors"),
+            ("README.md", b"# A model\n", Verdict::Safe, "text"),
+            ("LICENSE", b"Apache License\n", Verdict::Safe, "text"),
+            ("notes.md", b"[a link](b)\n", Verdict::Safe, "text"),
+            ("model.py", b"import os\n", Verdict::Executable, "script"),
+            ("run", b"#!/bin/sh\nid\n", Verdict::Executable, "script"),
+            ("a.txt", b"\x7fELF\x02", Verdict::Executable, "elf"),
+            ("thing", b"some words\n", Verdict::Unknown, "text"),
+            ("a.safetensors", b"", Verdict::Malformed, "empty"),
+            ("a.h5", b"\x89HDF\r\n\x1a\n", Verdict::Unknown, "hdf5"),
+            ("a.gz", b"\x1f\x8b\x08\0", Verdict::Unknown, "gzip"),
+            ("a.safetensors", b"\x1f\x8b\x08\0", Verdict::Malformed, "gzip"),
+            ("model.pkl", TEXT_PICKLE, Verdict::Executable, "pickle"),
+            ("model.pt", TEXT_PICKLE, Verdict::Executable, "pickle"),
+            ("thing", TEXT_PICKLE, Verdict::Executable, "text"),
+            ("a.txt", TEXT_PICKLE, Verdict::Executable, "text"),
+            ("words.txt", b"cat\ndog\n", Verdict::Safe, "text"),
+            ("blob", b"\x01\x02\x03", Verdict::Unknown, "unknown"),
+        ];
+        for (name, content, expected, format) in cases {
+            let report = scanned(name, content);
+            let found = (report.verdict, report.format);
+            assert_eq!(found, (expected, format), "{name}: {report:?}");
+        }
+        let report = scanned("a.gguf", &own);
+        assert_eq!(report.findings[0].rule, "extension");
+    }
+
+    #[test]
+    fn a_file_that_two_readers_understand_is_malformed() {
+        let has_polyglot = |content: &[u8]| {
+            let report = scanned("a.safetensors", content);
+            assert!(report.verdict >= Verdict::Malformed, "{report:?}");
+            report.findings.iter().any(|it| it.rule == "polyglot")
+        };
+        // A zip behind the tensors: a central directory of one entry, and the end record.
+        let mut entry = b"PK\x01\x02".to_vec();
+        entry.resize(46, 0);
+        entry[28] = 1;
+        entry.push(b'a');
+        let mut end = b"PK\x05\x06\0\0\0\0\x01\0\x01\0".to_vec();
+        end.extend(u32::try_from(entry.len()).unwrap().to_le_bytes());
+        end.extend([0; 6]);
+        let zip = [safetensors(), entry, end].concat();
+        assert!(has_polyglot(&zip));
+        // The checksum of a tar header stands in the header of the tensors.
+        let mut tar = safetensors();
+        tar.resize(1_024, 0);
+        tar[257..262].copy_from_slice(b"ustar");
+        assert!(has_polyglot(&tar));
+        let mut hdf5 = safetensors();
+        hdf5.resize(512, 0);
+        hdf5.extend(b"\x89HDF\r\n\x1a\n");
+        assert!(has_polyglot(&hdf5));
+        // The length of the header is opcodes: PROTO and BINFLOAT, which takes the brace along, or
+        // SHORT_BINSTRING without a protocol.
+        for (header_bytes, begin) in [(0x47_0480_u64, 11), (0x2055, 2 + 0x20)] {
+            let mut pickle = header_bytes.to_le_bytes().to_vec();
+            pickle.push(b'{');
+            pickle.resize(begin, b' ');
+            // A break after the call, and more bytes.
+            pickle.extend(TEXT_PICKLE.strip_suffix(b".").unwrap());
+            pickle.resize(8 + usize::try_from(header_bytes).unwrap(), b' ');
+            assert!(has_polyglot(&pickle), "{header_bytes}");
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The format of a file from its first bytes, and the marks by which other readers would find
+//! another format in the same file.
+
+use std::io::{self, Read as _, SeekFrom};
+
+use super::Input;
+
+/// Bytes of a file's beginning that are looked at: a tar header, and the first fields of the rest.
+const HEAD_BYTES: u64 = 4_096;
+/// The longest header of a safetensors file, bytes: the limit of its own library.
+const MAX_SAFETENSORS_HEADER_BYTES: u64 = 100_000_000;
+/// A block of tar, bytes.
+const TAR_BLOCK_BYTES: usize = 512;
+/// Where the checksum of a tar header is.
+const TAR_CHECKSUM: std::ops::Range<usize> = 148..156;
+/// The end record of a zip without its comment, bytes.
+const ZIP_END_BYTES: usize = 22;
+/// Where readers look for the end record of a zip: its length, and the longest comment.
+const ZIP_TAIL_BYTES: u64 = 65_557;
+/// End records that are tried. More in one tail are copies.
+const MAX_ZIP_ENDS: usize = 64;
+const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
+
+/// What the content of a file begins as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Empty,
+    Gguf,
+    Json,
+    Lightgbm,
+    Numpy,
+    Onnx,
+    Pickle,
+    /// Code for a processor, a runtime or an interpreter.
+    Program(&'static str),
+    Safetensors,
+    SavedModel,
+    Tar,
+    Text,
+    Tflite,
+    /// Tensors of torch before 1.6: pickles and the data behind them.
+    TorchLegacy,
+    Ubjson,
+    Zip,
+    /// A format that has a name and no scanner.
+    Other(&'static str),
+    Unknown,
+}
+
+impl Content {
+    /// The name in output.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Gguf => "gguf",
+            Self::Json => "json",
+            Self::Lightgbm => "lightgbm",
+            Self::Numpy => "npy",
+            Self::Onnx => "onnx",
+            Self::Pickle => "pickle",
+            Self::Program(name) | Self::Other(name) => name,
+            Self::Safetensors => "safetensors",
+            Self::SavedModel => "saved model",
+            Self::Tar => "tar",
+            Self::Text => "text",
+            Self::Tflite => "tflite",
+            Self::TorchLegacy => "torch legacy",
+            Self::Ubjson => "ubjson",
+            Self::Zip => "zip",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Formats that are known by their first bytes alone.
+const AT_ZERO: [(&[u8], Content); 39] = [
+    (b"PK\x03\x04", Content::Zip),
+    (b"PK\x05\x06", Content::Zip),
+    (b"PK\x07\x08", Content::Zip),
+    // A pickle of torch's magic number.
+    (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", Content::TorchLegacy),
+    (b"GGUF", Content::Gguf),
+    (b"\x93NUMPY", Content::Numpy),
+    (b"tree\nversion=", Content::Lightgbm),
+    (b"tree\r\nversion=", Content::Lightgbm),
+    (b"\x7fELF", Content::Program("elf")),
+    (b"MZ", Content::Program("pe")),
+    (b"\xfe\xed\xfa\xce", Content::Program("mach-o")),
+    (b"\xfe\xed\xfa\xcf", Content::Program("mach-o")),
+    (b"\xce\xfa\xed\xfe", Content::Program("mach-o")),
+    (b"\xcf\xfa\xed\xfe", Content::Program("mach-o")),
+    // Also the classes of Java.
+    (b"\xca\xfe\xba\xbe", Content::Program("mach-o")),
+    (b"\xca\xfe\xba\xbf", Content::Program("mach-o")),
+    (b"\0asm", Content::Program("wasm")),
+    (b"BC\xc0\xde", Content::Program("llvm bitcode")),
+    (b"#!", Content::Program("script")),
+    (b"!<arch>\n", Content::Program("ar")),
+    (HDF5, Content::Other("hdf5")),
+    (b"\x1f\x8b", Content::Other("gzip")),
+    (b"x\x01", Content::Other("zlib")),
+    (b"x\x9c", Content::Other("zlib")),
+    (b"x\xda", Content::Other("zlib")),
+    (b"\xfd7zXZ\0", Content::Other("xz")),
+    (b"\x28\xb5\x2f\xfd", Content::Other("zstd")),
+    (b"BZh", Content::Other("bzip2")),
+    (b"\x04\x22\x4d\x18", Content::Other("lz4")),
+    (b"7z\xbc\xaf\x27\x1c", Content::Other("7z")),
+    (b"Rar!\x1a\x07", Content::Other("rar")),
+    (b"lmgg", Content::Other("ggml")),
+    (b"fmgg", Content::Other("ggml")),
+    (b"tjgg", Content::Other("ggml")),
+    (b"PAR1", Content::Other("parquet")),
+    (b"ARROW1\0\0", Content::Other("arrow")),
+    (b"%PDF-", Content::Other("pdf")),
+    (b"\x89PNG\r\n\x1a\n", Content::Other("png")),
+    (b"\xff\xd8\xff", Content::Other("jpeg")),
+];
+
+/// Formats of flatbuffers, by the identifier at byte 4.
+const AT_FOUR: [(&[u8], Content); 3] = [
+    (b"TFL3", Content::Tflite),
+    (b"ET12", Content::Other("executorch")),
+    (b"ORTM", Content::Other("ort")),
+];
+
+/// Reads up to `count` bytes at `offset`.
+pub(super) fn read_at(input: &mut dyn Input, offset: u64, count: u64) -> io::Result<Vec<u8>> {
+    input.seek(SeekFrom::Start(offset))?;
+    let mut bytes = Vec::new();
+    input.take(count).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The beginning of a file.
+pub(super) fn head(input: &mut dyn Input) -> io::Result<Vec<u8>> {
+    read_at(input, 0, HEAD_BYTES)
+}
+
+/// The format of a binary file with this beginning and length. `None` if it has no mark of one: it
+/// may be a text.
+pub(super) fn binary(head: &[u8], length: u64) -> Option<Content> {
+    if length == 0 {
+        return Some(Content::Empty);
+    }
+    let marked = |(mark, content): &(&[u8], Content)| head.starts_with(mark).then_some(*content);
+    if let Some(content) = AT_ZERO.iter().find_map(marked) {
+        return Some(content);
+    }
+    if is_safetensors(head, length) {
+        return Some(Content::Safetensors);
+    }
+    let identifier = head.get(4..8).unwrap_or_default();
+    if let Some((_, content)) = AT_FOUR.iter().find(|(mark, _)| *mark == identifier) {
+        return Some(*content);
+    }
+    if begins_pickle(head) {
+        return Some(Content::Pickle);
+    }
+    if is_tar(head) {
+        return Some(Content::Tar);
+    }
+    if head.starts_with(b"{L\0\0\0\0") || (head.starts_with(b"{i") && head.contains(&0)) {
+        return Some(Content::Ubjson);
+    }
+    protobuf(head)
+}
+
+/// Whether a file begins with the length of a header within the file, and an object of JSON.
+fn is_safetensors(head: &[u8], length: u64) -> bool {
+    let header_bytes = head.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    let most = MAX_SAFETENSORS_HEADER_BYTES.min(length.saturating_sub(8));
+    header_bytes.is_some_and(|bytes| bytes <= most) && head.get(8) == Some(&b'{')
+}
+
+/// Whether a file begins with the PROTO opcode of a pickle and an opcode that exists.
+fn begins_pickle(head: &[u8]) -> bool {
+    matches!(head, [0x80, 0..=5, next, ..] if is_opcode(*next))
+}
+
+/// Whether an unpickler has an operation for this byte.
+pub(super) fn is_opcode(byte: u8) -> bool {
+    /// The opcodes of all protocols that are printable.
+    const PRINTABLE: &[u8] = b"().012BCFGIJKLMNPQRSTUVX]abcdeghijlopqrstu}";
+    PRINTABLE.contains(&byte) || matches!(byte, 0x80..=0x98)
+}
+
+/// Whether a file begins with a header of tar. Readers go by the checksum alone.
+pub(super) fn is_tar(head: &[u8]) -> bool {
+    let Some(block) = head.get(..TAR_BLOCK_BYTES) else {
+        return false;
+    };
+    if block.get(257..262) == Some(b"ustar") {
+        return true;
+    }
+    let written = block.get(TAR_CHECKSUM).unwrap_or_default();
+    let digits = (written.iter().copied())
+        .skip_while(|byte| *byte == b' ')
+        .take_while(|byte| (b'0'..=b'7').contains(byte));
+    // At most eight octal digits, so that no bit is lost.
+    let (count, written) = digits.fold((0_u32, 0_u32), |(count, number), digit| {
+        let digit = u32::from(digit.wrapping_sub(b'0'));
+        (count.saturating_add(1), number.wrapping_shl(3) | digit)
+    });
+    // Old programs took bytes for signed ones, and readers accept that, too.
+    let (mut unsigned, mut signed) = (0_u32, 0_u32);
+    for (at, byte) in block.iter().enumerate() {
+        let byte = if TAR_CHECKSUM.contains(&at) {
+            b' '
+        } else {
+            *byte
+        };
+        unsigned = unsigned.wrapping_add(u32::from(byte));
+        signed = signed.wrapping_add_signed(i32::from(byte.cast_signed()));
+    }
+    let matches = written == unsigned || written == signed;
+    count > 0 && block.first() != Some(&0) && matches
+}
+
+/// A protocol buffer of a model by its first two fields: the version, then a field with a length.
+fn protobuf(head: &[u8]) -> Option<Content> {
+    match head {
+        [0x08, 1, 0x12, ..] => Some(Content::SavedModel),
+        [0x08, 2..=0x40, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..] => {
+            Some(Content::Onnx)
+        }
+        _ => None,
+    }
+}
+
+/// Whether the end of a file is that of a zip. Readers look for it from the end, whatever the file
+/// begins with, and take the table of contents from there.
+pub(super) fn ends_as_zip(input: &mut dyn Input, length: u64) -> io::Result<bool> {
+    let tail_start = length.saturating_sub(ZIP_TAIL_BYTES);
+    let tail = read_at(input, tail_start, ZIP_TAIL_BYTES)?;
+    let ends = (tail.windows(ZIP_END_BYTES).enumerate().rev())
+        .filter(|(_, record)| record.starts_with(b"PK\x05\x06"))
+        .take(MAX_ZIP_ENDS);
+    for (at, record) in ends {
+        let field = |from: usize| {
+            let bytes = record.get(from..)?.first_chunk()?;
+            Some(u64::from(u32::from_le_bytes(*bytes)))
+        };
+        let (Some(size), Some(offset)) = (field(12), field(16)) else {
+            continue;
+        };
+        let end = tail_start.saturating_add(u64::try_from(at).unwrap_or(u64::MAX));
+        // The locator of a zip64 stands right before the record; a table does with its first mark.
+        let mut marks = vec![(end.checked_sub(20), b"PK\x06\x07")];
+        if size > 0 {
+            // From the end as Python does it, and from the beginning as others do.
+            marks.push((end.checked_sub(size), b"PK\x01\x02"));
+            marks.push((Some(offset), b"PK\x01\x02"));
+        }
+        for (position, mark) in marks {
+            if let Some(position) = position
+                && read_at(input, position, 4)? == mark
+            {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Where an HDF5 file begins behind a block of the user's: at 512 bytes, or a doubling of that.
+pub(super) fn hdf5_behind(input: &mut dyn Input, length: u64) -> io::Result<Option<u64>> {
+    let mut offset: u64 = 512;
+    while offset < length {
+        if read_at(input, offset, 8)? == HDF5 {
+            return Ok(Some(offset));
+        }
+        let Some(next) = offset.checked_mul(2) else {
+            break;
+        };
+        offset = next;
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "tests"
+    )]
+    use super::*;
+    use std::io::Cursor;
+
+    #[test]
+    fn a_format_is_known_by_its_first_bytes() {
+        let mut tar = vec![0_u8; TAR_BLOCK_BYTES];
+        tar[..4].copy_from_slice(b"name");
+        let sum: u32 = tar.iter().map(|byte| u32::from(*byte)).sum::<u32>() + 8 * 32;
+        tar[TAR_CHECKSUM].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        let mut safetensors = 2_u64.to_le_bytes().to_vec();
+        safetensors.extend(b"{}");
+        // The length of this header begins as a pickle does, and no opcode follows.
+        let mut looks_pickled = 640_u64.to_le_bytes().to_vec();
+        looks_pickled.resize(648, b' ');
+        looks_pickled[8] = b'{';
+        let cases: [(&[u8], Option<Content>); 14] = [
+            (b"", Some(Content::Empty)),
+            (b"PK\x03\x04", Some(Content::Zip)),
+            (b"\x80\x02}q\x00.", Some(Content::Pickle)),
+            (b"\x80\x04\x95\x00", Some(Content::Pickle)),
+            (b"\x80\x02\x00\x00", None),
+            (&tar, Some(Content::Tar)),
+            (&safetensors, Some(Content::Safetensors)),
+            (&looks_pickled, Some(Content::Safetensors)),
+            (b"\x1c\0\0\0TFL3", Some(Content::Tflite)),
+            (b"\x08\x08\x12\x07pytorch", Some(Content::Onnx)),
+            (b"\x08\x01\x12\x80\x01", Some(Content::SavedModel)),
+            (b"#!/bin/sh\n", Some(Content::Program("script"))),
+            (b"{\"a\": 1}", None),
+            (b"plain", None),
+        ];
+        for (head, expected) in cases {
+            let length = u64::try_from(head.len()).unwrap();
+            assert_eq!(binary(head, length), expected, "{head:?}");
+        }
+        // The header would be longer than the file.
+        assert_eq!(binary(b"\x03\0\0\0\0\0\0\0{}", 10), None);
+        tar[511] = 1;
+        assert!(!is_tar(&tar));
+    }
+
+    #[test]
+    fn the_end_of_a_zip_is_found_behind_other_content() {
+        let central: &[u8] = b"PK\x01\x02rest of the table";
+        let size = u32::try_from(central.len()).unwrap();
+        let mut end = b"PK\x05\x06\0\0\0\0\x01\0\x01\0".to_vec();
+        end.extend(size.to_le_bytes());
+        end.extend([0; 4]);
+        end.extend([0; 2]);
+        let check = |content: Vec<u8>, expected: bool| {
+            let length = u64::try_from(content.len()).unwrap();
+            let mut input = Cursor::new(content);
+            assert_eq!(ends_as_zip(&mut input, length).unwrap(), expected);
+        };
+        check([b"weights", central, &end, b"comment"].concat(), true);
+        // A table that is not there: four bytes of weights that look like a mark.
+        check([b"weights", central, b"!", &end].concat(), false);
+        check(b"weights".to_vec(), false);
+        let mut content = vec![0; 1_024];
+        content.extend(HDF5);
+        let length = u64::try_from(content.len()).unwrap();
+        let found = hdf5_behind(&mut Cursor::new(content), length).unwrap();
+        assert_eq!(found, Some(1_024));
+    }
+}

@@ -1,0 +1,224 @@
+//! Exceptions: files that are known by their digest and accepted by a person until a day.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::{LoadError, Source, read_at_most};
+use tensorgate_policy::{Severity, hex};
+use tensorgate_policy_text::{Located, Span, parse, typed};
+
+/// The largest file of exceptions, bytes.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+/// The longest reason, characters.
+const MAX_REASON_CHARS: usize = 500;
+/// Hexadecimal digits of a digest.
+const DIGEST_CHARS: usize = 64;
+/// Bytes that are hashed together.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// One exception as it is written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    sha256: String,
+    reason: String,
+    until: String,
+}
+
+/// Why a file is accepted, and how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// Why, as the file says it.
+    pub reason: String,
+    /// The last day, UTC, as `2027-01-31`.
+    pub until: String,
+    /// Whether the last day was before today. Such an exception accepts nothing.
+    pub has_expired: bool,
+}
+
+/// The exceptions of a run, by the digests of the files.
+#[derive(Clone, Debug, Default)]
+pub struct Exceptions(BTreeMap<String, Exception>);
+
+impl Exceptions {
+    /// Reads a file of exceptions: YAML or JSON. `today` has the form of `until`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or an entry has a fault.
+    pub fn read(file: &Path, today: &str) -> Result<Self, Failure> {
+        let shown = file.display();
+        let bytes = read_at_most(file, MAX_FILE_BYTES)
+            .map_err(|error| Failure::Input(format!("cannot read {shown}: {error}")))?
+            .ok_or_else(|| {
+                Failure::Input(format!("{shown} is larger than {MAX_FILE_BYTES} bytes"))
+            })?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Failure::Input(format!("{shown} is not UTF-8: save it as UTF-8")))?;
+        let written = match typed_entries(&text) {
+            Ok(written) => written,
+            Err(faults) => {
+                let source = Source {
+                    file: file.to_owned(),
+                    text,
+                };
+                return Err(LoadError::Faults(source, faults).into());
+            }
+        };
+        Self::new(written, today).map_err(|fault| Failure::Input(format!("{shown}: {fault}")))
+    }
+
+    fn new(written: Vec<Written>, today: &str) -> Result<Self, String> {
+        let mut exceptions = BTreeMap::new();
+        for (at, entry) in written.into_iter().enumerate() {
+            let Written {
+                sha256,
+                reason,
+                until,
+            } = entry;
+            let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+            if sha256.len() != DIGEST_CHARS || !sha256.bytes().all(is_digit) {
+                return Err(format!(
+                    "[{at}].sha256: write {DIGEST_CHARS} hexadecimal digits in lower case, as `sha256sum FILE` prints them"
+                ));
+            }
+            if reason.trim().is_empty() || reason.chars().count() > MAX_REASON_CHARS {
+                return Err(format!(
+                    "[{at}].reason: write why the file is accepted, in at most {MAX_REASON_CHARS} characters"
+                ));
+            }
+            if !is_date(&until) {
+                return Err(format!(
+                    "[{at}].until: write the last day as YYYY-MM-DD, for example 2027-01-31"
+                ));
+            }
+            let exception = Exception {
+                has_expired: until.as_str() < today,
+                reason,
+                until,
+            };
+            if exceptions.insert(sha256, exception).is_some() {
+                return Err(format!("[{at}].sha256: an earlier entry has this digest"));
+            }
+        }
+        Ok(Self(exceptions))
+    }
+
+    /// The exception of an open file, by its content.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn of(&self, file: &mut File) -> io::Result<Option<&Exception>> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        Ok(self.0.get(&digest(file)?))
+    }
+}
+
+/// The entries of a text, or its faults.
+fn typed_entries(text: &str) -> Result<Vec<Written>, Vec<Located>> {
+    let (tree, faults) = parse::parse(text);
+    if faults.iter().any(|fault| fault.severity == Severity::Error) {
+        return Err(faults);
+    }
+    let Some(tree) = tree else {
+        return Err(vec![Located {
+            severity: Severity::Error,
+            span: Span::default(),
+            path: String::new(),
+            message: "no list of exceptions".into(),
+            fix: Some("a list of {sha256: …, reason: …, until: YYYY-MM-DD}".into()),
+        }]);
+    };
+    typed::deserialize_one(&tree).map_err(|fault| vec![fault])
+}
+
+/// The SHA-256 of a file, in hexadecimal digits.
+fn digest(file: &mut File) -> io::Result<String> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut sha = Sha256::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let read = match file.read(&mut chunk) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        if read == 0 {
+            let digest: [u8; 32] = sha.finalize().into();
+            return Ok(hex(&digest));
+        }
+        sha.update(chunk.get(..read).unwrap_or_default());
+    }
+}
+
+/// Whether a text is a day of the calendar, as `2027-01-31`.
+fn is_date(text: &str) -> bool {
+    let number = |range: std::ops::Range<usize>| {
+        let digits = text.get(range)?;
+        let are_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
+        are_digits.then(|| digits.parse::<u32>().ok()).flatten()
+    };
+    let (Some(year), Some(month), Some(day)) = (number(0..4), number(5..7), number(8..10)) else {
+        return false;
+    };
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let days = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 if is_leap => 29,
+        2 => 28,
+        _ => return false,
+    };
+    let bytes = text.as_bytes();
+    let separated = bytes.get(4) == Some(&b'-') && bytes.get(7) == Some(&b'-');
+    text.len() == 10 && separated && (1..=days).contains(&day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_a_day_of_the_calendar() {
+        for (text, expected) in [
+            ("2027-01-31", true),
+            ("2028-02-29", true),
+            ("2027-02-29", false),
+            ("2100-02-29", false),
+            ("2027-13-01", false),
+            ("2027-04-31", false),
+            ("2027-04-00", false),
+            ("2027/04/01", false),
+            ("+027-04-01", false),
+            ("2027-4-1", false),
+            ("2027-04-011", false),
+        ] {
+            assert_eq!(is_date(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_exception_holds_through_its_last_day() {
+        let entry = |until: &str| Written {
+            sha256: "a".repeat(DIGEST_CHARS),
+            reason: "checked by hand".into(),
+            until: until.into(),
+        };
+        for (until, expired) in [
+            ("2026-11-24", true),
+            ("2026-11-25", false),
+            ("2026-11-26", false),
+        ] {
+            let exceptions = Exceptions::new(vec![entry(until)], "2026-11-25").ok();
+            let exception = exceptions.and_then(|it| it.0.into_values().next());
+            assert_eq!(exception.map(|it| it.has_expired), Some(expired), "{until}");
+        }
+        let twice = vec![entry("2026-11-25"), entry("2026-11-26")];
+        assert!(Exceptions::new(twice, "2026-11-25").is_err());
+    }
+}

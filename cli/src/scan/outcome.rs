@@ -1,0 +1,138 @@
+//! The result for one path: opens the file, has it scanned, and checks that it was the same
+//! throughout.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat};
+use tensorgate_artifact::scan::Verdict;
+
+use super::exceptions::{Exception, Exceptions};
+use super::messages::FileReport;
+use super::process::Scanner;
+use super::walk::{Entry, What};
+
+/// How a file is opened. A named pipe or a device that stands there since the look at it neither
+/// blocks nor becomes the controlling terminal.
+const FILE: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// The result for one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The path as it is printed.
+    pub path: PathBuf,
+    /// What was found.
+    pub report: FileReport,
+    /// The exception for the file's digest. Safe files need none.
+    pub exception: Option<Exception>,
+}
+
+impl Outcome {
+    /// Whether the file is safe, or accepted by an exception that has not expired.
+    pub fn is_accepted(&self) -> bool {
+        let accepts = |exception: &Exception| !exception.has_expired;
+        self.report.verdict == Verdict::Safe || self.exception.as_ref().is_some_and(accepts)
+    }
+
+    /// The result for an entry. A file of more than `max_bytes` is not read.
+    pub fn of(
+        entry: Entry,
+        scanner: &mut Scanner,
+        exceptions: &Exceptions,
+        max_bytes: u64,
+    ) -> Self {
+        let Entry { path, what } = entry;
+        let (report, exception) = match what {
+            What::File(folder, name) => scan(&folder, &name, scanner, exceptions, max_bytes)
+                .unwrap_or_else(|error| {
+                    (FileReport::unscanned("unreadable", &error.to_string()), None)
+                }),
+            What::Refused(rule, detail) => (FileReport::unscanned(rule, &detail), None),
+        };
+        Self {
+            path,
+            report,
+            exception,
+        }
+    }
+}
+
+fn scan(
+    folder: &OwnedFd,
+    name: &OsStr,
+    scanner: &mut Scanner,
+    exceptions: &Exceptions,
+    max_bytes: u64,
+) -> io::Result<(FileReport, Option<Exception>)> {
+    let mut file = File::from(openat(folder, name, FILE, Mode::empty())?);
+    let before = fstat(&file)?;
+    if FileType::from_raw_mode(before.st_mode) != FileType::RegularFile {
+        let report = FileReport::unscanned("special", "neither a file nor a folder");
+        return Ok((report, None));
+    }
+    let bytes = u64::try_from(before.st_size).unwrap_or(u64::MAX);
+    if bytes > max_bytes {
+        let detail = format!("{bytes} bytes: --max-bytes allows {max_bytes}");
+        return Ok((FileReport::unscanned("file-size", &detail), None));
+    }
+    let mut report = scanner.scan(&file, &name.to_string_lossy(), bytes);
+    let mut exception = None;
+    if report.verdict != Verdict::Safe {
+        exception = exceptions.of(&mut file)?.cloned();
+    }
+    // The open file, and the name, which may lead to another file by now.
+    let after = fstat(&file)?;
+    let named = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+    if !is_same(&before, &after) || !named.is_ok_and(|named| is_same(&before, &named)) {
+        let detail = "the file changed while it was read: scan it again when nothing writes to it";
+        report.add(Verdict::Unknown, "changed", detail);
+        // The digest may be of neither state.
+        exception = None;
+    }
+    Ok((report, exception))
+}
+
+/// Whether two states are of one file without a change in between. A program can set the time of
+/// modification, but not that of the last change.
+fn is_same(before: &Stat, after: &Stat) -> bool {
+    before.st_dev == after.st_dev
+        && before.st_ino == after.st_ino
+        && before.st_size == after.st_size
+        && before.st_mtime == after.st_mtime
+        && before.st_mtime_nsec == after.st_mtime_nsec
+        && before.st_ctime == after.st_ctime
+        && before.st_ctime_nsec == after.st_ctime_nsec
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use tensorgate_cli_common::private_dir::PrivateDir;
+
+    #[test]
+    fn a_file_that_was_replaced_is_not_the_same() {
+        let folder = PrivateDir::new().unwrap();
+        let path = folder.path().join("model");
+        std::fs::write(&path, "one").unwrap();
+        let file = File::open(&path).unwrap();
+        let before = fstat(&file).unwrap();
+        assert!(is_same(&before, &fstat(&file).unwrap()));
+        let beside = folder.path().join("other");
+        std::fs::write(&beside, "two").unwrap();
+        std::fs::rename(&beside, &path).unwrap();
+        let named = fstat(File::open(&path).unwrap()).unwrap();
+        assert!(!is_same(&before, &named));
+        // A byte more is a change, even within one tick of the file system's clock.
+        std::fs::write(&path, "twofold").unwrap();
+        let grown = fstat(File::open(&path).unwrap()).unwrap();
+        assert!(!is_same(&named, &grown));
+    }
+}

@@ -1,0 +1,217 @@
+//! The command's side of a scanner process: starts it, gives it open files, and replaces it when it
+//! dies, is late or writes nonsense. One file costs at most its own verdict.
+
+use std::fs::File;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType, recv, sendmsg, socketpair,
+};
+
+use super::messages::{FileReport, Hello, MAX_NAME_BYTES, MAX_RESPONSE_BYTES, report};
+use super::worker;
+
+/// The path of this program's own executable, even if its file was replaced.
+const SELF: &str = "/proc/self/exe";
+/// The time for a process to start.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time for a file without its length.
+const FILE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Bytes of a file for which there is one more second.
+const BYTES_PER_SECOND: u64 = 100_000_000;
+/// Files after which a process is replaced. A file that took its process over could change the
+/// verdicts of at most so many.
+const MAX_FILES: u32 = 256;
+
+/// Scans files one by one, in processes of its own.
+#[derive(Debug)]
+pub struct Scanner {
+    process: Option<Process>,
+    /// Whether the OS sandbox must be complete.
+    required: bool,
+}
+
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    socket: OwnedFd,
+    files: u32,
+}
+
+impl Scanner {
+    /// Starts the first process. Returns what is missing from its OS sandbox, too.
+    ///
+    /// # Errors
+    /// The process cannot be started, or its OS sandbox is incomplete and `required`.
+    pub fn start(required: bool) -> Result<(Self, Option<String>), String> {
+        let (process, incomplete) = Process::start(required)?;
+        let scanner = Self {
+            process: Some(process),
+            required,
+        };
+        Ok((scanner, incomplete))
+    }
+
+    /// A scanner that starts its process with the first file.
+    pub const fn idle(required: bool) -> Self {
+        Self {
+            process: None,
+            required,
+        }
+    }
+
+    /// Scans an open file of this name and length. A file that ends its process is unknown.
+    pub fn scan(&mut self, file: &File, name: &str, bytes: u64) -> FileReport {
+        self.try_scan(file, name, bytes)
+            .unwrap_or_else(|cause| FileReport::unscanned("scanner-died", &cause))
+    }
+
+    fn try_scan(&mut self, file: &File, name: &str, bytes: u64) -> Result<FileReport, String> {
+        let usable = self.process.take().filter(|it| it.files < MAX_FILES);
+        let mut process = match usable {
+            Some(process) => process,
+            None => Process::start(self.required)?.0,
+        };
+        process.files = process.files.saturating_add(1);
+        let allowed = timeout(bytes);
+        let response = process
+            .send(file, name)
+            .and_then(|()| process.receive(allowed));
+        let response = match response {
+            Ok(response) if !response.is_empty() => response,
+            Err(Errno::AGAIN) => {
+                return Err(format!("not scanned within {} s", allowed.as_secs()));
+            }
+            Ok(_) | Err(_) => {
+                return Err(format!("its scanner process ended: {}", process.end()));
+            }
+        };
+        let report = report(&response).ok_or("its scanner process wrote no report")?;
+        self.process = Some(process);
+        Ok(report)
+    }
+}
+
+impl Process {
+    fn start(required: bool) -> Result<(Self, Option<String>), String> {
+        let failed = |cause: String| format!("cannot start a scanner process: {cause}");
+        let pair = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        );
+        let (socket, child_socket) = pair.map_err(|error| failed(error.to_string()))?;
+        let child = Command::new(SELF)
+            .arg(worker::ARGUMENT)
+            .env_clear()
+            .stdin(Stdio::from(child_socket))
+            .stdout(Stdio::null())
+            // A file may make its scanner write what it wants.
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| failed(error.to_string()))?;
+        let mut process = Self {
+            child,
+            socket,
+            files: 0,
+        };
+        let hello = process.receive(START_TIMEOUT);
+        let hello = hello.map_err(|error| failed(error.to_string()))?;
+        let Ok(Hello { incomplete }) = serde_json::from_slice(&hello) else {
+            return Err(failed(process.end()));
+        };
+        match incomplete {
+            Some(missing) if required => Err(format!(
+                "nothing is scanned: --isolation required, and the OS sandbox of the scanner process is incomplete: {missing}"
+            )),
+            incomplete => Ok((process, incomplete)),
+        }
+    }
+
+    /// Sends an open file and its name.
+    fn send(&self, file: &File, name: &str) -> Result<(), Errno> {
+        let mut name = name.as_bytes();
+        // Only the end of a name matters.
+        if name.len() > MAX_NAME_BYTES {
+            let cut = name.len().saturating_sub(MAX_NAME_BYTES);
+            name = name.get(cut..).unwrap_or_default();
+        }
+        // An empty message would be the end.
+        let name: &[u8] = if name.is_empty() { b"-" } else { name };
+        let descriptors = [file.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+            return Err(Errno::NOBUFS);
+        }
+        let buffers = [IoSlice::new(name)];
+        retry_on_intr(|| sendmsg(&self.socket, &buffers, &mut control, SendFlags::NOSIGNAL))?;
+        Ok(())
+    }
+
+    /// Receives one message. It is empty if the process has ended.
+    fn receive(&self, allowed: Duration) -> Result<Vec<u8>, Errno> {
+        set_socket_timeout(&self.socket, Timeout::Recv, Some(allowed))?;
+        let mut message = vec![0; MAX_RESPONSE_BYTES];
+        let (_, length) =
+            retry_on_intr(|| recv(&self.socket, message.as_mut_slice(), RecvFlags::TRUNC))?;
+        if length > message.len() {
+            return Err(Errno::MSGSIZE);
+        }
+        message.truncate(length);
+        Ok(message)
+    }
+
+    /// Ends the process; returns how it ended. One that has ended by itself keeps its own reason.
+    fn end(&mut self) -> String {
+        let _ = self.child.kill();
+        match self.child.wait() {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The time that a file of this length may take.
+fn timeout(bytes: u64) -> Duration {
+    let more = Duration::from_secs(bytes.div_euclid(BYTES_PER_SECOND));
+    FILE_TIMEOUT.saturating_add(more)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use tensorgate_artifact::scan::Verdict;
+
+    #[test]
+    fn a_file_whose_scanner_process_dies_is_unknown() {
+        // Here this program's own executable is that of the tests, which ends at once.
+        let file = File::open("/dev/null").unwrap();
+        let report = Scanner::idle(false).scan(&file, "a.safetensors", 0);
+        assert_eq!(report.verdict, Verdict::Unknown);
+        let finding = report.findings.first().unwrap();
+        assert_eq!(finding.rule, "scanner-died");
+        assert!(finding.detail.contains("exit status"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_longer_file_has_more_time() {
+        assert_eq!(timeout(1_000), Duration::from_secs(300));
+        assert_eq!(timeout(20_000_000_000), Duration::from_secs(500));
+    }
+}

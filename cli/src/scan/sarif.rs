@@ -1,0 +1,152 @@
+//! Results as SARIF 2.1.0, the format of findings that code hosts read.
+//!
+//! Results are written as they come, so memory does not grow with them. The rules, which are known
+//! at the end only, stand behind the results.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tensorgate_artifact::scan::Verdict;
+
+use super::messages::{FileFinding, FileReport};
+use super::outcome::Outcome;
+
+/// Rules that are described. A scanner process that was taken over could invent more.
+const MAX_RULES: usize = 1_000;
+/// The rule of a file that is not safe and has no finding.
+const VERDICT_RULE: &str = "verdict";
+
+/// A SARIF log that is being written.
+pub struct Sarif {
+    output: Box<dyn Write>,
+    rules: BTreeSet<String>,
+    is_first: bool,
+}
+
+impl Sarif {
+    /// Begins a log.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub fn begin(mut output: Box<dyn Write>) -> io::Result<Self> {
+        output.write_all(
+            br#"{"$schema":"https://json.schemastore.org/sarif-2.1.0.json","version":"2.1.0","runs":[{"results":["#,
+        )?;
+        Ok(Self {
+            output,
+            rules: BTreeSet::new(),
+            is_first: true,
+        })
+    }
+
+    /// Adds the findings of a file.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub fn add(&mut self, outcome: &Outcome) -> io::Result<()> {
+        let FileReport {
+            format,
+            verdict,
+            findings,
+        } = &outcome.report;
+        if findings.is_empty() && *verdict != Verdict::Safe {
+            let finding = FileFinding {
+                offset: 0,
+                rule: VERDICT_RULE.into(),
+                detail: format!("{} ({format})", verdict.name()),
+                verdict: *verdict,
+            };
+            return self.add_finding(outcome, &finding);
+        }
+        for finding in findings {
+            self.add_finding(outcome, finding)?;
+        }
+        Ok(())
+    }
+
+    fn add_finding(&mut self, outcome: &Outcome, finding: &FileFinding) -> io::Result<()> {
+        if !std::mem::take(&mut self.is_first) {
+            self.output.write_all(b",")?;
+        }
+        if self.rules.len() < MAX_RULES {
+            self.rules.insert(finding.rule.clone());
+        }
+        serde_json::to_writer(&mut self.output, &result(outcome, finding))?;
+        Ok(())
+    }
+
+    /// Ends the log.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub fn end(mut self) -> io::Result<()> {
+        let rules: Vec<_> = self.rules.iter().map(|id| json!({ "id": id })).collect();
+        let driver = json!({
+            "name": "tensorgate",
+            "version": env!("CARGO_PKG_VERSION"),
+            "rules": rules,
+        });
+        self.output.write_all(br#"],"tool":{"driver":"#)?;
+        serde_json::to_writer(&mut self.output, &driver)?;
+        self.output.write_all(b"}}]}\n")?;
+        self.output.flush()
+    }
+}
+
+fn result(outcome: &Outcome, finding: &FileFinding) -> Value {
+    let level = match finding.verdict {
+        Verdict::Executable | Verdict::Malformed => "error",
+        Verdict::Unknown => "warning",
+        Verdict::Safe => "note",
+    };
+    let accepted = outcome.exception.iter().filter(|it| !it.has_expired);
+    let suppressions: Vec<_> = accepted
+        .map(|it| json!({ "kind": "external", "justification": it.reason }))
+        .collect();
+    // An offset beyond the largest number of the format is that of a hostile file.
+    let offset = i64::try_from(finding.offset).unwrap_or(i64::MAX);
+    json!({
+        "ruleId": finding.rule,
+        "level": level,
+        "message": { "text": finding.detail },
+        "locations": [{
+            "physicalLocation": {
+                "artifactLocation": { "uri": uri(&outcome.path) },
+                "region": { "byteOffset": offset, "byteLength": 0 },
+            },
+        }],
+        "suppressions": suppressions,
+    })
+}
+
+/// A path as a reference of RFC 3986: relative if it is.
+fn uri(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut uri = String::from(if path.is_absolute() { "file://" } else { "" });
+    for byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(byte) {
+            uri.push(char::from(*byte));
+        } else {
+            uri.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    uri
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_becomes_a_reference() {
+        for (path, expected) in [
+            ("models/a b.pt", "models/a%20b.pt"),
+            ("/srv/ä.onnx", "file:///srv/%C3%A4.onnx"),
+            ("c:d?e#f%", "c%3Ad%3Fe%23f%25"),
+        ] {
+            assert_eq!(uri(Path::new(path)), expected);
+        }
+    }
+}

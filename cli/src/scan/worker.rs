@@ -1,0 +1,90 @@
+//! A scanner process: gets open files over a socket, scans them, and can do nothing else.
+//!
+//! It is this program, started with an argument that no verb has. It opens no file, starts no
+//! program and has no network. Its memory is bounded; its time is bounded by the command, which
+//! kills it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{IoSliceMut, Stdin};
+use std::mem::MaybeUninit;
+use std::process::ExitCode;
+
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use serde::Serialize;
+use tensorgate_artifact::scan::{Limits, detect};
+use tensorgate_host::sandbox::os_sandbox;
+
+use super::messages::{Hello, MAX_NAME_BYTES, Response};
+
+/// The first argument of a scanner process.
+pub const ARGUMENT: &str = "model-scanner";
+/// Memory that it may write, bytes: four times what a scan needs. Memory that is only reserved, and
+/// the program itself, do not count.
+const MEMORY_BYTES: u64 = 256 << 20;
+
+/// Runs a scanner process, if the arguments ask for one.
+pub fn scanner_process(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    (arguments.next()? == ARGUMENT).then(|| match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    })
+}
+
+/// Scans files until the command closes the socket, which is this process's standard input.
+fn serve() -> Result<(), Errno> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    for (resource, most) in [
+        (Resource::Data, MEMORY_BYTES),
+        (Resource::Core, 0),
+        (Resource::Fsize, 0),
+    ] {
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        setrlimit(resource, limit)?;
+    }
+    let sandbox = os_sandbox::apply_to_compiler();
+    let socket = std::io::stdin();
+    let incomplete = (!sandbox.is_full()).then(|| sandbox.describe());
+    respond(&socket, &Hello { incomplete })?;
+    let limits = Limits::default();
+    while let Some((mut file, name)) = next_file(&socket)? {
+        let response = match detect::scan(&mut file, &name, &limits) {
+            Ok(report) => Response::Scanned(report.into()),
+            Err(error) => Response::Unreadable(error.to_string()),
+        };
+        respond(&socket, &response)?;
+    }
+    Ok(())
+}
+
+/// Sends one message.
+fn respond(socket: &Stdin, message: &impl Serialize) -> Result<(), Errno> {
+    let bytes = serde_json::to_vec(message).map_err(|_| Errno::INVAL)?;
+    retry_on_intr(|| send(socket, &bytes, SendFlags::NOSIGNAL))?;
+    Ok(())
+}
+
+/// Waits for the next file and its name. `None` if there are no more.
+fn next_file(socket: &Stdin) -> Result<Option<(File, String)>, Errno> {
+    let mut name = vec![0; MAX_NAME_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = retry_on_intr(|| {
+        let mut buffers = [IoSliceMut::new(&mut name)];
+        recvmsg(socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    let file = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    let name = name.get(..received.bytes).unwrap_or_default();
+    Ok(file.map(|file| {
+        let name = String::from_utf8_lossy(name).into_owned();
+        (File::from(file), name)
+    }))
+}

@@ -1,0 +1,139 @@
+//! The results of a scan as text for people and as JSON for scripts, and their totals.
+
+use serde::Serialize;
+use tensorgate_artifact::scan::Verdict;
+use tensorgate_cli_common::ui::{Ui, printable};
+
+use crate::scan::exceptions::Exception;
+use crate::scan::outcome::Outcome;
+
+/// The JSON of one file. Scripts rely on its shape.
+#[derive(Serialize)]
+struct FileLine<'a> {
+    path: String,
+    format: &'a str,
+    verdict: &'static str,
+    findings: Vec<FindingLine<'a>>,
+    /// Why the file is accepted although it is not safe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    excepted: Option<&'a str>,
+    /// The last day of an exception that accepts nothing any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exception_expired: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct FindingLine<'a> {
+    offset: u64,
+    rule: &'a str,
+    detail: &'a str,
+}
+
+/// The result of a file as a line of JSON. Returns `false` if the output is closed.
+pub fn json_line(ui: &Ui, outcome: &Outcome) -> bool {
+    let exception = outcome.exception.as_ref();
+    let (expired, valid) = (
+        exception.filter(|it| it.has_expired),
+        exception.filter(|it| !it.has_expired),
+    );
+    let findings = outcome.report.findings.iter().map(|finding| FindingLine {
+        offset: finding.offset,
+        rule: &finding.rule,
+        detail: &finding.detail,
+    });
+    let line = FileLine {
+        path: outcome.path.to_string_lossy().into_owned(),
+        format: &outcome.report.format,
+        verdict: outcome.report.verdict.name(),
+        findings: findings.collect(),
+        excepted: valid.map(|it| it.reason.as_str()),
+        exception_expired: expired.map(|it| it.until.as_str()),
+    };
+    serde_json::to_string(&line).is_ok_and(|line| ui.try_line(&line))
+}
+
+/// The result of a file as text: a line, and one for each finding.
+pub fn text(ui: &Ui, outcome: &Outcome) -> String {
+    let report = &outcome.report;
+    let verdict = match report.verdict {
+        Verdict::Safe => ui.paint("32", Verdict::Safe.name()),
+        Verdict::Unknown => ui.paint("1;33", Verdict::Unknown.name()),
+        Verdict::Malformed => ui.paint("1;31", "MALFORMED"),
+        Verdict::Executable => ui.paint("1;31", "EXECUTABLE"),
+    };
+    let path = printable(&outcome.path.to_string_lossy());
+    let mut text = format!("{path}: {verdict} ({})", report.format);
+    for finding in &report.findings {
+        text.push_str(&format!(
+            "\n  at {}: {}: {}",
+            finding.offset, finding.rule, finding.detail
+        ));
+    }
+    if let Some(Exception {
+        reason,
+        until,
+        has_expired,
+    }) = &outcome.exception
+    {
+        let state = if *has_expired {
+            "exception expired after"
+        } else {
+            "excepted until"
+        };
+        text.push_str(&format!("\n  {state} {until}: {}", printable(reason)));
+    }
+    text
+}
+
+/// How many files have which verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    safe: u64,
+    unknown: u64,
+    malformed: u64,
+    executable: u64,
+    excepted: u64,
+    /// Files that are neither safe nor excepted.
+    pub refused: u64,
+}
+
+impl Totals {
+    /// Counts a file.
+    pub fn add(&mut self, outcome: &Outcome) {
+        let count = match outcome.report.verdict {
+            Verdict::Safe => &mut self.safe,
+            Verdict::Unknown => &mut self.unknown,
+            Verdict::Malformed => &mut self.malformed,
+            Verdict::Executable => &mut self.executable,
+        };
+        *count = count.saturating_add(1);
+        if !outcome.is_accepted() {
+            self.refused = self.refused.saturating_add(1);
+        } else if outcome.report.verdict != Verdict::Safe {
+            self.excepted = self.excepted.saturating_add(1);
+        }
+    }
+
+    /// The number of files.
+    pub fn files(&self) -> u64 {
+        let counts = [self.safe, self.unknown, self.malformed, self.executable];
+        counts.into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// The last line of the text.
+    pub fn line(&self) -> String {
+        let files = self.files();
+        let mut line = format!("{files} file{}: ", if files == 1 { "" } else { "s" });
+        let counts = [
+            (self.safe, Verdict::Safe.name()),
+            (self.unknown, Verdict::Unknown.name()),
+            (self.malformed, Verdict::Malformed.name()),
+            (self.executable, Verdict::Executable.name()),
+            (self.excepted, "excepted"),
+        ];
+        let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+        let counts: Vec<_> = counts.map(|(count, name)| format!("{count} {name}")).collect();
+        line.push_str(&counts.join(", "));
+        line
+    }
+}

@@ -1,0 +1,169 @@
+//! `model scan`: scans files and folders, prints each result, and fails if one is not safe.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::ui::{Ui, printable};
+
+use super::report::{Totals, json_line, text};
+use crate::scan::exceptions::Exceptions;
+use crate::scan::process::Scanner;
+use crate::scan::progress::Progress;
+use crate::scan::run::{Progressed, Settings, run};
+use crate::scan::sarif::Sarif;
+use crate::scan::walk::root;
+use crate::verbs::keys::today;
+
+/// The most scanner processes.
+const MAX_JOBS: usize = 256;
+
+/// Say of each file whether it is data alone, or could run code when a model is loaded.
+///
+/// The content decides, whatever the name. Nothing is imported, unpickled or run.
+#[derive(Args)]
+#[command(
+    after_help = "Verdicts: safe, unknown (a format, or a part of one, that is not followed), malformed (two readers may understand it differently), EXECUTABLE.\n\
+Exit codes: 0 all files are safe or excepted, 1 one is not, 2 invalid usage or input.\n\nExample: tensorgate model scan models/ --exceptions exceptions.yaml"
+)]
+pub struct Scan {
+    /// Files and folders. Links are not followed.
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+    /// Write the findings as SARIF 2.1.0 into this file; `-` is standard output.
+    #[arg(long, value_name = "FILE")]
+    sarif: Option<PathBuf>,
+    /// Accept files by digest: a list of {sha256, reason, until: YYYY-MM-DD} as YAML or JSON.
+    #[arg(long, value_name = "FILE")]
+    exceptions: Option<PathBuf>,
+    /// Files that are scanned at the same time [default: one a core].
+    #[arg(long, value_name = "N", value_parser = jobs)]
+    jobs: Option<NonZeroUsize>,
+    /// Do not read larger files: they are unknown.
+    #[arg(long, value_name = "BYTES")]
+    max_bytes: Option<u64>,
+    /// Whether the processes that read files need a complete OS sandbox.
+    #[arg(long, value_enum, default_value_t)]
+    isolation: Isolation,
+}
+
+/// What an incomplete OS sandbox means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Isolation {
+    /// As complete as the kernel allows.
+    #[default]
+    Available,
+    /// Nothing is scanned without it.
+    Required,
+}
+
+impl Scan {
+    /// Scans and prints.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let to_stdout = self.sarif.as_deref() == Some(Path::new("-"));
+        if to_stdout && ui.json {
+            return Err(Failure::Input(
+                "--json and --sarif - both write to standard output: give --sarif a file".into(),
+            ));
+        }
+        let exceptions = match &self.exceptions {
+            Some(file) => Exceptions::read(file, &today())?,
+            None => Exceptions::default(),
+        };
+        let settings = Settings {
+            exceptions,
+            max_bytes: self.max_bytes.unwrap_or(u64::MAX),
+        };
+        let mut roots = Vec::new();
+        for path in &self.paths {
+            roots.push(root(path).map_err(|error| {
+                let path = printable(&path.to_string_lossy());
+                Failure::Input(format!("cannot read {path}: {error}"))
+            })?);
+        }
+        let scanners = self.scanners(ui)?;
+        let mut sarif = match &self.sarif {
+            Some(file) => Some(begin_sarif(file, to_stdout)?),
+            None => None,
+        };
+        let mut totals = Totals::default();
+        let mut progress = Progress::new();
+        let mut last: Option<PathBuf> = None;
+        let mut written: io::Result<()> = Ok(());
+        let mut is_open = true;
+        let ran = run(roots, scanners, &settings, &mut |progressed| {
+            if let Progressed::Done(outcome) = progressed {
+                totals.add(&outcome);
+                progress.clear();
+                if let Some(sarif) = &mut sarif {
+                    written = sarif.add(&outcome);
+                }
+                is_open = match (ui.json, to_stdout) {
+                    (true, _) => json_line(ui, &outcome),
+                    (false, false) => ui.try_line(&text(ui, &outcome)),
+                    (false, true) => true,
+                };
+                last = Some(outcome.path);
+            }
+            progress.show(totals.files(), last.as_deref());
+            is_open && written.is_ok()
+        });
+        drop(progress);
+        ran.map_err(Failure::Failed)?;
+        let ended = written.and_then(|()| sarif.map_or(Ok(()), Sarif::end));
+        ended.map_err(|error| Failure::Failed(format!("cannot write SARIF: {error}")))?;
+        if is_open && !ui.json && !to_stdout {
+            ui.line(&totals.line());
+        }
+        if totals.files() == 0 {
+            return Err(Failure::Input("there are no files to scan".into()));
+        }
+        // Not everything was scanned if the output was closed.
+        if totals.refused > 0 || !is_open {
+            return Err(Failure::No);
+        }
+        Ok(())
+    }
+
+    /// The scanners, the first of which has shown that processes can be started.
+    fn scanners(&self, ui: &Ui) -> Result<Vec<Scanner>, Failure> {
+        let required = self.isolation == Isolation::Required;
+        let (first, incomplete) = Scanner::start(required).map_err(Failure::Failed)?;
+        if let Some(incomplete) = incomplete {
+            ui.note(&format!(
+                "{}: the OS sandbox of the scanner processes is incomplete: {incomplete}",
+                ui.paint("1;33", "warning")
+            ));
+        }
+        let jobs = match self.jobs {
+            Some(jobs) => jobs.get(),
+            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        };
+        let more = jobs.min(MAX_JOBS).saturating_sub(1);
+        let more = std::iter::repeat_with(|| Scanner::idle(required)).take(more);
+        Ok(std::iter::once(first).chain(more).collect())
+    }
+}
+
+/// Begins the SARIF log in a file or on standard output.
+fn begin_sarif(file: &Path, to_stdout: bool) -> Result<Sarif, Failure> {
+    let opened: io::Result<Box<dyn Write>> = if to_stdout {
+        Ok(Box::new(BufWriter::new(io::stdout())))
+    } else {
+        File::create(file).map(|file| Box::new(BufWriter::new(file)) as Box<dyn Write>)
+    };
+    opened.and_then(Sarif::begin).map_err(|error| {
+        let file = printable(&file.to_string_lossy());
+        Failure::Input(format!("cannot write {file}: {error}"))
+    })
+}
+
+/// The value of `--jobs`.
+fn jobs(text: &str) -> Result<NonZeroUsize, String> {
+    let jobs = text.parse::<NonZeroUsize>().ok();
+    (jobs.filter(|jobs| jobs.get() <= MAX_JOBS))
+        .ok_or_else(|| format!("expected a number from 1 to {MAX_JOBS}"))
+}

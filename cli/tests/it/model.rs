@@ -1,0 +1,226 @@
+//! `model scan` on small files that are written here.
+
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::program::{Ran, Scratch, run_in};
+
+/// `os.system("id")`.
+const PICKLE: &[u8] = b"cos\nsystem\n(S'id'\ntR.";
+
+/// A safetensors file with one tensor of four bytes.
+fn safetensors() -> Vec<u8> {
+    let header = br#"{"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}   "#;
+    let length = u64::try_from(header.len()).unwrap().to_le_bytes();
+    [length.as_slice(), header, &[1, 2, 3, 4]].concat()
+}
+
+fn scan(scratch: &Scratch, arguments: &[&str]) -> Ran {
+    let arguments: Vec<_> = ["model", "scan"].iter().chain(arguments).copied().collect();
+    run_in(scratch.path(), &arguments)
+}
+
+/// The lines of JSON of a run.
+fn lines(ran: &Ran) -> Vec<Value> {
+    let lines = ran.stdout.lines();
+    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A folder `models` with a file of each kind, in the order of their paths.
+fn models(scratch: &Scratch) {
+    let folder = scratch.path().join("models");
+    std::fs::create_dir_all(folder.join("b")).unwrap();
+    std::fs::write(folder.join("a.safetensors"), safetensors()).unwrap();
+    std::fs::write(folder.join("b/weights.pkl"), PICKLE).unwrap();
+    // Sorts before `b/…` as a text, and after it as a path.
+    std::fs::write(folder.join("b.md"), "# Notes\n").unwrap();
+    symlink("/etc/hostname", folder.join("c")).unwrap();
+    std::fs::write(folder.join("empty"), "").unwrap();
+    // Nothing reads from it: to open it would wait, or fail.
+    UnixListener::bind(folder.join("socket")).unwrap();
+    let fifo = std::process::Command::new("mkfifo").arg(folder.join("fifo")).status();
+    assert!(fifo.unwrap().success());
+}
+
+#[test]
+fn each_file_has_a_line_in_the_order_of_the_paths_whatever_the_number_of_jobs() {
+    let scratch = Scratch::new();
+    models(&scratch);
+    let expected = [
+        ("models/a.safetensors", "safe", ""),
+        ("models/b/weights.pkl", "executable", ""),
+        ("models/b.md", "safe", ""),
+        ("models/c", "unknown", "link"),
+        ("models/empty", "malformed", "empty"),
+        ("models/fifo", "unknown", "special"),
+        ("models/socket", "unknown", "special"),
+    ];
+    for jobs in ["1", "8"] {
+        let ran = scan(&scratch, &["models", "--json", "--jobs", jobs]);
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        let lines = lines(&ran);
+        let found: Vec<_> = lines
+            .iter()
+            .map(|line| (line["path"].as_str().unwrap(), line["verdict"].as_str().unwrap()))
+            .collect();
+        let paths_and_verdicts = expected.map(|(path, verdict, _)| (path, verdict));
+        assert_eq!(found, paths_and_verdicts, "{}", ran.stdout);
+        for (line, (_, _, rule)) in lines.iter().zip(expected) {
+            if !rule.is_empty() {
+                assert_eq!(line["findings"][0]["rule"], rule, "{line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn json_has_the_shape_that_scripts_rely_on() {
+    let scratch = Scratch::new();
+    scratch.file("a.safetensors", safetensors());
+    scratch.file("b.pkl", PICKLE);
+    let ran = scan(&scratch, &["a.safetensors", "b.pkl", "--json"]);
+    let [safe, executable]: [Value; 2] = lines(&ran).try_into().unwrap();
+    let shape = json!({
+        "path": "a.safetensors", "format": "safetensors", "verdict": "safe", "findings": [],
+    });
+    assert_eq!(safe, shape);
+    assert_eq!(executable["format"], "pickle");
+    let finding = executable["findings"][0].as_object().unwrap();
+    let mut members: Vec<_> = finding.keys().map(String::as_str).collect();
+    members.sort_unstable();
+    assert_eq!(members, ["detail", "offset", "rule"]);
+    assert!(finding["rule"].as_str().unwrap().starts_with("pickle-"));
+    assert!(finding["detail"].as_str().unwrap().contains("os"));
+}
+
+#[test]
+fn the_text_names_verdicts_evidence_and_totals() {
+    let scratch = Scratch::new();
+    models(&scratch);
+    let ran = scan(&scratch, &["models"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    for expected in [
+        "models/a.safetensors: safe (safetensors)\n",
+        "models/b/weights.pkl: EXECUTABLE (pickle)\n  at 0: pickle-",
+        "models/c: unknown (unknown)\n  at 0: link: ",
+        "7 files: 2 safe, 3 unknown, 1 malformed, 1 executable\n",
+    ] {
+        assert!(ran.stdout.contains(expected), "{expected}: {}", ran.stdout);
+    }
+    assert!(ran.stdout.ends_with("1 executable\n"), "{}", ran.stdout);
+}
+
+#[test]
+fn the_exit_code_is_that_of_the_worst_file() {
+    let scratch = Scratch::new();
+    scratch.file("a.safetensors", safetensors());
+    scratch.file("b.safetensors", b"PK\x03\x04");
+    std::fs::create_dir(scratch.path().join("nothing")).unwrap();
+    let cases: [(&[&str], i32); 9] = [
+        (&["a.safetensors"], 0),
+        (&["a.safetensors", "b.safetensors"], 1),
+        (&["a.safetensors", "--max-bytes", "4"], 1),
+        (&["missing"], 2),
+        (&["nothing"], 2),
+        (&["a.safetensors", "--jobs", "0"], 2),
+        (&["a.safetensors", "--exceptions", "missing"], 2),
+        (&["a.safetensors", "--json", "--sarif", "-"], 2),
+        (&[], 2),
+    ];
+    for (arguments, code) in cases {
+        let ran = scan(&scratch, arguments);
+        assert_eq!(ran.code, code, "{arguments:?}: {}{}", ran.stdout, ran.stderr);
+    }
+}
+
+#[test]
+fn an_exception_accepts_a_file_by_its_digest_until_its_last_day() {
+    let scratch = Scratch::new();
+    scratch.file("a.pkl", PICKLE);
+    let digest = Sha256::digest(PICKLE);
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let file = |digest: &str, until: &str, more: &str| {
+        format!("- {{sha256: \"{digest}\", reason: made by us, until: {until}{more}}}\n")
+    };
+    let check = |exceptions: &str, code: i32, expected: &str| {
+        scratch.file("exceptions.yaml", exceptions);
+        let ran = scan(&scratch, &["a.pkl", "--exceptions", "exceptions.yaml"]);
+        let output = format!("{}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.code, code, "{exceptions}: {output}");
+        assert!(output.contains(expected), "{exceptions}: {output}");
+    };
+    let valid = file(&digest, "2999-12-31", "");
+    check(&valid, 0, "EXECUTABLE (pickle)");
+    check(&valid, 0, "  excepted until 2999-12-31: made by us\n");
+    check(&valid, 0, "1 file: 1 executable, 1 excepted\n");
+    let expired = file(&digest, "2001-12-31", "");
+    check(&expired, 1, "  exception expired after 2001-12-31: made by us\n");
+    check(&file(&"0".repeat(64), "2999-12-31", ""), 1, "EXECUTABLE");
+    check(&file(&digest, "2999-12-31", ", rule: x"), 2, "rule");
+    check(&file(&digest, "2999-02-30", ""), 2, "[0].until");
+    check(&file("abc", "2999-12-31", ""), 2, "[0].sha256");
+    check(&format!("{valid}{valid}"), 2, "[1].sha256");
+    // The same as JSON.
+    let entry = json!([{ "sha256": digest, "reason": "made by us", "until": "2999-12-31" }]);
+    scratch.file("exceptions.json", entry.to_string());
+    let arguments = ["a.pkl", "--exceptions", "exceptions.json", "--json"];
+    let ran = scan(&scratch, &arguments);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    let line = &lines(&ran)[0];
+    assert_eq!(line["verdict"], "executable");
+    assert_eq!(line["excepted"], "made by us");
+}
+
+#[test]
+fn sarif_has_a_result_for_each_finding_with_its_level() {
+    let scratch = Scratch::new();
+    models(&scratch);
+    let ran = scan(&scratch, &["models", "--sarif", "-"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let log: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(log["version"], "2.1.0");
+    let run = &log["runs"][0];
+    let results = run["results"].as_array().unwrap();
+    for (uri, level) in [
+        ("models/b/weights.pkl", "error"),
+        ("models/c", "warning"),
+        ("models/empty", "error"),
+    ] {
+        let location = |result: &Value| result["locations"][0]["physicalLocation"].clone();
+        let mut of_file =
+            (results.iter()).filter(|it| location(it)["artifactLocation"]["uri"] == uri);
+        let result = of_file.next().unwrap();
+        assert_eq!(result["level"], level, "{result}");
+        assert!(location(result)["region"]["byteOffset"].is_u64(), "{result}");
+        let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+        assert!(rules.iter().any(|rule| rule["id"] == result["ruleId"]), "{result}");
+    }
+    // A safe file has no result.
+    assert!(!ran.stdout.contains("a.safetensors"), "{}", ran.stdout);
+    // In a file, beside the text.
+    let ran = scan(&scratch, &["models", "--sarif", "log.sarif"]);
+    assert!(ran.stdout.contains("EXECUTABLE"), "{}", ran.stdout);
+    let written = std::fs::read(scratch.path().join("log.sarif")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&written).unwrap(), log);
+}
+
+#[test]
+fn a_name_in_output_cannot_steer_a_terminal() {
+    let scratch = Scratch::new();
+    scratch.file("a\u{1b}[2J.pkl", PICKLE);
+    let ran = scan(&scratch, &["."]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(!ran.stdout.contains('\u{1b}'), "{:?}", ran.stdout);
+    assert!(ran.stdout.contains("./a\u{fffd}[2J.pkl: EXECUTABLE"), "{:?}", ran.stdout);
+}
+
+#[test]
+fn a_scanner_process_serves_no_one_who_starts_it() {
+    // Its standard input is no socket here, so it ends without a word.
+    let ran = run_in(Path::new("."), &["model-scanner"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+}
