@@ -85,7 +85,9 @@ pub(super) fn name_fault(name: &str) -> Option<&'static str> {
             "" => return Some("an empty part in a name"),
             "." => return Some("a `.` in a name"),
             ".." => return Some("a `..` in a name"),
-            _ if part.ends_with(['.', ' ']) => return Some("a dot or a space at the end of a name"),
+            _ if part.ends_with(['.', ' ']) => {
+                return Some("a dot or a space at the end of a name");
+            }
             _ => {}
         }
     }
@@ -110,8 +112,7 @@ impl Names {
     /// Adds a name; false if the container has it, perhaps in other case or as a folder.
     pub(super) fn add(&mut self, name: &str) -> bool {
         let name = name.trim_end_matches(['/', '.', ' ']);
-        self.hashes
-            .insert(self.state.hash_one(name.to_lowercase()))
+        self.hashes.insert(self.state.hash_one(name.to_lowercase()))
     }
 }
 

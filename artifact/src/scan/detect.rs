@@ -164,9 +164,10 @@ fn scan_as(
     let mut report = Report::new(content.name());
     let detail = match content {
         Content::Gguf => return gguf::scan(input, limits),
-        Content::Json if is_booster(head) => return boosters::scan(input, limits),
+        Content::Json if is_booster(head) => return boosters::scan_xgboost_json(input, limits),
         Content::Json => return json_config::scan(input, limits),
-        Content::Lightgbm | Content::Ubjson => return boosters::scan(input, limits),
+        Content::Lightgbm => return boosters::scan_lightgbm(input, limits),
+        Content::Ubjson => return boosters::scan_xgboost_ubjson(input, limits),
         Content::Numpy => return numpy::scan(input, limits),
         Content::Onnx => return onnx::scan(input, limits),
         Content::Pickle => return pickle::scan(input, limits),
@@ -230,7 +231,11 @@ fn is_booster(head: &[u8]) -> bool {
 
 /// Whether a text is one by its name.
 fn is_text_name(name: &str, ending: &str) -> bool {
-    let is_named = || TEXT_NAMES.iter().any(|beginning| name.starts_with(beginning));
+    let is_named = || {
+        TEXT_NAMES
+            .iter()
+            .any(|beginning| name.starts_with(beginning))
+    };
     TEXTS.contains(&ending) || ((!name.contains('.') || name.starts_with(".git")) && is_named())
 }
 
@@ -318,7 +323,12 @@ mod tests {
             ("a.safetensors", b"", Verdict::Malformed, "empty"),
             ("a.h5", b"\x89HDF\r\n\x1a\n", Verdict::Unknown, "hdf5"),
             ("a.gz", b"\x1f\x8b\x08\0", Verdict::Unknown, "gzip"),
-            ("a.safetensors", b"\x1f\x8b\x08\0", Verdict::Malformed, "gzip"),
+            (
+                "a.safetensors",
+                b"\x1f\x8b\x08\0",
+                Verdict::Malformed,
+                "gzip",
+            ),
             ("model.pkl", TEXT_PICKLE, Verdict::Executable, "pickle"),
             ("model.pt", TEXT_PICKLE, Verdict::Executable, "pickle"),
             ("thing", TEXT_PICKLE, Verdict::Executable, "text"),

@@ -46,7 +46,9 @@ impl Reader<'_> {
         if vtable_size < 4 || vtable_size % 2 != 0 || size < 4 || end > self.source.length() {
             return Err(self.fault(vtable, "the description of a table has no valid size"));
         }
-        let bytes = self.source.read_bytes(usize::from(vtable_size.saturating_sub(4)))?;
+        let bytes = self
+            .source
+            .read_bytes(usize::from(vtable_size.saturating_sub(4)))?;
         let pairs = bytes.chunks_exact(2);
         let fields = pairs.filter_map(|pair| pair.try_into().ok().map(u16::from_le_bytes));
         Ok(Table {

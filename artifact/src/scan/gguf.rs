@@ -75,7 +75,11 @@ pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
 
 fn walk(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> Result<(), Stop> {
     if source.array::<4>()? != *b"GGUF" {
-        return Err(Stop::malformed(0, HEADER, "the file does not begin with GGUF"));
+        return Err(Stop::malformed(
+            0,
+            HEADER,
+            "the file does not begin with GGUF",
+        ));
     }
     let version = source.u32()?;
     if !matches!(version, 2 | 3) {
@@ -100,7 +104,11 @@ fn walk(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> Result
     let mut infos = read_tensors(source, tensors, alignment)?;
     check_data(source, alignment, &mut infos)?;
     if source.ends_as_zip()? {
-        return Err(Stop::malformed(0, "gguf-zip", "the file is a zip archive, too"));
+        return Err(Stop::malformed(
+            0,
+            "gguf-zip",
+            "the file is a zip archive, too",
+        ));
     }
     Ok(())
 }
@@ -135,7 +143,11 @@ impl<'a, 'i> Metadata<'a, 'i> {
             let at = self.source.position();
             let key = read_name(self.source, MAX_KEY_BYTES, METADATA)?;
             let Some(left) = self.key_bytes_left.checked_sub(key.len()) else {
-                return Err(Stop::unknown(at, METADATA, "more keys than this scan reads"));
+                return Err(Stop::unknown(
+                    at,
+                    METADATA,
+                    "more keys than this scan reads",
+                ));
             };
             self.key_bytes_left = left;
             let kind = self.source.u32()?;
@@ -254,7 +266,11 @@ impl<'a, 'i> Metadata<'a, 'i> {
         for _ in 0..count {
             if self.source.byte()? > 1 {
                 let at = self.source.position();
-                return Err(Stop::malformed(at, METADATA, "a truth value is neither 0 nor 1"));
+                return Err(Stop::malformed(
+                    at,
+                    METADATA,
+                    "a truth value is neither 0 nor 1",
+                ));
             }
         }
         Ok(())
@@ -379,7 +395,11 @@ fn check_data(
     for (offset, bytes) in tensors.iter().copied() {
         let gap = offset.checked_sub(end).filter(|gap| *gap < alignment);
         let Some(gap) = gap else {
-            let what = if offset < end { "overlaps" } else { "leaves a hole after" };
+            let what = if offset < end {
+                "overlaps"
+            } else {
+                "leaves a hole after"
+            };
             let detail = format!("a tensor at {offset} {what} the one that ends at {end}");
             return Err(Stop::malformed(data_start, OFFSETS, detail));
         };

@@ -38,7 +38,13 @@ const STATEMENTS: &[&str] = &[
 /// Words after which a parenthesis groups, and a bracket begins a list.
 const KEYWORDS: &[&str] = &["and", "else", "if", "in", "is", "not", "or"];
 
-const FUNCTIONS: &[&str] = &["dict", "namespace", "raise_exception", "range", "strftime_now"];
+const FUNCTIONS: &[&str] = &[
+    "dict",
+    "namespace",
+    "raise_exception",
+    "range",
+    "strftime_now",
+];
 
 /// Globals of Jinja and of web frameworks with a way to Python's modules.
 const FORBIDDEN: &[&str] = &[
@@ -163,7 +169,12 @@ const TESTS: &[&str] = &[
 /// Adds a finding if the template can do more than format data. `offset` is where it begins.
 pub(super) fn check(template: &[u8], offset: u64, report: &mut Report) {
     let Ok(text) = str::from_utf8(template) else {
-        report.add(Verdict::Malformed, offset, RULE, "the template is not UTF-8");
+        report.add(
+            Verdict::Malformed,
+            offset,
+            RULE,
+            "the template is not UTF-8",
+        );
         return;
     };
     if template.len() > MAX_BYTES {
@@ -219,7 +230,9 @@ impl<'t> Checker<'t> {
             let (mark, body) = tag.split_at(2);
             if mark == "{#" {
                 let end = body.split_once("#}");
-                rest = end.ok_or_else(|| fault("a comment does not end".to_owned()))?.1;
+                rest = end
+                    .ok_or_else(|| fault("a comment does not end".to_owned()))?
+                    .1;
                 continue;
             }
             let closing = if mark == "{{" { "}}" } else { "%}" };

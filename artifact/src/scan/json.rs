@@ -55,7 +55,11 @@ pub(super) fn walk(
     drop(json);
     let Err(error) = walked else { return Ok(()) };
     if tokens.is_over || state.is_over {
-        return Err(Stop::unknown(0, rule, "a text or an object is larger than this scan reads"));
+        return Err(Stop::unknown(
+            0,
+            rule,
+            "a text or an object is larger than this scan reads",
+        ));
     }
     if error.is_io() {
         return Err(Stop::Io(io::Error::from(error)));
@@ -215,7 +219,14 @@ mod tests {
 
     #[test]
     fn what_readers_disagree_about_ends_the_walk() {
-        for document in [r#"{"a":1,"\u0061":2}"#, "{} {}", "", "[NaN]", "[1,]", "\u{feff}{}"] {
+        for document in [
+            r#"{"a":1,"\u0061":2}"#,
+            "{} {}",
+            "",
+            "[NaN]",
+            "[1,]",
+            "\u{feff}{}",
+        ] {
             let error = paths(document, &Limits::default()).unwrap_err();
             assert!(matches!(
                 error,

@@ -3,7 +3,7 @@
 mod builtin;
 mod config;
 
-use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufReader, Read as _, SeekFrom};
 
 use serde::de::IgnoredAny;
 

@@ -78,7 +78,10 @@ const AT_ZERO: [(&[u8], Content); 39] = [
     (b"PK\x05\x06", Content::Zip),
     (b"PK\x07\x08", Content::Zip),
     // A pickle of torch's magic number.
-    (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", Content::TorchLegacy),
+    (
+        b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.",
+        Content::TorchLegacy,
+    ),
     (b"GGUF", Content::Gguf),
     (b"\x93NUMPY", Content::Numpy),
     (b"tree\nversion=", Content::Lightgbm),
@@ -221,9 +224,12 @@ pub(super) fn is_tar(head: &[u8]) -> bool {
 fn protobuf(head: &[u8]) -> Option<Content> {
     match head {
         [0x08, 1, 0x12, ..] => Some(Content::SavedModel),
-        [0x08, 2..=0x40, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..] => {
-            Some(Content::Onnx)
-        }
+        [
+            0x08,
+            2..=0x40,
+            0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42,
+            ..,
+        ] => Some(Content::Onnx),
         _ => None,
     }
 }

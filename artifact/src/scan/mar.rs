@@ -145,7 +145,10 @@ mod tests {
         ];
         let mut file = Cursor::new(zip(&files));
         let report = crate::scan::zip::scan(&mut file, &Limits::default()).unwrap();
-        assert_eq!((report.format, report.verdict), ("mar", Verdict::Executable));
+        assert_eq!(
+            (report.format, report.verdict),
+            ("mar", Verdict::Executable)
+        );
         let found: Vec<_> = (report.findings.iter())
             .map(|finding| (finding.rule, finding.detail.as_str()))
             .collect();
@@ -158,7 +161,11 @@ mod tests {
 
     #[test]
     fn the_manifest_is_json_of_a_bounded_size() {
-        let verdict = |text: &[u8]| scan_manifest(&mut Cursor::new(text.to_vec())).unwrap().verdict;
+        let verdict = |text: &[u8]| {
+            scan_manifest(&mut Cursor::new(text.to_vec()))
+                .unwrap()
+                .verdict
+        };
         assert_eq!(verdict(b"{}"), Verdict::Executable);
         assert_eq!(verdict(b"{"), Verdict::Malformed);
         assert_eq!(verdict(&b" ".repeat(70_000)), Verdict::Unknown);

@@ -148,7 +148,11 @@ impl Model {
         };
         // Readers take the last one.
         if !part.is_empty() {
-            return Err(Stop::malformed(at, RULE, "an operator has two names or two domains"));
+            return Err(Stop::malformed(
+                at,
+                RULE,
+                "an operator has two names or two domains",
+            ));
         }
         *part = text;
         Ok(())

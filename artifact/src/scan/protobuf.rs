@@ -156,7 +156,9 @@ impl Wire<'_, '_> {
             let byte = self.source.byte()?;
             let bits = u64::from(byte & 0x7f);
             let shift = index.saturating_mul(7);
-            let shifted = bits.checked_shl(shift).filter(|shifted| *shifted >> shift == bits);
+            let shifted = bits
+                .checked_shl(shift)
+                .filter(|shifted| *shifted >> shift == bits);
             let Some(shifted) = shifted else { break };
             value |= shifted;
             if byte & 0x80 == 0 {

@@ -83,7 +83,11 @@ fn walk(source: &mut Source<'_>, limits: &Limits) -> Result<(), Stop> {
 /// The bytes of each tensor: its first, and the one after its last.
 fn read_header(header: &[u8], limits: &Limits) -> Result<Vec<(u64, u64)>, Stop> {
     // The format pads with spaces at the end, and has none before the object.
-    let padding = header.iter().rev().take_while(|byte| **byte == b' ').count();
+    let padding = header
+        .iter()
+        .rev()
+        .take_while(|byte| **byte == b' ')
+        .count();
     let object = header.get(..header.len().saturating_sub(padding));
     let object = object.unwrap_or_default();
     if object.first() != Some(&b'{') || object.last() != Some(&b'}') {
@@ -114,7 +118,11 @@ fn check_coverage(mut tensors: Vec<(u64, u64)>, data_bytes: u64) -> Result<(), S
     let mut next = 0;
     for (start, end) in tensors {
         if start != next {
-            let what = if start < next { "overlaps" } else { "leaves a hole after" };
+            let what = if start < next {
+                "overlaps"
+            } else {
+                "leaves a hole after"
+            };
             let detail = format!("a tensor at {start} {what} the one that ends at {next}");
             return Err(Stop::malformed(PREFIX_BYTES, OFFSETS, detail));
         }
@@ -155,7 +163,10 @@ impl<'de> Visitor<'de> for Header<'_> {
         while let Some(name) = map.next_key::<String>()? {
             if names.len() >= self.entries {
                 *self.is_over = true;
-                return Err(A::Error::custom(format!("more than {} tensors", self.entries)));
+                return Err(A::Error::custom(format!(
+                    "more than {} tensors",
+                    self.entries
+                )));
             }
             if names.contains(&name) {
                 return Err(A::Error::custom(format!("the key {name:?} is there twice")));
@@ -206,7 +217,9 @@ impl<'de> Visitor<'de> for Metadata<'_> {
                 return Err(A::Error::custom("more metadata than is read"));
             }
             if names.contains(&name) {
-                return Err(A::Error::custom(format!("metadata {name:?} is there twice")));
+                return Err(A::Error::custom(format!(
+                    "metadata {name:?} is there twice"
+                )));
             }
             names.insert(name);
         }
@@ -253,10 +266,14 @@ impl Tensor {
             return Err(format!("the type {:?} is unknown", self.dtype));
         };
         let (start, end) = self.data_offsets;
-        let length = end.checked_sub(start).and_then(|bytes| bytes.checked_mul(8));
+        let length = end
+            .checked_sub(start)
+            .and_then(|bytes| bytes.checked_mul(8));
         let expected = self.shape.0.checked_mul(*bits);
         if length.is_none() || length != expected {
-            return Err(format!("shape and type do not fit the bytes {start} to {end}"));
+            return Err(format!(
+                "shape and type do not fit the bytes {start} to {end}"
+            ));
         }
         Ok((start, end))
     }
@@ -302,7 +319,9 @@ mod tests {
         let mut file = u64::try_from(header.len()).unwrap().to_le_bytes().to_vec();
         file.extend_from_slice(header.as_bytes());
         file.extend_from_slice(data);
-        scan(&mut Cursor::new(file), &Limits::default()).unwrap().verdict
+        scan(&mut Cursor::new(file), &Limits::default())
+            .unwrap()
+            .verdict
     }
 
     #[test]
@@ -331,14 +350,23 @@ mod tests {
             (one.to_owned(), 2),
             (r#"{"a":["U8",[2],[0,2]]}"#.to_owned(), 2),
             (format!("{{{one},\"__metadata__\":{{\"a\":1}}}}"), 2),
-            (format!("{{{one},\"__metadata__\":{{\"a\":\"\",\"a\":\"\"}}}}"), 2),
+            (
+                format!("{{{one},\"__metadata__\":{{\"a\":\"\",\"a\":\"\"}}}}"),
+                2,
+            ),
             (format!("{{{}}}", one.replace("U8", "U9")), 2),
             (format!("{{{}}}", one.replace("U8", "U16")), 2),
             (format!("{{{}}}", one.replace("[2]", "[-2]")), 2),
-            (format!("{{{}}}", one.replace("\"shape\"", "\"x\":0,\"shape\"")), 2),
+            (
+                format!("{{{}}}", one.replace("\"shape\"", "\"x\":0,\"shape\"")),
+                2,
+            ),
             (format!("{{{}}}", one.replace("[0,2]", "[1,3]")), 3),
             (format!("{{{}}}", one.replace("[0,2]", "[2,0]")), 2),
-            (format!("{{{}}}", one.replace("[2]", "[4294967296,4294967296,2]")), 2),
+            (
+                format!("{{{}}}", one.replace("[2]", "[4294967296,4294967296,2]")),
+                2,
+            ),
             // Two tensors with the same bytes, and an empty one in the middle of another.
             (format!("{{{one},{}}}", one.replace("\"a\"", "\"b\"")), 2),
             (
@@ -349,7 +377,11 @@ mod tests {
                 2,
             ),
         ] {
-            assert_eq!(verdict(&header, &vec![0; data]), Verdict::Malformed, "{header}");
+            assert_eq!(
+                verdict(&header, &vec![0; data]),
+                Verdict::Malformed,
+                "{header}"
+            );
         }
     }
 

@@ -50,7 +50,7 @@ fn walk(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> Result
             let detail = "the message may be a graph or a SavedModel";
             return Err(Stop::unknown(0, RULE, detail));
         }
-        b'#' | b' ' | b'\n' | b'a'..=b'z' => return scan_text(source, limits, report),
+        b'#' | b' ' | b'a'..=b'z' => return scan_text(source, limits, report),
         _ => return Err(Stop::malformed(0, RULE, "the file begins with no field")),
     };
     source.seek(0);
@@ -147,7 +147,12 @@ impl Model {
             Effect::Checkpoint => (Verdict::Unknown, "reads or writes checkpoints"),
             Effect::Outside => (Verdict::Executable, "acts outside the graph"),
         };
-        report.add(verdict, at, OPERATOR, &format!("the operator {name} {what}"));
+        report.add(
+            verdict,
+            at,
+            OPERATOR,
+            &format!("the operator {name} {what}"),
+        );
         Ok(())
     }
 }
@@ -191,7 +196,11 @@ mod tests {
             let graph = bytes(1, node(operator));
             assert_eq!(verdict(&model(&graph)), expected, "{operator}");
             assert_eq!(verdict(&graph), expected, "{operator} in a frozen graph");
-            assert_eq!(verdict(&model(&library("f", operator))), expected, "{operator} in f");
+            assert_eq!(
+                verdict(&model(&library("f", operator))),
+                expected,
+                "{operator} in f"
+            );
         }
     }
 
@@ -218,12 +227,21 @@ mod tests {
     #[test]
     fn other_forms_and_broken_files_are_not_safe() {
         let text = b"saved_model_schema_version: 1 meta_graphs { graph_def { node { op: ";
-        assert_eq!(verdict(&[&text[..], b"\"Add\" } } }"].concat()), Verdict::Unknown);
-        assert_eq!(verdict(&[&text[..], b"'PyFunc' } } }"].concat()), Verdict::Executable);
+        assert_eq!(
+            verdict(&[&text[..], b"\"Add\" } } }"].concat()),
+            Verdict::Unknown
+        );
+        assert_eq!(
+            verdict(&[&text[..], b"'PyFunc' } } }"].concat()),
+            Verdict::Executable
+        );
         assert_eq!(verdict(b""), Verdict::Malformed);
         assert_eq!(verdict(b"\xff"), Verdict::Malformed);
         assert_eq!(verdict(&number(1, 2)), Verdict::Unknown);
         assert_eq!(verdict(&bytes(2, "")), Verdict::Unknown);
-        assert_eq!(verdict(&[model(b""), bytes(9, "")].concat()), Verdict::Malformed);
+        assert_eq!(
+            verdict(&[model(b""), bytes(9, "")].concat()),
+            Verdict::Malformed
+        );
     }
 }

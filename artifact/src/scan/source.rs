@@ -277,7 +277,10 @@ mod tests {
         assert_eq!(source.u32().unwrap(), 1);
         assert!(source.zeros(2).unwrap());
         assert!(!source.zeros(1).unwrap());
-        assert!(matches!(source.read_bytes(usize::MAX), Err(Stop::Found { rule: "x", .. })));
+        assert!(matches!(
+            source.read_bytes(usize::MAX),
+            Err(Stop::Found { rule: "x", .. })
+        ));
         source.seek(u64::MAX);
         assert!(source.byte().is_err());
         source.seek(6);

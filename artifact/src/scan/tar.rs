@@ -7,7 +7,7 @@ mod header;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, SeekFrom};
 
 use self::header::{BLOCK_BYTES, Header, Kind, Magic};
 use super::container::{self, Names};
@@ -132,18 +132,20 @@ impl Walk {
             }
             Kind::Link => {
                 let detail = format!("{name:?} is a link to {:?}", header.link);
-                self.report.add(Verdict::Executable, at, "tar-link", &detail);
+                self.report
+                    .add(Verdict::Executable, at, "tar-link", &detail);
             }
             Kind::Device => {
                 let detail = format!("{name:?} is neither a file nor a folder");
                 self.malformed(at, "tar-device", &detail);
             }
             Kind::Extended => {
-                let is_harmless = header.size <= MAX_PAX_BYTES
-                    && is_harmless(&read(input, start, header.size)?);
+                let is_harmless =
+                    header.size <= MAX_PAX_BYTES && is_harmless(&read(input, start, header.size)?);
                 if !is_harmless {
                     let detail = "an extended header, which changes the member after it";
-                    self.report.add(Verdict::Unknown, at, "tar-extended", detail);
+                    self.report
+                        .add(Verdict::Unknown, at, "tar-extended", detail);
                 }
             }
             Kind::Other(kind) => {
@@ -184,7 +186,11 @@ impl Walk {
             let detail = "more bytes after the last member than are read";
             self.report.add(Verdict::Unknown, at, "tar-end", detail);
         } else if read(input, at, left)?.iter().any(|byte| *byte != 0) {
-            self.malformed(at, "tar-trailing-bytes", "bytes after the end of the archive");
+            self.malformed(
+                at,
+                "tar-trailing-bytes",
+                "bytes after the end of the archive",
+            );
         }
         Ok(())
     }
@@ -193,7 +199,10 @@ impl Walk {
 /// Whether each record of an extended header is `LENGTH KEY=VALUE\n`, with a key of no effect here.
 fn is_harmless(mut records: &[u8]) -> bool {
     while !records.is_empty() {
-        let digits = records.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let digits = records
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
         let length = records
             .get(..digits)
             .and_then(|digits| std::str::from_utf8(digits).ok())

@@ -62,7 +62,12 @@ pub(super) fn scan_yaml(input: &mut dyn Input, limits: &Limits) -> io::Result<Re
             let detail = "a tag, and the name of Python: unsafe loaders create its objects";
             add(Verdict::Executable, at, "yaml-tag", detail);
         } else {
-            add(Verdict::Unknown, at, "yaml-tag", "a tag chooses the class of an object");
+            add(
+                Verdict::Unknown,
+                at,
+                "yaml-tag",
+                "a tag chooses the class of an object",
+            );
         }
     }
     let respelled = ["\\x", "\\u", "\\U", "%TAG"];
@@ -110,7 +115,10 @@ mod tests {
     fn tags_and_targets_of_yaml_are_found() {
         for (text, expected) in [
             ("a: 1\nb: [x, y]\nc: wow!\n", Verdict::Safe),
-            ("a: !!python/object/apply:os.system [id]\n", Verdict::Executable),
+            (
+                "a: !!python/object/apply:os.system [id]\n",
+                Verdict::Executable,
+            ),
             ("a: [!thing x]\n", Verdict::Unknown),
             ("model:\n  _target_: os.system\n", Verdict::Executable),
             ("\"\\x5ftarget_\": os.system\n", Verdict::Unknown),

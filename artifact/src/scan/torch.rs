@@ -253,10 +253,16 @@ mod tests {
             ("a/byteorder", b"little"),
             ("a/data/0", b"\0\x01\x02\x03\x04\x05\x06\x07"),
             ("a/version", b"3\n"),
-            ("a/.data/serialization_id", b"0636457737946401051300000025273995036293"),
+            (
+                "a/.data/serialization_id",
+                b"0636457737946401051300000025273995036293",
+            ),
         ];
         let report = scan(&weights);
-        assert_eq!((report.format, report.verdict), ("torch zip", Verdict::Safe));
+        assert_eq!(
+            (report.format, report.verdict),
+            ("torch zip", Verdict::Safe)
+        );
         for (name, content, rule) in [
             ("a/data/x", b"x".as_slice(), "torch-member"),
             ("a/data/1", b"x", "torch-storage"),
@@ -271,7 +277,10 @@ mod tests {
             files.push((name, content));
             let report = scan(&files);
             assert_ne!(report.verdict, Verdict::Safe, "{name}");
-            assert!(report.findings.iter().any(|finding| finding.rule == rule), "{name}");
+            assert!(
+                report.findings.iter().any(|finding| finding.rule == rule),
+                "{name}"
+            );
         }
     }
 
@@ -289,7 +298,11 @@ mod tests {
         }
         let none = scan(&[("a/data.pkl", TENSOR), ("a/version", b"3")]);
         assert_eq!(none.verdict, Verdict::Malformed);
-        let unused = scan(&[("a/data.pkl", EMPTY_DICT), ("a/data/0", b"1"), ("a/version", b"3")]);
+        let unused = scan(&[
+            ("a/data.pkl", EMPTY_DICT),
+            ("a/data/0", b"1"),
+            ("a/version", b"3"),
+        ]);
         assert_eq!(unused.verdict, Verdict::Unknown);
     }
 

@@ -7,14 +7,14 @@
 //! Members are scanned in their order, as streams: a stored member is a window of the file, a
 //! deflated one is inflated again when a scanner goes back.
 
+#[cfg(test)]
+pub(super) mod build;
 mod central;
 mod extra;
 mod fields;
 mod inflate;
 mod local;
 mod member;
-#[cfg(test)]
-pub(super) mod build;
 #[cfg(test)]
 mod tests;
 
@@ -71,7 +71,10 @@ pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
     }
     if profiles.len() > 1 {
         let formats: Vec<_> = profiles.iter().map(|profile| profile.format()).collect();
-        let detail = format!("the names are those of several formats: {}", formats.join(", "));
+        let detail = format!(
+            "the names are those of several formats: {}",
+            formats.join(", ")
+        );
         report.add(Verdict::Malformed, 0, "zip-ambiguous", &detail);
     }
     let mut walk = Walk {
@@ -296,7 +299,10 @@ impl Walk<'_> {
         let (rule, detail) = if entry.flags & ENCRYPTED != 0 {
             ("zip-encrypted", format!("{name:?} is encrypted"))
         } else if entry.flags & !KNOWN_FLAGS != 0 {
-            ("zip-flags", format!("{name:?} has flags that are not followed"))
+            (
+                "zip-flags",
+                format!("{name:?} has flags that are not followed"),
+            )
         } else if entry.method != STORED && entry.method != DEFLATED {
             let detail = format!("{name:?} is compressed by method {}", entry.method);
             ("zip-method", detail)

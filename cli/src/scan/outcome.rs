@@ -52,7 +52,10 @@ impl Outcome {
         let (report, exception) = match what {
             What::File(folder, name) => scan(&folder, &name, scanner, exceptions, max_bytes)
                 .unwrap_or_else(|error| {
-                    (FileReport::unscanned("unreadable", &error.to_string()), None)
+                    (
+                        FileReport::unscanned("unreadable", &error.to_string()),
+                        None,
+                    )
                 }),
             What::Refused(rule, detail) => (FileReport::unscanned(rule, &detail), None),
         };

@@ -62,7 +62,9 @@ pub fn root(path: &Path) -> io::Result<Root> {
             name: None,
         });
     };
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
     let folder = openat(CWD, parent.unwrap_or(Path::new(".")), FOLDER, Mode::empty())?;
     statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(Root {

@@ -27,7 +27,9 @@ fn scan(scratch: &Scratch, arguments: &[&str]) -> Ran {
 /// The lines of JSON of a run.
 fn lines(ran: &Ran) -> Vec<Value> {
     let lines = ran.stdout.lines();
-    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// A folder `models` with a file of each kind, in the order of their paths.
@@ -42,7 +44,9 @@ fn models(scratch: &Scratch) {
     std::fs::write(folder.join("empty"), "").unwrap();
     // Nothing reads from it: to open it would wait, or fail.
     UnixListener::bind(folder.join("socket")).unwrap();
-    let fifo = std::process::Command::new("mkfifo").arg(folder.join("fifo")).status();
+    let fifo = std::process::Command::new("mkfifo")
+        .arg(folder.join("fifo"))
+        .status();
     assert!(fifo.unwrap().success());
 }
 
@@ -65,7 +69,12 @@ fn each_file_has_a_line_in_the_order_of_the_paths_whatever_the_number_of_jobs() 
         let lines = lines(&ran);
         let found: Vec<_> = lines
             .iter()
-            .map(|line| (line["path"].as_str().unwrap(), line["verdict"].as_str().unwrap()))
+            .map(|line| {
+                (
+                    line["path"].as_str().unwrap(),
+                    line["verdict"].as_str().unwrap(),
+                )
+            })
             .collect();
         let paths_and_verdicts = expected.map(|(path, verdict, _)| (path, verdict));
         assert_eq!(found, paths_and_verdicts, "{}", ran.stdout);
@@ -133,7 +142,11 @@ fn the_exit_code_is_that_of_the_worst_file() {
     ];
     for (arguments, code) in cases {
         let ran = scan(&scratch, arguments);
-        assert_eq!(ran.code, code, "{arguments:?}: {}{}", ran.stdout, ran.stderr);
+        assert_eq!(
+            ran.code, code,
+            "{arguments:?}: {}{}",
+            ran.stdout, ran.stderr
+        );
     }
 }
 
@@ -158,7 +171,11 @@ fn an_exception_accepts_a_file_by_its_digest_until_its_last_day() {
     check(&valid, 0, "  excepted until 2999-12-31: made by us\n");
     check(&valid, 0, "1 file: 1 executable, 1 excepted\n");
     let expired = file(&digest, "2001-12-31", "");
-    check(&expired, 1, "  exception expired after 2001-12-31: made by us\n");
+    check(
+        &expired,
+        1,
+        "  exception expired after 2001-12-31: made by us\n",
+    );
     check(&file(&"0".repeat(64), "2999-12-31", ""), 1, "EXECUTABLE");
     check(&file(&digest, "2999-12-31", ", rule: x"), 2, "rule");
     check(&file(&digest, "2999-02-30", ""), 2, "[0].until");
@@ -195,9 +212,15 @@ fn sarif_has_a_result_for_each_finding_with_its_level() {
             (results.iter()).filter(|it| location(it)["artifactLocation"]["uri"] == uri);
         let result = of_file.next().unwrap();
         assert_eq!(result["level"], level, "{result}");
-        assert!(location(result)["region"]["byteOffset"].is_u64(), "{result}");
+        assert!(
+            location(result)["region"]["byteOffset"].is_u64(),
+            "{result}"
+        );
         let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
-        assert!(rules.iter().any(|rule| rule["id"] == result["ruleId"]), "{result}");
+        assert!(
+            rules.iter().any(|rule| rule["id"] == result["ruleId"]),
+            "{result}"
+        );
     }
     // A safe file has no result.
     assert!(!ran.stdout.contains("a.safetensors"), "{}", ran.stdout);
@@ -215,7 +238,11 @@ fn a_name_in_output_cannot_steer_a_terminal() {
     let ran = scan(&scratch, &["."]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(!ran.stdout.contains('\u{1b}'), "{:?}", ran.stdout);
-    assert!(ran.stdout.contains("./a\u{fffd}[2J.pkl: EXECUTABLE"), "{:?}", ran.stdout);
+    assert!(
+        ran.stdout.contains("./a\u{fffd}[2J.pkl: EXECUTABLE"),
+        "{:?}",
+        ran.stdout
+    );
 }
 
 #[test]

@@ -46,7 +46,11 @@ pub(super) fn walk(source: &mut Source<'_>) -> Result<(), Stop> {
     if has_end {
         return Ok(());
     }
-    Err(Stop::malformed(source.position(), RULE, "the list of trees does not end"))
+    Err(Stop::malformed(
+        source.position(),
+        RULE,
+        "the list of trees does not end",
+    ))
 }
 
 /// Checks the beginning of a line.

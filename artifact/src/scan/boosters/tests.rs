@@ -7,7 +7,9 @@ use std::io::Cursor;
 
 fn json(document: &str) -> Verdict {
     let mut file = Cursor::new(document.as_bytes().to_vec());
-    scan_xgboost_json(&mut file, &Limits::default()).unwrap().verdict
+    scan_xgboost_json(&mut file, &Limits::default())
+        .unwrap()
+        .verdict
 }
 
 fn ubjson_within(document: &[u8], limits: &Limits) -> Verdict {
@@ -21,14 +23,22 @@ fn ubjson(document: &[u8]) -> Verdict {
 
 fn lightgbm(text: &[u8]) -> Verdict {
     let mut file = Cursor::new(text.to_vec());
-    scan_lightgbm(&mut file, &Limits::default()).unwrap().verdict
+    scan_lightgbm(&mut file, &Limits::default())
+        .unwrap()
+        .verdict
 }
 
 #[test]
 fn members_of_a_json_model_are_those_of_the_schema() {
     for (document, expected) in [
-        (r#"{"learner":{"objective":{"name":"x"}},"version":[2,0,0]}"#, Verdict::Safe),
-        (r#"{"learner":{"attributes":{"any":"thing"}}}"#, Verdict::Safe),
+        (
+            r#"{"learner":{"objective":{"name":"x"}},"version":[2,0,0]}"#,
+            Verdict::Safe,
+        ),
+        (
+            r#"{"learner":{"attributes":{"any":"thing"}}}"#,
+            Verdict::Safe,
+        ),
         (r#"{"learner":{},"payload":1}"#, Verdict::Unknown),
         (r#"{"learner":{"payload":1}}"#, Verdict::Unknown),
         (r#"{"version":[2,0,0]}"#, Verdict::Unknown),
@@ -90,7 +100,8 @@ fn broken_ubjson_is_malformed() {
 
 #[test]
 fn a_lightgbm_model_has_only_keys_with_values() {
-    let model = b"tree\nversion=v4\nfeature_names=a b\n\nTree=0\nleaf_value=1 2\n\nend of trees\n\n\
+    let model =
+        b"tree\nversion=v4\nfeature_names=a b\n\nTree=0\nleaf_value=1 2\n\nend of trees\n\n\
         feature_importances:\na=1\n\nparameters:\n[boosting: gbdt]\nend of parameters\n\n\
         pandas_categorical:null\n";
     assert_eq!(lightgbm(model), Verdict::Safe);

@@ -142,7 +142,11 @@ fn begin(source: &mut Source<'_>, is_object: bool) -> Result<Open, Stop> {
     if source.byte()? == b'$' {
         kind = Some(source.byte()?);
         if source.byte()? != b'#' {
-            return Err(Stop::malformed(at, RULE, "a type without a number of elements"));
+            return Err(Stop::malformed(
+                at,
+                RULE,
+                "a type without a number of elements",
+            ));
         }
         let mark = source.byte()?;
         left = Some(read_length(source, mark)?);

@@ -45,7 +45,11 @@ impl File {
             keys: vec![
                 key("general.architecture", STRING, &text("llama")),
                 key("general.flag", BOOL, &[1]),
-                key("tokens", ARRAY, &array(STRING, 2, &[text("a"), text("b")].concat())),
+                key(
+                    "tokens",
+                    ARRAY,
+                    &array(STRING, 2, &[text("a"), text("b")].concat()),
+                ),
                 key("scores", ARRAY, &array(6, 2, &[0; 8])),
             ],
             tensors: vec![tensor("a", &[2], 0, 0), tensor("b", &[32, 1], 8, 32)],
@@ -82,7 +86,9 @@ impl File {
 }
 
 fn verdict(bytes: Vec<u8>) -> Verdict {
-    scan(&mut Cursor::new(bytes), &Limits::default()).unwrap().verdict
+    scan(&mut Cursor::new(bytes), &Limits::default())
+        .unwrap()
+        .verdict
 }
 
 #[test]
@@ -123,7 +129,10 @@ fn broken_tensors_are_malformed() {
     assert_eq!(unknown.verdict(), Verdict::Unknown);
     let mut ranks = tensor("b", &[32], 8, 32);
     ranks[9..13].copy_from_slice(&u32::MAX.to_le_bytes());
-    assert_eq!(File::new().with_tensor(1, ranks).verdict(), Verdict::Malformed);
+    assert_eq!(
+        File::new().with_tensor(1, ranks).verdict(),
+        Verdict::Malformed
+    );
 }
 
 #[test]
@@ -159,12 +168,21 @@ fn broken_metadata_is_malformed() {
         key("x", ARRAY, &array(10, 1 << 61, &[])),
         key("x", ARRAY, &array(STRING, u64::MAX, &[])),
         key("x", ARRAY, &array(BOOL, u64::MAX, &[])),
-        key(map, ARRAY, &array(0, 8, &[0xfc, 0xff, 0xff, 0xff, 0, 0, 0, 0])),
+        key(
+            map,
+            ARRAY,
+            &array(0, 8, &[0xfc, 0xff, 0xff, 0xff, 0, 0, 0, 0]),
+        ),
         key(map, ARRAY, &array(0, 8, &[4, 0, 0, 0, 0, 0, 0, 0])),
         key(map, ARRAY, &array(0, 2, &[0, 0])),
     ] {
         let file = File::new().with_key(value.clone());
-        assert_eq!(file.verdict(), Verdict::Malformed, "{:?}", &value[..value.len().min(80)]);
+        assert_eq!(
+            file.verdict(),
+            Verdict::Malformed,
+            "{:?}",
+            &value[..value.len().min(80)]
+        );
     }
     let tree = key(map, ARRAY, &array(0, 9, &[4, 0, 0, 0, 1, 1, 1, 1, 0]));
     assert_eq!(File::new().with_key(tree).verdict(), Verdict::Safe);
@@ -201,9 +219,21 @@ fn counts_and_versions_are_bounded() {
 #[test]
 fn a_chat_template_that_reaches_beyond_data_is_executable() {
     for (name, template, expected) in [
-        ("tokenizer.chat_template", "{{ messages[0]['role'] }}", Verdict::Safe),
-        ("tokenizer.chat_template", "{{ ''.__class__ }}", Verdict::Executable),
-        ("tokenizer.chat_template.tool", "{{ ''.__class__ }}", Verdict::Executable),
+        (
+            "tokenizer.chat_template",
+            "{{ messages[0]['role'] }}",
+            Verdict::Safe,
+        ),
+        (
+            "tokenizer.chat_template",
+            "{{ ''.__class__ }}",
+            Verdict::Executable,
+        ),
+        (
+            "tokenizer.chat_template.tool",
+            "{{ ''.__class__ }}",
+            Verdict::Executable,
+        ),
         ("general.name", "{{ ''.__class__ }}", Verdict::Safe),
     ] {
         let file = File::new().with_key(key(name, STRING, &text(template)));

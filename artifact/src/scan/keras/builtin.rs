@@ -125,8 +125,12 @@ const FUNCTIONS: &str = "celu elu exponential gelu glu hard_shrink hard_sigmoid 
     top_k_categorical_accuracy tversky";
 
 /// Modules that functions may be in. Keras writes `builtins` for its own.
-const MODULES_OF_FUNCTIONS: [&str; 4] =
-    ["builtins", "keras.activations", "keras.losses", "keras.metrics"];
+const MODULES_OF_FUNCTIONS: [&str; 4] = [
+    "builtins",
+    "keras.activations",
+    "keras.losses",
+    "keras.metrics",
+];
 
 fn lists(list: &str, name: &str) -> bool {
     !name.is_empty() && list.split(' ').any(|listed| listed == name)

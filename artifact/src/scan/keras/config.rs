@@ -279,12 +279,27 @@ mod tests {
     #[test]
     fn what_runs_or_reads_is_found_at_any_depth() {
         for (member, rule) in [
-            (r#""f": [[{"class_name": "Lambda", "module": "keras.layers"}]]"#, "keras-code"),
-            (r#""f": {"class_name": "__lambda__", "config": {"value": "4wEA"}}"#, "keras-code"),
-            (r#""f": {"class_name": "TFSMLayer", "module": "keras.layers"}"#, "keras-code"),
+            (
+                r#""f": [[{"class_name": "Lambda", "module": "keras.layers"}]]"#,
+                "keras-code",
+            ),
+            (
+                r#""f": {"class_name": "__lambda__", "config": {"value": "4wEA"}}"#,
+                "keras-code",
+            ),
+            (
+                r#""f": {"class_name": "TFSMLayer", "module": "keras.layers"}"#,
+                "keras-code",
+            ),
             (r#""function_type": "lambda""#, "keras-code"),
-            (r#""f": {"class_name": "A", "module": "os"}"#, "keras-module"),
-            (r#""f": {"class_name": "Dense", "module": "keras.src.utils"}"#, "keras-module"),
+            (
+                r#""f": {"class_name": "A", "module": "os"}"#,
+                "keras-module",
+            ),
+            (
+                r#""f": {"class_name": "Dense", "module": "keras.src.utils"}"#,
+                "keras-module",
+            ),
             (
                 r#""f": {"class_name": "function", "module": "keras.utils", "config": "get_file"}"#,
                 "keras-function",
@@ -302,7 +317,11 @@ mod tests {
             (r#""name": "../../a""#, "keras-name"),
         ] {
             let (verdict, found, detail) = verdict(&model(&format!(", {member}")));
-            assert_eq!((verdict, found), (Verdict::Executable, Some(rule)), "{member}");
+            assert_eq!(
+                (verdict, found),
+                (Verdict::Executable, Some(rule)),
+                "{member}"
+            );
             assert!(detail.starts_with("$.config.layers[1].config."), "{detail}");
         }
     }
@@ -310,10 +329,16 @@ mod tests {
     #[test]
     fn what_is_not_known_is_not_safe() {
         for (text, expected) in [
-            (r#"{"class_name": "New", "module": "keras.layers"}"#, Verdict::Unknown),
+            (
+                r#"{"class_name": "New", "module": "keras.layers"}"#,
+                Verdict::Unknown,
+            ),
             (r#"{"class_name": "Dense"}"#, Verdict::Unknown),
             (r#"{"class_name": 1}"#, Verdict::Malformed),
-            (r#"{"class_name": "Dense", "module": ["os"]}"#, Verdict::Malformed),
+            (
+                r#"{"class_name": "Dense", "module": ["os"]}"#,
+                Verdict::Malformed,
+            ),
             (r#"{"a": 1, "a": 2}"#, Verdict::Malformed),
             (r#"{"a": 1} {"#, Verdict::Malformed),
             (r#"{"a": "#, Verdict::Malformed),
@@ -323,7 +348,10 @@ mod tests {
         }
         assert_eq!(verdict(&"[".repeat(100_000)).0, Verdict::Malformed);
         let keys: Vec<String> = (0..5_000).map(|key| format!("\"{key}\": 0")).collect();
-        assert_eq!(verdict(&format!("{{{}}}", keys.join(","))).0, Verdict::Malformed);
+        assert_eq!(
+            verdict(&format!("{{{}}}", keys.join(","))).0,
+            Verdict::Malformed
+        );
         let (report, is_model) = scan(&mut Cursor::new(b"{}".to_vec())).unwrap();
         assert_eq!((report.verdict, is_model), (Verdict::Safe, false));
     }

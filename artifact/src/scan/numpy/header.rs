@@ -256,7 +256,9 @@ impl<'t> Literal<'t> {
         let number = std::str::from_utf8(digits).ok().filter(|_| is_plain);
         let number = number.and_then(|digits| digits.parse().ok());
         self.rest = rest;
-        number.map(Value::Int).ok_or("a value of the header is no literal of numpy's")
+        number
+            .map(Value::Int)
+            .ok_or("a value of the header is no literal of numpy's")
     }
 
     /// The items up to a bracket. `(3,)` is a tuple, `(3)` is not.

@@ -11,7 +11,14 @@ use super::{MAGIC, scan};
 /// A file of version 1.0.
 fn file(header: &str, elements: &[u8]) -> Vec<u8> {
     let size = u16::try_from(header.len()).unwrap().to_le_bytes();
-    [MAGIC.as_slice(), &[1, 0], size.as_slice(), header.as_bytes(), elements].concat()
+    [
+        MAGIC.as_slice(),
+        &[1, 0],
+        size.as_slice(),
+        header.as_bytes(),
+        elements,
+    ]
+    .concat()
 }
 
 fn report(file: &[u8]) -> Report {
@@ -38,7 +45,10 @@ fn the_elements_fill_the_file() {
     assert_eq!(verdict("'<f8'", "(2,)", &[0; 17]), Verdict::Malformed);
     let large = "(4294967296, 4294967296)";
     assert_eq!(verdict("'<f8'", large, &[]), Verdict::Malformed);
-    assert_eq!(verdict("'<f8'", "(2305843009213693952,)", &[]), Verdict::Malformed);
+    assert_eq!(
+        verdict("'<f8'", "(2305843009213693952,)", &[]),
+        Verdict::Malformed
+    );
 }
 
 #[test]
@@ -47,7 +57,11 @@ fn only_headers_of_numpy_are_read() {
         "(2)", "[2]", "2", "(-2,)", "(02,)", "(2.0,)", "('2',)", "(2,,)",
     ];
     for shape in shapes {
-        assert_eq!(verdict("'|u1'", shape, &[0; 2]), Verdict::Malformed, "{shape}");
+        assert_eq!(
+            verdict("'|u1'", shape, &[0; 2]),
+            Verdict::Malformed,
+            "{shape}"
+        );
     }
     let dtypes = [
         "'u1'",
@@ -66,7 +80,11 @@ fn only_headers_of_numpy_are_read() {
         "'|u+1'",
     ];
     for descr in dtypes {
-        assert_eq!(verdict(descr, "(2,)", &[0; 2]), Verdict::Malformed, "{descr}");
+        assert_eq!(
+            verdict(descr, "(2,)", &[0; 2]),
+            Verdict::Malformed,
+            "{descr}"
+        );
     }
     let start = "'descr': '|u1', 'fortran_order': False, ";
     let headers = [
@@ -91,7 +109,10 @@ fn only_headers_of_numpy_are_read() {
 fn objects_are_pickles() {
     let pickle = b"\x80\x04cos\nsystem\n.";
     assert_eq!(verdict("'|O'", "(1,)", pickle), Verdict::Executable);
-    assert_eq!(verdict("[('a', '<i4'), ('b', '|O')]", "(1,)", pickle), Verdict::Executable);
+    assert_eq!(
+        verdict("[('a', '<i4'), ('b', '|O')]", "(1,)", pickle),
+        Verdict::Executable
+    );
     assert_eq!(verdict("'|O'", "(1,)", b"\x80\x04]."), Verdict::Unknown);
     assert_eq!(verdict("'|O'", "(1,)", b"\x80\x04].x"), Verdict::Malformed);
 }
@@ -110,5 +131,8 @@ fn the_size_of_a_header_depends_on_the_version() {
     assert_eq!(with([2, 1], &size), Verdict::Unknown);
     assert_eq!(with([2, 0], &[0xff; 4]), Verdict::Malformed);
     assert_eq!(report(b"\x93NUMPY\x01\x00").verdict, Verdict::Malformed);
-    assert_eq!(report(b"\x93NUMPX\x01\x00\x00\x00").verdict, Verdict::Malformed);
+    assert_eq!(
+        report(b"\x93NUMPX\x01\x00\x00\x00").verdict,
+        Verdict::Malformed
+    );
 }

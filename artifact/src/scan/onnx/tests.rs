@@ -27,7 +27,13 @@ fn external(location: &str) -> Vec<u8> {
 
 #[test]
 fn standard_operators_and_inline_tensors_are_safe() {
-    let tensor = [number(1, 2), number(2, 1), bytes(8, "w"), bytes(9, [0_u8; 8])].concat();
+    let tensor = [
+        number(1, 2),
+        number(2, 1),
+        bytes(8, "w"),
+        bytes(9, [0_u8; 8]),
+    ]
+    .concat();
     let attribute = [bytes(1, "to"), number(3, u64::MAX), bytes(7, [0_u8; 8])].concat();
     let graph = [
         node("Add", "", b""),
@@ -70,8 +76,21 @@ fn external_data_is_named_wherever_it_is() {
 #[test]
 fn external_data_outside_the_folder_is_executable() {
     for path in [
-        "../x", "a/../../x", "/etc/passwd", "", "a//b", "./x", "a/", "#../x", "a#b", "C:x", "..\\x",
-        "file:///x", "a\nb", "a/.. /x", "~/x",
+        "../x",
+        "a/../../x",
+        "/etc/passwd",
+        "",
+        "a//b",
+        "./x",
+        "a/",
+        "#../x",
+        "a#b",
+        "C:x",
+        "..\\x",
+        "file:///x",
+        "a\nb",
+        "a/.. /x",
+        "~/x",
     ] {
         let report = report(&model(&bytes(5, external(path))));
         assert_eq!(report.verdict, Verdict::Executable, "{path}");
@@ -102,13 +121,22 @@ fn operators_of_other_domains_are_unknown_unless_the_model_defines_them() {
     let body = bytes(7, [bytes(4, "Add"), bytes(7, "")].concat());
     let names = [bytes(1, "F"), bytes(10, "ai.onnx.contrib")].concat();
     let function = bytes(25, [&names[..], &body].concat());
-    assert_eq!(report(&[&custom[..], &function].concat()).verdict, Verdict::Safe);
+    assert_eq!(
+        report(&[&custom[..], &function].concat()).verdict,
+        Verdict::Safe
+    );
     // The body of a function and a subgraph have operators, too.
     let body = bytes(7, [bytes(4, "G"), bytes(7, "x")].concat());
     let function = bytes(25, [&names[..], &body].concat());
-    assert_eq!(report(&[&custom[..], &function].concat()).verdict, Verdict::Unknown);
+    assert_eq!(
+        report(&[&custom[..], &function].concat()).verdict,
+        Verdict::Unknown
+    );
     let subgraph = bytes(5, bytes(6, node("G", "x", b"")));
-    assert_eq!(report(&model(&node("If", "", &subgraph))).verdict, Verdict::Unknown);
+    assert_eq!(
+        report(&model(&node("If", "", &subgraph))).verdict,
+        Verdict::Unknown
+    );
     // Readers take the last domain.
     let two = model(&node("F", "ai.onnx", &bytes(7, "x")));
     assert_eq!(report(&two).verdict, Verdict::Malformed);

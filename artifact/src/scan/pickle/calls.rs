@@ -160,7 +160,10 @@ fn dtype_state(dtype: Dtype, state: &Value) -> Built {
     else {
         return Built::Refused;
     };
-    if !matches!((subarray, names, fields), (Value::None, Value::None, Value::None)) {
+    if !matches!(
+        (subarray, names, fields),
+        (Value::None, Value::None, Value::None)
+    ) {
         return Built::Unchecked("the layout of a structured dtype");
     }
     let length = i64::from(dtype.size);
@@ -191,16 +194,7 @@ fn dtype_state(dtype: Dtype, state: &Value) -> Built {
 
 /// Version, shape, dtype, order and elements: a list of objects, or bytes.
 fn array_state(state: &Value) -> Built {
-    let Some(
-        [
-            Value::Int(1),
-            shape,
-            Value::Dtype(dtype),
-            order,
-            elements,
-        ],
-    ) = state.items()
-    else {
+    let Some([Value::Int(1), shape, Value::Dtype(dtype), order, elements]) = state.items() else {
         return Built::Refused;
     };
     let has_elements = if dtype.letter == b'O' {

@@ -41,7 +41,9 @@ pub fn legacy_torch(input: &mut dyn Input, limits: &Limits) -> io::Result<Report
     }
     if let Some(detail) = storages(&mut reader, &machine)? {
         let offset = reader.offset();
-        machine.report.add(Verdict::Malformed, offset, RULE, &detail);
+        machine
+            .report
+            .add(Verdict::Malformed, offset, RULE, &detail);
     }
     Ok(machine.report)
 }

@@ -246,14 +246,22 @@ impl Machine {
             .filter(|length| *length <= left)
             .map(|length| end.saturating_add(length));
         if self.frame_end.is_none() {
-            self.malformed(offset, "pickle-frame", "a frame goes beyond the end of the file");
+            self.malformed(
+                offset,
+                "pickle-frame",
+                "a frame goes beyond the end of the file",
+            );
         }
     }
 
     fn stop(&mut self, offset: u64, end: u64) -> Result<(), Stop> {
         self.stack.pop()?;
         if !self.stack.is_empty() {
-            self.malformed(offset, "pickle-stack", "values are left on the stack at STOP");
+            self.malformed(
+                offset,
+                "pickle-stack",
+                "values are left on the stack at STOP",
+            );
         }
         if self.frame_end.is_some_and(|frame_end| frame_end > end) {
             self.malformed(offset, "pickle-frame", "a frame goes on after STOP");

@@ -167,7 +167,9 @@ fn decimal(line: &[u8]) -> Result<Argument, Stop> {
         return Err(Stop::Malformed("a line is not a plain decimal number"));
     }
     if digits.len() > MAX_DIGITS {
-        return Err(Stop::Malformed("a number has more digits than Python reads"));
+        return Err(Stop::Malformed(
+            "a number has more digits than Python reads",
+        ));
     }
     let number = std::str::from_utf8(line).map(str::parse::<i64>);
     Ok(match number {
@@ -215,7 +217,9 @@ fn data(reader: &mut Reader<'_>, kind: Kind) -> Result<Data, Stop> {
     if length > reader.left() {
         return Err(Stop::Malformed("a length goes beyond the end of the file"));
     }
-    let head = usize::try_from(length).unwrap_or(usize::MAX).min(HEAD_BYTES);
+    let head = usize::try_from(length)
+        .unwrap_or(usize::MAX)
+        .min(HEAD_BYTES);
     let head = reader.take(head)?.ok_or(Stop::Malformed(TRUNCATED))?;
     let read = u64::try_from(head.len()).unwrap_or(u64::MAX);
     if !reader.skip(length.saturating_sub(read))? {

@@ -180,7 +180,10 @@ mod tests {
         let mut input = Cursor::new(bytes);
         let mut reader = Reader::new(&mut input).unwrap();
         let line = reader.line(5).unwrap().unwrap();
-        assert_eq!((line.bytes.as_slice(), line.complete), (&b"aaaaa"[..], false));
+        assert_eq!(
+            (line.bytes.as_slice(), line.complete),
+            (&b"aaaaa"[..], false)
+        );
         assert_eq!(reader.left(), 3);
         assert!(!reader.skip(4).unwrap());
         assert_eq!(reader.take(4).unwrap(), None);

@@ -94,7 +94,12 @@ fn plain_data_is_safe() {
     for pickle in pickles {
         let report = report(pickle);
         let shown = pickle.escape_ascii();
-        assert_eq!(report.verdict, Verdict::Safe, "{shown}: {:?}", report.findings);
+        assert_eq!(
+            report.verdict,
+            Verdict::Safe,
+            "{shown}: {:?}",
+            report.findings
+        );
     }
 }
 
@@ -157,7 +162,11 @@ fn what_is_not_allowed_is_code() {
             assert!(detail.contains(&format!("{module}.{name}")), "{detail}");
         }
     }
-    let report = check(b"K\x010cos\nsystem\n.", Verdict::Executable, "pickle-global");
+    let report = check(
+        b"K\x010cos\nsystem\n.",
+        Verdict::Executable,
+        "pickle-global",
+    );
     assert_eq!(report.findings[0].offset, 3);
     let long = join(&[b"c", &[b'a'; 201], b"\nb\n."]);
     check(&long, Verdict::Executable, "pickle-global");
@@ -165,7 +174,11 @@ fn what_is_not_allowed_is_code() {
 
 #[test]
 fn registry_codes_are_imports() {
-    for pickle in [&b"\x82\x01."[..], b"\x83\x01\x00.", b"\x84\x01\x00\x00\x00."] {
+    for pickle in [
+        &b"\x82\x01."[..],
+        b"\x83\x01\x00.",
+        b"\x84\x01\x00\x00\x00.",
+    ] {
         check(pickle, Verdict::Executable, "pickle-extension");
     }
 }
@@ -187,7 +200,11 @@ fn a_memo_is_read_as_the_unpickler_reads_it() {
     // Names that are no texts of the file.
     check(b"K\x01\x8c\x01a\x93.", Verdict::Executable, "pickle-global");
     check(b"\x8c\x01a]\x93.", Verdict::Executable, "pickle-global");
-    check(b"V\\u006fs\nVsystem\n\x93.", Verdict::Executable, "pickle-global");
+    check(
+        b"V\\u006fs\nVsystem\n\x93.",
+        Verdict::Executable,
+        "pickle-global",
+    );
 }
 
 #[test]
@@ -306,7 +323,11 @@ fn a_state_cannot_change_what_memory_means() {
         K\x08K\x01K\x10tb.";
     check(fields, Verdict::Unknown, "pickle-build");
     // Attributes of a class, and of an object that could call one.
-    check(b"ccollections\nOrderedDict\n}b.", Verdict::Executable, "pickle-build");
+    check(
+        b"ccollections\nOrderedDict\n}b.",
+        Verdict::Executable,
+        "pickle-build",
+    );
     let method = b"ccollections\nOrderedDict\n)R}\x8c\x0c__setstate__cnumpy\ndtype\nsb.";
     check(method, Verdict::Executable, "pickle-items");
 }
@@ -331,7 +352,11 @@ fn allowed_names_are_called_with_plain_data_only() {
     for pickle in calls {
         check(pickle, Verdict::Executable, "pickle-call");
     }
-    check(b"cbuiltins\nslice\nK\x01a.", Verdict::Executable, "pickle-items");
+    check(
+        b"cbuiltins\nslice\nK\x01a.",
+        Verdict::Executable,
+        "pickle-items",
+    );
     check(b"K\x01K\x02K\x03s.", Verdict::Executable, "pickle-items");
     check(b"](K\x01\x90.", Verdict::Executable, "pickle-items");
 }

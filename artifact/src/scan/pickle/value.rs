@@ -86,9 +86,7 @@ impl Value {
     /// Whether a call would treat both alike. Texts that are not known differ.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Text(_), Self::Text(_)) => {
-                self.text().is_some() && self.text() == other.text()
-            }
+            (Self::Text(_), Self::Text(_)) => self.text().is_some() && self.text() == other.text(),
             (Self::Tuple(_), Self::Tuple(_)) => match (self.items(), other.items()) {
                 // Tuples that are kept are at most a few levels deep.
                 (Some(one), Some(two)) => {

@@ -123,7 +123,12 @@ fn links_devices_and_extensions_are_not_data() {
     };
     let harmless = report(extended(b"13 mtime=1.5\n9 uid=10\n"));
     assert_eq!(harmless.verdict, Verdict::Safe, "{harmless:?}");
-    for record in [b"12 path=a/b\n".as_slice(), b"11 mtime=1\n ", b"99 mtime=1\n", b"x"] {
+    for record in [
+        b"12 path=a/b\n".as_slice(),
+        b"11 mtime=1\n ",
+        b"99 mtime=1\n",
+        b"x",
+    ] {
         check(extended(record), Verdict::Unknown, "tar-extended");
     }
 }
@@ -134,7 +139,13 @@ fn names_are_unique_and_stay_in_the_folder() {
         let bytes = archive(&[member(name, EMPTY_DICT)]);
         let found = report(bytes);
         assert!(found.verdict >= Verdict::Malformed, "{name}");
-        assert!(found.findings.iter().any(|finding| finding.rule == "tar-name"), "{name}");
+        assert!(
+            found
+                .findings
+                .iter()
+                .any(|finding| finding.rule == "tar-name"),
+            "{name}"
+        );
     }
     let twice = archive(&[member("pickle", EMPTY_DICT), member("Pickle", EMPTY_DICT)]);
     check(twice, Verdict::Malformed, "tar-duplicate-name");

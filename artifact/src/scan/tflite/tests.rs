@@ -125,13 +125,18 @@ fn node(operator: u32, input: u32) -> Vec<Value> {
 }
 
 fn verdict(file: Vec<u8>) -> Verdict {
-    scan(&mut Cursor::new(file), &Limits::default()).unwrap().verdict
+    scan(&mut Cursor::new(file), &Limits::default())
+        .unwrap()
+        .verdict
 }
 
 #[test]
 fn operators_of_the_runtime_are_safe() {
     let buffer = vec![Words(vec![7]), Long(1), Long(2)];
-    assert_eq!(verdict(model(add(), buffer, tensor(0), node(0, 0))), Verdict::Safe);
+    assert_eq!(
+        verdict(model(add(), buffer, tensor(0), node(0, 0))),
+        Verdict::Safe
+    );
 }
 
 #[test]
@@ -142,7 +147,10 @@ fn operators_of_others_are_not() {
         (vec![Byte(32), Text("FlexReadFile")], Verdict::Executable),
         (vec![Byte(0), Absent, Absent, Word(32)], Verdict::Unknown),
         (vec![Byte(51)], Verdict::Unknown),
-        (vec![Byte(127), Absent, Absent, Word(9_999)], Verdict::Unknown),
+        (
+            vec![Byte(127), Absent, Absent, Word(9_999)],
+            Verdict::Unknown,
+        ),
         (vec![Byte(127), Absent, Absent, Word(130)], Verdict::Safe),
     ] {
         let file = model(operator, vec![], tensor(0), node(0, 0));
@@ -157,8 +165,18 @@ fn what_is_out_of_range_is_malformed() {
         model(add(), vec![], tensor(0), node(1, 0)),
         model(add(), vec![], tensor(0), node(0, 1)),
         model(add(), vec![], tensor(0), node(0, u32::MAX - 1)),
-        model(add(), vec![Absent, Long(9), Long(1 << 40)], tensor(0), node(0, 0)),
-        model(add(), vec![Absent, Long(u64::MAX), Long(2)], tensor(0), node(0, 0)),
+        model(
+            add(),
+            vec![Absent, Long(9), Long(1 << 40)],
+            tensor(0),
+            node(0, 0),
+        ),
+        model(
+            add(),
+            vec![Absent, Long(u64::MAX), Long(2)],
+            tensor(0),
+            node(0, 0),
+        ),
         b"\x08\0\0\0TFL3".to_vec(),
         b"\x08\0\0\0TFL2".to_vec(),
         b"\xff\xff\xff\xffTFL3".to_vec(),

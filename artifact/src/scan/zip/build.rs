@@ -95,7 +95,12 @@ impl File {
         for part in [&self.local_name, &self.local_extra] {
             bytes.extend(u16::try_from(part.len()).unwrap().to_le_bytes());
         }
-        for part in [&self.local_name, &self.local_extra, &self.bytes, &self.after] {
+        for part in [
+            &self.local_name,
+            &self.local_extra,
+            &self.bytes,
+            &self.after,
+        ] {
             bytes.extend(part);
         }
         bytes

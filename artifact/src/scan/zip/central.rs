@@ -3,7 +3,7 @@
 //! Readers look for the end record in different ways. Here it is the last signature in the file,
 //! its comment ends with the file, and what it points to ends where the next record begins.
 
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, SeekFrom};
 
 use super::extra;
 use super::fields::Fields;
@@ -79,7 +79,12 @@ pub(super) fn find(
     let end_at = tail_start.saturating_add(u64::try_from(at).unwrap_or(u64::MAX));
     let (records, end) = tail.split_at_checked(at).unwrap_or_default();
     let Some((table, comment_bytes)) = parse_end(end) else {
-        report.add(Verdict::Malformed, end_at, "zip-end", "the end record is cut");
+        report.add(
+            Verdict::Malformed,
+            end_at,
+            "zip-end",
+            "the end record is cut",
+        );
         return Ok(None);
     };
     if END_BYTES.checked_add(comment_bytes) != Some(end.len()) {
@@ -160,11 +165,16 @@ fn parse_end(end: &[u8]) -> Option<(Table, usize)> {
 /// What the zip64 end record declares and where it is, if there is one. `records` are the bytes
 /// before the end record.
 fn zip64(records: &[u8], end_at: u64, table: &Table) -> Result<Option<(Table, u64)>, &'static str> {
-    let locator = (records.len().checked_sub(LOCATOR_BYTES))
-        .and_then(|at| records.split_at_checked(at));
+    let locator =
+        (records.len().checked_sub(LOCATOR_BYTES)).and_then(|at| records.split_at_checked(at));
     let Some((records, locator)) = locator.filter(|(_, bytes)| bytes.starts_with(&LOCATOR)) else {
-        let limits = [table.disk, table.directory_disk, table.entries_here, table.entries]
-            .map(|value| value == u64::from(u16::MAX));
+        let limits = [
+            table.disk,
+            table.directory_disk,
+            table.entries_here,
+            table.entries,
+        ]
+        .map(|value| value == u64::from(u16::MAX));
         let sizes = [table.bytes, table.start].map(|value| value == u64::from(u32::MAX));
         if limits.contains(&true) || sizes.contains(&true) {
             return Err("the end record refers to a zip64 record, and there is none");
@@ -187,13 +197,20 @@ fn zip64(records: &[u8], end_at: u64, table: &Table) -> Result<Option<(Table, u6
     let found = parse_end64(record).ok_or("the zip64 end record is not one of 56 bytes")?;
     let pairs = [
         (table.disk, found.disk, u64::from(u16::MAX)),
-        (table.directory_disk, found.directory_disk, u64::from(u16::MAX)),
+        (
+            table.directory_disk,
+            found.directory_disk,
+            u64::from(u16::MAX),
+        ),
         (table.entries_here, found.entries_here, u64::from(u16::MAX)),
         (table.entries, found.entries, u64::from(u16::MAX)),
         (table.bytes, found.bytes, u64::from(u32::MAX)),
         (table.start, found.start, u64::from(u32::MAX)),
     ];
-    if pairs.iter().any(|(short, long, none)| short != long && short != none) {
+    if pairs
+        .iter()
+        .any(|(short, long, none)| short != long && short != none)
+    {
         return Err("the end record and the zip64 end record differ");
     }
     Ok(Some((found, at)))

@@ -3,7 +3,7 @@
 //! Some readers go by the central directory, others by local headers. A file in which they differ
 //! is another file for each of them.
 
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, SeekFrom};
 
 use super::central::Entry;
 use super::extra;
@@ -39,11 +39,21 @@ pub(super) fn open(
             String::from_utf8_lossy(&name),
             String::from_utf8_lossy(entry.name)
         );
-        report.add(Verdict::Malformed, entry.offset, "zip-name-differs", &detail);
+        report.add(
+            Verdict::Malformed,
+            entry.offset,
+            "zip-name-differs",
+            &detail,
+        );
     }
     let mut differs = |what: &str| {
         let detail = format!("the local header and the central directory differ in {what}");
-        report.add(Verdict::Malformed, entry.offset, "zip-header-differs", &detail);
+        report.add(
+            Verdict::Malformed,
+            entry.offset,
+            "zip-header-differs",
+            &detail,
+        );
     };
     if local.flags != entry.flags {
         differs("the flags");

@@ -78,7 +78,11 @@ fn zip64(change: impl FnOnce(&mut [u8], &mut [u8])) -> Vec<u8> {
 fn whole_archives_are_followed() {
     let safe = |bytes: &[u8]| {
         let report = report(bytes);
-        assert_eq!((report.format, report.verdict), ("torch zip", Verdict::Safe), "{report:?}");
+        assert_eq!(
+            (report.format, report.verdict),
+            ("torch zip", Verdict::Safe),
+            "{report:?}"
+        );
     };
     safe(&zip(&weights()));
     safe(&zip64(|_, _| {}));
@@ -104,12 +108,20 @@ fn whole_archives_are_followed() {
 #[test]
 fn nothing_precedes_or_follows_an_archive() {
     let bytes = zip(&weights());
-    check(&[&bytes[..], b"\x80\x04."].concat(), Verdict::Malformed, "zip-trailing-bytes");
+    check(
+        &[&bytes[..], b"\x80\x04."].concat(),
+        Verdict::Malformed,
+        "zip-trailing-bytes",
+    );
     check(&bytes[..bytes.len() - 1], Verdict::Malformed, "zip-end");
     check(&bytes[..20], Verdict::Malformed, "zip-end");
     check(b"", Verdict::Malformed, "zip-end");
     // Bytes before, with and without offsets that count them.
-    check(&[OS_SYSTEM, &bytes].concat(), Verdict::Malformed, "zip-directory");
+    check(
+        &[OS_SYSTEM, &bytes].concat(),
+        Verdict::Malformed,
+        "zip-directory",
+    );
     let (whole, start) = body(&weights());
     let prefix = 7;
     let mut moved = [b"#######".as_slice(), &whole].concat();
@@ -143,7 +155,16 @@ fn names_are_unique_and_the_same_in_both_headers() {
     }
     let other = with(|file| file.local_name = b"a/data.pk_".to_vec());
     check(&other, Verdict::Malformed, "zip-name-differs");
-    for name in ["a/../b", "/a/b", "a/b\0.pkl", "a\\b", "C:/b", "./a/b", "a/b.", "a/b\n"] {
+    for name in [
+        "a/../b",
+        "/a/b",
+        "a/b\0.pkl",
+        "a\\b",
+        "C:/b",
+        "./a/b",
+        "a/b.",
+        "a/b\n",
+    ] {
         let mut files = weights();
         files.push(File::stored(name, EMPTY_DICT));
         let report = report(&zip(&files));
@@ -189,7 +210,12 @@ fn each_byte_belongs_to_one_member() {
     let (bytes, start) = body(&weights());
     let start_at = usize::try_from(start).unwrap();
     let second = start_at + 46 + "a/data.pkl".len();
-    let mut bytes = [&bytes[..start_at], &bytes[second..], &bytes[start_at..second]].concat();
+    let mut bytes = [
+        &bytes[..start_at],
+        &bytes[second..],
+        &bytes[start_at..second],
+    ]
+    .concat();
     let record = end(2, start, bytes.len());
     bytes.extend(record);
     check(&bytes, Verdict::Malformed, "zip-overlap");
@@ -205,7 +231,11 @@ fn headers_agree_with_each_other_and_with_the_content() {
         bytes[field] ^= 4;
     }
     check(&with(|file| file.crc ^= 1), Verdict::Malformed, "zip-crc");
-    check(&with_deflated(|file| file.crc ^= 1), Verdict::Malformed, "zip-crc");
+    check(
+        &with_deflated(|file| file.crc ^= 1),
+        Verdict::Malformed,
+        "zip-crc",
+    );
     check(&with(|file| file.size -= 1), Verdict::Malformed, "zip-size");
     for change in [-1, 1] {
         let size = with_deflated(|file| file.size = file.size.checked_add_signed(change).unwrap());
@@ -232,7 +262,11 @@ fn headers_agree_with_each_other_and_with_the_content() {
     });
     check(&none, Verdict::Malformed, "zip-descriptor");
     let folder = File::stored("b/", b"x");
-    check(&zip(&[weights(), vec![folder]].concat()), Verdict::Malformed, "zip-folder");
+    check(
+        &zip(&[weights(), vec![folder]].concat()),
+        Verdict::Malformed,
+        "zip-folder",
+    );
 }
 
 #[test]
@@ -300,10 +334,18 @@ fn records_of_zip64_do_not_lie() {
 
 #[test]
 fn what_cannot_be_followed_is_named() {
-    for (flags, rule) in [(1, "zip-encrypted"), (1 << 6, "zip-encrypted"), (1 << 5, "zip-flags")] {
+    for (flags, rule) in [
+        (1, "zip-encrypted"),
+        (1 << 6, "zip-encrypted"),
+        (1 << 5, "zip-flags"),
+    ] {
         check(&with(|file| file.flags = flags), Verdict::Unknown, rule);
     }
-    check(&with(|file| file.method = 12), Verdict::Unknown, "zip-method");
+    check(
+        &with(|file| file.method = 12),
+        Verdict::Unknown,
+        "zip-method",
+    );
     let link = with(|file| file.attributes = 0o120_777 << 16);
     check(&link, Verdict::Executable, "zip-link");
     let pipe = with(|file| file.attributes = 0o010_777 << 16);
@@ -342,8 +384,16 @@ fn levels_of_archives_are_bounded() {
     for level in 1..=5 {
         let report = report(&bytes);
         let too_deep = level > 4;
-        assert_eq!(rules(&report).contains(&"zip-nesting"), too_deep, "{level}: {report:?}");
-        assert_eq!(report.verdict == Verdict::Safe, !too_deep, "{level}: {report:?}");
+        assert_eq!(
+            rules(&report).contains(&"zip-nesting"),
+            too_deep,
+            "{level}: {report:?}"
+        );
+        assert_eq!(
+            report.verdict == Verdict::Safe,
+            !too_deep,
+            "{level}: {report:?}"
+        );
         bytes = zip(&[File::deflated("inner.zip", &bytes)]);
     }
 }

@@ -132,7 +132,9 @@ impl Totals {
             (self.excepted, "excepted"),
         ];
         let counts = counts.into_iter().filter(|(count, _)| *count > 0);
-        let counts: Vec<_> = counts.map(|(count, name)| format!("{count} {name}")).collect();
+        let counts: Vec<_> = counts
+            .map(|(count, name)| format!("{count} {name}"))
+            .collect();
         line.push_str(&counts.join(", "));
         line
     }
