@@ -1,8 +1,8 @@
 //! Finds the files below paths, in the order of their paths.
 //!
 //! No symbolic link is followed. Each folder is opened below the one that names it, so a folder
-//! that is replaced by a link meanwhile leads nowhere. Only folders are opened here; what is neither
-//! a folder nor a regular file is never opened.
+//! that is replaced by a link meanwhile leads nowhere. Only folders are opened here; what is
+//! neither a folder nor a regular file is never opened.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
