@@ -1,6 +1,6 @@
 //! Signatures of handler components: who signed which component, under which name and version.
-//! [`capture`] is the file format of captured handler calls. Host and command read it. [`scan`] tells
-//! what a model file is and what it could do.
+//! [`capture`] is the file format of captured handler calls. Host and command read it. [`scan`]
+//! tells what a model file is and what it could do.
 //!
 //! A signature is a separate file in the format of Sigstore's tools for key-based signatures: a
 //! bundle with a DSSE envelope around an in-toto statement. This crate reads no file and no clock,

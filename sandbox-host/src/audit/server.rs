@@ -64,8 +64,8 @@ pub struct AuditServer {
 }
 
 impl AuditServer {
-    /// Opens the log and listens for Envoy. `generation` is the active policy's version. `shared` is
-    /// whether other hosts receive the access log of the same gateways.
+    /// Opens the log and listens for Envoy. `generation` is the active policy's version. `shared`
+    /// is whether other hosts receive the access log of the same gateways.
     pub async fn start(
         settings: Settings,
         (at, shared): (&ServiceAddress, bool),
