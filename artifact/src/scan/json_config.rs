@@ -97,11 +97,14 @@ impl Watch for Config<'_> {
             jinja::check(text.as_bytes(), 0, self.report);
         }
         match path {
-            [list, kind] if list == ELEMENT && kind == "type" => {
-                // `modules.json` of Sentence Transformers has a path of a class.
-                if text.contains('.') && !text.starts_with("sentence_transformers.") {
-                    self.code(&format!("the type {text} is imported"));
-                }
+            // `modules.json` of Sentence Transformers has a path of a class.
+            [list, kind]
+                if list == ELEMENT
+                    && kind == "type"
+                    && text.contains('.')
+                    && !text.starts_with("sentence_transformers.") =>
+            {
+                self.code(&format!("the type {text} is imported"));
             }
             [class, list] if class == "_class_name" && list == ELEMENT => {
                 self.code(&format!("the pipeline {text} is code of the folder"));

@@ -168,10 +168,8 @@ impl Nested {
             [b'P', b'K', 3, 4, ..] => Self::Zip,
             // UTF-8 of the character U+0080.
             [0xc2, 0x80, rest @ ..] if is_protocol(rest.first()) => Self::TextPickle,
-            [0x80, rest @ ..] if data.is_line => match rest {
-                [2..=5 | b'\\', ..] => Self::Escaped,
-                _ => Self::No,
-            },
+            [0x80, 2..=5 | b'\\', ..] if data.is_line => Self::Escaped,
+            [0x80, ..] if data.is_line => Self::No,
             [0x80, rest @ ..] if is_protocol(rest.first()) => Self::Pickle,
             [b'\\', b'x', b'8', b'0', ..]
             | [b'\\', b'2', b'0', b'0', ..]
