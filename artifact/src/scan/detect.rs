@@ -6,6 +6,7 @@
 
 use std::io::{self, SeekFrom};
 
+use super::finding::MAX_FINDINGS;
 use super::input;
 use super::magic::{self, Content};
 use super::{Finding, Input, Limits, Report, Verdict};
@@ -177,6 +178,9 @@ fn scan_as(
         Content::Tflite => return tflite::scan(input, limits),
         Content::TorchLegacy => return pickle::legacy_torch(input, limits),
         Content::Zip => return zip::scan(input, limits),
+        Content::Text if is_package_list(name, ending) => {
+            "a list of packages, which servers install before they load the model"
+        }
         Content::Text if matches!(ending, "yaml" | "yml") => {
             return text::scan_yaml(input, limits);
         }
@@ -214,9 +218,12 @@ fn runs_code(pickle: &Report) -> bool {
             && finding.verdict == Verdict::Executable
     };
     let is_fault = |finding: &Finding| finding.verdict == Verdict::Malformed;
+    // What an unpickler may reach and this scanner does not.
+    let is_open = |finding: &Finding| matches!(finding.rule, pickle::AMBIGUOUS | pickle::LIMIT);
     let findings = &pickle.findings;
     // Further findings are not kept, and one of them may be the call.
-    pickle.is_final()
+    findings.len() >= MAX_FINDINGS
+        || findings.iter().any(is_open)
         || findings.iter().any(calls)
         || (pickle.verdict == Verdict::Executable && !findings.iter().any(is_fault))
 }
@@ -227,6 +234,16 @@ fn is_booster(head: &[u8]) -> bool {
     let head = String::from_utf8_lossy(head.unwrap_or_default());
     let first_key = head.trim_start().strip_prefix('{').map(str::trim_start);
     first_key.is_some_and(|key| key.starts_with("\"learner\""))
+}
+
+/// Whether a text lists Python packages. Model servers install them, and packages run code.
+fn is_package_list(name: &str, ending: &str) -> bool {
+    let stem = name.strip_suffix(ending).unwrap_or(name);
+    match ending {
+        "txt" => name.starts_with("requirements"),
+        "yaml" | "yml" => matches!(stem, "conda." | "environment." | "python_env."),
+        _ => false,
+    }
 }
 
 /// Whether a text is one by its name.
@@ -308,7 +325,7 @@ mod tests {
     #[test]
     fn a_name_only_makes_the_verdict_worse() {
         let own = safetensors();
-        let cases: [(&str, &[u8], Verdict, &str); 21] = [
+        let cases: [(&str, &[u8], Verdict, &str); 24] = [
             ("a.safetensors", &own, Verdict::Safe, "safetensors"),
             ("a", &own, Verdict::Safe, "safetensors"),
             ("a.gguf", &own, Verdict::Malformed, "safetensors"),
@@ -334,6 +351,9 @@ mod tests {
             ("thing", TEXT_PICKLE, Verdict::Executable, "text"),
             ("a.txt", TEXT_PICKLE, Verdict::Executable, "text"),
             ("words.txt", b"cat\ndog\n", Verdict::Safe, "text"),
+            ("requirements.txt", b"evil\n", Verdict::Unknown, "text"),
+            ("conda.yaml", b"a: 1\n", Verdict::Unknown, "text"),
+            ("other.yaml", b"a: 1\n", Verdict::Safe, "yaml"),
             ("blob", b"\x01\x02\x03", Verdict::Unknown, "unknown"),
         ];
         for (name, content, expected, format) in cases {
@@ -381,6 +401,56 @@ mod tests {
             pickle.extend(TEXT_PICKLE.strip_suffix(b".").unwrap());
             pickle.resize(8 + usize::try_from(header_bytes).unwrap(), b' ');
             assert!(has_polyglot(&pickle), "{header_bytes}");
+        }
+    }
+
+    #[test]
+    fn a_text_whose_pickle_is_not_followed_to_its_end_is_malformed() {
+        let call = TEXT_PICKLE;
+        let long = format!("S'{}'\n", "a".repeat(1 << 20));
+        let persistent = format!("{}{long}", "P\n0".repeat(MAX_FINDINGS));
+        for begin in [
+            "I+1\n",
+            "I010\n",
+            "L0x10\n",
+            "I1_0\n",
+            "F1_0\n",
+            "S'x'\np01\n",
+            "S'x'\np4294967296\n",
+            "S'x'\np0\n.g0\n",
+            long.as_str(),
+            persistent.as_str(),
+        ] {
+            let report = scanned("a.txt", &[begin.as_bytes(), b"0".as_slice(), call].concat());
+            let shown = begin.get(..9).unwrap_or(begin);
+            assert!(report.verdict >= Verdict::Malformed, "{shown}");
+        }
+        for text in ["I added 1 bed\n", "F1 score\n", "Large\n", "I3 apples\n"] {
+            let verdict = scanned("a.txt", text.as_bytes()).verdict;
+            assert_eq!(verdict, Verdict::Safe, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pickle_that_torch_reads_as_a_tar_is_malformed() {
+        // One value of bytes, with a checksum that only Python reads in its place.
+        let mut pickle = b"\x80\x03B\0\x02\0\0".to_vec();
+        pickle.resize(7 + 512, 0);
+        pickle.push(b'.');
+        assert_eq!(scanned("a.pt", &pickle).verdict, Verdict::Safe);
+        let sum = pickle[..512].iter().map(|byte| u64::from(*byte)).sum::<u64>() + 8 * 32;
+        let mut binary = sum.to_be_bytes();
+        binary[0] = 0x80;
+        let texts = [
+            format!("\t{sum:06o}\0"),
+            format!("+{sum:06o}\0"),
+            format!("0_{sum:05o}\0"),
+        ];
+        let fields = texts.iter().map(String::as_bytes);
+        for field in fields.chain([binary.as_slice()]) {
+            pickle[148..156].copy_from_slice(field);
+            let report = scanned("a.pt", &pickle);
+            assert!(report.verdict >= Verdict::Malformed, "{report:?}");
         }
     }
 }

@@ -10,8 +10,11 @@ use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report, Verdict, jinja};
 
 /// Keys with names of code that a loader imports.
-const CODE_KEYS: [&str; 5] = [
+const CODE_KEYS: [&str; 8] = [
+    "_target_",
     "auto_map",
+    "class_path",
+    "custom_generate",
     "custom_pipelines",
     "custom_pipeline",
     "parent_library",
@@ -150,6 +153,9 @@ mod tests {
             r#"{"a":[{"auto_map":{}}]}"#,
             r#"{"\u0061uto_map":{}}"#,
             r#"{"custom_pipelines":{"x":{"impl":"x.X"}}}"#,
+            r#"{"_target_":"os.system"}"#,
+            r#"{"class_path":"os.system"}"#,
+            r#"{"custom_generate":"a/b"}"#,
             r#"{"trust_remote_code":true}"#,
             r#"{"trust_remote_code":"yes"}"#,
             r#"{"auto_mapping":{"parent_library":"os"}}"#,

@@ -196,28 +196,52 @@ pub(super) fn is_tar(head: &[u8]) -> bool {
     if block.get(257..262) == Some(b"ustar") {
         return true;
     }
-    let written = block.get(TAR_CHECKSUM).unwrap_or_default();
-    let digits = (written.iter().copied())
-        .skip_while(|byte| *byte == b' ')
-        .take_while(|byte| (b'0'..=b'7').contains(byte));
-    // At most eight octal digits, so that no bit is lost.
-    let (count, written) = digits.fold((0_u32, 0_u32), |(count, number), digit| {
-        let digit = u32::from(digit.wrapping_sub(b'0'));
-        (count.saturating_add(1), number.wrapping_shl(3) | digit)
-    });
+    let written = checksums(block.get(TAR_CHECKSUM).unwrap_or_default());
     // Old programs took bytes for signed ones, and readers accept that, too.
-    let (mut unsigned, mut signed) = (0_u32, 0_u32);
+    let (mut unsigned, mut signed) = (0_i64, 0_i64);
     for (at, byte) in block.iter().enumerate() {
         let byte = if TAR_CHECKSUM.contains(&at) {
             b' '
         } else {
             *byte
         };
-        unsigned = unsigned.wrapping_add(u32::from(byte));
-        signed = signed.wrapping_add_signed(i32::from(byte.cast_signed()));
+        unsigned = unsigned.saturating_add(i64::from(byte));
+        signed = signed.saturating_add(i64::from(byte.cast_signed()));
     }
-    let matches = written == unsigned || written == signed;
-    count > 0 && block.first() != Some(&0) && matches
+    (written.iter().flatten()).any(|written| *written == unsigned || *written == signed)
+}
+
+/// The numbers that readers take a checksum for: octal digits up to the first other byte, Python's
+/// `int`, which passes over signs, prefixes and underscores, and GNU's form with binary digits.
+fn checksums(field: &[u8]) -> [Option<i64>; 3] {
+    let octal = |digits: &[u8]| {
+        let text = std::str::from_utf8(digits).ok()?;
+        i64::from_str_radix(text, 8).ok()
+    };
+    let is_digit = |byte: &u8| (b'0'..=b'7').contains(byte);
+    let first = field.iter().copied().skip_while(|byte| *byte == b' ');
+    let first: Vec<u8> = first.take_while(is_digit).collect();
+    let text = field.split(|byte| *byte == 0).next().unwrap_or_default();
+    // The white space of `str.strip`, and all else that `int` accepts.
+    let is_accepted =
+        |byte: &u8| is_digit(byte) || matches!(byte, 9..=13 | 28..=32) || b"+-_oO".contains(byte);
+    let digits: Vec<u8> = text.iter().copied().filter(is_digit).collect();
+    let python = match octal(&digits) {
+        Some(number) if text.contains(&b'-') => number.checked_neg(),
+        // Python takes an empty field for 0, which a signed sum can be.
+        None if digits.is_empty() => Some(0),
+        number => number,
+    };
+    let binary = match field.split_first() {
+        // The first byte is the sign alone.
+        Some((0x80 | 0xff, digits)) => (digits.iter()).try_fold(
+            if field.first() == Some(&0xff) { -1 } else { 0 },
+            |number: i64, digit| number.checked_mul(256)?.checked_add(i64::from(*digit)),
+        ),
+        _ => None,
+    };
+    let python = python.filter(|_| text.iter().all(is_accepted));
+    [octal(&first), python, binary]
 }
 
 /// A protocol buffer of a model by its first two fields: the version, then a field with a length.

@@ -34,6 +34,7 @@ use super::limits::Limits;
 
 pub use self::calls::Storage;
 pub use self::legacy::legacy_torch;
+pub(super) use self::walk::{AMBIGUOUS, LIMIT};
 
 /// Scans a file of one or more pickles.
 ///

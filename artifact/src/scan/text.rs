@@ -53,9 +53,14 @@ pub(super) fn scan_yaml(input: &mut dyn Input, limits: &Limits) -> io::Result<Re
     let mut add = |verdict, at: usize, rule, detail: &str| {
         report.add(verdict, u64::try_from(at).unwrap_or(u64::MAX), rule, detail);
     };
-    if let Some(at) = text.find("_target_") {
-        let detail = "_target_ names a function that readers of configurations call";
+    let targets = ["_target_", "class_path", "loader_module"];
+    if let Some(at) = targets.iter().filter_map(|key| text.find(key)).min() {
+        let detail = "a key names a function or class that readers of configurations call";
         add(Verdict::Executable, at, "yaml-target", detail);
+    } else if let Some(at) = text.find("target") {
+        // The key of such names in configurations of diffusion models.
+        let detail = "a target may name a class that readers of configurations call";
+        add(Verdict::Unknown, at, "yaml-target", detail);
     }
     if let Some(at) = first_tag(&text) {
         if text.contains("python") {
@@ -121,6 +126,8 @@ mod tests {
             ),
             ("a: [!thing x]\n", Verdict::Unknown),
             ("model:\n  _target_: os.system\n", Verdict::Executable),
+            ("model:\n  class_path: os.system\n", Verdict::Executable),
+            ("model: {target: os.system}\n", Verdict::Unknown),
             ("\"\\x5ftarget_\": os.system\n", Verdict::Unknown),
             ("%TAG ! tag:yaml.org,2002:py\n---\na: 1\n", Verdict::Unknown),
         ] {

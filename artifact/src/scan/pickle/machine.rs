@@ -430,6 +430,6 @@ fn index(argument: &Argument) -> Result<i64, Stop> {
     match argument {
         Argument::Int(index) => Ok(*index),
         // Python reads 00 and 01 as numbers here, and `pickletools` as truth values.
-        _ => Err(Stop::Malformed("a number of a memo is not plain")),
+        _ => Err(Stop::Ambiguous("a number of a memo is not plain")),
     }
 }

@@ -31,7 +31,7 @@ impl Memo {
 
     /// Stores a value under a number.
     pub(super) fn put(&mut self, index: i64, value: Value) -> Result<(), Stop> {
-        let index = u32::try_from(index).map_err(|_| Stop::Malformed("no memo has this number"))?;
+        let index = u32::try_from(index).map_err(|_| Stop::Ambiguous("no memo has this number"))?;
         self.check_room()?;
         if let Some(shared) = &mut self.shared {
             shared.insert(index, value.clone());
@@ -64,8 +64,13 @@ impl Memo {
         let Ok(index) = u32::try_from(index) else {
             return Err(missing);
         };
-        let own = self.own.get(&index).ok_or(missing)?;
         let other = self.shared.as_ref().and_then(|shared| shared.get(&index));
+        let Some(own) = self.own.get(&index) else {
+            return Err(match other {
+                Some(_) => Stop::Ambiguous("only the memo of an earlier pickle has this number"),
+                None => missing,
+            });
+        };
         if other.is_some_and(|other| !own.is_like(other)) {
             return Ok(Value::Opaque);
         }

@@ -24,6 +24,8 @@ pub(super) enum Stop {
     Io(io::Error),
     /// The pickle breaks a rule.
     Malformed(&'static str),
+    /// Some unpicklers go on here, and others do not.
+    Ambiguous(&'static str),
     /// The pickle is larger than the scanner follows.
     Limit(&'static str),
 }
@@ -118,9 +120,12 @@ fn argument(reader: &mut Reader<'_>, kind: Kind) -> Result<Argument, Stop> {
         }
         Kind::FloatLine => {
             let line = line(reader)?;
-            let number = std::str::from_utf8(&line).map(str::parse::<f64>);
-            if !matches!(number, Ok(Ok(_))) {
-                return Err(Stop::Malformed("a line is not a number"));
+            if !is_float(&line) {
+                return Err(if is_float(&lenient(&line)) {
+                    Stop::Ambiguous("a line is not a plain number")
+                } else {
+                    Stop::Malformed("a line is not a number")
+                });
             }
             Argument::Float
         }
@@ -164,10 +169,15 @@ fn decimal(line: &[u8]) -> Result<Argument, Stop> {
     let digits = line.strip_prefix(b"-").unwrap_or(line);
     let is_plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     if !is_plain || (digits.len() > 1 && digits.starts_with(b"0")) {
-        return Err(Stop::Malformed("a line is not a plain decimal number"));
+        let detail = "a line is not a plain decimal number";
+        return Err(if is_integer(&lenient(line)) {
+            Stop::Ambiguous(detail)
+        } else {
+            Stop::Malformed(detail)
+        });
     }
     if digits.len() > MAX_DIGITS {
-        return Err(Stop::Malformed(
+        return Err(Stop::Ambiguous(
             "a number has more digits than Python reads",
         ));
     }
@@ -176,6 +186,34 @@ fn decimal(line: &[u8]) -> Result<Argument, Stop> {
         Ok(Ok(number)) => Argument::Int(number),
         _ => Argument::BigInt,
     })
+}
+
+/// What some unpicklers read of a number: C ends at a NUL, Python passes over space around it and
+/// underscores.
+fn lenient(line: &[u8]) -> Vec<u8> {
+    let text = line.split(|byte| *byte == 0).next().unwrap_or_default();
+    let text = text.trim_ascii().iter().copied();
+    text.filter(|byte| *byte != b'_').collect()
+}
+
+fn is_float(line: &[u8]) -> bool {
+    let number = std::str::from_utf8(line).map(str::parse::<f64>);
+    matches!(number, Ok(Ok(_)))
+}
+
+/// Whether some unpickler reads an integer in decimal, or in a base that a prefix names.
+fn is_integer(text: &[u8]) -> bool {
+    let text = text.strip_suffix(b"L").unwrap_or(text);
+    let digits = match text {
+        [b'+' | b'-', digits @ ..] => digits,
+        digits => digits,
+    };
+    match digits {
+        [b'0', b'x' | b'X' | b'o' | b'O' | b'b' | b'B', digits @ ..] => {
+            digits.iter().all(u8::is_ascii_hexdigit)
+        }
+        digits => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
+    }
 }
 
 /// The length in front of a text, of bytes or of a long number.

@@ -12,6 +12,9 @@ const MAX_KEPT_BYTES: usize = 8 << 20;
 const MAX_TUPLE_ITEMS: usize = 64;
 /// Tuples within tuples that are kept.
 const MAX_TUPLE_DEPTH: u8 = 4;
+/// Values that are compared with each other. Tuples share their items, so there may be many more
+/// of them than bytes.
+const MAX_COMPARED: usize = 256;
 /// What an allocation takes besides its content, bytes.
 const ALLOCATION_BYTES: usize = 64;
 
@@ -83,14 +86,24 @@ impl Value {
         matches!(self, Self::Bool(_) | Self::Int(0 | 1))
     }
 
-    /// Whether a call would treat both alike. Texts that are not known differ.
+    /// Whether a call would treat both alike. What is not known, or too large to compare, differs.
     pub(super) fn is_like(&self, other: &Self) -> bool {
+        let mut left = MAX_COMPARED;
+        self.is_like_within(other, &mut left)
+    }
+
+    fn is_like_within(&self, other: &Self, left: &mut usize) -> bool {
+        let Some(fewer) = left.checked_sub(1) else {
+            return false;
+        };
+        *left = fewer;
         match (self, other) {
             (Self::Text(_), Self::Text(_)) => self.text().is_some() && self.text() == other.text(),
             (Self::Tuple(_), Self::Tuple(_)) => match (self.items(), other.items()) {
                 // Tuples that are kept are at most a few levels deep.
                 (Some(one), Some(two)) => {
-                    one.len() == two.len() && one.iter().zip(two).all(|(one, two)| one.is_like(two))
+                    let mut pairs = one.iter().zip(two);
+                    one.len() == two.len() && pairs.all(|(one, two)| one.is_like_within(two, left))
                 }
                 _ => false,
             },

@@ -12,6 +12,11 @@ use super::reader::Reader;
 /// Bytes of a pickle within a text or bytes of a pickle. Larger ones are not followed.
 const MAX_NESTED_BYTES: u64 = 256 << 10;
 
+/// The rule of a pickle that only some unpicklers read to its end.
+pub(in crate::scan) const AMBIGUOUS: &str = "pickle-ambiguous";
+/// The rule of a pickle that is not followed to its end.
+pub(in crate::scan) const LIMIT: &str = "pickle-limit";
+
 /// What is left of the limits of a file.
 pub(super) struct Work<'l> {
     limits: &'l Limits,
@@ -65,7 +70,8 @@ impl<'l> Work<'l> {
             Ok(()) => return Ok(true),
             Err(Stop::Io(error)) => return Err(error),
             Err(Stop::Malformed(detail)) => (Verdict::Malformed, "pickle-malformed", detail),
-            Err(Stop::Limit(detail)) => (Verdict::Unknown, "pickle-limit", detail),
+            Err(Stop::Ambiguous(detail)) => (Verdict::Malformed, AMBIGUOUS, detail),
+            Err(Stop::Limit(detail)) => (Verdict::Unknown, LIMIT, detail),
         };
         machine.report.add(verdict, reader.offset(), rule, detail);
         Ok(false)
