@@ -88,7 +88,12 @@ fn check_operator(
     let operator = reader.element(operators, index)?;
     let at = reader.source.position();
     // Numbers above 127 are in the second field, and older files have the first alone.
-    let number = u32::from(reader.u8(&operator, 0)?).max(reader.u32(&operator, 3)?);
+    let old_number = reader.u8(&operator, 0)?;
+    if old_number > 127 {
+        // It is signed, so that the runtime takes the second field.
+        return Err(Stop::malformed(at, RULE, "an operator has a negative number"));
+    }
+    let number = u32::from(old_number).max(reader.u32(&operator, 3)?);
     let name = reader.text(&operator, 1, MAX_NAME_BYTES)?;
     if number == CUSTOM {
         let verdict = match name.strip_prefix(FLEX) {

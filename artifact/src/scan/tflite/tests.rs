@@ -146,6 +146,10 @@ fn operators_of_others_are_not() {
         (vec![Byte(32), Text("FlexMatMul")], Verdict::Unknown),
         (vec![Byte(32), Text("FlexReadFile")], Verdict::Executable),
         (vec![Byte(0), Absent, Absent, Word(32)], Verdict::Unknown),
+        (
+            vec![Byte(128), Text("FlexReadFile"), Absent, Word(32)],
+            Verdict::Malformed,
+        ),
         (vec![Byte(51)], Verdict::Unknown),
         (
             vec![Byte(127), Absent, Absent, Word(9_999)],
