@@ -6,6 +6,7 @@
 use std::io;
 
 use super::json::{self, ELEMENT, Watch};
+use super::names::is_plain_path;
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report, Verdict, jinja};
 
@@ -99,6 +100,9 @@ impl Watch for Config<'_> {
         if has_template && key != "name" {
             jinja::check(text.as_bytes(), 0, self.report);
         }
+        if path.first().is_some_and(|key| key == "weight_map") && !is_plain_path(text) {
+            self.code(&format!("weights lie in {text:?}, which may leave the folder"));
+        }
         match path {
             // `modules.json` of Sentence Transformers has a path of a class.
             [list, kind]
@@ -157,6 +161,7 @@ mod tests {
             r#"{"class_path":"os.system"}"#,
             r#"{"custom_generate":"a/b"}"#,
             r#"{"trust_remote_code":true}"#,
+            r#"{"weight_map":{"a":"../b.bin"}}"#,
             r#"{"trust_remote_code":"yes"}"#,
             r#"{"auto_mapping":{"parent_library":"os"}}"#,
             r#"{"chat_template":"{{ ''.__class__ }}"}"#,
