@@ -49,7 +49,23 @@ pub fn json_line(ui: &Ui, outcome: &Outcome) -> bool {
         excepted: valid.map(|it| it.reason.as_str()),
         exception_expired: expired.map(|it| it.until.as_str()),
     };
-    serde_json::to_string(&line).is_ok_and(|line| ui.try_line(&line))
+    serde_json::to_string(&line).is_ok_and(|line| ui.try_line(&ascii(&line)))
+}
+
+/// A line of JSON in ASCII. JSON itself escapes only some of the characters that control a
+/// terminal, and a name of a file can have all of them.
+fn ascii(line: &str) -> String {
+    let mut escaped = String::with_capacity(line.len());
+    for c in line.chars() {
+        if matches!(c, ' '..='~') {
+            escaped.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                escaped.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    escaped
 }
 
 /// The result of a file as text: a line, and one for each finding.
@@ -137,5 +153,16 @@ impl Totals {
             .collect();
         line.push_str(&counts.join(", "));
         line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_json_controls_no_terminal() {
+        let escaped = ascii("{\"a\":\"x\u{9b}\u{7f}\u{202e}\u{1f600}\"}");
+        assert_eq!(escaped, r#"{"a":"x\u009b\u007f\u202e\ud83d\ude00"}"#);
     }
 }
