@@ -1,0 +1,321 @@
+"""Files of tensors and graphs that break their own format or reach beyond data."""
+
+import json
+import struct
+
+from hostile_containers import archive
+from hostile_pickles import HOSTILE
+
+
+def safetensors(header, data=bytes(8), length=None):
+    """A file of safetensors with this header."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def tensor(start, end, dtype="F32", shape=(1,)):
+    """An entry of the header."""
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+
+
+TWO = {"a": tensor(0, 4), "b": tensor(4, 8)}
+
+
+def all_safetensors():
+    """Safetensors."""
+    good = safetensors(TWO)
+    cases = {
+        "zip-polyglot": good + archive(("model.pkl", HOSTILE)),
+        "payload-in-padding": safetensors(json.dumps(TWO).encode() + HOSTILE.ljust(64)),
+        "payload-between": safetensors({"a": tensor(0, 4), "b": tensor(44, 48)}, bytes(4) + HOSTILE.ljust(40) + bytes(4)),
+        "payload-behind": safetensors(TWO, bytes(8) + HOSTILE),
+        "overlap": safetensors({"a": tensor(0, 4), "b": tensor(2, 6)}, bytes(6)),
+        "same-bytes": safetensors({"a": tensor(0, 4), "b": tensor(0, 4)}, bytes(4)),
+        "reversed-offsets": safetensors({"a": tensor(4, 0)}, bytes(4)),
+        "offset-past-end": safetensors({"a": tensor(0, 1 << 40, shape=(1 << 38,))}, bytes(4)),
+        "offset-negative": safetensors({"a": tensor(-4, 0)}, bytes(4)),
+        "offset-of-2-64": safetensors({"a": tensor(0, 1 << 64)}, bytes(4)),
+        "shape-overflow": safetensors({"a": tensor(0, 4, shape=(1 << 32, 1 << 32, 0))}, bytes(4)),
+        "shape-differs": safetensors({"a": tensor(0, 4, shape=(2,))}, bytes(4)),
+        "zero-size-with-bytes": safetensors({"a": tensor(0, 4, shape=(0,))}, bytes(4)),
+        "zero-size-outside": safetensors({"a": tensor(0, 4), "b": tensor(99, 99, shape=(0,))}, bytes(4)),
+        "unknown-dtype": safetensors({"a": tensor(0, 4, dtype="PICKLE")}, bytes(4)),
+        "duplicate-key": safetensors(b'{"a":%b,"a":%b}' % (2 * (json.dumps(tensor(0, 4)).encode(),)), bytes(4)),
+        "leading-space": safetensors(b" " + json.dumps(TWO).encode()),
+        "metadata-not-text": safetensors({"__metadata__": {"x": [1]}, **TWO}),
+        "header-of-2-63": safetensors(TWO, length=1 << 63),
+        "header-not-object": safetensors(b"[]"),
+        "header-nested": safetensors(b'{"a":' + b"[" * 100_000),
+        "header-not-utf8": safetensors(b'{"\xff":1}'),
+        "truncated": good[:-1],
+        "surrogate-name": safetensors(b'{"\\ud800":%b}' % json.dumps(tensor(0, 4)).encode(), bytes(4)),
+    }
+    for family, content in cases.items():
+        yield f"safetensors-{family}", "model.safetensors", content
+
+
+def string(value):
+    """A string of GGUF."""
+    value = value.encode() if isinstance(value, str) else value
+    return struct.pack("<Q", len(value)) + value
+
+
+def gguf(values=(), tensors=(), data=bytes(64), version=3, counts=None):
+    """A file of GGUF. A value is (key, type, bytes); a tensor is (name, dimensions, type, offset)."""
+    n_tensors, n_values = counts or (len(tensors), len(values))
+    file = b"GGUF" + struct.pack("<IQQ", version, n_tensors, n_values)
+    for key, kind, value in values:
+        file += string(key) + struct.pack("<I", kind) + value
+    for name, dimensions, kind, offset in tensors:
+        file += string(name) + struct.pack("<I", len(dimensions))
+        file += b"".join(struct.pack("<Q", d & (2**64 - 1)) for d in dimensions)
+        file += struct.pack("<IQ", kind, offset)
+    return file + bytes(-len(file) % 32) + data
+
+
+def all_gguf():
+    """GGUF."""
+    arch = ("general.architecture", 8, string("llama"))
+    one = ("a", (8,), 0, 0)
+    template = "tokenizer.chat_template"
+    u32 = lambda value: struct.pack("<I", value)
+    array = lambda kind, count, content=b"": struct.pack("<IQ", kind, count) + content
+    cases = {
+        "alignment-large": gguf([arch, ("general.alignment", 4, u32(1 << 31))], [one]),
+        "alignment-zero": gguf([arch, ("general.alignment", 4, u32(0))], [one]),
+        "alignment-three": gguf([arch, ("general.alignment", 4, u32(3))], [one]),
+        "alignment-type": gguf([arch, ("general.alignment", 8, string("32"))], [one]),
+        "padding-wraps": gguf([arch], [("a", ((1 << 62),), 0, 0), ("b", (8,), 0, (1 << 64) - 32)]),
+        "dimension-zero": gguf([arch], [("a", (0,), 0, 0)]),
+        "dimension-negative": gguf([arch], [("a", (-1,), 0, 0)]),
+        "dimensions-overflow": gguf([arch], [("a", (1 << 32, 1 << 32), 0, 0)]),
+        "dimensions-count": b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + string("a") + b"\xff" * 4,
+        "nested-arrays": gguf([arch, ("x", 9, array(9, 1) * 5000 + array(4, 0))], [one]),
+        "array-of-2-63": gguf([arch, ("x", 9, array(4, 1 << 63))], [one]),
+        "array-of-strings-cut": gguf([arch, ("x", 9, array(8, 1 << 40))]),
+        "string-of-2-64": b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + b"\xff" * 8,
+        "aliased-offsets": gguf([arch], [one, ("b", (8,), 0, 0)]),
+        "offset-past-end": gguf([arch], [("a", (8,), 0, 1 << 40)]),
+        "offset-unaligned": gguf([arch], [("a", (8,), 0, 1)]),
+        "unknown-type": gguf([arch], [("a", (8,), 999, 0)]),
+        "value-type": gguf([arch, ("x", 99, b"")], [one]),
+        "duplicate-key": gguf([arch, arch], [one]),
+        "duplicate-tensor": gguf([arch], [one, ("a", (8,), 0, 32)]),
+        "tensor-count": gguf([arch], [], counts=((1 << 63), 1)),
+        "version-one": gguf([arch], [one], version=1),
+        "big-endian": gguf([arch], [one], version=0x03000000),
+        "charsmap": gguf(
+            [arch, ("tokenizer.ggml.precompiled_charsmap", 9, array(0, 8, b"\xff\xff\xff\x7f" + bytes(4)))],
+            [one],
+        ),
+        "template-class": gguf([arch, (template, 8, string("{{ ''.__class__.__mro__ }}"))], [one]),
+        "template-named": gguf([arch, (template + ".tool", 8, string("{{ x.__init__ }}"))], [one]),
+        "template-attr-filter": gguf([arch, (template, 8, string("{{ x|attr('__cla' ~ 'ss__') }}"))], [one]),
+        "template-joined": gguf([arch, (template, 8, string("{{ x['__cla' + 'ss__'] }}"))], [one]),
+        "template-escaped": gguf([arch, (template, 8, string("{{ x['\\x5f_class__'] }}"))], [one]),
+        "template-globals": gguf([arch, (template, 8, string("{{ cycler.__init__.__globals__.os }}"))], [one]),
+        "template-range": gguf([arch, (template, 8, string("{% for i in range(10**12) %}x{% endfor %}"))], [one]),
+        "template-format": gguf([arch, (template, 8, string("{{ '{0.__class__}'.format(x) }}"))], [one]),
+        "template-import": gguf([arch, (template, 8, string("{% import 'x' as y %}"))], [one]),
+        "template-not-utf8": gguf([arch, (template, 8, string(b"\xff\xfe"))], [one]),
+        "payload-in-padding": gguf([arch], [one, ("b", (8,), 0, 96)], bytes(32) + HOSTILE.ljust(64) + bytes(32)),
+        "payload-behind": gguf([arch], [one], bytes(32) + HOSTILE * 8),
+        "zip-polyglot": gguf([arch], [one], bytes(32) + archive(("model.pkl", HOSTILE))),
+        "truncated": gguf([arch], [one])[:-60],
+    }
+    for family, content in cases.items():
+        yield f"gguf-{family}", "model.gguf", content
+
+
+def varint(value):
+    """A number of protocol buffers."""
+    out = b""
+    while value > 0x7F:
+        out += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
+def field(number, value):
+    """A field: a number, or bytes."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    value = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def onnx(*graph, opsets=("",), more=b""):
+    """A model of ONNX with these fields in its graph."""
+    sets = b"".join(field(8, field(1, o) + field(2, 18)) for o in opsets)
+    return field(1, 9) + field(7, b"".join(graph) + field(2, "g")) + sets + more
+
+
+def node(operator, domain="", attributes=(), inputs=("x",)):
+    """A node, as a field of a graph."""
+    body = b"".join(field(1, i) for i in inputs) + field(2, "y") + field(4, operator)
+    body += b"".join(field(5, a) for a in attributes) + (field(7, domain) if domain else b"")
+    return field(1, body)
+
+
+def external(location, offset="0", length="4"):
+    """A tensor whose bytes are in another file."""
+    entries = {"location": location, "offset": offset, "length": length}
+    body = field(1, 1) + field(2, 1) + field(8, "w") + field(14, 1)
+    return body + b"".join(field(13, field(1, k) + field(2, v)) for k, v in entries.items() if v is not None)
+
+
+def tile_bomb():
+    """A Tile of one number to 2^40."""
+    value = field(1, 1) + field(2, 1) + field(8, "x") + field(9, bytes(4))
+    count = field(1, 1) + field(2, 7) + field(8, "r") + field(9, struct.pack("<q", 1 << 40))
+    return onnx(node("Tile", inputs=("x", "r")), field(5, value), field(5, count))
+
+
+def all_onnx():
+    """ONNX."""
+    relu = node("Relu")
+    subgraph = field(1, "body") + field(6, node("Evil", "com.hostile") + field(2, "b")) + field(20, 5)
+    function = field(25, field(1, "F") + field(10, "own") + field(7, node("Evil", "com.hostile")[2:]))
+    tensor_in_attribute = field(1, "value") + field(5, external("../w")) + field(20, 4)
+    sparse = field(15, field(1, external("../w")))
+    cases = {
+        "custom-domain": onnx(node("Evil", "com.hostile"), opsets=("", "com.hostile")),
+        "python-operator": onnx(node("PythonOp", "com.microsoft"), opsets=("", "com.microsoft")),
+        "unknown-operator": onnx(node("Hostile")),
+        "custom-in-subgraph": onnx(node("If", attributes=(subgraph,))),
+        "custom-in-function": onnx(node("F", "own"), more=function),
+        "external-parent": onnx(relu, field(5, external("../w"))),
+        "external-absolute": onnx(relu, field(5, external("/etc/hostname"))),
+        "external-backslash": onnx(relu, field(5, external("..\\w"))),
+        "external-fragment": onnx(relu, field(5, external("#../w"))),
+        "external-inner-parent": onnx(relu, field(5, external("a/../../w"))),
+        "external-empty": onnx(relu, field(5, external(""))),
+        "external-offset-negative": onnx(relu, field(5, external("w.bin", "-1"))),
+        "external-offset-of-2-63": onnx(relu, field(5, external("w.bin", str(1 << 63)))),
+        "external-uri": onnx(relu, field(5, external("file:///etc/hostname"))),
+        "external-in-attribute": onnx(node("Constant", attributes=(tensor_in_attribute,))),
+        "external-in-sparse": onnx(relu, sparse),
+        "tile-bomb": tile_bomb(),
+        "deep-subgraphs": onnx(field(1, b"") + relu, more=b"".join(field(7, b"") for _ in range(9))),
+        "length-past-end": field(1, 9) + b"\x3a\xff\xff\xff\x7f",
+        "varint-endless": field(1, 9) + b"\x3a" + b"\xff" * 20,
+        "unknown-field": onnx(relu, more=field(99, HOSTILE)),
+        "tensor-size-differs": onnx(relu, field(5, field(1, 4) + field(2, 1) + field(8, "w") + field(9, b"x"))),
+        "tensor-negative": onnx(relu, field(5, b"\x08" + b"\xff" * 9 + b"\x01" + field(2, 1) + field(8, "w"))),
+        "zip-polyglot": onnx(relu) + archive(("model.pkl", HOSTILE)),
+    }
+    for family, content in cases.items():
+        yield f"onnx-{family}", "model.onnx", content
+
+
+def saved_model(nodes, functions=()):
+    """A SavedModel with these operators, and these in a function."""
+    graph = b"".join(field(1, field(1, f"n{i}") + field(2, op)) for i, op in enumerate(nodes))
+    inner = b"".join(field(3, field(1, f"f{i}") + field(2, op)) for i, op in enumerate(functions))
+    if functions:
+        graph += field(2, field(1, field(1, field(1, "f")) + inner))
+    return field(1, 1) + field(2, field(2, graph))
+
+
+def all_tensorflow():
+    """SavedModel and TensorFlow Lite."""
+    operators = (
+        "PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MergeV2Checkpoints",
+        "SaveV2", "RestoreV2", "PrintV2", "LoadLibrary", "TFRecordDataset", "TextLineDataset",
+        "ImmutableConst", "DebugNumericSummaryV2", "RpcCall", "DataServiceDataset", "MatchingFiles",
+        "LookupTableImportV2", "InitializeTableFromTextFileV2", "XlaCompileOnDemand", "RemoteCall",
+        "TPUExecute", "TensorRTEngineOp", "HostileOp", "DebugIdentityV2", "SummaryWriter",
+        "CreateSummaryFileWriter", "Abort", "Save", "ShardedFilename", "DiskCache", "CacheDataset",
+    )
+    for operator in operators:
+        family = "".join(f"-{c.lower()}" if c.isupper() else c for c in operator).strip("-")
+        yield f"saved-model-{family}", "saved_model.pb", saved_model(["Const", operator])
+    yield "saved-model-in-function", "saved_model.pb", saved_model(["Const"], ["PyFunc"])
+    yield "saved-model-upper-case", "SAVED_MODEL.PB", saved_model(["PyFunc"])
+    yield "saved-model-two-graphs", "saved_model.pb", saved_model(["Const"]) + saved_model(["PyFunc"])
+    yield "saved-model-truncated", "saved_model.pb", saved_model(["Const", "PyFunc"])[:-3]
+    yield "saved-model-text", "saved_model.pbtxt", (
+        b'saved_model_schema_version: 1\nmeta_graphs { graph_def { node { name: "a" op: "PyFunc" } } }\n'
+    )
+    yield "saved-model-text-escaped", "saved_model.pbtxt", (
+        b'meta_graphs < graph_def < node < op: "Py" \'\\x46unc\' > > >\n'
+    )
+    yield "saved-model-zip", "model.zip", archive(("m/saved_model.pb", saved_model(["PyFunc"])))
+    yield "frozen-graph", "frozen_graph.pb", field(1, field(1, "a") + field(2, "PyFunc"))
+    yield "checkpoint-meta", "model.ckpt.meta", field(2, field(1, field(1, "a") + field(2, "PyFunc")))
+    yield "tflite-custom", "model.tflite", tflite([[("i8", 32), ("text", "Hostile")]])
+    yield "tflite-flex", "model.tflite", tflite([[("i8", 32), ("text", "FlexReadFile")]])
+    yield "tflite-buffer-outside", "model.tflite", tflite([], [[None, ("u64", 1 << 40), ("u64", 64)]])
+    yield "tflite-offset", "model.tflite", struct.pack("<I", 0x7FFFFFF0) + b"TFL3" + bytes(32)
+    yield "tflite-vtable", "model.tflite", struct.pack("<I", 8) + b"TFL3" + b"\xff" * 32
+    yield "tflite-zip", "model.tflite", tflite([]) + archive(("labels.pkl", HOSTILE))
+
+
+def flat(value):
+    """A value of FlatBuffers: its bytes, and the offsets in it that refer to others."""
+    kind, content = value
+    packed = {"i8": "<bxxx", "u32": "<I", "u64": "<Q"}.get(kind)
+    return (struct.pack(packed, content), None) if packed else (bytes(4), value)
+
+
+def write(out, value):
+    """Appends a table, a vector of tables or a text, and returns where it begins."""
+    kind, content = value
+    out.extend(bytes(-len(out) % 8))
+    if kind == "text":
+        start = len(out)
+        out.extend(struct.pack("<I", len(content)) + content.encode() + b"\0")
+        return start
+    later = []
+    if kind == "vector":
+        start = len(out)
+        out.extend(struct.pack("<I", len(content)))
+        for table in content:
+            later.append((len(out), ("table", table)))
+            out.extend(bytes(4))
+    else:
+        # Four bytes of the table are the distance to its list of fields.
+        fields, body = [], b"" 
+        for member in content:
+            body += bytes(-(len(body) + 4) % 8) if member and member[0] == "u64" else b""
+            fields.append(len(body) + 4 if member else 0)
+            data, other = flat(member) if member else (b"", None)
+            later.extend([(fields[-1], other)] if other else [])
+            body += data
+        table = struct.pack("<HH", 4 + 2 * len(fields), 4 + len(body))
+        table += b"".join(struct.pack("<H", f) for f in fields)
+        table = bytes(-len(table) % 8) + table
+        padding = len(table) - 4 - 2 * len(fields)
+        out.extend(table)
+        start = len(out)
+        out.extend(struct.pack("<i", len(table) - padding) + body)
+        later = [(start + at, other) for at, other in later]
+    for at, other in later:
+        out[at : at + 4] = struct.pack("<I", write(out, other) - at)
+    return start
+
+
+def tflite(operators, buffers=([],)):
+    """A model of TensorFlow Lite with these codes of operators and these buffers."""
+    out = bytearray(b"\0\0\0\0TFL3")
+    model = [("u32", 3), ("vector", operators), ("vector", []), None, ("vector", list(buffers))]
+    out[:4] = struct.pack("<I", write(out, ("table", model)))
+    return bytes(out)
+
+
+def fixtures():
+    """Families with the name of the file and its content."""
+    yield from all_safetensors()
+    yield from all_gguf()
+    yield from all_onnx()
+    yield from all_tensorflow()
+
+
+def controls():
+    """Files of data."""
+    yield "control-safetensors", "a.safetensors", safetensors(TWO)
+    arch = ("general.architecture", 8, string("llama"))
+    yield "control-gguf", "a.gguf", gguf([arch], [("a", (8,), 0, 0)], bytes(32))
+    yield "control-onnx", "a.onnx", onnx(node("Relu"))
+    yield "control-saved-model", "saved_model.pb", saved_model(["Const"], ["AddV2"])
+    yield "control-tflite", "a.tflite", tflite([[("i8", 0)]])
