@@ -115,6 +115,11 @@ pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Re
         );
         report.add(Verdict::Malformed, 0, "extension", &detail);
     }
+    if name == "keras_metadata.pb" {
+        // A message of Keras 2 beside a SavedModel, with the configuration of each layer as JSON.
+        let detail = "configurations of layers, which may have code, are not followed";
+        report.add(Verdict::Unknown, 0, "saved-model-keras", detail);
+    }
     add_other_readings(content, input, &head, length, limits, &mut report)?;
     Ok(report)
 }
@@ -325,7 +330,7 @@ mod tests {
     #[test]
     fn a_name_only_makes_the_verdict_worse() {
         let own = safetensors();
-        let cases: [(&str, &[u8], Verdict, &str); 24] = [
+        let cases: [(&str, &[u8], Verdict, &str); 25] = [
             ("a.safetensors", &own, Verdict::Safe, "safetensors"),
             ("a", &own, Verdict::Safe, "safetensors"),
             ("a.gguf", &own, Verdict::Malformed, "safetensors"),
@@ -355,6 +360,12 @@ mod tests {
             ("conda.yaml", b"a: 1\n", Verdict::Unknown, "text"),
             ("other.yaml", b"a: 1\n", Verdict::Safe, "yaml"),
             ("blob", b"\x01\x02\x03", Verdict::Unknown, "unknown"),
+            (
+                "keras_metadata.pb",
+                b"\x0a\x02\x12\x00",
+                Verdict::Unknown,
+                "tensorflow saved model",
+            ),
         ];
         for (name, content, expected, format) in cases {
             let report = scanned(name, content);

@@ -27,6 +27,8 @@ pub(super) trait Watch {
     fn text(&mut self, path: &[String], text: &str);
     /// A truth value.
     fn truth(&mut self, path: &[String], value: bool);
+    /// A number other than zero, which readers in Python take for true.
+    fn number(&mut self, _: &[String]) {}
 }
 
 /// Follows the document that the whole input is.
@@ -135,15 +137,21 @@ impl<'de, W: Watch> Visitor<'de> for Value<'_, '_, W> {
         Ok(())
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        if value != 0 {
+            self.0.watch.number(&self.0.path);
+        }
         Ok(())
     }
 
+    // The reader passes on only negative numbers here.
     fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        self.0.watch.number(&self.0.path);
         Ok(())
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        self.0.watch.number(&self.0.path);
         Ok(())
     }
 

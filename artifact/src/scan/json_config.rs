@@ -6,7 +6,7 @@
 use std::io;
 
 use super::json::{self, ELEMENT, Watch};
-use super::names::is_plain_path;
+use super::names::{is_plain_path, leaves_folder};
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report, Verdict, jinja};
 
@@ -21,6 +21,18 @@ const CODE_KEYS: [&str; 8] = [
     "parent_library",
     "loader_module",
 ];
+/// Keys whose text names code or is a pickle. Vocabularies may have them as tokens with a number.
+const CODE_TEXT_KEYS: [&str; 4] = [
+    // Hydra calls the function of this name.
+    "_target_",
+    // The schema of skops names a class by its module, and what builds it.
+    "__loader__",
+    "__module__",
+    // Stable Baselines has pickles as texts here.
+    ":serialized:",
+];
+/// How the keys of jsonpickle begin.
+const JSONPICKLE: &str = "py/";
 /// The key of the classes of a model that Keras builds from JSON.
 const CLASS_KEYS: [&str; 2] = ["class_name", "registered_name"];
 /// Classes of Keras that run code of the file or load another one.
@@ -83,6 +95,14 @@ impl Config<'_> {
     fn code(&mut self, detail: &str) {
         self.report.add(Verdict::Executable, 0, CODE, detail);
     }
+
+    /// Checks a path that a loader opens below the folder.
+    fn path(&mut self, verdict: Verdict, path: &str) {
+        if leaves_folder(path) {
+            let detail = format!("a loader opens {path:?}, which leaves the folder");
+            self.report.add(verdict, 0, "json-path", &detail);
+        }
+    }
 }
 
 impl Watch for Config<'_> {
@@ -116,7 +136,16 @@ impl Watch for Config<'_> {
             [class, list] if class == "_class_name" && list == ELEMENT => {
                 self.code(&format!("the pipeline {text} is code of the folder"));
             }
+            // The index of shards.
+            [map, _] if map == "weight_map" => self.path(Verdict::Executable, text),
+            // `modules.json` again. Other lists may have paths of data.
+            [list, path] if list == ELEMENT && path == "path" => {
+                self.path(Verdict::Unknown, text);
+            }
             _ => {}
+        }
+        if CODE_TEXT_KEYS.contains(&key) || key.starts_with(JSONPICKLE) {
+            self.code(&format!("{key} names code that a loader imports, or is a pickle"));
         }
         if key == "trust_remote_code" {
             self.code("trust_remote_code is set");
@@ -134,6 +163,13 @@ impl Watch for Config<'_> {
 
     fn truth(&mut self, path: &[String], value: bool) {
         if value && path.last().is_some_and(|key| key == "trust_remote_code") {
+            self.code("trust_remote_code is set");
+        }
+    }
+
+    fn number(&mut self, path: &[String]) {
+        let key = path.iter().rev().find(|key| *key != ELEMENT);
+        if key.is_some_and(|key| key == "trust_remote_code") {
             self.code("trust_remote_code is set");
         }
     }
@@ -163,6 +199,17 @@ mod tests {
             r#"{"trust_remote_code":true}"#,
             r#"{"weight_map":{"a":"../b.bin"}}"#,
             r#"{"trust_remote_code":"yes"}"#,
+            r#"{"trust_remote_code":1}"#,
+            r#"{"trust_remote_code":-1}"#,
+            r#"{"trust_remote_code":0.5}"#,
+            r#"{"model":{"_target_":"os.system"}}"#,
+            r#"{"__loader__":"MethodNode"}"#,
+            r#"{"__module__":"os","__class__":"system"}"#,
+            r#"{"policy_class":{":serialized:":"gAQu"}}"#,
+            r#"{"py/object":"os.system"}"#,
+            r#"{"weight_map":{"a":"../../x.bin"}}"#,
+            r#"{"weight_map":{"a":"/tmp/x.bin"}}"#,
+            r#"{"weight_map":{"a":"C:\x.bin"}}"#,
             r#"{"auto_mapping":{"parent_library":"os"}}"#,
             r#"{"chat_template":"{{ ''.__class__ }}"}"#,
             r#"{"chat_template":[{"name":"x","template":"{{ ''.__class__ }}"}]}"#,
@@ -184,12 +231,18 @@ mod tests {
             r#"{"chat_template":[{"name":"__x__","template":"{{ bos_token }}"}]}"#,
             r#"[{"idx":0,"type":"sentence_transformers.models.Pooling"}]"#,
             r#"{"_class_name":"StableDiffusionPipeline"}"#,
+            r#"{"weight_map":{"a/b":"model-00001-of-00002.safetensors"}}"#,
+            r#"[{"idx":0,"path":"","type":"sentence_transformers.models.Transformer"}]"#,
+            r#"{"trust_remote_code":0,"hidden_size":8}"#,
+            // The tokens of a vocabulary.
+            r#"{"__module__":7,"_target_":8,"py/object":9}"#,
             // Adapters have this key without a value.
             r#"{"auto_mapping":null}"#,
         ] {
             assert_eq!(verdict(document), Verdict::Safe, "{document}");
         }
         assert_eq!(verdict(r#"{"class_name":"Dense"}"#), Verdict::Unknown);
+        assert_eq!(verdict(r#"[{"path":"../x"}]"#), Verdict::Unknown);
         assert_eq!(verdict("{"), Verdict::Malformed);
         assert_eq!(python().verdict, Verdict::Executable);
     }

@@ -28,6 +28,16 @@ pub(super) fn is_plain_path(path: &str) -> bool {
     path.chars().all(is_plain) && path.split('/').all(is_name)
 }
 
+/// Whether a path surely names a file outside of its folder: it begins at a root or a drive, or
+/// goes up.
+pub(super) fn leaves_folder(path: &str) -> bool {
+    // The name of a tensor such as `x:0` is not on a drive.
+    let has_drive = path.get(1..3).is_some_and(|text| matches!(text, ":/" | ":\\"));
+    has_drive
+        || path.starts_with(['/', '\\'])
+        || path.split(['/', '\\']).any(|part| part == "..")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +48,15 @@ mod tests {
         assert!(keep(&mut names, "a", 1, 0, "x").is_ok());
         assert!(keep(&mut names, "a", 1, 0, "x").is_ok());
         assert!(keep(&mut names, "b", 1, 0, "x").is_err());
+    }
+
+    #[test]
+    fn paths_that_leave_a_folder_are_found() {
+        for path in ["..", "a/../b", "a\\..\\b", "/a", "\\a", "C:\\a", "C:/a"] {
+            assert!(leaves_folder(path), "{path}");
+        }
+        for path in ["", "a", "a/b", "a..b", "...", "x:0"] {
+            assert!(!leaves_folder(path), "{path}");
+        }
     }
 }

@@ -85,6 +85,11 @@ impl Visitor<Message> for Model {
             let detail = format!("a tensor lies in the unknown location {value}");
             return Err(Stop::malformed(at, RULE, detail));
         }
+        // Numbers of 64 bits with a sign.
+        if let (Some(Message::Tensor), 1, 0x8000_0000_0000_0000..) = (path.last(), field, value) {
+            let detail = "a tensor has a negative dimension";
+            return Err(Stop::malformed(at, RULE, detail));
+        }
         Ok(())
     }
 

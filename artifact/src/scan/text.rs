@@ -62,6 +62,10 @@ pub(super) fn scan_yaml(input: &mut dyn Input, limits: &Limits) -> io::Result<Re
         let detail = "a target may name a class that readers of configurations call";
         add(Verdict::Unknown, at, "yaml-target", detail);
     }
+    if let Some(at) = text.find("loader_module") {
+        let detail = "loader_module names a module that MLflow imports";
+        add(Verdict::Executable, at, "yaml-loader", detail);
+    }
     if let Some(at) = first_tag(&text) {
         if text.contains("python") {
             let detail = "a tag, and the name of Python: unsafe loaders create its objects";
@@ -129,6 +133,7 @@ mod tests {
             ("model:\n  class_path: os.system\n", Verdict::Executable),
             ("model: {target: os.system}\n", Verdict::Unknown),
             ("\"\\x5ftarget_\": os.system\n", Verdict::Unknown),
+            ("a:\n  loader_module: x\n", Verdict::Executable),
             ("%TAG ! tag:yaml.org,2002:py\n---\na: 1\n", Verdict::Unknown),
         ] {
             let mut input = Cursor::new(text.as_bytes());

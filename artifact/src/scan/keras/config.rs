@@ -10,6 +10,7 @@ use std::io::{self, BufReader};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::builtin;
+use crate::scan::names::leaves_folder;
 use crate::scan::{Input, Report, Verdict};
 
 /// Keys that an object may have.
@@ -102,7 +103,7 @@ impl Walk {
             self.add(Verdict::Executable, "keras-path", &detail);
         }
         // Keras makes paths from names of layers (CVE-2026-12479).
-        if key == "name" && text.split(['/', '\\']).any(|part| part == "..") {
+        if key == "name" && leaves_folder(text) {
             let detail = format!("the name {text:?} leaves the folder of the weights");
             self.add(Verdict::Executable, "keras-name", &detail);
         }
@@ -315,6 +316,7 @@ mod tests {
             ),
             (r#""vocabulary": "/etc/passwd""#, "keras-path"),
             (r#""name": "../../a""#, "keras-name"),
+            (r#""name": "/tmp/a""#, "keras-name"),
         ] {
             let (verdict, found, detail) = verdict(&model(&format!(", {member}")));
             assert_eq!(

@@ -184,3 +184,11 @@ fn work_is_bounded() {
         assert_eq!(report.verdict, Verdict::Unknown);
     }
 }
+
+#[test]
+fn a_negative_dimension_is_malformed() {
+    let tensor = |size| bytes(5, [number(1, size), number(2, 1), bytes(8, "w")].concat());
+    assert_eq!(report(&model(&tensor(1))).verdict, Verdict::Safe);
+    let negative = report(&model(&tensor(u64::MAX)));
+    assert_eq!(negative.verdict, Verdict::Malformed);
+}
