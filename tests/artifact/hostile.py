@@ -40,7 +40,7 @@ def write_file(path, content):
 
 
 def write_all(root):
-    """Writes each fixture into a folder of its family. Returns (family, judged file, is a control)."""
+    """Writes each fixture into a folder. Returns (family, judged file, is a control)."""
     written = []
     for module in MODULES:
         for is_control, cases in ((False, module.fixtures()), (True, module.controls())):
@@ -57,7 +57,9 @@ def scan(tensorgate, path):
     """The verdicts of the files under a path, with their rules."""
     done = subprocess.run(
         [tensorgate, "model", "scan", "--json", str(path)],
-        capture_output=True, timeout=SECONDS, check=False,
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
     )
     if done.returncode not in (0, 1):
         raise SystemExit(f"{path}: exit {done.returncode}: {done.stderr.decode(errors='replace')}")

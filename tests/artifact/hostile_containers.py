@@ -1,5 +1,7 @@
 """Zip, tar and numpy files whose readers disagree, or that hold a pickle that runs code."""
 
+import base64
+import gzip
 import io
 import json
 import struct
@@ -36,23 +38,49 @@ def crafted(*members, comment=b""):
         packed = m.get("packed", content)
         size = m.get("size", len(content))
         fields = (
-            m.get("flags", 0), m.get("method", 0), 0, 0x5821,
-            m.get("crc", zlib.crc32(content)), m.get("packed_size", len(packed)), size,
+            m.get("flags", 0),
+            m.get("method", 0),
+            0,
+            0x5821,
+            m.get("crc", zlib.crc32(content)),
+            m.get("packed_size", len(packed)),
+            size,
         )
         local = m.get("local", m["name"]).encode()
         central = m["name"].encode()
         extra = m.get("extra", b"")
         offset = m.get("offset", len(body))
-        local_fields = (m.get("local_flags", fields[0]), m.get("local_method", fields[1]), *fields[2:])
+        local_fields = (
+            m.get("local_flags", fields[0]),
+            m.get("local_method", fields[1]),
+            *fields[2:],
+        )
         body += struct.pack("<IHHHHHIIIHH", 0x04034B50, 20, *local_fields, len(local), len(extra))
         body += local + extra + packed
         directory += struct.pack(
-            "<IHHHHHHIIIHHHHHII", 0x02014B50, 0x0314, 20, *fields, len(central), len(extra), 0, 0, 0,
-            m.get("attributes", 0), offset,
+            "<IHHHHHHIIIHHHHHII",
+            0x02014B50,
+            0x0314,
+            20,
+            *fields,
+            len(central),
+            len(extra),
+            0,
+            0,
+            0,
+            m.get("attributes", 0),
+            offset,
         )
         directory += central + extra
     end = struct.pack(
-        "<IHHHHIIH", 0x06054B50, 0, 0, len(members), len(members), len(directory), len(body),
+        "<IHHHHIIH",
+        0x06054B50,
+        0,
+        0,
+        len(members),
+        len(members),
+        len(directory),
+        len(body),
         len(comment),
     )
     return body + directory + end + comment
@@ -61,8 +89,11 @@ def crafted(*members, comment=b""):
 def torch_zip(pickle, *others, **kind):
     """A file of torch since 1.6."""
     return archive(
-        ("archive/data.pkl", pickle), ("archive/version", b"3\n"), ("archive/byteorder", b"little"),
-        *others, **kind,
+        ("archive/data.pkl", pickle),
+        ("archive/version", b"3\n"),
+        ("archive/byteorder", b"little"),
+        *others,
+        **kind,
     )
 
 
@@ -148,37 +179,64 @@ def zips():
     yield "torch-zip-pickle-as-storage", "model.pt", torch_zip(EMPTY, ("archive/data/0", HOSTILE))
     yield "torch-zip-two-roots", "model.pt", torch_zip(EMPTY, ("other/data.pkl", HOSTILE))
     yield "torch-zip-case", "model.pt", torch_zip(EMPTY, ("archive/DATA.PKL", HOSTILE))
-    yield "torchscript", "model.pt", torch_zip(
-        EMPTY, ("archive/code/__torch__.py", b"def forward(x): return x\n"),
-        ("archive/constants.pkl", protocol(b")")),
+    yield (
+        "torchscript",
+        "model.pt",
+        torch_zip(
+            EMPTY,
+            ("archive/code/__torch__.py", b"def forward(x): return x\n"),
+            ("archive/constants.pkl", protocol(b")")),
+        ),
     )
     yield "torch-zip-duplicate", "model.pt", torch_crafted(plain, hostile)
     yield "torch-zip-duplicate-first", "model.pt", torch_crafted(hostile, plain)
-    yield "torch-zip-local-name", "model.pt", torch_crafted(member("archive/x", HOSTILE, local=DATA))
-    yield "torch-zip-central-name", "model.pt", torch_crafted(member(DATA, HOSTILE, local="archive/x"))
+    yield (
+        "torch-zip-local-name",
+        "model.pt",
+        torch_crafted(member("archive/x", HOSTILE, local=DATA)),
+    )
+    yield (
+        "torch-zip-central-name",
+        "model.pt",
+        torch_crafted(member(DATA, HOSTILE, local="archive/x")),
+    )
     yield "torch-zip-bad-crc", "model.pt", torch_crafted(member(DATA, HOSTILE, crc=1))
     yield "torch-zip-flag-encrypted", "model.pt", torch_crafted(member(DATA, HOSTILE, flags=1))
     yield "torch-zip-flag-local", "model.pt", torch_crafted(member(DATA, HOSTILE, local_flags=1))
     yield "torch-zip-method-unknown", "model.pt", torch_crafted(member(DATA, HOSTILE, method=97))
-    yield "torch-zip-method-differs", "model.pt", torch_crafted(
-        member(DATA, HOSTILE, packed=deflated(HOSTILE), method=8, local_method=0)
+    yield (
+        "torch-zip-method-differs",
+        "model.pt",
+        torch_crafted(member(DATA, HOSTILE, packed=deflated(HOSTILE), method=8, local_method=0)),
     )
     yield "torch-zip-size-small", "model.pt", torch_crafted(member(DATA, HOSTILE, size=2))
     yield "torch-zip-size-large", "model.pt", torch_crafted(member(DATA, HOSTILE, size=0x7FFFFFFF))
-    yield "torch-zip-overlap", "model.pt", torch_crafted(hostile, member("archive/x", EMPTY, offset=0))
-    yield "torch-zip-offset", "model.pt", torch_crafted(member(DATA, EMPTY, offset=0x7FFFFFFF))
-    yield "torch-zip-unicode-path", "model.pt", torch_crafted(
-        member("archive/x", HOSTILE, extra=unicode_path("archive/x", DATA))
+    yield (
+        "torch-zip-overlap",
+        "model.pt",
+        torch_crafted(hostile, member("archive/x", EMPTY, offset=0)),
     )
-    yield "torch-zip-symbolic-link", "model.pt", torch_crafted(
-        plain, member("archive/data/0", b"/etc/hostname", attributes=0o120777 << 16)
+    yield "torch-zip-offset", "model.pt", torch_crafted(member(DATA, EMPTY, offset=0x7FFFFFFF))
+    yield (
+        "torch-zip-unicode-path",
+        "model.pt",
+        torch_crafted(member("archive/x", HOSTILE, extra=unicode_path("archive/x", DATA))),
+    )
+    yield (
+        "torch-zip-symbolic-link",
+        "model.pt",
+        torch_crafted(plain, member("archive/data/0", b"/etc/hostname", attributes=0o120777 << 16)),
     )
     yield "torch-zip-bomb", "model.pt", bomb()
     yield "zip-nested", "model.zip", nested(2)
     yield "zip-nested-deep", "model.zip", nested(40)
     for family, name in (
-        ("parent", "../hostile.pkl"), ("absolute", "/tmp/hostile.pkl"), ("nul", "a\0.pkl"),
-        ("backslash", "..\\hostile.pkl"), ("drive", "C:\\hostile.pkl"), ("case", "archive/DATA.pkl"),
+        ("parent", "../hostile.pkl"),
+        ("absolute", "/tmp/hostile.pkl"),
+        ("nul", "a\0.pkl"),
+        ("backslash", "..\\hostile.pkl"),
+        ("drive", "C:\\hostile.pkl"),
+        ("case", "archive/DATA.pkl"),
     ):
         yield f"zip-name-{family}", "model.pt", torch_crafted(plain, member(name, EMPTY))
     whole = torch_zip(EMPTY)
@@ -188,28 +246,92 @@ def zips():
     yield "zip-two-ends", "model.pt", whole + torch_zip(HOSTILE)
     yield "zip-truncated", "model.pt", torch_zip(HOSTILE)[:-30]
     yield "zip-as-safetensors", "model.safetensors", torch_zip(HOSTILE)
-    yield "mar-handler", "model.mar", archive(
-        ("handler.py", b"import os\nprint(os.getcwd())\n"),
-        ("MAR-INF/MANIFEST.json", json.dumps({"model": {"handler": "handler.py"}}).encode()),
+    yield (
+        "mar-handler",
+        "model.mar",
+        archive(
+            ("handler.py", b"import os\nprint(os.getcwd())\n"),
+            ("MAR-INF/MANIFEST.json", json.dumps({"model": {"handler": "handler.py"}}).encode()),
+        ),
     )
-    yield "pt2-library", "model.pt2", archive(
-        ("m/archive_format", b"pt2"), ("m/data/aotinductor/model/x.so", b"\x7fELF\x02\x01\x01")
+    yield (
+        "pt2-library",
+        "model.pt2",
+        archive(
+            ("m/archive_format", b"pt2"), ("m/data/aotinductor/model/x.so", b"\x7fELF\x02\x01\x01")
+        ),
     )
-    yield "pt2-weights", "model.pt2", archive(
-        ("m/archive_format", b"pt2"), ("m/data/weights/weight_0", HOSTILE),
-        ("m/data/sample_inputs/model.pt", torch_zip(HOSTILE)),
+    yield (
+        "pt2-weights",
+        "model.pt2",
+        archive(
+            ("m/archive_format", b"pt2"),
+            ("m/data/weights/weight_0", HOSTILE),
+            ("m/data/sample_inputs/model.pt", torch_zip(HOSTILE)),
+        ),
     )
-    yield "pt2-old-weights", "model.pt2", archive(
-        ("version", b"1"), ("serialized_state_dict.pt", torch_zip(HOSTILE)),
-        ("serialized_exported_program.json", b"{}"),
+    yield (
+        "pt2-old-weights",
+        "model.pt2",
+        archive(
+            ("version", b"1"),
+            ("serialized_state_dict.pt", torch_zip(HOSTILE)),
+            ("serialized_exported_program.json", b"{}"),
+        ),
     )
-    yield "skops-untrusted-type", "model.skops", archive(("schema.json", json.dumps({
-        "__class__": "system", "__module__": "os", "__loader__": "ObjectNode", "__id__": 1,
-    }).encode()))
-    yield "skops-method-node", "model.skops", archive(("schema.json", json.dumps({
-        "__class__": "dict", "__module__": "builtins", "__loader__": "MethodNode",
-        "content": {"func": "__init__", "obj": {}},
-    }).encode()))
+    yield (
+        "skops-untrusted-type",
+        "model.skops",
+        archive(
+            (
+                "schema.json",
+                json.dumps(
+                    {
+                        "__class__": "system",
+                        "__module__": "os",
+                        "__loader__": "ObjectNode",
+                        "__id__": 1,
+                    }
+                ).encode(),
+            )
+        ),
+    )
+    yield (
+        "skops-method-node",
+        "model.skops",
+        archive(
+            (
+                "schema.json",
+                json.dumps(
+                    {
+                        "__class__": "dict",
+                        "__module__": "builtins",
+                        "__loader__": "MethodNode",
+                        "content": {"func": "__init__", "obj": {}},
+                    }
+                ).encode(),
+            )
+        ),
+    )
+    yield (
+        "stable-baselines",
+        "model.zip",
+        archive(
+            (
+                "data",
+                json.dumps(
+                    {
+                        "policy_class": {
+                            ":type:": "<class 'abc.ABCMeta'>",
+                            ":serialized:": base64.b64encode(HOSTILE).decode(),
+                        }
+                    }
+                ).encode(),
+            ),
+            ("policy.pth", torch_zip(EMPTY)),
+            ("_stable_baselines3_version", b"2.3.2"),
+        ),
+    )
     yield "wheel", "package.whl", archive(("hostile/__init__.py", b"print('hostile')\n"))
     yield "jar", "model.jar", archive(("META-INF/MANIFEST.MF", b"Main-Class: Hostile\n"))
 
@@ -217,14 +339,28 @@ def zips():
 def arrays():
     """Files of numpy."""
     yield "npy-objects", "a.npy", OBJECTS
-    yield "npy-objects-in-record", "a.npy", npy(
-        "{'descr': [('a', '<f4'), ('b', '|O')], 'fortran_order': False, 'shape': (1,), }", HOSTILE
+    yield (
+        "npy-objects-in-record",
+        "a.npy",
+        npy(
+            "{'descr': [('a', '<f4'), ('b', '|O')], 'fortran_order': False, 'shape': (1,), }",
+            HOSTILE,
+        ),
     )
-    yield "npy-header-code", "a.npy", npy(
-        "{'descr': __import__('os').getcwd(), 'fortran_order': False, 'shape': (1,), }", bytes(8)
+    yield (
+        "npy-header-code",
+        "a.npy",
+        npy(
+            "{'descr': __import__('os').getcwd(), 'fortran_order': False, 'shape': (1,), }",
+            bytes(8),
+        ),
     )
-    yield "npy-shape-overflow", "a.npy", npy(
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387905,), }", bytes(4)
+    yield (
+        "npy-shape-overflow",
+        "a.npy",
+        npy(
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387905,), }", bytes(4)
+        ),
     )
     yield "npy-truncated", "a.npy", NUMBERS[:-1]
     yield "npy-data-behind", "a.npy", NUMBERS + HOSTILE
@@ -239,9 +375,15 @@ def tars():
     """Tar containers."""
     members = ("pickle", HOSTILE), ("storages", EMPTY), ("tensors", EMPTY)
     yield "torch-tar-pickle", "model.pt", tar(*members)
-    yield "torch-tar-storages", "model.pt", tar(("pickle", EMPTY), ("storages", HOSTILE), ("tensors", EMPTY))
-    yield "torch-tar-second", "model.pt", tar(
-        ("pickle", HOSTILE), ("storages", EMPTY), ("tensors", EMPTY), ("pickle", EMPTY)
+    yield (
+        "torch-tar-storages",
+        "model.pt",
+        tar(("pickle", EMPTY), ("storages", HOSTILE), ("tensors", EMPTY)),
+    )
+    yield (
+        "torch-tar-second",
+        "model.pt",
+        tar(("pickle", HOSTILE), ("storages", EMPTY), ("tensors", EMPTY), ("pickle", EMPTY)),
     )
     yield "tar-pickle", "model.tar", tar(("a/model.pkl", HOSTILE))
     yield "tar-parent", "model.tar", tar(("../hostile.txt", b"x"))
@@ -251,11 +393,15 @@ def tars():
     yield "tar-device", "model.tar", tar(link("a", "", tarfile.CHRTYPE))
     yield "tar-truncated", "model.tar", tar(("a/model.pkl", bytes(4096)))[:1024]
     yield "tar-bad-checksum", "model.tar", b"x" + tar(("a.pkl", HOSTILE))[1:]
-    yield "nemo-target", "model.nemo", tar(
-        ("model_config.yaml", b"target: os.system\nx:\n  _target_: os.system\n"),
-        ("model_weights.ckpt", torch_zip(EMPTY)),
+    yield (
+        "nemo-target",
+        "model.nemo",
+        tar(
+            ("model_config.yaml", b"target: os.system\nx:\n  _target_: os.system\n"),
+            ("model_weights.ckpt", torch_zip(EMPTY)),
+        ),
     )
-    yield "tar-in-gzip", "model.tar.gz", __import__("gzip").compress(tar(("a.pkl", HOSTILE)), mtime=0)
+    yield "tar-in-gzip", "model.tar.gz", gzip.compress(tar(("a.pkl", HOSTILE)), mtime=0)
 
 
 def others():
@@ -271,7 +417,11 @@ def others():
     yield "java-serialized", "model.ser", b"\xac\xed\0\5sr\0\7Hostile"
     yield "tensorrt-plan", "model.engine", b"ptrt\xf9\0\0\0" + bytes(64)
     yield "core-ml-custom", "model.mlmodel", b"\x08\x04\x12\x00\xda\x22\x09\x0a\x07Hostile"
-    yield "pmml", "model.pmml", b"<?xml version='1.0'?><!DOCTYPE x [<!ENTITY a SYSTEM 'file:///etc/hostname'>]><PMML>&a;</PMML>"
+    yield (
+        "pmml",
+        "model.pmml",
+        b"<?xml version='1.0'?><!DOCTYPE x [<!ENTITY a SYSTEM 'file:///etc/hostname'>]><PMML>&a;</PMML>",
+    )
     yield "legacy-torch-truncated", "model.pt", legacy_torch(EMPTY)[:20]
 
 

@@ -13,7 +13,10 @@ HDF5 = b"\x89HDF\r\n\x1a\n" + bytes(2040)
 def layer(kind, config=None, module="keras.layers", registered=None):
     """A layer of Keras 3."""
     return {
-        "module": module, "class_name": kind, "config": config or {}, "registered_name": registered,
+        "module": module,
+        "class_name": kind,
+        "config": config or {},
+        "registered_name": registered,
         "build_config": {"input_shape": [None, 4]},
     }
 
@@ -21,30 +24,47 @@ def layer(kind, config=None, module="keras.layers", registered=None):
 def sequential(*layers, **more):
     """A model of these layers."""
     config = {"name": "m", "trainable": True, "layers": list(layers)}
-    return {"module": "keras", "class_name": "Sequential", "config": config, "registered_name": None, **more}
+    return {
+        "module": "keras",
+        "class_name": "Sequential",
+        "config": config,
+        "registered_name": None,
+        **more,
+    }
 
 
 def keras(config, *members):
     """A `.keras` without weights."""
     return archive(
-        ("metadata.json", b'{"keras_version": "3.13.0"}'), ("config.json", json.dumps(config).encode()),
+        ("metadata.json", b'{"keras_version": "3.13.0"}'),
+        ("config.json", json.dumps(config).encode()),
         *members,
     )
 
 
-MARSHALLED = {"class_name": "__lambda__", "config": {"code": "4wAAAAA=", "defaults": None, "closure": None}}
+MARSHALLED = {
+    "class_name": "__lambda__",
+    "config": {"code": "4wAAAAA=", "defaults": None, "closure": None},
+}
 LAMBDA = layer("Lambda", {"name": "l", "function": MARSHALLED})
 
 
 def all_keras():
     """Keras, as a zip and as JSON."""
     inner = sequential(LAMBDA)
-    function = {"module": "builtins", "class_name": "function", "config": "eval", "registered_name": "function"}
+    function = {
+        "module": "builtins",
+        "class_name": "function",
+        "config": "eval",
+        "registered_name": "function",
+    }
     cases = {
         "lambda": sequential(LAMBDA),
         "lambda-nested": sequential(layer("TimeDistributed", {"layer": LAMBDA})),
         "lambda-in-model": sequential(inner),
-        "lambda-in-compile-config": sequential(layer("Dense", {"units": 1}), compile_config={"loss": LAMBDA}),
+        "lambda-in-compile-config": sequential(
+            layer("Dense", {"units": 1}), compile_config={"loss": LAMBDA}
+        ),
         "lambda-in-metrics": sequential(compile_config={"metrics": [[MARSHALLED]]}),
         "lambda-registered": sequential(layer("Dense", registered="Lambda")),
         "lambda-marshalled-activation": sequential(layer("Dense", {"activation": MARSHALLED})),
@@ -55,73 +75,180 @@ def all_keras():
         "module-subprocess": sequential(layer("Popen", {"args": "echo"}, module="subprocess")),
         "module-in-model": {"module": "hostile", "class_name": "Model", "config": {}},
         "function-builtins": sequential(layer("Dense", {"activation": function})),
-        "function-get-file": sequential(layer("Dense", {"activation": {
-            "module": "keras.utils", "class_name": "function", "config": "get_file", "registered_name": "get_file",
-        }})),
-        "function-load-model": sequential(layer("Dense", {"activation": {
-            "module": "keras.models", "class_name": "function", "config": "load_model",
-            "registered_name": "load_model",
-        }})),
-        "unsafe-deserialization": sequential(layer("Dense", {"fn": {
-            "module": "keras.config", "class_name": "function", "config": "enable_unsafe_deserialization",
-            "registered_name": "function",
-        }})),
-        "custom-class": sequential(layer("Hostile", module="hostile.layers", registered="Custom>Hostile")),
+        "function-get-file": sequential(
+            layer(
+                "Dense",
+                {
+                    "activation": {
+                        "module": "keras.utils",
+                        "class_name": "function",
+                        "config": "get_file",
+                        "registered_name": "get_file",
+                    }
+                },
+            )
+        ),
+        "function-load-model": sequential(
+            layer(
+                "Dense",
+                {
+                    "activation": {
+                        "module": "keras.models",
+                        "class_name": "function",
+                        "config": "load_model",
+                        "registered_name": "load_model",
+                    }
+                },
+            )
+        ),
+        "unsafe-deserialization": sequential(
+            layer(
+                "Dense",
+                {
+                    "fn": {
+                        "module": "keras.config",
+                        "class_name": "function",
+                        "config": "enable_unsafe_deserialization",
+                        "registered_name": "function",
+                    }
+                },
+            )
+        ),
+        "custom-class": sequential(
+            layer("Hostile", module="hostile.layers", registered="Custom>Hostile")
+        ),
         "vocabulary-path": sequential(layer("StringLookup", {"vocabulary": "/etc/hostname"})),
         "vocabulary-text": sequential(layer("TextVectorization", {"vocabulary": "../../x.txt"})),
         "layer-name-path": sequential(layer("Dense", {"name": "../../../tmp/hostile", "units": 1})),
         "model-name-path": {**sequential(), "config": {"name": "/tmp/hostile", "layers": []}},
-        "get-config-call": sequential(layer("Dense", {"__class__": "x", "module": "os", "class_name": "system"})),
+        "get-config-call": sequential(
+            layer("Dense", {"__class__": "x", "module": "os", "class_name": "system"})
+        ),
         "units-endless": sequential(layer("Dense", {"units": 10**18})),
     }
     for family, config in cases.items():
         yield f"keras-{family}", "model.keras", keras(config)
     for family in ("lambda", "tfsm-layer", "custom-class", "lambda-in-model"):
         yield f"keras-json-{family}", "model.json", json.dumps(cases[family]).encode()
-    yield "keras-config-duplicate-key", "model.keras", archive(
-        ("metadata.json", b"{}"),
-        ("config.json", json.dumps(sequential()).encode()[:-1] + b', "config": ' + json.dumps(LAMBDA).encode() + b"}"),
+    yield (
+        "keras-config-duplicate-key",
+        "model.keras",
+        archive(
+            ("metadata.json", b"{}"),
+            (
+                "config.json",
+                json.dumps(sequential()).encode()[:-1]
+                + b', "config": '
+                + json.dumps(LAMBDA).encode()
+                + b"}",
+            ),
+        ),
     )
     yield "keras-pickle-asset", "model.keras", keras(sequential(), ("assets/x.pkl", HOSTILE))
-    yield "keras-external-weights", "model.keras", keras(
-        sequential(layer("Dense", {"units": 1})), ("model.weights.h5", HDF5 + b"/etc/hostname")
+    yield (
+        "keras-external-weights",
+        "model.keras",
+        keras(
+            sequential(layer("Dense", {"units": 1})), ("model.weights.h5", HDF5 + b"/etc/hostname")
+        ),
     )
     yield "keras-weights-pickle", "model.keras", keras(sequential(), ("model.weights.h5", HOSTILE))
     yield "keras-h5-lambda", "model.h5", HDF5 + json.dumps(sequential(LAMBDA)).encode()
     yield "keras-h5-behind-block", "model.bin", bytes(512) + HDF5
-    yield "keras-yaml", "model.yaml", b"class_name: Sequential\nx: !!python/object/apply:os.getcwd []\n"
-    yield "keras-metadata-pb", "keras_metadata.pb", field(1, field(4, json.dumps(LAMBDA)))
+    yield (
+        "keras-yaml",
+        "model.yaml",
+        b"class_name: Sequential\nx: !!python/object/apply:os.getcwd []\n",
+    )
+    yield "keras-metadata-pb", "keras_metadata.pb", field(1, field(5, json.dumps(LAMBDA)))
 
 
 def all_configurations():
     """JSON, YAML and templates whose readers import or run."""
     documents = {
         "auto-map": ("config.json", {"auto_map": {"AutoModel": "modeling_hostile.Hostile"}}),
-        "auto-map-other-repository": ("config.json", {"auto_map": {"AutoModel": "owner/x--m.Hostile"}}),
-        "auto-map-tokenizer": ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["t.Hostile", None]}}),
-        "auto-map-processor": ("preprocessor_config.json", {"auto_map": {"AutoProcessor": "p.Hostile"}}),
-        "auto-map-nested": ("config.json", {"vision_config": {"auto_map": {"AutoConfig": "x.Hostile"}}}),
+        "auto-map-other-repository": (
+            "config.json",
+            {"auto_map": {"AutoModel": "owner/x--m.Hostile"}},
+        ),
+        "auto-map-tokenizer": (
+            "tokenizer_config.json",
+            {"auto_map": {"AutoTokenizer": ["t.Hostile", None]}},
+        ),
+        "auto-map-processor": (
+            "preprocessor_config.json",
+            {"auto_map": {"AutoProcessor": "p.Hostile"}},
+        ),
+        "auto-map-nested": (
+            "config.json",
+            {"vision_config": {"auto_map": {"AutoConfig": "x.Hostile"}}},
+        ),
         "auto-map-in-text": ("config.json", {"text_config": {"trust_remote_code": True}}),
         "trust-remote-code": ("config.json", {"trust_remote_code": True}),
         "trust-remote-code-number": ("config.json", {"trust_remote_code": 1}),
         "custom-pipelines": ("config.json", {"custom_pipelines": {"x": {"impl": "x.Hostile"}}}),
         "diffusers-pipeline": ("model_index.json", {"_class_name": ["pipeline", "Hostile"]}),
-        "diffusers-component": ("model_index.json", {"_class_name": "StableDiffusionPipeline", "unet": ["my_unet", "Hostile"]}),
-        "diffusers-component-os": ("model_index.json", {"_class_name": "X", "unet": ["os", "system"]}),
-        "diffusers-auto-map": ("modular_model_index.json", {"auto_map": {"ModularPipelineBlocks": "b.Hostile"}}),
-        "adapter-auto-mapping": ("adapter_config.json", {"auto_mapping": {"parent_library": "os", "base_model_class": "system"}}),
-        "sentence-transformers": ("modules.json", [{"idx": 0, "name": "0", "path": "", "type": "hostile.Module"}]),
-        "sentence-transformers-path": ("modules.json", [{"idx": 0, "path": "../../x", "type": "sentence_transformers.models.Transformer"}]),
-        "base-model-elsewhere": ("adapter_config.json", {"base_model_name_or_path": "owner/hostile", "revision": None, "auto_mapping": {"parent_library": "x"}}),
+        "diffusers-component": (
+            "model_index.json",
+            {"_class_name": "StableDiffusionPipeline", "unet": ["my_unet", "Hostile"]},
+        ),
+        "diffusers-component-os": (
+            "model_index.json",
+            {"_class_name": "X", "unet": ["os", "system"]},
+        ),
+        "diffusers-auto-map": (
+            "modular_model_index.json",
+            {"auto_map": {"ModularPipelineBlocks": "b.Hostile"}},
+        ),
+        "adapter-auto-mapping": (
+            "adapter_config.json",
+            {"auto_mapping": {"parent_library": "os", "base_model_class": "system"}},
+        ),
+        "sentence-transformers": (
+            "modules.json",
+            [{"idx": 0, "name": "0", "path": "", "type": "hostile.Module"}],
+        ),
+        "sentence-transformers-path": (
+            "modules.json",
+            [{"idx": 0, "path": "../../x", "type": "sentence_transformers.models.Transformer"}],
+        ),
+        "base-model-elsewhere": (
+            "adapter_config.json",
+            {
+                "base_model_name_or_path": "owner/hostile",
+                "revision": None,
+                "auto_mapping": {"parent_library": "x"},
+            },
+        ),
         "hydra-json": ("config.json", {"model": {"_target_": "os.system", "command": COMMAND}}),
-        "weight-map-parent": ("model.safetensors.index.json", {"weight_map": {"a": "../../hostile.bin"}}),
-        "weight-map-absolute": ("pytorch_model.bin.index.json", {"weight_map": {"a": "/tmp/hostile.bin"}}),
-        "jsonpickle": ("model.json", {"py/object": "os.system", "py/reduce": [{"py/function": "os.getcwd"}, {"py/tuple": []}]}),
-        "tokenizer-class-path": ("tokenizer_config.json", {"tokenizer_class": "os.system"}),
+        "weight-map-parent": (
+            "model.safetensors.index.json",
+            {"weight_map": {"a": "../../hostile.bin"}},
+        ),
+        "weight-map-absolute": (
+            "pytorch_model.bin.index.json",
+            {"weight_map": {"a": "/tmp/hostile.bin"}},
+        ),
+        "jsonpickle": (
+            "model.json",
+            {
+                "py/object": "os.system",
+                "py/reduce": [{"py/function": "os.getcwd"}, {"py/tuple": []}],
+            },
+        ),
         "triton-tensorizer": ("config.json", {"loader_module": "os"}),
-        "chat-template": ("tokenizer_config.json", {"chat_template": "{{ ''.__class__.__mro__[1] }}"}),
-        "chat-template-list": ("tokenizer_config.json", {"chat_template": [{"name": "a", "template": "{{ x.__globals__ }}"}]}),
-        "chat-template-attr": ("processor_config.json", {"chat_template": "{{ x|attr('__class__') }}"}),
+        "chat-template": (
+            "tokenizer_config.json",
+            {"chat_template": "{{ ''.__class__.__mro__[1] }}"},
+        ),
+        "chat-template-list": (
+            "tokenizer_config.json",
+            {"chat_template": [{"name": "a", "template": "{{ x.__globals__ }}"}]},
+        ),
+        "chat-template-attr": (
+            "processor_config.json",
+            {"chat_template": "{{ x|attr('__class__') }}"},
+        ),
         "chat-template-key-escaped": ("tokenizer_config.json", {}),
         "duplicate-key": ("config.json", {}),
     }
@@ -143,21 +270,37 @@ def all_configurations():
         "config-upper-case": ("CONFIG.JSON", b'{"auto_map": {"AutoModel": "x.Hostile"}}'),
         "hydra-yaml": ("config.yaml", b"model:\n  _target_: os.system\n"),
         "yaml-python": ("config.yml", b"x: !!python/object/apply:os.getcwd []\n"),
-        "yaml-python-verbatim": ("config.yml", b"x: !<tag:yaml.org,2002:python/object/apply:os.getcwd> []\n"),
+        "yaml-python-verbatim": (
+            "config.yml",
+            b"x: !<tag:yaml.org,2002:python/object/apply:os.getcwd> []\n",
+        ),
         "yaml-in-no-extension": ("MLmodel", b"x: !!python/object/apply:os.getcwd []\n"),
-        "requirements": ("requirements.txt", b"--index-url http://127.0.0.1/\nhostile\n"),
-        "spacy-config": ("config.cfg", b"[components.x]\n@misc = \"hostile.v1\"\n[initialize.before_init]\n@callbacks = \"hostile.v1\"\n"),
-        "conda": ("conda.yaml", b"dependencies:\n- pip:\n  - git+http://127.0.0.1/hostile\n"),
-        "mlflow-loader-module": ("MLmodel", b"flavors:\n  python_function:\n    loader_module: hostile\n    code: code\n"),
-        "mlflow-loader-yaml": ("MLmodel.yaml", b"flavors:\n  python_function:\n    loader_module: hostile\n"),
+        "mlflow-loader-module": (
+            "MLmodel",
+            b"flavors:\n  python_function:\n    loader_module: hostile\n    code: code\n",
+        ),
+        "mlflow-loader-yaml": (
+            "MLmodel.yaml",
+            b"flavors:\n  python_function:\n    loader_module: hostile\n",
+        ),
         "mlflow-python-model": ("python_model.pkl", HOSTILE),
-        "mlflow-model-code-path": ("MLmodel", b"flavors:\n  python_function:\n    model_code_path: ../x.py\n    loader_module: mlflow.pyfunc.model\n"),
-        "bentoml": ("bentofile.yaml", b"service: 'hostile:svc'\n"),
-        "triton-python-backend": ("config.pbtxt", b'backend: "python"\nparameters: { key: "EXECUTION_ENV_PATH" value: { string_value: "../x" } }\n'),
+        "mlflow-model-code-path": (
+            "MLmodel",
+            b"flavors:\n  python_function:\n    model_code_path: ../x.py\n"
+            b"    loader_module: mlflow.pyfunc.model\n",
+        ),
+        "triton-python-backend": (
+            "config.pbtxt",
+            b'backend: "python"\n'
+            b'parameters: { key: "EXECUTION_ENV_PATH" value: { string_value: "../x" } }\n',
+        ),
         "dockerfile": ("Dockerfile", b"FROM scratch\nRUN echo hostile\n"),
         "makefile": ("Makefile", b"all:\n\techo hostile\n"),
         "shell-no-extension": ("setup", b"#!/bin/sh\necho hostile\n"),
-        "svg-script": ("card.svg", b"<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>"),
+        "svg-script": (
+            "card.svg",
+            b"<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>",
+        ),
         "html": ("card.html", b"<script>1</script>"),
     }
     for family, (file, content) in files.items():
@@ -177,11 +320,20 @@ def all_boosters():
 def all_links():
     """Folders with links. The loader reads what they name."""
     model = onnx(node("Relu"), field(5, external("w.bin")))
-    yield "onnx-symbolic-link", "model.onnx", {"model.onnx": model, "w.bin": (LINK, "/etc/hostname")}
+    yield (
+        "onnx-symbolic-link",
+        "model.onnx",
+        {"model.onnx": model, "w.bin": (LINK, "/etc/hostname")},
+    )
     yield "onnx-hard-link", "model.onnx", {"model.onnx": model, "w.bin": (HARD_LINK, b"secret")}
-    yield "onnx-link-to-folder", "model.onnx", {
-        "model.onnx": onnx(node("Relu"), field(5, external("d/w.bin"))), "d": (LINK, "/etc"),
-    }
+    yield (
+        "onnx-link-to-folder",
+        "model.onnx",
+        {
+            "model.onnx": onnx(node("Relu"), field(5, external("d/w.bin"))),
+            "d": (LINK, "/etc"),
+        },
+    )
     yield "folder-link-to-pickle", None, {"model.safetensors": (LINK, "../elsewhere.pkl")}
     yield "folder-link-broken", None, {"model.safetensors": (LINK, "nothing")}
     yield "folder-link-to-itself", None, {"model.safetensors": (LINK, "model.safetensors")}
@@ -194,7 +346,7 @@ def all_links():
 
 
 def fixtures():
-    """Families with the file that is judged (None: any) and its content or the files of a folder."""
+    """Families with the judged file (None: any) and its content or the files of a folder."""
     yield from all_keras()
     yield from all_configurations()
     yield from all_boosters()
@@ -203,7 +355,11 @@ def fixtures():
 
 def controls():
     """Files of data."""
-    yield "control-config", "config.json", b'{"architectures": ["LlamaForCausalLM"], "hidden_size": 8}'
+    yield (
+        "control-config",
+        "config.json",
+        b'{"architectures": ["LlamaForCausalLM"], "hidden_size": 8}',
+    )
     yield "control-template", "chat_template.jinja", b"{{ messages[0]['role'] }}"
     yield "control-readme", "README.md", b"# A model\n"
     yield "control-keras", "a.keras", keras(sequential(layer("Dense", {"name": "d", "units": 1})))

@@ -59,7 +59,9 @@ RESOLVERS = {
     ),
     "inspect-getattr-static": call(
         call(
-            name("inspect", "getattr_static"), call(name("importlib", "import_module"), "os"), "system"
+            name("inspect", "getattr_static"),
+            call(name("importlib", "import_module"), "os"),
+            "system",
         ),
         COMMAND,
     ),
@@ -68,7 +70,8 @@ RESOLVERS = {
     ),
     "operator-attrgetter": call(
         call(
-            call(name("operator", "attrgetter"), "system"), call(name("importlib", "import_module"), "os")
+            call(name("operator", "attrgetter"), "system"),
+            call(name("importlib", "import_module"), "os"),
         ),
         COMMAND,
     ),
@@ -172,12 +175,29 @@ PARSER = {
     "ext4.pkl": protocol(b"\x84\x07\x00\x01\x00(" + text(COMMAND) + b"tR"),
     "stack-global.pkl": protocol(call(text("os") + text("system") + b"\x93", COMMAND), 4),
     "poisoned-memo.pkl": protocol(
-        text("os") + b"q\x00" + b"0" + text("x") + b"q\x01" + text("system") + b"q\x02"
-        + b"00h\x00h\x02\x93(" + text(COMMAND) + b"tR", 4,
+        text("os")
+        + b"q\x00"
+        + b"0"
+        + text("x")
+        + b"q\x01"
+        + text("system")
+        + b"q\x02"
+        + b"00h\x00h\x02\x93("
+        + text(COMMAND)
+        + b"tR",
+        4,
     ),
     "memo-by-reference.pkl": protocol(
-        POISONED + b"000" + text("os") + b"r\x00\x00\x00\x000" + b"h\x00" + text("system")
-        + b"\x93(" + text(COMMAND) + b"tR", 4,
+        POISONED
+        + b"000"
+        + text("os")
+        + b"r\x00\x00\x00\x000"
+        + b"h\x00"
+        + text("system")
+        + b"\x93("
+        + text(COMMAND)
+        + b"tR",
+        4,
     ),
     "memo-in-text.pkl": b"S'os'\np0\n0S'system'\np1\n0g0\ng1\n\x93(S'echo hostile'\ntR.",
     "escaped-name.pkl": b"S'o\\x73'\nV\\u0073ystem\n\x93(S'echo hostile'\ntR.",
@@ -232,7 +252,8 @@ PARSER = {
     "array-of-objects.pkl": protocol(
         call(
             name("numpy.core.multiarray", "scalar"),
-            call(name("numpy", "dtype"), "O8", 0, 1), b"N",
+            call(name("numpy", "dtype"), "O8", 0, 1),
+            b"N",
         )
     ),
     "extension.weights": HOSTILE,
@@ -250,7 +271,8 @@ PARSER = {
     "old-joblib.pkl": b"ZF0x12" + b" " * 13 + zlib.compress(HOSTILE),
     "array-wrapper.joblib": protocol(
         name("joblib.numpy_pickle", "NumpyArrayWrapper") + b")\x81}b", 3
-    ) + bytes(32),
+    )
+    + bytes(32),
     "array-wrapper-path.joblib": protocol(
         call(name("joblib.numpy_pickle_compat", "NDArrayWrapper"), "../../hostile.npy", b"N"), 3
     ),

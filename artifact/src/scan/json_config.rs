@@ -139,7 +139,7 @@ impl Watch for Config<'_> {
             // The index of shards.
             [map, _] if map == "weight_map" => self.path(Verdict::Executable, text),
             // `modules.json` again. Other lists may have paths of data.
-            [list, path] if list == ELEMENT && path == "path" => {
+            [list, member] if list == ELEMENT && member == "path" => {
                 self.path(Verdict::Unknown, text);
             }
             _ => {}
