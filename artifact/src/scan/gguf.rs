@@ -27,7 +27,7 @@ const STRING: u32 = 8;
 const ARRAY: u32 = 9;
 
 /// Types of elements by their number in ggml: the elements of a block, and its bytes.
-const TYPES: [(u32, u64, u64); 32] = [
+const TYPES: [(u32, u64, u64); 33] = [
     (0, 1, 4),
     (1, 1, 2),
     (2, 32, 18),
@@ -60,6 +60,7 @@ const TYPES: [(u32, u64, u64); 32] = [
     (35, 256, 66),
     (39, 32, 17),
     (40, 64, 36),
+    (41, 128, 18),
 ];
 
 /// Scans a GGUF file.

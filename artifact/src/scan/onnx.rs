@@ -20,10 +20,11 @@ const RULE: &str = "onnx-message";
 const EXTERNAL_DATA: &str = "onnx-external-data";
 
 /// Domains whose operators only compute, by the specification.
-const DOMAINS: [&str; 5] = [
+const DOMAINS: [&str; 6] = [
     "",
     "ai.onnx",
     "ai.onnx.ml",
+    "ai.onnx.preview",
     "ai.onnx.training",
     "ai.onnx.preview.training",
 ];

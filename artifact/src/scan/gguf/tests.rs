@@ -103,6 +103,10 @@ fn tensors_one_after_the_other_are_safe() {
     aligned = aligned.with_tensor(1, tensor("b", &[32, 1], 8, 64));
     aligned.data = [&[1_u8; 8][..], &[0; 56], &[2; 34]].concat();
     assert_eq!(verdict(aligned.bytes(64)), Verdict::Safe);
+    // One bit an element, in blocks of 18 bytes.
+    let mut small = File::new().with_tensor(1, tensor("b", &[128], 41, 32));
+    small.data = [&[1_u8; 8][..], &[0; 24], &[2; 18]].concat();
+    assert_eq!(small.verdict(), Verdict::Safe);
 }
 
 #[test]

@@ -36,7 +36,7 @@ const MODELS: [(&str, &str); 8] = [
     ("keras.src.models.sequential", "Sequential"),
 ];
 
-const MODULES: [(&str, &str); 13] = [
+const MODULES: [(&str, &str); 16] = [
     ("keras", "DTypePolicy FloatDTypePolicy"),
     ("keras.layers", LAYERS),
     (
@@ -86,7 +86,44 @@ const MODULES: [(&str, &str); 13] = [
     ("keras.quantizers", "AbsMaxQuantizer"),
     // Functions only.
     ("keras.activations", ""),
+    // Operations between layers. Keras writes the modules of their classes.
+    (
+        "keras.src.ops.math",
+        "CDist Erf Erfc Erfinv ExtractSequences FFT FFT2 IFFT2 IRFFT ISTFT InTopK Logdet Logsumexp \
+         RFFT Rsqrt STFT SegmentMax SegmentMin SegmentProd SegmentSum TopK ViewAsComplex \
+         ViewAsReal",
+    ),
+    (
+        "keras.src.ops.nn",
+        "AdaptiveAveragePool AdaptiveMaxPool AveragePool BatchNorm BinaryCrossentropy CTCDecode \
+         CTCLoss CategoricalCrossentropy Celu Conv ConvTranspose DepthToSpace DepthwiseConv \
+         DotProductAttention Elu Fold Gelu Glu HardShrink HardSigmoid HardSilu HardTanh LayerNorm \
+         LeakyRelu LogSigmoid LogSoftmax MaxPool Moments MultiHot Normalize OneHot PSNR Polar \
+         RMSNorm Relu Relu6 Selu SeparableConv Sigmoid Silu SoftShrink Softmax Softplus Softsign \
+         SpaceToDepth SparseCategoricalCrossentropy SparsePlus SparseSigmoid Sparsemax Squareplus \
+         TanhShrink Threshold Unfold",
+    ),
+    ("keras.src.ops.numpy", ARRAY_OPERATIONS),
 ];
+
+const ARRAY_OPERATIONS: &str = "Abs Absolute Add All AllClose Amax Amin Angle Any Append Arange \
+    Arccos Arccosh Arcsin Arcsinh Arctan Arctan2 Arctanh Argmax Argmin Argpartition Argsort Array \
+    ArraySplit Average Bincount BitwiseAnd BitwiseInvert BitwiseLeftShift BitwiseNot BitwiseOr \
+    BitwiseRightShift BitwiseXor BroadcastTo Cbrt Ceil Clip Concatenate Conj Conjugate Copy \
+    Corrcoef Correlate Cos Cosh CountNonzero Cross Cumprod Cumsum Deg2rad Diag Diagflat Diagonal \
+    Diff Digitize Divide DivideNoNan Dot Dsplit Dstack Einsum EmptyLike Equal Exp Exp2 ExpandDims \
+    Expm1 Fabs Flip Fliplr Flipud Floor FloorDivide Fmax Fmin Fmod Full FullLike Gcd Geomspace \
+    GetItem Greater GreaterEqual Heaviside Histogram Hsplit Hstack Hypot I0 Imag Inner IsIn \
+    Isclose Isfinite Isinf Isnan Isneginf Isposinf Isreal Kron Lcm Ldexp LeftShift Less LessEqual \
+    Linspace Log Log10 Log1p Log2 Logaddexp Logaddexp2 LogicalAnd LogicalNot LogicalOr LogicalXor \
+    Logspace Matmul Max Maximum Mean Median Meshgrid Min Minimum Mod Moveaxis Multiply NanToNum \
+    Nanargmax Nanargmin Nancumprod Nancumsum Nanmax Nanmean Nanmedian Nanmin Nanpercentile Nanprod \
+    Nanquantile Nanstd Nansum Nanvar Ndim Negative Nextafter Nonzero NotEqual OnesLike Outer Pad \
+    Percentile Power Prod Ptp Quantile Rad2deg Ravel Real Reciprocal Repeat Reshape RightShift \
+    Roll Rot90 Round SearchSorted Select Sign Signbit Sin Sinc Sinh Size Slogdet Sort Split Sqrt \
+    Square Squeeze Stack Std Subtract Sum Swapaxes Take TakeAlongAxis Tan Tanh Tensordot Tile \
+    Trace Transpose Trapezoid Tril Triu TrueDivide Trunc Unique UnravelIndex Vander Var Vdot View \
+    Vsplit Vstack Where ZerosLike";
 
 const LAYERS: &str = "Activation ActivityRegularization AdaptiveAveragePooling1D \
     AdaptiveAveragePooling2D AdaptiveAveragePooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D \

@@ -275,6 +275,11 @@ mod tests {
         assert_eq!(verdict(&model("")), (Verdict::Safe, None, String::new()));
         let list = model(r#", "vocabulary": ["a", "b"], "idf_weights": null"#);
         assert_eq!(verdict(&list).0, Verdict::Safe);
+        let operation = r#", "f": {"class_name": "Add", "module": "keras.src.ops.numpy"}"#;
+        assert_eq!(verdict(&model(operation)).0, Verdict::Safe);
+        // It calls a function that the file names.
+        let other = r#", "f": {"class_name": "Vectorize", "module": "keras.src.ops.numpy"}"#;
+        assert_eq!(verdict(&model(other)).0, Verdict::Unknown);
     }
 
     #[test]

@@ -38,6 +38,7 @@ fn standard_operators_and_inline_tensors_are_safe() {
     let graph = [
         node("Add", "", b""),
         node("Cast", "ai.onnx", &bytes(5, attribute)),
+        node("FlexAttention", "ai.onnx.preview", b""),
         bytes(5, tensor),
         bytes(2, "g"),
     ];

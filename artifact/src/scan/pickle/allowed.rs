@@ -24,6 +24,7 @@ pub(super) enum Global {
     Reconstruct,
     Scalar,
     FromBuffer,
+    Tensor,
     TensorV2,
     TensorV3,
     Parameter,
@@ -69,7 +70,9 @@ pub(super) fn find(module: &str, name: &str) -> Option<Global> {
             _ => None,
         },
         "torch._utils" => match name {
-            // A view of a storage, which torch makes large enough.
+            // A view of a storage, which torch makes large enough: as releases before 0.4 wrote it.
+            "_rebuild_tensor" => Some(Global::Tensor),
+            // The same with flags.
             "_rebuild_tensor_v2" => Some(Global::TensorV2),
             // The same with the dtype given, for dtypes that have no storage class.
             "_rebuild_tensor_v3" => Some(Global::TensorV3),

@@ -80,6 +80,9 @@ pub(super) fn call(global: Global, arguments: &[Value]) -> Option<Value> {
             let is_plain = dtype.letter != b'O' && shape.is_shape() && has_order;
             is_plain.then_some(Value::Array)
         }
+        (Global::Tensor, [Value::Storage, Value::Int(_), shape, strides]) => {
+            (shape.is_shape() && strides.is_shape()).then_some(Value::Tensor)
+        }
         (Global::TensorV2, [tensor @ .., hooks]) if tensor.len() == 5 => tensor_of(tensor, hooks),
         (Global::TensorV3, [tensor @ .., hooks, Value::Global(Global::TorchDtype)])
             if tensor.len() == 5 =>

@@ -324,6 +324,20 @@ fn only_torch_has_persistent_identifiers() {
 }
 
 #[test]
+fn tensors_of_old_releases_of_torch_are_data() {
+    let begin = b"\x80\x02ctorch._utils\n_rebuild_tensor\n((\x8c\x07storage\
+        ctorch\nFloatStorage\n\x8c\x010\x8c\x03cpuK\x02NtQK\x00K\x02\x85";
+    let verdict = |end: &[u8]| {
+        let pickle = join(&[begin, end]);
+        let (report, _) = scan_torch(&mut Cursor::new(pickle), &Limits::default()).unwrap();
+        report.verdict
+    };
+    assert_eq!(verdict(b"K\x01\x85tR."), Verdict::Safe);
+    // Strides that are no numbers.
+    assert_eq!(verdict(b"]tR."), Verdict::Executable);
+}
+
+#[test]
 fn a_state_cannot_change_what_memory_means() {
     // Objects whose flags say that they are no objects: bytes of the file would become pointers.
     let forged = join(&[OBJECT_DTYPE, b"K\x00tb."]);
