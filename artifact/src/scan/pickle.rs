@@ -12,6 +12,7 @@ mod allowed;
 mod calls;
 #[cfg(test)]
 mod golden;
+mod joblib;
 mod legacy;
 mod machine;
 mod memo;

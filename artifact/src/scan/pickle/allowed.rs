@@ -28,6 +28,8 @@ pub(super) enum Global {
     TensorV2,
     TensorV3,
     Parameter,
+    /// The description of an array whose bytes follow.
+    JoblibArray,
     Size,
     Device,
     /// A storage class, with the bytes of an element.
@@ -78,6 +80,11 @@ pub(super) fn find(module: &str, name: &str) -> Option<Global> {
             "_rebuild_tensor_v3" => Some(Global::TensorV3),
             // A tensor that is marked as a parameter.
             "_rebuild_parameter" => Some(Global::Parameter),
+            _ => None,
+        },
+        "joblib.numpy_pickle" => match name {
+            // `super::joblib` checks its attributes.
+            "NumpyArrayWrapper" => Some(Global::JoblibArray),
             _ => None,
         },
         "torch.storage" => match name {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::super::finding::{Report, Verdict};
 use super::allowed::{Global, find};
 use super::calls::{Built, Storage, build, call, storage};
+use super::joblib;
 use super::memo::Memo;
 use super::opcodes::Opcode;
 use super::operation::{Argument, HEAD_BYTES, Operation, Stop};
@@ -33,6 +34,10 @@ pub(super) struct Machine {
     gauge: Gauge,
     /// Where the current frame ends.
     frame_end: Option<u64>,
+    /// The pairs that the operation before put into the dictionary on the stack.
+    pairs: Option<Vec<Value>>,
+    /// Bytes of an array that follow the operation.
+    pub(super) array_bytes: Option<u64>,
 }
 
 impl Machine {
@@ -48,6 +53,8 @@ impl Machine {
             memo: Memo::default(),
             gauge: Gauge::default(),
             frame_end: None,
+            pairs: None,
+            array_bytes: None,
         }
     }
 
@@ -56,6 +63,7 @@ impl Machine {
         self.stack.clear();
         self.memo.next_pickle();
         self.frame_end = None;
+        self.pairs = None;
     }
 
     fn executable(&mut self, offset: u64, rule: &'static str, detail: &str) {
@@ -74,6 +82,7 @@ impl Machine {
             argument,
         } = operation;
         self.check_frame(offset, end);
+        let pairs = self.pairs.take();
         match opcode {
             Opcode::Proto => {
                 if !matches!(argument, Argument::Int(0..=MAX_PROTOCOL)) {
@@ -113,7 +122,7 @@ impl Machine {
             Opcode::ReadonlyBuffer => {
                 self.stack.top()?;
             }
-            Opcode::Build => self.build(offset)?,
+            Opcode::Build => self.build(offset, end, pairs.as_deref())?,
             _ => {
                 let value = self.value(offset, opcode, argument)?;
                 self.stack.push(value)?;
@@ -189,6 +198,7 @@ impl Machine {
                 // written so.
                 match (&class, arguments.items()) {
                     (Value::Global(Global::OrderedDict), Some([])) => Value::OrderedDict,
+                    (Value::Global(Global::JoblibArray), Some([])) => Value::JoblibArray,
                     _ => self.call(offset, &class, None),
                 }
             }
@@ -325,8 +335,19 @@ impl Machine {
     }
 
     /// BUILD: sets the state of the value below.
-    fn build(&mut self, offset: u64) -> Result<(), Stop> {
+    fn build(&mut self, offset: u64, end: u64, pairs: Option<&[Value]>) -> Result<(), Stop> {
         let state = self.stack.pop()?;
+        if let (Value::JoblibArray, Value::Dict, Some(pairs)) = (self.stack.top()?, &state, pairs)
+            && let Some(bytes) = joblib::element_bytes(pairs)
+        {
+            if self.frame_end.is_some_and(|frame_end| frame_end > end) {
+                return Err(Stop::Malformed("a frame goes on where an array begins"));
+            }
+            self.array_bytes = Some(bytes);
+            // joblib puts the array in the place of its description.
+            self.stack.pop()?;
+            return self.stack.push(Value::Plain);
+        }
         match build(self.stack.top()?, &state) {
             Built::Fine => {}
             Built::Unchecked(what) => {
@@ -375,6 +396,9 @@ impl Machine {
         if matches!(opcode, Opcode::Setitem | Opcode::Setitems) {
             self.check_pairs(offset, &items)?;
         }
+        if opcode == Opcode::Setitems {
+            self.pairs = Some(items);
+        }
         Ok(())
     }
 
@@ -384,11 +408,13 @@ impl Machine {
         if !items.len().is_multiple_of(2) {
             return Err(Stop::Malformed("a key of a dictionary has no value"));
         }
-        let is_callable = |value: &Value| match value {
-            Value::Global(global) => *global != Global::TorchDtype,
+        let is_callable = |pair: &[Value]| match pair {
+            // An attribute of joblib's descriptions. No unpickler calls it.
+            [key, Value::Global(Global::NdArray)] => key.text() != Some("subclass"),
+            [_, Value::Global(global)] => *global != Global::TorchDtype,
             _ => false,
         };
-        if items.iter().skip(1).step_by(2).any(is_callable) {
+        if items.chunks_exact(2).any(is_callable) {
             let detail = "stores a function or a class where it can be called as a method";
             self.executable(offset, "pickle-items", detail);
         }

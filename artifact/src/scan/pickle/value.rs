@@ -48,6 +48,8 @@ pub(super) enum Value {
     /// An allowed global itself.
     Global(Global),
     Array,
+    /// joblib's description of an array.
+    JoblibArray,
     Dtype(Dtype),
     /// A torch storage.
     Storage,

@@ -5,6 +5,7 @@ use std::io::{self, Cursor};
 use super::super::finding::{Report, Verdict};
 use super::super::input::Input;
 use super::super::limits::Limits;
+use super::joblib;
 use super::machine::Machine;
 use super::operation::{self, Argument, Data, Stop};
 use super::reader::Reader;
@@ -87,6 +88,9 @@ impl<'l> Work<'l> {
             }
             if machine.run(operation, reader.offset(), reader.left())? {
                 break;
+            }
+            if let Some(bytes) = machine.array_bytes.take() {
+                joblib::skip_array(reader, bytes)?;
             }
         }
         Ok(())
