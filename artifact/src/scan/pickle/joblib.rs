@@ -20,8 +20,7 @@ pub(super) fn element_bytes(attributes: &[Value]) -> Option<u64> {
     let mut dtype = None;
     let mut shape = None;
     let mut known = Vec::with_capacity(ATTRIBUTES);
-    for pair in attributes.chunks_exact(2) {
-        let [key, value] = pair else { return None };
+    for [key, value] in attributes.as_chunks().0 {
         let key = key.text()?;
         let has_form = match (key, value) {
             ("subclass", Value::Global(Global::NdArray)) => true,
@@ -86,10 +85,11 @@ pub(super) fn skip_array(reader: &mut Reader<'_>, bytes: u64) -> Result<(), Stop
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::io::Cursor;
+
     use super::super::super::finding::Verdict;
     use super::super::super::limits::Limits;
     use super::super::scan;
-    use std::io::Cursor;
 
     const BEGIN: &[u8] = b"\x80\x02cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81}(";
     const DTYPE: &[u8] = b"\x8c\x05dtypecnumpy\ndtype\n\x8c\x02f4\x89\x88\x87R";
