@@ -20,7 +20,7 @@ pub(super) fn element_bytes(attributes: &[Value]) -> Option<u64> {
     let mut dtype = None;
     let mut shape = None;
     let mut known = Vec::with_capacity(ATTRIBUTES);
-    for [key, value] in attributes.as_chunks().0 {
+    for [key, value] in attributes.as_chunks::<2>().0 {
         let key = key.text()?;
         let has_form = match (key, value) {
             ("subclass", Value::Global(Global::NdArray)) => true,
@@ -74,7 +74,7 @@ pub(super) fn skip_array(reader: &mut Reader<'_>, bytes: u64) -> Result<(), Stop
         [] => false,
     });
     if !is_padding {
-        return Err(Stop::Malformed("the padding before an array is not joblib's"));
+        return Err(Stop::Malformed("the padding of an array is not joblib's"));
     }
     if !reader.skip(bytes)? {
         return Err(Stop::Malformed("an array goes beyond the end of the file"));
@@ -99,7 +99,7 @@ mod tests {
     const CLASS: &[u8] = b"\x8c\x08subclasscnumpy\nndarray\n";
     const DATA: &[u8] = b"abcdefgh";
 
-    /// A file with these attributes. Its padding has one byte more or less where `wrong` says so.
+    /// A file with these attributes. `wrong` is added to the length of its padding.
     fn verdict(attributes: &[&[u8]], data: &[u8], wrong: u8) -> Verdict {
         let mut file = [BEGIN, &attributes.concat(), b"ub"].concat();
         let behind = file.len().wrapping_add(1) % 16;

@@ -408,13 +408,14 @@ impl Machine {
         if !items.len().is_multiple_of(2) {
             return Err(Stop::Malformed("a key of a dictionary has no value"));
         }
-        let is_callable = |pair: &[Value]| match pair {
+        let (pairs, _) = items.as_chunks::<2>();
+        let is_callable = |pair: &[Value; 2]| match pair {
             // An attribute of joblib's descriptions. No unpickler calls it.
             [key, Value::Global(Global::NdArray)] => key.text() != Some("subclass"),
             [_, Value::Global(global)] => *global != Global::TorchDtype,
             _ => false,
         };
-        if items.chunks_exact(2).any(is_callable) {
+        if pairs.iter().any(is_callable) {
             let detail = "stores a function or a class where it can be called as a method";
             self.executable(offset, "pickle-items", detail);
         }
