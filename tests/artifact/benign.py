@@ -3,8 +3,9 @@
     python tests/artifact/benign.py FOLDER [--tensorgate PROGRAM] [--also FOLDER]...
 
 Each file holds data alone, so a verdict other than `safe` is a false refusal, and the script
-lists it with its findings and exits with 1. `EXPECTED` has the exceptions. `--also` scans further folders, such as installed packages
-that carry weights; there only refusals of model files are listed.
+lists it with its findings and exits with 1. `EXPECTED` has the exceptions. `--also` scans
+further folders, such as installed packages that carry weights; there only refusals of model
+files are listed.
 
 The libraries are pinned in `tools/requirements-benign.txt`. One that is not installed is named,
 and its formats are left out.
@@ -221,14 +222,9 @@ def safetensors_files(out):
     """safetensors: types, shapes, metadata, no tensors."""
     from safetensors.numpy import save_file
 
-    types = NUMPY_TYPES[:12] + ["complex64"]
-    for dtype in types:
+    for dtype in NUMPY_TYPES[:13]:
         tensors = {f"t{n}": array(dtype, shape) for n, shape in enumerate(SHAPES)}
-        try:
-            save_file(tensors, out.path("safetensors", f"{dtype}.safetensors"))
-        except (KeyError, ValueError) as error:
-            print(f"safetensors: {dtype}: {error}")
-            out.counts["safetensors"] -= 1
+        save_file(tensors, out.path("safetensors", f"{dtype}.safetensors"))
     tensors = {f"model.layers.{n}.weight": array("f4", (n, 3)) for n in range(200)}
     cases = {
         "none": ({}, None),
@@ -243,17 +239,11 @@ def safetensors_files(out):
         save_file(values, out.path("safetensors", f"{name}.safetensors"), metadata)
     try:
         import ml_dtypes
-        from safetensors import serialize_file
     except ImportError:
         return
     for name in ["bfloat16", "float8_e4m3fn", "float8_e5m2"]:
-        values = array(getattr(ml_dtypes, name), (2, 4))
-        entry = {"dtype": name, "shape": [2, 4], "data": values.tobytes()}
-        try:
-            serialize_file({"a": entry}, out.path("safetensors", f"{name}.safetensors"), None)
-        except Exception as error:  # Which names it takes depends on the release.
-            print(f"safetensors: {name}: {error}")
-            out.counts["safetensors"] -= 1
+        values = {"a": array(getattr(ml_dtypes, name), (2, 4))}
+        save_file(values, out.path("safetensors", f"{name}.safetensors"))
 
 
 #: Templates as the families of models publish them.
@@ -605,7 +595,7 @@ def hugging_face(out):
     }
     for name, document in documents.items():
         out.json(form, name, document, indent=2 if len(name) % 2 else None)
-    card = "---\nlicense: apache-2.0\ntags:\n- text-generation\n---\n\n# Model\n\n```python\nx\n```\n"
+    card = "---\nlicense: mit\ntags:\n- text-generation\n---\n\n# Model\n\n```python\nx\n```\n"
     texts = {
         "README.md": card, "bom/README.md": "\ufeff# Notes\r\n", "merges.txt": "#version: 0.2\n",
         "vocab.txt": "[PAD]\n[unused0]\n##ing\n日本\n", "LICENSE": "Apache License\n",
