@@ -449,7 +449,11 @@ mod tests {
         pickle.resize(7 + 512, 0);
         pickle.push(b'.');
         assert_eq!(scanned("a.pt", &pickle).verdict, Verdict::Safe);
-        let sum = pickle[..512].iter().map(|byte| u64::from(*byte)).sum::<u64>() + 8 * 32;
+        let sum = pickle[..512]
+            .iter()
+            .map(|byte| u64::from(*byte))
+            .sum::<u64>()
+            + 8 * 32;
         let mut binary = sum.to_be_bytes();
         binary[0] = 0x80;
         let texts = [

@@ -11,20 +11,20 @@ use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report, Verdict, jinja};
 
 /// Keys with names of code that a loader imports.
-const CODE_KEYS: [&str; 8] = [
-    "_target_",
+const CODE_KEYS: [&str; 5] = [
     "auto_map",
-    "class_path",
-    "custom_generate",
     "custom_pipelines",
     "custom_pipeline",
     "parent_library",
     "loader_module",
 ];
 /// Keys whose text names code or is a pickle. Vocabularies may have them as tokens with a number.
-const CODE_TEXT_KEYS: [&str; 4] = [
-    // Hydra calls the function of this name.
+const CODE_TEXT_KEYS: [&str; 6] = [
+    // Hydra calls the function of this name, and Lightning builds the class.
     "_target_",
+    "class_path",
+    // A repository with a function that Transformers calls.
+    "custom_generate",
     // The schema of skops names a class by its module, and what builds it.
     "__loader__",
     "__module__",
@@ -142,7 +142,9 @@ impl Watch for Config<'_> {
             _ => {}
         }
         if CODE_TEXT_KEYS.contains(&key) || key.starts_with(JSONPICKLE) {
-            self.code(&format!("{key} names code that a loader imports, or is a pickle"));
+            self.code(&format!(
+                "{key} names code that a loader imports, or is a pickle"
+            ));
         }
         if key == "trust_remote_code" {
             self.code("trust_remote_code is set");

@@ -32,10 +32,10 @@ pub(super) fn is_plain_path(path: &str) -> bool {
 /// goes up.
 pub(super) fn leaves_folder(path: &str) -> bool {
     // The name of a tensor such as `x:0` is not on a drive.
-    let has_drive = path.get(1..3).is_some_and(|text| matches!(text, ":/" | ":\\"));
-    has_drive
-        || path.starts_with(['/', '\\'])
-        || path.split(['/', '\\']).any(|part| part == "..")
+    let has_drive = path
+        .get(1..3)
+        .is_some_and(|text| matches!(text, ":/" | ":\\"));
+    has_drive || path.starts_with(['/', '\\']) || path.split(['/', '\\']).any(|part| part == "..")
 }
 
 #[cfg(test)]

@@ -91,7 +91,11 @@ fn check_operator(
     let old_number = reader.u8(&operator, 0)?;
     if old_number > 127 {
         // It is signed, so that the runtime takes the second field.
-        return Err(Stop::malformed(at, RULE, "an operator has a negative number"));
+        return Err(Stop::malformed(
+            at,
+            RULE,
+            "an operator has a negative number",
+        ));
     }
     let number = u32::from(old_number).max(reader.u32(&operator, 3)?);
     let name = reader.text(&operator, 1, MAX_NAME_BYTES)?;

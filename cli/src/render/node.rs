@@ -234,7 +234,8 @@ mod tests {
             usize::try_from(self.0 % bound).unwrap_or_default()
         }
 
-        /// A text of pieces that end a value in YAML, Go templates, CEL, Envoy's formats or a shell.
+        /// A text of pieces that end a value in YAML, Go templates, CEL, Envoy's formats or a
+        /// shell.
         fn text(&mut self) -> String {
             const PIECES: [&str; 34] = [
                 "\"",

@@ -176,7 +176,7 @@ async fn a_rollout_fails_no_valid_request() {
     ask::until(addresses[1], "scorer", "ok", "the right name").await;
     clients.go_to(addresses.to_vec()).await;
     clients.check("the certificate is right again").await;
-    drop(clients);
+    clients.end().await;
 
     // No client can have a request sent again that a host has processed.
     backend.set(Mode::Fails);

@@ -21,10 +21,10 @@ struct Shared {
     failed: Mutex<Vec<String>>,
 }
 
-/// Running clients. They end when this is dropped.
+/// Running clients.
 pub struct Clients {
     shared: Arc<Shared>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Clients {
@@ -38,15 +38,21 @@ impl Clients {
         for number in 0..CLIENTS {
             tasks.spawn(send(Arc::clone(&shared), number));
         }
-        Self {
-            shared,
-            _tasks: tasks,
-        }
+        Self { shared, tasks }
     }
 
     /// Makes them go to these gateways only. Requests to others have ended when it returns.
     pub async fn go_to(&self, gateways: Vec<SocketAddr>) {
         *self.shared.gateways.write().await = gateways;
+    }
+
+    /// Ends the clients after their last requests.
+    pub async fn end(self) {
+        let Self { shared, tasks } = self;
+        // No request is in progress while this is locked.
+        let idle = shared.gateways.write().await;
+        drop(tasks);
+        drop(idle);
     }
 
     /// Checks that no request has failed so far, after some more.
