@@ -20,17 +20,11 @@ use super::domains::{Hostname, Identity};
 use super::encoded::filter_configuration;
 use super::names::{Image, Namespace, ObjectName, PodLabel};
 use super::network::Admitted;
-use super::workload::{GROUP_READABLE, Pod, Workload};
+use super::workload::{AUDIT_PORT, GATE_PORT, GROUP_READABLE, LIMITS_PORT, Pod, Workload};
 use crate::render::manifests::Manifests;
 use crate::render::node::map;
 use crate::render::{Unrenderable, cluster};
 
-/// Port of the data plane.
-const GATE_PORT: u16 = 8443;
-/// Port of the access log.
-const AUDIT_PORT: u16 = 8444;
-/// Port of the rate limit service.
-const LIMITS_PORT: u16 = 8445;
 /// API group of Gateways and routes.
 const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 /// Version of that API.

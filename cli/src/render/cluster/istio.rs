@@ -17,8 +17,6 @@ mod pods;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
-
 use tensorgate_cli_common::load::Loaded;
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_host::audit::record::SOURCE_HEADER;
@@ -27,7 +25,7 @@ use tensorgate_policy::{HeaderMode, Policy};
 use super::domains::DomainName;
 use super::names::{Namespace, NamespacedName};
 use super::network::{self, Admitted};
-use super::workload::{ROOT, RUN, Workload};
+use super::workload::{AUDIT_PORT, GATE_PORT, LIMITS_PORT, Workload};
 use crate::chain::can_keep;
 use crate::render::envoy::bounds::Bounds;
 use crate::render::envoy::clusters::Target;
@@ -117,7 +115,7 @@ impl Istio {
             (self.filter).object(self.release, workload, name, &selected, at, loaded)?;
         to.add(file, filter);
 
-        let options = options();
+        let options = cluster::proxy_options(ControlPlane::Istio);
         let audit = pipe(&options.audit_socket).map_err(unrenderable)?;
         let bounds = Bounds::from_limits(policy.listen().limits());
         let mut patches = vec![
@@ -163,7 +161,7 @@ impl Istio {
             (self.filter).object(self.release, &there, &name, &selected, at, loaded)?;
         to.add(&format!("{file}-gateway"), filter);
 
-        let options = options();
+        let options = cluster::proxy_options(ControlPlane::Istio);
         let listen = policy.listen();
         let bounds = Bounds::from_limits(listen.limits());
         let limits = if gateway::counts_elsewhere(policy) {
@@ -181,9 +179,7 @@ impl Istio {
         to.add("envoyfilter-gateway", object);
 
         // The headers that the gateway sends are larger than those of a client.
-        let hop = Listener::Sidecar {
-            port: gateway::GATE,
-        };
+        let hop = Listener::Sidecar { port: GATE_PORT };
         let patch = hop.manager(envoy_filter::hop_settings(listen.limits()));
         let own = workload.selector();
         let object = envoy_filter::object(workload, workload.name.as_str(), &own, vec![patch]);
@@ -199,9 +195,9 @@ impl Istio {
             // The audit log and the limits have ports of their own, so that no path of a client
             // leads to them.
             Entry::Gateway(_) => vec![
-                Port::gate(gateway::GATE),
-                Port::grpc("grpc-audit", gateway::AUDIT, "audit.sock"),
-                Port::grpc("grpc-limits", gateway::LIMITS, "limits.sock"),
+                Port::gate(GATE_PORT),
+                Port::grpc("grpc-audit", AUDIT_PORT, "audit.sock"),
+                Port::grpc("grpc-limits", LIMITS_PORT, "limits.sock"),
             ],
         }
     }
@@ -275,24 +271,6 @@ fn key_set_clusters(
                 .map_err(unrenderable)
         })
         .collect()
-}
-
-/// Paths in the proxy's container.
-fn options() -> RenderOptions {
-    RenderOptions {
-        control_plane: ControlPlane::Istio,
-        listen: None,
-        filters: PathBuf::new(),
-        chain: vec![Filter::Gate],
-        host_socket: format!("{RUN}/host.sock").into(),
-        admin_socket: PathBuf::new(),
-        audit_socket: format!("{RUN}/audit.sock").into(),
-        limits_socket: format!("{RUN}/limits.sock").into(),
-        remote_hosts: None,
-        root: PathBuf::from(ROOT),
-        secrets: PathBuf::new(),
-        system_authorities: PathBuf::from(key_sets::SYSTEM_AUTHORITIES[0]),
-    }
 }
 
 fn unrenderable(error: RenderError) -> Unrenderable {

@@ -21,17 +21,24 @@ pub mod names;
 pub mod network;
 pub mod policy_files;
 pub mod template;
+#[cfg(test)]
+mod test_support;
 pub mod workload;
 
+use std::path::PathBuf;
+
 use tensorgate_cli_common::load::Loaded;
+use tensorgate_filter_core::filter::Filter;
 use tensorgate_policy::raw::BackendKind;
 use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_text::path::below;
 
 use super::Unrenderable;
 use super::envoy::bounds::Bounds;
+use super::envoy::control_plane::ControlPlane;
+use super::envoy::{RenderOptions, key_sets};
 use super::manifests::Manifests;
-use workload::Workload;
+use workload::{ROOT, RUN, Workload};
 
 /// One MiB.
 const MIB: u64 = 1 << 20;
@@ -86,6 +93,25 @@ pub fn common(workload: &Workload, loaded: &Loaded) -> Result<Manifests, Unrende
         manifests.add("networkpolicy-model-servers", closed);
     }
     Ok(manifests)
+}
+
+/// Options for parts of Envoy's configuration that a control plane adds: paths in the container of
+/// its proxy, next to the host's sockets or not.
+fn proxy_options(control_plane: ControlPlane) -> RenderOptions {
+    RenderOptions {
+        control_plane,
+        listen: None,
+        filters: PathBuf::new(),
+        chain: vec![Filter::Gate],
+        host_socket: format!("{RUN}/host.sock").into(),
+        admin_socket: PathBuf::new(),
+        audit_socket: format!("{RUN}/audit.sock").into(),
+        limits_socket: format!("{RUN}/limits.sock").into(),
+        remote_hosts: None,
+        root: PathBuf::from(ROOT),
+        secrets: PathBuf::new(),
+        system_authorities: PathBuf::from(key_sets::SYSTEM_AUTHORITIES[0]),
+    }
 }
 
 /// The heap at which Envoy stops accepting requests, MiB.

@@ -11,6 +11,12 @@ use crate::render::node::{Node, entries, list, map};
 
 /// The user and group of both programs. Their images name it too.
 pub const USER: u64 = 65_532;
+/// Port of the data plane, where the host is a Service.
+pub const GATE_PORT: u16 = 8443;
+/// Port of the access log, which no route of a client leads to.
+pub const AUDIT_PORT: u16 = 8444;
+/// Port of the rate limit service, which no route of a client leads to either.
+pub const LIMITS_PORT: u16 = 8445;
 /// Folder of the sockets.
 pub const RUN: &str = "/run/tensorgate";
 /// Folder of the policy.

@@ -3,17 +3,17 @@
 //! An administrator has to enable it. Each patch is one operation, so where patches are disabled,
 //! or one does not fit, the field keeps the value that the other resources give it.
 
-use std::path::PathBuf;
-
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Counter, RateLimitService};
 
-use super::{EXTENSIONS, GATEWAY_GROUP, Gateway, LIMITS_PORT};
+use super::{EXTENSIONS, GATEWAY_GROUP, Gateway};
 use crate::render::Unrenderable;
+use crate::render::cluster;
 use crate::render::cluster::names::ObjectName;
+use crate::render::cluster::workload::LIMITS_PORT;
 use crate::render::envoy::bounds::Bounds;
 use crate::render::envoy::control_plane::ControlPlane;
-use crate::render::envoy::{RenderOptions, access_log, clusters, key_sets};
+use crate::render::envoy::{access_log, clusters, key_sets};
 use crate::render::node::{Node, entries, list, map};
 
 /// The cluster of the first sink of the first setting of the proxies' access log.
@@ -93,7 +93,7 @@ impl Gateway {
 
     /// The clusters that the filter calls.
     fn clusters(&self, policy: &Policy) -> Result<Vec<(String, Node)>, Unrenderable> {
-        let options = options();
+        let options = cluster::proxy_options(ControlPlane::EnvoyGateway);
         let mut all = Vec::new();
         for (issuer, url) in key_sets::fetched(policy) {
             let cluster = key_sets::key_set_cluster(issuer, url, &options)
@@ -148,24 +148,5 @@ impl Gateway {
         let mut cluster = entries(clusters::other_limits(&name, LIMITS_PORT));
         cluster.push(("transport_socket".to_owned(), tls));
         Node::Map(cluster)
-    }
-}
-
-/// Paths in the proxy's container: only the system's authorities. A key set with authorities of its
-/// own is a fault.
-fn options() -> RenderOptions {
-    RenderOptions {
-        control_plane: ControlPlane::EnvoyGateway,
-        listen: None,
-        filters: PathBuf::new(),
-        chain: Vec::new(),
-        host_socket: PathBuf::new(),
-        admin_socket: PathBuf::new(),
-        audit_socket: PathBuf::new(),
-        limits_socket: PathBuf::new(),
-        remote_hosts: None,
-        root: PathBuf::from("/"),
-        secrets: PathBuf::new(),
-        system_authorities: PathBuf::from(key_sets::SYSTEM_AUTHORITIES[0]),
     }
 }

@@ -4,7 +4,8 @@
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_host::audit::als::entry::{REQUEST_HEADERS, RESPONSE_HEADERS};
 
-use super::{AUDIT_PORT, EXTENSIONS, Gateway};
+use super::{EXTENSIONS, Gateway};
+use crate::render::cluster::workload::AUDIT_PORT;
 use crate::render::cluster::workload::CONTEXT_KEY;
 use crate::render::envoy::access_log::texts;
 use crate::render::node::{Node, list, map};

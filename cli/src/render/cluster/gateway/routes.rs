@@ -5,7 +5,8 @@ use tensorgate_host::audit::record::SOURCE_HEADER;
 use tensorgate_policy::policy::Limits;
 
 use super::traffic::duration;
-use super::{EXTENSIONS, GATE_PORT, GATEWAY_API, GATEWAY_GROUP, Gateway};
+use super::{EXTENSIONS, GATEWAY_API, GATEWAY_GROUP, Gateway};
+use crate::render::cluster::workload::GATE_PORT;
 use crate::render::envoy::http::{HIDDEN_HEADERS, STREAM_PATH};
 use crate::render::node::{Node, entries, list, map};
 

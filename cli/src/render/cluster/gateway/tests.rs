@@ -9,45 +9,25 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tensorgate_cli_common::load::load;
-use tensorgate_client::run::Scratch;
 
 use super::*;
-use crate::render::cluster::policy_files::PolicyFiles;
+use crate::render::cluster::test_support::{image, loaded, policy, workload};
 
-const POLICY: &str = r#"
-version: 1
-listen: {address: 127.0.0.1:8080}
-clients:
-  web-app:
-    metadata: {filter: envoy.filters.http.jwt_authn, claim: payload.sub, value: "}] kind: {{ Secret }}"}
-backends:
-  gpu: {kind: open-inference, endpoints: ["http://triton.ml.svc:8001"]}
-models:
-  scores:
-    backend: gpu
-    versions: ["1"]
-    protocols: [oip-rest, oip-grpc]
-    inputs: [{name: x, datatype: FP32, shape: [8], range: [-10, 10]}]
-    outputs: [{name: score, datatype: FP32, shape: [1]}]
-grants:
-  - name: scoring
-    clients: [web-app]
-    models: [scores]
-    operations: [infer]
-    rate: {quota: 600, window_s: 60}
-"#;
+/// The policy of most tests.
+fn usual() -> String {
+    policy("}] kind: {{ Secret }}")
+}
 
 /// The policy with this instead of its listener.
 fn listening(listen: &str) -> String {
-    POLICY.replace("listen: {address: 127.0.0.1:8080}", listen)
+    usual().replace("listen: {address: 127.0.0.1:8080}", listen)
 }
 
 /// The policy with a limit that gateways share.
 fn shared() -> String {
     let service =
         "rate_limit_service: {redis: {url: \"rediss://redis.ml.svc:6380/0\", ca: pki/ca.pem}}";
-    POLICY
+    usual()
         .replace(
             "clients:\n  web-app",
             &format!("{service}\nclients:\n  web-app"),
@@ -55,32 +35,9 @@ fn shared() -> String {
         .replace("window_s: 60}", "window_s: 60, scope: global}")
 }
 
-fn loaded(policy: &str) -> Loaded {
-    let scratch = Scratch::new();
-    load(&scratch.file("gate.yaml", policy)).unwrap_or_else(|error| panic!("{error:?}"))
-}
-
 fn target(policy: &Loaded, patch_policy: bool) -> Gateway {
-    let image = |name: &str| {
-        let digest = "5e".repeat(32);
-        format!("r.example:5000/{name}@sha256:{digest}")
-            .parse()
-            .unwrap()
-    };
     Gateway {
-        workload: Workload {
-            namespace: "ml".parse().unwrap(),
-            name: "gate".parse().unwrap(),
-            host_image: image("host"),
-            replicas: 2,
-            context_secret: "gate-context".parse().unwrap(),
-            files_secret: "gate-files".parse().unwrap(),
-            handlers: None,
-            model_servers: Vec::new(),
-            model_namespace: "ml".parse().unwrap(),
-            metrics_from: None,
-            files: PolicyFiles::of(&policy.policy).unwrap(),
-        },
+        workload: workload(policy),
         filter_image: image("filter"),
         filter_pull_secret: None,
         gateway: "models".parse().unwrap(),
@@ -121,8 +78,8 @@ fn faults(policy: &str, patch_policy: bool) -> Vec<String> {
 
 #[test]
 fn the_filter_stands_before_our_route_and_has_the_whole_policy() {
-    let loaded = loaded(POLICY);
-    let objects = objects(POLICY, false);
+    let loaded = loaded(&usual());
+    let objects = objects(&usual(), false);
     let filter = spec(&objects, "EnvoyExtensionPolicy");
     let route = json!([{
         "group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "gate",
@@ -148,7 +105,7 @@ fn the_filter_stands_before_our_route_and_has_the_whole_policy() {
 
 #[test]
 fn every_path_leads_to_the_host_over_http2_and_mutual_tls() {
-    let objects = objects(POLICY, false);
+    let objects = objects(&usual(), false);
     let route = spec(&objects, "HTTPRoute");
     let parents = json!([{"name": "models", "sectionName": "https"}]);
     assert_eq!(route["parentRefs"], parents);
@@ -213,7 +170,7 @@ fn every_path_leads_to_the_host_over_http2_and_mutual_tls() {
 
 #[test]
 fn only_the_proxies_of_the_gateway_reach_the_host() {
-    let objects = objects(POLICY, false);
+    let objects = objects(&usual(), false);
     let ingress = &spec(&objects, "NetworkPolicy")["ingress"];
     let from = json!([{
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "proxies"}},
@@ -266,7 +223,7 @@ fn the_limits_of_connections_are_the_policys() {
 
 #[test]
 fn only_a_patch_lets_the_audit_log_have_the_filters_state() {
-    let plain = objects(POLICY, false);
+    let plain = objects(&usual(), false);
     let logs = &spec(&plain, "EnvoyProxy")["telemetry"]["accessLog"]["settings"];
     // An entry without state about a request that the host answered would read as a rejection.
     assert_eq!(
@@ -280,7 +237,7 @@ fn only_a_patch_lets_the_audit_log_have_the_filters_state() {
             .all(|object| object["kind"] != "EnvoyPatchPolicy")
     );
 
-    let patched = objects(POLICY, true);
+    let patched = objects(&usual(), true);
     let patches = &spec(&patched, "EnvoyPatchPolicy")["jsonPatches"];
     let log = &patches[0];
     assert_eq!(log["name"], "ml/models/https");
@@ -327,7 +284,7 @@ fn what_the_gateway_cannot_enforce_is_a_fault_at_its_line() {
         let issuers = format!(
             "issuers: {{corp: {{issuer: \"https://i.example\", audiences: [a], algorithms: [ES256], max_lifetime_s: 3600, jwks: {{url: \"https://i.example/keys\"{more}}}}}}}\nclients:\n  user: {{jwt: {{issuer: corp, subject: u}}}}\n  web-app"
         );
-        POLICY.replace("clients:\n  web-app", &issuers)
+        usual().replace("clients:\n  web-app", &issuers)
     };
     assert_eq!(faults(&fetched(""), false), ["issuers.corp.jwks.url"]);
     assert_eq!(
@@ -345,7 +302,7 @@ fn what_the_gateway_cannot_enforce_is_a_fault_at_its_line() {
 
 #[test]
 fn a_text_of_the_policy_is_only_in_the_bundle() {
-    for object in objects(POLICY, true) {
+    for object in objects(&usual(), true) {
         let is_policy = object["metadata"]["name"] == "gate-policy";
         assert_eq!(
             object.to_string().contains("{{ Secret }}"),
@@ -357,7 +314,7 @@ fn a_text_of_the_policy_is_only_in_the_bundle() {
 
 #[test]
 fn the_notes_name_what_the_user_has_to_change() {
-    let near = POLICY.replace("  web-app:\n", "  web-app:\n    sources: [10.0.0.0/8]\n");
+    let near = usual().replace("  web-app:\n", "  web-app:\n    sources: [10.0.0.0/8]\n");
     let loaded = loaded(&near);
     let notes = target(&loaded, false).notes(&loaded.policy);
     for (note, expected) in notes.iter().zip([

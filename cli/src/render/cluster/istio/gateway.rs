@@ -7,17 +7,11 @@ use tensorgate_policy::policy::{Counter, RateLimitService};
 
 use crate::render::cluster::domains::DomainName;
 use crate::render::cluster::names::{Namespace, ObjectName, PodLabel};
-use crate::render::cluster::workload::Workload;
+use crate::render::cluster::workload::{AUDIT_PORT, GATE_PORT, LIMITS_PORT, Workload};
 use crate::render::envoy::clusters;
 use crate::render::envoy::http::HIDDEN_HEADERS;
 use crate::render::node::{Node, entries, list, map};
 
-/// Port of requests.
-pub const GATE: u16 = 8_443;
-/// Port of the audit log.
-pub const AUDIT: u16 = 8_444;
-/// Port of shared limits.
-pub const LIMITS: u16 = 8_445;
 /// Domain of a cluster's Services.
 const SERVICES: &str = "svc.cluster.local";
 /// The cluster in Istio's proxies from which Envoy gets certificates.
@@ -45,7 +39,7 @@ impl Gateway {
         let hosts: Vec<_> = (self.hosts.iter())
             .map(|host| Node::from(host.as_str()))
             .collect();
-        let port = map! {"number" => u32::from(GATE)};
+        let port = map! {"number" => u32::from(GATE_PORT)};
         let target = map! {"host" => service(workload), "port" => port};
         let source = map! {SOURCE_HEADER => "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"};
         let spec = map! {
@@ -76,7 +70,7 @@ fn service(workload: &Workload) -> String {
 
 /// The cluster of the host's audit log. Istio makes it from the Service, with mTLS.
 pub fn audit_cluster(workload: &Workload) -> String {
-    format!("outbound|{AUDIT}||{}", service(workload))
+    format!("outbound|{AUDIT_PORT}||{}", service(workload))
 }
 
 /// Whether a rate limit service beside the host counts shared limits.
@@ -90,12 +84,12 @@ pub fn counts_elsewhere(policy: &Policy) -> bool {
 /// identity of the host's pods.
 pub fn limits(workload: &Workload, principal: &str) -> Node {
     let service = service(workload);
-    let mut cluster = entries(clusters::other_limits(&service, LIMITS));
+    let mut cluster = entries(clusters::other_limits(&service, LIMITS_PORT));
     let tls = map! {
         "name" => "envoy.transport_sockets.tls",
         "typed_config" => map! {
             "@type" => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-            "sni" => format!("outbound_.{LIMITS}_._.{service}"),
+            "sni" => format!("outbound_.{LIMITS_PORT}_._.{service}"),
             "common_tls_context" => map! {
                 "alpn_protocols" => list!["istio", "h2"],
                 "tls_certificate_sds_secret_configs" => list![secret("default")],

@@ -10,66 +10,23 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tensorgate_cli_common::load::load;
-use tensorgate_client::run::Scratch;
 
 use super::*;
-use crate::render::cluster::policy_files::PolicyFiles;
+use crate::render::cluster::test_support::{image, loaded, policy, workload};
 
-const POLICY: &str = r#"
-version: 1
-listen: {address: 127.0.0.1:8080}
-clients:
-  web-app:
-    metadata: {filter: envoy.filters.http.jwt_authn, claim: payload.sub, value: svc-web}
-backends:
-  gpu: {kind: open-inference, endpoints: ["http://triton.ml.svc:8001"]}
-models:
-  scores:
-    backend: gpu
-    versions: ["1"]
-    protocols: [oip-rest, oip-grpc]
-    inputs: [{name: x, datatype: FP32, shape: [8], range: [-10, 10]}]
-    outputs: [{name: score, datatype: FP32, shape: [1]}]
-grants:
-  - name: scoring
-    clients: [web-app]
-    models: [scores]
-    operations: [infer]
-    rate: {quota: 600, window_s: 60}
-"#;
+/// The policy of most tests.
+fn usual() -> String {
+    policy("svc-web")
+}
 
 /// A client with what only a listener with certificates of its own can check.
 const OTHER_CLIENT: &str = "clients:
   certified: {mtls: {spiffe: \"spiffe://cluster.local/ns/web/sa/app\"}}
   near: {sources: [10.0.0.0/8], metadata: {filter: f, claim: sub, value: near}}";
 
-fn loaded(policy: &str) -> Loaded {
-    let scratch = Scratch::new();
-    load(&scratch.file("gate.yaml", policy)).unwrap_or_else(|error| panic!("{error:?}"))
-}
-
 fn istio(policy: &Loaded, entry: Entry) -> Istio {
-    let image = |name: &str| {
-        let digest = "5e".repeat(32);
-        format!("r.example:5000/{name}@sha256:{digest}")
-            .parse()
-            .unwrap()
-    };
     Istio {
-        workload: Workload {
-            namespace: "ml".parse().unwrap(),
-            name: "gate".parse().unwrap(),
-            host_image: image("host"),
-            replicas: 2,
-            context_secret: "gate-context".parse().unwrap(),
-            files_secret: "gate-files".parse().unwrap(),
-            handlers: None,
-            model_servers: Vec::new(),
-            model_namespace: "ml".parse().unwrap(),
-            metrics_from: None,
-            files: PolicyFiles::of(&policy.policy).unwrap(),
-        },
+        workload: workload(policy),
         filter: FilterImage {
             image: image("filter"),
             pull_secret: None,
@@ -128,7 +85,7 @@ fn bundle(configuration: &Value) -> Value {
 
 #[test]
 fn a_sidecar_has_the_filter_at_the_port_of_requests_alone() {
-    let objects = objects(POLICY, sidecar());
+    let objects = objects(&usual(), sidecar());
     let filter = object(&objects, "TrafficExtension", "ml");
     let expected = json!([{"mode": "SERVER", "ports": [{"number": 8080}]}]);
     assert_eq!(filter["spec"]["match"], expected);
@@ -162,7 +119,7 @@ fn a_sidecar_has_the_filter_at_the_port_of_requests_alone() {
 
 #[test]
 fn exactly_one_kind_of_object_loads_the_filter() {
-    let loaded = loaded(POLICY);
+    let loaded = loaded(&usual());
     for (release, expected) in [
         (Release::V1_29, "WasmPlugin"),
         (Release::V1_30, "TrafficExtension"),
@@ -198,7 +155,7 @@ fn exactly_one_kind_of_object_loads_the_filter() {
 
 #[test]
 fn the_injected_sidecar_gets_the_key_and_the_sockets() {
-    let objects = objects(POLICY, sidecar());
+    let objects = objects(&usual(), sidecar());
     let template = &object(&objects, "Deployment", "ml")["spec"]["template"];
     let injected = &template["metadata"]["labels"]["sidecar.istio.io/inject"];
     assert_eq!(injected, "true");
@@ -225,7 +182,7 @@ fn the_injected_sidecar_gets_the_key_and_the_sockets() {
 
 #[test]
 fn what_istio_cannot_express_is_in_an_envoy_filter() {
-    let objects = objects(POLICY, sidecar());
+    let objects = objects(&usual(), sidecar());
     let filter = object(&objects, "EnvoyFilter", "ml");
     let clusters = patches(filter, "CLUSTER");
     let names: Vec<_> = clusters.iter().map(|it| &it["name"]).collect();
@@ -276,7 +233,7 @@ fn only_verified_identities_reach_the_pods() {
             json!(["8443", "8444", "8445"]),
         ),
     ] {
-        let objects = objects(POLICY, entry);
+        let objects = objects(&usual(), entry);
         let mtls = &object(&objects, "PeerAuthentication", "ml")["spec"]["mtls"];
         assert_eq!(mtls["mode"], "STRICT");
         let spec = &object(&objects, "AuthorizationPolicy", "ml")["spec"];
@@ -291,7 +248,7 @@ fn only_verified_identities_reach_the_pods() {
 
 #[test]
 fn the_network_policy_lets_the_sidecar_reach_istiod_and_the_registry() {
-    let objects = objects(POLICY, sidecar());
+    let objects = objects(&usual(), sidecar());
     let spec = &object(&objects, "NetworkPolicy", "ml")["spec"];
     let egress = spec["egress"].as_array().unwrap();
     let port = |number: u16| json!([{"protocol": "TCP", "port": number}]);
@@ -307,7 +264,7 @@ fn the_network_policy_lets_the_sidecar_reach_istiod_and_the_registry() {
 
 #[test]
 fn a_gateway_has_the_filter_at_all_of_its_listeners() {
-    let objects = objects(POLICY, gateway());
+    let objects = objects(&usual(), gateway());
     let filter = object(&objects, "TrafficExtension", "ingress");
     let spec = &filter["spec"];
     // `SERVER` would match no listener of a gateway.
@@ -349,7 +306,7 @@ fn a_gateway_has_the_filter_at_all_of_its_listeners() {
 
 #[test]
 fn behind_a_gateway_each_port_leads_to_a_socket_of_its_own() {
-    let objects = objects(POLICY, gateway());
+    let objects = objects(&usual(), gateway());
     let ingress = object(&objects, "Sidecar", "ml")["spec"]["ingress"].clone();
     let ports = ingress.as_array().unwrap().iter();
     let ports: Vec<_> = ports
@@ -377,7 +334,7 @@ fn behind_a_gateway_each_port_leads_to_a_socket_of_its_own() {
 
 #[test]
 fn each_rule_that_istio_cannot_enforce_is_a_fault_at_its_line() {
-    let policy = POLICY
+    let policy = usual()
         .replace(
             "listen: {address: 127.0.0.1:8080}",
             "listen: {address: 127.0.0.1:15021, trusted_hops: 1, \
@@ -414,7 +371,7 @@ fn a_policy_that_is_too_large_for_a_filter_is_refused() {
             format!("  client-{at}: {{api_keys: [{{sha256: {digest}}}]}}\n")
         })
         .collect();
-    let policy = POLICY.replace(
+    let policy = usual().replace(
         "clients:\n  web-app",
         &format!("clients:\n{clients}  web-app"),
     );
@@ -460,7 +417,7 @@ fn texts_of_the_policy_are_values_and_nothing_else() {
             )
         })
         .collect();
-    let policy = POLICY.replace(
+    let policy = usual().replace(
         "clients:\n  web-app",
         &format!("clients:\n{clients}  web-app"),
     );
