@@ -422,7 +422,10 @@ fn calls(
                 let take = if last { rest.len() } else { take };
                 let (piece, after) = rest.split_at(take);
                 rest = after;
-                proxy.held.extend_from_slice(piece);
+                // No proxy has data that came after the end of a stream.
+                if !ended {
+                    proxy.held.extend_from_slice(piece);
+                }
                 let held_bytes = proxy.held.len();
                 gate.on_request_body(proxy, held_bytes, last)
             }
@@ -430,8 +433,9 @@ fn calls(
         if refused {
             assert_eq!(action, Action::Pause, "continued after a response");
         }
-        // Nothing follows the end of a stream.
-        if action == Action::Continue && forwarded && !complete && (forwards || !ended) {
+        // After the end of a stream, only an answer of the rate-limit service releases held data.
+        let releases = kind == ANSWERED || !ended;
+        if action == Action::Continue && forwarded && !complete && releases {
             sent.append(&mut proxy.held);
         }
         ended |= last || kind == 3;
