@@ -3,6 +3,7 @@
 //! Unknown keys are rejected. Required fields are optional here, so that validation can report all
 //! missing ones at once. Serializing gives the canonical form.
 
+mod artifact;
 mod audit;
 mod backend;
 pub mod bundle;
@@ -28,6 +29,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use artifact::Artifact;
 pub use audit::{Audit, AuditFailure};
 pub use backend::{
     AdaptiveConcurrency, Backend, BackendKind, BackendTls, CircuitBreaker, HealthCheck,
@@ -268,6 +270,9 @@ pub struct Model {
     /// With `postprocess`: the client's outputs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub returns: Option<Returns>,
+    /// Its files. Not in this version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<Artifact>,
 }
 
 /// Limits of requests in flight to a model, over all clients.

@@ -4,6 +4,7 @@
 //! everywhere, including 32-bit targets.
 
 mod accepts;
+mod artifact;
 mod backend_rules;
 mod backends;
 mod clients;

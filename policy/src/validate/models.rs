@@ -11,8 +11,8 @@ use super::dims::Symbols;
 use super::report::{Path, Valid, quote};
 use super::usage::Usage;
 use super::{
-    accepts, backend_rules, ensemble, handlers, limits, names, openai, parameters, protocols,
-    release, template, tensors, versions,
+    accepts, artifact, backend_rules, ensemble, handlers, limits, names, openai, parameters,
+    protocols, release, template, tensors, versions,
 };
 use crate::contract::{Contract, ParameterBound, TensorRule};
 use crate::policy::{
@@ -36,7 +36,8 @@ pub(super) fn models(path: &Path, raw: &raw::Policy, used: &Usage<'_>) -> Option
             } else {
                 rules(&path, written, raw)
             };
-            rules.map(Arc::new)
+            let artifact = artifact::artifact(&path.field("artifact"), written.artifact.as_ref());
+            artifact.and(rules).map(Arc::new)
         });
         if !used.models.contains(name.as_str()) {
             path.warn(

@@ -98,6 +98,7 @@ fn warn(at: &str, value: Value, path: &str, text: &str) {
     );
 }
 
+mod artifact;
 mod backend_json;
 mod backend_protocols;
 mod backends;

@@ -1,0 +1,36 @@
+//! Formats of model files.
+
+use super::named;
+
+named! {
+    /// A format of a file that `tensorgate model scan` follows, by the name that the scan prints.
+    /// Programs, and formats that have a name and no scanner, are not among them.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[expect(missing_docs, reason = "the variants are the names in output")]
+    pub enum ModelFormat {
+        Gguf = "gguf",
+        Json = "json",
+        Keras = "keras",
+        Lightgbm = "lightgbm",
+        Mar = "mar",
+        Npy = "npy",
+        Npz = "npz",
+        Onnx = "onnx",
+        Pickle = "pickle",
+        Safetensors = "safetensors",
+        Tar = "tar",
+        SavedModel = "tensorflow saved model",
+        Text = "text",
+        Tflite = "tflite",
+        TorchLegacy = "torch legacy",
+        TorchPackage = "torch package",
+        TorchProgram = "torch program",
+        TorchTar = "torch tar",
+        TorchZip = "torch zip",
+        Torchscript = "torchscript",
+        XgboostJson = "xgboost json",
+        XgboostUbjson = "xgboost ubjson",
+        Yaml = "yaml",
+        Zip = "zip",
+    }
+}
