@@ -32,6 +32,8 @@ pub mod safetensors;
 pub mod saved_model;
 mod source;
 pub mod tar;
+#[cfg(test)]
+mod tests;
 mod text;
 pub mod tflite;
 mod torch;

@@ -3,6 +3,8 @@
 //! Only plain members are followed: headers of POSIX and of GNU, with names that they hold
 //! themselves. Extensions that give a member another name or size are not.
 
+#[cfg(test)]
+pub(super) mod build;
 mod header;
 #[cfg(test)]
 mod tests;

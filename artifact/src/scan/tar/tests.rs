@@ -8,41 +8,11 @@
 
 use std::io::Cursor;
 
+use super::build::{archive, header, member, with_checksum};
 use super::header::{self, BLOCK_BYTES};
 use super::scan;
 use crate::scan::zip::build::{EMPTY_DICT, OS_SYSTEM};
 use crate::scan::{Limits, Report, Verdict};
-
-/// A header with its checksum.
-fn header(name: &str, size: &[u8], kind: u8) -> Vec<u8> {
-    let mut block = vec![0; 512];
-    block[..name.len()].copy_from_slice(name.as_bytes());
-    block[124..124 + size.len()].copy_from_slice(size);
-    block[156] = kind;
-    block[257..265].copy_from_slice(b"ustar\x0000");
-    with_checksum(block)
-}
-
-fn with_checksum(mut block: Vec<u8>) -> Vec<u8> {
-    block[148..156].fill(b' ');
-    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    block
-}
-
-fn member(name: &str, content: &[u8]) -> Vec<u8> {
-    let size = format!("{:011o}\0", content.len());
-    let mut bytes = header(name, size.as_bytes(), b'0');
-    bytes.extend(content);
-    bytes.resize(bytes.len().next_multiple_of(512), 0);
-    bytes
-}
-
-fn archive(members: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = members.concat();
-    bytes.extend([0; 1_024]);
-    bytes
-}
 
 fn report(bytes: Vec<u8>) -> Report {
     scan(&mut Cursor::new(bytes), &Limits::default()).unwrap()
