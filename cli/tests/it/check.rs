@@ -266,6 +266,18 @@ fn faults_of_validation_are_reported_at_their_line() {
 }
 
 #[test]
+fn formats_of_a_model_are_checked_and_rejected_at_their_line() {
+    let artifact = "backend: gpu\n    artifact: {formats: [onxx, onnx]}";
+    check(
+        &with("backend: gpu", artifact),
+        &[
+            "9:16 models.m.artifact.formats: model formats are not enforced in this version",
+            "9:26 models.m.artifact.formats[0]: there is no model format \"onxx\"",
+        ],
+    );
+}
+
+#[test]
 fn a_repeated_key_is_reported_with_the_line_of_the_first() {
     check(
         &with(
