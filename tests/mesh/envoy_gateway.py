@@ -1,6 +1,6 @@
 """What Envoy Gateway makes of its intermediate representation: listeners with their connection managers,
 routes, access logs and clusters. It follows these files of envoyproxy/gateway at
-d32f28294245e454d20f81d323d626a90e660c1e (1.9), as far as rendered manifests need them:
+d32f28294245e454d20f81d323d626a90e660c1e (main after 1.9.0), as far as rendered manifests need them:
 internal/xds/translator/{wasm,listener,route,accesslog,cluster,translator,httpfilters}.go. Where we
 have the published outputs, translate.py compares.
 """

@@ -7,7 +7,7 @@ use tensorgate_policy_text::path::below;
 use crate::render::envoy::key_sets;
 
 /// The size of headers that Envoy accepts if nothing else is configured, bytes. Envoy Gateway 1.8
-/// has no field for it.
+/// and 1.9 have no field for it.
 const HEADER_BYTES: usize = 60 << 10;
 /// The number of header fields that Envoy accepts if nothing else is configured.
 const HEADERS: usize = 100;
