@@ -28,6 +28,7 @@ pub mod numpy;
 pub mod onnx;
 pub mod pickle;
 mod protobuf;
+mod reader;
 pub mod safetensors;
 pub mod saved_model;
 mod source;

@@ -18,7 +18,6 @@ mod machine;
 mod memo;
 mod opcodes;
 mod operation;
-mod reader;
 mod stack;
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,11 @@
-//! Buffered reading of an input from any position, with the end of the input checked before each
-//! read. The scanners of binary formats read through it.
+//! A reader of an input, for walks that end where the input is too short. The scanners of binary
+//! formats read through it.
 
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 
-use super::{Input, Report, Verdict, Window, input};
+use super::reader::Reader;
+use super::{Input, Report, Verdict};
 
-/// Bytes that are read at once.
-const BUFFER_BYTES: u64 = 64 << 10;
 /// The record that ends a zip archive, without its comment.
 const ZIP_END_BYTES: u64 = 22;
 /// Where readers of zip archives look for that record: before the longest comment.
@@ -71,13 +70,9 @@ pub(super) fn finish(mut report: Report, walked: Result<(), Stop>) -> io::Result
     }
 }
 
-/// A position in an input.
+/// A reader whose reads beyond the end of the input end the walk.
 pub(super) struct Source<'i> {
-    input: &'i mut dyn Input,
-    length: u64,
-    position: u64,
-    buffer: Vec<u8>,
-    buffer_start: u64,
+    reader: Reader<'i>,
     /// The rule of a finding about an input that ends early.
     truncated: &'static str,
 }
@@ -85,65 +80,53 @@ pub(super) struct Source<'i> {
 impl<'i> Source<'i> {
     /// The beginning of an input. `truncated` is the rule of a read beyond its end.
     pub(super) fn new(input: &'i mut dyn Input, truncated: &'static str) -> io::Result<Self> {
-        let length = input::length(&mut *input)?;
         Ok(Self {
-            input,
-            length,
-            position: 0,
-            buffer: Vec::new(),
-            buffer_start: 0,
+            reader: Reader::new(input)?,
             truncated,
         })
     }
 
     pub(super) const fn length(&self) -> u64 {
-        self.length
+        self.reader.length()
     }
 
     pub(super) const fn position(&self) -> u64 {
-        self.position
+        self.reader.position()
     }
 
     /// Bytes from the position to the end.
     pub(super) const fn left(&self) -> u64 {
-        self.length.saturating_sub(self.position)
+        self.reader.left()
     }
 
     /// Moves to a position. A read there fails if it is beyond the end.
     pub(super) const fn seek(&mut self, position: u64) {
-        self.position = position;
+        self.reader.seek(position);
     }
 
     /// Passes over bytes without reading them.
     pub(super) fn skip(&mut self, bytes: u64) -> Result<(), Stop> {
-        if bytes > self.left() {
-            return Err(self.end(bytes));
+        if self.reader.skip(bytes) {
+            Ok(())
+        } else {
+            Err(self.end(bytes))
         }
-        self.position = self.position.saturating_add(bytes);
-        Ok(())
     }
 
     /// Bytes of a length that the caller has bounded.
     pub(super) fn read_bytes(&mut self, count: usize) -> Result<Vec<u8>, Stop> {
-        let wanted = u64::try_from(count).unwrap_or(u64::MAX);
-        // Before memory is taken for them.
-        if wanted > self.left() {
-            return Err(self.end(wanted));
-        }
-        let mut bytes = vec![0; count];
-        self.read_exact(&mut bytes)?;
-        Ok(bytes)
+        let bytes = self.reader.read_bytes(count)?;
+        bytes.ok_or_else(|| self.end(u64::try_from(count).unwrap_or(u64::MAX)))
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
-        let mut bytes = [0; N];
-        self.read_exact(&mut bytes)?;
-        Ok(bytes)
+        let bytes = self.reader.array::<N>()?;
+        bytes.ok_or_else(|| self.end(u64::try_from(N).unwrap_or(u64::MAX)))
     }
 
     pub(super) fn byte(&mut self) -> Result<u8, Stop> {
-        let [byte] = self.array()?;
-        Ok(byte)
+        let byte = self.reader.byte()?;
+        byte.ok_or_else(|| self.end(1))
     }
 
     /// Four bytes, the least first.
@@ -158,33 +141,15 @@ impl<'i> Source<'i> {
 
     /// Takes `count` bytes and answers whether all are zero.
     pub(super) fn zeros(&mut self, count: u64) -> Result<bool, Stop> {
-        if count > self.left() {
-            return Err(self.end(count));
-        }
-        let mut left = count;
-        while left > 0 {
-            let chunk = self.chunk()?;
-            let most = usize::try_from(left).unwrap_or(usize::MAX);
-            let part = chunk.get(..most).unwrap_or(chunk);
-            let zero = part.iter().all(|byte| *byte == 0);
-            let taken = u64::try_from(part.len()).unwrap_or(u64::MAX);
-            if taken == 0 {
-                return Err(self.end(left));
-            }
-            self.position = self.position.saturating_add(taken);
-            if !zero {
-                return Ok(false);
-            }
-            left = left.saturating_sub(taken);
-        }
-        Ok(true)
+        let is_zero = self.reader.zeros(count)?;
+        is_zero.ok_or_else(|| self.end(count))
     }
 
     /// Whether readers of zip archives would find one at the end of the input. The position moves.
     pub(super) fn ends_as_zip(&mut self) -> Result<bool, Stop> {
-        let tail = self.length.min(ZIP_TAIL_BYTES);
-        let start = self.length.saturating_sub(tail);
-        self.position = start;
+        let tail = self.length().min(ZIP_TAIL_BYTES);
+        let start = self.length().saturating_sub(tail);
+        self.seek(start);
         let tail = self.read_bytes(usize::try_from(tail).unwrap_or(0))?;
         for (index, record) in tail.windows(22).enumerate() {
             let [b'P', b'K', 5, 6, _, _, _, _, _, _, _, _, a, b, c, d, ..] = *record else {
@@ -199,7 +164,7 @@ impl<'i> Source<'i> {
                 }
                 continue;
             };
-            self.position = table;
+            self.seek(table);
             if size == 0 || size == u32::MAX || self.array::<4>()? == *b"PK\x01\x02" {
                 return Ok(true);
             }
@@ -207,60 +172,17 @@ impl<'i> Source<'i> {
         Ok(false)
     }
 
-    fn read_exact(&mut self, into: &mut [u8]) -> Result<(), Stop> {
-        let mut rest = into;
-        while !rest.is_empty() {
-            let wanted = rest.len();
-            let chunk = self.chunk()?;
-            let count = chunk.len().min(wanted);
-            let (now, later) = rest.split_at_mut(count);
-            now.copy_from_slice(chunk.get(..count).unwrap_or_default());
-            rest = later;
-            if count == 0 {
-                return Err(self.end(u64::try_from(wanted).unwrap_or(u64::MAX)));
-            }
-            let taken = u64::try_from(count).unwrap_or(u64::MAX);
-            self.position = self.position.saturating_add(taken);
-        }
-        Ok(())
-    }
-
-    /// The next bytes, which stay there; none at the end.
-    fn chunk(&mut self) -> io::Result<&[u8]> {
-        let offset = self.position.checked_sub(self.buffer_start);
-        let offset = offset.and_then(|offset| usize::try_from(offset).ok());
-        let offset = match offset.filter(|offset| *offset < self.buffer.len()) {
-            Some(offset) => offset,
-            None => {
-                self.buffer.clear();
-                self.buffer_start = self.position;
-                let bytes = self.left().min(BUFFER_BYTES);
-                let mut part = Window::new(&mut *self.input, self.position, bytes);
-                part.read_to_end(&mut self.buffer)?;
-                0
-            }
-        };
-        Ok(self.buffer.get(offset..).unwrap_or_default())
-    }
-
     /// The input ends before `wanted` more bytes.
     fn end(&self, wanted: u64) -> Stop {
         let left = self.left();
         let detail = format!("{wanted} bytes are needed here, and {left} are left");
-        Stop::malformed(self.position, self.truncated, detail)
+        Stop::malformed(self.position(), self.truncated, detail)
     }
 }
 
-impl io::Read for Source<'_> {
+impl Read for Source<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let chunk = self.chunk()?;
-        let count = chunk.len().min(into.len());
-        if let (Some(into), Some(chunk)) = (into.get_mut(..count), chunk.get(..count)) {
-            into.copy_from_slice(chunk);
-        }
-        let taken = u64::try_from(count).unwrap_or(u64::MAX);
-        self.position = self.position.saturating_add(taken);
-        Ok(count)
+        self.reader.read(into)
     }
 }
 

@@ -10,9 +10,9 @@ use std::io::Cursor;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::super::reader::Reader;
 use super::opcodes::Opcode;
 use super::operation::read;
-use super::reader::Reader;
 
 /// A pickle in base64, its operations, and whether it ends with STOP.
 type Row = (String, String, bool);

@@ -4,9 +4,9 @@
 //! joblib reads padding and the elements, and goes on behind them. Other unpicklers would read them
 //! as operations. They stop at the first byte, the length of the padding, which is no opcode.
 
+use super::super::reader::Reader;
 use super::allowed::Global;
 use super::operation::Stop;
-use super::reader::Reader;
 use super::value::Value;
 
 /// Elements begin at a multiple of this. joblib before 1.2 had no padding; its files are not
@@ -63,10 +63,10 @@ pub(super) fn element_bytes(attributes: &[Value]) -> Option<u64> {
 /// Passes over the padding and the elements of an array.
 pub(super) fn skip_array(reader: &mut Reader<'_>, bytes: u64) -> Result<(), Stop> {
     // From 1 to the alignment: the byte with this length comes before the padding.
-    let behind = reader.offset().saturating_add(1) % ALIGNMENT_BYTES;
+    let behind = reader.position().saturating_add(1) % ALIGNMENT_BYTES;
     let padding = ALIGNMENT_BYTES.saturating_sub(behind);
     let length = usize::try_from(padding.saturating_add(1)).unwrap_or(usize::MAX);
-    let head = reader.take(length)?;
+    let head = reader.read_bytes(length)?;
     let is_padding = head.is_some_and(|head| match head.as_slice() {
         [length, rest @ ..] => {
             u64::from(*length) == padding && rest.iter().all(|byte| *byte == 0xff)
@@ -76,7 +76,7 @@ pub(super) fn skip_array(reader: &mut Reader<'_>, bytes: u64) -> Result<(), Stop
     if !is_padding {
         return Err(Stop::Malformed("the padding of an array is not joblib's"));
     }
-    if !reader.skip(bytes)? {
+    if !reader.skip(bytes) {
         return Err(Stop::Malformed("an array goes beyond the end of the file"));
     }
     Ok(())

@@ -9,8 +9,8 @@ use std::io;
 use super::super::finding::{Report, Verdict};
 use super::super::input::Input;
 use super::super::limits::Limits;
+use super::super::reader::Reader;
 use super::machine::Machine;
-use super::reader::Reader;
 use super::walk::Work;
 
 /// The magic number 0x1950a86a20f9469cfc6c and the version 1001, as torch pickles them.
@@ -25,7 +25,7 @@ const RULE: &str = "torch-legacy";
 pub fn legacy_torch(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
     let mut machine = Machine::new("torch legacy", false, limits.entries);
     let mut reader = Reader::new(input)?;
-    if reader.take(PREFIX.len())?.as_deref() != Some(PREFIX.as_slice()) {
+    if reader.read_bytes(PREFIX.len())?.as_deref() != Some(PREFIX.as_slice()) {
         let detail = "the file does not begin as torch writes it";
         machine.report.add(Verdict::Malformed, 0, RULE, detail);
         return Ok(machine.report);
@@ -40,7 +40,7 @@ pub fn legacy_torch(input: &mut dyn Input, limits: &Limits) -> io::Result<Report
         }
     }
     if let Some(detail) = storages(&mut reader, &machine)? {
-        let offset = reader.offset();
+        let offset = reader.position();
         machine
             .report
             .add(Verdict::Malformed, offset, RULE, &detail);
@@ -74,7 +74,7 @@ fn storages(reader: &mut Reader<'_>, machine: &Machine) -> io::Result<Option<Str
             .elements
             .checked_mul(u64::from(storage.element_bytes));
         let is_there = match bytes {
-            Some(bytes) => reader.skip(bytes)?,
+            Some(bytes) => reader.skip(bytes),
             None => false,
         };
         if !is_there {

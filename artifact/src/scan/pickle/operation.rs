@@ -5,8 +5,8 @@
 
 use std::io;
 
+use super::super::reader::Reader;
 use super::opcodes::{Kind, Opcode};
-use super::reader::Reader;
 
 /// Bytes of a text or of bytes that are kept. Longer ones are no names.
 pub(super) const HEAD_BYTES: usize = 200;
@@ -85,7 +85,7 @@ pub(super) struct Operation {
 
 /// Reads the next operation.
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<Operation, Stop> {
-    let offset = reader.offset();
+    let offset = reader.position();
     let code = reader.byte()?.ok_or(Stop::Malformed(TRUNCATED))?;
     let opcode = Opcode::from_code(code).ok_or(Stop::Malformed("no opcode has this byte"))?;
     let argument = argument(reader, opcode.kind())?;
@@ -140,7 +140,7 @@ fn argument(reader: &mut Reader<'_>, kind: Kind) -> Result<Argument, Stop> {
         Kind::Bytes8 | Kind::ByteArray8 => Argument::Bytes(data(reader, Kind::Uint8)?),
         Kind::StringLine => Argument::Text(quoted(reader)?),
         Kind::UnicodeLine => {
-            let start = reader.offset();
+            let start = reader.position();
             Argument::Text(text_line(start, &line(reader)?))
         }
         Kind::Line => {
@@ -230,7 +230,7 @@ fn count(reader: &mut Reader<'_>, kind: Kind) -> Result<u64, Stop> {
 fn long(reader: &mut Reader<'_>, kind: Kind) -> Result<Argument, Stop> {
     let count = count(reader, kind)?;
     let Some(padding) = 8_u64.checked_sub(count) else {
-        if !reader.skip(count)? {
+        if !reader.skip(count) {
             return Err(Stop::Malformed(TRUNCATED));
         }
         return Ok(Argument::BigInt);
@@ -251,16 +251,16 @@ fn long(reader: &mut Reader<'_>, kind: Kind) -> Result<Argument, Stop> {
 /// A text or bytes behind their length. Only the head is read.
 fn data(reader: &mut Reader<'_>, kind: Kind) -> Result<Data, Stop> {
     let length = count(reader, kind)?;
-    let start = reader.offset();
+    let start = reader.position();
     if length > reader.left() {
         return Err(Stop::Malformed("a length goes beyond the end of the file"));
     }
     let head = usize::try_from(length)
         .unwrap_or(usize::MAX)
         .min(HEAD_BYTES);
-    let head = reader.take(head)?.ok_or(Stop::Malformed(TRUNCATED))?;
+    let head = reader.read_bytes(head)?.ok_or(Stop::Malformed(TRUNCATED))?;
     let read = u64::try_from(head.len()).unwrap_or(u64::MAX);
-    if !reader.skip(length.saturating_sub(read))? {
+    if !reader.skip(length.saturating_sub(read)) {
         return Err(Stop::Malformed(TRUNCATED));
     }
     Ok(Data {
@@ -273,7 +273,7 @@ fn data(reader: &mut Reader<'_>, kind: Kind) -> Result<Data, Stop> {
 
 /// The text of a STRING: quoted with the same character at both ends.
 fn quoted(reader: &mut Reader<'_>) -> Result<Data, Stop> {
-    let start = reader.offset().saturating_add(1);
+    let start = reader.position().saturating_add(1);
     let line = line(reader)?;
     let text = [b'\'', b'"'].iter().find_map(|quote| {
         let quote = std::slice::from_ref(quote);

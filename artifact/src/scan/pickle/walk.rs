@@ -5,10 +5,10 @@ use std::io::{self, Cursor};
 use super::super::finding::{Report, Verdict};
 use super::super::input::Input;
 use super::super::limits::Limits;
+use super::super::reader::Reader;
 use super::joblib;
 use super::machine::Machine;
 use super::operation::{self, Argument, Data, Stop};
-use super::reader::Reader;
 
 /// Bytes of a pickle within a text or bytes of a pickle. Larger ones are not followed.
 const MAX_NESTED_BYTES: u64 = 256 << 10;
@@ -44,7 +44,7 @@ impl<'l> Work<'l> {
         let mut machine = Machine::new(format, is_torch, self.limits.entries);
         let mut reader = Reader::new(input)?;
         loop {
-            let begin = reader.offset();
+            let begin = reader.position();
             if !self.follow(&mut reader, &mut machine)? {
                 if begin > 0 {
                     let detail = "what follows the first pickle is not a pickle to its end";
@@ -74,7 +74,7 @@ impl<'l> Work<'l> {
             Err(Stop::Ambiguous(detail)) => (Verdict::Malformed, AMBIGUOUS, detail),
             Err(Stop::Limit(detail)) => (Verdict::Unknown, LIMIT, detail),
         };
-        machine.report.add(verdict, reader.offset(), rule, detail);
+        machine.report.add(verdict, reader.position(), rule, detail);
         Ok(false)
     }
 
@@ -86,7 +86,7 @@ impl<'l> Work<'l> {
             if let Argument::Text(data) | Argument::Bytes(data) = &operation.argument {
                 self.nested(reader, data, &mut machine.report)?;
             }
-            if machine.run(operation, reader.offset(), reader.left())? {
+            if machine.run(operation, reader.position(), reader.left())? {
                 break;
             }
             if let Some(bytes) = machine.array_bytes.take() {
@@ -195,10 +195,10 @@ impl Nested {
 
 /// Some bytes elsewhere in the stream. The reader returns to where it is.
 fn at(reader: &mut Reader<'_>, offset: u64, length: u64) -> Result<Vec<u8>, Stop> {
-    let here = reader.offset();
-    reader.seek(offset)?;
-    let bytes = reader.take(usize::try_from(length).unwrap_or(usize::MAX))?;
-    reader.seek(here)?;
+    let here = reader.position();
+    reader.seek(offset);
+    let bytes = reader.read_bytes(usize::try_from(length).unwrap_or(usize::MAX))?;
+    reader.seek(here);
     bytes.ok_or(Stop::Malformed("the file became shorter while it was read"))
 }
 
