@@ -1,8 +1,16 @@
-//! Names in a file: how many of them are kept, and which of them stay in a folder.
+//! Names in a file: how many of them are kept, which are duplicates, and which stay in a folder.
+//!
+//! There are three rules, because they decide different verdicts. [`name_fault`] is for members of
+//! a container. [`is_plain_path`] is for files beside the model, whose paths some loaders decode as
+//! addresses. [`leaves_folder`] finds only paths that surely leave the folder.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 
 use super::source::Stop;
+
+/// The longest name of a member, bytes.
+const MAX_NAME_BYTES: usize = 4_096;
 
 /// Keeps a name that was found at `at`. More than `most` names end the walk.
 pub(super) fn keep<T: Ord>(
@@ -20,12 +28,69 @@ pub(super) fn keep<T: Ord>(
     Ok(())
 }
 
+/// The names of a container. Only their hashes are kept, with a key that no file can know.
+#[derive(Default)]
+pub(super) struct Names {
+    hashes: HashSet<u64>,
+    state: RandomState,
+}
+
+impl Names {
+    /// Adds a name; false if the container has it, perhaps in other case or as a folder.
+    pub(super) fn add(&mut self, name: &str) -> bool {
+        let name = name.trim_end_matches(['/', '.', ' ']);
+        self.hashes.insert(self.state.hash_one(name.to_lowercase()))
+    }
+}
+
+/// Why the name of a member is refused: it leaves the folder of the container, or systems and
+/// loaders understand it differently. A folder's name ends with a slash.
+pub(super) fn name_fault(name: &str) -> Option<&'static str> {
+    if name.len() > MAX_NAME_BYTES {
+        return Some("a name that is too long");
+    }
+    if name.contains('\0') {
+        return Some("a NUL in a name");
+    }
+    if name.chars().any(is_invisible) {
+        return Some("a control character in a name");
+    }
+    if name.contains('\\') {
+        return Some("a backslash in a name");
+    }
+    if name.starts_with('/') {
+        return Some("an absolute name");
+    }
+    if name.as_bytes().get(1) == Some(&b':') {
+        return Some("a drive letter in a name");
+    }
+    let name = name.strip_suffix('/').unwrap_or(name);
+    name.split('/').find_map(part_fault)
+}
+
+/// Why a part of a name is refused: it is no name, or some systems change it.
+fn part_fault(part: &str) -> Option<&'static str> {
+    match part {
+        "" => Some("an empty part in a name"),
+        "." => Some("a `.` in a name"),
+        ".." => Some("a `..` in a name"),
+        _ if part.ends_with(['.', ' ']) => Some("a dot or a space at the end of a name"),
+        _ => None,
+    }
+}
+
+/// Characters that are not shown, or that change the order of others.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
 /// Whether a path names a file below a folder for every reader. CVE-2024-27318 and its successors
 /// are about those that do not.
 pub(super) fn is_plain_path(path: &str) -> bool {
     let is_plain = |c: char| !c.is_control() && !matches!(c, '\\' | ':' | '#' | '%' | '?' | '~');
-    let is_name = |name: &str| !matches!(name, "" | "." | "..") && !name.ends_with([' ', '.']);
-    path.chars().all(is_plain) && path.split('/').all(is_name)
+    path.chars().all(is_plain) && path.split('/').all(|part| part_fault(part).is_none())
 }
 
 /// Whether a path surely names a file outside of its folder: it begins at a root or a drive, or
@@ -57,6 +122,41 @@ mod tests {
         }
         for path in ["", "a", "a/b", "a..b", "...", "x:0"] {
             assert!(!leaves_folder(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn names_that_systems_understand_differently_are_refused() {
+        for name in [
+            "",
+            "/etc/passwd",
+            "../a",
+            "a/../b",
+            "./a",
+            "a//b",
+            "a\\b",
+            "a\0.pkl",
+            "C:a",
+            "a\n",
+            "a.",
+            "a /b",
+            "a\u{202e}lkp.exe",
+            "a".repeat(MAX_NAME_BYTES + 1).as_str(),
+        ] {
+            assert!(name_fault(name).is_some(), "{name:?}");
+        }
+        for name in ["archive/data/0", "a/", "..a", "é/.data/b c", ".b"] {
+            assert_eq!(name_fault(name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_some_systems_hold_equal_are_duplicates() {
+        let mut names = Names::default();
+        assert!(names.add("a/data.pkl"));
+        assert!(names.add("a/data.pk"));
+        for name in ["a/data.pkl", "A/Data.PKL", "a/data.pkl/", "a/data.pkl."] {
+            assert!(!names.add(name), "{name}");
         }
     }
 }

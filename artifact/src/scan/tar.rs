@@ -12,7 +12,8 @@ mod tests;
 use std::io::{self, Read as _, SeekFrom};
 
 use self::header::{BLOCK_BYTES, Header, Kind, Magic};
-use super::container::{self, Names};
+use super::container;
+use super::names::{Names, name_fault};
 use super::{Input, Limits, Report, Verdict, Window, input, torch};
 
 /// The most bytes after the last member. Writers fill records of 10 KiB, rarely of 1 MiB.
@@ -165,7 +166,7 @@ impl Walk {
     }
 
     fn check_name(&mut self, name: &str, at: u64) {
-        if let Some(fault) = container::name_fault(name) {
+        if let Some(fault) = name_fault(name) {
             let detail = format!("{fault}: {name:?}");
             self.malformed(at, "tar-name", &detail);
         }

@@ -23,9 +23,10 @@ use std::io::{self, Seek as _, SeekFrom};
 
 use self::central::{Directory, Entry};
 use self::member::Member;
-use super::container::{self, Names, Profile};
+use super::container::{self, Profile};
 use super::keras::Keras;
 use super::mar::Mar;
+use super::names::{Names, name_fault};
 use super::npz::Npz;
 use super::torch::Torch;
 use super::{Input, Limits, Report, Verdict, Window};
@@ -148,7 +149,7 @@ fn check_name(entry: &Entry<'_>, name: &str, report: &mut Report) {
     } else if !name.is_ascii() && entry.flags & UTF8_NAME == 0 {
         Some("a name in an unknown character set")
     } else {
-        container::name_fault(name)
+        name_fault(name)
     };
     if let Some(fault) = fault {
         let detail = format!("{fault}: {name:?}");
