@@ -2,6 +2,10 @@
 //!
 //! The text is walked as a stream. Depth is bounded by the JSON reader (128), and only the keys of
 //! open objects are in memory.
+//!
+//! The walk in `json.rs` passes single values on and forgets them. Here an object is judged at its
+//! end, by its class, module and arguments together, so each value is returned to the object around
+//! it.
 
 use std::collections::HashSet;
 use std::fmt;
