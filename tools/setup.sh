@@ -40,6 +40,8 @@ command -v cc >/dev/null || debian gcc libc6-dev
 # libFuzzer is C++.
 ! $for_tests || command -v c++ >/dev/null || debian g++
 command -v curl >/dev/null || debian curl
+# Tests make network namespaces, which only root may.
+! $for_tests || [ "$(id -u)" != 0 ] || command -v ip >/dev/null || debian iproute2
 command -v rustup >/dev/null || fail "rustup is needed: see https://rustup.rs, then run make setup again"
 
 export RUSTUP_TOOLCHAIN=$channel
