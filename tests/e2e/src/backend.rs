@@ -2,7 +2,7 @@
 //! policy's outputs, so that allowed requests complete. It checks nothing, and records every
 //! request for tests.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -72,7 +72,12 @@ pub struct Backend {
 impl Backend {
     /// Starts a stand-in that answers as this policy's models must.
     pub async fn start(policy: Policy) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), policy).await
+    }
+
+    /// Starts a stand-in at another address. Models of OpenAI's API stay at loopback.
+    pub async fn start_at(address: IpAddr, policy: Policy) -> Self {
+        let listener = tokio::net::TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let openai = OpenAi::start(policy.models.keys().cloned()).await;
         let seen = Arc::new(Mutex::new(Vec::new()));

@@ -1,11 +1,14 @@
-//! Two hosts and two gateways over TCP with mutual TLS: restarts, new policies, new keys and new
-//! certificates, one process after the other, while clients send valid requests.
+//! Two hosts and two gateways over TCP with mutual TLS, each in a network namespace of its own:
+//! restarts, new policies, new keys and new certificates, one process after the other. Meanwhile
+//! clients send valid requests.
 
 mod clients;
 mod fleet;
+mod network;
 
 use clients::Clients;
 use fleet::{GATEWAY, Gateway, Host, generation};
+use network::Network;
 use serde_json::json;
 use tensorgate_client::pki::Authority;
 use tensorgate_client::run::Scratch;
@@ -61,23 +64,30 @@ async fn restart(hosts: &mut [Host], clients: &Clients) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rollout_fails_no_valid_request() {
+#[test]
+fn a_rollout_fails_no_valid_request() {
+    network::run(rollout);
+}
+
+async fn rollout(network: Network<4>) {
     let scratch = Scratch::new();
     let folder = |name: &str| scratch.path().join(name);
     let mut base = policy::vectors_policy("main.json");
     // A client that no rule of the policy names.
     let another = policy::vectors_policy("rates.json").clients["rate-1"].clone();
     base.clients.insert("rate-1".to_owned(), another);
-    let backend = Backend::start(base.clone()).await;
+    let backend = Backend::start_at(network.test, base.clone()).await;
     let components = target().join("components");
     policy::settle(&mut base, &backend, &components, scratch.path());
 
     let authority = Authority::new("one").unwrap();
     let gateway_name = format!("uri:{GATEWAY}");
     let leaf = authority.issue(2, &[&gateway_name]).unwrap();
-    let mut hosts = ["h1", "h2"].map(|name| Host::new(folder(name), &authority, OLD_KEY));
-    let mut gateways = ["g1", "g2"].map(|name| Gateway::new(folder(name), &authority, &leaf));
+    let [h1, h2, g1, g2] = network.nodes;
+    let mut hosts = [(h1, "h1"), (h2, "h2")]
+        .map(|(node, name)| Host::new(node, folder(name), &authority, OLD_KEY));
+    let mut gateways = [(g1, "g1"), (g2, "g2")]
+        .map(|(node, name)| Gateway::new(node, folder(name), &authority, &leaf));
     let bundle = render(&gateways, &base, &hosts).await;
     for gateway in &mut gateways {
         gateway.install();

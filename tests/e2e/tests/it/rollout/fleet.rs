@@ -1,5 +1,5 @@
-//! Hosts and gateways as separate processes that speak TCP with mutual TLS, as on several machines.
-//! All of them are on this machine, at loopback addresses.
+//! Hosts and gateways as separate processes that speak TCP with mutual TLS, each on a node of its
+//! own.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -13,10 +13,12 @@ use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::pki::{Authority, Leaf};
 use tensorgate_policy::raw::Policy;
 use tensorgate_tests::ask::PATIENCE;
-use tensorgate_tests::programs::{envoy, free_address, program, target};
+use tensorgate_tests::programs::{envoy, program, target};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
+
+use super::network::Node;
 
 /// The name in the certificate of each host.
 const HOST_NAME: &str = "host.example";
@@ -70,6 +72,7 @@ fn print_log(folder: &Path) {
 
 /// A sandbox host without Unix sockets.
 pub struct Host {
+    node: Node,
     folder: PathBuf,
     requests: SocketAddr,
     access_log: SocketAddr,
@@ -80,7 +83,7 @@ pub struct Host {
 
 impl Host {
     /// Writes the files of a host. It does not run yet.
-    pub fn new(folder: PathBuf, authority: &Authority, context_keys: &str) -> Self {
+    pub fn new(node: Node, folder: PathBuf, authority: &Authority, context_keys: &str) -> Self {
         std::fs::create_dir(&folder).unwrap();
         let leaf = authority.issue(1, &[&format!("dns:{HOST_NAME}")]).unwrap();
         replace(&folder.join("tls.crt"), leaf.pem.as_bytes());
@@ -88,10 +91,11 @@ impl Host {
         replace(&folder.join("ca.crt"), authority.pem.as_bytes());
         let host = Self {
             folder,
-            requests: free_address(),
-            access_log: free_address(),
-            limits: free_address(),
-            admin: free_address(),
+            requests: node.free_address(),
+            access_log: node.free_address(),
+            limits: node.free_address(),
+            admin: node.free_address(),
+            node,
             process: None,
         };
         host.give_keys(context_keys);
@@ -110,7 +114,7 @@ impl Host {
 
     /// Starts it, and waits until it is ready.
     pub async fn start(&mut self) {
-        let mut command = Command::new(program("tensorgate-host"));
+        let mut command = self.node.command(program("tensorgate-host"));
         for (flag, file) in [
             ("--bundle", "bundle.json"),
             ("--root", ""),
@@ -131,7 +135,7 @@ impl Host {
             command.args([flag, &address.to_string()]);
         }
         let process = command
-            .args(["--gateway", GATEWAY, "--log", "json"])
+            .args(["--gateway", GATEWAY, "--admin-public", "--log", "json"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log_file(&self.folder))
@@ -179,6 +183,7 @@ impl Drop for Host {
 
 /// An Envoy with the configuration of `render envoy --host`.
 pub struct Gateway {
+    node: Node,
     folder: PathBuf,
     /// Where clients connect.
     pub address: SocketAddr,
@@ -187,12 +192,13 @@ pub struct Gateway {
 
 impl Gateway {
     /// Writes the files of a gateway. It does not run yet.
-    pub fn new(folder: PathBuf, authority: &Authority, leaf: &Leaf) -> Self {
+    pub fn new(node: Node, folder: PathBuf, authority: &Authority, leaf: &Leaf) -> Self {
         std::fs::create_dir_all(folder.join("tls")).unwrap();
         replace(&folder.join("tls/ca.crt"), authority.pem.as_bytes());
         let gateway = Self {
             folder,
-            address: free_address(),
+            address: node.free_address(),
+            node,
             process: None,
         };
         gateway.give_certificate(leaf);
@@ -265,7 +271,9 @@ impl Gateway {
 
     /// Starts it with a context key. It listens once [`Self::ready`] returns.
     pub fn start(&mut self, context_key: &str) {
-        let process = Command::new(envoy())
+        let process = self
+            .node
+            .command(envoy())
             .args(["--disable-hot-restart", "--concurrency", "1", "-c"])
             .arg(self.folder.join("envoy.yaml"))
             .env("TENSORGATE_CONTEXT_KEY", context_key)
