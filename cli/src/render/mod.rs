@@ -5,6 +5,8 @@ pub mod cluster;
 pub mod envoy;
 pub mod manifests;
 pub mod node;
+#[cfg(test)]
+mod tests;
 
 use tensorgate_policy::Fault;
 

@@ -222,75 +222,22 @@ fn scalar(text: &str) -> String {
 mod tests {
     #![allow(clippy::arithmetic_side_effects, clippy::panic, reason = "tests")]
 
-    /// Numbers that look random and are the same in each run (xorshift).
-    struct Numbers(u64);
+    use crate::render::tests::names::Numbers;
 
-    impl Numbers {
-        fn below(&mut self, bound: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            let bound = u64::try_from(bound).unwrap_or(1).max(1);
-            usize::try_from(self.0 % bound).unwrap_or_default()
-        }
-
-        /// A text of pieces that end a value in YAML, Go templates, CEL, Envoy's formats or a
-        /// shell.
-        fn text(&mut self) -> String {
-            const PIECES: [&str; 34] = [
-                "\"",
-                "'",
-                "\n",
-                "\r\n",
-                "---",
-                "...",
-                ": ",
-                " #",
-                "- ",
-                "{{",
-                "}}",
-                "${",
-                "%REQ(a)%",
-                "&a",
-                "*a",
-                "!!x",
-                "|",
-                ">",
-                "[",
-                "]",
-                "{",
-                "}",
-                ",",
-                "?",
-                "\\",
-                "\t",
-                " ",
-                "\u{85}",
-                "\u{2028}",
-                "\u{feff}",
-                "true",
-                "0x1",
-                "~",
-                "kind: Secret",
-            ];
-            let pieces = self.below(6);
-            (0..pieces)
-                .filter_map(|_| PIECES.get(self.below(PIECES.len())))
-                .copied()
-                .collect()
-        }
-
-        fn tree(&mut self, depth: usize) -> super::Node {
-            match self.below(if depth == 0 { 1 } else { 4 }) {
-                1 => super::Node::List((0..self.below(3)).map(|_| self.tree(depth - 1)).collect()),
-                2 => {
-                    // Keys differ by their numbers.
-                    let entries = 0..self.below(3);
-                    let entry = |at| (format!("{at}{}", self.text()), self.tree(depth - 1));
-                    super::Node::Map(entries.map(entry).collect())
-                }
-                _ => super::Node::Text(self.text()),
+    fn tree(numbers: &mut Numbers, depth: usize) -> super::Node {
+        match numbers.below(if depth == 0 { 1 } else { 4 }) {
+            1 => super::Node::List(
+                (0..numbers.below(3))
+                    .map(|_| tree(numbers, depth - 1))
+                    .collect(),
+            ),
+            2 => {
+                // Keys differ by their numbers.
+                let entries = 0..numbers.below(3);
+                let entry = |at| (format!("{at}{}", numbers.text()), tree(numbers, depth - 1));
+                super::Node::Map(entries.map(entry).collect())
             }
+            _ => super::Node::Text(numbers.text()),
         }
     }
 
@@ -298,7 +245,7 @@ mod tests {
     fn hostile_texts_stay_values_in_any_tree() {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
         for _ in 0..20_000 {
-            let node = map! {"tree" => numbers.tree(4)};
+            let node = map! {"tree" => tree(&mut numbers, 4)};
             let (tree, faults) = tensorgate_policy_text::parse::parse(&node.to_yaml());
             assert!(faults.is_empty(), "{faults:?}\n{}", node.to_yaml());
             let read = tree.and_then(|tree| {
