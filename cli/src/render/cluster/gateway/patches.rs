@@ -130,6 +130,11 @@ impl Gateway {
                 "@type" => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
                 "sni" => name.as_str(),
                 "common_tls_context" => map! {
+                    "tls_params" => map! {
+                        "tls_minimum_protocol_version" => "TLSv1_3",
+                        // Envoy's default for connections that it opens is TLS 1.2.
+                        "tls_maximum_protocol_version" => "TLSv1_3",
+                    },
                     "alpn_protocols" => list!["h2"],
                     "tls_certificate_sds_secret_configs" => list![secret(certificate)],
                     "combined_validation_context" => map! {

@@ -260,6 +260,8 @@ fn a_patch_adds_the_limits_of_all_gateways_over_mutual_tls() {
     let tls = &cluster["transport_socket"]["typed_config"]["common_tls_context"];
     let own = &tls["tls_certificate_sds_secret_configs"][0]["name"];
     assert_eq!(own, "ml/gate-gateway-tls");
+    let newest = &tls["tls_params"]["tls_maximum_protocol_version"];
+    assert_eq!(newest, "TLSv1_3");
     let context = &tls["combined_validation_context"];
     assert_eq!(
         context["validation_context_sds_secret_config"]["name"],
