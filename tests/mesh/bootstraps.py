@@ -11,9 +11,13 @@ mesh, `admin`: "IP:PORT".
 """
 
 import copy
+import re
 from pathlib import Path
 
 import manifests
+
+# The DNS name of a Service.
+SERVICE = re.compile(r"([\w-]+)\.([\w-]+)\.svc(?:\.cluster\.local)?")
 
 
 class Rendered:
@@ -57,6 +61,13 @@ class Rendered:
             raise ValueError(f"addresses.services has no {key}")
         return socket_address(self.addresses["services"][key])
 
+    def resolved(self, address):
+        """A socket's address. A name of a Service that is known here becomes its address."""
+        found = SERVICE.fullmatch(address["address"])
+        key = f"{found[2]}/{found[1]}:{address['portValue']}" if found else None
+        known = self.addresses.get("services", {}).get(key)
+        return socket_address(known)["socketAddress"] if known else address
+
     def port(self, namespace, name, port):
         """A port of a Service that is in the folder, or None."""
         for document in self.of("Service"):
@@ -84,13 +95,15 @@ def socket_address(address):
     return {"socketAddress": {"address": host.strip("[]"), "portValue": int(port)}}
 
 
-def with_local_code(value, rendered, urls):
-    """Replaces the code of wasm filters by local files. `urls` has the URL for each remote one."""
+def localised(value, rendered, urls):
+    """Replaces the code of wasm filters by local files, and sockets and Services by local addresses.
+    `urls` has the URL for each remote code.
+    """
     if isinstance(value, list):
-        return [with_local_code(item, rendered, urls) for item in value]
+        return [localised(item, rendered, urls) for item in value]
     if not isinstance(value, dict):
         return value
-    made = {name: with_local_code(member, rendered, urls) for name, member in value.items()}
+    made = {name: localised(member, rendered, urls) for name, member in value.items()}
     code = made.get("code")
     if isinstance(code, dict) and "remote" in code:
         made["code"] = {"local": {"filename": rendered.module(urls.get(code["remote"]["httpUri"]["uri"], code["remote"]["httpUri"]["uri"]))}}
@@ -99,6 +112,8 @@ def with_local_code(value, rendered, urls):
     pipe = made.get("pipe")
     if isinstance(pipe, dict) and "path" in pipe:
         made["pipe"] = {**pipe, "path": rendered.local(pipe["path"])}
+    if "socketAddress" in made:
+        made["socketAddress"] = rendered.resolved(made["socketAddress"])
     return made
 
 
@@ -117,7 +132,7 @@ def bootstrap(folder, platform, modules, addresses):
         raise ValueError(f"platform {platform!r} is none of istio-sidecar, istio-gateway, gateway")
     made = {
         "node": {"id": "mesh-test", "cluster": "mesh-test"},
-        "staticResources": with_local_code(copy.deepcopy({"listeners": listeners, "clusters": clusters}), rendered, urls),
+        "staticResources": localised(copy.deepcopy({"listeners": listeners, "clusters": clusters}), rendered, urls),
     }
     if "admin" in addresses:
         made["admin"] = {"address": socket_address(addresses["admin"])}

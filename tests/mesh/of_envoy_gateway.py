@@ -8,6 +8,7 @@ error.
 import re
 
 import envoy_gateway
+import envoy_patch_policy
 from bootstraps import socket_address
 
 GROUP = "gateway.networking.k8s.io"
@@ -328,7 +329,25 @@ def resources(rendered):
         if entry.get("tls"):
             _terminate(rendered, metadata["namespace"], entry, settings, listener, chain)
         listeners.append(listener)
-    return listeners, clusters, urls
+    envoy_patch_policy.patched(rendered.of("EnvoyPatchPolicy"), metadata["name"], listeners, clusters)
+    return listeners, [_with_local_secrets(one, rendered) for one in clusters], urls
+
+
+def _with_local_secrets(cluster, rendered):
+    """Certificates that a patched cluster gets by ADS become files. Envoy Gateway sends those that its
+    own clusters use: `NAMESPACE/NAME` of a Secret, and `NAME/NAMESPACE-ca` of a BackendTLSPolicy.
+    """
+    common = cluster.get("transportSocket", {}).get("typedConfig", {}).get("commonTlsContext", {})
+    if "tlsCertificateSdsSecretConfigs" in common:
+        (secret,) = common.pop("tlsCertificateSdsSecretConfigs")
+        common["tlsCertificates"] = [{"certificateChain": rendered.file(secret["name"], "tls.crt"), "privateKey": rendered.file(secret["name"], "tls.key")}]
+    if "combinedValidationContext" in common:
+        validation = common.pop("combinedValidationContext")
+        name, _, namespace = validation["validationContextSdsSecretConfig"]["name"].removesuffix("-ca").partition("/")
+        (policy,) = [one["spec"] for one in rendered.of("BackendTLSPolicy") if (one["metadata"]["name"], one["metadata"]["namespace"]) == (name, namespace)]
+        (reference,) = policy["validation"]["caCertificateRefs"]
+        common["validationContext"] = {**validation["defaultValidationContext"], "trustedCa": rendered.file(f"{namespace}/{reference['name']}", "ca.crt")}
+    return cluster
 
 
 def _terminate(rendered, namespace, entry, settings, listener, chain):
