@@ -39,13 +39,18 @@ for file in glob.glob(sys.argv[2] + "*") if sys.argv[2] else []:
     os.unlink(file)
 """
 
-# Asks the kernel for a SIGKILL at its parent's death (PR_SET_PDEATHSIG), then becomes the program.
-# It is a process of its own: code between fork and exec would run gRPC's fork handlers in this one,
-# whose threads sometimes abort there.
+# Becomes a user, if one is named, asks the kernel for a SIGKILL at its parent's death
+# (PR_SET_PDEATHSIG, which a change of user would clear), then becomes the program. It is a process
+# of its own: code between fork and exec would run gRPC's fork handlers in this one, whose threads
+# sometimes abort there. And another user may not be able to read this interpreter.
 LEASHED = """
 import ctypes, os, signal, sys
+if sys.argv[1]:
+    os.setgroups([])
+    os.setgid(int(sys.argv[1]))
+    os.setuid(int(sys.argv[1]))
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-os.execvp(sys.argv[1], sys.argv[1:])
+os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -103,13 +108,13 @@ def fetch(url, seconds=2):
 
 
 class Process:
-    """One process and its log."""
+    """One process and its log. `user` is the number of another user whom it runs as."""
 
-    def __init__(self, name, arguments, log, environment=None, stdout=None, leaves="", cwd=None):
+    def __init__(self, name, arguments, log, environment=None, stdout=None, leaves="", cwd=None, user=None):
         self.name, self.log = name, log
         with open(log, "wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", LEASHED, *(str(argument) for argument in arguments)],
+                [sys.executable, "-I", "-S", "-c", LEASHED, str(user or ""), *(str(argument) for argument in arguments)],
                 env=environment,
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,

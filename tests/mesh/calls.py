@@ -8,6 +8,7 @@ import subprocess
 
 MODEL = "/v2/models/scores/infer"
 KEY = "tg_InsffMl7dwwHMITDsh9Xu95PmB637Wn9F"
+BURST = "tg_9ehozt4YOSLgSuzlMX31pznAIuf17JegZ"
 PIXELS = 64
 # 4096 images of 64 pixels of 4 bytes are 1 MiB.
 ROWS = 4096
@@ -58,6 +59,11 @@ def large_binary():
     return head + data, ["content-type: application/octet-stream", f"inference-header-content-length: {len(head)}"]
 
 
+def problem(body):
+    """The type of the problem in an answer, or nothing."""
+    return json.loads(body).get("type", "").removeprefix("urn:tensorgate:") if body[:1] == b"{" else ""
+
+
 JSON = "content-type: application/json"
 AUTHORIZED = f"x-api-key: {KEY}"
 
@@ -80,3 +86,24 @@ def cases():
         ("1 MiB over HTTP/2", {"path": MODEL, "body": binary, "headers": [*headers, AUTHORIZED], "http2": True}, *ok),
         ("1 MiB of JSON", {"path": MODEL, "body": infer([ROWS, 1, 8, 8], [2.5] * (ROWS * PIXELS)), "headers": [JSON, AUTHORIZED]}, *ok),
     ]
+
+
+def header_cases():
+    """The same for data/shared.yaml: requests with more headers than Envoy accepts by default, 60 KiB and
+    100 fields, and with more than the policy accepts.
+    """
+    ok, refused = (200, None, ("host", "ok")), (431, "header-too-large", ("gate", "header-too-large"))
+    made = []
+    for name, count, size, expected in (
+        ("120 header fields", 120, 10, ok),
+        ("62 KiB of headers", 4, 62 * 256, ok),
+        ("170 header fields", 170, 10, refused),
+        ("70 KiB of headers", 4, 70 * 256, refused),
+    ):
+        fields = [f"x-wide-{number}: {'a' * size}" for number in range(count)]
+        call = {"path": MODEL, "body": small(), "headers": [JSON, AUTHORIZED, *fields]}
+        made.append((name, call, *expected))
+        # curl sends at most 64 KiB of them over HTTP/2.
+        if count * size < 64 << 10:
+            made.append((f"{name} over HTTP/2", {**call, "http2": True}, *expected))
+    return made

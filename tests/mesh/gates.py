@@ -11,7 +11,9 @@ import socket
 import bootstraps
 import examples
 import manifests
+import peers
 import pods
+import shared_limits
 import yaml
 from processes import Process, free_ports, wait
 
@@ -35,6 +37,8 @@ class Certificates:
             "server": ("spiffe://elsewhere/server", HOST),
         }
         self.folders = {name: examples.identity(folder / name, folder, *names) for name, names in made.items()}
+        if peers.SIDECAR:
+            shutil.chown(self.folders["host"] / "tls.key", peers.SIDECAR)
 
     def secret(self, name):
         """The files of a Secret of kind TLS, with the authority."""
@@ -45,25 +49,43 @@ class Certificates:
         return ["--cert", str(self.folders["client"] / "tls.crt"), "--key", str(self.folders["client"] / "tls.key")]
 
 
-class Gate:
-    """A target that serves: its pod, its Envoys, and where a client finds it."""
+class Programs:
+    """Envoy and the filter, where every user can read them: homes and checkouts may be private."""
 
-    def __init__(self, target, rendered, folder, certificates, model):
+    def __init__(self, folder, envoy):
+        folder.mkdir()
+        self.envoy = shutil.copy(envoy, folder / "envoy")
+        self.module = shutil.copy(pods.MODULE, folder / "gate.wasm")
+
+
+class Gate:
+    """A target that serves: its pod, its Envoys, and where a client finds it. With `shared`, a Redis of
+    its own counts limits.
+    """
+
+    def __init__(self, target, rendered, folder, certificates, model, shared):
         folder.mkdir()
         self.target, self.folder, self.certificates = target, folder, certificates
+        (port,) = free_ports(1)
+        self.redis = shared_limits.Redis(folder / "redis", port) if shared else None
         secrets = {
             "tensorgate-context": {"context.key": CONTEXT_KEY + "\n"},
             "tensorgate-host-tls": certificates.secret("host"),
             "tensorgate-gateway-tls": certificates.secret("gateway"),
         }
-        self.pod = pods.Pod(rendered, folder / "pod", secrets, {"digits.ml.svc:8001": model})
+        self.pod = pods.Pod(rendered, folder / "pod", secrets, {"digits.ml.svc:8001": model, "redis.ml.svc:6379": f"127.0.0.1:{port}"})
         self.envoys, self.options, self.base = [], [], ""
 
-    def start(self, rendered, envoy):
+    def start(self, rendered, programs):
         """Starts everything, and waits until it listens."""
         self.pod.start_host()
-        self.envoy = envoy
-        getattr(self, f"_start_{self.target.replace('-', '_')}")(rendered)
+        self.programs = programs
+        start = self._start_gateway if self.target == "gateway-patched" else getattr(self, f"_start_{self.target.replace('-', '_')}")
+        start(rendered)
+
+    def stop(self):
+        """Stops everything. Returns how many processes did not end by themselves."""
+        return self.pod.stop() + (self.redis is not None and not self.redis.stop())
 
     def _start_kubernetes(self, rendered):
         """The pod's own Envoy."""
@@ -71,7 +93,7 @@ class Gate:
         port = self.pod.port(8080)
         self.pod.replaced |= {"port_value: 8080": f"port_value: {port}", 'address: "0.0.0.0"': "address: 127.0.0.1"}
         self._put(rendered, ["envoy", "dynamic"])
-        process = self.pod.start("envoy", self.envoy)
+        process = self.pod.start("envoy", self.programs.envoy)
         self._listens(port, process)
         self.base = f"http://127.0.0.1:{port}"
 
@@ -129,10 +151,12 @@ class Gate:
         shutil.copytree(rendered, folder)
         around = [one for one in manifests.read([HERE / "data/around.yaml"]) if one[1]["apiVersion"].startswith(group)]
         (folder / "around.yaml").write_text(yaml.safe_dump_all([one for _, one in around]))
-        return bootstraps.bootstrap(folder, platform, {"*": str(pods.MODULE)}, addresses)
+        return bootstraps.bootstrap(folder, platform, {"*": str(self.programs.module)}, addresses)
 
     def _proxy(self, name, rendered, platform, addresses, port):
-        """Starts an Envoy whose listeners or filters are in files that it watches."""
+        """Starts an Envoy whose listeners or filters are in files that it watches. A sidecar has a user of
+        its own.
+        """
         watched = self.folder / name
         watched.mkdir()
         self.envoys.append((watched, platform, addresses))
@@ -142,8 +166,8 @@ class Gate:
         del made["staticResources"]["listeners"]
         (watched / "bootstrap.json").write_text(json.dumps(made))
         environment = {"PATH": os.environ["PATH"], "TENSORGATE_CONTEXT_KEY": CONTEXT_KEY}
-        arguments = [self.envoy, "-c", watched / "bootstrap.json", "-l", "warning", "--use-dynamic-base-id", "--concurrency", "2"]
-        process = Process(name, arguments, self.folder / f"{name}.log", environment)
+        arguments = [self.programs.envoy, "-c", watched / "bootstrap.json", "-l", "warning", "--use-dynamic-base-id", "--concurrency", "2"]
+        process = Process(name, arguments, self.folder / f"{name}.log", environment, user=peers.SIDECAR if name == "sidecar" else None)
         self.pod.running.append(process)
         self._listens(port, process)
 

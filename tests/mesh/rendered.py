@@ -1,5 +1,5 @@
-"""What the real `tensorgate render` writes, for each target and three policies: valid objects, the same
-for kubectl and for Helm. served.py then serves one of them.
+"""What the real `tensorgate render` writes, for each target and three policies, and a policy with shared
+limits: valid objects, the same for kubectl and for Helm. served.py then serves two of them.
 """
 
 import json
@@ -35,6 +35,10 @@ TARGETS = {
     "helm": ["helm", *ENVOY],
 }
 CLIENTS, MODELS = 200, 100
+# The policies that served.py serves. The second is for proxies that ask the host about shared limits
+# over TCP.
+SERVED = {"one": HERE / "data/gate.yaml", "shared": HERE / "data/shared.yaml"}
+SHARED = ["istio-gateway", "gateway-patched"]
 
 
 def many(folder):
@@ -115,8 +119,10 @@ def _faults(name, target, folder):
 
 def check(folder):
     """Renders everything into a folder. Returns how many folders have faults."""
-    policies = {"one": HERE / "data/gate.yaml", "many": many(folder), "odd": HERE / "data/odd.yaml"}
+    policies = {"one": SERVED["one"], "many": many(folder), "odd": HERE / "data/odd.yaml"}
     pairs = [(name, target) for name in policies for target in TARGETS]
+    policies["shared"] = SERVED["shared"]
+    pairs += [("shared", target) for target in SHARED]
     for name, target in pairs:
         render(target, policies[name], folder / name / target)
     wrong = 0

@@ -11,11 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import calls
 import gates
+import peers
 import pods
 import rendered
+import shared_limits
 from processes import TOP, Process, fetch, wait
 
-TARGETS = ["kubernetes", "istio-sidecar", "istio-gateway", "gateway"]
+# The policy of each target, by its name in rendered.SERVED.
+TARGETS = {
+    "kubernetes": "one",
+    "istio-sidecar": "one",
+    "istio-gateway": "shared",
+    "gateway": "one",
+    "gateway-patched": "shared",
+}
 RANGE = "range: [0, 16]"
 # What each later policy rejects and its predecessor serves.
 CHANGES = [("range: [0, 8]", 12.0), ("range: [0, 4]", 6.0)]
@@ -82,15 +91,14 @@ def faults_of_line(target, case, line):
     return found + [f"{name} is missing" for name in sorted(names - line.keys())]
 
 
-def ask(gate, client):
-    """Sends all requests. Returns the faults."""
+def ask(gate, client, cases):
+    """Sends requests. Returns the faults."""
     faults, ids = [], {}
-    for case in calls.cases():
+    for case in cases:
         name, call, status, problem, _ = case
         got, headers, body = client.call(**call)
-        type_of_problem = json.loads(body).get("type", "") if body[:1] == b"{" else ""
-        if (got, type_of_problem) != (status, f"urn:tensorgate:{problem}" if problem else ""):
-            faults.append(f"{name}: {got} {type_of_problem} {body[:300]}; expected {status} {problem or ''}")
+        if (got, calls.problem(body)) != (status, problem or ""):
+            faults.append(f"{name}: {got} {body[:300]}; expected {status} {problem or ''}")
             continue
         if status == 200 and not answered(body, call):
             faults.append(f"{name}: not the model's answer: {body[:300]}")
@@ -141,7 +149,7 @@ def replaced(gate, client, folder):
         load.more(2)
         for number, (text, value) in enumerate(CHANGES):
             source = folder / f"{gate.target}-{number}.yaml"
-            source.write_text((rendered.HERE / "data/gate.yaml").read_text().replace(RANGE, text))
+            source.write_text(rendered.SERVED[TARGETS[gate.target]].read_text().replace(RANGE, text))
             policy = rendered.render(gate.target, source, folder / f"{gate.target}-{number}")
             before = probe(value)
             if before != 200:
@@ -162,15 +170,20 @@ def replaced(gate, client, folder):
     return faults
 
 
-def serve(target, objects, folder, certificates, model, envoy):
+def serve(target, objects, folder, certificates, model, programs):
     """Serves a target. Returns how much is wrong."""
     started = time.monotonic()
-    gate = gates.Gate(target, objects, folder, certificates, model)
+    is_shared = TARGETS[target] == "shared"
+    gate = gates.Gate(target, objects, folder, certificates, model, is_shared and shared_limits.program())
     requests, faults = 0, []
     try:
-        gate.start(objects, envoy)
+        gate.start(objects, programs)
         client = calls.Client(gate.base, gate.options)
-        faults += ask(gate, client)
+        faults += ask(gate, client, calls.cases() + (calls.header_cases() if is_shared else []))
+        if target.startswith("istio"):
+            faults += peers.check(gate)
+        if gate.redis:
+            faults += shared_limits.check(gate, client)
         # Where requests are not served, a new policy changes nothing that can be seen.
         if not faults:
             faults += replaced(gate, client, folder)
@@ -178,7 +191,7 @@ def serve(target, objects, folder, certificates, model, envoy):
     except RuntimeError as error:
         faults.append(str(error))
     finally:
-        unfinished = gate.pod.stop()
+        unfinished = gate.stop()
     for fault in faults:
         print(f"{target}: {fault}")
     if faults:
@@ -187,12 +200,16 @@ def serve(target, objects, folder, certificates, model, envoy):
     return len(faults) + unfinished
 
 
-def check(folder, made, envoy):
-    """Serves each target of the folder of rendered objects. Returns how much is wrong."""
+def check(folder, envoy):
+    """Serves each target of the folder of rendered policies. Returns how much is wrong."""
+    # The sidecar's user reads its files in it. Those of others are private.
+    folder.chmod(0o711)
+    if not shared_limits.program():
+        print("served: no Redis, so no shared limit is used up; run tools/redis.sh")
     process, model = model_server(folder)
     try:
-        certificates = gates.Certificates(folder / "c")
-        one = lambda target: serve(target, made / target, folder / target, certificates, model, envoy)
+        certificates, programs = gates.Certificates(folder / "c"), gates.Programs(folder / "p", envoy)
+        one = lambda target: serve(target, folder / TARGETS[target] / target, folder / target, certificates, model, programs)
         # Much of a target's time is the compilation of its filter, on one core.
         with ThreadPoolExecutor(2) as pool:
             return sum(pool.map(one, TARGETS))
