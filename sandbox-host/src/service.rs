@@ -42,7 +42,7 @@ use crate::pipeline::request::{
 };
 use crate::pipeline::settlement::TokenSettlement;
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
-use crate::server::peer::GatewayPeer;
+use crate::server::peer::{GATEWAY_HEADER, GatewayPeer};
 use crate::telemetry::metrics::Metrics;
 use model_list::answer;
 use stream_deadline::stream_deadline;
@@ -195,7 +195,8 @@ where
             Ok((_, verdict)) => verdict.caller(),
             Err(refused) => &refused.caller,
         };
-        app.policy_versions.saw_gateway(peer, caller);
+        app.policy_versions
+            .saw_gateway(peer.origin(&parts.headers), caller);
     }
     let (generation, begun) = verified?;
     // Only the filter can sign the context that was just verified.
@@ -560,9 +561,9 @@ fn fields(parts: &Parts) -> Vec<(&[u8], &[u8])> {
     let rest = parts
         .headers
         .iter()
-        // The proxy adds this field for the audit record. It is not part of the request, and with
-        // one of the gate's own names it would be a forgery.
-        .filter(|(name, _)| name.as_str() != SOURCE_HEADER)
+        // Proxies add these fields for the audit record and the operator. They are not part of the
+        // request, and with one of the gate's own names they would be a forgery.
+        .filter(|(name, _)| ![SOURCE_HEADER, GATEWAY_HEADER].contains(&name.as_str()))
         .filter(|(name, _)| !host || *name != http::header::HOST);
     fields.extend(rest.map(|(name, value)| field(name.as_str(), value.as_bytes())));
     fields

@@ -52,7 +52,7 @@ impl Gateways {
     }
 
     /// Remembers a gateway's request. While its version stays the same, requests share a lock.
-    pub(super) fn saw(&self, gateway: &Arc<str>, generation: &str) {
+    pub(super) fn saw(&self, gateway: &str, generation: &str) {
         let at_s = self.started.elapsed().as_secs();
         {
             let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +76,7 @@ impl Gateways {
             generation: generation.to_owned(),
             at_s: AtomicU64::new(at_s),
         };
-        seen.insert(Arc::clone(gateway), last);
+        seen.insert(gateway.into(), last);
     }
 
     /// The gateways that sent a request not long ago, by name. `is_known` is whether the host has a

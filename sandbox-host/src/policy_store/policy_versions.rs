@@ -32,7 +32,6 @@ use crate::pipeline::request::{
 use crate::policy_store::assemble::{Parts, models_at};
 use crate::policy_store::revocation::is_admitted;
 use crate::server::Bounds;
-use crate::server::peer::GatewayPeer;
 use crate::telemetry::labels::GenerationLabels;
 use crate::telemetry::metrics::Metrics;
 
@@ -416,9 +415,9 @@ impl PolicyVersions {
     }
 
     /// Remembers the version of a gateway's request, if its context is valid.
-    pub(crate) fn saw_gateway(&self, gateway: &GatewayPeer, caller: &Caller) {
+    pub(crate) fn saw_gateway(&self, gateway: &str, caller: &Caller) {
         if !caller.policy_version.is_empty() {
-            self.gateways.saw(&gateway.name, &caller.policy_version);
+            self.gateways.saw(gateway, &caller.policy_version);
         }
     }
 

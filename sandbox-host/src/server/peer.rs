@@ -3,25 +3,53 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderValue};
+
+/// Header in which a proxy beside the host, such as the sidecar of a mesh, names the gateway that
+/// it received a request from. The filter rejects requests of clients that have it.
+pub const GATEWAY_HEADER: &str = "x-tensorgate-gateway";
+/// The longest such name that is shown, bytes. Identities of a mesh are shorter.
+const MAX_NAME_BYTES: usize = 512;
+
 /// The gateway at the other end of a connection. Each of its requests has it as an extension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayPeer {
     /// Its name for operators.
     pub name: Arc<str>,
+    /// Whether it is a process of this machine, which may pass on requests of other gateways.
+    is_local: bool,
 }
 
 impl GatewayPeer {
     /// A peer of a Unix socket, by its user.
     pub(super) fn local(uid: u32) -> Self {
-        let name = format!("uid {uid}").into();
-        Self { name }
+        Self {
+            name: format!("uid {uid}").into(),
+            is_local: true,
+        }
     }
 
     /// A peer over TCP: the name in its certificate that the host allows (a SPIFFE ID or a DNS
     /// name), and its address. Pods of one gateway have the same name.
     pub(super) fn over_network(name: &str, address: IpAddr) -> Self {
-        let name = format!("{name} at {}", address.to_canonical()).into();
-        Self { name }
+        Self {
+            name: format!("{name} at {}", address.to_canonical()).into(),
+            is_local: false,
+        }
+    }
+
+    /// The name of the gateway that a request came from: this peer, or the one that a proxy of this
+    /// machine names.
+    pub fn origin<'a>(&'a self, headers: &'a HeaderMap) -> &'a str {
+        let mut named = headers.get_all(GATEWAY_HEADER).iter();
+        match (named.next().map(HeaderValue::to_str), named.next()) {
+            (Some(Ok(name)), None)
+                if self.is_local && !name.is_empty() && name.len() <= MAX_NAME_BYTES =>
+            {
+                name
+            }
+            _ => &self.name,
+        }
     }
 }
 
@@ -50,6 +78,37 @@ impl<S> Connection<S> {
             peer,
             still_allowed: None,
             over_network: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn naming(names: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for name in names {
+            headers.append(GATEWAY_HEADER, HeaderValue::from_str(name).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn only_a_proxy_of_this_machine_names_another_gateway() {
+        let gateway = "spiffe://a/gateway at 10.0.0.7";
+        let sidecar = GatewayPeer::local(1337);
+        assert_eq!(sidecar.origin(&naming(&[gateway])), gateway);
+        let remote = GatewayPeer::over_network("spiffe://a/b", Ipv4Addr::LOCALHOST.into());
+        let own = "spiffe://a/b at 127.0.0.1";
+        assert_eq!(remote.origin(&naming(&[gateway])), own);
+        let long = "a".repeat(MAX_NAME_BYTES.saturating_add(1));
+        let odd: [&[&str]; 4] = [&[], &[""], &[gateway, gateway], &[&long]];
+        for names in odd {
+            assert_eq!(sidecar.origin(&naming(names)), "uid 1337", "{names:?}");
         }
     }
 }

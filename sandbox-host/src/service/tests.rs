@@ -43,7 +43,11 @@ fn a_head_reads_as_a_proxy_shows_it() {
     );
     check(
         "/v2?a=b",
-        &[("host", "a"), (SOURCE_HEADER, "192.0.2.1")],
+        &[
+            ("host", "a"),
+            (SOURCE_HEADER, "192.0.2.1"),
+            (GATEWAY_HEADER, "a at 192.0.2.2"),
+        ],
         &with(&[(":authority", "a")]),
     );
     check(
