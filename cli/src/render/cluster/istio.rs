@@ -20,6 +20,7 @@ mod tests;
 use tensorgate_cli_common::load::Loaded;
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_host::audit::record::SOURCE_HEADER;
+use tensorgate_host::server::peer::GATEWAY_HEADER;
 use tensorgate_policy::{HeaderMode, Policy};
 
 use super::domains::DomainName;
@@ -128,13 +129,10 @@ impl Istio {
             "response_headers_to_remove" => HIDDEN_HEADERS.map(Node::from).to_vec(),
             // The address of the connection. A sidecar takes the other one from `x-forwarded-for`,
             // which is the client's word.
-            "request_headers_to_add" => list![map! {
-                "header" => map! {
-                    "key" => SOURCE_HEADER,
-                    "value" => "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
-                },
-                "append_action" => "OVERWRITE_IF_EXISTS_OR_ADD",
-            }],
+            "request_headers_to_add" => list![set(
+                SOURCE_HEADER,
+                "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
+            )],
         }));
         let object = envoy_filter::object(workload, name, &selected, patches);
         to.add("envoyfilter", object);
@@ -180,9 +178,14 @@ impl Istio {
 
         // The headers that the gateway sends are larger than those of a client.
         let hop = Listener::Sidecar { port: GATE_PORT };
-        let patch = hop.manager(envoy_filter::hop_settings(listen.limits()));
+        let mut patches = vec![hop.manager(envoy_filter::hop_settings(listen.limits()))];
+        // The host sees only its sidecar. This is for the list of gateways.
+        let peer = "%DOWNSTREAM_PEER_URI_SAN% at %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%";
+        patches.extend(hop.routes(map! {
+            "request_headers_to_add" => list![set(GATEWAY_HEADER, peer)],
+        }));
         let own = workload.selector();
-        let object = envoy_filter::object(workload, workload.name.as_str(), &own, vec![patch]);
+        let object = envoy_filter::object(workload, workload.name.as_str(), &own, patches);
         to.add("envoyfilter", object);
         to.add("virtualservice", gateway.route(workload));
         Ok(())
@@ -271,6 +274,14 @@ fn key_set_clusters(
                 .map_err(unrenderable)
         })
         .collect()
+}
+
+/// A header with a value of Envoy's, instead of any that was sent.
+fn set(name: &str, value: &str) -> Node {
+    map! {
+        "header" => map! {"key" => name, "value" => value},
+        "append_action" => "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
 }
 
 fn unrenderable(error: RenderError) -> Unrenderable {

@@ -330,6 +330,15 @@ fn behind_a_gateway_each_port_leads_to_a_socket_of_its_own() {
     let manager = &patches(filter, "NETWORK_FILTER")[0]["typed_config"];
     // No narrower than Envoy's own limit.
     assert!(manager["max_request_headers_kb"].as_u64().unwrap() >= 60);
+    let named = &patches(filter, "ROUTE_CONFIGURATION")[0]["request_headers_to_add"][0];
+    let by_sidecar = json!({
+        "header": {
+            "key": "x-tensorgate-gateway",
+            "value": "%DOWNSTREAM_PEER_URI_SAN% at %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
+        },
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    });
+    assert_eq!(named, &by_sidecar);
 }
 
 #[test]
