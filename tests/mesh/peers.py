@@ -1,16 +1,25 @@
-"""Which users the host's sockets accept, by the kernel's word: its own, root, and the one of the sidecar.
-Another one can reach the sockets here, and gets no byte.
+"""Who is at the other end of the host's sockets. By the kernel's word, they accept the host's own user,
+root, and the one of the sidecar. Another one can reach the sockets here, and gets no byte. And the
+host lists the gateways whose requests the sidecar passes on.
 """
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from processes import fetch
+
 # The user of an injected sidecar. Only root can start a program as another user.
 SIDECAR = 1337 if os.geteuid() == 0 else None
 STRANGER = 1338
 SOCKETS = ["host", "audit", "limits"]
+# The gateways that the host lists. A sidecar with the filter is one.
+GATEWAYS = {
+    "istio-sidecar": f"uid {SIDECAR or os.geteuid()}",
+    "istio-gateway": "spiffe://cluster.local/ns/istio-ingress/sa/gateway at 127.0.0.1",
+}
 
 # Connects as a user, begins HTTP/2, and prints how many bytes come back: a server begins, too.
 CALLER = """
@@ -41,7 +50,14 @@ def _accepted(user, socket):
     return int(done.stdout) > 0
 
 
-def check(gate):
+def listed(gate):
+    """Where the host lists other gateways than the one that sent requests."""
+    _, text = fetch(f"http://127.0.0.1:{gate.pod.port(9902)}/generations")
+    names = [one["gateway"] for one in json.loads(text)["gateways"]]
+    return [f"the host lists the gateways {names}; expected {GATEWAYS[gate.target]}"] * (names != [GATEWAYS[gate.target]])
+
+
+def users(gate):
     """Calls the sockets behind a sidecar as its user and as another one. Returns the faults."""
     if SIDECAR is None:
         print(f"{gate.target}: the sidecar runs as user {os.geteuid()}: only root can start it as another")

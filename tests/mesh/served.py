@@ -181,7 +181,7 @@ def serve(target, objects, folder, certificates, model, programs):
         client = calls.Client(gate.base, gate.options)
         faults += ask(gate, client, calls.cases() + (calls.header_cases() if is_shared else []))
         if target.startswith("istio"):
-            faults += peers.check(gate)
+            faults += peers.listed(gate) + peers.users(gate)
         if gate.redis:
             faults += shared_limits.check(gate, client)
         # Where requests are not served, a new policy changes nothing that can be seen.
