@@ -103,7 +103,7 @@ def header_cases():
         fields = [f"x-wide-{number}: {'a' * size}" for number in range(count)]
         call = {"path": MODEL, "body": small(), "headers": [JSON, AUTHORIZED, *fields]}
         made.append((name, call, *expected))
-        # curl sends at most 64 KiB of them over HTTP/2.
-        if count * size < 64 << 10:
+        # Over HTTP/2, curl reports a response that comes before its request has ended as an error.
+        if expected is ok:
             made.append((f"{name} over HTTP/2", {**call, "http2": True}, *expected))
     return made
