@@ -6,6 +6,7 @@
 //! them. A sandbox host without a gate shows which gateways it serves over TCP.
 
 mod gate;
+mod generated;
 mod meshes;
 mod remote_host;
 mod request;

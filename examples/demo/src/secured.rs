@@ -3,16 +3,14 @@
 
 mod tokens;
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 use tensorgate_client::pki::{Authority, Leaf};
 use tensorgate_client::tls::Caller;
 
+use crate::generated;
 pub use tokens::{Key, Tokens};
 
 /// The policy, with a placeholder for the folder of models.
@@ -45,39 +43,21 @@ impl Secured {
         let (engine, revoked) = (ours.issue(2, &[ENGINE])?, ours.issue(3, &[ENGINE])?);
         let impostor = other.issue(2, &[ENGINE])?;
         let tokens = Tokens::make();
-        let policy = folder.join("gate.yaml");
-        if folder.exists() {
-            std::fs::remove_dir_all(folder)
-                .with_context(|| format!("removing {}", folder.display()))?;
-        }
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .with_context(|| format!("making {}", folder.display()))?;
-        for (name, text) in [
-            (
-                "gate.yaml",
-                POLICY.replace("MODELS", &json!(models).to_string()),
-            ),
-            ("gate.pem", gate.pem),
-            ("gate.key", gate.key),
-            ("clients.pem", ours.pem.clone()),
-            ("revoked.pem", ours.revoke(1, &[&revoked])?),
-            ("corp.jwks.json", tokens.jwks().to_string()),
-        ] {
-            let file = folder.join(name);
-            OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&file)
-                .and_then(|mut opened| opened.write_all(text.as_bytes()))
-                .with_context(|| format!("writing {}", file.display()))?;
-        }
+        let models = json!(models).to_string();
+        generated::write(
+            folder,
+            &[
+                ("gate.yaml", POLICY.replace("MODELS", &models).as_str()),
+                ("gate.pem", gate.pem.as_str()),
+                ("gate.key", gate.key.as_str()),
+                ("clients.pem", ours.pem.as_str()),
+                ("revoked.pem", ours.revoke(1, &[&revoked])?.as_str()),
+                ("corp.jwks.json", tokens.jwks().to_string().as_str()),
+            ],
+        )?;
         let caller = |leaf: Option<&Leaf>| Caller::new(&ours.pem, leaf.and_then(Leaf::shown));
         Ok(Self {
-            policy,
+            policy: folder.join("gate.yaml"),
             tokens,
             anonymous: caller(None)?,
             engine: caller(Some(&engine))?,
