@@ -3,12 +3,12 @@
 //!
 //! The first gate has the policy that the README shows. The second requires TLS, tokens and
 //! certificates, which are generated here. Two more are loaded as Istio and as Envoy Gateway load
-//! them. A sandbox host without a gate shows which gateways it serves over TCP.
+//! them. The sandbox host of the fifth is reached over TCP with mutual TLS.
 
 mod gate;
 mod generated;
 mod meshes;
-mod remote_host;
+mod remote_gate;
 mod request;
 mod rows;
 mod secured;
@@ -22,7 +22,7 @@ use tensorgate_client::{ClientError, Reply, grpc, http1};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::gate::Gate;
-use crate::remote_host::{Gateways, RemoteHost};
+use crate::remote_gate::{Gateways, RemoteGate};
 use crate::request::Request;
 use crate::rows::{CUT, Expect, Row, Server};
 
@@ -39,7 +39,7 @@ struct Gates {
     secured: Gate,
     istio: Gate,
     envoy_gateway: Gate,
-    remote: RemoteHost,
+    remote: RemoteGate,
 }
 
 #[tokio::main]
@@ -71,7 +71,7 @@ async fn demo() -> Result<bool> {
         .canonicalize()
         .with_context(|| format!("looking for {MODELS}"))?;
     let secured = secured::Secured::make(&folder.join("policy"), &models)?;
-    let remote = state.join("remote-host");
+    let remote = state.join("remote-gate");
     let gateways = Gateways::make(&remote)?;
     let rows = rows::rows(&split, &secured, &gateways)?;
     let (istio, envoy_gateway) = (state.join("istio"), state.join("envoy-gateway"));
@@ -84,7 +84,7 @@ async fn demo() -> Result<bool> {
         Gate::start(&secured.policy, &folder, &one),
         Gate::start(&meshed, &istio, &as_istio),
         Gate::start(&meshed, &envoy_gateway, &as_envoy_gateway),
-        RemoteHost::start(&remote),
+        RemoteGate::start(&remote, &meshed, &models),
     )?;
     let gates = Gates {
         plain,
@@ -166,11 +166,12 @@ async fn run(row: &Row, gates: &Gates) -> (String, String, bool) {
 
 async fn send(row: &Row, gates: &Gates) -> Result<Reply> {
     let gate = match row.server {
-        Server::Usual => &gates.plain,
-        Server::Istio => &gates.istio,
-        Server::EnvoyGateway => &gates.envoy_gateway,
+        Server::Usual => gates.plain.address(),
+        Server::Istio => gates.istio.address(),
+        Server::EnvoyGateway => gates.envoy_gateway.address(),
+        Server::RemoteHost => gates.remote.address(),
     };
-    let (gate, secured) = (gate.address(), gates.secured.address());
+    let secured = gates.secured.address();
     Ok(match &row.request {
         Request::Rest {
             method,
@@ -181,7 +182,7 @@ async fn send(row: &Row, gates: &Gates) -> Result<Reply> {
         } => http1::send(gate, method, path, fields, body, *framing).await?,
         Request::Bytes(bytes) => http1::raw(gate, bytes).await?,
         Request::Grpc(call) => grpc::send(gate, call).await?,
-        Request::Gateway { caller, call } => caller.call(gates.remote.address(), call).await?,
+        Request::Gateway { caller, call } => caller.call(gates.remote.host_address(), call).await?,
         Request::Tls { caller, bytes } => caller.connect(secured).await?.ask(bytes).await?,
         Request::Beside {
             caller,

@@ -8,7 +8,7 @@ mod framing;
 mod in_flight;
 mod meshes;
 mod read;
-mod remote_host;
+mod remote_gate;
 mod routes;
 mod served;
 mod tensors;
@@ -20,7 +20,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tensorgate_client::Reply;
 
-use crate::remote_host::Gateways;
+use crate::remote_gate::Gateways;
 use crate::request::Request;
 use crate::secured::Secured;
 use crate::split::Split;
@@ -37,6 +37,8 @@ pub enum Server {
     Istio,
     /// The gate as Envoy Gateway loads it.
     EnvoyGateway,
+    /// The gate whose host is reached over TCP.
+    RemoteHost,
 }
 
 /// One request and its expected answer.
@@ -99,7 +101,7 @@ pub fn rows(split: &Split, secured: &Secured, gateways: &Gateways) -> Result<Vec
     rows.extend(contained::rows(&keys, split));
     rows.extend(in_flight::rows(secured, split)?);
     rows.extend(meshes::rows(&keys, split));
-    rows.extend(remote_host::rows(gateways));
+    rows.extend(remote_gate::rows(&keys, gateways, split));
     Ok(rows)
 }
 
