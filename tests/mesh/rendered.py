@@ -132,5 +132,5 @@ def check(folder):
                 print(f"{name} for {target}: {fault}")
             wrong += bool(faults)
     left_out = ", ".join(path.name for path in (HELM, KUBECTL) if not path.exists())
-    print(f"rendered: {len(policies)} policies for {len(TARGETS)} targets, {wrong} wrong{f'; without {left_out}' if left_out else ''}")
+    print(f"rendered: {len(pairs)} folders of {len(policies)} policies, {wrong} wrong{f'; without {left_out}' if left_out else ''}")
     return wrong + schemas.validate([folder / name / target for name, target in pairs if target != "helm"])
