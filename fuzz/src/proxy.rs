@@ -4,7 +4,7 @@
 //! - There is at most one response, and nothing is forwarded after a rejection.
 //! - A rejected request is never marked as judged.
 //! - A forwarded request carries exactly one context of the gate's and none of a client's.
-//! - A stream's messages are forwarded only in the gate's envelopes.
+//! - A stream's messages are forwarded only in the gate's envelopes, if the calls come in order.
 //! - Each input is run twice with different secrets. Log lines, properties, responses and forwarded
 //!   data must be the same.
 
@@ -470,7 +470,8 @@ fn calls(
             "forwarded completely and rejected"
         );
     }
-    if streams {
+    // In another order data may come before headers that say that nothing follows.
+    if streams && ordered {
         behind_marks(&proxy.headers, world.context_key, &sent);
     }
     // The access log may be written several times; the stream ends once.
