@@ -14,6 +14,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
     SocketType, recv, sendmsg, socketpair,
 };
+use tensorgate_host::sandbox::os_sandbox;
 
 use super::messages::{FileReport, Hello, MAX_NAME_BYTES, MAX_RESPONSE_BYTES, report};
 use super::worker;
@@ -109,15 +110,17 @@ impl Process {
             None,
         );
         let (socket, child_socket) = pair.map_err(|error| failed(error.to_string()))?;
-        let child = Command::new(SELF)
-            .arg(worker::ARGUMENT)
-            .env_clear()
-            .stdin(Stdio::from(child_socket))
-            .stdout(Stdio::null())
-            // A file may make its scanner write what it wants.
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| failed(error.to_string()))?;
+        let child = os_sandbox::inherit_none(
+            Command::new(SELF)
+                .arg(worker::ARGUMENT)
+                .env_clear()
+                .stdin(Stdio::from(child_socket))
+                .stdout(Stdio::null())
+                // A file may make its scanner write what it wants.
+                .stderr(Stdio::null()),
+        )
+        .spawn()
+        .map_err(|error| failed(error.to_string()))?;
         let mut process = Self {
             child,
             socket,

@@ -47,7 +47,9 @@ fn serve() -> Result<(), Errno> {
         };
         setrlimit(resource, limit)?;
     }
-    let sandbox = os_sandbox::apply_to_compiler();
+    let descriptors = os_sandbox::inherited();
+    let mut sandbox = os_sandbox::apply_to_compiler();
+    sandbox.parts.push(("descriptors", descriptors));
     let socket = std::io::stdin();
     let incomplete = (!sandbox.is_full()).then(|| sandbox.describe());
     respond(&socket, &Hello { incomplete })?;

@@ -1,13 +1,17 @@
 //! `model scan` on small files that are written here.
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::program::{Ran, Scratch, run_in};
+use crate::program::{Ran, Scratch, binary, run_in};
 
 /// `os.system("id")`.
 const PICKLE: &[u8] = b"cos\nsystem\n(S'id'\ntR.";
@@ -44,9 +48,7 @@ fn models(scratch: &Scratch) {
     std::fs::write(folder.join("empty"), "").unwrap();
     // Nothing reads from it: to open it would wait, or fail.
     UnixListener::bind(folder.join("socket")).unwrap();
-    let fifo = std::process::Command::new("mkfifo")
-        .arg(folder.join("fifo"))
-        .status();
+    let fifo = Command::new("mkfifo").arg(folder.join("fifo")).status();
     assert!(fifo.unwrap().success());
 }
 
@@ -250,4 +252,66 @@ fn a_scanner_process_serves_no_one_who_starts_it() {
     // Its standard input is no socket here, so it ends without a word.
     let ran = run_in(Path::new("."), &["model-scanner"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+}
+
+/// What the descriptors of a process lead to. Nothing if it has ended.
+fn descriptors(process: &str) -> Vec<PathBuf> {
+    let open = std::fs::read_dir(format!("/proc/{process}/fd"));
+    let open = open.into_iter().flatten().flatten();
+    open.filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok())
+        .collect()
+}
+
+/// The scanner process of a command.
+fn scanner_of(command: u32) -> Option<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut names = processes.filter_map(|process| process.file_name().into_string().ok());
+    let parent = format!("PPid:\t{command}\n");
+    names.find(|process| {
+        let read = |file: &str| {
+            let path = format!("/proc/{process}/{file}");
+            std::fs::read_to_string(path).unwrap_or_default()
+        };
+        read("status").contains(&parent) && read("cmdline").contains("model-scanner")
+    })
+}
+
+#[test]
+fn a_scanner_process_has_no_descriptor_of_whoever_started_the_command() {
+    let scratch = Scratch::new();
+    scratch.file("secret", "");
+    let secret = scratch.path().join("secret").canonicalize().unwrap();
+    // More results than a pipe takes: the command waits, and its scanner process with it.
+    let folder = scratch.path().join("models");
+    std::fs::create_dir(&folder).unwrap();
+    for file in 0..800 {
+        let name = format!("{}{file}", "a".repeat(200));
+        std::fs::write(folder.join(name), "").unwrap();
+    }
+    // Programs that this process starts have it, too.
+    let _inherited = rustix::fs::open(&secret, OFlags::RDONLY, Mode::empty()).unwrap();
+    let mut command = Command::new(binary())
+        .args(["model", "scan", "models", "--json", "--jobs", "1"])
+        .current_dir(scratch.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(command.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    assert!(line.contains("empty"), "{line}");
+    assert!(descriptors(&command.id().to_string()).contains(&secret));
+    let began = Instant::now();
+    let open = loop {
+        // A process may be replaced by the next one at any time.
+        let open = scanner_of(command.id()).map_or_else(Vec::new, |it| descriptors(&it));
+        if !open.is_empty() || began.elapsed() > Duration::from_secs(30) {
+            break open;
+        }
+    };
+    command.kill().unwrap();
+    command.wait().unwrap();
+    assert!(!open.is_empty());
+    assert!(!open.contains(&secret), "{open:?}");
 }

@@ -7,6 +7,7 @@
 //! the host starts.
 
 mod access;
+mod descriptors;
 mod landlock_rules;
 mod privileges;
 mod syscalls;
@@ -14,6 +15,7 @@ mod syscalls;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::access::{Access, beside, renewed};
+pub use self::descriptors::{inherit_none, inherited};
 use self::syscalls::ProcessKind;
 use privileges::drop_all;
 
