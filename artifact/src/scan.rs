@@ -28,6 +28,7 @@ pub mod numpy;
 pub mod onnx;
 pub mod pickle;
 mod protobuf;
+mod python_json;
 mod reader;
 pub mod safetensors;
 pub mod saved_model;

@@ -10,6 +10,7 @@ use std::io::{self, Read};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::Limits;
+use super::python_json::PythonJson;
 use super::source::{Source, Stop};
 
 /// The longest text or number, bytes.
@@ -51,7 +52,7 @@ pub(super) fn walk(
         key_bytes_left: limits.header_bytes,
         is_over: false,
     };
-    let mut json = serde_json::Deserializer::from_reader(&mut tokens);
+    let mut json = serde_json::Deserializer::from_reader(PythonJson::new(&mut tokens));
     let walked = Value(&mut state).deserialize(&mut json);
     let walked = walked.and_then(|()| json.end());
     drop(json);
@@ -231,7 +232,7 @@ mod tests {
             r#"{"a":1,"\u0061":2}"#,
             "{} {}",
             "",
-            "[NaN]",
+            "[-NaN]",
             "[1,]",
             "\u{feff}{}",
         ] {

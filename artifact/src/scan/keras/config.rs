@@ -15,6 +15,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 
 use super::builtin;
 use crate::scan::names::leaves_folder;
+use crate::scan::python_json::PythonJson;
 use crate::scan::{Input, Report, Verdict};
 
 /// Keys that an object may have.
@@ -45,7 +46,7 @@ pub(super) fn scan(input: &mut dyn Input) -> io::Result<(Report, bool)> {
         path: "$".to_owned(),
         is_model: false,
     };
-    let mut json = serde_json::Deserializer::from_reader(BufReader::new(input));
+    let mut json = serde_json::Deserializer::from_reader(PythonJson::new(BufReader::new(input)));
     let walked = Node(&mut walk).deserialize(&mut json);
     if let Err(error) = walked.and_then(|_| json.end()) {
         if error.is_io() {
@@ -277,7 +278,7 @@ mod tests {
     #[test]
     fn a_model_of_builtin_classes_is_data() {
         assert_eq!(verdict(&model("")), (Verdict::Safe, None, String::new()));
-        let list = model(r#", "vocabulary": ["a", "b"], "idf_weights": null"#);
+        let list = model(r#", "vocabulary": ["a", "b"], "idf_weights": null, "max": Infinity"#);
         assert_eq!(verdict(&list).0, Verdict::Safe);
         let operation = r#", "f": {"class_name": "Add", "module": "keras.src.ops.numpy"}"#;
         assert_eq!(verdict(&model(operation)).0, Verdict::Safe);
