@@ -136,10 +136,6 @@ fn survey(directory: &Directory, profiles: &mut [Box<dyn Profile>], report: &mut
         );
         report.add(Verdict::Malformed, directory.start, "zip-count", &detail);
     }
-    if count == 0 {
-        let detail = "the archive is empty";
-        report.add(Verdict::Unknown, 0, "zip-empty", detail);
-    }
     totals
 }
 

@@ -143,7 +143,9 @@ fn nothing_precedes_or_follows_an_archive() {
     comment[length - 2] = 2;
     comment.extend(b"hi");
     check(&comment, Verdict::Unknown, "zip-comment");
-    check(&end(0, 0, 0), Verdict::Unknown, "zip-empty");
+    // NumPy writes this for no arrays.
+    let empty = report(&end(0, 0, 0));
+    assert_eq!(empty.verdict, Verdict::Safe, "{empty:?}");
 }
 
 #[test]
