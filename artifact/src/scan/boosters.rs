@@ -12,7 +12,7 @@ mod lightgbm;
 mod ubjson;
 
 /// Members of a model and of its learner, by XGBoost's schema.
-const MEMBERS: [&str; 3] = ["learner", "version", "config"];
+pub(super) const MEMBERS: [&str; 3] = ["learner", "version", "config"];
 const LEARNER_MEMBERS: [&str; 9] = [
     "attributes",
     "cats",

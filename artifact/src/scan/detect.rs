@@ -15,9 +15,6 @@ use super::{
     tflite, zip,
 };
 
-/// Bytes of JSON in which the first key of a booster stands.
-const BOOSTER_KEY_BYTES: usize = 256;
-
 /// Endings of programs. A loader, an interpreter or a user runs such a file.
 const PROGRAMS: [&str; 24] = [
     "bat", "cmd", "dll", "dylib", "exe", "ipynb", "jar", "js", "lua", "mjs", "php", "pl", "ps1",
@@ -44,11 +41,20 @@ const TEXT_NAMES: [&str; 9] = [
 ];
 
 /// Formats in which a pickle is stored, as they are or compressed.
-const PICKLES: &[&str] = &["pickle", "bzip2", "gzip", "lz4", "xz", "zlib", "zstd"];
+const PICKLES: &[&str] = &[
+    "pickle",
+    "bzip2",
+    "gzip",
+    "joblib zlib",
+    "lz4",
+    "xz",
+    "zlib",
+    "zstd",
+];
 /// Formats of torch.
 const TORCH: &[&str] = &["zip", "pickle", "tar", "torch legacy"];
 /// What the content of a file with this ending has to be.
-const ENDINGS: [(&str, &[&str]); 36] = [
+const ENDINGS: [(&str, &[&str]); 37] = [
     ("ckpt", TORCH),
     ("cloudpickle", PICKLES),
     ("csv", &["text"]),
@@ -64,6 +70,7 @@ const ENDINGS: [(&str, &[&str]); 36] = [
     ("log", &["text"]),
     ("mar", &["zip"]),
     ("md", &["text"]),
+    ("mlmodel", &["coreml"]),
     ("npy", &["npy"]),
     ("npz", &["zip"]),
     ("onnx", &["onnx"]),
@@ -170,7 +177,15 @@ fn scan_as(
     let mut report = Report::new(content.name());
     let detail = match content {
         Content::Gguf => return gguf::scan(input, limits),
-        Content::Json if is_booster(head) => return boosters::scan_xgboost_json(input, limits),
+        Content::Json if matches!(name, "model_index.json" | "modular_model_index.json") => {
+            return json_config::scan_pipeline(input, limits);
+        }
+        Content::Json if is_booster(head) => {
+            let mut report = boosters::scan_xgboost_json(input, limits)?;
+            // A reader of configurations may take it, too, and goes by other keys.
+            report.add_part("the document", json_config::scan(input, limits)?);
+            return Ok(report);
+        }
         Content::Json => return json_config::scan(input, limits),
         Content::Lightgbm => return boosters::scan_lightgbm(input, limits),
         Content::Ubjson => return boosters::scan_xgboost_ubjson(input, limits),
@@ -233,18 +248,30 @@ fn runs_code(pickle: &Report) -> bool {
         || (pickle.verdict == Verdict::Executable && !findings.iter().any(is_fault))
 }
 
-/// Whether JSON begins as a model of XGBoost.
+/// Whether JSON begins as a model of XGBoost: with one of its members, and soon with its learner.
 fn is_booster(head: &[u8]) -> bool {
-    let head = head.get(..BOOSTER_KEY_BYTES.min(head.len()));
-    let head = String::from_utf8_lossy(head.unwrap_or_default());
+    let head = String::from_utf8_lossy(head);
     let first_key = head.trim_start().strip_prefix('{').map(str::trim_start);
-    first_key.is_some_and(|key| key.starts_with("\"learner\""))
+    let begins = first_key.is_some_and(|first_key| {
+        let mut members = boosters::MEMBERS.iter();
+        members.any(|member| {
+            let rest = first_key
+                .strip_prefix('"')
+                .and_then(|key| key.strip_prefix(member));
+            rest.is_some_and(|rest| rest.starts_with('"'))
+        })
+    });
+    let mut learners = head.split("\"learner\"").skip(1);
+    begins && learners.any(|rest| rest.trim_start().starts_with(':'))
 }
 
 /// Whether a text lists Python packages. Model servers install them, and packages run code.
 fn is_package_list(name: &str, ending: &str) -> bool {
     let stem = name.strip_suffix(ending).unwrap_or(name);
     match ending {
+        // The package itself, whose build runs code and installs others.
+        "cfg" => stem == "setup.",
+        "toml" => stem == "pyproject.",
         "txt" => name.starts_with("requirements"),
         "yaml" | "yml" => matches!(stem, "conda." | "environment." | "python_env."),
         _ => false,
@@ -324,13 +351,19 @@ mod tests {
         file
     }
 
+    /// A model of Core ML: its version, a description, and a neural network as field 500.
+    const COREML: &[u8] = b"\x08\x04\x12\x03\x0a\x01a\xa2\x1f\x00";
+
     /// `os.system("id")` as a pickle of protocol 0, which is a text.
     const TEXT_PICKLE: &[u8] = b"cos\nsystem\n(S'id'\ntR.";
 
     #[test]
     fn a_name_only_makes_the_verdict_worse() {
         let own = safetensors();
-        let cases: [(&str, &[u8], Verdict, &str); 25] = [
+        let booster = br#"{"version":[2,1,0],"learner":{"attributes":{}}}"#;
+        let hydra = br#"{"learner":{"attributes":{"_target_":"os.system"}}}"#;
+        let pipeline = br#"{"_class_name":"P","unet":["my_unet","U"]}"#;
+        let cases: [(&str, &[u8], Verdict, &str); 34] = [
             ("a.safetensors", &own, Verdict::Safe, "safetensors"),
             ("a", &own, Verdict::Safe, "safetensors"),
             ("a.gguf", &own, Verdict::Malformed, "safetensors"),
@@ -358,6 +391,20 @@ mod tests {
             ("words.txt", b"cat\ndog\n", Verdict::Safe, "text"),
             ("requirements.txt", b"evil\n", Verdict::Unknown, "text"),
             ("conda.yaml", b"a: 1\n", Verdict::Unknown, "text"),
+            ("setup.cfg", b"[options]\n", Verdict::Unknown, "text"),
+            ("pyproject.toml", b"[project]\n", Verdict::Unknown, "text"),
+            ("net.cfg", b"[net]\n", Verdict::Safe, "text"),
+            ("a.json", booster, Verdict::Safe, "xgboost json"),
+            ("config.json", hydra, Verdict::Executable, "xgboost json"),
+            ("Model_Index.json", pipeline, Verdict::Executable, "json"),
+            (
+                "old.joblib",
+                b"ZF0x12         x\x9c",
+                Verdict::Unknown,
+                "joblib zlib",
+            ),
+            ("a.mlmodel", COREML, Verdict::Unknown, "coreml"),
+            ("a.onnx", COREML, Verdict::Malformed, "coreml"),
             ("other.yaml", b"a: 1\n", Verdict::Safe, "yaml"),
             ("blob", b"\x01\x02\x03", Verdict::Unknown, "unknown"),
             (

@@ -30,6 +30,8 @@ pub(super) trait Watch {
     fn truth(&mut self, path: &[String], value: bool);
     /// A number other than zero, which readers in Python take for true.
     fn number(&mut self, _: &[String]) {}
+    /// A null.
+    fn null(&mut self, _: &[String]) {}
 }
 
 /// Follows the document that the whole input is.
@@ -130,6 +132,7 @@ impl<'de, W: Watch> Visitor<'de> for Value<'_, '_, W> {
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
+        self.0.watch.null(&self.0.path);
         Ok(())
     }
 

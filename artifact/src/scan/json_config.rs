@@ -1,7 +1,8 @@
 //! Configuration files in the folder of a Hugging Face model: JSON, chat templates and Python.
 //!
 //! A few keys make loaders import code: from the folder, from another repository, or by a path of
-//! a class. Any other JSON is data.
+//! a class. The index of a pipeline of Diffusers imports the library of each component. Any other
+//! JSON is data.
 
 use std::io;
 
@@ -10,7 +11,7 @@ use super::names::leaves_folder;
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report, Verdict, jinja};
 
-/// Keys with names of code that a loader imports.
+/// Keys with names of code that a loader imports, unless their value is null.
 const CODE_KEYS: [&str; 5] = [
     "auto_map",
     "custom_pipelines",
@@ -31,6 +32,49 @@ const CODE_TEXT_KEYS: [&str; 6] = [
     // Stable Baselines has pickles as texts here.
     ":serialized:",
 ];
+/// A key whose text is the path of a class for some readers, and the name of a target for others.
+const TARGET: &str = "target";
+/// The key of a component's library and class in the index of a modular pipeline.
+const TYPE_HINT: &str = "type_hint";
+/// Libraries of components that Diffusers imports without a file of the folder.
+const LIBRARIES: [&str; 3] = ["diffusers", "transformers", "onnxruntime.training"];
+/// Modules of `diffusers.pipelines` with classes of components, from releases 0.21 to 0.42.
+const PIPELINES: [&str; 34] = [
+    "ace_step",
+    "alt_diffusion",
+    "audioldm2",
+    "audio_diffusion",
+    "blip_diffusion",
+    "cosmos",
+    "deepfloyd_if",
+    "flux",
+    "hunyuan_video",
+    "ideogram4",
+    "kandinsky",
+    "kolors",
+    "latent_diffusion",
+    "ltx",
+    "ltx2",
+    "marigold",
+    "musicldm",
+    "paint_by_example",
+    "shap_e",
+    "spectrogram_diffusion",
+    "stable_audio",
+    "stable_audio_3",
+    "stable_cascade",
+    "stable_diffusion",
+    "stable_diffusion_3",
+    "stable_diffusion_safe",
+    "stable_diffusion_xl",
+    "stable_video_diffusion",
+    "text_to_video_synthesis",
+    "unclip",
+    "unidiffuser",
+    "versatile_diffusion",
+    "vq_diffusion",
+    "wuerstchen",
+];
 /// How the keys of jsonpickle begin.
 const JSONPICKLE: &str = "py/";
 /// The key of the classes of a model that Keras builds from JSON.
@@ -46,12 +90,27 @@ const CODE: &str = "json-remote-code";
 /// # Errors
 /// The input cannot be read.
 pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+    scan_config(input, limits, false)
+}
+
+/// Scans the index of a pipeline of Diffusers, such as `model_index.json`.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn scan_pipeline(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+    scan_config(input, limits, true)
+}
+
+fn scan_config(input: &mut dyn Input, limits: &Limits, is_pipeline: bool) -> io::Result<Report> {
     let mut report = Report::new("json");
     let mut source = Source::new(input, "json-truncated")?;
     let mut config = Config {
         report: &mut report,
+        code_key: None,
+        needs_library: is_pipeline.then_some(true),
     };
     let walked = json::walk(&mut source, limits, RULE, &mut config);
+    config.add_code_key();
     finish(report, walked)
 }
 
@@ -89,11 +148,41 @@ pub fn python() -> Report {
 /// Looks for keys with code.
 struct Config<'r> {
     report: &'r mut Report,
+    /// A key of code whose value has not been seen.
+    code_key: Option<&'static str>,
+    /// In the index of a pipeline: whether the next text of a list is a library.
+    needs_library: Option<bool>,
 }
 
 impl Config<'_> {
     fn code(&mut self, detail: &str) {
         self.report.add(Verdict::Executable, 0, CODE, detail);
+    }
+
+    /// Adds the key of code before, whose value is not null.
+    fn add_code_key(&mut self) {
+        if let Some(key) = self.code_key.take() {
+            self.code(&format!("{key} names code that a loader imports"));
+        }
+    }
+
+    /// Checks the first text of a component's list, which is its library.
+    fn component(&mut self, path: &[String], text: &str) {
+        let is_component = match path {
+            [_, list] => list == ELEMENT,
+            [.., key, list] => key == TYPE_HINT && list == ELEMENT,
+            _ => false,
+        };
+        if self.needs_library != Some(true) || !is_component {
+            return;
+        }
+        self.needs_library = Some(false);
+        if !LIBRARIES.contains(&text) && !PIPELINES.contains(&text) {
+            let component = path.first().map_or("", String::as_str);
+            self.code(&format!(
+                "the component {component} is imported from {text}"
+            ));
+        }
     }
 
     /// Checks a path that a loader opens below the folder.
@@ -107,12 +196,13 @@ impl Config<'_> {
 
 impl Watch for Config<'_> {
     fn key(&mut self, _: &[String], key: &str) {
-        if CODE_KEYS.contains(&key) {
-            self.code(&format!("{key} names code that a loader imports"));
-        }
+        self.add_code_key();
+        self.code_key = CODE_KEYS.into_iter().find(|known| *known == key);
+        self.needs_library = self.needs_library.map(|_| true);
     }
 
     fn text(&mut self, path: &[String], text: &str) {
+        self.component(path, text);
         let key = path.iter().rev().find(|key| *key != ELEMENT);
         let key = key.map_or("", String::as_str);
         // Some files have a list of named templates.
@@ -140,6 +230,10 @@ impl Watch for Config<'_> {
                 self.path(Verdict::Unknown, text);
             }
             _ => {}
+        }
+        if key == TARGET && is_import_path(text) {
+            let detail = format!("the target {text} may be a class that a reader imports");
+            self.report.add(Verdict::Unknown, 0, "json-target", &detail);
         }
         if CODE_TEXT_KEYS.contains(&key) || key.starts_with(JSONPICKLE) {
             self.code(&format!(
@@ -172,6 +266,21 @@ impl Watch for Config<'_> {
             self.code("trust_remote_code is set");
         }
     }
+
+    fn null(&mut self, path: &[String]) {
+        if self.code_key == path.last().map(String::as_str) {
+            self.code_key = None;
+        }
+    }
+}
+
+/// Whether a text can be the path of a class: names of Python with dots between.
+fn is_import_path(text: &str) -> bool {
+    let is_name = |name: &str| {
+        let is_part = |c: char| c.is_alphanumeric() || c == '_';
+        name.chars().all(is_part) && !name.is_empty()
+    };
+    text.contains('.') && text.split('.').all(is_name)
 }
 
 #[cfg(test)]
@@ -217,6 +326,9 @@ mod tests {
             r#"{"_class_name":["pipeline","X"]}"#,
             r#"{"layers":[{"class_name":"Lambda"}]}"#,
             r#"{"layers":[{"registered_name":"keras>Lambda"}]}"#,
+            r#"{"auto_map":[null]}"#,
+            r#"{"auto_map":0,"x":null}"#,
+            r#"{"a":{"auto_map":{"auto_map":null}}}"#,
         ] {
             assert_eq!(verdict(document), Verdict::Executable, "{document}");
         }
@@ -237,13 +349,49 @@ mod tests {
             r#"{"__module__":7,"_target_":8,"py/object":9}"#,
             // Adapters have this key without a value.
             r#"{"auto_mapping":null}"#,
+            r#"{"auto_map":null,"x":[{"custom_pipeline":null}]}"#,
+            r#"{"loss":NaN,"target":"x1","targets":"a.b","dtype":{"target":"a b. c"}}"#,
+            r#"{"unet":["my_unet","Unet"]}"#,
         ] {
             assert_eq!(verdict(document), Verdict::Safe, "{document}");
         }
         assert_eq!(verdict(r#"{"class_name":"Dense"}"#), Verdict::Unknown);
         assert_eq!(verdict(r#"[{"path":"../x"}]"#), Verdict::Unknown);
+        let target = r#"{"model":{"target":"ldm.models.Model","params":{}}}"#;
+        assert_eq!(verdict(target), Verdict::Unknown);
         assert_eq!(verdict("{"), Verdict::Malformed);
         assert_eq!(python().verdict, Verdict::Executable);
+    }
+
+    #[test]
+    fn components_of_a_pipeline_come_from_known_libraries() {
+        for (components, expected) in [
+            (
+                r#""unet":["diffusers","Unet"],"a":[null,null]"#,
+                Verdict::Safe,
+            ),
+            (r#""a":["stable_diffusion","SafetyChecker"]"#, Verdict::Safe),
+            (r#""b":[10,20],"c":{"d":["e"]},"f":"g""#, Verdict::Safe),
+            (
+                r#""a":[null,null,{"type_hint":["diffusers","Unet"],"repo":"a/b"}]"#,
+                Verdict::Safe,
+            ),
+            (r#""unet":["my_unet","Unet"]"#, Verdict::Executable),
+            (
+                r#""a":["diffusers","X"],"b":["os","system"]"#,
+                Verdict::Executable,
+            ),
+            (r#""unet":[null,"system"]"#, Verdict::Executable),
+            (
+                r#""a":[null,null,{"type_hint":["os","system"]}]"#,
+                Verdict::Executable,
+            ),
+        ] {
+            let document = format!(r#"{{"_class_name":"Pipeline",{components}}}"#);
+            let mut file = Cursor::new(document.clone().into_bytes());
+            let report = scan_pipeline(&mut file, &Limits::default()).unwrap();
+            assert_eq!(report.verdict, expected, "{document}");
+        }
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Content {
 }
 
 /// Formats that are known by their first bytes alone.
-const AT_ZERO: [(&[u8], Content); 39] = [
+const AT_ZERO: [(&[u8], Content); 40] = [
     (b"PK\x03\x04", Content::Zip),
     (b"PK\x05\x06", Content::Zip),
     (b"PK\x07\x08", Content::Zip),
@@ -110,6 +110,8 @@ const AT_ZERO: [(&[u8], Content); 39] = [
     (b"\x04\x22\x4d\x18", Content::Other("lz4")),
     (b"7z\xbc\xaf\x27\x1c", Content::Other("7z")),
     (b"Rar!\x1a\x07", Content::Other("rar")),
+    // joblib before 0.10.
+    (b"ZF0x", Content::Other("joblib zlib")),
     (b"lmgg", Content::Other("ggml")),
     (b"fmgg", Content::Other("ggml")),
     (b"tjgg", Content::Other("ggml")),
@@ -244,8 +246,11 @@ fn checksums(field: &[u8]) -> [Option<i64>; 3] {
     [octal(&first), python, binary]
 }
 
-/// A protocol buffer of a model by its first two fields: the version, then a field with a length.
+/// A protocol buffer of a model by its first fields: the version, then one with a length.
 fn protobuf(head: &[u8]) -> Option<Content> {
+    if is_core_ml(head) {
+        return Some(Content::Other("coreml"));
+    }
     match head {
         [0x08, 1, 0x12, ..] => Some(Content::SavedModel),
         [
@@ -256,6 +261,31 @@ fn protobuf(head: &[u8]) -> Option<Content> {
         ] => Some(Content::Onnx),
         _ => None,
     }
+}
+
+/// Whether a model of Core ML begins here: its version, a description, and then a field whose number
+/// is greater than those of other models.
+fn is_core_ml(head: &[u8]) -> bool {
+    let [0x08, 1..=0x7f, 0x12, rest @ ..] = head else {
+        return false;
+    };
+    let field = varint(rest)
+        .and_then(|(length, rest)| rest.get(length..))
+        .and_then(varint);
+    // Whether the model can be updated, or the model itself.
+    field.is_some_and(|(key, _)| matches!(key >> 3, 10 | 200..))
+}
+
+/// A number of a protocol buffer below 2^28, and what follows it.
+fn varint(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut value = 0;
+    for (index, byte) in bytes.iter().enumerate().take(4) {
+        value |= usize::from(byte & 0x7f) << index.saturating_mul(7);
+        if byte & 0x80 == 0 {
+            return Some((value, bytes.get(index.saturating_add(1)..)?));
+        }
+    }
+    None
 }
 
 /// Whether the end of a file is that of a zip. Readers look for it from the end, whatever the file
