@@ -22,6 +22,13 @@ use crate::scan::{Input, Report, Verdict};
 const MAX_KEYS: usize = 4_096;
 /// Characters of a text that are compared and shown.
 const MAX_TEXT_CHARS: usize = 200;
+/// The greatest whole number in a configuration. Keras makes arrays of such sizes before it reads
+/// the weights.
+const MAX_SIZE: u64 = 1 << 31;
+/// From here on a number without a point is read as a float.
+const MAX_FLOAT: f64 = 18_446_744_073_709_551_616.0;
+/// The key of a whole number that is no size.
+const SEED: &str = "seed";
 /// Arguments of layers that are a value, or else the path of a file that is read.
 const PATHS: [&str; 12] = [
     "file_path",
@@ -96,6 +103,15 @@ impl Walk {
     fn add(&mut self, verdict: Verdict, rule: &'static str, detail: &str) {
         let detail = format!("{}: {detail}", self.path);
         self.report.add(verdict, 0, rule, &detail);
+    }
+
+    /// A number that can be a size.
+    fn size(&mut self, is_large: bool) {
+        let key = self.path.rsplit('.').next().unwrap_or_default();
+        if is_large && key != SEED {
+            let detail = format!("a number above {MAX_SIZE}, of which a layer can be the size");
+            self.add(Verdict::Unknown, "keras-size", &detail);
+        }
     }
 
     /// A member of an object that means something by itself.
@@ -183,15 +199,18 @@ impl<'de> Visitor<'de> for Node<'_> {
         Ok(Value::Other)
     }
 
+    // The reader passes on only negative numbers here.
     fn visit_i64<E>(self, _value: i64) -> Result<Value, E> {
         Ok(Value::Other)
     }
 
-    fn visit_u64<E>(self, _value: u64) -> Result<Value, E> {
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        self.0.size(value > MAX_SIZE);
         Ok(Value::Other)
     }
 
-    fn visit_f64<E>(self, _value: f64) -> Result<Value, E> {
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        self.0.size(value >= MAX_FLOAT);
         Ok(Value::Other)
     }
 
@@ -335,6 +354,20 @@ mod tests {
                 "{member}"
             );
             assert!(detail.starts_with("$.config.layers[1].config."), "{detail}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        for (member, expected) in [
+            (r#""filters": 2147483648"#, Verdict::Safe),
+            (r#""filters": 2147483649"#, Verdict::Unknown),
+            (r#""filters": 1000000000000000000000"#, Verdict::Unknown),
+            (r#""shape": [4, [2, 99999999999]]"#, Verdict::Unknown),
+            (r#""seed": 99999999999, "mask_value": -1e9"#, Verdict::Safe),
+        ] {
+            let found = verdict(&model(&format!(", {member}"))).0;
+            assert_eq!(found, expected, "{member}");
         }
     }
 
