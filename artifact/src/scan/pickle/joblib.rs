@@ -9,17 +9,25 @@ use super::allowed::Global;
 use super::operation::Stop;
 use super::value::Value;
 
-/// Elements begin at a multiple of this. joblib before 1.2 had no padding; its files are not
-/// followed, because the elements themselves could be operations.
+/// Elements begin at a multiple of this since joblib 1.2.
 const ALIGNMENT_BYTES: u64 = 16;
-/// The attributes of a wrapper.
-const ATTRIBUTES: usize = 6;
+/// The attribute with that number.
+const ALIGNMENT: &str = "numpy_array_alignment_bytes";
+/// The other attributes of a wrapper.
+const ATTRIBUTES: usize = 5;
 
-/// The bytes of an array's elements; nothing if the attributes are not those of a plain array.
-pub(super) fn element_bytes(attributes: &[Value]) -> Option<u64> {
+/// The elements of an array, which follow its description.
+pub(super) struct Elements {
+    bytes: u64,
+    /// Whether padding comes before them. Without it, they can be operations for other unpicklers.
+    pub(super) is_padded: bool,
+}
+
+/// The elements of an array; nothing if the attributes are not those of a plain array.
+pub(super) fn elements(attributes: &[Value]) -> Option<Elements> {
     let mut dtype = None;
     let mut shape = None;
-    let mut known = Vec::with_capacity(ATTRIBUTES);
+    let mut known = Vec::with_capacity(ATTRIBUTES.saturating_add(1));
     for [key, value] in attributes.as_chunks::<2>().0 {
         let key = key.text()?;
         let has_form = match (key, value) {
@@ -35,9 +43,7 @@ pub(super) fn element_bytes(attributes: &[Value]) -> Option<u64> {
                 !matches!(kind.letter, b'O' | b'V') && kind.size > 0
             }
             ("allow_mmap", Value::Bool(_)) => true,
-            ("numpy_array_alignment_bytes", Value::Int(bytes)) => {
-                u64::try_from(*bytes) == Ok(ALIGNMENT_BYTES)
-            }
+            (ALIGNMENT, Value::Int(bytes)) => u64::try_from(*bytes) == Ok(ALIGNMENT_BYTES),
             _ => false,
         };
         if !has_form || known.contains(&key) {
@@ -45,7 +51,8 @@ pub(super) fn element_bytes(attributes: &[Value]) -> Option<u64> {
         }
         known.push(key);
     }
-    if known.len() != ATTRIBUTES {
+    let is_padded = known.contains(&ALIGNMENT);
+    if known.len() != ATTRIBUTES.saturating_add(usize::from(is_padded)) {
         return None;
     }
     let dtype = dtype?;
@@ -57,11 +64,21 @@ pub(super) fn element_bytes(attributes: &[Value]) -> Option<u64> {
         };
         bytes = bytes.checked_mul(u64::try_from(*length).ok()?)?;
     }
-    Some(bytes)
+    Some(Elements { bytes, is_padded })
 }
 
 /// Passes over the padding and the elements of an array.
-pub(super) fn skip_array(reader: &mut Reader<'_>, bytes: u64) -> Result<(), Stop> {
+pub(super) fn skip_array(reader: &mut Reader<'_>, elements: &Elements) -> Result<(), Stop> {
+    if elements.is_padded {
+        skip_padding(reader)?;
+    }
+    if !reader.skip(elements.bytes) {
+        return Err(Stop::Malformed("an array goes beyond the end of the file"));
+    }
+    Ok(())
+}
+
+fn skip_padding(reader: &mut Reader<'_>) -> Result<(), Stop> {
     // From 1 to the alignment: the byte with this length comes before the padding.
     let behind = reader.position().saturating_add(1) % ALIGNMENT_BYTES;
     let padding = ALIGNMENT_BYTES.saturating_sub(behind);
@@ -73,18 +90,16 @@ pub(super) fn skip_array(reader: &mut Reader<'_>, bytes: u64) -> Result<(), Stop
         }
         [] => false,
     });
-    if !is_padding {
-        return Err(Stop::Malformed("the padding of an array is not joblib's"));
+    if is_padding {
+        Ok(())
+    } else {
+        Err(Stop::Malformed("the padding of an array is not joblib's"))
     }
-    if !reader.skip(bytes) {
-        return Err(Stop::Malformed("an array goes beyond the end of the file"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use std::io::Cursor;
 
     use super::super::super::finding::Verdict;
@@ -124,18 +139,34 @@ mod tests {
     }
 
     #[test]
+    fn arrays_without_padding_are_named_and_what_follows_them_is_scanned() {
+        let unaligned = b"\x8c\nallow_mmap\x88";
+        let begin = [BEGIN, CLASS, SHAPE, ORDER, DTYPE, unaligned, b"ub"].concat();
+        let cases: [(&[u8], Verdict); 4] = [
+            (b"abcdefgh.", Verdict::Unknown),
+            (b"cos\nsyst.", Verdict::Unknown),
+            (b"abcdefgh0cos\nsystem\n.", Verdict::Executable),
+            (b"abcd.", Verdict::Malformed),
+        ];
+        for (rest, expected) in cases {
+            let mut file = Cursor::new([begin.as_slice(), rest].concat());
+            let report = scan(&mut file, &Limits::default()).unwrap();
+            assert_eq!(report.verdict, expected, "{rest:?}");
+            assert_eq!(report.findings[0].rule, "pickle-joblib");
+        }
+    }
+
+    #[test]
     fn other_wrappers_are_executable() {
         let objects = b"\x8c\x05dtypecnumpy\ndtype\n\x8c\x02O8\x89\x88\x87R";
         let structure = b"\x8c\x05dtypecnumpy\ndtype\n\x8c\x02V4\x89\x88\x87R";
         let method = b"\x8c\x04readcnumpy\nndarray\n";
         let shape = b"\x8c\x05shapeJ\xff\xff\xff\xff\x85";
-        let unaligned = b"\x8c\nallow_mmap\x88";
-        let attributes: [&[&[u8]]; 7] = [
+        let attributes: [&[&[u8]]; 6] = [
             &[CLASS, SHAPE, ORDER, objects, REST],
             &[CLASS, SHAPE, ORDER, structure, REST],
             &[CLASS, SHAPE, ORDER, DTYPE, REST, method],
             &[CLASS, shape, ORDER, DTYPE, REST],
-            &[CLASS, SHAPE, ORDER, DTYPE, unaligned],
             &[CLASS, SHAPE, ORDER, DTYPE, REST, SHAPE],
             &[SHAPE, ORDER, DTYPE, REST],
         ];

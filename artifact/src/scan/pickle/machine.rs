@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::super::finding::{Report, Verdict};
 use super::allowed::{Global, find};
 use super::calls::{Built, Storage, build, call, storage};
-use super::joblib;
+use super::joblib::{self, Elements};
 use super::memo::Memo;
 use super::opcodes::Opcode;
 use super::operation::{Argument, HEAD_BYTES, Operation, Stop};
@@ -36,8 +36,8 @@ pub(super) struct Machine {
     frame_end: Option<u64>,
     /// The pairs that the operation before put into the dictionary on the stack.
     pairs: Option<Vec<Value>>,
-    /// Bytes of an array that follow the operation.
-    pub(super) array_bytes: Option<u64>,
+    /// Elements of an array that follow the operation.
+    pub(super) elements: Option<Elements>,
 }
 
 impl Machine {
@@ -54,7 +54,7 @@ impl Machine {
             gauge: Gauge::default(),
             frame_end: None,
             pairs: None,
-            array_bytes: None,
+            elements: None,
         }
     }
 
@@ -140,13 +140,13 @@ impl Machine {
             Opcode::EmptyList => Value::List,
             Opcode::EmptyDict => Value::Dict,
             Opcode::EmptySet => Value::Set,
-            Opcode::EmptyTuple => self.gauge.tuple(Vec::new()),
+            Opcode::EmptyTuple => self.gauge.tuple(Vec::new())?,
             Opcode::Tuple1 => self.tuple(1)?,
             Opcode::Tuple2 => self.tuple(2)?,
             Opcode::Tuple3 => self.tuple(3)?,
             Opcode::Tuple => {
                 let items = self.stack.pop_mark()?;
-                self.gauge.tuple(items)
+                self.gauge.tuple(items)?
             }
             Opcode::List => {
                 self.stack.pop_mark()?;
@@ -230,7 +230,7 @@ impl Machine {
             items.push(self.stack.pop()?);
         }
         items.reverse();
-        Ok(self.gauge.tuple(items))
+        self.gauge.tuple(items)
     }
 
     /// Readers in C read a frame ahead and otherwise ignore where it ends; those in Python do not.
@@ -338,12 +338,18 @@ impl Machine {
     fn build(&mut self, offset: u64, end: u64, pairs: Option<&[Value]>) -> Result<(), Stop> {
         let state = self.stack.pop()?;
         if let (Value::JoblibArray, Value::Dict, Some(pairs)) = (self.stack.top()?, &state, pairs)
-            && let Some(bytes) = joblib::element_bytes(pairs)
+            && let Some(elements) = joblib::elements(pairs)
         {
             if self.frame_end.is_some_and(|frame_end| frame_end > end) {
                 return Err(Stop::Malformed("a frame goes on where an array begins"));
             }
-            self.array_bytes = Some(bytes);
+            if !elements.is_padded {
+                let detail = "an array as joblib before 1.2 writes it: other unpicklers take its \
+                              elements for operations";
+                self.report
+                    .add(Verdict::Unknown, offset, "pickle-joblib", detail);
+            }
+            self.elements = Some(elements);
             // joblib puts the array in the place of its description.
             self.stack.pop()?;
             return self.stack.push(Value::Plain);

@@ -434,16 +434,22 @@ fn broken_pickles_are_malformed() {
 
 #[test]
 fn work_is_bounded() {
+    // A key whose hash goes too deep, or visits a shared tuple too often.
+    let nested = |depth: usize| join(&[b"\x80\x02})", &b"\x85".repeat(depth), b"Ns."]);
+    assert_eq!(report_verdict(&nested(999)), Verdict::Safe);
+    check(&nested(1_000), Verdict::Unknown, "pickle-limit");
+    let mut shared = b"\x80\x04})\x94".to_vec();
+    for below in 0..13 {
+        shared.extend(b"0(");
+        shared.extend([b'h', below].repeat(4));
+        shared.extend(b"t\x94");
+    }
+    check(&shared, Verdict::Unknown, "pickle-limit");
     check(&[b'N'; 300_001], Verdict::Unknown, "pickle-limit");
     check(&[b'('; 300_001], Verdict::Unknown, "pickle-limit");
     let mut memo = vec![b'N'];
     memo.resize(450_002, 0x94);
     check(&memo, Verdict::Unknown, "pickle-limit");
-    // Tuples within tuples are dropped without recursion.
-    let mut deep = b")".to_vec();
-    deep.resize(200_000, 0x85);
-    deep.push(b'.');
-    assert_eq!(report(&deep).verdict, Verdict::Safe);
     let limits = Limits {
         operations: 3,
         ..Limits::default()

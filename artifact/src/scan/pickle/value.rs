@@ -5,13 +5,20 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use super::allowed::Global;
+use super::operation::Stop;
 
 /// Bytes of texts and tuples that are kept, all together. Beyond, values are known by kind only.
 const MAX_KEPT_BYTES: usize = 8 << 20;
 /// Items of a tuple that is kept. Arrays have at most 64 dimensions.
 const MAX_TUPLE_ITEMS: usize = 64;
 /// Tuples within tuples that are kept.
-const MAX_TUPLE_DEPTH: u8 = 4;
+const MAX_TUPLE_DEPTH: u16 = 4;
+/// Tuples within tuples. A dictionary hashes a key without a bound on this, and CPython's pickler
+/// stops at its recursion limit, which is the same.
+const MAX_NESTED_TUPLES: u16 = 1_000;
+/// Values that the hash of a tuple visits: more than the operations of a file. Only tuples that
+/// share their items have as many.
+const MAX_HASHED: u32 = 1 << 26;
 /// Values that are compared with each other. Tuples share their items, so there may be many more
 /// of them than bytes.
 const MAX_COMPARED: usize = 256;
@@ -39,8 +46,8 @@ pub(super) enum Value {
     Text(Option<Rc<Kept<String>>>),
     Bytes,
     ByteArray,
-    /// A tuple; nothing if it is too large to keep.
-    Tuple(Option<Rc<Kept<Vec<Value>>>>),
+    /// A tuple, with nothing in it if it is too large to keep.
+    Tuple(Tuple),
     List,
     Dict,
     Set,
@@ -72,7 +79,7 @@ impl Value {
     /// The items of a tuple, if they are known.
     pub(super) fn items(&self) -> Option<&[Self]> {
         match self {
-            Self::Tuple(Some(items)) => Some(items),
+            Self::Tuple(tuple) => tuple.items.as_deref().map(|items| items.value.as_slice()),
             _ => None,
         }
     }
@@ -117,12 +124,23 @@ impl Value {
         }
     }
 
-    fn depth(&self) -> u8 {
+    /// Tuples within each other, and values that a hash visits.
+    const fn nesting(&self) -> (u16, u32) {
         match self {
-            Self::Tuple(Some(items)) => items.depth,
-            _ => 0,
+            Self::Tuple(tuple) => (tuple.depth, tuple.hashed),
+            _ => (0, 1),
         }
     }
+}
+
+/// A tuple.
+#[derive(Clone, Debug)]
+pub(super) struct Tuple {
+    items: Option<Rc<Kept<Vec<Value>>>>,
+    /// Tuples within each other, with this one.
+    depth: u16,
+    /// Values that its hash visits, each as often as it is reached.
+    hashed: u32,
 }
 
 /// Bytes that are kept now.
@@ -130,7 +148,7 @@ impl Value {
 pub(super) struct Gauge(Rc<Cell<usize>>);
 
 impl Gauge {
-    fn keep<T>(&self, value: T, depth: u8, bytes: usize) -> Option<Rc<Kept<T>>> {
+    fn keep<T>(&self, value: T, bytes: usize) -> Option<Rc<Kept<T>>> {
         let bytes = bytes.saturating_add(ALLOCATION_BYTES);
         let kept = self.0.get().saturating_add(bytes);
         if kept > MAX_KEPT_BYTES {
@@ -139,7 +157,6 @@ impl Gauge {
         self.0.set(kept);
         Some(Rc::new(Kept {
             value,
-            depth,
             bytes,
             gauge: self.clone(),
         }))
@@ -147,17 +164,31 @@ impl Gauge {
 
     /// A text.
     pub(super) fn text(&self, text: Option<&str>) -> Value {
-        Value::Text(text.and_then(|text| self.keep(text.to_owned(), 0, text.len())))
+        Value::Text(text.and_then(|text| self.keep(text.to_owned(), text.len())))
     }
 
     /// A tuple.
-    pub(super) fn tuple(&self, items: Vec<Value>) -> Value {
-        let depth = items.iter().map(Value::depth).max().unwrap_or_default();
-        if items.len() > MAX_TUPLE_ITEMS || depth >= MAX_TUPLE_DEPTH {
-            return Value::Tuple(None);
+    pub(super) fn tuple(&self, items: Vec<Value>) -> Result<Value, Stop> {
+        let (mut depth, mut hashed) = (0_u16, 1_u32);
+        for (item_depth, item_hashed) in items.iter().map(Value::nesting) {
+            depth = depth.max(item_depth);
+            hashed = hashed.saturating_add(item_hashed);
+        }
+        let depth = depth.saturating_add(1);
+        if depth > MAX_NESTED_TUPLES {
+            return Err(Stop::Limit("more than 1,000 tuples are in each other"));
+        }
+        if hashed > MAX_HASHED {
+            return Err(Stop::Limit("tuples share their items more than 2^26 times"));
         }
         let bytes = items.capacity().saturating_mul(size_of::<Value>());
-        Value::Tuple(self.keep(items, depth.saturating_add(1), bytes))
+        let is_kept = items.len() <= MAX_TUPLE_ITEMS && depth <= MAX_TUPLE_DEPTH;
+        let items = is_kept.then(|| self.keep(items, bytes)).flatten();
+        Ok(Value::Tuple(Tuple {
+            items,
+            depth,
+            hashed,
+        }))
     }
 }
 
@@ -165,7 +196,6 @@ impl Gauge {
 #[derive(Debug)]
 pub(super) struct Kept<T> {
     value: T,
-    depth: u8,
     bytes: usize,
     gauge: Gauge,
 }

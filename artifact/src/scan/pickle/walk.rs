@@ -89,8 +89,8 @@ impl<'l> Work<'l> {
             if machine.run(operation, reader.position(), reader.left())? {
                 break;
             }
-            if let Some(bytes) = machine.array_bytes.take() {
-                joblib::skip_array(reader, bytes)?;
+            if let Some(elements) = machine.elements.take() {
+                joblib::skip_array(reader, &elements)?;
             }
         }
         Ok(())
