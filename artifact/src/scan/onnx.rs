@@ -2,7 +2,8 @@
 //! other files.
 //!
 //! The walk covers subgraphs in attributes, functions, sparse tensors and training information, so
-//! that no tensor with external data is overlooked.
+//! that no tensor with external data is overlooked. Each tensor must have as much data as its
+//! dimensions say, and constants must not ask for results beyond a bound.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,9 +13,13 @@ use super::protobuf::{self, Visitor};
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report, Verdict};
 
+mod expansion;
 mod schema;
+mod tensor;
 
+use expansion::Expansions;
 use schema::Message;
+use tensor::Tensor;
 
 const RULE: &str = "onnx-message";
 const EXTERNAL_DATA: &str = "onnx-external-data";
@@ -38,6 +43,7 @@ pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
     let mut source = Source::new(input, "onnx-truncated")?;
     let mut model = Model {
         entries: limits.entries,
+        expansions: Expansions::new(limits.header_bytes.saturating_mul(4)),
         ..Model::default()
     };
     let root = Message::Model;
@@ -63,6 +69,9 @@ struct Model {
     /// The nodes and functions around the current value, the innermost last.
     open: Vec<Operator>,
     entry: Entry,
+    /// The current tensor.
+    tensor: Tensor,
+    expansions: Expansions,
     has_graph: bool,
     /// Operators of other domains.
     used: BTreeSet<Operator>,
@@ -73,7 +82,12 @@ struct Model {
 impl Visitor<Message> for Model {
     fn begin(&mut self, path: &[Message], _: &mut Report) -> Result<(), Stop> {
         match path.last() {
-            Some(Message::Node | Message::Function) => self.open.push(Operator::default()),
+            Some(Message::Node) => {
+                self.open.push(Operator::default());
+                self.expansions.begin_node();
+            }
+            Some(Message::Function) => self.open.push(Operator::default()),
+            Some(Message::Tensor) => self.tensor = Tensor::default(),
             Some(Message::External) => self.entry = Entry::default(),
             Some(Message::Graph) => self.has_graph = true,
             _ => {}
@@ -86,12 +100,20 @@ impl Visitor<Message> for Model {
             let detail = format!("a tensor lies in the unknown location {value}");
             return Err(Stop::malformed(at, RULE, detail));
         }
-        // Numbers of 64 bits with a sign.
-        if let (Some(Message::Tensor), 1, 0x8000_0000_0000_0000..) = (path.last(), field, value) {
-            let detail = "a tensor has a negative dimension";
-            return Err(Stop::malformed(at, RULE, detail));
+        match path.last() {
+            Some(Message::Tensor) => self.tensor.number(field, value, at),
+            Some(Message::Attribute) if matches!(field, 3 | 8) => {
+                self.expansions.attribute(&[value.cast_signed() as f64]);
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    fn data(&mut self, path: &[Message], field: u32, bytes: u64, head: &[u8]) {
+        if path.last() == Some(&Message::Tensor) {
+            self.tensor.data(field, bytes, head);
+        }
     }
 
     fn text(
@@ -103,6 +125,12 @@ impl Visitor<Message> for Model {
         _: &mut Report,
     ) -> Result<(), Stop> {
         let value = match (path.last(), field) {
+            (Some(Message::Tensor), 8) => {
+                self.tensor.name = text;
+                return Ok(());
+            }
+            (Some(Message::Node), 1) => return self.expansions.input(text, at),
+            (Some(Message::Node), 2) => return self.expansions.output(text, at),
             (Some(Message::External), 1) => &mut self.entry.key,
             (Some(Message::External), 2) => &mut self.entry.value,
             (Some(Message::Node), 7) | (Some(Message::Function), 10) => {
@@ -125,6 +153,7 @@ impl Visitor<Message> for Model {
         match path.last() {
             Some(Message::Node) => {
                 let operator = self.open.pop().unwrap_or_default();
+                self.expansions.end_node(&operator.1, at)?;
                 if !DOMAINS.contains(&operator.0.as_str()) {
                     keep(&mut self.used, operator, self.entries, at, RULE)?;
                 }
@@ -133,6 +162,7 @@ impl Visitor<Message> for Model {
                 let function = self.open.pop().unwrap_or_default();
                 keep(&mut self.functions, function, self.entries, at, RULE)?;
             }
+            Some(Message::Tensor) => self.tensor(path, at, report)?,
             Some(Message::External) => self.external(at, report)?,
             Some(Message::Model) => self.finish(report)?,
             _ => {}
@@ -162,6 +192,23 @@ impl Model {
         }
         *part = text;
         Ok(())
+    }
+
+    /// Checks a tensor, and keeps it if it is a small constant.
+    fn tensor(&mut self, path: &[Message], at: u64, report: &mut Report) -> Result<(), Stop> {
+        let tensor = std::mem::take(&mut self.tensor);
+        tensor.check(at, report)?;
+        let Some(values) = tensor.values() else {
+            return Ok(());
+        };
+        match path {
+            [.., Message::Graph, _] => self.expansions.constant(tensor.name, &values, at),
+            [.., Message::Node, Message::Attribute, _] => {
+                self.expansions.attribute(&values);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Checks an entry that says where the bytes of a tensor are.
@@ -197,6 +244,7 @@ impl Model {
 
     /// Compares the operators of other domains with the functions of the model.
     fn finish(&self, report: &mut Report) -> Result<(), Stop> {
+        self.expansions.check(report);
         for (domain, name) in self.used.difference(&self.functions) {
             let detail = format!("the operator {name} of the domain {domain:?} is native code");
             report.add(Verdict::Unknown, 0, "onnx-custom-domain", &detail);

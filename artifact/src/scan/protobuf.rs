@@ -10,6 +10,8 @@ use super::{Limits, Report};
 const MAX_DEPTH: usize = 100;
 /// The longest varint, bytes.
 const MAX_VARINT_BYTES: u32 = 10;
+/// Bytes of data that a visitor gets.
+const HEAD_BYTES: usize = 512;
 
 /// The type of a field. Fields of numbers may be repeated and packed.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +40,10 @@ pub(super) trait Schema: Copy {
 pub(super) trait Visitor<M> {
     /// A message begins.
     fn begin(&mut self, path: &[M], report: &mut Report) -> Result<(), Stop>;
-    /// A single number.
+    /// A number of variable length, alone or packed.
     fn number(&mut self, path: &[M], field: u32, value: u64, at: u64) -> Result<(), Stop>;
+    /// Bytes, or numbers of a fixed length: how many bytes they have, and the first of them.
+    fn data(&mut self, _path: &[M], _field: u32, _bytes: u64, _head: &[u8]) {}
     /// A text.
     fn text(
         &mut self,
@@ -94,8 +98,8 @@ pub(super) fn walk<M: Schema>(
                 let value = wire.varint()?;
                 visitor.number(&path, number, value, at)?;
             }
-            (Field::Fixed64, 1) => wire.skip(8)?,
-            (Field::Fixed32, 5) => wire.skip(4)?,
+            (Field::Fixed64, 1) => visitor.data(&path, number, 8, &wire.data(8)?),
+            (Field::Fixed32, 5) => visitor.data(&path, number, 4, &wire.data(4)?),
             (field, 2) => {
                 let length = wire.length()?;
                 match field {
@@ -114,8 +118,22 @@ pub(super) fn walk<M: Schema>(
                     }
                     Field::Fixed32 if length % 4 != 0 => return Err(wire.not_numbers(length)),
                     Field::Fixed64 if length % 8 != 0 => return Err(wire.not_numbers(length)),
-                    Field::Bytes | Field::Varint | Field::Fixed32 | Field::Fixed64 => {
-                        wire.skip(length)?;
+                    Field::Varint => {
+                        let end = wire.source.position().saturating_add(length);
+                        let mut packed = Wire {
+                            source: &mut *wire.source,
+                            end,
+                            rule,
+                        };
+                        while packed.source.position() < end {
+                            let at = packed.source.position();
+                            let value = packed.varint()?;
+                            visitor.number(&path, number, value, at)?;
+                        }
+                    }
+                    Field::Bytes | Field::Fixed32 | Field::Fixed64 => {
+                        let head = wire.data(length)?;
+                        visitor.data(&path, number, length, &head);
                     }
                 }
             }
@@ -181,12 +199,16 @@ impl Wire<'_, '_> {
         Ok(length)
     }
 
-    fn skip(&mut self, bytes: u64) -> Result<(), Stop> {
+    /// Passes over bytes, of which the first are read.
+    fn data(&mut self, bytes: u64) -> Result<Vec<u8>, Stop> {
         let at = self.source.position();
         if bytes > self.end.saturating_sub(at) {
             return Err(Stop::malformed(at, self.rule, "a number that does not end"));
         }
-        self.source.skip(bytes)
+        let count = usize::try_from(bytes).unwrap_or(usize::MAX).min(HEAD_BYTES);
+        let head = self.source.read_bytes(count)?;
+        self.source.seek(at.saturating_add(bytes));
+        Ok(head)
     }
 
     fn text(&mut self, length: u64, limits: &Limits) -> Result<String, Stop> {

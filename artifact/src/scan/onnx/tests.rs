@@ -188,8 +188,136 @@ fn work_is_bounded() {
 
 #[test]
 fn a_negative_dimension_is_malformed() {
-    let tensor = |size| bytes(5, [number(1, size), number(2, 1), bytes(8, "w")].concat());
+    let tensor = |size| {
+        let data = bytes(9, [0_u8; 4]);
+        bytes(5, [number(1, size), number(2, 1), data].concat())
+    };
     assert_eq!(report(&model(&tensor(1))).verdict, Verdict::Safe);
     let negative = report(&model(&tensor(u64::MAX)));
     assert_eq!(negative.verdict, Verdict::Malformed);
+}
+
+#[test]
+fn a_tensor_has_as_much_data_as_its_dimensions_say() {
+    let two = [number(1, 2), number(1, 3)].concat();
+    let packed = bytes(1, [2_u8, 3]);
+    let none = [number(1, 1 << 62), number(1, 1 << 62), number(1, 0)].concat();
+    let raw = |count: usize| bytes(9, vec![0_u8; count]);
+    let cases = [
+        (&two, 1, raw(24), Verdict::Safe),
+        (&packed, 1, raw(24), Verdict::Safe),
+        (&two, 1, raw(23), Verdict::Malformed),
+        (&packed, 1, raw(25), Verdict::Malformed),
+        (&two, 1, bytes(4, [0_u8; 24]), Verdict::Safe),
+        (&two, 1, bytes(4, [0_u8; 20]), Verdict::Malformed),
+        (&two, 1, b"\x25\0\0\0\0".repeat(6), Verdict::Safe),
+        (&two, 1, Vec::new(), Verdict::Malformed),
+        (&two, 1, [raw(24), raw(24)].concat(), Verdict::Malformed),
+        (
+            &two,
+            1,
+            [bytes(4, [0_u8; 24]), raw(24)].concat(),
+            Verdict::Malformed,
+        ),
+        (&two, 7, bytes(7, b"\xff\xff\x01\0\0\0\0\0"), Verdict::Safe),
+        (&two, 7, number(7, 1).repeat(6), Verdict::Safe),
+        (&two, 7, bytes(4, [0_u8; 24]), Verdict::Malformed),
+        (&two, 8, bytes(6, "text").repeat(6), Verdict::Safe),
+        (&two, 8, raw(24), Verdict::Malformed),
+        (&two, 10, bytes(5, [0_u8; 6]), Verdict::Safe),
+        (&two, 15, raw(96), Verdict::Safe),
+        (&two, 22, raw(3), Verdict::Safe),
+        (&two, 22, bytes(5, [0_u8; 3]), Verdict::Safe),
+        (&two, 25, raw(2), Verdict::Safe),
+        (&two, 99, raw(24), Verdict::Unknown),
+        (&none, 1, raw(0), Verdict::Safe),
+        (&none, 1, raw(4), Verdict::Malformed),
+    ];
+    for (dimensions, kind, data, expected) in cases {
+        let tensor = [dimensions.as_slice(), &number(2, kind), &data].concat();
+        // The same as an initialiser and in an attribute.
+        let attribute = node("Constant", "", &bytes(5, bytes(5, &tensor)));
+        for model in [model(&bytes(5, &tensor)), model(&attribute)] {
+            let report = report(&model);
+            assert_eq!(report.verdict, expected, "{kind} {data:?}: {report:?}");
+        }
+    }
+}
+
+#[test]
+fn constants_do_not_ask_for_results_beyond_a_bound() {
+    let integers = |name: &str, values: &[i64]| {
+        let count = u64::try_from(values.len()).unwrap();
+        let raw: Vec<u8> = values.iter().flat_map(|it| it.to_le_bytes()).collect();
+        [
+            number(1, count),
+            number(2, 7),
+            bytes(8, name),
+            bytes(9, raw),
+        ]
+        .concat()
+    };
+    let initial = |name: &str, values: &[i64]| bytes(5, integers(name, values));
+    let inputs = |names: &[&str]| -> Vec<u8> { names.iter().flat_map(|it| bytes(1, it)).collect() };
+    let operator = |name: &str, names: &[&str]| node(name, "", &inputs(names));
+    let tile = operator("Tile", &["x", "n"]);
+    let large = 1_099_511_627_776;
+    let constant = |attribute: Vec<u8>| {
+        let value = [bytes(2, "n"), bytes(5, attribute)].concat();
+        [node("Constant", "", &value), tile.clone()].concat()
+    };
+    let scales = [number(1, 1), number(2, 1), bytes(8, "n")].concat();
+    let scales = bytes(5, [scales, bytes(9, 1e20_f32.to_le_bytes())].concat());
+    let range = operator("Range", &["a", "b", "c"]);
+    let bounds = |a, b, c| [initial("a", &[a]), initial("b", &[b]), initial("c", &[c])].concat();
+    let cases = [
+        (
+            [tile.clone(), initial("n", &[1 << 31])].concat(),
+            Verdict::Safe,
+        ),
+        (
+            [tile.clone(), initial("n", &[large])].concat(),
+            Verdict::Unknown,
+        ),
+        (
+            [initial("n", &[1 << 16, 1 << 16]), tile.clone()].concat(),
+            Verdict::Unknown,
+        ),
+        (
+            [tile.clone(), initial("other", &[large])].concat(),
+            Verdict::Safe,
+        ),
+        (constant(bytes(5, integers("", &[large]))), Verdict::Unknown),
+        (constant(number(3, 1 << 40)), Verdict::Unknown),
+        (constant(bytes(8, [4_u8, 5])), Verdict::Safe),
+        (
+            [operator("ConstantOfShape", &["n"]), initial("n", &[large])].concat(),
+            Verdict::Unknown,
+        ),
+        (
+            [operator("Slice", &["x", "n"]), initial("n", &[i64::MAX])].concat(),
+            Verdict::Safe,
+        ),
+        (
+            [operator("Resize", &["x", "", "n"]), scales].concat(),
+            Verdict::Unknown,
+        ),
+        (
+            [range.clone(), bounds(large, 1_099_511_627_785, 1)].concat(),
+            Verdict::Safe,
+        ),
+        (
+            [range.clone(), bounds(0, large, 1)].concat(),
+            Verdict::Unknown,
+        ),
+        (
+            [range.clone(), bounds(0, -1_099_511_627_776, -2)].concat(),
+            Verdict::Unknown,
+        ),
+        ([range, bounds(0, large, large)].concat(), Verdict::Safe),
+    ];
+    for (graph, expected) in cases {
+        let report = report(&model(&graph));
+        assert_eq!(report.verdict, expected, "{report:?}");
+    }
 }
