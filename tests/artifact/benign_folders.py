@@ -78,7 +78,8 @@ def hugging_face(out):
     ]
     diffusion = {
         "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.21.0",
-        "feature_extractor": ["transformers", "CLIPImageProcessor"], "safety_checker": [None, None],
+        "feature_extractor": ["transformers", "CLIPImageProcessor"], "image_encoder": [None, None],
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
         "scheduler": ["diffusers", "PNDMScheduler"], "unet": ["diffusers", "UNet2DConditionModel"],
     }
     adapter = {
@@ -97,6 +98,7 @@ def hugging_face(out):
         "preprocessor_config.json": processor, "added_tokens.json": {"<pad>": 3},
         "special_tokens_map.json": {"bos_token": "<s>", "pad_token": {"content": "<pad>"}},
         "scheduler/scheduler_config.json": {"_class_name": "PNDMScheduler", "beta_end": 0.012},
+        "optional/config.json": {"auto_map": None, "limit": float("-inf"), "target": "gpu"},
         "unet/config.json": {"_class_name": "UNet2DConditionModel", "act_fn": "silu"},
         "1_Pooling/config.json": {"pooling_mode_cls_token": False},
         "sentence_bert_config.json": {"max_seq_length": 256, "do_lower_case": False},

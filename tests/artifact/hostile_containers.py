@@ -437,4 +437,5 @@ def controls():
     """Containers of data."""
     yield "control-npy", "a.npy", NUMBERS
     yield "control-npz", "a.npz", archive(("a.npy", NUMBERS))
+    yield "control-npz-empty", "a.npz", archive()
     yield "control-torch-zip", "a.pt", torch_zip(EMPTY)

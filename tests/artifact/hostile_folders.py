@@ -125,6 +125,8 @@ def all_keras():
             layer("Dense", {"__class__": "x", "module": "os", "class_name": "system"})
         ),
         "units-endless": sequential(layer("Dense", {"units": 10**18})),
+        "units-beyond-64-bits": sequential(layer("Dense", {"units": 10**30})),
+        "shape-endless": sequential(layer("Reshape", {"target_shape": [4, 10**12]})),
     }
     for family, config in cases.items():
         yield f"keras-{family}", "model.keras", keras(config)
@@ -196,6 +198,17 @@ def all_configurations():
             "model_index.json",
             {"_class_name": "X", "unet": ["os", "system"]},
         ),
+        "diffusers-component-modular": (
+            "modular_model_index.json",
+            {"unet": [None, None, {"repo": "owner/x", "type_hint": ["os", "system"]}]},
+        ),
+        "diffusers-component-upper-case": ("MODEL_INDEX.JSON", {"unet": ["my_unet", "Hostile"]}),
+        "target-json": ("config.json", {"model": {"target": "hostile.Model", "params": {}}}),
+        "hydra-in-booster": ("config.json", {"learner": {"attributes": {"_target_": "os.system"}}}),
+        "auto-map-beside-nan": (
+            "config.json",
+            {"eps": float("nan"), "auto_map": {"AutoModel": "x.Hostile"}},
+        ),
         "diffusers-auto-map": (
             "modular_model_index.json",
             {"auto_map": {"ModularPipelineBlocks": "b.Hostile"}},
@@ -265,6 +278,9 @@ def all_configurations():
         "python-file": ("modeling_hostile.py", b"print('hostile')\n"),
         "python-cache": ("__pycache__/m.cpython-311.pyc", b"\xa7\r\r\n" + bytes(12)),
         "custom-generate": ("custom_generate/generate.py", b"print('hostile')\n"),
+        "setup-py": ("setup.py", b"print('hostile')\n"),
+        "setup-cfg": ("setup.cfg", b"[options]\ninstall_requires = hostile\n"),
+        "pyproject": ("pyproject.toml", b"[build-system]\nbuild-backend = 'hostile'\n"),
         "notebook": ("demo.ipynb", b'{"cells": []}'),
         "site-packages-pth": ("hostile.pth", b"import os; print(os.getcwd())\n"),
         "config-upper-case": ("CONFIG.JSON", b'{"auto_map": {"AutoModel": "x.Hostile"}}'),
@@ -360,6 +376,17 @@ def controls():
         "config.json",
         b'{"architectures": ["LlamaForCausalLM"], "hidden_size": 8}',
     )
+    yield (
+        "control-config-nan",
+        "config.json",
+        b'{"auto_map": null, "eps": NaN, "limits": [-Infinity, Infinity]}',
+    )
+    yield (
+        "control-model-index",
+        "model_index.json",
+        b'{"_class_name": "P", "unet": ["diffusers", "U"], "safety_checker": [null, null]}',
+    )
+    yield "control-booster", "model.json", b'{"version": [2, 1, 0], "learner": {"attributes": {}}}'
     yield "control-template", "chat_template.jinja", b"{{ messages[0]['role'] }}"
     yield "control-readme", "README.md", b"# A model\n"
     yield "control-keras", "a.keras", keras(sequential(layer("Dense", {"name": "d", "units": 1})))

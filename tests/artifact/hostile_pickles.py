@@ -168,6 +168,22 @@ def legacy_torch(*pickles):
     return b"".join([magic, protocol(b"M\xe9\x03"), system, *pickles])
 
 
+# An array of eight bytes, as joblib before 1.2 describes it.
+UNPADDED = (
+    name("joblib.numpy_pickle", "NumpyArrayWrapper")
+    + b")\x81}("
+    + text("subclass")
+    + name("numpy", "ndarray")
+    + text("shape")
+    + b"K\x08\x85"
+    + text("order")
+    + text("C")
+    + text("dtype")
+    + call(name("numpy", "dtype"), "u1", b"\x89", b"\x88")
+    + text("allow_mmap")
+    + b"\x88ub"
+)
+
 # Ways to hide a call from a reader that is not the unpickler.
 PARSER = {
     "ext1.pkl": protocol(call(name("copyreg", "add_extension"), "os", "system", 7) + b"0\x82\x07"),
@@ -244,10 +260,11 @@ PARSER = {
     "memo-index-of-2-32.pkl": protocol(b"}r\xff\xff\xff\xff"),
     "shared-key.pkl": protocol(
         b"})q\x00"
-        + b"".join(b"(" + bytes([0x68, i]) * 8 + b"tq" + bytes([i + 1]) for i in range(30))
+        + b"".join(b"0(" + bytes([0x68, i]) * 8 + b"tq" + bytes([i + 1]) for i in range(30))
         + b"Ns"
     ),
     "deep-key.pkl": protocol(b"})" + b"\x85" * 500_000 + b"Ns"),
+    "deep-item.pkl": protocol(b"()" + b"\x85" * 500_000 + b"\x91", 4),
     "digits.pkl": b"I" + b"9" * 100_000 + b"\n.",
     "array-of-objects.pkl": protocol(
         call(
@@ -273,6 +290,7 @@ PARSER = {
         name("joblib.numpy_pickle", "NumpyArrayWrapper") + b")\x81}b", 3
     )
     + bytes(32),
+    "array-wrapper-unpadded.joblib": protocol(UNPADDED + b"cos\nsyst" + RUN, 3),
     "array-wrapper-path.joblib": protocol(
         call(name("joblib.numpy_pickle_compat", "NDArrayWrapper"), "../../hostile.npy", b"N"), 3
     ),

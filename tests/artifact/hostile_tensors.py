@@ -199,11 +199,23 @@ def external(location, offset="0", length="4"):
     )
 
 
+def constant(label, *values, kind=7, form="q"):
+    """An initialiser: a list of numbers of 64 bits, or of another kind."""
+    body = field(1, len(values)) + field(2, kind) + field(8, label)
+    return field(5, body + field(9, struct.pack(f"<{len(values)}{form}", *values)))
+
+
 def tile_bomb():
     """A Tile of one number to 2^40."""
     value = field(1, 1) + field(2, 1) + field(8, "x") + field(9, bytes(4))
-    count = field(1, 1) + field(2, 7) + field(8, "r") + field(9, struct.pack("<q", 1 << 40))
-    return onnx(node("Tile", inputs=("x", "r")), field(5, value), field(5, count))
+    return onnx(node("Tile", inputs=("x", "r")), field(5, value), constant("r", 1 << 40))
+
+
+def constant_node():
+    """A Constant of 2^40 that a ConstantOfShape takes."""
+    value = field(1, 1) + field(2, 7) + field(9, struct.pack("<q", 1 << 40))
+    body = field(2, "r") + field(4, "Constant") + field(5, field(1, "value") + field(5, value))
+    return onnx(field(1, body), node("ConstantOfShape", inputs=("r",)))
 
 
 def all_onnx():
@@ -234,12 +246,28 @@ def all_onnx():
         "external-in-attribute": onnx(node("Constant", attributes=(tensor_in_attribute,))),
         "external-in-sparse": onnx(relu, sparse),
         "tile-bomb": tile_bomb(),
+        "expand-bomb": onnx(node("Expand", inputs=("x", "r")), constant("r", 1 << 20, 1 << 20)),
+        "range-bomb": onnx(
+            node("Range", inputs=("a", "b", "c")),
+            constant("a", 0),
+            constant("b", 1 << 40),
+            constant("c", 1),
+        ),
+        "resize-bomb": onnx(
+            node("Resize", inputs=("x", "", "r")), constant("r", 1e9, 1e9, kind=1, form="f")
+        ),
+        "constant-of-shape-bomb": constant_node(),
+        "core-ml": field(1, 4) + field(2, field(1, "a")) + field(500, b""),
         "length-past-end": field(1, 9) + b"\x3a\xff\xff\xff\x7f",
         "varint-endless": field(1, 9) + b"\x3a" + b"\xff" * 20,
         "unknown-field": onnx(relu, more=field(99, HOSTILE)),
         "tensor-size-differs": onnx(
             relu, field(5, field(1, 4) + field(2, 1) + field(8, "w") + field(9, b"x"))
         ),
+        "tensor-size-differs-packed": onnx(
+            relu, field(5, field(1, b"\x02\x03") + field(2, 1) + field(9, bytes(4)))
+        ),
+        "tensor-without-data": onnx(relu, field(5, field(1, 4) + field(2, 1) + field(8, "w"))),
         "tensor-negative": onnx(
             relu, field(5, b"\x08" + b"\xff" * 9 + b"\x01" + field(2, 1) + field(8, "w"))
         ),
@@ -402,5 +430,7 @@ def controls():
     arch = ("general.architecture", 8, string("llama"))
     yield "control-gguf", "a.gguf", gguf([arch], [("a", (8,), 0, 0)], bytes(32))
     yield "control-onnx", "a.onnx", onnx(node("Relu"))
+    tile = node("Tile", inputs=("x", "r"))
+    yield "control-onnx-tile", "a.onnx", onnx(tile, constant("r", 1, 2), constant("w", 1 << 40))
     yield "control-saved-model", "saved_model.pb", saved_model(["Const"], ["AddV2"])
     yield "control-tflite", "a.tflite", tflite([[("i8", 0)]])
