@@ -27,7 +27,7 @@ struct Kind {
     bits: u64,
     /// The other field that can have them.
     field: u32,
-    /// Bits of an element in a value of that field, and values of an element.
+    /// How many elements a value of that field has, and how many values an element has.
     packing: (u64, u64),
 }
 
@@ -49,6 +49,7 @@ impl Kind {
             // Two or four elements in a byte.
             21..=23 => (4, INT32, (2, 1)),
             25 | 26 => (2, INT32, (4, 1)),
+            27 | 28 => (6, INT32, (1, 1)),
             _ => return None,
         };
         Some(Self {

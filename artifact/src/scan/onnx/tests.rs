@@ -229,6 +229,7 @@ fn a_tensor_has_as_much_data_as_its_dimensions_say() {
         (&two, 22, raw(3), Verdict::Safe),
         (&two, 22, bytes(5, [0_u8; 3]), Verdict::Safe),
         (&two, 25, raw(2), Verdict::Safe),
+        (&two, 27, raw(5), Verdict::Safe),
         (&two, 99, raw(24), Verdict::Unknown),
         (&none, 1, raw(0), Verdict::Safe),
         (&none, 1, raw(4), Verdict::Malformed),
