@@ -263,8 +263,8 @@ fn protobuf(head: &[u8]) -> Option<Content> {
     }
 }
 
-/// Whether a model of Core ML begins here: its version, a description, and then a field whose number
-/// is greater than those of other models.
+/// Whether a model of Core ML begins here: its version, a description, and then a field that other
+/// models do not have.
 fn is_core_ml(head: &[u8]) -> bool {
     let [0x08, 1..=0x7f, 0x12, rest @ ..] = head else {
         return false;
