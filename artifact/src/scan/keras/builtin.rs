@@ -183,8 +183,15 @@ pub(super) fn class_fault(
         return Some((Verdict::Executable, "keras-code", reason));
     }
     let Some(module) = module else {
-        let reason = "has no module";
-        return (!VALUES.contains(&class)).then_some((Verdict::Unknown, "keras-class", reason));
+        // Older versions write no modules. Keras looks such a class up among its own.
+        let is_model = MODELS.iter().any(|(_, model)| *model == class);
+        let is_known = || MODULES.iter().any(|(_, classes)| lists(classes, class));
+        let reason = "has no module and is not a known class";
+        return (!VALUES.contains(&class) && !is_model && !is_known()).then_some((
+            Verdict::Unknown,
+            "keras-class",
+            reason,
+        ));
     };
     if MODELS.contains(&(module, class)) {
         return None;

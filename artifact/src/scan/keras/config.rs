@@ -378,7 +378,9 @@ mod tests {
                 r#"{"class_name": "New", "module": "keras.layers"}"#,
                 Verdict::Unknown,
             ),
-            (r#"{"class_name": "Dense"}"#, Verdict::Unknown),
+            (r#"{"class_name": "New"}"#, Verdict::Unknown),
+            (r#"{"class_name": "mine>Dense"}"#, Verdict::Unknown),
+            (r#"{"class_name": "Dense"}"#, Verdict::Safe),
             (r#"{"class_name": 1}"#, Verdict::Malformed),
             (
                 r#"{"class_name": "Dense", "module": ["os"]}"#,
