@@ -14,6 +14,7 @@ pub mod detect;
 pub mod finding;
 mod flatbuffer;
 pub mod gguf;
+mod hdf5;
 pub mod input;
 mod jinja;
 mod json;

@@ -7,12 +7,12 @@
 use std::io::{self, SeekFrom};
 
 use super::finding::MAX_FINDINGS;
-use super::input;
+use super::input::{self, Window};
 use super::magic::{self, Content};
 use super::{Finding, Input, Limits, Report, Verdict};
 use super::{
-    boosters, gguf, jinja, json_config, numpy, onnx, pickle, safetensors, saved_model, tar, text,
-    tflite, zip,
+    boosters, gguf, jinja, json_config, keras, numpy, onnx, pickle, safetensors, saved_model, tar,
+    text, tflite, zip,
 };
 
 /// Endings of programs. A loader, an interpreter or a user runs such a file.
@@ -177,6 +177,7 @@ fn scan_as(
     let mut report = Report::new(content.name());
     let detail = match content {
         Content::Gguf => return gguf::scan(input, limits),
+        Content::Hdf5 => return keras::h5::scan(input, limits),
         Content::Json if matches!(name, "model_index.json" | "modular_model_index.json") => {
             return json_config::scan_pipeline(input, limits);
         }
@@ -312,10 +313,11 @@ fn add_other_readings(
         let tar = tar::scan(input, limits)?;
         add_reading(report, content, 0, "a tar", tar);
     }
-    if content != Content::Other("hdf5")
+    if content != Content::Hdf5
         && let Some(offset) = magic::hdf5_behind(input, length)?
     {
-        let hdf5 = Report::new("hdf5");
+        let mut behind = Window::new(input, offset, length.saturating_sub(offset));
+        let hdf5 = keras::h5::scan(&mut behind, limits)?;
         add_reading(report, content, offset, "HDF5 behind a user block", hdf5);
     }
     Ok(())
@@ -336,6 +338,7 @@ mod tests {
         reason = "tests"
     )]
     use super::*;
+    use crate::scan::hdf5::build::Writer;
     use std::io::Cursor;
 
     fn scanned(name: &str, content: &[u8]) -> Report {
@@ -363,7 +366,7 @@ mod tests {
         let booster = br#"{"version":[2,1,0],"learner":{"attributes":{}}}"#;
         let hydra = br#"{"learner":{"attributes":{"_target_":"os.system"}}}"#;
         let pipeline = br#"{"_class_name":"P","unet":["my_unet","U"]}"#;
-        let cases: [(&str, &[u8], Verdict, &str); 34] = [
+        let cases: [(&str, &[u8], Verdict, &str); 35] = [
             ("a.safetensors", &own, Verdict::Safe, "safetensors"),
             ("a", &own, Verdict::Safe, "safetensors"),
             ("a.gguf", &own, Verdict::Malformed, "safetensors"),
@@ -376,7 +379,8 @@ mod tests {
             ("a.txt", b"\x7fELF\x02", Verdict::Executable, "elf"),
             ("thing", b"some words\n", Verdict::Unknown, "text"),
             ("a.safetensors", b"", Verdict::Malformed, "empty"),
-            ("a.h5", b"\x89HDF\r\n\x1a\n", Verdict::Unknown, "hdf5"),
+            ("a.h5", b"\x89HDF\r\n\x1a\n", Verdict::Malformed, "hdf5"),
+            ("a.bin", &Writer::new().file(), Verdict::Safe, "hdf5"),
             ("a.gz", b"\x1f\x8b\x08\0", Verdict::Unknown, "gzip"),
             (
                 "a.safetensors",

@@ -1,7 +1,8 @@
-//! Keras's `.keras`: a zip file with a configuration that names classes, and weights.
+//! Keras's `.keras`: a zip file with a configuration that names classes, and weights in HDF5.
 
 mod builtin;
 mod config;
+pub(super) mod h5;
 
 use std::io::{self, BufReader, Read as _, SeekFrom};
 
@@ -13,8 +14,6 @@ use super::{Input, Limits, Report, Verdict, input};
 const CONFIG: &str = "config.json";
 const METADATA: &str = "metadata.json";
 const WEIGHTS: &str = "model.weights.h5";
-/// How a file of HDF5 begins.
-const HDF5: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
 /// Bytes of the file that names the version of Keras.
 const MAX_METADATA_BYTES: u64 = 64 << 10;
 
@@ -43,10 +42,9 @@ impl Profile for Keras {
         match name.to_ascii_lowercase().as_str() {
             CONFIG => scan_config(name, input, limits),
             METADATA => scan_metadata(input),
-            WEIGHTS => scan_weights(input),
             lower => {
                 let mut report = container::member(name, input, limits)?;
-                if !lower.starts_with("assets/") {
+                if lower != WEIGHTS && !lower.starts_with("assets/") {
                     let detail = "not a member of files of Keras";
                     report.add(Verdict::Unknown, 0, "keras-member", detail);
                 }
@@ -59,15 +57,7 @@ impl Profile for Keras {
 }
 
 fn scan_config(name: &str, input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
-    let length = input::length(input)?;
-    if u64::try_from(limits.header_bytes).is_ok_and(|most| length > most) {
-        let mut report = Report::new("keras config");
-        let detail = format!("a configuration of {length} bytes is more than is read");
-        report.add(Verdict::Unknown, 0, "keras-config-size", &detail);
-        return Ok(report);
-    }
-    input.seek(SeekFrom::Start(0))?;
-    let (mut report, is_model) = config::scan(input)?;
+    let (mut report, is_model) = bounded_config(input, limits)?;
     if !is_model {
         // A configuration of another library, in an archive of its folder.
         let detail = "the configuration names no class of a model";
@@ -77,6 +67,20 @@ fn scan_config(name: &str, input: &mut dyn Input, limits: &Limits) -> io::Result
         report.add_part("the configuration", other);
     }
     Ok(report)
+}
+
+/// Scans a configuration of a bounded length. The second part is whether its outermost object names
+/// a class, or may do so because it is too long to be read.
+fn bounded_config(input: &mut dyn Input, limits: &Limits) -> io::Result<(Report, bool)> {
+    let length = input::length(input)?;
+    if u64::try_from(limits.header_bytes).is_ok_and(|most| length > most) {
+        let mut report = Report::new("keras config");
+        let detail = format!("a configuration of {length} bytes is more than is read");
+        report.add(Verdict::Unknown, 0, "keras-config-size", &detail);
+        return Ok((report, true));
+    }
+    input.seek(SeekFrom::Start(0))?;
+    config::scan(input)
 }
 
 fn scan_metadata(input: &mut dyn Input) -> io::Result<Report> {
@@ -92,48 +96,33 @@ fn scan_metadata(input: &mut dyn Input) -> io::Result<Report> {
     Ok(report)
 }
 
-fn scan_weights(input: &mut dyn Input) -> io::Result<Report> {
-    let mut report = Report::new("hdf5");
-    let mut signature = Vec::new();
-    input
-        .take(u64::try_from(HDF5.len()).unwrap_or(0))
-        .read_to_end(&mut signature)?;
-    if signature == HDF5 {
-        let detail = "weights in HDF5, which can refer to other files, are not followed";
-        report.add(Verdict::Unknown, 0, "keras-weights", detail);
-    } else {
-        let detail = "the weights are not HDF5";
-        report.add(Verdict::Malformed, 0, "keras-weights", detail);
-    }
-    Ok(report)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::scan::hdf5::build::Writer;
     use crate::scan::zip::build::{File, zip};
     use std::io::Cursor;
 
     #[test]
-    fn members_are_known_and_weights_are_not_followed() {
+    fn each_member_is_scanned_and_weights_are_hdf5() {
         let model = br#"{"module": "keras", "class_name": "Sequential", "config": {}}"#;
         let scan = |config: &[u8], weights: &[u8]| {
             let files = [
                 File::stored("metadata.json", br#"{"keras_version": "3.15.1"}"#),
                 File::stored("config.json", config),
-                File::stored("model.weights.h5", weights),
+                File::deflated("model.weights.h5", weights),
             ];
             let mut file = Cursor::new(zip(&files));
             crate::scan::zip::scan(&mut file, &Limits::default()).unwrap()
         };
-        let report = scan(model, b"\x89HDF\r\n\x1a\n");
-        assert_eq!((report.format, report.verdict), ("keras", Verdict::Unknown));
-        let rules: Vec<_> = report.findings.iter().map(|finding| finding.rule).collect();
-        assert_eq!(rules, ["keras-weights"]);
+        let weights = Writer::new().file();
+        let report = scan(model, &weights);
+        assert_eq!((report.format, report.verdict), ("keras", Verdict::Safe));
+        let cut = weights.split_last().unwrap().1;
+        assert_eq!(scan(model, cut).verdict, Verdict::Malformed);
         assert_eq!(scan(model, b"\x80\x04.").verdict, Verdict::Malformed);
         let lambda = br#"{"module": "keras.layers", "class_name": "Lambda", "config": {}}"#;
-        let report = scan(lambda, b"\x89HDF\r\n\x1a\n");
-        assert_eq!(report.verdict, Verdict::Executable);
+        assert_eq!(scan(lambda, &weights).verdict, Verdict::Executable);
     }
 }

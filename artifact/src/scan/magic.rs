@@ -19,13 +19,15 @@ const ZIP_END_BYTES: usize = 22;
 const ZIP_TAIL_BYTES: u64 = 65_557;
 /// End records that are tried. More in one tail are copies.
 const MAX_ZIP_ENDS: usize = 64;
-const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
+/// How a file of HDF5 begins.
+pub(super) const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
 
 /// What the content of a file begins as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Empty,
     Gguf,
+    Hdf5,
     Json,
     Lightgbm,
     Numpy,
@@ -53,6 +55,7 @@ impl Content {
         match self {
             Self::Empty => "empty",
             Self::Gguf => "gguf",
+            Self::Hdf5 => "hdf5",
             Self::Json => "json",
             Self::Lightgbm => "lightgbm",
             Self::Numpy => "npy",
@@ -99,7 +102,7 @@ const AT_ZERO: [(&[u8], Content); 40] = [
     (b"BC\xc0\xde", Content::Program("llvm bitcode")),
     (b"#!", Content::Program("script")),
     (b"!<arch>\n", Content::Program("ar")),
-    (HDF5, Content::Other("hdf5")),
+    (HDF5, Content::Hdf5),
     (b"\x1f\x8b", Content::Other("gzip")),
     (b"x\x01", Content::Other("zlib")),
     (b"x\x9c", Content::Other("zlib")),

@@ -23,6 +23,7 @@ fn tarred(member: &str, content: &[u8]) -> Vec<u8> {
 fn samples() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("a.gguf", b"GGUF".to_vec()),
+        ("a.h5", b"\x89HDF\r\n\x1a\n".to_vec()),
         ("a.json", b"{}".to_vec()),
         ("a.keras", zipped("config.json", b"{}")),
         ("a.txt", b"tree\nversion=v4\n".to_vec()),

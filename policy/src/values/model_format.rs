@@ -9,6 +9,7 @@ named! {
     #[expect(missing_docs, reason = "the variants are the names in output")]
     pub enum ModelFormat {
         Gguf = "gguf",
+        Hdf5 = "hdf5",
         Json = "json",
         Keras = "keras",
         Lightgbm = "lightgbm",
