@@ -15,10 +15,17 @@ import tempfile
 
 import hostile_containers
 import hostile_folders
+import hostile_hdf5
 import hostile_pickles
 import hostile_tensors
 
-MODULES = (hostile_pickles, hostile_containers, hostile_tensors, hostile_folders)
+MODULES = (
+    hostile_pickles,
+    hostile_containers,
+    hostile_tensors,
+    hostile_folders,
+    hostile_hdf5,
+)
 SECONDS = 300
 
 
