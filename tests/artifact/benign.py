@@ -20,26 +20,25 @@ import sys
 from benign_arrays import joblib_files, numpy_files, pickles, safetensors_files
 from benign_files import Writer
 from benign_folders import hugging_face
+from benign_hdf5 import hdf5_files
 from benign_models import boosters, gguf_files, keras_files, onnx_files
 
 #: The functions that write files, in the order of their calls.
 MAKERS = [
     numpy_files, pickles, joblib_files, safetensors_files, hugging_face, onnx_files, gguf_files,
-    boosters, keras_files,
+    boosters, keras_files, hdf5_files,
 ]
 
 #: Endings of files of `--also` that are models; the others there are programs and notes.
 MODEL_ENDINGS = {
-    ".bin", ".gguf", ".jinja", ".joblib", ".json", ".keras", ".npy", ".npz", ".onnx", ".pb",
-    ".pickle", ".pkl", ".pt", ".pth", ".safetensors", ".tflite", ".ubj",
+    ".bin", ".gguf", ".h5", ".hdf5", ".jinja", ".joblib", ".json", ".keras", ".npy", ".npz",
+    ".onnx", ".pb", ".pickle", ".pkl", ".pt", ".pth", ".safetensors", ".tflite", ".ubj",
 }
 
 #: Files with another verdict than `safe`, by a pattern of their path, and why.
 EXPECTED = [
     # Objects of classes.
     ("estimators/*", "executable"),
-    # HDF5 is not followed.
-    ("keras/*", "unknown"),
     # The layout of structures in pickles is not checked.
     ("joblib/structure.joblib", "executable"),
     ("pickle/np-structure-*.pkl", "unknown"),

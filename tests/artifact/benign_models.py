@@ -208,18 +208,22 @@ def boosters(out):
 
 
 def keras_files(out):
-    """Keras archives of models with layers of many kinds."""
+    """Keras archives and HDF5 files of models with layers of many kinds."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     import keras
     from keras import layers
+
+    def write(name, model):
+        for ending in ["keras", "h5"]:
+            model.save(out.path("keras", f"{name}.{ending}"))
+        model.save_weights(out.path("keras", f"{name}.weights.h5"))
 
     def save(name, *stack, shape=(16, 16, 3), compiled=False):
         try:
             model = keras.Sequential([keras.Input(shape), *stack])
             if compiled:
                 model.compile(optimizer="adam", loss="mse", metrics=["mae"])
-            path = out.path("keras", f"{name}.keras")
-            model.save(path)
+            write(name, model)
         except Exception as error:  # A layer that this backend has not.
             print(f"keras: {name}: {type(error).__name__}: {str(error)[:80]}")
 
@@ -259,10 +263,13 @@ def keras_files(out):
     both = layers.Concatenate()([a, b])
     total = layers.Add()([layers.Dense(8)(both), both])
     try:
-        keras.Model([a, b], total).save(out.path("keras", "functional.keras"))
+        write("functional", keras.Model([a, b], total))
         q = keras.Input((6, 8))
-        keras.Model(q, layers.MultiHeadAttention(2, 4)(q, q)).save(
-            out.path("keras", "attention.keras"))
+        write("attention", keras.Model(q, layers.MultiHeadAttention(2, 4)(q, q)))
+        # Older formats have no operations between layers.
         keras.Model(a, keras.ops.relu(a) + 1).save(out.path("keras", "operations.keras"))
+        keras.config.set_dtype_policy("bfloat16")
+        save("bfloat16", layers.Dense(3), layers.Normalization(), shape=(4,))
+        keras.config.set_dtype_policy("float32")
     except Exception as error:  # As above.
         print(f"keras: functional: {type(error).__name__}: {str(error)[:80]}")
