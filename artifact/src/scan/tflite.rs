@@ -155,7 +155,8 @@ fn check_outside(reader: &mut Reader<'_>, table: &Table, field: usize) -> Result
     let end = offset.checked_add(size);
     if end.is_none_or(|end| end > reader.source.length()) {
         let detail = format!("{size} bytes at {offset} are not in the file");
-        return Err(Stop::malformed(offset, "tflite-buffer", detail));
+        let at = reader.source.position();
+        return Err(Stop::malformed(at, "tflite-buffer", detail));
     }
     Ok(())
 }
