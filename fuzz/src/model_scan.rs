@@ -1,39 +1,76 @@
-//! Fuzz target: the scan of a file of a model, with a name.
+//! Fuzz targets: the scan of a model file. Each format has a target of its own, which is a
+//! [`Format`].
 //!
-//! Every input has a verdict, which is that of its findings. It is the same again if reads give few
-//! bytes at a time, as those of some file systems do.
+//! Every input has a verdict, which is that of its findings, and findings lie within the file. A
+//! scan reads a bounded number of bytes for each byte of the file. The result is the same if reads
+//! give few bytes at a time, as those of some file systems do. A second unpickler finds only known
+//! imports in a pickle that is safe.
+//!
+//! Time and memory are bounded by libFuzzer: 10 seconds and 2 GiB for an input.
 
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+mod archive;
+pub mod formats;
+mod imports;
+mod input;
+
+use std::io::Cursor;
 
 use tensorgate_artifact::scan::finding::MAX_FINDINGS;
-use tensorgate_artifact::scan::{Limits, Verdict, detect};
+use tensorgate_artifact::scan::{Limits, Report, Verdict, detect};
 
-/// Names with which the first byte begins a scan.
-const NAMES: [&str; 16] = [
-    "blob",
-    "config.json",
-    "model.gguf",
-    "model.joblib",
-    "model.keras",
-    "model.mar",
-    "model.npy",
-    "model.npz",
-    "model.onnx",
-    "model.pkl",
-    "model.pt",
-    "model.safetensors",
-    "model.tflite",
-    "model.ubj",
-    "model.yaml",
-    "saved_model.pb",
-];
+use self::archive::Archive;
+use self::input::{Counted, Slow};
+
+/// The bit of the first byte that makes an archive of the input.
+const IS_ARCHIVE: u8 = 0x80;
+/// How often a scan may read each byte of a file.
+const MAX_PASSES: usize = 64;
+/// Bytes that it may read in addition: tables of flatbuffers may lie in any order.
+const SPARE_BYTES: usize = 4 << 20;
+/// The same if members can be deflated. Each may be inflated again until it gave 16 MiB.
+const SPARE_ARCHIVE_BYTES: usize = 64 << 20;
+
+/// What a target scans.
+#[derive(Debug)]
+pub struct Format {
+    /// Names of files. The first byte of an input selects one.
+    names: &'static [&'static str],
+    /// What is made of an input whose first byte has its highest bit set.
+    archive: Option<Archive>,
+}
 
 /// Runs one input.
-pub fn run(data: &[u8]) {
+pub fn run(format: &Format, data: &[u8]) {
     let Some((first, content)) = data.split_first() else {
         return;
     };
-    let name = NAMES[usize::from(*first) % NAMES.len()];
+    let name = format.names[usize::from(first & !IS_ARCHIVE) % format.names.len()];
+    match &format.archive {
+        Some(archive) if first & IS_ARCHIVE != 0 => {
+            let members = archive.members(content);
+            let report = check(name, &archive.write(&members));
+            if report.verdict == Verdict::Safe {
+                let is_pickle = |name: &str| name.ends_with(".pkl") || name == "pickle";
+                for member in members.iter().filter(|member| is_pickle(member.name)) {
+                    imports::check_stream(member.content);
+                }
+            }
+        }
+        _ => {
+            let report = check(name, content);
+            match report.format {
+                "pickle" if report.verdict == Verdict::Safe => imports::check_stream(content),
+                "torch legacy" if report.verdict == Verdict::Safe => {
+                    imports::check_legacy_torch(content);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Scans a file and checks what holds for every format.
+fn check(name: &str, content: &[u8]) -> Report {
     let limits = Limits {
         header_bytes: 64 << 10,
         entries: 1_000,
@@ -41,28 +78,36 @@ pub fn run(data: &[u8]) {
         operations: 10_000,
         ..Limits::default()
     };
-    let report = detect::scan(&mut Cursor::new(content), name, &limits).expect("it is in memory");
+    let mut file = Counted::new(content);
+    let report = detect::scan(&mut file, name, &limits).expect("it is in memory");
+    let (read, length) = (file.read_bytes(), content.len());
+    assert!(
+        read <= most_bytes(content),
+        "{read} bytes are read of {length}"
+    );
     assert!(report.findings.len() <= MAX_FINDINGS);
     let worst = report.findings.iter().map(|finding| finding.verdict).max();
     if report.findings.len() < MAX_FINDINGS {
         assert_eq!(report.verdict, worst.unwrap_or(Verdict::Safe), "{report:?}");
     }
+    for finding in &report.findings {
+        // The detail names the part in which the offset is.
+        let is_in_part = finding.detail.starts_with("in ");
+        let is_within = usize::try_from(finding.offset).is_ok_and(|offset| offset <= length);
+        assert!(is_in_part || is_within, "{finding:?} of {length} bytes");
+    }
     let again = detect::scan(&mut Slow(Cursor::new(content)), name, &limits);
     assert_eq!(again.expect("it is in memory"), report);
+    report
 }
 
-/// An input whose reads give at most three bytes.
-struct Slow<'d>(Cursor<&'d [u8]>);
-
-impl Read for Slow<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = buffer.len().min(3);
-        self.0.read(&mut buffer[..most])
-    }
-}
-
-impl Seek for Slow<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.0.seek(to)
-    }
+/// The most bytes that the scan of a file may read.
+fn most_bytes(content: &[u8]) -> usize {
+    let has_zip_end = content.windows(4).any(|mark| mark == b"PK\x05\x06");
+    let spare_bytes = if has_zip_end {
+        SPARE_ARCHIVE_BYTES
+    } else {
+        SPARE_BYTES
+    };
+    content.len() * MAX_PASSES + spare_bytes
 }

@@ -1,0 +1,113 @@
+//! The formats, each of which has a target: names of its files, and members of its archives.
+
+use super::Format;
+use super::archive::Archive;
+
+/// A format whose files are not archives.
+const fn plain(names: &'static [&'static str]) -> Format {
+    Format {
+        names,
+        archive: None,
+    }
+}
+
+/// Pickles, also under names of other formats.
+pub const PICKLE: Format = plain(&["model.pkl", "blob", "pytorch_model.bin", "notes.txt"]);
+
+/// Pickles of joblib, with arrays between their operations.
+pub const JOBLIB: Format = plain(&["model.joblib"]);
+
+/// Tensor files of torch before 1.6.
+pub const TORCH_LEGACY: Format = plain(&["model.pt", "pytorch_model.bin"]);
+
+/// Zip files of torch.
+pub const TORCH: Format = Format {
+    names: &["model.pt", "pytorch_model.bin"],
+    archive: Some(Archive::Zip(&[
+        "a/data.pkl",
+        "a/version",
+        "a/data/0",
+        "a/data/1",
+        "a/byteorder",
+        "a/.data/serialization_id",
+        "a/constants.pkl",
+        "a/code/a.py",
+    ])),
+};
+
+/// Arrays of numpy, alone and in archives.
+pub const NUMPY: Format = Format {
+    names: &["a.npy", "a.npz"],
+    archive: Some(Archive::Zip(&["a.npy", "b.npy", "c.pkl"])),
+};
+
+/// Zip files with models: of Keras, of TorchServe and of folders.
+pub const ZIP: Format = Format {
+    names: &["model.zip", "model.keras", "model.mar", "model.pt2", "blob"],
+    archive: Some(Archive::Zip(&[
+        "config.json",
+        "metadata.json",
+        "model.weights.h5",
+        "assets/a.txt",
+        "MAR-INF/MANIFEST.json",
+        "handler.py",
+        "m/model.pkl",
+        "m/model.safetensors",
+        "m/model.onnx",
+        "m/model.tflite",
+        "m/inner.zip",
+        "m/chat_template.jinja",
+    ])),
+};
+
+/// Tar files, with those of the first releases of torch.
+pub const TAR: Format = Format {
+    names: &["model.tar", "model.pt", "blob"],
+    archive: Some(Archive::Tar(&[
+        "pickle",
+        "sys_info",
+        "storages",
+        "tensors",
+        "m/model.pkl",
+        "m/config.json",
+        "m/inner.tar",
+        "m/notes.txt",
+    ])),
+};
+
+/// Tensors in safetensors.
+pub const SAFETENSORS: Format = plain(&["model.safetensors"]);
+
+/// Tensors and metadata of ggml.
+pub const GGUF: Format = plain(&["model.gguf"]);
+
+/// Graphs of ONNX.
+pub const ONNX: Format = plain(&["model.onnx"]);
+
+/// `SavedModel` and frozen graphs of TensorFlow, in binary and in text.
+pub const SAVED_MODEL: Format = plain(&["saved_model.pb", "saved_model.pbtxt"]);
+
+/// Graphs of TensorFlow Lite.
+pub const TFLITE: Format = plain(&["model.tflite"]);
+
+/// Configurations, as Hugging Face's libraries read them.
+pub const JSON: Format = plain(&["config.json"]);
+
+/// Chat templates.
+pub const JINJA: Format = plain(&["chat_template.jinja"]);
+
+/// Models of XGBoost in JSON and UBJSON.
+pub const XGBOOST: Format = plain(&["model.json", "model.ubj"]);
+
+/// Models of LightGBM.
+pub const LIGHTGBM: Format = plain(&["model.txt"]);
+
+/// YAML, other texts, and files of no known format.
+pub const TEXT: Format = plain(&[
+    "config.yaml",
+    "README.md",
+    "requirements.txt",
+    "MLmodel",
+    "handler.py",
+    "blob",
+]);
