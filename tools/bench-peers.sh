@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the model servers that `make bench` compares with into the user's cache folder, from
 # lists of names and hashes. A peer that cannot be installed is not an error: the bench names the
-# rows without it. `BENCH_PEERS=none` installs nothing.
+# rows without it. `BENCH_PEERS=none` installs nothing. With the argument `scan` it installs the
+# scanners that `make bench-scan` compares with, and nothing else.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate
@@ -36,6 +37,10 @@ install() {
 
 [ "${BENCH_PEERS:-all}" = all ] || exit 0
 mkdir -p "$cache"
+if [ "${1:-}" = scan ]; then
+    install scan
+    exit
+fi
 install kserve
 install mlserver
 
