@@ -11,8 +11,10 @@ use crate::key::{PrivateKey, PublicKey};
 /// Maximum size of a signature file. The usual size is about 800 bytes.
 pub const MAX_SIGNATURE_BYTES: usize = 16 << 10;
 
-const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+/// Media type of a bundle.
+pub(crate) const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+/// Type of the payload: an in-toto statement.
+pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 
 /// All members of a bundle that is made with a key. Others are rejected, because they would not be
 /// verified.
@@ -139,7 +141,7 @@ fn parts(bundle: &[u8]) -> Result<(Vec<u8>, [u8; 64]), SignatureFault> {
 }
 
 /// DSSE's pre-authentication encoding.
-fn pae(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn pae(payload: &[u8]) -> Vec<u8> {
     let head = format!(
         "DSSEv1 {} {PAYLOAD_TYPE} {} ",
         PAYLOAD_TYPE.len(),

@@ -56,7 +56,11 @@ impl PrivateKey {
     /// # Errors
     /// It is another key, or encrypted.
     pub fn from_pem(text: &str) -> Result<Self, KeyFault> {
-        let der = pem(text, "PRIVATE KEY")?;
+        Self::from_der(&pem(text, "PRIVATE KEY")?)
+    }
+
+    /// Parses a key in PKCS #8.
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, KeyFault> {
         let seed = der
             .strip_prefix(&PRIVATE)
             .and_then(|seed| <[u8; 32]>::try_from(seed).ok());
@@ -90,7 +94,11 @@ impl PublicKey {
     /// # Errors
     /// It is another key.
     pub fn from_pem(text: &str) -> Result<Self, KeyFault> {
-        let der = pem(text, "PUBLIC KEY")?;
+        Self::from_der(&pem(text, "PUBLIC KEY")?)
+    }
+
+    /// Parses a SubjectPublicKeyInfo.
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, KeyFault> {
         let key = der
             .strip_prefix(&PUBLIC)
             .and_then(|key| <[u8; 32]>::try_from(key).ok());
@@ -113,7 +121,8 @@ impl PublicKey {
         STANDARD.encode(Sha256::digest(self.der()))
     }
 
-    fn der(self) -> Vec<u8> {
+    /// Its SubjectPublicKeyInfo.
+    pub(crate) fn der(self) -> Vec<u8> {
         [PUBLIC.as_slice(), &self.0].concat()
     }
 

@@ -1,0 +1,255 @@
+//! X.509 certificates (RFC 5280), as far as a signature of a model needs them.
+//!
+//! What this reader does not know and the certificate calls critical is a fault, as is any
+//! constraint on names, which it does not evaluate.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
+use tensorgate_policy::hex;
+
+use super::der::{Der, INTEGER, OBJECT_ID, SEQUENCE};
+use super::json::printable;
+use super::keys::ModelKey;
+use extensions::{ExtensionFault, Extensions};
+use signature::{Algorithm, SubjectKey};
+
+mod extensions;
+mod signature;
+
+/// Maximum size of a certificate, in bytes. Usual ones have one or two thousand.
+const MAX_CERTIFICATE_BYTES: usize = 16 << 10;
+/// Maximum certificates of a PEM text.
+const MAX_PEM_CERTIFICATES: usize = 64;
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+
+const VERSION: u8 = 0xa0;
+const ISSUER_ID: u8 = 0x81;
+const SUBJECT_ID: u8 = 0x82;
+const EXTENSIONS: u8 = 0xa3;
+const SET: u8 = 0x31;
+/// Version 3, the only one with extensions.
+const VERSION_3: [u8; 3] = [INTEGER, 1, 2];
+/// `id-at-commonName`, 2.5.4.3.
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+
+/// Why bytes are not a certificate that is supported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateFault {
+    /// No PEM block, too many, or one that is not base64.
+    #[error(
+        "is not one or more PEM blocks `CERTIFICATE`, at most {}",
+        MAX_PEM_CERTIFICATES
+    )]
+    Pem,
+    /// Larger than any usual certificate.
+    #[error("is larger than {} bytes", MAX_CERTIFICATE_BYTES)]
+    TooLarge,
+    /// Not a certificate of version 3 in DER.
+    #[error("is not an X.509 certificate of version 3")]
+    Form,
+    /// Its key is of another kind or too weak.
+    #[error(
+        "has a key that is not supported; ECDSA on P-256 or P-384, Ed25519 and RSA of 2048 to \
+         4096 bits are"
+    )]
+    Key,
+    /// It is signed in another way.
+    #[error(
+        "is signed with an algorithm that is not supported; ECDSA, RSA (PKCS #1 1.5) with SHA-2 \
+         and Ed25519 are"
+    )]
+    Algorithm,
+    /// A critical extension or a constraint that is not evaluated here.
+    #[error("has a critical extension or a constraint on names that is not supported")]
+    Extension,
+}
+
+/// A certificate that was read, not verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    der: Vec<u8>,
+    /// The part that is signed.
+    signed: Vec<u8>,
+    algorithm: Algorithm,
+    signature: Vec<u8>,
+    issuer: Vec<u8>,
+    subject: Vec<u8>,
+    not_before: u64,
+    not_after: u64,
+    key: SubjectKey,
+    extensions: Extensions,
+}
+
+impl Certificate {
+    /// Reads all PEM blocks `CERTIFICATE` of a text. Text between them is ignored (RFC 7468).
+    ///
+    /// # Errors
+    /// There is none, or one of them cannot be read.
+    pub fn from_pem(text: &str) -> Result<Vec<Self>, CertificateFault> {
+        let mut certificates = Vec::new();
+        for block in text.split(BEGIN).skip(1) {
+            if certificates.len() == MAX_PEM_CERTIFICATES {
+                return Err(CertificateFault::Pem);
+            }
+            let (digits, _) = block.split_once(END).ok_or(CertificateFault::Pem)?;
+            let digits: String = digits.split_ascii_whitespace().collect();
+            let der = STANDARD.decode(digits).map_err(|_| CertificateFault::Pem)?;
+            certificates.push(Self::from_der(&der)?);
+        }
+        if certificates.is_empty() {
+            return Err(CertificateFault::Pem);
+        }
+        Ok(certificates)
+    }
+
+    /// Reads a certificate in DER.
+    pub(super) fn from_der(der: &[u8]) -> Result<Self, CertificateFault> {
+        if der.len() > MAX_CERTIFICATE_BYTES {
+            return Err(CertificateFault::TooLarge);
+        }
+        let parts = Parts::read(der).ok_or(CertificateFault::Form)?;
+        Ok(Self {
+            algorithm: Algorithm::find(parts.algorithm).ok_or(CertificateFault::Algorithm)?,
+            key: SubjectKey::read(parts.key).ok_or(CertificateFault::Key)?,
+            extensions: Extensions::read(parts.extensions)?,
+            der: der.to_vec(),
+            signed: parts.signed.to_vec(),
+            signature: parts.signature.to_vec(),
+            issuer: parts.issuer.to_vec(),
+            subject: parts.subject.to_vec(),
+            not_before: parts.not_before,
+            not_after: parts.not_after,
+        })
+    }
+
+    /// The DER form.
+    pub(super) fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// SHA-256 of the DER form in hex digits: what tools call the fingerprint.
+    pub fn fingerprint(&self) -> String {
+        hex(&Sha256::digest(&self.der))
+    }
+
+    /// The subject's common name, or the fingerprint if it has none. For messages only.
+    pub fn name(&self) -> String {
+        let name = common_name(&self.subject);
+        name.map_or_else(|| self.fingerprint(), |name| printable(&name))
+    }
+
+    /// The first and the last second in which it is valid, since 1970.
+    pub(super) fn validity(&self) -> (u64, u64) {
+        (self.not_before, self.not_after)
+    }
+
+    /// The key, if it can sign models.
+    pub(super) fn model_key(&self) -> Option<&ModelKey> {
+        self.key.model_key()
+    }
+
+    /// Whether it may sign models: digital signatures and code signing, both named.
+    pub(super) fn signs_models(&self) -> bool {
+        self.extensions.signs_models()
+    }
+
+    /// Whether it may sign certificates of a chain that ends in a model's signature, with this
+    /// many authorities below it.
+    pub(super) fn signs_certificates(&self, authorities_below: usize) -> bool {
+        self.extensions.signs_certificates(authorities_below)
+    }
+
+    /// Whether it names this certificate as its issuer.
+    pub(super) fn names_issuer(&self, issuer: &Self) -> bool {
+        self.issuer == issuer.subject
+    }
+
+    /// Whether this certificate's key has signed another one.
+    pub(super) fn has_signed(&self, other: &Self) -> bool {
+        self.key
+            .verifies(other.algorithm, &other.signed, &other.signature)
+    }
+}
+
+impl From<ExtensionFault> for CertificateFault {
+    fn from(fault: ExtensionFault) -> Self {
+        match fault {
+            ExtensionFault::Form => Self::Form,
+            ExtensionFault::Unsupported => Self::Extension,
+        }
+    }
+}
+
+/// The fields of a certificate (RFC 5280, 4.1), encoded.
+struct Parts<'a> {
+    signed: &'a [u8],
+    algorithm: &'a [u8],
+    signature: &'a [u8],
+    issuer: &'a [u8],
+    subject: &'a [u8],
+    not_before: u64,
+    not_after: u64,
+    /// With tag and length.
+    key: &'a [u8],
+    extensions: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn read(der: &'a [u8]) -> Option<Self> {
+        let mut outer = Der::only(der)?;
+        let signed = outer.encoded()?;
+        let algorithm = outer.take(SEQUENCE)?;
+        let signature = outer.octets()?;
+        outer.end()?;
+        let mut body = Der::only(signed)?;
+        let is_version_3 = body.take(VERSION)? == VERSION_3;
+        body.take(INTEGER)?;
+        // The algorithm stands inside and outside of the signed part (RFC 5280, 4.1.1.2).
+        let is_same = body.take(SEQUENCE)? == algorithm;
+        let issuer = body.take(SEQUENCE)?;
+        let mut validity = Der::new(body.take(SEQUENCE)?);
+        let not_before = validity.time()?;
+        let not_after = validity.time()?;
+        validity.end()?;
+        let subject = body.take(SEQUENCE)?;
+        let key = body.encoded()?;
+        body.take_if(ISSUER_ID)?;
+        body.take_if(SUBJECT_ID)?;
+        let extensions = body.take(EXTENSIONS)?;
+        body.end()?;
+        (is_version_3 && is_same).then_some(Self {
+            signed,
+            algorithm,
+            signature,
+            issuer,
+            subject,
+            not_before,
+            not_after,
+            key,
+            extensions,
+        })
+    }
+}
+
+/// The last common name of a distinguished name, if it is text.
+fn common_name(name: &[u8]) -> Option<String> {
+    let mut found = None;
+    let mut names = Der::new(name);
+    while !names.is_empty() {
+        let mut set = Der::new(names.take(SET)?);
+        while !set.is_empty() {
+            let mut attribute = Der::new(set.take(SEQUENCE)?);
+            let is_common_name = attribute.take(OBJECT_ID)? == COMMON_NAME;
+            let (_, text) = attribute.any()?;
+            if is_common_name {
+                found = Some(str::from_utf8(text).ok()?.to_owned());
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! Extensions of a certificate (RFC 5280, 4.2): what its key may be used for.
+
+use crate::model_signing::der::{
+    BIT_STRING, BOOLEAN, Der, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE,
+};
+
+/// `id-ce-keyUsage` and its siblings below 2.5.29.
+const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
+const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
+const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x1e];
+const EXTENDED_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
+/// `anyExtendedKeyUsage`.
+const ANY_USAGE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
+/// `id-kp-codeSigning`, 1.3.6.1.5.5.7.3.3.
+const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
+
+/// First octet of a key usage: signatures over data, and over certificates.
+const DIGITAL_SIGNATURE: u8 = 0x80;
+const CERTIFICATE_SIGN: u8 = 0x04;
+
+/// Why extensions are not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExtensionFault {
+    /// Not as RFC 5280 says.
+    Form,
+    /// Critical and not known here, or a constraint on names, which is not evaluated.
+    Unsupported,
+}
+
+/// What the extensions say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Extensions {
+    is_authority: bool,
+    /// How many authorities may stand between this one and a leaf.
+    path_length: Option<usize>,
+    /// First octet of the key usage.
+    key_usage: Option<u8>,
+    /// Whether the extended usages, if there are any, have code signing.
+    code_signing: Option<CodeSigning>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CodeSigning {
+    Named,
+    Any,
+    No,
+}
+
+impl Extensions {
+    /// Reads the list of extensions.
+    pub(super) fn read(der: &[u8]) -> Result<Self, ExtensionFault> {
+        let mut extensions = Self::default();
+        let mut seen: Vec<&[u8]> = Vec::new();
+        let mut list = Der::only(der).ok_or(ExtensionFault::Form)?;
+        while !list.is_empty() {
+            let (id, is_critical, value) = extension(&mut list).ok_or(ExtensionFault::Form)?;
+            if seen.contains(&id) {
+                return Err(ExtensionFault::Form);
+            }
+            seen.push(id);
+            let known = match id {
+                BASIC_CONSTRAINTS => extensions.basic_constraints(value),
+                KEY_USAGE => extensions.key_usage(value),
+                EXTENDED_USAGE => extensions.extended_usage(value),
+                // Names mean nothing here: who signs is decided by the chain.
+                ALTERNATIVE_NAMES => Some(()),
+                NAME_CONSTRAINTS => return Err(ExtensionFault::Unsupported),
+                _ if is_critical => return Err(ExtensionFault::Unsupported),
+                _ => Some(()),
+            };
+            known.ok_or(ExtensionFault::Form)?;
+        }
+        Ok(extensions)
+    }
+
+    /// Whether models may be signed: digital signatures and code signing, both named.
+    pub(super) fn signs_models(&self) -> bool {
+        self.key_usage
+            .is_some_and(|usage| usage & DIGITAL_SIGNATURE != 0)
+            && self.code_signing == Some(CodeSigning::Named)
+    }
+
+    /// Whether certificates may be signed, with this many authorities below, for code signing.
+    pub(super) fn signs_certificates(&self, authorities_below: usize) -> bool {
+        self.is_authority
+            && self
+                .path_length
+                .is_none_or(|length| authorities_below <= length)
+            && self
+                .key_usage
+                .is_none_or(|usage| usage & CERTIFICATE_SIGN != 0)
+            && self.code_signing != Some(CodeSigning::No)
+    }
+
+    fn basic_constraints(&mut self, value: &[u8]) -> Option<()> {
+        let mut constraints = Der::only(value)?;
+        // FALSE is the default, which DER leaves out.
+        self.is_authority = match constraints.take_if(BOOLEAN)? {
+            None => false,
+            Some([0xff]) => true,
+            Some(_) => return None,
+        };
+        if let Some(length) = constraints.take_if(INTEGER)? {
+            let [length @ 0..0x80] = length else {
+                return None;
+            };
+            self.path_length = Some(usize::from(*length));
+        }
+        constraints.end()
+    }
+
+    fn key_usage(&mut self, value: &[u8]) -> Option<()> {
+        let mut bits = Der::new(value);
+        let (_, usages) = bits.take(BIT_STRING)?.split_first()?;
+        self.key_usage = Some(*usages.first()?);
+        bits.end()
+    }
+
+    fn extended_usage(&mut self, value: &[u8]) -> Option<()> {
+        let mut usages = Der::only(value)?;
+        let mut found = CodeSigning::No;
+        while !usages.is_empty() {
+            found = match usages.take(OBJECT_ID)? {
+                CODE_SIGNING => CodeSigning::Named,
+                ANY_USAGE if found == CodeSigning::No => CodeSigning::Any,
+                _ => found,
+            };
+        }
+        self.code_signing = Some(found);
+        Some(())
+    }
+}
+
+/// Identifier, criticality and value of the next extension.
+fn extension<'a>(list: &mut Der<'a>) -> Option<(&'a [u8], bool, &'a [u8])> {
+    let mut extension = Der::new(list.take(SEQUENCE)?);
+    let id = extension.take(OBJECT_ID)?;
+    let is_critical = extension
+        .take_if(BOOLEAN)?
+        .is_some_and(|value| value != [0_u8]);
+    let value = extension.take(OCTET_STRING)?;
+    extension.end()?;
+    Some((id, is_critical, value))
+}

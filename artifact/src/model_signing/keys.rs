@@ -1,0 +1,274 @@
+//! Keys that sign models: ECDSA on P-256 and P-384 (FIPS 186-5), each with the hash of its size,
+//! and Ed25519, which only this project's tools accept.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use p256::ecdsa::signature::hazmat::{PrehashSigner as _, PrehashVerifier as _};
+use sha2::{Digest as _, Sha256, Sha384};
+use tensorgate_policy::hex;
+
+use super::der::{Der, INTEGER, OCTET_STRING, SEQUENCE};
+use crate::key::{PrivateKey, PublicKey};
+
+const BEGIN: &str = "-----BEGIN ";
+const PUBLIC_LABEL: &str = "PUBLIC KEY";
+const PRIVATE_LABEL: &str = "PRIVATE KEY";
+/// Characters of a line of PEM (RFC 7468).
+const LINE_CHARS: usize = 64;
+
+/// Start of a P-256 key in a SubjectPublicKeyInfo (RFC 5480), before the coordinates of an
+/// uncompressed point.
+const P256: [u8; 27] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
+];
+/// As [`P256`], for P-384.
+const P384: [u8; 24] = [
+    0x30, 0x76, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b,
+    0x81, 0x04, 0x00, 0x22, 0x03, 0x62, 0x00, 0x04,
+];
+/// First octet of an uncompressed point (SEC 1, 2.3.3).
+const UNCOMPRESSED: u8 = 4;
+/// Algorithm and curve of a private key: `id-ecPublicKey` on `prime256v1`.
+const P256_PRIVATE: [u8; 19] = [
+    0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d,
+    0x03, 0x01, 0x07,
+];
+/// `id-ecPublicKey` on `secp384r1`.
+const P384_PRIVATE: [u8; 16] = [
+    0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22,
+];
+/// Tags of an EC private key's curve and public key, and of a PKCS #8 key's attributes.
+const FIRST_OPTIONAL: u8 = 0xa0;
+const SECOND_OPTIONAL: u8 = 0xa1;
+
+/// Why a text is not a key that signs models. No message quotes the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModelKeyFault {
+    /// Not exactly one PEM block `PUBLIC KEY`.
+    #[error("is not one PEM block `PUBLIC KEY`")]
+    PublicPem,
+    /// Not exactly one PEM block `PRIVATE KEY`.
+    #[error(
+        "is not one PEM block `PRIVATE KEY`; `openssl pkcs8 -topk8 -nocrypt` converts other forms"
+    )]
+    PrivatePem,
+    /// Another algorithm or curve, or another encoding.
+    #[error("is not a key on P-256 or P-384, and not one of Ed25519")]
+    Algorithm,
+    /// Not on its curve, or of small order.
+    #[error("is not a valid point of its curve")]
+    Point,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Public {
+    P256(p256::ecdsa::VerifyingKey),
+    P384(p384::ecdsa::VerifyingKey),
+    Ed25519(PublicKey),
+}
+
+/// A key that verifies signatures of models.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelKey {
+    key: Public,
+    /// Its SubjectPublicKeyInfo.
+    der: Vec<u8>,
+}
+
+impl ModelKey {
+    /// Parses a PEM block `PUBLIC KEY`.
+    ///
+    /// # Errors
+    /// It is another key.
+    pub fn from_pem(text: &str) -> Result<Self, ModelKeyFault> {
+        let der = only_block(text, PUBLIC_LABEL).ok_or(ModelKeyFault::PublicPem)?;
+        Self::from_der(&der)
+    }
+
+    /// Parses a SubjectPublicKeyInfo.
+    pub(super) fn from_der(der: &[u8]) -> Result<Self, ModelKeyFault> {
+        let point = |coordinates: &[u8]| [&[UNCOMPRESSED], coordinates].concat();
+        let key = if let Some(coordinates) = der.strip_prefix(&P256) {
+            p256::ecdsa::VerifyingKey::from_sec1_bytes(&point(coordinates))
+                .map(Public::P256)
+                .map_err(|_| ModelKeyFault::Point)
+        } else if let Some(coordinates) = der.strip_prefix(&P384) {
+            p384::ecdsa::VerifyingKey::from_sec1_bytes(&point(coordinates))
+                .map(Public::P384)
+                .map_err(|_| ModelKeyFault::Point)
+        } else {
+            PublicKey::from_der(der)
+                .map(Public::Ed25519)
+                .map_err(|fault| match fault {
+                    crate::KeyFault::Weak => ModelKeyFault::Point,
+                    _ => ModelKeyFault::Algorithm,
+                })
+        };
+        Ok(Self {
+            key: key?,
+            der: der.to_vec(),
+        })
+    }
+
+    /// The key's fingerprint in a bundle: SHA-256 of its PEM text in lower-case hex digits, as
+    /// `model-signing` computes it.
+    pub fn fingerprint(&self) -> String {
+        hex(&Sha256::digest(self.to_pem()))
+    }
+
+    fn to_pem(&self) -> String {
+        let encoded = STANDARD.encode(&self.der);
+        let mut lines = String::new();
+        let mut rest = encoded.as_str();
+        while !rest.is_empty() {
+            let (line, next) = rest.split_at_checked(LINE_CHARS).unwrap_or((rest, ""));
+            lines.push_str(line);
+            lines.push('\n');
+            rest = next;
+        }
+        format!("-----BEGIN {PUBLIC_LABEL}-----\n{lines}-----END {PUBLIC_LABEL}-----\n")
+    }
+
+    /// Verifies a signature over a message, with the hash that belongs to the curve.
+    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        match &self.key {
+            Public::P256(_) => self.verifies_hash(&Sha256::digest(message), signature),
+            Public::P384(_) => self.verifies_hash(&Sha384::digest(message), signature),
+            Public::Ed25519(key) => <&[u8; 64]>::try_from(signature)
+                .is_ok_and(|signature| key.verifies(message, signature)),
+        }
+    }
+
+    pub(super) fn is_ed25519(&self) -> bool {
+        matches!(self.key, Public::Ed25519(_))
+    }
+
+    /// Verifies an ECDSA signature in DER over a hash. Ed25519 signs no hash.
+    pub(super) fn verifies_hash(&self, hash: &[u8], signature: &[u8]) -> bool {
+        match &self.key {
+            Public::P256(key) => p256::ecdsa::Signature::from_der(signature)
+                .is_ok_and(|signature| key.verify_prehash(hash, &signature).is_ok()),
+            Public::P384(key) => p384::ecdsa::Signature::from_der(signature)
+                .is_ok_and(|signature| key.verify_prehash(hash, &signature).is_ok()),
+            Public::Ed25519(_) => false,
+        }
+    }
+}
+
+enum Private {
+    P256(p256::ecdsa::SigningKey),
+    P384(p384::ecdsa::SigningKey),
+    Ed25519(PrivateKey),
+}
+
+/// A key that signs models; never printed.
+pub struct ModelSigningKey {
+    key: Private,
+    public: ModelKey,
+}
+
+impl std::fmt::Debug for ModelSigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ModelSigningKey")
+            .field(&self.public)
+            .finish()
+    }
+}
+
+impl ModelSigningKey {
+    /// Parses a PEM block `PRIVATE KEY` (PKCS #8) without a passphrase.
+    ///
+    /// # Errors
+    /// It is another key, or encrypted.
+    pub fn from_pem(text: &str) -> Result<Self, ModelKeyFault> {
+        let der = only_block(text, PRIVATE_LABEL).ok_or(ModelKeyFault::PrivatePem)?;
+        if let Ok(key) = PrivateKey::from_der(&der) {
+            let public = ModelKey::from_der(&key.public().der())?;
+            let key = Private::Ed25519(key);
+            return Ok(Self { key, public });
+        }
+        let (algorithm, scalar) = elliptic(&der).ok_or(ModelKeyFault::Algorithm)?;
+        let (key, public) = if algorithm == P256_PRIVATE {
+            let key = p256::ecdsa::SigningKey::from_slice(scalar);
+            let key = key.map_err(|_| ModelKeyFault::Point)?;
+            let point = key.verifying_key().to_sec1_point(false);
+            let public = with_prefix(&P256, point.as_bytes());
+            (Private::P256(key), public)
+        } else if algorithm == P384_PRIVATE {
+            let key = p384::ecdsa::SigningKey::from_slice(scalar);
+            let key = key.map_err(|_| ModelKeyFault::Point)?;
+            let point = key.verifying_key().to_sec1_point(false);
+            let public = with_prefix(&P384, point.as_bytes());
+            (Private::P384(key), public)
+        } else {
+            return Err(ModelKeyFault::Algorithm);
+        };
+        let public = ModelKey::from_der(&public)?;
+        Ok(Self { key, public })
+    }
+
+    /// The key that verifies what this one signs.
+    pub fn public(&self) -> &ModelKey {
+        &self.public
+    }
+
+    /// Signs a message deterministically (RFC 6979, RFC 8032). `None` only if a curve's library
+    /// fails.
+    pub(super) fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+        match &self.key {
+            Private::P256(key) => {
+                let signature: p256::ecdsa::Signature =
+                    key.sign_prehash(&Sha256::digest(message)).ok()?;
+                Some(signature.to_der().as_bytes().to_vec())
+            }
+            Private::P384(key) => {
+                let signature: p384::ecdsa::Signature =
+                    key.sign_prehash(&Sha384::digest(message)).ok()?;
+                Some(signature.to_der().as_bytes().to_vec())
+            }
+            Private::Ed25519(key) => Some(key.sign(message).to_vec()),
+        }
+    }
+}
+
+/// The content of the only PEM block of a text, which has this label. Text around it is ignored, as
+/// RFC 7468 says.
+fn only_block(text: &str, label: &str) -> Option<Vec<u8>> {
+    let (_, block) = text.split_once(BEGIN)?;
+    let (body, rest) = block
+        .strip_prefix(label)?
+        .strip_prefix("-----")?
+        .split_once("-----END ")?;
+    let end = rest.strip_prefix(label)?.strip_prefix("-----")?;
+    if body.contains(BEGIN) || end.contains(BEGIN) {
+        return None;
+    }
+    let digits: String = body.split_ascii_whitespace().collect();
+    STANDARD.decode(digits).ok()
+}
+
+/// A SubjectPublicKeyInfo of an uncompressed point, which begins as the prefix ends.
+fn with_prefix(prefix: &[u8], point: &[u8]) -> Vec<u8> {
+    let coordinates = point.strip_prefix(&[UNCOMPRESSED]).unwrap_or(point);
+    [prefix, coordinates].concat()
+}
+
+/// Algorithm and number of an elliptic curve's private key in PKCS #8 (RFC 5958, RFC 5915).
+fn elliptic(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut info = Der::only(der)?;
+    let is_version = info.take(INTEGER)? == [0_u8];
+    let algorithm = info.take(SEQUENCE)?;
+    let mut key = Der::only(info.take(OCTET_STRING)?)?;
+    info.take_if(FIRST_OPTIONAL)?;
+    info.end()?;
+    let is_key_version = key.take(INTEGER)? == [1_u8];
+    let scalar = key.take(OCTET_STRING)?;
+    key.take_if(FIRST_OPTIONAL)?;
+    key.take_if(SECOND_OPTIONAL)?;
+    key.end()?;
+    (is_version && is_key_version).then_some((algorithm, scalar))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Verifies the signature of a model.
+
+use super::bundle::{Bundle, BundleFault, Material};
+use super::chain::{ChainFault, Roots};
+use super::keys::ModelKey;
+use super::manifest::Manifest;
+use super::statement::{self, StatementFault};
+use crate::envelope::pae;
+
+/// Whom a verifier trusts. The bundle must be signed in the same way.
+#[derive(Clone, Copy, Debug)]
+pub enum Trust<'a> {
+    /// A key.
+    Key(&'a ModelKey),
+    /// Each signing certificate below these roots.
+    Roots(&'a Roots),
+}
+
+/// Why a model's signature is rejected. All texts are for the operator.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The file is not a bundle that can be verified here.
+    #[error(transparent)]
+    Bundle(#[from] BundleFault),
+    /// Signed in another way than the verifier expects.
+    #[error("the bundle is signed by {found}, and {expected} is trusted")]
+    Method {
+        /// How it is signed.
+        found: &'static str,
+        /// What is trusted.
+        expected: &'static str,
+    },
+    /// The certificate chain is not valid.
+    #[error(transparent)]
+    Chain(#[from] ChainFault),
+    /// The signature is not one of the trusted key, and the bundle names another key.
+    #[error("the bundle is signed by the key {hint:?}, and {trusted} is trusted")]
+    OtherKey {
+        /// The bundle's fingerprint of its key.
+        hint: String,
+        /// The fingerprint of the trusted key.
+        trusted: String,
+    },
+    /// The signature is not one of the signer's key.
+    #[error(
+        "the signature does not match: the bundle was changed, another key has signed it, or \
+         release 0.2 of model-signing, whose signatures have another form"
+    )]
+    Signature,
+    /// What was signed is not a statement about a model.
+    #[error(transparent)]
+    Statement(#[from] StatementFault),
+}
+
+/// Who has signed a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signer {
+    /// The trusted key.
+    Key {
+        /// Its fingerprint.
+        fingerprint: String,
+    },
+    /// A certificate below a trusted root.
+    Certificate {
+        /// Its common name. For information: the trusted roots decide.
+        name: String,
+        /// SHA-256 of the certificate in hex digits.
+        fingerprint: String,
+    },
+}
+
+/// A manifest and who has signed it. The model itself is not compared yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// What was signed.
+    pub manifest: Manifest,
+    /// Who has signed it.
+    pub signer: Signer,
+}
+
+/// Verifies a bundle at a time in seconds since 1970, which certificates must be valid at.
+///
+/// # Errors
+/// Why it is rejected.
+pub fn verify(bundle: &[u8], trust: Trust<'_>, now_s: u64) -> Result<Verified, Rejection> {
+    let Bundle {
+        material,
+        payload,
+        signature,
+    } = Bundle::read(bundle)?;
+    let signed = pae(&payload);
+    let signer = match (trust, material) {
+        (Trust::Key(key), Material::Key { hint }) => {
+            check_key(key, hint, &signed, &signature)?;
+            Signer::Key {
+                fingerprint: key.fingerprint(),
+            }
+        }
+        (Trust::Roots(roots), Material::Certificates(chain)) => {
+            let signer = roots.signer(&chain, now_s)?;
+            let key = signer.model_key();
+            if !key.is_some_and(|key| key.verifies(&signed, &signature)) {
+                return Err(Rejection::Signature);
+            }
+            Signer::Certificate {
+                name: signer.name(),
+                fingerprint: signer.fingerprint(),
+            }
+        }
+        (Trust::Key(_), Material::Certificates(_)) => {
+            return Err(Rejection::Method {
+                found: "a certificate",
+                expected: "a key",
+            });
+        }
+        (Trust::Roots(_), Material::Key { .. }) => {
+            return Err(Rejection::Method {
+                found: "a key",
+                expected: "a root certificate",
+            });
+        }
+    };
+    let manifest = statement::read(&payload)?;
+    Ok(Verified { manifest, signer })
+}
+
+/// Verifies a signature by key. The hint is not signed and only explains a signature that does not
+/// match.
+fn check_key(
+    key: &ModelKey,
+    hint: Option<String>,
+    signed: &[u8],
+    signature: &[u8],
+) -> Result<(), Rejection> {
+    if key.verifies(signed, signature) {
+        return Ok(());
+    }
+    let trusted = key.fingerprint();
+    Err(match hint {
+        Some(hint) if hint != trusted => Rejection::OtherKey {
+            hint: super::json::printable(&hint),
+            trusted,
+        },
+        _ => Rejection::Signature,
+    })
+}
+
+#[cfg(test)]
+mod tests;
