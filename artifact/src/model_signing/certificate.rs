@@ -51,8 +51,8 @@ pub enum CertificateFault {
     Form,
     /// Its key is of another kind or too weak.
     #[error(
-        "has a key that is not supported; ECDSA on P-256 or P-384, Ed25519 and RSA of 2048 to \
-         4096 bits are"
+        "has a key that is not supported; ECDSA on P-256, P-384 or P-521, Ed25519 and RSA of 2048 \
+         to 4096 bits are"
     )]
     Key,
     /// It is signed in another way.

@@ -1,10 +1,10 @@
-//! Keys that sign models: ECDSA on P-256 and P-384 (FIPS 186-5), each with the hash of its size,
-//! and Ed25519, which only this project's tools accept.
+//! Keys that sign models: ECDSA on P-256, P-384 and P-521 (FIPS 186-5), each with the hash of its
+//! size, and Ed25519, which only this project's tools accept.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use p256::ecdsa::signature::hazmat::{PrehashSigner as _, PrehashVerifier as _};
-use sha2::{Digest as _, Sha256, Sha384};
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use tensorgate_policy::hex;
 
 use super::der::{Der, INTEGER, OCTET_STRING, SEQUENCE};
@@ -27,6 +27,11 @@ const P384: [u8; 24] = [
     0x30, 0x76, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b,
     0x81, 0x04, 0x00, 0x22, 0x03, 0x62, 0x00, 0x04,
 ];
+/// As [`P256`], for P-521.
+const P521: [u8; 26] = [
+    0x30, 0x81, 0x9b, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05,
+    0x2b, 0x81, 0x04, 0x00, 0x23, 0x03, 0x81, 0x86, 0x00, 0x04,
+];
 /// First octet of an uncompressed point (SEC 1, 2.3.3).
 const UNCOMPRESSED: u8 = 4;
 /// Algorithm and curve of a private key: `id-ecPublicKey` on `prime256v1`.
@@ -37,6 +42,10 @@ const P256_PRIVATE: [u8; 19] = [
 /// `id-ecPublicKey` on `secp384r1`.
 const P384_PRIVATE: [u8; 16] = [
     0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22,
+];
+/// `id-ecPublicKey` on `secp521r1`.
+const P521_PRIVATE: [u8; 16] = [
+    0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23,
 ];
 /// Tags of an EC private key's curve and public key, and of a PKCS #8 key's attributes.
 const FIRST_OPTIONAL: u8 = 0xa0;
@@ -54,7 +63,7 @@ pub enum ModelKeyFault {
     )]
     PrivatePem,
     /// Another algorithm or curve, or another encoding.
-    #[error("is not a key on P-256 or P-384, and not one of Ed25519")]
+    #[error("is not a key on P-256, P-384 or P-521, and not one of Ed25519")]
     Algorithm,
     /// Not on its curve, or of small order.
     #[error("is not a valid point of its curve")]
@@ -65,6 +74,7 @@ pub enum ModelKeyFault {
 enum Public {
     P256(p256::ecdsa::VerifyingKey),
     P384(p384::ecdsa::VerifyingKey),
+    P521(p521::ecdsa::VerifyingKey),
     Ed25519(PublicKey),
 }
 
@@ -96,6 +106,10 @@ impl ModelKey {
         } else if let Some(coordinates) = der.strip_prefix(&P384) {
             p384::ecdsa::VerifyingKey::from_sec1_bytes(&point(coordinates))
                 .map(Public::P384)
+                .map_err(|_| ModelKeyFault::Point)
+        } else if let Some(coordinates) = der.strip_prefix(&P521) {
+            p521::ecdsa::VerifyingKey::from_sec1_bytes(&point(coordinates))
+                .map(Public::P521)
                 .map_err(|_| ModelKeyFault::Point)
         } else {
             PublicKey::from_der(der)
@@ -135,6 +149,7 @@ impl ModelKey {
         match &self.key {
             Public::P256(_) => self.verifies_hash(&Sha256::digest(message), signature),
             Public::P384(_) => self.verifies_hash(&Sha384::digest(message), signature),
+            Public::P521(_) => self.verifies_hash(&Sha512::digest(message), signature),
             Public::Ed25519(key) => <&[u8; 64]>::try_from(signature)
                 .is_ok_and(|signature| key.verifies(message, signature)),
         }
@@ -151,6 +166,8 @@ impl ModelKey {
                 .is_ok_and(|signature| key.verify_prehash(hash, &signature).is_ok()),
             Public::P384(key) => p384::ecdsa::Signature::from_der(signature)
                 .is_ok_and(|signature| key.verify_prehash(hash, &signature).is_ok()),
+            Public::P521(key) => p521::ecdsa::Signature::from_der(signature)
+                .is_ok_and(|signature| key.verify_prehash(hash, &signature).is_ok()),
             Public::Ed25519(_) => false,
         }
     }
@@ -159,6 +176,7 @@ impl ModelKey {
 enum Private {
     P256(p256::ecdsa::SigningKey),
     P384(p384::ecdsa::SigningKey),
+    P521(p521::ecdsa::SigningKey),
     Ed25519(PrivateKey),
 }
 
@@ -201,6 +219,12 @@ impl ModelSigningKey {
             let point = key.verifying_key().to_sec1_point(false);
             let public = with_prefix(&P384, point.as_bytes());
             (Private::P384(key), public)
+        } else if algorithm == P521_PRIVATE {
+            let key = p521::ecdsa::SigningKey::from_slice(scalar);
+            let key = key.map_err(|_| ModelKeyFault::Point)?;
+            let point = key.verifying_key().to_sec1_point(false);
+            let public = with_prefix(&P521, point.as_bytes());
+            (Private::P521(key), public)
         } else {
             return Err(ModelKeyFault::Algorithm);
         };
@@ -225,6 +249,11 @@ impl ModelSigningKey {
             Private::P384(key) => {
                 let signature: p384::ecdsa::Signature =
                     key.sign_prehash(&Sha384::digest(message)).ok()?;
+                Some(signature.to_der().as_bytes().to_vec())
+            }
+            Private::P521(key) => {
+                let signature: p521::ecdsa::Signature =
+                    key.sign_prehash(&Sha512::digest(message)).ok()?;
                 Some(signature.to_der().as_bytes().to_vec())
             }
             Private::Ed25519(key) => Some(key.sign(message).to_vec()),

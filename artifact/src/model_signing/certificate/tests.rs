@@ -32,6 +32,7 @@ fn each_kind_of_key_signs_certificates() {
         (chain!("root"), chain!("valid-direct")),
         (chain!("rsa-root"), chain!("valid-rsa")),
         (chain!("ed25519-root"), chain!("valid-ed25519")),
+        (chain!("p521-root"), chain!("valid-p521")),
     ] {
         let root = Certificate::from_pem(root).unwrap();
         let signer = Certificate::from_pem(signer).unwrap();

@@ -9,9 +9,10 @@ macro_rules! key {
     };
 }
 
-const PAIRS: [(&str, &str); 3] = [
+const PAIRS: [(&str, &str); 4] = [
     (key!("p256.pem"), key!("p256.pub")),
     (key!("p384.pem"), key!("p384.pub")),
+    (key!("p521.pem"), key!("p521.pub")),
     (key!("ed25519.pem"), key!("ed25519.pub")),
 ];
 

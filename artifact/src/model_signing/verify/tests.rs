@@ -44,7 +44,7 @@ fn manifest() -> Manifest {
     Manifest::new("model".to_owned(), rules, model()).unwrap()
 }
 
-const PAIRS: [(&str, &str, &str); 3] = [
+const PAIRS: [(&str, &str, &str); 4] = [
     (
         data!("keys/p256.pem"),
         data!("keys/p256.pub"),
@@ -54,6 +54,11 @@ const PAIRS: [(&str, &str, &str); 3] = [
         data!("keys/p384.pem"),
         data!("keys/p384.pub"),
         data!("written/p384.sig"),
+    ),
+    (
+        data!("keys/p521.pem"),
+        data!("keys/p521.pub"),
+        data!("written/p521.sig"),
     ),
     (
         data!("keys/ed25519.pem"),
@@ -112,10 +117,12 @@ fn a_certificate_that_could_not_be_verified_does_not_sign() {
 #[test]
 fn bundles_of_the_reference_are_verified() {
     let (p256, p384) = (key(data!("keys/p256.pub")), key(data!("keys/p384.pub")));
+    let p521 = key(data!("keys/p521.pub"));
     let root = roots(data!("chains/root.pem"));
     for (bundle, trust) in [
         (data!("reference/p256.sig"), Trust::Key(&p256)),
         (data!("reference/p384.sig"), Trust::Key(&p384)),
+        (data!("reference/p521.sig"), Trust::Key(&p521)),
         (data!("reference/certificates.sig"), Trust::Roots(&root)),
     ] {
         let verified = verify(bundle.as_bytes(), trust, NOW_S).unwrap();
