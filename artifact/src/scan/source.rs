@@ -177,7 +177,7 @@ impl<'i> Source<'i> {
         let left = self.left();
         let detail = format!("{wanted} bytes are needed here, and {left} are left");
         // A reference of the file can lead beyond its end.
-        Stop::malformed(self.position().min(self.length), self.truncated, detail)
+        Stop::malformed(self.position().min(self.length()), self.truncated, detail)
     }
 }
 
