@@ -108,7 +108,11 @@ impl Machine {
             }
             Opcode::Put | Opcode::Binput | Opcode::LongBinput => {
                 let top = self.stack.top()?.clone();
-                self.memo.put(index(&argument)?, top)?;
+                if self.memo.put(index(&argument)?, top)? {
+                    let detail = "a number of the memo above 2^24 needs much memory";
+                    self.report
+                        .add(Verdict::Unknown, offset, "pickle-memo", detail);
+                }
             }
             Opcode::Memoize => {
                 let top = self.stack.top()?.clone();

@@ -230,6 +230,15 @@ fn a_memo_is_read_as_the_unpickler_reads_it() {
 }
 
 #[test]
+fn a_high_number_of_the_memo_is_reported_and_followed() {
+    let put = |number: u32| join(&[b"]r", &number.to_le_bytes(), b"."]);
+    assert_eq!(report(&put(1 << 24)).verdict, Verdict::Safe);
+    check(&put((1 << 24) + 1), Verdict::Unknown, "pickle-memo");
+    let followed = join(&[b"]r\xff\xff\xff\xff0cos\nsystem\n."]);
+    check(&followed, Verdict::Executable, "pickle-global");
+}
+
+#[test]
 fn what_runs_before_a_break_counts() {
     for end in [&b"\xff"[..], b"", b"R", b"h\x09", b"X\xff\xff\xff\x7f"] {
         let pickle = join(&[b"cos\nsystem\n(S'id'\ntR", end]);
