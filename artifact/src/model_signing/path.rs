@@ -74,7 +74,10 @@ impl Exclusions {
             if path.contains(['*', '?', '[']) {
                 return Err((path, PathFault::Pattern));
             }
-            kept.insert(path);
+            // A signature records them too, and they are left out anyway.
+            if !DEFAULT_EXCLUSIONS.contains(&path.as_str()) {
+                kept.insert(path);
+            }
         }
         Ok(Self(kept))
     }

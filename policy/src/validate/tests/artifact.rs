@@ -51,12 +51,12 @@ fn wrong_names_of_formats_are_reported_as_well() {
         (
             json!(["safetensor"]),
             "models.digits.artifact.formats[0]",
-            "there is no model format \"safetensor\" (safetensors; known are gguf, json, ",
+            "there is no model format \"safetensor\" (safetensors; known are gguf, hdf5, json, ",
         ),
         (
             json!(["onnx", "parquet"]),
             "models.digits.artifact.formats[1]",
-            "there is no model format \"parquet\" (one of gguf, json, ",
+            "there is no model format \"parquet\" (one of gguf, hdf5, json, ",
         ),
         (
             json!(["onnx", "npz", "onnx"]),
