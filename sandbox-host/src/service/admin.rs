@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
@@ -19,14 +19,13 @@ use crate::policy_store::sources::Sources;
 use crate::sandbox::RunningCompilations;
 use crate::server::Bounds;
 use crate::service::App;
+use crate::telemetry::exposition::Exposition;
 use crate::telemetry::labels::GatewayLabels;
 use crate::telemetry::metrics::Metrics;
 
 /// The default address.
 pub const DEFAULT_ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9902);
-/// The content type of OpenMetrics.
-const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The limits on admin connections: a scraper, a kubelet, a browser.
 pub const BOUNDS: Bounds = Bounds {
@@ -137,7 +136,8 @@ async fn generations(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn metrics(State(admin): State<Admin>) -> Response {
+/// The metrics, in the format that the scraper names.
+async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     let metrics = &admin.metrics;
     let buffered = admin.app.get().map_or(0, |app| app.budget.used());
     metrics
@@ -156,8 +156,15 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     metrics
         .revocations_held
         .set(i64::from(sources.revocations_held.is_some()));
+    let accept = headers.get(header::ACCEPT);
+    let accept = accept.and_then(|field| field.to_str().ok());
+    let format = Exposition::accepted(accept.unwrap_or_default());
     match metrics.text() {
-        Ok(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
+        Ok(text) => (
+            [(header::CONTENT_TYPE, format.content_type())],
+            format.page(text),
+        )
+            .into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
