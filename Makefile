@@ -1,6 +1,6 @@
 # The commands of this repository. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-images test-mesh test-examples bench bench-scan bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
+.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-images test-mesh test-monitoring test-examples bench bench-scan bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler, whatever the environment sets. One target folder, because the examples'
@@ -106,6 +106,9 @@ test-servers: filters build ## Inject faults into real servers behind the gate (
 test-mesh: filters build ## Check what is rendered for clusters against published schemas, and serve it by a real host and a real Envoy (80 MB the first time); FOLDERS="a b" are validated too
 	@$(STAGE) mesh bash -c 'made=$$(tools/mesh-tools.sh) && exec "$$made/bin/python" tests/mesh/run.py $(FOLDERS)'
 
+test-monitoring: filters build ## Test the rules for Prometheus with promtool, and compare them with the metrics of a real host and a real Envoy (20 MB the first time)
+	@$(STAGE) monitoring bash -c 'made=$$(tools/clients.sh) && promtool=$$(tools/promtool.sh) && exec "$$made/bin/python" tests/monitoring/run.py "$$promtool"'
+
 test-examples: build components ## Compare the example handlers with Pillow, tokenizers, scikit-learn and SciPy on random inputs
 	@$(STAGE) examples bash -c 'made=$$(tools/examples.sh) && exec "$$made/bin/python" examples/reference/run.py'
 
@@ -157,7 +160,7 @@ ci: ## Run what CI runs; ends with the time of each stage and the tests that pas
 # folder of its own.
 ci-stages: text
 	@$(MAKE) --no-print-directory --jobs=$(shell nproc) filters build
-	@$(MAKE) --no-print-directory --jobs=1 shipped test test-clients test-triton demo
+	@$(MAKE) --no-print-directory --jobs=1 shipped test test-clients test-monitoring test-triton demo
 
 ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, mesh or lint
 	@tools/ci-long.sh $(PART)

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Finds promtool, which checks rules for Prometheus: the one named by $PROMTOOL, or one on PATH, or
+# the one of a pinned Debian package, unpacked into the user's cache folder (20 MB of downloads,
+# 50 MB on disk). Idempotent. The last line on standard output is its path. Everything else goes to
+# standard error.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Prometheus 2.42, for x86-64 only.
+package=prometheus
+release=2.42.0+ds-5+b6
+digest=3b0e0255b059a7696bd4a139a4a4eb24d71df067936a61ece5093559cbc7991c
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate
+made=$cache/promtool-$release
+say() { printf 'promtool: %s\n' "$*" >&2; }
+fail() { say "$*; install promtool (Debian's package is $package), or name one in PROMTOOL"; exit 1; }
+
+# answer PROGRAM: prints its path if it runs.
+answer() {
+    "$1" --version >/dev/null 2>&1 || fail "$1 does not run"
+    printf '%s\n' "$1"
+    exit 0
+}
+[ -z "${PROMTOOL:-}" ] || answer "$PROMTOOL"
+! found=$(command -v promtool) || answer "$found"
+
+mkdir -p "$cache"
+exec 9>"$cache/.promtool.lock"
+flock 9
+if [ ! -x "$made/promtool" ]; then
+    [ "$(uname -m)" = x86_64 ] || fail "no promtool for $(uname -m) comes along"
+    command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "this system has no apt-get"
+    say "unpacking promtool of $package $release into $made"
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    # As root, apt reads the file as another user.
+    chmod 0755 "$folder"
+    download() { (cd "$folder" && apt-get download -qq "$package=$release") >/dev/null 2>&1; }
+    download || { [ "$(id -u)" = 0 ] && apt-get update -qq >/dev/null 2>&1 && download; } \
+        || fail "apt-get could not bring $package $release"
+    archive=$(printf '%s\n' "$folder"/*.deb)
+    actual=$(sha256sum "$archive" | cut -d ' ' -f 1)
+    [ "$actual" = "$digest" ] || fail "$package $release has the SHA-256 $actual; expected $digest"
+    dpkg -x "$archive" "$folder/tree"
+    mkdir -p "$made"
+    install -m 0755 "$folder/tree/usr/bin/promtool" "$made/.promtool"
+    # Last, so that it exists only as a whole.
+    mv "$made/.promtool" "$made/promtool"
+fi
+flock -u 9
+answer "$made/promtool"
