@@ -2,8 +2,9 @@
 # Builds a release into target/dist: dist.sh [KEY]. With a key the bundled handlers are signed.
 #
 # The archive tensorgate-VERSION-ARCH-linux.tar.gz holds the programs, the filters, the bundled
-# handlers, the licences, an SBOM and checksums. Programs are stripped, and linked statically: they
-# need no library of the system. The same sources and toolchain give the same bytes in any folder.
+# handlers, rules for Prometheus, the licences, an SBOM and checksums. Programs are stripped, and
+# linked statically: they need no library of the system. The same sources and toolchain give the
+# same bytes in any folder.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
 out=$(realpath -m "${CARGO_TARGET_DIR:-target}")
@@ -39,6 +40,7 @@ install -m 0755 -t "$made" "${programs[@]/#/$built/}"
 modules=("${filters[@]/#/$out/filters/}")
 install -D -m 0644 -t "$made/filters" "${modules[@]/%/.wasm}"
 FROM=$out/dist/components INTO=$made TENSORGATE=$made/tensorgate tools/builtins.sh "$signing_key"
+install -D -m 0644 -t "$made/prometheus" monitoring/prometheus/*.yaml
 install -m 0644 LICENSE "$made/LICENSE"
 sed "s/VERSION/$version/g" tools/dist-readme.md >"$made/README.md"
 # `tensorgate-handler` carries the tensor kit.

@@ -32,6 +32,8 @@ PROGRAMS = ["tensorgate", "tensorgate-embedded", "tensorgate-handler", "tensorga
 PACKAGES = ["tensorgate", "tensorgate-embedded", "tensorgate-host", "tensorgate-workbench"]
 FILTERS = ["gate"]
 HANDLERS = ["class-labels", "image-classifier", "passthrough", "tabular", "text-classifier"]
+# The rules for Prometheus, their tests, and what lets Prometheus read Envoy's counters.
+MONITORING = ["envoy-stats.yaml", "tensorgate.rules.yaml", "tensorgate.tests.yaml"]
 TEXTS = ["LICENSE", "README.md", "SHA256SUMS", "THIRD-PARTY-LICENCES.txt", "sbom.cdx.json"]
 # Packages that a release cannot be without: of its programs, its filters and its handlers.
 BUILT_OF = ["tokio", "wasmtime", "proxy-wasm", "wit-bindgen", "rust-std"]
@@ -72,12 +74,15 @@ def check_files(made):
     """All files are there, nothing else is, and SHA256SUMS has each."""
     expected = PROGRAMS + TEXTS
     expected += [f"filters/{name}.wasm" for name in FILTERS] + [f"builtins/{name}.wasm" for name in HANDLERS]
+    expected += [f"prometheus/{name}" for name in MONITORING]
     found = [str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()]
     found = [name for name in found if not name.endswith(".sigstore.json")]
     require(sorted(found) == sorted(expected), f"files {sorted(found)}")
     sums = dict(reversed(line.split("  ", 1)) for line in (made / "SHA256SUMS").read_text().splitlines())
     for name in set(found) - {"SHA256SUMS"}:
         require(sums.get(name) == digest(made / name), f"the digest of {name}")
+    for name in MONITORING:
+        require(sums[f"prometheus/{name}"] == digest(TOP / "monitoring/prometheus" / name), f"prometheus/{name} differs")
     # No path of the machine that built it.
     homes = [str(TOP), os.environ.get("CARGO_HOME") or str(Path.home() / ".cargo")]
     for name in found:
