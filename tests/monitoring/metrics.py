@@ -22,12 +22,17 @@ def in_reference():
     return known
 
 
+def samples(text):
+    """The samples of a page: (name, labels)."""
+    return [(name, dict(LABEL.findall(labels))) for name, labels in SAMPLE.findall(text)]
+
+
 def on_page(text):
     """The series of a page: name -> labels -> values."""
     found = {}
-    for name, labels in SAMPLE.findall(text):
+    for name, labels in samples(text):
         values = found.setdefault(name, {})
-        for label, value in LABEL.findall(labels):
+        for label, value in labels.items():
             values.setdefault(label, set()).add(value)
     return found
 

@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True
 sys.path.append(str(Path(__file__).resolve().parents[1] / "harness"))
 
 import metrics
+import relabel
 import rules
 import yaml
 from processes import Gate, Process, begin, fetch, free_ports, wait
@@ -66,6 +67,7 @@ def main(program):
     faults += promtool(program, "check", "rules", str(rules.RULES))
     faults += promtool(program, "test", "rules", str(rules.TESTS))
     folder = begin("monitoring")
+    faults += promtool(program, "check", "config", str(relabel.scrape_configuration(folder)))
     gate = Gate(HERE / "gate.yaml", folder)
     try:
         envoy, more = envoy_page(gate, folder)
@@ -80,6 +82,7 @@ def main(program):
     faults += promtool(program, "check", "metrics", page=host)
     known = metrics.in_reference()
     faults += [f"the host serves {name}, which the reference lacks" for name in metrics.on_page(host) if name not in known]
+    faults += relabel.faults_of(metrics.samples(envoy))
     series = metrics.on_page(envoy)
     names = {rule["record"] for rule in recorded}
     for rule in alerts + recorded:
