@@ -37,6 +37,7 @@ pub mod server;
 pub mod service;
 pub mod telemetry;
 mod turns;
+pub mod watch;
 
 pub use host::{Host, StartError};
 pub use policy_store::assemble::{BeyondBudget, PolicyFault, beyond_budget};

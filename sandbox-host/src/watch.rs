@@ -1,0 +1,29 @@
+//! Anomaly rules on the audit stream: they report what differs from the usual, and decide nothing.
+//!
+//! A [`Monitor`] shows a summary of each audit record ([`Observation`]) to every rule of [`rules`],
+//! and returns [`Alert`]s. A rule is a state machine over observations, with the time as an
+//! argument. It reads no clock and keeps only summaries, never inputs.
+//!
+//! Memory is bounded: each rule keeps state for a fixed number of clients, sources or models
+//! (`table`). Those beyond it share one state, so an attacker with many sources cannot displace
+//! the state of others, and cannot hide either.
+
+pub mod alert;
+mod baseline;
+pub mod monitor;
+pub mod observation;
+pub mod rules;
+mod table;
+pub mod time;
+mod window;
+
+pub use alert::Alert;
+pub use monitor::Monitor;
+pub use observation::Observation;
+
+#[cfg(test)]
+mod attacks;
+#[cfg(test)]
+mod day;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! What a rule reports: who, what, how far from the usual, since when, and what to do.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use super::time::Time;
+use crate::rfc3339::rfc3339;
+
+/// Who an alert is about. Names come from the policy, and a source is an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A client.
+    Client(String),
+    /// A model.
+    Model(String),
+    /// A source address, or the /64 of an IPv6 source.
+    Source(IpAddr),
+    /// The clients, sources or models beyond those that a rule keeps state for.
+    Others,
+    /// All requests together.
+    Gateway,
+}
+
+impl Subject {
+    /// A client, or those that share state.
+    pub(super) fn client(name: &str, is_shared: bool) -> Self {
+        if is_shared {
+            Self::Others
+        } else {
+            Self::Client(name.to_owned())
+        }
+    }
+
+    /// A model, or those that share state.
+    pub(super) fn model(name: &str, is_shared: bool) -> Self {
+        if is_shared {
+            Self::Others
+        } else {
+            Self::Model(name.to_owned())
+        }
+    }
+
+    /// A source, or those that share state.
+    pub(super) const fn source(address: IpAddr, is_shared: bool) -> Self {
+        if is_shared {
+            Self::Others
+        } else {
+            Self::Source(address)
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(name) => write!(f, "client {name}"),
+            Self::Model(name) => write!(f, "model {name}"),
+            Self::Source(address) => write!(f, "source {address}"),
+            Self::Others => f.write_str("a group that is watched together"),
+            Self::Gateway => f.write_str("the gateway"),
+        }
+    }
+}
+
+/// The number that a rule judged, and the usual one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evidence {
+    /// The number.
+    pub observed: f64,
+    /// The usual number.
+    pub usual: f64,
+    /// What is counted, such as `requests a minute`.
+    pub unit: &'static str,
+}
+
+/// What a rule has found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// Who it is about.
+    pub subject: Subject,
+    /// When it began.
+    pub since: Time,
+    /// How far from the usual it is.
+    pub evidence: Evidence,
+    /// What happened, as a sentence without its subject.
+    pub what: String,
+    /// What to do.
+    pub advice: &'static str,
+}
+
+/// A finding that is reported.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alert {
+    /// The name of the rule.
+    pub rule: &'static str,
+    /// What it has found.
+    pub finding: Finding,
+    /// When it began.
+    pub since: SystemTime,
+    /// Whether it is logged. The others are only counted, because the rule had too many.
+    pub is_logged: bool,
+    /// The number of earlier alerts of the rule that were not logged.
+    pub withheld: u64,
+}
+
+impl fmt::Display for Alert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Finding {
+            subject,
+            evidence:
+                Evidence {
+                    observed,
+                    usual,
+                    unit,
+                },
+            what,
+            advice,
+            ..
+        } = &self.finding;
+        let since = rfc3339(self.since);
+        let (observed, usual) = (number(*observed), number(*usual));
+        write!(
+            f,
+            "{subject} {what}: {observed} {unit}, usually {usual}, since {since}. {advice}"
+        )?;
+        if self.withheld > 0 {
+            let withheld = self.withheld;
+            write!(
+                f,
+                " ({withheld} earlier alerts of this rule were only counted)"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A number with one decimal place, or none if it is whole.
+fn number(value: f64) -> String {
+    let places = usize::from(value.fract() != 0.0);
+    format!("{value:.places$}")
+}

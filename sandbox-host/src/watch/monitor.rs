@@ -1,0 +1,97 @@
+//! Runs all rules over observations, and bounds the alerts of each rule that are logged.
+
+use std::time::SystemTime;
+
+use super::alert::Alert;
+use super::observation::Observation;
+use super::rules::{self, Rule};
+use super::time::Time;
+
+/// The most alerts of one rule that are logged in an hour. More are counted. Each rule has its own
+/// number, so a flood of one alert does not silence another.
+const LOGGED_ALERTS: u64 = 20;
+/// An hour in seconds.
+const HOUR_S: u64 = 3_600;
+
+/// All rules with their state.
+pub struct Monitor {
+    rules: Vec<Watched>,
+    latest: Time,
+}
+
+struct Watched {
+    rule: Box<dyn Rule>,
+    budget: AlertBudget,
+}
+
+impl Default for Monitor {
+    fn default() -> Self {
+        let watched = |rule| Watched {
+            rule,
+            budget: AlertBudget::default(),
+        };
+        Self {
+            rules: rules::all().into_iter().map(watched).collect(),
+            latest: Time::default(),
+        }
+    }
+}
+
+impl Monitor {
+    /// Shows an observation to each rule. `now` never goes back, and `clock` is the time of day,
+    /// which is only for texts.
+    pub fn observe(&mut self, seen: &Observation, now: Time, clock: SystemTime) -> Vec<Alert> {
+        self.latest = self.latest.max(now);
+        let now = self.latest;
+        let mut alerts = Vec::new();
+        for watched in &mut self.rules {
+            let Some(finding) = watched.rule.observe(seen, now) else {
+                continue;
+            };
+            let (is_logged, withheld) = watched.budget.count(now);
+            let since = clock.checked_sub(now.since(finding.since));
+            alerts.push(Alert {
+                rule: watched.rule.name(),
+                finding,
+                since: since.unwrap_or(clock),
+                is_logged,
+                withheld,
+            });
+        }
+        alerts
+    }
+
+    /// How often a rule had no own state for a client, source or model, in all rules together.
+    pub fn shared_uses(&self) -> u64 {
+        let uses = self.rules.iter().map(|watched| watched.rule.shared_uses());
+        uses.fold(0, u64::saturating_add)
+    }
+}
+
+/// The alerts of a rule in the current hour.
+#[derive(Default)]
+struct AlertBudget {
+    hour: u64,
+    logged: u64,
+    withheld: u64,
+}
+
+impl AlertBudget {
+    /// Counts an alert. Returns whether it is logged, and how many before it were not.
+    fn count(&mut self, now: Time) -> (bool, u64) {
+        let hour = now.window(HOUR_S);
+        if hour != self.hour {
+            *self = Self {
+                hour,
+                logged: 0,
+                withheld: self.withheld,
+            };
+        }
+        if self.logged >= LOGGED_ALERTS {
+            self.withheld = self.withheld.saturating_add(1);
+            return (false, 0);
+        }
+        self.logged = self.logged.saturating_add(1);
+        (true, std::mem::take(&mut self.withheld))
+    }
+}

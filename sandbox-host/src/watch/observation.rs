@@ -1,0 +1,232 @@
+//! The summary of an audit record that rules see. It has no input, no output, no path and no text
+//! that a client chooses.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use tensorgate_policy::Reason;
+
+use crate::audit::record::{Decision, Event, Verdict};
+
+/// Parts of paths at which inference servers load models, change settings or map memory. Compared
+/// in lower case.
+const MANAGEMENT: [&str; 10] = [
+    "/v2/repository",
+    "repositorymodel",
+    "repositoryindex",
+    "managementapisservice",
+    "handlereloadconfigrequest",
+    "/v2/logging",
+    "logsettings",
+    "/trace/setting",
+    "tracesetting",
+    "sharedmemory",
+];
+/// The management interface of TorchServe, where these methods change models.
+const TORCHSERVE_MODELS: &str = "/models";
+/// These methods.
+const CHANGES: [&str; 3] = ["POST", "PUT", "DELETE"];
+
+/// The status of requests beyond a limit.
+const TOO_MANY_REQUESTS: u16 = 429;
+/// The lowest status of a server error.
+const SERVER_ERROR: u16 = 500;
+
+/// What rules know of a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// The client, if its credential was verified.
+    pub client: Option<String>,
+    /// The name of the verified credential.
+    pub credential: Option<String>,
+    /// The source address.
+    pub source: Option<IpAddr>,
+    /// The model, once granted.
+    pub model: Option<String>,
+    /// Whether it is an inference that was answered completely by one response.
+    pub is_inference: bool,
+    /// The outcome.
+    pub verdict: Verdict,
+    /// Why it was denied. Absent for outcomes that only Envoy knows.
+    pub reason: Option<Reason>,
+    /// The HTTP status.
+    pub status: u16,
+    /// The time from the head to the response, in microseconds.
+    pub total_us: u64,
+    /// Whether its path is one of a server's management.
+    pub is_management: bool,
+}
+
+impl Observation {
+    /// The summary of a record. `None` for records that are not about a request's outcome.
+    pub fn from_event(event: &Event) -> Option<Self> {
+        match event {
+            Event::Decision(decision) => Some(Self::from_decision(decision)),
+            _ => None,
+        }
+    }
+
+    fn from_decision(decision: &Decision) -> Self {
+        let is_denied = decision.verdict == Verdict::Deny;
+        let reason = Reason::from_name(&decision.reason).filter(|_| is_denied);
+        // A revoked key names its client, but does not prove that the client sent it.
+        let is_verified = !reason.is_some_and(is_failed_credential);
+        let verified = |name: &Option<String>| name.clone().filter(|_| is_verified);
+        Self {
+            client: verified(&decision.client),
+            credential: verified(&decision.credential),
+            source: decision
+                .source
+                .as_deref()
+                .and_then(|text| text.parse().ok()),
+            model: decision.model.clone(),
+            is_inference: decision.operation.as_deref() == Some("infer"),
+            verdict: decision.verdict,
+            reason,
+            status: decision.status,
+            total_us: decision.total_us,
+            is_management: is_denied && is_management(decision),
+        }
+    }
+
+    /// The network that counts as one source: the address, or the /64 of IPv6.
+    pub fn source_host(&self) -> Option<IpAddr> {
+        self.source.map(|source| network(source, 32, 64))
+    }
+
+    /// The network in which an address may change without notice: a /24, or a /48 of IPv6.
+    pub fn source_network(&self) -> Option<IpAddr> {
+        self.source.map(|source| network(source, 24, 48))
+    }
+
+    /// Whether it was denied.
+    pub fn is_denied(&self) -> bool {
+        self.verdict == Verdict::Deny
+    }
+
+    /// Whether it was denied for what it is: not because of a limit, and not with a server error.
+    pub fn is_rejected(&self) -> bool {
+        let status = self.effective_status();
+        self.is_denied() && status != TOO_MANY_REQUESTS && status < SERVER_ERROR
+    }
+
+    /// Whether it was denied with a server error.
+    pub fn is_server_error(&self) -> bool {
+        self.is_denied() && self.effective_status() >= SERVER_ERROR
+    }
+
+    /// Whether it was denied because its credential is missing or wrong.
+    pub fn has_failed_credential(&self) -> bool {
+        self.is_denied() && self.reason.is_some_and(is_failed_credential)
+    }
+
+    /// The status of its reason, because a gRPC response has status 200.
+    fn effective_status(&self) -> u16 {
+        self.reason.map_or(self.status, Reason::http_status)
+    }
+}
+
+const fn is_failed_credential(reason: Reason) -> bool {
+    matches!(reason, Reason::Unauthenticated | Reason::LockedOut)
+}
+
+/// The first address of the network of an address.
+fn network(address: IpAddr, bits_v4: u32, bits_v6: u32) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let mask = !u32::MAX.checked_shr(bits_v4).unwrap_or_default();
+            IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask))
+        }
+        IpAddr::V6(address) => {
+            let mask = !u128::MAX.checked_shr(bits_v6).unwrap_or_default();
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
+        }
+    }
+}
+
+fn is_management(decision: &Decision) -> bool {
+    let Some(path) = decision.path.as_deref() else {
+        return false;
+    };
+    let path = path.to_ascii_lowercase();
+    let changes = || (decision.method.as_deref()).is_some_and(|method| CHANGES.contains(&method));
+    let is_models = path
+        .strip_prefix(TORCHSERVE_MODELS)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    MANAGEMENT.iter().any(|part| path.contains(part)) || (is_models && changes())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn seen(decision: Decision) -> Observation {
+        Observation::from_event(&Event::Decision(Box::new(decision))).unwrap()
+    }
+
+    #[test]
+    fn a_denied_call_of_management_is_one_in_each_protocol() {
+        let is_management = |method: &str, path: &str| {
+            seen(Decision {
+                method: Some(method.to_owned()),
+                path: Some(path.to_owned()),
+                ..Decision::default()
+            })
+            .is_management
+        };
+        for (method, path) in [
+            ("POST", "/v2/repository/models/m/load"),
+            ("POST", "//V2/Repository/index"),
+            (
+                "POST",
+                "/inference.GRPCInferenceService/RepositoryModelLoad",
+            ),
+            ("POST", "/v2/cudasharedmemory/region/r/register"),
+            ("POST", "/v2/models/m/trace/setting"),
+            ("DELETE", "/models/second"),
+            ("POST", "/models"),
+            (
+                "POST",
+                "/org.pytorch.serve.grpc.management.ManagementAPIsService/ListModels",
+            ),
+        ] {
+            assert!(is_management(method, path), "{method} {path}");
+        }
+        for (method, path) in [
+            ("POST", "/v2/models/repository/infer"),
+            ("GET", "/models"),
+            ("POST", "/modelsort"),
+            ("GET", "/metrics"),
+        ] {
+            assert!(!is_management(method, path), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_client_counts_only_if_its_credential_was_verified() {
+        let of = |reason: &str| {
+            let decision = Decision {
+                client: Some("scorer".into()),
+                reason: reason.into(),
+                ..Decision::default()
+            };
+            seen(decision).client
+        };
+        assert_eq!(of("shape").as_deref(), Some("scorer"));
+        assert_eq!(of("unauthenticated"), None, "a revoked key");
+    }
+
+    #[test]
+    fn an_ipv6_source_is_its_network() {
+        let of = |source: &str| {
+            let seen = seen(Decision {
+                source: Some(source.into()),
+                ..Decision::default()
+            });
+            [seen.source_host(), seen.source_network()].map(|it| it.unwrap().to_string())
+        };
+        assert_eq!(of("10.1.2.3"), ["10.1.2.3", "10.1.2.0"]);
+        assert_eq!(of("::ffff:10.1.2.3"), ["10.1.2.3", "10.1.2.0"]);
+        assert_eq!(of("2001:db8:1:2:3::4"), ["2001:db8:1:2::", "2001:db8:1::"]);
+    }
+}

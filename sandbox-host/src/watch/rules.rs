@@ -1,0 +1,98 @@
+//! The rules, one a file, and the list that registers them.
+//!
+//! Rules on counts of a window judge each minute when it is over, and need several abnormal ones in
+//! a row. Rules on events that are never usual judge at once: one window is enough.
+
+mod handler_faults;
+mod known;
+mod latency;
+mod management;
+mod new_credential;
+mod new_source;
+mod probing;
+mod rejections;
+mod server_errors;
+mod share;
+mod spraying_clients;
+mod spraying_sources;
+mod volume;
+
+use std::time::Duration;
+
+use super::alert::Finding;
+use super::observation::Observation;
+use super::time::Time;
+
+/// The most clients that a rule keeps state for. Only a verified credential makes one.
+const CLIENTS: usize = 4_096;
+/// A client that sent nothing for this time is forgotten if there is no room.
+const CLIENT_IDLE: Duration = Duration::from_secs(86_400);
+/// The most sources that a rule keeps state for.
+const SOURCES: usize = 8_192;
+/// A source that sent nothing for this time is forgotten if there is no room.
+const SOURCE_IDLE: Duration = Duration::from_secs(1_200);
+/// The most models that a rule keeps state for.
+const MODELS: usize = 1_024;
+/// A model without requests for this time is forgotten if there is no room.
+const MODEL_IDLE: Duration = Duration::from_secs(86_400);
+
+/// A state machine over observations.
+pub trait Rule: Send {
+    /// Its name in alerts and metrics.
+    fn name(&self) -> &'static str;
+
+    /// Takes an observation. Times never go back.
+    fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding>;
+
+    /// How often a client, source or model had no state of its own.
+    fn shared_uses(&self) -> u64 {
+        0
+    }
+}
+
+fn rule<R: Rule + Default + 'static>() -> Box<dyn Rule> {
+    Box::<R>::default()
+}
+
+/// Every rule, in its first state.
+pub(super) fn all() -> Vec<Box<dyn Rule>> {
+    vec![
+        rule::<volume::Volume>(),
+        rule::<rejections::Rejections>(),
+        rule::<server_errors::ServerErrors>(),
+        rule::<latency::Latency>(),
+        rule::<new_source::NewSource>(),
+        rule::<new_credential::NewCredential>(),
+        rule::<spraying_clients::SprayingClients>(),
+        rule::<spraying_sources::SprayingSources>(),
+        rule::<probing::Probing>(),
+        rule::<management::Management>(),
+        rule::<handler_faults::HandlerFaults>(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of state for one client in all rules that keep state by client.
+    const CLIENT_BYTES: usize = volume::CLIENT_BYTES
+        + rejections::CALLER_BYTES
+        + new_source::CLIENT_BYTES
+        + new_credential::CLIENT_BYTES
+        + handler_faults::CLIENT_BYTES;
+
+    #[test]
+    fn a_client_has_at_most_four_kib_of_state() {
+        assert!(CLIENT_BYTES <= 4_096, "{CLIENT_BYTES}");
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = all().iter().map(|rule| rule.name()).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

@@ -1,0 +1,110 @@
+//! The latency of a model's answered inferences against its usual latency.
+
+use super::{MODEL_IDLE, MODELS, Rule};
+use crate::watch::alert::{Evidence, Finding, Subject};
+use crate::watch::baseline::Baseline;
+use crate::watch::observation::Observation;
+use crate::watch::table::{Slot, Table};
+use crate::watch::time::Time;
+use crate::watch::window::{Closed, Streak, Windows};
+
+const WINDOW_S: u64 = 60;
+/// Abnormal windows in a row that make an alert.
+const WINDOWS: u64 = 5;
+/// Windows with enough requests until the usual latency is known.
+const LEARNED: u32 = 30;
+/// A window with fewer inferences is not judged.
+const MIN_INFERENCES: u32 = 5;
+/// An abnormal mean is this many times the usual one,
+const TIMES_MEAN: f64 = 2.0;
+/// and this many mean deviations above it.
+const DEVIATIONS: f64 = 6.0;
+
+/// The rule `latency`.
+#[derive(Debug)]
+pub(super) struct Latency {
+    models: Table<Model>,
+}
+
+/// Latencies are compared as logarithms, so that a few slow requests do not decide.
+#[derive(Debug, Default)]
+struct Model {
+    windows: Windows<Counts>,
+    usual_log: Baseline,
+    streak: Streak,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    inferences: u32,
+    sum_log: f64,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self {
+            models: Table::new(MODELS, MODEL_IDLE),
+        }
+    }
+}
+
+impl Rule for Latency {
+    fn name(&self) -> &'static str {
+        "latency"
+    }
+
+    fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
+        let name = seen.model.as_ref().filter(|_| seen.is_inference)?;
+        if seen.is_denied() {
+            return None;
+        }
+        let Slot { state, is_shared } = self.models.slot(name, now);
+        let closed = state.windows.advance(now, WINDOW_S);
+        let counts = &mut state.windows.counts;
+        counts.inferences = counts.inferences.saturating_add(1);
+        counts.sum_log += (seen.total_us.max(1) as f64).ln();
+        let (since, evidence) = state.judge(&closed?, now)?;
+        Some(Finding {
+            subject: Subject::model(name, is_shared),
+            since,
+            evidence,
+            what: "answers far more slowly than usual".to_owned(),
+            advice: "Compare `dispatch_us`, `queue_us` and `handler_us` in the audit log: they say \
+                     whether the backend, its queue or a handler is slow.",
+        })
+    }
+
+    fn shared_uses(&self) -> u64 {
+        self.models.shared_uses()
+    }
+}
+
+impl Model {
+    /// Judges a window. Returns when high latency began, if an alert is due.
+    fn judge(&mut self, closed: &Closed<Counts>, now: Time) -> Option<(Time, Evidence)> {
+        let Counts {
+            inferences,
+            sum_log,
+        } = closed.counts;
+        if inferences < MIN_INFERENCES {
+            return None;
+        }
+        let mean_log = sum_log / f64::from(inferences);
+        let usual_log = self.usual_log.mean();
+        let bound = (usual_log + TIMES_MEAN.ln()).max(self.usual_log.above(DEVIATIONS));
+        let is_abnormal = self.usual_log.has_learned(LEARNED) && mean_log > bound;
+        self.usual_log
+            .add(if is_abnormal { bound } else { mean_log });
+        if !is_abnormal {
+            self.streak.end();
+            return None;
+        }
+        let first = self.streak.extend(closed.number, WINDOWS, now)?;
+        let evidence = Evidence {
+            observed: mean_log.exp() / 1_000.0,
+            usual: usual_log.exp() / 1_000.0,
+            unit: "ms",
+        };
+        Some((Time::of_window(first, WINDOW_S), evidence))
+    }
+}

@@ -1,0 +1,59 @@
+//! Responses of a model with a server error (5xx): a failing backend or handler, or overload.
+
+use super::share::{Bounds, Share};
+use super::{MODEL_IDLE, MODELS, Rule};
+use crate::watch::alert::{Evidence, Finding, Subject};
+use crate::watch::observation::Observation;
+use crate::watch::table::{Slot, Table};
+use crate::watch::time::Time;
+
+const BOUNDS: Bounds = Bounds {
+    min_bad: 5,
+    rise: 0.2,
+    learns: true,
+};
+
+/// The rule `server-errors`.
+#[derive(Debug)]
+pub(super) struct ServerErrors {
+    models: Table<Share>,
+}
+
+impl Default for ServerErrors {
+    fn default() -> Self {
+        Self {
+            models: Table::new(MODELS, MODEL_IDLE),
+        }
+    }
+}
+
+impl Rule for ServerErrors {
+    fn name(&self) -> &'static str {
+        "server-errors"
+    }
+
+    fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
+        // Without a model the gateway itself has failed, or no model was granted.
+        let Slot { state, is_shared } = self.models.slot(&seen.model, now);
+        let spike = state.observe(seen.is_server_error(), now, &BOUNDS)?;
+        Some(Finding {
+            subject: match &seen.model {
+                Some(name) => Subject::model(name, is_shared),
+                None => Subject::Gateway,
+            },
+            since: spike.since,
+            evidence: Evidence {
+                observed: spike.percent,
+                usual: spike.usual_percent,
+                unit: "% of requests",
+            },
+            what: "answers many requests with a server error".to_owned(),
+            advice: "`tensorgate audit query --verdict deny` lists the reasons. Check the backend's \
+                     health, its load and its last change.",
+        })
+    }
+
+    fn shared_uses(&self) -> u64 {
+        self.models.shared_uses()
+    }
+}

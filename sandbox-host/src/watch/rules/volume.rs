@@ -1,0 +1,106 @@
+//! Request volume of a client against its own usual volume: a stolen credential, or a client that
+//! repeats requests in a loop.
+
+use super::{CLIENT_IDLE, CLIENTS, Rule};
+use crate::watch::alert::{Evidence, Finding, Subject};
+use crate::watch::baseline::Baseline;
+use crate::watch::observation::Observation;
+use crate::watch::table::{Slot, Table};
+use crate::watch::time::Time;
+use crate::watch::window::{Closed, Streak, Windows};
+
+const WINDOW_S: u64 = 60;
+/// Abnormal windows in a row that make an alert.
+const WINDOWS: u64 = 3;
+/// Windows with requests until a client's usual volume is known.
+const LEARNED: u32 = 30;
+/// Fewer requests a minute are never abnormal.
+const MIN_REQUESTS: f64 = 100.0;
+/// An abnormal volume is this many times the mean,
+const TIMES_MEAN: f64 = 4.0;
+/// this many mean deviations above it,
+const DEVIATIONS: f64 = 8.0;
+/// and this many times the busiest minute.
+const TIMES_PEAK: f64 = 1.5;
+/// The busiest minute is forgotten by this factor in each window: by half in 23 hours.
+const PEAK_DECAY: f64 = 0.999_5;
+
+/// The bytes of a client's state.
+#[cfg(test)]
+pub(super) const CLIENT_BYTES: usize = size_of::<Client>();
+
+/// The rule `volume`.
+#[derive(Debug)]
+pub(super) struct Volume {
+    clients: Table<Client>,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    windows: Windows<u32>,
+    usual: Baseline,
+    peak: f64,
+    streak: Streak,
+}
+
+impl Default for Volume {
+    fn default() -> Self {
+        Self {
+            clients: Table::new(CLIENTS, CLIENT_IDLE),
+        }
+    }
+}
+
+impl Rule for Volume {
+    fn name(&self) -> &'static str {
+        "volume"
+    }
+
+    fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
+        let name = seen.client.as_ref()?;
+        let Slot { state, is_shared } = self.clients.slot(name, now);
+        let closed = state.windows.advance(now, WINDOW_S);
+        state.windows.counts = state.windows.counts.saturating_add(1);
+        let (since, evidence) = state.judge(&closed?, now)?;
+        Some(Finding {
+            subject: Subject::client(name, is_shared),
+            since,
+            evidence,
+            what: "sends far more requests than usual".to_owned(),
+            advice: "Check that the client still is who uses its credential. If not, revoke it. \
+                     A rate limit in its grant bounds what it can send.",
+        })
+    }
+
+    fn shared_uses(&self) -> u64 {
+        self.clients.shared_uses()
+    }
+}
+
+impl Client {
+    /// Judges a window. Returns when an abnormal volume began, if an alert is due.
+    fn judge(&mut self, closed: &Closed<u32>, now: Time) -> Option<(Time, Evidence)> {
+        let requests = f64::from(closed.counts);
+        let bound = MIN_REQUESTS
+            .max(TIMES_MEAN * self.usual.mean())
+            .max(self.usual.above(DEVIATIONS))
+            .max(TIMES_PEAK * self.peak);
+        let usual = self.usual.mean();
+        let is_abnormal = self.usual.has_learned(LEARNED) && requests > bound;
+        // An attack must not become usual at once, and a lasting change must in the end.
+        self.usual.add(if is_abnormal { bound } else { requests });
+        self.peak *= PEAK_DECAY;
+        if !is_abnormal {
+            self.peak = self.peak.max(requests);
+            self.streak.end();
+            return None;
+        }
+        let first = self.streak.extend(closed.number, WINDOWS, now)?;
+        let evidence = Evidence {
+            observed: requests,
+            usual,
+            unit: "requests a minute",
+        };
+        Some((Time::of_window(first, WINDOW_S), evidence))
+    }
+}

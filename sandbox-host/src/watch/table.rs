@@ -1,0 +1,135 @@
+//! State by key in bounded memory, so that a flood of keys cannot displace the state of others.
+//!
+//! A key gets state of its own while there is room. State that was not used for a while makes room.
+//! State in use never does: while the table is full of it, all further keys share one state. An
+//! attacker with ten million sources is then judged as one source, and the others keep their state.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::time::Duration;
+
+use super::time::Time;
+
+/// The shortest time between two searches for unused state, because a search visits every key.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// State for a bounded number of keys.
+#[derive(Debug)]
+pub(super) struct Table<S> {
+    entries: HashMap<u64, Entry<S>>,
+    capacity: usize,
+    /// State that was not used for this time makes room.
+    idle: Duration,
+    swept: Option<Time>,
+    /// The state of all keys without state of their own.
+    shared: S,
+    shared_uses: u64,
+}
+
+#[derive(Debug)]
+struct Entry<S> {
+    state: S,
+    used: Time,
+}
+
+/// The state of a key.
+pub(super) struct Slot<'a, S> {
+    pub(super) state: &'a mut S,
+    /// Whether other keys share it.
+    pub(super) is_shared: bool,
+}
+
+impl<S: Default> Table<S> {
+    /// A table for at most this many keys.
+    pub(super) fn new(capacity: usize, idle: Duration) -> Self {
+        Self {
+            entries: HashMap::new(),
+            capacity,
+            idle,
+            swept: None,
+            shared: S::default(),
+            shared_uses: 0,
+        }
+    }
+
+    /// The state of a key.
+    pub(super) fn slot(&mut self, key: &impl Hash, now: Time) -> Slot<'_, S> {
+        let key = hash(key);
+        if !self.entries.contains_key(&key) && !self.has_room(now) {
+            self.shared_uses = self.shared_uses.saturating_add(1);
+            return Slot {
+                state: &mut self.shared,
+                is_shared: true,
+            };
+        }
+        let entry = self.entries.entry(key).or_insert_with(|| Entry {
+            state: S::default(),
+            used: now,
+        });
+        entry.used = now;
+        Slot {
+            state: &mut entry.state,
+            is_shared: false,
+        }
+    }
+
+    /// How often the shared state was used.
+    pub(super) const fn shared_uses(&self) -> u64 {
+        self.shared_uses
+    }
+
+    /// Whether there is room for another key, after unused state was removed.
+    fn has_room(&mut self, now: Time) -> bool {
+        let is_full = self.entries.len() >= self.capacity;
+        if is_full && self.swept.is_none_or(|swept| now.since(swept) >= SWEEP) {
+            self.swept = Some(now);
+            let idle = self.idle;
+            self.entries.retain(|_, entry| now.since(entry.used) < idle);
+        }
+        self.entries.len() < self.capacity
+    }
+}
+
+/// The hash of a name or an address.
+pub(super) fn hash(key: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts a use of a key. Returns its uses, and whether the state is shared.
+    fn count(table: &mut Table<u32>, key: u32, s: u64) -> (u32, bool) {
+        let Slot { state, is_shared } = table.slot(&key, Time::from_s(s));
+        *state = state.saturating_add(1);
+        (*state, is_shared)
+    }
+
+    #[test]
+    fn a_flood_of_keys_shares_one_state_and_displaces_none_in_use() {
+        let mut table = Table::new(4, Duration::from_secs(60));
+        assert_eq!(count(&mut table, 0, 0), (1, false));
+        for key in 1..1_000_000 {
+            count(&mut table, key, 1);
+        }
+        assert_eq!(count(&mut table, 0, 2), (2, false), "it has kept its state");
+        assert_eq!(table.entries.len(), 4);
+        assert_eq!(table.shared_uses(), 999_996);
+        assert_eq!(count(&mut table, 5, 3), (999_997, true));
+    }
+
+    #[test]
+    fn state_that_is_not_used_makes_room() {
+        let mut table = Table::new(2, Duration::from_secs(60));
+        for (key, s) in [(0, 0), (1, 30)] {
+            assert_eq!(count(&mut table, key, s), (1, false));
+        }
+        assert_eq!(count(&mut table, 2, 59), (1, true));
+        assert_eq!(count(&mut table, 2, 70), (1, false));
+        assert_eq!(count(&mut table, 1, 71), (2, false));
+        assert_eq!(count(&mut table, 0, 72), (2, true), "it is a new key");
+    }
+}

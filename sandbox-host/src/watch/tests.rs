@@ -1,0 +1,193 @@
+//! Replays generated days: attacks are detected, normal days are quiet, and floods and wrong times
+//! do no harm.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "tests"
+)]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tensorgate_policy::Reason;
+
+use super::attacks::{self, ATTACKS};
+use super::day::{self, Random, Request, address, deny, inference};
+use super::time::Time;
+use super::{Alert, Monitor, Observation, rules};
+
+/// The day on which the thresholds were fixed, then the days that report on them.
+const SEEDS: [u64; 6] = [1, 2, 3, 4, 5, 6];
+/// The most alerts of a day without an attack.
+const MAX_FALSE_ALARMS: usize = 1;
+/// A minute in milliseconds.
+const MINUTE_MS: u64 = 60_000;
+/// The longest time until an attack is reported, in minutes.
+const MAX_DELAY: u64 = 15;
+
+/// The alerts of a day, with their times in milliseconds.
+fn replay(requests: &[Request]) -> Vec<(u64, Alert)> {
+    let mut monitor = Monitor::default();
+    let alerts = requests.iter().flat_map(|request| {
+        let clock = UNIX_EPOCH + Duration::from_millis(request.ms);
+        let alerts = monitor.observe(&request.seen, request.time(), clock);
+        alerts.into_iter().map(move |alert| (request.ms, alert))
+    });
+    alerts.collect()
+}
+
+/// The false alarms and the detection delays in minutes of all days, by rule and subject.
+#[derive(Default)]
+struct Row {
+    false_alarms: Vec<usize>,
+    delays: Vec<Option<u64>>,
+}
+
+#[test]
+fn attacks_are_reported_and_busy_days_are_quiet() {
+    let mut table: BTreeMap<(&str, &str), Row> = BTreeMap::new();
+    for seed in SEEDS {
+        let requests = day::busy(seed);
+        let false_alarms = replay(&requests);
+        let shown: Vec<_> = false_alarms
+            .iter()
+            .map(|(_, alert)| alert.to_string())
+            .collect();
+        assert!(shown.len() <= MAX_FALSE_ALARMS, "seed {seed}: {shown:#?}");
+        let alerts = replay(&attacks::add_all(requests, seed));
+        for attack in &ATTACKS {
+            let row = table.entry((attack.rule, attack.subject)).or_default();
+            let of_rule = |(_, alert): &&(u64, Alert)| alert.rule == attack.rule;
+            row.false_alarms
+                .push(false_alarms.iter().filter(of_rule).count());
+            let start_ms = attack.start * MINUTE_MS;
+            let mut reports = alerts.iter().filter(of_rule);
+            let first = reports.find(|(ms, alert)| {
+                *ms >= start_ms && alert.finding.subject.to_string() == attack.subject
+            });
+            row.delays
+                .push(first.map(|(ms, _)| (ms - start_ms) / MINUTE_MS));
+        }
+    }
+    println!("rule | subject | false alarms a day | minutes until the alert");
+    for (
+        (rule, subject),
+        Row {
+            false_alarms,
+            delays,
+        },
+    ) in &table
+    {
+        println!("{rule} | {subject} | {false_alarms:?} | {delays:?}");
+        let is_late = |delay: &Option<u64>| delay.is_none_or(|delay| delay > MAX_DELAY);
+        assert!(!delays.iter().any(is_late), "{rule}, {subject}: {delays:?}");
+    }
+}
+
+#[test]
+fn every_rule_has_an_attack() {
+    for rule in rules::all() {
+        let name = rule.name();
+        assert!(ATTACKS.iter().any(|attack| attack.rule == name), "{name}");
+    }
+}
+
+/// A denied request from a source.
+fn denied(source: u32, reason: Reason) -> Observation {
+    let [a, b, c, d] = source.to_be_bytes();
+    let mut seen = Observation {
+        source: Some(address([a, b, c], d)),
+        ..Observation::default()
+    };
+    deny(&mut seen, reason);
+    seen
+}
+
+#[test]
+fn a_flood_of_one_alert_does_not_silence_another() {
+    let mut monitor = Monitor::default();
+    let mut show = |seen: &Observation| monitor.observe(seen, Time::from_s(10), UNIX_EPOCH);
+    let mut counts = [0_u32; 2];
+    for source in 0..100_000 {
+        let mut seen = denied(source, Reason::NotAnInferenceRoute);
+        seen.is_management = true;
+        for alert in show(&seen) {
+            assert_eq!(alert.rule, "management");
+            counts = [counts[0] + 1, counts[1] + u32::from(alert.is_logged)];
+        }
+    }
+    // Each source with state of its own has an alert, and the others have one together.
+    assert_eq!(counts, [8_193, 20], "counted and logged");
+    let reasons = Reason::ALL.iter().skip(9).cycle().take(24);
+    let alerts: Vec<_> = reasons
+        .flat_map(|reason| show(&denied(u32::MAX, *reason)))
+        .collect();
+    let rules: Vec<_> = alerts.iter().map(|alert| alert.rule).collect();
+    assert_eq!(
+        rules,
+        ["probing"],
+        "its source shares state, and is reported"
+    );
+    assert!(alerts.iter().all(|alert| alert.is_logged));
+}
+
+#[test]
+fn a_flood_of_sources_is_bounded_and_a_client_is_still_watched() {
+    let mut monitor = Monitor::default();
+    let mut random = Random(7);
+    let mut reported = Vec::new();
+    for minute in 0..60_u64 {
+        let per_minute = if minute < 40 { 20 } else { 400 };
+        for number in 0..per_minute {
+            let now = Time::from_ms(minute * MINUTE_MS + number);
+            for source in 0..20 {
+                let seen = denied(random.draw() as u32 ^ source, Reason::Unauthenticated);
+                monitor.observe(&seen, now, UNIX_EPOCH);
+            }
+            let mut seen = inference("web", "resnet", &mut random);
+            seen.source = Some(address([10, 0, 1], 1));
+            let alerts = monitor.observe(&seen, now, UNIX_EPOCH).into_iter();
+            reported.extend(alerts.map(|alert| alert.rule));
+        }
+    }
+    assert_eq!(reported, ["volume"]);
+    assert!(monitor.shared_uses() > 0, "they are counted");
+}
+
+#[test]
+fn times_that_jump_stop_nothing() {
+    let mut monitor = Monitor::default();
+    let mut random = Random(7);
+    let mut show = |s: u64, clock: SystemTime| {
+        let mut seen = inference("web", "resnet", &mut random);
+        seen.source = Some(address([10, 0, 1], 1));
+        monitor.observe(&seen, Time::from_s(s), clock).len()
+    };
+    let clocks = [UNIX_EPOCH, UNIX_EPOCH + Duration::from_secs(1 << 33)];
+    for (s, clock) in (0..7_200).zip(clocks.into_iter().cycle()) {
+        assert_eq!(show(s, clock), 0, "the time of day is only for texts");
+    }
+    for s in [0, u64::MAX / 2, 1, u64::MAX / 2] {
+        assert_eq!(show(s, UNIX_EPOCH), 0);
+    }
+}
+
+#[test]
+fn an_alert_says_who_what_how_far_since_when_and_what_to_do() {
+    let mut monitor = Monitor::default();
+    let mut seen = denied(0x0a00_0001, Reason::NotAnInferenceRoute);
+    seen.is_management = true;
+    let clock = UNIX_EPOCH + Duration::from_secs(1_795_000_000);
+    let alerts = monitor.observe(&seen, Time::from_s(1), clock);
+    let [alert] = alerts.as_slice() else {
+        unreachable!("one alert: {alerts:?}")
+    };
+    assert_eq!(
+        alert.to_string(),
+        "source 10.0.0.1 requested the management of an inference server, and was rejected: 1 \
+         requests, usually 0, since 2026-11-18T11:06:40.000000Z. A tool that needs it must reach \
+         the server directly. Otherwise block the source, or revoke the credential of the client."
+    );
+}
