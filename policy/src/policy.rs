@@ -51,6 +51,7 @@ pub(crate) use model::Rules;
 pub use model::{Accepts, Decoupled, EMPTY_FINAL_RESPONSE, Media, Model, ModelLimits};
 pub use records::Audit;
 pub use records::Capture;
+pub use records::Watch;
 pub use routing::{Routing, ShadowVersion};
 pub use service::{Counter, RateLimitService, Redis};
 pub use shadow::{Shadow, note};
@@ -102,6 +103,7 @@ pub struct Policy {
     pub(crate) lockout: Option<Lockout>,
     pub(crate) audit: Audit,
     pub(crate) capture: Option<Capture>,
+    pub(crate) watch: Watch,
 }
 
 getters! { Policy {
@@ -129,6 +131,8 @@ getters! { Policy {
     capture: Option<&Capture>,
     /// The audit log.
     audit: &Audit,
+    /// Which anomaly rules run.
+    watch: &Watch,
     /// Models with their own routes.
     templates: &Templates,
 } }

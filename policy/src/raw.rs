@@ -22,6 +22,7 @@ mod shared;
 mod signing;
 mod spelling;
 mod tensors;
+mod watch;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -55,6 +56,7 @@ pub use shared::Shared;
 pub use signing::SigningKey;
 pub use spelling::{ByteSize, Dim, Scalar};
 pub use tensors::{ChannelRanges, Input, Media, Output, Role, Url};
+pub use watch::{Watch, WatchRule};
 
 /// A whole `gate.yaml`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -104,6 +106,9 @@ pub struct Policy {
     /// Captured handler calls for replay; none if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture: Option<Capture>,
+    /// Anomaly rules on the audit stream; all run if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
 }
 
 /// A client.

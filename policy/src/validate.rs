@@ -117,6 +117,7 @@ fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
         .map(|rule| limits::lockout(&root.field("lockout"), rule, &raw.listen));
     let audit = records::audit(&root.field("audit"), raw.audit.as_ref());
     let capture = records::capture(&root.field("capture"), raw);
+    let watch = records::watch(&root.field("watch"), raw.watch.as_ref());
     let (grants, models, clients) = (grants?, models?, clients?);
     models::reachable(
         &root.field("models"),
@@ -170,6 +171,7 @@ fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
         lockout: lockout.map_or(Some(None), |rule| rule.map(Some))?,
         audit: audit?,
         capture: capture?,
+        watch: watch?,
     })
 }
 

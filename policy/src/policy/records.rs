@@ -1,9 +1,10 @@
-//! Validated rules of what is recorded: the audit log, and captured calls of handlers.
+//! Validated rules of what is recorded: the audit log, captured calls of handlers, and the anomaly
+//! rules on the audit stream.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::raw::{AuditFailure, CallOutcome};
+use crate::raw::{AuditFailure, CallOutcome, WatchRule};
 use crate::values::getters;
 
 /// Which handler calls are captured.
@@ -87,5 +88,19 @@ impl Audit {
                 on_failure,
                 ..other.clone()
             }
+    }
+}
+
+/// Which anomaly rules run; see [`crate::raw::Watch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    pub(crate) enabled: bool,
+    pub(crate) off: Vec<WatchRule>,
+}
+
+impl Watch {
+    /// Whether a rule runs.
+    pub fn runs(&self, rule: WatchRule) -> bool {
+        self.enabled && !self.off.contains(&rule)
     }
 }

@@ -1,5 +1,5 @@
 //! What is recorded: the audit log, which cannot be disabled, and captured calls of handlers:
-//! known models and clients, limited size, and a key.
+//! known models and clients, limited size, and a key. Also which anomaly rules run.
 
 use alloc::borrow::ToOwned as _;
 use alloc::format;
@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::names;
 use super::report::{Bounds, Path, Valid, bounds, quote};
-use crate::policy::{Audit, Capture};
+use crate::policy::{Audit, Capture, Watch};
 use crate::raw;
 use crate::raw::{AuditFailure, ByteSize, CallOutcome};
 
@@ -167,6 +167,16 @@ pub(super) fn audit(at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
         file_bytes: file_bytes?,
         files: files?,
         on_failure: raw.on_failure,
+    })
+}
+
+pub(super) fn watch(at: &Path, raw: Option<&raw::Watch>) -> Option<Watch> {
+    let default = raw::Watch::default();
+    let raw = raw.unwrap_or(&default);
+    at.field("off").distinct(&raw.off)?;
+    Some(Watch {
+        enabled: raw.enabled,
+        off: raw.off.clone(),
     })
 }
 

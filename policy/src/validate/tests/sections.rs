@@ -4,7 +4,7 @@ use core::num::NonZeroU64;
 
 use super::*;
 use crate::policy::Policy;
-use crate::raw::KeyFormat;
+use crate::raw::{KeyFormat, WatchRule};
 
 #[test]
 fn the_format_version_is_1() {
@@ -420,6 +420,27 @@ fn the_audit_log_can_be_shaped_and_not_switched_off() {
         "audit.on_failure",
         "answered without being logged",
     );
+}
+
+#[test]
+fn anomaly_rules_run_unless_they_are_off() {
+    let runs = |value: Value| {
+        let policy = validate(&raw(with("/watch", value))).unwrap().0;
+        [WatchRule::Volume, WatchRule::Probing].map(|rule| policy.watch().runs(rule))
+    };
+    assert_eq!(runs(Value::Null), [true; 2]);
+    assert_eq!(runs(json!({})), [true; 2]);
+    assert_eq!(runs(json!({"off": ["volume"]})), [false, true]);
+    assert_eq!(runs(json!({"enabled": false})), [false; 2]);
+    check(
+        "/watch",
+        json!({"off": ["volume", "probing", "volume"]}),
+        "watch.off[2]",
+        "\"volume\" is listed twice",
+    );
+    for rule in WatchRule::ALL {
+        accept("/watch", json!({"off": [rule.name()]}));
+    }
 }
 
 #[test]

@@ -1,0 +1,82 @@
+//! Anomaly rules on the audit stream.
+
+use alloc::vec::Vec;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// Anomaly rules on the audit stream. They raise alerts and reject nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Watch {
+    /// Whether any rule runs.
+    pub enabled: bool,
+    /// Rules that do not run; none by default.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub off: Vec<WatchRule>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            off: Vec::new(),
+        }
+    }
+}
+
+/// Declares the rules: a line for each, with its meaning and its name.
+macro_rules! rules {
+    ($($(#[$doc:meta])* $rule:ident = $name:tt;)*) => {
+        /// A rule on the audit stream.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        pub enum WatchRule {
+            $($(#[$doc])* #[serde(rename = $name)] $rule,)*
+        }
+
+        impl WatchRule {
+            /// Every rule.
+            pub const ALL: &'static [Self] = &[$(Self::$rule,)*];
+
+            /// Its name in policies, alerts and metrics.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$rule => $name,)*
+                }
+            }
+        }
+    };
+}
+
+rules! {
+    /// A client sends far more requests than usual.
+    Volume = "volume";
+    /// A client has far more requests rejected than usual, or a source sends many without a valid
+    /// credential.
+    Rejections = "rejections";
+    /// A model answers far more requests with a server error than usual.
+    ServerErrors = "server-errors";
+    /// A model answers far more slowly than usual.
+    Latency = "latency";
+    /// A client sends from a network that it has not used before.
+    NewSource = "new-source";
+    /// A client uses a credential that it has not used before.
+    NewCredential = "new-credential";
+    /// A source uses credentials of several clients that it did not have before.
+    SprayingClients = "spraying-clients";
+    /// Failed credentials come from far more sources than usual.
+    SprayingSources = "spraying-sources";
+    /// A source has requests rejected for many different reasons.
+    Probing = "probing";
+    /// A request for the management of an inference server was rejected.
+    Management = "management";
+    /// A client makes handlers fail far more often than other clients.
+    HandlerFaults = "handler-faults";
+}
+
+impl fmt::Display for WatchRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
