@@ -7,7 +7,8 @@
 //! The host reports its responses. Envoy reports what it rejected or lost over its gRPC access log
 //! ([`als`]). [`outcomes`] joins both by the request ID, so that one request has one record. Lost
 //! entries of Envoy are counted ([`als::sequence::SequenceTracker`]). A streamed response that ends
-//! early amends its record ([`Ending`]). [`verify`] reads a log and reports what was done to it.
+//! early amends its record ([`Ending`]). [`verify`] reads a log and reports what was done to it. A
+//! [`RecordListener`] sees what is written.
 //!
 //! The audit log decides nothing about a request, and never contains a credential, a query or a
 //! body.
@@ -19,6 +20,7 @@ pub mod envoy_reply;
 pub mod files;
 pub mod key;
 pub mod line;
+mod listener;
 pub mod outcomes;
 pub mod record;
 pub mod recover;
@@ -27,6 +29,7 @@ pub mod verify;
 pub mod writer;
 
 pub use ending::Ending;
+pub use listener::RecordListener;
 pub use outcomes::Outcomes;
 pub use server::AuditServer;
 pub use writer::{Audit, Unwritten};

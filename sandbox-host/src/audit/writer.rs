@@ -23,7 +23,7 @@ mod thread;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tensorgate_policy::denial::OverloadCause;
@@ -31,6 +31,7 @@ use tensorgate_policy::{Denial, Reason};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::files::Store;
+use super::listener::RecordListener;
 use super::record::{Event, Open};
 use super::recover::{Recovered, opening};
 use crate::admission::Shares;
@@ -122,6 +123,8 @@ struct Shared {
     ending: AtomicBool,
     metrics: Arc<Metrics>,
     queue: Queue,
+    /// Sees the records once they are written.
+    listener: OnceLock<Arc<dyn RecordListener>>,
 }
 
 impl Shared {
@@ -211,6 +214,7 @@ impl Audit {
             ending: AtomicBool::new(false),
             metrics,
             queue: Queue::default(),
+            listener: OnceLock::new(),
         });
         let writer = Writer {
             store,
@@ -235,6 +239,11 @@ impl Audit {
             shared,
             _speaks: Arc::new(speaks),
         })
+    }
+
+    /// Sets who sees the records from here on. Only the first call counts.
+    pub fn listen(&self, listener: Arc<dyn RecordListener>) {
+        let _ = self.shared.listener.set(listener);
     }
 
     /// Whether the last write failed. It is retried meanwhile.

@@ -336,6 +336,37 @@ async fn a_queue_that_is_full_drops_and_counts_and_says_so_later() {
     );
 }
 
+/// Counts the decisions that it sees.
+#[derive(Default)]
+struct Counting(AtomicU64);
+
+impl RecordListener for Counting {
+    fn written(&self, events: &[(SystemTime, Event)]) {
+        let decisions = events
+            .iter()
+            .filter(|(_, event)| matches!(event, Event::Decision(_)));
+        let count = u64::try_from(decisions.count()).unwrap();
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_listener_sees_records_once_they_are_written() {
+    let disk = Disk::default();
+    let (audit, _) = start(&disk);
+    let listener = Arc::new(Counting::default());
+    audit.listen(Arc::<Counting>::clone(&listener));
+    disk.full.store(true, Ordering::Relaxed);
+    for _ in 0..10 {
+        audit.write(SystemTime::now(), decision("x"));
+    }
+    until("a write has failed", || audit.failing());
+    assert_eq!(listener.0.load(Ordering::Relaxed), 0);
+    disk.full.store(false, Ordering::Relaxed);
+    audit.stop();
+    assert_eq!(listener.0.load(Ordering::Relaxed), 10);
+}
+
 #[test]
 fn a_checkpoint_stands_after_every_so_many_lines() {
     let disk = Disk::default();

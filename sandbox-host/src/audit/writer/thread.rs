@@ -138,6 +138,9 @@ impl<S: Store> Writer<S> {
             // The caller may have left.
             let _ = written.send(());
         }
+        if let Some(listener) = self.shared.listener.get() {
+            listener.written(&batch);
+        }
         if self.store.bytes() >= self.file_bytes && !self.rotate() {
             return false;
         }
