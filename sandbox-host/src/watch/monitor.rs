@@ -2,6 +2,9 @@
 
 use std::time::SystemTime;
 
+use tensorgate_policy::policy::Watch;
+use tensorgate_policy::raw::WatchRule;
+
 use super::alert::Alert;
 use super::observation::Observation;
 use super::rules::{self, Rule};
@@ -16,7 +19,33 @@ const HOUR_S: u64 = 3_600;
 /// All rules with their state.
 pub struct Monitor {
     rules: Vec<Watched>,
+    running: RuleSet,
     latest: Time,
+}
+
+/// The rules that run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleSet(pub(super) u64);
+
+impl RuleSet {
+    /// The rules that a policy lets run.
+    pub fn from_policy(policy: &Watch) -> Self {
+        let running = WatchRule::ALL.iter().filter(|rule| policy.runs(**rule));
+        Self(running.fold(0, |set, rule| set | Self::bit(*rule)))
+    }
+
+    /// Whether none runs.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn contains(self, rule: WatchRule) -> bool {
+        self.0 & Self::bit(rule) != 0
+    }
+
+    fn bit(rule: WatchRule) -> u64 {
+        1_u64.checked_shl(rule as u32).unwrap_or_default()
+    }
 }
 
 struct Watched {
@@ -32,6 +61,7 @@ impl Default for Monitor {
         };
         Self {
             rules: rules::all().into_iter().map(watched).collect(),
+            running: RuleSet(u64::MAX),
             latest: Time::default(),
         }
     }
@@ -45,13 +75,17 @@ impl Monitor {
         let now = self.latest;
         let mut alerts = Vec::new();
         for watched in &mut self.rules {
+            let id = watched.rule.id();
+            if !self.running.contains(id) {
+                continue;
+            }
             let Some(finding) = watched.rule.observe(seen, now) else {
                 continue;
             };
             let (is_logged, withheld) = watched.budget.count(now);
             let since = clock.checked_sub(now.since(finding.since));
             alerts.push(Alert {
-                rule: watched.rule.name(),
+                rule: id.name(),
                 finding,
                 since: since.unwrap_or(clock),
                 is_logged,
@@ -59,6 +93,11 @@ impl Monitor {
             });
         }
         alerts
+    }
+
+    /// Sets which rules run. The others see nothing, and keep their state.
+    pub const fn run(&mut self, rules: RuleSet) {
+        self.running = rules;
     }
 
     /// How often a rule had no own state for a client, source or model, in all rules together.

@@ -19,6 +19,8 @@ mod volume;
 
 use std::time::Duration;
 
+use tensorgate_policy::raw::WatchRule;
+
 use super::alert::Finding;
 use super::observation::Observation;
 use super::time::Time;
@@ -38,8 +40,8 @@ const MODEL_IDLE: Duration = Duration::from_secs(86_400);
 
 /// A state machine over observations.
 pub trait Rule: Send {
-    /// Its name in alerts and metrics.
-    fn name(&self) -> &'static str;
+    /// Which rule of a policy it is.
+    fn id(&self) -> WatchRule;
 
     /// Takes an observation. Times never go back.
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding>;
@@ -88,11 +90,8 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique() {
-        let mut names: Vec<_> = all().iter().map(|rule| rule.name()).collect();
-        names.sort_unstable();
-        let count = names.len();
-        names.dedup();
-        assert_eq!(names.len(), count);
+    fn each_rule_of_a_policy_is_registered_once() {
+        let ids: Vec<_> = all().iter().map(|rule| rule.id()).collect();
+        assert_eq!(ids, WatchRule::ALL);
     }
 }

@@ -15,6 +15,7 @@ use tensorgate_policy::Reason;
 
 use super::attacks::{self, ATTACKS};
 use super::day::{self, Random, Request, address, deny, inference};
+use super::monitor::RuleSet;
 use super::time::Time;
 use super::{Alert, Monitor, Observation, rules};
 
@@ -89,7 +90,7 @@ fn attacks_are_reported_and_busy_days_are_quiet() {
 #[test]
 fn every_rule_has_an_attack() {
     for rule in rules::all() {
-        let name = rule.name();
+        let name = rule.id().name();
         assert!(ATTACKS.iter().any(|attack| attack.rule == name), "{name}");
     }
 }
@@ -172,6 +173,21 @@ fn times_that_jump_stop_nothing() {
     for s in [0, u64::MAX / 2, 1, u64::MAX / 2] {
         assert_eq!(show(s, UNIX_EPOCH), 0);
     }
+}
+
+#[test]
+fn a_rule_that_is_off_reports_nothing() {
+    let mut monitor = Monitor::default();
+    let mut seen = denied(0x0a00_0001, Reason::NotAnInferenceRoute);
+    seen.is_management = true;
+    monitor.run(RuleSet(0));
+    assert!(
+        monitor
+            .observe(&seen, Time::from_s(1), UNIX_EPOCH)
+            .is_empty()
+    );
+    monitor.run(RuleSet(u64::MAX));
+    assert_eq!(monitor.observe(&seen, Time::from_s(2), UNIX_EPOCH).len(), 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! to break a handler.
 
 use tensorgate_policy::Reason;
+use tensorgate_policy::raw::WatchRule;
 
 use super::{CLIENT_IDLE, CLIENTS, Rule};
 use crate::watch::alert::{Evidence, Finding, Subject};
@@ -62,8 +63,8 @@ impl Default for HandlerFaults {
 }
 
 impl Rule for HandlerFaults {
-    fn name(&self) -> &'static str {
-        "handler-faults"
+    fn id(&self) -> WatchRule {
+        WatchRule::HandlerFaults
     }
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {

@@ -1,5 +1,7 @@
 //! The latency of a model's answered inferences against its usual latency.
 
+use tensorgate_policy::raw::WatchRule;
+
 use super::{MODEL_IDLE, MODELS, Rule};
 use crate::watch::alert::{Evidence, Finding, Subject};
 use crate::watch::baseline::Baseline;
@@ -49,8 +51,8 @@ impl Default for Latency {
 }
 
 impl Rule for Latency {
-    fn name(&self) -> &'static str {
-        "latency"
+    fn id(&self) -> WatchRule {
+        WatchRule::Latency
     }
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {

@@ -1,6 +1,8 @@
 //! A denied request for a server's management: loading models, changing settings, shared memory.
 //! No client of the gate has a reason to send one.
 
+use tensorgate_policy::raw::WatchRule;
+
 use super::{Rule, SOURCE_IDLE, SOURCES};
 use crate::watch::alert::{Evidence, Finding, Subject};
 use crate::watch::observation::Observation;
@@ -26,8 +28,8 @@ impl Default for Management {
 }
 
 impl Rule for Management {
-    fn name(&self) -> &'static str {
-        "management"
+    fn id(&self) -> WatchRule {
+        WatchRule::Management
     }
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {

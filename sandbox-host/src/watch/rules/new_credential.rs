@@ -1,6 +1,8 @@
 //! A client that uses a credential that it has not used before: a new key or token, or one that an
 //! attacker has added.
 
+use tensorgate_policy::raw::WatchRule;
+
 use super::known::Known;
 use super::{CLIENT_IDLE, CLIENTS, Rule};
 use crate::watch::alert::{Evidence, Finding, Subject};
@@ -27,8 +29,8 @@ impl Default for NewCredential {
 }
 
 impl Rule for NewCredential {
-    fn name(&self) -> &'static str {
-        "new-credential"
+    fn id(&self) -> WatchRule {
+        WatchRule::NewCredential
     }
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {

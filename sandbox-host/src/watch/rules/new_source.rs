@@ -1,5 +1,7 @@
 //! A client that sends from a network that it has not used before: a stolen credential, or a move.
 
+use tensorgate_policy::raw::WatchRule;
+
 use super::known::Known;
 use super::{CLIENT_IDLE, CLIENTS, Rule};
 use crate::watch::alert::{Evidence, Finding, Subject};
@@ -26,8 +28,8 @@ impl Default for NewSource {
 }
 
 impl Rule for NewSource {
-    fn name(&self) -> &'static str {
-        "new-source"
+    fn id(&self) -> WatchRule {
+        WatchRule::NewSource
     }
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {

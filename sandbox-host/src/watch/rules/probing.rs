@@ -2,6 +2,7 @@
 //! attacker who looks for a way in.
 
 use tensorgate_policy::Reason;
+use tensorgate_policy::raw::WatchRule;
 
 use super::{Rule, SOURCE_IDLE, SOURCES};
 use crate::watch::alert::{Evidence, Finding, Subject};
@@ -44,8 +45,8 @@ impl Default for Probing {
 }
 
 impl Rule for Probing {
-    fn name(&self) -> &'static str {
-        "probing"
+    fn id(&self) -> WatchRule {
+        WatchRule::Probing
     }
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {

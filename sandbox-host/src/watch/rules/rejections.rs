@@ -2,6 +2,8 @@
 //! sending requests without a valid credential. Requests beyond a limit do not count: the rule on
 //! volume is about them. Server errors have a rule of their own.
 
+use tensorgate_policy::raw::WatchRule;
+
 use super::share::{Bounds, Share};
 use super::{CLIENT_IDLE, CLIENTS, Rule, SOURCE_IDLE, SOURCES};
 use crate::watch::alert::{Evidence, Finding, Subject};
@@ -44,8 +46,8 @@ impl Default for Rejections {
 }
 
 impl Rule for Rejections {
-    fn name(&self) -> &'static str {
-        "rejections"
+    fn id(&self) -> WatchRule {
+        WatchRule::Rejections
     }
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {

@@ -1,5 +1,7 @@
 //! Responses of a model with a server error (5xx): a failing backend or handler, or overload.
 
+use tensorgate_policy::raw::WatchRule;
+
 use super::share::{Bounds, Share};
 use super::{MODEL_IDLE, MODELS, Rule};
 use crate::watch::alert::{Evidence, Finding, Subject};
@@ -28,8 +30,8 @@ impl Default for ServerErrors {
 }
 
 impl Rule for ServerErrors {
-    fn name(&self) -> &'static str {
-        "server-errors"
+    fn id(&self) -> WatchRule {
+        WatchRule::ServerErrors
     }
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tensorgate_policy::raw::WatchRule;
+
 use super::{Rule, SOURCES};
 use crate::watch::alert::{Evidence, Finding, Subject};
 use crate::watch::observation::Observation;
@@ -46,8 +48,8 @@ impl Default for SprayingClients {
 }
 
 impl Rule for SprayingClients {
-    fn name(&self) -> &'static str {
-        "spraying-clients"
+    fn id(&self) -> WatchRule {
+        WatchRule::SprayingClients
     }
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {

@@ -1,6 +1,8 @@
 //! Failed credentials from many sources at a time: guessing that stays below the lockout of each
 //! source.
 
+use tensorgate_policy::raw::WatchRule;
+
 use super::Rule;
 use crate::watch::alert::{Evidence, Finding, Subject};
 use crate::watch::baseline::Baseline;
@@ -50,8 +52,8 @@ impl Default for Sources {
 }
 
 impl Rule for SprayingSources {
-    fn name(&self) -> &'static str {
-        "spraying-sources"
+    fn id(&self) -> WatchRule {
+        WatchRule::SprayingSources
     }
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {

@@ -1,6 +1,8 @@
 //! Request volume of a client against its own usual volume: a stolen credential, or a client that
 //! repeats requests in a loop.
 
+use tensorgate_policy::raw::WatchRule;
+
 use super::{CLIENT_IDLE, CLIENTS, Rule};
 use crate::watch::alert::{Evidence, Finding, Subject};
 use crate::watch::baseline::Baseline;
@@ -52,8 +54,8 @@ impl Default for Volume {
 }
 
 impl Rule for Volume {
-    fn name(&self) -> &'static str {
-        "volume"
+    fn id(&self) -> WatchRule {
+        WatchRule::Volume
     }
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
