@@ -27,6 +27,8 @@ use crate::service::admin::{self, Admin};
 use crate::service::reload::{self, Reloader};
 use crate::service::{App, readiness, serve};
 use crate::telemetry::metrics::Metrics;
+use crate::watch::monitor::RuleSet;
+use crate::watch::tap::Tap;
 
 /// The interval of looks at the files of keys and certificates.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,6 +45,8 @@ pub enum StartError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Audit(#[from] audit::server::StartError),
+    #[error("cannot start the thread of anomaly rules: {0}")]
+    Watch(std::io::Error),
     #[error("cannot listen at {address}: {source}")]
     Admin {
         address: SocketAddr,
@@ -254,6 +258,8 @@ impl Tasks {
         let budget = Budget::new(policy.policy.listen().limits().buffered_bytes);
         let audit = audit::server::settings(&audit_folder, policy.policy.audit());
         let generation = &policy.generation;
+        let rules = RuleSet::from_policy(policy.policy.watch());
+        let tap = Arc::new(Tap::start(rules, metrics).map_err(StartError::Watch)?);
         let audit = AuditServer::start(
             audit,
             (&access_log, audit_shared),
@@ -263,6 +269,7 @@ impl Tasks {
         )
         .await?;
         loader.cut_offs.write_to(audit.outcomes().audit());
+        audit.outcomes().audit().listen(Arc::<Tap>::clone(&tap));
         let app = Arc::new(App {
             outcomes: Arc::clone(audit.outcomes()),
             policy_versions: PolicyVersions::new(
@@ -276,6 +283,7 @@ impl Tasks {
             metrics: Arc::clone(metrics),
             draining: watch::Sender::new(false),
             wait_for_filter,
+            tap,
         });
         let asked = Arc::clone(&app);
         let shared = move || asked.policy_versions.limits();

@@ -282,7 +282,10 @@ async fn run(flags: Flags, compiler_config: CompilerConfig, log: &Log) -> u8 {
             tracing::error!(cause, "cannot start");
             return if matches!(
                 error,
-                StartError::Listen(_) | StartError::Audit(_) | StartError::Admin { .. }
+                StartError::Listen(_)
+                    | StartError::Audit(_)
+                    | StartError::Watch(_)
+                    | StartError::Admin { .. }
             ) {
                 FAILED
             } else {

@@ -44,6 +44,7 @@ use crate::pipeline::settlement::TokenSettlement;
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
 use crate::server::peer::{GATEWAY_HEADER, GatewayPeer};
 use crate::telemetry::metrics::Metrics;
+use crate::watch::tap::Tap;
 use model_list::answer;
 use stream_deadline::stream_deadline;
 
@@ -66,6 +67,8 @@ pub struct App {
     pub draining: watch::Sender<bool>,
     /// Whether the host is not ready before a request has passed the filter.
     pub wait_for_filter: bool,
+    /// Where anomaly rules get the records of the audit log.
+    pub tap: Arc<Tap>,
 }
 
 impl App {

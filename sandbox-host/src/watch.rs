@@ -1,8 +1,9 @@
 //! Anomaly rules on the audit stream: they report what differs from the usual, and decide nothing.
 //!
-//! A [`Monitor`] shows a summary of each audit record ([`Observation`]) to every rule of [`rules`],
-//! and returns [`Alert`]s. A rule is a state machine over observations, with the time as an
-//! argument. It reads no clock and keeps only summaries, never inputs.
+//! The [`tap`] receives the records that the audit log has written and hands a summary of each
+//! ([`Observation`]) to a thread of its own. There a [`Monitor`] runs every rule of [`rules`] and
+//! returns [`Alert`]s, which are logged and counted. A rule is a state machine over observations,
+//! with the time as an argument. It reads no clock and keeps only summaries, never inputs.
 //!
 //! Memory is bounded: each rule keeps state for a fixed number of clients, sources or models
 //! (`table`). Those beyond it share one state, so an attacker with many sources cannot displace
@@ -14,6 +15,7 @@ pub mod monitor;
 pub mod observation;
 pub mod rules;
 mod table;
+pub mod tap;
 pub mod time;
 mod window;
 

@@ -26,6 +26,7 @@ use crate::policy_store::policy_versions::{Attempt, Outcome, PolicyVersion};
 use crate::sandbox::os_sandbox;
 use crate::service::App;
 use crate::telemetry::labels::ReloadLabels;
+use crate::watch::monitor::RuleSet;
 
 /// The interval of checks whether the bundle's file was replaced.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -239,6 +240,9 @@ impl Reloader {
             return Ok(Outcome::Unchanged);
         }
         self.app.outcomes.policy(&name);
+        let newest = generations.newest();
+        let rules = RuleSet::from_policy(newest.policy().watch());
+        self.app.tap.run(rules);
         Ok(Outcome::Loaded)
     }
 

@@ -114,6 +114,13 @@ pub struct BackendLabels {
     pub backend: String,
 }
 
+/// A rule on the audit stream.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct AlertLabels {
+    /// The rule's name, as in a policy.
+    pub rule: &'static str,
+}
+
 /// An attempt to load a policy.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ReloadLabels {

@@ -13,10 +13,10 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    BackendLabels, CapabilityLabels, CaptureLabels, FaultLabels, GatewayLabels, GenerationLabels,
-    HandlerLabels, LimitLabels, MirrorLabels, ModelLabels, ModelReadyLabels, OverloadLabels,
-    ReasonLabels, ReloadLabels, RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels,
-    VersionLabels,
+    AlertLabels, BackendLabels, CapabilityLabels, CaptureLabels, FaultLabels, GatewayLabels,
+    GenerationLabels, HandlerLabels, LimitLabels, MirrorLabels, ModelLabels, ModelReadyLabels,
+    OverloadLabels, ReasonLabels, ReloadLabels, RequestLabels, ResolvedLabels, SettlementLabels,
+    ShadowLabels, VersionLabels,
 };
 use super::model_statistics::ModelStatistics;
 pub(crate) use handlers::CapabilityMetrics;
@@ -238,6 +238,15 @@ metrics! {
     /// Connections for Envoy's access log.
     audit_connections: Gauge,
         "tensorgate_audit_connections", "Connections that carry Envoy's access log";
+    /// Alerts of rules on the audit stream.
+    alerts: Family<AlertLabels, Counter>,
+        "tensorgate_alerts", "Alerts of the rules on the audit stream, by rule";
+    /// Requests that no rule saw, because the rules were too slow.
+    watch_dropped: Counter,
+        "tensorgate_watch_dropped", "Requests that the rules on the audit stream did not see, because they were too slow";
+    /// Judgements with state that several clients, sources or models share.
+    watch_shared: Counter,
+        "tensorgate_watch_shared", "Judgements of clients, sources or models beyond those that a rule keeps state for";
     /// Queries to the rate-limit service, by outcome.
     limit_questions: Family<LimitLabels, Counter>,
         "tensorgate_limits_questions", "Requests to the rate-limit service, by outcome";
