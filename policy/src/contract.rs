@@ -32,7 +32,7 @@ pub(crate) use cost::most_of;
 use cost::{elements, here};
 pub(crate) use items::{Items, MAX_LISTED_BYTES};
 pub(crate) use kernels::{
-    Channels, Listed, bounds, holds_a_value, keep_greatest, listed_bits, round,
+    Channels, Listed, bounds, holds_a_value, keep_greatest, listed_bits, round, top_score,
 };
 pub(crate) use media::{MediaRule, MediaType};
 pub(crate) use numbers::Numbers;

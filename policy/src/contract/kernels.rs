@@ -17,6 +17,7 @@ mod element;
 mod listed;
 mod release;
 mod tally;
+mod top_score;
 
 use super::TensorRule;
 use crate::values::datatype::Datatype;
@@ -27,6 +28,7 @@ pub(in crate::contract) use channels::DataPosition;
 pub(crate) use element::{Listed, bounds, listed_bits};
 pub(crate) use release::{keep_greatest, round};
 pub(in crate::contract) use tally::Tally;
+pub(crate) use top_score::top_score;
 
 /// Elements per block: large enough to vectorise, small enough to stop early at a bad value.
 const BLOCK: usize = 1024;

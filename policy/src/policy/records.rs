@@ -99,6 +99,11 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Whether any rule may run.
+    pub const fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
     /// Whether a rule runs.
     pub fn runs(&self, rule: WatchRule) -> bool {
         self.enabled && !self.off.contains(&rule)

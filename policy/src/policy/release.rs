@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use super::Grant;
-use crate::contract::{TensorRule, keep_greatest, round};
+use crate::contract::{TensorRule, keep_greatest, round, top_score};
 use crate::values::tensor::Tensor;
 
 /// The smaller of two limits.
@@ -65,6 +65,32 @@ pub fn release(rules: &[TensorRule], grant: &Grant, outputs: &mut Vec<Tensor<'st
             round(rule.datatype, decimals, data.to_mut());
         }
     }
+}
+
+/// The most likely class of a response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TopClass {
+    /// Its position.
+    pub class: usize,
+    /// Its share of all scores, in millionths.
+    pub confidence: u32,
+}
+
+/// The most likely class by the first output with class scores. Of several rows, the first counts.
+/// `rules` are those that validated the response, which is not released yet.
+pub fn top_class(rules: &[TensorRule], outputs: &[Tensor<'_>]) -> Option<TopClass> {
+    outputs.iter().find_map(|output| {
+        let named = |rule: &&TensorRule| rule.name == output.name;
+        let rule = rules.iter().find(named)?;
+        if !rule.release.scores {
+            return None;
+        }
+        let row = usize::try_from(*output.shape.last()?).ok()?;
+        let row_bytes = row.checked_mul(rule.datatype.size_bytes()?)?;
+        let data = output.data.as_ref().ok()?;
+        let (class, confidence) = top_score(rule.datatype, data.get(..row_bytes)?)?;
+        Some(TopClass { class, confidence })
+    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use serde_json::{Value, json};
 
-use super::release;
+use super::{TopClass, release, top_class};
 use crate::contract::check_tensors;
 use crate::fixture;
 use crate::policy::Policy;
@@ -177,6 +177,32 @@ fn every_float_is_rounded_to_its_own_nearest() {
     let mut halves = vec![0x00, 0x35, 0x00, 0x80, 0xff, 0x7b];
     keep_greatest(Datatype::Fp16, 3, 1, &mut halves);
     assert_eq!(halves, [0, 0, 0, 0, 0xff, 0x7b]);
+}
+
+#[test]
+fn the_top_class_is_that_of_the_first_row() {
+    let policy = policy(scores(json!({"top_k": 2})), json!({}));
+    let model = policy.model(policy.model_id("digits").unwrap()).unwrap();
+    let top = |values: &[f32]| top_class(model.returns(), &[floats("p", &[1, 4], values)]);
+    let expected = |class, confidence| Some(TopClass { class, confidence });
+    assert_eq!(top(&[0.25, 0.5, 0.25, 0.0]), expected(1, 500_000));
+    assert_eq!(top(&[3.0, 1.0, 0.0, 0.0]), expected(0, 750_000));
+    assert_eq!(top(&[0.0; 4]), None);
+    assert_eq!(top(&[f32::INFINITY, 1.0, 0.0, 0.0]), None);
+    assert_eq!(top(&[1.0]), None, "fewer values than classes");
+}
+
+#[test]
+fn the_top_score_is_found_in_every_float() {
+    use crate::contract::top_score;
+    // 0.3125 and 65504 as FP16; 0.3125 and -0.3125 as BF16.
+    let halves = [0x00, 0x35, 0xff, 0x7b];
+    assert_eq!(top_score(Datatype::Fp16, &halves), Some((1, 999_995)));
+    let brains = [0xa0, 0x3e, 0xa0, 0xbe];
+    assert_eq!(top_score(Datatype::Bf16, &brains), Some((0, 1_000_000)));
+    let doubles = [0.25_f64, 0.75].map(f64::to_le_bytes).concat();
+    assert_eq!(top_score(Datatype::Fp64, &doubles), Some((1, 750_000)));
+    assert_eq!(top_score(Datatype::Int8, &[7]), None);
 }
 
 #[test]

@@ -1,0 +1,47 @@
+//! The largest score of a row, and its share of all of them.
+
+use super::{BF16, FP16, Half, SIGN, toward_zero};
+use crate::values::datatype::Datatype;
+
+/// Shares are given in millionths.
+const WHOLE: f64 = 1_000_000.0;
+
+/// The position of the largest score of a row, and its share of their sum in millionths. `None`
+/// without a score above zero, or if one is not finite.
+pub(crate) fn top_score(datatype: Datatype, row: &[u8]) -> Option<(usize, u32)> {
+    match datatype {
+        Datatype::Fp16 => top(row.as_chunks().0.iter().map(|bytes| half(&FP16, *bytes))),
+        Datatype::Bf16 => top(row.as_chunks().0.iter().map(|bytes| half(&BF16, *bytes))),
+        Datatype::Fp32 => {
+            let scores = row.as_chunks().0.iter();
+            top(scores.map(|bytes| f64::from(f32::from_le_bytes(*bytes))))
+        }
+        Datatype::Fp64 => {
+            let scores = row.as_chunks().0.iter();
+            top(scores.map(|bytes| f64::from_le_bytes(*bytes)))
+        }
+        _ => None,
+    }
+}
+
+/// A 16-bit float of zero or more. Others are zero.
+fn half(format: &Half, bytes: [u8; 2]) -> f64 {
+    let bits = u16::from_le_bytes(bytes);
+    if bits & SIGN == 0 && bits < format.infinity {
+        format.value(bits)
+    } else {
+        0.0
+    }
+}
+
+fn top(scores: impl Iterator<Item = f64>) -> Option<(usize, u32)> {
+    let (mut sum, mut greatest, mut position) = (0.0, 0.0, 0);
+    for (index, score) in scores.enumerate() {
+        sum += score.max(0.0);
+        if score > greatest {
+            (greatest, position) = (score, index);
+        }
+    }
+    let millionths = toward_zero(greatest / sum * WHOLE)?;
+    Some((position, u32::try_from(millionths).ok()?))
+}
