@@ -218,15 +218,18 @@ def audit(_):
     )
     for kind, name in kinds:
         body = re.search(rf"pub struct {name} \{{\n(.*?)\n\}}", text, re.S).group(1)
-        rows, said = [], []
+        rows, said, skipped = [], [], False
         for line in body.splitlines():
             line = line.strip()
             if line.startswith("///"):
                 said.append(line[3:].strip())
+            elif line == "#[serde(skip)]":
+                skipped = True
             elif found := re.match(r"pub (?:r#)?(\w+):", line):
                 meaning = re.sub(r"\[`(\w+)`\]", r"`\1`", " ".join(said))
-                rows.append((f"`{found.group(1)}`", cell(meaning)))
-                said = []
+                if not skipped:
+                    rows.append((f"`{found.group(1)}`", cell(meaning)))
+                said, skipped = [], False
         out.append(f"\n## `{kind}`\n\n" + table(("field", "meaning"), rows))
     return "".join(out)
 

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::{Accepts, Ensemble, GrantId, Model, ModelId};
-use tensorgate_policy::release::release;
+use tensorgate_policy::release::{release, top_class};
 use tensorgate_policy::tensor::{ASK_FOR_BINARY, InferResponse};
 use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};
 use tensorgate_wire::encode::statistics::model_statistics;
@@ -394,7 +394,7 @@ impl Pipeline {
             behalf: &wanted.behalf,
             request_deadline,
             memory_permit: &mut *memory_permit,
-            timings,
+            timings: &mut *timings,
             shadow,
         };
         let returns = self.returns(wanted.grant, wanted.model, model);
@@ -403,6 +403,9 @@ impl Pipeline {
         let outputs = self
             .chain(links, Role::Postprocess, made, returns, &mut asked)
             .await?;
+        if self.policy.watch().is_enabled() {
+            timings.top_class = top_class(returns, &outputs);
+        }
         let (model_id, grant_id) = (wanted.model, wanted.grant);
         let outputs = select(returns, &wanted.outputs, outputs);
         let (protocol, form) = (wanted.protocol, wanted.form.clone());

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use tensorgate_policy::denial::{MAX_SHADOW_DETAIL_BYTES, Shadowed};
+use tensorgate_policy::release::TopClass;
 
 use crate::audit::als::sequence::Marks;
 use crate::sandbox::EgressRecord;
@@ -278,6 +279,10 @@ pub struct Decision {
     /// The number of Envoy's entry, `VM.NUMBER`, if the record comes from a numbered one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
+    /// The most likely class of the response. It is only for rules on the audit stream and never
+    /// written, because it is a part of a client's data.
+    #[serde(skip)]
+    pub top_class: Option<TopClass>,
 }
 
 /// How a request ended after its record was written.

@@ -71,6 +71,7 @@ impl Record {
             dispatch_us: spent(self.timings.dispatch),
             queue_us: spent(self.timings.queue),
             reached: self.timings.reached.entries(),
+            top_class: self.timings.top_class,
             fuel: (!self.operation.is_empty()).then_some(self.timings.fuel),
             ..Decision::default()
         }

@@ -1,6 +1,9 @@
-//! The durations of a request's parts, for its log line and for the statistics of its model.
+//! The durations of a request's parts, for its log line and for the statistics of its model. Also
+//! what else is noted of a request while it is processed.
 
 use std::time::Duration;
+
+use tensorgate_policy::release::TopClass;
 
 use crate::sandbox::EgressLog;
 
@@ -19,4 +22,6 @@ pub struct Timings {
     pub fuel: u64,
     /// The egress records of its handlers.
     pub reached: EgressLog,
+    /// The most likely class of its response, if rules on the audit stream run.
+    pub top_class: Option<TopClass>,
 }

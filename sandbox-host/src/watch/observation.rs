@@ -1,9 +1,10 @@
-//! The summary of an audit record that rules see. It has no input, no output, no path and no text
-//! that a client chooses.
+//! The summary of an audit record that rules see. It has no input, no path and no text that a
+//! client chooses. Of outputs it has the most likely class alone.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tensorgate_policy::Reason;
+use tensorgate_policy::release::TopClass;
 
 use crate::audit::record::{Decision, Event, Verdict};
 
@@ -54,6 +55,8 @@ pub struct Observation {
     pub total_us: u64,
     /// Whether its path is one of a server's management.
     pub is_management: bool,
+    /// The most likely class of its answer, if its model has class scores.
+    pub top_class: Option<TopClass>,
 }
 
 impl Observation {
@@ -85,6 +88,9 @@ impl Observation {
             status: decision.status,
             total_us: decision.total_us,
             is_management: is_denied && is_management(decision),
+            top_class: decision
+                .top_class
+                .filter(|_| decision.verdict == Verdict::Allow),
         }
     }
 
