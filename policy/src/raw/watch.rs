@@ -73,6 +73,13 @@ rules! {
     Management = "management";
     /// A client makes handlers fail far more often than other clients.
     HandlerFaults = "handler-faults";
+    /// A model predicts with far less confidence than usual. This rule and the next two need an
+    /// output with `role: class-scores`.
+    Confidence = "confidence";
+    /// A model predicts one class nearly always.
+    ClassDominance = "class-dominance";
+    /// A model predicts other classes than usual.
+    PredictionDrift = "prediction-drift";
 }
 
 impl fmt::Display for WatchRule {

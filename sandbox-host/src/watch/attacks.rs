@@ -8,6 +8,7 @@
 )]
 
 use tensorgate_policy::Reason;
+use tensorgate_policy::release::TopClass;
 
 use super::day::{Random, Request, address, deny, inference};
 use super::observation::Observation;
@@ -33,7 +34,7 @@ struct Day {
 }
 
 /// Every attack, each half an hour after the one before.
-pub(super) const ATTACKS: [Attack; 12] = [
+pub(super) const ATTACKS: [Attack; 15] = [
     attack(0, "volume", "client web", |day| {
         day.add(20, 300, |seen, _| {
             seen.source = Some(address([10, 0, 1], 1))
@@ -107,6 +108,15 @@ pub(super) const ATTACKS: [Attack; 12] = [
             deny(seen, Reason::HandlerFault);
         });
     }),
+    attack(12, "confidence", "model resnet", |day| {
+        day.predict(|top| top.confidence /= 2);
+    }),
+    attack(13, "prediction-drift", "model resnet", |day| {
+        day.predict(|top| top.class = 9 - top.class);
+    }),
+    attack(14, "class-dominance", "model resnet", |day| {
+        day.predict(|top| top.class = 3);
+    }),
 ];
 
 /// The number of an attack says when it starts: the first at 10:00.
@@ -149,6 +159,15 @@ impl Day {
             let ms = self.start_ms + number * MINUTE_MS / per_minute;
             self.requests.push(Request { ms, seen });
         }
+    }
+
+    /// Changes the predictions of `resnet` for some minutes.
+    fn predict(&mut self, change: impl Fn(&mut TopClass)) {
+        self.change(25, "resnet", |seen, _| {
+            if let Some(top) = &mut seen.top_class {
+                change(top);
+            }
+        });
     }
 
     /// Changes the requests to a model for some minutes.

@@ -3,12 +3,16 @@
 //! Rules on counts of a window judge each minute when it is over, and need several abnormal ones in
 //! a row. Rules on events that are never usual judge at once: one window is enough.
 
+mod class_dominance;
+mod classes;
+mod confidence;
 mod handler_faults;
 mod known;
 mod latency;
 mod management;
 mod new_credential;
 mod new_source;
+mod prediction_drift;
 mod probing;
 mod rejections;
 mod server_errors;
@@ -70,6 +74,9 @@ pub(super) fn all() -> Vec<Box<dyn Rule>> {
         rule::<probing::Probing>(),
         rule::<management::Management>(),
         rule::<handler_faults::HandlerFaults>(),
+        rule::<confidence::Confidence>(),
+        rule::<class_dominance::ClassDominance>(),
+        rule::<prediction_drift::PredictionDrift>(),
     ]
 }
 

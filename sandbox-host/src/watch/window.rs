@@ -43,6 +43,11 @@ pub(super) struct Streak {
 }
 
 impl Streak {
+    /// Whether the last window was abnormal.
+    pub(super) const fn is_open(&self) -> bool {
+        self.windows.is_some()
+    }
+
     /// Ends the streak with a normal window.
     pub(super) const fn end(&mut self) {
         self.windows = None;

@@ -13,16 +13,20 @@ use crate::watch::time::Time;
 
 /// A client's rejections are compared with its usual ones.
 const OF_CLIENTS: Bounds = Bounds {
+    window_s: 60,
+    windows: 3,
+    learned: 30,
     min_bad: 10,
     rise: 0.25,
-    learns: true,
 };
 /// A source without a valid credential has none that are usual. Health checks of load balancers,
 /// which have no credential, stay below the number.
 const OF_SOURCES: Bounds = Bounds {
+    window_s: 60,
+    windows: 3,
+    learned: 0,
     min_bad: 60,
     rise: 0.5,
-    learns: false,
 };
 
 /// The bytes of a caller's state.

@@ -10,9 +10,11 @@ use crate::watch::table::{Slot, Table};
 use crate::watch::time::Time;
 
 const BOUNDS: Bounds = Bounds {
+    window_s: 60,
+    windows: 3,
+    learned: 30,
     min_bad: 5,
     rise: 0.2,
-    learns: true,
 };
 
 /// The rule `server-errors`.

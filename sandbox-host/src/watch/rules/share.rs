@@ -4,23 +4,22 @@ use crate::watch::baseline::Baseline;
 use crate::watch::time::Time;
 use crate::watch::window::{Streak, Windows};
 
-const WINDOW_S: u64 = 60;
-/// Abnormal windows in a row that make an alert.
-const WINDOWS: u64 = 3;
-/// Windows with requests until the usual share is known.
-const LEARNED: u32 = 30;
 /// An abnormal share is this many mean deviations above the mean.
 const DEVIATIONS: f64 = 6.0;
 
 /// What counts as a spike.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
+    /// The length of a window.
+    pub(super) window_s: u64,
+    /// Abnormal windows in a row that make an alert.
+    pub(super) windows: u64,
+    /// Windows with requests until the usual share is known. With 0, it is zero.
+    pub(super) learned: u32,
     /// The fewest bad requests of a window.
     pub(super) min_bad: u32,
     /// How far the share is above the usual one, from 0 to 1.
     pub(super) rise: f64,
-    /// Whether the usual share is learned before anything is judged. Otherwise it is zero.
-    pub(super) learns: bool,
 }
 
 /// The requests of a subject, and how many of them ended badly.
@@ -47,35 +46,36 @@ pub(super) struct Spike {
 }
 
 impl Share {
+    /// Whether the last window was abnormal.
+    pub(super) const fn is_abnormal(&self) -> bool {
+        self.streak.is_open()
+    }
+
     /// Counts a request. Returns a spike if the window before is over and was abnormal.
     pub(super) fn observe(&mut self, is_bad: bool, now: Time, bounds: &Bounds) -> Option<Spike> {
-        let closed = self.windows.advance(now, WINDOW_S);
+        let closed = self.windows.advance(now, bounds.window_s);
         let counts = &mut self.windows.counts;
         counts.all = counts.all.saturating_add(1);
         counts.bad = counts.bad.saturating_add(u32::from(is_bad));
         let closed = closed?;
         let Counts { all, bad } = closed.counts;
         let share = f64::from(bad) / f64::from(all.max(1));
-        let usual = if bounds.learns {
-            self.usual.mean()
+        let (usual, far) = if bounds.learned > 0 {
+            (self.usual.mean(), self.usual.above(DEVIATIONS))
         } else {
-            0.0
+            (0.0, 0.0)
         };
-        let bound = (usual + bounds.rise).max(if bounds.learns {
-            self.usual.above(DEVIATIONS)
-        } else {
-            0.0
-        });
-        let may_judge = !bounds.learns || self.usual.has_learned(LEARNED);
+        let bound = far.max(usual + bounds.rise);
+        let may_judge = self.usual.has_learned(bounds.learned);
         let is_abnormal = may_judge && bad >= bounds.min_bad && share > bound;
         self.usual.add(if is_abnormal { bound } else { share });
         if !is_abnormal {
             self.streak.end();
             return None;
         }
-        let first = self.streak.extend(closed.number, WINDOWS, now)?;
+        let first = self.streak.extend(closed.number, bounds.windows, now)?;
         Some(Spike {
-            since: Time::of_window(first, WINDOW_S),
+            since: Time::of_window(first, bounds.window_s),
             percent: share * 100.0,
             usual_percent: usual * 100.0,
         })
