@@ -70,7 +70,8 @@ impl Observation {
 
     fn from_decision(decision: &Decision) -> Self {
         let is_denied = decision.verdict == Verdict::Deny;
-        let reason = Reason::from_name(&decision.reason).filter(|_| is_denied);
+        let reason = is_denied.then(|| Reason::from_name(&decision.reason));
+        let reason = reason.flatten();
         // A revoked key names its client, but does not prove that the client sent it.
         let is_verified = !reason.is_some_and(is_failed_credential);
         let verified = |name: &Option<String>| name.clone().filter(|_| is_verified);
