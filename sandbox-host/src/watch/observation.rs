@@ -224,6 +224,27 @@ mod tests {
     }
 
     #[test]
+    fn the_most_likely_class_is_seen_and_never_written() {
+        let top_class = Some(TopClass {
+            class: 3,
+            confidence: 900_000,
+        });
+        let of = |verdict| Decision {
+            verdict,
+            top_class,
+            ..Decision::default()
+        };
+        assert_eq!(seen(of(Verdict::Allow)).top_class, top_class);
+        assert_eq!(seen(of(Verdict::Aborted)).top_class, None);
+        let without = Decision {
+            top_class: None,
+            ..of(Verdict::Allow)
+        };
+        let written = [of(Verdict::Allow), without].map(|it| serde_json::to_string(&it).unwrap());
+        assert_eq!(written[0], written[1]);
+    }
+
+    #[test]
     fn an_ipv6_source_is_its_network() {
         let of = |source: &str| {
             let seen = seen(Decision {

@@ -53,4 +53,5 @@ mod text;
 mod tf_serving;
 mod torchserve;
 mod wall;
+mod watch;
 mod workload_api;
