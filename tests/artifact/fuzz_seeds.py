@@ -21,6 +21,7 @@ import hostile_folders
 #: The target of a file by its ending, and the position of a name with this ending.
 BY_ENDING = {
     ".gguf": ("gguf", 0),
+    ".h5": ("hdf5", 0),
     ".jinja": ("jinja", 0),
     ".joblib": ("joblib", 0),
     ".json": ("json", 0),

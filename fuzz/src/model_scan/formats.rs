@@ -81,6 +81,9 @@ pub const SAFETENSORS: Format = plain(&["model.safetensors"]);
 /// Tensors and metadata of ggml.
 pub const GGUF: Format = plain(&["model.gguf"]);
 
+/// Models and weights of Keras in HDF5.
+pub const HDF5: Format = plain(&["model.h5", "model.weights.h5"]);
+
 /// Graphs of ONNX.
 pub const ONNX: Format = plain(&["model.onnx"]);
 
