@@ -4,10 +4,12 @@
 mod certificates;
 mod chain;
 mod components;
+mod file_state;
 mod files;
 mod image;
 mod message;
 mod programs;
+mod progress_line;
 mod render;
 mod scan;
 mod stack;

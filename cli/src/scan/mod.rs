@@ -5,7 +5,6 @@ pub mod exceptions;
 mod messages;
 pub mod outcome;
 pub mod process;
-pub mod progress;
 pub mod run;
 pub mod sarif;
 pub mod walk;

@@ -7,13 +7,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat};
 use tensorgate_artifact::scan::Verdict;
 
 use super::exceptions::{Exception, Exceptions};
 use super::messages::FileReport;
 use super::process::Scanner;
 use super::walk::{Entry, What};
+use crate::file_state::is_same;
 
 /// How a file is opened. A named pipe or a device that stands there since the look at it neither
 /// blocks nor becomes the controlling terminal.
@@ -100,42 +101,4 @@ fn scan(
         exception = None;
     }
     Ok((report, exception))
-}
-
-/// Whether two states are of one file without a change in between. A program can set the time of
-/// modification, but not that of the last change.
-fn is_same(before: &Stat, after: &Stat) -> bool {
-    before.st_dev == after.st_dev
-        && before.st_ino == after.st_ino
-        && before.st_size == after.st_size
-        && before.st_mtime == after.st_mtime
-        && before.st_mtime_nsec == after.st_mtime_nsec
-        && before.st_ctime == after.st_ctime
-        && before.st_ctime_nsec == after.st_ctime_nsec
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-    use tensorgate_cli_common::private_dir::PrivateDir;
-
-    #[test]
-    fn a_file_that_was_replaced_is_not_the_same() {
-        let folder = PrivateDir::new().unwrap();
-        let path = folder.path().join("model");
-        std::fs::write(&path, "one").unwrap();
-        let file = File::open(&path).unwrap();
-        let before = fstat(&file).unwrap();
-        assert!(is_same(&before, &fstat(&file).unwrap()));
-        let beside = folder.path().join("other");
-        std::fs::write(&beside, "two").unwrap();
-        std::fs::rename(&beside, &path).unwrap();
-        let named = fstat(File::open(&path).unwrap()).unwrap();
-        assert!(!is_same(&before, &named));
-        // A byte more is a change, even within one tick of the file system's clock.
-        std::fs::write(&path, "twofold").unwrap();
-        let grown = fstat(File::open(&path).unwrap()).unwrap();
-        assert!(!is_same(&named, &grown));
-    }
 }

@@ -7,8 +7,8 @@ use std::thread;
 use super::exceptions::Exceptions;
 use super::outcome::Outcome;
 use super::process::Scanner;
-use super::progress::INTERVAL;
 use super::walk::{Entry, Root, walk};
+use crate::progress_line::INTERVAL;
 
 /// Results that wait for an earlier one, and files that wait for a scanner. Each may keep a folder
 /// open.

@@ -10,9 +10,9 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 
 use super::report::{Totals, json_line, text};
+use crate::progress_line::{ProgressLine, short};
 use crate::scan::exceptions::Exceptions;
 use crate::scan::process::Scanner;
-use crate::scan::progress::Progress;
 use crate::scan::run::{Progressed, Settings, run};
 use crate::scan::sarif::Sarif;
 use crate::scan::walk::root;
@@ -90,7 +90,7 @@ impl Scan {
             None => None,
         };
         let mut totals = Totals::default();
-        let mut progress = Progress::new();
+        let mut progress = ProgressLine::new();
         let mut last: Option<PathBuf> = None;
         let mut written: io::Result<()> = Ok(());
         let mut is_open = true;
@@ -108,7 +108,14 @@ impl Scan {
                 };
                 last = Some(outcome.path);
             }
-            progress.show(totals.files(), last.as_deref());
+            progress.show(|seconds| {
+                let path = last.as_deref().unwrap_or(Path::new("")).to_string_lossy();
+                let files = totals.files();
+                format!(
+                    "{files} files scanned in {seconds} s, last {}",
+                    short(&path)
+                )
+            });
             is_open && written.is_ok()
         });
         drop(progress);

@@ -1,7 +1,6 @@
-//! The line on a terminal that says how far a scan is.
+//! The line on a terminal that says how far a verb is.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tensorgate_cli_common::ui::printable;
@@ -13,15 +12,15 @@ const MAX_PATH_CHARS: usize = 50;
 
 /// The line, if standard error is a terminal.
 #[derive(Debug)]
-pub struct Progress {
+pub struct ProgressLine {
     is_terminal: bool,
     is_shown: bool,
     started: Instant,
     last: Instant,
 }
 
-impl Progress {
-    /// A scan that starts now.
+impl ProgressLine {
+    /// The line of work that starts now.
     pub fn new() -> Self {
         let now = Instant::now();
         Self {
@@ -32,19 +31,15 @@ impl Progress {
         }
     }
 
-    /// Shows how many files are done, and the last of them.
-    pub fn show(&mut self, files: u64, last: Option<&Path>) {
+    /// Shows a text, which gets the seconds since the start.
+    pub fn show(&mut self, text: impl FnOnce(u64) -> String) {
         if !self.is_terminal || self.last.elapsed() < INTERVAL {
             return;
         }
         self.last = Instant::now();
         self.is_shown = true;
-        let path = last.map(|path| path.to_string_lossy().into_owned());
-        let path = printable(&path.unwrap_or_default());
-        let cut = path.chars().count().saturating_sub(MAX_PATH_CHARS);
-        let path: String = path.chars().skip(cut).collect();
-        let seconds = self.started.elapsed().as_secs();
-        let text = format!("\r\u{1b}[2K{files} files scanned in {seconds} s, last {path}");
+        let text = text(self.started.elapsed().as_secs());
+        let text = format!("\r\u{1b}[2K{text}");
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
     }
 
@@ -56,8 +51,15 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// The end of a path, as the line shows it.
+pub fn short(path: &str) -> String {
+    let path = printable(path);
+    let cut = path.chars().count().saturating_sub(MAX_PATH_CHARS);
+    path.chars().skip(cut).collect()
 }

@@ -1,0 +1,44 @@
+//! Whether a file has changed while it was read.
+
+use rustix::fs::Stat;
+
+/// Whether two states are of one file without a change in between. A program can set the time of
+/// modification, but not that of the last change.
+pub fn is_same(before: &Stat, after: &Stat) -> bool {
+    before.st_dev == after.st_dev
+        && before.st_ino == after.st_ino
+        && before.st_mode == after.st_mode
+        && before.st_size == after.st_size
+        && before.st_mtime == after.st_mtime
+        && before.st_mtime_nsec == after.st_mtime_nsec
+        && before.st_ctime == after.st_ctime
+        && before.st_ctime_nsec == after.st_ctime_nsec
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use rustix::fs::fstat;
+    use std::fs::File;
+    use tensorgate_cli_common::private_dir::PrivateDir;
+
+    #[test]
+    fn a_file_that_was_replaced_is_not_the_same() {
+        let folder = PrivateDir::new().unwrap();
+        let path = folder.path().join("model");
+        std::fs::write(&path, "one").unwrap();
+        let file = File::open(&path).unwrap();
+        let before = fstat(&file).unwrap();
+        assert!(is_same(&before, &fstat(&file).unwrap()));
+        let beside = folder.path().join("other");
+        std::fs::write(&beside, "two").unwrap();
+        std::fs::rename(&beside, &path).unwrap();
+        let named = fstat(File::open(&path).unwrap()).unwrap();
+        assert!(!is_same(&before, &named));
+        // A byte more is a change, even within one tick of the file system's clock.
+        std::fs::write(&path, "twofold").unwrap();
+        let grown = fstat(File::open(&path).unwrap()).unwrap();
+        assert!(!is_same(&named, &grown));
+    }
+}
