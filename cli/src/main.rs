@@ -8,6 +8,7 @@ mod file_state;
 mod files;
 mod image;
 mod message;
+mod model_files;
 mod programs;
 mod progress_line;
 mod render;

@@ -1,0 +1,282 @@
+//! Hashes the files of a model, or their shards, in parallel.
+//!
+//! A hash is computed in order, so a whole file takes one thread, and the shards of a file as many
+//! as there are. SHA-256 is that of the crate `sha2`, which uses the processor's own instructions
+//! on x86-64 if a look at run time finds them. Those of other processors are not used.
+
+use std::cmp::Reverse;
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+
+use rustix::fs::fstat;
+use sha2::{Digest as _, Sha256};
+use tensorgate_artifact::model_signing::{MAX_RESOURCES, Pieces, Resource, shard_ranges};
+
+use super::fault::Fault;
+use super::tree::{FILE, Tree};
+use super::walk::FoundFile;
+use crate::file_state::is_same;
+use crate::progress_line::{INTERVAL, ProgressLine};
+
+/// Bytes that a thread reads at once: enough that system calls cost nothing beside the hash.
+const BLOCK_BYTES: usize = 1 << 20;
+/// The unit of the progress line.
+const MEGABYTE: u64 = 1_000_000;
+
+/// How a model is read.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads that hash.
+    pub threads: NonZeroUsize,
+    /// Whether a terminal shows how far it is.
+    pub shows_progress: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            shows_progress: true,
+        }
+    }
+}
+
+/// What is hashed, and how.
+pub struct Settings<'a> {
+    /// Where the files are.
+    pub tree: &'a Tree,
+    /// What a digest is over.
+    pub pieces: Pieces,
+    /// How long a file must be that is hashed in shards. Another file is not read, because the
+    /// signer may have chosen shards of one byte.
+    pub expected_bytes: &'a dyn Fn(&FoundFile) -> Option<u64>,
+    /// The threads.
+    pub options: &'a Options,
+}
+
+/// The digests of a model.
+#[derive(Debug)]
+pub struct Digests {
+    /// One for each file or shard, in any order.
+    pub resources: Vec<Resource>,
+    /// Those of whole files, in the order of the files.
+    pub whole: Vec<Option<[u8; 32]>>,
+}
+
+/// A file or shard to hash.
+struct Job<'a> {
+    /// The position of its file.
+    index: usize,
+    file: &'a FoundFile,
+    range: Range<u64>,
+}
+
+/// What all threads use.
+struct Shared<'a> {
+    tree: &'a Tree,
+    pieces: Pieces,
+    jobs: Vec<Job<'a>>,
+    /// The first job that no thread has taken.
+    next: AtomicUsize,
+    /// Bytes that were hashed.
+    bytes: AtomicU64,
+    /// Whether nobody takes results any more.
+    is_stopped: AtomicBool,
+}
+
+/// The digest of a job.
+type Digest = (usize, Resource);
+
+/// Hashes files.
+pub fn hash(settings: &Settings<'_>, files: &[FoundFile]) -> Result<Digests, Fault> {
+    let mut digests = Digests {
+        resources: Vec::new(),
+        whole: vec![None; files.len()],
+    };
+    let mut jobs = jobs(settings, files, &mut digests.resources)?;
+    // The last thread to end should not be one that has just begun with a large file.
+    jobs.sort_by_key(|job| Reverse(job.bytes()));
+    let Settings {
+        tree,
+        pieces,
+        options,
+        ..
+    } = *settings;
+    let threads = options.threads.get().min(jobs.len());
+    let shared = Shared {
+        tree,
+        pieces,
+        jobs,
+        next: AtomicUsize::new(0),
+        bytes: AtomicU64::new(0),
+        is_stopped: AtomicBool::new(false),
+    };
+    let (send, results) = channel();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            let (shared, send) = (&shared, send.clone());
+            scope.spawn(move || shared.work(&send));
+        }
+        drop(send);
+        let progress = options.shows_progress.then(ProgressLine::new);
+        let collected = shared.collect(&results, &mut digests, progress);
+        shared.is_stopped.store(true, Ordering::Relaxed);
+        collected
+    })?;
+    Ok(digests)
+}
+
+/// The jobs of files. A file of another length than is expected gets a resource that equals no
+/// signed one instead.
+fn jobs<'a>(
+    settings: &Settings<'_>,
+    files: &'a [FoundFile],
+    different: &mut Vec<Resource>,
+) -> Result<Vec<Job<'a>>, Fault> {
+    let mut jobs = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        let bytes = file.bytes();
+        let job = |range| Job { index, file, range };
+        match settings.pieces {
+            Pieces::Files => jobs.push(job(0..bytes)),
+            Pieces::Shards(_) if (settings.expected_bytes)(file) != Some(bytes) => {
+                different.push(Resource::shard(file.path.clone(), 0..bytes, [0; 32]));
+            }
+            Pieces::Shards(shard_bytes) => {
+                let room = MAX_RESOURCES.saturating_sub(jobs.len());
+                let mut ranges = shard_ranges(shard_bytes, bytes);
+                jobs.extend(ranges.by_ref().take(room).map(job));
+                if ranges.next().is_some() {
+                    return Err(Fault::Resources);
+                }
+            }
+        }
+    }
+    if jobs.len() > MAX_RESOURCES {
+        return Err(Fault::Resources);
+    }
+    Ok(jobs)
+}
+
+impl Job<'_> {
+    fn bytes(&self) -> u64 {
+        self.range.end.saturating_sub(self.range.start)
+    }
+}
+
+impl Shared<'_> {
+    /// Hashes until there are no more jobs, or one has a fault.
+    fn work(&self, results: &Sender<Result<Digest, Fault>>) {
+        let mut block = vec![0; BLOCK_BYTES];
+        while let Some(job) = self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            let digest = self.digest(job, &mut block);
+            let is_fault = digest.is_err();
+            if results.send(digest).is_err() || is_fault {
+                return;
+            }
+        }
+    }
+
+    /// The digest of a file or shard, which must be the file that was found, before and after.
+    fn digest(&self, job: &Job<'_>, block: &mut [u8]) -> Result<Digest, Fault> {
+        let Job { index, file, range } = job;
+        let location = &file.location;
+        let opened = File::from(self.tree.descend(location, FILE)?);
+        let is_unchanged = || -> Result<bool, Fault> {
+            let state = fstat(&opened)
+                .map_err(|error| Fault::at(location, error, self.tree.follows_links()))?;
+            Ok(is_same(&file.state, &state))
+        };
+        if !is_unchanged()? {
+            return Err(Fault::Changed(location.clone()));
+        }
+        let sha256 = self
+            .sha256(&opened, range.clone(), block)
+            .map_err(|error| Fault::unreadable(location, error))?;
+        let Some(sha256) = sha256.filter(|_| matches!(is_unchanged(), Ok(true))) else {
+            return Err(Fault::Changed(location.clone()));
+        };
+        let path = file.path.clone();
+        let resource = match self.pieces {
+            Pieces::Files => Resource::file(path, sha256),
+            Pieces::Shards(_) => Resource::shard(path, range.clone(), sha256),
+        };
+        Ok((*index, resource))
+    }
+
+    /// The SHA-256 of bytes of a file. `None` if the file ends before, or nobody waits for it.
+    fn sha256(
+        &self,
+        file: &File,
+        range: Range<u64>,
+        block: &mut [u8],
+    ) -> io::Result<Option<[u8; 32]>> {
+        let mut sha256 = Sha256::new();
+        let mut at = range.start;
+        while at < range.end {
+            if self.is_stopped.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let left = usize::try_from(range.end.saturating_sub(at)).unwrap_or(usize::MAX);
+            let wanted = left.min(block.len());
+            let Some(wanted) = block.get_mut(..wanted) else {
+                return Ok(None);
+            };
+            let read = match file.read_at(wanted, at) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            let Some(bytes) = wanted.get(..read).filter(|bytes| !bytes.is_empty()) else {
+                return Ok(None);
+            };
+            sha256.update(bytes);
+            let read = u64::try_from(read).unwrap_or(u64::MAX);
+            self.bytes.fetch_add(read, Ordering::Relaxed);
+            at = at.saturating_add(read);
+        }
+        Ok(Some(sha256.finalize().into()))
+    }
+
+    /// Takes all results, or the first fault.
+    fn collect(
+        &self,
+        results: &Receiver<Result<Digest, Fault>>,
+        digests: &mut Digests,
+        mut progress: Option<ProgressLine>,
+    ) -> Result<(), Fault> {
+        let total = self
+            .jobs
+            .iter()
+            .map(Job::bytes)
+            .fold(0, u64::saturating_add);
+        loop {
+            match results.recv_timeout(INTERVAL) {
+                Ok(digest) => {
+                    let (index, resource) = digest?;
+                    if self.pieces == Pieces::Files
+                        && let Some(whole) = digests.whole.get_mut(index)
+                    {
+                        *whole = Some(*resource.sha256());
+                    }
+                    digests.resources.push(resource);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // All threads have ended.
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            if let Some(progress) = &mut progress {
+                let done = self.bytes.load(Ordering::Relaxed);
+                progress.show(|seconds| {
+                    let (done, total) = (done.div_euclid(MEGABYTE), total.div_euclid(MEGABYTE));
+                    format!("{done} of {total} MB hashed in {seconds} s")
+                });
+            }
+        }
+    }
+}

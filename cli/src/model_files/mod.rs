@@ -1,0 +1,155 @@
+//! Reads the files of a model for a signature: finds them, hashes them in parallel, and compares
+//! them with what was signed.
+//!
+//! Nothing is followed out of the model's folder, whatever is moved or replaced meanwhile, and only
+//! regular files are read. A digest is about the bytes at the time of the check: whoever loads the
+//! model must use a copy that nobody else can write.
+//!
+//! Its modules, from bottom to top: `fault`, `tree`, `walk`, `hash`.
+
+mod fault;
+mod hash;
+mod tree;
+mod walk;
+
+use std::path::Path;
+
+use tensorgate_artifact::model_signing::{Differences, Manifest, Pieces, Resource, Rules, compare};
+
+pub use fault::Fault;
+pub use hash::Options;
+use hash::{Digests, Settings, hash};
+use tree::Tree;
+pub use walk::Ignored;
+use walk::{FoundFile, Scope, Walked, walk};
+
+/// A file that was hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedFile {
+    /// Its path as it is signed, relative to the model's folder.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its SHA-256. `None` if shards of it were hashed instead.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// A model that was compared with a manifest.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The files that the manifest lists and the model has, sorted by path. They are the signed
+    /// ones only if there are no differences. Nothing else in the folder should be loaded.
+    pub signed: Vec<SignedFile>,
+    /// What no signature covers. A folder ends with a slash, and stands for all in it.
+    pub excluded: Vec<String>,
+    /// How the model differs from what was signed.
+    pub differences: Differences,
+}
+
+/// A model that was hashed to be signed.
+#[derive(Clone, Debug)]
+pub struct Hashed {
+    /// What is signed.
+    pub manifest: Manifest,
+    /// Its files, sorted by path.
+    pub files: Vec<SignedFile>,
+    /// What is left out. A folder ends with a slash, and stands for all in it.
+    pub excluded: Vec<String>,
+}
+
+/// Compares a model, a folder or a single file, with its manifest. Only signed files are read; the
+/// manifest's own rules say which links are followed.
+///
+/// # Errors
+/// The model cannot be read, changes meanwhile, or has what no model may have: links that the rules
+/// do not follow, devices, names that are not UTF-8.
+pub fn check_folder(
+    root: &Path,
+    manifest: &Manifest,
+    ignored: &Ignored,
+    options: &Options,
+) -> Result<Checked, Fault> {
+    let rules = manifest.rules();
+    let tree = Tree::open(root, rules.follow_links)?;
+    let Walked { files, excluded } = walk(&tree, Scope::Signed { manifest, ignored })?;
+    let (read, unsigned): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.is_signed);
+    let expected = |file: &FoundFile| manifest.sharded_bytes(&file.path);
+    let settings = Settings {
+        tree: &tree,
+        pieces: rules.pieces,
+        expected_bytes: &expected,
+        options,
+    };
+    let Digests {
+        mut resources,
+        whole,
+    } = hash(&settings, &read)?;
+    // An unsigned file differs, whatever it holds.
+    resources.extend(unsigned.into_iter().map(|file| unread(file, rules)));
+    Ok(Checked {
+        signed: signed_files(read, whole),
+        excluded,
+        differences: compare(manifest, resources),
+    })
+}
+
+/// Hashes a model, a folder or a single file, by these rules. `name` is the model's name in the
+/// manifest.
+///
+/// # Errors
+/// The model cannot be read, changes meanwhile, or has what no model may have: no files, links that
+/// the rules do not follow, devices, names that are not UTF-8.
+pub fn hash_folder(
+    root: &Path,
+    name: String,
+    rules: Rules,
+    options: &Options,
+) -> Result<Hashed, Fault> {
+    let tree = Tree::open(root, rules.follow_links)?;
+    let Walked { files, excluded } = walk(&tree, Scope::ToSign(&rules))?;
+    let settings = Settings {
+        tree: &tree,
+        pieces: rules.pieces,
+        expected_bytes: &|file: &FoundFile| Some(file.bytes()),
+        options,
+    };
+    let Digests { resources, whole } = hash(&settings, &files)?;
+    Ok(Hashed {
+        manifest: Manifest::new(name, rules, resources)?,
+        files: signed_files(files, whole),
+        excluded,
+    })
+}
+
+/// The path of a file beneath a model's folder, if it is there. It need not exist.
+pub fn path_beneath(root: &Path, file: &Path) -> Option<String> {
+    let parent = file.parent().filter(|it| !it.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new(".")).canonicalize().ok()?;
+    let file = parent.join(file.file_name()?);
+    let beneath = file.strip_prefix(root.canonicalize().ok()?).ok()?;
+    beneath.to_str().map(str::to_owned)
+}
+
+/// A resource that equals no signed one.
+fn unread(file: FoundFile, rules: &Rules) -> Resource {
+    let bytes = file.bytes();
+    match rules.pieces {
+        Pieces::Files => Resource::file(file.path, [0; 32]),
+        Pieces::Shards(_) => Resource::shard(file.path, 0..bytes, [0; 32]),
+    }
+}
+
+fn signed_files(files: Vec<FoundFile>, whole: Vec<Option<[u8; 32]>>) -> Vec<SignedFile> {
+    let files = files.into_iter().zip(whole);
+    let files = files.map(|(file, sha256)| SignedFile {
+        bytes: file.bytes(),
+        path: file.path,
+        sha256,
+    });
+    let mut files: Vec<_> = files.collect();
+    files.sort_unstable_by(|left, right| left.path.cmp(&right.path));
+    files
+}
+
+#[cfg(test)]
+mod tests;

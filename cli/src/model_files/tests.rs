@@ -1,0 +1,313 @@
+//! Hashing and comparing small models in folders of their own.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs::{create_dir, create_dir_all, remove_file, write};
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+
+use sha2::{Digest as _, Sha256};
+use tensorgate_artifact::model_signing::{Exclusions, ManifestFault};
+use tensorgate_cli_common::private_dir::PrivateDir;
+
+use super::*;
+
+/// A folder for a model.
+struct Folder {
+    root: PathBuf,
+    _parent: PrivateDir,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let parent = PrivateDir::new().unwrap();
+        let root = parent.path().join("model");
+        create_dir(&root).unwrap();
+        Self {
+            root,
+            _parent: parent,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        &self.root
+    }
+}
+
+/// The model `a-b`, `a/b`, `empty` in a new folder.
+fn model() -> Folder {
+    let folder = Folder::new();
+    create_dir(folder.path().join("a")).unwrap();
+    write(folder.path().join("a-b"), "hello").unwrap();
+    write(folder.path().join("a/b"), "y").unwrap();
+    write(folder.path().join("empty"), "").unwrap();
+    folder
+}
+
+fn rules(pieces: Pieces, follow_links: bool, ignored: &[&str]) -> Rules {
+    let ignored = ignored.iter().copied().map(str::to_owned);
+    Rules {
+        pieces,
+        follow_links,
+        exclusions: Exclusions::new(ignored).unwrap(),
+    }
+}
+
+fn options() -> Options {
+    Options {
+        threads: NonZeroUsize::new(3).unwrap(),
+        shows_progress: false,
+    }
+}
+
+fn hashed(root: &Path, rules: Rules) -> Result<Hashed, Fault> {
+    hash_folder(root, "model".to_owned(), rules, &options())
+}
+
+fn of_files(root: &Path) -> Manifest {
+    hashed(root, rules(Pieces::Files, false, &[]))
+        .unwrap()
+        .manifest
+}
+
+fn checked(root: &Path, manifest: &Manifest) -> Result<Checked, Fault> {
+    check_folder(root, manifest, &Ignored::default(), &options())
+}
+
+fn names(manifest: &Manifest) -> Vec<String> {
+    manifest.resources().iter().map(Resource::name).collect()
+}
+
+#[test]
+fn a_model_is_the_one_that_was_hashed() {
+    let folder = model();
+    let manifest = of_files(folder.path());
+    assert_eq!(names(&manifest), ["a-b", "a/b", "empty"]);
+    let checked = checked(folder.path(), &manifest).unwrap();
+    assert!(checked.differences.is_empty());
+    let first = SignedFile {
+        path: "a-b".to_owned(),
+        bytes: 5,
+        sha256: Some(Sha256::digest("hello").into()),
+    };
+    assert_eq!(checked.signed.first(), Some(&first));
+    assert_eq!(checked.signed.len(), 3);
+}
+
+#[test]
+fn each_change_is_a_difference() {
+    let changes: [(&dyn Fn(&Path), &str); 4] = [
+        (
+            &|root: &Path| write(root.join("a-b"), "hellO").unwrap(),
+            "\"a-b\" has other content than was signed",
+        ),
+        (
+            &|root: &Path| write(root.join("empty"), "x").unwrap(),
+            "\"empty\" has other content than was signed",
+        ),
+        (
+            &|root: &Path| remove_file(root.join("a/b")).unwrap(),
+            "\"a/b\" is signed and missing",
+        ),
+        (
+            &|root: &Path| write(root.join("a/c"), "").unwrap(),
+            "\"a/c\" is not signed",
+        ),
+    ];
+    for (change, expected) in changes {
+        let folder = model();
+        let manifest = of_files(folder.path());
+        change(folder.path());
+        let checked = checked(folder.path(), &manifest).unwrap();
+        assert_eq!(checked.differences.to_string(), expected);
+    }
+}
+
+#[test]
+fn shards_are_hashed_by_the_signed_size() {
+    let folder = model();
+    let shards = Pieces::Shards(NonZeroU64::new(2).unwrap());
+    let hashed = hashed(folder.path(), rules(shards, false, &[])).unwrap();
+    let expected = ["a-b:0:2", "a-b:2:4", "a-b:4:5", "a/b:0:1"];
+    assert_eq!(names(&hashed.manifest), expected);
+    let digest: [u8; 32] = Sha256::digest("ll").into();
+    let second = hashed.manifest.resources().get(1).unwrap();
+    assert_eq!(second.sha256(), &digest);
+    // An empty file has no shards.
+    let same = checked(folder.path(), &hashed.manifest).unwrap();
+    assert!(same.differences.is_empty());
+    assert_eq!(same.excluded, ["empty"]);
+    for content in ["hellO", "hello!", "hell", "", "helloo"] {
+        write(folder.path().join("a-b"), content).unwrap();
+        let other = checked(folder.path(), &hashed.manifest).unwrap();
+        assert!(!other.differences.is_empty(), "{content}");
+    }
+}
+
+#[test]
+fn more_shards_than_a_signature_holds_are_not_hashed() {
+    let folder = model();
+    let large = std::fs::File::create(folder.path().join("large")).unwrap();
+    large.set_len(1 << 40).unwrap();
+    let shards = Pieces::Shards(NonZeroU64::MIN);
+    let fault = hashed(folder.path(), rules(shards, false, &[])).unwrap_err();
+    assert!(matches!(fault, Fault::Resources), "{fault}");
+    // A signer that lists shards of one byte does not make a verifier hash a terabyte in them.
+    remove_file(folder.path().join("large")).unwrap();
+    let manifest = hashed(folder.path(), rules(shards, false, &[]))
+        .unwrap()
+        .manifest;
+    let grown = std::fs::File::create(folder.path().join("a-b")).unwrap();
+    grown.set_len(1 << 40).unwrap();
+    let checked = checked(folder.path(), &manifest).unwrap();
+    assert!(!checked.differences.is_empty());
+}
+
+#[test]
+fn what_is_left_out_is_named() {
+    let folder = model();
+    let root = folder.path();
+    create_dir_all(root.join(".git/objects")).unwrap();
+    create_dir(root.join("cache")).unwrap();
+    symlink("/etc/hostname", root.join("cache/link")).unwrap();
+    symlink("/etc/hostname", root.join("link")).unwrap();
+    let rules = rules(Pieces::Files, false, &["cache", "link"]);
+    let hashed = hashed(root, rules).unwrap();
+    assert_eq!(hashed.excluded, [".git/", "cache/", "link"]);
+    let checked = checked(root, &hashed.manifest).unwrap();
+    assert_eq!(checked.excluded, hashed.excluded);
+    assert!(checked.differences.is_empty());
+}
+
+#[test]
+fn a_caller_leaves_out_unsigned_files_alone() {
+    let folder = model();
+    let root = folder.path();
+    let manifest = of_files(root);
+    write(root.join("model.sig"), "{}").unwrap();
+    create_dir(root.join("notes")).unwrap();
+    write(root.join("notes/today"), "x").unwrap();
+    write(root.join("a-b"), "other").unwrap();
+    let paths = ["notes", "a-b"].map(str::to_owned);
+    let ignored = Ignored {
+        paths: Exclusions::new(paths).unwrap(),
+        bundle: path_beneath(root, &root.join("model.sig")),
+    };
+    let checked = check_folder(root, &manifest, &ignored, &options()).unwrap();
+    assert_eq!(checked.excluded, ["model.sig", "notes/today"]);
+    let expected = "\"a-b\" has other content than was signed";
+    assert_eq!(checked.differences.to_string(), expected);
+}
+
+#[test]
+fn links_and_special_files_are_faults() {
+    let folder = model();
+    let root = folder.path();
+    let manifest = of_files(root);
+    for target in ["a-b", "a", "missing", "/etc"] {
+        symlink(target, root.join("link")).unwrap();
+        let fault = checked(root, &manifest).unwrap_err();
+        assert!(
+            matches!(&fault, Fault::Link(path) if path == "link"),
+            "{fault}"
+        );
+        let fault = hashed(root, rules(Pieces::Files, false, &[])).unwrap_err();
+        assert!(matches!(fault, Fault::Link(_)), "{fault}");
+        remove_file(root.join("link")).unwrap();
+    }
+    let socket = UnixListener::bind(root.join("socket")).unwrap();
+    let fault = checked(root, &manifest).unwrap_err();
+    assert!(
+        matches!(&fault, Fault::Special(path) if path == "socket"),
+        "{fault}"
+    );
+    drop(socket);
+}
+
+#[test]
+fn links_are_followed_within_the_model_if_the_signature_says_so() {
+    let folder = model();
+    let root = folder.path();
+    symlink("../a-b", root.join("a/file")).unwrap();
+    symlink("a", root.join("folder")).unwrap();
+    let follow = || rules(Pieces::Files, true, &[]);
+    let manifest = hashed(root, follow()).unwrap().manifest;
+    let expected = ["a-b", "a/b", "a/file", "empty", "folder/b", "folder/file"];
+    assert_eq!(names(&manifest), expected);
+    assert!(checked(root, &manifest).unwrap().differences.is_empty());
+    for target in ["/etc/hostname", "..", "../..", "/"] {
+        symlink(target, root.join("out")).unwrap();
+        let fault = hashed(root, follow()).unwrap_err();
+        assert!(
+            matches!(&fault, Fault::LinkOutside(path) if path == "out"),
+            "{fault}"
+        );
+        remove_file(root.join("out")).unwrap();
+    }
+    for target in [".", "loop", "a/.."] {
+        symlink(target, root.join("loop")).unwrap();
+        let fault = hashed(root, follow()).unwrap_err();
+        assert!(matches!(fault, Fault::LinkCircle(_)), "{target}: {fault}");
+        remove_file(root.join("loop")).unwrap();
+    }
+}
+
+#[test]
+fn a_model_may_be_a_single_file() {
+    let folder = model();
+    let path = folder.path().join("a-b");
+    let manifest = of_files(&path);
+    assert_eq!(names(&manifest), ["a-b"]);
+    assert!(checked(&path, &manifest).unwrap().differences.is_empty());
+    assert!(
+        !checked(&folder.path().join("empty"), &manifest)
+            .unwrap()
+            .differences
+            .is_empty()
+    );
+    symlink("a-b", folder.path().join("link")).unwrap();
+    let fault = checked(&folder.path().join("link"), &manifest).unwrap_err();
+    assert!(matches!(fault, Fault::Link(_)), "{fault}");
+}
+
+#[test]
+fn an_empty_or_missing_model_and_odd_names_are_faults() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let folder = Folder::new();
+    let files = || rules(Pieces::Files, false, &[]);
+    let fault = hashed(folder.path(), files()).unwrap_err();
+    assert!(
+        matches!(fault, Fault::Manifest(ManifestFault::Empty)),
+        "{fault}"
+    );
+    let fault = hashed(&folder.path().join("missing"), files()).unwrap_err();
+    assert!(matches!(fault, Fault::Unreadable { .. }), "{fault}");
+    write(folder.path().join(OsStr::from_bytes(b"a\xff")), "x").unwrap();
+    let fault = hashed(folder.path(), files()).unwrap_err();
+    assert!(matches!(fault, Fault::Name(_)), "{fault}");
+}
+
+#[test]
+fn a_file_that_changed_after_it_was_found_is_a_fault() {
+    let folder = model();
+    let tree = Tree::open(folder.path(), false).unwrap();
+    let rules = rules(Pieces::Files, false, &[]);
+    let files = walk(&tree, Scope::ToSign(&rules)).unwrap().files;
+    write(folder.path().join("a-b"), "hello!").unwrap();
+    let options = options();
+    let settings = Settings {
+        tree: &tree,
+        pieces: Pieces::Files,
+        expected_bytes: &|_: &FoundFile| None,
+        options: &options,
+    };
+    let fault = hash(&settings, &files).unwrap_err();
+    assert!(
+        matches!(&fault, Fault::Changed(path) if path == "a-b"),
+        "{fault}"
+    );
+}

@@ -1,0 +1,112 @@
+//! The folder of a model, below which files are opened by their path.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
+
+use super::fault::Fault;
+
+/// How a folder is opened.
+pub const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+/// How a file is opened. A named pipe or a device that stands there since the look at it neither
+/// blocks nor becomes the controlling terminal.
+pub const FILE: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+/// Attempts to open a path while others rename folders on the way.
+const ATTEMPTS: usize = 16;
+
+/// The folder of a model.
+#[derive(Debug)]
+pub struct Tree {
+    root: OwnedFd,
+    /// The name of the model in the folder, if it is a single file.
+    file_name: Option<OsString>,
+    /// Whether links are followed. Each must stay beneath the folder.
+    follows_links: bool,
+}
+
+impl Tree {
+    /// Opens a model. Links on the way to it are the user's own, and are followed.
+    pub fn open(path: &Path, follows_links: bool) -> Result<Self, Fault> {
+        let fault = |error: Errno| Fault::unreadable(&path.to_string_lossy(), error.into());
+        let (root, file_name) = match openat(CWD, path, FOLDER, Mode::empty()) {
+            // It is a single file, or something that is rejected later.
+            Err(Errno::NOTDIR) => {
+                let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
+                let parent = parent.unwrap_or(Path::new("."));
+                let name = path.file_name().ok_or_else(|| fault(Errno::NOTDIR))?;
+                let root = openat(CWD, parent, FOLDER, Mode::empty()).map_err(fault)?;
+                (root, Some(name.to_owned()))
+            }
+            root => (root.map_err(fault)?, None),
+        };
+        Ok(Self {
+            root,
+            file_name,
+            follows_links,
+        })
+    }
+
+    /// The folder.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The name of the model in the folder, if it is a single file.
+    pub fn file_name(&self) -> Option<&OsString> {
+        self.file_name.as_ref()
+    }
+
+    /// Whether links are followed.
+    pub fn follows_links(&self) -> bool {
+        self.follows_links
+    }
+
+    /// Opens what is at a path. Nothing outside of the folder is ever opened.
+    pub fn descend(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Fault> {
+        let opened = if self.follows_links {
+            self.resolve(path, flags)
+        } else {
+            self.descend_without_links(path, flags)
+        };
+        opened.map_err(|error| Fault::at(path, error, self.follows_links))
+    }
+
+    /// Each folder is opened below the one that names it, so that no link is followed on any
+    /// kernel.
+    fn descend_without_links(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let mut folder: Option<OwnedFd> = None;
+        let (parents, name) = match path.rsplit_once('/') {
+            Some((parents, name)) => (Some(parents), name),
+            None => (None, path),
+        };
+        for component in parents.into_iter().flat_map(|parents| parents.split('/')) {
+            let below = folder.as_ref().map_or(self.root(), OwnedFd::as_fd);
+            let next = openat(below, component, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
+            folder = Some(next);
+        }
+        let below = folder.as_ref().map_or(self.root(), OwnedFd::as_fd);
+        openat(below, name, flags | OFlags::NOFOLLOW, Mode::empty())
+    }
+
+    /// The kernel follows links, and stays beneath the folder (Linux 5.6).
+    fn resolve(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let open = || openat2(self.root(), path, flags, Mode::empty(), beneath);
+        let mut opened = open();
+        for _ in 1..ATTEMPTS {
+            if !matches!(opened, Err(Errno::AGAIN)) {
+                break;
+            }
+            opened = open();
+        }
+        opened
+    }
+}

@@ -1,0 +1,290 @@
+//! Finds the files of a model, by the rules of its signature.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat, fstat, statat};
+use tensorgate_artifact::model_signing::{Exclusions, FileClass, Manifest, Pieces, Rules};
+
+use super::fault::{Fault, MAX_DEPTH, MAX_NAMES};
+use super::tree::{FOLDER, Tree};
+
+/// Files that are no part of a signed model, although the signature does not leave them out.
+#[derive(Clone, Debug, Default)]
+pub struct Ignored {
+    /// Paths that the caller leaves out. A signed file is compared all the same.
+    pub paths: Exclusions,
+    /// The file of the signature, if it is in the model's folder.
+    pub bundle: Option<String>,
+}
+
+impl Ignored {
+    fn covers(&self, path: &str) -> bool {
+        self.paths.covers(path) || self.bundle.as_deref() == Some(path)
+    }
+}
+
+/// Which files belong to a model.
+#[derive(Clone, Copy)]
+pub enum Scope<'a> {
+    /// All that these rules do not leave out.
+    ToSign(&'a Rules),
+    /// What was signed, and nothing else.
+    Signed {
+        /// What was signed.
+        manifest: &'a Manifest,
+        /// What the caller leaves out.
+        ignored: &'a Ignored,
+    },
+}
+
+impl Scope<'_> {
+    fn class(&self, path: &str) -> FileClass {
+        match self {
+            Self::ToSign(rules) if rules.exclusions.covers(path) => FileClass::Excluded,
+            Self::ToSign(_) => FileClass::Signed,
+            Self::Signed { manifest, ignored } => match manifest.classify(path) {
+                FileClass::Unsigned if ignored.covers(path) => FileClass::Excluded,
+                class => class,
+            },
+        }
+    }
+
+    /// Whether a folder is left out with everything in it.
+    fn skips_folder(&self, path: &str) -> bool {
+        match self {
+            Self::ToSign(rules) => rules.exclusions.covers(path),
+            Self::Signed { manifest, .. } => manifest.skips_folder(path),
+        }
+    }
+
+    /// An empty file has no shards, so that no signature in shards covers it.
+    fn has_pieces(&self, stat: &Stat) -> bool {
+        let rules = match self {
+            Self::ToSign(rules) => rules,
+            Self::Signed { manifest, .. } => manifest.rules(),
+        };
+        rules.pieces == Pieces::Files || stat.st_size != 0
+    }
+
+    /// The path of a model that is a single file.
+    fn single_file_path<'n>(&self, name: &'n str) -> &'n str {
+        match self {
+            Self::ToSign(_) => name,
+            Self::Signed { manifest, .. } => manifest.single_file_path(name),
+        }
+    }
+}
+
+/// A file of a model, which is not opened yet.
+#[derive(Debug)]
+pub struct FoundFile {
+    /// Its path as it is signed.
+    pub path: String,
+    /// Where it is, relative to the opened folder.
+    pub location: String,
+    /// Its state when it was found.
+    pub state: Stat,
+    /// Whether it is in the manifest, or is to be.
+    pub is_signed: bool,
+}
+
+impl FoundFile {
+    /// Its length.
+    pub fn bytes(&self) -> u64 {
+        u64::try_from(self.state.st_size).unwrap_or(0)
+    }
+}
+
+/// What was found in a model.
+#[derive(Debug, Default)]
+pub struct Walked {
+    /// Its files.
+    pub files: Vec<FoundFile>,
+    /// What is left out. A folder ends with a slash.
+    pub excluded: Vec<String>,
+}
+
+/// A folder whose names are being visited.
+struct Level {
+    folder: OwnedFd,
+    /// Its state, by which a folder within itself is detected.
+    state: Stat,
+    /// Its path, empty at the top.
+    path: String,
+    names: std::vec::IntoIter<OsString>,
+}
+
+/// A walk below the opened folder.
+struct Walk<'a> {
+    tree: &'a Tree,
+    scope: Scope<'a>,
+    walked: Walked,
+    levels: Vec<Level>,
+    names_left: usize,
+}
+
+/// Finds all files of a model.
+pub fn walk(tree: &Tree, scope: Scope<'_>) -> Result<Walked, Fault> {
+    let mut walk = Walk {
+        tree,
+        scope,
+        walked: Walked::default(),
+        levels: Vec::new(),
+        names_left: MAX_NAMES,
+    };
+    match tree.file_name() {
+        Some(name) => walk.single_file(name)?,
+        None => walk.folder()?,
+    }
+    Ok(walk.walked)
+}
+
+impl Walk<'_> {
+    /// Looks at a model that is a single file. No rule leaves it out.
+    fn single_file(&mut self, name: &OsStr) -> Result<(), Fault> {
+        let location = text(name, "")?;
+        let stat = self.look(self.tree.root(), name, &location)?;
+        match self.target(&location, stat)? {
+            (FileType::RegularFile, stat) => {
+                let path = self.scope.single_file_path(&location).to_owned();
+                let class = self.scope.class(&path);
+                self.add(path, location, stat, class);
+                Ok(())
+            }
+            _ => Err(Fault::Special(location)),
+        }
+    }
+
+    /// Visits the whole folder.
+    fn folder(&mut self) -> Result<(), Fault> {
+        self.enter(String::new())?;
+        while let Some(level) = self.levels.last_mut() {
+            let Some(name) = level.names.next() else {
+                self.levels.pop();
+                continue;
+            };
+            let path = text(&name, &level.path)?;
+            let Some(level) = self.levels.last() else {
+                break;
+            };
+            let stat = self.look(level.folder.as_fd(), &name, &path)?;
+            self.visit(path, stat)?;
+        }
+        Ok(())
+    }
+
+    fn visit(&mut self, path: String, stat: Stat) -> Result<(), Fault> {
+        if file_type(&stat) == FileType::Directory {
+            return self.enter_unless_skipped(path);
+        }
+        let class = self.scope.class(&path);
+        if class == FileClass::Excluded {
+            self.walked.excluded.push(path);
+            return Ok(());
+        }
+        match self.target(&path, stat)? {
+            (FileType::RegularFile, stat) => {
+                self.add(path.clone(), path, stat, class);
+                Ok(())
+            }
+            (FileType::Directory, _) => self.enter_unless_skipped(path),
+            _ => Err(Fault::Special(path)),
+        }
+    }
+
+    fn enter_unless_skipped(&mut self, path: String) -> Result<(), Fault> {
+        if self.scope.skips_folder(&path) {
+            self.walked.excluded.push(format!("{path}/"));
+            return Ok(());
+        }
+        self.enter(path)
+    }
+
+    /// Adds a regular file of this class.
+    fn add(&mut self, path: String, location: String, state: Stat, class: FileClass) {
+        if !self.scope.has_pieces(&state) {
+            self.walked.excluded.push(path);
+            return;
+        }
+        self.walked.files.push(FoundFile {
+            path,
+            location,
+            state,
+            is_signed: class == FileClass::Signed,
+        });
+    }
+
+    /// The state of what has a name in a folder, without following a link.
+    fn look(&self, folder: impl AsFd, name: &OsStr, path: &str) -> Result<Stat, Fault> {
+        let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+        stat.map_err(|error| Fault::at(path, error, self.tree.follows_links()))
+    }
+
+    /// What is at a path, behind a link if the rules allow that.
+    fn target(&self, path: &str, stat: Stat) -> Result<(FileType, Stat), Fault> {
+        let found = file_type(&stat);
+        if found != FileType::Symlink {
+            return Ok((found, stat));
+        }
+        if !self.tree.follows_links() {
+            return Err(Fault::Link(path.to_owned()));
+        }
+        let opened = self.tree.descend(path, OFlags::PATH | OFlags::CLOEXEC)?;
+        let stat = fstat(opened).map_err(|error| Fault::at(path, error, true))?;
+        Ok((file_type(&stat), stat))
+    }
+
+    /// Makes a folder the next level.
+    fn enter(&mut self, path: String) -> Result<(), Fault> {
+        if self.levels.len() >= MAX_DEPTH {
+            return Err(Fault::Depth(path));
+        }
+        let location = if path.is_empty() { "." } else { &path };
+        let folder = self.tree.descend(location, FOLDER)?;
+        let fault = |error| Fault::at(&path, error, self.tree.follows_links());
+        let state = fstat(&folder).map_err(fault)?;
+        let is_state = |level: &Level| {
+            level.state.st_dev == state.st_dev && level.state.st_ino == state.st_ino
+        };
+        if self.levels.iter().any(is_state) {
+            return Err(Fault::LinkCircle(path));
+        }
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&folder).map_err(fault)? {
+            let entry = entry.map_err(fault)?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            self.names_left = self.names_left.checked_sub(1).ok_or(Fault::Names)?;
+            names.push(name.to_owned());
+        }
+        // The first fault is the same in each run.
+        names.sort_unstable();
+        self.levels.push(Level {
+            folder,
+            state,
+            path,
+            names: names.into_iter(),
+        });
+        Ok(())
+    }
+}
+
+fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// The path of a name in a folder.
+fn text(name: &OsStr, folder: &str) -> Result<String, Fault> {
+    let join = |name: &str| match folder {
+        "" => name.to_owned(),
+        folder => format!("{folder}/{name}"),
+    };
+    match name.to_str() {
+        Some(name) => Ok(join(name)),
+        None => Err(Fault::Name(join(&name.to_string_lossy()))),
+    }
+}
