@@ -40,5 +40,5 @@ pub use manifest::{
 };
 pub use path::{Exclusions, PathFault};
 pub use sign::{SignFault, sign_with_certificates, sign_with_key};
-pub use statement::StatementFault;
+pub use statement::{StatementFault, write_statement};
 pub use verify::{Rejection, Signer, Trust, Verified, verify};

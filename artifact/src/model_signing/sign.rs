@@ -6,7 +6,7 @@ use super::chain::{ChainFault, check_signer};
 use super::json::JsonFault;
 use super::keys::ModelSigningKey;
 use super::manifest::Manifest;
-use super::statement;
+use super::statement::write_statement;
 use crate::envelope::pae;
 
 /// Why a manifest is not signed.
@@ -68,7 +68,7 @@ fn seal(
     if manifest.name().is_empty() {
         return Err(SignFault::Unnamed);
     }
-    let payload = statement::write(manifest)?;
+    let payload = write_statement(manifest)?;
     let signature = key.sign(&pae(&payload)).ok_or(SignFault::Key)?;
     let bundle = Bundle {
         material,

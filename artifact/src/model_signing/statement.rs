@@ -142,8 +142,11 @@ fn shard_bytes<'de, D: Deserializer<'de>>(json: D) -> Result<Option<NonZeroU64>,
     bytes.map(Some).ok_or_else(fault)
 }
 
-/// Writes the statement about a manifest.
-pub(super) fn write(manifest: &Manifest) -> Result<Vec<u8>, JsonFault> {
+/// Writes the statement about a manifest, which is what a signature is over.
+///
+/// # Errors
+/// It cannot be written as JSON.
+pub fn write_statement(manifest: &Manifest) -> Result<Vec<u8>, JsonFault> {
     let resources = manifest.by_name();
     let rules = manifest.rules();
     let (method, shard_size) = match rules.pieces {

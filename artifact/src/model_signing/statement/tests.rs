@@ -52,7 +52,7 @@ fn a_statement_of_the_reference_is_read() {
 #[test]
 fn what_is_written_is_read_again() {
     let manifest = read(valid().as_bytes()).unwrap();
-    let written = write(&manifest).unwrap();
+    let written = write_statement(&manifest).unwrap();
     let again = read(&written).unwrap();
     assert_eq!(again.resources(), manifest.resources());
     // All paths that are left out are recorded, the default ones, too.
@@ -75,7 +75,7 @@ fn shards_of_the_reference_are_read() {
     let manifest = read(text.as_bytes()).unwrap();
     assert_eq!(manifest.sharded_bytes("w"), Some(3));
     assert!(manifest.rules().follow_links);
-    let again = read(&write(&manifest).unwrap()).unwrap();
+    let again = read(&write_statement(&manifest).unwrap()).unwrap();
     assert_eq!(again.resources(), manifest.resources());
     for size in ["0", "-1", "2.5", "1e300", "\"2\"", "null"] {
         let text = text.replace("2.0", size);
