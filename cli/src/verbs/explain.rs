@@ -203,7 +203,8 @@ fn key_sets(files: &[(String, PathBuf)]) -> Result<Vec<(String, Vec<u8>)>, Failu
     files.iter().map(read).collect()
 }
 
-fn present() -> Result<u64, Failure> {
+/// The present time, Unix seconds.
+pub fn present() -> Result<u64, Failure> {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_err(|_| Failure::Failed("the clock is set before 1970".into()))?;

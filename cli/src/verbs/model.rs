@@ -1,13 +1,23 @@
 //! The `model` verbs: `scan` says what files of models are, and what they could do when loaded.
+//! `sign` and `verify` bind the files of a model to a signer, and `manifest` lists what is signed.
 
+mod inputs;
+mod manifest;
 mod report;
 mod scan;
+mod sign;
+mod verify;
+
+use std::num::NonZeroUsize;
 
 use clap::{Args, Subcommand};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::Ui;
 
-/// Check files of models.
+/// The most files that are read at the same time.
+const MAX_JOBS: usize = 256;
+
+/// Check files of models, sign models and verify them.
 #[derive(Args)]
 pub struct Model {
     #[command(subcommand)]
@@ -17,6 +27,9 @@ pub struct Model {
 #[derive(Subcommand)]
 enum What {
     Scan(scan::Scan),
+    Manifest(manifest::Manifest),
+    Sign(sign::Sign),
+    Verify(verify::Verify),
 }
 
 impl Model {
@@ -24,6 +37,16 @@ impl Model {
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         match self.what {
             What::Scan(scan) => scan.run(ui),
+            What::Manifest(manifest) => manifest.run(ui),
+            What::Sign(sign) => sign.run(ui),
+            What::Verify(verify) => verify.run(ui),
         }
     }
+}
+
+/// The value of `--jobs`.
+fn jobs(text: &str) -> Result<NonZeroUsize, String> {
+    let jobs = text.parse::<NonZeroUsize>().ok();
+    (jobs.filter(|jobs| jobs.get() <= MAX_JOBS))
+        .ok_or_else(|| format!("expected a number from 1 to {MAX_JOBS}"))
 }

@@ -54,7 +54,7 @@ pub fn json_line(ui: &Ui, outcome: &Outcome) -> bool {
 
 /// A line of JSON in ASCII. JSON itself escapes only some of the characters that control a
 /// terminal, and a name of a file can have all of them.
-fn ascii(line: &str) -> String {
+pub fn ascii(line: &str) -> String {
     let mut escaped = String::with_capacity(line.len());
     for c in line.chars() {
         if matches!(c, ' '..='~') {

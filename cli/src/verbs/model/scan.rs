@@ -10,6 +10,7 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 
 use super::report::{Totals, json_line, text};
+use super::{MAX_JOBS, jobs};
 use crate::progress_line::{ProgressLine, short};
 use crate::scan::exceptions::Exceptions;
 use crate::scan::process::Scanner;
@@ -17,9 +18,6 @@ use crate::scan::run::{Progressed, Settings, run};
 use crate::scan::sarif::Sarif;
 use crate::scan::walk::root;
 use crate::verbs::keys::today;
-
-/// The most scanner processes.
-const MAX_JOBS: usize = 256;
 
 /// Say of each file whether it is data alone, or could run code when a model is loaded.
 ///
@@ -166,11 +164,4 @@ fn begin_sarif(file: &Path, to_stdout: bool) -> Result<Sarif, Failure> {
         let file = printable(&file.to_string_lossy());
         Failure::Input(format!("cannot write {file}: {error}"))
     })
-}
-
-/// The value of `--jobs`.
-fn jobs(text: &str) -> Result<NonZeroUsize, String> {
-    let jobs = text.parse::<NonZeroUsize>().ok();
-    (jobs.filter(|jobs| jobs.get() <= MAX_JOBS))
-        .ok_or_else(|| format!("expected a number from 1 to {MAX_JOBS}"))
 }

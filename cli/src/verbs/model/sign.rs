@@ -1,0 +1,146 @@
+//! `model sign`: signs the files of a model with a key, or with a key and its certificate chain.
+
+use std::env::VarError;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use tensorgate_artifact::model_signing::{ModelSigningKey, sign_with_certificates, sign_with_key};
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::replace::{Mode, replace};
+use tensorgate_cli_common::ui::Ui;
+use tensorgate_host::secret_file;
+
+use super::inputs::{ModelToHash, certificates, named, shown};
+use super::report::ascii;
+use crate::model_files::path_beneath;
+use crate::verbs::explain::present;
+
+/// The largest file with a private key, bytes.
+const MAX_KEY_BYTES: u64 = 16 << 10;
+/// Mode of a signature: readable by all users.
+const MODE: u32 = 0o644;
+
+/// Sign the files of a model, in the format of OpenSSF Model Signing 1.0.
+///
+/// The signature is a file that `model verify` and the Python package `model-signing` verify.
+#[derive(Args)]
+#[command(
+    after_help = "Keys are on P-256, P-384 or P-521, or of Ed25519, which other tools do not read. `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out release.pem` makes one.\n\n\
+The signature itself, files of git at the top of the model and what --ignore-path names are not covered.\n\
+Exit codes: 0 signed, 1 the signature cannot be written, 2 invalid usage, key or model.\n\n\
+Example: tensorgate model sign models/digits --private-key release.pem --signature digits.sig"
+)]
+pub struct Sign {
+    #[command(flatten)]
+    model: ModelToHash,
+    #[command(flatten)]
+    key: KeySource,
+    /// Certificates of the key, PEM: the signing certificate first, then its authorities. Without
+    /// them, the signature names the key alone. Repeatable.
+    #[arg(long, value_name = "FILE")]
+    certificate_chain: Vec<PathBuf>,
+    /// Write the signature into this file.
+    #[arg(long, value_name = "FILE", default_value = "model.sig")]
+    signature: PathBuf,
+}
+
+/// Where the private key is.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct KeySource {
+    /// Private key, PKCS #8 in PEM, that only its owner may read.
+    #[arg(long, value_name = "FILE")]
+    private_key: Option<PathBuf>,
+    /// Environment variable that holds the private key, for pipelines.
+    #[arg(long, value_name = "NAME")]
+    private_key_env: Option<String>,
+}
+
+/// The JSON of a signature. Scripts rely on its shape.
+#[derive(Serialize)]
+struct Signed<'a> {
+    model: &'a str,
+    signature: String,
+    /// The fingerprint of the key.
+    key: String,
+    files: usize,
+    excluded: &'a [String],
+}
+
+impl Sign {
+    /// Signs and writes the signature.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let key = self.key.read()?;
+        let chain = certificates(&self.certificate_chain)?;
+        let beneath = path_beneath(&self.model.model, &self.signature);
+        if beneath.as_deref() == Some("") {
+            return Err(Failure::Input(
+                "the signature would replace the model: give --signature another file".into(),
+            ));
+        }
+        let hashed = self.model.hash(beneath)?;
+        let manifest = &hashed.manifest;
+        let bundle = if chain.is_empty() {
+            sign_with_key(manifest, &key)
+        } else {
+            sign_with_certificates(manifest, &key, chain, present()?)
+        };
+        let bundle = bundle.map_err(|fault| Failure::Input(fault.to_string()))?;
+        replace(&self.signature, &bundle, Mode::Exact(MODE)).map_err(|error| {
+            Failure::Failed(format!("cannot write {}: {error}", shown(&self.signature)))
+        })?;
+        let files = hashed.files.len();
+        let signed = Signed {
+            model: manifest.name(),
+            signature: self.signature.to_string_lossy().into_owned(),
+            key: key.public().fingerprint(),
+            files,
+            excluded: &hashed.excluded,
+        };
+        if ui.json {
+            if let Ok(line) = serde_json::to_string(&signed) {
+                ui.line(&ascii(&line));
+            }
+            return Ok(());
+        }
+        ui.line(&shown(&self.signature));
+        let plural = if files == 1 { "" } else { "s" };
+        ui.note(&format!(
+            "signed {files} file{plural} with the key {}",
+            signed.key
+        ));
+        if !signed.excluded.is_empty() {
+            ui.note(&format!("not covered: {}", named(signed.excluded)));
+        }
+        Ok(())
+    }
+}
+
+impl KeySource {
+    /// Reads the key. No message has a part of it.
+    fn read(&self) -> Result<ModelSigningKey, Failure> {
+        let (text, source) = match (&self.private_key, &self.private_key_env) {
+            (Some(file), _) => {
+                let bytes = secret_file::read(file, MAX_KEY_BYTES)
+                    .map_err(|error| Failure::Input(error.to_string()))?;
+                (String::from_utf8(bytes).unwrap_or_default(), shown(file))
+            }
+            (None, Some(name)) => {
+                let source = format!("the environment variable {name:?}");
+                let text = std::env::var(name).map_err(|error| {
+                    let why = match error {
+                        VarError::NotPresent => "is not set",
+                        VarError::NotUnicode(_) => "is no PEM text",
+                    };
+                    Failure::Input(format!("{source} {why}"))
+                })?;
+                (text, source)
+            }
+            // The parser demands one of them.
+            (None, None) => return Err(Failure::Input("give --private-key".into())),
+        };
+        ModelSigningKey::from_pem(&text)
+            .map_err(|fault| Failure::Input(format!("the key in {source} {fault}")))
+    }
+}

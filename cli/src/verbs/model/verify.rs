@@ -1,0 +1,289 @@
+//! `model verify`: checks the signature of a model, and that its files are the signed ones.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use tensorgate_artifact::model_signing::{
+    BundleFault, Change, Differences, MAX_BUNDLE_BYTES, ModelKey, Rejection, Roots, Signer, Trust,
+    Verified, verify,
+};
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::read_at_most;
+use tensorgate_cli_common::ui::Ui;
+use tensorgate_policy::hex;
+
+use super::inputs::{certificates, exclusions, named, options, read_text, shown};
+use super::jobs;
+use super::report::ascii;
+use crate::model_files::{Checked, Fault, Ignored, check_folder, path_beneath};
+use crate::verbs::explain::present;
+
+/// Verify the signature of a model, in the format of OpenSSF Model Signing 1.0.
+///
+/// Each signed file must be there with the signed content, and no other file may be.
+#[derive(Args)]
+#[command(
+    after_help = "Certificates must be valid now, or at --now. Files that the signature leaves out are listed; load none of them.\n\
+Exit codes: 0 verified, 1 the signature or a file is not as it was signed, 2 invalid usage, key or unreadable file.\n\n\
+Example: tensorgate model verify models/digits --key release.pub --signature digits.sig"
+)]
+pub struct Verify {
+    /// Folder of the model, or its only file.
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// The signature, from `model sign` or the Python package `model-signing`.
+    #[arg(long, value_name = "FILE", default_value = "model.sig")]
+    signature: PathBuf,
+    #[command(flatten)]
+    trust: TrustSource,
+    /// Accept that this path, relative to the model's folder, is not signed, with everything below
+    /// it. Signed files are compared all the same. Repeatable.
+    #[arg(long, value_name = "PATH")]
+    ignore_path: Vec<String>,
+    /// Time at which certificates must be valid, Unix seconds [default: now].
+    #[arg(long, value_name = "SECONDS")]
+    now: Option<u64>,
+    /// Files or shards that are hashed at the same time [default: one a core].
+    #[arg(long, value_name = "N", value_parser = jobs)]
+    jobs: Option<NonZeroUsize>,
+}
+
+/// Whom the caller trusts.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct TrustSource {
+    /// Public key of the signer, PEM.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Trusted root certificates, PEM, and authorities that a signature may lack. Repeatable.
+    #[arg(long, value_name = "FILE")]
+    certificate_chain: Vec<PathBuf>,
+}
+
+/// What was read of it.
+enum Trusted {
+    Key(ModelKey),
+    Roots(Roots),
+}
+
+impl TrustSource {
+    fn read(&self) -> Result<Trusted, Failure> {
+        if let Some(file) = &self.key {
+            let key = ModelKey::from_pem(&read_text(file)?)
+                .map_err(|fault| Failure::Input(format!("{} {fault}", shown(file))))?;
+            return Ok(Trusted::Key(key));
+        }
+        let roots = Roots::new(certificates(&self.certificate_chain)?)
+            .map_err(|fault| Failure::Input(format!("--certificate-chain: {fault}")))?;
+        Ok(Trusted::Roots(roots))
+    }
+}
+
+impl Trusted {
+    fn trust(&self) -> Trust<'_> {
+        match self {
+            Self::Key(key) => Trust::Key(key),
+            Self::Roots(roots) => Trust::Roots(roots),
+        }
+    }
+}
+
+/// What a check has found.
+#[derive(Default)]
+struct Outcome {
+    verified: Option<Verified>,
+    checked: Option<Checked>,
+    /// Why the model is rejected.
+    reason: Option<String>,
+}
+
+impl Verify {
+    /// Verifies and prints.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let outcome = self.check()?;
+        let model = shown(&self.model);
+        if ui.json {
+            if let Ok(line) = serde_json::to_string(&Line::of(&outcome)) {
+                ui.line(&ascii(&line));
+            }
+        } else if outcome.reason.is_none() {
+            self.print(ui, &outcome);
+        }
+        match outcome.reason {
+            None => Ok(()),
+            Some(_) if ui.json => Err(Failure::No),
+            Some(reason) => Err(Failure::Failed(format!(
+                "{model} is not verified, so do not load it: {reason}"
+            ))),
+        }
+    }
+
+    fn check(&self) -> Result<Outcome, Failure> {
+        let mut outcome = Outcome::default();
+        let trusted = self.trust.read()?;
+        let now_s = self.now.map_or_else(present, Ok)?;
+        let ignored = Ignored {
+            paths: exclusions(self.ignore_path.iter().cloned())?,
+            bundle: path_beneath(&self.model, &self.signature),
+        };
+        let verified = match self.bundle()? {
+            Some(bundle) => verify(&bundle, trusted.trust(), now_s),
+            None => Err(Rejection::Bundle(BundleFault::TooLarge)),
+        };
+        let verified = match verified {
+            Ok(verified) => verified,
+            Err(rejection) => {
+                let signature = shown(&self.signature);
+                outcome.reason = Some(format!("{signature}: {rejection}"));
+                return Ok(outcome);
+            }
+        };
+        let options = options(self.jobs);
+        let checked = check_folder(&self.model, &verified.manifest, &ignored, &options);
+        outcome.verified = Some(verified);
+        match checked {
+            Ok(checked) => {
+                let differences = &checked.differences;
+                outcome.reason = (!differences.is_empty()).then(|| differences.to_string());
+                outcome.checked = Some(checked);
+                Ok(outcome)
+            }
+            Err(fault @ Fault::Unreadable { .. }) => {
+                let model = shown(&self.model);
+                Err(Failure::Input(format!("{model}: {fault}")))
+            }
+            Err(fault) => {
+                outcome.reason = Some(fault.to_string());
+                Ok(outcome)
+            }
+        }
+    }
+
+    /// The signature. `None` if it is too large.
+    fn bundle(&self) -> Result<Option<Vec<u8>>, Failure> {
+        let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
+        read_at_most(&self.signature, most).map_err(|error| {
+            Failure::Input(format!("cannot read {}: {error}", shown(&self.signature)))
+        })
+    }
+
+    fn print(&self, ui: &Ui, outcome: &Outcome) {
+        let (Some(verified), Some(checked)) = (&outcome.verified, &outcome.checked) else {
+            return;
+        };
+        let signer = match &verified.signer {
+            Signer::Key { fingerprint } => format!("the key {fingerprint}"),
+            Signer::Certificate { name, fingerprint } => {
+                format!("{name:?}, with the certificate {fingerprint}")
+            }
+        };
+        let verdict = ui.paint("32", "verified");
+        ui.line(&format!(
+            "{}: {verdict}, signed by {signer}",
+            shown(&self.model)
+        ));
+        let files = checked.signed.len();
+        let bytes = checked.signed.iter().map(|file| file.bytes);
+        let bytes = bytes.fold(0, u64::saturating_add);
+        let plural = if files == 1 { "" } else { "s" };
+        ui.line(&format!("  {files} file{plural}, {bytes} bytes"));
+        if !checked.excluded.is_empty() {
+            ui.line(&format!(
+                "  not covered by the signature: {}",
+                named(&checked.excluded)
+            ));
+        }
+    }
+}
+
+/// The JSON of a check. Scripts rely on its shape.
+#[derive(Serialize)]
+struct Line<'a> {
+    verdict: &'static str,
+    /// Why the model is rejected.
+    reason: Option<&'a str>,
+    /// Who has signed, whether or not the files are the signed ones.
+    signer: Option<SignerLine<'a>>,
+    /// The files to load, of a model that is verified.
+    files: Vec<FileLine<'a>>,
+    excluded: &'a [String],
+    differences: Vec<DifferenceLine<'a>>,
+    /// With those that are too many to list.
+    difference_count: usize,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum SignerLine<'a> {
+    Key { fingerprint: &'a str },
+    Certificate { name: &'a str, fingerprint: &'a str },
+}
+
+#[derive(Serialize)]
+struct FileLine<'a> {
+    path: &'a str,
+    bytes: u64,
+    /// `null` if shards were hashed.
+    sha256: Option<String>,
+}
+
+#[derive(Serialize)]
+struct DifferenceLine<'a> {
+    name: &'a str,
+    change: &'static str,
+}
+
+impl<'a> Line<'a> {
+    fn of(outcome: &'a Outcome) -> Self {
+        let Outcome {
+            verified,
+            checked,
+            reason,
+        } = outcome;
+        let signer = verified.as_ref().map(|verified| match &verified.signer {
+            Signer::Key { fingerprint } => SignerLine::Key { fingerprint },
+            Signer::Certificate { name, fingerprint } => {
+                SignerLine::Certificate { name, fingerprint }
+            }
+        });
+        let signed = checked.as_ref().filter(|_| reason.is_none());
+        let files = signed.into_iter().flat_map(|checked| &checked.signed);
+        let files = files.map(|file| FileLine {
+            path: &file.path,
+            bytes: file.bytes,
+            sha256: file.sha256.as_ref().map(|digest| hex(digest)),
+        });
+        let excluded = checked.as_ref().map(|checked| checked.excluded.as_slice());
+        let differences = checked.as_ref().map(|checked| &checked.differences);
+        Self {
+            verdict: if reason.is_none() {
+                "verified"
+            } else {
+                "rejected"
+            },
+            reason: reason.as_deref(),
+            signer,
+            files: files.collect(),
+            excluded: excluded.unwrap_or_default(),
+            differences: differences.map_or_else(Vec::new, difference_lines),
+            difference_count: differences.map_or(0, |differences| differences.count),
+        }
+    }
+}
+
+fn difference_lines(differences: &Differences) -> Vec<DifferenceLine<'_>> {
+    let lines = differences
+        .named
+        .iter()
+        .map(|(name, change)| DifferenceLine {
+            name,
+            change: match change {
+                Change::Content => "content",
+                Change::Missing => "missing",
+                Change::Unsigned => "unsigned",
+            },
+        });
+    lines.collect()
+}
