@@ -23,6 +23,7 @@ mod import;
 mod init;
 mod keys;
 mod model;
+mod model_signing;
 mod policy_file;
 mod program;
 mod proofs;

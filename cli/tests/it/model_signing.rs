@@ -1,0 +1,392 @@
+//! `model manifest`, `sign` and `verify` on small models that are written here.
+
+use std::fs::{Permissions, create_dir, create_dir_all, remove_file, set_permissions, write};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::program::{Ran, Scratch, binary, run_in, tree};
+
+/// 2037-01-01, when the certificates for tests are expired.
+const AFTER_CERTIFICATES: &str = "2114380800";
+
+/// A key, certificate or bundle for tests.
+fn data(name: &str) -> PathBuf {
+    tree().join("artifact/tests/data/oms").join(name)
+}
+
+/// A folder with a model in `model` and with keys.
+fn scratch() -> Scratch {
+    let scratch = Scratch::new();
+    let model = scratch.path().join("model");
+    create_dir_all(model.join("a")).unwrap();
+    write(model.join("a-b"), "hello").unwrap();
+    write(model.join("a/b"), "y").unwrap();
+    write(model.join("empty"), "").unwrap();
+    for name in [
+        "keys/p256.pem",
+        "keys/p256.pub",
+        "keys/p384.pem",
+        "keys/p384.pub",
+        "chains/valid.pem",
+        "chains/expired.pem",
+        "chains/root.pem",
+        "chains/other-root.pem",
+        "reference/p256.sig",
+        "reference/shards.sig",
+        "reference/certificates.sig",
+        "reference/single-file.sig",
+    ] {
+        let content = std::fs::read(data(name)).unwrap();
+        let file = scratch.file(name.rsplit('/').next().unwrap(), content);
+        set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+    }
+    scratch
+}
+
+/// Runs a line of arguments of `model`.
+fn model(scratch: &Scratch, line: &str) -> Ran {
+    let arguments: Vec<_> = ["model"].into_iter().chain(line.split(' ')).collect();
+    run_in(scratch.path(), &arguments)
+}
+
+/// The same, which must succeed.
+fn succeed(scratch: &Scratch, line: &str) -> Ran {
+    let ran = model(scratch, line);
+    assert_eq!(ran.code, 0, "{line}: {}", ran.stderr);
+    ran
+}
+
+/// A run that must reject the model for this reason.
+fn reject(scratch: &Scratch, line: &str, reason: &str) {
+    let ran = model(scratch, line);
+    assert_eq!(ran.code, 1, "{line}: {}{}", ran.stdout, ran.stderr);
+    assert!(ran.stderr.contains(reason), "{line}: {}", ran.stderr);
+    assert_eq!(ran.stdout, "", "{line}");
+}
+
+const SIGN: &str = "sign model --private-key p256.pem";
+const VERIFY: &str = "verify model --key p256.pub";
+
+#[test]
+fn a_signed_model_is_verified() {
+    let scratch = scratch();
+    let signed = succeed(&scratch, SIGN);
+    assert_eq!(signed.stdout, "model.sig\n");
+    assert!(
+        signed.stderr.contains("signed 3 files"),
+        "{}",
+        signed.stderr
+    );
+    let verified = succeed(&scratch, VERIFY);
+    assert!(
+        verified
+            .stdout
+            .starts_with("model: verified, signed by the key ")
+    );
+    assert!(
+        verified.stdout.ends_with("\n  3 files, 6 bytes\n"),
+        "{}",
+        verified.stdout
+    );
+    let line = succeed(&scratch, &format!("{VERIFY} --json")).stdout;
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let digest = |content: &str| -> String {
+        let digest = Sha256::digest(content);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let pem = std::fs::read_to_string(data("keys/p256.pub")).unwrap();
+    assert_eq!(
+        line,
+        json!({
+            "verdict": "verified", "reason": null,
+            "signer": {"key": {"fingerprint": digest(&pem)}},
+            "files": [
+                {"path": "a-b", "bytes": 5, "sha256": digest("hello")},
+                {"path": "a/b", "bytes": 1, "sha256": digest("y")},
+                {"path": "empty", "bytes": 0, "sha256": digest("")},
+            ],
+            "excluded": [], "differences": [], "difference_count": 0,
+        })
+    );
+}
+
+#[test]
+fn another_model_is_rejected() {
+    let changes: [(&dyn Fn(&Path), &str); 6] = [
+        (
+            &|model: &Path| write(model.join("a-b"), "hellO").unwrap(),
+            "\"a-b\" has other content than was signed",
+        ),
+        (
+            &|model: &Path| write(model.join("a/new.py"), "").unwrap(),
+            "\"a/new.py\" is not signed",
+        ),
+        (
+            &|model: &Path| remove_file(model.join("a/b")).unwrap(),
+            "\"a/b\" is signed and missing",
+        ),
+        (
+            &|model: &Path| symlink("a-b", model.join("link")).unwrap(),
+            "\"link\" is a symbolic link",
+        ),
+        (
+            &|model: &Path| {
+                let fifo = Command::new("mkfifo").arg(model.join("fifo")).status();
+                assert!(fifo.unwrap().success());
+            },
+            "\"fifo\" is neither a file nor a folder",
+        ),
+        (
+            &|model: &Path| {
+                remove_file(model.join("a-b")).unwrap();
+                create_dir(model.join("a-b")).unwrap();
+            },
+            "\"a-b\" is signed and missing",
+        ),
+    ];
+    for (change, reason) in changes {
+        let scratch = scratch();
+        succeed(&scratch, SIGN);
+        change(&scratch.path().join("model"));
+        reject(&scratch, VERIFY, reason);
+    }
+}
+
+#[test]
+fn rejections_have_json_for_scripts() {
+    let scratch = scratch();
+    succeed(&scratch, SIGN);
+    write(scratch.path().join("model/new\u{202e}.py"), "").unwrap();
+    let ran = model(&scratch, &format!("{VERIFY} --json"));
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, ""));
+    assert!(ran.stdout.is_ascii(), "{}", ran.stdout);
+    let line: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(line["verdict"], "rejected");
+    let difference = json!([{"name": "new\u{202e}.py", "change": "unsigned"}]);
+    assert_eq!(line["differences"], difference);
+    // Nothing is listed to be loaded.
+    assert_eq!(line["files"], json!([]));
+}
+
+#[test]
+fn another_key_another_bundle_and_another_method_are_rejected() {
+    let scratch = scratch();
+    succeed(&scratch, SIGN);
+    let other = "verify model --key p384.pub";
+    reject(&scratch, other, "is signed by the key");
+    let roots = "verify model --certificate-chain root.pem";
+    reject(&scratch, roots, "a root certificate is trusted");
+    // A bundle of another model, by the trusted key.
+    create_dir(scratch.path().join("other")).unwrap();
+    write(scratch.path().join("other/weights"), "x").unwrap();
+    let sign = "sign other --private-key p256.pem --signature other.sig";
+    succeed(&scratch, sign);
+    let line = format!("{VERIFY} --signature other.sig");
+    reject(&scratch, &line, "\"weights\" is signed and missing");
+    let bundle = std::fs::read_to_string(scratch.path().join("model.sig")).unwrap();
+    scratch.file(
+        "model.sig",
+        bundle.replacen("\"payload\":\"", "\"payload\":\"AAAA", 1),
+    );
+    reject(&scratch, VERIFY, "the signature does not match");
+    scratch.file("model.sig", "{}");
+    reject(&scratch, VERIFY, "the bundle is not as the format requires");
+}
+
+#[test]
+fn a_certificate_chain_signs_within_its_validity() {
+    let scratch = scratch();
+    let chain = format!("{SIGN} --certificate-chain valid.pem");
+    succeed(&scratch, &chain);
+    let verify = "verify model --certificate-chain root.pem";
+    let verified = succeed(&scratch, verify);
+    assert!(
+        verified.stdout.contains("signed by \"signer\""),
+        "{}",
+        verified.stdout
+    );
+    let later = format!("{verify} --now {AFTER_CERTIFICATES}");
+    reject(&scratch, &later, "is valid from");
+    let other = "verify model --certificate-chain other-root.pem";
+    reject(&scratch, other, "to a trusted root");
+    let expired = model(&scratch, &format!("{SIGN} --certificate-chain expired.pem"));
+    assert_eq!(expired.code, 2, "{}", expired.stderr);
+    assert!(
+        expired.stderr.contains("is valid from"),
+        "{}",
+        expired.stderr
+    );
+}
+
+#[test]
+fn what_is_not_covered_is_named() {
+    let scratch = scratch();
+    let folder = scratch.path().join("model");
+    create_dir(folder.join("cache")).unwrap();
+    write(folder.join("cache/x"), "1").unwrap();
+    write(folder.join(".gitignore"), "cache\n").unwrap();
+    let options = "--ignore-path cache/ --signature model/model.sig";
+    succeed(&scratch, &format!("{SIGN} {options}"));
+    // Neither the signature nor the ignored folder counts, and the folder may change.
+    write(folder.join("cache/y"), "2").unwrap();
+    let verify = format!("{VERIFY} --signature model/model.sig");
+    let verified = succeed(&scratch, &verify);
+    let line = "  not covered by the signature: .gitignore, cache/, model.sig\n";
+    assert!(verified.stdout.ends_with(line), "{}", verified.stdout);
+    // A second signature is the same, because it does not cover itself.
+    let first = std::fs::read(folder.join("model.sig")).unwrap();
+    succeed(&scratch, &format!("{SIGN} {options}"));
+    assert_eq!(std::fs::read(folder.join("model.sig")).unwrap(), first);
+    // A verifier accepts further paths, but no other content of a signed file.
+    write(folder.join("notes"), "n").unwrap();
+    reject(&scratch, &verify, "\"notes\" is not signed");
+    succeed(&scratch, &format!("{verify} --ignore-path notes"));
+    write(folder.join("a-b"), "other").unwrap();
+    let line = format!("{verify} --ignore-path notes --ignore-path a-b");
+    reject(&scratch, &line, "\"a-b\" has other content");
+}
+
+#[test]
+fn links_are_followed_only_if_the_signature_says_so() {
+    let scratch = scratch();
+    symlink("../a-b", scratch.path().join("model/a/link")).unwrap();
+    let ran = model(&scratch, SIGN);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("\"a/link\" is a symbolic link"),
+        "{}",
+        ran.stderr
+    );
+    succeed(&scratch, &format!("{SIGN} --follow-links"));
+    succeed(&scratch, VERIFY);
+    remove_file(scratch.path().join("model/a/link")).unwrap();
+    symlink("../../p256.pem", scratch.path().join("model/a/link")).unwrap();
+    reject(
+        &scratch,
+        VERIFY,
+        "the link \"a/link\" leads out of the model's folder",
+    );
+}
+
+#[test]
+fn bundles_of_the_reference_are_verified() {
+    let scratch = scratch();
+    for line in [
+        "verify model --key p256.pub --signature p256.sig",
+        "verify model --key p384.pub --signature shards.sig",
+        "verify model --certificate-chain root.pem --signature certificates.sig",
+        "verify model/a-b --key p256.pub --signature single-file.sig",
+    ] {
+        succeed(&scratch, line);
+    }
+}
+
+#[test]
+fn shards_and_single_files_are_signed() {
+    let scratch = scratch();
+    succeed(&scratch, &format!("{SIGN} --shard-bytes 2 --jobs 2"));
+    let verified = succeed(&scratch, VERIFY);
+    let line = "  not covered by the signature: empty\n";
+    assert!(verified.stdout.ends_with(line), "{}", verified.stdout);
+    write(scratch.path().join("model/a-b"), "heLlo").unwrap();
+    reject(&scratch, VERIFY, "\"a-b:2:4\" has other content");
+    succeed(&scratch, "sign model/a/b --private-key p256.pem");
+    succeed(&scratch, "verify model/a/b --key p256.pub");
+}
+
+#[test]
+fn the_manifest_is_what_is_signed() {
+    use base64::Engine as _;
+
+    let scratch = scratch();
+    let printed = succeed(&scratch, "manifest model --ignore-path empty").stdout;
+    succeed(
+        &scratch,
+        "manifest model --ignore-path empty -o manifest.json",
+    );
+    let written = std::fs::read_to_string(scratch.path().join("manifest.json")).unwrap();
+    assert_eq!(printed, written);
+    succeed(&scratch, &format!("{SIGN} --ignore-path empty"));
+    let bundle = std::fs::read(scratch.path().join("model.sig")).unwrap();
+    let bundle: Value = serde_json::from_slice(&bundle).unwrap();
+    let payload = bundle["dsseEnvelope"]["payload"].as_str().unwrap();
+    let engine = base64::engine::general_purpose::STANDARD;
+    let payload = engine.decode(payload).unwrap();
+    assert_eq!(printed.trim_end().as_bytes(), payload);
+}
+
+#[test]
+fn a_pipeline_gives_the_key_in_a_variable() {
+    let scratch = scratch();
+    let key = std::fs::read_to_string(data("keys/p256.pem")).unwrap();
+    let mut command = Command::new(binary());
+    let arguments = ["model", "sign", "model", "--private-key-env", "RELEASE_KEY"];
+    command
+        .args(arguments)
+        .env("RELEASE_KEY", key)
+        .current_dir(scratch.path());
+    let signed = Ran::from_command(&mut command);
+    assert_eq!(signed.code, 0, "{}", signed.stderr);
+    succeed(&scratch, VERIFY);
+}
+
+#[test]
+fn invalid_usage_has_its_own_exit_code() {
+    let scratch = scratch();
+    succeed(&scratch, SIGN);
+    create_dir(scratch.path().join("nothing")).unwrap();
+    let open = scratch.file("open.pem", std::fs::read(data("keys/p256.pem")).unwrap());
+    set_permissions(open, Permissions::from_mode(0o644)).unwrap();
+    for (line, text) in [
+        ("sign model", "required"),
+        ("sign model --private-key open.pem", "mode 0644"),
+        (
+            "sign model --private-key missing.pem",
+            "cannot read missing.pem",
+        ),
+        ("sign model --private-key p256.pub", "PRIVATE KEY"),
+        ("sign model --private-key-env TENSORGATE_NONE", "is not set"),
+        ("sign missing --private-key p256.pem", "cannot read missing"),
+        (
+            "sign nothing --private-key p256.pem",
+            "the model has no files",
+        ),
+        (
+            "sign model --private-key p256.pem --ignore-path ../x",
+            "leads out",
+        ),
+        (
+            "sign model --private-key p256.pem --shard-bytes 0",
+            "--shard-bytes",
+        ),
+        (
+            "sign model --private-key p384.pem --certificate-chain valid.pem",
+            "not one of this key",
+        ),
+        (
+            "sign model/a-b --private-key p256.pem --signature model/a-b",
+            "would replace",
+        ),
+        ("verify model", "required"),
+        (
+            "verify model --key p256.pub --certificate-chain root.pem",
+            "cannot be used",
+        ),
+        ("verify model --key p256.pem", "PUBLIC KEY"),
+        ("verify model --certificate-chain valid.pem", "root"),
+        (
+            "verify model --key p256.pub --signature none.sig",
+            "cannot read none.sig",
+        ),
+        ("verify missing --key p256.pub", "cannot read missing"),
+        ("manifest nothing", "the model has no files"),
+    ] {
+        let ran = model(&scratch, line);
+        assert_eq!(ran.code, 2, "{line}: {}{}", ran.stdout, ran.stderr);
+        assert!(ran.stderr.contains(text), "{line}: {}", ran.stderr);
+    }
+}
