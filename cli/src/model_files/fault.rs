@@ -43,6 +43,13 @@ pub enum Fault {
     /// Links that lead to each other, or to a folder that they are in.
     #[error("the link {:?} leads in a circle: remove it", printable(.0))]
     LinkCircle(String),
+    /// A link without a target, or a file that was removed meanwhile.
+    #[error(
+        "{:?} leads nowhere, or was removed while the model was read: remove the link, or repeat \
+         this",
+        printable(.0)
+    )]
+    Gone(String),
     /// A device, named pipe or socket.
     #[error("{:?} is neither a file nor a folder: remove it", printable(.0))]
     Special(String),
@@ -70,9 +77,10 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The fault of a system call on this path.
+    /// The fault of a system call on this path, at which something was found.
     pub(super) fn at(path: &str, error: Errno, follows_links: bool) -> Self {
         match error {
+            Errno::NOENT => Self::Gone(path.to_owned()),
             Errno::XDEV => Self::LinkOutside(path.to_owned()),
             Errno::LOOP if follows_links => Self::LinkCircle(path.to_owned()),
             // It was no link a moment ago.

@@ -246,6 +246,13 @@ fn links_are_followed_within_the_model_if_the_signature_says_so() {
         );
         remove_file(root.join("out")).unwrap();
     }
+    symlink("missing", root.join("nowhere")).unwrap();
+    let fault = hashed(root, follow()).unwrap_err();
+    assert!(
+        matches!(&fault, Fault::Gone(path) if path == "nowhere"),
+        "{fault}"
+    );
+    remove_file(root.join("nowhere")).unwrap();
     for target in [".", "loop", "a/.."] {
         symlink(target, root.join("loop")).unwrap();
         let fault = hashed(root, follow()).unwrap_err();
