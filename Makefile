@@ -1,6 +1,6 @@
 # The commands of this repository. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-images test-mesh test-monitoring test-examples bench bench-scan bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
+.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-images test-mesh test-monitoring test-examples test-artifacts bench bench-scan bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler, whatever the environment sets. One target folder, because the examples'
@@ -112,6 +112,11 @@ test-monitoring: filters build ## Test the rules for Prometheus with promtool, a
 test-examples: build components ## Compare the example handlers with Pillow, tokenizers, scikit-learn and SciPy on random inputs
 	@$(STAGE) examples bash -c 'made=$$(tools/examples.sh) && exec "$$made/bin/python" examples/reference/run.py'
 
+test-artifacts: build ## Scan hostile and benign model files; sign and verify models with OpenSSF's own package (2 GB the first time)
+	@$(STAGE) hostile python3 -B tests/artifact/hostile.py target/debug/tensorgate
+	@$(STAGE) signing bash -c 'made=$$(tools/artifacts.sh signing) && exec "$$made/bin/python" -B tests/artifact/signing.py target/debug/tensorgate'
+	@$(STAGE) benign bash -c 'made=$$(tools/artifacts.sh benign) && rm -rf target/benign && exec "$$made/bin/python" -B tests/artifact/benign.py target/benign --tensorgate target/debug/tensorgate'
+
 fuzz: setup ## Check the fuzz targets, run their seeds, then all of them for FUZZ_SECONDS (60)
 	@$(STAGE) clippy-fuzz tools/fuzz.sh lint
 	@$(STAGE) fuzz tools/fuzz.sh
@@ -162,7 +167,7 @@ ci-stages: text
 	@$(MAKE) --no-print-directory --jobs=$(shell nproc) filters build
 	@$(MAKE) --no-print-directory --jobs=1 shipped test test-clients test-monitoring test-triton demo
 
-ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, mesh or lint
+ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, mesh, artifacts or lint
 	@tools/ci-long.sh $(PART)
 
 clean: ## Remove everything that was built

@@ -17,10 +17,12 @@ case ${1:-} in
     # What is rendered for meshes: schemas, helm, kubectl, and gates that serve as control planes
     # would configure them.
     mesh) make test-mesh ;;
+    # Hostile and benign files of models, and signatures of models with OpenSSF's own package.
+    artifacts) make test-artifacts ;;
     # Clippy of tests, bench and fuzz targets, and the documentation of every crate.
     lint) make lint-all ;;
     *)
-        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak, mesh or lint" >&2
+        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak, mesh, artifacts or lint" >&2
         exit 2
         ;;
 esac
