@@ -112,7 +112,7 @@ test-monitoring: filters build ## Test the rules for Prometheus with promtool, a
 test-examples: build components ## Compare the example handlers with Pillow, tokenizers, scikit-learn and SciPy on random inputs
 	@$(STAGE) examples bash -c 'made=$$(tools/examples.sh) && exec "$$made/bin/python" examples/reference/run.py'
 
-test-artifacts: build ## Scan hostile and benign model files; sign and verify models with OpenSSF's own package (2 GB the first time)
+test-artifacts: build ## Scan hostile and benign model files; sign and verify models with OpenSSF's own package (1 GB the first time)
 	@$(STAGE) hostile python3 -B tests/artifact/hostile.py target/debug/tensorgate
 	@$(STAGE) signing bash -c 'made=$$(tools/artifacts.sh signing) && exec "$$made/bin/python" -B tests/artifact/signing.py target/debug/tensorgate'
 	@$(STAGE) benign bash -c 'made=$$(tools/artifacts.sh benign) && rm -rf target/benign && exec "$$made/bin/python" -B tests/artifact/benign.py target/benign --tensorgate target/debug/tensorgate'

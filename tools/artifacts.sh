@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Python packages of a part of `make test-artifacts`: artifacts.sh signing, which signs
-# and verifies models (40 MB), or artifacts.sh benign, which writes model files (2 GB). Wheels with
+# and verifies models (95 MB), or artifacts.sh benign, which writes model files (700 MB). Wheels with
 # hashes in a virtual environment in the user's cache folder. Idempotent. The last line on standard
 # output is the folder. Everything else goes to standard error.
 set -euo pipefail

@@ -143,10 +143,10 @@ class Case:
         self.links = links
         self.ignored = ignored
 
-    def directions(self, ours, theirs):
+    def directions(self, command, package):
         """Who signs and who verifies. The package writes another name of the algorithm for shards
         than the specification has, and rejects that of the specification."""
-        return [(theirs, ours)] if self.shards else [(ours, theirs), (theirs, ours)]
+        return [(package, command)] if self.shards else [(command, package), (package, command)]
 
     @property
     def name(self):
@@ -189,7 +189,7 @@ CASES = [
 ]
 
 
-class Ours:
+class Command:
     """The command."""
 
     name = "tensorgate"
@@ -221,7 +221,7 @@ class Ours:
         return code == 0, text
 
 
-class Theirs:
+class Package:
     """The Python package."""
 
     name = "model-signing"
@@ -268,11 +268,11 @@ def main():
     """Prints the table."""
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
-    ours, theirs = Ours(os.path.abspath(sys.argv[1])), Theirs()
+    command, package = Command(os.path.abspath(sys.argv[1])), Package()
     count, wrong = 0, 0
     for method in METHODS:
         for case in CASES:
-            for signer, verifier in case.directions(ours, theirs):
+            for signer, verifier in case.directions(command, package):
                 faults = check(signer, verifier, case, method)
                 count += 1
                 wrong += bool(faults)

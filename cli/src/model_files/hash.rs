@@ -86,7 +86,7 @@ struct Shared<'a> {
     next: AtomicUsize,
     /// Bytes that were hashed.
     bytes: AtomicU64,
-    /// Whether nobody takes results any more.
+    /// Whether results are not taken any more.
     is_stopped: AtomicBool,
 }
 
@@ -210,7 +210,8 @@ impl Shared<'_> {
         Ok((*index, resource))
     }
 
-    /// The SHA-256 of bytes of a file. `None` if the file ends before, or nobody waits for it.
+    /// The SHA-256 of bytes of a file. `None` if the file ends before, or the hash
+    /// is not needed any more.
     fn sha256(
         &self,
         file: &File,

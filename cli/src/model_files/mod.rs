@@ -3,7 +3,7 @@
 //!
 //! Nothing is followed out of the model's folder, whatever is moved or replaced meanwhile, and only
 //! regular files are read. A digest is about the bytes at the time of the check: whoever loads the
-//! model must use a copy that nobody else can write.
+//! model must use a copy that no one else can write.
 //!
 //! Its modules, from bottom to top: `fault`, `tree`, `walk`, `hash`.
 
