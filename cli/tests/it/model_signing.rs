@@ -350,6 +350,10 @@ fn invalid_usage_has_its_own_exit_code() {
         ),
         ("sign model --private-key p256.pub", "PRIVATE KEY"),
         ("sign model --private-key-env TENSORGATE_NONE", "is not set"),
+        (
+            "sign model --private-key-env -----BEGIN",
+            "the name of a variable",
+        ),
         ("sign missing --private-key p256.pem", "cannot read missing"),
         (
             "sign nothing --private-key p256.pem",

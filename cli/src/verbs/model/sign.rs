@@ -53,7 +53,8 @@ struct KeySource {
     #[arg(long, value_name = "FILE")]
     private_key: Option<PathBuf>,
     /// Environment variable that holds the private key, for pipelines.
-    #[arg(long, value_name = "NAME")]
+    // A key that is given by mistake begins with hyphens, and no message may have it.
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     private_key_env: Option<String>,
 }
 
@@ -126,6 +127,11 @@ impl KeySource {
                     .map_err(|error| Failure::Input(error.to_string()))?;
                 (String::from_utf8(bytes).unwrap_or_default(), shown(file))
             }
+            (None, Some(name)) if !is_variable(name) => {
+                return Err(Failure::Input(
+                    "--private-key-env takes the name of a variable, not its content".into(),
+                ));
+            }
             (None, Some(name)) => {
                 let source = format!("the environment variable {name:?}");
                 let text = std::env::var(name).map_err(|error| {
@@ -143,4 +149,10 @@ impl KeySource {
         ModelSigningKey::from_pem(&text)
             .map_err(|fault| Failure::Input(format!("the key in {source} {fault}")))
     }
+}
+
+/// Whether a text can be the name of an environment variable.
+fn is_variable(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    !name.is_empty() && name.bytes().all(allowed)
 }
