@@ -41,7 +41,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             shows_progress: true,
         }
     }
