@@ -5,6 +5,7 @@ mod inputs;
 mod manifest;
 mod report;
 mod scan;
+mod scan_options;
 mod sign;
 mod verify;
 

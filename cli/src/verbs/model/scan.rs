@@ -2,22 +2,18 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 
 use super::report::{Totals, json_line, text};
-use super::{MAX_JOBS, jobs};
+use super::scan_options::ScanOptions;
 use crate::progress_line::{ProgressLine, short};
-use crate::scan::exceptions::Exceptions;
-use crate::scan::process::Scanner;
-use crate::scan::run::{Progressed, Settings, run};
+use crate::scan::run::{Progressed, run};
 use crate::scan::sarif::Sarif;
 use crate::scan::walk::root;
-use crate::verbs::keys::today;
 
 /// Say of each file whether it is data alone, or could run code when a model is loaded.
 ///
@@ -34,28 +30,8 @@ pub struct Scan {
     /// Write the findings as SARIF 2.1.0 into this file; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     sarif: Option<PathBuf>,
-    /// Accept files by digest: a list of {sha256, reason, until: YYYY-MM-DD} as YAML or JSON.
-    #[arg(long, value_name = "FILE")]
-    exceptions: Option<PathBuf>,
-    /// Files that are scanned at the same time [default: one a core].
-    #[arg(long, value_name = "N", value_parser = jobs)]
-    jobs: Option<NonZeroUsize>,
-    /// Do not read larger files: they are unknown.
-    #[arg(long, value_name = "BYTES")]
-    max_bytes: Option<u64>,
-    /// Whether the processes that read files need a complete OS sandbox.
-    #[arg(long, value_enum, default_value_t)]
-    isolation: Isolation,
-}
-
-/// What an incomplete OS sandbox means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Isolation {
-    /// As complete as the kernel allows.
-    #[default]
-    Available,
-    /// Nothing is scanned without it.
-    Required,
+    #[command(flatten)]
+    options: ScanOptions,
 }
 
 impl Scan {
@@ -67,14 +43,7 @@ impl Scan {
                 "--json and --sarif - both write to standard output: give --sarif a file".into(),
             ));
         }
-        let exceptions = match &self.exceptions {
-            Some(file) => Exceptions::read(file, &today())?,
-            None => Exceptions::default(),
-        };
-        let settings = Settings {
-            exceptions,
-            max_bytes: self.max_bytes.unwrap_or(u64::MAX),
-        };
+        let settings = self.options.settings()?;
         let mut roots = Vec::new();
         for path in &self.paths {
             roots.push(root(path).map_err(|error| {
@@ -82,7 +51,7 @@ impl Scan {
                 Failure::Input(format!("cannot read {path}: {error}"))
             })?);
         }
-        let scanners = self.scanners(ui)?;
+        let scanners = self.options.scanners(ui)?;
         let mut sarif = match &self.sarif {
             Some(file) => Some(begin_sarif(file, to_stdout)?),
             None => None,
@@ -131,25 +100,6 @@ impl Scan {
             return Err(Failure::No);
         }
         Ok(())
-    }
-
-    /// The scanners, the first of which has shown that processes can be started.
-    fn scanners(&self, ui: &Ui) -> Result<Vec<Scanner>, Failure> {
-        let required = self.isolation == Isolation::Required;
-        let (first, incomplete) = Scanner::start(required).map_err(Failure::Failed)?;
-        if let Some(incomplete) = incomplete {
-            ui.note(&format!(
-                "{}: the OS sandbox of the scanner processes is incomplete: {incomplete}",
-                ui.paint("1;33", "warning")
-            ));
-        }
-        let jobs = match self.jobs {
-            Some(jobs) => jobs.get(),
-            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-        };
-        let more = jobs.min(MAX_JOBS).saturating_sub(1);
-        let more = std::iter::repeat_with(|| Scanner::idle(required)).take(more);
-        Ok(std::iter::once(first).chain(more).collect())
     }
 }
 
