@@ -23,6 +23,14 @@ pub enum Fault {
         /// The cause.
         cause: io::Error,
     },
+    /// The disk is full, or access is denied.
+    #[error("cannot write a copy of {:?}: {cause}", printable(path))]
+    Uncopied {
+        /// The file.
+        path: String,
+        /// The cause.
+        cause: io::Error,
+    },
     /// A name that no manifest can hold.
     #[error("{:?} is not UTF-8: rename the file", printable(.0))]
     Name(String),
@@ -86,6 +94,13 @@ impl Fault {
             // It was no link a moment ago.
             Errno::LOOP => Self::Changed(path.to_owned()),
             error => Self::unreadable(path, error.into()),
+        }
+    }
+
+    pub(super) fn uncopied(path: &str, cause: io::Error) -> Self {
+        Self::Uncopied {
+            path: path.to_owned(),
+            cause,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Hashes the files of a model, or their shards, in parallel.
+//! Hashes the files of a model, or their shards, in parallel, and copies them if that is wanted.
 //!
 //! A hash is computed in order, so a whole file takes one thread, and the shards of a file as many
 //! as there are. SHA-256 is that of the crate `sha2`, which uses the processor's own instructions
@@ -10,6 +10,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -18,6 +19,7 @@ use rustix::fs::fstat;
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::model_signing::{MAX_RESOURCES, Pieces, Resource, shard_ranges};
 
+use super::copy;
 use super::fault::Fault;
 use super::tree::{FILE, Tree};
 use super::walk::FoundFile;
@@ -56,6 +58,8 @@ pub struct Settings<'a> {
     /// How long a file must be that is hashed in shards. Another file is not read, because the
     /// signer may have chosen shards of one byte.
     pub expected_bytes: &'a dyn Fn(&FoundFile) -> Option<u64>,
+    /// A folder that gets a copy of exactly the bytes that are hashed.
+    pub copy_to: Option<&'a Path>,
     /// The threads.
     pub options: &'a Options,
 }
@@ -81,6 +85,7 @@ struct Job<'a> {
 struct Shared<'a> {
     tree: &'a Tree,
     pieces: Pieces,
+    copy_to: Option<&'a Path>,
     jobs: Vec<Job<'a>>,
     /// The first job that no thread has taken.
     next: AtomicUsize,
@@ -105,6 +110,7 @@ pub fn hash(settings: &Settings<'_>, files: &[FoundFile]) -> Result<Digests, Fau
     let Settings {
         tree,
         pieces,
+        copy_to,
         options,
         ..
     } = *settings;
@@ -112,6 +118,7 @@ pub fn hash(settings: &Settings<'_>, files: &[FoundFile]) -> Result<Digests, Fau
     let shared = Shared {
         tree,
         pieces,
+        copy_to,
         jobs,
         next: AtomicUsize::new(0),
         bytes: AtomicU64::new(0),
@@ -196,9 +203,8 @@ impl Shared<'_> {
         if !is_unchanged()? {
             return Err(Fault::Changed(location.clone()));
         }
-        let sha256 = self
-            .sha256(&opened, range.clone(), block)
-            .map_err(|error| Fault::unreadable(location, error))?;
+        let copy = self.copy_to.map(|folder| copy::open(folder, location));
+        let sha256 = self.sha256(&opened, job, copy.transpose()?.as_ref(), block)?;
         let Some(sha256) = sha256.filter(|_| matches!(is_unchanged(), Ok(true))) else {
             return Err(Fault::Changed(location.clone()));
         };
@@ -210,14 +216,16 @@ impl Shared<'_> {
         Ok((*index, resource))
     }
 
-    /// The SHA-256 of bytes of a file. `None` if the file ends before, or the hash
-    /// is not needed any more.
+    /// The SHA-256 of a job's bytes, which are copied, too. `None` if the file ends before, or the
+    /// hash is not needed any more.
     fn sha256(
         &self,
         file: &File,
-        range: Range<u64>,
+        job: &Job<'_>,
+        copy: Option<&File>,
         block: &mut [u8],
-    ) -> io::Result<Option<[u8; 32]>> {
+    ) -> Result<Option<[u8; 32]>, Fault> {
+        let (location, range) = (&job.file.location, &job.range);
         let mut sha256 = Sha256::new();
         let mut at = range.start;
         while at < range.end {
@@ -231,12 +239,16 @@ impl Shared<'_> {
             };
             let read = match file.read_at(wanted, at) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                read => read?,
+                read => read.map_err(|error| Fault::unreadable(location, error))?,
             };
             let Some(bytes) = wanted.get(..read).filter(|bytes| !bytes.is_empty()) else {
                 return Ok(None);
             };
             sha256.update(bytes);
+            if let Some(copy) = copy {
+                let copied = copy.write_all_at(bytes, at);
+                copied.map_err(|error| Fault::uncopied(location, error))?;
+            }
             let read = u64::try_from(read).unwrap_or(u64::MAX);
             self.bytes.fetch_add(read, Ordering::Relaxed);
             at = at.saturating_add(read);

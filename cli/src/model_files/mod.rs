@@ -5,8 +5,9 @@
 //! regular files are read. A digest is about the bytes at the time of the check: whoever loads the
 //! model must use a copy that no one else can write.
 //!
-//! Its modules, from bottom to top: `fault`, `tree`, `walk`, `hash`.
+//! Its modules, from bottom to top: `fault`, `copy`, `tree`, `walk`, `hash`.
 
+mod copy;
 mod fault;
 mod hash;
 mod tree;
@@ -69,6 +70,31 @@ pub fn check_folder(
     ignored: &Ignored,
     options: &Options,
 ) -> Result<Checked, Fault> {
+    check(root, manifest, ignored, options, None)
+}
+
+/// The same, and copies each signed file into an empty folder. The copy has exactly the bytes that
+/// were hashed. It is the signed model if there are no differences.
+///
+/// # Errors
+/// As for [`check_folder`]; or the copy cannot be written.
+pub fn copy_folder(
+    root: &Path,
+    manifest: &Manifest,
+    ignored: &Ignored,
+    options: &Options,
+    copy_to: &Path,
+) -> Result<Checked, Fault> {
+    check(root, manifest, ignored, options, Some(copy_to))
+}
+
+fn check(
+    root: &Path,
+    manifest: &Manifest,
+    ignored: &Ignored,
+    options: &Options,
+    copy_to: Option<&Path>,
+) -> Result<Checked, Fault> {
     let rules = manifest.rules();
     let tree = Tree::open(root, rules.follow_links)?;
     let Walked { files, excluded } = walk(&tree, Scope::Signed { manifest, ignored })?;
@@ -78,6 +104,7 @@ pub fn check_folder(
         tree: &tree,
         pieces: rules.pieces,
         expected_bytes: &expected,
+        copy_to,
         options,
     };
     let Digests {
@@ -111,6 +138,7 @@ pub fn hash_folder(
         tree: &tree,
         pieces: rules.pieces,
         expected_bytes: &|file: &FoundFile| Some(file.bytes()),
+        copy_to: None,
         options,
     };
     let Digests { resources, whole } = hash(&settings, &files)?;

@@ -310,6 +310,7 @@ fn a_file_that_changed_after_it_was_found_is_a_fault() {
         tree: &tree,
         pieces: Pieces::Files,
         expected_bytes: &|_: &FoundFile| None,
+        copy_to: None,
         options: &options,
     };
     let fault = hash(&settings, &files).unwrap_err();
@@ -317,4 +318,41 @@ fn a_file_that_changed_after_it_was_found_is_a_fault() {
         matches!(&fault, Fault::Changed(path) if path == "a-b"),
         "{fault}"
     );
+}
+
+#[test]
+fn a_copy_has_the_bytes_of_signed_files_and_no_other_file() {
+    let folder = model();
+    write(folder.path().join("a/long"), vec![7_u8; 3 << 20]).unwrap();
+    let shards = Pieces::Shards(NonZeroU64::new(1_000_001).unwrap());
+    for (pieces, expected) in [
+        (Pieces::Files, &["a-b", "a/b", "a/long", "empty"][..]),
+        // An empty file has no shards.
+        (shards, &["a-b", "a/b", "a/long"][..]),
+    ] {
+        let manifest = hashed(folder.path(), rules(pieces, false, &[])).unwrap();
+        let copied = |to: &Path| {
+            let ignored = Ignored::default();
+            copy_folder(folder.path(), &manifest.manifest, &ignored, &options(), to).unwrap()
+        };
+        let to = Folder::new();
+        assert!(copied(to.path()).differences.is_empty());
+        let hashed_copy = hashed(to.path(), rules(pieces, false, &[])).unwrap();
+        let paths: Vec<_> = hashed_copy
+            .files
+            .iter()
+            .map(|it| it.path.as_str())
+            .collect();
+        assert_eq!(paths, expected);
+        for path in expected {
+            let read = |root: &Path| std::fs::read(root.join(path)).unwrap();
+            assert_eq!(read(to.path()), read(folder.path()), "{path}");
+        }
+        // An unsigned file is a difference and is not copied.
+        write(folder.path().join("a/c"), "x").unwrap();
+        let to = Folder::new();
+        assert_eq!(copied(to.path()).differences.count, 1);
+        assert!(!to.path().join("a/c").exists());
+        remove_file(folder.path().join("a/c")).unwrap();
+    }
 }
