@@ -13,6 +13,7 @@ mod programs;
 mod progress_line;
 mod render;
 mod scan;
+mod served_model;
 mod stack;
 mod tighten;
 mod verbs;
