@@ -1,12 +1,16 @@
 //! The `model` verbs: `scan` says what files of models are, and what they could do when loaded.
 //! `sign` and `verify` bind the files of a model to a signer, and `manifest` lists what is signed.
+//! `serve-verified` gives a server a copy of a model that is signed and safe.
 
+mod copy_scan;
 mod inputs;
 mod manifest;
 mod report;
 mod scan;
 mod scan_options;
+mod serve_verified;
 mod sign;
+mod trusted_signer;
 mod verify;
 
 use std::num::NonZeroUsize;
@@ -31,6 +35,7 @@ enum What {
     Manifest(manifest::Manifest),
     Sign(sign::Sign),
     Verify(verify::Verify),
+    ServeVerified(serve_verified::ServeVerified),
 }
 
 impl Model {
@@ -41,6 +46,7 @@ impl Model {
             What::Manifest(manifest) => manifest.run(ui),
             What::Sign(sign) => sign.run(ui),
             What::Verify(verify) => verify.run(ui),
+            What::ServeVerified(serve) => serve.run(ui),
         }
     }
 }

@@ -31,5 +31,6 @@ mod readiness;
 mod reload;
 mod render;
 mod schema;
+mod serve_verified;
 mod status;
 mod up;

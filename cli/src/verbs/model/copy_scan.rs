@@ -1,0 +1,112 @@
+//! The scan of a model's copy before it becomes visible: each file must be accepted.
+
+use std::path::{Path, PathBuf};
+
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::ui::{Ui, printable};
+use tensorgate_policy::ModelFormat;
+
+use super::report::{json_line, text};
+use super::scan_options::ScanOptions;
+use crate::progress_line::{ProgressLine, short};
+use crate::scan::outcome::Outcome;
+use crate::scan::run::{Progressed, Settings, run};
+use crate::scan::walk::root;
+
+/// Scans a copy.
+pub struct CopyScan<'a> {
+    /// The folder of the copy.
+    pub copy: &'a Path,
+    /// How files are read.
+    pub options: &'a ScanOptions,
+    /// Which files are accepted although they are not safe.
+    pub settings: &'a Settings,
+    /// The formats that files may have; all if there are none.
+    pub formats: &'a [ModelFormat],
+}
+
+/// What a scan found.
+#[derive(Debug, Default)]
+struct Found {
+    files: usize,
+    refused: usize,
+    /// The first last day of the exceptions that accepted files.
+    until: Option<String>,
+}
+
+impl CopyScan<'_> {
+    /// Scans all files, and prints those that are refused. Returns the last day, UTC, on which all
+    /// are accepted, if exceptions accepted some.
+    ///
+    /// # Errors
+    /// A file is refused, or was not scanned.
+    pub fn run(&self, ui: &Ui, files: usize) -> Result<Option<String>, Failure> {
+        let failed = |error: std::io::Error| Failure::Failed(format!("cannot scan: {error}"));
+        let roots = vec![root(self.copy).map_err(failed)?];
+        let scanners = self.options.scanners(ui)?;
+        let mut found = Found::default();
+        let mut progress = ProgressLine::new();
+        let mut last = PathBuf::new();
+        run(roots, scanners, self.settings, &mut |progressed| {
+            if let Progressed::Done(outcome) = progressed {
+                progress.clear();
+                last = self.add(ui, outcome, &mut found);
+            }
+            progress.show(|seconds| {
+                let (count, last) = (found.files, last.to_string_lossy());
+                format!(
+                    "{count} files scanned in {seconds} s, last {}",
+                    short(&last)
+                )
+            });
+            true
+        })
+        .map_err(Failure::Failed)?;
+        drop(progress);
+        if found.files != files {
+            let text = format!("{} of {files} files were scanned", found.files);
+            return Err(Failure::Failed(text));
+        }
+        match found.refused {
+            0 => Ok(found.until),
+            1 => Err(Failure::Failed("a file is refused".into())),
+            refused => Err(Failure::Failed(format!("{refused} files are refused"))),
+        }
+    }
+
+    /// Counts the result for one file, and prints it if the file is refused. Returns its path in
+    /// the model.
+    fn add(&self, ui: &Ui, mut outcome: Outcome, found: &mut Found) -> PathBuf {
+        if let Ok(path) = outcome.path.strip_prefix(self.copy) {
+            outcome.path = path.to_owned();
+        }
+        found.files = found.files.saturating_add(1);
+        let exception = outcome.exception.as_ref().filter(|it| !it.has_expired);
+        if let Some(exception) = exception {
+            let until = found.until.get_or_insert_with(|| exception.until.clone());
+            if exception.until < *until {
+                until.clone_from(&exception.until);
+            }
+            return outcome.path;
+        }
+        let format = outcome.report.format.as_str();
+        let is_listed =
+            self.formats.is_empty() || self.formats.iter().any(|it| it.name() == format);
+        if outcome.is_accepted() && is_listed {
+            return outcome.path;
+        }
+        found.refused = found.refused.saturating_add(1);
+        if ui.json {
+            json_line(ui, &outcome);
+        } else {
+            ui.note(&text(ui, &outcome));
+        }
+        if !is_listed {
+            let path = printable(&outcome.path.to_string_lossy());
+            ui.note(&format!(
+                "{path}: the format {format:?} is not among --formats"
+            ));
+        }
+        outcome.path
+    }
+}

@@ -1,0 +1,331 @@
+//! `model serve-verified`: copies a model that is signed and safe to where a server loads it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use tensorgate_artifact::model_signing::{MAX_BUNDLE_BYTES, Signer, Verified, verify};
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::load::read_at_most;
+use tensorgate_cli_common::ui::{Ui, printable};
+use tensorgate_host::files::{at_most, open};
+use tensorgate_policy::ModelFormat;
+
+use super::copy_scan::CopyScan;
+use super::inputs::shown;
+use super::report::ascii;
+use super::scan_options::ScanOptions;
+use super::trusted_signer::{Trusted, TrustedSigner};
+use crate::model_files::{Ignored, Options, copy_folder, path_beneath};
+use crate::scan::run::Settings;
+use crate::served_model::receipt::{Inputs, Receipt};
+use crate::served_model::store::Store;
+use crate::verbs::explain::present;
+use crate::verbs::keys::today;
+
+/// The name of a signature in the folder of its model.
+const SIGNATURE: &str = "model.sig";
+/// The longest name of a model, bytes.
+const MAX_NAME_BYTES: usize = 100;
+/// How KServe names what it asks for.
+const FILE_URI: &str = "file://";
+/// The longest file of exceptions, bytes. The reader of exceptions takes no longer one.
+const MAX_EXCEPTIONS_BYTES: u64 = 4 << 20;
+
+/// Copy a model to where a server loads it, if its signature is valid and each file is safe.
+///
+/// SRC is compared with its signature while it is copied, and the copy is scanned. Then the copy
+/// becomes visible as DST/NAME in one step, read-only. If anything fails, DST is left as it is; a
+/// model under NAME that was changed since is removed. A later start with the same signature and
+/// options finds the copy and does not read it again.
+#[derive(Args)]
+#[command(
+    after_help = "Exit codes: 0 DST/NAME is the verified model, 1 it is not, 2 invalid usage or input.\n\nExample: tensorgate model serve-verified /source/resnet /models --name resnet --key signer.pem"
+)]
+pub struct ServeVerified {
+    /// The signed model: a folder or a file, or its `file://` URI.
+    #[arg(value_name = "SRC")]
+    source: PathBuf,
+    /// A folder that nothing else writes.
+    #[arg(value_name = "DST")]
+    destination: PathBuf,
+    /// The name under which the model becomes visible in DST.
+    #[arg(long, value_name = "NAME", default_value = "model", value_parser = name)]
+    name: String,
+    /// The signature [default: `model.sig` in SRC].
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
+    #[command(flatten)]
+    signer: TrustedSigner,
+    /// Formats that files may have, with commas between them, as `model scan` prints them [default:
+    /// all].
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',', value_parser = format)]
+    formats: Vec<ModelFormat>,
+    #[command(flatten)]
+    scan: ScanOptions,
+}
+
+/// The JSON of a model that is served. Scripts rely on its shape.
+#[derive(Serialize)]
+struct ServedLine<'a> {
+    model: String,
+    /// `copied` or `unchanged`.
+    state: &'static str,
+    files: usize,
+    bytes: u64,
+    signer: SignerLine<'a>,
+}
+
+#[derive(Serialize)]
+struct SignerLine<'a> {
+    kind: &'static str,
+    fingerprint: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+}
+
+impl ServeVerified {
+    /// Verifies, copies, scans and publishes.
+    pub fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let source = source(&self.source)?;
+        let settings = self.scan.settings()?;
+        let trusted = self.signer.read()?;
+        let store = Store::open(&self.destination, &self.name).map_err(Failure::Failed)?;
+        let current = store.current();
+        let is_verified = current.is_some();
+        let run = Run {
+            ui,
+            signature: match &self.signature {
+                Some(file) => file.clone(),
+                None => source.join(SIGNATURE),
+            },
+            options: &self,
+            source,
+            settings,
+            trusted,
+            store,
+        };
+        let served = run.serve(current);
+        if served.is_err() {
+            run.clean_up(is_verified);
+        }
+        served
+    }
+}
+
+/// One run, whose options were read.
+struct Run<'a> {
+    ui: &'a Ui,
+    options: &'a ServeVerified,
+    source: PathBuf,
+    signature: PathBuf,
+    settings: Settings,
+    trusted: Trusted,
+    store: Store,
+}
+
+impl Run<'_> {
+    /// Makes the model visible, unless that is the current one.
+    fn serve(&self, current: Option<Receipt>) -> Result<(), Failure> {
+        let bundle = read_bundle(&self.signature)?;
+        // At each start, because certificates expire.
+        let verified = verify(&bundle, self.trusted.trust(), present()?)
+            .map_err(|rejection| rejected(&self.signature, &rejection))?;
+        let inputs = self.inputs(&bundle)?;
+        if let Some(receipt) = current.filter(|it| it.covers(&inputs, &today())) {
+            self.report(&receipt, &verified.signer, "unchanged");
+            return Ok(());
+        }
+        let receipt = self.copy(&verified, inputs)?;
+        self.store.publish(&receipt).map_err(Failure::Failed)?;
+        self.report(&receipt, &verified.signer, "copied");
+        Ok(())
+    }
+
+    /// Makes a copy that is the signed model and safe. It is not visible yet.
+    fn copy(&self, verified: &Verified, inputs: String) -> Result<Receipt, Failure> {
+        let source = &self.source;
+        let ignored = Ignored {
+            bundle: path_beneath(source, &self.signature),
+            ..Ignored::default()
+        };
+        let copy = self.store.stage().map_err(Failure::Failed)?;
+        let options = Options::default();
+        let checked = copy_folder(source, &verified.manifest, &ignored, &options, &copy)
+            .map_err(|fault| rejected(source, &fault))?;
+        if !checked.differences.is_empty() {
+            return Err(rejected(source, &checked.differences));
+        }
+        let files = self.store.seal().map_err(Failure::Failed)?;
+        let scan = CopyScan {
+            copy: &copy,
+            options: &self.options.scan,
+            settings: &self.settings,
+            formats: &self.options.formats,
+        };
+        let until = scan.run(self.ui, files.len())?;
+        Ok(Receipt::new(inputs, until, files))
+    }
+
+    /// The digest of everything but the model that the verdict depends on.
+    fn inputs(&self, bundle: &[u8]) -> Result<String, Failure> {
+        let ServeVerified { formats, scan, .. } = self.options;
+        let mut inputs = Inputs::default();
+        inputs.add("version", env!("CARGO_PKG_VERSION").as_bytes());
+        inputs.add("bundle", bundle);
+        inputs.add("signer", self.trusted.text.as_bytes());
+        if let Some(file) = &scan.exceptions {
+            let exceptions = read_at_most(file, MAX_EXCEPTIONS_BYTES).ok().flatten();
+            let exceptions = exceptions.ok_or_else(|| {
+                Failure::Failed(format!("{} cannot be read any more", shown(file)))
+            })?;
+            inputs.add("exceptions", &exceptions);
+        }
+        for format in formats {
+            inputs.add("format", format.name().as_bytes());
+        }
+        if let Some(max_bytes) = scan.max_bytes {
+            inputs.add("max-bytes", &max_bytes.to_be_bytes());
+        }
+        if scan.requires_isolation() {
+            inputs.add("isolation", b"required");
+        }
+        Ok(inputs.digest())
+    }
+
+    /// Removes what a failed run left, and a visible model that is not as a run left it. A verified
+    /// model stays.
+    fn clean_up(&self, is_verified: bool) {
+        let removed = if is_verified {
+            self.store.discard().map(|()| false)
+        } else {
+            self.store.withdraw()
+        };
+        match removed {
+            Ok(false) => {}
+            Ok(true) => self.ui.note(&format!(
+                "{} is removed: it was changed, or was not verified",
+                shown(&self.store.model())
+            )),
+            Err(fault) => self.ui.note(&fault),
+        }
+    }
+
+    /// Prints what is served.
+    fn report(&self, receipt: &Receipt, signer: &Signer, state: &'static str) {
+        let (kind, fingerprint, name) = match signer {
+            Signer::Key { fingerprint } => ("key", fingerprint, None),
+            Signer::Certificate { name, fingerprint } => ("certificate", fingerprint, Some(name)),
+        };
+        let model = shown(&self.store.model());
+        let files = receipt.files.len();
+        let bytes = receipt.files.iter().map(|file| file.bytes);
+        let bytes = bytes.fold(0, u64::saturating_add);
+        if self.ui.json {
+            let line = ServedLine {
+                model,
+                state,
+                files,
+                bytes,
+                signer: SignerLine {
+                    kind,
+                    fingerprint,
+                    name: name.map(String::as_str),
+                },
+            };
+            if let Ok(line) = serde_json::to_string(&line) {
+                self.ui.line(&ascii(&line));
+            }
+            return;
+        }
+        let plural = if files == 1 { "" } else { "s" };
+        let name = name.map_or_else(String::new, |name| format!("{} ", printable(name)));
+        self.ui.line(&format!(
+            "{model}: {state}, {files} file{plural}, {bytes} bytes, signed by {kind} {name}{fingerprint}"
+        ));
+    }
+}
+
+/// Why something is not the signed and safe model.
+fn rejected(path: &Path, cause: &dyn std::fmt::Display) -> Failure {
+    Failure::Failed(format!("{}: {cause}", shown(path)))
+}
+
+/// The bundle of a signature. The folder that it may be in is not trusted.
+fn read_bundle(file: &Path) -> Result<Vec<u8>, Failure> {
+    let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
+    let read = open(file).and_then(|opened| at_most(opened, most));
+    let failed = |cause: String| {
+        let file = shown(file);
+        Failure::Failed(format!("cannot read the signature {file}: {cause}"))
+    };
+    read.map_err(|error| failed(error.to_string()))?
+        .ok_or_else(|| failed(format!("it is larger than {most} bytes")))
+}
+
+/// The path of SRC, which may be a URI.
+fn source(source: &Path) -> Result<PathBuf, Failure> {
+    let Some(text) = source.to_str().filter(|text| text.contains("://")) else {
+        return Ok(source.to_owned());
+    };
+    let path = text.strip_prefix(FILE_URI);
+    let path = path.filter(|path| path.starts_with('/') && !path.contains(['%', '?', '#']));
+    path.map(PathBuf::from).ok_or_else(|| {
+        Failure::Input(format!(
+            "SRC is {:?}: name a folder, or file:///ITS/PATH without escapes; download the model first if it is elsewhere",
+            printable(text)
+        ))
+    })
+}
+
+/// The value of `--name`.
+fn name(text: &str) -> Result<String, String> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_name = text.bytes().all(is_allowed) && !text.starts_with(['.', '-']);
+    if is_name && !text.is_empty() && text.len() <= MAX_NAME_BYTES {
+        Ok(text.to_owned())
+    } else {
+        Err("expected letters, digits, `-`, `_` and `.`, beginning with a letter or digit".into())
+    }
+}
+
+/// A value of `--formats`.
+fn format(text: &str) -> Result<ModelFormat, String> {
+    ModelFormat::from_name(text).ok_or_else(|| {
+        let known = ModelFormat::ALL.map(ModelFormat::name).join(", ");
+        format!("expected one of: {known}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_a_path_or_the_uri_of_a_file() {
+        let path = |text: &str| source(Path::new(text)).ok();
+        for (text, expected) in [
+            ("models/a", Some("models/a")),
+            ("file:///source/a b", Some("/source/a b")),
+            ("file://host/a", None),
+            ("file:///a%2f..", None),
+            ("s3://bucket/a", None),
+        ] {
+            assert_eq!(path(text), expected.map(PathBuf::from), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_one_component_that_is_not_hidden() {
+        for (text, expected) in [
+            ("resnet-50_v1.5", true),
+            ("", false),
+            (".model.new", false),
+            ("..", false),
+            ("a/b", false),
+            ("-x", false),
+        ] {
+            assert_eq!(name(text).is_ok(), expected, "{text}");
+        }
+    }
+}
