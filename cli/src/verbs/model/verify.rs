@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use tensorgate_artifact::model_signing::{
-    BundleFault, Change, Differences, MAX_BUNDLE_BYTES, ModelKey, Rejection, Roots, Signer, Trust,
-    Verified, verify,
+    BundleFault, Change, Differences, MAX_BUNDLE_BYTES, Rejection, Signer, Verified, verify,
 };
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::read_at_most;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::hex;
 
-use super::inputs::{certificates, exclusions, named, options, read_text, shown};
+use super::inputs::{exclusions, named, options, shown};
 use super::jobs;
 use super::report::ascii;
+use super::trusted_signer::TrustedSigner;
 use crate::model_files::{Checked, Fault, Ignored, check_folder, path_beneath};
 use crate::verbs::explain::present;
 
@@ -37,7 +37,7 @@ pub struct Verify {
     #[arg(long, value_name = "FILE", default_value = "model.sig")]
     signature: PathBuf,
     #[command(flatten)]
-    trust: TrustSource,
+    signer: TrustedSigner,
     /// Accept that this path, relative to the model's folder, is not signed, with everything below
     /// it. Signed files are compared all the same. Repeatable.
     #[arg(long, value_name = "PATH")]
@@ -48,46 +48,6 @@ pub struct Verify {
     /// Files or shards that are hashed at the same time [default: one a core].
     #[arg(long, value_name = "N", value_parser = jobs)]
     jobs: Option<NonZeroUsize>,
-}
-
-/// Whom the caller trusts.
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-struct TrustSource {
-    /// Public key of the signer, PEM.
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
-    /// Trusted root certificates, PEM, and authorities that a signature may lack. Repeatable.
-    #[arg(long, value_name = "FILE")]
-    certificate_chain: Vec<PathBuf>,
-}
-
-/// What was read of it.
-enum Trusted {
-    Key(ModelKey),
-    Roots(Roots),
-}
-
-impl TrustSource {
-    fn read(&self) -> Result<Trusted, Failure> {
-        if let Some(file) = &self.key {
-            let key = ModelKey::from_pem(&read_text(file)?)
-                .map_err(|fault| Failure::Input(format!("{} {fault}", shown(file))))?;
-            return Ok(Trusted::Key(key));
-        }
-        let roots = Roots::new(certificates(&self.certificate_chain)?)
-            .map_err(|fault| Failure::Input(format!("--certificate-chain: {fault}")))?;
-        Ok(Trusted::Roots(roots))
-    }
-}
-
-impl Trusted {
-    fn trust(&self) -> Trust<'_> {
-        match self {
-            Self::Key(key) => Trust::Key(key),
-            Self::Roots(roots) => Trust::Roots(roots),
-        }
-    }
 }
 
 /// What a check has found.
@@ -122,7 +82,7 @@ impl Verify {
 
     fn check(&self) -> Result<Outcome, Failure> {
         let mut outcome = Outcome::default();
-        let trusted = self.trust.read()?;
+        let trusted = self.signer.read()?;
         let now_s = self.now.map_or_else(present, Ok)?;
         let ignored = Ignored {
             paths: exclusions(self.ignore_path.iter().cloned())?,
