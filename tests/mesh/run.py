@@ -1,7 +1,8 @@
 """`make test-mesh`: what we render for meshes is what the control planes take. The validator finds broken
 objects; the translator reproduces published configuration; a real Envoy loads what the translator
-makes of examples; what the real command renders is valid, and a real host and a real Envoy serve it;
-and rendered folders, which the arguments name, are valid. Exits 0 only if all of it is as expected.
+makes of examples; what the real command renders is valid, and a real host and a real Envoy serve it; the
+manifests of verified models are valid; and rendered folders, which the arguments name, are valid.
+Exits 0 only if all of it is as expected.
 """
 
 import json
@@ -21,6 +22,7 @@ import rendered
 import schemas
 import served
 import translate
+import verified_models
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensorgate"
 ENVOY = os.environ.get("ENVOY") or str(CACHE / "envoy/bin/envoy")
@@ -55,7 +57,7 @@ def examples_load(folder):
 
 def main(folders):
     """Runs everything."""
-    wrong = schemas.main(["--self-test"]) + translate.published() + cases.istio_cases() + cases.yaml_cases()
+    wrong = schemas.main(["--self-test"]) + translate.published() + cases.istio_cases() + cases.yaml_cases() + verified_models.check()
     with tempfile.TemporaryDirectory() as made:
         wrong += examples_load(Path(made))
     # Sockets lie in it, whose paths may have 107 bytes.
