@@ -83,17 +83,24 @@ impl Client {
     /// Judges a window. Returns when an abnormal volume began, if an alert is due.
     fn judge(&mut self, closed: &Closed<u32>, now: Time) -> Option<(Time, Evidence)> {
         let requests = f64::from(closed.counts);
-        let bound = MIN_REQUESTS
-            .max(TIMES_MEAN * self.usual.mean())
-            .max(self.usual.above(DEVIATIONS))
-            .max(TIMES_PEAK * self.peak);
         let usual = self.usual.mean();
-        let is_abnormal = self.usual.has_learned(LEARNED) && requests > bound;
+        let has_learned = self.usual.has_learned(LEARNED);
+        let bound_of_mean = MIN_REQUESTS
+            .max(TIMES_MEAN * usual)
+            .max(self.usual.above(DEVIATIONS));
+        let bound = bound_of_mean.max(TIMES_PEAK * self.peak);
+        let is_abnormal = has_learned && requests > bound;
         // An attack must not become usual at once, and a lasting change must in the end.
         self.usual.add(if is_abnormal { bound } else { requests });
         self.peak *= PEAK_DECAY;
         if !is_abnormal {
-            self.peak = self.peak.max(requests);
+            // A volume that grows in each minute must not raise its own bound.
+            let peak = if has_learned {
+                requests.min(bound_of_mean)
+            } else {
+                requests
+            };
+            self.peak = self.peak.max(peak);
             self.streak.end();
             return None;
         }
@@ -104,5 +111,34 @@ impl Client {
             unit: "requests a minute",
         };
         Some((Time::of_window(first, WINDOW_S), evidence))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_that_grows_in_each_minute_is_reported() {
+        let mut rule = Volume::default();
+        let seen = Observation {
+            client: Some("web".to_owned()),
+            ..Observation::default()
+        };
+        let mut alerts = |minute, requests: u32| {
+            let now = Time::of_window(minute, WINDOW_S);
+            let findings = (0..requests).filter_map(|_| rule.observe(&seen, now));
+            findings.count()
+        };
+        for minute in 0..120 {
+            assert_eq!(alerts(minute, 20), 0);
+        }
+        let mut requests = 99_u32;
+        let first = (120..140).find(|minute| {
+            let count = alerts(*minute, requests);
+            requests = requests.saturating_mul(7).div_euclid(5);
+            count > 0
+        });
+        assert_eq!(first, Some(125));
     }
 }
