@@ -5,7 +5,8 @@
 //! attacker with ten million sources is then judged as one source, and the others keep their state.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::time::Time;
@@ -90,11 +91,13 @@ impl<S: Default> Table<S> {
     }
 }
 
-/// The hash of a name or an address.
+/// The key of all hashes, drawn when the host starts.
+static HASH_KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// The hash of a name or an address. Without a secret key, an attacker who owns a network could
+/// choose addresses with hashes that count as one.
 pub(super) fn hash(key: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    hasher.finish()
+    HASH_KEY.hash_one(key)
 }
 
 #[cfg(test)]
@@ -119,6 +122,15 @@ mod tests {
         assert_eq!(table.entries.len(), 4);
         assert_eq!(table.shared_uses(), 999_996);
         assert_eq!(count(&mut table, 5, 3), (999_997, true));
+    }
+
+    #[test]
+    fn hashes_have_a_secret_key() {
+        use std::hash::{DefaultHasher, Hasher as _};
+        let mut without_key = DefaultHasher::new();
+        7_u32.hash(&mut without_key);
+        assert_ne!(hash(&7_u32), without_key.finish());
+        assert_eq!(hash(&7_u32), hash(&7_u32));
     }
 
     #[test]

@@ -129,8 +129,8 @@ mod tests {
     fn the_bitmap_estimates_and_saturates() {
         for (sources, expected) in [
             (0_u32, 0.0..1.0),
-            (50, 48.0..52.0),
-            (5_000, 4_700.0..5_300.0),
+            (50, 44.0..52.0),
+            (5_000, 4_500.0..5_500.0),
         ] {
             let mut counted = Sources::default();
             for source in (0..sources).chain(0..sources) {
