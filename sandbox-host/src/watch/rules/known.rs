@@ -40,23 +40,49 @@ impl Known {
             self.has_learned = is_long;
             self.is_roaming = self.things.len() >= ROAMING;
         }
-        let is_new = self.remember(thing);
+        if self.has_used(thing) {
+            return false;
+        }
         let is_judged = self.has_learned && !self.is_roaming;
-        is_new && is_judged && self.repeats.permit(now)
+        if is_judged && !self.repeats.permit(now) {
+            // It stays new until it is reported. Else an alert would hide the next new thing.
+            return false;
+        }
+        if self.things.len() >= REMEMBERED {
+            self.things.remove(0);
+        }
+        self.things.push(thing);
+        is_judged
     }
 
-    /// Remembers a thing as the last used. Returns whether it is new.
-    fn remember(&mut self, thing: u64) -> bool {
+    /// Whether a thing is known. If so, it is the last used one from here on.
+    fn has_used(&mut self, thing: u64) -> bool {
         if self.things.last() == Some(&thing) {
-            return false;
+            return true;
         }
         let known_at = self.things.iter().position(|known| *known == thing);
         if let Some(at) = known_at {
             self.things.remove(at);
-        } else if self.things.len() >= REMEMBERED {
-            self.things.remove(0);
+            self.things.push(thing);
         }
-        self.things.push(thing);
-        known_at.is_none()
+        known_at.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_new_thing_is_reported_even_if_an_alert_was_just_raised() {
+        let mut known = Known::default();
+        let mut uses = |thing, s| known.observe(thing, Time::from_s(s));
+        for s in 0..=3_600 {
+            assert!(!uses(1, s));
+        }
+        assert_eq!([uses(2, 4_000), uses(2, 4_001)], [true, false]);
+        assert_eq!([uses(3, 4_002), uses(3, 7_599)], [false; 2], "too soon");
+        assert_eq!([uses(3, 7_600), uses(3, 7_601)], [true, false]);
+        assert!(![1, 2, 3].into_iter().any(|thing| uses(thing, 20_000)));
     }
 }
