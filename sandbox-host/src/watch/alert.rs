@@ -49,6 +49,11 @@ impl Subject {
             Self::Source(address)
         }
     }
+
+    /// Whether it is a source, or a group that may be one of sources.
+    pub(super) const fn is_source(&self) -> bool {
+        matches!(self, Self::Source(_) | Self::Others)
+    }
 }
 
 impl fmt::Display for Subject {
@@ -100,7 +105,8 @@ pub struct Alert {
     pub since: SystemTime,
     /// Whether it is logged. The others are only counted, because the rule had too many.
     pub is_logged: bool,
-    /// The number of earlier alerts of the rule that were not logged.
+    /// The number of earlier alerts that were not logged: those of the rule about sources, or its
+    /// others.
     pub withheld: u64,
 }
 
@@ -126,10 +132,7 @@ impl fmt::Display for Alert {
         )?;
         if self.withheld > 0 {
             let withheld = self.withheld;
-            write!(
-                f,
-                " ({withheld} earlier alerts of this rule were only counted)"
-            )?;
+            write!(f, " ({withheld} earlier alerts like it were only counted)")?;
         }
         Ok(())
     }

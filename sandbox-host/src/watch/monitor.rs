@@ -1,4 +1,7 @@
 //! Runs all rules over observations, and bounds the alerts of each rule that are logged.
+//!
+//! Anyone can send from many sources. So alerts about sources are bounded separately, and take
+//! nothing from those about clients and models.
 
 use std::time::SystemTime;
 
@@ -10,8 +13,8 @@ use super::observation::Observation;
 use super::rules::{self, Rule};
 use super::time::Time;
 
-/// The most alerts of one rule that are logged in an hour. More are counted. Each rule has its own
-/// number, so a flood of one alert does not silence another.
+/// The most alerts of one rule about sources that are logged in an hour, and the most of its other
+/// alerts. More are counted. So a flood of one alert does not silence another.
 const LOGGED_ALERTS: u64 = 20;
 /// An hour in seconds.
 const HOUR_S: u64 = 3_600;
@@ -50,14 +53,16 @@ impl RuleSet {
 
 struct Watched {
     rule: Box<dyn Rule>,
-    budget: AlertBudget,
+    of_sources: AlertBudget,
+    of_others: AlertBudget,
 }
 
 impl Default for Monitor {
     fn default() -> Self {
         let watched = |rule| Watched {
             rule,
-            budget: AlertBudget::default(),
+            of_sources: AlertBudget::default(),
+            of_others: AlertBudget::default(),
         };
         Self {
             rules: rules::all().into_iter().map(watched).collect(),
@@ -82,7 +87,12 @@ impl Monitor {
             let Some(finding) = watched.rule.observe(seen, now) else {
                 continue;
             };
-            let (is_logged, withheld) = watched.budget.count(now);
+            let budget = if finding.subject.is_source() {
+                &mut watched.of_sources
+            } else {
+                &mut watched.of_others
+            };
+            let (is_logged, withheld) = budget.count(now);
             let since = clock.checked_sub(now.since(finding.since));
             alerts.push(Alert {
                 rule: id.name(),

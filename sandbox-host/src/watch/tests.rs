@@ -121,6 +121,13 @@ fn a_flood_of_one_alert_does_not_silence_another() {
     }
     // Each source with state of its own has an alert, and the others have one together.
     assert_eq!(counts, [8_193, 20], "counted and logged");
+    let mut seen = denied(u32::MAX, Reason::NotAnInferenceRoute);
+    seen.is_management = true;
+    seen.client = Some("web".to_owned());
+    let of_client = show(&seen);
+    let logged =
+        |alert: &Alert| alert.is_logged && alert.finding.subject.to_string() == "client web";
+    assert!(of_client.iter().all(logged) && of_client.len() == 1);
     let reasons = Reason::ALL.iter().skip(9).cycle().take(24);
     let alerts: Vec<_> = reasons
         .flat_map(|reason| show(&denied(u32::MAX, *reason)))

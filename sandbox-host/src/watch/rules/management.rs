@@ -3,24 +3,31 @@
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::{Rule, SOURCE_IDLE, SOURCES};
+use super::{CLIENT_IDLE, CLIENTS, Rule, SOURCE_IDLE, SOURCES};
 use crate::watch::alert::{Evidence, Finding, Subject};
 use crate::watch::observation::Observation;
 use crate::watch::table::{Slot, Table};
 use crate::watch::time::Time;
 use crate::watch::window::Repeats;
 
+/// The bytes of a client's state.
+#[cfg(test)]
+pub(super) const CLIENT_BYTES: usize = size_of::<Repeats>();
+
 /// The rule `management`.
 #[derive(Debug)]
 pub(super) struct Management {
+    clients: Table<Repeats>,
+    /// Of requests without a valid credential.
     sources: Table<Repeats>,
-    /// For requests whose source is unknown.
+    /// For requests whose source is unknown, too.
     repeats: Repeats,
 }
 
 impl Default for Management {
     fn default() -> Self {
         Self {
+            clients: Table::new(CLIENTS, CLIENT_IDLE),
             sources: Table::new(SOURCES, SOURCE_IDLE),
             repeats: Repeats::default(),
         }
@@ -36,23 +43,23 @@ impl Rule for Management {
         if !seen.is_management {
             return None;
         }
-        let address = seen.source_host();
-        let (repeats, by_address) = match address {
-            Some(address) => {
+        // A client with a valid credential matters more than its address, which others may share.
+        let (repeats, subject) = match (&seen.client, seen.source_host()) {
+            (Some(name), _) => {
+                let Slot { state, is_shared } = self.clients.slot(name, now);
+                (state, Subject::client(name, is_shared))
+            }
+            (None, Some(address)) => {
                 let Slot { state, is_shared } = self.sources.slot(&address, now);
                 (state, Subject::source(address, is_shared))
             }
-            None => (&mut self.repeats, Subject::Gateway),
+            (None, None) => (&mut self.repeats, Subject::Gateway),
         };
         if !repeats.permit(now) {
             return None;
         }
         Some(Finding {
-            // A client with a valid credential matters more than its address.
-            subject: match &seen.client {
-                Some(name) => Subject::Client(name.clone()),
-                None => by_address,
-            },
+            subject,
             since: now,
             evidence: Evidence {
                 observed: 1.0,
@@ -66,6 +73,7 @@ impl Rule for Management {
     }
 
     fn shared_uses(&self) -> u64 {
-        self.sources.shared_uses()
+        let clients = self.clients.shared_uses();
+        clients.saturating_add(self.sources.shared_uses())
     }
 }
