@@ -403,7 +403,7 @@ impl Pipeline {
         let outputs = self
             .chain(links, Role::Postprocess, made, returns, &mut asked)
             .await?;
-        if self.policy.watch().is_enabled() {
+        if self.policy.watch().reads_classes() {
             timings.top_class = top_class(returns, &outputs);
         }
         let (model_id, grant_id) = (wanted.model, wanted.grant);

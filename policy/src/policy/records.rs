@@ -99,13 +99,18 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Whether any rule may run.
-    pub const fn is_enabled(&self) -> bool {
-        self.enabled
-    }
-
     /// Whether a rule runs.
     pub fn runs(&self, rule: WatchRule) -> bool {
         self.enabled && !self.off.contains(&rule)
+    }
+
+    /// Whether a rule runs that reads the most likely class of responses.
+    pub fn reads_classes(&self) -> bool {
+        let rules = [
+            WatchRule::Confidence,
+            WatchRule::ClassDominance,
+            WatchRule::PredictionDrift,
+        ];
+        rules.iter().any(|rule| self.runs(*rule))
     }
 }

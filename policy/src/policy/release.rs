@@ -67,6 +67,10 @@ pub fn release(rules: &[TensorRule], grant: &Grant, outputs: &mut Vec<Tensor<'st
     }
 }
 
+/// The most classes of an output whose most likely one is looked for. The host does this on the
+/// thread of the request.
+const MAX_CLASSES: usize = 65_536;
+
 /// The most likely class of a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TopClass {
@@ -76,7 +80,8 @@ pub struct TopClass {
     pub confidence: u32,
 }
 
-/// The most likely class by the first output with class scores. Of several rows, the first counts.
+/// The most likely class by the first output with class scores that are at most 65,536. Of several
+/// rows, the first counts.
 /// `rules` are those that validated the response, which is not released yet.
 pub fn top_class(rules: &[TensorRule], outputs: &[Tensor<'_>]) -> Option<TopClass> {
     outputs.iter().find_map(|output| {
@@ -86,6 +91,9 @@ pub fn top_class(rules: &[TensorRule], outputs: &[Tensor<'_>]) -> Option<TopClas
             return None;
         }
         let row = usize::try_from(*output.shape.last()?).ok()?;
+        if row > MAX_CLASSES {
+            return None;
+        }
         let row_bytes = row.checked_mul(rule.datatype.size_bytes()?)?;
         let data = output.data.as_ref().ok()?;
         let (class, confidence) = top_score(rule.datatype, data.get(..row_bytes)?)?;

@@ -22,6 +22,6 @@ pub struct Timings {
     pub fuel: u64,
     /// The egress records of its handlers.
     pub reached: EgressLog,
-    /// The most likely class of its response, if rules on the audit stream run.
+    /// The most likely class of its response, if a rule on the audit stream reads it.
     pub top_class: Option<TopClass>,
 }

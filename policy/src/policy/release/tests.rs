@@ -190,6 +190,12 @@ fn the_top_class_is_that_of_the_first_row() {
     assert_eq!(top(&[0.0; 4]), None);
     assert_eq!(top(&[f32::INFINITY, 1.0, 0.0, 0.0]), None);
     assert_eq!(top(&[1.0]), None, "fewer values than classes");
+    let many = |classes: usize| {
+        let shape = [1, i64::try_from(classes).unwrap()];
+        top_class(model.returns(), &[floats("p", &shape, &vec![1.0; classes])])
+    };
+    assert_eq!(many(65_536), expected(0, 15));
+    assert_eq!(many(65_537), None, "too many classes");
 }
 
 #[test]

@@ -432,6 +432,15 @@ fn anomaly_rules_run_unless_they_are_off() {
     assert_eq!(runs(json!({})), [true; 2]);
     assert_eq!(runs(json!({"off": ["volume"]})), [false, true]);
     assert_eq!(runs(json!({"enabled": false})), [false; 2]);
+    let reads_classes = |value: Value| {
+        let policy = validate(&raw(with("/watch", value))).unwrap().0;
+        policy.watch().reads_classes()
+    };
+    let two = json!(["confidence", "class-dominance"]);
+    assert!(reads_classes(json!({"off": two})));
+    let three = json!(["confidence", "class-dominance", "prediction-drift"]);
+    assert!(!reads_classes(json!({"off": three})));
+    assert!(!reads_classes(json!({"enabled": false})));
     check(
         "/watch",
         json!({"off": ["volume", "probing", "volume"]}),
