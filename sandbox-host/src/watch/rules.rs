@@ -1,7 +1,7 @@
 //! The rules, one a file, and the list that registers them.
 //!
-//! Rules on counts of a window judge each minute when it is over, and need several abnormal ones in
-//! a row. Rules on events that are never usual judge at once: one window is enough.
+//! Rules on counts judge each window when it is over, and need several abnormal ones in a row.
+//! Rules on events that are never usual judge at once: one window is enough.
 
 mod class_dominance;
 mod classes;
