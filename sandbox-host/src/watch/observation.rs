@@ -43,7 +43,7 @@ pub struct Observation {
     pub source: Option<IpAddr>,
     /// The model, once granted.
     pub model: Option<String>,
-    /// Whether it is an inference that was answered completely by one response.
+    /// Whether it is an inference with one response.
     pub is_inference: bool,
     /// The outcome.
     pub verdict: Verdict,

@@ -3,6 +3,7 @@
 use tensorgate_policy::raw::WatchRule;
 
 use super::{MODEL_IDLE, MODELS, Rule};
+use crate::audit::record::Verdict;
 use crate::watch::alert::{Evidence, Finding, Subject};
 use crate::watch::baseline::Baseline;
 use crate::watch::observation::Observation;
@@ -57,7 +58,8 @@ impl Rule for Latency {
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
         let name = seen.model.as_ref().filter(|_| seen.is_inference)?;
-        if seen.is_denied() {
+        // The client has ended the others, at a time of its choice.
+        if seen.verdict != Verdict::Allow {
             return None;
         }
         let Slot { state, is_shared } = self.models.slot(name, now);
@@ -108,5 +110,37 @@ impl Model {
             unit: "ms",
         };
         Some((Time::of_window(first, WINDOW_S), evidence))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The alerts of an hour in which inferences take longer and end this way, after a usual hour.
+    fn alerts(verdict: Verdict) -> usize {
+        let mut rule = Latency::default();
+        let mut show = |minute, total_us, verdict| {
+            let seen = Observation {
+                model: Some("resnet".to_owned()),
+                is_inference: true,
+                verdict,
+                total_us,
+                ..Observation::default()
+            };
+            let now = Time::of_window(minute, WINDOW_S);
+            (0..10).filter_map(|_| rule.observe(&seen, now)).count()
+        };
+        let usual: usize = (0..60)
+            .map(|minute| show(minute, 20_000, Verdict::Allow))
+            .sum();
+        assert_eq!(usual, 0);
+        (60..120).map(|minute| show(minute, 200_000, verdict)).sum()
+    }
+
+    #[test]
+    fn only_answered_inferences_count() {
+        assert_eq!(alerts(Verdict::Allow), 1);
+        assert_eq!(alerts(Verdict::Aborted), 0);
     }
 }
