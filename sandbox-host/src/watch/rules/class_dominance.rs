@@ -86,7 +86,7 @@ impl Model {
             .max(usual + RISE)
             .max(self.usual.above(DEVIATIONS));
         let is_abnormal = self.usual.has_learned(LEARNED) && share > bound;
-        self.usual.add(if is_abnormal { bound } else { share });
+        self.usual.add_judged(share, bound, is_abnormal);
         if !is_abnormal {
             self.streak.end();
             return None;

@@ -97,8 +97,7 @@ impl Model {
         let usual_log = self.usual_log.mean();
         let bound = (usual_log + TIMES_MEAN.ln()).max(self.usual_log.above(DEVIATIONS));
         let is_abnormal = self.usual_log.has_learned(LEARNED) && mean_log > bound;
-        self.usual_log
-            .add(if is_abnormal { bound } else { mean_log });
+        self.usual_log.add_judged(mean_log, bound, is_abnormal);
         if !is_abnormal {
             self.streak.end();
             return None;

@@ -105,8 +105,7 @@ impl Model {
         let usual = self.usual_moved.mean();
         let bound = MIN_MOVED.max(self.usual_moved.above(DEVIATIONS));
         let is_abnormal = self.usual_moved.has_learned(LEARNED) && moved > bound;
-        self.usual_moved
-            .add(if is_abnormal { bound } else { moved });
+        self.usual_moved.add_judged(moved, bound, is_abnormal);
         for (usual, share) in self.shares.iter_mut().zip(shares) {
             *usual += WEIGHT * (share - *usual);
         }

@@ -68,7 +68,7 @@ impl Share {
         let bound = far.max(usual + bounds.rise);
         let may_judge = self.usual.has_learned(bounds.learned);
         let is_abnormal = may_judge && bad >= bounds.min_bad && share > bound;
-        self.usual.add(if is_abnormal { bound } else { share });
+        self.usual.add_judged(share, bound, is_abnormal);
         if !is_abnormal {
             self.streak.end();
             return None;

@@ -70,7 +70,8 @@ impl Rule for SprayingSources {
             MIN_UNLEARNED
         };
         if let Some(closed) = self.windows.advance(now, WINDOW_S) {
-            self.usual.add(closed.counts.estimate().min(bound));
+            let sources = closed.counts.estimate();
+            self.usual.add_judged(sources, bound, sources > bound);
         }
         if !self.windows.counts.add(hash(&source)) {
             return None;

@@ -90,8 +90,7 @@ impl Client {
             .max(self.usual.above(DEVIATIONS));
         let bound = bound_of_mean.max(TIMES_PEAK * self.peak);
         let is_abnormal = has_learned && requests > bound;
-        // An attack must not become usual at once, and a lasting change must in the end.
-        self.usual.add(if is_abnormal { bound } else { requests });
+        self.usual.add_judged(requests, bound, is_abnormal);
         self.peak *= PEAK_DECAY;
         if !is_abnormal {
             // A volume that grows in each minute must not raise its own bound.
