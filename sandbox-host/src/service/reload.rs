@@ -242,7 +242,7 @@ impl Reloader {
         self.app.outcomes.policy(&name);
         let newest = generations.newest();
         let rules = RuleSet::from_policy(newest.policy().watch());
-        self.app.tap.run(rules);
+        self.app.tap.set_rules(rules);
         Ok(Outcome::Loaded)
     }
 

@@ -106,7 +106,7 @@ impl Monitor {
     }
 
     /// Sets which rules run. The others see nothing, and keep their state.
-    pub const fn run(&mut self, rules: RuleSet) {
+    pub const fn set_rules(&mut self, rules: RuleSet) {
         self.running = rules;
     }
 

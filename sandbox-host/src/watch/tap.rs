@@ -50,7 +50,7 @@ impl Tap {
     }
 
     /// Sets which rules run.
-    pub fn run(&self, rules: RuleSet) {
+    pub fn set_rules(&self, rules: RuleSet) {
         self.running.store(rules.0, Ordering::Relaxed);
     }
 }
@@ -76,7 +76,7 @@ fn run(batches: &Receiver<Batch>, running: &AtomicU64, metrics: &Metrics) {
     let mut monitor = Monitor::default();
     let mut shared_uses = 0_u64;
     while let Ok(batch) = batches.recv() {
-        monitor.run(RuleSet(running.load(Ordering::Relaxed)));
+        monitor.set_rules(RuleSet(running.load(Ordering::Relaxed)));
         let (now, clock) = (Time::since_start(started.elapsed()), SystemTime::now());
         for seen in &batch {
             for alert in monitor.observe(seen, now, clock) {

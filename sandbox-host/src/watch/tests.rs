@@ -187,13 +187,13 @@ fn a_rule_that_is_off_reports_nothing() {
     let mut monitor = Monitor::default();
     let mut seen = denied(0x0a00_0001, Reason::NotAnInferenceRoute);
     seen.is_management = true;
-    monitor.run(RuleSet(0));
+    monitor.set_rules(RuleSet(0));
     assert!(
         monitor
             .observe(&seen, Time::from_s(1), UNIX_EPOCH)
             .is_empty()
     );
-    monitor.run(RuleSet(u64::MAX));
+    monitor.set_rules(RuleSet(u64::MAX));
     assert_eq!(monitor.observe(&seen, Time::from_s(2), UNIX_EPOCH).len(), 1);
 }
 
