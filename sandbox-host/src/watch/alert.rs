@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+use super::observation::HOST_BITS;
 use super::time::Time;
 use crate::rfc3339::rfc3339;
 
@@ -61,6 +62,9 @@ impl fmt::Display for Subject {
         match self {
             Self::Client(name) => write!(f, "client {name}"),
             Self::Model(name) => write!(f, "model {name}"),
+            Self::Source(address) if address.is_ipv6() => {
+                write!(f, "source {address}/{}", HOST_BITS.1)
+            }
             Self::Source(address) => write!(f, "source {address}"),
             Self::Others => f.write_str("a group that is watched together"),
             Self::Gateway => f.write_str("the gateway"),
@@ -142,4 +146,19 @@ impl fmt::Display for Alert {
 fn number(value: f64) -> String {
     let places = usize::from(value.fract() != 0.0);
     format!("{value:.places$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn a_source_of_ipv6_is_a_network() {
+        let v4 = Subject::Source(Ipv4Addr::LOCALHOST.into());
+        let v6 = Subject::Source(Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0).into());
+        let texts = [v4, v6].map(|subject| subject.to_string());
+        assert_eq!(texts, ["source 127.0.0.1", "source 2001:db8:0:1::/64"]);
+    }
 }

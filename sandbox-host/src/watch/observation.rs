@@ -32,6 +32,11 @@ const TOO_MANY_REQUESTS: u16 = 429;
 /// The lowest status of a server error.
 const SERVER_ERROR: u16 = 500;
 
+/// The bits of an address of IPv4 and of IPv6 that make one source.
+pub(super) const HOST_BITS: (u32, u32) = (32, 64);
+/// The bits that stay if an address changes without notice.
+pub(super) const NETWORK_BITS: (u32, u32) = (24, 48);
+
 /// What rules know of a request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observation {
@@ -97,12 +102,12 @@ impl Observation {
 
     /// The network that counts as one source: the address, or the /64 of IPv6.
     pub fn source_host(&self) -> Option<IpAddr> {
-        self.source.map(|source| network(source, 32, 64))
+        self.source.map(|source| network(source, HOST_BITS))
     }
 
     /// The network in which an address may change without notice: a /24, or a /48 of IPv6.
     pub fn source_network(&self) -> Option<IpAddr> {
-        self.source.map(|source| network(source, 24, 48))
+        self.source.map(|source| network(source, NETWORK_BITS))
     }
 
     /// Whether it was denied.
@@ -137,7 +142,7 @@ const fn is_failed_credential(reason: Reason) -> bool {
 }
 
 /// The first address of the network of an address.
-fn network(address: IpAddr, bits_v4: u32, bits_v6: u32) -> IpAddr {
+fn network(address: IpAddr, (bits_v4, bits_v6): (u32, u32)) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => {
             let mask = !u32::MAX.checked_shr(bits_v4).unwrap_or_default();
