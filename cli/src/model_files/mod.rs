@@ -2,8 +2,8 @@
 //! them with what was signed.
 //!
 //! Nothing is followed out of the model's folder, whatever is moved or replaced meanwhile, and only
-//! regular files are read. A digest is about the bytes at the time of the check: whoever loads the
-//! model must use a copy that no one else can write.
+//! regular files are read. A digest is about the bytes at the time of the check: a server must load
+//! the model from a copy that no one else can write.
 //!
 //! Its modules, from bottom to top: `fault`, `copy`, `tree`, `walk`, `hash`.
 

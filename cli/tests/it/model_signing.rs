@@ -34,7 +34,7 @@ fn scratch() -> Scratch {
         "chains/valid.pem",
         "chains/expired.pem",
         "chains/root.pem",
-        "chains/other-root.pem",
+        "chains/rsa-root.pem",
         "reference/p256.sig",
         "reference/shards.sig",
         "reference/certificates.sig",
@@ -211,7 +211,7 @@ fn a_certificate_chain_signs_within_its_validity() {
     );
     let later = format!("{verify} --now {AFTER_CERTIFICATES}");
     reject(&scratch, &later, "is valid from");
-    let other = "verify model --certificate-chain other-root.pem";
+    let other = "verify model --certificate-chain rsa-root.pem";
     reject(&scratch, other, "to a trusted root");
     let expired = model(&scratch, &format!("{SIGN} --certificate-chain expired.pem"));
     assert_eq!(expired.code, 2, "{}", expired.stderr);

@@ -1,5 +1,5 @@
-//! The classes that a model predicts are distributed differently than usual: other inputs, a changed
-//! model, or an attack.
+//! The classes that a model predicts are distributed differently than usual: other inputs, a
+//! changed model, or an attack.
 
 use tensorgate_policy::raw::WatchRule;
 
