@@ -153,6 +153,45 @@ def configurations():
     yield "hdf5-two-configurations", "model.h5", with_root(*both)
 
 
+def global_heap(*objects):
+    """A global heap with these objects, each a number and data, and free space behind them."""
+    content = b""
+    for number, data in objects:
+        content += struct.pack("<HHIQ", number, 1, 0, len(data)) + pad(data)
+    free = 16 + -(len(content) + 16) % 4_096
+    content += struct.pack("<QQ", 0, free) + bytes(free - 16)
+    return b"GCOL" + struct.pack("<BxxxQ", 1, 16 + len(content)) + content
+
+
+def heaps():
+    """Configurations in a global heap, of which readers find different ones."""
+    dense = {"class_name": "Dense", "config": {"units": 1}}
+    code = {"class_name": "Lambda", "config": {"function": ["4wEAAAA=", None, None]}}
+    texts = [
+        json.dumps({"class_name": "Sequential", "config": {"name": "m", "layers": [inner]}})
+        for inner in (dense, code)
+    ]
+    length = max(map(len, texts))
+    first, second = ((1, text.ljust(length).encode()) for text in texts)
+    # Free space of 32 bytes. The size of free space includes these 16 bytes.
+    within = global_heap(first, (0, bytes(32)), second).replace(
+        struct.pack("<HHIQ", 0, 1, 0, 32), struct.pack("<HHIQ", 0, 0, 0, 48)
+    )
+    cases = {
+        # libhdf5 takes the second object.
+        "free-space-within": within,
+        # libhdf5 reads the same free space again and again.
+        "free-space-of-nothing": within.replace(struct.pack("<QQ", 0, 48), bytes(16)),
+        # Older releases copy the whole object into room for the text.
+        "long-object": global_heap((1, first[1] + bytes(1 << 16))),
+    }
+    for family, content in cases.items():
+        file = File()
+        reference = struct.pack("<IQI", length, file.put(content), 1)
+        file.root.append(attribute("model_config", reference, VARIABLE_TEXT))
+        yield f"hdf5-{family}", "model.h5", file.finish()
+
+
 def references():
     """What leads out of the file, or nowhere."""
     file = File()
@@ -236,6 +275,7 @@ def structures():
 def fixtures():
     """Families with the judged file and its content."""
     yield from configurations()
+    yield from heaps()
     yield from references()
     yield from structures()
 

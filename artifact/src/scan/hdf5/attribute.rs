@@ -107,8 +107,9 @@ pub(super) fn read(
                 };
                 let (position, stored_bytes) = heap.object(index)?;
                 last_heap = Some(heap);
-                if length > stored_bytes {
-                    return Err(references.malformed("a text is longer than its object"));
+                // Older readers take the whole object into room for the text.
+                if length != stored_bytes {
+                    return Err(references.malformed("a text has another length than its object"));
                 }
                 pages.charge(position, length)?;
                 pass_on(&mut pages.window(position, length))?;

@@ -36,9 +36,12 @@ impl Heap {
             // The references to it, and reserved bytes.
             fields.bytes(6)?;
             let length = fields.u64()?;
-            // The rest is free space.
-            if index == 0 {
+            // The rest is free space. Behind a shorter one, some readers find more objects.
+            if index == 0 && length == end.saturating_sub(position) {
                 break;
+            }
+            if index == 0 {
+                return Err(fields.malformed("free space of a global heap is not its end"));
             }
             let data = position.saturating_add(PREFIX_BYTES);
             let left = end.saturating_sub(data);

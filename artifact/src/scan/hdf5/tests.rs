@@ -150,6 +150,28 @@ fn configurations_are_followed() {
 }
 
 #[test]
+fn free_space_ends_a_global_heap() {
+    // One object, free space of so many bytes, and 16 bytes behind it.
+    let with = |free_bytes: u64, text_bytes: u32| {
+        let mut writer = Writer::new();
+        let mut heap = b"GCOL\x01\0\0\0".to_vec();
+        heap.extend(words(&[72, 1, 5]));
+        heap.extend(b"dense\0\0\0");
+        heap.extend(words(&[0, free_bytes, 1, 0]));
+        let heap = writer.put(&heap);
+        let mut reference = text_bytes.to_le_bytes().to_vec();
+        reference.extend(heap.to_le_bytes());
+        reference.extend(1_u32.to_le_bytes());
+        let name = attribute_of("name", &text_reference(), &reference);
+        writer.root(name).file()
+    };
+    check(&with(32, 5), Verdict::Safe, "");
+    for file in [with(16, 5), with(0, 5), with(u64::MAX, 5), with(32, 4)] {
+        check(&file, Verdict::Malformed, "hdf5-structure");
+    }
+}
+
+#[test]
 fn attributes_of_other_libraries_are_unknown() {
     for (message, rule) in [
         (
