@@ -2,6 +2,7 @@
 
 import json
 import struct
+import zlib
 
 from hostile_containers import archive
 from hostile_folders import HDF5, LAMBDA, keras, layer, sequential
@@ -192,6 +193,21 @@ def heaps():
         yield f"hdf5-{family}", "model.h5", file.finish()
 
 
+def compressed_twice():
+    """A dataset of eight bytes whose only chunk expands to 64 MiB."""
+    once = zlib.compressobj(9)
+    data = b"".join(once.compress(bytes(1 << 20)) for _ in range(64)) + once.flush()
+    data = zlib.compress(data, 9)
+    file = File()
+    node = b"TREE" + struct.pack("<BBHQQ", 1, 0, 1, UNDEFINED, UNDEFINED)
+    node += struct.pack("<IIQQQ", len(data), 0, 0, 0, file.put(data))
+    tree = file.put(node + struct.pack("<IIQQ", 0, 0, 2, 0) + bytes(4_096))
+    deflate = struct.pack("<HHHHII", 1, 0, 0, 1, 9, 0)
+    filters = (FILTERS, struct.pack("<BBxxxxxx", 1, 2) + deflate * 2)
+    file.dataset(filters, chunked(2, address=tree))
+    return file.finish()
+
+
 def references():
     """What leads out of the file, or nowhere."""
     file = File()
@@ -230,6 +246,7 @@ def references():
     yield "hdf5-deep", "model.weights.h5", file.finish(root=root)
     plugin = (FILTERS, struct.pack("<BBxxxxxxHHHH", 1, 1, 0xFFFF, 0, 0, 0))
     yield "hdf5-plugin", "model.weights.h5", with_dataset(plugin, chunked(2))
+    yield "hdf5-compressed-twice", "model.weights.h5", compressed_twice()
 
 
 def structures():

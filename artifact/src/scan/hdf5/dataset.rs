@@ -22,6 +22,8 @@ const TREE: u8 = 5;
 const HAS_FILTERED_CHUNK: u8 = 2;
 /// Filters that every reader has: deflate, shuffle, Fletcher's checksum, and h5py's LZF.
 const FILTERS: [u16; 4] = [1, 2, 3, 32_000];
+/// Those that expand: a thousand times, and about a hundred times.
+const COMPRESSIONS: [u16; 2] = [1, 32_000];
 /// Filters from this number on have a name.
 const FIRST_NAMED_FILTER: u16 = 256;
 
@@ -203,7 +205,8 @@ fn chunks_of_version_4_and_5(
     Ok(bytes)
 }
 
-/// Reports filters that need a library of their own.
+/// Reports filters that need a library of their own, and those that expand what another one has
+/// expanded.
 fn check_filters(message: &Message, report: &mut Report) -> Result<(), Stop> {
     let mut fields = Fields::new(&message.body, message.address);
     let version = fields.version(&[1, 2], "the filters of a dataset")?;
@@ -211,6 +214,7 @@ fn check_filters(message: &Message, report: &mut Report) -> Result<(), Stop> {
     if version == 1 {
         fields.bytes(6)?;
     }
+    let mut has_compression = false;
     for _ in 0..count {
         let filter = fields.u16()?;
         let has_name = version == 1 || filter >= FIRST_NAMED_FILTER;
@@ -230,6 +234,12 @@ fn check_filters(message: &Message, report: &mut Report) -> Result<(), Stop> {
             let detail = format!("the filter {filter}, for which readers load a plugin");
             report.add(Verdict::Unknown, message.address, "hdf5-filter", &detail);
         }
+        let is_compression = COMPRESSIONS.contains(&filter);
+        if is_compression && has_compression {
+            let detail = "a dataset is compressed more than once";
+            report.add(Verdict::Unknown, message.address, "hdf5-filter", detail);
+        }
+        has_compression |= is_compression;
     }
     Ok(())
 }

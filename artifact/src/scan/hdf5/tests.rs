@@ -222,6 +222,9 @@ fn data_lies_in_the_file_and_is_not_shared() {
     let plugin = (FILTERS, b"\x02\x01\x01\x7d\0\0\0\0\0\0".to_vec());
     let file = Writer::new().dataset(chunked(2), &[plugin]).file();
     check(&file, Verdict::Unknown, "hdf5-filter");
+    let twice = (FILTERS, b"\x02\x02\x01\0\0\0\0\0\x01\0\0\0\0\0".to_vec());
+    let file = Writer::new().dataset(chunked(2), &[twice]).file();
+    check(&file, Verdict::Unknown, "hdf5-filter");
     let mut writer = Writer::new();
     let data = writer.put(&[0; 12]);
     let parts = |start| {
