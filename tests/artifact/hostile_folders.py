@@ -120,6 +120,9 @@ def all_keras():
         "vocabulary-path": sequential(layer("StringLookup", {"vocabulary": "/etc/hostname"})),
         "vocabulary-text": sequential(layer("TextVectorization", {"vocabulary": "../../x.txt"})),
         "layer-name-path": sequential(layer("Dense", {"name": "../../../tmp/hostile", "units": 1})),
+        "layer-name-path-long": sequential(
+            layer("Dense", {"name": "a" * 200 + "/../../../tmp/hostile", "units": 1})
+        ),
         "model-name-path": {**sequential(), "config": {"name": "/tmp/hostile", "layers": []}},
         "get-config-call": sequential(
             layer("Dense", {"__class__": "x", "module": "os", "class_name": "system"})

@@ -76,15 +76,22 @@ struct Walk {
 /// A value, as far as the object around it needs it.
 enum Value {
     Null,
-    /// The beginning of a text.
-    Text(String),
+    Text(Text),
     Other,
+}
+
+/// A text of any length.
+struct Text {
+    /// Its first characters.
+    start: String,
+    /// Whether all of it is a path that leaves its folder.
+    leaves_folder: bool,
 }
 
 impl Value {
     fn text(&self) -> Option<&str> {
         match self {
-            Self::Text(text) => Some(text),
+            Self::Text(text) => Some(&text.start),
             Self::Null | Self::Other => None,
         }
     }
@@ -116,15 +123,16 @@ impl Walk {
 
     /// A member of an object that means something by itself.
     fn member(&mut self, key: &str, value: &Value) {
-        let Some(text) = value.text() else {
+        let Value::Text(value) = value else {
             return;
         };
+        let text = value.start.as_str();
         if PATHS.contains(&key) && !text.is_empty() {
             let detail = format!("reads the file {text:?}");
             self.add(Verdict::Executable, "keras-path", &detail);
         }
         // Keras makes paths from names of layers (CVE-2026-12479).
-        if key == "name" && leaves_folder(text) {
+        if key == "name" && value.leaves_folder {
             let detail = format!("the name {text:?} leaves the folder of the weights");
             self.add(Verdict::Executable, "keras-name", &detail);
         }
@@ -138,7 +146,7 @@ impl Walk {
     fn object(&mut self, object: &Object) {
         let class = match &object.class {
             None => return,
-            Some(Value::Text(class)) => class.as_str(),
+            Some(Value::Text(class)) => class.start.as_str(),
             Some(Value::Null | Value::Other) => {
                 let detail = "a class that is not a name";
                 return self.add(Verdict::Malformed, "keras-class", detail);
@@ -147,7 +155,7 @@ impl Walk {
         self.is_model |= self.path == "$";
         let module = match &object.module {
             None | Some(Value::Null) => None,
-            Some(Value::Text(module)) => Some(module.as_str()),
+            Some(Value::Text(module)) => Some(module.start.as_str()),
             Some(Value::Other) => {
                 let detail = "a module that is not a name";
                 return self.add(Verdict::Malformed, "keras-module", detail);
@@ -215,7 +223,10 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::Text(value.chars().take(MAX_TEXT_CHARS).collect()))
+        Ok(Value::Text(Text {
+            start: value.chars().take(MAX_TEXT_CHARS).collect(),
+            leaves_folder: leaves_folder(value),
+        }))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
@@ -355,6 +366,9 @@ mod tests {
             );
             assert!(detail.starts_with("$.config.layers[1].config."), "{detail}");
         }
+        let long = format!(r#", "name": "{}/../../a""#, "b".repeat(MAX_TEXT_CHARS));
+        let (found, rule, _) = verdict(&model(&long));
+        assert_eq!((found, rule), (Verdict::Executable, Some("keras-name")));
     }
 
     #[test]
