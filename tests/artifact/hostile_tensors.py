@@ -218,6 +218,23 @@ def constant_node():
     return onnx(field(1, body), node("ConstantOfShape", inputs=("r",)))
 
 
+def float_range():
+    """A Range from 0 to 1e12, whose bounds are floats in attributes of constants."""
+    nodes = []
+    for name, value in (("a", 0), ("b", 1e12), ("c", 1)):
+        attribute = field(1, "value_float") + b"\x15" + struct.pack("<f", value) + field(20, 1)
+        nodes.append(field(1, field(2, name) + field(4, "Constant") + field(5, attribute)))
+    return onnx(*nodes, node("Range", inputs=("a", "b", "c")))
+
+
+def sparse_zeros(elements):
+    """A sparse initialiser of so many elements, one of which is written."""
+    head = field(1, 1) + field(2, 1) + field(8, "x")
+    values = field(1, head + field(9, struct.pack("<f", 1)))
+    indices = field(2, field(1, 1) + field(2, 7) + field(9, bytes(8)))
+    return onnx(node("Relu"), field(15, values + indices + field(3, elements)))
+
+
 def all_onnx():
     """ONNX."""
     relu = node("Relu")
@@ -257,6 +274,12 @@ def all_onnx():
             node("Resize", inputs=("x", "", "r")), constant("r", 1e9, 1e9, kind=1, form="f")
         ),
         "constant-of-shape-bomb": constant_node(),
+        "float-attribute-bomb": float_range(),
+        "pad-bomb": onnx(node("Pad", inputs=("x", "r")), constant("r", 0, 1 << 40)),
+        "max-unpool-bomb": onnx(
+            node("MaxUnpool", inputs=("x", "i", "r")), constant("r", 1, 1, 1 << 20, 1 << 20)
+        ),
+        "sparse-bomb": sparse_zeros(1 << 40),
         "core-ml": field(1, 4) + field(2, field(1, "a")) + field(500, b""),
         "length-past-end": field(1, 9) + b"\x3a\xff\xff\xff\x7f",
         "varint-endless": field(1, 9) + b"\x3a" + b"\xff" * 20,
@@ -432,5 +455,8 @@ def controls():
     yield "control-onnx", "a.onnx", onnx(node("Relu"))
     tile = node("Tile", inputs=("x", "r"))
     yield "control-onnx-tile", "a.onnx", onnx(tile, constant("r", 1, 2), constant("w", 1 << 40))
+    pad = node("Pad", inputs=("x", "r"))
+    yield "control-onnx-pad", "a.onnx", onnx(pad, constant("r", 9, 9, 9, 9))
+    yield "control-onnx-sparse", "a.onnx", sparse_zeros(1 << 20)
     yield "control-saved-model", "saved_model.pb", saved_model(["Const"], ["AddV2"])
     yield "control-tflite", "a.tflite", tflite([[("i8", 0)]])

@@ -17,7 +17,7 @@ mod expansion;
 mod schema;
 mod tensor;
 
-use expansion::Expansions;
+use expansion::{ENDLESS, Expansions, check_sparse};
 use schema::Message;
 use tensor::Tensor;
 
@@ -71,6 +71,8 @@ struct Model {
     entry: Entry,
     /// The current tensor.
     tensor: Tensor,
+    /// Elements of the current sparse tensor.
+    sparse_elements: f64,
     expansions: Expansions,
     has_graph: bool,
     /// Operators of other domains.
@@ -88,6 +90,7 @@ impl Visitor<Message> for Model {
             }
             Some(Message::Function) => self.open.push(Operator::default()),
             Some(Message::Tensor) => self.tensor = Tensor::default(),
+            Some(Message::SparseTensor) => self.sparse_elements = 1.0,
             Some(Message::External) => self.entry = Entry::default(),
             Some(Message::Graph) => self.has_graph = true,
             _ => {}
@@ -102,6 +105,10 @@ impl Visitor<Message> for Model {
         }
         match path.last() {
             Some(Message::Tensor) => self.tensor.number(field, value, at),
+            Some(Message::SparseTensor) => {
+                self.sparse_elements *= value as f64;
+                Ok(())
+            }
             Some(Message::Attribute) if matches!(field, 3 | 8) => {
                 self.expansions.attribute(&[value.cast_signed() as f64]);
                 Ok(())
@@ -111,8 +118,15 @@ impl Visitor<Message> for Model {
     }
 
     fn data(&mut self, path: &[Message], field: u32, bytes: u64, head: &[u8]) {
-        if path.last() == Some(&Message::Tensor) {
-            self.tensor.data(field, bytes, head);
+        match path.last() {
+            Some(Message::Tensor) => self.tensor.data(field, bytes, head),
+            // A float, or several of them.
+            Some(Message::Attribute) if matches!(field, 2 | 7) => {
+                let floats = head.as_chunks::<4>().0.iter();
+                let values = floats.map(|it| f64::from(f32::from_le_bytes(*it)));
+                self.expansions.attribute(&values.collect::<Vec<_>>());
+            }
+            _ => {}
         }
     }
 
@@ -163,6 +177,7 @@ impl Visitor<Message> for Model {
                 keep(&mut self.functions, function, self.entries, at, RULE)?;
             }
             Some(Message::Tensor) => self.tensor(path, at, report)?,
+            Some(Message::SparseTensor) => check_sparse(self.sparse_elements, at, report),
             Some(Message::External) => self.external(at, report)?,
             Some(Message::Model) => self.finish(report)?,
             _ => {}
@@ -203,6 +218,13 @@ impl Model {
         };
         match path {
             [.., Message::Graph, _] => self.expansions.constant(tensor.name, &values, at),
+            [.., Message::Graph, Message::SparseTensor, _] => {
+                self.expansions.constant(tensor.name, &ENDLESS, at)
+            }
+            [.., Message::Attribute, Message::SparseTensor, _] => {
+                self.expansions.attribute(&ENDLESS);
+                Ok(())
+            }
             [.., Message::Node, Message::Attribute, _] => {
                 self.expansions.attribute(&values);
                 Ok(())

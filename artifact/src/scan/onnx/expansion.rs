@@ -23,12 +23,18 @@ const NAME_OVERHEAD_BYTES: usize = 128;
 
 /// Operators whose result grows with the product of the values of an input, by its index. The
 /// regions of Resize, which older releases do not have, are at most 1.
-const SIZES: [(&str, &[usize]); 9] = [
+const SIZES: [(&str, &[usize]); 15] = [
+    ("AffineGrid", &[1]),
     ("BlackmanWindow", &[0]),
+    ("CenterCropPad", &[1]),
+    ("Col2Im", &[1]),
     ("ConstantOfShape", &[0]),
+    ("DFT", &[1]),
     ("Expand", &[1]),
     ("HammingWindow", &[0]),
     ("HannWindow", &[0]),
+    ("MaxUnpool", &[2]),
+    ("MelWeightMatrix", &[0, 1]),
     ("OneHot", &[1]),
     ("Resize", &[1, 2, 3]),
     ("Tile", &[1]),
@@ -36,11 +42,17 @@ const SIZES: [(&str, &[usize]); 9] = [
 ];
 /// An operator with a start, a limit and a step.
 const RANGE: (&str, &[usize]) = ("Range", &[0, 1, 2]);
+/// An operator with what is added before and behind each axis: first all that is before.
+const PAD: (&str, &[usize]) = ("Pad", &[1]);
+/// Stands for the numbers of a sparse tensor, which are not followed.
+pub(super) const ENDLESS: [f64; 2] = [f64::INFINITY; 2];
 
 /// The values of constants with one name, which different graphs can have.
 struct Constant {
     /// The greatest product of all values.
     product: f64,
+    /// The greatest number of elements of one element that has them as padding.
+    padded: f64,
     /// The least and the greatest first value.
     first: (f64, f64),
     /// The first value that is closest to zero, without its sign.
@@ -50,6 +62,7 @@ struct Constant {
 impl Constant {
     fn join(&mut self, other: &Self) {
         self.product = self.product.max(other.product);
+        self.padded = self.padded.max(other.padded);
         self.first.0 = self.first.0.min(other.first.0);
         self.first.1 = self.first.1.max(other.first.1);
         self.step = self.step.min(other.step);
@@ -133,7 +146,7 @@ impl Expansions {
                 None => Ok(()),
             };
         }
-        let mut known = SIZES.into_iter().chain([RANGE]);
+        let mut known = SIZES.into_iter().chain([RANGE, PAD]);
         if let Some(operator) = known.find(|(name, _)| *name == operator) {
             let bytes = node.inputs.iter().map(String::len).sum();
             self.take(bytes, at)?;
@@ -155,6 +168,7 @@ impl Expansions {
         self.take(name.len(), at)?;
         let constant = Constant {
             product: values.iter().product(),
+            padded: padded(values),
             first: (first, first),
             step: first.abs(),
         };
@@ -202,14 +216,37 @@ impl Expansions {
         };
         if operator != RANGE.0 {
             let constants = indices.iter().filter_map(|index| constant(*index));
+            if operator == PAD.0 {
+                return constants.map(|it| it.padded).fold(0.0, f64::max);
+            }
             return constants.map(|it| it.product).fold(0.0, f64::max);
         }
         let (Some(start), Some(limit), Some(step)) = (constant(0), constant(1), constant(2)) else {
             return 0.0;
         };
+        let mut bounds = [start, limit, step].into_iter();
+        if bounds.any(|it| it.first.1.is_infinite()) {
+            return f64::INFINITY;
+        }
         let length = (limit.first.1 - start.first.0).max(start.first.1 - limit.first.0);
         length / step.step
     }
+}
+
+/// Adds a sparse tensor of so many elements, all of which runtimes write.
+pub(super) fn check_sparse(elements: f64, at: u64, report: &mut Report) {
+    if elements > MAX_ELEMENTS {
+        let detail = format!("a sparse tensor has {elements:e} elements");
+        report.add(Verdict::Unknown, at, RULE, &detail);
+    }
+}
+
+/// Elements of a tensor with one element, after this is added before and behind each axis.
+fn padded(values: &[f64]) -> f64 {
+    let (before, behind) = values.split_at(values.len() / 2);
+    let axes = before.iter().zip(behind);
+    axes.map(|(before, behind)| (1.0 + before + behind).max(1.0))
+        .product()
 }
 
 fn check_name(name: &str, at: u64) -> Result<(), Stop> {

@@ -316,6 +316,33 @@ fn constants_do_not_ask_for_results_beyond_a_bound() {
             Verdict::Unknown,
         ),
         ([range, bounds(0, large, large)].concat(), Verdict::Safe),
+        // Floats as attributes, and sparse tensors.
+        (
+            constant([&[0x15_u8][..], &1e20_f32.to_le_bytes()].concat()),
+            Verdict::Unknown,
+        ),
+        (constant(bytes(7, 1e20_f32.to_le_bytes())), Verdict::Unknown),
+        (
+            constant(bytes(22, bytes(1, integers("", &[1])))),
+            Verdict::Unknown,
+        ),
+        (bytes(15, number(3, 1 << 31)), Verdict::Safe),
+        (
+            bytes(15, [number(3, 1 << 16), number(3, 1 << 16)].concat()),
+            Verdict::Unknown,
+        ),
+        (
+            [operator("Pad", &["x", "n"]), initial("n", &[0, 9, 0, 9])].concat(),
+            Verdict::Safe,
+        ),
+        (
+            [
+                operator("Pad", &["x", "n"]),
+                initial("n", &[0, 0, 0, large]),
+            ]
+            .concat(),
+            Verdict::Unknown,
+        ),
     ];
     for (graph, expected) in cases {
         let report = report(&model(&graph));
