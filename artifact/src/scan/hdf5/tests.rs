@@ -182,6 +182,15 @@ fn attributes_of_other_libraries_are_unknown() {
             attribute("weight_names", "cos\nsystem\n(S'id'\ntR."),
             "hdf5-attribute",
         ),
+        // A text whose characters have two bytes.
+        (
+            attribute_of(
+                "name",
+                &[&text_reference()[..12], &[2, 0, 0, 0]].concat(),
+                &[0; 16],
+            ),
+            "hdf5-structure",
+        ),
         // A value of bytes without a type.
         (
             attribute_of("name", &[0x15, 0, 0, 0, 1, 0, 0, 0], b"x"),

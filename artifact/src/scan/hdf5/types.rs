@@ -86,11 +86,19 @@ pub(super) fn datatype(body: &[u8], address: u64) -> Result<Type, Stop> {
         TEXT => Kind::Text,
         // A reader takes a tag for the name of a type of its own.
         OPAQUE if properties.iter().all(|byte| *byte == 0) => Kind::Bytes,
-        VARIABLE if flags & 0x0f == VARIABLE_TEXT && bytes == 16 => Kind::TextReference,
+        VARIABLE if flags & 0x0f == VARIABLE_TEXT && bytes == 16 && has_characters(properties) => {
+            Kind::TextReference
+        }
         class => {
             let detail = format!("a datatype of class {class} is not followed");
             return Err(fields.unknown(&detail));
         }
     };
     Ok(Type { kind, bytes })
+}
+
+/// Whether the elements of a text of variable length have one byte each. A reader that converts
+/// longer ones gets another text.
+fn has_characters(element: &[u8]) -> bool {
+    element.get(4..8) == Some(1_u32.to_le_bytes().as_slice())
 }
