@@ -27,8 +27,8 @@ const MAX_TEXT_CHARS: usize = 200;
 const MAX_SIZE: u64 = 1 << 31;
 /// From here on a number without a point is read as a float.
 const MAX_FLOAT: f64 = 18_446_744_073_709_551_616.0;
-/// The key of a whole number that is no size.
-const SEED: &str = "seed";
+/// Keys of whole numbers that are no sizes. The address of an object in memory numbers it.
+const NO_SIZES: [&str; 2] = ["seed", "shared_object_id"];
 /// Arguments of layers that are a value, or else the path of a file that is read.
 const PATHS: [&str; 12] = [
     "file_path",
@@ -115,7 +115,7 @@ impl Walk {
     /// A number that can be a size.
     fn size(&mut self, is_large: bool) {
         let key = self.path.rsplit('.').next().unwrap_or_default();
-        if is_large && key != SEED {
+        if is_large && !NO_SIZES.contains(&key) {
             let detail = format!("a number above {MAX_SIZE}, of which a layer can be the size");
             self.add(Verdict::Unknown, "keras-size", &detail);
         }
@@ -379,6 +379,7 @@ mod tests {
             (r#""filters": 1000000000000000000000"#, Verdict::Unknown),
             (r#""shape": [4, [2, 99999999999]]"#, Verdict::Unknown),
             (r#""seed": 99999999999, "mask_value": -1e9"#, Verdict::Safe),
+            (r#""shared_object_id": 140117303390224"#, Verdict::Safe),
         ] {
             let found = verdict(&model(&format!(", {member}"))).0;
             assert_eq!(found, expected, "{member}");
