@@ -1,25 +1,49 @@
 //! The copy of a model, which is written while its files are hashed.
+//!
+//! Files are created below an opened folder, and no link is followed. So who renames the folder, or
+//! puts another one in its place, cannot make this process write elsewhere.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::io::Errno;
 
 use super::fault::Fault;
+use super::tree::FOLDER;
 
-/// The mode of a copy. No other user reads it before it is verified.
-const MODE: u32 = 0o600;
+/// The mode of a copied file. No other user reads it before it is verified.
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// How a copied file is opened.
+const FILE: OFlags = OFlags::WRONLY
+    .union(OFlags::CREATE)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// Opens the copy of a file, which several threads may write at a time, each its own range.
-pub(super) fn open(folder: &Path, location: &str) -> Result<File, Fault> {
-    let path = folder.join(location);
-    let create = || -> io::Result<File> {
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(MODE);
-        options.open(&path)
+pub(super) fn open(folder: BorrowedFd<'_>, location: &str) -> Result<File, Fault> {
+    let opened = create(folder, location);
+    opened
+        .map(File::from)
+        .map_err(|error| Fault::uncopied(location, error.into()))
+}
+
+/// Opens a file, and creates it and the folders on the way to it.
+fn create(root: BorrowedFd<'_>, location: &str) -> Result<OwnedFd, Errno> {
+    let mut folder: Option<OwnedFd> = None;
+    let (parents, name) = match location.rsplit_once('/') {
+        Some((parents, name)) => (Some(parents), name),
+        None => (None, location),
     };
-    create().map_err(|cause| Fault::uncopied(location, cause))
+    for component in parents.into_iter().flat_map(|parents| parents.split('/')) {
+        let below = folder.as_ref().map_or(root, OwnedFd::as_fd);
+        match mkdirat(below, component, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+        let next = openat(below, component, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
+        folder = Some(next);
+    }
+    let below = folder.as_ref().map_or(root, OwnedFd::as_fd);
+    openat(below, name, FILE, FILE_MODE)
 }

@@ -9,8 +9,8 @@ use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -59,7 +59,7 @@ pub struct Settings<'a> {
     /// signer may have chosen shards of one byte.
     pub expected_bytes: &'a dyn Fn(&FoundFile) -> Option<u64>,
     /// A folder that gets a copy of exactly the bytes that are hashed.
-    pub copy_to: Option<&'a Path>,
+    pub copy_to: Option<BorrowedFd<'a>>,
     /// The threads.
     pub options: &'a Options,
 }
@@ -85,7 +85,7 @@ struct Job<'a> {
 struct Shared<'a> {
     tree: &'a Tree,
     pieces: Pieces,
-    copy_to: Option<&'a Path>,
+    copy_to: Option<BorrowedFd<'a>>,
     jobs: Vec<Job<'a>>,
     /// The first job that no thread has taken.
     next: AtomicUsize,

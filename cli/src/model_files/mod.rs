@@ -5,7 +5,7 @@
 //! regular files are read. A digest is about the bytes at the time of the check: a server must load
 //! the model from a copy that no one else can write.
 //!
-//! Its modules, from bottom to top: `fault`, `copy`, `tree`, `walk`, `hash`.
+//! Its modules, from bottom to top: `fault`, `tree`, `copy`, `walk`, `hash`.
 
 mod copy;
 mod fault;
@@ -13,6 +13,7 @@ mod hash;
 mod tree;
 mod walk;
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use tensorgate_artifact::model_signing::{Differences, Manifest, Pieces, Resource, Rules, compare};
@@ -73,8 +74,8 @@ pub fn check_folder(
     check(root, manifest, ignored, options, None)
 }
 
-/// The same, and copies each signed file into an empty folder. The copy has exactly the bytes that
-/// were hashed. It is the signed model if there are no differences.
+/// The same, and copies each signed file into an empty folder that is opened. The copy has exactly
+/// the bytes that were hashed. It is the signed model if there are no differences.
 ///
 /// # Errors
 /// As for [`check_folder`]; or the copy cannot be written.
@@ -83,7 +84,7 @@ pub fn copy_folder(
     manifest: &Manifest,
     ignored: &Ignored,
     options: &Options,
-    copy_to: &Path,
+    copy_to: BorrowedFd<'_>,
 ) -> Result<Checked, Fault> {
     check(root, manifest, ignored, options, Some(copy_to))
 }
@@ -93,7 +94,7 @@ fn check(
     manifest: &Manifest,
     ignored: &Ignored,
     options: &Options,
-    copy_to: Option<&Path>,
+    copy_to: Option<BorrowedFd<'_>>,
 ) -> Result<Checked, Fault> {
     let rules = manifest.rules();
     let tree = Tree::open(root, rules.follow_links)?;

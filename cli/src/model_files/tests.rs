@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::fs::{create_dir, create_dir_all, remove_file, write};
+use std::fs::{File, create_dir, create_dir_all, remove_file, write};
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -333,7 +334,9 @@ fn a_copy_has_the_bytes_of_signed_files_and_no_other_file() {
         let manifest = hashed(folder.path(), rules(pieces, false, &[])).unwrap();
         let copied = |to: &Path| {
             let ignored = Ignored::default();
-            copy_folder(folder.path(), &manifest.manifest, &ignored, &options(), to).unwrap()
+            let to = File::open(to).unwrap();
+            let manifest = &manifest.manifest;
+            copy_folder(folder.path(), manifest, &ignored, &options(), to.as_fd()).unwrap()
         };
         let to = Folder::new();
         assert!(copied(to.path()).differences.is_empty());
@@ -354,5 +357,30 @@ fn a_copy_has_the_bytes_of_signed_files_and_no_other_file() {
         assert_eq!(copied(to.path()).differences.count, 1);
         assert!(!to.path().join("a/c").exists());
         remove_file(folder.path().join("a/c")).unwrap();
+    }
+}
+
+#[test]
+fn a_copy_follows_no_link() {
+    let folder = model();
+    let manifest = of_files(folder.path());
+    for link in ["a", "a-b"] {
+        let (to, outside) = (Folder::new(), Folder::new());
+        let target = outside.path().join(link);
+        create_dir_all(outside.path().join("a")).unwrap();
+        symlink(&target, to.path().join(link)).unwrap();
+        let opened = File::open(to.path()).unwrap();
+        let ignored = Ignored::default();
+        let copied = copy_folder(
+            folder.path(),
+            &manifest,
+            &ignored,
+            &options(),
+            opened.as_fd(),
+        );
+        let fault = copied.unwrap_err();
+        assert!(matches!(fault, Fault::Uncopied { .. }), "{fault}");
+        assert!(!outside.path().join("a/b").exists());
+        assert!(!outside.path().join("a-b").exists());
     }
 }

@@ -22,6 +22,8 @@ const STAGING_MODE: u32 = 0o700;
 const LOCK_MODE: u32 = 0o600;
 /// A link in place of the lock file is not followed.
 const NOFOLLOW: i32 = OFlags::NOFOLLOW.bits().cast_signed();
+/// The permissions of a mode.
+const PERMISSION_BITS: u32 = 0o777;
 /// The user that every container runtime lets own a volume.
 const ROOT: u32 = 0;
 
@@ -33,6 +35,15 @@ pub struct Store {
     /// The user of this process.
     owner: u32,
     _lock: File,
+}
+
+/// The folder in which a copy is made.
+#[derive(Debug)]
+pub struct Staging {
+    /// Its path.
+    pub path: PathBuf,
+    /// The folder itself, whatever another user of DST has put at its path.
+    pub folder: File,
 }
 
 impl Store {
@@ -99,14 +110,19 @@ impl Store {
     ///
     /// # Errors
     /// The folder cannot be created.
-    pub fn stage(&self) -> Result<PathBuf, String> {
-        let staging = self.staging();
+    pub fn stage(&self) -> Result<Staging, String> {
+        let path = self.staging();
         self.discard()?;
-        DirBuilder::new()
-            .mode(STAGING_MODE)
-            .create(&staging)
-            .map_err(|error| self.fault("cannot create a folder", &error))?;
-        Ok(staging)
+        let failed = |error: io::Error| self.fault("cannot create a folder", &error);
+        let mut builder = DirBuilder::new();
+        builder.mode(STAGING_MODE).create(&path).map_err(failed)?;
+        let folder = tree::open(&path).map_err(failed)?;
+        let metadata = folder.metadata().map_err(failed)?;
+        let is_own = metadata.uid() == self.owner;
+        if !is_own || metadata.mode() & PERMISSION_BITS != STAGING_MODE {
+            return Err(self.changed());
+        }
+        Ok(Staging { path, folder })
     }
 
     /// Removes a copy that is not published.
@@ -122,10 +138,10 @@ impl Store {
     ///
     /// # Errors
     /// The copy cannot be changed.
-    pub fn seal(&self) -> Result<Vec<tree::FileState>, String> {
-        let staging = self.staging();
-        tree::seal(&staging).map_err(|error| self.fault("cannot finish the copy", &error))?;
-        tree::files(&staging, self.owner)
+    pub fn seal(&self, staging: &Staging) -> Result<Vec<tree::FileState>, String> {
+        tree::seal(&staging.folder)
+            .map_err(|error| self.fault("cannot finish the copy", &error))?;
+        tree::files(&staging.path, self.owner)
     }
 
     /// Makes the copy visible in one step, if it is as the receipt says, and removes the model that
@@ -136,10 +152,7 @@ impl Store {
     pub fn publish(&self, receipt: &Receipt) -> Result<(), String> {
         let (staging, model) = (self.staging(), self.model());
         if tree::files(&staging, self.owner)? != receipt.files {
-            return Err(format!(
-                "{}: the copy changed while it was scanned: let nothing else write here",
-                shown(&self.folder)
-            ));
+            return Err(self.changed());
         }
         let is_there = exists(&model).map_err(|error| self.fault("cannot publish", &error))?;
         // No other process adds the name meanwhile: this one has the lock.
@@ -168,6 +181,13 @@ impl Store {
         std::fs::rename(self.model(), self.staging()).map_err(failed)?;
         self.discard()?;
         Ok(true)
+    }
+
+    fn changed(&self) -> String {
+        format!(
+            "{}: the copy changed before it was complete: let nothing else write here",
+            shown(&self.folder)
+        )
     }
 
     fn not_renamed(&self, error: Errno) -> String {
@@ -218,14 +238,14 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
     use tensorgate_cli_common::private_dir::PrivateDir;
 
     /// Publishes a model with one file of this content.
     fn publish(store: &Store, content: &str) -> Result<(), String> {
         let staging = store.stage()?;
-        std::fs::write(staging.join("weights"), content).unwrap();
-        let files = store.seal()?;
+        std::fs::write(staging.path.join("weights"), content).unwrap();
+        let files = store.seal(&staging)?;
         store.publish(&Receipt::new("inputs".into(), None, files))
     }
 
@@ -254,9 +274,9 @@ mod tests {
     fn a_copy_that_changed_is_not_published() {
         let base = PrivateDir::new().unwrap();
         let store = Store::open(base.path(), "m").unwrap();
-        store.stage().unwrap();
-        let files = store.seal().unwrap();
-        let staging = store.staging();
+        let staging = store.stage().unwrap();
+        let files = store.seal(&staging).unwrap();
+        let staging = staging.path;
         std::fs::set_permissions(&staging, Permissions::from_mode(0o755)).unwrap();
         let file = staging.join("late");
         std::fs::write(&file, "").unwrap();
@@ -264,9 +284,25 @@ mod tests {
         std::fs::set_permissions(&staging, Permissions::from_mode(0o555)).unwrap();
         let receipt = Receipt::new("inputs".into(), None, files);
         let fault = store.publish(&receipt).unwrap_err();
-        assert!(fault.contains("changed while it was scanned"), "{fault}");
+        assert!(fault.contains("changed before it was complete"), "{fault}");
         assert!(!store.model().exists());
         store.discard().unwrap();
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_copy_is_not_changed() {
+        let base = PrivateDir::new().unwrap();
+        let store = Store::open(base.path(), "m").unwrap();
+        let staging = store.stage().unwrap();
+        std::fs::rename(&staging.path, base.path().join("aside")).unwrap();
+        let other = base.path().join("other");
+        std::fs::write(&other, "").unwrap();
+        std::fs::set_permissions(&other, Permissions::from_mode(0o600)).unwrap();
+        std::fs::create_dir(&staging.path).unwrap();
+        symlink(&other, staging.path.join("link")).unwrap();
+        assert!(store.seal(&staging).is_err());
+        let metadata = std::fs::metadata(&other).unwrap();
+        assert_eq!(metadata.permissions().mode() & PERMISSION_BITS, 0o600);
     }
 
     #[test]

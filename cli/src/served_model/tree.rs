@@ -1,10 +1,16 @@
 //! The folder of a copied model: makes it read-only, lists it, and removes it.
+//!
+//! Modes are changed below opened folders, and no link is followed: another user who can write
+//! beside the copy must not choose whose mode is changed.
 
-use std::fs::{File, Metadata, Permissions};
+use std::ffi::CString;
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use rustix::fs::{Dir, Mode, OFlags, openat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tensorgate_cli_common::ui::printable;
 
@@ -16,6 +22,14 @@ const FOLDER_MODE: u32 = 0o555;
 const REMOVABLE_MODE: u32 = 0o700;
 /// All bits of a mode.
 const MODE_BITS: u32 = 0o7777;
+/// How what is in a folder is opened. A named pipe that another program put there does not block.
+const CONTENT: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+/// How a folder is opened.
+const FOLDER: OFlags = CONTENT.union(OFlags::DIRECTORY);
 
 /// What changes when a file is replaced or written to. A program can set the time of modification,
 /// but not that of the last change.
@@ -45,33 +59,50 @@ impl FileState {
     }
 }
 
+/// Opens a folder that is not a link.
+///
+/// # Errors
+/// It cannot be opened, or is no folder.
+pub fn open(folder: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(FOLDER.bits().cast_signed());
+    options.open(folder)
+}
+
+/// The names in a folder.
+fn names(folder: &File) -> io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
 /// Makes a folder with everything in it read-only, and waits until it is on the disk.
 ///
 /// # Errors
 /// Something in it cannot be changed.
-pub fn seal(folder: &Path) -> io::Result<()> {
-    // Each folder stands before its content, which becomes read-only first.
-    let mut found = vec![(folder.to_owned(), FOLDER_MODE)];
-    let mut next = 0_usize;
-    while let Some((path, mode)) = found.get(next) {
-        if *mode == FOLDER_MODE {
-            let mut content = Vec::new();
-            for entry in std::fs::read_dir(path)? {
-                let entry = entry?;
-                let is_folder = entry.file_type()?.is_dir();
-                let mode = if is_folder { FOLDER_MODE } else { FILE_MODE };
-                content.push((entry.path(), mode));
-            }
-            found.append(&mut content);
+pub fn seal(folder: &File) -> io::Result<()> {
+    for name in names(folder)? {
+        let opened = openat(folder, name.as_c_str(), CONTENT, Mode::empty())?;
+        let opened = File::from(opened);
+        if opened.metadata()?.is_dir() {
+            seal(&opened)?;
+        } else {
+            finish(&opened, FILE_MODE)?;
         }
-        next = next.saturating_add(1);
     }
-    for (path, mode) in found.iter().rev() {
-        let opened = File::open(path)?;
-        opened.set_permissions(Permissions::from_mode(*mode))?;
-        opened.sync_all()?;
-    }
-    Ok(())
+    finish(folder, FOLDER_MODE)
+}
+
+/// Gives a file or folder its mode, and waits until it is on the disk.
+fn finish(opened: &File, mode: u32) -> io::Result<()> {
+    opened.set_permissions(Permissions::from_mode(mode))?;
+    opened.sync_all()
 }
 
 /// The files of a sealed folder, sorted by path.
@@ -142,17 +173,22 @@ pub fn remove(path: &Path) -> io::Result<()> {
     if !metadata.is_dir() {
         return std::fs::remove_file(path);
     }
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        std::fs::set_permissions(&folder, Permissions::from_mode(REMOVABLE_MODE))?;
-        for entry in std::fs::read_dir(&folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
-            }
+    make_removable(&open(path)?)?;
+    std::fs::remove_dir_all(path)
+}
+
+/// Lets the content of a folder be removed, and that of all folders below it.
+fn make_removable(folder: &File) -> io::Result<()> {
+    folder.set_permissions(Permissions::from_mode(REMOVABLE_MODE))?;
+    for name in names(folder)? {
+        match openat(folder, name.as_c_str(), FOLDER, Mode::empty()) {
+            Ok(below) => make_removable(&File::from(below))?,
+            // It is no folder.
+            Err(Errno::NOTDIR | Errno::LOOP) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    std::fs::remove_dir_all(path)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -172,7 +208,7 @@ mod tests {
         let folder = base.join("model");
         std::fs::create_dir_all(folder.join("1")).unwrap();
         std::fs::write(folder.join("1/weights"), "abc").unwrap();
-        seal(&folder).unwrap();
+        seal(&open(&folder).unwrap()).unwrap();
         folder
     }
 

@@ -1,5 +1,6 @@
 //! `model serve-verified`: copies a model that is signed and safe to where a server loads it.
 
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -149,16 +150,17 @@ impl Run<'_> {
             bundle: path_beneath(source, &self.signature),
             ..Ignored::default()
         };
-        let copy = self.store.stage().map_err(Failure::Failed)?;
+        let staging = self.store.stage().map_err(Failure::Failed)?;
         let options = Options::default();
-        let checked = copy_folder(source, &verified.manifest, &ignored, &options, &copy)
+        let copy_to = staging.folder.as_fd();
+        let checked = copy_folder(source, &verified.manifest, &ignored, &options, copy_to)
             .map_err(|fault| rejected(source, &fault))?;
         if !checked.differences.is_empty() {
             return Err(rejected(source, &checked.differences));
         }
-        let files = self.store.seal().map_err(Failure::Failed)?;
+        let files = self.store.seal(&staging).map_err(Failure::Failed)?;
         let scan = CopyScan {
-            copy: &copy,
+            copy: &staging.path,
             options: &self.options.scan,
             settings: &self.settings,
             formats: &self.options.formats,
