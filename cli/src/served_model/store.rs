@@ -55,7 +55,7 @@ impl Store {
     pub fn open(folder: &Path, name: &str) -> Result<Self, String> {
         let owner = rustix::process::geteuid().as_raw();
         let fault = |text: String| format!("{}: {text}", shown(folder));
-        let failed = |error: io::Error| fault(error.to_string());
+        let failed = |error: io::Error| fault(format!("user {owner} cannot write here: {error}"));
         create(folder).map_err(failed)?;
         let metadata = std::fs::metadata(folder).map_err(failed)?;
         if ![owner, ROOT].contains(&metadata.uid()) {

@@ -225,6 +225,9 @@ fn a_failure_leaves_the_verified_model_that_is_there() {
     case.expect(&[], 1, "signed by the key");
     std::fs::remove_file(case.path("model/model.sig")).unwrap();
     case.expect(&[], 1, "cannot read the signature model/model.sig");
+    case.expect(&[], 1, "sign the model with `tensorgate model sign`");
+    std::fs::remove_dir_all(case.path("model")).unwrap();
+    case.expect(&[], 1, "there is no model: correct SRC");
     assert_eq!(case.served(), before);
 }
 
@@ -275,6 +278,20 @@ fn a_folder_of_another_origin_is_left_alone() {
     for folder in ["served/other", "served/other/1"] {
         mode(&case.path(folder), 0o755);
     }
+}
+
+#[test]
+fn a_destination_in_the_model_is_refused_and_nothing_is_written() {
+    let case = Case::new();
+    for destination in ["model", "model/served", "model/1/../served"] {
+        let arguments = ["model", "serve-verified", "model", destination];
+        let arguments = [&arguments[..], &["--key", "signer.pem"][..]].concat();
+        let ran = run_in(case.scratch.path(), &arguments);
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        assert!(ran.stderr.contains("is in SRC"), "{}", ran.stderr);
+    }
+    assert!(!case.path("model/served").exists());
+    assert!(!case.path("model/.model.lock").exists());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `model serve-verified`: copies a model that is signed and safe to where a server loads it.
 
+use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
@@ -89,6 +90,7 @@ impl ServeVerified {
     /// Verifies, copies, scans and publishes.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let source = source(&self.source)?;
+        refuse_overlap(&source, &self.destination)?;
         let settings = self.scan.settings()?;
         let trusted = self.signer.read()?;
         let store = Store::open(&self.destination, &self.name).map_err(Failure::Failed)?;
@@ -128,7 +130,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Makes the model visible, unless that is the current one.
     fn serve(&self, current: Option<Receipt>) -> Result<(), Failure> {
-        let bundle = read_bundle(&self.signature)?;
+        let bundle = read_bundle(&self.signature, &self.source)?;
         // At each start, because certificates expire.
         let verified = verify(&bundle, self.trusted.trust(), present()?)
             .map_err(|rejection| rejected(&self.signature, &rejection))?;
@@ -254,15 +256,47 @@ fn rejected(path: &Path, cause: &dyn std::fmt::Display) -> Failure {
 }
 
 /// The bundle of a signature. The folder that it may be in is not trusted.
-fn read_bundle(file: &Path) -> Result<Vec<u8>, Failure> {
+fn read_bundle(file: &Path, source: &Path) -> Result<Vec<u8>, Failure> {
     let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
     let read = open(file).and_then(|opened| at_most(opened, most));
     let failed = |cause: String| {
         let file = shown(file);
         Failure::Failed(format!("cannot read the signature {file}: {cause}"))
     };
-    read.map_err(|error| failed(error.to_string()))?
+    read.map_err(|error| failed(unread(&error, source)))?
         .ok_or_else(|| failed(format!("it is larger than {most} bytes")))
+}
+
+/// Why a signature cannot be read, and what to do.
+fn unread(error: &io::Error, source: &Path) -> String {
+    if error.kind() != io::ErrorKind::NotFound {
+        return error.to_string();
+    }
+    if std::fs::symlink_metadata(source).is_err() {
+        return format!("there is no {}: correct SRC", shown(source));
+    }
+    format!(
+        "{error}: sign the model with `tensorgate model sign`, or name the file with --signature"
+    )
+}
+
+/// Refuses a DST in SRC: what is written there would be a part of the model that nobody has signed.
+fn refuse_overlap(source: &Path, destination: &Path) -> Result<(), Failure> {
+    // It may not be there yet.
+    let parent = destination.parent().filter(|it| !it.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let resolved = destination
+        .canonicalize()
+        .or_else(|_| parent.canonicalize());
+    match (source.canonicalize(), resolved) {
+        (Ok(source), Ok(resolved)) if resolved.starts_with(&source) => {
+            Err(Failure::Input(format!(
+                "DST {} is in SRC, and nothing that is written there is signed: name a folder outside of the model",
+                shown(destination)
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The path of SRC, which may be a URI.
