@@ -238,6 +238,7 @@ fn a_model_that_is_refused_does_not_become_visible() {
     case.expect(&[], 1, "a file is refused");
     assert_eq!(case.served().0, [".model.lock"]);
     let digest = sha256(PICKLE).map(|byte| format!("{byte:02x}")).concat();
+    case.expect(&[], 1, &format!("sha256: {digest}"));
     let exception = format!("- {{sha256: \"{digest}\", reason: made by us, until: 2999-12-31}}\n");
     case.scratch.file("exceptions.yaml", exception);
     case.expect(&["--exceptions", "exceptions.yaml"], 0, "copied");

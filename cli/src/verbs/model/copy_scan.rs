@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_policy::ModelFormat;
+use tensorgate_policy::{ModelFormat, hex};
 
 use super::report::{json_line, text};
 use super::scan_options::ScanOptions;
+use crate::model_files::SignedFile;
 use crate::progress_line::{ProgressLine, short};
 use crate::scan::outcome::Outcome;
 use crate::scan::run::{Progressed, Settings, run};
@@ -17,6 +18,8 @@ use crate::scan::walk::root;
 pub struct CopyScan<'a> {
     /// The folder of the copy.
     pub copy: &'a Path,
+    /// Its files, sorted by path.
+    pub signed: &'a [SignedFile],
     /// How files are read.
     pub options: &'a ScanOptions,
     /// Which files are accepted although they are not safe.
@@ -69,8 +72,12 @@ impl CopyScan<'_> {
         }
         match found.refused {
             0 => Ok(found.until),
-            1 => Err(Failure::Failed("a file is refused".into())),
-            refused => Err(Failure::Failed(format!("{refused} files are refused"))),
+            1 => Err(Failure::Failed(
+                "a file is refused: if you know it, accept its SHA-256 with --exceptions".into(),
+            )),
+            refused => Err(Failure::Failed(format!(
+                "{refused} files are refused: accept the SHA-256 of those that you know with --exceptions"
+            ))),
         }
     }
 
@@ -107,6 +114,18 @@ impl CopyScan<'_> {
                 "{path}: the format {format:?} is not among --formats"
             ));
         }
+        if let Some(sha256) = self.sha256(&outcome.path).filter(|_| !ui.json) {
+            ui.note(&format!("  sha256: {}", hex(&sha256)));
+        }
         outcome.path
+    }
+
+    /// The digest of a file, by which an exception accepts it. `None` if shards were hashed.
+    fn sha256(&self, path: &Path) -> Option<[u8; 32]> {
+        let path = path.to_str()?;
+        let found = self
+            .signed
+            .binary_search_by(|file| file.path.as_str().cmp(path));
+        self.signed.get(found.ok()?)?.sha256
     }
 }

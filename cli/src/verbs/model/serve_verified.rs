@@ -163,6 +163,7 @@ impl Run<'_> {
         let files = self.store.seal(&staging).map_err(Failure::Failed)?;
         let scan = CopyScan {
             copy: &staging.path,
+            signed: &checked.signed,
             options: &self.options.scan,
             settings: &self.settings,
             formats: &self.options.formats,
