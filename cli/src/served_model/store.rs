@@ -71,7 +71,11 @@ impl Store {
                 "{name} is there and was not written by this command: remove it, or choose another --name"
             )));
         }
-        let lock = open_lock(&lock_file).map_err(failed)?;
+        let lock = open_lock(&lock_file).map_err(|error| {
+            fault(format!(
+                "user {owner} cannot write .{name}.lock: {error}: serve each --name as one user"
+            ))
+        })?;
         let metadata = lock.metadata().map_err(failed)?;
         if !metadata.is_file() || metadata.uid() != owner {
             return Err(fault(format!(
@@ -131,7 +135,7 @@ impl Store {
     /// It cannot be removed.
     pub fn discard(&self) -> Result<(), String> {
         tree::remove(&self.staging())
-            .map_err(|error| self.fault("cannot remove an earlier copy", &error))
+            .map_err(|error| self.fault(&format!("cannot remove .{}.new", self.name), &error))
     }
 
     /// Makes the copy read-only and lists its files.
