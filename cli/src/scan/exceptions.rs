@@ -126,13 +126,14 @@ fn typed_entries(text: &str) -> Result<Vec<Written>, Vec<Located>> {
     if faults.iter().any(|fault| fault.severity == Severity::Error) {
         return Err(faults);
     }
-    let Some(tree) = tree else {
+    // An empty file reads as an empty map.
+    let Some(tree) = tree.filter(|_| !text.trim().is_empty()) else {
         return Err(vec![Located {
             severity: Severity::Error,
             span: Span::default(),
             path: String::new(),
             message: "no list of exceptions".into(),
-            fix: Some("a list of {sha256: …, reason: …, until: YYYY-MM-DD}".into()),
+            fix: Some("a list of {sha256: …, reason: …, until: YYYY-MM-DD}, or [] for none".into()),
         }]);
     };
     typed::deserialize_one(&tree).map_err(|fault| vec![fault])
@@ -200,6 +201,14 @@ mod tests {
         ] {
             assert_eq!(is_date(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn an_empty_file_is_no_list() {
+        let faults = typed_entries("\n").err().unwrap_or_default();
+        let messages: Vec<_> = faults.iter().map(|it| it.message.as_str()).collect();
+        assert_eq!(messages, ["no list of exceptions"]);
+        assert!(typed_entries("[]").is_ok_and(|entries| entries.is_empty()));
     }
 
     #[test]

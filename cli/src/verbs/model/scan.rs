@@ -89,7 +89,7 @@ impl Scan {
         ran.map_err(Failure::Failed)?;
         let ended = written.and_then(|()| sarif.map_or(Ok(()), Sarif::end));
         ended.map_err(|error| Failure::Failed(format!("cannot write SARIF: {error}")))?;
-        if is_open && !ui.json && !to_stdout {
+        if is_open && !ui.json && !to_stdout && totals.files() > 0 {
             ui.line(&totals.line());
         }
         if totals.files() == 0 {
