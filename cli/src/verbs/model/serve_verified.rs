@@ -270,7 +270,9 @@ fn read_bundle(file: &Path, source: &Path) -> Result<Vec<u8>, Failure> {
 
 /// Why a signature cannot be read, and what to do.
 fn unread(error: &io::Error, source: &Path) -> String {
-    if error.kind() != io::ErrorKind::NotFound {
+    // SRC may be a single file.
+    let is_missing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    if !is_missing.contains(&error.kind()) {
         return error.to_string();
     }
     if std::fs::symlink_metadata(source).is_err() {
