@@ -44,7 +44,7 @@ const DATA: [(&str, &[&str]); 13] = [
     ("torch.storage", &["UntypedStorage"]),
 ];
 /// Element types of torch. Each has a class of storages, or is a constant.
-const TORCH_STORAGES: [&str; 17] = [
+const TORCH_STORAGES: [&str; 12] = [
     "BFloat16",
     "Bool",
     "Byte",
@@ -56,14 +56,9 @@ const TORCH_STORAGES: [&str; 17] = [
     "Half",
     "Int",
     "Long",
-    "QInt32",
-    "QInt8",
-    "QUInt2x4",
-    "QUInt4x2",
-    "QUInt8",
     "Short",
 ];
-const TORCH_TYPES: [&str; 24] = [
+const TORCH_TYPES: [&str; 21] = [
     "bfloat16",
     "bool",
     "complex128",
@@ -81,9 +76,6 @@ const TORCH_TYPES: [&str; 24] = [
     "int32",
     "int64",
     "int8",
-    "qint32",
-    "qint8",
-    "quint8",
     "uint16",
     "uint32",
     "uint64",

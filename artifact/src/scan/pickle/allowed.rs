@@ -5,6 +5,9 @@
 //! - `copyreg._reconstructor`: none of the classes here needs it.
 //! - `torch.storage._load_from_bytes`: it unpickles its argument.
 //! - `torch._utils._rebuild_parameter_with_state`: it sets attributes of any name.
+//! - `torch._utils._rebuild_qtensor`, and storage classes and dtypes of quantized numbers: their
+//!   tensors are not compared with the storage, and can show memory beyond it.
+//! - `torch._utils._rebuild_sparse_tensor`: the indices are not compared with the shape.
 //! - `collections.defaultdict`: it calls its first argument later.
 
 /// An allowed global.
@@ -123,17 +126,14 @@ fn torch(name: &str) -> Option<Global> {
         // Storage classes are named in the identifiers of storages; they are never called.
         "ComplexDoubleStorage" => Global::Storage(16),
         "DoubleStorage" | "LongStorage" | "ComplexFloatStorage" => Global::Storage(8),
-        "FloatStorage" | "IntStorage" | "QInt32Storage" => Global::Storage(4),
+        "FloatStorage" | "IntStorage" => Global::Storage(4),
         "HalfStorage" | "ShortStorage" | "BFloat16Storage" => Global::Storage(2),
-        "ByteStorage" | "CharStorage" | "BoolStorage" | "QInt8Storage" | "QUInt8Storage"
-        | "QUInt4x2Storage" | "QUInt2x4Storage" => Global::Storage(1),
+        "ByteStorage" | "CharStorage" | "BoolStorage" => Global::Storage(1),
         // Constants.
         "float64" | "float32" | "float16" | "bfloat16" | "complex32" | "complex64"
         | "complex128" | "int64" | "int32" | "int16" | "int8" | "uint64" | "uint32" | "uint16"
         | "uint8" | "bool" | "float8_e4m3fn" | "float8_e4m3fnuz" | "float8_e5m2"
-        | "float8_e5m2fnuz" | "float8_e8m0fnu" | "qint8" | "quint8" | "qint32" => {
-            Global::TorchDtype
-        }
+        | "float8_e5m2fnuz" | "float8_e8m0fnu" => Global::TorchDtype,
         _ => return None,
     })
 }
