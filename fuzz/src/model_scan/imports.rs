@@ -24,7 +24,7 @@ const DATA: [(&str, &[&str]); 13] = [
     ("__builtin__", VALUES),
     ("_codecs", &["encode"]),
     ("builtins", VALUES),
-    ("collections", &["OrderedDict"]),
+    ("collections", &["Counter", "OrderedDict"]),
     ("joblib.numpy_pickle", &["NumpyArrayWrapper"]),
     ("numpy", &["dtype", "ndarray"]),
     ("numpy._core.multiarray", ARRAYS),

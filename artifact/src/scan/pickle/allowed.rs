@@ -14,6 +14,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Global {
     OrderedDict,
+    Counter,
     Set,
     FrozenSet,
     Bytes,
@@ -47,6 +48,8 @@ pub(super) fn find(module: &str, name: &str) -> Option<Global> {
         "collections" => match name {
             // A dictionary. Its constructor takes a list of pairs.
             "OrderedDict" => Some(Global::OrderedDict),
+            // A dictionary, made from another one: the milestones of a schedule of torch.
+            "Counter" => Some(Global::Counter),
             _ => None,
         },
         "builtins" | "__builtin__" => builtin(name),

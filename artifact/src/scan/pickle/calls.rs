@@ -28,6 +28,8 @@ pub(super) enum Built {
 pub(super) fn call(global: Global, arguments: &[Value]) -> Option<Value> {
     match (global, arguments) {
         (Global::OrderedDict, [] | [Value::List]) => Some(Value::OrderedDict),
+        // Of anything but a dictionary it would count the items.
+        (Global::Counter, [Value::Dict]) => Some(Value::Plain),
         (Global::Set, [] | [Value::List]) => Some(Value::Set),
         (Global::FrozenSet, [] | [Value::List]) => Some(Value::Plain),
         (Global::Bytes, []) => Some(Value::Bytes),

@@ -42,7 +42,7 @@ fn join(parts: &[&[u8]]) -> Vec<u8> {
 
 #[test]
 fn plain_data_is_safe() {
-    let pickles: [&[u8]; 17] = [
+    let pickles: [&[u8]; 18] = [
         b"(lp0\n.",
         b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01s.",
         // An array in protocols 2, 4 and 5.
@@ -82,6 +82,8 @@ fn plain_data_is_safe() {
           K\x02K\x03K\x02\x87\x8c\x01KK\x01K\x00K\x02\x87tR.",
         // Attributes of an ordered dictionary, as those of a torch state.
         b"\x80\x02ccollections\nOrderedDict\n)R}X\x01\x00\x00\x00a}sb.",
+        // Milestones of a schedule of torch.
+        b"\x80\x02ccollections\nCounter\nq\x00}q\x01(K\x02K\x01K\x04K\x01u\x85q\x02Rq\x03.",
         // Two pickles in a row.
         b"\x80\x02K\x01.\x80\x02K\x02.",
         b"\x80\x04\x8f(K\x01\x90(K\x02\x91\x86.",
@@ -382,7 +384,7 @@ fn a_state_cannot_change_what_memory_means() {
 
 #[test]
 fn allowed_names_are_called_with_plain_data_only() {
-    let calls: [&[u8]; 12] = [
+    let calls: [&[u8]; 13] = [
         b"cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.",
         b"cbuiltins\nbytes\nJ\xff\xff\xff\x7f\x85R.",
         b"cnumpy.core.numeric\n_frombuffer\n(C\x01acnumpy\ndtype\n\x8c\x02O8\
@@ -395,6 +397,7 @@ fn allowed_names_are_called_with_plain_data_only() {
         b"ctorch\nFloatStorage\nK\x09\x85R.",
         b"ccollections\nOrderedDict\nK\x01\x85\x81.",
         b"ccollections\nOrderedDict\n)}\x92.",
+        b"ccollections\nCounter\n]\x85R.",
         b"(cbuiltins\nset\nK\x01o.",
     ];
     for pickle in calls {
