@@ -48,6 +48,13 @@ fn walk(reader: &mut Reader<'_>, report: &mut Report) -> Result<(), Stop> {
         let detail = format!("version {version} of the format");
         return Err(Stop::unknown(0, "tflite-header", detail));
     }
+    // Groups of weights, which are files that the runtime opens, and weights in them.
+    for field in [8, 9] {
+        if reader.vector(&model, field, 4)?.count > 0 {
+            let detail = "the model has weights in other files, which it names";
+            return Err(Stop::unknown(0, "tflite-external", detail));
+        }
+    }
     let operators = reader.vector(&model, 1, 4)?;
     for index in 0..operators.count {
         check_operator(reader, operators, index, report)?;

@@ -203,6 +203,20 @@ fn what_is_out_of_range_is_malformed() {
 }
 
 #[test]
+fn weights_in_other_files_are_unknown() {
+    for fields in [7, 8] {
+        let mut model = vec![Word(3)];
+        model.extend(vec![Absent; fields]);
+        model.push(Tables(vec![vec![Text("../weights")]]));
+        assert_eq!(verdict(file(&model)), Verdict::Unknown);
+    }
+    let mut model = vec![Word(3)];
+    model.extend(vec![Absent; 7]);
+    model.push(Tables(vec![]));
+    assert_eq!(verdict(file(&model)), Verdict::Safe);
+}
+
+#[test]
 fn versions_archives_and_work_are_bounded() {
     assert_eq!(verdict(file(&[Word(2)])), Verdict::Unknown);
     let mut packed = file(&[Word(3)]);
