@@ -22,11 +22,12 @@ from benign_files import Writer
 from benign_folders import hugging_face
 from benign_hdf5 import hdf5_files
 from benign_models import boosters, gguf_files, keras_files, onnx_files
+from benign_tflite import tflite_files
 
 #: The functions that write files, in the order of their calls.
 MAKERS = [
     numpy_files, pickles, joblib_files, safetensors_files, hugging_face, onnx_files, gguf_files,
-    boosters, keras_files, hdf5_files,
+    boosters, keras_files, hdf5_files, tflite_files,
 ]
 
 #: Endings of files of `--also` that are models; the others there are programs and notes.
@@ -47,6 +48,8 @@ EXPECTED = [
     # Only little-endian files, and types that tensors are stored in.
     ("gguf/big-endian.gguf", "unknown"),
     ("gguf/type-q8_1.gguf", "unknown"),
+    # It has weights in another file.
+    ("tflite/external.tflite", "unknown"),
     # Servers may install what it lists before they load the model.
     ("huggingface/requirements.txt", "unknown"),
 ]
