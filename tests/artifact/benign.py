@@ -7,8 +7,8 @@ lists it with its findings and exits with 1. `EXPECTED` has the exceptions. `--a
 further folders, such as installed packages that carry weights; there only refusals of model
 files are listed.
 
-The libraries are pinned in `tools/requirements-benign.txt`. One that is not installed is named,
-and its formats are left out.
+The libraries are pinned in `tools/requirements-benign.txt`, and `tools/torch.sh` brings PyTorch.
+One that is not installed is named, and its formats are left out.
 """
 
 import argparse
@@ -23,11 +23,13 @@ from benign_folders import hugging_face
 from benign_hdf5 import hdf5_files
 from benign_models import boosters, gguf_files, keras_files, onnx_files
 from benign_tflite import tflite_files
+from benign_torch import torch_files
 
 #: The functions that write files, in the order of their calls.
 MAKERS = [
     numpy_files, pickles, joblib_files, safetensors_files, hugging_face, onnx_files, gguf_files,
     boosters, keras_files, hdf5_files, tflite_files,
+    torch_files,
 ]
 
 #: Endings of files of `--also` that are models; the others there are programs and notes.
@@ -48,6 +50,16 @@ EXPECTED = [
     # Only little-endian files, and types that tensors are stored in.
     ("gguf/big-endian.gguf", "unknown"),
     ("gguf/type-q8_1.gguf", "unknown"),
+    # Whole modules, optimizers and functions, and TorchScript.
+    ("torch-objects/*", "executable"),
+    # PyTorch does not compare their shape with the storage, or indices with the shape.
+    ("torch*/quantized*", "executable"),
+    ("torch*/state-quantized.*", "executable"),
+    ("torch*/sparse*", "executable"),
+    # Shapes without numbers.
+    ("torch*/meta.*", "executable"),
+    # Only the protocol that PyTorch writes by itself is known in its older form.
+    ("torch-legacy/protocol-[345].pt", "executable"),
     # It has weights in another file.
     ("tflite/external.tflite", "unknown"),
     # Servers may install what it lists before they load the model.
