@@ -150,7 +150,7 @@ fn shards_are_hashed_by_the_signed_size() {
 #[test]
 fn more_shards_than_a_signature_holds_are_not_hashed() {
     let folder = model();
-    let large = std::fs::File::create(folder.path().join("large")).unwrap();
+    let large = File::create(folder.path().join("large")).unwrap();
     large.set_len(1 << 40).unwrap();
     let shards = Pieces::Shards(NonZeroU64::MIN);
     let fault = hashed(folder.path(), rules(shards, false, &[])).unwrap_err();
@@ -160,7 +160,7 @@ fn more_shards_than_a_signature_holds_are_not_hashed() {
     let manifest = hashed(folder.path(), rules(shards, false, &[]))
         .unwrap()
         .manifest;
-    let grown = std::fs::File::create(folder.path().join("a-b")).unwrap();
+    let grown = File::create(folder.path().join("a-b")).unwrap();
     grown.set_len(1 << 40).unwrap();
     let checked = checked(folder.path(), &manifest).unwrap();
     assert!(!checked.differences.is_empty());

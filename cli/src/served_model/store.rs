@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_the_place_of_a_copy_is_not_changed() {
+    fn a_link_instead_of_a_copy_is_not_followed() {
         let base = PrivateDir::new().unwrap();
         let store = Store::open(base.path(), "m").unwrap();
         let staging = store.stage().unwrap();

@@ -283,7 +283,7 @@ fn unread(error: &io::Error, source: &Path) -> String {
     )
 }
 
-/// Refuses a DST in SRC: what is written there would be a part of the model that nobody has signed.
+/// Refuses a DST in SRC: what is written there would be an unsigned part of the model.
 fn refuse_overlap(source: &Path, destination: &Path) -> Result<(), Failure> {
     // It may not be there yet.
     let parent = destination.parent().filter(|it| !it.as_os_str().is_empty());
