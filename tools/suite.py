@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Runs the whole test suite and ends with one list of what failed: suite.py ARGUMENTS OF CARGO TEST
 
+As with cargo test, names after `--` select the tests whose names contain one of them.
+
 Cargo builds the test binaries. Two of them run at once: the one that waits for longest in most
 tests comes first, and the others use the time in which it waits. The name of a test is printed when
 it ends, and the output of a binary with failures when the binary ends. After a failure the others
@@ -89,11 +91,10 @@ class Binary:
         environment = {**os.environ, **CARGO, "CARGO_MANIFEST_DIR": str(self.folder)}
         return {"args": [self.executable, *arguments], "cwd": self.folder, "env": environment}
 
-    def tests(self):
-        """The names of all tests, in the order in which they start."""
-        output = subprocess.run(
-            **self.command("--list", "--format", "terse"), stdout=subprocess.PIPE, text=True
-        ).stdout
+    def tests(self, *names):
+        """The names of the tests that contain one of these, in the order in which they start."""
+        command = self.command(*names, "--list", "--format", "terse")
+        output = subprocess.run(**command, stdout=subprocess.PIPE, text=True).stdout
         return [found[1] for line in output.splitlines() if (found := LISTED.match(line))]
 
 
@@ -168,9 +169,10 @@ class Run:
 
 
 class Suite:
-    """What all binaries came to."""
+    """What all binaries came to. `names` selects tests."""
 
-    def __init__(self):
+    def __init__(self, names=()):
+        self.names = names
         self.failed, self.count = [], 0
         # Binary and seconds; binary, test and seconds.
         self.binaries, self.tests = [], []
@@ -181,13 +183,13 @@ class Suite:
         self.count += 1
         left = None
         while left is None or left:
-            arguments = [] if left is None else ["--exact", *left]
+            arguments = self.names if left is None else ["--exact", *left]
             run = Run(binary.shown, **binary.command(*arguments))
             self.add(binary.name, binary.shown, run, binary)
             if not run.hung:
                 break
             ended = {name for name, _ in run.output.ends}
-            left = [name for name in left or binary.tests() if name not in ended]
+            left = [name for name in left or binary.tests(*self.names) if name not in ended]
             # Tests start in this order, each when another has ended.
             for name in left[: threads()]:
                 self.failed.append(Failure(f"{binary.name} {name} was killed: it hung"))
@@ -326,9 +328,16 @@ def place(binary):
     return rank, binary.shown
 
 
+def split(arguments):
+    """The arguments of cargo, and the names of tests after `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:end], arguments[end + 1 :]
+
+
 def run(arguments):
     """Runs the suite and returns its results."""
-    suite = Suite()
+    arguments, names = split(arguments)
+    suite = Suite(names)
     binaries, status = build(arguments)
     if status != 0:
         suite.failed.append(Failure(f"cargo test: exit status {status}"))
@@ -336,7 +345,7 @@ def run(arguments):
     jobs = queue.SimpleQueue()
     for binary in sorted(binaries, key=place):
         jobs.put(lambda binary=binary: suite.run(binary))
-    if not any(SELECTS.match(argument) for argument in arguments):
+    if not names and not any(SELECTS.match(argument) for argument in arguments):
         jobs.put(lambda: suite.run_docs(arguments))
 
     def work():

@@ -236,6 +236,12 @@ fn the_suite_continues_after_a_failure_and_ends_with_a_list() {
     );
     let times = std::fs::read_to_string(workspace.0.join("target/tests.tsv")).unwrap();
     assert!(times.ends_with("\ttop a passes\n"), "{times}");
+    // Names select tests, as with cargo test.
+    let output = workspace.run(suite, &["--offline", "--tests", "--", "passes", "later"]);
+    assert_eq!(ended(&output).0, Some(0), "{output:?}");
+    let times = std::fs::read_to_string(workspace.0.join("target/tests.tsv")).unwrap();
+    let mut selected = times.lines();
+    assert!(times.contains("\ttop b passes\n") && selected.all(|line| line.ends_with("passes")));
     // Code that does not compile has no tests to name.
     workspace.write("top/tests/a.rs", "fn");
     let output = workspace.run(suite, &["--offline", "--test", "a"]);
