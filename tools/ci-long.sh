@@ -15,8 +15,8 @@ case ${1:-} in
     fuzz) FUZZ_SECONDS=${FUZZ_SECONDS:-900} make fuzz ;;
     soak) SOAK_SECONDS=${SOAK_SECONDS:-600} make soak ;;
     # What is rendered for meshes: schemas, helm, kubectl, and gates that serve as control planes
-    # would configure them.
-    mesh) make test-mesh ;;
+    # would configure them. The rules for Prometheus, which CI checks where there is a promtool.
+    mesh) make test-mesh test-monitoring ;;
     # Hostile and benign files of models, and signatures of models with OpenSSF's own package.
     artifacts) make test-artifacts ;;
     # Clippy of tests, bench and fuzz targets, and the documentation of every crate.

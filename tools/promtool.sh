@@ -2,7 +2,7 @@
 # Finds promtool, which checks rules for Prometheus: the one named by $PROMTOOL, or one on PATH, or
 # the one of a pinned Debian package, unpacked into the user's cache folder (20 MB of downloads,
 # 50 MB on disk). Idempotent. The last line on standard output is its path. Everything else goes to
-# standard error.
+# standard error. If there is none, it prints no path, and with STRICT=1 it fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +14,11 @@ digest=3b0e0255b059a7696bd4a139a4a4eb24d71df067936a61ece5093559cbc7991c
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate
 made=$cache/promtool-$release
 say() { printf 'promtool: %s\n' "$*" >&2; }
-fail() { say "$*; install promtool (Debian's package is $package), or name one in PROMTOOL"; exit 1; }
+fail() {
+    say "$*; install promtool (Debian's package is $package), or name one in PROMTOOL"
+    [ "${STRICT:-}" != 1 ]
+    exit
+}
 
 # answer PROGRAM: prints its path if it runs.
 answer() {
