@@ -63,7 +63,7 @@ impl<'i> Pages<'i> {
             return Ok(());
         }
         let detail = format!("{count} bytes at {address} are beyond the end of the file");
-        Err(Stop::malformed(address, STRUCTURE, detail))
+        Err(Stop::malformed(address.min(self.length), STRUCTURE, detail))
     }
 
     /// Counts bytes that are read.

@@ -137,11 +137,15 @@ impl Names {
     }
 
     /// Replaces a mark by a hostile name that is accepted with the names so far, if there is one
-    /// among a few.
+    /// among a few. Each mark has another name, because targets leave out values that are equal.
     pub fn replace(&mut self, mark: &str, numbers: &mut Numbers, accepts: impl Fn(&Self) -> bool) {
         const ATTEMPTS: usize = 4;
         for _ in 0..ATTEMPTS {
-            self.0.insert(mark.to_owned(), numbers.name());
+            let name = numbers.name();
+            if self.0.values().any(|other| *other == name) {
+                continue;
+            }
+            self.0.insert(mark.to_owned(), name);
             if accepts(self) {
                 return;
             }
