@@ -97,7 +97,16 @@ fn check(name: &str, content: &[u8]) -> Report {
         assert!(is_in_part || is_within, "{finding:?} of {length} bytes");
     }
     let again = detect::scan(&mut Slow(Cursor::new(content)), name, &limits);
-    assert_eq!(again.expect("it is in memory"), report);
+    let again = again.expect("it is in memory");
+    assert_eq!(again.verdict, report.verdict, "{again:?} {report:?}");
+    // How much a broken deflate stream gives before its fault depends on how much is read at once.
+    let is_broken = |report: &Report| {
+        let mut rules = report.findings.iter().map(|finding| finding.rule);
+        rules.any(|rule| rule == "zip-content")
+    };
+    if !is_broken(&report) && !is_broken(&again) {
+        assert_eq!(again, report);
+    }
     report
 }
 

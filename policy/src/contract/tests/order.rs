@@ -1,6 +1,7 @@
 //! Every reason, and which of two is reported.
 
 use super::*;
+use crate::contract::Narrowed;
 
 /// A contract with a tensor for each fault, so that any two faults can be in one request.
 fn wide() -> Contract {
@@ -104,6 +105,31 @@ fn a_good_request_passes_with_or_without_what_is_optional() {
     check(&good(), None);
     check(&request(vec![b(&[3]), a(&[0.5, 0.5])]), None);
     assert_eq!(outcome(&wide(), &wide_request()), None);
+}
+
+#[test]
+fn a_grant_and_its_handlers_restrict_the_outputs() {
+    let contract = standard();
+    let label = Narrowed {
+        outputs: Some(vec!["label".to_owned()]),
+        ..Narrowed::default()
+    };
+    let allows = |scope: OutputScope<'_>, name: &'static str| {
+        let mut request = good();
+        request.outputs.push(output(name));
+        contract.check(&scope, &request, &mut Err).is_ok()
+    };
+    let narrowed = OutputScope {
+        narrowed: Some(&label),
+        returns: None,
+    };
+    assert!(allows(narrowed, "label") && !allows(narrowed, "probabilities"));
+    // The handlers of a grant return other outputs than the model.
+    let returned = OutputScope {
+        narrowed: None,
+        returns: contract.inputs().get(..1),
+    };
+    assert!(allows(returned, "a") && !allows(returned, "b") && !allows(returned, "label"));
 }
 
 #[test]
