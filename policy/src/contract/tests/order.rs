@@ -111,7 +111,7 @@ fn a_good_request_passes_with_or_without_what_is_optional() {
 fn a_grant_and_its_handlers_restrict_the_outputs() {
     let contract = standard();
     let label = Narrowed {
-        outputs: Some(vec!["label".to_owned()]),
+        outputs: Some(vec!["label".into()]),
         ..Narrowed::default()
     };
     let allows = |scope: OutputScope<'_>, name: &'static str| {
