@@ -129,7 +129,10 @@ impl Marked {
         }
         for (flag, takes) in FLAGS {
             for mark in marks(flag) {
-                names.replace(&mark, numbers, |names| takes(&names.in_text(flag)));
+                // Targets leave out a namespace that is that of the release.
+                names.replace(&mark, numbers, |names| {
+                    takes(&names.in_text(flag)) && names.differ("namespace")
+                });
             }
         }
         names

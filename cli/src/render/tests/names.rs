@@ -136,16 +136,19 @@ impl Names {
         self.0.len()
     }
 
+    /// Whether the replaced marks with this text in them have a name each.
+    pub fn differ(&self, part: &str) -> bool {
+        let names = self.0.iter().filter(|(mark, _)| mark.contains(part));
+        let mut seen = BTreeSet::new();
+        names.map(|(_, name)| name).all(|name| seen.insert(name))
+    }
+
     /// Replaces a mark by a hostile name that is accepted with the names so far, if there is one
-    /// among a few. Each mark has another name, because targets leave out values that are equal.
+    /// among a few.
     pub fn replace(&mut self, mark: &str, numbers: &mut Numbers, accepts: impl Fn(&Self) -> bool) {
         const ATTEMPTS: usize = 4;
         for _ in 0..ATTEMPTS {
-            let name = numbers.name();
-            if self.0.values().any(|other| *other == name) {
-                continue;
-            }
-            self.0.insert(mark.to_owned(), name);
+            self.0.insert(mark.to_owned(), numbers.name());
             if accepts(self) {
                 return;
             }
