@@ -48,7 +48,12 @@ impl Profile for Npz {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "tests"
+    )]
     use super::*;
     use crate::scan::Verdict;
     use crate::scan::zip::build::{File, OS_SYSTEM, zip};
@@ -80,6 +85,17 @@ mod tests {
         assert_eq!(scan("<i4", &[1; 4]), ("npz", Verdict::Safe));
         assert_eq!(scan("<i4", &[1; 3]), ("npz", Verdict::Malformed));
         assert_eq!(scan("|O", OS_SYSTEM), ("npz", Verdict::Executable));
+    }
+
+    #[test]
+    fn a_member_that_is_shorter_than_declared_is_malformed() {
+        let mut cut = File::deflated("a.npy", &array("<f8", &[0; 8])[..20]);
+        cut.size = 136;
+        let mut file = Cursor::new(zip(&[cut]));
+        let report = crate::scan::zip::scan(&mut file, &Limits::default()).unwrap();
+        assert_eq!(report.verdict, Verdict::Malformed);
+        let mut rules = report.findings.iter().map(|finding| finding.rule);
+        assert!(rules.any(|rule| rule == "npy-header"), "{report:?}");
     }
 
     #[test]

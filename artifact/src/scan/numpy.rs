@@ -88,7 +88,10 @@ fn header_text(input: &mut dyn Input, length: u64, limits: &Limits) -> io::Resul
         return Ok(Err((Verdict::Unknown, "the header is too long")));
     }
     let mut text = vec![0; size];
-    input.read_exact(&mut text)?;
+    // A member of an archive can hold less than it declares.
+    if !fill(input, &mut text)? {
+        return malformed("the file ends within its header");
+    }
     // Version 3 is UTF-8, the others are Latin-1. Names in ASCII are the same in both.
     if *major < 3 && !text.is_ascii() {
         return Ok(Err((Verdict::Unknown, "the header is not ASCII")));
@@ -102,9 +105,15 @@ fn header_text(input: &mut dyn Input, length: u64, limits: &Limits) -> io::Resul
 /// The next bytes of an input; nothing if it ends before.
 fn bytes<const N: usize>(input: &mut dyn Input) -> io::Result<Option<[u8; N]>> {
     let mut bytes = [0; N];
-    match input.read_exact(&mut bytes) {
-        Ok(()) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+    let is_full = fill(input, &mut bytes)?;
+    Ok(is_full.then_some(bytes))
+}
+
+/// Fills a buffer, if the input has as many bytes.
+fn fill(input: &mut dyn Input, buffer: &mut [u8]) -> io::Result<bool> {
+    match input.read_exact(buffer) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
     }
 }
