@@ -133,6 +133,12 @@ fn a_grant_and_its_handlers_restrict_the_outputs() {
 }
 
 #[test]
+fn a_contract_names_its_parameters() {
+    let contract = standard();
+    assert!(contract.lists_parameter("mode") && !contract.lists_parameter("other"));
+}
+
+#[test]
 fn every_fault_has_its_reason_and_names_the_callers_field() {
     for (reason, field, fault) in FAULTS {
         let mut request = wide_request();
