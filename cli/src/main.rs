@@ -9,6 +9,7 @@ mod files;
 mod image;
 mod message;
 mod model_files;
+mod open_folder;
 mod programs;
 mod progress_line;
 mod render;

@@ -4,13 +4,13 @@
 //! puts another one in its place, cannot make this process write elsewhere.
 
 use std::fs::File;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 
 use super::fault::Fault;
-use super::tree::FOLDER;
+use crate::open_folder::open_below;
 
 /// The mode of a copied file. No other user reads it before it is verified.
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -30,20 +30,10 @@ pub(super) fn open(folder: BorrowedFd<'_>, location: &str) -> Result<File, Fault
 
 /// Opens a file, and creates it and the folders on the way to it.
 fn create(root: BorrowedFd<'_>, location: &str) -> Result<OwnedFd, Errno> {
-    let mut folder: Option<OwnedFd> = None;
-    let (parents, name) = match location.rsplit_once('/') {
-        Some((parents, name)) => (Some(parents), name),
-        None => (None, location),
+    let make = |below: BorrowedFd<'_>, name: &str| match mkdirat(below, name, Mode::RWXU) {
+        Err(Errno::EXIST) => Ok(()),
+        made => made,
     };
-    for component in parents.into_iter().flat_map(|parents| parents.split('/')) {
-        let below = folder.as_ref().map_or(root, OwnedFd::as_fd);
-        match mkdirat(below, component, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error),
-        }
-        let next = openat(below, component, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
-        folder = Some(next);
-    }
-    let below = folder.as_ref().map_or(root, OwnedFd::as_fd);
-    openat(below, name, FILE, FILE_MODE)
+    let open = |below: BorrowedFd<'_>, name: &str| openat(below, name, FILE, FILE_MODE);
+    open_below(root, location, make, open)
 }

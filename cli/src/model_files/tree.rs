@@ -8,11 +8,8 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
 use super::fault::Fault;
+use crate::open_folder::{FOLDER, open_below};
 
-/// How a folder is opened.
-pub const FOLDER: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::CLOEXEC);
 /// How a file is opened. A named pipe or a device that stands there since the look at it neither
 /// blocks nor becomes the controlling terminal.
 pub const FILE: OFlags = OFlags::RDONLY
@@ -82,18 +79,10 @@ impl Tree {
     /// Each folder is opened below the one that names it, so that no link is followed on any
     /// kernel.
     fn descend_without_links(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let mut folder: Option<OwnedFd> = None;
-        let (parents, name) = match path.rsplit_once('/') {
-            Some((parents, name)) => (Some(parents), name),
-            None => (None, path),
+        let open = |below: BorrowedFd<'_>, name: &str| {
+            openat(below, name, flags | OFlags::NOFOLLOW, Mode::empty())
         };
-        for component in parents.into_iter().flat_map(|parents| parents.split('/')) {
-            let below = folder.as_ref().map_or(self.root(), OwnedFd::as_fd);
-            let next = openat(below, component, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
-            folder = Some(next);
-        }
-        let below = folder.as_ref().map_or(self.root(), OwnedFd::as_fd);
-        openat(below, name, flags | OFlags::NOFOLLOW, Mode::empty())
+        open_below(self.root(), path, |_, _| Ok(()), open)
     }
 
     /// The kernel follows links, and stays beneath the folder (Linux 5.6).

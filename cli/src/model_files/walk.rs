@@ -2,13 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 
-use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat, fstat, statat};
+use rustix::fs::{AtFlags, FileType, OFlags, Stat, fstat, statat};
 use tensorgate_artifact::model_signing::{Exclusions, FileClass, Manifest, Pieces, Rules};
 
 use super::fault::{Fault, MAX_DEPTH, MAX_NAMES};
-use super::tree::{FOLDER, Tree};
+use super::tree::Tree;
+use crate::open_folder::{FOLDER, names};
 
 /// Files that are no part of a signed model, although the signature does not leave them out.
 #[derive(Clone, Debug, Default)]
@@ -251,18 +251,10 @@ impl Walk<'_> {
         if self.levels.iter().any(is_state) {
             return Err(Fault::LinkCircle(path));
         }
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&folder).map_err(fault)? {
-            let entry = entry.map_err(fault)?;
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if name == "." || name == ".." {
-                continue;
-            }
-            self.names_left = self.names_left.checked_sub(1).ok_or(Fault::Names)?;
-            names.push(name.to_owned());
-        }
-        // The first fault is the same in each run.
-        names.sort_unstable();
+        // Sorted, so that the first fault is the same in each run.
+        let names = names(&folder, self.names_left).map_err(fault)?;
+        let names = names.ok_or(Fault::Names)?;
+        self.names_left = self.names_left.saturating_sub(names.len());
         self.levels.push(Level {
             folder,
             state,

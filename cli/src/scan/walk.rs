@@ -7,20 +7,17 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, open, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, open, openat, statat};
+
+use crate::open_folder::{FOLDER, names};
 
 /// Folders within folders.
 const MAX_DEPTH: usize = 64;
 /// Names in one folder.
 const MAX_NAMES: usize = 1_000_000;
-/// How a folder is opened.
-const FOLDER: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::CLOEXEC);
 
 /// Something with a path.
 #[derive(Clone, Debug)]
@@ -143,7 +140,7 @@ fn enter(folder: Arc<OwnedFd>, path: PathBuf, levels: &mut Vec<Level>) -> Option
         let detail = format!("more than {MAX_DEPTH} folders within folders");
         return Some(refused(path, "folder-depth", &detail));
     }
-    match names(&folder) {
+    match names(&folder, MAX_NAMES) {
         Ok(Some(names)) => {
             levels.push(Level {
                 folder,
@@ -158,24 +155,6 @@ fn enter(folder: Arc<OwnedFd>, path: PathBuf, levels: &mut Vec<Level>) -> Option
         }
         Err(error) => Some(refused(path, "unreadable", &error.to_string())),
     }
-}
-
-/// The names in a folder, sorted by their bytes. `None` if there are too many.
-fn names(folder: &OwnedFd) -> io::Result<Option<Vec<OsString>>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name == "." || name == ".." {
-            continue;
-        }
-        if names.len() >= MAX_NAMES {
-            return Ok(None);
-        }
-        names.push(name.to_owned());
-    }
-    names.sort_unstable();
-    Ok(Some(names))
 }
 
 fn refused(path: PathBuf, rule: &'static str, detail: &str) -> Entry {
