@@ -97,9 +97,12 @@ fn a_model_is_the_one_that_was_hashed() {
     assert_eq!(checked.signed.len(), 3);
 }
 
+/// A change of a model, and the fault that it is.
+type Change<'a> = (&'a dyn Fn(&Path), &'a str);
+
 #[test]
 fn each_change_is_a_difference() {
-    let changes: [(&dyn Fn(&Path), &str); 4] = [
+    let changes: [Change<'_>; 4] = [
         (
             &|root: &Path| write(root.join("a-b"), "hellO").unwrap(),
             "\"a-b\" has other content than was signed",

@@ -212,12 +212,14 @@ mod tests {
         folder
     }
 
+    type Change = fn(&Path);
+
     #[test]
     fn a_change_of_a_sealed_folder_is_found() {
         let base = PrivateDir::new().unwrap();
         let owner = rustix::process::geteuid().as_raw();
         let below = |folder: &Path| mode(&folder.join("1"), 0o755);
-        let changes: [(&str, fn(&Path)); 4] = [
+        let changes: [(&str, Change); 4] = [
             ("mode", |folder| mode(&folder.join("1/weights"), 0o644)),
             ("mode", |folder| mode(folder, 0o755)),
             ("one name", |folder| {

@@ -114,9 +114,12 @@ fn a_signed_model_is_verified() {
     );
 }
 
+/// A change of a model, and what the command reports.
+type Change<'a> = (&'a dyn Fn(&Path), &'a str);
+
 #[test]
 fn another_model_is_rejected() {
-    let changes: [(&dyn Fn(&Path), &str); 6] = [
+    let changes: [Change<'_>; 6] = [
         (
             &|model: &Path| write(model.join("a-b"), "hellO").unwrap(),
             "\"a-b\" has other content than was signed",

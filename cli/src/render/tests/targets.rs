@@ -28,8 +28,11 @@ pub type Files = BTreeMap<String, String>;
 /// Renders a policy with these names in flags.
 pub type Render = fn(&Names, &Loaded) -> Result<Files, Unrenderable>;
 
+/// Whether a flag takes a text.
+type Takes = fn(&str) -> bool;
+
 /// Flags that take names, and whether they take a text.
-pub const FLAGS: [(&str, fn(&str) -> bool); 41] = [
+pub const FLAGS: [(&str, Takes); 41] = [
     ("zq-namespace-qz", takes::<Namespace>),
     ("zq-name-qz", takes::<Label>),
     (HOST_IMAGE, takes::<Image>),
