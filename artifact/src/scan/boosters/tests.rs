@@ -1,6 +1,6 @@
 //! Tests of the native files of XGBoost and LightGBM.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
 use std::io::Cursor;

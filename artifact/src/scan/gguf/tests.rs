@@ -1,6 +1,6 @@
 //! Tests of GGUF files, each with one rule of the format broken.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
 use std::io::Cursor;

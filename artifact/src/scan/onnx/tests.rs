@@ -1,6 +1,6 @@
 //! Tests of ONNX models: where code and other files hide.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
 use crate::scan::protobuf::write::{bytes, number};

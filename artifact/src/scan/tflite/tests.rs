@@ -1,6 +1,11 @@
 //! Tests of TensorFlow Lite models, which are built from values.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
 
 use super::*;
 use std::io::Cursor;

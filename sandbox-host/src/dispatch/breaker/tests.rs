@@ -158,5 +158,5 @@ async fn one_at_a_time_finds_out_and_longer_each_time() {
         "the next one finds out"
     );
     assert!(call(&breaker, 2, Outcome::Answered) && call(&breaker, 3, Outcome::Answered));
-    assert!(!breaker.lock().shared.open.is_some());
+    assert!(breaker.lock().shared.open.is_none());
 }
