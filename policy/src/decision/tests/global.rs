@@ -241,7 +241,9 @@ fn late_charges_apply_only_to_pending_charges_of_streamed_bodies() {
     let policy = shared();
     let (mut decision, step) = acquire_result(&policy, &rest("digits"));
     let charge = charge_of(&step);
+    assert!(!decision.has_pending_charges());
     decision.charged(&policy, ChargeOutcome::Pending);
+    assert!(decision.has_pending_charges());
     whole(&policy, &mut decision);
     decision.message(&policy, &message(None, None));
     decision.check(&policy, &message(None, None));

@@ -197,6 +197,12 @@ fn a_graph_that_cannot_be_called_is_a_fault() {
         "outputs[0]",
         "has 1 to 32 in dim 0, where 1 to 31 are accepted",
     );
+    let large = json!([{"name": "best", "datatype": "INT64", "shape": [{"min": 2, "max": 32}]}]);
+    check(
+        ("outputs", large),
+        "outputs[0]",
+        "has 1 to 32 in dim 0, where 2 to 32 are accepted",
+    );
     let other = json!([best()[0], {"name": "worst", "datatype": "INT64", "shape": [1]}]);
     check(
         ("outputs", other),
