@@ -8,6 +8,8 @@ name=envoys
 . tools/python.sh
 # What differs between releases: the wasm runtime, the order of callbacks, resets, configuration.
 TESTS=(conformance_envoy:: meshes:: streams:: stream_ends:: lifecycle::)
+# What known-limits.md says of releases before 1.39.
+LIMITS=(large_messages_among_small_ones_arrive_whole_and_in_order killing_redis_during_a_stream_keeps_it_open_and_its_limit_holds)
 versions=("$@")
 [ $# -gt 0 ] || versions=($(printf '%s\n' tools/requirements-envoy-*.txt | sed 's/.*-envoy-\(.*\)\.txt/\1/'))
 machine 2.31 "Envoy's"
@@ -26,5 +28,7 @@ for version in "${versions[@]}"; do
     ENVOY=$("$made/bin/python" -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin" / "envoy")')
     export ENVOY
     say "$("$ENVOY" --version | tr -d '\n')"
-    RUST_TEST_THREADS=${RUST_TEST_THREADS:-3} tools/suite.py --locked --test it -- "${TESTS[@]}"
+    selected=("${TESTS[@]}")
+    [ "$version" != 1.37 ] || selected+=("${LIMITS[@]/#/--skip=}")
+    RUST_TEST_THREADS=${RUST_TEST_THREADS:-3} tools/suite.py --locked --test it -- "${selected[@]}"
 done

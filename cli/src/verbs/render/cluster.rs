@@ -154,7 +154,7 @@ impl Cluster {
 pub struct Kubernetes {
     #[command(flatten)]
     pub cluster: Cluster,
-    /// Image of Envoy 1.36 or later.
+    /// Image of Envoy 1.37 or later.
     #[arg(long, value_name = "IMAGE@sha256:DIGEST")]
     pub(super) envoy_image: Image,
     /// Namespace of the clients; by default every pod of the cluster may connect.
