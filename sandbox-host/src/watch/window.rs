@@ -1,4 +1,5 @@
-//! Windows of fixed length, how many in a row were abnormal, and when an alert may be repeated.
+//! Windows of fixed length, how many of the last ones were abnormal, and when an alert may be
+//! repeated.
 
 use std::time::Duration;
 
@@ -34,35 +35,53 @@ impl<C: Default> Windows<C> {
     }
 }
 
-/// Abnormal windows in a row.
+/// How many abnormal windows make an alert, and among how many of the last ones. They need not be in
+/// a row. Otherwise an attack with pauses would raise no alert.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needed {
+    pub(super) abnormal: u32,
+    /// At most eight.
+    pub(super) of_last: u32,
+}
+
+/// Which of the last windows of a subject were abnormal.
 #[derive(Debug, Default)]
-pub(super) struct Streak {
-    /// The first and the last of them.
-    windows: Option<(u64, u64)>,
+pub(super) struct AbnormalWindows {
+    /// The number of the last judged window.
+    last: Option<u64>,
+    /// A bit for each of the last windows, the lowest for the last one. A window that was not judged
+    /// was not abnormal.
+    bits: u8,
     repeats: Repeats,
 }
 
-impl Streak {
-    /// Whether the last window was abnormal.
-    pub(super) const fn is_open(&self) -> bool {
-        self.windows.is_some()
+impl AbnormalWindows {
+    /// Whether the last judged window was abnormal.
+    pub(super) const fn is_last_abnormal(&self) -> bool {
+        self.bits & 1 != 0
     }
 
-    /// Ends the streak with a normal window.
-    pub(super) const fn end(&mut self) {
-        self.windows = None;
-    }
-
-    /// Adds an abnormal window. Returns the first window of the streak if it has the needed length
-    /// and an alert is due.
-    pub(super) fn extend(&mut self, number: u64, needed: u64, now: Time) -> Option<u64> {
-        let first = match self.windows {
-            Some((first, last)) if last.saturating_add(1) == number => first,
-            _ => number,
-        };
-        self.windows = Some((first, number));
-        let is_long = number.saturating_sub(first).saturating_add(1) >= needed;
-        (is_long && self.repeats.permit(now)).then_some(first)
+    /// Adds a judged window. Returns the first of the abnormal windows if they are enough and an
+    /// alert is due.
+    pub(super) fn add(
+        &mut self,
+        number: u64,
+        is_abnormal: bool,
+        needed: Needed,
+        now: Time,
+    ) -> Option<u64> {
+        let last = self.last.replace(number).unwrap_or(number);
+        let passed = u32::try_from(number.saturating_sub(last)).unwrap_or(u32::MAX);
+        let earlier = self.bits.checked_shl(passed).unwrap_or_default();
+        self.bits = earlier | u8::from(is_abnormal);
+        let forgotten = u8::BITS.saturating_sub(needed.of_last);
+        let counted = self.bits & u8::MAX.checked_shr(forgotten).unwrap_or_default();
+        let is_enough = is_abnormal && counted.count_ones() >= needed.abnormal;
+        if !is_enough || !self.repeats.permit(now) {
+            return None;
+        }
+        let age = counted.checked_ilog2().unwrap_or_default();
+        Some(number.saturating_sub(age.into()))
     }
 }
 
@@ -97,16 +116,29 @@ mod tests {
         assert_eq!(seen, [None, Some((0, 1)), None, Some((1, 2)), None]);
     }
 
+    const NEEDED: Needed = Needed {
+        abnormal: 3,
+        of_last: 5,
+    };
+
     #[test]
-    fn only_windows_in_a_row_make_an_alert_and_it_is_repeated_after_an_hour() {
-        let mut streak = Streak::default();
-        let mut extend = |number: u64| streak.extend(number, 3, Time::of_window(number, 60));
-        assert_eq!([5, 6, 8, 9].map(&mut extend), [None; 4]);
-        assert_eq!(extend(10), Some(8));
-        assert_eq!(extend(11), None);
-        assert_eq!([68, 69].map(&mut extend), [None; 2], "a gap of windows");
-        assert_eq!(extend(70), Some(68));
-        streak.end();
-        assert_eq!(streak.extend(71, 3, Time::from_s(1_000_000)), None);
+    fn abnormal_windows_with_pauses_make_an_alert_and_it_is_repeated_after_an_hour() {
+        let mut windows = AbnormalWindows::default();
+        let mut add = |number: u64, is_abnormal| {
+            let now = Time::of_window(number, 60);
+            windows.add(number, is_abnormal, NEEDED, now)
+        };
+        // The window 7 has no requests.
+        assert_eq!([add(4, true), add(5, true), add(6, false)], [None; 3]);
+        assert_eq!([add(8, true), add(9, false)], [Some(4), None]);
+        assert_eq!(
+            [add(10, true), add(12, true)],
+            [None; 2],
+            "two, then too soon"
+        );
+        assert_eq!([add(68, true), add(70, true)], [None; 2]);
+        assert_eq!(add(72, true), Some(68));
+        assert_eq!([add(200, true), add(203, true)], [None; 2]);
+        assert_eq!(add(205, true), None, "only two of the last five");
     }
 }

@@ -10,11 +10,14 @@ use crate::watch::baseline::Baseline;
 use crate::watch::observation::Observation;
 use crate::watch::table::{Slot, Table};
 use crate::watch::time::Time;
-use crate::watch::window::{Closed, Streak, Windows};
+use crate::watch::window::{AbnormalWindows, Closed, Needed, Windows};
 
 const WINDOW_S: u64 = 300;
-/// Abnormal windows in a row that make an alert.
-const WINDOWS: u64 = 2;
+/// Abnormal windows that make an alert.
+const NEEDED: Needed = Needed {
+    abnormal: 2,
+    of_last: 4,
+};
 /// Windows with enough predictions until the usual share is known.
 const LEARNED: u32 = 6;
 /// A window with fewer predictions is not judged.
@@ -36,7 +39,7 @@ pub(super) struct ClassDominance {
 struct Model {
     windows: Windows<Classes>,
     usual: Baseline,
-    streak: Streak,
+    abnormal: AbnormalWindows,
 }
 
 impl Default for ClassDominance {
@@ -87,11 +90,7 @@ impl Model {
             .max(self.usual.above(DEVIATIONS));
         let is_abnormal = self.usual.has_learned(LEARNED) && share > bound;
         self.usual.add_judged(share, bound, is_abnormal);
-        if !is_abnormal {
-            self.streak.end();
-            return None;
-        }
-        let first = self.streak.extend(closed.number, WINDOWS, now)?;
+        let first = self.abnormal.add(closed.number, is_abnormal, NEEDED, now)?;
         let evidence = Evidence {
             observed: share * 100.0,
             usual: usual * 100.0,

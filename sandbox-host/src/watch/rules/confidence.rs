@@ -13,12 +13,15 @@ use crate::watch::alert::{Evidence, Finding, Subject};
 use crate::watch::observation::Observation;
 use crate::watch::table::{Slot, Table};
 use crate::watch::time::Time;
-use crate::watch::window::Windows;
+use crate::watch::window::{Needed, Windows};
 
 const WINDOW_S: u64 = 300;
 const BOUNDS: Bounds = Bounds {
     window_s: WINDOW_S,
-    windows: 2,
+    needed: Needed {
+        abnormal: 2,
+        of_last: 4,
+    },
     learned: 12,
     min_bad: 10,
     rise: 0.2,

@@ -9,11 +9,14 @@ use crate::watch::baseline::Baseline;
 use crate::watch::observation::Observation;
 use crate::watch::table::{Slot, Table};
 use crate::watch::time::Time;
-use crate::watch::window::{Closed, Streak, Windows};
+use crate::watch::window::{AbnormalWindows, Closed, Needed, Windows};
 
 const WINDOW_S: u64 = 60;
-/// Abnormal windows in a row that make an alert.
-const WINDOWS: u64 = 5;
+/// Abnormal windows that make an alert.
+const NEEDED: Needed = Needed {
+    abnormal: 5,
+    of_last: 7,
+};
 /// Windows with enough requests until the usual latency is known.
 const LEARNED: u32 = 30;
 /// A window with fewer inferences is not judged.
@@ -34,7 +37,7 @@ pub(super) struct Latency {
 struct Model {
     windows: Windows<Counts>,
     usual_log: Baseline,
-    streak: Streak,
+    abnormal: AbnormalWindows,
 }
 
 #[derive(Debug, Default)]
@@ -98,11 +101,7 @@ impl Model {
         let bound = (usual_log + TIMES_MEAN.ln()).max(self.usual_log.above(DEVIATIONS));
         let is_abnormal = self.usual_log.has_learned(LEARNED) && mean_log > bound;
         self.usual_log.add_judged(mean_log, bound, is_abnormal);
-        if !is_abnormal {
-            self.streak.end();
-            return None;
-        }
-        let first = self.streak.extend(closed.number, WINDOWS, now)?;
+        let first = self.abnormal.add(closed.number, is_abnormal, NEEDED, now)?;
         let evidence = Evidence {
             observed: mean_log.exp() / 1_000.0,
             usual: usual_log.exp() / 1_000.0,

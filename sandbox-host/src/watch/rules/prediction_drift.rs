@@ -10,11 +10,14 @@ use crate::watch::baseline::Baseline;
 use crate::watch::observation::Observation;
 use crate::watch::table::{Slot, Table};
 use crate::watch::time::Time;
-use crate::watch::window::{Closed, Streak, Windows};
+use crate::watch::window::{AbnormalWindows, Closed, Needed, Windows};
 
 const WINDOW_S: u64 = 300;
-/// Abnormal windows in a row that make an alert.
-const WINDOWS: u64 = 2;
+/// Abnormal windows that make an alert.
+const NEEDED: Needed = Needed {
+    abnormal: 2,
+    of_last: 4,
+};
 /// Windows with enough predictions until the usual distribution is known.
 const LEARNED: u32 = 12;
 /// A window with fewer predictions is not judged.
@@ -37,7 +40,7 @@ struct Model {
     windows: Windows<Classes>,
     shares: Shares,
     usual_moved: Baseline,
-    streak: Streak,
+    abnormal: AbnormalWindows,
 }
 
 impl Default for Model {
@@ -46,7 +49,7 @@ impl Default for Model {
             windows: Windows::default(),
             shares: NO_SHARES,
             usual_moved: Baseline::default(),
-            streak: Streak::default(),
+            abnormal: AbnormalWindows::default(),
         }
     }
 }
@@ -109,11 +112,7 @@ impl Model {
         for (usual, share) in self.shares.iter_mut().zip(shares) {
             *usual += WEIGHT * (share - *usual);
         }
-        if !is_abnormal {
-            self.streak.end();
-            return None;
-        }
-        let first = self.streak.extend(closed.number, WINDOWS, now)?;
+        let first = self.abnormal.add(closed.number, is_abnormal, NEEDED, now)?;
         let evidence = Evidence {
             observed: moved * 100.0,
             usual: usual * 100.0,

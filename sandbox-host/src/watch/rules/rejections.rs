@@ -10,11 +10,15 @@ use crate::watch::alert::{Evidence, Finding, Subject};
 use crate::watch::observation::Observation;
 use crate::watch::table::{Slot, Table};
 use crate::watch::time::Time;
+use crate::watch::window::Needed;
 
 /// A client's rejections are compared with its usual ones.
 const OF_CLIENTS: Bounds = Bounds {
     window_s: 60,
-    windows: 3,
+    needed: Needed {
+        abnormal: 3,
+        of_last: 5,
+    },
     learned: 30,
     min_bad: 10,
     rise: 0.25,
@@ -23,7 +27,10 @@ const OF_CLIENTS: Bounds = Bounds {
 /// which have no credential, stay below the number.
 const OF_SOURCES: Bounds = Bounds {
     window_s: 60,
-    windows: 3,
+    needed: Needed {
+        abnormal: 3,
+        of_last: 5,
+    },
     learned: 0,
     min_bad: 60,
     rise: 0.5,

@@ -8,10 +8,14 @@ use crate::watch::alert::{Evidence, Finding, Subject};
 use crate::watch::observation::Observation;
 use crate::watch::table::{Slot, Table};
 use crate::watch::time::Time;
+use crate::watch::window::Needed;
 
 const BOUNDS: Bounds = Bounds {
     window_s: 60,
-    windows: 3,
+    needed: Needed {
+        abnormal: 3,
+        of_last: 5,
+    },
     learned: 30,
     min_bad: 5,
     rise: 0.2,

@@ -2,7 +2,7 @@
 
 use crate::watch::baseline::Baseline;
 use crate::watch::time::Time;
-use crate::watch::window::{Streak, Windows};
+use crate::watch::window::{AbnormalWindows, Needed, Windows};
 
 /// An abnormal share is this many mean deviations above the mean.
 const DEVIATIONS: f64 = 6.0;
@@ -12,8 +12,8 @@ const DEVIATIONS: f64 = 6.0;
 pub(super) struct Bounds {
     /// The length of a window.
     pub(super) window_s: u64,
-    /// Abnormal windows in a row that make an alert.
-    pub(super) windows: u64,
+    /// Abnormal windows that make an alert.
+    pub(super) needed: Needed,
     /// Windows with requests until the usual share is known. With 0, it is zero.
     pub(super) learned: u32,
     /// The fewest bad requests of a window.
@@ -27,7 +27,7 @@ pub(super) struct Bounds {
 pub(super) struct Share {
     windows: Windows<Counts>,
     usual: Baseline,
-    streak: Streak,
+    abnormal: AbnormalWindows,
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ pub(super) struct Spike {
 impl Share {
     /// Whether the last window was abnormal.
     pub(super) const fn is_abnormal(&self) -> bool {
-        self.streak.is_open()
+        self.abnormal.is_last_abnormal()
     }
 
     /// Counts a request. Returns a spike if the window before is over and was abnormal.
@@ -69,11 +69,9 @@ impl Share {
         let may_judge = self.usual.has_learned(bounds.learned);
         let is_abnormal = may_judge && bad >= bounds.min_bad && share > bound;
         self.usual.add_judged(share, bound, is_abnormal);
-        if !is_abnormal {
-            self.streak.end();
-            return None;
-        }
-        let first = self.streak.extend(closed.number, bounds.windows, now)?;
+        let first = self
+            .abnormal
+            .add(closed.number, is_abnormal, bounds.needed, now)?;
         Some(Spike {
             since: Time::of_window(first, bounds.window_s),
             percent: share * 100.0,

@@ -9,11 +9,14 @@ use crate::watch::baseline::Baseline;
 use crate::watch::observation::Observation;
 use crate::watch::table::{Slot, Table};
 use crate::watch::time::Time;
-use crate::watch::window::{Closed, Streak, Windows};
+use crate::watch::window::{AbnormalWindows, Closed, Needed, Windows};
 
 const WINDOW_S: u64 = 60;
-/// Abnormal windows in a row that make an alert.
-const WINDOWS: u64 = 3;
+/// Abnormal windows that make an alert.
+const NEEDED: Needed = Needed {
+    abnormal: 3,
+    of_last: 5,
+};
 /// Windows with requests until a client's usual volume is known.
 const LEARNED: u32 = 30;
 /// Fewer requests a minute are never abnormal.
@@ -42,7 +45,7 @@ struct Client {
     windows: Windows<u32>,
     usual: Baseline,
     peak: f64,
-    streak: Streak,
+    abnormal: AbnormalWindows,
 }
 
 impl Default for Volume {
@@ -100,10 +103,8 @@ impl Client {
                 requests
             };
             self.peak = self.peak.max(peak);
-            self.streak.end();
-            return None;
         }
-        let first = self.streak.extend(closed.number, WINDOWS, now)?;
+        let first = self.abnormal.add(closed.number, is_abnormal, NEEDED, now)?;
         let evidence = Evidence {
             observed: requests,
             usual,
@@ -117,8 +118,9 @@ impl Client {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_volume_that_grows_in_each_minute_is_reported() {
+    /// The minute of the first alert about a client that sends so many requests in each minute after
+    /// two usual hours, counted from there.
+    fn first_alert(mut volume: impl FnMut(u64) -> u32) -> Option<u64> {
         let mut rule = Volume::default();
         let seen = Observation {
             client: Some("web".to_owned()),
@@ -132,12 +134,24 @@ mod tests {
         for minute in 0..120 {
             assert_eq!(alerts(minute, 20), 0);
         }
+        (0..20).find(|minute| alerts(120_u64.saturating_add(*minute), volume(*minute)) > 0)
+    }
+
+    #[test]
+    fn a_volume_that_grows_in_each_minute_is_reported() {
         let mut requests = 99_u32;
-        let first = (120..140).find(|minute| {
-            let count = alerts(*minute, requests);
+        let grows = |_| {
+            let now = requests;
             requests = requests.saturating_mul(7).div_euclid(5);
-            count > 0
-        });
-        assert_eq!(first, Some(125));
+            now
+        };
+        assert_eq!(first_alert(grows), Some(5));
+    }
+
+    #[test]
+    fn a_volume_with_pauses_is_reported() {
+        let pauses = |minute: u64| if minute.is_multiple_of(2) { 300 } else { 20 };
+        assert_eq!(first_alert(pauses), Some(5));
+        assert_eq!(first_alert(|_| 20), None);
     }
 }
