@@ -244,6 +244,9 @@ metrics! {
     /// Requests that no rule saw, because the rules were too slow.
     watch_dropped: Counter,
         "tensorgate_watch_dropped", "Requests that the rules on the audit stream did not see, because they were too slow";
+    /// Rules that are off because they panicked.
+    watch_failed: Family<AlertLabels, Counter>,
+        "tensorgate_watch_failed", "Rules on the audit stream that are off because of a fault in them, by rule";
     /// Judgements with state that several clients, sources or models share.
     watch_shared: Counter,
         "tensorgate_watch_shared", "Judgements of clients, sources or models beyond those that a rule keeps state for";

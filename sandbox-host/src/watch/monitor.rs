@@ -2,7 +2,10 @@
 //!
 //! Anyone can send from many sources. So alerts about sources are bounded separately, and take
 //! nothing from those about clients and models.
+//!
+//! A rule that panics is switched off until the host starts again, and the others go on.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::SystemTime;
 
 use tensorgate_policy::policy::Watch;
@@ -24,6 +27,8 @@ pub struct Monitor {
     rules: Vec<Watched>,
     running: RuleSet,
     latest: Time,
+    /// Rules that have panicked and are not reported yet.
+    failed: Vec<WatchRule>,
 }
 
 /// The rules that run.
@@ -53,26 +58,34 @@ impl RuleSet {
 
 struct Watched {
     rule: Box<dyn Rule>,
+    has_failed: bool,
     of_sources: AlertBudget,
     of_others: AlertBudget,
 }
 
 impl Default for Monitor {
     fn default() -> Self {
-        let watched = |rule| Watched {
-            rule,
-            of_sources: AlertBudget::default(),
-            of_others: AlertBudget::default(),
-        };
-        Self {
-            rules: rules::all().into_iter().map(watched).collect(),
-            running: RuleSet(u64::MAX),
-            latest: Time::default(),
-        }
+        Self::new(rules::all())
     }
 }
 
 impl Monitor {
+    /// A monitor that runs these rules.
+    pub(super) fn new(rules: Vec<Box<dyn Rule>>) -> Self {
+        let watched = |rule| Watched {
+            rule,
+            has_failed: false,
+            of_sources: AlertBudget::default(),
+            of_others: AlertBudget::default(),
+        };
+        Self {
+            rules: rules.into_iter().map(watched).collect(),
+            running: RuleSet(u64::MAX),
+            latest: Time::default(),
+            failed: Vec::new(),
+        }
+    }
+
     /// Shows an observation to each rule. `now` never goes back, and `clock` is the time of day,
     /// which is only for texts.
     pub fn observe(&mut self, seen: &Observation, now: Time, clock: SystemTime) -> Vec<Alert> {
@@ -81,10 +94,16 @@ impl Monitor {
         let mut alerts = Vec::new();
         for watched in &mut self.rules {
             let id = watched.rule.id();
-            if !self.running.contains(id) {
+            if watched.has_failed || !self.running.contains(id) {
                 continue;
             }
-            let Some(finding) = watched.rule.observe(seen, now) else {
+            // A rule is never called again after a panic, so no partial state is seen.
+            let observed = catch_unwind(AssertUnwindSafe(|| watched.rule.observe(seen, now)));
+            if observed.is_err() {
+                watched.has_failed = true;
+                self.failed.push(id);
+            }
+            let Ok(Some(finding)) = observed else {
                 continue;
             };
             let budget = if finding.subject.is_source() {
@@ -108,6 +127,11 @@ impl Monitor {
     /// Sets which rules run. The others see nothing, and keep their state.
     pub const fn set_rules(&mut self, rules: RuleSet) {
         self.running = rules;
+    }
+
+    /// The rules that have panicked since the last call, and do not run any more.
+    pub fn take_failed(&mut self) -> Vec<WatchRule> {
+        std::mem::take(&mut self.failed)
     }
 
     /// How often a rule had no own state for a client, source or model, in all rules together.

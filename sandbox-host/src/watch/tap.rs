@@ -83,6 +83,16 @@ fn run(batches: &Receiver<Batch>, running: &AtomicU64, metrics: &Metrics) {
                 report(&alert, metrics);
             }
         }
+        for rule in monitor.take_failed() {
+            let labels = AlertLabels { rule: rule.name() };
+            metrics.watch_failed.get_or_create(&labels).inc();
+            let rule = rule.name();
+            tracing::error!(
+                rule,
+                "a rule on the audit stream has failed and is off until the next start: report this \
+                 with the panic above"
+            );
+        }
         let uses = monitor.shared_uses();
         let more = uses.saturating_sub(shared_uses);
         metrics.watch_shared.inc_by(more);

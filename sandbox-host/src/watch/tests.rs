@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
     reason = "tests"
@@ -12,12 +13,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tensorgate_policy::Reason;
+use tensorgate_policy::raw::WatchRule;
 
+use super::alert::Finding;
 use super::attacks::{self, ATTACKS};
 use super::day::{self, Random, Request, address, deny, inference};
 use super::monitor::RuleSet;
+use super::rules::{self, Rule};
 use super::time::Time;
-use super::{Alert, Monitor, Observation, rules};
+use super::{Alert, Monitor, Observation};
 
 /// The day on which the thresholds were fixed, then the days that report on them.
 const SEEDS: [u64; 6] = [1, 2, 3, 4, 5, 6];
@@ -195,6 +199,38 @@ fn a_rule_that_is_off_reports_nothing() {
     );
     monitor.set_rules(RuleSet(u64::MAX));
     assert_eq!(monitor.observe(&seen, Time::from_s(2), UNIX_EPOCH).len(), 1);
+}
+
+/// A rule with a fault in it.
+struct Faulty;
+
+impl Rule for Faulty {
+    fn id(&self) -> WatchRule {
+        WatchRule::Volume
+    }
+
+    fn observe(&mut self, _: &Observation, _: Time) -> Option<Finding> {
+        panic!("a fault in a rule")
+    }
+}
+
+#[test]
+fn a_rule_that_panics_is_switched_off_and_the_others_go_on() {
+    let mut rules = rules::all();
+    rules.insert(0, Box::new(Faulty));
+    let mut monitor = Monitor::new(rules);
+    for source in 1..=2 {
+        let mut seen = denied(source, Reason::NotAnInferenceRoute);
+        seen.is_management = true;
+        let alerts = monitor.observe(&seen, Time::from_s(1), UNIX_EPOCH);
+        assert_eq!(alerts.len(), 1);
+    }
+    assert_eq!(
+        monitor.take_failed(),
+        [WatchRule::Volume],
+        "it is called once"
+    );
+    assert!(monitor.take_failed().is_empty());
 }
 
 #[test]

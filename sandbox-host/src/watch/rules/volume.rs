@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_volume_that_grows_in_each_minute_is_reported() {
         let mut requests = 99_u32;
-        let grows = |_| {
+        let grows = |_: u64| {
             let now = requests;
             requests = requests.saturating_mul(7).div_euclid(5);
             now
@@ -152,6 +152,6 @@ mod tests {
     fn a_volume_with_pauses_is_reported() {
         let pauses = |minute: u64| if minute.is_multiple_of(2) { 300 } else { 20 };
         assert_eq!(first_alert(pauses), Some(5));
-        assert_eq!(first_alert(|_| 20), None);
+        assert_eq!(first_alert(|_: u64| 20), None);
     }
 }
