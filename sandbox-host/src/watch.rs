@@ -11,6 +11,7 @@
 
 pub mod alert;
 mod baseline;
+mod management_path;
 pub mod monitor;
 pub mod observation;
 pub mod rules;

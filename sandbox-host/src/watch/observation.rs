@@ -6,26 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tensorgate_policy::Reason;
 use tensorgate_policy::release::TopClass;
 
+use super::management_path;
 use crate::audit::record::{Decision, Event, Verdict};
-
-/// Parts of paths at which inference servers load models, change settings or map memory. Compared
-/// in lower case.
-const MANAGEMENT: [&str; 10] = [
-    "/v2/repository",
-    "repositorymodel",
-    "repositoryindex",
-    "managementapisservice",
-    "handlereloadconfigrequest",
-    "/v2/logging",
-    "logsettings",
-    "/trace/setting",
-    "tracesetting",
-    "sharedmemory",
-];
-/// The management interface of TorchServe, where these methods change models.
-const TORCHSERVE_MODELS: &str = "/models";
-/// These methods.
-const CHANGES: [&str; 3] = ["POST", "PUT", "DELETE"];
 
 /// The status of requests beyond a limit.
 const TOO_MANY_REQUESTS: u16 = 429;
@@ -156,15 +138,8 @@ fn network(address: IpAddr, (bits_v4, bits_v6): (u32, u32)) -> IpAddr {
 }
 
 fn is_management(decision: &Decision) -> bool {
-    let Some(path) = decision.path.as_deref() else {
-        return false;
-    };
-    let path = path.to_ascii_lowercase();
-    let changes = || (decision.method.as_deref()).is_some_and(|method| CHANGES.contains(&method));
-    let is_models = path
-        .strip_prefix(TORCHSERVE_MODELS)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    MANAGEMENT.iter().any(|part| path.contains(part)) || (is_models && changes())
+    let path = decision.path.as_deref();
+    path.is_some_and(|path| management_path::is_management(decision.method.as_deref(), path))
 }
 
 #[cfg(test)]
@@ -177,41 +152,18 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_call_of_management_is_one_in_each_protocol() {
-        let is_management = |method: &str, path: &str| {
+    fn only_a_denied_request_for_management_is_one() {
+        let is_management = |verdict| {
             seen(Decision {
-                method: Some(method.to_owned()),
-                path: Some(path.to_owned()),
+                verdict,
+                method: Some("POST".to_owned()),
+                path: Some("/v2/%72epository/index".to_owned()),
                 ..Decision::default()
             })
             .is_management
         };
-        for (method, path) in [
-            ("POST", "/v2/repository/models/m/load"),
-            ("POST", "//V2/Repository/index"),
-            (
-                "POST",
-                "/inference.GRPCInferenceService/RepositoryModelLoad",
-            ),
-            ("POST", "/v2/cudasharedmemory/region/r/register"),
-            ("POST", "/v2/models/m/trace/setting"),
-            ("DELETE", "/models/second"),
-            ("POST", "/models"),
-            (
-                "POST",
-                "/org.pytorch.serve.grpc.management.ManagementAPIsService/ListModels",
-            ),
-        ] {
-            assert!(is_management(method, path), "{method} {path}");
-        }
-        for (method, path) in [
-            ("POST", "/v2/models/repository/infer"),
-            ("GET", "/models"),
-            ("POST", "/modelsort"),
-            ("GET", "/metrics"),
-        ] {
-            assert!(!is_management(method, path), "{method} {path}");
-        }
+        assert!(is_management(Verdict::Deny));
+        assert!(!is_management(Verdict::Allow));
     }
 
     #[test]
