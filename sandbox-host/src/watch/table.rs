@@ -74,6 +74,11 @@ impl<S: Default> Table<S> {
         }
     }
 
+    /// Whether a key has state of its own.
+    pub(super) fn contains(&self, key: &impl Hash) -> bool {
+        self.entries.contains_key(&hash(key))
+    }
+
     /// How often the shared state was used.
     pub(super) const fn shared_uses(&self) -> u64 {
         self.shared_uses
