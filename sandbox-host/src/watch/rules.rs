@@ -89,6 +89,7 @@ mod tests {
         + rejections::CALLER_BYTES
         + new_source::CLIENT_BYTES
         + new_credential::CLIENT_BYTES
+        + spraying_clients::CLIENT_BYTES
         + management::CLIENT_BYTES
         + handler_faults::CLIENT_BYTES;
 

@@ -169,6 +169,20 @@ fn a_flood_of_sources_is_bounded_and_a_client_is_still_watched() {
 }
 
 #[test]
+fn the_number_of_clients_with_state_is_bounded() {
+    let mut monitor = Monitor::default();
+    let mut random = Random(7);
+    let mut shared_uses = |client: u32| {
+        let mut seen = inference(&format!("client-{client}"), "ranker", &mut random);
+        seen.source = Some(address([10, 0, 1], 1));
+        monitor.observe(&seen, Time::from_s(1), UNIX_EPOCH);
+        monitor.shared_uses()
+    };
+    assert!((0..4_096).all(|client| shared_uses(client) == 0));
+    assert!(shared_uses(4_096) >= 5, "in each rule with state by client");
+}
+
+#[test]
 fn times_that_jump_stop_nothing() {
     let mut monitor = Monitor::default();
     let mut random = Random(7);

@@ -21,7 +21,7 @@ const MIN_SHARE: f64 = 0.005;
 
 /// The bytes of a client's state.
 #[cfg(test)]
-pub(super) const CLIENT_BYTES: usize = size_of::<Client>();
+pub(super) const CLIENT_BYTES: usize = crate::watch::table::key_bytes::<Client>();
 
 /// The rule `handler-faults`.
 #[derive(Debug)]

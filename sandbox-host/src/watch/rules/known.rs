@@ -17,7 +17,8 @@ const LEARNED_REQUESTS: u32 = 100;
 
 /// The bytes of the state, with what it has on the heap.
 #[cfg(test)]
-pub(super) const BYTES: usize = size_of::<Known>() + REMEMBERED * size_of::<u64>();
+pub(super) const BYTES: usize =
+    crate::watch::table::key_bytes::<Known>() + REMEMBERED * size_of::<u64>();
 
 /// The things that a client has used, as hashes, the last used one at the end.
 #[derive(Debug, Default)]

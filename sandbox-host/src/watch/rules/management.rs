@@ -12,7 +12,7 @@ use crate::watch::window::Repeats;
 
 /// The bytes of a client's state.
 #[cfg(test)]
-pub(super) const CLIENT_BYTES: usize = size_of::<Repeats>();
+pub(super) const CLIENT_BYTES: usize = crate::watch::table::key_bytes::<Repeats>();
 
 /// The rule `management`.
 #[derive(Debug)]

@@ -38,7 +38,7 @@ const OF_SOURCES: Bounds = Bounds {
 
 /// The bytes of a caller's state.
 #[cfg(test)]
-pub(super) const CALLER_BYTES: usize = size_of::<Share>();
+pub(super) const CALLER_BYTES: usize = crate::watch::table::key_bytes::<Share>();
 
 /// The rule `rejections`.
 #[derive(Debug)]

@@ -32,7 +32,7 @@ const DAY_S: u64 = 86_400;
 
 /// The bytes of a client's state.
 #[cfg(test)]
-pub(super) const CLIENT_BYTES: usize = size_of::<Windows<u32>>();
+pub(super) const CLIENT_BYTES: usize = crate::watch::table::key_bytes::<Windows<u32>>();
 
 /// The rule `spraying-clients`.
 #[derive(Debug)]

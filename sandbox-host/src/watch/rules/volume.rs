@@ -32,7 +32,7 @@ const PEAK_DECAY: f64 = 0.999_5;
 
 /// The bytes of a client's state.
 #[cfg(test)]
-pub(super) const CLIENT_BYTES: usize = size_of::<Client>();
+pub(super) const CLIENT_BYTES: usize = crate::watch::table::key_bytes::<Client>();
 
 /// The rule `volume`.
 #[derive(Debug)]
