@@ -450,6 +450,8 @@ fn amend(decision: &Decision) -> Amend {
         entry: decision.entry.clone(),
         messages: None,
         answers: None,
+        client: decision.client.clone(),
+        model: decision.model.clone(),
     }
 }
 

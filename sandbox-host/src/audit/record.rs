@@ -324,6 +324,13 @@ pub struct Amend {
     /// The number of responses to a message with several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answers: Option<u64>,
+    /// The client of the request, which its record names. It is only for rules on the audit stream
+    /// and never written.
+    #[serde(skip)]
+    pub client: Option<String>,
+    /// The model of the request, for the same rules.
+    #[serde(skip)]
+    pub model: Option<String>,
 }
 
 /// Cleans text for a record: limited in length, one line, one direction.

@@ -94,7 +94,8 @@ impl Monitor {
         let mut alerts = Vec::new();
         for watched in &mut self.rules {
             let id = watched.rule.id();
-            if watched.has_failed || !self.running.contains(id) {
+            let runs = !watched.has_failed && self.running.contains(id);
+            if !runs || !watched.rule.reads(&seen.kind) {
                 continue;
             }
             // A rule is never called again after a panic, so no partial state is seen.

@@ -7,7 +7,7 @@ use tensorgate_policy::Reason;
 use tensorgate_policy::release::TopClass;
 
 use super::management_path;
-use crate::audit::record::{Decision, Event, Verdict};
+use crate::audit::record::{Amend, CutOff, Decision, Event, Verdict};
 
 /// The status of requests beyond a limit.
 const TOO_MANY_REQUESTS: u16 = 429;
@@ -19,9 +19,26 @@ pub(super) const HOST_BITS: (u32, u32) = (32, 64);
 /// The bits that stay if an address changes without notice.
 pub(super) const NETWORK_BITS: (u32, u32) = (24, 48);
 
+/// The `state` of a circuit that has opened.
+const OPEN: &str = "open";
+
+/// What an observation is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A request and its outcome.
+    #[default]
+    Request,
+    /// A request that was observed before and has ended with a denial.
+    Ending,
+    /// The circuit breaker of this handler has opened for the client.
+    CircuitOpened(String),
+}
+
 /// What rules know of a request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observation {
+    /// Whether it is about a request, and at which point.
+    pub kind: Kind,
     /// The client, if its credential was verified.
     pub client: Option<String>,
     /// The name of the verified credential.
@@ -47,10 +64,12 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// The summary of a record. `None` for records that are not about a request's outcome.
+    /// The summary of a record. `None` for records that no rule reads.
     pub fn from_event(event: &Event) -> Option<Self> {
         match event {
             Event::Decision(decision) => Some(Self::from_decision(decision)),
+            Event::Amend(amend) => Self::from_amend(amend),
+            Event::CutOff(change) => Self::from_circuit(change),
             _ => None,
         }
     }
@@ -63,6 +82,7 @@ impl Observation {
         let is_verified = !reason.is_some_and(is_failed_credential);
         let verified = |name: &Option<String>| name.clone().filter(|_| is_verified);
         Self {
+            kind: Kind::Request,
             client: verified(&decision.client),
             credential: verified(&decision.credential),
             source: decision
@@ -80,6 +100,30 @@ impl Observation {
                 .top_class
                 .filter(|_| decision.verdict == Verdict::Allow),
         }
+    }
+
+    /// The end of a request that was denied after its record was written.
+    fn from_amend(amend: &Amend) -> Option<Self> {
+        let reason = Reason::from_name(amend.reason.as_deref().unwrap_or_default());
+        (amend.verdict == Some(Verdict::Deny)).then(|| Self {
+            kind: Kind::Ending,
+            client: amend.client.clone(),
+            model: amend.model.clone(),
+            verdict: Verdict::Deny,
+            reason,
+            status: amend.status,
+            ..Self::default()
+        })
+    }
+
+    /// A circuit that has opened for one client. One for all clients is no client's fault.
+    fn from_circuit(change: &CutOff) -> Option<Self> {
+        let client = change.client.clone().filter(|name| !name.is_empty())?;
+        (change.state == OPEN).then(|| Self {
+            kind: Kind::CircuitOpened(change.handler.clone()),
+            client: Some(client),
+            ..Self::default()
+        })
     }
 
     /// The network that counts as one source: the address, or the /64 of IPv6.
@@ -178,6 +222,45 @@ mod tests {
         };
         assert_eq!(of("shape").as_deref(), Some("scorer"));
         assert_eq!(of("unauthenticated"), None, "a revoked key");
+    }
+
+    #[test]
+    fn a_later_denial_and_a_circuit_of_a_client_are_seen_and_their_names_never_written() {
+        let amend = |verdict| Amend {
+            verdict: Some(verdict),
+            reason: Some("backend-fault".into()),
+            client: Some("scorer".into()),
+            model: Some("scores".into()),
+            ..Amend::default()
+        };
+        let written = serde_json::to_string(&amend(Verdict::Deny)).unwrap();
+        assert!(!written.contains("scorer") && !written.contains("scores"));
+        let of = |verdict| Observation::from_event(&Event::Amend(amend(verdict)));
+        let ending = of(Verdict::Deny).unwrap();
+        assert_eq!(ending.kind, Kind::Ending);
+        assert_eq!(ending.model.as_deref(), Some("scores"));
+        assert!(ending.is_server_error());
+        assert_eq!(of(Verdict::Aborted), None, "the client has left");
+
+        let circuit = |client: Option<&str>, state: &str| {
+            let change = CutOff {
+                handler: "normalise".into(),
+                client: client.map(str::to_owned),
+                state: state.into(),
+                for_ms: None,
+            };
+            Observation::from_event(&Event::CutOff(change)).map(|seen| (seen.kind, seen.client))
+        };
+        let opened = Kind::CircuitOpened("normalise".into());
+        let expected = Some((opened, Some("scorer".into())));
+        assert_eq!(circuit(Some("scorer"), "open"), expected);
+        for (client, state) in [
+            (Some("scorer"), "closed"),
+            (Some(""), "open"),
+            (None, "open"),
+        ] {
+            assert_eq!(circuit(client, state), None, "{client:?} {state}");
+        }
     }
 
     #[test]

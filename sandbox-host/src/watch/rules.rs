@@ -26,7 +26,7 @@ use std::time::Duration;
 use tensorgate_policy::raw::WatchRule;
 
 use super::alert::Finding;
-use super::observation::Observation;
+use super::observation::{Kind, Observation};
 use super::time::Time;
 
 /// The most clients that a rule keeps state for. Only a verified credential makes one.
@@ -46,6 +46,11 @@ const MODEL_IDLE: Duration = Duration::from_secs(86_400);
 pub trait Rule: Send {
     /// Which rule of a policy it is.
     fn id(&self) -> WatchRule;
+
+    /// Whether it takes observations of a kind. Most rules take each request once.
+    fn reads(&self, kind: &Kind) -> bool {
+        matches!(kind, Kind::Request)
+    }
 
     /// Takes an observation. Times never go back.
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding>;

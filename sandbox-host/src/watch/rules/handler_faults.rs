@@ -1,12 +1,12 @@
 //! A client whose requests make handlers fail while those of others do not: an input that is built
-//! to break a handler.
+//! to break a handler. If the circuit breaker of a handler opens for the client, fewer are enough.
 
 use tensorgate_policy::Reason;
 use tensorgate_policy::raw::WatchRule;
 
 use super::{CLIENT_IDLE, CLIENTS, Rule};
 use crate::watch::alert::{Evidence, Finding, Subject};
-use crate::watch::observation::Observation;
+use crate::watch::observation::{Kind, Observation};
 use crate::watch::table::{Slot, Table};
 use crate::watch::time::Time;
 use crate::watch::window::{Repeats, Windows};
@@ -43,13 +43,14 @@ struct Counts {
 }
 
 impl Counts {
-    const fn add(&mut self, is_fault: bool) {
-        self.requests = self.requests.saturating_add(1);
+    const fn add(&mut self, is_request: bool, is_fault: bool) {
+        self.requests = self.requests.saturating_add(is_request as u32);
         self.faults = self.faults.saturating_add(is_fault as u32);
     }
 
     fn share(&self) -> f64 {
-        f64::from(self.faults) / f64::from(self.requests.max(1))
+        // A request that ends after its window counts in a later one.
+        f64::from(self.faults) / f64::from(self.requests.max(self.faults).max(1))
     }
 }
 
@@ -67,21 +68,31 @@ impl Rule for HandlerFaults {
         WatchRule::HandlerFaults
     }
 
+    fn reads(&self, _: &Kind) -> bool {
+        true
+    }
+
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
         let name = seen.client.as_ref()?;
+        // The request of an ending was counted when it was observed.
+        let is_request = seen.kind == Kind::Request;
         let is_fault = seen.reason == Some(Reason::HandlerFault);
         self.all.advance(now, WINDOW_S);
-        self.all.counts.add(is_fault);
+        self.all.counts.add(is_request, is_fault);
         let Slot { state, is_shared } = self.clients.slot(name, now);
         state.windows.advance(now, WINDOW_S);
         let own = &mut state.windows.counts;
-        own.add(is_fault);
+        own.add(is_request, is_fault);
         let others = Counts {
             requests: self.all.counts.requests.saturating_sub(own.requests),
             faults: self.all.counts.faults.saturating_sub(own.faults),
         };
-        let is_abnormal = is_fault
-            && own.faults >= MIN_FAULTS
+        let opened = match &seen.kind {
+            Kind::CircuitOpened(handler) => Some(handler),
+            Kind::Request | Kind::Ending => None,
+        };
+        let has_many = is_fault && own.faults >= MIN_FAULTS;
+        let is_abnormal = (has_many || opened.is_some())
             && own.share() > TIMES_OTHERS * others.share().max(MIN_SHARE);
         if !is_abnormal || !state.repeats.permit(now) {
             return None;
@@ -94,7 +105,10 @@ impl Rule for HandlerFaults {
                 usual: others.share() * 100.0,
                 unit: "% of its requests",
             },
-            what: "makes handlers fail far more often than other clients".to_owned(),
+            what: opened.map_or_else(
+                || "makes handlers fail far more often than other clients".to_owned(),
+                |handler| format!("made the circuit breaker of handler {handler} open for it"),
+            ),
             advice: "Capture its calls and replay them (`capture` in the policy). Reject inputs \
                      like these with a rule, or revoke its credential.",
         })
@@ -102,5 +116,40 @@ impl Rule for HandlerFaults {
 
     fn shared_uses(&self) -> u64 {
         self.clients.shared_uses()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The alert about a client whose circuit opens after this many requests of its own and of
+    /// another client had faults.
+    fn opened(own_faults: usize, faults_of_others: usize) -> Option<String> {
+        let mut rule = HandlerFaults::default();
+        let seen = |client: &str, reason| Observation {
+            client: Some(client.to_owned()),
+            reason,
+            ..Observation::default()
+        };
+        let mut show = |seen: &Observation| rule.observe(seen, Time::from_s(1));
+        for (client, faults) in [("web", own_faults), ("mobile", faults_of_others)] {
+            for number in 0..100 {
+                let reason = (number < faults).then_some(Reason::HandlerFault);
+                assert_eq!(show(&seen(client, reason)), None);
+            }
+        }
+        let circuit = Observation {
+            kind: Kind::CircuitOpened("normalise".to_owned()),
+            ..seen("web", None)
+        };
+        show(&circuit).map(|found| found.what)
+    }
+
+    #[test]
+    fn a_circuit_that_opens_for_a_client_is_reported_unless_others_have_faults_too() {
+        let what = "made the circuit breaker of handler normalise open for it";
+        assert_eq!(opened(5, 0).as_deref(), Some(what));
+        assert_eq!(opened(5, 5), None, "the handler is broken");
     }
 }

@@ -5,7 +5,7 @@ use tensorgate_policy::raw::WatchRule;
 use super::share::{Bounds, Share};
 use super::{MODEL_IDLE, MODELS, Rule};
 use crate::watch::alert::{Evidence, Finding, Subject};
-use crate::watch::observation::Observation;
+use crate::watch::observation::{Kind, Observation};
 use crate::watch::table::{Slot, Table};
 use crate::watch::time::Time;
 use crate::watch::window::Needed;
@@ -40,10 +40,17 @@ impl Rule for ServerErrors {
         WatchRule::ServerErrors
     }
 
+    fn reads(&self, kind: &Kind) -> bool {
+        matches!(kind, Kind::Request | Kind::Ending)
+    }
+
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
+        // The request of an ending was counted when it was observed.
+        let requests = u32::from(seen.kind == Kind::Request);
+        let errors = u32::from(seen.is_server_error());
         // Without a model the gateway itself has failed, or no model was granted.
         let Slot { state, is_shared } = self.models.slot(&seen.model, now);
-        let spike = state.observe(seen.is_server_error(), now, &BOUNDS)?;
+        let spike = state.count(requests, errors, now, &BOUNDS)?;
         Some(Finding {
             subject: match &seen.model {
                 Some(name) => Subject::model(name, is_shared),
@@ -63,5 +70,39 @@ impl Rule for ServerErrors {
 
     fn shared_uses(&self) -> u64 {
         self.models.shared_uses()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tensorgate_policy::Reason;
+
+    use super::*;
+    use crate::audit::record::Verdict;
+
+    #[test]
+    fn requests_that_fail_after_their_record_count() {
+        let mut rule = ServerErrors::default();
+        let mut alerts = |minute, endings| {
+            let now = Time::of_window(minute, BOUNDS.window_s);
+            let answered = Observation {
+                model: Some("resnet".to_owned()),
+                verdict: Verdict::Allow,
+                status: 200,
+                ..Observation::default()
+            };
+            let ending = Observation {
+                kind: Kind::Ending,
+                verdict: Verdict::Deny,
+                reason: Some(Reason::BackendFault),
+                ..answered.clone()
+            };
+            let requests = std::iter::repeat_n(&answered, 10);
+            let seen = requests.chain(std::iter::repeat_n(&ending, endings));
+            seen.filter_map(|seen| rule.observe(seen, now)).count()
+        };
+        assert!((0..60).all(|minute| alerts(minute, 0) == 0));
+        let first = (60..70).find(|minute| alerts(*minute, 8) > 0);
+        assert_eq!(first, Some(63));
     }
 }

@@ -51,15 +51,28 @@ impl Share {
         self.abnormal.is_last_abnormal()
     }
 
-    /// Counts a request. Returns a spike if the window before is over and was abnormal.
+    /// Counts a request. Returns a spike if the window before is over and an alert is due.
     pub(super) fn observe(&mut self, is_bad: bool, now: Time, bounds: &Bounds) -> Option<Spike> {
+        self.count(1, u32::from(is_bad), now, bounds)
+    }
+
+    /// Counts requests, and how many of those that are counted now or were before are bad. Returns
+    /// a spike if the window before is over and an alert is due.
+    pub(super) fn count(
+        &mut self,
+        all: u32,
+        bad: u32,
+        now: Time,
+        bounds: &Bounds,
+    ) -> Option<Spike> {
         let closed = self.windows.advance(now, bounds.window_s);
         let counts = &mut self.windows.counts;
-        counts.all = counts.all.saturating_add(1);
-        counts.bad = counts.bad.saturating_add(u32::from(is_bad));
+        counts.all = counts.all.saturating_add(all);
+        counts.bad = counts.bad.saturating_add(bad);
         let closed = closed?;
         let Counts { all, bad } = closed.counts;
-        let share = f64::from(bad) / f64::from(all.max(1));
+        // A request that ends after its window counts in a later one, which may have fewer.
+        let share = f64::from(bad) / f64::from(all.max(bad).max(1));
         let (usual, far) = if bounds.learned > 0 {
             (self.usual.mean(), self.usual.above(DEVIATIONS))
         } else {
