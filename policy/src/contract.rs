@@ -9,6 +9,7 @@ mod cost;
 mod items;
 mod kernels;
 mod media;
+mod near_bounds;
 mod numbers;
 pub mod openai;
 mod parameters;
@@ -35,6 +36,7 @@ pub(crate) use kernels::{
     Channels, Listed, bounds, holds_a_value, keep_greatest, listed_bits, round, top_score,
 };
 pub(crate) use media::{MediaRule, MediaType};
+pub use near_bounds::{NearBounds, near_bounds};
 pub(crate) use numbers::Numbers;
 pub(crate) use pattern::Pattern;
 pub(crate) use streaming::StreamingCheck;

@@ -148,6 +148,11 @@ pub(super) fn first_out_of_range(
     }
 }
 
+/// Whether a value lies outside a range, which need not be the rule's.
+pub(super) fn leaves(datatype: Datatype, range: (f64, f64), data: &[u8]) -> bool {
+    out_of_range(Any, datatype, range, data)
+}
+
 /// Whether a BOOL byte is neither 0 nor 1, which is invalid for any range.
 pub(super) fn holds_no_boolean(rule: &TensorRule, data: &[u8]) -> bool {
     rule.datatype == Datatype::Bool && no_boolean(Any, data)
