@@ -25,8 +25,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tensorgate_policy::contract::TensorRule;
+use tensorgate_policy::contract::{NearBounds, TensorRule, near_bounds};
 use tensorgate_policy::policy::{Accepts, Ensemble, GrantId, Model, ModelId};
+use tensorgate_policy::raw::WatchRule;
 use tensorgate_policy::release::{release, top_class};
 use tensorgate_policy::tensor::{ASK_FOR_BINARY, InferResponse};
 use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};
@@ -316,6 +317,9 @@ impl Pipeline {
         let grant = grant
             .filter(|id| self.policy.grant(*id).is_some())
             .ok_or_else(no_grant)?;
+        if self.policy.watch().runs(WatchRule::NearBounds) {
+            timings.near_bounds = inputs_near_bounds(model, &payload);
+        }
         let links = route.chain(grant);
         let handled = !(links.preprocess.is_empty() && links.postprocess.is_empty());
         let capturer = self.capturer.as_ref().filter(|_| handled);
@@ -433,6 +437,16 @@ impl Pipeline {
         .flatten()
         .unwrap_or(Err(Unencodable::Tensor))
         .map_err(|why| unencodable(why, protocol))
+    }
+}
+
+/// How many of the caller's inputs have values near the bounds of their ranges.
+fn inputs_near_bounds(model: &Model, payload: &Payload) -> Option<NearBounds> {
+    match (model.accepts(), payload) {
+        (Accepts::Tensors(contract), Payload::Tensors(inputs)) => {
+            near_bounds(contract.inputs(), inputs)
+        }
+        _ => None,
     }
 }
 

@@ -73,6 +73,9 @@ rules! {
     Management = "management";
     /// A client makes handlers fail far more often than other clients.
     HandlerFaults = "handler-faults";
+    /// A client sends far more values at or beyond the bounds of a model's inputs than usual. It
+    /// needs inputs with a `range`.
+    NearBounds = "near-bounds";
     /// A model predicts with far less confidence than usual. This rule and the next two need an
     /// output with `role: class-scores`.
     Confidence = "confidence";

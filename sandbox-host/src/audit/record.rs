@@ -3,6 +3,7 @@
 //! second one, or control a terminal.
 
 use serde::{Deserialize, Serialize};
+use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::denial::{MAX_SHADOW_DETAIL_BYTES, Shadowed};
 use tensorgate_policy::release::TopClass;
 
@@ -283,6 +284,9 @@ pub struct Decision {
     /// written, because it is a part of a client's data.
     #[serde(skip)]
     pub top_class: Option<TopClass>,
+    /// How many inputs have values near the bounds of their ranges, for the same rules.
+    #[serde(skip)]
+    pub near_bounds: Option<NearBounds>,
 }
 
 /// How a request ended after its record was written.

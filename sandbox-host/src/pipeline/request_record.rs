@@ -72,6 +72,7 @@ impl Record {
             queue_us: spent(self.timings.queue),
             reached: self.timings.reached.entries(),
             top_class: self.timings.top_class,
+            near_bounds: self.timings.near_bounds,
             fuel: (!self.operation.is_empty()).then_some(self.timings.fuel),
             ..Decision::default()
         }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::release::TopClass;
 
 use crate::sandbox::EgressLog;
@@ -24,4 +25,6 @@ pub struct Timings {
     pub reached: EgressLog,
     /// The most likely class of its response, if a rule on the audit stream reads it.
     pub top_class: Option<TopClass>,
+    /// How many inputs have values near the bounds of their ranges, for the same rules.
+    pub near_bounds: Option<NearBounds>,
 }

@@ -8,6 +8,7 @@
 )]
 
 use tensorgate_policy::Reason;
+use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::release::TopClass;
 
 use super::day::{Random, Request, address, deny, inference};
@@ -34,7 +35,7 @@ struct Day {
 }
 
 /// Every attack, each half an hour after the one before.
-pub(super) const ATTACKS: [Attack; 15] = [
+pub(super) const ATTACKS: [Attack; 16] = [
     attack(0, "volume", "client web", |day| {
         day.add(20, 300, |seen, _| {
             seen.source = Some(address([10, 0, 1], 1))
@@ -116,6 +117,12 @@ pub(super) const ATTACKS: [Attack; 15] = [
     }),
     attack(14, "class-dominance", "model resnet", |day| {
         day.predict(|top| top.class = 3);
+    }),
+    attack(15, "near-bounds", "client web", |day| {
+        day.add(20, 10, |seen, _| {
+            seen.source = Some(address([10, 0, 1], 1));
+            seen.near_bounds = Some(NearBounds { inputs: 1, near: 1 });
+        });
     }),
 ];
 

@@ -13,6 +13,7 @@ use std::f64::consts::PI;
 use std::net::{IpAddr, Ipv4Addr};
 
 use tensorgate_policy::Reason;
+use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::release::TopClass;
 
 use super::observation::Observation;
@@ -311,6 +312,7 @@ fn request(
 /// An answered inference of a client.
 pub(super) fn inference(name: &str, model: &str, random: &mut Random) -> Observation {
     let latency = latency_us(model) * (0.4 * random.normal()).exp();
+    let total_us = latency as u64;
     Observation {
         client: Some(name.to_owned()),
         credential: Some(format!("{name}-key")),
@@ -318,7 +320,8 @@ pub(super) fn inference(name: &str, model: &str, random: &mut Random) -> Observa
         is_inference: true,
         verdict: Verdict::Allow,
         status: 200,
-        total_us: latency as u64,
+        total_us,
+        near_bounds: near_bounds(model, total_us),
         top_class: (model != "ranker").then(|| prediction(model, random)),
         ..Observation::default()
     }
@@ -339,12 +342,27 @@ fn prediction(model: &str, random: &mut Random) -> TopClass {
     }
 }
 
+/// The inputs near their bounds: those of `tabular` rarely are, and `ranker` has no ranges. They
+/// follow from the latency, which is as good as random.
+fn near_bounds(model: &str, total_us: u64) -> Option<NearBounds> {
+    let mut random = Random(total_us);
+    let (inputs, share) = match model {
+        "resnet" => (1, 0.1),
+        "tabular" => (4, 0.02),
+        _ => return None,
+    };
+    let near = (0..inputs).filter(|_| random.unit() < share).count() as u32;
+    Some(NearBounds { inputs, near })
+}
+
 /// Makes a request one that was denied.
 pub(super) fn deny(seen: &mut Observation, reason: Reason) {
     seen.verdict = Verdict::Deny;
     seen.reason = Some(reason);
     seen.status = reason.http_status();
     seen.top_class = None;
+    let is_beyond = reason == Reason::OutOfRange;
+    seen.near_bounds = is_beyond.then_some(NearBounds { inputs: 1, near: 1 });
 }
 
 pub(super) fn address([a, b, c]: [u8; 3], host: u8) -> IpAddr {

@@ -1,9 +1,11 @@
 //! The summary of an audit record that rules see. It has no input, no path and no text that a
-//! client chooses. Of outputs it has the most likely class alone.
+//! client chooses. Of outputs it has the most likely class alone, and of inputs how many have values
+//! near the bounds of their ranges.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tensorgate_policy::Reason;
+use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::release::TopClass;
 
 use super::management_path;
@@ -61,7 +63,12 @@ pub struct Observation {
     pub is_management: bool,
     /// The most likely class of its answer, if its model has class scores.
     pub top_class: Option<TopClass>,
+    /// How many inputs have values near the bounds of their ranges, or beyond.
+    pub near_bounds: Option<NearBounds>,
 }
+
+/// A request that was rejected because a value is beyond its bound. The others were not looked at.
+const BEYOND: NearBounds = NearBounds { inputs: 1, near: 1 };
 
 impl Observation {
     /// The summary of a record. `None` for records that no rule reads.
@@ -99,6 +106,11 @@ impl Observation {
             top_class: decision
                 .top_class
                 .filter(|_| decision.verdict == Verdict::Allow),
+            near_bounds: if reason == Some(Reason::OutOfRange) {
+                Some(BEYOND)
+            } else {
+                decision.near_bounds
+            },
         }
     }
 
@@ -281,6 +293,24 @@ mod tests {
             ..of(Verdict::Allow)
         };
         let written = [of(Verdict::Allow), without].map(|it| serde_json::to_string(&it).unwrap());
+        assert_eq!(written[0], written[1]);
+    }
+
+    #[test]
+    fn a_value_beyond_its_bound_counts_as_near_it_and_the_count_is_never_written() {
+        let near_bounds = Some(NearBounds { inputs: 3, near: 2 });
+        let of = |reason: &str, near_bounds| Decision {
+            reason: reason.into(),
+            near_bounds,
+            ..Decision::default()
+        };
+        assert_eq!(
+            seen(of("backend-fault", near_bounds)).near_bounds,
+            near_bounds
+        );
+        assert_eq!(seen(of("out-of-range", None)).near_bounds, Some(BEYOND));
+        assert_eq!(seen(of("shape", None)).near_bounds, None);
+        let written = [near_bounds, None].map(|it| serde_json::to_string(&of("ok", it)).unwrap());
         assert_eq!(written[0], written[1]);
     }
 

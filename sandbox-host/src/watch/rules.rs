@@ -10,6 +10,7 @@ mod handler_faults;
 mod known;
 mod latency;
 mod management;
+mod near_bounds;
 mod new_credential;
 mod new_source;
 mod prediction_drift;
@@ -79,6 +80,7 @@ pub(super) fn all() -> Vec<Box<dyn Rule>> {
         rule::<probing::Probing>(),
         rule::<management::Management>(),
         rule::<handler_faults::HandlerFaults>(),
+        rule::<near_bounds::NearBounds>(),
         rule::<confidence::Confidence>(),
         rule::<class_dominance::ClassDominance>(),
         rule::<prediction_drift::PredictionDrift>(),
@@ -96,7 +98,8 @@ mod tests {
         + new_credential::CLIENT_BYTES
         + spraying_clients::CLIENT_BYTES
         + management::CLIENT_BYTES
-        + handler_faults::CLIENT_BYTES;
+        + handler_faults::CLIENT_BYTES
+        + near_bounds::CLIENT_BYTES;
 
     #[test]
     fn a_client_has_at_most_four_kib_of_state() {
