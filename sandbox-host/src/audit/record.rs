@@ -1,14 +1,22 @@
 //! The content of audit records. Field names are stable, because tools read them. Values that a
-//! client chooses are shortened and cleaned here, so that no record can grow without limit, start a
-//! second one, or control a terminal.
+//! client chooses are shortened and cleaned by [`clean`], so that no record can grow without limit,
+//! start a second one, or control a terminal.
+
+mod artifact;
+mod text;
 
 use serde::{Deserialize, Serialize};
 use tensorgate_policy::contract::NearBounds;
-use tensorgate_policy::denial::{MAX_SHADOW_DETAIL_BYTES, Shadowed};
+use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::release::TopClass;
 
 use crate::audit::als::sequence::Marks;
 use crate::sandbox::EgressRecord;
+pub use artifact::{ArtifactAction, ArtifactKind, ArtifactRecord};
+pub use text::{
+    MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES, MAX_PATH_BYTES, clean,
+    clean_shadowed, path,
+};
 
 /// The version of the fields.
 pub const FORMAT: u64 = 1;
@@ -17,16 +25,6 @@ pub const REOPEN: &str = "reopen";
 /// The field with the source address of a request, set by the proxy. It is used for this log only
 /// and decides nothing.
 pub const SOURCE_HEADER: &str = "x-tensorgate-source";
-/// The longest path in bytes. The query is never written.
-pub const MAX_PATH_BYTES: usize = 512;
-/// The longest method in bytes, longer than any registered one.
-pub const MAX_METHOD_BYTES: usize = 32;
-/// The longest cause in bytes, as in the filter's own log.
-pub const MAX_DETAIL_BYTES: usize = 1024;
-/// The longest policy name, credential name or detail of Envoy, in bytes.
-pub const MAX_NAME_BYTES: usize = 256;
-/// The longest request ID in bytes. The gate's are UUIDs.
-pub const MAX_ID_BYTES: usize = 64;
 
 /// The content of a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +46,8 @@ pub enum Event {
     Copy(Copied),
     /// The circuit breaker of a handler opened or closed.
     CutOff(CutOff),
+    /// A model, a handler or a policy was scanned, verified, rejected, loaded or unloaded.
+    Artifact(ArtifactRecord),
     /// Records that could not be written.
     Dropped {
         /// Their number.
@@ -335,69 +335,4 @@ pub struct Amend {
     /// The model of the request, for the same rules.
     #[serde(skip)]
     pub model: Option<String>,
-}
-
-/// Cleans text for a record: limited in length, one line, one direction.
-pub fn clean(text: &str, max_bytes: usize) -> String {
-    let cut = text
-        .get(..text.floor_char_boundary(max_bytes))
-        .unwrap_or_default();
-    // Most text is clean.
-    if !cut.chars().any(is_misleading) {
-        return cut.to_owned();
-    }
-    cut.chars()
-        .map(|c| if is_misleading(c) { '\u{fffd}' } else { c })
-        .collect()
-}
-
-/// Control characters, line separators, and invisible or bidirectional characters (CVE-2021-42574).
-fn is_misleading(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
-/// Cleans a denial in shadow mode for a record.
-pub fn clean_shadowed(told: &Shadowed) -> Shadowed {
-    Shadowed {
-        reason: clean(&told.reason, MAX_NAME_BYTES),
-        detail: clean(&told.detail, MAX_SHADOW_DETAIL_BYTES),
-    }
-}
-
-/// Cleans a path for a record. The query may have anything and is removed.
-pub fn path(text: &str) -> String {
-    let end = text.find(['?', '#']).unwrap_or(text.len());
-    clean(text.get(..end).unwrap_or_default(), MAX_PATH_BYTES)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_client_chose_is_one_bounded_line_without_tricks() {
-        for (text, max, expected) in [
-            ("plain", 512, "plain"),
-            ("a\nb\r\u{0}", 512, "a\u{fffd}b\u{fffd}\u{fffd}"),
-            ("\u{1b}[31m", 512, "\u{fffd}[31m"),
-            ("a\u{202e}b\u{2028}", 512, "a\u{fffd}b\u{fffd}"),
-            ("ééé", 3, "é"),
-            ("abc", 0, ""),
-        ] {
-            assert_eq!(clean(text, max), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_query_is_never_written() {
-        for (text, expected) in [
-            ("/v2/models/m/infer?key=tg_secret", "/v2/models/m/infer"),
-            ("/a#key", "/a"),
-            ("?x", ""),
-            ("/plain", "/plain"),
-        ] {
-            assert_eq!(path(text), expected);
-        }
-    }
 }

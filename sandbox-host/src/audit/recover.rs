@@ -450,6 +450,7 @@ pub fn note_sequence(heard: &mut SequenceTracker, event: &Event) {
         Event::Policy { .. }
         | Event::Copy(_)
         | Event::CutOff(_)
+        | Event::Artifact(_)
         | Event::Dropped { .. }
         | Event::Stop
         | Event::Head { .. } => {}
