@@ -18,6 +18,7 @@ use crate::audit::{self, AuditServer};
 use crate::config::{Folders, Settings};
 use crate::context_keys::ContextKeys;
 use crate::limits::RateLimitServer;
+use crate::policy_store::artifacts::Artifacts;
 use crate::policy_store::assemble::{Loader, PolicyFault};
 use crate::policy_store::policy_versions::PolicyVersions;
 use crate::server;
@@ -268,6 +269,8 @@ impl Tasks {
             metrics,
         )
         .await?;
+        let loaded = Artifacts::of_version(&first).changes_since(&Artifacts::default());
+        audit.outcomes().artifacts(loaded);
         loader.cut_offs.write_to(audit.outcomes().audit());
         audit.outcomes().audit().listen(Arc::<Tap>::clone(&tap));
         let app = Arc::new(App {

@@ -1,6 +1,7 @@
 //! Policy versions: what a bundle becomes when it is loaded, and which version serves a request.
 //! `sources` is the reported state of the files behind a bundle.
 
+pub(crate) mod artifacts;
 pub(crate) mod assemble;
 pub mod gateways;
 pub(crate) mod parallel;

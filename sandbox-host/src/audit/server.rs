@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::als::service::Service;
-use super::record::Event;
+use super::record::{ArtifactRecord, Event};
 use super::recover::{AuditError, Settings, recover};
 use super::{Audit, Outcomes};
 use crate::server::Bounds;
@@ -144,5 +144,13 @@ impl Outcomes {
             generation: generation.to_owned(),
         };
         self.audit().write(std::time::SystemTime::now(), event);
+    }
+
+    /// Records changes of artifacts, in order.
+    pub fn artifacts(&self, records: impl IntoIterator<Item = ArtifactRecord>) {
+        for record in records {
+            let event = Event::Artifact(record);
+            self.audit().write(std::time::SystemTime::now(), event);
+        }
     }
 }

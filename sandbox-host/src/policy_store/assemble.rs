@@ -91,6 +91,8 @@ pub(crate) struct Parts {
 #[derive(Clone)]
 pub(crate) struct LoadedStage {
     pub(super) rule: Handler,
+    /// The policy's name of the key that signed it, if the policy requires a signature.
+    pub(super) signer: Option<String>,
     stage: Stage,
 }
 
@@ -286,7 +288,10 @@ impl Loader {
                 .filter_map(|generation| generation.parts.handlers.get(&key))
                 .find(|known| known.rule == *rule);
             if let Some(known) = known {
-                handlers.insert(key, known.clone());
+                // The same component may have the signature of another key.
+                let signer = by.map(|signed| signed.key.clone());
+                let known = known.clone();
+                handlers.insert(key, LoadedStage { signer, ..known });
                 continue;
             }
             wanted.push((key, rule, by));
@@ -294,11 +299,15 @@ impl Loader {
         let made = parallel_map(self.compiling.max_parallel(), &wanted, |(key, rule, by)| {
             self.handler(&key.0, rule, key.1, *by)
         });
-        for ((key, rule, _), made) in wanted.into_iter().zip(made) {
+        for ((key, rule, by), made) in wanted.into_iter().zip(made) {
             match made {
                 Ok(stage) => {
-                    let rule = rule.clone();
-                    handlers.insert(key, LoadedStage { rule, stage });
+                    let stage = LoadedStage {
+                        rule: rule.clone(),
+                        signer: by.map(|signed| signed.key.clone()),
+                        stage,
+                    };
+                    handlers.insert(key, stage);
                 }
                 Err(fault) => faults.push(fault),
             }

@@ -18,6 +18,8 @@ use crate::sandbox::Role;
 #[error("handler {handler}: {cause}")]
 pub struct UnsignedFault {
     handler: String,
+    /// The digest in the policy, which the signature has to cover.
+    digest: [u8; 32],
     cause: Cause,
 }
 
@@ -30,6 +32,16 @@ enum Cause {
 }
 
 impl UnsignedFault {
+    /// The handler's name.
+    pub fn handler(&self) -> &str {
+        &self.handler
+    }
+
+    /// The digest of the component in the policy.
+    pub const fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
     /// The cause, without the handler's name.
     pub fn cause(&self) -> String {
         self.cause.to_string()
@@ -54,6 +66,7 @@ pub fn verify(
         .and_then(|file| Ok(component::verify(&file, rule.sha256(), asked)?));
     verified.map(Some).map_err(|cause| UnsignedFault {
         handler: name.to_owned(),
+        digest: *rule.sha256(),
         cause,
     })
 }

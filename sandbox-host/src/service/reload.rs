@@ -20,6 +20,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::config::{self, Candidate, ConfigError};
 use crate::files;
+use crate::policy_store::artifacts::{Artifacts, RejectionLimiter, rejections};
 use crate::policy_store::assemble::{Loader, PolicyFault, models_at};
 use crate::policy_store::pending_policy::PendingPolicy;
 use crate::policy_store::policy_versions::{Attempt, Outcome, PolicyVersion};
@@ -47,6 +48,8 @@ pub struct Reloader {
     /// The number of the last bundle that only restricts the active policy. Locked while one is
     /// promoted: an earlier bundle would undo the restriction.
     tightened: std::sync::Mutex<u64>,
+    /// Bounds the audit records about rejected bundles.
+    rejections: RejectionLimiter,
 }
 
 /// A bundle that was read and is to be activated.
@@ -100,6 +103,7 @@ impl Reloader {
             turn: Mutex::new(()),
             come: AtomicU64::new(0),
             tightened: std::sync::Mutex::new(0),
+            rejections: RejectionLimiter::default(),
         }
     }
 
@@ -161,6 +165,7 @@ impl Reloader {
             None => Some(self.turn.lock().await),
         };
         let started = Instant::now();
+        let digest = candidate.as_ref().ok().map(|candidate| candidate.digest);
         let put = match candidate {
             Ok(candidate) => self.put(&candidate, number, tightens.as_ref()).await,
             Err(error) => Err(Refusal::Faults(vec![error.into()])),
@@ -168,7 +173,14 @@ impl Reloader {
         let late = matches!(put, Err(Refusal::Late));
         let (outcome, faults) = match put {
             Ok(outcome) => (outcome, Vec::new()),
-            Err(Refusal::Faults(faults)) => (Outcome::Refused, texts(&faults)),
+            Err(Refusal::Faults(faults)) => {
+                let texts = texts(&faults);
+                let bundle = (generation.as_deref(), digest.as_ref());
+                let records = rejections(bundle, &faults, &texts);
+                let records = self.rejections.admit(records, started.into_std());
+                self.app.outcomes.artifacts(records);
+                (Outcome::Refused, texts)
+            }
             Err(Refusal::Late) => (Outcome::Refused, vec![LATE.to_owned()]),
         };
         let attempt = Attempt {
@@ -231,7 +243,10 @@ impl Reloader {
             if *tightened > number {
                 return Err(Refusal::Late);
             }
+            let before = Artifacts::of_version(&generations.newest());
+            let changes = Artifacts::of_version(&generation).changes_since(&before);
             generations.promote(generation);
+            self.app.outcomes.artifacts(changes);
             if candidate.tightens.is_none() {
                 generations.loosen(&name);
             }

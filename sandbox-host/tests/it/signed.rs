@@ -139,6 +139,65 @@ async fn a_component_without_a_valid_signature_is_not_loaded_and_the_old_one_kee
     running.stop().await;
 }
 
+/// The audit log's lines about artifacts: action, kind, name, first digits of the digest, signer.
+fn artifacts(running: &Running) -> Vec<String> {
+    let lines = running.audited().into_iter();
+    let lines = lines.filter(|line| line["type"] == "artifact");
+    lines
+        .map(|line| {
+            let text = |field: &str| line[field].as_str().unwrap_or("-").to_owned();
+            let digest: String = text("digest").chars().take(8).collect();
+            let [action, kind, name, signer] = ["action", "kind", "name", "signer"].map(text);
+            format!("{action} {kind} {name} {digest} {signer}")
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_audit_log_says_which_handlers_were_loaded_unloaded_and_rejected() {
+    let backend = Backend::start(Act::Answer);
+    let (old, new) = (component(1), component(2));
+    let [old_digest, new_digest] = [&old, &new].map(|file| hex(&digest(file))[..8].to_owned());
+    let by_one = signature(&old, "scale@1.0.0", 1);
+    let first = signed(&backend, &old, &[1], None);
+    let running = start_with(first, &[("h.wasm", &old), (SIGNATURE, by_one.as_bytes())]).await;
+    running.ready().await;
+    let next = signed(&backend, &new, &[1, 2], None);
+    running.replace_bytes("h.wasm", &new);
+    // Twice: an equal rejection has no second record.
+    refused(&running, &next, "signs another component").await;
+    refused(&running, &next, "signs another component").await;
+    running.replace(SIGNATURE, &signature(&new, "scale@1.1.0", 2));
+    let attempt = running.reload("1111111111111111", &next).await;
+    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    support::until("the log has the reload", || artifacts(&running).len() >= 8).await;
+    let found = artifacts(&running);
+    let is_policy = |line: &&String| line.split(' ').nth(1) == Some("policy");
+    let (policies, handlers): (Vec<_>, Vec<_>) = found.iter().partition(is_policy);
+    assert_eq!(
+        handlers,
+        [
+            &format!("loaded handler h {old_digest} k1"),
+            &format!("rejected handler h {new_digest} -"),
+            &format!("unloaded handler h {old_digest} k1"),
+            &format!("loaded handler h {new_digest} k2"),
+        ]
+    );
+    let names = policies
+        .iter()
+        .map(|line| line.rsplitn(3, ' ').nth(2).unwrap());
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        [
+            format!("loaded policy {GENERATION}"),
+            "rejected policy 1111111111111111".to_owned(),
+            format!("unloaded policy {GENERATION}"),
+            "loaded policy 1111111111111111".to_owned(),
+        ]
+    );
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn keys_are_rotated_and_revoked_without_changing_the_component() {
     let backend = Backend::start(Act::Answer);

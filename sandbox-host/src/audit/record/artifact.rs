@@ -14,7 +14,7 @@ pub enum ArtifactAction {
     Scanned,
     /// Its content matches its digest, its manifest or its signature.
     Verified,
-    /// It is not used, because a scan or a verification found a fault.
+    /// It was not taken into use, because a scan or a verification found a fault.
     Rejected,
     /// It is in use from here on.
     Loaded,
@@ -36,7 +36,7 @@ impl ArtifactAction {
 }
 
 /// The kind of an artifact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ArtifactKind {
     /// The files of a model.
