@@ -1,6 +1,7 @@
 //! The `audit` verb: verifies and searches the log that the host writes. Logs of any size are read
 //! line by line.
 
+mod events;
 pub mod tail;
 
 use std::fs::File;
@@ -23,6 +24,7 @@ use tensorgate_host::rfc3339;
 use tensorgate_policy::{Reason, raw};
 
 use crate::stack::site::bundle;
+use events::EventKind;
 use tail::Tail;
 
 /// Reasons in a log that are not those of a rejection.
@@ -66,13 +68,16 @@ struct Verify {
     key: Option<PathBuf>,
 }
 
-/// Print the requests of a log that match, in the order in which they were written.
+/// Print the requests of a log that match, or its other events, in the order in which they were
+/// written.
 #[derive(Args)]
 #[command(
     after_help = "The log is the one that the policy names, below the state folder of `up`. Without a policy, it is that of the gate with --state, of ./gate.yaml, or the default. \
 All conditions must hold. With --json, lines are printed unchanged. To verify the log, use `audit verify`.\n\n\
 The second column is `shadowed` for a request that was allowed only because a rule is in shadow mode. The third is then the reason of that rule.\n\n\
+With --events, the second column is the kind. For `artifact` the others are action, kind, name, version, digest, signer and detail.\n\n\
 Example: tensorgate audit query --verdict deny --since 10m\n\
+Example: tensorgate audit query gate.yaml --events=artifact --since 7d\n\
 Example: tensorgate audit query gate.yaml --shadow --reason rate-limited --follow\n\
 Example: tensorgate audit query decisions.jsonl --client ocr-batch --since 2026-11-20T08:00:00Z"
 )]
@@ -96,7 +101,7 @@ struct Query {
     /// Name of the client.
     #[arg(long)]
     client: Option<String>,
-    /// Public name of the model.
+    /// Public name of the model; with --events, of an artifact or of a copy.
     #[arg(long)]
     model: Option<String>,
     /// Reason of a rejection, for example `rate-limited`; with --shadow, of a rule in shadow mode.
@@ -120,6 +125,17 @@ struct Query {
     /// Request id.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
+    /// Events instead of requests: of all kinds that are not about one request, or of those named
+    /// (--events=artifact,policy).
+    #[arg(
+        long,
+        value_name = "KIND",
+        num_args = 0..=1,
+        require_equals = true,
+        value_delimiter = ',',
+        conflicts_with_all = ["client", "reason", "verdict", "shadow", "request_id"]
+    )]
+    events: Option<Vec<EventKind>>,
 }
 
 impl Audit {
@@ -208,10 +224,11 @@ fn print_report(ui: &Ui, log: &Path, report: &Report) {
         lost => format!(", {lost} lost between Envoy and the host"),
     };
     ui.line(&format!(
-        "{}: {verdict}: {} lines, {} requests, {} dropped{lost}, {signed} {key}",
+        "{}: {verdict}: {} lines, {} requests, {} events of artifacts, {} dropped{lost}, {signed} {key}",
         log.display(),
         report.lines,
         report.decisions,
+        report.artifacts,
         report.dropped
     ));
 }
@@ -220,16 +237,8 @@ impl Query {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
         let log = self.log()?;
         let shown = |line: &Line, text: &str| {
-            let Event::Decision(decision) = &line.event else {
-                return None;
-            };
-            self.matches(line, decision).then(|| {
-                if ui.json {
-                    text.to_owned()
-                } else {
-                    row(line, decision)
-                }
-            })
+            let print = || if ui.json { text.to_owned() } else { row(line) };
+            self.matches(line).then(print)
         };
         if !self.follow {
             return each_line(&log, |line, text| {
@@ -266,11 +275,27 @@ impl Query {
         log_of_policy(policy, &self.state)
     }
 
-    fn matches(&self, line: &Line, decision: &Decision) -> bool {
-        let is = |wanted: &Option<String>, found: Option<&str>| {
-            wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
+    fn matches(&self, line: &Line) -> bool {
+        let event_matches = match (&self.events, &line.event) {
+            (Some(kinds), event) => {
+                events::is_listed(kinds, event) && is(&self.model, events::model(event))
+            }
+            (None, Event::Decision(decision)) => self.decision_matches(decision),
+            (None, _) => false,
         };
+        event_matches && self.is_in_time(line)
+    }
+
+    fn is_in_time(&self, line: &Line) -> bool {
         let when = rfc3339::parse(&line.time);
+        self.since
+            .is_none_or(|since| when.is_some_and(|when| when >= since))
+            && self
+                .until
+                .is_none_or(|until| when.is_some_and(|when| when < until))
+    }
+
+    fn decision_matches(&self, decision: &Decision) -> bool {
         let reason = if self.shadow {
             (decision.shadow.iter()).any(|shadowed| is(&self.reason, Some(&shadowed.reason)))
         } else {
@@ -281,13 +306,12 @@ impl Query {
             && is(&self.model, decision.model.as_deref())
             && is(&self.verdict, Some(decision.verdict.name()))
             && is(&self.request_id, decision.request_id.as_deref())
-            && self
-                .since
-                .is_none_or(|since| when.is_some_and(|when| when >= since))
-            && self
-                .until
-                .is_none_or(|until| when.is_some_and(|when| when < until))
     }
+}
+
+/// Whether a condition holds. Without a wanted text, every line matches.
+fn is(wanted: &Option<String>, found: Option<&str>) -> bool {
+    wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
 }
 
 /// The audit log of a policy's gate, in the gate's state folder. Without a policy, it is the one
@@ -333,8 +357,16 @@ fn readable(log: PathBuf, found: io::Result<bool>) -> Result<PathBuf, Failure> {
     }
 }
 
+/// A line of the log as a line of text.
+fn row(line: &Line) -> String {
+    match &line.event {
+        Event::Decision(decision) => decision_row(line, decision),
+        _ => events::row(line),
+    }
+}
+
 /// One request as a line of text.
-fn row(line: &Line, decision: &Decision) -> String {
+fn decision_row(line: &Line, decision: &Decision) -> String {
     let or_dash = |text: &Option<String>| printable(text.as_deref().unwrap_or("-"));
     let (verdict, reason) = match decision.verdict {
         Verdict::Allow if !decision.shadow.is_empty() => {

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tensorgate_host::audit::Audit;
-use tensorgate_host::audit::record::{Amend, By, Decision, Event, Verdict};
+use tensorgate_host::audit::record::{
+    Amend, ArtifactAction, ArtifactKind, ArtifactRecord, By, CutOff, Decision, Event, Verdict,
+};
 use tensorgate_host::audit::recover::{Settings, recover};
 use tensorgate_host::telemetry::metrics::Metrics;
 use tensorgate_policy::denial::Shadowed;
@@ -306,6 +308,112 @@ fn explain_prints_all_records_of_a_request() {
     let story: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(story["decision"]["client"], "even");
     assert_eq!(story["amended"][0]["flags"][0], "DC");
+}
+
+/// A request, a policy, a circuit that opens, a loaded handler, and a rejected model with hostile
+/// texts.
+fn log_of_events(folder: &Path) -> PathBuf {
+    let (audit, path) = start(folder, u64::MAX);
+    let hostile = format!("\u{1b}[2J\n{}", "n".repeat(10_000));
+    let loaded = ArtifactRecord::new(ArtifactAction::Loaded, ArtifactKind::Handler, "resize")
+        .with_digest(&[0xab; 32])
+        .with_signer("release");
+    let rejected = ArtifactRecord::new(ArtifactAction::Rejected, ArtifactKind::Model, "digits")
+        .with_version("1")
+        .with_signer(&hostile)
+        .with_detail(&hostile);
+    let opened = CutOff {
+        handler: "resize".into(),
+        client: Some(String::new()),
+        state: "open".into(),
+        for_ms: Some(5_000),
+    };
+    let generation = "1111111111111111".to_owned();
+    let events = [
+        Event::Decision(Box::new(decision(0))),
+        Event::Policy { generation },
+        Event::CutOff(opened),
+        Event::Artifact(loaded),
+        Event::Artifact(rejected),
+    ];
+    for (second, event) in (0..).zip(events) {
+        audit.write(at(second), event);
+    }
+    audit.stop();
+    path
+}
+
+#[test]
+fn a_query_of_events_lists_what_is_not_about_one_request() {
+    let scratch = Scratch::new();
+    let log = log_of_events(scratch.path());
+    let kinds = |words: &[&str]| {
+        let ran = asked(&[&["audit", "query", "LOG"], words].concat(), &log);
+        assert_eq!(ran.code, 0, "{words:?}: {}", ran.stderr);
+        let kind = |line: &str| line.split(' ').nth(1).unwrap().to_owned();
+        ran.stdout.lines().map(kind).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        kinds(&["--events"]),
+        ["open", "policy", "cut-off", "artifact", "artifact", "stop"]
+    );
+    assert_eq!(kinds(&["--events=policy,stop"]), ["policy", "stop"]);
+    assert_eq!(
+        kinds(&[
+            "--events",
+            "--since",
+            "2026-11-20T08:00:02Z",
+            "--until",
+            "2026-11-20T08:00:04Z"
+        ]),
+        ["cut-off", "artifact"]
+    );
+    assert_eq!(kinds(&["--events", "--model", "digits"]), ["artifact"]);
+    // A handler of this name is not a model.
+    assert!(kinds(&["--events", "--model", "resize"]).is_empty());
+
+    let rows = asked(
+        &["audit", "query", "LOG", "--events=artifact,cut-off"],
+        &log,
+    )
+    .stdout;
+    let digest = "ab".repeat(32);
+    for row in [
+        "2026-11-20T08:00:02.000000Z cut-off open resize \"\" 5000ms\n".to_owned(),
+        format!("artifact loaded handler resize - {digest} release -\n"),
+        "artifact rejected model digits 1 - \u{fffd}[2J\u{fffd}nnn".to_owned(),
+    ] {
+        assert!(rows.contains(&row), "{row:?}: {rows}");
+    }
+    assert!(!rows.contains('\u{1b}') && rows.lines().all(|row| row.len() < 4_096));
+
+    let json = asked(
+        &["audit", "query", "--json", "LOG", "--events=artifact"],
+        &log,
+    )
+    .stdout;
+    let first: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&first["type"], &first["action"], &first["digest"]),
+        (&"artifact".into(), &"loaded".into(), &digest.into())
+    );
+    for words in [
+        &["--events=decision"][..],
+        &["--events", "--verdict", "deny"],
+        &["--events", "--client", "even"],
+    ] {
+        let words = [&["audit", "query", "LOG"], words].concat();
+        assert_eq!(asked(&words, &log).code, 2, "{words:?}");
+    }
+    let verified = asked(&["audit", "verify", "LOG"], &log);
+    assert_eq!(verified.code, 0, "{}", verified.stdout);
+    assert!(
+        verified
+            .stdout
+            .contains("1 requests, 2 events of artifacts"),
+        "{}",
+        verified.stdout
+    );
 }
 
 /// A state folder with a log below `path`, and a policy that names it.

@@ -95,6 +95,8 @@ pub struct Report {
     pub lines: u64,
     /// The number of request records.
     pub decisions: u64,
+    /// The number of records about artifacts.
+    pub artifacts: u64,
     /// The number of records that the host reports as dropped.
     pub dropped: u64,
     /// The number of outcomes that only Envoy knew, and whose entries were lost.
@@ -293,6 +295,9 @@ impl Walk {
         match &parsed {
             Some(Event::Decision(_)) => {
                 self.report.decisions = self.report.decisions.saturating_add(1);
+            }
+            Some(Event::Artifact(_)) => {
+                self.report.artifacts = self.report.artifacts.saturating_add(1);
             }
             Some(Event::Dropped { count, .. }) => {
                 self.report.dropped = self.report.dropped.saturating_add(*count);
