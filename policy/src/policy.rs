@@ -6,6 +6,7 @@ mod credentials;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
 
@@ -16,6 +17,7 @@ use crate::values::getters;
 
 pub mod address;
 mod allowance;
+mod artifact;
 mod backend;
 mod egress;
 mod ensemble;
@@ -32,6 +34,8 @@ mod template;
 
 pub use crate::limits::Unit;
 pub use allowance::{Allowance, Budget, ChargePreview, Cost, Limit, Rate, RemainingQuota, Wait};
+pub(crate) use artifact::ModelArtifacts;
+pub use artifact::{ArtifactTrust, ModelArtifact, ModelSigner};
 pub use backend::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry, Trust};
 pub use credentials::{
     Algorithm, ClaimHeader, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName,
@@ -163,6 +167,17 @@ impl Policy {
     /// A model; `None` only for an id of another policy.
     pub fn model(&self, id: ModelId) -> Option<&Model> {
         self.models.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// Every version of every model that has an artifact, in name order. Shadow versions are among
+    /// them.
+    pub fn artifacts(&self) -> impl Iterator<Item = (&Model, &str, &Arc<ModelArtifact>)> {
+        self.models.iter().flat_map(|model| {
+            let shadows = model.routing().shadows().iter();
+            let versions = model.versions().iter().map(String::as_str);
+            let versions = versions.chain(shadows.map(ShadowVersion::version));
+            versions.filter_map(move |version| Some((model, version, model.artifact(version)?)))
+        })
     }
 
     /// A grant; `None` only for an id of another policy.

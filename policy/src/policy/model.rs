@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Ensemble, Routing, Template};
+use super::{Ensemble, ModelArtifact, ModelArtifacts, Routing, Template};
 use crate::contract::openai::OpenAi;
 use crate::contract::{Contract, MediaRule, TensorRule};
 use crate::request::{Coding, Protocol, Requires};
@@ -41,6 +41,7 @@ pub(crate) struct Rules {
     pub(crate) postprocess: Vec<String>,
     pub(crate) template: Option<Arc<Template>>,
     pub(crate) backend_template: Option<Arc<Template>>,
+    pub(crate) artifacts: ModelArtifacts,
 }
 
 impl Model {
@@ -155,6 +156,11 @@ impl Model {
     /// Its JSON template, if it has its own route.
     pub fn template(&self) -> Option<&Arc<Template>> {
         self.rules.template.as_ref()
+    }
+
+    /// Files of a version, which may be a shadow version: its own ones, or those of the model.
+    pub fn artifact(&self, version: &str) -> Option<&Arc<ModelArtifact>> {
+        self.rules.artifacts.of(version)
     }
 
     /// JSON template of its backend; `None` for other protocols.

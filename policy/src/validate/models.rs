@@ -16,8 +16,8 @@ use super::{
 };
 use crate::contract::{Contract, ParameterBound, TensorRule};
 use crate::policy::{
-    Accepts, Client, ClientId, Decoupled, EMPTY_FINAL_RESPONSE, Ensemble, Media, Model, ModelId,
-    Rules,
+    Accepts, Client, ClientId, Decoupled, EMPTY_FINAL_RESPONSE, Ensemble, Media, Model,
+    ModelArtifacts, ModelId, Rules,
 };
 use crate::raw;
 use crate::request::{Operation, Proof, Proofs, Protocol, Requires};
@@ -214,6 +214,7 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
         postprocess: postprocess?,
         backend_template: template.clone()?.filter(|_| in_json),
         template: template?.filter(|_| called),
+        artifacts: ModelArtifacts::default(),
     })
 }
 

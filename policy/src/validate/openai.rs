@@ -15,7 +15,7 @@ use super::{items, limits, models, names, parameters};
 use crate::contract::MediaRule;
 use crate::contract::openai::constraints;
 use crate::contract::openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
-use crate::policy::{Accepts, Model, ModelId, Routing, Rules};
+use crate::policy::{Accepts, Model, ModelArtifacts, ModelId, Routing, Rules};
 use crate::raw::{self, BackendKind, ByteSize};
 use crate::request::{Operation, Protocol};
 
@@ -134,6 +134,7 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
         postprocess: Vec::new(),
         template: None,
         backend_template: None,
+        artifacts: ModelArtifacts::default(),
     })
 }
 

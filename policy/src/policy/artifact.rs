@@ -1,0 +1,73 @@
+//! The files of a model, and who vouches for them. The host compares the files with this before
+//! the model is ready.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::values::{ModelFormat, getters};
+
+/// The files of a model or of one of its versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelArtifact {
+    pub(crate) path: String,
+    pub(crate) trust: ArtifactTrust,
+    pub(crate) formats: Option<Vec<ModelFormat>>,
+}
+
+getters! { ModelArtifact {
+    /// A file or folder, relative to the policy.
+    path: &str,
+    /// Who vouches for the files.
+    trust: &ArtifactTrust,
+    /// Allowed formats; `None` for every format that the scan calls safe.
+    formats: Option<&[ModelFormat]>,
+} }
+
+/// Who vouches for the files of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ArtifactTrust {
+    /// The policy itself, by the digest of a manifest.
+    Manifest {
+        /// The manifest's file, relative to the policy, as `tensorgate model manifest` writes it.
+        path: String,
+        /// SHA-256 of that file.
+        sha256: [u8; 32],
+    },
+    /// One of these signers.
+    Signed {
+        /// Signers by their names in the policy, at least one.
+        keys: BTreeMap<String, ModelSigner>,
+        /// The signature's file, relative to the policy. If absent, it is `model.sig` in a folder,
+        /// or has the name of a single file with `.sig` at the end.
+        signature: Option<String>,
+    },
+}
+
+/// Who may sign a model. The PEM texts have the right labels; the host parses their contents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSigner {
+    /// The owner of an Ed25519 public key.
+    Ed25519([u8; 32]),
+    /// The owner of a public key: one PEM block `PUBLIC KEY`.
+    PublicKey(String),
+    /// The owner of any signing certificate below these roots: PEM blocks `CERTIFICATE`.
+    Certificates(String),
+}
+
+/// The artifacts of a model's versions.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ModelArtifacts {
+    /// Artifact of every version that has no own one.
+    pub(crate) common: Option<Arc<ModelArtifact>>,
+    /// Own artifacts of versions.
+    pub(crate) by_version: BTreeMap<String, Arc<ModelArtifact>>,
+}
+
+impl ModelArtifacts {
+    /// The artifact of a version: its own one, or the model's.
+    pub(crate) fn of(&self, version: &str) -> Option<&Arc<ModelArtifact>> {
+        self.by_version.get(version).or(self.common.as_ref())
+    }
+}
