@@ -80,7 +80,7 @@ pub struct Policy {
     pub revoked: Revoked,
     /// Inference servers, by name.
     pub backends: BTreeMap<String, Backend>,
-    /// Keys that sign components, by name.
+    /// Keys that sign components and models, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub keys: BTreeMap<String, SigningKey>,
     /// Sandboxed handlers, by name.
@@ -275,7 +275,7 @@ pub struct Model {
     /// With `postprocess`: the client's outputs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub returns: Option<Returns>,
-    /// Its files. Not in this version.
+    /// Its files, and who vouches for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Artifact>,
 }

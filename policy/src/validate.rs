@@ -95,7 +95,7 @@ fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
     clients::groups(&root.field("groups"), raw, &used);
     let revoked = revoked::revoked(&root.field("revoked"), &raw.revoked);
     let backends = backends::backends(&root.field("backends"), raw, &used);
-    let keys = signing::keys(&root.field("keys"), &raw.keys, &used);
+    let (signers, keys) = signing::keys(&root.field("keys"), &raw.keys, &used);
     let handlers = handlers::handlers(&root.field("handlers"), raw, &used);
     let lookups = lookups::lookups(&root.field("lookups"), &raw.lookups, &used);
     let handlers = handlers
@@ -105,7 +105,7 @@ fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
         let held = raw.listen.limits.buffered_bytes.0;
         handlers::fit(&root.field("handlers"), handlers, held);
     }
-    let models = models::models(&root.field("models"), raw, &used);
+    let models = models::models(&root.field("models"), raw, &used, &signers);
     let templates = models
         .as_deref()
         .and_then(|models| template::templates(&root.field("models"), models));

@@ -46,7 +46,7 @@ pub enum ArtifactTrust {
 }
 
 /// Who may sign a model. The PEM texts have the right labels; the host parses their contents.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ModelSigner {
     /// The owner of an Ed25519 public key.
     Ed25519([u8; 32]),

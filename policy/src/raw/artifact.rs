@@ -5,13 +5,28 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-/// What the files of a model may be. Not in this version: a policy that has it is rejected, after
-/// its names are checked.
+/// The files of a model, and who vouches for them: `manifest`, or `signed_by`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Artifact {
-    /// Allowed formats of the files, as `tensorgate model scan` prints them.
+    /// The model's file or folder, relative to the policy.
+    pub path: Option<String>,
+    /// The manifest of the files, as `tensorgate model manifest` writes it, relative to the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
+    /// With `manifest`: SHA-256 of the manifest's file, 64 lower-case hex digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Keys of which one must have signed the files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<Vec<String>>,
+    /// With `signed_by`: the signature's file, relative to the policy. By default it is `model.sig`
+    /// in a folder, and `FILE.sig` beside a single file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+    /// Allowed formats of the files, as `tensorgate model scan` prints them; every format that the
+    /// scan calls safe if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub formats: Option<Vec<String>>,
 }

@@ -8,7 +8,7 @@ use core::fmt;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Returns;
+use super::{Artifact, Returns};
 
 /// Handlers that run in order: a name, or a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,9 @@ pub struct VersionRule {
     /// by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
+    /// Its own files, instead of the model's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<Artifact>,
 }
 
 /// A grant's own handlers for one of its models. Absent fields keep the model's handlers.

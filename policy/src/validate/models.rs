@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use super::accepts::Sent;
 use super::dims::Symbols;
 use super::report::{Path, Valid, quote};
+use super::signing::{Keys, Signers};
 use super::usage::Usage;
 use super::{
     accepts, artifact, backend_rules, ensemble, handlers, limits, names, openai, parameters,
@@ -24,7 +25,16 @@ use crate::request::{Operation, Proof, Proofs, Protocol, Requires};
 
 /// Models in name order; `None` if any is invalid. A model with several names is validated once,
 /// and its faults are reported at the first name.
-pub(super) fn models(path: &Path, raw: &raw::Policy, used: &Usage<'_>) -> Option<Vec<Model>> {
+pub(super) fn models(
+    path: &Path,
+    raw: &raw::Policy,
+    used: &Usage<'_>,
+    signers: &Signers,
+) -> Option<Vec<Model>> {
+    let keys = Keys {
+        policy: raw,
+        signers,
+    };
     let mut models = Vec::new();
     let mut judged: BTreeMap<*const raw::Model, Option<Arc<Rules>>> = BTreeMap::new();
     for (name, written) in &raw.models {
@@ -36,8 +46,10 @@ pub(super) fn models(path: &Path, raw: &raw::Policy, used: &Usage<'_>) -> Option
             } else {
                 rules(&path, written, raw)
             };
-            let artifact = artifact::artifact(&path.field("artifact"), written.artifact.as_ref());
-            artifact.and(rules).map(Arc::new)
+            let artifacts = artifact::artifacts(&path, written, keys);
+            let rules = artifacts.zip(rules);
+            let rules = rules.map(|(artifacts, rules)| Rules { artifacts, ..rules });
+            rules.map(Arc::new)
         });
         if !used.models.contains(name.as_str()) {
             path.warn(

@@ -73,12 +73,29 @@ impl<'a> Usage<'a> {
                 .map(|name| name.as_str())
                 .collect(),
             keys: (raw.handlers.values())
-                .flat_map(|handler| handler.signed_by.iter().flatten())
+                .map(|handler| &handler.signed_by)
+                .chain(artifacts(raw).map(|artifact| &artifact.signed_by))
+                .flat_map(|names| names.iter().flatten())
                 .map(|name| name.as_str())
                 .collect(),
             models,
         }
     }
+}
+
+/// Artifacts of all models and versions.
+fn artifacts(raw: &raw::Policy) -> impl Iterator<Item = &raw::Artifact> {
+    raw.models.values().flat_map(|model| {
+        let rules = match &model.versions {
+            raw::Versions::Listed(_) => None,
+            raw::Versions::Ruled(rules) => Some(rules.values()),
+        };
+        let own = rules
+            .into_iter()
+            .flatten()
+            .filter_map(|rule| rule.artifact.as_ref());
+        model.artifact.iter().chain(own)
+    })
 }
 
 /// A grant's reference to models: `digits`, `digits@1`, `risk/*`.

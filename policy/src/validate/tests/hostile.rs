@@ -6,8 +6,8 @@ use alloc::collections::BTreeMap;
 use super::*;
 use crate::policy::Limit;
 use crate::raw::{
-    ApiKey, Budget, ByteSize, Chain, Cost, Dim, Input, Output, ParameterRule, Period, Rate,
-    VersionRule, Versions,
+    ApiKey, Artifact, Budget, ByteSize, Chain, Cost, Dim, Input, Output, ParameterRule, Period,
+    Rate, VersionRule, Versions,
 };
 
 #[test]
@@ -389,6 +389,7 @@ fn extremes() -> Vec<crate::raw::Policy> {
                 shadow: true,
                 percent: Some(0),
                 tolerance: Some(f64::NAN),
+                artifact: Some(Artifact::default()),
             };
             let mut model = p.models["twice"].clone();
             model.versions = Versions::Ruled([(text.clone(), rule())].into());
