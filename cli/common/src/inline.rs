@@ -1,7 +1,8 @@
 //! Replaces file references in a policy with the contents of the files.
 //!
-//! Neither the filter nor the host reads these files: key sets of issuers, digests of API keys, and
-//! revocation lists. This module only reads and bounds them; validation checks the entries.
+//! Neither the filter nor the host reads these files: key sets of issuers, digests of API keys, keys
+//! that sign models, and revocation lists. This module only reads and bounds them; validation checks
+//! the entries.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use tensorgate_policy::{Fault, Severity, raw};
 use crate::lists::{FileReferences, KeysFile, List, MAX_FILE_BYTES, api_key, lines};
 use crate::load::read_at_most;
 
-/// The fix for a missing key set, or file of API keys.
+/// The fix for a missing key set, or file of keys.
 const PATH_FIX: &str = "create it, or correct the path, which is relative to the policy";
 /// The fix for a missing revocation list.
 const LIST_FIX: &str = "create it: an empty file revokes nothing";
@@ -71,6 +72,26 @@ pub fn inline(policy: &mut raw::Policy, root: &Path) -> Inlined {
         let path = format!("clients.{}.api_keys_file", quoted(name));
         if let Some(text) = reader.take(&mut client.api_keys_file, &path, PATH_FIX) {
             client.api_keys.extend(lines(&text).map(api_key));
+        }
+    }
+    for (name, key) in &mut policy.keys {
+        // A key that has both a text and a file keeps both, which validation reports.
+        for (text, file, field) in [
+            (
+                &mut key.public_key,
+                &mut key.public_key_file,
+                "public_key_file",
+            ),
+            (
+                &mut key.certificates,
+                &mut key.certificates_file,
+                "certificates_file",
+            ),
+        ] {
+            if text.is_none() {
+                let path = format!("keys.{}.{field}", quoted(name));
+                *text = reader.take(file, &path, PATH_FIX);
+            }
         }
     }
     let revoked = &mut policy.revoked;
