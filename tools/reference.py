@@ -217,6 +217,7 @@ def audit(_):
         ("copy", "Copied"),
         ("cut-off", "CutOff"),
         ("artifact", "ArtifactRecord"),
+        ("alert", "AlertRecord"),
         ("open", "Open"),
     )
     for kind, name in kinds:

@@ -29,6 +29,7 @@ use crate::service::reload::{self, Reloader};
 use crate::service::{App, readiness, serve};
 use crate::telemetry::metrics::Metrics;
 use crate::watch::monitor::RuleSet;
+use crate::watch::report::AlertRecords;
 use crate::watch::tap::Tap;
 
 /// The interval of looks at the files of keys and certificates.
@@ -259,8 +260,6 @@ impl Tasks {
         let budget = Budget::new(policy.policy.listen().limits().buffered_bytes);
         let audit = audit::server::settings(&audit_folder, policy.policy.audit());
         let generation = &policy.generation;
-        let rules = RuleSet::from_policy(policy.policy.watch());
-        let tap = Arc::new(Tap::start(rules, metrics).map_err(StartError::Watch)?);
         let audit = AuditServer::start(
             audit,
             (&access_log, audit_shared),
@@ -272,6 +271,10 @@ impl Tasks {
         let loaded = Artifacts::of_version(&first).changes_since(&Artifacts::default());
         audit.outcomes().artifacts(loaded);
         loader.cut_offs.write_to(audit.outcomes().audit());
+        let rules = RuleSet::from_policy(policy.policy.watch());
+        let records = AlertRecords::new(audit.outcomes());
+        let tap = Tap::start(rules, metrics, vec![Arc::new(records)]);
+        let tap = Arc::new(tap.map_err(StartError::Watch)?);
         audit.outcomes().audit().listen(Arc::<Tap>::clone(&tap));
         let app = Arc::new(App {
             outcomes: Arc::clone(audit.outcomes()),

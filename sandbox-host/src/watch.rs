@@ -2,8 +2,9 @@
 //!
 //! The [`tap`] receives the records that the audit log has written and hands a summary of each
 //! ([`Observation`]) to a thread of its own. There a [`Monitor`] runs every rule of [`rules`] and
-//! returns [`Alert`]s, which are logged and counted. A rule is a state machine over observations,
-//! with the time as an argument. It reads no clock and keeps only summaries, never inputs.
+//! returns [`Alert`]s, which are counted, logged and recorded ([`report`]). A rule is a state
+//! machine over observations, with the time as an argument. It reads no clock and keeps only
+//! summaries, never inputs.
 //!
 //! Memory is bounded: each rule keeps state for a fixed number of clients, sources or models
 //! (`table`). Those beyond it share one state, so an attacker with many sources cannot displace
@@ -14,6 +15,7 @@ mod baseline;
 mod management_path;
 pub mod monitor;
 pub mod observation;
+pub mod report;
 pub mod rules;
 mod table;
 pub mod tap;

@@ -6,6 +6,7 @@ mod artifact;
 mod text;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::release::TopClass;
@@ -48,6 +49,8 @@ pub enum Event {
     CutOff(CutOff),
     /// A model, a handler or a policy was scanned, verified, rejected, loaded or unloaded.
     Artifact(ArtifactRecord),
+    /// A rule on the audit stream has raised an alert.
+    Alert(Box<AlertRecord>),
     /// Records that could not be written.
     Dropped {
         /// Their number.
@@ -138,6 +141,32 @@ pub struct CutOff {
     /// The time until the next probe, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
+}
+
+/// An alert of a rule on the audit stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertRecord {
+    /// The alert's ID. A webhook has the same one.
+    pub id: String,
+    /// The rule, as in a policy.
+    pub rule: String,
+    /// Who it is about: `client NAME`, `model NAME`, `source ADDRESS`, a group that is watched
+    /// together, or the gateway.
+    pub subject: String,
+    /// When it began.
+    pub since: String,
+    /// The number that the rule judged.
+    pub observed: Number,
+    /// The usual number.
+    pub usual: Number,
+    /// What is counted.
+    pub unit: String,
+    /// What happened, as a sentence without its subject.
+    pub what: String,
+    /// What to do.
+    pub advice: String,
+    /// The number of earlier alerts like it that were only counted.
+    pub withheld: u64,
 }
 
 /// Damage that a host found, at its start or while it wrote.

@@ -451,6 +451,7 @@ pub fn note_sequence(heard: &mut SequenceTracker, event: &Event) {
         | Event::Copy(_)
         | Event::CutOff(_)
         | Event::Artifact(_)
+        | Event::Alert(_)
         | Event::Dropped { .. }
         | Event::Stop
         | Event::Head { .. } => {}

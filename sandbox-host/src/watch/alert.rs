@@ -4,8 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+use serde_json::Number;
+
 use super::observation::HOST_BITS;
 use super::time::Time;
+use crate::audit::record::{AlertRecord, MAX_DETAIL_BYTES, MAX_NAME_BYTES, clean};
 use crate::rfc3339::rfc3339;
 
 /// Who an alert is about. Names come from the policy, and a source is an address.
@@ -52,7 +55,7 @@ impl Subject {
     }
 
     /// Whether it is a source, or a group that may be one of sources.
-    pub(super) const fn is_source(&self) -> bool {
+    pub const fn is_source(&self) -> bool {
         matches!(self, Self::Source(_) | Self::Others)
     }
 }
@@ -112,6 +115,37 @@ pub struct Alert {
     /// The number of earlier alerts that were not logged: those of the rule about sources, or its
     /// others.
     pub withheld: u64,
+}
+
+impl Alert {
+    /// Its record in the audit log.
+    pub fn to_record(&self, id: String) -> AlertRecord {
+        let Finding {
+            subject,
+            evidence,
+            what,
+            advice,
+            ..
+        } = &self.finding;
+        AlertRecord {
+            id,
+            rule: self.rule.to_owned(),
+            subject: clean(&subject.to_string(), MAX_NAME_BYTES),
+            since: rfc3339(self.since),
+            observed: rounded(evidence.observed),
+            usual: rounded(evidence.usual),
+            unit: evidence.unit.to_owned(),
+            what: clean(what, MAX_DETAIL_BYTES),
+            advice: (*advice).to_owned(),
+            withheld: self.withheld,
+        }
+    }
+}
+
+/// A number with three decimal places at most. JSON has no number that is not finite.
+fn rounded(value: f64) -> Number {
+    let value = (value * 1_000.0).round() / 1_000.0;
+    Number::from_f64(value).unwrap_or_else(|| Number::from(0_u8))
 }
 
 impl fmt::Display for Alert {

@@ -10,13 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Instant, SystemTime};
 
-use super::alert::Alert;
 use super::monitor::{Monitor, RuleSet};
 use super::observation::Observation;
+use super::report::{AlertListener, Reporter};
 use super::time::Time;
 use crate::audit::RecordListener;
 use crate::audit::record::Event;
-use crate::telemetry::labels::AlertLabels;
 use crate::telemetry::metrics::Metrics;
 
 /// The most batches in the queue. A batch has the records of one write, about a thousand at most.
@@ -35,13 +34,18 @@ pub struct Tap {
 
 impl Tap {
     /// Starts the thread that runs rules. It ends when the tap is dropped.
-    pub fn start(rules: RuleSet, metrics: &Arc<Metrics>) -> io::Result<Self> {
+    pub fn start(
+        rules: RuleSet,
+        metrics: &Arc<Metrics>,
+        listeners: Vec<Arc<dyn AlertListener>>,
+    ) -> io::Result<Self> {
         let (queue, batches) = sync_channel(QUEUED_BATCHES);
         let running = Arc::new(AtomicU64::new(rules.0));
         let (runs, counts) = (Arc::clone(&running), Arc::clone(metrics));
+        let mut reporter = Reporter::new(Arc::clone(metrics), listeners)?;
         std::thread::Builder::new()
             .name("watch".to_owned())
-            .spawn(move || run(&batches, &runs, &counts))?;
+            .spawn(move || run(&batches, &runs, &mut reporter, &counts))?;
         Ok(Self {
             queue,
             running,
@@ -71,7 +75,7 @@ impl RecordListener for Tap {
 
 /// Runs the rules over each batch. Times are those of its arrival, by a clock that no one sets, so
 /// a jump of the time of day changes no window.
-fn run(batches: &Receiver<Batch>, running: &AtomicU64, metrics: &Metrics) {
+fn run(batches: &Receiver<Batch>, running: &AtomicU64, reporter: &mut Reporter, metrics: &Metrics) {
     let started = Instant::now();
     let mut monitor = Monitor::default();
     let mut shared_uses = 0_u64;
@@ -80,7 +84,7 @@ fn run(batches: &Receiver<Batch>, running: &AtomicU64, metrics: &Metrics) {
         let (now, clock) = (Time::since_start(started.elapsed()), SystemTime::now());
         for seen in &batch {
             for alert in monitor.observe(seen, now, clock) {
-                report(&alert, metrics);
+                reporter.report(&alert);
             }
         }
         for rule in monitor.take_failed() {
@@ -100,16 +104,6 @@ fn run(batches: &Receiver<Batch>, running: &AtomicU64, metrics: &Metrics) {
     }
 }
 
-/// Counts an alert, and logs it unless its rule had too many.
-fn report(alert: &Alert, metrics: &Metrics) {
-    let labels = AlertLabels { rule: alert.rule };
-    metrics.alerts.get_or_create(&labels).inc();
-    if alert.is_logged {
-        let subject = alert.finding.subject.to_string();
-        tracing::warn!(rule = alert.rule, subject, "alert: {alert}");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -117,6 +111,7 @@ mod tests {
 
     use super::*;
     use crate::audit::record::Decision;
+    use crate::telemetry::labels::AlertLabels;
 
     /// The record of a rejected request for a server's management.
     fn management() -> (SystemTime, Event) {
@@ -133,7 +128,7 @@ mod tests {
     /// The number of alerts after a record, once it is 1 or half a second has passed.
     fn alerts(rules: RuleSet) -> u64 {
         let metrics = Arc::new(Metrics::new());
-        let tap = Tap::start(rules, &metrics).unwrap();
+        let tap = Tap::start(rules, &metrics, Vec::new()).unwrap();
         tap.written(&[management()]);
         let labels = AlertLabels { rule: "management" };
         let count = || metrics.alerts.get_or_create(&labels).get();

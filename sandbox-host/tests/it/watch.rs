@@ -1,5 +1,5 @@
-//! Anomaly rules in a running host: an alert is counted unless its rule is off, and a reload
-//! switches rules.
+//! Anomaly rules in a running host: an alert is counted and recorded unless its rule is off, and a
+//! reload switches rules.
 
 use serde_json::{Value, json};
 
@@ -30,5 +30,16 @@ async fn a_rejected_request_for_management_is_an_alert_once_its_rule_is_on() {
         running.metrics().contains(&counted)
     })
     .await;
+    let alerts = || {
+        let lines = running.audited().into_iter();
+        lines
+            .filter(|line| line["type"] == "alert")
+            .collect::<Vec<_>>()
+    };
+    until("the alert is recorded", || !alerts().is_empty()).await;
+    let [alert]: [Value; 1] = alerts().try_into().unwrap();
+    assert_eq!(alert["rule"], "management");
+    assert_eq!(alert["observed"], 1.0);
+    assert!(alert["id"].as_str().unwrap().starts_with("alert-"));
     running.stop().await;
 }
