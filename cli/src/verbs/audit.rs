@@ -2,6 +2,7 @@
 //! line by line.
 
 mod events;
+pub mod log_argument;
 pub mod tail;
 
 use std::fs::File;
@@ -25,12 +26,13 @@ use tensorgate_policy::{Reason, raw};
 
 use crate::stack::site::bundle;
 use events::EventKind;
+use log_argument::LogArgument;
 use tail::Tail;
 
 /// Reasons in a log that are not those of a rejection.
 const OTHER_REASONS: [&str; 3] = ["ok", "incomplete", "unknown"];
 /// Interval between looks at a log that is followed.
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Maximum number of reasons in a suggestion.
 const MAX_SUGGESTED: usize = 3;
 
@@ -82,22 +84,8 @@ Example: tensorgate audit query gate.yaml --shadow --reason rate-limited --follo
 Example: tensorgate audit query decisions.jsonl --client ocr-batch --since 2026-11-20T08:00:00Z"
 )]
 struct Query {
-    /// A policy (.yaml or .yml), or a log; earlier closed files of the log are read too.
-    #[arg(value_name = "GATE_YAML|LOG")]
-    file: Option<PathBuf>,
-    /// Policy file, with any name.
-    #[arg(
-        short = 'c',
-        long = "config",
-        value_name = "GATE_YAML",
-        conflicts_with = "file"
-    )]
-    config: Option<PathBuf>,
-    /// Audit log.
-    #[arg(long, visible_alias = "log", value_name = "FILE", conflicts_with_all = ["file", "config"])]
-    audit: Option<PathBuf>,
     #[command(flatten)]
-    state: StateFolder,
+    log: LogArgument,
     /// Name of the client.
     #[arg(long)]
     client: Option<String>,
@@ -235,7 +223,7 @@ fn print_report(ui: &Ui, log: &Path, report: &Report) {
 
 impl Query {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let log = self.log()?;
+        let log = self.log.find()?;
         let shown = |line: &Line, text: &str| {
             let print = || if ui.json { text.to_owned() } else { row(line) };
             self.matches(line).then(print)
@@ -256,23 +244,6 @@ impl Query {
             std::thread::sleep(POLL_INTERVAL);
         }
         Ok(())
-    }
-
-    /// The log to search.
-    fn log(&self) -> Result<PathBuf, Failure> {
-        let is_policy = |file: &Path| {
-            let extension = file.extension().and_then(|it| it.to_str());
-            extension.is_some_and(|it| matches!(it, "yaml" | "yml"))
-        };
-        let (policy, log) = match &self.file {
-            Some(file) if is_policy(file) => (Some(file.clone()), None),
-            Some(file) => (None, Some(file)),
-            None => (self.config.clone(), self.audit.as_ref()),
-        };
-        if let Some(log) = log {
-            return Ok(log_of(log));
-        }
-        log_of_policy(policy, &self.state)
     }
 
     fn matches(&self, line: &Line) -> bool {
@@ -391,7 +362,7 @@ fn decision_row(line: &Line, decision: &Decision) -> String {
 }
 
 /// Calls `then` with every readable line of a log and its text, oldest first.
-fn each_line(log: &Path, mut then: impl FnMut(Line, &str)) -> Result<(), Failure> {
+pub(super) fn each_line(log: &Path, mut then: impl FnMut(Line, &str)) -> Result<(), Failure> {
     let cannot = |error: io::Error| Failure::Input(format!("{}: {error}", log.display()));
     for file in files(&Paths::new(log)).map_err(cannot)? {
         let mut reader = BufReader::new(File::open(file).map_err(cannot)?);
@@ -409,7 +380,7 @@ fn each_line(log: &Path, mut then: impl FnMut(Line, &str)) -> Result<(), Failure
 }
 
 /// The log that a file belongs to. A closed file's name is the log's name and a number.
-fn log_of(file: &Path) -> PathBuf {
+pub(super) fn log_of(file: &Path) -> PathBuf {
     let closed = file
         .extension()
         .and_then(|it| it.to_str())
@@ -422,7 +393,7 @@ fn log_of(file: &Path) -> PathBuf {
 }
 
 /// A time: RFC 3339, or a duration before now.
-fn instant(text: &str) -> Result<SystemTime, String> {
+pub(super) fn instant(text: &str) -> Result<SystemTime, String> {
     rfc3339::parse(text).or_else(|| ago(text)).ok_or_else(|| {
         "expected a time such as 2026-11-20T08:00:00Z or 2026-11-20, or a duration before now such as 10m (s, m, h or d)".into()
     })

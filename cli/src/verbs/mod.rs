@@ -1,5 +1,6 @@
 //! The verbs of the command, one module each.
 
+pub mod alerts;
 pub mod audit;
 pub mod check;
 pub mod completions;

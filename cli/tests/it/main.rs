@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod alerts;
 mod alike;
 mod audit;
 mod check;

@@ -1,0 +1,52 @@
+//! The arguments that name an audit log: a policy, a log, or the gate's state folder.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::state_folder::StateFolder;
+
+use super::{log_of, log_of_policy};
+
+/// How to name an audit log.
+#[derive(Args)]
+pub struct LogArgument {
+    /// A policy (.yaml or .yml), or a log; earlier closed files of the log are read too.
+    #[arg(value_name = "GATE_YAML|LOG")]
+    file: Option<PathBuf>,
+    /// Policy file, with any name.
+    #[arg(
+        short = 'c',
+        long = "config",
+        value_name = "GATE_YAML",
+        conflicts_with = "file"
+    )]
+    config: Option<PathBuf>,
+    /// Audit log.
+    #[arg(long, visible_alias = "log", value_name = "FILE", conflicts_with_all = ["file", "config"])]
+    audit: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateFolder,
+}
+
+impl LogArgument {
+    /// The log that is meant.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn find(&self) -> Result<PathBuf, Failure> {
+        let is_policy = |file: &Path| {
+            let extension = file.extension().and_then(|it| it.to_str());
+            extension.is_some_and(|it| matches!(it, "yaml" | "yml"))
+        };
+        let (policy, log) = match &self.file {
+            Some(file) if is_policy(file) => (Some(file.clone()), None),
+            Some(file) => (None, Some(file)),
+            None => (self.config.clone(), self.audit.as_ref()),
+        };
+        if let Some(log) = log {
+            return Ok(log_of(log));
+        }
+        log_of_policy(policy, &self.state)
+    }
+}
