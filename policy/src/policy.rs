@@ -31,6 +31,7 @@ mod routing;
 mod service;
 mod shadow;
 mod template;
+mod webhook;
 
 pub use crate::limits::Unit;
 pub use allowance::{Allowance, Budget, ChargePreview, Cost, Limit, Rate, RemainingQuota, Wait};
@@ -60,6 +61,7 @@ pub use routing::{Routing, ShadowVersion};
 pub use service::{Counter, RateLimitService, Redis};
 pub use shadow::{Shadow, note};
 pub use template::{Pointer, Step, Template, Templates, TensorPointer, is_taken};
+pub use webhook::Webhook;
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {

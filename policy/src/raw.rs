@@ -23,6 +23,7 @@ mod signing;
 mod spelling;
 mod tensors;
 mod watch;
+mod webhook;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -57,6 +58,7 @@ pub use signing::SigningKey;
 pub use spelling::{ByteSize, Dim, Scalar};
 pub use tensors::{ChannelRanges, Input, Media, Output, Role, Url};
 pub use watch::{Watch, WatchRule};
+pub use webhook::Webhook;
 
 /// A whole `gate.yaml`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -42,6 +42,7 @@ mod tensors;
 mod usage;
 mod values;
 mod versions;
+mod webhook;
 
 use alloc::vec::Vec;
 

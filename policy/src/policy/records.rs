@@ -4,6 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::Webhook;
 use crate::raw::{AuditFailure, CallOutcome, WatchRule};
 use crate::values::getters;
 
@@ -96,9 +97,15 @@ impl Audit {
 pub struct Watch {
     pub(crate) enabled: bool,
     pub(crate) off: Vec<WatchRule>,
+    pub(crate) webhook: Option<Webhook>,
 }
 
 impl Watch {
+    /// Where alerts are sent.
+    pub const fn webhook(&self) -> Option<&Webhook> {
+        self.webhook.as_ref()
+    }
+
     /// Whether a rule runs.
     pub fn runs(&self, rule: WatchRule) -> bool {
         self.enabled && !self.off.contains(&rule)

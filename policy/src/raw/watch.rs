@@ -4,6 +4,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
+use super::Webhook;
+
 /// Anomaly rules on the audit stream. They raise alerts and reject nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -14,6 +16,9 @@ pub struct Watch {
     /// Rules that do not run; none by default.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub off: Vec<WatchRule>,
+    /// Where alerts are sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
 }
 
 impl Default for Watch {
@@ -21,6 +26,7 @@ impl Default for Watch {
         Self {
             enabled: true,
             off: Vec::new(),
+            webhook: None,
         }
     }
 }

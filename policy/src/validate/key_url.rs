@@ -192,7 +192,7 @@ fn parse(text: &str) -> Result<ParsedUrl, (&'static str, &'static str)> {
 }
 
 /// `name`, `name:port`, `127.0.0.1:port` or `[::1]:port`.
-fn authority(text: &str) -> Option<(Server, Option<u16>)> {
+pub(super) fn authority(text: &str) -> Option<(Server, Option<u16>)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (address, rest) = rest.split_once(']')?;

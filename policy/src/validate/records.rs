@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use super::names;
 use super::report::{Bounds, Path, Valid, bounds, quote};
+use super::webhook::webhook;
 use crate::policy::{Audit, Capture, Watch};
 use crate::raw;
 use crate::raw::{AuditFailure, ByteSize, CallOutcome};
@@ -173,10 +174,12 @@ pub(super) fn audit(at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
 pub(super) fn watch(at: &Path, raw: Option<&raw::Watch>) -> Option<Watch> {
     let default = raw::Watch::default();
     let raw = raw.unwrap_or(&default);
+    let webhook = webhook(&at.field("webhook"), raw.webhook.as_ref());
     at.field("off").distinct(&raw.off)?;
     Some(Watch {
         enabled: raw.enabled,
         off: raw.off.clone(),
+        webhook: webhook?,
     })
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use http::Uri;
 use tensorgate_host::service::admin;
 use tensorgate_policy::Policy;
-use tensorgate_policy::policy::{Counter, RateLimitService};
+use tensorgate_policy::policy::{Counter, RateLimitService, Webhook};
 
 use super::names::PodLabel;
 use super::workload::Workload;
@@ -121,7 +121,7 @@ fn model_ports(policy: &Policy) -> Vec<u16> {
 }
 
 /// Ports of the other servers that a policy names: issuers' key sets, what handlers fetch and look
-/// up, and counters.
+/// up, counters, and the webhook for alerts.
 fn other_ports(policy: &Policy) -> Vec<u16> {
     let key_sets = key_sets::fetched(policy).map(|(_, url)| url.port());
     let handlers = policy.handlers().values();
@@ -134,7 +134,9 @@ fn other_ports(policy: &Policy) -> Vec<u16> {
         Counter::Redis(redis) => redis.port(),
         Counter::Endpoint { port, .. } => *port,
     });
-    sorted(key_sets.chain(fetched).chain(lookups).chain(counter))
+    let webhook = policy.watch().webhook().map(Webhook::port);
+    let named = key_sets.chain(fetched).chain(lookups).chain(counter);
+    sorted(named.chain(webhook))
 }
 
 fn sorted(ports: impl Iterator<Item = u16>) -> Vec<u16> {

@@ -150,6 +150,11 @@ fn secret_files(policy: &Policy) -> Vec<PolicyFile> {
     if let Some(rule) = policy.capture() {
         add("capture.key_file".to_owned(), Some(rule.key_file()));
     }
+    if let Some(rule) = policy.watch().webhook() {
+        let at = |field| below("watch", &["webhook", field]);
+        add(at("secret_file"), Some(rule.secret_file()));
+        add(at("ca"), rule.ca());
+    }
     files
 }
 

@@ -3,7 +3,7 @@
 use core::num::NonZeroU64;
 
 use super::*;
-use crate::policy::Policy;
+use crate::policy::{Policy, Webhook};
 use crate::raw::{KeyFormat, WatchRule};
 
 #[test]
@@ -449,6 +449,50 @@ fn anomaly_rules_run_unless_they_are_off() {
     );
     for rule in WatchRule::ALL {
         accept("/watch", json!({"off": [rule.name()]}));
+    }
+}
+
+#[test]
+fn a_webhook_has_a_url_a_secret_and_addresses_that_it_may_have() {
+    let named = "https://alerts.example/a";
+    let webhook = |value: Value| json!({"webhook": value});
+    let rule = |value: Value| {
+        let policy = policy(with("/watch", webhook(value)));
+        policy.watch().webhook().cloned().unwrap()
+    };
+    let fault = |value: Value, field: &str, text: &str| {
+        check(
+            "/watch",
+            webhook(value),
+            &format!("watch.webhook{field}"),
+            text,
+        );
+    };
+    fault(json!({"secret_file": "s"}), ".url", "is missing");
+    fault(json!({"url": named}), ".secret_file", "is missing");
+    fault(
+        json!({"url": named, "secret_file": ""}),
+        ".secret_file",
+        "is empty",
+    );
+    let local = "http://127.0.0.1:9/a";
+    let ca = json!({"url": local, "secret_file": "s", "ca": "ca.pem"});
+    fault(ca, ".ca", "has no effect");
+    let private = json!(["10.0.0.0/8"]);
+    let of_address = json!({"url": local, "secret_file": "s", "allow_private": private});
+    fault(of_address, ".allow_private", "has no effect");
+    let admits = |rule: &Webhook, address: &str| rule.admits(address.parse().unwrap()).is_ok();
+    let public = rule(json!({"url": named, "secret_file": "s"}));
+    let inside = rule(json!({"url": named, "secret_file": "s", "allow_private": private}));
+    let here = rule(json!({"url": local, "secret_file": "s"}));
+    for (address, expected) in [
+        ("1.1.1.1", [true, true, true]),
+        ("10.0.0.7", [false, true, false]),
+        ("127.0.0.1", [false, false, true]),
+        ("169.254.169.254", [false, false, false]),
+    ] {
+        let found = [&public, &inside, &here].map(|rule| admits(rule, address));
+        assert_eq!(found, expected, "{address}");
     }
 }
 

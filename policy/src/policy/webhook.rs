@@ -1,0 +1,51 @@
+//! The validated webhook that receives alerts.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::{Network, Server};
+use crate::policy::address;
+use crate::values::getters;
+
+/// A webhook that receives alerts; see [`crate::raw::Webhook`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    pub(crate) tls: bool,
+    pub(crate) server: Server,
+    pub(crate) port: u16,
+    pub(crate) path: String,
+    pub(crate) secret_file: String,
+    pub(crate) ca: Option<String>,
+    pub(crate) allow_private: Vec<Network>,
+}
+
+getters! { Webhook {
+    /// Whether it uses TLS; plain text is for loopback only.
+    tls: bool,
+    /// Its server.
+    server: &Server,
+    /// The server's port.
+    port: u16,
+    /// Path and query.
+    path: &str,
+    /// File of the secret, relative to the policy.
+    secret_file: &str,
+    /// CA file of the server's certificate, relative to the policy; the system's if absent.
+    ca: Option<&str>,
+} }
+
+impl Webhook {
+    /// Whether the host may connect to an address of the server. An address in the URL is the
+    /// operator's choice. A name may resolve to any address, so its addresses must be public or in
+    /// an allowed network.
+    ///
+    /// # Errors
+    /// The class of the address.
+    pub fn admits(&self, address: IpAddr) -> Result<(), &'static str> {
+        match &self.server {
+            Server::Address(named) if *named == address => Ok(()),
+            Server::Address(_) | Server::Name(_) => address::check(address, &self.allow_private),
+        }
+    }
+}

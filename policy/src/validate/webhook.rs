@@ -1,0 +1,179 @@
+//! The webhook for alerts: one server that every reader finds in its URL, and a secret. The host
+//! connects to it by itself, so the URL must not lead to a service that trusts the host's address.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::egress;
+use super::key_url::authority;
+use super::names;
+use super::report::{Path, Valid, quote};
+use crate::contract::{MAX_URL_BYTES, has_encoded_control};
+use crate::policy::address::{AddressClass, classify};
+use crate::policy::{Server, Webhook};
+use crate::raw;
+
+/// Example URL for fixes.
+const EXAMPLE: &str = "https://alerts.example.com/tensorgate";
+/// What a secret file has.
+const SECRET: &str = "a file with whsec_ and the base64 of 32 random bytes";
+
+/// A parsed URL.
+#[derive(Debug)]
+struct ParsedUrl {
+    tls: bool,
+    server: Server,
+    port: u16,
+    path: String,
+}
+
+pub(super) fn webhook(path: &Path, raw: Option<&raw::Webhook>) -> Valid<Option<Webhook>> {
+    let Some(raw) = raw else {
+        return Some(None);
+    };
+    let url = url(&path.field("url"), raw.url.as_ref());
+    let secret_path = path.field("secret_file");
+    let secret_file = (secret_path.required(raw.secret_file.as_ref(), SECRET))
+        .and_then(|file| names::file(&secret_path, file).map(|()| file.clone()));
+    let ca_path = path.field("ca");
+    let ca = match (&raw.ca, &url) {
+        (Some(_), Some(ParsedUrl { tls: false, .. })) => ca_path.fail_with_fix(
+            "has no effect: an http URL has no certificate to verify",
+            "remove it",
+        ),
+        (Some(file), _) => names::file(&ca_path, file),
+        (None, _) => Some(()),
+    };
+    let private_path = path.field("allow_private");
+    let is_address = matches!(&url, Some(url) if matches!(url.server, Server::Address(_)));
+    let allow_private = if is_address && !raw.allow_private.is_empty() {
+        private_path.fail_with_fix("has no effect: the URL has an address", "remove it")
+    } else {
+        egress::allow_private(&private_path, &raw.allow_private)
+    };
+    let ParsedUrl {
+        tls,
+        server,
+        port,
+        path,
+    } = url?;
+    ca?;
+    Some(Some(Webhook {
+        tls,
+        server,
+        port,
+        path,
+        secret_file: secret_file?,
+        ca: raw.ca.clone(),
+        allow_private: allow_private?,
+    }))
+}
+
+fn url(path: &Path, text: Option<&String>) -> Option<ParsedUrl> {
+    let text = path.required(text, EXAMPLE)?;
+    match parse(text) {
+        Ok(url) => Some(url),
+        Err((message, fix)) => path.fail_with_fix(format!("{} {message}", quote(text)), fix),
+    }
+}
+
+/// Parses a URL, or returns the fault and its fix.
+fn parse(text: &str) -> Result<ParsedUrl, (&'static str, &'static str)> {
+    let strange = |byte: u8| !byte.is_ascii_graphic() || br#"\"<>^`{|}"#.contains(&byte);
+    if text.len() > MAX_URL_BYTES || text.bytes().any(strange) {
+        return Err((
+            "is too long, or has a character that a URL cannot have",
+            EXAMPLE,
+        ));
+    }
+    if has_encoded_control(text.as_bytes()) {
+        return Err((
+            "has an invalid percent-encoding, or an encoded control character",
+            EXAMPLE,
+        ));
+    }
+    if text.contains('#') {
+        return Err(("has a fragment", "remove it"));
+    }
+    let (tls, rest) = match text.split_once("://") {
+        Some(("https", rest)) => (true, rest),
+        Some(("http", rest)) => (false, rest),
+        _ => return Err(("is not an https URL", EXAMPLE)),
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (place, path) = rest.split_at(end);
+    if place.contains('@') {
+        return Err((
+            "has a user name or a password",
+            "remove it: the secret file proves who sends",
+        ));
+    }
+    let (server, port) =
+        authority(place).ok_or(("has no host and port in canonical form", EXAMPLE))?;
+    let class = match &server {
+        Server::Address(address) => Some((classify(*address), address.is_loopback())),
+        Server::Name(_) => None,
+    };
+    if let Some((AddressClass::Never(_), _)) = class {
+        return Err(("has an address that no webhook may have", EXAMPLE));
+    }
+    let is_loopback = class.is_some_and(|(_, is_loopback)| is_loopback);
+    if !tls && !is_loopback {
+        return Err((
+            "is reached without TLS, so that alerts could be read on the network",
+            "https://, or 127.0.0.1",
+        ));
+    }
+    let root = if path.starts_with('/') { "" } else { "/" };
+    Ok(ParsedUrl {
+        tls,
+        server,
+        port: port.unwrap_or(if tls { 443 } else { 80 }),
+        path: format!("{root}{path}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_one_server_that_is_public_named_or_on_this_machine() {
+        for (text, expected) in [
+            (
+                "https://a.example/alerts?x=1",
+                Ok((true, 443, "/alerts?x=1")),
+            ),
+            ("https://a.example", Ok((true, 443, "/"))),
+            ("https://a.example:8443?x", Ok((true, 8443, "/?x"))),
+            ("https://10.0.0.7/a", Ok((true, 443, "/a"))),
+            ("http://127.0.0.1:9000/a", Ok((false, 9000, "/a"))),
+            ("http://[::1]/a", Ok((false, 80, "/a"))),
+            ("http://a.example/a", Err("without TLS")),
+            ("http://localhost/a", Err("without TLS")),
+            ("http://10.0.0.7/a", Err("without TLS")),
+            ("https://169.254.169.254/a", Err("no webhook may have")),
+            ("https://0.0.0.0/a", Err("no webhook may have")),
+            ("https://[::ffff:169.254.169.254]/a", Err("canonical form")),
+            ("https://2130706433/a", Err("canonical form")),
+            ("https://u:p@a.example/a", Err("user name")),
+            ("https://a.example/a#b", Err("fragment")),
+            ("https://a.example/%0d", Err("percent-encoding")),
+            ("https://a.example/\u{e4}", Err("character")),
+            ("https:///a", Err("canonical form")),
+            ("ftp://a.example/a", Err("not an https URL")),
+            ("", Err("not an https URL")),
+        ] {
+            let parsed = parse(text);
+            match (&parsed, expected) {
+                (Ok(url), Ok(expected)) => {
+                    assert_eq!((url.tls, url.port, url.path.as_str()), expected, "{text}");
+                }
+                (Err((message, _)), Err(piece)) => {
+                    assert!(message.contains(piece), "{text}: {message}");
+                }
+                _ => unreachable!("{text}: {parsed:?}"),
+            }
+        }
+    }
+}
