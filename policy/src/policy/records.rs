@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Webhook;
-use crate::raw::{AuditFailure, CallOutcome, WatchRule};
+use crate::raw::{AlertAction, AuditFailure, CallOutcome, WatchRule};
 use crate::values::getters;
 
 /// Which handler calls are captured.
@@ -98,7 +98,16 @@ pub struct Watch {
     pub(crate) enabled: bool,
     pub(crate) off: Vec<WatchRule>,
     pub(crate) webhook: Option<Webhook>,
+    pub(crate) on_alert: Vec<(WatchRule, AlertAction)>,
+    pub(crate) response_s: u64,
 }
+
+getters! { Watch {
+    /// What alerts do, by rule; `notify` for all others.
+    on_alert: &[(WatchRule, AlertAction)],
+    /// How long a block or throttle by a rule lasts, in seconds.
+    response_s: u64,
+} }
 
 impl Watch {
     /// Where alerts are sent.

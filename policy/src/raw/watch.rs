@@ -1,12 +1,18 @@
 //! Anomaly rules on the audit stream.
 
+use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Webhook;
 
-/// Anomaly rules on the audit stream. They raise alerts and reject nothing.
+/// Default time that an automatic block or throttle lasts, in seconds.
+const DEFAULT_RESPONSE_S: u64 = 900;
+
+/// Anomaly rules on the audit stream. They raise alerts, and reject nothing unless `on_alert` says
+/// so.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -19,6 +25,26 @@ pub struct Watch {
     /// Where alerts are sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
+    /// What an alert of a rule does, by the rule's name; `notify` for rules that are not here. Only
+    /// alerts about a client with a verified credential block or throttle, and only that client.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub on_alert: BTreeMap<String, AlertAction>,
+    /// Time that a block or throttle by a rule lasts, in seconds; 60 to 86400.
+    pub response_s: u64,
+}
+
+/// What an alert does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum AlertAction {
+    /// It is logged and counted.
+    #[default]
+    Notify,
+    /// One in ten requests of the client is served for `response_s`, and no streams.
+    Throttle,
+    /// The client is blocked for `response_s`.
+    Block,
 }
 
 impl Default for Watch {
@@ -27,6 +53,8 @@ impl Default for Watch {
             enabled: true,
             off: Vec::new(),
             webhook: None,
+            on_alert: BTreeMap::new(),
+            response_s: DEFAULT_RESPONSE_S,
         }
     }
 }
@@ -89,6 +117,27 @@ rules! {
     ClassDominance = "class-dominance";
     /// A model predicts other classes than usual.
     PredictionDrift = "prediction-drift";
+}
+
+impl WatchRule {
+    /// The rule with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|rule| rule.name() == name)
+    }
+
+    /// Whether its alerts may be about a client with a verified credential. Others are about
+    /// sources or models, which is no reason to reject requests of a client.
+    pub const fn is_about_clients(self) -> bool {
+        matches!(
+            self,
+            Self::Volume
+                | Self::Rejections
+                | Self::NewSource
+                | Self::NewCredential
+                | Self::Management
+                | Self::HandlerFaults
+        )
+    }
 }
 
 impl fmt::Display for WatchRule {

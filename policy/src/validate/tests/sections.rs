@@ -4,7 +4,7 @@ use core::num::NonZeroU64;
 
 use super::*;
 use crate::policy::{Policy, Webhook};
-use crate::raw::{KeyFormat, WatchRule};
+use crate::raw::{AlertAction, KeyFormat, WatchRule};
 
 #[test]
 fn the_format_version_is_1() {
@@ -493,6 +493,57 @@ fn a_webhook_has_a_url_a_secret_and_addresses_that_it_may_have() {
     ] {
         let found = [&public, &inside, &here].map(|rule| admits(rule, address));
         assert_eq!(found, expected, "{address}");
+    }
+}
+
+#[test]
+fn only_alerts_about_clients_block_or_throttle() {
+    let read = |value: Value| {
+        let watch = policy(with("/watch", value)).watch().clone();
+        (watch.on_alert().to_vec(), watch.response_s())
+    };
+    assert_eq!(read(Value::Null), (Vec::new(), 900));
+    let on_alert = json!({"volume": "throttle", "rejections": "block", "latency": "notify"});
+    let expected = [
+        (WatchRule::Rejections, AlertAction::Block),
+        (WatchRule::Volume, AlertAction::Throttle),
+    ];
+    assert_eq!(
+        read(json!({"on_alert": on_alert, "response_s": 60})),
+        (expected.to_vec(), 60)
+    );
+    for rule in WatchRule::ALL {
+        let value = json!({"on_alert": {rule.name(): "block"}});
+        if rule.is_about_clients() {
+            accept("/watch", value);
+        } else {
+            let at = format!("watch.on_alert.{rule}");
+            check("/watch", value, &at, "are about sources or models");
+        }
+    }
+    for (value, at, text) in [
+        (
+            json!({"on_alert": {"volum": "block"}}),
+            "watch.on_alert.volum",
+            "there is no rule \"volum\"",
+        ),
+        (
+            json!({"on_alert": {"volume": "block"}, "off": ["volume"]}),
+            "watch.on_alert.volume",
+            "is off",
+        ),
+        (
+            json!({"response_s": 59}),
+            "watch.response_s",
+            "below the minimum",
+        ),
+        (
+            json!({"response_s": 86_401}),
+            "watch.response_s",
+            "above the maximum",
+        ),
+    ] {
+        check("/watch", value, at, text);
     }
 }
 
