@@ -49,6 +49,7 @@ pub enum Reason {
     OutOfRange,
     UrlBlocked,
     CostExceeded,
+    Blocked,
     HandlerRejected,
     HandlerFault,
     BackendUnavailable,
@@ -76,7 +77,7 @@ const UNKNOWN_CALLER: &str = "a valid credential is required";
 
 impl Reason {
     /// Every reason, in order of precedence.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::HeaderTooLarge,
         Self::AmbiguousRequest,
         Self::Unauthenticated,
@@ -106,6 +107,7 @@ impl Reason {
         Self::OutOfRange,
         Self::UrlBlocked,
         Self::CostExceeded,
+        Self::Blocked,
         Self::HandlerRejected,
         Self::HandlerFault,
         Self::BackendUnavailable,
@@ -275,6 +277,12 @@ impl Reason {
                 429,
                 G::ResourceExhausted,
                 "the request costs more than is left",
+            ),
+            Self::Blocked => (
+                "blocked",
+                403,
+                G::PermissionDenied,
+                "the client is blocked for a time",
             ),
             Self::HandlerRejected => (
                 "handler-rejected",

@@ -83,10 +83,14 @@ pub fn nameless(details: &str) -> bool {
     NAMELESS.contains(&details) || CODECS.iter().any(|codec| details.starts_with(codec))
 }
 
-/// The reason that a caller sees with this status, if there is only one.
+/// The reason that a caller sees with this status from a filter, if there is only one. Blocked
+/// clients get theirs from the host.
 pub fn only_reason(status: u16) -> Option<Reason> {
-    let visible =
-        |reason: &Reason| reason.public_reason() == *reason && reason.http_status() == status;
+    let visible = |reason: &Reason| {
+        reason.public_reason() == *reason
+            && *reason != Reason::Blocked
+            && reason.http_status() == status
+    };
     let mut reasons = Reason::ALL.into_iter().filter(visible);
     reasons.next().filter(|_| reasons.next().is_none())
 }

@@ -74,6 +74,8 @@ impl Observation {
     /// The summary of a record. `None` for records that no rule reads.
     pub fn from_event(event: &Event) -> Option<Self> {
         match event {
+            // A block says nothing new about its client, and must not renew itself.
+            Event::Decision(decision) if decision.reason == Reason::Blocked.name() => None,
             Event::Decision(decision) => Some(Self::from_decision(decision)),
             Event::Amend(amend) => Self::from_amend(amend),
             Event::CutOff(change) => Self::from_circuit(change),
@@ -273,6 +275,16 @@ mod tests {
         ] {
             assert_eq!(circuit(client, state), None, "{client:?} {state}");
         }
+    }
+
+    #[test]
+    fn a_request_of_a_blocked_client_is_not_seen() {
+        let decision = Decision {
+            reason: "blocked".into(),
+            ..Decision::default()
+        };
+        let event = Event::Decision(Box::new(decision));
+        assert_eq!(Observation::from_event(&event), None);
     }
 
     #[test]

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use crate::{Driver, Expect, Lowered, load};
 use tensorgate_policy::{Protocol, Reason};
 
-/// Reasons that no request alone can cause: failures of the gate and of what is behind it.
-const NOT_BY_A_REQUEST: [Reason; 6] = [
+/// Reasons that no request alone can cause: failures of the gate and of what is behind it, and
+/// blocks of clients.
+const NOT_BY_A_REQUEST: [Reason; 7] = [
     Reason::Overloaded,
+    Reason::Blocked,
     Reason::HandlerRejected,
     Reason::HandlerFault,
     Reason::BackendUnavailable,

@@ -270,6 +270,7 @@ fn an_answer_is_the_hosts_only_where_the_gate_let_it_through_and_envoy_says_so()
 fn without_filter_state_a_rejection_by_the_gate_has_the_only_reason_of_its_status() {
     for (status, expected) in [
         (401, "unauthenticated"),
+        (403, "not-granted"),
         (400, "unknown"),
         (429, "unknown"),
         (200, "unknown"),
