@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod audit;
 pub mod backends;
+pub mod blocks;
 mod circuit;
 mod client_key;
 pub mod config;

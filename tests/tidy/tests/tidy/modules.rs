@@ -40,6 +40,7 @@ const HOST: Crate = Crate {
         "server",
         "admission",
         "audit",
+        "blocks",
         "watch",
         "backends",
         "egress",

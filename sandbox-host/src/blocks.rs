@@ -1,0 +1,216 @@
+//! Clients that are blocked or throttled for a time, by an operator or by an anomaly rule.
+//!
+//! | source | effect |
+//! |---|---|
+//! | a record in the file beside the bundle ([`BlockFile`]) | in force, and shared over Redis if the policy has shared limits |
+//! | an alert about a client, if the policy says so ([`Responses`]) | the same, within bounds |
+//! | a record of another gateway | in force |
+//! | a damaged file at the start | the host does not start |
+//! | a damaged file later | the last records stay in force, with an error and a metric |
+//! | a record that is gone from the file | nothing: a later record lifts a block, or it ends |
+//! | Redis is down | what is known stays in force, and news are shared later |
+//!
+//! Of two records about one client, the later one counts on every gateway ([`BlockList`]). Only the
+//! name of a verified client is compared, never a source.
+
+mod automatic;
+mod file;
+mod list;
+mod record;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::{Denial, Reason};
+use tokio::sync::watch;
+
+pub use automatic::{ClientAlert, Response, Responses};
+pub use file::BlockFile;
+pub use list::{BlockList, ListedBlock, Now};
+pub use record::{BlockAction, BlockRecord, BlockVersion, MAX_BLOCK_MS, MAX_REASON_BYTES};
+
+use crate::rfc3339::rfc3339;
+
+/// The most changes that wait to be recorded. The follower records them twice a second.
+const MAX_NEWS: usize = 1_024;
+/// When a throttled client may try again: each request has the same chance.
+const RETRY_AFTER_S: u64 = 1;
+
+/// The blocks that are in force in this host.
+pub struct Blocks {
+    state: Mutex<State>,
+    /// Whether there is any record. Most hosts have none, and their requests take no lock.
+    any: AtomicBool,
+    /// Counts changes, so that open streams check again.
+    changes: watch::Sender<u64>,
+    started: Instant,
+}
+
+struct State {
+    list: BlockList,
+    responses: Responses,
+    /// Changes that are not in the audit log yet.
+    news: Vec<BlockRecord>,
+}
+
+impl Blocks {
+    /// Starts without blocks.
+    pub fn new(responses: Responses) -> Self {
+        Self {
+            state: Mutex::new(State {
+                list: BlockList::default(),
+                responses,
+                news: Vec::new(),
+            }),
+            any: AtomicBool::new(false),
+            changes: watch::Sender::new(0),
+            started: Instant::now(),
+        }
+    }
+
+    /// Takes records of a file or of another gateway. Those that are not the latest about their
+    /// client change nothing.
+    pub fn merge(&self, records: impl IntoIterator<Item = BlockRecord>) {
+        let now = self.now();
+        let mut state = self.lock();
+        let mut has_changed = false;
+        for record in records {
+            if state.list.merge(record.clone(), now) {
+                state.note(record);
+                has_changed = true;
+            }
+        }
+        self.publish(state, has_changed);
+    }
+
+    /// Why a request of a client is denied, if it is.
+    pub fn check_request(&self, client: Option<&str>) -> Option<Denial> {
+        let client = client.filter(|_| self.any.load(Ordering::Acquire))?;
+        let now = self.now();
+        self.lock().list.refuse_request(client, now).map(denial)
+    }
+
+    /// Why a stream of a client may not be opened or continue, if so. A throttled client has none,
+    /// because the messages of a stream are not counted here.
+    pub fn check_stream(&self, client: Option<&str>) -> Option<Denial> {
+        let client = client.filter(|_| self.any.load(Ordering::Acquire))?;
+        let now = self.now();
+        self.lock().list.in_force(client, now).map(denial)
+    }
+
+    /// Answers an alert about a client as the policy says.
+    pub fn respond(&self, rule: WatchRule, client: &str, what: &str) -> Response {
+        let now = self.now();
+        let mut state = self.lock();
+        let State {
+            list, responses, ..
+        } = &mut *state;
+        let alert = ClientAlert { rule, client, what };
+        let response = list.respond(&alert, responses, now);
+        let has_changed = if let Response::Taken(record) = &response {
+            state.note(record.clone());
+            true
+        } else {
+            false
+        };
+        self.publish(state, has_changed);
+        response
+    }
+
+    /// Sets what alerts do.
+    pub fn set_responses(&self, responses: Responses) {
+        self.lock().responses = responses;
+    }
+
+    /// A channel that signals each change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The changes since the last call.
+    pub fn take_news(&self) -> Vec<BlockRecord> {
+        std::mem::take(&mut self.lock().news)
+    }
+
+    /// Every record, the ended ones too while they are kept.
+    pub fn listed(&self) -> Vec<ListedBlock> {
+        let now = self.now();
+        self.lock().list.listed(now)
+    }
+
+    /// Records that are later than those of a list, which has a version for each client.
+    pub fn newer_than(&self, known: &BTreeMap<String, BlockVersion>) -> Vec<BlockRecord> {
+        self.lock().list.newer_than(known)
+    }
+
+    /// Forgets old records. Returns the number of clients that are blocked or throttled.
+    pub fn sweep(&self) -> usize {
+        let now = self.now();
+        let mut state = self.lock();
+        let in_force = state.list.sweep(now);
+        self.publish(state, false);
+        in_force
+    }
+
+    fn now(&self) -> Now {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Now {
+            unix_ms: millis(since.unwrap_or_default()),
+            mono_ms: millis(self.started.elapsed()),
+        }
+    }
+
+    /// Ends an update of the state.
+    fn publish(&self, state: MutexGuard<'_, State>, has_changed: bool) {
+        self.any.store(!state.list.is_empty(), Ordering::Release);
+        drop(state);
+        if has_changed {
+            self.changes
+                .send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that can panic runs under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn note(&mut self, record: BlockRecord) {
+        if self.news.len() < MAX_NEWS {
+            self.news.push(record);
+        }
+    }
+}
+
+/// The denial of a request or stream, by the record that denies it.
+fn denial(record: &BlockRecord) -> Denial {
+    let (until, by, reason) = (record.until(), &record.by, &record.reason);
+    let (denial, is) = match record.action {
+        BlockAction::Block => (Reason::Blocked, "blocked"),
+        BlockAction::Throttle => (Reason::RateLimited, "throttled"),
+    };
+    let colon = if reason.is_empty() { "" } else { ": " };
+    let cause = format!("the client is {is} until {until} by {by}{colon}{reason}");
+    Denial {
+        retry_after_s: (record.action == BlockAction::Throttle).then_some(RETRY_AFTER_S),
+        ..Denial::new(denial, cause)
+    }
+}
+
+/// A time in milliseconds since 1970 as a text.
+fn text(unix_ms: u64) -> String {
+    let time = UNIX_EPOCH.checked_add(Duration::from_millis(unix_ms));
+    rfc3339(time.unwrap_or(UNIX_EPOCH))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

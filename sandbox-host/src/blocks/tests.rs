@@ -1,0 +1,275 @@
+//! Which record counts, for how long, and what rules may add.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+
+use tensorgate_policy::Policy;
+use tensorgate_policy::raw::AlertAction;
+use tensorgate_policy::validate::validate;
+
+use super::*;
+
+/// A time of day, in Unix milliseconds.
+const NOON_MS: u64 = 1_764_072_000_000;
+const MINUTE_MS: u64 = 60_000;
+
+/// So long after noon, by both clocks.
+const fn after(ms: u64) -> Now {
+    Now {
+        unix_ms: NOON_MS + ms,
+        mono_ms: ms,
+    }
+}
+
+/// A block by an operator.
+fn block(lasts_ms: u64, earlier: Option<&BlockRecord>, now: Now) -> BlockRecord {
+    let record = BlockRecord::new("web", BlockAction::Block, lasts_ms, earlier, now.unix_ms);
+    record.made_by("user 1000".to_owned(), "odd requests")
+}
+
+fn list(record: BlockRecord, now: Now) -> BlockList {
+    let mut list = BlockList::default();
+    assert!(list.merge(record, now));
+    list
+}
+
+#[test]
+fn a_block_ends_by_itself_and_only_its_client_is_denied() {
+    let list = list(block(MINUTE_MS, None, after(0)), after(0));
+    assert!(list.in_force("web", after(MINUTE_MS - 1)).is_some());
+    assert!(list.in_force("web", after(MINUTE_MS)).is_none());
+    assert!(list.in_force("Web", after(0)).is_none());
+}
+
+#[test]
+fn a_jump_of_the_clock_neither_ends_nor_prolongs_a_block() {
+    let taken = after(0);
+    let list = list(block(MINUTE_MS, None, taken), taken);
+    for unix_ms in [0, NOON_MS + 1_000 * MINUTE_MS] {
+        let at = |mono_ms| Now { unix_ms, mono_ms };
+        assert!(list.in_force("web", at(MINUTE_MS - 1)).is_some());
+        assert!(list.in_force("web", at(MINUTE_MS)).is_none());
+    }
+}
+
+#[test]
+fn a_host_whose_clock_is_behind_blocks_no_longer_than_stated() {
+    let behind = Now {
+        unix_ms: 0,
+        mono_ms: 0,
+    };
+    let list = list(block(MINUTE_MS, None, after(0)), behind);
+    let end = Now {
+        unix_ms: MINUTE_MS,
+        mono_ms: MINUTE_MS,
+    };
+    assert!(list.in_force("web", end).is_none());
+}
+
+#[test]
+fn the_later_record_counts_in_any_order() {
+    let first = block(10 * MINUTE_MS, None, after(0));
+    // The second operator's clock is behind.
+    let lifted = block(0, Some(&first), after(0));
+    let again = block(MINUTE_MS, Some(&lifted), after(0));
+    for order in [[&first, &lifted], [&lifted, &first]] {
+        let mut list = BlockList::default();
+        for record in order {
+            list.merge(record.clone(), after(1));
+        }
+        assert!(list.in_force("web", after(2)).is_none(), "it is lifted");
+        assert!(!list.merge(first.clone(), after(3)));
+        assert!(list.merge(again.clone(), after(4)));
+        assert!(list.in_force("web", after(5)).is_some());
+        // The first record would still be in force, so the later ones are kept.
+        assert_eq!(list.sweep(after(9 * MINUTE_MS)), 0);
+        assert!(!list.merge(first.clone(), after(9 * MINUTE_MS)));
+        assert_eq!(list.sweep(after(10 * MINUTE_MS)), 0);
+        assert!(list.is_empty());
+        assert!(!list.merge(first.clone(), after(10 * MINUTE_MS)), "over");
+    }
+}
+
+#[test]
+fn only_records_that_another_list_lacks_are_news() {
+    let first = block(MINUTE_MS, None, after(0));
+    let later = block(0, Some(&first), after(0));
+    let list = list(later.clone(), after(0));
+    let newer = |known: &BlockRecord| {
+        list.newer_than(&BTreeMap::from([("web".to_owned(), known.version())]))
+    };
+    assert_eq!(newer(&first), std::slice::from_ref(&later));
+    assert!(newer(&later).is_empty());
+    assert_eq!(list.newer_than(&BTreeMap::new()), [later]);
+}
+
+#[test]
+fn a_throttled_client_has_one_request_in_ten_served() {
+    let throttle = BlockRecord {
+        action: BlockAction::Throttle,
+        ..block(MINUTE_MS, None, after(0))
+    };
+    let mut list = list(throttle, after(0));
+    let mut passes = |at| list.refuse_request("web", after(at)).is_none();
+    let served: Vec<_> = (0..30).filter(|_| passes(1)).collect();
+    assert_eq!(served, [0, 10, 20]);
+    assert!((0..30).all(|_| passes(MINUTE_MS)), "it is over");
+}
+
+/// A policy with so many clients, whose rule on volume does this.
+fn responses(clients: usize, action: &str) -> Responses {
+    let client = |number: usize| {
+        let digest = format!("{number:064x}");
+        let key = serde_json::json!({"api_keys": [{"sha256": digest}]});
+        (format!("client-{number}"), key)
+    };
+    let clients: serde_json::Map<_, _> = (0..clients).map(client).collect();
+    let tensor = serde_json::json!({"name": "x", "datatype": "FP32", "shape": [1]});
+    let policy = serde_json::json!({
+        "version": 1,
+        "clients": clients,
+        "backends": {"gpu": {"kind": "embedded", "models": "models/"}},
+        "models": {"m": {
+            "backend": "gpu", "versions": ["1"], "protocols": ["oip-rest"],
+            "inputs": [tensor], "outputs": [tensor]
+        }},
+        "grants": [{"name": "g", "clients": ["client-0"], "models": ["m"], "operations": ["infer"]}],
+        "watch": {"on_alert": {"volume": action}, "response_s": 60}
+    });
+    let (policy, _): (Policy, _) = validate(&serde_json::from_value(policy).unwrap()).unwrap();
+    Responses::from_policy(&policy)
+}
+
+const fn alert(rule: WatchRule, client: &str) -> ClientAlert<'_> {
+    let what = "sends far more requests than usual";
+    ClientAlert { rule, client, what }
+}
+
+#[test]
+fn rules_block_a_bounded_number_of_clients() {
+    for (clients, most) in [(1, 1), (19, 1), (20, 2), (100, 5)] {
+        let responses = responses(clients, "block");
+        let mut list = BlockList::default();
+        // An operator's block does not count.
+        list.merge(block(MINUTE_MS, None, after(0)), after(0));
+        let mut respond = |number: usize, now| {
+            let client = format!("client-{number}");
+            list.respond(&alert(WatchRule::Volume, &client), &responses, now)
+        };
+        for number in 0..most {
+            let response = respond(number, after(0));
+            assert!(matches!(response, Response::Taken(_)), "{response:?}");
+        }
+        assert_eq!(respond(most, after(0)), Response::Beyond(most));
+        assert_eq!(respond(0, after(1)), Response::InForce);
+        // Blocks end by themselves, which makes room.
+        let response = respond(most, after(MINUTE_MS));
+        assert!(matches!(response, Response::Taken(_)), "{response:?}");
+    }
+}
+
+#[test]
+fn a_rule_does_what_the_policy_says_and_an_operator_has_the_last_word() {
+    let mut list = BlockList::default();
+    let [notify, throttle, all] = ["notify", "throttle", "block"].map(|it| responses(1, it));
+    let volume = alert(WatchRule::Volume, "web");
+    let other = alert(WatchRule::NewSource, "web");
+    assert_eq!(list.respond(&volume, &notify, after(0)), Response::Notify);
+    assert_eq!(list.respond(&other, &all, after(0)), Response::Notify);
+    let Response::Taken(record) = list.respond(&volume, &throttle, after(0)) else {
+        panic!("it throttles")
+    };
+    assert_eq!(record.check(), Ok(()));
+    assert_eq!(
+        (record.by.as_str(), record.action),
+        ("rule volume", BlockAction::Throttle)
+    );
+    let stronger = list.respond(&volume, &all, after(1));
+    assert!(matches!(stronger, Response::Taken(_)), "{stronger:?}");
+    let weaker = list.respond(&volume, &throttle, after(2));
+    assert_eq!(weaker, Response::InForce);
+    let known = list.in_force("web", after(3)).cloned();
+    assert!(list.merge(block(0, known.as_ref(), after(3)), after(3)));
+    let lifted = list.respond(&volume, &all, after(4));
+    assert_eq!(lifted, Response::Lifted);
+    let later = list.respond(&volume, &all, after(2 * MINUTE_MS));
+    assert!(matches!(later, Response::Taken(_)), "{later:?}");
+}
+
+#[test]
+fn the_denial_names_who_blocked_and_until_when() {
+    let blocks = Blocks::new(Responses::default());
+    let now = blocks.now();
+    let record = block(MINUTE_MS, None, now);
+    let until = record.until();
+    blocks.merge([record]);
+    let denial = blocks.check_request(Some("web")).unwrap();
+    assert_eq!(denial.reason, Reason::Blocked);
+    let cause = format!("the client is blocked until {until} by user 1000: odd requests");
+    assert_eq!(denial.cause, cause);
+    assert_eq!(blocks.check_request(None), None, "a public request");
+    assert_eq!(blocks.check_stream(Some("other")), None);
+    assert_eq!(blocks.take_news().len(), 1);
+    assert!(blocks.take_news().is_empty());
+    assert_eq!(blocks.sweep(), 1);
+}
+
+#[test]
+fn a_file_with_a_fault_is_rejected_whole() {
+    let record = block(MINUTE_MS, None, after(0));
+    let check = |blocks: Vec<BlockRecord>| BlockFile { blocks }.check();
+    assert_eq!(check(vec![record.clone()]), Ok(()));
+    let faults: [(&str, fn(&mut BlockRecord)); 7] = [
+        ("client", |it| it.client = String::new()),
+        ("client", |it| it.client = "c".repeat(129)),
+        ("by", |it| it.by = "a\nb".to_owned()),
+        ("reason", |it| it.reason = "r".repeat(201)),
+        ("times", |it| it.until_ms = it.forget_ms + 1),
+        ("times", |it| {
+            it.forget_ms = it.changed_ms + MAX_BLOCK_MS + 1
+        }),
+        ("times", |it| it.changed_ms = u64::MAX),
+    ];
+    for (text, change) in faults {
+        let mut record = record.clone();
+        change(&mut record);
+        let fault = check(vec![record]).unwrap_err();
+        assert!(
+            fault.starts_with("block 1: ") && fault.contains(text),
+            "{fault}"
+        );
+    }
+    assert!(
+        check(vec![record.clone(), record.clone()]).is_err(),
+        "twice"
+    );
+    let many = (0..1_025).map(|number| BlockRecord {
+        client: number.to_string(),
+        ..record.clone()
+    });
+    assert!(check(many.collect()).is_err());
+    let actions = [AlertAction::Throttle, AlertAction::Block].map(BlockAction::from_alert);
+    assert_eq!(
+        actions,
+        [Some(BlockAction::Throttle), Some(BlockAction::Block)]
+    );
+}
+
+#[test]
+fn a_record_of_an_operator_replaces_the_one_before_and_drops_those_that_are_over() {
+    let mut file = BlockFile::default();
+    let old = BlockRecord {
+        client: "old".to_owned(),
+        ..block(1, None, after(0))
+    };
+    file.put(old, NOON_MS);
+    let first = block(MINUTE_MS, None, after(0));
+    file.put(first.clone(), NOON_MS);
+    let second = block(0, Some(&first), after(2));
+    file.put(second.clone(), NOON_MS + 2);
+    assert_eq!(file.blocks, [second]);
+}
