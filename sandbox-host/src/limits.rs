@@ -1,16 +1,18 @@
 //! The rate-limit service: counts in Redis the limits that several gateways share, over Envoy's
 //! rate-limit protocol. `tensorgate_policy` defines the limits and computes the outcome of a
-//! charge.
+//! charge. The same Redis has the list of blocked clients.
 
 mod counter;
 mod redis;
 mod refunds;
 mod server;
 mod service;
+mod shared_blocks;
 mod shared_limits;
 
 pub use counter::CounterFault;
 pub use redis::{ConnectFault, Redis, RedisFault, Settings};
 pub use server::RateLimitServer;
 pub use service::PATH;
+pub(crate) use shared_blocks::{SharedBlock, SharedBlockList};
 pub(crate) use shared_limits::SharedLimits;

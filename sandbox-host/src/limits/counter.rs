@@ -13,9 +13,9 @@ use tensorgate_policy::{ChargeOutcome, hex};
 use super::redis::{Redis, RedisFault, Script};
 
 /// The prefix of every key. The number changes with the stored format.
-const KEY_PREFIX: &str = "tensorgate:1:";
+pub(super) const KEY_PREFIX: &str = "tensorgate:1:";
 /// The length of the digest that names a grant and a client, in bytes.
-const NAME_BYTES: usize = 16;
+pub(super) const NAME_BYTES: usize = 16;
 /// The number of arguments that a script takes for each limit.
 const ARGS_PER_LIMIT: usize = 9;
 

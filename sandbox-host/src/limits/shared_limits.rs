@@ -17,8 +17,9 @@ use tensorgate_wire::rate_limit::{
 };
 
 use super::counter::{Counter, CounterCharge, CounterFault};
-use super::redis::{ConnectFault, Redis, Settings};
+use super::redis::{ConnectFault, Redis, RedisFault, Settings};
 use super::refunds::TokenReservation;
+use super::shared_blocks::{self, SharedBlock, SharedBlockList};
 
 /// The shared limits of a policy, and the counter for them.
 pub struct SharedLimits {
@@ -187,6 +188,17 @@ impl SharedLimits {
             },
         };
         Ok(Some((line, says)))
+    }
+
+    /// Adds records to the list of blocked clients of this policy's domain, and returns the list.
+    ///
+    /// # Errors
+    /// Returns an error if Redis failed, timed out, or gave an impossible answer.
+    pub async fn exchange_blocks(
+        &self,
+        records: &[SharedBlock],
+    ) -> Result<SharedBlockList, RedisFault> {
+        shared_blocks::exchange(&self.redis, &self.domain, records).await
     }
 
     /// The counter.

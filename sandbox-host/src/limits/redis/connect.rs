@@ -23,10 +23,11 @@ const MAX_PASSWORD_BYTES: usize = 4_096;
 /// The length of a script's name: a SHA-1 digest in hex, as Redis names scripts.
 const SCRIPT_NAME_BYTES: usize = 40;
 
-/// The scripts that charge limits and settle reservations.
-const SCRIPTS: [&str; 2] = [
+/// The scripts that charge limits, settle reservations and exchange blocks.
+const SCRIPTS: [&str; 3] = [
     concat!(include_str!("../state.lua"), include_str!("../charge.lua")),
     concat!(include_str!("../state.lua"), include_str!("../settle.lua")),
+    include_str!("../blocks.lua"),
 ];
 
 /// The address of Redis, and the credentials for it.
@@ -151,19 +152,22 @@ pub enum Script {
     Charge,
     /// Settles reservations.
     Settle,
+    /// Exchanges blocks of clients.
+    Blocks,
 }
 
 /// The names of the scripts in Redis.
 #[derive(Debug, Default)]
-pub struct Scripts([Vec<u8>; 2]);
+pub struct Scripts([Vec<u8>; 3]);
 
 impl Scripts {
     /// The name of a script.
     pub fn name(&self, script: Script) -> &[u8] {
-        let [charge, settle] = &self.0;
+        let [charge, settle, blocks] = &self.0;
         match script {
             Script::Charge => charge,
             Script::Settle => settle,
+            Script::Blocks => blocks,
         }
     }
 }
@@ -208,10 +212,11 @@ impl Connection {
                 .command(&[b"SELECT", database.as_bytes()])
                 .await?;
         }
-        let [charge, settle] = SCRIPTS;
+        let [charge, settle, blocks] = SCRIPTS;
         let charge = connection.load(charge).await?;
         let settle = connection.load(settle).await?;
-        connection.scripts = Scripts([charge, settle]);
+        let blocks = connection.load(blocks).await?;
+        connection.scripts = Scripts([charge, settle, blocks]);
         Ok(connection)
     }
 

@@ -5,8 +5,8 @@ use bytes::{Buf as _, BytesMut};
 
 /// The longest line in bytes: an error text or a number.
 const MAX_LINE_BYTES: usize = 512;
-/// The longest string in bytes: a script's answer for the most limits of a query.
-const MAX_TEXT_BYTES: usize = 4_096;
+/// The longest string in bytes: the whole list of blocked clients.
+const MAX_TEXT_BYTES: usize = 65_536;
 /// The end of a line.
 const END: &[u8; 2] = b"\r\n";
 
@@ -146,7 +146,7 @@ mod tests {
             (b"$\r\n", ReplyFault::Kind),
             (b"$+3\r\nabc\r\n", ReplyFault::Kind),
             (b"$99999999999999999999\r\n", ReplyFault::Kind),
-            (b"$4097\r\n", ReplyFault::TooLong),
+            (b"$65537\r\n", ReplyFault::TooLong),
             (&long, ReplyFault::TooLong),
             (b"$3\r\nabcde", ReplyFault::Form),
         ] {
