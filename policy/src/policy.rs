@@ -18,6 +18,7 @@ use crate::values::getters;
 pub mod address;
 mod allowance;
 mod artifact;
+mod audit_export;
 mod backend;
 mod egress;
 mod ensemble;
@@ -37,6 +38,7 @@ pub use crate::limits::Unit;
 pub use allowance::{Allowance, Budget, ChargePreview, Cost, Limit, Rate, RemainingQuota, Wait};
 pub(crate) use artifact::ModelArtifacts;
 pub use artifact::{ArtifactTrust, ModelArtifact, ModelSigner};
+pub use audit_export::{AuditExport, OtlpExport};
 pub use backend::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry, Trust};
 pub use credentials::{
     Algorithm, ClaimHeader, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName,

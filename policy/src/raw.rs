@@ -5,6 +5,7 @@
 
 mod artifact;
 mod audit;
+mod audit_export;
 mod backend;
 pub mod bundle;
 mod capture;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use artifact::Artifact;
 pub use audit::{Audit, AuditFailure};
+pub use audit_export::{AuditExport, OtlpExport};
 pub use backend::{
     AdaptiveConcurrency, Backend, BackendKind, BackendTls, CircuitBreaker, HealthCheck,
     OutlierDetection, Retry,

@@ -5,6 +5,7 @@
 
 mod accepts;
 mod artifact;
+mod audit_export;
 mod backend_rules;
 mod backends;
 mod clients;

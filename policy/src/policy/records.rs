@@ -4,7 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::Webhook;
+use super::{AuditExport, Webhook};
 use crate::raw::{AlertAction, AuditFailure, CallOutcome, WatchRule};
 use crate::values::getters;
 
@@ -63,6 +63,7 @@ pub struct Audit {
     pub(crate) file_bytes: u64,
     pub(crate) files: u32,
     pub(crate) on_failure: AuditFailure,
+    pub(crate) export: AuditExport,
 }
 
 getters! { Audit {
@@ -78,6 +79,8 @@ getters! { Audit {
     files: u32,
     /// What happens to a request whose line cannot be written.
     on_failure: AuditFailure,
+    /// Where lines are also sent.
+    export: &AuditExport,
 } }
 
 impl Audit {

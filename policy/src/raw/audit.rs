@@ -3,7 +3,7 @@
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
-use super::ByteSize;
+use super::{AuditExport, ByteSize};
 
 /// The audit log: one JSON line for every request with any outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct Audit {
     /// What happens to a request whose line cannot be written: `refuse` rejects it with
     /// `overloaded`, `allow` answers it and counts the line as dropped.
     pub on_failure: AuditFailure,
+    /// Where lines are also sent. No request waits for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export: Option<AuditExport>,
 }
 
 impl Default for Audit {
@@ -39,6 +42,7 @@ impl Default for Audit {
             file_bytes: ByteSize(64 << 20),
             files: 16,
             on_failure: AuditFailure::Refuse,
+            export: None,
         }
     }
 }

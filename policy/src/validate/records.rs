@@ -6,6 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::audit_export;
 use super::names;
 use super::report::{Bounds, Path, Valid, bounds, quote};
 use super::webhook::webhook;
@@ -162,6 +163,7 @@ pub(super) fn audit(at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
         at.field("file_bytes")
             .within(raw.file_bytes.0, MIN_FILE_BYTES, MAX_FILE_BYTES, "bytes");
     let files = at.field("files").within(raw.files, 1, MAX_FILES, "files");
+    let export = audit_export::export(&at.field("export"), raw.export.as_ref());
     Some(Audit {
         path: log?,
         chain: raw.chain,
@@ -172,6 +174,7 @@ pub(super) fn audit(at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
         file_bytes: file_bytes?,
         files: files?,
         on_failure: raw.on_failure,
+        export: export?,
     })
 }
 

@@ -423,6 +423,130 @@ fn the_audit_log_can_be_shaped_and_not_switched_off() {
 }
 
 #[test]
+fn the_audit_log_is_exported_to_receivers_that_keep_it_confidential() {
+    let otlp = |value: Value| json!({"export": {"otlp": value}});
+    for (endpoint, insecure, tls, host, port, path) in [
+        (
+            "https://otel.example",
+            false,
+            true,
+            "otel.example",
+            443,
+            "/v1/logs",
+        ),
+        (
+            "https://otel.example:4318/",
+            false,
+            true,
+            "otel.example",
+            4_318,
+            "/v1/logs",
+        ),
+        (
+            "https://otel.example/otlp",
+            false,
+            true,
+            "otel.example",
+            443,
+            "/otlp/v1/logs",
+        ),
+        (
+            "http://127.0.0.1:4318",
+            false,
+            false,
+            "127.0.0.1",
+            4_318,
+            "/v1/logs",
+        ),
+        ("http://[::1]:4318", false, false, "::1", 4_318, "/v1/logs"),
+        (
+            "http://localhost:4318",
+            false,
+            false,
+            "localhost",
+            4_318,
+            "/v1/logs",
+        ),
+        (
+            "http://otel.obs.svc:4318",
+            true,
+            false,
+            "otel.obs.svc",
+            4_318,
+            "/v1/logs",
+        ),
+    ] {
+        let value = otlp(json!({"endpoint": endpoint, "insecure": insecure}));
+        let policy = validate(&raw(with("/audit", value))).unwrap().0;
+        let rule = policy.audit().export().otlp().unwrap();
+        let found = (rule.tls(), rule.host(), rule.port(), rule.path());
+        assert_eq!(found, (tls, host, port, path), "{endpoint}");
+        assert_eq!(rule.timeout_ms(), 10_000);
+    }
+    let wrong = |endpoint: &str, text: &str| {
+        let value = otlp(json!({"endpoint": endpoint}));
+        check("/audit", value, "audit.export.otlp.endpoint", text);
+    };
+    wrong("http://otel.obs.svc:4318", "without encryption");
+    wrong("http://10.0.0.1:4318", "insecure: true");
+    wrong("https://otel.example/v1/logs", "(https://otel.example)");
+    for endpoint in [
+        "",
+        "otel.example:4318",
+        "ftp://otel.example",
+        "https://",
+        "https://otel.example:0",
+        "https://otel.example:4318x",
+        "https://otel.example:",
+        "https://user:pass@otel.example",
+        "https://otel.example?key=1",
+        "https://otel.example/a/../b",
+        "https://[::1",
+        "https://0x7f.1",
+    ] {
+        wrong(endpoint, "is not the URL of a receiver");
+    }
+    let without = otlp(json!({}));
+    check(
+        "/audit",
+        without,
+        "audit.export.otlp.endpoint",
+        "is missing",
+    );
+    let plain = "http://localhost:4318";
+    for (value, at, text) in [
+        (
+            json!({"endpoint": plain, "tls": {"ca": "ca.pem"}}),
+            "tls",
+            "without https",
+        ),
+        (
+            json!({"endpoint": plain, "headers_file": ""}),
+            "headers_file",
+            "is empty",
+        ),
+        (
+            json!({"endpoint": plain, "timeout_ms": 99}),
+            "timeout_ms",
+            "below the minimum",
+        ),
+    ] {
+        let at = format!("audit.export.otlp.{at}");
+        check("/audit", otlp(value), &at, text);
+    }
+    warn(
+        "/audit",
+        otlp(
+            json!({"endpoint": "http://otel.obs.svc:4318", "insecure": true, "headers_file": "h"}),
+        ),
+        "audit.export.otlp.endpoint",
+        "can be read on the network",
+    );
+    let nothing = json!({"export": {"stdout": false}});
+    warn("/audit", nothing, "audit.export", "has no effect");
+}
+
+#[test]
 fn anomaly_rules_run_unless_they_are_off() {
     let runs = |value: Value| {
         let policy = validate(&raw(with("/watch", value))).unwrap().0;

@@ -1,0 +1,49 @@
+//! Validated rules of where the lines of the audit log are also sent.
+
+use alloc::string::String;
+
+use super::BackendTls;
+use crate::values::getters;
+
+/// Where the lines of the audit log are also sent; see [`crate::raw::AuditExport`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditExport {
+    pub(crate) stdout: bool,
+    pub(crate) otlp: Option<OtlpExport>,
+}
+
+getters! { AuditExport {
+    /// Whether lines are written to the host's standard output.
+    stdout: bool,
+    /// The receiver of OTLP logs.
+    otlp: Option<&OtlpExport>,
+} }
+
+/// A receiver of OTLP logs over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtlpExport {
+    pub(crate) tls: bool,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) path: String,
+    pub(crate) authorities: Option<BackendTls>,
+    pub(crate) headers_file: Option<String>,
+    pub(crate) timeout_ms: u64,
+}
+
+getters! { OtlpExport {
+    /// Whether it uses TLS.
+    tls: bool,
+    /// Its name, or its address without brackets.
+    host: &str,
+    /// Its port.
+    port: u16,
+    /// The path of requests.
+    path: &str,
+    /// Trusted authorities; the system's if absent.
+    authorities: Option<&BackendTls>,
+    /// File of header fields, relative to the policy.
+    headers_file: Option<&str>,
+    /// Timeout of a request, in milliseconds.
+    timeout_ms: u64,
+} }
