@@ -28,7 +28,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Reason};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::files::Store;
 use super::listener::RecordListener;
@@ -125,6 +125,8 @@ struct Shared {
     queue: Queue,
     /// Sees the records once they are written.
     listener: OnceLock<Arc<dyn RecordListener>>,
+    /// The number of the last written record, 0 if there is none.
+    written: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -158,6 +160,8 @@ impl Shared {
 #[derive(Clone)]
 pub struct Audit {
     shared: Arc<Shared>,
+    /// The log's ID.
+    log: Arc<str>,
     _speaks: Arc<Sender>,
 }
 
@@ -206,6 +210,7 @@ impl Audit {
         file_bytes: u64,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
+        let log = Arc::from(chain.log.as_str());
         let shared = Arc::new(Shared {
             answers: Mutex::default(),
             entries: Semaphore::new(QUEUED_LINES),
@@ -215,6 +220,7 @@ impl Audit {
             metrics,
             queue: Queue::default(),
             listener: OnceLock::new(),
+            written: watch::Sender::new(chain.end.seq),
         });
         let writer = Writer {
             store,
@@ -237,6 +243,7 @@ impl Audit {
         let speaks = Sender(Arc::clone(&shared));
         Ok(Self {
             shared,
+            log,
             _speaks: Arc::new(speaks),
         })
     }
@@ -244,6 +251,17 @@ impl Audit {
     /// Sets who sees the records from here on. Only the first call counts.
     pub fn listen(&self, listener: Arc<dyn RecordListener>) {
         let _ = self.shared.listener.set(listener);
+    }
+
+    /// The log's ID.
+    pub fn log(&self) -> &Arc<str> {
+        &self.log
+    }
+
+    /// The number of the last written record, 0 if there is none. What a file has after that record
+    /// may still change.
+    pub fn last_written(&self) -> watch::Receiver<u64> {
+        self.shared.written.subscribe()
     }
 
     /// Whether the last write failed. It is retried meanwhile.

@@ -199,6 +199,7 @@ impl<S: Store> Writer<S> {
             return Ok(());
         }
         self.chain.end = lines.end;
+        self.shared.written.send_replace(lines.end.seq);
         self.opening = None;
         self.head_behind = true;
         for (seq, hash) in lines.checkpoints {
