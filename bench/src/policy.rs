@@ -45,6 +45,8 @@ pub struct Shape {
     pub buffered_bytes: &'static str,
     /// Whether the policy includes the model of OpenAI's API.
     pub chat: bool,
+    /// Whether the anomaly rules run.
+    pub has_watch: bool,
 }
 
 /// The limits of a grant. No limit is ever reached.
@@ -174,6 +176,7 @@ impl Shape {
             hold_bytes: None,
             buffered_bytes: "2GiB",
             chat: false,
+            has_watch: true,
         }
     }
 
@@ -259,6 +262,9 @@ impl Shape {
         if let Some((issuers, jwt)) = &self.issuers {
             insert(&mut policy, "issuers", issuers.clone());
             clients.insert(TOKEN_CLIENT.to_owned(), json!({"jwt": jwt}));
+        }
+        if !self.has_watch {
+            insert(&mut policy, "watch", json!({"enabled": false}));
         }
         if self.lockout {
             insert(&mut policy, "lockout", json!({}));

@@ -455,19 +455,23 @@ pub const TARGETS: &[Target] = &[
         AtMost(1.02, "×"),
         "artifacts are not implemented yet",
     ),
-    later(
+    now(
         "watch",
-        "throughput with audit, metrics and watch",
+        "host, 1 KB over gRPC, throughput with all anomaly rules",
         "without them",
         AtLeast(0.95, "×"),
-        "there is no watch yet, and audit and metrics cannot be switched off",
     ),
-    later(
+    now(
+        "watch-cost",
+        "a request in all anomaly rules, with its summary",
+        ALONE,
+        AtMost(2.0, " µs"),
+    ),
+    now(
         "watch-memory",
-        "the watch's memory for a client",
+        "memory of all anomaly rules for a client",
         ALONE,
         AtMost(4.0, " KiB"),
-        "there is no watch yet",
     ),
     later(
         "hostile",

@@ -17,6 +17,7 @@ mod sources;
 mod stages;
 mod tensors;
 mod tokens;
+mod watch;
 
 use std::pin::Pin;
 
@@ -57,6 +58,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("handler", |lab, report| {
         Box::pin(path::handler(lab, report))
     }),
+    ("watch", |lab, report| Box::pin(watch::run(lab, report))),
     ("overload", |lab, report| {
         Box::pin(crowds::overload(lab, report))
     }),
