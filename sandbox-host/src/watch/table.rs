@@ -5,7 +5,7 @@
 //! attacker with ten million sources is then judged as one source, and the others keep their state.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// State for a bounded number of keys.
 #[derive(Debug)]
 pub(super) struct Table<S> {
-    entries: HashMap<u64, Entry<S>>,
+    entries: HashMap<u64, Entry<S>, BuildHasherDefault<KeyHasher>>,
     capacity: usize,
     /// State that was not used for this time makes room.
     idle: Duration,
@@ -52,7 +52,7 @@ impl<S: Default> Table<S> {
     /// A table for at most this many keys.
     pub(super) fn new(capacity: usize, idle: Duration) -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: HashMap::default(),
             capacity,
             idle,
             swept: None,
@@ -104,6 +104,24 @@ impl<S: Default> Table<S> {
     }
 }
 
+/// The hash of a key of a table, which is a hash already.
+#[derive(Debug, Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = hash(&bytes);
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}
+
 /// The key of all hashes, drawn when the host starts.
 static HASH_KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
@@ -139,7 +157,7 @@ mod tests {
 
     #[test]
     fn hashes_have_a_secret_key() {
-        use std::hash::{DefaultHasher, Hasher as _};
+        use std::hash::DefaultHasher;
         let mut without_key = DefaultHasher::new();
         7_u32.hash(&mut without_key);
         assert_ne!(hash(&7_u32), without_key.finish());
