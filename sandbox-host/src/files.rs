@@ -16,6 +16,18 @@ pub fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Reads a regular file, without waiting for a writer. Returns `None` if it exceeds `max_bytes`.
+///
+/// # Errors
+/// Returns an error if it cannot be read, or is something else, such as a pipe, device or folder.
+pub fn regular_at_most(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    at_most(file, max_bytes)
+}
+
 /// Reads everything. Returns `None` if it exceeds `max_bytes`.
 ///
 /// # Errors

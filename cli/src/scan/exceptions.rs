@@ -8,7 +8,8 @@ use std::path::Path;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::{LoadError, Source, read_at_most};
+use tensorgate_cli_common::load::{LoadError, Source};
+use tensorgate_host::files::regular_at_most;
 use tensorgate_policy::{Severity, hex};
 use tensorgate_policy_text::{Located, Span, parse, typed};
 
@@ -52,7 +53,7 @@ impl Exceptions {
     /// The file cannot be read, or an entry has a fault.
     pub fn read(file: &Path, today: &str) -> Result<Self, Failure> {
         let shown = file.display();
-        let bytes = read_at_most(file, MAX_FILE_BYTES)
+        let bytes = regular_at_most(file, MAX_FILE_BYTES)
             .map_err(|error| Failure::Input(format!("cannot read {shown}: {error}")))?
             .ok_or_else(|| {
                 Failure::Input(format!("{shown} is larger than {MAX_FILE_BYTES} bytes"))

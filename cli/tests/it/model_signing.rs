@@ -338,6 +338,37 @@ fn a_pipeline_gives_the_key_in_a_variable() {
 }
 
 #[test]
+fn a_pipe_instead_of_a_file_is_refused_at_once() {
+    let scratch = scratch();
+    succeed(&scratch, SIGN);
+    let pipe = scratch.path().join("pipe");
+    let made = Command::new("mkfifo").arg(pipe).status();
+    assert!(made.unwrap().success());
+    for (line, code) in [
+        ("sign model --private-key pipe", 2),
+        (
+            "sign model --private-key p256.pem --certificate-chain pipe",
+            2,
+        ),
+        ("verify model --key pipe", 2),
+        ("verify model --certificate-chain pipe", 2),
+        ("verify model --key p256.pub --signature pipe", 2),
+        ("verify model --key p256.pub --signature /dev/zero", 2),
+        ("serve-verified model served --key pipe", 2),
+        (
+            "serve-verified model served --key p256.pub --signature pipe",
+            1,
+        ),
+        ("scan model --exceptions pipe", 2),
+    ] {
+        let ran = model(&scratch, line);
+        assert_eq!(ran.code, code, "{line}: {}{}", ran.stdout, ran.stderr);
+        let text = "not a regular file";
+        assert!(ran.stderr.contains(text), "{line}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn invalid_usage_has_its_own_exit_code() {
     let scratch = scratch();
     succeed(&scratch, SIGN);

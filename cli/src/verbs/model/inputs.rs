@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tensorgate_artifact::model_signing::{Certificate, Exclusions, Pieces, Rules};
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::read_at_most;
 use tensorgate_cli_common::ui::printable;
+use tensorgate_host::files::regular_at_most;
 
 use super::jobs;
 use crate::model_files::{Hashed, Options, hash_folder};
@@ -90,7 +90,7 @@ pub fn certificates(files: &[PathBuf]) -> Result<Vec<Certificate>, Failure> {
 /// A file of keys or certificates that are no secret.
 pub fn read_text(file: &Path) -> Result<String, Failure> {
     let shown = shown(file);
-    let bytes = read_at_most(file, MAX_PEM_BYTES)
+    let bytes = regular_at_most(file, MAX_PEM_BYTES)
         .map_err(|error| Failure::Input(format!("cannot read {shown}: {error}")))?;
     let bytes = bytes
         .ok_or_else(|| Failure::Input(format!("{shown} is larger than {MAX_PEM_BYTES} bytes")))?;

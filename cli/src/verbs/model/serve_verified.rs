@@ -8,9 +8,8 @@ use clap::Args;
 use serde::Serialize;
 use tensorgate_artifact::model_signing::{MAX_BUNDLE_BYTES, Signer, Verified, verify};
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::read_at_most;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_host::files::{at_most, open};
+use tensorgate_host::files::regular_at_most;
 use tensorgate_policy::ModelFormat;
 
 use super::copy_scan::CopyScan;
@@ -180,7 +179,7 @@ impl Run<'_> {
         inputs.add("bundle", bundle);
         inputs.add("signer", self.trusted.text.as_bytes());
         if let Some(file) = &scan.exceptions {
-            let exceptions = read_at_most(file, MAX_EXCEPTIONS_BYTES).ok().flatten();
+            let exceptions = regular_at_most(file, MAX_EXCEPTIONS_BYTES).ok().flatten();
             let exceptions = exceptions.ok_or_else(|| {
                 Failure::Failed(format!("{} cannot be read any more", shown(file)))
             })?;
@@ -259,12 +258,12 @@ fn rejected(path: &Path, cause: &dyn std::fmt::Display) -> Failure {
 /// The bundle of a signature. The folder that it may be in is not trusted.
 fn read_bundle(file: &Path, source: &Path) -> Result<Vec<u8>, Failure> {
     let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
-    let read = open(file).and_then(|opened| at_most(opened, most));
     let failed = |cause: String| {
         let file = shown(file);
         Failure::Failed(format!("cannot read the signature {file}: {cause}"))
     };
-    read.map_err(|error| failed(unread(&error, source)))?
+    regular_at_most(file, most)
+        .map_err(|error| failed(unread(&error, source)))?
         .ok_or_else(|| failed(format!("it is larger than {most} bytes")))
 }
 

@@ -9,8 +9,8 @@ use tensorgate_artifact::model_signing::{
     BundleFault, Change, Differences, MAX_BUNDLE_BYTES, Rejection, Signer, Verified, verify,
 };
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::read_at_most;
 use tensorgate_cli_common::ui::Ui;
+use tensorgate_host::files::regular_at_most;
 use tensorgate_policy::hex;
 
 use super::inputs::{exclusions, named, options, shown};
@@ -124,7 +124,7 @@ impl Verify {
     /// The signature. `None` if it is too large.
     fn bundle(&self) -> Result<Option<Vec<u8>>, Failure> {
         let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
-        read_at_most(&self.signature, most).map_err(|error| {
+        regular_at_most(&self.signature, most).map_err(|error| {
             Failure::Input(format!("cannot read {}: {error}", shown(&self.signature)))
         })
     }
