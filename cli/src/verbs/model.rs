@@ -10,6 +10,7 @@ mod scan;
 mod scan_options;
 mod serve_verified;
 mod sign;
+mod signer_line;
 mod trusted_signer;
 mod verify;
 

@@ -103,7 +103,7 @@ fn a_signed_model_is_verified() {
         line,
         json!({
             "verdict": "verified", "reason": null,
-            "signer": {"key": {"fingerprint": digest(&pem)}},
+            "signer": {"kind": "key", "fingerprint": digest(&pem)},
             "files": [
                 {"path": "a-b", "bytes": 5, "sha256": digest("hello")},
                 {"path": "a/b", "bytes": 1, "sha256": digest("y")},
@@ -211,6 +211,12 @@ fn a_certificate_chain_signs_within_its_validity() {
         verified.stdout.contains("signed by \"signer\""),
         "{}",
         verified.stdout
+    );
+    let line = succeed(&scratch, &format!("{verify} --json")).stdout;
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(
+        (&line["signer"]["kind"], &line["signer"]["name"]),
+        (&json!("certificate"), &json!("signer"))
     );
     let later = format!("{verify} --now {AFTER_CERTIFICATES}");
     reject(&scratch, &later, "is valid from");

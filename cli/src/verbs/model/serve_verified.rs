@@ -16,6 +16,7 @@ use super::copy_scan::CopyScan;
 use super::inputs::shown;
 use super::report::ascii;
 use super::scan_options::ScanOptions;
+use super::signer_line::SignerLine;
 use super::trusted_signer::{Trusted, TrustedSigner};
 use crate::model_files::{Ignored, Options, copy_folder, path_beneath};
 use crate::scan::run::Settings;
@@ -75,14 +76,6 @@ struct ServedLine<'a> {
     files: usize,
     bytes: u64,
     signer: SignerLine<'a>,
-}
-
-#[derive(Serialize)]
-struct SignerLine<'a> {
-    kind: &'static str,
-    fingerprint: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
 }
 
 impl ServeVerified {
@@ -217,10 +210,7 @@ impl Run<'_> {
 
     /// Prints what is served.
     fn report(&self, receipt: &Receipt, signer: &Signer, state: &'static str) {
-        let (kind, fingerprint, name) = match signer {
-            Signer::Key { fingerprint } => ("key", fingerprint, None),
-            Signer::Certificate { name, fingerprint } => ("certificate", fingerprint, Some(name)),
-        };
+        let signer = SignerLine::new(signer);
         let model = shown(&self.store.model());
         let files = receipt.files.len();
         let bytes = receipt.files.iter().map(|file| file.bytes);
@@ -231,11 +221,7 @@ impl Run<'_> {
                 state,
                 files,
                 bytes,
-                signer: SignerLine {
-                    kind,
-                    fingerprint,
-                    name: name.map(String::as_str),
-                },
+                signer,
             };
             if let Ok(line) = serde_json::to_string(&line) {
                 self.ui.line(&ascii(&line));
@@ -243,6 +229,11 @@ impl Run<'_> {
             return;
         }
         let plural = if files == 1 { "" } else { "s" };
+        let SignerLine {
+            kind,
+            fingerprint,
+            name,
+        } = signer;
         let name = name.map_or_else(String::new, |name| format!("{} ", printable(name)));
         self.ui.line(&format!(
             "{model}: {state}, {files} file{plural}, {bytes} bytes, signed by {kind} {name}{fingerprint}"

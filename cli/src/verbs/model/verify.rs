@@ -16,6 +16,7 @@ use tensorgate_policy::hex;
 use super::inputs::{exclusions, named, options, shown};
 use super::jobs;
 use super::report::ascii;
+use super::signer_line::SignerLine;
 use super::trusted_signer::TrustedSigner;
 use crate::model_files::{Checked, Fault, Ignored, check_folder, path_beneath};
 use crate::verbs::explain::present;
@@ -175,13 +176,6 @@ struct Line<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum SignerLine<'a> {
-    Key { fingerprint: &'a str },
-    Certificate { name: &'a str, fingerprint: &'a str },
-}
-
-#[derive(Serialize)]
 struct FileLine<'a> {
     path: &'a str,
     bytes: u64,
@@ -202,12 +196,7 @@ impl<'a> Line<'a> {
             checked,
             reason,
         } = outcome;
-        let signer = verified.as_ref().map(|verified| match &verified.signer {
-            Signer::Key { fingerprint } => SignerLine::Key { fingerprint },
-            Signer::Certificate { name, fingerprint } => {
-                SignerLine::Certificate { name, fingerprint }
-            }
-        });
+        let signer = verified.as_ref().map(|it| SignerLine::new(&it.signer));
         let signed = checked.as_ref().filter(|_| reason.is_none());
         let files = signed.into_iter().flat_map(|checked| &checked.signed);
         let files = files.map(|file| FileLine {
