@@ -247,6 +247,30 @@ fn a_model_that_is_refused_does_not_become_visible() {
 }
 
 #[test]
+fn an_ignored_path_may_be_unsigned_and_is_not_copied() {
+    let case = Case::new();
+    std::fs::create_dir(case.path("model/cache")).unwrap();
+    case.scratch.file("model/cache/late.py", "import os");
+    case.expect(&[], 1, "\"cache/late.py\" is not signed");
+    case.expect(&["--ignore-path", "../cache"], 2, "leads out");
+    case.expect(&["--ignore-path", "cache/"], 0, "copied, 2 files");
+    case.expect(&["--ignore-path", "cache/"], 0, "unchanged");
+    let files = case.served().1;
+    let paths: Vec<_> = files.keys().map(|path| path.to_str().unwrap()).collect();
+    assert_eq!(paths, ["1/weights", "README.md"]);
+    // A run without the option does not take the other's result.
+    case.expect(&[], 1, "\"cache/late.py\" is not signed");
+    // A signed file is compared all the same.
+    case.scratch.file("model/1/weights", safetensors(5));
+    let ignored = ["--ignore-path", "cache", "--ignore-path", "1"];
+    case.expect(
+        &ignored,
+        1,
+        "\"1/weights\" has other content than was signed",
+    );
+}
+
+#[test]
 fn a_model_that_was_changed_is_replaced_or_removed() {
     let case = Case::new();
     case.expect(&[], 0, "copied");

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use tensorgate_artifact::model_signing::{MAX_BUNDLE_BYTES, Signer, Verified, verify};
+use tensorgate_artifact::model_signing::{Exclusions, MAX_BUNDLE_BYTES, Signer, Verified, verify};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_host::files::regular_at_most;
 use tensorgate_policy::ModelFormat;
 
 use super::copy_scan::CopyScan;
-use super::inputs::shown;
+use super::inputs::{exclusions, shown};
 use super::report::ascii;
 use super::scan_options::ScanOptions;
 use super::signer_line::SignerLine;
@@ -59,6 +59,10 @@ pub struct ServeVerified {
     signature: Option<PathBuf>,
     #[command(flatten)]
     signer: TrustedSigner,
+    /// Accept that this path, relative to SRC, is not signed, with everything below it. It is not
+    /// copied. Signed files are compared and copied all the same. Repeatable.
+    #[arg(long, value_name = "PATH")]
+    ignore_path: Vec<String>,
     /// Formats that files may have, with commas between them, as `model scan` prints them [default:
     /// all].
     #[arg(long, value_name = "FORMATS", value_delimiter = ',', value_parser = format)]
@@ -85,6 +89,7 @@ impl ServeVerified {
         refuse_overlap(&source, &self.destination)?;
         let settings = self.scan.settings()?;
         let trusted = self.signer.read()?;
+        let ignored = exclusions(self.ignore_path.iter().cloned())?;
         let store = Store::open(&self.destination, &self.name).map_err(Failure::Failed)?;
         let current = store.current();
         let is_verified = current.is_some();
@@ -98,6 +103,7 @@ impl ServeVerified {
             source,
             settings,
             trusted,
+            ignored,
             store,
         };
         let served = run.serve(current);
@@ -116,6 +122,8 @@ struct Run<'a> {
     signature: PathBuf,
     settings: Settings,
     trusted: Trusted,
+    /// Paths that need not be signed.
+    ignored: Exclusions,
     store: Store,
 }
 
@@ -141,8 +149,8 @@ impl Run<'_> {
     fn copy(&self, verified: &Verified, inputs: String) -> Result<Receipt, Failure> {
         let source = &self.source;
         let ignored = Ignored {
+            paths: self.ignored.clone(),
             bundle: path_beneath(source, &self.signature),
-            ..Ignored::default()
         };
         let staging = self.store.stage().map_err(Failure::Failed)?;
         let options = Options::default();
@@ -166,7 +174,12 @@ impl Run<'_> {
 
     /// The digest of everything but the model that the verdict depends on.
     fn inputs(&self, bundle: &[u8]) -> Result<String, Failure> {
-        let ServeVerified { formats, scan, .. } = self.options;
+        let ServeVerified {
+            formats,
+            ignore_path,
+            scan,
+            ..
+        } = self.options;
         let mut inputs = Inputs::default();
         inputs.add("version", env!("CARGO_PKG_VERSION").as_bytes());
         inputs.add("bundle", bundle);
@@ -177,6 +190,9 @@ impl Run<'_> {
                 Failure::Failed(format!("{} cannot be read any more", shown(file)))
             })?;
             inputs.add("exceptions", &exceptions);
+        }
+        for path in ignore_path {
+            inputs.add("ignore-path", path.as_bytes());
         }
         for format in formats {
             inputs.add("format", format.name().as_bytes());
