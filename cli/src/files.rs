@@ -1,4 +1,5 @@
-//! Files that a policy names and that are not inlined: certificates, keys, passwords, components.
+//! Files that a policy names and that are not inlined: certificates, keys, passwords, components and
+//! manifests of models.
 //!
 //! Each file is read by the code that uses it later: the host's own readers, and [`certificates`]
 //! for the files that Envoy reads. So a check reports exactly what would happen at run time.
@@ -16,7 +17,7 @@ use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_text::path::below;
 
 use crate::render::envoy::key_sets;
-use crate::{certificates, components};
+use crate::{certificates, components, model_artifacts};
 
 const CA_FIX: &str =
     "a PEM file with the server's certificate authorities; the path is relative to the policy";
@@ -24,24 +25,16 @@ const IDENTITY_FIX: &str = "a certificate with its chain, and the key of that ce
 const KEY_FIX: &str = "a file of 64 hex digits that only its owner may read (mode 0600)";
 const PASSWORD_FIX: &str = "a file that holds the password and nothing else";
 
-/// Checks the files of a loaded policy. File names are relative to `root`. A missing component has
-/// the severity `missing_component`: policies are also checked where components are not.
+/// Checks the files of a loaded policy. File names are relative to `root`. A missing component or
+/// manifest has the severity `missing`: policies are also checked where these are not.
 ///
 /// # Errors
 /// Every unusable file, located where the policy names it.
-pub fn check(
-    loaded: Loaded,
-    root: &Path,
-    missing_component: Severity,
-) -> Result<Loaded, LoadError> {
+pub fn check(loaded: Loaded, root: &Path, missing: Severity) -> Result<Loaded, LoadError> {
     let mut faults = faults(&loaded.policy, root);
     let unread = |_: &Path| None;
-    faults.extend(components::faults(
-        &loaded.policy,
-        root,
-        missing_component,
-        unread,
-    ));
+    faults.extend(components::faults(&loaded.policy, root, missing, unread));
+    faults.extend(model_artifacts::faults(&loaded.policy, root, missing));
     loaded.unless(faults)
 }
 

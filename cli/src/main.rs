@@ -8,6 +8,7 @@ mod file_state;
 mod files;
 mod image;
 mod message;
+mod model_artifacts;
 mod model_files;
 mod open_folder;
 mod programs;

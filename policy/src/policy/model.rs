@@ -163,6 +163,11 @@ impl Model {
         self.rules.artifacts.of(version)
     }
 
+    /// Whether a version has files of its own, instead of the model's.
+    pub fn has_own_artifact(&self, version: &str) -> bool {
+        self.rules.artifacts.by_version.contains_key(version)
+    }
+
     /// JSON template of its backend; `None` for other protocols.
     pub fn backend_template(&self) -> Option<&Arc<Template>> {
         self.rules.backend_template.as_ref()

@@ -1,0 +1,149 @@
+//! Checks what a policy names to verify model files with: manifests and keys.
+//!
+//! The model files themselves are not read: they can be large, and are often on another machine.
+//! The host verifies them. Here a wrong manifest or key is reported at the policy's line, before a
+//! process starts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+use tensorgate_artifact::PublicKey;
+use tensorgate_artifact::model_signing::{Certificate, MAX_BUNDLE_BYTES, ModelKey, Roots};
+use tensorgate_cli_common::load::read_at_most;
+use tensorgate_policy::policy::{ArtifactTrust, Model, ModelSigner};
+use tensorgate_policy::{Fault, Policy, Severity, hex};
+use tensorgate_policy_text::path::below;
+
+const MANIFEST_FIX: &str = "a file that `tensorgate model manifest MODEL --output FILE` wrote; the path is relative to the policy";
+const KEY_FIX: &str = "a public key on P-256, P-384 or P-521, or of Ed25519, as `openssl pkey -pubout` prints it, or root certificates";
+
+/// Every manifest and key that cannot be used. File names are relative to `root`. A missing file
+/// has the severity `missing`.
+pub fn faults(policy: &Policy, root: &Path, missing: Severity) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut checked = BTreeSet::new();
+    let mut manifests: BTreeMap<&str, Read> = BTreeMap::new();
+    let mut signers: BTreeMap<&String, &ModelSigner> = BTreeMap::new();
+    for (model, version, artifact) in policy.artifacts() {
+        match artifact.trust() {
+            ArtifactTrust::Manifest { path, sha256 } => {
+                let place = Place { model, version };
+                let read = manifests
+                    .entry(path)
+                    .or_insert_with(|| Read::file(&root.join(path)));
+                // Versions with the model's artifact share its location.
+                if checked.insert(place.of("manifest")) {
+                    faults.extend(manifest_fault(
+                        &place,
+                        (path.as_str(), sha256),
+                        read,
+                        missing,
+                    ));
+                }
+            }
+            ArtifactTrust::Signed { keys, .. } => signers.extend(keys),
+        }
+    }
+    let signers = signers.into_iter();
+    faults.extend(signers.filter_map(|(name, signer)| signer_fault(name, signer)));
+    faults
+}
+
+/// Where the policy has the artifact of a version.
+struct Place<'p> {
+    model: &'p Model,
+    version: &'p str,
+}
+
+impl Place<'_> {
+    /// The policy path of a field.
+    fn of(&self, field: &str) -> String {
+        let (name, version) = (self.model.name(), self.version);
+        if self.model.has_own_artifact(version) {
+            below("models", &[name, "versions", version, "artifact", field])
+        } else {
+            below("models", &[name, "artifact", field])
+        }
+    }
+}
+
+/// A manifest's file.
+enum Read {
+    /// Its digest, and whether it is a JSON object. The digest of another file is not printed: it
+    /// may be a link to a secret.
+    Digest {
+        sha256: [u8; 32],
+        is_json: bool,
+    },
+    Missing,
+    Unreadable(String),
+}
+
+impl Read {
+    fn file(file: &Path) -> Self {
+        let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
+        match read_at_most(file, most) {
+            Ok(Some(bytes)) => Self::Digest {
+                sha256: Sha256::digest(&bytes).into(),
+                is_json: bytes.starts_with(b"{"),
+            },
+            Ok(None) => Self::Unreadable(format!("is larger than {most} bytes")),
+            Err(error) if error.kind() == ErrorKind::NotFound => Self::Missing,
+            Err(error) => Self::Unreadable(format!("cannot be read: {error}")),
+        }
+    }
+}
+
+fn manifest_fault(
+    place: &Place<'_>,
+    (file, expected): (&str, &[u8; 32]),
+    read: &Read,
+    missing: Severity,
+) -> Option<Fault> {
+    let fault = |severity, field, what: &str, fix: &str| Fault {
+        severity,
+        path: place.of(field),
+        message: format!("manifest {file} {what}"),
+        fix: Some(fix.into()),
+    };
+    match read {
+        Read::Missing => Some(fault(missing, "manifest", "is missing", MANIFEST_FIX)),
+        Read::Unreadable(why) => Some(fault(Severity::Error, "manifest", why, MANIFEST_FIX)),
+        Read::Digest { sha256, .. } if sha256 == expected => None,
+        Read::Digest { sha256, is_json } => {
+            let fix = if *is_json {
+                format!(
+                    "sha256: \"{}\", if this is the manifest that you reviewed",
+                    hex(sha256)
+                )
+            } else {
+                MANIFEST_FIX.into()
+            };
+            let what = "differs from its sha256";
+            Some(fault(Severity::Error, "sha256", what, &fix))
+        }
+    }
+}
+
+fn signer_fault(name: &str, signer: &ModelSigner) -> Option<Fault> {
+    let (field, message) = match signer {
+        ModelSigner::Ed25519(key) => ("ed25519", PublicKey::new(*key).err()?.to_string()),
+        ModelSigner::PublicKey(pem) => ("public_key", ModelKey::from_pem(pem).err()?.to_string()),
+        ModelSigner::Certificates(pem) => ("certificates", check_roots(pem).err()?),
+    };
+    Some(Fault {
+        severity: Severity::Error,
+        path: below("keys", &[name, field]),
+        message,
+        fix: Some(KEY_FIX.into()),
+    })
+}
+
+/// Whether there is a root among certificates.
+fn check_roots(pem: &str) -> Result<(), String> {
+    let certificates = Certificate::from_pem(pem).map_err(|fault| fault.to_string())?;
+    Roots::new(certificates).map_err(|fault| fault.to_string())?;
+    Ok(())
+}
