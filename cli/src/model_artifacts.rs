@@ -29,18 +29,12 @@ pub fn faults(policy: &Policy, root: &Path, missing: Severity) -> Vec<Fault> {
     for (model, version, artifact) in policy.artifacts() {
         match artifact.trust() {
             ArtifactTrust::Manifest { path, sha256 } => {
-                let place = Place { model, version };
                 let read = manifests
                     .entry(path)
                     .or_insert_with(|| Read::file(&root.join(path)));
-                // Versions with the model's artifact share its location.
-                if checked.insert(place.of("manifest")) {
-                    faults.extend(manifest_fault(
-                        &place,
-                        (path.as_str(), sha256),
-                        read,
-                        missing,
-                    ));
+                let at = location(model, version);
+                if checked.insert(at.clone()) {
+                    faults.extend(manifest_fault(&at, (path.as_str(), sha256), read, missing));
                 }
             }
             ArtifactTrust::Signed { keys, .. } => signers.extend(keys),
@@ -51,21 +45,13 @@ pub fn faults(policy: &Policy, root: &Path, missing: Severity) -> Vec<Fault> {
     faults
 }
 
-/// Where the policy has the artifact of a version.
-struct Place<'p> {
-    model: &'p Model,
-    version: &'p str,
-}
-
-impl Place<'_> {
-    /// The policy path of a field.
-    fn of(&self, field: &str) -> String {
-        let (name, version) = (self.model.name(), self.version);
-        if self.model.has_own_artifact(version) {
-            below("models", &[name, "versions", version, "artifact", field])
-        } else {
-            below("models", &[name, "artifact", field])
-        }
+/// Where the policy has the artifact of a version. Versions with the model's share it.
+pub fn location(model: &Model, version: &str) -> String {
+    let name = model.name();
+    if model.has_own_artifact(version) {
+        below("models", &[name, "versions", version, "artifact"])
+    } else {
+        below("models", &[name, "artifact"])
     }
 }
 
@@ -97,14 +83,14 @@ impl Read {
 }
 
 fn manifest_fault(
-    place: &Place<'_>,
+    at: &str,
     (file, expected): (&str, &[u8; 32]),
     read: &Read,
     missing: Severity,
 ) -> Option<Fault> {
-    let fault = |severity, field, what: &str, fix: &str| Fault {
+    let fault = |severity, field: &str, what: &str, fix: &str| Fault {
         severity,
-        path: place.of(field),
+        path: format!("{at}.{field}"),
         message: format!("manifest {file} {what}"),
         fix: Some(fix.into()),
     };

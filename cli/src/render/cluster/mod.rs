@@ -25,6 +25,7 @@ pub mod template;
 mod test_support;
 pub mod workload;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use tensorgate_cli_common::load::Loaded;
@@ -38,6 +39,7 @@ use super::envoy::bounds::Bounds;
 use super::envoy::control_plane::ControlPlane;
 use super::envoy::{RenderOptions, key_sets};
 use super::manifests::Manifests;
+use crate::model_artifacts::location;
 use workload::{ROOT, RUN, Workload};
 
 /// One MiB.
@@ -70,6 +72,15 @@ pub fn faults(policy: &Policy, workload: &Workload) -> Vec<Fault> {
                 add(path, message, Some(fix));
             }
         }
+    }
+    let artifacts = policy.artifacts();
+    let located: BTreeSet<_> = artifacts
+        .map(|(model, version, _)| location(model, version))
+        .collect();
+    for path in located {
+        let message = "the host in a cluster has no volume with model files, and the model server has its own copy";
+        let fix = "remove it, and run `tensorgate model serve-verified` as init container of the model server";
+        add(path, message, Some(fix));
     }
     if workload.handlers.is_none() && !workload.files.components.is_empty() {
         let message = "the policy's components need a volume: name it with --handlers-image or --handlers-claim";
