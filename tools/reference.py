@@ -218,6 +218,7 @@ def audit(_):
         ("cut-off", "CutOff"),
         ("artifact", "ArtifactRecord"),
         ("alert", "AlertRecord"),
+        ("block", "Block"),
         ("open", "Open"),
     )
     for kind, name in kinds:

@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::admission::Admission;
 use crate::admission::memory_budget::Budget;
 use crate::audit::{self, AuditServer};
+use crate::blocks::{Blocks, Responses};
 use crate::config::{Folders, Settings};
 use crate::context_keys::ContextKeys;
 use crate::limits::RateLimitServer;
@@ -26,7 +27,7 @@ use crate::server::listeners::{ListenError, Listeners};
 use crate::server::tls::ServerTls;
 use crate::service::admin::{self, Admin};
 use crate::service::reload::{self, Reloader};
-use crate::service::{App, readiness, serve};
+use crate::service::{App, block_follower, readiness, serve};
 use crate::telemetry::metrics::Metrics;
 use crate::watch::monitor::RuleSet;
 use crate::watch::report::AlertRecords;
@@ -47,6 +48,8 @@ pub enum StartError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Audit(#[from] audit::server::StartError),
+    #[error("{0}")]
+    Blocks(String),
     #[error("cannot start the thread of anomaly rules: {0}")]
     Watch(std::io::Error),
     #[error("cannot listen at {address}: {source}")]
@@ -126,8 +129,9 @@ struct Tasks {
     limits: RateLimitServer,
     reloader: Arc<Reloader>,
     secrets: Secrets,
-    /// Background tasks: dropping older policies, watching the models, and reading renewed files.
-    chores: [JoinHandle<()>; 3],
+    /// Background tasks: dropping older policies, watching the models, reading renewed files, and
+    /// following blocks of clients.
+    chores: [JoinHandle<()>; 4],
 }
 
 impl Host {
@@ -241,8 +245,9 @@ impl Tasks {
             drain,
             compiler: compiling,
             wait_for_filter,
-            sources: _,
+            sources,
         } = settings;
+        let block_file = block_follower::open(&sources).map_err(StartError::Blocks)?;
         let folders = Folders { root, builtins };
         let loader = Loader::new(
             folders,
@@ -260,6 +265,8 @@ impl Tasks {
         let budget = Budget::new(policy.policy.listen().limits().buffered_bytes);
         let audit = audit::server::settings(&audit_folder, policy.policy.audit());
         let generation = &policy.generation;
+        let blocks = Arc::new(Blocks::new(Responses::from_policy(&policy.policy)));
+        blocks.merge(block_file.current().blocks.clone());
         let audit = AuditServer::start(
             audit,
             (&access_log, audit_shared),
@@ -289,6 +296,7 @@ impl Tasks {
             metrics: Arc::clone(metrics),
             draining: watch::Sender::new(false),
             wait_for_filter,
+            blocks,
             tap,
         });
         let asked = Arc::clone(&app);
@@ -313,6 +321,7 @@ impl Tasks {
             tokio::spawn(reload::sweep(Arc::clone(&app))),
             tokio::spawn(readiness::watch(Arc::clone(&app))),
             tokio::spawn(secrets.clone().follow()),
+            tokio::spawn(block_follower::follow(Arc::clone(&app), block_file)),
         ];
         let reloader = Arc::new(Reloader::new(Arc::clone(&app), loader));
         Ok(Self {

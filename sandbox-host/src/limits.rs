@@ -14,5 +14,5 @@ pub use counter::CounterFault;
 pub use redis::{ConnectFault, Redis, RedisFault, Settings};
 pub use server::RateLimitServer;
 pub use service::PATH;
-pub(crate) use shared_blocks::{SharedBlock, SharedBlockList};
+pub(crate) use shared_blocks::SharedBlock;
 pub(crate) use shared_limits::SharedLimits;

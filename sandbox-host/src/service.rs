@@ -2,6 +2,7 @@
 //! or log; this module does.
 
 pub mod admin;
+pub mod block_follower;
 mod model_list;
 pub(crate) mod readiness;
 pub mod reload;
@@ -29,6 +30,7 @@ use crate::admission::memory_budget::{Budget, MemoryPermit};
 use crate::admission::{Admission, AdmissionPermit, HELD_BYTES};
 use crate::audit::Outcomes;
 use crate::audit::record::SOURCE_HEADER;
+use crate::blocks::Blocks;
 use crate::client_key::ClientKey;
 use crate::dispatch::Deadline;
 use crate::document::Document;
@@ -67,6 +69,8 @@ pub struct App {
     pub draining: watch::Sender<bool>,
     /// Whether the host is not ready before a request has passed the filter.
     pub wait_for_filter: bool,
+    /// The clients that are blocked or throttled.
+    pub blocks: Arc<Blocks>,
     /// Where anomaly rules get the records of the audit log.
     pub tap: Arc<Tap>,
 }
@@ -204,6 +208,7 @@ where
     let (generation, begun) = verified?;
     // Only the filter can sign the context that was just verified.
     app.outcomes.saw_filter();
+    check_block(app, &begun, record)?;
     let limits = *generation.policy().listen().limits();
     let ends = stream_deadline(&limits, arrived);
     let mut admitted = match begun {
@@ -338,6 +343,21 @@ where
             .await
         }
     }
+}
+
+/// Denies requests of blocked clients before their bodies are read.
+fn check_block(app: &App, head: &HeadVerdict, record: &mut Record) -> Result<(), Denial> {
+    let client = head.caller().client.as_deref();
+    let denial = match head {
+        HeadVerdict::Stream(_) => app.blocks.check_stream(client),
+        HeadVerdict::Server { .. } | HeadVerdict::Model(_) => app.blocks.check_request(client),
+    };
+    let Some(denial) = denial else {
+        return Ok(());
+    };
+    record.caller.clone_from(head.caller());
+    record.protocol = head.protocol();
+    Err(denial)
 }
 
 /// Reads the body of a request about the server, which is nearly empty, and the verdicts on it. It

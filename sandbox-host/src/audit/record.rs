@@ -51,6 +51,8 @@ pub enum Event {
     Artifact(ArtifactRecord),
     /// A rule on the audit stream has raised an alert.
     Alert(Box<AlertRecord>),
+    /// A client was blocked or throttled, or is no longer.
+    Block(Block),
     /// Records that could not be written.
     Dropped {
         /// Their number.
@@ -167,6 +169,23 @@ pub struct AlertRecord {
     pub advice: String,
     /// The number of earlier alerts like it that were only counted.
     pub withheld: u64,
+}
+
+/// A change of a block of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// The client's name.
+    pub client: String,
+    /// `blocked`, `throttled`, or `lifted`. A block also ends by itself, without a line.
+    pub state: String,
+    /// When it ends by itself. Absent if it was lifted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// What decided it: an operator's `user 1000`, or `rule volume`.
+    pub by: String,
+    /// Why, as the operator or the alert says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Damage that a host found, at its start or while it wrote.

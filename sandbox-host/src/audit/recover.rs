@@ -452,6 +452,7 @@ pub fn note_sequence(heard: &mut SequenceTracker, event: &Event) {
         | Event::CutOff(_)
         | Event::Artifact(_)
         | Event::Alert(_)
+        | Event::Block(_)
         | Event::Dropped { .. }
         | Event::Stop
         | Event::Head { .. } => {}

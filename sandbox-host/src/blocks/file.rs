@@ -14,7 +14,7 @@ const FILE: &str = "blocks.json";
 /// The largest file in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 /// The most records in it.
-const MAX_RECORDS: usize = 1_024;
+const MAX_RECORDS: usize = 256;
 
 /// The content of the file: at most one record about a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

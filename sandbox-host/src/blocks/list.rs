@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::automatic::{ClientAlert, Response, Responses};
 use super::record::{BlockAction, BlockRecord, BlockVersion};
 
-/// The most clients with records. More than a file and Redis hold together.
-const MAX_CLIENTS: usize = 4_096;
+/// The most clients with records. More than a file and Redis hold together, and few enough for one
+/// response of the admin server.
+const MAX_CLIENTS: usize = 320;
 /// A throttled client has one request in this many served.
 const THROTTLE: u64 = 10;
 

@@ -247,7 +247,7 @@ fn a_file_with_a_fault_is_rejected_whole() {
         check(vec![record.clone(), record.clone()]).is_err(),
         "twice"
     );
-    let many = (0..1_025).map(|number| BlockRecord {
+    let many = (0..257).map(|number| BlockRecord {
         client: number.to_string(),
         ..record.clone()
     });

@@ -11,8 +11,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::blocks::ListedBlock;
 use crate::policy_store::gateways::GatewayStatus;
 use crate::policy_store::policy_versions::Status;
 use crate::policy_store::sources::Sources;
@@ -82,12 +83,20 @@ struct Shown {
     sources: Sources,
 }
 
+/// The response of `/blocks`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BlocksShown {
+    /// The records, by client.
+    pub blocks: Vec<ListedBlock>,
+}
+
 /// The routes of the admin server.
 pub fn router(admin: Admin) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/generations", get(generations))
+        .route("/blocks", get(blocks))
         .route("/metrics", get(metrics))
         .with_state(admin)
 }
@@ -126,7 +135,24 @@ async fn generations(State(admin): State<Admin>) -> Response {
         status: app.policy_versions.status(),
         sources: admin.sources().await,
     };
-    match serde_json::to_string(&shown) {
+    json(&shown)
+}
+
+/// The records about blocked clients, the ended ones too while they are kept.
+async fn blocks(State(admin): State<Admin>) -> Response {
+    let Some(app) = admin.app.get() else {
+        let text = admin.compiling().join("\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n")).into_response();
+    };
+    let shown = BlocksShown {
+        blocks: app.blocks.listed(),
+    };
+    json(&shown)
+}
+
+/// A response in JSON.
+fn json(shown: &impl Serialize) -> Response {
+    match serde_json::to_string(shown) {
         Ok(text) => (
             [(header::CONTENT_TYPE, "application/json")],
             format!("{text}\n"),

@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
+use crate::blocks::Responses;
 use crate::config::{self, Candidate, ConfigError};
 use crate::files;
 use crate::policy_store::artifacts::{Artifacts, RejectionLimiter, rejections};
@@ -258,6 +259,8 @@ impl Reloader {
         let newest = generations.newest();
         let rules = RuleSet::from_policy(newest.policy().watch());
         self.app.tap.set_rules(rules);
+        let responses = Responses::from_policy(newest.policy());
+        self.app.blocks.set_responses(responses);
         Ok(Outcome::Loaded)
     }
 

@@ -106,6 +106,7 @@ where
             generation: Arc::clone(&generation),
             caller: opened.caller().clone(),
             changes: app.policy_versions.changes(),
+            blocks: app.blocks.changes(),
             draining: app.draining.subscribe(),
             superseded: None,
             client_deadline: timeout.and_then(|timeout| arrived.checked_add(timeout)),

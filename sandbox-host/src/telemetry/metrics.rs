@@ -250,6 +250,15 @@ metrics! {
     /// Judgements with state that several clients, sources or models share.
     watch_shared: Counter,
         "tensorgate_watch_shared", "Judgements of clients, sources or models beyond those that a rule keeps state for";
+    /// Clients that are blocked or throttled.
+    blocked_clients: Gauge,
+        "tensorgate_blocked_clients", "Clients that are blocked or throttled";
+    /// 1 while the file of blocked clients cannot be used. The records before it stay in force.
+    blocks_unreadable: Gauge,
+        "tensorgate_blocks_unreadable", "1 while the list of blocked clients cannot be used, and the list before it stays in force";
+    /// Alerts that were to block or throttle a client and did not, because too many are.
+    blocks_beyond: Counter,
+        "tensorgate_blocks_beyond", "Alerts that blocked or throttled no client, because rules block too many already";
     /// Queries to the rate-limit service, by outcome.
     limit_questions: Family<LimitLabels, Counter>,
         "tensorgate_limits_questions", "Requests to the rate-limit service, by outcome";

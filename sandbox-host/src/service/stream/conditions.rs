@@ -1,4 +1,4 @@
-//! Whether an open stream may continue: its caller is admitted, its policy is the newest or was a
+//! Whether an open stream may continue: its caller is admitted and not blocked, its policy is the newest or was a
 //! moment ago, its deadline has not passed, and the host is not shutting down.
 
 use std::sync::Arc;
@@ -23,6 +23,7 @@ pub(super) struct StreamConditions {
     pub(super) generation: Arc<PolicyVersion>,
     pub(super) caller: Caller,
     pub(super) changes: watch::Receiver<u64>,
+    pub(super) blocks: watch::Receiver<u64>,
     pub(super) draining: watch::Receiver<bool>,
     /// Until when it continues under a superseded policy.
     pub(super) superseded: Option<Instant>,
@@ -48,6 +49,9 @@ impl StreamConditions {
             generations.check_still_allowed(&self.generation, client.as_deref(), credential)
         {
             return Some(Denial::new(Reason::Unauthenticated, cause));
+        }
+        if let Some(denial) = self.app.blocks.check_stream(client.as_deref()) {
+            return Some(denial);
         }
         let newest = generations.newest();
         if Arc::ptr_eq(&newest, &self.generation) {
@@ -86,6 +90,7 @@ impl StreamConditions {
         loop {
             // Marked before the check, so that later changes are seen.
             self.changes.mark_unchanged();
+            self.blocks.mark_unchanged();
             self.draining.mark_unchanged();
             if let Some(denial) = self.check() {
                 return denial;
@@ -96,6 +101,7 @@ impl StreamConditions {
                 .map_or(deadline, |until| until.min(deadline));
             tokio::select! {
                 _ = self.changes.changed() => {}
+                _ = self.blocks.changed() => {}
                 _ = self.draining.changed() => {}
                 () = tokio::time::sleep_until(until) => {}
             }

@@ -1,0 +1,160 @@
+//! Keeps the blocks of clients up to date: reads the file of operators, exchanges records with
+//! other gateways over the Redis of shared limits, and writes changes to the audit log.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::audit::record::{self, Event, MAX_NAME_BYTES, clean};
+use crate::blocks::{BlockAction, BlockFile, BlockRecord, BlockVersion};
+use crate::limits::SharedBlock;
+use crate::renewed::{Refresh, Renewed};
+use crate::service::App;
+
+/// The interval of looks at the file and at Redis. A block of one gateway is in force in another
+/// after two intervals at most.
+const INTERVAL: Duration = Duration::from_millis(400);
+/// The most records of one exchange.
+const MAX_EXCHANGED: usize = 16;
+
+/// The file of operators. It is read again when it is replaced.
+pub type FollowedFile = Renewed<BlockFile>;
+
+/// Opens the file beside the bundle. It may be missing.
+///
+/// # Errors
+/// Returns an error if the file cannot be used.
+pub fn open(bundle: &Path) -> Result<FollowedFile, String> {
+    let path = BlockFile::beside(bundle);
+    let from = path.clone();
+    let read = move || BlockFile::read(&from);
+    Renewed::from_files("blocked clients", vec![path], read)
+}
+
+/// Follows the file and Redis, forever.
+pub(crate) async fn follow(app: Arc<App>, file: FollowedFile) {
+    let mut follower = Follower {
+        app,
+        file: Arc::new(file),
+        shared: BTreeMap::new(),
+        is_full: false,
+    };
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        follower.read_file().await;
+        follower.exchange().await;
+        follower.record_changes();
+    }
+}
+
+struct Follower {
+    app: Arc<App>,
+    file: Arc<FollowedFile>,
+    /// The records in Redis at the last exchange.
+    shared: BTreeMap<String, BlockVersion>,
+    /// Whether the list in Redis had no room at the last exchange.
+    is_full: bool,
+}
+
+impl Follower {
+    async fn read_file(&self) {
+        let file = Arc::clone(&self.file);
+        let read = tokio::task::spawn_blocking(move || file.refresh(false)).await;
+        match read {
+            Ok(Refresh::Renewed) => {
+                let records = self.file.current().blocks.clone();
+                self.app.blocks.merge(records);
+                self.app.metrics.blocks_unreadable.set(0);
+            }
+            Ok(Refresh::Failed(_)) => {
+                self.app.metrics.blocks_unreadable.set(1);
+            }
+            // After a panic, the previous records stay in force.
+            Ok(Refresh::Unchanged) | Err(_) => {}
+        }
+    }
+
+    /// Adds news to the list in Redis, and takes those of other gateways. Without Redis, what is
+    /// known stays in force.
+    async fn exchange(&mut self) {
+        let newest = self.app.policy_versions.newest();
+        let Some(limits) = &newest.parts.limits else {
+            self.shared.clear();
+            return;
+        };
+        let news = self.app.blocks.newer_than(&self.shared);
+        let news = news.iter().take(MAX_EXCHANGED).filter_map(shared);
+        let news: Vec<_> = news.collect();
+        let Ok(list) = limits.exchange_blocks(&news).await else {
+            return;
+        };
+        if list.without_room > 0 && !self.is_full {
+            tracing::error!(
+                "the list of blocked clients in redis is full: further blocks are in force on this gateway alone"
+            );
+        }
+        self.is_full = list.without_room > 0;
+        let records = list.contents.iter().filter_map(|text| parse(text));
+        let records: Vec<_> = records.collect();
+        let versions = records
+            .iter()
+            .map(|record| (record.client.clone(), record.version()));
+        self.shared = versions.collect();
+        self.app.blocks.merge(records);
+    }
+
+    /// Writes changes to the audit log and to the log.
+    fn record_changes(&self) {
+        for record in self.app.blocks.take_news() {
+            let event = audit_record(&record);
+            tracing::warn!(
+                client = event.client,
+                state = event.state,
+                until = event.until,
+                by = event.by,
+                reason = event.reason,
+                "block of a client"
+            );
+            let audit = self.app.outcomes.audit();
+            audit.write(SystemTime::now(), Event::Block(event));
+        }
+        let in_force = i64::try_from(self.app.blocks.sweep()).unwrap_or(i64::MAX);
+        self.app.metrics.blocked_clients.set(in_force);
+    }
+}
+
+/// A record as other gateways read it.
+fn shared(record: &BlockRecord) -> Option<SharedBlock> {
+    Some(SharedBlock {
+        times: record.version(),
+        client: record.client.clone(),
+        content: serde_json::to_string(record).ok()?,
+    })
+}
+
+/// Reads a record of another gateway. Redis may hold anything, so its bounds are checked.
+fn parse(text: &str) -> Option<BlockRecord> {
+    let record: BlockRecord = serde_json::from_str(text).ok()?;
+    record.check().is_ok().then_some(record)
+}
+
+fn audit_record(record: &BlockRecord) -> record::Block {
+    let state = match record.action {
+        _ if record.is_lifted() => "lifted",
+        BlockAction::Block => "blocked",
+        BlockAction::Throttle => "throttled",
+    };
+    let reason = clean(&record.reason, MAX_NAME_BYTES);
+    record::Block {
+        client: clean(&record.client, MAX_NAME_BYTES),
+        state: state.to_owned(),
+        until: (!record.is_lifted()).then(|| record.until()),
+        by: clean(&record.by, MAX_NAME_BYTES),
+        reason: (!reason.is_empty()).then_some(reason),
+    }
+}
