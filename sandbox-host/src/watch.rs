@@ -12,6 +12,7 @@
 
 pub mod alert;
 mod baseline;
+mod failed_rules;
 mod management_path;
 pub mod monitor;
 pub mod observation;

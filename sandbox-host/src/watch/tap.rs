@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Instant, SystemTime};
 
+use super::failed_rules;
 use super::monitor::{Monitor, RuleSet};
 use super::observation::Observation;
 use super::report::{AlertListener, Reporter};
@@ -87,16 +88,7 @@ fn run(batches: &Receiver<Batch>, running: &AtomicU64, reporter: &mut Reporter, 
                 reporter.report(&alert);
             }
         }
-        for rule in monitor.take_failed() {
-            let labels = AlertLabels { rule: rule.name() };
-            metrics.watch_failed.get_or_create(&labels).inc();
-            let rule = rule.name();
-            tracing::error!(
-                rule,
-                "a rule on the audit stream has failed and is off until the next start: report this \
-                 with the panic above"
-            );
-        }
+        failed_rules::report(monitor.take_failed(), metrics);
         let uses = monitor.shared_uses();
         let more = uses.saturating_sub(shared_uses);
         metrics.watch_shared.inc_by(more);
