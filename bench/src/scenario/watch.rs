@@ -1,5 +1,5 @@
-//! Cost of the anomaly rules on the audit stream: a request in all rules, their memory for a client,
-//! and the host with and without them.
+//! Cost of the anomaly rules on the audit stream: a request in all rules, their memory for a
+//! client, and the host with and without them.
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;

@@ -19,9 +19,10 @@ pub struct NearBounds {
     pub near: u32,
 }
 
-/// Counts the inputs with values near their bounds. `None` if no input is judged: only one range for
-/// the whole tensor is, and only if it has values that are not near a bound.
-/// `rules` are those that validated the request.
+/// Counts the inputs with values near their bounds. `rules` are those that validated the request.
+///
+/// An input is judged if its rule has one range for the whole tensor, and if that range has values
+/// that are not near a bound. `None` if no input is.
 pub fn near_bounds(rules: &[TensorRule], inputs: &[Tensor<'_>]) -> Option<NearBounds> {
     let mut counted = NearBounds::default();
     let mut left = MAX_SCANNED_BYTES;

@@ -1,6 +1,6 @@
 //! The summary of an audit record that rules see. It has no input, no path and no text that a
-//! client chooses. Of outputs it has the most likely class alone, and of inputs how many have values
-//! near the bounds of their ranges.
+//! client chooses. Of outputs it has the most likely class alone, and of inputs how many have
+//! values near the bounds of their ranges.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,6 +1,7 @@
 //! The rules, one a file, and the list that registers them.
 //!
-//! Rules on counts judge each window when it is over, and need several abnormal ones of the last few.
+//! Rules on counts judge each window when it is over, and need several abnormal ones among the last
+//! few.
 //! Rules on events that are never usual judge at once: one window is enough.
 
 mod class_dominance;

@@ -33,8 +33,8 @@ struct Entry<S> {
     used: Time,
 }
 
-/// The bytes of a key with its state. A hash table that has just grown has room for 16 keys for each
-/// 7 that it contains, and a byte beside each.
+/// The bytes of a key with its state. A hash table that has just grown has room for 16 keys for
+/// each 7 that it contains, and a byte beside each.
 #[cfg(test)]
 pub(super) const fn key_bytes<S>() -> usize {
     let entry_bytes = size_of::<(u64, Entry<S>)>().saturating_add(1);

@@ -35,8 +35,8 @@ impl<C: Default> Windows<C> {
     }
 }
 
-/// How many abnormal windows make an alert, and among how many of the last ones. They need not be in
-/// a row. Otherwise an attack with pauses would raise no alert.
+/// How many abnormal windows make an alert, and among how many of the last ones. They need not be
+/// in a row. Otherwise an attack with pauses would raise no alert.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Needed {
     pub(super) abnormal: u32,
@@ -49,8 +49,8 @@ pub(super) struct Needed {
 pub(super) struct AbnormalWindows {
     /// The number of the last judged window.
     last: Option<u64>,
-    /// A bit for each of the last windows, the lowest for the last one. A window that was not judged
-    /// was not abnormal.
+    /// A bit for each of the last windows, the lowest for the last one. A window that was not
+    /// judged was not abnormal.
     bits: u8,
     repeats: Repeats,
 }

@@ -71,8 +71,12 @@ impl Share {
         counts.bad = counts.bad.saturating_add(bad);
         let closed = closed?;
         let Counts { all, bad } = closed.counts;
+        if all == 0 {
+            // Only earlier requests have ended, which is no share of anything.
+            return None;
+        }
         // A request that ends after its window counts in a later one, which may have fewer.
-        let share = f64::from(bad) / f64::from(all.max(bad).max(1));
+        let share = f64::from(bad) / f64::from(all.max(bad));
         let (usual, far) = if bounds.learned > 0 {
             (self.usual.mean(), self.usual.above(DEVIATIONS))
         } else {

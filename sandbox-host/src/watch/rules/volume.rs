@@ -118,8 +118,8 @@ impl Client {
 mod tests {
     use super::*;
 
-    /// The minute of the first alert about a client that sends so many requests in each minute after
-    /// two usual hours, counted from there.
+    /// The minute of the first alert about a client that sends so many requests in each minute
+    /// after two usual hours, counted from there.
     fn first_alert(mut volume: impl FnMut(u64) -> u32) -> Option<u64> {
         let mut rule = Volume::default();
         let seen = Observation {
