@@ -136,6 +136,7 @@ impl WatchRule {
                 | Self::NewCredential
                 | Self::Management
                 | Self::HandlerFaults
+                | Self::NearBounds
         )
     }
 }

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use tensorgate_cli_common::ui::printable;
 use tensorgate_host::audit::line::Line;
 use tensorgate_host::audit::record::{
-    Amend, ArtifactKind, ArtifactRecord, Copied, CutOff, Event, Open, Verdict,
+    Amend, ArtifactKind, ArtifactRecord, Block, Copied, CutOff, Event, Open, Verdict,
 };
 
 /// A kind of line other than a request. The names are the `type` of a line.
@@ -17,6 +17,10 @@ pub enum EventKind {
     Policy,
     /// A handler's circuit opened or closed
     CutOff,
+    /// An anomaly rule has raised an alert
+    Alert,
+    /// A client was blocked or throttled, or is no longer
+    Block,
     /// A file of the log begins
     Open,
     /// The host has shut down cleanly
@@ -40,6 +44,8 @@ impl EventKind {
             Event::Artifact(_) => Self::Artifact,
             Event::Policy { .. } => Self::Policy,
             Event::CutOff(_) => Self::CutOff,
+            Event::Alert(_) => Self::Alert,
+            Event::Block(_) => Self::Block,
             Event::Open(_) => Self::Open,
             Event::Stop => Self::Stop,
             Event::Dropped { .. } => Self::Dropped,
@@ -83,6 +89,8 @@ pub fn row(line: &Line) -> String {
         Event::Artifact(record) => artifact(record),
         Event::Policy { generation } => vec!["policy".into(), generation.clone()],
         Event::CutOff(cut_off) => circuit(cut_off),
+        Event::Alert(alert) => vec!["alert".into(), alert.rule.clone(), alert.subject.clone()],
+        Event::Block(block) => self::block(block),
         Event::Open(open) => opening(open),
         Event::Stop => vec!["stop".into()],
         Event::Dropped { count, cause } => {
@@ -109,6 +117,17 @@ pub fn row(line: &Line) -> String {
 
 fn or_dash(text: Option<&str>) -> String {
     text.unwrap_or("-").to_owned()
+}
+
+fn block(block: &Block) -> Vec<String> {
+    vec![
+        "block".into(),
+        block.state.clone(),
+        block.client.clone(),
+        or_dash(block.until.as_deref()),
+        block.by.clone(),
+        or_dash(block.reason.as_deref()),
+    ]
 }
 
 fn artifact(record: &ArtifactRecord) -> Vec<String> {
