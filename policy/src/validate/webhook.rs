@@ -101,15 +101,15 @@ fn parse(text: &str) -> Result<ParsedUrl, (&'static str, &'static str)> {
         _ => return Err(("is not an https URL", EXAMPLE)),
     };
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (place, path) = rest.split_at(end);
-    if place.contains('@') {
+    let (server, path) = rest.split_at(end);
+    if server.contains('@') {
         return Err((
             "has a user name or a password",
             "remove it: the secret file proves who sends",
         ));
     }
     let (server, port) =
-        authority(place).ok_or(("has no host and port in canonical form", EXAMPLE))?;
+        authority(server).ok_or(("has no host and port in canonical form", EXAMPLE))?;
     let class = match &server {
         Server::Address(address) => Some((classify(*address), address.is_loopback())),
         Server::Name(_) => None,
