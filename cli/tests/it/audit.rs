@@ -347,8 +347,10 @@ fn log_of_events(folder: &Path) -> PathBuf {
 fn a_query_of_events_lists_what_is_not_about_one_request() {
     let scratch = Scratch::new();
     let log = log_of_events(scratch.path());
+    let log = log.to_str().unwrap();
+    let query = |words: &[&str]| run(&[&["audit", "query", log], words].concat());
     let kinds = |words: &[&str]| {
-        let ran = asked(&[&["audit", "query", "LOG"], words].concat(), &log);
+        let ran = query(words);
         assert_eq!(ran.code, 0, "{words:?}: {}", ran.stderr);
         let kind = |line: &str| line.split(' ').nth(1).unwrap().to_owned();
         ran.stdout.lines().map(kind).collect::<Vec<_>>()
@@ -372,11 +374,7 @@ fn a_query_of_events_lists_what_is_not_about_one_request() {
     // A handler of this name is not a model.
     assert!(kinds(&["--events", "--model", "resize"]).is_empty());
 
-    let rows = asked(
-        &["audit", "query", "LOG", "--events=artifact,cut-off"],
-        &log,
-    )
-    .stdout;
+    let rows = query(&["--events=artifact,cut-off"]).stdout;
     let digest = "ab".repeat(32);
     for row in [
         "2026-11-20T08:00:02.000000Z cut-off open resize \"\" 5000ms\n".to_owned(),
@@ -387,11 +385,7 @@ fn a_query_of_events_lists_what_is_not_about_one_request() {
     }
     assert!(!rows.contains('\u{1b}') && rows.lines().all(|row| row.len() < 4_096));
 
-    let json = asked(
-        &["audit", "query", "--json", "LOG", "--events=artifact"],
-        &log,
-    )
-    .stdout;
+    let json = query(&["--json", "--events=artifact"]).stdout;
     let first: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
     assert_eq!(
         (&first["type"], &first["action"], &first["digest"]),
@@ -402,10 +396,9 @@ fn a_query_of_events_lists_what_is_not_about_one_request() {
         &["--events", "--verdict", "deny"],
         &["--events", "--client", "even"],
     ] {
-        let words = [&["audit", "query", "LOG"], words].concat();
-        assert_eq!(asked(&words, &log).code, 2, "{words:?}");
+        assert_eq!(query(words).code, 2, "{words:?}");
     }
-    let verified = asked(&["audit", "verify", "LOG"], &log);
+    let verified = run(&["audit", "verify", log]);
     assert_eq!(verified.code, 0, "{}", verified.stdout);
     assert!(
         verified

@@ -1,3 +1,5 @@
+//! Tests of records about loaded and rejected artifacts, and of their number.
+
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
@@ -31,7 +33,7 @@ fn words(records: &[ArtifactRecord]) -> Vec<String> {
 }
 
 #[test]
-fn a_change_has_a_record_for_each_artifact_that_came_went_or_has_other_content() {
+fn each_artifact_with_other_content_has_a_record() {
     let first = artifacts("a", &[("h", 0x11, Some("k1")), ("same", 0x22, None)]);
     assert_eq!(
         words(&first.changes_since(&Artifacts::default())),
