@@ -75,7 +75,7 @@ const VERIFY: &str = "verify model --key p256.pub";
 fn a_signed_model_is_verified() {
     let scratch = scratch();
     let signed = succeed(&scratch, SIGN);
-    assert_eq!(signed.stdout, "model.sig\n");
+    assert_eq!(signed.stdout, "model/model.sig\n");
     assert!(
         signed.stderr.contains("signed 3 files"),
         "{}",
@@ -88,7 +88,9 @@ fn a_signed_model_is_verified() {
             .starts_with("model: verified, signed by the key ")
     );
     assert!(
-        verified.stdout.ends_with("\n  3 files, 6 bytes\n"),
+        verified
+            .stdout
+            .ends_with("\n  3 files, 6 bytes\n  not covered by the signature: model.sig\n"),
         "{}",
         verified.stdout
     );
@@ -109,7 +111,7 @@ fn a_signed_model_is_verified() {
                 {"path": "a/b", "bytes": 1, "sha256": digest("y")},
                 {"path": "empty", "bytes": 0, "sha256": digest("")},
             ],
-            "excluded": [], "differences": [], "difference_count": 0,
+            "excluded": ["model.sig"], "differences": [], "difference_count": 0,
         })
     );
 }
@@ -190,13 +192,13 @@ fn another_key_another_bundle_and_another_method_are_rejected() {
     succeed(&scratch, sign);
     let line = format!("{VERIFY} --signature other.sig");
     reject(&scratch, &line, "\"weights\" is signed and missing");
-    let bundle = std::fs::read_to_string(scratch.path().join("model.sig")).unwrap();
+    let bundle = std::fs::read_to_string(scratch.path().join("model/model.sig")).unwrap();
     scratch.file(
-        "model.sig",
+        "model/model.sig",
         bundle.replacen("\"payload\":\"", "\"payload\":\"AAAA", 1),
     );
     reject(&scratch, VERIFY, "the signature does not match");
-    scratch.file("model.sig", "{}");
+    scratch.file("model/model.sig", "{}");
     reject(&scratch, VERIFY, "the bundle is not as the format requires");
 }
 
@@ -238,12 +240,11 @@ fn what_is_not_covered_is_named() {
     create_dir(folder.join("cache")).unwrap();
     write(folder.join("cache/x"), "1").unwrap();
     write(folder.join(".gitignore"), "cache\n").unwrap();
-    let options = "--ignore-path cache/ --signature model/model.sig";
+    let options = "--ignore-path cache/";
     succeed(&scratch, &format!("{SIGN} {options}"));
     // Neither the signature nor the ignored folder counts, and the folder may change.
     write(folder.join("cache/y"), "2").unwrap();
-    let verify = format!("{VERIFY} --signature model/model.sig");
-    let verified = succeed(&scratch, &verify);
+    let verified = succeed(&scratch, VERIFY);
     let line = "  not covered by the signature: .gitignore, cache/, model.sig\n";
     assert!(verified.stdout.ends_with(line), "{}", verified.stdout);
     // A second signature is the same, because it does not cover itself.
@@ -252,10 +253,10 @@ fn what_is_not_covered_is_named() {
     assert_eq!(std::fs::read(folder.join("model.sig")).unwrap(), first);
     // A verifier accepts further paths, but no other content of a signed file.
     write(folder.join("notes"), "n").unwrap();
-    reject(&scratch, &verify, "\"notes\" is not signed");
-    succeed(&scratch, &format!("{verify} --ignore-path notes"));
+    reject(&scratch, VERIFY, "\"notes\" is not signed");
+    succeed(&scratch, &format!("{VERIFY} --ignore-path notes"));
     write(folder.join("a-b"), "other").unwrap();
-    let line = format!("{verify} --ignore-path notes --ignore-path a-b");
+    let line = format!("{VERIFY} --ignore-path notes --ignore-path a-b");
     reject(&scratch, &line, "\"a-b\" has other content");
 }
 
@@ -299,11 +300,13 @@ fn shards_and_single_files_are_signed() {
     let scratch = scratch();
     succeed(&scratch, &format!("{SIGN} --shard-bytes 2 --jobs 2"));
     let verified = succeed(&scratch, VERIFY);
-    let line = "  not covered by the signature: empty\n";
+    let line = "  not covered by the signature: empty, model.sig\n";
     assert!(verified.stdout.ends_with(line), "{}", verified.stdout);
     write(scratch.path().join("model/a-b"), "heLlo").unwrap();
     reject(&scratch, VERIFY, "\"a-b:2:4\" has other content");
-    succeed(&scratch, "sign model/a/b --private-key p256.pem");
+    // The signature of a single file is beside it.
+    let signed = succeed(&scratch, "sign model/a/b --private-key p256.pem");
+    assert_eq!(signed.stdout, "model/a/model.sig\n");
     succeed(&scratch, "verify model/a/b --key p256.pub");
 }
 
@@ -320,7 +323,7 @@ fn the_manifest_is_what_is_signed() {
     let written = std::fs::read_to_string(scratch.path().join("manifest.json")).unwrap();
     assert_eq!(printed, written);
     succeed(&scratch, &format!("{SIGN} --ignore-path empty"));
-    let bundle = std::fs::read(scratch.path().join("model.sig")).unwrap();
+    let bundle = std::fs::read(scratch.path().join("model/model.sig")).unwrap();
     let bundle: Value = serde_json::from_slice(&bundle).unwrap();
     let payload = bundle["dsseEnvelope"]["payload"].as_str().unwrap();
     let engine = base64::engine::general_purpose::STANDARD;

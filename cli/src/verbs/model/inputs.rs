@@ -15,6 +15,8 @@ use crate::model_files::{Hashed, Options, hash_folder};
 
 /// The largest file with keys or certificates, bytes.
 const MAX_PEM_BYTES: u64 = 2 << 20;
+/// The name of a signature beside the files of its model.
+const SIGNATURE: &str = "model.sig";
 /// Paths that a text names before it counts the others.
 const MAX_NAMED: usize = 20;
 
@@ -51,6 +53,16 @@ impl ModelToHash {
         let name = name(&self.model)?;
         hash_folder(&self.model, name, rules, &options(self.jobs))
             .map_err(|fault| Failure::Input(format!("{}: {fault}", shown(&self.model))))
+    }
+}
+
+/// The file of a model's signature: the named one, or [`SIGNATURE`] in the model's folder. That of
+/// a single file is beside it.
+pub fn signature(named: Option<&Path>, model: &Path) -> PathBuf {
+    match named {
+        Some(file) => file.to_owned(),
+        None if model.is_file() => model.with_file_name(SIGNATURE),
+        None => model.join(SIGNATURE),
     }
 }
 

@@ -8,8 +8,9 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::Ui;
 
-use super::inputs::{ModelToHash, shown};
+use super::inputs::{ModelToHash, shown, signature};
 use super::report::ascii;
+use crate::model_files::path_beneath;
 
 /// Mode of the file: readable by all users.
 const MODE: u32 = 0o644;
@@ -19,7 +20,8 @@ const MODE: u32 = 0o644;
 /// The output is JSON: an in-toto statement of OpenSSF Model Signing 1.0 without a signature.
 #[derive(Args)]
 #[command(
-    after_help = "Exit codes: 0 success, 1 the file cannot be written, 2 invalid usage or a model that cannot be signed.\n\n\
+    after_help = "The default file of the signature, `model.sig` in the model's folder, is left out.\n\
+Exit codes: 0 success, 1 the file cannot be written, 2 invalid usage or a model that cannot be signed.\n\n\
 Example: tensorgate model manifest models/digits -o digits.json"
 )]
 pub struct Manifest {
@@ -33,7 +35,10 @@ pub struct Manifest {
 impl Manifest {
     /// Hashes and prints.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let hashed = self.model.hash(None)?;
+        let model = &self.model.model;
+        let hashed = self
+            .model
+            .hash(path_beneath(model, &signature(None, model)))?;
         let mut statement = write_statement(&hashed.manifest)
             .map_err(|fault| Failure::Failed(fault.to_string()))?;
         match &self.output {

@@ -13,7 +13,7 @@ use tensorgate_host::files::regular_at_most;
 use tensorgate_policy::ModelFormat;
 
 use super::copy_scan::CopyScan;
-use super::inputs::{exclusions, shown};
+use super::inputs::{exclusions, shown, signature};
 use super::report::ascii;
 use super::scan_options::ScanOptions;
 use super::signer_line::SignerLine;
@@ -25,8 +25,6 @@ use crate::served_model::store::Store;
 use crate::verbs::explain::present;
 use crate::verbs::keys::today;
 
-/// The name of a signature in the folder of its model.
-const SIGNATURE: &str = "model.sig";
 /// The longest name of a model, bytes.
 const MAX_NAME_BYTES: usize = 100;
 /// How KServe names what it asks for.
@@ -54,7 +52,7 @@ pub struct ServeVerified {
     /// The name under which the model becomes visible in DST.
     #[arg(long, value_name = "NAME", default_value = "model", value_parser = name)]
     name: String,
-    /// The signature [default: `model.sig` in SRC].
+    /// The signature [default: `model.sig` in SRC, or beside it if it is a file].
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
     #[command(flatten)]
@@ -95,10 +93,7 @@ impl ServeVerified {
         let is_verified = current.is_some();
         let run = Run {
             ui,
-            signature: match &self.signature {
-                Some(file) => file.clone(),
-                None => source.join(SIGNATURE),
-            },
+            signature: signature(self.signature.as_deref(), &source),
             options: &self,
             source,
             settings,

@@ -11,7 +11,7 @@ use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_host::secret_file;
 
-use super::inputs::{ModelToHash, certificates, named, shown};
+use super::inputs::{ModelToHash, certificates, named, shown, signature};
 use super::report::ascii;
 use crate::model_files::path_beneath;
 use crate::verbs::explain::present;
@@ -40,9 +40,10 @@ pub struct Sign {
     /// them, the signature names the key alone. Repeatable.
     #[arg(long, value_name = "FILE")]
     certificate_chain: Vec<PathBuf>,
-    /// Write the signature into this file.
-    #[arg(long, value_name = "FILE", default_value = "model.sig")]
-    signature: PathBuf,
+    /// Write the signature into this file [default: `model.sig` in the model's folder, or beside
+    /// its only file].
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
 }
 
 /// Where the private key is.
@@ -74,7 +75,8 @@ impl Sign {
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let key = self.key.read()?;
         let chain = certificates(&self.certificate_chain)?;
-        let beneath = path_beneath(&self.model.model, &self.signature);
+        let signature = signature(self.signature.as_deref(), &self.model.model);
+        let beneath = path_beneath(&self.model.model, &signature);
         if beneath.as_deref() == Some("") {
             return Err(Failure::Input(
                 "the signature would replace the model: give --signature another file".into(),
@@ -88,13 +90,13 @@ impl Sign {
             sign_with_certificates(manifest, &key, chain, present()?)
         };
         let bundle = bundle.map_err(|fault| Failure::Input(fault.to_string()))?;
-        replace(&self.signature, &bundle, Mode::Exact(MODE)).map_err(|error| {
-            Failure::Failed(format!("cannot write {}: {error}", shown(&self.signature)))
+        replace(&signature, &bundle, Mode::Exact(MODE)).map_err(|error| {
+            Failure::Failed(format!("cannot write {}: {error}", shown(&signature)))
         })?;
         let files = hashed.files.len();
         let signed = Signed {
             model: manifest.name(),
-            signature: self.signature.to_string_lossy().into_owned(),
+            signature: signature.to_string_lossy().into_owned(),
             key: key.public().fingerprint(),
             files,
             excluded: &hashed.excluded,
@@ -105,7 +107,7 @@ impl Sign {
             }
             return Ok(());
         }
-        ui.line(&shown(&self.signature));
+        ui.line(&shown(&signature));
         let plural = if files == 1 { "" } else { "s" };
         ui.note(&format!(
             "signed {files} file{plural} with the key {}",

@@ -1,7 +1,7 @@
 //! `model verify`: checks the signature of a model, and that its files are the signed ones.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use tensorgate_cli_common::ui::Ui;
 use tensorgate_host::files::regular_at_most;
 use tensorgate_policy::hex;
 
-use super::inputs::{exclusions, named, options, shown};
+use super::inputs::{exclusions, named, options, shown, signature};
 use super::jobs;
 use super::report::ascii;
 use super::signer_line::SignerLine;
@@ -34,9 +34,10 @@ pub struct Verify {
     /// Folder of the model, or its only file.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// The signature, from `model sign` or the Python package `model-signing`.
-    #[arg(long, value_name = "FILE", default_value = "model.sig")]
-    signature: PathBuf,
+    /// The signature, from `model sign` or the Python package `model-signing` [default: `model.sig`
+    /// in the model's folder, or beside its only file].
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
     #[command(flatten)]
     signer: TrustedSigner,
     /// Accept that this path, relative to the model's folder, is not signed, with everything below
@@ -85,18 +86,19 @@ impl Verify {
         let mut outcome = Outcome::default();
         let trusted = self.signer.read()?;
         let now_s = self.now.map_or_else(present, Ok)?;
+        let signature = signature(self.signature.as_deref(), &self.model);
         let ignored = Ignored {
             paths: exclusions(self.ignore_path.iter().cloned())?,
-            bundle: path_beneath(&self.model, &self.signature),
+            bundle: path_beneath(&self.model, &signature),
         };
-        let verified = match self.bundle()? {
+        let verified = match bundle(&signature)? {
             Some(bundle) => verify(&bundle, trusted.trust(), now_s),
             None => Err(Rejection::Bundle(BundleFault::TooLarge)),
         };
         let verified = match verified {
             Ok(verified) => verified,
             Err(rejection) => {
-                let signature = shown(&self.signature);
+                let signature = shown(&signature);
                 outcome.reason = Some(format!("{signature}: {rejection}"));
                 return Ok(outcome);
             }
@@ -120,14 +122,6 @@ impl Verify {
                 Ok(outcome)
             }
         }
-    }
-
-    /// The signature. `None` if it is too large.
-    fn bundle(&self) -> Result<Option<Vec<u8>>, Failure> {
-        let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
-        regular_at_most(&self.signature, most).map_err(|error| {
-            Failure::Input(format!("cannot read {}: {error}", shown(&self.signature)))
-        })
     }
 
     fn print(&self, ui: &Ui, outcome: &Outcome) {
@@ -157,6 +151,13 @@ impl Verify {
             ));
         }
     }
+}
+
+/// The bundle of a signature. `None` if it is too large.
+fn bundle(signature: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
+    regular_at_most(signature, most)
+        .map_err(|error| Failure::Input(format!("cannot read {}: {error}", shown(signature))))
 }
 
 /// The JSON of a check. Scripts rely on its shape.
