@@ -27,6 +27,8 @@ const TEXTS: [&str; 13] = [
 ];
 /// Endings of texts that may begin as JSON and are none.
 const BRACED_TEXTS: [&str; 6] = ["ini", "j2", "jinja", "toml", "yaml", "yml"];
+/// Endings of modules of Python, which are often empty to mark a package. They have no code then.
+const MODULES: [&str; 2] = ["py", "pyi"];
 /// Beginnings of the names of texts without an ending, in lower case.
 const TEXT_NAMES: [&str; 9] = [
     ".gitattributes",
@@ -214,10 +216,7 @@ fn scan_as(
         }
         Content::Text if is_text_name(name, ending) => return Ok(report),
         Content::Text => "a text that no name calls one: its reader is not known",
-        Content::Empty => {
-            report.add(Verdict::Malformed, 0, "empty", "the file has no bytes");
-            return Ok(report);
-        }
+        Content::Empty => return Ok(scan_empty(name, ending)),
         Content::Program(kind) => {
             let detail = format!("a program ({kind})");
             report.add(Verdict::Executable, 0, "program", &detail);
@@ -228,6 +227,28 @@ fn scan_as(
     };
     report.add(Verdict::Unknown, 0, "unscanned", detail);
     Ok(report)
+}
+
+/// Scans a file without bytes. A text may be empty, and a format with a beginning may not: such a
+/// file is cut off. `name` and `ending` are in lower case.
+fn scan_empty(name: &str, ending: &str) -> Report {
+    let is_text = is_text_name(name, ending) || BRACED_TEXTS.contains(&ending);
+    if is_text || MODULES.contains(&ending) {
+        return Report::new(Content::Text.name());
+    }
+    let mut report = Report::new(Content::Empty.name());
+    let has_format = ENDINGS.iter().any(|(known, _)| *known == ending);
+    let (verdict, detail) = if has_format {
+        let detail = "the file has no bytes, and its format needs some";
+        (Verdict::Malformed, detail)
+    } else {
+        (
+            Verdict::Unknown,
+            "the file has no bytes, as after a broken download",
+        )
+    };
+    report.add(verdict, 0, "empty", detail);
+    report
 }
 
 /// Whether bytes of another format are also a pickle that runs code. Many bytes are opcodes, and a
@@ -463,6 +484,35 @@ mod tests {
             pickle.extend(TEXT_PICKLE.strip_suffix(b".").unwrap());
             pickle.resize(8 + usize::try_from(header_bytes).unwrap(), b' ');
             assert!(has_polyglot(&pickle), "{header_bytes}");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_what_its_name_lets_it_be() {
+        for (name, expected) in [
+            (".gitkeep", Verdict::Safe),
+            ("README", Verdict::Safe),
+            ("merges.txt", Verdict::Safe),
+            ("conda.yaml", Verdict::Safe),
+            ("__init__.py", Verdict::Safe),
+            ("a", Verdict::Unknown),
+            ("a.bin", Verdict::Unknown),
+            ("a.lock", Verdict::Unknown),
+            ("a.so", Verdict::Unknown),
+            ("a.gguf", Verdict::Malformed),
+            ("config.json", Verdict::Malformed),
+            ("a.pkl", Verdict::Malformed),
+        ] {
+            let report = scanned(name, b"");
+            assert_eq!(report.verdict, expected, "{name}");
+            let format = if expected == Verdict::Safe {
+                "text"
+            } else {
+                "empty"
+            };
+            assert_eq!(report.format, format, "{name}");
+            let rules: Vec<_> = report.findings.iter().map(|it| it.rule).collect();
+            assert_eq!(rules.is_empty(), expected == Verdict::Safe, "{rules:?}");
         }
     }
 

@@ -45,7 +45,7 @@ fn models(scratch: &Scratch) {
     // Sorts before `b/…` as a text, and after it as a path.
     std::fs::write(folder.join("b.md"), "# Notes\n").unwrap();
     symlink("/etc/hostname", folder.join("c")).unwrap();
-    std::fs::write(folder.join("empty"), "").unwrap();
+    std::fs::write(folder.join("empty.npy"), "").unwrap();
     // Nothing reads from it: to open it would wait, or fail.
     UnixListener::bind(folder.join("socket")).unwrap();
     let fifo = Command::new("mkfifo").arg(folder.join("fifo")).status();
@@ -61,7 +61,7 @@ fn each_file_has_a_line_in_the_order_of_the_paths_whatever_the_number_of_jobs() 
         ("models/b/weights.pkl", "executable", ""),
         ("models/b.md", "safe", ""),
         ("models/c", "unknown", "link"),
-        ("models/empty", "malformed", "empty"),
+        ("models/empty.npy", "malformed", "empty"),
         ("models/fifo", "unknown", "special"),
         ("models/socket", "unknown", "special"),
     ];
@@ -207,7 +207,7 @@ fn sarif_has_a_result_for_each_finding_with_its_level() {
     for (uri, level) in [
         ("models/b/weights.pkl", "error"),
         ("models/c", "warning"),
-        ("models/empty", "error"),
+        ("models/empty.npy", "error"),
     ] {
         let location = |result: &Value| result["locations"][0]["physicalLocation"].clone();
         let mut of_file =
