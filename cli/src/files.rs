@@ -12,6 +12,7 @@ use tensorgate_host::backends::tls::Tls;
 use tensorgate_host::limits::{ConnectFault, Settings};
 use tensorgate_host::pem::{self, TlsError};
 use tensorgate_host::sandbox::capture::CaptureKeys;
+use tensorgate_host::webhook::{Target, WebhookFault};
 use tensorgate_policy::policy::{BackendTls, Counter, RateLimitService, Redis, Trust};
 use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_text::path::below;
@@ -23,6 +24,8 @@ const CA_FIX: &str =
     "a PEM file with the server's certificate authorities; the path is relative to the policy";
 const IDENTITY_FIX: &str = "a certificate with its chain, and the key of that certificate, PEM";
 const KEY_FIX: &str = "a file of 64 hex digits that only its owner may read (mode 0600)";
+const SECRET_FIX: &str =
+    "a file of whsec_ and the base64 of 32 random bytes that only its owner may read (mode 0600)";
 const PASSWORD_FIX: &str = "a file that holds the password and nothing else";
 
 /// Checks the files of a loaded policy. File names are relative to `root`. A missing component or
@@ -77,6 +80,15 @@ fn faults(policy: &Policy, root: &Path) -> Vec<Fault> {
         && let Err(error) = CaptureKeys::read(&root.join(rule.key_file()))
     {
         faults.push(fault("capture.key_file".into(), &error, KEY_FIX));
+    }
+    if let Some(rule) = policy.watch().webhook()
+        && let Err(error) = Target::new(rule, root)
+    {
+        let (field, fix) = match &error {
+            WebhookFault::Secret(_) => ("secret_file", SECRET_FIX),
+            WebhookFault::Tls(_) => ("ca", CA_FIX),
+        };
+        faults.push(fault(below("watch", &["webhook", field]), &error, fix));
     }
     // A relative path lies in the gate's state folder. A missing key file is created at start.
     if let Some(file) = policy.audit().key_file().map(Path::new)

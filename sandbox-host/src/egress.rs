@@ -1,10 +1,11 @@
-//! Egress: resolves capability requests of handlers over the network, with protection against
-//! server-side request forgery. The policy checks URLs and addresses. A name is resolved once, and
-//! the connection uses a checked address. No client data is added. Every request is counted,
-//! limited and recorded.
+//! Egress: resolves capability requests of handlers over the network, and sends webhooks, with
+//! protection against server-side request forgery. The policy checks URLs and addresses. A name is
+//! resolved once, and the connection uses a checked address. No client data is added to a handler's
+//! request. Every request of a handler is counted, limited and recorded.
 //!
 //! `resolve` resolves names, `exchange` sends HTTP over TLS to one address, `fetch` checks URLs and
-//! follows redirects, `permits` limits concurrency. A loaded handler uses [`Egress`].
+//! follows redirects, `post` sends to a server of the policy, `permits` limits concurrency. A
+//! loaded handler uses [`Egress`].
 
 mod exchange;
 mod features;
@@ -12,6 +13,7 @@ mod fetch;
 mod lookup;
 mod pending_record;
 mod permits;
+mod post;
 mod resolve;
 
 use std::collections::BTreeMap;
@@ -30,8 +32,10 @@ use crate::sandbox::{
 };
 use crate::telemetry::metrics::Metrics;
 use fetch::Fetcher;
+pub(crate) use fetch::system_authorities;
 use lookup::LookupClient;
 use permits::{EgressPermit, EgressPermits};
+pub(crate) use post::{Post, post_to};
 pub use resolve::{Resolve, Resolving, SystemResolver};
 
 /// The egress of one handler.

@@ -18,6 +18,7 @@ use crate::audit::{self, AuditServer};
 use crate::blocks::{Blocks, Responses};
 use crate::config::{Folders, Settings};
 use crate::context_keys::ContextKeys;
+use crate::egress::SystemResolver;
 use crate::limits::RateLimitServer;
 use crate::policy_store::artifacts::Artifacts;
 use crate::policy_store::assemble::{Loader, PolicyFault};
@@ -30,8 +31,10 @@ use crate::service::reload::{self, Reloader};
 use crate::service::{App, block_follower, readiness, serve};
 use crate::telemetry::metrics::Metrics;
 use crate::watch::monitor::RuleSet;
-use crate::watch::report::AlertRecords;
+use crate::watch::report::{AlertListener, AlertRecords};
 use crate::watch::tap::Tap;
+use crate::webhook::AlertWebhook;
+use crate::webhook::schedule::Schedule;
 
 /// The interval of looks at the files of keys and certificates.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
@@ -280,7 +283,12 @@ impl Tasks {
         loader.cut_offs.write_to(audit.outcomes().audit());
         let rules = RuleSet::from_policy(policy.policy.watch());
         let records = AlertRecords::new(audit.outcomes());
-        let tap = Tap::start(rules, metrics, vec![Arc::new(records)]);
+        let resolver = Arc::<SystemResolver>::default();
+        let webhook = AlertWebhook::new(resolver, Schedule::default(), Arc::clone(metrics));
+        webhook.set_target(first.parts.webhook.clone());
+        let webhook = Arc::new(webhook);
+        let sent: Arc<dyn AlertListener> = Arc::<AlertWebhook>::clone(&webhook);
+        let tap = Tap::start(rules, metrics, vec![Arc::new(records), sent]);
         let tap = Arc::new(tap.map_err(StartError::Watch)?);
         audit.outcomes().audit().listen(Arc::<Tap>::clone(&tap));
         let app = Arc::new(App {
@@ -298,6 +306,7 @@ impl Tasks {
             wait_for_filter,
             blocks,
             tap,
+            webhook,
         });
         let asked = Arc::clone(&app);
         let shared = move || asked.policy_versions.limits();

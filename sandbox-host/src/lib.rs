@@ -39,6 +39,7 @@ pub mod service;
 pub mod telemetry;
 mod turns;
 pub mod watch;
+pub mod webhook;
 
 pub use host::{Host, StartError};
 pub use policy_store::assemble::{BeyondBudget, PolicyFault, beyond_budget};

@@ -47,6 +47,7 @@ use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
 use crate::server::peer::{GATEWAY_HEADER, GatewayPeer};
 use crate::telemetry::metrics::Metrics;
 use crate::watch::tap::Tap;
+use crate::webhook::AlertWebhook;
 use model_list::answer;
 use stream_deadline::stream_deadline;
 
@@ -73,6 +74,8 @@ pub struct App {
     pub blocks: Arc<Blocks>,
     /// Where anomaly rules get the records of the audit log.
     pub tap: Arc<Tap>,
+    /// Sends alerts.
+    pub webhook: Arc<AlertWebhook>,
 }
 
 impl App {

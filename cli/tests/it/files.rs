@@ -1,6 +1,8 @@
 //! Files of certificates, keys and passwords, and components. `check`, `render` and `up` report
 //! each file's faults at the policy line that names it.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::Value;
 use tensorgate_client::pki::Authority;
 
@@ -9,6 +11,7 @@ use crate::program::{Ran, Scratch, filters, run};
 const POLICY: &str = r#"version: 1
 listen: {address: "127.0.0.1:0", tls: {cert: gate.pem, key: gate.key, client_ca: ca.pem, client_crl: crl.pem}}
 rate_limit_service: {redis: {url: "rediss://redis.example.com/0", ca: redis.pem, password_file: redis.password}}
+watch: {webhook: {url: "https://alerts.example.com/gate", secret_file: webhook.secret, ca: webhook.pem}}
 issuers:
   corp: {issuer: https://login.example.com, audiences: [gate], algorithms: [EdDSA], jwks: {url: https://login.example.com/keys, ca: corp.pem, refresh_s: 300, stale_s: 3600}, max_lifetime_s: 600}
 clients:
@@ -28,6 +31,9 @@ grants:
   - {name: g, clients: [engine], models: [m], operations: [infer], rate: {quota: 6, window_s: 60}}
 "#;
 
+/// The base64 of 24 bytes.
+const WEBHOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n";
+
 /// A policy with all its files, which are valid; and a key that does not belong to the certificate.
 fn beside(policy: &str) -> (Scratch, String) {
     let scratch = Scratch::new();
@@ -42,6 +48,8 @@ fn beside(policy: &str) -> (Scratch, String) {
         ("crl.pem", &list),
         ("redis.pem", &authority.pem),
         ("redis.password", "secret\n"),
+        ("webhook.secret", WEBHOOK_SECRET),
+        ("webhook.pem", &authority.pem),
         ("corp.pem", &authority.pem),
         ("gpu.pem", &authority.pem),
         ("gpu-gate.pem", &gate.pem),
@@ -49,6 +57,8 @@ fn beside(policy: &str) -> (Scratch, String) {
     ] {
         scratch.file(name, text);
     }
+    let secret = scratch.path().join("webhook.secret");
+    std::fs::set_permissions(secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     let stranger = authority.issue(2, &["ip:127.0.0.1"]).unwrap();
     (scratch, stranger.key)
 }
@@ -117,6 +127,18 @@ fn check_validates_every_file_that_the_policy_names() {
             "corp.pem",
             Some("junk"),
             "issuers.corp.jwks.ca",
+            "contains no certificate",
+        ),
+        (
+            "webhook.secret",
+            Some("secret"),
+            "watch.webhook.secret_file",
+            "whsec_",
+        ),
+        (
+            "webhook.pem",
+            Some(""),
+            "watch.webhook.ca",
             "contains no certificate",
         ),
         (

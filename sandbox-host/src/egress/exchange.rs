@@ -111,10 +111,17 @@ pub(super) async fn send(question: EgressRequest<'_>) -> io::Result<Exchange> {
         body,
     } = question;
     let usual = if place.tls.is_some() { 443 } else { 80 };
-    let authority = if place.port == usual {
-        place.host.to_owned()
+    // An IPv6 address has brackets, unlike its name in a certificate.
+    let [open, close] = if place.host.contains(':') {
+        ["[", "]"]
     } else {
-        format!("{}:{}", place.host, place.port)
+        [""; 2]
+    };
+    let host = format!("{open}{}{close}", place.host);
+    let authority = if place.port == usual {
+        host
+    } else {
+        format!("{host}:{}", place.port)
     };
     let mut request = Request::builder()
         .method(method)

@@ -205,7 +205,7 @@ impl Fetcher {
 }
 
 /// The system's trust anchors.
-pub(super) fn system_authorities() -> &'static str {
+pub(crate) fn system_authorities() -> &'static str {
     let [usual, others @ ..] = &SYSTEM_AUTHORITIES;
     let there = |file: &&&str| Path::new(file).is_file();
     let found = std::iter::once(usual).chain(others).find(there);

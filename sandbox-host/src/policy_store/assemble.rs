@@ -34,6 +34,7 @@ use crate::sandbox::capture::{CaptureError, Capturer};
 use crate::sandbox::{CompilerConfig, LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
 use crate::telemetry::labels::BackendLabels;
 use crate::telemetry::metrics::Metrics;
+use crate::webhook::{Target, WebhookFault};
 pub use routes::{BeyondBudget, beyond_budget};
 use routes::{routes, used};
 
@@ -67,6 +68,8 @@ pub enum PolicyFault {
     Capture(#[from] CaptureError),
     #[error("rate_limit_service: {0}")]
     Limits(#[from] ConnectFault),
+    #[error("watch.webhook: {0}")]
+    Webhook(#[from] WebhookFault),
     #[error("loading failed: {0}")]
     Loading(String),
     #[error("generation {0:?} is already the name of another policy")]
@@ -85,6 +88,8 @@ pub(crate) struct Parts {
     pub(crate) capturer: Option<Arc<Capturer>>,
     /// The shared limits, if the policy has some that this host counts.
     pub(crate) limits: Option<Arc<SharedLimits>>,
+    /// Where alerts are sent.
+    pub(crate) webhook: Option<Arc<Target>>,
 }
 
 /// A loaded handler, and the policy entry from which it was loaded.
@@ -176,9 +181,13 @@ impl Loader {
                 faults.push(fault.into());
                 None
             });
-            (handlers, backends, capturer, faults)
+            let webhook = loader.webhook(&loading, &known).unwrap_or_else(|fault| {
+                faults.push(fault.into());
+                None
+            });
+            (handlers, backends, capturer, webhook, faults)
         });
-        let (handlers, backends, capturer, mut faults) = loaded
+        let (handlers, backends, capturer, webhook, mut faults) = loaded
             .await
             .map_err(|error| vec![PolicyFault::Loading(error.to_string())])?;
         let known: Vec<_> = (in_force.iter())
@@ -190,6 +199,7 @@ impl Loader {
             backends,
             capturer,
             limits,
+            webhook,
         };
         self.generation(candidate, parts, faults)
     }
@@ -260,6 +270,25 @@ impl Loader {
             return Ok(Some(Arc::clone(known)));
         }
         Capturer::start(rule, &self.folders.root, self.metrics.capture_counts()).map(Some)
+    }
+
+    /// The server that receives alerts. An existing one is reused, with its files read again. Reads
+    /// files.
+    fn webhook(
+        &self,
+        policy: &Policy,
+        in_force: &[Arc<PolicyVersion>],
+    ) -> Result<Option<Arc<Target>>, WebhookFault> {
+        let Some(rule) = policy.watch().webhook() else {
+            return Ok(None);
+        };
+        let mut known = (in_force.iter()).filter_map(|in_force| in_force.parts.webhook.as_ref());
+        if let Some(known) = known.find(|known| known.rule() == rule) {
+            known.reload()?;
+            return Ok(Some(Arc::clone(known)));
+        }
+        let target = Target::new(rule, &self.folders.root)?;
+        Ok(Some(Arc::new(target)))
     }
 
     /// Loads every handler that a model uses, in each role.

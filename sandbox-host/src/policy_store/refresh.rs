@@ -17,16 +17,21 @@ impl Loader {
         let (loader, generation) = (Arc::clone(self), Arc::clone(generation));
         let reading = tokio::task::spawn_blocking(move || {
             let Parts {
-                backends, capturer, ..
+                backends,
+                capturer,
+                webhook,
+                ..
             } = &generation.parts;
             let servers = backends
                 .iter()
                 .filter_map(|(name, server)| server.reload_secrets(name).err());
             let keys = capturer.iter().filter_map(|it| it.reload_keys().err());
+            let hooks = webhook.iter().filter_map(|it| it.reload().err());
             let policy = generation.policy();
             let (_, unsigned) = signed::signers_of(policy, &used(policy), &loader.folders);
             servers
                 .chain(keys.map(PolicyFault::from))
+                .chain(hooks.map(PolicyFault::from))
                 .chain(unsigned.into_iter().map(PolicyFault::from))
                 .collect::<Vec<_>>()
         });

@@ -45,6 +45,14 @@ impl Loader {
             }
             known.map(Arc::clone)
         });
+        let webhook = policy.watch().webhook().and_then(|rule| {
+            let known = base.parts.webhook.as_ref();
+            let known = known.filter(|known| known.rule() == rule);
+            if known.is_none() {
+                other("watch.webhook".to_owned());
+            }
+            known.map(Arc::clone)
+        });
         let known: Vec<_> = base.parts.limits.iter().map(Arc::clone).collect();
         let limits = self.limits(policy, &known, &mut faults);
         let parts = Parts {
@@ -52,6 +60,7 @@ impl Loader {
             backends,
             capturer,
             limits,
+            webhook,
         };
         self.generation(candidate, parts, faults)
     }

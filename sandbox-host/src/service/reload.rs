@@ -261,6 +261,7 @@ impl Reloader {
         self.app.tap.set_rules(rules);
         let responses = Responses::from_policy(newest.policy());
         self.app.blocks.set_responses(responses);
+        self.app.webhook.set_target(newest.parts.webhook.clone());
         Ok(Outcome::Loaded)
     }
 

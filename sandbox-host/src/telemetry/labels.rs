@@ -121,6 +121,15 @@ pub struct AlertLabels {
     pub rule: &'static str,
 }
 
+/// An alert for the webhook.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct WebhookLabels {
+    /// The rule's name, as in a policy.
+    pub rule: &'static str,
+    /// `delivered`, `failed` or `dropped`.
+    pub outcome: &'static str,
+}
+
 /// An attempt to load a policy.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ReloadLabels {

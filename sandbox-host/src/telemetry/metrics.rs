@@ -16,7 +16,7 @@ use super::labels::{
     AlertLabels, BackendLabels, CapabilityLabels, CaptureLabels, FaultLabels, GatewayLabels,
     GenerationLabels, HandlerLabels, LimitLabels, MirrorLabels, ModelLabels, ModelReadyLabels,
     OverloadLabels, ReasonLabels, ReloadLabels, RequestLabels, ResolvedLabels, SettlementLabels,
-    ShadowLabels, VersionLabels,
+    ShadowLabels, VersionLabels, WebhookLabels,
 };
 use super::model_statistics::ModelStatistics;
 pub(crate) use handlers::CapabilityMetrics;
@@ -241,6 +241,9 @@ metrics! {
     /// Alerts of rules on the audit stream.
     alerts: Family<AlertLabels, Counter>,
         "tensorgate_alerts", "Alerts of the rules on the audit stream, by rule";
+    /// Alerts for the webhook, by outcome.
+    alert_webhooks: Family<WebhookLabels, Counter>,
+        "tensorgate_alert_webhooks", "Alerts for the webhook, by rule and outcome: delivered, failed after all attempts, or dropped because the queue was full or the webhook was removed";
     /// Requests that no rule saw, because the rules were too slow.
     watch_dropped: Counter,
         "tensorgate_watch_dropped", "Requests that the rules on the audit stream did not see, because they were too slow";

@@ -54,4 +54,5 @@ mod tf_serving;
 mod torchserve;
 mod wall;
 mod watch;
+mod webhook;
 mod workload_api;

@@ -44,6 +44,7 @@ const HOST: Crate = Crate {
         "watch",
         "backends",
         "egress",
+        "webhook",
         "limits",
         "dispatch",
         "pipeline",
