@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::audit::record::AlertRecord;
 use crate::egress::Resolve;
+use crate::sandbox::os_sandbox;
 use crate::telemetry::labels::WebhookLabels;
 use crate::telemetry::metrics::Metrics;
 use crate::watch::Alert;
@@ -159,6 +160,7 @@ impl Shared {
             let Err(cause) = sent else {
                 return Outcome::Delivered;
             };
+            let cause = os_sandbox::with_hint(&cause);
             tracing::warn!(rule, id, attempt = failed, cause, "the webhook failed");
             if failed < self.schedule.attempts {
                 tokio::time::sleep(self.schedule.pause(failed)).await;
