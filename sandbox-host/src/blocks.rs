@@ -190,15 +190,20 @@ impl State {
 /// The denial of a request or stream, by the record that denies it.
 fn denial(record: &BlockRecord) -> Denial {
     let (until, by, reason) = (record.until(), &record.by, &record.reason);
-    let (denial, is) = match record.action {
-        BlockAction::Block => (Reason::Blocked, "blocked"),
-        BlockAction::Throttle => (Reason::RateLimited, "throttled"),
-    };
     let colon = if reason.is_empty() { "" } else { ": " };
-    let cause = format!("the client is {is} until {until} by {by}{colon}{reason}");
-    Denial {
-        retry_after_s: (record.action == BlockAction::Throttle).then_some(RETRY_AFTER_S),
-        ..Denial::new(denial, cause)
+    let details = format!("until {until} by {by}{colon}{reason}");
+    match record.action {
+        BlockAction::Block => {
+            let cause = format!("the client is blocked {details}");
+            Denial::new(Reason::Blocked, cause)
+        }
+        BlockAction::Throttle => {
+            let cause = format!("the client is throttled {details}");
+            Denial {
+                retry_after_s: Some(RETRY_AFTER_S),
+                ..Denial::new(Reason::RateLimited, cause)
+            }
+        }
     }
 }
 
