@@ -32,6 +32,7 @@ use crate::service::{App, block_follower, readiness, serve};
 use crate::telemetry::metrics::Metrics;
 use crate::watch::monitor::RuleSet;
 use crate::watch::report::{AlertListener, AlertRecords};
+use crate::watch::respond::AlertResponder;
 use crate::watch::tap::Tap;
 use crate::webhook::AlertWebhook;
 use crate::webhook::schedule::Schedule;
@@ -288,7 +289,9 @@ impl Tasks {
         webhook.set_target(first.parts.webhook.clone());
         let webhook = Arc::new(webhook);
         let sent: Arc<dyn AlertListener> = Arc::<AlertWebhook>::clone(&webhook);
-        let tap = Tap::start(rules, metrics, vec![Arc::new(records), sent]);
+        let responder = AlertResponder::new(Arc::clone(&blocks), Arc::clone(metrics));
+        let listeners = vec![Arc::new(responder) as _, Arc::new(records) as _, sent];
+        let tap = Tap::start(rules, metrics, listeners);
         let tap = Arc::new(tap.map_err(StartError::Watch)?);
         audit.outcomes().audit().listen(Arc::<Tap>::clone(&tap));
         let app = Arc::new(App {

@@ -1,4 +1,5 @@
-//! Anomaly rules on the audit stream: they report what differs from the usual, and decide nothing.
+//! Anomaly rules on the audit stream: they report what differs from the usual. They deny nothing,
+//! unless the policy has alerts about a client block it (`respond`).
 //!
 //! The [`tap`] receives the records that the audit log has written and hands a summary of each
 //! ([`Observation`]) to a thread of its own. There a [`Monitor`] runs every rule of [`rules`] and
@@ -17,6 +18,7 @@ mod management_path;
 pub mod monitor;
 pub mod observation;
 pub mod report;
+pub mod respond;
 pub mod rules;
 mod table;
 pub mod tap;

@@ -1,0 +1,136 @@
+//! Blocks or throttles the client of an alert, if the policy says so. An alert about a source, a
+//! model or a group never does: an address may be shared, and anyone may send from it.
+
+use std::sync::Arc;
+
+use tensorgate_policy::raw::WatchRule;
+
+use super::alert::{Alert, Subject};
+use super::report::AlertListener;
+use crate::audit::record::AlertRecord;
+use crate::blocks::{Blocks, Response};
+use crate::telemetry::metrics::Metrics;
+
+/// Answers alerts. Those that are only counted, because their rule had too many, are not answered.
+#[derive(Debug)]
+pub struct AlertResponder {
+    blocks: Arc<Blocks>,
+    metrics: Arc<Metrics>,
+}
+
+impl AlertResponder {
+    /// Blocks and throttles in this list of clients.
+    pub const fn new(blocks: Arc<Blocks>, metrics: Arc<Metrics>) -> Self {
+        Self { blocks, metrics }
+    }
+}
+
+impl AlertListener for AlertResponder {
+    fn raised(&self, alert: &Alert, _: &AlertRecord) {
+        respond(alert, &self.blocks, &self.metrics);
+    }
+}
+
+/// Answers an alert.
+fn respond(alert: &Alert, blocks: &Blocks, metrics: &Metrics) {
+    let Subject::Client(client) = &alert.finding.subject else {
+        return;
+    };
+    let Some(rule) = WatchRule::from_name(alert.rule) else {
+        return;
+    };
+    let rule_name = rule.name();
+    match blocks.respond(rule, client, &alert.finding.what) {
+        Response::Beyond(most) => {
+            metrics.blocks_beyond.inc();
+            tracing::error!(
+                rule = rule_name,
+                client,
+                most,
+                "client not blocked: rules block the most clients that they may"
+            );
+        }
+        Response::Full => {
+            tracing::error!(
+                rule = rule_name,
+                client,
+                "client not blocked: the list of blocked clients is full"
+            );
+        }
+        Response::Lifted => {
+            tracing::warn!(
+                rule = rule_name,
+                client,
+                "client not blocked: an operator has lifted its block"
+            );
+        }
+        // The follower logs what was taken.
+        Response::Taken(_) | Response::InForce | Response::Notify => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::net::Ipv4Addr;
+    use std::time::SystemTime;
+
+    use serde_json::json;
+    use tensorgate_policy::validate::validate;
+
+    use super::super::alert::{Evidence, Finding};
+    use super::super::time::Time;
+    use super::*;
+    use crate::blocks::Responses;
+
+    fn alert(subject: Subject) -> Alert {
+        Alert {
+            rule: "rejections",
+            finding: Finding {
+                subject,
+                since: Time::default(),
+                evidence: Evidence {
+                    observed: 30.0,
+                    usual: 1.0,
+                    unit: "rejections a minute",
+                },
+                what: "has far more requests rejected than usual".to_owned(),
+                advice: "",
+            },
+            since: SystemTime::now(),
+            is_logged: true,
+            withheld: 0,
+        }
+    }
+
+    #[test]
+    fn an_alert_about_a_client_blocks_it_and_no_source_or_group() {
+        let tensor = json!({"name": "x", "datatype": "FP32", "shape": [1]});
+        let policy = json!({
+            "version": 1,
+            "clients": {"web": {"api_keys": [{"sha256": "01".repeat(32)}]}},
+            "backends": {"gpu": {"kind": "embedded", "models": "models/"}},
+            "models": {"m": {
+                "backend": "gpu", "versions": ["1"], "protocols": ["oip-rest"],
+                "inputs": [tensor], "outputs": [tensor]
+            }},
+            "grants": [{"name": "g", "clients": ["web"], "models": ["m"], "operations": ["infer"]}],
+            "watch": {"on_alert": {"rejections": "block"}}
+        });
+        let (policy, _) = validate(&serde_json::from_value(policy).unwrap()).unwrap();
+        let (blocks, metrics) = (Blocks::new(Responses::from_policy(&policy)), Metrics::new());
+        let source = Subject::Source(Ipv4Addr::LOCALHOST.into());
+        let model = Subject::Model("web".to_owned());
+        for subject in [source, model, Subject::Others, Subject::Gateway] {
+            respond(&alert(subject), &blocks, &metrics);
+            assert!(blocks.listed().is_empty());
+        }
+        let client = |name: &str| Subject::Client(name.to_owned());
+        respond(&alert(client("web")), &blocks, &metrics);
+        assert!(blocks.check_request(Some("web")).is_some());
+        assert_eq!(metrics.blocks_beyond.get(), 0);
+        respond(&alert(client("other")), &blocks, &metrics);
+        assert_eq!(metrics.blocks_beyond.get(), 1);
+        assert!(blocks.check_request(Some("other")).is_none());
+    }
+}
