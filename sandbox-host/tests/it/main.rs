@@ -17,6 +17,7 @@ mod answers;
 mod audit;
 mod backend_faults;
 mod backend_tls;
+mod blocks;
 mod bulkhead;
 mod capture;
 mod compiled;

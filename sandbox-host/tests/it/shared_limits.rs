@@ -1,6 +1,7 @@
 //! Limits that gateways share, counted by real hosts in a real Redis: exact, all or none, and
 //! bounded in time and memory whatever happens to that Redis.
 
+mod blocked;
 mod memory;
 mod others;
 mod reload;

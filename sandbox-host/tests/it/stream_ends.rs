@@ -14,7 +14,7 @@ use tensorgate_wire::messages::{INCOMPLETE, framed};
 use tensorgate_wire::proto::ModelInferRequest;
 use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 
-use crate::support;
+use crate::{blocks, support};
 use support::backend::{Act, Backend};
 use support::{Running, context, key, policy, start, until};
 
@@ -218,6 +218,23 @@ async fn a_stream_that_ends_because_the_host_shuts_down_counts_as_overloaded() {
     assert_eq!(trailers["grpc-status"], "14", "{trailers:?}");
     recorded(&running, "overloaded").await;
     check_counted_once(&running, "shutting-down");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_a_client_that_is_blocked_ends() {
+    let backend = Backend::start(Act::Answer);
+    let running = host(&backend, json!({})).await;
+    let mut open = Open::new(&running).await;
+    assert!(open.send(true));
+    let answers = open.answered().await;
+    running.replace(
+        blocks::FILE,
+        &blocks::file(&blocks::record(blocks::HOUR_MS, None)),
+    );
+    let (_, trailers) = rest(answers).await;
+    assert_eq!(trailers["grpc-status"], "7", "{trailers:?}");
+    recorded(&running, "blocked").await;
     running.stop().await;
 }
 
