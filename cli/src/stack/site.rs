@@ -236,7 +236,7 @@ impl InForce {
 }
 
 /// File of the host's bundle below a state folder.
-fn bundle_file(state: &Path) -> PathBuf {
+pub fn bundle_file(state: &Path) -> PathBuf {
     state.join(BUNDLE).join("bundle.json")
 }
 

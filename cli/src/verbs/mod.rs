@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod audit;
+pub mod block;
 pub mod check;
 pub mod completions;
 pub mod diff;

@@ -11,6 +11,7 @@
 mod alerts;
 mod alike;
 mod audit;
+mod block;
 mod check;
 mod compiled;
 mod composition;
