@@ -63,6 +63,7 @@ DETAILS = (
     "sandbox-host/src/policy_store/pending_policy.rs",
     "sandbox-host/src/policy_store/policy_versions.rs",
     "sandbox-host/src/audit/writer.rs",
+    "sandbox-host/src/blocks.rs",
     "sandbox-host/src/pipeline.rs",
     "sandbox-host/src/pipeline",
     "sandbox-host/src/dispatch.rs",
@@ -87,6 +88,7 @@ LEFT_OUT = {
     ),
     "start and health of the host": (
         "sandbox-host/src/backends/signature.rs",
+        "sandbox-host/src/service/block_follower.rs",
         "sandbox-host/src/backends/tls",
         "sandbox-host/src/dispatch/health",
         "sandbox-host/src/service/admin.rs",
