@@ -1,5 +1,5 @@
-//! Signatures of models in the format of OpenSSF Model Signing (OMS) 1.0, by key and by
-//! certificate chain.
+//! Signatures of models in the format of OpenSSF Model Signing (OMS) 1.0, by key, by
+//! certificate chain and by Sigstore identity.
 //!
 //! A signature is a file beside the model: a Sigstore bundle v0.3 with a DSSE envelope around an
 //! in-toto statement, which lists the model's files with their digests. The caller brings the
@@ -10,11 +10,9 @@
 //! What the format leaves open or other tools accept is decided strictly. The page
 //! `docs/reference/model-signing.md` lists the differences.
 //!
-//! A signature by a Sigstore identity is a further variant of [`Trust`] and of the bundle's
-//! material. It is rejected with a text that says so.
-//!
 //! Its modules, from bottom to top: `json`, `path`, `manifest`, `comparison`, `statement`, `der`,
-//! `keys`, `certificate`, `chain`, `bundle`, `verify`, `sign`. Each refers to those before it.
+//! `keys`, `certificate`, `chain`, `log_entry`, `bundle`, `sigstore`, `verify`, `sign`. Each refers
+//! to those before it.
 
 mod bundle;
 mod certificate;
@@ -23,9 +21,11 @@ mod comparison;
 mod der;
 mod json;
 mod keys;
+mod log_entry;
 mod manifest;
 mod path;
 mod sign;
+mod sigstore;
 mod statement;
 mod verify;
 
@@ -40,5 +40,8 @@ pub use manifest::{
 };
 pub use path::{Exclusions, PathFault};
 pub use sign::{SignFault, sign_with_certificates, sign_with_key};
+pub use sigstore::{
+    IdentityFault, MAX_TRUSTED_ROOT_BYTES, TrustedIdentity, TrustedRoot, TrustedRootFault,
+};
 pub use statement::{StatementFault, write_statement};
-pub use verify::{Rejection, Signer, Trust, Verified, verify};
+pub use verify::{Rejection, Signer, Trust, Verified, verify, verify_identity};

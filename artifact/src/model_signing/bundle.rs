@@ -6,12 +6,13 @@
 use std::borrow::Cow;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use base64::engine::general_purpose::STANDARD;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{Certificate, CertificateFault};
-use super::json::{JsonFault, at_most, check_members, parse, printable};
+use super::json::{JsonFault, at_most, base64, check_members, parse, printable};
+use super::log_entry::LogEntry;
 use crate::envelope::{BUNDLE_TYPE, PAYLOAD_TYPE};
 
 /// Maximum size of a bundle. The largest manifest takes about 50 MB.
@@ -20,10 +21,12 @@ pub const MAX_BUNDLE_BYTES: usize = 64 << 20;
 const MAX_CERTIFICATES: usize = 16;
 /// Of several signatures so many are read, to say how many there are.
 const MAX_SIGNATURES: usize = 2;
+/// As [`MAX_SIGNATURES`], of entries of a transparency log.
+const MAX_LOG_ENTRIES: usize = 2;
 /// Maximum size of a signature, in characters of base64. The largest is that of P-521.
 const MAX_SIGNATURE_CHARS: usize = 256;
 
-/// Why a file is not a bundle that can be verified with a key or a certificate.
+/// Why a file is not a bundle that can be verified.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BundleFault {
     /// Larger than [`MAX_BUNDLE_BYTES`].
@@ -41,12 +44,12 @@ pub enum BundleFault {
     /// Not exactly one of key, certificate chain and certificate.
     #[error("the bundle does not name exactly one of a key, a certificate chain and a certificate")]
     Material,
-    /// A signature by an identity.
+    /// Not exactly one entry of a log about a signature by an identity.
     #[error(
-        "the bundle is signed with a Sigstore identity; only signatures by key and by certificate \
-         chain are verified"
+        "the bundle is signed with a Sigstore identity and does not have exactly one entry of a \
+         transparency log"
     )]
-    Identity,
+    IdentityEntry,
     /// The key is not identified.
     #[error("the bundle's key has neither `hint` nor `rawBytes`")]
     KeyIdentifier,
@@ -79,6 +82,15 @@ pub(super) enum Material {
     Key { hint: Option<String> },
     /// A certificate chain, the signing certificate first.
     Certificates(Vec<Certificate>),
+    /// A Sigstore identity.
+    Identity(Box<IdentityMaterial>),
+}
+
+/// A certificate that was issued to a Sigstore identity, and what a log says about the signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct IdentityMaterial {
+    pub(super) certificate: Certificate,
+    pub(super) entry: LogEntry,
 }
 
 /// A bundle that was read, not verified.
@@ -105,17 +117,20 @@ struct MaterialText {
     public_key: Option<KeyText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     x509_certificate_chain: Option<ChainText>,
-    #[serde(default, skip_serializing)]
-    certificate: Option<IgnoredAny>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate: Option<CertificateText>,
     #[serde(default)]
-    tlog_entries: Option<Vec<LogEntry>>,
+    tlog_entries: Option<LogEntries>,
     #[serde(default, skip_serializing)]
     timestamp_verification_data: Option<IgnoredAny>,
 }
 
-/// An entry of a log, of any form. It takes no memory.
 #[derive(Debug, Serialize, Deserialize)]
-struct LogEntry {}
+#[serde(transparent)]
+struct LogEntries {
+    #[serde(deserialize_with = "at_most::<MAX_LOG_ENTRIES, _, _>")]
+    list: Vec<LogEntry>,
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -197,7 +212,7 @@ impl Bundle {
     pub(super) fn write(&self) -> Result<String, JsonFault> {
         let mut material = MaterialText {
             // Readers of Sigstore bundles require the list.
-            tlog_entries: Some(Vec::new()),
+            tlog_entries: Some(LogEntries { list: Vec::new() }),
             ..MaterialText::default()
         };
         match &self.material {
@@ -213,6 +228,14 @@ impl Bundle {
                 });
                 material.x509_certificate_chain = Some(ChainText {
                     certificates: certificates.collect(),
+                });
+            }
+            Material::Identity(identity) => {
+                material.certificate = Some(CertificateText {
+                    raw_bytes: STANDARD.encode(identity.certificate.der()),
+                });
+                material.tlog_entries = Some(LogEntries {
+                    list: vec![identity.entry.clone()],
                 });
             }
         }
@@ -244,10 +267,10 @@ impl MaterialText {
         let material = match (public_key, x509_certificate_chain, certificate) {
             (Some(key), None, None) => key.read()?,
             (None, Some(chain), None) => chain.read()?,
-            (None, None, Some(IgnoredAny)) => return Err(BundleFault::Identity),
+            (None, None, Some(certificate)) => return identity(&certificate, tlog_entries),
             _ => return Err(BundleFault::Material),
         };
-        let has_entries = tlog_entries.is_some_and(|entries| !entries.is_empty());
+        let has_entries = tlog_entries.is_some_and(|entries| !entries.list.is_empty());
         if has_entries || timestamp_verification_data.is_some() {
             return Err(BundleFault::LogEntries);
         }
@@ -267,22 +290,32 @@ impl KeyText {
 impl ChainText {
     fn read(self) -> Result<Material, BundleFault> {
         let mut chain = Vec::new();
-        for (number, CertificateText { raw_bytes }) in (1..).zip(&self.certificates) {
-            let der = base64(raw_bytes).ok_or(BundleFault::Base64("certificate"))?;
-            let certificate = Certificate::from_der(&der)
-                .map_err(|fault| BundleFault::Certificate { number, fault })?;
-            chain.push(certificate);
+        for (number, certificate) in (1..).zip(&self.certificates) {
+            chain.push(certificate.read(number)?);
         }
         Ok(Material::Certificates(chain))
     }
 }
 
-/// Either alphabet of base64 (RFC 4648), as the envelope's specification allows.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    STANDARD
-        .decode(text)
-        .or_else(|_| URL_SAFE.decode(text))
-        .ok()
+impl CertificateText {
+    fn read(&self, number: usize) -> Result<Certificate, BundleFault> {
+        let der = base64(&self.raw_bytes).ok_or(BundleFault::Base64("certificate"))?;
+        Certificate::from_der(&der).map_err(|fault| BundleFault::Certificate { number, fault })
+    }
+}
+
+/// The material of a signature by an identity. The log says when it was made, so timestamps of
+/// others are not read.
+fn identity(
+    certificate: &CertificateText,
+    entries: Option<LogEntries>,
+) -> Result<Material, BundleFault> {
+    let entries = entries.map_or_else(Vec::new, |entries| entries.list);
+    let [entry] = <[LogEntry; 1]>::try_from(entries).map_err(|_| BundleFault::IdentityEntry)?;
+    Ok(Material::Identity(Box::new(IdentityMaterial {
+        certificate: certificate.read(1)?,
+        entry,
+    })))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::hex;
 
-use super::der::{Der, INTEGER, OBJECT_ID, SEQUENCE};
+use super::der::{Der, INTEGER, OBJECT_ID, SEQUENCE, element};
 use super::json::printable;
 use super::keys::ModelKey;
 use extensions::{ExtensionFault, Extensions};
@@ -159,6 +159,33 @@ impl Certificate {
     /// many authorities below it.
     pub(super) fn signs_certificates(&self, authorities_below: usize) -> bool {
         self.extensions.signs_certificates(authorities_below)
+    }
+
+    /// The value of the extension with this identifier.
+    pub(super) fn extension(&self, id: &[u8]) -> Option<&[u8]> {
+        extensions::find(Parts::read(&self.der)?.extensions, id)
+    }
+
+    /// The signed part without the extension with this identifier, and otherwise the same.
+    pub(super) fn signed_without(&self, id: &[u8]) -> Option<Vec<u8>> {
+        let mut body = Der::only(&self.signed)?;
+        let mut kept = Vec::new();
+        while !body.is_empty() {
+            let field = body.encoded()?;
+            if field.first() == Some(&EXTENSIONS) {
+                let list = extensions::without(Der::new(field).take(EXTENSIONS)?, id)?;
+                kept.extend(element(EXTENSIONS, &list));
+            } else {
+                kept.extend_from_slice(field);
+            }
+        }
+        Some(element(SEQUENCE, &kept))
+    }
+
+    /// SHA-256 of its key, a SubjectPublicKeyInfo.
+    pub(super) fn key_digest(&self) -> Option<[u8; 32]> {
+        let key = Parts::read(&self.der)?.key;
+        Some(Sha256::digest(key).into())
     }
 
     /// Whether it names this certificate as its issuer.

@@ -123,7 +123,8 @@ fn check_time(certificate: &Certificate, now_s: u64) -> Result<(), ChainFault> {
     })
 }
 
-fn rfc3339(seconds: u64) -> String {
+/// A point in time as texts show it.
+pub(super) fn rfc3339(seconds: u64) -> String {
     der::DateTime::from_unix_duration(Duration::from_secs(seconds)).map_or_else(
         |_| format!("{seconds} s after 1970"),
         |time| time.to_string(),

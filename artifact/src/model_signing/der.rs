@@ -9,6 +9,8 @@ pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
 pub(super) const OBJECT_ID: u8 = 0x06;
 pub(super) const SEQUENCE: u8 = 0x30;
+/// Largest content whose length has one octet.
+const SHORT: u8 = 0x7f;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
@@ -83,4 +85,22 @@ impl<'a> Der<'a> {
     pub(super) fn end(&self) -> Option<()> {
         self.0.is_empty().then_some(())
     }
+}
+
+/// An element with this tag and content.
+pub(super) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len().to_be_bytes();
+    let length: Vec<u8> = length.into_iter().skip_while(|octet| *octet == 0).collect();
+    let mut encoded = vec![tag];
+    match length.as_slice() {
+        [] => encoded.push(0),
+        [short] if *short <= SHORT => encoded.push(*short),
+        long => {
+            // At most eight octets, so their number fits.
+            encoded.push(0x80 | u8::try_from(long.len()).unwrap_or(SHORT));
+            encoded.extend_from_slice(long);
+        }
+    }
+    encoded.extend_from_slice(content);
+    encoded
 }

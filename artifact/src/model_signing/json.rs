@@ -4,6 +4,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
     Visitor,
@@ -47,6 +49,14 @@ pub(super) fn check_members(text: &[u8]) -> Result<(), JsonFault> {
 /// Reads a text that [`check_members`] has accepted.
 pub(super) fn parse<'t, T: Deserialize<'t>>(text: &'t [u8]) -> Result<T, JsonFault> {
     Ok(serde_json::from_slice(text)?)
+}
+
+/// Either alphabet of base64 (RFC 4648), as the envelope's specification allows.
+pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD
+        .decode(text)
+        .or_else(|_| URL_SAFE.decode(text))
+        .ok()
 }
 
 /// Reads a list of at most `MAX` elements and stops at the first element beyond.

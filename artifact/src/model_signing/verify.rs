@@ -4,10 +4,12 @@ use super::bundle::{Bundle, BundleFault, Material};
 use super::chain::{ChainFault, Roots};
 use super::keys::ModelKey;
 use super::manifest::Manifest;
+use super::sigstore::{IdentityFault, TrustedIdentity};
 use super::statement::{self, StatementFault};
 use crate::envelope::pae;
 
-/// Whom a verifier trusts. The bundle must be signed in the same way.
+/// Whom a verifier trusts. The bundle must be signed in the same way. [`verify_identity`] verifies
+/// signatures by Sigstore identities.
 #[derive(Clone, Copy, Debug)]
 pub enum Trust<'a> {
     /// A key.
@@ -33,6 +35,9 @@ pub enum Rejection {
     /// The certificate chain is not valid.
     #[error(transparent)]
     Chain(#[from] ChainFault),
+    /// The Sigstore identity is not the trusted one, or is not proven.
+    #[error(transparent)]
+    Identity(#[from] IdentityFault),
     /// The signature is not one of the trusted key, and the bundle names another key.
     #[error("the bundle is signed by the key {hint:?}, and {trusted} is trusted")]
     OtherKey {
@@ -66,6 +71,17 @@ pub enum Signer {
         name: String,
         /// SHA-256 of the certificate in hex digits.
         fingerprint: String,
+    },
+    /// The trusted Sigstore identity.
+    Identity {
+        /// Its mail address or URI.
+        identity: String,
+        /// The provider that vouches for it.
+        provider: String,
+        /// SHA-256 of its certificate in hex digits.
+        fingerprint: String,
+        /// When a log took the signature in, in seconds since 1970.
+        logged_s: u64,
     },
 }
 
@@ -107,21 +123,66 @@ pub fn verify(bundle: &[u8], trust: Trust<'_>, now_s: u64) -> Result<Verified, R
                 fingerprint: signer.fingerprint(),
             }
         }
-        (Trust::Key(_), Material::Certificates(_)) => {
+        (Trust::Key(_), material) => {
             return Err(Rejection::Method {
-                found: "a certificate",
+                found: method(&material),
                 expected: "a key",
             });
         }
-        (Trust::Roots(_), Material::Key { .. }) => {
+        (Trust::Roots(_), material) => {
             return Err(Rejection::Method {
-                found: "a key",
+                found: method(&material),
                 expected: "a root certificate",
             });
         }
     };
     let manifest = statement::read(&payload)?;
     Ok(Verified { manifest, signer })
+}
+
+/// Verifies a bundle of a Sigstore identity. Certificates must be valid when the log took the
+/// signature in.
+///
+/// It is apart from [`verify`], so that programs that need no identities do not link it.
+///
+/// # Errors
+/// Why it is rejected.
+pub fn verify_identity(bundle: &[u8], trusted: &TrustedIdentity) -> Result<Verified, Rejection> {
+    let Bundle {
+        material,
+        payload,
+        signature,
+    } = Bundle::read(bundle)?;
+    let material = match material {
+        Material::Identity(material) => material,
+        other => {
+            return Err(Rejection::Method {
+                found: method(&other),
+                expected: "a Sigstore identity",
+            });
+        }
+    };
+    let logged_s = trusted.check(&material, &payload, &signature)?;
+    let key = material.certificate.model_key();
+    if !key.is_some_and(|key| key.verifies(&pae(&payload), &signature)) {
+        return Err(Rejection::Signature);
+    }
+    let signer = Signer::Identity {
+        identity: trusted.identity.clone(),
+        provider: trusted.provider.clone(),
+        fingerprint: material.certificate.fingerprint(),
+        logged_s,
+    };
+    let manifest = statement::read(&payload)?;
+    Ok(Verified { manifest, signer })
+}
+
+fn method(material: &Material) -> &'static str {
+    match material {
+        Material::Key { .. } => "a key",
+        Material::Certificates(_) => "a certificate",
+        Material::Identity(_) => "a Sigstore identity",
+    }
 }
 
 /// Verifies a signature by key. The hint is not signed and only explains a signature that does not

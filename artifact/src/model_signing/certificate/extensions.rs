@@ -1,7 +1,7 @@
 //! Extensions of a certificate (RFC 5280, 4.2): what its key may be used for.
 
 use crate::model_signing::der::{
-    BIT_STRING, BOOLEAN, Der, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE,
+    BIT_STRING, BOOLEAN, Der, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE, element,
 };
 
 /// `id-ce-keyUsage` and its siblings below 2.5.29.
@@ -63,7 +63,7 @@ impl Extensions {
                 BASIC_CONSTRAINTS => extensions.basic_constraints(value),
                 KEY_USAGE => extensions.key_usage(value),
                 EXTENDED_USAGE => extensions.extended_usage(value),
-                // Names mean nothing here: who signs is decided by the chain.
+                // Names mean nothing in a chain. Those of an identity are read where it is checked.
                 ALTERNATIVE_NAMES => Some(()),
                 NAME_CONSTRAINTS => return Err(ExtensionFault::Unsupported),
                 _ if is_critical => return Err(ExtensionFault::Unsupported),
@@ -130,6 +130,32 @@ impl Extensions {
         self.code_signing = Some(found);
         Some(())
     }
+}
+
+/// The value of the extension with this identifier in a list that [`Extensions::read`] has read.
+pub(super) fn find<'a>(der: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    let mut list = Der::only(der)?;
+    while !list.is_empty() {
+        let (id, _, value) = extension(&mut list)?;
+        if id == wanted {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// The list of extensions without the one with this identifier.
+pub(super) fn without(der: &[u8], unwanted: &[u8]) -> Option<Vec<u8>> {
+    let mut list = Der::only(der)?;
+    let mut kept = Vec::new();
+    while !list.is_empty() {
+        let encoded = list.encoded()?;
+        let (id, _, _) = extension(&mut Der::new(encoded))?;
+        if id != unwanted {
+            kept.extend_from_slice(encoded);
+        }
+    }
+    Some(element(SEQUENCE, &kept))
 }
 
 /// Identifier, criticality and value of the next extension.

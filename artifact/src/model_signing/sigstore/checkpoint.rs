@@ -1,0 +1,66 @@
+//! Checkpoints: signed notes in which a log states the size and the root of its tree.
+
+use super::merkle::Hash;
+use super::trusted_root::Log;
+use crate::model_signing::json::base64;
+use crate::model_signing::log_entry::decimal;
+
+/// Maximum size of a note, in bytes. Usual ones have less than 1 KB.
+const MAX_BYTES: usize = 16 << 10;
+/// Maximum signatures of a note: of the log, and of witnesses.
+const MAX_SIGNATURES: usize = 16;
+/// Octets of a log's ID before a signature.
+const ID_BYTES: usize = 4;
+
+/// What a log states about its tree. It is not verified yet.
+pub(super) struct Checkpoint<'a> {
+    pub(super) size: u64,
+    pub(super) root: Hash,
+    /// The text that is signed.
+    signed: &'a str,
+    /// Each after the start of the ID of who has signed.
+    signatures: Vec<Vec<u8>>,
+}
+
+impl<'a> Checkpoint<'a> {
+    pub(super) fn read(note: &'a str) -> Option<Self> {
+        if note.len() > MAX_BYTES {
+            return None;
+        }
+        let (text, signatures) = note.split_once("\n\n")?;
+        // With the end of its last line.
+        let signed = note.get(..=text.len())?;
+        let mut lines = text.split('\n');
+        lines.next().filter(|origin| !origin.is_empty())?;
+        let size = decimal(lines.next()?)?;
+        let root = Hash::try_from(base64(lines.next()?)?).ok()?;
+        let signatures = signatures.strip_suffix('\n')?.split('\n');
+        let signatures: Vec<_> = signatures
+            .take(MAX_SIGNATURES.saturating_add(1))
+            .map(signature)
+            .collect::<Option<_>>()?;
+        (signatures.len() <= MAX_SIGNATURES).then_some(Self {
+            size,
+            root,
+            signed,
+            signatures,
+        })
+    }
+
+    pub(super) fn is_signed_by(&self, log: &Log) -> bool {
+        let mut signatures = self.signatures.iter();
+        signatures.any(|signature| {
+            signature
+                .split_at_checked(ID_BYTES)
+                .is_some_and(|(id, signature)| {
+                    log.id.starts_with(id) && log.key.verifies(self.signed.as_bytes(), signature)
+                })
+        })
+    }
+}
+
+/// The signature in a line: a dash, a name without spaces, and base64.
+fn signature(line: &str) -> Option<Vec<u8>> {
+    let (name, signature) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
+    base64(signature).filter(|_| !name.is_empty())
+}

@@ -1,0 +1,217 @@
+//! Signatures by identities: those of `tests/artifact/identities.py`, and published ones with
+//! Sigstore's public trusted root.
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "tests"
+)]
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::*;
+use crate::model_signing::{Rejection, Signer, verify_identity};
+
+macro_rules! data {
+    ($name:literal) => {
+        include_str!(concat!("../../../tests/data/oms/", $name))
+    };
+}
+
+const PUBLIC_ROOT: &str = data!("published/sigstore-trusted-root.json");
+const PUBLISHED: [(&str, u64); 4] = [
+    (data!("published/v0.3.1-sigstore.sig"), 1_746_234_602),
+    (data!("published/v1.0.0-sigstore.sig"), 1_746_236_086),
+    (data!("published/v1.0.1-sigstore.sig"), 1_759_851_228),
+    (data!("published/v1.1.0-sigstore.sig"), 1_760_062_340),
+];
+
+#[derive(Deserialize)]
+struct Cases {
+    trusted_root: serde_json::Value,
+    provider: String,
+    cases: BTreeMap<String, Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    identity: String,
+    /// Part of the reason to reject it; `None` if it is right.
+    reason: Option<String>,
+    bundle: serde_json::Value,
+}
+
+fn cases() -> Cases {
+    serde_json::from_str(data!("identities/cases.json")).unwrap()
+}
+
+fn trusted(root: &str, identity: &str, provider: &str) -> TrustedIdentity {
+    TrustedIdentity {
+        root: TrustedRoot::read(root.as_bytes()).unwrap(),
+        identity: identity.to_owned(),
+        provider: provider.to_owned(),
+    }
+}
+
+/// Who has signed the published bundles.
+fn publisher(root: &str) -> TrustedIdentity {
+    let provider = "https://sigstore.verify.ibm.com/oauth2";
+    trusted(root, "stefanb@us.ibm.com", provider)
+}
+
+#[test]
+fn a_signature_is_accepted_if_it_is_right_in_each_thing() {
+    let Cases {
+        trusted_root,
+        provider,
+        cases,
+    } = cases();
+    let root = trusted_root.to_string();
+    let mut accepted = 0;
+    for (name, case) in &cases {
+        let bundle = case.bundle.to_string();
+        let trusted = trusted(&root, &case.identity, &provider);
+        let found = verify_identity(bundle.as_bytes(), &trusted);
+        match (&case.reason, found) {
+            (None, found) => {
+                assert!(found.is_ok(), "{name}: {found:?}");
+                accepted += 1;
+            }
+            (Some(reason), Err(rejection)) => {
+                let text = rejection.to_string();
+                assert!(text.contains(reason), "{name}: {text}");
+            }
+            (Some(_), Ok(_)) => panic!("{name} is accepted"),
+        }
+    }
+    assert!(accepted >= 5 && cases.len() >= 40, "cases are missing");
+}
+
+#[test]
+fn published_signatures_are_accepted_with_the_public_root() {
+    for (bundle, time_s) in PUBLISHED {
+        let trusted = publisher(PUBLIC_ROOT);
+        let verified = verify_identity(bundle.as_bytes(), &trusted).unwrap();
+        let Signer::Identity {
+            identity, logged_s, ..
+        } = verified.signer
+        else {
+            panic!("{:?}", verified.signer);
+        };
+        assert_eq!(identity, "stefanb@us.ibm.com");
+        assert_eq!(logged_s, time_s);
+    }
+}
+
+#[test]
+fn published_signatures_are_rejected_with_another_root() {
+    let root = cases().trusted_root.to_string();
+    for (bundle, _) in PUBLISHED {
+        let found = verify_identity(bundle.as_bytes(), &publisher(&root));
+        let is_unknown = matches!(
+            found,
+            Err(Rejection::Identity(IdentityFault::UnknownLog(_)))
+        );
+        assert!(is_unknown, "{found:?}");
+    }
+}
+
+/// Each service is trusted only for its time. The bundle is from 2025-10-10.
+#[test]
+fn services_are_trusted_for_their_time() {
+    let [.., (bundle, _)] = PUBLISHED;
+    for (start, fault) in [
+        ("2021-01-12T11:53:27Z", "does not trust the log"),
+        ("2022-04-13T20:06:15Z", "no certificate authority"),
+        ("2022-10-20T00:00:00Z", "does not trust the log"),
+    ] {
+        assert_eq!(PUBLIC_ROOT.matches(start).count(), 1, "{start}");
+        let later = PUBLIC_ROOT.replace(start, "2025-10-11T00:00:00Z");
+        let text = verify_identity(bundle.as_bytes(), &publisher(&later))
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains(fault), "{start}: {text}");
+    }
+}
+
+#[test]
+fn a_signature_by_a_key_is_no_signature_by_an_identity() {
+    let found = verify_identity(
+        data!("written/p256.sig").as_bytes(),
+        &publisher(PUBLIC_ROOT),
+    );
+    assert_eq!(
+        found,
+        Err(Rejection::Method {
+            found: "a key",
+            expected: "a Sigstore identity"
+        })
+    );
+}
+
+#[test]
+fn each_byte_of_an_entry_counts() {
+    let Cases {
+        trusted_root,
+        provider,
+        cases,
+    } = cases();
+    let case = cases.get("mail").unwrap();
+    let trusted = trusted(&trusted_root.to_string(), &case.identity, &provider);
+    let entry = |bundle: &serde_json::Value, path: &str| {
+        let entries = bundle.pointer("/verificationMaterial/tlogEntries/0");
+        entries.unwrap().pointer(path).unwrap().clone()
+    };
+    for path in [
+        "/logId/keyId",
+        "/inclusionPromise/signedEntryTimestamp",
+        "/inclusionProof/rootHash",
+        "/inclusionProof/hashes/0",
+        "/canonicalizedBody",
+    ] {
+        let text = entry(&case.bundle, path);
+        let text = text.as_str().unwrap();
+        for position in (0..text.len()).step_by(97) {
+            let mut changed = text.to_owned();
+            let other = if changed.get(position..=position) == Some("A") {
+                "B"
+            } else {
+                "A"
+            };
+            changed.replace_range(position..=position, other);
+            let mut bundle = case.bundle.clone();
+            let full = format!("/verificationMaterial/tlogEntries/0{path}");
+            *bundle.pointer_mut(&full).unwrap() = changed.into();
+            let found = verify_identity(bundle.to_string().as_bytes(), &trusted);
+            assert!(found.is_err(), "{path} at {position}");
+        }
+    }
+}
+
+#[test]
+fn other_trusted_roots_are_rejected() {
+    let public = PUBLIC_ROOT;
+    assert!(TrustedRoot::read(public.as_bytes()).is_ok());
+    for (text, fault) in [
+        (String::new(), "is not a trusted root"),
+        (public.replace("trustedroot", "bundle"), "media type"),
+        (public.replace("\"tlogs\"", "\"others\""), "(`tlogs`)"),
+        (public.replace("\"ctlogs\"", "\"others\""), "(`ctlogs`)"),
+        (
+            public.replace("\"certificateAuthorities\"", "\"others\""),
+            "no certificate authority",
+        ),
+        (
+            public.replace("2022-04-13T20:06:15Z", "2022-04-13"),
+            "validity period",
+        ),
+        (public.replace("MIICGjCC", "MIICGjCD"), "authority 2"),
+        (public.replace("\"tlogs\"", "\"ctlogs\""), "is there twice"),
+        (" ".repeat(MAX_TRUSTED_ROOT_BYTES + 1), "is larger than"),
+    ] {
+        let found = TrustedRoot::read(text.as_bytes()).unwrap_err().to_string();
+        assert!(found.contains(fault), "{fault}: {found}");
+    }
+}

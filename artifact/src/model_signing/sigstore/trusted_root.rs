@@ -1,0 +1,309 @@
+//! A trusted root of Sigstore: the authorities and logs that a verifier trusts, each for a time.
+//!
+//! Logs are known by the digest of their key, which is computed here. A log whose key is of another
+//! kind than those that are supported is left out, because public trusted roots name such logs.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use tensorgate_policy::hex;
+
+use super::fault::IdentityFault;
+use crate::model_signing::certificate::{Certificate, CertificateFault};
+use crate::model_signing::chain::{ChainFault, Roots, rfc3339};
+use crate::model_signing::json::{JsonFault, at_most, base64, check_members, parse, printable};
+use crate::model_signing::keys::ModelKey;
+
+/// Maximum size of a trusted root, in bytes. The public one has less than 10 KB.
+pub const MAX_TRUSTED_ROOT_BYTES: usize = 1 << 20;
+/// Maximum authorities, and logs of each kind.
+const MAX_SERVICES: usize = 64;
+/// Maximum certificates of an authority.
+const MAX_CERTIFICATES: usize = 16;
+
+const MEDIA_TYPES: [&str; 3] = [
+    "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
+    "application/vnd.dev.sigstore.trustedroot.v0.1+json",
+    "application/vnd.dev.sigstore.trustedroot.v0.2+json",
+];
+
+/// Why a text is not a trusted root.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrustedRootFault {
+    /// Larger than [`MAX_TRUSTED_ROOT_BYTES`].
+    #[error("is larger than {} bytes", MAX_TRUSTED_ROOT_BYTES)]
+    TooLarge,
+    /// Not the expected JSON.
+    #[error("is not a trusted root: {0}")]
+    Json(#[from] JsonFault),
+    /// Another type or version.
+    #[error("has the media type {0:?}, not one of a trusted root v0.1 or v0.2")]
+    MediaType(String),
+    /// Nothing that could verify.
+    #[error("names no {0} that is supported")]
+    Empty(&'static str),
+    /// Not base64.
+    #[error("has a key or certificate that is not base64")]
+    Base64,
+    /// A validity period that cannot be read.
+    #[error("has a validity period that does not start at a time of RFC 3339 in UTC: {0:?}")]
+    Period(String),
+    /// A certificate that cannot be read.
+    #[error("has certificate authority {number}, of which a certificate {fault}")]
+    Certificate {
+        /// Its number, from 1.
+        number: usize,
+        /// Why.
+        fault: CertificateFault,
+    },
+    /// An authority without a root.
+    #[error("has certificate authority {number}: {fault}")]
+    Authority {
+        /// Its number, from 1.
+        number: usize,
+        /// Why.
+        fault: ChainFault,
+    },
+}
+
+/// The authorities and logs that a verifier trusts.
+#[derive(Clone, Debug)]
+pub struct TrustedRoot {
+    authorities: Vec<Authority>,
+    entry_logs: Logs,
+    certificate_logs: Logs,
+}
+
+/// An authority that issues certificates to identities.
+#[derive(Clone, Debug)]
+struct Authority {
+    certificates: Vec<Certificate>,
+    roots: Roots,
+    period: Period,
+}
+
+/// Logs of one kind.
+#[derive(Clone, Debug)]
+pub(super) struct Logs(Vec<Log>);
+
+/// A log and its key.
+#[derive(Clone, Debug)]
+pub(super) struct Log {
+    pub(super) id: [u8; 32],
+    pub(super) key: ModelKey,
+    period: Period,
+}
+
+/// A time in seconds since 1970, with both ends.
+#[derive(Clone, Copy, Debug)]
+struct Period {
+    from: u64,
+    to: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RootText {
+    media_type: String,
+    #[serde(default, deserialize_with = "at_most::<MAX_SERVICES, _, _>")]
+    tlogs: Vec<LogText>,
+    #[serde(default, deserialize_with = "at_most::<MAX_SERVICES, _, _>")]
+    certificate_authorities: Vec<AuthorityText>,
+    #[serde(default, deserialize_with = "at_most::<MAX_SERVICES, _, _>")]
+    ctlogs: Vec<LogText>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LogText {
+    public_key: KeyText,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyText {
+    raw_bytes: String,
+    valid_for: PeriodText,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthorityText {
+    cert_chain: ChainText,
+    valid_for: PeriodText,
+}
+
+#[derive(Debug, Deserialize)]
+struct ChainText {
+    #[serde(deserialize_with = "at_most::<MAX_CERTIFICATES, _, _>")]
+    certificates: Vec<CertificateText>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CertificateText {
+    raw_bytes: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct PeriodText {
+    start: String,
+    #[serde(default)]
+    end: Option<String>,
+}
+
+impl TrustedRoot {
+    /// Reads the JSON of a trusted root.
+    ///
+    /// # Errors
+    /// It cannot be read, or names no authority or no log of a kind.
+    pub fn read(text: &[u8]) -> Result<Self, TrustedRootFault> {
+        if text.len() > MAX_TRUSTED_ROOT_BYTES {
+            return Err(TrustedRootFault::TooLarge);
+        }
+        check_members(text)?;
+        let root: RootText = parse(text)?;
+        if !MEDIA_TYPES.contains(&root.media_type.as_str()) {
+            return Err(TrustedRootFault::MediaType(printable(&root.media_type)));
+        }
+        let authorities = (1..).zip(&root.certificate_authorities);
+        let authorities: Vec<_> = authorities
+            .map(|(number, authority)| authority.read(number))
+            .collect::<Result<_, _>>()?;
+        if authorities.is_empty() {
+            return Err(TrustedRootFault::Empty("certificate authority"));
+        }
+        Ok(Self {
+            authorities,
+            entry_logs: Logs::read(&root.tlogs, "log of signatures (`tlogs`)")?,
+            certificate_logs: Logs::read(&root.ctlogs, "log of certificates (`ctlogs`)")?,
+        })
+    }
+
+    /// The logs of signatures.
+    pub(super) fn entry_logs(&self) -> &Logs {
+        &self.entry_logs
+    }
+
+    /// The logs of certificates.
+    pub(super) fn certificate_logs(&self) -> &Logs {
+        &self.certificate_logs
+    }
+
+    /// The certificate that has issued a signing certificate. Both, and the way to the root, must
+    /// be valid at this time.
+    pub(super) fn issuer(
+        &self,
+        signer: &Certificate,
+        time_s: u64,
+    ) -> Result<&Certificate, IdentityFault> {
+        let mut cause = None;
+        for authority in &self.authorities {
+            if !authority.period.contains(time_s) {
+                continue;
+            }
+            match authority.issuer(signer, time_s) {
+                Ok(issuer) => return Ok(issuer),
+                // The fault of an authority that knows the certificate says more than that of
+                // another one.
+                Err(ChainFault::Untrusted(_)) if cause.is_some() => {}
+                Err(fault) => cause = Some(fault),
+            }
+        }
+        Err(cause.map_or_else(
+            || IdentityFault::NoAuthority(rfc3339(time_s)),
+            IdentityFault::Chain,
+        ))
+    }
+}
+
+impl Authority {
+    fn issuer(&self, signer: &Certificate, time_s: u64) -> Result<&Certificate, ChainFault> {
+        self.roots.signer(std::slice::from_ref(signer), time_s)?;
+        let issuer = self
+            .certificates
+            .iter()
+            .find(|issuer| signer.names_issuer(issuer) && issuer.has_signed(signer));
+        issuer.ok_or_else(|| ChainFault::Untrusted(signer.name()))
+    }
+}
+
+impl Logs {
+    fn read(texts: &[LogText], kind: &'static str) -> Result<Self, TrustedRootFault> {
+        let mut logs = Vec::new();
+        for LogText { public_key } in texts {
+            let der = base64(&public_key.raw_bytes).ok_or(TrustedRootFault::Base64)?;
+            let period = public_key.valid_for.read()?;
+            let Ok(key) = ModelKey::from_der(&der) else {
+                continue;
+            };
+            let id = Sha256::digest(&der).into();
+            logs.push(Log { id, key, period });
+        }
+        if logs.is_empty() {
+            return Err(TrustedRootFault::Empty(kind));
+        }
+        Ok(Self(logs))
+    }
+
+    /// The log with this ID, if there is one. It is trusted at this time in seconds since 1970.
+    pub(super) fn find(&self, id: &[u8], time_s: u64) -> Result<Option<&Log>, IdentityFault> {
+        // A trusted root may name a log twice, for two periods.
+        let known = || self.0.iter().filter(move |log| log.id.as_slice() == id);
+        let found = known().find(|log| log.period.contains(time_s));
+        if found.is_none() && known().next().is_some() {
+            return Err(IdentityFault::LogTime {
+                id: hex(id),
+                time: rfc3339(time_s),
+            });
+        }
+        Ok(found)
+    }
+}
+
+impl AuthorityText {
+    fn read(&self, number: usize) -> Result<Authority, TrustedRootFault> {
+        let mut certificates = Vec::new();
+        for CertificateText { raw_bytes } in &self.cert_chain.certificates {
+            let der = base64(raw_bytes).ok_or(TrustedRootFault::Base64)?;
+            let certificate = Certificate::from_der(&der)
+                .map_err(|fault| TrustedRootFault::Certificate { number, fault })?;
+            certificates.push(certificate);
+        }
+        let roots = Roots::new(certificates.clone())
+            .map_err(|fault| TrustedRootFault::Authority { number, fault })?;
+        Ok(Authority {
+            certificates,
+            roots,
+            period: self.valid_for.read()?,
+        })
+    }
+}
+
+impl PeriodText {
+    fn read(&self) -> Result<Period, TrustedRootFault> {
+        let read =
+            |text: &str| seconds(text).ok_or_else(|| TrustedRootFault::Period(printable(text)));
+        Ok(Period {
+            from: read(&self.start)?,
+            to: self.end.as_deref().map_or(Ok(u64::MAX), read)?,
+        })
+    }
+}
+
+impl Period {
+    fn contains(self, time_s: u64) -> bool {
+        (self.from..=self.to).contains(&time_s)
+    }
+}
+
+/// A time of RFC 3339 in UTC, in seconds since 1970. Parts of a second are left out.
+fn seconds(text: &str) -> Option<u64> {
+    let text = text.strip_suffix('Z')?;
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let is_part = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let time: der::DateTime = format!("{whole}Z").parse().ok()?;
+    let since_1970: Duration = time.unix_duration();
+    is_part.then_some(since_1970.as_secs())
+}
