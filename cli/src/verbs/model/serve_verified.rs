@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use tensorgate_artifact::model_signing::{Exclusions, MAX_BUNDLE_BYTES, Signer, Verified, verify};
+use tensorgate_artifact::model_signing::{Exclusions, MAX_BUNDLE_BYTES, Signer, Verified};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_host::files::regular_at_most;
@@ -127,7 +127,7 @@ impl Run<'_> {
     fn serve(&self, current: Option<Receipt>) -> Result<(), Failure> {
         let bundle = read_bundle(&self.signature, &self.source)?;
         // At each start, because certificates expire.
-        let verified = verify(&bundle, self.trusted.trust(), present()?)
+        let verified = (self.trusted.verify(&bundle, present()?))
             .map_err(|rejection| rejected(&self.signature, &rejection))?;
         let inputs = self.inputs(&bundle)?;
         if let Some(receipt) = current.filter(|it| it.covers(&inputs, &today())) {

@@ -1,9 +1,12 @@
-//! Whom a verb trusts to have signed a model: a key, or root certificates.
+//! Whom a verb trusts to have signed a model: a key, root certificates, or a Sigstore identity.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use tensorgate_artifact::model_signing::{ModelKey, Roots, Trust};
+use tensorgate_artifact::model_signing::{
+    ModelKey, Rejection, Roots, Trust, TrustedIdentity, TrustedRoot, Verified, verify,
+    verify_identity,
+};
 use tensorgate_cli_common::Failure;
 
 use super::inputs::{certificates, read_text, shown};
@@ -18,6 +21,27 @@ pub struct TrustedSigner {
     /// Trusted root certificates, PEM, and authorities that a signature may lack. Repeatable.
     #[arg(long, value_name = "FILE")]
     certificate_chain: Vec<PathBuf>,
+    /// Trusted root of Sigstore, JSON: the authorities and logs to believe about an identity.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "identity",
+        requires = "identity_provider"
+    )]
+    trusted_root: Option<PathBuf>,
+    #[command(flatten)]
+    identity: SignerIdentity,
+}
+
+/// The Sigstore identity that must have signed.
+#[derive(Args, Debug)]
+struct SignerIdentity {
+    /// Mail address or URI of the signer, compared exactly.
+    #[arg(long, value_name = "NAME", requires = "trusted_root")]
+    identity: Option<String>,
+    /// URL of the provider that vouches for the identity, compared exactly.
+    #[arg(long, value_name = "URL", requires = "trusted_root")]
+    identity_provider: Option<String>,
 }
 
 /// What was read.
@@ -25,13 +49,14 @@ pub struct TrustedSigner {
 enum Signers {
     Key(Box<ModelKey>),
     Roots(Roots),
+    Identity(Box<TrustedIdentity>),
 }
 
-/// The trusted key or certificates, with the text that they were read from.
+/// The trusted key, certificates or identity, with the text that they were read from.
 #[derive(Debug)]
 pub struct Trusted {
     signers: Signers,
-    /// The PEM text.
+    /// Everything that decides who is trusted.
     pub text: String,
 }
 
@@ -41,6 +66,9 @@ impl TrustedSigner {
     /// # Errors
     /// One of them cannot be read, or holds something else.
     pub fn read(&self) -> Result<Trusted, Failure> {
+        if let Some(file) = &self.trusted_root {
+            return self.identity.read(file);
+        }
         if let Some(file) = &self.key {
             let text = read_text(file)?;
             let key = ModelKey::from_pem(&text)
@@ -63,12 +91,40 @@ impl TrustedSigner {
     }
 }
 
+impl SignerIdentity {
+    fn read(&self, file: &Path) -> Result<Trusted, Failure> {
+        let (Some(identity), Some(provider)) = (&self.identity, &self.identity_provider) else {
+            return Err(Failure::Input(
+                "--trusted-root needs --identity and --identity-provider".to_owned(),
+            ));
+        };
+        let text = read_text(file)?;
+        let root = TrustedRoot::read(text.as_bytes())
+            .map_err(|fault| Failure::Input(format!("{} {fault}", shown(file))))?;
+        let trusted = TrustedIdentity {
+            root,
+            identity: identity.clone(),
+            provider: provider.clone(),
+        };
+        Ok(Trusted {
+            signers: Signers::Identity(Box::new(trusted)),
+            // No argument has a zero byte, so different ones are different texts.
+            text: format!("{identity}\0{provider}\0{text}"),
+        })
+    }
+}
+
 impl Trusted {
-    /// As a verifier takes it.
-    pub fn trust(&self) -> Trust<'_> {
+    /// Verifies a bundle. `now_s` is a time in seconds since 1970, at which certificates of a chain
+    /// must be valid.
+    ///
+    /// # Errors
+    /// Why it is rejected.
+    pub fn verify(&self, bundle: &[u8], now_s: u64) -> Result<Verified, Rejection> {
         match &self.signers {
-            Signers::Key(key) => Trust::Key(key),
-            Signers::Roots(roots) => Trust::Roots(roots),
+            Signers::Key(key) => verify(bundle, Trust::Key(key), now_s),
+            Signers::Roots(roots) => verify(bundle, Trust::Roots(roots), now_s),
+            Signers::Identity(trusted) => verify_identity(bundle, trusted),
         }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
 use serde::Serialize;
 use tensorgate_artifact::model_signing::{
-    BundleFault, Change, Differences, MAX_BUNDLE_BYTES, Rejection, Signer, Verified, verify,
+    BundleFault, Change, Differences, MAX_BUNDLE_BYTES, Rejection, Signer, Verified,
 };
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_host::files::regular_at_most;
+use tensorgate_host::rfc3339::rfc3339;
 use tensorgate_policy::hex;
 
 use super::inputs::{exclusions, named, options, shown, signature};
@@ -26,7 +28,7 @@ use crate::verbs::explain::present;
 /// Each signed file must be there with the signed content, and no other file may be.
 #[derive(Args)]
 #[command(
-    after_help = "Certificates must be valid now, or at --now. Files that the signature leaves out are listed; load none of them.\n\
+    after_help = "Certificates must be valid now, or at --now. That of a Sigstore identity must have been valid when a log took the signature in. Files that the signature leaves out are listed; load none of them.\n\
 Exit codes: 0 verified, 1 the signature or a file is not as it was signed, 2 invalid usage, key or unreadable file.\n\n\
 Example: tensorgate model verify models/digits --key release.pub --signature digits.sig"
 )]
@@ -92,7 +94,7 @@ impl Verify {
             bundle: path_beneath(&self.model, &signature),
         };
         let verified = match bundle(&signature)? {
-            Some(bundle) => verify(&bundle, trusted.trust(), now_s),
+            Some(bundle) => trusted.verify(&bundle, now_s),
             None => Err(Rejection::Bundle(BundleFault::TooLarge)),
         };
         let verified = match verified {
@@ -132,6 +134,19 @@ impl Verify {
             Signer::Key { fingerprint } => format!("the key {fingerprint}"),
             Signer::Certificate { name, fingerprint } => {
                 format!("{name:?}, with the certificate {fingerprint}")
+            }
+            Signer::Identity {
+                identity,
+                provider,
+                fingerprint,
+                logged_s,
+            } => {
+                let logged = UNIX_EPOCH.checked_add(Duration::from_secs(*logged_s));
+                let logged = logged.map_or_else(|| logged_s.to_string(), rfc3339);
+                format!(
+                    "{identity:?} of {provider:?} before {logged}, with the certificate \
+                     {fingerprint}"
+                )
             }
         };
         let verdict = ui.paint("32", "verified");
