@@ -115,6 +115,7 @@ test-examples: build components ## Compare the example handlers with Pillow, tok
 test-artifacts: build ## Scan hostile and benign model files; sign and verify models with OpenSSF's own package (1.2 GB the first time)
 	@$(STAGE) hostile python3 -B tests/artifact/hostile.py target/debug/tensorgate
 	@$(STAGE) signing bash -c 'made=$$(tools/artifacts.sh signing) && exec "$$made/bin/python" -B tests/artifact/signing.py target/debug/tensorgate'
+	@$(STAGE) identities bash -c 'made=$$(tools/artifacts.sh signing) && exec "$$made/bin/python" -B tests/artifact/identities.py target/debug/tensorgate'
 	@$(STAGE) benign bash -c 'made=$$(tools/artifacts.sh benign) && torch=$$(tools/torch.sh) && rm -rf target/benign && PYTHONPATH="$$torch/python" LD_LIBRARY_PATH="$$torch/lib" exec "$$made/bin/python" -B tests/artifact/benign.py target/benign --tensorgate target/debug/tensorgate'
 
 fuzz: setup ## Check the fuzz targets, run their seeds, then all of them for FUZZ_SECONDS (60)
