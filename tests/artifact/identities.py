@@ -151,7 +151,8 @@ class Cases:
                  signature=ecdsa(new_key(), pae(self.payload)))
         self.add("other payload", "signature does not match", signed_payload=b"{}")
         self.add("in-toto entry", 'is a "intoto 0.0.2"', kind=("intoto", "0.0.2"))
-        self.add("entry of Rekor v2", 'is a "dsse 0.0.2"', kind=("dsse", "0.0.2"))
+        self.add("entry of Rekor v2", 'is a "hashedrekord 0.0.2"',
+                 kind=("hashedrekord", "0.0.2"))
         whole = self.signing().bundle()
         whole["verificationMaterial"]["tlogEntries"] = [other.entry()]
         self.add("entry of another bundle", "about another signature", whole)
