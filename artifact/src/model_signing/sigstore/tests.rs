@@ -47,6 +47,11 @@ fn cases() -> Cases {
     serde_json::from_str(data!("identities/cases.json")).unwrap()
 }
 
+/// The only case of `tests/artifact/sigstore_mock.cjs`.
+fn mock() -> Cases {
+    serde_json::from_str(data!("identities/mock.json")).unwrap()
+}
+
 fn trusted(root: &str, identity: &str, provider: &str) -> TrustedIdentity {
     TrustedIdentity {
         root: TrustedRoot::read(root.as_bytes()).unwrap(),
@@ -103,6 +108,24 @@ fn published_signatures_are_accepted_with_the_public_root() {
         assert_eq!(identity, "stefanb@us.ibm.com");
         assert_eq!(logged_s, time_s);
     }
+}
+
+/// Its log has one entry, so the proof has no hashes; its authority has no intermediate one.
+#[test]
+fn a_signature_of_mocked_services_is_accepted() {
+    let Cases {
+        trusted_root,
+        provider,
+        cases,
+    } = mock();
+    let case = cases.get("mock").unwrap();
+    let bundle = case.bundle.to_string();
+    let verify = |root: &str| {
+        let trusted = trusted(root, &case.identity, &provider);
+        verify_identity(bundle.as_bytes(), &trusted)
+    };
+    assert!(verify(&trusted_root.to_string()).is_ok());
+    assert!(verify(PUBLIC_ROOT).is_err());
 }
 
 #[test]
