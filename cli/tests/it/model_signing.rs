@@ -233,6 +233,36 @@ fn a_certificate_chain_signs_within_its_validity() {
     );
 }
 
+/// The bundle is about the same model.
+#[test]
+fn a_sigstore_identity_is_verified_offline() {
+    let scratch = scratch();
+    let cases = std::fs::read(data("identities/mock.json")).unwrap();
+    let cases: Value = serde_json::from_slice(&cases).unwrap();
+    let case = &cases["cases"]["mock"];
+    scratch.file("root.json", cases["trusted_root"].to_string());
+    scratch.file("model.sig", case["bundle"].to_string());
+    let identity = case["identity"].as_str().unwrap();
+    let provider = cases["provider"].as_str().unwrap();
+    let by = |identity: &str, provider: &str| {
+        format!(
+            "verify model --trusted-root root.json --identity {identity} --identity-provider \
+             {provider}"
+        )
+    };
+    let verified = succeed(&scratch, &by(identity, provider));
+    let signer = format!("signed by \"{identity}\" of \"{provider}\" before 20");
+    assert!(verified.stdout.contains(&signer), "{}", verified.stdout);
+    let json = succeed(&scratch, &format!("{} --json", by(identity, provider)));
+    let json: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(json["signer"]["identity"]["provider"], provider, "{json}");
+    reject(&scratch, &by("other", provider), "is signed by");
+    reject(&scratch, &by(identity, "other"), "is one of");
+    reject(&scratch, VERIFY, "signed by a Sigstore identity");
+    write(scratch.path().join("model/a-b"), "other").unwrap();
+    reject(&scratch, &by(identity, provider), "\"a-b\"");
+}
+
 #[test]
 fn what_is_not_covered_is_named() {
     let scratch = scratch();
@@ -422,6 +452,22 @@ fn invalid_usage_has_its_own_exit_code() {
         (
             "verify model --key p256.pub --certificate-chain root.pem",
             "cannot be used",
+        ),
+        (
+            "verify model --key p256.pub --identity a --identity-provider b",
+            "cannot be used",
+        ),
+        (
+            "verify model --identity a --identity-provider b",
+            "required",
+        ),
+        (
+            "verify model --trusted-root root.pem",
+            "--identity-provider",
+        ),
+        (
+            "verify model --trusted-root root.pem --identity a --identity-provider b",
+            "root.pem is not a trusted root",
         ),
         ("verify model --key p256.pem", "PUBLIC KEY"),
         ("verify model --certificate-chain valid.pem", "root"),

@@ -36,11 +36,22 @@ pub struct TrustedSigner {
 /// The Sigstore identity that must have signed.
 #[derive(Args, Debug)]
 struct SignerIdentity {
+    // A missing `requires` is not reported beside a conflict, so conflicts are named.
     /// Mail address or URI of the signer, compared exactly.
-    #[arg(long, value_name = "NAME", requires = "trusted_root")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "trusted_root",
+        conflicts_with_all = ["key", "certificate_chain"]
+    )]
     identity: Option<String>,
     /// URL of the provider that vouches for the identity, compared exactly.
-    #[arg(long, value_name = "URL", requires = "trusted_root")]
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "trusted_root",
+        conflicts_with_all = ["key", "certificate_chain"]
+    )]
     identity_provider: Option<String>,
 }
 
