@@ -208,10 +208,11 @@ where
         app.policy_versions
             .saw_gateway(peer.origin(&parts.headers), caller);
     }
-    let (generation, begun) = verified?;
+    let verified = verified?;
     // Only the filter can sign the context that was just verified.
     app.outcomes.saw_filter();
-    check_block(app, &begun, record)?;
+    check_block(app, &verified.1, record)?;
+    let (generation, begun) = verified;
     let limits = *generation.policy().listen().limits();
     let ends = stream_deadline(&limits, arrived);
     let mut admitted = match begun {

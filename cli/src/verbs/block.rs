@@ -1,5 +1,6 @@
-//! The verbs `block` and `unblock`: an operator denies a client every request for a time. The record
-//! is written to the list beside the gate's bundle, and the gate confirms that it is in force.
+//! The verbs `block` and `unblock`: an operator denies a client every request for a time. The
+//! record is written to the list beside the gate's bundle, and the gate confirms that it is in
+//! force.
 
 mod list_file;
 mod lists;

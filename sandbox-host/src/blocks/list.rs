@@ -1,8 +1,8 @@
 //! The list of blocks as a state machine, with the time as an argument.
 //!
 //! Times of records are of the clock of the day, because gateways share them and they outlive a
-//! restart. When a record is taken, what is left of it is measured by a clock that no one sets. So a
-//! jump of the clock of the day neither ends a block nor prolongs it.
+//! restart. When a record is taken, what is left of it is measured by a clock that no one sets. So
+//! a jump of the clock of the day neither ends a block nor prolongs it.
 
 use std::collections::BTreeMap;
 

@@ -15,10 +15,12 @@ use crate::telemetry::metrics::Metrics;
 /// The random bytes in an alert's ID. They differ between the runs of all hosts.
 const RUN_BYTES: usize = 8;
 
-/// Takes the alerts that are logged.
+/// Takes alerts. It runs on the thread of the rules, so it must not wait.
 pub trait AlertListener: Send + Sync {
-    /// Takes an alert. It runs on the thread of the rules, so it must not wait.
-    fn raised(&self, alert: &Alert, record: &AlertRecord);
+    /// Takes each alert.
+    fn counted(&self, _: &Alert) {}
+    /// Takes an alert that is logged. The others are those of a rule that had too many.
+    fn raised(&self, _: &Alert, _: &AlertRecord) {}
 }
 
 /// Reports the alerts of one run of the host.
@@ -51,6 +53,9 @@ impl Reporter {
     pub fn report(&mut self, alert: &Alert) {
         let labels = AlertLabels { rule: alert.rule };
         self.metrics.alerts.get_or_create(&labels).inc();
+        for listener in &self.listeners {
+            listener.counted(alert);
+        }
         if !alert.is_logged {
             return;
         }

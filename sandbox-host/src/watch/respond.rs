@@ -7,12 +7,10 @@ use tensorgate_policy::raw::WatchRule;
 
 use super::alert::{Alert, Subject};
 use super::report::AlertListener;
-use crate::audit::record::AlertRecord;
 use crate::blocks::{Blocks, Response};
 use crate::telemetry::metrics::Metrics;
 
-/// Answers alerts. Those that are only counted, because their rule had too many, are not answered.
-#[derive(Debug)]
+/// Answers alerts, those too that are only counted.
 pub struct AlertResponder {
     blocks: Arc<Blocks>,
     metrics: Arc<Metrics>,
@@ -26,7 +24,7 @@ impl AlertResponder {
 }
 
 impl AlertListener for AlertResponder {
-    fn raised(&self, alert: &Alert, _: &AlertRecord) {
+    fn counted(&self, alert: &Alert) {
         respond(alert, &self.blocks, &self.metrics);
     }
 }

@@ -1,5 +1,6 @@
 //! The list of blocked clients: the file beside the bundle, and what the running gate says of it.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -57,10 +58,11 @@ impl ListLocation {
         let gate = Running::find(&state)?;
         // A list of another user could not be read by the gate.
         let own = rustix::process::geteuid().as_raw();
-        let owner = gate.as_ref().and_then(|gate| gate.owner);
+        let of_folder = || Some(std::fs::metadata(&state).ok()?.uid());
+        let owner = gate.as_ref().and_then(|gate| gate.owner).or_else(of_folder);
         if owner.is_some_and(|owner| owner != own) {
             return Err(Failure::Input(
-                "the gate runs as another user: run this as that user".into(),
+                "the gate's state folder belongs to another user: run this as that user".into(),
             ));
         }
         Ok(ListFile {

@@ -244,6 +244,8 @@ impl Run<'_> {
             kind,
             fingerprint,
             name,
+            provider: _,
+            logged_s: _,
         } = signer;
         let name = name.map_or_else(String::new, |name| format!("{} ", printable(name)));
         self.ui.line(&format!(

@@ -1,5 +1,5 @@
-//! Whether an open stream may continue: its caller is admitted and not blocked, its policy is the newest or was a
-//! moment ago, its deadline has not passed, and the host is not shutting down.
+//! Whether an open stream may continue: its caller is admitted and not blocked, its policy is the
+//! newest or was a moment ago, its deadline has not passed, and the host is not shutting down.
 
 use std::sync::Arc;
 use std::time::Duration;
