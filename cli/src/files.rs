@@ -9,6 +9,7 @@ use std::path::Path;
 use tensorgate_cli_common::load::{LoadError, Loaded};
 use tensorgate_host::audit::key::SigningKey;
 use tensorgate_host::backends::tls::Tls;
+use tensorgate_host::egress::audit_export::read_headers;
 use tensorgate_host::limits::{ConnectFault, Settings};
 use tensorgate_host::pem::{self, TlsError};
 use tensorgate_host::sandbox::capture::CaptureKeys;
@@ -26,6 +27,7 @@ const IDENTITY_FIX: &str = "a certificate with its chain, and the key of that ce
 const KEY_FIX: &str = "a file of 64 hex digits that only its owner may read (mode 0600)";
 const SECRET_FIX: &str =
     "a file of whsec_ and the base64 of 32 random bytes that only its owner may read (mode 0600)";
+const HEADERS_FIX: &str = "a file of lines `name: value` that only its owner may read (mode 0600)";
 const PASSWORD_FIX: &str = "a file that holds the password and nothing else";
 
 /// Checks the files of a loaded policy. File names are relative to `root`. A missing component or
@@ -89,6 +91,18 @@ fn faults(policy: &Policy, root: &Path) -> Vec<Fault> {
             WebhookFault::Tls(_) => ("ca", CA_FIX),
         };
         faults.push(fault(below("watch", &["webhook", field]), &error, fix));
+    }
+    if let Some(rule) = policy.audit().export().otlp() {
+        let path = ["audit", "export", "otlp", "tls"];
+        let trusted = rule.authorities();
+        faults.extend(trusted.and_then(|tls| trust(tls, root, &path)));
+        let headers = rule
+            .headers_file()
+            .map(|file| read_headers(&root.join(file)));
+        if let Some(Err(error)) = headers {
+            let path = "audit.export.otlp.headers_file".into();
+            faults.push(fault(path, &error, HEADERS_FIX));
+        }
     }
     // A relative path lies in the gate's state folder. A missing key file is created at start.
     if let Some(file) = policy.audit().key_file().map(Path::new)

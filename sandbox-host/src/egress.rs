@@ -6,7 +6,10 @@
 //! `resolve` resolves names, `exchange` sends HTTP over TLS to one address, `fetch` checks URLs and
 //! follows redirects, `post` sends to a server of the policy, `permits` limits concurrency. A
 //! loaded handler uses [`Egress`].
+//!
+//! [`audit_export`] sends the audit log to receivers that the policy names.
 
+pub mod audit_export;
 mod exchange;
 mod features;
 mod fetch;

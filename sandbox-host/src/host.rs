@@ -19,7 +19,9 @@ use crate::blocks::{Blocks, Responses};
 use crate::config::{Folders, Settings};
 use crate::context_keys::ContextKeys;
 use crate::egress::SystemResolver;
+use crate::egress::audit_export::AuditExporters;
 use crate::limits::RateLimitServer;
+use crate::pem::TlsError;
 use crate::policy_store::artifacts::Artifacts;
 use crate::policy_store::assemble::{Loader, PolicyFault};
 use crate::policy_store::policy_versions::PolicyVersions;
@@ -54,6 +56,8 @@ pub enum StartError {
     Audit(#[from] audit::server::StartError),
     #[error("{0}")]
     Blocks(String),
+    #[error("cannot use the TLS files of audit.export.otlp: {0}")]
+    Export(TlsError),
     #[error("cannot start the thread of anomaly rules: {0}")]
     Watch(std::io::Error),
     #[error("cannot listen at {address}: {source}")]
@@ -130,6 +134,7 @@ struct Tasks {
     tcp: Option<SocketAddr>,
     data_plane: ListenerTask,
     audit: AuditServer,
+    exporters: AuditExporters,
     limits: RateLimitServer,
     reloader: Arc<Reloader>,
     secrets: Secrets,
@@ -252,7 +257,10 @@ impl Tasks {
             sources,
         } = settings;
         let block_file = block_follower::open(&sources).map_err(StartError::Blocks)?;
-        let folders = Folders { root, builtins };
+        let folders = Folders {
+            root: root.clone(),
+            builtins,
+        };
         let loader = Loader::new(
             folders,
             endpoints,
@@ -268,6 +276,7 @@ impl Tasks {
         reload::probe_new_models(&first).await;
         let budget = Budget::new(policy.policy.listen().limits().buffered_bytes);
         let audit = audit::server::settings(&audit_folder, policy.policy.audit());
+        let log = audit.path.clone();
         let generation = &policy.generation;
         let blocks = Arc::new(Blocks::new(Responses::from_policy(&policy.policy)));
         blocks.merge(block_file.current().blocks.clone());
@@ -281,6 +290,13 @@ impl Tasks {
         .await?;
         let loaded = Artifacts::of_version(&first).changes_since(&Artifacts::default());
         audit.outcomes().artifacts(loaded);
+        let exporters = AuditExporters::start(
+            policy.policy.audit().export(),
+            (&log, audit.outcomes().audit()),
+            &root,
+            metrics,
+        );
+        let exporters = exporters.map_err(StartError::Export)?;
         loader.cut_offs.write_to(audit.outcomes().audit());
         let rules = RuleSet::from_policy(policy.policy.watch());
         let records = AlertRecords::new(audit.outcomes());
@@ -342,6 +358,7 @@ impl Tasks {
             tcp,
             data_plane,
             audit,
+            exporters,
             limits,
             reloader,
             secrets,
@@ -357,6 +374,7 @@ impl Tasks {
             tcp: _,
             data_plane,
             audit,
+            exporters,
             limits,
             reloader: _,
             secrets: _,
@@ -369,6 +387,8 @@ impl Tasks {
         let ended = data_plane.end().await;
         limits.end().await;
         audit.end().await;
+        // The log is closed, so they can send all of it.
+        exporters.end().await;
         ended
     }
 }

@@ -130,6 +130,13 @@ pub struct WebhookLabels {
     pub outcome: &'static str,
 }
 
+/// An exporter of the audit log.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ExportLabels {
+    /// `stdout` or `otlp`.
+    pub exporter: &'static str,
+}
+
 /// An attempt to load a policy.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ReloadLabels {

@@ -1,6 +1,7 @@
 //! The host's metrics in OpenMetrics format. Labels come from the policy and fixed tables, never
 //! from a request. So the size of the policy bounds the number of series.
 
+mod exporters;
 mod handlers;
 
 use std::sync::atomic::AtomicI64;
@@ -13,12 +14,13 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    AlertLabels, BackendLabels, CapabilityLabels, CaptureLabels, FaultLabels, GatewayLabels,
-    GenerationLabels, HandlerLabels, LimitLabels, MirrorLabels, ModelLabels, ModelReadyLabels,
-    OverloadLabels, ReasonLabels, ReloadLabels, RequestLabels, ResolvedLabels, SettlementLabels,
-    ShadowLabels, VersionLabels, WebhookLabels,
+    AlertLabels, BackendLabels, CapabilityLabels, CaptureLabels, ExportLabels, FaultLabels,
+    GatewayLabels, GenerationLabels, HandlerLabels, LimitLabels, MirrorLabels, ModelLabels,
+    ModelReadyLabels, OverloadLabels, ReasonLabels, ReloadLabels, RequestLabels, ResolvedLabels,
+    SettlementLabels, ShadowLabels, VersionLabels, WebhookLabels,
 };
 use super::model_statistics::ModelStatistics;
+pub(crate) use exporters::ExportMetrics;
 pub(crate) use handlers::CapabilityMetrics;
 
 /// Latency buckets in seconds: 100 µs, doubling to 13 s, from a small model's microseconds to a
@@ -238,6 +240,21 @@ metrics! {
     /// Connections for Envoy's access log.
     audit_connections: Gauge,
         "tensorgate_audit_connections", "Connections that carry Envoy's access log";
+    /// Records that a receiver has, by exporter.
+    audit_exported: Family<ExportLabels, Counter>,
+        "tensorgate_audit_exported", "Lines of the audit log that a receiver has, by exporter";
+    /// Records that a receiver rejected for good, by exporter.
+    audit_export_rejected: Family<ExportLabels, Counter>,
+        "tensorgate_audit_export_rejected", "Lines of the audit log that a receiver rejected for good, by exporter";
+    /// Records that were deleted before they were exported, by exporter. Not zero needs attention.
+    audit_export_lost: Family<ExportLabels, Counter>,
+        "tensorgate_audit_export_lost", "Lines of the audit log that were deleted before they were exported, by exporter";
+    /// Failed attempts to export records, by exporter.
+    audit_export_failures: Family<ExportLabels, Counter>,
+        "tensorgate_audit_export_failures", "Attempts to export lines of the audit log that failed and are made again, by exporter";
+    /// Records that are not exported yet, by exporter.
+    audit_export_lag: Family<ExportLabels, Gauge>,
+        "tensorgate_audit_export_lag", "Lines of the audit log that are not exported yet, by exporter";
     /// Alerts of rules on the audit stream.
     alerts: Family<AlertLabels, Counter>,
         "tensorgate_alerts", "Alerts of the rules on the audit stream, by rule";

@@ -121,7 +121,7 @@ fn model_ports(policy: &Policy) -> Vec<u16> {
 }
 
 /// Ports of the other servers that a policy names: issuers' key sets, what handlers fetch and look
-/// up, counters, and the webhook for alerts.
+/// up, the receiver of the audit log, counters, and the webhook for alerts.
 fn other_ports(policy: &Policy) -> Vec<u16> {
     let key_sets = key_sets::fetched(policy).map(|(_, url)| url.port());
     let handlers = policy.handlers().values();
@@ -129,6 +129,7 @@ fn other_ports(policy: &Policy) -> Vec<u16> {
     let fetched = fetched.flat_map(|fetch| fetch.ports().iter().copied());
     let lookups = handlers.flat_map(|handler| handler.lookups().values());
     let lookups = lookups.map(|lookup| lookup.place().1);
+    let receiver = policy.audit().export().otlp().map(|rule| rule.port());
     let counter = policy.rate_limit_service().map(RateLimitService::counter);
     let counter = counter.map(|counter| match counter {
         Counter::Redis(redis) => redis.port(),
@@ -136,7 +137,7 @@ fn other_ports(policy: &Policy) -> Vec<u16> {
     });
     let webhook = policy.watch().webhook().map(Webhook::port);
     let named = key_sets.chain(fetched).chain(lookups).chain(counter);
-    sorted(named.chain(webhook))
+    sorted(named.chain(receiver).chain(webhook))
 }
 
 fn sorted(ports: impl Iterator<Item = u16>) -> Vec<u16> {

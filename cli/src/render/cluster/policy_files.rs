@@ -147,6 +147,12 @@ fn secret_files(policy: &Policy) -> Vec<PolicyFile> {
         add(at("ca"), rule.ca());
         add(at("password_file"), rule.password_file());
     }
+    if let Some(rule) = policy.audit().export().otlp() {
+        let path = ["audit", "export", "otlp", "tls"];
+        add_trust(&mut add, rule.authorities(), &path);
+        let path = "audit.export.otlp.headers_file".to_owned();
+        add(path, rule.headers_file());
+    }
     if let Some(rule) = policy.capture() {
         add("capture.key_file".to_owned(), Some(rule.key_file()));
     }
