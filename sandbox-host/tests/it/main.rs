@@ -15,6 +15,7 @@ mod admission;
 mod answer_memory;
 mod answers;
 mod audit;
+mod audit_export;
 mod backend_faults;
 mod backend_tls;
 mod blocks;
