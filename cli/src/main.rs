@@ -4,13 +4,10 @@
 mod certificates;
 mod chain;
 mod components;
-mod file_state;
 mod files;
 mod image;
 mod message;
 mod model_artifacts;
-mod model_files;
-mod open_folder;
 mod programs;
 mod progress_line;
 mod render;
@@ -26,6 +23,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tensorgate_cli_common::ui::{Output, Ui};
+use tensorgate_host::model_scan::worker::scanner_process;
 
 /// A security gate for machine-learning model serving.
 #[derive(Parser)]
@@ -69,7 +67,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     // `model scan` starts this program again as its scanner processes.
-    if let Some(code) = scan::worker::scanner_process(std::env::args_os().skip(1)) {
+    if let Some(code) = scanner_process(std::env::args_os().skip(1)) {
         return code;
     }
     let Cli { output, verb } = parse();

@@ -2,10 +2,7 @@
 //! writes what was found.
 
 pub mod exceptions;
-mod messages;
 pub mod outcome;
-pub mod process;
 pub mod run;
 pub mod sarif;
 pub mod walk;
-pub mod worker;

@@ -9,12 +9,12 @@ use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat};
 use tensorgate_artifact::scan::Verdict;
+use tensorgate_host::model_files::file_state::is_same;
+use tensorgate_host::model_scan::messages::FileReport;
+use tensorgate_host::model_scan::process::Scanner;
 
 use super::exceptions::{Exception, Exceptions};
-use super::messages::FileReport;
-use super::process::Scanner;
 use super::walk::{Entry, What};
-use crate::file_state::is_same;
 
 /// How a file is opened. A named pipe or a device that stands there since the look at it neither
 /// blocks nor becomes the controlling terminal.

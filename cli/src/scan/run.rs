@@ -4,9 +4,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use tensorgate_host::model_scan::process::Scanner;
+
 use super::exceptions::Exceptions;
 use super::outcome::Outcome;
-use super::process::Scanner;
 use super::walk::{Entry, Root, walk};
 use crate::progress_line::INTERVAL;
 

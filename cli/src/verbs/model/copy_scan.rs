@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
+use tensorgate_host::model_files::SignedFile;
 use tensorgate_policy::{ModelFormat, hex};
 
 use super::report::{json_line, text};
 use super::scan_options::ScanOptions;
-use crate::model_files::SignedFile;
 use crate::progress_line::{ProgressLine, short};
 use crate::scan::outcome::Outcome;
 use crate::scan::run::{Progressed, Settings, run};

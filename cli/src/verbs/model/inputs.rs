@@ -9,14 +9,17 @@ use tensorgate_artifact::model_signing::{Certificate, Exclusions, Pieces, Rules}
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::printable;
 use tensorgate_host::files::regular_at_most;
+use tensorgate_host::model_files::{Hashed, Options, hash_folder};
 
 use super::jobs;
-use crate::model_files::{Hashed, Options, hash_folder};
+use crate::progress_line::ProgressLine;
 
 /// The largest file with keys or certificates, bytes.
 const MAX_PEM_BYTES: u64 = 2 << 20;
 /// The name of a signature beside the files of its model.
 const SIGNATURE: &str = "model.sig";
+/// The unit of the progress line.
+const MEGABYTE: u64 = 1_000_000;
 /// Paths that a text names before it counts the others.
 const MAX_NAMED: usize = 20;
 
@@ -71,8 +74,19 @@ pub fn options(jobs: Option<NonZeroUsize>) -> Options {
     let defaults = Options::default();
     Options {
         threads: jobs.unwrap_or(defaults.threads),
-        ..defaults
+        progress: Some(hashing),
     }
+}
+
+/// The line on a terminal that says how much is hashed.
+fn hashing() -> Box<dyn FnMut(u64, u64)> {
+    let mut line = ProgressLine::new();
+    Box::new(move |done, total| {
+        line.show(|seconds| {
+            let (done, total) = (done.div_euclid(MEGABYTE), total.div_euclid(MEGABYTE));
+            format!("{done} of {total} MB hashed in {seconds} s")
+        });
+    })
 }
 
 /// The paths of `--ignore-path`. A shell completes the name of a folder with a slash.

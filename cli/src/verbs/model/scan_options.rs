@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::Ui;
+use tensorgate_host::model_scan::process::Scanner;
 
 use super::{MAX_JOBS, jobs};
 use crate::scan::exceptions::Exceptions;
-use crate::scan::process::Scanner;
 use crate::scan::run::Settings;
 use crate::verbs::keys::today;
 

@@ -10,15 +10,15 @@ use tensorgate_artifact::model_signing::{Exclusions, MAX_BUNDLE_BYTES, Signer, V
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_host::files::regular_at_most;
+use tensorgate_host::model_files::{Ignored, copy_folder, path_beneath};
 use tensorgate_policy::ModelFormat;
 
 use super::copy_scan::CopyScan;
-use super::inputs::{exclusions, shown, signature};
+use super::inputs::{exclusions, options, shown, signature};
 use super::report::ascii;
 use super::scan_options::ScanOptions;
 use super::signer_line::SignerLine;
 use super::trusted_signer::{Trusted, TrustedSigner};
-use crate::model_files::{Ignored, Options, copy_folder, path_beneath};
 use crate::scan::run::Settings;
 use crate::served_model::receipt::{Inputs, Receipt};
 use crate::served_model::store::Store;
@@ -148,7 +148,7 @@ impl Run<'_> {
             bundle: path_beneath(source, &self.signature),
         };
         let staging = self.store.stage().map_err(Failure::Failed)?;
-        let options = Options::default();
+        let options = options(None);
         let copy_to = staging.folder.as_fd();
         let checked = copy_folder(source, &verified.manifest, &ignored, &options, copy_to)
             .map_err(|fault| rejected(source, &fault))?;

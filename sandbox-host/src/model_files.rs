@@ -5,11 +5,14 @@
 //! regular files are read. A digest is about the bytes at the time of the check: a server must load
 //! the model from a copy that no one else can write.
 //!
-//! Its modules, from bottom to top: `fault`, `tree`, `copy`, `walk`, `hash`.
+//! Its modules, from bottom to top: `file_state`, `open_folder`, `fault`, `tree`, `copy`, `walk`,
+//! `hash`.
 
 mod copy;
 mod fault;
+pub mod file_state;
 mod hash;
+pub mod open_folder;
 mod tree;
 mod walk;
 
@@ -19,8 +22,8 @@ use std::path::Path;
 use tensorgate_artifact::model_signing::{Differences, Manifest, Pieces, Resource, Rules, compare};
 
 pub use fault::Fault;
-pub use hash::Options;
 use hash::{Digests, Settings, hash};
+pub use hash::{Options, Progress};
 use tree::Tree;
 pub use walk::Ignored;
 use walk::{FoundFile, Scope, Walked, walk};

@@ -7,8 +7,8 @@ use rustix::fs::{AtFlags, FileType, OFlags, Stat, fstat, statat};
 use tensorgate_artifact::model_signing::{Exclusions, FileClass, Manifest, Pieces, Rules};
 
 use super::fault::{Fault, MAX_DEPTH, MAX_NAMES};
+use super::open_folder::{FOLDER, names};
 use super::tree::Tree;
-use crate::open_folder::{FOLDER, names};
 
 /// Files that are no part of a signed model, although the signature does not leave them out.
 #[derive(Clone, Debug, Default)]

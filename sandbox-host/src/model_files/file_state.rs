@@ -21,17 +21,17 @@ mod tests {
     use super::*;
     use rustix::fs::fstat;
     use std::fs::File;
-    use tensorgate_cli_common::private_dir::PrivateDir;
 
     #[test]
     fn a_file_that_was_replaced_is_not_the_same() {
-        let folder = PrivateDir::new().unwrap();
-        let path = folder.path().join("model");
+        let folder = std::env::temp_dir().join(format!("tg-file-state-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("model");
         std::fs::write(&path, "one").unwrap();
         let file = File::open(&path).unwrap();
         let before = fstat(&file).unwrap();
         assert!(is_same(&before, &fstat(&file).unwrap()));
-        let beside = folder.path().join("other");
+        let beside = folder.join("other");
         std::fs::write(&beside, "two").unwrap();
         std::fs::rename(&beside, &path).unwrap();
         let named = fstat(File::open(&path).unwrap()).unwrap();
@@ -40,5 +40,6 @@ mod tests {
         std::fs::write(&path, "twofold").unwrap();
         let grown = fstat(File::open(&path).unwrap()).unwrap();
         assert!(!is_same(&named, &grown));
+        let _ = std::fs::remove_dir_all(&folder);
     }
 }

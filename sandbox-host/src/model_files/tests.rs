@@ -2,38 +2,46 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::fs::{File, create_dir, create_dir_all, remove_file, write};
+use std::fs::{File, create_dir, create_dir_all, remove_dir_all, remove_file, write};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::model_signing::{Exclusions, ManifestFault};
-use tensorgate_cli_common::private_dir::PrivateDir;
 
 use super::*;
 
-/// A folder for a model.
+/// A folder for a model, which is deleted when it is dropped.
 struct Folder {
     root: PathBuf,
-    _parent: PrivateDir,
+    parent: PathBuf,
 }
+
+/// The number of folders that were created.
+static FOLDERS: AtomicU32 = AtomicU32::new(0);
 
 impl Folder {
     fn new() -> Self {
-        let parent = PrivateDir::new().unwrap();
-        let root = parent.path().join("model");
-        create_dir(&root).unwrap();
-        Self {
-            root,
-            _parent: parent,
-        }
+        let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tg-model-files-{}-{number}", std::process::id());
+        let parent = std::env::temp_dir().join(name);
+        let root = parent.join("model");
+        create_dir_all(&root).unwrap();
+        Self { root, parent }
     }
 
     fn path(&self) -> &Path {
         &self.root
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = remove_dir_all(&self.parent);
     }
 }
 
@@ -59,7 +67,7 @@ fn rules(pieces: Pieces, follow_links: bool, ignored: &[&str]) -> Rules {
 fn options() -> Options {
     Options {
         threads: NonZeroUsize::new(3).unwrap(),
-        shows_progress: false,
+        progress: None,
     }
 }
 

@@ -5,7 +5,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use tensorgate_artifact::scan::finding::MAX_FINDINGS;
 use tensorgate_artifact::scan::{Report, Verdict};
-use tensorgate_cli_common::ui::printable;
+
+use crate::printable::printable;
 
 /// The longest name of a file in a request, bytes. File systems allow 255.
 pub const MAX_NAME_BYTES: usize = 4 << 10;

@@ -14,10 +14,10 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
     SocketType, recv, sendmsg, socketpair,
 };
-use tensorgate_host::sandbox::os_sandbox;
 
 use super::messages::{FileReport, Hello, MAX_NAME_BYTES, MAX_RESPONSE_BYTES, report};
 use super::worker;
+use crate::sandbox::os_sandbox;
 
 /// The path of this program's own executable, even if its file was replaced.
 const SELF: &str = "/proc/self/exe";
@@ -133,7 +133,7 @@ impl Process {
         };
         match incomplete {
             Some(missing) if required => Err(format!(
-                "nothing is scanned: --isolation required, and the OS sandbox of the scanner process is incomplete: {missing}"
+                "nothing is scanned: the OS sandbox of the scanner process must be complete, and is not: {missing}"
             )),
             incomplete => Ok((process, incomplete)),
         }

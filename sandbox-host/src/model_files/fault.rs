@@ -4,7 +4,8 @@ use std::io;
 
 use rustix::io::Errno;
 use tensorgate_artifact::model_signing::{MAX_RESOURCES, ManifestFault};
-use tensorgate_cli_common::ui::printable;
+
+use crate::printable::printable;
 
 /// Folders within folders.
 pub(super) const MAX_DEPTH: usize = 64;

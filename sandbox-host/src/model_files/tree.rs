@@ -8,7 +8,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
 use super::fault::Fault;
-use crate::open_folder::{FOLDER, open_below};
+use super::open_folder::{FOLDER, open_below};
 
 /// How a file is opened. A named pipe or a device that stands there since the look at it neither
 /// blocks nor becomes the controlling terminal.

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 
 use super::fault::Fault;
-use crate::open_folder::open_below;
+use super::open_folder::open_below;
 
 /// The mode of a copied file. No other user reads it before it is verified.
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);

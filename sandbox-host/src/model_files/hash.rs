@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use rustix::fs::fstat;
 use sha2::{Digest as _, Sha256};
@@ -21,30 +22,32 @@ use tensorgate_artifact::model_signing::{MAX_RESOURCES, Pieces, Resource, shard_
 
 use super::copy;
 use super::fault::Fault;
+use super::file_state::is_same;
 use super::tree::{FILE, Tree};
 use super::walk::FoundFile;
-use crate::file_state::is_same;
-use crate::progress_line::{INTERVAL, ProgressLine};
 
 /// Bytes that a thread reads at once: enough that system calls cost nothing beside the hash.
 const BLOCK_BYTES: usize = 1 << 20;
-/// The unit of the progress line.
-const MEGABYTE: u64 = 1_000_000;
+/// How often the progress is reported at least.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Starts a report of the progress, which gets the bytes that were hashed and those of all files.
+pub type Progress = fn() -> Box<dyn FnMut(u64, u64)>;
 
 /// How a model is read.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Threads that hash.
     pub threads: NonZeroUsize,
-    /// Whether a terminal shows how far it is.
-    pub shows_progress: bool,
+    /// What reports the progress.
+    pub progress: Option<Progress>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            shows_progress: true,
+            progress: None,
         }
     }
 }
@@ -131,7 +134,7 @@ pub fn hash(settings: &Settings<'_>, files: &[FoundFile]) -> Result<Digests, Fau
             scope.spawn(move || shared.work(&send));
         }
         drop(send);
-        let progress = options.shows_progress.then(ProgressLine::new);
+        let progress = options.progress.map(|start| start());
         let collected = shared.collect(&results, &mut digests, progress);
         shared.is_stopped.store(true, Ordering::Relaxed);
         collected
@@ -261,7 +264,7 @@ impl Shared<'_> {
         &self,
         results: &Receiver<Result<Digest, Fault>>,
         digests: &mut Digests,
-        mut progress: Option<ProgressLine>,
+        mut progress: Option<Box<dyn FnMut(u64, u64)>>,
     ) -> Result<(), Fault> {
         let total = self
             .jobs
@@ -284,11 +287,7 @@ impl Shared<'_> {
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             if let Some(progress) = &mut progress {
-                let done = self.bytes.load(Ordering::Relaxed);
-                progress.show(|seconds| {
-                    let (done, total) = (done.div_euclid(MEGABYTE), total.div_euclid(MEGABYTE));
-                    format!("{done} of {total} MB hashed in {seconds} s")
-                });
+                progress(self.bytes.load(Ordering::Relaxed), total);
             }
         }
     }

@@ -1,0 +1,8 @@
+//! Scans files of models in processes without rights. No parser of such a file runs in the process
+//! that asks.
+//!
+//! Its modules, from bottom to top: `messages`, `worker`, `process`.
+
+pub mod messages;
+pub mod process;
+pub mod worker;
