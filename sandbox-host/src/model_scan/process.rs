@@ -40,7 +40,7 @@ pub struct Scanner {
 }
 
 #[derive(Debug)]
-struct Process {
+pub(super) struct Process {
     child: Child,
     socket: OwnedFd,
     files: u32,
@@ -80,52 +80,17 @@ impl Scanner {
             Some(process) => process,
             None => Process::start(self.required)?.0,
         };
-        process.files = process.files.saturating_add(1);
-        let allowed = timeout(bytes);
-        let response = process
-            .send(file, name)
-            .and_then(|()| process.receive(allowed));
-        let response = match response {
-            Ok(response) if !response.is_empty() => response,
-            Err(Errno::AGAIN) => {
-                return Err(format!("not scanned within {} s", allowed.as_secs()));
-            }
-            Ok(_) | Err(_) => {
-                return Err(format!("its scanner process ended: {}", process.end()));
-            }
-        };
-        let report = report(&response).ok_or("its scanner process wrote no report")?;
+        let report = process.report(file, name, timeout(bytes))?;
         self.process = Some(process);
         Ok(report)
     }
 }
 
 impl Process {
+    /// Starts a scanner process. Returns what is missing from its OS sandbox, too.
     fn start(required: bool) -> Result<(Self, Option<String>), String> {
         let failed = |cause: String| format!("cannot start a scanner process: {cause}");
-        let pair = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        );
-        let (socket, child_socket) = pair.map_err(|error| failed(error.to_string()))?;
-        let child = os_sandbox::inherit_none(
-            Command::new(SELF)
-                .arg(worker::ARGUMENT)
-                .env_clear()
-                .stdin(Stdio::from(child_socket))
-                .stdout(Stdio::null())
-                // A file may make its scanner write what it wants.
-                .stderr(Stdio::null()),
-        )
-        .spawn()
-        .map_err(|error| failed(error.to_string()))?;
-        let mut process = Self {
-            child,
-            socket,
-            files: 0,
-        };
+        let mut process = Self::spawn(&[worker::ARGUMENT]).map_err(failed)?;
         let hello = process.receive(START_TIMEOUT);
         let hello = hello.map_err(|error| failed(error.to_string()))?;
         let Ok(Hello { incomplete }) = serde_json::from_slice(&hello) else {
@@ -137,6 +102,55 @@ impl Process {
             )),
             incomplete => Ok((process, incomplete)),
         }
+    }
+
+    /// Starts this program with these arguments, and with a socket to it as its standard input.
+    pub(super) fn spawn(arguments: &[&str]) -> Result<Self, String> {
+        let pair = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        );
+        let (socket, child_socket) = pair.map_err(|error| error.to_string())?;
+        let child = os_sandbox::inherit_none(
+            Command::new(SELF)
+                .args(arguments)
+                .env_clear()
+                .stdin(Stdio::from(child_socket))
+                .stdout(Stdio::null())
+                // A file may make its scanner write what it wants.
+                .stderr(Stdio::null()),
+        )
+        .spawn()
+        .map_err(|error| error.to_string())?;
+        Ok(Self {
+            child,
+            socket,
+            files: 0,
+        })
+    }
+
+    /// Sends an open file and receives the report on it. A process that fails at that is of no
+    /// more use.
+    pub(super) fn report(
+        &mut self,
+        file: &File,
+        name: &str,
+        allowed: Duration,
+    ) -> Result<FileReport, String> {
+        self.files = self.files.saturating_add(1);
+        let response = self.send(file, name).and_then(|()| self.receive(allowed));
+        let response = match response {
+            Ok(response) if !response.is_empty() => response,
+            Err(Errno::AGAIN) => {
+                return Err(format!("not scanned within {} s", allowed.as_secs()));
+            }
+            Ok(_) | Err(_) => {
+                return Err(format!("its scanner process ended: {}", self.end()));
+            }
+        };
+        report(&response).ok_or_else(|| "its scanner process wrote no report".to_owned())
     }
 
     /// Sends an open file and its name.
@@ -190,7 +204,7 @@ impl Drop for Process {
 }
 
 /// The time that a file of this length may take.
-fn timeout(bytes: u64) -> Duration {
+pub(super) fn timeout(bytes: u64) -> Duration {
     let more = Duration::from_secs(bytes.div_euclid(BYTES_PER_SECOND));
     FILE_TIMEOUT.saturating_add(more)
 }

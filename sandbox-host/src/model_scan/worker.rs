@@ -65,14 +65,14 @@ fn serve() -> Result<(), Errno> {
 }
 
 /// Sends one message.
-fn respond(socket: &Stdin, message: &impl Serialize) -> Result<(), Errno> {
+pub(super) fn respond(socket: &Stdin, message: &impl Serialize) -> Result<(), Errno> {
     let bytes = serde_json::to_vec(message).map_err(|_| Errno::INVAL)?;
     retry_on_intr(|| send(socket, &bytes, SendFlags::NOSIGNAL))?;
     Ok(())
 }
 
 /// Waits for the next file and its name. `None` if there are no more.
-fn next_file(socket: &Stdin) -> Result<Option<(File, String)>, Errno> {
+pub(super) fn next_file(socket: &Stdin) -> Result<Option<(File, String)>, Errno> {
     let mut name = vec![0; MAX_NAME_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
