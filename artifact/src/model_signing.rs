@@ -43,5 +43,5 @@ pub use sign::{SignFault, sign_with_certificates, sign_with_key};
 pub use sigstore::{
     IdentityFault, MAX_TRUSTED_ROOT_BYTES, TrustedIdentity, TrustedRoot, TrustedRootFault,
 };
-pub use statement::{StatementFault, write_statement};
+pub use statement::{StatementFault, read_statement, write_statement};
 pub use verify::{Rejection, Signer, Trust, Verified, verify, verify_identity};

@@ -6,11 +6,12 @@
 //! the model from a copy that no one else can write.
 //!
 //! Its modules, from bottom to top: `file_state`, `open_folder`, `fault`, `tree`, `copy`, `walk`,
-//! `hash`.
+//! `found_model`, `hash`.
 
 mod copy;
 mod fault;
 pub mod file_state;
+mod found_model;
 mod hash;
 pub mod open_folder;
 mod tree;
@@ -22,11 +23,12 @@ use std::path::Path;
 use tensorgate_artifact::model_signing::{Differences, Manifest, Pieces, Resource, Rules, compare};
 
 pub use fault::Fault;
+pub use found_model::{FileStates, FoundModel};
 use hash::{Digests, Settings, hash};
 pub use hash::{Options, Progress};
 use tree::Tree;
-pub use walk::Ignored;
-use walk::{FoundFile, Scope, Walked, walk};
+pub use walk::{FoundFile, Ignored};
+use walk::{Scope, Walked, walk};
 
 /// A file that was hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,13 +101,24 @@ fn check(
     options: &Options,
     copy_to: Option<BorrowedFd<'_>>,
 ) -> Result<Checked, Fault> {
+    let found = FoundModel::find(root, manifest, ignored)?;
+    check_found(&found, manifest, options, copy_to)
+}
+
+/// Compares a model that was found by a manifest with that manifest.
+///
+/// # Errors
+/// As for [`check_folder`].
+pub fn check_found(
+    found: &FoundModel,
+    manifest: &Manifest,
+    options: &Options,
+    copy_to: Option<BorrowedFd<'_>>,
+) -> Result<Checked, Fault> {
     let rules = manifest.rules();
-    let tree = Tree::open(root, rules.follow_links)?;
-    let Walked { files, excluded } = walk(&tree, Scope::Signed { manifest, ignored })?;
-    let (read, unsigned): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.is_signed);
     let expected = |file: &FoundFile| manifest.sharded_bytes(&file.path);
     let settings = Settings {
-        tree: &tree,
+        tree: found.tree(),
         pieces: rules.pieces,
         expected_bytes: &expected,
         copy_to,
@@ -114,12 +127,12 @@ fn check(
     let Digests {
         mut resources,
         whole,
-    } = hash(&settings, &read)?;
+    } = hash(&settings, found.signed())?;
     // An unsigned file differs, whatever it holds.
-    resources.extend(unsigned.into_iter().map(|file| unread(file, rules)));
+    resources.extend(found.unsigned().iter().map(|file| unread(file, rules)));
     Ok(Checked {
-        signed: signed_files(read, whole),
-        excluded,
+        signed: signed_files(found.signed(), whole),
+        excluded: found.excluded().to_vec(),
         differences: compare(manifest, resources),
     })
 }
@@ -148,7 +161,7 @@ pub fn hash_folder(
     let Digests { resources, whole } = hash(&settings, &files)?;
     Ok(Hashed {
         manifest: Manifest::new(name, rules, resources)?,
-        files: signed_files(files, whole),
+        files: signed_files(&files, whole),
         excluded,
     })
 }
@@ -163,19 +176,19 @@ pub fn path_beneath(root: &Path, file: &Path) -> Option<String> {
 }
 
 /// A resource that equals no signed one.
-fn unread(file: FoundFile, rules: &Rules) -> Resource {
+fn unread(file: &FoundFile, rules: &Rules) -> Resource {
     let bytes = file.bytes();
     match rules.pieces {
-        Pieces::Files => Resource::file(file.path, [0; 32]),
-        Pieces::Shards(_) => Resource::shard(file.path, 0..bytes, [0; 32]),
+        Pieces::Files => Resource::file(file.path.clone(), [0; 32]),
+        Pieces::Shards(_) => Resource::shard(file.path.clone(), 0..bytes, [0; 32]),
     }
 }
 
-fn signed_files(files: Vec<FoundFile>, whole: Vec<Option<[u8; 32]>>) -> Vec<SignedFile> {
-    let files = files.into_iter().zip(whole);
+fn signed_files(files: &[FoundFile], whole: Vec<Option<[u8; 32]>>) -> Vec<SignedFile> {
+    let files = files.iter().zip(whole);
     let files = files.map(|(file, sha256)| SignedFile {
         bytes: file.bytes(),
-        path: file.path,
+        path: file.path.clone(),
         sha256,
     });
     let mut files: Vec<_> = files.collect();

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use tensorgate_policy::hex;
 
 use super::der::{Der, INTEGER, OCTET_STRING, SEQUENCE};
-use crate::key::{PrivateKey, PublicKey};
+use crate::key::{PUBLIC, PrivateKey, PublicKey};
 
 const BEGIN: &str = "-----BEGIN ";
 const PUBLIC_LABEL: &str = "PUBLIC KEY";
@@ -94,6 +94,14 @@ impl ModelKey {
     pub fn from_pem(text: &str) -> Result<Self, ModelKeyFault> {
         let der = only_block(text, PUBLIC_LABEL).ok_or(ModelKeyFault::PublicPem)?;
         Self::from_der(&der)
+    }
+
+    /// An Ed25519 key.
+    ///
+    /// # Errors
+    /// It is not a point of the curve, or a weak one.
+    pub fn from_ed25519(key: &[u8; 32]) -> Result<Self, ModelKeyFault> {
+        Self::from_der(&[&PUBLIC[..], key].concat())
     }
 
     /// Parses a SubjectPublicKeyInfo.

@@ -254,6 +254,11 @@ impl Manifest {
         &self.resources
     }
 
+    /// The digest of the model: that of its statement's subject, in the order of names.
+    pub fn digest(&self) -> [u8; 32] {
+        root_digest(&self.by_name())
+    }
+
     /// The resources in the order of the specification: sorted by name.
     pub(super) fn by_name(&self) -> Vec<Resource> {
         let mut resources = self.resources.clone();

@@ -176,8 +176,11 @@ pub fn write_statement(manifest: &Manifest) -> Result<Vec<u8>, JsonFault> {
     Ok(serde_json::to_vec(&statement)?)
 }
 
-/// Reads a statement whose signature was verified.
-pub(super) fn read(payload: &[u8]) -> Result<Manifest, StatementFault> {
+/// Reads a statement whose signature or digest was verified.
+///
+/// # Errors
+/// It is not a statement about a model, or its manifest has a fault.
+pub fn read_statement(payload: &[u8]) -> Result<Manifest, StatementFault> {
     check_members(payload)?;
     let Kind {
         kind,

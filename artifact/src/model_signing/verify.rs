@@ -5,7 +5,7 @@ use super::chain::{ChainFault, Roots};
 use super::keys::ModelKey;
 use super::manifest::Manifest;
 use super::sigstore::{IdentityFault, TrustedIdentity};
-use super::statement::{self, StatementFault};
+use super::statement::{StatementFault, read_statement};
 use crate::envelope::pae;
 
 /// Whom a verifier trusts. The bundle must be signed in the same way. [`verify_identity`] verifies
@@ -136,7 +136,7 @@ pub fn verify(bundle: &[u8], trust: Trust<'_>, now_s: u64) -> Result<Verified, R
             });
         }
     };
-    let manifest = statement::read(&payload)?;
+    let manifest = read_statement(&payload)?;
     Ok(Verified { manifest, signer })
 }
 
@@ -173,7 +173,7 @@ pub fn verify_identity(bundle: &[u8], trusted: &TrustedIdentity) -> Result<Verif
         fingerprint: material.certificate.fingerprint(),
         logged_s,
     };
-    let manifest = statement::read(&payload)?;
+    let manifest = read_statement(&payload)?;
     Ok(Verified { manifest, signer })
 }
 
