@@ -17,6 +17,7 @@ use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy};
 
 use crate::context_keys::{ContextKeys, KeyFileError};
 use crate::files::{at_most, open};
+use crate::model_scan::supervisor::ScannerSupervisor;
 use crate::sandbox::CompilerConfig;
 use crate::server::listeners::{AllowedPeers, ServiceAddress};
 use crate::server::tls::{ServerTls, ServerTlsError, TlsFiles};
@@ -76,6 +77,8 @@ pub struct Settings {
     pub builtins: PathBuf,
     /// How handlers are compiled.
     pub compiler: CompilerConfig,
+    /// Scans files of models; or why they cannot be scanned.
+    pub scanner: Result<Arc<ScannerSupervisor>, String>,
     /// Whether the host is not ready before a request has passed the filter.
     pub wait_for_filter: bool,
     /// The file that describes the policy's source files (`admission`). It may be missing.

@@ -32,6 +32,7 @@ use crate::backends::oip::{Channel, Endpoint};
 use crate::backends::{BackendError, BackendRequest, Call, ProtocolAdapter};
 use crate::client_key::ClientKey;
 use crate::dispatch::health::BackendHealth;
+use crate::model_artifacts::ModelArtifacts;
 use crate::telemetry::labels::BackendLabels;
 use crate::telemetry::metrics::{GaugeGuard, Metrics};
 use attempts::{RetryBudget, RetryState};
@@ -57,6 +58,7 @@ pub struct Dispatcher {
     retried: Counter,
     observer: CallObserver,
     mirror_checks: ContractChecks,
+    artifacts: Arc<ModelArtifacts>,
 }
 
 /// The endpoint selected for a call, with the guards that the call holds.
@@ -102,6 +104,7 @@ impl Dispatcher {
         rule: &Backend,
         endpoints: Vec<Arc<Endpoint>>,
         health: Arc<BackendHealth>,
+        artifacts: Arc<ModelArtifacts>,
         metrics: &Metrics,
     ) -> Self {
         let labels = BackendLabels {
@@ -131,6 +134,7 @@ impl Dispatcher {
             retried: metrics.retried.get_or_create(&labels).clone(),
             observer: witness,
             mirror_checks: ContractChecks::default(),
+            artifacts,
         }
     }
 
@@ -142,6 +146,19 @@ impl Dispatcher {
     /// The health of the backend and of its model versions, as last probed.
     pub fn health(&self) -> &BackendHealth {
         &self.health
+    }
+
+    /// Why no request for a model version can be sent, one line for each cause. Empty if its files
+    /// are verified, and some server is ready.
+    pub fn unready(&self, model: &Model, version: &str) -> Vec<String> {
+        let files = self.artifacts.unready(model, version);
+        files.map_or_else(|| self.health.unready(model, version), |cause| vec![cause])
+    }
+
+    /// Checks that the files of a model version are verified, if the policy asks for that.
+    fn check_files(&self, model: &Model, version: &str) -> Result<(), BackendError> {
+        let cause = self.artifacts.unready(model, version);
+        cause.map_or(Ok(()), |cause| Err(BackendError::Unavailable(cause)))
     }
 
     /// Sends one inference request and reads its response before `request_deadline` and within the

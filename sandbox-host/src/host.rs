@@ -21,6 +21,7 @@ use crate::context_keys::ContextKeys;
 use crate::egress::SystemResolver;
 use crate::egress::audit_export::AuditExporters;
 use crate::limits::RateLimitServer;
+use crate::model_artifacts::{Checker, FirstDigests, Threads};
 use crate::pem::TlsError;
 use crate::policy_store::artifacts::Artifacts;
 use crate::policy_store::assemble::{Loader, PolicyFault};
@@ -41,6 +42,8 @@ use crate::webhook::schedule::Schedule;
 
 /// The interval of looks at the files of keys and certificates.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
+/// The name of the file with the first digests of model versions, beside the audit log.
+const FIRST_DIGESTS: &str = "model-versions.json";
 /// The time that admin requests get to finish at shutdown.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
@@ -60,6 +63,8 @@ pub enum StartError {
     Export(TlsError),
     #[error("cannot start the thread of anomaly rules: {0}")]
     Watch(std::io::Error),
+    #[error("cannot start the threads that verify the files of models: {0}")]
+    Artifacts(std::io::Error),
     #[error("cannot listen at {address}: {source}")]
     Admin {
         address: SocketAddr,
@@ -141,6 +146,8 @@ struct Tasks {
     /// Background tasks: dropping older policies, watching the models, reading renewed files, and
     /// following blocks of clients.
     chores: [JoinHandle<()>; 4],
+    /// The threads that verify the files of models.
+    artifacts: Threads,
 }
 
 impl Host {
@@ -253,6 +260,7 @@ impl Tasks {
             endpoints,
             drain,
             compiler: compiling,
+            scanner,
             wait_for_filter,
             sources,
         } = settings;
@@ -277,6 +285,7 @@ impl Tasks {
         let budget = Budget::new(policy.policy.listen().limits().buffered_bytes);
         let audit = audit::server::settings(&audit_folder, policy.policy.audit());
         let log = audit.path.clone();
+        let first_digests = FirstDigests::new(audit.path.with_file_name(FIRST_DIGESTS));
         let generation = &policy.generation;
         let blocks = Arc::new(Blocks::new(Responses::from_policy(&policy.policy)));
         blocks.merge(block_file.current().blocks.clone());
@@ -309,6 +318,10 @@ impl Tasks {
         let listeners = vec![Arc::new(responder) as _, Arc::new(records) as _, sent];
         let tap = Tap::start(rules, metrics, listeners);
         let tap = Arc::new(tap.map_err(StartError::Watch)?);
+        let checker = Checker::new(root, scanner, first_digests);
+        let writer = audit.outcomes().audit();
+        let artifacts = Threads::start(&loader.artifacts, checker, writer, metrics)
+            .map_err(StartError::Artifacts)?;
         audit.outcomes().audit().listen(Arc::<Tap>::clone(&tap));
         let app = Arc::new(App {
             outcomes: Arc::clone(audit.outcomes()),
@@ -363,6 +376,7 @@ impl Tasks {
             reloader,
             secrets,
             chores,
+            artifacts,
         })
     }
 
@@ -379,7 +393,9 @@ impl Tasks {
             reloader: _,
             secrets: _,
             chores,
+            artifacts,
         } = self;
+        drop(artifacts);
         for chore in chores {
             chore.abort();
         }

@@ -26,6 +26,7 @@ pub mod heap;
 pub mod host;
 pub mod install_filters;
 pub mod limits;
+pub mod model_artifacts;
 pub mod model_files;
 pub mod model_scan;
 mod owned;

@@ -12,6 +12,8 @@ use serde_json::Value;
 use tensorgate_host::config::{self, ConfigError, Folders, Settings};
 use tensorgate_host::context_keys::ContextKeys;
 use tensorgate_host::host::Secrets;
+use tensorgate_host::model_scan::supervisor::{ScannerSupervisor, scanner_supervisor};
+use tensorgate_host::model_scan::worker::scanner_process;
 use tensorgate_host::policy_store::sources::Sources;
 use tensorgate_host::sandbox::os_sandbox::{self, Access};
 use tensorgate_host::sandbox::{CompilerConfig, CompilerProcess, compiler_process};
@@ -150,6 +152,9 @@ struct Flags {
     drain_s: u64,
 }
 
+/// The processes beside the host: those that compile handlers, and those that scan files of models.
+type Processes = (CompilerConfig, Result<Arc<ScannerSupervisor>, String>);
+
 /// Whether the OS sandbox is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Harden {
@@ -165,6 +170,11 @@ fn main() -> ExitCode {
     if let Some(code) = compiler_process(std::env::args_os().skip(1)) {
         return code;
     }
+    let scanning = scanner_process(std::env::args_os().skip(1))
+        .or_else(|| scanner_supervisor(std::env::args_os().skip(1)));
+    if let Some(code) = scanning {
+        return code;
+    }
     if let Some(folder) = install_filters::target(std::env::args_os().skip(1)) {
         return match install_filters::install(&folder) {
             Ok(()) => ExitCode::SUCCESS,
@@ -177,9 +187,10 @@ fn main() -> ExitCode {
     // Other allocators than glibc's need no setting.
     let _ = heap::keep_freed_memory();
     let flags = Flags::parse();
-    // Start the compiler before the OS sandbox forbids new processes. Do both before a second
-    // thread exists.
+    // Start the compiler and the scanner before the OS sandbox forbids new processes. Do all of
+    // that before a second thread exists.
     let compiler = CompilerProcess::start(flags.harden == Harden::Required);
+    let scanner = ScannerSupervisor::start(flags.harden == Harden::Required).map(Arc::new);
     let sandbox = (flags.harden != Harden::Off).then(|| os_sandbox::apply(&access(&flags)));
     let log = match Log::new(std::io::stderr()) {
         Ok(log) => log,
@@ -229,7 +240,7 @@ fn main() -> ExitCode {
     };
     let code = match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
-            let code = runtime.block_on(run(flags, compiler_config, &log));
+            let code = runtime.block_on(run(flags, (compiler_config, scanner), &log));
             runtime.shutdown_timeout(RUNTIME_END);
             code
         }
@@ -242,7 +253,7 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn run(flags: Flags, compiler_config: CompilerConfig, log: &Log) -> u8 {
+async fn run(flags: Flags, processes: Processes, log: &Log) -> u8 {
     // Install the handlers first, so that a signal during the start ends the start in order.
     let (mut term, mut interrupt, hangup, for_secrets) = match (
         signal(SignalKind::terminate()),
@@ -257,7 +268,7 @@ async fn run(flags: Flags, compiler_config: CompilerConfig, log: &Log) -> u8 {
         }
     };
     let bundle = flags.bundle.clone();
-    let settings = match settings(flags, compiler_config) {
+    let settings = match settings(flags, processes) {
         Ok(settings) => settings,
         Err(error) => {
             let cause = os_sandbox::with_hint(&error.to_string());
@@ -285,6 +296,7 @@ async fn run(flags: Flags, compiler_config: CompilerConfig, log: &Log) -> u8 {
                 StartError::Listen(_)
                     | StartError::Audit(_)
                     | StartError::Watch(_)
+                    | StartError::Artifacts(_)
                     | StartError::Admin { .. }
             ) {
                 FAILED
@@ -389,7 +401,7 @@ fn access(flags: &Flags) -> Access {
     )
 }
 
-fn settings(flags: Flags, compiler_config: CompilerConfig) -> Result<Settings, ConfigError> {
+fn settings(flags: Flags, (compiler_config, scanner): Processes) -> Result<Settings, ConfigError> {
     let admin = config::admin(flags.admin, flags.admin_public)?;
     let context_keys = ContextKeys::read(&flags.context_key_file)?;
     let audit_folder = audit_folder(&flags).ok_or(ConfigError::AuditFolder)?;
@@ -436,6 +448,7 @@ fn settings(flags: Flags, compiler_config: CompilerConfig) -> Result<Settings, C
         endpoints,
         drain,
         compiler: compiler_config,
+        scanner,
         wait_for_filter: flags.wait_for_filter,
         sources: Sources::beside(&flags.bundle),
     })

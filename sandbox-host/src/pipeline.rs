@@ -110,13 +110,13 @@ impl Pipeline {
     /// Why a model version is not ready. An ensemble needs every model of its steps.
     fn unready(&self, model: &Model, version: &str, route: &ModelRoute) -> Vec<String> {
         let backends = match &route.target {
-            Target::Backend(backend) => return backend.health().unready(model, version),
+            Target::Backend(backend) => return backend.unready(model, version),
             Target::Ensemble(backends) => backends,
         };
         let steps = model.ensemble().map_or(&[][..], Ensemble::steps);
         let members = steps.iter().zip(backends).filter_map(|(step, backend)| {
             let member = self.policy.model(step.model())?;
-            let causes = backend.health().unready(member, step.version());
+            let causes = backend.unready(member, step.version());
             let name = model_version(member, step.version());
             Some(
                 causes

@@ -91,6 +91,7 @@ impl Dispatcher {
         claims: &HeaderMap,
         max_answer_bytes: usize,
     ) -> Result<Vec<Tensor<'static>>, BackendError> {
+        self.check_files(model, &message.model_version)?;
         let no_client = ClientKey::from_name(None);
         self.observer.breaker.check(no_client)?;
         let now = Instant::now();

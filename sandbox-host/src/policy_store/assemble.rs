@@ -26,6 +26,7 @@ use crate::dispatch::Dispatcher;
 use crate::dispatch::health::{self, BackendHealth, Prober};
 use crate::egress::{Egress, Resolve, SystemResolver};
 use crate::limits::{ConnectFault, SharedLimits};
+use crate::model_artifacts::ModelArtifacts;
 use crate::pem::TlsError;
 use crate::pipeline::request::Verifier;
 use crate::pipeline::{Pipeline, Stage, mirroring};
@@ -136,6 +137,8 @@ pub(crate) struct Loader {
     pub(crate) cut_offs: Arc<BreakerRecords>,
     /// The resources for mirrored requests under all policies.
     copies: mirroring::MirrorSlots,
+    /// The model versions whose files are verified.
+    pub(crate) artifacts: Arc<ModelArtifacts>,
 }
 
 impl Loader {
@@ -155,6 +158,7 @@ impl Loader {
             resolver: SystemResolver::default(),
             cut_offs: Arc::default(),
             copies: mirroring::MirrorSlots::default(),
+            artifacts: Arc::default(),
         }
     }
 
@@ -251,6 +255,7 @@ impl Loader {
             parts,
             headers: candidate.headers,
             digest: candidate.digest,
+            _artifacts: self.artifacts.follow(policy),
         })
     }
 
@@ -487,6 +492,7 @@ impl Loader {
                 rule,
                 endpoints,
                 health,
+                Arc::clone(&self.artifacts),
                 &self.metrics,
             )),
             tls,

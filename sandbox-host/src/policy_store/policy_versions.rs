@@ -25,6 +25,7 @@ use crate::admission::memory_budget::Budget;
 use crate::context_keys::ContextKeys;
 use crate::dispatch::Dispatcher;
 use crate::limits::SharedLimits;
+use crate::model_artifacts::Followed;
 use crate::pipeline::Pipeline;
 use crate::pipeline::request::{
     Caller, DenialOrigin, DeniedRequest, HeadVerdict, Verifier, read_head,
@@ -51,6 +52,8 @@ pub struct PolicyVersion {
     pub(crate) headers: HeaderMode,
     /// The SHA-256 digest of the policy, which distinguishes two policies of the same version name.
     pub(crate) digest: [u8; 32],
+    /// Its models whose files are verified, as long as this version is loaded.
+    pub(crate) _artifacts: Followed,
 }
 
 impl PolicyVersion {

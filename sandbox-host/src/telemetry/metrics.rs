@@ -154,7 +154,13 @@ metrics! {
         "tensorgate_host_backend_ready", "Whether a backend answered its last probe";
     /// Whether a model version is ready, 0 or 1.
     model_ready: Family<ModelReadyLabels, Gauge>,
-        "tensorgate_host_model_ready", "Whether some backend of a model version is ready to serve it";
+        "tensorgate_host_model_ready", "Whether a model version is ready: some backend can serve it, and its files are verified if the policy asks for that";
+    /// Whether the files of a model version are verified, 0 or 1.
+    model_verified: Family<ModelReadyLabels, Gauge>,
+        "tensorgate_host_model_verified", "Whether the files of a model version are verified, for versions with an artifact in the policy";
+    /// How often files of a model version were rejected.
+    model_rejections: Family<ModelReadyLabels, Counter>,
+        "tensorgate_host_model_rejections", "Times that the files of a model version were rejected";
     /// Denials that were not enforced because of a grant's mode.
     shadowed: Family<ShadowLabels, Counter>,
         "tensorgate_host_shadowed", "Denials that shadow mode allowed, by reason";

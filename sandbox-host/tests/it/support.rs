@@ -136,6 +136,7 @@ pub fn settings(policy: Value, folder: &Path) -> Settings {
         endpoints: BTreeMap::new(),
         drain: PATIENCE,
         compiler: CompilerConfig::default(),
+        scanner: Err("tests start no processes".to_owned()),
         sources: folder.join("sources.json"),
         wait_for_filter: false,
     }

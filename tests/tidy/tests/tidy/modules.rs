@@ -44,6 +44,7 @@ const HOST: Crate = Crate {
         "admission",
         "audit",
         "blocks",
+        "model_artifacts",
         "watch",
         "backends",
         "egress",

@@ -1,0 +1,30 @@
+//! Verifies the files of models before requests are sent to their servers.
+//!
+//! A model version with an `artifact` in the policy is ready only while its files are the verified
+//! ones. Its [`Status`] changes by what is observed:
+//!
+//! | status | the files changed | a check passed | a check failed |
+//! |---|---|---|---|
+//! | checking | checking | verified | rejected |
+//! | verified | checking | verified | rejected |
+//! | rejected | checking | verified | rejected |
+//!
+//! One thread looks at the states of all files several times a second, and another one verifies:
+//! signature or digest of the manifest, every file's digest, a scan of every file in a process
+//! without rights, the digest that this version had before. Nothing is served on an error.
+//!
+//! Its modules, from bottom to top: `status`, `first_digests`, `trust`, `check`, `registry`,
+//! `threads`. Each refers to those before it.
+
+mod check;
+mod first_digests;
+mod registry;
+mod status;
+mod threads;
+mod trust;
+
+pub use check::Checker;
+pub use first_digests::FirstDigests;
+pub use registry::{Followed, ModelArtifacts};
+pub use status::{Identity, Observation, Status};
+pub use threads::Threads;

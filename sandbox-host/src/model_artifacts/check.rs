@@ -1,0 +1,248 @@
+//! One check of a model version's files, and the states of the files that the result is about.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, CWD, Stat, statat};
+use tensorgate_artifact::model_signing::Manifest;
+use tensorgate_artifact::scan::Verdict;
+use tensorgate_policy::policy::ModelArtifact;
+
+use super::first_digests::FirstDigests;
+use super::status::{Identity, Observation};
+use super::trust::{Trusted, trust_file, trusted};
+use crate::model_files::file_state::is_same;
+use crate::model_files::{
+    FileStates, FoundFile, FoundModel, Ignored, Options, check_found, path_beneath,
+};
+use crate::model_scan::messages::FileReport;
+use crate::model_scan::supervisor::ScannerSupervisor;
+use crate::printable::printable;
+
+/// Cores of this many are left to requests.
+const CORES_PER_HASHER: usize = 2;
+/// How the names of git's own files begin, which no signature covers.
+const GIT: &str = ".git";
+
+/// Verifies the files of models.
+#[derive(Debug)]
+pub struct Checker {
+    /// The folder for relative paths of the policy.
+    root: PathBuf,
+    /// The scanner processes, or why there are none.
+    scanner: Result<Arc<ScannerSupervisor>, String>,
+    first_digests: Mutex<FirstDigests>,
+}
+
+/// A version of a model, and its files.
+pub(super) struct Subject<'a> {
+    pub model: &'a str,
+    pub version: &'a str,
+    pub artifact: &'a ModelArtifact,
+}
+
+/// The states of a model's files and of its signature.
+#[derive(Debug, Default)]
+pub(super) struct States {
+    trust: Option<Stat>,
+    /// `None` without a manifest, which says what the files are.
+    files: Option<Result<FileStates, String>>,
+}
+
+/// What a check was about.
+#[derive(Debug, Default)]
+pub(super) struct Baseline {
+    manifest: Option<Manifest>,
+    states: States,
+}
+
+impl States {
+    /// What is new, missing or different since `before`.
+    fn change_since(&self, before: &Self) -> Option<String> {
+        let is_trust_same = match (&before.trust, &self.trust) {
+            (Some(before), Some(now)) => is_same(before, now),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_trust_same {
+            return Some("the signature or manifest".to_owned());
+        }
+        match (&before.files, &self.files) {
+            (None, None) => None,
+            (Some(Ok(before)), Some(Ok(now))) => now.change_since(before),
+            (Some(Err(before)), Some(Err(now))) if before == now => None,
+            _ => Some("the folder".to_owned()),
+        }
+    }
+}
+
+impl Checker {
+    /// A checker of files below `root`. Without a scanner each model is rejected.
+    pub const fn new(
+        root: PathBuf,
+        scanner: Result<Arc<ScannerSupervisor>, String>,
+        first_digests: FirstDigests,
+    ) -> Self {
+        Self {
+            root,
+            scanner,
+            first_digests: Mutex::new(first_digests),
+        }
+    }
+
+    /// Verifies the files of a model version, which must not change meanwhile.
+    pub(super) fn check(&self, subject: &Subject<'_>) -> (Observation, Baseline) {
+        let artifact = subject.artifact;
+        // Before anything is read, so that each later change is found.
+        let trust = self.look(artifact, None).trust;
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now_s = now_s.map_or(0, |since| since.as_secs());
+        let trusted = match trusted(&trust_file(&self.root, artifact), artifact, now_s) {
+            Ok(trusted) => trusted,
+            Err(cause) => {
+                let states = States { trust, files: None };
+                let manifest = None;
+                return (Observation::Failed(cause), Baseline { manifest, states });
+            }
+        };
+        let before = States {
+            trust,
+            ..self.look(artifact, Some(&trusted.manifest))
+        };
+        let verified = self.verify(artifact, &trusted);
+        let after = self.look(artifact, Some(&trusted.manifest));
+        let observation = match after.change_since(&before) {
+            Some(path) => Observation::Changed(path),
+            None => match verified.and_then(|identity| self.keep(subject, identity)) {
+                Ok(identity) => Observation::Passed(identity),
+                Err(cause) => Observation::Failed(cause),
+            },
+        };
+        let baseline = Baseline {
+            manifest: Some(trusted.manifest),
+            states: before,
+        };
+        (observation, baseline)
+    }
+
+    /// What has changed since a check.
+    pub(super) fn change(&self, artifact: &ModelArtifact, checked: &Baseline) -> Option<String> {
+        let states = self.look(artifact, checked.manifest.as_ref());
+        states.change_since(&checked.states)
+    }
+
+    /// The states of the files, which are not opened.
+    fn look(&self, artifact: &ModelArtifact, manifest: Option<&Manifest>) -> States {
+        let trust = statat(CWD, trust_file(&self.root, artifact), AtFlags::empty()).ok();
+        let files = manifest.map(|manifest| {
+            let found = self.find(artifact, manifest)?;
+            Ok(found.states())
+        });
+        States { trust, files }
+    }
+
+    fn find(&self, artifact: &ModelArtifact, manifest: &Manifest) -> Result<FoundModel, String> {
+        let model = self.root.join(artifact.path());
+        FoundModel::find(&model, manifest, &self.ignored(artifact))
+            .map_err(|fault| format!("{}: {fault}", printable(artifact.path())))
+    }
+
+    /// The file of the signature or manifest is no part of the model.
+    fn ignored(&self, artifact: &ModelArtifact) -> Ignored {
+        let model = self.root.join(artifact.path());
+        Ignored {
+            bundle: path_beneath(&model, &trust_file(&self.root, artifact)),
+            ..Ignored::default()
+        }
+    }
+
+    /// Compares all files with the manifest, and scans them.
+    fn verify(&self, artifact: &ModelArtifact, trusted: &Trusted) -> Result<Identity, String> {
+        let found = self.find(artifact, &trusted.manifest)?;
+        self.refuse_uncovered(artifact, &found)?;
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = NonZeroUsize::new(cores.div_euclid(CORES_PER_HASHER));
+        let options = Options {
+            threads: threads.unwrap_or(NonZeroUsize::MIN),
+            progress: None,
+        };
+        let checked = check_found(&found, &trusted.manifest, &options, None)
+            .map_err(|fault| fault.to_string())?;
+        if !checked.differences.is_empty() {
+            return Err(checked.differences.to_string());
+        }
+        for file in found.signed() {
+            self.scan(artifact, &found, file)?;
+        }
+        Ok(Identity {
+            digest: trusted.manifest.digest(),
+            signer: trusted.signer.clone(),
+        })
+    }
+
+    /// Rejects files that the manifest leaves out: a server could load them all the same.
+    fn refuse_uncovered(&self, artifact: &ModelArtifact, found: &FoundModel) -> Result<(), String> {
+        let bundle = self.ignored(artifact).bundle;
+        let mut uncovered = found.excluded().iter();
+        let path = uncovered
+            .find(|path| !path.starts_with(GIT) && bundle.as_deref() != Some(path.as_str()));
+        match path {
+            None => Ok(()),
+            Some(path) => Err(format!(
+                "{:?} is in the model's folder, and its manifest leaves it out: move it elsewhere, or sign the model with it",
+                printable(path)
+            )),
+        }
+    }
+
+    fn scan(
+        &self,
+        artifact: &ModelArtifact,
+        found: &FoundModel,
+        file: &FoundFile,
+    ) -> Result<(), String> {
+        let scanner = self
+            .scanner
+            .as_ref()
+            .map_err(|cause| format!("its files cannot be scanned: {cause}"))?;
+        let opened = found.open(file).map_err(|fault| fault.to_string())?;
+        let name = file.location.rsplit('/').next().unwrap_or_default();
+        let report = scanner.scan(&opened, name, file.bytes());
+        let path = printable(&file.location);
+        if report.verdict != Verdict::Safe {
+            return Err(format!("{path:?} is {}", described(&report)));
+        }
+        let format = report.format.as_str();
+        let is_allowed = artifact
+            .formats()
+            .is_none_or(|formats| formats.iter().any(|allowed| allowed.name() == format));
+        if is_allowed {
+            Ok(())
+        } else {
+            Err(format!(
+                "{path:?} has the format {format:?}, which is not among `formats`"
+            ))
+        }
+    }
+
+    /// Keeps the digest of a version that is verified for the first time.
+    fn keep(&self, subject: &Subject<'_>, identity: Identity) -> Result<Identity, String> {
+        let first = self.first_digests.lock();
+        let mut first = first.unwrap_or_else(PoisonError::into_inner);
+        first.check(subject.model, subject.version, &identity.digest)?;
+        Ok(identity)
+    }
+}
+
+/// The verdict on a file, and the evidence that decides it.
+fn described(report: &FileReport) -> String {
+    let verdict = report.verdict.name();
+    let mut findings = report.findings.iter();
+    match findings.find(|finding| finding.verdict == report.verdict) {
+        Some(finding) => format!("{verdict}: {}: {}", finding.rule, finding.detail),
+        None => verdict.to_owned(),
+    }
+}

@@ -1,0 +1,173 @@
+//! The model versions whose files are verified, and their status. Dispatchers ask here before each
+//! request.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tensorgate_policy::Policy;
+use tensorgate_policy::policy::{Model, ModelArtifact};
+
+use super::check::{Baseline, Subject};
+use super::status::Status;
+
+/// A model version and its files, under the policies that say the same of them.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub model: String,
+    pub version: String,
+    pub artifact: Arc<ModelArtifact>,
+    status: RwLock<Status>,
+    /// What the last check was about.
+    pub baseline: Mutex<Baseline>,
+}
+
+/// The model versions that one policy has. They are forgotten when no policy has them.
+#[derive(Debug, Default)]
+pub struct Followed {
+    entries: Vec<Arc<Entry>>,
+}
+
+/// All model versions whose files are verified.
+#[derive(Debug, Default)]
+pub struct ModelArtifacts {
+    /// By the name of the model.
+    entries: RwLock<HashMap<String, Vec<Arc<Entry>>>>,
+    is_stopped: AtomicBool,
+    waiting: Mutex<()>,
+    wake: Condvar,
+}
+
+impl Entry {
+    fn new(model: &Model, version: &str, artifact: &Arc<ModelArtifact>) -> Self {
+        Self {
+            model: model.name().to_owned(),
+            version: version.to_owned(),
+            artifact: Arc::clone(artifact),
+            status: RwLock::new(Status::Checking { changed: None }),
+            baseline: Mutex::default(),
+        }
+    }
+
+    fn is_of(&self, version: &str, artifact: &Arc<ModelArtifact>) -> bool {
+        self.version == version && self.artifact == *artifact
+    }
+
+    pub(super) fn subject(&self) -> Subject<'_> {
+        Subject {
+            model: &self.model,
+            version: &self.version,
+            artifact: &self.artifact,
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let status = self.status.read();
+        status.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets the status, and returns the one before.
+    pub(super) fn replace_status(&self, next: Status) -> Status {
+        let status = self.status.write();
+        let mut status = status.unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *status, next)
+    }
+
+    fn unready(&self) -> Option<String> {
+        let status = self.status.read();
+        status.unwrap_or_else(PoisonError::into_inner).unready()
+    }
+}
+
+impl ModelArtifacts {
+    /// Follows the model versions of a policy. Those that are known, with the same files and
+    /// signers, are not verified again.
+    pub fn follow(&self, policy: &Policy) -> Followed {
+        let mut followed = Followed::default();
+        {
+            let entries = self.entries.write();
+            let mut entries = entries.unwrap_or_else(PoisonError::into_inner);
+            for (model, version, artifact) in policy.artifacts() {
+                let of_model = entries.entry(model.name().to_owned()).or_default();
+                let known = of_model.iter().find(|entry| entry.is_of(version, artifact));
+                let entry = known.map_or_else(
+                    || Arc::new(Entry::new(model, version, artifact)),
+                    Arc::clone,
+                );
+                if known.is_none() {
+                    of_model.push(Arc::clone(&entry));
+                }
+                followed.entries.push(entry);
+            }
+        }
+        self.notify();
+        followed
+    }
+
+    /// Why no request for a model version is sent to its server. `None` if its files are verified,
+    /// or the policy does not ask for that.
+    pub fn unready(&self, model: &Model, version: &str) -> Option<String> {
+        let artifact = model.artifact(version)?;
+        let entries = self.entries.read();
+        let entries = entries.unwrap_or_else(PoisonError::into_inner);
+        let mut of_model = entries.get(model.name()).into_iter().flatten();
+        let entry = of_model.find(|entry| entry.is_of(version, artifact));
+        entry.map_or_else(
+            || Some("its files are not verified".to_owned()),
+            |entry| entry.unready(),
+        )
+    }
+
+    /// All entries.
+    pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
+        let entries = self.entries.read();
+        let entries = entries.unwrap_or_else(PoisonError::into_inner);
+        entries.values().flatten().map(Arc::clone).collect()
+    }
+
+    /// Removes the entries that no policy has, and returns them.
+    pub(super) fn sweep(&self) -> Vec<Arc<Entry>> {
+        let entries = self.entries.write();
+        let mut entries = entries.unwrap_or_else(PoisonError::into_inner);
+        let mut removed = Vec::new();
+        entries.retain(|_, of_model| {
+            // What only this map has cannot be cloned meanwhile, because the map is locked.
+            removed.extend(of_model.extract_if(.., |entry| Arc::strong_count(entry) == 1));
+            !of_model.is_empty()
+        });
+        removed
+    }
+
+    /// Waits for this long, or until there are other entries. Without entries it waits for the
+    /// first. Returns whether to go on.
+    pub(super) fn wait(&self, pause: Duration) -> bool {
+        // No code panics while it holds this lock.
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_stopped = || self.is_stopped.load(Ordering::Relaxed);
+        if self.is_empty() {
+            let is_idle = |_: &mut ()| self.is_empty() && !is_stopped();
+            drop(self.wake.wait_while(waiting, is_idle));
+        } else if !is_stopped() {
+            drop(self.wake.wait_timeout(waiting, pause));
+        }
+        !is_stopped()
+    }
+
+    /// Ends the threads.
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+        self.notify();
+    }
+
+    fn is_empty(&self) -> bool {
+        let entries = self.entries.read();
+        entries.unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Wakes the threads.
+    fn notify(&self) {
+        drop(self.waiting.lock());
+        self.wake.notify_all();
+    }
+}

@@ -1,0 +1,178 @@
+//! The threads that look for changed files and verify them, and the reports of what they find.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use tensorgate_policy::hex;
+
+use super::check::Checker;
+use super::registry::{Entry, ModelArtifacts};
+use super::status::{Identity, Observation, Status};
+use crate::audit::Audit;
+use crate::audit::record::{ArtifactKind, ArtifactRecord, Event};
+use crate::telemetry::labels::ModelReadyLabels;
+use crate::telemetry::metrics::Metrics;
+
+/// The pause between two looks at the files. With the look itself it must stay below a second.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// The running threads. They end when this is dropped, after the file that they read.
+#[derive(Debug)]
+pub struct Threads(Arc<ModelArtifacts>);
+
+/// Where the threads report.
+struct Reporter {
+    audit: Audit,
+    metrics: Arc<Metrics>,
+}
+
+impl Threads {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The operating system has no thread.
+    pub fn start(
+        artifacts: &Arc<ModelArtifacts>,
+        checker: Checker,
+        audit: &Audit,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let threads = Self(Arc::clone(artifacts));
+        let checker = Arc::new(checker);
+        let reporter = Arc::new(Reporter {
+            audit: audit.clone(),
+            metrics: Arc::clone(metrics),
+        });
+        let names: [(&str, fn(&ModelArtifacts, &Checker, &Reporter)); 2] =
+            [("model-looks", look_at_all), ("model-checks", check_all)];
+        for (name, pass) in names {
+            let artifacts = Arc::clone(artifacts);
+            let (checker, reporter) = (Arc::clone(&checker), Arc::clone(&reporter));
+            let run = move || {
+                while artifacts.wait(PAUSE) {
+                    pass(&artifacts, &checker, &reporter);
+                }
+            };
+            thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        }
+        Ok(threads)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Looks for files that changed since they were verified or rejected.
+fn look_at_all(artifacts: &ModelArtifacts, checker: &Checker, reporter: &Reporter) {
+    for entry in artifacts.sweep() {
+        reporter.forget(&entry);
+    }
+    for entry in artifacts.entries() {
+        if matches!(entry.status(), Status::Checking { .. }) {
+            continue;
+        }
+        let change = {
+            let baseline = entry.baseline.lock();
+            let baseline = baseline.unwrap_or_else(PoisonError::into_inner);
+            checker.change(&entry.artifact, &baseline)
+        };
+        if let Some(path) = change {
+            reporter.apply(&entry, Observation::Changed(path));
+        }
+    }
+}
+
+/// Verifies all files that wait for that.
+fn check_all(artifacts: &ModelArtifacts, checker: &Checker, reporter: &Reporter) {
+    for entry in artifacts.entries() {
+        if !matches!(entry.status(), Status::Checking { .. }) {
+            continue;
+        }
+        let (observation, checked) = checker.check(&entry.subject());
+        // Set before the status, because the other thread compares with it from then on.
+        *entry
+            .baseline
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = checked;
+        reporter.apply(&entry, observation);
+    }
+}
+
+impl Reporter {
+    /// Sets the status of a model version after an observation, and reports the change.
+    fn apply(&self, entry: &Entry, observation: Observation) {
+        let next = Status::after(observation);
+        let before = entry.replace_status(next.clone());
+        let (model, version) = (entry.model.as_str(), entry.version.as_str());
+        let labels = labels(entry);
+        let is_verified = matches!(next, Status::Verified(_));
+        let gauge = self.metrics.model_verified.get_or_create(&labels);
+        gauge.set(is_verified.into());
+        match &next {
+            Status::Checking { changed } => {
+                tracing::warn!(model, version, changed, "files of a model changed");
+            }
+            Status::Verified(Identity { digest, signer }) => {
+                let digest = hex(digest);
+                tracing::info!(
+                    model,
+                    version,
+                    digest,
+                    signer,
+                    "files of a model are verified"
+                );
+            }
+            Status::Rejected(cause) => {
+                let rejections = &self.metrics.model_rejections;
+                rejections.get_or_create(&labels).inc();
+                tracing::error!(model, version, cause, "files of a model are rejected");
+            }
+        }
+        self.write(entry, &before, &next);
+    }
+
+    /// Writes the audit records of a change.
+    fn write(&self, entry: &Entry, before: &Status, next: &Status) {
+        for action in before.actions(next) {
+            let record = ArtifactRecord::new(*action, ArtifactKind::Model, &entry.model);
+            let mut record = record.with_version(&entry.version);
+            // Files that are not verified have no digest that one could rely on.
+            let is_verified = matches!(next, Status::Verified(_));
+            let verified = if is_verified { next } else { before };
+            if let Status::Verified(identity) = verified {
+                record = record.with_digest(&identity.digest);
+                if let Some(signer) = &identity.signer {
+                    record = record.with_signer(signer);
+                }
+            }
+            record = match next {
+                Status::Rejected(cause) => record.with_detail(cause),
+                Status::Checking {
+                    changed: Some(path),
+                } => record.with_detail(&format!("{path:?} of its files changed")),
+                _ => record,
+            };
+            self.audit.write(SystemTime::now(), Event::Artifact(record));
+        }
+    }
+
+    /// Reports that no policy has a model version any more.
+    fn forget(&self, entry: &Entry) {
+        let before = entry.replace_status(Status::Checking { changed: None });
+        self.write(entry, &before, &Status::Checking { changed: None });
+        let labels = labels(entry);
+        self.metrics.model_verified.remove(&labels);
+    }
+}
+
+fn labels(entry: &Entry) -> ModelReadyLabels {
+    ModelReadyLabels {
+        model: entry.model.clone(),
+        version: entry.version.clone(),
+    }
+}

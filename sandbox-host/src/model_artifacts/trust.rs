@@ -1,0 +1,137 @@
+//! What the files of a model must be: the manifest that a trusted signer signed, or whose digest
+//! the policy has.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+use tensorgate_artifact::model_signing::{
+    Certificate, MAX_BUNDLE_BYTES, Manifest, ModelKey, Roots, Trust, Verified, read_statement,
+    verify,
+};
+use tensorgate_policy::hex;
+use tensorgate_policy::policy::{ArtifactTrust, ModelArtifact, ModelSigner};
+
+use crate::files::{at_most, open};
+use crate::printable::printable;
+
+/// The name of a signature in the folder of its model.
+const SIGNATURE: &str = "model.sig";
+/// The ending of a signature beside a model that is a single file.
+const SIGNATURE_ENDING: &str = ".sig";
+
+/// A manifest that is trusted.
+#[derive(Debug)]
+pub(super) struct Trusted {
+    /// What the files must be.
+    pub manifest: Manifest,
+    /// The signer's name in the policy.
+    pub signer: Option<String>,
+}
+
+/// The file of the signature or of the manifest.
+pub(super) fn trust_file(root: &Path, artifact: &ModelArtifact) -> PathBuf {
+    match artifact.trust() {
+        ArtifactTrust::Manifest { path, .. } => root.join(path),
+        ArtifactTrust::Signed {
+            signature: Some(path),
+            ..
+        } => root.join(path),
+        ArtifactTrust::Signed {
+            signature: None, ..
+        } => {
+            let model = root.join(artifact.path());
+            if model.is_file() {
+                let mut name = model.into_os_string();
+                name.push(SIGNATURE_ENDING);
+                name.into()
+            } else {
+                model.join(SIGNATURE)
+            }
+        }
+    }
+}
+
+/// Reads and verifies the manifest, at a time in seconds since 1970.
+///
+/// # Errors
+/// Why it is not trusted.
+pub(super) fn trusted(
+    file: &Path,
+    artifact: &ModelArtifact,
+    now_s: u64,
+) -> Result<Trusted, String> {
+    let shown = printable(&file.to_string_lossy());
+    let bytes = read(file).map_err(|error| match artifact.trust() {
+        ArtifactTrust::Manifest { .. } => format!("cannot read the manifest {shown}: {error}"),
+        ArtifactTrust::Signed { .. } => format!(
+            "cannot read the signature {shown}: {error}: sign the model with `tensorgate model sign`"
+        ),
+    })?;
+    match artifact.trust() {
+        ArtifactTrust::Manifest { sha256, .. } => {
+            let found: [u8; 32] = Sha256::digest(&bytes).into();
+            if found != *sha256 {
+                return Err(format!(
+                    "the SHA-256 of the manifest {shown} is {}, and the policy has {}",
+                    hex(&found),
+                    hex(sha256)
+                ));
+            }
+            let manifest = read_statement(&bytes).map_err(|fault| format!("{shown}: {fault}"))?;
+            Ok(Trusted {
+                manifest,
+                signer: None,
+            })
+        }
+        ArtifactTrust::Signed { keys, .. } => {
+            let mut causes = Vec::new();
+            for (name, signer) in keys {
+                match verified(&bytes, signer, now_s) {
+                    Ok(Verified { manifest, .. }) => {
+                        return Ok(Trusted {
+                            manifest,
+                            signer: Some(name.clone()),
+                        });
+                    }
+                    Err(cause) => causes.push(format!("{name:?}: {cause}")),
+                }
+            }
+            let causes = causes.join("; ");
+            Err(format!(
+                "the signature {shown} is of none of the signers that the policy names: {causes}"
+            ))
+        }
+    }
+}
+
+/// Reads a file of bounded length.
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let opened = open(file)?;
+    if !opened.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
+    at_most(opened, most)?
+        .ok_or_else(|| io::Error::other(format!("it is larger than {MAX_BUNDLE_BYTES} bytes")))
+}
+
+fn verified(bundle: &[u8], signer: &ModelSigner, now_s: u64) -> Result<Verified, String> {
+    let of_key = |key: &ModelKey| verify(bundle, Trust::Key(key), now_s);
+    let verified = match signer {
+        ModelSigner::Ed25519(key) => {
+            let key = ModelKey::from_ed25519(key).map_err(|fault| fault.to_string())?;
+            of_key(&key)
+        }
+        ModelSigner::PublicKey(pem) => {
+            let key = ModelKey::from_pem(pem).map_err(|fault| fault.to_string())?;
+            of_key(&key)
+        }
+        ModelSigner::Certificates(pem) => {
+            let certificates = Certificate::from_pem(pem).map_err(|fault| fault.to_string())?;
+            let roots = Roots::new(certificates).map_err(|fault| fault.to_string())?;
+            verify(bundle, Trust::Roots(&roots), now_s)
+        }
+    };
+    verified.map_err(|rejection| rejection.to_string())
+}
