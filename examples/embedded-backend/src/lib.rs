@@ -9,6 +9,7 @@ pub mod infer;
 pub mod listen;
 pub mod model;
 pub mod repository;
+pub mod required_digest;
 pub mod service;
 
 use std::future::Future;
@@ -21,6 +22,7 @@ use tonic::transport::Server;
 
 pub use listen::{Address, Listener};
 pub use repository::Repository;
+pub use required_digest::{RequiredDigest, RequiredDigests};
 pub use service::Limits;
 
 use service::Service;

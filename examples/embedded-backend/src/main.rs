@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tensorgate_embedded::{Address, Limits, Listener, Repository, serve};
+use tensorgate_embedded::{Address, Limits, Listener, Repository, RequiredDigest, serve};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Serves small ONNX models on the CPU: the Open Inference Protocol over gRPC
@@ -19,6 +19,10 @@ struct Options {
     /// The folder of models: <model>/<version>/model.onnx
     #[arg(long)]
     models: PathBuf,
+    /// Load a version only if its file has this SHA-256. Repeatable. The bytes that are hashed are
+    /// those that are loaded
+    #[arg(long = "sha256", value_name = "MODEL/VERSION=SHA256")]
+    required: Vec<RequiredDigest>,
     /// unix:/path (mode 0600, removed at exit), or a loopback address:port (port 0: any free port)
     #[arg(long)]
     listen: Address,
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
 async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let Options {
         models,
+        required,
         listen,
         message_bytes,
         compute,
@@ -63,7 +68,8 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    let repository = Repository::load(&models)?;
+    let required = required.into_iter().collect();
+    let repository = Repository::load_verified(&models, &required)?;
     for (name, versions) in repository.models() {
         let versions: Vec<u64> = versions.collect();
         tracing::info!(model = name, ?versions, "loaded");

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::{LoadError, Model};
+use crate::required_digest::RequiredDigests;
 
 /// The most bytes of a model file. Models that a CPU can run within the gate's default timeout are
 /// far smaller.
@@ -54,6 +55,9 @@ pub enum RepositoryError {
     /// Not a file, or larger than [`MAX_MODEL_BYTES`].
     #[error("{0} is not a file of at most {MAX_MODEL_BYTES} bytes")]
     NotAModelFile(PathBuf),
+    /// Not the file that was verified.
+    #[error("{0} is not the file that was verified: its SHA-256 is not the required one")]
+    Digest(PathBuf),
     /// The file is not a valid model.
     #[error("cannot load {path}: {source}")]
     Load {
@@ -68,6 +72,14 @@ impl Repository {
     /// Loads every version of every model below `folder`. Files beside the folders (a README, a
     /// training script) are ignored.
     pub fn load(folder: &Path) -> Result<Self, RepositoryError> {
+        Self::load_verified(folder, &RequiredDigests::default())
+    }
+
+    /// As [`Self::load`]; files for which a digest is required must have it.
+    pub fn load_verified(
+        folder: &Path,
+        required: &RequiredDigests,
+    ) -> Result<Self, RepositoryError> {
         let mut models: BTreeMap<String, BTreeMap<u64, Arc<Model>>> = BTreeMap::new();
         let mut loaded: usize = 0;
         for path in folders(folder)? {
@@ -87,10 +99,14 @@ impl Repository {
                 if loaded > MAX_VERSIONS {
                     return Err(RepositoryError::TooMany(folder.to_owned()));
                 }
-                versions.insert(
-                    version,
-                    Arc::new(load_file(&version_folder.join(MODEL_FILE))?),
-                );
+                let file = version_folder.join(MODEL_FILE);
+                let bytes = read_file(&file)?;
+                if !required.accept(&name, version, &bytes) {
+                    return Err(RepositoryError::Digest(file));
+                }
+                let model = Model::load(bytes)
+                    .map_err(|source| RepositoryError::Load { path: file, source })?;
+                versions.insert(version, Arc::new(model));
             }
             if versions.is_empty() {
                 return Err(RepositoryError::NoVersion(path));
@@ -167,8 +183,8 @@ fn parse_version(text: &str) -> Option<u64> {
     }
 }
 
-/// Loads one model file.
-fn load_file(path: &Path) -> Result<Model, RepositoryError> {
+/// Reads one model file.
+fn read_file(path: &Path) -> Result<Vec<u8>, RepositoryError> {
     let failed = |source| RepositoryError::Read {
         path: path.to_owned(),
         source,
@@ -189,8 +205,5 @@ fn load_file(path: &Path) -> Result<Model, RepositoryError> {
     if u64::try_from(bytes.len()).map_or(true, |length| length > MAX_MODEL_BYTES) {
         return Err(RepositoryError::NotAModelFile(path.to_owned()));
     }
-    Model::load(bytes).map_err(|source| RepositoryError::Load {
-        path: path.to_owned(),
-        source,
-    })
+    Ok(bytes)
 }
