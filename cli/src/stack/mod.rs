@@ -16,4 +16,5 @@ pub mod running;
 pub mod site;
 mod status_file;
 pub mod terminal;
+mod verified_models;
 pub mod watch;

@@ -20,7 +20,7 @@ use super::child::Spec;
 use super::probe::Target;
 use super::running::{Lock, Running, unusable};
 use super::site::{OWN_FOLDERS, Site};
-use super::{envoy, ports};
+use super::{envoy, ports, verified_models};
 use crate::chain::Chain;
 use crate::programs;
 use crate::render::envoy::control_plane::ControlPlane;
@@ -155,6 +155,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     for (number, (name, backend)) in embedded.enumerate() {
         let path = socket(&format!("backend-{number}.sock"));
         let models = options.root.join(backend.models().unwrap_or_default());
+        let required = verified_models::arguments(&loaded.policy, name, &models, &options.root)?;
         let mut spec = part(
             "tensorgate-embedded",
             &format!("backend {name}"),
@@ -166,6 +167,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
             "--listen".into(),
             concat("unix:", &path),
         ];
+        spec.arguments.extend(required);
         backends.push(Part {
             spec,
             ready: Ready::Accepts(Target::Unix(path.clone())),

@@ -4,7 +4,6 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Stat, statat};
 use tensorgate_artifact::model_signing::Manifest;
@@ -13,7 +12,7 @@ use tensorgate_policy::policy::ModelArtifact;
 
 use super::first_digests::FirstDigests;
 use super::status::{Identity, Observation};
-use super::trust::{Trusted, trust_file, trusted};
+use super::trust::{Trusted, now_s, trust_file, trusted};
 use crate::model_files::file_state::is_same;
 use crate::model_files::{
     FileStates, FoundFile, FoundModel, Ignored, Options, check_found, path_beneath,
@@ -98,9 +97,7 @@ impl Checker {
         let artifact = subject.artifact;
         // Before anything is read, so that each later change is found.
         let trust = self.look(artifact, None).trust;
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now_s = now_s.map_or(0, |since| since.as_secs());
-        let trusted = match trusted(&trust_file(&self.root, artifact), artifact, now_s) {
+        let trusted = match trusted(&trust_file(&self.root, artifact), artifact, now_s()) {
             Ok(trusted) => trusted,
             Err(cause) => {
                 let states = States { trust, files: None };

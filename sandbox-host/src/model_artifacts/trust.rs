@@ -1,18 +1,20 @@
 //! What the files of a model must be: the manifest that a trusted signer signed, or whose digest
 //! the policy has.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::model_signing::{
-    Certificate, MAX_BUNDLE_BYTES, Manifest, ModelKey, Roots, Trust, Verified, read_statement,
-    verify,
+    Certificate, MAX_BUNDLE_BYTES, Manifest, ModelKey, Pieces, Roots, Trust, Verified,
+    read_statement, verify,
 };
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::{ArtifactTrust, ModelArtifact, ModelSigner};
 
-use crate::files::{at_most, open};
+use crate::files::regular_at_most;
 use crate::printable::printable;
 
 /// The name of a signature in the folder of its model.
@@ -105,14 +107,44 @@ pub(super) fn trusted(
     }
 }
 
+/// The files of a model and the digests that a trusted manifest has of them. The files themselves
+/// are not read. File names of the policy are relative to `root`.
+///
+/// # Errors
+/// The manifest is not trusted, or has digests of parts of files only.
+pub fn trusted_files(
+    root: &Path,
+    artifact: &ModelArtifact,
+) -> Result<BTreeMap<PathBuf, [u8; 32]>, String> {
+    let manifest = trusted(&trust_file(root, artifact), artifact, now_s())?.manifest;
+    if manifest.rules().pieces != Pieces::Files {
+        return Err("its files are signed in shards: sign it without --shard-bytes".to_owned());
+    }
+    let model = root.join(artifact.path());
+    let name = model.file_name().and_then(|name| name.to_str());
+    let single = name.filter(|_| model.is_file());
+    let single = single.map(|name| manifest.single_file_path(name));
+    let files = manifest.resources().iter().filter_map(|resource| {
+        let path = match single {
+            Some(single) if single == resource.path() => model.clone(),
+            Some(_) => return None,
+            None => model.join(resource.path()),
+        };
+        Some((path, *resource.sha256()))
+    });
+    Ok(files.collect())
+}
+
+/// The time in seconds since 1970, which certificates must be valid at.
+pub(super) fn now_s() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs())
+}
+
 /// Reads a file of bounded length.
 fn read(file: &Path) -> io::Result<Vec<u8>> {
-    let opened = open(file)?;
-    if !opened.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
     let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
-    at_most(opened, most)?
+    regular_at_most(file, most)?
         .ok_or_else(|| io::Error::other(format!("it is larger than {MAX_BUNDLE_BYTES} bytes")))
 }
 
