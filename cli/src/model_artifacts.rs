@@ -99,16 +99,14 @@ fn manifest_fault(
         Read::Unreadable(why) => Some(fault(Severity::Error, "manifest", why, MANIFEST_FIX)),
         Read::Digest { sha256, .. } if sha256 == expected => None,
         Read::Digest { sha256, is_json } => {
+            let own_fix = format!("sha256: \"{}\", if you reviewed this manifest", hex(sha256));
             let fix = if *is_json {
-                format!(
-                    "sha256: \"{}\", if this is the manifest that you reviewed",
-                    hex(sha256)
-                )
+                own_fix.as_str()
             } else {
-                MANIFEST_FIX.into()
+                MANIFEST_FIX
             };
             let what = "differs from its sha256";
-            Some(fault(Severity::Error, "sha256", what, &fix))
+            Some(fault(Severity::Error, "sha256", what, fix))
         }
     }
 }

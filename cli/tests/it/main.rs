@@ -25,6 +25,7 @@ mod import;
 mod init;
 mod keys;
 mod model;
+mod model_artifacts;
 mod model_signing;
 mod policy_file;
 mod program;

@@ -51,12 +51,8 @@ pub(super) fn artifacts(path: &Path, raw: &raw::Model, keys: Keys<'_>) -> Option
 }
 
 fn artifact(path: &Path, raw: &raw::Artifact, keys: Keys<'_>) -> Option<ModelArtifact> {
-    let files = file(
-        path,
-        "path",
-        raw.path.as_ref(),
-        "the model's file or folder",
-    );
+    let fix = "the model's file or folder";
+    let files = file(path, "path", raw.path.as_ref(), fix);
     let trust = match (&raw.manifest, &raw.signed_by) {
         (Some(_), None) => by_manifest(path, raw),
         (None, Some(names)) => signed(path, raw, names, keys),
@@ -72,10 +68,6 @@ fn artifact(path: &Path, raw: &raw::Artifact, keys: Keys<'_>) -> Option<ModelArt
     let formats = optional(raw.formats.as_ref(), |names| {
         formats(&path.field("formats"), names)
     });
-    path.error_with_fix(
-        "model files are not verified in this version",
-        "remove artifact, and verify the files with `tensorgate model verify`",
-    );
     Some(ModelArtifact {
         path: files?,
         trust: trust?,
@@ -92,22 +84,18 @@ fn file(path: &Path, field: &str, name: Option<&String>, fix: &str) -> Option<St
 
 /// Files that a manifest lists, which the policy names with its digest.
 fn by_manifest(path: &Path, raw: &raw::Artifact) -> Option<ArtifactTrust> {
-    let mut good = Some(());
+    let mut valid = Some(());
     if raw.signature.is_some() {
         let signature_path = path.field("signature");
-        good = signature_path.fail_with_fix("has no effect without signed_by", "remove it");
+        valid = signature_path.fail_with_fix("has no effect without signed_by", "remove it");
     }
-    let manifest = file(
-        path,
-        "manifest",
-        raw.manifest.as_ref(),
-        "the manifest's file",
-    );
+    let fix = "the manifest's file";
+    let manifest = file(path, "manifest", raw.manifest.as_ref(), fix);
     let digest_path = path.field("sha256");
     let sha256 = digest_path
         .required(raw.sha256.as_ref(), "the sha256 of the manifest's file")
         .and_then(|text| names::sha256(&digest_path, text));
-    good?;
+    valid?;
     Some(ArtifactTrust::Manifest {
         path: manifest?,
         sha256: sha256?,
@@ -121,16 +109,16 @@ fn signed(
     names: &[String],
     keys: Keys<'_>,
 ) -> Option<ArtifactTrust> {
-    let mut good = Some(());
+    let mut valid = Some(());
     if raw.sha256.is_some() {
         let digest_path = path.field("sha256");
-        good = digest_path.fail_with_fix("has no effect without manifest", "remove it");
+        valid = digest_path.fail_with_fix("has no effect without manifest", "remove it");
     }
     let signers = signing::model_signers(&path.field("signed_by"), names, keys);
     let signature = optional(raw.signature.as_ref(), |name| {
         names::file(&path.field("signature"), name).map(|()| name.clone())
     });
-    good?;
+    valid?;
     Some(ArtifactTrust::Signed {
         keys: signers?,
         signature: signature?,

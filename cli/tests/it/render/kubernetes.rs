@@ -258,6 +258,7 @@ fn a_hostile_text_of_the_policy_stays_a_value() {
 fn what_a_cluster_cannot_enforce_is_named_with_its_line_and_nothing_is_written() {
     let usual = policy("a+", "");
     let handler = "handlers:\n  h: {component: handlers/h.wasm, sha256: 0000000000000000000000000000000000000000000000000000000000000000}\n";
+    let artifact = "    backend: gpu\n    artifact: {path: models/text, manifest: text.json, sha256: 0000000000000000000000000000000000000000000000000000000000000001}\n";
     let cases = [
         (
             usual.replace("triton.ml.svc", "127.0.0.1"),
@@ -281,6 +282,11 @@ fn what_a_cluster_cannot_enforce_is_named_with_its_line_and_nothing_is_written()
             "belongs to the host",
         ),
         (policy("a+", handler), "gate.yaml:19:", "--handlers-image"),
+        (
+            usual.replace("    backend: gpu\n", artifact),
+            "gate.yaml:13:",
+            "no volume with model files",
+        ),
         (
             policy("a+", &handler.replace("handlers/", "pki/")),
             "gate.yaml:20:",
