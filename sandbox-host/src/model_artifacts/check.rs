@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use rustix::fs::{AtFlags, CWD, Stat, statat};
-use tensorgate_artifact::model_signing::Manifest;
+use sha2::{Digest as _, Sha256};
+use tensorgate_artifact::model_signing::{Manifest, Resource};
 use tensorgate_artifact::scan::Verdict;
 use tensorgate_policy::policy::ModelArtifact;
 
@@ -113,7 +114,10 @@ impl Checker {
         let after = self.look(artifact, Some(&trusted.manifest));
         let observation = match after.change_since(&before) {
             Some(path) => Observation::Changed(path),
-            None => match verified.and_then(|identity| self.keep(subject, identity)) {
+            None => match verified.and_then(|identity| {
+                self.keep(subject, &trusted.manifest)?;
+                Ok(identity)
+            }) {
                 Ok(identity) => Observation::Passed(identity),
                 Err(cause) => Observation::Failed(cause),
             },
@@ -226,12 +230,33 @@ impl Checker {
     }
 
     /// Keeps the digest of a version that is verified for the first time.
-    fn keep(&self, subject: &Subject<'_>, identity: Identity) -> Result<Identity, String> {
+    fn keep(&self, subject: &Subject<'_>, manifest: &Manifest) -> Result<(), String> {
         let first = self.first_digests.lock();
         let mut first = first.unwrap_or_else(PoisonError::into_inner);
-        first.check(subject.model, subject.version, &identity.digest)?;
-        Ok(identity)
+        let digest = version_digest(manifest, subject.version);
+        first.check(subject.model, subject.version, &digest)
     }
+}
+
+/// The digest of a version's files: those in the folder with the version's name, if there is one,
+/// because a folder with several versions gets new ones.
+fn version_digest(manifest: &Manifest, version: &str) -> [u8; 32] {
+    let below = |resource: &&Resource| {
+        let below = resource.path().strip_prefix(version);
+        below.is_some_and(|path| path.starts_with('/'))
+    };
+    let mut files = manifest.resources().iter().filter(below).peekable();
+    if files.peek().is_none() {
+        return manifest.digest();
+    }
+    let mut digest = Sha256::new();
+    for file in files {
+        // A name has no NUL, so no two lists of files are alike.
+        digest.update(file.name());
+        digest.update([0]);
+        digest.update(file.sha256());
+    }
+    digest.finalize().into()
 }
 
 /// The verdict on a file, and the evidence that decides it.
@@ -241,5 +266,36 @@ fn described(report: &FileReport) -> String {
     match findings.find(|finding| finding.verdict == report.verdict) {
         Some(finding) => format!("{verdict}: {}: {}", finding.rule, finding.detail),
         None => verdict.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use tensorgate_artifact::model_signing::{Exclusions, Pieces, Rules};
+
+    fn manifest(files: &[(&str, u8)]) -> Manifest {
+        let files = files.iter();
+        let resources =
+            files.map(|(path, digest)| Resource::file((*path).to_owned(), [*digest; 32]));
+        let rules = Rules {
+            pieces: Pieces::Files,
+            follow_links: false,
+            exclusions: Exclusions::new([]).unwrap(),
+        };
+        Manifest::new("m".to_owned(), rules, resources.collect()).unwrap()
+    }
+
+    #[test]
+    fn a_new_version_in_a_folder_does_not_change_the_others() {
+        let digest = |files: &[(&str, u8)]| version_digest(&manifest(files), "1");
+        let first = digest(&[("1/a", 1), ("config", 2)]);
+        assert_eq!(first, digest(&[("1/a", 1), ("2/a", 3), ("config", 2)]));
+        assert_ne!(first, digest(&[("1/a", 3), ("config", 2)]));
+        assert_ne!(first, digest(&[("1/a", 1), ("1/b", 1), ("config", 2)]));
+        // Without a folder of the version, all files count.
+        assert_ne!(digest(&[("a", 1)]), digest(&[("a", 2)]));
+        assert_ne!(digest(&[("10/a", 1)]), digest(&[("10/a", 2)]));
     }
 }
