@@ -13,7 +13,7 @@ use tensorgate_policy::policy::ModelArtifact;
 
 use super::first_digests::FirstDigests;
 use super::status::{Identity, Observation};
-use super::trust::{Trusted, now_s, trust_file, trusted};
+use super::trust::{SIGNATURE, Trusted, now_s, trust_file, trusted};
 use crate::model_files::file_state::is_same;
 use crate::model_files::{
     FileStates, FoundFile, FoundModel, Ignored, Options, check_found, path_beneath,
@@ -114,13 +114,14 @@ impl Checker {
         let after = self.look(artifact, Some(&trusted.manifest));
         let observation = match after.change_since(&before) {
             Some(path) => Observation::Changed(path),
-            None => match verified.and_then(|identity| {
-                self.keep(subject, &trusted.manifest)?;
-                Ok(identity)
-            }) {
-                Ok(identity) => Observation::Passed(identity),
-                Err(cause) => Observation::Failed(cause),
-            },
+            None => {
+                let keep = |identity| {
+                    let kept = self.keep(subject, &trusted.manifest);
+                    kept.map(|()| identity)
+                };
+                let kept = verified.and_then(keep);
+                kept.map_or_else(Observation::Failed, Observation::Passed)
+            }
         };
         let baseline = Baseline {
             manifest: Some(trusted.manifest),
@@ -184,12 +185,14 @@ impl Checker {
         })
     }
 
-    /// Rejects files that the manifest leaves out: a server could load them all the same.
+    /// Rejects files that the manifest leaves out: a server could load them all the same. Git's own
+    /// files and signatures of the model are no part of it.
     fn refuse_uncovered(&self, artifact: &ModelArtifact, found: &FoundModel) -> Result<(), String> {
         let bundle = self.ignored(artifact).bundle;
-        let mut uncovered = found.excluded().iter();
-        let path = uncovered
-            .find(|path| !path.starts_with(GIT) && bundle.as_deref() != Some(path.as_str()));
+        let is_apart = |path: &str| {
+            path.starts_with(GIT) || path == SIGNATURE || bundle.as_deref() == Some(path)
+        };
+        let path = found.excluded().iter().find(|path| !is_apart(path));
         match path {
             None => Ok(()),
             Some(path) => Err(format!(

@@ -18,7 +18,7 @@ use crate::files::regular_at_most;
 use crate::printable::printable;
 
 /// The name of a signature in the folder of its model.
-const SIGNATURE: &str = "model.sig";
+pub(super) const SIGNATURE: &str = "model.sig";
 /// The ending of a signature beside a model that is a single file.
 const SIGNATURE_ENDING: &str = ".sig";
 
