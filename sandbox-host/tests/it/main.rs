@@ -37,6 +37,7 @@ mod killed;
 mod limits;
 mod load;
 mod lookup;
+mod model_artifacts;
 mod openai;
 mod openai_settled;
 mod pool;

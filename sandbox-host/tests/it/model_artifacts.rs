@@ -1,0 +1,176 @@
+//! The real host with a model whose files must be signed: it sends requests to the model's server
+//! only while the files on disk are the verified ones.
+
+use std::fs::{create_dir_all, read, read_to_string, remove_file, write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_compact::{KeyPair, Seed};
+use serde_json::{Value, json};
+use tensorgate_artifact::model_signing::{
+    Exclusions, ModelSigningKey, Pieces, Rules, sign_with_key,
+};
+use tensorgate_host::model_files::{Options, hash_folder};
+
+use crate::support::backend::{Act, Backend};
+use crate::support::spawned::Spawned;
+use crate::support::{GENERATION, folder, policy, until};
+
+/// The seed of the signer's key.
+const SEED: [u8; 32] = [7; 32];
+/// What comes before the seed in PKCS #8.
+const PKCS8: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
+/// The time in which a changed file makes its model unready.
+const NOTICED: Duration = Duration::from_secs(1);
+
+/// The folder of a model with one file of weights.
+struct Model(PathBuf);
+
+impl Model {
+    fn write(&self, weights: &[u8]) {
+        write(self.weights(), weights).unwrap();
+    }
+
+    fn weights(&self) -> PathBuf {
+        self.0.join("weights.safetensors")
+    }
+
+    /// Signs what is there.
+    fn sign(&self) {
+        let signature = self.0.join("model.sig");
+        drop(remove_file(&signature));
+        let rules = Rules {
+            pieces: Pieces::Files,
+            follow_links: false,
+            exclusions: Exclusions::new([]).unwrap(),
+        };
+        let hashed = hash_folder(&self.0, "vec".to_owned(), rules, &Options::default()).unwrap();
+        let key = STANDARD.encode([&PKCS8[..], &SEED[..]].concat());
+        let key = format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n");
+        let key = ModelSigningKey::from_pem(&key).unwrap();
+        write(signature, sign_with_key(&hashed.manifest, &key).unwrap()).unwrap();
+    }
+}
+
+/// A file in the format safetensors with one number.
+fn safetensors(number: f32) -> Vec<u8> {
+    let mut header = r#"{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#.to_owned();
+    while !header.len().is_multiple_of(8) {
+        header.push(' ');
+    }
+    let length = u64::try_from(header.len()).unwrap().to_le_bytes();
+    [&length[..], header.as_bytes(), &number.to_le_bytes()[..]].concat()
+}
+
+fn with_artifact(uri: &str) -> Value {
+    let mut policy = policy(uri, json!({}), json!({}));
+    let key = KeyPair::from_seed(Seed::new(SEED)).pk;
+    policy["keys"] = json!({"release": {"ed25519": tensorgate_policy::hex(&*key)}});
+    policy["models"]["vec"]["artifact"] =
+        json!({"path": "models/vec", "signed_by": ["release"], "formats": ["safetensors"]});
+    policy
+}
+
+/// The records about models in the audit log.
+fn audited(folder: &Path) -> Vec<Value> {
+    let text = read_to_string(folder.join("run/audit/decisions.jsonl")).unwrap();
+    let lines = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let is_of_model = |line: &Value| line["type"] == "artifact" && line["kind"] == "model";
+    lines.filter(is_of_model).collect()
+}
+
+/// Waits until the model is rejected with this text. A file that is being written may be rejected
+/// for another reason before.
+fn rejected(host: &mut Spawned, part: &str) {
+    loop {
+        let line = host.line("files of a model are rejected");
+        if line["cause"].as_str().unwrap().contains(part) {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_served_only_while_its_files_are_the_verified_ones() {
+    let server = Backend::start(Act::Answer);
+    let there = folder();
+    let model = Model(there.join("root/models/vec"));
+    create_dir_all(&model.0).unwrap();
+    create_dir_all(there.join("run")).unwrap();
+    let weights = safetensors(1.0);
+    model.write(&weights);
+    Spawned::bundle(&there, GENERATION, &with_artifact(&server.uri()));
+    let mut host = Spawned::start(there.clone(), "best-effort");
+    host.line("tensorgate-host is ready");
+
+    // Without a signature.
+    let is_rejected = || audited(&there).iter().any(|it| it["action"] == "rejected");
+    until("a model without a signature is rejected", is_rejected).await;
+    let answer = host.gate().infer(&[1.0]).await;
+    assert_eq!(
+        (answer.status, answer.reason().as_str()),
+        (503, "backend-unavailable")
+    );
+
+    model.sign();
+    host.comes_to(200).await;
+
+    // Another byte.
+    let mut tampered = weights.clone();
+    *tampered.last_mut().unwrap() ^= 1;
+    model.write(&tampered);
+    let changed = Instant::now();
+    host.comes_to(503).await;
+    assert!(changed.elapsed() < NOTICED, "{:?}", changed.elapsed());
+    rejected(&mut host, "weights.safetensors");
+
+    model.write(&weights);
+    host.comes_to(200).await;
+
+    // A file that no signature names.
+    write(model.0.join("more.json"), "{}").unwrap();
+    host.comes_to(503).await;
+    rejected(&mut host, "more.json");
+    remove_file(model.0.join("more.json")).unwrap();
+    host.comes_to(200).await;
+
+    // A signed pickle under another name.
+    model.write(b"\x80\x02cos\nsystem\nU\x02id\x85R.");
+    model.sign();
+    rejected(&mut host, "\"weights.safetensors\" is ");
+    host.comes_to(503).await;
+
+    // Other weights, which are signed, under the same version.
+    model.write(&safetensors(2.0));
+    model.sign();
+    rejected(&mut host, "another version");
+    host.comes_to(503).await;
+
+    model.write(&weights);
+    model.sign();
+    host.comes_to(200).await;
+    assert_eq!(read(model.weights()).unwrap(), weights);
+
+    let records = audited(&there);
+    let actions = records.iter();
+    let mut actions: Vec<_> = actions
+        .map(|record| record["action"].as_str().unwrap())
+        .collect();
+    // A file that is being written may be rejected more than once.
+    actions.dedup();
+    let start = [
+        "rejected", "scanned", "verified", "loaded", "unloaded", "rejected",
+    ];
+    assert_eq!(actions.get(..start.len()), Some(&start[..]), "{actions:?}");
+    let loaded = records.iter().find(|record| record["action"] == "loaded");
+    let loaded = loaded.unwrap();
+    assert_eq!(loaded["signer"], "release");
+    assert_eq!(loaded["version"], "7");
+    assert_eq!(loaded["digest"].as_str().unwrap().len(), 64);
+}
