@@ -240,3 +240,19 @@ async fn a_folder_that_cannot_be_served_stops_the_start() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_model_that_is_not_the_verified_one_stops_the_start() {
+    let folder = TempDir::new().unwrap();
+    let listen = format!("unix:{}", folder.path().join("s").display());
+    let required = format!("digits/1={}", "0".repeat(64));
+    let mut program = program(&models(), &listen);
+    let ended = program.args(["--sha256", &required]).output();
+    let output = tokio::time::timeout(START_LIMIT, ended)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("is not the file that was verified"), "{text}");
+}
