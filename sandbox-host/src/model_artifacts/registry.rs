@@ -2,15 +2,19 @@
 //! request.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Model, ModelArtifact};
 
 use super::check::{Baseline, Subject};
 use super::status::Status;
+
+/// The age of the last look at all files from which on no file counts as verified: the thread has
+/// ended, or a file system does not answer.
+const MAX_AGE: Duration = Duration::from_secs(10);
 
 /// A model version and its files, under the policies that say the same of them.
 #[derive(Debug)]
@@ -30,10 +34,13 @@ pub struct Followed {
 }
 
 /// All model versions whose files are verified.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ModelArtifacts {
     /// By the name of the model.
     entries: RwLock<HashMap<String, Vec<Arc<Entry>>>>,
+    start: Instant,
+    /// When all files were last looked at, in milliseconds since the start.
+    looked_ms: AtomicU64,
     is_stopped: AtomicBool,
     waiting: Mutex<()>,
     wake: Condvar,
@@ -80,6 +87,19 @@ impl Entry {
     }
 }
 
+impl Default for ModelArtifacts {
+    fn default() -> Self {
+        Self {
+            entries: RwLock::default(),
+            start: Instant::now(),
+            looked_ms: AtomicU64::new(0),
+            is_stopped: AtomicBool::new(false),
+            waiting: Mutex::new(()),
+            wake: Condvar::new(),
+        }
+    }
+}
+
 impl ModelArtifacts {
     /// Follows the model versions of a policy. Those that are known, with the same files and
     /// signers, are not verified again.
@@ -115,8 +135,24 @@ impl ModelArtifacts {
         let entry = of_model.find(|entry| entry.is_of(version, artifact));
         entry.map_or_else(
             || Some("its files are not verified".to_owned()),
-            |entry| entry.unready(),
+            |entry| entry.unready().or_else(|| self.stale()),
         )
+    }
+
+    /// Records that all files were looked at.
+    pub(super) fn mark_looked(&self) {
+        self.looked_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    /// Why no file counts as verified. `None` if the last look at them is recent.
+    fn stale(&self) -> Option<String> {
+        let looked_ms = self.looked_ms.load(Ordering::Relaxed);
+        let age = Duration::from_millis(self.now_ms().saturating_sub(looked_ms));
+        (age > MAX_AGE).then(|| format!("its files were not looked at for {} s", age.as_secs()))
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// All entries.
@@ -169,5 +205,22 @@ impl ModelArtifacts {
     fn notify(&self) {
         drop(self.waiting.lock());
         self.wake.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn nothing_counts_as_verified_when_no_thread_looks_at_the_files() {
+        let mut artifacts = ModelArtifacts::default();
+        assert_eq!(artifacts.stale(), None);
+        let earlier = MAX_AGE.saturating_add(Duration::from_secs(1));
+        artifacts.start = artifacts.start.checked_sub(earlier).unwrap();
+        assert!(artifacts.stale().is_some());
+        artifacts.mark_looked();
+        assert_eq!(artifacts.stale(), None);
     }
 }

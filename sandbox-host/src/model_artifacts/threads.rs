@@ -85,6 +85,7 @@ fn look_at_all(artifacts: &ModelArtifacts, checker: &Checker, reporter: &Reporte
             reporter.apply(&entry, Observation::Changed(path));
         }
     }
+    artifacts.mark_looked();
 }
 
 /// Verifies all files that wait for that.
