@@ -395,12 +395,13 @@ impl Tasks {
             chores,
             artifacts,
         } = self;
-        drop(artifacts);
         for chore in chores {
             chore.abort();
         }
         app.draining.send_replace(true);
         let ended = data_plane.end().await;
+        // Until here files are looked at for the last requests.
+        drop(artifacts);
         limits.end().await;
         audit.end().await;
         // The log is closed, so they can send all of it.

@@ -1,7 +1,7 @@
 //! The real host with a model whose files must be signed: it sends requests to the model's server
 //! only while the files on disk are the verified ones.
 
-use std::fs::{create_dir_all, read, read_to_string, remove_file, write};
+use std::fs::{File, create_dir_all, read, read_to_string, remove_file, write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -39,9 +39,13 @@ impl Model {
         self.0.join("weights.safetensors")
     }
 
+    fn signature(&self) -> PathBuf {
+        self.0.join("model.sig")
+    }
+
     /// Signs what is there.
     fn sign(&self) {
-        let signature = self.0.join("model.sig");
+        let signature = self.signature();
         drop(remove_file(&signature));
         let rules = Rules {
             pieces: Pieces::Files,
@@ -132,6 +136,30 @@ async fn a_model_is_served_only_while_its_files_are_the_verified_ones() {
 
     model.write(&weights);
     host.comes_to(200).await;
+
+    // Signatures that cannot be read.
+    let signature = read(model.signature()).unwrap();
+    let too_long = File::create(model.signature()).unwrap();
+    too_long.set_len(100 << 20).unwrap();
+    rejected(&mut host, "larger than");
+    write(model.signature(), "{}").unwrap();
+    rejected(&mut host, "none of the signers");
+    write(model.signature(), signature).unwrap();
+    host.comes_to(200).await;
+
+    // Another policy that says the same of the files.
+    let mut other = with_artifact(&server.uri());
+    other["models"]["vec"]["parameters"]["priority"] = json!({"int": [0, 11]});
+    let checks = || {
+        let records = audited(&there).into_iter();
+        records.filter(|it| it["action"] == "verified").count()
+    };
+    let before = checks();
+    Spawned::bundle(&there, "fedcba9876543210", &other);
+    assert_eq!(host.reloaded(), "loaded");
+    tokio::time::sleep(NOTICED).await;
+    host.comes_to(200).await;
+    assert_eq!(checks(), before);
 
     // A file that no signature names.
     write(model.0.join("more.json"), "{}").unwrap();
