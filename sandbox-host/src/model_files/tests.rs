@@ -395,3 +395,22 @@ fn a_copy_follows_no_link() {
         assert!(!outside.path().join("a-b").exists());
     }
 }
+
+#[test]
+fn a_change_of_a_file_is_found_by_its_state() {
+    let folder = model();
+    let manifest = of_files(folder.path());
+    let states = || {
+        let found = FoundModel::find(folder.path(), &manifest, &Ignored::default());
+        found.unwrap().states()
+    };
+    let before = states();
+    assert_eq!(states().change_since(&before), None);
+    write(folder.path().join("a/c"), "x").unwrap();
+    let more = states();
+    assert_eq!(more.change_since(&before).as_deref(), Some("a/c"));
+    assert_eq!(before.change_since(&more).as_deref(), Some("a/c"));
+    remove_file(folder.path().join("a/c")).unwrap();
+    write(folder.path().join("a-b"), "hello!").unwrap();
+    assert_eq!(states().change_since(&before).as_deref(), Some("a-b"));
+}
