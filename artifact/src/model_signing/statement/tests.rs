@@ -40,7 +40,7 @@ fn valid() -> String {
 
 #[test]
 fn a_statement_of_the_reference_is_read() {
-    let manifest = read(valid().as_bytes()).unwrap();
+    let manifest = read_statement(valid().as_bytes()).unwrap();
     assert_eq!(manifest.name(), "model");
     assert_eq!(manifest.rules().pieces, Pieces::Files);
     assert!(!manifest.rules().follow_links);
@@ -51,9 +51,9 @@ fn a_statement_of_the_reference_is_read() {
 
 #[test]
 fn what_is_written_is_read_again() {
-    let manifest = read(valid().as_bytes()).unwrap();
+    let manifest = read_statement(valid().as_bytes()).unwrap();
     let written = write_statement(&manifest).unwrap();
-    let again = read(&written).unwrap();
+    let again = read_statement(&written).unwrap();
     assert_eq!(again.resources(), manifest.resources());
     // All paths that are left out are recorded, the default ones, too.
     let text = String::from_utf8(written).unwrap();
@@ -72,18 +72,18 @@ fn shards_of_the_reference_are_read() {
         r#""algorithm": "sha256""#,
         r#""algorithm": "sha256-sharded-2""#,
     );
-    let manifest = read(text.as_bytes()).unwrap();
+    let manifest = read_statement(text.as_bytes()).unwrap();
     assert_eq!(manifest.sharded_bytes("w"), Some(3));
     assert!(manifest.rules().follow_links);
-    let again = read(&write_statement(&manifest).unwrap()).unwrap();
+    let again = read_statement(&write_statement(&manifest).unwrap()).unwrap();
     assert_eq!(again.resources(), manifest.resources());
     for size in ["0", "-1", "2.5", "1e300", "\"2\"", "null"] {
         let text = text.replace("2.0", size);
-        assert!(read(text.as_bytes()).is_err(), "{size}");
+        assert!(read_statement(text.as_bytes()).is_err(), "{size}");
     }
     let other = text.replace("sha256-sharded-2", "sha256-sharded-3");
     assert!(matches!(
-        read(other.as_bytes()),
+        read_statement(other.as_bytes()),
         Err(StatementFault::Hash(_))
     ));
 }
@@ -99,7 +99,7 @@ fn members_without_meaning_are_ignored() {
             r#""name": "model""#,
             r#""name": "model", "annotations": {}"#,
         );
-    read(text.as_bytes()).unwrap();
+    read_statement(text.as_bytes()).unwrap();
 }
 
 /// Replaces a part of the valid statement, reads it, and expects this text in the fault.
@@ -107,7 +107,7 @@ fn members_without_meaning_are_ignored() {
 fn rejected(part: &str, replacement: &str, expected: &str) {
     let text = valid();
     assert!(text.contains(part), "{part}");
-    let fault = read(text.replacen(part, replacement, 1).as_bytes()).unwrap_err();
+    let fault = read_statement(text.replacen(part, replacement, 1).as_bytes()).unwrap_err();
     assert!(fault.to_string().contains(expected), "{part}: {fault}");
 }
 
@@ -177,10 +177,10 @@ fn other_resources_are_rejected() {
         "blake3",
     );
     let empty = statement(&[], RULES);
-    let fault = read(empty.as_bytes()).unwrap_err();
+    let fault = read_statement(empty.as_bytes()).unwrap_err();
     assert_eq!(fault, StatementFault::Manifest(ManifestFault::Empty));
     let resources: Vec<(&str, &str)> = vec![("x", X); MAX_RESOURCES.saturating_add(1)];
-    let fault = read(statement(&resources, RULES).as_bytes()).unwrap_err();
+    let fault = read_statement(statement(&resources, RULES).as_bytes()).unwrap_err();
     assert!(fault.to_string().contains("more than 200000"), "{fault}");
 }
 
