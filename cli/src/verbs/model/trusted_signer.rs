@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use tensorgate_artifact::model_signing::{
     ModelKey, Rejection, Roots, Trust, TrustedIdentity, TrustedRoot, Verified, verify,
     verify_identity,
@@ -12,8 +12,14 @@ use tensorgate_cli_common::Failure;
 use super::inputs::{certificates, read_text, shown};
 
 /// Whom a verb trusts.
+// The group is declared by name: one that clap derives has no members beside a flattened struct.
 #[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
+#[group(skip)]
+#[command(
+    group = ArgGroup::new("trusted_signer")
+        .args(["key", "certificate_chain", "trusted_root"])
+        .required(true)
+)]
 pub struct TrustedSigner {
     /// Public key of the signer, PEM.
     #[arg(long, value_name = "FILE")]
