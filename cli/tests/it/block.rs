@@ -85,6 +85,21 @@ fn invalid_input_changes_nothing() {
 }
 
 #[test]
+fn a_folder_without_a_gate_is_refused() {
+    let scratch = Scratch::new();
+    let state = scratch.path().to_str().unwrap();
+    for arguments in [
+        ["block", "web", "--for", "1h", "--state", state].as_slice(),
+        &["block", "--list", "--state", state],
+        &["unblock", "web", "--state", state],
+    ] {
+        let ran = run(arguments);
+        assert_eq!(ran.code, 2, "{arguments:?} {}{}", ran.stdout, ran.stderr);
+        assert!(ran.stderr.contains("--state"), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn a_running_gate_confirms_a_block_of_a_client_that_its_policy_has() {
     // The stand-in answers with the list as the host would.
     let answer = r#"if self.path == "/blocks": said = json.dumps({"blocks": [{"block": it, "in_force": True} for it in json.load(open(beside("blocks.json")))["blocks"]]}).encode()"#;

@@ -65,8 +65,16 @@ impl ListLocation {
                 "the gate's state folder belongs to another user: run this as that user".into(),
             ));
         }
+        let bundle = bundle_file(&state);
+        // A list that no gate will read would look like one that is in force.
+        if gate.is_none() && !bundle.is_file() {
+            return Err(Failure::Input(format!(
+                "{} is no gate's state folder: name it with --state, or a list with --file",
+                state.display()
+            )));
+        }
         Ok(ListFile {
-            file: BlockFile::beside(&bundle_file(&state)),
+            file: BlockFile::beside(&bundle),
             state: Some(state),
             gate,
         })
