@@ -68,13 +68,16 @@ impl States {
             _ => false,
         };
         if !is_trust_same {
-            return Some("the signature or manifest".to_owned());
+            return Some("its signature or manifest".to_owned());
         }
         match (&before.files, &self.files) {
             (None, None) => None,
-            (Some(Ok(before)), Some(Ok(now))) => now.change_since(before),
+            (Some(Ok(before)), Some(Ok(now))) => {
+                let path = now.change_since(before)?;
+                Some(format!("{path:?} of its files"))
+            }
             (Some(Err(before)), Some(Err(now))) if before == now => None,
-            _ => Some("the folder".to_owned()),
+            _ => Some("its folder".to_owned()),
         }
     }
 }
@@ -113,7 +116,7 @@ impl Checker {
         let verified = self.verify(artifact, &trusted);
         let after = self.look(artifact, Some(&trusted.manifest));
         let observation = match after.change_since(&before) {
-            Some(path) => Observation::Changed(path),
+            Some(changed) => Observation::Changed(changed),
             None => {
                 let keep = |identity| {
                     let kept = self.keep(subject, &trusted.manifest);

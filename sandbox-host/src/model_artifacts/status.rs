@@ -28,7 +28,7 @@ pub enum Status {
 /// What was observed about the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observation {
-    /// A file, which is named, is new, missing or another one.
+    /// A file is new, missing or another one: `"a/b" of its files`, or its signature or folder.
     Changed(String),
     /// They were verified, and did not change meanwhile.
     Passed(Identity),
@@ -41,8 +41,8 @@ impl Status {
     #[must_use]
     pub fn after(observation: Observation) -> Self {
         match observation {
-            Observation::Changed(path) => Self::Checking {
-                changed: Some(path),
+            Observation::Changed(changed) => Self::Checking {
+                changed: Some(changed),
             },
             Observation::Passed(identity) => Self::Verified(identity),
             Observation::Failed(cause) => Self::Rejected(cause),
@@ -55,9 +55,9 @@ impl Status {
             Self::Verified(_) => None,
             Self::Checking { changed: None } => Some("its files are being verified".to_owned()),
             Self::Checking {
-                changed: Some(path),
+                changed: Some(changed),
             } => Some(format!(
-                "{path:?} of its files changed: they are being verified again"
+                "{changed} changed: its files are being verified again"
             )),
             Self::Rejected(cause) => Some(format!("its files are rejected: {cause}")),
         }
@@ -107,6 +107,15 @@ mod tests {
             assert_eq!(next.unready().is_none(), is_ready, "{next:?}");
             assert_eq!(status.actions(&next), actions, "{status:?} to {next:?}");
             status = next;
+        }
+    }
+
+    #[test]
+    fn what_has_changed_is_said_as_it_was_observed() {
+        for changed in ["\"a/b\" of its files", "its signature or manifest"] {
+            let status = Status::after(Observation::Changed(changed.to_owned()));
+            let cause = format!("{changed} changed: its files are being verified again");
+            assert_eq!(status.unready(), Some(cause));
         }
     }
 }

@@ -154,8 +154,8 @@ impl Reporter {
             record = match next {
                 Status::Rejected(cause) => record.with_detail(cause),
                 Status::Checking {
-                    changed: Some(path),
-                } => record.with_detail(&format!("{path:?} of its files changed")),
+                    changed: Some(changed),
+                } => record.with_detail(&format!("{changed} changed")),
                 _ => record,
             };
             self.audit.write(SystemTime::now(), Event::Artifact(record));
