@@ -1,5 +1,6 @@
 //! The loop of one exporter: reads a batch, sends it until it is received, keeps the position.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause that a receiver may ask for.
 const MAX_REQUESTED_PAUSE: Duration = Duration::from_secs(300);
-/// The interval at which the lag is updated during a pause.
+/// The interval at which the lag is updated while records wait.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What became of a batch.
@@ -180,9 +181,7 @@ impl<R: Receiver> Exporter<R> {
     /// Sends the first records of those that wait.
     async fn send(&mut self) {
         let count = self.batch_records.clamp(1, self.pending.len());
-        let batch = self.pending.get(..count).unwrap_or_default();
-        let delivery = self.receiver.send(batch).await;
-        match delivery {
+        match self.deliver(count).await {
             Delivery::Received { rejected, why } => {
                 let all = u64::try_from(count).unwrap_or(u64::MAX);
                 let rejected = rejected.min(all);
@@ -203,6 +202,26 @@ impl<R: Receiver> Exporter<R> {
                 self.failed(&cause, None).await;
             }
             Delivery::Failed { cause, pause } => self.failed(&cause, pause).await,
+        }
+    }
+
+    /// Sends a batch once. A receiver may never answer, so the lag is updated meanwhile.
+    async fn deliver(&mut self, count: usize) -> Delivery {
+        let Self {
+            receiver,
+            pending,
+            counts,
+            written,
+            received,
+            ..
+        } = self;
+        let batch = pending.get(..count).unwrap_or_default();
+        let mut sending = pin!(receiver.send(batch));
+        loop {
+            tokio::select! {
+                delivery = &mut sending => return delivery,
+                () = sleep(LAG_INTERVAL) => set_lag(counts, written, *received),
+            }
         }
     }
 
@@ -277,8 +296,7 @@ impl<R: Receiver> Exporter<R> {
     }
 
     fn update_lag(&self) {
-        let lag = self.written.borrow().saturating_sub(self.received);
-        self.counts.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
+        set_lag(&self.counts, &self.written, self.received);
     }
 
     /// Reads or writes files on a thread that may block.
@@ -297,6 +315,12 @@ impl<R: Receiver> Exporter<R> {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// Sets the number of written records that are not received.
+fn set_lag(counts: &ExportMetrics, written: &watch::Receiver<u64>, received: u64) {
+    let lag = written.borrow().saturating_sub(received);
+    counts.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
 }
 
 #[cfg(test)]

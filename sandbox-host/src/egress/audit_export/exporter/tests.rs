@@ -28,6 +28,15 @@ impl Receiver for Chosen {
     }
 }
 
+/// A receiver that never answers, as a reader of the standard output that has stopped.
+struct Stopped;
+
+impl Receiver for Stopped {
+    async fn send(&mut self, _: &[Record]) -> Delivery {
+        std::future::pending().await
+    }
+}
+
 fn received() -> Delivery {
     Delivery::Received {
         rejected: 0,
@@ -61,13 +70,17 @@ impl Run {
         }
     }
 
-    /// Runs until all records are exported, or once if the host is stopping.
-    async fn export(&self, is_ending: bool, answer: Answer) {
-        let source = Source {
+    fn source(&self, written: watch::Receiver<u64>) -> Source {
+        Source {
             paths: self.paths.clone(),
             log: "a".to_owned(),
-            written: watch::channel(RECORDS).1,
-        };
+            written,
+        }
+    }
+
+    /// Runs until all records are exported, or once if the host is stopping.
+    async fn export(&self, is_ending: bool, answer: Answer) {
+        let source = self.source(watch::channel(RECORDS).1);
         let receiver = Chosen {
             batches: Arc::clone(&self.batches),
             answer,
@@ -178,4 +191,21 @@ async fn a_stopping_host_sends_what_is_left_and_does_not_wait_for_a_receiver() {
     run.export(true, Box::new(|_| received())).await;
     assert_eq!(run.sent().len(), 1);
     assert_eq!(run.counts.exported.get(), RECORDS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lag_rises_while_a_receiver_does_not_answer() {
+    let run = Run::new("stopped");
+    let (log, written) = watch::channel(RECORDS);
+    let (_host, ending) = watch::channel(false);
+    let counts = run.counts.clone();
+    let exporter = Exporter::new("t", Stopped, run.source(written), counts, ending);
+    let exporting = tokio::time::timeout(Duration::from_secs(60), exporter.run());
+    let writing = async {
+        sleep(Duration::from_secs(30)).await;
+        log.send_replace(RECORDS + 5);
+    };
+    let (ended, ()) = tokio::join!(exporting, writing);
+    assert!(ended.is_err(), "it waits for the receiver");
+    assert_eq!(run.counts.lag.get(), i64::try_from(RECORDS + 5).unwrap());
 }
