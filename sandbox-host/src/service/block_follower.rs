@@ -88,8 +88,8 @@ impl Follower {
             return;
         };
         let news = self.app.blocks.newer_than(&self.shared);
-        let news = news.iter().take(MAX_EXCHANGED).filter_map(shared);
-        let news: Vec<_> = news.collect();
+        let news = next_exchange(news, &self.shared);
+        let news: Vec<_> = news.iter().filter_map(shared).collect();
         let Ok(list) = limits.exchange_blocks(&news).await else {
             return;
         };
@@ -128,6 +128,17 @@ impl Follower {
     }
 }
 
+/// The records of one exchange. Those about clients on the list need no room and go first, so that
+/// others, for which a full list has none, do not hold them back.
+fn next_exchange(
+    mut news: Vec<BlockRecord>,
+    listed: &BTreeMap<String, BlockVersion>,
+) -> Vec<BlockRecord> {
+    news.sort_by_key(|record| !listed.contains_key(&record.client));
+    news.truncate(MAX_EXCHANGED);
+    news
+}
+
 /// A record as other gateways read it.
 fn shared(record: &BlockRecord) -> Option<SharedBlock> {
     Some(SharedBlock {
@@ -156,5 +167,22 @@ fn audit_record(record: &BlockRecord) -> record::Block {
         until: (!record.is_lifted()).then(|| record.until()),
         by: clean(&record.by, MAX_NAME_BYTES),
         reason: (!reason.is_empty()).then_some(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_a_listed_record_is_not_held_back_by_records_without_room() {
+        let record = |client: &str| BlockRecord::new(client, BlockAction::Block, 1_000, None, 1);
+        let waiting = (0..MAX_EXCHANGED).map(|number| record(&format!("a{number}")));
+        let news = waiting.chain([record("z")]).collect();
+        let listed = BTreeMap::from([("z".to_owned(), (0, 0, 0))]);
+        let sent = next_exchange(news, &listed);
+        let clients: Vec<_> = sent.iter().map(|record| record.client.as_str()).collect();
+        assert_eq!(clients.len(), MAX_EXCHANGED);
+        assert_eq!(clients.first(), Some(&"z"));
     }
 }
