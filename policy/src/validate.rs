@@ -16,6 +16,7 @@ pub mod fault;
 mod grant_handlers;
 mod grants;
 mod handlers;
+mod http_url;
 mod interfaces;
 mod issuers;
 mod items;

@@ -2,12 +2,9 @@
 //! be unambiguous and use TLS.
 
 use alloc::format;
-use alloc::string::String;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::names;
+use super::http_url::{ParsedUrl, UrlFault, UrlFixes, ca};
 use super::report::{Path, quote};
-use crate::contract::{MAX_URL_BYTES, has_encoded_control, is_name, number};
 use crate::policy::{Algorithm, KeySetUrl, Server};
 use crate::raw::Jwks;
 
@@ -21,8 +18,10 @@ const MAX_REFRESH_S: u64 = 86_400;
 const MAX_STALE_S: u64 = 604_800;
 /// Validity that causes a warning, in seconds.
 const LONG_STALE_S: u64 = 86_400;
-/// Example URL for fixes.
-const EXAMPLE: &str = "https://login.example.com/keys";
+const FIXES: UrlFixes = UrlFixes {
+    example: "https://login.example.com/keys",
+    user_name_fix: "remove it: a key set is public",
+};
 /// Discovery documents, which are not key sets (OpenID Connect Discovery, 4; RFC 8414, 3).
 const DISCOVERY: [&str; 2] = ["openid-configuration", "oauth-authorization-server"];
 
@@ -63,15 +62,7 @@ pub(super) fn key_set(
             "https://",
         );
     }
-    let ca_path = path.field("ca");
-    let ca = match (&raw.ca, &place) {
-        (Some(_), Some(ParsedUrl { tls: false, .. })) => ca_path.fail_with_fix(
-            "has no effect: an http URL has no certificate to verify",
-            "remove it",
-        ),
-        (Some(file), _) => names::file(&ca_path, file),
-        (None, _) => Some(()),
-    };
+    let ca = ca(&path.field("ca"), raw.ca.as_ref(), place.as_ref());
     let refresh_path = path.field("refresh_s");
     let refresh_s = raw.refresh_s.unwrap_or(DEFAULT_REFRESH_S);
     let refresh_s = refresh_path.within(refresh_s, 1, MAX_REFRESH_S, "s");
@@ -122,109 +113,34 @@ fn stale(path: &Path, raw: Option<u64>, refresh_s: Option<u64>) -> Option<u64> {
     Some(stale_s)
 }
 
-/// A parsed URL.
-#[derive(Debug)]
-struct ParsedUrl {
-    tls: bool,
-    server: Server,
-    port: u16,
-    path: String,
-}
-
 /// Parses a URL, or returns the fault and its fix.
-fn parse(text: &str) -> Result<ParsedUrl, (&'static str, &'static str)> {
-    let strange = |byte: u8| !byte.is_ascii_graphic() || br#"\"<>^`{|}"#.contains(&byte);
-    if text.len() > MAX_URL_BYTES || text.bytes().any(strange) {
-        return Err((
-            "is too long, or has a character that a URL cannot have",
-            EXAMPLE,
-        ));
-    }
-    if has_encoded_control(text.as_bytes()) {
-        return Err((
-            "has an invalid percent-encoding, or an encoded control character",
-            EXAMPLE,
-        ));
-    }
-    if text.contains('#') {
-        return Err(("has a fragment", "remove it"));
-    }
-    let (tls, rest) = match text.split_once("://") {
-        Some(("https", rest)) => (true, rest),
-        Some(("http", rest)) => (false, rest),
-        _ => return Err(("is not an https URL", EXAMPLE)),
-    };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    if authority.contains('@') {
-        return Err(("has a user name", "remove it: a key set is public"));
-    }
-    let (server, port) =
-        self::authority(authority).ok_or(("has no host and port in canonical form", EXAMPLE))?;
-    if let Server::Address(address) = &server
+fn parse(text: &str) -> Result<ParsedUrl, UrlFault> {
+    let url = ParsedUrl::parse(text, &FIXES)?;
+    if let Server::Address(address) = &url.server
         && (address.is_unspecified() || address.is_multicast())
     {
-        return Err(("has an address that is unspecified or multicast", EXAMPLE));
+        return Err((
+            "has an address that is unspecified or multicast",
+            FIXES.example,
+        ));
     }
-    let loopback = matches!(&server, Server::Address(address) if address.is_loopback());
-    if !tls && !loopback {
+    if url.is_exposed() {
         return Err((
             "is fetched without TLS, so that keys could be replaced on the network",
             "https://, or 127.0.0.1",
         ));
     }
-    if !path.starts_with('/') || path.len() == 1 {
+    if !url.path.starts_with('/') || url.path.len() == 1 {
         return Err(("has no path to a key set", "the issuer's jwks_uri"));
     }
-    let document = path.split('?').next().unwrap_or_default();
+    let document = url.path.split('?').next().unwrap_or_default();
     if DISCOVERY.iter().any(|name| document.ends_with(name)) {
         return Err((
             "is the issuer's discovery document, not a key set",
             "the jwks_uri in that document",
         ));
     }
-    Ok(ParsedUrl {
-        tls,
-        server,
-        port: port.unwrap_or(if tls { 443 } else { 80 }),
-        path: path.into(),
-    })
-}
-
-/// `name`, `name:port`, `127.0.0.1:port` or `[::1]:port`.
-pub(super) fn authority(text: &str) -> Option<(Server, Option<u16>)> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (address, rest) = rest.split_once(']')?;
-            let address: Ipv6Addr = address.parse().ok()?;
-            // IPv4 addresses must not be written in IPv6 form.
-            if address.to_ipv4_mapped().is_some() {
-                return None;
-            }
-            let port = if rest.is_empty() {
-                None
-            } else {
-                Some(rest.strip_prefix(':')?)
-            };
-            (Server::Address(IpAddr::V6(address)), port)
-        }
-        None => {
-            let (host, port) = match text.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (text, None),
-            };
-            let server = match host.parse::<Ipv4Addr>() {
-                Ok(address) => Server::Address(IpAddr::V4(address)),
-                Err(_) if is_name(host) => Server::Name(host.to_ascii_lowercase()),
-                Err(_) => return None,
-            };
-            (server, port)
-        }
-    };
-    match port {
-        Some(port) => Some((host, Some(number(port)?))),
-        None => Some((host, None)),
-    }
+    Ok(url)
 }
 
 #[cfg(test)]
@@ -232,6 +148,7 @@ mod tests {
     #![allow(clippy::panic, reason = "tests")]
 
     use super::*;
+    use crate::contract::MAX_URL_BYTES;
 
     #[test]
     fn a_url_names_one_server_and_one_document_to_every_reader() {

@@ -5,27 +5,19 @@ use alloc::format;
 use alloc::string::String;
 
 use super::egress;
-use super::key_url::authority;
+use super::http_url::{ParsedUrl, UrlFault, UrlFixes, ca};
 use super::names;
 use super::report::{Path, Valid, quote};
-use crate::contract::{MAX_URL_BYTES, has_encoded_control};
 use crate::policy::address::{AddressClass, classify};
 use crate::policy::{Server, Webhook};
 use crate::raw;
 
-/// Example URL for fixes.
-const EXAMPLE: &str = "https://alerts.example.com/tensorgate";
+const FIXES: UrlFixes = UrlFixes {
+    example: "https://alerts.example.com/tensorgate",
+    user_name_fix: "remove it: the secret file proves who sends",
+};
 /// What a secret file has.
 const SECRET: &str = "a file with whsec_ and the base64 of 32 random bytes";
-
-/// A parsed URL.
-#[derive(Debug)]
-struct ParsedUrl {
-    tls: bool,
-    server: Server,
-    port: u16,
-    path: String,
-}
 
 pub(super) fn webhook(path: &Path, raw: Option<&raw::Webhook>) -> Valid<Option<Webhook>> {
     let Some(raw) = raw else {
@@ -35,15 +27,7 @@ pub(super) fn webhook(path: &Path, raw: Option<&raw::Webhook>) -> Valid<Option<W
     let secret_path = path.field("secret_file");
     let secret_file = (secret_path.required(raw.secret_file.as_ref(), SECRET))
         .and_then(|file| names::file(&secret_path, file).map(|()| file.clone()));
-    let ca_path = path.field("ca");
-    let ca = match (&raw.ca, &url) {
-        (Some(_), Some(ParsedUrl { tls: false, .. })) => ca_path.fail_with_fix(
-            "has no effect: an http URL has no certificate to verify",
-            "remove it",
-        ),
-        (Some(file), _) => names::file(&ca_path, file),
-        (None, _) => Some(()),
-    };
+    let ca = ca(&path.field("ca"), raw.ca.as_ref(), url.as_ref());
     let private_path = path.field("allow_private");
     let is_address = matches!(&url, Some(url) if matches!(url.server, Server::Address(_)));
     let allow_private = if is_address && !raw.allow_private.is_empty() {
@@ -70,7 +54,7 @@ pub(super) fn webhook(path: &Path, raw: Option<&raw::Webhook>) -> Valid<Option<W
 }
 
 fn url(path: &Path, text: Option<&String>) -> Option<ParsedUrl> {
-    let text = path.required(text, EXAMPLE)?;
+    let text = path.required(text, FIXES.example)?;
     match parse(text) {
         Ok(url) => Some(url),
         Err((message, fix)) => path.fail_with_fix(format!("{} {message}", quote(text)), fix),
@@ -78,59 +62,23 @@ fn url(path: &Path, text: Option<&String>) -> Option<ParsedUrl> {
 }
 
 /// Parses a URL, or returns the fault and its fix.
-fn parse(text: &str) -> Result<ParsedUrl, (&'static str, &'static str)> {
-    let strange = |byte: u8| !byte.is_ascii_graphic() || br#"\"<>^`{|}"#.contains(&byte);
-    if text.len() > MAX_URL_BYTES || text.bytes().any(strange) {
-        return Err((
-            "is too long, or has a character that a URL cannot have",
-            EXAMPLE,
-        ));
+fn parse(text: &str) -> Result<ParsedUrl, UrlFault> {
+    let mut url = ParsedUrl::parse(text, &FIXES)?;
+    if let Server::Address(address) = &url.server
+        && matches!(classify(*address), AddressClass::Never(_))
+    {
+        return Err(("has an address that no webhook may have", FIXES.example));
     }
-    if has_encoded_control(text.as_bytes()) {
-        return Err((
-            "has an invalid percent-encoding, or an encoded control character",
-            EXAMPLE,
-        ));
-    }
-    if text.contains('#') {
-        return Err(("has a fragment", "remove it"));
-    }
-    let (tls, rest) = match text.split_once("://") {
-        Some(("https", rest)) => (true, rest),
-        Some(("http", rest)) => (false, rest),
-        _ => return Err(("is not an https URL", EXAMPLE)),
-    };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (server, path) = rest.split_at(end);
-    if server.contains('@') {
-        return Err((
-            "has a user name or a password",
-            "remove it: the secret file proves who sends",
-        ));
-    }
-    let (server, port) =
-        authority(server).ok_or(("has no host and port in canonical form", EXAMPLE))?;
-    let class = match &server {
-        Server::Address(address) => Some((classify(*address), address.is_loopback())),
-        Server::Name(_) => None,
-    };
-    if let Some((AddressClass::Never(_), _)) = class {
-        return Err(("has an address that no webhook may have", EXAMPLE));
-    }
-    let is_loopback = class.is_some_and(|(_, is_loopback)| is_loopback);
-    if !tls && !is_loopback {
+    if url.is_exposed() {
         return Err((
             "is reached without TLS, so that alerts could be read on the network",
             "https://, or 127.0.0.1",
         ));
     }
-    let root = if path.starts_with('/') { "" } else { "/" };
-    Ok(ParsedUrl {
-        tls,
-        server,
-        port: port.unwrap_or(if tls { 443 } else { 80 }),
-        path: format!("{root}{path}"),
-    })
+    if !url.path.starts_with('/') {
+        url.path.insert(0, '/');
+    }
+    Ok(url)
 }
 
 #[cfg(test)]
