@@ -1,16 +1,15 @@
 //! Where the lines of the audit log are also sent: an endpoint that encrypts them, unless they stay
 //! on this machine.
 
-use alloc::borrow::ToOwned as _;
 use alloc::format;
 use alloc::string::{String, ToString as _};
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::IpAddr;
 
 use super::backends;
+use super::http_url::authority;
 use super::names;
 use super::report::{Bounds, Path, Valid, bounds, optional, quote};
-use crate::contract;
-use crate::policy::{AuditExport, BackendTls, OtlpExport};
+use crate::policy::{AuditExport, BackendTls, OtlpExport, Server};
 use crate::raw;
 
 /// Path of logs below the endpoint (OTLP 1.0, "OTLP/HTTP Request").
@@ -79,37 +78,24 @@ impl Endpoint {
             Some(rest) => (true, rest),
             None => (false, text.strip_prefix("http://")?),
         };
-        let (authority, path) = match rest.find('/') {
+        let (server, path) = match rest.find('/') {
             Some(slash) => rest.split_at_checked(slash)?,
             None => (rest, ""),
         };
-        let usual = if tls { 443 } else { 80 };
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(rest) => {
-                let (host, port) = rest.split_once(']')?;
-                (host.parse::<Ipv6Addr>().ok()?.to_string(), port)
-            }
-            None => {
-                let colon = authority.find(':').unwrap_or(authority.len());
-                let (host, port) = authority.split_at_checked(colon)?;
-                (host.to_owned(), port)
-            }
-        };
-        let port = match port.strip_prefix(':') {
-            Some(port) => contract::number(port)?,
-            None if port.is_empty() => usual,
-            None => return None,
+        let (server, port) = authority(server)?;
+        let host = match server {
+            Server::Name(name) => name,
+            Server::Address(address) => address.to_string(),
         };
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._~-".contains(&byte);
-        let usable = (contract::is_name(&host) || host.parse::<IpAddr>().is_ok())
-            && path.len() <= MAX_PATH_BYTES
+        let usable = path.len() <= MAX_PATH_BYTES
             && path.bytes().all(plain)
             && !path.split('/').any(|part| part == "." || part == "..");
         let path = format!("{}{LOGS_PATH}", path.trim_end_matches('/'));
         usable.then_some(Self {
             tls,
             host,
-            port,
+            port: port.unwrap_or(if tls { 443 } else { 80 }),
             path,
         })
     }

@@ -503,6 +503,7 @@ fn the_audit_log_is_exported_to_receivers_that_keep_it_confidential() {
         "https://otel.example/a/../b",
         "https://[::1",
         "https://0x7f.1",
+        "https://[::ffff:10.0.0.1]",
     ] {
         wrong(endpoint, "is not the URL of a receiver");
     }
