@@ -8,8 +8,8 @@ use core::net::IpAddr;
 use super::backends;
 use super::http_url::authority;
 use super::names;
-use super::report::{Bounds, Path, Valid, bounds, optional, quote};
-use crate::policy::{AuditExport, BackendTls, OtlpExport, Server};
+use super::report::{Bounds, Path, bounds, optional, quote};
+use crate::policy::{AuditExport, OtlpExport, Server};
 use crate::raw;
 
 /// Path of logs below the endpoint (OTLP 1.0, "OTLP/HTTP Request").
@@ -40,7 +40,7 @@ pub(super) fn export(at: &Path, raw: Option<&raw::AuditExport>) -> Option<AuditE
 
 fn otlp(at: &Path, raw: &raw::OtlpExport) -> Option<OtlpExport> {
     let endpoint = endpoint(&at.field("endpoint"), raw);
-    let authorities = authorities(at, raw);
+    let authorities = backends::authorities(at, raw.endpoint.as_ref(), raw.tls.as_ref());
     let headers = match &raw.headers_file {
         Some(file) => names::file(&at.field("headers_file"), file),
         None => Some(()),
@@ -124,17 +124,4 @@ fn endpoint(at: &Path, raw: &raw::OtlpExport) -> Option<Endpoint> {
         );
     }
     Some(endpoint)
-}
-
-/// Trusted authorities, as for a backend, with the system's as default.
-fn authorities(at: &Path, raw: &raw::OtlpExport) -> Valid<Option<BackendTls>> {
-    let Some(tls) = &raw.tls else {
-        return Some(None);
-    };
-    let like = raw::Backend {
-        endpoints: raw.endpoint.clone().into_iter().collect(),
-        tls: Some(tls.clone()),
-        ..raw::Backend::default()
-    };
-    backends::tls(at, &like)
 }

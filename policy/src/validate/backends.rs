@@ -299,6 +299,23 @@ pub(super) fn tls(path: &Path, raw: &raw::Backend) -> Valid<Option<BackendTls>> 
     }))
 }
 
+/// Trusted authorities of another server than a backend, with the system's as default.
+pub(super) fn authorities(
+    path: &Path,
+    endpoint: Option<&String>,
+    of_server: Option<&raw::BackendTls>,
+) -> Valid<Option<BackendTls>> {
+    let Some(of_server) = of_server else {
+        return Some(None);
+    };
+    let like = raw::Backend {
+        endpoints: endpoint.cloned().into_iter().collect(),
+        tls: Some(of_server.clone()),
+        ..raw::Backend::default()
+    };
+    tls(path, &like)
+}
+
 /// An agent replaces the files. Its authorities cover a whole trust domain, so the policy must name
 /// the server's SPIFFE ID.
 fn agent(path: &Path, tls: &raw::BackendTls, address: &str) -> Option<Trust> {

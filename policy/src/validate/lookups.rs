@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::backends;
 use super::egress::{allow_private, concurrency};
 use super::names;
-use super::report::{Path, Valid, quote};
+use super::report::{Path, quote};
 use super::usage::Usage;
 use crate::contract::is_name;
 use crate::policy::{KEY_PLACE, Lookup};
@@ -73,7 +73,7 @@ fn lookup(path: &Path, raw: &raw::Lookup) -> Option<Lookup> {
     let most = raw.concurrency.unwrap_or(32);
     let concurrency = concurrency(path, most, max_requests);
     let allow_private = allow_private(&path.field("allow_private"), &raw.allow_private);
-    let authorities = authorities(path, raw);
+    let authorities = backends::authorities(path, raw.endpoint.as_ref(), raw.tls.as_ref());
     let bearer = match &raw.bearer_file {
         Some(file) => names::file(&path.field("bearer_file"), file),
         None => Some(()),
@@ -193,17 +193,4 @@ fn named(path: &Path, text: &str) -> Option<()> {
         );
     }
     Some(())
-}
-
-/// Trusted authorities, as for a backend, with the system's as default.
-fn authorities(path: &Path, raw: &raw::Lookup) -> Valid<Option<crate::policy::BackendTls>> {
-    let Some(tls) = &raw.tls else {
-        return Some(None);
-    };
-    let like = raw::Backend {
-        endpoints: raw.endpoint.clone().into_iter().collect(),
-        tls: Some(tls.clone()),
-        ..raw::Backend::default()
-    };
-    backends::tls(path, &like)
 }
