@@ -69,10 +69,13 @@ impl Drop for Threads {
 
 /// Looks for files that changed since they were verified or rejected.
 fn look_at_all(artifacts: &ModelArtifacts, checker: &Checker, reporter: &Reporter) {
-    for entry in artifacts.sweep() {
-        reporter.forget(&entry);
+    let removed = artifacts.sweep();
+    for entry in &removed {
+        reporter.forget(entry);
     }
-    for entry in artifacts.entries() {
+    let entries = artifacts.entries();
+    show_all(&removed, &entries, &reporter.metrics);
+    for entry in &entries {
         if matches!(entry.status(), Status::Checking { .. }) {
             continue;
         }
@@ -82,7 +85,7 @@ fn look_at_all(artifacts: &ModelArtifacts, checker: &Checker, reporter: &Reporte
             checker.change(&entry.artifact, &baseline)
         };
         if let Some(path) = change {
-            reporter.apply(&entry, Observation::Changed(path));
+            reporter.apply(entry, Observation::Changed(path));
         }
     }
     artifacts.mark_looked();
@@ -110,10 +113,7 @@ impl Reporter {
         let next = Status::after(observation);
         let before = entry.replace_status(next.clone());
         let (model, version) = (entry.model.as_str(), entry.version.as_str());
-        let labels = labels(entry);
-        let is_verified = matches!(next, Status::Verified(_));
-        let gauge = self.metrics.model_verified.get_or_create(&labels);
-        gauge.set(is_verified.into());
+        show(entry, &self.metrics);
         match &next {
             Status::Checking { changed } => {
                 tracing::warn!(model, version, changed, "files of a model changed");
@@ -130,7 +130,7 @@ impl Reporter {
             }
             Status::Rejected(cause) => {
                 let rejections = &self.metrics.model_rejections;
-                rejections.get_or_create(&labels).inc();
+                rejections.get_or_create(&labels(entry)).inc();
                 tracing::error!(model, version, cause, "files of a model are rejected");
             }
         }
@@ -166,14 +166,85 @@ impl Reporter {
     fn forget(&self, entry: &Entry) {
         let before = entry.replace_status(Status::Checking { changed: None });
         self.write(entry, &before, &Status::Checking { changed: None });
-        let labels = labels(entry);
-        self.metrics.model_verified.remove(&labels);
     }
+}
+
+/// Shows which versions are verified in the metric. While two policies name different files of a
+/// version, the later policy counts: its entry is the last one.
+fn show_all(removed: &[Arc<Entry>], entries: &[Arc<Entry>], metrics: &Metrics) {
+    for entry in removed {
+        metrics.model_verified.remove(&labels(entry));
+    }
+    for entry in entries {
+        show(entry, metrics);
+    }
+}
+
+fn show(entry: &Entry, metrics: &Metrics) {
+    let is_verified = matches!(entry.status(), Status::Verified(_));
+    let gauge = metrics.model_verified.get_or_create(&labels(entry));
+    gauge.set(is_verified.into());
 }
 
 fn labels(entry: &Entry) -> ModelReadyLabels {
     ModelReadyLabels {
         model: entry.model.clone(),
         version: entry.version.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use serde_json::json;
+    use tensorgate_policy::Policy;
+    use tensorgate_policy::validate::validate;
+
+    use super::*;
+
+    /// A policy with a model whose files are at this path.
+    fn policy(path: &str) -> Policy {
+        let tensor = json!({"name": "x", "datatype": "FP32", "shape": [1]});
+        let policy = json!({
+            "version": 1,
+            "clients": {"web": {"api_keys": [{"sha256": "01".repeat(32)}]}},
+            "backends": {"gpu": {
+                "kind": "open-inference", "endpoints": ["http://127.0.0.1:8001"]
+            }},
+            "models": {"m": {
+                "backend": "gpu", "versions": ["1"], "protocols": ["oip-rest"],
+                "inputs": [tensor], "outputs": [tensor],
+                "artifact": {"path": path, "manifest": "m.json", "sha256": "01".repeat(32)}
+            }},
+            "grants": [{"name": "g", "clients": ["web"], "models": ["m"], "operations": ["infer"]}]
+        });
+        validate(&serde_json::from_value(policy).unwrap())
+            .unwrap()
+            .0
+    }
+
+    #[test]
+    fn the_metric_of_a_version_stays_when_an_earlier_policy_with_other_files_is_dropped() {
+        let (artifacts, metrics) = (ModelArtifacts::default(), Metrics::new());
+        let earlier = artifacts.follow(&policy("models/a"));
+        let later = artifacts.follow(&policy("models/b"));
+        for entry in artifacts.entries() {
+            let identity = Identity {
+                digest: [1; 32],
+                signer: None,
+            };
+            entry.replace_status(Status::Verified(identity));
+        }
+        drop(earlier);
+        let removed = artifacts.sweep();
+        assert_eq!(removed.len(), 1);
+        let entries = artifacts.entries();
+        show_all(&removed, &entries, &metrics);
+        let [entry] = entries.as_slice() else {
+            unreachable!("the later policy has one version");
+        };
+        let gauge = metrics.model_verified.get_or_create(&labels(entry));
+        assert_eq!(gauge.get(), 1);
+        drop(later);
     }
 }
