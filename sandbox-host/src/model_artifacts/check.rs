@@ -14,7 +14,7 @@ use tensorgate_policy::policy::ModelArtifact;
 use super::first_digests::FirstDigests;
 use super::status::{Identity, Observation};
 use super::trust::{SIGNATURE, Trusted, now_s, trust_file, trusted};
-use crate::model_files::file_state::is_same;
+use crate::model_files::file_state::is_same_or_absent;
 use crate::model_files::{
     FileStates, FoundFile, FoundModel, Ignored, Options, check_found, path_beneath,
 };
@@ -62,12 +62,7 @@ pub(super) struct Baseline {
 impl States {
     /// What is new, missing or different since `before`.
     fn change_since(&self, before: &Self) -> Option<String> {
-        let is_trust_same = match (&before.trust, &self.trust) {
-            (Some(before), Some(now)) => is_same(before, now),
-            (None, None) => true,
-            _ => false,
-        };
-        if !is_trust_same {
+        if !is_same_or_absent(before.trust.as_ref(), self.trust.as_ref()) {
             return Some("its signature or manifest".to_owned());
         }
         match (&before.files, &self.files) {

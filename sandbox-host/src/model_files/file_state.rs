@@ -15,6 +15,15 @@ pub fn is_same(before: &Stat, after: &Stat) -> bool {
         && before.st_ctime_nsec == after.st_ctime_nsec
 }
 
+/// Whether two states are of one file without a change in between, or both are absent.
+pub fn is_same_or_absent(before: Option<&Stat>, after: Option<&Stat>) -> bool {
+    match (before, after) {
+        (Some(before), Some(after)) => is_same(before, after),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]

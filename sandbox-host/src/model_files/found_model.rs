@@ -7,7 +7,7 @@ use rustix::fs::{Stat, fstat};
 use tensorgate_artifact::model_signing::Manifest;
 
 use super::fault::Fault;
-use super::file_state::is_same;
+use super::file_state::{is_same, is_same_or_absent};
 use super::tree::{FILE, Tree};
 use super::walk::{FoundFile, Ignored, Scope, Walked, walk};
 
@@ -20,9 +20,10 @@ pub struct FoundModel {
     excluded: Vec<String>,
 }
 
-/// The states of a model's files, in the order of their paths.
+/// The states of a model's files, in the order of their paths. What the manifest leaves out has no
+/// state: it may change, and not appear.
 #[derive(Debug, Default)]
-pub struct FileStates(Vec<(String, Stat)>);
+pub struct FileStates(Vec<(String, Option<Stat>)>);
 
 impl FoundModel {
     /// Finds the files of a model, a folder or a single file.
@@ -79,9 +80,9 @@ impl FoundModel {
     /// The states of all files.
     pub fn states(&self) -> FileStates {
         let files = self.signed.iter().chain(&self.unsigned);
-        let mut states: Vec<_> = files
-            .map(|file| (file.location.clone(), file.state))
-            .collect();
+        let files = files.map(|file| (file.location.clone(), Some(file.state)));
+        let excluded = self.excluded.iter().map(|path| (path.clone(), None));
+        let mut states: Vec<_> = files.chain(excluded).collect();
         states.sort_unstable_by(|left, right| left.0.cmp(&right.0));
         FileStates(states)
     }
@@ -93,7 +94,8 @@ impl FileStates {
         let mut earlier = before.0.iter();
         for (path, state) in &self.0 {
             match earlier.next() {
-                Some((known, then)) if known == path && is_same(then, state) => {}
+                Some((known, then))
+                    if known == path && is_same_or_absent(then.as_ref(), state.as_ref()) => {}
                 Some((known, _)) => return Some(known.min(path).clone()),
                 None => return Some(path.clone()),
             }

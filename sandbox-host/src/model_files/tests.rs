@@ -414,3 +414,21 @@ fn a_change_of_a_file_is_found_by_its_state() {
     write(folder.path().join("a-b"), "hello!").unwrap();
     assert_eq!(states().change_since(&before).as_deref(), Some("a-b"));
 }
+
+#[test]
+fn a_file_that_the_manifest_leaves_out_may_change_and_not_appear() {
+    let folder = model();
+    let rules = rules(Pieces::Files, false, &["notes"]);
+    let manifest = hashed(folder.path(), rules).unwrap().manifest;
+    let states = || {
+        let found = FoundModel::find(folder.path(), &manifest, &Ignored::default());
+        found.unwrap().states()
+    };
+    let before = states();
+    write(folder.path().join("notes"), "x").unwrap();
+    let more = states();
+    assert_eq!(more.change_since(&before).as_deref(), Some("notes"));
+    assert_eq!(before.change_since(&more).as_deref(), Some("notes"));
+    write(folder.path().join("notes"), "longer").unwrap();
+    assert_eq!(states().change_since(&more), None);
+}
