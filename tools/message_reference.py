@@ -107,6 +107,10 @@ LEFT_OUT = {
         "sandbox-host/src/sandbox/priority",
         "sandbox-host/src/sandbox/structure",
     ),
+    "receivers of alerts and of the audit log": (
+        "sandbox-host/src/egress/audit_export",
+        "sandbox-host/src/egress/post.rs",
+    ),
 }
 
 # Calls and macros whose texts nobody reads as a fault or a detail: of panics, of logs, of the JSON
@@ -242,6 +246,7 @@ def place(source, literal):
             return (group, ends) if argument >= last - 1 else (None, "message")
         if group.open == "{":
             name, colon = (each.text for each in source.tokens[group.arguments[argument] :][:2])
+            name = "fix" if name.endswith("_fix") else name
             is_field = colon == ":" and name in ("message", "fix")
             return (group, name) if is_field else (None, "message")
     return None, "message"
