@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::audit::record::{self, Event, MAX_NAME_BYTES, clean};
 use crate::blocks::{BlockAction, BlockFile, BlockRecord, BlockVersion};
-use crate::limits::SharedBlock;
+use crate::limits::{RedisFault, SharedBlock};
 use crate::renewed::{Refresh, Renewed};
 use crate::service::App;
 
@@ -41,6 +41,7 @@ pub(crate) async fn follow(app: Arc<App>, file: FollowedFile) {
         file: Arc::new(file),
         shared: BTreeMap::new(),
         is_full: false,
+        is_refused: false,
     };
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -59,6 +60,8 @@ struct Follower {
     shared: BTreeMap<String, BlockVersion>,
     /// Whether the list in Redis had no room at the last exchange.
     is_full: bool,
+    /// Whether Redis refused the last exchange.
+    is_refused: bool,
 }
 
 impl Follower {
@@ -90,9 +93,11 @@ impl Follower {
         let news = self.app.blocks.newer_than(&self.shared);
         let news = next_exchange(news, &self.shared);
         let news: Vec<_> = news.iter().filter_map(shared).collect();
-        let Ok(list) = limits.exchange_blocks(&news).await else {
-            return;
+        let list = match limits.exchange_blocks(&news).await {
+            Ok(list) => list,
+            Err(fault) => return self.failed(&fault),
         };
+        self.is_refused = false;
         if list.without_room > 0 && !self.is_full {
             tracing::error!(
                 "the list of blocked clients in redis is full: further blocks are in force on this gateway alone"
@@ -106,6 +111,19 @@ impl Follower {
             .map(|record| (record.client.clone(), record.version()));
         self.shared = versions.collect();
         self.app.blocks.merge(records);
+    }
+
+    /// Logs the first of several exchanges that Redis refuses, as to a user without the rights. A
+    /// lost connection is logged where it is made again.
+    fn failed(&mut self, fault: &RedisFault) {
+        let is_refused = matches!(fault, RedisFault::Refused(_));
+        if is_refused && !std::mem::replace(&mut self.is_refused, true) {
+            let cause = fault.to_string();
+            tracing::error!(
+                cause,
+                "redis refuses the list of blocked clients: blocks are in force on this gateway alone"
+            );
+        }
     }
 
     /// Writes changes to the audit log and to the log.
