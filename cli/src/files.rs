@@ -1,5 +1,5 @@
-//! Files that a policy names and that are not inlined: certificates, keys, passwords, components and
-//! manifests of models.
+//! Files that a policy names and that are not inlined: certificates, keys, passwords, components
+//! and manifests of models.
 //!
 //! Each file is read by the code that uses it later: the host's own readers, and [`certificates`]
 //! for the files that Envoy reads. So a check reports exactly what would happen at run time.
@@ -13,7 +13,7 @@ use tensorgate_host::egress::audit_export::read_headers;
 use tensorgate_host::limits::{ConnectFault, Settings};
 use tensorgate_host::pem::{self, TlsError};
 use tensorgate_host::sandbox::capture::CaptureKeys;
-use tensorgate_host::webhook::{Target, WebhookFault};
+use tensorgate_host::watch::webhook::{Target, WebhookFault};
 use tensorgate_policy::policy::{BackendTls, Counter, RateLimitService, Redis, Trust};
 use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_text::path::below;

@@ -17,7 +17,7 @@ use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy};
 
 use crate::context_keys::{ContextKeys, KeyFileError};
 use crate::files::{at_most, open};
-use crate::model_scan::supervisor::ScannerSupervisor;
+use crate::models::scan::supervisor::ScannerSupervisor;
 use crate::sandbox::CompilerConfig;
 use crate::server::listeners::{AllowedPeers, ServiceAddress};
 use crate::server::tls::{ServerTls, ServerTlsError, TlsFiles};

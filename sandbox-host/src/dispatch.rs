@@ -32,7 +32,7 @@ use crate::backends::oip::{Channel, Endpoint};
 use crate::backends::{BackendError, BackendRequest, Call, ProtocolAdapter};
 use crate::client_key::ClientKey;
 use crate::dispatch::health::BackendHealth;
-use crate::model_artifacts::ModelArtifacts;
+use crate::models::artifacts::ModelArtifacts;
 use crate::telemetry::labels::BackendLabels;
 use crate::telemetry::metrics::{GaugeGuard, Metrics};
 use attempts::{RetryBudget, RetryState};

@@ -11,7 +11,6 @@
 pub mod admission;
 pub mod audit;
 pub mod backends;
-pub mod blocks;
 mod circuit;
 mod client_key;
 pub mod config;
@@ -26,9 +25,7 @@ pub mod heap;
 pub mod host;
 pub mod install_filters;
 pub mod limits;
-pub mod model_artifacts;
-pub mod model_files;
-pub mod model_scan;
+pub mod models;
 mod owned;
 pub mod pem;
 pub mod pipeline;
@@ -43,7 +40,6 @@ pub mod service;
 pub mod telemetry;
 mod turns;
 pub mod watch;
-pub mod webhook;
 
 pub use host::{Host, StartError};
 pub use policy_store::assemble::{BeyondBudget, PolicyFault, beyond_budget};

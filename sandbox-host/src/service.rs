@@ -30,7 +30,6 @@ use crate::admission::memory_budget::{Budget, MemoryPermit};
 use crate::admission::{Admission, AdmissionPermit, HELD_BYTES};
 use crate::audit::Outcomes;
 use crate::audit::record::SOURCE_HEADER;
-use crate::blocks::Blocks;
 use crate::client_key::ClientKey;
 use crate::dispatch::Deadline;
 use crate::document::Document;
@@ -46,8 +45,9 @@ use crate::pipeline::settlement::TokenSettlement;
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
 use crate::server::peer::{GATEWAY_HEADER, GatewayPeer};
 use crate::telemetry::metrics::Metrics;
+use crate::watch::blocks::Blocks;
 use crate::watch::tap::Tap;
-use crate::webhook::AlertWebhook;
+use crate::watch::webhook::AlertWebhook;
 use model_list::answer;
 use stream_deadline::stream_deadline;
 

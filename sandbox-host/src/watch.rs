@@ -13,6 +13,7 @@
 
 pub mod alert;
 mod baseline;
+pub mod blocks;
 mod failed_rules;
 mod management_path;
 pub mod monitor;
@@ -23,6 +24,7 @@ pub mod rules;
 mod table;
 pub mod tap;
 pub mod time;
+pub mod webhook;
 mod window;
 
 pub use alert::Alert;

@@ -1,8 +1,8 @@
 //! Replaces file references in a policy with the contents of the files.
 //!
-//! Neither the filter nor the host reads these files: key sets of issuers, digests of API keys, keys
-//! that sign models, and revocation lists. This module only reads and bounds them; validation checks
-//! the entries.
+//! Neither the filter nor the host reads these files: key sets of issuers, digests of API keys,
+//! keys that sign models, and revocation lists. This module only reads and bounds them; validation
+//! checks the entries.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat};
 use tensorgate_artifact::scan::Verdict;
-use tensorgate_host::model_files::file_state::is_same;
-use tensorgate_host::model_scan::messages::FileReport;
-use tensorgate_host::model_scan::process::Scanner;
+use tensorgate_host::models::files::file_state::is_same;
+use tensorgate_host::models::scan::messages::FileReport;
+use tensorgate_host::models::scan::process::Scanner;
 
 use super::exceptions::{Exception, Exceptions};
 use super::walk::{Entry, What};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, open, openat, statat};
 
-use tensorgate_host::model_files::open_folder::{FOLDER, names};
+use tensorgate_host::models::files::open_folder::{FOLDER, names};
 
 /// Folders within folders.
 const MAX_DEPTH: usize = 64;

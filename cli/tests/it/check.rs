@@ -271,7 +271,8 @@ fn formats_of_a_model_are_checked_and_rejected_at_their_line() {
     check(
         &with("backend: gpu", artifact),
         &[
-            "9:16 models.m.artifact.formats: model formats are not enforced in this version",
+            "9:5 models.m.artifact: nothing vouches for the files",
+            "9:5 models.m.artifact.path: is missing",
             "9:26 models.m.artifact.formats[0]: there is no model format \"onxx\"",
         ],
     );

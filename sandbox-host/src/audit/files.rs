@@ -3,8 +3,8 @@
 //!
 //! `decisions.jsonl` is the current file. `decisions.jsonl.00000000000042` is closed and starts
 //! with record 42. `.head` says where the log ends, `.pub` is the public key, `.key` the signing
-//! key (unless the policy keeps it elsewhere), `.lock` excludes a second host, and `.export-NAME` is
-//! the position of an exporter.
+//! key (unless the policy keeps it elsewhere), `.lock` excludes a second host, and `.export-NAME`
+//! is the position of an exporter.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write as _};

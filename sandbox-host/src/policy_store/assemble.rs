@@ -26,7 +26,7 @@ use crate::dispatch::Dispatcher;
 use crate::dispatch::health::{self, BackendHealth, Prober};
 use crate::egress::{Egress, Resolve, SystemResolver};
 use crate::limits::{ConnectFault, SharedLimits};
-use crate::model_artifacts::ModelArtifacts;
+use crate::models::artifacts::ModelArtifacts;
 use crate::pem::TlsError;
 use crate::pipeline::request::Verifier;
 use crate::pipeline::{Pipeline, Stage, mirroring};
@@ -35,7 +35,7 @@ use crate::sandbox::capture::{CaptureError, Capturer};
 use crate::sandbox::{CompilerConfig, LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
 use crate::telemetry::labels::BackendLabels;
 use crate::telemetry::metrics::Metrics;
-use crate::webhook::{Target, WebhookFault};
+use crate::watch::webhook::{Target, WebhookFault};
 pub use routes::{BeyondBudget, beyond_budget};
 use routes::{routes, used};
 

@@ -25,7 +25,7 @@ use crate::admission::memory_budget::Budget;
 use crate::context_keys::ContextKeys;
 use crate::dispatch::Dispatcher;
 use crate::limits::SharedLimits;
-use crate::model_artifacts::Followed;
+use crate::models::artifacts::Followed;
 use crate::pipeline::Pipeline;
 use crate::pipeline::request::{
     Caller, DenialOrigin, DeniedRequest, HeadVerdict, Verifier, read_head,

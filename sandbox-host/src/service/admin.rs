@@ -13,7 +13,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 
-use crate::blocks::ListedBlock;
 use crate::policy_store::gateways::GatewayStatus;
 use crate::policy_store::policy_versions::Status;
 use crate::policy_store::sources::Sources;
@@ -23,6 +22,7 @@ use crate::service::App;
 use crate::telemetry::exposition::Exposition;
 use crate::telemetry::labels::GatewayLabels;
 use crate::telemetry::metrics::Metrics;
+use crate::watch::blocks::ListedBlock;
 
 /// The default address.
 pub const DEFAULT_ADDRESS: SocketAddr =

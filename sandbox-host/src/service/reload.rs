@@ -18,7 +18,6 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-use crate::blocks::Responses;
 use crate::config::{self, Candidate, ConfigError};
 use crate::files;
 use crate::policy_store::artifacts::{Artifacts, RejectionLimiter, rejections};
@@ -28,6 +27,7 @@ use crate::policy_store::policy_versions::{Attempt, Outcome, PolicyVersion};
 use crate::sandbox::os_sandbox;
 use crate::service::App;
 use crate::telemetry::labels::ReloadLabels;
+use crate::watch::blocks::Responses;
 use crate::watch::monitor::RuleSet;
 
 /// The interval of checks whether the bundle's file was replaced.

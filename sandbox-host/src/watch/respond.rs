@@ -7,8 +7,8 @@ use tensorgate_policy::raw::WatchRule;
 
 use super::alert::{Alert, Subject};
 use super::report::AlertListener;
-use crate::blocks::{Blocks, Response};
 use crate::telemetry::metrics::Metrics;
+use crate::watch::blocks::{Blocks, Response};
 
 /// Answers alerts, those too that are only counted.
 pub struct AlertResponder {
@@ -79,7 +79,7 @@ mod tests {
     use super::super::alert::{Evidence, Finding};
     use super::super::time::Time;
     use super::*;
-    use crate::blocks::Responses;
+    use crate::watch::blocks::Responses;
 
     fn alert(subject: Subject) -> Alert {
         Alert {

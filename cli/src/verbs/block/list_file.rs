@@ -10,8 +10,8 @@ use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::runtime;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::printable;
-use tensorgate_host::blocks::{BlockFile, BlockRecord, ListedBlock};
 use tensorgate_host::service::admin::BlocksShown;
+use tensorgate_host::watch::blocks::{BlockFile, BlockRecord, ListedBlock};
 use tokio::time::{Instant, sleep};
 
 use crate::stack::probe::{Target, ask};

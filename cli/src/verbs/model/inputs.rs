@@ -9,7 +9,7 @@ use tensorgate_artifact::model_signing::{Certificate, Exclusions, Pieces, Rules}
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::printable;
 use tensorgate_host::files::regular_at_most;
-use tensorgate_host::model_files::{Hashed, Options, hash_folder};
+use tensorgate_host::models::files::{Hashed, Options, hash_folder};
 
 use super::jobs;
 use crate::progress_line::ProgressLine;

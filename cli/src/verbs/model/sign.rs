@@ -9,7 +9,7 @@ use tensorgate_artifact::model_signing::{ModelSigningKey, sign_with_certificates
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::Ui;
-use tensorgate_host::model_files::path_beneath;
+use tensorgate_host::models::files::path_beneath;
 use tensorgate_host::secret_file;
 
 use super::inputs::{ModelToHash, certificates, named, shown, signature};

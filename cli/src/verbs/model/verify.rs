@@ -12,7 +12,7 @@ use tensorgate_artifact::model_signing::{
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_host::files::regular_at_most;
-use tensorgate_host::model_files::{Checked, Fault, Ignored, check_folder, path_beneath};
+use tensorgate_host::models::files::{Checked, Fault, Ignored, check_folder, path_beneath};
 use tensorgate_host::rfc3339::rfc3339;
 use tensorgate_policy::hex;
 

@@ -35,10 +35,10 @@ fn is_misleading(c: char) -> bool {
 }
 
 /// Cleans a denial in shadow mode for a record.
-pub fn clean_shadowed(told: &Shadowed) -> Shadowed {
+pub fn clean_shadowed(shadowed: &Shadowed) -> Shadowed {
     Shadowed {
-        reason: clean(&told.reason, MAX_NAME_BYTES),
-        detail: clean(&told.detail, MAX_SHADOW_DETAIL_BYTES),
+        reason: clean(&shadowed.reason, MAX_NAME_BYTES),
+        detail: clean(&shadowed.detail, MAX_SHADOW_DETAIL_BYTES),
     }
 }
 

@@ -14,12 +14,12 @@ use tensorgate_policy::policy::ModelArtifact;
 use super::first_digests::FirstDigests;
 use super::status::{Identity, Observation};
 use super::trust::{SIGNATURE, Trusted, now_s, trust_file, trusted};
-use crate::model_files::file_state::is_same_or_absent;
-use crate::model_files::{
+use crate::models::files::file_state::is_same_or_absent;
+use crate::models::files::{
     FileStates, FoundFile, FoundModel, Ignored, Options, check_found, path_beneath,
 };
-use crate::model_scan::messages::FileReport;
-use crate::model_scan::supervisor::ScannerSupervisor;
+use crate::models::scan::messages::FileReport;
+use crate::models::scan::supervisor::ScannerSupervisor;
 use crate::printable::printable;
 
 /// Cores of this many are left to requests.
