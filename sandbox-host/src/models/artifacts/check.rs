@@ -1,4 +1,4 @@
-//! One check of a model version's files, and the states of the files that the result is about.
+//! One check of a model's files, and the states of the files that the result is about.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -35,13 +35,6 @@ pub struct Checker {
     /// The scanner processes, or why there are none.
     scanner: Result<Arc<ScannerSupervisor>, String>,
     first_digests: Mutex<FirstDigests>,
-}
-
-/// A version of a model, and its files.
-pub(super) struct Subject<'a> {
-    pub model: &'a str,
-    pub version: &'a str,
-    pub artifact: &'a ModelArtifact,
 }
 
 /// The states of a model's files and of its signature.
@@ -91,9 +84,8 @@ impl Checker {
         }
     }
 
-    /// Verifies the files of a model version, which must not change meanwhile.
-    pub(super) fn check(&self, subject: &Subject<'_>) -> (Observation, Baseline) {
-        let artifact = subject.artifact;
+    /// Verifies the files of an artifact, which must not change meanwhile.
+    pub(super) fn check(&self, artifact: &ModelArtifact) -> (Observation, Baseline) {
         // Before anything is read, so that each later change is found.
         let trust = self.look(artifact, None).trust;
         let trusted = match trusted(&trust_file(&self.root, artifact), artifact, now_s()) {
@@ -112,14 +104,7 @@ impl Checker {
         let after = self.look(artifact, Some(&trusted.manifest));
         let observation = match after.change_since(&before) {
             Some(changed) => Observation::Changed(changed),
-            None => {
-                let keep = |identity| {
-                    let kept = self.keep(subject, &trusted.manifest);
-                    kept.map(|()| identity)
-                };
-                let kept = verified.and_then(keep);
-                kept.map_or_else(Observation::Failed, Observation::Passed)
-            }
+            None => verified.map_or_else(Observation::Failed, Observation::Passed),
         };
         let baseline = Baseline {
             manifest: Some(trusted.manifest),
@@ -230,12 +215,23 @@ impl Checker {
         }
     }
 
-    /// Keeps the digest of a version that is verified for the first time.
-    fn keep(&self, subject: &Subject<'_>, manifest: &Manifest) -> Result<(), String> {
+    /// What a check has found about one of the versions that have these files. The digest of a
+    /// version that is verified for the first time is kept.
+    pub(super) fn of_version(
+        &self,
+        (model, version): (&str, &str),
+        observation: &Observation,
+        checked: &Baseline,
+    ) -> Observation {
+        let (Observation::Passed(_), Some(manifest)) = (observation, &checked.manifest) else {
+            return observation.clone();
+        };
         let first = self.first_digests.lock();
         let mut first = first.unwrap_or_else(PoisonError::into_inner);
-        let digest = version_digest(manifest, subject.version);
-        first.check(subject.model, subject.version, &digest)
+        match first.check(model, version, &version_digest(manifest, version)) {
+            Ok(()) => observation.clone(),
+            Err(cause) => Observation::Failed(cause),
+        }
     }
 }
 

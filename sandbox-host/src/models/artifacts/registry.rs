@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Model, ModelArtifact};
 
-use super::check::{Baseline, Subject};
+use super::check::Baseline;
 use super::status::Status;
 
 /// The age of the last look at all files from which on no file counts as verified: the thread has
@@ -24,7 +24,7 @@ pub(super) struct Entry {
     pub artifact: Arc<ModelArtifact>,
     status: RwLock<Status>,
     /// What the last check was about.
-    pub baseline: Mutex<Baseline>,
+    baseline: Mutex<Arc<Baseline>>,
 }
 
 /// The model versions that one policy has. They are forgotten when no policy has them.
@@ -61,12 +61,15 @@ impl Entry {
         self.version == version && self.artifact == *artifact
     }
 
-    pub(super) fn subject(&self) -> Subject<'_> {
-        Subject {
-            model: &self.model,
-            version: &self.version,
-            artifact: &self.artifact,
-        }
+    /// What the last check was about.
+    pub(super) fn baseline(&self) -> Arc<Baseline> {
+        let baseline = self.baseline.lock();
+        Arc::clone(&baseline.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_baseline(&self, checked: &Arc<Baseline>) {
+        let baseline = self.baseline.lock();
+        *baseline.unwrap_or_else(PoisonError::into_inner) = Arc::clone(checked);
     }
 
     pub(super) fn status(&self) -> Status {

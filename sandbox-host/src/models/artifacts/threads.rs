@@ -1,13 +1,13 @@
 //! The threads that look for changed files and verify them, and the reports of what they find.
 
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use tensorgate_policy::hex;
 
-use super::check::Checker;
+use super::check::{Baseline, Checker};
 use super::registry::{Entry, ModelArtifacts};
 use super::status::{Identity, Observation, Status};
 use crate::audit::Audit;
@@ -75,15 +75,18 @@ fn look_at_all(artifacts: &ModelArtifacts, checker: &Checker, reporter: &Reporte
     }
     let entries = artifacts.entries();
     show_all(&removed, &entries, &reporter.metrics);
+    // The last look, for the next version with the same files.
+    let mut looked: Option<(Arc<Baseline>, Option<String>)> = None;
     for entry in &entries {
         if matches!(entry.status(), Status::Checking { .. }) {
             continue;
         }
-        let change = {
-            let baseline = entry.baseline.lock();
-            let baseline = baseline.unwrap_or_else(PoisonError::into_inner);
-            checker.change(&entry.artifact, &baseline)
+        let baseline = entry.baseline();
+        let change = match looked.take() {
+            Some((known, change)) if Arc::ptr_eq(&known, &baseline) => change,
+            _ => checker.change(&entry.artifact, &baseline),
         };
+        looked = Some((baseline, change.clone()));
         if let Some(path) = change {
             reporter.apply(entry, Observation::Changed(path));
         }
@@ -93,18 +96,38 @@ fn look_at_all(artifacts: &ModelArtifacts, checker: &Checker, reporter: &Reporte
 
 /// Verifies all files that wait for that.
 fn check_all(artifacts: &ModelArtifacts, checker: &Checker, reporter: &Reporter) {
-    for entry in artifacts.entries() {
-        if !matches!(entry.status(), Status::Checking { .. }) {
+    let mut waiting = artifacts.entries();
+    waiting.retain(|entry| matches!(entry.status(), Status::Checking { .. }));
+    for versions in by_artifact(waiting) {
+        let Some(first) = versions.first() else {
             continue;
+        };
+        let (observation, checked) = checker.check(&first.artifact);
+        let checked = Arc::new(checked);
+        for entry in &versions {
+            let version = (entry.model.as_str(), entry.version.as_str());
+            let observation = checker.of_version(version, &observation, &checked);
+            // Set before the status, because the other thread compares with it from then on.
+            entry.set_baseline(&checked);
+            reporter.apply(entry, observation);
         }
-        let (observation, checked) = checker.check(&entry.subject());
-        // Set before the status, because the other thread compares with it from then on.
-        *entry
-            .baseline
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = checked;
-        reporter.apply(&entry, observation);
     }
+}
+
+/// Model versions by their files, because those of several versions are often the same.
+fn by_artifact(entries: Vec<Arc<Entry>>) -> Vec<Vec<Arc<Entry>>> {
+    let mut groups: Vec<Vec<Arc<Entry>>> = Vec::new();
+    for entry in entries {
+        let is_same = |first: &Arc<Entry>| first.artifact == entry.artifact;
+        let known = groups
+            .iter()
+            .position(|versions| versions.first().is_some_and(is_same));
+        match known.and_then(|at| groups.get_mut(at)) {
+            Some(versions) => versions.push(entry),
+            None => groups.push(vec![entry]),
+        }
+    }
+    groups
 }
 
 impl Reporter {
@@ -212,7 +235,7 @@ mod tests {
                 "kind": "open-inference", "endpoints": ["http://127.0.0.1:8001"]
             }},
             "models": {"m": {
-                "backend": "gpu", "versions": ["1"], "protocols": ["oip-rest"],
+                "backend": "gpu", "versions": ["1", "2"], "protocols": ["oip-rest"],
                 "inputs": [tensor], "outputs": [tensor],
                 "artifact": {"path": path, "manifest": "m.json", "sha256": "01".repeat(32)}
             }},
@@ -237,14 +260,27 @@ mod tests {
         }
         drop(earlier);
         let removed = artifacts.sweep();
-        assert_eq!(removed.len(), 1);
+        assert_eq!(removed.len(), 2);
         let entries = artifacts.entries();
         show_all(&removed, &entries, &metrics);
-        let [entry] = entries.as_slice() else {
-            unreachable!("the later policy has one version");
-        };
-        let gauge = metrics.model_verified.get_or_create(&labels(entry));
-        assert_eq!(gauge.get(), 1);
+        assert_eq!(entries.len(), 2);
+        for entry in &entries {
+            let gauge = metrics.model_verified.get_or_create(&labels(entry));
+            assert_eq!(gauge.get(), 1, "{}", entry.version);
+        }
         drop(later);
+    }
+
+    #[test]
+    fn versions_that_share_their_files_are_verified_together() {
+        let artifacts = ModelArtifacts::default();
+        let _followed = ["models/a", "models/b"].map(|path| artifacts.follow(&policy(path)));
+        let groups = by_artifact(artifacts.entries());
+        let paths: Vec<_> = groups
+            .iter()
+            .map(|versions| versions.iter().map(|entry| entry.artifact.path()))
+            .map(Iterator::collect::<Vec<_>>)
+            .collect();
+        assert_eq!(paths, [["models/a"; 2], ["models/b"; 2]]);
     }
 }
