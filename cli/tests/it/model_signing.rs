@@ -338,9 +338,9 @@ fn shards_and_single_files_are_signed() {
     assert!(verified.stdout.ends_with(line), "{}", verified.stdout);
     write(scratch.path().join("model/a-b"), "heLlo").unwrap();
     reject(&scratch, VERIFY, "\"a-b:2:4\" has other content");
-    // The signature of a single file is beside it.
+    // The signature of a single file is beside it, where the host looks for it.
     let signed = succeed(&scratch, "sign model/a/b --private-key p256.pem");
-    assert_eq!(signed.stdout, "model/a/model.sig\n");
+    assert_eq!(signed.stdout, "model/a/b.sig\n");
     succeed(&scratch, "verify model/a/b --key p256.pub");
 }
 

@@ -28,4 +28,4 @@ pub use first_digests::FirstDigests;
 pub use registry::{Followed, ModelArtifacts};
 pub use status::{Identity, Observation, Status};
 pub use threads::Threads;
-pub use trust::trusted_files;
+pub use trust::{signature_file, trusted_files};

@@ -9,6 +9,7 @@ use tensorgate_artifact::model_signing::{Certificate, Exclusions, Pieces, Rules}
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::printable;
 use tensorgate_host::files::regular_at_most;
+use tensorgate_host::models::artifacts::signature_file;
 use tensorgate_host::models::files::{Hashed, Options, hash_folder};
 
 use super::jobs;
@@ -16,8 +17,6 @@ use crate::progress_line::ProgressLine;
 
 /// The largest file with keys or certificates, bytes.
 const MAX_PEM_BYTES: u64 = 2 << 20;
-/// The name of a signature beside the files of its model.
-const SIGNATURE: &str = "model.sig";
 /// The unit of the progress line.
 const MEGABYTE: u64 = 1_000_000;
 /// Paths that a text names before it counts the others.
@@ -59,14 +58,9 @@ impl ModelToHash {
     }
 }
 
-/// The file of a model's signature: the named one, or [`SIGNATURE`] in the model's folder. That of
-/// a single file is beside it.
+/// The file of a model's signature: the named one, or the one that the host looks for by default.
 pub fn signature(named: Option<&Path>, model: &Path) -> PathBuf {
-    match named {
-        Some(file) => file.to_owned(),
-        None if model.is_file() => model.with_file_name(SIGNATURE),
-        None => model.join(SIGNATURE),
-    }
+    named.map_or_else(|| signature_file(model), Path::to_owned)
 }
 
 /// How a model is read with this `--jobs`.

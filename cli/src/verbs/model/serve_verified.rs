@@ -52,7 +52,7 @@ pub struct ServeVerified {
     /// The name under which the model becomes visible in DST.
     #[arg(long, value_name = "NAME", default_value = "model", value_parser = name)]
     name: String,
-    /// The signature [default: `model.sig` in SRC, or beside it if it is a file].
+    /// The signature [default: `model.sig` in SRC, `SRC.sig` if SRC is a file].
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
     #[command(flatten)]

@@ -40,8 +40,8 @@ pub struct Sign {
     /// them, the signature names the key alone. Repeatable.
     #[arg(long, value_name = "FILE")]
     certificate_chain: Vec<PathBuf>,
-    /// Write the signature into this file [default: `model.sig` in the model's folder, or beside
-    /// its only file].
+    /// Write the signature into this file [default: `model.sig` in the model's folder, `FILE.sig`
+    /// beside a single file].
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
 }

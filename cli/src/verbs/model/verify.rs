@@ -37,7 +37,7 @@ pub struct Verify {
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// The signature, from `model sign` or the Python package `model-signing` [default: `model.sig`
-    /// in the model's folder, or beside its only file].
+    /// in the model's folder, `FILE.sig` beside a single file].
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
     #[command(flatten)]

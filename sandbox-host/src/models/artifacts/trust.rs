@@ -41,16 +41,18 @@ pub(super) fn trust_file(root: &Path, artifact: &ModelArtifact) -> PathBuf {
         } => root.join(path),
         ArtifactTrust::Signed {
             signature: None, ..
-        } => {
-            let model = root.join(artifact.path());
-            if model.is_file() {
-                let mut name = model.into_os_string();
-                name.push(SIGNATURE_ENDING);
-                name.into()
-            } else {
-                model.join(SIGNATURE)
-            }
-        }
+        } => signature_file(&root.join(artifact.path())),
+    }
+}
+
+/// The default file of a model's signature: in its folder, or beside a single file.
+pub fn signature_file(model: &Path) -> PathBuf {
+    if model.is_file() {
+        let mut name = model.as_os_str().to_owned();
+        name.push(SIGNATURE_ENDING);
+        name.into()
+    } else {
+        model.join(SIGNATURE)
     }
 }
 
