@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_changed_is_said_as_it_was_observed() {
+    fn a_change_is_described_as_it_was_observed() {
         for changed in ["\"a/b\" of its files", "its signature or manifest"] {
             let status = Status::after(Observation::Changed(changed.to_owned()));
             let cause = format!("{changed} changed: its files are being verified again");
