@@ -19,7 +19,12 @@ const SCOPE: &str = "tensorgate.audit";
 const EVENT_PREFIX: &str = "tensorgate.audit.";
 
 /// Members of a line with their attributes.
-const ATTRIBUTES: [(&str, &str); 16] = [
+const ATTRIBUTES: [(&str, &str); 21] = [
+    ("action", "tensorgate.artifact.action"),
+    ("digest", "tensorgate.artifact.digest"),
+    ("kind", "tensorgate.artifact.kind"),
+    ("name", "tensorgate.artifact.name"),
+    ("signer", "tensorgate.artifact.signer"),
     ("source", "client.address"),
     ("method", "http.request.method"),
     ("status", "http.response.status_code"),
@@ -210,6 +215,21 @@ mod tests {
             KeyValue::text("tensorgate.verdict", "deny"),
         ];
         assert_eq!(record.attributes, expected);
+    }
+
+    #[test]
+    fn a_record_of_an_artifact_names_it() {
+        let line = r#"{"seq":7,"type":"artifact","action":"loaded","kind":"model","name":"risk","version":"1","digest":"00ff","signer":"release"}"#;
+        let expected = [
+            KeyValue::text("tensorgate.artifact.action", "loaded"),
+            KeyValue::text("tensorgate.artifact.digest", "00ff"),
+            KeyValue::text("tensorgate.artifact.kind", "model"),
+            KeyValue::text("tensorgate.artifact.name", "risk"),
+            KeyValue::text("tensorgate.artifact.signer", "release"),
+            KeyValue::new("tensorgate.audit.seq", Value::Integer(7)),
+            KeyValue::text("tensorgate.version", "1"),
+        ];
+        assert_eq!(of(line, 0).attributes[2..], expected);
     }
 
     #[test]
