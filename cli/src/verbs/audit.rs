@@ -322,7 +322,7 @@ fn readable(log: PathBuf, found: io::Result<bool>) -> Result<PathBuf, Failure> {
             Err(cannot(&error, ""))
         }
         Ok(false) | Err(_) => Err(Failure::Input(format!(
-            "there is no audit log at {}: name the gate's state folder with --state, or the log: as FILE of `audit verify`, with --audit elsewhere",
+            "there is no audit log at {}: name the gate's state folder with --state, or the log with --audit FILE (`audit verify FILE`)",
             log.display()
         ))),
     }
