@@ -81,7 +81,7 @@ class Cases:
         names = [x509.RFC822Name(MAIL), x509.RFC822Name(other)]
         self.add("two names", "exactly one name", names=names)
         self.add("host name", "exactly one name", names=[x509.DNSName("example.com")])
-        self.add("other provider", "identity is one of", provider="https://example.net")
+        self.add("other provider", "vouches for the signer", provider="https://example.net")
         self.add("no provider", "does not name the provider", provider_ids=())
         self.add("other authority", "no chain of certificates", authority=Authority())
         self.add("expired", "is valid from", logged_s=LOGGED_S + 600)

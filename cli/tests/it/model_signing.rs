@@ -261,7 +261,7 @@ fn a_sigstore_identity_is_verified_offline() {
     let json: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(json["signer"]["provider"], provider, "{json}");
     reject(&scratch, &by("other", provider), "is signed by");
-    reject(&scratch, &by(identity, "other"), "is one of");
+    reject(&scratch, &by(identity, "other"), "vouches for the signer");
     reject(&scratch, VERIFY, "signed by a Sigstore identity");
     write(scratch.path().join("model/a-b"), "other").unwrap();
     reject(&scratch, &by(identity, provider), "\"a-b\"");

@@ -77,7 +77,7 @@ pub enum IdentityFault {
     #[error("the signing certificate does not name the provider of the identity")]
     NoProvider,
     /// Another provider.
-    #[error("the signer's identity is one of {found:?}, and {trusted:?} is trusted")]
+    #[error("{found:?} vouches for the signer's identity, and {trusted:?} is trusted")]
     Provider {
         /// Who vouches for it.
         found: String,
