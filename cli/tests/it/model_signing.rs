@@ -480,6 +480,7 @@ fn invalid_usage_has_its_own_exit_code() {
             "cannot read none.sig",
         ),
         ("verify missing --key p256.pub", "cannot read missing"),
+        ("verify model/a --key p256.pub", "with --signature"),
         ("manifest nothing", "the model has no files"),
     ] {
         let ran = model(&scratch, line);

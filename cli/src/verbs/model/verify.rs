@@ -1,5 +1,6 @@
 //! `model verify`: checks the signature of a model, and that its files are the signed ones.
 
+use std::io::ErrorKind;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -171,8 +172,13 @@ impl Verify {
 /// The bundle of a signature. `None` if it is too large.
 fn bundle(signature: &Path) -> Result<Option<Vec<u8>>, Failure> {
     let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
-    regular_at_most(signature, most)
-        .map_err(|error| Failure::Input(format!("cannot read {}: {error}", shown(signature))))
+    regular_at_most(signature, most).map_err(|error| {
+        let fix = match error.kind() {
+            ErrorKind::NotFound => "; name the signature with --signature",
+            _ => "",
+        };
+        Failure::Input(format!("cannot read {}: {error}{fix}", shown(signature)))
+    })
 }
 
 /// The JSON of a check. Scripts rely on its shape.
