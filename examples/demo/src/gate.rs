@@ -10,10 +10,10 @@ use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::processes::{end, ours};
+
 /// Time from start to the readiness line. Components are compiled in this time.
 const START_LIMIT: Duration = Duration::from_secs(90);
-/// Time from SIGTERM to exit.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// The prefix of the readiness line; a scheme and an address follow.
 const READY: &str = "tensorgate ready: ";
@@ -29,7 +29,7 @@ impl Gate {
     /// ready. `more`: further arguments of `up`.
     pub async fn start(policy: &Path, state: &Path, more: &[&str]) -> Result<Self> {
         let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let binary = std::env::current_exe()?.with_file_name("tensorgate");
+        let binary = ours("tensorgate")?;
         let mut child = Command::new(&binary)
             .args([
                 "up".as_ref(),
@@ -78,23 +78,4 @@ impl Gate {
     pub async fn stop(self) -> Result<()> {
         end(self.child).await.context("stopping a gate")
     }
-}
-
-/// Stops a process as Ctrl-C does; an error if it does not end cleanly.
-pub async fn end(mut child: Child) -> Result<()> {
-    let pid = child.id().context("it stopped by itself")?;
-    let signalled = Command::new("kill")
-        .args(["-TERM", &pid.to_string()])
-        .status()
-        .await?;
-    if !signalled.success() {
-        bail!("it could not be signalled");
-    }
-    let status = tokio::time::timeout(STOP_LIMIT, child.wait())
-        .await
-        .context("it did not stop in time")??;
-    if !status.success() {
-        bail!("it stopped with {status}");
-    }
-    Ok(())
 }

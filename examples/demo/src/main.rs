@@ -8,6 +8,7 @@
 mod gate;
 mod generated;
 mod meshes;
+mod processes;
 mod remote_gate;
 mod request;
 mod rows;

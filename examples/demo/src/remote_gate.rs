@@ -3,19 +3,15 @@
 
 mod gateways;
 
-use std::fs::File;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tensorgate_client::program;
 use tensorgate_client::run::free_port;
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use crate::gate::end;
+use crate::processes::{end, ours, run, started};
 pub use gateways::Gateways;
 
 /// The name of the gateway that the host serves.
@@ -26,10 +22,6 @@ const HOST: &str = "host.demo.example";
 const CONTEXT_KEY: &str = "context.key";
 /// The folder of the rendered policy.
 const RENDERED: &str = "rendered";
-/// Time from the start of a program to its first connection. Envoy compiles the filter in it.
-const START_LIMIT: Duration = Duration::from_secs(90);
-/// The pause between two attempts to connect.
-const ATTEMPT_EVERY: Duration = Duration::from_millis(10);
 
 /// Where the programs of the gate listen.
 struct Addresses {
@@ -107,11 +99,6 @@ impl RemoteGate {
     }
 }
 
-/// A program of this repository, which is beside this one.
-fn ours(name: &str) -> Result<PathBuf> {
-    Ok(std::env::current_exe()?.with_file_name(name))
-}
-
 /// Writes Envoy's configuration and the host's bundle.
 async fn render(folder: &Path, policy: &Path, addresses: &Addresses) -> Result<()> {
     let rendered = folder.join(RENDERED);
@@ -140,11 +127,7 @@ async fn render(folder: &Path, policy: &Path, addresses: &Addresses) -> Result<(
     ] {
         command.args([flag, &address.to_string()]);
     }
-    let done = command.output().await.context("starting tensorgate")?;
-    if !done.status.success() {
-        bail!("render envoy: {}", String::from_utf8_lossy(&done.stderr));
-    }
-    Ok(())
+    run(command).await.context("render envoy").map(drop)
 }
 
 async fn start_host(folder: &Path, addresses: &Addresses) -> Result<Child> {
@@ -185,32 +168,4 @@ async fn start_envoy(folder: &Path, addresses: &Addresses) -> Result<Child> {
         .arg(folder.join(RENDERED).join("envoy.yaml"))
         .env("TENSORGATE_CONTEXT_KEY", key);
     started(command, &folder.join("envoy.log"), addresses.gate).await
-}
-
-/// Starts a program with its log in a file, and waits until it listens.
-async fn started(mut command: Command, log: &Path, address: SocketAddr) -> Result<Child> {
-    let file = File::create(log).with_context(|| format!("writing {}", log.display()))?;
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(file)
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("starting the program of {}", log.display()))?;
-    let listens = async {
-        while TcpStream::connect(address).await.is_err() {
-            if let Some(status) = child.try_wait()? {
-                bail!("it stopped with {status}");
-            }
-            tokio::time::sleep(ATTEMPT_EVERY).await;
-        }
-        Ok(())
-    };
-    let what = || format!("waiting for the program of {}", log.display());
-    tokio::time::timeout(START_LIMIT, listens)
-        .await
-        .context("it does not listen in time")
-        .with_context(what)?
-        .with_context(what)?;
-    Ok(child)
 }
