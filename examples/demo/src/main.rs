@@ -13,6 +13,7 @@ mod remote_gate;
 mod request;
 mod rows;
 mod secured;
+mod signed_models;
 mod split;
 
 use std::path::Path;
@@ -26,6 +27,7 @@ use crate::gate::Gate;
 use crate::remote_gate::{Gateways, RemoteGate};
 use crate::request::Request;
 use crate::rows::{CUT, Expect, Row, Server};
+use crate::signed_models::ModelServer;
 
 /// Paths, relative to the root of the repository.
 const POLICY: &str = "examples/policies/digits/gate.yaml";
@@ -41,6 +43,7 @@ struct Gates {
     istio: Gate,
     envoy_gateway: Gate,
     remote: RemoteGate,
+    signed_models: ModelServer,
 }
 
 #[tokio::main]
@@ -71,7 +74,7 @@ async fn demo() -> Result<bool> {
     let models = Path::new(MODELS)
         .canonicalize()
         .with_context(|| format!("looking for {MODELS}"))?;
-    let secured = secured::Secured::make(&folder.join("policy"), &models)?;
+    let secured = secured::Secured::make(&folder.join(secured::POLICY_FOLDER), &models)?;
     let remote = state.join("remote-gate");
     let gateways = Gateways::make(&remote)?;
     let rows = rows::rows(&split, &secured, &gateways)?;
@@ -80,6 +83,8 @@ async fn demo() -> Result<bool> {
     let one = ["--concurrency", "1"];
     let as_istio = ["--concurrency", "1", "--as", "istio"];
     let as_envoy_gateway = ["--concurrency", "1", "--as", "envoy-gateway"];
+    let server = secured.model_server;
+    let signed_models = ModelServer::start(&folder, &models, server).await?;
     let (plain, secured, istio, envoy_gateway, remote) = tokio::try_join!(
         Gate::start(Path::new(POLICY), &state, &[]),
         Gate::start(&secured.policy, &folder, &one),
@@ -93,6 +98,7 @@ async fn demo() -> Result<bool> {
         istio,
         envoy_gateway,
         remote,
+        signed_models,
     };
 
     let mut terminated = signal(SignalKind::terminate())?;
@@ -109,6 +115,7 @@ async fn demo() -> Result<bool> {
         gates.remote.stop(),
     );
     (stopped.0.and(stopped.1).and(stopped.2)).and(stopped.3.and(stopped.4))?;
+    gates.signed_models.stop().await?;
     let wrong = outcome?;
     println!(
         "\n{} requests, {wrong} wrong; logs and rendered configuration in {}",

@@ -63,10 +63,20 @@ pub enum Request {
 
 /// A digit as a JSON tensor, for the second gate, with further header fields, a line each.
 pub fn infer_text(fields: &str, split: &crate::split::Split, index: usize) -> Vec<u8> {
+    infer_text_of("digits", fields, split, index)
+}
+
+/// The same for another model.
+pub fn infer_text_of(
+    model: &str,
+    fields: &str,
+    split: &crate::split::Split,
+    index: usize,
+) -> Vec<u8> {
     let body = json!({"inputs": [image(&split.pixels(index, 1))]}).to_string();
     format!(
         "POST {} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{fields}\r\n{body}",
-        infer_path("digits"),
+        infer_path(model),
         body.len()
     )
     .into_bytes()

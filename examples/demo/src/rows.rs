@@ -11,6 +11,7 @@ mod read;
 mod remote_gate;
 mod routes;
 mod served;
+mod signed_models;
 mod tensors;
 mod tokens;
 
@@ -100,6 +101,7 @@ pub fn rows(split: &Split, secured: &Secured, gateways: &Gateways) -> Result<Vec
     rows.extend(framing::rows(&keys, split));
     rows.extend(contained::rows(&keys, split));
     rows.extend(in_flight::rows(secured, split)?);
+    rows.extend(signed_models::rows(secured, split));
     rows.extend(meshes::rows(&keys, split));
     rows.extend(remote_gate::rows(&keys, gateways, split));
     Ok(rows)
