@@ -1,10 +1,11 @@
 //! Starts whole gates, sends good and hostile requests, prints the table and stops everything.
 //! Exits 0 only if every answer was the expected one.
 //!
-//! The first gate has the policy that the README shows. The second requires TLS, tokens and
-//! certificates, which are generated here. Two more are loaded as Istio and as Envoy Gateway load
-//! them. The sandbox host of the fifth is reached over TCP with mutual TLS.
+//! The first gate has the policy that the README shows. The second requires TLS, tokens,
+//! certificates and signed models, which are generated here. Two more are loaded as Istio and as
+//! Envoy Gateway load them. The sandbox host of the fifth is reached over TCP with mutual TLS.
 
+mod alerts;
 mod gate;
 mod generated;
 mod meshes;
@@ -15,19 +16,23 @@ mod rows;
 mod secured;
 mod signed_models;
 mod split;
+mod table;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use tensorgate_client::{ClientError, Reply, grpc, http1};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::alerts::Alerts;
 use crate::gate::Gate;
 use crate::remote_gate::{Gateways, RemoteGate};
 use crate::request::Request;
 use crate::rows::{CUT, Expect, Row, Server};
 use crate::signed_models::ModelServer;
+use crate::table::{Answer, Table};
 
 /// Paths, relative to the root of the repository.
 const POLICY: &str = "examples/policies/digits/gate.yaml";
@@ -60,6 +65,7 @@ async fn main() -> ExitCode {
 
 /// Whether every answer was the expected one.
 async fn demo() -> Result<bool> {
+    let started = Instant::now();
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     std::env::set_current_dir(&top).with_context(|| format!("entering {}", top.display()))?;
     let target = std::env::current_exe()?
@@ -100,10 +106,17 @@ async fn demo() -> Result<bool> {
         remote,
         signed_models,
     };
+    let scorer = rows::key("scorer")?;
+    let alerts = Alerts {
+        state: &state,
+        started,
+        scorer: &scorer,
+        split: &split,
+    };
 
     let mut terminated = signal(SignalKind::terminate())?;
     let outcome = tokio::select! {
-        wrong = play(&rows, &gates) => Ok(wrong),
+        table = play(&rows, &alerts, &gates) => Ok(table),
         _ = terminated.recv() => Err(anyhow::anyhow!("terminated")),
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
@@ -116,47 +129,32 @@ async fn demo() -> Result<bool> {
     );
     (stopped.0.and(stopped.1).and(stopped.2)).and(stopped.3.and(stopped.4))?;
     gates.signed_models.stop().await?;
-    let wrong = outcome?;
+    let Table { rows, wrong } = outcome?;
     println!(
-        "\n{} requests, {wrong} wrong; logs and rendered configuration in {}",
-        rows.len(),
+        "\n{rows} rows, {wrong} wrong; logs and rendered configuration in {}",
         state.display()
     );
     Ok(wrong == 0)
 }
 
-/// Sends every row and prints its line. Returns how many answers were not the expected ones.
-async fn play(rows: &[Row], gates: &Gates) -> usize {
-    let mut wrong = 0_usize;
-    print_line("request", "expected", "answer", "reason", "");
+/// Sends every row and prints its line.
+async fn play(rows: &[Row], alerts: &Alerts<'_>, gates: &Gates) -> Table {
+    let mut table = Table::start();
     for row in rows {
-        let (answer, reason, ok) = run(row, gates).await;
-        if !ok {
-            wrong = wrong.saturating_add(1);
-        }
-        print_line(
-            row.title,
-            &row.expect.to_string(),
-            &answer,
-            &reason,
-            if ok { "ok" } else { "WRONG" },
-        );
+        let answer = run(row, gates).await;
+        table.add(row.title, &row.expect.to_string(), &answer);
     }
-    wrong
+    alerts.play(gates.plain.address(), &mut table).await;
+    table
 }
 
-fn print_line(request: &str, expected: &str, answer: &str, reason: &str, verdict: &str) {
-    println!("{request:<52} {expected:<24} {answer:<10} {reason:<38} {verdict}");
-}
-
-/// Sends a row as often as it states and judges the last reply. Returns the status code, the
-/// content, and whether they were the expected ones.
-async fn run(row: &Row, gates: &Gates) -> (String, String, bool) {
+/// Sends a row as often as it states and judges the last reply.
+async fn run(row: &Row, gates: &Gates) -> Answer {
     let mut last = None;
     for _ in 0..row.times {
         last = Some(send(row, gates).await);
     }
-    match last {
+    let (answer, reason, is_expected) = match last {
         Some(Ok(reply)) => judge(row, &reply),
         Some(Err(error)) if matches!(row.expect, Expect::Cut) => {
             // No reply at all within the time limit is a different result.
@@ -169,6 +167,11 @@ async fn run(row: &Row, gates: &Gates) -> (String, String, bool) {
         }
         Some(Err(error)) => ("none".into(), format!("{error:#}"), false),
         None => ("none".into(), "not sent".into(), false),
+    };
+    Answer {
+        answer,
+        reason,
+        is_expected,
     }
 }
 
@@ -211,6 +214,7 @@ async fn send(row: &Row, gates: &Gates) -> Result<Reply> {
     })
 }
 
+/// The status code, the content, and whether they are the expected ones.
 fn judge(row: &Row, reply: &Reply) -> (String, String, bool) {
     let grpc = reply.grpc_status();
     let answer = grpc.map_or_else(

@@ -113,7 +113,8 @@ struct Keys {
     batch: String,
 }
 
-fn key(client: &str) -> Result<String> {
+/// The public key of a client.
+pub fn key(client: &str) -> Result<String> {
     let path = Path::new(KEYS).join(format!("{client}.key"));
     Ok(std::fs::read_to_string(&path)
         .with_context(|| format!("reading {}", path.display()))?

@@ -54,6 +54,11 @@ impl Split {
             .collect()
     }
 
+    /// The number of images.
+    pub const fn count(&self) -> usize {
+        self.labels.len()
+    }
+
     /// The label of one image.
     pub fn label(&self, index: usize) -> u8 {
         self.labels.get(index).copied().unwrap_or(u8::MAX)

@@ -93,7 +93,15 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tensorgate-embedded", &["tensorgate-wire"]),
-    ("tensorgate-demo", &["tensorgate-client", "tensorgate-wire"]),
+    (
+        "tensorgate-demo",
+        &[
+            "tensorgate-client",
+            "tensorgate-host",
+            "tensorgate-policy",
+            "tensorgate-wire",
+        ],
+    ),
     ("tensorgate-client", &[]),
     ("tensorgate-tidy", &[]),
     (
