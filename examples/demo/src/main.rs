@@ -10,6 +10,7 @@ mod gate;
 mod generated;
 mod meshes;
 mod processes;
+mod rejections;
 mod remote_gate;
 mod request;
 mod rows;
@@ -80,7 +81,8 @@ async fn demo() -> Result<bool> {
     let models = Path::new(MODELS)
         .canonicalize()
         .with_context(|| format!("looking for {MODELS}"))?;
-    let secured = secured::Secured::make(&folder.join(secured::POLICY_FOLDER), &models)?;
+    let policy_folder = folder.join("policy");
+    let secured = secured::Secured::make(&policy_folder, &models)?;
     let remote = state.join("remote-gate");
     let gateways = Gateways::make(&remote)?;
     let rows = rows::rows(&split, &secured, &gateways)?;
@@ -90,7 +92,7 @@ async fn demo() -> Result<bool> {
     let as_istio = ["--concurrency", "1", "--as", "istio"];
     let as_envoy_gateway = ["--concurrency", "1", "--as", "envoy-gateway"];
     let server = secured.model_server;
-    let signed_models = ModelServer::start(&folder, &models, server).await?;
+    let signed_models = ModelServer::start(&folder, &policy_folder, &models, server).await?;
     let (plain, secured, istio, envoy_gateway, remote) = tokio::try_join!(
         Gate::start(Path::new(POLICY), &state, &[]),
         Gate::start(&secured.policy, &folder, &one),
@@ -116,7 +118,7 @@ async fn demo() -> Result<bool> {
 
     let mut terminated = signal(SignalKind::terminate())?;
     let outcome = tokio::select! {
-        table = play(&rows, &alerts, &gates) => Ok(table),
+        table = play(&rows, &gates, &folder, &alerts) => Ok(table),
         _ = terminated.recv() => Err(anyhow::anyhow!("terminated")),
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
@@ -137,13 +139,14 @@ async fn demo() -> Result<bool> {
     Ok(wrong == 0)
 }
 
-/// Sends every row and prints its line.
-async fn play(rows: &[Row], alerts: &Alerts<'_>, gates: &Gates) -> Table {
+/// Sends every row and prints its line. `secured`: the state folder of the second gate.
+async fn play(rows: &[Row], gates: &Gates, secured: &Path, alerts: &Alerts<'_>) -> Table {
     let mut table = Table::start();
     for row in rows {
         let answer = run(row, gates).await;
         table.add(row.title, &row.expect.to_string(), &answer);
     }
+    rejections::play(secured, alerts.started, &mut table).await;
     alerts.play(gates.plain.address(), &mut table).await;
     table
 }

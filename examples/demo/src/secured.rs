@@ -18,8 +18,6 @@ pub use tokens::{Key, Tokens};
 /// The policy, with placeholders for the folder of models and for the address of the server of
 /// signed models.
 const POLICY: &str = include_str!("secured/policy.yaml");
-/// The folder of the policy, below the gate's state folder.
-pub const POLICY_FOLDER: &str = "policy";
 /// The client that the policy identifies by certificate.
 const ENGINE: &str = "uri:spiffe://demo.example/ns/risk/sa/engine";
 

@@ -12,7 +12,6 @@ use tensorgate_client::run::free_port;
 use tokio::process::{Child, Command};
 
 use crate::processes::{end, ours, run, started};
-use crate::secured::POLICY_FOLDER;
 
 /// The file with the first digest of each model version, below the state folder. The host rejects
 /// other files under an old version.
@@ -68,12 +67,16 @@ impl ModelServer {
         SocketAddr::from(([127, 0, 0, 1], free_port()))
     }
 
-    /// Writes and signs the models, and starts the server. `state`: the state folder of the gate,
-    /// with its policy and the key of the signer. `models`: the folder of the model to copy.
-    pub async fn start(state: &Path, models: &Path, address: SocketAddr) -> Result<Self> {
+    /// Writes and signs the models, and starts the server. `state`: the state folder of the gate.
+    /// `folder`: of the policy, with the key of the signer. `models`: of the model to copy.
+    pub async fn start(
+        state: &Path,
+        folder: &Path,
+        models: &Path,
+        address: SocketAddr,
+    ) -> Result<Self> {
         // Each run of the demo may have other models.
         remove(&state.join(FIRST_DIGESTS))?;
-        let folder = state.join(POLICY_FOLDER);
         let weights = models.join("digits").join(WEIGHTS);
         let weights =
             fs::read(&weights).with_context(|| format!("reading {}", weights.display()))?;
@@ -94,7 +97,7 @@ impl ModelServer {
         let mut command = Command::new(ours("tensorgate-embedded")?);
         command.arg("--models").arg(&copies);
         command.args(["--listen", &address.to_string()]);
-        let server = started(command, &folder.join("models.log"), address).await?;
+        let server = started(command, &state.join("models.log"), address).await?;
         Ok(Self(server))
     }
 
