@@ -1,6 +1,13 @@
 //! Whether a file has changed while it was read.
 
+use std::thread;
+use std::time::Duration;
+
 use rustix::fs::Stat;
+use rustix::time::{ClockId, clock_gettime};
+
+/// The pause between two looks at the clock, which advances once in 1 to 10 milliseconds.
+const CLOCK_PAUSE: Duration = Duration::from_millis(1);
 
 /// Whether two states are of one file without a change in between. A program can set the time of
 /// modification, but not that of the last change.
@@ -21,6 +28,18 @@ pub fn is_same_or_absent(before: Option<&Stat>, after: Option<&Stat>) -> bool {
         (Some(before), Some(after)) => is_same(before, after),
         (None, None) => true,
         _ => false,
+    }
+}
+
+/// Waits until the clock has advanced from which local file systems take the times of changes.
+///
+/// Before Linux 6.13, changes within one tick of that clock have the same time. So a file that is
+/// read in the tick of the look at it could change after that and keep its state.
+pub fn wait_for_next_tick() {
+    let tick = || clock_gettime(ClockId::RealtimeCoarse);
+    let start = tick();
+    while tick() == start {
+        thread::sleep(CLOCK_PAUSE);
     }
 }
 

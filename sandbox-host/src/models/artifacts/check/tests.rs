@@ -1,0 +1,74 @@
+//! Tests of one check: the digest of a version, and when files are read.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
+use tensorgate_artifact::model_signing::{Exclusions, Pieces, Rules, write_statement};
+use tensorgate_policy::validate::validate;
+use tensorgate_policy::{Policy, hex};
+
+use super::*;
+
+fn manifest(files: &[(&str, u8)]) -> Manifest {
+    let files = files.iter();
+    let resources = files.map(|(path, digest)| Resource::file((*path).to_owned(), [*digest; 32]));
+    let rules = Rules {
+        pieces: Pieces::Files,
+        follow_links: false,
+        exclusions: Exclusions::new([]).unwrap(),
+    };
+    Manifest::new("m".to_owned(), rules, resources.collect()).unwrap()
+}
+
+#[test]
+fn a_new_version_in_a_folder_does_not_change_the_others() {
+    let digest = |files: &[(&str, u8)]| version_digest(&manifest(files), "1");
+    let first = digest(&[("1/a", 1), ("config", 2)]);
+    assert_eq!(first, digest(&[("1/a", 1), ("2/a", 3), ("config", 2)]));
+    assert_ne!(first, digest(&[("1/a", 3), ("config", 2)]));
+    assert_ne!(first, digest(&[("1/a", 1), ("1/b", 1), ("config", 2)]));
+    // Without a folder of the version, all files count.
+    assert_ne!(digest(&[("a", 1)]), digest(&[("a", 2)]));
+    assert_ne!(digest(&[("10/a", 1)]), digest(&[("10/a", 2)]));
+}
+
+/// A policy with a model in the folder `m`, whose manifest `m.json` has this digest.
+fn policy(sha256: &str) -> Policy {
+    let tensor = json!({"name": "x", "datatype": "FP32", "shape": [1]});
+    let policy = json!({
+        "version": 1,
+        "clients": {"web": {"api_keys": [{"sha256": "01".repeat(32)}]}},
+        "backends": {"gpu": {"kind": "open-inference", "endpoints": ["http://127.0.0.1:8001"]}},
+        "models": {"m": {
+            "backend": "gpu", "versions": ["1"], "protocols": ["oip-rest"],
+            "inputs": [tensor], "outputs": [tensor],
+            "artifact": {"path": "m", "manifest": "m.json", "sha256": sha256}
+        }},
+        "grants": [{"name": "g", "clients": ["web"], "models": ["m"], "operations": ["infer"]}]
+    });
+    let policy = serde_json::from_value(policy).unwrap();
+    validate(&policy).unwrap().0
+}
+
+#[test]
+fn files_are_read_in_a_later_tick_than_they_were_looked_at() {
+    let folder = std::env::temp_dir().join(format!("tg-check-tick-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("m")).unwrap();
+    std::fs::write(folder.join("m/a"), "a").unwrap();
+    let statement = write_statement(&manifest(&[("a", 1)])).unwrap();
+    std::fs::write(folder.join("m.json"), &statement).unwrap();
+    let first_digests = FirstDigests::new(folder.join("model-versions.json"));
+    let checker = Checker::new(folder.clone(), Err("none".to_owned()), first_digests);
+    let policy = policy(&hex(&Sha256::digest(&statement)));
+    let (_, _, artifact) = policy.artifacts().next().unwrap();
+    // Without a wait, one of so many short checks ends in the tick in which it started.
+    for _ in 0..20 {
+        let start = clock_gettime(ClockId::RealtimeCoarse);
+        let (observation, checked) = checker.check(artifact);
+        assert!(matches!(observation, Observation::Failed(_)));
+        assert!(checked.manifest.is_some(), "{observation:?}");
+        assert_ne!(clock_gettime(ClockId::RealtimeCoarse), start);
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+}
