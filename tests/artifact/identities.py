@@ -88,6 +88,9 @@ class Cases:
         self.add("not valid yet", "is valid from", logged_s=LOGGED_S - 6)
         usages = (ExtendedKeyUsageOID.SERVER_AUTH,)
         self.add("other usage", "may not sign models", usages=usages)
+        self.add("authority", "is one of an authority", is_authority=True, signs_certificates=True)
+        self.add("issuer", "is one of an authority", signs_certificates=True)
+        self.add("authority by name only", "is one of an authority", is_authority=True)
         self.add("no timestamp", "no list of signed", certificate_timestamp="none")
         self.add("other timestamp", "is not signed by the certificate log",
                  certificate_timestamp="other")

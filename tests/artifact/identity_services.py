@@ -188,6 +188,8 @@ class Signing:
     provider: str = ISSUER
     provider_ids: tuple = (OLD_PROVIDER, PROVIDER)
     usages: tuple = (ExtendedKeyUsageOID.CODE_SIGNING,)
+    is_authority: bool = False
+    signs_certificates: bool = False
     authority: Authority = None
     certificate_log: Log = None
     certificate_timestamp: str = "valid"
@@ -218,7 +220,9 @@ class Signing:
             .subject_name(x509.Name([])).issuer_name(name("issuing"))
             .public_key(self.key.public_key()).serial_number(x509.random_serial_number())
             .not_valid_before(ISSUED).not_valid_after(ISSUED + LIFETIME)
-            .add_extension(usage(digital_signature=True), True)
+            .add_extension(
+                usage(digital_signature=True, key_cert_sign=self.signs_certificates), True
+            )
             .add_extension(x509.ExtendedKeyUsage(self.usages), False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), False)
             .add_extension(
@@ -229,6 +233,8 @@ class Signing:
             )
             .add_extension(x509.SubjectAlternativeName(self.names), True)
         )
+        if self.is_authority:
+            builder = builder.add_extension(x509.BasicConstraints(True, None), True)
         text = self.provider.encode()
         values = {OLD_PROVIDER: text, PROVIDER: b"\x0c" + bytes([len(text)]) + text}
         for number in self.provider_ids:

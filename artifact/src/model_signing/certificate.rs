@@ -161,6 +161,11 @@ impl Certificate {
         self.extensions.signs_certificates(authorities_below)
     }
 
+    /// Whether it is the certificate of an authority, or names the right to sign certificates.
+    pub(super) fn is_of_authority(&self) -> bool {
+        self.extensions.is_of_authority()
+    }
+
     /// The value of the extension with this identifier.
     pub(super) fn extension(&self, id: &[u8]) -> Option<&[u8]> {
         extensions::find(Parts::read(&self.der)?.extensions, id)

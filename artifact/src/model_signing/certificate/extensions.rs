@@ -81,6 +81,14 @@ impl Extensions {
             && self.code_signing == Some(CodeSigning::Named)
     }
 
+    /// Whether an authority is named, or the right to sign certificates.
+    pub(super) fn is_of_authority(&self) -> bool {
+        self.is_authority
+            || self
+                .key_usage
+                .is_some_and(|usage| usage & CERTIFICATE_SIGN != 0)
+    }
+
     /// Whether certificates may be signed, with this many authorities below, for code signing.
     pub(super) fn signs_certificates(&self, authorities_below: usize) -> bool {
         self.is_authority

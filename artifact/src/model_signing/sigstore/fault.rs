@@ -62,6 +62,9 @@ pub enum IdentityFault {
     /// A timestamp that its log has not signed.
     #[error("a timestamp of the signing certificate is not signed by the certificate log {0}")]
     CertificateTimestamp(String),
+    /// A certificate that may sign others.
+    #[error("the signing certificate is one of an authority, which signs certificates only")]
+    Authority,
     /// Not exactly one name.
     #[error("the signing certificate does not have exactly one name, a mail address or a URI")]
     Name,

@@ -16,12 +16,16 @@ const PROVIDER: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0x83, 0xbf, 0x30, 0x01, 
 const OLD_PROVIDER: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0x83, 0xbf, 0x30, 0x01, 0x01];
 const UTF8_STRING: u8 = 0x0c;
 
-/// Checks that a certificate is one of this identity, for which this provider vouches.
+/// Checks that a certificate is one of this identity, for which this provider vouches. One of an
+/// authority proves no identity, because an authority could name any.
 pub(super) fn check(
     certificate: &Certificate,
     trusted: &str,
     provider: &str,
 ) -> Result<(), IdentityFault> {
+    if certificate.is_of_authority() {
+        return Err(IdentityFault::Authority);
+    }
     let found = name(certificate).ok_or(IdentityFault::Name)?;
     if found != trusted {
         return Err(IdentityFault::Identity {
