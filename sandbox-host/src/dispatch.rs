@@ -317,6 +317,8 @@ impl Dispatcher {
     ) -> Result<SelectedEndpoint, BackendError> {
         let mut results = self.health.probe_results();
         loop {
+            // After each wait, because files may change meanwhile.
+            self.check_files(model, version)?;
             let (mut waits, mut unfit) = (false, None);
             {
                 let known = results.borrow_and_update();

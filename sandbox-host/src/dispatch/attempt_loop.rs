@@ -48,9 +48,6 @@ impl Attempts<'_> {
             deadlines: until,
             retry: tries,
         } = self;
-        dispatcher
-            .check_files(model, version)
-            .map_err(|error| error.to_denial(dispatcher.health.name()))?;
         let chosen = dispatcher
             .select_endpoint(model, version, *until, tries)
             .await;
