@@ -49,7 +49,7 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("fuzz", 226),
     ("identity", 133),
     ("policy", 1_052),
-    ("sandbox-host", 1_133),
+    ("sandbox-host", 1_130),
     ("tests", 594),
     ("wire", 632),
     ("wit", 113),
