@@ -66,7 +66,7 @@ DETAILS = (
     "sandbox-host/src/policy_store/pending_policy.rs",
     "sandbox-host/src/policy_store/policy_versions.rs",
     "sandbox-host/src/audit/writer.rs",
-    "sandbox-host/src/blocks.rs",
+    "sandbox-host/src/watch/blocks.rs",
     "sandbox-host/src/pipeline.rs",
     "sandbox-host/src/pipeline",
     "sandbox-host/src/dispatch.rs",
