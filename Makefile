@@ -1,6 +1,6 @@
 # The commands of this repository. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-images test-mesh test-monitoring test-examples test-artifacts bench bench-scan bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
+.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-images test-mesh test-monitoring test-examples test-artifacts bench bench-scan bench-signing bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler, whatever the environment sets. One target folder, because the examples'
@@ -78,6 +78,10 @@ bench-scan: ## Measure model scan against other scanners, write bench/scan.md (s
 	@tools/bench-peers.sh scan
 	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate
 	@$(STAGE) bench-scan "$${XDG_CACHE_HOME:-$$HOME/.cache}/tensorgate/bench-scan/bin/python" -B bench/scan/run.py --out bench/scan.md
+
+bench-signing: ## Measure the hashing and verification of a 10 GB model, write bench/signing.md (some minutes)
+	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate
+	@$(STAGE) bench-signing python3 -B bench/signing/run.py --out bench/signing.md
 
 # The packages that `make build` builds. With the same packages, features are the same, and no large
 # dependency is compiled twice.
