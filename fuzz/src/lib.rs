@@ -19,6 +19,7 @@ pub mod key_set;
 pub mod machine;
 pub mod marks;
 mod messages;
+pub mod model_bundle;
 pub mod model_scan;
 pub mod oip_answer;
 pub mod openai;
