@@ -18,6 +18,9 @@ use crate::telemetry::metrics::Metrics;
 /// The pause between two looks at the files. With the look itself it must stay below a second.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// What a thread does again and again.
+type Pass = fn(&ModelArtifacts, &Checker, &Reporter);
+
 /// The running threads. They end when this is dropped, after the file that they read.
 #[derive(Debug)]
 pub struct Threads(Arc<ModelArtifacts>);
@@ -45,9 +48,8 @@ impl Threads {
             audit: audit.clone(),
             metrics: Arc::clone(metrics),
         });
-        let names: [(&str, fn(&ModelArtifacts, &Checker, &Reporter)); 2] =
-            [("model-looks", look_at_all), ("model-checks", check_all)];
-        for (name, pass) in names {
+        let passes: [(&str, Pass); 2] = [("model-looks", look_at_all), ("model-checks", check_all)];
+        for (name, pass) in passes {
             let artifacts = Arc::clone(artifacts);
             let (checker, reporter) = (Arc::clone(&checker), Arc::clone(&reporter));
             let run = move || {
