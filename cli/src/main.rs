@@ -4,6 +4,7 @@
 mod certificates;
 mod chain;
 mod components;
+mod duration;
 mod files;
 mod image;
 mod message;
@@ -13,6 +14,7 @@ mod progress_line;
 mod render;
 mod scan;
 mod served_model;
+mod similar_name;
 mod stack;
 mod tighten;
 mod verbs;

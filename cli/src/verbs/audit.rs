@@ -24,6 +24,7 @@ use tensorgate_host::audit::verify::{Report, files, next_line, verify};
 use tensorgate_host::rfc3339;
 use tensorgate_policy::{Reason, raw};
 
+use crate::duration;
 use crate::stack::site::bundle;
 use events::EventKind;
 use log_argument::LogArgument;
@@ -401,12 +402,7 @@ pub(super) fn instant(text: &str) -> Result<SystemTime, String> {
 
 /// The time that is a duration before now.
 fn ago(text: &str) -> Option<SystemTime> {
-    let units = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400)];
-    let (count, unit_s) = units
-        .into_iter()
-        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))?;
-    let seconds = count.parse::<u64>().ok()?.checked_mul(unit_s)?;
-    SystemTime::now().checked_sub(Duration::from_secs(seconds))
+    SystemTime::now().checked_sub(duration::parse(text)?)
 }
 
 /// A reason that a log may have.

@@ -134,14 +134,8 @@ fn change(
 
 /// Parses a duration of at most 30 days.
 fn duration(text: &str) -> Result<Duration, String> {
-    let units = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400)];
-    let seconds = units.into_iter().find_map(|(unit, seconds)| {
-        let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
-        count.checked_mul(seconds)
-    });
-    let duration = seconds.map(Duration::from_secs);
     let most = Duration::from_millis(MAX_BLOCK_MS);
-    duration
+    crate::duration::parse(text)
         .filter(|duration| !duration.is_zero() && *duration <= most)
         .ok_or_else(|| "expected a duration such as 30s, 10m, 1h or 7d, at most 30d".into())
 }

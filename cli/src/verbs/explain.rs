@@ -29,6 +29,7 @@ use tensorgate_wire::context::Key;
 use crate::chain::Chain;
 use crate::message::{self, Refused};
 use crate::render::envoy::bounds::Bounds;
+use crate::similar_name::most_similar;
 use crate::stack::envoy::context_key;
 use crate::verbs::audit::log_of_policy;
 use crate::verbs::story;
@@ -342,14 +343,9 @@ fn with_near_name(detail: &str, policy: &raw::Policy) -> String {
     const ALIKE: f64 = 0.85;
     let name = detail.strip_prefix("model \"");
     let name = name.and_then(|rest| rest.strip_suffix("\" is not in the policy"));
-    let nearest = name.and_then(|name| {
-        (policy.models.keys())
-            .map(|known| (strsim::jaro_winkler(name, known), known))
-            .filter(|(score, _)| *score > ALIKE)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-    });
+    let nearest = name.and_then(|name| most_similar(name, policy.models.keys(), ALIKE));
     match nearest {
-        Some((_, known)) => format!("{detail}; did you mean {known:?}?"),
+        Some(known) => format!("{detail}; did you mean {known:?}?"),
         None => detail.to_owned(),
     }
 }

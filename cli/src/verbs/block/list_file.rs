@@ -14,6 +14,7 @@ use tensorgate_host::service::admin::BlocksShown;
 use tensorgate_host::watch::blocks::{BlockFile, BlockRecord, ListedBlock};
 use tokio::time::{Instant, sleep};
 
+use crate::similar_name::most_similar;
 use crate::stack::probe::{Target, ask};
 use crate::stack::running::Running;
 use crate::stack::site::{bundle, bundle_file};
@@ -101,12 +102,8 @@ impl ListFile {
         if clients.contains_key(client) {
             return Ok(());
         }
-        let similar = clients
-            .keys()
-            .map(|known| (strsim::jaro_winkler(client, known), known))
-            .filter(|(similarity, _)| *similarity >= SIMILAR)
-            .max_by(|one, other| one.0.total_cmp(&other.0));
-        let suggestion = similar.map(|(_, known)| format!("; did you mean {known}?"));
+        let similar = most_similar(client, clients.keys(), SIMILAR);
+        let suggestion = similar.map(|known| format!("; did you mean {known}?"));
         Err(Failure::Input(format!(
             "the policy in force has no client {}{}",
             printable(client),

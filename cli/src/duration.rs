@@ -1,0 +1,13 @@
+//! Durations as users write them: a number with a unit.
+
+use std::time::Duration;
+
+/// Parses a whole number with `s`, `m`, `h` or `d`.
+pub fn parse(text: &str) -> Option<Duration> {
+    let units = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400)];
+    let (count, unit_s) = units
+        .into_iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))?;
+    let seconds = count.parse::<u64>().ok()?.checked_mul(unit_s)?;
+    Some(Duration::from_secs(seconds))
+}
