@@ -75,23 +75,8 @@ mod tests {
     use alloc::vec::Vec;
 
     use super::*;
-    use crate::contract::{Items, Numbers, Release};
+    use crate::contract::tests::rule;
     use crate::values::datatype::Datatype;
-
-    fn rule(name: &str, datatype: Datatype, range: Option<(f64, f64)>) -> TensorRule {
-        TensorRule {
-            name: name.into(),
-            datatype,
-            shape: vec![],
-            optional: false,
-            finite: true,
-            range,
-            numbers: Numbers::default(),
-            max_item_bytes: None,
-            items: Items::default(),
-            release: Release::default(),
-        }
-    }
 
     fn tensor(name: &'static str, data: Vec<u8>) -> Tensor<'static> {
         Tensor {

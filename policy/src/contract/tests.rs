@@ -27,6 +27,22 @@ use crate::values::tensor::{
 mod order;
 mod shadow;
 
+/// A scalar of finite values in this range.
+pub(super) fn rule(name: &str, datatype: Datatype, range: Option<(f64, f64)>) -> TensorRule {
+    TensorRule {
+        name: name.into(),
+        datatype,
+        shape: vec![],
+        optional: false,
+        finite: true,
+        range,
+        numbers: Numbers::default(),
+        max_item_bytes: None,
+        items: Items::default(),
+        release: Release::default(),
+    }
+}
+
 /// The contract of a model with these inputs, outputs `probabilities` and `label`, and a
 /// parameter of each type.
 fn contract(inputs: Value) -> Contract {
@@ -524,18 +540,7 @@ fn lists_and_thresholds_are_not_described() {
 
 #[test]
 fn values_outside_their_datatype_are_always_rejected() {
-    let rule = |datatype, range| TensorRule {
-        name: "a".into(),
-        datatype,
-        shape: vec![],
-        optional: false,
-        finite: true,
-        range,
-        numbers: Numbers::default(),
-        max_item_bytes: None,
-        items: Items::default(),
-        release: Release::default(),
-    };
+    let rule = |datatype, range| rule("a", datatype, range);
     let tensor = |datatype: Datatype, data| Tensor {
         name: "a".into(),
         datatype: datatype.name().into(),

@@ -12,24 +12,15 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{BF16, BLOCK, Channels, DataPosition, FP16, bounds, first_not_finite, holds_a_value};
-use crate::contract::Release;
-use crate::contract::{Items, Numbers, TensorRule};
+use crate::contract::TensorRule;
 use crate::values::datatype::Datatype;
 
 mod numbers;
 
 fn rule(datatype: Datatype, finite: bool, range: Option<(f64, f64)>) -> TensorRule {
     TensorRule {
-        name: "x".into(),
-        datatype,
-        shape: vec![],
-        optional: false,
         finite,
-        range,
-        numbers: Numbers::default(),
-        max_item_bytes: None,
-        items: Items::default(),
-        release: Release::default(),
+        ..crate::contract::tests::rule("x", datatype, range)
     }
 }
 

@@ -10,6 +10,7 @@ use alloc::collections::BTreeSet;
 
 use super::super::{Listed, Tally, listed_bits};
 use super::*;
+use crate::contract::Numbers;
 
 /// Pseudo-random numbers, the same on every run.
 struct Chance(u64);
