@@ -114,11 +114,7 @@ fn add(table: &mut Table, title: &str, rule: &str, raised: Result<String>) {
             reason: subject,
             is_expected: true,
         },
-        Err(error) => Answer {
-            answer: "none".to_owned(),
-            reason: format!("{error:#}"),
-            is_expected: false,
-        },
+        Err(error) => Answer::none(&error),
     };
     table.add(title, rule, &answer);
 }

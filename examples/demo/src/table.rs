@@ -10,6 +10,17 @@ pub struct Answer {
     pub is_expected: bool,
 }
 
+impl Answer {
+    /// That there was no answer, and why.
+    pub fn none(error: &anyhow::Error) -> Self {
+        Self {
+            answer: "none".to_owned(),
+            reason: format!("{error:#}"),
+            is_expected: false,
+        }
+    }
+}
+
 /// Counts the printed rows.
 pub struct Table {
     /// All rows.
