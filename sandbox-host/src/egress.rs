@@ -10,6 +10,7 @@
 //! [`audit_export`] sends the audit log to receivers that the policy names.
 
 pub mod audit_export;
+mod client_tls;
 mod exchange;
 mod features;
 mod fetch;
@@ -34,8 +35,8 @@ use crate::sandbox::{
     CallContext, CapabilityRequest, EgressBusy, ResolveFailure, ResolvedResource, ResourceResolver,
 };
 use crate::telemetry::metrics::Metrics;
+pub(crate) use client_tls::client_tls;
 use fetch::Fetcher;
-pub(crate) use fetch::system_authorities;
 use lookup::LookupClient;
 use permits::{EgressPermit, EgressPermits};
 pub(crate) use post::{Post, post_to};

@@ -11,7 +11,7 @@ mod stream_deadline;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -45,6 +45,7 @@ use crate::pipeline::settlement::TokenSettlement;
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
 use crate::server::peer::{GATEWAY_HEADER, GatewayPeer};
 use crate::telemetry::metrics::Metrics;
+use crate::unix_time::now_unix_s;
 use crate::watch::blocks::Blocks;
 use crate::watch::tap::Tap;
 use crate::watch::webhook::AlertWebhook;
@@ -594,14 +595,6 @@ fn fields(parts: &Parts) -> Vec<(&[u8], &[u8])> {
         .filter(|(name, _)| !host || *name != http::header::HOST);
     fields.extend(rest.map(|(name, value)| field(name.as_str(), value.as_bytes())));
     fields
-}
-
-/// The wall clock. A time before 1970 counts as 1970: every context is then from the future and is
-/// denied.
-fn now_unix_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

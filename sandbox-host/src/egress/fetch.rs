@@ -12,6 +12,7 @@ use tensorgate_policy::policy::{BackendTls, Fetch, Target};
 use tokio::time::{Instant, timeout_at};
 
 use super::EgressPermits;
+use super::client_tls::client_tls;
 use super::exchange::{Destination, EgressError, EgressRequest, addresses, body, send, single};
 use super::pending_record::PendingRecord;
 use super::resolve::Resolve;
@@ -19,14 +20,6 @@ use crate::backends::tls::Tls;
 use crate::pem::TlsError;
 use crate::sandbox::{CallContext, EgressRecord, FetchedFile, ResolveFailure};
 use crate::telemetry::metrics::{CapabilityMetrics, Metrics};
-
-/// The usual paths of a system's trust anchors.
-const SYSTEM_AUTHORITIES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-    "/etc/ssl/ca-bundle.pem",
-];
 
 /// Fetches files for one handler.
 pub(super) struct Fetcher {
@@ -55,13 +48,12 @@ impl Fetcher {
         resolver: Arc<dyn Resolve>,
         metrics: &Metrics,
     ) -> Result<Self, TlsError> {
-        let ca = rule.ca().unwrap_or_else(|| system_authorities());
-        let tls = Tls::new(root, &BackendTls::of_authorities(ca), b"http/1.1")?;
+        let tls = client_tls(root, rule.ca().map(BackendTls::of_authorities))?;
         Ok(Self {
             handler: handler.to_owned(),
             rule: rule.clone(),
             accept: rule.content_types().join(", "),
-            tls: Arc::new(tls),
+            tls,
             resolver,
             counts: metrics.capability_metrics(handler, ""),
             permits: EgressPermits::new(rule.concurrency()),
@@ -202,14 +194,6 @@ impl Fetcher {
             content_type: content_type.clone(),
         })
     }
-}
-
-/// The system's trust anchors.
-pub(crate) fn system_authorities() -> &'static str {
-    let [usual, others @ ..] = &SYSTEM_AUTHORITIES;
-    let there = |file: &&&str| Path::new(file).is_file();
-    let found = std::iter::once(usual).chain(others).find(there);
-    found.unwrap_or(usual)
 }
 
 /// The URL of a redirect: an absolute one, or a path at the same host. Other forms are ambiguous.

@@ -10,16 +10,16 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::json;
-use tensorgate_policy::policy::{BackendTls, Lookup};
+use tensorgate_policy::policy::Lookup;
 use tensorgate_policy::raw::{KeyType, LookupKind};
 use tensorgate_wire::json_members;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 
 use super::EgressPermits;
+use super::client_tls::client_tls;
 use super::exchange::{Destination, EgressError, EgressRequest, addresses, body, send, single};
 use super::features::{from_feast, from_object};
-use super::fetch::system_authorities;
 use super::pending_record::PendingRecord;
 use super::resolve::Resolve;
 use crate::backends::tls::Tls;
@@ -50,11 +50,8 @@ impl LookupClient {
         resolver: Arc<dyn Resolve>,
         metrics: &Metrics,
     ) -> Result<Self, TlsError> {
-        let tls = rule.tls().then(|| {
-            let usual = || BackendTls::of_authorities(system_authorities());
-            let whom = rule.authorities().cloned().unwrap_or_else(usual);
-            Tls::new(root, &whom, b"http/1.1").map(Arc::new)
-        });
+        let tls = || client_tls(root, rule.authorities().cloned());
+        let tls = rule.tls().then(tls);
         Ok(Self {
             handler: handler.to_owned(),
             name: name.to_owned(),

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tensorgate_policy::{Bundle, Severity};
 use tokio::signal::unix::Signal;
@@ -27,6 +27,7 @@ use crate::policy_store::policy_versions::{Attempt, Outcome, PolicyVersion};
 use crate::sandbox::os_sandbox;
 use crate::service::App;
 use crate::telemetry::labels::ReloadLabels;
+use crate::unix_time::now_unix_s;
 use crate::watch::blocks::Responses;
 use crate::watch::monitor::RuleSet;
 
@@ -187,9 +188,7 @@ impl Reloader {
         let attempt = Attempt {
             outcome,
             generation,
-            at_unix_s: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs()),
+            at_unix_s: now_unix_s(),
             took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             faults,
         };

@@ -26,13 +26,13 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method};
 use http_body_util::{BodyExt as _, Limited};
 use prost::Message as _;
-use tensorgate_policy::policy::{BackendTls, OtlpExport};
+use tensorgate_policy::policy::OtlpExport;
 
 use super::exporter::{Delivery, Receiver};
 use super::spool::Record;
 use crate::backends::tls::Tls;
+use crate::egress::client_tls::client_tls;
 use crate::egress::exchange::{Destination, EgressRequest, send};
-use crate::egress::fetch::system_authorities;
 use crate::pem::TlsError;
 use response::Response;
 
@@ -56,11 +56,8 @@ impl Otlp {
     /// # Errors
     /// Returns an error if TLS files cannot be used.
     pub(super) fn new(rule: &OtlpExport, root: &Path, log: &Arc<str>) -> Result<Self, TlsError> {
-        let tls = rule.tls().then(|| {
-            let usual = || BackendTls::of_authorities(system_authorities());
-            let trust = rule.authorities().cloned().unwrap_or_else(usual);
-            Tls::new(root, &trust, b"http/1.1").map(Arc::new)
-        });
+        let tls = || client_tls(root, rule.authorities().cloned());
+        let tls = rule.tls().then(tls);
         Ok(Self {
             rule: rule.clone(),
             tls: tls.transpose()?,

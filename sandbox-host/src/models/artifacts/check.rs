@@ -13,7 +13,7 @@ use tensorgate_policy::policy::ModelArtifact;
 
 use super::first_digests::FirstDigests;
 use super::status::{Identity, Observation};
-use super::trust::{SIGNATURE, Trusted, now_s, trust_file, trusted};
+use super::trust::{SIGNATURE, Trusted, trust_file, trusted};
 use crate::models::files::file_state::{is_same_or_absent, wait_for_next_tick};
 use crate::models::files::{
     FileStates, FoundFile, FoundModel, Ignored, Options, check_found, path_beneath,
@@ -21,6 +21,7 @@ use crate::models::files::{
 use crate::models::scan::messages::FileReport;
 use crate::models::scan::supervisor::ScannerSupervisor;
 use crate::printable::printable;
+use crate::unix_time::now_unix_s;
 
 /// Cores of this many are left to requests.
 const CORES_PER_HASHER: usize = 2;
@@ -88,7 +89,7 @@ impl Checker {
     pub(super) fn check(&self, artifact: &ModelArtifact) -> (Observation, Baseline) {
         // Before anything is read, so that each later change is found.
         let trust = self.look(artifact, None).trust;
-        let trusted = match trusted(&trust_file(&self.root, artifact), artifact, now_s()) {
+        let trusted = match trusted(&trust_file(&self.root, artifact), artifact, now_unix_s()) {
             Ok(trusted) => trusted,
             Err(cause) => {
                 let states = States { trust, files: None };

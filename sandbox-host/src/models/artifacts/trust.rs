@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::model_signing::{
@@ -16,6 +15,7 @@ use tensorgate_policy::policy::{ArtifactTrust, ModelArtifact, ModelSigner};
 
 use crate::files::regular_at_most;
 use crate::printable::printable;
+use crate::unix_time::now_unix_s;
 
 /// The name of a signature in the folder of its model.
 pub(super) const SIGNATURE: &str = "model.sig";
@@ -118,7 +118,7 @@ pub fn trusted_files(
     root: &Path,
     artifact: &ModelArtifact,
 ) -> Result<BTreeMap<PathBuf, [u8; 32]>, String> {
-    let manifest = trusted(&trust_file(root, artifact), artifact, now_s())?.manifest;
+    let manifest = trusted(&trust_file(root, artifact), artifact, now_unix_s())?.manifest;
     if manifest.rules().pieces != Pieces::Files {
         return Err("its files are signed in shards: sign it without --shard-bytes".to_owned());
     }
@@ -135,12 +135,6 @@ pub fn trusted_files(
         Some((path, *resource.sha256()))
     });
     Ok(files.collect())
-}
-
-/// The time in seconds since 1970, which certificates must be valid at.
-pub(super) fn now_s() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |since| since.as_secs())
 }
 
 /// Reads a file of bounded length.

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
@@ -11,8 +10,9 @@ use tensorgate_policy::policy::{BackendTls, Webhook};
 use super::message::Message;
 use super::secret::{Secret, SecretFault};
 use crate::backends::tls::Tls;
-use crate::egress::{Post, Resolve, post_to, system_authorities};
+use crate::egress::{Post, Resolve, client_tls, post_to};
 use crate::pem::TlsError;
+use crate::unix_time::now_unix_s;
 
 /// The header fields of Standard Webhooks.
 const ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -44,10 +44,8 @@ impl Target {
     pub fn new(rule: &Webhook, root: &Path) -> Result<Self, WebhookFault> {
         let secret = root.join(rule.secret_file());
         Secret::read(&secret)?;
-        let tls = rule.tls().then(|| {
-            let ca = rule.ca().unwrap_or_else(|| system_authorities());
-            Tls::new(root, &BackendTls::of_authorities(ca), b"http/1.1").map(Arc::new)
-        });
+        let tls = || client_tls(root, rule.ca().map(BackendTls::of_authorities));
+        let tls = rule.tls().then(tls);
         Ok(Self {
             rule: rule.clone(),
             secret,
@@ -82,8 +80,7 @@ impl Target {
         let reading = tokio::task::spawn_blocking(move || Secret::read(&path)).await;
         let secret = reading.map_err(|error| error.to_string())?;
         let secret = secret.map_err(|error| error.to_string())?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let timestamp = since.map_or(0, |since| since.as_secs());
+        let timestamp = now_unix_s();
         let signature = secret.sign(&message.id, timestamp, &message.body);
         let text = |text: String| HeaderValue::try_from(text).map_err(|error| error.to_string());
         let request = Post {

@@ -29,6 +29,7 @@ const HOST: Crate = Crate {
         "owned",
         "printable",
         "rfc3339",
+        "unix_time",
         "client_key",
         "turns",
         "circuit",

@@ -14,7 +14,7 @@ const RECORDS: u64 = 8;
 
 type Answer = Box<dyn FnMut(&[Record]) -> Delivery + Send + Sync>;
 
-/// A receiver that keeps the numbers of each batch, and answers as it is told.
+/// A receiver that keeps the numbers of each batch, and answers by a function.
 struct Chosen {
     batches: Arc<Mutex<Vec<Vec<u64>>>>,
     answer: Answer,
