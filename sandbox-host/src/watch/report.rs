@@ -102,7 +102,7 @@ mod tests {
     use crate::watch::alert::{Evidence, Finding, Subject};
     use crate::watch::time::Time;
 
-    /// Keeps what it is told.
+    /// Keeps the records of the alerts that it takes.
     #[derive(Default)]
     struct Kept(Mutex<Vec<AlertRecord>>);
 
