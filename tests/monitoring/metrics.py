@@ -6,7 +6,7 @@ from processes import TOP
 from rules import ADDED_LABELS, grouping_labels, selectors
 
 ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| (.*?) \|", re.MULTILINE)
-SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? \S+$", re.MULTILINE)
+SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
@@ -22,9 +22,14 @@ def in_reference():
     return known
 
 
+def values(text):
+    """The samples of a page: (name, labels, value)."""
+    return [(name, dict(LABEL.findall(labels)), value) for name, labels, value in SAMPLE.findall(text)]
+
+
 def samples(text):
-    """The samples of a page: (name, labels)."""
-    return [(name, dict(LABEL.findall(labels))) for name, labels in SAMPLE.findall(text)]
+    """The samples of a page without their values: (name, labels)."""
+    return [(name, labels) for name, labels, _ in values(text)]
 
 
 def on_page(text):

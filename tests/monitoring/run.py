@@ -16,6 +16,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.append(str(Path(__file__).resolve().parents[1] / "harness"))
 
+import decisions
 import metrics
 import relabel
 import rules
@@ -77,6 +78,7 @@ def main(program):
         envoy, more = envoy_page(gate, folder)
         faults += more
         url = gate.readyz.replace("/readyz", "/metrics")
+        faults += decisions.faults_of(gate, lambda: fetch(url)[1])
         _, host = fetch(url)
         with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": ACCEPT}), timeout=10) as answer:
             if not answer.headers["content-type"].startswith("application/openmetrics-text"):

@@ -211,6 +211,17 @@ pub enum By {
     Envoy,
 }
 
+impl By {
+    /// The name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gate => "gate",
+            Self::Host => "host",
+            Self::Envoy => "envoy",
+        }
+    }
+}
+
 /// The outcome of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -18,6 +18,7 @@
 //! other active clients (`Shares`).
 
 mod chain;
+mod counts;
 mod queue;
 mod thread;
 
@@ -39,6 +40,7 @@ use crate::audit::als::sequence::SequenceTracker;
 use crate::client_key::ClientKey;
 use crate::telemetry::metrics::Metrics;
 pub(super) use chain::{Chain, End};
+use counts::DecisionCounts;
 use queue::{Queue, Taken};
 use thread::Writer;
 
@@ -228,6 +230,7 @@ impl Audit {
             sequence: SequenceTracker::new(&opening.heard),
             opening: Some(opening),
             file_bytes,
+            counts: DecisionCounts::new(&shared.metrics),
             shared: Arc::clone(&shared),
             decisions: 0,
             dropped: 0,

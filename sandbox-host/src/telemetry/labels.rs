@@ -13,6 +13,17 @@ pub struct RequestLabels {
     pub reason: &'static str,
 }
 
+/// The outcome of a record in the audit log.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct DecisionLabels {
+    /// What decided it: `gate`, `envoy` or `host`.
+    pub by: &'static str,
+    /// `allow`, `deny` or `aborted`.
+    pub verdict: &'static str,
+    /// The reason, as in the audit log. `unknown` for one that this host lacks.
+    pub reason: &'static str,
+}
+
 /// A model version, with a verdict.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct VersionLabels {
@@ -165,7 +176,7 @@ pub struct OverloadLabels {
     pub cause: &'static str,
 }
 
-/// A denial of a request that the gate accepted.
+/// A denial by its reason: of a request that the gate accepted, or one that shadow mode allowed.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ReasonLabels {
     /// The reason.

@@ -14,10 +14,10 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    AlertLabels, BackendLabels, CapabilityLabels, CaptureLabels, ExportLabels, FaultLabels,
-    GatewayLabels, GenerationLabels, HandlerLabels, LimitLabels, MirrorLabels, ModelLabels,
-    ModelReadyLabels, OverloadLabels, ReasonLabels, ReloadLabels, RequestLabels, ResolvedLabels,
-    SettlementLabels, ShadowLabels, VersionLabels, WebhookLabels,
+    AlertLabels, BackendLabels, CapabilityLabels, CaptureLabels, DecisionLabels, ExportLabels,
+    FaultLabels, GatewayLabels, GenerationLabels, HandlerLabels, LimitLabels, MirrorLabels,
+    ModelLabels, ModelReadyLabels, OverloadLabels, ReasonLabels, ReloadLabels, RequestLabels,
+    ResolvedLabels, SettlementLabels, ShadowLabels, VersionLabels, WebhookLabels,
 };
 use super::model_statistics::ModelStatistics;
 pub(crate) use exporters::ExportMetrics;
@@ -65,6 +65,12 @@ macro_rules! metrics {
 }
 
 metrics! {
+    /// Records of requests in the audit log, by outcome.
+    decisions: Family<DecisionLabels, Counter>,
+        "tensorgate_decisions", "Requests and messages of streams by outcome, each once, whether the gate, Envoy or the host decided it; as in the audit log";
+    /// Denials in these records that shadow mode allowed.
+    shadowed_decisions: Family<ReasonLabels, Counter>,
+        "tensorgate_shadowed", "Denials that shadow mode allowed, by the gate or the host, by reason; as in the audit log";
     /// Requests by outcome.
     requests: Family<RequestLabels, Counter>,
         "tensorgate_host_requests", "Requests by outcome";

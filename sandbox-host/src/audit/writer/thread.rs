@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::chain::Lines;
 use super::chain::{Chain, End};
+use super::counts::DecisionCounts;
 use super::{
     CHECKPOINT_LINES, CHECKPOINT_TIME, END_TIME, HEAD_TIME, IDLE_TIME, Item, Queue, RETRY, Shared,
     SlotKind, TAKEN, Taken, WAITING,
@@ -31,6 +32,7 @@ pub(super) struct Writer<S> {
     /// The opening record of the current file, until it is written.
     pub(super) opening: Option<Open>,
     pub(super) file_bytes: u64,
+    pub(super) counts: DecisionCounts,
     pub(super) shared: Arc<Shared>,
     pub(super) decisions: u64,
     pub(super) dropped: u64,
@@ -151,8 +153,10 @@ impl<S: Store> Writer<S> {
     }
 
     fn line(&mut self, batch: &mut Events, time: SystemTime, event: Event) {
-        let decision = matches!(event, Event::Decision(_));
-        self.decisions = self.decisions.saturating_add(u64::from(decision));
+        if let Event::Decision(decision) = &event {
+            self.decisions = self.decisions.saturating_add(1);
+            self.counts.count(decision);
+        }
         note_sequence(&mut self.sequence, &event);
         batch.push((time, event));
         self.shared.metrics.audit_lines.inc();
