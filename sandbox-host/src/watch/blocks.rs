@@ -143,7 +143,8 @@ impl Blocks {
 
     /// Records that are later than those of a list, which has a version for each client.
     pub fn newer_than(&self, known: &BTreeMap<String, BlockVersion>) -> Vec<BlockRecord> {
-        self.lock().list.newer_than(known)
+        let now = self.now();
+        self.lock().list.newer_than(known, now)
     }
 
     /// Forgets old records. Returns the number of clients that are blocked or throttled.

@@ -164,20 +164,23 @@ impl BlockList {
         listed.collect()
     }
 
-    /// Records that are later than those of another list.
-    pub fn newer_than(&self, known: &BTreeMap<String, BlockVersion>) -> Vec<BlockRecord> {
-        let records = self.entries.values().map(|entry| &entry.record);
-        let newer = records.filter(|record| {
+    /// Records that are later than those of another list, and not over.
+    pub fn newer_than(&self, known: &BTreeMap<String, BlockVersion>, now: Now) -> Vec<BlockRecord> {
+        let entries = self.entries.values();
+        let kept = entries.filter(|entry| now.mono_ms < entry.forgotten_ms);
+        let newer = kept.map(|entry| &entry.record).filter(|record| {
             let known = known.get(&record.client);
             known.is_none_or(|known| *known < record.version())
         });
         newer.cloned().collect()
     }
 
-    /// Forgets old records. Returns the number of those in force.
+    /// Forgets records that are over by both clocks. Otherwise a record that another list still has
+    /// would be taken again, and begin again. Returns the number of those in force.
     pub fn sweep(&mut self, now: Now) -> usize {
-        self.entries
-            .retain(|_, entry| now.mono_ms < entry.forgotten_ms);
+        self.entries.retain(|_, entry| {
+            now.mono_ms < entry.forgotten_ms || now.unix_ms < entry.record.forget_ms
+        });
         let entries = self.entries.values();
         entries.filter(|entry| entry.is_in_force(now)).count()
     }

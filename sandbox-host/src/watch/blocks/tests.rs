@@ -71,6 +71,19 @@ fn a_host_whose_clock_is_behind_blocks_no_longer_than_stated() {
 }
 
 #[test]
+fn a_record_that_is_over_does_not_begin_again_where_the_clock_is_behind() {
+    let record = block(MINUTE_MS, None, after(MINUTE_MS));
+    let mut list = list(record.clone(), after(0));
+    let end = after(MINUTE_MS);
+    assert_eq!(list.sweep(end), 0);
+    // Another gateway's list has it for another minute.
+    assert!(!list.merge(record, end));
+    assert!(list.in_force("web", end).is_none());
+    assert_eq!(list.sweep(after(2 * MINUTE_MS)), 0);
+    assert!(list.is_empty());
+}
+
+#[test]
 fn the_later_record_counts_in_any_order() {
     let first = block(10 * MINUTE_MS, None, after(0));
     // The second operator's clock is behind.
@@ -100,11 +113,17 @@ fn only_records_that_another_list_lacks_are_news() {
     let later = block(0, Some(&first), after(0));
     let list = list(later.clone(), after(0));
     let newer = |known: &BlockRecord| {
-        list.newer_than(&BTreeMap::from([("web".to_owned(), known.version())]))
+        let known = BTreeMap::from([("web".to_owned(), known.version())]);
+        list.newer_than(&known, after(1))
     };
     assert_eq!(newer(&first), std::slice::from_ref(&later));
     assert!(newer(&later).is_empty());
-    assert_eq!(list.newer_than(&BTreeMap::new()), [later]);
+    assert_eq!(list.newer_than(&BTreeMap::new(), after(1)), [later]);
+    assert!(
+        list.newer_than(&BTreeMap::new(), after(MINUTE_MS))
+            .is_empty(),
+        "it is over"
+    );
 }
 
 #[test]
