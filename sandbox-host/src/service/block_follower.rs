@@ -110,7 +110,7 @@ impl Follower {
             .iter()
             .map(|record| (record.client.clone(), record.version()));
         self.shared = versions.collect();
-        self.app.blocks.merge(records);
+        self.app.blocks.merge_shared(records);
     }
 
     /// Logs the first of several exchanges that Redis refuses, as to a user without the rights. A

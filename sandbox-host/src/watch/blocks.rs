@@ -71,14 +71,26 @@ impl Blocks {
         }
     }
 
-    /// Takes records of a file or of another gateway. Those that are not the latest about their
-    /// client change nothing.
+    /// Takes records of the file. Those that are not the latest about their client change nothing.
     pub fn merge(&self, records: impl IntoIterator<Item = BlockRecord>) {
+        self.merge_with(records, BlockList::merge);
+    }
+
+    /// Takes records of other gateways in the same way, within a bound of their own.
+    pub fn merge_shared(&self, records: impl IntoIterator<Item = BlockRecord>) {
+        self.merge_with(records, BlockList::merge_shared);
+    }
+
+    fn merge_with(
+        &self,
+        records: impl IntoIterator<Item = BlockRecord>,
+        merge: fn(&mut BlockList, BlockRecord, Now) -> bool,
+    ) {
         let now = self.now();
         let mut state = self.lock();
         let mut has_changed = false;
         for record in records {
-            if state.list.merge(record.clone(), now) {
+            if merge(&mut state.list, record.clone(), now) {
                 state.note(record);
                 has_changed = true;
             }

@@ -14,6 +14,8 @@ use super::record::{BlockAction, BlockRecord, BlockVersion};
 /// The most clients with records. More than a file and Redis hold together, and few enough for one
 /// response of the admin server.
 const MAX_CLIENTS: usize = 320;
+/// The most of them that only other gateways have named. Whatever Redis says, the file has room.
+const MAX_SHARED: usize = 48;
 /// A throttled client has one request in this many served.
 const THROTTLE: u64 = 10;
 
@@ -50,6 +52,8 @@ struct Entry {
     forgotten_ms: u64,
     /// Requests since it was taken.
     requests: u64,
+    /// Whether only other gateways have named the client.
+    is_shared: bool,
 }
 
 impl Entry {
@@ -62,6 +66,20 @@ impl BlockList {
     /// Takes a record unless it is over or not the latest about its client. Returns whether it was
     /// taken.
     pub fn merge(&mut self, record: BlockRecord, now: Now) -> bool {
+        self.take(record, false, now)
+    }
+
+    /// Does the same with a record of another gateway, for which there is less room.
+    pub fn merge_shared(&mut self, record: BlockRecord, now: Now) -> bool {
+        let is_known = self.entries.contains_key(&record.client);
+        let shared = self.entries.values().filter(|entry| entry.is_shared);
+        if !is_known && shared.count() >= MAX_SHARED {
+            return false;
+        }
+        self.take(record, true, now)
+    }
+
+    fn take(&mut self, record: BlockRecord, is_shared: bool, now: Now) -> bool {
         let known = self.entries.get(&record.client);
         if known.is_some_and(|known| known.record.version() >= record.version()) {
             return false;
@@ -78,10 +96,12 @@ impl BlockList {
         if kept_ms == 0 {
             return false;
         }
+        let is_shared = is_shared && known.is_none_or(|known| known.is_shared);
         let entry = Entry {
             ends_ms: now.mono_ms.saturating_add(lasts_ms),
             forgotten_ms: now.mono_ms.saturating_add(kept_ms),
             requests: 0,
+            is_shared,
             record,
         };
         self.entries.insert(entry.record.client.clone(), entry);

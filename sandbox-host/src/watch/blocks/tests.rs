@@ -108,6 +108,29 @@ fn the_later_record_counts_in_any_order() {
 }
 
 #[test]
+fn records_of_other_gateways_leave_room_for_those_of_the_file() {
+    let named = |client: String| BlockRecord {
+        client,
+        ..block(MINUTE_MS, None, after(0))
+    };
+    let mut list = BlockList::default();
+    let shared = (0..1_000).map(|number| named(format!("shared-{number}")));
+    let taken = shared.filter(|record| list.merge_shared(record.clone(), after(0)));
+    assert_eq!(taken.count(), 48);
+    let mut own = (0..256).map(|number| named(format!("own-{number}")));
+    assert!(own.all(|record| list.merge(record, after(0))));
+    // A later record about a client needs no room.
+    let lifted = |client: &str| {
+        let first = named(client.to_owned());
+        BlockRecord::new(client, BlockAction::Block, 0, Some(&first), NOON_MS)
+    };
+    for client in ["shared-0", "own-0"] {
+        assert!(list.merge_shared(lifted(client), after(0)), "{client}");
+    }
+    assert!(!list.merge_shared(named("another".to_owned()), after(0)));
+}
+
+#[test]
 fn only_records_that_another_list_lacks_are_news() {
     let first = block(MINUTE_MS, None, after(0));
     let later = block(0, Some(&first), after(0));
