@@ -3,6 +3,7 @@
 //! start a second one, or control a terminal.
 
 mod artifact;
+mod lenient_path;
 mod text;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use tensorgate_policy::release::TopClass;
 use crate::audit::als::sequence::Marks;
 use crate::sandbox::EgressRecord;
 pub use artifact::{ArtifactAction, ArtifactKind, ArtifactRecord};
+pub use lenient_path::lenient_path;
 pub use text::{
     MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES, MAX_PATH_BYTES, clean,
     clean_shadowed, path,
@@ -280,7 +282,8 @@ pub struct Decision {
     /// The method.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// The path without its query, shortened to [`MAX_PATH_BYTES`].
+    /// The path without its query. One that is too long is what a lenient server reads, shortened
+    /// to [`MAX_PATH_BYTES`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The model's public name, once granted.

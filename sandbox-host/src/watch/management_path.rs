@@ -4,6 +4,8 @@
 //! attempt all the same: a server may decode escapes, merge slashes and resolve dot segments. So
 //! what counts is the path that such a server would read.
 
+use crate::audit::record::lenient_path;
+
 /// Parts of such paths. Compared in lower case.
 const PARTS: [&str; 10] = [
     "/v2/repository",
@@ -21,12 +23,10 @@ const PARTS: [&str; 10] = [
 const TORCHSERVE_MODELS: &str = "/models";
 /// These methods.
 const CHANGES: [&str; 3] = ["POST", "PUT", "DELETE"];
-/// How often escapes are decoded at most. Servers behind each other may decode once each.
-const MAX_DECODES: usize = 3;
 
 /// Whether a request with this method and path is one for the management of a server.
 pub(super) fn is_management(method: Option<&str>, path: &str) -> bool {
-    let path = canonical(path);
+    let path = lenient_path(path);
     let changes = || method.is_some_and(|method| CHANGES.contains(&method));
     let is_models = path
         .strip_prefix(TORCHSERVE_MODELS)
@@ -34,61 +34,10 @@ pub(super) fn is_management(method: Option<&str>, path: &str) -> bool {
     PARTS.iter().any(|part| path.contains(part)) || (is_models && changes())
 }
 
-/// The path that a lenient server reads, in lower case: without escapes, empty segments, dot
-/// segments, and parameters of segments (`;…`).
-fn canonical(path: &str) -> String {
-    let mut path = path.to_ascii_lowercase();
-    for _ in 0..MAX_DECODES {
-        if !path.contains('%') {
-            break;
-        }
-        path = decode(&path);
-    }
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in path.split(['/', '\\']) {
-        let segment = segment.split(';').next().unwrap_or_default();
-        match segment {
-            "" | "." => {}
-            ".." => {
-                segments.pop();
-            }
-            name => segments.push(name),
-        }
-    }
-    let mut canonical = String::with_capacity(path.len());
-    for segment in segments {
-        canonical.push('/');
-        canonical.push_str(segment);
-    }
-    canonical.make_ascii_lowercase();
-    canonical
-}
-
-/// Decodes each escape (`%2f`) once. Others stay as they are.
-fn decode(path: &str) -> String {
-    let mut decoded = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let escaped = after.split_at_checked(2).filter(|_| *first == b'%');
-        let byte = escaped.and_then(|(digits, after)| Some((byte_of(digits)?, after)));
-        let (byte, after) = byte.unwrap_or((*first, after));
-        decoded.push(byte);
-        rest = after;
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
-/// The byte of two hex digits.
-fn byte_of(digits: &[u8]) -> Option<u8> {
-    if !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::record::path;
 
     #[test]
     fn a_request_for_management_is_one_in_each_protocol() {
@@ -144,5 +93,23 @@ mod tests {
         for path in ["%", "/%zz/%2", "/%+2f", "", "/../.."] {
             assert!(!is_management(Some("POST"), path), "{path}");
         }
+    }
+
+    #[test]
+    fn the_record_of_a_long_path_hides_no_attempt() {
+        let name = "n".repeat(600);
+        for padding in [
+            format!("/{name}/.."),
+            format!("/{name}/%252E%252e"),
+            format!("/;{name}"),
+            "/.".repeat(300),
+            "/".repeat(600),
+            "\\".repeat(600),
+        ] {
+            let recorded = path(&format!("{padding}/V2/Repository/index"));
+            assert!(is_management(Some("POST"), &recorded), "{recorded}");
+        }
+        let recorded = path(&format!("/{name}/v2/repository/.."));
+        assert!(!is_management(Some("POST"), &recorded), "{recorded}");
     }
 }

@@ -3,6 +3,8 @@
 
 use tensorgate_policy::denial::{MAX_SHADOW_DETAIL_BYTES, Shadowed};
 
+use super::lenient_path::lenient_path;
+
 /// The longest path in bytes. The query is never written.
 pub const MAX_PATH_BYTES: usize = 512;
 /// The longest method in bytes, longer than any registered one.
@@ -42,10 +44,16 @@ pub fn clean_shadowed(shadowed: &Shadowed) -> Shadowed {
     }
 }
 
-/// Cleans a path for a record. The query may have anything and is removed.
+/// Cleans a path for a record. The query may have anything and is removed. A path that is too long
+/// may hide its end behind parts that a lenient server leaves out, so it is written without them.
 pub fn path(text: &str) -> String {
     let end = text.find(['?', '#']).unwrap_or(text.len());
-    clean(text.get(..end).unwrap_or_default(), MAX_PATH_BYTES)
+    let path = text.get(..end).unwrap_or_default();
+    if path.len() > MAX_PATH_BYTES {
+        clean(&lenient_path(path), MAX_PATH_BYTES)
+    } else {
+        clean(path, MAX_PATH_BYTES)
+    }
 }
 
 #[cfg(test)]
@@ -76,5 +84,14 @@ mod tests {
         ] {
             assert_eq!(path(text), expected);
         }
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_written_without_its_padding() {
+        let padding = "a".repeat(MAX_PATH_BYTES);
+        assert_eq!(path(&format!("/{padding}/../v2/%6D")), "/v2/m");
+        assert_eq!(path(&format!("/{padding}")).len(), MAX_PATH_BYTES);
+        assert_eq!(path(&"/".repeat(600)), "/");
+        assert_eq!(path("/a/../B%2f"), "/a/../B%2f");
     }
 }
