@@ -136,7 +136,11 @@ impl Spool {
                 Some(file) => file,
                 None => match self.locate(next)? {
                     Some(file) => file,
-                    None => return self.lost(next, last_written),
+                    None => {
+                        // The log may continue a file whose last line is damaged.
+                        self.oldest_useful = 0;
+                        return self.lost(next, last_written);
+                    }
                 },
             };
             match file.next(next, last_written)? {

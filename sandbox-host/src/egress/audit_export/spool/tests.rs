@@ -121,6 +121,17 @@ fn what_follows_the_last_written_record_is_not_read() {
 }
 
 #[test]
+fn records_after_a_damaged_last_line_are_read() {
+    let log = Log::new("last");
+    log.current(1..=2);
+    append(log.paths.log(), b"damaged\n");
+    let mut spool = log.spool("a");
+    assert_eq!(read(&mut spool, 3), [(1, 0), (2, 0), (3, 1)]);
+    log.current(4..=6);
+    assert_eq!(read(&mut spool, 6), all(4..=6));
+}
+
+#[test]
 fn a_restart_resumes_after_the_kept_position_of_the_same_log() {
     let log = Log::new("resume");
     log.current(1..=9);
