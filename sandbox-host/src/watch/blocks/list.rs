@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::automatic::{ClientAlert, Response, Responses};
-use super::record::{BlockAction, BlockRecord, BlockVersion};
+use super::record::{BlockAction, BlockRecord, BlockVersion, MAX_BLOCK_MS};
 
 /// The most clients with records. More than a file and Redis hold together, and few enough for one
 /// response of the admin server.
@@ -69,8 +69,12 @@ impl BlockList {
         self.take(record, false, now)
     }
 
-    /// Does the same with a record of another gateway, for which there is less room.
+    /// Does the same with a record of another gateway, for which there is less room. One from far
+    /// ahead is not taken, because no valid record could be later than one of the latest time.
     pub fn merge_shared(&mut self, record: BlockRecord, now: Now) -> bool {
+        if record.changed_ms > now.unix_ms.saturating_add(MAX_BLOCK_MS) {
+            return false;
+        }
         let is_known = self.entries.contains_key(&record.client);
         let shared = self.entries.values().filter(|entry| entry.is_shared);
         if !is_known && shared.count() >= MAX_SHARED {

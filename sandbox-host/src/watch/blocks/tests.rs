@@ -131,6 +131,23 @@ fn records_of_other_gateways_leave_room_for_those_of_the_file() {
 }
 
 #[test]
+fn a_record_of_another_gateway_from_far_ahead_is_not_taken() {
+    const LATEST_MS: u64 = (1 << 53) - 1;
+    let at = |unix_ms| Now {
+        unix_ms,
+        ..after(0)
+    };
+    let far = block(MINUTE_MS, None, at(LATEST_MS - MINUTE_MS));
+    far.check().unwrap();
+    let mut list = BlockList::default();
+    assert!(!list.merge_shared(far, after(0)));
+    let near = block(MINUTE_MS, None, after(MAX_BLOCK_MS));
+    assert!(list.merge_shared(near.clone(), after(0)));
+    // An operator can still change it.
+    block(MAX_BLOCK_MS, Some(&near), after(0)).check().unwrap();
+}
+
+#[test]
 fn only_records_that_another_list_lacks_are_news() {
     let first = block(MINUTE_MS, None, after(0));
     let later = block(0, Some(&first), after(0));
