@@ -15,7 +15,7 @@ use super::record::{BlockAction, BlockRecord, BlockVersion, MAX_BLOCK_MS};
 /// response of the admin server.
 const MAX_CLIENTS: usize = 320;
 /// The most of them that only other gateways have named. Whatever Redis says, the file has room.
-const MAX_SHARED: usize = 48;
+const MAX_SHARED: usize = 64;
 /// A throttled client has one request in this many served.
 const THROTTLE: u64 = 10;
 
