@@ -7,7 +7,9 @@ from processes import TOP
 
 FOLDER = TOP / "monitoring/prometheus"
 RULES, TESTS = FOLDER / "tensorgate.rules.yaml", FOLDER / "tensorgate.tests.yaml"
-PAGE = "docs/how-to/prometheus-rules.md"
+PAGES = ["docs/how-to/prometheus-rules.md", "docs/how-to/prometheus-rules-audit.md"]
+# An alert's section: its name, what it means, and what to do.
+SECTION = re.compile(r"^### (\w+)\n\n.+?\n\n.+?(?=\n\n#|\n\Z)", re.MULTILINE | re.DOTALL)
 SEVERITIES = {"critical", "warning", "info"}
 # Names of functions and operators have none of these prefixes.
 NAMED = re.compile(r"\b((?:tensorgate|gate_host|envoy)[a-zA-Z0-9_:]*)(?:\{([^}]*)\})?")
@@ -47,19 +49,21 @@ def faults_of_tests(alerts):
 
 
 def faults_of_page(alerts):
-    """Alerts without a section in the page, sections of no alert, and missing labels or texts."""
-    page = (TOP / PAGE).read_text()
-    sections = re.findall(r"^### (\w+)\n\n(.+?)\n\n(.+?)(?=\n\n#|\n\Z)", page, re.MULTILINE | re.DOTALL)
+    """Alerts without a section in one of the pages, sections of no alert, and missing labels or texts."""
+    texts_of_pages = {page: (TOP / page).read_text() for page in PAGES}
+    sections = [(name, page) for page, text in texts_of_pages.items() for name in SECTION.findall(text)]
     names = [alert["alert"] for alert in alerts]
-    faults = [] if [section[0] for section in sections] == names else [f"{PAGE}: its sections are not the rules, in their order"]
-    if f"{len(names)} alerting rules" not in page:
-        faults.append(f"{PAGE} does not say {len(names)} alerting rules")
+    in_order = [name for name, _ in sections] == names
+    faults = [] if in_order else [f"{', '.join(PAGES)}: their sections are not the rules, in their order"]
+    if f"{len(names)} alerting rules" not in texts_of_pages[PAGES[0]]:
+        faults.append(f"{PAGES[0]} does not say {len(names)} alerting rules")
+    page_of = dict(sections)
     for alert in alerts:
         texts = alert["annotations"]
         if alert["labels"].get("severity") not in SEVERITIES:
             faults.append(f"{alert['alert']}: severity {alert['labels'].get('severity')}")
         if set(texts) != {"summary", "description", "runbook_url"}:
             faults.append(f"{alert['alert']}: annotations {', '.join(texts)}")
-        if texts.get("runbook_url") != f"{PAGE}#{alert['alert'].lower()}":
+        if texts.get("runbook_url") != f"{page_of.get(alert['alert'])}#{alert['alert'].lower()}":
             faults.append(f"{alert['alert']}: runbook_url {texts.get('runbook_url')}")
     return faults

@@ -38,9 +38,10 @@ const ONE_REQUEST: &str = "docs/explanation/one-request.md";
 const MAX_REQUEST_FILES: usize = 70;
 
 /// How-to pages without a policy of their own.
-const NO_POLICY: [&str; 6] = [
+const NO_POLICY: [&str; 7] = [
     "docs/how-to/images.md",
     "docs/how-to/port-handler.md",
+    "docs/how-to/prometheus-rules-audit.md",
     "docs/how-to/prometheus-rules.md",
     "docs/how-to/scan-models.md",
     "docs/how-to/sign-models.md",
