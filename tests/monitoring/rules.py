@@ -6,7 +6,8 @@ import yaml
 from processes import TOP
 
 FOLDER = TOP / "monitoring/prometheus"
-RULES, TESTS = FOLDER / "tensorgate.rules.yaml", FOLDER / "tensorgate.tests.yaml"
+RULES = FOLDER / "tensorgate.rules.yaml"
+TESTS = [FOLDER / "tensorgate.tests.yaml", FOLDER / "tensorgate.audit.tests.yaml"]
 PAGES = ["docs/how-to/prometheus-rules.md", "docs/how-to/prometheus-rules-audit.md"]
 # An alert's section: its name, what it means, and what to do.
 SECTION = re.compile(r"^### (\w+)\n\n.+?\n\n.+?(?=\n\n#|\n\Z)", re.MULTILINE | re.DOTALL)
@@ -39,9 +40,9 @@ def grouping_labels(expression):
 def faults_of_tests(alerts):
     """Alerts without a test that fires or without one that is silent, and tests of no alert."""
     fires, silent = set(), set()
-    for group in yaml.safe_load(TESTS.read_text())["tests"]:
-        for test in group["alert_rule_test"]:
-            (fires if test.get("exp_alerts") else silent).add(test["alertname"])
+    groups = [group for file in TESTS for group in yaml.safe_load(file.read_text())["tests"]]
+    for test in [test for group in groups for test in group["alert_rule_test"]]:
+        (fires if test.get("exp_alerts") else silent).add(test["alertname"])
     names = {alert["alert"] for alert in alerts}
     faults = [f"{name}: no test in which it fires" for name in names - fires]
     faults += [f"{name}: no test in which it is silent" for name in names - silent]

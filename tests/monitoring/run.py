@@ -70,7 +70,7 @@ def main(program):
     alerts, recorded = rules.read()
     faults = rules.faults_of_tests(alerts) + rules.faults_of_page(alerts)
     faults += promtool(program, "check", "rules", str(rules.RULES))
-    faults += promtool(program, "test", "rules", str(rules.TESTS))
+    faults += promtool(program, "test", "rules", *map(str, rules.TESTS))
     folder = begin("monitoring")
     faults += promtool(program, "check", "config", str(relabel.scrape_configuration(folder)))
     gate = Gate(HERE / "gate.yaml", folder)
