@@ -9,6 +9,11 @@ pub(super) const SINGLE_FILE: &str = ".";
 /// What no signature covers: the files of git, at the top of a model.
 const DEFAULT_EXCLUSIONS: [&str; 4] = [".git", ".gitattributes", ".github", ".gitignore"];
 
+/// Maximum paths that a signature leaves out, with the files of git.
+pub(super) const MAX_EXCLUSIONS: usize = 10_000;
+/// Maximum paths that a signer names, so that the files of git can be recorded beside them.
+const MAX_NAMED_EXCLUSIONS: usize = MAX_EXCLUSIONS.saturating_sub(DEFAULT_EXCLUSIONS.len());
+
 /// Maximum length of a path, in bytes: that of Linux.
 const MAX_PATH_BYTES: usize = 4096;
 
@@ -33,6 +38,12 @@ pub enum PathFault {
     /// A path to leave out that is a pattern.
     #[error("has one of `*`, `?` and `[`; patterns are not allowed")]
     Pattern,
+    /// A path to leave out beyond those that a signature can record.
+    #[error(
+        "is beyond the {MAX_NAMED_EXCLUSIONS} that a signature leaves out: name the folders \
+         that the paths are in"
+    )]
+    TooMany,
 }
 
 /// Checks that a path is relative and in canonical form.
@@ -64,7 +75,7 @@ impl Exclusions {
     /// Leaves out these paths, each with everything below it, beside the files of git.
     ///
     /// # Errors
-    /// One of the paths, if it is absolute, not canonical or a pattern.
+    /// One of the paths, if it is absolute, not canonical, a pattern or one too many.
     pub fn new(paths: impl IntoIterator<Item = String>) -> Result<Self, (String, PathFault)> {
         let mut kept = BTreeSet::new();
         for path in paths {
@@ -75,9 +86,14 @@ impl Exclusions {
                 return Err((path, PathFault::Pattern));
             }
             // A signature records them too, and they are left out anyway.
-            if !DEFAULT_EXCLUSIONS.contains(&path.as_str()) {
-                kept.insert(path);
+            if DEFAULT_EXCLUSIONS.contains(&path.as_str()) || kept.contains(&path) {
+                continue;
             }
+            // A statement with more of them is not read.
+            if kept.len() >= MAX_NAMED_EXCLUSIONS {
+                return Err((path, PathFault::TooMany));
+            }
+            kept.insert(path);
         }
         Ok(Self(kept))
     }

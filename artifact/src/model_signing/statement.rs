@@ -9,7 +9,7 @@ use super::json::{JsonFault, at_most, check_members, parse, printable};
 use super::manifest::{
     MAX_RESOURCES, Manifest, ManifestFault, Pieces, Resource, Rules, root_digest,
 };
-use super::path::{Exclusions, PathFault};
+use super::path::{Exclusions, MAX_EXCLUSIONS, PathFault};
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 /// The predicate type of OpenSSF Model Signing 1.0.
@@ -19,8 +19,6 @@ const SHA256: &str = "sha256";
 const FILES: &str = "files";
 const SHARDS: &str = "shards";
 
-/// Maximum paths that a signature may leave out.
-const MAX_EXCLUSIONS: usize = 10_000;
 /// Of several subjects so many are read, to say that there is more than one.
 const MAX_SUBJECTS: usize = 2;
 

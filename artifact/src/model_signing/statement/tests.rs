@@ -64,6 +64,24 @@ fn what_is_written_is_read_again() {
 }
 
 #[test]
+fn no_more_paths_are_left_out_than_are_read_again() {
+    let paths = |count: usize| (0..count).map(|number| number.to_string());
+    // Four are those of git. A path that is named twice counts once.
+    let most = paths(9_996).chain(paths(1));
+    let rules = Rules {
+        pieces: Pieces::Files,
+        follow_links: false,
+        exclusions: Exclusions::new(most).unwrap(),
+    };
+    let resources = vec![Resource::file("weights".to_owned(), [7; 32])];
+    let manifest = Manifest::new("model".to_owned(), rules, resources).unwrap();
+    let again = read_statement(&write_statement(&manifest).unwrap()).unwrap();
+    assert_eq!(again, manifest);
+    let fault = Exclusions::new(paths(9_997)).unwrap_err();
+    assert_eq!(fault, ("9996".to_owned(), PathFault::TooMany));
+}
+
+#[test]
 fn shards_of_the_reference_are_read() {
     let shards = r#"{"shard_size": 2.0, "method": "shards", "hash_type": "sha256",
         "allow_symlinks": true}"#;
