@@ -11,7 +11,7 @@ use tensorgate_artifact::model_signing::{
     Exclusions, Manifest, ModelSigningKey, Pieces, Resource, Rules, sign_with_key,
 };
 
-use crate::program::{Ran, Scratch, run_in};
+use crate::program::{Ran, Scratch, run_in, tree};
 
 const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgfaxkR+sP7EDRBTO+
@@ -83,17 +83,20 @@ impl Case {
     }
 
     fn serve(&self, more: &[&str]) -> Ran {
+        self.serve_signed_by(&["--key", "signer.pem"], more)
+    }
+
+    fn serve_signed_by(&self, signer: &[&str], more: &[&str]) -> Ran {
         let arguments = ["model", "serve-verified", "model", "served"];
-        let arguments = [&arguments[..], more, &["--key", "signer.pem"][..]].concat();
-        run_in(self.scratch.path(), &arguments)
+        run_in(
+            self.scratch.path(),
+            &[&arguments[..], more, signer].concat(),
+        )
     }
 
     /// Serves, and expects this exit code and this text.
     fn expect(&self, more: &[&str], code: i32, text: &str) {
-        let ran = self.serve(more);
-        let output = format!("{}{}", ran.stdout, ran.stderr);
-        assert_eq!(ran.code, code, "{more:?}: {output}");
-        assert!(output.contains(text), "{text}: {output}");
+        expect(&self.serve(more), code, text);
     }
 
     /// The names in `served`, and the content of the files in `served/model`.
@@ -137,11 +140,22 @@ impl Case {
 impl Drop for Case {
     /// Lets the folder be removed.
     fn drop(&mut self) {
-        for folder in ["served/model", "served/model/1", "served/.model.new"] {
+        for folder in [
+            "served/model",
+            "served/model/1",
+            "served/model/a",
+            "served/.model.new",
+        ] {
             let path = self.path(folder);
             let _ = std::fs::set_permissions(path, Permissions::from_mode(0o755));
         }
     }
+}
+
+fn expect(ran: &Ran, code: i32, text: &str) {
+    let output = format!("{}{}", ran.stdout, ran.stderr);
+    assert_eq!(ran.code, code, "{text}: {output}");
+    assert!(output.contains(text), "{text}: {output}");
 }
 
 fn mode(path: &Path, mode: u32) {
@@ -169,6 +183,59 @@ fn a_signed_and_safe_model_becomes_visible_and_is_read_only() {
         let metadata = std::fs::metadata(case.path(path)).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o7777, expected, "{path}");
     }
+}
+
+/// The bundle is about the files `a-b`, `a/b` and `empty`.
+#[test]
+fn a_model_that_a_sigstore_identity_signed_becomes_visible() {
+    let case = Case::new();
+    let signed = tree().join("artifact/tests/data/oms/identities/mock.json");
+    let signed: Value = serde_json::from_slice(&std::fs::read(signed).unwrap()).unwrap();
+    let mock = &signed["cases"]["mock"];
+    std::fs::remove_dir_all(case.path("model")).unwrap();
+    std::fs::create_dir_all(case.path("model/a")).unwrap();
+    let mut exceptions = String::new();
+    // No format is known by these names.
+    for (path, content) in [
+        ("model/a-b", "hello"),
+        ("model/a/b", "y"),
+        ("model/empty", ""),
+    ] {
+        case.scratch.file(path, content);
+        let digest = sha256(content.as_bytes()).map(|byte| format!("{byte:02x}"));
+        let digest = digest.concat();
+        exceptions.push_str(&format!(
+            "- {{sha256: \"{digest}\", reason: made by us, until: 2999-12-31}}\n"
+        ));
+    }
+    case.scratch.file("exceptions.yaml", exceptions);
+    case.scratch
+        .file("model/model.sig", mock["bundle"].to_string());
+    case.scratch
+        .file("root.json", signed["trusted_root"].to_string());
+    let serve = |identity: &str, provider: &str| {
+        let signer = ["--trusted-root", "root.json", "--identity", identity];
+        let signer = [&signer[..], &["--identity-provider", provider][..]].concat();
+        case.serve_signed_by(&signer, &["--exceptions", "exceptions.yaml"])
+    };
+    let identity = mock["identity"].as_str().unwrap();
+    let provider = signed["provider"].as_str().unwrap();
+    let line = |state: &str| {
+        format!("served/model: {state}, 3 files, 6 bytes, signed by identity {identity} ")
+    };
+    expect(&serve("other", provider), 1, "\"other\" is trusted");
+    assert_eq!(case.served().0, [".model.lock"]);
+    expect(&serve(identity, provider), 0, &line("copied"));
+    expect(&serve(identity, provider), 0, &line("unchanged"));
+    // A copy that is there helps no other identity and no other provider.
+    expect(&serve("other", provider), 1, "\"other\" is trusted");
+    expect(&serve(identity, "other"), 1, "vouches for the signer");
+    case.expect(&[], 1, "signed by a Sigstore identity");
+    case.scratch.file("model/a-b", "hellO");
+    case.scratch.file("exceptions.yaml", "[]\n");
+    let changed = "\"a-b\" has other content than was signed";
+    expect(&serve(identity, provider), 1, changed);
+    assert_eq!(case.served().1.len(), 3);
 }
 
 #[test]
