@@ -12,7 +12,7 @@ use tensorgate_artifact::scan::Verdict;
 use tensorgate_policy::policy::ModelArtifact;
 
 use super::first_digests::FirstDigests;
-use super::status::{Identity, Observation};
+use super::status::{Cause, Identity, Observation};
 use super::trust::{SIGNATURE, Trusted, trust_file, trusted};
 use crate::models::files::file_state::{is_same_or_absent, wait_for_next_tick};
 use crate::models::files::{
@@ -94,6 +94,7 @@ impl Checker {
             Err(cause) => {
                 let states = States { trust, files: None };
                 let manifest = None;
+                let cause = Cause::Other(cause);
                 return (Observation::Failed(cause), Baseline { manifest, states });
             }
         };
@@ -148,9 +149,10 @@ impl Checker {
     }
 
     /// Compares all files with the manifest, and scans them.
-    fn verify(&self, artifact: &ModelArtifact, trusted: &Trusted) -> Result<Identity, String> {
+    fn verify(&self, artifact: &ModelArtifact, trusted: &Trusted) -> Result<Identity, Cause> {
         let found = self.find(artifact, &trusted.manifest)?;
-        self.refuse_uncovered(artifact, &found)?;
+        self.refuse_uncovered(artifact, &found)
+            .map_err(Cause::Files)?;
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = NonZeroUsize::new(cores.div_euclid(CORES_PER_HASHER));
         let options = Options {
@@ -160,7 +162,7 @@ impl Checker {
         let checked = check_found(&found, &trusted.manifest, &options, None)
             .map_err(|fault| fault.to_string())?;
         if !checked.differences.is_empty() {
-            return Err(checked.differences.to_string());
+            return Err(Cause::Files(checked.differences.to_string()));
         }
         for file in found.signed() {
             self.scan(artifact, &found, file)?;
@@ -193,7 +195,7 @@ impl Checker {
         artifact: &ModelArtifact,
         found: &FoundModel,
         file: &FoundFile,
-    ) -> Result<(), String> {
+    ) -> Result<(), Cause> {
         let scanner = self
             .scanner
             .as_ref()
@@ -203,7 +205,12 @@ impl Checker {
         let report = scanner.scan(&opened, name, file.bytes());
         let path = printable(&file.location);
         if report.verdict != Verdict::Safe {
-            return Err(format!("{path:?} is {}", described(&report)));
+            let cause = format!("{path:?} is {}", described(&report));
+            return Err(if report.is_unscanned() {
+                Cause::Other(cause)
+            } else {
+                Cause::Files(cause)
+            });
         }
         let format = report.format.as_str();
         let is_allowed = artifact
@@ -212,9 +219,9 @@ impl Checker {
         if is_allowed {
             Ok(())
         } else {
-            Err(format!(
+            Err(Cause::Files(format!(
                 "{path:?} has the format {format:?}, which is not among `formats`"
-            ))
+            )))
         }
     }
 

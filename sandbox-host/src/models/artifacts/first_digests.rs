@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tensorgate_policy::hex;
 
+use super::status::Cause;
 use crate::files::{at_most, open};
 use crate::printable::printable;
 
@@ -47,7 +48,7 @@ impl FirstDigests {
     /// # Errors
     /// The version had another digest before, or the file cannot be read or written. The text says
     /// what to do.
-    pub fn check(&mut self, model: &str, version: &str, digest: &[u8; 32]) -> Result<(), String> {
+    pub fn check(&mut self, model: &str, version: &str, digest: &[u8; 32]) -> Result<(), Cause> {
         let shown = printable(&self.file.to_string_lossy());
         let mut content = match self.known.take() {
             Some(content) => content,
@@ -64,7 +65,7 @@ impl FirstDigests {
                     "version {version:?} was first verified with the digest {first}, and its files now have {digest}: publish other files as another version, or restore the files; to accept them as this version, stop the host and remove {version:?} of {model:?} from {shown}"
                 );
                 self.known = Some(content);
-                return Err(cause);
+                return Err(Cause::Files(cause));
             }
             None => {
                 versions.insert(version.to_owned(), digest);
@@ -130,13 +131,15 @@ mod tests {
         for digests in [&mut digests, &mut start()] {
             digests.check("m", "1", &[1; 32]).unwrap();
             let cause = digests.check("m", "1", &[2; 32]).unwrap_err();
-            assert!(cause.contains("another version"), "{cause}");
+            assert!(matches!(cause, Cause::Files(_)), "{cause:?}");
+            assert!(cause.text().contains("another version"), "{cause:?}");
             digests.check("m", "2", &[2; 32]).unwrap();
         }
         // A file that cannot be read stops all models.
         std::fs::write(&file, "{").unwrap();
         let cause = start().check("n", "1", &[1; 32]).unwrap_err();
-        assert!(cause.contains("cannot read"), "{cause}");
+        assert!(matches!(cause, Cause::Other(_)), "{cause:?}");
+        assert!(cause.text().contains("cannot read"), "{cause:?}");
         let _ = std::fs::remove_dir_all(&folder);
     }
 }

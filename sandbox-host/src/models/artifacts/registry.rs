@@ -10,6 +10,7 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Model, ModelArtifact};
 
 use super::check::Baseline;
+use super::retry::Retry;
 use super::status::Status;
 
 /// The age of the last look at all files from which on no file counts as verified: the thread has
@@ -23,6 +24,8 @@ pub(super) struct Entry {
     pub version: String,
     pub artifact: Arc<ModelArtifact>,
     status: RwLock<Status>,
+    /// Set with the status.
+    retry: Mutex<Retry>,
     /// What the last check was about.
     baseline: Mutex<Arc<Baseline>>,
 }
@@ -53,6 +56,7 @@ impl Entry {
             version: version.to_owned(),
             artifact: Arc::clone(artifact),
             status: RwLock::new(Status::Checking { changed: None }),
+            retry: Mutex::default(),
             baseline: Mutex::default(),
         }
     }
@@ -81,7 +85,17 @@ impl Entry {
     pub(super) fn replace_status(&self, next: Status) -> Status {
         let status = self.status.write();
         let mut status = status.unwrap_or_else(PoisonError::into_inner);
+        let retry = self.retry.lock();
+        let mut retry = retry.unwrap_or_else(PoisonError::into_inner);
+        retry.plan(&next, Instant::now());
         std::mem::replace(&mut *status, next)
+    }
+
+    /// Whether its files are to be verified at this time.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let is_checking = matches!(self.status(), Status::Checking { .. });
+        let retry = self.retry.lock();
+        is_checking || retry.unwrap_or_else(PoisonError::into_inner).is_due(now)
     }
 
     fn unready(&self) -> Option<String> {

@@ -11,6 +11,15 @@ pub struct Identity {
     pub signer: Option<String>,
 }
 
+/// Why files are not verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// They are not what they must be. The verdict stands until they change.
+    Files(String),
+    /// Something else has failed, such as the scanner process. The check is repeated.
+    Other(String),
+}
+
 /// The status of a model version's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -22,7 +31,7 @@ pub enum Status {
     /// They are the verified ones.
     Verified(Identity),
     /// They are not to be served.
-    Rejected(String),
+    Rejected(Cause),
 }
 
 /// What was observed about the files.
@@ -33,7 +42,22 @@ pub enum Observation {
     /// They were verified, and did not change meanwhile.
     Passed(Identity),
     /// They cannot be verified.
-    Failed(String),
+    Failed(Cause),
+}
+
+impl Cause {
+    /// The text for users.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Files(text) | Self::Other(text) => text,
+        }
+    }
+}
+
+impl From<String> for Cause {
+    fn from(text: String) -> Self {
+        Self::Other(text)
+    }
 }
 
 impl Status {
@@ -59,7 +83,7 @@ impl Status {
             } => Some(format!(
                 "{changed} changed: its files are being verified again"
             )),
-            Self::Rejected(cause) => Some(format!("its files are rejected: {cause}")),
+            Self::Rejected(cause) => Some(format!("its files are rejected: {}", cause.text())),
         }
     }
 
@@ -89,7 +113,7 @@ mod tests {
         };
         let start = Status::Checking { changed: None };
         let changed = || Observation::Changed("a".to_owned());
-        let failed = || Observation::Failed("no".to_owned());
+        let failed = || Observation::Failed(Cause::Files("no".to_owned()));
         let passed = || Observation::Passed(identity.clone());
         let observed: [(Observation, bool, &[ArtifactAction]); 7] = [
             (failed(), false, &[Rejected]),

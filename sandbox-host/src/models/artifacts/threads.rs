@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tensorgate_policy::hex;
 
@@ -96,10 +96,11 @@ fn look_at_all(artifacts: &ModelArtifacts, checker: &Checker, reporter: &Reporte
     artifacts.mark_looked();
 }
 
-/// Verifies all files that wait for that.
+/// Verifies all files that wait for that, or whose check is repeated.
 fn check_all(artifacts: &ModelArtifacts, checker: &Checker, reporter: &Reporter) {
     let mut waiting = artifacts.entries();
-    waiting.retain(|entry| matches!(entry.status(), Status::Checking { .. }));
+    let now = Instant::now();
+    waiting.retain(|entry| entry.is_due(now));
     for versions in by_artifact(waiting) {
         let Some(first) = versions.first() else {
             continue;
@@ -139,6 +140,10 @@ impl Reporter {
         let before = entry.replace_status(next.clone());
         let (model, version) = (entry.model.as_str(), entry.version.as_str());
         show(entry, &self.metrics);
+        // A repeated check has found nothing new.
+        if matches!(next, Status::Rejected(_)) && next == before {
+            return;
+        }
         match &next {
             Status::Checking { changed } => {
                 tracing::warn!(model, version, changed, "files of a model changed");
@@ -156,6 +161,7 @@ impl Reporter {
             Status::Rejected(cause) => {
                 let rejections = &self.metrics.model_rejections;
                 rejections.get_or_create(&labels(entry)).inc();
+                let cause = cause.text();
                 tracing::error!(model, version, cause, "files of a model are rejected");
             }
         }
@@ -177,7 +183,7 @@ impl Reporter {
                 }
             }
             record = match next {
-                Status::Rejected(cause) => record.with_detail(cause),
+                Status::Rejected(cause) => record.with_detail(cause.text()),
                 Status::Checking {
                     changed: Some(changed),
                 } => record.with_detail(&format!("{changed} changed")),
@@ -219,70 +225,4 @@ fn labels(entry: &Entry) -> ModelReadyLabels {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use serde_json::json;
-    use tensorgate_policy::Policy;
-    use tensorgate_policy::validate::validate;
-
-    use super::*;
-
-    /// A policy with a model whose files are at this path.
-    fn policy(path: &str) -> Policy {
-        let tensor = json!({"name": "x", "datatype": "FP32", "shape": [1]});
-        let policy = json!({
-            "version": 1,
-            "clients": {"web": {"api_keys": [{"sha256": "01".repeat(32)}]}},
-            "backends": {"gpu": {
-                "kind": "open-inference", "endpoints": ["http://127.0.0.1:8001"]
-            }},
-            "models": {"m": {
-                "backend": "gpu", "versions": ["1", "2"], "protocols": ["oip-rest"],
-                "inputs": [tensor], "outputs": [tensor],
-                "artifact": {"path": path, "manifest": "m.json", "sha256": "01".repeat(32)}
-            }},
-            "grants": [{"name": "g", "clients": ["web"], "models": ["m"], "operations": ["infer"]}]
-        });
-        validate(&serde_json::from_value(policy).unwrap())
-            .unwrap()
-            .0
-    }
-
-    #[test]
-    fn the_metric_of_a_version_stays_when_an_earlier_policy_with_other_files_is_dropped() {
-        let (artifacts, metrics) = (ModelArtifacts::default(), Metrics::new());
-        let earlier = artifacts.follow(&policy("models/a"));
-        let later = artifacts.follow(&policy("models/b"));
-        for entry in artifacts.entries() {
-            let identity = Identity {
-                digest: [1; 32],
-                signer: None,
-            };
-            entry.replace_status(Status::Verified(identity));
-        }
-        drop(earlier);
-        let removed = artifacts.sweep();
-        assert_eq!(removed.len(), 2);
-        let entries = artifacts.entries();
-        show_all(&removed, &entries, &metrics);
-        assert_eq!(entries.len(), 2);
-        for entry in &entries {
-            let gauge = metrics.model_verified.get_or_create(&labels(entry));
-            assert_eq!(gauge.get(), 1, "{}", entry.version);
-        }
-        drop(later);
-    }
-
-    #[test]
-    fn versions_that_share_their_files_are_verified_together() {
-        let artifacts = ModelArtifacts::default();
-        let _followed = ["models/a", "models/b"].map(|path| artifacts.follow(&policy(path)));
-        let groups = by_artifact(artifacts.entries());
-        let paths: Vec<_> = groups
-            .iter()
-            .map(|versions| versions.iter().map(|entry| entry.artifact.path()))
-            .map(Iterator::collect::<Vec<_>>)
-            .collect();
-        assert_eq!(paths, [["models/a"; 2], ["models/b"; 2]]);
-    }
-}
+mod tests;

@@ -8,6 +8,11 @@ use tensorgate_artifact::scan::{Report, Verdict};
 
 use crate::printable::printable;
 
+/// The rule about a file whose scanner process did not start, has ended or was late.
+pub(super) const SCANNER_DIED: &str = "scanner-died";
+/// The rule about a file that a scanner process could not read.
+const UNREADABLE: &str = "unreadable";
+
 /// The longest name of a file in a request, bytes. File systems allow 255.
 pub const MAX_NAME_BYTES: usize = 4 << 10;
 /// The longest response, bytes: every finding with its longest detail, escaped.
@@ -82,6 +87,13 @@ impl FileReport {
         report
     }
 
+    /// Whether there is no verdict on the content, because the file was not read to its end.
+    pub fn is_unscanned(&self) -> bool {
+        let rules = [SCANNER_DIED, UNREADABLE];
+        let mut findings = self.findings.iter();
+        findings.any(|finding| rules.contains(&finding.rule.as_str()))
+    }
+
     /// Adds evidence about the file as a whole.
     pub fn add(&mut self, verdict: Verdict, rule: &str, detail: &str) {
         self.verdict = self.verdict.max(verdict);
@@ -127,7 +139,7 @@ impl From<Report> for FileReport {
 pub fn report(response: &[u8]) -> Option<FileReport> {
     match serde_json::from_slice(response).ok()? {
         Response::Scanned(report) => report.checked(),
-        Response::Unreadable(cause) => Some(FileReport::unscanned("unreadable", &cause)),
+        Response::Unreadable(cause) => Some(FileReport::unscanned(UNREADABLE, &cause)),
     }
 }
 

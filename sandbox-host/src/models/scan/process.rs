@@ -15,7 +15,9 @@ use rustix::net::{
     SocketType, recv, sendmsg, socketpair,
 };
 
-use super::messages::{FileReport, Hello, MAX_NAME_BYTES, MAX_RESPONSE_BYTES, report};
+use super::messages::{
+    FileReport, Hello, MAX_NAME_BYTES, MAX_RESPONSE_BYTES, SCANNER_DIED, report,
+};
 use super::worker;
 use crate::sandbox::os_sandbox;
 
@@ -71,7 +73,7 @@ impl Scanner {
     /// Scans an open file of this name and length. A file that ends its process is unknown.
     pub fn scan(&mut self, file: &File, name: &str, bytes: u64) -> FileReport {
         self.try_scan(file, name, bytes)
-            .unwrap_or_else(|cause| FileReport::unscanned("scanner-died", &cause))
+            .unwrap_or_else(|cause| FileReport::unscanned(SCANNER_DIED, &cause))
     }
 
     fn try_scan(&mut self, file: &File, name: &str, bytes: u64) -> Result<FileReport, String> {
@@ -223,6 +225,7 @@ mod tests {
         assert_eq!(report.verdict, Verdict::Unknown);
         let finding = report.findings.first().unwrap();
         assert_eq!(finding.rule, "scanner-died");
+        assert!(report.is_unscanned());
         assert!(finding.detail.contains("exit status"), "{finding:?}");
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use super::messages::{FileReport, Response};
+use super::messages::{FileReport, Response, SCANNER_DIED};
 use super::process::{Process, Scanner, timeout};
 use super::worker::{next_file, respond};
 
@@ -54,7 +54,7 @@ impl ScannerSupervisor {
         };
         scanned.unwrap_or_else(|cause| {
             *process = None;
-            FileReport::unscanned("scanner-died", &cause)
+            FileReport::unscanned(SCANNER_DIED, &cause)
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Tests of one check: the digest of a version, and when files are read.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
@@ -13,12 +13,16 @@ use super::*;
 fn manifest(files: &[(&str, u8)]) -> Manifest {
     let files = files.iter();
     let resources = files.map(|(path, digest)| Resource::file((*path).to_owned(), [*digest; 32]));
+    manifest_of(resources.collect())
+}
+
+fn manifest_of(resources: Vec<Resource>) -> Manifest {
     let rules = Rules {
         pieces: Pieces::Files,
         follow_links: false,
         exclusions: Exclusions::new([]).unwrap(),
     };
-    Manifest::new("m".to_owned(), rules, resources.collect()).unwrap()
+    Manifest::new("m".to_owned(), rules, resources).unwrap()
 }
 
 #[test]
@@ -70,5 +74,39 @@ fn files_are_read_in_a_later_tick_than_they_were_looked_at() {
         assert!(checked.manifest.is_some(), "{observation:?}");
         assert_ne!(clock_gettime(ClockId::RealtimeCoarse), start);
     }
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+#[test]
+fn only_a_verdict_on_the_files_stands_until_they_change() {
+    let folder = std::env::temp_dir().join(format!("tg-check-cause-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("m")).unwrap();
+    std::fs::write(folder.join("m/a"), "a").unwrap();
+    let first_digests = FirstDigests::new(folder.join("model-versions.json"));
+    let checker = Checker::new(folder.clone(), Err("none".to_owned()), first_digests);
+    let failure = |statement: Option<&[u8]>| {
+        if let Some(statement) = statement {
+            std::fs::write(folder.join("m.json"), statement).unwrap();
+        }
+        let policy = policy(&hex(&Sha256::digest(statement.unwrap_or_default())));
+        let (_, _, artifact) = policy.artifacts().next().unwrap();
+        match checker.check(artifact).0 {
+            Observation::Failed(cause) => cause,
+            other => panic!("{other:?}"),
+        }
+    };
+    let signed = |digest| {
+        let resources = vec![Resource::file("a".to_owned(), digest)];
+        write_statement(&manifest_of(resources)).unwrap()
+    };
+    let is_repeated = |cause: Cause, part: &str| {
+        assert!(cause.text().contains(part), "{cause:?}");
+        matches!(cause, Cause::Other(_))
+    };
+    assert!(is_repeated(failure(None), "cannot read the manifest"));
+    let other_content = failure(Some(&signed([1; 32])));
+    assert!(!is_repeated(other_content, "\"a\" has other content"));
+    let without_scanner = failure(Some(&signed(Sha256::digest("a").into())));
+    assert!(is_repeated(without_scanner, "cannot be scanned: none"));
     let _ = std::fs::remove_dir_all(&folder);
 }
