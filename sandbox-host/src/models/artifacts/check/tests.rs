@@ -1,4 +1,4 @@
-//! Tests of one check: the digest of a version, and when files are read.
+//! Tests of one check: the digest of a version, when files are read, and what a failure is about.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
