@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::render::envoy::RenderError;
 use crate::render::envoy::control_plane::ControlPlane;
+use crate::render::envoy::{LISTENER, RenderError};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::private_dir::PrivateDir;
 use tensorgate_cli_common::user_folders;
@@ -138,7 +138,9 @@ pub fn drain_arguments(plane: ControlPlane) -> Vec<OsString> {
 pub async fn gate_address(admin: &Target) -> Option<SocketAddr> {
     let listeners: serde_json::Value =
         serde_json::from_str(&ask(admin, "GET", "/listeners?format=json").await.ok()?).ok()?;
-    let socket = listeners.pointer("/listener_statuses/0/local_address/socket_address")?;
+    let mut statuses = listeners.get("listener_statuses")?.as_array()?.iter();
+    let gate = statuses.find(|status| status.get("name").is_some_and(|name| name == LISTENER))?;
+    let socket = gate.pointer("/local_address/socket_address")?;
     let ip = socket.get("address")?.as_str()?.parse().ok()?;
     Some(SocketAddr::new(
         ip,

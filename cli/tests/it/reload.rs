@@ -57,7 +57,7 @@ def stats():
     yield "cluster_manager.warming_clusters: 0\nlistener_manager.total_listeners_warming: 0\n"
 class Admin(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        listener = {"local_address": {"socket_address": {"address": "127.0.0.1", "port_value": 1}}}
+        listener = {"name": "gate", "local_address": {"socket_address": {"address": "127.0.0.1", "port_value": 1}}}
         said = "".join(stats()) if self.path.startswith("/stats") else json.dumps({"listener_statuses": [listener]})
         self.send_response(200); self.send_header("content-length", str(len(said))); self.end_headers()
         self.wfile.write(said.encode())

@@ -96,6 +96,8 @@ pub enum RenderError {
     Json(#[from] serde_json::Error),
 }
 
+/// Name of the gate's listener.
+pub const LISTENER: &str = "gate";
 /// Longest path of a Unix socket, bytes.
 pub const MAX_SOCKET_PATH: usize = 107;
 /// Socket mode: owner only.
@@ -252,7 +254,7 @@ fn listener(
     let socket =
         map! {"address" => address.ip().to_string(), "port_value" => u32::from(address.port())};
     let mut listener = vec![
-        ("name".to_owned(), Node::from("gate")),
+        ("name".to_owned(), Node::from(LISTENER)),
         ("address".to_owned(), map! {"socket_address" => socket}),
     ];
     // Limits a single read. How much of a body a filter may hold is set on the route.
