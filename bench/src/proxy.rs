@@ -226,6 +226,8 @@ impl Rendered {
             audit.as_ref(),
             "--admin-socket".as_ref(),
             admin.as_ref(),
+            "--stats".as_ref(),
+            "127.0.0.1:0".as_ref(),
         ];
         if chain != GATE {
             arguments.extend([OsStr::new("--chain"), chain.as_ref()]);

@@ -48,6 +48,8 @@ pub struct Options {
     pub admin: SocketAddr,
     /// Whether the admin address may be reachable from other machines.
     pub admin_public: bool,
+    /// Where Prometheus reads Envoy's counters; nowhere if absent.
+    pub stats: Option<SocketAddr>,
     /// Number of Envoy's worker threads.
     pub concurrency: Option<u16>,
     /// Whether logs have more detail, and compiled handlers are shared with `tensorgate handler`.
@@ -122,7 +124,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         Some(address) => (address, ports::LISTEN_FLAG),
         None => (loaded.policy.listen().address(), ports::LISTEN),
     };
-    let admin = ports::check(listen, fix, options.admin)?;
+    let admin = ports::check(listen, fix, options.admin, options.stats)?;
     let running = Running {
         pid: std::process::id(),
         policy: std::path::absolute(&loaded.source.file).unwrap_or_default(),
@@ -186,6 +188,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         chain: options.chain.filters().to_vec(),
         host_socket: hosts("host.sock"),
         admin_socket: envoys.path().join("envoy.sock"),
+        stats: options.stats,
         audit_socket: hosts("audit.sock"),
         limits_socket: hosts("limits.sock"),
         remote_hosts: None,

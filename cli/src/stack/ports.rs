@@ -12,15 +12,23 @@ pub const LISTEN: &str = "change listen.address of the policy, or give another o
 pub const LISTEN_FLAG: &str = "give another one with --listen";
 /// What to change if the admin address is in use.
 pub const ADMIN: &str = "give another one with --admin";
+/// What to change if the address of Envoy's counters is in use.
+const STATS: &str = "give another one with --stats";
 
-/// Listens on both addresses at the same time, then releases them. `fix` is for the first one.
+/// Listens on all addresses at the same time, then releases them. `fix` is for the first one.
 /// Returns the admin address; if its port was 0, with the port that the system has chosen.
-pub fn check(listen: SocketAddr, fix: &str, admin: SocketAddr) -> Result<SocketAddr, Failure> {
+pub fn check(
+    listen: SocketAddr,
+    fix: &str,
+    admin: SocketAddr,
+    stats: Option<SocketAddr>,
+) -> Result<SocketAddr, Failure> {
     // Envoy's socket on `[::]` leaves IPv4 to others, this one would not.
     let _gate = match listen.ip().is_unspecified() && listen.is_ipv6() {
         true => None,
         false => bind(listen, fix)?,
     };
+    let _stats = stats.map(|stats| bind(stats, STATS)).transpose()?;
     let bound = bind(admin, ADMIN)?;
     let chosen = bound.and_then(|bound| bound.local_addr().ok());
     Ok(chosen.unwrap_or(admin))

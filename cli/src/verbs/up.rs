@@ -63,7 +63,10 @@ pub struct Up {
     /// Address for the host's /healthz, /readyz and /metrics; port 0 lets the system choose.
     #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_ADMIN", default_value_t = DEFAULT_ADDRESS)]
     admin: SocketAddr,
-    /// Allow an admin address that other machines can reach.
+    /// Address at which Prometheus reads Envoy's counters, at /stats/prometheus (default: none).
+    #[arg(long, value_name = "ADDR:PORT")]
+    stats: Option<SocketAddr>,
+    /// Allow addresses of --admin and --stats that other machines can reach.
     #[arg(long)]
     admin_public: bool,
     /// Number of Envoy's worker threads (default: one per core).
@@ -173,11 +176,13 @@ impl Up {
                 "--dev requires loopback addresses, but the gate would listen on {listen}"
             )));
         }
-        if !self.admin.ip().is_loopback() && !self.admin_public {
-            return Err(Failure::Input(format!(
-                "other machines could reach --admin {}: add --admin-public to allow that",
-                self.admin
-            )));
+        for (flag, address) in [("--admin", Some(self.admin)), ("--stats", self.stats)] {
+            let open = address.filter(|address| !address.ip().is_loopback());
+            if let (Some(address), false) = (open, self.admin_public) {
+                return Err(Failure::Input(format!(
+                    "other machines could reach {flag} {address}: add --admin-public to allow that"
+                )));
+            }
         }
         let state = self
             .state
@@ -200,6 +205,7 @@ impl Up {
             listen: self.listen,
             admin: self.admin,
             admin_public: self.admin_public,
+            stats: self.stats,
             concurrency: self.concurrency,
             dev: self.dev,
         })

@@ -136,6 +136,14 @@ fn a_socket_path_longer_than_the_kernels_limit_is_rejected() {
     assert_eq!(ran.code, 2, "{}", ran.stderr);
 }
 
+#[test]
+fn the_gates_address_is_not_that_of_the_counters() {
+    let address = ["--listen", "127.0.0.1:7000", "--stats", "127.0.0.1:7000"];
+    let ran = render(&digits(), &address);
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    assert!(ran.stderr.contains("--stats"), "{}", ran.stderr);
+}
+
 /// A real Envoy with the demo's policy, and no host behind it.
 struct Gate {
     envoy: Child,
@@ -162,6 +170,8 @@ impl Gate {
             &admin,
             "--audit-socket",
             &access,
+            "--stats",
+            "127.0.0.1:0",
             "-o",
             &out,
         ]);

@@ -554,6 +554,7 @@ fn detailed_errors_and_public_admin_ports_require_loopback() {
         "--dev requires loopback addresses",
     );
     check(&["--admin", "0.0.0.0:9902"], "--admin-public");
+    check(&["--stats", "0.0.0.0:9903"], "--admin-public");
 }
 
 #[test]

@@ -117,6 +117,7 @@ async fn render(folder: &Path, policy: &Path, addresses: &Addresses) -> Result<(
         .arg(filters)
         .arg("--admin-socket")
         .arg(folder.join("envoy.sock"))
+        .args(["--stats", "127.0.0.1:0"])
         .args(["--host-ca", "ca.crt", "--host-name", HOST])
         .args(["--host-cert", "envoy.crt", "--host-key", "envoy.key"]);
     for (flag, address) in [

@@ -90,6 +90,7 @@ impl Kubernetes {
             chain: vec![Filter::Gate],
             host_socket: format!("{RUN}/host.sock").into(),
             admin_socket: format!("{ADMIN}/admin.sock").into(),
+            stats: None,
             audit_socket: format!("{RUN}/audit.sock").into(),
             limits_socket: format!("{RUN}/limits.sock").into(),
             remote_hosts: None,

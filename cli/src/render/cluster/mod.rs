@@ -116,6 +116,7 @@ fn proxy_options(control_plane: ControlPlane) -> RenderOptions {
         chain: vec![Filter::Gate],
         host_socket: format!("{RUN}/host.sock").into(),
         admin_socket: PathBuf::new(),
+        stats: None,
         audit_socket: format!("{RUN}/audit.sock").into(),
         limits_socket: format!("{RUN}/limits.sock").into(),
         remote_hosts: None,

@@ -107,6 +107,15 @@ impl Filter {
     }
 }
 
+/// Resources that no change of the policy changes. They are always in the bootstrap.
+#[derive(Debug, Default)]
+pub struct Fixed {
+    /// Clusters.
+    pub clusters: Vec<Node>,
+    /// Listeners.
+    pub listeners: Vec<Node>,
+}
+
 /// Entries of the bootstrap, and the separate resource files.
 type Assembled = (Vec<(String, Node)>, Vec<Resource>);
 
@@ -114,13 +123,16 @@ impl Form<'_> {
     /// Adds clusters, listeners and filters to the bootstrap or to separate files.
     pub fn assemble(
         self,
-        clusters: Vec<Node>,
-        listeners: Vec<Node>,
+        mut clusters: Vec<Node>,
+        mut listeners: Vec<Node>,
+        fixed: Fixed,
         filters: impl IntoIterator<Item = Filter>,
         version: &str,
     ) -> Result<Assembled, RenderError> {
         let folder = match self {
             Self::Whole => {
+                clusters.extend(fixed.clusters);
+                listeners.extend(fixed.listeners);
                 let whole = map! {"listeners" => listeners, "clusters" => clusters};
                 return Ok((vec![("static_resources".to_owned(), whole)], Vec::new()));
             }
@@ -155,7 +167,12 @@ impl Form<'_> {
             "cds_config" => source(folder, CLUSTERS)?,
             "lds_config" => source(folder, LISTENERS)?,
         };
-        Ok((vec![("dynamic_resources".to_owned(), sources)], files))
+        let mut entries = vec![("dynamic_resources".to_owned(), sources)];
+        if !fixed.listeners.is_empty() {
+            let fixed = map! {"listeners" => fixed.listeners, "clusters" => fixed.clusters};
+            entries.push(("static_resources".to_owned(), fixed));
+        }
+        Ok((entries, files))
     }
 }
 

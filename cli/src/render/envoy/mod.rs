@@ -18,6 +18,7 @@ pub mod key_sets;
 pub mod local_reply;
 mod overload;
 pub mod remote_host;
+pub mod stats;
 pub mod tls;
 
 use std::net::SocketAddr;
@@ -52,6 +53,8 @@ pub struct RenderOptions {
     pub host_socket: PathBuf,
     /// Envoy's admin socket.
     pub admin_socket: PathBuf,
+    /// Where Prometheus reads Envoy's counters ([`stats`]); nowhere if absent.
+    pub stats: Option<SocketAddr>,
     /// The host's socket for the audit log.
     pub audit_socket: PathBuf,
     /// The host's socket for shared rate limits.
@@ -85,6 +88,9 @@ pub enum RenderError {
         /// File of the revocation lists.
         crl: PathBuf,
     },
+    /// The counters and the gate would have one address.
+    #[error("--stats {0} is the address of the gate itself: give another port with --stats")]
+    StatsAddress(SocketAddr),
     /// The chain cannot enforce a limit of the policy.
     #[error("{0}")]
     Chain(String),
@@ -160,7 +166,9 @@ pub fn render(
     } else {
         filters
     };
-    let (sources, resources) = form.assemble(clusters, listeners, separate, &bundle.generation)?;
+    let fixed = stats::resources(options, address)?;
+    let (sources, resources) =
+        form.assemble(clusters, listeners, fixed, separate, &bundle.generation)?;
     let mut entries = vec![
         // Nothing here depends on the policy, so a change of policy does not change the bootstrap
         // and needs no restart.

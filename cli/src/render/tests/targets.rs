@@ -20,7 +20,7 @@ use crate::render::cluster::{gateway, helm, istio, kubernetes};
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::remote_host::{Endpoint, HostName, RemoteHosts};
-use crate::render::envoy::{RenderError, RenderOptions, render, tls};
+use crate::render::envoy::{RenderError, RenderOptions, render, stats, tls};
 use crate::render::manifests::Manifests;
 
 /// Rendered files, by name.
@@ -256,6 +256,7 @@ fn bootstrap(
         chain: vec![Filter::Gate],
         host_socket: names.parse("/zq-socket-qz"),
         admin_socket: names.parse("/zq-admin-qz"),
+        stats: Some(stats::DEFAULT_ADDRESS),
         audit_socket: names.parse("/zq-log-socket-qz"),
         limits_socket: names.parse("/zq-socket-qz"),
         remote_hosts,

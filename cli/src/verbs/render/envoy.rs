@@ -15,7 +15,7 @@ use crate::certificates;
 use crate::chain::Chain;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
-use crate::render::envoy::{RenderError, RenderOptions, key_sets, render, tls};
+use crate::render::envoy::{RenderError, RenderOptions, key_sets, render, stats, tls};
 use crate::render::node::Node;
 use crate::stack;
 
@@ -71,6 +71,10 @@ pub struct Envoy {
         default_value = "/run/tensorgate/envoy-admin.sock"
     )]
     admin_socket: PathBuf,
+    /// Address at which Prometheus reads Envoy's counters, at /stats/prometheus. Readers need no
+    /// credential.
+    #[arg(long, value_name = "ADDR:PORT", default_value_t = stats::DEFAULT_ADDRESS)]
+    stats: SocketAddr,
     /// The sandbox host's socket for the audit log.
     #[arg(
         long,
@@ -120,6 +124,7 @@ impl Envoy {
             chain: self.chain.filters().to_vec(),
             host_socket: self.host_socket,
             admin_socket: self.admin_socket,
+            stats: Some(self.stats),
             audit_socket: self.audit_socket,
             limits_socket: self.limits_socket,
             remote_hosts: self.remote.hosts(self.control_plane)?,

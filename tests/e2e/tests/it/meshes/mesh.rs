@@ -182,7 +182,7 @@ impl Mesh {
         let rendered = Command::new(program("tensorgate"))
             .args(["--json", "render", "-c"])
             .arg(&file)
-            .args(["envoy", "--chain", chain])
+            .args(["envoy", "--chain", chain, "--stats", "127.0.0.1:0"])
             .args(["--listen", &gate.to_string(), "--filters"])
             .arg(target.join("filters"))
             .arg("--admin-socket")

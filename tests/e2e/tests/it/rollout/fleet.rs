@@ -233,7 +233,12 @@ impl Gateway {
         }
         let access_log = hosts[0].access_log.to_string();
         let rendered = command
-            .args(["--listen", &self.address.to_string()])
+            .args([
+                "--listen",
+                &self.address.to_string(),
+                "--stats",
+                "127.0.0.1:0",
+            ])
             .args(["--audit-host", &access_log, "--host-name", HOST_NAME])
             .args(["--host-ca", "tls/ca.crt", "--host-cert", "tls/tls.crt"])
             .args(["--host-key", "tls/tls.key"])
