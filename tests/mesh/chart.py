@@ -156,7 +156,8 @@ def faults_of_values(chart):
 
     yield from effect("clientsFrom", "", lambda found: peers(found)[0] is None, "does not admit every pod")
     yield from effect("clientsFrom", "web-2", lambda found: "web-2" in str(peers(found)[0]), "admits others")
-    yield from effect("metricsFrom", "", lambda found: "9902" not in str(gate(found)), "leaves metrics open")
+    closed_ports = lambda found: not any(port in str(gate(found)) for port in ("9902", "9903"))
+    yield from effect("metricsFrom", "", closed_ports, "leaves metrics open")
     yield from effect("metricsFrom", "ops-2", lambda found: "ops-2" in str(peers(found)[1]), "admits others")
     no_labels = {name: None for name in defaults["modelServers"]["labels"]}
     yield from effect("modelServers.labels", no_labels, lambda found: not closed(found), "still closes servers")

@@ -91,7 +91,11 @@ class Gate:
         """The pod's own Envoy."""
         self.pod.install_filters()
         port = self.pod.port(8080)
-        self.pod.replaced |= {"port_value: 8080": f"port_value: {port}", 'address: "0.0.0.0"': "address: 127.0.0.1"}
+        self.pod.replaced |= {
+            "port_value: 8080": f"port_value: {port}",
+            "port_value: 9903": f"port_value: {self.pod.port(9903)}",
+            'address: "0.0.0.0"': "address: 127.0.0.1",
+        }
         self._put(rendered, ["envoy", "dynamic"])
         process = self.pod.start("envoy", self.programs.envoy)
         self._listens(port, process)

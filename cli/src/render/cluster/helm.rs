@@ -202,7 +202,7 @@ impl Helm {
                 map! {"clientsFrom" => namespace(self.gate.clients_from.as_ref())},
             ),
             (
-                "Namespace whose pods may read the host's metrics. If empty, none may.",
+                "Namespace whose pods may read metrics. If empty, none may.",
                 map! {"metricsFrom" => namespace(workload.metrics_from.as_ref())},
             ),
             (

@@ -19,7 +19,7 @@ use super::policy_files::Reader;
 use super::workload::{CONTEXT_KEY, Pod, ROOT, RUN, Workload, leave, restricted};
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
-use crate::render::envoy::{RenderOptions, key_sets, render, tls};
+use crate::render::envoy::{RenderOptions, key_sets, render, stats, tls};
 use crate::render::manifests::Manifests;
 use crate::render::node::{Node, list, map};
 use crate::render::{Unrenderable, cluster};
@@ -36,6 +36,8 @@ const FILTERS: &str = "/opt/tensorgate/filters";
 const UNPRIVILEGED: u16 = 1024;
 /// Memory of Envoy beside what its overload manager permits, MiB.
 const ENVOY_MARGIN_MIB: u64 = 128;
+/// Port of Envoy's counters.
+const STATS_PORT: u16 = stats::DEFAULT_ADDRESS.port();
 /// Annotation of the pods with the digest of the bootstrap, the only file that Envoy reads once. So
 /// another bootstrap starts other pods, and another policy does not.
 const BOOTSTRAP_CHECKSUM: &str = "checksum/envoy";
@@ -70,12 +72,16 @@ impl Kubernetes {
                 fix: Some(format!("{}:8080", address.ip())),
             });
         }
-        // Otherwise the port of the clients would lead to the admin server.
-        if port == admin::DEFAULT_ADDRESS.port() {
+        // Otherwise the port of the clients would lead to the admin server, or to counters.
+        let taken = [
+            (admin::DEFAULT_ADDRESS.port(), "the host"),
+            (STATS_PORT, "Envoy's counters"),
+        ];
+        for (_, owner) in taken.iter().filter(|(reserved, _)| *reserved == port) {
             faults.push(Fault {
                 severity: Severity::Error,
                 path: "listen.address".to_owned(),
-                message: format!("port {port} of the pods belongs to the host"),
+                message: format!("port {port} of the pods belongs to {owner}"),
                 fix: Some(format!("{}:8080", address.ip())),
             });
         }
@@ -90,7 +96,8 @@ impl Kubernetes {
             chain: vec![Filter::Gate],
             host_socket: format!("{RUN}/host.sock").into(),
             admin_socket: format!("{ADMIN}/admin.sock").into(),
-            stats: None,
+            // The network policy keeps all but `metrics_from` away, as from the host's page.
+            stats: Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), STATS_PORT)),
             audit_socket: format!("{RUN}/audit.sock").into(),
             limits_socket: format!("{RUN}/limits.sock").into(),
             remote_hosts: None,
@@ -131,17 +138,17 @@ impl Kubernetes {
             workload.deployment(self.pod(loaded, port, checksum)),
         );
         manifests.add("service", workload.service(&[("http", port, None)]));
-        let admitted = match &self.clients_from {
-            Some(namespace) => Admitted {
-                private: vec![port],
-                namespace: Some(namespace.to_string()),
-                ..Admitted::default()
-            },
-            None => Admitted {
-                public: vec![port],
-                ..Admitted::default()
-            },
+        let mut admitted = Admitted {
+            metrics: vec![STATS_PORT],
+            ..Admitted::default()
         };
+        match &self.clients_from {
+            Some(namespace) => {
+                admitted.private = vec![port];
+                admitted.namespace = Some(namespace.to_string());
+            }
+            None => admitted.public = vec![port],
+        }
         let network = workload.network_policy(policy, &admitted);
         manifests.add("networkpolicy", network);
         Ok(manifests)
@@ -151,7 +158,16 @@ impl Kubernetes {
         let workload = &self.workload;
         let configuration = |name: &str| map! {"name" => name, "configMap" => map! {"name" => workload.name.with(name)}};
         Pod {
-            annotations: vec![(BOOTSTRAP_CHECKSUM.to_owned(), checksum.into())],
+            annotations: vec![
+                (BOOTSTRAP_CHECKSUM.to_owned(), checksum.into()),
+                // Many configurations of Prometheus read one page of each pod that says so.
+                ("prometheus.io/scrape".to_owned(), "true".into()),
+                (
+                    "prometheus.io/port".to_owned(),
+                    STATS_PORT.to_string().into(),
+                ),
+                ("prometheus.io/path".to_owned(), stats::PATH.into()),
+            ],
             first: vec![self.filters()],
             containers: vec![
                 self.envoy(loaded, port),
@@ -219,7 +235,10 @@ impl Kubernetes {
                     "key" => CONTEXT_KEY,
                 }},
             }],
-            "ports" => list![map! {"name" => "http", "containerPort" => u32::from(port)}],
+            "ports" => list![
+                map! {"name" => "http", "containerPort" => u32::from(port)},
+                map! {"name" => stats::NAME, "containerPort" => u32::from(STATS_PORT)},
+            ],
             // Envoy listens once it has compiled the filter.
             "startupProbe" => open(1, 120),
             "readinessProbe" => open(2, 2),

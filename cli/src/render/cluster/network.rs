@@ -33,6 +33,8 @@ pub struct Admitted {
     pub namespace: Option<String>,
     /// Labels of these pods; all pods of the namespace if empty.
     pub pods: Vec<PodLabel>,
+    /// Ports with metrics, beside the host's.
+    pub metrics: Vec<u16>,
     /// Further rules of what the gate's pods may reach.
     pub reaches: Vec<Node>,
 }
@@ -51,9 +53,11 @@ impl Workload {
             });
         }
         if let Some(namespace) = &self.metrics_from {
+            let mut ports = vec![admin::DEFAULT_ADDRESS.port()];
+            ports.extend(&admitted.metrics);
             ingress.push(map! {
                 "from" => list![peer(namespace.as_str(), &[])],
-                "ports" => tcp(&[admin::DEFAULT_ADDRESS.port()]),
+                "ports" => tcp(&ports),
             });
         }
         let dns = |protocol| map! {"protocol" => protocol, "port" => u32::from(DNS)};

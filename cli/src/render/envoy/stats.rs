@@ -14,9 +14,9 @@ use crate::render::node::{Node, list, map};
 /// Default address. The host's page is at the port before it.
 pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9903);
 /// Path of the page.
-const PATH: &str = "/stats/prometheus";
+pub const PATH: &str = "/stats/prometheus";
 /// Name of the listener, of its counters and of the port of a container.
-const NAME: &str = "stats";
+pub const NAME: &str = "stats";
 /// Name of the admin interface's cluster.
 const ADMIN: &str = "envoy-admin";
 /// Maximum number of open connections.

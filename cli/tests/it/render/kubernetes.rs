@@ -176,6 +176,8 @@ fn only_the_gate_reaches_the_model_servers_and_only_at_their_inference_port() {
     let namespaces: Vec<_> = rules.iter().map(from).collect();
     let expected = ["apps", "monitoring"].map(|name| json!({"kubernetes.io/metadata.name": name}));
     assert_eq!(namespaces, expected);
+    let ports = [9902, 9903].map(|port| json!({"protocol": "TCP", "port": port}));
+    assert_eq!(rules[1]["ports"], json!(ports));
 }
 
 #[test]
@@ -280,6 +282,11 @@ fn what_a_cluster_cannot_enforce_is_named_with_its_line_and_nothing_is_written()
             usual.replace(":8080", ":9902"),
             "gate.yaml:2:",
             "belongs to the host",
+        ),
+        (
+            usual.replace(":8080", ":9903"),
+            "gate.yaml:2:",
+            "belongs to Envoy's counters",
         ),
         (policy("a+", handler), "gate.yaml:19:", "--handlers-image"),
         (
