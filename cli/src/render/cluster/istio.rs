@@ -44,6 +44,8 @@ use pods::Port;
 
 /// Port at which istiod gives sidecars their configuration and certificates.
 const ISTIOD: u16 = 15_012;
+/// Port at which a sidecar gives Prometheus the counters of its Envoy.
+const SIDECAR_STATS: u16 = 15_090;
 
 /// What this target needs beside a [`Workload`].
 #[derive(Clone, Debug)]
@@ -245,6 +247,7 @@ impl Istio {
                 Admitted {
                     // Identities decide, not addresses.
                     public: numbers,
+                    metrics: vec![SIDECAR_STATS],
                     reaches,
                     ..Admitted::default()
                 }
