@@ -33,8 +33,8 @@ PACKAGES = ["tensorgate", "tensorgate-embedded", "tensorgate-host", "tensorgate-
 FILTERS = ["gate"]
 HANDLERS = ["class-labels", "image-classifier", "passthrough", "tabular", "text-classifier"]
 # The rules for Prometheus, their tests, and how Prometheus reads Envoy's counters.
-MONITORING = ["envoy-relabel.yaml", "envoy-stats.yaml"]
-MONITORING += ["tensorgate.audit.tests.yaml", "tensorgate.rules.yaml", "tensorgate.tests.yaml"]
+MONITORING = ["envoy-relabel.yaml", "tensorgate.audit.tests.yaml"]
+MONITORING += ["tensorgate.rules.yaml", "tensorgate.tests.yaml"]
 TEXTS = ["LICENSE", "README.md", "SHA256SUMS", "THIRD-PARTY-LICENCES.txt", "sbom.cdx.json"]
 # Packages that a release cannot be without: of its programs, its filters and its handlers.
 BUILT_OF = ["tokio", "wasmtime", "proxy-wasm", "wit-bindgen", "rust-std"]

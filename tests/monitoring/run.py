@@ -7,9 +7,9 @@ fires, one that does not, and a section in the how-to page. Every metric and lab
 must exist. Exits 0 only if all of it is as expected.
 """
 
-import os
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -20,12 +20,13 @@ import decisions
 import metrics
 import relabel
 import rules
-import yaml
-from processes import Gate, Process, begin, fetch, free_ports, wait
+from processes import Gate, begin, fetch, free_ports, wait
 
 HERE = Path(__file__).resolve().parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensorgate"
-ENVOY = os.environ.get("ENVOY") or str(CACHE / "envoy/bin/envoy")
+# The only page of Envoy's admin interface that Prometheus can read.
+PAGE = "/stats/prometheus"
+OTHER_PATHS = ["/", "/stats", "/config_dump", f"{PAGE}/", f"/{PAGE}", "/stats/./prometheus", "/stats%2fprometheus"]
+OTHER_METHODS = ["HEAD", "POST", "PUT", "DELETE", "OPTIONS"]
 # What Prometheus sends.
 ACCEPT = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 
@@ -40,29 +41,30 @@ def promtool(program, *arguments, page=None):
     return [] if done.returncode == 0 else [f"promtool {arguments[0]} {arguments[1]}:\n{done.stdout}{done.stderr}"]
 
 
-def envoy_page(gate, folder):
-    """The page of the gate's Envoy, through the Envoy that lets Prometheus read it."""
-    state = yaml.safe_load((folder / gate.name / "envoy.yaml").read_text())
-    (port,) = free_ports(1)
-    shipped = (rules.FOLDER / "envoy-stats.yaml").read_text()
-    configuration = shipped.replace("/run/tensorgate/envoy-admin.sock", state["admin"]["address"]["pipe"]["path"])
-    configuration = configuration.replace("port_value: 9901", f"port_value: {port}")
-    path = folder / "envoy-stats.yaml"
-    path.write_text(configuration)
-    process = Process("stats", [ENVOY, "--use-dynamic-base-id", "-l", "error", "-c", path], folder / "stats.log")
-    url = f"http://127.0.0.1:{port}/stats/prometheus"
+def status(method, url):
+    """The status of a request without a body."""
+    request = urllib.request.Request(url, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def envoy_page(gate, url):
+    """The page of the gate's Envoy, and the faults of the listener that serves it."""
 
     def page():
         answer = fetch(url)
         # The issuer does not exist, so its first fetch fails soon.
         return answer[1] if answer and answer[0] == 200 and "tensorgate_key_sets{" in answer[1] else None
 
-    try:
-        found = wait("Envoy's counters", page, process.process, 30)
-        others = [other for other in ("/", "/stats", "/config_dump") if fetch(url.replace("/stats/prometheus", other))[0] != 404]
-    finally:
-        process.stop()
-    return found, [f"Prometheus can read {other} of Envoy's admin interface" for other in others]
+    found = wait("Envoy's counters", page, gate.process, 30)
+    requests = [("GET", url.replace(PAGE, path)) for path in OTHER_PATHS]
+    requests += [(method, url) for method in OTHER_METHODS]
+    requests.append(("POST", url.replace(PAGE, "/quitquitquit")))
+    answers = [(method, other, status(method, other)) for method, other in requests]
+    return found, [f"{method} {other}: {code}, not 404" for method, other, code in answers if code != 404]
 
 
 def main(program):
@@ -73,9 +75,10 @@ def main(program):
     faults += promtool(program, "test", "rules", *map(str, rules.TESTS))
     folder = begin("monitoring")
     faults += promtool(program, "check", "config", str(relabel.scrape_configuration(folder)))
-    gate = Gate(HERE / "gate.yaml", folder)
+    (stats,) = free_ports(1)
+    gate = Gate(HERE / "gate.yaml", folder, more=["--stats", f"127.0.0.1:{stats}"])
     try:
-        envoy, more = envoy_page(gate, folder)
+        envoy, more = envoy_page(gate, f"http://127.0.0.1:{stats}{PAGE}")
         faults += more
         url = gate.readyz.replace("/readyz", "/metrics")
         faults += decisions.faults_of(gate, lambda: fetch(url)[1])
