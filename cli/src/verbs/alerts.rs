@@ -113,6 +113,7 @@ fn paragraph(time: &str, alert: &AlertRecord, requests: &[&Request]) -> String {
         what,
         advice,
         withheld,
+        response,
     } = alert;
     let mut lines = vec![
         format!("{time} {rule}: {subject} {what}"),
@@ -120,6 +121,9 @@ fn paragraph(time: &str, alert: &AlertRecord, requests: &[&Request]) -> String {
         format!("  {advice}"),
         format!("  {id}"),
     ];
+    if let Some(response) = response {
+        lines.push(format!("  the client is {response}"));
+    }
     if *withheld > 0 {
         lines.push(format!(
             "  earlier alerts that were only counted: {withheld}"

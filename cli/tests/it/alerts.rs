@@ -52,6 +52,7 @@ fn alert(number: u64, rule: &str, subject: &str) -> Event {
         what: "sends\u{1b}[31m far more".into(),
         advice: "Look.".into(),
         withheld: 3,
+        response: Some("blocked until noon".into()),
     }))
 }
 
@@ -95,6 +96,7 @@ fn alerts_are_listed_with_their_evidence_and_the_requests_of_their_subject() {
     for piece in [
         "volume: client a sends",
         "412 requests a minute, usually 19.8, since 2026-11-25T14:03:00",
+        "the client is blocked until noon",
         "only counted: 3",
         "latest requests: id-7 (shape), id-6 (shape)",
     ] {

@@ -171,6 +171,10 @@ pub struct AlertRecord {
     pub advice: String,
     /// The number of earlier alerts like it that were only counted.
     pub withheld: u64,
+    /// What was done to the client: `blocked until TIME`, `throttled until TIME`, or why it was not
+    /// blocked. Absent if alerts of the rule do nothing to this subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<String>,
 }
 
 /// A change of a block of a client.

@@ -115,6 +115,8 @@ pub struct Alert {
     /// The number of earlier alerts that were not logged: those of the rule about sources, or its
     /// others.
     pub withheld: u64,
+    /// What was done to its client, such as `blocked until TIME`, or why nothing was.
+    pub response: Option<String>,
 }
 
 impl Alert {
@@ -138,6 +140,7 @@ impl Alert {
             what: clean(what, MAX_DETAIL_BYTES),
             advice: (*advice).to_owned(),
             withheld: self.withheld,
+            response: self.response.clone(),
         }
     }
 }
@@ -168,6 +171,9 @@ impl fmt::Display for Alert {
             f,
             "{subject} {what}: {observed} {unit}, usually {usual}, since {since}. {advice}"
         )?;
+        if let Some(response) = &self.response {
+            write!(f, " The client is {response}.")?;
+        }
         if self.withheld > 0 {
             let withheld = self.withheld;
             write!(f, " ({withheld} earlier alerts like it were only counted)")?;

@@ -120,6 +120,7 @@ impl Monitor {
                 since: since.unwrap_or(clock),
                 is_logged,
                 withheld,
+                response: None,
             });
         }
         alerts

@@ -17,8 +17,10 @@ const RUN_BYTES: usize = 8;
 
 /// Takes alerts. It runs on the thread of the rules, so it must not wait.
 pub trait AlertListener: Send + Sync {
-    /// Takes each alert.
-    fn counted(&self, _: &Alert) {}
+    /// Answers each alert. Returns what was done to the alert's client, or why nothing was.
+    fn respond(&self, _: &Alert) -> Option<String> {
+        None
+    }
     /// Takes an alert that is logged. The others are those of a rule that had too many.
     fn raised(&self, _: &Alert, _: &AlertRecord) {}
 }
@@ -49,12 +51,15 @@ impl Reporter {
         })
     }
 
-    /// Counts an alert, and passes it on unless its rule had too many.
-    pub fn report(&mut self, alert: &Alert) {
+    /// Counts and answers an alert, and passes it on unless its rule had too many.
+    pub fn report(&mut self, mut alert: Alert) {
         let labels = AlertLabels { rule: alert.rule };
         self.metrics.alerts.get_or_create(&labels).inc();
+        // Answered first, so that the text and the record say what was done.
         for listener in &self.listeners {
-            listener.counted(alert);
+            if let Some(response) = listener.respond(&alert) {
+                alert.response = Some(response);
+            }
         }
         if !alert.is_logged {
             return;
@@ -65,7 +70,7 @@ impl Reporter {
         tracing::warn!(rule = alert.rule, subject, id, "alert: {alert}");
         let record = alert.to_record(id);
         for listener in &self.listeners {
-            listener.raised(alert, &record);
+            listener.raised(&alert, &record);
         }
     }
 }
@@ -112,11 +117,21 @@ mod tests {
         }
     }
 
+    /// Blocks the client of every alert.
+    struct Blocking;
+
+    impl AlertListener for Blocking {
+        fn respond(&self, _: &Alert) -> Option<String> {
+            Some("blocked until noon".to_owned())
+        }
+    }
+
     #[test]
     fn an_alert_that_is_only_counted_reaches_no_listener_and_the_others_differ_in_their_ids() {
         let (metrics, kept) = (Arc::new(Metrics::new()), Arc::new(Kept::default()));
         let listener: Arc<dyn AlertListener> = Arc::<Kept>::clone(&kept);
-        let mut reporter = Reporter::new(Arc::clone(&metrics), vec![listener]).unwrap();
+        let blocking: Arc<dyn AlertListener> = Arc::new(Blocking);
+        let mut reporter = Reporter::new(Arc::clone(&metrics), vec![listener, blocking]).unwrap();
         let alert = |is_logged: bool| Alert {
             rule: "volume",
             finding: Finding {
@@ -133,9 +148,10 @@ mod tests {
             since: UNIX_EPOCH,
             is_logged,
             withheld: 0,
+            response: None,
         };
         for is_logged in [true, false, true] {
-            reporter.report(&alert(is_logged));
+            reporter.report(alert(is_logged));
         }
         let labels = AlertLabels { rule: "volume" };
         assert_eq!(metrics.alerts.get_or_create(&labels).get(), 3);
@@ -147,5 +163,6 @@ mod tests {
         assert_eq!(first.since, "1970-01-01T00:00:00.000000Z");
         let numbers = [&first.observed, &first.usual].map(|number| number.to_string());
         assert_eq!(numbers, ["412.0", "19.817"]);
+        assert_eq!(first.response.as_deref(), Some("blocked until noon"));
     }
 }

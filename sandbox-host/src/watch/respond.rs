@@ -8,7 +8,7 @@ use tensorgate_policy::raw::WatchRule;
 use super::alert::{Alert, Subject};
 use super::report::AlertListener;
 use crate::telemetry::metrics::Metrics;
-use crate::watch::blocks::{Blocks, Response};
+use crate::watch::blocks::{BlockAction, BlockRecord, Blocks, Response};
 
 /// Answers alerts, those too that are only counted.
 pub struct AlertResponder {
@@ -24,21 +24,23 @@ impl AlertResponder {
 }
 
 impl AlertListener for AlertResponder {
-    fn counted(&self, alert: &Alert) {
-        respond(alert, &self.blocks, &self.metrics);
+    fn respond(&self, alert: &Alert) -> Option<String> {
+        respond(alert, &self.blocks, &self.metrics)
     }
 }
 
-/// Answers an alert.
-fn respond(alert: &Alert, blocks: &Blocks, metrics: &Metrics) {
+/// Answers an alert. Returns what was done, or why nothing was.
+fn respond(alert: &Alert, blocks: &Blocks, metrics: &Metrics) -> Option<String> {
     let Subject::Client(client) = &alert.finding.subject else {
-        return;
+        return None;
     };
-    let Some(rule) = WatchRule::from_name(alert.rule) else {
-        return;
-    };
+    let rule = WatchRule::from_name(alert.rule)?;
     let rule_name = rule.name();
     match blocks.respond(rule, client, &alert.finding.what) {
+        // The follower logs what was taken.
+        Response::Taken(record) => Some(done(&record)),
+        Response::InForce(record) => Some(format!("already {}", done(&record))),
+        Response::Notify => None,
         Response::Beyond(most) => {
             metrics.blocks_beyond.inc();
             tracing::error!(
@@ -47,6 +49,9 @@ fn respond(alert: &Alert, blocks: &Blocks, metrics: &Metrics) {
                 most,
                 "client not blocked: rules block the most clients that they may"
             );
+            Some(format!(
+                "not blocked: rules block the most clients that they may, which is {most}"
+            ))
         }
         Response::Full => {
             tracing::error!(
@@ -54,6 +59,7 @@ fn respond(alert: &Alert, blocks: &Blocks, metrics: &Metrics) {
                 client,
                 "client not blocked: the list of blocked clients is full"
             );
+            Some("not blocked: the list of blocked clients is full".to_owned())
         }
         Response::Lifted => {
             tracing::warn!(
@@ -61,10 +67,18 @@ fn respond(alert: &Alert, blocks: &Blocks, metrics: &Metrics) {
                 client,
                 "client not blocked: an operator has lifted its block"
             );
+            Some("not blocked: an operator has lifted its block".to_owned())
         }
-        // The follower logs what was taken.
-        Response::Taken(_) | Response::InForce | Response::Notify => {}
     }
+}
+
+/// What a record does to its client.
+fn done(record: &BlockRecord) -> String {
+    let state = match record.action {
+        BlockAction::Block => "blocked",
+        BlockAction::Throttle => "throttled",
+    };
+    format!("{state} until {}", record.until())
 }
 
 #[cfg(test)]
@@ -98,6 +112,7 @@ mod tests {
             since: SystemTime::now(),
             is_logged: true,
             withheld: 0,
+            response: None,
         }
     }
 
@@ -120,14 +135,18 @@ mod tests {
         let source = Subject::Source(Ipv4Addr::LOCALHOST.into());
         let model = Subject::Model("web".to_owned());
         for subject in [source, model, Subject::Others, Subject::Gateway] {
-            respond(&alert(subject), &blocks, &metrics);
+            assert_eq!(respond(&alert(subject), &blocks, &metrics), None);
             assert!(blocks.listed().is_empty());
         }
         let client = |name: &str| Subject::Client(name.to_owned());
-        respond(&alert(client("web")), &blocks, &metrics);
+        let done = respond(&alert(client("web")), &blocks, &metrics).unwrap();
+        assert!(done.starts_with("blocked until 2"), "{done}");
+        let again = respond(&alert(client("web")), &blocks, &metrics).unwrap();
+        assert_eq!(again, format!("already {done}"));
         assert!(blocks.check_request(Some("web")).is_some());
         assert_eq!(metrics.blocks_beyond.get(), 0);
-        respond(&alert(client("other")), &blocks, &metrics);
+        let beyond = respond(&alert(client("other")), &blocks, &metrics).unwrap();
+        assert!(beyond.starts_with("not blocked: rules block"), "{beyond}");
         assert_eq!(metrics.blocks_beyond.get(), 1);
         assert!(blocks.check_request(Some("other")).is_none());
     }

@@ -85,7 +85,7 @@ fn run(batches: &Receiver<Batch>, running: &AtomicU64, reporter: &mut Reporter, 
         let (now, clock) = (Time::since_start(started.elapsed()), SystemTime::now());
         for seen in &batch {
             for alert in monitor.observe(seen, now, clock) {
-                reporter.report(&alert);
+                reporter.report(alert);
             }
         }
         failed_rules::report(monitor.take_failed(), metrics);

@@ -220,6 +220,7 @@ impl Sender {
             since: UNIX_EPOCH,
             is_logged: true,
             withheld: 0,
+            response: Some("blocked until noon".to_owned()),
         };
         self.sent += 1;
         let record = alert.to_record(format!("alert-{}", self.sent));
@@ -259,6 +260,7 @@ async fn an_alert_is_sent_with_one_id_until_it_is_accepted_once() {
     let content = deliveries[0].content();
     assert_eq!(content["type"], "tensorgate.alert");
     assert_eq!(content["data"]["subject"], "client a");
+    assert_eq!(content["data"]["response"], "blocked until noon");
     assert_eq!(deliveries[0].path, "/alerts");
 }
 

@@ -68,8 +68,8 @@ pub enum Response {
     Notify,
     /// The client is blocked or throttled from now on.
     Taken(BlockRecord),
-    /// It is blocked or throttled already.
-    InForce,
+    /// It is blocked or throttled already, by this record.
+    InForce(BlockRecord),
     /// An operator has lifted a block of it, which would still be in force.
     Lifted,
     /// Rules block or throttle this many clients already, which is the bound.

@@ -150,7 +150,7 @@ impl BlockList {
                 record.action == BlockAction::Throttle && action == BlockAction::Block;
             match (known.is_in_force(now), record.is_automatic()) {
                 (true, true) if is_stronger => {}
-                (true, _) => return Response::InForce,
+                (true, _) => return Response::InForce(record.clone()),
                 (false, false) if record.is_lifted() => return Response::Lifted,
                 (false, _) => {}
             }
