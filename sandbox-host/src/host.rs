@@ -406,6 +406,7 @@ impl Tasks {
         audit.end().await;
         // The log is closed, so they can send all of it.
         exporters.end().await;
+        app.webhook.end();
         ended
     }
 }

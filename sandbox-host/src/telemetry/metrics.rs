@@ -272,7 +272,7 @@ metrics! {
         "tensorgate_alerts", "Alerts of the rules on the audit stream, by rule";
     /// Alerts for the webhook, by outcome.
     alert_webhooks: Family<WebhookLabels, Counter>,
-        "tensorgate_alert_webhooks", "Alerts for the webhook, by rule and outcome: delivered, failed after all attempts, or dropped because the queue was full or the webhook was removed";
+        "tensorgate_alert_webhooks", "Alerts for the webhook, by rule and outcome: delivered, failed after all attempts, or dropped because the queue was full, the webhook was removed or the host stopped";
     /// Requests that no rule saw, because the rules were too slow.
     watch_dropped: Counter,
         "tensorgate_watch_dropped", "Requests that the rules on the audit stream did not see, because they were too slow";

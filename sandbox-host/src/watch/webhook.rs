@@ -3,7 +3,8 @@
 //! Every rule has two queues and tasks of its own, one for alerts about sources and one for others.
 //! So neither a flood of one alert nor a retry delays or displaces another alert. Anyone can
 //! make alerts about sources, and they take no room from those about clients and models. A full
-//! queue drops alerts and counts them. They are in the audit log in any case.
+//! queue drops alerts and counts them, and so does the end of the host. They are in the audit log
+//! in any case.
 //!
 //! Messages follow Standard Webhooks: an ID that is the same in each attempt, a timestamp, and an
 //! HMAC over both and the body (`secret`). `target` sends one attempt, and [`schedule`] says when
@@ -16,6 +17,7 @@ mod secret;
 mod target;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -59,12 +61,34 @@ struct Shared {
 /// The queue of a lane, and the task that sends its alerts in order.
 struct LaneTask {
     queue: Sender<Message>,
+    unfinished: Arc<Unfinished>,
     task: JoinHandle<()>,
 }
 
 impl Drop for LaneTask {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// The number of a lane's alerts that are queued or being sent.
+#[derive(Default)]
+struct Unfinished(AtomicU64);
+
+impl Unfinished {
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes one. Returns false if all were taken, because the webhook has ended.
+    fn take(&self) -> bool {
+        let one_less = |count: u64| count.checked_sub(1);
+        let taken = (self.0).fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        taken.is_ok()
+    }
+
+    fn take_all(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -107,6 +131,25 @@ impl AlertWebhook {
         let mut current = (self.shared.target.write()).unwrap_or_else(PoisonError::into_inner);
         *current = target;
     }
+
+    /// Stops sending. Counts and logs the alerts that are left as dropped.
+    pub fn end(&self) {
+        self.set_target(None);
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dropped = 0_u64;
+        for ((rule, _), lane) in lanes.drain() {
+            let left = lane.unfinished.take_all();
+            self.shared.count(rule, Outcome::Dropped, left);
+            dropped = dropped.saturating_add(left);
+        }
+        drop(lanes);
+        if dropped > 0 {
+            tracing::warn!(
+                dropped,
+                "the host stops before the webhook accepted all alerts: look into the audit log"
+            );
+        }
+    }
 }
 
 impl AlertListener for AlertWebhook {
@@ -121,22 +164,36 @@ impl AlertListener for AlertWebhook {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let task = lanes.entry(lane).or_insert_with(|| {
             let (queue, messages) = channel(QUEUED_ALERTS);
-            let sending = send_all(Arc::clone(&self.shared), lane.0, messages);
+            let unfinished = Arc::<Unfinished>::default();
+            let of_lane = (messages, Arc::clone(&unfinished));
+            let sending = send_all(Arc::clone(&self.shared), lane.0, of_lane);
             let task = self.runtime.spawn(sending);
-            LaneTask { queue, task }
+            LaneTask {
+                queue,
+                unfinished,
+                task,
+            }
         });
-        if task.queue.try_send(message).is_err() {
-            self.shared.count(lane.0, Outcome::Dropped);
+        // Counted first, so that the task finds it counted.
+        task.unfinished.add();
+        if task.queue.try_send(message).is_err() && task.unfinished.take() {
+            self.shared.count(lane.0, Outcome::Dropped, 1);
         }
     }
 }
 
 /// Sends the alerts of a lane, one after the other.
-async fn send_all(shared: Arc<Shared>, rule: &'static str, mut messages: Receiver<Message>) {
+async fn send_all(
+    shared: Arc<Shared>,
+    rule: &'static str,
+    (mut messages, unfinished): (Receiver<Message>, Arc<Unfinished>),
+) {
     let sender: Arc<str> = Arc::from(rule);
     while let Some(message) = messages.recv().await {
         let outcome = shared.deliver(&sender, &message).await;
-        shared.count(rule, outcome);
+        if unfinished.take() {
+            shared.count(rule, outcome, 1);
+        }
     }
 }
 
@@ -170,11 +227,12 @@ impl Shared {
         Outcome::Failed
     }
 
-    fn count(&self, rule: &'static str, outcome: Outcome) {
+    fn count(&self, rule: &'static str, outcome: Outcome, alerts: u64) {
         let labels = WebhookLabels {
             rule,
             outcome: outcome.name(),
         };
-        self.metrics.alert_webhooks.get_or_create(&labels).inc();
+        let counter = self.metrics.alert_webhooks.get_or_create(&labels);
+        counter.inc_by(alerts);
     }
 }

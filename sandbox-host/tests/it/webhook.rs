@@ -304,6 +304,24 @@ async fn a_server_that_hangs_on_one_rule_delays_no_other_and_a_flood_displaces_n
 }
 
 #[tokio::test]
+async fn alerts_that_are_left_at_the_end_count_as_dropped() {
+    let receiver = Receiver::start(|_, _| Says::Nothing).await;
+    let mut sender = Sender::new(&receiver, 1, PATIENCE);
+    for _ in 0..3 {
+        sender.raise("volume", client());
+    }
+    sender.raise("probing", client());
+    until("both rules send", || receiver.deliveries().len() == 2).await;
+    sender.webhook.end();
+    assert_eq!(sender.count("volume", "dropped"), 3);
+    assert_eq!(sender.count("probing", "dropped"), 1);
+    // It takes no more.
+    sender.raise("volume", client());
+    sender.webhook.end();
+    assert_eq!(sender.count("volume", "dropped"), 3);
+}
+
+#[tokio::test]
 async fn an_endless_answer_is_not_read_and_a_redirect_is_not_followed() {
     let says = |delivery: &Delivery, _: usize| {
         if delivery.rule() == "volume" {
