@@ -15,6 +15,7 @@ pub(super) mod headers;
 mod messages;
 mod record;
 mod response;
+mod severity;
 
 use std::io;
 use std::net::IpAddr;

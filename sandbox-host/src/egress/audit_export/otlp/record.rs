@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 use super::messages::{
     AnyValue, KeyValue, LogRecord, Request, Resource, ResourceLogs, Scope, ScopeLogs, Value,
 };
+use super::severity::Severity;
 use crate::egress::audit_export::spool::Record;
 use crate::rfc3339;
 
@@ -43,39 +44,6 @@ const ATTRIBUTES: [(&str, &str); 21] = [
     ("version", "tensorgate.version"),
 ];
 
-/// How severe a record is, with the numbers of `SeverityNumber`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Severity {
-    Info = 9,
-    Warn = 13,
-    Error = 17,
-}
-
-impl Severity {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Info => "INFO",
-            Self::Warn => "WARN",
-            Self::Error => "ERROR",
-        }
-    }
-
-    /// What was detected or lost is an error. A request that was denied, or that had no answer, is
-    /// a warning, because clients cause it.
-    fn of(line: &Map<String, Json>) -> Self {
-        let text = |member: &str| line.get(member).and_then(Json::as_str);
-        match (text("type"), text("verdict")) {
-            (Some("alert" | "dropped" | "lost" | "export-lost"), _) => Self::Error,
-            // The log was found changed.
-            (Some("open"), _) if line.contains_key("found") => Self::Error,
-            (Some("cut-off"), _) if text("state") == Some("open") => Self::Warn,
-            (Some("artifact"), _) if text("action") == Some("rejected") => Self::Error,
-            (_, None | Some("allow")) => Self::Info,
-            (_, Some(_)) => Self::Warn,
-        }
-    }
-}
-
 /// The request that sends records of a log.
 pub(super) fn request(records: &[Record], log: &str, now: SystemTime) -> Request {
     let resource = Resource {
@@ -105,7 +73,7 @@ fn log_record(record: &Record, log: &str, now: SystemTime) -> LogRecord {
     // The log only has objects.
     let line: Map<String, Json> = serde_json::from_str(&record.text).unwrap_or_default();
     let text = |member: &str| line.get(member).and_then(Json::as_str);
-    let severity = Severity::of(&line);
+    let severity = Severity::of(record);
     let mut attributes = vec![
         KeyValue::text("log.record.uid", uid(record, log)),
         KeyValue::text("tensorgate.audit.log", log),
@@ -168,33 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn the_severity_follows_from_type_and_verdict() {
-        for (line, expected) in [
-            (r#"{"type":"decision","verdict":"allow"}"#, Severity::Info),
-            (r#"{"type":"decision","verdict":"deny"}"#, Severity::Warn),
-            (r#"{"type":"decision","verdict":"aborted"}"#, Severity::Warn),
-            (r#"{"type":"amend","status":200}"#, Severity::Info),
-            (r#"{"type":"amend","verdict":"aborted"}"#, Severity::Warn),
-            (r#"{"type":"cut-off","state":"open"}"#, Severity::Warn),
-            (r#"{"type":"cut-off","state":"closed"}"#, Severity::Info),
-            (r#"{"type":"open","why":"start"}"#, Severity::Info),
-            (r#"{"type":"open","found":[{}]}"#, Severity::Error),
-            (r#"{"type":"dropped","count":1}"#, Severity::Error),
-            (r#"{"type":"lost","count":1}"#, Severity::Error),
-            (r#"{"type":"export-lost","count":1}"#, Severity::Error),
-            (r#"{"type":"alert"}"#, Severity::Error),
-            (
-                r#"{"type":"artifact","action":"rejected"}"#,
-                Severity::Error,
-            ),
-            (r#"{"type":"artifact","action":"loaded"}"#, Severity::Info),
-            (r#"{"type":"checkpoint"}"#, Severity::Info),
-            ("{}", Severity::Info),
-        ] {
-            let record = of(line, 0);
-            assert_eq!(record.severity_number, expected as i32, "{line}");
-            assert_eq!(record.severity_text, expected.name());
-        }
+    fn a_record_has_the_severity_of_its_event() {
+        let decision = r#"{"type":"decision","reason":"ok","verdict":"deny"}"#;
+        let record = of(decision, 0);
+        assert_eq!(record.severity_number, Severity::Warn as i32);
+        assert_eq!(record.severity_text, "WARN");
+        let lost = of(r#"{"type":"export-lost","first":3,"count":5}"#, 5);
+        assert_eq!(lost.severity_text, "ERROR");
     }
 
     #[test]
