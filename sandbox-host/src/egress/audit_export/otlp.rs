@@ -13,6 +13,7 @@
 
 pub(super) mod headers;
 mod messages;
+mod name_lookup;
 mod record;
 mod response;
 mod severity;
@@ -35,6 +36,7 @@ use crate::backends::tls::Tls;
 use crate::egress::client_tls::client_tls;
 use crate::egress::exchange::{Destination, EgressRequest, send};
 use crate::pem::TlsError;
+use name_lookup::NameLookup;
 use response::Response;
 
 /// The media type of requests and responses.
@@ -47,6 +49,7 @@ pub(super) struct Otlp {
     rule: OtlpExport,
     tls: Option<Arc<Tls>>,
     headers_file: Option<PathBuf>,
+    lookup: NameLookup,
     /// The log's ID.
     log: Arc<str>,
 }
@@ -63,6 +66,7 @@ impl Otlp {
             rule: rule.clone(),
             tls: tls.transpose()?,
             headers_file: rule.headers_file().map(|file| root.join(file)),
+            lookup: NameLookup::default(),
             log: Arc::clone(log),
         })
     }
@@ -103,8 +107,12 @@ impl Otlp {
         if let Ok(address) = self.rule.host().parse() {
             return Ok(vec![address]);
         }
-        let found = tokio::net::lookup_host((self.rule.host(), self.rule.port())).await?;
-        Ok(found.map(|address| address.ip()).collect())
+        let name = (self.rule.host().to_owned(), self.rule.port());
+        let looking_up = async move {
+            let found = tokio::net::lookup_host(name).await;
+            found.map(|found| found.map(|address| address.ip()).collect::<Vec<_>>())
+        };
+        self.lookup.run(looking_up).await
     }
 
     /// The header fields of the policy's file. They are secrets, and never logged.
