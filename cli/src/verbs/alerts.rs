@@ -13,6 +13,7 @@ use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_host::audit::line::Line;
 use tensorgate_host::audit::record::{AlertRecord, Event};
 use tensorgate_host::rfc3339;
+use tensorgate_host::watch::alert::amount;
 use tensorgate_policy::raw::WatchRule;
 
 use super::audit::log_argument::LogArgument;
@@ -115,9 +116,11 @@ fn paragraph(time: &str, alert: &AlertRecord, requests: &[&Request]) -> String {
         withheld,
         response,
     } = alert;
+    let [observed, usual] = [observed, usual].map(|it| it.as_f64().unwrap_or_default());
+    let amount = amount(observed, usual, unit);
     let mut lines = vec![
         format!("{time} {rule}: {subject} {what}"),
-        format!("  {observed} {unit}, usually {usual}, since {since}"),
+        format!("  {amount}, since {since}"),
         format!("  {advice}"),
         format!("  {id}"),
     ];

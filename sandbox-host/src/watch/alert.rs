@@ -166,26 +166,50 @@ impl fmt::Display for Alert {
             ..
         } = &self.finding;
         let since = rfc3339(self.since);
-        let (observed, usual) = (number(*observed), number(*usual));
-        write!(
-            f,
-            "{subject} {what}: {observed} {unit}, usually {usual}, since {since}. {advice}"
-        )?;
+        let amount = amount(*observed, *usual, unit);
+        write!(f, "{subject} {what}: {amount}, since {since}. {advice}")?;
         if let Some(response) = &self.response {
             write!(f, " The client is {response}.")?;
         }
         if self.withheld > 0 {
             let withheld = self.withheld;
-            write!(f, " ({withheld} earlier alerts like it were only counted)")?;
+            let counted = if withheld == 1 {
+                "alert like it was"
+            } else {
+                "alerts like it were"
+            };
+            write!(f, " ({withheld} earlier {counted} only counted)")?;
         }
         Ok(())
     }
 }
 
-/// A number with one decimal place, or none if it is whole.
+/// The number that a rule judged and the usual one as a text, such as `2 requests, usually 0`.
+pub fn amount(observed: f64, usual: f64, unit: &str) -> String {
+    let (observed, usual) = (number(observed), number(usual));
+    let unit = if observed == "1" {
+        singular(unit)
+    } else {
+        unit
+    };
+    format!("{observed} {unit}, usually {usual}")
+}
+
+/// A unit for the number 1. Those that are not listed are percentages, durations, or of rules whose
+/// numbers are always larger.
+fn singular(unit: &str) -> &str {
+    match unit {
+        "requests" => "request",
+        "new credentials" => "new credential",
+        "new networks" => "new network",
+        unit => unit,
+    }
+}
+
+/// A number with one decimal place, or none if that is zero.
 fn number(value: f64) -> String {
-    let places = usize::from(value.fract() != 0.0);
-    format!("{value:.places$}")
+    let text = format!("{value:.1}");
+    text.strip_suffix(".0").unwrap_or(&text).to_owned()
 }
 
 #[cfg(test)]
@@ -193,6 +217,19 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
+
+    #[test]
+    fn amounts_have_one_form_of_numbers_and_the_singular_of_one() {
+        for (observed, usual, unit, expected) in [
+            (1.0, 0.0, "requests", "1 request, usually 0"),
+            (1.04, 0.96, "new networks", "1 new network, usually 1"),
+            (2.0, 1.0, "requests", "2 requests, usually 1"),
+            (19.96, 19.816, "ms", "20 ms, usually 19.8"),
+            (1.0, 0.5, "% of requests", "1 % of requests, usually 0.5"),
+        ] {
+            assert_eq!(amount(observed, usual, unit), expected);
+        }
+    }
 
     #[test]
     fn a_source_of_ipv6_is_a_network() {

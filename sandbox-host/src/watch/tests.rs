@@ -264,7 +264,7 @@ fn an_alert_says_who_what_how_far_since_when_and_what_to_do() {
     assert_eq!(
         alert.to_string(),
         "source 10.0.0.1 requested the management of an inference server, and was rejected: 1 \
-         requests, usually 0, since 2026-11-18T11:06:40.000000Z. A tool that needs it must reach \
+         request, usually 0, since 2026-11-18T11:06:40.000000Z. A tool that needs it must reach \
          the server directly. Otherwise block the source, or revoke the credential of the client."
     );
 }
