@@ -218,7 +218,7 @@ fn scan_as(
         Content::Text => "a text that no name calls one: its reader is not known",
         Content::Empty => return Ok(scan_empty(name, ending)),
         Content::Program(kind) => {
-            let detail = format!("a program ({kind})");
+            let detail = format!("{kind}, which a loader or an interpreter runs");
             report.add(Verdict::Executable, 0, "program", &detail);
             return Ok(report);
         }
@@ -380,6 +380,16 @@ mod tests {
 
     /// `os.system("id")` as a pickle of protocol 0, which is a text.
     const TEXT_PICKLE: &[u8] = b"cos\nsystem\n(S'id'\ntR.";
+
+    #[test]
+    fn the_finding_of_a_program_says_its_kind_and_what_runs_it() {
+        let report = scanned("model", b"\x7fELF\x02\x01\x01\0");
+        let [finding] = report.findings.as_slice() else {
+            unreachable!("one finding: {report:?}");
+        };
+        assert_eq!(finding.rule, "program");
+        assert_eq!(finding.detail, "elf, which a loader or an interpreter runs");
+    }
 
     #[test]
     fn a_name_only_makes_the_verdict_worse() {
