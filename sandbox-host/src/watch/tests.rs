@@ -267,4 +267,13 @@ fn an_alert_says_who_what_how_far_since_when_and_what_to_do() {
          request, usually 0, since 2026-11-18T11:06:40.000000Z. A tool that needs it must reach \
          the server directly. Otherwise block the source, or revoke the credential of the client."
     );
+    let answered = Alert {
+        response: Some("blocked until noon".to_owned()),
+        ..alert.clone()
+    };
+    let text = answered.to_string();
+    assert!(
+        text.ends_with("of the client. The client is blocked until noon."),
+        "{text}"
+    );
 }
