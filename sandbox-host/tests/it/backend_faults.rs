@@ -144,7 +144,9 @@ async fn a_value_that_json_cannot_express_is_no_fault_of_the_backend() {
     let answer = running.gate.call("POST", INFER, binary.to_string()).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let metrics = running.metrics();
-    let mut faults = metrics.lines().filter(|line| line.contains("backend-fault"));
+    let mut faults = metrics
+        .lines()
+        .filter(|line| line.contains("backend-fault"));
     assert!(faults.all(|line| line.ends_with(" 0")), "{metrics}");
     running.stop().await;
 }
