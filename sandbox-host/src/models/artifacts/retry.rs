@@ -48,7 +48,7 @@ mod tests {
         let failed = Status::Rejected(Cause::Other("the disk is full".to_owned()));
         let rejected = Status::Rejected(Cause::Files("tampered".to_owned()));
         let (mut retry, mut now) = (Retry::default(), Instant::now());
-        for pause in [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600] {
+        for pause in [10_u64, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600] {
             retry.plan(&failed, now);
             let before = pause.saturating_sub(1);
             assert!(!retry.is_due(later(now, before)), "{pause}");
