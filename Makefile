@@ -110,7 +110,7 @@ test-servers: filters build ## Inject faults into real servers behind the gate (
 test-mesh: filters build ## Check what is rendered for clusters against published schemas, and serve it by a real host and a real Envoy (80 MB the first time); FOLDERS="a b" are validated too
 	@$(STAGE) mesh bash -c 'made=$$(tools/mesh-tools.sh) && exec "$$made/bin/python" tests/mesh/run.py $(FOLDERS)'
 
-test-monitoring: filters build ## Test the rules for Prometheus with promtool, and compare them with the metrics of a real host and a real Envoy (20 MB the first time)
+test-monitoring: filters build ## Test the rules for Prometheus with promtool, and compare them with the metrics of a real host and a real Envoy; export the audit log to a real collector (110 MB the first time)
 	@$(STAGE) monitoring bash -c 'made=$$(tools/clients.sh) && promtool=$$(tools/promtool.sh) && exec "$$made/bin/python" tests/monitoring/run.py "$$promtool"'
 
 test-examples: build components ## Compare the example handlers with Pillow, tokenizers, scikit-learn and SciPy on random inputs

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """`make test-monitoring`: the rules for Prometheus, tested by promtool, and compared with the pages
-that a real host and a real Envoy serve.
+that a real host and a real Envoy serve; the export of the audit log to a real collector.
 
 run.py PROMTOOL, which may be empty: what it checks is left out then. Every rule needs a test that
 fires, one that does not, and a section in the how-to page. Every metric and label that a rule names
-must exist. Exits 0 only if all of it is as expected.
+must exist. Every line of the audit log must arrive. Exits 0 only if all of it is as expected.
 """
 
 import subprocess
@@ -20,6 +20,8 @@ import decisions
 import metrics
 import relabel
 import rules
+from collector import Collector
+from export import Export
 from processes import Gate, begin, fetch, free_ports, wait
 
 HERE = Path(__file__).resolve().parent
@@ -67,6 +69,36 @@ def envoy_page(gate, url):
     return found, [f"{method} {other}: {code}, not 404" for method, other, code in answers if code != 404]
 
 
+def run_gate(folder):
+    """Sends requests through a gate that exports its audit log to a collector. Returns the page of
+    its Envoy, that of its host, and faults.
+    """
+    (stats,) = free_ports(1)
+    with Collector(folder) as collector:
+        export = Export(collector, folder)
+        gate = Gate(export.policy(HERE / "gate.yaml"), folder, more=["--stats", f"127.0.0.1:{stats}"])
+        try:
+            envoy, faults = envoy_page(gate, f"http://127.0.0.1:{stats}{PAGE}")
+            url = gate.readyz.replace("/readyz", "/metrics")
+
+            def page():
+                """The host's page."""
+                return fetch(url)[1]
+
+            def send():
+                """Sends requests of every kind."""
+                return decisions.faults_of(gate, page)
+
+            faults += send() + export.faults_of_stop(page, send)
+            host = page()
+            with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": ACCEPT}), timeout=10) as answer:
+                if not answer.headers["content-type"].startswith("application/openmetrics-text"):
+                    faults.append(f"Prometheus gets {answer.headers['content-type']} from the host; expected OpenMetrics")
+        finally:
+            gate.stop()
+        return envoy, host, faults + export.faults_of_log()
+
+
 def main(program):
     """Runs everything."""
     alerts, recorded = rules.read()
@@ -75,19 +107,8 @@ def main(program):
     faults += promtool(program, "test", "rules", *map(str, rules.TESTS))
     folder = begin("monitoring")
     faults += promtool(program, "check", "config", str(relabel.scrape_configuration(folder)))
-    (stats,) = free_ports(1)
-    gate = Gate(HERE / "gate.yaml", folder, more=["--stats", f"127.0.0.1:{stats}"])
-    try:
-        envoy, more = envoy_page(gate, f"http://127.0.0.1:{stats}{PAGE}")
-        faults += more
-        url = gate.readyz.replace("/readyz", "/metrics")
-        faults += decisions.faults_of(gate, lambda: fetch(url)[1])
-        _, host = fetch(url)
-        with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": ACCEPT}), timeout=10) as answer:
-            if not answer.headers["content-type"].startswith("application/openmetrics-text"):
-                faults.append(f"Prometheus gets {answer.headers['content-type']} from the host; expected OpenMetrics")
-    finally:
-        gate.stop()
+    envoy, host, more = run_gate(folder)
+    faults += more
     faults += promtool(program, "check", "metrics", page=host)
     known = metrics.in_reference()
     faults += [f"the host serves {name}, which the reference lacks" for name in metrics.on_page(host) if name not in known]
