@@ -58,16 +58,16 @@ async fn each_request_goes_to_the_server_with_the_least_in_flight() {
     // Requests go to either while both have none in flight, and to the quick server alone while the
     // slow one is not connected yet. The first that reaches the slow server stays there.
     let held = loop {
-        let asked = tokio::spawn({
+        let request = tokio::spawn({
             let gate = running.gate.clone();
             async move { gate.infer(&[1.0]).await.status }
         });
-        let has_arrived = || slow.begun() == 1 || asked.is_finished();
+        let has_arrived = || slow.begun() == 1 || request.is_finished();
         until("a server has the request", has_arrived).await;
-        if slow.begun() == 1 {
-            break asked;
+        if !request.is_finished() {
+            break request;
         }
-        assert_eq!(asked.await.unwrap(), 200);
+        assert_eq!(request.await.unwrap(), 200);
     };
     assert_eq!(ask(&running, 10).await, [200; 10]);
     assert_eq!(slow.begun(), 1, "a busy server gets no more requests");
