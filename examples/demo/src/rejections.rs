@@ -56,7 +56,9 @@ pub async fn play(state: &Path, started: Instant, table: &mut Table) {
 
 /// Why the files of a model were rejected, as `tensorgate audit query` lists it.
 async fn cause(state: &Path, started: Instant, model: &str) -> Result<String> {
-    let since = format!("{}s", started.elapsed().as_secs());
+    // Rounded up: the files may be rejected in the first second.
+    let seconds = started.elapsed().as_secs().saturating_add(1);
+    let since = format!("{seconds}s");
     let mut command = Command::new(ours("tensorgate")?);
     command.args(["audit", "query", "--json", "--events=artifact"]);
     command.args(["--model", model, "--since", &since]);
