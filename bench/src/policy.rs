@@ -47,6 +47,8 @@ pub struct Shape {
     pub chat: bool,
     /// Whether the anomaly rules run.
     pub has_watch: bool,
+    /// Whether the host also prints every line of the audit log.
+    pub has_export: bool,
 }
 
 /// The limits of a grant. No limit is ever reached.
@@ -177,6 +179,7 @@ impl Shape {
             buffered_bytes: "2GiB",
             chat: false,
             has_watch: true,
+            has_export: false,
         }
     }
 
@@ -265,6 +268,9 @@ impl Shape {
         }
         if !self.has_watch {
             insert(&mut policy, "watch", json!({"enabled": false}));
+        }
+        if self.has_export {
+            insert(&mut policy, "audit", json!({"export": {"stdout": true}}));
         }
         if self.lockout {
             insert(&mut policy, "lockout", json!({}));

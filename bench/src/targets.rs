@@ -457,8 +457,8 @@ pub const TARGETS: &[Target] = &[
     ),
     now(
         "watch",
-        "host, 1 KB over gRPC, throughput with all anomaly rules",
-        "without them",
+        "host, 1 KB over gRPC, throughput with all anomaly rules and an export of the audit log",
+        "without both",
         AtLeast(0.95, "×"),
     ),
     now(
