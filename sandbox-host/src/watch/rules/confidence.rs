@@ -197,3 +197,53 @@ impl Usual {
         inside.map(|(_, count)| f64::from(*count)).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tensorgate_policy::release::TopClass;
+
+    use super::*;
+
+    /// The alerts in five windows in which every second prediction has this confidence in percent,
+    /// after forty windows with usual ones, which depend on the number of the prediction.
+    fn alerts(usual: impl Fn(u32) -> u32, attack: u32) -> usize {
+        let mut rule = Confidence::default();
+        let mut number = 0_u32;
+        let mut window = |window, is_attacked| {
+            let now = Time::of_window(window, WINDOW_S);
+            let predictions = (0..40).filter_map(|_| {
+                number = number.saturating_add(1);
+                let is_low = is_attacked && number.is_multiple_of(2);
+                let percent = if is_low { attack } else { usual(number) };
+                let confidence = percent.saturating_mul(10_000);
+                let seen = Observation {
+                    model: Some("resnet".to_owned()),
+                    top_class: Some(TopClass {
+                        class: 0,
+                        confidence,
+                    }),
+                    ..Observation::default()
+                };
+                rule.observe(&seen, now)
+            });
+            predictions.count()
+        };
+        let before: usize = (0..40).map(|number| window(number, false)).sum();
+        assert_eq!(before, 0);
+        (40..45).map(|number| window(number, true)).sum()
+    }
+
+    #[test]
+    fn outliers_that_widen_the_standard_deviation_do_not_hide_low_confidence() {
+        let usual = |number: u32| if number.rem_euclid(20) == 1 { 0 } else { 90 };
+        assert_eq!(alerts(usual, 90), 0);
+        assert_eq!(alerts(usual, 50), 1, "it is far below the median alone");
+    }
+
+    #[test]
+    fn low_confidence_is_found_where_confidences_are_spread_evenly() {
+        let usual = |number: u32| number.rem_euclid(31).saturating_add(60);
+        assert_eq!(alerts(usual, 70), 0);
+        assert_eq!(alerts(usual, 42), 1, "it is far below the mean alone");
+    }
+}
