@@ -150,6 +150,34 @@ fn a_flood_of_one_alert_does_not_silence_another() {
 }
 
 #[test]
+fn a_flood_of_alerts_of_one_rule_hides_no_attack_from_the_others() {
+    const FLOODED: &str = "management";
+    let seed = SEEDS[0];
+    let mut requests = attacks::add_all(day::busy(seed), seed);
+    // From an hour before the first attack on, another source every two seconds.
+    requests.extend((0..18_000_u32).map(|number| {
+        let mut seen = denied(0xc612_0000 + number, Reason::NotAnInferenceRoute);
+        seen.is_management = true;
+        let ms = 540 * MINUTE_MS + u64::from(number) * 2_000;
+        Request { ms, seen }
+    }));
+    requests.sort_by_key(|request| request.ms);
+    let alerts = replay(&requests);
+    let is_counted_alone = |(_, alert): &&(u64, Alert)| alert.rule == FLOODED && !alert.is_logged;
+    assert!(alerts.iter().filter(is_counted_alone).count() > 15_000);
+    for attack in ATTACKS.iter().filter(|attack| attack.rule != FLOODED) {
+        let start_ms = attack.start * MINUTE_MS;
+        let is_reported = alerts.iter().any(|(ms, alert)| {
+            *ms >= start_ms
+                && alert.rule == attack.rule
+                && alert.is_logged
+                && alert.finding.subject.to_string() == attack.subject
+        });
+        assert!(is_reported, "{}, {}", attack.rule, attack.subject);
+    }
+}
+
+#[test]
 fn a_flood_of_sources_is_bounded_and_a_client_is_still_watched() {
     let mut monitor = Monitor::default();
     let mut random = Random(7);
