@@ -24,7 +24,7 @@ mod thread;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tensorgate_policy::denial::OverloadCause;
@@ -125,8 +125,8 @@ struct Shared {
     ending: AtomicBool,
     metrics: Arc<Metrics>,
     queue: Queue,
-    /// Sees the records once they are written.
-    listener: OnceLock<Arc<dyn RecordListener>>,
+    /// See the records once they are written.
+    listeners: Mutex<Vec<Arc<dyn RecordListener>>>,
     /// The number of the last written record, 0 if there is none.
     written: watch::Sender<u64>,
 }
@@ -142,6 +142,13 @@ impl Shared {
     fn failure(&self) -> MutexGuard<'_, Option<WriteFailure>> {
         // No code panics while it holds this lock.
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who sees the records.
+    fn listeners(&self) -> MutexGuard<'_, Vec<Arc<dyn RecordListener>>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records the result of the last write. Returns whether the write before it failed.
@@ -221,7 +228,7 @@ impl Audit {
             ending: AtomicBool::new(false),
             metrics,
             queue: Queue::default(),
-            listener: OnceLock::new(),
+            listeners: Mutex::default(),
             written: watch::Sender::new(chain.end.seq),
         });
         let writer = Writer {
@@ -251,9 +258,9 @@ impl Audit {
         })
     }
 
-    /// Sets who sees the records from here on. Only the first call counts.
+    /// Adds one who sees the records from here on.
     pub fn listen(&self, listener: Arc<dyn RecordListener>) {
-        let _ = self.shared.listener.set(listener);
+        self.shared.listeners().push(listener);
     }
 
     /// The log's ID.

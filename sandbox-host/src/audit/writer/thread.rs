@@ -140,7 +140,7 @@ impl<S: Store> Writer<S> {
             // The caller may have left.
             let _ = written.send(());
         }
-        if let Some(listener) = self.shared.listener.get() {
+        for listener in self.shared.listeners().iter() {
             listener.written(&batch);
         }
         if self.store.bytes() >= self.file_bytes && !self.rotate() {
