@@ -127,7 +127,7 @@ async fn a_connection_that_takes_no_more_sends_nothing_and_is_not_made_anew() {
             Ok(answer) => drop(answer.into_body().collect().await),
             Err(status) => break status,
         }
-        tokio::task::yield_now().await;
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     };
     let source = std::error::Error::source(&refused).unwrap();
     assert!(
