@@ -49,6 +49,8 @@ pub struct Shape {
     pub has_watch: bool,
     /// Whether the host also prints every line of the audit log.
     pub has_export: bool,
+    /// Whether the output of the model with small requests has class scores.
+    pub has_scores: bool,
 }
 
 /// The limits of a grant. No limit is ever reached.
@@ -180,6 +182,7 @@ impl Shape {
             chat: false,
             has_watch: true,
             has_export: false,
+            has_scores: false,
         }
     }
 
@@ -206,6 +209,11 @@ impl Shape {
             && let Some(small) = models.get_mut(SMALL)
         {
             insert(small, "limits", json!({"concurrency": 100}));
+        }
+        let output = models.get_mut(SMALL);
+        let output = output.and_then(|small| small.pointer_mut("/outputs/0"));
+        if let Some(output) = output.filter(|_| self.has_scores) {
+            insert(output, "role", json!("class-scores"));
         }
         for number in 0..self.more_models {
             let model = match number {
