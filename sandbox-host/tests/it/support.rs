@@ -135,7 +135,11 @@ pub fn settings(policy: Value, folder: &Path) -> Settings {
         admin: "127.0.0.1:0".parse().unwrap(),
         endpoints: BTreeMap::new(),
         drain: PATIENCE,
-        compiler: CompilerConfig::default(),
+        // Shared by all tests and runs, so that each handler is compiled once.
+        compiler: CompilerConfig {
+            folder: Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")),
+            ..CompilerConfig::default()
+        },
         scanner: Err("tests start no processes".to_owned()),
         sources: folder.join("sources.json"),
         wait_for_filter: false,

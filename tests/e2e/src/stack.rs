@@ -3,6 +3,7 @@
 //! test fails it prints the processes' logs and keeps their files.
 
 mod audit;
+mod compiled;
 mod lease;
 mod memory;
 mod setup;
@@ -168,6 +169,7 @@ impl Stack {
         let file = state.join("gate.yaml");
         write(&file, &policy);
 
+        compiled::give(&target, &state).unwrap();
         let admin = free_address();
         let mut command = if ends_with_tests {
             // The kernel ends it with the thread that has started it.
@@ -219,6 +221,7 @@ impl Stack {
         };
         match tokio::time::timeout(START_LIMIT, ready).await {
             Ok(Some((gate, ready))) => {
+                compiled::keep(&target, &state).unwrap();
                 // The pipe is read to its end, so that no output of the processes blocks them.
                 let mut said = up.stderr.take().unwrap();
                 tokio::spawn(
