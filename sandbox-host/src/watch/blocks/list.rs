@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::automatic::{ClientAlert, Response, Responses};
 use super::record::{BlockAction, BlockRecord, BlockVersion, MAX_BLOCK_MS};
 
-/// The most clients with records. More than a file and Redis hold together, and few enough for one
-/// response of the admin server.
+/// The most clients with records: those of a full file, and [`MAX_SHARED`] others. Few enough for
+/// one response of the admin server.
 const MAX_CLIENTS: usize = 320;
 /// The most of them that only other gateways have named. Whatever Redis says, the file has room.
 const MAX_SHARED: usize = 64;
@@ -66,6 +66,10 @@ impl BlockList {
     /// Takes a record unless it is over or not the latest about its client. Returns whether it was
     /// taken.
     pub fn merge(&mut self, record: BlockRecord, now: Now) -> bool {
+        // Another gateway may have told of it first. It takes no more of the room for theirs.
+        if let Some(known) = self.entries.get_mut(&record.client) {
+            known.is_shared = false;
+        }
         self.take(record, false, now)
     }
 

@@ -31,6 +31,14 @@ fn block(lasts_ms: u64, earlier: Option<&BlockRecord>, now: Now) -> BlockRecord 
     record.made_by("user 1000".to_owned(), "odd requests")
 }
 
+/// A block of this client at noon.
+fn block_of(client: &str) -> BlockRecord {
+    BlockRecord {
+        client: client.to_owned(),
+        ..block(MINUTE_MS, None, after(0))
+    }
+}
+
 fn list(record: BlockRecord, now: Now) -> BlockList {
     let mut list = BlockList::default();
     assert!(list.merge(record, now));
@@ -109,25 +117,33 @@ fn the_later_record_counts_in_any_order() {
 
 #[test]
 fn records_of_other_gateways_leave_room_for_those_of_the_file() {
-    let named = |client: String| BlockRecord {
-        client,
-        ..block(MINUTE_MS, None, after(0))
-    };
     let mut list = BlockList::default();
-    let shared = (0..1_000).map(|number| named(format!("shared-{number}")));
+    let shared = (0..1_000).map(|number| block_of(&format!("shared-{number}")));
     let taken = shared.filter(|record| list.merge_shared(record.clone(), after(0)));
     assert_eq!(taken.count(), 64);
-    let mut own = (0..256).map(|number| named(format!("own-{number}")));
+    let mut own = (0..256).map(|number| block_of(&format!("own-{number}")));
     assert!(own.all(|record| list.merge(record, after(0))));
     // A later record about a client needs no room.
     let lifted = |client: &str| {
-        let first = named(client.to_owned());
+        let first = block_of(client);
         BlockRecord::new(client, BlockAction::Block, 0, Some(&first), NOON_MS)
     };
     for client in ["shared-0", "own-0"] {
         assert!(list.merge_shared(lifted(client), after(0)), "{client}");
     }
-    assert!(!list.merge_shared(named("another".to_owned()), after(0)));
+    assert!(!list.merge_shared(block_of("another"), after(0)));
+}
+
+#[test]
+fn a_client_that_the_file_names_too_leaves_its_room_to_other_gateways() {
+    let mut list = BlockList::default();
+    for number in 0..64 {
+        assert!(list.merge_shared(block_of(&format!("shared-{number}")), after(0)));
+    }
+    assert!(!list.merge_shared(block_of("another"), after(0)));
+    // The file has the same record.
+    assert!(!list.merge(block_of("shared-0"), after(0)));
+    assert!(list.merge_shared(block_of("another"), after(0)));
 }
 
 #[test]
