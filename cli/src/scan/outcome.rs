@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat};
 use tensorgate_artifact::scan::Verdict;
 use tensorgate_host::models::files::file_state::is_same;
-use tensorgate_host::models::scan::messages::FileReport;
+use tensorgate_host::models::scan::messages::{FileReport, UNREADABLE};
 use tensorgate_host::models::scan::process::Scanner;
 
 use super::exceptions::{Exception, Exceptions};
@@ -53,10 +53,8 @@ impl Outcome {
         let (report, exception) = match what {
             What::File(folder, name) => scan(&folder, &name, scanner, exceptions, max_bytes)
                 .unwrap_or_else(|error| {
-                    (
-                        FileReport::unscanned("unreadable", &error.to_string()),
-                        None,
-                    )
+                    let report = FileReport::unscanned(UNREADABLE, &error.to_string());
+                    (report, None)
                 }),
             What::Refused(rule, detail) => (FileReport::unscanned(rule, &detail), None),
         };

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, open, openat, statat};
 
 use tensorgate_host::models::files::open_folder::{FOLDER, names};
+use tensorgate_host::models::scan::messages::UNREADABLE;
 
 /// Folders within folders.
 const MAX_DEPTH: usize = 64;
@@ -114,7 +115,7 @@ fn look(
 ) -> Option<Entry> {
     let stat = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
-        Err(error) => return Some(refused(path, "unreadable", &error.to_string())),
+        Err(error) => return Some(refused(path, UNREADABLE, &error.to_string())),
     };
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Some(Entry {
@@ -124,7 +125,7 @@ fn look(
         FileType::Directory => match openat(folder, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())
         {
             Ok(opened) => enter(Arc::new(opened), path, levels),
-            Err(error) => Some(refused(path, "unreadable", &error.to_string())),
+            Err(error) => Some(refused(path, UNREADABLE, &error.to_string())),
         },
         FileType::Symlink => {
             let detail = "a symbolic link, which is not followed: scan what it leads to";
@@ -153,7 +154,7 @@ fn enter(folder: Arc<OwnedFd>, path: PathBuf, levels: &mut Vec<Level>) -> Option
             let detail = format!("more than {MAX_NAMES} names in one folder");
             Some(refused(path, "folder-size", &detail))
         }
-        Err(error) => Some(refused(path, "unreadable", &error.to_string())),
+        Err(error) => Some(refused(path, UNREADABLE, &error.to_string())),
     }
 }
 

@@ -206,7 +206,7 @@ impl Checker {
         let path = printable(&file.location);
         if report.verdict != Verdict::Safe {
             let cause = format!("{path:?} is {}", described(&report));
-            return Err(if report.is_unscanned() {
+            return Err(if report.has_failed() {
                 Cause::Other(cause)
             } else {
                 Cause::Files(cause)

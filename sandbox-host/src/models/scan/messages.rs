@@ -10,8 +10,8 @@ use crate::printable::printable;
 
 /// The rule about a file whose scanner process did not start, has ended or was late.
 pub(super) const SCANNER_DIED: &str = "scanner-died";
-/// The rule about a file that a scanner process could not read.
-const UNREADABLE: &str = "unreadable";
+/// The rule about a file that could not be opened or read.
+pub const UNREADABLE: &str = "unreadable";
 
 /// The longest name of a file in a request, bytes. File systems allow 255.
 pub const MAX_NAME_BYTES: usize = 4 << 10;
@@ -87,8 +87,8 @@ impl FileReport {
         report
     }
 
-    /// Whether there is no verdict on the content, because the file was not read to its end.
-    pub fn is_unscanned(&self) -> bool {
+    /// Whether the scan failed, so that there is no verdict on the content.
+    pub fn has_failed(&self) -> bool {
         let rules = [SCANNER_DIED, UNREADABLE];
         let mut findings = self.findings.iter();
         findings.any(|finding| rules.contains(&finding.rule.as_str()))

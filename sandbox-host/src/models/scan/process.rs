@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(report.verdict, Verdict::Unknown);
         let finding = report.findings.first().unwrap();
         assert_eq!(finding.rule, "scanner-died");
-        assert!(report.is_unscanned());
+        assert!(report.has_failed());
         assert!(finding.detail.contains("exit status"), "{finding:?}");
     }
 
