@@ -7,7 +7,7 @@ const MAX_DECODES: usize = 3;
 /// The path that a lenient server reads, in lower case: without escapes, empty segments, dot
 /// segments, and parameters of segments (`;…`).
 pub fn lenient_path(path: &str) -> String {
-    let mut path = path.to_ascii_lowercase();
+    let mut path = path.to_owned();
     for _ in 0..MAX_DECODES {
         if !path.contains('%') {
             break;
@@ -33,6 +33,7 @@ pub fn lenient_path(path: &str) -> String {
     if lenient.is_empty() {
         lenient.push('/');
     }
+    // Last, because escapes may stand for capitals.
     lenient.make_ascii_lowercase();
     lenient
 }
