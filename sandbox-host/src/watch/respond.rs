@@ -38,8 +38,8 @@ fn respond(alert: &Alert, blocks: &Blocks, metrics: &Metrics) -> Option<String> 
     let rule_name = rule.name();
     match blocks.respond(rule, client, &alert.finding.what) {
         // The follower logs what was taken.
-        Response::Taken(record) => Some(done(&record)),
-        Response::InForce(record) => Some(format!("already {}", done(&record))),
+        Response::Taken(record) => Some(effect(&record)),
+        Response::InForce(record) => Some(format!("already {}", effect(&record))),
         Response::Notify => None,
         Response::Beyond(most) => {
             metrics.blocks_beyond.inc();
@@ -73,7 +73,7 @@ fn respond(alert: &Alert, blocks: &Blocks, metrics: &Metrics) -> Option<String> 
 }
 
 /// What a record does to its client.
-fn done(record: &BlockRecord) -> String {
+fn effect(record: &BlockRecord) -> String {
     let state = match record.action {
         BlockAction::Block => "blocked",
         BlockAction::Throttle => "throttled",
