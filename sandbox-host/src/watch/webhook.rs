@@ -80,13 +80,14 @@ impl Unfinished {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes one. Returns false if all were taken, because the webhook has ended.
+    /// Takes one, to count its outcome. Returns false if `end` has counted it as dropped.
     fn take(&self) -> bool {
         let one_less = |count: u64| count.checked_sub(1);
         let taken = (self.0).fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
         taken.is_ok()
     }
 
+    /// Takes all, and returns their number.
     fn take_all(&self) -> u64 {
         self.0.swap(0, Ordering::Relaxed)
     }
@@ -146,7 +147,7 @@ impl AlertWebhook {
         if dropped > 0 {
             tracing::warn!(
                 dropped,
-                "the host stops before the webhook accepted all alerts: look into the audit log"
+                "the host stops before the webhook accepted all alerts: see `tensorgate alerts`"
             );
         }
     }
@@ -165,8 +166,8 @@ impl AlertListener for AlertWebhook {
         let task = lanes.entry(lane).or_insert_with(|| {
             let (queue, messages) = channel(QUEUED_ALERTS);
             let unfinished = Arc::<Unfinished>::default();
-            let of_lane = (messages, Arc::clone(&unfinished));
-            let sending = send_all(Arc::clone(&self.shared), lane.0, of_lane);
+            let (shared, counted) = (Arc::clone(&self.shared), Arc::clone(&unfinished));
+            let sending = send_all(shared, lane.0, messages, counted);
             let task = self.runtime.spawn(sending);
             LaneTask {
                 queue,
@@ -186,7 +187,8 @@ impl AlertListener for AlertWebhook {
 async fn send_all(
     shared: Arc<Shared>,
     rule: &'static str,
-    (mut messages, unfinished): (Receiver<Message>, Arc<Unfinished>),
+    mut messages: Receiver<Message>,
+    unfinished: Arc<Unfinished>,
 ) {
     let sender: Arc<str> = Arc::from(rule);
     while let Some(message) = messages.recv().await {
