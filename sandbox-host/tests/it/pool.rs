@@ -5,11 +5,11 @@ use crate::support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::backend::{Act, Backend};
-use support::{INFER, Running, context, infer_body, key, policy, start, until};
+use support::{INFER, PATIENCE, Running, context, infer_body, key, policy, start, until};
 use tensorgate_wire::context::Context;
 use tokio::sync::Semaphore;
 use tonic::Code;
@@ -57,7 +57,9 @@ async fn each_request_goes_to_the_server_with_the_least_in_flight() {
     let running = pool(&[&slow, &quick], json!({})).await;
     // Requests go to either while both have none in flight, and to the quick server alone while the
     // slow one is not connected yet. The first that reaches the slow server stays there.
+    let started = Instant::now();
     let held = loop {
+        assert!(started.elapsed() < PATIENCE, "the slow server has none");
         let request = tokio::spawn({
             let gate = running.gate.clone();
             async move { gate.infer(&[1.0]).await.status }
