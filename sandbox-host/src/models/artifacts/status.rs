@@ -54,6 +54,8 @@ impl Cause {
     }
 }
 
+/// A fault without a verdict on the files. [`Cause::Files`] is always named, so a fault of which no
+/// one has thought only has the check repeated.
 impl From<String> for Cause {
     fn from(text: String) -> Self {
         Self::Other(text)
