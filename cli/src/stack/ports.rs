@@ -11,7 +11,7 @@ pub const LISTEN: &str = "change listen.address of the policy, or give another o
 /// What to change if the listen address of the command line is in use.
 pub const LISTEN_FLAG: &str = "give another one with --listen";
 /// What to change if the admin address is in use.
-pub const ADMIN: &str = "give another one with --admin";
+const ADMIN: &str = "give another one with --admin";
 /// What to change if the address of Envoy's counters is in use.
 const STATS: &str = "give another one with --stats";
 
