@@ -177,8 +177,10 @@ impl Up {
             )));
         }
         for (flag, address) in [("--admin", Some(self.admin)), ("--stats", self.stats)] {
-            let open = address.filter(|address| !address.ip().is_loopback());
-            if let (Some(address), false) = (open, self.admin_public) {
+            let public = address.filter(|address| !address.ip().is_loopback());
+            if let Some(address) = public
+                && !self.admin_public
+            {
                 return Err(Failure::Input(format!(
                     "other machines could reach {flag} {address}: add --admin-public to allow that"
                 )));

@@ -84,7 +84,7 @@ impl RecentRequests {
     }
 }
 
-/// The address of which an alert is about: that of IPv4, or the /64 of IPv6.
+/// The address that an alert is about: that of IPv4, or the /64 of IPv6.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
