@@ -3,11 +3,14 @@
     make bench-signing
     python3 bench/signing/run.py [--program PROGRAM] [--gigabytes N] [--rounds N] [--out FILE]
 
-Three questions. How fast is `model manifest` on one core, beside `openssl dgst -sha256` on the same
-file? And how much longer than `model manifest`, which hashes the model, does `model verify` take,
-which also reads the signature and compares? And how long does `model serve-verified` take when it
-finds the copy of an earlier start? Both programs of the first two read files that are in the page cache:
-the model is read once before each comparison, and the machine needs as much free memory.
+Three questions:
+- How fast is `model manifest` on one core, beside `openssl dgst -sha256` on the same file?
+- How much longer than `model manifest`, which hashes the model, does `model verify` take, which
+  also reads the signature and compares?
+- How long does `model serve-verified` take when it finds the copy of an earlier start?
+
+The programs of the first two read files that are in the page cache: the model is read once before
+each comparison, and the machine needs as much free memory.
 """
 
 import argparse
