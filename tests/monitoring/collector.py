@@ -71,7 +71,9 @@ class Collector:
         try:
             wait("the collector", self.listens, self.process.process)
         except RuntimeError as error:
-            raise RuntimeError(f"{error}\n{self.process.tail()}") from error
+            log = self.process.tail()
+            self.stop()
+            raise RuntimeError(f"{error}\n{log}") from error
 
     def listens(self):
         """Whether the collector accepts connections."""
