@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -69,6 +70,27 @@ def envoy_page(gate, url):
     return found, [f"{method} {other}: {code}, not 404" for method, other, code in answers if code != 404]
 
 
+def host_page(gate):
+    """The page of the gate's host, as `fetch` asks for it. One that is late is asked for again."""
+    answer = wait("the host's page", lambda: fetch(host_url(gate)), gate.process)
+    return answer[1]
+
+
+def host_url(gate):
+    """The URL of the host's page."""
+    return gate.readyz.replace("/readyz", "/metrics")
+
+
+def faults_of_format(gate):
+    """Whether the host serves OpenMetrics to Prometheus."""
+    request = urllib.request.Request(host_url(gate), headers={"Accept": ACCEPT})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        served = answer.headers["content-type"]
+    if served.startswith("application/openmetrics-text"):
+        return []
+    return [f"Prometheus gets {served} from the host; expected OpenMetrics"]
+
+
 def run_gate(folder):
     """Sends requests through a gate that exports its audit log to a collector. Returns the page of
     its Envoy, that of its host, and faults.
@@ -79,21 +101,11 @@ def run_gate(folder):
         gate = Gate(export.policy(HERE / "gate.yaml"), folder, more=["--stats", f"127.0.0.1:{stats}"])
         try:
             envoy, faults = envoy_page(gate, f"http://127.0.0.1:{stats}{PAGE}")
-            url = gate.readyz.replace("/readyz", "/metrics")
-
-            def page():
-                """The host's page."""
-                return fetch(url)[1]
-
-            def send():
-                """Sends requests of every kind."""
-                return decisions.faults_of(gate, page)
-
+            page = partial(host_page, gate)
+            send = partial(decisions.faults_of, gate, page)
             faults += send() + export.faults_of_stop(page, send)
             host = page()
-            with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": ACCEPT}), timeout=10) as answer:
-                if not answer.headers["content-type"].startswith("application/openmetrics-text"):
-                    faults.append(f"Prometheus gets {answer.headers['content-type']} from the host; expected OpenMetrics")
+            faults += faults_of_format(gate)
         finally:
             gate.stop()
         return envoy, host, faults + export.faults_of_log()
