@@ -6,7 +6,7 @@ import json
 
 import log_records
 import metrics
-from processes import fetch, wait
+from processes import wait
 
 # The collector in the policy's file.
 ENDPOINT = "http://127.0.0.1:4318"
@@ -72,10 +72,10 @@ class Export:
         """Compares everything that arrived with the log of a gate that was stopped."""
         faults = self.faults_of_arrival()
         lines, received = self.lines(), self.collector.received()
-        log = json.loads(next(iter(lines.values())))["log"]
+        log_id = json.loads(next(iter(lines.values())))["log"]
         for resource, record in received:
             if line := lines.get(log_records.uid_of(record)):
-                faults += log_records.faults_of(log, line, resource, record)
+                faults += log_records.faults_of(log_id, line, resource, record)
             else:
                 faults.append(f"the log lacks what arrived: {record}")
         severities = {log_records.severity(json.loads(text)) for text in lines.values()}

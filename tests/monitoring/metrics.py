@@ -36,9 +36,9 @@ def on_page(text):
     """The series of a page: name -> labels -> values."""
     found = {}
     for name, labels in samples(text):
-        values = found.setdefault(name, {})
+        values_of = found.setdefault(name, {})
         for label, value in labels.items():
-            values.setdefault(label, set()).add(value)
+            values_of.setdefault(label, set()).add(value)
     return found
 
 
@@ -60,10 +60,10 @@ def faults_of_rule(expression, recorded, host, envoy):
             continue
         labels = set(host.get(name) or envoy.get(name, {}))
         labels_of_all |= labels
-        for label, _, values in matchers:
+        for label, _, wanted in matchers:
             known = envoy[name].get(label) if name in envoy else reasons() if label == "reason" else None
             if label not in labels:
                 faults.append(f"{name} has no label {label}")
             elif known is not None:
-                faults += [f"{name} has no {label} {value}" for value in values if value not in known]
+                faults += [f"{name} has no {label} {value}" for value in wanted if value not in known]
     return faults + [f"no metric has the label {label}" for label in grouping_labels(expression) - labels_of_all]
