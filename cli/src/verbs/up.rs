@@ -171,9 +171,12 @@ impl Up {
 
     fn options(&self, loaded: &Loaded, root: PathBuf) -> Result<Options, Failure> {
         let listen = self.listen.unwrap_or(loaded.policy.listen().address());
-        if self.dev && !(listen.ip().is_loopback() && self.admin.ip().is_loopback()) {
+        let mut addresses = [listen, self.admin].into_iter();
+        if self.dev
+            && let Some(public) = addresses.find(|address| !address.ip().is_loopback())
+        {
             return Err(Failure::Input(format!(
-                "--dev requires loopback addresses, but the gate would listen on {listen}"
+                "--dev requires loopback addresses, but the gate would listen on {public}"
             )));
         }
         for (flag, address) in [("--admin", Some(self.admin)), ("--stats", self.stats)] {

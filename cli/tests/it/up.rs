@@ -553,6 +553,10 @@ fn detailed_errors_and_public_admin_ports_require_loopback() {
         &["--dev", "--listen", "0.0.0.0:0"],
         "--dev requires loopback addresses",
     );
+    check(
+        &["--dev", "--admin", "0.0.0.0:9902"],
+        "--dev requires loopback addresses, but the gate would listen on 0.0.0.0:9902",
+    );
     check(&["--admin", "0.0.0.0:9902"], "--admin-public");
     check(&["--stats", "0.0.0.0:9903"], "--admin-public");
 }
