@@ -41,12 +41,36 @@ fn bind(address: SocketAddr, fix: &str) -> Result<Option<TcpListener>, Failure> 
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
         Err(error) => {
             let why = match error.kind() {
-                ErrorKind::AddrInUse => "another program listens there".to_owned(),
+                ErrorKind::AddrInUse => "the address is in use".to_owned(),
                 _ => error.to_string(),
             };
             Err(Failure::Input(format!(
                 "cannot listen on {address}: {why}; {fix}"
             )))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn an_address_in_use_is_named_with_what_to_change() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let used = listener.local_addr().unwrap();
+        let free = SocketAddr::new(used.ip(), 0);
+        for (listen, admin, stats, fix) in [
+            (used, free, free, LISTEN_FLAG),
+            (free, used, free, ADMIN),
+            (free, free, used, STATS),
+        ] {
+            let failure = check(listen, LISTEN_FLAG, admin, Some(stats)).unwrap_err();
+            let expected = format!("cannot listen on {used}: the address is in use; {fix}");
+            assert_eq!(failure.to_string(), expected);
+        }
+        let admin = check(free, LISTEN_FLAG, free, Some(free)).unwrap();
+        assert_ne!(admin.port(), 0);
     }
 }
