@@ -144,6 +144,35 @@ fn nothing_is_written_for_a_waypoint_or_for_half_of_a_gateway() {
 }
 
 #[test]
+fn the_counters_of_a_sidecar_are_open_with_the_hosts_metrics() {
+    let scratch = Scratch::new();
+    for (mode, expected) in [
+        (&[] as &[&str], &[9_902, 15_090] as &[u64]),
+        // The filter is not in these pods.
+        (&GATEWAY, &[9_902]),
+    ] {
+        let more = [mode, &["--json", "--metrics-from", "monitoring"]].concat();
+        let ran = render(&scratch, POLICY, &more);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let mut objects = ran
+            .stdout
+            .lines()
+            .map(|line| -> Value { serde_json::from_str(line).unwrap() });
+        let policy = objects
+            .find(|object| object["kind"] == "NetworkPolicy")
+            .unwrap();
+        let name = "/from/0/namespaceSelector/matchLabels/kubernetes.io~1metadata.name";
+        let is_of_metrics =
+            |rule: &&Value| rule.pointer(name).is_some_and(|name| name == "monitoring");
+        let mut rules = policy["spec"]["ingress"].as_array().unwrap().iter();
+        let rule = rules.find(is_of_metrics).unwrap();
+        let ports = rule["ports"].as_array().unwrap().iter();
+        let ports: Vec<_> = ports.map(|port| port["port"].as_u64().unwrap()).collect();
+        assert_eq!(ports, expected, "{mode:?}");
+    }
+}
+
+#[test]
 fn the_objects_are_the_same_each_time() {
     let scratch = Scratch::new();
     let more = [&GATEWAY[..], &["--json"]].concat();
