@@ -140,9 +140,9 @@ impl Observation {
         })
     }
 
-    /// The network that counts as one source: the address, or the /64 of IPv6.
+    /// What counts as its source.
     pub fn source_host(&self) -> Option<IpAddr> {
-        self.source.map(|source| network(source, HOST_BITS))
+        self.source.map(source_of)
     }
 
     /// The network in which an address may change without notice: a /24, or a /48 of IPv6.
@@ -179,6 +179,11 @@ impl Observation {
 
 const fn is_failed_credential(reason: Reason) -> bool {
     matches!(reason, Reason::Unauthenticated | Reason::LockedOut)
+}
+
+/// What counts as one source: the address, or the first one of its /64 of IPv6.
+pub fn source_of(address: IpAddr) -> IpAddr {
+    network(address, HOST_BITS)
 }
 
 /// The first address of the network of an address.

@@ -3,18 +3,17 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
 use tensorgate_host::audit::record::Decision;
+use tensorgate_host::watch::observation::source_of;
 
 /// Maximum number of clients, of models and of sources whose requests are kept.
 const MAX_SUBJECTS: usize = 4_096;
 /// Maximum number of requests that are kept for each, and shown beside an alert.
 const MAX_REQUESTS: usize = 5;
-/// The bits of an IPv6 address that stand for the network.
-const NETWORK: u128 = 0xffff_ffff_ffff_ffff_0000_0000_0000_0000;
 
 /// A request, as far as an alert needs it.
 pub struct Request {
@@ -61,7 +60,7 @@ impl RecentRequests {
             self.models.add(model, &request);
         }
         if let Some(source) = decision.source.and_then(|text| text.parse().ok()) {
-            self.sources.add(network(source), &request);
+            self.sources.add(source_of(source), &request);
         }
     }
 
@@ -80,15 +79,7 @@ impl RecentRequests {
         let Ok(address) = address.parse() else {
             return Vec::new();
         };
-        self.sources.of(&network(address))
-    }
-}
-
-/// The address that an alert is about: that of IPv4, or the /64 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),
+        self.sources.of(&source_of(address))
     }
 }
 
@@ -174,6 +165,9 @@ mod tests {
             ("192.0.2.1", "source 192.0.2.2", false),
             ("2001:db8::1", "source 2001:db8::/64", true),
             ("2001:db8:0:1::1", "source 2001:db8::/64", false),
+            // Where IPv4 and IPv6 share a listener, Envoy names an address of IPv4 so.
+            ("::ffff:192.0.2.1", "source 192.0.2.1", true),
+            ("::ffff:192.0.2.1", "source 192.0.2.2", false),
             ("192.0.2.1", "the gateway", false),
         ] {
             let mut recent = RecentRequests::default();
