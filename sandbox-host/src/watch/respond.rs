@@ -149,5 +149,11 @@ mod tests {
         assert!(beyond.starts_with("not blocked: rules block"), "{beyond}");
         assert_eq!(metrics.blocks_beyond.get(), 1);
         assert!(blocks.check_request(Some("other")).is_none());
+        let blocked = blocks.listed().pop().unwrap().block;
+        let (action, now_ms) = (BlockAction::Block, blocked.changed_ms);
+        let lifted = BlockRecord::new("web", action, 0, Some(&blocked), now_ms);
+        blocks.merge([lifted.made_by("user 1000".to_owned(), "")]);
+        let after = respond(&alert(client("web")), &blocks, &metrics).unwrap();
+        assert_eq!(after, "not blocked: an operator has lifted its block");
     }
 }
