@@ -64,6 +64,7 @@ pub struct Up {
     #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_ADMIN", default_value_t = DEFAULT_ADDRESS)]
     admin: SocketAddr,
     /// Address at which Prometheus reads Envoy's counters, at /stats/prometheus (default: none).
+    /// Readers need no credential.
     #[arg(long, value_name = "ADDR:PORT")]
     stats: Option<SocketAddr>,
     /// Allow addresses of --admin and --stats that other machines can reach.

@@ -62,7 +62,7 @@ pub struct Cluster {
     /// Namespace of the model servers; the gate's by default.
     #[arg(long, value_name = "NAMESPACE")]
     model_namespace: Option<Namespace>,
-    /// Namespace whose pods may read the metrics of the gate's pods.
+    /// Namespace whose pods may read the metrics of the gate's pods; none by default.
     #[arg(long, value_name = "NAMESPACE")]
     metrics_from: Option<Namespace>,
 }
