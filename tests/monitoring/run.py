@@ -28,7 +28,8 @@ from processes import Gate, begin, fetch, free_ports, wait
 HERE = Path(__file__).resolve().parent
 # The only page of Envoy's admin interface that Prometheus can read.
 PAGE = "/stats/prometheus"
-OTHER_PATHS = ["/", "/stats", "/config_dump", f"{PAGE}/", f"/{PAGE}", "/stats/./prometheus", "/stats%2fprometheus"]
+OTHER_PATHS = ["/", "/stats", "/config_dump", f"{PAGE}/", f"/{PAGE}", "/stats/./prometheus", "/stats%2fprometheus",
+               f"{PAGE}?filter=.", f"{PAGE}?"]
 OTHER_METHODS = ["HEAD", "POST", "PUT", "DELETE", "OPTIONS"]
 # What Prometheus sends.
 ACCEPT = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"

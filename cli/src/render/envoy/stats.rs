@@ -1,5 +1,5 @@
 //! The listener with which Prometheus reads Envoy's counters: `GET /stats/prometheus` of the admin
-//! interface, and nothing else of it.
+//! interface without a query, and nothing else of it.
 //!
 //! The admin interface can stop Envoy, so it is a Unix socket, which Prometheus cannot read. This
 //! listener and its cluster are in the bootstrap, because no policy changes them. Readers need no
@@ -127,16 +127,19 @@ fn connection_manager() -> Node {
                 "routes" => list![map! {
                     "match" => map! {
                         "path" => PATH,
-                        "headers" => list![map! {
-                            "name" => ":method",
-                            "string_match" => map! {"exact" => "GET"},
-                        }],
+                        // `path` leaves out the query. The admin interface compiles its `filter`
+                        // as a pattern, and matches it on the main thread.
+                        "headers" => list![is_exactly(":method", "GET"), is_exactly(":path", PATH)],
                     },
                     "route" => map! {"cluster" => ADMIN, "timeout" => duration(PAGE_MS)},
                 }],
             }],
         },
     }
+}
+
+fn is_exactly(header: &str, value: &str) -> Node {
+    map! {"name" => header, "string_match" => map! {"exact" => value}}
 }
 
 fn cluster(admin: Node) -> Node {
