@@ -147,9 +147,9 @@ fn nothing_is_written_for_a_waypoint_or_for_half_of_a_gateway() {
 fn the_counters_of_a_sidecar_are_open_with_the_hosts_metrics() {
     let scratch = Scratch::new();
     for (mode, expected) in [
-        (&[] as &[&str], &[9_902, 15_090] as &[u64]),
+        ([].as_slice(), [9_902_u64, 15_090].as_slice()),
         // The filter is not in these pods.
-        (&GATEWAY, &[9_902]),
+        (GATEWAY.as_slice(), &[9_902]),
     ] {
         let more = [mode, &["--json", "--metrics-from", "monitoring"]].concat();
         let ran = render(&scratch, POLICY, &more);
