@@ -138,6 +138,8 @@ fn before(text: &str, line: usize, column: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic, reason = "tests")]
+
     use super::*;
     use saphyr_parser::Parser;
 

@@ -293,12 +293,15 @@ fn the_denial_names_who_blocked_and_until_when() {
     assert_eq!(blocks.sweep(), 1);
 }
 
+/// Changes a valid record to one with a fault.
+type Damage = fn(&mut BlockRecord);
+
 #[test]
 fn a_file_with_a_fault_is_rejected_whole() {
     let record = block(MINUTE_MS, None, after(0));
     let check = |blocks: Vec<BlockRecord>| BlockFile { blocks }.check();
     assert_eq!(check(vec![record.clone()]), Ok(()));
-    let faults: [(&str, fn(&mut BlockRecord)); 7] = [
+    let faults: [(&str, Damage); 7] = [
         ("client", |it| it.client = String::new()),
         ("client", |it| it.client = "c".repeat(129)),
         ("by", |it| it.by = "a\nb".to_owned()),
