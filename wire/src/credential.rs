@@ -10,6 +10,8 @@ use std::borrow::Cow;
 use tensorgate_policy::policy::KeyLocations;
 use tensorgate_policy::request::{Credential, looks_like_jwt};
 
+use crate::percent;
+
 /// Prefix of tensorgate's own keys.
 const API_KEY_PREFIX: &str = "tg_";
 
@@ -141,7 +143,7 @@ fn is_like(own: &[u8], name: &str) -> bool {
     let mut own = own.to_vec();
     let mut deep = 0;
     loop {
-        let plain = unescaped(&own);
+        let plain = percent::decoded(&own);
         if plain.len() == own.len() {
             break;
         }
@@ -154,30 +156,6 @@ fn is_like(own: &[u8], name: &str) -> bool {
     let blank = |byte: &u8| byte.is_ascii_whitespace() || byte.is_ascii_control() || *byte == b'+';
     own.retain(|byte| !blank(byte));
     own.eq_ignore_ascii_case(name.as_bytes())
-}
-
-/// The text with valid percent escapes decoded.
-fn unescaped(text: &[u8]) -> Vec<u8> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let escape = match (first, after) {
-            (b'%', [high, low, ..]) => digit(high).zip(digit(low)),
-            _ => None,
-        };
-        match escape.and_then(|(high, low)| u8::try_from(high << 4 | low).ok()) {
-            Some(byte) => {
-                plain.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                plain.push(*first);
-                rest = after;
-            }
-        }
-    }
-    plain
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod multipart;
 pub mod openai;
 mod owned;
 mod parameters;
+pub mod percent;
 #[cfg(feature = "grpc")]
 pub mod proto;
 pub mod rate_limit;

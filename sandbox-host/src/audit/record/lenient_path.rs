@@ -1,6 +1,8 @@
 //! The path that a lenient server reads: it may decode escapes, merge slashes and resolve dot
 //! segments.
 
+use tensorgate_wire::percent;
+
 /// How often escapes are decoded at most. Servers behind each other may decode once each.
 const MAX_DECODES: usize = 3;
 
@@ -12,7 +14,7 @@ pub fn lenient_path(path: &str) -> String {
         if !path.contains('%') {
             break;
         }
-        path = decode(&path);
+        path = String::from_utf8_lossy(&percent::decoded(path.as_bytes())).into_owned();
     }
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split(['/', '\\']) {
@@ -36,26 +38,4 @@ pub fn lenient_path(path: &str) -> String {
     // Last, because escapes may stand for capitals.
     lenient.make_ascii_lowercase();
     lenient
-}
-
-/// Decodes each escape (`%2f`) once. Others stay as they are.
-fn decode(path: &str) -> String {
-    let mut decoded = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let escaped = after.split_at_checked(2).filter(|_| *first == b'%');
-        let byte = escaped.and_then(|(digits, after)| Some((byte_of(digits)?, after)));
-        let (byte, after) = byte.unwrap_or((*first, after));
-        decoded.push(byte);
-        rest = after;
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
-/// The byte of two hex digits.
-fn byte_of(digits: &[u8]) -> Option<u8> {
-    if !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }

@@ -116,6 +116,7 @@ const WIRE: Crate = Crate {
         "fault",
         "raw_contents",
         "parameters",
+        "percent",
         "route",
         "credential",
         "headers",
