@@ -79,15 +79,28 @@ impl Resolve for SystemResolver {
             } else {
                 host.to_owned()
             };
-            // It continues if its caller leaves, and counts as open until it ends.
-            let asking = tokio::spawn(async move {
-                let found = tokio::net::lookup_host((whole, 0)).await;
-                drop(open);
-                found.map(|found| found.map(|address| address.ip()).collect::<Vec<_>>())
-            });
-            asking.await.map_err(io::Error::other)?
+            until_ended(open, system_addresses(whole, 0)).await
         })
     }
+}
+
+/// The addresses of a name, by the system's resolver.
+pub(super) async fn system_addresses(host: String, port: u16) -> io::Result<Vec<IpAddr>> {
+    let found = tokio::net::lookup_host((host, port)).await?;
+    Ok(found.map(|address| address.ip()).collect())
+}
+
+/// Runs a lookup. It continues if its caller leaves, and holds its permit until it ends.
+pub(super) async fn until_ended(
+    permit: impl Send + 'static,
+    lookup: impl Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static,
+) -> io::Result<Vec<IpAddr>> {
+    let running = tokio::spawn(async move {
+        let found = lookup.await;
+        drop(permit);
+        found
+    });
+    running.await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]

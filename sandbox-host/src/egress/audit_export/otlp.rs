@@ -35,6 +35,7 @@ use super::spool::Record;
 use crate::backends::tls::Tls;
 use crate::egress::client_tls::client_tls;
 use crate::egress::exchange::{Destination, EgressRequest, send};
+use crate::egress::resolve::system_addresses;
 use crate::pem::TlsError;
 use name_lookup::NameLookup;
 use response::Response;
@@ -107,12 +108,9 @@ impl Otlp {
         if let Ok(address) = self.rule.host().parse() {
             return Ok(vec![address]);
         }
-        let name = (self.rule.host().to_owned(), self.rule.port());
-        let looking_up = async move {
-            let found = tokio::net::lookup_host(name).await;
-            found.map(|found| found.map(|address| address.ip()).collect::<Vec<_>>())
-        };
-        self.lookup.run(looking_up).await
+        let host = self.rule.host().to_owned();
+        let lookup = system_addresses(host, self.rule.port());
+        self.lookup.run(lookup).await
     }
 
     /// The header fields of the policy's file. They are secrets, and never logged.

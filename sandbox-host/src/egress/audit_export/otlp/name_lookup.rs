@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use crate::egress::resolve::until_ended;
+
 /// The lookups of one exporter.
 pub(super) struct NameLookup(Arc<Semaphore>);
 
@@ -36,12 +38,7 @@ impl NameLookup {
                  resolver",
             )
         })?;
-        let running = tokio::spawn(async move {
-            let found = lookup.await;
-            drop(permit);
-            found
-        });
-        running.await.map_err(io::Error::other)?
+        until_ended(permit, lookup).await
     }
 }
 
