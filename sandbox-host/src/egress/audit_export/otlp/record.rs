@@ -73,7 +73,7 @@ fn log_record(record: &Record, log: &str, now: SystemTime) -> LogRecord {
     // The log only has objects.
     let line: Map<String, Json> = serde_json::from_str(&record.text).unwrap_or_default();
     let text = |member: &str| line.get(member).and_then(Json::as_str);
-    let severity = Severity::of(record);
+    let severity = Severity::of(record, &line);
     let mut attributes = vec![
         KeyValue::text("log.record.uid", uid(record, log)),
         KeyValue::text("tensorgate.audit.log", log),

@@ -1,5 +1,8 @@
 //! How severe an audit record is, by its event.
 
+use serde::Deserialize as _;
+use serde_json::{Map, Value as Json};
+
 use crate::audit::record::{ArtifactAction, Event, Verdict};
 use crate::egress::audit_export::spool::Record;
 
@@ -20,14 +23,14 @@ impl Severity {
         }
     }
 
-    /// The severity of a record. Lost records are an error. A line that another version of the host
-    /// has written may have an event that this one does not know, which is a warning.
-    pub(super) fn of(record: &Record) -> Self {
+    /// The severity of a record with this line. Lost records are an error. A line that another
+    /// version of the host has written may have an event that this one does not know, which is a
+    /// warning.
+    pub(super) fn of(record: &Record, line: &Map<String, Json>) -> Self {
         if record.lost > 0 {
             return Self::Error;
         }
-        serde_json::from_str::<Event>(&record.text)
-            .map_or(Self::Warn, |event| Self::of_event(&event))
+        Event::deserialize(line).map_or(Self::Warn, |event| Self::of_event(&event))
     }
 
     /// What was detected or lost is an error. A request that was denied, or that had no answer, is
@@ -173,20 +176,26 @@ mod tests {
         }
     }
 
+    /// The severity of a record with this text.
+    fn of(text: &str, lost: u64) -> Severity {
+        let line = serde_json::from_str(text).unwrap();
+        Severity::of(&record(text, lost), &line)
+    }
+
     #[test]
     fn the_line_of_every_event_has_the_severity_of_the_event() {
         for (event, expected) in events() {
             let line = line::line(1, UNIX_EPOCH, event);
             let text = line::seal(&line, Hash::default(), &Seal::None).unwrap().0;
-            assert_eq!(Severity::of(&record(&text, 0)), expected, "{text}");
+            assert_eq!(of(&text, 0), expected, "{text}");
         }
     }
 
     #[test]
     fn lost_records_are_an_error_and_an_unknown_event_is_a_warning() {
-        let lost = record(r#"{"type":"export-lost"}"#, 1);
-        assert_eq!(Severity::of(&lost), Severity::Error);
-        let unknown = record(r#"{"type":"of-a-later-version"}"#, 0);
-        assert_eq!(Severity::of(&unknown), Severity::Warn);
+        let lost = of(r#"{"type":"export-lost"}"#, 1);
+        assert_eq!(lost, Severity::Error);
+        let unknown = of(r#"{"type":"of-a-later-version"}"#, 0);
+        assert_eq!(unknown, Severity::Warn);
     }
 }
