@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use tensorgate_policy::Policy;
@@ -23,9 +23,8 @@ pub(super) struct Entry {
     pub model: String,
     pub version: String,
     pub artifact: Arc<ModelArtifact>,
-    status: RwLock<Status>,
-    /// Set with the status.
-    retry: Mutex<Retry>,
+    /// The status, and when its check is repeated.
+    state: RwLock<(Status, Retry)>,
     /// What the last check was about.
     baseline: Mutex<Arc<Baseline>>,
 }
@@ -55,8 +54,7 @@ impl Entry {
             model: model.name().to_owned(),
             version: version.to_owned(),
             artifact: Arc::clone(artifact),
-            status: RwLock::new(Status::Checking { changed: None }),
-            retry: Mutex::default(),
+            state: RwLock::new((Status::Checking { changed: None }, Retry::default())),
             baseline: Mutex::default(),
         }
     }
@@ -76,31 +74,31 @@ impl Entry {
         *baseline.unwrap_or_else(PoisonError::into_inner) = Arc::clone(checked);
     }
 
+    fn state(&self) -> RwLockReadGuard<'_, (Status, Retry)> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn status(&self) -> Status {
-        let status = self.status.read();
-        status.unwrap_or_else(PoisonError::into_inner).clone()
+        self.state().0.clone()
     }
 
     /// Sets the status, and returns the one before.
     pub(super) fn replace_status(&self, next: Status) -> Status {
-        let status = self.status.write();
-        let mut status = status.unwrap_or_else(PoisonError::into_inner);
-        let retry = self.retry.lock();
-        let mut retry = retry.unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.write();
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        let (status, retry) = &mut *state;
         retry.plan(&next, Instant::now());
-        std::mem::replace(&mut *status, next)
+        std::mem::replace(status, next)
     }
 
     /// Whether its files are to be verified at this time.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        let is_checking = matches!(self.status(), Status::Checking { .. });
-        let retry = self.retry.lock();
-        is_checking || retry.unwrap_or_else(PoisonError::into_inner).is_due(now)
+        let (status, retry) = &*self.state();
+        matches!(status, Status::Checking { .. }) || retry.is_due(now)
     }
 
     fn unready(&self) -> Option<String> {
-        let status = self.status.read();
-        status.unwrap_or_else(PoisonError::into_inner).unready()
+        self.state().0.unready()
     }
 }
 
