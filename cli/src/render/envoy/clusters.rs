@@ -7,8 +7,8 @@ use tensorgate_filter_core::host::RATE_LIMIT_CLUSTER;
 
 use super::bounds::{Bounds, STREAM_WINDOW_BYTES};
 use super::control_plane::ControlPlane;
-use super::duration;
 use super::remote_host::Endpoint;
+use super::{duration, socket_address};
 use crate::render::node::{Node, entries, list, map};
 
 /// Name of the host's cluster.
@@ -148,11 +148,9 @@ pub fn other_limits(host: &str, port: u16) -> Node {
     } else {
         "STRICT_DNS"
     };
-    let address =
-        map! {"socket_address" => map! {"address" => host, "port_value" => u32::from(port)}};
     limits(Target {
         kind,
-        addresses: vec![address],
+        addresses: vec![socket_address(host, port)],
         tls: None,
     })
 }

@@ -8,7 +8,7 @@ use tensorgate_filter_core::keys::document::MAX_DOCUMENT_BYTES;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{KeySetUrl, Server};
 
-use super::{RenderError, RenderOptions, duration, text};
+use super::{RenderError, RenderOptions, duration, socket_address, text};
 use crate::render::node::{Node, list, map};
 
 /// Largest response to a filter's request, bytes. Envoy buffers it completely. The filter rejects
@@ -79,9 +79,9 @@ pub fn key_set_cluster(
             "load_assignment".to_owned(),
             map! {
                 "cluster_name" => name.as_str(),
-                "endpoints" => list![map! {"lb_endpoints" => list![map! {"endpoint" => map! {"address" => map! {
-                    "socket_address" => map! {"address" => address, "port_value" => u32::from(url.port())},
-                }}}]}],
+                "endpoints" => list![map! {"lb_endpoints" => list![map! {
+                    "endpoint" => map! {"address" => socket_address(address, url.port())},
+                }]}],
             },
         ),
     ];

@@ -259,11 +259,12 @@ fn listener(
             "typed_config" => http::connection_manager(policy.listen(), bounds, filters, options, form)?,
         }],
     ));
-    let socket =
-        map! {"address" => address.ip().to_string(), "port_value" => u32::from(address.port())};
     let mut listener = vec![
         ("name".to_owned(), Node::from(LISTENER)),
-        ("address".to_owned(), map! {"socket_address" => socket}),
+        (
+            "address".to_owned(),
+            socket_address(address.ip().to_string(), address.port()),
+        ),
     ];
     // Limits a single read. How much of a body a filter may hold is set on the route.
     if let Some(bytes) = plane.connection_buffer_bytes() {
@@ -280,6 +281,12 @@ fn listener(
         listener.push(("access_log".to_owned(), access_log::tls()));
     }
     Ok(Node::Map(listener))
+}
+
+/// An address of TCP in Envoy's form.
+fn socket_address(host: impl Into<Node>, port: u16) -> Node {
+    let host: Node = host.into();
+    map! {"socket_address" => map! {"address" => host, "port_value" => u32::from(port)}}
 }
 
 /// Address of a Unix socket.

@@ -12,7 +12,7 @@ use tensorgate_host::server::tls::is_peer_name;
 use tokio_rustls::rustls::pki_types::DnsName;
 
 use super::tls::{self, SecretFile};
-use super::{RenderError, RenderOptions};
+use super::{RenderError, RenderOptions, socket_address};
 use crate::render::node::{Node, list, map};
 
 /// Name of the secret with the gateway's certificate.
@@ -39,10 +39,7 @@ impl Endpoint {
 
     /// The address in Envoy's form.
     pub fn address(&self) -> Node {
-        map! {"socket_address" => map! {
-            "address" => self.host.as_str(),
-            "port_value" => u32::from(self.port),
-        }}
+        socket_address(self.host.as_str(), self.port)
     }
 }
 

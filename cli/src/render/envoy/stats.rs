@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::dynamic::Fixed;
-use super::{RenderError, RenderOptions, bounds, duration, pipe};
+use super::{RenderError, RenderOptions, bounds, duration, pipe, socket_address};
 use crate::render::node::{Node, list, map};
 
 /// Default address. The host's page is at the port before it.
@@ -62,8 +62,6 @@ fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 fn listener(address: SocketAddr) -> Node {
-    let socket =
-        map! {"address" => address.ip().to_string(), "port_value" => u32::from(address.port())};
     let limit = map! {
         "@type" => "type.googleapis.com/envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
         "stat_prefix" => NAME,
@@ -71,7 +69,7 @@ fn listener(address: SocketAddr) -> Node {
     };
     map! {
         "name" => NAME,
-        "address" => map! {"socket_address" => socket},
+        "address" => socket_address(address.ip().to_string(), address.port()),
         "per_connection_buffer_limit_bytes" => bounds::READ_BYTES,
         "enable_reuse_port" => false,
         // Clients that use all connections of the gate cannot hide its counters, and readers of
