@@ -66,7 +66,7 @@ impl BlockList {
     /// Takes a record unless it is over or not the latest about its client. Returns whether it was
     /// taken.
     pub fn merge(&mut self, record: BlockRecord, now: Now) -> bool {
-        // Another gateway may have told of it first. It takes no more of the room for theirs.
+        // From now on the client does not count against `MAX_SHARED`.
         if let Some(known) = self.entries.get_mut(&record.client) {
             known.is_shared = false;
         }
