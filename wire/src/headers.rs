@@ -37,7 +37,7 @@ pub struct ReadHead<'a> {
     pub method: &'a str,
     /// `:path` with its query, without the key; empty if absent.
     pub path: Cow<'a, str>,
-    /// `x-request-id` as the proxy set it; empty if absent.
+    /// `x-request-id` as it arrived; empty if absent. The proxy or its client has chosen it.
     pub request_id: &'a str,
     /// The credential.
     pub credential: Credential<'a>,
@@ -170,7 +170,7 @@ impl<'a> ReadHead<'a> {
     }
 
     /// The facts for a decision, with the caller's identity. An unknown path may be a route of the
-    /// `templates`.
+    /// `templates`. The caller sets the request's hash, from the gate's own id.
     pub fn into_head(self, identity: Identity, templates: &Templates) -> Head<'a> {
         let route = match self.route {
             Route::Unknown { protocol } => route::own(self.method, &self.path, templates, protocol),
@@ -183,7 +183,7 @@ impl<'a> ReadHead<'a> {
             identity,
             proofs: Proofs::NONE,
             withheld: Operations::default(),
-            request_hash: RequestHash::from_request_id(self.request_id),
+            request_hash: RequestHash::default(),
             route,
             content_type: self.content_type,
             encoding: self.encoding,

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tensorgate_identity::{Evidence, Identifier, PureVerifier, TokenCache};
 use tensorgate_policy::decision::{BodyPlan, decide_body, decide_head, decide_message};
-use tensorgate_policy::request::Identity;
+use tensorgate_policy::request::{Identity, RequestHash};
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{
     Bundle, Charge, ChargeOutcome, Decision, Denial, Now, Policy, Reason, Step,
@@ -122,6 +122,7 @@ impl State {
         };
         let mut head = read.into_head(identified.identity, self.policy.templates());
         (head.proofs, head.withheld) = (identified.proofs, identified.withheld);
+        head.request_hash = RequestHash::from_request_id(&context.request_id);
         let buckets = &mut self.buckets;
         let (decision, step) =
             decide_head(&self.policy, &head, |charge| spend(buckets, charge, now));

@@ -111,7 +111,7 @@ struct Query {
     /// Print matching lines as they are written, until Ctrl-C. Earlier lines only with --since.
     #[arg(short, long)]
     follow: bool,
-    /// Request id.
+    /// Request id: the gate's, or the x-request-id that arrived.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
     /// Events instead of requests: of all kinds that are not about one request, or of those named
@@ -277,7 +277,8 @@ impl Query {
             && is(&self.client, decision.client.as_deref())
             && is(&self.model, decision.model.as_deref())
             && is(&self.verdict, Some(decision.verdict.name()))
-            && is(&self.request_id, decision.request_id.as_deref())
+            && (is(&self.request_id, decision.request_id.as_deref())
+                || is(&self.request_id, decision.client_request_id.as_deref()))
     }
 }
 
@@ -357,7 +358,10 @@ fn decision_row(line: &Line, decision: &Decision) -> String {
         or_dash(&decision.model),
         or_dash(&decision.method),
         or_dash(&decision.path),
-        or_dash(&decision.request_id),
+        or_dash(match &decision.request_id {
+            None => &decision.client_request_id,
+            own => own,
+        }),
         decision.total_us
     )
 }

@@ -415,6 +415,7 @@ fn denied(file: String, answer: &Answer, record: Record) -> Explained {
     let Record {
         reason,
         overload: _,
+        request_id: _,
         client,
         credential: _,
         model,
@@ -446,6 +447,7 @@ fn allowed(file: String, request: &Request, record: Record) -> Explained {
     let Record {
         reason: _,
         overload: _,
+        request_id: _,
         client,
         credential: _,
         model,

@@ -67,23 +67,40 @@ pub fn print(ui: &Ui, log: &Path, request_id: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads the log's entries about a request. As long as there is none and `wait` returns `true`,
-/// lines that were added are read too.
+/// Reads the log's entries about a request, or about the latest one that arrived with this ID.
+/// As long as there is none and `wait` returns `true`, lines that were added are read too.
 fn find(log: &Path, request_id: &str, mut wait: impl FnMut() -> bool) -> io::Result<Option<Story>> {
     let mut tail = Tail::new(log, false)?;
-    let (mut decision, mut amended) = (None, Vec::new());
+    let mut own = (None, Vec::new());
+    let mut arrived = (None, Vec::new());
+    let mut arrived_id = None;
     loop {
         tail.each_new(|line, _| {
             match &line.event {
                 Event::Decision(decided) if decided.request_id.as_deref() == Some(request_id) => {
-                    decision = Some(line);
+                    own.0 = Some(line);
                 }
-                Event::Amend(amend) if amend.request_id == request_id => amended.push(line),
+                Event::Decision(decided)
+                    if decided.client_request_id.as_deref() == Some(request_id) =>
+                {
+                    arrived_id.clone_from(&decided.request_id);
+                    arrived = (Some(line), Vec::new());
+                }
+                Event::Amend(amend) if amend.request_id == request_id => own.1.push(line),
+                Event::Amend(amend) if arrived_id.as_ref() == Some(&amend.request_id) => {
+                    arrived.1.push(line);
+                }
                 _ => {}
             }
             true
         })?;
-        if let Some(decision) = decision {
+        let found = if own.0.is_some() {
+            &mut own
+        } else {
+            &mut arrived
+        };
+        if let Some(decision) = found.0.take() {
+            let amended = std::mem::take(&mut found.1);
             return Ok(Some(Story { decision, amended }));
         }
         if !wait() {
@@ -268,6 +285,7 @@ mod tests {
     fn entry(seq: u64, request_id: &str) -> String {
         let decision = Decision {
             request_id: Some(request_id.to_owned()),
+            client_request_id: Some("shared".to_owned()),
             ..Decision::default()
         };
         let event = Event::Decision(Box::new(decision));
@@ -291,6 +309,9 @@ mod tests {
         assert_eq!(story.decision.seq, 2);
         let first = find(&log, "first", || false).unwrap().unwrap();
         assert_eq!(first.decision.seq, 1);
+        // The latest of the requests that arrived with one ID.
+        let shared = find(&log, "shared", || false).unwrap().unwrap();
+        assert_eq!(shared.decision.seq, 2);
         assert!(find(&log, "never", || false).unwrap().is_none());
     }
 }

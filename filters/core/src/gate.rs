@@ -31,7 +31,7 @@ mod waiting;
 use std::rc::Rc;
 
 use tensorgate_policy::decision::BodyPlan;
-use tensorgate_policy::request::Protocol;
+use tensorgate_policy::request::{Protocol, RequestHash};
 use tensorgate_policy::{Decision, Denial, Now, Step};
 use tensorgate_wire::headers::{self, ReadHead};
 use tensorgate_wire::{addressee, check_server_query, decode, expand};
@@ -197,7 +197,7 @@ impl Gate {
         });
         let (now, fields, previous) = match read {
             Ok(read) => read,
-            Err(fault) => return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest, ""),
+            Err(fault) => return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest),
         };
         if self.forwards_headers() {
             let limits = root.policy.listen().limits();
@@ -205,9 +205,19 @@ impl Gate {
         }
         let read = ReadHead::read_keys(&fields, end_of_stream, root.key_locations());
         if let Err(fault) = remove_api_key(proxy, &read) {
-            return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest, "");
+            return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest);
         }
-        let mut upstream = Upstream::new(read.method, &read.path, read.request_id, &fields);
+        if self.outcome.record.request_id.is_empty() {
+            let given = previous.request_id().map(str::to_owned);
+            self.outcome.record.request_id =
+                given.unwrap_or_else(|| proxy.new_request_id(root.context_key.as_ref()));
+        }
+        let request_id = &self.outcome.record.request_id;
+        let mut upstream = Upstream::new(read.method, &read.path, request_id, &fields);
+        // Only a host can tell this id from the gate's, which is in the context.
+        if root.context_key.is_some() {
+            upstream.client_request_id = Some(read.request_id.to_owned());
+        }
         let identified = match identify(proxy, &root, &previous, &read, now, awaited) {
             CallerState::Known(identified) => identified,
             CallerState::Awaits(awaited, permit) => {
@@ -220,6 +230,7 @@ impl Gate {
         upstream.claims = identified.claims;
         let mut head = read.into_head(identified.identity, root.policy.templates());
         (head.proofs, head.withheld) = (identified.proofs, identified.withheld);
+        head.request_hash = RequestHash::from_request_id(&upstream.request_id);
         self.outcome.record.operation = head.route.operation();
         upstream.accept(&head);
         let (decision, step) = Decision::begin(&root.policy, &head);

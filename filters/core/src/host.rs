@@ -12,6 +12,7 @@ use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Denial, Now, Reason};
 use tensorgate_wire::Answer;
+use tensorgate_wire::context::Key;
 
 use crate::verdict::Verdict;
 pub use header_map::{deserialize, serialize};
@@ -263,6 +264,9 @@ pub trait Proxy: SharedStore {
     /// Sets a property of the request for the access log and for the following filters. The proxy
     /// rejects a second write to a property that was declared read-only.
     fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault>;
+
+    /// Creates the id of a new request; see [`crate::request_id`].
+    fn new_request_id(&mut self, key: Option<&Key>) -> String;
 
     /// Next sequence number as `VM.NUMBER`: the VM's unique id in 16 hex digits, and a number that
     /// counts from 1. `None` for a VM without an id.

@@ -62,6 +62,12 @@ impl PreviousFilters {
         })
     }
 
+    /// The id that the first filter gave the request.
+    pub(crate) fn request_id(&self) -> Option<&str> {
+        let said = self.said.as_ref()?;
+        Some(said.request_id.as_str()).filter(|id| !id.is_empty())
+    }
+
     /// Whether no previous filter has identified the caller.
     pub(crate) const fn is_empty(&self) -> bool {
         self.said.is_none()

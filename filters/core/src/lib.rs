@@ -25,6 +25,7 @@ pub mod quota;
 mod quota_step;
 pub mod rate_limit_service;
 pub mod record;
+pub mod request_id;
 pub mod root;
 #[cfg(target_family = "wasm")]
 pub mod sdk;

@@ -66,15 +66,15 @@ impl Outcome {
     }
 
     /// Records an allowed request. Only shadow denials are logged.
-    pub(crate) fn allowed(&mut self, proxy: &mut dyn Proxy, request_id: &str) {
+    pub(crate) fn allowed(&mut self, proxy: &mut dyn Proxy) {
         if !self.record.shadow.is_empty() {
-            self.log(proxy, Verdict::Allow, request_id);
+            self.log(proxy, Verdict::Allow);
         }
         self.decided(proxy, Verdict::Allow);
     }
 
     /// Records and logs a rejection.
-    pub(crate) fn denied(&mut self, proxy: &mut dyn Proxy, denial: &Denial, request_id: &str) {
+    pub(crate) fn denied(&mut self, proxy: &mut dyn Proxy, denial: &Denial) {
         self.record.reason = Some(denial.reason);
         self.record.overload = denial.overload;
         self.record.detail.clone_from(&denial.cause);
@@ -83,7 +83,7 @@ impl Outcome {
             self.record.client = self.revoked_client.take();
         }
         let verdict = Verdict::Deny(denial.reason);
-        self.log(proxy, verdict, request_id);
+        self.log(proxy, verdict);
         self.decided(proxy, verdict);
     }
 
@@ -95,10 +95,11 @@ impl Outcome {
         policy: &Policy,
         decision: &Decision,
         denial: Option<&Denial>,
-        id: &str,
+        id: String,
     ) -> (Option<String>, Option<String>) {
         let mut one = Self::new(self.filter);
         one.note(policy, decision);
+        one.record.request_id = id;
         one.record.credential.clone_from(&self.record.credential);
         let verdict = match denial {
             Some(denial) => {
@@ -110,7 +111,7 @@ impl Outcome {
             None => Verdict::Allow,
         };
         if denial.is_some() || !one.record.shadow.is_empty() {
-            one.log(proxy, verdict, id);
+            one.log(proxy, verdict);
         }
         one.count_shadows(proxy);
         // In a chain, the rejecting filter counts a message; otherwise the validating filter does.
@@ -122,21 +123,19 @@ impl Outcome {
     }
 
     /// Writes one log line.
-    fn log(&self, proxy: &mut dyn Proxy, verdict: Verdict, request_id: &str) {
+    fn log(&self, proxy: &mut dyn Proxy, verdict: Verdict) {
         let level = match verdict {
             Verdict::Deny(Reason::Overloaded) => Level::Warn,
             _ => Level::Info,
         };
         let source = proxy.source_address();
-        let line = self
-            .record
-            .to_log_line(verdict, request_id, source.as_deref());
+        let line = self.record.to_log_line(verdict, source.as_deref());
         proxy.log(level, &line);
     }
 
     /// Records that the head is forwarded and the verdict is still pending.
     pub(crate) fn forwarded(&self, proxy: &mut dyn Proxy) {
-        if let Err(fault) = proxy.set_property(property::FORWARDED, "1") {
+        if let Err(fault) = proxy.set_property(property::FORWARDED, &self.record.request_id) {
             proxy.log(
                 Level::Error,
                 &format!("property {}: {fault}", property::FORWARDED),

@@ -58,6 +58,8 @@ pub fn parse_not_allowed(outcome: &[u8]) -> bool {
 /// Outcome of one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
+    /// The gate's id of the request; empty if it was rejected before it got one.
+    pub request_id: String,
     /// Reason of the rejection.
     pub reason: Option<Reason>,
     /// What is exhausted or failed, for a rejection as overloaded.
@@ -83,6 +85,9 @@ pub struct Record {
 struct OutcomeProperty<'a> {
     verdict: &'static str,
     reason: &'static str,
+    /// Unset if the request got none.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    request_id: &'a str,
     /// Unset while unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<&'a str>,
@@ -118,6 +123,7 @@ impl Record {
         let property_json = OutcomeProperty {
             verdict: verdict.name(),
             reason: verdict.reason(),
+            request_id: &self.request_id,
             client: self.client.as_deref(),
             credential: self.credential.as_deref(),
             model: self.model.as_deref(),
@@ -132,12 +138,12 @@ impl Record {
 
     /// One JSON line for the log. Control characters from the caller are escaped, so one request is
     /// one line.
-    pub fn to_log_line(&self, verdict: Verdict, request_id: &str, source: Option<&str>) -> String {
+    pub fn to_log_line(&self, verdict: Verdict, source: Option<&str>) -> String {
         let mut line = json!({
             "event": "decision",
             "verdict": verdict.name(),
             "reason": verdict.reason(),
-            "request_id": request_id,
+            "request_id": self.request_id,
             "source": source,
             "client": self.client,
             "credential": self.credential,
@@ -175,7 +181,7 @@ mod tests {
             detail: "unknown input \"a\n{\"verdict\":\"allow\"}\"".into(),
             ..Record::default()
         };
-        let line = record.to_log_line(Verdict::Deny(Reason::UnknownInput), "id", None);
+        let line = record.to_log_line(Verdict::Deny(Reason::UnknownInput), None);
         assert!(!line.contains('\n'), "{line}");
     }
 
@@ -205,7 +211,7 @@ mod tests {
         ] {
             assert_eq!(parse_shadowed(text.as_bytes()).len(), expected, "{text}");
         }
-        let line = record.to_log_line(Verdict::Allow, "id", None);
+        let line = record.to_log_line(Verdict::Allow, None);
         assert!(
             line.contains(r#""shadow":[{"#) && !line.contains('\n'),
             "{line}"
@@ -218,7 +224,7 @@ mod tests {
             detail: "é".repeat(MAX_DETAIL_BYTES),
             ..Record::default()
         };
-        let line = record.to_log_line(Verdict::Deny(Reason::Malformed), "id", None);
+        let line = record.to_log_line(Verdict::Deny(Reason::Malformed), None);
         assert!(line.len() < MAX_DETAIL_BYTES + 200, "{}", line.len());
     }
 
@@ -228,7 +234,7 @@ mod tests {
             overload: Some(OverloadCause::RateLimitService),
             ..Record::default()
         };
-        let line = record.to_log_line(Verdict::Deny(Reason::Overloaded), "id", None);
+        let line = record.to_log_line(Verdict::Deny(Reason::Overloaded), None);
         assert!(
             line.contains(r#""overload":"rate-limit-service""#),
             "{line}"
@@ -237,7 +243,7 @@ mod tests {
             overload_metric(OverloadCause::RateLimitService),
             "tensorgate_overloaded;cause=rate-limit-service;"
         );
-        let other = Record::default().to_log_line(Verdict::Allow, "id", None);
+        let other = Record::default().to_log_line(Verdict::Allow, None);
         assert!(!other.contains("overload"), "{other}");
     }
 

@@ -26,10 +26,12 @@ use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Now, Severity};
 use tensorgate_wire::Answer;
 use tensorgate_wire::answer::percent_encoded;
+use tensorgate_wire::context::Key;
 
 use crate::filter::Filter;
 use crate::gate::Gate;
 use crate::host::{Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore};
+use crate::request_id::request_id;
 use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, READ_CONFIGURATION_BYTES, host_fault};
 use crate::shared_identity;
 use crate::shared_state::create_shared_state;
@@ -42,6 +44,8 @@ use unconfigured::Unconfigured;
 thread_local! {
     /// This VM's id and its last sequence number.
     static ENTRIES: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+    /// Number of requests that this VM has given an id.
+    static REQUESTS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Registers the module with the proxy. Called once per VM, before anything else.
@@ -469,6 +473,14 @@ impl Proxy for Host {
 
     fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault> {
         abi::set_property(name, value)
+    }
+
+    fn new_request_id(&mut self, key: Option<&Key>) -> String {
+        let number = REQUESTS.get().saturating_add(1);
+        REQUESTS.set(number);
+        // A VM without an id has no configuration, and so no requests.
+        let vm = ENTRIES.get().map_or(0, |(vm, _)| vm);
+        request_id(key, vm, number)
     }
 
     fn next_sequence_number(&mut self) -> Option<String> {

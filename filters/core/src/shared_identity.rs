@@ -21,6 +21,8 @@ pub struct SharedIdentity {
     pub credential: Option<String>,
     /// Proofs that the credential provided.
     pub proofs: Proofs,
+    /// The id that the first filter gave the request.
+    pub request_id: String,
 }
 
 impl SharedIdentity {
@@ -45,9 +47,13 @@ impl SharedIdentity {
     /// The proxy failed.
     pub fn publish(&self, proxy: &mut dyn Proxy) -> Result<(), HostFault> {
         let proofs = self.proofs.to_bits();
-        let said = json!({"client": self.client, "credential": self.credential, "proofs": proofs});
-        let text = said.to_string();
-        proxy.set_property(PROPERTY, &text)
+        let said = json!({
+            "client": self.client,
+            "credential": self.credential,
+            "proofs": proofs,
+            "request_id": self.request_id,
+        });
+        proxy.set_property(PROPERTY, &said.to_string())
     }
 
     fn parse(text: &[u8]) -> Option<Self> {
@@ -62,6 +68,7 @@ impl SharedIdentity {
             client: text("client")?,
             credential: text("credential")?,
             proofs: Proofs::from_bits(u8::try_from(members.get("proofs")?.as_u64()?).ok()?)?,
+            request_id: members.get("request_id")?.as_str()?.to_owned(),
         })
     }
 }
@@ -82,28 +89,30 @@ mod tests {
             client: Some(client.into()),
             credential: Some("jwt:i:s".into()),
             proofs: Proofs::NONE.with(Proof::Jwt),
+            request_id: "id".into(),
         };
         for (text, expected) in [
             (
-                &br#"{"client": "a", "credential": "jwt:i:s", "proofs": 2}"#[..],
+                &br#"{"client": "a", "credential": "jwt:i:s", "proofs": 2, "request_id": "id"}"#[..],
                 Some(named("a")),
             ),
             (
-                br#"{"client": null, "credential": null, "proofs": 0}"#,
+                br#"{"client": null, "credential": null, "proofs": 0, "request_id": ""}"#,
                 Some(SharedIdentity::default()),
             ),
             (br#"{"client": "a"}"#, None),
             (br#"{"client": "a", "credential": null}"#, None),
+            (br#"{"client": "a", "credential": null, "proofs": 0}"#, None),
             (
-                br#"{"client": "a", "credential": null, "proofs": 16}"#,
+                br#"{"client": "a", "credential": null, "proofs": 16, "request_id": ""}"#,
                 None,
             ),
             (
-                br#"{"client": "a", "credential": null, "proofs": 256}"#,
+                br#"{"client": "a", "credential": null, "proofs": 256, "request_id": ""}"#,
                 None,
             ),
             (
-                br#"{"client": "a", "credential": null, "proofs": -1}"#,
+                br#"{"client": "a", "credential": null, "proofs": -1, "request_id": ""}"#,
                 None,
             ),
             (br#"{"client": "a", "credential": 1}"#, None),

@@ -8,7 +8,6 @@ mod rewrite;
 
 use tensorgate_identity::ClaimFields;
 use tensorgate_policy::request::{ContentType, Encoding, FORM, Head, Protocol};
-use tensorgate_wire::limits::MAX_REQUEST_ID_BYTES;
 use tensorgate_wire::{headers, refused_in};
 
 use crate::host::Field;
@@ -42,8 +41,10 @@ pub struct Upstream {
     /// `:authority`. Envoy selects the route again after its headers have changed, and a gateway's
     /// routes may be for certain hosts only.
     authority: String,
-    /// The request id; empty if the proxy set no valid one.
+    /// The gate's id of the request.
     pub request_id: String,
+    /// The `x-request-id` that is forwarded instead: the one that arrived. Empty: none.
+    pub client_request_id: Option<String>,
     /// `grpc-timeout`, if it occurs once and is well-formed.
     pub grpc_timeout: Option<String>,
     /// Claims of the caller's token.
@@ -64,11 +65,8 @@ impl Upstream {
             method: method.to_owned(),
             path: path.to_owned(),
             authority: authority(fields).unwrap_or(AUTHORITY).to_owned(),
-            request_id: if is_request_id(request_id) {
-                request_id.to_owned()
-            } else {
-                String::new()
-            },
+            request_id: request_id.to_owned(),
+            client_request_id: None,
             grpc_timeout: grpc_timeout(fields),
             claims: ClaimFields::new(),
             content_type: None,
@@ -121,8 +119,9 @@ impl Upstream {
             (":scheme", SCHEME),
             // Envoy finds no route without this field.
             ("x-forwarded-proto", SCHEME),
-            ("x-request-id", self.request_id.as_str()),
         ]);
+        let request_id = self.client_request_id.as_ref().unwrap_or(&self.request_id);
+        fields.extend((!request_id.is_empty()).then_some(("x-request-id", request_id.as_str())));
         fields.extend(
             self.content_type
                 .as_deref()
@@ -208,15 +207,6 @@ fn is_address_byte(byte: u8) -> bool {
 /// Whether a text has one or more bytes, and only such ones.
 fn is_made_of(text: &str, allowed: impl Fn(u8) -> bool) -> bool {
     !text.is_empty() && text.bytes().all(allowed)
-}
-
-/// Whether a text is a valid request id. A head that is rejected as ambiguous may have an invalid
-/// one.
-fn is_request_id(text: &str) -> bool {
-    (1..=MAX_REQUEST_ID_BYTES).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// What Envoy treats as gRPC: the type alone or with a message format (`+proto`).
@@ -310,17 +300,16 @@ mod tests {
     }
 
     #[test]
-    fn only_short_ascii_tokens_are_request_ids() {
-        let check = |text: &str, kept: bool| {
-            let upstream = Upstream::new("GET", "/v2", text, &[]);
-            assert_eq!(upstream.request_id, if kept { text } else { "" });
+    fn a_host_gets_the_id_that_arrived_and_a_model_server_the_gates() {
+        let check = |received: Option<&str>, expected: Option<&str>| {
+            let mut upstream = Upstream::new("GET", "/v2", "ours", &[]);
+            upstream.client_request_id = received.map(str::to_owned);
+            let fields = upstream.fields();
+            let forwarded = fields.iter().find(|(name, _)| *name == "x-request-id");
+            assert_eq!(forwarded.map(|(_, value)| *value), expected, "{received:?}");
         };
-        check("8f1a2b3c-0000-4000-8000-000000000001", true);
-        check("", false);
-        check("a b", false);
-        check("é", false);
-        check("a\r\nb", false);
-        check(&"a".repeat(MAX_REQUEST_ID_BYTES), true);
-        check(&"a".repeat(MAX_REQUEST_ID_BYTES + 1), false);
+        check(None, Some("ours"));
+        check(Some("a_b.c=d:e/f,g"), Some("a_b.c=d:e/f,g"));
+        check(Some(""), None);
     }
 }

@@ -78,11 +78,6 @@ pub const NAMELESS: [&str; 7] = [
 /// The prefixes of the codecs' details.
 pub const CODECS: [&str; 2] = ["http1.", "http2."];
 
-/// Whether a request with these details may have an ID that the gate did not create.
-pub fn nameless(details: &str) -> bool {
-    NAMELESS.contains(&details) || CODECS.iter().any(|codec| details.starts_with(codec))
-}
-
 /// The reason that a caller sees with this status from a filter, if there is only one. Blocked
 /// clients get theirs from the host.
 pub fn only_reason(status: u16) -> Option<Reason> {

@@ -265,8 +265,7 @@ impl Outcomes {
             from_host,
         } = entry;
         let line = |decision| Some(Event::Decision(Box::new(decision)));
-        // The request ID is trusted only if the gate accepted the request. Otherwise a client may
-        // have sent it.
+        // Nobody else reports a request without the filter's ID, or one that the gate rejected.
         let Some(id) = decision.request_id.clone().filter(|_| forwarded) else {
             return (time, line(decision), Vec::new());
         };

@@ -17,8 +17,8 @@ use crate::sandbox::EgressRecord;
 pub use artifact::{ArtifactAction, ArtifactKind, ArtifactRecord};
 pub use lenient_path::lenient_path;
 pub use text::{
-    MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES, MAX_PATH_BYTES, clean,
-    clean_shadowed, path,
+    MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES,
+    MAX_PATH_BYTES, clean, clean_shadowed, path,
 };
 
 /// The version of the fields.
@@ -256,9 +256,13 @@ impl Verdict {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Decision {
-    /// The gate's ID. Absent if Envoy rejected the request before it created one.
+    /// The gate's ID. Absent if the request was rejected before the filter saw it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// The request's `x-request-id` as it arrived at the filter. The proxy has created it, or the
+    /// client where the proxy keeps a client's. It is not unique.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_request_id: Option<String>,
     /// The stream's ID, for a message of a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,

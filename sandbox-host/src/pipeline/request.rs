@@ -365,6 +365,7 @@ impl Verifier {
             }) => Identity::Client(client.clone()),
             Ok(Context { client: None, .. }) | Err(_) => Identity::Missing,
         };
+        let client_request_id = read.request_id.to_owned();
         let mut head = read.into_head(identity, self.policy.templates());
         head.proofs = context.map_or(Proofs::NONE, |one| one.proofs);
         // The gate's request ID selects the version, as it did in the gate.
@@ -388,6 +389,7 @@ impl Verifier {
         };
         let caller = Caller {
             request_id: context.request_id,
+            client_request_id,
             client: context.client,
             credential: context.credential,
             policy_version: context.generation,

@@ -5,7 +5,8 @@ use tensorgate_policy::denial::Shadowed;
 
 use super::record::{Record, wide};
 use crate::audit::record::{
-    By, Decision, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, Verdict, clean, clean_shadowed,
+    By, Decision, MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, Verdict, clean,
+    clean_shadowed,
 };
 use crate::telemetry::metrics::micros;
 
@@ -46,6 +47,7 @@ impl Record {
         let spent = |duration| (!self.operation.is_empty()).then(|| micros(duration));
         Decision {
             request_id: some(&self.caller.request_id),
+            client_request_id: some(&clean(&self.caller.client_request_id, MAX_CLIENT_ID_BYTES)),
             stream: self.stream.clone(),
             by: By::Host,
             client: self.caller.client.clone(),

@@ -9,6 +9,7 @@
 //! | fields of the filter | all | as in istiod | as in an `EnvoyExtensionPolicy` |
 //! | headers while a body is checked | held | forwarded | forwarded |
 //! | buffers and HTTP/2 windows | from the policy | Envoy's defaults; `EDGE` | small |
+//! | `x-request-id` of a client | replaced | kept by a sidecar | replaced |
 //! | paths | unchanged | normalised | normalised, slashes merged |
 //! | request timeouts | from the policy | none | Envoy's defaults |
 //!
@@ -184,9 +185,8 @@ impl ControlPlane {
     pub fn requests(self) -> Vec<(String, Node)> {
         let requests = match self {
             Self::Plain => map! {
-                // Envoy generates every request id and overwrites the client's. Envoy would set the
-                // client's id in responses, so each responder sets the id itself: the filter, the
-                // host or `local_reply_config`.
+                // Envoy overwrites a client's id, and leaves responses to each responder: the
+                // filter and the host set the gate's id, `local_reply_config` the one in the header.
                 "generate_request_id" => true,
                 "preserve_external_request_id" => false,
                 "always_set_request_id_in_response" => false,
@@ -205,7 +205,13 @@ impl ControlPlane {
                 "merge_slashes" => false,
                 "path_with_escaped_slashes_action" => "KEEP_UNCHANGED",
             },
-            Self::Istio | Self::IstioEdge => map! {
+            // A sidecar keeps the id of the proxy or client that calls it.
+            Self::Istio => map! {
+                "preserve_external_request_id" => true,
+                "normalize_path" => true,
+                "upgrade_configs" => websocket(),
+            },
+            Self::IstioEdge => map! {
                 "normalize_path" => true,
                 "upgrade_configs" => websocket(),
             },

@@ -59,7 +59,7 @@ impl Gate {
             Remainder::PassThrough if pending.forwarded.is_none() => Phase::PassThrough,
             Remainder::PassThrough | Remainder::Charging => {
                 self.outcome.forwarded(proxy);
-                self.outcome.allowed(proxy, &pending.upstream.request_id);
+                self.outcome.allowed(proxy);
                 self.phase = Phase::Charging(pending);
                 return Action::Continue;
             }
@@ -78,12 +78,12 @@ impl Gate {
                     signed.as_deref(),
                     pending.until_unix_s,
                 ));
-                self.outcome.allowed(proxy, &pending.upstream.request_id);
+                self.outcome.allowed(proxy);
                 self.phase = Phase::Messages(pending, stream);
                 return Action::Continue;
             }
         };
-        self.outcome.allowed(proxy, &pending.upstream.request_id);
+        self.outcome.allowed(proxy);
         Action::Continue
     }
 
@@ -111,6 +111,7 @@ impl Gate {
                 client: record.client.clone(),
                 credential: record.credential.clone(),
                 proofs: pending.decision.proofs(),
+                request_id: record.request_id.clone(),
             };
             identity.publish(proxy).map_err(cannot_decide)?;
         }
@@ -145,12 +146,7 @@ impl Gate {
             rates: before.into_iter().chain(denial.rates.clone()).collect(),
             ..denial.clone()
         };
-        self.deny(
-            proxy,
-            &told,
-            pending.upstream.answer_protocol(),
-            &pending.upstream.request_id,
-        )
+        self.deny(proxy, &told, pending.upstream.answer_protocol())
     }
 
     /// Sends the response. The phase becomes final before any other call can fail.
@@ -159,10 +155,10 @@ impl Gate {
         proxy: &mut dyn Proxy,
         denial: &Denial,
         protocol: Protocol,
-        request_id: &str,
     ) -> Action {
         self.phase = Phase::Denied;
-        self.outcome.denied(proxy, denial, request_id);
+        self.outcome.denied(proxy, denial);
+        let request_id = &self.outcome.record.request_id;
         if let Err(fault) = proxy.respond(&Answer::to_denial(denial, protocol, request_id)) {
             // The request stays on hold, and the proxy's own timeout ends it.
             proxy.log(Level::Error, &format!("request {request_id}: {fault}"));

@@ -35,11 +35,6 @@ impl Gate {
             request: pending.decision.remaining_quotas(false).collect(),
             content: pending.decision.remaining_quotas(true).collect(),
         };
-        if pending.upstream.request_id.is_empty() {
-            let cause = "the proxy set no x-request-id";
-            let denial = Denial::new(Reason::Overloaded, cause);
-            return Err(denial.overloaded_by(OverloadCause::Configuration));
-        }
         let claims = pending.upstream.claims.iter();
         let mut claims: Vec<_> = claims
             .map(|(name, value)| (name.as_ref().to_owned(), value.clone()))

@@ -17,6 +17,7 @@ use tensorgate_native_proxy::Store;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Now, Reason};
 use tensorgate_wire::Answer;
+use tensorgate_wire::context::Key;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Broken {
@@ -37,7 +38,6 @@ enum Broken {
     Respond,
     Now,
     SetProperty,
-    RequestId,
 }
 
 struct Faulty {
@@ -113,9 +113,7 @@ impl Proxy for Faulty {
 
     fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
         let mut fields = rest(self.model).headers;
-        if self.broken != Broken::RequestId {
-            fields.push(field("x-request-id", "id"));
-        }
+        fields.push(field("x-request-id", "id"));
         if self.broken == Broken::LargeHead {
             fields.push(field("user-agent", "a".repeat(2048)));
         }
@@ -224,6 +222,10 @@ impl Proxy for Faulty {
         self.call("set_property", Broken::SetProperty, ())
     }
 
+    fn new_request_id(&mut self, _key: Option<&Key>) -> String {
+        "id".into()
+    }
+
     fn next_sequence_number(&mut self) -> Option<String> {
         Some("0.1".into())
     }
@@ -263,11 +265,8 @@ fn a_call_that_fails_refuses_the_request() {
         );
         assert_eq!(proxy.answers.len(), 1, "{broken:?} {trailers}");
         assert!(!proxy.marked, "{broken:?} {trailers}");
-        let overload = match broken {
-            Broken::RequestId => OverloadCause::Configuration,
-            _ => OverloadCause::HostCall,
-        };
-        assert_eq!(proxy.overload, Some(overload), "{broken:?} {trailers}");
+        let overload = Some(OverloadCause::HostCall);
+        assert_eq!(proxy.overload, overload, "{broken:?} {trailers}");
     };
     for trailers in [false, true] {
         check(Broken::RequestHeaders, trailers);
@@ -278,7 +277,6 @@ fn a_call_that_fails_refuses_the_request() {
         check(Broken::ShortRequestBody, trailers);
         check(Broken::LongRequestBody, trailers);
         check(Broken::Now, trailers);
-        check(Broken::RequestId, trailers);
     }
     check(Broken::ClearRequestTrailers, true);
 }

@@ -5,6 +5,7 @@ use tensorgate_policy::Now;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_wire::Answer;
+use tensorgate_wire::context::Key;
 use tensorgate_wire::headers::CERTIFICATE;
 
 use super::Io;
@@ -219,6 +220,10 @@ impl Proxy for Io {
             .properties
             .push((name.to_owned(), value.to_owned()));
         Ok(())
+    }
+
+    fn new_request_id(&mut self, _key: Option<&Key>) -> String {
+        self.request_id.clone()
     }
 
     fn next_sequence_number(&mut self) -> Option<String> {

@@ -1,6 +1,6 @@
 //! Converts an entry of Envoy's access log to a request's outcome. Its values are trusted only as
-//! far as possible. The gate's outcome is filter state, which no client can set. A request ID
-//! counts only if the gate created it.
+//! far as possible. The gate's outcome and its request ID are filter state, which no client can
+//! set. The ID in the request's header may be a client's.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,8 +15,8 @@ use super::messages::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, T
 use super::sequence;
 use crate::audit::envoy_reply::{self, OURS};
 use crate::audit::record::{
-    By, Decision, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES, Verdict, clean,
-    clean_shadowed, path,
+    By, Decision, MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES,
+    MAX_NAME_BYTES, Verdict, clean, clean_shadowed, path,
 };
 use crate::telemetry::metrics::micros;
 
@@ -47,8 +47,7 @@ pub struct Entry {
     pub time: SystemTime,
     /// Its outcome.
     pub decision: Decision,
-    /// Whether the gate forwarded at least its head. The host may have seen it, and its ID is the
-    /// gate's.
+    /// Whether the gate forwarded at least its head. The host may have seen it.
     pub forwarded: bool,
     /// Whether the host answered it and the response arrived.
     pub from_host: bool,
@@ -76,13 +75,13 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
         .map(|it| it.names())
         .unwrap_or_default();
     let outcome = Outcome::from_state(&said, &details, status, &flags);
-    let named = !said.outcome.verdict.is_empty() || !envoy_reply::nameless(&details);
-    let id = text(&request.request_id, MAX_ID_BYTES);
-    let forwarded = said.outcome.verdict == "allow" || said.forwarded;
+    let client_request_id = text(&request.request_id, MAX_CLIENT_ID_BYTES);
+    let forwarded = said.outcome.verdict == "allow" || said.forwarded.is_some();
     let from_host = forwarded && details == FROM_THE_HOST;
     let known = said.outcome;
     let decision = Decision {
-        request_id: Some(id).filter(|id| named && !id.is_empty()),
+        request_id: known.request_id.or(said.forwarded),
+        client_request_id: Some(client_request_id).filter(|id| !id.is_empty()),
         by: outcome.by,
         verdict: outcome.verdict,
         reason: outcome.reason,
@@ -149,7 +148,8 @@ pub fn tcp(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
 #[derive(Default)]
 struct GateState {
     outcome: GateOutcome,
-    forwarded: bool,
+    /// The ID of a request whose head was forwarded before the verdict.
+    forwarded: Option<String>,
     entry: Option<String>,
 }
 
@@ -159,6 +159,7 @@ struct GateState {
 struct GateOutcome {
     verdict: String,
     reason: String,
+    request_id: Option<String>,
     client: Option<String>,
     credential: Option<String>,
     model: Option<String>,
@@ -182,7 +183,7 @@ impl GateState {
             .and_then(|json| serde_json::from_slice::<GateOutcome>(&json).ok());
         Self {
             outcome: outcome.unwrap_or_default().cleaned(),
-            forwarded: forwarded.is_some(),
+            forwarded: forwarded.map(|id| text(&id, MAX_ID_BYTES)),
             entry: entry
                 .map(|entry| text(&entry, MAX_NAME_BYTES))
                 .filter(|entry| sequence::read(entry).is_some()),
@@ -200,6 +201,7 @@ impl GateOutcome {
         Self {
             verdict: clean(&self.verdict, MAX_NAME_BYTES),
             reason: clean(&self.reason, MAX_NAME_BYTES),
+            request_id: bounded(self.request_id, MAX_ID_BYTES),
             client: name(self.client),
             credential: name(self.credential),
             model: name(self.model),

@@ -15,6 +15,8 @@ pub const MAX_DETAIL_BYTES: usize = 1024;
 pub const MAX_NAME_BYTES: usize = 256;
 /// The longest request ID in bytes. The gate's are UUIDs.
 pub const MAX_ID_BYTES: usize = 64;
+/// The longest `x-request-id` of a client in bytes.
+pub const MAX_CLIENT_ID_BYTES: usize = tensorgate_wire::limits::MAX_REQUEST_ID_BYTES;
 
 /// Cleans text for a record: limited in length, one line, one direction.
 pub fn clean(text: &str, max_bytes: usize) -> String {

@@ -7,6 +7,8 @@ use tensorgate_policy::{Denial, Protocol};
 pub struct Caller {
     /// The gate's request ID. Empty without a valid context.
     pub request_id: String,
+    /// The request's `x-request-id` as it arrived at the gate. For the record only.
+    pub client_request_id: String,
     /// The client's name. `None` for public requests.
     pub client: Option<String>,
     /// The name of the verified credential in the log.

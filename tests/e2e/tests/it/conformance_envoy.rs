@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use serde_json::Value;
 use tensorgate_client::Reply;
 use tensorgate_policy::Reason;
 use tensorgate_tests::{Setup, Stack, ask, policy, verdict};
@@ -98,7 +99,34 @@ async fn play((control_plane, chain): (&str, &str), policy_files: &[&str]) {
             vectors.len(),
             wrong.join("\n")
         );
+        if *policy_file == MAIN {
+            reuse_a_request_id(stack, control_plane).await;
+        }
     }
+}
+
+/// Sends requests with one `x-request-id`, which a sidecar keeps. Each has a line of its own in the
+/// audit log, with the id that its response names.
+async fn reuse_a_request_id(stack: &Stack, control_plane: &str) {
+    const SHARED: &str = "batch_7.a=b:c/d,e";
+    const REQUESTS: usize = 20;
+    let field: (&[u8], &[u8]) = (b"x-request-id", SHARED.as_bytes());
+    let mut ids = BTreeSet::new();
+    for _ in 0..REQUESTS {
+        let reply = ask::good(stack.gate, &[field]).await.unwrap();
+        assert_eq!(reply.status, 200, "{reply:?}");
+        ids.insert(reply.header("x-request-id").unwrap().to_owned());
+    }
+    assert_eq!(ids.len(), REQUESTS, "{ids:?}");
+    let is_one = |line: &Value| {
+        let id = line["request_id"].as_str();
+        line["type"] == "decision" && id.is_some_and(|id| ids.contains(id))
+    };
+    let lines = stack.met_audit_lines(REQUESTS, is_one).await;
+    assert_eq!(lines.len(), REQUESTS, "{lines:?}");
+    let keeps = control_plane == "istio";
+    let kept = |line: &Value| line["client_request_id"] == SHARED;
+    assert!(lines.iter().all(|line| kept(line) == keeps), "{lines:?}");
 }
 
 /// Runs other policies. All ways run the same code on a vector; what differs is the listener, which

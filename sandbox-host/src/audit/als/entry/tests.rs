@@ -10,7 +10,11 @@
 use super::super::messages::{Address, Flags, Number, SocketAddress, Timestamp};
 use super::*;
 
-const ID: &str = "3f4f210a-5359-4f12-a75a-c92ea0dcc6fa";
+/// The filter's ID, and the header of the request, which a client may have chosen.
+const ID: &str = "3f4f210a-5359-8f12-a75a-c92ea0dcc6fa";
+const CLIENT_ID: &str = "a_b.c=d:e/f,g";
+/// The filter state of a request whose head was forwarded before the verdict.
+const FORWARDED: (&str, &[u8]) = ("forwarded", ID.as_bytes());
 
 struct Ended {
     said: &'static [(&'static str, &'static [u8])],
@@ -44,7 +48,7 @@ fn bytes(ended: &Ended) -> Vec<u8> {
         .said
         .iter()
         .partition(|(name, _)| ["forwarded", "entry"].contains(name));
-    let told: serde_json::Map<_, _> = told
+    let mut told: serde_json::Map<_, _> = told
         .into_iter()
         .map(|(name, value)| ((*name).to_owned(), String::from_utf8_lossy(value).into()))
         .collect();
@@ -53,6 +57,7 @@ fn bytes(ended: &Ended) -> Vec<u8> {
         .map(|(name, value)| (format!("wasm.tg_{name}"), wrapped(value)))
         .collect();
     if !told.is_empty() {
+        told.insert("request_id".into(), ID.into());
         let told = serde_json::Value::from(told).to_string();
         state.insert("wasm.tg_outcome".into(), wrapped(told.as_bytes()));
     }
@@ -78,7 +83,7 @@ fn bytes(ended: &Ended) -> Vec<u8> {
         protocol_version: 2,
         request: Some(HttpRequest {
             path: ended.path.to_vec(),
-            request_id: ID.into(),
+            request_id: CLIENT_ID.into(),
             request_body_bytes: 7,
             request_headers: HashMap::from([(":method".to_owned(), b"POST".to_vec())]),
         }),
@@ -134,7 +139,7 @@ fn every_end_has_its_verdict_its_reason_and_what_decided_it() {
         flags: left,
         ..Ended::default()
     };
-    let envoy = |ended, reason, named| check(ended, By::Envoy, Verdict::Deny, reason, named, false);
+    let envoy = |ended, reason| check(ended, By::Envoy, Verdict::Deny, reason, false, false);
     check(
         Ended {
             said: denied,
@@ -149,11 +154,7 @@ fn every_end_has_its_verdict_its_reason_and_what_decided_it() {
         false,
     );
     // Denied after its head was forwarded. The host may have seen it.
-    let passing: &[(&str, &[u8])] = &[
-        ("verdict", b"deny"),
-        ("reason", b"not-finite"),
-        ("forwarded", b"1"),
-    ];
+    let passing: &[(&str, &[u8])] = &[("verdict", b"deny"), ("reason", b"not-finite"), FORWARDED];
     check(
         gone(passing),
         By::Gate,
@@ -201,7 +202,7 @@ fn every_end_has_its_verdict_its_reason_and_what_decided_it() {
         By::Envoy,
         Verdict::Aborted,
         "incomplete",
-        true,
+        false,
         false,
     );
     let upstream = "upstream_reset_before_response_started{connection_failure}";
@@ -231,22 +232,17 @@ fn every_end_has_its_verdict_its_reason_and_what_decided_it() {
         true,
         true,
     );
-    envoy(
-        of("http1.headers_too_large", 431),
-        "header-too-large",
-        false,
-    );
-    envoy(of("http1.codec_error", 400), "ambiguous-request", false);
+    envoy(of("http1.headers_too_large", 431), "header-too-large");
+    envoy(of("http1.codec_error", 400), "ambiguous-request");
     envoy(
         of("http2.violation.of.messaging.rule", 0),
         "ambiguous-request",
-        false,
     );
-    envoy(of("missing_host_header", 400), "ambiguous-request", false);
-    envoy(of("request_header_timeout", 400), "malformed", false);
-    envoy(of("request_overall_timeout", 400), "malformed", true);
-    envoy(of("request_payload_too_large", 413), "body-too-large", true);
-    envoy(of("overload", 503), "overloaded", false);
+    envoy(of("missing_host_header", 400), "ambiguous-request");
+    envoy(of("request_header_timeout", 400), "malformed");
+    envoy(of("request_overall_timeout", 400), "malformed");
+    envoy(of("request_payload_too_large", 413), "body-too-large");
+    envoy(of("overload", 503), "overloaded");
 }
 
 #[test]
@@ -314,14 +310,23 @@ fn an_entry_has_the_filters_number_or_none() {
 }
 
 #[test]
-fn an_id_that_a_client_may_have_chosen_is_not_taken_for_ours() {
-    // Rejected before Envoy created an ID. The value came with the request.
-    let entry = read(&Ended {
-        details: "http1.unexpected_underscore",
-        status: 400,
-        ..Ended::default()
-    });
-    assert_eq!((entry.decision.request_id, entry.forwarded), (None, false));
+fn an_id_that_a_client_may_have_chosen_is_never_taken_for_ours() {
+    let check = |said, details, status, expected: Option<&str>| {
+        let entry = read(&Ended {
+            said,
+            details,
+            status,
+            ..Ended::default()
+        });
+        let ids = (entry.decision.request_id, entry.decision.client_request_id);
+        let expected = (expected.map(str::to_owned), Some(CLIENT_ID.to_owned()));
+        assert_eq!(ids, expected, "{details}");
+    };
+    check(&[], "http1.unexpected_underscore", 400, None);
+    check(&[], "request_payload_too_large", 413, None);
+    check(&[("verdict", b"allow")], "via_upstream", 200, Some(ID));
+    check(&[("verdict", b"deny")], OURS, 400, Some(ID));
+    check(&[FORWARDED], "request_overall_timeout", 400, Some(ID));
 }
 
 #[test]
@@ -362,6 +367,7 @@ fn the_rest_is_told_as_envoy_tells_it() {
     });
     let expected = Decision {
         request_id: Some(ID.into()),
+        client_request_id: Some(CLIENT_ID.into()),
         by: By::Gate,
         verdict: Verdict::Deny,
         reason: "rate-limited".into(),

@@ -20,7 +20,7 @@ const SCOPE: &str = "tensorgate.audit";
 const EVENT_PREFIX: &str = "tensorgate.audit.";
 
 /// Members of a line with their attributes.
-const ATTRIBUTES: [(&str, &str); 21] = [
+const ATTRIBUTES: [(&str, &str); 22] = [
     ("action", "tensorgate.artifact.action"),
     ("digest", "tensorgate.artifact.digest"),
     ("kind", "tensorgate.artifact.kind"),
@@ -32,6 +32,7 @@ const ATTRIBUTES: [(&str, &str); 21] = [
     ("path", "url.path"),
     ("by", "tensorgate.by"),
     ("client", "tensorgate.client"),
+    ("client_request_id", "tensorgate.client_request_id"),
     ("handler", "tensorgate.handler"),
     ("model", "tensorgate.model"),
     ("operation", "tensorgate.operation"),
