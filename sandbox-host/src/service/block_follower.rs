@@ -126,8 +126,9 @@ impl Follower {
         }
     }
 
-    /// Writes changes to the audit log and to the log.
+    /// Answers alerts that waited, and writes changes to the audit log and to the log.
     fn record_changes(&self) {
+        self.app.blocks.answer_waiting();
         for record in self.app.blocks.take_news() {
             let event = audit_record(&record);
             tracing::warn!(

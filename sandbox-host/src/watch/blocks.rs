@@ -17,6 +17,7 @@ mod automatic;
 mod file;
 mod list;
 mod record;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,7 @@ pub use file::BlockFile;
 pub use list::{BlockList, ListedBlock, Now};
 pub use record::{BlockAction, BlockRecord, BlockVersion, MAX_BLOCK_MS, MAX_REASON_BYTES};
 
+use self::waiting::WaitingAlerts;
 use crate::rfc3339::rfc3339;
 
 /// The most changes that wait to be recorded. The follower records them twice a second.
@@ -52,6 +54,8 @@ pub struct Blocks {
 struct State {
     list: BlockList,
     responses: Responses,
+    /// Alerts that are answered later.
+    waiting: WaitingAlerts,
     /// Changes that are not in the audit log yet.
     news: Vec<BlockRecord>,
 }
@@ -63,6 +67,7 @@ impl Blocks {
             state: Mutex::new(State {
                 list: BlockList::default(),
                 responses,
+                waiting: WaitingAlerts::default(),
                 news: Vec::new(),
             }),
             any: AtomicBool::new(false),
@@ -113,15 +118,27 @@ impl Blocks {
         self.lock().list.in_force(client, now).map(denial)
     }
 
-    /// Answers an alert about a client as the policy says.
+    /// Answers an alert about a client as the policy says, or keeps it until there is room.
     pub fn respond(&self, rule: WatchRule, client: &str, what: &str) -> Response {
         let now = self.now();
         let mut state = self.lock();
         let State {
-            list, responses, ..
+            list,
+            responses,
+            waiting,
+            ..
         } = &mut *state;
         let alert = ClientAlert { rule, client, what };
-        let response = list.respond(&alert, responses, now);
+        let response = match list.respond(&alert, responses, now) {
+            Response::Beyond(most) if waiting.add(&alert, responses, now) => {
+                Response::Waiting(most)
+            }
+            Response::Full => {
+                waiting.add(&alert, responses, now);
+                Response::Full
+            }
+            response => response,
+        };
         let has_changed = if let Response::Taken(record) = &response {
             state.note(record.clone());
             true
@@ -130,6 +147,22 @@ impl Blocks {
         };
         self.publish(state, has_changed);
         response
+    }
+
+    /// Answers alerts for which there was no room, if there is now.
+    pub fn answer_waiting(&self) {
+        let now = self.now();
+        let mut state = self.lock();
+        let State {
+            list,
+            responses,
+            waiting,
+            ..
+        } = &mut *state;
+        let taken = waiting.answer(list, responses, now);
+        let has_changed = !taken.is_empty();
+        taken.into_iter().for_each(|record| state.note(record));
+        self.publish(state, has_changed);
     }
 
     /// Sets what alerts do.

@@ -41,6 +41,20 @@ fn respond(alert: &Alert, blocks: &Blocks, metrics: &Metrics) -> Option<String> 
         Response::Taken(record) => Some(effect(&record)),
         Response::InForce(record) => Some(format!("already {}", effect(&record))),
         Response::Notify => None,
+        Response::NoGrant => Some("not blocked: it has no grant".to_owned()),
+        Response::Waiting(most) => {
+            metrics.blocks_beyond.inc();
+            tracing::error!(
+                rule = rule_name,
+                client,
+                most,
+                "client not blocked yet: rules block the most clients that they may"
+            );
+            Some(format!(
+                "not blocked before another block ends: rules block the most clients that they \
+                 may, which is {most}"
+            ))
+        }
         Response::Beyond(most) => {
             metrics.blocks_beyond.inc();
             tracing::error!(
@@ -121,13 +135,19 @@ mod tests {
         let tensor = json!({"name": "x", "datatype": "FP32", "shape": [1]});
         let policy = json!({
             "version": 1,
-            "clients": {"web": {"api_keys": [{"sha256": "01".repeat(32)}]}},
+            "clients": {
+                "web": {"api_keys": [{"sha256": "01".repeat(32)}]},
+                "other": {"api_keys": [{"sha256": "02".repeat(32)}]},
+                "without-grant": {"api_keys": [{"sha256": "03".repeat(32)}]}
+            },
             "backends": {"gpu": {"kind": "embedded", "models": "models/"}},
             "models": {"m": {
                 "backend": "gpu", "versions": ["1"], "protocols": ["oip-rest"],
                 "inputs": [tensor], "outputs": [tensor]
             }},
-            "grants": [{"name": "g", "clients": ["web"], "models": ["m"], "operations": ["infer"]}],
+            "grants": [{
+                "name": "g", "clients": ["web", "other"], "models": ["m"], "operations": ["infer"]
+            }],
             "watch": {"on_alert": {"rejections": "block"}}
         });
         let (policy, _) = validate(&serde_json::from_value(policy).unwrap()).unwrap();
@@ -139,6 +159,10 @@ mod tests {
             assert!(blocks.listed().is_empty());
         }
         let client = |name: &str| Subject::Client(name.to_owned());
+        for name in ["without-grant", "unknown"] {
+            let done = respond(&alert(client(name)), &blocks, &metrics).unwrap();
+            assert_eq!(done, "not blocked: it has no grant", "{name}");
+        }
         let done = respond(&alert(client("web")), &blocks, &metrics).unwrap();
         assert!(done.starts_with("blocked until 2"), "{done}");
         let again = respond(&alert(client("web")), &blocks, &metrics).unwrap();
@@ -146,7 +170,11 @@ mod tests {
         assert!(blocks.check_request(Some("web")).is_some());
         assert_eq!(metrics.blocks_beyond.get(), 0);
         let beyond = respond(&alert(client("other")), &blocks, &metrics).unwrap();
-        assert!(beyond.starts_with("not blocked: rules block"), "{beyond}");
+        assert!(
+            beyond.starts_with("not blocked before another block ends"),
+            "{beyond}"
+        );
+        blocks.answer_waiting();
         assert_eq!(metrics.blocks_beyond.get(), 1);
         assert!(blocks.check_request(Some("other")).is_none());
         let blocked = blocks.listed().pop().unwrap().block;
@@ -155,5 +183,10 @@ mod tests {
         blocks.merge([lifted.made_by("user 1000".to_owned(), "")]);
         let after = respond(&alert(client("web")), &blocks, &metrics).unwrap();
         assert_eq!(after, "not blocked: an operator has lifted its block");
+        blocks.answer_waiting();
+        assert!(
+            blocks.check_request(Some("other")).is_some(),
+            "its alert has waited"
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::time::Time;
 
 /// An alert about the same subject is repeated after this time at the earliest.
-const REPEAT: Duration = Duration::from_secs(3_600);
+pub(super) const REPEAT: Duration = Duration::from_secs(3_600);
 
 /// Counters of the current window.
 #[derive(Debug, Default)]

@@ -139,12 +139,22 @@ async fn a_damaged_list_leaves_the_last_one_in_force_and_prevents_a_start() {
 }
 
 #[tokio::test]
-async fn an_alert_blocks_its_client_and_not_more_than_the_bound() {
+async fn alerts_block_clients_with_grants_and_beyond_the_bound_they_wait() {
     let mut policy = policy("http://127.0.0.1:9", json!({}), json!({}));
     policy["clients"]["other"] = json!({"api_keys": [{"sha256": "04".repeat(32)}]});
+    policy["clients"]["without-grant"] = json!({"api_keys": [{"sha256": "05".repeat(32)}]});
+    policy["grants"][0]["clients"] = json!(["scorer", "other"]);
     policy["watch"] = json!({"on_alert": {"management": "block"}});
     let running = start(policy).await;
     let path = "/v2/repository/models/vec/load";
+    // It comes first, and takes no room of those with a grant.
+    let without_grant = Context {
+        client: Some("without-grant".to_owned()),
+        credential: Some("key:0505050505050505".to_owned()),
+        ..context("POST", path)
+    };
+    let signed = [without_grant.sign(&key())];
+    running.gate.send("POST", path, &signed, "{}").await;
     running.gate.call("POST", path, "{}").await;
     until_outcome(&running, "blocked").await;
     let other = Context {
@@ -174,5 +184,10 @@ async fn an_alert_blocks_its_client_and_not_more_than_the_bound() {
     let known = running.host.app().blocks.listed().remove(0).block;
     running.replace(FILE, &file(&record(0, Some(&known))));
     until_outcome(&running, "ok").await;
+    until("the alert about the other client is answered", || {
+        let blocks = &running.host.app().blocks;
+        blocks.check_stream(Some("other")).is_some()
+    })
+    .await;
     running.stop().await;
 }

@@ -1,5 +1,7 @@
 //! What alerts do to clients, and the bounds of it.
 
+use std::collections::BTreeSet;
+
 use tensorgate_policy::Policy;
 use tensorgate_policy::raw::{AlertAction, WatchRule};
 
@@ -19,16 +21,21 @@ pub struct Responses {
     on_alert: Vec<(WatchRule, AlertAction)>,
     lasts_s: u64,
     clients: usize,
+    /// The clients with a grant. The others have every inference denied anyway.
+    granted: BTreeSet<String>,
 }
 
 impl Responses {
     /// The responses of a policy.
     pub fn from_policy(policy: &Policy) -> Self {
         let watch = policy.watch();
+        let granted = policy.grants().iter().flat_map(|grant| grant.clients());
+        let granted = granted.filter_map(|id| policy.client(*id));
         Self {
             on_alert: watch.on_alert().to_vec(),
             lasts_s: watch.response_s(),
             clients: policy.clients().len(),
+            granted: granted.map(|client| client.name().to_owned()).collect(),
         }
     }
 
@@ -36,6 +43,11 @@ impl Responses {
     pub(super) fn action(&self, rule: WatchRule) -> Option<BlockAction> {
         let found = self.on_alert.iter().find(|(known, _)| *known == rule);
         found.and_then(|(_, action)| BlockAction::from_alert(*action))
+    }
+
+    /// Whether a client has a grant.
+    pub(super) fn has_grant(&self, client: &str) -> bool {
+        self.granted.contains(client)
     }
 
     /// The most clients that rules block or throttle at the same time.
@@ -72,7 +84,12 @@ pub enum Response {
     InForce(BlockRecord),
     /// An operator has lifted a block of it, which would still be in force.
     Lifted,
-    /// Rules block or throttle this many clients already, which is the bound.
+    /// The client has no grant, so there is nothing to stop.
+    NoGrant,
+    /// Rules block or throttle this many clients already, which is the bound. The alert is
+    /// answered once one of these blocks has ended.
+    Waiting(usize),
+    /// The same, with no room for another alert that waits.
     Beyond(usize),
     /// The list has no room.
     Full,

@@ -159,8 +159,12 @@ impl BlockList {
                 (false, _) => {}
             }
         }
+        // Whoever has a credential and no grant could otherwise use up the bound of all.
+        if !responses.has_grant(alert.client) {
+            return Response::NoGrant;
+        }
         let most = responses.most();
-        if self.automatic(alert.client, now) >= most {
+        if self.automatic(alert.client, responses, now) >= most {
             return Response::Beyond(most);
         }
         let earlier = known.map(|known| &known.record);
@@ -175,12 +179,17 @@ impl BlockList {
         }
     }
 
-    /// The number of clients that rules block or throttle, without one of them.
-    fn automatic(&self, without: &str, now: Now) -> usize {
-        let others = self.entries.iter().filter(|(client, entry)| {
-            client.as_str() != without && entry.is_in_force(now) && entry.record.is_automatic()
-        });
-        others.count()
+    /// The number of clients with a grant that rules block or throttle, without one of them.
+    fn automatic(&self, without: &str, responses: &Responses, now: Now) -> usize {
+        let in_force = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.is_in_force(now));
+        let automatic = in_force.filter(|(_, entry)| entry.record.is_automatic());
+        let others = automatic.filter(|(client, _)| client.as_str() != without);
+        others
+            .filter(|(client, _)| responses.has_grant(client))
+            .count()
     }
 
     /// Every record, by client.

@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
     reason = "tests"
 )]
 
@@ -195,7 +196,7 @@ fn a_throttled_client_has_one_request_in_ten_served() {
     assert!((0..30).all(|_| passes(MINUTE_MS)), "it is over");
 }
 
-/// A policy with so many clients, whose rule on volume does this.
+/// A policy with so many clients, all with a grant, whose rule on volume does this.
 fn responses(clients: usize, action: &str) -> Responses {
     let client = |number: usize| {
         let digest = format!("{number:064x}");
@@ -203,6 +204,7 @@ fn responses(clients: usize, action: &str) -> Responses {
         (format!("client-{number}"), key)
     };
     let clients: serde_json::Map<_, _> = (0..clients).map(client).collect();
+    let names: Vec<_> = clients.keys().cloned().collect();
     let tensor = serde_json::json!({"name": "x", "datatype": "FP32", "shape": [1]});
     let policy = serde_json::json!({
         "version": 1,
@@ -212,7 +214,7 @@ fn responses(clients: usize, action: &str) -> Responses {
             "backend": "gpu", "versions": ["1"], "protocols": ["oip-rest"],
             "inputs": [tensor], "outputs": [tensor]
         }},
-        "grants": [{"name": "g", "clients": ["client-0"], "models": ["m"], "operations": ["infer"]}],
+        "grants": [{"name": "g", "clients": names, "models": ["m"], "operations": ["infer"]}],
         "watch": {"on_alert": {"volume": action}, "response_s": 60}
     });
     let (policy, _): (Policy, _) = validate(&serde_json::from_value(policy).unwrap()).unwrap();
@@ -226,11 +228,19 @@ const fn alert(rule: WatchRule, client: &str) -> ClientAlert<'_> {
 
 #[test]
 fn rules_block_a_bounded_number_of_clients() {
-    for (clients, most) in [(1, 1), (19, 1), (20, 2), (100, 5)] {
+    for (clients, most) in [(2, 1), (19, 1), (20, 2), (100, 5)] {
         let responses = responses(clients, "block");
         let mut list = BlockList::default();
-        // An operator's block does not count.
+        // Neither a block by an operator nor one of a client without a grant counts.
         list.merge(block(MINUTE_MS, None, after(0)), after(0));
+        let without_grant = block_of("without-grant");
+        list.merge(
+            without_grant.made_by(BlockRecord::by_rule("volume"), ""),
+            after(0),
+        );
+        let unknown = alert(WatchRule::Volume, "unknown");
+        let response = list.respond(&unknown, &responses, after(0));
+        assert_eq!(response, Response::NoGrant);
         let mut respond = |number: usize, now| {
             let client = format!("client-{number}");
             list.respond(&alert(WatchRule::Volume, &client), &responses, now)
@@ -251,8 +261,8 @@ fn rules_block_a_bounded_number_of_clients() {
 fn a_rule_does_what_the_policy_says_and_an_operator_has_the_last_word() {
     let mut list = BlockList::default();
     let [notify, throttle, all] = ["notify", "throttle", "block"].map(|it| responses(1, it));
-    let volume = alert(WatchRule::Volume, "web");
-    let other = alert(WatchRule::NewSource, "web");
+    let volume = alert(WatchRule::Volume, "client-0");
+    let other = alert(WatchRule::NewSource, "client-0");
     assert_eq!(list.respond(&volume, &notify, after(0)), Response::Notify);
     assert_eq!(list.respond(&other, &all, after(0)), Response::Notify);
     let Response::Taken(record) = list.respond(&volume, &throttle, after(0)) else {
@@ -267,12 +277,53 @@ fn a_rule_does_what_the_policy_says_and_an_operator_has_the_last_word() {
     assert!(matches!(stronger, Response::Taken(_)), "{stronger:?}");
     let weaker = list.respond(&volume, &throttle, after(2));
     assert!(matches!(weaker, Response::InForce(_)));
-    let known = list.in_force("web", after(3)).cloned();
-    assert!(list.merge(block(0, known.as_ref(), after(3)), after(3)));
+    let known = list.in_force("client-0", after(3)).cloned();
+    let lifted = BlockRecord {
+        client: "client-0".to_owned(),
+        ..block(0, known.as_ref(), after(3))
+    };
+    assert!(list.merge(lifted, after(3)));
     let lifted = list.respond(&volume, &all, after(4));
     assert_eq!(lifted, Response::Lifted);
     let later = list.respond(&volume, &all, after(2 * MINUTE_MS));
     assert!(matches!(later, Response::Taken(_)), "{later:?}");
+}
+
+#[test]
+fn an_alert_beyond_the_bound_is_answered_once_a_block_ends() {
+    const HOUR_MS: u64 = 60 * MINUTE_MS;
+    let responses = responses(100, "block");
+    let mut list = BlockList::default();
+    let mut waiting = WaitingAlerts::default();
+    let names: Vec<_> = (0..100).map(|number| format!("client-{number}")).collect();
+    let alerts: Vec<_> = names
+        .iter()
+        .map(|name| alert(WatchRule::Volume, name))
+        .collect();
+    for blocked in &alerts[..5] {
+        let response = list.respond(blocked, &responses, after(0));
+        assert!(matches!(response, Response::Taken(_)), "{response:?}");
+    }
+    let kept = alerts[5..]
+        .iter()
+        .filter(|alert| waiting.add(alert, &responses, after(0)));
+    assert_eq!(kept.count(), 64, "the number that wait is bounded");
+    assert!(
+        waiting.add(&alerts[5], &responses, after(1)),
+        "it waits already"
+    );
+    let mut answered = |ms| -> Vec<_> {
+        let taken = waiting.answer(&mut list, &responses, after(ms));
+        taken.into_iter().map(|record| record.client).collect()
+    };
+    assert!(answered(MINUTE_MS - 1).is_empty());
+    assert_eq!(answered(MINUTE_MS), names[5..10], "in the order of alerts");
+    assert!(answered(2 * MINUTE_MS - 1).is_empty());
+    assert_eq!(answered(2 * MINUTE_MS), names[10..15]);
+    assert!(
+        answered(HOUR_MS).is_empty(),
+        "a rule can repeat its alert by now"
+    );
 }
 
 #[test]
