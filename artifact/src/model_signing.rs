@@ -29,7 +29,7 @@ mod sigstore;
 mod statement;
 mod verify;
 
-pub use bundle::{BundleFault, MAX_BUNDLE_BYTES};
+pub use bundle::{BundleFault, MAX_BUNDLE_BYTES, is_signature};
 pub use certificate::{Certificate, CertificateFault};
 pub use chain::{ChainFault, Roots};
 pub use comparison::{Change, Differences, compare};

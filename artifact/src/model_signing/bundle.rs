@@ -173,6 +173,17 @@ struct SignatureText {
     keyid: Option<String>,
 }
 
+/// Whether a file is a signature of a model, by its form alone: verified or not, and whatever it is
+/// signed with.
+pub fn is_signature(text: &[u8]) -> bool {
+    use BundleFault::{Json, MediaType, PayloadType, TooLarge};
+    let read = Bundle::read(text);
+    !matches!(
+        read,
+        Err(TooLarge | Json(_) | MediaType(_) | PayloadType(_))
+    )
+}
+
 impl Bundle {
     pub(super) fn read(text: &[u8]) -> Result<Self, BundleFault> {
         if text.len() > MAX_BUNDLE_BYTES {

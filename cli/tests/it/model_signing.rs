@@ -1,6 +1,8 @@
 //! `model manifest`, `sign` and `verify` on small models that are written here.
 
-use std::fs::{Permissions, create_dir, create_dir_all, remove_file, set_permissions, write};
+use std::fs::{
+    Permissions, create_dir, create_dir_all, hard_link, remove_file, set_permissions, write,
+};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -408,6 +410,52 @@ fn a_pipe_instead_of_a_file_is_refused_at_once() {
         assert_eq!(ran.code, code, "{line}: {}{}", ran.stdout, ran.stderr);
         let text = "not a regular file";
         assert!(ran.stderr.contains(text), "{line}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_signature_replaces_no_file_but_a_signature() {
+    let scratch = scratch();
+    let folder = scratch.path().join("model");
+    write(folder.join(".gitignore"), "cache").unwrap();
+    symlink("model/a-b", scratch.path().join("link")).unwrap();
+    symlink("model", scratch.path().join("also")).unwrap();
+    hard_link(folder.join("a-b"), scratch.path().join("hard")).unwrap();
+    for file in [
+        "model/a-b",
+        "model/empty",
+        "model/.gitignore",
+        "model/a/../a-b",
+        "also/a/b",
+        "hard",
+        "link",
+        "model/a",
+        "p256.pub",
+    ] {
+        let path = scratch.path().join(file);
+        let before = std::fs::read(&path).ok();
+        let ran = model(&scratch, &format!("{SIGN} --signature {file}"));
+        assert_eq!(ran.code, 2, "{file}: {}{}", ran.stdout, ran.stderr);
+        let text = "is no signature of a model";
+        assert!(ran.stderr.contains(text), "{file}: {}", ran.stderr);
+        assert_eq!(std::fs::read(&path).ok(), before, "{file}");
+    }
+    // An earlier signature that the new one would cover.
+    succeed(&scratch, SIGN);
+    std::fs::rename(folder.join("model.sig"), folder.join("old.sig")).unwrap();
+    hard_link(folder.join("old.sig"), scratch.path().join("hard.sig")).unwrap();
+    let ran = model(&scratch, &format!("{SIGN} --signature hard.sig"));
+    assert_eq!(ran.code, 2, "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stderr.contains("is a file of the model"),
+        "{}",
+        ran.stderr
+    );
+    // An earlier signature that it would not cover, and an empty file elsewhere.
+    scratch.file("new.sig", "");
+    for file in ["model/old.sig", "new.sig"] {
+        succeed(&scratch, &format!("{SIGN} --signature {file}"));
+        succeed(&scratch, &format!("{VERIFY} --signature {file}"));
     }
 }
 

@@ -1,15 +1,21 @@
 //! `model sign`: signs the files of a model with a key, or with a key and its certificate chain.
 
 use std::env::VarError;
-use std::path::PathBuf;
+use std::fs::{Metadata, symlink_metadata};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use tensorgate_artifact::model_signing::{ModelSigningKey, sign_with_certificates, sign_with_key};
+use tensorgate_artifact::model_signing::{
+    MAX_BUNDLE_BYTES, ModelSigningKey, is_signature, sign_with_certificates, sign_with_key,
+};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::Ui;
-use tensorgate_host::models::files::path_beneath;
+use tensorgate_host::files::regular_at_most;
+use tensorgate_host::models::files::{SignedFile, path_beneath};
 use tensorgate_host::secret_file;
 
 use super::inputs::{ModelToHash, certificates, named, shown, signature};
@@ -27,6 +33,7 @@ const MODE: u32 = 0o644;
 #[derive(Args)]
 #[command(
     after_help = "Keys are on P-256, P-384 or P-521, or of Ed25519, which other tools do not read. `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out release.pem` makes one.\n\n\
+The signature replaces no file but an earlier signature, or an empty file outside the model.\n\
 The signature itself, files of git at the top of the model and what --ignore-path names are not covered.\n\
 Exit codes: 0 signed, 1 the signature cannot be written, 2 invalid usage, key or model.\n\n\
 Example: tensorgate model sign models/digits --private-key release.pem --signature digits.sig"
@@ -82,7 +89,14 @@ impl Sign {
                 "the signature would replace the model: give --signature another file".into(),
             ));
         }
+        let replaced = replaced(&signature, beneath.is_some())?;
         let hashed = self.model.hash(beneath)?;
+        if replaced.is_some_and(|file| is_of_model(&file, &self.model.model, &hashed.files)) {
+            return Err(Failure::Input(format!(
+                "{} is a file of the model: give --signature another file",
+                shown(&signature)
+            )));
+        }
         let manifest = &hashed.manifest;
         let bundle = if chain.is_empty() {
             sign_with_key(manifest, &key)
@@ -118,6 +132,43 @@ impl Sign {
         }
         Ok(())
     }
+}
+
+/// The file that the signature will replace, if there is one. It must be a signature, or an empty
+/// file outside the model, as `mktemp` makes it.
+fn replaced(signature: &Path, is_beneath: bool) -> Result<Option<Metadata>, Failure> {
+    let found = match symlink_metadata(signature) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(Failure::Failed(format!(
+                "cannot write {}: {error}",
+                shown(signature)
+            )));
+        }
+    };
+    if !is_beneath && found.is_file() && found.len() == 0 {
+        return Ok(Some(found));
+    }
+    let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
+    let content = regular_at_most(signature, most).ok().flatten();
+    if content.is_some_and(|content| is_signature(&content)) {
+        return Ok(Some(found));
+    }
+    Err(Failure::Input(format!(
+        "{} exists and is no signature of a model: remove it, or give --signature another file",
+        shown(signature)
+    )))
+}
+
+/// Whether a file is one of a model's, under whatever path: by another case of its name, another
+/// mount or a hard link.
+fn is_of_model(file: &Metadata, model: &Path, files: &[SignedFile]) -> bool {
+    let is_same = |path: &Path| {
+        let other = symlink_metadata(path);
+        other.is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino()))
+    };
+    is_same(model) || files.iter().any(|of| is_same(&model.join(&of.path)))
 }
 
 impl KeySource {
