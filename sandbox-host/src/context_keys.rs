@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tensorgate_wire::context::{Context, ContextFault, Key};
+use tensorgate_wire::context::{Context, ContextFault, Key, KeyFault};
 
 use crate::renewed::{Refresh, Renewed};
 use crate::secret_file::{self, SecretFileError};
@@ -23,6 +23,9 @@ pub enum KeyFileError {
     /// A line is not a key, or there is none.
     #[error("{0} does not contain 64 hex digits, or a second key of 64 on another line")]
     Form(PathBuf),
+    /// A key is easy to guess.
+    #[error("a key in {0} {fault}", fault = KeyFault::OneByte)]
+    OneByte(PathBuf),
     /// Two lines are the same key.
     #[error("{0} contains the same key twice: remove one of the lines")]
     Repeated(PathBuf),
@@ -106,7 +109,11 @@ fn keys(path: &Path) -> Result<Vec<Arc<Key>>, KeyFileError> {
             continue;
         }
         let line = line.to_ascii_lowercase();
-        keys.push(Arc::new(Key::from_hex(&line).ok_or_else(form)?));
+        let key = Key::from_hex(&line).map_err(|fault| match fault {
+            KeyFault::Form => form(),
+            KeyFault::OneByte => KeyFileError::OneByte(path.to_owned()),
+        })?;
+        keys.push(Arc::new(key));
         if lines.contains(&line) {
             return Err(KeyFileError::Repeated(path.to_owned()));
         }
@@ -131,7 +138,7 @@ mod tests {
     use tensorgate_wire::context::RemainingQuotas;
 
     fn digits(byte: u8) -> String {
-        format!("{byte:02x}").repeat(32)
+        format!("{byte:02x}").repeat(31) + "f0"
     }
 
     fn signed_by(byte: u8) -> String {
@@ -181,6 +188,8 @@ mod tests {
                 Err("same key twice"),
             ),
             (format!("{a}\n{b}\n{c}"), Err("more than two keys")),
+            ("a1".repeat(32), Err("openssl rand -hex 32")),
+            (format!("{a}\n{}", "00".repeat(32)), Err("repeats one byte")),
         ] {
             write(&path, &text);
             match (keys(&path), expected) {

@@ -20,7 +20,7 @@ from processes import Process, free_ports, wait
 HERE = pods.HERE
 HOST = "models.example.com"
 SPIFFE = "spiffe://cluster.local/ns/{}/sa/{}"
-CONTEXT_KEY = "5a" * 32
+CONTEXT_KEY = "5a" * 31 + "f0"
 WASM = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
 
 

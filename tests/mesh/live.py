@@ -58,7 +58,7 @@ def callers(envoy, folder, rendered, addresses):
     made = bootstraps.bootstrap(rendered, "istio-sidecar", {"*": str(examples.module(folder))}, changed)
     path = folder / "live.json"
     path.write_text(json.dumps(made))
-    environment = {**os.environ, "TENSORGATE_CONTEXT_KEY": "00" * 32}
+    environment = {**os.environ, "TENSORGATE_CONTEXT_KEY": "00" * 31 + "f0"}
     process = subprocess.Popen([envoy, "-c", path, "-l", "critical", "--use-dynamic-base-id"], env=environment)
     try:
         for port in ports.values():

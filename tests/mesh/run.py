@@ -32,7 +32,7 @@ def loaded(configuration, folder):
     """What Envoy says against a configuration, or None if it loads it."""
     path = folder / "bootstrap.json"
     path.write_text(json.dumps(configuration))
-    environment = {**os.environ, "TENSORGATE_CONTEXT_KEY": "00" * 32}
+    environment = {**os.environ, "TENSORGATE_CONTEXT_KEY": "00" * 31 + "f0"}
     done = subprocess.run([ENVOY, "--mode", "validate", "-l", "error", "-c", path], capture_output=True, text=True, env=environment, timeout=60)
     return None if done.returncode == 0 else (done.stdout + done.stderr)[-1500:]
 

@@ -18,7 +18,7 @@ use tensorgate_policy::request::Proofs;
 use crate::limits::{MAX_CLAIM_FIELDS, MAX_CONTEXT_BYTES};
 pub(crate) use envelope::MAX_ENVELOPE_BYTES;
 pub use envelope::{EnvelopeCodec, EnvelopeFault, MessageEnvelope, Refusal};
-pub use key::Key;
+pub use key::{Key, KeyFault};
 pub use quotas::RemainingQuotas;
 
 /// Name of the header field.

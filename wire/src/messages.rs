@@ -275,7 +275,7 @@ mod tests {
 
     fn codec() -> EnvelopeCodec {
         EnvelopeCodec::new(
-            &Key::from_hex(&"07".repeat(32)).unwrap(),
+            &Key::from_hex(&("07".repeat(31) + "f0")).unwrap(),
             "v5.AAAA.signature",
         )
     }

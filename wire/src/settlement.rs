@@ -87,7 +87,7 @@ mod tests {
     use tensorgate_policy::request::Proofs;
 
     fn key(byte: u8) -> Key {
-        Key::from_hex(&format!("{byte:02x}").repeat(32)).unwrap()
+        Key::from_hex(&(format!("{byte:02x}").repeat(31) + "f0")).unwrap()
     }
 
     fn settlement() -> Settlement {

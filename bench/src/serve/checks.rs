@@ -50,7 +50,7 @@ impl Checks {
         let (policy, _) = validate(&bundle.policy)
             .map_err(|faults| format!("the policy has {} faults", faults.len()))?;
         let key = Key::from_hex(&std::fs::read_to_string(key)?)
-            .ok_or_else(|| Failure::from("the context key is not 64 hex digits"))?;
+            .map_err(|fault| Failure::from(format!("the context key {fault}")))?;
         Ok(Self(Arc::new(Mutex::new(State {
             identifier: Identifier::new(&policy),
             policy,

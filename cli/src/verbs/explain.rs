@@ -250,7 +250,7 @@ impl<'l> Gate<'l> {
             .map_err(|error| Failure::Failed(error.to_string()))?;
         let context_key = context_key()?;
         let key = Key::from_hex(&context_key)
-            .ok_or_else(|| Failure::Failed("a generated context key is invalid".into()))?;
+            .map_err(|fault| Failure::Failed(format!("a generated context key {fault}")))?;
         let host = Verifier::new(
             Arc::new(loaded.policy.clone()),
             loaded.bundle.generation.clone(),

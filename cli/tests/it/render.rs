@@ -195,7 +195,7 @@ impl Gate {
                 "-l",
                 "warning",
             ])
-            .env("TENSORGATE_CONTEXT_KEY", "ab".repeat(32))
+            .env("TENSORGATE_CONTEXT_KEY", "ab".repeat(31) + "f0")
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

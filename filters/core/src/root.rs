@@ -10,7 +10,7 @@ use tensorgate_identity::{Identifier, TokenCache};
 use tensorgate_policy::policy::{Grant, KeyLocations};
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Bundle, EncodedBundle, Fault, HeaderMode, Now, Policy, Severity};
-use tensorgate_wire::context::Key;
+use tensorgate_wire::context::{Key, KeyFault};
 
 use crate::body::ALWAYS_BUFFERED_BYTES;
 use crate::body_delivery::Delivery;
@@ -39,11 +39,12 @@ const MAX_GENERATION_BYTES: usize = 64;
 
 /// The key that this filter signs with. The variable may hold the whole key file of the hosts,
 /// where the new key comes first and the one that it replaces second.
-fn signing_key(lines: &str) -> Option<Key> {
+fn signing_key(lines: &str) -> Result<Key, KeyFault> {
     let lines = lines.lines().filter(|line| !line.trim_ascii().is_empty());
     let mut keys = lines.map(Key::from_hex);
-    let first = keys.next()??;
-    keys.all(|key| key.is_some()).then_some(first)
+    let first = keys.next().ok_or(KeyFault::Form)??;
+    keys.try_for_each(|key| key.map(drop))?;
+    Ok(first)
 }
 
 /// A configured filter.
@@ -117,16 +118,14 @@ impl GateRoot {
             ));
             return Err(faults);
         };
-        let context_key = context_key_hex.and_then(signing_key);
-        let needed = filter.capabilities().identify || context_key_hex.is_some();
-        if needed && context_key.is_none() {
-            let message = if context_key_hex.is_none() {
-                "is not set"
-            } else {
-                "is not 64 hex digits"
-            };
-            faults.push(error(CONTEXT_KEY_VARIABLE, message));
-        }
+        let context_key = context_key_hex.map(signing_key).transpose();
+        let fault = match &context_key {
+            Ok(None) if filter.capabilities().identify => Some("is not set".to_owned()),
+            Ok(_) => None,
+            Err(fault) => Some(fault.to_string()),
+        };
+        faults.extend(fault.map(|message| error(CONTEXT_KEY_VARIABLE, &message)));
+        let context_key = context_key.unwrap_or_default();
         if !is_generation(&generation) {
             faults.push(error(
                 "generation",

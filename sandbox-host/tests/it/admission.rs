@@ -20,7 +20,7 @@ async fn only_a_fresh_context_for_this_request_is_accepted() {
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     running.ready().await;
     let good = || context("POST", INFER);
-    let forger = Key::from_hex(&"a5".repeat(32)).unwrap();
+    let forger = Key::from_hex(&("a5".repeat(31) + "f0")).unwrap();
     let now = now_unix_s();
     let old = now.checked_sub(3_600).unwrap();
     let late = now.checked_add(3_600).unwrap();

@@ -17,7 +17,7 @@ use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
 use tensorgate_wire::context::{Key, RemainingQuotas};
 
 fn digits(byte: u8) -> String {
-    format!("{byte:02x}").repeat(32)
+    format!("{byte:02x}").repeat(31) + "f0"
 }
 
 /// Replaces the key file, as a renewal does.

@@ -22,7 +22,7 @@ impl Setup {
         let bundle = json!({"generation": GENERATION, "policy": policy("http://127.0.0.1:9", json!({}), json!({}))});
         std::fs::write(folder.join("bundle.json"), bundle.to_string()).unwrap();
         let setup = Self { folder };
-        setup.key(&"5a".repeat(32), 0o600);
+        setup.key(&("5a".repeat(31) + "f0"), 0o600);
         setup
     }
 
@@ -244,7 +244,7 @@ fn a_host_does_not_start_with_invalid_input() {
     // clap rejects a repeated --admin flag.
     check(&["--admin", "0.0.0.0:0"], "cannot be used multiple times");
     for mode in [0o640, 0o604, 0o660] {
-        setup.key(&"5a".repeat(32), mode);
+        setup.key(&("5a".repeat(31) + "f0"), mode);
         check(&[], "only its owner may have access");
     }
     setup.key("5a5a5a", 0o600);
@@ -253,7 +253,7 @@ fn a_host_does_not_start_with_invalid_input() {
         code == Some(2) && text.contains("not contain 64 hex digits") && !text.contains("5a5a5a"),
         "{text}"
     );
-    setup.key(&"5a".repeat(32), 0o600);
+    setup.key(&("5a".repeat(31) + "f0"), 0o600);
     let bundle = setup.folder.join("bundle.json");
     for (content, expected) in [
         ("{", "is not a policy bundle"),

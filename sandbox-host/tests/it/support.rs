@@ -40,7 +40,7 @@ pub const INFER: &str = "/v2/models/vec/infer";
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn key() -> Key {
-    Key::from_hex(&"5a".repeat(32)).unwrap()
+    Key::from_hex(&("5a".repeat(31) + "f0")).unwrap()
 }
 
 /// One model, `vec`: up to 8 floats in, the same number out and a count. `limits` and `backend` are

@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     fn codec(stream: &str) -> EnvelopeCodec {
-        let key = Key::from_hex(&"07".repeat(32)).unwrap();
+        let key = Key::from_hex(&("07".repeat(31) + "f0")).unwrap();
         EnvelopeCodec::new(&key, &format!("v5.AAAA.{stream}"))
     }
 
@@ -361,7 +361,7 @@ mod tests {
         assert_eq!(host.clone().read(&envelopes[0]), fault, "it came twice");
         assert_eq!(host.read(&envelopes[2]), fault, "one was left out");
         assert_eq!(codec("two").read(&envelopes[0]), fault, "another stream's");
-        let other = Key::from_hex(&"08".repeat(32)).unwrap();
+        let other = Key::from_hex(&("08".repeat(31) + "f0")).unwrap();
         assert_eq!(
             EnvelopeCodec::new(&other, "v5.AAAA.one").read(&envelopes[0]),
             fault

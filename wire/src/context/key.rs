@@ -15,12 +15,32 @@ impl core::fmt::Debug for Key {
     }
 }
 
+/// Why a text is not a key. No message has a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    /// It has another form.
+    #[error("is not 64 hex digits")]
+    Form,
+    /// A placeholder, such as zeros, which anyone can guess.
+    #[error("repeats one byte: make a random key with `openssl rand -hex 32`")]
+    OneByte,
+}
+
 impl Key {
     /// Parses 64 hex digits with optional surrounding white space.
-    pub fn from_hex(text: &str) -> Option<Self> {
-        let key: [u8; 32] = unhex(text.trim_ascii().to_ascii_lowercase().as_bytes())?;
+    ///
+    /// # Errors
+    /// It has another form, or is easy to guess.
+    pub fn from_hex(text: &str) -> Result<Self, KeyFault> {
+        let digits = text.trim_ascii().to_ascii_lowercase();
+        let key: [u8; 32] = unhex(digits.as_bytes()).ok_or(KeyFault::Form)?;
+        let [first, others @ ..] = &key;
+        if others.iter().all(|byte| byte == first) {
+            return Err(KeyFault::OneByte);
+        }
         // HMAC accepts keys of any length.
-        Hmac::new_from_slice(&key).ok().map(Self)
+        let mac = Hmac::new_from_slice(&key);
+        mac.map(Self).map_err(|_| KeyFault::Form)
     }
 
     /// A name for `parts` that only holders of the key can compute. Its input differs from that of

@@ -10,7 +10,7 @@ use super::*;
 const NOW: u64 = 1_780_000_000;
 
 fn key(byte: u8) -> Key {
-    Key::from_hex(&format!("{byte:02x}").repeat(32)).unwrap()
+    Key::from_hex(&(format!("{byte:02x}").repeat(31) + "f0")).unwrap()
 }
 
 fn context() -> Context {
@@ -298,10 +298,11 @@ fn no_more_claims_are_read_than_an_issuer_may_have() {
 #[test]
 fn a_key_is_64_hex_digits_and_is_never_printed() {
     let digits = "0123456789abcdefABCDEF0123456789abcdefABCDEF0123456789abcdef0123";
-    assert!(Key::from_hex(&format!(" {digits}\n")).is_some());
-    let seven = Key::from_hex(&"07".repeat(32)).unwrap();
-    let mac = Hmac::<Sha256>::new_from_slice(&[7; 32]).unwrap();
-    let (of_seven, mac) = (seven.mac("a"), mac.chain_update("a"));
+    assert!(Key::from_hex(&format!(" {digits}\n")).is_ok());
+    let mut bytes = [7; 32];
+    bytes[31] = 0xf0;
+    let mac = Hmac::<Sha256>::new_from_slice(&bytes).unwrap();
+    let (of_seven, mac) = (key(7).mac("a"), mac.chain_update("a"));
     assert_eq!(
         of_seven.finalize().into_bytes(),
         mac.finalize().into_bytes()
@@ -313,7 +314,11 @@ fn a_key_is_64_hex_digits_and_is_never_printed() {
         &format!("0x{}", &digits[2..]),
         &format!("+{}", &digits[1..]),
     ] {
-        assert!(Key::from_hex(text).is_none(), "{text}");
+        assert_eq!(Key::from_hex(text).err(), Some(KeyFault::Form), "{text}");
+    }
+    for digit in ["0", "f", "A"] {
+        let fault = Key::from_hex(&digit.repeat(64)).err();
+        assert_eq!(fault, Some(KeyFault::OneByte), "{digit}");
     }
     assert_eq!(format!("{:?}", key(7)), "Key");
 }

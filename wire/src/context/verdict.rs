@@ -200,7 +200,7 @@ mod tests {
     };
 
     fn key(byte: &str) -> Key {
-        Key::from_hex(&byte.repeat(32)).unwrap()
+        Key::from_hex(&(byte.repeat(31) + "f0")).unwrap()
     }
 
     fn quotas(left: u64) -> RemainingQuotas {

@@ -167,11 +167,18 @@ fn the_context_key_is_64_hex_digits_from_the_environment() {
             &["TENSORGATE_CONTEXT_KEY: is not 64 hex digits"],
         );
     }
+    for key in [
+        "0".repeat(64),
+        format!("{CONTEXT_KEY}\n{}", "5A".repeat(32)),
+    ] {
+        let expected = "TENSORGATE_CONTEXT_KEY: repeats one byte: make a random key with `openssl";
+        check(&bundle(), Some(&key), &[expected]);
+    }
 }
 
 #[test]
 fn of_two_context_keys_the_first_signs() {
-    let second = "b".repeat(64);
+    let second = "bc".repeat(31) + "de";
     let mac = |variable: &str| {
         let (root, _) = GateRoot::configure(bundle().as_bytes(), Some(variable))
             .unwrap_or_else(|faults| panic!("{faults:?}"));

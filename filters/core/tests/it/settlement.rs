@@ -99,7 +99,7 @@ fn unused_tokens_are_refunded_and_the_trailer_is_removed() {
 
 #[test]
 fn nothing_else_refunds_tokens() {
-    let other_key = Key::from_hex(&"ab".repeat(32)).unwrap();
+    let other_key = Key::from_hex(&("ab".repeat(31) + "f0")).unwrap();
     let changed = |field: Field| {
         let (name, mut value) = field;
         value[4] ^= 1;

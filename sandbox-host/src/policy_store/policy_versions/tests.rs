@@ -17,7 +17,7 @@ use crate::policy_store::assemble::Loader;
 /// The versions of policies with these stream timeouts in seconds.
 async fn hold(stream_s: &[u64]) -> (PolicyVersions, Vec<Arc<PolicyVersion>>) {
     let metrics = Arc::new(Metrics::new());
-    let keys = ContextKeys::from(Key::from_hex(&"5a".repeat(32)).unwrap());
+    let keys = ContextKeys::from(Key::from_hex(&("5a".repeat(31) + "f0")).unwrap());
     let loader = Loader::new(
         Folders::below(Path::new("/")),
         BTreeMap::new(),

@@ -42,7 +42,7 @@ impl Spawned {
     /// Starts it with the folder's bundle, and with its components below `root`.
     pub fn start(folder: PathBuf, harden: &str) -> Self {
         let key = folder.join("key");
-        std::fs::write(&key, "5a".repeat(32)).unwrap();
+        std::fs::write(&key, "5a".repeat(31) + "f0").unwrap();
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tensorgate-host"));
         for (flag, value) in [

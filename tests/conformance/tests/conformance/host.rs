@@ -22,7 +22,7 @@ const GENERATION: &str = "0123456789abcdef";
 const CREDENTIALS: [&[u8]; 2] = [b"x-api-key", b"authorization"];
 
 fn key() -> Key {
-    Key::from_hex(&"5a".repeat(32)).unwrap()
+    Key::from_hex(&("5a".repeat(31) + "f0")).unwrap()
 }
 
 /// The context that the gate would sign.

@@ -18,8 +18,8 @@ use tensorgate_tests::backend::{Backend, Mode};
 use tensorgate_tests::policy;
 use tensorgate_tests::programs::target;
 
-const OLD_KEY: &str = "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
-const NEW_KEY: &str = "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b";
+const OLD_KEY: &str = "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0af0";
+const NEW_KEY: &str = "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0bf0";
 
 /// A policy in which these clients, too, may send inferences to `vec`.
 fn with_clients(base: &Policy, clients: &[&str]) -> Policy {

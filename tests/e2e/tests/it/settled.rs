@@ -181,7 +181,7 @@ async fn tokens_are_reserved_during_an_answer_and_stay_charged_if_it_breaks_off(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_host_reports_used_tokens() {
     let stack = Stack::lease(tokens()).await;
-    let key = Key::from_hex(&"07".repeat(32)).unwrap();
+    let key = Key::from_hex(&("07".repeat(31) + "f0")).unwrap();
     let settlement = Settlement {
         request_id: "00000000-0000-4000-8000-000000000001".to_owned(),
         tokens: 1,
