@@ -11,13 +11,15 @@ mod served;
 mod triton;
 mod write;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::Datatype;
+use tensorgate_wire::percent;
 
+use fetch::{Deadline, Server};
 pub(in crate::verbs) use served::{Kind, served};
 pub(in crate::verbs) use write::{plain, section};
 
@@ -25,6 +27,8 @@ pub(in crate::verbs) use write::{plain, section};
 const MAX_METADATA_BYTES: u64 = 1 << 20;
 /// Maximum number of inputs or outputs of a model.
 const MAX_TENSORS: usize = 256;
+/// Maximum number of characters of a model's name in a message.
+const MAX_SHOWN_NAME: usize = 256;
 /// Maximum rank of a tensor; a contract allows at most [`tensorgate_policy::contract::MAX_RANK`].
 const MAX_DIMS: usize = 64;
 
@@ -59,10 +63,22 @@ pub(in crate::verbs) struct Common {
 
 /// A model on a server.
 pub(in crate::verbs) struct Address<'a> {
-    /// URL of the server.
-    base: &'a str,
+    server: Server<'a>,
     model: &'a str,
-    ca: Option<&'a Path>,
+}
+
+impl Address<'_> {
+    /// Checks that an answer is about the model that was asked for. A URL may have escapes in its
+    /// name.
+    fn check_name(&self, named: &str) -> Result<(), Failure> {
+        let asked = self.model;
+        if named == asked || named.as_bytes() == percent::decoded(asked.as_bytes()) {
+            return Ok(());
+        }
+        let named: String = named.chars().take(MAX_SHOWN_NAME).collect();
+        let why = format!("was asked for model {asked:?} and describes model {named:?}");
+        Err(bad(self.server.base, &why))
+    }
 }
 
 impl Common {
@@ -85,9 +101,12 @@ impl Common {
             )),
         };
         Ok(Address {
-            base,
+            server: Server {
+                base,
+                ca: self.ca.as_deref(),
+                deadline: Deadline::start(),
+            },
             model: model.map_err(|why| bad(url, &why))?,
-            ca: self.ca.as_deref(),
         })
     }
 }

@@ -49,7 +49,7 @@ const EXAMPLE: &str = "models:
 /// Write a first policy with the models of a server, and a first key.
 #[derive(Args)]
 #[command(
-    after_help = "The server must list its models (Triton and MLServer do) unless --model names them. Without a URL, the policy has an example model to replace. An existing file is never overwritten. An empty list of revoked keys is written beside the policy, for `tensorgate keys revoke`.\n\nThe key is printed once on standard output, and the next steps on standard error. Each bound that the server does not report is a fault of the policy, and is listed.\n\nExample: tensorgate init http://127.0.0.1:8000\nExample: tensorgate init --model digits http://127.0.0.1:8080 > app.key"
+    after_help = "The server must list its models (Triton and MLServer do) unless --model names them. Without a URL, the policy has an example model to replace. An existing file is never overwritten. An empty list of revoked keys is written beside the policy, for `tensorgate keys revoke`.\n\nThe key is printed once on standard output, and the next steps on standard error. Each bound that the server does not report is a fault of the policy, and is listed. All answers together may take two minutes, and each must name the model that was asked for.\n\nExample: tensorgate init http://127.0.0.1:8000\nExample: tensorgate init --model digits http://127.0.0.1:8080 > app.key"
 )]
 pub struct Init {
     /// Server: `http://HOST:PORT`, or `https://HOST:PORT`.

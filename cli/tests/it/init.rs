@@ -188,9 +188,19 @@ fn nothing_is_written_if_the_server_or_the_client_is_unusable() {
     let scratch = Scratch::new();
     let (empty, _) = server(&[OTHER, "[]"]);
     let empty = format!("http://127.0.0.1:{empty}");
+    let (misnamed, _) = server(&[OTHER, METADATA]);
+    let misnamed = format!("http://127.0.0.1:{misnamed}");
+    let (misconfigured, _) = server(&[CONFIG]);
+    let misconfigured = format!("http://127.0.0.1:{misconfigured}");
+    let other_name = "asked for model \"bert\" and describes model \"resnet\"";
     for (arguments, why) in [
         (&["http://127.0.0.1:1"][..], "is the server up?"),
         (&[&*empty], "--model NAME"),
+        (&["--model", "bert", &*misnamed], other_name),
+        (
+            &["--from", "triton", "--model", "bert", &*misconfigured],
+            other_name,
+        ),
         (&["--client", "a b"], "a b"),
         (&["--from", "triton"], "URL"),
     ] {

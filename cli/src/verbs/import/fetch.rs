@@ -1,10 +1,10 @@
 //! A bounded request over HTTP or HTTPS, for metadata. Redirects, other statuses than 200 and
-//! longer responses are errors.
+//! longer responses are errors. All requests of a command together have one deadline.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::trust::Trust;
@@ -13,13 +13,92 @@ use tokio_rustls::rustls::{ClientConnection, StreamOwned};
 
 use super::{MAX_METADATA_BYTES, bad};
 
-/// Timeout for connecting, reading and writing.
+/// Timeout for connecting, and for each read and write.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long all answers to one command may take. A large repository has a thousand models, with two
+/// answers each.
+const ALL_ANSWERS: Duration = Duration::from_secs(120);
 /// Maximum number of header fields in a response.
 const MAX_HEADERS: usize = 64;
 
+/// A server, and until when it must have answered.
+#[derive(Clone, Copy)]
+pub struct Server<'a> {
+    /// Its URL.
+    pub base: &'a str,
+    /// Certificate authorities that replace the system's.
+    pub ca: Option<&'a Path>,
+    /// The deadline of all its answers.
+    pub deadline: Deadline,
+}
+
 /// TLS settings, and the name that the server's certificate must have.
 type Tls = (Trust, ServerName<'static>);
+
+/// When the server must have answered everything, however many requests and reads that takes.
+#[derive(Clone, Copy)]
+pub struct Deadline {
+    started: Instant,
+    all: Duration,
+}
+
+impl Deadline {
+    /// The deadline of a command that starts now.
+    pub fn start() -> Self {
+        Self::within(ALL_ANSWERS)
+    }
+
+    fn within(all: Duration) -> Self {
+        let started = Instant::now();
+        Self { started, all }
+    }
+
+    /// How long the next read, write or connection may take.
+    fn left(self) -> io::Result<Duration> {
+        let left = self.all.saturating_sub(self.started.elapsed());
+        if left.is_zero() {
+            return Err(late());
+        }
+        Ok(left.min(TIMEOUT))
+    }
+}
+
+fn late() -> io::Error {
+    let why = "the server answers too slowly: import its models one by one, or from files";
+    io::Error::new(ErrorKind::TimedOut, why)
+}
+
+/// A connection whose every wait ends at the deadline.
+struct Timed {
+    stream: TcpStream,
+    deadline: Deadline,
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.deadline.left()?))?;
+        self.stream.read(buffer).map_err(in_time)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.deadline.left()?))?;
+        self.stream.write(bytes).map_err(in_time)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// An error that says what a timeout of a socket means.
+fn in_time(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => late(),
+        _ => error,
+    }
+}
 
 /// A response as it came.
 struct Answer {
@@ -33,22 +112,18 @@ pub fn is_url(source: &str) -> bool {
     source.contains("://")
 }
 
-/// Returns the body of a 200 response. `ca` replaces the system's certificate authorities.
-pub fn get(base: &str, path: &str, ca: Option<&Path>) -> Result<Vec<u8>, Failure> {
-    send_request("GET", base, path, ca)
+/// Returns the body of a 200 response.
+pub fn get(server: &Server<'_>, path: &str) -> Result<Vec<u8>, Failure> {
+    send_request("GET", server, path)
 }
 
 /// The same for a POST request without a body.
-pub fn post(base: &str, path: &str, ca: Option<&Path>) -> Result<Vec<u8>, Failure> {
-    send_request("POST", base, path, ca)
+pub fn post(server: &Server<'_>, path: &str) -> Result<Vec<u8>, Failure> {
+    send_request("POST", server, path)
 }
 
-fn send_request(
-    method: &str,
-    base: &str,
-    path: &str,
-    ca: Option<&Path>,
-) -> Result<Vec<u8>, Failure> {
+fn send_request(method: &str, server: &Server<'_>, path: &str) -> Result<Vec<u8>, Failure> {
+    let Server { base, ca, deadline } = *server;
     let length = match method {
         "POST" => "content-length: 0\r\n",
         _ => "",
@@ -85,6 +160,7 @@ fn send_request(
     let answer = exchange(
         &address,
         tls.as_ref(),
+        deadline,
         format!("{method} /{path} HTTP/1.1\r\nhost: {authority}\r\naccept: application/json\r\n{length}connection: close\r\n\r\n")
             .as_bytes(),
     )
@@ -97,29 +173,32 @@ fn send_request(
     body(&answer).map_err(|why| bad(&url, &why))
 }
 
-fn exchange(address: &str, tls: Option<&Tls>, question: &[u8]) -> std::io::Result<Answer> {
-    let mut last = std::io::Error::from(ErrorKind::AddrNotAvailable);
+fn exchange(
+    address: &str,
+    tls: Option<&Tls>,
+    deadline: Deadline,
+    question: &[u8],
+) -> io::Result<Answer> {
+    let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
     for address in address.to_socket_addrs()? {
-        let stream = match TcpStream::connect_timeout(&address, TIMEOUT) {
-            Ok(stream) => stream,
+        let stream = match TcpStream::connect_timeout(&address, deadline.left()?) {
+            Ok(stream) => Timed { stream, deadline },
             Err(error) => {
                 last = error;
                 continue;
             }
         };
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
         let Some((trust, name)) = tls else {
             return ask(stream, question);
         };
         let connection = ClientConnection::new(trust.config(), name.clone());
-        let connection = connection.map_err(std::io::Error::other)?;
+        let connection = connection.map_err(io::Error::other)?;
         return ask(StreamOwned::new(connection, stream), question);
     }
     Err(last)
 }
 
-fn ask(mut stream: impl Read + Write, question: &[u8]) -> std::io::Result<Answer> {
+fn ask(mut stream: impl Read + Write, question: &[u8]) -> io::Result<Answer> {
     stream.write_all(question)?;
     stream.flush()?;
     let mut bytes = Vec::new();
@@ -200,5 +279,40 @@ fn dechunk(mut rest: &[u8]) -> Result<Vec<u8>, String> {
             .ok_or_else(cut)?;
         body.extend_from_slice(data);
         rest = after.strip_prefix(b"\r\n").ok_or_else(cut)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_answers_byte_by_byte_is_given_up_at_the_deadline() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+                while stream.write_all(b" ").is_ok() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        });
+        let server = Server {
+            base: &base,
+            ca: None,
+            deadline: Deadline::within(Duration::from_millis(100)),
+        };
+        let started = Instant::now();
+        for path in ["/v2/models/a", "/v2/models/b"] {
+            let fault = get(&server, path).unwrap_err().to_string();
+            assert!(fault.contains("too slowly"), "{fault}");
+        }
+        assert!(started.elapsed() < TIMEOUT, "both together");
     }
 }

@@ -64,8 +64,11 @@ impl Oip {
 
 /// Queries a server.
 pub(super) fn from_server(address: &Address<'_>) -> Result<Metadata, Failure> {
-    let Address { base, model, ca } = *address;
-    read(base, &fetch::get(base, &format!("/v2/models/{model}"), ca)?)
+    let Address { server, model } = address;
+    let bytes = fetch::get(server, &format!("/v2/models/{model}"))?;
+    let metadata = read(server.base, &bytes)?;
+    address.check_name(&metadata.name)?;
+    Ok(metadata)
 }
 
 fn read(source: &str, bytes: &[u8]) -> Result<Metadata, Failure> {

@@ -9,7 +9,8 @@ use clap::ValueEnum;
 use serde::Deserialize;
 use tensorgate_cli_common::Failure;
 
-use super::{Address, Described, bad, fetch, oip, triton};
+use super::fetch::{self, Deadline};
+use super::{Address, Described, bad, oip, triton};
 
 /// Maximum number of models.
 const MAX_MODELS: usize = 1_000;
@@ -38,7 +39,7 @@ struct Entry {
 
 /// A server's description of itself; other members are ignored.
 #[derive(Default, Deserialize)]
-struct Server {
+struct ServerDescription {
     #[serde(default)]
     name: String,
 }
@@ -51,17 +52,22 @@ pub fn served(
     models: &[String],
     ca: Option<&Path>,
 ) -> Result<Vec<Described>, Failure> {
-    let kind = kind.unwrap_or_else(|| named(base, ca));
+    let server = fetch::Server {
+        base,
+        ca,
+        deadline: Deadline::start(),
+    };
+    let kind = kind.unwrap_or_else(|| named(&server));
     let index;
     let models = match models {
         [] => {
-            index = loaded(base, ca)?;
+            index = loaded(&server)?;
             &index
         }
         models => models,
     };
     let describe = |model: &String| {
-        let address = Address { base, model, ca };
+        let address = Address { server, model };
         match kind {
             Kind::Triton => triton::from_server(&address),
             Kind::Oip => oip::described(base, oip::from_server(&address)?),
@@ -72,12 +78,12 @@ pub fn served(
 
 /// The kind that a server's name says. Only Triton has a kind of its own, and a server that does
 /// not describe itself is not Triton.
-fn named(base: &str, ca: Option<&Path>) -> Kind {
-    let described = fetch::get(base, "/v2", ca).ok();
-    let server: Server = described
+fn named(server: &fetch::Server<'_>) -> Kind {
+    let described = fetch::get(server, "/v2").ok();
+    let described: ServerDescription = described
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default();
-    if server.name == TRITON {
+    if described.name == TRITON {
         Kind::Triton
     } else {
         Kind::Oip
@@ -85,9 +91,12 @@ fn named(base: &str, ca: Option<&Path>) -> Kind {
 }
 
 /// Names of the loaded models, without repetition.
-fn loaded(base: &str, ca: Option<&Path>) -> Result<Vec<String>, Failure> {
-    let name_them = |why: &str| bad(base, &format!("{why}: name its models with --model NAME"));
-    let bytes = fetch::post(base, "/v2/repository/index", ca).map_err(|why| {
+fn loaded(server: &fetch::Server<'_>) -> Result<Vec<String>, Failure> {
+    let name_them = |why: &str| {
+        let why = format!("{why}: name its models with --model NAME");
+        bad(server.base, &why)
+    };
+    let bytes = fetch::post(server, "/v2/repository/index").map_err(|why| {
         let why = why.to_string();
         let hint = if why.contains("refused") {
             "is the server up?"

@@ -78,10 +78,15 @@ impl Triton {
 }
 
 pub(super) fn from_server(address: &Address<'_>) -> Result<Described, Failure> {
-    let Address { base, model, ca } = *address;
-    let bytes = fetch::get(base, &format!("/v2/models/{model}/config"), ca)?;
+    let Address { server, model } = address;
+    let base = server.base;
+    let bytes = fetch::get(server, &format!("/v2/models/{model}/config"))?;
     let config = serde_json::from_slice::<Config>(&bytes)
         .map_err(|error| bad(base, &format!("is not a model's configuration: {error}")))?;
+    // Without a name, it is the one that was asked for.
+    if !config.name.is_empty() {
+        address.check_name(&config.name)?;
+    }
     let versions = oip::from_server(address)?.versions;
     described(base, config, model, versions)
 }
