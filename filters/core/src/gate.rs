@@ -24,6 +24,7 @@ mod completion;
 mod delivery;
 mod forwarding;
 mod inference_stream;
+mod second_gate;
 mod settlement;
 mod signed_context;
 mod waiting;
@@ -74,6 +75,8 @@ enum Phase {
     Validating(Box<PendingRequest>, Box<StreamingValidator>),
     /// The head was forwarded, and messages follow; each message has its own verdict.
     Messages(Box<PendingRequest>, Box<MessageStream>),
+    /// A gate before this one decides: everything passes untouched, and is reported there.
+    BehindGate,
     /// The stream ended before its body: the remaining data is discarded.
     Discarding,
     /// Rejected with a response. Final.
@@ -199,6 +202,9 @@ impl Gate {
             Ok(read) => read,
             Err(fault) => return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest),
         };
+        if let Some(action) = self.behind_another(proxy, &fields, now) {
+            return action;
+        }
         if self.forwards_headers() {
             let limits = root.policy.listen().limits();
             self.ends_ns = Some(reset_ns(limits, now.monotonic_ns));
@@ -285,7 +291,7 @@ impl Gate {
         let Some(mut pending) = self.take_pending() else {
             // After the verdict no more body is expected; any further data is held.
             return match self.phase {
-                Phase::PassThrough => Action::Continue,
+                Phase::PassThrough | Phase::BehindGate => Action::Continue,
                 Phase::Forwarded if body_bytes == 0 => Action::Continue,
                 _ => Action::Pause,
             };
@@ -335,6 +341,8 @@ impl Gate {
         match self.phase {
             Phase::Fresh | Phase::Denied => return Action::Pause,
             Phase::Waiting(_) => return self.wait_with_trailers(),
+            // They may carry the verdict of the first gate.
+            Phase::BehindGate => return Action::Continue,
             // Envoy hands this filter its own trailers once the request has waited in its headers.
             Phase::Forwarded if self.gave_verdict => return Action::Continue,
             _ => {}
@@ -386,6 +394,8 @@ impl Gate {
                 }
                 self.outcome.aborted(proxy);
             }
+            // The first gate numbers the request.
+            Phase::BehindGate => return,
             Phase::Fresh
             | Phase::Forwarded
             | Phase::PassThrough

@@ -72,6 +72,8 @@ pub struct GateRoot {
     pub(crate) message_waiters: WaitLimiter,
     /// A request has asked for an early tick.
     pub(crate) tick_requested: Cell<bool>,
+    /// Whether the log says that another gate is before this one.
+    pub(crate) is_second_logged: Cell<bool>,
 }
 
 impl GateRoot {
@@ -190,6 +192,7 @@ impl GateRoot {
             delivery: Cell::default(),
             small_bodies: SmallBodies::default(),
             tick_requested: Cell::new(false),
+            is_second_logged: Cell::new(false),
             policy,
             generation,
             context_key,

@@ -4,7 +4,7 @@
 
 use tensorgate_wire::settlement::{self, Settlement};
 
-use super::Gate;
+use super::{Gate, Phase};
 use crate::host::{Action, Level, Proxy};
 use crate::quota::{Reservations, settle};
 use crate::rate_limit_service::settle_reservation;
@@ -32,6 +32,10 @@ impl Gate {
     /// private to the sandbox host and the gate. An error here is never the client's fault: the
     /// reservation stays.
     pub fn on_response_trailers(&mut self, proxy: &mut dyn Proxy) -> Action {
+        // The first gate has the reservation, and is told later.
+        if matches!(self.phase, Phase::BehindGate) {
+            return Action::Continue;
+        }
         let told = proxy.take_response_trailer(settlement::TRAILER);
         let told = told.map_err(|fault| fault.to_string());
         let pending_settlement = self.pending_settlement.take();

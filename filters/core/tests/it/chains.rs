@@ -7,6 +7,7 @@ use support::{
     json_body, rest,
 };
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
+use tensorgate_filter_core::host::Field;
 use tensorgate_filter_core::verdict::Verdict;
 use tensorgate_native_proxy::{NativeProxy, Outcome, Request, Store};
 use tensorgate_policy::Reason;
@@ -313,6 +314,104 @@ fn two_identifying_filters_are_rejected() {
     behind.send_headers(&rest("m").headers, false);
     let (_, record, _) = behind.close();
     assert_eq!(record.reason, Some(Reason::Overloaded));
+}
+
+/// A request that these filters have handled, and that a gate with this configuration then gets.
+/// All are the first requests of their proxies, so that they have the same request id.
+fn behind(filters: &[Filter], bundle: &str, store: &Store, request: &Request) -> Played {
+    let forwarded = Request {
+        headers: {
+            let played = play(filters, request);
+            let fields = played.upstream().into_iter();
+            fields.map(|(name, value)| field(&name, value)).collect()
+        },
+        ..request.clone()
+    };
+    let mut first = chain(filters);
+    let mut before = first.open(NOW);
+    deliver(&mut before, request);
+    assert!(before.dispatched());
+    let mut second = support::proxy_of(&[Gate], bundle, store);
+    let mut stream = second.open_behind(NOW, before);
+    stream.send_headers(&forwarded.headers, request.body.is_empty());
+    assert!(
+        stream.is_denied() || stream.dispatched(),
+        "the second one holds nothing"
+    );
+    for (position, piece) in request.body.iter().enumerate() {
+        stream.send_body(piece, position + 1 == request.body.len());
+    }
+    let (outcome, record, logged) = stream.close();
+    if let Some(Outcome::Forwarded { headers, body }) = &outcome {
+        let sorted = |fields: &[Field]| {
+            let mut fields = fields.to_vec();
+            fields.sort();
+            fields
+        };
+        assert_eq!(sorted(headers), sorted(&forwarded.headers), "untouched");
+        assert_eq!(*body, request.body.concat(), "untouched");
+    }
+    Played {
+        outcome,
+        record,
+        logged,
+    }
+}
+
+#[test]
+fn a_second_gate_of_one_policy_version_lets_pass_what_the_first_one_accepts() {
+    let store = Store::default();
+    for request in [rest("m"), grpc("m")] {
+        let played = behind(&[Gate], &bundle(), &store, &request);
+        assert!(played.allowed(), "{:?}", played.record);
+        let logged = played.logged;
+        assert!(logged.counted.is_empty() && logged.properties.is_empty());
+        assert_eq!((logged.entry, logged.body_bytes_read), (None, 0));
+        let [(_, line)] = logged.lines.as_slice() else {
+            panic!("one line: {:?}", logged.lines)
+        };
+        assert!(line.contains("two filters of tensorgate"), "{line}");
+    }
+    // Only the first one charges.
+    for _ in 0..=BURST {
+        assert!(behind(&[Gate], &bundle(), &store, &rest("limited")).allowed());
+    }
+}
+
+#[test]
+fn a_second_gate_names_why_it_cannot_trust_the_first_filter() {
+    let store = Store::default();
+    let other_version = bundle().replace("0123456789abcdef", "fedcba9876543210");
+    for (filters, bundle, why) in [
+        (&[Gate][..], &other_version, "different policy versions"),
+        (&Filter::THREE, &bundle(), "a part of a gate"),
+        (&[Auth, TensorGuard], &bundle(), "a part of a gate"),
+    ] {
+        let played = behind(filters, bundle, &store, &rest("m"));
+        assert_eq!(played.reason(), Some(Reason::Overloaded), "{filters:?}");
+        let detail = &played.record.detail;
+        assert!(detail.contains("two filters of tensorgate") && detail.contains(why));
+    }
+}
+
+#[test]
+fn a_valid_context_that_is_sent_again_is_no_second_gate() {
+    let request = rest("m");
+    let played = play(&[Gate], &request);
+    let headers: Vec<_> = played.upstream().into_iter().collect();
+    let again = Request {
+        headers: headers
+            .iter()
+            .map(|(name, value)| field(name, value))
+            .collect(),
+        ..request
+    };
+    assert!(headers.iter().any(|(name, _)| name == HEADER));
+    // Its request id is the same too, because it is the first request of another proxy.
+    assert_eq!(
+        play(&[Gate], &again).reason(),
+        Some(Reason::AmbiguousRequest)
+    );
 }
 
 #[test]

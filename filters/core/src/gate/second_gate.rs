@@ -1,0 +1,128 @@
+//! A second gate in the filter chain of one proxy, as while Istio's `TrafficExtension` replaces its
+//! `WasmPlugin`. The first gate has decided and has replaced the client's header fields, so that a
+//! second decision could only reject the request.
+//!
+//! | before this gate | the request |
+//! |---|---|
+//! | nothing, and a client sent a context | is ambiguous, as any field in tensorgate's name |
+//! | a gate with this policy version, which signed a context for this request | passes untouched |
+//! | another filter of tensorgate | is rejected with a cause that says so |
+//!
+//! What proves the first filter is a property of the request, which no client can set. So a context
+//! proves nothing by itself, even a valid one that somebody has captured and sends again.
+
+use tensorgate_policy::denial::OverloadCause;
+use tensorgate_policy::request::Protocol;
+use tensorgate_policy::{Denial, Now, Reason};
+use tensorgate_wire::context::{self, Context};
+
+use super::{Gate, Phase};
+use crate::filter::Filter;
+use crate::host::{Action, Field, HostFault, Level, Proxy, cannot_decide};
+use crate::property;
+use crate::record::parse_not_allowed;
+
+/// What an operator has to know and do.
+const TWO_GATES: &str = "two filters of tensorgate are in the filter chain of this proxy, and each \
+                         decides: remove one";
+
+impl Gate {
+    /// Handles the head if another filter of tensorgate has handled this request; `None` if not.
+    pub(super) fn behind_another(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        fields: &[Field],
+        now: Now,
+    ) -> Option<Action> {
+        // Most requests have no context here, and cost no host call.
+        let is_context = |name: &[u8]| name.eq_ignore_ascii_case(context::HEADER.as_bytes());
+        let has_context = fields.iter().any(|(name, _)| is_context(name));
+        if self.root.filter != Filter::Gate || !has_context {
+            return None;
+        }
+        let checked = match is_first(proxy) {
+            Ok(true) => return None,
+            Ok(false) => self.check_first_gate(proxy, fields, now),
+            Err(fault) => Err(cannot_decide(fault)),
+        };
+        if let Err(denial) = checked {
+            let request_id = only(fields, "x-request-id").unwrap_or_default();
+            return Some(self.deny(proxy, &denial, Protocol::OipRest, request_id));
+        }
+        if !self.root.is_second_logged.replace(true) {
+            let line = format!("configuration: {TWO_GATES}. The first one decides meanwhile");
+            proxy.log(Level::Warn, &line);
+        }
+        self.phase = Phase::BehindGate;
+        Some(Action::Continue)
+    }
+
+    /// Checks that the filter before this one was a gate that has accepted this request by the
+    /// same policy version.
+    fn check_first_gate(
+        &self,
+        proxy: &mut dyn Proxy,
+        fields: &[Field],
+        now: Now,
+    ) -> Result<(), Denial> {
+        let denial = |why: &str| {
+            let cause = format!("{TWO_GATES} ({why})");
+            Denial::new(Reason::Overloaded, cause).overloaded_by(OverloadCause::Configuration)
+        };
+        // Only the parts of a gate name themselves.
+        let part = proxy.property(&[property::FILTER]).map_err(cannot_decide)?;
+        if part.is_some() {
+            return Err(denial("the first one is a part of a gate"));
+        }
+        let told = proxy
+            .property(&[property::OUTCOME])
+            .map_err(cannot_decide)?;
+        if told.is_some_and(|told| parse_not_allowed(&told)) {
+            return Err(denial("the first one has not accepted the request"));
+        }
+        let values = [context::HEADER, ":method", ":path", "x-request-id"];
+        let [Some(signed), Some(method), Some(path), Some(request_id)] =
+            values.map(|name| only(fields, name))
+        else {
+            return Err(denial("a field of the first one is missing or repeated"));
+        };
+        let Some(key) = self.root.context_key.as_ref() else {
+            return Err(denial("this one has no context key"));
+        };
+        // It was signed in this request, whatever the filters between have waited for.
+        let context = Context::verify(signed, key, method, path, now.unix_s, u64::MAX)
+            .map_err(|fault| denial(&fault.to_string()))?;
+        if context.request_id != request_id {
+            return Err(denial("the context is of another request"));
+        }
+        if context.generation != self.root.generation {
+            return Err(denial("they have different policy versions"));
+        }
+        if !context.checked {
+            return Err(denial("the first one does not validate bodies"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether no other filter of tensorgate has handled this request. A filter reports the outcome, or
+/// that it forwards the head, before the next filter has the head.
+fn is_first(proxy: &mut dyn Proxy) -> Result<bool, HostFault> {
+    for name in [property::OUTCOME, property::FORWARDED] {
+        if proxy.property(&[name])?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The value of a field that occurs once, as text.
+fn only<'f>(fields: &'f [Field], name: &str) -> Option<&'f str> {
+    let is_named = |field: &&Field| field.0.eq_ignore_ascii_case(name.as_bytes());
+    let mut values = fields.iter().filter(is_named);
+    let (_, value) = values.next()?;
+    if values.next().is_some() {
+        return None;
+    }
+    core::str::from_utf8(value).ok()
+}
