@@ -19,6 +19,7 @@ use crate::context_keys::{ContextKeys, KeyFileError};
 use crate::files::{at_most, open};
 use crate::models::scan::supervisor::ScannerSupervisor;
 use crate::sandbox::CompilerConfig;
+use crate::sandbox::os_sandbox::Permitted;
 use crate::server::listeners::{AllowedPeers, ServiceAddress};
 use crate::server::tls::{ServerTls, ServerTlsError, TlsFiles};
 
@@ -83,6 +84,8 @@ pub struct Settings {
     pub wait_for_filter: bool,
     /// The file that describes the policy's source files (`admission`). It may be missing.
     pub sources: PathBuf,
+    /// What the OS sandbox permits. `None` without it.
+    pub permitted: Option<Permitted>,
 }
 
 /// Why the settings cannot be used.

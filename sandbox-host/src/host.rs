@@ -263,6 +263,7 @@ impl Tasks {
             scanner,
             wait_for_filter,
             sources,
+            permitted,
         } = settings;
         let block_file = block_follower::open(&sources).map_err(StartError::Blocks)?;
         let folders = Folders {
@@ -364,7 +365,7 @@ impl Tasks {
             tokio::spawn(secrets.clone().follow()),
             tokio::spawn(block_follower::follow(Arc::clone(&app), block_file)),
         ];
-        let reloader = Arc::new(Reloader::new(Arc::clone(&app), loader));
+        let reloader = Arc::new(Reloader::new(Arc::clone(&app), loader, permitted));
         Ok(Self {
             app,
             socket,

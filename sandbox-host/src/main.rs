@@ -8,19 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use serde_json::Value;
 use tensorgate_host::config::{self, ConfigError, Folders, Settings};
 use tensorgate_host::context_keys::ContextKeys;
 use tensorgate_host::host::Secrets;
 use tensorgate_host::models::scan::supervisor::{ScannerSupervisor, scanner_supervisor};
 use tensorgate_host::models::scan::worker::scanner_process;
 use tensorgate_host::policy_store::sources::Sources;
-use tensorgate_host::sandbox::os_sandbox::{self, Access};
+use tensorgate_host::sandbox::os_sandbox::{
+    self, Access, BaseFolders, OsSandbox, Permitted, PolicyResources, Resource,
+};
 use tensorgate_host::sandbox::{CompilerConfig, CompilerProcess, compiler_process};
 use tensorgate_host::server::listeners::{AllowedPeers, ServiceAddress};
 use tensorgate_host::telemetry::logging::{Log, LogFormat};
 use tensorgate_host::{Host, StartError, heap, install_filters, service::admin, service::reload};
-use tensorgate_policy::raw::Audit;
+use tensorgate_policy::Bundle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The exit code for wrong usage or input, as for every `tensorgate` command.
@@ -191,7 +192,7 @@ fn main() -> ExitCode {
     // that before a second thread exists.
     let compiler = CompilerProcess::start(flags.harden == Harden::Required);
     let scanner = ScannerSupervisor::start(flags.harden == Harden::Required).map(Arc::new);
-    let sandbox = (flags.harden != Harden::Off).then(|| os_sandbox::apply(&access(&flags)));
+    let sandbox = (flags.harden != Harden::Off).then(|| confine(&flags));
     let log = match Log::new(std::io::stderr()) {
         Ok(log) => log,
         Err(error) => {
@@ -200,7 +201,7 @@ fn main() -> ExitCode {
         }
     };
     log.install(flags.log);
-    if let Some(sandbox) = sandbox {
+    if let Some((sandbox, _)) = &sandbox {
         let (is_full, restrictions) = (sandbox.is_full(), sandbox.describe());
         if is_full {
             tracing::info!(restrictions, "OS sandbox active");
@@ -240,7 +241,9 @@ fn main() -> ExitCode {
     };
     let code = match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
-            let code = runtime.block_on(run(flags, (compiler_config, scanner), &log));
+            let permitted = sandbox.map(|(_, permitted)| permitted);
+            let processes = (compiler_config, scanner);
+            let code = runtime.block_on(run(flags, processes, permitted, &log));
             runtime.shutdown_timeout(RUNTIME_END);
             code
         }
@@ -253,7 +256,7 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn run(flags: Flags, processes: Processes, log: &Log) -> u8 {
+async fn run(flags: Flags, processes: Processes, permitted: Option<Permitted>, log: &Log) -> u8 {
     // Install the handlers first, so that a signal during the start ends the start in order.
     let (mut term, mut interrupt, hangup, for_secrets) = match (
         signal(SignalKind::terminate()),
@@ -268,7 +271,7 @@ async fn run(flags: Flags, processes: Processes, log: &Log) -> u8 {
         }
     };
     let bundle = flags.bundle.clone();
-    let settings = match settings(flags, processes) {
+    let settings = match settings(flags, processes, permitted) {
         Ok(settings) => settings,
         Err(error) => {
             let cause = os_sandbox::with_hint(&error.to_string());
@@ -329,8 +332,17 @@ async fn run(flags: Flags, processes: Processes, log: &Log) -> u8 {
     if ended { 0 } else { FAILED }
 }
 
-/// The files and ports that the host may access in its OS sandbox.
-fn access(flags: &Flags) -> Access {
+/// Applies the OS sandbox. Returns what it permits, too.
+fn confine(flags: &Flags) -> (OsSandbox, Permitted) {
+    let (access, folders) = access(flags);
+    let sandbox = os_sandbox::apply(&access);
+    let permitted = Permitted::new(&access, folders, &sandbox);
+    (sandbox, permitted)
+}
+
+/// The files and ports that the host may access in its OS sandbox, and the folders of its policy's
+/// relative paths.
+fn access(flags: &Flags) -> (Access, BaseFolders) {
     // A new bundle is renamed over this one, so the folder is needed.
     let mut read = vec![
         flags.root.clone(),
@@ -346,62 +358,53 @@ fn access(flags: &Flags) -> Access {
     let renewed = secrets.into_iter().flatten();
     read.extend(renewed.flat_map(|file| os_sandbox::renewed(file)));
     let sockets = [&flags.socket, &flags.audit_socket, &flags.limits_socket];
+    let sockets = sockets.into_iter().flatten();
+    let mut write: Vec<_> = sockets.map(|socket| os_sandbox::beside(socket)).collect();
+    let folders = BaseFolders {
+        root: flags.root.clone(),
+        audit: audit_folder(flags),
+    };
     // An invalid bundle is reported when it is loaded.
-    let bundle: Value = std::fs::read(&flags.bundle)
+    let policy = std::fs::read(&flags.bundle)
         .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok())
+        .and_then(|text| serde_json::from_slice::<Bundle>(&text).ok())
+        .map(|bundle| PolicyResources::of(&bundle.policy))
         .unwrap_or_default();
-    let mut write: Vec<_> = (sockets.into_iter().flatten())
-        .map(|socket| os_sandbox::beside(socket))
+    let resources: Vec<_> = (policy.resolve(&folders).into_iter())
+        .map(|(_, resource)| resource)
         .collect();
-    // Without a folder for the audit log, the host does not start.
-    if let Some(below) = audit_folder(flags) {
-        let named =
-            |member| (bundle.pointer(member).and_then(Value::as_str)).map(|file| below.join(file));
-        let log = named("/policy/audit/path").unwrap_or_else(|| below.join(Audit::default().path));
-        // Do not permit the whole base folder, which may contain files of other programs.
-        write.push(os_sandbox::beside(&log));
-        match named("/policy/audit/key_file") {
-            Some(key) if key.exists() => read.push(key),
-            // The host will create it.
-            Some(key) => write.push(os_sandbox::beside(&key)),
-            None => {}
-        }
-    }
     // Landlock has no rule for a folder that does not exist. Errors are reported on first use.
-    for folder in &write {
+    let written = resources.iter().filter_map(|resource| match resource {
+        Resource::Write(folder) => Some(folder),
+        Resource::Read(_) | Resource::Port(_) => None,
+    });
+    for folder in write.iter().chain(written) {
         let _ = std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder);
     }
-    let captures = bundle
-        .pointer("/policy/capture/folder")
-        .and_then(Value::as_str)
-        .map(|folder| flags.root.join(folder));
-    let private: Vec<_> = flags
-        .cache_folder
-        .clone()
-        .into_iter()
-        .chain(captures)
-        .collect();
-    for folder in &private {
+    if let Some(folder) = &flags.cache_folder {
         let _ = std::fs::DirBuilder::new().mode(0o700).create(folder);
+        write.push(folder.clone());
     }
-    let write = write.into_iter().chain(private);
     let ports = [flags.listen, flags.audit_listen, flags.limits_listen];
     let ports = (ports.into_iter().flatten()).chain([flags.admin]);
-    Access::of_host(
-        &flags.root,
+    let access = Access::of_host(
         read,
         write,
-        &bundle,
+        &resources,
         &flags.endpoints,
         ports.map(|address| address.port()),
-    )
+    );
+    (access, folders)
 }
 
-fn settings(flags: Flags, (compiler_config, scanner): Processes) -> Result<Settings, ConfigError> {
+fn settings(
+    flags: Flags,
+    (compiler_config, scanner): Processes,
+    permitted: Option<Permitted>,
+) -> Result<Settings, ConfigError> {
     let admin = config::admin(flags.admin, flags.admin_public)?;
     let context_keys = ContextKeys::read(&flags.context_key_file)?;
     let audit_folder = audit_folder(&flags).ok_or(ConfigError::AuditFolder)?;
@@ -451,6 +454,7 @@ fn settings(flags: Flags, (compiler_config, scanner): Processes) -> Result<Setti
         scanner,
         wait_for_filter: flags.wait_for_filter,
         sources: Sources::beside(&flags.bundle),
+        permitted,
     })
 }
 

@@ -32,6 +32,7 @@ use crate::pipeline::request::Verifier;
 use crate::pipeline::{Pipeline, Stage, mirroring};
 use crate::policy_store::policy_versions::PolicyVersion;
 use crate::sandbox::capture::{CaptureError, Capturer};
+use crate::sandbox::os_sandbox::NotPermitted;
 use crate::sandbox::{CompilerConfig, LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
 use crate::telemetry::labels::BackendLabels;
 use crate::telemetry::metrics::Metrics;
@@ -45,6 +46,8 @@ use routes::{routes, used};
 pub enum PolicyFault {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    NotPermitted(#[from] NotPermitted),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     #[error(transparent)]

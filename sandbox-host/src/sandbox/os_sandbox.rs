@@ -9,6 +9,8 @@
 mod access;
 mod descriptors;
 mod landlock_rules;
+mod permitted;
+mod policy_resources;
 mod privileges;
 mod syscalls;
 
@@ -16,6 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::access::{Access, beside, renewed};
 pub use self::descriptors::{inherit_none, inherited};
+pub use self::permitted::{NotPermitted, Permitted};
+pub use self::policy_resources::{BaseFolders, PolicyResources, Resource};
 use self::syscalls::ProcessKind;
 use privileges::drop_all;
 
@@ -36,6 +40,10 @@ pub enum Enforcement {
 pub struct OsSandbox {
     /// The name and the state of each part.
     pub parts: Vec<(&'static str, Enforcement)>,
+    /// Whether the kernel restricts files.
+    pub restricts_files: bool,
+    /// Whether the kernel restricts TCP ports, which it does since Landlock ABI 4.
+    pub restricts_ports: bool,
 }
 
 impl OsSandbox {
@@ -79,13 +87,19 @@ pub fn with_hint(cause: &str) -> String {
 
 fn restrict(reach: &Access, kind: ProcessKind) -> OsSandbox {
     APPLIED.store(true, Ordering::Relaxed);
-    let parts = vec![
-        // First, while the process may still drop capabilities.
-        ("capabilities", drop_all()),
-        // Also denies programs more privileges than this process has.
-        ("files and ports", landlock_rules::restrict(reach)),
-        // Last, because it denies calls that the other parts need.
-        ("system calls", syscalls::restrict(kind)),
-    ];
-    OsSandbox { parts }
+    // First, while the process may still drop capabilities.
+    let capabilities = drop_all();
+    // Also denies programs more privileges than this process has.
+    let landlock = landlock_rules::restrict(reach);
+    // Last, because it denies calls that the other parts need.
+    let system_calls = syscalls::restrict(kind);
+    OsSandbox {
+        parts: vec![
+            ("capabilities", capabilities),
+            ("files and ports", landlock.enforcement),
+            ("system calls", system_calls),
+        ],
+        restricts_files: landlock.restricts_files,
+        restricts_ports: landlock.restricts_ports,
+    }
 }

@@ -24,7 +24,7 @@ use crate::policy_store::artifacts::{Artifacts, RejectionLimiter, rejections};
 use crate::policy_store::assemble::{Loader, PolicyFault, models_at};
 use crate::policy_store::pending_policy::PendingPolicy;
 use crate::policy_store::policy_versions::{Attempt, Outcome, PolicyVersion};
-use crate::sandbox::os_sandbox;
+use crate::sandbox::os_sandbox::{self, Permitted, PolicyResources};
 use crate::service::App;
 use crate::telemetry::labels::ReloadLabels;
 use crate::unix_time::now_unix_s;
@@ -52,6 +52,8 @@ pub struct Reloader {
     tightened: std::sync::Mutex<u64>,
     /// Bounds the audit records about rejected bundles.
     rejections: RejectionLimiter,
+    /// What the OS sandbox permits. `None` without it.
+    permitted: Option<Arc<Permitted>>,
 }
 
 /// A bundle that was read and is to be activated.
@@ -61,6 +63,8 @@ struct AnnouncedBundle<'r> {
     /// Its version, if it has one.
     generation: Option<String>,
     candidate: Result<Candidate, ConfigError>,
+    /// What its policy names that the OS sandbox may not permit. Empty without the sandbox.
+    resources: PolicyResources,
     /// The loaded version that it restricts.
     tightens: Option<Arc<PolicyVersion>>,
     _announced: Option<PendingPolicy<'r>>,
@@ -98,7 +102,7 @@ fn text(fault: &PolicyFault) -> Vec<String> {
 }
 
 impl Reloader {
-    pub(crate) fn new(app: Arc<App>, loader: Arc<Loader>) -> Self {
+    pub(crate) fn new(app: Arc<App>, loader: Arc<Loader>, permitted: Option<Permitted>) -> Self {
         Self {
             app,
             loader,
@@ -106,6 +110,7 @@ impl Reloader {
             come: AtomicU64::new(0),
             tightened: std::sync::Mutex::new(0),
             rejections: RejectionLimiter::default(),
+            permitted: permitted.map(Arc::new),
         }
     }
 
@@ -125,6 +130,10 @@ impl Reloader {
     fn announce(&self, bundle: Result<Bundle, ConfigError>) -> AnnouncedBundle<'_> {
         let generations = &self.app.policy_versions;
         let generation = bundle.as_ref().ok().map(|bundle| bundle.generation.clone());
+        let resources = match (&bundle, &self.permitted) {
+            (Ok(bundle), Some(_)) => PolicyResources::of(&bundle.policy),
+            _ => PolicyResources::default(),
+        };
         let candidate = bundle.and_then(|bundle| config::candidate(&bundle));
         let number = self.come.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let (mut tightens, mut announced) = (None, None);
@@ -142,6 +151,7 @@ impl Reloader {
             number,
             generation,
             candidate,
+            resources,
             tightens,
             _announced: announced,
         }
@@ -158,6 +168,7 @@ impl Reloader {
             number,
             generation,
             candidate,
+            resources,
             tightens,
             _announced,
         } = coming;
@@ -169,7 +180,10 @@ impl Reloader {
         let started = Instant::now();
         let digest = candidate.as_ref().ok().map(|candidate| candidate.digest);
         let put = match candidate {
-            Ok(candidate) => self.put(&candidate, number, tightens.as_ref()).await,
+            Ok(candidate) => {
+                let put = self.put(&candidate, resources, number, tightens.as_ref());
+                put.await
+            }
             Err(error) => Err(Refusal::Faults(vec![error.into()])),
         };
         let late = matches!(put, Err(Refusal::Late));
@@ -206,6 +220,7 @@ impl Reloader {
     async fn put(
         &self,
         candidate: &Candidate,
+        resources: PolicyResources,
         number: u64,
         tightens: Option<&Arc<PolicyVersion>>,
     ) -> Result<Outcome, Refusal> {
@@ -226,7 +241,13 @@ impl Reloader {
                 reread.map(|()| Arc::clone(known))
             }
             (None, Some(base)) => self.loader.restrict(candidate, base).map(Arc::new),
-            (None, None) => self.loader.load(candidate, &held).await.map(Arc::new),
+            (None, None) => match self.check_permitted(resources).await {
+                Ok(()) => self.loader.load(candidate, &held).await.map(Arc::new),
+                Err(faults) => {
+                    self.keep_revocations(candidate, number);
+                    Err(faults)
+                }
+            },
         };
         let generation = loaded.map_err(|faults| self.refusal(faults, number))?;
         let (now, next) = (generations.newest(), generation.policy().audit());
@@ -262,6 +283,32 @@ impl Reloader {
         self.app.blocks.set_responses(responses);
         self.app.webhook.set_target(newest.parts.webhook.clone());
         Ok(Outcome::Loaded)
+    }
+
+    /// Checks that the OS sandbox permits what a policy names, and returns a fault for each resource
+    /// that it does not.
+    async fn check_permitted(&self, resources: PolicyResources) -> Result<(), Vec<PolicyFault>> {
+        let Some(permitted) = self.permitted.clone() else {
+            return Ok(());
+        };
+        // Links are followed on a separate thread, so that requests do not wait.
+        let checking = tokio::task::spawn_blocking(move || permitted.missing(&resources));
+        let missing =
+            (checking.await).map_err(|error| vec![PolicyFault::Loading(error.to_string())])?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(missing.into_iter().map(PolicyFault::from).collect())
+    }
+
+    /// Keeps rejecting the clients that a policy removes, although it waits for a restart of this
+    /// host. They are admitted again once a bundle is loaded that has them.
+    fn keep_revocations(&self, candidate: &Candidate, number: u64) {
+        let tightened = self.tightened();
+        if *tightened <= number {
+            let generations = &self.app.policy_versions;
+            generations.tighten(generations.newest().name(), &candidate.policy);
+        }
     }
 
     /// The outcome of a bundle with faults. They are not reported if it was discarded meanwhile.

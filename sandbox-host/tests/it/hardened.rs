@@ -118,28 +118,57 @@ async fn a_host_in_its_os_sandbox_serves_compiles_reloads_and_renews_certificate
     assert_eq!(host.reloaded(), "loaded");
     host.comes_to(200).await;
 
-    // A component that is a link out of its folder: the kernel opens nothing beyond what the host
-    // was started with.
-    symlink("/etc/passwd", root.join("way-out.wasm")).unwrap();
-    let out = with_handler(
-        &uri,
-        "way-out.wasm",
-        &Sha256::digest(std::fs::read("/etc/passwd").unwrap()),
-    );
-    Spawned::bundle(&there, "2222222222222222", &out);
-    let refused = host.line("policy rejected");
-    assert!(
-        refused["cause"]
-            .as_str()
-            .unwrap()
-            .contains("Permission denied"),
-        "{refused}"
-    );
-    assert!(
-        refused["cause"].as_str().unwrap().contains("OS sandbox"),
-        "{refused}"
-    );
-    host.comes_to(200).await;
+    // A component that is a link out of its folder: to a file that no rule permits, and to what is
+    // no file, which the kernel does not open.
+    for (target, number, causes) in [
+        ("/etc/passwd", 2, ["handlers.h.component", "/etc/passwd"]),
+        ("/etc", 3, ["Permission denied", "OS sandbox"]),
+    ] {
+        let link = format!("way-out-{number}.wasm");
+        symlink(target, root.join(&link)).unwrap();
+        let out = with_handler(&uri, &link, &Sha256::digest(guest(0)));
+        Spawned::bundle(&there, &number.to_string().repeat(16), &out);
+        let rejected = host.line("policy rejected");
+        for cause in causes {
+            assert!(
+                rejected["cause"].as_str().unwrap().contains(cause),
+                "{rejected}"
+            );
+        }
+        host.comes_to(200).await;
+    }
+
+    // A backend at a port that no rule permits: requests go on under the policy in force, except
+    // those of clients that the new one does not have.
+    let port = tensorgate_client::run::free_port();
+    let mut elsewhere = of(1);
+    elsewhere["backends"]["b"]["endpoints"][0] = format!("https://localhost:{port}").into();
+    let mut without = elsewhere.clone();
+    let scorer = without["clients"]["scorer"].take();
+    without["clients"] = json!({"another": scorer});
+    without["grants"][0]["clients"] = json!(["another"]);
+    for (generation, policy, status) in [
+        ("4444444444444444", &elsewhere, 200),
+        ("5555555555555555", &without, 401),
+        ("1111111111111111", &of(1), 200),
+    ] {
+        Spawned::bundle(&there, generation, policy);
+        if generation == "1111111111111111" {
+            assert_eq!(host.reloaded(), "unchanged");
+        } else {
+            let rejected = host.line("policy rejected");
+            let cause = rejected["cause"].as_str().unwrap();
+            let expected = format!(
+                "backends.b.endpoints[0]: the OS sandbox (--harden) does not permit TCP port {port}; "
+            );
+            assert!(cause.starts_with(&expected), "{rejected}");
+        }
+        assert_eq!(
+            host.gate().infer(&[1.0]).await.status,
+            status,
+            "{generation}"
+        );
+    }
 
     // The server's certificate now comes from another authority, and the file of authorities
     // changes with it.
@@ -152,7 +181,7 @@ async fn a_host_in_its_os_sandbox_serves_compiles_reloads_and_renews_certificate
     );
     host.comes_to(503).await;
     replace(&root.join("ca.pem"), &new.pem);
-    Spawned::bundle(&there, "3333333333333333", &of(0));
+    Spawned::bundle(&there, "6666666666666666", &of(0));
     assert_eq!(host.reloaded(), "loaded");
     host.comes_to(200).await;
     let log = there.join("run/audit/decisions.jsonl");

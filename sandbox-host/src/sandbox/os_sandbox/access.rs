@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use serde_json::Value;
+use super::policy_resources::{Resource, port};
 
 /// Files for name resolution, random seeds and system trust anchors.
 const SYSTEM: [&str; 14] = [
@@ -26,8 +26,6 @@ const SYSTEM: [&str; 14] = [
 ];
 /// Libraries that a resolver loads on first use.
 const LIBRARIES: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/etc/ld.so.cache"];
-/// The port of hosts that are listed without one.
-const HTTPS: u16 = 443;
 /// The DNS port over TCP, for long responses.
 const DOMAIN: u16 = 53;
 
@@ -48,74 +46,45 @@ pub struct Access {
 }
 
 impl Access {
-    /// Collects what a host needs. `policy` is the content of its bundle. Every text in it counts
-    /// that names a file, below `root` or elsewhere, or a server; an invalid policy is rejected
-    /// elsewhere. Links are followed as they are now. For files outside the root the whole folder
-    /// is accessible, because renewed files are renamed over old ones. If the folder is a shared
-    /// one, only the file is. `servers` are additional addresses, `bind` the ports to listen at.
-    pub fn of_host(
-        root: &Path,
+    /// Collects what a host needs: the paths of its settings, what its policy names (`resources`),
+    /// `servers` as further addresses, and `bind` as the ports to listen at.
+    pub fn of_host<'r>(
         read: impl IntoIterator<Item = PathBuf>,
         write: impl IntoIterator<Item = PathBuf>,
-        policy: &Value,
+        resources: impl IntoIterator<Item = &'r Resource>,
         servers: &[String],
         bind: impl IntoIterator<Item = u16>,
     ) -> Self {
-        let mut texts = Vec::new();
-        collect_texts(policy, &mut texts);
+        let system = SYSTEM.iter().chain(&LIBRARIES).map(PathBuf::from);
+        let mut read: BTreeSet<_> = read.into_iter().chain(system).collect();
+        let mut write: BTreeSet<_> = write.into_iter().collect();
         // The form is `NAME=ADDRESS`.
         let addresses = servers.iter().map(|server| {
             server
                 .split_once('=')
                 .map_or(server.as_str(), |(_, address)| address)
         });
-        texts.extend(addresses);
-        let home = std::env::var_os("HOME").map(PathBuf::from);
-        let files = (texts.iter()).flat_map(|text| named(root, text, home.as_deref()));
-        let system = SYSTEM.iter().chain(&LIBRARIES).map(PathBuf::from);
-        let read: BTreeSet<_> = read.into_iter().chain(files).chain(system).collect();
-        let write: BTreeSet<_> = write.into_iter().collect();
-        let mut connect: BTreeSet<_> = texts.iter().filter_map(|text| port(text)).collect();
+        let mut connect: BTreeSet<_> = addresses.filter_map(port).collect();
         connect.insert(DOMAIN);
-        hosts(policy, &mut connect);
+        for resource in resources {
+            match resource {
+                Resource::Port(port) => {
+                    connect.insert(*port);
+                }
+                Resource::Read(path) => {
+                    read.insert(path.clone());
+                }
+                Resource::Write(path) => {
+                    write.insert(path.clone());
+                }
+            }
+        }
         Self {
             read: read.into_iter().collect(),
             write: write.into_iter().collect(),
             connect: connect.into_iter().collect(),
             bind: bind.into_iter().collect(),
         }
-    }
-}
-
-/// Collects every text of a document.
-fn collect_texts<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
-    match value {
-        Value::String(text) => texts.push(text),
-        Value::Array(values) => values.iter().for_each(|value| collect_texts(value, texts)),
-        Value::Object(members) => members
-            .values()
-            .for_each(|value| collect_texts(value, texts)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
-/// Collects the ports of every list of hosts: those beside it, or the one of `https`.
-fn hosts(value: &Value, ports: &mut BTreeSet<u16>) {
-    match value {
-        Value::Array(values) => values.iter().for_each(|value| hosts(value, ports)),
-        Value::Object(members) => {
-            if members.contains_key("hosts") {
-                let named = members.get("ports").and_then(Value::as_array);
-                let named = named.into_iter().flatten().filter_map(Value::as_u64);
-                let mut named = named.filter_map(|port| u16::try_from(port).ok()).peekable();
-                if named.peek().is_none() {
-                    ports.insert(HTTPS);
-                }
-                ports.extend(named);
-            }
-            members.values().for_each(|value| hosts(value, ports));
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -133,7 +102,7 @@ pub fn beside(path: &Path) -> PathBuf {
 /// file is a link into a subfolder; a later version is in another subfolder of it.
 #[must_use]
 pub fn renewed(file: &Path) -> Vec<PathBuf> {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let home = home();
     let written = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let leads = written.canonicalize().ok();
     (std::iter::once(written).chain(leads))
@@ -141,32 +110,14 @@ pub fn renewed(file: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The paths that a text names outside the root, as written and with links resolved: folders, or
-/// files if their folder must not be accessible.
-fn named(root: &Path, text: &str, home: Option<&Path>) -> Vec<PathBuf> {
-    let path = Path::new(text);
-    let climbs = path
-        .components()
-        .any(|part| matches!(part, Component::ParentDir));
-    if text.is_empty() || climbs {
-        return Vec::new();
-    }
-    let (Ok(root), spelled) = (root.canonicalize(), root.join(path)) else {
-        return Vec::new();
-    };
-    let Some(leads) = spelled.canonicalize().ok().filter(|leads| leads.is_file()) else {
-        return Vec::new();
-    };
-    let spelled = path.is_absolute().then_some(spelled);
-    (spelled.into_iter().chain([leads]))
-        .filter(|file| !file.starts_with(&root))
-        .map(|file| folder(&file, home))
-        .collect()
+/// The home folder of the user.
+pub(super) fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from)
 }
 
 /// The folder of a file. Only the file if the folder is a system's, holds all files of a user, or
 /// is hidden.
-fn folder(file: &Path, home: Option<&Path>) -> PathBuf {
+pub(super) fn folder(file: &Path, home: Option<&Path>) -> PathBuf {
     let folder = beside(file);
     let shared = folder
         .parent()
@@ -187,48 +138,22 @@ fn folder(file: &Path, home: Option<&Path>) -> PathBuf {
     }
 }
 
-/// The port of a server's address.
-fn port(text: &str) -> Option<u16> {
-    let (scheme, rest) = text.split_once("://")?;
-    let usual = match scheme {
-        "http" => 80,
-        "https" => HTTPS,
-        "redis" | "rediss" => 6379,
-        _ => return None,
-    };
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    match host.rsplit_once(':') {
-        // An IPv6 address without a port ends with a bracket.
-        Some((_, port)) if !port.ends_with(']') => port.parse().ok(),
-        _ => Some(usual),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use super::super::policy_resources::{BaseFolders, PolicyResources};
     use super::*;
 
-    #[test]
-    fn a_servers_port_is_the_one_that_it_names_or_its_schemes() {
-        for (text, expected) in [
-            ("http://127.0.0.1:9", Some(9)),
-            ("https://triton.ml.svc:8001/path", Some(8001)),
-            ("https://triton.ml.svc", Some(443)),
-            ("http://[::1]", Some(80)),
-            ("http://[::1]:8080?x=1", Some(8080)),
-            ("rediss://user:pass@cache", Some(6379)),
-            ("redis://:pass@cache:7000/1", Some(7000)),
-            ("http://host:notaport", None),
-            ("http://host:99999", None),
-            ("unix:/run/x.sock", None),
-            ("a text with ://", None),
-        ] {
-            assert_eq!(port(text), expected, "{text}");
-        }
+    /// What a host with this root and policy needs.
+    fn access(root: &Path, policy: serde_json::Value, servers: &[String]) -> Access {
+        let folders = BaseFolders {
+            root: root.to_owned(),
+            audit: None,
+        };
+        let named = PolicyResources::of(&serde_json::from_value(policy).unwrap());
+        let resources = named.resolve(&folders);
+        let resources = resources.iter().map(|(_, resource)| resource);
+        Access::of_host([root.to_owned()], [], resources, servers, [9902, 8443])
     }
 
     #[test]
@@ -240,20 +165,13 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let policy = serde_json::json!({
             "backends": {"b": {"endpoints": ["https://one:8001", "https://two:8002"], "tls": {"ca": file}}},
-            "path": "/no/such/file",
+            "audit": {"export": {"otlp": {"headers_file": "/no/such/file"}}},
             "handlers": {"h": {"fetch": {"hosts": ["a.example"]}}, "i": {"fetch": {"hosts": ["b.example"], "ports": [8443]}}},
         });
-        let reach = Access::of_host(
-            Path::new("/usr"),
-            [PathBuf::from("/srv")],
-            [],
-            &policy,
-            &["cpu=http://cpu:7".to_owned()],
-            [9902, 8443],
-        );
+        let reach = access(Path::new("/usr"), policy, &["cpu=http://cpu:7".to_owned()]);
         assert_eq!(reach.connect, [7, 53, 443, 8001, 8002, 8443]);
         assert_eq!(reach.bind, [9902, 8443]);
-        assert!(reach.read.contains(&folder) && reach.read.contains(&"/srv".into()));
+        assert!(reach.read.contains(&folder) && reach.read.contains(&"/usr".into()));
         assert!(!reach.read.iter().any(|path| path.starts_with("/no")));
         std::fs::remove_dir_all(folder).unwrap();
     }
@@ -275,7 +193,7 @@ mod tests {
             "c": {"component": "../other/three.wasm"},
         }});
         let root = there.join("root");
-        let reach = Access::of_host(&root, [root.clone()], [], &policy, &[], [1]);
+        let reach = access(&root, policy, &[]);
         let found: Vec<_> = (reach.read.iter())
             .filter(|path| path.starts_with(&there))
             .collect();

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, NetPort,
-    PathBeneath, PathFd, RestrictionStatus, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _,
-    RulesetError, RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, LandlockStatus,
+    NetPort, PathBeneath, PathFd, RestrictionStatus, Ruleset, RulesetAttr as _,
+    RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
 };
 
 use super::Enforcement;
@@ -14,24 +14,57 @@ use super::access::Access;
 /// The requested features: files, ports (4), devices (5), abstract sockets and signals (6).
 const WANTED_ABI: ABI = ABI::V6;
 
+/// The first version that restricts ports.
+const PORTS_ABI: ABI = ABI::V4;
+
+/// What became of the rules.
+pub(super) struct Landlock {
+    /// How far they are enforced, for the operator.
+    pub(super) enforcement: Enforcement,
+    /// Whether those of files are enforced.
+    pub(super) restricts_files: bool,
+    /// Whether those of ports are enforced.
+    pub(super) restricts_ports: bool,
+}
+
 /// Restricts this thread to these files and ports.
-pub(super) fn restrict(reach: &Access) -> Enforcement {
-    match enforce(reach) {
-        Ok(status) if !status.no_new_privs => {
-            Enforcement::Partial("no_new_privs is not set".to_owned())
+pub(super) fn restrict(reach: &Access) -> Landlock {
+    let status = match enforce(reach) {
+        Ok(status) => status,
+        Err(error) => {
+            return Landlock {
+                enforcement: Enforcement::Partial(error.to_string()),
+                restricts_files: false,
+                restricts_ports: false,
+            };
         }
-        Ok(status) => match status.ruleset {
-            RulesetStatus::FullyEnforced => Enforcement::Full(describe(reach)),
-            RulesetStatus::PartiallyEnforced => Enforcement::Partial(format!(
-                "this kernel's Landlock lacks some of the rules ({:?}): {}",
-                status.landlock,
-                describe(reach)
-            )),
-            RulesetStatus::NotEnforced => {
-                Enforcement::Partial("this kernel has no Landlock".to_owned())
-            }
-        },
-        Err(error) => Enforcement::Partial(error.to_string()),
+    };
+    let restricts_files = status.ruleset != RulesetStatus::NotEnforced;
+    let abi = match status.landlock {
+        LandlockStatus::Available { effective_abi, .. } => Some(effective_abi),
+        LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => None,
+    };
+    Landlock {
+        enforcement: enforcement(&status, reach),
+        restricts_files,
+        restricts_ports: restricts_files && abi.is_some_and(|abi| abi >= PORTS_ABI),
+    }
+}
+
+fn enforcement(status: &RestrictionStatus, reach: &Access) -> Enforcement {
+    if !status.no_new_privs {
+        return Enforcement::Partial("no_new_privs is not set".to_owned());
+    }
+    match status.ruleset {
+        RulesetStatus::FullyEnforced => Enforcement::Full(describe(reach)),
+        RulesetStatus::PartiallyEnforced => Enforcement::Partial(format!(
+            "this kernel's Landlock lacks some of the rules ({:?}): {}",
+            status.landlock,
+            describe(reach)
+        )),
+        RulesetStatus::NotEnforced => {
+            Enforcement::Partial("this kernel has no Landlock".to_owned())
+        }
     }
 }
 

@@ -1,0 +1,279 @@
+//! What a policy names that the OS sandbox restricts: TCP ports, files and folders, each with the
+//! field that names it. The rules at the start and the check of a later policy are both made from
+//! this list, so that a later policy cannot need what no rule was made for.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tensorgate_policy::raw;
+
+use super::access::{beside, folder, home};
+
+/// The port of hosts that are listed without one.
+const HTTPS: u16 = 443;
+
+/// The folders that relative paths of a policy start from.
+#[derive(Clone, Debug, Default)]
+pub struct BaseFolders {
+    /// The folder of components and certificates.
+    pub root: PathBuf,
+    /// The folder of the audit log. Without one, the host does not start.
+    pub audit: Option<PathBuf>,
+}
+
+/// Something that the OS sandbox restricts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resource {
+    /// A TCP port to connect to, at any address, because the kernel does not distinguish them.
+    Port(u16),
+    /// A file or folder to read, with all that is below.
+    Read(PathBuf),
+    /// A folder to read and write, with all that is below.
+    Write(PathBuf),
+}
+
+/// The resources that a policy names, as it spells them.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyResources(Vec<(String, Name)>);
+
+/// The spelling of a resource.
+#[derive(Clone, Debug)]
+enum Name {
+    /// A port.
+    Port(u16),
+    /// A text that may be the path of a file.
+    File(String),
+    /// The file or folder of a model.
+    ModelFiles(String),
+    /// The folder of captured calls.
+    Captures(String),
+    /// The file of the audit log.
+    AuditLog(String),
+    /// The file of the key that signs the audit log.
+    AuditKey(String),
+}
+
+impl PolicyResources {
+    /// Collects the names of a policy. Every text counts that may name a file or a server of the
+    /// host. An invalid policy is rejected elsewhere.
+    pub fn of(policy: &raw::Policy) -> Self {
+        let raw::Policy {
+            version: _,
+            // Envoy reads the files of the listener.
+            listen: _,
+            issuers,
+            // Files with keys and revocations are part of a bundle.
+            clients: _,
+            groups: _,
+            revoked: _,
+            backends,
+            keys,
+            handlers,
+            lookups,
+            models,
+            grants: _,
+            rate_limit_service,
+            lockout: _,
+            audit,
+            capture,
+            watch,
+        } = policy;
+        let mut names = Self::default();
+        for (issuer, rule) in issuers {
+            let url = rule.jwks.as_ref().and_then(|jwks| jwks.url.as_ref());
+            if let Some(port) = url.and_then(|url| port(url)) {
+                names.add(&format!("issuers.{issuer}.jwks.url"), Name::Port(port));
+            }
+        }
+        names.add_section("backends", backends);
+        names.add_section("keys", keys);
+        names.add_section("handlers", handlers);
+        names.add_section("lookups", lookups);
+        let mut seen = BTreeSet::new();
+        for (model, rule) in models {
+            // Models with equal contents are stored once.
+            if seen.insert(rule.as_ptr()) {
+                names.add_section(&format!("models.{model}"), rule);
+            }
+        }
+        names.add_section("rate_limit_service", rate_limit_service);
+        let audit = audit.clone().unwrap_or_default();
+        names.add_section("audit.export", &audit.export);
+        names.add("audit.path", Name::AuditLog(audit.path));
+        if let Some(key) = audit.key_file {
+            names.add("audit.key_file", Name::AuditKey(key));
+        }
+        names.add_section("capture", capture);
+        if let Some(folder) = capture.as_ref().and_then(|capture| capture.folder.clone()) {
+            names.add("capture.folder", Name::Captures(folder));
+        }
+        names.add_section("watch", watch);
+        names
+    }
+
+    fn add(&mut self, field: &str, name: Name) {
+        self.0.push((field.to_owned(), name));
+    }
+
+    /// Adds the names in a part of the policy. A value that JSON cannot represent is a fault of the
+    /// policy.
+    fn add_section(&mut self, field: &str, section: &impl Serialize) {
+        let section = serde_json::to_value(section).unwrap_or_default();
+        self.add_value(field, &section);
+    }
+
+    fn add_value(&mut self, field: &str, value: &Value) {
+        match value {
+            Value::String(text) => match port(text) {
+                Some(port) => self.add(field, Name::Port(port)),
+                None => self.add(field, Name::File(text.clone())),
+            },
+            Value::Array(values) => {
+                for (index, value) in values.iter().enumerate() {
+                    self.add_value(&format!("{field}[{index}]"), value);
+                }
+            }
+            Value::Object(members) => {
+                for port in ports_of_hosts(members) {
+                    self.add(field, Name::Port(port));
+                }
+                let files = members.get("artifact").and_then(|files| files.get("path"));
+                if let Some(files) = files.and_then(Value::as_str) {
+                    let field = format!("{field}.artifact.path");
+                    self.add(&field, Name::ModelFiles(files.to_owned()));
+                }
+                for (member, value) in members {
+                    self.add_value(&format!("{field}.{member}"), value);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    /// The resources, with their fields. Links are followed as they are now, and files below the
+    /// root are left out. For a file outside of it the whole folder counts, because renewed files
+    /// are renamed over old ones. If the folder is a shared one, only the file does. A file that
+    /// does not exist needs nothing: its reader reports it.
+    pub fn resolve(&self, folders: &BaseFolders) -> Vec<(&str, Resource)> {
+        let home = home();
+        let root = folders.root.canonicalize().ok();
+        let mut resources = Vec::new();
+        for (field, name) in &self.0 {
+            let field = field.as_str();
+            match (name, &root, &folders.audit) {
+                (Name::Port(port), ..) => resources.push((field, Resource::Port(*port))),
+                (Name::File(text), Some(root), _) => {
+                    let files = files(root, text, home.as_deref()).into_iter();
+                    resources.extend(files.map(|file| (field, Resource::Read(file))));
+                }
+                (Name::ModelFiles(text), Some(root), _) => {
+                    // A single file is among the texts.
+                    let leads = root.join(text).canonicalize().ok();
+                    let outside = leads.filter(|leads| leads.is_dir() && !leads.starts_with(root));
+                    resources.extend(outside.map(|folder| (field, Resource::Read(folder))));
+                }
+                (Name::Captures(text), ..) => {
+                    resources.push((field, Resource::Write(folders.root.join(text))));
+                }
+                (Name::AuditLog(text), _, Some(below)) => {
+                    // Not the whole base folder, which may contain files of other programs.
+                    resources.push((field, Resource::Write(beside(&below.join(text)))));
+                }
+                (Name::AuditKey(text), _, Some(below)) => {
+                    let key = below.join(text);
+                    let resource = if key.exists() {
+                        Resource::Read(key)
+                    } else {
+                        // The host will create it.
+                        Resource::Write(beside(&key))
+                    };
+                    resources.push((field, resource));
+                }
+                (Name::File(_) | Name::ModelFiles(_), None, _)
+                | (Name::AuditLog(_) | Name::AuditKey(_), _, None) => {}
+            }
+        }
+        resources
+    }
+}
+
+/// The ports of a list of hosts: those beside it, or the one of `https`.
+fn ports_of_hosts(members: &Map<String, Value>) -> Vec<u16> {
+    if !members.contains_key("hosts") {
+        return Vec::new();
+    }
+    let listed = members.get("ports").and_then(Value::as_array);
+    let listed = listed.into_iter().flatten().filter_map(Value::as_u64);
+    let mut ports: Vec<_> = listed.filter_map(|port| u16::try_from(port).ok()).collect();
+    if ports.is_empty() {
+        ports.push(HTTPS);
+    }
+    ports
+}
+
+/// The paths that a text names outside the root, as written and with links resolved: folders, or
+/// files if their folder must not be accessible.
+fn files(root: &Path, text: &str, home: Option<&Path>) -> Vec<PathBuf> {
+    let path = Path::new(text);
+    let climbs = path
+        .components()
+        .any(|part| matches!(part, Component::ParentDir));
+    if text.is_empty() || climbs {
+        return Vec::new();
+    }
+    let spelled = root.join(path);
+    let Some(leads) = spelled.canonicalize().ok().filter(|leads| leads.is_file()) else {
+        return Vec::new();
+    };
+    let spelled = path.is_absolute().then_some(spelled);
+    (spelled.into_iter().chain([leads]))
+        .filter(|file| !file.starts_with(root))
+        .map(|file| folder(&file, home))
+        .collect()
+}
+
+/// The port of a server's address.
+pub(super) fn port(text: &str) -> Option<u16> {
+    let (scheme, rest) = text.split_once("://")?;
+    let usual = match scheme {
+        "http" => 80,
+        "https" => HTTPS,
+        "redis" | "rediss" => 6379,
+        _ => return None,
+    };
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    match host.rsplit_once(':') {
+        // An IPv6 address without a port ends with a bracket.
+        Some((_, port)) if !port.ends_with(']') => port.parse().ok(),
+        _ => Some(usual),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_port_is_the_one_that_it_names_or_its_schemes() {
+        for (text, expected) in [
+            ("http://127.0.0.1:9", Some(9)),
+            ("https://triton.ml.svc:8001/path", Some(8001)),
+            ("https://triton.ml.svc", Some(443)),
+            ("http://[::1]", Some(80)),
+            ("http://[::1]:8080?x=1", Some(8080)),
+            ("rediss://user:pass@cache", Some(6379)),
+            ("redis://:pass@cache:7000/1", Some(7000)),
+            ("http://host:notaport", None),
+            ("http://host:99999", None),
+            ("unix:/run/x.sock", None),
+            ("a text with ://", None),
+        ] {
+            assert_eq!(port(text), expected, "{text}");
+        }
+    }
+}
