@@ -28,7 +28,7 @@ where
     let request = Request::builder()
         .method(method)
         .uri(path)
-        .header("host", "admin")
+        .header("host", "localhost")
         .body(Full::<Bytes>::default())?;
     let answer = sender.send_request(request).await?;
     if answer.status() != 200 {

@@ -27,6 +27,7 @@ use crate::policy_store::assemble::{Loader, PolicyFault};
 use crate::policy_store::policy_versions::PolicyVersions;
 use crate::server;
 use crate::server::listeners::{ListenError, Listeners};
+use crate::server::slot_listener::SlotListener;
 use crate::server::tls::ServerTls;
 use crate::service::admin::{self, Admin};
 use crate::service::reload::{self, Reloader};
@@ -168,11 +169,11 @@ impl Host {
             sources: settings.sources.clone(),
             compiling: settings.compiler.running.clone(),
         };
-        let router = TowerToHyperService::new(admin::router(admin.clone()));
+        let router = TowerToHyperService::new(admin::router(admin.clone(), bound));
         let handler = move |request| hyper::service::Service::call(&router, request);
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(server::run(
-            listener,
+            SlotListener::new(listener, admin::MAX_CONNECTIONS),
             watch::channel(admin::BOUNDS).1,
             Gauge::default(),
             handler,

@@ -6,6 +6,8 @@ mod handshakes;
 pub mod listeners;
 pub mod peer;
 mod refusal;
+pub mod slot_listener;
+pub mod slots;
 pub mod socket;
 pub mod tls;
 mod tls_listener;
@@ -25,18 +27,19 @@ use hyper_util::server::conn::auto;
 use prometheus_client::metrics::gauge::Gauge;
 use tensorgate_policy::policy::Limits;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::server::peer::{Connection, GatewayPeer};
+use crate::server::slots::Slot;
 use crate::server::socket::Socket;
 use crate::telemetry::metrics::{GaugeGuard, Metrics};
 
-/// The timeout of a connection's first request and of each HTTP/1.1 head. A local peer never needs
-/// it.
-const HEAD_TIME: Duration = Duration::from_secs(30);
+/// The timeout of a connection's first request and of each HTTP/1.1 head from a gate, which never
+/// needs it.
+pub const GATE_HEAD_TIME: Duration = Duration::from_secs(30);
 /// The pause after a failed accept, for example without free file descriptors, so that the loop
 /// does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -86,6 +89,8 @@ pub struct Bounds {
     pub head_bytes: usize,
     /// Fields of a request's head.
     pub head_fields: usize,
+    /// The timeout of the first request, and of each HTTP/1.1 head.
+    pub head_time: Duration,
 }
 
 impl Bounds {
@@ -100,6 +105,7 @@ impl Bounds {
                 .saturating_mul(2)
                 .saturating_add(OWN_FIELD_BYTES),
             head_fields: limits.headers.saturating_add(OWN_FIELDS),
+            head_time: GATE_HEAD_TIME,
         }
     }
 
@@ -111,6 +117,7 @@ impl Bounds {
             streams: self.streams.max(other.streams),
             head_bytes: self.head_bytes.max(other.head_bytes),
             head_fields: self.head_fields.max(other.head_fields),
+            head_time: self.head_time.max(other.head_time),
         }
     }
 }
@@ -160,16 +167,6 @@ impl Listener for CheckedPeers {
         );
         tracing::error!(peer, "connection of another user rejected");
         Ok(ready(None))
-    }
-}
-
-impl Listener for TcpListener {
-    type Stream = tokio::net::TcpStream;
-    type Handshake = Ready<Option<Connection<Self::Stream>>>;
-
-    async fn accept(&self) -> io::Result<Self::Handshake> {
-        let (stream, _) = Self::accept(self).await?;
-        Ok(ready(Some(Connection::local(stream, None))))
     }
 }
 
@@ -273,20 +270,26 @@ async fn connection<S, H, F, B>(
         peer,
         still_allowed,
         over_network,
+        mut slot,
     } = accepted;
     let spoke = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&spoke);
     let gateway = peer.clone();
+    let permit = slot.as_ref().map(Slot::permit);
     let service = service_fn(move |mut request: Request<Incoming>| {
         heard.store(true, Ordering::Relaxed);
+        if let Some(permit) = &permit {
+            permit.touch();
+        }
         if let Some(gateway) = &gateway {
             request.extensions_mut().insert(gateway.clone());
         }
         handler(request)
     });
-    let builder = builder(*bounds.borrow_and_update(), over_network);
+    let limits = *bounds.borrow_and_update();
+    let builder = builder(limits, over_network);
     let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut silence = std::pin::pin!(tokio::time::sleep(HEAD_TIME));
+    let mut silence = std::pin::pin!(tokio::time::sleep(limits.head_time));
     let mut checks = tokio::time::interval(PEER_CHECK_INTERVAL);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut stopping, mut watched) = (false, false);
@@ -306,6 +309,8 @@ async fn connection<S, H, F, B>(
                 stopping = true;
                 serving.as_mut().graceful_shutdown();
             }
+            // A newer connection needs the slot.
+            () = lost(&mut slot) => return,
             // The limits of an admin server never change. The branch is disabled once the sender is
             // gone.
             Ok(()) = bounds.changed(), if !stopping => {
@@ -345,6 +350,14 @@ async fn connection<S, H, F, B>(
     }
 }
 
+/// Waits until a connection has lost its slot, if it has one.
+async fn lost(slot: &mut Option<Slot>) {
+    match slot {
+        Some(slot) => slot.lost().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The receive window of a connection in bytes: the windows of all its streams.
 ///
 /// Streams of many clients share a connection. With a smaller window, a few streams that wait to be
@@ -360,7 +373,7 @@ fn builder(bounds: Bounds, over_network: bool) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(bounds.head_time)
         .max_headers(bounds.head_fields)
         .max_buf_size(bounds.head_bytes.max(MIN_BUFFER_BYTES));
     builder

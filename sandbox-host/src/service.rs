@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod block_follower;
+mod local_host;
 mod model_list;
 pub(crate) mod readiness;
 pub mod reload;

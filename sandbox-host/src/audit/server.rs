@@ -14,8 +14,8 @@ use super::als::service::Service;
 use super::record::{ArtifactRecord, Event};
 use super::recover::{AuditError, Settings, recover};
 use super::{Audit, Outcomes};
-use crate::server::Bounds;
 use crate::server::listeners::{AllowedPeers, ListenError, Listeners, ServiceAddress};
+use crate::server::{Bounds, GATE_HEAD_TIME};
 use crate::telemetry::metrics::Metrics;
 
 /// Envoy opens one connection for each worker, and more while it drains old ones.
@@ -24,6 +24,7 @@ const BOUNDS: Bounds = Bounds {
     streams: 16,
     head_bytes: 16 << 10,
     head_fields: 64,
+    head_time: GATE_HEAD_TIME,
 };
 /// The interval of checks for reports that have waited long enough.
 const SWEEP: Duration = Duration::from_millis(250);

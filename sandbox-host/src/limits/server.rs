@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 
 use super::service::Service;
 use super::shared_limits::SharedLimits;
-use crate::server::Bounds;
 use crate::server::listeners::{AllowedPeers, ListenError, Listeners, ServiceAddress};
+use crate::server::{Bounds, GATE_HEAD_TIME};
 use crate::telemetry::metrics::Metrics;
 
 /// Envoy opens one connection for each worker, and more while it drains old ones. A query has a few
@@ -21,6 +21,7 @@ const BOUNDS: Bounds = Bounds {
     streams: 1_024,
     head_bytes: 16 << 10,
     head_fields: 64,
+    head_time: GATE_HEAD_TIME,
 };
 /// How long queries may take to end at shutdown. No query waits longer.
 const DRAIN: Duration = Duration::from_secs(2);

@@ -62,7 +62,7 @@ impl Drop for HandshakePermit {
 }
 
 /// The address that counts: the network of an IPv6 host, and an IPv4 address as such.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK).into(),
         address @ IpAddr::V4(_) => address,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 
+use super::slots::Slot;
+
 /// Header in which a proxy beside the host, such as the sidecar of a mesh, names the gateway that
 /// it received a request from. The filter rejects requests of clients that have it.
 pub const GATEWAY_HEADER: &str = "x-tensorgate-gateway";
@@ -68,6 +70,8 @@ pub struct Connection<S> {
     /// Whether it comes over a network. It then must be HTTP/2, and a peer that no longer answers
     /// is noticed.
     pub over_network: bool,
+    /// Its slot. `None` if the listener has none.
+    pub slot: Option<Slot>,
 }
 
 impl<S> Connection<S> {
@@ -78,6 +82,7 @@ impl<S> Connection<S> {
             peer,
             still_allowed: None,
             over_network: false,
+            slot: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use hyper::client::conn::http2;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, duplex};
 use tokio::sync::{Mutex, mpsc};
 
+use super::slots::Slots;
 use super::*;
 
 /// Longer than any step takes, on a clock that stands still while something runs.
@@ -20,6 +21,7 @@ const BOUNDS: Bounds = Bounds {
     streams: 4,
     head_bytes: 16 << 10,
     head_fields: 64,
+    head_time: Duration::from_secs(2),
 };
 
 /// Accepts the connections that a test makes.
@@ -69,6 +71,7 @@ fn over_network(allowed: &Arc<AtomicBool>) -> (Connection<DuplexStream>, DuplexS
         )),
         still_allowed: Some(Box::new(move || allowed.load(Ordering::Relaxed))),
         over_network: true,
+        slot: None,
     };
     (connection, client)
 }
@@ -191,6 +194,66 @@ async fn http_1_is_not_served_over_a_network() {
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.unwrap();
     assert!(!answer.starts_with(b"HTTP/1.1"), "{answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_sends_no_head_or_a_slow_one_is_cut_off() {
+    let (listener, made) = prepared();
+    let (_stop, _serving) = serve(listener);
+    for head in ["", "G", "P", "GET / HTTP/1.1\r\nhost: a\r\nx: "] {
+        let (stream, client) = duplex(64 << 10);
+        assert!(made.send(Connection::local(stream, None)).await.is_ok());
+        let (mut reader, mut writer) = tokio::io::split(client);
+        writer.write_all(head.as_bytes()).await.unwrap();
+        let is_slow = head.len() > 1;
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(100));
+            // The peer that sends nothing keeps its connection open, too.
+            while !is_slow || writer.write_all(b"a").await.is_ok() {
+                ticks.tick().await;
+            }
+        });
+        let started = Instant::now();
+        let mut answer = Vec::new();
+        let _ = reader.read_to_end(&mut answer).await;
+        let waited = started.elapsed();
+        // What it has sent may be the start of HTTP/2. The head of HTTP/1.1 has its own time.
+        assert!(waited >= BOUNDS.head_time, "{head}: {waited:?}");
+        assert!(
+            waited < BOUNDS.head_time.saturating_mul(2),
+            "{head}: {waited:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_connections_of_one_source_delay_no_other() {
+    let (listener, made) = prepared();
+    let (_stop, _serving) = serve(listener);
+    let slots = Arc::new(Slots::new(2));
+    let connect = async |address: &str| {
+        let (stream, client) = duplex(64 << 10);
+        let connection = Connection {
+            slot: Some(slots.admit(address.parse().unwrap())),
+            ..Connection::local(stream, None)
+        };
+        assert!(made.send(connection).await.is_ok());
+        client
+    };
+    let started = Instant::now();
+    let mut idle = Vec::new();
+    for _ in 0..70 {
+        idle.push(connect("192.0.2.1").await);
+    }
+    for address in ["192.0.2.2", "127.0.0.1", "::1"] {
+        let mut client = connect(address).await;
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+        assert_eq!(started.elapsed(), Duration::ZERO, "{address}");
+    }
 }
 
 #[tokio::test]

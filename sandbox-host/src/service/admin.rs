@@ -5,10 +5,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
@@ -18,7 +20,7 @@ use crate::policy_store::policy_versions::Status;
 use crate::policy_store::sources::Sources;
 use crate::sandbox::RunningCompilations;
 use crate::server::Bounds;
-use crate::service::App;
+use crate::service::{App, local_host};
 use crate::telemetry::exposition::Exposition;
 use crate::telemetry::labels::GatewayLabels;
 use crate::telemetry::metrics::Metrics;
@@ -28,12 +30,19 @@ use crate::watch::blocks::ListedBlock;
 pub const DEFAULT_ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9902);
 
-/// The limits on admin connections: a scraper, a kubelet, a browser.
+/// The most admin connections: of a scraper, a kubelet, a browser. A further one displaces another.
+pub const MAX_CONNECTIONS: usize = 64;
+/// Connections that were displaced and are not closed yet.
+const CLOSING: usize = 16;
+/// The timeout of a connection's first request, and of each head.
+const HEAD_TIME: Duration = Duration::from_secs(2);
+/// The limits on admin connections.
 pub const BOUNDS: Bounds = Bounds {
-    connections: 64,
+    connections: MAX_CONNECTIONS.saturating_add(CLOSING),
     streams: 16,
     head_bytes: 16 << 10,
     head_fields: 64,
+    head_time: HEAD_TIME,
 };
 
 /// Why the host is not ready before its first policy is active.
@@ -90,15 +99,30 @@ pub struct BlocksShown {
     pub blocks: Vec<ListedBlock>,
 }
 
-/// The routes of the admin server.
-pub fn router(admin: Admin) -> Router {
-    Router::new()
+/// The routes of the admin server at an address. At a loopback address, requests must name this
+/// machine. At others, clients may know it by any name.
+pub fn router(admin: Admin, address: SocketAddr) -> Router {
+    let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/generations", get(generations))
         .route("/blocks", get(blocks))
         .route("/metrics", get(metrics))
-        .with_state(admin)
+        .with_state(admin);
+    if address.ip().to_canonical().is_loopback() {
+        router.layer(from_fn(check_host))
+    } else {
+        router
+    }
+}
+
+/// Rejects requests that name another machine.
+async fn check_host(request: Request, next: Next) -> Response {
+    if local_host::is_named(&request) {
+        return next.run(request).await;
+    }
+    let text = "the Host of this request is not a loopback name or address\n";
+    (StatusCode::MISDIRECTED_REQUEST, text).into_response()
 }
 
 /// Whether the host accepts requests. Further lines list why not, what else is wrong, and which

@@ -11,6 +11,7 @@
     reason = "tests"
 )]
 
+mod admin_server;
 mod admission;
 mod answer_memory;
 mod answers;

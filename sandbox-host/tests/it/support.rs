@@ -401,7 +401,7 @@ pub async fn admin(address: std::net::SocketAddr, path: &str) -> (u16, String) {
     tokio::spawn(connection);
     let request = Request::builder()
         .uri(path)
-        .header("host", "admin")
+        .header("host", "localhost")
         .body(Full::new(Bytes::new()))
         .unwrap();
     let answer = answer(sender.send_request(request).await.unwrap()).await;

@@ -366,7 +366,8 @@ impl Stack {
     /// What the sandbox host's admin answers at a path.
     pub async fn ask_admin(&self, path: &str) -> String {
         let mut admin = tokio::net::TcpStream::connect(self.admin).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         tokio::io::AsyncWriteExt::write_all(&mut admin, request.as_bytes())
             .await
             .unwrap();
