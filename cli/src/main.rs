@@ -11,6 +11,7 @@ mod message;
 mod model_artifacts;
 mod programs;
 mod progress_line;
+mod public_address;
 mod render;
 mod scan;
 mod served_model;

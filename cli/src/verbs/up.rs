@@ -24,6 +24,7 @@ use tensorgate_policy::Severity;
 
 use crate::chain::Chain;
 use crate::files;
+use crate::public_address;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::stack::certificates::CertificateEvent;
 use crate::stack::follow::Sources;
@@ -180,15 +181,9 @@ impl Up {
                 "--dev requires loopback addresses, but the gate would listen on {public}"
             )));
         }
-        for (flag, address) in [("--admin", Some(self.admin)), ("--stats", self.stats)] {
-            let public = address.filter(|address| !address.ip().is_loopback());
-            if let Some(address) = public
-                && !self.admin_public
-            {
-                return Err(Failure::Input(format!(
-                    "other machines could reach {flag} {address}: add --admin-public to allow that"
-                )));
-            }
+        public_address::check("--admin", self.admin, self.admin_public)?;
+        if let Some(stats) = self.stats {
+            public_address::check("--stats", stats, self.admin_public)?;
         }
         let state = self
             .state

@@ -144,6 +144,16 @@ fn the_gates_address_is_not_that_of_the_counters() {
     assert!(ran.stderr.contains("--stats"), "{}", ran.stderr);
 }
 
+#[test]
+fn a_public_address_of_the_counters_needs_a_flag() {
+    let public = ["--json", "--stats", "0.0.0.0:9903"];
+    let ran = render(&digits(), &public);
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    assert!(ran.stderr.contains("--admin-public"), "{}", ran.stderr);
+    let ran = render(&digits(), &[&public[..], &["--admin-public"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
 /// A real Envoy with the demo's policy, and no host behind it.
 struct Gate {
     envoy: Child,

@@ -80,14 +80,14 @@ fn listener(address: SocketAddr) -> Node {
                 map! {"name" => "envoy.filters.network.connection_limit", "typed_config" => limit},
                 map! {
                     "name" => "envoy.filters.network.http_connection_manager",
-                    "typed_config" => connection_manager(),
+                    "typed_config" => connection_manager(address.ip()),
                 },
             ],
         }],
     }
 }
 
-fn connection_manager() -> Node {
+fn connection_manager(address: IpAddr) -> Node {
     map! {
         "@type" => "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix" => NAME,
@@ -116,11 +116,18 @@ fn connection_manager() -> Node {
                 "suppress_envoy_headers" => true,
             },
         }],
-        "route_config" => map! {
-            "name" => NAME,
-            "virtual_hosts" => list![map! {
+        "route_config" => routes(address),
+    }
+}
+
+fn routes(address: IpAddr) -> Node {
+    let mut entries = vec![
+        ("name".to_owned(), NAME.into()),
+        (
+            "virtual_hosts".to_owned(),
+            list![map! {
                 "name" => NAME,
-                "domains" => list!["*"],
+                "domains" => domains(address),
                 // A request that no route matches gets 404.
                 "routes" => list![map! {
                     "match" => map! {
@@ -132,8 +139,31 @@ fn connection_manager() -> Node {
                     "route" => map! {"cluster" => ADMIN, "timeout" => duration(PAGE_MS)},
                 }],
             }],
-        },
+        ),
+    ];
+    if address.is_loopback() {
+        entries.push(("ignore_port_in_host_matching".to_owned(), true.into()));
     }
+    Node::Map(entries)
+}
+
+/// The hosts that a request may name. A page in a browser on this machine can have its own name
+/// resolve to a loopback address, and then read what is served there. At another address, readers
+/// may know this machine by any name.
+fn domains(address: IpAddr) -> Node {
+    if !address.is_loopback() {
+        return list!["*"];
+    }
+    let own = match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    let mut domains = vec!["localhost".to_owned(), "127.0.0.1".into(), "[::1]".into()];
+    // Envoy rejects a domain that is listed twice.
+    if !domains.contains(&own) {
+        domains.push(own);
+    }
+    Node::List(domains.into_iter().map(Node::from).collect())
 }
 
 fn is_exactly(header: &str, value: &str) -> Node {
@@ -167,6 +197,26 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+
+    #[test]
+    fn at_a_loopback_address_requests_name_this_machine() {
+        let local = ["localhost", "127.0.0.1", "[::1]"];
+        for (address, expected) in [
+            ("127.0.0.1", local.to_vec()),
+            ("::1", local.to_vec()),
+            ("127.0.0.2", [&local[..], &["127.0.0.2"]].concat()),
+            ("0.0.0.0", vec!["*"]),
+            ("::", vec!["*"]),
+            ("192.0.2.1", vec!["*"]),
+        ] {
+            let expected = expected.into_iter().map(Node::from).collect();
+            assert_eq!(
+                domains(address.parse().unwrap()),
+                Node::List(expected),
+                "{address}"
+            );
+        }
+    }
 
     #[test]
     fn one_address_cannot_have_two_listeners() {

@@ -13,6 +13,7 @@ use tensorgate_policy::policy::Tls;
 use super::remote_host::RemoteHostOptions;
 use crate::certificates;
 use crate::chain::Chain;
+use crate::public_address;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{RenderError, RenderOptions, key_sets, render, stats, tls};
@@ -75,6 +76,9 @@ pub struct Envoy {
     /// credential.
     #[arg(long, value_name = "ADDR:PORT", default_value_t = stats::DEFAULT_ADDRESS)]
     stats: SocketAddr,
+    /// Allow an address of --stats that other machines can reach.
+    #[arg(long)]
+    admin_public: bool,
     /// The sandbox host's socket for the audit log.
     #[arg(
         long,
@@ -114,6 +118,7 @@ pub struct Envoy {
 impl Envoy {
     /// Renders the policy.
     pub fn run(self, ui: &Ui, loaded: &Loaded) -> Result<(), Failure> {
+        public_address::check("--stats", self.stats, self.admin_public)?;
         for open in self.chain.leaves_open(&loaded.policy) {
             ui.note(&format!("warning: {open}"));
         }
