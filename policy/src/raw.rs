@@ -54,7 +54,9 @@ pub use limits::{Budget, Cost, Period, Rate, RateLimitService, Redis, Scope, Ser
 pub use listen::{Health, Limits, Listen};
 pub use lookup::{KeyType, Lookup, LookupKind};
 pub use mode::{Enforcement, Mode, Modes};
-pub use openai::{Chat, Completions, Constraints, Embeddings, Images, OpenAi, Tools};
+pub use openai::{
+    Chat, Completions, Constraints, Embeddings, Images, OpenAi, SpecialTokens, Tools,
+};
 pub use shared::Shared;
 pub use signing::SigningKey;
 pub use spelling::{ByteSize, Dim, Scalar};

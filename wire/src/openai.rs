@@ -15,8 +15,12 @@ pub fn tree_bytes(text: &[u8]) -> usize {
         2 * size_of::<(Cow<'_, str>, Value<'_>)>() + 2 * size_of::<Cow<'_, str>>() + 25;
     /// Members that a host adds.
     const ADDED_BYTES: usize = 1 << 10;
-    let (mut values, mut escaped) = (1_usize, 0_usize);
+    let (mut values, mut escaped, mut blanks) = (1_usize, 0_usize, 0_usize);
     for byte in text {
+        // A blank inside a special token: in the tree, and in the rewritten text.
+        if may_start_token(*byte) {
+            blanks = blanks.saturating_add(2);
+        }
         match byte {
             b'[' | b'{' | b',' | b':' => values = values.saturating_add(1),
             // Escapes with six characters: a tab from two, a line separator from three, a delete
@@ -32,8 +36,16 @@ pub fn tree_bytes(text: &[u8]) -> usize {
         .saturating_mul(VALUE_BYTES)
         // Texts without their escapes, and escaped again.
         .saturating_add(text.len().saturating_mul(2))
+        .saturating_add(blanks)
         .saturating_add(escaped)
         .saturating_add(ADDED_BYTES)
+}
+
+/// Whether a special token may start with the character of this byte: punctuation, or its
+/// full-width form.
+const fn may_start_token(byte: u8) -> bool {
+    !matches!(byte, b'_' | b'-' | b'+' | b'/' | b'=' | b'"')
+        && (byte.is_ascii_punctuation() || byte == b'\xef')
 }
 
 /// Writes a document as compact text with one form of escapes.

@@ -70,6 +70,8 @@ impl MediaType {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MediaRule {
     pub(crate) types: alloc::vec::Vec<MediaType>,
+    pub(crate) min_width: u64,
+    pub(crate) min_height: u64,
     pub(crate) max_width: u64,
     pub(crate) max_height: u64,
     /// Pixels of one frame.
@@ -88,7 +90,20 @@ impl MediaRule {
         probe.end()
     }
 
+    /// Checks the size of a picture.
     fn picture(&self, width: u64, height: u64) -> Result<(), String> {
+        self.area(width, height)?;
+        // A side of a few pixels is taken for channels, and has stopped servers (CVE-2026-22773).
+        if width < self.min_width || height < self.min_height {
+            return Err(format!(
+                "the picture declares {width} x {height} pixels, fewer than the contract requires"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Checks what a decoder would allocate.
+    fn area(&self, width: u64, height: u64) -> Result<(), String> {
         if width == 0 || height == 0 {
             return Err("the picture declares a width or height of 0".into());
         }

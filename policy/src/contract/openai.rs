@@ -10,6 +10,7 @@ mod members;
 mod picture;
 mod rebuild;
 mod schema;
+pub(crate) mod special_tokens;
 mod text_length;
 mod tokens;
 
@@ -27,6 +28,8 @@ use crate::values::tensor::ParameterValue;
 
 use constraints::Constraints;
 pub use rebuild::rebuild;
+use special_tokens::{SpecialTokens, TextForm};
+use text_length::longest;
 use tokens::Held;
 
 /// Allowed kinds of requests; at least one of the three.
@@ -36,6 +39,9 @@ pub struct OpenAi {
     pub(crate) completions: Option<Completions>,
     pub(crate) embeddings: Option<Embeddings>,
     pub(crate) parameters: Vec<(String, ParameterBound)>,
+    /// Minimum size of prompts, of texts to embed, and of messages of users and the system.
+    pub(crate) min_bytes: usize,
+    pub(crate) special_tokens: SpecialTokens,
     /// Maximum response size.
     pub(crate) max_answer_bytes: usize,
 }
@@ -137,6 +143,12 @@ impl OpenAi {
     ) -> Result<RequestCost, Denial> {
         let mut faults = Faults::default();
         let faults_of = &mut faults;
+        // Some tokenizers end a text there, so the server would judge another text than the gate.
+        for (name, value) in document {
+            if name.contains('\0') || value.any_text(&mut |text: &str| text.contains('\0')) {
+                faults_of.add(Reason::Malformed, || quote(name), "a text has U+0000");
+            }
+        }
         let cost = match api {
             Api::Chat => self.chat.as_ref().map(|rule| {
                 let held = rule.check(self, document, faults_of);
@@ -168,6 +180,28 @@ impl OpenAi {
                 "the model takes none of it",
             )),
         }
+    }
+
+    /// Checks a text's minimum size. Empty prompts have stopped servers (CVE-2024-8768).
+    fn not_too_short(&self, bytes: usize, field: impl FnOnce() -> String, faults: &mut Faults) {
+        let least = self.min_bytes;
+        if bytes < least {
+            let cause = format!("{bytes} bytes, at least {least} are required");
+            faults.add_expecting(Reason::OutOfRange, field, &cause, || {
+                format!("at least {least} bytes")
+            });
+        }
+    }
+
+    /// A text of its own, for example a prompt. Returns its maximum size at the server.
+    fn text(&self, text: &str, field: &dyn Fn() -> String, faults: &mut Faults) -> usize {
+        self.not_too_short(text.len(), field, faults);
+        let added = self.special_tokens.added_bytes(text, TextForm::Plain);
+        let added = added.unwrap_or_else(|cause| {
+            faults.add(Reason::Parameter, field, cause);
+            0
+        });
+        longest(text).saturating_add(added)
     }
 
     /// A member that only the model's parameters can allow: a scalar within bounds. `null` means
@@ -209,12 +243,8 @@ impl Completions {
                     constraints = constraints.saturating_add(bytes);
                 }
                 "prompt" => {
-                    prompts = Some(members::texts(
-                        "prompt",
-                        value,
-                        (self.max_prompts, self.max_prompt_bytes),
-                        faults,
-                    ));
+                    let bounds = (self.max_prompts, self.max_prompt_bytes);
+                    prompts = Some(members::texts("prompt", value, bounds, model, faults));
                 }
                 "logprobs" => members::likely("logprobs", value, &self.generation, faults),
                 "best_of" => members::count("best_of", value, 1, self.best_of, faults),
@@ -245,12 +275,8 @@ impl Embeddings {
         for (name, value) in document {
             match name.as_ref() {
                 "input" => {
-                    items = Some(members::texts(
-                        "input",
-                        value,
-                        (self.max_items, self.max_item_bytes),
-                        faults,
-                    ));
+                    let bounds = (self.max_items, self.max_item_bytes);
+                    items = Some(members::texts("input", value, bounds, model, faults));
                 }
                 "encoding_format" => {
                     if !matches!(value.as_str(), Some("float" | "base64")) {

@@ -23,9 +23,34 @@ pub struct OpenAi {
     /// `/v1/embeddings`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embeddings: Option<Embeddings>,
+    /// Special tokens in texts of callers, for example `<|im_end|>`; `escape` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub special_tokens: Option<SpecialTokens>,
+    /// Special tokens of the model that no other model has. Those of common models, and all of the
+    /// shape `<|word|>`, are known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub additional_special_tokens: Vec<String>,
+    /// Minimum size of prompts, of texts to embed, and of messages of users and the system; 1 by
+    /// default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_bytes: Option<ByteSize>,
     /// Maximum response size of the backend; 8 MiB by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_answer_bytes: Option<ByteSize>,
+}
+
+/// What a special token in a text leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum SpecialTokens {
+    /// The backend gets it as it is: callers can write messages of every role.
+    Allow,
+    /// The backend gets it with a blank inside (`< |im_end|>`), which is no token.
+    #[default]
+    Escape,
+    /// The request is rejected.
+    Refuse,
 }
 
 /// Chat completions.

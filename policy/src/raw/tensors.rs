@@ -121,6 +121,12 @@ pub enum Role {
 pub struct Media {
     /// `png`, `jpeg`, `gif`, `webp`, `tiff`, `wav`.
     pub types: Vec<String>,
+    /// Images: minimum width in pixels; 1 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_width: Option<u64>,
+    /// Images: minimum height in pixels; 1 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_height: Option<u64>,
     /// Images: width in pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_width: Option<u64>,

@@ -177,6 +177,8 @@ fn pattern(path: &Path, text: &str) -> Option<Arc<Pattern>> {
 pub(super) fn media(path: &Path, raw: &raw::Media) -> Option<MediaRule> {
     let raw::Media {
         types,
+        min_width,
+        min_height,
         max_width,
         max_height,
         max_pixels,
@@ -214,6 +216,8 @@ pub(super) fn media(path: &Path, raw: &raw::Media) -> Option<MediaRule> {
         path.within(value, 1, MAX_SIZE, "as a size").map(Some)
     };
     let sizes = [
+        size("min_width", *min_width, pictures, "a picture"),
+        size("min_height", *min_height, pictures, "a picture"),
         size("max_width", *max_width, pictures, "a picture"),
         size("max_height", *max_height, pictures, "a picture"),
         size("max_pixels", *max_pixels, pictures, "a picture"),
@@ -232,11 +236,37 @@ pub(super) fn media(path: &Path, raw: &raw::Media) -> Option<MediaRule> {
             "max_duration_ms: 60000",
         );
     }
-    let [width, height, pixels, frames, duration] = sizes;
+    if min_width.is_some() || min_height.is_some() {
+        let (width, height) = (min_width.unwrap_or(1), min_height.unwrap_or(1));
+        for (name, least, most) in [
+            ("max_width", width, *max_width),
+            ("max_height", height, *max_height),
+            ("max_pixels", width.saturating_mul(height), *max_pixels),
+        ] {
+            if most.is_some_and(|most| least > most) {
+                good = path.field(name).fail_with_fix(
+                    "is less than the minimum, so that no picture is allowed",
+                    format!("at least {least}"),
+                );
+            }
+        }
+    }
+    let [
+        min_width,
+        min_height,
+        width,
+        height,
+        pixels,
+        frames,
+        duration,
+    ] = sizes;
+    let (min_width, min_height) = (min_width?, min_height?);
     let (width, height, pixels) = (width?, height?, pixels?);
     let (frames, duration) = (frames?, duration?);
     good.map(|()| MediaRule {
         types: kinds,
+        min_width: min_width.unwrap_or(1),
+        min_height: min_height.unwrap_or(1),
         max_width: width.unwrap_or(u64::MAX),
         max_height: height.unwrap_or(u64::MAX),
         max_pixels: pixels.unwrap_or(u64::MAX),

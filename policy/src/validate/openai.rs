@@ -1,6 +1,7 @@
 //! Models of OpenAI's API: rules per kind of request, and model fields without meaning.
 
 mod generation;
+mod texts;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -100,6 +101,7 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
     let rules = rules_path
         .required(raw.openai.as_ref(), fix)
         .and_then(|raw| askable(&rules_path, raw, hold_bytes));
+    let texts = optional(raw.openai.as_ref(), |raw| texts::texts(&rules_path, raw));
     let limits = limits::model(
         &path.field("limits"),
         raw.limits.as_ref(),
@@ -108,6 +110,7 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
     );
     let requires = models::requires(&path.field("requires"), raw.requires.as_ref());
     let (chat, completions, embeddings, max_answer_bytes) = rules?;
+    let (min_bytes, special_tokens) = texts??;
     Some(Rules {
         decoupled: None,
         limits: limits?,
@@ -125,6 +128,8 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
             completions,
             embeddings,
             parameters: parameters?,
+            min_bytes,
+            special_tokens,
             max_answer_bytes,
         })),
         backend_inputs: Vec::new(),

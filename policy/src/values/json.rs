@@ -90,6 +90,19 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether any text in it satisfies a test, names of members included. The recursion is limited
+    /// by the parser's depth.
+    pub fn any_text(&self, test: &mut dyn FnMut(&str) -> bool) -> bool {
+        match self {
+            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) => false,
+            Self::String(text) => test(text),
+            Self::Array(elements) => elements.iter().any(|element| element.any_text(test)),
+            Self::Object(members) => members
+                .iter()
+                .any(|(name, value)| test(name) || value.any_text(test)),
+        }
+    }
+
     /// How many lists and objects are nested in it: 0 for a text, 1 for a list of texts. The
     /// recursion is limited by the parser's depth.
     pub fn depth(&self) -> usize {

@@ -16,6 +16,8 @@ use super::{MediaRule, MediaType, Probe};
 fn rule() -> MediaRule {
     MediaRule {
         types: MediaType::ALL.to_vec(),
+        min_width: 1,
+        min_height: 1,
         max_width: 100,
         max_height: 50,
         max_pixels: 4_000,
@@ -447,6 +449,32 @@ fn tiles_samples_and_directories_below_count() {
     check(&page(&[(277, 8)]), Ok(()));
     check(&page(&[(277, 9)]), Err("too many samples"));
     check(&page(&[(330, 8)]), Err("has subdirectories"));
+}
+
+#[test]
+fn a_picture_has_the_size_that_the_rule_requires() {
+    let rule = MediaRule {
+        min_width: 3,
+        min_height: 2,
+        ..rule()
+    };
+    for (width, height, allowed) in [
+        (3_u16, 2_u16, true),
+        (2, 2, false),
+        (3, 1, false),
+        (1, 1, false),
+    ] {
+        let (wide, high) = (u32::from(width), u32::from(height));
+        for file in [
+            png(wide, high, &[]),
+            jpeg(width, height, &[]),
+            gif(width, height, &[(0, 0, width, height)]),
+            tiff(true, &[(wide, high)]),
+        ] {
+            let checked = rule.check(&file);
+            assert_eq!(checked.is_ok(), allowed, "{width} x {height}: {checked:?}");
+        }
+    }
 }
 
 #[test]

@@ -104,7 +104,7 @@ pub(super) fn read(
             // A tile may be larger than its image, and is what decoders allocate.
             let (width, height) = probe.notes.tile;
             if (width, height) != (0, 0) {
-                rule.picture(width, height)?;
+                rule.area(width, height)?;
             }
             Ok(step(0, 4, Step::Offset))
         }

@@ -3,10 +3,11 @@
 use alloc::format;
 
 use super::members::{
-    CHOICES, MAX_DESCRIPTION_BYTES, count, function, is_function, is_id, only_name,
+    CHOICES, MAX_DESCRIPTION_BYTES, REQUIRED, count, function, is_function, is_id, only_name,
 };
 use super::picture::{DATA, Look, Picture};
 use super::schema::{self, Fault};
+use super::special_tokens::TextForm;
 use super::text_length::longest;
 use super::tokens::Held;
 use super::{Chat, Faults, OpenAi, missing};
@@ -17,6 +18,8 @@ use crate::values::json::{Members, Value, member};
 pub(super) const MAX_CALLS: usize = 32;
 /// The role whose messages may have calls.
 pub(super) const CALLER: &str = "assistant";
+/// The role of results of functions.
+const TOOL: &str = "tool";
 
 impl Chat {
     pub(super) fn check(
@@ -30,18 +33,18 @@ impl Chat {
         for (name, value) in document {
             let more = match name.as_ref() {
                 "messages" => {
-                    messages = Some(self.messages(value, faults));
+                    messages = Some(self.messages(model, value, faults));
                     0
                 }
                 "tools" => {
                     tools = *value != Value::Null;
-                    self.tools(value, faults)
+                    self.tools(model, value, faults)
                 }
                 "tool_choice" => {
                     self.tool_choice(value, document, faults);
                     0
                 }
-                "response_format" => self.response_format(value, faults),
+                "response_format" => self.response_format(model, value, faults),
                 "logprobs" => {
                     self.logprobs(value, faults);
                     0
@@ -94,7 +97,7 @@ impl Chat {
         }
     }
 
-    fn messages(&self, value: &Value<'_>, faults: &mut Faults) -> Held {
+    fn messages(&self, model: &OpenAi, value: &Value<'_>, faults: &mut Faults) -> Held {
         let field = || "messages".into();
         let Some(messages) = value.as_array() else {
             faults.add(Reason::Datatype, field, "is not a list");
@@ -117,6 +120,7 @@ impl Chat {
         };
         for (index, message) in messages.iter().enumerate() {
             let said = Message {
+                model,
                 rule: self,
                 index,
                 faults,
@@ -149,7 +153,7 @@ impl Chat {
     }
 
     /// `tools`: functions with a schema each. Returns their size as text.
-    pub(super) fn tools(&self, value: &Value<'_>, faults: &mut Faults) -> usize {
+    pub(super) fn tools(&self, model: &OpenAi, value: &Value<'_>, faults: &mut Faults) -> usize {
         let constraints = self.generation.constraints.as_ref();
         let refuse = |faults: &mut Faults, cause: &str| {
             faults.add(Reason::Parameter, || "parameter \"tools\"".into(), cause);
@@ -162,7 +166,11 @@ impl Chat {
             (Some(_), _) => return refuse(faults, "is not a list"),
             (None, _) => return refuse(faults, "the contract allows none"),
         };
-        let bytes = value.text_bytes();
+        let added = match model.special_tokens.added_to_schema(value) {
+            Ok(added) => added,
+            Err(cause) => return refuse(faults, cause),
+        };
+        let bytes = value.text_bytes().saturating_add(added);
         if self
             .tools
             .as_ref()
@@ -182,16 +190,18 @@ impl Chat {
         bytes
     }
 
-    /// `tool_choice`: a keyword, or one of the request's functions.
+    /// `tool_choice`: a keyword, or one of the request's functions. A server that must call a
+    /// function and has none may fail, so `required` needs one.
     pub(super) fn tool_choice(
         &self,
         value: &Value<'_>,
         document: &Members<'_>,
         faults: &mut Faults,
     ) {
+        let tools = member(document, "tools").and_then(Value::as_array);
+        let tools = tools.unwrap_or_default();
         let sent = |name: &str| {
-            let tools = member(document, "tools").and_then(Value::as_array);
-            tools.unwrap_or_default().iter().any(|tool| {
+            tools.iter().any(|tool| {
                 let function = tool
                     .get("function")
                     .and_then(|function| function.get("name"));
@@ -200,6 +210,7 @@ impl Chat {
         };
         let allowed = self.tools.is_some()
             && match value {
+                Value::String(word) if word == REQUIRED => !tools.is_empty(),
                 Value::String(word) => CHOICES.contains(&word.as_ref()),
                 Value::Object(members) => {
                     let name = value.get("function").and_then(only_name);
@@ -217,8 +228,13 @@ impl Chat {
     }
 
     /// `response_format`. Returns the size of its schema.
-    pub(super) fn response_format(&self, value: &Value<'_>, faults: &mut Faults) -> usize {
-        match self.format(value) {
+    pub(super) fn response_format(
+        &self,
+        model: &OpenAi,
+        value: &Value<'_>,
+        faults: &mut Faults,
+    ) -> usize {
+        match self.format(model, value) {
             Ok(bytes) => bytes,
             Err(cause) => {
                 let field = || "parameter \"response_format\"".into();
@@ -228,7 +244,7 @@ impl Chat {
         }
     }
 
-    fn format(&self, value: &Value<'_>) -> Result<usize, Fault> {
+    fn format(&self, model: &OpenAi, value: &Value<'_>) -> Result<usize, Fault> {
         if *value == Value::Null {
             return Ok(0);
         }
@@ -242,7 +258,8 @@ impl Chat {
             ("json_schema", _) | (_, 2..) => return Err("has a member that no rule names"),
             _ => return Ok(0),
         };
-        let bytes = schema.text_bytes();
+        let added = model.special_tokens.added_to_schema(schema)?;
+        let bytes = schema.text_bytes().saturating_add(added);
         if bytes > self.max_schema_bytes {
             return Err("a schema larger than the contract allows");
         }
@@ -264,6 +281,7 @@ impl Chat {
 
 /// A message in progress.
 struct Message<'r, 'f> {
+    model: &'r OpenAi,
     rule: &'r Chat,
     index: usize,
     faults: &'f mut Faults,
@@ -279,7 +297,23 @@ impl Message<'_, '_> {
     }
 
     fn text(&mut self, text: &str) {
-        self.said.texts = self.said.texts.saturating_add(longest(text));
+        self.count(longest(text));
+    }
+
+    fn count(&mut self, text_bytes: usize) {
+        self.said.texts = self.said.texts.saturating_add(text_bytes);
+    }
+
+    /// A text in which special tokens count. Returns its maximum size at the server.
+    fn free_text(&mut self, text: &str, member: &str, form: TextForm) -> usize {
+        let added = self.model.special_tokens.added_bytes(text, form);
+        let added = added.unwrap_or_else(|cause| {
+            self.add(Reason::Parameter, member, cause);
+            0
+        });
+        let bytes = longest(text).saturating_add(added);
+        self.count(bytes);
+        bytes
     }
 
     fn check(mut self, message: &Value<'_>) -> Held {
@@ -322,7 +356,7 @@ impl Message<'_, '_> {
                     self.content(value, role, calls);
                 }
                 ("name", Value::String(name)) if is_id(name) => self.text(name),
-                ("tool_call_id", Value::String(id)) if role == "tool" && is_id(id) => {
+                ("tool_call_id", Value::String(id)) if role == TOOL && is_id(id) => {
                     self.text(id);
                 }
                 ("tool_calls", Value::Array(calls)) if role == CALLER => self.calls(calls),
@@ -336,11 +370,17 @@ impl Message<'_, '_> {
 
     fn content(&mut self, value: &Value<'_>, role: &str, calls: bool) {
         match value {
-            Value::String(text) => self.text(text),
+            Value::String(text) => {
+                self.free_text(text, ".content", form(role));
+            }
             Value::Null if calls => {}
             Value::Array(parts) if !parts.is_empty() => {
                 for part in parts {
                     self.part(part, role);
+                }
+                let tokens = &self.model.special_tokens;
+                if let Err(cause) = tokens.across_parts(parts, form(role)) {
+                    self.add(Reason::Parameter, ".content", cause);
                 }
             }
             _ => self.add(
@@ -349,15 +389,22 @@ impl Message<'_, '_> {
                 "is neither a text nor a list of parts",
             ),
         }
+        // An assistant may have said nothing, and a function may return nothing.
+        if let Some(bytes) = text_bytes(value).filter(|_| role != CALLER && role != TOOL) {
+            let field = || format!("messages[{}].content", self.index);
+            self.model.not_too_short(bytes, field, self.faults);
+        }
     }
 
     fn part(&mut self, part: &Value<'_>, role: &str) {
         // Every part costs the server something, however short its text is.
-        self.said.texts = self.said.texts.saturating_add(1);
+        self.count(1);
         let kind = part.get("type").and_then(Value::as_str);
         let two = part.as_object().is_some_and(|members| members.len() == 2);
         match (kind, part.get("text"), part.get("image_url")) {
-            (Some("text"), Some(Value::String(text)), _) if two => self.text(text),
+            (Some("text"), Some(Value::String(text)), _) if two => {
+                self.free_text(text, ".content", form(role));
+            }
             (Some("image_url"), _, Some(image)) if two && role == "user" => self.picture(image),
             _ => self.add(Reason::Parameter, ".content", "a part that no rule names"),
         }
@@ -440,12 +487,13 @@ impl Message<'_, '_> {
             let whole = members(call) == 3 && function.map_or(0, members) == 2 && is_function(call);
             match (id, name.filter(|name| is_id(name)), arguments) {
                 (Some(id), Some(name), Some(arguments)) if whole => {
-                    for text in [id, name, arguments] {
+                    for text in [id, name] {
                         self.text(text);
                     }
+                    let bytes = self.free_text(arguments, ".tool_calls", TextForm::Json);
                     let said = &mut self.said;
                     said.calls = said.calls.saturating_add(1);
-                    said.arguments = said.arguments.saturating_add(longest(arguments));
+                    said.arguments = said.arguments.saturating_add(bytes);
                 }
                 _ => self.add(
                     Reason::Parameter,
@@ -454,6 +502,26 @@ impl Message<'_, '_> {
                 ),
             }
         }
+    }
+}
+
+/// How servers read the content of a role. Some parse a function's result.
+pub(super) fn form(role: &str) -> TextForm {
+    if role == TOOL {
+        TextForm::Json
+    } else {
+        TextForm::Plain
+    }
+}
+
+/// Size of a content of texts alone. A picture needs no text beside it.
+fn text_bytes(content: &Value<'_>) -> Option<usize> {
+    match content {
+        Value::String(text) => Some(text.len()),
+        Value::Array(parts) => parts.iter().try_fold(0_usize, |bytes, part| {
+            Some(bytes.saturating_add(part.get("text")?.as_str()?.len()))
+        }),
+        _ => None,
     }
 }
 

@@ -6,9 +6,8 @@ use alloc::string::String;
 
 use super::constraints::{Constraints, is_member};
 use super::schema::{self, Fault};
-use super::text_length::longest;
 use super::tokens::Held;
-use super::{Faults, Generation};
+use super::{Faults, Generation, OpenAi};
 use crate::denial::Reason;
 use crate::values::json::{Members, Value, member};
 
@@ -20,7 +19,9 @@ const MAX_ID_BYTES: usize = 64;
 pub(super) const MAX_DESCRIPTION_BYTES: usize = 4096;
 
 /// Values of a `tool_choice` that names no function.
-pub(super) const CHOICES: [&str; 3] = ["none", "auto", "required"];
+pub(super) const CHOICES: [&str; 3] = ["none", "auto", REQUIRED];
+/// The value that makes the model call a function.
+pub(super) const REQUIRED: &str = "required";
 
 impl Generation {
     /// Whether [`Self::check`] checks this member.
@@ -152,6 +153,7 @@ pub(super) fn texts(
     name: &str,
     value: &Value<'_>,
     (max_items, max_bytes): (usize, usize),
+    model: &OpenAi,
     faults: &mut Faults,
 ) -> Held {
     let mut item = |value: &Value<'_>, field: &dyn Fn() -> String| {
@@ -159,7 +161,7 @@ pub(super) fn texts(
             faults.add_expecting(Reason::Datatype, field, "is not a text", || "a text".into());
             return 0;
         };
-        let bytes = longest(text);
+        let bytes = model.text(text, field, faults);
         if bytes > max_bytes {
             let cause = format!("{bytes} bytes, {max_bytes} are allowed");
             faults.add_expecting(Reason::ItemTooLong, field, &cause, || {

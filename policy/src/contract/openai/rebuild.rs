@@ -5,7 +5,8 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 
 use super::OpenAi;
-use super::chat::is_left_out;
+use super::chat::{form, is_left_out};
+use super::special_tokens::{SpecialTokens, TextForm};
 use super::tokens::max_tokens;
 use crate::request::Api;
 use crate::values::json::{Members, Value, object};
@@ -38,8 +39,15 @@ pub fn rebuild<'a>(
             ("stream", Value::Bool(true)) => stream = true,
             ("stream" | "stream_options", _) => {}
             ("messages", Value::Array(messages)) => {
-                let messages = messages.into_iter().map(said).collect();
-                members.push((name, Value::Array(messages)));
+                let messages = messages.into_iter();
+                let messages = messages.map(|message| said(message, &rules.special_tokens));
+                members.push((name, Value::Array(messages.collect())));
+            }
+            ("prompt" | "input", value) => {
+                members.push((name, texts(value, &rules.special_tokens)));
+            }
+            ("tools" | "response_format", value) => {
+                members.push((name, rules.special_tokens.escape_schema(value)));
             }
             (_, value) => members.push((name, value)),
         }
@@ -57,15 +65,58 @@ pub fn rebuild<'a>(
     Value::Object(members)
 }
 
-/// A message without absent members.
-fn said(message: Value<'_>) -> Value<'_> {
+/// A text or a list of texts, with special tokens escaped.
+fn texts<'a>(value: Value<'a>, tokens: &SpecialTokens) -> Value<'a> {
+    match value {
+        Value::String(text) => Value::String(tokens.escape(text, TextForm::Plain)),
+        Value::Array(elements) => {
+            let elements = elements.into_iter();
+            Value::Array(elements.map(|element| texts(element, tokens)).collect())
+        }
+        other => other,
+    }
+}
+
+/// A message without absent members, and with special tokens escaped.
+fn said<'a>(message: Value<'a>, tokens: &SpecialTokens) -> Value<'a> {
     let role = message.get("role").and_then(Value::as_str);
     let role = String::from(role.unwrap_or_default());
     match message {
         Value::Object(mut members) => {
             members.retain(|(name, value)| !is_left_out(&role, name, value));
+            for (name, value) in &mut members {
+                match &**name {
+                    "content" => escape(value, "text", form(&role), tokens),
+                    "tool_calls" => escape(value, "arguments", TextForm::Json, tokens),
+                    _ => {}
+                }
+            }
             Value::Object(members)
         }
         other => other,
+    }
+}
+
+/// Escapes special tokens in a text, and in the members of this name of lists and objects. The
+/// recursion is limited by the parser's depth.
+fn escape(value: &mut Value<'_>, member: &str, form: TextForm, tokens: &SpecialTokens) {
+    match value {
+        Value::String(text) => {
+            let original = core::mem::take(text);
+            *text = tokens.escape(original, form);
+        }
+        Value::Array(elements) => {
+            for element in elements {
+                escape(element, member, form, tokens);
+            }
+        }
+        Value::Object(members) => {
+            for (name, value) in members {
+                if **name == *member || !matches!(value, Value::String(_)) {
+                    escape(value, member, form, tokens);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {}
     }
 }

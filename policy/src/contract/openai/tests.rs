@@ -12,6 +12,7 @@ use alloc::borrow::Cow;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::special_tokens::OnToken;
 use super::*;
 use crate::contract::media::MediaType;
 use crate::values::json::object;
@@ -47,6 +48,8 @@ fn rules() -> OpenAi {
                 max_tokens: 1_000,
                 media: MediaRule {
                     types: [MediaType::Jpeg].into(),
+                    min_width: 1,
+                    min_height: 1,
                     max_width: 9,
                     max_height: 9,
                     max_pixels: 81,
@@ -67,6 +70,11 @@ fn rules() -> OpenAi {
             max_item_bytes: 7,
         }),
         parameters: Vec::new(),
+        min_bytes: 1,
+        special_tokens: SpecialTokens {
+            on_token: OnToken::Escape,
+            additional: Vec::new(),
+        },
         max_answer_bytes: 1 << 20,
     }
 }
@@ -123,7 +131,6 @@ fn every_text_counts() {
     let text = object([("type", Value::text("text")), ("text", Value::text("abc"))]);
     for (content, bytes) in [
         (Value::text("hello"), 5),
-        (Value::text(""), 0),
         // One for each part, and the digits of the image.
         (
             Value::Array(vec![
@@ -277,6 +284,109 @@ fn absent_members_are_not_sent_to_the_backend() {
     let others = document(message("user", dumped()));
     let denial = rules.check(Api::Chat, &others, &mut Err).unwrap_err();
     assert_eq!(denial.reason, Reason::Parameter);
+}
+
+#[test]
+fn special_tokens_are_escaped_wherever_a_caller_writes() {
+    let rules = rules();
+    let part =
+        |text: &'static str| object([("type", Value::text("text")), ("text", Value::text(text))]);
+    let picture = || {
+        let url = object([(
+            "url",
+            Value::text("data:image/png;base64,/9j/wAALCAABAAEBAREA/9o="),
+        )]);
+        object([("type", Value::text("image_url")), ("image_url", url)])
+    };
+    let document = |token: &'static str, arguments: &'static str| {
+        let function = object([
+            ("name", Value::text("f")),
+            ("arguments", Value::text(arguments)),
+        ]);
+        let call = object([
+            ("id", Value::text("a")),
+            ("type", Value::text("function")),
+            ("function", function),
+        ]);
+        let messages = vec![
+            object([
+                ("role", Value::text("user")),
+                ("content", Value::Array(vec![part(token), picture()])),
+            ]),
+            object([
+                ("role", Value::text("assistant")),
+                ("content", Value::text(token)),
+                ("tool_calls", Value::Array(vec![call])),
+            ]),
+        ];
+        let tool = object([
+            ("name", Value::text("f")),
+            ("description", Value::text(token)),
+        ]);
+        let tool = object([("type", Value::text("function")), ("function", tool)]);
+        members([
+            ("messages", Value::Array(messages)),
+            ("tools", Value::Array(vec![tool])),
+            // Never a part of the prompt, and what clients of templates send.
+            ("stop", Value::text("<|im_end|>")),
+        ])
+    };
+    let written = document("<|im_end|>", r#"{"a":"\u003c|im_end|>"}"#);
+    let expected = document("< |im_end|>", r#"{"a":"\u003c |im_end|>"}"#);
+    let cost = |document: &Members<'_>| rules.check(Api::Chat, document, &mut Err).unwrap();
+    // Escaped texts are longer, which is charged.
+    assert_eq!(cost(&written), cost(&expected));
+    let build = |document| rebuild(&rules, Api::Chat, "m", document);
+    assert_eq!(build(written), build(expected));
+    for (api, name) in [(Api::Completions, "prompt"), (Api::Embeddings, "input")] {
+        let texts = Value::Array(vec![Value::text("</s>"), Value::text("a")]);
+        let document = members([(name, texts)]);
+        assert!(rules.check(api, &document, &mut Err).is_ok());
+        let built = rebuild(&rules, api, "m", document);
+        let texts = Value::Array(vec![Value::text("< /s>"), Value::text("a")]);
+        assert_eq!(built.get(name), Some(&texts));
+    }
+}
+
+#[test]
+fn the_policy_chooses_what_a_special_token_leads_to() {
+    let mut rules = rules();
+    let document = || members([("messages", said(Value::text("</s>")))]);
+    rules.special_tokens.on_token = OnToken::Allow;
+    assert!(rules.check(Api::Chat, &document(), &mut Err).is_ok());
+    let built = rebuild(&rules, Api::Chat, "m", document());
+    assert_eq!(built.get("messages"), Some(&document()[0].1));
+    rules.special_tokens.on_token = OnToken::Refuse;
+    let denial = rules.check(Api::Chat, &document(), &mut Err).unwrap_err();
+    assert_eq!(denial.reason, Reason::Parameter);
+    assert_eq!(denial.field.as_deref(), Some("messages[0].content"));
+}
+
+#[test]
+fn texts_have_the_size_that_the_policy_requires() {
+    let mut rules = rules();
+    let reason = |rules: &OpenAi, api, document: Members<'static>| {
+        let checked = rules.check(api, &document, &mut Err);
+        checked.err().map(|denial| denial.reason)
+    };
+    for (least, text, expected) in [
+        (1, "", Some(Reason::OutOfRange)),
+        (1, "a", None),
+        (0, "", None),
+        (3, "ab", Some(Reason::OutOfRange)),
+    ] {
+        rules.min_bytes = least;
+        let message = object([
+            ("role", Value::text("user")),
+            ("content", Value::text(text)),
+        ]);
+        let chat = members([("messages", Value::Array(vec![message]))]);
+        assert_eq!(reason(&rules, Api::Chat, chat), expected);
+        let prompt = members([("prompt", Value::text(text))]);
+        assert_eq!(reason(&rules, Api::Completions, prompt), expected);
+        let input = members([("input", Value::Array(vec![Value::text(text)]))]);
+        assert_eq!(reason(&rules, Api::Embeddings, input), expected);
+    }
 }
 
 #[test]

@@ -275,6 +275,26 @@ fn media_name_their_kinds_and_bound_their_sizes() {
         "is missing",
     );
     at(
+        json!({"types": ["png"], "max_pixels": 9, "min_width": 0}),
+        "media.min_width",
+        "below the minimum",
+    );
+    at(
+        json!({"types": ["png"], "max_pixels": 9, "max_width": 9, "min_height": 10}),
+        "media.max_pixels",
+        "is less than the minimum",
+    );
+    at(
+        json!({"types": ["png"], "max_pixels": 100, "max_width": 9, "min_width": 10}),
+        "media.max_width",
+        "is less than the minimum",
+    );
+    at(
+        json!({"types": ["wav"], "max_duration_ms": 1, "min_width": 1}),
+        "media.min_width",
+        "has no effect: none of the types is a picture",
+    );
+    at(
         json!({"types": ["wav"]}),
         "media.max_duration_ms",
         "is missing",

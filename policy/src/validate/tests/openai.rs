@@ -173,11 +173,52 @@ fn each_fault_of_an_openai_model_is_reported_at_its_path() {
         "below the minimum",
     );
     check(
+        "/openai/min_bytes",
+        json!(101),
+        "openai.min_bytes",
+        "above the maximum",
+    );
+    check(
+        "/openai/additional_special_tokens",
+        json!(["<a>", "<a>"]),
+        "openai.additional_special_tokens[1]",
+        "is listed twice",
+    );
+    for token in ["<", "a>", "<a b>", "<\\a>", "-a", "<\u{200b}"] {
+        check(
+            "/openai/additional_special_tokens",
+            json!([token]),
+            "openai.additional_special_tokens[0]",
+            "is not a token that can be found in texts",
+        );
+    }
+    check(
         "/openai/max_answer_bytes",
         json!("2GiB"),
         "openai.max_answer_bytes",
         "above the maximum",
     );
+}
+
+#[test]
+fn rules_of_texts_are_valid() {
+    for word in ["allow", "escape", "refuse"] {
+        let document = changed("/models/llama/openai/special_tokens", json!(word));
+        assert_eq!(warnings(document), Vec::<String>::new());
+    }
+    let mut document = changed(
+        "/models/llama/openai/additional_special_tokens",
+        json!(["<extra_id_7>", "{{", "~end"]),
+    );
+    put(&mut document, "/models/llama/openai/min_bytes", json!(0));
+    assert_eq!(warnings(document.clone()), Vec::<String>::new());
+    put(
+        &mut document,
+        "/models/llama/openai/special_tokens",
+        json!("allow"),
+    );
+    let errors = errors(document);
+    assert!(errors[0].contains("has no effect: special_tokens allows all tokens"));
 }
 
 #[test]

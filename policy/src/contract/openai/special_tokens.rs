@@ -1,0 +1,168 @@
+//! Special tokens in the texts of callers.
+//!
+//! A server's tokenizer reads `<|im_end|>` in a text as the end of the message, so that a caller
+//! can write messages of other roles. It reads `<|image_pad|>` as a picture, and a picture that
+//! never came has stopped servers (CVE-2026-44222).
+//!
+//! Escaping puts a blank behind a token's first character: `< |im_end|>`. No token has a blank
+//! inside, and normalization keeps one. It would remove a character without a width.
+
+mod scan;
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::schema::Fault;
+use crate::values::json::Value;
+
+pub(super) use scan::TextForm;
+pub(crate) use scan::folded;
+
+/// What separates a token's first character from the others.
+const BREAK: char = ' ';
+/// The member of tools and schemas whose text is for the model, and may be changed.
+const PROSE: &str = "description";
+/// Why a text is rejected.
+const FOUND: Fault = "has a special token of the model";
+
+/// What a special token leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnToken {
+    /// The text is not examined.
+    Allow,
+    /// The backend gets the text with a blank inside the token.
+    Escape,
+    /// The request is rejected.
+    Refuse,
+}
+
+/// Rule for the special tokens of a model.
+#[derive(Clone, Debug)]
+pub(crate) struct SpecialTokens {
+    pub(crate) on_token: OnToken,
+    /// Tokens besides those of common models. Each begins with punctuation other than `_` and `-`.
+    pub(crate) additional: Vec<String>,
+}
+
+impl SpecialTokens {
+    fn starts<'t>(&'t self, text: &'t str, form: TextForm) -> impl Iterator<Item = usize> + 't {
+        scan::token_starts(text, form, &self.additional)
+    }
+
+    /// Bytes that escaping adds to a text, or why the text is rejected.
+    pub(super) fn added_bytes(&self, text: &str, form: TextForm) -> Result<usize, Fault> {
+        match self.on_token {
+            OnToken::Allow => Ok(0),
+            OnToken::Escape => Ok(self.starts(text, form).count()),
+            OnToken::Refuse => self.refused(text, form).map(|()| 0),
+        }
+    }
+
+    fn refused(&self, text: &str, form: TextForm) -> Result<(), Fault> {
+        match self.starts(text, form).next() {
+            Some(_) => Err(FOUND),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Self::added_bytes`], for a list of tools or a schema. Names and values would mean
+    /// something else if they were escaped, so a token in one of them is a fault. The recursion is
+    /// limited by the parser's depth.
+    pub(super) fn added_to_schema(&self, value: &Value<'_>) -> Result<usize, Fault> {
+        match (self.on_token, value) {
+            (OnToken::Allow, _) => Ok(0),
+            (_, Value::String(text)) => self.refused(text, TextForm::Plain).map(|()| 0),
+            (_, Value::Array(elements)) => elements.iter().try_fold(0_usize, |bytes, element| {
+                Ok(bytes.saturating_add(self.added_to_schema(element)?))
+            }),
+            (_, Value::Object(members)) => members.iter().try_fold(0_usize, |bytes, member| {
+                let (name, value) = member;
+                self.refused(name, TextForm::Plain)?;
+                let more = match value {
+                    Value::String(text) if name == PROSE => {
+                        self.added_bytes(text, TextForm::Plain)?
+                    }
+                    value => self.added_to_schema(value)?,
+                };
+                Ok(bytes.saturating_add(more))
+            }),
+            (_, Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_)) => Ok(0),
+        }
+    }
+
+    /// Rejects a token that begins in one part of a message and ends in another. Templates trim
+    /// the texts of parts and write them one behind the other, whatever is between them. A blank
+    /// at the end of a part would be trimmed too, so such a token cannot be escaped.
+    pub(super) fn across_parts(&self, parts: &[Value<'_>], form: TextForm) -> Result<(), Fault> {
+        if self.on_token == OnToken::Allow {
+            return Ok(());
+        }
+        let texts = || {
+            let texts = parts.iter().filter_map(|part| part.get("text")?.as_str());
+            texts.map(|text| text.trim_matches(|c: char| c.is_whitespace() || c.is_control()))
+        };
+        if texts().nth(1).is_none() {
+            return Ok(());
+        }
+        let apart = texts().map(|text| self.starts(text, form).count());
+        let apart = apart.fold(0, usize::saturating_add);
+        let bytes = texts().map(str::len).fold(0, usize::saturating_add);
+        let mut joined = String::with_capacity(bytes);
+        texts().for_each(|text| joined.push_str(text));
+        if self.starts(&joined, form).count() > apart {
+            return Err("has a special token of the model across its parts");
+        }
+        Ok(())
+    }
+
+    /// The text for the backend.
+    pub(super) fn escape<'a>(&self, text: Cow<'a, str>, form: TextForm) -> Cow<'a, str> {
+        if self.on_token != OnToken::Escape {
+            return text;
+        }
+        let breaks = self.starts(&text, form).count();
+        if breaks == 0 {
+            return text;
+        }
+        let mut escaped = String::with_capacity(text.len().saturating_add(breaks));
+        let mut from = 0;
+        for start in self.starts(&text, form) {
+            escaped.push_str(text.get(from..start).unwrap_or_default());
+            escaped.push(BREAK);
+            from = start;
+        }
+        escaped.push_str(text.get(from..).unwrap_or_default());
+        Cow::Owned(escaped)
+    }
+
+    /// As [`Self::escape`], for a list of tools or a schema.
+    pub(super) fn escape_schema<'a>(&self, value: Value<'a>) -> Value<'a> {
+        match value {
+            Value::Array(elements) => {
+                let elements = elements.into_iter();
+                Value::Array(
+                    elements
+                        .map(|element| self.escape_schema(element))
+                        .collect(),
+                )
+            }
+            Value::Object(members) => {
+                let members = members.into_iter().map(|(name, value)| {
+                    let value = match value {
+                        Value::String(text) if name == PROSE => {
+                            Value::String(self.escape(text, TextForm::Plain))
+                        }
+                        value => self.escape_schema(value),
+                    };
+                    (name, value)
+                });
+                Value::Object(members.collect())
+            }
+            scalar => scalar,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
