@@ -41,8 +41,8 @@ pub struct Modes {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Enforcement>,
     /// Values of inputs: `finite`, `range`, `max_abs`, `channel_ranges`, `allowed`, `min_distinct`,
-    /// `max_zero_fraction`, `pattern`, `utf8`, `min_item_bytes`, `media`. A `url` is always
-    /// enforced.
+    /// `max_zero_fraction`, `pattern`, `utf8`, `min_item_bytes`, `min_bytes`, `media`. A `url`
+    /// is always enforced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<Enforcement>,
     /// Values of outputs: `finite`, and negative class scores.
