@@ -13,7 +13,7 @@ use tensorgate_policy::request::{
     Api, ContentType, Encoding, Head, Identity, Operations, Proofs, Route,
 };
 use tensorgate_policy::{ChargeOutcome, Policy, RequestHash, Step, raw, validate};
-use tensorgate_wire::openai::to_json;
+use tensorgate_wire::openai::{to_json, tree_bytes};
 use tensorgate_wire::{addressee, decode};
 
 use crate::support::check_body_denial;
@@ -70,6 +70,7 @@ pub fn run(data: &[u8]) {
     let built = rebuild(rules, api, model.name(), request.document);
     let text = to_json(&built);
     assert!(text.len() <= built.text_bytes());
+    assert!(text.len() <= tree_bytes(body));
     assert!(allowed(api, text.as_bytes()), "{text}");
     assert_eq!(built.get("max_tokens").is_some(), api != Api::Embeddings);
     assert_eq!(built.get("stream"), streams.as_ref());

@@ -68,7 +68,11 @@ pub(super) fn token_starts(
     additional: &[String],
 ) -> impl Iterator<Item = usize> {
     let mut last = 0;
-    text.char_indices().filter_map(move |(at, _)| {
+    text.char_indices().filter_map(move |(at, character)| {
+        // All tokens and all escapes begin with punctuation.
+        if !folded(character)?.is_ascii_punctuation() {
+            return None;
+        }
         let rest = text.get(at..)?;
         let bytes = match form {
             TextForm::Plain => token_start(rest, TextForm::Plain, additional)?,
