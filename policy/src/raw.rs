@@ -55,7 +55,8 @@ pub use listen::{Health, Limits, Listen};
 pub use lookup::{KeyType, Lookup, LookupKind};
 pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{
-    Chat, Completions, Constraints, Embeddings, Images, OpenAi, SpecialTokens, Tools,
+    AnswerLinks, CacheSalt, Chat, Completions, Constraints, Embeddings, ImageLinks, Images, OpenAi,
+    RequestLinks, SpecialTokens, Tools, UnofferedCalls,
 };
 pub use shared::Shared;
 pub use signing::SigningKey;

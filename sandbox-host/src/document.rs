@@ -1,15 +1,23 @@
 //! A checked document of the OpenAI API on its way to the backend: encoded anew, with the limits
 //! for its response.
 
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::HeaderMap;
 use tensorgate_policy::Policy;
-use tensorgate_policy::contract::openai::rebuild;
+use tensorgate_policy::contract::openai::{AnswerLinks, OfferedCalls, rebuild};
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::json::{Members, Value};
 use tensorgate_policy::policy::{Accepts, ModelId};
 use tensorgate_policy::request::Api;
+use tensorgate_wire::context::Key;
 use tensorgate_wire::openai::to_json;
+
+/// Separates salts from other names under the same key.
+const SALT_DOMAIN: &[u8] = b"cache-salt";
 
 /// The document for the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,17 +40,22 @@ pub struct Document {
     pub include_usage: bool,
     /// The claims of the caller's token, as header fields that the policy names.
     pub claims: HeaderMap,
+    /// Effect of links to pictures in the response. `None` lets them pass.
+    pub answer_links: Option<AnswerLinks>,
+    /// The functions that the response may call.
+    pub offered_calls: OfferedCalls,
 }
 
 impl Document {
     /// Encodes a document that was checked under a policy. Returns `None` for other kinds of
-    /// bodies.
+    /// bodies. The key and the client's name give the salt of its prefix cache.
     pub fn from_body(
         policy: &Policy,
         model: ModelId,
         format: BodyFormat,
         members: Members<'_>,
         claims: &HeaderMap,
+        (key, client): (&Key, Option<&str>),
     ) -> Option<Self> {
         let BodyFormat::OpenAi(api) = format else {
             return None;
@@ -54,7 +67,15 @@ impl Document {
         let options = tensorgate_policy::json::member(&members, "stream_options");
         let include_usage = options.and_then(|options| options.get("include_usage"));
         let include_usage = include_usage == Some(&Value::Bool(true));
-        let document = rebuild(rules, api, model.backend_model(), members);
+        let screening = rules.screening();
+        let mut document = rebuild(rules, api, model.backend_model(), members);
+        if let Value::Object(members) = &mut document
+            && screening.salts_cache()
+            && api != Api::Embeddings
+        {
+            let salt = Value::String(Cow::Owned(cache_salt(key, client)));
+            members.push((Cow::Borrowed("cache_salt"), salt));
+        }
         let number = |name| match document.get(name) {
             Some(Value::Int(number)) => u64::try_from(*number).ok(),
             _ => None,
@@ -83,7 +104,36 @@ impl Document {
             stream: document.get("stream") == Some(&Value::Bool(true)),
             include_usage,
             claims: claims.clone(),
+            answer_links: screening.answer_links(),
+            offered_calls: screening.offered_calls(&document),
             json: Bytes::from(to_json(&document)),
         })
+    }
+}
+
+/// The salt of a client's prefix cache. It is the same wherever the key is, and differs between
+/// clients. Without the key it tells nothing about the client.
+fn cache_salt(key: &Key, client: Option<&str>) -> String {
+    let client = client.map(str::as_bytes);
+    let parts: Vec<&[u8]> = [SALT_DOMAIN].into_iter().chain(client).collect();
+    URL_SAFE_NO_PAD.encode(key.name(&parts))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_salt_depends_on_the_key_and_on_the_client_only() {
+        let key = |byte: u8| Key::from_hex(&format!("{byte:02x}").repeat(32)).unwrap();
+        let salt = cache_salt(&key(1), Some("a"));
+        assert_eq!(salt.len(), 43);
+        assert_eq!(salt, cache_salt(&key(1), Some("a")));
+        for (byte, client) in [(1, Some("b")), (1, Some("")), (1, None), (2, Some("a"))] {
+            assert_ne!(salt, cache_salt(&key(byte), client), "{byte} {client:?}");
+        }
+        // The separation from other names: the salt is not the name of the client alone.
+        assert_ne!(salt, URL_SAFE_NO_PAD.encode(key(1).name(&[b"a"])));
     }
 }

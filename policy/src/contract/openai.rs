@@ -8,8 +8,10 @@ mod chat;
 pub(crate) mod constraints;
 mod members;
 mod picture;
+mod picture_links;
 mod rebuild;
 mod schema;
+mod screening;
 pub(crate) mod special_tokens;
 mod text_length;
 mod tokens;
@@ -27,7 +29,10 @@ use crate::values::json::{Members, Value};
 use crate::values::tensor::ParameterValue;
 
 use constraints::Constraints;
+pub use picture_links::{LinkScanner, PictureLink};
 pub use rebuild::rebuild;
+pub(crate) use screening::CallRule;
+pub use screening::{AnswerLinks, OfferedCalls, Screening};
 use special_tokens::{SpecialTokens, TextForm};
 use text_length::longest;
 use tokens::Held;
@@ -44,6 +49,7 @@ pub struct OpenAi {
     pub(crate) special_tokens: SpecialTokens,
     /// Maximum response size.
     pub(crate) max_answer_bytes: usize,
+    pub(crate) screening: Screening,
 }
 
 /// Chat completions.
@@ -134,6 +140,11 @@ impl OpenAi {
         self.max_answer_bytes
     }
 
+    /// Rules of links to pictures, function calls and the server's cache.
+    pub const fn screening(&self) -> &Screening {
+        &self.screening
+    }
+
     /// Validates a document and returns its cost. Value faults may pass by `on_value_fault`.
     pub(crate) fn check(
         &self,
@@ -163,6 +174,7 @@ impl OpenAi {
                 rule.cost(held)
             }),
         };
+        self.screening.check_request(document, &mut faults);
         let Faults { first, value } = faults;
         let earlier = |value: &Denial| {
             first

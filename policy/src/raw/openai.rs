@@ -37,6 +37,71 @@ pub struct OpenAi {
     /// Maximum response size of the backend; 8 MiB by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_answer_bytes: Option<ByteSize>,
+    /// Links to pictures in texts (Markdown, and HTML in answers); they pass by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_links: Option<ImageLinks>,
+    /// Function calls of an answer that its request did not offer: `refuse` or `allow`. By default
+    /// they are refused only if the request offered no function at all (no `tools`, or
+    /// `tool_choice: none`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unoffered_calls: Option<UnofferedCalls>,
+    /// `per-client`: the backend gets a `cache_salt` for each client (vLLM), so that clients
+    /// share no prefix cache. Off by default. A client's own salt is never accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_salt: Option<CacheSalt>,
+}
+
+/// Links to pictures. A page that shows an answer fetches them without a click.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ImageLinks {
+    /// In answers: `escape` (shown as text) or `refuse` (502).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswerLinks>,
+    /// In requests: `refuse` (`url-blocked`), for servers that fetch them (TGI, CVE-2026-0599).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<RequestLinks>,
+}
+
+/// Effect of a link in an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum AnswerLinks {
+    /// Its marks are escaped.
+    Escape,
+    /// The answer is a fault of the backend.
+    Refuse,
+}
+
+/// Effect of a link in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum RequestLinks {
+    /// The request is rejected.
+    Refuse,
+}
+
+/// Effect of a function call that was not offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum UnofferedCalls {
+    /// It passes.
+    Allow,
+    /// The answer is a fault of the backend.
+    Refuse,
+}
+
+/// Clients that share a prefix cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum CacheSalt {
+    /// None.
+    PerClient,
 }
 
 /// What a special token in a text leads to.

@@ -1,6 +1,7 @@
 //! Models of OpenAI's API: rules per kind of request, and model fields without meaning.
 
 mod generation;
+mod screening;
 mod texts;
 
 use alloc::boxed::Box;
@@ -15,7 +16,9 @@ use generation::GenerationSpec;
 use super::{items, limits, models, names, parameters};
 use crate::contract::MediaRule;
 use crate::contract::openai::constraints;
-use crate::contract::openai::{Chat, Completions, Embeddings, Images, OpenAi, Tools};
+use crate::contract::openai::{
+    Chat, Completions, Embeddings, Images, OpenAi, Screening, Tools,
+};
 use crate::policy::{Accepts, Model, ModelArtifacts, ModelId, Routing, Rules};
 use crate::raw::{self, BackendKind, ByteSize};
 use crate::request::{Operation, Protocol};
@@ -40,7 +43,7 @@ const DEFAULT_ROLES: [&str; 3] = ["system", "user", "assistant"];
 const FORMATS: [&str; 3] = ["text", "json_object", "json_schema"];
 
 /// Members with their own rules, which `parameters` cannot allow.
-const NAMED: [&str; 22] = [
+const NAMED: [&str; 23] = [
     "model",
     "messages",
     "prompt",
@@ -63,6 +66,7 @@ const NAMED: [&str; 22] = [
     "encoding_format",
     "suffix",
     "prompt_embeds",
+    "cache_salt",
 ];
 
 /// Whether a model is of this kind.
@@ -109,7 +113,7 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
         true,
     );
     let requires = models::requires(&path.field("requires"), raw.requires.as_ref());
-    let (chat, completions, embeddings, max_answer_bytes) = rules?;
+    let (chat, completions, embeddings, max_answer_bytes, screening) = rules?;
     let (min_bytes, special_tokens) = texts??;
     Some(Rules {
         decoupled: None,
@@ -131,6 +135,7 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
             min_bytes,
             special_tokens,
             max_answer_bytes,
+            screening,
         })),
         backend_inputs: Vec::new(),
         backend_outputs: Vec::new(),
@@ -229,7 +234,13 @@ fn own_parameters(
     good.and(parameters::parameters(path, &raw.parameters))
 }
 
-type Askable = (Option<Chat>, Option<Completions>, Option<Embeddings>, usize);
+type Askable = (
+    Option<Chat>,
+    Option<Completions>,
+    Option<Embeddings>,
+    usize,
+    Screening,
+);
 
 fn askable(path: &Path, raw: &raw::OpenAi, hold_bytes: u64) -> Option<Askable> {
     if raw.chat.is_none() && raw.completions.is_none() && raw.embeddings.is_none() {
@@ -255,7 +266,8 @@ fn askable(path: &Path, raw: &raw::OpenAi, hold_bytes: u64) -> Option<Askable> {
     let chat = chat.map_or(Some(None), |chat| chat.map(Some));
     let completions = completions.map_or(Some(None), |rule| rule.map(Some));
     let embeddings = embeddings.map_or(Some(None), |rule| rule.map(Some));
-    Some((chat?, completions?, embeddings?, answer?))
+    let screening = screening::rules(path, raw);
+    Some((chat?, completions?, embeddings?, answer?, screening?))
 }
 
 struct Reader {

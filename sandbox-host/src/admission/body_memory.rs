@@ -72,6 +72,7 @@ pub(crate) fn reserve_decoded(
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use tensorgate_policy::contract::openai::OfferedCalls;
     use tensorgate_policy::decision::Expansion;
     use tensorgate_policy::denial::OverloadCause;
     use tensorgate_policy::request::{Api, Coding};
@@ -140,6 +141,8 @@ mod tests {
             stream: false,
             include_usage: false,
             claims: http::HeaderMap::new(),
+            answer_links: None,
+            offered_calls: OfferedCalls::Any,
         };
         let mut memory_permit = Budget::new(12).permit();
         let payload = Payload::Tensors(vec![]);

@@ -6,6 +6,7 @@ mod answer;
 mod chunk;
 mod connection;
 mod events;
+mod picture_links;
 mod response_memory;
 mod stream;
 mod vector;
@@ -22,7 +23,7 @@ use super::connection::Dialer;
 use crate::document::Document;
 pub use answer::{CheckedResponse, check};
 use connection::Connection;
-pub(crate) use response_memory::ANSWER_COPIES;
+pub(crate) use response_memory::answer_copies;
 pub use response_memory::{ResponseMemory, required_bytes};
 pub use stream::EventStream;
 
@@ -66,7 +67,7 @@ impl Upstream {
             room.reserve_received(bytes)
         });
         let answer = within(deadline, answer).await?;
-        Ok(answer.filter(|answer| room.reserve_checked(document.api, answer)))
+        Ok(answer.filter(|answer| room.reserve_checked(document, answer)))
     }
 
     /// Sends a document whose response is streamed, and reads the response head. `model` is the

@@ -535,7 +535,14 @@ impl Verifier {
             by_column: _,
             document,
         } = request;
-        let document = Document::from_body(&self.policy, model, plan.format, document, &claims);
+        let document = Document::from_body(
+            &self.policy,
+            model,
+            plan.format,
+            document,
+            &claims,
+            (&*key, caller.client.as_deref()),
+        );
         let version = version.to_owned();
         let id = id.map(Cow::into_owned);
         let parameters = parameters.into_iter().map(owned::parameter).collect();

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tensorgate_host::backends::openai::{check, required_bytes};
 use tensorgate_host::document::Document;
+use tensorgate_policy::contract::openai::{AnswerLinks, OfferedCalls};
 use tensorgate_policy::request::Api;
 
 /// The system's allocator, which counts the bytes that each thread has in use, and their peak.
@@ -54,6 +55,8 @@ fn document(api: Api, choices: usize) -> Document {
         stream: false,
         include_usage: false,
         claims: HeaderMap::new(),
+        answer_links: None,
+        offered_calls: OfferedCalls::Any,
     }
 }
 
@@ -109,6 +112,12 @@ fn a_response_uses_no_more_memory_than_is_reserved_for_it() {
     for (api, what, answer) in [
         (Api::Chat, "text", content("a")),
         (Api::Chat, "escapes", content("\\n\\u0001\\u0041é")),
+        (Api::Chat, "links", content("![](u)<img>")),
+        (
+            Api::Chat,
+            "links of marks",
+            said(&format!(",\"content\":\"![{}\"", "](".repeat(MANY))),
+        ),
         (
             Api::Chat,
             "calls",
@@ -199,12 +208,15 @@ fn a_response_uses_no_more_memory_than_is_reserved_for_it() {
         ),
     ] {
         let one = api == Api::Embeddings && !what.starts_with("many");
-        let asked = document(api, if one { 1 } else { MANY });
+        let asked = Document {
+            answer_links: what.starts_with("links").then_some(AnswerLinks::Escape),
+            ..document(api, if one { 1 } else { MANY })
+        };
         let before = USED.get();
         PEAK.set(before);
         let checked = check(&asked, answer.as_bytes(), "m", "id");
         let most = (PEAK.get() - before).cast_unsigned() + answer.len();
-        let held = required_bytes(api, answer.as_bytes());
+        let held = required_bytes(&asked, answer.as_bytes());
         let checked = checked.map(|answered| answered.body.len());
         assert!(checked.is_ok(), "{what}: {checked:?}");
         assert!(

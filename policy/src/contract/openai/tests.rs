@@ -76,6 +76,7 @@ fn rules() -> OpenAi {
             additional: Vec::new(),
         },
         max_answer_bytes: 1 << 20,
+        screening: Screening::default(),
     }
 }
 

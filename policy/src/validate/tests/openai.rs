@@ -40,6 +40,19 @@ fn changed(at: &str, value: Value) -> Value {
 #[test]
 fn a_model_of_the_api_is_valid() {
     assert_eq!(warnings(with_model()), Vec::<String>::new());
+    for (at, value) in [
+        ("image_links", json!({"answers": "escape"})),
+        (
+            "image_links",
+            json!({"answers": "refuse", "requests": "refuse"}),
+        ),
+        ("unoffered_calls", json!("allow")),
+        ("unoffered_calls", json!("refuse")),
+        ("cache_salt", json!("per-client")),
+    ] {
+        let document = changed(&format!("/models/llama/openai/{at}"), value);
+        assert_eq!(warnings(document), Vec::<String>::new(), "{at}");
+    }
 }
 
 #[test]
@@ -191,6 +204,26 @@ fn each_fault_of_an_openai_model_is_reported_at_its_path() {
             "openai.additional_special_tokens[0]",
             "is not a token that can be found in texts",
         );
+    }
+    check(
+        "/parameters/cache_salt",
+        json!({"one_of": ["a"]}),
+        "parameters.cache_salt",
+        "has its own rule",
+    );
+    check(
+        "/openai/image_links",
+        json!({}),
+        "openai.image_links",
+        "has no rule",
+    );
+    for (member, value) in [
+        ("cache_salt", json!("per-client")),
+        ("unoffered_calls", json!("refuse")),
+    ] {
+        let openai = json!({"embeddings": {"max_item_bytes": 100}, member: value});
+        let path = format!("openai.{member}");
+        check("/openai", openai, &path, "has no effect on these endpoints");
     }
     check(
         "/openai/max_answer_bytes",

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use tensorgate_policy::request::Api;
 
+use super::picture_links::ChoiceTexts;
 use super::response_memory::max_encoded_bytes;
 use super::vector::{TokenProbabilities, Vector};
 use crate::backends::BackendError;
@@ -252,6 +253,17 @@ impl Choice for ChatChoice {
     }
 
     fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
+        let message = &mut self.message;
+        let calls = message.tool_calls.iter();
+        check_calls(request_document, calls.map(|call| &*call.function.name))?;
+        if let Some(rule) = request_document.answer_links {
+            let texts = [
+                &mut message.content,
+                &mut message.refusal,
+                &mut message.reasoning_content,
+            ];
+            ChoiceTexts::default().apply(rule, texts, true)?;
+        }
         keep_requested_logprobs(&mut self.logprobs, request_document)
     }
 }
@@ -266,6 +278,11 @@ impl Choice for TextChoice {
     }
 
     fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
+        if let Some(rule) = request_document.answer_links {
+            let mut text = Some(std::mem::take(&mut self.text));
+            ChoiceTexts::default().apply(rule, [&mut text], true)?;
+            self.text = text.unwrap_or_default();
+        }
         keep_requested_logprobs(&mut self.logprobs, request_document)
     }
 }
@@ -383,6 +400,18 @@ fn check_indexes(
         return fault("it has no choices");
     }
     Ok(())
+}
+
+/// Checks that the response calls only functions that its request offered. A client may provoke
+/// such calls, so the fault opens no circuit: the circuit breaker counts it as an answer.
+pub(super) fn check_calls<'n>(
+    request_document: &Document,
+    mut names: impl Iterator<Item = &'n str>,
+) -> Result<(), BackendError> {
+    if names.all(|name| request_document.offered_calls.allow(name)) {
+        return Ok(());
+    }
+    fault("a call of a function that the request did not offer")
 }
 
 /// Checks that the token counts add up and do not exceed the requested maximum. Returns the total.

@@ -1,13 +1,17 @@
 //! One chunk of a streamed response, read as untrusted input and encoded anew, as in
 //! [`super::answer`].
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use tensorgate_policy::contract::openai::AnswerLinks;
 use tensorgate_policy::request::Api;
 
 use super::answer::{
     Assistant, ChatLogprobs, Function, MAX_NUMBER, MAX_WORD_BYTES, TextLogprobs, Usage,
-    check_usage, default_if_null, fault, keep_requested_logprobs, parse,
+    check_calls, check_usage, default_if_null, fault, keep_requested_logprobs, parse,
 };
+use super::picture_links::ChoiceTexts;
 use crate::backends::BackendError;
 use crate::document::Document;
 
@@ -90,6 +94,8 @@ trait ChoiceChunk {
     fn bounded_words(&self) -> (u64, Vec<&str>);
     /// Keeps only what was requested.
     fn hold(&mut self, request_document: &Document) -> Result<(), BackendError>;
+    /// Applies a rule for links to the choice, of which `texts` is the part so far.
+    fn screen(&mut self, rule: AnswerLinks, texts: &mut ChoiceTexts) -> Result<(), BackendError>;
 }
 
 impl ChoiceChunk for ChatChunk {
@@ -106,7 +112,23 @@ impl ChoiceChunk for ChatChunk {
     }
 
     fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
+        let functions = self.delta.tool_calls.iter().flatten();
+        let functions = functions.filter_map(|call| call.function.as_ref()?.name.as_deref());
+        // Some servers send an empty name with each further part of the arguments.
+        let names = functions.filter(|name| !name.is_empty());
+        check_calls(request_document, names)?;
         keep_requested_logprobs(&mut self.logprobs, request_document)
+    }
+
+    fn screen(&mut self, rule: AnswerLinks, texts: &mut ChoiceTexts) -> Result<(), BackendError> {
+        let ends = self.finish_reason.is_some();
+        let Delta {
+            content,
+            refusal,
+            reasoning_content,
+            ..
+        } = &mut self.delta;
+        texts.apply(rule, [content, refusal, reasoning_content], ends)
     }
 }
 
@@ -121,6 +143,13 @@ impl ChoiceChunk for TextChunk {
     fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
         keep_requested_logprobs(&mut self.logprobs, request_document)
     }
+
+    fn screen(&mut self, rule: AnswerLinks, texts: &mut ChoiceTexts) -> Result<(), BackendError> {
+        let mut text = Some(std::mem::take(&mut self.text));
+        texts.apply(rule, [&mut text], self.finish_reason.is_some())?;
+        self.text = text.unwrap_or_default();
+        Ok(())
+    }
 }
 
 /// Checks the chunks of one response.
@@ -132,6 +161,8 @@ pub(super) struct ChunkChecker {
     id: String,
     /// The total number of tokens, once it is reported.
     tokens: Option<u64>,
+    /// The texts of each choice, if a rule applies to links.
+    texts: BTreeMap<u64, ChoiceTexts>,
 }
 
 impl ChunkChecker {
@@ -145,12 +176,22 @@ impl ChunkChecker {
             model: model.to_owned(),
             id: format!("{prefix}-{request_id}"),
             tokens: None,
+            texts: BTreeMap::new(),
         }
     }
 
     /// The total number of tokens, if it was reported.
     pub(super) const fn tokens(&self) -> Option<u64> {
         self.tokens
+    }
+
+    /// Checks at the end that no text is incomplete: what is held back is sent with the end of its
+    /// choice.
+    pub(super) fn check_end(&self) -> Result<(), BackendError> {
+        if self.texts.values().any(ChoiceTexts::is_holding) {
+            return fault("a choice without a finish_reason");
+        }
+        Ok(())
     }
 
     /// Encodes a chunk for the caller. Returns `None` for a usage chunk that the caller did not
@@ -182,6 +223,9 @@ impl ChunkChecker {
             }
             if words.iter().any(|word| word.len() > MAX_WORD_BYTES) {
                 return fault("a short field is too long");
+            }
+            if let Some(rule) = self.request_document.answer_links {
+                choice.screen(rule, self.texts.entry(index).or_default())?;
             }
         }
         self.tokens = check_usage(&self.request_document, usage.as_ref())?.or(self.tokens);

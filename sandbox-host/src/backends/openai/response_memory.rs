@@ -5,6 +5,7 @@
 use tensorgate_policy::request::Api;
 
 use crate::admission::memory_budget::MemoryPermit;
+use crate::document::Document;
 
 /// The first reservation in bytes. Memory for a short response is reserved before the request is
 /// sent, so that no response is generated in vain.
@@ -13,7 +14,9 @@ const FIRST_BYTES: usize = 64 << 10;
 const GROWTH_FACTOR: usize = 3;
 /// The number of copies of a response: its text, its strings with space for unescaping, and the
 /// encoded form.
-pub(crate) const ANSWER_COPIES: usize = 4;
+const ANSWER_COPIES: usize = 4;
+/// More copies if links are escaped: a text may become twice as long, in two buffers that grow.
+const ESCAPED_COPIES: usize = 3;
 /// Bytes that are added to a response: an ID and a model name.
 const ENVELOPE_BYTES: usize = 2 << 10;
 /// How much longer a value may be encoded than it was received: a number with all zeros, or a
@@ -51,8 +54,8 @@ impl<'h> ResponseMemory<'h> {
 
     /// Reserves the memory to check a response and encode it anew.
     #[must_use]
-    pub(super) fn reserve_checked(&mut self, api: Api, answer: &[u8]) -> bool {
-        self.reserve(required_bytes(api, answer))
+    pub(super) fn reserve_checked(&mut self, document: &Document, answer: &[u8]) -> bool {
+        self.reserve(required_bytes(document, answer))
     }
 
     /// Keeps the memory of the encoded response and releases the rest.
@@ -66,6 +69,15 @@ impl<'h> ResponseMemory<'h> {
         let least = FIRST_BYTES.saturating_mul(ANSWER_COPIES);
         self.held
             .resize(self.request_bytes.saturating_add(bytes.max(least)))
+    }
+}
+
+/// The number of copies of a response, with links that are escaped or not.
+pub(crate) const fn answer_copies(escapes_links: bool) -> usize {
+    if escapes_links {
+        ANSWER_COPIES.saturating_add(ESCAPED_COPIES)
+    } else {
+        ANSWER_COPIES
     }
 }
 
@@ -88,9 +100,10 @@ fn values(answer: &[u8]) -> usize {
 }
 
 /// The most bytes that are needed to check a response and encode it anew, its own included.
-pub fn required_bytes(api: Api, answer: &[u8]) -> usize {
-    let each = value_bytes(api).saturating_add(MAX_VALUE_GROWTH_BYTES);
-    let texts = answer.len().saturating_mul(ANSWER_COPIES);
+pub fn required_bytes(document: &Document, answer: &[u8]) -> usize {
+    let each = value_bytes(document.api).saturating_add(MAX_VALUE_GROWTH_BYTES);
+    let copies = answer_copies(document.answer_links.is_some());
+    let texts = answer.len().saturating_mul(copies);
     let values = values(answer).saturating_mul(each);
     texts.saturating_add(values).saturating_add(ENVELOPE_BYTES)
 }

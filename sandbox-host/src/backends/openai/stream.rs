@@ -171,6 +171,7 @@ impl EventStream {
             let event = event.map_err(|fault| BackendError::Fault(fault.to_string()))?;
             if let Some(data) = event {
                 if data == DONE {
+                    self.chunks.check_end()?;
                     return Ok(None);
                 }
                 match self.chunks.check(&data)? {

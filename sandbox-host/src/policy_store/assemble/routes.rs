@@ -8,7 +8,7 @@ use tensorgate_policy::policy::{Accepts, EnsembleStep, Grant, GrantId, Model, Mo
 
 use super::{LoadedStage, PolicyFault, Server};
 use crate::backends::ProtocolAdapter;
-use crate::backends::openai::ANSWER_COPIES;
+use crate::backends::openai::answer_copies;
 use crate::pipeline::mirroring::{self, Mirrors};
 use crate::pipeline::{HandlerChain, ModelRoute, Target};
 use crate::sandbox::Role;
@@ -91,7 +91,10 @@ pub fn beyond_budget(policy: &Policy) -> Vec<BeyondBudget> {
     let mut faults = Vec::new();
     for model in policy.models() {
         let needs = match model.accepts() {
-            Accepts::OpenAi(rules) => rules.max_answer_bytes().saturating_mul(ANSWER_COPIES),
+            Accepts::OpenAi(rules) => {
+                let copies = answer_copies(rules.screening().answer_links().is_some());
+                rules.max_answer_bytes().saturating_mul(copies)
+            }
             Accepts::Tensors(_) | Accepts::Raw { .. } => match model.ensemble() {
                 None => answer_bytes(policy, model),
                 // All of them may be in memory at once.

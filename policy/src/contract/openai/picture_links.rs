@@ -1,0 +1,317 @@
+//! Finds links to pictures in Markdown and HTML, in a text that arrives in pieces of any size.
+//!
+//! A page that shows such a text fetches the picture without a click, so its URL can carry what the
+//! text should not tell. The scanner does not parse Markdown. It reads the marks that every form of
+//! a link needs: `![`, then `](`, or a definition `[label]:`; and names of elements that load
+//! something. Where the structure is uncertain (code, escapes, nested brackets), a mark counts as a
+//! link.
+//!
+//! The scanner emits the same text with these marks escaped. It holds back at most the characters
+//! that may begin a mark.
+
+use alloc::string::String;
+
+/// Elements that load a picture, a frame or a style without a click.
+const ELEMENTS: [&str; 12] = [
+    "audio", "embed", "iframe", "image", "img", "input", "link", "object", "picture", "source",
+    "style", "video",
+];
+/// The longest name of [`ELEMENTS`].
+const MAX_ELEMENT_BYTES: usize = 7;
+
+/// The form of a link. The last one is what servers read that fetch pictures of a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PictureLink {
+    /// An element of HTML.
+    Element,
+    /// `![text][label]`, with a definition of the label.
+    Reference,
+    /// `![text](url)`.
+    Inline,
+}
+
+/// A scanner of one text.
+#[derive(Clone, Debug, Default)]
+pub struct LinkScanner {
+    held: Held,
+    /// The last `![`, if there was one.
+    picture: Option<Picture>,
+    /// Whether a definition of a label was emitted.
+    has_definition: bool,
+    /// Whether a line began with `[`, and its label has not ended.
+    in_label: bool,
+    line: Line,
+    after_backslash: bool,
+}
+
+/// Characters that may begin a mark. They are not emitted yet.
+#[derive(Clone, Debug, Default)]
+enum Held {
+    #[default]
+    Nothing,
+    /// `!`
+    Exclamation,
+    /// `]`
+    Bracket { escaped: bool },
+    /// `<`, and the letters behind it.
+    Element(String),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Picture {
+    /// Whether its paragraph goes on. Brackets in code and escapes make its end uncertain.
+    in_paragraph: bool,
+    /// Whether no `]` followed it. Simple readers search for the first one, in any paragraph.
+    is_open: bool,
+}
+
+/// The current line so far.
+#[derive(Clone, Copy, Debug, Default)]
+enum Line {
+    /// White space only.
+    #[default]
+    Blank,
+    /// White space, and marks of quotes and lists.
+    Indented,
+    Text,
+}
+
+impl LinkScanner {
+    /// Reads a piece and emits what is certain, with links escaped. Returns the form of a link that
+    /// the piece completed, the last of [`PictureLink`] if there are several.
+    pub fn push(&mut self, piece: &str, emit: &mut impl FnMut(&str)) -> Option<PictureLink> {
+        let mut found: Option<PictureLink> = None;
+        for character in piece.chars() {
+            found = found.max(self.step(character, emit));
+        }
+        found
+    }
+
+    /// Emits what was held back, at the end of the text.
+    pub fn finish(&mut self, emit: &mut impl FnMut(&str)) {
+        match core::mem::take(&mut self.held) {
+            Held::Nothing => {}
+            Held::Exclamation => emit("!"),
+            Held::Bracket { .. } => emit("]"),
+            Held::Element(name) => {
+                emit("<");
+                emit(&name);
+            }
+        }
+    }
+
+    /// Whether characters are held back.
+    pub const fn is_holding(&self) -> bool {
+        !matches!(self.held, Held::Nothing)
+    }
+
+    /// Ends the paragraph, where another text follows.
+    pub(super) const fn end_paragraph(&mut self) {
+        if let Some(picture) = &mut self.picture {
+            picture.in_paragraph = false;
+        }
+    }
+
+    fn step(&mut self, character: char, emit: &mut impl FnMut(&str)) -> Option<PictureLink> {
+        self.track_line(character);
+        let found = match (core::mem::take(&mut self.held), character) {
+            (Held::Nothing, _) => {
+                self.begin(character, emit);
+                None
+            }
+            (Held::Exclamation, '[') => self.open_picture(emit),
+            (Held::Exclamation, _) => {
+                emit("!");
+                self.begin(character, emit);
+                None
+            }
+            (Held::Bracket { escaped }, _) => self.end_bracket(escaped, character, emit),
+            (Held::Element(mut name), _)
+                if character.is_ascii_alphabetic() && name.len() < MAX_ELEMENT_BYTES =>
+            {
+                name.push(character);
+                self.held = Held::Element(name);
+                None
+            }
+            (Held::Element(name), _) => {
+                let ends = !(character.is_ascii_alphanumeric() || matches!(character, '-' | '_'));
+                let loads = ends
+                    && ELEMENTS
+                        .iter()
+                        .any(|known| known.eq_ignore_ascii_case(&name));
+                emit(if loads { "&lt;" } else { "<" });
+                emit(&name);
+                self.begin(character, emit);
+                loads.then_some(PictureLink::Element)
+            }
+        };
+        self.after_backslash = character == '\\';
+        found
+    }
+
+    /// Holds or emits a character that completes no mark.
+    fn begin(&mut self, character: char, emit: &mut impl FnMut(&str)) {
+        match character {
+            '!' => self.held = Held::Exclamation,
+            ']' => {
+                let escaped = self.after_backslash;
+                self.held = Held::Bracket { escaped };
+            }
+            '<' => self.held = Held::Element(String::new()),
+            _ => emit(character.encode_utf8(&mut [0; 4])),
+        }
+    }
+
+    /// `![`. Any label may be defined already.
+    fn open_picture(&mut self, emit: &mut impl FnMut(&str)) -> Option<PictureLink> {
+        self.picture = Some(Picture {
+            in_paragraph: true,
+            is_open: true,
+        });
+        emit(if self.has_definition { "!\\[" } else { "![" });
+        self.has_definition.then_some(PictureLink::Reference)
+    }
+
+    /// `]`, and the character behind it.
+    fn end_bracket(
+        &mut self,
+        escaped: bool,
+        next: char,
+        emit: &mut impl FnMut(&str),
+    ) -> Option<PictureLink> {
+        let picture = self.picture;
+        if let Some(picture) = &mut self.picture {
+            picture.is_open = false;
+        }
+        let in_label = self.in_label;
+        self.in_label &= escaped;
+        match (next, picture) {
+            ('(', Some(picture)) if picture.in_paragraph || picture.is_open => {
+                emit("]\\(");
+                Some(PictureLink::Inline)
+            }
+            (':', Some(_)) if in_label => {
+                emit("]\\:");
+                Some(PictureLink::Reference)
+            }
+            (':', None) if in_label => {
+                self.has_definition = true;
+                emit("]:");
+                None
+            }
+            _ => {
+                emit("]");
+                self.begin(next, emit);
+                None
+            }
+        }
+    }
+
+    fn track_line(&mut self, character: char) {
+        self.in_label |= character == '[' && !matches!(self.line, Line::Text);
+        self.line = match (self.line, character) {
+            (Line::Blank, '\n') => {
+                self.end_paragraph();
+                Line::Blank
+            }
+            (_, '\n') => Line::Blank,
+            // A carriage return may end a line, but a pair with a line feed is no blank line.
+            (Line::Blank, ' ' | '\t' | '\r') => Line::Blank,
+            (_, '\r') => Line::Indented,
+            (
+                Line::Blank | Line::Indented,
+                ' ' | '\t' | '>' | '-' | '*' | '+' | '.' | ')' | '0'..='9',
+            ) => Line::Indented,
+            _ => Line::Text,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The emitted text in pieces of this many characters, and the links.
+    fn scan(text: &str, size: usize) -> (String, Option<PictureLink>) {
+        let (mut scanner, mut emitted) = (LinkScanner::default(), String::new());
+        let mut emit = |piece: &str| emitted.push_str(piece);
+        let mut found: Option<PictureLink> = None;
+        let (mut piece, mut count) = (String::new(), 0_usize);
+        for character in text.chars() {
+            piece.push(character);
+            count += 1;
+            if count.is_multiple_of(size) {
+                found = found.max(scanner.push(&piece, &mut emit));
+                piece.clear();
+            }
+        }
+        found = found.max(scanner.push(&piece, &mut emit));
+        scanner.finish(&mut emit);
+        assert!(!scanner.is_holding());
+        (emitted, found)
+    }
+
+    fn check(text: &str, expected: &str, link: Option<PictureLink>) {
+        for size in [1, 2, 3, 5, 1_000] {
+            assert_eq!(
+                scan(text, size),
+                (expected.into(), link),
+                "pieces of {size}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_form_of_a_link_is_found_and_escaped_however_it_is_cut() {
+        use PictureLink::{Element, Inline, Reference};
+        for (text, expected, link) in [
+            ("a ![x](http://e/?q) b", "a ![x]\\(http://e/?q) b", Inline),
+            ("![](<//e/?q>)", "![]\\(<//e/?q>)", Inline),
+            ("![a [b] c](u)", "![a [b] c]\\(u)", Inline),
+            ("![a`]`\r\nb](u)", "![a`]`\r\nb]\\(u)", Inline),
+            ("![a\\]b](u)", "![a\\]b]\\(u)", Inline),
+            // Simple readers do not end a link with its paragraph.
+            ("![a\n\nb](u)", "![a\n\nb]\\(u)", Inline),
+            ("[![a](u)](v)", "[![a]\\(u)]\\(v)", Inline),
+            ("!![a](u)", "!![a]\\(u)", Inline),
+            ("![x][1]\n\n[1]: u", "![x][1]\n\n[1]\\: u", Reference),
+            ("![1]\n> - [1]: u", "![1]\n> - [1]\\: u", Reference),
+            ("![a\\]]\n[a\\]]: u", "![a\\]]\n[a\\]]\\: u", Reference),
+            ("![1]\r[\n1\n]: u", "![1]\r[\n1\n]\\: u", Reference),
+            ("[1]: u\n\n![x][1]", "[1]: u\n\n!\\[x][1]", Reference),
+            ("[1]: u\n\n![x](u)", "[1]: u\n\n!\\[x]\\(u)", Inline),
+            ("<img src=u>", "&lt;img src=u>", Element),
+            ("<<IMG/src=u>", "<&lt;IMG/src=u>", Element),
+            ("a<iFrame\nsrc=u>", "a&lt;iFrame\nsrc=u>", Element),
+            ("<picture>", "&lt;picture>", Element),
+        ] {
+            check(text, expected, Some(link));
+        }
+    }
+
+    #[test]
+    fn other_texts_stay_as_they_are() {
+        for text in [
+            "",
+            "plain [link](http://e) and [one][1]\n\n[1]: u",
+            "Wow! [link](u) a[1] <b> <imgs> <img-x> <pictures> <https://e> 1 < 2!",
+            "let v = vec![1, 2];\n\n[docs](u)",
+            "![x]\n\n[a](u)",
+            "if a[0]: for b in c[1:]: ![x]\nreturn d[2]:",
+            "- [ ] todo: ![x] (u) ] : \u{e9}\u{1f600}",
+            "ends with !",
+            "ends with ]",
+            "ends with <ifr",
+        ] {
+            check(text, text, None);
+        }
+    }
+
+    #[test]
+    fn a_bounded_end_is_held_back() {
+        let mut scanner = LinkScanner::default();
+        let (text, mut emitted) = ("<".repeat(99) + "picture", 0_usize);
+        scanner.push(&text, &mut |piece: &str| emitted += piece.len());
+        assert_eq!(text.len() - emitted, 1 + MAX_ELEMENT_BYTES);
+    }
+}

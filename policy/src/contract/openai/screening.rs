@@ -1,0 +1,158 @@
+//! Rules beyond the form of requests and answers: links to pictures, function calls that were not
+//! offered, and the salt of the server's prefix cache.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::Faults;
+use super::picture_links::{LinkScanner, PictureLink};
+use crate::contract::quote;
+use crate::denial::Reason;
+use crate::values::json::{Members, Value, member};
+
+/// The rules of a model. By default, links pass and the server's cache is shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Screening {
+    pub(crate) answer_links: Option<AnswerLinks>,
+    pub(crate) refuses_request_links: bool,
+    pub(crate) calls: CallRule,
+    pub(crate) salts_cache: bool,
+}
+
+/// Effect of a link to a picture in an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerLinks {
+    /// Its marks are escaped, so that the link is shown as text.
+    Escape,
+    /// The answer is a fault of the backend.
+    Refuse,
+}
+
+/// Functions that an answer may call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallRule {
+    /// Any.
+    Any,
+    /// Any, if the request offers one. Servers pass on names that a model makes up, and clients
+    /// answer them.
+    #[default]
+    AnyIfOffered,
+    /// Functions that the request offers.
+    Offered,
+}
+
+/// The functions that an answer to one request may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OfferedCalls {
+    /// Any.
+    Any,
+    /// These, possibly none.
+    Named(Vec<String>),
+}
+
+impl Screening {
+    /// Effect of links to pictures in answers; `None`: they pass.
+    pub const fn answer_links(&self) -> Option<AnswerLinks> {
+        self.answer_links
+    }
+
+    /// Whether the backend gets a salt for its prefix cache, one per client.
+    pub const fn salts_cache(&self) -> bool {
+        self.salts_cache
+    }
+
+    /// The functions that an answer to this document may call.
+    pub fn offered_calls(&self, document: &Value<'_>) -> OfferedCalls {
+        if self.calls == CallRule::Any {
+            return OfferedCalls::Any;
+        }
+        let tools = document.get("tools").and_then(Value::as_array);
+        let barred = document.get("tool_choice").and_then(Value::as_str) == Some("none");
+        let tools = tools.filter(|_| !barred).unwrap_or_default();
+        if self.calls == CallRule::AnyIfOffered && !tools.is_empty() {
+            return OfferedCalls::Any;
+        }
+        let name =
+            |tool: &Value<'_>| Some(String::from(tool.get("function")?.get("name")?.as_str()?));
+        OfferedCalls::Named(tools.iter().filter_map(name).collect())
+    }
+
+    /// Checks that no text of a request has an inline link to a picture. Some servers (TGI,
+    /// CVE-2026-0599) fetch these from the prompt.
+    pub(super) fn check_request(&self, document: &Members<'_>, faults: &mut Faults) {
+        if !self.refuses_request_links {
+            return;
+        }
+        let cause = "a text has a link to a picture";
+        for (name, value) in document {
+            let field = || match name.as_ref() {
+                texts @ ("messages" | "prompt" | "input") => String::from(texts),
+                name => format!("parameter {}", quote(name)),
+            };
+            let items = value.as_array().unwrap_or_default();
+            for (index, item) in items.iter().enumerate() {
+                if has_link(item) {
+                    faults.add(
+                        Reason::UrlBlocked,
+                        || format!("{}[{index}]", field()),
+                        cause,
+                    );
+                }
+            }
+            if items.is_empty() && has_link(value) {
+                faults.add(Reason::UrlBlocked, field, cause);
+            }
+        }
+        let messages = member(document, "messages").and_then(Value::as_array);
+        if has_divided_link(messages.unwrap_or_default()) {
+            faults.add(Reason::UrlBlocked, || "messages".into(), cause);
+        }
+    }
+}
+
+impl OfferedCalls {
+    /// Whether a function of this name may be called.
+    pub fn allow(&self, name: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Named(names) => names.iter().any(|known| known == name),
+        }
+    }
+}
+
+fn is_link(scanner: &mut LinkScanner, text: &str) -> bool {
+    scanner.push(text, &mut |_: &str| {}) == Some(PictureLink::Inline)
+}
+
+/// Whether any text of a value has a link. The recursion is limited by the parser's depth.
+fn has_link(value: &Value<'_>) -> bool {
+    match value {
+        Value::String(text) => is_link(&mut LinkScanner::default(), text),
+        Value::Array(elements) => elements.iter().any(has_link),
+        Value::Object(members) => members
+            .iter()
+            .any(|(name, value)| is_link(&mut LinkScanner::default(), name) || has_link(value)),
+        _ => false,
+    }
+}
+
+/// Whether texts one after the other have a link: a server joins the parts of a message, and a
+/// template may join messages.
+fn has_divided_link(messages: &[Value<'_>]) -> bool {
+    let mut scanner = LinkScanner::default();
+    messages.iter().any(|message| {
+        scanner.end_paragraph();
+        match message.get("content") {
+            Some(Value::String(text)) => is_link(&mut scanner, text),
+            Some(Value::Array(parts)) => parts.iter().any(|part| {
+                let text = part.get("text").and_then(Value::as_str);
+                is_link(&mut scanner, text.unwrap_or_default())
+            }),
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;
