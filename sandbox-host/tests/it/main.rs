@@ -40,6 +40,7 @@ mod load;
 mod lookup;
 mod model_artifacts;
 mod openai;
+mod openai_screening;
 mod openai_settled;
 mod pool;
 mod process;
