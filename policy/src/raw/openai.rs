@@ -95,12 +95,12 @@ pub enum UnofferedCalls {
     Refuse,
 }
 
-/// Clients that share a prefix cache.
+/// Who shares a server's prefix cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum CacheSalt {
-    /// None.
+    /// The requests of one client.
     PerClient,
 }
 

@@ -16,9 +16,7 @@ use generation::GenerationSpec;
 use super::{items, limits, models, names, parameters};
 use crate::contract::MediaRule;
 use crate::contract::openai::constraints;
-use crate::contract::openai::{
-    Chat, Completions, Embeddings, Images, OpenAi, Screening, Tools,
-};
+use crate::contract::openai::{Chat, Completions, Embeddings, Images, OpenAi, Screening, Tools};
 use crate::policy::{Accepts, Model, ModelArtifacts, ModelId, Routing, Rules};
 use crate::raw::{self, BackendKind, ByteSize};
 use crate::request::{Operation, Protocol};

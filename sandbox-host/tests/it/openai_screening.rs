@@ -36,7 +36,7 @@ async fn started(rules: Value) -> (OpenAi, Running) {
     (backend, running)
 }
 
-fn asked(more: Value) -> String {
+fn request(more: Value) -> String {
     let mut body = json!({"model": "llama", "messages": [{"role": "user", "content": "hi"}]});
     for (name, value) in more.as_object().unwrap() {
         body[name] = value.clone();
@@ -66,7 +66,7 @@ fn pieces(deltas: &[Value]) -> Act {
 }
 
 /// The content of a streamed answer, and the code of an error at its end.
-fn told(answer: &Answer) -> (String, Option<String>) {
+fn content_and_error(answer: &Answer) -> (String, Option<String>) {
     let (mut content, mut code) = (String::new(), None);
     let body = String::from_utf8(answer.body.to_vec()).unwrap();
     for data in body.split("data: ").map(str::trim) {
@@ -98,7 +98,7 @@ async fn links_to_pictures_are_escaped_or_refused_in_every_answer() {
         let (backend, running) = started(json!({"image_links": {"answers": rule}})).await;
         for member in ["content", "refusal", "reasoning_content"] {
             backend.set(whole(json!({"content": null, member: link})));
-            let answer = running.gate.call("POST", CHAT, asked(json!({}))).await;
+            let answer = running.gate.call("POST", CHAT, request(json!({}))).await;
             if refuses {
                 assert_eq!(
                     (answer.status, answer.reason()),
@@ -120,9 +120,9 @@ async fn links_to_pictures_are_escaped_or_refused_in_every_answer() {
         backend.set(pieces(&parts));
         let answer = running
             .gate
-            .call("POST", CHAT, asked(json!({"stream": true})))
+            .call("POST", CHAT, request(json!({"stream": true})))
             .await;
-        let (content, code) = told(&answer);
+        let (content, code) = content_and_error(&answer);
         if refuses {
             assert_eq!(code.as_deref(), Some("backend-fault"));
             assert!(!content.contains("]("), "{content}");
@@ -133,9 +133,9 @@ async fn links_to_pictures_are_escaped_or_refused_in_every_answer() {
         backend.set(pieces(&[json!({"content": "wow!"})]));
         let answer = running
             .gate
-            .call("POST", CHAT, asked(json!({"stream": true})))
+            .call("POST", CHAT, request(json!({"stream": true})))
             .await;
-        assert_eq!(told(&answer), ("wow!".to_owned(), None));
+        assert_eq!(content_and_error(&answer), ("wow!".to_owned(), None));
         running.stop().await;
     }
 }
@@ -171,7 +171,7 @@ async fn a_call_that_was_not_offered_is_a_fault_and_opens_no_circuit() {
         for ((more, name), passes) in requests.into_iter().zip(passes) {
             let what = format!("{rules} {more} {name}");
             backend.set(whole(call(name)));
-            let answer = running.gate.call("POST", CHAT, asked(more.clone())).await;
+            let answer = running.gate.call("POST", CHAT, request(more.clone())).await;
             assert_eq!(
                 answer.status,
                 if passes { 200 } else { 502 },
@@ -180,15 +180,15 @@ async fn a_call_that_was_not_offered_is_a_fault_and_opens_no_circuit() {
             let mut more = more;
             more["stream"] = json!(true);
             backend.set(pieces(&[call(name)]));
-            let answer = running.gate.call("POST", CHAT, asked(more)).await;
+            let answer = running.gate.call("POST", CHAT, request(more)).await;
             let code = (!passes).then(|| "backend-fault".to_owned());
-            assert_eq!(told(&answer).1, code, "{what}");
+            assert_eq!(content_and_error(&answer).1, code, "{what}");
         }
         backend.set(Act::Answer);
         let contexts = [of_other().sign(&key())];
         let answer = running
             .gate
-            .send("POST", CHAT, &contexts, asked(json!({})))
+            .send("POST", CHAT, &contexts, request(json!({})))
             .await;
         assert_eq!(answer.status, 200, "another client is served: {answer:?}");
         running.stop().await;
@@ -210,7 +210,7 @@ async fn every_client_has_its_own_cache_salt_which_it_cannot_choose() {
         let contexts = [context.sign(&key())];
         let answer = running
             .gate
-            .send("POST", CHAT, &contexts, asked(json!({})))
+            .send("POST", CHAT, &contexts, request(json!({})))
             .await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
@@ -224,7 +224,7 @@ async fn every_client_has_its_own_cache_salt_which_it_cannot_choose() {
     assert!(salts[0].is_some_and(|salt| salt.len() == 43), "{salts:?}");
     assert_eq!((salts[0], salts[3]), (salts[2], None));
     assert!(salts[1].is_some() && salts[0] != salts[1], "{salts:?}");
-    let chosen = asked(json!({"cache_salt": salts[1]}));
+    let chosen = request(json!({"cache_salt": salts[1]}));
     let answer = running.gate.call("POST", CHAT, chosen).await;
     assert_eq!((answer.status, answer.reason()), (400, "parameter".into()));
     assert_eq!(backend.seen().len(), seen.len());

@@ -9,9 +9,9 @@ pub(super) fn rules(path: &Path, raw: &raw::OpenAi) -> Option<Screening> {
     let generates = raw.chat.is_some() || raw.completions.is_some();
     let links = raw.image_links.clone().unwrap_or_default();
     let links_path = path.field("image_links");
-    let mut good = Some(());
+    let mut checked = Some(());
     if raw.image_links.is_some() && links.answers.is_none() && links.requests.is_none() {
-        good = links_path.fail_with_fix("has no rule", "{answers: escape}");
+        checked = links_path.fail_with_fix("has no rule", "{answers: escape}");
     }
     for (path, is_there, applies) in [
         (
@@ -31,10 +31,10 @@ pub(super) fn rules(path: &Path, raw: &raw::OpenAi) -> Option<Screening> {
         ),
     ] {
         if is_there && !applies {
-            good = path.fail_with_fix("has no effect on these endpoints", "remove it");
+            checked = path.fail_with_fix("has no effect on these endpoints", "remove it");
         }
     }
-    good?;
+    checked?;
     Some(Screening {
         answer_links: links.answers.map(|links| match links {
             raw::AnswerLinks::Escape => AnswerLinks::Escape,

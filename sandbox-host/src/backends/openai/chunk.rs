@@ -121,7 +121,7 @@ impl ChoiceChunk for ChatChunk {
     }
 
     fn screen(&mut self, rule: AnswerLinks, texts: &mut ChoiceTexts) -> Result<(), BackendError> {
-        let ends = self.finish_reason.is_some();
+        let ends = ends(self.finish_reason.as_deref());
         let Delta {
             content,
             refusal,
@@ -146,10 +146,15 @@ impl ChoiceChunk for TextChunk {
 
     fn screen(&mut self, rule: AnswerLinks, texts: &mut ChoiceTexts) -> Result<(), BackendError> {
         let mut text = Some(std::mem::take(&mut self.text));
-        texts.apply(rule, [&mut text], self.finish_reason.is_some())?;
+        texts.apply(rule, [&mut text], ends(self.finish_reason.as_deref()))?;
         self.text = text.unwrap_or_default();
         Ok(())
     }
+}
+
+/// Whether a chunk is the last one of its choice. Some servers send an empty reason before.
+fn ends(finish_reason: Option<&str>) -> bool {
+    finish_reason.is_some_and(|reason| !reason.is_empty())
 }
 
 /// Checks the chunks of one response.

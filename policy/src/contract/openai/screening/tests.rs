@@ -102,12 +102,12 @@ fn an_answer_may_call_what_the_request_offered() {
             calls: rule,
             ..Screening::default()
         };
-        let asked = Value::Object(document(members));
-        let offered = rules.offered_calls(&asked);
+        let request = Value::Object(document(members));
+        let offered = rules.offered_calls(&request);
         assert_eq!(
             ["b", "c"].map(|name| offered.allow(name)),
             expected,
-            "{rule:?} {asked:?}"
+            "{rule:?} {request:?}"
         );
     }
 }
