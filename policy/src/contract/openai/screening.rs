@@ -125,14 +125,19 @@ fn is_link(scanner: &mut LinkScanner, text: &str) -> bool {
     scanner.push(text, &mut |_: &str| {}) == Some(PictureLink::Inline)
 }
 
+fn has_link_in(text: &str) -> bool {
+    // The search is much faster than the scanner, for pictures in base64.
+    text.contains("![") && is_link(&mut LinkScanner::default(), text)
+}
+
 /// Whether any text of a value has a link. The recursion is limited by the parser's depth.
 fn has_link(value: &Value<'_>) -> bool {
     match value {
-        Value::String(text) => is_link(&mut LinkScanner::default(), text),
+        Value::String(text) => has_link_in(text),
         Value::Array(elements) => elements.iter().any(has_link),
         Value::Object(members) => members
             .iter()
-            .any(|(name, value)| is_link(&mut LinkScanner::default(), name) || has_link(value)),
+            .any(|(name, value)| has_link_in(name) || has_link(value)),
         _ => false,
     }
 }
