@@ -34,6 +34,8 @@ pub enum PictureLink {
 #[derive(Clone, Debug, Default)]
 pub struct LinkScanner {
     held: Held,
+    /// The `]` before the current character.
+    bracket: Option<Bracket>,
     /// The last `![`, if there was one.
     picture: Option<Picture>,
     /// Whether a definition of a label was emitted.
@@ -44,6 +46,15 @@ pub struct LinkScanner {
     after_backslash: bool,
 }
 
+/// A `]`, to which the next character may give a meaning.
+#[derive(Clone, Copy, Debug)]
+struct Bracket {
+    /// Whether it may end the text of a picture.
+    in_picture: bool,
+    /// Whether it may end a label at the start of a line.
+    in_label: bool,
+}
+
 /// Characters that may begin a mark. They are not emitted yet.
 #[derive(Clone, Debug, Default)]
 enum Held {
@@ -51,8 +62,6 @@ enum Held {
     Nothing,
     /// `!`
     Exclamation,
-    /// `]`
-    Bracket { escaped: bool },
     /// `<`, and the letters behind it.
     Element(String),
 }
@@ -92,7 +101,6 @@ impl LinkScanner {
         match core::mem::take(&mut self.held) {
             Held::Nothing => {}
             Held::Exclamation => emit("!"),
-            Held::Bracket { .. } => emit("]"),
             Held::Element(name) => {
                 emit("<");
                 emit(&name);
@@ -115,17 +123,12 @@ impl LinkScanner {
     fn step(&mut self, character: char, emit: &mut impl FnMut(&str)) -> Option<PictureLink> {
         self.track_line(character);
         let found = match (core::mem::take(&mut self.held), character) {
-            (Held::Nothing, _) => {
-                self.begin(character, emit);
-                None
-            }
+            (Held::Nothing, _) => self.begin(character, emit),
             (Held::Exclamation, '[') => self.open_picture(emit),
             (Held::Exclamation, _) => {
                 emit("!");
-                self.begin(character, emit);
-                None
+                self.begin(character, emit)
             }
-            (Held::Bracket { escaped }, _) => self.end_bracket(escaped, character, emit),
             (Held::Element(mut name), _)
                 if character.is_ascii_alphabetic() && name.len() < MAX_ELEMENT_BYTES =>
             {
@@ -141,25 +144,45 @@ impl LinkScanner {
                         .any(|known| known.eq_ignore_ascii_case(&name));
                 emit(if loads { "&lt;" } else { "<" });
                 emit(&name);
-                self.begin(character, emit);
-                loads.then_some(PictureLink::Element)
+                let element = loads.then_some(PictureLink::Element);
+                element.max(self.begin(character, emit))
             }
         };
         self.after_backslash = character == '\\';
         found
     }
 
-    /// Holds or emits a character that completes no mark.
-    fn begin(&mut self, character: char, emit: &mut impl FnMut(&str)) {
-        match character {
-            '!' => self.held = Held::Exclamation,
-            ']' => {
-                let escaped = self.after_backslash;
-                self.held = Held::Bracket { escaped };
+    /// Reads a character while nothing is held back.
+    fn begin(&mut self, character: char, emit: &mut impl FnMut(&str)) -> Option<PictureLink> {
+        let bracket = self.bracket.take();
+        match (character, bracket) {
+            ('!', _) => self.held = Held::Exclamation,
+            ('<', _) => self.held = Held::Element(String::new()),
+            (']', _) => {
+                emit("]");
+                self.bracket = Some(self.close_bracket());
             }
-            '<' => self.held = Held::Element(String::new()),
-            _ => emit(character.encode_utf8(&mut [0; 4])),
+            ('(', Some(Bracket { in_picture, .. })) if in_picture => {
+                emit("\\(");
+                return Some(PictureLink::Inline);
+            }
+            (':', Some(Bracket { in_label, .. })) if in_label => {
+                self.has_definition |= self.picture.is_none();
+                emit(if self.has_definition { ":" } else { "\\:" });
+                return (!self.has_definition).then_some(PictureLink::Reference);
+            }
+            _ => {
+                if character.is_ascii_whitespace() {
+                    // Some readers let white space precede a URL.
+                    self.bracket = bracket.map(|bracket| Bracket {
+                        in_label: false,
+                        ..bracket
+                    });
+                }
+                emit(character.encode_utf8(&mut [0; 4]));
+            }
         }
+        None
     }
 
     /// `![`. Any label may be defined already.
@@ -168,43 +191,22 @@ impl LinkScanner {
             in_paragraph: true,
             is_open: true,
         });
-        emit(if self.has_definition { "!\\[" } else { "![" });
+        // A space, because some readers drop a backslash before a bracket and read the rest again.
+        emit(if self.has_definition { "! [" } else { "![" });
         self.has_definition.then_some(PictureLink::Reference)
     }
 
-    /// `]`, and the character behind it.
-    fn end_bracket(
-        &mut self,
-        escaped: bool,
-        next: char,
-        emit: &mut impl FnMut(&str),
-    ) -> Option<PictureLink> {
-        let picture = self.picture;
+    fn close_bracket(&mut self) -> Bracket {
+        let bracket = Bracket {
+            in_picture: (self.picture)
+                .is_some_and(|picture| picture.in_paragraph || picture.is_open),
+            in_label: self.in_label,
+        };
         if let Some(picture) = &mut self.picture {
             picture.is_open = false;
         }
-        let in_label = self.in_label;
-        self.in_label &= escaped;
-        match (next, picture) {
-            ('(', Some(picture)) if picture.in_paragraph || picture.is_open => {
-                emit("]\\(");
-                Some(PictureLink::Inline)
-            }
-            (':', Some(_)) if in_label => {
-                emit("]\\:");
-                Some(PictureLink::Reference)
-            }
-            (':', None) if in_label => {
-                self.has_definition = true;
-                emit("]:");
-                None
-            }
-            _ => {
-                emit("]");
-                self.begin(next, emit);
-                None
-            }
-        }
+        self.in_label &= self.after_backslash;
+        bracket
     }
 
     fn track_line(&mut self, character: char) {
@@ -266,6 +268,7 @@ mod tests {
         use PictureLink::{Element, Inline, Reference};
         for (text, expected, link) in [
             ("a ![x](http://e/?q) b", "a ![x]\\(http://e/?q) b", Inline),
+            ("![a] \t(u)", "![a] \t\\(u)", Inline),
             ("![](<//e/?q>)", "![]\\(<//e/?q>)", Inline),
             ("![a [b] c](u)", "![a [b] c]\\(u)", Inline),
             ("![a`]`\r\nb](u)", "![a`]`\r\nb]\\(u)", Inline),
@@ -278,8 +281,8 @@ mod tests {
             ("![1]\n> - [1]: u", "![1]\n> - [1]\\: u", Reference),
             ("![a\\]]\n[a\\]]: u", "![a\\]]\n[a\\]]\\: u", Reference),
             ("![1]\r[\n1\n]: u", "![1]\r[\n1\n]\\: u", Reference),
-            ("[1]: u\n\n![x][1]", "[1]: u\n\n!\\[x][1]", Reference),
-            ("[1]: u\n\n![x](u)", "[1]: u\n\n!\\[x]\\(u)", Inline),
+            ("[1]: u\n\n![x][1]", "[1]: u\n\n! [x][1]", Reference),
+            ("[1]: u\n\n![x](u)", "[1]: u\n\n! [x]\\(u)", Inline),
             ("<img src=u>", "&lt;img src=u>", Element),
             ("<<IMG/src=u>", "<&lt;IMG/src=u>", Element),
             ("a<iFrame\nsrc=u>", "a&lt;iFrame\nsrc=u>", Element),
@@ -298,7 +301,7 @@ mod tests {
             "let v = vec![1, 2];\n\n[docs](u)",
             "![x]\n\n[a](u)",
             "if a[0]: for b in c[1:]: ![x]\nreturn d[2]:",
-            "- [ ] todo: ![x] (u) ] : \u{e9}\u{1f600}",
+            "- [ ] todo: ![x] u ] : \u{e9}\u{1f600}",
             "ends with !",
             "ends with ]",
             "ends with <ifr",

@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_link_over_several_parts_is_escaped_or_refused() {
         for (parts, expected) in [
-            (&["a !", "[x]", "(u)"][..], &["a ", "![x", "]\\(u)"][..]),
+            (&["a !", "[x]", "(u)"][..], &["a ", "![x]", "\\(u)"][..]),
             (&["<i", "mg src", "=u>"], &["", "&lt;img src", "=u>"]),
         ] {
             let parts: Vec<_> = parts.iter().copied().map(Some).collect();
