@@ -55,6 +55,19 @@ pub fn parse_not_allowed(outcome: &[u8]) -> bool {
     property_json.is_ok_and(|property_json: Outcome| property_json.verdict != Verdict::Allow.name())
 }
 
+/// The request's id in [`crate::property::OUTCOME`]; empty if there is none.
+pub fn parse_request_id(outcome: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Outcome {
+        request_id: String,
+    }
+    let property_json = serde_json::from_slice(outcome);
+    property_json.map_or_else(
+        |_| String::new(),
+        |property_json: Outcome| property_json.request_id,
+    )
+}
+
 /// Outcome of one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {

@@ -20,7 +20,7 @@ use super::{Gate, Phase};
 use crate::filter::Filter;
 use crate::host::{Action, Field, HostFault, Level, Proxy, cannot_decide};
 use crate::property;
-use crate::record::parse_not_allowed;
+use crate::record::{parse_not_allowed, parse_request_id};
 
 /// What an operator has to know and do.
 const TWO_GATES: &str = "two filters of tensorgate are in the filter chain of this proxy, and each \
@@ -40,14 +40,16 @@ impl Gate {
         if self.root.filter != Filter::Gate || !has_context {
             return None;
         }
-        let checked = match is_first(proxy) {
-            Ok(true) => return None,
-            Ok(false) => self.check_first_gate(proxy, fields, now),
+        let checked = match first_gates_id(proxy) {
+            Ok(None) => return None,
+            Ok(Some(id)) => {
+                self.outcome.record.request_id = id;
+                self.check_first_gate(proxy, fields, now)
+            }
             Err(fault) => Err(cannot_decide(fault)),
         };
         if let Err(denial) = checked {
-            let request_id = only(fields, "x-request-id").unwrap_or_default();
-            return Some(self.deny(proxy, &denial, Protocol::OipRest, request_id));
+            return Some(self.deny(proxy, &denial, Protocol::OipRest));
         }
         if !self.root.is_second_logged.replace(true) {
             let line = format!("configuration: {TWO_GATES}. The first one decides meanwhile");
@@ -80,10 +82,8 @@ impl Gate {
         if told.is_some_and(|told| parse_not_allowed(&told)) {
             return Err(denial("the first one has not accepted the request"));
         }
-        let values = [context::HEADER, ":method", ":path", "x-request-id"];
-        let [Some(signed), Some(method), Some(path), Some(request_id)] =
-            values.map(|name| only(fields, name))
-        else {
+        let values = [context::HEADER, ":method", ":path"];
+        let [Some(signed), Some(method), Some(path)] = values.map(|name| only(fields, name)) else {
             return Err(denial("a field of the first one is missing or repeated"));
         };
         let Some(key) = self.root.context_key.as_ref() else {
@@ -92,7 +92,7 @@ impl Gate {
         // It was signed in this request, whatever the filters between have waited for.
         let context = Context::verify(signed, key, method, path, now.unix_s, u64::MAX)
             .map_err(|fault| denial(&fault.to_string()))?;
-        if context.request_id != request_id {
+        if context.request_id != self.outcome.record.request_id {
             return Err(denial("the context is of another request"));
         }
         if context.generation != self.root.generation {
@@ -105,15 +105,15 @@ impl Gate {
     }
 }
 
-/// Whether no other filter of tensorgate has handled this request. A filter reports the outcome, or
-/// that it forwards the head, before the next filter has the head.
-fn is_first(proxy: &mut dyn Proxy) -> Result<bool, HostFault> {
-    for name in [property::OUTCOME, property::FORWARDED] {
-        if proxy.property(&[name])?.is_some() {
-            return Ok(false);
-        }
+/// The id that another filter of tensorgate has given this request, empty if it named none; `None`
+/// if there is no other filter. A filter reports the outcome, or that it forwards the head, before
+/// the next filter has the head.
+fn first_gates_id(proxy: &mut dyn Proxy) -> Result<Option<String>, HostFault> {
+    if let Some(id) = proxy.property(&[property::FORWARDED])? {
+        return Ok(Some(String::from_utf8(id).unwrap_or_default()));
     }
-    Ok(true)
+    let outcome = proxy.property(&[property::OUTCOME])?;
+    Ok(outcome.map(|outcome| parse_request_id(&outcome)))
 }
 
 /// The value of a field that occurs once, as text.
