@@ -9,6 +9,7 @@
 //! Memory is bounded by [`Limits`], whatever the size of the input.
 
 pub mod boosters;
+pub mod config;
 mod container;
 pub mod detect;
 pub mod finding;
@@ -18,7 +19,6 @@ mod hdf5;
 pub mod input;
 mod jinja;
 mod json;
-pub mod json_config;
 mod keras;
 pub mod limits;
 mod magic;
@@ -40,6 +40,7 @@ mod tests;
 mod text;
 pub mod tflite;
 mod torch;
+mod yaml;
 pub mod zip;
 
 pub use finding::{Finding, Report, Verdict};

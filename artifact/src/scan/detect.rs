@@ -11,8 +11,8 @@ use super::input::{self, Window};
 use super::magic::{self, Content};
 use super::{Finding, Input, Limits, Report, Verdict};
 use super::{
-    boosters, gguf, jinja, json_config, keras, numpy, onnx, pickle, safetensors, saved_model, tar,
-    text, tflite, zip,
+    boosters, config, gguf, jinja, keras, numpy, onnx, pickle, safetensors, saved_model, tar, text,
+    tflite, zip,
 };
 
 /// Endings of programs. A loader, an interpreter or a user runs such a file.
@@ -21,12 +21,12 @@ const PROGRAMS: [&str; 24] = [
     "py", "pyc", "pyd", "pyi", "pyx", "r", "rb", "sh", "so", "vbs", "wasm",
 ];
 /// Endings of texts that are read as text: notes, tables, vocabularies.
-const TEXTS: [&str; 13] = [
-    "bpe", "cfg", "csv", "jsonl", "log", "md", "merges", "ndjson", "rst", "tiktoken", "tsv", "txt",
+const TEXTS: [&str; 12] = [
+    "bpe", "csv", "jsonl", "log", "md", "merges", "ndjson", "rst", "tiktoken", "tsv", "txt",
     "vocab",
 ];
 /// Endings of texts that may begin as JSON and are none.
-const BRACED_TEXTS: [&str; 6] = ["ini", "j2", "jinja", "toml", "yaml", "yml"];
+const BRACED_TEXTS: [&str; 8] = ["cfg", "conf", "ini", "j2", "jinja", "toml", "yaml", "yml"];
 /// Endings of modules of Python, which are often empty to mark a package. They have no code then.
 const MODULES: [&str; 2] = ["py", "pyi"];
 /// Beginnings of the names of texts without an ending, in lower case.
@@ -181,15 +181,15 @@ fn scan_as(
         Content::Gguf => return gguf::scan(input, limits),
         Content::Hdf5 => return keras::h5::scan(input, limits),
         Content::Json if matches!(name, "model_index.json" | "modular_model_index.json") => {
-            return json_config::scan_pipeline(input, limits);
+            return config::scan_pipeline(input, limits);
         }
         Content::Json if is_booster(head) => {
             let mut report = boosters::scan_xgboost_json(input, limits)?;
             // A reader of configurations may take it, too, and goes by other keys.
-            report.add_part("the document", json_config::scan(input, limits)?);
+            report.add_part("the document", config::scan_model(input, name, limits)?);
             return Ok(report);
         }
-        Content::Json => return json_config::scan(input, limits),
+        Content::Json => return config::scan(input, name, limits),
         Content::Lightgbm => return boosters::scan_lightgbm(input, limits),
         Content::Ubjson => return boosters::scan_xgboost_ubjson(input, limits),
         Content::Numpy => return numpy::scan(input, limits),
@@ -204,8 +204,16 @@ fn scan_as(
         Content::Text if is_package_list(name, ending) => {
             "a list of packages, which servers install before they load the model"
         }
-        Content::Text if matches!(ending, "yaml" | "yml") => {
-            return text::scan_yaml(input, limits);
+        Content::Text if name == "entry_points.txt" => {
+            let detail = "names of code that Python imports for plug-ins";
+            report.add(Verdict::Executable, 0, "entry-points", detail);
+            return Ok(report);
+        }
+        Content::Text if matches!(ending, "yaml" | "yml") || config::is_yaml(name) => {
+            return config::scan_yaml(input, name, limits);
+        }
+        Content::Text if matches!(ending, "cfg" | "conf" | "ini") => {
+            return config::scan_sections(input, limits);
         }
         Content::Text if matches!(ending, "j2" | "jinja") => {
             // One byte more than a template may have, so that a longer one is noticed.
@@ -397,7 +405,7 @@ mod tests {
         let booster = br#"{"version":[2,1,0],"learner":{"attributes":{}}}"#;
         let hydra = br#"{"learner":{"attributes":{"_target_":"os.system"}}}"#;
         let pipeline = br#"{"_class_name":"P","unet":["my_unet","U"]}"#;
-        let cases: [(&str, &[u8], Verdict, &str); 35] = [
+        let cases: [(&str, &[u8], Verdict, &str); 43] = [
             ("a.safetensors", &own, Verdict::Safe, "safetensors"),
             ("a", &own, Verdict::Safe, "safetensors"),
             ("a.gguf", &own, Verdict::Malformed, "safetensors"),
@@ -428,7 +436,15 @@ mod tests {
             ("conda.yaml", b"a: 1\n", Verdict::Unknown, "text"),
             ("setup.cfg", b"[options]\n", Verdict::Unknown, "text"),
             ("pyproject.toml", b"[project]\n", Verdict::Unknown, "text"),
-            ("net.cfg", b"[net]\n", Verdict::Safe, "text"),
+            ("net.cfg", b"[net]\n", Verdict::Unknown, "text"),
+            ("net.conf", b"[net]\n", Verdict::Unknown, "text"),
+            ("a.cfg", b"[loggers]\n", Verdict::Executable, "text"),
+            ("a.conf", b"x\r[handlers]\r", Verdict::Executable, "text"),
+            ("a.ini", b"[formatters]\n", Verdict::Executable, "text"),
+            ("entry_points.txt", b"[x]\n", Verdict::Executable, "text"),
+            ("MLmodel", b"code: code\n", Verdict::Executable, "yaml"),
+            ("MLmodel", b"run_id: a\n", Verdict::Safe, "yaml"),
+            ("CONFIG.JSON", b"{\"x\":\"a.b\"}", Verdict::Unknown, "json"),
             ("a.json", booster, Verdict::Safe, "xgboost json"),
             ("config.json", hydra, Verdict::Executable, "xgboost json"),
             ("Model_Index.json", pipeline, Verdict::Executable, "json"),

@@ -32,6 +32,12 @@ pub(super) trait Watch {
     fn number(&mut self, _: &[String]) {}
     /// A null.
     fn null(&mut self, _: &[String]) {}
+    /// The walk goes into the value of a key, or without a key into the elements of a list.
+    fn enter(&mut self, _: Option<&str>) {}
+    /// The walk leaves what it went into last.
+    fn leave(&mut self) {}
+    /// A tag of YAML, which chooses the class of an object.
+    fn tag(&mut self, _: &str) {}
 }
 
 /// Follows the document that the whole input is.
@@ -165,9 +171,11 @@ impl<'de, W: Watch> Visitor<'de> for Value<'_, '_, W> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        self.0.watch.enter(None);
         self.0.path.push(ELEMENT.to_owned());
         while seq.next_element_seed(Value(&mut *self.0))?.is_some() {}
         self.0.path.pop();
+        self.0.watch.leave();
         Ok(())
     }
 
@@ -185,9 +193,11 @@ impl<'de, W: Watch> Visitor<'de> for Value<'_, '_, W> {
             };
             self.0.key_bytes_left = left;
             self.0.watch.key(&self.0.path, &key);
+            self.0.watch.enter(Some(&key));
             self.0.path.push(key.clone());
             map.next_value_seed(Value(&mut *self.0))?;
             self.0.path.pop();
+            self.0.watch.leave();
             keys.insert(key);
         }
         self.0.key_bytes_left = key_bytes_left;

@@ -1,0 +1,538 @@
+//! Configurations in JSON and YAML, chat templates and Python in the folder of a model.
+//!
+//! A file that known readers look for by its name has a closed form: a text that may name code, a
+//! repository, an address or a file elsewhere is allowed only under keys of its table. In every
+//! file, some keys make loaders import code wherever they are. The index of a pipeline of Diffusers
+//! imports the library of each component. Any other text is data.
+
+use std::io;
+
+use super::json::{self, ELEMENT, Watch};
+use super::magic::read_at;
+use super::names::leaves_folder;
+use super::source::{Source, Stop, finish};
+use super::{Input, Limits, Report, Verdict, jinja, yaml};
+
+mod forms;
+mod logging;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use forms::{Form, Judgement, Readers};
+pub(super) use logging::scan_sections;
+use reference::{Reference, is_import_path};
+
+/// Keys with names of code that a loader imports, unless their value is null.
+const CODE_KEYS: [&str; 6] = [
+    "auto_map",
+    // MMEngine imports modules before it builds the model.
+    "custom_imports",
+    "custom_pipelines",
+    "custom_pipeline",
+    "parent_library",
+    "loader_module",
+];
+/// Keys whose text names code or is a pickle. Vocabularies may have them as tokens with a number.
+const CODE_TEXT_KEYS: [&str; 7] = [
+    logging::FACTORY,
+    // Hydra calls the function of this name, and Lightning builds the class.
+    "_target_",
+    "class_path",
+    // A repository with a function that Transformers calls.
+    "custom_generate",
+    // The schema of skops names a class by its module, and what builds it.
+    "__loader__",
+    "__module__",
+    // Stable Baselines has pickles as texts here.
+    ":serialized:",
+];
+/// Keys that allow loaders to import code of a repository, unless they are false.
+const TRUST_KEYS: [&str; 2] = ["allow_remote", "trust_remote_code"];
+/// A key whose text is the path of a class for some readers, and the name of a target for others.
+const TARGET: &str = "target";
+/// The key of a component's library and class in the index of a modular pipeline.
+const TYPE_HINT: &str = "type_hint";
+/// Libraries of components that Diffusers imports without a file of the folder.
+const LIBRARIES: [&str; 3] = ["diffusers", "transformers", "onnxruntime.training"];
+/// Modules of `diffusers.pipelines` with classes of components, from releases 0.21 to 0.42.
+const PIPELINES: [&str; 34] = [
+    "ace_step",
+    "alt_diffusion",
+    "audioldm2",
+    "audio_diffusion",
+    "blip_diffusion",
+    "cosmos",
+    "deepfloyd_if",
+    "flux",
+    "hunyuan_video",
+    "ideogram4",
+    "kandinsky",
+    "kolors",
+    "latent_diffusion",
+    "ltx",
+    "ltx2",
+    "marigold",
+    "musicldm",
+    "paint_by_example",
+    "shap_e",
+    "spectrogram_diffusion",
+    "stable_audio",
+    "stable_audio_3",
+    "stable_cascade",
+    "stable_diffusion",
+    "stable_diffusion_3",
+    "stable_diffusion_safe",
+    "stable_diffusion_xl",
+    "stable_video_diffusion",
+    "text_to_video_synthesis",
+    "unclip",
+    "unidiffuser",
+    "versatile_diffusion",
+    "vq_diffusion",
+    "wuerstchen",
+];
+/// How the keys of jsonpickle begin.
+const JSONPICKLE: &str = "py/";
+/// The key of the classes of a model that Keras builds from JSON.
+const CLASS_KEYS: [&str; 2] = ["class_name", "registered_name"];
+/// Classes of Keras that run code of the file or load another one.
+const CODE_CLASSES: [&str; 3] = ["Lambda", "TFSMLayer", "TorchModuleWrapper"];
+/// The longest part of a text in a finding, bytes. A long key is above many texts.
+const MAX_SHOWN_BYTES: usize = 200;
+/// Where readers of YAML 1.1 break lines and those of 1.2 do not, and a mark within the text.
+const ODD_BREAKS: [char; 4] = ['\u{85}', '\u{2028}', '\u{2029}', '\u{feff}'];
+
+/// The rules of findings in a format.
+struct Rules {
+    /// Keys that make a loader import code.
+    code: &'static str,
+    target: &'static str,
+    path: &'static str,
+    class: &'static str,
+    /// A text that the closed form of the file does not allow.
+    reference: &'static str,
+}
+
+const JSON: Rules = Rules {
+    code: "json-remote-code",
+    target: "json-target",
+    path: "json-path",
+    class: "json-class",
+    reference: "json-reference",
+};
+const YAML: Rules = Rules {
+    code: "yaml-remote-code",
+    target: "yaml-target",
+    path: "yaml-path",
+    class: "yaml-class",
+    reference: "yaml-reference",
+};
+
+/// Scans a JSON file. `name` is in lower case and without folders.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Report> {
+    scan_json(input, limits, |config| {
+        config.form = Form::find(name);
+        config.is_closed = true;
+    })
+}
+
+/// Scans a JSON file that is a model of another format, too. Its texts are data, except those that
+/// readers of a configuration with this name follow.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn scan_model(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Report> {
+    scan_json(input, limits, |config| config.form = Form::find(name))
+}
+
+/// Scans the index of a pipeline of Diffusers, such as `model_index.json`.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn scan_pipeline(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+    scan_json(input, limits, |config| config.needs_library = Some(true))
+}
+
+fn scan_json(
+    input: &mut dyn Input,
+    limits: &Limits,
+    set: impl FnOnce(&mut Config<'_>),
+) -> io::Result<Report> {
+    let mut report = Report::new("json");
+    let mut source = Source::new(input, "json-truncated")?;
+    let mut config = Config::new(&mut report, &JSON);
+    set(&mut config);
+    let walked = json::walk(&mut source, limits, "json-document", &mut config);
+    config.add_code_key();
+    finish(report, walked)
+}
+
+/// Whether a file of this name is YAML without the ending of it. `name` is in lower case.
+pub(super) fn is_yaml(name: &str) -> bool {
+    name == "mlmodel"
+}
+
+/// Scans a text in YAML. `name` is in lower case and without folders.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn scan_yaml(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Report> {
+    let mut report = Report::new("yaml");
+    let most = limits.header_bytes.min(yaml::MAX_BYTES);
+    let bytes_and_one = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    let bytes = read_at(input, 0, bytes_and_one)?;
+    if bytes.len() > most {
+        let detail = format!("longer than the {most} bytes that are read of a text");
+        report.add(Verdict::Unknown, 0, "yaml-size", &detail);
+        return Ok(report);
+    }
+    // The caller has checked that it is UTF-8.
+    let text = String::from_utf8_lossy(&bytes);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    if text.contains(ODD_BREAKS) {
+        let detail = "readers disagree whether a character ends a line";
+        report.add(Verdict::Unknown, 0, "yaml-break", detail);
+    }
+    let mut lines = text.split(['\n', '\r']);
+    if lines.any(|line| line.starts_with('%') && !line.starts_with("%YAML")) {
+        let detail = "a directive gives tags another name";
+        report.add(Verdict::Unknown, 0, "yaml-tag", detail);
+        return Ok(report);
+    }
+    let mut config = Config::new(&mut report, &YAML);
+    config.form = Form::find(name);
+    config.is_closed = true;
+    let walked = yaml::walk(text, &mut config);
+    config.add_code_key();
+    finish(report, walked)
+}
+
+/// Scans a chat template in a file of its own, such as `chat_template.jinja`.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn scan_template(input: &mut dyn Input, _: &Limits) -> io::Result<Report> {
+    let mut report = Report::new("jinja");
+    let mut source = Source::new(input, "jinja-truncated")?;
+    let walked = read_template(&mut source, &mut report);
+    finish(report, walked)
+}
+
+fn read_template(source: &mut Source<'_>, report: &mut Report) -> Result<(), Stop> {
+    let bytes = usize::try_from(source.length()).ok();
+    let Some(bytes) = bytes.filter(|bytes| *bytes <= jinja::MAX_BYTES) else {
+        let detail = format!("the template has {} bytes", source.length());
+        return Err(Stop::unknown(0, jinja::RULE, detail));
+    };
+    let template = source.read_bytes(bytes)?;
+    jinja::check(&template, 0, report);
+    Ok(())
+}
+
+/// The report for a file of Python code, whatever is in it. A loader with `trust_remote_code`
+/// imports it.
+pub fn python() -> Report {
+    let mut report = Report::new("python");
+    let detail = "a model folder with Python code";
+    report.add(Verdict::Executable, 0, "python-code", detail);
+    report
+}
+
+/// What is known about the values at a level of the document.
+#[derive(Clone, Copy, Default)]
+struct Level {
+    /// Where the key of the level is in the path. Elements of a list have that of the list.
+    key_at: Option<usize>,
+    /// What readers do with texts by the form of the file.
+    readers: Option<Readers>,
+    /// Whether this holds for all levels below.
+    is_below: bool,
+    /// Whether texts are chat templates.
+    is_template: bool,
+    /// Whether classes are those of loggers.
+    is_logging: bool,
+}
+
+/// Looks for keys with code, and for texts that the form of the file does not allow.
+struct Config<'r> {
+    report: &'r mut Report,
+    rules: &'static Rules,
+    form: Option<&'static Form>,
+    /// Whether a reference needs a key of the form.
+    is_closed: bool,
+    levels: Vec<Level>,
+    /// A key of code whose value has not been seen.
+    code_key: Option<&'static str>,
+    /// In the index of a pipeline: whether the next text of a list is a library.
+    needs_library: Option<bool>,
+    /// Bytes of keys that were looked at, for tests of the work.
+    #[cfg(test)]
+    key_bytes: usize,
+}
+
+impl<'r> Config<'r> {
+    fn new(report: &'r mut Report, rules: &'static Rules) -> Self {
+        Self {
+            report,
+            rules,
+            form: None,
+            is_closed: false,
+            levels: Vec::new(),
+            code_key: None,
+            needs_library: None,
+            #[cfg(test)]
+            key_bytes: 0,
+        }
+    }
+
+    fn code(&mut self, detail: &str) {
+        let rule = self.rules.code;
+        self.report.add(Verdict::Executable, 0, rule, detail);
+    }
+
+    /// Adds the key of code before, whose value is not null.
+    fn add_code_key(&mut self) {
+        if let Some(key) = self.code_key.take() {
+            self.code(&format!("{key} names code that a loader imports"));
+        }
+    }
+
+    fn level(&self) -> Level {
+        self.levels.last().copied().unwrap_or_default()
+    }
+
+    /// The key of the values at this level.
+    fn innermost<'p>(&self, path: &'p [String]) -> &'p str {
+        let key_at = self.level().key_at;
+        let key = key_at.and_then(|key_at| path.get(key_at));
+        key.map_or("", String::as_str)
+    }
+
+    /// The level below a key.
+    fn level_below(&mut self, key: &str) -> Level {
+        #[cfg(test)]
+        {
+            self.key_bytes = self.key_bytes.saturating_add(key.len());
+        }
+        let around = self.level();
+        let rule = self.form.and_then(|form| form.rule(key));
+        let inherited = around.readers.filter(|_| around.is_below);
+        let (readers, is_below) = match (inherited, rule) {
+            // Nothing below can take back that readers follow a text.
+            (Some(readers), _) if readers.follow() => (Some(readers), true),
+            (_, Some(rule)) => (Some(rule.readers), rule.is_below()),
+            (readers, None) => (readers, readers.is_some()),
+        };
+        Level {
+            key_at: Some(self.levels.len()),
+            readers,
+            is_below,
+            is_template: around.is_template || key.contains("chat_template"),
+            is_logging: around.is_logging || logging::SECTIONS.contains(&key),
+        }
+    }
+
+    /// Checks a key of a map whose form is closed.
+    fn check_key(&mut self, key: &str) {
+        let any_keys = self.level().readers.is_some_and(Readers::any_keys);
+        let Some(form) = self.form.filter(|_| self.is_closed && !any_keys) else {
+            return;
+        };
+        if form.rule(key).is_some() {
+            return;
+        }
+        if let Some(reference) = Reference::from_text(key) {
+            let detail = format!("the key {:?} is {}", shown(key), reference.name());
+            let rule = self.rules.reference;
+            self.report.add(Verdict::Unknown, 0, rule, &detail);
+        }
+    }
+
+    /// Checks a text by the form of the file.
+    fn check_text(&mut self, key: &str, text: &str) {
+        if self.form.is_none() {
+            return;
+        }
+        let readers = self.level().readers;
+        let (verdict, detail) = match readers.map_or(Judgement::Unlisted, |it| it.judge(text)) {
+            Judgement::Found(verdict, detail) => (verdict, detail),
+            Judgement::Unlisted if self.is_closed => match Reference::from_text(text) {
+                Some(reference) => (Verdict::Unknown, reference.name()),
+                None => return,
+            },
+            Judgement::Unlisted | Judgement::Data => return,
+        };
+        let detail = format!("{}: {:?}: {detail}", shown(key), shown(text));
+        self.report.add(verdict, 0, self.rules.reference, &detail);
+    }
+
+    /// Checks a text that names what builds a logger.
+    fn check_logging(&mut self, key: &str, text: &str) {
+        let imports = text.trim_start().starts_with(logging::IMPORT_SCHEME);
+        if imports && !logging::STREAMS.contains(&text) {
+            self.code(&format!("{:?} is imported", shown(text)));
+        }
+        let is_class = key == "class" && self.level().is_logging && text.contains('.');
+        if is_class && !logging::CLASSES.contains(&text) {
+            self.code(&format!(
+                "the class {:?} is built for a logger",
+                shown(text)
+            ));
+        }
+    }
+
+    /// Checks the first text of a component's list, which is its library.
+    fn component(&mut self, path: &[String], text: &str) {
+        let is_component = match path {
+            [_, list] => list == ELEMENT,
+            [.., key, list] => key == TYPE_HINT && list == ELEMENT,
+            _ => false,
+        };
+        if self.needs_library != Some(true) || !is_component {
+            return;
+        }
+        self.needs_library = Some(false);
+        if !LIBRARIES.contains(&text) && !PIPELINES.contains(&text) {
+            let component = path.first().map_or("", String::as_str);
+            let (component, library) = (shown(component), shown(text));
+            self.code(&format!(
+                "the component {component} is imported from {library}"
+            ));
+        }
+    }
+
+    /// Checks a path that a loader opens below the folder.
+    fn path(&mut self, verdict: Verdict, path: &str) {
+        if leaves_folder(path) {
+            let detail = format!("a loader opens {:?}, which leaves the folder", shown(path));
+            self.report.add(verdict, 0, self.rules.path, &detail);
+        }
+    }
+}
+
+impl Watch for Config<'_> {
+    fn key(&mut self, _: &[String], key: &str) {
+        self.add_code_key();
+        let has_rule = self.form.is_some_and(|form| form.rule(key).is_some());
+        let code_key = CODE_KEYS.into_iter().find(|known| *known == key);
+        self.code_key = code_key.filter(|_| !has_rule);
+        self.needs_library = self.needs_library.map(|_| true);
+        self.check_key(key);
+    }
+
+    fn enter(&mut self, key: Option<&str>) {
+        let level = match key {
+            Some(key) => self.level_below(key),
+            None => self.level(),
+        };
+        self.levels.push(level);
+    }
+
+    fn leave(&mut self) {
+        self.levels.pop();
+    }
+
+    fn tag(&mut self, tag: &str) {
+        let (verdict, detail) = if tag.contains("python") {
+            let detail = "a tag with the name of Python: unsafe loaders create its objects";
+            (Verdict::Executable, detail)
+        } else {
+            (Verdict::Unknown, "a tag chooses the class of an object")
+        };
+        self.report.add(verdict, 0, "yaml-tag", detail);
+    }
+
+    fn text(&mut self, path: &[String], text: &str) {
+        self.component(path, text);
+        let key = self.innermost(path);
+        self.check_text(key, text);
+        self.check_logging(key, text);
+        // Some files have a list of named templates.
+        if self.level().is_template && key != "name" {
+            jinja::check(text.as_bytes(), 0, self.report);
+        }
+        match path {
+            // `modules.json` of Sentence Transformers has a path of a class.
+            [list, kind]
+                if list == ELEMENT
+                    && kind == "type"
+                    && text.contains('.')
+                    && !text.starts_with("sentence_transformers.") =>
+            {
+                self.code(&format!("the type {} is imported", shown(text)));
+            }
+            [class, list] if class == "_class_name" && list == ELEMENT => {
+                self.code(&format!(
+                    "the pipeline {} is code of the folder",
+                    shown(text)
+                ));
+            }
+            // The index of shards.
+            [map, _] if map == "weight_map" => self.path(Verdict::Executable, text),
+            // `modules.json` again. Other lists may have paths of data.
+            [list, member] if list == ELEMENT && member == "path" => {
+                self.path(Verdict::Unknown, text);
+            }
+            _ => {}
+        }
+        if key == TARGET && is_import_path(text) {
+            let detail = format!(
+                "the target {} may be a class that a reader imports",
+                shown(text)
+            );
+            let rule = self.rules.target;
+            self.report.add(Verdict::Unknown, 0, rule, &detail);
+        }
+        if CODE_TEXT_KEYS.contains(&key) || key.starts_with(JSONPICKLE) {
+            let key = shown(key);
+            self.code(&format!(
+                "{key} names code that a loader imports, or is a pickle"
+            ));
+        }
+        if TRUST_KEYS.contains(&key) {
+            self.code(&format!("{key} is set"));
+        }
+        if CLASS_KEYS.contains(&key) {
+            let name = text.rsplit(['>', '.']).next().unwrap_or(text);
+            if CODE_CLASSES.contains(&name) {
+                self.code(&format!("the layer {} runs code", shown(text)));
+            } else {
+                let detail = format!("the class {} is built by name", shown(text));
+                let rule = self.rules.class;
+                self.report.add(Verdict::Unknown, 0, rule, &detail);
+            }
+        }
+    }
+
+    fn truth(&mut self, path: &[String], value: bool) {
+        if value {
+            self.number(path);
+        }
+    }
+
+    fn number(&mut self, path: &[String]) {
+        let key = self.innermost(path);
+        if TRUST_KEYS.contains(&key) {
+            self.code(&format!("{key} is set"));
+        }
+    }
+
+    fn null(&mut self, path: &[String]) {
+        if self.code_key == path.last().map(String::as_str) {
+            self.code_key = None;
+        }
+    }
+}
+
+/// The beginning of a text of the file, for a finding.
+fn shown(text: &str) -> &str {
+    let mut end = text.len().min(MAX_SHOWN_BYTES);
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    text.get(..end).unwrap_or_default()
+}
