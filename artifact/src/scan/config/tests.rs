@@ -189,7 +189,8 @@ fn readers_of_json_run_or_fetch_what_a_key_names() {
 #[test]
 fn readers_of_yaml_run_or_fetch_what_a_key_names() {
     for (name, document) in [
-        ("a.yaml", "\"_tar\\\nget_\": os.system\n"),
+        ("a.yaml", "{\"_tar\\\nget_\": os.system}\n"),
+        ("a.yaml", "? \"_tar\\\n  get_\"\n: os.system\n"),
         ("a.yaml", "model:\n  ? _target_\n  : os.system\n"),
         ("a.yaml", "\"\\x5ftarget_\": os.system\n"),
         ("a.yaml", "a: !!python/object/apply:os.system [id]\n"),
@@ -342,6 +343,9 @@ fn a_duplicate_key_ends_json_and_each_of_them_counts_in_yaml() {
     let document = "x: words\nx: os.system\n";
     assert_eq!(verdict("config.yaml", document), Verdict::Unknown);
     assert_eq!(verdict("config.json", "\u{feff}{}"), Verdict::Malformed);
+    // Readers of YAML refuse a key of two lines outside of braces.
+    let document = "\"_tar\\\nget_\": os.system\n";
+    assert!(verdict("a.yaml", document) >= Verdict::Malformed);
 }
 
 #[test]
