@@ -40,7 +40,8 @@ BY_ENDING = {
     ".tar": ("tar", 0),
     ".tflite": ("tflite", 0),
     ".ubj": ("xgboost", 1),
-    ".yaml": ("text", 0),
+    ".yaml": ("yaml", 0),
+    ".yml": ("yaml", 5),
     ".zip": ("zip", 0),
 }
 #: Fixtures whose ending does not tell the format, by the beginning of their names.
@@ -133,7 +134,13 @@ def data():
         b"feature_importances:\na=1\n\nparameters:\n[boosting: gbdt]\n\nend of parameters\n\n"
         b"pandas_categorical:null\n"
     )
-    yield "text", "yaml", 0, b"a: 1\nb:\n  - &x c\n  - *x\n"
+    yield "text", "plug-ins", 0, b"[mlflow.tracking]\nx = hostile:Store\n"
+    yield "json", "settings", 4, b'{"implementation":"mlserver_sklearn.SKLearnModel"}'
+    yield "yaml", "anchors", 0, b"a: 1\nb:\n  - &x c\n  - *x\n"
+    yield "yaml", "merge", 2, b"a: &x {import_path: b}\nc:\n  <<: [*x, {d: e}]\n"
+    yield "yaml", "spelled", 5, b'? "_tar\\\n  get_"\n: x\n"\\x61": |\n  b\n...\n---\nc: \'d\'\n'
+    yield "yaml", "model", 1, b"flavors:\n  python_function: {loader_module: mlflow.sklearn}\n"
+    yield "yaml", "sections", 6, b"[loggers]\nkeys=root\n[handler_a]\nargs=(1,)\n"
     yield "text", "packages", 2, b"numpy==2.0\n"
     yield "text", "blob", 5, b"\x01\x02\x03"
 

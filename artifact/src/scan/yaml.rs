@@ -353,7 +353,7 @@ mod tests {
             ("{\"a\": \"b\", \"a\": \"c\"}", vec!["a=b", "a=c"]),
             ("# _target_: x", vec![]),
         ] {
-            let expected = expected.into_iter().map(str::to_owned).collect();
+            let expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
             assert_eq!(values(text), Ok(expected), "{text}");
         }
     }

@@ -93,8 +93,28 @@ pub const SAVED_MODEL: Format = plain(&["saved_model.pb", "saved_model.pbtxt"]);
 /// Graphs of TensorFlow Lite.
 pub const TFLITE: Format = plain(&["model.tflite"]);
 
-/// Configurations, as Hugging Face's libraries read them.
-pub const JSON: Format = plain(&["config.json"]);
+/// Configurations in JSON, as libraries and servers read them.
+pub const JSON: Format = plain(&[
+    "config.json",
+    "adapter_config.json",
+    "tokenizer_config.json",
+    "modules.json",
+    "model-settings.json",
+    "genai_config.json",
+    "model.json",
+    "other.json",
+]);
+
+/// Configurations in YAML and in sections.
+pub const YAML: Format = plain(&[
+    "config.yaml",
+    "MLmodel",
+    "serve_config.yaml",
+    "bentofile.yaml",
+    "model-config.yaml",
+    "other.yml",
+    "logging.conf",
+]);
 
 /// Chat templates.
 pub const JINJA: Format = plain(&["chat_template.jinja"]);
@@ -105,12 +125,12 @@ pub const XGBOOST: Format = plain(&["model.json", "model.ubj"]);
 /// Models of LightGBM.
 pub const LIGHTGBM: Format = plain(&["model.txt"]);
 
-/// YAML, other texts, and files of no known format.
+/// Texts that are no configuration, and files of no known format.
 pub const TEXT: Format = plain(&[
-    "config.yaml",
+    "entry_points.txt",
     "README.md",
     "requirements.txt",
-    "MLmodel",
+    "CITATION",
     "handler.py",
     "blob",
 ]);
