@@ -443,7 +443,7 @@ mod tests {
             ("a.ini", b"[formatters]\n", Verdict::Executable, "text"),
             ("entry_points.txt", b"[x]\n", Verdict::Executable, "text"),
             ("MLmodel", b"code: code\n", Verdict::Executable, "yaml"),
-            ("MLmodel", b"run_id: a\n", Verdict::Safe, "yaml"),
+            ("MLmodel", b"mlflow_version: 2.9.2\n", Verdict::Safe, "yaml"),
             ("CONFIG.JSON", b"{\"x\":\"a.b\"}", Verdict::Unknown, "json"),
             ("a.json", booster, Verdict::Safe, "xgboost json"),
             ("config.json", hydra, Verdict::Executable, "xgboost json"),

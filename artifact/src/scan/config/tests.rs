@@ -325,11 +325,11 @@ fn words_numbers_and_notes_are_data() {
         ("a.yaml", "a: \"\\u00e9\"\nb: \"!\"\n"),
         (
             "logging.yaml",
-            "handlers: {h: {class: logging.StreamHandler}}\n",
+            "version: 1\nhandlers: {h: {class: logging.StreamHandler}}\n",
         ),
         (
             "serve_config.yaml",
-            "http_options: {host: 0.0.0.0, port: 8000}\nroute_prefix: /\n",
+            "x: {host: 0.0.0.0, port: 8000}\nroute_prefix: /\n",
         ),
     ] {
         assert_eq!(verdict(name, document), Verdict::Safe, "{name} {document}");
