@@ -2,8 +2,9 @@
 //!
 //! A scanner accepts what it understands completely and refuses the rest: a file is
 //! [`Verdict::Safe`] only if each of its bytes was followed and none of them can run code, read
-//! another file or reach a network. There is no list of bad names that could have a hole. Nothing
-//! is imported, unpickled or executed.
+//! another file or reach a network. There is no list of bad names that could have a hole, except for
+//! configurations that no known reader looks for by their name. Nothing is imported, unpickled or
+//! executed.
 //!
 //! This module reads no file: a caller brings the bytes as an [`Input`] and the names in a folder.
 //! Memory is bounded by [`Limits`], whatever the size of the input.

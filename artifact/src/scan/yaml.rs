@@ -12,7 +12,7 @@ use super::source::Stop;
 pub(super) const MAX_BYTES: usize = 1 << 20;
 /// Lists and maps within each other, with aliases expanded.
 const MAX_DEPTH: usize = 64;
-/// What a walk with aliases expanded may visit: one for each value, and one for each byte of a text.
+/// What a walk with aliases expanded may visit: one for each value, and for each byte of a text.
 const MAX_VISITS: usize = 4 << 20;
 /// The key of a map that is merged into the one around it.
 const MERGE: &str = "<<";

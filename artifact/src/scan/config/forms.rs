@@ -23,8 +23,8 @@ pub(super) enum Readers {
     /// They load the model that an adapter changes, whose name every adapter has. Servers are given
     /// that model, and the name is a note for them.
     Base,
-    /// They take words for functions of their own, and import or fetch anything else but with one of
-    /// these beginnings.
+    /// They take words for functions of their own, and import or fetch anything else: only with one
+    /// of these beginnings.
     Choose(&'static [&'static str]),
     /// They import them: only with one of these beginnings.
     Import(&'static [&'static str]),
@@ -39,7 +39,7 @@ pub(super) enum Readers {
 pub(super) enum Judgement {
     /// No reader follows it anywhere.
     Data,
-    /// The form does not say: no reference is allowed.
+    /// No rule is about it: no reference is allowed.
     Unlisted,
     /// It has this verdict.
     Found(Verdict, &'static str),

@@ -301,7 +301,7 @@ fn words_numbers_and_notes_are_data() {
         ),
         (
             "config.json",
-            r#"{"text_config":{"_name_or_path":"/root/x"}}"#,
+            r#"{"text_config":{"_name_or_path":"/data/x"}}"#,
         ),
         (
             "config.json",
