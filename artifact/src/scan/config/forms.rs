@@ -500,6 +500,8 @@ const ONNX_GENAI: &[Rule] = &[
 const TRITON_VLLM: &[Rule] = &[
     here(&["served_model_name"], Readers::Ignore),
     below(&["chat_template"], Readers::Ignore),
+    // A model of XGBoost has a map of this name.
+    here(&["model", "tokenizer"], Readers::Run),
     below(
         &["distributed_executor_backend", "load_format"],
         Readers::Choose(&[]),
@@ -511,12 +513,10 @@ const TRITON_VLLM: &[Rule] = &[
             "logits_processors",
             "lora_modules",
             "middleware",
-            "model",
             "reasoning_parser_plugin",
             "scheduler_cls",
             "speculative_config",
             "speculative_model",
-            "tokenizer",
             "tool_parser_plugin",
             "worker_cls",
             "worker_extension_cls",
