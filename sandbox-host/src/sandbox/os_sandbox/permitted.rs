@@ -221,11 +221,6 @@ mod tests {
                 port("backends.gpu.endpoints[0]", 5001),
             ),
             (
-                "/issuers/corp/jwks/url",
-                "https://login.example:5000/",
-                port("issuers.corp.jwks.url", 5000),
-            ),
-            (
                 "/watch/webhook/url",
                 "https://alerts:5006",
                 port("watch.webhook.url", 5006),
@@ -267,11 +262,11 @@ mod tests {
             ),
             // Another host at the same port, and other files of the same folders.
             ("/backends/gpu/endpoints/0", "http://other:4001", None),
-            ("/backends/gpu/endpoints/0", "https://login:4000", None),
             ("/handlers/h/component", "certificates/ca.pem", None),
             ("/capture/folder", "captures/more", None),
-            // A name, not a server of the host.
+            // Not servers of the host: a name, and key sets, which Envoy fetches.
             ("/issuers/corp/issuer", "https://login.example:2", None),
+            ("/issuers/corp/jwks/url", "https://login.example:5000/", None),
         ] {
             check(pointer, value, expected);
         }

@@ -63,7 +63,8 @@ impl PolicyResources {
             version: _,
             // Envoy reads the files of the listener.
             listen: _,
-            issuers,
+            // Envoy fetches key sets.
+            issuers: _,
             // Files with keys and revocations are part of a bundle.
             clients: _,
             groups: _,
@@ -81,12 +82,6 @@ impl PolicyResources {
             watch,
         } = policy;
         let mut names = Self::default();
-        for (issuer, rule) in issuers {
-            let url = rule.jwks.as_ref().and_then(|jwks| jwks.url.as_ref());
-            if let Some(port) = url.and_then(|url| port(url)) {
-                names.add(&format!("issuers.{issuer}.jwks.url"), Name::Port(port));
-            }
-        }
         names.add_section("backends", backends);
         names.add_section("keys", keys);
         names.add_section("handlers", handlers);
