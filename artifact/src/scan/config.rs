@@ -452,7 +452,8 @@ impl Watch for Config<'_> {
         self.check_text(key, text);
         self.check_logging(key, text);
         // Some files have a list of named templates.
-        if self.level().is_template && key != "name" {
+        let is_name = matches!(path, [.., list, name] if list == ELEMENT && name == "name");
+        if self.level().is_template && !is_name {
             jinja::check(text.as_bytes(), 0, self.report);
         }
         match path {

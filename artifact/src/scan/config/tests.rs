@@ -393,6 +393,8 @@ fn keys_with_code_are_executable_wherever_they_are() {
         r#"{"chat_template":"{{ ''.__class__ }}"}"#,
         r#"{"chat_template":[{"name":"x","template":"{{ ''.__class__ }}"}]}"#,
         r#"{"chat_template":"\u007b{ ''.__class__ }}"}"#,
+        r#"{"chat_template":{"name":"{{ ''.__class__ }}"}}"#,
+        r#"{"chat_template":"{{ x | sum(attribute='_' ~ '_class_' ~ '_') }}"}"#,
         r#"[{"idx":0,"type":"os.system"}]"#,
         r#"{"_class_name":["pipeline","X"]}"#,
         r#"{"layers":[{"class_name":"Lambda"}]}"#,

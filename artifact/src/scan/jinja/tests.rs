@@ -18,21 +18,39 @@ fn templates_of_chats_are_safe() {
         "{%- if not add_generation_prompt is defined -%}{% set x = false %}{%- endif -%}",
         "{% set ns = namespace(found=false) %}{% set ns.found = true %}{{ ns.found }}",
         "{{ message.content.split('</think>')[-1].lstrip('\\n') }}",
-        "{{ messages[loop.index0 - 1].role }}{{ messages[1:] | tojson(indent=4) }}",
+        "{% for m in x %}{{ messages[loop.index0 - 1].role }}{% endfor %}{{ messages[1:] }}",
+        "{{ messages | tojson(indent=4) }}",
         "{{ raise_exception('Roles must alternate') }}{{ strftime_now('%d %b %Y') }}",
-        "{% macro text(item) %}{{ item | trim }}{% endmacro %}{{ text(messages[i]) }}",
+        "{% macro text(item) %}{{ item | trim }}{% endmacro %}{{ text(messages[0]) }}",
         "{{ messages | selectattr('role', 'equalto', 'user') | list | length }}",
         "{{ tools | map(attribute='name') | join(', ') }}{{ {'a': {'b': 1}} }}",
         "{% if (a and (b or c)) and x is not none and y in ['user', \"tool\"] %}{% endif %}",
         "{{ '\\u003cthink\\u003e' }}{{ a[0]['b'] ~ (1 + 2) % 2 }}",
+        "{% for m in messages %}{{ loop.index0 % 2 == 0 and loop.previtem.role }}{% endfor %}",
+        "{% for i in range(messages | length) %}{{ messages[i + 1].role }}{% endfor %}",
+        "{% for k, v in tool.items() if k != 'return' %}{{ k ~ v }}{% endfor %}",
+        "{% set ns = namespace(index=0) %}{% set ns.index = ns.index + 1 %}{{ x[ns.index] }}",
+        "{% for k in categories %}{{ categories[k] }}{% endfor %}",
+        "{{ (names[key] if key in names else '') | tojson }}",
+        "{% macro f(s) %}{% set m = {'a': 'b'} %}{{ m[s.type] }}{{ f(s.items) }}{% endmacro %}\
+         {% for tool in tools %}{{ f(tool) }}{% endfor %}",
+        "{% macro f(x) %}{{ h(x) }}{% endmacro %}{% macro h(x) %}{{ x }}{% endmacro %}",
+        "{% set x %}{{ bos_token }}{% endset %}{% filter trim %}{{ x }}{% endfilter %}",
+        "{{ x if strftime_now is defined else y | default('', true) is string }}",
     ] {
         assert_eq!(verdict(template), Verdict::Safe, "{template}");
     }
 }
 
+fn assert_executable(templates: &[&str]) {
+    for template in templates {
+        assert_eq!(verdict(template), Verdict::Executable, "{template}");
+    }
+}
+
 #[test]
 fn a_way_to_python_is_executable() {
-    for template in [
+    assert_executable(&[
         "{{ ''.__class__ }}",
         "{{ ''['__class__'] }}",
         "{{ x['_private'] }}",
@@ -69,10 +87,105 @@ fn a_way_to_python_is_executable() {
         "{# x",
         "{% raw %}{{ x }}{% endraw %}",
         "{{ ) }}",
-    ] {
-        assert_eq!(verdict(template), Verdict::Executable, "{template}");
-    }
+    ]);
     assert_eq!(verdict(&"{{ ".repeat(MAX_BYTES)), Verdict::Unknown);
     let nested = format!("{{{{ {} }}}}", "(".repeat(99));
     assert_eq!(verdict(&nested), Verdict::Executable);
+}
+
+#[test]
+fn an_attribute_that_a_filter_reads_has_a_plain_name() {
+    assert_executable(&[
+        "{{ x | map(attribute='_' ~ '_class_' ~ '_') | list }}",
+        "{{ x | sum(attribute='_' + '_class_' + '_') }}",
+        "{{ x | sort(attribute='_' '_class_' '_') }}",
+        "{{ x | sort(false, false, '_' ~ '_class_' ~ '_') }}",
+        "{{ x | unique(attribute=('_', '_class_', '_') | join) }}",
+        "{{ x | min(false, k) }}",
+        "{{ x | max(attribute=k) }}",
+        "{{ x | join('', 'a'.replace('a', 'b')) }}",
+        "{{ x | groupby('a' ~ 'b') }}",
+        "{{ x | selectattr('a' ~ 'b') }}",
+        "{{ x | rejectattr('a' ~ 'b', 'equalto', 1) }}",
+        "{{ x | selectattr('a', 'b' ~ 'c') }}",
+        "{{ x | map('map', 'attr', 'y') }}",
+        "{{ x | map('map', attribute='y') }}",
+        "{{ x | map('at' ~ 'tr', 'y') }}",
+        "{{ x | sum(**{'attribute': k}) }}",
+        "{{ x | map(*['attr', k]) }}",
+        "{{ x | map(attribute='gi_frame') }}",
+        "{{ (x | map('upper')).gi_frame }}",
+    ]);
+}
+
+#[test]
+fn a_subscript_that_the_template_made_is_executable() {
+    assert_executable(&[
+        "{% set k = 'XclassX'.replace('X', '_' * 2) %}{{ x[k] }}",
+        "{% set k = '_ _class_ _'.split() | join %}{{ x[k] }}",
+        "{% set k = '_ _class_ _' | replace(' ', '') %}{{ x[k] }}",
+        "{% set k = '%c%cclass%c%c' % (95, 95, 95, 95) %}{{ k }}",
+        "{% set f = '%c' %}{{ f % 95 }}",
+        "{{ messages[0].content % tools }}",
+        "{% set k = ['_', 'x'] | join %}{{ x[k] }}",
+        "{% set k = ('_class' | reverse) ~ '_' %}{{ x[k] }}",
+        "{% set k %}_{% endset %}{{ x[k ~ 'a'] }}",
+        "{% macro k() %}_{{ '_class_' }}_{% endmacro %}{{ x[k()] }}",
+        "{% for k in ['a' ~ 'b'] %}{{ x[k] }}{% endfor %}",
+        "{% set k = 'abc_' | int('a' ~ 'b') %}{{ x[k] }}",
+        "{{ x[bos_token] }}{{ x[k] }}",
+        "{% if false %}{% set i = 0 %}{% endif %}{{ x[i] }}",
+        "{% if x %}{% set i = 0 %}{% elif y[i] %}{% endif %}",
+        "{% for k in m %}{% set k = 'a' ~ 'b' %}{{ m[k] }}{% endfor %}",
+        "{{ m[k] if k in m or true else '' }}",
+        "{{ m[k].x if k in m else '' }}",
+        "{{ x[messages[0].content].y }}",
+        "{{ x[messages[0].content].strip() }}",
+        "{{ x[messages[0].content] | map(attribute='y') }}",
+        "{{ x[loop.index0] }}",
+        "{% for a in b if x[loop.index0] %}{% endfor %}",
+        "{% macro f(k) %}{{ x[k] }}{% endmacro %}{{ f(0) }}{{ f('a' ~ 'b') }}",
+        "{% set ns = namespace(k=0) %}{{ x[ns.k] }}{% set ns.k = 'a' ~ 'b' %}",
+        "{% set a = 0 %}{% set b = [a] + ['a' ~ 'b'] %}{{ x[b[1]] }}",
+    ]);
+}
+
+#[test]
+fn what_the_template_stored_is_never_called() {
+    assert_executable(&[
+        "{% set ns = namespace() %}{% set ns.startswith = ''.format %}{{ ns.startswith(x) }}",
+        "{% set ns = namespace() %}{% set ns.get = x %}{{ ns.get('a') }}",
+        "{% set ns = namespace(strip=x) %}{{ [ns][0].strip() }}",
+        "{% set ns = namespace(strip=x) %}{{ {'a': ns}.a.strip() }}",
+        "{% macro f(n) %}{{ n.strip() }}{% endmacro %}{{ f(namespace(strip=x)) }}",
+        "{{ {'startswith': x.lower}.startswith() }}",
+        "{{ dict(startswith=x.lower).startswith() }}",
+        "{{ dict([['startswith', x.lower]]).startswith() }}",
+        "{% set f = x.format %}{{ f(y) }}",
+        "{{ [x.lower][0]() }}",
+        "{% set f = range %}",
+        "{% set ns = namespace(f=namespace) %}",
+        "{{ namespace({'a': 1}) }}",
+        "{% macro f() %}{% endmacro %}{% set g = f %}",
+        "{{ x | first() () }}",
+        "{{ (x | first).format(y) }}",
+        "{{ x.encode }}",
+        "{{ varargs }}",
+        "{% for x in y recursive %}{{ loop(x) }}{% endfor %}",
+    ]);
+}
+
+#[test]
+fn a_long_template_is_read_a_bounded_number_of_times() {
+    let mut chain = String::from("{% set ns = namespace() %}");
+    for index in 0..99_u32 {
+        let next = index.saturating_add(1);
+        chain.push_str(&format!("{{% set ns.a{index} = ns.a{next} %}}"));
+    }
+    chain.push_str("{% set ns.a99 = 'a' ~ 'b' %}");
+    assert_eq!(verdict(&chain), Verdict::Executable);
+    let long = "{{ x.a }}".repeat(MAX_BYTES / 9);
+    assert_eq!(verdict(&long), Verdict::Safe);
+    let blocks = "{% if x %}".repeat(99);
+    assert_eq!(verdict(&blocks), Verdict::Executable);
 }

@@ -1,0 +1,268 @@
+//! The lists of what a chat template may use.
+
+/// Variables with data of a request.
+pub(super) const INPUTS: &[&str] = &[
+    "builtin_tools",
+    "conversation",
+    "custom_tools",
+    "documents",
+    "functions",
+    "messages",
+    "tools",
+];
+
+/// Functions that a template may call. They are never values, and never get another one.
+pub(super) const FUNCTIONS: &[&str] = &[
+    "dict",
+    "namespace",
+    "raise_exception",
+    "range",
+    "strftime_now",
+];
+
+/// Names of Jinja's values.
+pub(super) const CONSTANTS: &[&str] = &["False", "None", "True", "false", "none", "true"];
+
+/// Globals of Jinja and of web frameworks with a way to Python's modules.
+pub(super) const FORBIDDEN: &[&str] = &[
+    "caller",
+    "config",
+    "cycler",
+    "g",
+    "get_flashed_messages",
+    "joiner",
+    "kwargs",
+    "lipsum",
+    "request",
+    "self",
+    "session",
+    "super",
+    "url_for",
+    "varargs",
+];
+
+/// Attributes of `loop` that are numbers or truth values.
+pub(super) const LOOP_NUMBERS: &[&str] = &[
+    "depth",
+    "depth0",
+    "first",
+    "index",
+    "index0",
+    "last",
+    "length",
+    "revindex",
+    "revindex0",
+];
+
+/// Methods that give numbers or truth values.
+pub(super) const NUMBER_METHODS: &[&str] = &[
+    "count",
+    "endswith",
+    "find",
+    "index",
+    "isalpha",
+    "isdigit",
+    "isspace",
+    "isupper",
+    "rfind",
+    "startswith",
+];
+
+/// Methods that give texts, or lists of texts.
+pub(super) const TEXT_METHODS: &[&str] = &[
+    "capitalize",
+    "join",
+    "lower",
+    "lstrip",
+    "replace",
+    "rsplit",
+    "rstrip",
+    "split",
+    "splitlines",
+    "strip",
+    "title",
+    "upper",
+];
+
+/// Methods that give what is in a mapping.
+pub(super) const MAPPING_METHODS: &[&str] = &["get", "items", "keys", "values"];
+
+/// Whether a method may be called.
+pub(super) fn is_method(name: &str) -> bool {
+    NUMBER_METHODS.contains(&name)
+        || TEXT_METHODS.contains(&name)
+        || MAPPING_METHODS.contains(&name)
+}
+
+/// Other attributes of the values in a template without an underscore: methods, and those of
+/// generators that lead to frames. Python 3.8 to 3.14.
+pub(super) const HIDDEN_ATTRIBUTES: &[&str] = &[
+    "add",
+    "append",
+    "as_integer_ratio",
+    "bit_count",
+    "bit_length",
+    "casefold",
+    "center",
+    "clear",
+    "close",
+    "conjugate",
+    "copy",
+    "cycle",
+    "changed",
+    "decode",
+    "discard",
+    "encode",
+    "escape",
+    "expandtabs",
+    "extend",
+    "format",
+    "format_map",
+    "from_bytes",
+    "fromhex",
+    "fromkeys",
+    "gi_code",
+    "gi_frame",
+    "gi_running",
+    "gi_suspended",
+    "gi_yieldfrom",
+    "hex",
+    "insert",
+    "is_integer",
+    "isalnum",
+    "isascii",
+    "isdecimal",
+    "isdisjoint",
+    "isidentifier",
+    "islower",
+    "isnumeric",
+    "isprintable",
+    "istitle",
+    "ljust",
+    "maketrans",
+    "mapping",
+    "mro",
+    "partition",
+    "pop",
+    "popitem",
+    "remove",
+    "removeprefix",
+    "removesuffix",
+    "reverse",
+    "rindex",
+    "rjust",
+    "rpartition",
+    "send",
+    "setdefault",
+    "sort",
+    "striptags",
+    "swapcase",
+    "throw",
+    "to_bytes",
+    "translate",
+    "unescape",
+    "update",
+    "zfill",
+];
+
+/// Filters that give a text.
+pub(super) const TEXT_FILTERS: &[&str] = &[
+    "capitalize",
+    "e",
+    "escape",
+    "indent",
+    "join",
+    "lower",
+    "replace",
+    "safe",
+    "string",
+    "title",
+    "tojson",
+    "trim",
+    "upper",
+];
+
+/// Filters that give a number. `float` and `int` may give their argument.
+pub(super) const NUMBER_FILTERS: &[&str] = &[
+    "abs",
+    "count",
+    "float",
+    "int",
+    "length",
+    "round",
+    "wordcount",
+];
+
+/// Filters that give the value itself, or what is in it.
+pub(super) const ITEM_FILTERS: &[&str] = &[
+    "batch",
+    "d",
+    "default",
+    "dictsort",
+    "first",
+    "groupby",
+    "items",
+    "last",
+    "list",
+    "max",
+    "min",
+    "reject",
+    "rejectattr",
+    "reverse",
+    "select",
+    "selectattr",
+    "slice",
+    "sort",
+    "sum",
+    "unique",
+];
+
+/// Those of them that `map` may apply.
+pub(super) const MAPPED_ITEM_FILTERS: &[&str] = &["d", "default", "first", "items", "last", "list"];
+
+/// Filters with an attribute among their arguments, and its position.
+pub(super) const ATTRIBUTE_FILTERS: &[(&str, usize)] = &[
+    ("groupby", 0),
+    ("join", 1),
+    ("max", 1),
+    ("min", 1),
+    ("rejectattr", 0),
+    ("selectattr", 0),
+    ("sort", 2),
+    ("sum", 0),
+    ("unique", 1),
+];
+
+/// Tests. None of them reaches an attribute.
+pub(super) const TESTS: &[&str] = &[
+    "None",
+    "True",
+    "boolean",
+    "defined",
+    "divisibleby",
+    "eq",
+    "equalto",
+    "even",
+    "false",
+    "float",
+    "ge",
+    "gt",
+    "in",
+    "integer",
+    "iterable",
+    "le",
+    "lower",
+    "lt",
+    "mapping",
+    "ne",
+    "none",
+    "not",
+    "number",
+    "odd",
+    "sameas",
+    "sequence",
+    "string",
+    "true",
+    "undefined",
+    "upper",
+];

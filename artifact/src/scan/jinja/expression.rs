@@ -1,0 +1,574 @@
+//! Follows an expression of a template, by the grammar of Jinja's parser, and answers what its
+//! value may be.
+
+use super::allowed::{
+    CONSTANTS, FORBIDDEN, FUNCTIONS, HIDDEN_ATTRIBUTES, MAPPING_METHODS, NUMBER_METHODS, TESTS,
+    is_method,
+};
+use super::attribute::{attribute, element};
+use super::filter::{self, Argument};
+use super::kind::Kinds;
+use super::scope::{Scope, check_name};
+use super::token::{MAX_DEPTH, Token};
+
+use Token::{Name, Number, Sign, Text};
+
+/// The tokens of one tag, and how many of them were read.
+pub(super) struct Reader<'t, 'a> {
+    tokens: &'a [Token<'t>],
+    position: usize,
+    depth: usize,
+    pub(super) scope: &'a mut Scope<'t>,
+}
+
+impl<'t, 'a> Reader<'t, 'a> {
+    pub(super) const fn new(tokens: &'a [Token<'t>], scope: &'a mut Scope<'t>) -> Self {
+        Self {
+            tokens,
+            position: 0,
+            depth: 0,
+            scope,
+        }
+    }
+
+    /// The tokens from a position up to the next one.
+    pub(super) fn since(&self, start: usize) -> &'a [Token<'t>] {
+        self.tokens.get(start..self.position).unwrap_or_default()
+    }
+
+    /// The tokens that were not read.
+    pub(super) fn rest(&self) -> &'a [Token<'t>] {
+        self.tokens.get(self.position..).unwrap_or_default()
+    }
+
+    pub(super) const fn position(&self) -> usize {
+        self.position
+    }
+
+    const fn advance(&mut self) {
+        self.position = self.position.saturating_add(1);
+    }
+
+    fn is_sign(&self, sign: &str) -> bool {
+        matches!(self.rest(), [Sign(found), ..] if *found == sign)
+    }
+
+    fn is_name(&self, name: &str) -> bool {
+        matches!(self.rest(), [Name(found), ..] if *found == name)
+    }
+
+    pub(super) fn skip_sign(&mut self, sign: &str) -> bool {
+        let is_there = self.is_sign(sign);
+        if is_there {
+            self.advance();
+        }
+        is_there
+    }
+
+    pub(super) fn skip_name(&mut self, name: &str) -> bool {
+        let is_there = self.is_name(name);
+        if is_there {
+            self.advance();
+        }
+        is_there
+    }
+
+    /// Reads one of these operators.
+    fn operator(&mut self, operators: &[&str]) -> Option<&'t str> {
+        match self.rest() {
+            [Sign(found), ..] if operators.contains(found) => {
+                self.advance();
+                Some(*found)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn expect_sign(&mut self, sign: &str) -> Result<(), String> {
+        if self.skip_sign(sign) {
+            Ok(())
+        } else {
+            Err(format!("no {sign} where the grammar has one"))
+        }
+    }
+
+    pub(super) fn name(&mut self) -> Result<&'t str, String> {
+        match self.rest() {
+            [Name(name), ..] => {
+                self.advance();
+                Ok(*name)
+            }
+            _ => Err("no name where the grammar has one".to_owned()),
+        }
+    }
+
+    /// Checks that all tokens were read.
+    pub(super) fn end(&self) -> Result<(), String> {
+        if self.rest().is_empty() {
+            Ok(())
+        } else {
+            Err("an expression goes on after its end".to_owned())
+        }
+    }
+
+    /// Expressions with commas between. `can_choose`: each may be `a if b else c`.
+    pub(super) fn values(&mut self, can_choose: bool) -> Result<Kinds, String> {
+        let mut kinds = Kinds::NONE;
+        loop {
+            let value = if can_choose {
+                self.expression()?
+            } else {
+                self.either()?
+            };
+            kinds = kinds.with(value);
+            if !self.skip_sign(",") {
+                return Ok(kinds);
+            }
+            kinds = kinds.with(Kinds::LIST);
+            if self.rest().is_empty() || self.is_sign(")") {
+                return Ok(kinds);
+            }
+        }
+    }
+
+    pub(super) fn expression(&mut self) -> Result<Kinds, String> {
+        self.depth = self.depth.saturating_add(1);
+        if self.depth > MAX_DEPTH {
+            return Err("an expression is nested too deeply".to_owned());
+        }
+        let mut kinds = self.either()?;
+        while self.skip_name("if") {
+            self.either()?;
+            if self.skip_name("else") {
+                kinds = kinds.with(self.expression()?);
+            }
+        }
+        self.depth = self.depth.saturating_sub(1);
+        Ok(kinds)
+    }
+
+    fn either(&mut self) -> Result<Kinds, String> {
+        let mut kinds = self.both()?;
+        while self.skip_name("or") {
+            kinds = kinds.with(self.both()?);
+        }
+        Ok(kinds)
+    }
+
+    fn both(&mut self) -> Result<Kinds, String> {
+        let mut kinds = self.negation()?;
+        while self.skip_name("and") {
+            kinds = kinds.with(self.negation()?);
+        }
+        Ok(kinds)
+    }
+
+    fn negation(&mut self) -> Result<Kinds, String> {
+        let mut is_negated = false;
+        while self.skip_name("not") {
+            is_negated = true;
+        }
+        let kinds = self.comparison()?;
+        Ok(if is_negated { Kinds::NUMBER } else { kinds })
+    }
+
+    fn comparison(&mut self) -> Result<Kinds, String> {
+        let mut kinds = self.sum()?;
+        loop {
+            let is_compared = self.operator(&["==", "!=", "<", "<=", ">", ">="]).is_some();
+            let is_membership = !is_compared && self.membership();
+            if !is_compared && !is_membership {
+                return Ok(kinds);
+            }
+            self.sum()?;
+            kinds = Kinds::NUMBER;
+        }
+    }
+
+    /// Reads `in` or `not in`.
+    fn membership(&mut self) -> bool {
+        let is_negated = matches!(self.rest(), [Name("not"), Name("in"), ..]);
+        if is_negated {
+            self.advance();
+        }
+        self.skip_name("in")
+    }
+
+    fn sum(&mut self) -> Result<Kinds, String> {
+        let mut kinds = self.concatenation()?;
+        while self.operator(&["+", "-"]).is_some() {
+            kinds = kinds.sum(self.concatenation()?);
+        }
+        Ok(kinds)
+    }
+
+    fn concatenation(&mut self) -> Result<Kinds, String> {
+        let mut kinds = self.product()?;
+        while self.skip_sign("~") {
+            self.product()?;
+            kinds = Kinds::MADE;
+        }
+        Ok(kinds)
+    }
+
+    fn product(&mut self) -> Result<Kinds, String> {
+        let mut kinds = self.power()?;
+        while let Some(operator) = self.operator(&["*", "/", "//", "%"]) {
+            if operator == "%" && !kinds.is_within(Kinds::NUMBERS) {
+                return Err("a % after what may be a text, which it formats".to_owned());
+            }
+            kinds = kinds.with(self.power()?).made();
+        }
+        Ok(kinds)
+    }
+
+    fn power(&mut self) -> Result<Kinds, String> {
+        let mut kinds = self.unary()?;
+        while self.skip_sign("**") {
+            kinds = kinds.with(self.unary()?).made();
+        }
+        Ok(kinds)
+    }
+
+    fn unary(&mut self) -> Result<Kinds, String> {
+        let mut is_signed = false;
+        while self.operator(&["+", "-"]).is_some() {
+            is_signed = true;
+        }
+        let kinds = self.primary()?;
+        let kinds = self.postfix(kinds)?;
+        self.filters(if is_signed { kinds.made() } else { kinds })
+    }
+
+    fn primary(&mut self) -> Result<Kinds, String> {
+        let first = self.rest().first();
+        self.advance();
+        match first {
+            Some(Name(name)) => self.variable(*name),
+            Some(Number) => Ok(Kinds::NUMBER),
+            Some(Text(text)) => self.text(text),
+            Some(Sign("(")) => self.group(),
+            Some(Sign("[")) => self.list(),
+            Some(Sign("{")) => self.mapping(),
+            Some(Sign(sign)) => Err(format!("a value that begins with {sign}")),
+            None => Err("a value that is missing".to_owned()),
+        }
+    }
+
+    fn group(&mut self) -> Result<Kinds, String> {
+        if self.skip_sign(")") {
+            return Ok(Kinds::LIST);
+        }
+        let kinds = self.values(true)?;
+        self.expect_sign(")")?;
+        Ok(kinds)
+    }
+
+    /// A text. Jinja joins those that follow each other.
+    fn text(&mut self, first: &str) -> Result<Kinds, String> {
+        let mut text = first.to_owned();
+        while let [Text(next), ..] = self.rest() {
+            text.push_str(next);
+            self.advance();
+        }
+        if text.contains("__") || text.contains("._") || text == "attr" {
+            return Err(format!("the text {text:?} is a name of Python's internals"));
+        }
+        if self.is_sign("[") {
+            return Err("a text that has a subscript".to_owned());
+        }
+        let is_hidden = text.starts_with('_') || HIDDEN_ATTRIBUTES.contains(&text.as_str());
+        Ok(if is_hidden { Kinds::MADE } else { Kinds::TEXT })
+    }
+
+    fn list(&mut self) -> Result<Kinds, String> {
+        let mut kinds = Kinds::LIST;
+        while !self.skip_sign("]") {
+            kinds = kinds.with(self.expression()?);
+            if !self.is_sign("]") {
+                self.expect_sign(",")?;
+            }
+        }
+        Ok(kinds)
+    }
+
+    fn mapping(&mut self) -> Result<Kinds, String> {
+        let mut kinds = Kinds::MAPPING;
+        while !self.skip_sign("}") {
+            let start = self.position;
+            let key = self.expression()?;
+            let name = match self.since(start) {
+                [Text(name)] => Some(name.as_str()),
+                _ => None,
+            };
+            self.expect_sign(":")?;
+            let value = self.expression()?;
+            kinds = kinds.with(key).with(entry(name, value));
+            if !self.is_sign("}") {
+                self.expect_sign(",")?;
+            }
+        }
+        Ok(kinds)
+    }
+
+    fn variable(&mut self, name: &'t str) -> Result<Kinds, String> {
+        if CONSTANTS.contains(&name) {
+            return Ok(Kinds::NUMBER);
+        }
+        if name.contains("__") {
+            return Err(format!("the name {name}"));
+        }
+        if FORBIDDEN.contains(&name) {
+            return Err(format!("the global {name}"));
+        }
+        let is_function = FUNCTIONS.contains(&name) || self.scope.is_macro(name);
+        if self.is_sign("(") {
+            return if is_function {
+                self.call(name)
+            } else {
+                Err(format!("a call of {name}"))
+            };
+        }
+        // Whether it is defined.
+        if self.is_name("is") && (is_function || name == "loop") {
+            return Ok(Kinds::NUMBER);
+        }
+        if is_function {
+            return Err(format!("the function {name} as a value"));
+        }
+        if name != "loop" {
+            return Ok(self.scope.variable(name));
+        }
+        if self.scope.is_in_loop() {
+            Ok(Kinds::LOOP)
+        } else {
+            Err("the variable loop outside of a loop".to_owned())
+        }
+    }
+
+    fn call(&mut self, function: &str) -> Result<Kinds, String> {
+        self.expect_sign("(")?;
+        let arguments = self.arguments()?;
+        if self.scope.is_macro(function) {
+            for (index, argument) in arguments.iter().enumerate() {
+                self.scope
+                    .pass(function, argument.name, index, argument.kinds);
+            }
+            return Ok(Kinds::MADE);
+        }
+        match function {
+            "namespace" => {
+                for argument in &arguments {
+                    let Some(name) = argument.name else {
+                        return Err("a namespace of a mapping".to_owned());
+                    };
+                    self.scope.grow_attribute(name, argument.kinds);
+                }
+                Ok(Kinds::NAMESPACE)
+            }
+            "dict" => {
+                let entries = arguments.iter();
+                let entries = entries.map(|argument| entry(argument.name, argument.kinds));
+                Ok(entries.fold(Kinds::MAPPING, Kinds::with))
+            }
+            "range" => Ok(Kinds::NUMBERS),
+            _ => Ok(Kinds::MADE),
+        }
+    }
+
+    /// The arguments of a call, after its parenthesis.
+    pub(super) fn arguments(&mut self) -> Result<Vec<Argument<'t, 'a>>, String> {
+        let mut arguments = Vec::new();
+        while !self.skip_sign(")") {
+            let mut name = None;
+            if let [Name(keyword), Sign("="), ..] = self.rest() {
+                check_name(keyword)?;
+                if *keyword == "caller" {
+                    return Err("an argument that is the caller of a macro".to_owned());
+                }
+                name = Some(*keyword);
+                self.advance();
+                self.advance();
+            }
+            let start = self.position;
+            let kinds = self.expression()?;
+            let literal = match self.since(start) {
+                [literal @ (Text(_) | Number)] => Some(literal),
+                _ => None,
+            };
+            arguments.push(Argument {
+                name,
+                kinds,
+                literal,
+            });
+            if !self.is_sign(")") {
+                self.expect_sign(",")?;
+            }
+        }
+        Ok(arguments)
+    }
+
+    /// Attributes, subscripts and calls of methods after a value.
+    fn postfix(&mut self, value: Kinds) -> Result<Kinds, String> {
+        let mut kinds = value;
+        loop {
+            if self.is_sign("[") {
+                kinds = self.subscript(kinds)?;
+            } else if self.is_sign("(") {
+                return Err("a call of a value that has no name".to_owned());
+            } else if !self.skip_sign(".") {
+                return Ok(kinds);
+            } else if let [Number, ..] = self.rest() {
+                self.advance();
+                kinds = element(kinds)?;
+            } else {
+                let name = self.name()?;
+                kinds = if self.skip_sign("(") {
+                    self.method(kinds, name)?
+                } else {
+                    attribute(self.scope, kinds, name)?
+                };
+            }
+        }
+    }
+
+    fn method(&mut self, value: Kinds, name: &str) -> Result<Kinds, String> {
+        if !is_method(name) {
+            return Err(format!("the method {name}"));
+        }
+        // What the template stored could be called.
+        let stored = Kinds::REACHED.with(Kinds::NAMESPACE).with(Kinds::LOOP);
+        if value.has(stored) {
+            return Err(format!("a call of {name} of what is no plain data"));
+        }
+        let arguments = self.arguments()?;
+        if NUMBER_METHODS.contains(&name) {
+            Ok(Kinds::NUMBER)
+        } else if MAPPING_METHODS.contains(&name) {
+            let defaults = arguments.iter().map(|argument| argument.kinds);
+            Ok(defaults.fold(value, Kinds::with))
+        } else {
+            Ok(Kinds::MADE.with(Kinds::LIST))
+        }
+    }
+
+    /// A subscript. Jinja takes a text there for an attribute.
+    fn subscript(&mut self, value: Kinds) -> Result<Kinds, String> {
+        let is_guarded = self.is_guarded_key(value);
+        self.advance();
+        if let [Text(name), Sign("]"), ..] = self.rest() {
+            self.advance();
+            self.advance();
+            return attribute(self.scope, value, name);
+        }
+        element(value)?;
+        let mut key = Kinds::NONE;
+        if !self.is_sign(":") {
+            key = self.expression()?;
+        }
+        let mut is_slice = false;
+        while self.skip_sign(":") {
+            is_slice = true;
+            if !self.is_sign(":") && !self.is_sign("]") {
+                self.expression()?;
+            }
+        }
+        self.expect_sign("]")?;
+        if is_slice && value.has(Kinds::TEXT) {
+            Ok(value.with(Kinds::MADE))
+        } else if is_slice || key.is_within(Kinds::NUMBERS) {
+            Ok(value)
+        } else if is_guarded || key.is_within(Kinds::KEYS) {
+            Ok(value.with(Kinds::REACHED))
+        } else {
+            Err("a subscript that may be a text of the template".to_owned())
+        }
+    }
+
+    /// Whether the next subscript is a key that the variable before surely has: in
+    /// `for key in mapping`, or before `if key in mapping`.
+    fn is_guarded_key(&self, value: Kinds) -> bool {
+        let Some(start) = self.position.checked_sub(1) else {
+            return false;
+        };
+        let is_attribute = start.checked_sub(1).and_then(|at| self.tokens.get(at));
+        if is_attribute == Some(&Sign(".")) || value.has(Kinds::MADE.with(Kinds::LIST)) {
+            return false;
+        }
+        let Some([Name(mapping), Sign("["), Name(key), Sign("]"), rest @ ..]) =
+            self.tokens.get(start..)
+        else {
+            return false;
+        };
+        let condition = [Name("if"), Name(*key), Name("in"), Name(*mapping)];
+        if let Some(after) = rest.strip_prefix(&condition) {
+            return matches!(after, [Name("else") | Sign(")"), ..]);
+        }
+        let is_made = self.scope.variable(key).has(Kinds::MADE);
+        self.scope.is_loop_over(key, mapping) && !is_made
+    }
+
+    /// Filters and tests after a value.
+    pub(super) fn filters(&mut self, value: Kinds) -> Result<Kinds, String> {
+        let mut kinds = value;
+        loop {
+            if self.skip_sign("|") {
+                kinds = self.filter(kinds)?;
+            } else if self.skip_name("is") {
+                self.test()?;
+                kinds = Kinds::NUMBER;
+            } else if self.is_sign("(") {
+                return Err("a call of what a filter gives".to_owned());
+            } else {
+                return Ok(kinds);
+            }
+        }
+    }
+
+    /// A filter after its sign.
+    pub(super) fn filter(&mut self, value: Kinds) -> Result<Kinds, String> {
+        let name = self.name()?;
+        // Jinja reads names with dots as one.
+        if self.is_sign(".") {
+            return Err(format!("the filter {name} with a dot"));
+        }
+        let arguments = if self.skip_sign("(") {
+            self.arguments()?
+        } else {
+            Vec::new()
+        };
+        filter::apply(self.scope, name, value, &arguments)
+    }
+
+    fn test(&mut self) -> Result<(), String> {
+        self.skip_name("not");
+        let name = self.name()?;
+        if !TESTS.contains(&name) || self.is_sign(".") {
+            return Err(format!("the test {name}"));
+        }
+        if self.skip_sign("(") {
+            self.arguments()?;
+            return Ok(());
+        }
+        // One argument may follow without parentheses.
+        match self.rest() {
+            [Name("and" | "else" | "or"), ..] => {}
+            [Name("is"), ..] => return Err("a test of a test".to_owned()),
+            [Name(_) | Text(_) | Number | Sign("[" | "{"), ..] => {
+                let argument = self.primary()?;
+                self.postfix(argument)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What a mapping has at a key. A method there could be called by the name of another one.
+fn entry(key: Option<&str>, value: Kinds) -> Kinds {
+    if value.has(Kinds::METHOD) && key.is_none_or(is_method) {
+        value.with(Kinds::REACHED)
+    } else {
+        value
+    }
+}

@@ -1,0 +1,135 @@
+//! Filters of a template: which arguments they may have, and what they give.
+
+use super::allowed::{
+    ATTRIBUTE_FILTERS, ITEM_FILTERS, MAPPED_ITEM_FILTERS, NUMBER_FILTERS, TESTS, TEXT_FILTERS,
+};
+use super::attribute::{attribute, element};
+use super::kind::Kinds;
+use super::scope::Scope;
+use super::token::Token;
+
+/// An argument of a call.
+pub(super) struct Argument<'t, 'a> {
+    pub(super) name: Option<&'t str>,
+    pub(super) kinds: Kinds,
+    /// The text or number, if the argument is nothing else.
+    pub(super) literal: Option<&'a Token<'t>>,
+}
+
+/// What a filter gives for a value.
+pub(super) fn apply(
+    scope: &Scope<'_>,
+    filter: &str,
+    value: Kinds,
+    arguments: &[Argument<'_, '_>],
+) -> Result<Kinds, String> {
+    let is_known = filter == "map"
+        || TEXT_FILTERS.contains(&filter)
+        || NUMBER_FILTERS.contains(&filter)
+        || ITEM_FILTERS.contains(&filter);
+    if !is_known {
+        return Err(format!("the filter {filter}"));
+    }
+    let mut positional = arguments.iter().filter(|argument| argument.name.is_none());
+    match filter {
+        "map" => return map(scope, value, arguments),
+        "select" | "reject" => check_test(positional.next())?,
+        "selectattr" | "rejectattr" => check_test(positional.nth(1))?,
+        _ => {}
+    }
+    let known = ATTRIBUTE_FILTERS.iter().find(|(name, _)| *name == filter);
+    if let Some((_, position)) = known {
+        let mut positional = arguments.iter().filter(|argument| argument.name.is_none());
+        let named = keyword(arguments, "attribute");
+        for argument in named.into_iter().chain(positional.nth(*position)) {
+            path(scope, value, argument)?;
+        }
+    }
+    let given = arguments.iter().map(|argument| argument.kinds);
+    Ok(result(filter, value, given.fold(Kinds::NONE, Kinds::with)))
+}
+
+/// A filter that applies another one to each item, or reads an attribute of each.
+fn map(scope: &Scope<'_>, value: Kinds, arguments: &[Argument<'_, '_>]) -> Result<Kinds, String> {
+    let fold = |kinds: Kinds, argument: &Argument<'_, '_>| kinds.with(argument.kinds);
+    let kinds = match arguments {
+        [
+            Argument {
+                name: None,
+                literal: Some(Token::Text(mapped)),
+                ..
+            },
+            given @ ..,
+        ] => {
+            let mapped = mapped.as_str();
+            let is_text = TEXT_FILTERS.contains(&mapped) && mapped != "join";
+            if !is_text
+                && !NUMBER_FILTERS.contains(&mapped)
+                && !MAPPED_ITEM_FILTERS.contains(&mapped)
+            {
+                return Err(format!("the filter {mapped} for each item"));
+            }
+            result(mapped, value, given.iter().fold(Kinds::NONE, fold))
+        }
+        _ => {
+            let named = keyword(arguments, "attribute");
+            let is_plain = arguments.iter().all(|argument| argument.name.is_some());
+            let Some(argument) = named.filter(|_| is_plain) else {
+                return Err("a filter for each item whose name is computed".to_owned());
+            };
+            let kinds = path(scope, value, argument)?;
+            arguments.iter().fold(kinds, fold)
+        }
+    };
+    Ok(kinds.with(Kinds::LIST))
+}
+
+fn keyword<'b, 't, 'a>(
+    arguments: &'b [Argument<'t, 'a>],
+    name: &str,
+) -> Option<&'b Argument<'t, 'a>> {
+    arguments
+        .iter()
+        .find(|argument| argument.name == Some(name))
+}
+
+/// Checks that the test that a filter applies is a plain text, and on the list.
+fn check_test(argument: Option<&Argument<'_, '_>>) -> Result<(), String> {
+    let Some(argument) = argument else {
+        return Ok(());
+    };
+    match argument.literal {
+        Some(Token::Text(test)) if TESTS.contains(&test.as_str()) => Ok(()),
+        _ => Err("a test for each item that is computed or not on the list".to_owned()),
+    }
+}
+
+/// What the attribute has that an argument names: a number, or names with dots or commas between.
+fn path(scope: &Scope<'_>, value: Kinds, argument: &Argument<'_, '_>) -> Result<Kinds, String> {
+    match argument.literal {
+        Some(Token::Number) => element(value),
+        Some(Token::Text(names)) => {
+            let mut kinds = value;
+            for name in names.split(['.', ',']) {
+                kinds = if name.bytes().all(|byte| byte.is_ascii_digit()) {
+                    element(kinds)?
+                } else {
+                    attribute(scope, kinds, name)?
+                };
+            }
+            Ok(kinds)
+        }
+        _ => Err("an attribute whose name is computed".to_owned()),
+    }
+}
+
+/// What a filter gives for a value and its arguments.
+fn result(filter: &str, value: Kinds, arguments: Kinds) -> Kinds {
+    match filter {
+        "float" | "int" => Kinds::NUMBER.with(arguments),
+        "reverse" | "sum" => value.with(arguments).made(),
+        _ if NUMBER_FILTERS.contains(&filter) => Kinds::NUMBER,
+        _ if TEXT_FILTERS.contains(&filter) => Kinds::MADE,
+        _ => value.with(arguments),
+    }
+}
