@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Python packages of a part of `make test-artifacts`: artifacts.sh signing, which signs
-# and verifies models (95 MB), or artifacts.sh benign, which writes model files (700 MB). Wheels with
-# hashes in a virtual environment in the user's cache folder. Idempotent. The last line on standard
+# and verifies models (95 MB), artifacts.sh templates, which runs chat templates (15 MB), or
+# artifacts.sh benign, which writes model files (700 MB). Wheels with hashes in a virtual environment in the user's cache folder. Idempotent. The last line on standard
 # output is the folder. Everything else goes to standard error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,14 +11,14 @@ name=artifacts-$part
 . tools/python.sh
 
 case $part in
-    signing) machine 2.28 "Debian 10, Ubuntu 18.10" ;;
+    signing | templates) machine 2.28 "Debian 10, Ubuntu 18.10" ;;
     benign)
         machine 2.28 "Debian 10, Ubuntu 18.10"
         [ "$(uname -m)" = x86_64 ] || fail "x86-64 is needed; this is $(uname -m)"
         versions=(3.11)
         ;;
     *)
-        echo "artifacts.sh: the part is signing or benign" >&2
+        echo "artifacts.sh: the part is signing, templates or benign" >&2
         exit 2
         ;;
 esac

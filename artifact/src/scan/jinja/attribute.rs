@@ -23,10 +23,6 @@ pub(super) fn attribute(scope: &Scope<'_>, value: Kinds, name: &str) -> Result<K
     if value.is_within(Kinds::NAMESPACE) {
         return Ok(scope.attribute(name));
     }
-    // Schemas have a key of this name.
-    if name == "format" && !value.has(Kinds::TEXT.with(Kinds::MADE)) {
-        return Ok(value.with(Kinds::REACHED));
-    }
     if HIDDEN_ATTRIBUTES.contains(&name) {
         return Err(format!("the attribute {name}"));
     }

@@ -170,6 +170,8 @@ fn what_the_template_stored_is_never_called() {
         "{{ x | first() () }}",
         "{{ (x | first).format(y) }}",
         "{{ x.encode }}",
+        "{{ messages[0].content.format }}",
+        "{{ messages[0].content['format'] }}",
         "{{ varargs }}",
         "{% for x in y recursive %}{{ loop(x) }}{% endfor %}",
     ]);

@@ -132,7 +132,7 @@ fn sign(text: &str, first: char) -> Result<(&str, &str), String> {
     }
 }
 
-/// Reads a decimal number, and answers the text after it. After a dot it is the index of an element.
+/// Reads a decimal number, and answers the text after it. After a dot it is an index.
 fn number(text: &str, is_index: bool) -> Result<&str, String> {
     let digits = |text: &str| text.len().saturating_sub(without_digits(text).len());
     let mut rest = without_digits(text);

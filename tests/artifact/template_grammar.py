@@ -1,0 +1,400 @@
+"""Makes chat templates: ways to Python that scanners missed, mutated, and ordinary ones.
+
+A way to Python is a text with the name of an internal, which a template makes in one of the ways
+of `MAKERS`, and a construct of `REACHES` that takes an attribute of that name. `OTHERS` need no
+such text.
+"""
+
+import json
+import re
+
+#: Internals of Python that each value has.
+NAMES = (
+    "__class__", "__doc__", "__init__", "__dir__", "__reduce__", "__hash__", "__sizeof__",
+    "__str__", "__subclasshook__", "__init_subclass__", "__getattribute__",
+)
+#: Methods of the closed list, by which a template calls what it stored.
+CALLED = ("strip", "split", "startswith", "get", "items", "lower", "join", "index", "count")
+#: Methods that are not on it.
+STORED = ("format", "format_map", "encode", "translate", "zfill", "center", "casefold", "rjust")
+
+
+def quote(pick, text):
+    """A text in quotes of either kind."""
+    mark = pick.choice("'\"")
+    return mark + text.replace("\\", "\\\\").replace(mark, "\\" + mark).replace("\n", "\\n") + mark
+
+
+def cut(pick, name):
+    """A name in pieces, none of which has two underscores."""
+    inner = name.strip("_")
+    middle = pick.randrange(1, len(inner))
+    pieces = ["_", "_" + inner[:middle], inner[middle:] + "_", "_"]
+    if pick.random() < 0.5:
+        pieces[1:3] = [pieces[1] + pieces[2]]
+    return [piece for piece in pieces if piece]
+
+
+def mark(pick):
+    """A character that is in no name."""
+    return pick.choice("XZQ#@ -")
+
+
+def by_operator(sign):
+    """Pieces with an operator between."""
+    return lambda pick, name: ("", f" {sign} ".join(quote(pick, p) for p in cut(pick, name)))
+
+
+def by_neighbours(pick, name):
+    """Pieces that stand beside each other."""
+    return "", " ".join(quote(pick, piece) for piece in cut(pick, name))
+
+
+def by_replace_method(pick, name):
+    """An underscore that `replace` brings in."""
+    char = mark(pick)
+    return "", f"{quote(pick, name.replace('_', char))}.replace({quote(pick, char)}, '_')"
+
+
+def by_replace_filter(pick, name):
+    """The same by a filter."""
+    char = mark(pick)
+    return "", f"({quote(pick, name.replace('_', char))} | replace({quote(pick, char)}, '_'))"
+
+
+def by_removal(pick, name):
+    """A character between underscores that `replace` takes out."""
+    char = mark(pick)
+    return "", f"{quote(pick, name.replace('__', f'_{char}_'))}.replace({quote(pick, char)}, '')"
+
+
+def by_split(pick, name):
+    """Pieces that `split` makes and `join` joins."""
+    char = mark(pick)
+    return "", f"({quote(pick, char.join(cut(pick, name)))}.split({quote(pick, char)}) | join)"
+
+
+def by_join(pick, name):
+    """Pieces of a list."""
+    pieces = ", ".join(quote(pick, piece) for piece in cut(pick, name))
+    return "", pick.choice(["([{}] | join)", "''.join([{}])", "(({}) | join(''))"]).format(pieces)
+
+
+def by_percent(pick, name):
+    """A format with characters or texts."""
+    pieces = cut(pick, name)
+    if pick.random() < 0.5:
+        form = "%c%c" + name.strip("_").replace("_", "%c") + "%c%c"
+        return "", f"({quote(pick, form)} % ({', '.join(['95'] * form.count('%c'))}))"
+    values = ", ".join(quote(pick, piece) for piece in pieces)
+    return "", f"({quote(pick, '%s' * len(pieces))} % ({values}))"
+
+
+def by_format_filter(pick, name):
+    """The filter of the same."""
+    pieces = cut(pick, name)
+    values = ", ".join(quote(pick, piece) for piece in pieces)
+    return "", f"({quote(pick, '%s' * len(pieces))} | format({values}))"
+
+
+def by_case(pick, name):
+    """A name in capitals."""
+    pieces = " ~ ".join(quote(pick, piece.upper()) for piece in cut(pick, name))
+    return "", pick.choice(["({} | lower)", "({}).lower()"]).format(pieces)
+
+
+def by_reverse(pick, name):
+    """A name backwards."""
+    pieces = " ~ ".join(quote(pick, piece) for piece in cut(pick, name[::-1]))
+    return "", pick.choice(["({} | reverse)", "({})[::-1]"]).format(pieces)
+
+
+def by_repetition(pick, name):
+    """Two underscores from one."""
+    twice = pick.choice(["('_' * 2)", "(2 * '_')", "(['_'] * 2) | join", "'_'.join(['', '', ''])"])
+    return "", f"(({twice}) ~ {quote(pick, name[2:-2])} ~ ({twice}))"
+
+
+def by_slice(pick, name):
+    """A piece of a longer text."""
+    text = " ~ ".join(quote(pick, piece) for piece in cut(pick, name))
+    return "", f"('a' ~ {text} ~ 'b')[1:-1]"
+
+
+def by_block(pick, name):
+    """What a block prints."""
+    pieces = "".join(f"{{{{ {quote(pick, piece)} }}}}" for piece in cut(pick, name))
+    return f"{{% set made %}}{pieces}{{% endset %}}", "made"
+
+
+def by_macro(pick, name):
+    """What a macro prints."""
+    pieces = "".join(f"{{{{ {quote(pick, piece)} }}}}" for piece in cut(pick, name))
+    return f"{{% macro text() %}}{pieces}{{% endmacro %}}", "text()"
+
+
+def by_namespace(pick, name):
+    """Pieces that a loop joins in a namespace."""
+    pieces = ", ".join(quote(pick, piece) for piece in cut(pick, name))
+    grown = f"{{% for p in [{pieces}] %}}{{% set own.k = own.k ~ p %}}{{% endfor %}}"
+    return "{% set own = namespace(k='') %}" + grown, "own.k"
+
+
+def by_default(pick, name):
+    """What a filter gives in place of nothing."""
+    pieces = " ~ ".join(quote(pick, piece) for piece in cut(pick, name))
+    form = pick.choice(["(missing | default({}))", "('x' | int({}))", "(('', {}) | last)"])
+    return "", form.format(pieces)
+
+
+def by_escape(pick, name):
+    """Underscores as escapes."""
+    escape = pick.choice(["\\x5f", "\\u005f", "\\137", "\\N{LOW LINE}"])
+    return "", "'" + name.replace("_", escape) + "'"
+
+
+def by_token(_pick, _name):
+    """A special token, which the author of the model chooses."""
+    return "", "unk_token"
+
+
+MAKERS = {
+    "tilde": by_operator("~"), "plus": by_operator("+"), "neighbours": by_neighbours,
+    "replace": by_replace_method, "replace-filter": by_replace_filter, "removal": by_removal,
+    "split": by_split, "join": by_join, "percent": by_percent, "format-filter": by_format_filter,
+    "case": by_case, "reverse": by_reverse, "repetition": by_repetition, "slice": by_slice,
+    "block": by_block, "macro": by_macro, "namespace": by_namespace, "default": by_default,
+    "escape": by_escape, "token": by_token,
+}
+
+#: Takes an attribute of the name `K` of each of `V`, or of `V` itself.
+REACHES = {
+    "subscript": ["V[K]", "(V)[K]", "[V][0][K]", "({'a': V}).a[K]"],
+    "subscript-variable": [
+        "#{% set k = K %}{{ V[k] }}", "#{% for k in [K] %}{{ V[k] }}{% endfor %}",
+        "#{% macro at(k) %}{{ V[k] }}{% endmacro %}{{ at(K) }}",
+        "#{% set n = namespace(k=K) %}{{ V[n.k] }}",
+        "#{% if not k is defined %}{% set k = K %}{% endif %}{{ V[k] }}",
+        "#{% for k in V %}{% set k = K %}{{ V[k] }}{% endfor %}",
+    ],
+    "subscript-choice": ["V[K if true else 0]", "V[0 or K]", "V[true and K]", "V[(K, 'a')[0]]"],
+    "map": ["V | map(attribute=K) | list", "V | map(attribute=K, default='') | join"],
+    "sum": ["V | sum(attribute=K)", "V | sum(K)", "V | sum(start=0, attribute=K)"],
+    "sort": ["V | sort(attribute=K)", "V | sort(false, false, K) | list"],
+    "groupby": ["V | groupby(K)", "V | groupby(attribute=K)", "V | groupby(K, default='')"],
+    "unique": ["V | unique(attribute=K) | list", "V | unique(false, K) | list"],
+    "min-max": ["V | min(attribute=K)", "V | max(false, K)", "V | max(attribute=K)"],
+    "join": ["V | join('', K)", "V | join(d=',', attribute=K)"],
+    "select": ["V | selectattr(K) | list", "V | rejectattr(K, 'equalto', 1) | list"],
+    "attr": ["V | attr(K)", "V | map('attr', K) | list", "V | first | attr(K)"],
+    "nested-map": ["[V] | map('map', attribute=K) | map('list') | list"],
+    "spread": ["V | map(**{'attribute': K}) | list", "V | sum(*[K])", "V | map(*['attr', K])"],
+    "previous-item": ["#{% for m in V %}{{ (loop.nextitem or m)[K] }}{% endfor %}"],
+}
+VALUES = (
+    "messages", "messages[1:]", "(messages | list)", "[messages[0]]", "['a', 'b']", "documents",
+)
+
+
+def other_stored(pick):
+    """A method that is stored under the name of another one, and called."""
+    called, stored = pick.choice(CALLED), pick.choice(STORED)
+    text = quote(pick, pick.choice(["{0._class_}", "{0.real}", "a", "{}"]))
+    receiver = pick.choice([text, "messages[0].content", "bos_token"])
+    return pick.choice([
+        f"{{% set ns = namespace() %}}{{% set ns.{called} = {receiver}.{stored} %}}"
+        f"{{{{ ns.{called}(0) }}}}",
+        f"{{% set ns = namespace({called}={receiver}.{stored}) %}}{{{{ ns.{called}('a') }}}}",
+        f"{{% set ns = namespace({called}={receiver}[{quote(pick, stored)}]) %}}"
+        f"{{{{ ns.{called}() }}}}",
+    ])
+
+
+def other_mapping(pick):
+    """The same in a mapping, whose keys are attributes, too."""
+    called, stored = pick.choice(("strip", "split", "lower", "join", "title")), pick.choice(STORED)
+    receiver = pick.choice(["'a'", "messages[0].content", "bos_token", "eos_token"])
+    return pick.choice([
+        f"{{{{ {{'{called}': {receiver}.{stored}}}.{called}() }}}}",
+        f"{{% set m = dict({called}={receiver}.{stored}) %}}{{{{ m.{called}('b') }}}}",
+        f"{{{{ [{{'{called}': {receiver}.{stored}}}][0].{called}(1) }}}}",
+    ])
+
+
+def other_format(pick):
+    """A method or function that formats, or that is called as a value."""
+    receiver = pick.choice(["'{0.__class__}'", "messages[0].content", "(bos_token ~ 'a')", "'{}'"])
+    stored = pick.choice(STORED)
+    variable = pick.choice(["f", "g1", "call_it", "x"])
+    return pick.choice([
+        f"{{{{ {receiver}.{stored}(5) }}}}", f"{{{{ {receiver}[{quote(pick, stored)}](5) }}}}",
+        f"{{% set {variable} = {receiver}.{stored} %}}{{{{ {variable}(5) }}}}",
+        f"{{% for {variable} in [{receiver}.{stored}] %}}{{{{ {variable}(5) }}}}{{% endfor %}}",
+    ])
+
+
+def other_generator(pick):
+    """The frame of a generator has Python's globals."""
+    made = pick.choice(
+        ["map('upper')", "select", "reject('none')", "map(attribute='role')", "batch(2)"]
+    )
+    part = pick.choice(["gi_frame", "gi_code", "send", "throw", "close"])
+    access = pick.choice([".{}", "[{!r}]", "['' {!r}]", " | attr({!r})"]).format(part)
+    value = pick.choice(VALUES[:3])
+    if pick.random() < 0.3:
+        return f"{{{{ [{value} | {made}] | map(attribute={part!r}) | list }}}}"
+    return f"{{{{ ({value} | {made}){access} }}}}"
+
+
+def other_global(pick):
+    """Functions and classes of Jinja."""
+    name = pick.choice(
+        ("lipsum", "cycler", "joiner", "namespace", "range", "dict", "raise_exception")
+    )
+    inner = pick.choice(("__globals__", "__init__", "__class__", "__doc__", "__call__"))
+    access = pick.choice([".{0}", "['{0}']", "['_' ~ '{1}']", " | attr('{0}')"])
+    prefix, value = pick.choice([("", name), ("{% set f = NAME %}", "f"), ("", "[NAME][0]")])
+    access = access.format(inner, inner[1:])
+    return prefix.replace("NAME", name) + f"{{{{ {value.replace('NAME', name)}{access} }}}}"
+
+
+OTHERS = {
+    "stored-method": other_stored, "stored-in-mapping": other_mapping,
+    "method-as-value": other_format, "generator": other_generator, "global": other_global,
+}
+
+
+def reached(pick, reach, maker):
+    """A template with a way to Python."""
+    before, key = MAKERS[maker](pick, pick.choice(NAMES))
+    form = pick.choice(REACHES[reach]).replace("V", pick.choice(VALUES)).replace("K", key)
+    return before + (form[1:] if form.startswith("#") else f"{{{{ {form} }}}}")
+
+
+def decorate(pick, template):
+    """The same within an ordinary template."""
+    before = pick.choice(
+        ["", "{{ bos_token }}", "{# a note #}", "<|im_start|>\n", "{%- set z = 1 -%}"]
+    )
+    after = pick.choice(
+        ["", "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}", "\n"]
+    )
+    if pick.random() < 0.3 and "{% macro" not in template:
+        template = f"{{% if messages %}}{template}{{% endif %}}"
+    if pick.random() < 0.3:
+        template = template.replace("{{ ", "{{- ").replace(" %}", " -%}")
+    return before + template + after
+
+
+def bypasses(pick):
+    """Kinds of bypasses with a function each that makes one."""
+    def by_maker(maker):
+        return lambda: decorate(pick, reached(pick, pick.choice(list(REACHES)), maker))
+
+    def by_reach(reach):
+        return lambda: decorate(pick, reached(pick, reach, pick.choice(list(MAKERS))))
+
+    def by_other(make):
+        return lambda: decorate(pick, make(pick))
+
+    kinds = {f"name by {maker}": by_maker(maker) for maker in MAKERS}
+    kinds.update({f"reach by {reach}": by_reach(reach) for reach in REACHES})
+    kinds.update({name: by_other(make) for name, make in OTHERS.items()})
+    return kinds
+
+
+#: Parts of ordinary templates. `@R` is a role, `@T` a text, `@N` a number and `@A` an attribute.
+PARTS = [
+    "{% for message in messages %}@BODY{% endfor %}",
+    "{%- for message in messages[1:] -%}@BODY{%- endfor -%}",
+    "{% for message in messages if message.role != @R %}@BODY{% endfor %}",
+    "{% for message in messages[::-1] %}{% set index = (messages | length - 1) - loop.index0 %}"
+    "{{ index }}{% endfor %}",
+    "{% if messages[0]['role'] == @R %}{% set system = messages[0]['content'] %}"
+    "{% set rest = messages[1:] %}{% else %}{% set rest = messages %}{% endif %}"
+    "{{ rest | length }}",
+    "{% for message in messages %}{% if (message['role'] == @R) != (loop.index0 % @N == 0) %}"
+    "{{ @T }}{% endif %}{% endfor %}",
+    "{% if tools %}{% for tool in tools %}{{ tool | tojson }}{{ tool.function.name }}"
+    "{% for key, value in tool.function.parameters.properties.items() %}{{ key + @T }}"
+    "{{ value.type | default(@T) | upper }}{% endfor %}{% endfor %}{% endif %}",
+    "{% set ns = namespace(found=false, index=0) %}{% for m in messages %}{% if m.role == @R %}"
+    "{% set ns.found = true %}{% set ns.index = ns.index + 1 %}{% endif %}{% endfor %}"
+    "{{ ns.found }}{{ ns.index % @N }}",
+    "{% macro show(m, n=@N) %}{{ m.role | capitalize }}{{ n }}{% if m.content is string %}"
+    "{{ m.content | trim }}{% endif %}{% endmacro %}{{ show(messages[0]) }}"
+    "{% for m in messages %}{{ show(m, n=loop.index) }}{% endfor %}",
+    "{% macro kind(spec) %}{% set names = {'string': 'str', 'integer': 'int'} %}"
+    "{% if names[spec.type] is defined %}{{ names[spec.type] }}{% else %}{{ @T }}{% endif %}"
+    "{% endmacro %}{% for tool in tools or [] %}"
+    "{{ kind(tool.function.parameters.properties.city) }}{% endfor %}",
+    "{% for i in range(messages | length) %}{{ messages[i].role }}"
+    "{% if i + 1 < messages | length %}"
+    "{{ messages[i + 1].role }}{% endif %}{% endfor %}",
+    "{% for tool in tools or [] %}{% for key in tool.function %}{{ key }}={{ tool.function[key] }}"
+    "{% endfor %}{% endfor %}",
+    "{{ messages | selectattr('role', 'equalto', @R) | list | length }}",
+    "{{ messages | map(attribute=@A) | list | length }}"
+    "{{ messages | rejectattr(@A, 'none') | list }}",
+    "{{ strftime_now('%d %b %Y') if strftime_now is defined else @T }}",
+    "{{ (bos_token or '') + @T }}{{ eos_token ~ @T }}",
+    "{% if add_generation_prompt %}{{ @T }}{% elif enable_thinking is defined %}{{ @T }}"
+    "{% endif %}",
+    "{% set parts = @T.split(' ') %}{{ parts | join(', ') }}{{ parts | first }}{{ parts[-1] }}",
+    "{% set text %}{{ bos_token }}{% for m in messages %}{{ m.role }}{% endfor %}{% endset %}"
+    "{{ text | trim }}",
+    "{% set known = [@R, @R] %}{% for m in messages %}{% if m.role not in known %}{{ @T }}"
+    "{% continue %}"
+    "{% endif %}{{ m.role | upper }}{% endfor %}",
+    "{{ 'x' if not tools else (tools | tojson(indent=4)) }}{{ @N * 2 + @N }}{{ @N // 2 }}{{ -@N }}",
+    "{% filter trim %}{{ @T }}{% endfilter %}{% generation %}{{ @T }}{% endgeneration %}",
+    "{# a comment with {{ braces }} #}{{ @T | replace('a', 'b') | length }}",
+    "{{ documents | map(attribute='title') | join(@T) }}{{ (documents | first).text }}",
+]
+BODIES = [
+    "{{ '<|' + message['role'] + '|>' + @T }}", "{{ message.role }}{{ @T }}",
+    "{% if message.content is string %}{{ message.content.strip() }}{% else %}"
+    "{% for part in message.content %}{{ part['text'] | trim }}{% endfor %}{% endif %}",
+    "{% if message['role'] == @R and not loop.last %}{{ loop.index }}{% endif %}",
+    "{% if message.content is string and '</think>' in message.content %}"
+    "{{ message.content.split('</think>')[-1].lstrip('\\n') }}{% endif %}",
+    "{% if message.tool_calls is defined %}{% for call in message.tool_calls %}"
+    "{{ call.function.name }}{{ call.function.arguments | tojson }}"
+    "{% for k, v in call.function.arguments | items %}{{ k }}={{ v }}{% endfor %}"
+    "{% endfor %}{% endif %}",
+    "{% if loop.first or messages[loop.index0 - 1].role != @R %}{{ @T }}{% endif %}",
+    "{% if not loop.last and messages[loop.index0 + 1]['role'] == @R %}{{ @T }}{% endif %}",
+    "{{ loop.previtem.role if loop.previtem is defined and not loop.first else @T }}",
+    "{% if message.get('name') %}{{ message.get('name', @T) }}{% endif %}",
+    "{% for key, value in message.items() %}{{ key }}{% endfor %}",
+]
+TEXTS = (
+    "<|im_start|>", "You are helpful.", "\n\n", "[INST] ", "<tool_call>", "a_b", "##", "<|eot_id|>",
+    "{\"name\": \"", "content",
+)
+
+
+def benign(pick):
+    """An ordinary template."""
+    text = "".join(pick.choice(PARTS) for _ in range(pick.randrange(1, 6)))
+    # Two macros of one name are no ordinary template.
+    for name in ("show", "kind"):
+        if text.count(f"macro {name}(") > 1:
+            return benign(pick)
+    while "@BODY" in text:
+        text = text.replace("@BODY", "".join(pick.sample(BODIES, pick.randrange(1, 4))), 1)
+
+    def fill(found):
+        return {
+            "@R": lambda: quote(pick, pick.choice(("user", "system", "assistant"))),
+            "@T": lambda: quote(pick, pick.choice(TEXTS)),
+            "@N": lambda: str(pick.randrange(2, 9)),
+            "@A": lambda: quote(pick, "role"),
+        }[found[0]]()
+
+    return re.sub("@[RTNA]", fill, text)
+
+
+def as_config(template):
+    """A configuration of a tokenizer with this template."""
+    return json.dumps({"bos_token": "<s>", "chat_template": template})
