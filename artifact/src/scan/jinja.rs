@@ -5,7 +5,7 @@
 //! test, method and function is on a list, each name is a plain text of the template, and nothing
 //! that the template stored is called. Everything else is executable.
 //!
-//! - `token` splits a template into tags and tokens, as Jinja does.
+//! - `token` splits a template into tags and tokens, as Jinja does, and `reader` reads them.
 //! - `kind` has what is known of a value, and `scope` that of each variable.
 //! - `attribute` and `filter` have the rules for what a value leads to.
 //! - `statement` and `expression` follow the grammar of Jinja 3.1.
@@ -20,11 +20,12 @@ mod attribute;
 mod expression;
 mod filter;
 mod kind;
+mod reader;
 mod scope;
 mod statement;
 mod token;
 
-use expression::Reader;
+use reader::Reader;
 use scope::Scope;
 use token::{Fault, Tag, Token};
 

@@ -8,109 +8,13 @@ use super::allowed::{
 use super::attribute::{attribute, element};
 use super::filter::{self, Argument};
 use super::kind::Kinds;
-use super::scope::{Scope, check_name};
+use super::reader::Reader;
+use super::scope::check_name;
 use super::token::{MAX_DEPTH, Token};
 
 use Token::{Name, Number, Sign, Text};
 
-/// The tokens of one tag, and how many of them were read.
-pub(super) struct Reader<'t, 'a> {
-    tokens: &'a [Token<'t>],
-    position: usize,
-    depth: usize,
-    pub(super) scope: &'a mut Scope<'t>,
-}
-
 impl<'t, 'a> Reader<'t, 'a> {
-    pub(super) const fn new(tokens: &'a [Token<'t>], scope: &'a mut Scope<'t>) -> Self {
-        Self {
-            tokens,
-            position: 0,
-            depth: 0,
-            scope,
-        }
-    }
-
-    /// The tokens from a position up to the next one.
-    pub(super) fn since(&self, start: usize) -> &'a [Token<'t>] {
-        self.tokens.get(start..self.position).unwrap_or_default()
-    }
-
-    /// The tokens that were not read.
-    pub(super) fn rest(&self) -> &'a [Token<'t>] {
-        self.tokens.get(self.position..).unwrap_or_default()
-    }
-
-    pub(super) const fn position(&self) -> usize {
-        self.position
-    }
-
-    const fn advance(&mut self) {
-        self.position = self.position.saturating_add(1);
-    }
-
-    fn is_sign(&self, sign: &str) -> bool {
-        matches!(self.rest(), [Sign(found), ..] if *found == sign)
-    }
-
-    fn is_name(&self, name: &str) -> bool {
-        matches!(self.rest(), [Name(found), ..] if *found == name)
-    }
-
-    pub(super) fn skip_sign(&mut self, sign: &str) -> bool {
-        let is_there = self.is_sign(sign);
-        if is_there {
-            self.advance();
-        }
-        is_there
-    }
-
-    pub(super) fn skip_name(&mut self, name: &str) -> bool {
-        let is_there = self.is_name(name);
-        if is_there {
-            self.advance();
-        }
-        is_there
-    }
-
-    /// Reads one of these operators.
-    fn operator(&mut self, operators: &[&str]) -> Option<&'t str> {
-        match self.rest() {
-            [Sign(found), ..] if operators.contains(found) => {
-                self.advance();
-                Some(*found)
-            }
-            _ => None,
-        }
-    }
-
-    pub(super) fn expect_sign(&mut self, sign: &str) -> Result<(), String> {
-        if self.skip_sign(sign) {
-            Ok(())
-        } else {
-            Err(format!("no {sign} where the grammar has one"))
-        }
-    }
-
-    pub(super) fn name(&mut self) -> Result<&'t str, String> {
-        match self.rest() {
-            [Name(name), ..] => {
-                self.advance();
-                Ok(*name)
-            }
-            _ => Err("no name where the grammar has one".to_owned()),
-        }
-    }
-
-    /// Checks that all tokens were read.
-    pub(super) fn end(&self) -> Result<(), String> {
-        if self.rest().is_empty() {
-            Ok(())
-        } else {
-            Err("an expression goes on after its end".to_owned())
-        }
-    }
-
     /// Expressions with commas between. `can_choose`: each may be `a if b else c`.
     pub(super) fn values(&mut self, can_choose: bool) -> Result<Kinds, String> {
         let mut kinds = Kinds::NONE;
@@ -377,7 +281,7 @@ impl<'t, 'a> Reader<'t, 'a> {
     }
 
     /// The arguments of a call, after its parenthesis.
-    pub(super) fn arguments(&mut self) -> Result<Vec<Argument<'t, 'a>>, String> {
+    fn arguments(&mut self) -> Result<Vec<Argument<'t, 'a>>, String> {
         let mut arguments = Vec::new();
         while !self.skip_sign(")") {
             let mut name = None;

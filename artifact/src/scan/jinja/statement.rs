@@ -1,7 +1,7 @@
 //! Follows a statement of a template.
 
-use super::expression::Reader;
 use super::kind::Kinds;
+use super::reader::Reader;
 use super::scope::{Block, check_name};
 use super::token::Token;
 
@@ -57,7 +57,7 @@ fn for_loop(reader: &mut Reader<'_, '_>) -> Result<(), String> {
     if !reader.skip_name("in") {
         return Err("a loop over nothing".to_owned());
     }
-    let start = reader.position();
+    let start = reader.position;
     let items = reader.values(false)?;
     let keys = match (names.as_slice(), reader.since(start)) {
         ([key], [Name(mapping)]) => Some((*key, *mapping)),
