@@ -67,7 +67,7 @@ fn judge(text: &str) -> Result<(), Fault> {
             (tag.is_statement, tag.tokens.as_slice())
         {
             scope
-                .announce_macro(*name)
+                .announce_macro(name)
                 .map_err(|detail| Fault { at: tag.at, detail })?;
         }
     }

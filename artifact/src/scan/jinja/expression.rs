@@ -148,7 +148,7 @@ impl<'t, 'a> Reader<'t, 'a> {
         let first = self.rest().first();
         self.advance();
         match first {
-            Some(Name(name)) => self.variable(*name),
+            Some(Name(name)) => self.variable(name),
             Some(Number) => Ok(Kinds::NUMBER),
             Some(Text(text)) => self.text(text),
             Some(Sign("(")) => self.group(),
@@ -404,7 +404,7 @@ impl<'t, 'a> Reader<'t, 'a> {
         else {
             return false;
         };
-        let condition = [Name("if"), Name(*key), Name("in"), Name(*mapping)];
+        let condition = [Name("if"), Name(key), Name("in"), Name(mapping)];
         if let Some(after) = rest.strip_prefix(&condition) {
             return matches!(after, [Name("else") | Sign(")"), ..]);
         }

@@ -117,7 +117,7 @@ fn tokens<'t>(body: &'t str, closing: &str) -> Result<(Vec<Token<'t>>, &'t str),
 
 /// Reads an operator or a bracket.
 fn sign(text: &str, first: char) -> Result<(&str, &str), String> {
-    let is_pair = PAIRS.iter().any(|pair| text.starts_with(*pair));
+    let is_pair = PAIRS.iter().any(|pair| text.starts_with(pair));
     let is_one = matches!(
         first,
         '(' | ')' | '[' | ']' | '{' | '}' | ',' | '.' | ':' | '|'
