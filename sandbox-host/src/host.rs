@@ -20,7 +20,7 @@ use crate::context_keys::ContextKeys;
 use crate::egress::SystemResolver;
 use crate::egress::audit_export::AuditExporters;
 use crate::limits::RateLimitServer;
-use crate::models::artifacts::{Checker, FirstDigests, Threads};
+use crate::models::artifacts::{Checker, Confirmations, FirstDigests, Threads};
 use crate::pem::TlsError;
 use crate::policy_store::artifacts::Artifacts;
 use crate::policy_store::assemble::{Loader, PolicyFault};
@@ -60,6 +60,8 @@ pub enum StartError {
     Audit(#[from] audit::server::StartError),
     #[error("{0}")]
     Blocks(String),
+    #[error("{0}")]
+    Confirmations(String),
     #[error("cannot use the TLS files of audit.export.otlp: {0}")]
     Export(TlsError),
     #[error("cannot start the thread of anomaly rules: {0}")]
@@ -267,6 +269,7 @@ impl Tasks {
             permitted,
         } = settings;
         let block_file = block_follower::open(&sources).map_err(StartError::Blocks)?;
+        let confirmations = Confirmations::open(&sources).map_err(StartError::Confirmations)?;
         let folders = Folders {
             root: root.clone(),
             builtins,
@@ -320,9 +323,10 @@ impl Tasks {
         let listeners = vec![Arc::new(responder) as _, Arc::new(records) as _, sent];
         let tap = Tap::start(rules, metrics, listeners);
         let tap = Arc::new(tap.map_err(StartError::Watch)?);
+        let shown_scanner = scanner.as_ref().ok().map(Arc::clone);
         let checker = Checker::new(root, scanner, first_digests);
         let writer = audit.outcomes().audit();
-        let artifacts = Threads::start(&loader.artifacts, checker, writer, metrics)
+        let artifacts = Threads::start(&loader.artifacts, checker, confirmations, writer, metrics)
             .map_err(StartError::Artifacts)?;
         audit.outcomes().audit().listen(Arc::<Tap>::clone(&tap));
         let app = Arc::new(App {
@@ -341,6 +345,7 @@ impl Tasks {
             blocks,
             tap,
             webhook,
+            scanner: shown_scanner,
         });
         let asked = Arc::clone(&app);
         let shared = move || asked.policy_versions.limits();

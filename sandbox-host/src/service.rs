@@ -36,6 +36,7 @@ use crate::dispatch::Deadline;
 use crate::document::Document;
 use crate::grpc_timeout;
 use crate::guard::{catch_panic, offload};
+use crate::models::scan::supervisor::ScannerSupervisor;
 use crate::pipeline::body::{self, BodyFault, CollectedBody};
 use crate::pipeline::record::Record;
 use crate::pipeline::reply::{self, ReplyBody};
@@ -78,6 +79,8 @@ pub struct App {
     pub tap: Arc<Tap>,
     /// Sends alerts.
     pub webhook: Arc<AlertWebhook>,
+    /// Scans the files of models. `None` if its processes could not be started.
+    pub scanner: Option<Arc<ScannerSupervisor>>,
 }
 
 impl App {

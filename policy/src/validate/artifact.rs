@@ -11,6 +11,9 @@ use crate::policy::{ArtifactTrust, ModelArtifact, ModelArtifacts};
 use crate::raw;
 use crate::values::ModelFormat;
 
+/// How the names of git's own files and folders begin.
+const GIT: &str = ".git";
+
 /// The artifacts of a model's versions. `path` is the model's.
 pub(super) fn artifacts(path: &Path, raw: &raw::Model, keys: Keys<'_>) -> Option<ModelArtifacts> {
     let common_path = path.field("artifact");
@@ -52,7 +55,8 @@ pub(super) fn artifacts(path: &Path, raw: &raw::Model, keys: Keys<'_>) -> Option
 
 fn artifact(path: &Path, raw: &raw::Artifact, keys: Keys<'_>) -> Option<ModelArtifact> {
     let fix = "the model's file or folder";
-    let files = file(path, "path", raw.path.as_ref(), fix);
+    let files = file(path, "path", raw.path.as_ref(), fix)
+        .and_then(|name| outside_git(&path.field("path"), name));
     let trust = match (&raw.manifest, &raw.signed_by) {
         (Some(_), None) => by_manifest(path, raw),
         (None, Some(names)) => signed(path, raw, names, keys),
@@ -80,6 +84,15 @@ fn file(path: &Path, field: &str, name: Option<&String>, fix: &str) -> Option<St
     let path = path.field(field);
     let name = path.required(name, fix)?;
     names::file(&path, name).map(|()| name.clone())
+}
+
+/// A name without a folder of git, whose files no signature covers.
+fn outside_git(path: &Path, name: String) -> Option<String> {
+    if name.split('/').any(|part| part.starts_with(GIT)) {
+        let message = "is below `.git*`, whose files no signature covers";
+        return path.fail_with_fix(message, "a folder with another name");
+    }
+    Some(name)
 }
 
 /// Files that a manifest lists, which the policy names with its digest.

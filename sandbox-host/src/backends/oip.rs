@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::io::ErrorKind;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -153,6 +154,19 @@ impl Endpoint {
     /// Whether the server answers HTTP/1.1, over a connection of its own.
     pub async fn speaks_http1(&self) -> bool {
         http1::answers(&self.dialer).await
+    }
+
+    /// Whether no process listens at the address.
+    pub async fn refuses_connections(&self) -> bool {
+        let Err(error) = self.dialer.dial().await else {
+            return false;
+        };
+        match error.kind() {
+            ErrorKind::ConnectionRefused => true,
+            // The socket's file is gone.
+            ErrorKind::NotFound => self.uri.starts_with("unix:"),
+            _ => false,
+        }
     }
 
     /// The current channel.

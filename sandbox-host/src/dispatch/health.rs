@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
+use crate::models::artifacts::{ModelArtifacts, Sighting};
 pub(super) use result::ModelStatus;
 pub use result::ProbeResult;
 
@@ -360,14 +361,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Probes one backend forever, each endpoint in a task of its own. An endpoint that never answers
-/// does not delay the others. Dropping the future stops the probes.
-pub async fn probe(health: Arc<BackendHealth>, endpoints: Vec<Arc<Endpoint>>, gauge: Gauge) {
+/// does not delay the others. Dropping the future stops the probes. `artifacts` are told what was
+/// seen while they await a load.
+pub async fn probe(
+    health: Arc<BackendHealth>,
+    endpoints: Vec<Arc<Endpoint>>,
+    artifacts: Arc<ModelArtifacts>,
+    gauge: Gauge,
+) {
     let mut probers = JoinSet::new();
     for (index, endpoint) in endpoints.into_iter().enumerate() {
         probers.spawn(probe_one(
             Arc::clone(&health),
             index,
             endpoint,
+            Arc::clone(&artifacts),
             gauge.clone(),
         ));
     }
@@ -378,6 +386,7 @@ async fn probe_one(
     health: Arc<BackendHealth>,
     index: usize,
     endpoint: Arc<Endpoint>,
+    artifacts: Arc<ModelArtifacts>,
     gauge: Gauge,
 ) {
     let Some(probed) = health.endpoints.get(index) else {
@@ -385,16 +394,31 @@ async fn probe_one(
     };
     loop {
         let began = Instant::now();
+        let began_ms = artifacts.now_ms();
         let found = probe::ask(health.models().keys(), &endpoint).await;
         let answers = found.is_reachable();
         let before = health.probe_results.borrow().get(index).map(Arc::clone);
         found.log_changes(&health.name, endpoint.uri(), before.as_deref());
+        let is_load_awaited = artifacts.awaits_load_at(endpoint.uri());
+        if is_load_awaited {
+            let refuses = !answers && endpoint.refuses_connections().await;
+            artifacts.record_sightings(endpoint.uri(), began_ms, |model, version| {
+                found.sighting(&(model.to_owned(), version.to_owned()), refuses)
+            });
+        }
         health.apply_result(index, found);
         health.set_gauge(&gauge);
         let pause = async {
-            if answers && health.ready() {
+            // A restart of a server is short, so it is looked for often while it counts.
+            if answers && health.ready() && !is_load_awaited {
+                let early = async {
+                    tokio::select! {
+                        () = probed.doubted.notified() => {}
+                        () = artifacts.load_awaited() => {}
+                    }
+                };
                 // A failed request shortens the pause, but not below the retry interval.
-                let _ = tokio::time::timeout(health.interval, probed.doubted.notified()).await;
+                let _ = tokio::time::timeout(health.interval, early).await;
             }
             let next = began.checked_add(RETRY_INTERVAL).unwrap_or(began);
             tokio::time::sleep_until(next).await;

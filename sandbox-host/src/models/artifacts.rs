@@ -12,24 +12,38 @@
 //! A check that failed for another cause than the files, such as a full disk, is repeated after
 //! growing pauses. Other rejected files are verified again when they change.
 //!
-//! One thread looks at the states of all files several times a second, and another one verifies:
-//! signature or digest of the manifest, every file's digest, a scan of every file in a process
-//! without rights, the digest that this version had before. Nothing is served on an error.
+//! One thread looks at the states of all files several times a second, and others verify: signature
+//! or digest of the manifest, every file's digest, a scan of every file in a process without
+//! rights, the digest that this version had before. Nothing is served on an error.
 //!
-//! Its modules, from bottom to top: `status`, `retry`, `first_digests`, `trust`, `check`,
-//! `registry`, `threads`. Each refers to those before it.
+//! Files that changed may have been loaded meanwhile. So a version whose files are verified again
+//! also needs a load that began later ([`load_state`]).
+//!
+//! Its modules, from bottom to top: `status`, `endpoint_loads`, `load_state`, `servers`, `retry`,
+//! `first_digests`, `trust`, `check`, `confirmations`, `lanes`, `registry`, `reporter`, `threads`.
+//! Each refers to those before it.
 
 mod check;
+mod confirmations;
+mod endpoint_loads;
 mod first_digests;
+mod lanes;
+mod load_state;
 mod registry;
+mod reporter;
 mod retry;
+mod servers;
 mod status;
 mod threads;
 mod trust;
 
 pub use check::Checker;
+pub use confirmations::{Confirmation, ConfirmationFile, Confirmations};
+pub use endpoint_loads::Sighting;
 pub use first_digests::FirstDigests;
+pub use load_state::AWAITING_LOAD;
 pub use registry::{Followed, ModelArtifacts};
+pub use servers::ModelServers;
 pub use status::{Cause, Identity, Observation, Status};
 pub use threads::Threads;
 pub use trust::{signature_file, trusted_files};

@@ -5,12 +5,13 @@
 //! regular files are read. A digest is about the bytes at the time of the check: a server must load
 //! the model from a copy that no one else can write.
 //!
-//! Its modules, from bottom to top: `file_state`, `open_folder`, `fault`, `tree`, `copy`, `walk`,
-//! `found_model`, `hash`.
+//! Its modules, from bottom to top: `file_state`, `open_folder`, `fault`, `folder_states`, `tree`,
+//! `copy`, `walk`, `found_model`, `hash`.
 
 mod copy;
 mod fault;
 pub mod file_state;
+mod folder_states;
 mod found_model;
 mod hash;
 pub mod open_folder;
@@ -23,7 +24,8 @@ use std::path::Path;
 use tensorgate_artifact::model_signing::{Differences, Manifest, Pieces, Resource, Rules, compare};
 
 pub use fault::Fault;
-pub use found_model::{FileStates, FoundModel};
+pub use folder_states::FolderStates;
+pub use found_model::FoundModel;
 use hash::{Digests, Settings, hash};
 pub use hash::{Options, Progress};
 use tree::Tree;

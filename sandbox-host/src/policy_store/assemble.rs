@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tensorgate_artifact::component::Signed;
 use tensorgate_policy::Policy;
-use tensorgate_policy::policy::{Backend, Handler};
+use tensorgate_policy::policy::{Backend, Handler, Model};
 use tensorgate_policy::raw::BackendKind;
 
 use super::parallel::parallel_map;
@@ -26,7 +26,7 @@ use crate::dispatch::Dispatcher;
 use crate::dispatch::health::{self, BackendHealth, Prober};
 use crate::egress::{Egress, Resolve, SystemResolver};
 use crate::limits::{ConnectFault, SharedLimits};
-use crate::models::artifacts::ModelArtifacts;
+use crate::models::artifacts::{ModelArtifacts, ModelServers};
 use crate::pem::TlsError;
 use crate::pipeline::request::Verifier;
 use crate::pipeline::{Pipeline, Stage, mirroring};
@@ -245,6 +245,9 @@ impl Loader {
         if !faults.is_empty() {
             return Err(faults);
         }
+        let followed = self
+            .artifacts
+            .follow(policy, |model| servers_of(policy, model, &parts.backends));
         let generation = candidate.generation.clone();
         let judge = Verifier::new(Arc::clone(policy), generation, self.keys.clone());
         Ok(PolicyVersion {
@@ -258,7 +261,7 @@ impl Loader {
             parts,
             headers: candidate.headers,
             digest: candidate.digest,
-            _artifacts: self.artifacts.follow(policy),
+            _artifacts: followed,
         })
     }
 
@@ -486,7 +489,9 @@ impl Loader {
                 backend: name.to_owned(),
             })
             .clone();
-        let prober = Prober::start(health::probe(Arc::clone(&health), endpoints.clone(), gauge));
+        let artifacts = Arc::clone(&self.artifacts);
+        let probing = health::probe(Arc::clone(&health), endpoints.clone(), artifacts, gauge);
+        let prober = Prober::start(probing);
         Ok(Arc::new(Server {
             rule: rule.clone(),
             addresses,
@@ -501,6 +506,22 @@ impl Loader {
             tls,
             _prober: prober,
         }))
+    }
+}
+
+/// The servers of a model.
+fn servers_of(
+    policy: &Policy,
+    model: &Model,
+    backends: &HashMap<String, Arc<Server>>,
+) -> ModelServers {
+    let name = model.backend();
+    let addresses = backends.get(name).map(|server| server.addresses.clone());
+    let rule = policy.backends().get(name);
+    ModelServers {
+        model: model.backend_model().to_owned(),
+        addresses: addresses.unwrap_or_default(),
+        load_only_verified: rule.is_some_and(|rule| rule.kind() == BackendKind::Embedded),
     }
 }
 

@@ -51,7 +51,8 @@ impl App {
             let since = rfc3339(failure.since);
             format!("audit: no line written since {since}: {}", failure.cause)
         });
-        unwritten.into_iter().collect()
+        let scanner = self.scanner.as_ref().and_then(|it| it.warning());
+        [unwritten, scanner].into_iter().flatten().collect()
     }
 
     /// The model versions that are not ready, one line for each cause, at most 100. For operators,

@@ -130,6 +130,11 @@ fn wrong_fields_of_artifacts_are_faults() {
             ".path",
             "is not a file name",
         ),
+        (
+            json!({"path": "models/.github/m", "signed_by": ["old"]}),
+            ".path",
+            "whose files no signature covers",
+        ),
         (json!({"path": "m"}), "", "nothing vouches for the files"),
         (
             json!({"path": "m", "sha256": digest(1)}),

@@ -232,7 +232,7 @@ async fn model((name, version): &Key, line: &Channel) -> Result<ModelStatus, Bac
         ProtocolAdapter::TorchServe => return Ok(ModelStatus::Listed),
     }
     if !line.model_ready(name, version, deadline).await? {
-        return Ok(ModelStatus::Unready("it is not ready".to_owned()));
+        return Ok(ModelStatus::NotLoaded("it is not ready".to_owned()));
     }
     let said = line.model_metadata(name, version, deadline).await?;
     Ok(said.map_or(ModelStatus::Undescribed, ModelStatus::Described))

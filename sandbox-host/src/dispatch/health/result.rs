@@ -10,12 +10,15 @@ use super::Key;
 use crate::backends::BackendError;
 use crate::backends::oip::Channel;
 use crate::backends::signature::{Comparison, compare};
+use crate::models::artifacts::Sighting;
 
 /// What a server reports of a model version.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::dispatch) enum ModelStatus {
-    /// It is not ready, or the request failed.
+    /// The request failed, or says nothing of whether the server has it.
     Unready(String),
+    /// The server says that it does not have it loaded.
+    NotLoaded(String),
     /// It is ready. The server does not implement descriptions.
     Undescribed,
     /// It is ready. The protocol has no descriptions.
@@ -63,7 +66,9 @@ impl ProbeResult {
         // A model that was not probed yet is unknown.
         let said = said.get(&(model.backend_model().to_owned(), version.to_owned()))?;
         Some(match said {
-            ModelStatus::Unready(cause) => Err(BackendError::Unavailable(cause.clone())),
+            ModelStatus::Unready(cause) | ModelStatus::NotLoaded(cause) => {
+                Err(BackendError::Unavailable(cause.clone()))
+            }
             ModelStatus::Undescribed | ModelStatus::Listed => Ok(()),
             ModelStatus::Described(said) => match compare(model, version, said) {
                 Comparison::Fits | Comparison::Undescribed => Ok(()),
@@ -87,8 +92,26 @@ impl ProbeResult {
     /// Whether the server reports that a model version is ready.
     pub(super) fn ready(&self, key: &Key) -> bool {
         let said = self.found.as_ref().and_then(|found| found.as_ref().ok());
-        said.and_then(|said| said.get(key))
-            .is_some_and(|said| !matches!(said, ModelStatus::Unready(_)))
+        said.and_then(|said| said.get(key)).is_some_and(|said| {
+            !matches!(said, ModelStatus::Unready(_) | ModelStatus::NotLoaded(_))
+        })
+    }
+
+    /// What the probe saw of a model version. `refuses` says that no process listens at the
+    /// server's address.
+    pub(super) fn sighting(&self, key: &Key, refuses: bool) -> Sighting {
+        let said = match &self.found {
+            Some(Ok(said)) => said.get(key),
+            Some(Err(_)) | None if refuses => return Sighting::Absent,
+            Some(Err(_)) | None => return Sighting::Unknown,
+        };
+        match said {
+            Some(ModelStatus::NotLoaded(_)) => Sighting::Absent,
+            Some(ModelStatus::Unready(_)) | None => Sighting::Unknown,
+            Some(ModelStatus::Undescribed | ModelStatus::Listed | ModelStatus::Described(_)) => {
+                Sighting::Present
+            }
+        }
     }
 
     /// The first cause of unreadiness.
@@ -96,7 +119,7 @@ impl ProbeResult {
         match self.found.as_ref()? {
             Err(cause) => Some(cause.clone()),
             Ok(said) => said.iter().find_map(|((model, version), said)| match said {
-                ModelStatus::Unready(cause) => {
+                ModelStatus::Unready(cause) | ModelStatus::NotLoaded(cause) => {
                     Some(format!("model {model:?} version {version:?}: {cause}"))
                 }
                 ModelStatus::Undescribed | ModelStatus::Listed | ModelStatus::Described(_) => None,
@@ -131,8 +154,41 @@ impl ProbeResult {
 /// Whether a server lists none of a model's tensors.
 fn silent(said: &ModelStatus) -> bool {
     match said {
-        ModelStatus::Unready(_) | ModelStatus::Listed => false,
+        ModelStatus::Unready(_) | ModelStatus::NotLoaded(_) | ModelStatus::Listed => false,
         ModelStatus::Undescribed => true,
         ModelStatus::Described(said) => said.inputs.is_empty() && said.outputs.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_server_says_and_a_refused_connection_are_an_absence() {
+        let key = ("m".to_owned(), "1".to_owned());
+        let result = |found| ProbeResult {
+            line: 0,
+            found: Some(found),
+        };
+        let says = |status| result(Ok(BTreeMap::from([(key.clone(), status)])));
+        let text = String::new;
+        let failed = || result(Err(text()));
+        for (result, refuses, expected) in [
+            (says(ModelStatus::Listed), false, Sighting::Present),
+            (says(ModelStatus::Undescribed), false, Sighting::Present),
+            (
+                says(ModelStatus::NotLoaded(text())),
+                false,
+                Sighting::Absent,
+            ),
+            (says(ModelStatus::Unready(text())), false, Sighting::Unknown),
+            (result(Ok(BTreeMap::new())), false, Sighting::Unknown),
+            (failed(), false, Sighting::Unknown),
+            (failed(), true, Sighting::Absent),
+            (ProbeResult::default(), false, Sighting::Unknown),
+        ] {
+            assert_eq!(result.sighting(&key, refuses), expected, "{result:?}");
+        }
     }
 }

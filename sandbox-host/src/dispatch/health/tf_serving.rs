@@ -29,7 +29,7 @@ pub(super) async fn probe_model(
 ) -> Result<ModelStatus, BackendError> {
     let status = line.status(model, version, deadline).await?;
     if !read(tf_serving::is_available(&status, version))? {
-        return Ok(ModelStatus::Unready("it is not available".to_owned()));
+        return Ok(ModelStatus::NotLoaded("it is not available".to_owned()));
     }
     let metadata = line.signature(model, version, deadline).await?;
     Ok(match read(tf_serving::signature(&metadata))? {

@@ -2,8 +2,9 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Stat, statat};
 use sha2::{Digest as _, Sha256};
@@ -16,7 +17,7 @@ use super::status::{Cause, Identity, Observation};
 use super::trust::{SIGNATURE, Trusted, trust_file, trusted};
 use crate::models::files::file_state::{is_same_or_absent, wait_for_next_tick};
 use crate::models::files::{
-    FileStates, FoundFile, FoundModel, Ignored, Options, check_found, path_beneath,
+    FolderStates, FoundFile, FoundModel, Ignored, Options, check_found, path_beneath,
 };
 use crate::models::scan::messages::FileReport;
 use crate::models::scan::supervisor::ScannerSupervisor;
@@ -25,6 +26,11 @@ use crate::unix_time::now_unix_s;
 
 /// Cores of this many are left to requests.
 const CORES_PER_HASHER: usize = 2;
+/// The time for the check of a model without its bytes. A check that takes longer ends, and is
+/// repeated later, so that others have their turn.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
+/// Bytes of a model for which there is one more second: a slow disk, and a slow scan.
+const BYTES_PER_SECOND: u64 = 20_000_000;
 /// How the names of git's own files begin, which no signature covers.
 const GIT: &str = ".git";
 
@@ -42,8 +48,8 @@ pub struct Checker {
 #[derive(Debug, Default)]
 pub(super) struct States {
     trust: Option<Stat>,
-    /// `None` without a manifest, which says what the files are.
-    files: Option<Result<FileStates, String>>,
+    /// `None` before the first look.
+    files: Option<Result<FolderStates, String>>,
 }
 
 /// What a check was about.
@@ -54,6 +60,12 @@ pub(super) struct Baseline {
 }
 
 impl States {
+    /// The bytes of all files. `None` if they were not read.
+    fn bytes(&self) -> Option<u64> {
+        let files = self.files.as_ref().and_then(|files| files.as_ref().ok());
+        files.map(FolderStates::bytes)
+    }
+
     /// What is new, missing or different since `before`.
     fn change_since(&self, before: &Self) -> Option<String> {
         if !is_same_or_absent(before.trust.as_ref(), self.trust.as_ref()) {
@@ -63,11 +75,22 @@ impl States {
             (None, None) => None,
             (Some(Ok(before)), Some(Ok(now))) => {
                 let path = now.change_since(before)?;
-                Some(format!("{path:?} of its files"))
+                Some(if path.is_empty() {
+                    "its file or folder".to_owned()
+                } else {
+                    format!("{:?} of its files", printable(&path))
+                })
             }
             (Some(Err(before)), Some(Err(now))) if before == now => None,
             _ => Some("its folder".to_owned()),
         }
+    }
+}
+
+impl Baseline {
+    /// The bytes of all files. `None` if they were not read.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.states.bytes()
     }
 }
 
@@ -88,24 +111,21 @@ impl Checker {
     /// Verifies the files of an artifact, which must not change meanwhile.
     pub(super) fn check(&self, artifact: &ModelArtifact) -> (Observation, Baseline) {
         // Before anything is read, so that each later change is found.
-        let trust = self.look(artifact, None).trust;
+        let before = self.look(artifact);
         let trusted = match trusted(&trust_file(&self.root, artifact), artifact, now_unix_s()) {
             Ok(trusted) => trusted,
             Err(cause) => {
-                let states = States { trust, files: None };
-                let manifest = None;
-                let cause = Cause::Other(cause);
-                return (Observation::Failed(cause), Baseline { manifest, states });
+                let baseline = Baseline {
+                    manifest: None,
+                    states: before,
+                };
+                return (Observation::Failed(Cause::Untrusted(cause)), baseline);
             }
-        };
-        let before = States {
-            trust,
-            ..self.look(artifact, Some(&trusted.manifest))
         };
         // Else a change right after the reading could leave the states as they are.
         wait_for_next_tick();
-        let verified = self.verify(artifact, &trusted);
-        let after = self.look(artifact, Some(&trusted.manifest));
+        let verified = self.verify(artifact, &trusted, time_limit(before.bytes().unwrap_or(0)));
+        let after = self.look(artifact);
         let observation = match after.change_since(&before) {
             Some(changed) => Observation::Changed(changed),
             None => verified.map_or_else(Observation::Failed, Observation::Passed),
@@ -117,20 +137,27 @@ impl Checker {
         (observation, baseline)
     }
 
+    /// Starts scanner supervisors again that have ended.
+    pub(super) fn tend_scanner(&self) {
+        if let Ok(scanner) = &self.scanner {
+            scanner.tend();
+        }
+    }
+
     /// What has changed since a check.
     pub(super) fn change(&self, artifact: &ModelArtifact, checked: &Baseline) -> Option<String> {
-        let states = self.look(artifact, checked.manifest.as_ref());
-        states.change_since(&checked.states)
+        self.look(artifact).change_since(&checked.states)
     }
 
     /// The states of the files, which are not opened.
-    fn look(&self, artifact: &ModelArtifact, manifest: Option<&Manifest>) -> States {
+    fn look(&self, artifact: &ModelArtifact) -> States {
         let trust = statat(CWD, trust_file(&self.root, artifact), AtFlags::empty()).ok();
-        let files = manifest.map(|manifest| {
-            let found = self.find(artifact, manifest)?;
-            Ok(found.states())
-        });
-        States { trust, files }
+        let files = FolderStates::look(&self.root, artifact.path())
+            .map_err(|fault| format!("{}: {fault}", printable(artifact.path())));
+        States {
+            trust,
+            files: Some(files),
+        }
     }
 
     fn find(&self, artifact: &ModelArtifact, manifest: &Manifest) -> Result<FoundModel, String> {
@@ -148,8 +175,14 @@ impl Checker {
         }
     }
 
-    /// Compares all files with the manifest, and scans them.
-    fn verify(&self, artifact: &ModelArtifact, trusted: &Trusted) -> Result<Identity, Cause> {
+    /// Compares all files with the manifest, and scans them within a time.
+    fn verify(
+        &self,
+        artifact: &ModelArtifact,
+        trusted: &Trusted,
+        limit: Duration,
+    ) -> Result<Identity, Cause> {
+        let began = Instant::now();
         let found = self.find(artifact, &trusted.manifest)?;
         self.refuse_uncovered(artifact, &found)
             .map_err(Cause::Files)?;
@@ -165,7 +198,14 @@ impl Checker {
             return Err(Cause::Files(checked.differences.to_string()));
         }
         for file in found.signed() {
-            self.scan(artifact, &found, file)?;
+            let left = limit.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                let limit_s = limit.as_secs();
+                return Err(Cause::Other(format!(
+                    "its files were not verified within {limit_s} s"
+                )));
+            }
+            self.scan(artifact, &found, file, left)?;
         }
         Ok(Identity {
             digest: trusted.manifest.digest(),
@@ -195,6 +235,7 @@ impl Checker {
         artifact: &ModelArtifact,
         found: &FoundModel,
         file: &FoundFile,
+        left: Duration,
     ) -> Result<(), Cause> {
         let scanner = self
             .scanner
@@ -202,7 +243,7 @@ impl Checker {
             .map_err(|cause| format!("its files cannot be scanned: {cause}"))?;
         let opened = found.open(file).map_err(|fault| fault.to_string())?;
         let name = file.location.rsplit('/').next().unwrap_or_default();
-        let report = scanner.scan(&opened, name, file.bytes());
+        let report = scanner.scan(&opened, name, file.bytes(), left);
         let path = printable(&file.location);
         if report.verdict != Verdict::Safe {
             let cause = format!("{path:?} is {}", described(&report));
@@ -236,13 +277,39 @@ impl Checker {
         let (Observation::Passed(_), Some(manifest)) = (observation, &checked.manifest) else {
             return observation.clone();
         };
-        let first = self.first_digests.lock();
-        let mut first = first.unwrap_or_else(PoisonError::into_inner);
-        match first.check(model, version, &version_digest(manifest, version)) {
+        let digest = version_digest(manifest, version);
+        match self.first_digests().check(model, version, &digest) {
             Ok(()) => observation.clone(),
             Err(cause) => Observation::Failed(cause),
         }
     }
+
+    /// Whether the servers of a version may have loaded other files before this host started.
+    pub(super) fn awaits_load(&self, model: &str, version: &str) -> bool {
+        self.first_digests().awaits_load(model, version)
+    }
+
+    /// Keeps whether the servers of a version may have loaded other files.
+    pub(super) fn set_awaits_load(
+        &self,
+        model: &str,
+        version: &str,
+        is_awaited: bool,
+    ) -> Result<(), Cause> {
+        let mut first = self.first_digests();
+        first.set_awaits_load(model, version, is_awaited)
+    }
+
+    fn first_digests(&self) -> MutexGuard<'_, FirstDigests> {
+        let first = self.first_digests.lock();
+        first.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The time that the files of a model may take, of this many bytes.
+fn time_limit(bytes: u64) -> Duration {
+    let more = Duration::from_secs(bytes.div_euclid(BYTES_PER_SECOND));
+    TIME_LIMIT.saturating_add(more)
 }
 
 /// The digest of a version's files: those in the folder with the version's name, if there is one,

@@ -1,7 +1,8 @@
-//! The digest that each model version had when it was first verified, kept across restarts. A
-//! version never changes: other files need another version.
+//! What is kept of model versions across restarts: the digest that each had when it was first
+//! verified, and whether its servers may have loaded other files. A version never changes: other
+//! files need another version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -35,6 +36,9 @@ struct Content {
     format: u32,
     /// The digests in hex, by model and version.
     models: BTreeMap<String, BTreeMap<String, String>>,
+    /// The versions whose servers may have loaded other files, by model.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    awaiting_load: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl FirstDigests {
@@ -50,12 +54,7 @@ impl FirstDigests {
     /// what to do.
     pub fn check(&mut self, model: &str, version: &str, digest: &[u8; 32]) -> Result<(), Cause> {
         let shown = printable(&self.file.to_string_lossy());
-        let mut content = match self.known.take() {
-            Some(content) => content,
-            None => read(&self.file).map_err(|error| {
-                format!("cannot read the digests of earlier versions in {shown}: {error}")
-            })?,
-        };
+        let mut content = self.take()?;
         let digest = hex(digest);
         let versions = content.models.entry(model.to_owned()).or_default();
         match versions.get(version) {
@@ -77,6 +76,60 @@ impl FirstDigests {
         }
         self.known = Some(content);
         Ok(())
+    }
+
+    /// Whether the servers of a version may have loaded other files. A file that cannot be read
+    /// says so of each version.
+    pub fn awaits_load(&mut self, model: &str, version: &str) -> bool {
+        let Ok(content) = self.take() else {
+            return true;
+        };
+        let versions = content.awaiting_load.get(model);
+        let is_awaited = versions.is_some_and(|versions| versions.contains(version));
+        self.known = Some(content);
+        is_awaited
+    }
+
+    /// Keeps whether the servers of a version may have loaded other files.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn set_awaits_load(
+        &mut self,
+        model: &str,
+        version: &str,
+        is_awaited: bool,
+    ) -> Result<(), Cause> {
+        let mut content = self.take()?;
+        let versions = content.awaiting_load.entry(model.to_owned()).or_default();
+        let has_changed = if is_awaited {
+            versions.insert(version.to_owned())
+        } else {
+            versions.remove(version)
+        };
+        if versions.is_empty() {
+            content.awaiting_load.remove(model);
+        }
+        if has_changed {
+            // After a failure the file is read again.
+            write(&self.file, &content).map_err(|error| {
+                let shown = printable(&self.file.to_string_lossy());
+                format!("cannot write {shown}: {error}")
+            })?;
+        }
+        self.known = Some(content);
+        Ok(())
+    }
+
+    /// What the file holds, which is kept again by the caller.
+    fn take(&mut self) -> Result<Content, String> {
+        match self.known.take() {
+            Some(content) => Ok(content),
+            None => read(&self.file).map_err(|error| {
+                let shown = printable(&self.file.to_string_lossy());
+                format!("cannot read the digests of earlier versions in {shown}: {error}")
+            }),
+        }
     }
 }
 
@@ -140,6 +193,28 @@ mod tests {
         let cause = start().check("n", "1", &[1; 32]).unwrap_err();
         assert!(matches!(cause, Cause::Other(_)), "{cause:?}");
         assert!(cause.text().contains("cannot read"), "{cause:?}");
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+
+    #[test]
+    fn a_version_awaits_its_load_across_restarts() {
+        let folder = std::env::temp_dir().join(format!("tg-awaits-load-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("model-versions.json");
+        let start = || FirstDigests::new(file.clone());
+        let mut digests = start();
+        digests.check("m", "1", &[1; 32]).unwrap();
+        assert!(!digests.awaits_load("m", "1"));
+        digests.set_awaits_load("m", "1", true).unwrap();
+        for digests in [&mut digests, &mut start()] {
+            assert!(digests.awaits_load("m", "1"));
+            assert!(!digests.awaits_load("m", "2"));
+        }
+        digests.set_awaits_load("m", "1", false).unwrap();
+        assert!(!start().awaits_load("m", "1"));
+        assert!(start().check("m", "1", &[2; 32]).is_err());
+        std::fs::write(&file, "{").unwrap();
+        assert!(start().awaits_load("m", "1"));
         let _ = std::fs::remove_dir_all(&folder);
     }
 }

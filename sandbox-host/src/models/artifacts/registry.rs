@@ -3,15 +3,21 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use std::time::{Duration, Instant};
 
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Model, ModelArtifact};
+use tokio::sync::Notify;
 
 use super::check::Baseline;
+use super::endpoint_loads::Sighting;
+use super::load_state::{LoadEffect, LoadEvent, LoadState};
 use super::retry::Retry;
-use super::status::Status;
+use super::servers::{ModelServers, SeenServers};
+use super::status::{Change, Observation, Status};
 
 /// The age of the last look at all files from which on no file counts as verified: the thread has
 /// ended, or a file system does not answer.
@@ -23,10 +29,27 @@ pub(super) struct Entry {
     pub model: String,
     pub version: String,
     pub artifact: Arc<ModelArtifact>,
-    /// The status, and when its check is repeated.
-    state: RwLock<(Status, Retry)>,
+    state: RwLock<EntryState>,
     /// What the last check was about.
     baseline: Mutex<Arc<Baseline>>,
+    servers: Mutex<SeenServers>,
+}
+
+/// What is known of a model version.
+#[derive(Debug)]
+struct EntryState {
+    status: Status,
+    /// When its check is repeated.
+    retry: Retry,
+    loads: LoadState,
+    /// Whether a thread verifies its files.
+    is_being_checked: bool,
+}
+
+impl EntryState {
+    fn is_served(&self) -> bool {
+        self.status.is_verified() && self.loads.is_trusted()
+    }
 }
 
 /// The model versions that one policy has. They are forgotten when no policy has them.
@@ -46,16 +69,29 @@ pub struct ModelArtifacts {
     is_stopped: AtomicBool,
     waiting: Mutex<()>,
     wake: Condvar,
+    /// Wakes health checks when a version begins to await a load.
+    load_awaited: Notify,
 }
 
 impl Entry {
-    fn new(model: &Model, version: &str, artifact: &Arc<ModelArtifact>) -> Self {
+    fn new(
+        model: &Model,
+        version: &str,
+        artifact: &Arc<ModelArtifact>,
+        servers: ModelServers,
+    ) -> Self {
         Self {
             model: model.name().to_owned(),
             version: version.to_owned(),
             artifact: Arc::clone(artifact),
-            state: RwLock::new((Status::Checking { changed: None }, Retry::default())),
+            state: RwLock::new(EntryState {
+                status: Status::Checking { changed: None },
+                retry: Retry::default(),
+                loads: LoadState::default(),
+                is_being_checked: false,
+            }),
             baseline: Mutex::default(),
+            servers: Mutex::new(SeenServers::new(servers)),
         }
     }
 
@@ -74,31 +110,96 @@ impl Entry {
         *baseline.unwrap_or_else(PoisonError::into_inner) = Arc::clone(checked);
     }
 
-    fn state(&self) -> RwLockReadGuard<'_, (Status, Retry)> {
+    fn state(&self) -> RwLockReadGuard<'_, EntryState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn status(&self) -> Status {
-        self.state().0.clone()
+    fn state_mut(&self) -> RwLockWriteGuard<'_, EntryState> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the status, and returns the one before.
-    pub(super) fn replace_status(&self, next: Status) -> Status {
-        let state = self.state.write();
-        let mut state = state.unwrap_or_else(PoisonError::into_inner);
-        let (status, retry) = &mut *state;
-        retry.plan(&next, Instant::now());
-        std::mem::replace(status, next)
+    pub(super) fn servers(&self) -> MutexGuard<'_, SeenServers> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.state().status.clone()
+    }
+
+    /// Whether requests are sent to its servers.
+    pub(super) fn is_served(&self) -> bool {
+        self.state().is_served()
+    }
+
+    /// Whether its servers have only verified files, as far as is known.
+    pub(super) fn has_trusted_loads(&self) -> bool {
+        self.state().loads.is_trusted()
+    }
+
+    /// Sets the status after an observation at this time, and returns the change.
+    pub(super) fn observe(&self, observation: &Observation, now_ms: u64) -> Change {
+        let next = Status::after(observation.clone());
+        let change = self.apply(Some(next), LoadEvent::of(observation), now_ms);
+        change.0
+    }
+
+    /// Applies an event about its loads at this time.
+    pub(super) fn apply_load(&self, event: LoadEvent<'_>, now_ms: u64) -> (Change, LoadEffect) {
+        self.apply(None, Some(event), now_ms)
+    }
+
+    fn apply(
+        &self,
+        next: Option<Status>,
+        event: Option<LoadEvent<'_>>,
+        now_ms: u64,
+    ) -> (Change, LoadEffect) {
+        // Both locks are taken in this order, here alone.
+        let mut servers = self.servers();
+        let mut state = self.state_mut();
+        let (before, was_served) = (state.status.clone(), state.is_served());
+        let was_trusted = state.loads.is_trusted();
+        let bound = servers.load_only_verified();
+        let apply = |event| state.loads.apply(event, now_ms, bound);
+        let effect = event.map_or(LoadEffect::None, apply);
+        if was_trusted && !state.loads.is_trusted() {
+            servers.forget();
+        }
+        if let Some(next) = next {
+            state.retry.plan(&next, Instant::now());
+            state.status = next;
+        }
+        let change = Change {
+            before,
+            was_served,
+            next: state.status.clone(),
+            is_served: state.is_served(),
+            is_alert: effect == LoadEffect::Alert,
+        };
+        (change, effect)
     }
 
     /// Whether its files are to be verified at this time.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        let (status, retry) = &*self.state();
-        matches!(status, Status::Checking { .. }) || retry.is_due(now)
+        let state = self.state();
+        let is_due = matches!(state.status, Status::Checking { .. }) || state.retry.is_due(now);
+        is_due && !state.is_being_checked
+    }
+
+    /// Records whether a thread verifies its files.
+    pub(super) fn set_being_checked(&self, is_being_checked: bool) {
+        self.state_mut().is_being_checked = is_being_checked;
     }
 
     fn unready(&self) -> Option<String> {
-        self.state().0.unready()
+        let state = self.state();
+        let Some(cause) = state.status.unready() else {
+            return state.loads.unready();
+        };
+        Some(match state.loads.note() {
+            Some(note) => format!("{cause}; {note}"),
+            None => cause,
+        })
     }
 }
 
@@ -111,14 +212,15 @@ impl Default for ModelArtifacts {
             is_stopped: AtomicBool::new(false),
             waiting: Mutex::new(()),
             wake: Condvar::new(),
+            load_awaited: Notify::new(),
         }
     }
 }
 
 impl ModelArtifacts {
-    /// Follows the model versions of a policy. Those that are known, with the same files and
-    /// signers, are not verified again.
-    pub fn follow(&self, policy: &Policy) -> Followed {
+    /// Follows the model versions of a policy, which has these servers for them. Those that are
+    /// known, with the same files and signers, are not verified again.
+    pub fn follow(&self, policy: &Policy, servers: impl Fn(&Model) -> ModelServers) -> Followed {
         let mut followed = Followed::default();
         {
             let entries = self.entries.write();
@@ -126,13 +228,14 @@ impl ModelArtifacts {
             for (model, version, artifact) in policy.artifacts() {
                 let of_model = entries.entry(model.name().to_owned()).or_default();
                 let known = of_model.iter().find(|entry| entry.is_of(version, artifact));
-                let entry = known.map_or_else(
-                    || Arc::new(Entry::new(model, version, artifact)),
-                    Arc::clone,
-                );
-                if known.is_none() {
+                let entry = if let Some(known) = known {
+                    known.servers().set(servers(model));
+                    Arc::clone(known)
+                } else {
+                    let entry = Arc::new(Entry::new(model, version, artifact, servers(model)));
                     of_model.push(Arc::clone(&entry));
-                }
+                    entry
+                };
                 followed.entries.push(entry);
             }
         }
@@ -154,6 +257,45 @@ impl ModelArtifacts {
         )
     }
 
+    /// Records what a health check of an address saw that began at this time. `sighting` gets the
+    /// name of a model there, and a version.
+    pub fn record_sightings(
+        &self,
+        address: &str,
+        began_ms: u64,
+        sighting: impl Fn(&str, &str) -> Sighting,
+    ) {
+        for entry in self.awaiting_load() {
+            let sighting = |model: &str| sighting(model, &entry.version);
+            entry.servers().record(address, began_ms, sighting);
+        }
+    }
+
+    /// Whether a load is awaited of the server at an address.
+    pub fn awaits_load_at(&self, address: &str) -> bool {
+        let awaiting = self.awaiting_load();
+        awaiting.iter().any(|entry| entry.servers().has(address))
+    }
+
+    /// Waits until a version begins to await a load.
+    pub async fn load_awaited(&self) {
+        self.load_awaited.notified().await;
+    }
+
+    /// Wakes the health checks.
+    pub(super) fn notify_load_awaited(&self) {
+        self.load_awaited.notify_waiters();
+    }
+
+    /// The versions whose servers may have other files.
+    fn awaiting_load(&self) -> Vec<Arc<Entry>> {
+        let entries = self.entries.read();
+        let entries = entries.unwrap_or_else(PoisonError::into_inner);
+        let all = entries.values().flatten();
+        let awaiting = all.filter(|entry| !entry.has_trusted_loads());
+        awaiting.map(Arc::clone).collect()
+    }
+
     /// Records that all files were looked at.
     pub(super) fn mark_looked(&self) {
         self.looked_ms.store(self.now_ms(), Ordering::Relaxed);
@@ -166,7 +308,8 @@ impl ModelArtifacts {
         (age > MAX_AGE).then(|| format!("its files were not looked at for {} s", age.as_secs()))
     }
 
-    fn now_ms(&self) -> u64 {
+    /// The time in milliseconds since the start.
+    pub fn now_ms(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 

@@ -21,7 +21,11 @@ pub(super) struct Retry {
 impl Retry {
     /// Plans the next check when a status is set.
     pub fn plan(&mut self, status: &Status, now: Instant) {
-        *self = if matches!(status, Status::Rejected(Cause::Other(_))) {
+        let is_repeated = matches!(
+            status,
+            Status::Rejected(Cause::Untrusted(_) | Cause::Other(_))
+        );
+        *self = if is_repeated {
             let pause = self.pause.saturating_mul(2);
             let pause = pause.clamp(FIRST_PAUSE, LONGEST_PAUSE);
             let due = now.checked_add(pause);

@@ -16,6 +16,8 @@ pub struct Identity {
 pub enum Cause {
     /// They are not what they must be. The verdict stands until they change.
     Files(String),
+    /// No manifest says what they must be. The check is repeated.
+    Untrusted(String),
     /// Something else has failed, such as the scanner process. The check is repeated.
     Other(String),
 }
@@ -49,7 +51,7 @@ impl Cause {
     /// The text for users.
     pub fn text(&self) -> &str {
         match self {
-            Self::Files(text) | Self::Other(text) => text,
+            Self::Files(text) | Self::Untrusted(text) | Self::Other(text) => text,
         }
     }
 }
@@ -89,16 +91,48 @@ impl Status {
         }
     }
 
-    /// What the audit log has to say about a change to `next`, in this order.
-    pub const fn actions(&self, next: &Self) -> &'static [ArtifactAction] {
+    /// Whether the files are the verified ones.
+    pub const fn is_verified(&self) -> bool {
+        matches!(self, Self::Verified(_))
+    }
+}
+
+/// A change of a version: its files, and whether it is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    /// The status before.
+    pub before: Status,
+    /// Whether requests were sent to its servers before.
+    pub was_served: bool,
+    /// The status from now on.
+    pub next: Status,
+    /// Whether requests are sent to its servers from now on.
+    pub is_served: bool,
+    /// Whether the files are the same again after a change that nobody published.
+    pub is_alert: bool,
+}
+
+impl Change {
+    /// What the audit log has to say about it, in this order.
+    pub fn actions(&self) -> Vec<ArtifactAction> {
         use ArtifactAction::{Loaded, Rejected, Scanned, Unloaded, Verified};
-        match (self, next) {
-            (Self::Verified(_), Self::Checking { .. }) => &[Unloaded],
-            (Self::Verified(_), Self::Rejected(_)) => &[Unloaded, Rejected],
-            (Self::Verified(_), Self::Verified(_)) | (_, Self::Checking { .. }) => &[],
-            (_, Self::Verified(_)) => &[Scanned, Verified, Loaded],
-            (_, Self::Rejected(_)) => &[Rejected],
+        let mut actions = Vec::new();
+        if self.was_served && !self.is_served {
+            actions.push(Unloaded);
         }
+        if matches!(self.next, Status::Rejected(_)) && self.next != self.before {
+            actions.push(Rejected);
+        }
+        if self.next.is_verified() && !self.before.is_verified() {
+            actions.extend([Scanned, Verified]);
+        }
+        if self.is_alert {
+            actions.push(Rejected);
+        }
+        if self.is_served && !self.was_served {
+            actions.push(Loaded);
+        }
+        actions
     }
 }
 
@@ -108,31 +142,54 @@ mod tests {
     use ArtifactAction::{Loaded, Rejected, Scanned, Unloaded, Verified};
 
     #[test]
-    fn a_model_is_ready_only_while_its_files_are_verified() {
-        let identity = Identity {
+    fn the_audit_log_says_what_was_verified_and_what_is_served() {
+        let verified = Status::Verified(Identity {
             digest: [1; 32],
             signer: Some("release".to_owned()),
-        };
-        let start = Status::Checking { changed: None };
-        let changed = || Observation::Changed("a".to_owned());
-        let failed = || Observation::Failed(Cause::Files("no".to_owned()));
-        let passed = || Observation::Passed(identity.clone());
-        let observed: [(Observation, bool, &[ArtifactAction]); 7] = [
-            (failed(), false, &[Rejected]),
-            (changed(), false, &[]),
-            (passed(), true, &[Scanned, Verified, Loaded]),
-            (changed(), false, &[Unloaded]),
-            (changed(), false, &[]),
-            (passed(), true, &[Scanned, Verified, Loaded]),
-            (failed(), false, &[Unloaded, Rejected]),
+        });
+        let checking = Status::Checking { changed: None };
+        let rejected = Status::Rejected(Cause::Files("no".to_owned()));
+        let cases: [(&Status, bool, &Status, bool, bool, &[ArtifactAction]); 8] = [
+            (&checking, false, &rejected, false, false, &[Rejected]),
+            (&rejected, false, &checking, false, false, &[]),
+            (
+                &checking,
+                false,
+                &verified,
+                true,
+                false,
+                &[Scanned, Verified, Loaded],
+            ),
+            (&verified, true, &checking, false, false, &[Unloaded]),
+            (
+                &verified,
+                true,
+                &rejected,
+                false,
+                false,
+                &[Unloaded, Rejected],
+            ),
+            // Files that were put back, and a load of them.
+            (
+                &checking,
+                false,
+                &verified,
+                false,
+                true,
+                &[Scanned, Verified, Rejected],
+            ),
+            (&verified, false, &verified, true, false, &[Loaded]),
+            (&verified, false, &checking, false, false, &[]),
         ];
-        let mut status = start;
-        assert!(status.unready().is_some());
-        for (observation, is_ready, actions) in observed {
-            let next = Status::after(observation);
-            assert_eq!(next.unready().is_none(), is_ready, "{next:?}");
-            assert_eq!(status.actions(&next), actions, "{status:?} to {next:?}");
-            status = next;
+        for (before, was_served, next, is_served, is_alert, actions) in cases {
+            let change = Change {
+                before: before.clone(),
+                was_served,
+                next: next.clone(),
+                is_served,
+                is_alert,
+            };
+            assert_eq!(change.actions(), actions, "{change:?}");
         }
     }
 

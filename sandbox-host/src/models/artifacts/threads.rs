@@ -1,34 +1,38 @@
-//! The threads that look for changed files and verify them, and the reports of what they find.
+//! The threads that look for changed files and verify them.
 
 use std::io;
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
-
-use tensorgate_policy::hex;
+use std::time::{Duration, Instant};
 
 use super::check::{Baseline, Checker};
+use super::confirmations::{Confirmation, Confirmations};
+use super::endpoint_loads::Load;
+use super::lanes::{Candidate, Lanes, Turn};
 use super::registry::{Entry, ModelArtifacts};
-use super::status::{Identity, Observation, Status};
+use super::reporter::{Reporter, show_all};
+use super::status::{Observation, Status};
 use crate::audit::Audit;
-use crate::audit::record::{ArtifactKind, ArtifactRecord, Event};
-use crate::telemetry::labels::ModelReadyLabels;
 use crate::telemetry::metrics::Metrics;
 
 /// The pause between two looks at the files. With the look itself it must stay below a second.
 const PAUSE: Duration = Duration::from_millis(250);
-
-/// What a thread does again and again.
-type Pass = fn(&ModelArtifacts, &Checker, &Reporter);
+/// The least and the most threads that verify. Another model has a thread while one is slow.
+const CHECKERS: (usize, usize) = (2, 4);
+/// There is one such thread for so many cores, within these bounds.
+const CORES_PER_CHECKER: usize = 2;
 
 /// The running threads. They end when this is dropped, after the file that they read.
 #[derive(Debug)]
 pub struct Threads(Arc<ModelArtifacts>);
 
-/// Where the threads report.
-struct Reporter {
-    audit: Audit,
-    metrics: Arc<Metrics>,
+/// What all threads use.
+struct Work {
+    artifacts: Arc<ModelArtifacts>,
+    checker: Checker,
+    reporter: Reporter,
+    lanes: Mutex<Lanes>,
 }
 
 impl Threads {
@@ -39,25 +43,44 @@ impl Threads {
     pub fn start(
         artifacts: &Arc<ModelArtifacts>,
         checker: Checker,
+        mut confirmations: Confirmations,
         audit: &Audit,
         metrics: &Arc<Metrics>,
     ) -> io::Result<Self> {
         let threads = Self(Arc::clone(artifacts));
-        let checker = Arc::new(checker);
-        let reporter = Arc::new(Reporter {
-            audit: audit.clone(),
-            metrics: Arc::clone(metrics),
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let (least, most) = CHECKERS;
+        let checkers = cores.div_euclid(CORES_PER_CHECKER).clamp(least, most);
+        let work = Arc::new(Work {
+            artifacts: Arc::clone(artifacts),
+            checker,
+            reporter: Reporter {
+                audit: audit.clone(),
+                metrics: Arc::clone(metrics),
+            },
+            lanes: Mutex::new(Lanes::new(checkers)),
         });
-        let passes: [(&str, Pass); 2] = [("model-looks", look_at_all), ("model-checks", check_all)];
-        for (name, pass) in passes {
-            let artifacts = Arc::clone(artifacts);
-            let (checker, reporter) = (Arc::clone(&checker), Arc::clone(&reporter));
-            let run = move || {
-                while artifacts.wait(PAUSE) {
-                    pass(&artifacts, &checker, &reporter);
+        let looking = Arc::clone(&work);
+        let look = move || {
+            while looking.artifacts.wait(PAUSE) {
+                let confirmed = confirmations.take();
+                looking.look_at_all(&confirmed);
+                looking.checker.tend_scanner();
+            }
+        };
+        thread::Builder::new()
+            .name("model-looks".to_owned())
+            .spawn(look)?;
+        for _ in 0..checkers {
+            let work = Arc::clone(&work);
+            let check = move || {
+                while work.artifacts.wait(PAUSE) {
+                    while work.check_next() {}
                 }
             };
-            thread::Builder::new().name(name.to_owned()).spawn(run)?;
+            thread::Builder::new()
+                .name("model-checks".to_owned())
+                .spawn(check)?;
         }
         Ok(threads)
     }
@@ -69,52 +92,135 @@ impl Drop for Threads {
     }
 }
 
-/// Looks for files that changed since they were verified or rejected.
-fn look_at_all(artifacts: &ModelArtifacts, checker: &Checker, reporter: &Reporter) {
-    let removed = artifacts.sweep();
-    for entry in &removed {
-        reporter.forget(entry);
-    }
-    let entries = artifacts.entries();
-    show_all(&removed, &entries, &reporter.metrics);
-    // The last look, for the next version with the same files.
-    let mut looked: Option<(Arc<Baseline>, Option<String>)> = None;
-    for entry in &entries {
-        if matches!(entry.status(), Status::Checking { .. }) {
-            continue;
+impl Work {
+    /// Looks for files that changed since they were verified or rejected, and applies what was
+    /// seen or confirmed of loads before.
+    fn look_at_all(&self, confirmed: &[Confirmation]) {
+        let removed = self.artifacts.sweep();
+        for entry in &removed {
+            self.reporter.forget(entry);
         }
-        let baseline = entry.baseline();
-        let change = match looked.take() {
-            Some((known, change)) if Arc::ptr_eq(&known, &baseline) => change,
-            _ => checker.change(&entry.artifact, &baseline),
-        };
-        looked = Some((baseline, change.clone()));
-        if let Some(path) = change {
-            reporter.apply(entry, Observation::Changed(path));
+        let entries = self.artifacts.entries();
+        show_all(&removed, &entries, &self.reporter.metrics);
+        // Before the looks: a load counts only if no file has changed until after it was seen.
+        let loads: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.servers().loads())
+            .collect();
+        // The last look, for the next version with the same files.
+        let mut looked: Option<(Arc<Baseline>, Option<String>)> = None;
+        for (entry, loads) in entries.iter().zip(&loads) {
+            if !matches!(entry.status(), Status::Checking { .. }) {
+                let baseline = entry.baseline();
+                let change = match looked.take() {
+                    Some((known, change)) if Arc::ptr_eq(&known, &baseline) => change,
+                    _ => self.checker.change(&entry.artifact, &baseline),
+                };
+                looked = Some((baseline, change.clone()));
+                if let Some(path) = change {
+                    self.apply(entry, &Observation::Changed(path));
+                }
+            }
+            self.apply_loads(entry, loads, confirmed);
         }
+        self.artifacts.mark_looked();
     }
-    artifacts.mark_looked();
-}
 
-/// Verifies all files that wait for that, or whose check is repeated.
-fn check_all(artifacts: &ModelArtifacts, checker: &Checker, reporter: &Reporter) {
-    let mut waiting = artifacts.entries();
-    let now = Instant::now();
-    waiting.retain(|entry| entry.is_due(now));
-    for versions in by_artifact(waiting) {
-        let Some(first) = versions.first() else {
-            continue;
+    fn apply_loads(&self, entry: &Entry, loads: &[Option<Load>], confirmed: &[Confirmation]) {
+        let (artifacts, checker) = (&self.artifacts, &self.checker);
+        self.reporter.see_loads(artifacts, checker, entry, loads);
+        let of_entry = confirmed
+            .iter()
+            .filter(|it| it.model == entry.model && it.version == entry.version);
+        for confirmation in of_entry {
+            if let Some(digest) = confirmation.digest() {
+                let said = (&digest, confirmation.by.as_str());
+                self.reporter.confirm(artifacts, checker, entry, said);
+            }
+        }
+    }
+
+    fn apply(&self, entry: &Entry, observation: &Observation) {
+        let (artifacts, checker) = (&self.artifacts, &self.checker);
+        self.reporter.apply(artifacts, checker, entry, observation);
+    }
+
+    /// Verifies the files of the next model that waits for that, or whose check is repeated.
+    /// Returns whether there was one.
+    fn check_next(&self) -> bool {
+        let Some((turn, versions)) = self.take_turn() else {
+            return false;
         };
-        let (observation, checked) = checker.check(&first.artifact);
-        let checked = Arc::new(checked);
+        self.check(&versions);
         for entry in &versions {
+            entry.set_being_checked(false);
+        }
+        self.lanes().end(&turn);
+        true
+    }
+
+    /// Takes the next model whose turn it is. No file is read here, because all threads wait for
+    /// this.
+    fn take_turn(&self) -> Option<(Turn, Vec<Arc<Entry>>)> {
+        let mut lanes = self.lanes();
+        let mut waiting = self.artifacts.entries();
+        let owners = waiting
+            .iter()
+            .map(|entry| owner(entry).to_owned())
+            .collect();
+        let now = Instant::now();
+        waiting.retain(|entry| entry.is_due(now));
+        let mut groups = by_artifact(waiting);
+        let candidates = groups.iter().filter_map(|versions| {
+            let first = versions.first()?;
+            Some(Candidate {
+                owner: owner(first),
+                bytes: first.baseline().bytes(),
+            })
+        });
+        let (index, turn) = lanes.next(&candidates.collect::<Vec<_>>(), &owners)?;
+        if index >= groups.len() {
+            return None;
+        }
+        let versions = groups.swap_remove(index);
+        for entry in &versions {
+            entry.set_being_checked(true);
+        }
+        Some((turn, versions))
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Verifies the files of model versions, which are the same files.
+    fn check(&self, versions: &[Arc<Entry>]) {
+        let Some(first) = versions.first() else {
+            return;
+        };
+        for entry in versions {
+            // The check is compared with what it finds itself, so a change before it would be lost.
+            let is_repeated = !matches!(entry.status(), Status::Checking { .. });
+            let change = || self.checker.change(&entry.artifact, &entry.baseline());
+            if let Some(path) = is_repeated.then(change).flatten() {
+                self.apply(entry, &Observation::Changed(path));
+            }
+        }
+        let (observation, checked) = self.checker.check(&first.artifact);
+        let checked = Arc::new(checked);
+        for entry in versions {
             let version = (entry.model.as_str(), entry.version.as_str());
-            let observation = checker.of_version(version, &observation, &checked);
+            let observation = self.checker.of_version(version, &observation, &checked);
             // Set before the status, because the other thread compares with it from then on.
             entry.set_baseline(&checked);
-            reporter.apply(entry, observation);
+            self.apply(entry, &observation);
         }
     }
+}
+
+/// Who has a model: the team before the slash in its name, or the model itself.
+fn owner(entry: &Entry) -> &str {
+    entry.model.split('/').next().unwrap_or_default()
 }
 
 /// Model versions by their files, because those of several versions are often the same.
@@ -131,97 +237,6 @@ fn by_artifact(entries: Vec<Arc<Entry>>) -> Vec<Vec<Arc<Entry>>> {
         }
     }
     groups
-}
-
-impl Reporter {
-    /// Sets the status of a model version after an observation, and reports the change.
-    fn apply(&self, entry: &Entry, observation: Observation) {
-        let next = Status::after(observation);
-        let before = entry.replace_status(next.clone());
-        let (model, version) = (entry.model.as_str(), entry.version.as_str());
-        show(entry, &self.metrics);
-        // A repeated check has found nothing new.
-        if matches!(next, Status::Rejected(_)) && next == before {
-            return;
-        }
-        match &next {
-            Status::Checking { changed } => {
-                tracing::warn!(model, version, changed, "files of a model changed");
-            }
-            Status::Verified(Identity { digest, signer }) => {
-                let digest = hex(digest);
-                tracing::info!(
-                    model,
-                    version,
-                    digest,
-                    signer,
-                    "files of a model are verified"
-                );
-            }
-            Status::Rejected(cause) => {
-                let rejections = &self.metrics.model_rejections;
-                rejections.get_or_create(&labels(entry)).inc();
-                let cause = cause.text();
-                tracing::error!(model, version, cause, "files of a model are rejected");
-            }
-        }
-        self.write(entry, &before, &next);
-    }
-
-    /// Writes the audit records of a change.
-    fn write(&self, entry: &Entry, before: &Status, next: &Status) {
-        for action in before.actions(next) {
-            let record = ArtifactRecord::new(*action, ArtifactKind::Model, &entry.model);
-            let mut record = record.with_version(&entry.version);
-            // Files that are not verified have no digest that one could rely on.
-            let is_verified = matches!(next, Status::Verified(_));
-            let verified = if is_verified { next } else { before };
-            if let Status::Verified(identity) = verified {
-                record = record.with_digest(&identity.digest);
-                if let Some(signer) = &identity.signer {
-                    record = record.with_signer(signer);
-                }
-            }
-            record = match next {
-                Status::Rejected(cause) => record.with_detail(cause.text()),
-                Status::Checking {
-                    changed: Some(changed),
-                } => record.with_detail(&format!("{changed} changed")),
-                _ => record,
-            };
-            self.audit.write(SystemTime::now(), Event::Artifact(record));
-        }
-    }
-
-    /// Reports that no policy has a model version any more.
-    fn forget(&self, entry: &Entry) {
-        let before = entry.replace_status(Status::Checking { changed: None });
-        self.write(entry, &before, &Status::Checking { changed: None });
-    }
-}
-
-/// Shows which versions are verified in the metric. While two policies name different files of a
-/// version, the later policy counts: its entry is the last one.
-fn show_all(removed: &[Arc<Entry>], entries: &[Arc<Entry>], metrics: &Metrics) {
-    for entry in removed {
-        metrics.model_verified.remove(&labels(entry));
-    }
-    for entry in entries {
-        show(entry, metrics);
-    }
-}
-
-fn show(entry: &Entry, metrics: &Metrics) {
-    let is_verified = matches!(entry.status(), Status::Verified(_));
-    let gauge = metrics.model_verified.get_or_create(&labels(entry));
-    gauge.set(is_verified.into());
-}
-
-fn labels(entry: &Entry) -> ModelReadyLabels {
-    ModelReadyLabels {
-        model: entry.model.clone(),
-        version: entry.version.clone(),
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
-//! A model as it was found: its opened folder, and the names and states of its files.
+//! A model as it was found: its opened folder, and the names of its files.
 
 use std::fs::File;
 use std::path::Path;
 
-use rustix::fs::{Stat, fstat};
+use rustix::fs::fstat;
 use tensorgate_artifact::model_signing::Manifest;
 
 use super::fault::Fault;
-use super::file_state::{is_same, is_same_or_absent};
+use super::file_state::is_same;
 use super::tree::{FILE, Tree};
 use super::walk::{FoundFile, Ignored, Scope, Walked, walk};
 
@@ -19,11 +19,6 @@ pub struct FoundModel {
     unsigned: Vec<FoundFile>,
     excluded: Vec<String>,
 }
-
-/// The states of a model's files, in the order of their paths. What the manifest leaves out has no
-/// state: it may change, and not appear.
-#[derive(Debug, Default)]
-pub struct FileStates(Vec<(String, Option<Stat>)>);
 
 impl FoundModel {
     /// Finds the files of a model, a folder or a single file.
@@ -75,31 +70,5 @@ impl FoundModel {
         } else {
             Err(Fault::Changed(location.clone()))
         }
-    }
-
-    /// The states of all files.
-    pub fn states(&self) -> FileStates {
-        let files = self.signed.iter().chain(&self.unsigned);
-        let files = files.map(|file| (file.location.clone(), Some(file.state)));
-        let excluded = self.excluded.iter().map(|path| (path.clone(), None));
-        let mut states: Vec<_> = files.chain(excluded).collect();
-        states.sort_unstable_by(|left, right| left.0.cmp(&right.0));
-        FileStates(states)
-    }
-}
-
-impl FileStates {
-    /// The first file that is new, missing or another one since `before`.
-    pub fn change_since(&self, before: &Self) -> Option<String> {
-        let mut earlier = before.0.iter();
-        for (path, state) in &self.0 {
-            match earlier.next() {
-                Some((known, then))
-                    if known == path && is_same_or_absent(then.as_ref(), state.as_ref()) => {}
-                Some((known, _)) => return Some(known.min(path).clone()),
-                None => return Some(path.clone()),
-            }
-        }
-        earlier.next().map(|(path, _)| path.clone())
     }
 }

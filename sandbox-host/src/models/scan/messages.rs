@@ -45,6 +45,8 @@ pub enum Response {
     Scanned(FileReport),
     /// The file could not be read.
     Unreadable(String),
+    /// Another supervisor was started.
+    Started,
 }
 
 /// What was found in one file.
@@ -140,6 +142,7 @@ pub fn report(response: &[u8]) -> Option<FileReport> {
     match serde_json::from_slice(response).ok()? {
         Response::Scanned(report) => report.checked(),
         Response::Unreadable(cause) => Some(FileReport::unscanned(UNREADABLE, &cause)),
+        Response::Started => None,
     }
 }
 

@@ -16,11 +16,14 @@ use rustix::net::{
 };
 
 use super::messages::{
-    FileReport, Hello, MAX_NAME_BYTES, MAX_RESPONSE_BYTES, SCANNER_DIED, report,
+    FileReport, Hello, MAX_NAME_BYTES, MAX_RESPONSE_BYTES, Response, SCANNER_DIED, report,
 };
 use super::worker;
 use crate::sandbox::os_sandbox;
 
+/// The name of what is no file but the socket of another supervisor, which is to be started. No
+/// file has such a name.
+pub(super) const START_ANOTHER: &str = "/";
 /// The path of this program's own executable, even if its file was replaced.
 const SELF: &str = "/proc/self/exe";
 /// The time for a process to start.
@@ -43,7 +46,8 @@ pub struct Scanner {
 
 #[derive(Debug)]
 pub(super) struct Process {
-    child: Child,
+    /// `None` if another process has started it. It ends when the socket is closed.
+    child: Option<Child>,
     socket: OwnedFd,
     files: u32,
 }
@@ -72,17 +76,29 @@ impl Scanner {
 
     /// Scans an open file of this name and length. A file that ends its process is unknown.
     pub fn scan(&mut self, file: &File, name: &str, bytes: u64) -> FileReport {
-        self.try_scan(file, name, bytes)
+        self.scan_within(file, name, timeout(bytes))
+    }
+
+    /// The same within this time.
+    pub(super) fn scan_within(&mut self, file: &File, name: &str, allowed: Duration) -> FileReport {
+        self.try_scan(file, name, allowed)
             .unwrap_or_else(|cause| FileReport::unscanned(SCANNER_DIED, &cause))
     }
 
-    fn try_scan(&mut self, file: &File, name: &str, bytes: u64) -> Result<FileReport, String> {
-        let usable = self.process.take().filter(|it| it.files < MAX_FILES);
+    fn try_scan(
+        &mut self,
+        file: &File,
+        name: &str,
+        allowed: Duration,
+    ) -> Result<FileReport, String> {
+        // A process that has ended since the last file says nothing of this one.
+        let is_usable = |process: &Process| process.files < MAX_FILES && process.is_running();
+        let usable = self.process.take().filter(is_usable);
         let mut process = match usable {
             Some(process) => process,
             None => Process::start(self.required)?.0,
         };
-        let report = process.report(file, name, timeout(bytes))?;
+        let report = process.report(file, name, allowed)?;
         self.process = Some(process);
         Ok(report)
     }
@@ -108,29 +124,38 @@ impl Process {
 
     /// Starts this program with these arguments, and with a socket to it as its standard input.
     pub(super) fn spawn(arguments: &[&str]) -> Result<Self, String> {
-        let pair = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        );
-        let (socket, child_socket) = pair.map_err(|error| error.to_string())?;
-        let child = os_sandbox::inherit_none(
-            Command::new(SELF)
-                .args(arguments)
-                .env_clear()
-                .stdin(Stdio::from(child_socket))
-                .stdout(Stdio::null())
-                // A file may make its scanner write what it wants.
-                .stderr(Stdio::null()),
-        )
-        .spawn()
-        .map_err(|error| error.to_string())?;
+        let (socket, child_socket) = connected().map_err(|error| error.to_string())?;
         Ok(Self {
-            child,
+            child: Some(spawn(arguments, child_socket)?),
             socket,
             files: 0,
         })
+    }
+
+    /// Has this process, a supervisor, start another one. After an error it is of no more use.
+    pub(super) fn start_another(&self) -> Result<Self, String> {
+        let failed = |error: Errno| format!("cannot start a scanner supervisor: {error}");
+        let (socket, its_socket) = connected().map_err(failed)?;
+        self.send(&File::from(its_socket), START_ANOTHER)
+            .map_err(failed)?;
+        let response = self.receive(START_TIMEOUT).map_err(failed)?;
+        match serde_json::from_slice(&response) {
+            Ok(Response::Started) => Ok(Self {
+                child: None,
+                socket,
+                files: 0,
+            }),
+            _ => Err("cannot start a scanner supervisor".to_owned()),
+        }
+    }
+
+    /// Whether the process runs. Between two files it sends nothing, so anything that can be
+    /// received is its end.
+    pub(super) fn is_running(&self) -> bool {
+        let mut byte = [0_u8];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let received = retry_on_intr(|| recv(&self.socket, byte.as_mut_slice(), flags));
+        matches!(received, Err(Errno::AGAIN))
     }
 
     /// Sends an open file and receives the report on it. A process that fails at that is of no
@@ -191,8 +216,11 @@ impl Process {
 
     /// Ends the process; returns how it ended. One that has ended by itself keeps its own reason.
     fn end(&mut self) -> String {
-        let _ = self.child.kill();
-        match self.child.wait() {
+        let Some(child) = &mut self.child else {
+            return "its connection was closed".to_owned();
+        };
+        let _ = child.kill();
+        match child.wait() {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         }
@@ -203,6 +231,31 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Two sockets that are connected.
+fn connected() -> Result<(OwnedFd, OwnedFd), Errno> {
+    socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+}
+
+/// Starts this program with these arguments, and with a socket as its standard input.
+pub(super) fn spawn(arguments: &[&str], socket: OwnedFd) -> Result<Child, String> {
+    os_sandbox::inherit_none(
+        Command::new(SELF)
+            .args(arguments)
+            .env_clear()
+            .stdin(Stdio::from(socket))
+            .stdout(Stdio::null())
+            // A file may make its scanner write what it wants.
+            .stderr(Stdio::null()),
+    )
+    .spawn()
+    .map_err(|error| error.to_string())
 }
 
 /// The time that a file of this length may take.
@@ -227,6 +280,24 @@ mod tests {
         assert_eq!(finding.rule, "scanner-died");
         assert!(report.has_failed());
         assert!(finding.detail.contains("exit status"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_process_that_was_killed_is_noticed_before_the_next_file() {
+        let (socket, child_socket) = connected().unwrap();
+        let child = Command::new("cat")
+            .stdin(Stdio::from(child_socket))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut process = Process {
+            child: Some(child),
+            socket,
+            files: 1,
+        };
+        assert!(process.is_running());
+        process.end();
+        assert!(!process.is_running());
     }
 
     #[test]

@@ -6,9 +6,13 @@ use serde_json::json;
 use tensorgate_policy::Policy;
 use tensorgate_policy::validate::validate;
 
+use super::super::first_digests::FirstDigests;
+use super::super::load_state::LoadEvent;
+use super::super::reporter::labels;
+use super::super::servers::ModelServers;
+use super::super::status::{Cause, Identity};
 use super::*;
 use crate::audit::recover::{Settings, recover};
-use crate::models::artifacts::status::Cause;
 
 /// A policy with a model whose files are at this path.
 fn policy(path: &str) -> Policy {
@@ -31,17 +35,29 @@ fn policy(path: &str) -> Policy {
         .0
 }
 
+/// Follows a policy whose models have one server.
+fn follow(artifacts: &ModelArtifacts, policy: &Policy) -> super::super::registry::Followed {
+    artifacts.follow(policy, |model| ModelServers {
+        model: model.name().to_owned(),
+        addresses: vec!["http://127.0.0.1:8001".to_owned()],
+        load_only_verified: false,
+    })
+}
+
+fn identity() -> Identity {
+    Identity {
+        digest: [1; 32],
+        signer: None,
+    }
+}
+
 #[test]
 fn the_metric_of_a_version_stays_when_an_earlier_policy_with_other_files_is_dropped() {
     let (artifacts, metrics) = (ModelArtifacts::default(), Metrics::new());
-    let earlier = artifacts.follow(&policy("models/a"));
-    let later = artifacts.follow(&policy("models/b"));
+    let earlier = follow(&artifacts, &policy("models/a"));
+    let later = follow(&artifacts, &policy("models/b"));
     for entry in artifacts.entries() {
-        let identity = Identity {
-            digest: [1; 32],
-            signer: None,
-        };
-        entry.replace_status(Status::Verified(identity));
+        entry.observe(&Observation::Passed(identity()), 1);
     }
     drop(earlier);
     let removed = artifacts.sweep();
@@ -59,7 +75,7 @@ fn the_metric_of_a_version_stays_when_an_earlier_policy_with_other_files_is_drop
 #[test]
 fn versions_that_share_their_files_are_verified_together() {
     let artifacts = ModelArtifacts::default();
-    let _followed = ["models/a", "models/b"].map(|path| artifacts.follow(&policy(path)));
+    let _followed = ["models/a", "models/b"].map(|path| follow(&artifacts, &policy(path)));
     let groups = by_artifact(artifacts.entries());
     let paths: Vec<_> = groups
         .iter()
@@ -69,9 +85,11 @@ fn versions_that_share_their_files_are_verified_together() {
     assert_eq!(paths, [["models/a"; 2], ["models/b"; 2]]);
 }
 
-#[test]
-fn a_repeated_check_is_reported_only_if_it_finds_something_else() {
-    let folder = std::env::temp_dir().join(format!("tg-repeated-check-{}", std::process::id()));
+/// The work of threads in a folder of its own, which is deleted by the caller.
+fn work(name: &str) -> (std::path::PathBuf, Work) {
+    let name = format!("tg-{name}-{}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
+    drop(std::fs::remove_dir_all(&folder));
     std::fs::create_dir_all(&folder).unwrap();
     let settings = Settings {
         path: folder.join("log.jsonl"),
@@ -83,10 +101,26 @@ fn a_repeated_check_is_reported_only_if_it_finds_something_else() {
     let recovered = recover(&settings).unwrap();
     let metrics = Arc::new(Metrics::new());
     let audit = Audit::start(recovered, settings.file_bytes, Arc::clone(&metrics)).unwrap();
-    let reporter = Reporter { audit, metrics };
-    let artifacts = ModelArtifacts::default();
-    let _followed = artifacts.follow(&policy("models/a"));
-    let entries = artifacts.entries();
+    let first_digests = FirstDigests::new(folder.join("model-versions.json"));
+    let work = Work {
+        artifacts: Arc::default(),
+        checker: Checker::new(folder.clone(), Err("none".to_owned()), first_digests),
+        reporter: Reporter { audit, metrics },
+        lanes: Mutex::new(Lanes::new(2)),
+    };
+    (folder, work)
+}
+
+fn rejections(work: &Work, entry: &Entry) -> u64 {
+    let rejections = &work.reporter.metrics.model_rejections;
+    rejections.get_or_create(&labels(entry)).get()
+}
+
+#[test]
+fn a_repeated_check_is_reported_only_if_it_finds_something_else() {
+    let (folder, work) = work("repeated-check");
+    let _followed = follow(&work.artifacts, &policy("models/a"));
+    let entries = work.artifacts.entries();
     let entry = entries.first().unwrap();
     let full = Cause::Other("the disk is full".to_owned());
     let tampered = Cause::Files("tampered".to_owned());
@@ -95,11 +129,84 @@ fn a_repeated_check_is_reported_only_if_it_finds_something_else() {
     for (cause, reported, is_repeated) in
         [(&full, 1, true), (&full, 1, true), (&tampered, 2, false)]
     {
-        reporter.apply(entry, Observation::Failed(cause.clone()));
-        let rejections = &reporter.metrics.model_rejections;
-        assert_eq!(rejections.get_or_create(&labels(entry)).get(), reported);
+        work.apply(entry, &Observation::Failed(cause.clone()));
+        assert_eq!(rejections(&work, entry), reported);
         assert!(!entry.is_due(now));
         assert_eq!(entry.is_due(later), is_repeated);
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+#[test]
+fn files_that_are_put_back_are_alerted_and_await_a_load_across_a_restart() {
+    let (folder, work) = work("put-back");
+    let policy = policy("models/a");
+    let followed = follow(&work.artifacts, &policy);
+    let entries = work.artifacts.entries();
+    let entry = entries.first().unwrap();
+    let passed = Observation::Passed(identity());
+    work.apply(entry, &passed);
+    assert!(entry.is_served());
+    work.apply(entry, &Observation::Changed("a".to_owned()));
+    work.apply(entry, &passed);
+    assert!(!entry.is_served());
+    assert_eq!(rejections(&work, entry), 1);
+    // Another policy, or a host that is restarted, knows only what is kept.
+    let restarted = ModelArtifacts::default();
+    let _followed = follow(&restarted, &policy);
+    let same = restarted.entries();
+    let same = same
+        .iter()
+        .find(|same| same.version == entry.version)
+        .unwrap();
+    let (reporter, checker) = (&work.reporter, &work.checker);
+    reporter.apply(&restarted, checker, same, &passed);
+    assert!(!same.is_served());
+    let confirmed = |digest: u8| reporter.confirm(&restarted, checker, same, (&[digest; 32], "me"));
+    confirmed(2);
+    assert!(!same.is_served());
+    confirmed(1);
+    assert!(same.is_served());
+    // The other versions have nothing to await.
+    let others = entries
+        .iter()
+        .filter(|other| other.version != entry.version);
+    for other in others {
+        work.apply(other, &passed);
+        assert!(other.is_served());
+    }
+    let loads = LoadEvent::LoadsSeen(&[None]);
+    assert!(!entry.apply_load(loads, work.artifacts.now_ms()).0.is_served);
+    drop(followed);
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+#[test]
+fn health_checks_tell_of_a_load() {
+    use super::super::endpoint_loads::Sighting::{Absent, Present};
+    let (folder, work) = work("load-seen");
+    let _followed = follow(&work.artifacts, &policy("models/a"));
+    let entries = work.artifacts.entries();
+    let entry = entries.first().unwrap();
+    let address = "http://127.0.0.1:8001";
+    let passed = Observation::Passed(identity());
+    work.apply(entry, &passed);
+    assert!(!work.artifacts.awaits_load_at(address));
+    work.apply(entry, &Observation::Changed("a".to_owned()));
+    work.apply(entry, &passed);
+    assert!(work.artifacts.awaits_load_at(address));
+    assert!(!work.artifacts.awaits_load_at("http://127.0.0.1:8002"));
+    let late_ms = work.artifacts.now_ms().saturating_add(1_000);
+    for (sighting, is_served) in [(Present, false), (Absent, false), (Present, true)] {
+        let see = |model: &str, version: &str| {
+            assert_eq!(model, "m");
+            assert!(["1", "2"].contains(&version));
+            sighting
+        };
+        work.artifacts.record_sightings(address, late_ms, see);
+        let loads = entry.servers().loads();
+        work.apply_loads(entry, &loads, &[]);
+        assert_eq!(entry.is_served(), is_served);
     }
     let _ = std::fs::remove_dir_all(&folder);
 }

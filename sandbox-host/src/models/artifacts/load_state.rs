@@ -1,0 +1,236 @@
+//! Whether the servers of a model version have loaded its verified files, and no others. A pure
+//! state machine; times are in milliseconds since the start of the host.
+//!
+//! | state | files differ | files are verified | loads are seen | an operator confirms |
+//! |---|---|---|---|---|
+//! | trusted | changed | trusted | trusted | refused |
+//! | changed | changed | awaiting a load | changed, and the load is told | refused |
+//! | awaiting a load | changed | awaiting a load | trusted, if each began after the files were verified | trusted, if the digest is that of the files |
+//!
+//! A server that loads only bytes of the verified digest, as an embedded one does, needs no load:
+//! its version is trusted when the files are verified. Files that changed and are verified again
+//! as they were raise an alert, because nobody published them.
+
+use tensorgate_policy::hex;
+
+use super::endpoint_loads::Load;
+use super::status::{Cause, Identity, Observation};
+
+/// How a reason begins why a model with verified files is not ready.
+pub const AWAITING_LOAD: &str = "its verified files are not known to be loaded";
+
+/// What has happened.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LoadEvent<'a> {
+    /// The files are, or were, not the verified ones.
+    FilesDiffer {
+        /// Whether an alert was raised about that.
+        is_alerted: bool,
+    },
+    /// The files were verified.
+    FilesVerified(&'a Identity),
+    /// The last load at each server. No file has changed since they were seen.
+    LoadsSeen(&'a [Option<Load>]),
+    /// An operator says that each server has loaded the files of this digest.
+    Confirmed(&'a [u8; 32]),
+}
+
+/// What is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LoadEffect {
+    /// Nothing.
+    None,
+    /// The files changed and are the same again.
+    Alert,
+    /// The servers have the verified files.
+    Loaded,
+    /// A load was seen that does not count.
+    LoadedOthers,
+}
+
+/// What the servers of a model version may have loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// Only verified files, as far as is known.
+    Trusted,
+    /// Other files, which are not verified.
+    Changed {
+        since_ms: u64,
+        is_alerted: bool,
+        has_load: bool,
+    },
+    /// Other files. The present ones are verified.
+    AwaitingLoad {
+        digest: [u8; 32],
+        verified_ms: u64,
+        has_load: bool,
+    },
+}
+
+/// The state of a model version's loads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LoadState {
+    state: State,
+    /// What was verified last.
+    verified: Option<Identity>,
+}
+
+impl<'a> LoadEvent<'a> {
+    /// What an observation of the files means. `None` for a failure without a verdict on them.
+    pub const fn of(observation: &'a Observation) -> Option<Self> {
+        match observation {
+            Observation::Changed(_) => Some(Self::FilesDiffer { is_alerted: false }),
+            Observation::Passed(identity) => Some(Self::FilesVerified(identity)),
+            Observation::Failed(Cause::Files(_) | Cause::Untrusted(_)) => {
+                Some(Self::FilesDiffer { is_alerted: true })
+            }
+            Observation::Failed(Cause::Other(_)) => None,
+        }
+    }
+}
+
+impl Default for LoadState {
+    fn default() -> Self {
+        Self {
+            state: State::Trusted,
+            verified: None,
+        }
+    }
+}
+
+impl LoadState {
+    /// Applies an event at this time. `loads_only_verified` says that the servers check the digest
+    /// of what they load.
+    pub fn apply(
+        &mut self,
+        event: LoadEvent<'_>,
+        now_ms: u64,
+        loads_only_verified: bool,
+    ) -> LoadEffect {
+        match event {
+            LoadEvent::FilesDiffer { is_alerted } => self.differ(is_alerted, now_ms),
+            LoadEvent::FilesVerified(identity) => {
+                return self.verify(identity, now_ms, loads_only_verified);
+            }
+            LoadEvent::LoadsSeen(loads) => return self.see(loads),
+            LoadEvent::Confirmed(confirmed) => {
+                if let State::AwaitingLoad { digest, .. } = &self.state
+                    && digest == confirmed
+                {
+                    self.state = State::Trusted;
+                    return LoadEffect::Loaded;
+                }
+            }
+        }
+        LoadEffect::None
+    }
+
+    fn differ(&mut self, alerted: bool, now_ms: u64) {
+        match &mut self.state {
+            State::Changed { is_alerted, .. } => *is_alerted |= alerted,
+            State::Trusted | State::AwaitingLoad { .. } => {
+                self.state = State::Changed {
+                    since_ms: now_ms,
+                    is_alerted: alerted,
+                    has_load: false,
+                };
+            }
+        }
+    }
+
+    fn verify(
+        &mut self,
+        identity: &Identity,
+        verified_ms: u64,
+        loads_only_verified: bool,
+    ) -> LoadEffect {
+        let before = self.verified.replace(identity.clone());
+        let State::Changed {
+            is_alerted,
+            has_load,
+            ..
+        } = self.state
+        else {
+            return LoadEffect::None;
+        };
+        self.state = if loads_only_verified {
+            State::Trusted
+        } else {
+            State::AwaitingLoad {
+                digest: identity.digest,
+                verified_ms,
+                has_load,
+            }
+        };
+        let is_put_back = before.as_ref() == Some(identity);
+        if is_put_back && !is_alerted {
+            LoadEffect::Alert
+        } else {
+            LoadEffect::None
+        }
+    }
+
+    fn see(&mut self, loads: &[Option<Load>]) -> LoadEffect {
+        let since_ms = match self.state {
+            State::Trusted => return LoadEffect::None,
+            State::Changed { since_ms, .. } => since_ms,
+            State::AwaitingLoad { verified_ms, .. } => {
+                let counts = |load: &Option<Load>| load.is_some_and(|it| it.began_ms > verified_ms);
+                if !loads.is_empty() && loads.iter().all(counts) {
+                    self.state = State::Trusted;
+                    return LoadEffect::Loaded;
+                }
+                verified_ms
+            }
+        };
+        let is_early = |load: &Load| load.seen_ms > since_ms && load.began_ms <= since_ms;
+        let is_unverified = matches!(self.state, State::Changed { .. });
+        let is_other = |load: &Load| is_early(load) || is_unverified && load.seen_ms > since_ms;
+        let (State::Changed { has_load, .. } | State::AwaitingLoad { has_load, .. }) =
+            &mut self.state
+        else {
+            return LoadEffect::None;
+        };
+        if loads.iter().flatten().any(is_other) && !std::mem::replace(has_load, true) {
+            LoadEffect::LoadedOthers
+        } else {
+            LoadEffect::None
+        }
+    }
+
+    /// Whether the servers have only verified files, as far as is known.
+    pub fn is_trusted(&self) -> bool {
+        self.state == State::Trusted
+    }
+
+    /// What is worse than a change alone: a server has loaded something meanwhile.
+    pub const fn note(&self) -> Option<&'static str> {
+        match self.state {
+            State::Changed { has_load: true, .. } => Some("its server has loaded files meanwhile"),
+            State::Changed { .. } | State::Trusted | State::AwaitingLoad { .. } => None,
+        }
+    }
+
+    /// Why a version with verified files is not ready. `None` if it is.
+    pub fn unready(&self) -> Option<String> {
+        let (digest, has_load) = match &self.state {
+            State::Trusted => return None,
+            State::Changed { .. } => return Some(AWAITING_LOAD.to_owned()),
+            State::AwaitingLoad {
+                digest, has_load, ..
+            } => (digest, *has_load),
+        };
+        let seen = if has_load {
+            "its server has loaded files that may be others"
+        } else {
+            "they changed, and its server may have loaded others"
+        };
+        Some(format!(
+            "{AWAITING_LOAD}: {seen}: restart the server, which must be ready before; or load the model there and run `tensorgate model confirm` with --digest {}",
+            hex(digest)
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests;

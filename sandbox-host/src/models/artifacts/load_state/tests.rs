@@ -1,0 +1,199 @@
+//! Tests of the decision table: which events make a version trusted, and which raise an alert.
+
+use super::*;
+use LoadEffect::{Alert, Loaded, LoadedOthers, None as Nothing};
+
+fn identity(digest: u8) -> Identity {
+    Identity {
+        digest: [digest; 32],
+        signer: Some("release".to_owned()),
+    }
+}
+
+/// An event, without borrowed parts.
+enum Step {
+    Differ,
+    Rejected,
+    Verified(u8),
+    /// The last load at each server: when it began, and when it was seen.
+    Loads(&'static [Option<(u64, u64)>]),
+    Confirmed(u8),
+}
+use Step::{Confirmed, Differ, Loads, Rejected, Verified};
+
+fn apply(state: &mut LoadState, step: &Step, now_ms: u64, is_bound: bool) -> LoadEffect {
+    match step {
+        Differ => {
+            let event = LoadEvent::FilesDiffer { is_alerted: false };
+            state.apply(event, now_ms, is_bound)
+        }
+        Rejected => {
+            let event = LoadEvent::FilesDiffer { is_alerted: true };
+            state.apply(event, now_ms, is_bound)
+        }
+        Verified(digest) => {
+            let identity = identity(*digest);
+            state.apply(LoadEvent::FilesVerified(&identity), now_ms, is_bound)
+        }
+        Loads(loads) => {
+            let load = |(began_ms, seen_ms)| Load { began_ms, seen_ms };
+            let loads: Vec<_> = loads.iter().map(|it| it.map(load)).collect();
+            state.apply(LoadEvent::LoadsSeen(&loads), now_ms, is_bound)
+        }
+        Confirmed(digest) => state.apply(LoadEvent::Confirmed(&[*digest; 32]), now_ms, is_bound),
+    }
+}
+
+/// Applies the steps at 10, 20, 30 … milliseconds. Each has its effect, and whether the version is
+/// trusted after it.
+fn check(case: &str, is_bound: bool, steps: &[(Step, LoadEffect, bool)]) {
+    let mut state = LoadState::default();
+    for (number, (step, effect, is_trusted)) in (1_u64..).zip(steps) {
+        let now_ms = number.saturating_mul(10);
+        let found = apply(&mut state, step, now_ms, is_bound);
+        assert_eq!(found, *effect, "{case}, step {number}");
+        assert_eq!(state.is_trusted(), *is_trusted, "{case}, step {number}");
+        assert_eq!(state.unready().is_none(), *is_trusted, "{case}, {number}");
+    }
+}
+
+#[test]
+fn only_a_load_of_verified_files_makes_a_changed_version_trusted() {
+    check(
+        "files that are put back need a load that began later, and raise an alert",
+        false,
+        &[
+            (Verified(1), Nothing, true),
+            (Differ, Nothing, false),
+            (Verified(1), Alert, false),
+            (Loads(&[None]), Nothing, false),
+            (Loads(&[Some((31, 45))]), Loaded, true),
+        ],
+    );
+    check(
+        "a load that began before the files were verified is no such load",
+        false,
+        &[
+            (Verified(1), Nothing, true),
+            (Differ, Nothing, false),
+            (Verified(1), Alert, false),
+            (Loads(&[Some((30, 35))]), LoadedOthers, false),
+            (Loads(&[Some((30, 35))]), Nothing, false),
+            (Loads(&[Some((51, 55))]), Loaded, true),
+        ],
+    );
+    check(
+        "a load while the files differ is told, and a later one is needed",
+        false,
+        &[
+            (Verified(1), Nothing, true),
+            (Differ, Nothing, false),
+            (Loads(&[Some((5, 21))]), LoadedOthers, false),
+            (Loads(&[Some((25, 26))]), Nothing, false),
+            (Verified(1), Alert, false),
+            (Loads(&[Some((25, 26))]), Nothing, false),
+            (Loads(&[Some((55, 60))]), Loaded, true),
+        ],
+    );
+    check(
+        "each server needs a load",
+        false,
+        &[
+            (Verified(1), Nothing, true),
+            (Differ, Nothing, false),
+            (Verified(1), Alert, false),
+            (Loads(&[Some((31, 35)), None]), Nothing, false),
+            (Loads(&[Some((31, 35)), Some((36, 40))]), Loaded, true),
+        ],
+    );
+    check(
+        "no server has loaded anything",
+        false,
+        &[
+            (Verified(1), Nothing, true),
+            (Differ, Nothing, false),
+            (Verified(1), Alert, false),
+            (Loads(&[]), Nothing, false),
+        ],
+    );
+    check(
+        "a later change takes back what was awaited",
+        false,
+        &[
+            (Verified(1), Nothing, true),
+            (Differ, Nothing, false),
+            (Verified(1), Alert, false),
+            (Differ, Nothing, false),
+            (Loads(&[Some((31, 35))]), Nothing, false),
+            (Verified(1), Alert, false),
+            (Loads(&[Some((31, 35))]), Nothing, false),
+            (Loads(&[Some((61, 65))]), Loaded, true),
+        ],
+    );
+}
+
+#[test]
+fn other_signed_files_and_rejected_ones_raise_no_further_alert() {
+    check(
+        "another signed version",
+        false,
+        &[
+            (Verified(1), Nothing, true),
+            (Differ, Nothing, false),
+            (Verified(2), Nothing, false),
+            (Loads(&[Some((31, 35))]), Loaded, true),
+        ],
+    );
+    check(
+        "the rejection was the alert",
+        false,
+        &[
+            (Verified(1), Nothing, true),
+            (Differ, Nothing, false),
+            (Rejected, Nothing, false),
+            (Verified(1), Nothing, false),
+            (Loads(&[Some((41, 45))]), Loaded, true),
+        ],
+    );
+    check(
+        "files that were rejected at the start need a load, too",
+        false,
+        &[
+            (Rejected, Nothing, false),
+            (Verified(1), Nothing, false),
+            (Loads(&[Some((21, 25))]), Loaded, true),
+        ],
+    );
+}
+
+#[test]
+fn an_operator_confirms_only_the_verified_digest() {
+    check(
+        "confirmed",
+        false,
+        &[
+            (Confirmed(1), Nothing, true),
+            (Verified(1), Nothing, true),
+            (Differ, Nothing, false),
+            (Confirmed(1), Nothing, false),
+            (Verified(1), Alert, false),
+            (Confirmed(2), Nothing, false),
+            (Confirmed(1), Loaded, true),
+            (Differ, Nothing, false),
+            (Verified(1), Alert, false),
+        ],
+    );
+}
+
+#[test]
+fn a_server_that_checks_what_it_loads_needs_no_load() {
+    check(
+        "embedded",
+        true,
+        &[
+            (Verified(1), Nothing, true),
+            (Differ, Nothing, false),
+            (Verified(1), Alert, true),
+        ],
+    );
+}

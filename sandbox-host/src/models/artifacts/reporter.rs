@@ -1,0 +1,248 @@
+//! Reports what threads find about models: in the log, in metrics and in the audit log. It also
+//! keeps which versions await a load.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tensorgate_policy::hex;
+
+use super::check::Checker;
+use super::endpoint_loads::Load;
+use super::load_state::{LoadEffect, LoadEvent};
+use super::registry::{Entry, ModelArtifacts};
+use super::status::{Change, Identity, Observation, Status};
+use crate::audit::Audit;
+use crate::audit::record::{ArtifactAction, ArtifactKind, ArtifactRecord, Event};
+use crate::telemetry::labels::ModelReadyLabels;
+use crate::telemetry::metrics::Metrics;
+
+/// The text of the alert about files that are the same again.
+const PUT_BACK: &str = "its files changed and were put back: its server may have loaded others";
+
+/// Where threads report.
+pub(super) struct Reporter {
+    pub audit: Audit,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Reporter {
+    /// Sets the status of a model version after an observation, and reports the change.
+    pub fn apply(
+        &self,
+        artifacts: &ModelArtifacts,
+        checker: &Checker,
+        entry: &Entry,
+        observation: &Observation,
+    ) {
+        let (model, version) = (entry.model.as_str(), entry.version.as_str());
+        let was_trusted = entry.has_trusted_loads();
+        let is_pass = matches!(observation, Observation::Passed(_));
+        if is_pass && was_trusted && checker.awaits_load(model, version) {
+            // The host was restarted since the files changed, or another policy has this version.
+            let event = LoadEvent::FilesDiffer { is_alerted: true };
+            entry.apply_load(event, artifacts.now_ms());
+        }
+        let change = entry.observe(observation, artifacts.now_ms());
+        self.keep_loads(artifacts, checker, entry, was_trusted);
+        show(entry, &self.metrics);
+        self.log(entry, &change);
+        self.write(entry, &change, None);
+    }
+
+    /// Reports loads that were seen before a look that found no change.
+    pub fn see_loads(
+        &self,
+        artifacts: &ModelArtifacts,
+        checker: &Checker,
+        entry: &Entry,
+        loads: &[Option<Load>],
+    ) {
+        let (change, effect) = entry.apply_load(LoadEvent::LoadsSeen(loads), artifacts.now_ms());
+        let (model, version) = (entry.model.as_str(), entry.version.as_str());
+        match effect {
+            LoadEffect::None | LoadEffect::Alert => {}
+            LoadEffect::LoadedOthers => tracing::error!(
+                model,
+                version,
+                "the server of a model has loaded it, and its files may have been others then"
+            ),
+            LoadEffect::Loaded => {
+                tracing::info!(
+                    model,
+                    version,
+                    "the server of a model has its verified files"
+                );
+                self.keep_loads(artifacts, checker, entry, false);
+                show(entry, &self.metrics);
+                self.write(entry, &change, Some("a load was seen"));
+            }
+        }
+    }
+
+    /// Applies what an operator says: that the servers have loaded the files of this digest.
+    pub fn confirm(
+        &self,
+        artifacts: &ModelArtifacts,
+        checker: &Checker,
+        entry: &Entry,
+        (digest, by): (&[u8; 32], &str),
+    ) {
+        let (change, effect) = entry.apply_load(LoadEvent::Confirmed(digest), artifacts.now_ms());
+        let (model, version, digest) = (&entry.model, &entry.version, hex(digest));
+        if effect != LoadEffect::Loaded {
+            tracing::warn!(
+                model,
+                version,
+                digest,
+                by,
+                "a confirmation is refused: no load is awaited of verified files with this digest"
+            );
+            return;
+        }
+        tracing::warn!(model, version, digest, by, "a load of a model is confirmed");
+        self.keep_loads(artifacts, checker, entry, false);
+        show(entry, &self.metrics);
+        self.write(entry, &change, Some(&format!("confirmed by {by}")));
+    }
+
+    /// Keeps whether a load is awaited, if that has changed.
+    fn keep_loads(
+        &self,
+        artifacts: &ModelArtifacts,
+        checker: &Checker,
+        entry: &Entry,
+        was_trusted: bool,
+    ) {
+        let is_trusted = entry.has_trusted_loads();
+        if !is_trusted {
+            artifacts.notify_load_awaited();
+        }
+        if is_trusted == was_trusted {
+            return;
+        }
+        let (model, version) = (entry.model.as_str(), entry.version.as_str());
+        if let Err(cause) = checker.set_awaits_load(model, version, !is_trusted) {
+            let cause = cause.text();
+            tracing::error!(
+                model,
+                version,
+                cause,
+                "cannot keep across a restart whether a load of a model is awaited"
+            );
+        }
+    }
+
+    fn log(&self, entry: &Entry, change: &Change) {
+        let (model, version) = (entry.model.as_str(), entry.version.as_str());
+        match &change.next {
+            // A repeated check has found nothing new.
+            Status::Rejected(_) if change.next == change.before => {}
+            Status::Checking { changed } => {
+                tracing::warn!(model, version, changed, "files of a model changed");
+            }
+            Status::Verified(Identity { digest, signer }) => {
+                let digest = hex(digest);
+                tracing::info!(
+                    model,
+                    version,
+                    digest,
+                    signer,
+                    "files of a model are verified"
+                );
+                if change.is_alert {
+                    self.count_rejection(entry);
+                    let cause = PUT_BACK;
+                    tracing::error!(model, version, cause, "files of a model are rejected");
+                }
+                if !change.is_served {
+                    tracing::warn!(
+                        model,
+                        version,
+                        digest,
+                        "a model awaits a load of its verified files"
+                    );
+                }
+            }
+            Status::Rejected(cause) => {
+                self.count_rejection(entry);
+                let cause = cause.text();
+                tracing::error!(model, version, cause, "files of a model are rejected");
+            }
+        }
+    }
+
+    fn count_rejection(&self, entry: &Entry) {
+        let rejections = &self.metrics.model_rejections;
+        rejections.get_or_create(&labels(entry)).inc();
+    }
+
+    /// Writes the audit records of a change. `detail` says why a version is served.
+    fn write(&self, entry: &Entry, change: &Change, detail: Option<&str>) {
+        for action in change.actions() {
+            let record = ArtifactRecord::new(action, ArtifactKind::Model, &entry.model);
+            let mut record = record.with_version(&entry.version);
+            // Files that are not verified have no digest that one could rely on.
+            let verified = if change.next.is_verified() {
+                &change.next
+            } else {
+                &change.before
+            };
+            if let Status::Verified(identity) = verified {
+                record = record.with_digest(&identity.digest);
+                if let Some(signer) = &identity.signer {
+                    record = record.with_signer(signer);
+                }
+            }
+            record = match &change.next {
+                Status::Rejected(cause) => record.with_detail(cause.text()),
+                Status::Checking {
+                    changed: Some(changed),
+                } => record.with_detail(&format!("{changed} changed")),
+                Status::Verified(_) if action == ArtifactAction::Rejected => {
+                    record.with_detail(PUT_BACK)
+                }
+                Status::Verified(_) | Status::Checking { changed: None } => match detail {
+                    Some(detail) => record.with_detail(detail),
+                    None => record,
+                },
+            };
+            self.audit.write(SystemTime::now(), Event::Artifact(record));
+        }
+    }
+
+    /// Reports that no policy has a model version any more.
+    pub fn forget(&self, entry: &Entry) {
+        let before = entry.status();
+        let change = Change {
+            was_served: entry.is_served(),
+            before,
+            next: Status::Checking { changed: None },
+            is_served: false,
+            is_alert: false,
+        };
+        self.write(entry, &change, None);
+    }
+}
+
+/// Shows which versions are verified in the metric. While two policies name different files of a
+/// version, the later policy counts: its entry is the last one.
+pub(super) fn show_all(removed: &[Arc<Entry>], entries: &[Arc<Entry>], metrics: &Metrics) {
+    for entry in removed {
+        metrics.model_verified.remove(&labels(entry));
+    }
+    for entry in entries {
+        show(entry, metrics);
+    }
+}
+
+fn show(entry: &Entry, metrics: &Metrics) {
+    let gauge = metrics.model_verified.get_or_create(&labels(entry));
+    gauge.set(entry.is_served().into());
+}
+
+pub(super) fn labels(entry: &Entry) -> ModelReadyLabels {
+    ModelReadyLabels {
+        model: entry.model.clone(),
+        version: entry.version.clone(),
+    }
+}
