@@ -85,6 +85,21 @@ impl Running {
         Self::read(state).map_err(|error| unreadable(state, &error))
     }
 
+    /// The gate that runs with this state folder of this user. A gate could not read what another
+    /// user writes into it.
+    pub fn find_own(state: &Path) -> Result<Option<Self>, Failure> {
+        let gate = Self::find(state)?;
+        let own = rustix::process::geteuid().as_raw();
+        let of_folder = || Some(std::fs::metadata(state).ok()?.uid());
+        let owner = gate.as_ref().and_then(|gate| gate.owner).or_else(of_folder);
+        if owner.is_some_and(|owner| owner != own) {
+            return Err(Failure::Input(
+                "the gate's state folder belongs to another user: run this as that user".into(),
+            ));
+        }
+        Ok(gate)
+    }
+
     /// Whether the gate runs this policy.
     pub fn runs(&self, policy: &Path) -> bool {
         policy.canonicalize().ok() == self.policy.canonicalize().ok()

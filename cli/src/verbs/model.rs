@@ -1,7 +1,9 @@
 //! The `model` verbs: `scan` says what files of models are, and what they could do when loaded.
 //! `sign` and `verify` bind the files of a model to a signer, and `manifest` lists what is signed.
-//! `serve-verified` gives a server a copy of a model that is signed and safe.
+//! `serve-verified` gives a server a copy of a model that is signed and safe. `confirm` tells a gate
+//! that a server has loaded it.
 
+mod confirm;
 mod copy_scan;
 mod inputs;
 mod manifest;
@@ -37,6 +39,7 @@ enum What {
     Sign(sign::Sign),
     Verify(verify::Verify),
     ServeVerified(serve_verified::ServeVerified),
+    Confirm(confirm::Confirm),
 }
 
 impl Model {
@@ -48,6 +51,7 @@ impl Model {
             What::Sign(sign) => sign.run(ui),
             What::Verify(verify) => verify.run(ui),
             What::ServeVerified(serve) => serve.run(ui),
+            What::Confirm(confirm) => confirm.run(ui),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::stack::running::Running;
 use crate::stack::site::bundle;
 
 /// Last line of the host's list of causes, if there are more.
-const CUT: &str = "and more";
+pub(super) const CUT: &str = "and more";
 
 /// Show what runs, the policy version in force, changes that are held, and the state of models.
 #[derive(Args)]
@@ -191,7 +191,7 @@ fn models(state: &Path, lines: &mut Vec<String>) -> Vec<ModelState> {
 }
 
 /// The policy that the host has.
-fn in_force(state: &Path) -> Option<Policy> {
+pub(super) fn in_force(state: &Path) -> Option<Policy> {
     Some(validate(&bundle(state)?.policy).ok()?.0)
 }
 

@@ -1,6 +1,5 @@
 //! The list of blocked clients: the file beside the bundle, and what the running gate says of it.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -56,16 +55,7 @@ impl ListLocation {
             });
         }
         let state = self.state.find()?;
-        let gate = Running::find(&state)?;
-        // A list of another user could not be read by the gate.
-        let own = rustix::process::geteuid().as_raw();
-        let of_folder = || Some(std::fs::metadata(&state).ok()?.uid());
-        let owner = gate.as_ref().and_then(|gate| gate.owner).or_else(of_folder);
-        if owner.is_some_and(|owner| owner != own) {
-            return Err(Failure::Input(
-                "the gate's state folder belongs to another user: run this as that user".into(),
-            ));
-        }
+        let gate = Running::find_own(&state)?;
         let bundle = bundle_file(&state);
         // A list that no gate will read would look like one that is in force.
         if gate.is_none() && !bundle.is_file() {
