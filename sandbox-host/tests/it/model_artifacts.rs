@@ -1,7 +1,7 @@
 //! The real host with a model whose files must be signed: it sends requests to the model's server
-//! only while the files on disk are the verified ones.
+//! only while the files on disk are the verified ones, and the server has loaded no others.
 
-use std::fs::{File, create_dir_all, read, read_to_string, remove_file, write};
+use std::fs::{File, create_dir_all, read, read_to_string, remove_file, rename, write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -100,9 +100,36 @@ fn rejected(host: &mut Spawned, part: &str) {
     }
 }
 
+/// Waits until the files are verified, and only a load of them is missing. Returns their digest.
+fn awaiting_load(host: &mut Spawned) -> String {
+    let line = host.line("a model awaits a load of its verified files");
+    line["digest"].as_str().unwrap().to_owned()
+}
+
+/// Restarts the server after the host has seen it ready.
+async fn restart(server: &mut Backend, host: &mut Spawned) {
+    let looked = server.looked();
+    // The first health check may have begun before the files were verified.
+    let is_seen = || server.looked() >= looked + 2;
+    until("health checks see the server", is_seen).await;
+    server.die();
+    host.line("backend is not ready");
+    *server = Backend::start_at(Act::Answer, server.address);
+}
+
+/// Writes what an operator confirms.
+fn confirm(there: &Path, digest: &str) {
+    let confirmation = json!({
+        "model": "vec", "version": "7", "digest": digest, "by": "user 7", "unix_ms": 1
+    });
+    let beside = there.join("model-loads.new");
+    write(&beside, json!({"confirmed": [confirmation]}).to_string()).unwrap();
+    rename(beside, there.join("model-loads.json")).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_is_served_only_while_its_files_are_the_verified_ones() {
-    let server = Backend::start(Act::Answer);
+    let mut server = Backend::start(Act::Answer);
     let there = folder();
     let model = Model(there.join("root/models/vec"));
     create_dir_all(&model.0).unwrap();
@@ -123,6 +150,8 @@ async fn a_model_is_served_only_while_its_files_are_the_verified_ones() {
     );
 
     model.sign();
+    awaiting_load(&mut host);
+    restart(&mut server, &mut host).await;
     host.comes_to(200).await;
 
     // Another byte.
@@ -135,16 +164,12 @@ async fn a_model_is_served_only_while_its_files_are_the_verified_ones() {
     rejected(&mut host, "weights.safetensors");
 
     model.write(&weights);
-    host.comes_to(200).await;
-
-    // Signatures that cannot be read.
-    let signature = read(model.signature()).unwrap();
-    let too_long = File::create(model.signature()).unwrap();
-    too_long.set_len(100 << 20).unwrap();
-    rejected(&mut host, "larger than");
-    write(model.signature(), "{}").unwrap();
-    rejected(&mut host, "none of the signers");
-    write(model.signature(), signature).unwrap();
+    let digest = awaiting_load(&mut host);
+    host.comes_to(503).await;
+    confirm(&there, &"ab".repeat(32));
+    host.line("a confirmation is refused: no load is awaited of verified files with this digest");
+    host.comes_to(503).await;
+    confirm(&there, &digest);
     host.comes_to(200).await;
 
     // Another policy that says the same of the files.
@@ -161,12 +186,30 @@ async fn a_model_is_served_only_while_its_files_are_the_verified_ones() {
     host.comes_to(200).await;
     assert_eq!(checks(), before);
 
+    // Another file for a moment, which the server may have read.
+    let aside = there.join("aside");
+    rename(model.weights(), &aside).unwrap();
+    model.write(&tampered);
+    rename(&aside, model.weights()).unwrap();
+    rejected(&mut host, "put back");
+    awaiting_load(&mut host);
+    host.comes_to(503).await;
+
+    // Signatures that cannot be read.
+    let signature = read(model.signature()).unwrap();
+    let too_long = File::create(model.signature()).unwrap();
+    too_long.set_len(100 << 20).unwrap();
+    rejected(&mut host, "larger than");
+    write(model.signature(), "{}").unwrap();
+    rejected(&mut host, "none of the signers");
+    write(model.signature(), signature).unwrap();
+    awaiting_load(&mut host);
+
     // A file that no signature names.
     write(model.0.join("more.json"), "{}").unwrap();
-    host.comes_to(503).await;
     rejected(&mut host, "more.json");
     remove_file(model.0.join("more.json")).unwrap();
-    host.comes_to(200).await;
+    awaiting_load(&mut host);
 
     // A signed pickle under another name.
     model.write(b"\x80\x02cos\nsystem\nU\x02id\x85R.");
@@ -182,6 +225,8 @@ async fn a_model_is_served_only_while_its_files_are_the_verified_ones() {
 
     model.write(&weights);
     model.sign();
+    awaiting_load(&mut host);
+    restart(&mut server, &mut host).await;
     host.comes_to(200).await;
     assert_eq!(read(model.weights()).unwrap(), weights);
 
@@ -201,4 +246,47 @@ async fn a_model_is_served_only_while_its_files_are_the_verified_ones() {
     assert_eq!(loaded["signer"], "release");
     assert_eq!(loaded["version"], "7");
     assert_eq!(loaded["digest"].as_str().unwrap().len(), 64);
+    assert_eq!(loaded["detail"], "a load was seen");
+    let confirmed = |record: &&Value| record["detail"] == "confirmed by user 7";
+    assert_eq!(records.iter().filter(confirmed).count(), 1);
+}
+
+/// The processes with an argument whose parent is the host.
+fn supervisors(host: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
+    let is_supervisor = |process: &u32| {
+        let read =
+            |file: &str| read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
+        let parent = format!("PPid:\t{host}\n");
+        read("status").contains(&parent) && read("cmdline").contains("model-scanner-supervisor")
+    };
+    processes.filter_map(number).filter(is_supervisor).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scanner_supervisor_that_was_killed_is_started_again() {
+    let server = Backend::start(Act::Answer);
+    let there = folder();
+    let model = Model(there.join("root/models/vec"));
+    create_dir_all(&model.0).unwrap();
+    create_dir_all(there.join("run")).unwrap();
+    model.write(&safetensors(1.0));
+    model.sign();
+    Spawned::bundle(&there, GENERATION, &with_artifact(&server.uri()));
+    let mut host = Spawned::start(there.clone(), "best-effort");
+    host.comes_to(200).await;
+    let before = supervisors(host.child.id());
+    assert_eq!(before.len(), 2, "{before:?}");
+    for supervisor in before {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(supervisor).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        host.line("a scanner supervisor has ended: it is started again");
+        // The other one starts it, and must not be ended before.
+        tokio::time::sleep(NOTICED).await;
+    }
+    // Its files can be scanned: nothing waits for a repeated check after ten seconds.
+    model.write(&safetensors(2.0));
+    model.sign();
+    rejected(&mut host, "another version");
 }
