@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
-use crate::models::artifacts::{ModelArtifacts, Sighting};
+use crate::models::artifacts::ModelArtifacts;
 pub(super) use result::ModelStatus;
 pub use result::ProbeResult;
 

@@ -17,7 +17,7 @@
 //! rights, the digest that this version had before. Nothing is served on an error.
 //!
 //! Files that changed may have been loaded meanwhile. So a version whose files are verified again
-//! also needs a load that began later ([`load_state`]).
+//! also needs a load that began later (`load_state`).
 //!
 //! Its modules, from bottom to top: `status`, `endpoint_loads`, `load_state`, `servers`, `retry`,
 //! `first_digests`, `trust`, `check`, `confirmations`, `lanes`, `registry`, `reporter`, `threads`.

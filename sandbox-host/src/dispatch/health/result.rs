@@ -100,17 +100,19 @@ impl ProbeResult {
     /// What the probe saw of a model version. `refuses` says that no process listens at the
     /// server's address.
     pub(super) fn sighting(&self, key: &Key, refuses: bool) -> Sighting {
-        let said = match &self.found {
-            Some(Ok(said)) => said.get(key),
+        let status = match &self.found {
+            Some(Ok(models)) => models.get(key),
             Some(Err(_)) | None if refuses => return Sighting::Absent,
             Some(Err(_)) | None => return Sighting::Unknown,
         };
-        match said {
+        match status {
             Some(ModelStatus::NotLoaded(_)) => Sighting::Absent,
-            Some(ModelStatus::Unready(_)) | None => Sighting::Unknown,
+            Some(ModelStatus::Unready(_)) => Sighting::Unknown,
             Some(ModelStatus::Undescribed | ModelStatus::Listed | ModelStatus::Described(_)) => {
                 Sighting::Present
             }
+            // No probe asks for a shadow version. A restart of its server is seen all the same.
+            None => Sighting::Present,
         }
     }
 
@@ -183,7 +185,7 @@ mod tests {
                 Sighting::Absent,
             ),
             (says(ModelStatus::Unready(text())), false, Sighting::Unknown),
-            (result(Ok(BTreeMap::new())), false, Sighting::Unknown),
+            (result(Ok(BTreeMap::new())), false, Sighting::Present),
             (failed(), false, Sighting::Unknown),
             (failed(), true, Sighting::Absent),
             (ProbeResult::default(), false, Sighting::Unknown),

@@ -9,7 +9,7 @@
 //!
 //! A server that loads only bytes of the verified digest, as an embedded one does, needs no load:
 //! its version is trusted when the files are verified. Files that changed and are verified again
-//! as they were raise an alert, because nobody published them.
+//! as they were raise an alert, because no one published them.
 
 use tensorgate_policy::hex;
 

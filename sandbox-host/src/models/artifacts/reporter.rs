@@ -43,7 +43,7 @@ impl Reporter {
             entry.apply_load(event, artifacts.now_ms());
         }
         let change = entry.observe(observation, artifacts.now_ms());
-        self.keep_loads(artifacts, checker, entry, was_trusted);
+        keep_loads(artifacts, checker, entry, was_trusted);
         show(entry, &self.metrics);
         self.log(entry, &change);
         self.write(entry, &change, None);
@@ -72,7 +72,7 @@ impl Reporter {
                     version,
                     "the server of a model has its verified files"
                 );
-                self.keep_loads(artifacts, checker, entry, false);
+                keep_loads(artifacts, checker, entry, false);
                 show(entry, &self.metrics);
                 self.write(entry, &change, Some("a load was seen"));
             }
@@ -100,36 +100,9 @@ impl Reporter {
             return;
         }
         tracing::warn!(model, version, digest, by, "a load of a model is confirmed");
-        self.keep_loads(artifacts, checker, entry, false);
+        keep_loads(artifacts, checker, entry, false);
         show(entry, &self.metrics);
         self.write(entry, &change, Some(&format!("confirmed by {by}")));
-    }
-
-    /// Keeps whether a load is awaited, if that has changed.
-    fn keep_loads(
-        &self,
-        artifacts: &ModelArtifacts,
-        checker: &Checker,
-        entry: &Entry,
-        was_trusted: bool,
-    ) {
-        let is_trusted = entry.has_trusted_loads();
-        if !is_trusted {
-            artifacts.notify_load_awaited();
-        }
-        if is_trusted == was_trusted {
-            return;
-        }
-        let (model, version) = (entry.model.as_str(), entry.version.as_str());
-        if let Err(cause) = checker.set_awaits_load(model, version, !is_trusted) {
-            let cause = cause.text();
-            tracing::error!(
-                model,
-                version,
-                cause,
-                "cannot keep across a restart whether a load of a model is awaited"
-            );
-        }
     }
 
     fn log(&self, entry: &Entry, change: &Change) {
@@ -221,6 +194,27 @@ impl Reporter {
             is_alert: false,
         };
         self.write(entry, &change, None);
+    }
+}
+
+/// Keeps whether a load is awaited, if that has changed.
+fn keep_loads(artifacts: &ModelArtifacts, checker: &Checker, entry: &Entry, was_trusted: bool) {
+    let is_trusted = entry.has_trusted_loads();
+    if !is_trusted {
+        artifacts.notify_load_awaited();
+    }
+    if is_trusted == was_trusted {
+        return;
+    }
+    let (model, version) = (entry.model.as_str(), entry.version.as_str());
+    if let Err(cause) = checker.set_awaits_load(model, version, !is_trusted) {
+        let cause = cause.text();
+        tracing::error!(
+            model,
+            version,
+            cause,
+            "cannot keep across a restart whether a load of a model is awaited"
+        );
     }
 }
 

@@ -108,7 +108,7 @@ pub(super) struct Change {
     pub next: Status,
     /// Whether requests are sent to its servers from now on.
     pub is_served: bool,
-    /// Whether the files are the same again after a change that nobody published.
+    /// Whether the files are the same again after a change that no one published.
     pub is_alert: bool,
 }
 

@@ -134,8 +134,8 @@ impl Work {
             .filter(|it| it.model == entry.model && it.version == entry.version);
         for confirmation in of_entry {
             if let Some(digest) = confirmation.digest() {
-                let said = (&digest, confirmation.by.as_str());
-                self.reporter.confirm(artifacts, checker, entry, said);
+                let confirmed = (&digest, confirmation.by.as_str());
+                self.reporter.confirm(artifacts, checker, entry, confirmed);
             }
         }
     }

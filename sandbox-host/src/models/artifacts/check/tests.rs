@@ -110,3 +110,9 @@ fn only_a_verdict_on_the_files_stands_until_they_change() {
     assert!(is_repeated(without_scanner, "cannot be scanned: none"));
     let _ = std::fs::remove_dir_all(&folder);
 }
+
+#[test]
+fn a_larger_model_has_more_time() {
+    assert_eq!(time_limit(1_000), Duration::from_secs(120));
+    assert_eq!(time_limit(20_000_000_000), Duration::from_secs(1_120));
+}
