@@ -79,26 +79,29 @@ impl Reporter {
         }
     }
 
-    /// Applies what an operator says: that the servers have loaded the files of this digest.
+    /// Applies what an operator says: that the servers have loaded the files of this digest. It is
+    /// `None` if the files were not verified then.
     pub fn confirm(
         &self,
         artifacts: &ModelArtifacts,
         checker: &Checker,
         entry: &Entry,
-        (digest, by): (&[u8; 32], &str),
+        (digest, by): (Option<&[u8; 32]>, &str),
     ) {
-        let (change, effect) = entry.apply_load(LoadEvent::Confirmed(digest), artifacts.now_ms());
-        let (model, version, digest) = (&entry.model, &entry.version, hex(digest));
-        if effect != LoadEffect::Loaded {
+        let (model, version) = (entry.model.as_str(), entry.version.as_str());
+        let confirmed = digest.map(|digest| {
+            let event = LoadEvent::Confirmed(digest);
+            (hex(digest), entry.apply_load(event, artifacts.now_ms()))
+        });
+        let Some((digest, (change, LoadEffect::Loaded))) = confirmed else {
             tracing::warn!(
                 model,
                 version,
-                digest,
                 by,
                 "a confirmation is refused: no load is awaited of verified files with this digest"
             );
             return;
-        }
+        };
         tracing::warn!(model, version, digest, by, "a load of a model is confirmed");
         keep_loads(artifacts, checker, entry, false);
         show(entry, &self.metrics);

@@ -110,34 +110,31 @@ impl Work {
         // The last look, for the next version with the same files.
         let mut looked: Option<(Arc<Baseline>, Option<String>)> = None;
         for (entry, loads) in entries.iter().zip(&loads) {
+            let mut is_unchanged = false;
             if !matches!(entry.status(), Status::Checking { .. }) {
                 let baseline = entry.baseline();
                 let change = match looked.take() {
                     Some((known, change)) if Arc::ptr_eq(&known, &baseline) => change,
                     _ => self.checker.change(&entry.artifact, &baseline),
                 };
+                is_unchanged = change.is_none();
                 looked = Some((baseline, change.clone()));
                 if let Some(path) = change {
                     self.apply(entry, &Observation::Changed(path));
                 }
             }
-            self.apply_loads(entry, loads, confirmed);
-        }
-        self.artifacts.mark_looked();
-    }
-
-    fn apply_loads(&self, entry: &Entry, loads: &[Option<Load>], confirmed: &[Confirmation]) {
-        let (artifacts, checker) = (&self.artifacts, &self.checker);
-        self.reporter.see_loads(artifacts, checker, entry, loads);
-        let of_entry = confirmed
-            .iter()
-            .filter(|it| it.model == entry.model && it.version == entry.version);
-        for confirmation in of_entry {
-            if let Some(digest) = confirmation.digest() {
-                let confirmed = (&digest, confirmation.by.as_str());
+            let (artifacts, checker) = (&self.artifacts, &self.checker);
+            self.reporter.see_loads(artifacts, checker, entry, loads);
+            let of_entry =
+                |it: &&Confirmation| it.model == entry.model && it.version == entry.version;
+            for confirmation in confirmed.iter().filter(of_entry) {
+                // What was said before the files were verified is no confirmation.
+                let digest = confirmation.digest().filter(|_| is_unchanged);
+                let confirmed = (digest.as_ref(), confirmation.by.as_str());
                 self.reporter.confirm(artifacts, checker, entry, confirmed);
             }
         }
+        self.artifacts.mark_looked();
     }
 
     fn apply(&self, entry: &Entry, observation: &Observation) {
@@ -163,26 +160,24 @@ impl Work {
     /// this.
     fn take_turn(&self) -> Option<(Turn, Vec<Arc<Entry>>)> {
         let mut lanes = self.lanes();
-        let mut waiting = self.artifacts.entries();
-        let owners = waiting
-            .iter()
-            .map(|entry| owner(entry).to_owned())
-            .collect();
+        let entries = self.artifacts.entries();
         let now = Instant::now();
-        waiting.retain(|entry| entry.is_due(now));
-        let mut groups = by_artifact(waiting);
-        let candidates = groups.iter().filter_map(|versions| {
-            let first = versions.first()?;
-            Some(Candidate {
-                owner: owner(first),
-                bytes: first.baseline().bytes(),
-            })
-        });
-        let (index, turn) = lanes.next(&candidates.collect::<Vec<_>>(), &owners)?;
-        if index >= groups.len() {
+        let due = entries.iter().filter(|entry| entry.is_due(now));
+        let waiting: Vec<_> = due.collect();
+        if waiting.is_empty() {
             return None;
         }
-        let versions = groups.swap_remove(index);
+        let owners = entries.iter().map(|entry| owner(entry).to_owned());
+        let candidates = waiting.iter().map(|entry| Candidate {
+            owner: owner(entry),
+            bytes: entry.baseline().bytes(),
+        });
+        let candidates: Vec<_> = candidates.collect();
+        let (index, turn) = lanes.next(&candidates, &owners.collect())?;
+        // The files of several versions are often the same.
+        let artifact = waiting.get(index).map(|entry| &entry.artifact);
+        let is_same = |entry: &&&Arc<Entry>| Some(&entry.artifact) == artifact;
+        let versions: Vec<_> = waiting.iter().filter(is_same).copied().cloned().collect();
         for entry in &versions {
             entry.set_being_checked(true);
         }
@@ -221,22 +216,6 @@ impl Work {
 /// Who has a model: the team before the slash in its name, or the model itself.
 fn owner(entry: &Entry) -> &str {
     entry.model.split('/').next().unwrap_or_default()
-}
-
-/// Model versions by their files, because those of several versions are often the same.
-fn by_artifact(entries: Vec<Arc<Entry>>) -> Vec<Vec<Arc<Entry>>> {
-    let mut groups: Vec<Vec<Arc<Entry>>> = Vec::new();
-    for entry in entries {
-        let is_same = |first: &Arc<Entry>| first.artifact == entry.artifact;
-        let known = groups
-            .iter()
-            .position(|versions| versions.first().is_some_and(is_same));
-        match known.and_then(|at| groups.get_mut(at)) {
-            Some(versions) => versions.push(entry),
-            None => groups.push(vec![entry]),
-        }
-    }
-    groups
 }
 
 #[cfg(test)]

@@ -74,15 +74,21 @@ fn the_metric_of_a_version_stays_when_an_earlier_policy_with_other_files_is_drop
 
 #[test]
 fn versions_that_share_their_files_are_verified_together() {
-    let artifacts = ModelArtifacts::default();
-    let _followed = ["models/a", "models/b"].map(|path| follow(&artifacts, &policy(path)));
-    let groups = by_artifact(artifacts.entries());
-    let paths: Vec<_> = groups
-        .iter()
-        .map(|versions| versions.iter().map(|entry| entry.artifact.path()))
-        .map(Iterator::collect::<Vec<_>>)
-        .collect();
-    assert_eq!(paths, [["models/a"; 2], ["models/b"; 2]]);
+    let (folder, work) = work("shared-files");
+    let _followed = ["models/a", "models/b"].map(|path| follow(&work.artifacts, &policy(path)));
+    let mut taken = Vec::new();
+    while let Some((turn, versions)) = work.take_turn() {
+        let paths = versions
+            .iter()
+            .map(|entry| entry.artifact.path().to_owned());
+        taken.push(paths.collect::<Vec<_>>());
+        // The same model has one check at a time.
+        assert!(work.take_turn().is_none());
+        work.lanes().end(&turn);
+    }
+    taken.sort_unstable();
+    assert_eq!(taken, [["models/a"; 2], ["models/b"; 2]]);
+    let _ = std::fs::remove_dir_all(&folder);
 }
 
 /// The work of threads in a folder of its own, which is deleted by the caller.
@@ -162,7 +168,10 @@ fn files_that_are_put_back_are_alerted_and_await_a_load_across_a_restart() {
     let (reporter, checker) = (&work.reporter, &work.checker);
     reporter.apply(&restarted, checker, same, &passed);
     assert!(!same.is_served());
-    let confirmed = |digest: u8| reporter.confirm(&restarted, checker, same, (&[digest; 32], "me"));
+    let confirmed = |digest: u8| {
+        let digest = [digest; 32];
+        reporter.confirm(&restarted, checker, same, (Some(&digest), "me"));
+    };
     confirmed(2);
     assert!(!same.is_served());
     confirmed(1);
@@ -205,7 +214,8 @@ fn health_checks_tell_of_a_load() {
         };
         work.artifacts.record_sightings(address, late_ms, see);
         let loads = entry.servers().loads();
-        work.apply_loads(entry, &loads, &[]);
+        let (artifacts, checker) = (&work.artifacts, &work.checker);
+        work.reporter.see_loads(artifacts, checker, entry, &loads);
         assert_eq!(entry.is_served(), is_served);
     }
     let _ = std::fs::remove_dir_all(&folder);
