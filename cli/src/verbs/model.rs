@@ -1,7 +1,7 @@
 //! The `model` verbs: `scan` says what files of models are, and what they could do when loaded.
 //! `sign` and `verify` bind the files of a model to a signer, and `manifest` lists what is signed.
-//! `serve-verified` gives a server a copy of a model that is signed and safe. `confirm` tells a gate
-//! that a server has loaded it.
+//! `serve-verified` gives a server a copy of a model that is signed and safe. `confirm` tells a
+//! gate that a server has loaded it.
 
 mod confirm;
 mod copy_scan;

@@ -28,9 +28,9 @@ const ABOUT_SERVER: &str = "backend ";
 
 /// Confirm that a model's server has loaded the verified files, after they had changed.
 ///
-/// The gate sends a model no requests when its files changed, even once they are verified again: the
-/// server may have loaded others meanwhile. It goes on when it sees the server restart, or when you
-/// confirm a load that began after the files were verified.
+/// The gate sends a model no requests when its files changed, even once they are verified again:
+/// the server may have loaded others meanwhile. It goes on when it sees the server restart, or when
+/// you confirm a load that began after the files were verified.
 #[derive(Args)]
 #[command(
     after_help = "The gate's log and /readyz show the digest. The audit log has who confirmed it.\n\n\
