@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use super::check::{Baseline, Checker};
 use super::confirmations::{Confirmation, Confirmations};
-use super::endpoint_loads::Load;
 use super::lanes::{Candidate, Lanes, Turn};
 use super::registry::{Entry, ModelArtifacts};
 use super::reporter::{Reporter, show_all};

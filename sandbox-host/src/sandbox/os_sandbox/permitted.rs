@@ -266,7 +266,11 @@ mod tests {
             ("/capture/folder", "captures/more", None),
             // Not servers of the host: a name, and key sets, which Envoy fetches.
             ("/issuers/corp/issuer", "https://login.example:2", None),
-            ("/issuers/corp/jwks/url", "https://login.example:5000/", None),
+            (
+                "/issuers/corp/jwks/url",
+                "https://login.example:5000/",
+                None,
+            ),
         ] {
             check(pointer, value, expected);
         }
