@@ -13,7 +13,7 @@ use crate::filter::Filter;
 use crate::host::{Level, Proxy};
 use crate::log_sequence::set_sequence_number;
 use crate::property;
-use crate::record::{Record, parse_not_allowed, parse_shadowed};
+use crate::record::{Record, ReportedOutcome};
 use crate::verdict::Verdict;
 
 /// The outcome as far as this filter knows it.
@@ -165,8 +165,11 @@ impl Outcome {
     fn already_reported(&self, proxy: &mut dyn Proxy) -> bool {
         let other = proxy.property(&[property::FILTER]);
         let other = matches!(other, Ok(Some(last)) if last != self.filter.name().as_bytes());
-        let told = proxy.property(&[property::OUTCOME]);
-        other && matches!(told, Ok(Some(told)) if parse_not_allowed(&told))
+        let Ok(Some(outcome_json)) = proxy.property(&[property::OUTCOME]) else {
+            return false;
+        };
+        let reported = ReportedOutcome::parse(&outcome_json);
+        other && reported.verdict.is_some() && !reported.is_allowed()
     }
 
     /// Records a stream that ended before its head arrived here. In a chain, the first filter
@@ -245,8 +248,8 @@ impl Outcome {
     /// Adds shadow denials of previous filters, because this filter writes last.
     fn merged_record(&self, proxy: &mut dyn Proxy) -> Record {
         let mut record = self.record.clone();
-        if let Ok(Some(told)) = proxy.property(&[property::OUTCOME]) {
-            let mut shadow = parse_shadowed(&told);
+        if let Ok(Some(outcome_json)) = proxy.property(&[property::OUTCOME]) {
+            let mut shadow = ReportedOutcome::parse(&outcome_json).shadow;
             shadow.retain(|before| {
                 let mut own = record.shadow.iter();
                 own.all(|own| own.reason != before.reason)

@@ -24,48 +24,35 @@ pub fn shadow_metric(reason: Reason) -> String {
     format!("tensorgate_shadowed;reason={reason};")
 }
 
-/// Parses the shadow denials that previous filters wrote to [`crate::property::OUTCOME`]; unknown
-/// reasons are dropped.
-pub fn parse_shadowed(outcome: &[u8]) -> Vec<Shadowed> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Outcome {
-        shadow: Vec<Shadowed>,
-    }
-    let property_json = serde_json::from_slice(outcome)
-        .map_or(Vec::new(), |property_json: Outcome| property_json.shadow);
-    let may_be = |one: &Shadowed| {
-        let mut reasons = Shadow::REASONS.into_iter();
-        reasons.any(|reason| reason.name() == one.reason)
-    };
-    property_json
-        .into_iter()
-        .filter(may_be)
-        .take(MAX_SHADOWED)
-        .collect()
+/// What another filter wrote to [`crate::property::OUTCOME`]. Of what cannot be read, nothing is
+/// known.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ReportedOutcome {
+    /// Its verdict.
+    pub verdict: Option<String>,
+    /// The request's id; empty if there is none.
+    pub request_id: String,
+    /// The shadow denials with known reasons.
+    pub shadow: Vec<Shadowed>,
 }
 
-/// Whether [`crate::property::OUTCOME`] says that the request was not allowed.
-pub fn parse_not_allowed(outcome: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Outcome {
-        verdict: String,
+impl ReportedOutcome {
+    /// Reads the property's value.
+    pub fn parse(outcome_json: &[u8]) -> Self {
+        let mut outcome: Self = serde_json::from_slice(outcome_json).unwrap_or_default();
+        outcome.shadow.retain(|denial| {
+            let mut reasons = Shadow::REASONS.into_iter();
+            reasons.any(|reason| reason.name() == denial.reason)
+        });
+        outcome.shadow.truncate(MAX_SHADOWED);
+        outcome
     }
-    let property_json = serde_json::from_slice(outcome);
-    property_json.is_ok_and(|property_json: Outcome| property_json.verdict != Verdict::Allow.name())
-}
 
-/// The request's id in [`crate::property::OUTCOME`]; empty if there is none.
-pub fn parse_request_id(outcome: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Outcome {
-        request_id: String,
+    /// Whether it says that the request was allowed.
+    pub fn is_allowed(&self) -> bool {
+        self.verdict.as_deref() == Some(Verdict::Allow.name())
     }
-    let property_json = serde_json::from_slice(outcome);
-    property_json.map_or_else(
-        |_| String::new(),
-        |property_json: Outcome| property_json.request_id,
-    )
 }
 
 /// Outcome of one request.
@@ -207,7 +194,8 @@ mod tests {
             ..Record::default()
         };
         let property_json = record.to_property(Verdict::Allow);
-        assert_eq!(parse_shadowed(property_json.as_bytes()), record.shadow);
+        let reported = ReportedOutcome::parse(property_json.as_bytes());
+        assert_eq!(reported.shadow, record.shadow);
         assert!(property_json.len() < 8 << 10, "{}", property_json.len());
         for (text, expected) in [
             (Record::default().to_property(Verdict::Allow), 0),
@@ -222,13 +210,30 @@ mod tests {
             (r#"{"shadow": 1}"#.into(), 0),
             (String::new(), 0),
         ] {
-            assert_eq!(parse_shadowed(text.as_bytes()).len(), expected, "{text}");
+            let reported = ReportedOutcome::parse(text.as_bytes());
+            assert_eq!(reported.shadow.len(), expected, "{text}");
         }
         let line = record.to_log_line(Verdict::Allow, None);
         assert!(
             line.contains(r#""shadow":[{"#) && !line.contains('\n'),
             "{line}"
         );
+    }
+
+    #[test]
+    fn an_outcome_that_cannot_be_read_is_not_allowed() {
+        let allowed = Record::default().to_property(Verdict::Allow);
+        let denied = Record::default().to_property(Verdict::Deny(Reason::Shape));
+        for (text, expected) in [
+            (allowed.as_str(), true),
+            (denied.as_str(), false),
+            (allowed.trim_end_matches('}'), false),
+            ("{}", false),
+            ("", false),
+        ] {
+            let reported = ReportedOutcome::parse(text.as_bytes());
+            assert_eq!(reported.is_allowed(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{Gate, Phase};
 use crate::filter::Filter;
 use crate::host::{Action, Field, HostFault, Level, Proxy, cannot_decide};
 use crate::property;
-use crate::record::{parse_not_allowed, parse_request_id};
+use crate::record::ReportedOutcome;
 
 /// What an operator has to know and do.
 const TWO_GATES: &str = "two filters of tensorgate are in the filter chain of this proxy, and each \
@@ -40,11 +40,11 @@ impl Gate {
         if self.root.filter != Filter::Gate || !has_context {
             return None;
         }
-        let checked = match first_gates_id(proxy) {
+        let checked = match FirstFilter::read(proxy) {
             Ok(None) => return None,
-            Ok(Some(id)) => {
-                self.outcome.record.request_id = id;
-                self.check_first_gate(proxy, fields, now)
+            Ok(Some(first)) => {
+                self.outcome.record.request_id = first.request_id;
+                self.check_first_gate(proxy, first.outcome.as_ref(), fields, now)
             }
             Err(fault) => Err(cannot_decide(fault)),
         };
@@ -64,6 +64,7 @@ impl Gate {
     fn check_first_gate(
         &self,
         proxy: &mut dyn Proxy,
+        outcome: Option<&ReportedOutcome>,
         fields: &[Field],
         now: Now,
     ) -> Result<(), Denial> {
@@ -76,10 +77,7 @@ impl Gate {
         if part.is_some() {
             return Err(denial("the first one is a part of a gate"));
         }
-        let told = proxy
-            .property(&[property::OUTCOME])
-            .map_err(cannot_decide)?;
-        if told.is_some_and(|told| parse_not_allowed(&told)) {
+        if outcome.is_some_and(|outcome| !outcome.is_allowed()) {
             return Err(denial("the first one has not accepted the request"));
         }
         let values = [context::HEADER, ":method", ":path"];
@@ -105,15 +103,31 @@ impl Gate {
     }
 }
 
-/// The id that another filter of tensorgate has given this request, empty if it named none; `None`
-/// if there is no other filter. A filter reports the outcome, or that it forwards the head, before
-/// the next filter has the head.
-fn first_gates_id(proxy: &mut dyn Proxy) -> Result<Option<String>, HostFault> {
-    if let Some(id) = proxy.property(&[property::FORWARDED])? {
-        return Ok(Some(String::from_utf8(id).unwrap_or_default()));
+/// What another filter of tensorgate has reported about this request: its outcome, or that it
+/// forwards the head, before the next filter has the head.
+struct FirstFilter {
+    /// Empty if it named none.
+    request_id: String,
+    /// `None` while it has only forwarded the head.
+    outcome: Option<ReportedOutcome>,
+}
+
+impl FirstFilter {
+    /// Reads the report; `None` if there is no other filter.
+    fn read(proxy: &mut dyn Proxy) -> Result<Option<Self>, HostFault> {
+        let forwarded = proxy.property(&[property::FORWARDED])?;
+        let outcome_json = proxy.property(&[property::OUTCOME])?;
+        let outcome = outcome_json.map(|json| ReportedOutcome::parse(&json));
+        let request_id = match (forwarded, &outcome) {
+            (Some(id), _) => String::from_utf8(id).unwrap_or_default(),
+            (None, Some(outcome)) => outcome.request_id.clone(),
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Self {
+            request_id,
+            outcome,
+        }))
     }
-    let outcome = proxy.property(&[property::OUTCOME])?;
-    Ok(outcome.map(|outcome| parse_request_id(&outcome)))
 }
 
 /// The value of a field that occurs once, as text.
