@@ -3,6 +3,7 @@
 use core::fmt::Write as _;
 use std::borrow::Cow;
 
+use tensorgate_policy::contract::openai::may_start_token;
 use tensorgate_policy::json::Value;
 
 use crate::json_text::{list, member, string};
@@ -17,8 +18,9 @@ pub fn tree_bytes(text: &[u8]) -> usize {
     const ADDED_BYTES: usize = 1 << 10;
     let (mut values, mut escaped, mut blanks) = (1_usize, 0_usize, 0_usize);
     for byte in text {
-        // A blank inside a special token: in the tree, and in the rewritten text.
-        if may_start_token(*byte) {
+        // A blank inside a special token: in the tree, and in the rewritten text. Its first
+        // character may have full width or be an escape.
+        if may_start_token(char::from(*byte)) || matches!(byte, b'\xef' | b'\\') {
             blanks = blanks.saturating_add(2);
         }
         match byte {
@@ -39,13 +41,6 @@ pub fn tree_bytes(text: &[u8]) -> usize {
         .saturating_add(blanks)
         .saturating_add(escaped)
         .saturating_add(ADDED_BYTES)
-}
-
-/// Whether a special token may start with the character of this byte: punctuation, or its
-/// full-width form.
-const fn may_start_token(byte: u8) -> bool {
-    !matches!(byte, b'_' | b'-' | b'+' | b'/' | b'=' | b'"')
-        && (byte.is_ascii_punctuation() || byte == b'\xef')
 }
 
 /// Writes a document as compact text with one form of escapes.

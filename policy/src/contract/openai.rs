@@ -33,6 +33,7 @@ pub use picture_links::{LinkScanner, PictureLink};
 pub use rebuild::rebuild;
 pub(crate) use screening::CallRule;
 pub use screening::{AnswerLinks, OfferedCalls, Screening};
+pub use special_tokens::may_start_token;
 use special_tokens::{SpecialTokens, TextForm};
 use text_length::longest;
 use tokens::Held;

@@ -26,6 +26,13 @@ const PROSE: &str = "description";
 /// Why a text is rejected.
 const FOUND: Fault = "has a special token of the model";
 
+/// Whether a special token may start with this character, after normalization. A document reserves
+/// memory for each of them, so the punctuation of names and of base64 is left out.
+pub const fn may_start_token(character: char) -> bool {
+    character.is_ascii_punctuation()
+        && !matches!(character, '_' | '-' | '+' | '/' | '=' | '"' | '\\')
+}
+
 /// What a special token leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnToken {
@@ -41,7 +48,7 @@ pub(crate) enum OnToken {
 #[derive(Clone, Debug)]
 pub(crate) struct SpecialTokens {
     pub(crate) on_token: OnToken,
-    /// Tokens besides those of common models. Each begins with punctuation other than `_` and `-`.
+    /// Tokens besides those of common models. [`may_start_token`] holds for the first character.
     pub(crate) additional: Vec<String>,
 }
 

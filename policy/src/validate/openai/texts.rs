@@ -1,10 +1,10 @@
 //! Rules of the texts that callers write: their minimum size, and special tokens.
 
 use super::super::report::Path;
-use crate::contract::openai::special_tokens::{OnToken, SpecialTokens, folded};
+use crate::contract::openai::special_tokens::{OnToken, SpecialTokens, folded, may_start_token};
 use crate::raw::{self, ByteSize};
 
-/// Maximum number of a model's own tokens: each is looked for at every character.
+/// Maximum number of a model's own tokens: each is looked for at punctuation.
 const MAX_TOKENS: usize = 64;
 /// Maximum size of a token.
 const MAX_TOKEN_BYTES: usize = 64;
@@ -65,12 +65,9 @@ fn shortest_maximum(raw: &raw::OpenAi) -> u64 {
     sizes.map(|ByteSize(bytes)| bytes).min().unwrap_or(u64::MAX)
 }
 
-/// Whether a blank can be put into the token. By its first character, names of functions and
-/// base64 cannot hold it, and memory for a document counts where it may start.
+/// Whether a blank can be put into the token.
 fn is_token(token: &str) -> bool {
-    let first = token.chars().next();
-    let starts =
-        first.is_some_and(|first| first.is_ascii_punctuation() && !"_-+/=".contains(first));
+    let starts = token.chars().next().is_some_and(may_start_token);
     let more = token.chars().filter_map(folded).nth(1).is_some();
     let excluded = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\\');
     starts && more && token.len() <= MAX_TOKEN_BYTES && !token.contains(excluded)
