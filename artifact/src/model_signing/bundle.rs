@@ -176,12 +176,23 @@ struct SignatureText {
 /// Whether a file is a signature of a model, by its form alone: verified or not, and whatever it is
 /// signed with.
 pub fn is_signature(text: &[u8]) -> bool {
-    use BundleFault::{Json, MediaType, PayloadType, TooLarge};
-    let read = Bundle::read(text);
-    !matches!(
-        read,
-        Err(TooLarge | Json(_) | MediaType(_) | PayloadType(_))
-    )
+    use BundleFault::{
+        Base64, Certificate, IdentityEntry, Json, KeyIdentifier, LogEntries, Material, MediaType,
+        PayloadType, Signatures, TooLarge,
+    };
+    match Bundle::read(text) {
+        Err(TooLarge | Json(_) | MediaType(_) | PayloadType(_)) => false,
+        Ok(_)
+        | Err(
+            Material
+            | IdentityEntry
+            | KeyIdentifier
+            | LogEntries
+            | Signatures
+            | Base64(_)
+            | Certificate { .. },
+        ) => true,
+    }
 }
 
 impl Bundle {
