@@ -86,10 +86,10 @@ pub enum Response {
     Lifted,
     /// The client has no grant, so there is nothing to stop.
     NoGrant,
-    /// Rules block or throttle this many clients already, which is the bound. The alert is
-    /// answered once one of these blocks has ended.
+    /// As [`Self::Beyond`], and the alert is kept: it is answered once one of these blocks has
+    /// ended.
     Waiting(usize),
-    /// The same, with no room for another alert that waits.
+    /// Rules block or throttle this many clients already, which is the bound.
     Beyond(usize),
     /// The list has no room.
     Full,

@@ -79,7 +79,11 @@ impl WaitingAlerts {
                     taken.push(record);
                     false
                 }
-                _ => false,
+                Response::Notify
+                | Response::InForce(_)
+                | Response::Lifted
+                | Response::NoGrant
+                | Response::Waiting(_) => false,
             }
         });
         taken
