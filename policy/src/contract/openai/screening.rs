@@ -92,7 +92,7 @@ impl Screening {
             };
             let items = value.as_array().unwrap_or_default();
             for (index, item) in items.iter().enumerate() {
-                if has_link(item) {
+                if item.any_text(&mut has_link) {
                     faults.add(
                         Reason::UrlBlocked,
                         || format!("{}[{index}]", field()),
@@ -100,7 +100,7 @@ impl Screening {
                     );
                 }
             }
-            if items.is_empty() && has_link(value) {
+            if items.is_empty() && value.any_text(&mut has_link) {
                 faults.add(Reason::UrlBlocked, field, cause);
             }
         }
@@ -125,21 +125,9 @@ fn is_link(scanner: &mut LinkScanner, text: &str) -> bool {
     scanner.push(text, &mut |_: &str| {}) == Some(PictureLink::Inline)
 }
 
-fn has_link_in(text: &str) -> bool {
+fn has_link(text: &str) -> bool {
     // The search is much faster than the scanner, for pictures in base64.
     text.contains("![") && is_link(&mut LinkScanner::default(), text)
-}
-
-/// Whether any text of a value has a link. The recursion is limited by the parser's depth.
-fn has_link(value: &Value<'_>) -> bool {
-    match value {
-        Value::String(text) => has_link_in(text),
-        Value::Array(elements) => elements.iter().any(has_link),
-        Value::Object(members) => members
-            .iter()
-            .any(|(name, value)| has_link_in(name) || has_link(value)),
-        _ => false,
-    }
 }
 
 /// Whether texts one after the other have a link: a server joins the parts of a message, and a
