@@ -33,7 +33,7 @@ pub enum PictureLink {
 /// A scanner of one text.
 #[derive(Clone, Debug, Default)]
 pub struct LinkScanner {
-    held: Held,
+    held: PartialMark,
     /// The `]` before the current character.
     bracket: Option<Bracket>,
     /// The last `![`, if there was one.
@@ -57,7 +57,7 @@ struct Bracket {
 
 /// Characters that may begin a mark. They are not emitted yet.
 #[derive(Clone, Debug, Default)]
-enum Held {
+enum PartialMark {
     #[default]
     Nothing,
     /// `!`
@@ -99,9 +99,9 @@ impl LinkScanner {
     /// Emits what was held back, at the end of the text.
     pub fn finish(&mut self, emit: &mut impl FnMut(&str)) {
         match core::mem::take(&mut self.held) {
-            Held::Nothing => {}
-            Held::Exclamation => emit("!"),
-            Held::Element(name) => {
+            PartialMark::Nothing => {}
+            PartialMark::Exclamation => emit("!"),
+            PartialMark::Element(name) => {
                 emit("<");
                 emit(&name);
             }
@@ -110,7 +110,7 @@ impl LinkScanner {
 
     /// Whether characters are held back.
     pub const fn is_holding(&self) -> bool {
-        !matches!(self.held, Held::Nothing)
+        !matches!(self.held, PartialMark::Nothing)
     }
 
     /// Ends the paragraph, where another text follows.
@@ -123,20 +123,20 @@ impl LinkScanner {
     fn step(&mut self, character: char, emit: &mut impl FnMut(&str)) -> Option<PictureLink> {
         self.track_line(character);
         let found = match (core::mem::take(&mut self.held), character) {
-            (Held::Nothing, _) => self.begin(character, emit),
-            (Held::Exclamation, '[') => self.open_picture(emit),
-            (Held::Exclamation, _) => {
+            (PartialMark::Nothing, _) => self.begin(character, emit),
+            (PartialMark::Exclamation, '[') => self.open_picture(emit),
+            (PartialMark::Exclamation, _) => {
                 emit("!");
                 self.begin(character, emit)
             }
-            (Held::Element(mut name), _)
+            (PartialMark::Element(mut name), _)
                 if character.is_ascii_alphabetic() && name.len() < MAX_ELEMENT_BYTES =>
             {
                 name.push(character);
-                self.held = Held::Element(name);
+                self.held = PartialMark::Element(name);
                 None
             }
-            (Held::Element(name), _) => {
+            (PartialMark::Element(name), _) => {
                 let ends = !(character.is_ascii_alphanumeric() || matches!(character, '-' | '_'));
                 let loads = ends
                     && ELEMENTS
@@ -156,8 +156,8 @@ impl LinkScanner {
     fn begin(&mut self, character: char, emit: &mut impl FnMut(&str)) -> Option<PictureLink> {
         let bracket = self.bracket.take();
         match (character, bracket) {
-            ('!', _) => self.held = Held::Exclamation,
-            ('<', _) => self.held = Held::Element(String::new()),
+            ('!', _) => self.held = PartialMark::Exclamation,
+            ('<', _) => self.held = PartialMark::Element(String::new()),
             (']', _) => {
                 emit("]");
                 self.bracket = Some(self.close_bracket());
@@ -261,6 +261,12 @@ mod tests {
                 "pieces of {size}"
             );
         }
+    }
+
+    #[test]
+    fn the_longest_name_of_an_element_is_known() {
+        let longest = ELEMENTS.iter().map(|name| name.len()).max();
+        assert_eq!(longest, Some(MAX_ELEMENT_BYTES));
     }
 
     #[test]
