@@ -279,9 +279,7 @@ impl Choice for TextChoice {
 
     fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
         if let Some(rule) = request_document.answer_links {
-            let mut text = Some(std::mem::take(&mut self.text));
-            ChoiceTexts::default().apply(rule, [&mut text], true)?;
-            self.text = text.unwrap_or_default();
+            ChoiceTexts::default().apply_text(rule, &mut self.text, true)?;
         }
         keep_requested_logprobs(&mut self.logprobs, request_document)
     }

@@ -145,10 +145,8 @@ impl ChoiceChunk for TextChunk {
     }
 
     fn screen(&mut self, rule: AnswerLinks, texts: &mut ChoiceTexts) -> Result<(), BackendError> {
-        let mut text = Some(std::mem::take(&mut self.text));
-        texts.apply(rule, [&mut text], ends(self.finish_reason.as_deref()))?;
-        self.text = text.unwrap_or_default();
-        Ok(())
+        let ends = ends(self.finish_reason.as_deref());
+        texts.apply_text(rule, &mut self.text, ends)
     }
 }
 

@@ -46,6 +46,19 @@ impl ChoiceTexts {
         Ok(())
     }
 
+    /// As [`Self::apply`], for a choice with one text.
+    pub(super) fn apply_text(
+        &mut self,
+        rule: AnswerLinks,
+        text: &mut String,
+        ends: bool,
+    ) -> Result<(), BackendError> {
+        let mut part = Some(std::mem::take(text));
+        self.apply(rule, [&mut part], ends)?;
+        *text = part.unwrap_or_default();
+        Ok(())
+    }
+
     /// Whether a part of a text is held back.
     pub(super) fn is_holding(&self) -> bool {
         self.scanners.iter().any(LinkScanner::is_holding)
