@@ -80,9 +80,14 @@ mod tests {
             request_id(Some(&keys[0]), 1, 1),
             request_id(Some(&keys[1]), 1, 1)
         );
+        for number in [1, 2] {
+            let id = request_id(Some(&keys[0]), 1, number);
+            let last = u64::from_str_radix(id.rsplit('-').next().unwrap(), 16).unwrap();
+            assert_ne!(last, number, "{id}");
+        }
         assert_eq!(
             request_id(None, 1, 2),
-            "00000000-0000-8000-8000-000000000002".replacen("0000-8000", "0000-8001", 1)
+            "00000000-0000-8001-8000-000000000002"
         );
     }
 }
