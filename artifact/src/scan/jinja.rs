@@ -3,7 +3,8 @@
 //! Jinja reaches Python's objects by attributes, subscripts, filters and formats, and a call of one
 //! of them can run anything. A template is accepted only in a closed form: each statement, filter,
 //! test, method and function is on a list, each name is a plain text of the template, and nothing
-//! that the template stored is called. Everything else is executable.
+//! that the template stored is called. Variables and attributes may have any other name than those
+//! that lead to Python's objects. Everything else is executable.
 //!
 //! - `token` splits a template into tags and tokens, as Jinja does, and `reader` reads them.
 //! - `kind` has what is known of a value, and `scope` that of each variable.

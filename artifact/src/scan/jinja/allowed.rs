@@ -1,4 +1,8 @@
 //! The lists of what a chat template may use.
+//!
+//! [`FORBIDDEN`] and [`HIDDEN_ATTRIBUTES`] are lists of bad names, because renderers pass variables
+//! and messages have members of any name. A template could read and print what is missing there.
+//! It could call nothing of it but methods with the names of those of plain data.
 
 /// Variables with data of a request.
 pub(super) const INPUTS: &[&str] = &[
