@@ -7,7 +7,7 @@ use super::scope::{Scope, check_name};
 /// The value of an attribute of this name, or of an element with this key.
 pub(super) fn attribute(scope: &Scope<'_>, value: Kinds, name: &str) -> Result<Kinds, String> {
     check_name(name)?;
-    if value.has(Kinds::REACHED) {
+    if value.has(Kinds::BY_REQUEST_KEY) {
         return Err(format!(
             "the attribute {name} of what a variable in a subscript reached"
         ));
@@ -43,7 +43,7 @@ pub(super) fn attribute(scope: &Scope<'_>, value: Kinds, name: &str) -> Result<K
 
 /// The value of an element at a number.
 pub(super) fn element(value: Kinds) -> Result<Kinds, String> {
-    if value.has(Kinds::REACHED.with(Kinds::LOOP)) {
+    if value.has(Kinds::BY_REQUEST_KEY.with(Kinds::LOOP)) {
         return Err("an element of a loop, or of what a variable reached".to_owned());
     }
     Ok(value)

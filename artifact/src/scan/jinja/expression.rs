@@ -22,7 +22,7 @@ impl<'t, 'a> Reader<'t, 'a> {
             let value = if can_choose {
                 self.expression()?
             } else {
-                self.either()?
+                self.disjunction()?
             };
             kinds = kinds.with(value);
             if !self.skip_sign(",") {
@@ -40,9 +40,9 @@ impl<'t, 'a> Reader<'t, 'a> {
         if self.depth > MAX_DEPTH {
             return Err("an expression is nested too deeply".to_owned());
         }
-        let mut kinds = self.either()?;
+        let mut kinds = self.disjunction()?;
         while self.skip_name("if") {
-            self.either()?;
+            self.disjunction()?;
             if self.skip_name("else") {
                 kinds = kinds.with(self.expression()?);
             }
@@ -51,15 +51,15 @@ impl<'t, 'a> Reader<'t, 'a> {
         Ok(kinds)
     }
 
-    fn either(&mut self) -> Result<Kinds, String> {
-        let mut kinds = self.both()?;
+    fn disjunction(&mut self) -> Result<Kinds, String> {
+        let mut kinds = self.conjunction()?;
         while self.skip_name("or") {
-            kinds = kinds.with(self.both()?);
+            kinds = kinds.with(self.conjunction()?);
         }
         Ok(kinds)
     }
 
-    fn both(&mut self) -> Result<Kinds, String> {
+    fn conjunction(&mut self) -> Result<Kinds, String> {
         let mut kinds = self.negation()?;
         while self.skip_name("and") {
             kinds = kinds.with(self.negation()?);
@@ -110,7 +110,7 @@ impl<'t, 'a> Reader<'t, 'a> {
         let mut kinds = self.product()?;
         while self.skip_sign("~") {
             self.product()?;
-            kinds = Kinds::MADE;
+            kinds = Kinds::COMPUTED_TEXT;
         }
         Ok(kinds)
     }
@@ -121,7 +121,7 @@ impl<'t, 'a> Reader<'t, 'a> {
             if operator == "%" && !kinds.is_within(Kinds::NUMBERS) {
                 return Err("a % after what may be a text, which it formats".to_owned());
             }
-            kinds = kinds.with(self.power()?).made();
+            kinds = kinds.with(self.power()?).with_computed_text();
         }
         Ok(kinds)
     }
@@ -129,7 +129,7 @@ impl<'t, 'a> Reader<'t, 'a> {
     fn power(&mut self) -> Result<Kinds, String> {
         let mut kinds = self.unary()?;
         while self.skip_sign("**") {
-            kinds = kinds.with(self.unary()?).made();
+            kinds = kinds.with(self.unary()?).with_computed_text();
         }
         Ok(kinds)
     }
@@ -141,7 +141,11 @@ impl<'t, 'a> Reader<'t, 'a> {
         }
         let kinds = self.primary()?;
         let kinds = self.postfix(kinds)?;
-        self.filters(if is_signed { kinds.made() } else { kinds })
+        self.filters(if is_signed {
+            kinds.with_computed_text()
+        } else {
+            kinds
+        })
     }
 
     fn primary(&mut self) -> Result<Kinds, String> {
@@ -182,7 +186,11 @@ impl<'t, 'a> Reader<'t, 'a> {
             return Err("a text that has a subscript".to_owned());
         }
         let is_hidden = text.starts_with('_') || HIDDEN_ATTRIBUTES.contains(&text.as_str());
-        Ok(if is_hidden { Kinds::MADE } else { Kinds::TEXT })
+        Ok(if is_hidden {
+            Kinds::COMPUTED_TEXT
+        } else {
+            Kinds::TEXT
+        })
     }
 
     fn list(&mut self) -> Result<Kinds, String> {
@@ -258,7 +266,7 @@ impl<'t, 'a> Reader<'t, 'a> {
                 self.scope
                     .pass(function, argument.name, index, argument.kinds);
             }
-            return Ok(Kinds::MADE);
+            return Ok(Kinds::COMPUTED_TEXT);
         }
         match function {
             "namespace" => {
@@ -276,7 +284,7 @@ impl<'t, 'a> Reader<'t, 'a> {
                 Ok(entries.fold(Kinds::MAPPING, Kinds::with))
             }
             "range" => Ok(Kinds::NUMBERS),
-            _ => Ok(Kinds::MADE),
+            _ => Ok(Kinds::COMPUTED_TEXT),
         }
     }
 
@@ -341,7 +349,9 @@ impl<'t, 'a> Reader<'t, 'a> {
             return Err(format!("the method {name}"));
         }
         // What the template stored could be called.
-        let stored = Kinds::REACHED.with(Kinds::NAMESPACE).with(Kinds::LOOP);
+        let stored = Kinds::BY_REQUEST_KEY
+            .with(Kinds::NAMESPACE)
+            .with(Kinds::LOOP);
         if value.has(stored) {
             return Err(format!("a call of {name} of what is no plain data"));
         }
@@ -352,7 +362,7 @@ impl<'t, 'a> Reader<'t, 'a> {
             let defaults = arguments.iter().map(|argument| argument.kinds);
             Ok(defaults.fold(value, Kinds::with))
         } else {
-            Ok(Kinds::MADE.with(Kinds::LIST))
+            Ok(Kinds::COMPUTED_TEXT.with(Kinds::LIST))
         }
     }
 
@@ -379,11 +389,11 @@ impl<'t, 'a> Reader<'t, 'a> {
         }
         self.expect_sign("]")?;
         if is_slice && value.has(Kinds::TEXT) {
-            Ok(value.with(Kinds::MADE))
+            Ok(value.with(Kinds::COMPUTED_TEXT))
         } else if is_slice || key.is_within(Kinds::NUMBERS) {
             Ok(value)
         } else if is_guarded || key.is_within(Kinds::KEYS) {
-            Ok(value.with(Kinds::REACHED))
+            Ok(value.with(Kinds::BY_REQUEST_KEY))
         } else {
             Err("a subscript that may be a text of the template".to_owned())
         }
@@ -396,7 +406,7 @@ impl<'t, 'a> Reader<'t, 'a> {
             return false;
         };
         let is_attribute = start.checked_sub(1).and_then(|at| self.tokens.get(at));
-        if is_attribute == Some(&Sign(".")) || value.has(Kinds::MADE.with(Kinds::LIST)) {
+        if is_attribute == Some(&Sign(".")) || value.has(Kinds::COMPUTED_TEXT.with(Kinds::LIST)) {
             return false;
         }
         let Some([Name(mapping), Sign("["), Name(key), Sign("]"), rest @ ..]) =
@@ -408,7 +418,7 @@ impl<'t, 'a> Reader<'t, 'a> {
         if let Some(after) = rest.strip_prefix(&condition) {
             return matches!(after, [Name("else") | Sign(")"), ..]);
         }
-        let is_made = self.scope.variable(key).has(Kinds::MADE);
+        let is_made = self.scope.variable(key).has(Kinds::COMPUTED_TEXT);
         self.scope.is_loop_over(key, mapping) && !is_made
     }
 
@@ -471,7 +481,7 @@ impl<'t, 'a> Reader<'t, 'a> {
 /// What a mapping has at a key. A method there could be called by the name of another one.
 fn entry(key: Option<&str>, value: Kinds) -> Kinds {
     if value.has(Kinds::METHOD) && key.is_none_or(is_method) {
-        value.with(Kinds::REACHED)
+        value.with(Kinds::BY_REQUEST_KEY)
     } else {
         value
     }

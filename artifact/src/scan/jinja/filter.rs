@@ -127,9 +127,9 @@ fn path(scope: &Scope<'_>, value: Kinds, argument: &Argument<'_, '_>) -> Result<
 fn result(filter: &str, value: Kinds, arguments: Kinds) -> Kinds {
     match filter {
         "float" | "int" => Kinds::NUMBER.with(arguments),
-        "reverse" | "sum" => value.with(arguments).made(),
+        "reverse" | "sum" => value.with(arguments).with_computed_text(),
         _ if NUMBER_FILTERS.contains(&filter) => Kinds::NUMBER,
-        _ if TEXT_FILTERS.contains(&filter) => Kinds::MADE,
+        _ if TEXT_FILTERS.contains(&filter) => Kinds::COMPUTED_TEXT,
         _ => value.with(arguments),
     }
 }

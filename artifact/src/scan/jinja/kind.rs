@@ -14,12 +14,12 @@ impl Kinds {
     /// Messages, tools and documents: data of a request.
     pub(super) const INPUT: Self = Self(1 << 2);
     /// Other variables that the renderer passes.
-    pub(super) const OUTER: Self = Self(1 << 3);
+    pub(super) const RENDERER_VARIABLE: Self = Self(1 << 3);
     /// A text that the template made, or that the author of the model wrote.
-    pub(super) const MADE: Self = Self(1 << 4);
+    pub(super) const COMPUTED_TEXT: Self = Self(1 << 4);
     /// An attribute or element whose name a request chose. It may be printed and compared, and
     /// nothing of it is reached.
-    pub(super) const REACHED: Self = Self(1 << 5);
+    pub(super) const BY_REQUEST_KEY: Self = Self(1 << 5);
     /// A namespace.
     pub(super) const NAMESPACE: Self = Self(1 << 6);
     /// The variable `loop`.
@@ -59,11 +59,11 @@ impl Kinds {
     }
 
     /// The kinds of a result that may be another text than its parts.
-    pub(super) const fn made(self) -> Self {
+    pub(super) const fn with_computed_text(self) -> Self {
         if self.is_within(Self::NUMBERS) {
             self
         } else {
-            self.with(Self::MADE)
+            self.with(Self::COMPUTED_TEXT)
         }
     }
 
@@ -74,7 +74,7 @@ impl Kinds {
         } else if self == Self::NONE || right == Self::NONE {
             self.with(right)
         } else {
-            self.with(right).made()
+            self.with(right).with_computed_text()
         }
     }
 }

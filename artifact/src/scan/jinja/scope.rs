@@ -149,9 +149,9 @@ impl<'t> Scope<'t> {
             Kinds::INPUT
         } else if name.contains("token") {
             // Special tokens are texts of the model's author.
-            Kinds::MADE
+            Kinds::COMPUTED_TEXT
         } else {
-            Kinds::OUTER
+            Kinds::RENDERER_VARIABLE
         };
         let is_assigned = self.assigned.get(name).is_some_and(|count| *count > 0);
         match self.variables.get(name) {

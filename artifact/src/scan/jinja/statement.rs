@@ -23,7 +23,7 @@ pub(super) fn check(reader: &mut Reader<'_, '_>) -> Result<(), String> {
         "macro" => definition(reader),
         "set" => assignment(reader),
         "filter" => {
-            let first = reader.filter(Kinds::MADE)?;
+            let first = reader.filter(Kinds::COMPUTED_TEXT)?;
             reader.filters(first)?;
             reader.scope.open(Block::Filter, None)
         }
@@ -124,8 +124,8 @@ fn assigned(reader: &mut Reader<'_, '_>) -> Result<(Kinds, bool), String> {
     if reader.skip_sign("=") {
         return Ok((reader.values(true)?, false));
     }
-    let filtered = reader.filters(Kinds::MADE)?;
-    Ok((filtered.with(Kinds::MADE), true))
+    let filtered = reader.filters(Kinds::COMPUTED_TEXT)?;
+    Ok((filtered.with(Kinds::COMPUTED_TEXT), true))
 }
 
 fn open_if(reader: &mut Reader<'_, '_>, is_block: bool) -> Result<(), String> {
