@@ -36,11 +36,11 @@ pub enum Resource {
 
 /// The resources that a policy names, as it spells them.
 #[derive(Clone, Debug, Default)]
-pub struct PolicyResources(Vec<(String, Name)>);
+pub struct PolicyResources(Vec<(String, NamedResource)>);
 
 /// The spelling of a resource.
 #[derive(Clone, Debug)]
-enum Name {
+enum NamedResource {
     /// A port.
     Port(u16),
     /// A text that may be the path of a file.
@@ -96,19 +96,19 @@ impl PolicyResources {
         names.add_section("rate_limit_service", rate_limit_service);
         let audit = audit.clone().unwrap_or_default();
         names.add_section("audit.export", &audit.export);
-        names.add("audit.path", Name::AuditLog(audit.path));
+        names.add("audit.path", NamedResource::AuditLog(audit.path));
         if let Some(key) = audit.key_file {
-            names.add("audit.key_file", Name::AuditKey(key));
+            names.add("audit.key_file", NamedResource::AuditKey(key));
         }
         names.add_section("capture", capture);
         if let Some(folder) = capture.as_ref().and_then(|capture| capture.folder.clone()) {
-            names.add("capture.folder", Name::Captures(folder));
+            names.add("capture.folder", NamedResource::Captures(folder));
         }
         names.add_section("watch", watch);
         names
     }
 
-    fn add(&mut self, field: &str, name: Name) {
+    fn add(&mut self, field: &str, name: NamedResource) {
         self.0.push((field.to_owned(), name));
     }
 
@@ -122,8 +122,8 @@ impl PolicyResources {
     fn add_value(&mut self, field: &str, value: &Value) {
         match value {
             Value::String(text) => match port(text) {
-                Some(port) => self.add(field, Name::Port(port)),
-                None => self.add(field, Name::File(text.clone())),
+                Some(port) => self.add(field, NamedResource::Port(port)),
+                None => self.add(field, NamedResource::File(text.clone())),
             },
             Value::Array(values) => {
                 for (index, value) in values.iter().enumerate() {
@@ -132,12 +132,12 @@ impl PolicyResources {
             }
             Value::Object(members) => {
                 for port in ports_of_hosts(members) {
-                    self.add(field, Name::Port(port));
+                    self.add(field, NamedResource::Port(port));
                 }
                 let files = members.get("artifact").and_then(|files| files.get("path"));
                 if let Some(files) = files.and_then(Value::as_str) {
                     let field = format!("{field}.artifact.path");
-                    self.add(&field, Name::ModelFiles(files.to_owned()));
+                    self.add(&field, NamedResource::ModelFiles(files.to_owned()));
                 }
                 for (member, value) in members {
                     self.add_value(&format!("{field}.{member}"), value);
@@ -158,25 +158,26 @@ impl PolicyResources {
         for (field, name) in &self.0 {
             let field = field.as_str();
             match (name, &root, &folders.audit) {
-                (Name::Port(port), ..) => resources.push((field, Resource::Port(*port))),
-                (Name::File(text), Some(root), _) => {
+                (NamedResource::Port(port), ..) => resources.push((field, Resource::Port(*port))),
+                (NamedResource::File(text), Some(root), _) => {
                     let files = files(root, text, home.as_deref()).into_iter();
                     resources.extend(files.map(|file| (field, Resource::Read(file))));
                 }
-                (Name::ModelFiles(text), Some(root), _) => {
+                (NamedResource::ModelFiles(text), Some(root), _) => {
                     // A single file is among the texts.
-                    let leads = root.join(text).canonicalize().ok();
-                    let outside = leads.filter(|leads| leads.is_dir() && !leads.starts_with(root));
+                    let target = root.join(text).canonicalize().ok();
+                    let outside =
+                        target.filter(|target| target.is_dir() && !target.starts_with(root));
                     resources.extend(outside.map(|folder| (field, Resource::Read(folder))));
                 }
-                (Name::Captures(text), ..) => {
+                (NamedResource::Captures(text), ..) => {
                     resources.push((field, Resource::Write(folders.root.join(text))));
                 }
-                (Name::AuditLog(text), _, Some(below)) => {
+                (NamedResource::AuditLog(text), _, Some(below)) => {
                     // Not the whole base folder, which may contain files of other programs.
                     resources.push((field, Resource::Write(beside(&below.join(text)))));
                 }
-                (Name::AuditKey(text), _, Some(below)) => {
+                (NamedResource::AuditKey(text), _, Some(below)) => {
                     let key = below.join(text);
                     let resource = if key.exists() {
                         Resource::Read(key)
@@ -186,8 +187,8 @@ impl PolicyResources {
                     };
                     resources.push((field, resource));
                 }
-                (Name::File(_) | Name::ModelFiles(_), None, _)
-                | (Name::AuditLog(_) | Name::AuditKey(_), _, None) => {}
+                (NamedResource::File(_) | NamedResource::ModelFiles(_), None, _)
+                | (NamedResource::AuditLog(_) | NamedResource::AuditKey(_), _, None) => {}
             }
         }
         resources
@@ -218,12 +219,16 @@ fn files(root: &Path, text: &str, home: Option<&Path>) -> Vec<PathBuf> {
     if text.is_empty() || climbs {
         return Vec::new();
     }
-    let spelled = root.join(path);
-    let Some(leads) = spelled.canonicalize().ok().filter(|leads| leads.is_file()) else {
+    let written_path = root.join(path);
+    let Some(target) = written_path
+        .canonicalize()
+        .ok()
+        .filter(|target| target.is_file())
+    else {
         return Vec::new();
     };
-    let spelled = path.is_absolute().then_some(spelled);
-    (spelled.into_iter().chain([leads]))
+    let written_path = path.is_absolute().then_some(written_path);
+    (written_path.into_iter().chain([target]))
         .filter(|file| !file.starts_with(root))
         .map(|file| folder(&file, home))
         .collect()
