@@ -236,21 +236,7 @@ pub(super) fn media(path: &Path, raw: &raw::Media) -> Option<MediaRule> {
             "max_duration_ms: 60000",
         );
     }
-    if min_width.is_some() || min_height.is_some() {
-        let (width, height) = (min_width.unwrap_or(1), min_height.unwrap_or(1));
-        for (name, least, most) in [
-            ("max_width", width, *max_width),
-            ("max_height", height, *max_height),
-            ("max_pixels", width.saturating_mul(height), *max_pixels),
-        ] {
-            if most.is_some_and(|most| least > most) {
-                good = path.field(name).fail_with_fix(
-                    "is less than the minimum, so that no picture is allowed",
-                    format!("at least {least}"),
-                );
-            }
-        }
-    }
+    good = good.and(minimum_fits(path, raw));
     let [
         min_width,
         min_height,
@@ -275,6 +261,28 @@ pub(super) fn media(path: &Path, raw: &raw::Media) -> Option<MediaRule> {
             .unwrap_or(1),
         max_duration_ms: duration.unwrap_or(0),
     })
+}
+
+/// Whether a picture of the minimum size is within the maximum.
+fn minimum_fits(path: &Path, raw: &raw::Media) -> Option<()> {
+    if raw.min_width.is_none() && raw.min_height.is_none() {
+        return Some(());
+    }
+    let (width, height) = (raw.min_width.unwrap_or(1), raw.min_height.unwrap_or(1));
+    let mut good = Some(());
+    for (name, least, most) in [
+        ("max_width", width, raw.max_width),
+        ("max_height", height, raw.max_height),
+        ("max_pixels", width.saturating_mul(height), raw.max_pixels),
+    ] {
+        if most.is_some_and(|most| least > most) {
+            good = path.field(name).fail_with_fix(
+                "is less than the minimum, so that no picture is allowed",
+                format!("at least {least}"),
+            );
+        }
+    }
+    good
 }
 
 pub(super) fn url(path: &Path, raw: &raw::Url) -> Option<UrlRule> {
