@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 
 use super::report::{Path, optional, quote};
 use generation::GenerationSpec;
+use texts::TextRules;
 
 use super::{items, limits, models, names, parameters};
 use crate::contract::MediaRule;
@@ -102,8 +103,9 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
     let fix = "openai: {chat: {…}}";
     let rules = rules_path
         .required(raw.openai.as_ref(), fix)
-        .and_then(|raw| askable(&rules_path, raw, hold_bytes));
-    let texts = optional(raw.openai.as_ref(), |raw| texts::texts(&rules_path, raw));
+        .and_then(|raw| endpoints(&rules_path, raw, hold_bytes));
+    let openai = raw.openai.as_ref();
+    let texts = openai.and_then(|raw| texts::texts(&rules_path, raw));
     let limits = limits::model(
         &path.field("limits"),
         raw.limits.as_ref(),
@@ -111,8 +113,17 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
         true,
     );
     let requires = models::requires(&path.field("requires"), raw.requires.as_ref());
-    let (chat, completions, embeddings, max_answer_bytes, screening) = rules?;
-    let (min_bytes, special_tokens) = texts??;
+    let EndpointRules {
+        chat,
+        completions,
+        embeddings,
+        max_answer_bytes,
+        screening,
+    } = rules?;
+    let TextRules {
+        min_bytes,
+        special_tokens,
+    } = texts?;
     Some(Rules {
         decoupled: None,
         limits: limits?,
@@ -232,15 +243,16 @@ fn own_parameters(
     good.and(parameters::parameters(path, &raw.parameters))
 }
 
-type Askable = (
-    Option<Chat>,
-    Option<Completions>,
-    Option<Embeddings>,
-    usize,
-    Screening,
-);
+/// The rules of each kind of request and of its answer.
+struct EndpointRules {
+    chat: Option<Chat>,
+    completions: Option<Completions>,
+    embeddings: Option<Embeddings>,
+    max_answer_bytes: usize,
+    screening: Screening,
+}
 
-fn askable(path: &Path, raw: &raw::OpenAi, hold_bytes: u64) -> Option<Askable> {
+fn endpoints(path: &Path, raw: &raw::OpenAi, hold_bytes: u64) -> Option<EndpointRules> {
     if raw.chat.is_none() && raw.completions.is_none() && raw.embeddings.is_none() {
         return path.fail_with_fix("accepts no endpoint", "chat, completions or embeddings");
     }
@@ -265,7 +277,13 @@ fn askable(path: &Path, raw: &raw::OpenAi, hold_bytes: u64) -> Option<Askable> {
     let completions = completions.map_or(Some(None), |rule| rule.map(Some));
     let embeddings = embeddings.map_or(Some(None), |rule| rule.map(Some));
     let screening = screening::rules(path, raw);
-    Some((chat?, completions?, embeddings?, answer?, screening?))
+    Some(EndpointRules {
+        chat: chat?,
+        completions: completions?,
+        embeddings: embeddings?,
+        max_answer_bytes: answer?,
+        screening: screening?,
+    })
 }
 
 struct Reader {

@@ -11,8 +11,14 @@ const MAX_TOKEN_BYTES: usize = 64;
 /// Default minimum size of a text.
 const DEFAULT_MIN_BYTES: usize = 1;
 
+/// The rules of texts.
+pub(super) struct TextRules {
+    pub(super) min_bytes: usize,
+    pub(super) special_tokens: SpecialTokens,
+}
+
 /// The minimum size of a text, and the rule for special tokens.
-pub(super) fn texts(path: &Path, raw: &raw::OpenAi) -> Option<(usize, SpecialTokens)> {
+pub(super) fn texts(path: &Path, raw: &raw::OpenAi) -> Option<TextRules> {
     let min_bytes = match raw.min_bytes {
         Some(size) => path
             .field("min_bytes")
@@ -44,13 +50,13 @@ pub(super) fn texts(path: &Path, raw: &raw::OpenAi) -> Option<(usize, SpecialTok
         }
     }
     checked?;
-    Some((
-        min_bytes?,
-        SpecialTokens {
+    Some(TextRules {
+        min_bytes: min_bytes?,
+        special_tokens: SpecialTokens {
             on_token,
             additional: additional.clone(),
         },
-    ))
+    })
 }
 
 /// The smallest of the maximum sizes of a text.
