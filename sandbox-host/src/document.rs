@@ -55,7 +55,8 @@ impl Document {
         format: BodyFormat,
         members: Members<'_>,
         claims: &HeaderMap,
-        (key, client): (&Key, Option<&str>),
+        key: &Key,
+        client: Option<&str>,
     ) -> Option<Self> {
         let BodyFormat::OpenAi(api) = format else {
             return None;

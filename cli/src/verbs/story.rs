@@ -27,6 +27,13 @@ struct Story {
     amended: Vec<Line>,
 }
 
+/// What was read so far about a request.
+#[derive(Default)]
+struct Entries {
+    decision: Option<Line>,
+    amended: Vec<Line>,
+}
+
 /// Prints the description; fails if the log does not contain the request within [`PATIENCE`].
 pub fn print(ui: &Ui, log: &Path, request_id: &str) -> Result<(), Failure> {
     let started = Instant::now();
@@ -71,36 +78,39 @@ pub fn print(ui: &Ui, log: &Path, request_id: &str) -> Result<(), Failure> {
 /// As long as there is none and `wait` returns `true`, lines that were added are read too.
 fn find(log: &Path, request_id: &str, mut wait: impl FnMut() -> bool) -> io::Result<Option<Story>> {
     let mut tail = Tail::new(log, false)?;
-    let mut own = (None, Vec::new());
-    let mut arrived = (None, Vec::new());
+    let mut own = Entries::default();
+    let mut arrived = Entries::default();
     let mut arrived_id = None;
     loop {
         tail.each_new(|line, _| {
             match &line.event {
                 Event::Decision(decided) if decided.request_id.as_deref() == Some(request_id) => {
-                    own.0 = Some(line);
+                    own.decision = Some(line);
                 }
                 Event::Decision(decided)
                     if decided.client_request_id.as_deref() == Some(request_id) =>
                 {
                     arrived_id.clone_from(&decided.request_id);
-                    arrived = (Some(line), Vec::new());
+                    arrived = Entries {
+                        decision: Some(line),
+                        amended: Vec::new(),
+                    };
                 }
-                Event::Amend(amend) if amend.request_id == request_id => own.1.push(line),
+                Event::Amend(amend) if amend.request_id == request_id => own.amended.push(line),
                 Event::Amend(amend) if arrived_id.as_ref() == Some(&amend.request_id) => {
-                    arrived.1.push(line);
+                    arrived.amended.push(line);
                 }
                 _ => {}
             }
             true
         })?;
-        let found = if own.0.is_some() {
+        let found = if own.decision.is_some() {
             &mut own
         } else {
             &mut arrived
         };
-        if let Some(decision) = found.0.take() {
-            let amended = std::mem::take(&mut found.1);
+        if let Some(decision) = found.decision.take() {
+            let amended = std::mem::take(&mut found.amended);
             return Ok(Some(Story { decision, amended }));
         }
         if !wait() {

@@ -541,7 +541,8 @@ impl Verifier {
             plan.format,
             document,
             &claims,
-            (&*key, caller.client.as_deref()),
+            &key,
+            caller.client.as_deref(),
         );
         let version = version.to_owned();
         let id = id.map(Cow::into_owned);
