@@ -13,6 +13,7 @@ use super::names::leaves_folder;
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report, Verdict, jinja, yaml};
 
+mod diffusers;
 mod forms;
 mod logging;
 mod reference;
@@ -51,47 +52,6 @@ const CODE_TEXT_KEYS: [&str; 7] = [
 const TRUST_KEYS: [&str; 2] = ["allow_remote", "trust_remote_code"];
 /// A key whose text is the path of a class for some readers, and the name of a target for others.
 const TARGET: &str = "target";
-/// The key of a component's library and class in the index of a modular pipeline.
-const TYPE_HINT: &str = "type_hint";
-/// Libraries of components that Diffusers imports without a file of the folder.
-const LIBRARIES: [&str; 3] = ["diffusers", "transformers", "onnxruntime.training"];
-/// Modules of `diffusers.pipelines` with classes of components, from releases 0.21 to 0.42.
-const PIPELINES: [&str; 34] = [
-    "ace_step",
-    "alt_diffusion",
-    "audioldm2",
-    "audio_diffusion",
-    "blip_diffusion",
-    "cosmos",
-    "deepfloyd_if",
-    "flux",
-    "hunyuan_video",
-    "ideogram4",
-    "kandinsky",
-    "kolors",
-    "latent_diffusion",
-    "ltx",
-    "ltx2",
-    "marigold",
-    "musicldm",
-    "paint_by_example",
-    "shap_e",
-    "spectrogram_diffusion",
-    "stable_audio",
-    "stable_audio_3",
-    "stable_cascade",
-    "stable_diffusion",
-    "stable_diffusion_3",
-    "stable_diffusion_safe",
-    "stable_diffusion_xl",
-    "stable_video_diffusion",
-    "text_to_video_synthesis",
-    "unclip",
-    "unidiffuser",
-    "versatile_diffusion",
-    "vq_diffusion",
-    "wuerstchen",
-];
 /// How the keys of jsonpickle begin.
 const JSONPICKLE: &str = "py/";
 /// The key of the classes of a model that Keras builds from JSON.
@@ -387,16 +347,11 @@ impl<'r> Config<'r> {
 
     /// Checks the first text of a component's list, which is its library.
     fn component(&mut self, path: &[String], text: &str) {
-        let is_component = match path {
-            [_, list] => list == ELEMENT,
-            [.., key, list] => key == TYPE_HINT && list == ELEMENT,
-            _ => false,
-        };
-        if self.needs_library != Some(true) || !is_component {
+        if self.needs_library != Some(true) || !diffusers::is_component(path) {
             return;
         }
         self.needs_library = Some(false);
-        if !LIBRARIES.contains(&text) && !PIPELINES.contains(&text) {
+        if !diffusers::is_known_library(text) {
             let component = path.first().map_or("", String::as_str);
             let (component, library) = (shown(component), shown(text));
             self.code(&format!(
