@@ -5,8 +5,8 @@
 //! another file or reach a network. Nothing is imported, unpickled or executed.
 //!
 //! Lists of bad names decide in two places only, and could have a hole there. One is configurations
-//! that no known reader looks for by their name. The other is the globals and attributes that a chat
-//! template may read. What it may call is on a list of good names.
+//! that no known reader looks for by their name. The other is the globals and attributes that a
+//! chat template may read. What it may call is on a list of good names.
 //!
 //! This module reads no file: a caller brings the bytes as an [`Input`] and the names in a folder.
 //! Memory is bounded by [`Limits`], whatever the size of the input.

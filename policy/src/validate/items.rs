@@ -236,7 +236,7 @@ pub(super) fn media(path: &Path, raw: &raw::Media) -> Option<MediaRule> {
             "max_duration_ms: 60000",
         );
     }
-    good = good.and(minimum_fits(path, raw));
+    let minimum = minimum_fits(path, raw);
     let [
         min_width,
         min_height,
@@ -249,7 +249,7 @@ pub(super) fn media(path: &Path, raw: &raw::Media) -> Option<MediaRule> {
     let (min_width, min_height) = (min_width?, min_height?);
     let (width, height, pixels) = (width?, height?, pixels?);
     let (frames, duration) = (frames?, duration?);
-    good.map(|()| MediaRule {
+    good.and(minimum).map(|()| MediaRule {
         types: kinds,
         min_width: min_width.unwrap_or(1),
         min_height: min_height.unwrap_or(1),
@@ -269,20 +269,20 @@ fn minimum_fits(path: &Path, raw: &raw::Media) -> Option<()> {
         return Some(());
     }
     let (width, height) = (raw.min_width.unwrap_or(1), raw.min_height.unwrap_or(1));
-    let mut good = Some(());
+    let mut checked = Some(());
     for (name, least, most) in [
         ("max_width", width, raw.max_width),
         ("max_height", height, raw.max_height),
         ("max_pixels", width.saturating_mul(height), raw.max_pixels),
     ] {
         if most.is_some_and(|most| least > most) {
-            good = path.field(name).fail_with_fix(
+            checked = path.field(name).fail_with_fix(
                 "is less than the minimum, so that no picture is allowed",
                 format!("at least {least}"),
             );
         }
     }
-    good
+    checked
 }
 
 pub(super) fn url(path: &Path, raw: &raw::Url) -> Option<UrlRule> {

@@ -1,7 +1,7 @@
 //! The closed forms of configurations: what readers do with the texts under a key.
 //!
-//! A key that is not in the table may have any text but a reference: an import path, a repository of
-//! a hub, an address, or a path beyond the folder.
+//! A key that is not in the table may have any text but a reference: an import path, a repository
+//! of a hub, an address, or a path beyond the folder.
 
 use super::super::Verdict;
 use super::super::names::is_plain_path;
