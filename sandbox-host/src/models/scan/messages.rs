@@ -13,8 +13,8 @@ pub(super) const SCANNER_DIED: &str = "scanner-died";
 /// The rule about a file that could not be opened or read.
 pub const UNREADABLE: &str = "unreadable";
 
-/// The longest name of a file in a request, bytes. File systems allow 255.
-pub const MAX_NAME_BYTES: usize = 4 << 10;
+/// The longest request, bytes: the name of a file, escaped. File systems allow 255 bytes.
+pub const MAX_REQUEST_BYTES: usize = 4 << 10;
 /// The longest response, bytes: every finding with its longest detail, escaped.
 pub const MAX_RESPONSE_BYTES: usize = 160 << 10;
 /// The longest name of a format or a rule, bytes.
@@ -37,6 +37,21 @@ pub struct Hello {
     pub incomplete: Option<String>,
 }
 
+/// What a supervisor is asked, with one open file.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Request {
+    /// To have the file scanned.
+    Scan {
+        /// The name of the file.
+        name: String,
+        /// The time for it, milliseconds.
+        allowed_ms: u64,
+    },
+    /// To start another supervisor, whose socket the file is.
+    StartAnother,
+}
+
 /// The answer to one file.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -47,6 +62,8 @@ pub enum Response {
     Unreadable(String),
     /// Another supervisor was started.
     Started,
+    /// The operating system has not started another supervisor, for this cause.
+    NotStarted(String),
 }
 
 /// What was found in one file.
@@ -142,7 +159,7 @@ pub fn report(response: &[u8]) -> Option<FileReport> {
     match serde_json::from_slice(response).ok()? {
         Response::Scanned(report) => report.checked(),
         Response::Unreadable(cause) => Some(FileReport::unscanned(UNREADABLE, &cause)),
-        Response::Started => None,
+        Response::Started | Response::NotStarted(_) => None,
     }
 }
 

@@ -16,14 +16,12 @@ use rustix::net::{
 };
 
 use super::messages::{
-    FileReport, Hello, MAX_NAME_BYTES, MAX_RESPONSE_BYTES, Response, SCANNER_DIED, report,
+    FileReport, Hello, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Request, Response, SCANNER_DIED,
+    report,
 };
 use super::worker;
 use crate::sandbox::os_sandbox;
 
-/// The name of what is no file but the socket of another supervisor, which is to be started. No
-/// file has such a name.
-pub(super) const START_ANOTHER: &str = "/";
 /// The path of this program's own executable, even if its file was replaced.
 const SELF: &str = "/proc/self/exe";
 /// The time for a process to start.
@@ -50,6 +48,15 @@ pub(super) struct Process {
     child: Option<Child>,
     socket: OwnedFd,
     files: u32,
+}
+
+/// Why a supervisor has started no other one.
+#[derive(Debug)]
+pub(super) enum NotStarted {
+    /// The operating system has not started it.
+    Refused(String),
+    /// The supervisor that was asked is of no more use.
+    Failed(String),
 }
 
 impl Scanner {
@@ -98,7 +105,7 @@ impl Scanner {
             Some(process) => process,
             None => Process::start(self.required)?.0,
         };
-        let report = process.report(file, name, allowed)?;
+        let report = process.report(file, name_end(name), allowed)?;
         self.process = Some(process);
         Ok(report)
     }
@@ -132,11 +139,26 @@ impl Process {
         })
     }
 
-    /// Has this process, a supervisor, start another one. After an error it is of no more use.
-    pub(super) fn start_another(&self) -> Result<Self, String> {
-        let failed = |error: Errno| format!("cannot start a scanner supervisor: {error}");
-        let (socket, its_socket) = connected().map_err(failed)?;
-        self.send(&File::from(its_socket), START_ANOTHER)
+    /// A process that a test plays at the other end of the socket.
+    #[cfg(test)]
+    pub(super) fn played() -> Result<(Self, OwnedFd), Errno> {
+        let (socket, its_socket) = connected()?;
+        let process = Self {
+            child: None,
+            socket,
+            files: 0,
+        };
+        Ok((process, its_socket))
+    }
+
+    /// Has this process, a supervisor, start another one.
+    pub(super) fn start_another(&self) -> Result<Self, NotStarted> {
+        let refused = |error: Errno| NotStarted::Refused(error.to_string());
+        let failed = |error: Errno| NotStarted::Failed(error.to_string());
+        let (socket, its_socket) = connected().map_err(refused)?;
+        let request = serde_json::to_vec(&Request::StartAnother);
+        let request = request.map_err(|error| NotStarted::Refused(error.to_string()))?;
+        self.send(&File::from(its_socket), &request)
             .map_err(failed)?;
         let response = self.receive(START_TIMEOUT).map_err(failed)?;
         match serde_json::from_slice(&response) {
@@ -145,7 +167,8 @@ impl Process {
                 socket,
                 files: 0,
             }),
-            _ => Err("cannot start a scanner supervisor".to_owned()),
+            Ok(Response::NotStarted(cause)) => Err(NotStarted::Refused(cause)),
+            Ok(_) | Err(_) => Err(NotStarted::Failed("it did not answer".to_owned())),
         }
     }
 
@@ -158,16 +181,18 @@ impl Process {
         matches!(received, Err(Errno::AGAIN))
     }
 
-    /// Sends an open file and receives the report on it. A process that fails at that is of no
-    /// more use.
+    /// Sends an open file with a message and receives the report on it. A process that fails at
+    /// that is of no more use.
     pub(super) fn report(
         &mut self,
         file: &File,
-        name: &str,
+        message: &[u8],
         allowed: Duration,
     ) -> Result<FileReport, String> {
         self.files = self.files.saturating_add(1);
-        let response = self.send(file, name).and_then(|()| self.receive(allowed));
+        let response = self
+            .send(file, message)
+            .and_then(|()| self.receive(allowed));
         let response = match response {
             Ok(response) if !response.is_empty() => response,
             Err(Errno::AGAIN) => {
@@ -180,23 +205,15 @@ impl Process {
         report(&response).ok_or_else(|| "its scanner process wrote no report".to_owned())
     }
 
-    /// Sends an open file and its name.
-    fn send(&self, file: &File, name: &str) -> Result<(), Errno> {
-        let mut name = name.as_bytes();
-        // Only the end of a name matters.
-        if name.len() > MAX_NAME_BYTES {
-            let cut = name.len().saturating_sub(MAX_NAME_BYTES);
-            name = name.get(cut..).unwrap_or_default();
-        }
-        // An empty message would be the end.
-        let name: &[u8] = if name.is_empty() { b"-" } else { name };
+    /// Sends an open file with a message, which is not empty.
+    fn send(&self, file: &File, message: &[u8]) -> Result<(), Errno> {
         let descriptors = [file.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
             return Err(Errno::NOBUFS);
         }
-        let buffers = [IoSlice::new(name)];
+        let buffers = [IoSlice::new(message)];
         retry_on_intr(|| sendmsg(&self.socket, &buffers, &mut control, SendFlags::NOSIGNAL))?;
         Ok(())
     }
@@ -230,6 +247,16 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// The end of a file's name as a message. Only the end matters.
+fn name_end(name: &str) -> &[u8] {
+    let cut = name.len().saturating_sub(MAX_REQUEST_BYTES);
+    match name.as_bytes().get(cut..) {
+        Some(end) if !end.is_empty() => end,
+        // An empty message would be the end.
+        _ => b"-",
     }
 }
 

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use super::messages::{FileReport, Response, SCANNER_DIED};
-use super::process::{Process, START_ANOTHER, Scanner, spawn, timeout};
+use super::messages::{FileReport, Request, Response, SCANNER_DIED};
+use super::process::{NotStarted, Process, Scanner, spawn, timeout};
 use super::worker::{next_file, respond};
 use crate::rfc3339::rfc3339;
 
@@ -29,9 +29,9 @@ const SANDBOXED: &str = "sandboxed";
 const INDEPENDENT: &str = "independent";
 /// The time that the supervisor has beyond that of its scanner process.
 const GRACE: Duration = Duration::from_secs(60);
-/// Files that are scanned at a time: as many as threads that verify models.
-const LANES: usize = 4;
-/// Attempts at a file. A supervisor parses nothing, so its end says nothing of the file.
+/// Files that are scanned at a time: one for each thread that verifies models.
+pub const SCAN_WORKERS: usize = 4;
+/// Attempts at a file or a start. A supervisor parses nothing, so its end says nothing of the file.
 const ATTEMPTS: usize = 2;
 /// How long the end of a supervisor is shown.
 const SHOWN_FOR: Duration = Duration::from_secs(600);
@@ -43,13 +43,13 @@ const ALL_ENDED: &str = "the scanner processes have ended: restart this program"
 pub struct ScannerSupervisor {
     /// Starts others. `None` after it has ended.
     starter: Mutex<Option<Process>>,
-    lanes: [Mutex<Lane>; LANES],
+    workers: [Mutex<ScanWorker>; SCAN_WORKERS],
     ends: Mutex<Ends>,
 }
 
 /// A supervisor that scans files, one after another.
 #[derive(Debug, Default)]
-struct Lane {
+struct ScanWorker {
     /// `None` before the first file and after its end.
     process: Option<Process>,
     /// Whether there was a process.
@@ -61,6 +61,8 @@ struct Lane {
 struct Ends {
     count: u64,
     last: Option<(Instant, SystemTime)>,
+    /// Why the last start of another one failed.
+    start_failure: Option<String>,
 }
 
 impl ScannerSupervisor {
@@ -74,17 +76,17 @@ impl ScannerSupervisor {
         arguments.extend(sandboxed.then_some(SANDBOXED));
         let starter = Process::spawn(&arguments)?;
         // Either one can start the other again.
-        let first = Lane {
+        let first = ScanWorker {
             process: Some(Process::spawn(&arguments)?),
             is_used: true,
         };
-        let mut lanes: [Mutex<Lane>; LANES] = Default::default();
-        if let Some(lane) = lanes.first_mut() {
-            *lane = Mutex::new(first);
+        let mut workers: [Mutex<ScanWorker>; SCAN_WORKERS] = Default::default();
+        if let Some(worker) = workers.first_mut() {
+            *worker = Mutex::new(first);
         }
         Ok(Self {
             starter: Mutex::new(Some(starter)),
-            lanes,
+            workers,
             ends: Mutex::default(),
         })
     }
@@ -93,19 +95,26 @@ impl ScannerSupervisor {
     /// ends its scanner process is unknown.
     pub fn scan(&self, file: &File, name: &str, bytes: u64, left: Duration) -> FileReport {
         let allowed = timeout(bytes).min(left);
-        let request = format!("{}/{name}", allowed.as_millis());
+        let request = Request::Scan {
+            name: name.to_owned(),
+            allowed_ms: u64::try_from(allowed.as_millis()).unwrap_or(u64::MAX),
+        };
+        let request = match serde_json::to_vec(&request) {
+            Ok(request) => request,
+            Err(error) => return FileReport::unscanned(SCANNER_DIED, &error.to_string()),
+        };
         let allowed = allowed.saturating_add(GRACE);
-        let mut lane = self.free_lane();
+        let mut worker = self.free_worker();
         let mut cause = String::new();
         for _ in 0..ATTEMPTS {
             let scanned = self
-                .running(&mut lane)
+                .running(&mut worker)
                 .and_then(|process| process.report(file, &request, allowed));
             match scanned {
                 Ok(report) => return report,
                 Err(failed) => {
                     // Without a process there is none to start again.
-                    let has_ended = lane.process.take().is_some();
+                    let has_ended = worker.process.take().is_some();
                     cause = failed;
                     if !has_ended {
                         break;
@@ -119,15 +128,15 @@ impl ScannerSupervisor {
 
     /// Starts supervisors again that have ended.
     pub fn tend(&self) {
-        for lane in &self.lanes {
-            if let Some(mut lane) = free(lane)
-                && lane.is_used
+        for worker in &self.workers {
+            if let Some(mut worker) = free(worker)
+                && worker.is_used
             {
-                // The cause of a failure is in the log, and the next look tries again.
-                let _ = self.running(&mut lane);
+                // A failure is logged, and the next call tries again.
+                let _ = self.running(&mut worker);
             }
         }
-        let _ = self.with_starter(|_| Ok(()));
+        let _ = self.running_starter(&mut lock(&self.starter));
     }
 
     /// What is wrong, for operators.
@@ -136,11 +145,12 @@ impl ScannerSupervisor {
             Some(starter) => starter.as_ref().is_some_and(Process::is_running),
             None => true,
         };
-        // A lane that is in use has a process.
-        let runs = |lane: &Mutex<Lane>| {
-            free(lane).is_none_or(|lane| lane.process.as_ref().is_some_and(Process::is_running))
+        // A worker that is in use has a process.
+        let runs = |worker: &Mutex<ScanWorker>| {
+            free(worker)
+                .is_none_or(|worker| worker.process.as_ref().is_some_and(Process::is_running))
         };
-        if !has_starter && !self.lanes.iter().any(runs) {
+        if !has_starter && !self.workers.iter().any(runs) {
             return Some(format!("scans of model files: {ALL_ENDED}"));
         }
         let ends = lock(&self.ends);
@@ -152,59 +162,104 @@ impl ScannerSupervisor {
         })
     }
 
-    /// A lane that no other thread uses, one with a process first.
-    fn free_lane(&self) -> MutexGuard<'_, Lane> {
+    /// A worker that no other thread uses, one with a process first.
+    fn free_worker(&self) -> MutexGuard<'_, ScanWorker> {
         let mut idle = None;
-        for lane in &self.lanes {
-            match free(lane) {
-                Some(lane) if lane.process.is_some() => return lane,
-                Some(lane) => idle = idle.or(Some(lane)),
+        for worker in &self.workers {
+            match free(worker) {
+                Some(worker) if worker.process.is_some() => return worker,
+                Some(worker) => idle = idle.or(Some(worker)),
                 None => {}
             }
         }
         idle.unwrap_or_else(|| {
-            let [first, ..] = &self.lanes;
+            let [first, ..] = &self.workers;
             lock(first)
         })
     }
 
-    /// The running process of a lane, which is started if there is none.
-    fn running<'l>(&self, lane: &'l mut Lane) -> Result<&'l mut Process, String> {
-        let ended = lane.process.take_if(|process| !process.is_running());
+    /// The running process of a worker, which is started if there is none.
+    fn running<'w>(&self, worker: &'w mut ScanWorker) -> Result<&'w mut Process, String> {
+        let ended = worker.process.take_if(|process| !process.is_running());
         if ended.is_some() {
             self.record_end("it was ended from outside");
         }
-        let process = match lane.process.take() {
+        let process = match worker.process.take() {
             Some(process) => process,
-            None => self.with_starter(Process::start_another)?,
+            None => self.start_another()?,
         };
-        lane.is_used = true;
-        Ok(lane.process.insert(process))
+        worker.is_used = true;
+        Ok(worker.process.insert(process))
     }
 
-    /// Uses the supervisor that starts others. One that has ended is started again by a lane that
-    /// no thread uses.
-    fn with_starter<T>(&self, task: impl Fn(&Process) -> Result<T, String>) -> Result<T, String> {
+    /// Starts another supervisor. One that answers goes on starting others, even if the operating
+    /// system has refused this one.
+    fn start_another(&self) -> Result<Process, String> {
         let mut starter = lock(&self.starter);
-        if let Some(running) = starter.as_ref().filter(|process| process.is_running()) {
-            let done = task(running);
-            if done.is_ok() {
-                return done;
+        let mut cause = String::new();
+        for _ in 0..ATTEMPTS {
+            let started = self.running_starter(&mut starter)?.start_another();
+            match self.started(started) {
+                Ok(process) => return Ok(process),
+                Err(NotStarted::Refused(refused)) => return Err(refused),
+                Err(NotStarted::Failed(failed)) => {
+                    *starter = None;
+                    self.record_end(&failed);
+                    cause = failed;
+                }
             }
         }
-        if starter.take().is_some() {
-            self.record_end("it started no other one");
+        Err(cause)
+    }
+
+    /// The running supervisor that starts others. One that has ended is started again by a worker
+    /// that no thread uses.
+    fn running_starter<'s>(
+        &self,
+        starter: &'s mut Option<Process>,
+    ) -> Result<&'s mut Process, String> {
+        if starter.take_if(|process| !process.is_running()).is_some() {
+            self.record_end("it was ended from outside");
         }
-        for lane in &self.lanes {
-            let Some(lane) = free(lane) else {
+        if let Some(process) = starter.take() {
+            return Ok(starter.insert(process));
+        }
+        let mut cause = ALL_ENDED.to_owned();
+        for worker in &self.workers {
+            let Some(mut worker) = free(worker) else {
                 continue;
             };
-            let process = lane.process.as_ref().filter(|it| it.is_running());
-            if let Some(Ok(started)) = process.map(Process::start_another) {
-                return task(starter.insert(started));
+            let process = worker.process.as_ref().filter(|it| it.is_running());
+            let Some(started) = process.map(Process::start_another) else {
+                continue;
+            };
+            match self.started(started) {
+                Ok(process) => return Ok(starter.insert(process)),
+                Err(NotStarted::Refused(refused)) => cause = refused,
+                Err(NotStarted::Failed(failed)) => {
+                    worker.process = None;
+                    self.record_end(&failed);
+                    cause = failed;
+                }
             }
         }
-        Err(ALL_ENDED.to_owned())
+        Err(cause)
+    }
+
+    /// Records whether a supervisor was started. A cause that repeats is logged once.
+    fn started(&self, started: Result<Process, NotStarted>) -> Result<Process, NotStarted> {
+        let cause = match &started {
+            Ok(_) => None,
+            Err(NotStarted::Refused(cause) | NotStarted::Failed(cause)) => Some(cause.clone()),
+        };
+        let mut ends = lock(&self.ends);
+        match &cause {
+            None => tracing::info!("a scanner supervisor was started"),
+            Some(cause) if ends.start_failure.as_ref() == Some(cause) => {}
+            Some(cause) => tracing::error!(cause, "cannot start a scanner supervisor"),
+        }
+        ends.start_failure = cause;
+        started
     }
 
     fn record_end(&self, cause: &str) {
@@ -252,23 +307,61 @@ fn serve(sandboxed: bool, independent: bool) -> Result<(), Errno> {
     while let Some((file, request)) = next_file(&socket)? {
         // Those that have ended leave the list of processes.
         others.retain_mut(|other| matches!(other.try_wait(), Ok(None)));
-        if request == START_ANOTHER {
-            let mut arguments = vec![ARGUMENT, INDEPENDENT];
-            arguments.extend(sandboxed.then_some(SANDBOXED));
-            let response = match spawn(&arguments, OwnedFd::from(file)) {
-                Ok(other) => {
-                    others.push(other);
-                    Response::Started
+        let response = match serde_json::from_str(&request) {
+            Ok(Request::Scan { name, allowed_ms }) => {
+                let allowed = Duration::from_millis(allowed_ms);
+                Response::Scanned(scanner.scan_within(&file, &name, allowed))
+            }
+            Ok(Request::StartAnother) => {
+                let mut arguments = vec![ARGUMENT, INDEPENDENT];
+                arguments.extend(sandboxed.then_some(SANDBOXED));
+                match spawn(&arguments, OwnedFd::from(file)) {
+                    Ok(other) => {
+                        others.push(other);
+                        Response::Started
+                    }
+                    Err(cause) => Response::NotStarted(cause),
                 }
-                Err(cause) => Response::Unreadable(cause),
-            };
-            respond(&socket, &response)?;
-            continue;
-        }
-        let (allowed_ms, name) = request.split_once('/').unwrap_or_default();
-        let allowed = Duration::from_millis(allowed_ms.parse().unwrap_or(0));
-        let report = scanner.scan_within(&file, name, allowed);
-        respond(&socket, &Response::Scanned(report))?;
+            }
+            Err(error) => Response::Unreadable(error.to_string()),
+        };
+        respond(&socket, &response)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+    use super::*;
+
+    #[test]
+    fn a_supervisor_that_is_refused_a_process_goes_on_starting_others() {
+        let (starter, its_socket) = Process::played().unwrap();
+        let player = std::thread::spawn(move || {
+            let refused = || Response::NotStarted("too many processes".to_owned());
+            for response in [refused(), refused(), Response::Started] {
+                let mut request = [0; 64];
+                recv(&its_socket, request.as_mut_slice(), RecvFlags::empty()).unwrap();
+                let response = serde_json::to_vec(&response).unwrap();
+                send(&its_socket, &response, SendFlags::NOSIGNAL).unwrap();
+            }
+        });
+        let supervisors = ScannerSupervisor {
+            starter: Mutex::new(Some(starter)),
+            workers: Default::default(),
+            ends: Mutex::default(),
+        };
+        for _ in 0..2 {
+            let cause = supervisors.start_another().unwrap_err();
+            assert_eq!(cause, "too many processes");
+        }
+        supervisors.start_another().unwrap();
+        assert_eq!(lock(&supervisors.ends).count, 0);
+        player.join().unwrap();
+        assert_eq!(supervisors.start_another().unwrap_err(), ALL_ENDED);
+        assert_eq!(lock(&supervisors.ends).count, 1);
+    }
 }

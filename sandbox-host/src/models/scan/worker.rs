@@ -16,7 +16,7 @@ use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal,
 use serde::Serialize;
 use tensorgate_artifact::scan::{Limits, detect};
 
-use super::messages::{Hello, MAX_NAME_BYTES, Response};
+use super::messages::{Hello, MAX_REQUEST_BYTES, Response};
 use crate::sandbox::os_sandbox;
 
 /// The first argument of a scanner process.
@@ -71,22 +71,22 @@ pub(super) fn respond(socket: &Stdin, message: &impl Serialize) -> Result<(), Er
     Ok(())
 }
 
-/// Waits for the next file and its name. `None` if there are no more.
+/// Waits for the next file and the message with it. `None` if there are no more.
 pub(super) fn next_file(socket: &Stdin) -> Result<Option<(File, String)>, Errno> {
-    let mut name = vec![0; MAX_NAME_BYTES];
+    let mut message = vec![0; MAX_REQUEST_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = retry_on_intr(|| {
-        let mut buffers = [IoSliceMut::new(&mut name)];
+        let mut buffers = [IoSliceMut::new(&mut message)];
         recvmsg(socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)
     })?;
     let file = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
     });
-    let name = name.get(..received.bytes).unwrap_or_default();
+    let message = message.get(..received.bytes).unwrap_or_default();
     Ok(file.map(|file| {
-        let name = String::from_utf8_lossy(name).into_owned();
-        (File::from(file), name)
+        let message = String::from_utf8_lossy(message).into_owned();
+        (File::from(file), message)
     }))
 }
