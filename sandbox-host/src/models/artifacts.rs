@@ -20,14 +20,14 @@
 //! also needs a load that began later (`load_state`).
 //!
 //! Its modules, from bottom to top: `status`, `endpoint_loads`, `load_state`, `servers`, `retry`,
-//! `first_digests`, `trust`, `check`, `confirmations`, `lanes`, `registry`, `reporter`, `threads`.
+//! `first_digests`, `trust`, `check`, `confirmations`, `check_turns`, `registry`, `reporter`, `threads`.
 //! Each refers to those before it.
 
 mod check;
+mod check_turns;
 mod confirmations;
 mod endpoint_loads;
 mod first_digests;
-mod lanes;
 mod load_state;
 mod registry;
 mod reporter;

@@ -289,15 +289,16 @@ impl Checker {
         self.first_digests().awaits_load(model, version)
     }
 
-    /// Keeps whether the servers of a version may have loaded other files.
-    pub(super) fn set_awaits_load(
+    /// Keeps whether the servers of a version may have loaded other files. The answer is asked for
+    /// while no other thread can keep one, so that the last one that is kept is the latest.
+    pub(super) fn keep_awaits_load(
         &self,
         model: &str,
         version: &str,
-        is_awaited: bool,
+        awaits_load: impl FnOnce() -> bool,
     ) -> Result<(), Cause> {
         let mut first = self.first_digests();
-        first.set_awaits_load(model, version, is_awaited)
+        first.set_awaits_load(model, version, awaits_load())
     }
 
     fn first_digests(&self) -> MutexGuard<'_, FirstDigests> {

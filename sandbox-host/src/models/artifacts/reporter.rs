@@ -35,15 +35,14 @@ impl Reporter {
         observation: &Observation,
     ) {
         let (model, version) = (entry.model.as_str(), entry.version.as_str());
-        let was_trusted = entry.has_trusted_loads();
         let is_pass = matches!(observation, Observation::Passed(_));
-        if is_pass && was_trusted && checker.awaits_load(model, version) {
+        if is_pass && entry.has_trusted_loads() && checker.awaits_load(model, version) {
             // The host was restarted since the files changed, or another policy has this version.
             let event = LoadEvent::FilesDiffer { is_alerted: true };
             entry.apply_load(event, artifacts.now_ms());
         }
         let change = entry.observe(observation, artifacts.now_ms());
-        keep_loads(artifacts, checker, entry, was_trusted);
+        keep_loads(artifacts, checker, entry);
         show(entry, &self.metrics);
         self.log(entry, &change);
         self.write(entry, &change, None);
@@ -72,7 +71,7 @@ impl Reporter {
                     version,
                     "the server of a model has its verified files"
                 );
-                keep_loads(artifacts, checker, entry, false);
+                keep_loads(artifacts, checker, entry);
                 show(entry, &self.metrics);
                 self.write(entry, &change, Some("a load was seen"));
             }
@@ -86,7 +85,8 @@ impl Reporter {
         artifacts: &ModelArtifacts,
         checker: &Checker,
         entry: &Entry,
-        (digest, by): (Option<&[u8; 32]>, &str),
+        digest: Option<&[u8; 32]>,
+        by: &str,
     ) {
         let (model, version) = (entry.model.as_str(), entry.version.as_str());
         let confirmed = digest.map(|digest| {
@@ -103,7 +103,7 @@ impl Reporter {
             return;
         };
         tracing::warn!(model, version, digest, by, "a load of a model is confirmed");
-        keep_loads(artifacts, checker, entry, false);
+        keep_loads(artifacts, checker, entry);
         show(entry, &self.metrics);
         self.write(entry, &change, Some(&format!("confirmed by {by}")));
     }
@@ -201,16 +201,13 @@ impl Reporter {
 }
 
 /// Keeps whether a load is awaited, if that has changed.
-fn keep_loads(artifacts: &ModelArtifacts, checker: &Checker, entry: &Entry, was_trusted: bool) {
-    let is_trusted = entry.has_trusted_loads();
-    if !is_trusted {
+fn keep_loads(artifacts: &ModelArtifacts, checker: &Checker, entry: &Entry) {
+    if !entry.has_trusted_loads() {
         artifacts.notify_load_awaited();
     }
-    if is_trusted == was_trusted {
-        return;
-    }
     let (model, version) = (entry.model.as_str(), entry.version.as_str());
-    if let Err(cause) = checker.set_awaits_load(model, version, !is_trusted) {
+    let awaits_load = || !entry.has_trusted_loads();
+    if let Err(cause) = checker.keep_awaits_load(model, version, awaits_load) {
         let cause = cause.text();
         tracing::error!(
             model,

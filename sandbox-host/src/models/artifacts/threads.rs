@@ -2,25 +2,31 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::check::{Baseline, Checker};
+use super::check_turns::{Candidate, CheckTurns, Turn};
 use super::confirmations::{Confirmation, Confirmations};
-use super::lanes::{Candidate, Lanes, Turn};
 use super::registry::{Entry, ModelArtifacts};
 use super::reporter::{Reporter, show_all};
-use super::status::{Observation, Status};
+use super::status::{Cause, Observation, Status};
 use crate::audit::Audit;
+use crate::models::scan::supervisor::SCAN_WORKERS;
 use crate::telemetry::metrics::Metrics;
 
 /// The pause between two looks at the files. With the look itself it must stay below a second.
 const PAUSE: Duration = Duration::from_millis(250);
-/// The least and the most threads that verify. Another model has a thread while one is slow.
-const CHECKERS: (usize, usize) = (2, 4);
+/// The least threads that verify. Another model has a thread while one is slow.
+const LEAST_CHECKERS: usize = 2;
+/// The most threads that verify. Each can have a file scanned.
+const MOST_CHECKERS: usize = SCAN_WORKERS;
 /// There is one such thread for so many cores, within these bounds.
 const CORES_PER_CHECKER: usize = 2;
+/// Why files are not verified after a panic, which is a fault of this program.
+const PANICKED: &str = "their check has panicked: this is a fault of the gate";
 
 /// The running threads. They end when this is dropped, after the file that they read.
 #[derive(Debug)]
@@ -31,7 +37,24 @@ struct Work {
     artifacts: Arc<ModelArtifacts>,
     checker: Checker,
     reporter: Reporter,
-    lanes: Mutex<Lanes>,
+    turns: Mutex<CheckTurns>,
+}
+
+/// Model versions with the same files, which are being checked. Dropping it, as a panic does too,
+/// lets them and their owner's other models be checked again.
+struct Check<'w> {
+    work: &'w Work,
+    turn: Turn,
+    versions: Vec<Arc<Entry>>,
+}
+
+impl Drop for Check<'_> {
+    fn drop(&mut self) {
+        for entry in &self.versions {
+            entry.set_being_checked(false);
+        }
+        self.work.turns().end(&self.turn);
+    }
 }
 
 impl Threads {
@@ -48,8 +71,8 @@ impl Threads {
     ) -> io::Result<Self> {
         let threads = Self(Arc::clone(artifacts));
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let (least, most) = CHECKERS;
-        let checkers = cores.div_euclid(CORES_PER_CHECKER).clamp(least, most);
+        let checkers = cores.div_euclid(CORES_PER_CHECKER);
+        let checkers = checkers.clamp(LEAST_CHECKERS, MOST_CHECKERS);
         let work = Arc::new(Work {
             artifacts: Arc::clone(artifacts),
             checker,
@@ -57,24 +80,33 @@ impl Threads {
                 audit: audit.clone(),
                 metrics: Arc::clone(metrics),
             },
-            lanes: Mutex::new(Lanes::new(checkers)),
+            turns: Mutex::new(CheckTurns::new(checkers)),
         });
         let looking = Arc::clone(&work);
         let look = move || {
             while looking.artifacts.wait(PAUSE) {
                 let confirmed = confirmations.take();
                 looking.look_at_all(&confirmed);
-                looking.checker.tend_scanner();
             }
         };
         thread::Builder::new()
             .name("model-looks".to_owned())
             .spawn(look)?;
+        // Apart from the others, because the start of a process can take long.
+        let tending = Arc::clone(&work);
+        let tend = move || {
+            while tending.artifacts.wait(PAUSE) {
+                tending.checker.tend_scanner();
+            }
+        };
+        thread::Builder::new()
+            .name("model-scanners".to_owned())
+            .spawn(tend)?;
         for _ in 0..checkers {
             let work = Arc::clone(&work);
             let check = move || {
                 while work.artifacts.wait(PAUSE) {
-                    while work.check_next() {}
+                    while work.check_next(|versions| work.check(versions)) {}
                 }
             };
             thread::Builder::new()
@@ -129,8 +161,9 @@ impl Work {
             for confirmation in confirmed.iter().filter(of_entry) {
                 // What was said before the files were verified is no confirmation.
                 let digest = confirmation.digest().filter(|_| is_unchanged);
-                let confirmed = (digest.as_ref(), confirmation.by.as_str());
-                self.reporter.confirm(artifacts, checker, entry, confirmed);
+                let by = &confirmation.by;
+                self.reporter
+                    .confirm(artifacts, checker, entry, digest.as_ref(), by);
             }
         }
         self.artifacts.mark_looked();
@@ -143,22 +176,24 @@ impl Work {
 
     /// Verifies the files of the next model that waits for that, or whose check is repeated.
     /// Returns whether there was one.
-    fn check_next(&self) -> bool {
-        let Some((turn, versions)) = self.take_turn() else {
+    fn check_next(&self, check: impl FnOnce(&[Arc<Entry>])) -> bool {
+        let Some(next) = self.take_turn() else {
             return false;
         };
-        self.check(&versions);
-        for entry in &versions {
-            entry.set_being_checked(false);
+        // A panic must not end the thread, which checks other models, too.
+        if catch_unwind(AssertUnwindSafe(|| check(&next.versions))).is_err() {
+            let failed = Observation::Failed(Cause::Other(PANICKED.to_owned()));
+            for entry in &next.versions {
+                self.apply(entry, &failed);
+            }
         }
-        self.lanes().end(&turn);
         true
     }
 
     /// Takes the next model whose turn it is. No file is read here, because all threads wait for
     /// this.
-    fn take_turn(&self) -> Option<(Turn, Vec<Arc<Entry>>)> {
-        let mut lanes = self.lanes();
+    fn take_turn(&self) -> Option<Check<'_>> {
+        let mut turns = self.turns();
         let entries = self.artifacts.entries();
         let now = Instant::now();
         let due = entries.iter().filter(|entry| entry.is_due(now));
@@ -172,7 +207,7 @@ impl Work {
             bytes: entry.baseline().bytes(),
         });
         let candidates: Vec<_> = candidates.collect();
-        let (index, turn) = lanes.next(&candidates, &owners.collect())?;
+        let (index, turn) = turns.next(&candidates, &owners.collect())?;
         // The files of several versions are often the same.
         let artifact = waiting.get(index).map(|entry| &entry.artifact);
         let is_same = |entry: &&&Arc<Entry>| Some(&entry.artifact) == artifact;
@@ -180,11 +215,15 @@ impl Work {
         for entry in &versions {
             entry.set_being_checked(true);
         }
-        Some((turn, versions))
+        Some(Check {
+            work: self,
+            turn,
+            versions,
+        })
     }
 
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn turns(&self) -> MutexGuard<'_, CheckTurns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Verifies the files of model versions, which are the same files.

@@ -1,6 +1,6 @@
 //! Tests of which versions are verified together, of what is repeated and of what is reported.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use serde_json::json;
 use tensorgate_policy::Policy;
@@ -10,7 +10,7 @@ use super::super::first_digests::FirstDigests;
 use super::super::load_state::LoadEvent;
 use super::super::reporter::labels;
 use super::super::servers::ModelServers;
-use super::super::status::{Cause, Identity};
+use super::super::status::Identity;
 use super::*;
 use crate::audit::recover::{Settings, recover};
 
@@ -77,17 +77,37 @@ fn versions_that_share_their_files_are_verified_together() {
     let (folder, work) = work("shared-files");
     let _followed = ["models/a", "models/b"].map(|path| follow(&work.artifacts, &policy(path)));
     let mut taken = Vec::new();
-    while let Some((turn, versions)) = work.take_turn() {
-        let paths = versions
-            .iter()
-            .map(|entry| entry.artifact.path().to_owned());
+    while let Some(check) = work.take_turn() {
+        let paths = check.versions.iter();
+        let paths = paths.map(|entry| entry.artifact.path().to_owned());
         taken.push(paths.collect::<Vec<_>>());
         // The same model has one check at a time.
         assert!(work.take_turn().is_none());
-        work.lanes().end(&turn);
+        for entry in &check.versions {
+            work.apply(entry, &Observation::Passed(identity()));
+        }
     }
     taken.sort_unstable();
     assert_eq!(taken, [["models/a"; 2], ["models/b"; 2]]);
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+#[test]
+fn a_check_that_panics_is_repeated_and_holds_up_no_other() {
+    let (folder, work) = work("check-panics");
+    let _followed = follow(&work.artifacts, &policy("models/a"));
+    assert!(work.check_next(|_| panic!("a fault")));
+    let entries = work.artifacts.entries();
+    let later = Instant::now().checked_add(Duration::from_secs(60)).unwrap();
+    for entry in &entries {
+        let failed = Cause::Other(PANICKED.to_owned());
+        assert_eq!(entry.status(), Status::Rejected(failed));
+        assert!(entry.is_due(later));
+        work.apply(entry, &Observation::Changed("a".to_owned()));
+    }
+    let mut checked = 0;
+    assert!(work.check_next(|versions| checked = versions.len()));
+    assert_eq!(checked, entries.len());
     let _ = std::fs::remove_dir_all(&folder);
 }
 
@@ -112,7 +132,7 @@ fn work(name: &str) -> (std::path::PathBuf, Work) {
         artifacts: Arc::default(),
         checker: Checker::new(folder.clone(), Err("none".to_owned()), first_digests),
         reporter: Reporter { audit, metrics },
-        lanes: Mutex::new(Lanes::new(2)),
+        turns: Mutex::new(CheckTurns::new(2)),
     };
     (folder, work)
 }
@@ -170,7 +190,7 @@ fn files_that_are_put_back_are_alerted_and_await_a_load_across_a_restart() {
     assert!(!same.is_served());
     let confirmed = |digest: u8| {
         let digest = [digest; 32];
-        reporter.confirm(&restarted, checker, same, (Some(&digest), "me"));
+        reporter.confirm(&restarted, checker, same, Some(&digest), "me");
     };
     confirmed(2);
     assert!(!same.is_served());

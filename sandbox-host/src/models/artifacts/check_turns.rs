@@ -30,22 +30,22 @@ pub(super) struct Turn {
 
 /// The checks that run, and the last turn of each owner.
 #[derive(Debug)]
-pub(super) struct Lanes {
+pub(super) struct CheckTurns {
     /// The most large models at once.
     large: usize,
     running: Vec<Turn>,
     /// The number of an owner's last turn.
-    turns: BTreeMap<String, u64>,
+    last_turns: BTreeMap<String, u64>,
     turn: u64,
 }
 
-impl Lanes {
-    /// Lanes for so many threads.
+impl CheckTurns {
+    /// The turns of checks by so many threads.
     pub const fn new(threads: usize) -> Self {
         Self {
             large: threads.saturating_sub(1),
             running: Vec::new(),
-            turns: BTreeMap::new(),
+            last_turns: BTreeMap::new(),
             turn: 0,
         }
     }
@@ -56,19 +56,19 @@ impl Lanes {
         candidates: &[Candidate<'_>],
         owners: &BTreeSet<String>,
     ) -> Option<(usize, Turn)> {
-        self.turns.retain(|owner, _| owners.contains(owner));
+        self.last_turns.retain(|owner, _| owners.contains(owner));
         let large = self.running.iter().filter(|turn| turn.is_large).count();
         let may_be_large = large < self.large;
         let waiting = candidates.iter().enumerate();
         let waiting = waiting.filter(|(_, candidate)| self.may_run(candidate, may_be_large));
-        let last_turn = |owner: &str| self.turns.get(owner).copied().unwrap_or(0);
+        let last_turn = |owner: &str| self.last_turns.get(owner).copied().unwrap_or(0);
         let (index, chosen) = waiting.min_by_key(|(_, candidate)| last_turn(candidate.owner))?;
         let turn = Turn {
             owner: chosen.owner.to_owned(),
             is_large: chosen.is_large(),
         };
         self.turn = self.turn.saturating_add(1);
-        self.turns.insert(turn.owner.clone(), self.turn);
+        self.last_turns.insert(turn.owner.clone(), self.turn);
         self.running.push(turn.clone());
         Some((index, turn))
     }
@@ -97,14 +97,18 @@ mod tests {
     const LARGE: Option<u64> = Some(LARGE_BYTES);
 
     /// The owners in the order of their turns, until none may run.
-    fn turns(lanes: &mut Lanes, waiting: &mut Vec<(&'static str, Option<u64>)>) -> Vec<String> {
+    fn turns(
+        check_turns: &mut CheckTurns,
+        waiting: &mut Vec<(&'static str, Option<u64>)>,
+    ) -> Vec<String> {
         let owners = waiting.iter().map(|(owner, _)| (*owner).to_owned());
         let owners: BTreeSet<_> = owners.chain(["slow".to_owned()]).collect();
         let mut turns = Vec::new();
         loop {
             let candidates = waiting.iter();
             let candidates = candidates.map(|&(owner, bytes)| Candidate { owner, bytes });
-            let Some((index, turn)) = lanes.next(&candidates.collect::<Vec<_>>(), &owners) else {
+            let Some((index, turn)) = check_turns.next(&candidates.collect::<Vec<_>>(), &owners)
+            else {
                 return turns;
             };
             waiting.remove(index);
@@ -114,25 +118,25 @@ mod tests {
 
     #[test]
     fn an_owner_has_one_check_at_a_time() {
-        let mut lanes = Lanes::new(4);
+        let mut check_turns = CheckTurns::new(4);
         let mut waiting = vec![("slow", SMALL), ("slow", SMALL), ("risk", SMALL)];
-        assert_eq!(turns(&mut lanes, &mut waiting), ["slow", "risk"]);
+        assert_eq!(turns(&mut check_turns, &mut waiting), ["slow", "risk"]);
         assert_eq!(waiting, [("slow", SMALL)]);
-        let ended = lanes.running.first().unwrap().clone();
-        lanes.end(&ended);
-        assert_eq!(turns(&mut lanes, &mut waiting), ["slow"]);
+        let ended = check_turns.running.first().unwrap().clone();
+        check_turns.end(&ended);
+        assert_eq!(turns(&mut check_turns, &mut waiting), ["slow"]);
     }
 
     #[test]
     fn large_models_and_unknown_ones_leave_a_thread_to_small_ones() {
-        let mut lanes = Lanes::new(2);
+        let mut check_turns = CheckTurns::new(2);
         let mut waiting = vec![("a", LARGE), ("b", None), ("c", LARGE), ("d", SMALL)];
-        assert_eq!(turns(&mut lanes, &mut waiting), ["a", "d"]);
+        assert_eq!(turns(&mut check_turns, &mut waiting), ["a", "d"]);
     }
 
     #[test]
     fn owners_take_turns() {
-        let mut lanes = Lanes::new(2);
+        let mut check_turns = CheckTurns::new(2);
         let owners: BTreeSet<_> = ["a", "b", "c"].map(str::to_owned).into();
         let small = |owner| Candidate {
             owner,
@@ -141,9 +145,9 @@ mod tests {
         let waiting = ["a", "a", "b", "c"].map(small);
         let mut order = String::new();
         for _ in 0..6 {
-            let (_, turn) = lanes.next(&waiting, &owners).unwrap();
+            let (_, turn) = check_turns.next(&waiting, &owners).unwrap();
             order.push_str(&turn.owner);
-            lanes.end(&turn);
+            check_turns.end(&turn);
         }
         // Who never had a turn comes first, then who has waited longest.
         assert_eq!(order, "abcabc");
