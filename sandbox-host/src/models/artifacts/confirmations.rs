@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tensorgate_policy::hex;
+use tensorgate_policy::unhex;
 
 use crate::files;
 use crate::renewed::{Refresh, Renewed};
@@ -56,17 +56,7 @@ pub struct Confirmations {
 impl Confirmation {
     /// The digest. `None` if it is none.
     pub fn digest(&self) -> Option<[u8; 32]> {
-        let mut digest = [0; 32];
-        if self.digest.len() != 64 {
-            return None;
-        }
-        let pairs = self.digest.as_bytes().chunks_exact(2);
-        for (byte, pair) in digest.iter_mut().zip(pairs) {
-            let pair = std::str::from_utf8(pair).ok()?;
-            *byte = u8::from_str_radix(pair, 16).ok()?;
-        }
-        // `from_str_radix` accepts a sign.
-        (hex(&digest) == self.digest).then_some(digest)
+        unhex(self.digest.as_bytes())
     }
 
     fn check(&self) -> Result<(), &'static str> {

@@ -171,26 +171,24 @@ impl LoadState {
     }
 
     fn see(&mut self, loads: &[Option<Load>]) -> LoadEffect {
-        let since_ms = match self.state {
+        let (since_ms, has_load, is_verified) = match &mut self.state {
             State::Trusted => return LoadEffect::None,
-            State::Changed { since_ms, .. } => since_ms,
-            State::AwaitingLoad { verified_ms, .. } => {
-                let counts = |load: &Option<Load>| load.is_some_and(|it| it.began_ms > verified_ms);
-                if !loads.is_empty() && loads.iter().all(counts) {
-                    self.state = State::Trusted;
-                    return LoadEffect::Loaded;
-                }
-                verified_ms
-            }
+            State::Changed {
+                since_ms, has_load, ..
+            } => (*since_ms, has_load, false),
+            State::AwaitingLoad {
+                verified_ms,
+                has_load,
+                ..
+            } => (*verified_ms, has_load, true),
         };
-        let is_early = |load: &Load| load.seen_ms > since_ms && load.began_ms <= since_ms;
-        let is_unverified = matches!(self.state, State::Changed { .. });
-        let is_other = |load: &Load| is_early(load) || is_unverified && load.seen_ms > since_ms;
-        let (State::Changed { has_load, .. } | State::AwaitingLoad { has_load, .. }) =
-            &mut self.state
-        else {
-            return LoadEffect::None;
-        };
+        let is_later = |load: &Option<Load>| load.is_some_and(|it| it.began_ms > since_ms);
+        if is_verified && !loads.is_empty() && loads.iter().all(is_later) {
+            self.state = State::Trusted;
+            return LoadEffect::Loaded;
+        }
+        let is_other =
+            |load: &Load| load.seen_ms > since_ms && (!is_verified || load.began_ms <= since_ms);
         if loads.iter().flatten().any(is_other) && !std::mem::replace(has_load, true) {
             LoadEffect::LoadedOthers
         } else {
@@ -211,8 +209,9 @@ impl LoadState {
         }
     }
 
-    /// Why a version with verified files is not ready. `None` if it is.
-    pub fn unready(&self) -> Option<String> {
+    /// Why a version with verified files is not ready. `None` if it is. `model_version` names it as
+    /// commands do, such as `risk@1`.
+    pub fn unready(&self, model_version: &str) -> Option<String> {
         let (digest, has_load) = match &self.state {
             State::Trusted => return None,
             State::Changed { .. } => return Some(AWAITING_LOAD.to_owned()),
@@ -226,7 +225,7 @@ impl LoadState {
             "they changed, and its server may have loaded others"
         };
         Some(format!(
-            "{AWAITING_LOAD}: {seen}: restart the server, which must be ready before; or load the model there and run `tensorgate model confirm` with --digest {}",
+            "{AWAITING_LOAD}: {seen}: let the gate see the server ready, then restart it; or load the model there, then run `tensorgate model confirm {model_version} --digest {}`",
             hex(digest)
         ))
     }

@@ -194,7 +194,8 @@ impl Entry {
     fn unready(&self) -> Option<String> {
         let state = self.state();
         let Some(cause) = state.status.unready() else {
-            return state.loads.unready();
+            let model_version = format!("{}@{}", self.model, self.version);
+            return state.loads.unready(&model_version);
         };
         Some(match state.loads.note() {
             Some(note) => format!("{cause}; {note}"),

@@ -53,7 +53,8 @@ fn check(case: &str, is_bound: bool, steps: &[(Step, LoadEffect, bool)]) {
         let found = apply(&mut state, step, now_ms, is_bound);
         assert_eq!(found, *effect, "{case}, step {number}");
         assert_eq!(state.is_trusted(), *is_trusted, "{case}, step {number}");
-        assert_eq!(state.unready().is_none(), *is_trusted, "{case}, {number}");
+        let unready = state.unready("risk@1");
+        assert_eq!(unready.is_none(), *is_trusted, "{case}, {number}");
     }
 }
 
@@ -164,6 +165,19 @@ fn other_signed_files_and_rejected_ones_raise_no_further_alert() {
             (Loads(&[Some((21, 25))]), Loaded, true),
         ],
     );
+}
+
+#[test]
+fn the_reason_has_the_command_that_confirms_a_load() {
+    let mut state = LoadState::default();
+    apply(&mut state, &Differ, 10, false);
+    apply(&mut state, &Verified(1), 20, false);
+    let command = format!(
+        "`tensorgate model confirm risk@1 --digest {}`",
+        hex(&[1; 32])
+    );
+    let unready = state.unready("risk@1").unwrap_or_default();
+    assert!(unready.contains(&command), "{unready}");
 }
 
 #[test]
