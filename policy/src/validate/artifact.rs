@@ -7,12 +7,9 @@ use alloc::vec::Vec;
 use super::names;
 use super::report::{Path, all, optional};
 use super::signing::{self, Keys};
-use crate::policy::{ArtifactTrust, ModelArtifact, ModelArtifacts};
+use crate::policy::{ArtifactTrust, GIT_PREFIX, ModelArtifact, ModelArtifacts};
 use crate::raw;
 use crate::values::ModelFormat;
-
-/// How the names of git's own files and folders begin.
-const GIT: &str = ".git";
 
 /// The artifacts of a model's versions. `path` is the model's.
 pub(super) fn artifacts(path: &Path, raw: &raw::Model, keys: Keys<'_>) -> Option<ModelArtifacts> {
@@ -88,7 +85,7 @@ fn file(path: &Path, field: &str, name: Option<&String>, fix: &str) -> Option<St
 
 /// A name without a folder of git, whose files no signature covers.
 fn outside_git(path: &Path, name: String) -> Option<String> {
-    if name.split('/').any(|part| part.starts_with(GIT)) {
+    if name.split('/').any(|part| part.starts_with(GIT_PREFIX)) {
         let message = "is below `.git*`, whose files no signature covers";
         return path.fail_with_fix(message, "a folder with another name");
     }

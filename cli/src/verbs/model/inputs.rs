@@ -69,6 +69,7 @@ pub fn options(jobs: Option<NonZeroUsize>) -> Options {
     Options {
         threads: jobs.unwrap_or(defaults.threads),
         progress: Some(hashing),
+        ..defaults
     }
 }
 

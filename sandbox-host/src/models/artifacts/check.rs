@@ -10,14 +10,14 @@ use rustix::fs::{AtFlags, CWD, Stat, statat};
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::model_signing::{Manifest, Resource};
 use tensorgate_artifact::scan::Verdict;
-use tensorgate_policy::policy::ModelArtifact;
+use tensorgate_policy::policy::{GIT_PREFIX, ModelArtifact};
 
 use super::first_digests::FirstDigests;
 use super::status::{Cause, Identity, Observation};
 use super::trust::{SIGNATURE, Trusted, trust_file, trusted};
 use crate::models::files::file_state::{is_same_or_absent, wait_for_next_tick};
 use crate::models::files::{
-    FolderStates, FoundFile, FoundModel, Ignored, Options, check_found, path_beneath,
+    Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, check_found, path_beneath,
 };
 use crate::models::scan::messages::FileReport;
 use crate::models::scan::supervisor::ScannerSupervisor;
@@ -26,13 +26,11 @@ use crate::unix_time::now_unix_s;
 
 /// Cores of this many are left to requests.
 const CORES_PER_HASHER: usize = 2;
-/// The time for the check of a model without its bytes. A check that takes longer ends, and is
+/// The time to hash and scan a model without its bytes. A check that takes longer ends, and is
 /// repeated later, so that others have their turn.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 /// Bytes of a model for which there is one more second: a slow disk, and a slow scan.
 const BYTES_PER_SECOND: u64 = 20_000_000;
-/// How the names of git's own files begin, which no signature covers.
-const GIT: &str = ".git";
 
 /// Verifies the files of models.
 #[derive(Debug)]
@@ -175,7 +173,7 @@ impl Checker {
         }
     }
 
-    /// Compares all files with the manifest, and scans them within a time.
+    /// Compares all files with the manifest and scans them, within a time.
     fn verify(
         &self,
         artifact: &ModelArtifact,
@@ -183,6 +181,7 @@ impl Checker {
         limit: Duration,
     ) -> Result<Identity, Cause> {
         let began = Instant::now();
+        let late = || format!("its files were not verified within {} s", limit.as_secs());
         let found = self.find(artifact, &trusted.manifest)?;
         self.refuse_uncovered(artifact, &found)
             .map_err(Cause::Files)?;
@@ -191,19 +190,22 @@ impl Checker {
         let options = Options {
             threads: threads.unwrap_or(NonZeroUsize::MIN),
             progress: None,
+            deadline: began.checked_add(limit),
         };
-        let checked = check_found(&found, &trusted.manifest, &options, None)
-            .map_err(|fault| fault.to_string())?;
+        let checked =
+            check_found(&found, &trusted.manifest, &options, None).map_err(
+                |fault| match fault {
+                    Fault::Late => late(),
+                    fault => fault.to_string(),
+                },
+            )?;
         if !checked.differences.is_empty() {
             return Err(Cause::Files(checked.differences.to_string()));
         }
         for file in found.signed() {
             let left = limit.saturating_sub(began.elapsed());
             if left.is_zero() {
-                let limit_s = limit.as_secs();
-                return Err(Cause::Other(format!(
-                    "its files were not verified within {limit_s} s"
-                )));
+                return Err(Cause::Other(late()));
             }
             self.scan(artifact, &found, file, left)?;
         }
@@ -218,7 +220,7 @@ impl Checker {
     fn refuse_uncovered(&self, artifact: &ModelArtifact, found: &FoundModel) -> Result<(), String> {
         let bundle = self.ignored(artifact).bundle;
         let is_apart = |path: &str| {
-            path.starts_with(GIT) || path == SIGNATURE || bundle.as_deref() == Some(path)
+            path.starts_with(GIT_PREFIX) || path == SIGNATURE || bundle.as_deref() == Some(path)
         };
         let path = found.excluded().iter().find(|path| !is_apart(path));
         match path {

@@ -80,6 +80,9 @@ pub enum Fault {
         printable(.0)
     )]
     Changed(String),
+    /// Not hashed by the deadline.
+    #[error("the time was over before all files were hashed")]
+    Late,
     /// What was hashed is no manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestFault),

@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::fstat;
 use sha2::{Digest as _, Sha256};
@@ -41,6 +41,8 @@ pub struct Options {
     pub threads: NonZeroUsize,
     /// What reports the progress.
     pub progress: Option<Progress>,
+    /// When hashing ends with a fault, if it has not ended before.
+    pub deadline: Option<Instant>,
 }
 
 impl Default for Options {
@@ -48,6 +50,7 @@ impl Default for Options {
         Self {
             threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             progress: None,
+            deadline: None,
         }
     }
 }
@@ -135,7 +138,7 @@ pub fn hash(settings: &Settings<'_>, files: &[FoundFile]) -> Result<Digests, Fau
         }
         drop(send);
         let progress = options.progress.map(|start| start());
-        let collected = shared.collect(&results, &mut digests, progress);
+        let collected = shared.collect(&results, &mut digests, progress, options.deadline);
         shared.is_stopped.store(true, Ordering::Relaxed);
         collected
     })?;
@@ -259,12 +262,13 @@ impl Shared<'_> {
         Ok(Some(sha256.finalize().into()))
     }
 
-    /// Takes all results, or the first fault.
+    /// Takes all results until the deadline, or the first fault.
     fn collect(
         &self,
         results: &Receiver<Result<Digest, Fault>>,
         digests: &mut Digests,
         mut progress: Option<Box<dyn FnMut(u64, u64)>>,
+        deadline: Option<Instant>,
     ) -> Result<(), Fault> {
         let total = self
             .jobs
@@ -285,6 +289,9 @@ impl Shared<'_> {
                 Err(RecvTimeoutError::Timeout) => {}
                 // All threads have ended.
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(Fault::Late);
             }
             if let Some(progress) = &mut progress {
                 progress(self.bytes.load(Ordering::Relaxed), total);

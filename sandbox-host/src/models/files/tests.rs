@@ -9,6 +9,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::model_signing::{Exclusions, ManifestFault};
@@ -68,6 +69,7 @@ fn options() -> Options {
     Options {
         threads: NonZeroUsize::new(3).unwrap(),
         progress: None,
+        deadline: None,
     }
 }
 
@@ -103,6 +105,18 @@ fn a_model_is_the_one_that_was_hashed() {
     };
     assert_eq!(checked.signed.first(), Some(&first));
     assert_eq!(checked.signed.len(), 3);
+}
+
+#[test]
+fn hashing_ends_at_its_deadline() {
+    let folder = model();
+    let options = Options {
+        deadline: Some(Instant::now()),
+        ..options()
+    };
+    let rules = rules(Pieces::Files, false, &[]);
+    let late = hash_folder(folder.path(), "model".to_owned(), rules, &options);
+    assert!(matches!(late, Err(Fault::Late)), "{late:?}");
 }
 
 /// A change of a model, and the fault that it is.
