@@ -39,7 +39,7 @@ pub mod server;
 pub mod service;
 pub mod telemetry;
 mod turns;
-mod unix_time;
+pub mod unix_time;
 pub mod watch;
 
 pub use host::{Host, StartError};

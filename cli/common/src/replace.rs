@@ -1,9 +1,14 @@
-//! Atomic file replacement: a reader gets the old content or the new, never a mixture.
+//! Atomic file replacement: a reader gets the old content or the new, never a mixture. Concurrent
+//! changes of one file wait for each other.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+
+use serde::Serialize;
+
+use crate::Failure;
 
 /// A new file's permissions.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +55,29 @@ pub fn replace(file: &Path, content: impl AsRef<[u8]>, mode: Mode) -> io::Result
         let _ = std::fs::remove_file(&beside);
     }
     written
+}
+
+/// Reads a file, changes its content and replaces it, as JSON. Concurrent changes wait for each
+/// other, so that none is lost.
+pub fn update_locked<C: Serialize, T>(
+    file: &Path,
+    read: impl FnOnce(&Path) -> Result<C, String>,
+    change: impl FnOnce(&mut C) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let failed =
+        |error: io::Error| Failure::Failed(format!("cannot write {}: {error}", file.display()));
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let lock = File::open(folder).map_err(failed)?;
+    lock.lock().map_err(failed)?;
+    let mut content = read(file).map_err(Failure::Input)?;
+    let result = change(&mut content)?;
+    let text = serde_json::to_string_pretty(&content)
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    replace(file, format!("{text}\n"), Mode::Preserve).map_err(failed)?;
+    Ok(result)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ mod waiting;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tensorgate_policy::raw::WatchRule;
 use tensorgate_policy::{Denial, Reason};
@@ -35,6 +35,7 @@ pub use record::{BlockAction, BlockRecord, BlockVersion, MAX_BLOCK_MS, MAX_REASO
 
 use self::waiting::WaitingAlerts;
 use crate::rfc3339::rfc3339;
+use crate::unix_time::now_unix_ms;
 
 /// The most changes that wait to be recorded. The follower records them twice a second.
 const MAX_NEWS: usize = 1_024;
@@ -202,9 +203,8 @@ impl Blocks {
     }
 
     fn now(&self) -> Now {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Now {
-            unix_ms: millis(since.unwrap_or_default()),
+            unix_ms: now_unix_ms(),
             mono_ms: millis(self.started.elapsed()),
         }
     }

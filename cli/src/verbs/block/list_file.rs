@@ -1,15 +1,16 @@
 //! The list of blocked clients: the file beside the bundle, and what the running gate says of it.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::replace::{Mode, replace};
+use tensorgate_cli_common::replace::update_locked;
 use tensorgate_cli_common::runtime;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::printable;
 use tensorgate_host::service::admin::BlocksShown;
+use tensorgate_host::unix_time::now_unix_ms;
 use tensorgate_host::watch::blocks::{BlockFile, BlockRecord, ListedBlock};
 use tokio::time::{Instant, sleep};
 
@@ -108,7 +109,7 @@ impl ListFile {
                 Failure::Failed(format!("the gate does not list its blocks: {why}"))
             });
         }
-        let now = unix_ms();
+        let now = now_unix_ms();
         let blocks = self.read()?.blocks.into_iter();
         let listed = blocks.map(|block| ListedBlock {
             in_force: now < block.until_ms,
@@ -123,29 +124,17 @@ impl ListFile {
         client: &str,
         make: impl FnOnce(Option<&BlockRecord>, u64) -> BlockRecord,
     ) -> Result<BlockRecord, Failure> {
-        let failed = |error: std::io::Error| {
-            Failure::Failed(format!("cannot write {}: {error}", self.file.display()))
-        };
-        let folder = match self.file.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        // Serialises concurrent changes, so that none is lost.
-        let lock = std::fs::File::open(folder).map_err(failed)?;
-        lock.lock().map_err(failed)?;
-        let mut list = self.read()?;
-        let known = self.known(&list);
-        let now = unix_ms();
-        let of_client = known.iter().filter(|record| record.client == client);
-        let record = make(of_client.max_by_key(|record| record.version()), now);
-        list.put(record.clone(), now);
-        list.check().map_err(|cause| {
-            Failure::Input(format!("cannot add to {}: {cause}", self.file.display()))
-        })?;
-        let text = serde_json::to_string_pretty(&list)
-            .map_err(|error| Failure::Failed(error.to_string()))?;
-        replace(&self.file, format!("{text}\n"), Mode::Preserve).map_err(failed)?;
-        Ok(record)
+        update_locked(&self.file, BlockFile::read, |list| {
+            let known = self.known(list);
+            let now = now_unix_ms();
+            let of_client = known.iter().filter(|record| record.client == client);
+            let record = make(of_client.max_by_key(|record| record.version()), now);
+            list.put(record.clone(), now);
+            list.check().map_err(|cause| {
+                Failure::Input(format!("cannot add to {}: {cause}", self.file.display()))
+            })?;
+            Ok(record)
+        })
     }
 
     /// Waits until the gate has a record.
@@ -207,9 +196,4 @@ fn has(listed: &[ListedBlock], record: &BlockRecord) -> bool {
         .iter()
         .filter(|listed| listed.block.client == record.client);
     of_client.any(|listed| listed.block.version() >= record.version())
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,17 +1,17 @@
 //! `model confirm`: an operator tells the gate that a model's server has loaded the verified files.
 
-use std::fs::File;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use tensorgate_cli_common::replace::{Mode, replace};
+use tensorgate_cli_common::replace::update_locked;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_cli_common::{Failure, runtime};
 use tensorgate_host::models::artifacts::{AWAITING_LOAD, Confirmation, ConfirmationFile};
 use tensorgate_host::pipeline::model_version;
+use tensorgate_host::unix_time::now_unix_ms;
 use tokio::time::{Instant, sleep};
 
 use crate::stack::probe::{Response, Target, send_request};
@@ -70,7 +70,7 @@ impl Confirm {
             version: version.to_owned(),
             digest: self.digest.to_ascii_lowercase(),
             by: format!("user {}", rustix::process::getuid().as_raw()),
-            unix_ms: unix_ms(),
+            unix_ms: now_unix_ms(),
         };
         if confirmation.digest().is_none() {
             return Err(Failure::Input("a digest has 64 hex digits".to_owned()));
@@ -141,7 +141,11 @@ async fn accepted(
     if !why.contains(&confirmation.digest) {
         return refused("the verified files have another digest");
     }
-    write(state, confirmation)?;
+    let file = ConfirmationFile::beside(&bundle_file(state));
+    update_locked(&file, ConfirmationFile::read, |content| {
+        content.add(confirmation.clone());
+        Ok(())
+    })?;
     let give_up = Instant::now().checked_add(TIMEOUT);
     loop {
         sleep(POLL_INTERVAL).await;
@@ -179,25 +183,4 @@ async fn cause(target: &Target, prefix: &str) -> Result<Option<String>, Failure>
         return Err(Failure::Failed(cause.to_owned()));
     }
     Ok(None)
-}
-
-/// Adds a confirmation to the file that the gate reads.
-fn write(state: &Path, confirmation: &Confirmation) -> Result<(), Failure> {
-    let file = ConfirmationFile::beside(&bundle_file(state));
-    let failed = |error: std::io::Error| {
-        Failure::Failed(format!("cannot write {}: {error}", file.display()))
-    };
-    // Serialises concurrent changes, so that none is lost.
-    let lock = File::open(file.parent().unwrap_or(state)).map_err(failed)?;
-    lock.lock().map_err(failed)?;
-    let mut content = ConfirmationFile::read(&file).map_err(Failure::Input)?;
-    content.add(confirmation.clone());
-    let text = serde_json::to_string_pretty(&content)
-        .map_err(|error| Failure::Failed(error.to_string()))?;
-    replace(&file, format!("{text}\n"), Mode::Preserve).map_err(failed)
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
