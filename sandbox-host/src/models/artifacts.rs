@@ -20,8 +20,8 @@
 //! also needs a load that began later (`load_state`).
 //!
 //! Its modules, from bottom to top: `status`, `endpoint_loads`, `load_state`, `servers`, `retry`,
-//! `first_digests`, `trust`, `check`, `confirmations`, `check_turns`, `registry`, `reporter`, `threads`.
-//! Each refers to those before it.
+//! `first_digests`, `trust`, `check`, `confirmations`, `check_turns`, `registry`, `reporter`,
+//! `threads`. Each refers to those before it.
 
 mod check;
 mod check_turns;
