@@ -341,6 +341,11 @@ fn row(line: &Line) -> String {
 /// One request as a line of text.
 fn decision_row(line: &Line, decision: &Decision) -> String {
     let or_dash = |text: &Option<String>| printable(text.as_deref().unwrap_or("-"));
+    // One that a client may have chosen is marked as such.
+    let id = match (&decision.request_id, &decision.client_request_id) {
+        (None, Some(id)) => format!("client:{}", printable(id)),
+        (id, _) => or_dash(id),
+    };
     let (verdict, reason) = match decision.verdict {
         Verdict::Allow if !decision.shadow.is_empty() => {
             let reasons = decision.shadow.iter().map(|it| it.reason.as_str());
@@ -358,10 +363,7 @@ fn decision_row(line: &Line, decision: &Decision) -> String {
         or_dash(&decision.model),
         or_dash(&decision.method),
         or_dash(&decision.path),
-        or_dash(match &decision.request_id {
-            None => &decision.client_request_id,
-            own => own,
-        }),
+        id,
         decision.total_us
     )
 }

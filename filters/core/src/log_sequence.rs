@@ -45,14 +45,13 @@ pub fn allocate_vm_id(store: &mut impl SharedStore, now_ns: u64) -> Result<u64, 
     })
 }
 
-/// Numbers a finished request, unless the host has logged it or another filter of a chain
-/// (`shared`) has numbered it.
-pub(crate) fn set_sequence_number(proxy: &mut dyn Proxy, shared: bool) {
+/// Numbers a finished request, unless the host has logged it or another filter has numbered it.
+pub(crate) fn set_sequence_number(proxy: &mut dyn Proxy) {
     // A request with an unreadable property is numbered: an extra entry does no harm.
     if matches!(proxy.property(&DETAILS), Ok(Some(details)) if details == UPSTREAM) {
         return;
     }
-    if shared && matches!(proxy.property(&[property::SEQUENCE]), Ok(Some(_))) {
+    if matches!(proxy.property(&[property::SEQUENCE]), Ok(Some(_))) {
         return;
     }
     let Some(number) = proxy.next_sequence_number() else {

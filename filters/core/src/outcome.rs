@@ -146,7 +146,7 @@ impl Outcome {
     /// Numbers the finished request in the access log.
     pub(crate) fn number(&mut self, proxy: &mut dyn Proxy) {
         if !core::mem::replace(&mut self.numbered, true) {
-            set_sequence_number(proxy, self.filter.shares_identity());
+            set_sequence_number(proxy);
         }
     }
 
@@ -172,11 +172,10 @@ impl Outcome {
         other && reported.verdict.is_some() && !reported.is_allowed()
     }
 
-    /// Records a stream that ended before its head arrived here. In a chain, the first filter
-    /// reports that, unless another has reported an outcome.
+    /// Records a stream that ended before its head arrived here, unless a filter before this one
+    /// has reported an outcome.
     pub(crate) fn ended_before_head(&mut self, proxy: &mut dyn Proxy) {
-        if !self.filter.shares_identity() || matches!(proxy.property(&[property::FILTER]), Ok(None))
-        {
+        if !matches!(proxy.property(&[property::OUTCOME]), Ok(Some(_))) {
             self.aborted(proxy);
         }
     }

@@ -1,8 +1,8 @@
 //! The connections of a listener whose peers show no credential, such as the admin server's.
 //!
 //! A new connection always gets a slot. If there is none, a connection of the source with the most
-//! is closed: the one whose last request is the longest ago. Between equal sources it is one of
-//! another machine, so that local probes are answered whatever others do.
+//! is closed: the one whose last request is the longest ago. A few connections of this machine are
+//! not counted, so that local probes are answered whatever others do.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -12,6 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::handshakes::network;
+
+/// Connections of this machine that no other source displaces: a probe, a scrape and a look at the
+/// status at once.
+const LOCAL_RESERVE: usize = 4;
 
 /// The slots of a listener.
 #[derive(Debug)]
@@ -107,7 +111,8 @@ impl State {
         let order = |connection: &OpenConnection| {
             let count = by_source.get(&connection.source).copied();
             let is_local = connection.source.is_loopback();
-            (Reverse(count), is_local, connection.used)
+            let is_reserved = is_local && count.is_some_and(|count| count <= LOCAL_RESERVE);
+            (is_reserved, Reverse(count), is_local, connection.used)
         };
         let displaced = others.min_by_key(|(_, connection)| order(connection));
         displaced.map(|(number, _)| *number)
@@ -200,7 +205,19 @@ mod tests {
             "192.0.2.3",
             "192.0.2.4",
         ];
+        let two_local = [
+            "127.0.0.1",
+            "127.0.0.1",
+            "192.0.2.1",
+            "192.0.2.2",
+            "192.0.2.3",
+            "192.0.2.4",
+            "192.0.2.5",
+            "192.0.2.6",
+        ];
         for (open, new, displaced) in [
+            (two_local, "192.0.2.7", 2),
+            (two_local, "127.0.0.1", 2),
             (flood, "192.0.2.1", 0),
             (flood, "192.0.2.2", 0),
             (flood, "127.0.0.1", 0),

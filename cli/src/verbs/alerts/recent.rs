@@ -46,7 +46,7 @@ pub struct RecentRequests {
 impl RecentRequests {
     /// Adds a request. One without an ID cannot be looked up.
     pub fn add(&mut self, decision: Decision) {
-        let Some(request_id) = decision.request_id.or(decision.client_request_id) else {
+        let Some(request_id) = decision.request_id else {
             return;
         };
         let request = Rc::new(Request {

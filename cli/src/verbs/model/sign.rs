@@ -1,7 +1,7 @@
 //! `model sign`: signs the files of a model with a key, or with a key and its certificate chain.
 
 use std::env::VarError;
-use std::fs::{Metadata, symlink_metadata};
+use std::fs::{Metadata, metadata, symlink_metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -162,11 +162,11 @@ fn replaced(signature: &Path, is_beneath: bool) -> Result<Option<Metadata>, Fail
 }
 
 /// Whether a file is one of a model's, under whatever path: by another case of its name, another
-/// mount or a hard link.
+/// mount, a hard link, or a link of the model that leads to it.
 fn is_of_model(file: &Metadata, model: &Path, files: &[SignedFile]) -> bool {
     let is_same = |path: &Path| {
-        let other = symlink_metadata(path);
-        other.is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino()))
+        let is_it = |other: Metadata| (other.dev(), other.ino()) == (file.dev(), file.ino());
+        symlink_metadata(path).is_ok_and(is_it) || metadata(path).is_ok_and(is_it)
     };
     is_same(model) || files.iter().any(|of| is_same(&model.join(&of.path)))
 }

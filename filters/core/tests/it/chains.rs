@@ -415,6 +415,20 @@ fn a_valid_context_that_is_sent_again_is_no_second_gate() {
 }
 
 #[test]
+fn a_second_gate_that_sees_only_the_end_of_a_rejected_request_reports_nothing() {
+    let (mut first, mut second) = (chain(&[Gate]), chain(&[Gate]));
+    let mut rejected = first.open(NOW);
+    rejected.send_headers(&head("POST", "/v2/models/none/infer"), true);
+    assert!(rejected.is_denied());
+    rejected.log();
+    let mut behind = second.open_behind(NOW, rejected);
+    behind.log();
+    let (_, _, logged) = behind.close();
+    assert_eq!(logged.entry, None);
+    assert!(logged.counted.is_empty(), "{:?}", logged.counted);
+}
+
+#[test]
 fn only_signing_filters_need_the_key() {
     let configure = |filter: Filter, key: Option<&str>| {
         NativeProxy::chain(&[filter], bundle().as_bytes(), key, Store::default()).is_ok()

@@ -76,11 +76,11 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
         .unwrap_or_default();
     let outcome = Outcome::from_state(&said, &details, status, &flags);
     let client_request_id = text(&request.request_id, MAX_CLIENT_ID_BYTES);
-    let forwarded = said.outcome.verdict == "allow" || said.forwarded.is_some();
+    let forwarded = said.outcome.verdict == "allow" || said.is_forwarded;
     let from_host = forwarded && details == FROM_THE_HOST;
     let known = said.outcome;
     let decision = Decision {
-        request_id: known.request_id.or(said.forwarded),
+        request_id: known.request_id.or(said.forwarded_id),
         client_request_id: Some(client_request_id).filter(|id| !id.is_empty()),
         by: outcome.by,
         verdict: outcome.verdict,
@@ -148,8 +148,10 @@ pub fn tcp(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
 #[derive(Default)]
 struct GateState {
     outcome: GateOutcome,
-    /// The ID of a request whose head was forwarded before the verdict.
-    forwarded: Option<String>,
+    /// Whether the head was forwarded before the verdict.
+    is_forwarded: bool,
+    /// The request's ID, as a filter that has forwarded the head names it. An older one does not.
+    forwarded_id: Option<String>,
     entry: Option<String>,
 }
 
@@ -183,7 +185,10 @@ impl GateState {
             .and_then(|json| serde_json::from_slice::<GateOutcome>(&json).ok());
         Self {
             outcome: outcome.unwrap_or_default().cleaned(),
-            forwarded: forwarded.map(|id| text(&id, MAX_ID_BYTES)),
+            is_forwarded: forwarded.is_some(),
+            forwarded_id: forwarded
+                .map(|id| text(&id, MAX_ID_BYTES))
+                .filter(|id| is_uuid(id)),
             entry: entry
                 .map(|entry| text(&entry, MAX_NAME_BYTES))
                 .filter(|entry| sequence::read(entry).is_some()),
@@ -265,6 +270,13 @@ impl Outcome {
             envoy_reply::reason(details, status).name(),
         )
     }
+}
+
+/// Whether a text has the form of a UUID.
+fn is_uuid(text: &str) -> bool {
+    let is_hex = |group: &str| group.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let groups = text.split('-').map(|group| (group.len(), is_hex(group)));
+    groups.eq([8, 4, 4, 4, 12].map(|digits| (digits, true)))
 }
 
 fn text(bytes: &[u8], max_bytes: usize) -> String {

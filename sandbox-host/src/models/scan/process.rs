@@ -11,8 +11,8 @@ use std::time::Duration;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
-    SocketType, recv, sendmsg, socketpair,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown,
+    SocketFlags, SocketType, recv, sendmsg, shutdown, socketpair,
 };
 
 use super::messages::{
@@ -236,9 +236,17 @@ impl Process {
         let Some(child) = &mut self.child else {
             return "its connection was closed".to_owned();
         };
-        let _ = child.kill();
-        match child.wait() {
-            Ok(status) => status.to_string(),
+        // The OS sandbox forbids signals to a process that was started before it. Such a process
+        // ends by itself once its connection is closed, at the latest after its file.
+        let ended = if child.kill().is_ok() {
+            child.wait().map(Some)
+        } else {
+            let _ = shutdown(&self.socket, Shutdown::Both);
+            child.try_wait()
+        };
+        match ended {
+            Ok(Some(status)) => status.to_string(),
+            Ok(None) => "its connection was closed".to_owned(),
             Err(error) => error.to_string(),
         }
     }

@@ -135,9 +135,12 @@ mod tests {
         json!({
             "issuers": {"corp": {"issuer": "https://login.example:1", "jwks": {"url": "https://login.example:4000/keys"}}},
             "backends": {"gpu": {"endpoints": ["http://gpu:4001"], "tls": {"ca": "certificates/ca.pem"}}},
-            "handlers": {"h": {"component": "components/h.wasm", "fetch": {"hosts": ["a.example"], "ports": [4002]}}},
+            "handlers": {"h": {"component": "components/h.wasm", "fetch": {"hosts": ["a.example"], "ports": [4002]}, "config": {"url": ""}}},
             "lookups": {"l": {"endpoint": "https://features:4003"}},
-            "models": {"m": {"backend": "gpu", "artifact": {"path": "models/m"}}},
+            "models": {"m": {
+                "backend": "gpu", "artifact": {"path": "models/m"},
+                "inputs": [{"name": "x", "allowed": [""], "url": {"hosts": [""], "ports": [4007]}}]
+            }},
             "rate_limit_service": {"redis": {"url": "redis://cache:4004"}},
             "audit": {"path": "audit/decisions.jsonl", "export": {"otlp": {"endpoint": "https://otlp:4005"}}},
             "capture": {"folder": "captures"},
@@ -264,7 +267,16 @@ mod tests {
             ("/backends/gpu/endpoints/0", "http://other:4001", None),
             ("/handlers/h/component", "certificates/ca.pem", None),
             ("/capture/folder", "captures/more", None),
-            // Not servers of the host: a name, and key sets, which Envoy fetches.
+            // Texts that the host neither opens nor calls: names, rules for clients' texts, and key
+            // sets, which Envoy fetches.
+            (
+                "/models/m/inputs/0/allowed/0",
+                "https://cdn.example:5007/a",
+                None,
+            ),
+            ("/models/m/inputs/0/allowed/0", "/etc/passwd", None),
+            ("/models/m/inputs/0/url/hosts/0", "cdn.example", None),
+            ("/handlers/h/config/url", "https://cdn.example:5008", None),
             ("/issuers/corp/issuer", "https://login.example:2", None),
             (
                 "/issuers/corp/jwks/url",

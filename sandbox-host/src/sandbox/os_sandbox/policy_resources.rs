@@ -2,7 +2,6 @@
 //! field that names it. The rules at the start and the check of a later policy are both made from
 //! this list, so that a later policy cannot need what no rule was made for.
 
-use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
@@ -84,13 +83,22 @@ impl PolicyResources {
         let mut names = Self::default();
         names.add_section("backends", backends);
         names.add_section("keys", keys);
-        names.add_section("handlers", handlers);
+        for (handler, rule) in handlers {
+            // The texts of `config` are the handler's own, which opens and calls nothing.
+            let field = format!("handlers.{handler}");
+            names.add_section(&format!("{field}.component"), &rule.component);
+            names.add_section(&format!("{field}.fetch"), &rule.fetch);
+        }
         names.add_section("lookups", lookups);
-        let mut seen = BTreeSet::new();
         for (model, rule) in models {
-            // Models with equal contents are stored once.
-            if seen.insert(rule.as_ptr()) {
-                names.add_section(&format!("models.{model}"), rule);
+            // The texts of a contract are those of clients: the host opens and calls none of them.
+            let field = format!("models.{model}");
+            names.add_model_files(&field, rule.artifact.as_ref());
+            if let raw::Versions::Ruled(versions) = &rule.versions {
+                for (version, rule) in versions {
+                    let field = format!("{field}.versions.{version}");
+                    names.add_model_files(&field, rule.artifact.as_ref());
+                }
             }
         }
         names.add_section("rate_limit_service", rate_limit_service);
@@ -110,6 +118,16 @@ impl PolicyResources {
 
     fn add(&mut self, field: &str, name: NamedResource) {
         self.0.push((field.to_owned(), name));
+    }
+
+    fn add_model_files(&mut self, field: &str, artifact: Option<&raw::Artifact>) {
+        let Some(artifact) = artifact else {
+            return;
+        };
+        let field = format!("{field}.artifact");
+        self.add_section(&field, artifact);
+        let path = artifact.path.clone().unwrap_or_default();
+        self.add(&format!("{field}.path"), NamedResource::ModelFiles(path));
     }
 
     /// Adds the names in a part of the policy. A value that JSON cannot represent is a fault of the
@@ -133,11 +151,6 @@ impl PolicyResources {
             Value::Object(members) => {
                 for port in ports_of_hosts(members) {
                     self.add(field, NamedResource::Port(port));
-                }
-                let files = members.get("artifact").and_then(|files| files.get("path"));
-                if let Some(files) = files.and_then(Value::as_str) {
-                    let field = format!("{field}.artifact.path");
-                    self.add(&field, NamedResource::ModelFiles(files.to_owned()));
                 }
                 for (member, value) in members {
                     self.add_value(&format!("{field}.{member}"), value);
