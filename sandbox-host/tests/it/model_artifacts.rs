@@ -275,6 +275,7 @@ async fn a_scanner_supervisor_that_was_killed_is_started_again() {
     model.sign();
     Spawned::bundle(&there, GENERATION, &with_artifact(&server.uri()));
     let mut host = Spawned::start(there.clone(), "best-effort");
+    host.line("tensorgate-host is ready");
     host.comes_to(200).await;
     let before = supervisors(host.child.id());
     assert_eq!(before.len(), 2, "{before:?}");

@@ -327,7 +327,9 @@ fn an_allowed_request_costs_so_many_calls_of_its_proxy() {
         // The outcome.
         "set_property",
         "increment_metric",
-        // Whether the host has logged it; this proxy does not say, so it gets a number.
+        // Whether the host has logged it, or another filter has numbered it; this proxy does not
+        // say, so it gets a number.
+        "get_property",
         "get_property",
         "set_property",
     ];
