@@ -71,12 +71,12 @@ impl Address<'_> {
     /// Checks that an answer is about the model that was asked for. A URL may have escapes in its
     /// name.
     fn check_name(&self, named: &str) -> Result<(), Failure> {
-        let asked = self.model;
-        if named == asked || named.as_bytes() == percent::decoded(asked.as_bytes()) {
+        let requested = self.model;
+        if named == requested || named.as_bytes() == percent::decoded(requested.as_bytes()) {
             return Ok(());
         }
         let named: String = named.chars().take(MAX_SHOWN_NAME).collect();
-        let why = format!("was asked for model {asked:?} and describes model {named:?}");
+        let why = format!("was asked for model {requested:?} and describes model {named:?}");
         Err(bad(self.server.base, &why))
     }
 }

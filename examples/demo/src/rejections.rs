@@ -8,11 +8,13 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::processes::{ours, run};
-use crate::signed_models::{RENAMED_PICKLE, TAMPERED, UNSIGNED};
+use crate::signed_models::{
+    FOREIGN_CODE, HOSTILE_TEMPLATE, RENAMED_PICKLE, TAMPERED, UNSIGNED,
+};
 use crate::table::{Answer, Table};
 
 /// The title of each row, the model, and a part of the cause.
-const ROWS: [(&str, &str, &str); 3] = [
+const ROWS: [(&str, &str, &str); 5] = [
     (
         "audit log: the changed model",
         TAMPERED,
@@ -27,6 +29,16 @@ const ROWS: [(&str, &str, &str); 3] = [
         "audit log: the signed model with a pickle",
         RENAMED_PICKLE,
         "imports os.system",
+    ),
+    (
+        "audit log: the model with a hostile template",
+        HOSTILE_TEMPLATE,
+        "an attribute whose name is computed",
+    ),
+    (
+        "audit log: the model that names code",
+        FOREIGN_CODE,
+        "readers import or fetch it",
     ),
 ];
 

@@ -32,12 +32,21 @@ pub const UNSIGNED: &str = "unsigned";
 /// A signed model with a pickle that has another name.
 pub const RENAMED_PICKLE: &str = "renamed-pickle";
 
+/// A signed model whose chat template builds the name of an attribute.
+pub const HOSTILE_TEMPLATE: &str = "hostile-template";
+/// A signed model whose configuration names code to import.
+pub const FOREIGN_CODE: &str = "foreign-code";
+
 /// The file that the server loads.
 const WEIGHTS: &str = "1/model.onnx";
 /// The position of a byte in a weight of the digits model: its value changes by little.
 const TAMPERED_BYTE: usize = 4_000;
 /// A pickle that calls `os.system("id")` when it is loaded.
 const PICKLE: &[u8] = b"\x80\x02cos\nsystem\nU\x02id\x85R.";
+
+/// The two files beside the weights of these models.
+const TEMPLATE: &[u8] = b"{{ messages | sum(attribute='_' ~ '_class_' ~ '_') }}";
+const SETTINGS: &[u8] = br#"{"name": "m", "implementation": "elsewhere.Model"}"#;
 
 /// The keys of a signer, PEM.
 pub struct Signer {
@@ -81,12 +90,19 @@ impl ModelServer {
         let weights =
             fs::read(&weights).with_context(|| format!("reading {}", weights.display()))?;
         let copies = folder.join(FOLDER);
-        for name in [SIGNED, TAMPERED, UNSIGNED, RENAMED_PICKLE] {
+        let executable = [
+            (RENAMED_PICKLE, "weights.safetensors", PICKLE),
+            (HOSTILE_TEMPLATE, "chat_template.jinja", TEMPLATE),
+            (FOREIGN_CODE, "model-settings.json", SETTINGS),
+        ];
+        let names = executable.map(|(name, ..)| name);
+        for name in [SIGNED, TAMPERED, UNSIGNED].iter().chain(&names) {
             write(&copies.join(name).join(WEIGHTS), &weights)?;
         }
-        let pickle = copies.join(RENAMED_PICKLE).join("weights.safetensors");
-        write(&pickle, PICKLE)?;
-        for name in [SIGNED, TAMPERED, RENAMED_PICKLE] {
+        for (name, file, bytes) in executable {
+            write(&copies.join(name).join(file), bytes)?;
+        }
+        for name in [SIGNED, TAMPERED].iter().chain(&names) {
             sign(&copies.join(name), &folder.join(PRIVATE_KEY)).await?;
         }
         let mut tampered = weights;

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms_of_references_are_told_apart() {
+    fn forms_of_references_are_distinguished() {
         for (text, expected) in [
             ("os.system", Some(Reference::ImportPath)),
             (" os.system\n", Some(Reference::ImportPath)),

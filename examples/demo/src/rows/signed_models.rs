@@ -4,7 +4,9 @@ use super::read::best_of_json;
 use super::{Row, deny, serve};
 use crate::request::{Request, infer_text_of};
 use crate::secured::Secured;
-use crate::signed_models::{RENAMED_PICKLE, SIGNED, TAMPERED, UNSIGNED};
+use crate::signed_models::{
+    FOREIGN_CODE, HOSTILE_TEMPLATE, RENAMED_PICKLE, SIGNED, TAMPERED, UNSIGNED,
+};
 use crate::split::Split;
 
 /// The rows of this group.
@@ -27,5 +29,7 @@ pub fn rows(secured: &Secured, split: &Split) -> Vec<Row> {
             "a signed model with a pickle named .safetensors",
             RENAMED_PICKLE,
         ),
+        rejected("a signed model with a hostile chat template", HOSTILE_TEMPLATE),
+        rejected("a signed model that names code elsewhere", FOREIGN_CODE),
     ]
 }

@@ -297,8 +297,8 @@ async fn requests_that_only_envoy_reports_are_numbered_without_a_gap_in_every_ch
         .await;
         assert!(stack.end().await.success());
         let decisions = stack.audit_lines_of("decision");
-        let told = stack.log("audit/decisions.jsonl");
-        assert_eq!(decisions.len(), 16, "{chain}: {told}");
+        let entries_text = stack.log("audit/decisions.jsonl");
+        assert_eq!(decisions.len(), 16, "{chain}: {entries_text}");
         let mut numbers: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
         for line in &decisions {
             let entry = line["entry"].as_str();
@@ -319,7 +319,7 @@ async fn requests_that_only_envoy_reports_are_numbered_without_a_gap_in_every_ch
             assert_eq!(
                 stack.audit_lines_of(kind),
                 Vec::<Value>::new(),
-                "{chain}: {told}"
+                "{chain}: {entries_text}"
             );
         }
     }
@@ -372,7 +372,7 @@ async fn a_streamed_body_that_breaks_off_has_one_audit_line() {
     drop(leaver);
     met("the leaver's line", || seen(&stack) == 3).await;
     assert!(stack.end().await.success());
-    let told: Vec<(String, String, String)> = stack
+    let entries_text: Vec<(String, String, String)> = stack
         .audit_lines_of("decision")
         .iter()
         .map(|line| {
@@ -386,7 +386,7 @@ async fn a_streamed_body_that_breaks_off_has_one_audit_line() {
         ("envoy", "aborted", "incomplete"),
     ];
     let expected = expected.map(|(by, verdict, reason)| (by.into(), verdict.into(), reason.into()));
-    assert_eq!(told, expected, "{}", stack.log("audit/decisions.jsonl"));
+    assert_eq!(entries_text, expected, "{}", stack.log("audit/decisions.jsonl"));
     assert_eq!(stack.audit_lines_of("amend"), Vec::<Value>::new());
     let (code, said) = verified(&stack).await;
     assert_eq!(code, Some(0), "{said}");

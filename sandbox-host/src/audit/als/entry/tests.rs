@@ -44,11 +44,11 @@ fn bytes(ended: &Ended) -> Vec<u8> {
         }
         .encode_to_vec(),
     };
-    let (own, told): (Vec<_>, Vec<_>) = ended
+    let (own, outcome): (Vec<_>, Vec<_>) = ended
         .said
         .iter()
         .partition(|(name, _)| ["forwarded", "entry"].contains(name));
-    let mut told: serde_json::Map<_, _> = told
+    let mut outcome: serde_json::Map<_, _> = outcome
         .into_iter()
         .map(|(name, value)| ((*name).to_owned(), String::from_utf8_lossy(value).into()))
         .collect();
@@ -56,10 +56,10 @@ fn bytes(ended: &Ended) -> Vec<u8> {
         .into_iter()
         .map(|(name, value)| (format!("wasm.tg_{name}"), wrapped(value)))
         .collect();
-    if !told.is_empty() {
-        told.insert("request_id".into(), ID.into());
-        let told = serde_json::Value::from(told).to_string();
-        state.insert("wasm.tg_outcome".into(), wrapped(told.as_bytes()));
+    if !outcome.is_empty() {
+        outcome.insert("request_id".into(), ID.into());
+        let outcome = serde_json::Value::from(outcome).to_string();
+        state.insert("wasm.tg_outcome".into(), wrapped(outcome.as_bytes()));
     }
     HttpEntry {
         common_properties: Some(Common {
