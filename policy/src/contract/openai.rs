@@ -206,15 +206,26 @@ impl OpenAi {
         }
     }
 
-    /// A text of its own, for example a prompt. Returns its maximum size at the server.
-    fn text(&self, text: &str, field: &dyn Fn() -> String, faults: &mut Faults) -> usize {
+    /// A text of its own, for example a prompt. Returns its maximum size at the server. A text of
+    /// more than `max_bytes` is not examined, because the caller refuses it.
+    fn text(
+        &self,
+        text: &str,
+        max_bytes: usize,
+        field: &dyn Fn() -> String,
+        faults: &mut Faults,
+    ) -> usize {
         self.not_too_short(text.len(), field, faults);
+        let bytes = longest(text);
+        if bytes > max_bytes {
+            return bytes;
+        }
         let added = self.special_tokens.added_bytes(text, TextForm::Plain);
         let added = added.unwrap_or_else(|cause| {
             faults.add(Reason::Parameter, field, cause);
             0
         });
-        longest(text).saturating_add(added)
+        bytes.saturating_add(added)
     }
 
     /// A member that only the model's parameters can allow: a scalar within bounds. `null` means

@@ -166,18 +166,12 @@ impl Chat {
             (Some(_), _) => return refuse(faults, "is not a list"),
             (None, _) => return refuse(faults, "the contract allows none"),
         };
-        let added = match model.special_tokens.added_to_schema(value) {
-            Ok(added) => added,
+        let most = self.tools.as_ref().map_or(0, |rule| rule.max_bytes);
+        let bytes = match schema_bytes(model, value, most) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return refuse(faults, "larger than the contract allows"),
             Err(cause) => return refuse(faults, cause),
         };
-        let bytes = value.text_bytes().saturating_add(added);
-        if self
-            .tools
-            .as_ref()
-            .is_some_and(|rule| bytes > rule.max_bytes)
-        {
-            return refuse(faults, "larger than the contract allows");
-        }
         for (index, tool) in tools.iter().enumerate() {
             if let Err(cause) = function(tool, constraints) {
                 faults.add(
@@ -258,11 +252,8 @@ impl Chat {
             ("json_schema", _) | (_, 2..) => return Err("has a member that no rule names"),
             _ => return Ok(0),
         };
-        let added = model.special_tokens.added_to_schema(schema)?;
-        let bytes = schema.text_bytes().saturating_add(added);
-        if bytes > self.max_schema_bytes {
-            return Err("a schema larger than the contract allows");
-        }
+        let bytes = schema_bytes(model, schema, self.max_schema_bytes)?;
+        let bytes = bytes.ok_or("a schema larger than the contract allows")?;
         for (name, value) in schema.as_object().ok_or("a schema is not an object")? {
             match (name.as_ref(), value) {
                 ("name", Value::String(text)) if is_id(text) => {}
@@ -277,6 +268,17 @@ impl Chat {
         }
         Ok(bytes)
     }
+}
+
+/// Size of tools or a schema with special tokens escaped; `None`: larger than `most`. What is too
+/// large already is not examined.
+fn schema_bytes(model: &OpenAi, value: &Value<'_>, most: usize) -> Result<Option<usize>, Fault> {
+    let bytes = value.text_bytes();
+    if bytes > most {
+        return Ok(None);
+    }
+    let added = model.special_tokens.added_to_schema(value)?;
+    Ok(Some(bytes.saturating_add(added)).filter(|bytes| *bytes <= most))
 }
 
 /// A message in progress.
@@ -304,14 +306,24 @@ impl Message<'_, '_> {
         self.said.texts = self.said.texts.saturating_add(text_bytes);
     }
 
+    /// Whether the message is refused for its size already, so that its texts are not examined.
+    fn is_too_long(&self, more_bytes: usize) -> bool {
+        self.said.texts.saturating_add(more_bytes) > self.rule.max_message_bytes
+    }
+
     /// A text in which special tokens count. Returns its maximum size at the server.
     fn free_text(&mut self, text: &str, member: &str, form: TextForm) -> usize {
+        let bytes = longest(text);
+        if self.is_too_long(bytes) {
+            self.count(bytes);
+            return bytes;
+        }
         let added = self.model.special_tokens.added_bytes(text, form);
         let added = added.unwrap_or_else(|cause| {
             self.add(Reason::Parameter, member, cause);
             0
         });
-        let bytes = longest(text).saturating_add(added);
+        let bytes = bytes.saturating_add(added);
         self.count(bytes);
         bytes
     }
@@ -379,7 +391,9 @@ impl Message<'_, '_> {
                     self.part(part, role);
                 }
                 let tokens = &self.model.special_tokens;
-                if let Err(cause) = tokens.across_parts(parts, form(role)) {
+                if !self.is_too_long(0)
+                    && let Err(cause) = tokens.across_parts(parts, form(role))
+                {
                     self.add(Reason::Parameter, ".content", cause);
                 }
             }

@@ -161,7 +161,7 @@ pub(super) fn texts(
             faults.add_expecting(Reason::Datatype, field, "is not a text", || "a text".into());
             return 0;
         };
-        let bytes = model.text(text, field, faults);
+        let bytes = model.text(text, max_bytes, field, faults);
         if bytes > max_bytes {
             let cause = format!("{bytes} bytes, {max_bytes} are allowed");
             faults.add_expecting(Reason::ItemTooLong, field, &cause, || {

@@ -7,6 +7,7 @@
 //! Escaping puts a blank behind a token's first character: `< |im_end|>`. No token has a blank
 //! inside, and normalization keeps one. It would remove a character without a width.
 
+mod common;
 mod scan;
 
 use alloc::borrow::Cow;
@@ -16,13 +17,13 @@ use alloc::vec::Vec;
 use super::schema::Fault;
 use crate::values::json::Value;
 
-pub(super) use scan::TextForm;
 pub(crate) use scan::folded;
+pub(super) use scan::{TextForm, unescaped};
 
 /// What separates a token's first character from the others.
 const BREAK: char = ' ';
-/// The member of tools and schemas whose text is for the model, and may be changed.
-const PROSE: &str = "description";
+/// The members of tools and schemas whose texts are for the model, and may be changed.
+const PROSE: [&str; 2] = ["description", "title"];
 /// Why a text is rejected.
 const FOUND: Fault = "has a special token of the model";
 
@@ -48,11 +49,22 @@ pub(crate) enum OnToken {
 #[derive(Clone, Debug)]
 pub(crate) struct SpecialTokens {
     pub(crate) on_token: OnToken,
-    /// Tokens besides those of common models. [`may_start_token`] holds for the first character.
-    pub(crate) additional: Vec<String>,
+    /// Tokens besides those of common models, normalized and sorted. [`may_start_token`] holds for
+    /// the first character.
+    additional: Vec<String>,
 }
 
 impl SpecialTokens {
+    pub(crate) fn new(on_token: OnToken, additional: &[String]) -> Self {
+        let normalized = |token: &String| token.chars().filter_map(folded).collect();
+        let mut additional: Vec<String> = additional.iter().map(normalized).collect();
+        additional.sort_unstable();
+        Self {
+            on_token,
+            additional,
+        }
+    }
+
     fn starts<'t>(&'t self, text: &'t str, form: TextForm) -> impl Iterator<Item = usize> + 't {
         scan::token_starts(text, form, &self.additional)
     }
@@ -87,7 +99,7 @@ impl SpecialTokens {
                 let (name, value) = member;
                 self.refused(name, TextForm::Plain)?;
                 let more = match value {
-                    Value::String(text) if name == PROSE => {
+                    Value::String(text) if PROSE.contains(&name.as_ref()) => {
                         self.added_bytes(text, TextForm::Plain)?
                     }
                     value => self.added_to_schema(value)?,
@@ -157,7 +169,7 @@ impl SpecialTokens {
             Value::Object(members) => {
                 let members = members.into_iter().map(|(name, value)| {
                     let value = match value {
-                        Value::String(text) if name == PROSE => {
+                        Value::String(text) if PROSE.contains(&name.as_ref()) => {
                             Value::String(self.escape(text, TextForm::Plain))
                         }
                         value => self.escape_schema(value),

@@ -71,10 +71,7 @@ fn rules() -> OpenAi {
         }),
         parameters: Vec::new(),
         min_bytes: 1,
-        special_tokens: SpecialTokens {
-            on_token: OnToken::Escape,
-            additional: Vec::new(),
-        },
+        special_tokens: SpecialTokens::new(OnToken::Escape, &[]),
         max_answer_bytes: 1 << 20,
         screening: Screening::default(),
     }
@@ -361,6 +358,39 @@ fn the_policy_chooses_what_a_special_token_leads_to() {
     let denial = rules.check(Api::Chat, &document(), &mut Err).unwrap_err();
     assert_eq!(denial.reason, Reason::Parameter);
     assert_eq!(denial.field.as_deref(), Some("messages[0].content"));
+}
+
+#[test]
+fn what_is_too_long_is_not_searched_for_special_tokens() {
+    let mut rules = rules();
+    rules.special_tokens.on_token = OnToken::Refuse;
+    let text = |bytes: usize| Value::String(Cow::Owned("</s>".repeat(bytes / 4)));
+    let part = |bytes| object([("type", Value::text("text")), ("text", text(bytes))]);
+    let tool = |bytes| object([("description", text(bytes))]);
+    for (api, name, value, expected) in [
+        (Api::Chat, "messages", said(text(104)), Reason::ItemTooLong),
+        (
+            Api::Chat,
+            "messages",
+            said(Value::Array(vec![part(104), part(4)])),
+            Reason::ItemTooLong,
+        ),
+        (Api::Embeddings, "input", text(8), Reason::ItemTooLong),
+        (Api::Chat, "messages", said(text(100)), Reason::Parameter),
+        (Api::Embeddings, "input", text(4), Reason::Parameter),
+    ] {
+        let denial = rules.check(api, &members([(name, value)]), &mut Err);
+        assert_eq!(denial.unwrap_err().reason, expected, "{api:?}");
+    }
+    for (bytes, expected) in [
+        (2_000, "larger than the contract allows"),
+        (4, "has a special token of the model"),
+    ] {
+        let tools = Value::Array(vec![tool(bytes)]);
+        let document = members([("messages", said(Value::text("a"))), ("tools", tools)]);
+        let denial = rules.check(Api::Chat, &document, &mut Err).unwrap_err();
+        assert!(denial.cause.contains(expected), "{denial:?}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::super::report::Path;
 use crate::contract::openai::special_tokens::{OnToken, SpecialTokens, folded, may_start_token};
 use crate::raw::{self, ByteSize};
 
-/// Maximum number of a model's own tokens: each is looked for at punctuation.
+/// Maximum number of a model's own tokens.
 const MAX_TOKENS: usize = 64;
 /// Maximum size of a token.
 const MAX_TOKEN_BYTES: usize = 64;
@@ -52,10 +52,7 @@ pub(super) fn texts(path: &Path, raw: &raw::OpenAi) -> Option<TextRules> {
     checked?;
     Some(TextRules {
         min_bytes: min_bytes?,
-        special_tokens: SpecialTokens {
-            on_token,
-            additional: additional.clone(),
-        },
+        special_tokens: SpecialTokens::new(on_token, additional),
     })
 }
 

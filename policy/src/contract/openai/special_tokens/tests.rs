@@ -9,10 +9,7 @@ use super::*;
 use crate::values::json::object;
 
 fn rule(on_token: OnToken) -> SpecialTokens {
-    SpecialTokens {
-        on_token,
-        additional: vec!["<extra_id_7>".into(), "~~".into()],
-    }
+    SpecialTokens::new(on_token, &["~~".into(), "<extra_id_7>".into()])
 }
 
 fn escaped(text: &str, form: TextForm) -> String {
@@ -142,7 +139,7 @@ fn a_token_across_parts_is_a_fault() {
 }
 
 #[test]
-fn of_schemas_only_descriptions_are_escaped() {
+fn of_schemas_only_descriptions_and_titles_are_escaped() {
     let tool = |description: &'static str, choice: &'static str| {
         let choices = Value::Array(vec![Value::text(choice)]);
         object([("description", Value::text(description)), ("enum", choices)])
@@ -152,6 +149,11 @@ fn of_schemas_only_descriptions_are_escaped() {
     assert_eq!(rule.added_to_schema(&plain), Ok(0));
     assert_eq!(rule.added_to_schema(&tool("ends with </s>", "a")), Ok(1));
     assert_eq!(rule.escape_schema(tool("ends with </s>", "a")), plain);
+    let titled = |title: &'static str| object([("title", Value::text(title))]);
+    assert_eq!(rule.added_to_schema(&titled("</s>")), Ok(1));
+    assert_eq!(rule.escape_schema(titled("</s>")), titled("< /s>"));
+    let named = object([("properties", object([("title", titled("a"))]))]);
+    assert_eq!(rule.added_to_schema(&named), Ok(0));
     assert_eq!(rule.added_to_schema(&tool("a", "</s>")), Err(FOUND));
     assert_eq!(
         rule.added_to_schema(&object([("</s>", Value::Null)])),
