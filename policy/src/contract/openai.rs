@@ -29,7 +29,7 @@ use crate::values::json::{Members, Value};
 use crate::values::tensor::ParameterValue;
 
 use constraints::Constraints;
-pub use picture_links::{LinkScanner, PictureLink};
+pub use picture_links::{EmittedMark, LinkScanner, PictureLink};
 pub use rebuild::rebuild;
 pub(crate) use screening::CallRule;
 pub use screening::{AnswerLinks, OfferedCalls, Screening};

@@ -4,17 +4,18 @@
 //! text should not tell. The scanner does not parse Markdown. It reads the marks that every form of
 //! a link needs: `![`, then `](`, or a definition `[label]:`; and names of elements that load
 //! something. Where the structure is uncertain (code, escapes, nested brackets), a mark counts as a
-//! link.
+//! link. Some readers remove control characters first, so these separate no marks.
 //!
 //! The scanner emits the same text with these marks escaped. It holds back at most the characters
 //! that may begin a mark.
 
 use alloc::string::String;
 
-/// Elements that load a picture, a frame or a style without a click.
-const ELEMENTS: [&str; 12] = [
-    "audio", "embed", "iframe", "image", "img", "input", "link", "object", "picture", "source",
-    "style", "video",
+/// Elements that load something without a click, by a URL of their own or as their background.
+const ELEMENTS: [&str; 21] = [
+    "audio", "base", "body", "embed", "feimage", "frame", "iframe", "image", "img", "input",
+    "link", "meta", "object", "picture", "script", "source", "style", "table", "track", "use",
+    "video",
 ];
 /// The longest name of [`ELEMENTS`].
 const MAX_ELEMENT_BYTES: usize = 7;
@@ -38,12 +39,26 @@ pub struct LinkScanner {
     bracket: Option<Bracket>,
     /// The last `![`, if there was one.
     picture: Option<Picture>,
-    /// Whether a definition of a label was emitted.
-    has_definition: bool,
-    /// Whether a line began with `[`, and its label has not ended.
+    emitted: EmittedMark,
+    /// Whether a `[` may have begun a label that has not ended.
     in_label: bool,
-    line: Line,
+    has_text_in_line: bool,
     after_backslash: bool,
+    /// The character before the current one.
+    previous: Option<char>,
+}
+
+/// The first mark of a reference that was emitted as it is. The other one is escaped from then on.
+/// A page may join the texts of an answer, so scanners of one answer share it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EmittedMark {
+    /// None yet.
+    #[default]
+    None,
+    /// `![`
+    Picture,
+    /// `[label]:`
+    Definition,
 }
 
 /// A `]`, to which the next character may give a meaning.
@@ -51,7 +66,7 @@ pub struct LinkScanner {
 struct Bracket {
     /// Whether it may end the text of a picture.
     in_picture: bool,
-    /// Whether it may end a label at the start of a line.
+    /// Whether it may end the label of a definition.
     in_label: bool,
 }
 
@@ -72,17 +87,6 @@ struct Picture {
     in_paragraph: bool,
     /// Whether no `]` followed it. Simple readers search for the first one, in any paragraph.
     is_open: bool,
-}
-
-/// The current line so far.
-#[derive(Clone, Copy, Debug, Default)]
-enum Line {
-    /// White space only.
-    #[default]
-    Blank,
-    /// White space, and marks of quotes and lists.
-    Indented,
-    Text,
 }
 
 impl LinkScanner {
@@ -113,6 +117,16 @@ impl LinkScanner {
         !matches!(self.held, PartialMark::Nothing)
     }
 
+    /// What the texts before have emitted of references.
+    pub const fn emitted(&self) -> EmittedMark {
+        self.emitted
+    }
+
+    /// Continues after other texts of the same answer.
+    pub const fn follow(&mut self, emitted: EmittedMark) {
+        self.emitted = emitted;
+    }
+
     /// Ends the paragraph, where another text follows.
     pub(super) const fn end_paragraph(&mut self) {
         if let Some(picture) = &mut self.picture {
@@ -121,6 +135,12 @@ impl LinkScanner {
     }
 
     fn step(&mut self, character: char, emit: &mut impl FnMut(&str)) -> Option<PictureLink> {
+        if character.is_control() && !matches!(character, '\n' | '\r' | '\t') {
+            // It is emitted before what is held back, so that the marks stay together.
+            emit(character.encode_utf8(&mut [0; 4]));
+            self.previous = Some(character);
+            return None;
+        }
         self.track_line(character);
         let found = match (core::mem::take(&mut self.held), character) {
             (PartialMark::Nothing, _) => self.begin(character, emit),
@@ -149,6 +169,7 @@ impl LinkScanner {
             }
         };
         self.after_backslash = character == '\\';
+        self.previous = Some(character);
         found
     }
 
@@ -158,6 +179,15 @@ impl LinkScanner {
         match (character, bracket) {
             ('!', _) => self.held = PartialMark::Exclamation,
             ('<', _) => self.held = PartialMark::Element(String::new()),
+            ('[', _) => {
+                // `a[0]:` is code. Lists, tasks, quotes and elements let a definition follow
+                // anything else, and not all readers agree on what.
+                let in_code = self
+                    .previous
+                    .is_some_and(|c| c.is_alphanumeric() || c == '_');
+                self.in_label |= !in_code;
+                emit("[");
+            }
             (']', _) => {
                 emit("]");
                 self.bracket = Some(self.close_bracket());
@@ -167,9 +197,12 @@ impl LinkScanner {
                 return Some(PictureLink::Inline);
             }
             (':', Some(Bracket { in_label, .. })) if in_label => {
-                self.has_definition |= self.picture.is_none();
-                emit(if self.has_definition { ":" } else { "\\:" });
-                return (!self.has_definition).then_some(PictureLink::Reference);
+                if self.emitted == EmittedMark::Picture {
+                    emit("\\:");
+                    return Some(PictureLink::Reference);
+                }
+                self.emitted = EmittedMark::Definition;
+                emit(":");
             }
             _ => {
                 if character.is_ascii_whitespace() {
@@ -192,8 +225,13 @@ impl LinkScanner {
             is_open: true,
         });
         // A space, because some readers drop a backslash before a bracket and read the rest again.
-        emit(if self.has_definition { "! [" } else { "![" });
-        self.has_definition.then_some(PictureLink::Reference)
+        if self.emitted == EmittedMark::Definition {
+            emit("! [");
+            return Some(PictureLink::Reference);
+        }
+        self.emitted = EmittedMark::Picture;
+        emit("![");
+        None
     }
 
     fn close_bracket(&mut self) -> Bracket {
@@ -210,22 +248,17 @@ impl LinkScanner {
     }
 
     fn track_line(&mut self, character: char) {
-        self.in_label |= character == '[' && !matches!(self.line, Line::Text);
-        self.line = match (self.line, character) {
-            (Line::Blank, '\n') => {
-                self.end_paragraph();
-                Line::Blank
+        match character {
+            '\n' => {
+                if !self.has_text_in_line {
+                    self.end_paragraph();
+                }
+                self.has_text_in_line = false;
             }
-            (_, '\n') => Line::Blank,
             // A carriage return may end a line, but a pair with a line feed is no blank line.
-            (Line::Blank, ' ' | '\t' | '\r') => Line::Blank,
-            (_, '\r') => Line::Indented,
-            (
-                Line::Blank | Line::Indented,
-                ' ' | '\t' | '>' | '-' | '*' | '+' | '.' | ')' | '0'..='9',
-            ) => Line::Indented,
-            _ => Line::Text,
-        };
+            ' ' | '\t' | '\r' => {}
+            _ => self.has_text_in_line = true,
+        }
     }
 }
 
@@ -289,7 +322,45 @@ mod tests {
             ("![1]\r[\n1\n]: u", "![1]\r[\n1\n]\\: u", Reference),
             ("[1]: u\n\n![x][1]", "[1]: u\n\n! [x][1]", Reference),
             ("[1]: u\n\n![x](u)", "[1]: u\n\n! [x]\\(u)", Inline),
+            // Tasks, definition lists, and elements that have Markdown inside.
+            (
+                "- [ ] [1]: u\n\n![x][1]",
+                "- [ ] [1]: u\n\n! [x][1]",
+                Reference,
+            ),
+            ("![1]\n\n- [x] [1]: u", "![1]\n\n- [x] [1]\\: u", Reference),
+            (
+                "![1]\n\nterm\n: [1]: u",
+                "![1]\n\nterm\n: [1]\\: u",
+                Reference,
+            ),
+            ("![1]\n\nt\n~ [1]: u", "![1]\n\nt\n~ [1]\\: u", Reference),
+            (
+                "![1]\n\n<div a=1>[1]: u",
+                "![1]\n\n<div a=1>[1]\\: u",
+                Reference,
+            ),
+            (
+                "![1]\n\n[^1]: [1]: u",
+                "![1]\n\n[^1]\\: [1]\\: u",
+                Reference,
+            ),
+            (
+                "![1]\n\na\u{b}[1]\u{2}: u",
+                "![1]\n\na\u{b}[1]\u{2}\\: u",
+                Reference,
+            ),
+            // Control characters move before what is held back.
+            ("!\u{2}[x](u)", "\u{2}![x]\\(u)", Inline),
+            ("![x]\u{3}(u)", "![x]\u{3}\\(u)", Inline),
+            (
+                "<\u{2}i\u{7f}mg src=u>",
+                "\u{2}\u{7f}&lt;img src=u>",
+                Element,
+            ),
             ("<img src=u>", "&lt;img src=u>", Element),
+            ("<feImage href=u>", "&lt;feImage href=u>", Element),
+            ("<table background=u>", "&lt;table background=u>", Element),
             ("<<IMG/src=u>", "<&lt;IMG/src=u>", Element),
             ("a<iFrame\nsrc=u>", "a&lt;iFrame\nsrc=u>", Element),
             ("<picture>", "&lt;picture>", Element),
@@ -307,6 +378,7 @@ mod tests {
             "let v = vec![1, 2];\n\n[docs](u)",
             "![x]\n\n[a](u)",
             "if a[0]: for b in c[1:]: ![x]\nreturn d[2]:",
+            "x()[0] f(a_[1]: b) ![x]\u{1}",
             "- [ ] todo: ![x] u ] : \u{e9}\u{1f600}",
             "ends with !",
             "ends with ]",

@@ -6,7 +6,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Faults;
+use super::chat::form;
 use super::picture_links::{LinkScanner, PictureLink};
+use super::special_tokens::{TextForm, unescaped};
 use crate::contract::quote;
 use crate::denial::Reason;
 use crate::values::json::{Members, Value, member};
@@ -105,7 +107,10 @@ impl Screening {
             }
         }
         let messages = member(document, "messages").and_then(Value::as_array);
-        if has_divided_link(messages.unwrap_or_default()) {
+        let messages = messages.unwrap_or_default();
+        let divided =
+            [TextForm::Plain, TextForm::Json].map(|form| has_divided_link(messages, form));
+        if divided.contains(&true) || messages.iter().any(has_link_in_calls) {
             faults.add(Reason::UrlBlocked, || "messages".into(), cause);
         }
     }
@@ -125,17 +130,38 @@ fn is_link(scanner: &mut LinkScanner, text: &str) -> bool {
     scanner.push(text, &mut |_: &str| {}) == Some(PictureLink::Inline)
 }
 
+/// Whether a text completes a link, if its JSON escapes are resolved.
+fn is_link_unescaped(scanner: &mut LinkScanner, text: &str) -> bool {
+    let mut characters = unescaped(text);
+    characters.any(|character| is_link(scanner, character.encode_utf8(&mut [0; 4])))
+}
+
 fn has_link(text: &str) -> bool {
-    // The search is much faster than the scanner, for pictures in base64.
-    text.contains("![") && is_link(&mut LinkScanner::default(), text)
+    // The search is much faster than the scanner, for pictures in base64. A control character may
+    // be behind it.
+    text.contains('!') && is_link(&mut LinkScanner::default(), text)
+}
+
+/// Whether the calls of a message have a link behind JSON escapes, which the server resolves.
+fn has_link_in_calls(message: &Value<'_>) -> bool {
+    let calls = message.get("tool_calls");
+    calls.is_some_and(|calls| {
+        calls.any_text(&mut |text: &str| {
+            text.contains('\\') && is_link_unescaped(&mut LinkScanner::default(), text)
+        })
+    })
 }
 
 /// Whether texts one after the other have a link: a server joins the parts of a message, and a
-/// template may join messages.
-fn has_divided_link(messages: &[Value<'_>]) -> bool {
+/// template may join messages. For [`TextForm::Json`], as if it parses the texts that it may parse.
+fn has_divided_link(messages: &[Value<'_>], read_as: TextForm) -> bool {
     let mut scanner = LinkScanner::default();
     messages.iter().any(|message| {
         scanner.end_paragraph();
+        let role = message.get("role").and_then(Value::as_str);
+        let is_json = read_as == TextForm::Json && form(role.unwrap_or_default()) == read_as;
+        let is_link: fn(&mut LinkScanner, &str) -> bool =
+            if is_json { is_link_unescaped } else { is_link };
         match message.get("content") {
             Some(Value::String(text)) => is_link(&mut scanner, text),
             Some(Value::Array(parts)) => parts.iter().any(|part| {

@@ -1,7 +1,7 @@
 //! Applies the policy's rule for links to pictures to the texts of one choice, complete or in
 //! chunks.
 
-use tensorgate_policy::contract::openai::{AnswerLinks, LinkScanner};
+use tensorgate_policy::contract::openai::{AnswerLinks, EmittedMark, LinkScanner};
 
 use crate::backends::BackendError;
 
@@ -12,6 +12,8 @@ const MAX_TEXTS: usize = 3;
 #[derive(Debug, Default)]
 pub(super) struct ChoiceTexts {
     scanners: [LinkScanner; MAX_TEXTS],
+    /// Of references in all of them.
+    emitted: EmittedMark,
     /// Whether the end of the choice was read.
     has_ended: bool,
 }
@@ -33,7 +35,9 @@ impl ChoiceTexts {
             }
             let mut sent = String::with_capacity(received.as_ref().map_or(0, String::len));
             let mut emit = |piece: &str| sent.push_str(piece);
+            scanner.follow(self.emitted);
             let link = scanner.push(received.as_deref().unwrap_or_default(), &mut emit);
+            self.emitted = scanner.emitted();
             if ends {
                 scanner.finish(&mut emit);
             }
@@ -103,6 +107,29 @@ mod tests {
                 .collect();
             assert_eq!(sent(AnswerLinks::Escape, &parts), Ok(expected));
             assert!(sent(AnswerLinks::Refuse, &parts).is_err(), "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn a_reference_is_escaped_where_its_other_half_is_in_another_text_of_the_choice() {
+        for (first, second, expected) in [
+            ("[1]: u", "![x][1]", "! [x][1]"),
+            ("![x][1]", "[1]: u", "[1]\\: u"),
+        ] {
+            for is_whole in [true, false] {
+                let mut texts = ChoiceTexts::default();
+                let (mut first, mut second) = (Some(first.to_owned()), Some(second.to_owned()));
+                if is_whole {
+                    let both = [&mut first, &mut second];
+                    assert_eq!(texts.apply(AnswerLinks::Escape, both, true), Ok(()));
+                } else {
+                    let applied = texts.apply(AnswerLinks::Escape, [&mut None, &mut first], false);
+                    assert_eq!(applied, Ok(()));
+                    let applied = texts.apply(AnswerLinks::Escape, [&mut second], true);
+                    assert_eq!(applied, Ok(()));
+                }
+                assert_eq!(second.as_deref(), Some(expected));
+            }
         }
     }
 

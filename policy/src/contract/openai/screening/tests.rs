@@ -20,6 +20,24 @@ fn part(text: &'static str) -> Value<'static> {
     object([("type", Value::text("text")), ("text", Value::text(text))])
 }
 
+/// A message that calls a function with these arguments.
+fn call(arguments: &'static str) -> Value<'static> {
+    let function = object([("arguments", Value::text(arguments))]);
+    let call = object([("function", function)]);
+    object([
+        ("role", Value::text("assistant")),
+        ("tool_calls", Value::Array(vec![call])),
+    ])
+}
+
+/// A message with the result of a function.
+fn result(content: &'static str) -> Value<'static> {
+    object([
+        ("role", Value::text("tool")),
+        ("content", Value::text(content)),
+    ])
+}
+
 #[test]
 fn a_link_in_any_text_of_a_request_is_refused_if_the_rule_is_on() {
     let text = Value::text;
@@ -56,6 +74,24 @@ fn a_link_in_any_text_of_a_request_is_refused_if_the_rule_is_on() {
         (
             "messages",
             texts(vec![message(text("vec![a]")), message(text("[link](u)"))]),
+            None,
+        ),
+        ("prompt", text("a !\u{2}[x]\u{3}(u)"), Some("prompt")),
+        (
+            "messages",
+            texts(vec![call(r#"{"a":"!\u005bx](u)"}"#)]),
+            Some("messages"),
+        ),
+        ("messages", texts(vec![call(r#"{"a":"[x](u)!\n"}"#)]), None),
+        (
+            "messages",
+            texts(vec![result(r"\u0021[x]\u0028u)")]),
+            Some("messages"),
+        ),
+        // Users' texts are not parsed.
+        (
+            "messages",
+            texts(vec![message(text(r"!\u005bx](u)"))]),
             None,
         ),
         ("prompt", text("<img src=u> ![x][1]\n[1]: u"), None),
