@@ -3,6 +3,7 @@
 //! also keeps responses of different requests apart.
 
 mod answer;
+mod call_names;
 mod chunk;
 mod connection;
 mod events;

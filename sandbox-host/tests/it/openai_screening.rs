@@ -195,6 +195,44 @@ async fn a_call_that_was_not_offered_is_a_fault_and_opens_no_circuit() {
     }
 }
 
+#[tokio::test]
+async fn a_streamed_call_has_an_offered_name_however_it_is_cut() {
+    let piece = |name: Value, arguments: &str| {
+        let mut function = json!({"arguments": arguments});
+        if !name.is_null() {
+            function["name"] = name;
+        }
+        json!({"tool_calls": [{"index": 0, "function": function}]})
+    };
+    let offered = json!({"stream": true,
+        "tools": [{"type": "function", "function": {"name": "known"}}]});
+    let (backend, running) = started(json!({"unoffered_calls": "refuse"})).await;
+    for (more, pieces_of_call, passes) in [
+        (
+            &offered,
+            vec![piece(json!("kno"), ""), piece(json!("wn"), "{}")],
+            true,
+        ),
+        (
+            &offered,
+            vec![piece(json!("known"), ""), piece(json!("_2"), "{}")],
+            false,
+        ),
+        (
+            &json!({"stream": true}),
+            vec![piece(Value::Null, "{}")],
+            false,
+        ),
+        (&json!({"stream": true}), vec![piece(json!(""), "")], false),
+    ] {
+        backend.set(pieces(&pieces_of_call));
+        let answer = running.gate.call("POST", CHAT, request(more.clone())).await;
+        let code = (!passes).then(|| "backend-fault".to_owned());
+        assert_eq!(content_and_error(&answer).1, code, "{pieces_of_call:?}");
+    }
+    running.stop().await;
+}
+
 /// The context of another client.
 fn of_other() -> Context {
     Context {

@@ -124,6 +124,14 @@ impl OfferedCalls {
             Self::Named(names) => names.iter().any(|known| known == name),
         }
     }
+
+    /// Whether the name of a function that may be called starts with this.
+    pub fn allow_start(&self, start: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Named(names) => names.iter().any(|known| known.starts_with(start)),
+        }
+    }
 }
 
 fn is_link(scanner: &mut LinkScanner, text: &str) -> bool {

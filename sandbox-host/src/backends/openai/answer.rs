@@ -4,6 +4,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use tensorgate_policy::request::Api;
 
+use super::call_names::unoffered;
 use super::picture_links::ChoiceTexts;
 use super::response_memory::max_encoded_bytes;
 use super::vector::{TokenProbabilities, Vector};
@@ -400,16 +401,15 @@ fn check_indexes(
     Ok(())
 }
 
-/// Checks that the response calls only functions that its request offered. A client may provoke
-/// such calls, so the fault opens no circuit: the circuit breaker counts it as an answer.
-pub(super) fn check_calls<'n>(
+/// Checks that the response calls only functions that its request offered.
+fn check_calls<'n>(
     request_document: &Document,
     mut names: impl Iterator<Item = &'n str>,
 ) -> Result<(), BackendError> {
     if names.all(|name| request_document.offered_calls.allow(name)) {
         return Ok(());
     }
-    fault("a call of a function that the request did not offer")
+    unoffered()
 }
 
 /// Checks that the token counts add up and do not exceed the requested maximum. Returns the total.

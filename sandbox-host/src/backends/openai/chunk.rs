@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tensorgate_policy::contract::openai::AnswerLinks;
+use tensorgate_policy::contract::openai::{AnswerLinks, OfferedCalls};
 use tensorgate_policy::request::Api;
 
 use super::answer::{
     Assistant, ChatLogprobs, Function, MAX_NUMBER, MAX_WORD_BYTES, TextLogprobs, Usage,
-    check_calls, check_usage, default_if_null, fault, keep_requested_logprobs, parse,
+    check_usage, default_if_null, fault, keep_requested_logprobs, parse,
 };
+use super::call_names::CallNames;
 use super::picture_links::ChoiceTexts;
 use crate::backends::BackendError;
 use crate::document::Document;
@@ -94,6 +95,14 @@ trait ChoiceChunk {
     fn bounded_words(&self) -> (u64, Vec<&str>);
     /// Keeps only what was requested.
     fn hold(&mut self, request_document: &Document) -> Result<(), BackendError>;
+    /// Checks its calls, of which `names` has the names so far.
+    fn check_calls(
+        &self,
+        _offered: &OfferedCalls,
+        _names: &mut CallNames,
+    ) -> Result<(), BackendError> {
+        Ok(())
+    }
     /// Applies a rule for links to the choice, of which `texts` is the part so far.
     fn screen(&mut self, rule: AnswerLinks, texts: &mut ChoiceTexts) -> Result<(), BackendError>;
 }
@@ -112,12 +121,26 @@ impl ChoiceChunk for ChatChunk {
     }
 
     fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
-        let functions = self.delta.tool_calls.iter().flatten();
-        let functions = functions.filter_map(|call| call.function.as_ref()?.name.as_deref());
-        // Some servers send an empty name with each further part of the arguments.
-        let names = functions.filter(|name| !name.is_empty());
-        check_calls(request_document, names)?;
         keep_requested_logprobs(&mut self.logprobs, request_document)
+    }
+
+    fn check_calls(
+        &self,
+        offered: &OfferedCalls,
+        names: &mut CallNames,
+    ) -> Result<(), BackendError> {
+        for call in self.delta.tool_calls.iter().flatten() {
+            let function = call.function.as_ref();
+            // Some servers send an empty name with each further part of the arguments.
+            let name = function.and_then(|function| function.name.as_deref());
+            let arguments = function.and_then(|function| function.arguments.as_deref());
+            let has_arguments = arguments.is_some_and(|arguments| !arguments.is_empty());
+            names.add(offered, call.index, name.unwrap_or_default(), has_arguments)?;
+        }
+        if ends(self.finish_reason.as_deref()) {
+            names.check_end(offered)?;
+        }
+        Ok(())
     }
 
     fn screen(&mut self, rule: AnswerLinks, texts: &mut ChoiceTexts) -> Result<(), BackendError> {
@@ -166,6 +189,8 @@ pub(super) struct ChunkChecker {
     tokens: Option<u64>,
     /// The texts of each choice, if a rule applies to links.
     texts: BTreeMap<u64, ChoiceTexts>,
+    /// The called functions of each choice.
+    calls: BTreeMap<u64, CallNames>,
 }
 
 impl ChunkChecker {
@@ -180,6 +205,7 @@ impl ChunkChecker {
             id: format!("{prefix}-{request_id}"),
             tokens: None,
             texts: BTreeMap::new(),
+            calls: BTreeMap::new(),
         }
     }
 
@@ -188,13 +214,15 @@ impl ChunkChecker {
         self.tokens
     }
 
-    /// Checks at the end that no text is incomplete: what is held back is sent with the end of its
-    /// choice.
+    /// Checks at the end that no text and no name is incomplete: what is held back is sent with the
+    /// end of its choice.
     pub(super) fn check_end(&self) -> Result<(), BackendError> {
         if self.texts.values().any(ChoiceTexts::is_holding) {
             return fault("a choice without a finish_reason");
         }
-        Ok(())
+        let offered = &self.request_document.offered_calls;
+        let mut names = self.calls.values();
+        names.try_for_each(|names| names.check_end(offered))
     }
 
     /// Encodes a chunk for the caller. Returns `None` for a usage chunk that the caller did not
@@ -227,6 +255,8 @@ impl ChunkChecker {
             if words.iter().any(|word| word.len() > MAX_WORD_BYTES) {
                 return fault("a short field is too long");
             }
+            let offered = &self.request_document.offered_calls;
+            choice.check_calls(offered, self.calls.entry(index).or_default())?;
             if let Some(rule) = self.request_document.answer_links {
                 choice.screen(rule, self.texts.entry(index).or_default())?;
             }
