@@ -84,7 +84,9 @@ async fn every_answer_of_a_host_killed_under_load_has_an_audit_line() {
         let told: BTreeSet<String> = (stack.audit_lines_of("decision").iter())
             .filter(|line| line["status"] != 200)
             .chain(&stack.audit_lines_of("amend"))
-            .filter_map(|line| line["request_id"].as_str().map(str::to_owned))
+            // Envoy's own replies have the id that it has created.
+            .flat_map(|line| [&line["request_id"], &line["client_request_id"]])
+            .filter_map(|id| id.as_str().map(str::to_owned))
             .collect();
         refused.iter().filter(|id| !told.contains(*id)).count() as u64
     };
