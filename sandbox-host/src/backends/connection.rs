@@ -3,6 +3,7 @@
 //! same one with other models.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -71,6 +72,33 @@ impl Dialer {
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
+    /// Whether no process listens at an address of this machine or pod. Elsewhere a refusal shows
+    /// nothing: a firewall refuses, too, and so does a Kubernetes Service without a ready pod.
+    pub(super) async fn is_refused_locally(&self) -> bool {
+        let connect = async {
+            match &self.address {
+                ServerAddress::Unix(path) => UnixStream::connect(path).await.map(drop),
+                ServerAddress::Tcp(host, port) => {
+                    TcpStream::connect((host.as_str(), *port)).await.map(drop)
+                }
+            }
+        };
+        let is_unix = match &self.address {
+            ServerAddress::Unix(_) => true,
+            ServerAddress::Tcp(host, _) if is_loopback(host) => false,
+            ServerAddress::Tcp(..) => return false,
+        };
+        let Ok(Err(error)) = tokio::time::timeout(CONNECT_TIMEOUT, connect).await else {
+            return false;
+        };
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => true,
+            // The socket's file is gone.
+            io::ErrorKind::NotFound => is_unix,
+            _ => false,
+        }
+    }
+
     async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         let (host, port) = match &self.address {
             ServerAddress::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
@@ -91,6 +119,13 @@ impl Dialer {
         }
         Ok(Box::new(secured))
     }
+}
+
+/// Whether a host is a loopback address, or the name that stands for one.
+fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// The state of a channel's only connection.

@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::io::ErrorKind;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -156,17 +155,9 @@ impl Endpoint {
         http1::answers(&self.dialer).await
     }
 
-    /// Whether no process listens at the address.
-    pub async fn refuses_connections(&self) -> bool {
-        let Err(error) = self.dialer.dial().await else {
-            return false;
-        };
-        match error.kind() {
-            ErrorKind::ConnectionRefused => true,
-            // The socket's file is gone.
-            ErrorKind::NotFound => self.uri.starts_with("unix:"),
-            _ => false,
-        }
+    /// Whether no process of this machine or pod listens at the address. Never of another machine.
+    pub async fn is_refused_locally(&self) -> bool {
+        self.dialer.is_refused_locally().await
     }
 
     /// The current channel.

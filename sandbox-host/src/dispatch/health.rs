@@ -401,7 +401,7 @@ async fn probe_one(
         found.log_changes(&health.name, endpoint.uri(), before.as_deref());
         let is_load_awaited = artifacts.awaits_load_at(endpoint.uri());
         if is_load_awaited {
-            let refuses = !answers && endpoint.refuses_connections().await;
+            let refuses = !answers && endpoint.is_refused_locally().await;
             artifacts.record_sightings(endpoint.uri(), began_ms, |model, version| {
                 found.sighting(&(model.to_owned(), version.to_owned()), refuses)
             });

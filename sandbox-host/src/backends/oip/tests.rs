@@ -15,6 +15,22 @@ async fn only_plain_http_and_unix_sockets_are_endpoints() {
     }
 }
 
+#[tokio::test]
+async fn a_refused_connection_counts_only_on_this_machine() {
+    for (uri, expected) in [
+        // Nothing listens at the port of tcpmux.
+        ("http://127.0.0.1:1", true),
+        ("http://[::ffff:127.0.0.1]:1", true),
+        ("unix:/nonexistent/backend.sock", true),
+        // This machine refuses here, too, as the proxy of a Service does.
+        ("http://0.0.0.0:1", false),
+        ("http://server.invalid:1", false),
+    ] {
+        let endpoint = Endpoint::new(uri, None).unwrap();
+        assert_eq!(endpoint.is_refused_locally().await, expected, "{uri}");
+    }
+}
+
 #[test]
 fn a_status_of_the_server_is_told_from_one_of_the_connection() {
     let ours = Status::from_error("connection reset".into());

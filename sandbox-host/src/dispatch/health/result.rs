@@ -98,7 +98,7 @@ impl ProbeResult {
     }
 
     /// What the probe saw of a model version. `refuses` says that no process listens at the
-    /// server's address.
+    /// server's address, which is on this machine.
     pub(super) fn sighting(&self, key: &Key, refuses: bool) -> Sighting {
         let status = match &self.found {
             Some(Ok(models)) => models.get(key),
@@ -107,12 +107,11 @@ impl ProbeResult {
         };
         match status {
             Some(ModelStatus::NotLoaded(_)) => Sighting::Absent,
-            Some(ModelStatus::Unready(_)) => Sighting::Unknown,
+            // No probe has asked for it: it is a new one, or gets only copies of requests.
+            Some(ModelStatus::Unready(_)) | None => Sighting::Unknown,
             Some(ModelStatus::Undescribed | ModelStatus::Listed | ModelStatus::Described(_)) => {
                 Sighting::Present
             }
-            // No probe asks for a shadow version. A restart of its server is seen all the same.
-            None => Sighting::Present,
         }
     }
 
@@ -185,7 +184,7 @@ mod tests {
                 Sighting::Absent,
             ),
             (says(ModelStatus::Unready(text())), false, Sighting::Unknown),
-            (result(Ok(BTreeMap::new())), false, Sighting::Present),
+            (result(Ok(BTreeMap::new())), false, Sighting::Unknown),
             (failed(), false, Sighting::Unknown),
             (failed(), true, Sighting::Absent),
             (ProbeResult::default(), false, Sighting::Unknown),
