@@ -10,11 +10,12 @@
 //! | rejected | checking | verified | rejected |
 //!
 //! A check that failed for another cause than the files, such as a full disk, is repeated after
-//! growing pauses. Other rejected files are verified again when they change.
+//! growing pauses. Other rejected files are verified again when they change. A look that fails is
+//! no change: the version is checked again, and compared with the states from before.
 //!
-//! One thread looks at the states of all files several times a second, and others verify: signature
-//! or digest of the manifest, every file's digest, a scan of every file in a process without
-//! rights, the digest that this version had before. Nothing is served on an error.
+//! Some threads look at the states of all files several times a second, each at one owner's. Others
+//! verify: signature or digest of the manifest, every file's digest, a scan of every file in a
+//! process without rights, the digest that this version had before. Nothing is served on an error.
 //!
 //! Files that changed may have been loaded meanwhile. So a version whose files are verified again
 //! also needs a load that began later (`load_state`).
@@ -41,7 +42,7 @@ pub use check::Checker;
 pub use confirmations::{Confirmation, ConfirmationFile, Confirmations};
 pub use endpoint_loads::Sighting;
 pub use first_digests::FirstDigests;
-pub use load_state::AWAITING_LOAD;
+pub use load_state::{AWAITING_LOAD, confirm_options};
 pub use registry::{Followed, ModelArtifacts};
 pub use servers::ModelServers;
 pub use status::{Cause, Identity, Observation, Status};

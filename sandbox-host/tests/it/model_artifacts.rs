@@ -100,10 +100,12 @@ fn rejected(host: &mut Spawned, part: &str) {
     }
 }
 
-/// Waits until the files are verified, and only a load of them is missing. Returns their digest.
-fn awaiting_load(host: &mut Spawned) -> String {
+/// Waits until the files are verified, and only a load of them is missing. Returns their digest and
+/// the number of the wait.
+fn awaiting_load(host: &mut Spawned) -> (String, u64) {
     let line = host.line("a model awaits a load of its verified files");
-    line["digest"].as_str().unwrap().to_owned()
+    let digest = line["digest"].as_str().unwrap().to_owned();
+    (digest, line["wait"].as_u64().unwrap())
 }
 
 /// Restarts the server after the host has seen it ready.
@@ -118,9 +120,9 @@ async fn restart(server: &mut Backend, host: &mut Spawned) {
 }
 
 /// Writes what an operator confirms.
-fn confirm(there: &Path, digest: &str) {
+fn confirm(there: &Path, digest: &str, wait: u64) {
     let confirmation = json!({
-        "model": "vec", "version": "7", "digest": digest, "by": "user 7", "unix_ms": 1
+        "model": "vec", "version": "7", "digest": digest, "wait": wait, "by": "user 7", "unix_ms": 1
     });
     let beside = there.join("model-loads.new");
     write(&beside, json!({"confirmed": [confirmation]}).to_string()).unwrap();
@@ -164,12 +166,16 @@ async fn a_model_is_served_only_while_its_files_are_the_verified_ones() {
     rejected(&mut host, "weights.safetensors");
 
     model.write(&weights);
-    let digest = awaiting_load(&mut host);
+    let (digest, wait) = awaiting_load(&mut host);
     host.comes_to(503).await;
-    confirm(&there, &"ab".repeat(32));
-    host.line("a confirmation is refused: no load is awaited of verified files with this digest");
-    host.comes_to(503).await;
-    confirm(&there, &digest);
+    for (digest, wait) in [("ab".repeat(32), wait), (digest.clone(), wait + 1)] {
+        confirm(&there, &digest, wait);
+        host.line(
+            "a confirmation is refused: no load is awaited of verified files with this digest and wait",
+        );
+        host.comes_to(503).await;
+    }
+    confirm(&there, &digest, wait);
     host.comes_to(200).await;
 
     // Another policy that says the same of the files.

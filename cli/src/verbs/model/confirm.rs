@@ -9,7 +9,9 @@ use tensorgate_cli_common::replace::update_locked;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_cli_common::{Failure, runtime};
-use tensorgate_host::models::artifacts::{AWAITING_LOAD, Confirmation, ConfirmationFile};
+use tensorgate_host::models::artifacts::{
+    AWAITING_LOAD, Confirmation, ConfirmationFile, confirm_options,
+};
 use tensorgate_host::pipeline::model_version;
 use tensorgate_host::unix_time::now_unix_ms;
 use tokio::time::{Instant, sleep};
@@ -33,9 +35,10 @@ const ABOUT_SERVER: &str = "backend ";
 /// you confirm a load that began after the files were verified.
 #[derive(Args)]
 #[command(
-    after_help = "The gate's log and /readyz show the digest. The audit log has who confirmed it.\n\n\
+    after_help = "/readyz and the gate's log show the digest and the number of the wait. \
+The audit log has who confirmed it.\n\n\
 Exit codes: 0 the gate accepts it, 1 it does not, 2 invalid usage or input.\n\n\
-Example: tensorgate model confirm risk@1 --digest 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+Example: tensorgate model confirm risk@1 --digest 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --wait 1764154106000"
 )]
 pub struct Confirm {
     /// Model and version in the policy.
@@ -44,6 +47,9 @@ pub struct Confirm {
     /// Digest of the verified manifest whose files were loaded, 64 hex digits.
     #[arg(long, value_name = "SHA256")]
     digest: String,
+    /// Number of the wait that /readyz shows. After another change it is another one.
+    #[arg(long, value_name = "NUMBER")]
+    wait: u64,
     #[command(flatten)]
     state: StateFolder,
 }
@@ -69,6 +75,7 @@ impl Confirm {
             model: model.to_owned(),
             version: version.to_owned(),
             digest: self.digest.to_ascii_lowercase(),
+            wait: self.wait,
             by: format!("user {}", rustix::process::getuid().as_raw()),
             unix_ms: now_unix_ms(),
         };
@@ -140,6 +147,10 @@ async fn accepted(
     }
     if !why.contains(&confirmation.digest) {
         return refused("the verified files have another digest");
+    }
+    let options = confirm_options(&confirmation.digest, confirmation.wait);
+    if !why.contains(&format!("{options}`")) {
+        return refused("the files changed again, and the gate awaits another load");
     }
     let file = ConfirmationFile::beside(&bundle_file(state));
     update_locked(&file, ConfirmationFile::read, |content| {

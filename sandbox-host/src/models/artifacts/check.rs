@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Stat, statat};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::model_signing::{Manifest, Resource};
 use tensorgate_artifact::scan::Verdict;
@@ -31,6 +32,9 @@ const CORES_PER_HASHER: usize = 2;
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 /// Bytes of a model for which there is one more second: a slow disk, and a slow scan.
 const BYTES_PER_SECOND: u64 = 20_000_000;
+/// The most bytes of a model: 2 TiB. A file may say that it has more than any disk, and would have
+/// as much time.
+const MAX_MODEL_BYTES: u64 = 2 << 40;
 
 /// Verifies the files of models.
 #[derive(Debug)]
@@ -43,52 +47,52 @@ pub struct Checker {
 }
 
 /// The states of a model's files and of its signature.
-#[derive(Debug, Default)]
-pub(super) struct States {
+#[derive(Debug)]
+struct States {
+    /// `None` if there is no such file.
     trust: Option<Stat>,
-    /// `None` before the first look.
-    files: Option<Result<FolderStates, String>>,
+    files: FolderStates,
 }
 
-/// What a check was about.
+/// What a check, or a look, was about.
 #[derive(Debug, Default)]
 pub(super) struct Baseline {
     manifest: Option<Manifest>,
-    states: States,
+    /// `None` before the first look, or if it failed.
+    states: Option<States>,
 }
 
 impl States {
-    /// The bytes of all files. `None` if they were not read.
-    fn bytes(&self) -> Option<u64> {
-        let files = self.files.as_ref().and_then(|files| files.as_ref().ok());
-        files.map(FolderStates::bytes)
-    }
-
     /// What is new, missing or different since `before`.
     fn change_since(&self, before: &Self) -> Option<String> {
         if !is_same_or_absent(before.trust.as_ref(), self.trust.as_ref()) {
             return Some("its signature or manifest".to_owned());
         }
-        match (&before.files, &self.files) {
-            (None, None) => None,
-            (Some(Ok(before)), Some(Ok(now))) => {
-                let path = now.change_since(before)?;
-                Some(if path.is_empty() {
-                    "its file or folder".to_owned()
-                } else {
-                    format!("{:?} of its files", printable(&path))
-                })
-            }
-            (Some(Err(before)), Some(Err(now))) if before == now => None,
-            _ => Some("its folder".to_owned()),
-        }
+        let path = self.files.change_since(&before.files)?;
+        Some(if path.is_empty() {
+            "its file or folder".to_owned()
+        } else {
+            format!("{:?} of its files", printable(&path))
+        })
     }
 }
 
 impl Baseline {
-    /// The bytes of all files. `None` if they were not read.
+    /// Whether the states of the files are known.
+    pub(super) const fn is_known(&self) -> bool {
+        self.states.is_some()
+    }
+
+    /// The bytes of all files. `None` if they are not known.
     pub(super) fn bytes(&self) -> Option<u64> {
-        self.states.bytes()
+        self.states.as_ref().map(|states| states.files.bytes())
+    }
+
+    /// What is new, missing or different since an earlier look. A look that failed tells nothing:
+    /// the next one is compared with the one before.
+    pub(super) fn change_since(&self, before: &Self) -> Option<String> {
+        let before = before.states.as_ref()?;
+        self.states.as_ref()?.change_since(before)
     }
 }
 
@@ -109,30 +113,47 @@ impl Checker {
     /// Verifies the files of an artifact, which must not change meanwhile.
     pub(super) fn check(&self, artifact: &ModelArtifact) -> (Observation, Baseline) {
         // Before anything is read, so that each later change is found.
-        let before = self.look(artifact);
+        let before = match self.states(artifact) {
+            Ok(before) => before,
+            Err(cause) => {
+                let failed = Observation::Failed(Cause::Other(cause));
+                return (failed, Baseline::default());
+            }
+        };
+        let (observation, manifest) = self.check_states(artifact, &before);
+        let baseline = Baseline {
+            manifest,
+            states: Some(before),
+        };
+        (observation, baseline)
+    }
+
+    /// Verifies the files that were in these states a moment ago.
+    fn check_states(
+        &self,
+        artifact: &ModelArtifact,
+        before: &States,
+    ) -> (Observation, Option<Manifest>) {
+        let bytes = before.files.bytes();
+        if bytes > MAX_MODEL_BYTES {
+            let cause = format!("its files have {bytes} bytes, more than {MAX_MODEL_BYTES}");
+            return (Observation::Failed(Cause::Files(cause)), None);
+        }
         let trusted = match trusted(&trust_file(&self.root, artifact), artifact, now_unix_s()) {
             Ok(trusted) => trusted,
-            Err(cause) => {
-                let baseline = Baseline {
-                    manifest: None,
-                    states: before,
-                };
-                return (Observation::Failed(Cause::Untrusted(cause)), baseline);
-            }
+            Err(cause) => return (Observation::Failed(Cause::Untrusted(cause)), None),
         };
         // Else a change right after the reading could leave the states as they are.
         wait_for_next_tick();
-        let verified = self.verify(artifact, &trusted, time_limit(before.bytes().unwrap_or(0)));
-        let after = self.look(artifact);
-        let observation = match after.change_since(&before) {
-            Some(changed) => Observation::Changed(changed),
-            None => verified.map_or_else(Observation::Failed, Observation::Passed),
+        let verified = self.verify(artifact, &trusted, time_limit(bytes));
+        let observation = match self.states(artifact) {
+            Err(cause) => Observation::Failed(Cause::Other(cause)),
+            Ok(after) => match after.change_since(before) {
+                Some(changed) => Observation::Changed(changed),
+                None => verified.map_or_else(Observation::Failed, Observation::Passed),
+            },
         };
-        let baseline = Baseline {
-            manifest: Some(trusted.manifest),
-            states: before,
-        };
-        (observation, baseline)
+        (observation, Some(trusted.manifest))
     }
 
     /// Starts scanner supervisors again that have ended.
@@ -142,20 +163,31 @@ impl Checker {
         }
     }
 
-    /// What has changed since a check.
-    pub(super) fn change(&self, artifact: &ModelArtifact, checked: &Baseline) -> Option<String> {
-        self.look(artifact).change_since(&checked.states)
+    /// Looks at the files, which are not opened.
+    ///
+    /// # Errors
+    /// Their states cannot be read, which tells nothing of a change.
+    pub(super) fn look(&self, artifact: &ModelArtifact) -> Result<Baseline, String> {
+        let states = self.states(artifact)?;
+        Ok(Baseline {
+            manifest: None,
+            states: Some(states),
+        })
     }
 
-    /// The states of the files, which are not opened.
-    fn look(&self, artifact: &ModelArtifact) -> States {
-        let trust = statat(CWD, trust_file(&self.root, artifact), AtFlags::empty()).ok();
+    fn states(&self, artifact: &ModelArtifact) -> Result<States, String> {
+        let path = trust_file(&self.root, artifact);
+        let trust = match statat(CWD, path.as_path(), AtFlags::empty()) {
+            Ok(state) => Some(state),
+            Err(Errno::NOENT) => None,
+            Err(error) => {
+                let shown = printable(&path.to_string_lossy());
+                return Err(format!("{shown}: {error}"));
+            }
+        };
         let files = FolderStates::look(&self.root, artifact.path())
-            .map_err(|fault| format!("{}: {fault}", printable(artifact.path())));
-        States {
-            trust,
-            files: Some(files),
-        }
+            .map_err(|fault| format!("{}: {fault}", printable(artifact.path())))?;
+        Ok(States { trust, files })
     }
 
     fn find(&self, artifact: &ModelArtifact, manifest: &Manifest) -> Result<FoundModel, String> {
@@ -287,7 +319,8 @@ impl Checker {
     }
 
     /// Whether the servers of a version may have loaded other files before this host started.
-    pub(super) fn awaits_load(&self, model: &str, version: &str) -> bool {
+    /// `None` if that cannot be read.
+    pub(super) fn awaits_load(&self, model: &str, version: &str) -> Option<bool> {
         self.first_digests().awaits_load(model, version)
     }
 

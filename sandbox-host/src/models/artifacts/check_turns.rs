@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The bytes of a model from which on it is large. A model that was never read is large, too.
+/// The bytes of a model from which on it is large. A model of unknown size is large, too.
 const LARGE_BYTES: u64 = 256 << 20;
 
 /// A model that waits.
@@ -11,7 +11,7 @@ const LARGE_BYTES: u64 = 256 << 20;
 pub(super) struct Candidate<'a> {
     /// Who has it.
     pub owner: &'a str,
-    /// Its bytes when it was last read.
+    /// Its bytes at the last look.
     pub bytes: Option<u64>,
 }
 
@@ -132,6 +132,13 @@ mod tests {
         let mut check_turns = CheckTurns::new(2);
         let mut waiting = vec![("a", LARGE), ("b", None), ("c", LARGE), ("d", SMALL)];
         assert_eq!(turns(&mut check_turns, &mut waiting), ["a", "d"]);
+    }
+
+    #[test]
+    fn one_slow_large_model_leaves_a_thread_to_another() {
+        let mut check_turns = CheckTurns::new(3);
+        let mut waiting = vec![("slow", LARGE), ("b", LARGE), ("c", LARGE), ("d", SMALL)];
+        assert_eq!(turns(&mut check_turns, &mut waiting), ["slow", "b", "d"]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What operators confirm: that the servers of a model have loaded its verified files. The file is
 //! beside the bundle, and `tensorgate model confirm` replaces it.
 //!
-//! A confirmation counts once, when it appears in the file. One that was there when the host
-//! started, or when no load was awaited, counts never.
+//! A confirmation counts once, for the wait that it names, when it appears in the file. One that was
+//! there when the host started, or when no load was awaited, counts never.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ pub struct Confirmation {
     pub version: String,
     /// The digest of the manifest whose files were loaded, 64 hex digits.
     pub digest: String,
+    /// The number of the gate's wait for a load, which the gate shows.
+    pub wait: u64,
     /// Who says so.
     pub by: String,
     /// When, in milliseconds since 1970.
@@ -150,6 +152,7 @@ mod tests {
             model: "risk".to_owned(),
             version: "1".to_owned(),
             digest: "ab".repeat(32),
+            wait: 1,
             by: "user 0".to_owned(),
             unix_ms,
         }

@@ -34,6 +34,18 @@ pub(super) struct EndpointLoads {
 }
 
 impl EndpointLoads {
+    /// A server that has loaded the version at this time.
+    pub const fn loaded(at_ms: u64) -> Self {
+        Self {
+            present_ms: Some(at_ms),
+            is_absent: false,
+            last: Some(Load {
+                began_ms: at_ms,
+                seen_ms: at_ms,
+            }),
+        }
+    }
+
     /// Records what a health check saw that began at this time.
     pub fn record(&mut self, sighting: Sighting, began_ms: u64) {
         match sighting {

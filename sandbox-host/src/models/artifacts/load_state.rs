@@ -1,11 +1,11 @@
 //! Whether the servers of a model version have loaded its verified files, and no others. A pure
 //! state machine; times are in milliseconds since the start of the host.
 //!
-//! | state | files differ | files are verified | loads are seen | an operator confirms |
-//! |---|---|---|---|---|
-//! | trusted | changed | trusted | trusted | refused |
-//! | changed | changed | awaiting a load | changed, and the load is told | refused |
-//! | awaiting a load | changed | awaiting a load | trusted, if each began after the files were verified | trusted, if the digest is that of the files |
+//! | state | files differ | files are verified | loads are seen | an operator confirms | a server is new |
+//! |---|---|---|---|---|---|
+//! | trusted | changed | trusted | trusted | refused | awaiting a load, if files differed before |
+//! | changed | changed | awaiting a load | changed, and the load is told | refused | changed |
+//! | awaiting a load | changed | awaiting a load | trusted, if each began after the files were verified | trusted, if it names the digest and this wait | awaiting a load |
 //!
 //! A server that loads only bytes of the verified digest, as an embedded one does, needs no load:
 //! its version is trusted when the files are verified. Files that changed and are verified again
@@ -19,6 +19,11 @@ use super::status::{Cause, Identity, Observation};
 /// How a reason begins why a model with verified files is not ready.
 pub const AWAITING_LOAD: &str = "its verified files are not known to be loaded";
 
+/// The options of the command that confirms a load: the digest in hex, and the number of the wait.
+pub fn confirm_options(digest: &str, wait: u64) -> String {
+    format!("--digest {digest} --wait {wait}")
+}
+
 /// What has happened.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum LoadEvent<'a> {
@@ -31,8 +36,10 @@ pub(super) enum LoadEvent<'a> {
     FilesVerified(&'a Identity),
     /// The last load at each server. No file has changed since they were seen.
     LoadsSeen(&'a [Option<Load>]),
-    /// An operator says that each server has loaded the files of this digest.
-    Confirmed(&'a [u8; 32]),
+    /// An operator says that each server has loaded the files of this digest, in this wait.
+    Confirmed { digest: &'a [u8; 32], wait: u64 },
+    /// A policy names a server that had the version under no policy before.
+    ServerAdded,
 }
 
 /// What is to be told.
@@ -64,6 +71,8 @@ enum State {
         digest: [u8; 32],
         verified_ms: u64,
         has_load: bool,
+        /// Which wait it is. A confirmation names it.
+        wait: u64,
     },
 }
 
@@ -73,6 +82,10 @@ pub(super) struct LoadState {
     state: State,
     /// What was verified last.
     verified: Option<Identity>,
+    /// Whether the files ever differed. A server that is new may have loaded them then.
+    has_differed: bool,
+    /// The number of the next wait.
+    next_wait: u64,
 }
 
 impl<'a> LoadEvent<'a> {
@@ -81,24 +94,27 @@ impl<'a> LoadEvent<'a> {
         match observation {
             Observation::Changed(_) => Some(Self::FilesDiffer { is_alerted: false }),
             Observation::Passed(identity) => Some(Self::FilesVerified(identity)),
-            Observation::Failed(Cause::Files(_) | Cause::Untrusted(_)) => {
-                Some(Self::FilesDiffer { is_alerted: true })
-            }
-            Observation::Failed(Cause::Other(_)) => None,
-        }
-    }
-}
-
-impl Default for LoadState {
-    fn default() -> Self {
-        Self {
-            state: State::Trusted,
-            verified: None,
+            Observation::Failed(Cause::Files(_)) => Some(Self::FilesDiffer { is_alerted: true }),
+            // The key may not be there yet, or the clock be wrong. Each change of the files since
+            // is observed.
+            Observation::Failed(Cause::Untrusted(_) | Cause::Other(_))
+            | Observation::Unreadable => None,
         }
     }
 }
 
 impl LoadState {
+    /// The state of a version whose files never differed. Waits are numbered from `first_wait`, so
+    /// a number that is a time is of no wait of an earlier host.
+    pub const fn new(first_wait: u64) -> Self {
+        Self {
+            state: State::Trusted,
+            verified: None,
+            has_differed: false,
+            next_wait: first_wait,
+        }
+    }
+
     /// Applies an event at this time. `loads_only_verified` says that the servers check the digest
     /// of what they load.
     pub fn apply(
@@ -113,19 +129,45 @@ impl LoadState {
                 return self.verify(identity, now_ms, loads_only_verified);
             }
             LoadEvent::LoadsSeen(loads) => return self.see(loads),
-            LoadEvent::Confirmed(confirmed) => {
-                if let State::AwaitingLoad { digest, .. } = &self.state
+            LoadEvent::Confirmed {
+                digest: confirmed,
+                wait: named,
+            } => {
+                if let State::AwaitingLoad { digest, wait, .. } = &self.state
                     && digest == confirmed
+                    && *wait == named
                 {
                     self.state = State::Trusted;
                     return LoadEffect::Loaded;
                 }
             }
+            LoadEvent::ServerAdded => self.add_server(now_ms, loads_only_verified),
         }
         LoadEffect::None
     }
 
+    fn add_server(&mut self, now_ms: u64, loads_only_verified: bool) {
+        if self.state != State::Trusted || !self.has_differed || loads_only_verified {
+            return;
+        }
+        self.state = match &self.verified {
+            Some(identity) => State::AwaitingLoad {
+                digest: identity.digest,
+                verified_ms: now_ms,
+                has_load: false,
+                wait: self.next_wait,
+            },
+            None => State::Changed {
+                since_ms: now_ms,
+                is_alerted: true,
+                has_load: false,
+            },
+        };
+        self.next_wait = self.next_wait.saturating_add(1);
+    }
+
     fn differ(&mut self, alerted: bool, now_ms: u64) {
+        self.has_differed = true;
         match &mut self.state {
             State::Changed { is_alerted, .. } => *is_alerted |= alerted,
             State::Trusted | State::AwaitingLoad { .. } => {
@@ -145,6 +187,9 @@ impl LoadState {
         loads_only_verified: bool,
     ) -> LoadEffect {
         let before = self.verified.replace(identity.clone());
+        if let State::AwaitingLoad { digest, .. } = &mut self.state {
+            *digest = identity.digest;
+        }
         let State::Changed {
             is_alerted,
             has_load,
@@ -160,8 +205,10 @@ impl LoadState {
                 digest: identity.digest,
                 verified_ms,
                 has_load,
+                wait: self.next_wait,
             }
         };
+        self.next_wait = self.next_wait.saturating_add(1);
         let is_put_back = before.as_ref() == Some(identity);
         if is_put_back && !is_alerted {
             LoadEffect::Alert
@@ -201,6 +248,14 @@ impl LoadState {
         self.state == State::Trusted
     }
 
+    /// The number of the wait for a load.
+    pub const fn wait(&self) -> Option<u64> {
+        match self.state {
+            State::AwaitingLoad { wait, .. } => Some(wait),
+            State::Trusted | State::Changed { .. } => None,
+        }
+    }
+
     /// What is worse than a change alone: a server has loaded something meanwhile.
     pub const fn note(&self) -> Option<&'static str> {
         match self.state {
@@ -212,12 +267,15 @@ impl LoadState {
     /// Why a version with verified files is not ready. `None` if it is. `model_version` names it as
     /// commands do, such as `risk@1`.
     pub fn unready(&self, model_version: &str) -> Option<String> {
-        let (digest, has_load) = match &self.state {
+        let (digest, has_load, wait) = match &self.state {
             State::Trusted => return None,
             State::Changed { .. } => return Some(AWAITING_LOAD.to_owned()),
             State::AwaitingLoad {
-                digest, has_load, ..
-            } => (digest, *has_load),
+                digest,
+                has_load,
+                wait,
+                ..
+            } => (digest, *has_load, *wait),
         };
         let seen = if has_load {
             "its server has loaded files that may be others"
@@ -225,8 +283,8 @@ impl LoadState {
             "they changed, and its server may have loaded others"
         };
         Some(format!(
-            "{AWAITING_LOAD}: {seen}: let the gate see the server ready, then restart it; or load the model there, then run `tensorgate model confirm {model_version} --digest {}`",
-            hex(digest)
+            "{AWAITING_LOAD}: {seen}: let the gate see the server ready, then restart it; or load the model there, then run `tensorgate model confirm {model_version} {}`",
+            confirm_options(&hex(digest), wait)
         ))
     }
 }

@@ -2,7 +2,7 @@
 //! request.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
@@ -13,14 +13,17 @@ use tensorgate_policy::policy::{Model, ModelArtifact};
 use tokio::sync::Notify;
 
 use super::check::Baseline;
+use super::confirmations::Confirmation;
 use super::endpoint_loads::Sighting;
 use super::load_state::{LoadEffect, LoadEvent, LoadState};
 use super::retry::Retry;
 use super::servers::{ModelServers, SeenServers};
 use super::status::{Change, Observation, Status};
+use super::trust::same_files;
+use crate::unix_time::now_unix_ms;
 
-/// The age of the last look at all files from which on no file counts as verified: the thread has
-/// ended, or a file system does not answer.
+/// The age of the last look at a model's files from which on they do not count as verified: the
+/// threads have ended, or a file system does not answer.
 const MAX_AGE: Duration = Duration::from_secs(10);
 
 /// A model version and its files, under the policies that say the same of them.
@@ -33,6 +36,8 @@ pub(super) struct Entry {
     /// What the last check was about.
     baseline: Mutex<Arc<Baseline>>,
     servers: Mutex<SeenServers>,
+    /// What operators confirm, until the next look.
+    confirmed: Mutex<Vec<Confirmation>>,
 }
 
 /// What is known of a model version.
@@ -44,6 +49,10 @@ struct EntryState {
     loads: LoadState,
     /// Whether a thread verifies its files.
     is_being_checked: bool,
+    /// When its files were last looked at, in milliseconds since the start.
+    looked_ms: Option<u64>,
+    /// Whether that look has failed.
+    is_unreadable: bool,
 }
 
 impl EntryState {
@@ -64,8 +73,6 @@ pub struct ModelArtifacts {
     /// By the name of the model.
     entries: RwLock<HashMap<String, Vec<Arc<Entry>>>>,
     start: Instant,
-    /// When all files were last looked at, in milliseconds since the start.
-    looked_ms: AtomicU64,
     is_stopped: AtomicBool,
     waiting: Mutex<()>,
     wake: Condvar,
@@ -87,11 +94,47 @@ impl Entry {
             state: RwLock::new(EntryState {
                 status: Status::Checking { changed: None },
                 retry: Retry::default(),
-                loads: LoadState::default(),
+                loads: LoadState::new(now_unix_ms()),
                 is_being_checked: false,
+                looked_ms: None,
+                is_unreadable: false,
             }),
             baseline: Mutex::default(),
             servers: Mutex::new(SeenServers::new(servers)),
+            confirmed: Mutex::default(),
+        }
+    }
+
+    /// Continues what is known of the same files under another policy, so that a change is found
+    /// that no look under this policy precedes.
+    fn continue_from(&self, earlier: &Self) {
+        let loads = earlier.state().loads.clone();
+        self.state_mut().loads = loads;
+        self.set_baseline(&earlier.baseline());
+        let seen = earlier.servers().clone();
+        *self.servers() = seen;
+    }
+
+    /// Sets the servers. One that is new needs a load if the files ever differed.
+    fn set_servers(&self, servers: ModelServers, now_ms: u64) {
+        let mut seen = self.servers();
+        let mut state = self.state_mut();
+        let was_trusted = state.loads.is_trusted();
+        if was_trusted {
+            // Later than a wait that begins now.
+            seen.trust(now_ms.saturating_add(1));
+        }
+        if seen.set(servers) {
+            let bound = seen.load_only_verified();
+            let _ = state.loads.apply(LoadEvent::ServerAdded, now_ms, bound);
+        }
+        if was_trusted && !state.loads.is_trusted() {
+            tracing::warn!(
+                model = self.model,
+                version = self.version,
+                wait = state.loads.wait(),
+                "a model awaits a load at a server that a policy adds"
+            );
         }
     }
 
@@ -108,6 +151,30 @@ impl Entry {
     pub(super) fn set_baseline(&self, checked: &Arc<Baseline>) {
         let baseline = self.baseline.lock();
         *baseline.unwrap_or_else(PoisonError::into_inner) = Arc::clone(checked);
+    }
+
+    /// Sets what the last check was about, unless it is known.
+    pub(super) fn set_first_baseline(&self, looked: &Arc<Baseline>) {
+        let baseline = self.baseline.lock();
+        let mut baseline = baseline.unwrap_or_else(PoisonError::into_inner);
+        if !baseline.is_known() {
+            *baseline = Arc::clone(looked);
+        }
+    }
+
+    /// Keeps a confirmation until the next look.
+    pub(super) fn add_confirmation(&self, confirmation: Confirmation) {
+        self.confirmed().push(confirmation);
+    }
+
+    /// The confirmations since the last look.
+    pub(super) fn take_confirmations(&self) -> Vec<Confirmation> {
+        std::mem::take(&mut *self.confirmed())
+    }
+
+    fn confirmed(&self) -> MutexGuard<'_, Vec<Confirmation>> {
+        let confirmed = self.confirmed.lock();
+        confirmed.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> RwLockReadGuard<'_, EntryState> {
@@ -136,6 +203,32 @@ impl Entry {
         self.state().loads.is_trusted()
     }
 
+    /// The number of the wait for a load.
+    pub(super) fn wait(&self) -> Option<u64> {
+        self.state().loads.wait()
+    }
+
+    /// Records a look at its files at this time, after what it found was applied.
+    pub(super) fn mark_looked(&self, now_ms: u64, is_unreadable: bool) {
+        let mut state = self.state_mut();
+        state.looked_ms = Some(now_ms);
+        state.is_unreadable = is_unreadable;
+    }
+
+    /// Whether the last look at its files has failed.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.state().is_unreadable
+    }
+
+    /// Why its files do not count as verified. `None` if the last look at them is recent.
+    fn stale(&self, now_ms: u64) -> Option<String> {
+        let Some(looked_ms) = self.state().looked_ms else {
+            return Some("its files were not looked at yet".to_owned());
+        };
+        let age = Duration::from_millis(now_ms.saturating_sub(looked_ms));
+        (age > MAX_AGE).then(|| format!("its files were not looked at for {} s", age.as_secs()))
+    }
+
     /// Sets the status after an observation at this time, and returns the change.
     pub(super) fn observe(&self, observation: &Observation, now_ms: u64) -> Change {
         let next = Status::after(observation.clone());
@@ -154,7 +247,7 @@ impl Entry {
         event: Option<LoadEvent<'_>>,
         now_ms: u64,
     ) -> (Change, LoadEffect) {
-        // Both locks are taken in this order, here alone.
+        // Who takes both locks takes them in this order.
         let mut servers = self.servers();
         let mut state = self.state_mut();
         let (before, was_served) = (state.status.clone(), state.is_served());
@@ -183,7 +276,8 @@ impl Entry {
     pub(super) fn is_due(&self, now: Instant) -> bool {
         let state = self.state();
         let is_due = matches!(state.status, Status::Checking { .. }) || state.retry.is_due(now);
-        is_due && !state.is_being_checked
+        // The first look tells how large they are, and is what a change is compared with.
+        is_due && !state.is_being_checked && state.looked_ms.is_some()
     }
 
     /// Records whether a thread verifies its files.
@@ -209,7 +303,6 @@ impl Default for ModelArtifacts {
         Self {
             entries: RwLock::default(),
             start: Instant::now(),
-            looked_ms: AtomicU64::new(0),
             is_stopped: AtomicBool::new(false),
             waiting: Mutex::new(()),
             wake: Condvar::new(),
@@ -223,6 +316,7 @@ impl ModelArtifacts {
     /// known, with the same files and signers, are not verified again.
     pub fn follow(&self, policy: &Policy, servers: impl Fn(&Model) -> ModelServers) -> Followed {
         let mut followed = Followed::default();
+        let now_ms = self.now_ms();
         {
             let entries = self.entries.write();
             let mut entries = entries.unwrap_or_else(PoisonError::into_inner);
@@ -230,10 +324,18 @@ impl ModelArtifacts {
                 let of_model = entries.entry(model.name().to_owned()).or_default();
                 let known = of_model.iter().find(|entry| entry.is_of(version, artifact));
                 let entry = if let Some(known) = known {
-                    known.servers().set(servers(model));
+                    known.set_servers(servers(model), now_ms);
                     Arc::clone(known)
                 } else {
                     let entry = Arc::new(Entry::new(model, version, artifact, servers(model)));
+                    let mut earlier = of_model.iter().rev();
+                    let is_same = |it: &&Arc<Entry>| {
+                        it.version == version && same_files(&it.artifact, artifact)
+                    };
+                    if let Some(earlier) = earlier.find(is_same) {
+                        entry.continue_from(earlier);
+                        entry.set_servers(servers(model), now_ms);
+                    }
                     of_model.push(Arc::clone(&entry));
                     entry
                 };
@@ -241,6 +343,7 @@ impl ModelArtifacts {
             }
         }
         self.notify();
+        self.notify_load_awaited();
         followed
     }
 
@@ -254,7 +357,7 @@ impl ModelArtifacts {
         let entry = of_model.find(|entry| entry.is_of(version, artifact));
         entry.map_or_else(
             || Some("its files are not verified".to_owned()),
-            |entry| entry.unready().or_else(|| self.stale()),
+            |entry| entry.unready().or_else(|| entry.stale(self.now_ms())),
         )
     }
 
@@ -295,18 +398,6 @@ impl ModelArtifacts {
         let all = entries.values().flatten();
         let awaiting = all.filter(|entry| !entry.has_trusted_loads());
         awaiting.map(Arc::clone).collect()
-    }
-
-    /// Records that all files were looked at.
-    pub(super) fn mark_looked(&self) {
-        self.looked_ms.store(self.now_ms(), Ordering::Relaxed);
-    }
-
-    /// Why no file counts as verified. `None` if the last look at them is recent.
-    fn stale(&self) -> Option<String> {
-        let looked_ms = self.looked_ms.load(Ordering::Relaxed);
-        let age = Duration::from_millis(self.now_ms().saturating_sub(looked_ms));
-        (age > MAX_AGE).then(|| format!("its files were not looked at for {} s", age.as_secs()))
     }
 
     /// The time in milliseconds since the start.
@@ -368,18 +459,4 @@ impl ModelArtifacts {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    #[test]
-    fn nothing_counts_as_verified_when_no_thread_looks_at_the_files() {
-        let mut artifacts = ModelArtifacts::default();
-        assert_eq!(artifacts.stale(), None);
-        let earlier = MAX_AGE.saturating_add(Duration::from_secs(1));
-        artifacts.start = artifacts.start.checked_sub(earlier).unwrap();
-        assert!(artifacts.stale().is_some());
-        artifacts.mark_looked();
-        assert_eq!(artifacts.stale(), None);
-    }
-}
+mod tests;

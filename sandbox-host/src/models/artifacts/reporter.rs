@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use tensorgate_policy::hex;
 
 use super::check::Checker;
+use super::confirmations::Confirmation;
 use super::endpoint_loads::Load;
 use super::load_state::{LoadEffect, LoadEvent};
 use super::registry::{Entry, ModelArtifacts};
@@ -36,8 +37,10 @@ impl Reporter {
     ) {
         let (model, version) = (entry.model.as_str(), entry.version.as_str());
         let is_pass = matches!(observation, Observation::Passed(_));
-        if is_pass && entry.has_trusted_loads() && checker.awaits_load(model, version) {
+        let awaits_load = || checker.awaits_load(model, version).unwrap_or(is_pass);
+        if entry.has_trusted_loads() && awaits_load() {
             // The host was restarted since the files changed, or another policy has this version.
+            // Before a pass, too: what is kept must not be lost with a check that fails.
             let event = LoadEvent::FilesDiffer { is_alerted: true };
             entry.apply_load(event, artifacts.now_ms());
         }
@@ -59,7 +62,12 @@ impl Reporter {
         let (change, effect) = entry.apply_load(LoadEvent::LoadsSeen(loads), artifacts.now_ms());
         let (model, version) = (entry.model.as_str(), entry.version.as_str());
         match effect {
-            LoadEffect::None | LoadEffect::Alert => {}
+            LoadEffect::None | LoadEffect::Alert => {
+                if !entry.has_trusted_loads() {
+                    // A policy may have added a server.
+                    keep(checker, entry);
+                }
+            }
             LoadEffect::LoadedOthers => tracing::error!(
                 model,
                 version,
@@ -78,27 +86,32 @@ impl Reporter {
         }
     }
 
-    /// Applies what an operator says: that the servers have loaded the files of this digest. It is
-    /// `None` if the files were not verified then.
+    /// Applies what an operator says: that the servers have loaded the files of this digest, in
+    /// this wait. `is_verified` says whether the files were verified then.
     pub fn confirm(
         &self,
         artifacts: &ModelArtifacts,
         checker: &Checker,
         entry: &Entry,
-        digest: Option<&[u8; 32]>,
-        by: &str,
+        confirmation: &Confirmation,
+        is_verified: bool,
     ) {
         let (model, version) = (entry.model.as_str(), entry.version.as_str());
+        let by = confirmation.by.as_str();
+        let digest = confirmation.digest().filter(|_| is_verified);
         let confirmed = digest.map(|digest| {
-            let event = LoadEvent::Confirmed(digest);
-            (hex(digest), entry.apply_load(event, artifacts.now_ms()))
+            let event = LoadEvent::Confirmed {
+                digest: &digest,
+                wait: confirmation.wait,
+            };
+            (hex(&digest), entry.apply_load(event, artifacts.now_ms()))
         });
         let Some((digest, (change, LoadEffect::Loaded))) = confirmed else {
             tracing::warn!(
                 model,
                 version,
                 by,
-                "a confirmation is refused: no load is awaited of verified files with this digest"
+                "a confirmation is refused: no load is awaited of verified files with this digest and wait"
             );
             return;
         };
@@ -113,7 +126,12 @@ impl Reporter {
         match &change.next {
             // A repeated check has found nothing new.
             Status::Rejected(_) if change.next == change.before => {}
-            Status::Checking { changed } => {
+            Status::Checking { changed: None } => {
+                tracing::warn!(model, version, "files of a model are verified again");
+            }
+            Status::Checking {
+                changed: Some(changed),
+            } => {
                 tracing::warn!(model, version, changed, "files of a model changed");
             }
             Status::Verified(Identity { digest, signer }) => {
@@ -135,6 +153,7 @@ impl Reporter {
                         model,
                         version,
                         digest,
+                        wait = entry.wait(),
                         "a model awaits a load of its verified files"
                     );
                 }
@@ -200,11 +219,16 @@ impl Reporter {
     }
 }
 
-/// Keeps whether a load is awaited, if that has changed.
+/// Keeps whether a load is awaited, and has health checks look for one.
 fn keep_loads(artifacts: &ModelArtifacts, checker: &Checker, entry: &Entry) {
     if !entry.has_trusted_loads() {
         artifacts.notify_load_awaited();
     }
+    keep(checker, entry);
+}
+
+/// Keeps whether a load is awaited, if that has changed.
+fn keep(checker: &Checker, entry: &Entry) {
     let (model, version) = (entry.model.as_str(), entry.version.as_str());
     let awaits_load = || !entry.has_trusted_loads();
     if let Err(cause) = checker.keep_awaits_load(model, version, awaits_load) {

@@ -27,7 +27,7 @@ pub enum Cause {
 pub enum Status {
     /// They are not verified yet, or not since they changed.
     Checking {
-        /// What has changed. `None` at the start.
+        /// What has changed. `None` at the start, and if nothing is known to have changed.
         changed: Option<String>,
     },
     /// They are the verified ones.
@@ -41,6 +41,8 @@ pub enum Status {
 pub enum Observation {
     /// A file is new, missing or another one: `"a/b" of its files`, or its signature or folder.
     Changed(String),
+    /// Their states could not be read for a moment, so they are verified again.
+    Unreadable,
     /// They were verified, and did not change meanwhile.
     Passed(Identity),
     /// They cannot be verified.
@@ -72,6 +74,7 @@ impl Status {
             Observation::Changed(changed) => Self::Checking {
                 changed: Some(changed),
             },
+            Observation::Unreadable => Self::Checking { changed: None },
             Observation::Passed(identity) => Self::Verified(identity),
             Observation::Failed(cause) => Self::Rejected(cause),
         }

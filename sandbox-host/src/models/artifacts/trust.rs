@@ -45,6 +45,15 @@ pub(super) fn trust_file(root: &Path, artifact: &ModelArtifact) -> PathBuf {
     }
 }
 
+/// Whether two artifacts have the same files, and the same file says what they must be.
+pub(super) fn same_files(one: &ModelArtifact, other: &ModelArtifact) -> bool {
+    let trust_file = |artifact: &ModelArtifact| match artifact.trust() {
+        ArtifactTrust::Manifest { path, .. } => Some(path.clone()),
+        ArtifactTrust::Signed { signature, .. } => signature.clone(),
+    };
+    one.path() == other.path() && trust_file(one) == trust_file(other)
+}
+
 /// The default file of a model's signature: in its folder, or beside a single file.
 pub fn signature_file(model: &Path) -> PathBuf {
     if model.is_file() {

@@ -17,9 +17,11 @@ enum Step {
     Verified(u8),
     /// The last load at each server: when it began, and when it was seen.
     Loads(&'static [Option<(u64, u64)>]),
-    Confirmed(u8),
+    /// The digest, and the number of the wait.
+    Confirmed(u8, u64),
+    Added,
 }
-use Step::{Confirmed, Differ, Loads, Rejected, Verified};
+use Step::{Added, Confirmed, Differ, Loads, Rejected, Verified};
 
 fn apply(state: &mut LoadState, step: &Step, now_ms: u64, is_bound: bool) -> LoadEffect {
     match step {
@@ -40,14 +42,18 @@ fn apply(state: &mut LoadState, step: &Step, now_ms: u64, is_bound: bool) -> Loa
             let loads: Vec<_> = loads.iter().map(|it| it.map(load)).collect();
             state.apply(LoadEvent::LoadsSeen(&loads), now_ms, is_bound)
         }
-        Confirmed(digest) => state.apply(LoadEvent::Confirmed(&[*digest; 32]), now_ms, is_bound),
+        Confirmed(digest, wait) => {
+            let (digest, wait) = (&[*digest; 32], *wait);
+            state.apply(LoadEvent::Confirmed { digest, wait }, now_ms, is_bound)
+        }
+        Added => state.apply(LoadEvent::ServerAdded, now_ms, is_bound),
     }
 }
 
 /// Applies the steps at 10, 20, 30 … milliseconds. Each has its effect, and whether the version is
 /// trusted after it.
 fn check(case: &str, is_bound: bool, steps: &[(Step, LoadEffect, bool)]) {
-    let mut state = LoadState::default();
+    let mut state = LoadState::new(7);
     for (number, (step, effect, is_trusted)) in (1_u64..).zip(steps) {
         let now_ms = number.saturating_mul(10);
         let found = apply(&mut state, step, now_ms, is_bound);
@@ -169,11 +175,11 @@ fn other_signed_files_and_rejected_ones_raise_no_further_alert() {
 
 #[test]
 fn the_reason_has_the_command_that_confirms_a_load() {
-    let mut state = LoadState::default();
+    let mut state = LoadState::new(7);
     apply(&mut state, &Differ, 10, false);
     apply(&mut state, &Verified(1), 20, false);
     let command = format!(
-        "`tensorgate model confirm risk@1 --digest {}`",
+        "`tensorgate model confirm risk@1 --digest {} --wait 7`",
         hex(&[1; 32])
     );
     let unready = state.unready("risk@1").unwrap_or_default();
@@ -181,22 +187,57 @@ fn the_reason_has_the_command_that_confirms_a_load() {
 }
 
 #[test]
-fn an_operator_confirms_only_the_verified_digest() {
+fn an_operator_confirms_only_the_verified_digest_in_this_wait() {
     check(
         "confirmed",
         false,
         &[
-            (Confirmed(1), Nothing, true),
+            (Confirmed(1, 7), Nothing, true),
             (Verified(1), Nothing, true),
             (Differ, Nothing, false),
-            (Confirmed(1), Nothing, false),
+            (Confirmed(1, 7), Nothing, false),
             (Verified(1), Alert, false),
-            (Confirmed(2), Nothing, false),
-            (Confirmed(1), Loaded, true),
+            (Confirmed(2, 7), Nothing, false),
+            (Confirmed(1, 7), Loaded, true),
             (Differ, Nothing, false),
             (Verified(1), Alert, false),
+            // What an operator said before this wait.
+            (Confirmed(1, 7), Nothing, false),
+            (Confirmed(1, 8), Loaded, true),
         ],
     );
+}
+
+#[test]
+fn a_server_that_is_added_after_a_change_needs_a_load() {
+    check(
+        "no change before",
+        false,
+        &[(Verified(1), Nothing, true), (Added, Nothing, true)],
+    );
+    check(
+        "a change before",
+        false,
+        &[
+            (Verified(1), Nothing, true),
+            (Differ, Nothing, false),
+            (Verified(1), Alert, false),
+            (Loads(&[Some((31, 45))]), Loaded, true),
+            (Added, Nothing, false),
+            (Loads(&[Some((51, 51)), None]), Nothing, false),
+            (Loads(&[Some((51, 51)), Some((52, 53))]), Loaded, true),
+        ],
+    );
+}
+
+#[test]
+fn a_signature_that_cannot_be_verified_is_no_change() {
+    for cause in [Cause::Untrusted(String::new()), Cause::Other(String::new())] {
+        assert!(LoadEvent::of(&Observation::Failed(cause)).is_none());
+    }
+    assert!(LoadEvent::of(&Observation::Unreadable).is_none());
+    let differs = Observation::Failed(Cause::Files(String::new()));
+    assert!(LoadEvent::of(&differs).is_some());
 }
 
 #[test]

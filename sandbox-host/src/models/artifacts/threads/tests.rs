@@ -16,6 +16,11 @@ use crate::audit::recover::{Settings, recover};
 
 /// A policy with a model whose files are at this path.
 fn policy(path: &str) -> Policy {
+    policy_with(path, &"01".repeat(32))
+}
+
+/// The same, with this digest of the manifest.
+fn policy_with(path: &str, sha256: &str) -> Policy {
     let tensor = json!({"name": "x", "datatype": "FP32", "shape": [1]});
     let policy = json!({
         "version": 1,
@@ -26,7 +31,7 @@ fn policy(path: &str) -> Policy {
         "models": {"m": {
             "backend": "gpu", "versions": ["1", "2"], "protocols": ["oip-rest"],
             "inputs": [tensor], "outputs": [tensor],
-            "artifact": {"path": path, "manifest": "m.json", "sha256": "01".repeat(32)}
+            "artifact": {"path": path, "manifest": "m.json", "sha256": sha256}
         }},
         "grants": [{"name": "g", "clients": ["web"], "models": ["m"], "operations": ["infer"]}]
     });
@@ -37,11 +42,15 @@ fn policy(path: &str) -> Policy {
 
 /// Follows a policy whose models have one server.
 fn follow(artifacts: &ModelArtifacts, policy: &Policy) -> super::super::registry::Followed {
-    artifacts.follow(policy, |model| ModelServers {
+    let followed = artifacts.follow(policy, |model| ModelServers {
         model: model.name().to_owned(),
         addresses: vec!["http://127.0.0.1:8001".to_owned()],
         load_only_verified: false,
-    })
+    });
+    for entry in artifacts.entries() {
+        entry.mark_looked(artifacts.now_ms(), false);
+    }
+    followed
 }
 
 fn identity() -> Identity {
@@ -59,7 +68,6 @@ fn the_metric_of_a_version_stays_when_an_earlier_policy_with_other_files_is_drop
     for entry in artifacts.entries() {
         entry.observe(&Observation::Passed(identity()), 1);
     }
-    drop(earlier);
     let removed = artifacts.sweep();
     assert_eq!(removed.len(), 2);
     let entries = artifacts.entries();
@@ -132,7 +140,8 @@ fn work(name: &str) -> (std::path::PathBuf, Work) {
         artifacts: Arc::default(),
         checker: Checker::new(folder.clone(), Err("none".to_owned()), first_digests),
         reporter: Reporter { audit, metrics },
-        turns: Mutex::new(CheckTurns::new(2)),
+        turns: Mutex::new(CheckTurns::new(LEAST_CHECKERS)),
+        looks: Mutex::default(),
     };
     (folder, work)
 }
@@ -188,14 +197,31 @@ fn files_that_are_put_back_are_alerted_and_await_a_load_across_a_restart() {
     let (reporter, checker) = (&work.reporter, &work.checker);
     reporter.apply(&restarted, checker, same, &passed);
     assert!(!same.is_served());
-    let confirmed = |digest: u8| {
-        let digest = [digest; 32];
-        reporter.confirm(&restarted, checker, same, Some(&digest), "me");
+    let wait = same.wait().unwrap();
+    let confirmed = |digest: u8, wait: u64| {
+        let confirmation = Confirmation {
+            model: "m".to_owned(),
+            version: same.version.clone(),
+            digest: tensorgate_policy::hex(&[digest; 32]),
+            wait,
+            by: "me".to_owned(),
+            unix_ms: 1,
+        };
+        reporter.confirm(&restarted, checker, same, &confirmation, true);
+        same.is_served()
     };
-    confirmed(2);
-    assert!(!same.is_served());
-    confirmed(1);
-    assert!(same.is_served());
+    assert!(!confirmed(2, wait));
+    assert!(!confirmed(1, wait.saturating_add(1)));
+    assert!(confirmed(1, wait));
+    // What was confirmed counts once.
+    reporter.apply(
+        &restarted,
+        checker,
+        same,
+        &Observation::Changed("a".to_owned()),
+    );
+    reporter.apply(&restarted, checker, same, &passed);
+    assert!(!confirmed(1, wait));
     // The other versions have nothing to await.
     let others = entries
         .iter()
@@ -238,5 +264,131 @@ fn health_checks_tell_of_a_load() {
         work.reporter.see_loads(artifacts, checker, entry, &loads);
         assert_eq!(entry.is_served(), is_served);
     }
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+/// A folder `models/a` with a file, and the manifest `m.json`, which is none.
+fn write_model(folder: &std::path::Path) -> std::path::PathBuf {
+    let model = folder.join("models/a");
+    std::fs::create_dir_all(&model).unwrap();
+    std::fs::write(model.join("weights"), "x").unwrap();
+    std::fs::write(folder.join("m.json"), "{}").unwrap();
+    model
+}
+
+/// Swaps a file and puts it back, in a later tick of the clock.
+fn swap(model: &std::path::Path) {
+    crate::models::files::file_state::wait_for_next_tick();
+    let (weights, aside) = (model.join("weights"), model.join("aside"));
+    std::fs::rename(&weights, &aside).unwrap();
+    std::fs::write(&weights, "y").unwrap();
+    std::fs::rename(&aside, &weights).unwrap();
+}
+
+#[test]
+fn a_look_that_fails_is_no_change() {
+    let (folder, work) = work("look-fails");
+    let model = write_model(&folder);
+    let _followed = follow(&work.artifacts, &policy("models/a"));
+    let entries = work.artifacts.entries();
+    work.look_at(&entries);
+    let entry = entries.first().unwrap();
+    let passed = Observation::Passed(identity());
+    work.apply(entry, &passed);
+    work.look_at(&entries);
+    assert!(entry.is_served());
+    for is_swapped in [false, true] {
+        // A folder that is away keeps its states.
+        let away = folder.join("away");
+        std::fs::rename(folder.join("models"), &away).unwrap();
+        work.look_at(&entries);
+        assert_eq!(entry.status(), Status::Checking { changed: None });
+        assert!(entry.has_trusted_loads());
+        // A check meanwhile fails, and keeps the states from before.
+        work.check(&entries);
+        assert!(matches!(entry.status(), Status::Rejected(Cause::Other(_))));
+        assert!(entry.has_trusted_loads());
+        std::fs::rename(&away, folder.join("models")).unwrap();
+        if is_swapped {
+            swap(&model);
+        }
+        work.look_at(&entries);
+        // It is due at once.
+        assert!(entry.is_due(Instant::now()));
+        assert_eq!(entry.has_trusted_loads(), !is_swapped);
+        work.apply(entry, &passed);
+        assert_eq!(entry.is_served(), !is_swapped);
+    }
+    assert_eq!(rejections(&work, entry), 3, "two failed checks, one alert");
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+#[test]
+fn a_change_before_the_first_check_is_found() {
+    let (folder, work) = work("first-look");
+    let model = write_model(&folder);
+    let _followed = follow(&work.artifacts, &policy("models/a"));
+    let entries = work.artifacts.entries();
+    let entry = entries.first().unwrap();
+    work.look_at(&entries);
+    // No signature or manifest is trusted yet: no change.
+    work.check(&entries);
+    assert!(matches!(
+        entry.status(),
+        Status::Rejected(Cause::Untrusted(_))
+    ));
+    work.check(&entries);
+    assert!(entry.has_trusted_loads());
+    // Other keys, and the same files: a look under the policy before is known.
+    for digest in ["02", "03"] {
+        let later = policy_with("models/a", &digest.repeat(32));
+        let followed = follow(&work.artifacts, &later);
+        let (_, version, artifact) = later.artifacts().next().unwrap();
+        let entries = work.artifacts.entries();
+        let is_later = |it: &&Arc<Entry>| it.version == version && it.artifact == *artifact;
+        let entry = entries.iter().find(is_later).unwrap();
+        assert!(entry.has_trusted_loads());
+        assert!(entry.baseline().is_known());
+        if digest == "03" {
+            swap(&model);
+            work.check(std::slice::from_ref(entry));
+            assert!(!entry.has_trusted_loads());
+        }
+        drop(followed);
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+#[test]
+fn a_file_that_claims_more_bytes_than_any_disk_has_is_not_read() {
+    let (folder, work) = work("sparse");
+    let model = write_model(&folder);
+    let sparse = std::fs::File::create(model.join("weights")).unwrap();
+    sparse.set_len(3 << 40).unwrap();
+    let _followed = follow(&work.artifacts, &policy("models/a"));
+    let entries = work.artifacts.entries();
+    work.check(&entries);
+    let status = entries.first().unwrap().status();
+    let Status::Rejected(Cause::Files(cause)) = &status else {
+        panic!("{status:?}");
+    };
+    assert!(cause.contains("more than 2199023255552"), "{cause}");
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+#[test]
+fn an_owner_is_looked_at_by_one_thread_at_a_time() {
+    let (folder, work) = work("looks");
+    let work = Arc::new(work);
+    let _followed = follow(&work.artifacts, &policy("models/a"));
+    let (send, looks) = channel();
+    work.plan_looks(&send);
+    let look = looks.try_recv().unwrap();
+    assert_eq!(look.versions.len(), 2);
+    work.plan_looks(&send);
+    assert!(looks.try_recv().is_err());
+    drop(look);
+    work.plan_looks(&send);
+    assert!(looks.try_recv().is_ok());
     let _ = std::fs::remove_dir_all(&folder);
 }
