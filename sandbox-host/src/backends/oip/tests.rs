@@ -20,7 +20,7 @@ async fn a_refused_connection_counts_only_on_this_machine() {
     for (uri, expected) in [
         // Nothing listens at the port of tcpmux.
         ("http://127.0.0.1:1", true),
-        ("http://[::ffff:127.0.0.1]:1", true),
+        ("http://localhost:1", true),
         ("unix:/nonexistent/backend.sock", true),
         // This machine refuses here, too, as the proxy of a Service does.
         ("http://0.0.0.0:1", false),

@@ -32,6 +32,9 @@ pub(super) enum LoadEvent<'a> {
         /// Whether an alert was raised about that.
         is_alerted: bool,
     },
+    /// No manifest says what the files must be, and an alert was raised about that. The key may not
+    /// be there yet, or the clock be wrong: it is no change.
+    Untrusted,
     /// The files were verified.
     FilesVerified(&'a Identity),
     /// The last load at each server. No file has changed since they were seen.
@@ -95,10 +98,8 @@ impl<'a> LoadEvent<'a> {
             Observation::Changed(_) => Some(Self::FilesDiffer { is_alerted: false }),
             Observation::Passed(identity) => Some(Self::FilesVerified(identity)),
             Observation::Failed(Cause::Files(_)) => Some(Self::FilesDiffer { is_alerted: true }),
-            // The key may not be there yet, or the clock be wrong. Each change of the files since
-            // is observed.
-            Observation::Failed(Cause::Untrusted(_) | Cause::Other(_))
-            | Observation::Unreadable => None,
+            Observation::Failed(Cause::Untrusted(_)) => Some(Self::Untrusted),
+            Observation::Failed(Cause::Other(_)) | Observation::Unreadable => None,
         }
     }
 }
@@ -125,6 +126,11 @@ impl LoadState {
     ) -> LoadEffect {
         match event {
             LoadEvent::FilesDiffer { is_alerted } => self.differ(is_alerted, now_ms),
+            LoadEvent::Untrusted => {
+                if let State::Changed { is_alerted, .. } = &mut self.state {
+                    *is_alerted = true;
+                }
+            }
             LoadEvent::FilesVerified(identity) => {
                 return self.verify(identity, now_ms, loads_only_verified);
             }

@@ -14,6 +14,7 @@ fn identity(digest: u8) -> Identity {
 enum Step {
     Differ,
     Rejected,
+    Untrusted,
     Verified(u8),
     /// The last load at each server: when it began, and when it was seen.
     Loads(&'static [Option<(u64, u64)>]),
@@ -21,7 +22,7 @@ enum Step {
     Confirmed(u8, u64),
     Added,
 }
-use Step::{Added, Confirmed, Differ, Loads, Rejected, Verified};
+use Step::{Added, Confirmed, Differ, Loads, Rejected, Untrusted, Verified};
 
 fn apply(state: &mut LoadState, step: &Step, now_ms: u64, is_bound: bool) -> LoadEffect {
     match step {
@@ -33,6 +34,7 @@ fn apply(state: &mut LoadState, step: &Step, now_ms: u64, is_bound: bool) -> Loa
             let event = LoadEvent::FilesDiffer { is_alerted: true };
             state.apply(event, now_ms, is_bound)
         }
+        Untrusted => state.apply(LoadEvent::Untrusted, now_ms, is_bound),
         Verified(digest) => {
             let identity = identity(*digest);
             state.apply(LoadEvent::FilesVerified(&identity), now_ms, is_bound)
@@ -232,12 +234,32 @@ fn a_server_that_is_added_after_a_change_needs_a_load() {
 
 #[test]
 fn a_signature_that_cannot_be_verified_is_no_change() {
-    for cause in [Cause::Untrusted(String::new()), Cause::Other(String::new())] {
-        assert!(LoadEvent::of(&Observation::Failed(cause)).is_none());
+    check(
+        "a key that is not there yet",
+        false,
+        &[(Untrusted, Nothing, true), (Verified(1), Nothing, true)],
+    );
+    check(
+        "it was the alert about a change",
+        false,
+        &[
+            (Verified(1), Nothing, true),
+            (Differ, Nothing, false),
+            (Untrusted, Nothing, false),
+            (Verified(1), Nothing, false),
+        ],
+    );
+    let untrusted = Observation::Failed(Cause::Untrusted(String::new()));
+    assert!(matches!(
+        LoadEvent::of(&untrusted),
+        Some(LoadEvent::Untrusted)
+    ));
+    for none in [
+        Observation::Failed(Cause::Other(String::new())),
+        Observation::Unreadable,
+    ] {
+        assert!(LoadEvent::of(&none).is_none());
     }
-    assert!(LoadEvent::of(&Observation::Unreadable).is_none());
-    let differs = Observation::Failed(Cause::Files(String::new()));
-    assert!(LoadEvent::of(&differs).is_some());
 }
 
 #[test]
