@@ -61,7 +61,7 @@ const CODE_CLASSES: [&str; 3] = ["Lambda", "TFSMLayer", "TorchModuleWrapper"];
 /// The longest part of a text in a finding, bytes. A long key is above many texts.
 const MAX_SHOWN_BYTES: usize = 200;
 /// Where readers of YAML 1.1 break lines and those of 1.2 do not, and a mark within the text.
-const ODD_BREAKS: [char; 4] = ['\u{85}', '\u{2028}', '\u{2029}', '\u{feff}'];
+const ODD_BREAKS: [char; 3] = ['\u{2028}', '\u{2029}', '\u{feff}'];
 
 /// The rules of findings in a format.
 struct Rules {
@@ -153,8 +153,10 @@ pub fn scan_yaml(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Resu
     // The caller has checked that it is UTF-8.
     let text = String::from_utf8_lossy(&bytes);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    if text.contains(ODD_BREAKS) {
-        let detail = "readers disagree whether a character ends a line";
+    let is_odd =
+        |c: char| ODD_BREAKS.contains(&c) || (c.is_control() && !matches!(c, '\t' | '\n' | '\r'));
+    if text.contains(is_odd) {
+        let detail = "readers disagree whether a character ends a line or the text";
         report.add(Verdict::Unknown, 0, "yaml-break", detail);
     }
     let mut lines = text.split(['\n', '\r']);

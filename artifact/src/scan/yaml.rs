@@ -8,6 +8,10 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 use super::json::{ELEMENT, Watch};
 use super::source::Stop;
 
+mod agreement;
+
+use agreement::Agreement;
+
 /// The longest document that is parsed, bytes. The parser may keep a token for each byte.
 pub(super) const MAX_BYTES: usize = 1 << 20;
 /// Lists and maps within each other, with aliases expanded.
@@ -21,8 +25,10 @@ const RULE: &str = "yaml-document";
 /// Follows all documents of a text.
 pub(super) fn walk(text: &str, watch: &mut impl Watch) -> Result<(), Stop> {
     let mut tree = Tree::default();
+    let mut agreement = Agreement::new(text);
     for event in Parser::new_from_str(text) {
-        let (event, _) = event.map_err(|error| Stop::malformed(0, RULE, error.info()))?;
+        let (event, span) = event.map_err(|error| Stop::malformed(0, RULE, error.info()))?;
+        agreement.follow(&event, span);
         tree.add_event(event, watch)?;
     }
     let mut visit = Visit {
@@ -34,7 +40,13 @@ pub(super) fn walk(text: &str, watch: &mut impl Watch) -> Result<(), Stop> {
     for document in &tree.documents {
         visit.value(*document, 0)?;
     }
-    Ok(())
+    match agreement.finish() {
+        None => Ok(()),
+        Some(detail) => {
+            let detail = format!("readers disagree about {detail}");
+            Err(Stop::unknown(0, RULE, detail))
+        }
+    }
 }
 
 /// A value. Others refer to it by its position.
@@ -352,6 +364,10 @@ mod tests {
             ("&k a: b\n*k : c", vec!["a=b", "a=c"]),
             ("{\"a\": \"b\", \"a\": \"c\"}", vec!["a=b", "a=c"]),
             ("# _target_: x", vec![]),
+            (
+                "a: [b?, 'c', \"?d\"] # &e:\nf: |\n  *g:\n",
+                vec!["a/[]=b?", "a/[]=c", "a/[]=?d", "f=*g:\n"],
+            ),
         ] {
             let expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
             assert_eq!(values(text), Ok(expected), "{text}");
@@ -371,6 +387,18 @@ mod tests {
             ("? [a]\n: b", Verdict::Unknown),
             (deep.as_str(), Verdict::Unknown),
             (bomb.as_str(), Verdict::Unknown),
+            // PyYAML and others see the key `_target_` in each.
+            ("{model: {?_target_: os.system}}", Verdict::Unknown),
+            ("{a: b, ?\"_target_\": x}", Verdict::Unknown),
+            ("[?_target_: x]", Verdict::Unknown),
+            ("a: ?b", Verdict::Unknown),
+            ("|\n---\n_target_: x\n", Verdict::Unknown),
+            ("--- >-\n--\n---\n_target_: x\n", Verdict::Unknown),
+            ("&x |\n# a\n---\n_target_: x\n", Verdict::Unknown),
+            ("# é\n- 'é'\n- |\n é\n- _target_: &k?x\n", Verdict::Unknown),
+            ("a: &k:x\n", Verdict::Unknown),
+            ("a: &é x\n", Verdict::Unknown),
+            ("{a: &k{b: c}}", Verdict::Unknown),
             ("a: *x", Verdict::Malformed),
             ("a: [", Verdict::Malformed),
             ("<<: x", Verdict::Malformed),
