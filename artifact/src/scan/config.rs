@@ -15,49 +15,22 @@ use super::{Input, Limits, Report, Verdict, jinja, yaml};
 
 mod diffusers;
 mod forms;
+mod keys;
 mod logging;
+mod module_name;
 mod reference;
 #[cfg(test)]
 mod tests;
 
 use forms::{Form, Judgement, Readers};
+use keys::{
+    BASES, CLASS_KEYS, CODE_CLASSES, CODE_KEYS, CODE_TEXT_KEYS, IMPORT_PATH, JSONPICKLE, PROSE,
+    SENTENCE_TRANSFORMERS, TARGETS, TRUST_KEYS,
+};
 pub(super) use logging::scan_sections;
+pub(super) use module_name::{is_module_name, scan_module_name};
 use reference::{Reference, is_import_path};
 
-/// Keys with names of code that a loader imports, unless their value is null.
-const CODE_KEYS: [&str; 6] = [
-    "auto_map",
-    // MMEngine imports modules before it builds the model.
-    "custom_imports",
-    "custom_pipelines",
-    "custom_pipeline",
-    "parent_library",
-    "loader_module",
-];
-/// Keys whose text names code or is a pickle. Vocabularies may have them as tokens with a number.
-const CODE_TEXT_KEYS: [&str; 7] = [
-    logging::FACTORY,
-    // Hydra calls the function of this name, and Lightning builds the class.
-    "_target_",
-    "class_path",
-    // A repository with a function that Transformers calls.
-    "custom_generate",
-    // The schema of skops names a class by its module, and what builds it.
-    "__loader__",
-    "__module__",
-    // Stable Baselines has pickles as texts here.
-    ":serialized:",
-];
-/// Keys that allow loaders to import code of a repository, unless they are false.
-const TRUST_KEYS: [&str; 2] = ["allow_remote", "trust_remote_code"];
-/// A key whose text is the path of a class for some readers, and the name of a target for others.
-const TARGET: &str = "target";
-/// How the keys of jsonpickle begin.
-const JSONPICKLE: &str = "py/";
-/// The key of the classes of a model that Keras builds from JSON.
-const CLASS_KEYS: [&str; 2] = ["class_name", "registered_name"];
-/// Classes of Keras that run code of the file or load another one.
-const CODE_CLASSES: [&str; 3] = ["Lambda", "TFSMLayer", "TorchModuleWrapper"];
 /// The longest part of a text in a finding, bytes. A long key is above many texts.
 const MAX_SHOWN_BYTES: usize = 200;
 /// Where readers of YAML 1.1 break lines and those of 1.2 do not, and a mark within the text.
@@ -322,10 +295,16 @@ impl<'r> Config<'r> {
         let readers = self.level().readers;
         let (verdict, detail) = match readers.map_or(Judgement::Unlisted, |it| it.judge(text)) {
             Judgement::Found(verdict, detail) => (verdict, detail),
-            Judgement::Unlisted if self.is_closed => match Reference::from_text(text) {
-                Some(reference) => (Verdict::Unknown, reference.name()),
-                None => return,
-            },
+            Judgement::Unlisted if self.is_closed => {
+                let mut reference = Reference::from_text(text);
+                if !PROSE.contains(&key) {
+                    reference = reference.or_else(|| Reference::within_words(text));
+                }
+                match reference {
+                    Some(reference) => (Verdict::Unknown, reference.name()),
+                    None => return,
+                }
+            }
             Judgement::Unlisted | Judgement::Data => return,
         };
         let detail = format!("{}: {:?}: {detail}", shown(key), shown(text));
@@ -359,6 +338,33 @@ impl<'r> Config<'r> {
             self.code(&format!(
                 "the component {component} is imported from {library}"
             ));
+        }
+    }
+
+    /// Checks a text by keys that readers of files with any name follow.
+    fn check_import(&mut self, key: &str, text: &str) {
+        let is_path = is_import_path(text.trim());
+        // The type of a module of Sentence Transformers has a check of its own.
+        if TARGETS.contains(&key) && is_path && !text.starts_with(SENTENCE_TRANSFORMERS) {
+            let detail = format!(
+                "the {key} {} may be a class that a reader imports",
+                shown(text)
+            );
+            self.report
+                .add(Verdict::Unknown, 0, self.rules.target, &detail);
+        }
+        if key == IMPORT_PATH && is_path {
+            self.code(&format!("{:?} is imported", shown(text)));
+        }
+        if !BASES.contains(&key) {
+            return;
+        }
+        if text.trim_end().ends_with(".py") {
+            self.code(&format!("the base {:?} is Python that is run", shown(text)));
+        } else if text.contains("::") || Reference::from_text(text).is_some_and(Reference::leaves) {
+            let detail = format!("the base {:?} is read from elsewhere", shown(text));
+            self.report
+                .add(Verdict::Unknown, 0, self.rules.path, &detail);
         }
     }
 
@@ -419,7 +425,7 @@ impl Watch for Config<'_> {
                 if list == ELEMENT
                     && kind == "type"
                     && text.contains('.')
-                    && !text.starts_with("sentence_transformers.") =>
+                    && !text.starts_with(SENTENCE_TRANSFORMERS) =>
             {
                 self.code(&format!("the type {} is imported", shown(text)));
             }
@@ -437,12 +443,11 @@ impl Watch for Config<'_> {
             }
             _ => {}
         }
-        if key == TARGET && is_import_path(text) {
-            let detail = format!(
-                "the target {} may be a class that a reader imports",
-                shown(text)
-            );
-            let rule = self.rules.target;
+        self.check_import(key, text);
+        let is_fetched = diffusers::REPOSITORY_KEYS.contains(&key) && !text.trim().is_empty();
+        if self.needs_library.is_some() && is_fetched {
+            let detail = format!("a component is fetched from {:?}", shown(text));
+            let rule = self.rules.reference;
             self.report.add(Verdict::Unknown, 0, rule, &detail);
         }
         if CODE_TEXT_KEYS.contains(&key) || key.starts_with(JSONPICKLE) {

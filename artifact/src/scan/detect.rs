@@ -209,6 +209,9 @@ fn scan_as(
             report.add(Verdict::Executable, 0, "entry-points", detail);
             return Ok(report);
         }
+        Content::Text if config::is_module_name(name) => {
+            return config::scan_module_name(input, name);
+        }
         Content::Text if matches!(ending, "yaml" | "yml") || config::is_yaml(name) => {
             return config::scan_yaml(input, name, limits);
         }

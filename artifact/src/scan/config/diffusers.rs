@@ -5,6 +5,8 @@ use super::super::json::ELEMENT;
 
 /// The key of a component's library and class in the index of a modular pipeline.
 const TYPE_HINT: &str = "type_hint";
+/// Keys of the repository that a component of a modular pipeline is fetched from.
+pub(super) const REPOSITORY_KEYS: [&str; 2] = ["pretrained_model_name_or_path", "repo"];
 /// Libraries of components that Diffusers imports without a file of the folder.
 const LIBRARIES: [&str; 3] = ["diffusers", "transformers", "onnxruntime.training"];
 /// Modules of `diffusers.pipelines` with classes of components, from releases 0.21 to 0.42.

@@ -9,7 +9,13 @@ use super::reference::{Reference, is_import_path};
 
 mod table;
 
-use table::FORMS;
+use table::{FORMS, MODULE_FILES};
+
+/// The modules that the text of a file with this name may be, if readers import it.
+pub(super) fn modules_of_file(name: &str) -> Option<&'static [&'static str]> {
+    let file = MODULE_FILES.iter().find(|(known, _)| *known == name);
+    file.map(|(_, modules)| *modules)
+}
 
 /// What the known readers of a file do with the texts under a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

