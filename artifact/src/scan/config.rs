@@ -343,9 +343,9 @@ impl<'r> Config<'r> {
 
     /// Checks a text by keys that readers of files with any name follow.
     fn check_import(&mut self, key: &str, text: &str) {
-        let is_path = is_import_path(text.trim());
+        let is_path = || is_import_path(text.trim());
         // The type of a module of Sentence Transformers has a check of its own.
-        if TARGETS.contains(&key) && is_path && !text.starts_with(SENTENCE_TRANSFORMERS) {
+        if TARGETS.contains(&key) && is_path() && !text.starts_with(SENTENCE_TRANSFORMERS) {
             let detail = format!(
                 "the {key} {} may be a class that a reader imports",
                 shown(text)
@@ -353,7 +353,7 @@ impl<'r> Config<'r> {
             self.report
                 .add(Verdict::Unknown, 0, self.rules.target, &detail);
         }
-        if key == IMPORT_PATH && is_path {
+        if key == IMPORT_PATH && is_path() {
             self.code(&format!("{:?} is imported", shown(text)));
         }
         if !BASES.contains(&key) {

@@ -365,6 +365,10 @@ mod tests {
             ("{\"a\": \"b\", \"a\": \"c\"}", vec!["a=b", "a=c"]),
             ("# _target_: x", vec![]),
             (
+                "a: &k # *x:\n  b\nc: &l 'd'\ne: &m |\n  f\ng: &n\nh: 1\n",
+                vec!["a=b", "c=d", "e=f\n"],
+            ),
+            (
                 "a: [b?, 'c', \"?d\"] # &e:\nf: |\n  *g:\n",
                 vec!["a/[]=b?", "a/[]=c", "a/[]=?d", "f=*g:\n"],
             ),
@@ -397,6 +401,9 @@ mod tests {
             ("&x |\n# a\n---\n_target_: x\n", Verdict::Unknown),
             ("# é\n- 'é'\n- |\n é\n- _target_: &k?x\n", Verdict::Unknown),
             ("a: &k:x\n", Verdict::Unknown),
+            ("a: &k:x y\n", Verdict::Unknown),
+            ("--- &x |\n--\n---\n_target_: x\n", Verdict::Unknown),
+            ("[&k ?_target_, b]", Verdict::Unknown),
             ("a: &é x\n", Verdict::Unknown),
             ("{a: &k{b: c}}", Verdict::Unknown),
             ("a: *x", Verdict::Malformed),

@@ -11,12 +11,6 @@ mod table;
 
 use table::{FORMS, MODULE_FILES};
 
-/// The modules that the text of a file with this name may be, if readers import it.
-pub(super) fn modules_of_file(name: &str) -> Option<&'static [&'static str]> {
-    let file = MODULE_FILES.iter().find(|(known, _)| *known == name);
-    file.map(|(_, modules)| *modules)
-}
-
 /// What the known readers of a file do with the texts under a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readers {
@@ -190,4 +184,10 @@ impl Form {
     pub(super) fn rule(&self, key: &str) -> Option<&'static Rule> {
         self.rules.iter().find(|rule| rule.keys.contains(&key))
     }
+}
+
+/// The modules that the text of a file with this name may be, if readers import it.
+pub(super) fn modules_of_file(name: &str) -> Option<&'static [&'static str]> {
+    let file = MODULE_FILES.iter().find(|(known, _)| *known == name);
+    file.map(|(_, modules)| *modules)
 }

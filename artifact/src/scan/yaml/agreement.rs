@@ -5,6 +5,9 @@ use std::str::Chars;
 
 use saphyr_parser::{Event, ScalarStyle, Span};
 
+/// Other readers want at least one space before the lines of a text, and end it here.
+const LINES: &str = "a text of lines that begin without a space";
+
 /// Looks at scalars, and at the text between them.
 pub(super) struct Agreement<'t> {
     rest: Chars<'t>,
@@ -29,7 +32,7 @@ impl<'t> Agreement<'t> {
 
     /// Looks at the text up to the end of an event. Events come in the order of the text.
     pub(super) fn follow(&mut self, event: &Event<'_>, span: Span) {
-        let Event::Scalar(text, style, _, _) = event else {
+        let Event::Scalar(text, style, anchor, tag) = event else {
             return;
         };
         // A value that is not there has the place of what comes next.
@@ -39,28 +42,58 @@ impl<'t> Agreement<'t> {
         self.between(span.start.index());
         self.is_comment = false;
         self.is_name = false;
-        match style {
-            // In braces and brackets, PyYAML takes these marks alone, and a key behind them.
-            ScalarStyle::Plain if text.starts_with(['?', ':']) => {
-                self.disagree("a text that begins with the mark of a key or of a value");
+        let has_anchor = *anchor != 0;
+        // A tag is unknown by itself.
+        if tag.is_none() {
+            if has_anchor {
+                self.pass_anchor();
             }
-            // Other readers want at least one space before the lines, and end the text here.
-            ScalarStyle::Literal | ScalarStyle::Folded if span.start.col() == 0 => {
-                self.disagree("a text of lines that begin without a space");
-            }
-            _ => {}
+            self.check_scalar(text, *style, (!has_anchor).then_some(span.start.col()));
         }
-        let first = self.rest.clone().next();
+        let mut begins_line = false;
+        while self.position < span.end.index() {
+            let Some(c) = self.advance() else { return };
+            let is_lines = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+            if is_lines && has_anchor && begins_line && !c.is_ascii_whitespace() {
+                self.disagree(LINES);
+            }
+            begins_line = matches!(c, '\n' | '\r');
+        }
+    }
+
+    /// Checks a scalar that begins here. Without an anchor, `column` is where its text begins.
+    fn check_scalar(&mut self, text: &str, style: ScalarStyle, column: Option<usize>) {
+        let first = self.peek();
         let is_in_place = match style {
             ScalarStyle::Plain => text.chars().next() == first,
             ScalarStyle::SingleQuoted => first == Some('\''),
             ScalarStyle::DoubleQuoted => first == Some('"'),
-            ScalarStyle::Literal | ScalarStyle::Folded => true,
+            ScalarStyle::Literal | ScalarStyle::Folded => {
+                if column == Some(0) {
+                    self.disagree(LINES);
+                }
+                true
+            }
         };
         if !is_in_place {
             self.disagree("a text that is not in its place");
         }
-        while self.position < span.end.index() && self.advance().is_some() {}
+        // In braces and brackets, PyYAML takes these marks alone, and a key behind them.
+        if style == ScalarStyle::Plain && text.starts_with(['?', ':']) {
+            self.disagree("a text that begins with the mark of a key or of a value");
+        }
+    }
+
+    /// Passes over an anchor, and the spaces and comments between it and its scalar.
+    fn pass_anchor(&mut self) {
+        while let Some(c) = self.peek() {
+            let is_between = c.is_ascii_whitespace() || matches!(c, '#' | '&');
+            if !(self.is_comment || self.is_name || is_between) {
+                return;
+            }
+            self.advance();
+            self.look(c);
+        }
     }
 
     /// Looks at the text behind the last event, and answers what readers disagree about.
@@ -73,19 +106,27 @@ impl<'t> Agreement<'t> {
     fn between(&mut self, end: usize) {
         while self.position < end {
             let Some(c) = self.advance() else { return };
-            if self.is_comment {
-                self.is_comment = !matches!(c, '\n' | '\r');
-            } else if self.is_name {
-                let is_part = c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-                self.is_name = is_part;
-                if !is_part && !c.is_ascii_whitespace() && !matches!(c, ',' | ']' | '}') {
-                    self.disagree("the end of an anchor's name");
-                }
-            } else {
-                self.is_comment = c == '#';
-                self.is_name = matches!(c, '&' | '*');
-            }
+            self.look(c);
         }
+    }
+
+    /// Looks at a character outside of scalars.
+    fn look(&mut self, c: char) {
+        if self.is_comment {
+            self.is_comment = !matches!(c, '\n' | '\r');
+        } else if self.is_name {
+            self.is_name = c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+            if !self.is_name && !c.is_ascii_whitespace() && !matches!(c, ',' | ']' | '}') {
+                self.disagree("the end of an anchor's name");
+            }
+        } else {
+            self.is_comment = c == '#';
+            self.is_name = matches!(c, '&' | '*');
+        }
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest.clone().next()
     }
 
     fn advance(&mut self) -> Option<char> {
@@ -95,6 +136,6 @@ impl<'t> Agreement<'t> {
     }
 
     fn disagree(&mut self, detail: &'static str) {
-        self.disagreement.get_or_insert(detail);
+        self.disagreement = self.disagreement.or(Some(detail));
     }
 }
