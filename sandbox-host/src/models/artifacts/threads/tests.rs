@@ -68,6 +68,7 @@ fn the_metric_of_a_version_stays_when_an_earlier_policy_with_other_files_is_drop
     for entry in artifacts.entries() {
         entry.observe(&Observation::Passed(identity()), 1);
     }
+    drop(earlier);
     let removed = artifacts.sweep();
     assert_eq!(removed.len(), 2);
     let entries = artifacts.entries();
