@@ -12,7 +12,8 @@
 //! - `statement` and `expression` follow the grammar of Jinja 3.1.
 //!
 //! Values flow through variables, macros and namespaces, so a template is read until nothing new is
-//! known of them. The readings have a bound.
+//! known of them. What has no value then may be anything, which the last readings check. The
+//! readings have a bound.
 
 use super::{Report, Verdict};
 
@@ -34,7 +35,7 @@ use token::{Fault, Tag, Token};
 pub(super) const MAX_BYTES: usize = 256 << 10;
 /// The rule of all findings about templates.
 pub(super) const RULE: &str = "chat-template";
-/// How often a template is read. Those of published models need up to 6 readings.
+/// How often a template is read. Those of published models need up to 8 readings.
 const MAX_READINGS: usize = 16;
 
 /// Adds a finding if the template can do more than format data. `offset` is where it begins.
@@ -78,7 +79,10 @@ fn judge(text: &str) -> Result<(), Fault> {
             read(tag, &mut scope).map_err(|detail| Fault { at: tag.at, detail })?;
         }
         if !scope.has_grown() {
-            return Ok(());
+            if scope.is_complete() {
+                return Ok(());
+            }
+            scope.complete();
         }
     }
     Err(Fault {

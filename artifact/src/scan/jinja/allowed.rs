@@ -1,6 +1,6 @@
 //! The lists of what a chat template may use.
 //!
-//! [`FORBIDDEN`] and [`HIDDEN_ATTRIBUTES`] are lists of bad names, because renderers pass variables
+//! [`FORBIDDEN`] and `HIDDEN_ATTRIBUTES` are lists of bad names, because renderers pass variables
 //! and messages have members of any name. A template could read and print what is missing there.
 //! It could call nothing of it but methods with the names of those of plain data.
 
@@ -98,9 +98,17 @@ pub(super) fn is_method(name: &str) -> bool {
         || MAPPING_METHODS.contains(&name)
 }
 
-/// Other attributes of the values in a template without an underscore: methods, and those of
-/// generators that lead to frames. Python 3.8 to 3.14.
-pub(super) const HIDDEN_ATTRIBUTES: &[&str] = &[
+/// Whether an attribute is hidden, and so is a text with its name.
+pub(super) fn is_hidden(name: &str) -> bool {
+    FRAME_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || HIDDEN_ATTRIBUTES.contains(&name)
+}
+
+/// How attributes of generators and coroutines begin, which lead to frames.
+const FRAME_PREFIXES: &[&str] = &["ag_", "cr_", "gi_"];
+
+/// Other methods of the values in a template. Python 3.8 to 3.14.
+const HIDDEN_ATTRIBUTES: &[&str] = &[
     "add",
     "append",
     "as_integer_ratio",
@@ -108,13 +116,15 @@ pub(super) const HIDDEN_ATTRIBUTES: &[&str] = &[
     "bit_length",
     "casefold",
     "center",
+    "changed",
     "clear",
     "close",
     "conjugate",
     "copy",
     "cycle",
-    "changed",
     "decode",
+    "difference",
+    "difference_update",
     "discard",
     "encode",
     "escape",
@@ -123,15 +133,13 @@ pub(super) const HIDDEN_ATTRIBUTES: &[&str] = &[
     "format",
     "format_map",
     "from_bytes",
+    "from_number",
     "fromhex",
     "fromkeys",
-    "gi_code",
-    "gi_frame",
-    "gi_running",
-    "gi_suspended",
-    "gi_yieldfrom",
     "hex",
     "insert",
+    "intersection",
+    "intersection_update",
     "is_integer",
     "isalnum",
     "isascii",
@@ -141,6 +149,8 @@ pub(super) const HIDDEN_ATTRIBUTES: &[&str] = &[
     "islower",
     "isnumeric",
     "isprintable",
+    "issubset",
+    "issuperset",
     "istitle",
     "ljust",
     "maketrans",
@@ -161,10 +171,13 @@ pub(super) const HIDDEN_ATTRIBUTES: &[&str] = &[
     "sort",
     "striptags",
     "swapcase",
+    "symmetric_difference",
+    "symmetric_difference_update",
     "throw",
     "to_bytes",
     "translate",
     "unescape",
+    "union",
     "update",
     "zfill",
 ];
@@ -235,6 +248,33 @@ pub(super) const ATTRIBUTE_FILTERS: &[(&str, usize)] = &[
     ("sort", 2),
     ("sum", 0),
     ("unique", 1),
+];
+
+/// The arguments of filters that may have a name. Renderers may pass others on to functions.
+pub(super) const FILTER_KEYWORDS: &[(&str, &[&str])] = &[
+    ("batch", &["fill_with", "linecount"]),
+    ("d", &["boolean", "default_value"]),
+    ("default", &["boolean", "default_value"]),
+    ("dictsort", &["by", "case_sensitive", "reverse"]),
+    ("float", &["default"]),
+    ("groupby", &["attribute", "case_sensitive", "default"]),
+    ("indent", &["blank", "first", "width"]),
+    ("int", &["base", "default"]),
+    ("join", &["attribute", "d"]),
+    ("map", &["attribute", "default"]),
+    ("max", &["attribute", "case_sensitive"]),
+    ("min", &["attribute", "case_sensitive"]),
+    ("replace", &["count", "new", "old"]),
+    ("round", &["method", "precision"]),
+    ("slice", &["fill_with", "slices"]),
+    ("sort", &["attribute", "case_sensitive", "reverse"]),
+    ("sum", &["attribute", "start"]),
+    (
+        "tojson",
+        &["ensure_ascii", "indent", "separators", "sort_keys"],
+    ),
+    ("trim", &["chars"]),
+    ("unique", &["attribute", "case_sensitive"]),
 ];
 
 /// Tests. None of them reaches an attribute.

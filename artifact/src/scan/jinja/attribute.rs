@@ -1,6 +1,6 @@
 //! What an attribute or an element of a value may be.
 
-use super::allowed::{HIDDEN_ATTRIBUTES, LOOP_NUMBERS, is_method};
+use super::allowed::{LOOP_NUMBERS, is_hidden, is_method};
 use super::kind::Kinds;
 use super::scope::{Scope, check_name};
 
@@ -20,17 +20,18 @@ pub(super) fn attribute(scope: &Scope<'_>, value: Kinds, name: &str) -> Result<K
             _ => Err(format!("the attribute {name} of a loop")),
         };
     }
+    let is_namespace = value == Kinds::NAMESPACE;
+    if is_hidden(name) && !(is_namespace && scope.has_attribute(name)) {
+        return Err(format!("the attribute {name}"));
+    }
     if value.is_within(Kinds::NAMESPACE) {
         return Ok(scope.attribute(name));
-    }
-    if HIDDEN_ATTRIBUTES.contains(&name) {
-        return Err(format!("the attribute {name}"));
     }
     let mut kinds = value;
     if value.has(Kinds::NAMESPACE) {
         kinds = kinds.with(scope.attribute(name));
-        // Only a mapping has further namespaces in it that have the name.
-        if !value.has(Kinds::MAPPING) && !scope.attribute(name).has(Kinds::NAMESPACE) {
+        // Only lists and namespaces have namespaces in them, and a list has no attributes.
+        if !scope.attribute(name).has(Kinds::NAMESPACE) {
             kinds = kinds.without(Kinds::NAMESPACE);
         }
     }
@@ -47,4 +48,24 @@ pub(super) fn element(value: Kinds) -> Result<Kinds, String> {
         return Err("an element of a loop, or of what a variable reached".to_owned());
     }
     Ok(value)
+}
+
+/// What a text of the template is, which stands alone or is the name of an argument.
+pub(super) fn name_text(text: &str) -> Kinds {
+    if text.starts_with('_') || is_hidden(text) {
+        Kinds::COMPUTED_TEXT
+    } else {
+        Kinds::TEXT
+    }
+}
+
+/// What a mapping has at a key. A method there, or a function of the renderer, could be called by
+/// the name of another method.
+pub(super) fn entry(key: Option<&str>, value: Kinds) -> Kinds {
+    let callable = Kinds::METHOD.with(Kinds::RENDERER_VARIABLE);
+    if value.has(callable) && key.is_none_or(is_method) {
+        value.with(Kinds::BY_REQUEST_KEY)
+    } else {
+        value
+    }
 }

@@ -2,10 +2,9 @@
 //! value may be.
 
 use super::allowed::{
-    CONSTANTS, FORBIDDEN, FUNCTIONS, HIDDEN_ATTRIBUTES, MAPPING_METHODS, NUMBER_METHODS, TESTS,
-    is_method,
+    CONSTANTS, FORBIDDEN, FUNCTIONS, MAPPING_METHODS, NUMBER_METHODS, TESTS, is_method,
 };
-use super::attribute::{attribute, element};
+use super::attribute::{attribute, element, entry, name_text};
 use super::filter::{self, Argument};
 use super::kind::Kinds;
 use super::reader::Reader;
@@ -100,8 +99,13 @@ impl<'t, 'a> Reader<'t, 'a> {
 
     fn sum(&mut self) -> Result<Kinds, String> {
         let mut kinds = self.concatenation()?;
-        while self.operator(&["+", "-"]).is_some() {
-            kinds = kinds.sum(self.concatenation()?);
+        while let Some(operator) = self.operator(&["+", "-"]) {
+            let right = self.concatenation()?;
+            kinds = if operator == "-" {
+                kinds.difference(right)
+            } else {
+                kinds.sum(right)
+            };
         }
         Ok(kinds)
     }
@@ -139,8 +143,12 @@ impl<'t, 'a> Reader<'t, 'a> {
         while self.operator(&["+", "-"]).is_some() {
             is_signed = true;
         }
+        let start = self.position;
         let kinds = self.primary()?;
         let kinds = self.postfix(kinds)?;
+        if kinds.has(Kinds::LOOP) && !self.is_alone(start) {
+            return Err("the variable loop in an expression".to_owned());
+        }
         self.filters(if is_signed {
             kinds.with_computed_text()
         } else {
@@ -185,12 +193,7 @@ impl<'t, 'a> Reader<'t, 'a> {
         if self.is_sign("[") {
             return Err("a text that has a subscript".to_owned());
         }
-        let is_hidden = text.starts_with('_') || HIDDEN_ATTRIBUTES.contains(&text.as_str());
-        Ok(if is_hidden {
-            Kinds::COMPUTED_TEXT
-        } else {
-            Kinds::TEXT
-        })
+        Ok(name_text(&text))
     }
 
     fn list(&mut self) -> Result<Kinds, String> {
@@ -215,7 +218,7 @@ impl<'t, 'a> Reader<'t, 'a> {
             };
             self.expect_sign(":")?;
             let value = self.expression()?;
-            kinds = kinds.with(key).with(entry(name, value));
+            kinds = kinds.with(key.data()?).with(entry(name, value.data()?));
             if !self.is_sign("}") {
                 self.expect_sign(",")?;
             }
@@ -260,7 +263,8 @@ impl<'t, 'a> Reader<'t, 'a> {
 
     fn call(&mut self, function: &str) -> Result<Kinds, String> {
         self.expect_sign("(")?;
-        let arguments = self.arguments()?;
+        let takes_objects = function == "namespace" || self.scope.is_macro(function);
+        let arguments = self.arguments(takes_objects)?;
         if self.scope.is_macro(function) {
             for (index, argument) in arguments.iter().enumerate() {
                 self.scope
@@ -280,7 +284,10 @@ impl<'t, 'a> Reader<'t, 'a> {
             }
             "dict" => {
                 let entries = arguments.iter();
-                let entries = entries.map(|argument| entry(argument.name, argument.kinds));
+                let entries = entries.map(|argument| {
+                    let key = argument.name.map_or(Kinds::NONE, name_text);
+                    key.with(entry(argument.name, argument.kinds))
+                });
                 Ok(entries.fold(Kinds::MAPPING, Kinds::with))
             }
             "range" => Ok(Kinds::NUMBERS),
@@ -288,8 +295,8 @@ impl<'t, 'a> Reader<'t, 'a> {
         }
     }
 
-    /// The arguments of a call, after its parenthesis.
-    fn arguments(&mut self) -> Result<Vec<Argument<'t, 'a>>, String> {
+    /// The arguments of a call, after its parenthesis. Macros and namespaces take objects of Jinja.
+    fn arguments(&mut self, takes_objects: bool) -> Result<Vec<Argument<'t, 'a>>, String> {
         let mut arguments = Vec::new();
         while !self.skip_sign(")") {
             let mut name = None;
@@ -303,7 +310,10 @@ impl<'t, 'a> Reader<'t, 'a> {
                 self.advance();
             }
             let start = self.position;
-            let kinds = self.expression()?;
+            let mut kinds = self.expression()?;
+            if !takes_objects {
+                kinds = kinds.data()?;
+            }
             let literal = match self.since(start) {
                 [literal @ (Text(_) | Number)] => Some(literal),
                 _ => None,
@@ -355,7 +365,7 @@ impl<'t, 'a> Reader<'t, 'a> {
         if value.has(stored) {
             return Err(format!("a call of {name} of what is no plain data"));
         }
-        let arguments = self.arguments()?;
+        let arguments = self.arguments(false)?;
         if NUMBER_METHODS.contains(&name) {
             Ok(Kinds::NUMBER)
         } else if MAPPING_METHODS.contains(&name) {
@@ -388,7 +398,8 @@ impl<'t, 'a> Reader<'t, 'a> {
             }
         }
         self.expect_sign("]")?;
-        if is_slice && value.has(Kinds::TEXT) {
+        // A slice of a text is another one, with every second character for example.
+        if is_slice && !value.is_within(Kinds::NUMBERS.with(Kinds::INPUT)) {
             Ok(value.with(Kinds::COMPUTED_TEXT))
         } else if is_slice || key.is_within(Kinds::NUMBERS) {
             Ok(value)
@@ -416,7 +427,8 @@ impl<'t, 'a> Reader<'t, 'a> {
         };
         let condition = [Name("if"), Name(key), Name("in"), Name(mapping)];
         if let Some(after) = rest.strip_prefix(&condition) {
-            return matches!(after, [Name("else") | Sign(")"), ..]);
+            // In a text, `in` finds a part of it.
+            return value.is_mapping_or_data() && matches!(after, [Name("else") | Sign(")"), ..]);
         }
         let is_made = self.scope.variable(key).has(Kinds::COMPUTED_TEXT);
         self.scope.is_loop_over(key, mapping) && !is_made
@@ -429,7 +441,7 @@ impl<'t, 'a> Reader<'t, 'a> {
             if self.skip_sign("|") {
                 kinds = self.filter(kinds)?;
             } else if self.skip_name("is") {
-                self.test()?;
+                self.test(kinds)?;
                 kinds = Kinds::NUMBER;
             } else if self.is_sign("(") {
                 return Err("a call of what a filter gives".to_owned());
@@ -447,21 +459,24 @@ impl<'t, 'a> Reader<'t, 'a> {
             return Err(format!("the filter {name} with a dot"));
         }
         let arguments = if self.skip_sign("(") {
-            self.arguments()?
+            self.arguments(false)?
         } else {
             Vec::new()
         };
         filter::apply(self.scope, name, value, &arguments)
     }
 
-    fn test(&mut self) -> Result<(), String> {
+    fn test(&mut self, value: Kinds) -> Result<(), String> {
         self.skip_name("not");
         let name = self.name()?;
+        if name != "defined" {
+            value.data()?;
+        }
         if !TESTS.contains(&name) || self.is_sign(".") {
             return Err(format!("the test {name}"));
         }
         if self.skip_sign("(") {
-            self.arguments()?;
+            self.arguments(false)?;
             return Ok(());
         }
         // One argument may follow without parentheses.
@@ -470,19 +485,10 @@ impl<'t, 'a> Reader<'t, 'a> {
             [Name("is"), ..] => return Err("a test of a test".to_owned()),
             [Name(_) | Text(_) | Number | Sign("[" | "{"), ..] => {
                 let argument = self.primary()?;
-                self.postfix(argument)?;
+                self.postfix(argument)?.data()?;
             }
             _ => {}
         }
         Ok(())
-    }
-}
-
-/// What a mapping has at a key. A method there could be called by the name of another one.
-fn entry(key: Option<&str>, value: Kinds) -> Kinds {
-    if value.has(Kinds::METHOD) && key.is_none_or(is_method) {
-        value.with(Kinds::BY_REQUEST_KEY)
-    } else {
-        value
     }
 }

@@ -1,7 +1,8 @@
 //! Filters of a template: which arguments they may have, and what they give.
 
 use super::allowed::{
-    ATTRIBUTE_FILTERS, ITEM_FILTERS, MAPPED_ITEM_FILTERS, NUMBER_FILTERS, TESTS, TEXT_FILTERS,
+    ATTRIBUTE_FILTERS, FILTER_KEYWORDS, ITEM_FILTERS, MAPPED_ITEM_FILTERS, NUMBER_FILTERS, TESTS,
+    TEXT_FILTERS,
 };
 use super::attribute::{attribute, element};
 use super::kind::Kinds;
@@ -30,6 +31,11 @@ pub(super) fn apply(
     if !is_known {
         return Err(format!("the filter {filter}"));
     }
+    // A filter may call what a namespace stored.
+    if !matches!(filter, "count" | "length") {
+        value.data()?;
+    }
+    check_keywords(filter, arguments)?;
     let mut positional = arguments.iter().filter(|argument| argument.name.is_none());
     match filter {
         "map" => return map(scope, value, arguments),
@@ -37,14 +43,20 @@ pub(super) fn apply(
         "selectattr" | "rejectattr" => check_test(positional.nth(1))?,
         _ => {}
     }
+    let mut reached = Kinds::NONE;
     let known = ATTRIBUTE_FILTERS.iter().find(|(name, _)| *name == filter);
     if let Some((_, position)) = known {
         let mut positional = arguments.iter().filter(|argument| argument.name.is_none());
         let named = keyword(arguments, "attribute");
         for argument in named.into_iter().chain(positional.nth(*position)) {
-            path(scope, value, argument)?;
+            reached = reached.with(path(scope, value, argument)?);
         }
     }
+    // These give the attributes. Others give the items that have them.
+    let value = match filter {
+        "groupby" | "sum" => value.with(reached),
+        _ => value,
+    };
     let given = arguments.iter().map(|argument| argument.kinds);
     Ok(result(filter, value, given.fold(Kinds::NONE, Kinds::with)))
 }
@@ -82,6 +94,17 @@ fn map(scope: &Scope<'_>, value: Kinds, arguments: &[Argument<'_, '_>]) -> Resul
         }
     };
     Ok(kinds.with(Kinds::LIST))
+}
+
+/// Checks that the names of arguments are on the list.
+fn check_keywords(filter: &str, arguments: &[Argument<'_, '_>]) -> Result<(), String> {
+    let known = FILTER_KEYWORDS.iter().find(|(name, _)| *name == filter);
+    let known = known.map(|(_, keywords)| *keywords).unwrap_or_default();
+    let mut names = arguments.iter().filter_map(|argument| argument.name);
+    match names.find(|name| !known.contains(name)) {
+        Some(name) => Err(format!("the argument {name} of the filter {filter}")),
+        None => Ok(()),
+    }
 }
 
 fn keyword<'b, 't, 'a>(

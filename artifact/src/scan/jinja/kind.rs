@@ -5,7 +5,7 @@
 pub(super) struct Kinds(u16);
 
 impl Kinds {
-    /// A value that is never there.
+    /// Nothing that was found yet. Once nothing new is found, it may be anything.
     pub(super) const NONE: Self = Self(0);
     /// A number, a truth value or none.
     pub(super) const NUMBER: Self = Self(1);
@@ -31,6 +31,8 @@ impl Kinds {
     /// A method that is not called.
     pub(super) const METHOD: Self = Self(1 << 10);
 
+    /// Objects of Jinja, which have what a template stored as attributes.
+    pub(super) const OBJECTS: Self = Self::NAMESPACE.with(Self::LOOP);
     /// Numbers, and lists of numbers. In a subscript they are never a name.
     pub(super) const NUMBERS: Self = Self::NUMBER.with(Self::LIST);
     /// What may be in a subscript as a variable.
@@ -67,7 +69,32 @@ impl Kinds {
         }
     }
 
-    /// What `+` and `-` give. Python adds a number only to a number.
+    /// Whether the value can be no text or list of the template.
+    pub(super) const fn is_mapping_or_data(self) -> bool {
+        let data = Self::INPUT.with(Self::RENDERER_VARIABLE);
+        self.is_within(data.with(Self::NUMBER).with(Self::MAPPING))
+    }
+
+    /// The same for what may be no object of Jinja.
+    pub(super) fn data(self) -> Result<Self, String> {
+        if self.has(Self::OBJECTS) {
+            return Err("a namespace or loop as a value".to_owned());
+        }
+        Ok(self)
+    }
+
+    /// What `-` gives. Of what is no number it may be a set, whose methods are on no list.
+    pub(super) fn difference(self, right: Self) -> Self {
+        let is_number = self.is_within(Self::NUMBER) || right.is_within(Self::NUMBER);
+        let kinds = self.sum(right);
+        if is_number {
+            kinds
+        } else {
+            kinds.with(Self::BY_REQUEST_KEY)
+        }
+    }
+
+    /// What `+` gives. Python adds a number only to a number.
     pub(super) fn sum(self, right: Self) -> Self {
         if self == Self::NUMBER || right == Self::NUMBER {
             Self::NUMBER

@@ -91,6 +91,18 @@ impl<'t, 'a> Reader<'t, 'a> {
         }
     }
 
+    /// Whether the value that began at a token is only assigned, passed on, or looked for.
+    pub(super) fn is_alone(&self, start: usize) -> bool {
+        let before = start.checked_sub(1).and_then(|at| self.tokens.get(at));
+        let is_defined = matches!(
+            self.rest(),
+            [Name("is"), Name("defined"), ..] | [Name("is"), Name("not"), Name("defined"), ..]
+        );
+        is_defined
+            || (matches!(before, Some(Sign("(" | "," | "=")))
+                && matches!(self.rest(), [] | [Sign(")" | ","), ..]))
+    }
+
     /// Checks that all tokens were read.
     pub(super) fn end(&self) -> Result<(), String> {
         if self.rest().is_empty() {

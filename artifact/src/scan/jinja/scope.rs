@@ -7,6 +7,8 @@ use super::kind::Kinds;
 
 /// Blocks within blocks.
 const MAX_BLOCKS: usize = 64;
+/// Parameters of a macro. Each argument with a name is looked for among them.
+const MAX_PARAMETERS: usize = 64;
 
 /// A block of statements.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub(super) struct Scope<'t> {
     /// Variables that surely have a value until the template ends are in none of them.
     blocks: Vec<OpenBlock<'t>>,
     has_grown: bool,
+    /// Nothing new was found. What has no value now never gets one.
+    is_complete: bool,
 }
 
 impl<'t> Scope<'t> {
@@ -62,6 +66,15 @@ impl<'t> Scope<'t> {
         self.blocks.clear();
         self.assigned.clear();
         self.has_grown = false;
+    }
+
+    /// From now on, what has no known value may be anything.
+    pub(super) const fn complete(&mut self) {
+        self.is_complete = true;
+    }
+
+    pub(super) const fn is_complete(&self) -> bool {
+        self.is_complete
     }
 
     /// Whether something new was found since the reading began.
@@ -155,9 +168,18 @@ impl<'t> Scope<'t> {
         };
         let is_assigned = self.assigned.get(name).is_some_and(|count| *count > 0);
         match self.variables.get(name) {
-            Some(kinds) if is_assigned => *kinds,
+            Some(kinds) if is_assigned => self.known(*kinds),
             Some(kinds) => kinds.with(outer),
             None => outer,
+        }
+    }
+
+    /// A value that nothing gives may be anything, as a variable of the renderer.
+    const fn known(&self, kinds: Kinds) -> Kinds {
+        if self.is_complete && kinds.is_within(Kinds::NONE) {
+            Kinds::RENDERER_VARIABLE
+        } else {
+            kinds
         }
     }
 
@@ -176,7 +198,12 @@ impl<'t> Scope<'t> {
 
     /// What is in an attribute of a namespace.
     pub(super) fn attribute(&self, name: &str) -> Kinds {
-        self.attributes.get(name).copied().unwrap_or_default()
+        self.known(self.attributes.get(name).copied().unwrap_or_default())
+    }
+
+    /// Whether the template gives some namespace this attribute.
+    pub(super) fn has_attribute(&self, name: &str) -> bool {
+        self.attributes.contains_key(name)
     }
 
     /// A loop has these items.
@@ -186,7 +213,7 @@ impl<'t> Scope<'t> {
     }
 
     pub(super) const fn items(&self) -> Kinds {
-        self.items
+        self.known(self.items)
     }
 
     pub(super) fn is_macro(&self, name: &str) -> bool {
@@ -194,10 +221,18 @@ impl<'t> Scope<'t> {
     }
 
     /// The parameters of a macro, where it is defined.
-    pub(super) fn define_macro(&mut self, name: &'t str, parameters: Vec<&'t str>) {
+    pub(super) fn define_macro(
+        &mut self,
+        name: &'t str,
+        parameters: Vec<&'t str>,
+    ) -> Result<(), String> {
+        if parameters.len() > MAX_PARAMETERS {
+            return Err(format!("more than {MAX_PARAMETERS} parameters of a macro"));
+        }
         let known = self.macros.entry(name).or_default();
         self.has_grown |= *known != parameters;
         *known = parameters;
+        Ok(())
     }
 
     /// A macro is called with an argument: the one of this name, or at this position.

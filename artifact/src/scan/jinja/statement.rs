@@ -94,8 +94,7 @@ fn definition(reader: &mut Reader<'_, '_>) -> Result<(), String> {
             reader.expect_sign(",")?;
         }
     }
-    reader.scope.define_macro(name, parameters);
-    Ok(())
+    reader.scope.define_macro(name, parameters)
 }
 
 fn assignment(reader: &mut Reader<'_, '_>) -> Result<(), String> {
@@ -108,11 +107,16 @@ fn assignment(reader: &mut Reader<'_, '_>) -> Result<(), String> {
         reader.scope.grow_attribute(attribute, value);
         return open_if(reader, is_block);
     }
+    let start = reader.position;
     let names = targets(reader)?;
+    let is_unpacked = !matches!(reader.since(start), [Name(_)]);
     if names.is_empty() {
         return Err("a value for no variable".to_owned());
     }
-    let (value, is_block) = assigned(reader)?;
+    let (mut value, is_block) = assigned(reader)?;
+    if is_unpacked {
+        value = value.data()?;
+    }
     for name in names {
         reader.scope.assign(name, value)?;
     }
