@@ -37,6 +37,12 @@ fn templates_of_chats_are_safe() {
         "{% macro f(x) %}{{ h(x) }}{% endmacro %}{% macro h(x) %}{{ x }}{% endmacro %}",
         "{% set x %}{{ bos_token }}{% endset %}{% filter trim %}{{ x }}{% endfilter %}",
         "{{ x if strftime_now is defined else y | default('', true) is string }}",
+        "{% macro f(ns) %}{{ ns.a if ns is defined }}{% endmacro %}{{ f(namespace(a=1)) }}",
+        "{% for m in x %}{% set outer = loop %}{{ outer.index0 }}{% endfor %}",
+        "{% set first = namespace(role='system') %}{% set all = [first] + messages %}\
+         {% for m in all[1:] %}{{ m.content.strip() }}{% endfor %}{{ all | length }}",
+        "{% for name, value in (x | items) %}{{ value.type }}{% endfor %}",
+        "{{ x | tojson(indent=2, ensure_ascii=false, separators=(',', ':'), sort_keys=true) }}",
     ] {
         assert_eq!(verdict(template), Verdict::Safe, "{template}");
     }
@@ -178,6 +184,76 @@ fn what_the_template_stored_is_never_called() {
 }
 
 #[test]
+fn a_filter_gets_no_namespace() {
+    let stored = "{% set ns = namespace(g=1, k='_' ~ '_class_' ~ '_', items=x.items) %}";
+    for (tail, is_refused) in [
+        (
+            "{{ messages[([ns] | groupby('k') | first).grouper] }}",
+            true,
+        ),
+        ("{{ ([ns] | groupby('g') | first).list | first }}", true),
+        ("{{ messages[([ns] | map(attribute='k') | first)] }}", true),
+        (
+            "{% set o = [ns] | sum(attribute='k', start='') %}{{ messages[o] }}",
+            true,
+        ),
+        ("{{ (ns | dictsort | first)[1].gi_frame }}", true),
+        ("{{ ns | dictsort }}{{ ns | items }}{{ ns | list }}", true),
+        ("{{ x | default(ns) }}", true),
+        ("{{ {'a': ns} }}", true),
+        ("{{ dict(a=ns) }}", true),
+        ("{{ x.get('a', ns) }}", true),
+        ("{{ ns is mapping }}{{ x is eq ns }}", true),
+        ("{{ ns.g }}{{ ns['g'] }}{% set other = ns %}", false),
+    ] {
+        let template = format!("{stored}{tail}");
+        let expected = if is_refused {
+            Verdict::Executable
+        } else {
+            Verdict::Safe
+        };
+        assert_eq!(verdict(&template), expected, "{template}");
+    }
+    assert_executable(&[
+        "{% set ns = namespace(a=1) %}{{ ns.gi_frame }}",
+        "{% macro f(ns) %}{{ ns.gi_frame }}{% endmacro %}",
+        "{% macro f(k) %}{{ x[k] }}{% endmacro %}",
+        "{% set ns = namespace(a=1) %}{{ x[ns.other] }}",
+    ]);
+}
+
+#[test]
+fn a_loop_is_only_read() {
+    assert_executable(&[
+        "{% for m in [{'first': 'a' ~ 'b'}] %}{% for a, b in loop %}{{ x[a.first] }}\
+         {% endfor %}{% endfor %}",
+        "{% for m in x %}{% set a, b = loop %}{{ x[a.first] }}{% endfor %}",
+        "{% for m in x %}{% set l = loop %}{{ l | list }}{% endfor %}",
+        "{% for m in x %}{% for a in (loop) %}{{ a }}{% endfor %}{% endfor %}",
+        "{% for m in x %}{{ [loop][0].first }}{% endfor %}",
+        "{% for m in x %}{{ {'strip': loop}.strip() }}{% endfor %}",
+    ]);
+}
+
+#[test]
+fn a_text_from_names_or_pieces_is_computed() {
+    assert_executable(&[
+        "{{ messages[(dict(a_a_acalaaasasa_a_=1) | first)[1::2]] }}",
+        "{% for k in dict(format=1) %}{{ messages[0].content[k] }}{% endfor %}",
+        "{% for k in dict(xfxoxrxmxaxt=1) %}{{ messages[k[1::2]] }}{% endfor %}",
+        "{{ messages[y[1::2]] }}",
+        "{% set k = 'for' ~ 'mat' %}{% set c = 'a format b' %}{{ c[k] if k in c else '' }}",
+        "{% set k = 'a' ~ 'b' %}{% set c = x.lower() %}{{ c[k] if k in c else '' }}",
+        "{{ {'strip': (messages[0].keys() - []).union}.strip('ab') }}",
+        "{{ (messages[0].keys() - x).copy_of }}",
+        "{{ {'strip': x}.strip() }}",
+        "{{ x.ag_frame }}{{ x['cr_frame'] }}",
+        "{{ x | tojson(default=y) }}",
+        "{{ x | map(attribute='a', other=y) }}",
+    ]);
+}
+
+#[test]
 fn a_long_template_is_read_a_bounded_number_of_times() {
     let mut chain = String::from("{% set ns = namespace() %}");
     for index in 0..99_u32 {
@@ -190,4 +266,7 @@ fn a_long_template_is_read_a_bounded_number_of_times() {
     assert_eq!(verdict(&long), Verdict::Safe);
     let blocks = "{% if x %}".repeat(99);
     assert_eq!(verdict(&blocks), Verdict::Executable);
+    let names: Vec<String> = (0..65_u32).map(|index| format!("a{index}")).collect();
+    let many = format!("{{% macro f({}) %}}{{% endmacro %}}", names.join(","));
+    assert_eq!(verdict(&many), Verdict::Executable);
 }
