@@ -121,6 +121,27 @@ def by_slice(pick, name):
     return "", f"('a' ~ {text} ~ 'b')[1:-1]"
 
 
+def between(pick, name):
+    """A name with another character before each of its own."""
+    char = pick.choice("axqZ")
+    return "".join(char + own for own in name)
+
+
+def by_stride(pick, name):
+    """Every second character of a text."""
+    text = quote(pick, between(pick, name))
+    return pick.choice([
+        (f"{{% set t = {text} %}}", "t[1::2]"), ("", f"({text})[1::2]"),
+        ("", f"([{text}] | first)[1::2]"),
+    ])
+
+
+def by_keyword(pick, name):
+    """Every second character of the name of an argument."""
+    form = pick.choice(["(dict({}=1) | first)[1::2]", "(dict({}=1) | list)[0][1::2]"])
+    return "", form.format(between(pick, name))
+
+
 def by_block(pick, name):
     """What a block prints."""
     pieces = "".join(f"{{{{ {quote(pick, piece)} }}}}" for piece in cut(pick, name))
@@ -162,7 +183,8 @@ MAKERS = {
     "tilde": by_operator("~"), "plus": by_operator("+"), "neighbours": by_neighbours,
     "replace": by_replace_method, "replace-filter": by_replace_filter, "removal": by_removal,
     "split": by_split, "join": by_join, "percent": by_percent, "format-filter": by_format_filter,
-    "case": by_case, "reverse": by_reverse, "repetition": by_repetition, "slice": by_slice,
+    "stride": by_stride, "keyword": by_keyword, "case": by_case, "reverse": by_reverse,
+    "repetition": by_repetition, "slice": by_slice,
     "block": by_block, "macro": by_macro, "namespace": by_namespace, "default": by_default,
     "escape": by_escape, "token": by_token,
 }
@@ -258,7 +280,74 @@ def other_global(pick):
     return prefix.replace("NAME", name) + f"{{{{ {value.replace('NAME', name)}{access} }}}}"
 
 
+def other_namespace(pick):
+    """What a namespace stored, which a filter gives."""
+    key = " ~ ".join(quote(pick, piece) for piece in cut(pick, pick.choice(NAMES)))
+    at = pick.choice("gkv")
+    return pick.choice([
+        "{% set ns = namespace(A=K) %}{{ messages[([ns] | groupby('A') | first).grouper] }}",
+        "{% set ns = namespace(A=K) %}"
+        "{{ messages[[ns] | groupby('A') | map(attribute='grouper') | first] }}",
+        "{% set ns = namespace(n=1, A=K) %}"
+        "{% set same = ([ns] | groupby('n') | first).list | first %}{{ messages[same.A] }}",
+        "{% set ns = namespace(A=[K]) %}"
+        "{{ messages[[ns] | sum(attribute='A', start=[]) | first] }}",
+        "{% set ns = namespace(A=K) %}{% for n in [ns] | list %}{{ messages[n.A] }}{% endfor %}",
+        "{% set ns = namespace(A=K) %}{{ messages[{'a': ns}.a.A] }}",
+        "{% set ns = namespace(A=K) %}{{ messages[(dict(a=ns)).a.A] }}",
+    ]).replace("A", at).replace("K", key)
+
+
+def other_items(pick):
+    """The method `items` that a namespace stored, which a filter calls."""
+    made = pick.choice(["select", "reject('none')", "map('upper')", "batch(2)", "unique"])
+    name, end = pick.choice("abc"), pick.choice(["gi_frame", "gi_code"])
+    values = pick.choice(VALUES[:4])
+    filters = pick.choice(["dictsort | first", "dictsort | list | last", "dictsort | sort | first"])
+    return (
+        f"{{% set d = {{'{name}': {values} | {made}}} %}}"
+        f"{{% set ns = namespace(items=d.items) %}}{{{{ (ns | {filters})[1].{end} }}}}"
+    )
+
+
+def other_loop(pick):
+    """The items of `loop`, whose attributes have the names of its own."""
+    key = " ~ ".join(quote(pick, piece) for piece in cut(pick, pick.choice(NAMES)))
+    name = pick.choice(["first", "last", "index", "index0", "length", "revindex", "depth"])
+    template = pick.choice([
+        "{% for m in [1, {'A': K}] %}{% for a, b in loop %}{{ messages[a.A] }}{% endfor %}"
+        "{% endfor %}",
+        "{% for m in [1, {'A': K}] %}{% set l = loop %}{% for a, b in l %}{{ messages[a.A] }}"
+        "{% endfor %}{% endfor %}",
+        "{% macro at(l) %}{% for a, b in l %}{{ messages[a.A] }}{% endfor %}{% endmacro %}"
+        "{% for m in [1, {'A': K}] %}{{ at(loop) }}{% endfor %}",
+    ])
+    return template.replace("A", name).replace("K", key)
+
+
+def other_guard(pick):
+    """A part of a text, which its subscript takes for an attribute."""
+    name = pick.choice(STORED)
+    middle = pick.randrange(1, len(name))
+    key = f"{quote(pick, name[:middle])} ~ {quote(pick, name[middle:])}"
+    text = quote(pick, f"{pick.choice('abx')} {name} {pick.choice('cdy')}")
+    end = pick.choice(["c[k] if k in c else ''", "(c[k] if k in c)"])
+    return f"{{% set k = {key} %}}{{% set c = {text} %}}{{{{ {end} }}}}"
+
+
+def other_set(pick):
+    """A method of a set, which is the difference of two views."""
+    name = pick.choice(["union", "difference", "intersection", "issubset", "issuperset"])
+    view = pick.choice(["keys", "items"])
+    value = pick.choice(["messages[0]", "messages[1]", "{'a': 1}", "{'strip': 2, 'b': 3}"])
+    called = pick.choice(["strip", "split", "lower", "title", "upper"])
+    made = f"({value}.{view}() - {pick.choice(['[]', '{}', '[1]', '()'])})"
+    return f"{{{{ {{'{called}': {made}.{name}}}.{called}('ab') }}}}"
+
+
 OTHERS = {
+    "namespace-filter": other_namespace, "namespace-items": other_items, "loop-items": other_loop,
+    "text-guard": other_guard, "set-method": other_set,
     "stored-method": other_stored, "stored-in-mapping": other_mapping,
     "method-as-value": other_format, "generator": other_generator, "global": other_global,
 }

@@ -5,6 +5,8 @@ ATOMS = (
     "c", "ns", "ns.x", "ns.strip", "loop", "loop.index0", "loop.previtem", "'_'", "'_class_'",
     "'class'", "'role'", "'strip'", "'format'", "'XXclassXX'", "0", "1", "95", "true", "none",
     "range(3)", "namespace(x='a')", "m1(a)", "m1('_', 1)", "[]", "{}", "documents",
+    "[ns]", "namespace(items=a)", "dict(x_x_xcxlxaxsxsx_x_=1)", "dict(format=1)", "'a format b'",
+    "[{'first': b}, {'first': a}]", "(messages | select)", "messages[0].items", "[[1, 2]]",
 )
 METHODS = (
     "strip", "split", "replace", "join", "lower", "get", "items", "values", "keys", "startswith",
@@ -16,7 +18,8 @@ FILTERS = (
     "selectattr(V)", "select(V)", "sum(attribute=V)", "sum(start=V)", "sort(attribute=V)",
     "groupby(V)", "unique", "min", "replace('X', V)", "string", "tojson", "trim", "batch(2, V)",
     "slice(2)", "dictsort", "safe", "e", "attr(V)", "format(V)", "map(attribute='strip')",
-    "map(attribute='role')", "reject('none')", "max(attribute='role')",
+    "map(attribute='role')", "groupby('a')", "groupby('x') | first", "sum(attribute='x', start=[])",
+    "dictsort | first", "reject('none')", "max(attribute='role')",
 )
 FORMS = (
     "(V + V)", "(V ~ V)", "(V % V)", "(V * V)", "(V - V)", "(V if V else V)", "(V or V)",
@@ -26,6 +29,9 @@ FORMS = (
     "(c[a] if a in c else '')", "c[a]", "b[a]", "namespace(strip=V)", "namespace(x=V)", "(V is V)",
     "(-V)", "(not V)", "(V in V)", "(V == V)", "'_' '_class_' '_'", "('_' ~ '_class_' ~ '_')",
     "('XXclassXX'.replace('X', '_'))", "('_', '_class_', '_') | join",
+    "V[1::2]", "(V | first)[1::2]", "V.list", "V.grouper", "V.first",
+    "([ns] | groupby('x') | first)",
+    "(V.keys() - V)", "[{'a': V}]",
 )
 
 
@@ -61,7 +67,9 @@ def statement(pick, depth):
         return f"{{% set ns.{attribute} = {value(pick, 3)} %}}"
     if kind < 6:
         target = pick.choice((name, name, "a, b"))
-        items = pick.choice((value(pick, 2), "messages", "messages[0].items()", "c", "{'a': b}"))
+        items = pick.choice(
+            (value(pick, 2), "messages", "messages[0].items()", "c", "{'a': b}", "loop")
+        )
         condition = pick.choice(("", "", f" if {value(pick, 1)}"))
         return f"{{% for {target} in {items}{condition} %}}{inner()}{{% endfor %}}"
     if kind < 8:
