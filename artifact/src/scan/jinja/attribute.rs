@@ -29,10 +29,10 @@ pub(super) fn attribute(scope: &Scope<'_>, value: Kinds, name: &str) -> Result<K
     }
     let mut kinds = value;
     if value.has(Kinds::NAMESPACE) {
-        kinds = kinds.with(scope.attribute(name));
         // Only lists and namespaces have namespaces in them, and a list has no attributes.
-        if !scope.attribute(name).has(Kinds::NAMESPACE) {
-            kinds = kinds.without(Kinds::NAMESPACE);
+        kinds = kinds.without(Kinds::NAMESPACE);
+        if scope.has_attribute(name) {
+            kinds = kinds.with(scope.attribute(name));
         }
     }
     Ok(if is_method(name) {

@@ -75,7 +75,7 @@ impl Kinds {
         self.is_within(data.with(Self::NUMBER).with(Self::MAPPING))
     }
 
-    /// The same for what may be no object of Jinja.
+    /// The value, if it can be no object of Jinja.
     pub(super) fn data(self) -> Result<Self, String> {
         if self.has(Self::OBJECTS) {
             return Err("a namespace or loop as a value".to_owned());
