@@ -8,9 +8,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::processes::{ours, run};
-use crate::signed_models::{
-    FOREIGN_CODE, HOSTILE_TEMPLATE, RENAMED_PICKLE, TAMPERED, UNSIGNED,
-};
+use crate::signed_models::{FOREIGN_CODE, HOSTILE_TEMPLATE, RENAMED_PICKLE, TAMPERED, UNSIGNED};
 use crate::table::{Answer, Table};
 
 /// The title of each row, the model, and a part of the cause.

@@ -265,7 +265,7 @@ impl Outcomes {
             from_host,
         } = entry;
         let line = |decision| Some(Event::Decision(Box::new(decision)));
-        // Nobody else reports a request without the filter's ID, or one that the gate rejected.
+        // There is one report of a request without the filter's ID, or that the gate rejected.
         let Some(id) = decision.request_id.clone().filter(|_| forwarded) else {
             return (time, line(decision), Vec::new());
         };

@@ -285,8 +285,8 @@ impl Reloader {
         Ok(Outcome::Loaded)
     }
 
-    /// Checks that the OS sandbox permits what a policy names, and returns a fault for each resource
-    /// that it does not.
+    /// Checks that the OS sandbox permits what a policy names, and returns a fault for each
+    /// resource that it does not.
     async fn check_permitted(&self, resources: PolicyResources) -> Result<(), Vec<PolicyFault>> {
         let Some(permitted) = self.permitted.clone() else {
             return Ok(());

@@ -64,7 +64,7 @@ impl<'t> Agreement<'t> {
     /// Checks a scalar that begins here. Without an anchor, `column` is where its text begins.
     fn check_scalar(&mut self, text: &str, style: ScalarStyle, column: Option<usize>) {
         let first = self.peek();
-        let is_in_place = match style {
+        let is_aligned = match style {
             ScalarStyle::Plain => text.chars().next() == first,
             ScalarStyle::SingleQuoted => first == Some('\''),
             ScalarStyle::DoubleQuoted => first == Some('"'),
@@ -75,7 +75,7 @@ impl<'t> Agreement<'t> {
                 true
             }
         };
-        if !is_in_place {
+        if !is_aligned {
             self.disagree("a text that is not in its place");
         }
         // In braces and brackets, PyYAML takes these marks alone, and a key behind them.

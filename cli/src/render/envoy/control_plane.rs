@@ -186,7 +186,7 @@ impl ControlPlane {
         let requests = match self {
             Self::Plain => map! {
                 // Envoy overwrites a client's id, and leaves responses to each responder: the
-                // filter and the host set the gate's id, `local_reply_config` the one in the header.
+                // filter and the host set the gate's id, `local_reply_config` that of the header.
                 "generate_request_id" => true,
                 "preserve_external_request_id" => false,
                 "always_set_request_id_in_response" => false,

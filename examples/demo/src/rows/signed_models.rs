@@ -29,7 +29,10 @@ pub fn rows(secured: &Secured, split: &Split) -> Vec<Row> {
             "a signed model with a pickle named .safetensors",
             RENAMED_PICKLE,
         ),
-        rejected("a signed model with a hostile chat template", HOSTILE_TEMPLATE),
+        rejected(
+            "a signed model with a hostile chat template",
+            HOSTILE_TEMPLATE,
+        ),
         rejected("a signed model that names code elsewhere", FOREIGN_CODE),
     ]
 }

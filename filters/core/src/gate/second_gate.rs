@@ -9,7 +9,7 @@
 //! | another filter of tensorgate | is rejected with a cause that says so |
 //!
 //! What proves the first filter is a property of the request, which no client can set. So a context
-//! proves nothing by itself, even a valid one that somebody has captured and sends again.
+//! proves nothing by itself, even a valid one that was captured and is sent again.
 
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::request::Protocol;

@@ -40,7 +40,8 @@ pub fn rebuild<'a>(
             ("stream" | "stream_options", _) => {}
             ("messages", Value::Array(messages)) => {
                 let messages = messages.into_iter();
-                let messages = messages.map(|message| said(message, &rules.special_tokens));
+                let messages =
+                    messages.map(|message| escaped_message(message, &rules.special_tokens));
                 members.push((name, Value::Array(messages.collect())));
             }
             ("prompt" | "input", value) => {
@@ -78,7 +79,7 @@ fn texts<'a>(value: Value<'a>, tokens: &SpecialTokens) -> Value<'a> {
 }
 
 /// A message without absent members, and with special tokens escaped.
-fn said<'a>(message: Value<'a>, tokens: &SpecialTokens) -> Value<'a> {
+fn escaped_message<'a>(message: Value<'a>, tokens: &SpecialTokens) -> Value<'a> {
     let role = message.get("role").and_then(Value::as_str);
     let role = String::from(role.unwrap_or_default());
     match message {

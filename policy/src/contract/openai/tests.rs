@@ -84,7 +84,7 @@ fn members<const N: usize>(members: [(&str, Value<'static>); N]) -> Members<'sta
     }
 }
 
-fn said(content: Value<'static>) -> Value<'static> {
+fn user_message(content: Value<'static>) -> Value<'static> {
     Value::Array(vec![object([
         ("role", Value::text("user")),
         ("content", content),
@@ -138,7 +138,7 @@ fn every_text_counts() {
             3 + 2 + 24,
         ),
     ] {
-        let document = members([("messages", said(content))]);
+        let document = members([("messages", user_message(content))]);
         assert_eq!(cost(Api::Chat, document), bytes);
     }
     let prompts = Value::Array(vec![Value::text("ab"), Value::text("c")]);
@@ -158,7 +158,7 @@ fn tokens_are_bounded_by_bytes_and_by_what_may_be_generated() {
         (vec![("n", 2), ("max_tokens", 10)], 2 * 10),
         (vec![("max_completion_tokens", 10)], 10),
     ] {
-        let mut document = members([("messages", said(Value::text("hello")))]);
+        let mut document = members([("messages", user_message(Value::text("hello")))]);
         let more = more.into_iter();
         document.extend(more.map(|(name, value)| (Cow::Borrowed(name), Value::Int(value))));
         assert_eq!(tokens(Api::Chat, document), 64 + 16 + 5 + expected);
@@ -175,7 +175,7 @@ fn tokens_are_bounded_by_bytes_and_by_what_may_be_generated() {
 fn a_text_that_a_normaliser_makes_longer_costs_what_it_becomes() {
     let rules = rules();
     let tokens = |text: &'static str| {
-        let document = members([("messages", said(Value::text(text)))]);
+        let document = members([("messages", user_message(Value::text(text)))]);
         let checked = rules.check(Api::Chat, &document, &mut Err);
         checked.map(|cost| cost.tokens - 64 - 16 - 64)
     };
@@ -225,7 +225,7 @@ fn calls_cost_what_a_template_writes_around_them_and_of_their_arguments() {
 fn the_backend_always_gets_a_token_limit() {
     let rules = rules();
     let built = |api, more: Vec<(&'static str, Value<'static>)>| {
-        let mut document = members([("messages", said(Value::text("x")))]);
+        let mut document = members([("messages", user_message(Value::text("x")))]);
         let more = more
             .into_iter()
             .map(|(name, value)| (Cow::Borrowed(name), value));
@@ -349,7 +349,7 @@ fn special_tokens_are_escaped_wherever_a_caller_writes() {
 #[test]
 fn the_policy_chooses_what_a_special_token_leads_to() {
     let mut rules = rules();
-    let document = || members([("messages", said(Value::text("</s>")))]);
+    let document = || members([("messages", user_message(Value::text("</s>")))]);
     rules.special_tokens.on_token = OnToken::Allow;
     assert!(rules.check(Api::Chat, &document(), &mut Err).is_ok());
     let built = rebuild(&rules, Api::Chat, "m", document());
@@ -368,15 +368,25 @@ fn what_is_too_long_is_not_searched_for_special_tokens() {
     let part = |bytes| object([("type", Value::text("text")), ("text", text(bytes))]);
     let tool = |bytes| object([("description", text(bytes))]);
     for (api, name, value, expected) in [
-        (Api::Chat, "messages", said(text(104)), Reason::ItemTooLong),
         (
             Api::Chat,
             "messages",
-            said(Value::Array(vec![part(104), part(4)])),
+            user_message(text(104)),
+            Reason::ItemTooLong,
+        ),
+        (
+            Api::Chat,
+            "messages",
+            user_message(Value::Array(vec![part(104), part(4)])),
             Reason::ItemTooLong,
         ),
         (Api::Embeddings, "input", text(8), Reason::ItemTooLong),
-        (Api::Chat, "messages", said(text(100)), Reason::Parameter),
+        (
+            Api::Chat,
+            "messages",
+            user_message(text(100)),
+            Reason::Parameter,
+        ),
         (Api::Embeddings, "input", text(4), Reason::Parameter),
     ] {
         let denial = rules.check(api, &members([(name, value)]), &mut Err);
@@ -387,7 +397,10 @@ fn what_is_too_long_is_not_searched_for_special_tokens() {
         (4, "has a special token of the model"),
     ] {
         let tools = Value::Array(vec![tool(bytes)]);
-        let document = members([("messages", said(Value::text("a"))), ("tools", tools)]);
+        let document = members([
+            ("messages", user_message(Value::text("a"))),
+            ("tools", tools),
+        ]);
         let denial = rules.check(Api::Chat, &document, &mut Err).unwrap_err();
         assert!(denial.cause.contains(expected), "{denial:?}");
     }
@@ -528,7 +541,7 @@ fn shadow_mode_for_values_allows_invalid_pictures_but_no_earlier_faults() {
     let picture = |url| {
         let image = object([("url", Value::text(url))]);
         let part = object([("type", Value::text("image_url")), ("image_url", image)]);
-        members([("messages", said(Value::Array(vec![part])))])
+        members([("messages", user_message(Value::Array(vec![part])))])
     };
     let check = |document: &Members<'_>, passes: bool| {
         let mut told = Vec::new();
@@ -553,7 +566,7 @@ fn shadow_mode_for_values_allows_invalid_pictures_but_no_earlier_faults() {
     let Some((_, Value::Array(messages))) = both.first_mut() else {
         panic!("no messages");
     };
-    let more = said(Value::Array(vec![part]));
+    let more = user_message(Value::Array(vec![part]));
     messages.extend(more.as_array().unwrap().to_vec());
     both.truncate(1);
     assert_eq!(check(&both, true), (Some(Reason::UrlBlocked), told.clone()));
@@ -587,7 +600,7 @@ fn constraints_cost_bytes_and_what_a_template_writes() {
     for (api, first, tokens) in [
         (
             Api::Chat,
-            ("messages", said(Value::text("hi"))),
+            ("messages", user_message(Value::text("hi"))),
             64 + 16 + 2 + 64 + 4 * size,
         ),
         (Api::Completions, ("prompt", Value::text("hi")), 2 + 4 + 64),

@@ -1,8 +1,8 @@
 //! What operators confirm: that the servers of a model have loaded its verified files. The file is
 //! beside the bundle, and `tensorgate model confirm` replaces it.
 //!
-//! A confirmation counts once, for the wait that it names, when it appears in the file. One that was
-//! there when the host started, or when no load was awaited, counts never.
+//! A confirmation counts once, for the wait that it names, when it appears in the file. One that
+//! was there when the host started, or when no load was awaited, counts never.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -159,7 +159,7 @@ impl BlockList {
                 (false, _) => {}
             }
         }
-        // Whoever has a credential and no grant could otherwise use up the bound of all.
+        // A client with a credential and no grant could otherwise use up the bound of all.
         if !responses.has_grant(alert.client) {
             return Response::NoGrant;
         }

@@ -386,7 +386,12 @@ async fn a_streamed_body_that_breaks_off_has_one_audit_line() {
         ("envoy", "aborted", "incomplete"),
     ];
     let expected = expected.map(|(by, verdict, reason)| (by.into(), verdict.into(), reason.into()));
-    assert_eq!(entries_text, expected, "{}", stack.log("audit/decisions.jsonl"));
+    assert_eq!(
+        entries_text,
+        expected,
+        "{}",
+        stack.log("audit/decisions.jsonl")
+    );
     assert_eq!(stack.audit_lines_of("amend"), Vec::<Value>::new());
     let (code, said) = verified(&stack).await;
     assert_eq!(code, Some(0), "{said}");

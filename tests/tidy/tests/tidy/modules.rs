@@ -93,6 +93,7 @@ const FILTERS: Crate = Crate {
         "streaming_validation",
         "property",
         "log_sequence",
+        "request_id",
         "record",
         "outcome",
         "message_stream",

@@ -48,9 +48,9 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("filters", 494),
     ("fuzz", 226),
     ("identity", 133),
-    ("policy", 1_051),
-    ("sandbox-host", 1_130),
-    ("tests", 594),
+    ("policy", 1_041),
+    ("sandbox-host", 1_127),
+    ("tests", 592),
     ("wire", 632),
     ("wit", 113),
 ];
