@@ -86,7 +86,10 @@ impl Confirm {
         let gate = Running::find_own(&state)?;
         let target = gate.and_then(|gate| gate.admin).map(Target::Tcp);
         let target = target.ok_or_else(|| {
-            Failure::Failed("no gate runs that could accept it: start it before".to_owned())
+            Failure::Failed(format!(
+                "no gate of `tensorgate up` uses the state folder {}: name it with --state",
+                printable(&state.display().to_string())
+            ))
         })?;
         let prefix = prefix(&state, model, version)?;
         let accepted = accepted(&target, &prefix, &state, &confirmation);

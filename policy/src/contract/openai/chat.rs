@@ -216,7 +216,7 @@ impl Chat {
             faults.add(
                 Reason::Parameter,
                 || "parameter \"tool_choice\"".into(),
-                "is not a choice that the contract allows",
+                "is not a choice that the contract and the request's tools allow",
             );
         }
     }
