@@ -190,6 +190,8 @@ struct Level {
     is_template: bool,
     /// Whether classes are those of loggers.
     is_logging: bool,
+    /// Whether a true value lets a reader fetch code.
+    is_trust: bool,
 }
 
 /// Looks for keys with code, and for texts that the form of the file does not allow.
@@ -268,6 +270,7 @@ impl<'r> Config<'r> {
             is_below,
             is_template: around.is_template || key.contains("chat_template"),
             is_logging: around.is_logging || logging::SECTIONS.contains(&key),
+            is_trust: TRUST_KEYS.contains(&key),
         }
     }
 
@@ -388,6 +391,10 @@ impl Watch for Config<'_> {
     }
 
     fn enter(&mut self, key: Option<&str>) {
+        // For Python, a list or map with anything in it is true.
+        if self.level().is_trust {
+            self.code("a key that trusts remote code has values");
+        }
         let level = match key {
             Some(key) => self.level_below(key),
             None => self.level(),

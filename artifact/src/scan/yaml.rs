@@ -260,6 +260,9 @@ fn too_deep() -> Stop {
     Stop::unknown(0, RULE, format!("deeper than {MAX_DEPTH} levels"))
 }
 
+/// The spellings of zero that are a number for every reader.
+const ZEROS: [&str; 5] = ["0", "-0", "+0", "0.0", "0x0"];
+
 /// What a scalar without quotes is for readers of YAML 1.1 or 1.2, unless it is a text.
 #[derive(Debug, PartialEq, Eq)]
 enum Plain {
@@ -294,18 +297,22 @@ impl Plain {
         if let Some(radix) = radix {
             let digits = digits.get(2..).unwrap_or_default();
             let is_number = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
-            let is_zero = digits.chars().all(|c| c == '0');
-            return is_number.then_some(if is_zero { Self::Zero } else { Self::Number });
+            return is_number.then_some(Self::number(text));
         }
         let value = digits.parse::<f64>().ok()?;
         if !value.is_finite() {
             return None;
         }
-        Some(if value.abs() > 0.0 {
-            Self::Number
-        } else {
+        Some(Self::number(text))
+    }
+
+    /// A number. Other spellings of zero are texts for some readers, and so true.
+    fn number(text: &str) -> Self {
+        if ZEROS.contains(&text) {
             Self::Zero
-        })
+        } else {
+            Self::Number
+        }
     }
 }
 
@@ -421,6 +428,8 @@ mod tests {
             ("1", Some(Plain::Number)),
             ("0", Some(Plain::Zero)),
             ("0.0", Some(Plain::Zero)),
+            ("0e0", Some(Plain::Number)),
+            ("0o0", Some(Plain::Number)),
             ("-1e-5", Some(Plain::Number)),
             ("0x1f", Some(Plain::Number)),
             ("on", Some(Plain::Truth(true))),

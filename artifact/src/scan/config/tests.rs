@@ -473,6 +473,8 @@ fn keys_with_code_are_executable_wherever_they_are() {
         r#"{"chat_template":"{{ ''.__class__ }}"}"#,
         r#"{"chat_template":[{"name":"x","template":"{{ ''.__class__ }}"}]}"#,
         r#"{"chat_template":"\u007b{ ''.__class__ }}"}"#,
+        r#"{"trust_remote_code":[0]}"#,
+        r#"{"a":{"trust_remote_code":{"b":false}}}"#,
         r#"{"chat_template":{"name":"{{ ''.__class__ }}"}}"#,
         r#"{"chat_template":"{{ x | sum(attribute='_' ~ '_class_' ~ '_') }}"}"#,
         r#"[{"idx":0,"type":"os.system"}]"#,

@@ -261,7 +261,7 @@ pub(super) const FILTER_KEYWORDS: &[(&str, &[&str])] = &[
     ("indent", &["blank", "first", "width"]),
     ("int", &["base", "default"]),
     ("join", &["attribute", "d"]),
-    ("map", &["attribute", "default"]),
+    ("map", &["attribute"]),
     ("max", &["attribute", "case_sensitive"]),
     ("min", &["attribute", "case_sensitive"]),
     ("replace", &["count", "new", "old"]),

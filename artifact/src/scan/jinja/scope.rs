@@ -160,9 +160,12 @@ impl<'t> Scope<'t> {
     pub(super) fn variable(&self, name: &str) -> Kinds {
         let outer = if INPUTS.contains(&name) {
             Kinds::INPUT
-        } else if name.contains("token") {
+        } else if name.ends_with("_token") || name.ends_with("_tokens") {
             // Special tokens are texts of the model's author.
             Kinds::COMPUTED_TEXT
+        } else if name.contains("token") {
+            // Such as `tokenizer`, which some renderers pass on.
+            Kinds::COMPUTED_TEXT.with(Kinds::RENDERER_VARIABLE)
         } else {
             Kinds::RENDERER_VARIABLE
         };

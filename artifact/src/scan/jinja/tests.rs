@@ -159,6 +159,8 @@ fn a_subscript_that_the_template_made_is_executable() {
 #[test]
 fn what_the_template_stored_is_never_called() {
     assert_executable(&[
+        "{{ {'title': tokenizer.from_pretrained}.title('a/b') }}",
+        "{{ {'strip': tokenize}.strip('a') }}",
         "{% set ns = namespace() %}{% set ns.startswith = ''.format %}{{ ns.startswith(x) }}",
         "{% set ns = namespace() %}{% set ns.get = x %}{{ ns.get('a') }}",
         "{% set ns = namespace(strip=x) %}{{ [ns][0].strip() }}",
