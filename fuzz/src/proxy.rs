@@ -17,6 +17,7 @@ use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{
     Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore,
 };
+use tensorgate_filter_core::request_id::request_id;
 use tensorgate_filter_core::root::GateRoot;
 use tensorgate_filter_core::shared_state::create_shared_state;
 use tensorgate_filter_core::verdict::Verdict;
@@ -25,7 +26,7 @@ use tensorgate_native_proxy::{Limiter, Store};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{HeaderMode, Now};
 use tensorgate_wire::Answer;
-use tensorgate_wire::context::HEADER;
+use tensorgate_wire::context::{HEADER, Key};
 
 use upstream::{behind_marks, marked, with_verdicts};
 
@@ -301,6 +302,10 @@ impl Proxy for Faulty {
     fn set_property(&mut self, name: &str, value: &str) -> std::result::Result<(), HostFault> {
         self.output.push(format!("{name}: {value}"));
         self.call("set_property", ())
+    }
+
+    fn new_request_id(&mut self, key: Option<&Key>) -> String {
+        request_id(key, 0, 1)
     }
 
     fn next_sequence_number(&mut self) -> Option<String> {
