@@ -164,15 +164,19 @@ impl Upstream {
 
 /// The caller's `:authority`, if it occurs once and is well-formed.
 fn authority(fields: &[Field]) -> Option<&str> {
+    single_text(fields, ":authority").filter(|text| is_authority(text))
+}
+
+/// The value of a field that occurs once, as text. Names of fields are case-insensitive.
+pub(crate) fn single_text<'f>(fields: &'f [Field], name: &str) -> Option<&'f str> {
     let mut values = fields
         .iter()
-        .filter(|(name, _)| name == b":authority")
+        .filter(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes()))
         .map(|(_, value)| value);
     let (value, None) = (values.next()?, values.next()) else {
         return None;
     };
-    let text = core::str::from_utf8(value).ok()?;
-    is_authority(text).then_some(text)
+    core::str::from_utf8(value).ok()
 }
 
 /// Whether a text is `HOST` or `HOST:PORT`. The host's HTTP library resets a stream with another
@@ -222,14 +226,7 @@ fn is_grpc(content_type: &ContentType<'_>) -> bool {
 
 /// The single well-formed `grpc-timeout`; a repeated or malformed one is ignored.
 fn grpc_timeout(fields: &[Field]) -> Option<String> {
-    let mut values = fields
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case(b"grpc-timeout"))
-        .map(|(_, value)| value);
-    let (value, None) = (values.next()?, values.next()) else {
-        return None;
-    };
-    let text = core::str::from_utf8(value).ok()?;
+    let text = single_text(fields, "grpc-timeout")?;
     let digits = text.strip_suffix(['H', 'M', 'S', 'm', 'u', 'n'])?;
     let well_formed = (1..=MAX_TIMEOUT_DIGITS).contains(&digits.len())
         && digits.bytes().all(|byte| byte.is_ascii_digit());

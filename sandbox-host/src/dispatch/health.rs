@@ -361,8 +361,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Probes one backend forever, each endpoint in a task of its own. An endpoint that never answers
-/// does not delay the others. Dropping the future stops the probes. `artifacts` are told what was
-/// seen while they await a load.
+/// does not delay the others. Dropping the future stops the probes. `artifacts` records what was
+/// seen while it awaits a load.
 pub async fn probe(
     health: Arc<BackendHealth>,
     endpoints: Vec<Arc<Endpoint>>,

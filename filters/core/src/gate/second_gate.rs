@@ -21,6 +21,7 @@ use crate::filter::Filter;
 use crate::host::{Action, Field, HostFault, Level, Proxy, cannot_decide};
 use crate::property;
 use crate::record::ReportedOutcome;
+use crate::upstream::single_text;
 
 /// What an operator has to know and do.
 const TWO_GATES: &str = "two filters of tensorgate are in the filter chain of this proxy, and each \
@@ -81,7 +82,8 @@ impl Gate {
             return Err(denial("the first one has not accepted the request"));
         }
         let values = [context::HEADER, ":method", ":path"];
-        let [Some(signed), Some(method), Some(path)] = values.map(|name| only(fields, name)) else {
+        let [Some(signed), Some(method), Some(path)] = values.map(|name| single_text(fields, name))
+        else {
             return Err(denial("a field of the first one is missing or repeated"));
         };
         let Some(key) = self.root.context_key.as_ref() else {
@@ -128,15 +130,4 @@ impl FirstFilter {
             outcome,
         }))
     }
-}
-
-/// The value of a field that occurs once, as text.
-fn only<'f>(fields: &'f [Field], name: &str) -> Option<&'f str> {
-    let is_named = |field: &&Field| field.0.eq_ignore_ascii_case(name.as_bytes());
-    let mut values = fields.iter().filter(is_named);
-    let (_, value) = values.next()?;
-    if values.next().is_some() {
-        return None;
-    }
-    core::str::from_utf8(value).ok()
 }

@@ -32,7 +32,7 @@ impl Gate {
     /// private to the sandbox host and the gate. An error here is never the client's fault: the
     /// reservation stays.
     pub fn on_response_trailers(&mut self, proxy: &mut dyn Proxy) -> Action {
-        // The first gate has the reservation, and is told later.
+        // The first gate has the reservation, and settles it.
         if matches!(self.phase, Phase::BehindGate) {
             return Action::Continue;
         }

@@ -3,6 +3,7 @@
 
 use tensorgate_policy::contract::openai::{AnswerLinks, EmittedMark, LinkScanner};
 
+use super::answer::fault;
 use crate::backends::BackendError;
 
 /// The most texts of a choice: content, refusal and reasoning.
@@ -67,10 +68,6 @@ impl ChoiceTexts {
     pub(super) fn is_holding(&self) -> bool {
         self.scanners.iter().any(LinkScanner::is_holding)
     }
-}
-
-fn fault<T>(what: &str) -> Result<T, BackendError> {
-    Err(BackendError::Fault(what.to_owned()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! | state | files differ | files are verified | loads are seen | an operator confirms | a server is new |
 //! |---|---|---|---|---|---|
 //! | trusted | changed | trusted | trusted | refused | awaiting a load, if files differed before |
-//! | changed | changed | awaiting a load | changed, and the load is told | refused | changed |
+//! | changed | changed | awaiting a load | changed, and the load is reported | refused | changed |
 //! | awaiting a load | changed | awaiting a load | trusted, if each began after the files were verified | trusted, if it names the digest and this wait | awaiting a load |
 //!
 //! A server that loads only bytes of the verified digest, as an embedded one does, needs no load:
@@ -45,7 +45,7 @@ pub(super) enum LoadEvent<'a> {
     ServerAdded,
 }
 
-/// What is to be told.
+/// What is to be reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LoadEffect {
     /// Nothing.

@@ -92,7 +92,7 @@ fn only_a_load_of_verified_files_makes_a_changed_version_trusted() {
         ],
     );
     check(
-        "a load while the files differ is told, and a later one is needed",
+        "a load while the files differ is reported, and a later one is needed",
         false,
         &[
             (Verified(1), Nothing, true),
