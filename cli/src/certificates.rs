@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tensorgate_host::pem::{self, MAX_FILE_BYTES, TlsError};
 use tensorgate_identity::x509::list::{self, List};
+use tensorgate_net::pem::{self, MAX_FILE_BYTES, TlsError};
 use tensorgate_policy::policy::Tls;
 use tensorgate_policy::{Fault, Severity};
 use tokio_rustls::rustls::crypto::ring;

@@ -8,10 +8,11 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::lists::Contents;
-use tensorgate_host::config::{self, Folders};
 use tensorgate_policy::policy::{BUILTIN, Handler};
 use tensorgate_policy::{Fault, Policy, Severity, hex};
 use tensorgate_policy_text::path::push_key;
+use tensorgate_settings::folders;
+use tensorgate_settings::folders::Folders;
 
 /// The most bytes of components that are read.
 const MAX_TOTAL_BYTES: usize = 1 << 30;
@@ -87,7 +88,7 @@ impl<'p> Reader<'p> {
             let text = format!("the components before {component} have more than 1 GiB");
             return Err(Absence::Unreadable(text));
         }
-        match config::component(&self.folders, component) {
+        match folders::component(&self.folders, component) {
             Ok(bytes) => {
                 self.left = self.left.saturating_sub(bytes.len());
                 Ok(Found {

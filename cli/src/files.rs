@@ -6,17 +6,17 @@
 
 use std::path::Path;
 
+use tensorgate_audit::export::read_headers;
+use tensorgate_audit::key::SigningKey;
 use tensorgate_cli_common::load::{LoadError, Loaded};
-use tensorgate_host::audit::key::SigningKey;
-use tensorgate_host::backends::tls::Tls;
-use tensorgate_host::egress::audit_export::read_headers;
-use tensorgate_host::limits::{ConnectFault, Settings};
-use tensorgate_host::pem::{self, TlsError};
-use tensorgate_host::sandbox::capture::CaptureKeys;
-use tensorgate_host::watch::webhook::{Target, WebhookFault};
+use tensorgate_limits::{ConnectFault, Settings};
+use tensorgate_net::pem::{self, TlsError};
+use tensorgate_net::tls::Tls;
 use tensorgate_policy::policy::{BackendTls, Counter, RateLimitService, Redis, Trust};
 use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_text::path::below;
+use tensorgate_settings::sealed_capture::CaptureKeys;
+use tensorgate_watch::webhook::{Target, WebhookFault};
 
 use crate::render::envoy::key_sets;
 use crate::{certificates, components, model_artifacts};

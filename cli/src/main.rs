@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tensorgate_cli_common::ui::{Output, Ui};
-use tensorgate_host::models::scan::worker::scanner_process;
+use tensorgate_models::scan::worker::scanner_process;
 
 /// A security gate for machine-learning model serving.
 #[derive(Parser)]

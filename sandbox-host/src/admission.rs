@@ -10,8 +10,6 @@
 //! leaves some slots to other active clients (`Shares`).
 
 pub(crate) mod body_memory;
-pub(crate) mod memory_budget;
-mod shares;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,9 +17,9 @@ use std::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
-use crate::client_key::ClientKey;
-use crate::telemetry::metrics::Metrics;
-pub(crate) use shares::{RecentClients, Shares};
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_base::shares::Shares;
+use tensorgate_telemetry::metrics::Metrics;
 
 /// The target time for reading and checking a buffered body. It needs about a millisecond of work,
 /// so at this value it waited for many others. A client with a timeout of one second still gets its

@@ -3,21 +3,16 @@
 
 pub mod answer;
 mod answer_decoding;
-pub mod channel;
 pub mod codec;
-mod connection;
 pub mod decoupled;
-pub mod exchange;
 mod http1;
 pub mod http_json;
 mod inference;
 pub mod message_chunks;
 pub mod oip;
 pub mod openai;
-mod protocol_adapter;
 pub mod signature;
 mod tf_serving;
-pub mod tls;
 mod torchserve;
 
 use std::sync::OnceLock;
@@ -30,7 +25,6 @@ use tensorgate_policy::{Denial, Reason, Tensor};
 use tensorgate_wire::proto::ModelInferRequest;
 
 pub use inference::BackendRequest;
-pub use protocol_adapter::ProtocolAdapter;
 
 /// Why a backend gave no usable response. Every text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

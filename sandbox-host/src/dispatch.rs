@@ -29,12 +29,8 @@ use tensorgate_policy::{Denial, Tensor};
 use tokio::time::Instant;
 
 use crate::backends::oip::{Channel, Endpoint};
-use crate::backends::{BackendError, BackendRequest, Call, ProtocolAdapter};
-use crate::client_key::ClientKey;
+use crate::backends::{BackendError, BackendRequest, Call};
 use crate::dispatch::health::BackendHealth;
-use crate::models::artifacts::ModelArtifacts;
-use crate::telemetry::labels::BackendLabels;
-use crate::telemetry::metrics::{GaugeGuard, Metrics};
 use attempts::{RetryBudget, RetryState};
 use breaker::Breaker;
 pub use decoupled::ResponseStream;
@@ -45,6 +41,11 @@ use permits::ConcurrencyLimiter;
 pub use permits::Permit;
 use pool::EndpointPool;
 pub use pool::LoadGuard;
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_judge::protocol_adapter::ProtocolAdapter;
+use tensorgate_models::artifacts::ModelArtifacts;
+use tensorgate_telemetry::labels::BackendLabels;
+use tensorgate_telemetry::metrics::{GaugeGuard, Metrics};
 
 /// Dispatches requests to the endpoints of one backend.
 #[derive(Debug)]

@@ -9,16 +9,11 @@
 //!
 //! [`audit_export`] sends the audit log to receivers that the policy names.
 
-pub mod audit_export;
-mod client_tls;
-mod exchange;
 mod features;
 mod fetch;
 mod lookup;
+mod metrics;
 mod pending_record;
-mod permits;
-mod post;
-mod resolve;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -30,17 +25,15 @@ use tensorgate_policy::policy::{Handler, Lookup};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::pem::TlsError;
-use crate::sandbox::{
-    CallContext, CapabilityRequest, EgressBusy, ResolveFailure, ResolvedResource, ResourceResolver,
-};
-use crate::telemetry::metrics::Metrics;
-pub(crate) use client_tls::client_tls;
 use fetch::Fetcher;
 use lookup::LookupClient;
-use permits::{EgressPermit, EgressPermits};
-pub(crate) use post::{Post, post_to};
-pub use resolve::{Resolve, Resolving, SystemResolver};
+use tensorgate_base::egress_log::ResolveFailure;
+use tensorgate_net::pem::TlsError;
+use tensorgate_net::resolve::Resolve;
+use tensorgate_sandbox::{
+    CallContext, CapabilityRequest, EgressBusy, ResolvedResource, ResourceResolver,
+};
+use tensorgate_telemetry::metrics::Metrics;
 
 /// The egress of one handler.
 pub struct Egress {

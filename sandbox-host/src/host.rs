@@ -13,15 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admission::Admission;
-use crate::admission::memory_budget::Budget;
-use crate::audit::{self, AuditServer};
-use crate::config::{Folders, Settings};
-use crate::context_keys::ContextKeys;
-use crate::egress::SystemResolver;
-use crate::egress::audit_export::AuditExporters;
-use crate::limits::RateLimitServer;
-use crate::models::artifacts::{Checker, Confirmations, FirstDigests, Threads};
-use crate::pem::TlsError;
+use crate::config::Settings;
 use crate::policy_store::artifacts::Artifacts;
 use crate::policy_store::assemble::{Loader, PolicyFault};
 use crate::policy_store::policy_versions::PolicyVersions;
@@ -30,16 +22,25 @@ use crate::server::listeners::{ListenError, Listeners};
 use crate::server::slot_listener::SlotListener;
 use crate::server::tls::ServerTls;
 use crate::service::admin::{self, Admin};
+use crate::service::audit_server::{self, AuditServer};
+use crate::service::limit_server::RateLimitServer;
 use crate::service::reload::{self, Reloader};
 use crate::service::{App, block_follower, readiness, serve};
-use crate::telemetry::metrics::Metrics;
-use crate::watch::blocks::{Blocks, Responses};
-use crate::watch::monitor::RuleSet;
-use crate::watch::report::{AlertListener, AlertRecords};
-use crate::watch::respond::AlertResponder;
-use crate::watch::tap::Tap;
-use crate::watch::webhook::AlertWebhook;
-use crate::watch::webhook::schedule::Schedule;
+use tensorgate_audit::export::AuditExporters;
+use tensorgate_base::memory_budget::Budget;
+use tensorgate_judge::context_keys::ContextKeys;
+use tensorgate_models::artifacts::{Checker, Confirmations, FirstDigests, Threads};
+use tensorgate_net::pem::TlsError;
+use tensorgate_net::resolve::SystemResolver;
+use tensorgate_settings::folders::Folders;
+use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_watch::blocks::{Blocks, Responses};
+use tensorgate_watch::monitor::RuleSet;
+use tensorgate_watch::report::{AlertListener, AlertRecords};
+use tensorgate_watch::respond::AlertResponder;
+use tensorgate_watch::tap::Tap;
+use tensorgate_watch::webhook::AlertWebhook;
+use tensorgate_watch::webhook::schedule::Schedule;
 
 /// The interval of looks at the files of keys and certificates.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,7 +58,7 @@ pub enum StartError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
-    Audit(#[from] audit::server::StartError),
+    Audit(#[from] audit_server::StartError),
     #[error("{0}")]
     Blocks(String),
     #[error("{0}")]
@@ -288,7 +289,7 @@ impl Tasks {
         // Models of backends that are up are ready when the host is.
         reload::probe_new_models(&first).await;
         let budget = Budget::new(policy.policy.listen().limits().buffered_bytes);
-        let audit = audit::server::settings(&audit_folder, policy.policy.audit());
+        let audit = audit_server::settings(&audit_folder, policy.policy.audit());
         let log = audit.path.clone();
         let first_digests = FirstDigests::new(audit.path.with_file_name(FIRST_DIGESTS));
         let generation = &policy.generation;

@@ -9,38 +9,16 @@
 //! request from the checked tensors.
 
 pub mod admission;
-pub mod audit;
 pub mod backends;
-mod circuit;
-mod client_key;
 pub mod config;
-pub mod context_keys;
 pub mod dispatch;
-pub mod document;
 pub mod egress;
-pub mod files;
-mod grpc_timeout;
-pub mod guard;
-pub mod heap;
 pub mod host;
 pub mod install_filters;
-pub mod limits;
-pub mod models;
-mod owned;
-pub mod pem;
 pub mod pipeline;
 pub mod policy_store;
-pub mod printable;
-pub mod renewed;
-pub mod rfc3339;
-pub mod sandbox;
-pub mod secret_file;
 pub mod server;
 pub mod service;
-pub mod telemetry;
-mod turns;
-pub mod unix_time;
-pub mod watch;
 
 pub use host::{Host, StartError};
-pub use policy_store::assemble::{BeyondBudget, PolicyFault, beyond_budget};
+pub use policy_store::assemble::PolicyFault;

@@ -8,20 +8,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use tensorgate_host::config::{self, ConfigError, Folders, Settings};
-use tensorgate_host::context_keys::ContextKeys;
+use tensorgate_base::heap;
+use tensorgate_host::config::{self, ConfigError, Settings};
 use tensorgate_host::host::Secrets;
-use tensorgate_host::models::scan::supervisor::{ScannerSupervisor, scanner_supervisor};
-use tensorgate_host::models::scan::worker::scanner_process;
-use tensorgate_host::policy_store::sources::Sources;
-use tensorgate_host::sandbox::os_sandbox::{
-    self, Access, BaseFolders, OsSandbox, Permitted, PolicyResources, Resource,
-};
-use tensorgate_host::sandbox::{CompilerConfig, CompilerProcess, compiler_process};
 use tensorgate_host::server::listeners::{AllowedPeers, ServiceAddress};
-use tensorgate_host::telemetry::logging::{Log, LogFormat};
-use tensorgate_host::{Host, StartError, heap, install_filters, service::admin, service::reload};
+use tensorgate_host::service::reload;
+use tensorgate_host::{Host, StartError, install_filters};
+use tensorgate_judge::context_keys::ContextKeys;
+use tensorgate_models::scan::supervisor::{ScannerSupervisor, scanner_supervisor};
+use tensorgate_models::scan::worker::scanner_process;
+use tensorgate_os_sandbox as os_sandbox;
+use tensorgate_os_sandbox::{Access, BaseFolders, OsSandbox, Permitted, PolicyResources, Resource};
 use tensorgate_policy::Bundle;
+use tensorgate_sandbox::{CompilerConfig, CompilerProcess, compiler_process};
+use tensorgate_settings::folders::Folders;
+use tensorgate_settings::sources::Sources;
+use tensorgate_telemetry::logging::{Log, LogFormat};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The exit code for wrong usage or input, as for every `tensorgate` command.
@@ -122,7 +124,7 @@ struct Flags {
     context_key_file: PathBuf,
     /// The address for /healthz, /readyz and /metrics. It must be a loopback address unless
     /// --admin-public is set.
-    #[arg(long, env = "TENSORGATE_ADMIN", default_value_t = admin::DEFAULT_ADDRESS)]
+    #[arg(long, env = "TENSORGATE_ADMIN", default_value_t = tensorgate_settings::admin::DEFAULT_ADDRESS)]
     admin: SocketAddr,
     /// Permits a non-loopback address for --admin.
     #[arg(long)]
@@ -432,7 +434,7 @@ fn settings(
         uids: config::peer_uids(flags.peer_uids)?,
         tls: config::server_tls(&services, files, &flags.gateways)?,
     };
-    let policy = config::bundle(&flags.bundle)?;
+    let policy = tensorgate_settings::bundle::bundle(&flags.bundle)?;
     let endpoints = config::endpoints(&flags.endpoints, &policy.policy)?;
     let drain = Duration::from_secs(flags.drain_s);
     let builtins = flags.builtins.unwrap_or_else(installed);

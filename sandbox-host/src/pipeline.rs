@@ -3,7 +3,6 @@
 //! readiness from the health checks, statistics from the host's own counts.
 
 mod attribution;
-pub mod body;
 mod chain;
 pub mod chunk_stream;
 pub(crate) mod decoupled;
@@ -13,7 +12,6 @@ pub(crate) mod openai;
 mod prepared;
 pub mod record;
 pub mod reply;
-pub mod request;
 pub mod request_record;
 mod route;
 pub mod settlement;
@@ -35,30 +33,27 @@ use tensorgate_wire::encode::statistics::model_statistics;
 use tensorgate_wire::encode::{self, Encoded, Unencodable};
 use tokio::time::Instant;
 
-use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
-use crate::audit::Audit;
 use crate::backends::Call;
 use crate::dispatch::Deadline;
-use crate::guard::offload;
-use crate::owned;
 use crate::pipeline::mirroring::PendingMirror;
-use crate::pipeline::request::ModelRequest;
-use crate::sandbox::capture::Capturer;
-use crate::sandbox::{CallContext, Payload, Role};
-use crate::telemetry::labels::ModelLabels;
-use crate::telemetry::metrics::Metrics;
-use crate::telemetry::timings::Timings;
 use chain::CallContents;
 use ensemble::{EnsembleContext, EnsembleRun};
 use prepared::{BackendInputs, ResponseContext};
 pub use route::{HandlerChain, ModelRoute, Target};
 use shadow::{InShadow, Values};
 pub use stage::Stage;
-
-/// The name of a model version for operators.
-pub fn model_version(model: &Model, version: &str) -> String {
-    format!("model {:?} version {version:?}", model.name())
-}
+use tensorgate_audit::Audit;
+use tensorgate_base::guard::offload;
+use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_base::owned;
+use tensorgate_base::payload::{Payload, Role};
+use tensorgate_judge::model_version::model_version;
+use tensorgate_judge::request::ModelRequest;
+use tensorgate_sandbox::CallContext;
+use tensorgate_sandbox::capture::Capturer;
+use tensorgate_telemetry::labels::ModelLabels;
+use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_telemetry::timings::Timings;
 
 /// The routes of all models.
 pub struct Pipeline {

@@ -3,13 +3,13 @@
 
 pub(crate) mod artifacts;
 pub(crate) mod assemble;
+mod breaker_records;
 pub mod gateways;
+mod handler_metrics;
 pub(crate) mod parallel;
 pub mod pending_policy;
 pub mod policy_versions;
 pub(crate) mod refresh;
 pub(crate) mod restriction;
 pub(crate) mod revocation;
-pub mod signed;
-pub mod sources;
 mod unknown_versions;

@@ -25,7 +25,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use prometheus_client::metrics::gauge::Gauge;
-use tensorgate_policy::policy::Limits;
+use tensorgate_settings::bounds::Bounds;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
@@ -35,11 +35,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::server::peer::{Connection, GatewayPeer};
 use crate::server::slots::Slot;
 use crate::server::socket::Socket;
-use crate::telemetry::metrics::{GaugeGuard, Metrics};
+use tensorgate_telemetry::metrics::{GaugeGuard, Metrics};
 
-/// The timeout of a connection's first request and of each HTTP/1.1 head from a gate, which never
-/// needs it.
-pub const GATE_HEAD_TIME: Duration = Duration::from_secs(30);
 /// The pause after a failed accept, for example without free file descriptors, so that the loop
 /// does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -51,18 +48,6 @@ const FRAME_BYTES: u32 = STREAM_WINDOW_BYTES;
 /// closed (CVE-2023-44487). The peer is the gate, and its connection carries the streams of all
 /// clients. All of them may leave at once, several times.
 const MAX_RESET_STREAMS: usize = 8_192;
-/// The fields that the gate adds to a client's: the context, token claims, and what a proxy adds.
-const OWN_FIELDS: usize = 32;
-/// The bytes of those fields. The context repeats the path, so twice the policy's header limit is
-/// added. This is for the claims, which the context repeats too.
-const OWN_FIELD_BYTES: usize = 24 << 10;
-/// The most connections of the data plane. A worker of a proxy keeps its own connections,
-/// independent of its clients, and some more while it drains old ones. The memory budget and the
-/// queues of backends and handlers limit the rest.
-const HOP_CONNECTIONS: usize = 1_024;
-/// The most streams of each of these connections. All clients of a worker share one, so a client's
-/// own limit does not apply.
-const HOP_STREAMS_PER_CONNECTION: u32 = 1_024;
 /// The time that a peer's TLS handshake has to end once the host stops. The peer may have ended its
 /// part, and sent a request with it, before the host could read it. A round trip is enough.
 const HANDSHAKE_DRAIN: Duration = Duration::from_secs(1);
@@ -77,50 +62,6 @@ const END_TIME: Duration = Duration::from_secs(300);
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// The smallest buffer that hyper accepts for HTTP/1.1.
 const MIN_BUFFER_BYTES: usize = 8 << 10;
-
-/// The limits on a listener's connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// Open connections.
-    pub connections: usize,
-    /// Streams of each connection.
-    pub streams: u32,
-    /// Bytes of a request's head.
-    pub head_bytes: usize,
-    /// Fields of a request's head.
-    pub head_fields: usize,
-    /// The timeout of the first request, and of each HTTP/1.1 head.
-    pub head_time: Duration,
-}
-
-impl Bounds {
-    /// The limits for requests from a gate with these limits. Connections belong to a proxy, not to
-    /// a client, so the policy only limits the heads.
-    pub fn from_limits(limits: &Limits) -> Self {
-        Self {
-            connections: HOP_CONNECTIONS,
-            streams: HOP_STREAMS_PER_CONNECTION,
-            head_bytes: limits
-                .header_bytes
-                .saturating_mul(2)
-                .saturating_add(OWN_FIELD_BYTES),
-            head_fields: limits.headers.saturating_add(OWN_FIELDS),
-            head_time: GATE_HEAD_TIME,
-        }
-    }
-
-    /// The wider of both limits.
-    #[must_use]
-    pub fn widest(self, other: Self) -> Self {
-        Self {
-            connections: self.connections.max(other.connections),
-            streams: self.streams.max(other.streams),
-            head_bytes: self.head_bytes.max(other.head_bytes),
-            head_fields: self.head_fields.max(other.head_fields),
-            head_time: self.head_time.max(other.head_time),
-        }
-    }
-}
 
 /// A source of connections.
 pub trait Listener: Send + Sync + 'static {

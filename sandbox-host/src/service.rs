@@ -2,7 +2,9 @@
 //! or log; this module does.
 
 pub mod admin;
+pub mod audit_server;
 pub mod block_follower;
+pub mod limit_server;
 mod local_host;
 mod model_list;
 pub(crate) mod readiness;
@@ -27,32 +29,33 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::admission::body_memory::{reserve_decoded, reserve_expanded, reserve_parsed};
-use crate::admission::memory_budget::{Budget, MemoryPermit};
 use crate::admission::{Admission, AdmissionPermit, HELD_BYTES};
-use crate::audit::Outcomes;
-use crate::audit::record::SOURCE_HEADER;
-use crate::client_key::ClientKey;
 use crate::dispatch::Deadline;
-use crate::document::Document;
-use crate::grpc_timeout;
-use crate::guard::{catch_panic, offload};
-use crate::models::scan::supervisor::ScannerSupervisor;
-use crate::pipeline::body::{self, BodyFault, CollectedBody};
 use crate::pipeline::record::Record;
 use crate::pipeline::reply::{self, ReplyBody};
-use crate::pipeline::request::{
-    AcceptedHead, AnnouncedVerdicts, DeniedRequest, HeadVerdict, ModelRequest,
-};
 use crate::pipeline::settlement::TokenSettlement;
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
-use crate::server::peer::{GATEWAY_HEADER, GatewayPeer};
-use crate::telemetry::metrics::Metrics;
-use crate::unix_time::now_unix_s;
-use crate::watch::blocks::Blocks;
-use crate::watch::tap::Tap;
-use crate::watch::webhook::AlertWebhook;
+use crate::server::peer::GatewayPeer;
 use model_list::answer;
 use stream_deadline::stream_deadline;
+use tensorgate_audit::Outcomes;
+use tensorgate_audit::record::SOURCE_HEADER;
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_base::grpc_timeout;
+use tensorgate_base::guard::{catch_panic, offload};
+use tensorgate_base::memory_budget::{Budget, MemoryPermit};
+use tensorgate_base::unix_time::now_unix_s;
+use tensorgate_judge::body::{self, BodyFault, CollectedBody};
+use tensorgate_judge::document::Document;
+use tensorgate_judge::request::{
+    AcceptedHead, AnnouncedVerdicts, DeniedRequest, HeadVerdict, ModelRequest,
+};
+use tensorgate_models::scan::supervisor::ScannerSupervisor;
+use tensorgate_settings::admin::GATEWAY_HEADER;
+use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_watch::blocks::Blocks;
+use tensorgate_watch::tap::Tap;
+use tensorgate_watch::webhook::AlertWebhook;
 
 /// The largest body of a request about the server, in bytes: a gRPC frame with a service name.
 const MAX_QUERY_BODY_BYTES: usize = 1024;

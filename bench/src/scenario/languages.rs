@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use tensorgate_host::sandbox::{LoadedHandler, Sandbox, SandboxConfig};
+use tensorgate_sandbox::{LoadedHandler, Sandbox, SandboxConfig};
 
 use super::sandbox::{Budget, input, load_component, micros};
 use crate::cores::CoreSet;

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tensorgate_host::sandbox::{
-    HandlerError, HandlerOutput, LoadedHandler, Payload, Role, Sandbox, SandboxConfig,
-};
+use tensorgate_base::payload::{Payload, Role};
 use tensorgate_policy::{Tensor, hex, raw, validate};
+use tensorgate_sandbox::{HandlerError, HandlerOutput, LoadedHandler, Sandbox, SandboxConfig};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 

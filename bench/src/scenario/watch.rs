@@ -5,11 +5,11 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::time::{Instant, UNIX_EPOCH};
 
-use tensorgate_host::audit::record::{Decision, Event, Verdict};
-use tensorgate_host::watch::time::Time;
-use tensorgate_host::watch::{Monitor, Observation};
+use tensorgate_audit::record::{Decision, Event, Verdict};
 use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::release::TopClass;
+use tensorgate_watch::time::Time;
+use tensorgate_watch::{Monitor, Observation};
 
 use super::path::Whole;
 use super::sandbox::micros;

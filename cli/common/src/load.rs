@@ -4,14 +4,16 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
+use tensorgate_judge::budget;
 
 use tensorgate_artifact::component::SUFFIX;
-use tensorgate_host::config::{Folders, canonical_digest};
-use tensorgate_host::files::at_most;
-use tensorgate_host::policy_store::signed;
+use tensorgate_base::files::at_most;
 use tensorgate_policy::policy::BUILTIN;
 use tensorgate_policy::raw::Shared;
 use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, Severity, hex, raw, validate};
+use tensorgate_settings::bundle::canonical_digest;
+use tensorgate_settings::folders::Folders;
+use tensorgate_settings::signed;
 
 use crate::inline::{Inlined, inline};
 use crate::lists::FileReferences;
@@ -293,7 +295,7 @@ fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> LoadError {
 /// Models whose answers could exceed the memory limit of all requests together. The host computes
 /// the sizes.
 fn beyond_budget(policy: &Policy) -> impl Iterator<Item = Fault> {
-    tensorgate_host::beyond_budget(policy).into_iter().map(|beyond| {
+    budget::beyond_budget(policy).into_iter().map(|beyond| {
         let mut path = String::from("models");
         path::push_key(&mut path, &beyond.model);
         Fault {

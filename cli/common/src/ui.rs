@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-pub use tensorgate_host::printable::printable;
+pub use tensorgate_base::printable::printable;
 use tensorgate_policy::Severity;
 
 use crate::Failure;

@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_cli_common::oci_layout::{Annotations, Layout};
-use tensorgate_host::rfc3339::rfc3339;
 
 use contents::{Contents, Start, contents};
 use layer::Packed;

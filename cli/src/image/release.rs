@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
-use tensorgate_host::files::at_most;
+use tensorgate_base::files::at_most;
 use tensorgate_policy::hex;
 
 /// The list of digests.

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat};
 use tensorgate_artifact::scan::Verdict;
-use tensorgate_host::models::files::file_state::is_same;
-use tensorgate_host::models::scan::messages::{FileReport, UNREADABLE};
-use tensorgate_host::models::scan::process::Scanner;
+use tensorgate_models::files::file_state::is_same;
+use tensorgate_models::scan::messages::{FileReport, UNREADABLE};
+use tensorgate_models::scan::process::Scanner;
 
 use super::exceptions::{Exception, Exceptions};
 use super::walk::{Entry, What};

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use tensorgate_host::models::scan::process::Scanner;
+use tensorgate_models::scan::process::Scanner;
 
 use super::exceptions::Exceptions;
 use super::outcome::Outcome;

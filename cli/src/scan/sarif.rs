@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tensorgate_artifact::scan::Verdict;
 
 use super::outcome::Outcome;
-use tensorgate_host::models::scan::messages::{FileFinding, FileReport};
+use tensorgate_models::scan::messages::{FileFinding, FileReport};
 
 /// Rules that are described. A scanner process that was taken over could invent more.
 const MAX_RULES: usize = 1_000;

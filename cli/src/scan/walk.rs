@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, open, openat, statat};
 
-use tensorgate_host::models::files::open_folder::{FOLDER, names};
-use tensorgate_host::models::scan::messages::UNREADABLE;
+use tensorgate_models::files::open_folder::{FOLDER, names};
+use tensorgate_models::scan::messages::UNREADABLE;
 
 /// Folders within folders.
 const MAX_DEPTH: usize = 64;

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use tensorgate_cli_common::lists::{FileReferences, KeysFile, List, Revocations, keys_left};
 use tensorgate_cli_common::load::{LoadError, Loaded, revoked_section};
-use tensorgate_host::policy_store::sources::SourceState;
 use tensorgate_policy::{Fault, Policy, Severity, raw};
 use tensorgate_policy_text::Located;
+use tensorgate_settings::sources::SourceState;
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep, sleep_until};
 

@@ -12,8 +12,8 @@ use tensorgate_cli_common::private_dir::PrivateDir;
 use tensorgate_cli_common::state_folder::HOST_LOG;
 use tensorgate_cli_common::user_folders;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_host::config::Folders;
 use tensorgate_policy::raw::BackendKind;
+use tensorgate_settings::folders::Folders;
 
 use super::certificates::Certificates;
 use super::child::Spec;
@@ -243,7 +243,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     host.arguments.extend(endpoints);
     if options.dev {
         host.environment
-            .push(("RUST_LOG".into(), "info,tensorgate_host=debug".into()));
+            .push(("RUST_LOG".into(), "info,tensorgate=debug".into()));
     }
     let host_admin = Target::Tcp(admin);
     let host = Part {

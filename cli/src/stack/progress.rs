@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::Duration;
 
-use tensorgate_host::service::admin::COMPILING_HANDLER;
+use tensorgate_settings::admin::COMPILING_HANDLER;
 use tokio::time::{Instant, timeout};
 
 /// Time after which a step is named.

@@ -10,9 +10,9 @@ use tensorgate_cli_common::load::{LoadError, Loaded};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
-use tensorgate_host::audit::als::service::FLUSH_MS;
-use tensorgate_host::policy_store::sources::SourceState;
-use tensorgate_host::service::admin::COMPILING;
+use tensorgate_audit::als::service::FLUSH_MS;
+use tensorgate_settings::admin::COMPILING;
+use tensorgate_settings::sources::SourceState;
 
 use super::backends::Backends;
 use super::certificates::{CertificateEvent, Certificates};

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tensorgate_base::files::at_most;
 use tensorgate_cli_common::Failure;
-use tensorgate_host::files::at_most;
 
 use super::child::NOFOLLOW;
 

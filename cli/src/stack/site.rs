@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::{Loaded, read_at_most};
 use tensorgate_cli_common::replace::{Mode, replace};
-use tensorgate_host::policy_store::sources::Sources;
 use tensorgate_policy::raw::BackendKind;
 use tensorgate_policy::{Bundle, Policy};
+use tensorgate_settings::sources::Sources;
 
 use super::plan::Options;
 use super::reload::How;

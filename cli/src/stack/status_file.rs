@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use tensorgate_cli_common::lists::{Contents, List};
-use tensorgate_host::policy_store::sources::{ListInForce, SourceState, Sources};
 use tensorgate_policy::hex;
+use tensorgate_settings::sources::{ListInForce, SourceState, Sources};
 
 use super::certificates::{CertificateEvent, CertificateSet};
 use super::run::Front;

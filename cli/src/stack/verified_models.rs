@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::printable;
-use tensorgate_host::models::artifacts::trusted_files;
+use tensorgate_models::artifacts::trusted_files;
 use tensorgate_policy::{Policy, hex};
 
 /// The only file of a version, as the backend loads it.

@@ -8,13 +8,13 @@ use std::time::SystemTime;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::{Map, Value};
+use tensorgate_audit::line::Line;
+use tensorgate_audit::record::{AlertRecord, Event};
+use tensorgate_base::rfc3339;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_host::audit::line::Line;
-use tensorgate_host::audit::record::{AlertRecord, Event};
-use tensorgate_host::rfc3339;
-use tensorgate_host::watch::alert::amount;
 use tensorgate_policy::raw::WatchRule;
+use tensorgate_watch::alert::amount;
 
 use super::audit::log_argument::LogArgument;
 use super::audit::tail::Tail;

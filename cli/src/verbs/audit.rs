@@ -11,17 +11,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
+use tensorgate_audit::files::{Paths, SEQ_DIGITS};
+use tensorgate_audit::key::VerifyingKey;
+use tensorgate_audit::line::Line;
+use tensorgate_audit::record::{Decision, Event, Verdict};
+use tensorgate_audit::verify::{Report, files, next_line, verify};
+use tensorgate_base::rfc3339;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::audit_section;
 use tensorgate_cli_common::policy_file;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_host::audit::files::{Paths, SEQ_DIGITS};
-use tensorgate_host::audit::key::VerifyingKey;
-use tensorgate_host::audit::line::Line;
-use tensorgate_host::audit::record::{Decision, Event, Verdict};
-use tensorgate_host::audit::verify::{Report, files, next_line, verify};
-use tensorgate_host::rfc3339;
 use tensorgate_policy::{Reason, raw};
 
 use crate::duration;

@@ -12,7 +12,7 @@ use clap::Args;
 use serde::Serialize;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_host::watch::blocks::{BlockAction, BlockRecord, MAX_BLOCK_MS, MAX_REASON_BYTES};
+use tensorgate_watch::blocks::{BlockAction, BlockRecord, MAX_BLOCK_MS, MAX_REASON_BYTES};
 
 use list_file::{ListFile, ListLocation};
 pub use unblock::Unblock;

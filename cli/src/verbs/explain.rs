@@ -18,7 +18,7 @@ use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_filter_core::keys::document::MAX_DOCUMENT_BYTES;
 use tensorgate_filter_core::record::Record;
-use tensorgate_host::pipeline::request::{self as host, Verifier};
+use tensorgate_judge::request::{self as host, Verifier};
 use tensorgate_native_proxy::{NativeProxy, Outcome, Peer, Request, Store};
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::policy::Allowance;

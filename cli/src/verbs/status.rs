@@ -10,11 +10,11 @@ use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::runtime;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_host::pipeline::model_version;
-use tensorgate_host::policy_store::gateways::GatewayStatus;
-use tensorgate_host::policy_store::sources::{SourceState, Sources};
+use tensorgate_judge::model_version::model_version;
 use tensorgate_policy::Policy;
 use tensorgate_policy::validate::validate;
+use tensorgate_settings::admin::GatewayStatus;
+use tensorgate_settings::sources::{SourceState, Sources};
 
 use crate::stack::probe::{Response, Target, send_request};
 use crate::stack::running::Running;

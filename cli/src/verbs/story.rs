@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use tensorgate_audit::line::Line;
+use tensorgate_audit::record::{Amend, By, Decision, Event, Verdict};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_host::audit::line::Line;
-use tensorgate_host::audit::record::{Amend, By, Decision, Event, Verdict};
 use tensorgate_policy::Reason;
 use tensorgate_policy::denial::Shadowed;
 
@@ -287,8 +287,8 @@ mod tests {
     use std::io::Write as _;
     use std::time::SystemTime;
 
+    use tensorgate_audit::line::line;
     use tensorgate_client::run::Scratch;
-    use tensorgate_host::audit::line::line;
 
     use super::*;
 

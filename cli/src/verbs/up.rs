@@ -18,9 +18,9 @@ use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::runtime;
 use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
 use tensorgate_cli_common::user_folders;
-use tensorgate_host::policy_store::sources::SourceState;
-use tensorgate_host::service::admin::DEFAULT_ADDRESS;
 use tensorgate_policy::Severity;
+use tensorgate_settings::admin::DEFAULT_ADDRESS;
+use tensorgate_settings::sources::SourceState;
 
 use crate::chain::Chain;
 use crate::files;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Number, Value};
-use tensorgate_host::audit::Audit;
-use tensorgate_host::audit::record::{AlertRecord, Decision, Event};
-use tensorgate_host::audit::recover::{Settings, recover};
-use tensorgate_host::telemetry::metrics::Metrics;
+use tensorgate_audit::Audit;
+use tensorgate_audit::record::{AlertRecord, Decision, Event};
+use tensorgate_audit::recover::{Settings, recover};
+use tensorgate_telemetry::metrics::Metrics;
 
 use crate::program::{Scratch, binary, run};
 

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
-use tensorgate_host::audit::Audit;
-use tensorgate_host::audit::record::{
+use tensorgate_audit::Audit;
+use tensorgate_audit::record::{
     Amend, ArtifactAction, ArtifactKind, ArtifactRecord, By, CutOff, Decision, Event, Verdict,
 };
-use tensorgate_host::audit::recover::{Settings, recover};
-use tensorgate_host::telemetry::metrics::Metrics;
+use tensorgate_audit::recover::{Settings, recover};
 use tensorgate_policy::denial::Shadowed;
+use tensorgate_telemetry::metrics::Metrics;
 
 use crate::program::{Ran, Scratch, binary, run};
 

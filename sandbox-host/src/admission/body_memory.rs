@@ -5,11 +5,10 @@ use tensorgate_policy::Denial;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan};
 use tensorgate_wire::openai::tree_bytes;
 
-use super::memory_budget::MemoryPermit;
-use crate::admission::memory_budget::out_of_memory;
-use crate::document::Document;
-use crate::owned;
-use crate::sandbox::Payload;
+use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_base::owned;
+use tensorgate_base::payload::Payload;
+use tensorgate_judge::document::Document;
 
 /// Reserves memory for the decompressed form of a body. Returns its maximum size, 0 if the body is
 /// not compressed.
@@ -80,7 +79,7 @@ mod tests {
     use tensorgate_policy::Reason;
 
     use super::*;
-    use crate::admission::memory_budget::Budget;
+    use tensorgate_base::memory_budget::Budget;
 
     #[test]
     fn a_compressed_body_is_held_together_with_what_it_may_become() {

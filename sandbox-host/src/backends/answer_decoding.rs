@@ -1,7 +1,7 @@
 //! Decodes responses of servers with the protocols of TF Serving and TorchServe.
 
 use super::BackendError;
-use crate::guard::offload;
+use tensorgate_base::guard::offload;
 
 /// Decodes a response, on a separate thread if it may be large.
 pub(super) async fn decode<T: Send + 'static>(

@@ -3,7 +3,7 @@
 
 use std::marker::PhantomData;
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::{Buf as _, Bytes};
 use http::HeaderMap;
 use http::uri::PathAndQuery;
 use tensorgate_wire::upstream::{tf_serving, torchserve};
@@ -13,47 +13,9 @@ use tonic::client::Grpc;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use super::BackendError;
-use super::channel::Http2Channel;
 use super::oip::{Channel, MAX_METADATA_BYTES, with_deadline, within};
-
-/// A codec for raw bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct RawCodec;
-
-impl Codec for RawCodec {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for RawCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, message: Bytes, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        into.put(message);
-        Ok(())
-    }
-}
-
-impl Decoder for RawCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        // The buffer has exactly one message, because its length comes before it.
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
-}
+use tensorgate_net::http2::channel::Http2Channel;
+use tensorgate_net::http2::raw_codec::RawCodec;
 
 /// Computes the decoded size of a message in bytes, or why it must not be decoded.
 pub(super) type DecodedSize = fn(&[u8]) -> Result<usize, String>;

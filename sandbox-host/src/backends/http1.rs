@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::connection::Dialer;
+use tensorgate_net::dialer::Dialer;
 
 /// The timeout for connecting and for the start of the answer.
 const TIMEOUT: Duration = Duration::from_millis(500);

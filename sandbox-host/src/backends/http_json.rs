@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::openai::Upstream;
 use super::{BackendError, Call};
-use crate::guard::offload;
+use tensorgate_base::guard::offload;
 
 /// The most bytes of a readiness response.
 const MAX_READY_BYTES: usize = 64 << 10;

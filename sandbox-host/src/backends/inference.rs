@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::message_chunks::MessageChunks;
 use super::oip::{self, Channel};
-use super::protocol_adapter::ProtocolAdapter;
 use super::{BackendError, Call, answer, tf_serving, torchserve};
+use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 
 /// One inference request.
 #[derive(Debug)]

@@ -19,17 +19,18 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Request, Status};
 
-use super::channel::{Http2Channel, Origin};
 use super::codec::SizeCheckedCodec;
-use super::connection::{ConnectionState, Connector, DialError, Dialer};
 use super::http_json::HttpJson;
 use super::http1;
 use super::message_chunks::MessageChunks;
 use super::openai::Upstream;
-use super::protocol_adapter::ProtocolAdapter;
-use super::tls::Tls;
 use super::{BackendError, Call};
-use crate::grpc_timeout;
+use tensorgate_base::grpc_timeout;
+use tensorgate_judge::protocol_adapter::ProtocolAdapter;
+use tensorgate_net::dialer::Dialer;
+use tensorgate_net::http2::channel::{Http2Channel, Origin};
+use tensorgate_net::http2::connection::{ConnectionState, Connector, DialError};
+use tensorgate_net::tls::Tls;
 
 /// The most characters of a backend's error text in the log.
 pub(super) const MAX_MESSAGE_CHARS: usize = 2_048;
@@ -202,7 +203,7 @@ impl Channel {
     fn new(origin: &Origin, dialer: &Dialer, dialect: ProtocolAdapter, number: u64) -> Self {
         let connection_state = Arc::new(ConnectionState::default());
         let connector = Connector {
-            dialer: dialer.clone(),
+            dialer: Arc::new(dialer.clone()),
             state: Arc::clone(&connection_state),
         };
         Self {

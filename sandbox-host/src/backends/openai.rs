@@ -20,13 +20,13 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::BackendError;
-use super::connection::Dialer;
-use crate::document::Document;
 pub use answer::{CheckedResponse, check};
 use connection::Connection;
-pub(crate) use response_memory::answer_copies;
+pub use response_memory::answer_copies;
 pub use response_memory::{ResponseMemory, required_bytes};
 pub use stream::EventStream;
+use tensorgate_judge::document::Document;
+use tensorgate_net::dialer::Dialer;
 
 /// The media type of a streamed response.
 const EVENTS: &str = "text/event-stream";

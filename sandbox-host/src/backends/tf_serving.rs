@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::answer_decoding::decode;
 use super::oip::Channel;
 use super::{BackendError, Call};
-use crate::guard::offload;
-use crate::owned;
+use tensorgate_base::guard::offload;
+use tensorgate_base::owned;
 
 /// Encodes a request, on a separate thread if it is large. `None` if the protocol cannot represent
 /// it.

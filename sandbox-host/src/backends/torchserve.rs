@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::answer_decoding::decode;
 use super::oip::Channel;
 use super::{BackendError, Call};
-use crate::guard::offload;
+use tensorgate_base::guard::offload;
 
 /// Encodes a request, on a separate thread if it is large. `None` if the protocol cannot represent
 /// it.

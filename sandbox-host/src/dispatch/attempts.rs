@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use tensorgate_policy::policy::{Model, Retry};
 
 use crate::backends::BackendError;
-use crate::client_key::ClientKey;
+use tensorgate_base::client_key::ClientKey;
 
 /// The tokens that one retry costs. A request adds the configured percentage of it.
 const RETRY_COST: u32 = 100;

@@ -6,6 +6,7 @@
 //! the request is cancelled at the backend at once.
 
 use std::time::Duration;
+use tensorgate_judge::response_size;
 
 use tensorgate_policy::policy::Decoupled;
 use tensorgate_policy::{Denial, Reason};
@@ -15,8 +16,8 @@ use tokio::time::Instant;
 use super::in_flight::CallObserver;
 use super::{Deadline, Dispatcher, Permit, SelectedEndpoint};
 use crate::backends::decoupled::{DecoupledStream, RequestIdentity, StreamedResponse};
-use crate::backends::{BackendError, Call, answer, oip};
-use crate::telemetry::metrics::GaugeGuard;
+use crate::backends::{BackendError, Call, oip};
+use tensorgate_telemetry::metrics::GaugeGuard;
 
 /// The number of responses that are read ahead of the consumer.
 const READ_AHEAD: usize = 1;
@@ -73,7 +74,7 @@ impl Dispatcher {
         let (mut endpoint_index, raised, deadline) = self.acquire(request_deadline, waited).await?;
         let deadline = deadline.min(until);
         let (contract, version, claims) = (call.contract, call.version, call.claims);
-        let max_answer_bytes = answer::max_bytes(call.outputs);
+        let max_answer_bytes = response_size::max_bytes(call.outputs);
         let question = RequestIdentity {
             id: call.id.to_owned(),
             model: call.model.to_owned(),

@@ -8,9 +8,9 @@
 
 use tokio::time::Instant;
 
-use crate::admission::RecentClients;
-use crate::client_key::ClientKey;
-use crate::turns::{Enqueued, Ticket, Turns};
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_base::shares::RecentClients;
+use tensorgate_base::turns::{Enqueued, Ticket, Turns};
 
 /// The reserved part of the permits is one in this many.
 const RESERVED_FRACTION: usize = 8;

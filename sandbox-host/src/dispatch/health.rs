@@ -21,9 +21,9 @@ use tokio::time::Instant;
 
 use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
-use crate::models::artifacts::ModelArtifacts;
 pub(super) use result::ModelStatus;
 pub use result::ProbeResult;
+use tensorgate_models::artifacts::ModelArtifacts;
 
 /// The interval of probes while something is not ready, so that it is found soon after it comes up.
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(250);

@@ -16,7 +16,7 @@ use super::outlier_detection::{Ejection, FailureSource};
 use super::permits::ConcurrencyLimiter;
 use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
-use crate::client_key::ClientKey;
+use tensorgate_base::client_key::ClientKey;
 
 /// The deadline of a request, and the client that it belongs to.
 #[derive(Clone, Copy, Debug)]

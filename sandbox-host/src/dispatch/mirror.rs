@@ -16,7 +16,7 @@ use crate::backends::message_chunks::MessageChunks;
 use crate::backends::oip::Channel;
 use crate::backends::signature::{Comparison, compare};
 use crate::backends::{BackendError, answer};
-use crate::client_key::ClientKey;
+use tensorgate_base::client_key::ClientKey;
 
 /// How long a failed contract check is cached before the endpoint is asked again.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);

@@ -8,9 +8,9 @@ use tensorgate_policy::policy::{Accepts, Model};
 use tensorgate_policy::{Denial, Reason};
 
 use super::{Deadline, Dispatcher, SelectedEndpoint};
-use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
 use crate::backends::openai::{CheckedResponse, EventStream, ResponseMemory, Upstream, check};
-use crate::document::Document;
+use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_judge::document::Document;
 
 impl Dispatcher {
     /// Sends a document whose response is streamed. The response keeps the permit and the other

@@ -21,10 +21,10 @@ use tokio::time::Instant;
 
 use super::adaptive_limit::AdaptiveLimit;
 use super::fair_queue::FairQueue;
-use crate::client_key::ClientKey;
-use crate::telemetry::labels::BackendLabels;
-use crate::telemetry::metrics::{GaugeGuard, Metrics};
-use crate::turns::Ticket;
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_base::turns::Ticket;
+use tensorgate_telemetry::labels::BackendLabels;
+use tensorgate_telemetry::metrics::{GaugeGuard, Metrics};
 
 /// The weight of the latest hold time in the moving average is one in this many.
 const AVERAGE_WEIGHT: u32 = 8;

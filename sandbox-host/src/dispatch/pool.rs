@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::outlier_detection::{Ejection, FailureSource, OutlierState, REQUEST_WEIGHT};
 use crate::backends::oip::Endpoint;
-use crate::client_key::ClientKey;
+use tensorgate_base::client_key::ClientKey;
 
 /// The endpoints of one backend.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use tensorgate_policy::json::{Members, Value};
 
-use crate::sandbox::FeatureColumn;
+use tensorgate_sandbox::FeatureColumn;
 
 /// A response of Feast's feature server: names in `metadata.feature_names`, and for each of them
 /// values in `results`, one for each key.

@@ -11,15 +11,19 @@ use http::{HeaderMap, Method, StatusCode};
 use tensorgate_policy::policy::{BackendTls, Fetch, Target};
 use tokio::time::{Instant, timeout_at};
 
-use super::EgressPermits;
-use super::client_tls::client_tls;
-use super::exchange::{Destination, EgressError, EgressRequest, addresses, body, send, single};
+use super::metrics::CapabilityMetrics;
 use super::pending_record::PendingRecord;
-use super::resolve::Resolve;
-use crate::backends::tls::Tls;
-use crate::pem::TlsError;
-use crate::sandbox::{CallContext, EgressRecord, FetchedFile, ResolveFailure};
-use crate::telemetry::metrics::{CapabilityMetrics, Metrics};
+use tensorgate_base::egress_log::{EgressRecord, ResolveFailure};
+use tensorgate_net::client_tls::client_tls;
+use tensorgate_net::exchange::{
+    Destination, EgressError, EgressRequest, addresses, body, send, single,
+};
+use tensorgate_net::pem::TlsError;
+use tensorgate_net::permits::EgressPermits;
+use tensorgate_net::resolve::Resolve;
+use tensorgate_net::tls::Tls;
+use tensorgate_sandbox::{CallContext, FetchedFile};
+use tensorgate_telemetry::metrics::Metrics;
 
 /// Fetches files for one handler.
 pub(super) struct Fetcher {
@@ -55,7 +59,7 @@ impl Fetcher {
             accept: rule.content_types().join(", "),
             tls,
             resolver,
-            counts: metrics.capability_metrics(handler, ""),
+            counts: CapabilityMetrics::new(metrics, handler, ""),
             permits: EgressPermits::new(rule.concurrency()),
         })
     }

@@ -16,16 +16,20 @@ use tensorgate_wire::json_members;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 
-use super::EgressPermits;
-use super::client_tls::client_tls;
-use super::exchange::{Destination, EgressError, EgressRequest, addresses, body, send, single};
 use super::features::{from_feast, from_object};
+use super::metrics::CapabilityMetrics;
 use super::pending_record::PendingRecord;
-use super::resolve::Resolve;
-use crate::backends::tls::Tls;
-use crate::pem::TlsError;
-use crate::sandbox::{CallContext, EgressRecord, FeatureColumn, ResolveFailure};
-use crate::telemetry::metrics::{CapabilityMetrics, Metrics};
+use tensorgate_base::egress_log::{EgressRecord, ResolveFailure};
+use tensorgate_net::client_tls::client_tls;
+use tensorgate_net::exchange::{
+    Destination, EgressError, EgressRequest, addresses, body, send, single,
+};
+use tensorgate_net::pem::TlsError;
+use tensorgate_net::permits::EgressPermits;
+use tensorgate_net::resolve::Resolve;
+use tensorgate_net::tls::Tls;
+use tensorgate_sandbox::{CallContext, FeatureColumn};
+use tensorgate_telemetry::metrics::Metrics;
 
 /// The largest token file in bytes.
 const MAX_TOKEN_BYTES: u64 = 8 << 10;
@@ -59,7 +63,7 @@ impl LookupClient {
             tls: tls.transpose()?,
             token: rule.bearer_file().map(|file| root.join(file)),
             resolver,
-            counts: metrics.capability_metrics(handler, name),
+            counts: CapabilityMetrics::new(metrics, handler, name),
             permits: EgressPermits::new(rule.concurrency()),
         })
     }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::exchange::EgressError;
-use crate::sandbox::{CallContext, EgressRecord, ResolveFailure};
-use crate::telemetry::metrics::{CapabilityMetrics, micros};
+use super::metrics::CapabilityMetrics;
+use tensorgate_base::egress_log::{EgressRecord, ResolveFailure};
+use tensorgate_net::exchange::EgressError;
+use tensorgate_sandbox::CallContext;
+use tensorgate_telemetry::metrics::micros;
 
 /// A capability request in progress.
 pub(super) struct PendingRecord<'t> {

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tensorgate_policy::{Denial, Reason};
 
 use super::contract_denial;
-use crate::sandbox::Role;
+use tensorgate_base::payload::Role;
 
 /// What is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

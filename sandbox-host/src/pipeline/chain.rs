@@ -14,11 +14,12 @@ use super::route::HandlerChain;
 use super::shadow::{InShadow, Values};
 use super::stage::Stage;
 use super::{Pipeline, contract_denial};
-use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
-use crate::owned;
-use crate::sandbox::{CallContext, HandlerError, HandlerOutput, Payload, Role};
-use crate::telemetry::labels::{FaultLabels, HandlerLabels};
-use crate::telemetry::timings::Timings;
+use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_base::owned;
+use tensorgate_base::payload::{Payload, Role};
+use tensorgate_sandbox::{CallContext, HandlerError, HandlerOutput};
+use tensorgate_telemetry::labels::{FaultLabels, HandlerLabels};
+use tensorgate_telemetry::timings::Timings;
 
 /// The common inputs of a request's handler calls.
 pub(super) struct CallContents<'a> {

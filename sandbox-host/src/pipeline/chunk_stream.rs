@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::Frame;
 
-use crate::audit::Ending;
 use crate::backends::openai::EventStream;
+use tensorgate_audit::Ending;
 
 /// A source of chunks.
 pub(crate) trait Source: Send + 'static {

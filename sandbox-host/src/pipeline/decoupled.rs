@@ -2,6 +2,7 @@
 //! postprocessed and encoded separately.
 
 use bytes::Bytes;
+use tensorgate_judge::response_size;
 use tensorgate_policy::policy::{Decoupled, EMPTY_FINAL_RESPONSE, ModelId};
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
 use tensorgate_policy::{Denial, Reason};
@@ -10,12 +11,11 @@ use tokio::time::Instant;
 
 use super::shadow::InShadow;
 use super::{Pipeline, ResponseContext, check_outputs};
-use crate::admission::memory_budget::MemoryPermit;
-use crate::backends::answer;
 use crate::dispatch::{Deadline, ResponseStream};
 use crate::pipeline::reply;
-use crate::pipeline::request::ModelRequest;
-use crate::telemetry::timings::Timings;
+use tensorgate_base::memory_budget::MemoryPermit;
+use tensorgate_judge::request::ModelRequest;
+use tensorgate_telemetry::timings::Timings;
 
 /// The responses in memory before the caller's: one that arrives, one that waits, one that is
 /// processed.
@@ -60,7 +60,8 @@ impl Pipeline {
     ) -> Result<DecoupledRequest, Denial> {
         let (model, route) = self.route(request.model)?;
         let says_end = request_final_flag(&mut request.parameters);
-        let room = answer::max_bytes(model.backend_outputs()).saturating_mul(ANSWERS_AT_ONCE);
+        let room =
+            response_size::max_bytes(model.backend_outputs()).saturating_mul(ANSWERS_AT_ONCE);
         let (sent, wanted) = self
             .prepared(
                 request,

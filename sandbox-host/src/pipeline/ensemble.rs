@@ -16,12 +16,12 @@ use tokio::time::Instant;
 
 use super::shadow::{InShadow, Values};
 use super::{BackendInputs, Pipeline, ResponseContext, check_outputs, contract_denial};
-use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
 use crate::backends::Call;
 use crate::dispatch::{BackendResponse, Deadline, Dispatcher};
-use crate::owned;
-use crate::telemetry::metrics::Metrics;
-use crate::telemetry::timings::Timings;
+use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_base::owned;
+use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_telemetry::timings::Timings;
 
 /// The response of a step.
 struct Answer {

@@ -17,6 +17,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
+use tensorgate_judge::response_size;
 
 use http::HeaderMap;
 use prometheus_client::metrics::counter::Counter;
@@ -26,15 +27,14 @@ use tensorgate_policy::{Policy, RequestHash, Tensor};
 use tensorgate_wire::proto::ModelInferRequest;
 use tokio::sync::Semaphore;
 
-use crate::admission::memory_budget::{Budget, MemoryPermit};
-use crate::audit::Audit;
-use crate::audit::record::{Copied, Event, MAX_DETAIL_BYTES, clean};
-use crate::backends::answer;
 use crate::dispatch::Dispatcher;
-use crate::guard::{catch_panic, offload};
-use crate::owned;
-use crate::telemetry::labels::MirrorLabels;
-use crate::telemetry::metrics::{Metrics, micros};
+use tensorgate_audit::Audit;
+use tensorgate_audit::record::{Copied, Event, MAX_DETAIL_BYTES, clean};
+use tensorgate_base::guard::{catch_panic, offload};
+use tensorgate_base::memory_budget::{Budget, MemoryPermit};
+use tensorgate_base::owned;
+use tensorgate_telemetry::labels::MirrorLabels;
+use tensorgate_telemetry::metrics::{Metrics, micros};
 
 /// The most mirrored requests in flight to one version. They hardly affect a server that also
 /// serves clients.
@@ -157,7 +157,7 @@ impl Mirrors {
         if to.is_empty() {
             return None;
         }
-        let max_answer_bytes = answer::max_bytes(model.backend_outputs());
+        let max_answer_bytes = response_size::max_bytes(model.backend_outputs());
         // The inputs, the regular response, and the response of each version in shadow.
         let answers = max_answer_bytes.saturating_mul(to.len().saturating_add(1));
         let mut memory_permit = self.budget.permit();

@@ -4,13 +4,13 @@ use tensorgate_policy::Denial;
 use tokio::time::Instant;
 
 use super::Pipeline;
-use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
 use crate::backends::openai::{CheckedResponse, EventStream, ResponseMemory};
 use crate::dispatch::Deadline;
-use crate::document::Document;
-use crate::pipeline::request::ModelRequest;
-use crate::telemetry::labels::ModelLabels;
-use crate::telemetry::timings::Timings;
+use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_judge::document::Document;
+use tensorgate_judge::request::ModelRequest;
+use tensorgate_telemetry::labels::ModelLabels;
+use tensorgate_telemetry::timings::Timings;
 
 /// The memory for a chunk of a response: an event as received, decoded, and encoded anew.
 const CHUNK_BYTES: usize = 1 << 20;

@@ -7,7 +7,7 @@ use tensorgate_policy::{Protocol, Tensor};
 use tensorgate_wire::encode::AnswerForm;
 
 use crate::backends::Call;
-use crate::sandbox::CallContext;
+use tensorgate_sandbox::CallContext;
 
 /// The inputs for a backend.
 pub(super) struct BackendInputs {

@@ -11,14 +11,14 @@ use tensorgate_policy::{Denial, Policy, Protocol};
 use tokio::time::Instant;
 
 use super::shadow::InShadow;
-use crate::audit::record::{By, Decision, Event, SOURCE_HEADER, Verdict, path};
-use crate::audit::{Audit, Ending, Outcomes, Unwritten};
-use crate::pipeline::request::{Caller, DenialOrigin, DeniedRequest, ModelRequest};
-use crate::telemetry::labels::{
+use tensorgate_audit::record::{By, Decision, Event, SOURCE_HEADER, Verdict, path};
+use tensorgate_audit::{Audit, Ending, Outcomes, Unwritten};
+use tensorgate_judge::request::{Caller, DenialOrigin, DeniedRequest, ModelRequest};
+use tensorgate_telemetry::labels::{
     ModelLabels, OverloadLabels, RequestLabels, ShadowLabels, VersionLabels,
 };
-use crate::telemetry::metrics::{GaugeGuard, Metrics, micros};
-use crate::telemetry::timings::Timings;
+use tensorgate_telemetry::metrics::{GaugeGuard, Metrics, micros};
+use tensorgate_telemetry::timings::Timings;
 
 /// What is known of a request so far.
 #[derive(Debug)]
@@ -187,7 +187,7 @@ impl Record {
             DenialOrigin::Disagreement => {
                 self.metrics
                     .disagreement
-                    .get_or_create(&crate::telemetry::labels::ReasonLabels { reason })
+                    .get_or_create(&tensorgate_telemetry::labels::ReasonLabels { reason })
                     .inc();
                 tracing::error!(
                     request_id,

@@ -17,9 +17,9 @@ use tensorgate_wire::headers::JSON_LENGTH;
 use super::chunk_stream::ChunkStream;
 use super::chunk_stream::Source;
 use super::settlement::TokenSettlement;
-use crate::admission::memory_budget::MemoryPermit;
-use crate::audit::Ending;
 use crate::backends::openai::EventStream;
+use tensorgate_audit::Ending;
+use tensorgate_base::memory_budget::MemoryPermit;
 
 /// The gRPC status of a success.
 const GRPC_OK: HeaderValue = HeaderValue::from_static("0");
@@ -271,7 +271,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answers_bytes_are_held_as_long_as_its_data() {
-        let budget = crate::admission::memory_budget::Budget::new(100);
+        let budget = tensorgate_base::memory_budget::Budget::new(100);
         let mut held = budget.permit();
         assert!(held.resize(60));
         let mut response = success(Protocol::OipRest, StatusCode::OK, b"x".to_vec(), "id-1");

@@ -4,11 +4,11 @@ use tensorgate_policy::Denial;
 use tensorgate_policy::denial::Shadowed;
 
 use super::record::{Record, wide};
-use crate::audit::record::{
+use tensorgate_audit::record::{
     By, Decision, MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, Verdict, clean,
     clean_shadowed,
 };
-use crate::telemetry::metrics::micros;
+use tensorgate_telemetry::metrics::micros;
 
 impl Record {
     /// The record of a response.

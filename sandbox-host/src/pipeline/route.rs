@@ -10,7 +10,7 @@ use super::attribution::ContractHistory;
 use super::stage::Stage;
 use crate::dispatch::Dispatcher;
 use crate::pipeline::mirroring::Mirrors;
-use crate::sandbox::Role;
+use tensorgate_base::payload::Role;
 
 /// The route of one model.
 pub struct ModelRoute {

@@ -3,8 +3,8 @@
 use tensorgate_policy::Denial;
 use tokio::time::Instant;
 
-use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
-use crate::sandbox::{CallContext, LoadedHandler};
+use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_sandbox::{CallContext, LoadedHandler};
 
 /// A loaded handler with its name in the policy.
 #[derive(Clone)]

@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use super::record::{Record, wide};
 use super::shadow::InShadow;
-use crate::audit::Unwritten;
-use crate::audit::record::{By, Decision, Verdict};
-use crate::pipeline::request::Caller;
-use crate::telemetry::metrics::GaugeGuard;
-use crate::telemetry::timings::Timings;
+use tensorgate_audit::Unwritten;
+use tensorgate_audit::record::{By, Decision, Verdict};
+use tensorgate_judge::request::Caller;
+use tensorgate_telemetry::metrics::GaugeGuard;
+use tensorgate_telemetry::timings::Timings;
 
 /// How a stream ends.
 #[derive(Clone, Copy, Debug)]

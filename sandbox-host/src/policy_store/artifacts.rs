@@ -9,8 +9,8 @@ use tensorgate_policy::unhex;
 
 use super::assemble::PolicyFault;
 use super::policy_versions::PolicyVersion;
-use crate::audit::record::{ArtifactAction, ArtifactKind, ArtifactRecord};
-use crate::sandbox::LoadFault;
+use tensorgate_audit::record::{ArtifactAction, ArtifactKind, ArtifactRecord};
+use tensorgate_sandbox::LoadFault;
 
 /// The name of a bundle that cannot be read, in records.
 const UNREADABLE: &str = "unreadable";

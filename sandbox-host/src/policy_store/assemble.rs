@@ -14,31 +14,37 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Backend, Handler, Model};
 use tensorgate_policy::raw::BackendKind;
 
+use super::handler_metrics::{capture_counts, circuit_open};
 use super::parallel::parallel_map;
-use super::signed::{self, UnsignedFault};
-use crate::audit::breaker_records::BreakerRecords;
-use crate::backends::ProtocolAdapter;
 use crate::backends::oip::{Endpoint, EndpointError};
-use crate::backends::tls::Tls;
-use crate::config::{self, Candidate, ConfigError, Folders};
-use crate::context_keys::ContextKeys;
+use crate::config::{self, ConfigError};
 use crate::dispatch::Dispatcher;
 use crate::dispatch::health::{self, BackendHealth, Prober};
-use crate::egress::{Egress, Resolve, SystemResolver};
-use crate::limits::{ConnectFault, SharedLimits};
-use crate::models::artifacts::{ModelArtifacts, ModelServers};
-use crate::pem::TlsError;
-use crate::pipeline::request::Verifier;
+use crate::egress::Egress;
 use crate::pipeline::{Pipeline, Stage, mirroring};
+use crate::policy_store::breaker_records::BreakerRecords;
 use crate::policy_store::policy_versions::PolicyVersion;
-use crate::sandbox::capture::{CaptureError, Capturer};
-use crate::sandbox::os_sandbox::NotPermitted;
-use crate::sandbox::{CompilerConfig, LoadFault, Role, Sandbox, SandboxConfig, SandboxError};
-use crate::telemetry::labels::BackendLabels;
-use crate::telemetry::metrics::Metrics;
-use crate::watch::webhook::{Target, WebhookFault};
-pub use routes::{BeyondBudget, beyond_budget};
 use routes::{routes, used};
+use tensorgate_base::payload::Role;
+use tensorgate_judge::budget::BeyondBudget;
+use tensorgate_judge::context_keys::ContextKeys;
+use tensorgate_judge::protocol_adapter::ProtocolAdapter;
+use tensorgate_judge::request::Verifier;
+use tensorgate_limits::{ConnectFault, SharedLimits};
+use tensorgate_models::artifacts::{ModelArtifacts, ModelServers};
+use tensorgate_net::pem::TlsError;
+use tensorgate_net::resolve::{Resolve, SystemResolver};
+use tensorgate_net::tls::Tls;
+use tensorgate_os_sandbox::NotPermitted;
+use tensorgate_sandbox::capture::{CaptureError, Capturer};
+use tensorgate_sandbox::{CompilerConfig, LoadFault, Sandbox, SandboxConfig, SandboxError};
+use tensorgate_settings::bundle::BundleError;
+use tensorgate_settings::bundle::Candidate;
+use tensorgate_settings::folders::{self, Folders};
+use tensorgate_settings::signed::{self, UnsignedFault};
+use tensorgate_telemetry::labels::BackendLabels;
+use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_watch::webhook::{Target, WebhookFault};
 
 /// Why a policy cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +52,8 @@ use routes::{routes, used};
 pub enum PolicyFault {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     #[error(transparent)]
     NotPermitted(#[from] NotPermitted),
     #[error(transparent)]
@@ -280,7 +288,7 @@ impl Loader {
             known.reload_keys()?;
             return Ok(Some(Arc::clone(known)));
         }
-        Capturer::start(rule, &self.folders.root, self.metrics.capture_counts()).map(Some)
+        Capturer::start(rule, &self.folders.root, capture_counts(&self.metrics)).map(Some)
     }
 
     /// The server that receives alerts. An existing one is reused, with its files read again. Reads
@@ -362,7 +370,7 @@ impl Loader {
         role: Role,
         signed: Option<&Signed>,
     ) -> Result<Stage, PolicyFault> {
-        let component = config::component(&self.folders, rule.component())?;
+        let component = folders::component(&self.folders, rule.component())?;
         let mut handler = self.sandbox()?.load(name, rule, role, &component)?;
         let resolver: Arc<dyn Resolve> = Arc::new(self.resolver.share());
         let reach = Egress::from_policy(name, rule, &self.folders.root, &resolver, &self.metrics);
@@ -381,7 +389,8 @@ impl Loader {
             signed_as = signed.map(|signed| tracing::field::display(&signed.signed_as)),
             "handler loaded"
         );
-        handler.set_breaker_reporting(self.metrics.circuit_open(
+        handler.set_breaker_reporting(circuit_open(
+            &self.metrics,
             name,
             role,
             Arc::<BreakerRecords>::clone(&self.cut_offs),

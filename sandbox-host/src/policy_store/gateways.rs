@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use serde::{Deserialize, Serialize};
+use tensorgate_settings::admin::GatewayStatus;
 use tokio::time::Instant;
 
 /// The most gateways that are remembered. Beyond it the one that was seen least recently is
@@ -28,19 +28,6 @@ struct LastRequest {
     generation: String,
     /// Seconds since the start.
     at_s: AtomicU64,
-}
-
-/// A gateway, for the operator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GatewayStatus {
-    /// The gateway's name.
-    pub gateway: String,
-    /// The policy version of its last request.
-    pub generation: String,
-    /// Whether the host has that version now.
-    pub known: bool,
-    /// The age of that request, in seconds.
-    pub last_seen_s: u64,
 }
 
 impl Gateways {

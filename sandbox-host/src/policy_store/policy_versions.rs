@@ -18,23 +18,24 @@ use tensorgate_policy::{Denial, HeaderMode, Policy, Reason};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::gateways::{GatewayStatus, Gateways};
+use super::gateways::Gateways;
 use super::pending_policy::Restriction;
 use super::unknown_versions::{GRACE, UnknownVersions};
-use crate::admission::memory_budget::Budget;
-use crate::context_keys::ContextKeys;
 use crate::dispatch::Dispatcher;
-use crate::limits::SharedLimits;
-use crate::models::artifacts::Followed;
 use crate::pipeline::Pipeline;
-use crate::pipeline::request::{
-    Caller, DenialOrigin, DeniedRequest, HeadVerdict, Verifier, read_head,
-};
 use crate::policy_store::assemble::{Parts, models_at};
 use crate::policy_store::revocation::is_admitted;
-use crate::server::Bounds;
-use crate::telemetry::labels::GenerationLabels;
-use crate::telemetry::metrics::Metrics;
+use tensorgate_base::memory_budget::Budget;
+use tensorgate_judge::context_keys::ContextKeys;
+use tensorgate_judge::request::{
+    Caller, DenialOrigin, DeniedRequest, HeadVerdict, Verifier, read_head,
+};
+use tensorgate_limits::SharedLimits;
+use tensorgate_models::artifacts::Followed;
+use tensorgate_settings::admin::GatewayStatus;
+use tensorgate_settings::bounds::Bounds;
+use tensorgate_telemetry::labels::GenerationLabels;
+use tensorgate_telemetry::metrics::Metrics;
 
 /// The most older policies that are kept. They share handlers and backends, so each costs only its
 /// rules and routes. Beyond it the oldest is dropped early, because a revocation must never wait.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::assemble::routes::used;
 use super::assemble::{Loader, Parts, PolicyFault};
-use crate::config::Candidate;
 use crate::policy_store::policy_versions::PolicyVersion;
+use tensorgate_settings::bundle::Candidate;
 
 impl Loader {
     /// Builds the version of a policy that restricts `base`, or returns every part that differs.

@@ -16,8 +16,9 @@ use tokio::sync::watch;
 use super::socket::{Socket, SocketError};
 use super::tls::ServerTls;
 use super::tls_listener::TlsListener;
-use super::{Bounds, CheckedPeers, Listener, run};
-use crate::telemetry::metrics::Metrics;
+use super::{CheckedPeers, Listener, run};
+use tensorgate_settings::bounds::Bounds;
+use tensorgate_telemetry::metrics::Metrics;
 
 /// The addresses of a service. Without any, it has no clients.
 #[derive(Clone, Debug, Default)]

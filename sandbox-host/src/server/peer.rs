@@ -6,10 +6,8 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue};
 
 use super::slots::Slot;
+use tensorgate_settings::admin::GATEWAY_HEADER;
 
-/// Header in which a proxy beside the host, such as the sidecar of a mesh, names the gateway that
-/// it received a request from. The filter rejects requests of clients that have it.
-pub const GATEWAY_HEADER: &str = "x-tensorgate-gateway";
 /// The longest such name that is shown, bytes. Identities of a mesh are shorter.
 const MAX_NAME_BYTES: usize = 512;
 

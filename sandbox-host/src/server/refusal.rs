@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_rustls::rustls::{CertificateError, Error};
 
-use crate::telemetry::metrics::Metrics;
+use tensorgate_telemetry::metrics::Metrics;
 
 /// The least time between two log lines.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);

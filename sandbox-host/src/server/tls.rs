@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tensorgate_net::peer_name::is_peer_name;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer, UnixTime};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::version::TLS13;
@@ -14,14 +15,12 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use webpki::EndEntityCert;
 
 use super::refusal::Refusal;
-use crate::pem::{self, MAX_FILE_BYTES, TlsError};
-use crate::renewed::{Refresh, Renewed};
-use crate::secret_file::{self, SecretFileError};
+use tensorgate_base::renewed::{Refresh, Renewed};
+use tensorgate_base::secret_file::{self, SecretFileError};
+use tensorgate_net::pem::{self, MAX_FILE_BYTES, TlsError};
 
 /// The ALPN name of HTTP/2. HTTP/1.1 has no request trailers here, which verdicts on bodies need.
 pub(super) const HTTP2: &[u8] = b"h2";
-/// The scheme of SPIFFE IDs.
-const SPIFFE: &str = "spiffe://";
 
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -167,19 +166,6 @@ fn names(leaf: &CertificateDer<'_>) -> Vec<String> {
     uris.retain(|uri| uri.contains(':'));
     let names = uris.into_iter().chain(leaf.valid_dns_names());
     names.map(str::to_owned).collect()
-}
-
-/// Whether a name can be a peer's in its certificate: a SPIFFE ID or a DNS name. A pattern is none:
-/// names are compared exactly.
-pub fn is_peer_name(name: &str) -> bool {
-    match name.strip_prefix(SPIFFE) {
-        Some(rest) => {
-            let graphic = rest.bytes().all(|byte| byte.is_ascii_graphic());
-            let parts = rest.split_once('/');
-            graphic && parts.is_some_and(|(domain, path)| !domain.is_empty() && !path.is_empty())
-        }
-        None => DnsName::try_from(name).is_ok(),
-    }
 }
 
 #[cfg(test)]

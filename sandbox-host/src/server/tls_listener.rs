@@ -17,7 +17,7 @@ use super::handshakes::Handshakes;
 use super::peer::{Connection, GatewayPeer};
 use super::refusal::{Refusal, Refusals};
 use super::tls::{HTTP2, ServerTls};
-use crate::telemetry::metrics::Metrics;
+use tensorgate_telemetry::metrics::Metrics;
 
 /// The time limit of a handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);

@@ -13,22 +13,19 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::policy_store::gateways::GatewayStatus;
 use crate::policy_store::policy_versions::Status;
-use crate::policy_store::sources::Sources;
-use crate::sandbox::RunningCompilations;
-use crate::server::Bounds;
 use crate::service::{App, local_host};
-use crate::telemetry::exposition::Exposition;
-use crate::telemetry::labels::GatewayLabels;
-use crate::telemetry::metrics::Metrics;
-use crate::watch::blocks::ListedBlock;
-
-/// The default address.
-pub const DEFAULT_ADDRESS: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9902);
+use tensorgate_sandbox::RunningCompilations;
+use tensorgate_settings::admin::GatewayStatus;
+use tensorgate_settings::admin::{COMPILING, COMPILING_HANDLER};
+use tensorgate_settings::bounds::Bounds;
+use tensorgate_settings::sources::Sources;
+use tensorgate_telemetry::exposition::Exposition;
+use tensorgate_telemetry::labels::GatewayLabels;
+use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_watch::blocks::BlocksShown;
 
 /// The most admin connections: of a scraper, a kubelet, a browser. A further one displaces another.
 pub const MAX_CONNECTIONS: usize = 64;
@@ -44,11 +41,6 @@ pub const BOUNDS: Bounds = Bounds {
     head_fields: 64,
     head_time: HEAD_TIME,
 };
-
-/// Why the host is not ready before its first policy is active.
-pub const COMPILING: &str = "compiling handlers";
-/// How a further line starts, which names one of these handlers.
-pub const COMPILING_HANDLER: &str = "compiling handler ";
 
 /// The state behind the admin server.
 #[derive(Clone)]
@@ -90,13 +82,6 @@ struct Shown {
     status: Status,
     #[serde(flatten)]
     sources: Sources,
-}
-
-/// The response of `/blocks`.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct BlocksShown {
-    /// The records, by client.
-    pub blocks: Vec<ListedBlock>,
 }
 
 /// The routes of the admin server at an address. At a loopback address, requests must name this

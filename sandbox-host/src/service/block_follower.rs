@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::audit::record::{self, Event, MAX_NAME_BYTES, clean};
-use crate::limits::{RedisFault, SharedBlock};
-use crate::renewed::{Refresh, Renewed};
 use crate::service::App;
-use crate::watch::blocks::{BlockAction, BlockFile, BlockRecord, BlockVersion};
+use tensorgate_audit::record::{self, Event, MAX_NAME_BYTES, clean};
+use tensorgate_base::renewed::{Refresh, Renewed};
+use tensorgate_limits::{RedisFault, SharedBlock};
+use tensorgate_watch::blocks::{BlockAction, BlockFile, BlockRecord, BlockVersion};
 
 /// The interval of looks at the file and at Redis. A block of one gateway is in force in another
 /// after two intervals at most.

@@ -5,7 +5,7 @@ use tensorgate_policy::request::Proofs;
 use tensorgate_policy::{Operation, Policy, Protocol};
 
 use crate::pipeline::reply::{self, ReplyBody};
-use crate::pipeline::request::Caller;
+use tensorgate_judge::request::Caller;
 
 pub(super) fn answer(policy: &Policy, caller: &Caller, proofs: Proofs) -> Response<ReplyBody> {
     let client = caller.client.as_deref().unwrap_or_default();

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::pipeline::{Pipeline, model_version};
-use crate::rfc3339::rfc3339;
+use crate::pipeline::Pipeline;
 use crate::service::App;
-use crate::telemetry::labels::ModelReadyLabels;
-use crate::telemetry::metrics::Metrics;
+use tensorgate_base::rfc3339::rfc3339;
+use tensorgate_judge::model_version::model_version;
+use tensorgate_telemetry::labels::ModelReadyLabels;
+use tensorgate_telemetry::metrics::Metrics;
 
 /// The most lines about models that are shown at once.
 const MAX_LINES: usize = 100;

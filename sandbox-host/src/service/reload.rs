@@ -18,18 +18,20 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-use crate::config::{self, Candidate, ConfigError};
-use crate::files;
 use crate::policy_store::artifacts::{Artifacts, RejectionLimiter, rejections};
 use crate::policy_store::assemble::{Loader, PolicyFault, models_at};
 use crate::policy_store::pending_policy::PendingPolicy;
 use crate::policy_store::policy_versions::{Attempt, Outcome, PolicyVersion};
-use crate::sandbox::os_sandbox::{self, Permitted, PolicyResources};
 use crate::service::App;
-use crate::telemetry::labels::ReloadLabels;
-use crate::unix_time::now_unix_s;
-use crate::watch::blocks::Responses;
-use crate::watch::monitor::RuleSet;
+use tensorgate_base::files;
+use tensorgate_base::unix_time::now_unix_s;
+use tensorgate_os_sandbox as os_sandbox;
+use tensorgate_os_sandbox::{Permitted, PolicyResources};
+use tensorgate_settings::bundle::Candidate;
+use tensorgate_settings::bundle::{self, BundleError};
+use tensorgate_telemetry::labels::ReloadLabels;
+use tensorgate_watch::blocks::Responses;
+use tensorgate_watch::monitor::RuleSet;
 
 /// The interval of checks whether the bundle's file was replaced.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -62,7 +64,7 @@ struct AnnouncedBundle<'r> {
     number: u64,
     /// Its version, if it has one.
     generation: Option<String>,
-    candidate: Result<Candidate, ConfigError>,
+    candidate: Result<Candidate, BundleError>,
     /// What its policy names that the OS sandbox may not permit. Empty without the sandbox.
     resources: PolicyResources,
     /// The loaded version that it restricts.
@@ -92,7 +94,7 @@ pub fn texts(faults: &[PolicyFault]) -> Vec<String> {
 /// The faults of a policy are listed one by one. Warnings are left out.
 fn text(fault: &PolicyFault) -> Vec<String> {
     match fault {
-        PolicyFault::Config(ConfigError::Policy(faults)) => faults
+        PolicyFault::Bundle(BundleError::Policy(faults)) => faults
             .iter()
             .filter(|fault| fault.severity == Severity::Error)
             .map(ToString::to_string)
@@ -116,7 +118,7 @@ impl Reloader {
 
     /// Activates a bundle, or returns every fault. The active policy stays active until the new one
     /// is complete.
-    pub async fn reload(&self, bundle: Result<Bundle, ConfigError>) -> Attempt {
+    pub async fn reload(&self, bundle: Result<Bundle, BundleError>) -> Attempt {
         self.load(self.announce(bundle)).await
     }
 
@@ -127,14 +129,14 @@ impl Reloader {
 
     /// Registers a bundle. Clients that it does not admit are rejected from now on, however long it
     /// takes to load.
-    fn announce(&self, bundle: Result<Bundle, ConfigError>) -> AnnouncedBundle<'_> {
+    fn announce(&self, bundle: Result<Bundle, BundleError>) -> AnnouncedBundle<'_> {
         let generations = &self.app.policy_versions;
         let generation = bundle.as_ref().ok().map(|bundle| bundle.generation.clone());
         let resources = match (&bundle, &self.permitted) {
             (Ok(bundle), Some(_)) => PolicyResources::of(&bundle.policy),
             _ => PolicyResources::default(),
         };
-        let candidate = bundle.and_then(|bundle| config::candidate(&bundle));
+        let candidate = bundle.and_then(|bundle| bundle::candidate(&bundle));
         let number = self.come.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let (mut tightens, mut announced) = (None, None);
         if let Ok(candidate) = &candidate {
@@ -425,7 +427,7 @@ struct Followed {
 
 impl Followed {
     /// The next bundle. It is not lost if this future is dropped.
-    async fn next(&mut self) -> Result<Bundle, ConfigError> {
+    async fn next(&mut self) -> Result<Bundle, BundleError> {
         loop {
             tokio::select! {
                 Some(()) = self.hangup.recv() => self.asked = true,
@@ -444,7 +446,7 @@ impl Followed {
     }
 }
 
-type FileCheck = (Option<File>, Option<Result<Bundle, ConfigError>>);
+type FileCheck = (Option<File>, Option<Result<Bundle, BundleError>>);
 
 /// The current file, and its bundle if the file was replaced or `asked` is set. The previous file
 /// stays open, so that no other file can get its inode number.
@@ -461,11 +463,11 @@ fn check_file(path: &Path, before: Option<File>, asked: bool) -> FileCheck {
     }
     match files::open(path) {
         Ok(file) => {
-            let bundle = config::read_bundle(path, &file);
+            let bundle = bundle::read_bundle(path, &file);
             (Some(file), Some(bundle))
         }
         Err(error) => {
-            let error = ConfigError::File {
+            let error = BundleError::File {
                 path: path.to_owned(),
                 cause: error.to_string(),
             };

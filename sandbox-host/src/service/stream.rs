@@ -31,18 +31,18 @@ use tokio::time::Instant;
 
 use super::App;
 use super::stream_deadline::{before_reset, stream_deadline};
-use crate::admission::memory_budget::{MemoryPermit, out_of_memory};
-use crate::client_key::ClientKey;
-use crate::grpc_timeout;
 use crate::pipeline::chunk_stream::Source;
 use crate::pipeline::record::Record;
 use crate::pipeline::reply::{self, ReplyBody};
-use crate::pipeline::request::StreamHead;
 use crate::pipeline::stream_record::StreamEnd;
 use crate::policy_store::policy_versions::PolicyVersion;
 use answering::{Answered, Answering};
 use conditions::StreamConditions;
 use running_answer::RunningAnswer;
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_base::grpc_timeout;
+use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_judge::request::StreamHead;
 
 /// The unread bytes that a stream may have without a reservation. A stream that only waits must not
 /// end because its client's other requests use all memory.

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use bytes::Bytes;
 use http::HeaderMap;
 use tensorgate_host::backends::openai::{check, required_bytes};
-use tensorgate_host::document::Document;
+use tensorgate_judge::document::Document;
 use tensorgate_policy::contract::openai::{AnswerLinks, OfferedCalls};
 use tensorgate_policy::request::Api;
 

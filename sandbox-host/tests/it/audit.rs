@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tensorgate_host::audit::Audit;
-use tensorgate_host::audit::files::Paths;
-use tensorgate_host::audit::key::{SigningKey, VerifyingKey};
-use tensorgate_host::audit::line::{Hash, Line, Seal, open, seal};
-use tensorgate_host::audit::record::{Decision, Event};
-use tensorgate_host::audit::recover::{Settings, recover};
-use tensorgate_host::audit::verify::{Kind, Report, verify};
-use tensorgate_host::telemetry::metrics::Metrics;
+use tensorgate_audit::Audit;
+use tensorgate_audit::files::Paths;
+use tensorgate_audit::key::{SigningKey, VerifyingKey};
+use tensorgate_audit::line::{Hash, Line, Seal, open, seal};
+use tensorgate_audit::record::{Decision, Event};
+use tensorgate_audit::recover::{Settings, recover};
+use tensorgate_audit::verify::{Kind, Report, verify};
+use tensorgate_telemetry::metrics::Metrics;
 
 /// Requests in a fresh log, lines 2 to 21; line 1 opens it and line 22 closes it.
 const REQUESTS: u64 = 20;
@@ -231,7 +231,7 @@ fn every_manipulation_of_a_log_is_reported() {
             lines.truncate(15);
             let last = open(lines[14].as_bytes()).unwrap().hash;
             let forger = Seal::Chain(SigningKey::from_seed([9; 32]));
-            let text = tensorgate_host::audit::recover::head("log", 15, last, &forger).unwrap();
+            let text = tensorgate_audit::recover::head("log", 15, last, &forger).unwrap();
             std::fs::write(folder.join("log.jsonl.head"), text).unwrap();
         },
         &[(Kind::Head, None, 1)],
@@ -311,7 +311,7 @@ fn a_line_truncated_by_a_crash_is_moved_aside_and_reported() {
         assert_eq!(report.faults, []);
         assert!(report.notes[0].contains("torn"), "{report:#?}");
         std::fs::write(&settings.path, &whole).unwrap();
-        let head = tensorgate_host::audit::recover::head(
+        let head = tensorgate_audit::recover::head(
             report.log.as_deref().unwrap(),
             5,
             open(lines(&settings.path)[4].as_bytes()).unwrap().hash,

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tensorgate_host::watch::blocks::{BlockAction, BlockFile, BlockRecord};
+use tensorgate_watch::blocks::{BlockAction, BlockFile, BlockRecord};
 use tensorgate_wire::context::Context;
 
 use crate::support::{

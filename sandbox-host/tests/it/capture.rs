@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::backend::{Act, Backend};
 use support::{INFER, Running, context, infer_body, key, policy, start_with, until};
+use tensorgate_base::payload::Payload;
 use tensorgate_host::policy_store::policy_versions::Outcome;
-use tensorgate_host::sandbox::Payload;
-use tensorgate_host::sandbox::capture::{CaptureKeys, Captured, folder, payload};
+use tensorgate_sandbox::capture::{Captured, folder, payload};
+use tensorgate_settings::sealed_capture::CaptureKeys;
 use tensorgate_wire::context::Context;
 
 /// The number at which the handler traps, and the one that it answers with too few tensors.

@@ -16,9 +16,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use guests::{BUDGET, Budget, built, load, preprocess};
-use tensorgate_host::sandbox::{
-    CompilerConfig, CompilerProcess, LoadedHandler, Payload, Role, Sandbox, SandboxConfig,
-};
+use tensorgate_base::payload::{Payload, Role};
+use tensorgate_sandbox::{CompilerConfig, CompilerProcess, LoadedHandler, Sandbox, SandboxConfig};
 
 const QUIET: &str = "(call $ok (i32.const 0) (i32.const 0))";
 const PATIENT: Budget = Budget {

@@ -24,11 +24,12 @@ use guests::{
     BUDGET, Budget, SPIN, built, component, load, policy, preprocess, preprocess_with,
     preprocess_with_pages, preprocess_with_realloc,
 };
-use tensorgate_host::sandbox::{
-    FaultCause, HandlerError, HandlerOutput, LoadFault, LoadedHandler, Overload, Payload, Role,
-    Sandbox, SandboxConfig,
-};
+use tensorgate_base::payload::{Payload, Role};
 use tensorgate_policy::Tensor;
+use tensorgate_sandbox::{
+    FaultCause, HandlerError, HandlerOutput, LoadFault, LoadedHandler, Overload, Sandbox,
+    SandboxConfig,
+};
 
 fn sandbox() -> Sandbox {
     Sandbox::new(SandboxConfig {

@@ -12,7 +12,7 @@ use serde_json::json;
 use support::backend::{Act, Backend};
 use support::{Answer, Gate, INFER, PATIENCE, context, folder, infer_body, policy, settings};
 use tensorgate_host::Host;
-use tensorgate_host::context_keys::ContextKeys;
+use tensorgate_judge::context_keys::ContextKeys;
 use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
 use tensorgate_wire::context::{Key, RemainingQuotas};
 

@@ -16,8 +16,9 @@ use origin::{Origin, Says};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use site::{Names, Site, ask, came, png};
+use tensorgate_base::payload::Role;
 use tensorgate_client::pki::Authority;
-use tensorgate_host::sandbox::{FaultCause, HandlerError, LoadFault, Overload, Role};
+use tensorgate_sandbox::{FaultCause, HandlerError, LoadFault, Overload};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fetch_sends_nothing_of_the_client_and_two_runs_look_the_same_to_the_guest() {

@@ -24,7 +24,7 @@ use tensorgate_client::pki::{Authority, Leaf};
 use tensorgate_host::Host;
 use tensorgate_host::server::listeners::{AllowedPeers, Listeners, ServiceAddress};
 use tensorgate_host::server::tls::{ServerTls, TlsFiles};
-use tensorgate_host::telemetry::metrics::Metrics;
+use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_wire::context::HEADER;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpSocket, TcpStream};

@@ -107,7 +107,7 @@ async fn a_host_in_its_os_sandbox_serves_compiles_reloads_and_renews_certificate
     // deleted.
     host.comes_to(200).await;
     let captured = || {
-        let names = tensorgate_host::sandbox::capture::folder::names(&root.join("captures"));
+        let names = tensorgate_sandbox::capture::folder::names(&root.join("captures"));
         names.unwrap().len()
     };
     support::until("a call is captured", || captured() == 1).await;

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use spawned::Spawned;
 use support::backend::{Act, Backend};
 use support::{GENERATION, INFER, context, folder, infer_body, key, policy, until};
-use tensorgate_host::audit::files::Paths;
-use tensorgate_host::audit::verify::verify;
+use tensorgate_audit::files::Paths;
+use tensorgate_audit::verify::verify;
 use tensorgate_wire::context::{Context, HEADER};
 use tokio::net::UnixStream;
 

@@ -11,14 +11,16 @@ use std::sync::Arc;
 use origin::{Origin, Says};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tensorgate_base::egress_log::EgressRecord;
+use tensorgate_base::payload::{Payload, Role};
 use tensorgate_client::pki::Authority;
-use tensorgate_host::egress::{Egress, Resolve, Resolving};
-use tensorgate_host::sandbox::{
-    CallContext, EgressRecord, FaultCause, HandlerError, HandlerOutput, LoadFault, Payload, Role,
-    Sandbox, SandboxConfig,
-};
-use tensorgate_host::telemetry::metrics::Metrics;
+use tensorgate_host::egress::Egress;
+use tensorgate_net::resolve::{Resolve, Resolving};
 use tensorgate_policy::{raw, validate};
+use tensorgate_sandbox::{
+    CallContext, FaultCause, HandlerError, HandlerOutput, LoadFault, Sandbox, SandboxConfig,
+};
+use tensorgate_telemetry::metrics::Metrics;
 
 /// Every name resolves to this machine, or to the address that a test gives.
 struct Here(&'static str);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tensorgate_artifact::model_signing::{
     Exclusions, ModelSigningKey, Pieces, Rules, sign_with_key,
 };
-use tensorgate_host::models::files::{Options, hash_folder};
+use tensorgate_models::files::{Options, hash_folder};
 
 use crate::support::backend::{Act, Backend};
 use crate::support::spawned::Spawned;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use support::{GENERATION, Gate, PATIENCE, admin, folder, mode, policy};
-use tensorgate_host::config::Folders;
+use tensorgate_settings::folders::Folders;
 
 /// A bundle, a key and a command that uses them.
 struct Setup {
@@ -286,7 +286,7 @@ fn components_stay_below_their_folder() {
         builtins: "/installed".into(),
     };
     let read = |component: &str| {
-        let read = tensorgate_host::config::component(&folders, component);
+        let read = tensorgate_settings::folders::component(&folders, component);
         read.unwrap_err().to_string()
     };
     for path in [

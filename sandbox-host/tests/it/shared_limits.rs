@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use support::{PATIENCE, Running, folder, mode, policy, start_with, until};
 use tensorgate_client::redis::Redis;
-use tensorgate_host::limits::PATH;
+use tensorgate_limits::PATH;
 use tensorgate_wire::rate_limit::{Code, Descriptor, RateLimitRequest, RateLimitResponse};
 use tokio::net::UnixStream;
 

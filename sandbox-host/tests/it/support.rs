@@ -22,12 +22,12 @@ use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use serde_json::{Value, json};
 use tensorgate_host::Host;
-use tensorgate_host::config::{self, Settings};
+use tensorgate_host::config::Settings;
 use tensorgate_host::policy_store::policy_versions::Attempt;
-use tensorgate_host::sandbox::CompilerConfig;
 use tensorgate_host::server::listeners::{AllowedPeers, ServiceAddress};
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_policy::{Bundle, HeaderMode};
+use tensorgate_sandbox::CompilerConfig;
 use tensorgate_wire::context::{Context, HEADER, Key, RemainingQuotas};
 use tensorgate_wire::proto::ModelInferRequest;
 use tensorgate_wire::proto::model_infer_request::InferInputTensor;
@@ -122,7 +122,7 @@ pub fn settings(policy: Value, folder: &Path) -> Settings {
         tcp: None,
     };
     Settings {
-        policy: config::candidate(&bundle).unwrap(),
+        policy: tensorgate_settings::bundle::candidate(&bundle).unwrap(),
         context_keys: key().into(),
         root: folder.to_owned(),
         builtins: folder.join("builtins"),

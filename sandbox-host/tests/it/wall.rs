@@ -12,7 +12,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tensorgate_host::sandbox::os_sandbox::{self, Access, OsSandbox};
+use tensorgate_os_sandbox as os_sandbox;
+use tensorgate_os_sandbox::{Access, OsSandbox};
 
 fn folder(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("tg-wall-{name}-{}", std::process::id()));

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
-use tensorgate_host::audit::RecordListener;
-use tensorgate_host::audit::record::Event;
-use tensorgate_host::watch::Observation;
+use tensorgate_audit::RecordListener;
+use tensorgate_audit::record::Event;
 use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::release::TopClass;
+use tensorgate_watch::Observation;
 
 use crate::support::backend::{Act, Backend};
 use crate::support::{policy, start, until};

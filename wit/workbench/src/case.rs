@@ -7,12 +7,13 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tensorgate_base::payload::Payload;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::read_at_most;
-use tensorgate_host::sandbox::{FaultCause, FetchedFile, Payload};
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::tensor::items;
 use tensorgate_policy::{Datatype, Tensor};
+use tensorgate_sandbox::{FaultCause, FetchedFile};
 
 use crate::project::{Project, World};
 

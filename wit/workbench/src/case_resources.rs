@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
-use tensorgate_host::sandbox::{
-    CallContext, CapabilityRequest, EgressBusy, FeatureColumn, FetchedFile, ResolveFailure,
-    ResolvedResource, ResourceResolver,
-};
+use tensorgate_base::egress_log::ResolveFailure;
 use tensorgate_policy::policy::Handler;
+use tensorgate_sandbox::{
+    CallContext, CapabilityRequest, EgressBusy, FeatureColumn, FetchedFile, ResolvedResource,
+    ResourceResolver,
+};
 use tokio::time::Instant;
 
 use crate::case::Features;

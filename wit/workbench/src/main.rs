@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tensorgate_cli_common::command_tree::{self, CommandTree};
 use tensorgate_cli_common::ui::{Output, Ui};
-use tensorgate_host::sandbox::compiler_process;
+use tensorgate_sandbox::compiler_process;
 use verbs::bench::Bench;
 use verbs::build::Build;
 use verbs::configure::Configure;

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Deserialize;
+use tensorgate_base::payload::Role;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::{LoadError, Source, read_at_most};
-use tensorgate_host::config::Folders;
-use tensorgate_host::sandbox::Role;
 use tensorgate_policy::policy::{BUILTIN, Handler, Policy};
 use tensorgate_policy::raw::ByteSize;
 use tensorgate_policy::{hex, raw, validate};
 use tensorgate_policy_text::{parse, typed};
+use tensorgate_settings::folders::Folders;
 
 /// File name of the manifest.
 pub const MANIFEST: &str = "handler.yaml";

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest as _, Sha256};
+use tensorgate_base::payload::Payload;
 use tensorgate_cli_common::{Failure, runtime, user_folders};
-use tensorgate_host::sandbox::{
-    CompilerConfig, CompilerProcess, HandlerError, HandlerOutput, LoadedHandler, Payload, Sandbox,
+use tensorgate_policy::policy::Handler;
+use tensorgate_sandbox::{
+    CompilerConfig, CompilerProcess, HandlerError, HandlerOutput, LoadedHandler, Sandbox,
     SandboxConfig,
 };
-use tensorgate_policy::policy::Handler;
 use tokio::runtime::Runtime;
 
 use crate::case::Case;
@@ -129,7 +130,7 @@ impl<'p> Runner<'p> {
         let handler = handler.with_resolver(Arc::new(resources));
         self.runtime.block_on(async {
             match (self.project.world.role(), case.input.clone()) {
-                (tensorgate_host::sandbox::Role::Postprocess, Payload::Tensors(outputs)) => {
+                (tensorgate_base::payload::Role::Postprocess, Payload::Tensors(outputs)) => {
                     handler.postprocess(REQUEST_ID, outputs).await
                 }
                 (_, input) => handler.preprocess(REQUEST_ID, input).await,

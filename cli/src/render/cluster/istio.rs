@@ -17,11 +17,11 @@ mod pods;
 #[cfg(test)]
 mod tests;
 
+use tensorgate_audit::record::SOURCE_HEADER;
 use tensorgate_cli_common::load::Loaded;
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_host::audit::record::SOURCE_HEADER;
-use tensorgate_host::server::peer::GATEWAY_HEADER;
 use tensorgate_policy::{HeaderMode, Policy};
+use tensorgate_settings::admin::GATEWAY_HEADER;
 
 use super::domains::DomainName;
 use super::names::{Namespace, NamespacedName};

@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::load::Loaded;
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_host::service::admin;
 use tensorgate_policy::{Fault, Severity, hex};
+use tensorgate_settings::admin;
 
 use super::names::{Image, Namespace};
 use super::network::Admitted;

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use http::Uri;
-use tensorgate_host::service::admin;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Counter, RateLimitService, Webhook};
+use tensorgate_settings::admin;
 
 use super::names::PodLabel;
 use super::workload::Workload;

@@ -1,8 +1,8 @@
 //! What every target in a cluster shares: the pods of the sandbox host, their policy, and what may
 //! reach them.
 
-use tensorgate_host::service::admin;
 use tensorgate_policy::{Bundle, Policy};
+use tensorgate_settings::admin;
 
 use super::names::{Image, Label, Namespace, ObjectName, PodLabel};
 use super::policy_files::{PolicyFiles, Reader};

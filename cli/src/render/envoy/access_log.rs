@@ -4,8 +4,8 @@
 //! and names come from the filter's state. Of the data that a client controls, only the method, the
 //! type and the path are logged.
 
-use tensorgate_host::audit::als::entry::{PROPERTIES, REQUEST_HEADERS, RESPONSE_HEADERS};
-use tensorgate_host::audit::als::service::{BUFFER_BYTES, FLUSH_MS};
+use tensorgate_audit::als::entry::{PROPERTIES, REQUEST_HEADERS, RESPONSE_HEADERS};
+use tensorgate_audit::als::service::{BUFFER_BYTES, FLUSH_MS};
 
 use super::clusters;
 use super::duration;

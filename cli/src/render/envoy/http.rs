@@ -1,6 +1,6 @@
 //! The HTTP connection manager: accepted requests, timeouts and routes.
 
-use tensorgate_host::audit::record::SOURCE_HEADER;
+use tensorgate_audit::record::SOURCE_HEADER;
 use tensorgate_policy::policy::Listen;
 
 use super::bounds::Bounds;

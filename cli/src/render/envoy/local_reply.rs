@@ -4,7 +4,7 @@
 //! other local reply is mapped to the closest reason. Bodies and statuses come from `wire`; this
 //! module only maps replies to reasons.
 
-use tensorgate_host::audit::envoy_reply::{CODECS, Details, NAMELESS, OURS, REASONS};
+use tensorgate_audit::envoy_reply::{CODECS, Details, NAMELESS, OURS, REASONS};
 use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::Answer;
 

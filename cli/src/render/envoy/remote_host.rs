@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use tensorgate_host::server::tls::is_peer_name;
+use tensorgate_net::peer_name::is_peer_name;
 use tokio_rustls::rustls::pki_types::DnsName;
 
 use super::tls::{self, SecretFile};

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
-use tensorgate_host::audit::record::Decision;
-use tensorgate_host::watch::observation::source_of;
+use tensorgate_audit::record::Decision;
+use tensorgate_watch::observation::source_of;
 
 /// Maximum number of clients, of models and of sources whose requests are kept.
 const MAX_SUBJECTS: usize = 4_096;

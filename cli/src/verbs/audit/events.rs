@@ -2,11 +2,11 @@
 //! form as a line of text.
 
 use clap::ValueEnum;
-use tensorgate_cli_common::ui::printable;
-use tensorgate_host::audit::line::Line;
-use tensorgate_host::audit::record::{
+use tensorgate_audit::line::Line;
+use tensorgate_audit::record::{
     Amend, ArtifactKind, ArtifactRecord, Block, Copied, CutOff, Event, Open, Verdict,
 };
+use tensorgate_cli_common::ui::printable;
 
 /// A kind of line other than a request. The names are the `type` of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

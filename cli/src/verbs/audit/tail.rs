@@ -6,9 +6,9 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use tensorgate_host::audit::files::Paths;
-use tensorgate_host::audit::line::{Line, MAX_LINE_BYTES};
-use tensorgate_host::audit::verify::files;
+use tensorgate_audit::files::Paths;
+use tensorgate_audit::line::{Line, MAX_LINE_BYTES};
+use tensorgate_audit::verify::files;
 
 /// A log, and how far it was read.
 pub struct Tail {

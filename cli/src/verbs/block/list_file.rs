@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use tensorgate_base::unix_time::now_unix_ms;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::replace::update_locked;
 use tensorgate_cli_common::runtime;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::printable;
-use tensorgate_host::service::admin::BlocksShown;
-use tensorgate_host::unix_time::now_unix_ms;
-use tensorgate_host::watch::blocks::{BlockFile, BlockRecord, ListedBlock};
+use tensorgate_watch::blocks::BlocksShown;
+use tensorgate_watch::blocks::{BlockFile, BlockRecord, ListedBlock};
 use tokio::time::{Instant, sleep};
 
 use crate::similar_name::most_similar;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_host::watch::blocks::BlockAction;
+use tensorgate_watch::blocks::BlockAction;
 
 use super::list_file::ListFile;
 

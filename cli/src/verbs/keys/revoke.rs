@@ -18,11 +18,11 @@ use tensorgate_cli_common::runtime;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
 use tensorgate_cli_common::user_folders;
-use tensorgate_host::policy_store::sources::Sources;
-use tensorgate_host::service::admin::DEFAULT_ADDRESS;
 use tensorgate_policy::hex;
 use tensorgate_policy::raw::KeyFormat;
 use tensorgate_policy_text::{parse, tree::Content};
+use tensorgate_settings::admin::DEFAULT_ADDRESS;
+use tensorgate_settings::sources::Sources;
 use tokio::time::{Instant, sleep};
 
 use super::{digest_of_input, format};

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use tensorgate_base::unix_time::now_unix_ms;
 use tensorgate_cli_common::replace::update_locked;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_cli_common::{Failure, runtime};
-use tensorgate_host::models::artifacts::{
+use tensorgate_judge::model_version::model_version;
+use tensorgate_models::artifacts::{
     AWAITING_LOAD, Confirmation, ConfirmationFile, confirm_options,
 };
-use tensorgate_host::pipeline::model_version;
-use tensorgate_host::unix_time::now_unix_ms;
 use tokio::time::{Instant, sleep};
 
 use crate::stack::probe::{Response, Target, send_request};

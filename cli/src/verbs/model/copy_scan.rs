@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_host::models::files::SignedFile;
+use tensorgate_models::files::SignedFile;
 use tensorgate_policy::{ModelFormat, hex};
 
 use super::report::{json_line, text};

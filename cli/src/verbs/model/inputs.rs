@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tensorgate_artifact::model_signing::{Certificate, Exclusions, Pieces, Rules};
+use tensorgate_base::files::regular_at_most;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::printable;
-use tensorgate_host::files::regular_at_most;
-use tensorgate_host::models::artifacts::signature_file;
-use tensorgate_host::models::files::{Hashed, Options, hash_folder};
+use tensorgate_models::artifacts::signature_file;
+use tensorgate_models::files::{Hashed, Options, hash_folder};
 
 use super::jobs;
 use crate::progress_line::ProgressLine;

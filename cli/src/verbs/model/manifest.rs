@@ -7,7 +7,7 @@ use tensorgate_artifact::model_signing::write_statement;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::Ui;
-use tensorgate_host::models::files::path_beneath;
+use tensorgate_models::files::path_beneath;
 
 use super::inputs::{ModelToHash, shown, signature};
 use super::report::ascii;

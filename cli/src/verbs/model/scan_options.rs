@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::Ui;
-use tensorgate_host::models::scan::process::Scanner;
+use tensorgate_models::scan::process::Scanner;
 
 use super::{MAX_JOBS, jobs};
 use crate::scan::exceptions::Exceptions;

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use tensorgate_artifact::model_signing::{Exclusions, MAX_BUNDLE_BYTES, Signer, Verified};
+use tensorgate_base::files::regular_at_most;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_host::files::regular_at_most;
-use tensorgate_host::models::files::{Ignored, copy_folder, path_beneath};
+use tensorgate_models::files::{Ignored, copy_folder, path_beneath};
 use tensorgate_policy::ModelFormat;
 
 use super::copy_scan::CopyScan;

@@ -11,12 +11,12 @@ use serde::Serialize;
 use tensorgate_artifact::model_signing::{
     MAX_BUNDLE_BYTES, ModelSigningKey, is_signature, sign_with_certificates, sign_with_key,
 };
+use tensorgate_base::files::regular_at_most;
+use tensorgate_base::secret_file;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::Ui;
-use tensorgate_host::files::regular_at_most;
-use tensorgate_host::models::files::{SignedFile, path_beneath};
-use tensorgate_host::secret_file;
+use tensorgate_models::files::{SignedFile, path_beneath};
 
 use super::inputs::{ModelToHash, certificates, named, shown, signature};
 use super::report::ascii;

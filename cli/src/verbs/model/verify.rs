@@ -10,11 +10,11 @@ use serde::Serialize;
 use tensorgate_artifact::model_signing::{
     BundleFault, Change, Differences, MAX_BUNDLE_BYTES, Rejection, Signer, Verified,
 };
+use tensorgate_base::files::regular_at_most;
+use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::Ui;
-use tensorgate_host::files::regular_at_most;
-use tensorgate_host::models::files::{Checked, Fault, Ignored, check_folder, path_beneath};
-use tensorgate_host::rfc3339::rfc3339;
+use tensorgate_models::files::{Checked, Fault, Ignored, check_folder, path_beneath};
 use tensorgate_policy::hex;
 
 use super::inputs::{exclusions, named, options, shown, signature};

@@ -1,7 +1,7 @@
 //! The lines that `up` prints for changes that are held: files with the same cause share a line.
 
 use tensorgate_cli_common::ui::printable;
-use tensorgate_host::policy_store::sources::SourceState;
+use tensorgate_settings::sources::SourceState;
 
 /// One line for each cause, with its files.
 pub(super) fn held_lines(held: &[SourceState]) -> Vec<String> {

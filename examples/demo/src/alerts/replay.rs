@@ -6,10 +6,10 @@ use std::ops::Range;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
-use tensorgate_host::audit::record::Verdict;
-use tensorgate_host::watch::time::Time;
-use tensorgate_host::watch::{Alert, Monitor, Observation};
+use tensorgate_audit::record::Verdict;
 use tensorgate_policy::release::TopClass;
+use tensorgate_watch::time::Time;
+use tensorgate_watch::{Alert, Monitor, Observation};
 
 use crate::split::Split;
 

@@ -9,7 +9,7 @@ use super::picture_links::ChoiceTexts;
 use super::response_memory::max_encoded_bytes;
 use super::vector::{TokenProbabilities, Vector};
 use crate::backends::BackendError;
-use crate::document::Document;
+use tensorgate_judge::document::Document;
 
 /// The longest finish reason, tool call ID or function name in bytes.
 pub(super) const MAX_WORD_BYTES: usize = 128;

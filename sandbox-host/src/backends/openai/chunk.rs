@@ -14,7 +14,7 @@ use super::answer::{
 use super::call_names::CallNames;
 use super::picture_links::ChoiceTexts;
 use crate::backends::BackendError;
-use crate::document::Document;
+use tensorgate_judge::document::Document;
 
 #[derive(Deserialize)]
 struct Chunk<C> {

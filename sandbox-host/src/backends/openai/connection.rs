@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
 use super::super::BackendError;
-use super::super::connection::Dialer;
+use tensorgate_net::dialer::Dialer;
 
 /// The most header fields of a response. Servers send a dozen.
 const MAX_HEADERS: usize = 64;

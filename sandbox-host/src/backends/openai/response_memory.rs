@@ -4,19 +4,15 @@
 
 use tensorgate_policy::request::Api;
 
-use crate::admission::memory_budget::MemoryPermit;
-use crate::document::Document;
+use tensorgate_base::memory_budget::MemoryPermit;
+use tensorgate_judge::document::Document;
+pub use tensorgate_judge::response_size::{ANSWER_COPIES, answer_copies};
 
 /// The first reservation in bytes. Memory for a short response is reserved before the request is
 /// sent, so that no response is generated in vain.
 const FIRST_BYTES: usize = 64 << 10;
 /// The factor for a growing buffer, which is copied to one of twice its length.
 const GROWTH_FACTOR: usize = 3;
-/// The number of copies of a response: its text, its strings with space for unescaping, and the
-/// encoded form.
-const ANSWER_COPIES: usize = 4;
-/// More copies if links are escaped: a text may become twice as long, in two buffers that grow.
-const ESCAPED_COPIES: usize = 3;
 /// Bytes that are added to a response: an ID and a model name.
 const ENVELOPE_BYTES: usize = 2 << 10;
 /// How much longer a value may be encoded than it was received: a number with all zeros, or a
@@ -69,15 +65,6 @@ impl<'h> ResponseMemory<'h> {
         let least = FIRST_BYTES.saturating_mul(ANSWER_COPIES);
         self.held
             .resize(self.request_bytes.saturating_add(bytes.max(least)))
-    }
-}
-
-/// The number of copies of a response, with links that are escaped or not.
-pub(crate) const fn answer_copies(escapes_links: bool) -> usize {
-    if escapes_links {
-        ANSWER_COPIES.saturating_add(ESCAPED_COPIES)
-    } else {
-        ANSWER_COPIES
     }
 }
 

@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use super::Connection;
 use super::chunk::ChunkChecker;
 use super::events::EventParser;
-use crate::admission::memory_budget::MemoryPermit;
-use crate::audit::Ending;
 use crate::backends::BackendError;
-use crate::document::Document;
+use tensorgate_audit::Ending;
+use tensorgate_base::memory_budget::MemoryPermit;
+use tensorgate_judge::document::Document;
 
 /// The data of the last event.
 const DONE: &str = "[DONE]";

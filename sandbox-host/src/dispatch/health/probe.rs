@@ -9,10 +9,11 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::{Key, ModelStatus, PROBE_TIMEOUT, ProbeResult, tf_serving, torchserve};
+use crate::backends::BackendError;
 use crate::backends::http_json::HttpJson;
 use crate::backends::oip::{Channel, Endpoint};
 use crate::backends::openai::Upstream;
-use crate::backends::{BackendError, ProtocolAdapter};
+use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 
 /// The models that are probed concurrently. Over a slow network, probing a thousand models in turn
 /// would take longer than a result is valid.

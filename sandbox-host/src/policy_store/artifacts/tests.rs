@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
-use crate::audit::record::{MAX_DETAIL_BYTES, MAX_NAME_BYTES};
+use tensorgate_audit::record::{MAX_DETAIL_BYTES, MAX_NAME_BYTES};
 
 fn artifacts(policy: &str, handlers: &[(&str, u8, Option<&str>)]) -> Artifacts {
     let content = |byte: u8, signer: Option<&str>| Content {

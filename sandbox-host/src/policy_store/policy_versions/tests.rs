@@ -11,7 +11,8 @@ use std::path::Path;
 
 use tensorgate_wire::context::Key;
 
-use crate::config::{self, Folders};
+use tensorgate_settings::folders::Folders;
+
 use crate::policy_store::assemble::Loader;
 
 /// The versions of policies with these stream timeouts in seconds.
@@ -36,7 +37,7 @@ async fn hold(stream_s: &[u64]) -> (PolicyVersions, Vec<Arc<PolicyVersion>>) {
         };
         bundle.policy.version = Some(1);
         bundle.policy.listen.limits.stream_ms = stream_s * 1_000;
-        let candidate = config::candidate(&bundle).unwrap();
+        let candidate = tensorgate_settings::bundle::candidate(&bundle).unwrap();
         made.push(Arc::new(loader.load(&candidate, &made).await.unwrap()));
     }
     let generations = PolicyVersions::new(

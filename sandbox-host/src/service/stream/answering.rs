@@ -13,15 +13,15 @@ use tokio::time::Instant;
 use super::super::{App, Failure, admit, verify_body};
 use super::running_answer::RunningAnswer;
 use crate::admission::HELD_BYTES;
-use crate::admission::memory_budget::out_of_memory;
-use crate::client_key::ClientKey;
 use crate::dispatch::Deadline;
-use crate::guard::catch_panic;
 use crate::pipeline::decoupled::DecoupledRequest;
 use crate::pipeline::record::Record;
 use crate::pipeline::reply;
-use crate::pipeline::request::StreamHead;
 use crate::policy_store::policy_versions::PolicyVersion;
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_base::guard::catch_panic;
+use tensorgate_base::memory_budget::out_of_memory;
+use tensorgate_judge::request::StreamHead;
 
 /// The answer to a message.
 pub(super) enum Answered {

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::super::App;
-use crate::pipeline::request::Caller;
 use crate::policy_store::policy_versions::PolicyVersion;
+use tensorgate_judge::request::Caller;
 
 /// How long a stream continues under a superseded policy. A received message is answered, and a
 /// stream that was opened under that policy gets a few responses before its caller opens another.

@@ -8,12 +8,12 @@ use tensorgate_policy::{Denial, Reason};
 use tensorgate_wire::encode;
 
 use super::super::App;
-use crate::client_key::ClientKey;
-use crate::guard::catch_panic;
 use crate::pipeline::decoupled::DecoupledRequest;
 use crate::pipeline::record::Record;
 use crate::pipeline::stream_record::StreamEnd;
 use crate::policy_store::policy_versions::PolicyVersion;
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_base::guard::catch_panic;
 
 /// A message that is being answered.
 pub(super) struct RunningAnswer {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tensorgate_host::Host;
 use tensorgate_host::policy_store::policy_versions::Outcome;
-use tensorgate_host::sandbox::{CompilerConfig, CompilerProcess};
+use tensorgate_sandbox::{CompilerConfig, CompilerProcess};
 use tensorgate_wire::proto::{ModelReadyRequest, ServerReadyRequest};
 use tokio::net::{TcpListener, TcpStream};
 

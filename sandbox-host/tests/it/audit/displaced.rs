@@ -1,8 +1,8 @@
 //! The log's file is removed, truncated, or replaced while the host runs.
 
 use serde_json::{Value, json};
-use tensorgate_host::audit::files::Paths;
-use tensorgate_host::audit::verify::{Kind, Report, verify};
+use tensorgate_audit::files::Paths;
+use tensorgate_audit::verify::{Kind, Report, verify};
 
 use crate::support::backend::{Act, Backend};
 use crate::support::{self, Answer, Running, policy, until};

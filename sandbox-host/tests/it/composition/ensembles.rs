@@ -241,7 +241,7 @@ async fn all_steps_share_one_deadline() {
 async fn memory_for_all_answers_is_reserved_before_the_first_call() {
     let backend = Backend::start(Act::Answer);
     // The memory of an answer with two outputs of its rule, and of its envelope.
-    let answer_bytes = tensorgate_host::backends::answer::max_bytes(&[]) + 2 * 4096 + 32 + 10;
+    let answer_bytes = tensorgate_judge::response_size::max_bytes(&[]) + 2 * 4096 + 32 + 10;
     let bytes = |bytes: usize| {
         move |policy: &mut Value| {
             policy["listen"]["limits"]["body_bytes"] = json!(1_024);

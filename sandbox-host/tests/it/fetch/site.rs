@@ -7,14 +7,16 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tensorgate_base::egress_log::EgressRecord;
+use tensorgate_base::payload::{Payload, Role};
 use tensorgate_client::pki::Authority;
-use tensorgate_host::egress::{Egress, Resolve, Resolving};
-use tensorgate_host::sandbox::{
-    CallContext, EgressRecord, HandlerError, HandlerOutput, LoadFault, LoadedHandler, Payload,
-    Role, Sandbox, SandboxConfig,
-};
-use tensorgate_host::telemetry::metrics::Metrics;
+use tensorgate_host::egress::Egress;
+use tensorgate_net::resolve::{Resolve, Resolving};
 use tensorgate_policy::{raw, validate};
+use tensorgate_sandbox::{
+    CallContext, HandlerError, HandlerOutput, LoadFault, LoadedHandler, Sandbox, SandboxConfig,
+};
+use tensorgate_telemetry::metrics::Metrics;
 
 use super::guests;
 use super::origin::{Origin, Says};

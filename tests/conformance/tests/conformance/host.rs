@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tensorgate_host::pipeline::request::{Allowed, DenialOrigin, Verifier};
+use tensorgate_judge::request::{Allowed, DenialOrigin, Verifier};
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_policy::{Policy, Reason, raw, validate};
 use tensorgate_vectors::{Driver, Expect, Lowered};

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use tensorgate_base::payload::Role;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_componentize::{Surface, surface};
-use tensorgate_host::sandbox::Role;
 use tensorgate_policy::{hex, raw};
 
 use crate::configure::{Origin, origin};

@@ -13,20 +13,21 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use tensorgate_base::egress_log::ResolveFailure;
+use tensorgate_base::payload::{Payload, Role};
 use tensorgate_cli_common::load::load;
 use tensorgate_cli_common::policy_file;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_cli_common::{Failure, runtime};
-use tensorgate_host::config::Folders;
-use tensorgate_host::sandbox::capture::{
-    self, CaptureKeys, Captured, HandlerFacts, Outcome, folder,
-};
-use tensorgate_host::sandbox::{
-    CallContext, CapabilityRequest, EgressBusy, FaultCause, LoadedHandler, Payload, ResolveFailure,
-    ResolvedResource, ResolvedResources, ResourceResolver, Role, Sandbox,
-};
 use tensorgate_policy::policy::Handler;
 use tensorgate_policy::{hex, raw, validate};
+use tensorgate_sandbox::capture::{self, Captured, HandlerFacts, Outcome, folder};
+use tensorgate_sandbox::{
+    CallContext, CapabilityRequest, EgressBusy, FaultCause, LoadedHandler, ResolvedResource,
+    ResolvedResources, ResourceResolver, Sandbox,
+};
+use tensorgate_settings::folders::Folders;
+use tensorgate_settings::sealed_capture::CaptureKeys;
 use tokio::time::Instant;
 
 use crate::project::read_component;
@@ -316,7 +317,7 @@ async fn called(
     handler: &LoadedHandler,
     role: Role,
     call: &Captured,
-) -> Result<tensorgate_host::sandbox::HandlerOutput, tensorgate_host::sandbox::HandlerError> {
+) -> Result<tensorgate_sandbox::HandlerOutput, tensorgate_sandbox::HandlerError> {
     match (role, capture::payload(&call.input)) {
         (Role::Postprocess, Payload::Tensors(outputs)) => {
             handler.postprocess(&call.request_id, outputs).await

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable_lines};
-use tensorgate_host::sandbox::{HandlerError, HandlerOutput};
+use tensorgate_sandbox::{HandlerError, HandlerOutput};
 
 use crate::build::build;
 use crate::case::{self, Case, Expected};

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use tensorgate_client::run::{Scratch, tree};
-use tensorgate_host::sandbox::{CompilerConfig, Sandbox, SandboxConfig};
+use tensorgate_sandbox::{CompilerConfig, Sandbox, SandboxConfig};
 
 use super::hostile::load;
 use super::{handler, handler_with, lines, story};

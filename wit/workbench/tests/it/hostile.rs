@@ -2,10 +2,9 @@
 //! in the same way twice. After each, a handler of the other language answers.
 
 use sha2::{Digest as _, Sha256};
-use tensorgate_host::sandbox::{
-    FaultCause, HandlerError, LoadedHandler, Payload, Role, Sandbox, SandboxConfig,
-};
+use tensorgate_base::payload::{Payload, Role};
 use tensorgate_policy::{raw, validate};
+use tensorgate_sandbox::{FaultCause, HandlerError, LoadedHandler, Sandbox, SandboxConfig};
 
 use super::{Project, story};
 

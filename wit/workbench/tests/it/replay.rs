@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tensorgate_base::egress_log::ResolveFailure;
+use tensorgate_base::payload::{Payload, Role};
 use tensorgate_client::run::{Ran, Scratch};
-use tensorgate_host::sandbox::capture::{
-    CaptureCounts, CaptureKeys, Captured, CapturedResource, Capturer, folder,
-};
-use tensorgate_host::sandbox::{
-    CallContext, CapabilityRequest, EgressBusy, FeatureColumn, FetchedFile, Payload,
-    ResolveFailure, ResolvedResource, ResourceResolver, Role, Sandbox, SandboxConfig,
-};
 use tensorgate_policy::{hex, raw, validate};
+use tensorgate_sandbox::capture::{CaptureCounts, Captured, CapturedResource, Capturer, folder};
+use tensorgate_sandbox::{
+    CallContext, CapabilityRequest, EgressBusy, FeatureColumn, FetchedFile, ResolvedResource,
+    ResourceResolver, Sandbox, SandboxConfig,
+};
+use tensorgate_settings::sealed_capture::CaptureKeys;
 
 use super::{handler, lines, story};
 

@@ -1,8 +1,8 @@
 //! The `EnvoyProxy`: what the Gateway's proxies get from their environment, how they prove who they
 //! are, and what they report.
 
+use tensorgate_audit::als::entry::{REQUEST_HEADERS, RESPONSE_HEADERS};
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_host::audit::als::entry::{REQUEST_HEADERS, RESPONSE_HEADERS};
 
 use super::{EXTENSIONS, Gateway};
 use crate::render::cluster::workload::AUDIT_PORT;

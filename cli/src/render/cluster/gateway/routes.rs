@@ -1,7 +1,7 @@
 //! The routes from the Gateway to the host, the filter in front of them, and the TLS behind them.
 
+use tensorgate_audit::record::SOURCE_HEADER;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_host::audit::record::SOURCE_HEADER;
 use tensorgate_policy::policy::Limits;
 
 use super::traffic::duration;

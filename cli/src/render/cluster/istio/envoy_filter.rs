@@ -3,8 +3,8 @@
 //! istiod merges each value into the typed message of the proxy. It rejects a whole object with an
 //! unknown field, and it cannot set a plain number or boolean to zero.
 
-use tensorgate_host::server;
 use tensorgate_policy::policy::Limits;
+use tensorgate_settings::bounds;
 
 use crate::render::cluster::workload::Workload;
 use crate::render::envoy::bounds::Bounds;
@@ -122,7 +122,7 @@ pub fn settings(bounds: &Bounds, audit: &str) -> Vec<(String, Node)> {
 /// Settings of the sidecar between a gateway and the host. The host enforces its own limits, so
 /// these are wider.
 pub fn hop_settings(limits: &Limits) -> Vec<(String, Node)> {
-    let host = server::Bounds::from_limits(limits);
+    let host = bounds::Bounds::from_limits(limits);
     let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
     let kib = wide(host.head_bytes)
         .div_ceil(1024)

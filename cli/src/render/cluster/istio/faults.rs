@@ -3,9 +3,9 @@
 use std::ops::RangeInclusive;
 
 use tensorgate_cli_common::load::Loaded;
-use tensorgate_host::service::admin;
 use tensorgate_policy::{Fault, Severity};
 use tensorgate_policy_text::path::below;
+use tensorgate_settings::admin;
 
 use super::Entry;
 use crate::render::envoy::key_sets;

@@ -1,7 +1,7 @@
 //! The filter in an ingress gateway, and what it reaches of the host's pods: requests by a route,
 //! the audit log and the limits by clusters. All go through the mesh's mTLS.
 
-use tensorgate_host::audit::record::SOURCE_HEADER;
+use tensorgate_audit::record::SOURCE_HEADER;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Counter, RateLimitService};
 

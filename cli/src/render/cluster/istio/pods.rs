@@ -1,8 +1,8 @@
 //! The gate's pods in a mesh: the host, the sidecar that Istio injects, and the sidecar's ports.
 
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_host::service::admin;
 use tensorgate_policy::Policy;
+use tensorgate_settings::admin;
 
 use crate::render::cluster;
 use crate::render::cluster::policy_files::Reader;

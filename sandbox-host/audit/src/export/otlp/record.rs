@@ -1,0 +1,192 @@
+//! Audit records as OTLP log records. The body is the line itself, so a receiver can verify the
+//! hash chain. Attributes repeat what receivers search for, with the names of OpenTelemetry's
+//! semantic conventions where they have one.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value as Json};
+
+use super::messages::{
+    AnyValue, KeyValue, LogRecord, Request, Resource, ResourceLogs, Scope, ScopeLogs, Value,
+};
+use super::severity::Severity;
+use crate::export::spool::Record;
+use tensorgate_base::rfc3339;
+
+/// The name of this service and of the source of records.
+const SERVICE: &str = "tensorgate-host";
+const SCOPE: &str = "tensorgate.audit";
+/// The start of the name of an event. The rest is the record's type.
+const EVENT_PREFIX: &str = "tensorgate.audit.";
+
+/// Members of a line with their attributes.
+const ATTRIBUTES: [(&str, &str); 22] = [
+    ("action", "tensorgate.artifact.action"),
+    ("digest", "tensorgate.artifact.digest"),
+    ("kind", "tensorgate.artifact.kind"),
+    ("name", "tensorgate.artifact.name"),
+    ("signer", "tensorgate.artifact.signer"),
+    ("source", "client.address"),
+    ("method", "http.request.method"),
+    ("status", "http.response.status_code"),
+    ("path", "url.path"),
+    ("by", "tensorgate.by"),
+    ("client", "tensorgate.client"),
+    ("client_request_id", "tensorgate.client_request_id"),
+    ("handler", "tensorgate.handler"),
+    ("model", "tensorgate.model"),
+    ("operation", "tensorgate.operation"),
+    ("reason", "tensorgate.reason"),
+    ("request_id", "tensorgate.request_id"),
+    ("rule", "tensorgate.rule"),
+    ("seq", "tensorgate.audit.seq"),
+    ("subject", "tensorgate.subject"),
+    ("verdict", "tensorgate.verdict"),
+    ("version", "tensorgate.version"),
+];
+
+/// The request that sends records of a log.
+pub(super) fn request(records: &[Record], log: &str, now: SystemTime) -> Request {
+    let resource = Resource {
+        attributes: vec![
+            KeyValue::text("service.name", SERVICE),
+            KeyValue::text("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::text("service.instance.id", log),
+        ],
+    };
+    let scope = Scope {
+        name: SCOPE.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let log_records = records.iter().map(|record| log_record(record, log, now));
+    Request {
+        resource_logs: vec![ResourceLogs {
+            resource: Some(resource),
+            scope_logs: vec![ScopeLogs {
+                scope: Some(scope),
+                log_records: log_records.collect(),
+            }],
+        }],
+    }
+}
+
+fn log_record(record: &Record, log: &str, now: SystemTime) -> LogRecord {
+    // The log only has objects.
+    let line: Map<String, Json> = serde_json::from_str(&record.text).unwrap_or_default();
+    let text = |member: &str| line.get(member).and_then(Json::as_str);
+    let severity = Severity::of(record, &line);
+    let mut attributes = vec![
+        KeyValue::text("log.record.uid", uid(record, log)),
+        KeyValue::text("tensorgate.audit.log", log),
+    ];
+    attributes.extend(ATTRIBUTES.iter().filter_map(|(member, attribute)| {
+        let value = match line.get(*member)? {
+            Json::String(text) => Value::Text(text.clone()),
+            Json::Number(number) => Value::Integer(number.as_i64()?),
+            Json::Null | Json::Bool(_) | Json::Array(_) | Json::Object(_) => return None,
+        };
+        Some(KeyValue::new(attribute, value))
+    }));
+    let time = text("time").and_then(rfc3339::parse).unwrap_or(now);
+    LogRecord {
+        time_unix_nano: unix_nanos(time),
+        severity_number: severity as i32,
+        severity_text: severity.name().to_owned(),
+        body: Some(AnyValue {
+            value: Some(Value::Text(record.text.clone())),
+        }),
+        attributes,
+        observed_time_unix_nano: unix_nanos(now),
+        event_name: text("type").map_or_else(String::new, |kind| format!("{EVENT_PREFIX}{kind}")),
+    }
+}
+
+/// An ID by which a receiver recognises a record that it has already.
+fn uid(record: &Record, log: &str) -> String {
+    let suffix = if record.lost > 0 { "-lost" } else { "" };
+    format!("{log}-{}{suffix}", record.seq)
+}
+
+/// The nanoseconds since 1970, 0 for earlier times.
+fn unix_nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "tests"
+    )]
+    use std::time::Duration;
+
+    use super::*;
+
+    fn of(text: &str, lost: u64) -> LogRecord {
+        let record = Record {
+            seq: 7,
+            text: text.to_owned(),
+            lost,
+        };
+        let now = UNIX_EPOCH + Duration::from_secs(9);
+        let request = request(&[record], "abc", now);
+        request.resource_logs[0].scope_logs[0].log_records[0].clone()
+    }
+
+    #[test]
+    fn a_record_has_the_severity_of_its_event() {
+        let decision = r#"{"type":"decision","reason":"ok","verdict":"deny"}"#;
+        let record = of(decision, 0);
+        assert_eq!(record.severity_number, Severity::Warn as i32);
+        assert_eq!(record.severity_text, "WARN");
+        let lost = of(r#"{"type":"export-lost","first":3,"count":5}"#, 5);
+        assert_eq!(lost.severity_text, "ERROR");
+    }
+
+    #[test]
+    fn a_record_has_its_line_as_body_and_what_is_searched_for_as_attributes() {
+        let line = r#"{"v":1,"seq":7,"time":"1970-01-01T00:00:01.5Z","type":"decision","verdict":"deny","client":"app","status":403,"shadow":[],"model":null}"#;
+        let record = of(line, 0);
+        assert_eq!(record.time_unix_nano, 1_500_000_000);
+        assert_eq!(record.observed_time_unix_nano, 9_000_000_000);
+        assert_eq!(record.event_name, "tensorgate.audit.decision");
+        let body = record.body.unwrap().value.unwrap();
+        assert_eq!(body, Value::Text(line.to_owned()));
+        let expected = [
+            KeyValue::text("log.record.uid", "abc-7"),
+            KeyValue::text("tensorgate.audit.log", "abc"),
+            KeyValue::new("http.response.status_code", Value::Integer(403)),
+            KeyValue::text("tensorgate.client", "app"),
+            KeyValue::new("tensorgate.audit.seq", Value::Integer(7)),
+            KeyValue::text("tensorgate.verdict", "deny"),
+        ];
+        assert_eq!(record.attributes, expected);
+    }
+
+    #[test]
+    fn a_record_of_an_artifact_names_it() {
+        let line = r#"{"seq":7,"type":"artifact","action":"loaded","kind":"model","name":"risk","version":"1","digest":"00ff","signer":"release"}"#;
+        let expected = [
+            KeyValue::text("tensorgate.artifact.action", "loaded"),
+            KeyValue::text("tensorgate.artifact.digest", "00ff"),
+            KeyValue::text("tensorgate.artifact.kind", "model"),
+            KeyValue::text("tensorgate.artifact.name", "risk"),
+            KeyValue::text("tensorgate.artifact.signer", "release"),
+            KeyValue::new("tensorgate.audit.seq", Value::Integer(7)),
+            KeyValue::text("tensorgate.version", "1"),
+        ];
+        assert_eq!(of(line, 0).attributes[2..], expected);
+    }
+
+    #[test]
+    fn lost_records_have_an_id_of_their_own() {
+        let record = of(r#"{"type":"export-lost","first":3,"count":5}"#, 5);
+        let uid = KeyValue::text("log.record.uid", "abc-7-lost");
+        assert_eq!(record.attributes[0], uid);
+        // Without a time of its own, a record has the time at which it was sent.
+        assert_eq!(record.time_unix_nano, record.observed_time_unix_nano);
+    }
+}

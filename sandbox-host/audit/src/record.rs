@@ -1,0 +1,408 @@
+//! The content of audit records. Field names are stable, because tools read them. Values that a
+//! client chooses are shortened and cleaned by [`clean`], so that no record can grow without limit,
+//! start a second one, or control a terminal.
+
+mod artifact;
+mod lenient_path;
+mod text;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Number;
+use tensorgate_policy::contract::NearBounds;
+use tensorgate_policy::denial::Shadowed;
+use tensorgate_policy::release::TopClass;
+
+use crate::als::sequence::Marks;
+pub use artifact::{ArtifactAction, ArtifactKind, ArtifactRecord};
+pub use lenient_path::lenient_path;
+use tensorgate_base::egress_log::EgressRecord;
+pub use text::{
+    MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES,
+    MAX_PATH_BYTES, clean, clean_shadowed, path,
+};
+
+/// The version of the fields.
+pub const FORMAT: u64 = 1;
+/// The `why` of a file that was created because the previous one was removed, replaced or changed.
+pub const REOPEN: &str = "reopen";
+/// The field with the source address of a request, set by the proxy. It is used for this log only
+/// and decides nothing.
+pub const SOURCE_HEADER: &str = "x-tensorgate-source";
+
+/// The content of a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Event {
+    /// The start of a file: a host has started, or the previous file is full or was removed.
+    Open(Open),
+    /// A policy is active from here on.
+    Policy {
+        /// Its version.
+        generation: String,
+    },
+    /// A request and its outcome.
+    Decision(Box<Decision>),
+    /// A request ended differently than its record says.
+    Amend(Amend),
+    /// The outcome of a mirrored request to a version in shadow. The request itself has a record of
+    /// its own.
+    Copy(Copied),
+    /// The circuit breaker of a handler opened or closed.
+    CutOff(CutOff),
+    /// A model, a handler or a policy was scanned, verified, rejected, loaded or unloaded.
+    Artifact(ArtifactRecord),
+    /// A rule on the audit stream has raised an alert.
+    Alert(Box<AlertRecord>),
+    /// A client was blocked or throttled, or is no longer.
+    Block(Block),
+    /// Records that could not be written.
+    Dropped {
+        /// Their number.
+        count: u64,
+        /// Where they were lost.
+        cause: String,
+    },
+    /// Consecutive outcomes of one filter VM that only Envoy's access log knows, and whose entries
+    /// were lost.
+    Lost {
+        /// The VM's name.
+        vm: String,
+        /// The first number.
+        first: u64,
+        /// Their number.
+        count: u64,
+    },
+    /// A record that is signed if the log has a chain. It proves that the records before it are as
+    /// the host wrote them.
+    Checkpoint {
+        /// The number of requests that this host has recorded since it started.
+        decisions: u64,
+        /// The number of records that it dropped.
+        dropped: u64,
+        /// The last entry of each filter VM that is recorded before this record, or reported as
+        /// lost.
+        #[serde(default, skip_serializing_if = "Marks::is_empty")]
+        heard: Marks,
+    },
+    /// The host has stopped regularly.
+    Stop,
+    /// Not a record of a log: the content of the file beside it that says where the log ends.
+    Head {
+        /// The log's ID.
+        log: String,
+    },
+}
+
+/// The first record of a file, and of a host's run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// The log's ID, 32 hex digits, the same in all its files.
+    pub log: String,
+    /// `start`, `rotate`, or [`REOPEN`].
+    pub why: String,
+    /// The public key for checkpoints, 64 hex digits. Absent for a log without a chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The number of the first record that is kept.
+    pub oldest_seq: u64,
+    /// The damage that the host found in the log that it continues.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub found: Vec<Found>,
+    /// The last entry of each filter VM that is recorded before this record, or reported as lost.
+    #[serde(default, skip_serializing_if = "Marks::is_empty")]
+    pub heard: Marks,
+}
+
+/// The outcome of a mirrored request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// The gate's ID of the original request.
+    pub request_id: String,
+    /// The model's public name.
+    pub model: String,
+    /// The version in shadow.
+    pub version: String,
+    /// `agree`, `differ` or `fail`.
+    pub outcome: String,
+    /// The first difference, or why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The time until the response was compared, in microseconds.
+    pub total_us: u64,
+}
+
+/// A change of a handler's circuit breaker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutOff {
+    /// The handler.
+    pub handler: String,
+    /// The client whose circuit changed, empty for one without a name. Absent if the circuit for
+    /// all clients changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// `open`, then `closed`.
+    pub state: String,
+    /// The time until the next probe, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
+}
+
+/// An alert of a rule on the audit stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertRecord {
+    /// The alert's ID. A webhook has the same one.
+    pub id: String,
+    /// The rule, as in a policy.
+    pub rule: String,
+    /// Who it is about: `client NAME`, `model NAME`, `source ADDRESS`, a group that is watched
+    /// together, or the gateway.
+    pub subject: String,
+    /// When it began.
+    pub since: String,
+    /// The number that the rule judged.
+    pub observed: Number,
+    /// The usual number.
+    pub usual: Number,
+    /// What is counted.
+    pub unit: String,
+    /// What happened, as a sentence without its subject.
+    pub what: String,
+    /// What to do.
+    pub advice: String,
+    /// The number of earlier alerts like it that were only counted.
+    pub withheld: u64,
+    /// What was done to the client: `blocked until TIME`, `throttled until TIME`, or why it was not
+    /// blocked. Absent if alerts of the rule do nothing to this subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<String>,
+}
+
+/// A change of a block of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// The client's name.
+    pub client: String,
+    /// `blocked`, `throttled`, or `lifted`. A block also ends by itself, without a line.
+    pub state: String,
+    /// When it ends by itself. Absent if it was lifted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// What decided it: an operator's `user 1000`, or `rule volume`.
+    pub by: String,
+    /// Why, as the operator or the alert says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Damage that a host found, at its start or while it wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// At a start `torn`, `truncated`, `damaged`, `rewritten`, `head-missing` or `head-invalid`.
+    /// For the current file: `gone`, `replaced`, `truncated` or `grown`.
+    pub what: String,
+    /// A description.
+    pub detail: String,
+}
+
+/// What decided the outcome of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// The filter in Envoy.
+    Gate,
+    /// The sandbox host.
+    #[default]
+    Host,
+    /// Envoy itself.
+    Envoy,
+}
+
+impl By {
+    /// The name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gate => "gate",
+            Self::Host => "host",
+            Self::Envoy => "envoy",
+        }
+    }
+}
+
+/// The outcome of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It was answered.
+    Allow,
+    /// It was denied.
+    #[default]
+    Deny,
+    /// It ended before its response was complete.
+    Aborted,
+}
+
+impl Verdict {
+    /// The name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+/// A request and its outcome. Absent fields are unknown or do not apply.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Decision {
+    /// The gate's ID. Absent if the request was rejected before the filter saw it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// The request's `x-request-id` as it arrived at the filter. The proxy has created it, or the
+    /// client where the proxy keeps a client's. It is not unique.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_request_id: Option<String>,
+    /// The stream's ID, for a message of a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// What decided the outcome.
+    pub by: By,
+    /// The outcome.
+    pub verdict: Verdict,
+    /// `ok`, the reason of the denial, or `incomplete`.
+    pub reason: String,
+    /// The client's verified name. For a rejected key that is revoked, the name of its client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// The name of the verified credential.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    /// The source address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// `HTTP/1.1`, `HTTP/2`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// As in a policy: `oip-rest`, `oip-grpc`, `tf-serving-rest`, `tf-serving-grpc`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// The method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// The path without its query. One that is too long is what a lenient server reads, shortened
+    /// to [`MAX_PATH_BYTES`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The model's public name, once granted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The model's version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// As in a policy: `infer`, `stream`, `metadata`, `ready`, `statistics`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// The grant that was applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The policy version that was applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<String>,
+    /// The whole cause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Denials that were not enforced because of the grant's mode.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shadow: Vec<Shadowed>,
+    /// The HTTP status, 0 if none was sent.
+    pub status: u16,
+    /// The gRPC status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<u8>,
+    /// The size of the request body.
+    pub request_bytes: u64,
+    /// The size of the response body, 0 if the host denied the request.
+    pub response_bytes: u64,
+    /// The time from the head to the response, where the outcome was decided.
+    pub total_us: u64,
+    /// The time in handlers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handler_us: Option<u64>,
+    /// The time at the backend, including the wait for a permit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dispatch_us: Option<u64>,
+    /// The part of it spent waiting for a permit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_us: Option<u64>,
+    /// The fuel of all handler calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<u64>,
+    /// The egress records of handlers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reached: Vec<EgressRecord>,
+    /// Envoy's response flags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+    /// Envoy's response code details.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub envoy: Option<String>,
+    /// The number of Envoy's entry, `VM.NUMBER`, if the record comes from a numbered one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
+    /// The most likely class of the response. It is only for rules on the audit stream and never
+    /// written, because it is a part of a client's data.
+    #[serde(skip)]
+    pub top_class: Option<TopClass>,
+    /// How many inputs have values near the bounds of their ranges, for the same rules.
+    #[serde(skip)]
+    pub near_bounds: Option<NearBounds>,
+}
+
+/// How a request ended after its record was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Amend {
+    /// The gate's ID.
+    pub request_id: String,
+    /// What decided the outcome.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
+    /// The outcome.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// The reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The status that the client got, 0 for none.
+    pub status: u16,
+    /// The gRPC status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<u8>,
+    /// The response bytes that were sent.
+    pub response_bytes: u64,
+    /// The time from Envoy's first byte to its last.
+    pub total_us: u64,
+    /// Envoy's response flags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+    /// Envoy's response code details.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub envoy: Option<String>,
+    /// The number of Envoy's entry, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
+    /// The number of messages of a finished stream. Each has a record of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<u64>,
+    /// The number of responses to a message with several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<u64>,
+    /// The client of the request, which its record names. It is only for rules on the audit stream
+    /// and never written.
+    #[serde(skip)]
+    pub client: Option<String>,
+    /// The model of the request, for the same rules.
+    #[serde(skip)]
+    pub model: Option<String>,
+}

@@ -1,0 +1,19 @@
+//! Small types and helpers that the rooms of the host and the command are built from.
+
+pub mod circuit;
+pub mod client_key;
+pub mod egress_log;
+pub mod files;
+pub mod grpc_timeout;
+pub mod guard;
+pub mod heap;
+pub mod memory_budget;
+pub mod owned;
+pub mod payload;
+pub mod printable;
+pub mod renewed;
+pub mod rfc3339;
+pub mod secret_file;
+pub mod shares;
+pub mod turns;
+pub mod unix_time;

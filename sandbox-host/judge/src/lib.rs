@@ -1,0 +1,11 @@
+//! Judges a request again, with the same code and policy as the filter. The host asks it before a
+//! handler or backend sees a byte, and `tensorgate explain` asks it what the host would decide.
+
+pub mod body;
+pub mod budget;
+pub mod context_keys;
+pub mod document;
+pub mod model_version;
+pub mod protocol_adapter;
+pub mod request;
+pub mod response_size;

@@ -1,0 +1,613 @@
+//! Verifies one request again, independently of the gate: context, headers, body and contract.
+//!
+//! The module is pure. Bytes and a time go in, and an allowed request or a denial comes out. So
+//! offline tools and decision vectors run the host's own code.
+//!
+//! It opens no socket, reads no clock and charges no limit. The gate has charged the limits; here
+//! each charge has the outcome that the gate reports. A client's name is accepted only from a
+//! context that the gate signed.
+//!
+//! The gate may have applied a policy that this host has not loaded. Its verdicts count for nothing
+//! then: the request must pass this host's policy. What that one denies, the other may allow, so
+//! the client gets 503 and tries again (`docs/adr/0065-unknown-version-under-newest.md`).
+
+mod charges;
+mod claims;
+mod denied;
+mod head;
+mod stream_head;
+mod verdicts;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
+use tensorgate_policy::denial::{OverloadCause, RateNote};
+use tensorgate_policy::policy::{GrantId, Model, ModelId};
+use tensorgate_policy::request::{ContentType, Identity, OCTET_STREAM, Proofs, ServerQuery};
+use tensorgate_policy::tensor::Parameter;
+use tensorgate_policy::{
+    Charge, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason, RequestHash, Step,
+};
+use tensorgate_wire::context::{Context, ContextFault, Key, RemainingQuotas};
+use tensorgate_wire::encode::AnswerForm;
+use tensorgate_wire::headers::ReadHead;
+
+use crate::body::CollectedBody;
+use crate::context_keys::{ContextKeys, VerifiedContext};
+use crate::document::Document;
+use charges::{has_charged_content, next_outcome, reserves_tokens};
+use claims::{header_fields, subtract_from_size};
+pub use denied::{Caller, DenialOrigin, DeniedRequest};
+pub use head::read_head;
+pub use stream_head::StreamHead;
+use tensorgate_base::owned;
+use tensorgate_base::payload::Payload;
+pub use verdicts::AnnouncedVerdicts;
+
+/// Seconds that a context may be older than the longest stream, for scheduling and the hop from
+/// gate to host.
+const CONTEXT_MARGIN_S: u64 = 5;
+
+/// Header fields in the order of arrival, with pseudo-headers.
+pub type Fields = [(Vec<u8>, Vec<u8>)];
+
+/// Verifies requests under one policy.
+#[derive(Clone)]
+pub struct Verifier {
+    policy: Arc<Policy>,
+    policy_version: String,
+    keys: ContextKeys,
+    max_age_s: u64,
+}
+
+/// The verdict on an accepted head.
+#[derive(Debug)]
+pub enum HeadVerdict {
+    /// A request about the server as a whole.
+    Server {
+        /// The caller.
+        caller: Caller,
+        /// The credentials that the caller has proven.
+        proofs: Proofs,
+        /// The protocol of the response.
+        protocol: Protocol,
+        /// The kind of request.
+        question: ServerQuery,
+        /// Verdicts on the body that must arrive before the response.
+        announced: AnnouncedVerdicts,
+    },
+    /// A request to a model. Its body comes next.
+    Model(Box<AcceptedHead>),
+    /// A stream of inferences. Each message that follows is a request of its own.
+    Stream(Box<StreamHead>),
+}
+
+impl HeadVerdict {
+    /// The caller.
+    pub fn caller(&self) -> &Caller {
+        match self {
+            Self::Server { caller, .. } => caller,
+            Self::Model(admitted) => admitted.caller(),
+            Self::Stream(opened) => opened.caller(),
+        }
+    }
+
+    /// The protocol of the response.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Server { protocol, .. } => *protocol,
+            Self::Model(admitted) => admitted.protocol(),
+            Self::Stream(_) => Protocol::OipGrpc,
+        }
+    }
+}
+
+/// An accepted head of a model request. Its body is still to come.
+#[derive(Debug)]
+pub struct AcceptedHead {
+    caller: Caller,
+    decision: Decision,
+    plan: BodyPlan,
+    content_type: Option<String>,
+    /// Whether a filter checks the body against the contract.
+    checked: bool,
+    announced: AnnouncedVerdicts,
+    remaining_quota: RemainingQuotas,
+    claims: HeaderMap,
+    /// The key that verified the context.
+    key: Arc<Key>,
+}
+
+impl AcceptedHead {
+    /// The caller.
+    pub const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// How to read the body.
+    pub const fn plan(&self) -> BodyPlan {
+        self.plan
+    }
+
+    /// Whether the gate has buffered the whole body. A filter has then checked it, and buffers
+    /// bodies up to a limit.
+    pub const fn is_buffered_by_gate(&self) -> bool {
+        self.checked && self.announced.is_empty()
+    }
+
+    /// Verdicts that must arrive with the body.
+    pub const fn announced(&self) -> &AnnouncedVerdicts {
+        &self.announced
+    }
+
+    /// The protocol of the response.
+    pub const fn protocol(&self) -> Protocol {
+        self.decision.protocol()
+    }
+
+    /// The remaining quota of the limits that the head was charged to.
+    pub fn remaining_quota(&self, policy: &Policy) -> Vec<RateNote> {
+        self.decision.rate_notes(policy)
+    }
+
+    /// What a denial of the body says about gate and host. Every filter checks the model of a body;
+    /// only some check its content.
+    const fn denial_origin(checked: bool, reason: Reason) -> DenialOrigin {
+        if checked || matches!(reason, Reason::NotGranted) {
+            DenialOrigin::Disagreement
+        } else {
+            DenialOrigin::FirstCheck
+        }
+    }
+}
+
+/// A request that passed every check.
+#[derive(Debug)]
+pub enum Allowed {
+    /// A request about the server as a whole.
+    Server(Protocol, ServerQuery),
+    /// A request to a model.
+    Model(Box<ModelRequest>),
+    /// Every message of a stream.
+    Stream(Vec<ModelRequest>),
+}
+
+/// A checked request to one version of one model. It owns its data, so the body that it came from
+/// can be dropped.
+#[derive(Debug)]
+pub struct ModelRequest {
+    /// The caller.
+    pub caller: Caller,
+    /// The protocol of the response.
+    pub protocol: Protocol,
+    /// The operation.
+    pub operation: Operation,
+    /// The model.
+    pub model: ModelId,
+    /// The grant that allows the request.
+    pub grant: Option<GrantId>,
+    /// The version, always explicit.
+    pub version: String,
+    /// The caller's own ID. It is echoed in the response and used nowhere else.
+    pub id: Option<String>,
+    /// Request parameters that a rule allows.
+    pub parameters: Vec<Parameter<'static>>,
+    /// The requested outputs. Empty means all.
+    pub outputs: Vec<String>,
+    /// The format of the response.
+    pub form: AnswerForm,
+    /// The input of the model or of its preprocess handler.
+    pub payload: Payload,
+    /// The remaining quota of the caller's limits.
+    pub remaining_quota: Vec<RateNote>,
+    /// Denials that were not enforced because their grant is in shadow mode.
+    pub shadowed: Vec<Denial>,
+    /// The document for the backend, in protocols without tensors.
+    pub document: Option<Document>,
+    /// The claims of the caller's token for the backend.
+    pub claims: HeaderMap,
+    /// The key that signs how many tokens were used, if the gate has reserved tokens for this
+    /// request. It is the one that verified the context.
+    pub settlement_key: Option<Arc<Key>>,
+}
+
+impl Verifier {
+    /// Creates a verifier for a policy, its version, and the keys with which gates sign.
+    pub fn new(policy: Arc<Policy>, generation: String, keys: impl Into<ContextKeys>) -> Self {
+        let max_age_s = policy
+            .listen()
+            .limits()
+            .stream_ms
+            .div_ceil(1_000)
+            .saturating_add(CONTEXT_MARGIN_S);
+        Self {
+            policy,
+            policy_version: generation,
+            keys: keys.into(),
+            max_age_s,
+        }
+    }
+
+    /// The policy.
+    pub const fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// Verifies a complete request. `now_unix_s` is the wall clock.
+    ///
+    /// # Errors
+    /// Returns the denial.
+    pub fn verify(
+        &self,
+        fields: &Fields,
+        body: Bytes,
+        now_unix_s: u64,
+    ) -> Result<Allowed, Box<DeniedRequest>> {
+        match self.verify_fields(fields, body.is_empty(), now_unix_s)? {
+            HeadVerdict::Server {
+                caller,
+                protocol,
+                question,
+                announced,
+                ..
+            } => {
+                let body = without_trailers(body);
+                self.verify_server_query(&caller, &announced, (protocol, question), body)?;
+                Ok(Allowed::Server(protocol, question))
+            }
+            HeadVerdict::Model(mut admitted) => {
+                let body = self.take_verdicts(&mut admitted, without_trailers(body))?;
+                if body.len() > admitted.plan.max_bytes {
+                    let max_bytes = admitted.plan.max_bytes;
+                    return Err(self.too_large(*admitted, max_bytes));
+                }
+                self.verify_body(*admitted, body)
+                    .map(|request| Allowed::Model(Box::new(request)))
+            }
+            HeadVerdict::Stream(opened) => {
+                self.verify_messages(&opened, &body).map(Allowed::Stream)
+            }
+        }
+    }
+
+    /// Verifies a head. `end_of_stream` means that no body follows.
+    ///
+    /// # Errors
+    /// Returns the denial.
+    pub fn verify_fields(
+        &self,
+        fields: &Fields,
+        end_of_stream: bool,
+        now_unix_s: u64,
+    ) -> Result<HeadVerdict, Box<DeniedRequest>> {
+        read_head(
+            fields,
+            end_of_stream,
+            &self.keys,
+            now_unix_s,
+            |read, context| self.verify_head(read, context, now_unix_s),
+        )
+    }
+
+    /// The maximum age of a context under this policy, in seconds.
+    pub const fn max_age_s(&self) -> u64 {
+        self.max_age_s
+    }
+
+    /// The version of the policy.
+    pub fn policy_version(&self) -> &str {
+        &self.policy_version
+    }
+
+    /// Whether the gate applied this policy.
+    fn is_own_version(&self, caller: &Caller) -> bool {
+        caller.policy_version == self.policy_version
+    }
+
+    /// A denial under this policy. If the gate applied another one, it becomes `overloaded`.
+    pub fn denied(
+        &self,
+        denial: Denial,
+        protocol: Protocol,
+        caller: Caller,
+        origin: DenialOrigin,
+    ) -> Box<DeniedRequest> {
+        let (denial, origin) = if origin == DenialOrigin::UnknownSender
+            || self.is_own_version(&caller)
+        {
+            (denial, origin)
+        } else {
+            let cause = format!(
+                "the filter used policy {}, this host uses {}, which rejects the request ({}): {}",
+                caller.policy_version,
+                self.policy_version,
+                denial.reason.name(),
+                denial.cause
+            );
+            let denial = Denial::new(Reason::Overloaded, cause);
+            let denial = denial.overloaded_by(OverloadCause::Policy);
+            (denial, DenialOrigin::OtherPolicyVersion)
+        };
+        Box::new(DeniedRequest {
+            denial,
+            protocol,
+            caller,
+            origin,
+        })
+    }
+
+    /// Verifies a head that [`read_head`] has read, with the context that came with it.
+    ///
+    /// # Errors
+    /// Returns the denial.
+    pub fn verify_head(
+        &self,
+        read: ReadHead<'_>,
+        context: Result<VerifiedContext, Denial>,
+        now_unix_s: u64,
+    ) -> Result<HeadVerdict, Box<DeniedRequest>> {
+        let verified = context.and_then(|verified| {
+            if now_unix_s.saturating_sub(verified.context.issued_unix_s) > self.max_age_s {
+                let cause = ContextFault::Age.to_string();
+                Err(Denial::new(Reason::Unauthenticated, cause))
+            } else {
+                Ok(verified)
+            }
+        });
+        let context = verified.as_ref().map(|verified| &verified.context);
+        let identity = match context {
+            Ok(Context {
+                client: Some(client),
+                ..
+            }) => Identity::Client(client.clone()),
+            Ok(Context { client: None, .. }) | Err(_) => Identity::Missing,
+        };
+        let client_request_id = read.request_id.to_owned();
+        let mut head = read.into_head(identity, self.policy.templates());
+        head.proofs = context.map_or(Proofs::NONE, |one| one.proofs);
+        // The gate's request ID selects the version, as it did in the gate.
+        head.request_hash = context.map_or_else(
+            |_| RequestHash::default(),
+            |one| RequestHash::from_request_id(&one.request_id),
+        );
+        let protocol = head.route.protocol();
+        let announced = verified.as_ref().map_or_else(
+            |_| AnnouncedVerdicts::default(),
+            |verified| AnnouncedVerdicts::new(&verified.context, &verified.key),
+        );
+        let refused =
+            |denial, caller, standing| Err(self.denied(denial, protocol, caller, standing));
+
+        let VerifiedContext { context, key } = match verified {
+            Ok(verified) => verified,
+            Err(denial) => {
+                return refused(denial, Caller::default(), DenialOrigin::UnknownSender);
+            }
+        };
+        let caller = Caller {
+            request_id: context.request_id,
+            client_request_id,
+            client: context.client,
+            credential: context.credential,
+            policy_version: context.generation,
+        };
+        let is_own_version = self.is_own_version(&caller);
+        let is_for_claims = |name: &String| self.policy.is_for_claims(name.as_bytes());
+        if !is_own_version && !context.claims.iter().all(|(name, _)| is_for_claims(name)) {
+            // The backend must not see a field that this policy does not reserve for claims.
+            let cause = "a claim is forwarded in a field that this policy does not name";
+            let denial = Denial::new(Reason::Overloaded, cause);
+            let denial = denial.overloaded_by(OverloadCause::Policy);
+            return refused(denial, caller, DenialOrigin::OtherPolicyVersion);
+        }
+        let Some(claims) = header_fields(&context.claims) else {
+            let denial = Denial::new(
+                Reason::Overloaded,
+                "internal: a claim does not fit into a header field",
+            );
+            return refused(denial, caller, DenialOrigin::Disagreement);
+        };
+        subtract_from_size(&mut head, &context.claims);
+        let content_type = match &head.content_type {
+            ContentType::Json => Some("application/json".to_owned()),
+            declared => declared.name().map(str::to_owned),
+        };
+        let mut levels = context.quotas;
+        match decide_head(&self.policy, &head, |charge| {
+            next_outcome(&mut levels, charge, is_own_version)
+        }) {
+            (decision, Step::Answer(protocol, question)) => Ok(HeadVerdict::Server {
+                caller,
+                proofs: decision.proofs(),
+                protocol,
+                question,
+                announced,
+            }),
+            (decision, Step::ReadBody(plan)) => Ok(HeadVerdict::Model(Box::new(AcceptedHead {
+                caller,
+                decision,
+                plan,
+                content_type,
+                checked: context.checked,
+                announced,
+                remaining_quota: levels,
+                claims,
+                key,
+            }))),
+            (_, Step::ReadMessages(_)) if !is_own_version => {
+                let denial = Denial::new(Reason::Overloaded, "a stream needs its filter's policy");
+                let denial = denial.overloaded_by(OverloadCause::Policy);
+                refused(denial, caller, DenialOrigin::OtherPolicyVersion)
+            }
+            (decision, Step::ReadMessages(plan)) => {
+                let opened = StreamHead::new(caller, decision, plan, claims, key);
+                Ok(HeadVerdict::Stream(Box::new(opened)))
+            }
+            (_, Step::Deny(denial)) => refused(denial, caller, DenialOrigin::Disagreement),
+            (
+                _,
+                Step::Charge(_) | Step::Acquire(_) | Step::Decode | Step::Check | Step::Forward,
+            ) => refused(unfinished(), caller, DenialOrigin::Disagreement),
+        }
+    }
+
+    /// Verifies the body of an accepted head. Copies the data that the request keeps, once.
+    ///
+    /// # Errors
+    /// Returns the denial.
+    pub fn verify_body(
+        &self,
+        admitted: AcceptedHead,
+        body: Bytes,
+    ) -> Result<ModelRequest, Box<DeniedRequest>> {
+        let AcceptedHead {
+            caller,
+            mut decision,
+            plan,
+            content_type,
+            checked,
+            announced: _,
+            remaining_quota: mut levels,
+            claims,
+            key,
+        } = admitted;
+        let content_is_charged = has_charged_content(&levels);
+        let is_own_version = self.is_own_version(&caller);
+        let mut charged = |charge: &Charge| next_outcome(&mut levels, charge, is_own_version);
+        let protocol = decision.protocol();
+        let refused = |denial: Denial, caller| {
+            let origin = AcceptedHead::denial_origin(checked, denial.reason);
+            Err(self.denied(denial, protocol, caller, origin))
+        };
+
+        let plain = match tensorgate_wire::expand(&plan, &*body) {
+            Ok(plain) => plain,
+            Err(denial) => return refused(denial, caller),
+        };
+        let addressee = match tensorgate_wire::addressee(plan.format, &plain) {
+            Ok(addressee) => addressee,
+            Err(denial) => return refused(denial, caller),
+        };
+        match decide_body(
+            &mut decision,
+            &self.policy,
+            body.len(),
+            addressee,
+            &mut charged,
+        ) {
+            Step::Decode => {}
+            Step::Deny(denial) => return refused(denial, caller),
+            _ => return refused(unfinished(), caller),
+        }
+        let request =
+            match tensorgate_wire::decode(plan.format, &plain, decision.read_by(&self.policy)) {
+                Ok(request) => request,
+                Err(denial) => return refused(denial, caller),
+            };
+        match decide_message(&mut decision, &self.policy, &request, charged) {
+            Step::Forward => {}
+            Step::Deny(denial) => return refused(denial, caller),
+            _ => return refused(unfinished(), caller),
+        }
+        let (Some(model), Some(operation), Some(version)) = (
+            decision.model(),
+            decision.operation(),
+            decision.version(&self.policy),
+        ) else {
+            return refused(unfinished(), caller);
+        };
+
+        let template = self.policy.model(model).and_then(Model::template);
+        let form = AnswerForm::of(&request).in_template(template.cloned());
+        let InferRequest {
+            model: _,
+            version: _,
+            id,
+            parameters,
+            inputs,
+            outputs,
+            body: file,
+            body_type: file_type,
+            binary_data_output: _,
+            by_column: _,
+            document,
+        } = request;
+        let document = Document::from_body(
+            &self.policy,
+            model,
+            plan.format,
+            document,
+            &claims,
+            &key,
+            caller.client.as_deref(),
+        );
+        let version = version.to_owned();
+        let id = id.map(Cow::into_owned);
+        let parameters = parameters.into_iter().map(owned::parameter).collect();
+        let outputs = outputs
+            .into_iter()
+            .map(|output| output.name.into_owned())
+            .collect();
+        let payload = match (plan.format, file) {
+            (BodyFormat::Raw, _) => Payload::Raw {
+                content_type: content_type.unwrap_or_else(|| OCTET_STREAM.to_owned()),
+                data: body,
+            },
+            // A TorchServe request with a file.
+            (_, Some(file)) => Payload::Raw {
+                content_type: file_type.map_or_else(|| OCTET_STREAM.to_owned(), Cow::into_owned),
+                data: owned::slice_of(&body, file),
+            },
+            (_, None) => Payload::Tensors(inputs.into_iter().map(owned::tensor).collect()),
+        };
+        Ok(ModelRequest {
+            caller,
+            protocol,
+            operation,
+            model,
+            grant: decision.grant(),
+            version,
+            id,
+            parameters,
+            outputs,
+            form,
+            payload,
+            remaining_quota: decision.rate_notes(&self.policy),
+            shadowed: decision.shadowed().to_vec(),
+            document,
+            claims,
+            settlement_key: (content_is_charged
+                && decision
+                    .grant()
+                    .and_then(|grant| self.policy.grant(grant))
+                    .is_some_and(reserves_tokens))
+            .then_some(key),
+        })
+    }
+
+    /// The denial of a body that exceeds its limit.
+    pub fn too_large(&self, admitted: AcceptedHead, max_bytes: usize) -> Box<DeniedRequest> {
+        let denial = Denial::new(
+            Reason::BodyTooLarge,
+            format!("the body is larger than {max_bytes} bytes"),
+        );
+        let protocol = admitted.protocol();
+        let origin = AcceptedHead::denial_origin(admitted.checked, denial.reason);
+        self.denied(denial, protocol, admitted.caller, origin)
+    }
+}
+
+fn without_trailers(bytes: Bytes) -> CollectedBody {
+    CollectedBody {
+        bytes,
+        trailers: None,
+    }
+}
+
+/// A decision that does not end is a denial.
+fn unfinished() -> Denial {
+    Denial::new(Reason::Overloaded, "internal: the decision did not end")
+}

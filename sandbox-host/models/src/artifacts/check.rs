@@ -1,0 +1,383 @@
+//! One check of a model's files, and the states of the files that the result is about.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, CWD, Stat, statat};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+use tensorgate_artifact::model_signing::{Manifest, Resource};
+use tensorgate_artifact::scan::Verdict;
+use tensorgate_policy::policy::{GIT_PREFIX, ModelArtifact};
+
+use super::first_digests::FirstDigests;
+use super::status::{Cause, Identity, Observation};
+use super::trust::{SIGNATURE, Trusted, trust_file, trusted};
+use crate::files::file_state::{is_same_or_absent, wait_for_next_tick};
+use crate::files::{
+    Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, check_found, path_beneath,
+};
+use crate::scan::messages::FileReport;
+use crate::scan::supervisor::ScannerSupervisor;
+use tensorgate_base::printable::printable;
+use tensorgate_base::unix_time::now_unix_s;
+
+/// Cores of this many are left to requests.
+const CORES_PER_HASHER: usize = 2;
+/// The time to hash and scan a model without its bytes. A check that takes longer ends, and is
+/// repeated later, so that others have their turn.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
+/// Bytes of a model for which there is one more second: a slow disk, and a slow scan.
+const BYTES_PER_SECOND: u64 = 20_000_000;
+/// The most bytes of a model: 2 TiB. A file may say that it has more than any disk, and would have
+/// as much time.
+const MAX_MODEL_BYTES: u64 = 2 << 40;
+
+/// Verifies the files of models.
+#[derive(Debug)]
+pub struct Checker {
+    /// The folder for relative paths of the policy.
+    root: PathBuf,
+    /// The scanner processes, or why there are none.
+    scanner: Result<Arc<ScannerSupervisor>, String>,
+    first_digests: Mutex<FirstDigests>,
+}
+
+/// The states of a model's files and of its signature.
+#[derive(Debug)]
+struct States {
+    /// `None` if there is no such file.
+    trust: Option<Stat>,
+    files: FolderStates,
+}
+
+/// What a check, or a look, was about.
+#[derive(Debug, Default)]
+pub(super) struct Baseline {
+    manifest: Option<Manifest>,
+    /// `None` before the first look, or if it failed.
+    states: Option<States>,
+}
+
+impl States {
+    /// What is new, missing or different since `before`.
+    fn change_since(&self, before: &Self) -> Option<String> {
+        if !is_same_or_absent(before.trust.as_ref(), self.trust.as_ref()) {
+            return Some("its signature or manifest".to_owned());
+        }
+        let path = self.files.change_since(&before.files)?;
+        Some(if path.is_empty() {
+            "its file or folder".to_owned()
+        } else {
+            format!("{:?} of its files", printable(&path))
+        })
+    }
+}
+
+impl Baseline {
+    /// Whether the states of the files are known.
+    pub(super) const fn is_known(&self) -> bool {
+        self.states.is_some()
+    }
+
+    /// The bytes of all files. `None` if they are not known.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.states.as_ref().map(|states| states.files.bytes())
+    }
+
+    /// What is new, missing or different since an earlier look. A look that failed tells nothing:
+    /// the next one is compared with the one before.
+    pub(super) fn change_since(&self, before: &Self) -> Option<String> {
+        let before = before.states.as_ref()?;
+        self.states.as_ref()?.change_since(before)
+    }
+}
+
+impl Checker {
+    /// A checker of files below `root`. Without a scanner each model is rejected.
+    pub const fn new(
+        root: PathBuf,
+        scanner: Result<Arc<ScannerSupervisor>, String>,
+        first_digests: FirstDigests,
+    ) -> Self {
+        Self {
+            root,
+            scanner,
+            first_digests: Mutex::new(first_digests),
+        }
+    }
+
+    /// Verifies the files of an artifact, which must not change meanwhile.
+    pub(super) fn check(&self, artifact: &ModelArtifact) -> (Observation, Baseline) {
+        // Before anything is read, so that each later change is found.
+        let before = match self.states(artifact) {
+            Ok(before) => before,
+            Err(cause) => {
+                let failed = Observation::Failed(Cause::Other(cause));
+                return (failed, Baseline::default());
+            }
+        };
+        let (observation, manifest) = self.check_states(artifact, &before);
+        let baseline = Baseline {
+            manifest,
+            states: Some(before),
+        };
+        (observation, baseline)
+    }
+
+    /// Verifies the files that were in these states a moment ago.
+    fn check_states(
+        &self,
+        artifact: &ModelArtifact,
+        before: &States,
+    ) -> (Observation, Option<Manifest>) {
+        let bytes = before.files.bytes();
+        if bytes > MAX_MODEL_BYTES {
+            let cause = format!("its files have {bytes} bytes, more than {MAX_MODEL_BYTES}");
+            return (Observation::Failed(Cause::Files(cause)), None);
+        }
+        let trusted = match trusted(&trust_file(&self.root, artifact), artifact, now_unix_s()) {
+            Ok(trusted) => trusted,
+            Err(cause) => return (Observation::Failed(Cause::Untrusted(cause)), None),
+        };
+        // Else a change right after the reading could leave the states as they are.
+        wait_for_next_tick();
+        let verified = self.verify(artifact, &trusted, time_limit(bytes));
+        let observation = match self.states(artifact) {
+            Err(cause) => Observation::Failed(Cause::Other(cause)),
+            Ok(after) => match after.change_since(before) {
+                Some(changed) => Observation::Changed(changed),
+                None => verified.map_or_else(Observation::Failed, Observation::Passed),
+            },
+        };
+        (observation, Some(trusted.manifest))
+    }
+
+    /// Starts scanner supervisors again that have ended.
+    pub(super) fn tend_scanner(&self) {
+        if let Ok(scanner) = &self.scanner {
+            scanner.tend();
+        }
+    }
+
+    /// Looks at the files, which are not opened.
+    ///
+    /// # Errors
+    /// Their states cannot be read, which tells nothing of a change.
+    pub(super) fn look(&self, artifact: &ModelArtifact) -> Result<Baseline, String> {
+        let states = self.states(artifact)?;
+        Ok(Baseline {
+            manifest: None,
+            states: Some(states),
+        })
+    }
+
+    fn states(&self, artifact: &ModelArtifact) -> Result<States, String> {
+        let path = trust_file(&self.root, artifact);
+        let trust = match statat(CWD, path.as_path(), AtFlags::empty()) {
+            Ok(state) => Some(state),
+            Err(Errno::NOENT) => None,
+            Err(error) => {
+                let shown = printable(&path.to_string_lossy());
+                return Err(format!("{shown}: {error}"));
+            }
+        };
+        let files = FolderStates::look(&self.root, artifact.path())
+            .map_err(|fault| format!("{}: {fault}", printable(artifact.path())))?;
+        Ok(States { trust, files })
+    }
+
+    fn find(&self, artifact: &ModelArtifact, manifest: &Manifest) -> Result<FoundModel, String> {
+        let model = self.root.join(artifact.path());
+        FoundModel::find(&model, manifest, &self.ignored(artifact))
+            .map_err(|fault| format!("{}: {fault}", printable(artifact.path())))
+    }
+
+    /// The file of the signature or manifest is no part of the model.
+    fn ignored(&self, artifact: &ModelArtifact) -> Ignored {
+        let model = self.root.join(artifact.path());
+        Ignored {
+            bundle: path_beneath(&model, &trust_file(&self.root, artifact)),
+            ..Ignored::default()
+        }
+    }
+
+    /// Compares all files with the manifest and scans them, within a time.
+    fn verify(
+        &self,
+        artifact: &ModelArtifact,
+        trusted: &Trusted,
+        limit: Duration,
+    ) -> Result<Identity, Cause> {
+        let began = Instant::now();
+        let late = || format!("its files were not verified within {} s", limit.as_secs());
+        let found = self.find(artifact, &trusted.manifest)?;
+        self.refuse_uncovered(artifact, &found)
+            .map_err(Cause::Files)?;
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = NonZeroUsize::new(cores.div_euclid(CORES_PER_HASHER));
+        let options = Options {
+            threads: threads.unwrap_or(NonZeroUsize::MIN),
+            progress: None,
+            deadline: began.checked_add(limit),
+        };
+        let checked =
+            check_found(&found, &trusted.manifest, &options, None).map_err(
+                |fault| match fault {
+                    Fault::Late => late(),
+                    fault => fault.to_string(),
+                },
+            )?;
+        if !checked.differences.is_empty() {
+            return Err(Cause::Files(checked.differences.to_string()));
+        }
+        for file in found.signed() {
+            let left = limit.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Err(Cause::Other(late()));
+            }
+            self.scan(artifact, &found, file, left)?;
+        }
+        Ok(Identity {
+            digest: trusted.manifest.digest(),
+            signer: trusted.signer.clone(),
+        })
+    }
+
+    /// Rejects files that the manifest leaves out: a server could load them all the same. Git's own
+    /// files and signatures of the model are no part of it.
+    fn refuse_uncovered(&self, artifact: &ModelArtifact, found: &FoundModel) -> Result<(), String> {
+        let bundle = self.ignored(artifact).bundle;
+        let is_apart = |path: &str| {
+            path.starts_with(GIT_PREFIX) || path == SIGNATURE || bundle.as_deref() == Some(path)
+        };
+        let path = found.excluded().iter().find(|path| !is_apart(path));
+        match path {
+            None => Ok(()),
+            Some(path) => Err(format!(
+                "{:?} is in the model's folder, and its manifest leaves it out: move it elsewhere, or sign the model with it",
+                printable(path)
+            )),
+        }
+    }
+
+    fn scan(
+        &self,
+        artifact: &ModelArtifact,
+        found: &FoundModel,
+        file: &FoundFile,
+        left: Duration,
+    ) -> Result<(), Cause> {
+        let scanner = self
+            .scanner
+            .as_ref()
+            .map_err(|cause| format!("its files cannot be scanned: {cause}"))?;
+        let opened = found.open(file).map_err(|fault| fault.to_string())?;
+        let name = file.location.rsplit('/').next().unwrap_or_default();
+        let report = scanner.scan(&opened, name, file.bytes(), left);
+        let path = printable(&file.location);
+        if report.verdict != Verdict::Safe {
+            let cause = format!("{path:?} is {}", described(&report));
+            return Err(if report.has_failed() {
+                Cause::Other(cause)
+            } else {
+                Cause::Files(cause)
+            });
+        }
+        let format = report.format.as_str();
+        let is_allowed = artifact
+            .formats()
+            .is_none_or(|formats| formats.iter().any(|allowed| allowed.name() == format));
+        if is_allowed {
+            Ok(())
+        } else {
+            Err(Cause::Files(format!(
+                "{path:?} has the format {format:?}, which is not among `formats`"
+            )))
+        }
+    }
+
+    /// What a check has found about one of the versions that have these files. The digest of a
+    /// version that is verified for the first time is kept.
+    pub(super) fn of_version(
+        &self,
+        (model, version): (&str, &str),
+        observation: &Observation,
+        checked: &Baseline,
+    ) -> Observation {
+        let (Observation::Passed(_), Some(manifest)) = (observation, &checked.manifest) else {
+            return observation.clone();
+        };
+        let digest = version_digest(manifest, version);
+        match self.first_digests().check(model, version, &digest) {
+            Ok(()) => observation.clone(),
+            Err(cause) => Observation::Failed(cause),
+        }
+    }
+
+    /// Whether the servers of a version may have loaded other files before this host started.
+    /// `None` if that cannot be read.
+    pub(super) fn awaits_load(&self, model: &str, version: &str) -> Option<bool> {
+        self.first_digests().awaits_load(model, version)
+    }
+
+    /// Keeps whether the servers of a version may have loaded other files. The answer is asked for
+    /// while no other thread can keep one, so that the last one that is kept is the latest.
+    pub(super) fn keep_awaits_load(
+        &self,
+        model: &str,
+        version: &str,
+        awaits_load: impl FnOnce() -> bool,
+    ) -> Result<(), Cause> {
+        let mut first = self.first_digests();
+        first.set_awaits_load(model, version, awaits_load())
+    }
+
+    fn first_digests(&self) -> MutexGuard<'_, FirstDigests> {
+        let first = self.first_digests.lock();
+        first.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The time that the files of a model may take, of this many bytes.
+fn time_limit(bytes: u64) -> Duration {
+    let more = Duration::from_secs(bytes.div_euclid(BYTES_PER_SECOND));
+    TIME_LIMIT.saturating_add(more)
+}
+
+/// The digest of a version's files: those in the folder with the version's name, if there is one,
+/// because a folder with several versions gets new ones.
+fn version_digest(manifest: &Manifest, version: &str) -> [u8; 32] {
+    let below = |resource: &&Resource| {
+        let below = resource.path().strip_prefix(version);
+        below.is_some_and(|path| path.starts_with('/'))
+    };
+    let mut files = manifest.resources().iter().filter(below).peekable();
+    if files.peek().is_none() {
+        return manifest.digest();
+    }
+    let mut digest = Sha256::new();
+    for file in files {
+        // A name has no NUL, so no two lists of files are alike.
+        digest.update(file.name());
+        digest.update([0]);
+        digest.update(file.sha256());
+    }
+    digest.finalize().into()
+}
+
+/// The verdict on a file, and the evidence that decides it.
+fn described(report: &FileReport) -> String {
+    let verdict = report.verdict.name();
+    let mut findings = report.findings.iter();
+    match findings.find(|finding| finding.verdict == report.verdict) {
+        Some(finding) => format!("{verdict}: {}: {}", finding.rule, finding.detail),
+        None => verdict.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! Reports what threads find about models: in the log, in metrics and in the audit log. It also
+//! keeps which versions await a load.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tensorgate_policy::hex;
+
+use super::check::Checker;
+use super::confirmations::Confirmation;
+use super::endpoint_loads::Load;
+use super::load_state::{LoadEffect, LoadEvent};
+use super::registry::{Entry, ModelArtifacts};
+use super::status::{Change, Identity, Observation, Status};
+use tensorgate_audit::Audit;
+use tensorgate_audit::record::{ArtifactAction, ArtifactKind, ArtifactRecord, Event};
+use tensorgate_telemetry::labels::ModelReadyLabels;
+use tensorgate_telemetry::metrics::Metrics;
+
+/// The text of the alert about files that are the same again.
+const PUT_BACK: &str = "its files changed and were put back: its server may have loaded others";
+
+/// Where threads report.
+pub(super) struct Reporter {
+    pub audit: Audit,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Reporter {
+    /// Sets the status of a model version after an observation, and reports the change.
+    pub fn apply(
+        &self,
+        artifacts: &ModelArtifacts,
+        checker: &Checker,
+        entry: &Entry,
+        observation: &Observation,
+    ) {
+        let (model, version) = (entry.model.as_str(), entry.version.as_str());
+        let is_pass = matches!(observation, Observation::Passed(_));
+        let awaits_load = || checker.awaits_load(model, version).unwrap_or(is_pass);
+        if entry.has_trusted_loads() && awaits_load() {
+            // The host was restarted since the files changed, or another policy has this version.
+            // Before a pass, too: what is kept must not be lost with a check that fails.
+            let event = LoadEvent::FilesDiffer { is_alerted: true };
+            entry.apply_load(event, artifacts.now_ms());
+        }
+        let change = entry.observe(observation, artifacts.now_ms());
+        keep_loads(artifacts, checker, entry);
+        show(entry, &self.metrics);
+        self.log(entry, &change);
+        self.write(entry, &change, None);
+    }
+
+    /// Reports loads that were seen before a look that found no change.
+    pub fn see_loads(
+        &self,
+        artifacts: &ModelArtifacts,
+        checker: &Checker,
+        entry: &Entry,
+        loads: &[Option<Load>],
+    ) {
+        let (change, effect) = entry.apply_load(LoadEvent::LoadsSeen(loads), artifacts.now_ms());
+        let (model, version) = (entry.model.as_str(), entry.version.as_str());
+        match effect {
+            LoadEffect::None | LoadEffect::Alert => {
+                if !entry.has_trusted_loads() {
+                    // A policy may have added a server.
+                    keep(checker, entry);
+                }
+            }
+            LoadEffect::LoadedOthers => tracing::error!(
+                model,
+                version,
+                "the server of a model has loaded it, and its files may have been others then"
+            ),
+            LoadEffect::Loaded => {
+                tracing::info!(
+                    model,
+                    version,
+                    "the server of a model has its verified files"
+                );
+                keep_loads(artifacts, checker, entry);
+                show(entry, &self.metrics);
+                self.write(entry, &change, Some("a load was seen"));
+            }
+        }
+    }
+
+    /// Applies what an operator says: that the servers have loaded the files of this digest, in
+    /// this wait. `is_verified` says whether the files were verified then.
+    pub fn confirm(
+        &self,
+        artifacts: &ModelArtifacts,
+        checker: &Checker,
+        entry: &Entry,
+        confirmation: &Confirmation,
+        is_verified: bool,
+    ) {
+        let (model, version) = (entry.model.as_str(), entry.version.as_str());
+        let by = confirmation.by.as_str();
+        let digest = confirmation.digest().filter(|_| is_verified);
+        let confirmed = digest.map(|digest| {
+            let event = LoadEvent::Confirmed {
+                digest: &digest,
+                wait: confirmation.wait,
+            };
+            (hex(&digest), entry.apply_load(event, artifacts.now_ms()))
+        });
+        let Some((digest, (change, LoadEffect::Loaded))) = confirmed else {
+            tracing::warn!(
+                model,
+                version,
+                by,
+                "a confirmation is refused: no load is awaited of verified files with this digest and wait"
+            );
+            return;
+        };
+        tracing::warn!(model, version, digest, by, "a load of a model is confirmed");
+        keep_loads(artifacts, checker, entry);
+        show(entry, &self.metrics);
+        self.write(entry, &change, Some(&format!("confirmed by {by}")));
+    }
+
+    fn log(&self, entry: &Entry, change: &Change) {
+        let (model, version) = (entry.model.as_str(), entry.version.as_str());
+        match &change.next {
+            // A repeated check has found nothing new.
+            Status::Rejected(_) if change.next == change.before => {}
+            Status::Checking { changed: None } => {
+                tracing::warn!(model, version, "files of a model are verified again");
+            }
+            Status::Checking {
+                changed: Some(changed),
+            } => {
+                tracing::warn!(model, version, changed, "files of a model changed");
+            }
+            Status::Verified(Identity { digest, signer }) => {
+                let digest = hex(digest);
+                tracing::info!(
+                    model,
+                    version,
+                    digest,
+                    signer,
+                    "files of a model are verified"
+                );
+                if change.is_alert {
+                    self.count_rejection(entry);
+                    let cause = PUT_BACK;
+                    tracing::error!(model, version, cause, "files of a model are rejected");
+                }
+                if !change.is_served {
+                    tracing::warn!(
+                        model,
+                        version,
+                        digest,
+                        wait = entry.wait(),
+                        "a model awaits a load of its verified files"
+                    );
+                }
+            }
+            Status::Rejected(cause) => {
+                self.count_rejection(entry);
+                let cause = cause.text();
+                tracing::error!(model, version, cause, "files of a model are rejected");
+            }
+        }
+    }
+
+    fn count_rejection(&self, entry: &Entry) {
+        let rejections = &self.metrics.model_rejections;
+        rejections.get_or_create(&labels(entry)).inc();
+    }
+
+    /// Writes the audit records of a change. `detail` says why a version is served.
+    fn write(&self, entry: &Entry, change: &Change, detail: Option<&str>) {
+        for action in change.actions() {
+            let record = ArtifactRecord::new(action, ArtifactKind::Model, &entry.model);
+            let mut record = record.with_version(&entry.version);
+            // Files that are not verified have no digest that one could rely on.
+            let verified = if change.next.is_verified() {
+                &change.next
+            } else {
+                &change.before
+            };
+            if let Status::Verified(identity) = verified {
+                record = record.with_digest(&identity.digest);
+                if let Some(signer) = &identity.signer {
+                    record = record.with_signer(signer);
+                }
+            }
+            record = match &change.next {
+                Status::Rejected(cause) => record.with_detail(cause.text()),
+                Status::Checking {
+                    changed: Some(changed),
+                } => record.with_detail(&format!("{changed} changed")),
+                Status::Verified(_) if action == ArtifactAction::Rejected => {
+                    record.with_detail(PUT_BACK)
+                }
+                Status::Verified(_) | Status::Checking { changed: None } => match detail {
+                    Some(detail) => record.with_detail(detail),
+                    None => record,
+                },
+            };
+            self.audit.write(SystemTime::now(), Event::Artifact(record));
+        }
+    }
+
+    /// Reports that no policy has a model version any more.
+    pub fn forget(&self, entry: &Entry) {
+        let before = entry.status();
+        let change = Change {
+            was_served: entry.is_served(),
+            before,
+            next: Status::Checking { changed: None },
+            is_served: false,
+            is_alert: false,
+        };
+        self.write(entry, &change, None);
+    }
+}
+
+/// Keeps whether a load is awaited, and has health checks look for one.
+fn keep_loads(artifacts: &ModelArtifacts, checker: &Checker, entry: &Entry) {
+    if !entry.has_trusted_loads() {
+        artifacts.notify_load_awaited();
+    }
+    keep(checker, entry);
+}
+
+/// Keeps whether a load is awaited, if that has changed.
+fn keep(checker: &Checker, entry: &Entry) {
+    let (model, version) = (entry.model.as_str(), entry.version.as_str());
+    let awaits_load = || !entry.has_trusted_loads();
+    if let Err(cause) = checker.keep_awaits_load(model, version, awaits_load) {
+        let cause = cause.text();
+        tracing::error!(
+            model,
+            version,
+            cause,
+            "cannot keep across a restart whether a load of a model is awaited"
+        );
+    }
+}
+
+/// Shows which versions are verified in the metric. While two policies name different files of a
+/// version, the later policy counts: its entry is the last one.
+pub(super) fn show_all(removed: &[Arc<Entry>], entries: &[Arc<Entry>], metrics: &Metrics) {
+    for entry in removed {
+        metrics.model_verified.remove(&labels(entry));
+    }
+    for entry in entries {
+        show(entry, metrics);
+    }
+}
+
+fn show(entry: &Entry, metrics: &Metrics) {
+    let gauge = metrics.model_verified.get_or_create(&labels(entry));
+    gauge.set(entry.is_served().into());
+}
+
+pub(super) fn labels(entry: &Entry) -> ModelReadyLabels {
+    ModelReadyLabels {
+        model: entry.model.clone(),
+        version: entry.version.clone(),
+    }
+}

@@ -1,0 +1,174 @@
+//! What the files of a model must be: the manifest that a trusted signer signed, or whose digest
+//! the policy has.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+use tensorgate_artifact::model_signing::{
+    Certificate, MAX_BUNDLE_BYTES, Manifest, ModelKey, Pieces, Roots, Trust, Verified,
+    read_statement, verify,
+};
+use tensorgate_policy::hex;
+use tensorgate_policy::policy::{ArtifactTrust, ModelArtifact, ModelSigner};
+
+use tensorgate_base::files::regular_at_most;
+use tensorgate_base::printable::printable;
+use tensorgate_base::unix_time::now_unix_s;
+
+/// The name of a signature in the folder of its model.
+pub(super) const SIGNATURE: &str = "model.sig";
+/// The ending of a signature beside a model that is a single file.
+const SIGNATURE_ENDING: &str = ".sig";
+
+/// A manifest that is trusted.
+#[derive(Debug)]
+pub(super) struct Trusted {
+    /// What the files must be.
+    pub manifest: Manifest,
+    /// The signer's name in the policy.
+    pub signer: Option<String>,
+}
+
+/// The file of the signature or of the manifest.
+pub(super) fn trust_file(root: &Path, artifact: &ModelArtifact) -> PathBuf {
+    match artifact.trust() {
+        ArtifactTrust::Manifest { path, .. } => root.join(path),
+        ArtifactTrust::Signed {
+            signature: Some(path),
+            ..
+        } => root.join(path),
+        ArtifactTrust::Signed {
+            signature: None, ..
+        } => signature_file(&root.join(artifact.path())),
+    }
+}
+
+/// Whether two artifacts have the same files, and the same file says what they must be.
+pub(super) fn same_files(one: &ModelArtifact, other: &ModelArtifact) -> bool {
+    let trust_file = |artifact: &ModelArtifact| match artifact.trust() {
+        ArtifactTrust::Manifest { path, .. } => Some(path.clone()),
+        ArtifactTrust::Signed { signature, .. } => signature.clone(),
+    };
+    one.path() == other.path() && trust_file(one) == trust_file(other)
+}
+
+/// The default file of a model's signature: in its folder, or beside a single file.
+pub fn signature_file(model: &Path) -> PathBuf {
+    if model.is_file() {
+        let mut name = model.as_os_str().to_owned();
+        name.push(SIGNATURE_ENDING);
+        name.into()
+    } else {
+        model.join(SIGNATURE)
+    }
+}
+
+/// Reads and verifies the manifest, at a time in seconds since 1970.
+///
+/// # Errors
+/// Why it is not trusted.
+pub(super) fn trusted(
+    file: &Path,
+    artifact: &ModelArtifact,
+    now_s: u64,
+) -> Result<Trusted, String> {
+    let shown = printable(&file.to_string_lossy());
+    let bytes = read(file).map_err(|error| match artifact.trust() {
+        ArtifactTrust::Manifest { .. } => format!("cannot read the manifest {shown}: {error}"),
+        ArtifactTrust::Signed { .. } => format!(
+            "cannot read the signature {shown}: {error}: sign the model with `tensorgate model sign`"
+        ),
+    })?;
+    match artifact.trust() {
+        ArtifactTrust::Manifest { sha256, .. } => {
+            let found: [u8; 32] = Sha256::digest(&bytes).into();
+            if found != *sha256 {
+                return Err(format!(
+                    "the SHA-256 of the manifest {shown} is {}, and the policy has {}",
+                    hex(&found),
+                    hex(sha256)
+                ));
+            }
+            let manifest = read_statement(&bytes).map_err(|fault| format!("{shown}: {fault}"))?;
+            Ok(Trusted {
+                manifest,
+                signer: None,
+            })
+        }
+        ArtifactTrust::Signed { keys, .. } => {
+            let mut causes = Vec::new();
+            for (name, signer) in keys {
+                match verified(&bytes, signer, now_s) {
+                    Ok(Verified { manifest, .. }) => {
+                        return Ok(Trusted {
+                            manifest,
+                            signer: Some(name.clone()),
+                        });
+                    }
+                    Err(cause) => causes.push(format!("{name:?}: {cause}")),
+                }
+            }
+            let causes = causes.join("; ");
+            Err(format!(
+                "the signature {shown} is of none of the signers that the policy names: {causes}"
+            ))
+        }
+    }
+}
+
+/// The files of a model and the digests that a trusted manifest has of them. The files themselves
+/// are not read. File names of the policy are relative to `root`.
+///
+/// # Errors
+/// The manifest is not trusted, or has digests of parts of files only.
+pub fn trusted_files(
+    root: &Path,
+    artifact: &ModelArtifact,
+) -> Result<BTreeMap<PathBuf, [u8; 32]>, String> {
+    let manifest = trusted(&trust_file(root, artifact), artifact, now_unix_s())?.manifest;
+    if manifest.rules().pieces != Pieces::Files {
+        return Err("its files are signed in shards: sign it without --shard-bytes".to_owned());
+    }
+    let model = root.join(artifact.path());
+    let name = model.file_name().and_then(|name| name.to_str());
+    let single = name.filter(|_| model.is_file());
+    let single = single.map(|name| manifest.single_file_path(name));
+    let files = manifest.resources().iter().filter_map(|resource| {
+        let path = match single {
+            Some(single) if single == resource.path() => model.clone(),
+            Some(_) => return None,
+            None => model.join(resource.path()),
+        };
+        Some((path, *resource.sha256()))
+    });
+    Ok(files.collect())
+}
+
+/// Reads a file of bounded length.
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
+    regular_at_most(file, most)?
+        .ok_or_else(|| io::Error::other(format!("it is larger than {MAX_BUNDLE_BYTES} bytes")))
+}
+
+fn verified(bundle: &[u8], signer: &ModelSigner, now_s: u64) -> Result<Verified, String> {
+    let of_key = |key: &ModelKey| verify(bundle, Trust::Key(key), now_s);
+    let verified = match signer {
+        ModelSigner::Ed25519(key) => {
+            let key = ModelKey::from_ed25519(key).map_err(|fault| fault.to_string())?;
+            of_key(&key)
+        }
+        ModelSigner::PublicKey(pem) => {
+            let key = ModelKey::from_pem(pem).map_err(|fault| fault.to_string())?;
+            of_key(&key)
+        }
+        ModelSigner::Certificates(pem) => {
+            let certificates = Certificate::from_pem(pem).map_err(|fault| fault.to_string())?;
+            let roots = Roots::new(certificates).map_err(|fault| fault.to_string())?;
+            verify(bundle, Trust::Roots(&roots), now_s)
+        }
+    };
+    verified.map_err(|rejection| rejection.to_string())
+}

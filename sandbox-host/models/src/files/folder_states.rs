@@ -1,0 +1,285 @@
+//! The states of everything in a model's folder, by which a change is noticed. Nothing is opened
+//! but folders, and no link is followed: a link that is replaced is itself a change.
+//!
+//! Folders and links have states, too. So files that are renamed away and back, a folder that is
+//! replaced for a moment, and a file that was there for a moment are changes.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, statat};
+use rustix::io::Errno;
+
+use super::fault::{Fault, MAX_DEPTH, MAX_NAMES};
+use super::file_state::is_same;
+use super::open_folder::{FOLDER, names};
+
+/// The states of a model's files, folders and links, in the order of a walk that is the same each
+/// time.
+#[derive(Debug, Default)]
+pub struct FolderStates {
+    entries: Vec<(String, Stat)>,
+    /// The bytes of all files.
+    bytes: u64,
+}
+
+/// A folder whose names are being visited.
+struct Level {
+    folder: OwnedFd,
+    path: String,
+    names: std::vec::IntoIter<OsString>,
+}
+
+impl Level {
+    /// Reads the names in a folder, of which `names_left` may be visited.
+    fn read(folder: OwnedFd, path: String, names_left: &mut usize) -> Result<Self, Fault> {
+        let found = names(&folder, *names_left);
+        let found = found.map_err(|error| Fault::unreadable(&path, error.into()))?;
+        let found = found.ok_or(Fault::Names)?;
+        *names_left = names_left.saturating_sub(found.len());
+        Ok(Self {
+            folder,
+            path,
+            names: found.into_iter(),
+        })
+    }
+}
+
+impl FolderStates {
+    /// Looks at a model below `root`: a folder, or a single file. Links on the way to it are
+    /// followed, and their states are among the states.
+    ///
+    /// # Errors
+    /// The model cannot be read, or has more names than are visited.
+    pub fn look(root: &Path, model: &str) -> Result<Self, Fault> {
+        let mut states = Self::default();
+        states.add_way(root, Path::new(model))?;
+        let path = root.join(model);
+        let fault = |error: Errno| Fault::unreadable(model, error.into());
+        match openat(CWD, path.as_path(), FOLDER, Mode::empty()) {
+            Err(Errno::NOTDIR) => {
+                let state = statat(CWD, path.as_path(), AtFlags::empty()).map_err(fault)?;
+                states.add(String::new(), state);
+            }
+            folder => {
+                let folder = folder.map_err(fault)?;
+                let state = fstat(&folder).map_err(fault)?;
+                states.add(String::new(), state);
+                states.walk(folder)?;
+            }
+        }
+        Ok(states)
+    }
+
+    /// The bytes of all files, those that no signature covers, too.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Adds the links on the way to the model. The folders on the way have no states, because they
+    /// change with each file beside the model.
+    fn add_way(&mut self, root: &Path, model: &Path) -> Result<(), Fault> {
+        let mut way = PathBuf::from(root);
+        for component in model.components() {
+            way.push(component);
+            let shown = way.to_string_lossy().into_owned();
+            let state = statat(CWD, way.as_path(), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| Fault::unreadable(&shown, error.into()))?;
+            if file_type(&state) == FileType::Symlink {
+                self.add(shown, state);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: String, state: Stat) {
+        if file_type(&state) == FileType::RegularFile {
+            let bytes = u64::try_from(state.st_size).unwrap_or(0);
+            self.bytes = self.bytes.saturating_add(bytes);
+        }
+        self.entries.push((path, state));
+    }
+
+    /// Visits all below the model's folder.
+    fn walk(&mut self, folder: OwnedFd) -> Result<(), Fault> {
+        let mut names_left = MAX_NAMES;
+        let mut levels = vec![Level::read(folder, String::new(), &mut names_left)?];
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.names.next() else {
+                levels.pop();
+                continue;
+            };
+            let Some((folder, path)) = self.visit(level, &name)? else {
+                continue;
+            };
+            if levels.len() >= MAX_DEPTH {
+                return Err(Fault::Depth(path));
+            }
+            levels.push(Level::read(folder, path, &mut names_left)?);
+        }
+        Ok(())
+    }
+
+    /// Adds what has a name in a folder. Returns a folder that is to be visited.
+    fn visit(&mut self, level: &Level, name: &OsStr) -> Result<Option<(OwnedFd, String)>, Fault> {
+        // Bytes that are not UTF-8 are escaped.
+        let shown = name
+            .to_str()
+            .map_or_else(|| name.as_bytes().escape_ascii().to_string(), str::to_owned);
+        let path = match level.path.as_str() {
+            "" => shown,
+            folder => format!("{folder}/{shown}"),
+        };
+        let fault = |error| Fault::at(&path, error, false);
+        let folder = level.folder.as_fd();
+        let state = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fault)?;
+        let entered = if file_type(&state) == FileType::Directory {
+            let flags = FOLDER | OFlags::NOFOLLOW;
+            Some(openat(folder, name, flags, Mode::empty()).map_err(fault)?)
+        } else {
+            None
+        };
+        self.add(path.clone(), state);
+        Ok(entered.map(|entered| (entered, path)))
+    }
+
+    /// The first path that is new, missing or another one since `before`. It is empty for the
+    /// model itself.
+    pub fn change_since(&self, before: &Self) -> Option<String> {
+        let mut earlier = before.entries.iter();
+        for (path, state) in &self.entries {
+            match earlier.next() {
+                Some((known, then)) if known == path && is_same(then, state) => {}
+                // The folder of a new or missing name has changed, too. The name says more.
+                Some((known, then)) if known == path && is_folder(then) && is_folder(state) => {
+                    let inner = self.name_since(before);
+                    return Some(inner.unwrap_or_else(|| path.clone()));
+                }
+                Some((known, _)) => return Some(known.min(path).clone()),
+                None => return Some(path.clone()),
+            }
+        }
+        earlier.next().map(|(path, _)| path.clone())
+    }
+
+    /// The first path that is no folder and is new, missing or another one.
+    fn name_since(&self, before: &Self) -> Option<String> {
+        let is_no_folder = |entry: &&(String, Stat)| !is_folder(&entry.1);
+        let mut now: Vec<_> = self.entries.iter().filter(is_no_folder).collect();
+        let mut then: Vec<_> = before.entries.iter().filter(is_no_folder).collect();
+        now.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+        then.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+        let (mut now, mut then) = (now.into_iter(), then.into_iter());
+        loop {
+            match (now.next(), then.next()) {
+                (None, None) => return None,
+                (Some((path, state)), Some((known, earlier))) => {
+                    if path != known || !is_same(earlier, state) {
+                        return Some(known.min(path).clone());
+                    }
+                }
+                (Some((path, _)), None) | (None, Some((path, _))) => return Some(path.clone()),
+            }
+        }
+    }
+}
+
+fn file_type(state: &Stat) -> FileType {
+    FileType::from_raw_mode(state.st_mode)
+}
+
+fn is_folder(state: &Stat) -> bool {
+    file_type(state) == FileType::Directory
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::fs::{create_dir_all, remove_dir_all, remove_file, rename, write};
+    use std::os::unix::fs::symlink;
+
+    use crate::files::file_state::wait_for_next_tick;
+
+    #[test]
+    fn what_is_put_back_is_a_change() {
+        let root = std::env::temp_dir().join(format!("tg-folder-states-{}", std::process::id()));
+        drop(remove_dir_all(&root));
+        for folder in ["store/risk/a/.git", "evil/a"] {
+            create_dir_all(root.join(folder)).unwrap();
+        }
+        for file in [
+            "store/risk/a/weights",
+            "store/risk/a/.git/config",
+            "evil/a/weights",
+        ] {
+            write(root.join(file), "x").unwrap();
+        }
+        symlink("store", root.join("models")).unwrap();
+        let look = || FolderStates::look(&root, "models/risk").unwrap();
+        let model = root.join("store/risk");
+        let swap = |name: &str, other: &str| {
+            let (path, aside) = (root.join(name), root.join("aside"));
+            rename(&path, &aside).unwrap();
+            rename(root.join(other), &path).unwrap();
+            rename(&path, root.join(other)).unwrap();
+            rename(&aside, &path).unwrap();
+        };
+        let changes: [(&str, &dyn Fn()); 7] = [
+            ("a file", &|| swap("store/risk/a/weights", "evil/a/weights")),
+            ("a folder", &|| swap("store/risk/a", "evil/a")),
+            ("the model", &|| swap("store/risk", "evil")),
+            ("a link", &|| {
+                symlink("evil", root.join("other")).unwrap();
+                swap("models", "other");
+                remove_file(root.join("other")).unwrap();
+            }),
+            ("a file for a moment", &|| {
+                write(model.join("a/more"), "x").unwrap();
+                remove_file(model.join("a/more")).unwrap();
+            }),
+            ("git's own file", &|| {
+                write(model.join("a/.git/config"), "y").unwrap()
+            }),
+            ("a file of another length", &|| {
+                write(model.join("a/weights"), "yy").unwrap()
+            }),
+        ];
+        for (what, change) in changes {
+            let before = look();
+            assert_eq!(look().change_since(&before), None, "{what}");
+            // Times of changes within one tick of the clock are alike.
+            wait_for_next_tick();
+            change();
+            assert!(look().change_since(&before).is_some(), "{what}");
+        }
+        assert_eq!(look().bytes(), 3);
+        let _ = remove_dir_all(&root);
+    }
+
+    #[test]
+    fn a_change_names_the_file() {
+        let root = std::env::temp_dir().join(format!("tg-folder-names-{}", std::process::id()));
+        drop(remove_dir_all(&root));
+        create_dir_all(root.join("m/a")).unwrap();
+        write(root.join("m/a/b"), "x").unwrap();
+        let look = || FolderStates::look(&root, "m").unwrap();
+        let before = look();
+        write(root.join("m/a/c"), "x").unwrap();
+        let more = look();
+        assert_eq!(more.change_since(&before).as_deref(), Some("a/c"));
+        assert_eq!(before.change_since(&more).as_deref(), Some("a/c"));
+        remove_file(root.join("m/a/c")).unwrap();
+        write(root.join("m/a/b"), "longer").unwrap();
+        assert_eq!(look().change_since(&before).as_deref(), Some("a/b"));
+        // A model that is a single file.
+        let single = || FolderStates::look(&root, "m/a/b").unwrap();
+        let before = single();
+        assert_eq!(single().change_since(&before), None);
+        write(root.join("m/a/b"), "longest").unwrap();
+        assert_eq!(single().change_since(&before).as_deref(), Some(""));
+        let _ = remove_dir_all(&root);
+    }
+}

@@ -1,0 +1,219 @@
+//! The messages between the command and a scanner process. The command trusts none of them: a file
+//! that broke its scanner writes what it wants.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use tensorgate_artifact::scan::finding::MAX_FINDINGS;
+use tensorgate_artifact::scan::{Report, Verdict};
+
+use tensorgate_base::printable::printable;
+
+/// The rule about a file whose scanner process did not start, has ended or was late.
+pub(super) const SCANNER_DIED: &str = "scanner-died";
+/// The rule about a file that could not be opened or read.
+pub const UNREADABLE: &str = "unreadable";
+
+/// The longest request, bytes: the name of a file, escaped. File systems allow 255 bytes.
+pub const MAX_REQUEST_BYTES: usize = 4 << 10;
+/// The longest response, bytes: every finding with its longest detail, escaped.
+pub const MAX_RESPONSE_BYTES: usize = 160 << 10;
+/// The longest name of a format or a rule, bytes.
+const MAX_WORD_BYTES: usize = 64;
+/// The longest detail of a finding, characters.
+const MAX_DETAIL_CHARS: usize = 1_000;
+
+const VERDICTS: [Verdict; 4] = [
+    Verdict::Safe,
+    Verdict::Unknown,
+    Verdict::Malformed,
+    Verdict::Executable,
+];
+
+/// The first message of a scanner process.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// What is missing from its OS sandbox.
+    pub incomplete: Option<String>,
+}
+
+/// What a supervisor is asked, with one open file.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Request {
+    /// To have the file scanned.
+    Scan {
+        /// The name of the file.
+        name: String,
+        /// The time for it, milliseconds.
+        allowed_ms: u64,
+    },
+    /// To start another supervisor, whose socket the file is.
+    StartAnother,
+}
+
+/// The answer to one file.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// The file was scanned.
+    Scanned(FileReport),
+    /// The file could not be read.
+    Unreadable(String),
+    /// Another supervisor was started.
+    Started,
+    /// The operating system has not started another supervisor, for this cause.
+    NotStarted(String),
+}
+
+/// What was found in one file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileReport {
+    /// The format.
+    pub format: String,
+    /// The verdict.
+    #[serde(deserialize_with = "verdict")]
+    pub verdict: Verdict,
+    /// The evidence.
+    pub findings: Vec<FileFinding>,
+}
+
+/// One piece of evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileFinding {
+    /// Where it is, bytes.
+    pub offset: u64,
+    /// The rule.
+    pub rule: String,
+    /// What is there.
+    pub detail: String,
+    /// The verdict that it alone gives.
+    #[serde(deserialize_with = "verdict")]
+    pub verdict: Verdict,
+}
+
+impl FileReport {
+    /// A report on something that is not a file with a format, or that was not scanned.
+    pub fn unscanned(rule: &str, detail: &str) -> Self {
+        let mut report = Self {
+            format: "unknown".into(),
+            verdict: Verdict::Unknown,
+            findings: Vec::new(),
+        };
+        report.add(Verdict::Unknown, rule, detail);
+        report
+    }
+
+    /// Whether the scan failed, so that there is no verdict on the content.
+    pub fn has_failed(&self) -> bool {
+        let rules = [SCANNER_DIED, UNREADABLE];
+        let mut findings = self.findings.iter();
+        findings.any(|finding| rules.contains(&finding.rule.as_str()))
+    }
+
+    /// Adds evidence about the file as a whole.
+    pub fn add(&mut self, verdict: Verdict, rule: &str, detail: &str) {
+        self.verdict = self.verdict.max(verdict);
+        self.findings.push(FileFinding {
+            offset: 0,
+            rule: rule.into(),
+            detail: shown(detail),
+            verdict,
+        });
+    }
+
+    /// The report of a scanner process, if it is one that a scanner writes.
+    fn checked(mut self) -> Option<Self> {
+        let are_words = is_word(&self.format) && self.findings.iter().all(|it| is_word(&it.rule));
+        if !are_words || self.findings.len() > MAX_FINDINGS {
+            return None;
+        }
+        for finding in &mut self.findings {
+            finding.detail = shown(&finding.detail);
+            self.verdict = self.verdict.max(finding.verdict);
+        }
+        Some(self)
+    }
+}
+
+impl From<Report> for FileReport {
+    fn from(report: Report) -> Self {
+        let findings = report.findings.into_iter().map(|finding| FileFinding {
+            offset: finding.offset,
+            rule: finding.rule.into(),
+            detail: finding.detail,
+            verdict: finding.verdict,
+        });
+        Self {
+            format: report.format.into(),
+            verdict: report.verdict,
+            findings: findings.collect(),
+        }
+    }
+}
+
+/// The report in a response. `None` if no scanner would have written it.
+pub fn report(response: &[u8]) -> Option<FileReport> {
+    match serde_json::from_slice(response).ok()? {
+        Response::Scanned(report) => report.checked(),
+        Response::Unreadable(cause) => Some(FileReport::unscanned(UNREADABLE, &cause)),
+        Response::Started | Response::NotStarted(_) => None,
+    }
+}
+
+/// Whether a text can be the name of a format or a rule.
+fn is_word(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b" -_.".contains(&byte);
+    !text.is_empty() && text.len() <= MAX_WORD_BYTES && text.bytes().all(allowed)
+}
+
+/// A text of a file for a terminal.
+fn shown(text: &str) -> String {
+    let cut: String = text.chars().take(MAX_DETAIL_CHARS).collect();
+    printable(&cut)
+}
+
+fn verdict<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Verdict, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let mut verdicts = VERDICTS.into_iter();
+    (verdicts.find(|verdict| verdict.name() == name))
+        .ok_or_else(|| D::Error::custom("no such verdict"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_response_is_taken_only_if_a_scanner_writes_such() {
+        let mut report = Report::new("pickle");
+        report.add(Verdict::Executable, 7, "pickle-global", "os.system");
+        let own = FileReport::from(report);
+        let sent = serde_json::to_vec(&Response::Scanned(own.clone())).unwrap();
+        assert_eq!(super::report(&sent), Some(own));
+        let finding = r#"{"offset":1,"rule":"a-b","detail":"x\u001b","verdict":"malformed"}"#;
+        let scanned = |format: &str, verdict: &str, findings: &str| {
+            format!(
+                r#"{{"scanned":{{"format":"{format}","verdict":"{verdict}","findings":[{findings}]}}}}"#
+            )
+        };
+        // The verdict of a finding counts, and no control character is left.
+        let kept = super::report(scanned("zip", "safe", finding).as_bytes()).unwrap();
+        assert_eq!(kept.verdict, Verdict::Malformed);
+        assert_eq!(kept.findings.first().unwrap().detail, "x\u{fffd}");
+        let many = vec![finding; MAX_FINDINGS.saturating_add(1)].join(",");
+        for nonsense in [
+            scanned("zip", "fine", ""),
+            scanned("", "safe", ""),
+            scanned("a\\u001b[2J", "safe", ""),
+            scanned("zip", "safe", &many),
+            "{}".into(),
+            String::new(),
+        ] {
+            assert_eq!(super::report(nonsense.as_bytes()), None, "{nonsense}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! A scanner process: gets open files over a socket, scans them, and can do nothing else.
+//!
+//! It is this program, started with an argument that no verb has. It opens no file, starts no
+//! program and has no network. Its memory is bounded; its time is bounded by the command, which
+//! kills it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{IoSliceMut, Stdin};
+use std::mem::MaybeUninit;
+use std::process::ExitCode;
+
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use serde::Serialize;
+use tensorgate_artifact::scan::{Limits, detect};
+
+use super::messages::{Hello, MAX_REQUEST_BYTES, Response};
+use tensorgate_os_sandbox as os_sandbox;
+
+/// The first argument of a scanner process.
+pub const ARGUMENT: &str = "model-scanner";
+/// Memory that it may write, bytes: four times what a scan needs. Memory that is only reserved, and
+/// the program itself, do not count.
+const MEMORY_BYTES: u64 = 256 << 20;
+
+/// Runs a scanner process, if the arguments ask for one.
+pub fn scanner_process(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    (arguments.next()? == ARGUMENT).then(|| match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    })
+}
+
+/// Scans files until the command closes the socket, which is this process's standard input.
+fn serve() -> Result<(), Errno> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    for (resource, most) in [
+        (Resource::Data, MEMORY_BYTES),
+        (Resource::Core, 0),
+        (Resource::Fsize, 0),
+    ] {
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        setrlimit(resource, limit)?;
+    }
+    let descriptors = os_sandbox::inherited();
+    let mut sandbox = os_sandbox::apply_to_compiler();
+    sandbox.parts.push(("descriptors", descriptors));
+    let socket = std::io::stdin();
+    let incomplete = (!sandbox.is_full()).then(|| sandbox.describe());
+    respond(&socket, &Hello { incomplete })?;
+    let limits = Limits::default();
+    while let Some((mut file, name)) = next_file(&socket)? {
+        let response = match detect::scan(&mut file, &name, &limits) {
+            Ok(report) => Response::Scanned(report.into()),
+            Err(error) => Response::Unreadable(error.to_string()),
+        };
+        respond(&socket, &response)?;
+    }
+    Ok(())
+}
+
+/// Sends one message.
+pub(super) fn respond(socket: &Stdin, message: &impl Serialize) -> Result<(), Errno> {
+    let bytes = serde_json::to_vec(message).map_err(|_| Errno::INVAL)?;
+    retry_on_intr(|| send(socket, &bytes, SendFlags::NOSIGNAL))?;
+    Ok(())
+}
+
+/// Waits for the next file and the message with it. `None` if there are no more.
+pub(super) fn next_file(socket: &Stdin) -> Result<Option<(File, String)>, Errno> {
+    let mut message = vec![0; MAX_REQUEST_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = retry_on_intr(|| {
+        let mut buffers = [IoSliceMut::new(&mut message)];
+        recvmsg(socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    let file = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    let message = message.get(..received.bytes).unwrap_or_default();
+    Ok(file.map(|file| {
+        let message = String::from_utf8_lossy(message).into_owned();
+        (File::from(file), message)
+    }))
+}

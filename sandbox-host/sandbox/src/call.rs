@@ -1,0 +1,282 @@
+//! One run of a handler call: a fresh store and instance, with every limit in place before the
+//! guest's first instruction. Nothing is kept afterwards. The run blocks a guest thread and ends
+//! within two ticks of its deadline.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::{Engine, Store, UpdateDeadline};
+
+use super::bindings::preprocess as abi;
+use super::bindings::preprocess::tensorgate::handler::types;
+use super::breaker::CallVerdict;
+use super::call_state::CallState;
+use super::capabilities::{CapabilityRequest, CapabilityState, ResolvedResources};
+use super::cause::{self, Phase};
+use super::component_cache::CompiledComponent;
+use super::fixed_limits::{EPOCH_TICK, MAX_HANDLES, MAX_MESSAGE_BYTES, MAX_SHORT_CALL};
+use super::guest_log::{GuestLog, cut, escape};
+use super::job_handle::JobHandle;
+use super::limits::Limits;
+use super::load::{Export, HandlerLimits};
+pub use super::outcome::{FaultCause, HandlerError, HandlerOutput, Payload};
+use super::priority::{self, CpuTimer, Priority};
+use super::tensors::{self, Dims};
+
+/// A handler with all that a call needs.
+pub(super) struct Callee {
+    pub(super) engine: Engine,
+    pub(super) name: Arc<str>,
+    pub(super) export: Export,
+    /// Keeps the component alive in the cache for other handlers that name it.
+    pub(super) _compiled: Arc<CompiledComponent>,
+    pub(super) allowance: HandlerLimits,
+    /// The limit for the output's data and names, in bytes.
+    pub(super) max_output_bytes: usize,
+}
+
+/// What earlier runs of a call have used and resolved. Empty for the first run.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PreviousRuns {
+    pub(super) fuel: u64,
+    pub(super) ran: Duration,
+    pub(super) logged: u32,
+    pub(super) known: Arc<ResolvedResources>,
+}
+
+/// How a run ends.
+pub(super) enum Run {
+    /// With the handler's output.
+    Finished(HandlerOutput),
+    /// With unresolved capability requests. The call runs again once they are resolved.
+    NeedsResources {
+        asks: Vec<CapabilityRequest>,
+        before: PreviousRuns,
+    },
+}
+
+/// The result of the export, if the guest returns.
+type Answer = Result<Vec<types::TensorResult>, types::Error>;
+
+impl Callee {
+    /// Calls the export. The deadline counts from here; the time in the queue has a limit of its
+    /// own.
+    pub(super) fn call(
+        &self,
+        request_id: String,
+        input: &Payload,
+        job_handle: Arc<JobHandle>,
+        queued: Duration,
+        cpu_timer: CpuTimer,
+        before: PreviousRuns,
+    ) -> Result<Run, HandlerError> {
+        let started = Instant::now();
+        let ran_before = before.ran;
+        let mut store = self.store(request_id, started, job_handle, Some(cpu_timer), before)?;
+        let answer = match input {
+            Payload::Tensors(tensors) => {
+                let dims = Dims::from_tensors(tensors).map_err(input_fault)?;
+                let tensors = tensors::arguments(tensors, &dims).map_err(input_fault)?;
+                self.answer(&mut store, abi::Payload::Tensors(&tensors))
+            }
+            Payload::Raw { content_type, data } => self.answer(
+                &mut store,
+                abi::Payload::Raw(types::RawBody { content_type, data }),
+            ),
+        };
+        let fuel_used = self
+            .allowance
+            .fuel
+            .saturating_sub(store.get_fuel().unwrap_or(0));
+        let mut state = store.into_data();
+        let ran = ran_before.saturating_add(started.elapsed());
+        let beyond = state.capabilities.exceeds_limits();
+        let asks = std::mem::take(&mut state.capabilities.pending);
+        if !asks.is_empty() && !beyond {
+            let before = PreviousRuns {
+                fuel: fuel_used,
+                ran,
+                logged: state.log.lines(),
+                known: state.capabilities.resolved,
+            };
+            return Ok(Run::NeedsResources { asks, before });
+        }
+        let answer = answer.map_err(|(error, phase)| {
+            tracing::debug!(
+                handler = &*state.handler,
+                request_id = state.request_id.as_str(),
+                cause = cause::describe(&error),
+                "handler fault"
+            );
+            let last_error = state.log.last_error();
+            cause::fault(&error, phase, &state.limits, last_error, fuel_used)
+        })?;
+        let tensors = answer
+            .map_err(|error| handler_error(error, fuel_used))
+            .and_then(|returned| {
+                tensors::results(returned).map_err(|detail| bad_output(detail, fuel_used))
+            })?;
+        Ok(Run::Finished(HandlerOutput {
+            tensors,
+            fuel_used,
+            log_lines_dropped: state.log.dropped(),
+            memory_peak_bytes: state.limits.peak_bytes(),
+            memory_grows: state.limits.grows(),
+            memory_grown_bytes: state.limits.grown_bytes(),
+            queued_us: micros(queued),
+            ran_us: micros(ran),
+            verdict: CallVerdict::default(),
+        }))
+    }
+
+    /// Instantiates the component without calling it.
+    pub(super) fn instantiate(&self) -> Result<(), HandlerError> {
+        let mut store = self.store(
+            String::new(),
+            Instant::now(),
+            Arc::default(),
+            // The priority of the calling thread must not change.
+            None,
+            PreviousRuns::default(),
+        )?;
+        let made = match &self.export {
+            Export::Preprocess(export) => export.instantiate(&mut store).map(drop),
+            Export::Postprocess(export) => export.instantiate(&mut store).map(drop),
+        };
+        made.map_err(|error| {
+            let state = store.data();
+            let last_error = state.log.last_error();
+            cause::fault(&error, Phase::Instantiate, &state.limits, last_error, 0)
+        })
+    }
+
+    /// Creates a store with every limit set.
+    fn store(
+        &self,
+        request_id: String,
+        started: Instant,
+        job_handle: Arc<JobHandle>,
+        cpu_timer: Option<CpuTimer>,
+        before: PreviousRuns,
+    ) -> Result<Store<CallState>, HandlerError> {
+        let state = CallState {
+            limits: Limits::new(self.allowance.memory_bytes),
+            handler: Arc::clone(&self.name),
+            request_id,
+            config: Arc::clone(&self.allowance.config),
+            log: GuestLog::resume_after(before.logged),
+            // A timeout beyond the range of the clock counts as none. Fuel still ends the call.
+            deadline: started
+                .checked_add(self.allowance.timeout.saturating_sub(before.ran))
+                .unwrap_or(started),
+            handle: job_handle,
+            cpu_timer,
+            host_calls: 0,
+            capabilities: CapabilityState {
+                limits: self.allowance.capabilities.clone(),
+                resolved: before.known,
+                pending: Vec::new(),
+            },
+        };
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.limits);
+        store
+            .set_fuel(self.allowance.fuel.saturating_sub(before.fuel))
+            .map_err(|error| HandlerError::Fault {
+                cause: FaultCause::Instantiate,
+                detail: format!("{error:#}"),
+                fuel_used: 0,
+            })?;
+        // Limits what the guest can make the host copy at once. The default is 128 MiB.
+        store.set_hostcall_fuel(self.max_output_bytes);
+        // The default is 100,000.
+        store.set_max_component_handles(MAX_HANDLES);
+        store.epoch_deadline_callback(|mut store| {
+            let state = store.data_mut();
+            state.check_may_continue()?;
+            let had = state
+                .cpu_timer
+                .map_or(Duration::ZERO, |cpu_timer| cpu_timer.elapsed());
+            if had > MAX_SHORT_CALL {
+                priority::lower_to(Priority::Low);
+            }
+            // A guest that used a full tick yields to other threads before it goes on. They then
+            // wait for a tick instead of a slice.
+            if had >= EPOCH_TICK {
+                std::thread::yield_now();
+            }
+            Ok(UpdateDeadline::Continue(1))
+        });
+        // Set before instantiation, because a start function can loop.
+        store.set_epoch_deadline(1);
+        Ok(store)
+    }
+
+    /// Instantiates and calls. An error comes with the phase in which it occurred.
+    fn answer(
+        &self,
+        store: &mut Store<CallState>,
+        input: abi::Payload<'_>,
+    ) -> Result<Answer, (wasmtime::Error, Phase)> {
+        let at = |phase| move |error| (error, phase);
+        match &self.export {
+            Export::Preprocess(export) => {
+                let instance = export
+                    .instantiate(&mut *store)
+                    .map_err(at(Phase::Instantiate))?;
+                instance
+                    .call_preprocess(&mut *store, input)
+                    .map_err(at(Phase::Call))
+            }
+            Export::Postprocess(export) => {
+                let abi::Payload::Tensors(outputs) = input else {
+                    return Ok(Err(types::Error::Fault(
+                        "a postprocess handler received a body".to_owned(),
+                    )));
+                };
+                let instance = export
+                    .instantiate(&mut *store)
+                    .map_err(at(Phase::Instantiate))?;
+                instance
+                    .call_postprocess(&mut *store, outputs)
+                    .map_err(at(Phase::Call))
+            }
+        }
+    }
+}
+
+/// Converts the handler's own error. The text is shortened and escaped because it is logged.
+fn handler_error(error: types::Error, fuel_used: u64) -> HandlerError {
+    let printable = |text: String| escape(cut(&text, MAX_MESSAGE_BYTES));
+    match error {
+        types::Error::BadInput(text) => HandlerError::Rejected {
+            text: printable(text),
+            fuel_used,
+        },
+        types::Error::Fault(text) => HandlerError::Fault {
+            cause: FaultCause::Reported,
+            detail: printable(text),
+            fuel_used,
+        },
+    }
+}
+
+const fn bad_output(detail: String, fuel_used: u64) -> HandlerError {
+    HandlerError::Fault {
+        cause: FaultCause::BadOutput,
+        detail,
+        fuel_used,
+    }
+}
+
+const fn input_fault(detail: String) -> HandlerError {
+    HandlerError::Fault {
+        cause: FaultCause::Input,
+        detail,
+        fuel_used: 0,
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,402 @@
+//! Compiles components in separate processes. Components are untrusted, and one may make the
+//! compiler run forever, take all memory, or worse. So the compiler has limits on both, can open no
+//! file and no socket, and is killed when it is late.
+//!
+//! Three processes of one program take part. The host, or `tensorgate handler`, sends requests over
+//! a pipe to a supervisor. The supervisor starts one worker for each component, several in parallel
+//! if the host asks for that. The supervisor starts before the host drops the right to start
+//! programs, and never parses what passes through it.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use rustix::process::{Resource, Rlimit, Signal};
+
+use super::super::engine;
+use crate::fixed_limits::{
+    COMPILE_MEMORY_BYTES, COMPILE_TIMEOUT, LOW_PRIORITY_NICENESS, MAX_COMPILED_BYTES,
+    MAX_COMPILERS, MAX_COMPONENT_BYTES, MAX_MESSAGE_BYTES,
+};
+use tensorgate_os_sandbox as os_sandbox;
+
+/// The first argument of the supervisor and of a worker. No verb of a program has such a name.
+const SUPERVISOR_ARG: &str = "compiler-supervisor";
+const WORKER_ARG: &str = "compiler-worker";
+/// The second argument: the worker's OS sandbox must be complete.
+const SANDBOXED_ARG: &str = "sandboxed";
+/// The path of this program's own executable, even if its file was replaced.
+const SELF: &str = "/proc/self/exe";
+
+const STATUS_COMPILED: u8 = 0;
+const STATUS_REJECTED: u8 = 1;
+
+/// The connection to the supervisor.
+#[derive(Debug)]
+pub struct CompilerProcess {
+    /// The pipe for requests, and the number of the next one. `None` after a protocol error.
+    input: Mutex<(Option<ChildStdin>, u64)>,
+    responses: Mutex<Responses>,
+    /// Signals that a response was read.
+    read: Condvar,
+    child: Mutex<Child>,
+    max_parallel: usize,
+}
+
+/// The compiled code, or an error message.
+type CompileResult = Result<Vec<u8>, String>;
+
+/// The received responses. One waiting thread at a time reads for all.
+#[derive(Debug)]
+struct Responses {
+    /// `None` while a thread reads.
+    output: Option<ChildStdout>,
+    /// The responses that were not collected yet.
+    received: HashMap<u64, CompileResult>,
+    /// The protocol error that ended the connection.
+    failure: Option<String>,
+}
+
+/// The number of concurrent compilers: limited by the cores, and by the memory that each may use.
+fn compilers() -> usize {
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let told = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = told.lines().find_map(|line| {
+        let (name, kib) = line.split_once(':')?;
+        let kib = (name == "MemTotal").then(|| kib.trim().trim_end_matches(" kB"))?;
+        kib.parse::<u64>().ok()?.checked_mul(1 << 10)
+    });
+    let fit = total.unwrap_or(0).div_euclid(COMPILE_MEMORY_BYTES);
+    let fit = usize::try_from(fit).unwrap_or(usize::MAX);
+    cores.min(fit).clamp(1, MAX_COMPILERS)
+}
+
+impl CompilerProcess {
+    /// Starts the supervisor from this program's own executable. With `sandboxed`, nothing is
+    /// compiled if the kernel does not support the complete OS sandbox for compilers.
+    ///
+    /// # Errors
+    /// Returns the error of the operating system.
+    pub fn start(sandboxed: bool) -> std::io::Result<Self> {
+        Self::start_program(Path::new(SELF), sandboxed)
+    }
+
+    /// Starts the supervisor from another executable of this program.
+    ///
+    /// # Errors
+    /// Returns the error of the operating system.
+    pub fn start_program(program: &Path, sandboxed: bool) -> std::io::Result<Self> {
+        let mut child = Command::new(program)
+            .arg(SUPERVISOR_ARG)
+            .args(sandboxed.then_some(SANDBOXED_ARG))
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        Ok(Self {
+            input: Mutex::new((input, 0)),
+            responses: Mutex::new(Responses {
+                output,
+                received: HashMap::new(),
+                failure: None,
+            }),
+            read: Condvar::new(),
+            child: Mutex::new(child),
+            // Behind the OS sandbox the size of the memory cannot be read.
+            max_parallel: compilers(),
+        })
+    }
+
+    /// The best number of concurrent compilations.
+    pub(super) const fn max_parallel(&self) -> usize {
+        self.max_parallel
+    }
+
+    /// Compiles a component.
+    pub(super) fn compile(&self, file: &[u8]) -> CompileResult {
+        let number = self
+            .send_request(file)
+            .map_err(|error| format!("the compiler process has exited: {error}"))?;
+        let mut answers = self.responses();
+        loop {
+            if let Some(answer) = answers.received.remove(&number) {
+                return answer;
+            }
+            if let Some(gone) = &answers.failure {
+                return Err(format!("the compiler process has exited: {gone}"));
+            }
+            let Some(mut output) = answers.output.take() else {
+                answers = self
+                    .read
+                    .wait(answers)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(answers);
+            let came = read_response(&mut output);
+            answers = self.responses();
+            match came {
+                Ok((job_id, answer)) => {
+                    answers.received.insert(job_id, answer);
+                    answers.output = Some(output);
+                }
+                Err(error) => answers.failure = Some(error.to_string()),
+            }
+            self.read.notify_all();
+        }
+    }
+
+    /// Sends a request and returns its number.
+    fn send_request(&self, file: &[u8]) -> std::io::Result<u64> {
+        // A panic here may leave a partial message in the pipe.
+        let mut asking = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+        let (input, next) = &mut *asking;
+        let number = *next;
+        *next = next.wrapping_add(1);
+        let Some(pipe) = input else {
+            return Err(std::io::Error::other("restart this program"));
+        };
+        let asked = (pipe.write_all(&number.to_le_bytes()))
+            .and_then(|()| send(pipe, file))
+            .and_then(|()| pipe.flush());
+        if asked.is_err() {
+            *input = None;
+        }
+        asked.map(|()| number)
+    }
+
+    fn responses(&self) -> MutexGuard<'_, Responses> {
+        // No code panics while it holds this lock.
+        self.responses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for CompilerProcess {
+    fn drop(&mut self) {
+        // Closing its input also ends the supervisor.
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.try_wait();
+    }
+}
+
+/// Reads the next response and the number of its request.
+fn read_response(output: &mut ChildStdout) -> std::io::Result<(u64, CompileResult)> {
+    let (mut number, mut status) = ([0; 8], [0]);
+    output.read_exact(&mut number)?;
+    output.read_exact(&mut status)?;
+    let answer = receive(output, MAX_COMPILED_BYTES)?
+        .ok_or_else(|| std::io::Error::other("it exited before its answer was complete"))?;
+    let answer = match status {
+        [STATUS_COMPILED] => Ok(answer),
+        _ => Err(String::from_utf8_lossy(&answer).into_owned()),
+    };
+    Ok((u64::from_le_bytes(number), answer))
+}
+
+/// Writes a length and the bytes.
+fn send(to: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
+    let count = u64::try_from(bytes.len()).map_err(std::io::Error::other)?;
+    to.write_all(&count.to_le_bytes())?;
+    to.write_all(bytes)
+}
+
+/// Reads a length and the bytes. Returns `None` at the end of the input.
+fn receive(from: &mut impl Read, max_bytes: usize) -> std::io::Result<Option<Vec<u8>>> {
+    let mut count = [0; 8];
+    match from.read_exact(&mut count) {
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    let count = u64::from_le_bytes(count);
+    if usize::try_from(count).map_or(true, |count| count > max_bytes) {
+        return Err(std::io::Error::other(format!(
+            "{count} bytes, at most {max_bytes} are allowed"
+        )));
+    }
+    let mut bytes = Vec::new();
+    let read = from.take(count).read_to_end(&mut bytes)?;
+    if u64::try_from(read).ok() == Some(count) {
+        Ok(Some(bytes))
+    } else {
+        Err(std::io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// Runs the supervisor or a worker, if the arguments ask for one.
+pub fn compiler_process(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let first = arguments.next()?;
+    let mut sandboxed = || arguments.next().is_some_and(|next| next == SANDBOXED_ARG);
+    let code = match first.to_str()? {
+        SUPERVISOR_ARG => run_supervisor(sandboxed()),
+        WORKER_ARG => run_worker(sandboxed()),
+        _ => return None,
+    };
+    Some(code)
+}
+
+/// The supervisor: runs until its input ends.
+fn run_supervisor(sandboxed: bool) -> ExitCode {
+    // The supervisor must not outlive the host.
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    let mut input = std::io::stdin().lock();
+    let output = Arc::new(Mutex::new(std::io::stdout()));
+    loop {
+        let mut number = [0; 8];
+        match input.read_exact(&mut number) {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return ExitCode::SUCCESS;
+            }
+            Err(_) => return ExitCode::FAILURE,
+            Ok(()) => {}
+        }
+        let Ok(Some(file)) = receive(&mut input, MAX_COMPONENT_BYTES) else {
+            return ExitCode::FAILURE;
+        };
+        let output = Arc::clone(&output);
+        // The host limits the number of requests.
+        let started = thread::Builder::new().spawn(move || {
+            let (status, answer) = match compile_in_worker(&file, sandboxed) {
+                Ok(code) => (STATUS_COMPILED, code),
+                Err(text) => (STATUS_REJECTED, text.into_bytes()),
+            };
+            let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+            let told = (output.write_all(&number))
+                .and_then(|()| output.write_all(&[status]))
+                .and_then(|()| send(&mut *output, &answer))
+                .and_then(|()| output.flush());
+            if told.is_err() {
+                // The host no longer reads responses.
+                std::process::exit(i32::from(STATUS_REJECTED));
+            }
+        });
+        if started.is_err() {
+            return ExitCode::FAILURE;
+        }
+    }
+}
+
+/// Compiles one component in a worker process.
+fn compile_in_worker(file: &[u8], sandboxed: bool) -> Result<Vec<u8>, String> {
+    let failed = |error: std::io::Error| format!("cannot start a compiler: {error}");
+    let mut child = Command::new(SELF)
+        .arg(WORKER_ARG)
+        .args(sandboxed.then_some(SANDBOXED_ARG))
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (done, end) = channel();
+    let (code, said, late) = thread::scope(|scope| {
+        scope.spawn(move || {
+            // A worker that ends early does not read everything.
+            input.map(|mut input| input.write_all(file));
+        });
+        let said = scope.spawn(move || read_bounded(errors, MAX_MESSAGE_BYTES).unwrap_or_default());
+        let made = scope.spawn(move || {
+            let made = read_bounded(output, MAX_COMPILED_BYTES);
+            // The receiver is gone if the worker is late.
+            let _ = done.send(());
+            made
+        });
+        let late = end.recv_timeout(COMPILE_TIMEOUT).is_err();
+        if late {
+            let _ = child.kill();
+        }
+        (
+            made.join().ok().flatten(),
+            said.join().unwrap_or_default(),
+            late,
+        )
+    });
+    let ended = child.wait().map_err(failed)?;
+    match code {
+        _ if late => Err(format!(
+            "it was not compiled within {} s",
+            COMPILE_TIMEOUT.as_secs()
+        )),
+        Some(code) if ended.success() => Ok(code),
+        _ if ended.code() == Some(i32::from(STATUS_REJECTED)) => {
+            Err(String::from_utf8_lossy(&said).into_owned())
+        }
+        _ => Err(format!(
+            "its compiler ended ({ended}): it may take {} MiB of memory and {} s",
+            COMPILE_MEMORY_BYTES >> 20,
+            COMPILE_TIMEOUT.as_secs()
+        )),
+    }
+}
+
+/// Reads to the end, up to a limit.
+fn read_bounded(from: Option<impl Read>, max_bytes: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let most = u64::try_from(max_bytes).ok()?.checked_add(1)?;
+    from?.take(most).read_to_end(&mut bytes).ok()?;
+    (bytes.len() <= max_bytes).then_some(bytes)
+}
+
+/// The worker: compiles its input and can do nothing else.
+fn run_worker(sandboxed: bool) -> ExitCode {
+    match compile_confined(sandboxed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprint!("{text}");
+            ExitCode::from(STATUS_REJECTED)
+        }
+    }
+}
+
+fn compile_confined(sandboxed: bool) -> Result<(), String> {
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    // Requests have priority over compilation.
+    let _ = rustix::process::getpriority_process(None).and_then(|now| {
+        rustix::process::setpriority_process(None, now.saturating_add(LOW_PRIORITY_NICENESS))
+    });
+    for (resource, most) in [
+        // Memory that is reserved but not written is not limited, because engines reserve much of
+        // it.
+        (Resource::Data, COMPILE_MEMORY_BYTES),
+        (Resource::Cpu, COMPILE_TIMEOUT.as_secs().saturating_mul(4)),
+        (Resource::Core, 0),
+        (Resource::Fsize, 0),
+    ] {
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        rustix::process::setrlimit(resource, limit)
+            .map_err(|error| format!("no bound: {error}"))?;
+    }
+    // The operator chooses the host's own OS sandbox, but not this one. It is as complete as the
+    // kernel allows, and fully complete if required.
+    let os_sandbox = os_sandbox::apply_to_compiler();
+    if sandboxed && !os_sandbox.is_full() {
+        return Err(format!(
+            "nothing is compiled: the OS sandbox is required, and the compiler's is incomplete: {}",
+            os_sandbox.describe()
+        ));
+    }
+    let mut file = Vec::new();
+    let most = u64::try_from(MAX_COMPONENT_BYTES).unwrap_or(u64::MAX);
+    (std::io::stdin().lock().take(most))
+        .read_to_end(&mut file)
+        .map_err(|error| error.to_string())?;
+    let code = engine::compiler()
+        .and_then(|engine| engine.precompile_component(&file))
+        .map_err(|error| super::super::cause::describe(&error))?;
+    let mut output = std::io::stdout().lock();
+    (output.write_all(&code))
+        .and_then(|()| output.flush())
+        .map_err(|error| error.to_string())
+}

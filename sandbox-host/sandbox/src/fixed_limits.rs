@@ -1,0 +1,177 @@
+//! Fixed limits of the sandbox that no policy sets. Fuel, memory and time are set by the policy.
+
+use std::time::Duration;
+
+/// The interval between epochs, and so the delay until a missed deadline is noticed. With 1 ms a
+/// looping guest stops within two ticks, and the ticker costs no measurable time.
+pub(super) const EPOCH_TICK: Duration = Duration::from_millis(1);
+
+/// The number of ticks without a guest after which the ticker thread sleeps. A host in use never
+/// reaches it, and an idle host saves the wake-ups.
+pub(super) const IDLE_TICKS: u32 = 100;
+
+/// The CPU time of a call after which its thread gets low priority. No short call needs as much.
+pub(super) const MAX_SHORT_CALL: Duration = Duration::from_millis(2);
+
+/// The niceness that is added for low priority. At a contended core the thread then gets about a
+/// tenth of another thread's time. With less it could not notice a missed deadline. At an idle core
+/// it is not slowed down.
+pub(super) const LOW_PRIORITY_NICENESS: i32 = 10;
+
+/// The scheduler slice of a low-priority thread. It is longer than the default of at most 3 ms
+/// (`base_slice_ns`), because a thread with a shorter slice goes first when it wakes. It is not
+/// much longer, because a preempted thread waits for its whole turn, nine times as long.
+pub(super) const LOW_PRIORITY_SLICE: Duration = Duration::from_millis(5);
+
+/// The scheduler slice of a thread that others wait for. It is shorter than the default, so the
+/// thread goes first when it wakes. The kernel accepts no shorter one.
+pub(super) const SHORT_SLICE: Duration = Duration::from_micros(100);
+
+/// How long after its deadline a running call is waited for. If it has not stopped by then, its
+/// thread has no core, and the caller stops waiting.
+pub(super) const DEADLINE_GRACE: Duration = Duration::from_millis(20);
+
+/// If this many of a client's last eight calls of a handler were long, the next one starts at low
+/// priority. A single one may be chance.
+pub(super) const LONG_CALLS_FOR_LOW_PRIORITY: u32 = 2;
+
+/// The number of call histories for one handler. Clients share them by hash.
+pub(super) const MAX_CALL_HISTORIES: usize = 64;
+
+/// In a queue with sustained delay, a call may wait for as long as this many calls take. A lower
+/// limit would reject calls of slow handlers.
+pub(super) const MAX_WAIT_IN_CALLS: u32 = 4;
+
+/// The most handlers with a reserved thread. Further handlers share the other threads. Each thread
+/// can keep a stack and the memories of one instance resident.
+pub(super) const MAX_RESERVED_THREADS: usize = 16;
+
+/// The stack of wasm code in bytes. This is wasmtime's default, named because the thread's stack
+/// depends on it.
+pub(super) const MAX_WASM_STACK_BYTES: usize = 512 << 10;
+
+/// The stack of a guest thread in bytes: wasm's own stack, and ample room for host functions. A
+/// host function that overflows it would abort the process.
+pub(super) const THREAD_STACK_BYTES: usize = 4 << 20;
+
+/// The largest component that is compiled, in bytes. A component with CPython has 18 MB.
+pub(super) const MAX_COMPONENT_BYTES: usize = 64 << 20;
+
+/// The most tensors that one call may return. Serving models have a handful of inputs.
+pub(super) const MAX_OUTPUT_TENSORS: usize = 64;
+
+/// The longest name of a returned tensor, in bytes.
+pub(super) const MAX_NAME_BYTES: usize = 256;
+
+/// The longest error message of a handler, in bytes. The rest is cut off.
+pub(super) const MAX_MESSAGE_BYTES: usize = 4 << 10;
+
+/// The most calls to `config` and `log` in one call.
+pub(super) const MAX_HOST_CALLS: u32 = 10_000;
+
+/// The longest key for `config.get`, in bytes. No policy has a longer one.
+pub(super) const MAX_CONFIG_KEY_BYTES: usize = 1 << 10;
+
+/// The longest URL of a capability request, in bytes. No policy allows a longer one.
+pub(super) const MAX_URL_BYTES: usize = 2 << 10;
+
+/// The most capability requests of one call. Each may need a run of its own.
+pub(super) const MAX_CAPABILITY_REQUESTS: usize = 16;
+
+/// The most features or keys in one lookup. No policy allows more.
+pub(super) const MAX_LOOKUP_ITEMS: usize = 256;
+
+/// The longest feature, key or lookup name, in bytes.
+pub(super) const MAX_LOOKUP_ITEM_BYTES: usize = 256;
+
+/// The most log lines of one call. Further lines are dropped and counted.
+pub(super) const MAX_LOG_LINES: u32 = 100;
+
+/// The longest log line in bytes before escaping. The rest is cut off.
+pub(super) const MAX_LOG_LINE_BYTES: usize = 4 << 10;
+
+/// The most log bytes of one call before escaping. Lines beyond it are dropped and counted.
+pub(super) const MAX_LOG_BYTES: usize = 64 << 10;
+
+/// The most core instances in one component. A Rust handler has 4. A component with CPython and the
+/// tensor library has 12, or 47 if its modules could not be fused.
+pub(super) const MAX_CORE_INSTANCES: u32 = 56;
+
+/// The most linear memories in one component. A Rust handler and one with CPython have 1. One with
+/// QuickJS has 3, two of them empty. The tensor library has another one.
+pub(super) const MAX_MEMORIES: u32 = 4;
+
+/// The most tables in one component. A Rust handler has 2: its own, and one from `wit-component`.
+/// CPython has 2, QuickJS 3.
+pub(super) const MAX_TABLES: u32 = 16;
+
+/// The most elements in one table. This is wasmtime's default.
+pub(super) const MAX_TABLE_ELEMENTS: usize = 20_000;
+
+/// The bytes of linear memory that an instance slot keeps resident. They are cleared with memset or
+/// copied from the module's image instead of being returned to the kernel. A fresh instance then
+/// touches its first 8 MiB without page faults. A smaller memory is cleared only up to its size.
+///
+/// A larger value makes CPython's calls faster and its neighbours slower. When a memory grows and
+/// is returned, the kernel changes the protection of all its pages under a process-wide lock. Next
+/// to calls that allocate 16 MiB, a neighbour's p99 was 1.2 times its idle value with 8 MiB here,
+/// and 2.6 times with 16 MiB.
+///
+/// Wasmtime's `pagemap_scan` would clear only resident pages. It is not used: it misses pages that
+/// are swapped out or being moved, which would keep data of the last call.
+///
+/// The cost is at most threads × `MAX_MEMORIES` × 8 MiB of resident memory, and never more than a
+/// handler's `memory_bytes`.
+pub(super) const KEEP_RESIDENT_BYTES: usize = 8 << 20;
+
+/// The bytes of a table that stay resident between instances: all of it. Returning each small table
+/// to the kernel would cost a system call and a page fault, half of the time of an instantiation.
+pub(super) const KEEP_RESIDENT_TABLE_BYTES: usize = MAX_TABLE_ELEMENTS * size_of::<usize>();
+
+/// The size of a wasm page in bytes.
+pub(super) const PAGE_BYTES: u64 = 64 << 10;
+
+/// The most resource handles of one call. The handler interface has no resources, so only a
+/// component's own parts can use them. The host keeps the table, and a guest could otherwise fill
+/// the host's memory.
+pub(super) const MAX_HANDLES: usize = 4_096;
+
+/// The most core modules in one component, at any depth. One with CPython has 3, and 38 before its
+/// modules are fused.
+pub(super) const MAX_MODULES: usize = 128;
+
+/// The deepest nesting of components. One with QuickJS has 3.
+pub(super) const MAX_NESTING: usize = 16;
+
+/// The most functions in one component. One with CPython has 13,500, and 11,700 after its modules
+/// are fused.
+pub(super) const MAX_FUNCTIONS: usize = 100_000;
+
+/// The largest function in bytes. A function of twice the size can take a compiler minutes.
+/// CPython's largest has 165,000 bytes, or 430,000 with the code that only places its libraries.
+pub(super) const MAX_FUNCTION_BYTES: usize = 512 << 10;
+
+/// The most bytes of all functions of a component. CPython's have 5.4 million, or 6.6 million if
+/// its modules are not fused.
+pub(super) const MAX_CODE_BYTES: usize = 32 << 20;
+
+/// The most bytes of compiled code for one component: several times its wasm code.
+pub(super) const MAX_COMPILED_BYTES: usize = 512 << 20;
+
+/// The timeout of the compiler process. CPython takes 14 s of one core.
+pub(super) const COMPILE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The writable memory of the compiler process in bytes. CPython takes half a GiB with four
+/// threads.
+pub(super) const COMPILE_MEMORY_BYTES: u64 = 4 << 30;
+
+/// The most concurrent compilers, independent of cores and memory. Each has several threads.
+pub(super) const MAX_COMPILERS: usize = 16;
+
+/// The interval of the log line that a component is still being compiled.
+pub(super) const COMPILE_LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The most bytes in the cache of compiled components. The oldest files are removed.
+pub(super) const MAX_CACHE_BYTES: u64 = 4 << 30;
+/// The most files in the cache. See [`MAX_CACHE_BYTES`].
+pub(super) const MAX_CACHE_FILES: usize = 512;

@@ -1,0 +1,218 @@
+//! All functions that a guest can import. The linker has no others. Limits are checked before data
+//! is copied.
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, Linker, Lower, WasmList, WasmStr};
+
+use super::bindings::preprocess::tensorgate::handler::log::Level;
+use super::call_state::{CallState, Stop};
+pub use super::capabilities::{CapabilityRequest, ResolveFailure, ResolvedResource};
+use super::fixed_limits::{
+    MAX_CONFIG_KEY_BYTES, MAX_LOOKUP_ITEM_BYTES, MAX_LOOKUP_ITEMS, MAX_URL_BYTES,
+};
+use super::guest_log::longest;
+
+/// Adds the imports to a linker.
+fn link_capabilities(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    linker.instance(FETCH)?.func_wrap(
+        "get",
+        |mut store: StoreContextMut<'_, CallState>, (urls,): (WasmList<WasmStr>,)| {
+            store.data_mut().enter_host()?;
+            // Limits are checked before data is copied.
+            if urls.len() > store.data().capabilities.limits.files {
+                return Err(Stop::CapabilityLimit.into());
+            }
+            let urls = texts(&mut store, &urls, MAX_URL_BYTES)?;
+            let asks: Vec<_> = urls.into_iter().map(CapabilityRequest::File).collect();
+            let brought = store.data_mut().ask(&asks)?;
+            let files = brought.into_iter().map(|brought| match brought {
+                ResolvedResource::File(Ok(file)) => Ok(File {
+                    content_type: file.content_type,
+                    data: file.data.into(),
+                }),
+                ResolvedResource::File(Err(missing)) => Err(Failure::from(missing)),
+                // The result always has the kind of the request.
+                ResolvedResource::Columns(_) => Err(Failure::Refused),
+            });
+            Ok((files.collect::<Vec<_>>(),))
+        },
+    )?;
+    linker.instance(LOOKUP)?.func_wrap(
+        "get",
+        |mut store: StoreContextMut<'_, CallState>,
+         (lookup, features, keys): (WasmStr, WasmList<WasmStr>, WasmList<WasmStr>)| {
+            store.data_mut().enter_host()?;
+            if features.len() > MAX_LOOKUP_ITEMS || keys.len() > MAX_LOOKUP_ITEMS {
+                return Err(Stop::CapabilityLimit.into());
+            }
+            let ask = CapabilityRequest::Columns {
+                lookup: text(&mut store, &lookup, MAX_LOOKUP_ITEM_BYTES)?,
+                features: texts(&mut store, &features, MAX_LOOKUP_ITEM_BYTES)?,
+                keys: texts(&mut store, &keys, MAX_LOOKUP_ITEM_BYTES)?,
+            };
+            let brought = store.data_mut().ask(&[ask])?;
+            let columns = match brought.into_iter().next() {
+                Some(ResolvedResource::Columns(Ok(columns))) => Ok(columns
+                    .into_iter()
+                    .map(|column| Column {
+                        feature: column.feature,
+                        values: column.values,
+                    })
+                    .collect::<Vec<_>>()),
+                Some(ResolvedResource::Columns(Err(missing))) => Err(Failure::from(missing)),
+                _ => Err(Failure::Refused),
+            };
+            Ok((columns,))
+        },
+    )
+}
+
+/// Copies a guest's string if it is short enough.
+fn text(
+    store: &mut StoreContextMut<'_, CallState>,
+    text: &WasmStr,
+    max_bytes: usize,
+) -> wasmtime::Result<String> {
+    let text = text.to_str(&*store)?;
+    if text.len() > max_bytes {
+        return Err(Stop::CapabilityLimit.into());
+    }
+    Ok(text.into_owned())
+}
+
+/// Copies a guest's strings. The caller has checked their number.
+fn texts(
+    store: &mut StoreContextMut<'_, CallState>,
+    list: &WasmList<WasmStr>,
+    max_bytes: usize,
+) -> wasmtime::Result<Vec<String>> {
+    let list: Vec<WasmStr> = list.iter(&mut *store)?.collect::<Result<_, _>>()?;
+    list.iter()
+        .map(|item| text(store, item, max_bytes))
+        .collect()
+}
+
+/// A fetched file, as the interface defines it.
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct File {
+    #[component(name = "content-type")]
+    content_type: String,
+    data: Vec<u8>,
+}
+
+/// Why there is no result.
+#[derive(Clone, Copy, ComponentType, Lower)]
+#[component(enum)]
+#[repr(u8)]
+enum Failure {
+    #[component(name = "refused")]
+    Refused,
+    #[component(name = "unavailable")]
+    Unavailable,
+    #[component(name = "timeout")]
+    Timeout,
+    #[component(name = "too-large")]
+    TooLarge,
+    #[component(name = "wrong-type")]
+    WrongType,
+    #[component(name = "not-found")]
+    NotFound,
+}
+
+impl From<ResolveFailure> for Failure {
+    fn from(missing: ResolveFailure) -> Self {
+        match missing {
+            ResolveFailure::Refused => Self::Refused,
+            ResolveFailure::Unavailable => Self::Unavailable,
+            ResolveFailure::Timeout => Self::Timeout,
+            ResolveFailure::TooLarge => Self::TooLarge,
+            ResolveFailure::WrongType => Self::WrongType,
+            ResolveFailure::NotFound => Self::NotFound,
+        }
+    }
+}
+
+/// The values of a feature.
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct Column {
+    feature: String,
+    values: Vec<Option<f64>>,
+}
+
+impl CallState {
+    /// Returns the results of these requests. Stops the call if one is unresolved, or if it made
+    /// too many.
+    fn ask(&mut self, asks: &[CapabilityRequest]) -> Result<Vec<ResolvedResource>, Stop> {
+        let known = self.capabilities.get(asks);
+        if self.capabilities.exceeds_limits() {
+            return Err(Stop::CapabilityLimit);
+        }
+        known.ok_or(Stop::Unresolved)
+    }
+}
+
+/// The interfaces that exist, with versions. `types` has no functions.
+pub(super) const INTERFACES: [&str; 5] =
+    ["tensorgate:handler/types@0.1.0", CONFIG, LOG, FETCH, LOOKUP];
+
+const CONFIG: &str = "tensorgate:handler/config@0.1.0";
+const LOG: &str = "tensorgate:handler/log@0.1.0";
+/// Only for handlers with `fetch` in their policy.
+pub(super) const FETCH: &str = "tensorgate:handler/fetch@0.1.0";
+/// Only for handlers with `lookups` in their policy.
+pub(super) const LOOKUP: &str = "tensorgate:handler/lookup@0.1.0";
+
+/// Adds the imports to a linker. Strings are checked in the guest's memory before they are copied.
+pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    for interface in INTERFACES {
+        linker.instance(interface)?;
+    }
+    linker.instance(CONFIG)?.func_wrap(
+        "get",
+        |mut store: StoreContextMut<'_, CallState>, (key,): (WasmStr,)| {
+            store.data_mut().enter_host()?;
+            let key = key.to_str(&store)?;
+            let known = key.len() <= MAX_CONFIG_KEY_BYTES;
+            Ok((known
+                .then(|| store.data().config.get(&*key).cloned())
+                .flatten(),))
+        },
+    )?;
+    linker.instance(LOG)?.func_wrap(
+        "write",
+        |mut store: StoreContextMut<'_, CallState>, (level, message): (Level, WasmStr)| {
+            store.data_mut().enter_host()?;
+            // Copied because the log is in the same store, and only as much as a line may have. The
+            // store's hostcall fuel limits what is read.
+            let (line, bytes) = {
+                let message = message.to_str(&store)?;
+                (longest(&message).to_owned(), message.len())
+            };
+            let state = store.data_mut();
+            if matches!(level, Level::Error) {
+                state.log.keep_error(&line);
+            }
+            if let Some(line) = state.log.accept(&line, bytes) {
+                write(level, &state.handler, &state.request_id, &line);
+            }
+            Ok(())
+        },
+    )?;
+    link_capabilities(linker)
+}
+
+/// Writes one line at the level that the handler chose.
+fn write(level: Level, handler: &str, request_id: &str, line: &str) {
+    match level {
+        Level::Debug => {
+            tracing::debug!(target: "tensorgate::handler", handler, request_id, "{line}")
+        }
+        Level::Info => tracing::info!(target: "tensorgate::handler", handler, request_id, "{line}"),
+        Level::Warn => tracing::warn!(target: "tensorgate::handler", handler, request_id, "{line}"),
+        Level::Error => {
+            tracing::error!(target: "tensorgate::handler", handler, request_id, "{line}")
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Loads components: from a file's bytes to an export that can be called. The digest is checked
+//! first. A file that the policy does not name is neither parsed nor compiled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tensorgate_policy::hex;
+use tensorgate_policy::policy::Handler;
+use wasmtime::Engine;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use super::bindings::postprocess::PostprocessPre;
+use super::bindings::preprocess::PreprocessPre;
+use super::call_state::CallState;
+use super::capabilities::CapabilityLimits;
+use super::cause;
+use super::compile::Compiler;
+use super::component_cache::{CompiledComponent, ComponentCache};
+use super::error::LoadFault;
+use super::fixed_limits::{MAX_COMPONENT_BYTES, PAGE_BYTES};
+use super::imports;
+pub use super::outcome::Role;
+
+/// The export of a compiled component.
+pub(super) enum Export {
+    /// The export of a preprocess handler.
+    Preprocess(PreprocessPre<CallState>),
+    /// The export of a postprocess handler.
+    Postprocess(PostprocessPre<CallState>),
+}
+
+impl Export {
+    /// The role of the handler.
+    pub(super) const fn role(&self) -> Role {
+        match self {
+            Self::Preprocess(_) => Role::Preprocess,
+            Self::Postprocess(_) => Role::Postprocess,
+        }
+    }
+}
+
+/// The limits of one handler, from its policy.
+#[derive(Clone, Debug)]
+pub(super) struct HandlerLimits {
+    pub(super) fuel: u64,
+    pub(super) memory_bytes: usize,
+    pub(super) timeout: Duration,
+    pub(super) config: Arc<std::collections::BTreeMap<String, String>>,
+    pub(super) capabilities: CapabilityLimits,
+    pub(super) max_resolved_bytes: usize,
+}
+
+impl HandlerLimits {
+    pub(super) fn from_policy(rule: &Handler) -> Self {
+        Self {
+            fuel: rule.fuel(),
+            memory_bytes: rule.memory_bytes(),
+            timeout: Duration::from_millis(rule.timeout_ms()),
+            config: Arc::new(rule.config().clone()),
+            capabilities: CapabilityLimits::from_policy(rule),
+            max_resolved_bytes: rule.max_resolved_bytes(),
+        }
+    }
+}
+
+/// A handler's export, and the component that it keeps in use.
+pub(super) struct Loaded {
+    pub(super) export: Export,
+    pub(super) compiled: Arc<CompiledComponent>,
+}
+
+/// The engine, linker and cache that every load uses.
+pub(super) struct ComponentLoader {
+    pub(super) engine: Engine,
+    pub(super) linker: Linker<CallState>,
+    pub(super) component_cache: ComponentCache,
+    pub(super) compiler: Compiler,
+}
+
+impl ComponentLoader {
+    /// Checks a component, and compiles it unless it is in use already.
+    pub(super) fn load(
+        &self,
+        name: &str,
+        rule: &Handler,
+        role: Role,
+        file: &[u8],
+    ) -> Result<Loaded, LoadFault> {
+        let handler = || name.to_owned();
+        let found: [u8; 32] = Sha256::digest(file).into();
+        if found != *rule.sha256() {
+            return Err(LoadFault::Digest {
+                handler: handler(),
+                expected: hex(rule.sha256()),
+                found: hex(&found),
+            });
+        }
+        if file.len() > MAX_COMPONENT_BYTES {
+            return Err(LoadFault::TooLarge {
+                handler: handler(),
+                bytes: file.len(),
+                max: MAX_COMPONENT_BYTES,
+            });
+        }
+        let compiled = self
+            .component_cache
+            .get(found, || self.compile(name, &found, file))
+            .map_err(|unfit| unfit.into_load_fault(name, role))?;
+        for (needed, granted, grant, import) in [
+            (
+                compiled.needs_fetch,
+                rule.fetch().is_some(),
+                "fetch",
+                imports::FETCH,
+            ),
+            (
+                compiled.needs_lookup,
+                !rule.lookups().is_empty(),
+                "lookups",
+                imports::LOOKUP,
+            ),
+        ] {
+            if needed && !granted {
+                return Err(LoadFault::Ungranted {
+                    handler: handler(),
+                    grant,
+                    import,
+                });
+            }
+        }
+        check_memory(name, rule, &compiled.component)?;
+        let export = export(role, compiled.linked.clone())
+            .map_err(|error| ComponentError::World(error).into_load_fault(name, role))?;
+        Ok(Loaded { export, compiled })
+    }
+
+    /// The steps that depend on the file only, not on a policy.
+    fn compile(
+        &self,
+        name: &str,
+        digest: &super::component_cache::Digest,
+        file: &[u8],
+    ) -> Result<CompiledComponent, ComponentError> {
+        let component =
+            (self.compiler.component(name, digest, file)).map_err(ComponentError::Compile)?;
+        let whole = component.component_type();
+        let asks = |of: &str| (whole.imports(&self.engine)).any(|(import, _)| import == of);
+        let (fetches, looks_up) = (asks(imports::FETCH), asks(imports::LOOKUP));
+        let foreign = whole
+            .imports(&self.engine)
+            // Type imports are not functions, so a world may name any.
+            .filter(|(_, import)| !matches!(import.ty, ComponentItem::Type(_)))
+            .map(|(import, _)| import.to_owned())
+            .find(|import| !imports::INTERFACES.contains(&import.as_str()));
+        if let Some(import) = foreign {
+            return Err(ComponentError::Import(import));
+        }
+        let linked = self
+            .linker
+            .instantiate_pre(&component)
+            .map_err(ComponentError::World)?;
+        // Done now instead of in the first call, which has a deadline.
+        component
+            .initialize_copy_on_write_image()
+            .map_err(ComponentError::Compile)?;
+        Ok(CompiledComponent {
+            component,
+            linked,
+            needs_fetch: fetches,
+            needs_lookup: looks_up,
+        })
+    }
+}
+
+/// Why a file is not a usable handler, for any policy.
+enum ComponentError {
+    Compile(wasmtime::Error),
+    Import(String),
+    World(wasmtime::Error),
+}
+
+impl ComponentError {
+    /// Converts the error to the fault of a handler that names the file.
+    fn into_load_fault(self, name: &str, role: Role) -> LoadFault {
+        let handler = name.to_owned();
+        match self {
+            Self::Compile(error) => LoadFault::Compile {
+                handler,
+                detail: cause::describe(&error),
+            },
+            Self::Import(import) => LoadFault::Import { handler, import },
+            Self::World(error) => LoadFault::World {
+                handler,
+                role: role.export(),
+                detail: cause::describe(&error),
+            },
+        }
+    }
+}
+
+fn export(role: Role, linked: InstancePre<CallState>) -> wasmtime::Result<Export> {
+    Ok(match role {
+        Role::Preprocess => Export::Preprocess(PreprocessPre::new(linked)?),
+        Role::Postprocess => Export::Postprocess(PostprocessPre::new(linked)?),
+    })
+}
+
+/// Rejects a component whose initial memory exceeds its policy's limit, because each call would
+/// fail. The engine checked its own limits (memories, tables, instances) during compilation.
+fn check_memory(name: &str, rule: &Handler, component: &Component) -> Result<(), LoadFault> {
+    let beyond = |needs: String, gives: String| LoadFault::Resources {
+        handler: name.to_owned(),
+        needs,
+        gives,
+    };
+    let Some(needs) = component.resources_required() else {
+        return Err(beyond(
+            "modules or components from its host".to_owned(),
+            "none".to_owned(),
+        ));
+    };
+    let memory = needs
+        .max_initial_memory_size
+        .unwrap_or(0)
+        .saturating_mul(PAGE_BYTES);
+    if usize::try_from(memory).map_or(true, |memory| memory > rule.memory_bytes()) {
+        return Err(beyond(
+            format!("{memory} bytes of memory at its start"),
+            format!("memory_bytes: {}", rule.memory_bytes()),
+        ));
+    }
+    Ok(())
+}

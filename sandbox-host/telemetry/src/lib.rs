@@ -1,0 +1,8 @@
+//! Metrics, logs, and statistics of models.
+
+pub mod exposition;
+pub mod labels;
+pub mod logging;
+pub mod metrics;
+pub mod model_statistics;
+pub mod timings;

@@ -1,0 +1,168 @@
+//! Reports alerts: counts each, and logs, records and passes on those within their rule's bound.
+
+use std::io;
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use super::alert::Alert;
+use tensorgate_audit::Outcomes;
+use tensorgate_audit::record::{AlertRecord, Event};
+use tensorgate_telemetry::labels::AlertLabels;
+use tensorgate_telemetry::metrics::Metrics;
+
+/// The random bytes in an alert's ID. They differ between the runs of all hosts.
+const RUN_BYTES: usize = 8;
+
+/// Takes alerts. It runs on the thread of the rules, so it must not wait.
+pub trait AlertListener: Send + Sync {
+    /// Answers each alert. Returns what was done to the alert's client, or why nothing was.
+    fn respond(&self, _: &Alert) -> Option<String> {
+        None
+    }
+    /// Takes an alert that is logged. The others are those of a rule that had too many.
+    fn raised(&self, _: &Alert, _: &AlertRecord) {}
+}
+
+/// Reports the alerts of one run of the host.
+pub struct Reporter {
+    /// The beginning of each alert's ID.
+    run: String,
+    reported: u64,
+    metrics: Arc<Metrics>,
+    listeners: Vec<Arc<dyn AlertListener>>,
+}
+
+impl Reporter {
+    /// Creates a reporter with a random beginning of IDs.
+    ///
+    /// # Errors
+    /// Returns an error if the system has no random numbers.
+    pub fn new(metrics: Arc<Metrics>, listeners: Vec<Arc<dyn AlertListener>>) -> io::Result<Self> {
+        let mut run = [0; RUN_BYTES];
+        let filled = SystemRandom::new().fill(&mut run);
+        filled.map_err(|_| io::Error::other("the system has no random numbers"))?;
+        Ok(Self {
+            run: tensorgate_policy::hex(&run),
+            reported: 0,
+            metrics,
+            listeners,
+        })
+    }
+
+    /// Counts and answers an alert, and passes it on unless its rule had too many.
+    pub fn report(&mut self, mut alert: Alert) {
+        let labels = AlertLabels { rule: alert.rule };
+        self.metrics.alerts.get_or_create(&labels).inc();
+        // Answered first, so that the text and the record say what was done.
+        for listener in &self.listeners {
+            if let Some(response) = listener.respond(&alert) {
+                alert.response = Some(response);
+            }
+        }
+        if !alert.is_logged {
+            return;
+        }
+        self.reported = self.reported.saturating_add(1);
+        let id = format!("alert-{}-{}", self.run, self.reported);
+        let subject = alert.finding.subject.to_string();
+        tracing::warn!(rule = alert.rule, subject, id, "alert: {alert}");
+        let record = alert.to_record(id);
+        for listener in &self.listeners {
+            listener.raised(&alert, &record);
+        }
+    }
+}
+
+/// Writes alerts to the audit log, through the same bounded queue as other records. The log owns
+/// the tap, so this does not own the log.
+#[derive(Debug)]
+pub struct AlertRecords(Weak<Outcomes>);
+
+impl AlertRecords {
+    /// Writes to the log of these outcomes.
+    pub fn new(outcomes: &Arc<Outcomes>) -> Self {
+        Self(Arc::downgrade(outcomes))
+    }
+}
+
+impl AlertListener for AlertRecords {
+    fn raised(&self, _: &Alert, record: &AlertRecord) {
+        // Without a log, the host is stopping.
+        if let Some(outcomes) = self.0.upgrade() {
+            let event = Event::Alert(Box::new(record.clone()));
+            outcomes.audit().write(SystemTime::now(), event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::sync::Mutex;
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::alert::{Evidence, Finding, Subject};
+    use crate::time::Time;
+
+    /// Keeps the records of the alerts that it takes.
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<AlertRecord>>);
+
+    impl AlertListener for Kept {
+        fn raised(&self, _: &Alert, record: &AlertRecord) {
+            self.0.lock().unwrap().push(record.clone());
+        }
+    }
+
+    /// Blocks the client of every alert.
+    struct Blocking;
+
+    impl AlertListener for Blocking {
+        fn respond(&self, _: &Alert) -> Option<String> {
+            Some("blocked until noon".to_owned())
+        }
+    }
+
+    #[test]
+    fn an_alert_that_is_only_counted_reaches_no_listener_and_the_others_differ_in_their_ids() {
+        let (metrics, kept) = (Arc::new(Metrics::new()), Arc::new(Kept::default()));
+        let listener: Arc<dyn AlertListener> = Arc::<Kept>::clone(&kept);
+        let blocking: Arc<dyn AlertListener> = Arc::new(Blocking);
+        let mut reporter = Reporter::new(Arc::clone(&metrics), vec![listener, blocking]).unwrap();
+        let alert = |is_logged: bool| Alert {
+            rule: "volume",
+            finding: Finding {
+                subject: Subject::Client("a".into()),
+                since: Time::default(),
+                evidence: Evidence {
+                    observed: 412.0,
+                    usual: 19.816_66,
+                    unit: "requests a minute",
+                },
+                what: "sends".into(),
+                advice: "Look.",
+            },
+            since: UNIX_EPOCH,
+            is_logged,
+            withheld: 0,
+            response: None,
+        };
+        for is_logged in [true, false, true] {
+            reporter.report(alert(is_logged));
+        }
+        let labels = AlertLabels { rule: "volume" };
+        assert_eq!(metrics.alerts.get_or_create(&labels).get(), 3);
+        let kept = kept.0.lock().unwrap();
+        let [first, second] = kept.as_slice() else {
+            unreachable!("two are logged");
+        };
+        assert_ne!(first.id, second.id);
+        assert_eq!(first.since, "1970-01-01T00:00:00.000000Z");
+        let numbers = [&first.observed, &first.usual].map(|number| number.to_string());
+        assert_eq!(numbers, ["412.0", "19.817"]);
+        assert_eq!(first.response.as_deref(), Some("blocked until noon"));
+    }
+}

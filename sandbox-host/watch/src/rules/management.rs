@@ -1,0 +1,79 @@
+//! A denied request for a server's management: loading models, changing settings, shared memory.
+//! No client of the gate has a reason to send one.
+
+use tensorgate_policy::raw::WatchRule;
+
+use super::{CLIENT_IDLE, CLIENTS, Rule, SOURCE_IDLE, SOURCES};
+use crate::alert::{Evidence, Finding, Subject};
+use crate::observation::Observation;
+use crate::table::{Slot, Table};
+use crate::time::Time;
+use crate::window::Repeats;
+
+/// The bytes of a client's state.
+#[cfg(test)]
+pub(super) const CLIENT_BYTES: usize = crate::table::key_bytes::<Repeats>();
+
+/// The rule `management`.
+#[derive(Debug)]
+pub(super) struct Management {
+    clients: Table<Repeats>,
+    /// Of requests without a valid credential.
+    sources: Table<Repeats>,
+    /// For requests whose source is unknown, too.
+    repeats: Repeats,
+}
+
+impl Default for Management {
+    fn default() -> Self {
+        Self {
+            clients: Table::new(CLIENTS, CLIENT_IDLE),
+            sources: Table::new(SOURCES, SOURCE_IDLE),
+            repeats: Repeats::default(),
+        }
+    }
+}
+
+impl Rule for Management {
+    fn id(&self) -> WatchRule {
+        WatchRule::Management
+    }
+
+    fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
+        if !seen.is_management {
+            return None;
+        }
+        // A client with a valid credential matters more than its address, which others may share.
+        let (repeats, subject) = match (&seen.client, seen.source_host()) {
+            (Some(name), _) => {
+                let Slot { state, is_shared } = self.clients.slot(name, now);
+                (state, Subject::client(name, is_shared))
+            }
+            (None, Some(address)) => {
+                let Slot { state, is_shared } = self.sources.slot(&address, now);
+                (state, Subject::source(address, is_shared))
+            }
+            (None, None) => (&mut self.repeats, Subject::Gateway),
+        };
+        if !repeats.permit(now) {
+            return None;
+        }
+        Some(Finding {
+            subject,
+            since: now,
+            evidence: Evidence {
+                observed: 1.0,
+                usual: 0.0,
+                unit: "requests",
+            },
+            what: "requested the management of an inference server, and was rejected".to_owned(),
+            advice: "A tool that needs it must reach the server directly. Otherwise block the \
+                     source, or revoke the credential of the client.",
+        })
+    }
+
+    fn shared_uses(&self) -> u64 {
+        let clients = self.clients.shared_uses();
+        clients.saturating_add(self.sources.shared_uses())
+    }
+}

@@ -1,0 +1,134 @@
+//! A client sends values at the bounds of a model's inputs, or beyond them, far more often than
+//! usual: it may look for inputs on which the model fails.
+
+use tensorgate_policy::raw::WatchRule;
+
+use super::share::{Bounds, Share};
+use super::{CLIENT_IDLE, CLIENTS, Rule};
+use crate::alert::{Evidence, Finding, Subject};
+use crate::observation::Observation;
+use crate::table::{Slot, Table, hash};
+use crate::time::Time;
+use crate::window::Needed;
+
+const BOUNDS: Bounds = Bounds {
+    window_s: 300,
+    needed: Needed {
+        abnormal: 2,
+        of_last: 4,
+    },
+    learned: 12,
+    min_bad: 10,
+    rise: 0.25,
+};
+/// The models of a client that have state of their own. Further ones share state.
+const MODELS_OF_CLIENT: usize = 8;
+
+/// The bytes of a client's state, with what it has on the heap.
+#[cfg(test)]
+pub(super) const CLIENT_BYTES: usize =
+    crate::table::key_bytes::<Client>() + MODELS_OF_CLIENT * size_of::<(u64, Share)>();
+
+/// The rule `near-bounds`.
+#[derive(Debug)]
+pub(super) struct NearBounds {
+    clients: Table<Client>,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    /// The inputs near their bounds, by the hash of the model's name.
+    models: Vec<(u64, Share)>,
+    /// Those of further models.
+    others: Share,
+}
+
+impl Default for NearBounds {
+    fn default() -> Self {
+        Self {
+            clients: Table::new(CLIENTS, CLIENT_IDLE),
+        }
+    }
+}
+
+impl Rule for NearBounds {
+    fn id(&self) -> WatchRule {
+        WatchRule::NearBounds
+    }
+
+    fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
+        let name = seen.client.as_ref()?;
+        let model = seen.model.as_ref()?;
+        let counted = seen.near_bounds?;
+        let Slot { state, is_shared } = self.clients.slot(name, now);
+        let share = state.share(model);
+        let spike = share.count(counted.inputs, counted.near, now, &BOUNDS)?;
+        Some(Finding {
+            subject: Subject::client(name, is_shared),
+            since: spike.since,
+            evidence: Evidence {
+                observed: spike.percent,
+                usual: spike.usual_percent,
+                unit: "% of its inputs",
+            },
+            what: format!("sends model {model} far more values at its bounds than usual"),
+            advice: "Check whether its data or its preprocessing have changed. If not, it may look \
+                     for inputs on which the model fails: check who uses its credential.",
+        })
+    }
+
+    fn shared_uses(&self) -> u64 {
+        self.clients.shared_uses()
+    }
+}
+
+impl Client {
+    /// The state of a model.
+    fn share(&mut self, model: &str) -> &mut Share {
+        let model = hash(&model);
+        let known = self.models.iter().position(|(known, _)| *known == model);
+        let at = known.unwrap_or(self.models.len());
+        if known.is_none() && at < MODELS_OF_CLIENT {
+            self.models.push((model, Share::default()));
+        }
+        match self.models.get_mut(at) {
+            Some((_, share)) => share,
+            None => &mut self.others,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tensorgate_policy::contract;
+
+    use super::*;
+
+    #[test]
+    fn each_model_is_judged_by_itself_and_the_number_of_models_is_bounded() {
+        let mut rule = NearBounds::default();
+        let mut alerts = |window, model: &str, near| {
+            let seen = Observation {
+                client: Some("web".to_owned()),
+                model: Some(model.to_owned()),
+                near_bounds: Some(contract::NearBounds { inputs: 1, near }),
+                ..Observation::default()
+            };
+            let now = Time::of_window(window, BOUNDS.window_s);
+            (0..20).filter_map(|_| rule.observe(&seen, now)).count()
+        };
+        for window in 0..20 {
+            assert_eq!(alerts(window, "rare", 0), 0);
+            assert_eq!(alerts(window, "usual", 1), 0);
+        }
+        let both: Vec<_> = (20..25)
+            .map(|window| (alerts(window, "rare", 1), alerts(window, "usual", 1)))
+            .collect();
+        assert_eq!(both, [(0, 0), (0, 0), (1, 0), (0, 0), (0, 0)]);
+        for model in 0..100 {
+            alerts(25, &format!("model-{model}"), 0);
+        }
+        let state = rule.clients.slot(&"web".to_owned(), Time::from_s(0)).state;
+        assert_eq!(state.models.len(), MODELS_OF_CLIENT);
+    }
+}

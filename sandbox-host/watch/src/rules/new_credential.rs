@@ -1,0 +1,62 @@
+//! A client that uses a credential that it has not used before: a new key or token, or one that an
+//! attacker has added.
+
+use tensorgate_policy::raw::WatchRule;
+
+use super::known::Known;
+use super::{CLIENT_IDLE, CLIENTS, Rule};
+use crate::alert::{Evidence, Finding, Subject};
+use crate::observation::Observation;
+use crate::table::{Slot, Table, hash};
+use crate::time::Time;
+
+/// The bytes of a client's state.
+#[cfg(test)]
+pub(super) const CLIENT_BYTES: usize = super::known::BYTES;
+
+/// The rule `new-credential`.
+#[derive(Debug)]
+pub(super) struct NewCredential {
+    clients: Table<Known>,
+}
+
+impl Default for NewCredential {
+    fn default() -> Self {
+        Self {
+            clients: Table::new(CLIENTS, CLIENT_IDLE),
+        }
+    }
+}
+
+impl Rule for NewCredential {
+    fn id(&self) -> WatchRule {
+        WatchRule::NewCredential
+    }
+
+    fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
+        let name = seen.client.as_ref()?;
+        let credential = seen.credential.as_ref()?;
+        let Slot { state, is_shared } = self.clients.slot(name, now);
+        let is_new = state.observe(hash(credential), now);
+        // Clients that share state have different credentials.
+        if !is_new || is_shared {
+            return None;
+        }
+        Some(Finding {
+            subject: Subject::Client(name.clone()),
+            since: now,
+            evidence: Evidence {
+                observed: 1.0,
+                usual: 0.0,
+                unit: "new credentials",
+            },
+            what: format!("uses {credential}, a credential that it has not used before"),
+            advice: "If its team has not created one, remove the credential from the policy and \
+                     find out who added it.",
+        })
+    }
+
+    fn shared_uses(&self) -> u64 {
+        self.clients.shared_uses()
+    }
+}

@@ -1,0 +1,152 @@
+//! Failed credentials from many sources at a time: guessing that stays below the lockout of each
+//! source.
+
+use tensorgate_policy::raw::WatchRule;
+
+use super::Rule;
+use crate::alert::{Evidence, Finding, Subject};
+use crate::baseline::Baseline;
+use crate::observation::Observation;
+use crate::table::hash;
+use crate::time::Time;
+use crate::window::{Repeats, Windows};
+
+const WINDOW_S: u64 = 600;
+/// Windows until the usual number of sources is known.
+const LEARNED: u32 = 6;
+/// Fewer sources in a window are never abnormal.
+const MIN_SOURCES: f64 = 50.0;
+/// The bound until the usual number is known.
+const MIN_UNLEARNED: f64 = 200.0;
+/// An abnormal number is this many times the mean,
+const TIMES_MEAN: f64 = 4.0;
+/// and this many mean deviations above it.
+const DEVIATIONS: f64 = 6.0;
+/// The words of the bitmap, 64 bits each.
+const WORDS: usize = 64;
+/// The bits of the bitmap.
+const BITS: u32 = 4_096;
+
+/// The rule `spraying-sources`.
+#[derive(Debug, Default)]
+pub(super) struct SprayingSources {
+    windows: Windows<Sources>,
+    usual: Baseline,
+    repeats: Repeats,
+}
+
+/// Counts sources in fixed memory: each sets the bit of its hash (linear counting).
+#[derive(Debug)]
+struct Sources {
+    bitmap: [u64; WORDS],
+    ones: u32,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self {
+            bitmap: [0; WORDS],
+            ones: 0,
+        }
+    }
+}
+
+impl Rule for SprayingSources {
+    fn id(&self) -> WatchRule {
+        WatchRule::SprayingSources
+    }
+
+    fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
+        if !seen.has_failed_credential() {
+            return None;
+        }
+        let source = seen.source_host()?;
+        let usual = self.usual.mean();
+        let bound = if self.usual.has_learned(LEARNED) {
+            MIN_SOURCES
+                .max(TIMES_MEAN * usual)
+                .max(self.usual.above(DEVIATIONS))
+        } else {
+            MIN_UNLEARNED
+        };
+        if let Some(closed) = self.windows.advance(now, WINDOW_S) {
+            let sources = closed.counts.estimate();
+            self.usual.add_judged(sources, bound, sources > bound);
+        }
+        if !self.windows.counts.add(hash(&source)) {
+            return None;
+        }
+        let sources = self.windows.counts.estimate();
+        if sources <= bound || !self.repeats.permit(now) {
+            return None;
+        }
+        Some(Finding {
+            subject: Subject::Gateway,
+            since: Time::of_window(now.window(WINDOW_S), WINDOW_S),
+            evidence: Evidence {
+                observed: sources.round(),
+                usual,
+                unit: "sources in ten minutes",
+            },
+            what: "gets failed credentials from many sources".to_owned(),
+            advice: "Set `lockout`, and require client certificates or a private network if you \
+                     can. Rotate keys that are short or old.",
+        })
+    }
+}
+
+impl Sources {
+    /// Adds a source by its hash. Returns whether it set a bit.
+    fn add(&mut self, hash: u64) -> bool {
+        let bit = 1_u64.checked_shl(low_bits(hash, 6)).unwrap_or_default();
+        let word = usize::try_from(low_bits(hash.rotate_right(6), 6)).unwrap_or_default();
+        let Some(word) = self.bitmap.get_mut(word) else {
+            return false;
+        };
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        self.ones = self.ones.saturating_add(u32::from(is_new));
+        is_new
+    }
+
+    /// The estimated number of sources. A full bitmap stands for about 34,000.
+    fn estimate(&self) -> f64 {
+        let zeros = BITS.saturating_sub(self.ones).max(1);
+        f64::from(BITS) * (f64::from(BITS) / f64::from(zeros)).ln()
+    }
+}
+
+/// The lowest bits of a number, at most 32.
+fn low_bits(number: u64, bits: u32) -> u32 {
+    let mask = u64::MAX.checked_shr(u64::BITS.saturating_sub(bits));
+    u32::try_from(number & mask.unwrap_or_default()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bitmap_estimates_and_saturates() {
+        for (sources, expected) in [
+            (0_u32, 0.0..1.0),
+            (50, 44.0..52.0),
+            (5_000, 4_500.0..5_500.0),
+        ] {
+            let mut counted = Sources::default();
+            for source in (0..sources).chain(0..sources) {
+                counted.add(hash(&source));
+            }
+            assert!(
+                expected.contains(&counted.estimate()),
+                "{}",
+                counted.estimate()
+            );
+        }
+        let mut counted = Sources::default();
+        (0..1_000_000_u32).for_each(|source| {
+            counted.add(hash(&source));
+        });
+        assert!(counted.estimate() > 30_000.0);
+    }
+}
