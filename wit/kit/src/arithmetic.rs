@@ -8,59 +8,11 @@ use crate::buffer::Buffer;
 use crate::datatype::Datatype;
 use crate::failure::{Failure, datatype, division, overflow, value};
 use crate::lanes::{self, Lane, OperatorError, Side};
+use crate::operator::Operator;
 
 /// The least length of a repeated row, so that the loop over rows has enough work in each
 /// iteration.
 const ROW: usize = 192;
-
-/// A binary operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operator {
-    /// a + b
-    Add,
-    /// a - b
-    Subtract,
-    /// a × b
-    Multiply,
-    /// a / b; whole numbers become `Fp64`.
-    Divide,
-    /// a / b, rounded down.
-    FloorDivide,
-    /// The remainder of `FloorDivide`, which has the sign of b.
-    Remainder,
-    /// a to the power of b.
-    Power,
-    /// The lesser of the two.
-    Minimum,
-    /// The greater of the two.
-    Maximum,
-    /// a = b, as `Bool`.
-    Equal,
-    /// a ≠ b, as `Bool`.
-    NotEqual,
-    /// a < b, as `Bool`.
-    Less,
-    /// a ≤ b, as `Bool`.
-    LessEqual,
-    /// a > b, as `Bool`.
-    Greater,
-    /// a ≥ b, as `Bool`.
-    GreaterEqual,
-}
-
-impl Operator {
-    const fn compares(self) -> bool {
-        matches!(
-            self,
-            Self::Equal
-                | Self::NotEqual
-                | Self::Less
-                | Self::LessEqual
-                | Self::Greater
-                | Self::GreaterEqual
-        )
-    }
-}
 
 impl Array {
     /// Applies an operator to each pair of elements. Shapes broadcast and types promote as in

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use crate::arithmetic::Operator;
+use crate::operator::Operator;
 
 /// An operand.
 #[derive(Clone, Copy)]

@@ -1,9 +1,9 @@
 //! Unary functions.
 
-use crate::arithmetic::Operator;
 use crate::array::Array;
 use crate::datatype::Datatype;
 use crate::failure::{Failure, overflow};
+use crate::operator::Operator;
 
 /// A unary function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
