@@ -7,9 +7,8 @@ use std::collections::HashSet;
 use wasmparser::{ConstExpr, ElementItems, Operator, TableInit};
 
 use super::Kept;
-use super::merge::Export;
 use super::module::{Sort, at};
-use super::plan::{Member, Origin};
+use super::plan::{Export, Member, Origin};
 
 /// The functions that can run, and the globals that they set.
 #[derive(Default)]

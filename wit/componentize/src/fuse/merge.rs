@@ -13,14 +13,11 @@ use wasmparser::{DataKind, ElementItems, ElementKind, FuncType, Operator, TableI
 use super::Kept;
 use super::live::{Live, of};
 use super::module::{Each, Module, Sort, at, count};
-use super::plan::{Member, Origin};
+use super::plan::{Export, Member, Origin};
 use super::value::Value;
 
 /// The name of the instance with the new module's outside imports, which are numbered.
 pub(super) const GIVEN: &str = "given";
-
-/// An export of the new module: a name, and the exported item.
-pub(super) type Export = (String, Sort, Origin);
 
 /// For each sort, the new index of each of a module's indices. Constants have none, nor have
 /// functions that are never called.

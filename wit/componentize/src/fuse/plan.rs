@@ -17,6 +17,9 @@ pub(super) enum Origin {
     Given(u32),
 }
 
+/// An export of the new module: a name, and the exported item.
+pub(super) type Export = (String, Sort, Origin);
+
 /// The origin of an item in one of the component's index spaces.
 #[derive(Clone, Copy)]
 pub(super) enum Source {

@@ -12,9 +12,9 @@ use wasmparser::CanonicalFunction;
 
 use super::Kept;
 use super::items::Item;
-use super::merge::{Export, GIVEN, merged};
+use super::merge::{GIVEN, merged};
 use super::module::{Each, Sort, at};
-use super::plan::{Origin, Plan, Source};
+use super::plan::{Export, Origin, Plan, Source};
 
 /// The section of core modules.
 const CORE_MODULE: u8 = 1;
