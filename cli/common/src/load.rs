@@ -443,7 +443,7 @@ impl Loaded {
 /// Locates a validation fault in the text. The span is the value, or the key where the value is a
 /// collection or lacks a member.
 fn locate(tree: &tensorgate_policy_text::Tree, fault: Fault) -> Located {
-    let target = path::follow(tree, &fault.path);
+    let target = tree.follow(&fault.path);
     let span = match target.key {
         Some(key) if !target.whole || tree.is_collection(target.node) => key.span,
         _ => tree.span(target.node),

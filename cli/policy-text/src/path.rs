@@ -1,7 +1,4 @@
-//! Paths such as `models.digits.inputs[0].shape[1]`: writing, parsing, and resolving them in a
-//! tree.
-
-use crate::tree::{Content, Key, NodeId, Tree};
+//! Paths such as `models.digits.inputs[0].shape[1]`: writing and parsing them.
 
 /// The path of `keys` below a first key, as in `backends.gpu.tls`.
 pub fn below(first: &str, keys: &[&str]) -> String {
@@ -50,13 +47,13 @@ pub fn parent(path: &str) -> &str {
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+pub(crate) enum Step {
     Key(String),
     Index(usize),
 }
 
 /// Parses a path, up to the first invalid step.
-fn steps(path: &str) -> Vec<Step> {
+pub(crate) fn steps(path: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut rest = path;
     loop {
@@ -100,45 +97,6 @@ fn quoted(text: &str) -> (String, &str) {
         }
     }
     (key, chars.as_str())
-}
-
-/// Result of resolving a path.
-pub struct Resolved<'t> {
-    /// The deepest existing node.
-    pub node: NodeId,
-    /// The key of the node, if its parent is a mapping.
-    pub key: Option<&'t Key>,
-    /// Whether the complete path exists.
-    pub whole: bool,
-}
-
-/// Resolves a path as far as it exists.
-pub fn follow<'t>(tree: &'t Tree, path: &str) -> Resolved<'t> {
-    let mut resolved = Resolved {
-        node: tree.root(),
-        key: None,
-        whole: true,
-    };
-    for step in steps(path) {
-        let next = match (tree.get(resolved.node).map(|node| &node.content), &step) {
-            (Some(Content::Map(entries)), Step::Key(name)) => entries
-                .iter()
-                .find(|(key, _)| key.text == *name)
-                .map(|(key, node)| (*node, Some(key))),
-            (Some(Content::List(items)), Step::Index(index)) => {
-                items.get(*index).map(|node| (*node, None))
-            }
-            _ => None,
-        };
-        match next {
-            Some((node, key)) => (resolved.node, resolved.key) = (node, key),
-            None => {
-                resolved.whole = false;
-                break;
-            }
-        }
-    }
-    resolved
 }
 
 #[cfg(test)]

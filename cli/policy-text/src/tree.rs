@@ -1,6 +1,8 @@
 //! A YAML document as a vector of nodes with source positions. Each node has one parent, except for
 //! models that are shared by aliases.
 
+use crate::path::{Step, push_index, push_key, steps};
+
 /// A range of the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
@@ -63,6 +65,16 @@ pub struct Node {
 pub struct Tree {
     nodes: Vec<Node>,
     root: NodeId,
+}
+
+/// Result of resolving a path.
+pub struct Resolved<'t> {
+    /// The deepest existing node.
+    pub node: NodeId,
+    /// The key of the node, if its parent is a mapping.
+    pub key: Option<&'t Key>,
+    /// Whether the complete path exists.
+    pub whole: bool,
 }
 
 impl Tree {
@@ -131,6 +143,35 @@ impl Tree {
         path
     }
 
+    /// Resolves a path as far as it exists.
+    pub fn follow(&self, path: &str) -> Resolved<'_> {
+        let mut resolved = Resolved {
+            node: self.root(),
+            key: None,
+            whole: true,
+        };
+        for step in steps(path) {
+            let next = match (self.get(resolved.node).map(|node| &node.content), &step) {
+                (Some(Content::Map(entries)), Step::Key(name)) => entries
+                    .iter()
+                    .find(|(key, _)| key.text == *name)
+                    .map(|(key, node)| (*node, Some(key))),
+                (Some(Content::List(items)), Step::Index(index)) => {
+                    items.get(*index).map(|node| (*node, None))
+                }
+                _ => None,
+            };
+            match next {
+                Some((node, key)) => (resolved.node, resolved.key) = (node, key),
+                None => {
+                    resolved.whole = false;
+                    break;
+                }
+            }
+        }
+        resolved
+    }
+
     /// The parser bounds the depth, and so the recursion.
     fn search(&self, at: NodeId, id: NodeId, path: &mut String) -> bool {
         if at == id {
@@ -140,12 +181,12 @@ impl Tree {
         let found = match self.get(at).map(|node| &node.content) {
             Some(Content::List(items)) => items.iter().enumerate().any(|(index, item)| {
                 path.truncate(before);
-                crate::path::push_index(path, index);
+                push_index(path, index);
                 self.search(*item, id, path)
             }),
             Some(Content::Map(entries)) => entries.iter().any(|(key, value)| {
                 path.truncate(before);
-                crate::path::push_key(path, &key.text);
+                push_key(path, &key.text);
                 self.search(*value, id, path)
             }),
             _ => false,

@@ -186,7 +186,7 @@ fn describe(tree: &Tree, node: NodeId, error: Error) -> Located {
             quotable.then(|| "put it in quotes".to_owned()),
         ),
         Problem::UnknownKey { key, known } => {
-            span = path::follow(tree, &at).key.map_or(span, |key| key.span);
+            span = tree.follow(&at).key.map_or(span, |key| key.span);
             (format!("unknown key {key:?}"), Some(suggest(&key, known)))
         }
         Problem::UnknownName { name, known } => (

@@ -377,7 +377,7 @@ fn keys_file(config: &Path) -> Result<PathBuf, Failure> {
             return Err(unreadable(&why));
         }
     };
-    let target = tensorgate_policy_text::path::follow(&tree, "revoked.keys_file");
+    let target = tree.follow("revoked.keys_file");
     match tree.get(target.node).map(|node| &node.content) {
         Some(Content::Text(name)) if target.whole => {
             Ok(config.parent().unwrap_or_else(|| Path::new("")).join(name))
