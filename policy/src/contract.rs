@@ -39,8 +39,9 @@ pub(crate) use media::{MediaRule, MediaType};
 pub use near_bounds::{NearBounds, near_bounds};
 pub(crate) use numbers::Numbers;
 pub(crate) use pattern::Pattern;
+pub use streaming::Part;
 pub(crate) use streaming::StreamingCheck;
-pub use streaming::{Elements, Part};
+pub use tensors::Elements;
 pub(crate) use url::{MAX_URL_BYTES, UrlRule, default_port, has_encoded_control, is_name, number};
 
 /// Maximum rank of a rule or tensor. numpy's limit is 32; serving stacks allow less.

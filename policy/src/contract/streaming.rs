@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use super::items::{Fault, Item, Values};
 use super::kernels::{DataPosition, Tally};
-use super::tensors::INPUT;
+use super::tensors::{Elements, INPUT, StreamedTensor};
 use super::{Contract, OnValueFault, OutputScope, TensorRule, kernels, tensors};
 use crate::denial::{Denial, Reason};
 use crate::values::datatype::Datatype;
@@ -21,15 +21,6 @@ use crate::values::tensor::{DataFault, InferRequest};
 const WIDEST_ELEMENT_BYTES: usize = 8;
 /// Size of a `BYTES` length prefix.
 const PREFIX_BYTES: usize = 4;
-
-/// Where an input's elements are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Elements {
-    /// In the request: its tensor has data or a fault.
-    Inline,
-    /// After the request, with their size if known. The tensor's data is empty.
-    Streamed(Option<usize>),
-}
 
 /// A part of the stream: for each tensor whose elements follow, its begin, chunks and end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,17 +42,6 @@ pub(crate) struct StreamingCheck {
     coming: Vec<StreamedTensor>,
     next: usize,
     open: Option<Open>,
-}
-
-/// A tensor whose elements follow.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StreamedTensor {
-    /// Index of its rule in the contract.
-    pub(super) rule: usize,
-    /// Number of elements of its shape.
-    pub(super) elements: usize,
-    /// Consecutive elements of one channel, if channels have ranges.
-    pub(super) run: usize,
 }
 
 /// The current tensor.

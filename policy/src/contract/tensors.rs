@@ -8,7 +8,6 @@ use alloc::vec::Vec;
 
 use super::items::Fault;
 use super::kernels::{DataPosition, Tally};
-use super::streaming::{Elements, StreamedTensor};
 use super::{DimRule, Numbers, OnValueFault, TensorRule, kernels, quote};
 use crate::denial::{Denial, Reason};
 use crate::values::datatype::Datatype;
@@ -17,6 +16,26 @@ use crate::values::tensor::{DataFault, Tensor, items};
 /// The noun of a caller's own tensor. Only its denials say what the contract expects: other tensors
 /// belong to handlers and backends.
 pub(super) const INPUT: &str = "input";
+
+/// Where an input's elements are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elements {
+    /// In the request: its tensor has data or a fault.
+    Inline,
+    /// After the request, with their size if known. The tensor's data is empty.
+    Streamed(Option<usize>),
+}
+
+/// A tensor whose elements follow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StreamedTensor {
+    /// Index of its rule in the contract.
+    pub(super) rule: usize,
+    /// Number of elements of its shape.
+    pub(super) elements: usize,
+    /// Consecutive elements of one channel, if channels have ranges.
+    pub(super) run: usize,
+}
 
 /// A tensor and its rule.
 #[derive(Clone, Copy)]

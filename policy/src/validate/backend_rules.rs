@@ -3,40 +3,11 @@
 use alloc::format;
 
 use super::report::{Path, quote};
-use super::template::{Side, placed};
 use super::versions;
 use crate::contract::TensorRule;
 use crate::raw;
 use crate::raw::BackendKind;
 use crate::values::datatype::Datatype;
-
-/// The kind of backend.
-const HTTP_JSON: &str = "http-json";
-
-/// Validates a backend's inputs and outputs against its template.
-pub(super) fn spoken(path: &Path, raw: &raw::Json, side: Side<'_>) -> Option<()> {
-    let mut good = Some(());
-    let at = path.field("inputs");
-    for rule in side.inputs {
-        let base64 = raw
-            .inputs
-            .get(rule.name())
-            .is_some_and(|place| place.bytes == raw::BytesAs::Base64);
-        let there = placed(&at, &raw.inputs, rule, "an input of the backend");
-        good = good.and(there).and(no_half(&at, rule, HTTP_JSON));
-        // The location determines the encoding.
-        if there.is_some() {
-            good = good.and(sayable(&at, rule, base64));
-        }
-    }
-    let at = path.field("outputs");
-    for rule in side.outputs {
-        good = good
-            .and(placed(&at, &raw.outputs, rule, "an output of the backend"))
-            .and(no_half(&at, rule, HTTP_JSON));
-    }
-    good
-}
 
 /// Half floats have no common JSON representation.
 pub(super) fn no_half(path: &Path, rule: &TensorRule, kind: &str) -> Option<()> {

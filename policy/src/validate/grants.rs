@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::report::{Path, quote};
-use super::roles::{Overlap, Part, Roles};
+use super::roles::{Overlap, Part, Roles, Target};
 use super::usage::{GROUP_PREFIX, Selector};
 use super::{grant_handlers, limits, mode, models, names, release, service};
 use crate::policy::{self, ClientId, Grant, GrantId, Model, ModelId, OwnHandlers};
@@ -23,13 +23,6 @@ pub(super) struct Granted {
     pub(super) grants: Vec<Grant>,
     pub(super) models_by_name: BTreeMap<String, ModelId>,
     pub(super) granted: policy::Granted,
-}
-
-/// A model named by a grant, by index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Target {
-    pub(super) model: ModelId,
-    pub(super) version: u32,
 }
 
 /// `models` are the validated ones, if all are valid.

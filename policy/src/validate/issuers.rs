@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::report::{Bounds, Path, bounds, quote};
+use super::token_text::{scope, text};
 use super::{jwks, key_url, names, proofs};
 use crate::policy::{Algorithm, ClaimHeader, Issuer, KeySetUrl, PublicKey, RsaScheme};
 use crate::raw;
@@ -18,8 +19,6 @@ const CLOCK_SKEW_S: Bounds = bounds(0, 300, 30, "s");
 const MAX_LIFETIME_S: u64 = 36_525 * 86_400;
 /// Lifetime that causes a warning: a stolen token is valid that long.
 const LONG_LIFETIME_S: u64 = 86_400;
-/// Maximum length of issuer and audience, as in tokens.
-const MAX_TEXT_BYTES: usize = 512;
 /// Maximum issuers with fetched keys: each needs memory in every worker and a cluster in Envoy.
 const MAX_FETCHED: usize = 16;
 /// Audiences of one issuer.
@@ -225,18 +224,6 @@ fn scopes(path: &Path, raw: Option<&raw::Scopes>) -> Option<Vec<(Operation, Stri
         .collect()
 }
 
-/// One scope (RFC 6749, 3.3): printable, without separators.
-pub(super) fn scope(path: &Path, scope: &str) -> Option<()> {
-    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
-    if scope.is_empty() || scope.len() > MAX_TEXT_BYTES || !scope.bytes().all(plain) {
-        return path.fail_with_fix(
-            format!("{} is not a single scope", quote(scope)),
-            "printable characters without blanks",
-        );
-    }
-    Some(())
-}
-
 fn audiences(path: &Path, raw: &[String]) -> Option<()> {
     // Without an audience, a token for any other service would be accepted.
     path.not_empty(raw, "the value of `aud` for this gate")?;
@@ -268,17 +255,6 @@ fn algorithms(path: &Path, raw: &[String]) -> Option<Vec<Algorithm>> {
         })
     });
     distinct.and(algorithms)
-}
-
-/// A text that a token must contain exactly.
-pub(super) fn text(path: &Path, text: &str) -> Option<()> {
-    if text.is_empty() || text.len() > MAX_TEXT_BYTES || text.chars().any(char::is_control) {
-        return path.fail_with_fix(
-            "is empty, too long or has control characters",
-            format!("1 to {MAX_TEXT_BYTES} bytes"),
-        );
-    }
-    Some(())
 }
 
 /// Maximum header fields of one issuer.

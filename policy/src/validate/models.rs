@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use super::accepts::Sent;
 use super::dims::Symbols;
+use super::model_fields::{backend_model, requires};
 use super::report::{Path, Valid, quote};
 use super::signing::{Keys, Signers};
 use super::usage::Usage;
@@ -21,7 +22,7 @@ use crate::policy::{
     ModelArtifacts, ModelId, Rules,
 };
 use crate::raw;
-use crate::request::{Operation, Proof, Proofs, Protocol, Requires};
+use crate::request::{Operation, Protocol};
 
 /// Models in name order; `None` if any is invalid. A model with several names is validated once,
 /// and its faults are reported at the first name.
@@ -230,14 +231,6 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
     })
 }
 
-/// Its name at the backend, if different.
-pub(super) fn backend_model(path: &Path, raw: &raw::Model) -> Valid<Option<String>> {
-    match &raw.backend_model {
-        Some(name) => names::name(&path.field("backend_model"), name).map(|()| Some(name.clone())),
-        None => Some(None),
-    }
-}
-
 fn backend(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<String> {
     let name = path.required(raw.backend.as_ref(), "the name of a backend")?;
     let Some(backend) = policy.backends.get(name) else {
@@ -312,48 +305,6 @@ fn returns(path: &Path, raw: &raw::Model, symbols: &Symbols<'_>) -> Valid<Option
         ),
         (None, None) => Some(None),
     }
-}
-
-const KINDS: &str = "api_key, jwt, mtls, metadata";
-
-/// The requirement; the outer `None` is a fault.
-pub(super) fn requires(path: &Path, raw: Option<&raw::Requires>) -> Option<Option<Requires>> {
-    let Some(raw) = raw else {
-        return Some(None);
-    };
-    let (field, names) = match (raw.any_of.as_slice(), raw.all_of.as_slice()) {
-        ([_, ..], []) => ("any_of", &raw.any_of),
-        ([], [_, ..]) => ("all_of", &raw.all_of),
-        _ => {
-            return path.fail_with_fix(
-                "needs exactly one of any_of and all_of",
-                format!("any_of: [{KINDS}], or some of them"),
-            );
-        }
-    };
-    let path = path.field(field);
-    let distinct = path.distinct(names);
-    let proofs: Proofs = path.each(names, |path, name| {
-        Proof::from_name(name).or_else(|| {
-            path.fail_with_fix(
-                format!("{} is not a kind of credential", quote(name)),
-                KINDS,
-            )
-        })
-    })?;
-    distinct?;
-    let both = Proofs::NONE.with(Proof::ApiKey).with(Proof::Jwt);
-    if field == "all_of" && proofs.holds(both) {
-        return path.fail_with_fix(
-            "can never be met: a request carries an API key or a token, not both",
-            "one of the two, and mtls",
-        );
-    }
-    Some(Some(if field == "any_of" {
-        Requires::AnyOf(proofs)
-    } else {
-        Requires::AllOf(proofs)
-    }))
 }
 
 /// Warns of clients with a grant but without a rule for the required proofs.

@@ -14,7 +14,7 @@ use super::report::{Path, optional, quote};
 use generation::GenerationSpec;
 use texts::TextRules;
 
-use super::{items, limits, models, names, parameters};
+use super::{items, limits, model_fields, names, parameters};
 use crate::contract::MediaRule;
 use crate::contract::openai::constraints;
 use crate::contract::openai::{Chat, Completions, Embeddings, Images, OpenAi, Screening, Tools};
@@ -93,7 +93,7 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
     {
         backend_path.unknown::<_, ()>("backend", backend, policy.backends.keys());
     }
-    let backend_model = models::backend_model(path, raw);
+    let backend_model = model_fields::backend_model(path, raw);
     let versions = versions(&path.field("versions"), &raw.versions);
     let protocols = protocols(&path.field("protocols"), &raw.protocols);
     meaningless(path, raw);
@@ -112,7 +112,7 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
         &policy.listen.limits,
         true,
     );
-    let requires = models::requires(&path.field("requires"), raw.requires.as_ref());
+    let requires = model_fields::requires(&path.field("requires"), raw.requires.as_ref());
     let EndpointRules {
         chat,
         completions,

@@ -6,8 +6,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::issuers::{scope, text};
 use super::report::{Path, all, quote};
+use super::token_text::{scope, text};
 use crate::policy::{JwtRule, MetadataRule, Network, PeerName};
 use crate::raw;
 use crate::values::is_host_name;

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::report::{Path, Report, quote};
-use super::{issuers, names};
+use super::{names, token_text};
 use crate::policy::{Revoked, Serials};
 use crate::raw;
 use crate::values::unhex;
@@ -35,7 +35,7 @@ pub(super) fn revoked(path: &Path, raw: &raw::Revoked) -> Option<Revoked> {
     let mut jti = BTreeSet::new();
     for (index, text) in raw.jti.iter().enumerate() {
         // Duplicates are allowed, because lists are often merged.
-        good = good.and(issuers::text(&jti_path.index(index), text));
+        good = good.and(token_text::text(&jti_path.index(index), text));
         jti.insert(text.clone());
     }
     let keys = digests(&path.field("keys"), &raw.keys);
@@ -58,7 +58,7 @@ pub fn keep_well_formed(revoked: &mut raw::Revoked) {
     let path = || Report::default().root();
     revoked
         .jti
-        .retain(|text| issuers::text(&path(), text).is_some());
+        .retain(|text| token_text::text(&path(), text).is_some());
     for digests in [&mut revoked.keys, &mut revoked.certificates] {
         digests.retain(|text| names::sha256(&path(), text).is_some());
     }

@@ -5,13 +5,19 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::grants::Target;
 use super::report::{Mark, Path};
-use crate::policy::{ClientId, GrantId, Granted, RoleId};
+use crate::policy::{ClientId, GrantId, Granted, ModelId, RoleId};
 use crate::request::Operation;
 
 /// The fix for two grants with a common permission.
 const OVERLAP_FIX: &str = "remove the client, the model or the operation from one of the two";
+
+/// A model named by a grant, by index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Target {
+    pub(super) model: ModelId,
+    pub(super) version: u32,
+}
 
 /// Permissions of one grant for each of its clients.
 #[derive(Debug)]

@@ -6,14 +6,17 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::backend_rules::{no_half, sayable};
+use super::names;
 use super::report::{Path, Valid, all, quote};
-use super::{backend_rules, names};
 use crate::contract::TensorRule;
 use crate::policy::{Model, Pointer, Step, Template, Templates, TensorPointer, is_taken};
 use crate::raw;
 use crate::request::Protocol;
 use crate::values::datatype::Datatype;
 
+/// The kind of backend.
+const HTTP_JSON: &str = "http-json";
 /// Maximum length of a pointer.
 const MAX_POINTER_BYTES: usize = 256;
 /// The pointer element for every element of a list.
@@ -98,7 +101,7 @@ pub(super) fn template(
     let outputs_path = path.field("outputs");
     let outputs = places(&outputs_path, &raw.outputs, output_rules);
     good = good.and(match sides.backend {
-        Some(side) => backend_rules::spoken(&path, raw, side),
+        Some(side) => spoken(&path, raw, side),
         None => complete(&path, raw, sides.clients.inputs),
     });
     let ignored = ignored(&path.field("ignored"), &raw.ignored);
@@ -145,8 +148,33 @@ fn complete(path: &Path, raw: &raw::Json, inputs: &[TensorRule]) -> Option<()> {
     good
 }
 
+/// Validates a backend's inputs and outputs against its template.
+fn spoken(path: &Path, raw: &raw::Json, side: Side<'_>) -> Option<()> {
+    let mut good = Some(());
+    let at = path.field("inputs");
+    for rule in side.inputs {
+        let base64 = raw
+            .inputs
+            .get(rule.name())
+            .is_some_and(|place| place.bytes == raw::BytesAs::Base64);
+        let there = placed(&at, &raw.inputs, rule, "an input of the backend");
+        good = good.and(there).and(no_half(&at, rule, HTTP_JSON));
+        // The location determines the encoding.
+        if there.is_some() {
+            good = good.and(sayable(&at, rule, base64));
+        }
+    }
+    let at = path.field("outputs");
+    for rule in side.outputs {
+        good = good
+            .and(placed(&at, &raw.outputs, rule, "an output of the backend"))
+            .and(no_half(&at, rule, HTTP_JSON));
+    }
+    good
+}
+
 /// A tensor has a location.
-pub(super) fn placed(
+fn placed(
     path: &Path,
     places: &BTreeMap<String, raw::TensorPointer>,
     rule: &TensorRule,

@@ -9,15 +9,11 @@ use super::picture::{DATA, Look, Picture};
 use super::schema::{self, Fault};
 use super::special_tokens::TextForm;
 use super::text_length::longest;
-use super::tokens::Held;
+use super::tokens::{CALLER, Held, MAX_CALLS};
 use super::{Chat, Faults, OpenAi, missing};
 use crate::denial::Reason;
 use crate::values::json::{Members, Value, member};
 
-/// Maximum number of function calls in one message.
-pub(super) const MAX_CALLS: usize = 32;
-/// The role whose messages may have calls.
-pub(super) const CALLER: &str = "assistant";
 /// The role of results of functions.
 const TOOL: &str = "tool";
 

@@ -3,12 +3,15 @@
 //! fallback): a normalized text has at most as many tokens as bytes. Allowances for the server's
 //! template are constants here.
 
-use super::chat::{CALLER, MAX_CALLS};
 use super::constraints::Constraints;
 use super::{Chat, Completions, Embeddings, OpenAi};
 use crate::contract::RequestCost;
 use crate::values::json::{Members, Value, member};
 
+/// Maximum number of function calls in one message.
+pub(super) const MAX_CALLS: usize = 32;
+/// The role whose messages may have calls.
+pub(super) const CALLER: &str = "assistant";
 /// Template tokens per conversation: a date, a default instruction, the start of the response.
 const TOKENS_AROUND: u64 = 64;
 /// Template tokens per message: role, begin and end.
