@@ -7,8 +7,9 @@ use sha2::Digest as _;
 use tensorgate_policy::policy::{SignedAs, SignedBy};
 use tensorgate_policy::{hex, unhex};
 
-use crate::envelope::{open, seal};
+use crate::envelope::{open, seal, unverified};
 use crate::key::{PrivateKey, PublicKey};
+use crate::signature_fault::SignatureFault;
 
 /// Suffix of a signature file, as in Sigstore's tools.
 pub const SUFFIX: &str = ".sigstore.json";
@@ -23,42 +24,6 @@ pub fn signature_of(component: &Path) -> PathBuf {
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 /// Predicate type: a signature over a component is not valid for anything else.
 const PREDICATE: &str = "urn:tensorgate:component:v1";
-
-/// Maximum length of quoted foreign text, in characters.
-const MAX_QUOTED_CHARS: usize = 200;
-
-/// Why a signature is rejected. All texts are for the operator.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SignatureFault {
-    /// The file is too large.
-    #[error("the signature is larger than {} bytes", crate::MAX_SIGNATURE_BYTES)]
-    TooLarge,
-    /// The file is not in the form that `sign` writes.
-    #[error("not a signature: {0}")]
-    Form(String),
-    /// An invalid key in the policy.
-    #[error("key {0} {1}")]
-    Key(String, crate::KeyFault),
-    /// Not signed by a trusted key.
-    #[error("signed by none of the keys that count ({0})")]
-    Unsigned(String),
-    /// Signed, but for other bytes.
-    #[error("signs another component: sha256 {signed}, the policy says {expected}")]
-    Digest {
-        /// The signed digest, hex.
-        signed: String,
-        /// The component's digest, hex.
-        expected: String,
-    },
-    /// Signed with another name or version.
-    #[error("signs {signed}, the policy says {expected}")]
-    Name {
-        /// The signed name.
-        signed: String,
-        /// The expected name.
-        expected: String,
-    },
-}
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -174,21 +139,13 @@ fn read(payload: &[u8], sha256: &[u8; 32]) -> Result<SignedAs, SignatureFault> {
         .ok_or_else(|| form("what was signed has no name and version that a handler can have"))
 }
 
-impl SignatureFault {
-    /// A JSON error, truncated because it may quote the file.
-    pub(crate) fn unread(what: &str, error: &serde_json::Error) -> Self {
-        let error: String = error.to_string().chars().take(MAX_QUOTED_CHARS).collect();
-        Self::Form(format!("{what}: {error}"))
-    }
-}
-
 /// Reads the name and version from a signature without verifying the signer, for tools that only
 /// forward both.
 ///
 /// # Errors
 /// It is not a signature, or one of other bytes.
 pub fn says(signature: &[u8], component: &[u8]) -> Result<SignedAs, SignatureFault> {
-    let payload = crate::envelope::unverified(signature)?;
+    let payload = unverified(signature)?;
     let sha256: [u8; 32] = sha2::Sha256::digest(component).into();
     read(&payload, &sha256)
 }

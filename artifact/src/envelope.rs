@@ -5,11 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::component::SignatureFault;
 use crate::key::{PrivateKey, PublicKey};
-
-/// Maximum size of a signature file. The usual size is about 800 bytes.
-pub const MAX_SIGNATURE_BYTES: usize = 16 << 10;
+use crate::signature_fault::{MAX_SIGNATURE_BYTES, SignatureFault};
 
 /// Media type of a bundle.
 pub(crate) const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";

@@ -15,6 +15,7 @@ mod envelope;
 mod key;
 pub mod model_signing;
 pub mod scan;
+mod signature_fault;
 
-pub use envelope::MAX_SIGNATURE_BYTES;
 pub use key::{KeyFault, PrivateKey, PublicKey};
+pub use signature_fault::{MAX_SIGNATURE_BYTES, SignatureFault};

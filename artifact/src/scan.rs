@@ -37,14 +37,14 @@ mod reader;
 pub mod safetensors;
 pub mod saved_model;
 mod source;
-pub mod tar;
+mod tar;
 #[cfg(test)]
 mod tests;
 mod text;
 pub mod tflite;
 mod torch;
 mod yaml;
-pub mod zip;
+mod zip;
 
 pub use finding::{Finding, Report, Verdict};
 pub use input::{Input, Window};

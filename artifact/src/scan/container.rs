@@ -2,7 +2,13 @@
 
 use std::io;
 
-use super::{Input, Limits, Report, detect};
+use super::{Input, Limits, Report};
+
+/// Scans a file whose format only its content tells. The name has no folders.
+///
+/// A container holds files of any format, containers included. So the scan of a container gets this
+/// function from its caller.
+pub(super) type ScanFile = fn(&mut dyn Input, &str, &Limits) -> io::Result<Report>;
 
 /// A format that is a container with certain members.
 pub(super) trait Profile {
@@ -12,11 +18,17 @@ pub(super) trait Profile {
     fn observe(&mut self, name: &str);
     /// Whether the names are those of this format. All of them have been observed.
     fn matches(&self) -> bool;
-    /// Scans a member.
+    /// Scans a member. `scan_file` is for one whose format only its content tells.
     ///
     /// # Errors
     /// The input cannot be read.
-    fn member(&mut self, name: &str, input: &mut dyn Input, limits: &Limits) -> io::Result<Report>;
+    fn member(
+        &mut self,
+        name: &str,
+        input: &mut dyn Input,
+        limits: &Limits,
+        scan_file: ScanFile,
+    ) -> io::Result<Report>;
     /// Adds what the members show together.
     fn finish(&mut self, report: &mut Report);
 }
@@ -25,9 +37,14 @@ pub(super) trait Profile {
 ///
 /// # Errors
 /// The input cannot be read.
-pub(super) fn member(name: &str, input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+pub(super) fn member(
+    name: &str,
+    input: &mut dyn Input,
+    limits: &Limits,
+    scan_file: ScanFile,
+) -> io::Result<Report> {
     let (_, name) = name.rsplit_once('/').unwrap_or(("", name));
-    detect::scan(input, name, limits)
+    scan_file(input, name, limits)
 }
 
 /// The bounds of what is in a container; none if the container is nested too deeply.

@@ -197,10 +197,10 @@ fn scan_as(
         Content::Pickle => return pickle::scan(input, limits),
         Content::Safetensors => return safetensors::scan(input, limits),
         Content::SavedModel => return saved_model::scan(input, limits),
-        Content::Tar => return tar::scan(input, limits),
+        Content::Tar => return tar::scan(input, limits, scan),
         Content::Tflite => return tflite::scan(input, limits),
         Content::TorchLegacy => return pickle::legacy_torch(input, limits),
-        Content::Zip => return zip::scan(input, limits),
+        Content::Zip => return zip::scan(input, limits, scan),
         Content::Text if is_package_list(name, ending) => {
             "a list of packages, which servers install before they load the model"
         }
@@ -338,11 +338,11 @@ fn add_other_readings(
         }
     }
     if content != Content::Zip && magic::ends_as_zip(input, length)? {
-        let zip = zip::scan(input, limits)?;
+        let zip = zip::scan(input, limits, scan)?;
         add_reading(report, content, length, "a zip by its end", zip);
     }
     if content != Content::Tar && magic::is_tar(head) {
-        let tar = tar::scan(input, limits)?;
+        let tar = tar::scan(input, limits, scan)?;
         add_reading(report, content, 0, "a tar", tar);
     }
     if content != Content::Hdf5

@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Read as _, SeekFrom};
 
 use serde::de::IgnoredAny;
 
-use super::container::{self, Profile};
+use super::container::{self, Profile, ScanFile};
 use super::{Input, Limits, Report, Verdict, input};
 
 const CONFIG: &str = "config.json";
@@ -38,12 +38,18 @@ impl Profile for Keras {
         self.has_config
     }
 
-    fn member(&mut self, name: &str, input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+    fn member(
+        &mut self,
+        name: &str,
+        input: &mut dyn Input,
+        limits: &Limits,
+        scan_file: ScanFile,
+    ) -> io::Result<Report> {
         match name.to_ascii_lowercase().as_str() {
-            CONFIG => scan_config(name, input, limits),
+            CONFIG => scan_config(name, input, limits, scan_file),
             METADATA => scan_metadata(input),
             lower => {
-                let mut report = container::member(name, input, limits)?;
+                let mut report = container::member(name, input, limits, scan_file)?;
                 if lower != WEIGHTS && !lower.starts_with("assets/") {
                     let detail = "not a member of files of Keras";
                     report.add(Verdict::Unknown, 0, "keras-member", detail);
@@ -56,14 +62,19 @@ impl Profile for Keras {
     fn finish(&mut self, _report: &mut Report) {}
 }
 
-fn scan_config(name: &str, input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+fn scan_config(
+    name: &str,
+    input: &mut dyn Input,
+    limits: &Limits,
+    scan_file: ScanFile,
+) -> io::Result<Report> {
     let (mut report, is_model) = bounded_config(input, limits)?;
     if !is_model {
         // A configuration of another library, in an archive of its folder.
         let detail = "the configuration names no class of a model";
         report.add(Verdict::Unknown, 0, "keras-config", detail);
         input.seek(SeekFrom::Start(0))?;
-        let other = container::member(name, input, limits)?;
+        let other = container::member(name, input, limits, scan_file)?;
         report.add_part("the configuration", other);
     }
     Ok(report)
@@ -102,6 +113,7 @@ mod tests {
     use super::*;
     use crate::scan::hdf5::build::Writer;
     use crate::scan::zip::build::{File, zip};
+    use crate::scan::{detect, zip};
     use std::io::Cursor;
 
     #[test]
@@ -114,7 +126,7 @@ mod tests {
                 File::deflated("model.weights.h5", weights),
             ];
             let mut file = Cursor::new(zip(&files));
-            crate::scan::zip::scan(&mut file, &Limits::default()).unwrap()
+            zip::scan(&mut file, &Limits::default(), detect::scan).unwrap()
         };
         let weights = Writer::new().file();
         let report = scan(model, &weights);

@@ -4,7 +4,7 @@ use std::io::{self, Read as _};
 
 use serde_json::Value;
 
-use super::container::{self, Profile};
+use super::container::{self, Profile, ScanFile};
 use super::{Input, Limits, Report, Verdict};
 
 const MANIFEST: &str = "MAR-INF/MANIFEST.json";
@@ -33,7 +33,13 @@ impl Profile for Mar {
         self.has_manifest
     }
 
-    fn member(&mut self, name: &str, input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+    fn member(
+        &mut self,
+        name: &str,
+        input: &mut dyn Input,
+        limits: &Limits,
+        scan_file: ScanFile,
+    ) -> io::Result<Report> {
         if name.eq_ignore_ascii_case(MANIFEST) {
             return scan_manifest(input);
         }
@@ -47,7 +53,7 @@ impl Profile for Mar {
             report.add(Verdict::Executable, 0, "mar-requirements", detail);
             return Ok(report);
         }
-        container::member(name, input, limits)
+        container::member(name, input, limits, scan_file)
     }
 
     fn finish(&mut self, report: &mut Report) {
@@ -132,6 +138,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::scan::zip::build::{File, zip};
+    use crate::scan::{detect, zip};
     use std::io::Cursor;
 
     #[test]
@@ -144,7 +151,7 @@ mod tests {
             File::stored("requirements.txt", b"evil==1"),
         ];
         let mut file = Cursor::new(zip(&files));
-        let report = crate::scan::zip::scan(&mut file, &Limits::default()).unwrap();
+        let report = zip::scan(&mut file, &Limits::default(), detect::scan).unwrap();
         assert_eq!(
             (report.format, report.verdict),
             ("mar", Verdict::Executable)

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::container::Profile;
+use super::container::{Profile, ScanFile};
 use super::{Input, Limits, Report, numpy};
 
 /// NumPy finds arrays by the end of the name, in this case only.
@@ -38,6 +38,7 @@ impl Profile for Npz {
         _name: &str,
         input: &mut dyn Input,
         limits: &Limits,
+        _scan_file: ScanFile,
     ) -> io::Result<Report> {
         // All members are arrays.
         numpy::scan(input, limits)
@@ -55,8 +56,8 @@ mod tests {
         reason = "tests"
     )]
     use super::*;
-    use crate::scan::Verdict;
     use crate::scan::zip::build::{File, OS_SYSTEM, zip};
+    use crate::scan::{Verdict, detect, zip};
     use std::io::Cursor;
 
     /// An array of one element.
@@ -79,7 +80,7 @@ mod tests {
                 File::deflated("b.npy", &array(dtype, data)),
             ];
             let mut file = Cursor::new(zip(&files));
-            let report = crate::scan::zip::scan(&mut file, &Limits::default()).unwrap();
+            let report = zip::scan(&mut file, &Limits::default(), detect::scan).unwrap();
             (report.format, report.verdict)
         };
         assert_eq!(scan("<i4", &[1; 4]), ("npz", Verdict::Safe));
@@ -92,7 +93,7 @@ mod tests {
         let mut cut = File::deflated("a.npy", &array("<f8", &[0; 8])[..20]);
         cut.size = 136;
         let mut file = Cursor::new(zip(&[cut]));
-        let report = crate::scan::zip::scan(&mut file, &Limits::default()).unwrap();
+        let report = zip::scan(&mut file, &Limits::default(), detect::scan).unwrap();
         assert_eq!(report.verdict, Verdict::Malformed);
         let mut rules = report.findings.iter().map(|finding| finding.rule);
         assert!(rules.any(|rule| rule == "npy-header"), "{report:?}");

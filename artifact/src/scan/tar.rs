@@ -12,7 +12,7 @@ mod tests;
 use std::io::{self, Read as _, SeekFrom};
 
 use self::header::{BLOCK_BYTES, Header, Kind, Magic};
-use super::container;
+use super::container::{self, ScanFile};
 use super::names::{Names, name_fault};
 use super::{Input, Limits, Report, Verdict, Window, input, torch};
 
@@ -27,15 +27,20 @@ const HARMLESS_KEYS: [&[u8]; 7] = [
     b"atime", b"ctime", b"gid", b"gname", b"mtime", b"uid", b"uname",
 ];
 
-/// Scans a tar file.
+/// Scans a tar file. `scan_file` scans its members.
 ///
 /// # Errors
 /// The input cannot be read.
-pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+pub(super) fn scan(
+    input: &mut dyn Input,
+    limits: &Limits,
+    scan_file: ScanFile,
+) -> io::Result<Report> {
     let mut walk = Walk {
         report: Report::new("tar"),
         names: Names::default(),
         length: input::length(input)?,
+        scan_file,
     };
     let Some(inner) = container::inside(limits) else {
         let detail = "more containers within containers than are followed";
@@ -76,6 +81,7 @@ struct Walk {
     names: Names,
     /// Bytes of the file.
     length: u64,
+    scan_file: ScanFile,
 }
 
 impl Walk {
@@ -124,7 +130,7 @@ impl Walk {
                     self.report.format = "torch tar";
                     torch::tar_member(name, &mut window, &limits)?
                 } else {
-                    container::member(name, &mut window, &limits)?
+                    container::member(name, &mut window, &limits, self.scan_file)?
                 };
                 self.report.add_part(name, part);
             }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 
-use super::container::{self, Profile};
+use super::container::{self, Profile, ScanFile};
 use super::pickle::{self, Storage};
 use super::{Input, Limits, Report, Verdict, input};
 
@@ -116,9 +116,15 @@ impl Profile for Torch {
         self.has_weights || self.is_script || self.is_package || self.is_program
     }
 
-    fn member(&mut self, name: &str, input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+    fn member(
+        &mut self,
+        name: &str,
+        input: &mut dyn Input,
+        limits: &Limits,
+        scan_file: ScanFile,
+    ) -> io::Result<Report> {
         let Some(relative) = self.relative(name) else {
-            let mut report = container::member(name, input, limits)?;
+            let mut report = container::member(name, input, limits, scan_file)?;
             let detail = "not in the folder of the other members";
             report.add(Verdict::Unknown, 0, "torch-member", detail);
             return Ok(report);
@@ -155,7 +161,7 @@ impl Profile for Torch {
                 Ok(report)
             }
             _ => {
-                let mut report = container::member(name, input, limits)?;
+                let mut report = container::member(name, input, limits, scan_file)?;
                 let detail = "not a member of files of weights";
                 report.add(Verdict::Unknown, 0, "torch-member", detail);
                 Ok(report)
@@ -232,6 +238,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::scan::zip::build::{EMPTY_DICT, File, OS_SYSTEM, zip};
+    use crate::scan::{detect, zip};
     use std::io::Cursor;
 
     /// A dictionary of one tensor: two floats of the storage "0".
@@ -243,7 +250,12 @@ mod tests {
         let files: Vec<File> = (files.iter())
             .map(|(name, content)| File::stored(name, content))
             .collect();
-        crate::scan::zip::scan(&mut Cursor::new(zip(&files)), &Limits::default()).unwrap()
+        zip::scan(
+            &mut Cursor::new(zip(&files)),
+            &Limits::default(),
+            detect::scan,
+        )
+        .unwrap()
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::io::{self, Seek as _, SeekFrom};
 
 use self::central::{Directory, Entry};
 use self::member::Member;
-use super::container::{self, Profile};
+use super::container::{self, Profile, ScanFile};
 use super::keras::Keras;
 use super::mar::Mar;
 use super::names::{Names, name_fault};
@@ -45,11 +45,15 @@ const LINK: u32 = 0xa000;
 /// Members may have this size, whatever their compressed size is.
 const FREE_BYTES: u64 = 64 << 10;
 
-/// Scans a zip file. Its names decide which format it is.
+/// Scans a zip file. Its names decide which format it is. `scan_file` scans its members.
 ///
 /// # Errors
 /// The input cannot be read.
-pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+pub(super) fn scan(
+    input: &mut dyn Input,
+    limits: &Limits,
+    scan_file: ScanFile,
+) -> io::Result<Report> {
     let mut report = Report::new("zip");
     let Some(inner) = container::inside(limits) else {
         let detail = "more containers within containers than are followed";
@@ -80,6 +84,7 @@ pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
     }
     let mut walk = Walk {
         limits,
+        scan_file,
         inner,
         totals,
         profiles,
@@ -163,6 +168,7 @@ impl Entry<'_> {
 /// The second pass: local headers and members, in their order.
 struct Walk<'l> {
     limits: &'l Limits,
+    scan_file: ScanFile,
     inner: Limits,
     totals: Totals,
     profiles: Vec<Box<dyn Profile>>,
@@ -338,11 +344,11 @@ impl Walk<'_> {
         if !is_folder {
             for profile in &mut self.profiles {
                 member.seek(SeekFrom::Start(0))?;
-                let part = profile.member(name, member, &limits)?;
+                let part = profile.member(name, member, &limits, self.scan_file)?;
                 self.report.add_part(name, part);
             }
             if self.profiles.is_empty() {
-                let part = container::member(name, member, &limits)?;
+                let part = container::member(name, member, &limits, self.scan_file)?;
                 self.report.add_part(name, part);
             }
         }

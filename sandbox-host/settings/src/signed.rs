@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tensorgate_artifact::component::{self, SignatureFault, Signed};
+use tensorgate_artifact::SignatureFault;
+use tensorgate_artifact::component::{self, Signed};
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::Handler;
 

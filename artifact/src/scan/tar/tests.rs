@@ -12,10 +12,10 @@ use super::build::{archive, header, member, with_checksum};
 use super::header::{self, BLOCK_BYTES};
 use super::scan;
 use crate::scan::zip::build::{EMPTY_DICT, OS_SYSTEM};
-use crate::scan::{Limits, Report, Verdict};
+use crate::scan::{Limits, Report, Verdict, detect};
 
 fn report(bytes: Vec<u8>) -> Report {
-    scan(&mut Cursor::new(bytes), &Limits::default()).unwrap()
+    scan(&mut Cursor::new(bytes), &Limits::default(), detect::scan).unwrap()
 }
 
 /// Whether a file has the verdict, by that rule.
@@ -163,7 +163,7 @@ fn members_and_levels_are_bounded() {
             "tar-nesting",
         ),
     ] {
-        let report = scan(&mut Cursor::new(bytes.clone()), &limits).unwrap();
+        let report = scan(&mut Cursor::new(bytes.clone()), &limits, detect::scan).unwrap();
         let last = report.findings.last().map(|finding| finding.rule);
         assert_eq!((report.verdict, last), (Verdict::Unknown, Some(rule)));
     }

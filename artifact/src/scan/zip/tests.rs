@@ -11,10 +11,10 @@ use std::io::{Cursor, Read as _, Seek as _, SeekFrom};
 use super::build::{EMPTY_DICT, File, OS_SYSTEM, body, end, zip};
 use super::member::Member;
 use super::scan;
-use crate::scan::{Limits, Report, Verdict, Window};
+use crate::scan::{Limits, Report, Verdict, Window, detect};
 
 fn report(bytes: &[u8]) -> Report {
-    scan(&mut Cursor::new(bytes), &Limits::default()).unwrap()
+    scan(&mut Cursor::new(bytes), &Limits::default(), detect::scan).unwrap()
 }
 
 fn rules(report: &Report) -> Vec<&'static str> {
@@ -297,7 +297,7 @@ fn the_table_of_contents_is_consistent() {
         entries: 1,
         ..Limits::default()
     };
-    let report = scan(&mut Cursor::new(zip(&weights())), &limits).unwrap();
+    let report = scan(&mut Cursor::new(zip(&weights())), &limits, detect::scan).unwrap();
     assert_eq!(rules(&report), ["zip-directory-size"]);
 }
 
@@ -367,7 +367,8 @@ fn expansion_is_bounded() {
     lie.size = u32::MAX - 1;
     let declared = zip(&[weights(), vec![lie]].concat());
     check(&declared, Verdict::Unknown, "zip-expansion");
-    let scan_within = |limits: Limits| rules(&scan(&mut Cursor::new(&bytes), &limits).unwrap());
+    let scan_within =
+        |limits: Limits| rules(&scan(&mut Cursor::new(&bytes), &limits, detect::scan).unwrap());
     let ratio = Limits {
         expansion: 100,
         ..Limits::default()
