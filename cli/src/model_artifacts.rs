@@ -11,7 +11,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::PublicKey;
 use tensorgate_artifact::model_signing::{Certificate, MAX_BUNDLE_BYTES, ModelKey, Roots};
-use tensorgate_cli_common::load::read_at_most;
+use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_policy::policy::{ArtifactTrust, Model, ModelSigner};
 use tensorgate_policy::{Fault, Policy, Severity, hex};
 use tensorgate_policy_text::path::below;

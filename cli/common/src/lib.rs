@@ -1,6 +1,7 @@
 //! What the commands share: loading a policy file, output on the terminal, exit codes, OCI image
 //! layouts.
 
+pub mod bounded_file;
 pub mod command_tree;
 mod inline;
 pub mod lists;

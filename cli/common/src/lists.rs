@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_policy::raw::{self, KeyFormat};
 use tensorgate_policy::validate;
 
-use crate::load::read_at_most;
+use crate::bounded_file::read_at_most;
 
 /// SHA-256 of a file's contents.
 pub type Contents = [u8; 32];

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use tensorgate_judge::budget;
 
 use tensorgate_artifact::component::SUFFIX;
-use tensorgate_base::files::at_most;
 use tensorgate_policy::policy::BUILTIN;
 use tensorgate_policy::raw::Shared;
 use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, Severity, hex, raw, validate};
@@ -15,6 +14,7 @@ use tensorgate_settings::bundle::canonical_digest;
 use tensorgate_settings::folders::Folders;
 use tensorgate_settings::signed;
 
+use crate::bounded_file::read_at_most;
 use crate::inline::{Inlined, inline};
 use crate::lists::FileReferences;
 use tensorgate_policy_text::typed::OmittedPath;
@@ -257,11 +257,6 @@ fn unread(file: &Path, cause: &std::io::Error) -> String {
         );
     }
     format!("cannot read {file}: {cause}")
-}
-
-/// Reads a file; `None` if it is larger than `max_bytes`.
-pub fn read_at_most(file: &Path, max_bytes: u64) -> std::io::Result<Option<Vec<u8>>> {
-    at_most(std::fs::File::open(file)?, max_bytes)
 }
 
 fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> LoadError {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tensorgate_base::payload::Payload;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::read_at_most;
+use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::tensor::items;
 use tensorgate_policy::{Datatype, Tensor};

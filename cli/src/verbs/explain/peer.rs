@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::read_at_most;
+use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_native_proxy::{Peer, PeerCertificate};
 use tensorgate_policy::{Policy, unhex};
 

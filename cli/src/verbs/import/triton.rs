@@ -8,7 +8,7 @@ use std::path::Path;
 use clap::Args;
 use serde::Deserialize;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::read_at_most;
+use tensorgate_cli_common::bounded_file::read_at_most;
 
 use super::pbtxt::{self, Message, Value};
 use super::{

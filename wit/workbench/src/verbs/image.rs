@@ -7,7 +7,7 @@ use serde::Serialize;
 use tensorgate_artifact::MAX_SIGNATURE_BYTES;
 use tensorgate_artifact::component::{self, signature_of};
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::read_at_most;
+use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::oci_layout::{Layout, MAX_TAG_BYTES, is_tag};
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_componentize::surface;
