@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::child::Child;
 use super::plan::Part;
-use super::run::{START_TIMEOUT, get_ready};
+use super::ready::{START_TIMEOUT, get_ready};
 
 /// Delay before the first restart. It doubles with every further restart.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

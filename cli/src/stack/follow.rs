@@ -18,8 +18,9 @@ use tensorgate_settings::sources::SourceState;
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::reload::{How, Processes, ReloadError, Reloaded};
-use super::run::Front;
+use super::front::Front;
+use super::reload::{Processes, ReloadError, Reloaded};
+use super::site::How;
 use super::status_file::StatusFile;
 use super::terminal::Terminal;
 use super::watch::{Change, Watch};

@@ -17,53 +17,17 @@ use tensorgate_settings::folders::Folders;
 
 use super::certificates::Certificates;
 use super::child::Spec;
+use super::options::Options;
 use super::probe::Target;
+use super::ready::Ready;
 use super::running::{Lock, Running, unusable};
 use super::site::{OWN_FOLDERS, Site};
 use super::{envoy, ports, verified_models};
-use crate::chain::Chain;
 use crate::programs;
-use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::{MODULE, RenderOptions, key_sets};
 
 /// The environment variable with the host's OS sandbox.
 const HARDEN: &str = "TENSORGATE_HARDEN";
-
-/// Options of the command.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Folder that the policy's paths are relative to.
-    pub root: PathBuf,
-    /// Folder for logs and rendered configuration.
-    pub state: PathBuf,
-    /// Folder of the filters' modules.
-    pub filters: PathBuf,
-    /// The filters in front of the host, in order.
-    pub chain: Chain,
-    /// The control plane whose configuration is rendered.
-    pub control_plane: ControlPlane,
-    /// Overrides the policy's listen address.
-    pub listen: Option<SocketAddr>,
-    /// The host's admin address; the system chooses port 0.
-    pub admin: SocketAddr,
-    /// Whether the admin address may be reachable from other machines.
-    pub admin_public: bool,
-    /// Where Prometheus reads Envoy's counters; nowhere if absent.
-    pub stats: Option<SocketAddr>,
-    /// Number of Envoy's worker threads.
-    pub concurrency: Option<u16>,
-    /// Whether logs have more detail, and compiled handlers are shared with `tensorgate handler`.
-    pub dev: bool,
-}
-
-/// How to check that a process is ready.
-#[derive(Clone, Debug)]
-pub enum Ready {
-    /// It accepts connections.
-    Accepts(Target),
-    /// It responds with status 200.
-    Answers(Target, &'static str),
-}
 
 /// A process to start.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::envoy;
 use super::plan::Plan;
 use super::probe::{self, Target};
-use super::run::{POLL_INTERVAL, START_TIMEOUT};
+use super::ready::{POLL_INTERVAL, START_TIMEOUT};
 
 /// Path of the request.
 const PATH: &str = "/v2/health/live";

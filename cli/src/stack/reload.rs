@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::plan::Plan;
 use super::probe::{self, Target};
-use super::site::{EnvoyFiles, InForce, Restart, Site};
+use super::site::{EnvoyFiles, How, InForce, Restart, Site};
 use crate::render::envoy::dynamic::{Kind, Resource};
 use crate::tighten::Version;
 
@@ -80,15 +80,6 @@ pub enum ReloadError {
 fn lines(texts: &[impl ToString]) -> String {
     let texts: Vec<_> = texts.iter().map(ToString::to_string).collect();
     texts.join("\n")
-}
-
-/// Kind of a version, relative to the version in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// The complete policy.
-    Whole,
-    /// The version in force with removals only.
-    Tighter,
 }
 
 /// The processes, and the version that they enforce.

@@ -2,36 +2,29 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::{LoadError, Loaded};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
 use tensorgate_audit::als::service::FLUSH_MS;
-use tensorgate_settings::admin::COMPILING;
-use tensorgate_settings::sources::SourceState;
 
 use super::backends::Backends;
-use super::certificates::{CertificateEvent, Certificates};
+use super::certificates::Certificates;
 use super::child::Child;
 use super::follow::{Following, Sources};
-use super::plan::{Plan, Ready};
+use super::front::Front;
+use super::plan::Plan;
 use super::probe::Target;
 use super::progress::{StartProgress, run_named};
-use super::reload::{Processes, ReloadError, Reloaded};
+use super::ready::{POLL_INTERVAL, START_TIMEOUT, get_ready};
+use super::reload::Processes;
 use super::running::Running;
 use super::status_file::StatusFile;
 use super::terminal::Terminal;
 use super::{envoy, probe, proof};
 
-/// Timeout for a process to get ready, or to report that it still compiles handlers. Envoy compiles
-/// the filter, which takes a while on a busy machine.
-pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// Interval between polls for readiness and for requests in flight.
-pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Timeout for requests in flight before Envoy is stopped.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay for the last entries of Envoy's access log: two flush intervals.
@@ -40,35 +33,6 @@ const LAST_ENTRIES: Duration = Duration::from_millis(2 * FLUSH_MS);
 const SAME_REQUEST: Duration = Duration::from_millis(500);
 /// Timeout for a process to end after SIGTERM. The host drains for at most 10 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(12);
-
-/// User interface of `up`: loads the policy and reports events.
-pub trait Front {
-    /// Path of the policy file.
-    fn policy(&self) -> &Path;
-    /// The gate is ready at a URL. `unready` has a line for each cause why a model is not.
-    fn ready(&mut self, url: &str, unready: &[String]);
-    /// Loads the current policy files.
-    fn load(&self) -> Result<Loaded, LoadError>;
-    /// The files that belong to this policy.
-    fn files(&self, loaded: &Loaded) -> Vec<PathBuf>;
-    /// The policy that was read has faults. `serving` stays in force.
-    fn faulty(&mut self, error: LoadError, serving: &str);
-    /// A policy is about to be applied.
-    fn loaded(&mut self, loaded: &Loaded);
-    /// Outcome of a complete policy. `serving` is in force. A loaded policy comes with a line for
-    /// each cause why a model is not ready.
-    fn reloaded(&mut self, outcome: Result<(Reloaded, Vec<String>), ReloadError>, serving: &str);
-    /// Outcome of a version with only removals.
-    fn tightened(&mut self, outcome: Result<Reloaded, &str>);
-    /// The set of files with held changes has changed.
-    fn held(&mut self, held: &[SourceState]);
-    /// Outcome of a change of the listener's certificates.
-    fn certificates(&mut self, news: &CertificateEvent);
-    /// A step takes long. The line says which.
-    fn progress(&self, line: &str);
-    /// A file for operators cannot be written.
-    fn failed(&mut self, failure: &Failure);
-}
 
 /// Starts the processes of a plan and keeps them running until a signal arrives or a process ends.
 ///
@@ -290,30 +254,6 @@ async fn renew<F: Front>(
         for news in &news {
             front.borrow_mut().certificates(news);
         }
-    }
-}
-
-/// Polls until a process is ready; otherwise returns the last cause. The timeout restarts while a
-/// host compiles handlers. `waits` gets the cause after each poll.
-pub(super) async fn get_ready(ready: &Ready, mut waits: impl FnMut(&str)) -> Result<(), String> {
-    let mut give_up = Instant::now().checked_add(START_TIMEOUT);
-    loop {
-        let why = match ready {
-            Ready::Accepts(target) if probe::accepts(target).await => return Ok(()),
-            Ready::Accepts(_) => "not accepting connections".to_owned(),
-            Ready::Answers(target, path) => match probe::ask(target, "GET", path).await {
-                Ok(_) => return Ok(()),
-                Err(error) => error.to_string(),
-            },
-        };
-        waits(&why);
-        if why.contains(COMPILING) {
-            give_up = Instant::now().checked_add(START_TIMEOUT);
-        }
-        if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
-            return Err(why);
-        }
-        sleep(POLL_INTERVAL).await;
     }
 }
 

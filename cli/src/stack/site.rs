@@ -13,8 +13,7 @@ use tensorgate_policy::raw::BackendKind;
 use tensorgate_policy::{Bundle, Policy};
 use tensorgate_settings::sources::Sources;
 
-use super::plan::Options;
-use super::reload::How;
+use super::options::Options;
 use super::running::unusable;
 use crate::render::envoy::dynamic::{Form, Kind, Resource, in_order};
 use crate::render::envoy::{RenderOptions, Rendered, render};
@@ -41,6 +40,15 @@ pub struct InForce {
     certificates: Option<[Option<String>; 4]>,
     /// Embedded backends by name, with their model folders.
     embedded: Vec<(String, Option<String>)>,
+}
+
+/// Kind of a version, relative to the version in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// The complete policy.
+    Whole,
+    /// The version in force with removals only.
+    Tighter,
 }
 
 /// The files of one `tensorgate up`.

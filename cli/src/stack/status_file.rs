@@ -10,7 +10,7 @@ use tensorgate_policy::hex;
 use tensorgate_settings::sources::{ListInForce, SourceState, Sources};
 
 use super::certificates::{CertificateEvent, CertificateSet};
-use super::run::Front;
+use super::front::Front;
 use super::site::Site;
 
 /// Maximum number of held files in the status.

@@ -28,9 +28,11 @@ use crate::public_address;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::stack::certificates::CertificateEvent;
 use crate::stack::follow::Sources;
-use crate::stack::plan::{Options, plan};
+use crate::stack::front::Front;
+use crate::stack::options::Options;
+use crate::stack::plan::plan;
 use crate::stack::reload::{ReloadError, Reloaded};
-use crate::stack::run::{Front, run};
+use crate::stack::run::run;
 use crate::stack::watch::Watch;
 
 /// Start the gate with a policy and run it until Ctrl-C or SIGTERM.
