@@ -57,10 +57,6 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    pub(super) const fn is_held(&self) -> bool {
-        self.held
-    }
-
     /// Whether some data was not forwarded or has no result.
     pub(super) const fn waits(&self) -> bool {
         self.without_result() > 0 || !self.out.is_empty()
@@ -134,6 +130,11 @@ impl Ahead {
 }
 
 impl MessageStream {
+    /// Whether the proxy holds the stream of a waiting message, so that data can be added to it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.ahead.as_ref().is_none_or(|ahead| ahead.held)
+    }
+
     /// Handles the `bytes` of one read.
     pub(super) fn take_ahead(
         &mut self,

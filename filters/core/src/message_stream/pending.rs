@@ -6,7 +6,6 @@ use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Reason, Step};
 use tensorgate_wire::expand;
 
-use super::ahead::Ahead;
 use super::{
     Batch, Message, MessageContext, MessageOutcome, MessageStream, StreamProgress, Window,
 };
@@ -39,11 +38,6 @@ impl MessageStream {
     /// Whether a message waits.
     pub(crate) const fn has_pending_call(&self) -> bool {
         self.pending.is_some()
-    }
-
-    /// Whether the proxy holds the stream of a waiting message, so that data can be added to it.
-    pub(crate) fn is_held(&self) -> bool {
-        self.ahead.as_ref().is_none_or(Ahead::is_held)
     }
 
     /// Whether an answer belongs to the waiting message.
