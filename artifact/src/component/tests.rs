@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use crate::component::{Signed, says, sign, verify};
-use crate::{MAX_SIGNATURE_BYTES, PrivateKey, PublicKey};
+use crate::key::{PrivateKey, PublicKey};
+use crate::signature_fault::MAX_SIGNATURE_BYTES;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};

@@ -123,7 +123,7 @@ impl ModelKey {
             PublicKey::from_der(der)
                 .map(Public::Ed25519)
                 .map_err(|fault| match fault {
-                    crate::KeyFault::Weak => ModelKeyFault::Point,
+                    crate::key::KeyFault::Weak => ModelKeyFault::Point,
                     _ => ModelKeyFault::Algorithm,
                 })
         };
