@@ -3,6 +3,7 @@
 
 pub mod bounded_file;
 pub mod command_tree;
+mod failure;
 mod inline;
 pub mod lists;
 pub mod load;
@@ -17,22 +18,7 @@ pub mod user_folders;
 
 use tokio::runtime::{Builder, Runtime};
 
-/// Why a verb did not succeed.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// The verdict is negative and has been printed. Exit code 1.
-    #[error("no")]
-    No,
-    /// Something outside the command failed. Exit code 1.
-    #[error("{0}")]
-    Failed(String),
-    /// Invalid usage or input. Exit code 2.
-    #[error("{0}")]
-    Input(String),
-    /// The policy cannot be loaded. Exit code 2.
-    #[error(transparent)]
-    Load(#[from] load::LoadError),
-}
+pub use failure::Failure;
 
 /// A runtime on this thread.
 ///

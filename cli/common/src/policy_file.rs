@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// File name of a policy that no argument names.
 pub const DEFAULT: &str = "gate.yaml";

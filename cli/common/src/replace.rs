@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// A new file's permissions.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::{Failure, user_folders};
+use crate::failure::Failure;
+use crate::user_folders;
 
 /// The host's log in a state folder.
 pub const HOST_LOG: &str = "host.log";

@@ -9,7 +9,7 @@ use serde::Serialize;
 pub use tensorgate_base::printable::printable;
 use tensorgate_policy::Severity;
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::load::{LoadError, Source};
 use tensorgate_policy_text::Located;
 
