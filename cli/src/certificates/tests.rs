@@ -5,8 +5,6 @@ use tensorgate_cli_common::private_dir::PrivateDir;
 use tensorgate_client::pki::{Authority, Leaf};
 
 use super::*;
-use crate::stack::certificates::{CertificateEvent, CertificateSet, Certificates};
-use crate::stack::probe::Target;
 
 const POLICY: &str = r#"version: 1
 listen: {address: "127.0.0.1:0", tls: {cert: gate.pem, key: gate.key, client_ca: ca.pem, client_crl: crl.pem}}
@@ -27,15 +25,15 @@ grants:
 "#;
 
 /// Valid TLS files of a listener, which a test then corrupts.
-struct Files {
-    folder: PrivateDir,
-    authority: Authority,
-    leaf: Leaf,
-    tls: Tls,
+pub(crate) struct Files {
+    pub(crate) folder: PrivateDir,
+    pub(crate) authority: Authority,
+    pub(crate) leaf: Leaf,
+    pub(crate) tls: Tls,
 }
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let authority = Authority::new("clients").unwrap();
         let leaf = authority.issue(1, &["ip:127.0.0.1"]).unwrap();
         let folder = PrivateDir::new().unwrap();
@@ -55,7 +53,7 @@ impl Files {
         files
     }
 
-    fn put(&self, name: &str, text: &str) {
+    pub(crate) fn put(&self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join(name), text).unwrap();
     }
 
@@ -195,54 +193,4 @@ fn no_list_follows_a_later_one_and_none_is_lost() {
     files.put("ca.pem", &next.pem);
     files.put("crl.pem", &next.revoke(1, &[]).unwrap());
     assert_eq!(follows(&before), Ok(()));
-}
-
-/// Changes files and returns the resulting news and the file contents before and after. The target
-/// Envoy does not answer.
-fn renewed(files: &Files, change: impl FnOnce()) -> (Vec<CertificateEvent>, [String; 2]) {
-    let folder = files.folder.path();
-    let written = || std::fs::read_to_string(folder.join("client-authorities.yaml")).unwrap();
-    let mut certificates = Certificates::write(&files.tls, folder, folder).unwrap();
-    let before = written();
-    change();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    let news = runtime.block_on(async {
-        assert_eq!(certificates.changed().await, CertificateSet::Authorities);
-        let silent = Target::Unix(folder.join("no-such-socket"));
-        certificates
-            .renew(CertificateSet::Authorities, &silent)
-            .await
-    });
-    (news, [before, written()])
-}
-
-#[test]
-fn a_list_that_envoy_does_not_confirm_stays_written() {
-    let files = Files::new();
-    let list = files.authority.revoke(8, &[&files.leaf]).unwrap();
-    let (news, [before, after]) = renewed(&files, || files.put("crl.pem", &list));
-    assert!(
-        matches!(news[..], [CertificateEvent::Unconfirmed { .. }]),
-        "{news:?}"
-    );
-    assert_ne!(before, after, "it revokes once Envoy reads it");
-}
-
-#[test]
-fn unusable_authorities_do_not_delay_a_list() {
-    let files = Files::new();
-    let list = files.authority.revoke(8, &[&files.leaf]).unwrap();
-    let (news, [before, after]) = renewed(&files, || {
-        files.put("ca.pem", "junk");
-        files.put("crl.pem", &list);
-    });
-    assert!(
-        matches!(&news[..], [CertificateEvent::Unconfirmed { .. }, CertificateEvent::Kept { why, .. }] if why.contains("client_ca")),
-        "{news:?}"
-    );
-    assert_ne!(before, after);
 }

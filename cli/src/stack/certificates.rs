@@ -343,3 +343,6 @@ fn describe(faults: &[UnusableFile]) -> String {
         .collect();
     lines.join("\n")
 }
+
+#[cfg(test)]
+mod tests;
