@@ -42,6 +42,6 @@ pub fn outcome_words(outcome: Result<Vec<u8>, String>) -> &'static [usize; 3] {
 #[doc(hidden)]
 #[inline]
 pub fn keep(bytes: usize) -> usize {
-    let room: &'static [u8] = crate::before_calls(|| vec![0; bytes].leak());
+    let room: &'static [u8] = crate::arena::before_calls(|| vec![0; bytes].leak());
     kept().get_or_init(|| room).as_ptr().addr()
 }

@@ -1,7 +1,7 @@
 //! The Rust type of each datatype. FP16 and BF16 have no type in the standard library: read their
 //! bits from [`Tensor::data`](crate::Tensor).
 
-use crate::Datatype;
+use crate::bindings::preprocess::tensorgate::handler::types::Datatype;
 
 mod sealed {
     pub trait Sealed {}

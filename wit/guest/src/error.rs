@@ -3,7 +3,7 @@
 
 use core::fmt::Display;
 
-use crate::Error;
+use crate::bindings::preprocess::tensorgate::handler::types::Error;
 
 impl Error {
     /// The input is bad: the caller gets 400. The text goes to the log.

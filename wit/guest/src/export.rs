@@ -1,6 +1,7 @@
 //! The traits that an author implements, and the macros that export them from the component.
 
-use crate::{Error, Payload, Tensor};
+use crate::bindings::preprocess::Payload;
+use crate::bindings::preprocess::tensorgate::handler::types::{Error, Tensor};
 
 /// A handler that runs before the model.
 pub trait Preprocess {
@@ -208,5 +209,5 @@ macro_rules! export_configure {
 /// Installs a panic hook that writes the message and the location to the operator's log before the
 /// trap, which carries neither. The export macros call this.
 pub fn log_panics() {
-    std::panic::set_hook(Box::new(|info| crate::log::error(info.to_string())));
+    std::panic::set_hook(Box::new(|info| crate::host::log::error(info.to_string())));
 }

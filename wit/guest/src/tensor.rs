@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use ndarray::{Array, ArrayD, ArrayViewD, ArrayViewMutD, CowArray, Dimension, IxDyn};
 
-use crate::{Element, Error, Tensor};
+use crate::bindings::preprocess::tensorgate::handler::types::{Error, Tensor};
+use crate::element::Element;
 
 impl Tensor {
     /// The elements as an array of the tensor's shape. It borrows the data if they are aligned for
@@ -163,7 +164,7 @@ mod tests {
     use ndarray::array;
 
     use super::*;
-    use crate::Datatype;
+    use crate::bindings::preprocess::tensorgate::handler::types::Datatype;
 
     fn fp32(shape: &[u64], data: &[u8]) -> Tensor {
         Tensor {

@@ -3,7 +3,7 @@
 use core::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crate::{Failure, File};
+use crate::bindings::granted::tensorgate::handler::fetch::{Failure, File};
 
 /// Lookup, feature and key.
 type FeatureOf = (String, String, String);

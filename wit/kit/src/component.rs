@@ -25,11 +25,19 @@ use core::mem::ManuallyDrop;
 
 use bindings::exports::tensorgate::kit::{arrays as wit, blocks};
 
+use super::arena;
+use crate::array::Array;
+use crate::blocks::Block;
 use crate::buffer::Buffer;
-use crate::{
-    Array, Block, Channels, Datatype, Failure, Filter, Function, Kind, Operator, Reduction, Span,
-    arena,
-};
+use crate::datatype::Datatype;
+use crate::failure::{Failure, Kind};
+use crate::image::{Channels, decode_image};
+use crate::moves::Span;
+use crate::operator::Operator;
+use crate::reduce::Reduction;
+use crate::resize::Filter;
+use crate::sound::decode_wav;
+use crate::unary::Function;
 
 /// The arena of each instance, in bytes: enough for a photograph of 224 × 224, its planes, and
 /// their output.
@@ -102,15 +110,11 @@ impl wit::Guest for Kit {
     type Array = Held;
 
     fn decode_image(data: Vec<u8>, channels: wit::Channels, max_pixels: u32) -> Answer {
-        hand(crate::decode_image(
-            &data,
-            channels.into(),
-            max_pixels as usize,
-        ))
+        hand(decode_image(&data, channels.into(), max_pixels as usize))
     }
 
     fn decode_wav(data: Vec<u8>, max_frames: u32) -> Result<(wit::Array, u32), wit::Failure> {
-        let (samples, rate) = crate::decode_wav(&data, max_frames as usize)?;
+        let (samples, rate) = decode_wav(&data, max_frames as usize)?;
         Ok((handle(samples), rate))
     }
 }
@@ -151,7 +155,7 @@ impl blocks::Guest for Kit {
         max_pixels: u32,
     ) -> Answer {
         let data = Buffer::of_blocks(&head, words(blocks), &rest)?;
-        hand(crate::decode_image(
+        hand(decode_image(
             data.bytes(),
             channels.into(),
             max_pixels as usize,
@@ -165,7 +169,7 @@ impl blocks::Guest for Kit {
         max_frames: u32,
     ) -> Result<(wit::Array, u32), wit::Failure> {
         let data = Buffer::of_blocks(&head, words(blocks), &rest)?;
-        let (samples, rate) = crate::decode_wav(data.bytes(), max_frames as usize)?;
+        let (samples, rate) = decode_wav(data.bytes(), max_frames as usize)?;
         Ok((handle(samples), rate))
     }
 }
