@@ -6,28 +6,35 @@ pub(crate) fn identifiers(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
-        let name = word(rest);
-        let after = rest.strip_prefix(name).unwrap();
-        rest = if let Some(comment) = rest.strip_prefix("//") {
-            comment.split_once('\n').map_or("", |(_, next)| next)
-        } else if let Some(comment) = rest.strip_prefix("/*") {
-            after_comment(comment)
-        } else if let Some(string) = rest.strip_prefix('"') {
-            after_quoted(string, '"')
-        } else if let Some(quoted) = rest.strip_prefix('\'') {
-            after_apostrophe(quoted)
-        } else if name.is_empty() {
-            after_char(rest)
-        } else if let Some(next) = after_raw_string(name, after) {
+        rest = if let Some(next) = after_comment_or_literal(rest) {
             next
         } else {
-            if !name.starts_with(|c: char| c.is_ascii_digit()) {
+            let name = word(rest);
+            if !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) {
                 found.push((text.len().saturating_sub(rest.len()), name));
             }
-            after
+            after_word_or_char(rest)
         };
     }
     found
+}
+
+/// A source with a blank for each comment and literal.
+pub(crate) fn code(text: &str) -> String {
+    let mut code = String::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        rest = if let Some(next) = after_comment_or_literal(rest) {
+            code.push(' ');
+            next
+        } else {
+            let next = after_word_or_char(rest);
+            let read = rest.len().saturating_sub(next.len());
+            code.push_str(rest.get(..read).unwrap());
+            next
+        };
+    }
+    code
 }
 
 /// The line of an offset, from 1.
@@ -40,6 +47,31 @@ pub(crate) fn line(text: &str, offset: usize) -> usize {
 pub(crate) fn word(text: &str) -> &str {
     let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
     text.get(..end.unwrap_or(text.len())).unwrap()
+}
+
+/// The text after the comment or literal that a text starts with; none if it starts with another
+/// thing.
+fn after_comment_or_literal(text: &str) -> Option<&str> {
+    if let Some(comment) = text.strip_prefix("//") {
+        Some(comment.split_once('\n').map_or("", |(_, next)| next))
+    } else if let Some(comment) = text.strip_prefix("/*") {
+        Some(after_comment(comment))
+    } else if let Some(string) = text.strip_prefix('"') {
+        Some(after_quoted(string, '"'))
+    } else if let Some(quoted) = text.strip_prefix('\'') {
+        Some(after_apostrophe(quoted))
+    } else {
+        let prefix = word(text);
+        after_raw_string(prefix, text.strip_prefix(prefix).unwrap())
+    }
+}
+
+/// The text after the word that a text starts with, or after its first character.
+fn after_word_or_char(text: &str) -> &str {
+    match word(text) {
+        "" => after_char(text),
+        word => text.strip_prefix(word).unwrap(),
+    }
 }
 
 fn after_char(text: &str) -> &str {
@@ -121,4 +153,8 @@ fn comments_and_literals_hold_no_identifiers() {
     let text = "a\n\"b\nc\" d";
     assert_eq!(identifiers(text), [(0, "a"), (8, "d")]);
     assert_eq!(line(text, 8), 3);
+    assert_eq!(
+        code("a(\"b\", 'c', 1); // d\ne /* f */ g"),
+        "a( ,  , 1);  e   g"
+    );
 }

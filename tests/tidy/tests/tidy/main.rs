@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod arrows;
+mod circles;
 mod docs;
 mod identifiers;
 mod lockfile;
 mod modules;
+mod orders;
 mod overloads;
 mod packages;
 mod ratchet;

@@ -86,6 +86,13 @@ fn rust_files_begin_with_a_doc_comment() {
 
 /// A part that needs a header becomes a module.
 #[test]
+fn the_text_of_a_module_stands_beside_its_folder() {
+    let files = tracked().into_iter();
+    let faults = files.filter(|file| file.ends_with("/mod.rs")).collect();
+    none("x.rs beside x/ is the form here, not x/mod.rs", faults);
+}
+
+#[test]
 fn no_file_is_divided_by_section_headers() {
     faults("section headers", |_, text| {
         Some(format!("line {}", section_header(text)?))

@@ -1,0 +1,283 @@
+//! The orders of the modules of the larger crates, lowest first. The module `modules` checks them.
+
+/// A crate whose modules have an order.
+pub(crate) struct Crate {
+    pub(crate) source: &'static str,
+    /// Its modules, lowest first. A module refers to modules before it.
+    pub(crate) order: &'static [&'static str],
+    /// Modules that only tests use. They may refer to each module, and tests to them.
+    pub(crate) for_tests: &'static [&'static str],
+    /// The section of the page of modules that shows the order.
+    pub(crate) section: &'static str,
+}
+
+pub(crate) const HOST: Crate = Crate {
+    source: "sandbox-host/src",
+    order: &[
+        "install_filters",
+        "server",
+        "admission",
+        "backends",
+        "egress",
+        "dispatch",
+        "pipeline",
+        "config",
+        "policy_store",
+        "service",
+        // Starts all others.
+        "host",
+    ],
+    for_tests: &[],
+    section: "## The host",
+};
+
+pub(crate) const POLICY: Crate = Crate {
+    source: "policy/src",
+    order: &[
+        "values", "limits", "request", "denial", "raw", "contract", "policy", "decision",
+        "validate",
+    ],
+    for_tests: &["fixture"],
+    section: "## The policy crate",
+};
+
+const FILTERS: Crate = Crate {
+    source: "filters/core/src",
+    order: &[
+        "verdict",
+        "filter",
+        "host",
+        "listener_bounds",
+        "body",
+        "body_delivery",
+        "body_reader",
+        "slots",
+        "quota",
+        "permits",
+        "small_bodies",
+        "wait_limiter",
+        "keys",
+        "root",
+        "body_memory",
+        "circuit_breaker",
+        "rate_limit_service",
+        "quota_step",
+        "streaming_validation",
+        "property",
+        "log_sequence",
+        "request_id",
+        "record",
+        "outcome",
+        "message_stream",
+        "lockout",
+        "shared_identity",
+        "identify",
+        "upstream",
+        "shared_state",
+        "gate",
+        "signature",
+        "sdk",
+    ],
+    for_tests: &[],
+    section: "## The filter's crate",
+};
+
+const WIRE: Crate = Crate {
+    source: "wire/src",
+    order: &[
+        "limits",
+        "fault",
+        "raw_contents",
+        "parameters",
+        "percent",
+        "route",
+        "credential",
+        "headers",
+        "signature",
+        "stream_event",
+        "json",
+        "torch",
+        "grpc",
+        "multipart",
+        "json_text",
+        "answer",
+        "context",
+        "settlement",
+        "rate_limit",
+        "messages",
+        "decode",
+        "stream",
+        "expand",
+        "proto",
+        "tensorflow",
+        "openai",
+        "encode",
+        "owned",
+        "template",
+        "upstream",
+    ],
+    for_tests: &[],
+    section: "## The protocol crate",
+};
+
+const IDENTITY: Crate = Crate {
+    source: "identity/src",
+    order: &[
+        "attempts",
+        "der",
+        "json",
+        "key_sets",
+        "verifier",
+        "x509",
+        "xfcc",
+        "claim_headers",
+        "jws",
+        "pure",
+        "cache",
+        "evidence",
+        "api_key",
+        "certificates",
+        "token",
+        "identifier",
+    ],
+    for_tests: &["tests"],
+    section: "## The identity crate",
+};
+
+const ARTIFACT: Crate = Crate {
+    source: "artifact/src",
+    order: &[
+        "key",
+        "signature_fault",
+        "envelope",
+        "component",
+        "model_signing",
+        "scan",
+        "capture",
+    ],
+    for_tests: &[],
+    section: "## The artifact crate",
+};
+
+const COMMON: Crate = Crate {
+    source: "cli/common/src",
+    order: &[
+        "bounded_file",
+        "command_tree",
+        "oci_layout",
+        "private_dir",
+        "user_folders",
+        "lists",
+        "trust",
+        "inline",
+        "load",
+        "failure",
+        "policy_file",
+        "replace",
+        "state_folder",
+        "ui",
+    ],
+    for_tests: &[],
+    section: "## What the commands share",
+};
+
+const COMMAND: Crate = Crate {
+    source: "cli/src",
+    order: &[
+        "chain",
+        "components",
+        "duration",
+        "image",
+        "model_artifacts",
+        "programs",
+        "progress_line",
+        "public_address",
+        "served_model",
+        "similar_name",
+        "tighten",
+        "certificates",
+        "render",
+        "scan",
+        "files",
+        "message",
+        "stack",
+        "verbs",
+    ],
+    for_tests: &[],
+    section: "## The command",
+};
+
+const GUEST: Crate = Crate {
+    source: "wit/guest/src",
+    order: &[
+        "arena",
+        "bindings",
+        "bytes",
+        "element",
+        "error",
+        "tensor",
+        "testing",
+        "configured",
+        "fetch",
+        "host",
+        "lookup",
+        "export",
+    ],
+    for_tests: &[],
+    section: "## The handler library",
+};
+
+const KIT: Crate = Crate {
+    source: "wit/kit/src",
+    order: &[
+        "datatype",
+        "failure",
+        "operator",
+        "buffer",
+        "lanes",
+        "array",
+        "arithmetic",
+        "blocks",
+        "image",
+        "moves",
+        "planes",
+        "reduce",
+        "resize",
+        "sound",
+        "unary",
+        "boxes",
+        "component",
+    ],
+    for_tests: &[],
+    section: "## The tensor kit",
+};
+
+const WORKBENCH: Crate = Crate {
+    source: "wit/workbench/src",
+    order: &[
+        "build_error",
+        "compare",
+        "copy",
+        "handler_image",
+        "initialise",
+        "pin",
+        "project",
+        "case",
+        "configure",
+        "kit",
+        "template",
+        "case_resources",
+        "tools",
+        "watch",
+        "contract",
+        "runner",
+        "build",
+        "verbs",
+    ],
+    for_tests: &[],
+    section: "## The workbench for handlers",
+};
+
+pub(crate) const CRATES: [Crate; 11] = [
+    HOST, POLICY, FILTERS, WIRE, IDENTITY, ARTIFACT, COMMON, COMMAND, GUEST, KIT, WORKBENCH,
+];
