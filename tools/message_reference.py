@@ -39,6 +39,7 @@ FAULTS = (
     "sandbox-host/settings/src/signed.rs",
     "artifact/src/component.rs",
     "artifact/src/envelope.rs",
+    "artifact/src/signature_fault.rs",
     "artifact/src/key.rs",
     "artifact/src/model_signing/keys.rs",
     "artifact/src/model_signing/certificate.rs",
