@@ -1,4 +1,5 @@
-//! Values and their forms in text: tensors, datatypes, JSON, hexadecimal, times and host names.
+//! Values and their forms in text: tensors, datatypes, JSON, hexadecimal, times, host names, and
+//! text that is safe for a terminal.
 
 pub mod datatype;
 mod getters;
@@ -7,6 +8,7 @@ mod host_name;
 pub mod json;
 mod model_format;
 mod named;
+pub mod safe_text;
 pub mod tensor;
 pub mod time;
 

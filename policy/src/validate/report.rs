@@ -8,6 +8,7 @@ use core::cell::RefCell;
 
 use crate::raw::ByteSize;
 use crate::validate::fault::{Fault, Severity};
+use crate::values::safe_text::push_escaped;
 
 /// A checked value; `None` if it is faulty, which the report says.
 pub(super) type Valid<T> = Option<T>;
@@ -102,8 +103,7 @@ impl Path {
         for character in name.chars() {
             match character {
                 '"' | '\\' => quoted.extend(['\\', character]),
-                character if character.is_control() => quoted.extend(character.escape_default()),
-                character => quoted.push(character),
+                character => push_escaped(&mut quoted, character),
             }
         }
         quoted.push('"');
