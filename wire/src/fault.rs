@@ -1,5 +1,6 @@
 //! Decoding faults and their reasons. The only place in this crate that maps faults to reasons.
 
+use tensorgate_policy::values::safe_text::push_quoted;
 use tensorgate_policy::{Denial, Reason};
 
 use crate::limits::{MAX_JSON_DEPTH, MAX_QUOTED_CHARS};
@@ -61,7 +62,7 @@ pub(crate) fn quote(name: &str) -> String {
     let mut quoted = String::from("\"");
     let mut chars = name.chars();
     for character in chars.by_ref().take(MAX_QUOTED_CHARS) {
-        quoted.extend(character.escape_debug());
+        push_quoted(&mut quoted, character);
     }
     if chars.next().is_some() {
         quoted.push('…');

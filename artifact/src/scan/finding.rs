@@ -1,6 +1,7 @@
 //! Verdicts, and the evidence for them.
 
 use serde::Serialize;
+use tensorgate_policy::values::safe_text::push_escaped;
 
 /// The most findings of a report. Further ones change the verdict, but are not kept.
 pub const MAX_FINDINGS: usize = 64;
@@ -77,7 +78,7 @@ impl Report {
             self.findings.push(Finding {
                 offset,
                 rule,
-                detail: shown(detail),
+                detail: bounded_ascii(detail),
                 verdict,
             });
         }
@@ -98,24 +99,22 @@ impl Report {
     }
 }
 
-/// A text of a file for a terminal: escaped, and cut at a character.
-fn shown(text: &str) -> String {
-    let mut shown = String::new();
+/// A text of a file for a terminal, cut at a character. Letters beyond ASCII are escaped, too,
+/// because some look like those of a known name.
+fn bounded_ascii(text: &str) -> String {
+    let mut bounded = String::new();
     for c in text.chars() {
-        if shown.len() >= MAX_DETAIL_BYTES {
-            shown.push('…');
+        if bounded.len() >= MAX_DETAIL_BYTES {
+            bounded.push('…');
             break;
         }
-        // A quote would be escaped, too, though it harms no terminal.
-        if c == '"' || c == '\'' {
-            shown.push(c);
-        } else if c.is_control() || !c.is_ascii() {
-            shown.extend(c.escape_default());
+        if c.is_ascii() {
+            push_escaped(&mut bounded, c);
         } else {
-            shown.push(c);
+            bounded.extend(c.escape_default());
         }
     }
-    shown
+    bounded
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 
+use tensorgate_policy::values::safe_text::is_hidden;
+
 use super::source::Stop;
 
 /// The longest name of a member, bytes.
@@ -52,7 +54,7 @@ pub(super) fn name_fault(name: &str) -> Option<&'static str> {
     if name.contains('\0') {
         return Some("a NUL in a name");
     }
-    if name.chars().any(is_invisible) {
+    if name.chars().any(is_hidden) {
         return Some("a control character in a name");
     }
     if name.contains('\\') {
@@ -77,13 +79,6 @@ fn part_fault(part: &str) -> Option<&'static str> {
         _ if part.ends_with(['.', ' ']) => Some("a dot or a space at the end of a name"),
         _ => None,
     }
-}
-
-/// Characters that are not shown, or that change the order of others.
-fn is_invisible(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-        || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 /// Whether a path names a file below a folder for every reader. CVE-2024-27318 and its successors
@@ -141,6 +136,8 @@ mod tests {
             "a.",
             "a /b",
             "a\u{202e}lkp.exe",
+            "a\u{ad}b",
+            "a\u{e0041}",
             "a".repeat(MAX_NAME_BYTES + 1).as_str(),
         ] {
             assert!(name_fault(name).is_some(), "{name:?}");
