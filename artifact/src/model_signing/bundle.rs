@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{Certificate, CertificateFault};
-use super::json::{JsonFault, at_most, base64, check_members, parse, printable};
+use super::json::{JsonFault, at_most, base64, check_members, excerpt, parse};
 use super::log_entry::LogEntry;
 use crate::envelope::{BUNDLE_TYPE, PAYLOAD_TYPE};
 
@@ -207,7 +207,7 @@ impl Bundle {
             dsse_envelope,
         } = parse(text)?;
         if media_type != BUNDLE_TYPE {
-            return Err(BundleFault::MediaType(printable(&media_type)));
+            return Err(BundleFault::MediaType(excerpt(&media_type)));
         }
         let material = verification_material.read()?;
         let EnvelopeText {
@@ -216,7 +216,7 @@ impl Bundle {
             signatures,
         } = dsse_envelope;
         if payload_type != PAYLOAD_TYPE {
-            return Err(BundleFault::PayloadType(printable(&payload_type)));
+            return Err(BundleFault::PayloadType(excerpt(&payload_type)));
         }
         let [SignatureText { sig, keyid: _ }] = signatures.as_slice() else {
             return Err(BundleFault::Signatures);

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_policy::hex;
 
 use super::der::{Der, INTEGER, OBJECT_ID, SEQUENCE, element};
-use super::json::printable;
+use super::json::excerpt;
 use super::keys::ModelKey;
 use extensions::{ExtensionFault, Extensions};
 use signature::{Algorithm, SubjectKey};
@@ -137,7 +137,7 @@ impl Certificate {
     /// The subject's common name, or the fingerprint if it has none. For messages only.
     pub fn name(&self) -> String {
         let name = common_name(&self.subject);
-        name.map_or_else(|| self.fingerprint(), |name| printable(&name))
+        name.map_or_else(|| self.fingerprint(), |name| excerpt(&name))
     }
 
     /// The first and the last second in which it is valid, since 1970.

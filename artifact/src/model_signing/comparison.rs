@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use super::json::printable;
+use super::json::excerpt;
 use super::manifest::{Manifest, Resource};
 
 /// Maximum differences that are named. The others are counted.
@@ -52,7 +52,7 @@ impl fmt::Display for Differences {
                 Change::Missing => "is signed and missing",
                 Change::Unsigned => "is not signed",
             };
-            write!(f, "{separator}{:?} {change}", printable(name))?;
+            write!(f, "{separator}{:?} {change}", excerpt(name))?;
         }
         match self.count.saturating_sub(self.named.len()) {
             0 => Ok(()),

@@ -10,6 +10,7 @@ use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
     Visitor,
 };
+use tensorgate_policy::values::safe_text::printable;
 
 /// Maximum members of an object. The largest object of the format has eight.
 const MAX_MEMBERS: usize = 64;
@@ -23,20 +24,14 @@ pub struct JsonFault(String);
 
 impl From<serde_json::Error> for JsonFault {
     fn from(error: serde_json::Error) -> Self {
-        Self(printable(&error.to_string()))
+        Self(excerpt(&error.to_string()))
     }
 }
 
-/// The start of a foreign text, without characters that would control a terminal.
-pub(super) fn printable(text: &str) -> String {
-    let visible = |character: char| {
-        if character.is_control() {
-            char::REPLACEMENT_CHARACTER
-        } else {
-            character
-        }
-    };
-    text.chars().take(MAX_FAULT_CHARS).map(visible).collect()
+/// The start of a foreign text, for a message.
+pub(super) fn excerpt(text: &str) -> String {
+    let start: String = text.chars().take(MAX_FAULT_CHARS).collect();
+    printable(&start)
 }
 
 /// Checks that a text is one JSON value in which no object has a member twice.
@@ -165,6 +160,7 @@ impl<'de> Visitor<'de> for UniqueMembers {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use tensorgate_policy::values::safe_text::is_hidden;
 
     #[test]
     fn a_member_that_is_there_twice_is_found_at_any_depth() {
@@ -215,7 +211,7 @@ mod tests {
         #[derive(Debug, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Empty {}
-        let fault = parse::<Empty>(b"{\"\\u001b[31m\":1}").unwrap_err();
-        assert!(!fault.to_string().contains('\u{1b}'), "{fault:?}");
+        let fault = parse::<Empty>(b"{\"\\u001b[31m\\u202e\":1}").unwrap_err();
+        assert!(!fault.to_string().contains(is_hidden), "{fault:?}");
     }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
-use super::json::printable;
+use super::json::excerpt;
 use super::path::{Exclusions, PathFault, SINGLE_FILE, check};
 
 /// Maximum resources of a manifest: files, or shards of files.
@@ -110,7 +110,7 @@ impl Resource {
             (Some(path), Some(start), Some(end)) => {
                 Ok(Self::shard(path.to_owned(), start..end, sha256))
             }
-            _ => Err(ManifestFault::ShardName(printable(name))),
+            _ => Err(ManifestFault::ShardName(excerpt(name))),
         }
     }
 
@@ -342,14 +342,14 @@ fn check_resources(rules: &Rules, resources: &[Resource]) -> Result<(), Manifest
             continue;
         };
         if !is_single {
-            check(path).map_err(|fault| ManifestFault::Path(printable(path), fault))?;
+            check(path).map_err(|fault| ManifestFault::Path(excerpt(path), fault))?;
         }
         let is_covered = match rules.pieces {
             Pieces::Files => matches!(file, [Resource { range: None, .. }]),
             Pieces::Shards(bytes) => is_covered(file, bytes),
         };
         if !is_covered {
-            return Err(ManifestFault::Shards(printable(path)));
+            return Err(ManifestFault::Shards(excerpt(path)));
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use serde::{Deserialize, Deserializer, Serialize};
 use tensorgate_policy::{hex, unhex};
 
-use super::json::{JsonFault, at_most, check_members, parse, printable};
+use super::json::{JsonFault, at_most, check_members, excerpt, parse};
 use super::manifest::{
     MAX_RESOURCES, Manifest, ManifestFault, Pieces, Resource, Rules, root_digest,
 };
@@ -185,10 +185,10 @@ pub fn read_statement(payload: &[u8]) -> Result<Manifest, StatementFault> {
         predicate_type,
     } = parse(payload)?;
     if kind != STATEMENT {
-        return Err(StatementFault::Kind(printable(&kind)));
+        return Err(StatementFault::Kind(excerpt(&kind)));
     }
     if predicate_type != PREDICATE {
-        return Err(StatementFault::Predicate(printable(&predicate_type)));
+        return Err(StatementFault::Predicate(excerpt(&predicate_type)));
     }
     let statement: Statement = parse(payload)?;
     let [Subject { name, digest }] = statement.subject.as_slice() else {
@@ -212,7 +212,7 @@ pub fn read_statement(payload: &[u8]) -> Result<Manifest, StatementFault> {
 }
 
 fn sha256(digits: &str, of: &str) -> Result<[u8; 32], StatementFault> {
-    unhex(digits.as_bytes()).ok_or_else(|| StatementFault::Digest(printable(of)))
+    unhex(digits.as_bytes()).ok_or_else(|| StatementFault::Digest(excerpt(of)))
 }
 
 impl Descriptor {
@@ -230,7 +230,7 @@ impl Descriptor {
             || matches!(pieces, Pieces::Shards(bytes)
                 if self.algorithm == format!("sha256-sharded-{bytes}"));
         if !is_sha256 {
-            return Err(StatementFault::Hash(printable(&self.algorithm)));
+            return Err(StatementFault::Hash(excerpt(&self.algorithm)));
         }
         let digest = sha256(&self.digest, &self.name)?;
         Ok(Resource::from_name(&self.name, pieces, digest)?)
@@ -240,15 +240,15 @@ impl Descriptor {
 impl Serialization {
     fn rules(self) -> Result<Rules, StatementFault> {
         if self.hash_type != SHA256 {
-            return Err(StatementFault::Hash(printable(&self.hash_type)));
+            return Err(StatementFault::Hash(excerpt(&self.hash_type)));
         }
         let pieces = match (self.method.as_str(), self.shard_size) {
             (FILES, None) => Pieces::Files,
             (SHARDS, Some(bytes)) => Pieces::Shards(bytes),
-            _ => return Err(StatementFault::Method(printable(&self.method))),
+            _ => return Err(StatementFault::Method(excerpt(&self.method))),
         };
         let exclusions = Exclusions::new(self.ignore_paths)
-            .map_err(|(path, fault)| StatementFault::Exclusion(printable(&path), fault))?;
+            .map_err(|(path, fault)| StatementFault::Exclusion(excerpt(&path), fault))?;
         Ok(Rules {
             pieces,
             follow_links: self.allow_symlinks,

@@ -199,7 +199,7 @@ fn check_key(
     let trusted = key.fingerprint();
     Err(match hint {
         Some(hint) if hint != trusted => Rejection::OtherKey {
-            hint: super::json::printable(&hint),
+            hint: super::json::excerpt(&hint),
             trusted,
         },
         _ => Rejection::Signature,

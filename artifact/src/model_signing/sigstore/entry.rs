@@ -8,7 +8,7 @@ use super::checkpoint::Checkpoint;
 use super::fault::IdentityFault;
 use super::merkle::{self, Hash};
 use super::trusted_root::{Log, TrustedRoot};
-use crate::model_signing::json::{base64, printable};
+use crate::model_signing::json::{base64, excerpt};
 use crate::model_signing::log_entry::{InclusionProof, LogEntry};
 
 /// The only kind of entries that is verified.
@@ -29,7 +29,7 @@ pub(super) fn check(entry: &LogEntry, root: &TrustedRoot) -> Result<Logged, Iden
     let kind = &entry.kind_version;
     if (kind.kind.as_str(), kind.version.as_str()) != KIND {
         let found = format!("{} {}", kind.kind, kind.version);
-        return Err(IdentityFault::Kind(printable(&found)));
+        return Err(IdentityFault::Kind(excerpt(&found)));
     }
     let id = base64(&entry.log_id.key_id).ok_or(IdentityFault::Field("log ID"))?;
     let body = base64(&entry.canonicalized_body)
@@ -39,7 +39,7 @@ pub(super) fn check(entry: &LogEntry, root: &TrustedRoot) -> Result<Logged, Iden
     let log = root
         .entry_logs()
         .find(&id, time_s)?
-        .ok_or_else(|| IdentityFault::UnknownLog(printable(&hex(&id))))?;
+        .ok_or_else(|| IdentityFault::UnknownLog(excerpt(&hex(&id))))?;
     check_promise(entry, log, &body)?;
     let proof = entry.inclusion_proof.as_ref();
     check_inclusion(

@@ -3,7 +3,7 @@
 use super::fault::IdentityFault;
 use crate::model_signing::certificate::Certificate;
 use crate::model_signing::der::Der;
-use crate::model_signing::json::printable;
+use crate::model_signing::json::excerpt;
 
 /// `id-ce-subjectAltName`, 2.5.29.17.
 const NAMES: &[u8] = &[0x55, 0x1d, 0x11];
@@ -29,14 +29,14 @@ pub(super) fn check(
     let found = name(certificate).ok_or(IdentityFault::Name)?;
     if found != trusted {
         return Err(IdentityFault::Identity {
-            found: printable(found),
+            found: excerpt(found),
             trusted: trusted.to_owned(),
         });
     }
     let found = named_provider(certificate).ok_or(IdentityFault::NoProvider)?;
     if found != provider {
         return Err(IdentityFault::Provider {
-            found: printable(found),
+            found: excerpt(found),
             trusted: provider.to_owned(),
         });
     }

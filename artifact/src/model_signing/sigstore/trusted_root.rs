@@ -12,7 +12,7 @@ use tensorgate_policy::hex;
 use super::fault::IdentityFault;
 use crate::model_signing::certificate::{Certificate, CertificateFault};
 use crate::model_signing::chain::{ChainFault, Roots, rfc3339};
-use crate::model_signing::json::{JsonFault, at_most, base64, check_members, parse, printable};
+use crate::model_signing::json::{JsonFault, at_most, base64, check_members, excerpt, parse};
 use crate::model_signing::keys::ModelKey;
 
 /// Maximum size of a trusted root, in bytes. The public one has less than 10 KB.
@@ -165,7 +165,7 @@ impl TrustedRoot {
         check_members(text)?;
         let root: RootText = parse(text)?;
         if !MEDIA_TYPES.contains(&root.media_type.as_str()) {
-            return Err(TrustedRootFault::MediaType(printable(&root.media_type)));
+            return Err(TrustedRootFault::MediaType(excerpt(&root.media_type)));
         }
         let authorities = (1..).zip(&root.certificate_authorities);
         let authorities: Vec<_> = authorities
@@ -284,7 +284,7 @@ impl AuthorityText {
 impl PeriodText {
     fn read(&self) -> Result<Period, TrustedRootFault> {
         let read =
-            |text: &str| seconds(text).ok_or_else(|| TrustedRootFault::Period(printable(text)));
+            |text: &str| seconds(text).ok_or_else(|| TrustedRootFault::Period(excerpt(text)));
         Ok(Period {
             from: read(&self.start)?,
             to: self.end.as_deref().map_or(Ok(u64::MAX), read)?,
