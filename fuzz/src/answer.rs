@@ -89,7 +89,7 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
                     body,
                 },
             ) => {
-                printable(&headers);
+                check_header_values(&headers);
                 assert_eq!(status, reason.http_status());
                 let value: Value = serde_json::from_slice(&body).expect("JSON");
                 assert_eq!(
@@ -107,7 +107,7 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
                     status, headers, ..
                 },
             ) => {
-                printable(&headers);
+                check_header_values(&headers);
                 assert_eq!(status, reason.grpc_status());
             }
             (_, answer) => panic!("not in the caller's protocol: {answer:?}"),
@@ -116,7 +116,8 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-fn printable(headers: &[(&str, String)]) {
+/// Every value of a header is printable ASCII.
+fn check_header_values(headers: &[(&str, String)]) {
     for (name, value) in headers {
         assert!(
             value.bytes().all(|byte| (b' '..=b'~').contains(&byte)),

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-pub use tensorgate_base::printable::printable;
 use tensorgate_policy::Severity;
+use tensorgate_policy::values::safe_text::is_hidden;
+pub use tensorgate_policy::values::safe_text::{printable, printable_lines};
 
 use crate::failure::Failure;
 use crate::load::{LoadError, Source};
@@ -180,7 +181,7 @@ impl Ui {
         let shown: String = without_keys(line, fault.path.starts_with("revoked.keys"))
             .chars()
             .take(MAX_SNIPPET)
-            .map(|c| if c.is_control() { ' ' } else { c })
+            .map(|c| if is_hidden(c) { ' ' } else { c })
             .collect();
         let before = fault.span.column.saturating_sub(1).min(MAX_SNIPPET);
         let room = shown.chars().count().saturating_sub(before).max(1);
@@ -192,7 +193,7 @@ impl Ui {
         );
         let position = format!(
             "{}:{}:{}",
-            file.display(),
+            printable(&file.display().to_string()),
             fault.span.line,
             fault.span.column
         );
@@ -267,11 +268,6 @@ const fn severity(severity: Severity) -> &'static str {
     }
 }
 
-/// The same for text with several lines.
-pub fn printable_lines(text: &str) -> String {
-    text.lines().map(printable).collect::<Vec<_>>().join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,6 +304,27 @@ mod tests {
         let line = format!("sha256: {own}");
         let hidden = without_keys(&line, false);
         assert_eq!(hidden.chars().count(), line.chars().count());
+    }
+
+    #[test]
+    fn a_snippet_cannot_control_a_terminal() {
+        let ui = Ui {
+            json: false,
+            color: false,
+        };
+        let fault = Located {
+            severity: Severity::Error,
+            span: Span::default(),
+            path: "a\u{1b}".into(),
+            message: "b\u{2028}".into(),
+            fix: Some("c\u{200b}".into()),
+        };
+        let file = Path::new("gate\u{1b}[2J.yaml");
+        let snippet = ui.snippet(file, "x: \u{202e}y\u{e0041}", &fault);
+        assert!(
+            !snippet.replace('\n', "").contains(is_hidden),
+            "{snippet:?}"
+        );
     }
 
     #[test]

@@ -10,7 +10,6 @@ pub mod heap;
 pub mod memory_budget;
 pub mod owned;
 pub mod payload;
-pub mod printable;
 pub mod renewed;
 pub mod rfc3339;
 pub mod secret_file;

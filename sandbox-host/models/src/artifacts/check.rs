@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::model_signing::{Manifest, Resource};
 use tensorgate_artifact::scan::Verdict;
 use tensorgate_policy::policy::{GIT_PREFIX, ModelArtifact};
+use tensorgate_policy::values::safe_text::printable;
 
 use super::first_digests::FirstDigests;
 use super::status::{Cause, Identity, Observation};
@@ -20,9 +21,8 @@ use crate::files::file_state::{is_same_or_absent, wait_for_next_tick};
 use crate::files::{
     Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, check_found, path_beneath,
 };
-use crate::scan::messages::FileReport;
-use crate::scan::supervisor::ScannerSupervisor;
-use tensorgate_base::printable::printable;
+use tensorgate_host::scan::messages::FileReport;
+use tensorgate_host::scan::supervisor::ScannerSupervisor;
 use tensorgate_base::unix_time::now_unix_s;
 
 /// Cores of this many are left to requests.

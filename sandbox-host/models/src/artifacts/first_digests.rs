@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tensorgate_policy::hex;
+use tensorgate_policy::values::safe_text::printable;
 
 use super::status::Cause;
 use tensorgate_base::files::{at_most, open};
-use tensorgate_base::printable::printable;
 
 /// The form of the files.
 const FORMAT: u32 = 1;

@@ -12,9 +12,9 @@ use tensorgate_artifact::model_signing::{
 };
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::{ArtifactTrust, ModelArtifact, ModelSigner};
+use tensorgate_policy::values::safe_text::printable;
 
 use tensorgate_base::files::regular_at_most;
-use tensorgate_base::printable::printable;
 use tensorgate_base::unix_time::now_unix_s;
 
 /// The name of a signature in the folder of its model.

@@ -4,8 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 use tensorgate_artifact::model_signing::{MAX_RESOURCES, ManifestFault};
-
-use tensorgate_base::printable::printable;
+use tensorgate_policy::values::safe_text::printable;
 
 /// Folders within folders.
 pub(super) const MAX_DEPTH: usize = 64;

@@ -5,8 +5,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use tensorgate_artifact::scan::finding::MAX_FINDINGS;
 use tensorgate_artifact::scan::{Report, Verdict};
-
-use tensorgate_base::printable::printable;
+use tensorgate_policy::values::safe_text::printable;
 
 /// The rule about a file whose scanner process did not start, has ended or was late.
 pub(super) const SCANNER_DIED: &str = "scanner-died";
@@ -119,7 +118,7 @@ impl FileReport {
         self.findings.push(FileFinding {
             offset: 0,
             rule: rule.into(),
-            detail: shown(detail),
+            detail: excerpt(detail),
             verdict,
         });
     }
@@ -131,7 +130,7 @@ impl FileReport {
             return None;
         }
         for finding in &mut self.findings {
-            finding.detail = shown(&finding.detail);
+            finding.detail = excerpt(&finding.detail);
             self.verdict = self.verdict.max(finding.verdict);
         }
         Some(self)
@@ -169,10 +168,10 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_WORD_BYTES && text.bytes().all(allowed)
 }
 
-/// A text of a file for a terminal.
-fn shown(text: &str) -> String {
-    let cut: String = text.chars().take(MAX_DETAIL_CHARS).collect();
-    printable(&cut)
+/// The start of a text of a file, for a terminal.
+fn excerpt(text: &str) -> String {
+    let start: String = text.chars().take(MAX_DETAIL_CHARS).collect();
+    printable(&start)
 }
 
 fn verdict<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Verdict, D::Error> {
