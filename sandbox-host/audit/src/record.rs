@@ -1,6 +1,6 @@
 //! The content of audit records. Field names are stable, because tools read them. Values that a
-//! client chooses are shortened and cleaned by [`clean`], so that no record can grow without limit,
-//! start a second one, or control a terminal.
+//! client chooses are shortened and printable (`tensorgate_policy::values::safe_text`), so that no
+//! record can grow without limit, start a second one, or control a terminal.
 
 mod artifact;
 mod lenient_path;
@@ -18,7 +18,7 @@ pub use lenient_path::lenient_path;
 use tensorgate_base::egress_log::EgressRecord;
 pub use text::{
     MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES,
-    MAX_PATH_BYTES, clean, clean_shadowed, path,
+    MAX_PATH_BYTES, clean_shadowed, path,
 };
 
 /// The version of the fields.

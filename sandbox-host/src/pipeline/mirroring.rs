@@ -23,6 +23,7 @@ use http::HeaderMap;
 use prometheus_client::metrics::counter::Counter;
 use tensorgate_policy::contract::{agree, check_tensors};
 use tensorgate_policy::policy::{Model, ModelId, ShadowVersion};
+use tensorgate_policy::values::safe_text::printable_prefix;
 use tensorgate_policy::{Policy, RequestHash, Tensor};
 use tensorgate_wire::proto::ModelInferRequest;
 use tokio::sync::Semaphore;
@@ -291,7 +292,7 @@ impl MirrorTarget {
             model: model.name().to_owned(),
             version: version.to_owned(),
             outcome: name.to_owned(),
-            detail: detail.map(|detail| clean(&detail, MAX_DETAIL_BYTES)),
+            detail: detail.map(|detail| printable_prefix(&detail, MAX_DETAIL_BYTES)),
             total_us: micros(took),
         };
         audit.write(began, Event::Copy(copied));

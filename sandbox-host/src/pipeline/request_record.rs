@@ -2,12 +2,10 @@
 
 use tensorgate_policy::Denial;
 use tensorgate_policy::denial::Shadowed;
+use tensorgate_policy::values::safe_text::printable_prefix;
 
 use super::record::{Record, wide};
-use tensorgate_audit::record::{
-    By, Decision, MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, Verdict, clean,
-    clean_shadowed,
-};
+use tensorgate_audit::record::{By, Decision, MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, Verdict, clean_shadowed};
 use tensorgate_telemetry::metrics::micros;
 
 impl Record {
@@ -29,7 +27,7 @@ impl Record {
         Decision {
             verdict: Verdict::Deny,
             reason: denial.reason.name().to_owned(),
-            detail: Some(clean(&denial.cause, MAX_DETAIL_BYTES)),
+            detail: Some(printable_prefix(&denial.cause, MAX_DETAIL_BYTES)),
             // A gRPC denial has HTTP status 200.
             status: if grpc {
                 200
@@ -47,14 +45,17 @@ impl Record {
         let spent = |duration| (!self.operation.is_empty()).then(|| micros(duration));
         Decision {
             request_id: some(&self.caller.request_id),
-            client_request_id: some(&clean(&self.caller.client_request_id, MAX_CLIENT_ID_BYTES)),
+            client_request_id: some(&printable_prefix(
+                &self.caller.client_request_id,
+                MAX_CLIENT_ID_BYTES,
+            )),
             stream: self.stream.clone(),
             by: By::Host,
             client: self.caller.client.clone(),
             credential: self.caller.credential.clone(),
             source: self.source.clone(),
             protocol: some(self.protocol.name()),
-            method: Some(clean(self.method.as_str(), MAX_METHOD_BYTES)),
+            method: Some(printable_prefix(self.method.as_str(), MAX_METHOD_BYTES)),
             path: some(&self.path),
             model: some(&self.model),
             version: some(&self.version),

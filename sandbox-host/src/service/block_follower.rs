@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tensorgate_policy::values::safe_text::printable_prefix;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::service::App;
@@ -179,12 +180,12 @@ fn audit_record(record: &BlockRecord) -> record::Block {
         BlockAction::Block => "blocked",
         BlockAction::Throttle => "throttled",
     };
-    let reason = clean(&record.reason, MAX_NAME_BYTES);
+    let reason = printable_prefix(&record.reason, MAX_NAME_BYTES);
     record::Block {
-        client: clean(&record.client, MAX_NAME_BYTES),
+        client: printable_prefix(&record.client, MAX_NAME_BYTES),
         state: state.to_owned(),
         until: (!record.is_lifted()).then(|| record.until()),
-        by: clean(&record.by, MAX_NAME_BYTES),
+        by: printable_prefix(&record.by, MAX_NAME_BYTES),
         reason: (!reason.is_empty()).then_some(reason),
     }
 }

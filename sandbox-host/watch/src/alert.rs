@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use serde_json::Number;
+use tensorgate_policy::values::safe_text::printable_prefix;
 
 use super::observation::HOST_BITS;
 use super::time::Time;
-use tensorgate_audit::record::{AlertRecord, MAX_DETAIL_BYTES, MAX_NAME_BYTES, clean};
+use tensorgate_audit::record::{AlertRecord, MAX_DETAIL_BYTES, MAX_NAME_BYTES};
 use tensorgate_base::rfc3339::rfc3339;
 
 /// Who an alert is about. Names come from the policy, and a source is an address.
@@ -132,12 +133,12 @@ impl Alert {
         AlertRecord {
             id,
             rule: self.rule.to_owned(),
-            subject: clean(&subject.to_string(), MAX_NAME_BYTES),
+            subject: printable_prefix(&subject.to_string(), MAX_NAME_BYTES),
             since: rfc3339(self.since),
             observed: rounded(evidence.observed),
             usual: rounded(evidence.usual),
             unit: evidence.unit.to_owned(),
-            what: clean(what, MAX_DETAIL_BYTES),
+            what: printable_prefix(what, MAX_DETAIL_BYTES),
             advice: (*advice).to_owned(),
             withheld: self.withheld,
             response: self.response.clone(),

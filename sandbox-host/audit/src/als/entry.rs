@@ -9,6 +9,7 @@ use prost::Message as _;
 use serde::Deserialize;
 use tensorgate_policy::denial::{MAX_SHADOWED, Shadowed};
 use tensorgate_policy::request::Api;
+use tensorgate_policy::values::safe_text::printable_prefix;
 use tensorgate_policy::{Protocol, Reason};
 
 use super::messages::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, TcpEntry, Wrapped};
@@ -16,7 +17,7 @@ use super::sequence;
 use crate::envoy_reply::{self, OURS};
 use crate::record::{
     By, Decision, MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES,
-    MAX_NAME_BYTES, Verdict, clean, clean_shadowed, path,
+    MAX_NAME_BYTES, Verdict, clean_shadowed, path,
 };
 use tensorgate_telemetry::metrics::micros;
 
@@ -199,13 +200,13 @@ impl GateState {
 impl GateOutcome {
     fn cleaned(self) -> Self {
         let bounded = |text: Option<String>, max_bytes: usize| {
-            text.map(|text| clean(&text, max_bytes))
+            text.map(|text| printable_prefix(&text, max_bytes))
                 .filter(|text| !text.is_empty())
         };
         let name = |text| bounded(text, MAX_NAME_BYTES);
         Self {
-            verdict: clean(&self.verdict, MAX_NAME_BYTES),
-            reason: clean(&self.reason, MAX_NAME_BYTES),
+            verdict: printable_prefix(&self.verdict, MAX_NAME_BYTES),
+            reason: printable_prefix(&self.reason, MAX_NAME_BYTES),
             request_id: bounded(self.request_id, MAX_ID_BYTES),
             client: name(self.client),
             credential: name(self.credential),
@@ -280,7 +281,7 @@ fn is_uuid(text: &str) -> bool {
 }
 
 fn text(bytes: &[u8], max_bytes: usize) -> String {
-    clean(&String::from_utf8_lossy(bytes), max_bytes)
+    printable_prefix(&String::from_utf8_lossy(bytes), max_bytes)
 }
 
 fn header(headers: &HashMap<String, Vec<u8>>, name: &str, max_bytes: usize) -> Option<String> {
@@ -331,7 +332,7 @@ fn grpc_status(response: &HttpResponse) -> Option<u8> {
 
 fn source(common: &Common) -> Option<String> {
     let address = common.downstream_remote_address.as_ref()?;
-    let address = clean(&address.socket_address.as_ref()?.address, MAX_ID_BYTES);
+    let address = printable_prefix(&address.socket_address.as_ref()?.address, MAX_ID_BYTES);
     Some(address).filter(|address| !address.is_empty())
 }
 

@@ -2,9 +2,10 @@
 //! content was in use from when on, who signed it, and what was rejected.
 
 use serde::{Deserialize, Serialize};
+use tensorgate_policy::values::safe_text::printable_prefix;
 
-use super::text::{MAX_DETAIL_BYTES, MAX_NAME_BYTES, clean};
-use crate::key::hex;
+use super::text::{MAX_DETAIL_BYTES, MAX_NAME_BYTES};
+use tensorgate_host::key::hex;
 
 /// What happened to an artifact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +89,7 @@ impl ArtifactRecord {
         Self {
             action,
             kind,
-            name: clean(name, MAX_NAME_BYTES),
+            name: printable_prefix(name, MAX_NAME_BYTES),
             version: None,
             digest: None,
             signer: None,
@@ -100,7 +101,7 @@ impl ArtifactRecord {
     #[must_use]
     pub fn with_version(self, version: &str) -> Self {
         Self {
-            version: Some(clean(version, MAX_NAME_BYTES)),
+            version: Some(printable_prefix(version, MAX_NAME_BYTES)),
             ..self
         }
     }
@@ -118,7 +119,7 @@ impl ArtifactRecord {
     #[must_use]
     pub fn with_signer(self, signer: &str) -> Self {
         Self {
-            signer: Some(clean(signer, MAX_NAME_BYTES)),
+            signer: Some(printable_prefix(signer, MAX_NAME_BYTES)),
             ..self
         }
     }
@@ -127,7 +128,7 @@ impl ArtifactRecord {
     #[must_use]
     pub fn with_detail(self, detail: &str) -> Self {
         Self {
-            detail: Some(clean(detail, MAX_DETAIL_BYTES)),
+            detail: Some(printable_prefix(detail, MAX_DETAIL_BYTES)),
             ..self
         }
     }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use prost::Message as _;
+use tensorgate_policy::values::safe_text::printable_prefix;
 
 use super::messages;
-use crate::export::exporter::Delivery;
-use crate::record::{MAX_NAME_BYTES, clean};
+use tensorgate_host::export::exporter::Delivery;
+use tensorgate_host::record::{MAX_NAME_BYTES, clean};
 
 /// A response of a receiver.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ fn received(partial: messages::PartialSuccess) -> Delivery {
     let text = String::from_utf8_lossy(&partial.error_message);
     Delivery::Received {
         rejected: u64::try_from(partial.rejected_log_records).unwrap_or_default(),
-        why: clean(&text, MAX_NAME_BYTES),
+        why: printable_prefix(&text, MAX_NAME_BYTES),
     }
 }
 
