@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tensorgate_policy::values::safe_text::{escaped, prefix};
 use wasmtime::{Engine, Store, UpdateDeadline};
 
 use super::bindings::preprocess as abi;
@@ -15,7 +16,7 @@ use super::capabilities::{CapabilityRequest, CapabilityState, ResolvedResources}
 use super::cause::{self, Phase};
 use super::component_cache::CompiledComponent;
 use super::fixed_limits::{EPOCH_TICK, MAX_HANDLES, MAX_MESSAGE_BYTES, MAX_SHORT_CALL};
-use super::guest_log::{GuestLog, cut, escape};
+use super::guest_log::GuestLog;
 use super::job_handle::JobHandle;
 use super::limits::Limits;
 use super::load::{Export, HandlerLimits};
@@ -247,15 +248,15 @@ impl Callee {
 
 /// Converts the handler's own error. The text is shortened and escaped because it is logged.
 fn handler_error(error: types::Error, fuel_used: u64) -> HandlerError {
-    let printable = |text: String| escape(cut(&text, MAX_MESSAGE_BYTES));
+    let bounded = |text: String| escaped(prefix(&text, MAX_MESSAGE_BYTES));
     match error {
         types::Error::BadInput(text) => HandlerError::Rejected {
-            text: printable(text),
+            text: bounded(text),
             fuel_used,
         },
         types::Error::Fault(text) => HandlerError::Fault {
             cause: FaultCause::Reported,
-            detail: printable(text),
+            detail: bounded(text),
             fuel_used,
         },
     }

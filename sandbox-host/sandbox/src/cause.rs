@@ -1,10 +1,10 @@
 //! Maps engine errors to fault causes, with details for the log.
 
+use tensorgate_policy::values::safe_text::{escaped, prefix};
 use wasmtime::{Trap, WasmBacktrace};
 
 use super::call_state::Stop;
 use super::fixed_limits::MAX_MESSAGE_BYTES;
-use super::guest_log::{cut, escape};
 use super::limits::Limits;
 use super::outcome::{FaultCause, HandlerError};
 
@@ -99,7 +99,7 @@ fn trap(error: &wasmtime::Error, last_error: Option<&str>) -> String {
     let message = last_error.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
     match message {
         Some(message) if !message.is_empty() => {
-            let message = escape(cut(&message, MAX_MESSAGE_BYTES));
+            let message = escaped(prefix(&message, MAX_MESSAGE_BYTES));
             format!("{message}; then the handler stopped at `unreachable`")
         }
         _ => UNREACHABLE.to_owned(),
@@ -124,7 +124,7 @@ fn missing_interface(function: &str) -> Option<&'static str> {
 
 /// The root cause of an engine error. Its context can be a backtrace, which is left out.
 fn brief(error: &wasmtime::Error) -> String {
-    escape(cut(&error.root_cause().to_string(), MAX_MESSAGE_BYTES))
+    escaped(prefix(&error.root_cause().to_string(), MAX_MESSAGE_BYTES))
 }
 
 /// Formats an engine error with its backtrace, root cause first. The engine quotes the guest's
@@ -136,7 +136,7 @@ pub(super) fn describe(error: &wasmtime::Error) -> String {
     } else {
         format!("{root}; {whole}")
     };
-    escape(cut(&text, MAX_MESSAGE_BYTES))
+    escaped(prefix(&text, MAX_MESSAGE_BYTES))
 }
 
 fn cause(error: &wasmtime::Error, phase: Phase, limits: &Limits) -> FaultCause {

@@ -2,6 +2,7 @@
 //! one string. Any other reply, or one that is too long, ends the connection.
 
 use bytes::{Buf as _, BytesMut};
+use tensorgate_policy::values::safe_text::push_quoted;
 
 /// The longest line in bytes: an error text or a number.
 const MAX_LINE_BYTES: usize = 512;
@@ -67,7 +68,10 @@ pub fn take(from: &mut BytesMut) -> Result<Option<Reply>, ReplyFault> {
         }
         b'-' => {
             from.advance(head);
-            let text = String::from_utf8_lossy(&line).escape_debug().collect();
+            let mut text = String::new();
+            for c in String::from_utf8_lossy(&line).chars() {
+                push_quoted(&mut text, c);
+            }
             Ok(Some(Reply::Error(text)))
         }
         _ => text(from, head, &line),
