@@ -7,7 +7,7 @@
 //!   writes to the clipboard. A line break forges a record. A NUL ends a text early in C.
 //! - **Line and paragraph separators**: some viewers start a line there, so they forge one, too.
 //! - **Marks of direction** (embeddings, overrides, isolates): the text is shown in another order
-//!   than it is read. `exe.lkp` poses as `pkl.exe` (CVE-2021-42574, "Trojan Source").
+//!   than it is read. `lkp.exe` behind an override looks like `exe.pkl` (CVE-2021-42574).
 //! - **Characters without width** (joiners, soft hyphens, fillers): two names look the same, and a
 //!   search for a name misses it.
 //! - **Tags and annotations**: a text holds another text that people do not see and that programs
@@ -17,7 +17,7 @@
 //!
 //! - the audit log, the host's log and the filter's causes: records, messages of handlers, errors
 //!   of Redis, names that clients choose;
-//! - the command: each text that it prints, and the lines of a policy beside a fault;
+//! - the command: names, paths and messages that it prints, and the lines of a policy at a fault;
 //! - the scanner and the verifier of models: evidence, and faults of signatures.
 //!
 //! The parser of policies and the check of names in containers refuse these characters. The writer
@@ -54,7 +54,7 @@ const HIDDEN: [(char, char); 17] = [
     ('\u{2028}', '\u{202e}'),
     // Cf: the word joiner, invisible operators, isolates of direction, deprecated shaping.
     ('\u{2060}', '\u{206f}'),
-    // Ignorable: the Hangul filler, once more.
+    // Ignorable: the Hangul filler of the compatibility letters.
     ('\u{3164}', '\u{3164}'),
     // Cf: the byte order mark.
     ('\u{feff}', '\u{feff}'),
