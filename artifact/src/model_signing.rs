@@ -10,15 +10,14 @@
 //! What the format leaves open or other tools accept is decided strictly. The page
 //! `docs/reference/model-signing.md` lists the differences.
 //!
-//! Its modules, from bottom to top: `json`, `path`, `manifest`, `comparison`, `statement`, `der`,
-//! `keys`, `certificate`, `chain`, `log_entry`, `bundle`, `sigstore`, `verify`, `sign`. Each refers
-//! to those before it.
+//! Its modules, from bottom to top: `json`, `path`, `manifest`, `comparison`, `statement`, `keys`,
+//! `certificate`, `chain`, `log_entry`, `bundle`, `sigstore`, `verify`, `sign`. Each refers to those
+//! before it.
 
 mod bundle;
 mod certificate;
 mod chain;
 mod comparison;
-mod der;
 mod json;
 mod keys;
 mod log_entry;

@@ -3,10 +3,8 @@
 use alloc::vec::Vec;
 
 use tensorgate_policy::policy::KeyMaterial;
+use tensorgate_policy::values::der::{BIT_STRING, INTEGER, SEQUENCE, element};
 
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
 /// `rsaEncryption` with its NULL (RFC 3279, 2.3.1).
 const RSA: [u8; 15] = [
     0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
@@ -60,23 +58,6 @@ fn integer(bytes: &[u8]) -> Vec<u8> {
     element(INTEGER, &[sign, digits].concat())
 }
 
-fn element(tag: u8, content: &[u8]) -> Vec<u8> {
-    let mut encoded = alloc::vec![tag];
-    let length = content.len().to_be_bytes();
-    let start = length.iter().position(|byte| *byte != 0);
-    let digits = start.and_then(|start| length.get(start..)).unwrap_or(&[0]);
-    match (digits, u8::try_from(digits.len())) {
-        (&[short @ 0..0x80], _) => encoded.push(short),
-        // A length has at most eight octets.
-        (_, count) => {
-            encoded.push(0x80 | count.unwrap_or(0));
-            encoded.extend_from_slice(digits);
-        }
-    }
-    encoded.extend_from_slice(content);
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(
@@ -100,21 +81,6 @@ mod tests {
             (vec![0xff, 0], vec![2, 3, 0, 0xff, 0]),
         ] {
             assert_eq!(integer(&bytes), expected, "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn lengths_take_as_many_octets_as_they_need() {
-        for (length, expected) in [
-            (0, vec![4, 0]),
-            (127, vec![4, 127]),
-            (128, vec![4, 0x81, 128]),
-            (256, vec![4, 0x82, 1, 0]),
-            (65536, vec![4, 0x83, 1, 0, 0]),
-        ] {
-            let encoded = element(4, &vec![0; length]);
-            assert_eq!(encoded.get(..expected.len()), Some(expected.as_slice()));
-            assert_eq!(encoded.len(), length + expected.len());
         }
     }
 

@@ -9,9 +9,10 @@ use alloc::vec::Vec;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use der::Decode as _;
-use der::asn1::AnyRef;
 use sha2::{Digest as _, Sha256};
+use tensorgate_policy::values::der::{
+    BIT_STRING, BOOLEAN, Der, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE,
+};
 
 pub mod list;
 
@@ -30,12 +31,6 @@ const MAX_NAMES: usize = 64;
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
-const BOOLEAN: u8 = 0x01;
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const OCTET_STRING: u8 = 0x04;
-const OBJECT_ID: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 const ISSUER_ID: u8 = 0x81;
 const SUBJECT_ID: u8 = 0x82;
@@ -143,8 +138,8 @@ impl Read {
     }
 
     fn names(&mut self, bytes: &[u8]) -> Option<()> {
-        let mut list = only(bytes)?;
-        while !list.0.is_empty() {
+        let mut list = Der::only(bytes)?;
+        while !list.is_empty() {
             let (tag, value) = list.any()?;
             let names = match tag {
                 URI => &mut self.uris,
@@ -160,7 +155,7 @@ impl Read {
     }
 
     fn authority_key(&mut self, bytes: &[u8]) -> Option<()> {
-        let mut parts = only(bytes)?;
+        let mut parts = Der::only(bytes)?;
         let key = parts.take_if(KEY_ID)?;
         if key.is_some_and(|key| key.is_empty() || key.len() > MAX_KEY_ID_BYTES) {
             return None;
@@ -170,18 +165,10 @@ impl Read {
     }
 }
 
-/// A sequence without trailing data.
-fn only(bytes: &[u8]) -> Option<Der<'_>> {
-    let mut outer = Der(bytes);
-    let inner = Der(outer.take(SEQUENCE)?);
-    outer.end()?;
-    Some(inner)
-}
-
 /// The signed part of a certificate or revocation list; algorithm and signature follow it.
 fn signed(bytes: &[u8]) -> Option<Der<'_>> {
-    let mut whole = only(bytes)?;
-    let body = Der(whole.take(SEQUENCE)?);
+    let mut whole = Der::only(bytes)?;
+    let body = Der::new(whole.take(SEQUENCE)?);
     whole.take(SEQUENCE)?;
     whole.take(BIT_STRING)?;
     whole.end()?;
@@ -193,9 +180,9 @@ fn each_extension<'a>(
     bytes: &'a [u8],
     mut take: impl FnMut(&'a [u8], &'a [u8]) -> Option<()>,
 ) -> Option<()> {
-    let mut list = only(bytes)?;
-    while !list.0.is_empty() {
-        let mut extension = Der(list.take(SEQUENCE)?);
+    let mut list = Der::only(bytes)?;
+    while !list.is_empty() {
+        let mut extension = Der::new(list.take(SEQUENCE)?);
         let id = extension.take(OBJECT_ID)?;
         extension.take_if(BOOLEAN)?;
         let value = extension.take(OCTET_STRING)?;
@@ -214,38 +201,6 @@ fn serial(bytes: &[u8]) -> Option<Vec<u8>> {
         [] | [0x80..=0xff, ..] | [0, 0..=0x7f, ..] => None,
         [0] => Some(Vec::new()),
         [0, digits @ ..] | digits => Some(digits.into()),
-    }
-}
-
-/// Remaining data.
-struct Der<'a>(&'a [u8]);
-
-impl<'a> Der<'a> {
-    /// Tag and content of the next element. Only tags of one octet are accepted.
-    fn any(&mut self) -> Option<(u8, &'a [u8])> {
-        let tag = *self.0.first().filter(|tag| **tag & 0x1f != 0x1f)?;
-        let (element, rest) = AnyRef::from_der_partial(self.0).ok()?;
-        self.0 = rest;
-        Some((tag, element.value()))
-    }
-
-    /// The next element, with this tag.
-    fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
-        let (found, content) = self.any()?;
-        (found == tag).then_some(content)
-    }
-
-    /// The next element if it has this tag; `None` if it is invalid.
-    fn take_if(&mut self, tag: u8) -> Option<Option<&'a [u8]>> {
-        if self.0.first() == Some(&tag) {
-            self.take(tag).map(Some)
-        } else {
-            Some(None)
-        }
-    }
-
-    fn end(&self) -> Option<()> {
-        self.0.is_empty().then_some(())
     }
 }
 

@@ -1,7 +1,8 @@
-//! Values and their forms in text: tensors, datatypes, JSON, hexadecimal, times, host names, and
+//! Values and their encodings: tensors, datatypes, JSON, DER, hexadecimal, times, host names, and
 //! text that is safe for a terminal.
 
 pub mod datatype;
+pub mod der;
 mod getters;
 mod hex;
 mod host_name;

@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::hex;
+use tensorgate_policy::values::der::{Der, INTEGER, OBJECT_ID, SEQUENCE, element};
 
-use super::der::{Der, INTEGER, OBJECT_ID, SEQUENCE, element};
 use super::json::excerpt;
 use super::keys::ModelKey;
 use extensions::{ExtensionFault, Extensions};

@@ -6,8 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use p256::ecdsa::signature::hazmat::{PrehashSigner as _, PrehashVerifier as _};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use tensorgate_policy::hex;
+use tensorgate_policy::values::der::{Der, INTEGER, OCTET_STRING, SEQUENCE};
 
-use super::der::{Der, INTEGER, OCTET_STRING, SEQUENCE};
 use crate::key::{PUBLIC, PrivateKey, PublicKey};
 
 const BEGIN: &str = "-----BEGIN ";

@@ -4,10 +4,10 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Der, INTEGER, SEQUENCE, each_extension, serial, signed};
+use tensorgate_policy::values::der::{Der, GENERALIZED_TIME, INTEGER, SEQUENCE, UTC_TIME};
 
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
+use super::{each_extension, serial, signed};
+
 const EXTENSIONS: u8 = 0xa0;
 /// `id-ce-cRLNumber`, 2.5.29.20.
 const NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
@@ -52,13 +52,13 @@ pub fn from_der(bytes: &[u8]) -> Option<List> {
         revoked: 0,
         delta: false,
     };
-    if matches!(body.0.first(), Some(&(UTC_TIME | GENERALIZED_TIME))) {
+    if body.next_is(UTC_TIME) || body.next_is(GENERALIZED_TIME) {
         time(&mut body)?;
     }
     if let Some(entries) = body.take_if(SEQUENCE)? {
-        let mut entries = Der(entries);
-        while !entries.0.is_empty() {
-            let mut entry = Der(entries.take(SEQUENCE)?);
+        let mut entries = Der::new(entries);
+        while !entries.is_empty() {
+            let mut entry = Der::new(entries.take(SEQUENCE)?);
             entry.take(INTEGER)?;
             time(&mut entry)?;
             entry.take_if(SEQUENCE)?;
@@ -77,7 +77,7 @@ impl List {
     fn extensions(&mut self, bytes: &[u8]) -> Option<()> {
         each_extension(bytes, |id, value| {
             if id == NUMBER {
-                let mut value = Der(value);
+                let mut value = Der::new(value);
                 let number = serial(value.take(INTEGER)?)?;
                 value.end()?;
                 // At most once (RFC 5280, 4.2).
@@ -114,7 +114,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use alloc::vec;
 
-    use super::super::{BIT_STRING, OBJECT_ID, OCTET_STRING};
+    use tensorgate_policy::values::der::{BIT_STRING, OBJECT_ID, OCTET_STRING};
+
     use super::*;
 
     fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {

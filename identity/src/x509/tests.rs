@@ -189,31 +189,3 @@ fn repeated_or_truncated_extensions_are_rejected() {
         assert_eq!(read(&broken), None, "{broken:?}");
     }
 }
-
-#[test]
-fn lengths_must_have_their_shortest_encoding() {
-    for (length, expected) in [
-        (&[3][..], true),
-        (&[0x81, 3], false),
-        (&[0x82, 0, 3], false),
-        (&[0x80], false),
-        (&[0x84, 0, 0, 0, 3], false),
-        (
-            &[0x88, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
-            false,
-        ),
-        (&[0xff], false),
-    ] {
-        let bytes = [&[SEQUENCE], length, &[1, 2, 3]].concat();
-        assert_eq!(Der(&bytes).any().is_some(), expected, "{length:?}");
-    }
-    assert_eq!(Der(&[0x1f, 1, 0]).any(), None);
-    assert_eq!(Der(&[0x3f, 1, 0]).any(), None);
-    assert_eq!(Der(&[0x9f, 0x22, 0]).any(), None);
-    assert_eq!(Der(&[0xbf, 0x22, 0]).any(), None);
-    let long = [&[SEQUENCE, 0x83, 1, 0, 0][..], &vec![0; 1 << 16]].concat();
-    assert_eq!(
-        Der(&long).any().map(|(_, content)| content.len()),
-        Some(1 << 16)
-    );
-}

@@ -1,6 +1,6 @@
 //! Extensions of a certificate (RFC 5280, 4.2): what its key may be used for.
 
-use crate::model_signing::der::{
+use tensorgate_policy::values::der::{
     BIT_STRING, BOOLEAN, Der, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE, element,
 };
 

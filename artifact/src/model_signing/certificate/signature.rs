@@ -2,8 +2,8 @@
 
 use rsa::{BigUint, Pkcs1v15Sign, RsaPublicKey};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use tensorgate_policy::values::der::{Der, INTEGER, SEQUENCE};
 
-use crate::model_signing::der::{Der, INTEGER, SEQUENCE};
 use crate::model_signing::keys::ModelKey;
 
 /// Sizes of an RSA modulus, in octets: 2,048 to 4,096 bits.

@@ -5,11 +5,11 @@
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::hex;
+use tensorgate_policy::values::der::{Der, OCTET_STRING};
 
 use super::fault::IdentityFault;
 use super::trusted_root::{Logs, TrustedRoot};
 use crate::model_signing::certificate::Certificate;
-use crate::model_signing::der::{Der, OCTET_STRING};
 
 /// The list of timestamps, 1.3.6.1.4.1.11129.2.4.2.
 const TIMESTAMPS: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0xd6, 0x79, 0x02, 0x04, 0x02];

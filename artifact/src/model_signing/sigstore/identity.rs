@@ -1,8 +1,9 @@
 //! The identity in a signing certificate, and the provider that vouches for it.
 
+use tensorgate_policy::values::der::Der;
+
 use super::fault::IdentityFault;
 use crate::model_signing::certificate::Certificate;
-use crate::model_signing::der::Der;
 use crate::model_signing::json::excerpt;
 
 /// `id-ce-subjectAltName`, 2.5.29.17.
