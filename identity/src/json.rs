@@ -1,15 +1,17 @@
 //! Strict parser for JSON objects in tokens: unique members, bounded depth, no trailing data. Any
 //! two parsers agree on such objects.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use tensorgate_policy::values::unique_members;
 
 /// Maximum depth; the outermost object is 1. Claims such as `realm_access: {roles: [...]}` need 3.
 const MAX_DEPTH: usize = 8;
-/// Maximum members of an object: each is compared with the earlier ones.
+/// Maximum members of an object.
 const MAX_MEMBERS: usize = 128;
 
 /// A value.
@@ -33,7 +35,7 @@ pub enum Json {
 
 /// Members with unique names.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Object(Vec<(String, Json)>);
+pub struct Object(BTreeMap<String, Json>);
 
 impl Object {
     /// Parses a document; `None` if it is not one object within the limits.
@@ -49,10 +51,7 @@ impl Object {
 
     /// The member with this name.
     pub fn get(&self, name: &str) -> Option<&Json> {
-        self.0
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value)
+        self.0.get(name)
     }
 }
 
@@ -131,17 +130,16 @@ impl<'de> Visitor<'de> for At {
         Ok(Json::List(values))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Json, A::Error> {
         let below = self.below()?;
-        let mut object = Object::default();
-        while let Some(name) = map.next_key::<String>()? {
-            if object.0.len() == MAX_MEMBERS || object.get(&name).is_some() {
-                return Err(de::Error::custom("a member twice, or too many"));
+        let twice = |_: &str| "a member twice";
+        let members = unique_members(map, twice, |map, _, members| {
+            if members == MAX_MEMBERS {
+                return Err(de::Error::custom("too many members"));
             }
-            let value = map.next_value_seed(At(below))?;
-            object.0.push((name, value));
-        }
-        Ok(Json::Object(object))
+            map.next_value_seed(At(below))
+        })?;
+        Ok(Json::Object(Object(members)))
     }
 }
 

@@ -12,9 +12,11 @@ mod named;
 pub mod safe_text;
 pub mod tensor;
 pub mod time;
+mod unique_members;
 
 pub(crate) use getters::getters;
 pub use hex::{hex, unhex};
 pub(crate) use host_name::is_host_name;
 pub use model_format::ModelFormat;
 pub(crate) use named::named;
+pub use unique_members::unique_members;

@@ -11,6 +11,7 @@ use serde::de::{
     Visitor,
 };
 use tensorgate_policy::values::safe_text::printable;
+use tensorgate_policy::values::unique_members;
 
 /// Maximum members of an object. The largest object of the format has eight.
 const MAX_MEMBERS: usize = 64;
@@ -136,23 +137,17 @@ impl<'de> Visitor<'de> for UniqueMembers {
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
-        let mut names: Vec<String> = Vec::new();
-        while let Some(name) = object.next_key::<String>()? {
-            if names.contains(&name) {
-                return Err(A::Error::custom(format!(
-                    "the member {name:?} is there twice"
-                )));
-            }
-            if names.len() == MAX_MEMBERS {
+    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<(), A::Error> {
+        let twice = |name: &str| format!("the member {name:?} is there twice");
+        let members = unique_members(object, twice, |object, _, members| {
+            if members == MAX_MEMBERS {
                 return Err(A::Error::custom(format!(
                     "an object has more than {MAX_MEMBERS} members"
                 )));
             }
-            names.push(name);
-            object.next_value_seed(Self)?;
-        }
-        Ok(())
+            object.next_value_seed(Self)
+        });
+        members.map(drop)
     }
 }
 

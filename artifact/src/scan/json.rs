@@ -3,11 +3,11 @@
 //!
 //! Readers disagree about a key that an object has twice, so it ends the walk.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Read};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use tensorgate_policy::values::unique_members;
 
 use super::Limits;
 use super::python_json::PythonJson;
@@ -179,28 +179,26 @@ impl<'de, W: Watch> Visitor<'de> for Value<'_, '_, W> {
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut keys = BTreeSet::new();
-        let key_bytes_left = self.0.key_bytes_left;
-        while let Some(key) = map.next_key::<String>()? {
-            if keys.contains(&key) {
-                return Err(A::Error::custom(format!("the key {key:?} is there twice")));
-            }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        let state = self.0;
+        let key_bytes_left = state.key_bytes_left;
+        let twice = |key: &str| format!("the key {key:?} is there twice");
+        unique_members(map, twice, |map, key, _| {
             let kept = key.len().saturating_add(KEY_OVERHEAD_BYTES);
-            let Some(left) = self.0.key_bytes_left.checked_sub(kept) else {
-                self.0.is_over = true;
+            let Some(left) = state.key_bytes_left.checked_sub(kept) else {
+                state.is_over = true;
                 return Err(A::Error::custom("an object has too many keys"));
             };
-            self.0.key_bytes_left = left;
-            self.0.watch.key(&self.0.path, &key);
-            self.0.watch.enter(Some(&key));
-            self.0.path.push(key.clone());
-            map.next_value_seed(Value(&mut *self.0))?;
-            self.0.path.pop();
-            self.0.watch.leave();
-            keys.insert(key);
-        }
-        self.0.key_bytes_left = key_bytes_left;
+            state.key_bytes_left = left;
+            state.watch.key(&state.path, key);
+            state.watch.enter(Some(key));
+            state.path.push(key.to_owned());
+            map.next_value_seed(Value(&mut *state))?;
+            state.path.pop();
+            state.watch.leave();
+            Ok(())
+        })?;
+        state.key_bytes_left = key_bytes_left;
         Ok(())
     }
 }

@@ -3,13 +3,13 @@
 //! Readers are laxer than the format. This one accepts only what the format defines: unique keys,
 //! known types, and tensors that cover the data from its first to its last byte.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use tensorgate_policy::values::unique_members;
 
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report};
@@ -157,33 +157,24 @@ impl<'de> Visitor<'de> for Header<'_> {
         f.write_str("tensors by name")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut names = BTreeSet::new();
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let Self { entries, is_over } = self;
         let mut tensors = Vec::new();
-        while let Some(name) = map.next_key::<String>()? {
-            if names.len() >= self.entries {
-                *self.is_over = true;
-                return Err(A::Error::custom(format!(
-                    "more than {} tensors",
-                    self.entries
-                )));
-            }
-            if names.contains(&name) {
-                return Err(A::Error::custom(format!("the key {name:?} is there twice")));
+        let twice = |name: &str| format!("the key {name:?} is there twice");
+        unique_members(map, twice, |map, name, count| {
+            if count >= entries {
+                *is_over = true;
+                return Err(A::Error::custom(format!("more than {entries} tensors")));
             }
             if name == "__metadata__" {
-                map.next_value_seed(Metadata {
-                    entries: self.entries,
-                    is_over: &mut *self.is_over,
-                })?;
-            } else {
-                let Object(tensor) = map.next_value()?;
-                let bytes = tensor.bytes();
-                let fault = |fault: String| A::Error::custom(format!("{name:?}: {fault}"));
-                tensors.push(bytes.map_err(fault)?);
+                let is_over = &mut *is_over;
+                return map.next_value_seed(Metadata { entries, is_over });
             }
-            names.insert(name);
-        }
+            let Object(tensor) = map.next_value()?;
+            let fault = |fault: String| A::Error::custom(format!("{name:?}: {fault}"));
+            tensors.push(tensor.bytes().map_err(fault)?);
+            Ok(())
+        })?;
         Ok(tensors)
     }
 }
@@ -209,21 +200,17 @@ impl<'de> Visitor<'de> for Metadata<'_> {
         f.write_str("texts by name")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut names = BTreeSet::new();
-        while let Some((name, _)) = map.next_entry::<String, String>()? {
-            if names.len() >= self.entries {
-                *self.is_over = true;
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        let Self { entries, is_over } = self;
+        let twice = |name: &str| format!("metadata {name:?} is there twice");
+        let texts = unique_members(map, twice, |map, _, count| {
+            if count >= entries {
+                *is_over = true;
                 return Err(A::Error::custom("more metadata than is read"));
             }
-            if names.contains(&name) {
-                return Err(A::Error::custom(format!(
-                    "metadata {name:?} is there twice"
-                )));
-            }
-            names.insert(name);
-        }
-        Ok(())
+            map.next_value::<String>().map(drop)
+        });
+        texts.map(drop)
     }
 }
 
