@@ -2,15 +2,17 @@
 //! the release's `SHA256SUMS`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, openat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use tensorgate_base::files::at_most;
+use tensorgate_models::files::open_folder::{FOLDER, open_below, open_file};
 use tensorgate_policy::hex;
 
 /// The list of digests.
@@ -86,12 +88,11 @@ impl Release {
     /// # Errors
     /// The folder or the list cannot be read, or the list has another form.
     pub fn open(path: &Path) -> Result<Self, ReleaseError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let unreadable = |error: Errno| ReleaseError::Read {
             file: path.to_owned(),
             cause: error.into(),
         };
-        let folder = openat(CWD, path, flags, Mode::empty()).map_err(unreadable)?;
+        let folder = openat(CWD, path, FOLDER, Mode::empty()).map_err(unreadable)?;
         let mut release = Self {
             path: path.to_owned(),
             folder,
@@ -155,17 +156,8 @@ impl Release {
 
     /// Opens a file without following a link on its path, and without waiting for a pipe's writer.
     fn opened(&self, name: &str) -> Result<File, Errno> {
-        let common = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let (folders, file) = name.rsplit_once('/').unwrap_or(("", name));
-        let mut folder: Option<OwnedFd> = None;
-        for part in folders.split('/').filter(|part| !part.is_empty()) {
-            let at = folder.as_ref().unwrap_or(&self.folder);
-            let opened = openat(at, part, common | OFlags::DIRECTORY, Mode::empty())?;
-            folder = Some(opened);
-        }
-        let at = folder.as_ref().unwrap_or(&self.folder);
-        let opened = openat(at, file, common | OFlags::NONBLOCK, Mode::empty())?;
-        Ok(File::from(opened))
+        let open = |below: BorrowedFd<'_>, file: &str| open_file(below, OsStr::new(file));
+        open_below(self.folder.as_fd(), name, |_, _| Ok(()), open).map(File::from)
     }
 }
 

@@ -7,22 +7,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat};
+use rustix::fs::{FileType, fstat};
 use tensorgate_artifact::scan::Verdict;
 use tensorgate_models::files::file_state::is_same;
 use tensorgate_models::scan::messages::{FileReport, UNREADABLE};
 use tensorgate_models::scan::process::Scanner;
+use tensorgate_models::files::open_folder::{file_type, look, open_file};
 
 use super::exceptions::{Exception, Exceptions};
 use super::walk::{Entry, What};
-
-/// How a file is opened. A named pipe or a device that stands there since the look at it neither
-/// blocks nor becomes the controlling terminal.
-const FILE: OFlags = OFlags::RDONLY
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::NOCTTY)
-    .union(OFlags::CLOEXEC);
 
 /// The result for one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,9 +66,9 @@ fn scan(
     exceptions: &Exceptions,
     max_bytes: u64,
 ) -> io::Result<(FileReport, Option<Exception>)> {
-    let mut file = File::from(openat(folder, name, FILE, Mode::empty())?);
+    let mut file = File::from(open_file(folder, name)?);
     let before = fstat(&file)?;
-    if FileType::from_raw_mode(before.st_mode) != FileType::RegularFile {
+    if file_type(&before) != FileType::RegularFile {
         let report = FileReport::unscanned("special", "neither a file nor a folder");
         return Ok((report, None));
     }
@@ -91,7 +84,7 @@ fn scan(
     }
     // The open file, and the name, which may lead to another file by now.
     let after = fstat(&file)?;
-    let named = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+    let named = look(folder, name);
     if !is_same(&before, &after) || !named.is_ok_and(|named| is_same(&before, &named)) {
         let detail = "the file changed while it was read: scan it again when nothing writes to it";
         report.add(Verdict::Unknown, "changed", detail);

@@ -10,15 +10,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, open, openat, statat};
-
-use tensorgate_models::files::open_folder::{FOLDER, names};
+use rustix::fs::{CWD, FileType, Mode, open, openat};
+use tensorgate_models::files::open_folder::{EnterFault, FOLDER, FolderWalk, MAX_DEPTH, MAX_NAMES, file_type, look, open_folder};
 use tensorgate_models::scan::messages::UNREADABLE;
-
-/// Folders within folders.
-const MAX_DEPTH: usize = 64;
-/// Names in one folder.
-const MAX_NAMES: usize = 1_000_000;
 
 /// Something with a path.
 #[derive(Clone, Debug)]
@@ -36,13 +30,6 @@ pub enum What {
     File(Arc<OwnedFd>, OsString),
     /// Something that is not opened: the rule, and why.
     Refused(&'static str, String),
-}
-
-/// A folder whose names are being visited.
-struct Level {
-    folder: Arc<OwnedFd>,
-    path: PathBuf,
-    names: std::vec::IntoIter<OsString>,
 }
 
 /// Opens the folder that holds a path of the command line. Links on the way to it are the user's
@@ -64,7 +51,7 @@ pub fn root(path: &Path) -> io::Result<Root> {
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
     let folder = openat(CWD, parent.unwrap_or(Path::new(".")), FOLDER, Mode::empty())?;
-    statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    look(&folder, name)?;
     Ok(Root {
         path: path.to_owned(),
         folder: Arc::new(folder),
@@ -84,21 +71,17 @@ pub struct Root {
 /// Visits everything below the roots. `visit` returns whether to go on.
 pub fn walk(roots: Vec<Root>, visit: &mut dyn FnMut(Entry) -> bool) {
     for Root { path, folder, name } in roots {
-        let mut levels = Vec::new();
+        let mut below = FolderWalk::new(MAX_DEPTH);
         let first = match name {
-            Some(name) => look(&folder, &name, path, &mut levels),
-            None => enter(folder, path, &mut levels),
+            Some(name) => found(&folder, &name, path, &mut below),
+            None => enter(folder, path, &mut below),
         };
         if !first.is_none_or(&mut *visit) {
             return;
         }
-        while let Some(level) = levels.last_mut() {
-            let Some(name) = level.names.next() else {
-                levels.pop();
-                continue;
-            };
-            let (folder, path) = (Arc::clone(&level.folder), level.path.join(&name));
-            let entry = look(&folder, &name, path, &mut levels);
+        while let Some((folder, path, name)) = below.next_name() {
+            let path = path.join(&name);
+            let entry = found(&folder, &name, path, &mut below);
             if !entry.is_none_or(&mut *visit) {
                 return;
             }
@@ -106,25 +89,24 @@ pub fn walk(roots: Vec<Root>, visit: &mut dyn FnMut(Entry) -> bool) {
     }
 }
 
-/// Looks at a name in a folder. A folder becomes the next level, and anything else an entry.
-fn look(
+/// Looks at a name in a folder. A folder is entered, and anything else is an entry.
+fn found(
     folder: &Arc<OwnedFd>,
     name: &OsStr,
     path: PathBuf,
-    levels: &mut Vec<Level>,
+    below: &mut FolderWalk<PathBuf>,
 ) -> Option<Entry> {
-    let stat = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat,
+    let state = match look(folder, name) {
+        Ok(state) => state,
         Err(error) => return Some(refused(path, UNREADABLE, &error.to_string())),
     };
-    match FileType::from_raw_mode(stat.st_mode) {
+    match file_type(&state) {
         FileType::RegularFile => Some(Entry {
             path,
             what: What::File(Arc::clone(folder), name.to_owned()),
         }),
-        FileType::Directory => match openat(folder, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())
-        {
-            Ok(opened) => enter(Arc::new(opened), path, levels),
+        FileType::Directory => match open_folder(folder, name) {
+            Ok(opened) => enter(Arc::new(opened), path, below),
             Err(error) => Some(refused(path, UNREADABLE, &error.to_string())),
         },
         FileType::Symlink => {
@@ -135,27 +117,23 @@ fn look(
     }
 }
 
-/// Makes an open folder the next level. An entry says why its names are not visited.
-fn enter(folder: Arc<OwnedFd>, path: PathBuf, levels: &mut Vec<Level>) -> Option<Entry> {
-    if levels.len() >= MAX_DEPTH {
-        let detail = format!("more than {MAX_DEPTH} folders within folders");
-        return Some(refused(path, "folder-depth", &detail));
-    }
-    match names(&folder, MAX_NAMES) {
-        Ok(Some(names)) => {
-            levels.push(Level {
-                folder,
-                path,
-                names: names.into_iter(),
-            });
-            None
+/// Enters an open folder. An entry says why its names are not visited.
+fn enter(folder: Arc<OwnedFd>, path: PathBuf, below: &mut FolderWalk<PathBuf>) -> Option<Entry> {
+    // The bound is that of one folder.
+    let mut names_left = MAX_NAMES;
+    let (rule, detail) = match below.enter(folder, path.clone(), &mut names_left) {
+        Ok(()) => return None,
+        Err(EnterFault::Depth) => {
+            let detail = format!("more than {MAX_DEPTH} folders within folders");
+            ("folder-depth", detail)
         }
-        Ok(None) => {
+        Err(EnterFault::Names) => {
             let detail = format!("more than {MAX_NAMES} names in one folder");
-            Some(refused(path, "folder-size", &detail))
+            ("folder-size", detail)
         }
-        Err(error) => Some(refused(path, UNREADABLE, &error.to_string())),
-    }
+        Err(EnterFault::Unreadable(error)) => (UNREADABLE, error.to_string()),
+    };
+    Some(refused(path, rule, &detail))
 }
 
 fn refused(path: PathBuf, rule: &'static str, detail: &str) -> Entry {

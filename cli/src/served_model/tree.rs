@@ -3,16 +3,16 @@
 //! Modes are changed below opened folders, and no link is followed: another user who can write
 //! beside the copy must not choose whose mode is changed.
 
-use std::ffi::CString;
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::fs::{Dir, Mode, OFlags, openat};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tensorgate_cli_common::ui::printable;
+use tensorgate_host::models::files::open_folder::{FOLDER, names, open_file, open_folder};
 
 /// The mode of a copied file.
 const FILE_MODE: u32 = 0o444;
@@ -22,14 +22,6 @@ const FOLDER_MODE: u32 = 0o555;
 const REMOVABLE_MODE: u32 = 0o700;
 /// All bits of a mode.
 const MODE_BITS: u32 = 0o7777;
-/// How what is in a folder is opened. A named pipe that another program put there does not block.
-const CONTENT: OFlags = OFlags::RDONLY
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOCTTY)
-    .union(OFlags::CLOEXEC);
-/// How a folder is opened.
-const FOLDER: OFlags = CONTENT.union(OFlags::DIRECTORY);
 
 /// What changes when a file is replaced or written to. A program can set the time of modification,
 /// but not that of the last change.
@@ -65,21 +57,9 @@ impl FileState {
 /// It cannot be opened, or is no folder.
 pub fn open(folder: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).custom_flags(FOLDER.bits().cast_signed());
+    let flags = FOLDER | OFlags::NOFOLLOW;
+    options.read(true).custom_flags(flags.bits().cast_signed());
     options.open(folder)
-}
-
-/// The names in a folder.
-fn names(folder: &File) -> io::Result<Vec<CString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name != c"." && name != c".." {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
 }
 
 /// Makes a folder with everything in it read-only, and waits until it is on the disk.
@@ -87,9 +67,8 @@ fn names(folder: &File) -> io::Result<Vec<CString>> {
 /// # Errors
 /// Something in it cannot be changed.
 pub fn seal(folder: &File) -> io::Result<()> {
-    for name in names(folder)? {
-        let opened = openat(folder, name.as_c_str(), CONTENT, Mode::empty())?;
-        let opened = File::from(opened);
+    for name in names(folder, usize::MAX)?.unwrap_or_default() {
+        let opened = File::from(open_file(folder, &name)?);
         if opened.metadata()?.is_dir() {
             seal(&opened)?;
         } else {
@@ -180,8 +159,8 @@ pub fn remove(path: &Path) -> io::Result<()> {
 /// Lets the content of a folder be removed, and that of all folders below it.
 fn make_removable(folder: &File) -> io::Result<()> {
     folder.set_permissions(Permissions::from_mode(REMOVABLE_MODE))?;
-    for name in names(folder)? {
-        match openat(folder, name.as_c_str(), FOLDER, Mode::empty()) {
+    for name in names(folder, usize::MAX)?.unwrap_or_default() {
+        match open_folder(folder, &name) {
             Ok(below) => make_removable(&File::from(below))?,
             // It is no folder.
             Err(Errno::NOTDIR | Errno::LOOP) => {}

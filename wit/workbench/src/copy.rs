@@ -1,12 +1,16 @@
 //! A temporary copy of a project for building. Code that runs during the build can change only the
 //! copy. Symbolic links out of the project are not copied.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::private_dir::PrivateDir;
+use tensorgate_host::models::files::open_folder::{
+    EnterFault, FolderWalk, file_type, look, open_file, open_folder,
+};
 
 /// Maximum number of files and folders in a project.
 pub const MAX_ENTRIES: usize = 20_000;
@@ -19,6 +23,8 @@ pub const MAX_DEPTH: usize = 64;
 pub const LEFT: [&str; 3] = ["build", "target", ".git"];
 /// Python bytecode caches, which are not copied from any folder.
 pub const CACHE: &str = "__pycache__";
+/// Maximum names in one folder that are not copied: the folders above.
+const MAX_LEFT: usize = LEFT.len() + 1;
 /// A configuration file that would let a project direct componentize-py to other folders.
 const TOOLS_OWN: &str = "componentize-py.toml";
 
@@ -42,37 +48,53 @@ impl Copy {
         std::fs::create_dir_all(copy.packages()).map_err(failed)?;
         std::fs::create_dir(copy.project()).map_err(failed)?;
         let mut room = (MAX_ENTRIES, MAX_BYTES);
-        let mut folders = vec![(PathBuf::new(), 0)];
-        while let Some((below, depth)) = folders.pop() {
-            for entry in std::fs::read_dir(project.join(&below)).map_err(failed)? {
-                let entry = entry.map_err(failed)?;
-                let name = entry.file_name();
-                if name == CACHE || (depth == 0 && LEFT.iter().any(|left| name == *left)) {
-                    continue;
-                }
-                let path = below.join(&name);
-                if name == TOOLS_OWN {
-                    return Err(Failure::Input(format!(
-                        "{}: a project must not configure the build tools: remove the file",
-                        path.display()
-                    )));
-                }
-                let found = entry.metadata().map_err(failed)?;
-                room = (room.0.checked_sub(1).zip(room.1.checked_sub(bytes(&found))))
-                    .filter(|_| depth < MAX_DEPTH)
-                    .ok_or_else(|| too_large(project))?;
-                let (from, to) = (project.join(&path), copy.project().join(&path));
-                if found.is_dir() {
-                    std::fs::create_dir(to).map_err(failed)?;
-                    folders.push((path, depth.saturating_add(1)));
-                } else if found.is_file() {
-                    regular(&from, &to, found.len()).map_err(failed)?;
-                } else if found.is_symlink() {
-                    inner(project, &from, &to).map_err(failed)?;
-                }
+        // A folder at the last level may be there, but must be empty.
+        let mut walk = FolderWalk::new(MAX_DEPTH.saturating_add(1));
+        let root = File::open(project).map_err(failed)?;
+        let mut next = Some((OwnedFd::from(root), PathBuf::new()));
+        loop {
+            if let Some((folder, path)) = next.take() {
+                let mut names_left = room.0.saturating_add(MAX_LEFT);
+                let entered = walk.enter(folder, path, &mut names_left);
+                entered.map_err(|fault| match fault {
+                    EnterFault::Unreadable(cause) => failed(cause.into()),
+                    EnterFault::Depth | EnterFault::Names => too_large(project),
+                })?;
+            }
+            let Some((folder, below, name)) = walk.next_name() else {
+                return Ok(copy);
+            };
+            let is_top = below.as_os_str().is_empty();
+            if name == CACHE || (is_top && LEFT.iter().any(|left| name == *left)) {
+                continue;
+            }
+            let path = below.join(&name);
+            if name == TOOLS_OWN {
+                return Err(Failure::Input(format!(
+                    "{}: a project must not configure the build tools: remove the file",
+                    path.display()
+                )));
+            }
+            let found = look(&folder, &name).map_err(io::Error::from);
+            let found = found.map_err(failed)?;
+            let kind = file_type(&found);
+            let length = if kind.is_file() { found.st_size } else { 0 };
+            let bytes = u64::try_from(length).unwrap_or(u64::MAX);
+            room = (room.0.checked_sub(1).zip(room.1.checked_sub(bytes)))
+                .filter(|_| walk.paths().len() <= MAX_DEPTH)
+                .ok_or_else(|| too_large(project))?;
+            let to = copy.project().join(&path);
+            if kind.is_dir() {
+                std::fs::create_dir(to).map_err(failed)?;
+                let opened = open_folder(&folder, &name).map_err(io::Error::from);
+                next = Some((opened.map_err(failed)?, path));
+            } else if kind.is_file() {
+                let opened = open_file(&folder, &name).map_err(io::Error::from);
+                regular(opened.map_err(failed)?, &to, bytes).map_err(failed)?;
+            } else if kind.is_symlink() {
+                inner(project, &project.join(&path), &to).map_err(failed)?;
             }
         }
-        Ok(copy)
     }
 
     /// Folder of the copied project.
@@ -96,10 +118,6 @@ impl Copy {
     }
 }
 
-fn bytes(found: &Metadata) -> u64 {
-    if found.is_file() { found.len() } else { 0 }
-}
-
 /// The failure of a project with too many files or folders.
 pub fn too_large(project: &Path) -> Failure {
     Failure::Input(format!(
@@ -111,8 +129,8 @@ pub fn too_large(project: &Path) -> Failure {
 }
 
 /// Copies at most the number of bytes that was counted, even if the file grows meanwhile.
-fn regular(from: &Path, to: &Path, bytes: u64) -> io::Result<()> {
-    let mut from = io::Read::take(File::open(from)?, bytes);
+fn regular(from: OwnedFd, to: &Path, bytes: u64) -> io::Result<()> {
+    let mut from = io::Read::take(File::from(from), bytes);
     io::copy(&mut from, &mut File::create_new(to)?).map(drop)
 }
 

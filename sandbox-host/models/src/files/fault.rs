@@ -5,12 +5,7 @@ use std::io;
 use rustix::io::Errno;
 use tensorgate_artifact::model_signing::{MAX_RESOURCES, ManifestFault};
 use tensorgate_policy::values::safe_text::printable;
-
-/// Folders within folders.
-pub(super) const MAX_DEPTH: usize = 64;
-/// Names of files and folders that are visited. It also bounds links that lead to the same folder
-/// many times.
-pub(super) const MAX_NAMES: usize = 1_000_000;
+use super::open_folder::{EnterFault, MAX_DEPTH, MAX_NAMES};
 
 /// Why a model's files cannot be hashed. Paths are relative to the model's folder.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +92,19 @@ impl Fault {
             // It was no link a moment ago.
             Errno::LOOP => Self::Changed(path.to_owned()),
             error => Self::unreadable(path, error.into()),
+        }
+    }
+
+    /// Why the folder at this path is not entered.
+    pub(super) fn not_entered(
+        path: &str,
+        fault: EnterFault,
+        unreadable: impl FnOnce(Errno) -> Self,
+    ) -> Self {
+        match fault {
+            EnterFault::Depth => Self::Depth(path.to_owned()),
+            EnterFault::Names => Self::Names,
+            EnterFault::Unreadable(error) => unreadable(error),
         }
     }
 

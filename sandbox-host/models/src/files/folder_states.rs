@@ -4,17 +4,17 @@
 //! Folders and links have states, too. So files that are renamed away and back, a folder that is
 //! replaced for a moment, and a file that was there for a moment are changes.
 
-use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
-use super::fault::{Fault, MAX_DEPTH, MAX_NAMES};
+use super::fault::Fault;
 use super::file_state::is_same;
-use super::open_folder::{FOLDER, names};
+use super::open_folder::{FOLDER, FolderWalk, MAX_DEPTH, MAX_NAMES, file_type, look, open_folder};
 
 /// The states of a model's files, folders and links, in the order of a walk that is the same each
 /// time.
@@ -23,28 +23,6 @@ pub struct FolderStates {
     entries: Vec<(String, Stat)>,
     /// The bytes of all files.
     bytes: u64,
-}
-
-/// A folder whose names are being visited.
-struct Level {
-    folder: OwnedFd,
-    path: String,
-    names: std::vec::IntoIter<OsString>,
-}
-
-impl Level {
-    /// Reads the names in a folder, of which `names_left` may be visited.
-    fn read(folder: OwnedFd, path: String, names_left: &mut usize) -> Result<Self, Fault> {
-        let found = names(&folder, *names_left);
-        let found = found.map_err(|error| Fault::unreadable(&path, error.into()))?;
-        let found = found.ok_or(Fault::Names)?;
-        *names_left = names_left.saturating_sub(found.len());
-        Ok(Self {
-            folder,
-            path,
-            names: found.into_iter(),
-        })
-    }
 }
 
 impl FolderStates {
@@ -105,39 +83,40 @@ impl FolderStates {
     /// Visits all below the model's folder.
     fn walk(&mut self, folder: OwnedFd) -> Result<(), Fault> {
         let mut names_left = MAX_NAMES;
-        let mut levels = vec![Level::read(folder, String::new(), &mut names_left)?];
-        while let Some(level) = levels.last_mut() {
-            let Some(name) = level.names.next() else {
-                levels.pop();
-                continue;
-            };
-            let Some((folder, path)) = self.visit(level, &name)? else {
-                continue;
-            };
-            if levels.len() >= MAX_DEPTH {
-                return Err(Fault::Depth(path));
+        let mut walk = FolderWalk::new(MAX_DEPTH);
+        let mut next = Some((folder, String::new()));
+        loop {
+            if let Some((folder, path)) = next {
+                let entered = walk.enter(folder, path.clone(), &mut names_left);
+                let unreadable = |error: Errno| Fault::unreadable(&path, error.into());
+                entered.map_err(|fault| Fault::not_entered(&path, fault, unreadable))?;
             }
-            levels.push(Level::read(folder, path, &mut names_left)?);
+            let Some((folder, below, name)) = walk.next_name() else {
+                return Ok(());
+            };
+            next = self.visit(&folder, below, &name)?;
         }
-        Ok(())
     }
 
     /// Adds what has a name in a folder. Returns a folder that is to be visited.
-    fn visit(&mut self, level: &Level, name: &OsStr) -> Result<Option<(OwnedFd, String)>, Fault> {
+    fn visit(
+        &mut self,
+        folder: &OwnedFd,
+        below: &str,
+        name: &OsStr,
+    ) -> Result<Option<(OwnedFd, String)>, Fault> {
         // Bytes that are not UTF-8 are escaped.
         let shown = name
             .to_str()
             .map_or_else(|| name.as_bytes().escape_ascii().to_string(), str::to_owned);
-        let path = match level.path.as_str() {
+        let path = match below {
             "" => shown,
-            folder => format!("{folder}/{shown}"),
+            below => format!("{below}/{shown}"),
         };
         let fault = |error| Fault::at(&path, error, false);
-        let folder = level.folder.as_fd();
-        let state = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fault)?;
-        let entered = if file_type(&state) == FileType::Directory {
-            let flags = FOLDER | OFlags::NOFOLLOW;
-            Some(openat(folder, name, flags, Mode::empty()).map_err(fault)?)
+        let state = look(folder, name).map_err(fault)?;
+        let entered = if is_folder(&state) {
+            Some(open_folder(folder, name).map_err(fault)?)
         } else {
             None
         };
@@ -184,10 +163,6 @@ impl FolderStates {
             }
         }
     }
-}
-
-fn file_type(state: &Stat) -> FileType {
-    FileType::from_raw_mode(state.st_mode)
 }
 
 fn is_folder(state: &Stat) -> bool {

@@ -8,7 +8,8 @@ use tensorgate_artifact::model_signing::Manifest;
 
 use super::fault::Fault;
 use super::file_state::is_same;
-use super::tree::{FILE, Tree};
+use super::open_folder::FILE;
+use super::tree::Tree;
 use super::walk::{FoundFile, Ignored, Scope, Walked, walk};
 
 /// A model whose files were found by the rules of a manifest. None of them is opened yet.

@@ -23,7 +23,8 @@ use tensorgate_artifact::model_signing::{MAX_RESOURCES, Pieces, Resource, shard_
 use super::copy;
 use super::fault::Fault;
 use super::file_state::is_same;
-use super::tree::{FILE, Tree};
+use super::open_folder::FILE;
+use super::tree::Tree;
 use super::walk::FoundFile;
 
 /// Bytes that a thread reads at once: enough that system calls cost nothing beside the hash.

@@ -10,12 +10,6 @@ use rustix::io::Errno;
 use super::fault::Fault;
 use super::open_folder::{FOLDER, open_below};
 
-/// How a file is opened. A named pipe or a device that stands there since the look at it neither
-/// blocks nor becomes the controlling terminal.
-pub const FILE: OFlags = OFlags::RDONLY
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOCTTY)
-    .union(OFlags::CLOEXEC);
 /// Attempts to open a path while others rename folders on the way.
 const ATTEMPTS: usize = 16;
 

@@ -1,13 +1,13 @@
 //! Finds the files of a model, by the rules of its signature.
 
-use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, FileType, OFlags, Stat, fstat, statat};
+use rustix::fs::{FileType, OFlags, Stat, fstat};
 use tensorgate_artifact::model_signing::{Exclusions, FileClass, Manifest, Pieces, Rules};
 
-use super::fault::{Fault, MAX_DEPTH, MAX_NAMES};
-use super::open_folder::{FOLDER, names};
+use super::fault::Fault;
+use super::open_folder::{FOLDER, FolderWalk, MAX_DEPTH, MAX_NAMES, file_type, look};
 use super::tree::Tree;
 
 /// Files that are no part of a signed model, although the signature does not leave them out.
@@ -108,12 +108,10 @@ pub struct Walked {
 
 /// A folder whose names are being visited.
 struct Level {
-    folder: OwnedFd,
     /// Its state, by which a folder within itself is detected.
     state: Stat,
     /// Its path, empty at the top.
     path: String,
-    names: std::vec::IntoIter<OsString>,
 }
 
 /// A walk below the opened folder.
@@ -121,7 +119,7 @@ struct Walk<'a> {
     tree: &'a Tree,
     scope: Scope<'a>,
     walked: Walked,
-    levels: Vec<Level>,
+    levels: FolderWalk<Level>,
     names_left: usize,
 }
 
@@ -131,7 +129,7 @@ pub fn walk(tree: &Tree, scope: Scope<'_>) -> Result<Walked, Fault> {
         tree,
         scope,
         walked: Walked::default(),
-        levels: Vec::new(),
+        levels: FolderWalk::new(MAX_DEPTH),
         names_left: MAX_NAMES,
     };
     match tree.file_name() {
@@ -160,16 +158,9 @@ impl Walk<'_> {
     /// Visits the whole folder.
     fn folder(&mut self) -> Result<(), Fault> {
         self.enter(String::new())?;
-        while let Some(level) = self.levels.last_mut() {
-            let Some(name) = level.names.next() else {
-                self.levels.pop();
-                continue;
-            };
+        while let Some((folder, level, name)) = self.levels.next_name() {
             let path = text(&name, &level.path)?;
-            let Some(level) = self.levels.last() else {
-                break;
-            };
-            let stat = self.look(level.folder.as_fd(), &name, &path)?;
+            let stat = self.look(&folder, &name, &path)?;
             self.visit(path, stat)?;
         }
         Ok(())
@@ -218,8 +209,7 @@ impl Walk<'_> {
 
     /// The state of what has a name in a folder, without following a link.
     fn look(&self, folder: impl AsFd, name: &OsStr, path: &str) -> Result<Stat, Fault> {
-        let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
-        stat.map_err(|error| Fault::at(path, error, self.tree.follows_links()))
+        look(folder, name).map_err(|error| Fault::at(path, error, self.tree.follows_links()))
     }
 
     /// What is at a path, behind a link if the rules allow that.
@@ -238,35 +228,27 @@ impl Walk<'_> {
 
     /// Makes a folder the next level.
     fn enter(&mut self, path: String) -> Result<(), Fault> {
-        if self.levels.len() >= MAX_DEPTH {
+        if self.levels.paths().len() >= MAX_DEPTH {
             return Err(Fault::Depth(path));
         }
         let location = if path.is_empty() { "." } else { &path };
         let folder = self.tree.descend(location, FOLDER)?;
-        let fault = |error| Fault::at(&path, error, self.tree.follows_links());
+        let follows_links = self.tree.follows_links();
+        let fault = |error| Fault::at(&path, error, follows_links);
         let state = fstat(&folder).map_err(fault)?;
         let is_state = |level: &Level| {
             level.state.st_dev == state.st_dev && level.state.st_ino == state.st_ino
         };
-        if self.levels.iter().any(is_state) {
+        if self.levels.paths().any(is_state) {
             return Err(Fault::LinkCircle(path));
         }
-        // Sorted, so that the first fault is the same in each run.
-        let names = names(&folder, self.names_left).map_err(fault)?;
-        let names = names.ok_or(Fault::Names)?;
-        self.names_left = self.names_left.saturating_sub(names.len());
-        self.levels.push(Level {
-            folder,
+        let level = Level {
             state,
-            path,
-            names: names.into_iter(),
-        });
-        Ok(())
+            path: path.clone(),
+        };
+        let entered = self.levels.enter(folder, level, &mut self.names_left);
+        entered.map_err(|entered| Fault::not_entered(&path, entered, fault))
     }
-}
-
-fn file_type(stat: &Stat) -> FileType {
-    FileType::from_raw_mode(stat.st_mode)
 }
 
 /// The path of a name in a folder.
