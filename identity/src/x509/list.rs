@@ -112,17 +112,12 @@ fn time(from: &mut Der<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use alloc::vec;
-
-    use tensorgate_policy::values::der::{BIT_STRING, OBJECT_ID, OCTET_STRING};
+    use tensorgate_policy::values::der::{BIT_STRING, OBJECT_ID, OCTET_STRING, element};
 
     use super::*;
 
     fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-        let content = parts.concat();
-        let mut bytes = vec![tag, u8::try_from(content.len()).unwrap()];
-        bytes.extend(content);
-        bytes
+        element(tag, &parts.concat())
     }
 
     fn extension(id: &[u8], value: &[u8]) -> Vec<u8> {

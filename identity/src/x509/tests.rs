@@ -10,6 +10,7 @@
 use super::*;
 use alloc::format;
 use alloc::vec;
+use tensorgate_policy::values::der::element;
 
 /// The certificate of `engine`. Its authority signed nothing else, and its key was deleted.
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIBqDCCAU6gAwIBAgIUChssPU5fYHGCk6S1xtfo+QECAwQwCgYIKoZIzj0EAwIw\nEjEQMA4GA1UEAwwHY2xpZW50czAgFw0yNTAxMDEwMDAwMDBaGA8yMTI1MDEwMTAw\nMDAwMFowETEPMA0GA1UEAwwGZW5naW5lMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcD\nQgAEHRhZwHebrNt/hleZCxZ5XQyZSkcb6ZjNIWEVJofM4OyXQb+hBf4SGL1TO8+z\n81U3JQuXmTDzj/F93fJZJ0FrwqOBgDB+ME0GA1UdEQRGMESGH3NwaWZmZTovL3By\nb2QvbnMvcmlzay9zYS9lbmdpbmWCEmVuZ2luZS5leGFtcGxlLmNvbYINYi5leGFt\ncGxlLmNvbTAfBgNVHSMEGDAWgBQesiGv6CJ1hxIGqSVg10w2FZFcFDAMBgNVHRMB\nAf8EAjAAMAoGCCqGSM49BAMCA0gAMEUCIQD5cZoKjS/XwwaBBVjZxa/GBp9vJU6W\nG6V6wf1zd0TcIAIgf4kYQ8XOmF0BH33JmlWFuSBaZzIVC0sDiNhQZafP0ys=\n-----END CERTIFICATE-----\n";
@@ -22,15 +23,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let content = parts.concat();
-    let mut bytes = vec![tag];
-    match u16::try_from(content.len()).unwrap().to_be_bytes() {
-        [0, short @ 0..0x80] => bytes.push(short),
-        [0, long] => bytes.extend([0x81, long]),
-        [high, low] => bytes.extend([0x82, high, low]),
-    }
-    bytes.extend(content);
-    bytes
+    element(tag, &parts.concat())
 }
 
 fn extension(id: &[u8], value: &[u8]) -> Vec<u8> {

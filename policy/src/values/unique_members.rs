@@ -33,32 +33,3 @@ where
     }
     Ok(members)
 }
-
-#[cfg(test)]
-mod tests {
-    use alloc::format;
-    use alloc::string::ToString as _;
-
-    use serde::de::value::{Error, MapDeserializer};
-
-    use super::*;
-
-    #[test]
-    fn a_member_that_is_there_twice_is_not_read() {
-        let read = |members: &[(&'static str, u8)]| -> Result<usize, Error> {
-            let object = MapDeserializer::<_, Error>::new(members.iter().copied());
-            let twice = |name: &str| format!("{name} twice");
-            let mut values = 0_usize;
-            unique_members(object, twice, |object, _, count| {
-                assert_eq!(count, values);
-                values = values.saturating_add(1);
-                object.next_value::<u8>()
-            })
-            .map(|members| members.len())
-        };
-        assert_eq!(read(&[]), Ok(0));
-        assert_eq!(read(&[("a", 1), ("b", 1), ("A", 1)]), Ok(3));
-        let fault = read(&[("a", 1), ("b", 1), ("a", 2)]).map_err(|error| error.to_string());
-        assert_eq!(fault, Err("a twice".into()));
-    }
-}

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::private_dir::PrivateDir;
 use tensorgate_host::models::files::open_folder::{
-    EnterFault, FolderWalk, file_type, look, open_file, open_folder,
+    EnterFault, FolderWalk, MAX_NAMES, file_type, look, open_file, open_folder,
 };
 
 /// Maximum number of files and folders in a project.
@@ -23,8 +23,6 @@ pub const MAX_DEPTH: usize = 64;
 pub const LEFT: [&str; 3] = ["build", "target", ".git"];
 /// Python bytecode caches, which are not copied from any folder.
 pub const CACHE: &str = "__pycache__";
-/// Maximum names in one folder that are not copied: the folders above.
-const MAX_LEFT: usize = LEFT.len() + 1;
 /// A configuration file that would let a project direct componentize-py to other folders.
 const TOOLS_OWN: &str = "componentize-py.toml";
 
@@ -48,13 +46,12 @@ impl Copy {
         std::fs::create_dir_all(copy.packages()).map_err(failed)?;
         std::fs::create_dir(copy.project()).map_err(failed)?;
         let mut room = (MAX_ENTRIES, MAX_BYTES);
-        // A folder at the last level may be there, but must be empty.
-        let mut walk = FolderWalk::new(MAX_DEPTH.saturating_add(1));
+        let mut walk = FolderWalk::new(MAX_DEPTH);
         let root = File::open(project).map_err(failed)?;
         let mut next = Some((OwnedFd::from(root), PathBuf::new()));
         loop {
             if let Some((folder, path)) = next.take() {
-                let mut names_left = room.0.saturating_add(MAX_LEFT);
+                let mut names_left = MAX_NAMES;
                 let entered = walk.enter(folder, path, &mut names_left);
                 entered.map_err(|fault| match fault {
                     EnterFault::Unreadable(cause) => failed(cause.into()),
@@ -81,7 +78,6 @@ impl Copy {
             let length = if kind.is_file() { found.st_size } else { 0 };
             let bytes = u64::try_from(length).unwrap_or(u64::MAX);
             room = (room.0.checked_sub(1).zip(room.1.checked_sub(bytes)))
-                .filter(|_| walk.paths().len() <= MAX_DEPTH)
                 .ok_or_else(|| too_large(project))?;
             let to = copy.project().join(&path);
             if kind.is_dir() {

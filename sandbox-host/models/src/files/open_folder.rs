@@ -151,7 +151,7 @@ impl<P> FolderWalk<P> {
     }
 
     /// What the caller calls the folders that are being visited, the outermost first.
-    pub fn paths(&self) -> impl ExactSizeIterator<Item = &P> {
+    pub fn paths(&self) -> impl Iterator<Item = &P> {
         self.levels.iter().map(|level| &level.path)
     }
 }

@@ -228,9 +228,6 @@ impl Walk<'_> {
 
     /// Makes a folder the next level.
     fn enter(&mut self, path: String) -> Result<(), Fault> {
-        if self.levels.paths().len() >= MAX_DEPTH {
-            return Err(Fault::Depth(path));
-        }
         let location = if path.is_empty() { "." } else { &path };
         let folder = self.tree.descend(location, FOLDER)?;
         let follows_links = self.tree.follows_links();
