@@ -19,6 +19,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use prost::Message;
 use tokio::net::UnixStream;
+use tensorgate_policy::values::der::{Der, SEQUENCE};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::rustls::ClientConfig;
@@ -340,42 +341,23 @@ fn trust_domain(id: &str) -> Option<&str> {
 }
 
 /// Splits concatenated certificates, at least one.
-fn certificates(mut der: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+fn certificates(der: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+    let mut elements = Der::new(der);
     let mut found = Vec::new();
-    while !der.is_empty() {
-        let (one, rest) = sequence(der).ok_or("not a sequence of DER certificates")?;
+    while !elements.is_empty() {
+        let one = elements
+            .encoded()
+            .filter(|one| one.starts_with(&[SEQUENCE]));
+        let one = one.ok_or("not a sequence of DER certificates")?;
         if found.len() >= MAX_CERTIFICATES {
             return Err("too many certificates");
         }
         found.push(CertificateDer::from(one.to_vec()));
-        der = rest;
     }
     if found.is_empty() {
         return Err("no certificate");
     }
     Ok(found)
-}
-
-/// Splits the first value, a SEQUENCE, from the rest (X.690, 8.1: tag, length, contents).
-fn sequence(der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (&tag, rest) = der.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    if tag != 0x30 {
-        return None;
-    }
-    let (header, length) = match first {
-        0..=0x7f => (2_usize, usize::from(first)),
-        0x81..=0x84 => {
-            let count = usize::from(first & 0x7f);
-            let bytes = rest.get(..count)?;
-            let length = (bytes.iter()).fold(0_u32, |length, byte| {
-                length.wrapping_shl(8) | u32::from(*byte)
-            });
-            (count.checked_add(2)?, usize::try_from(length).ok()?)
-        }
-        _ => return None,
-    };
-    der.split_at_checked(header.checked_add(length)?)
 }
 
 #[cfg(test)]
@@ -387,24 +369,24 @@ mod tests {
         let long = [&[0x30, 0x82, 0x01, 0x00][..], &[7; 256]].concat();
         let two = [&long[..], &[0x30, 0x01, 0x05]].concat();
         for (der, expected) in [
-            (&[0x30, 0x00][..], Some((2, 0))),
-            (&[0x30, 0x01, 0x05, 0x30], Some((3, 1))),
-            (&two, Some((260, 3))),
+            (&[0x30, 0x00][..], Some(&[2][..])),
+            (&two, Some(&[260, 3])),
+            (&[0x30, 0x01, 0x05, 0x30], None),
+            (&[0x30, 0x00, 0x01], None),
             (long.get(..259).unwrap_or_default(), None),
             (&[0x30], None),
             (&[], None),
             (&[0x31, 0x00], None),
             (&[0x30, 0x80, 0x00, 0x00], None),
+            (&[0x30, 0x81, 0x01, 0x05], None),
             (&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 0x00], None),
             (&[0x30, 0x85, 0, 0, 0, 0, 0], None),
             (&[0x30, 0x82, 0x01], None),
         ] {
-            let found = sequence(der).map(|(one, rest)| (one.len(), rest.len()));
-            assert_eq!(found, expected, "{der:?}");
+            let found = certificates(der).ok();
+            let lengths = found.map(|found| found.iter().map(|one| one.len()).collect::<Vec<_>>());
+            assert_eq!(lengths.as_deref(), expected, "{der:?}");
         }
-        assert_eq!(certificates(&two).map(|found| found.len()), Ok(2));
-        assert!(certificates(&[]).is_err());
-        assert!(certificates(&[0x30, 0x00, 0x01]).is_err());
         let many = [0x30, 0x00].repeat(MAX_CERTIFICATES.saturating_add(1));
         assert_eq!(certificates(&many), Err("too many certificates"));
     }
