@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span as RawSpan};
 use tensorgate_policy::Severity;
-use tensorgate_policy::values::safe_text::is_hidden;
 
 use crate::Located;
 use crate::path::{push_index, push_key};
@@ -369,6 +368,13 @@ impl Builder {
     }
 }
 
+/// Whether a character is invisible or changes the direction of text: controls, line and paragraph
+/// separators, bidirectional formatting.
+pub fn invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Finds the first invisible character, or a line end that editors do not recognise. YAML forbids
 /// most of them (section 5.1). A lone carriage return would shift the line numbers of later faults.
 fn control(text: &str) -> Option<Located> {
@@ -379,7 +385,7 @@ fn control(text: &str) -> Option<Located> {
             .is_some_and(|rest| rest.starts_with('\n')),
         // A byte order mark is allowed at the start of a file.
         '\u{feff}' => *at > 0,
-        c => is_hidden(*c),
+        c => invisible(*c),
     };
     let (at, c) = text.char_indices().find(odd)?;
     let before = text.get(..at).unwrap_or_default();

@@ -477,8 +477,6 @@ fn an_invisible_character_is_rejected_at_its_position() {
         ("\u{85}", "U+0085"),
         ("\u{2028}", "U+2028"),
         ("\u{202e}", "U+202E"),
-        ("\u{200b}", "U+200B"),
-        ("\u{e0041}", "U+E0041"),
     ] {
         let fault = format!("2:3 : an invisible character: {name}");
         check(
