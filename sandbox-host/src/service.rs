@@ -32,7 +32,8 @@ use crate::admission::body_memory::{reserve_decoded, reserve_expanded, reserve_p
 use crate::admission::{Admission, AdmissionPermit, HELD_BYTES};
 use crate::dispatch::Deadline;
 use crate::pipeline::record::Record;
-use crate::pipeline::reply::{self, ReplyBody};
+use crate::pipeline::reply;
+use crate::pipeline::reply::{Failure, Finish, Reply, ReplyBody};
 use crate::pipeline::settlement::TokenSettlement;
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
 use crate::server::peer::GatewayPeer;
@@ -93,28 +94,6 @@ impl App {
     }
 }
 
-/// Why a request gets no regular response.
-enum Failure {
-    /// Verification denied it.
-    Refused(Box<DeniedRequest>),
-    /// The host denied it for another reason.
-    Denied(Denial),
-    /// Its body ended early.
-    BrokenOff(Denial),
-}
-
-impl From<Box<DeniedRequest>> for Failure {
-    fn from(refused: Box<DeniedRequest>) -> Self {
-        Self::Refused(refused)
-    }
-}
-
-impl From<Denial> for Failure {
-    fn from(denial: Denial) -> Self {
-        Self::Denied(denial)
-    }
-}
-
 /// Serves one request. A panic becomes a `handler-fault` and a log line.
 pub async fn serve<B>(app: Arc<App>, request: Request<B>) -> Result<Response<ReplyBody>, Infallible>
 where
@@ -122,82 +101,16 @@ where
     B::Error: std::fmt::Display,
 {
     let mut record = Record::new(&app.metrics, &app.outcomes, &request);
-    let response = match catch_panic(handle(&app, request, &mut record)).await {
-        Ok(Ok(response)) => audit_response(&app, record, response).await,
-        Ok(Err(Failure::Refused(refused))) => {
-            record.refused(&refused).await;
-            let (denial, caller) = (&refused.denial, &refused.caller);
-            refusal(denial, refused.protocol, &caller.request_id, &record)
-        }
-        Ok(Err(Failure::Denied(denial))) => {
-            record.denied(&denial).await;
-            denial_response(&denial, &record)
-        }
-        Ok(Err(Failure::BrokenOff(denial))) => {
-            record.broken_off(&denial);
-            denial_response(&denial, &record)
-        }
-        Err(panic) => {
-            app.metrics.panics.inc();
-            let request_id = record.caller.request_id.as_str();
-            tracing::error!(request_id, cause = panic.as_str(), "a request panicked");
-            let denial = Denial::new(Reason::HandlerFault, panic);
-            record.denied(&denial).await;
-            denial_response(&denial, &record)
-        }
-    };
-    Ok(response)
-}
-
-/// A denial by the host. The request was charged, so the response has the remaining quota.
-fn denial_response(denial: &Denial, record: &Record) -> Response<ReplyBody> {
-    refusal(denial, record.protocol, &record.caller.request_id, record)
-}
-
-fn refusal(
-    denial: &Denial,
-    protocol: Protocol,
-    request_id: &str,
-    record: &Record,
-) -> Response<ReplyBody> {
-    let mut response = reply::refusal(denial, protocol, request_id);
-    if denial.rates.is_empty() {
-        reply::add_rate_headers(&mut response, &record.rates);
-    }
-    response
-}
-
-/// A response is sent once its audit record is written. If that fails, the policy decides whether
-/// it is sent. Requests about the server are always answered, because a host with a full disk is
-/// alive.
-async fn audit_response(
-    app: &App,
-    mut record: Record,
-    mut response: Response<ReplyBody>,
-) -> Response<ReplyBody> {
-    reply::add_rate_headers(&mut response, &record.rates);
-    let (status, bytes) = (response.status().as_u16(), response.body().len());
-    let written = record.audit_answer(status, bytes).await;
-    let Err(why) = written else {
-        response.body_mut().set_ending(|| record.ending(status));
-        record.allowed(status, bytes);
-        return response;
-    };
-    if record.for_a_model() && app.must_audit() {
-        let denial = why.to_denial();
-        record.deny_unaudited(&denial, why);
-        return denial_response(&denial, &record);
-    }
-    response.body_mut().set_ending(|| record.ending(status));
-    record.allow_unaudited(status, bytes, why);
-    response
+    let caught = catch_panic(handle(&app, request, &mut record)).await;
+    let finish = Finish::new(record, caught);
+    Ok(finish.send(|| app.must_audit()).await)
 }
 
 async fn handle<B>(
     app: &Arc<App>,
     request: Request<B>,
     record: &mut Record,
-) -> Result<Response<ReplyBody>, Failure>
+) -> Result<Reply, Failure>
 where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: std::fmt::Display,
@@ -455,7 +368,7 @@ async fn infer(
     mut memory_permit: MemoryPermit,
     request_deadline: Deadline,
     record: &mut Record,
-) -> Result<Response<ReplyBody>, Failure> {
+) -> Result<Reply, Failure> {
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
     if let Some(document) = request.document.take() {
         return complete(
@@ -480,12 +393,12 @@ async fn infer(
             &audit,
         )
         .await?;
-    let mut response = reply::success(protocol, StatusCode::OK, answer.body, &request_id);
+    let mut reply = reply::success(protocol, StatusCode::OK, answer.body, &request_id);
     if let Some(json_bytes) = answer.json_bytes {
-        reply::mark_binary(&mut response, json_bytes);
+        reply.mark_binary(json_bytes);
     }
-    response.body_mut().hold(memory_permit);
-    Ok(response)
+    reply.hold(memory_permit);
+    Ok(reply)
 }
 
 /// An inference of the OpenAI API, complete or streamed. The gate learns how many of the reserved
@@ -497,12 +410,12 @@ async fn complete(
     mut memory_permit: MemoryPermit,
     request_deadline: Deadline,
     record: &mut Record,
-) -> Result<Response<ReplyBody>, Failure> {
+) -> Result<Reply, Failure> {
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
     let settlement_key = request.settlement_key.take();
     let settling = settlement_key.map(|key| TokenSettlement::new(key, &request_id));
     let (pipeline, timings) = (&generation.pipeline, &mut record.timings);
-    let (mut response, tokens) = if document.stream {
+    let (mut reply, tokens) = if document.stream {
         let streamed = pipeline
             .stream(request, document, memory_permit, request_deadline, timings)
             .await?;
@@ -517,22 +430,17 @@ async fn complete(
                 timings,
             )
             .await?;
-        let mut response = reply::success(protocol, StatusCode::OK, answer.body, &request_id);
-        response.body_mut().hold(memory_permit);
-        (response, answer.tokens)
+        let mut reply = reply::success(protocol, StatusCode::OK, answer.body, &request_id);
+        reply.hold(memory_permit);
+        (reply, answer.tokens)
     };
     if let Some(settling) = settling {
-        response.body_mut().settle(settling, tokens);
+        reply.settle(settling, tokens);
     }
-    Ok(response)
+    Ok(reply)
 }
 
-fn server_answer(
-    app: &App,
-    protocol: Protocol,
-    question: ServerQuery,
-    request_id: &str,
-) -> Response<ReplyBody> {
+fn server_answer(app: &App, protocol: Protocol, question: ServerQuery, request_id: &str) -> Reply {
     let yes = match question {
         ServerQuery::Live | ServerQuery::Metadata | ServerQuery::Models => true,
         ServerQuery::Ready | ServerQuery::Health => app.ready(),

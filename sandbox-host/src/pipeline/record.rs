@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use http::{HeaderMap, Method, Request};
 use tensorgate_policy::denial::{OverloadCause, RateNote};
 use tensorgate_policy::policy::Grant;
-use tensorgate_policy::{Denial, Policy, Protocol};
+use tensorgate_policy::{Denial, Policy, Protocol, Reason};
 use tokio::time::Instant;
 
 use super::shadow::InShadow;
@@ -104,19 +104,37 @@ impl Record {
         );
     }
 
-    /// Writes the audit record of a response. Returns once it is written.
+    /// Writes the audit record of a response. Returns once the response may be sent. Requests about
+    /// the server are always answered, because a host with a full disk is alive.
     ///
     /// # Errors
-    /// Returns an error if it is not written. [`Self::deny_unaudited`] or [`Self::allow_unaudited`]
-    /// then completes the request.
+    /// Returns the denial of a request for a model, if its record is not written and `must_audit`
+    /// returns true. The denial is recorded.
     pub async fn audit_answer(
         &mut self,
         status: u16,
         response_bytes: usize,
-    ) -> Result<(), Unwritten> {
+        must_audit: impl FnOnce() -> bool,
+    ) -> Result<(), Denial> {
         self.audited = true;
         let decision = self.answer_decision(status, response_bytes);
-        self.write(decision).await
+        let Err(why) = self.write(decision).await else {
+            return Ok(());
+        };
+        if self.is_for_a_model() && must_audit() {
+            let denial = why.to_denial();
+            let decision = self.denial_decision(&denial);
+            match why {
+                Unwritten::Never => self.hand_to_envoy(decision),
+                Unwritten::Late => self.outcomes.amend_outcome(decision),
+            }
+            self.log_denial(&denial);
+            return Err(denial);
+        }
+        if let Unwritten::Never = why {
+            self.hand_to_envoy(self.answer_decision(status, response_bytes));
+        }
+        Ok(())
     }
 
     async fn write(&self, decision: Decision) -> Result<(), Unwritten> {
@@ -128,7 +146,7 @@ impl Record {
     }
 
     /// Hands over an audit record without waiting. Messages of a stream are recorded only here.
-    pub(super) fn hand_to_envoy(&self, decision: Decision) {
+    fn hand_to_envoy(&self, decision: Decision) {
         if self.stream.is_some() {
             let event = Event::Decision(Box::new(decision));
             self.outcomes.audit().write(self.began, event);
@@ -230,23 +248,16 @@ impl Record {
         self.log_denial(denial);
     }
 
-    /// Denies a request that was answered, because its audit record is not written.
-    pub fn deny_unaudited(&mut self, denial: &Denial, why: Unwritten) {
-        let decision = self.denial_decision(denial);
-        match why {
-            Unwritten::Never => self.hand_to_envoy(decision),
-            Unwritten::Late => self.outcomes.amend_outcome(decision),
+    /// Counts and logs a panic of the request, or of the message of a stream. Returns the denial.
+    pub fn panicked(&self, panic: String) -> Denial {
+        self.metrics.panics.inc();
+        let (request_id, cause) = (self.caller.request_id.as_str(), panic.as_str());
+        if self.stream.is_some() {
+            tracing::error!(request_id, cause, "a message panicked");
+        } else {
+            tracing::error!(request_id, cause, "a request panicked");
         }
-        self.log_denial(denial);
-    }
-
-    /// Completes a request as answered although its audit record is not written.
-    pub fn allow_unaudited(&mut self, status: u16, response_bytes: usize, why: Unwritten) {
-        if let Unwritten::Never = why {
-            let decision = self.answer_decision(status, response_bytes);
-            self.hand_to_envoy(decision);
-        }
-        self.allowed(status, response_bytes);
+        Denial::new(Reason::HandlerFault, panic)
     }
 
     /// Logs and counts a denial.
@@ -311,7 +322,7 @@ impl Record {
     }
 
     /// Whether the request is for a model.
-    pub fn for_a_model(&self) -> bool {
+    fn is_for_a_model(&self) -> bool {
         !self.operation.is_empty()
     }
 

@@ -1,5 +1,6 @@
-//! Converts responses to HTTP: REST with a body, gRPC with frames and trailers, denials in the
-//! caller's protocol.
+//! The end of a request, and its response in HTTP: REST with a body, gRPC with frames and trailers,
+//! denials in the caller's protocol. A response leaves this module only once its record was handed
+//! to the audit log.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,6 +17,8 @@ use tensorgate_wire::headers::JSON_LENGTH;
 
 use super::chunk_stream::ChunkStream;
 use super::chunk_stream::Source;
+use super::record::Record;
+use super::request::DeniedRequest;
 use super::settlement::TokenSettlement;
 use crate::backends::openai::EventStream;
 use tensorgate_audit::Ending;
@@ -24,8 +27,146 @@ use tensorgate_base::memory_budget::MemoryPermit;
 /// The gRPC status of a success.
 const GRPC_OK: HeaderValue = HeaderValue::from_static("0");
 
+/// Why a request gets no regular response.
+#[derive(Debug)]
+pub enum Failure {
+    /// Verification denied it.
+    Refused(Box<DeniedRequest>),
+    /// The host denied it for another reason.
+    Denied(Denial),
+    /// Its body ended early.
+    BrokenOff(Denial),
+}
+
+impl From<Box<DeniedRequest>> for Failure {
+    fn from(refused: Box<DeniedRequest>) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<Denial> for Failure {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl Failure {
+    /// Hands over the record. Returns the denial for the client.
+    async fn write(self, record: &mut Record) -> Denial {
+        match self {
+            Self::Refused(refused) => {
+                record.refused(&refused).await;
+                refused.denial
+            }
+            Self::Denied(denial) => {
+                record.denied(&denial).await;
+                denial
+            }
+            Self::BrokenOff(denial) => {
+                record.broken_off(&denial);
+                denial
+            }
+        }
+    }
+}
+
+/// The end of a request, or of a message of a stream: its record, and its response or why it has
+/// none.
+#[derive(Debug)]
+pub struct Finish<T> {
+    record: Record,
+    response: Result<T, Failure>,
+}
+
+impl<T> Finish<T> {
+    /// The end of a request whose processing returned `caught`, or panicked with a text.
+    pub fn new(record: Record, caught: Result<Result<T, Failure>, String>) -> Self {
+        let response = caught.unwrap_or_else(|panic| Err(record.panicked(panic).into()));
+        Self { record, response }
+    }
+
+    /// Writes the audit record, then returns the response or the denial that takes its place.
+    /// `extent` is the status of a response and the number of its bytes so far. `must_audit` says
+    /// whether a response to a request for a model is denied if its record cannot be written.
+    pub async fn write(
+        self,
+        extent: impl FnOnce(&T) -> (u16, usize),
+        must_audit: impl FnOnce() -> bool,
+    ) -> (Record, Result<T, Denial>) {
+        let Self {
+            mut record,
+            response,
+        } = self;
+        let response = match response {
+            Ok(response) => {
+                let (status, bytes) = extent(&response);
+                let written = record.audit_answer(status, bytes, must_audit).await;
+                written.map(|()| response)
+            }
+            Err(failure) => Err(failure.write(&mut record).await),
+        };
+        (record, response)
+    }
+}
+
+impl Finish<Reply> {
+    /// Writes the audit record, then returns the response for the connection.
+    pub async fn send(self, must_audit: impl FnOnce() -> bool) -> Response<ReplyBody> {
+        let (mut record, response) = self.write(Reply::extent, must_audit).await;
+        match response {
+            Ok(reply) => {
+                let (status, bytes) = reply.extent();
+                let Reply(mut response) = reply;
+                add_rate_headers(&mut response, &record.rates);
+                if let Some(pieces) = &mut response.body_mut().pieces {
+                    pieces.set_ending(record.ending(status));
+                }
+                record.allowed(status, bytes);
+                response
+            }
+            Err(denial) => refusal(&denial, &record),
+        }
+    }
+}
+
+/// A response that has no record yet. Only [`Finish::send`] hands it to the connection.
+#[derive(Debug)]
+pub struct Reply(Response<ReplyBody>);
+
+impl Reply {
+    /// Its HTTP status, and the bytes of a complete body.
+    fn extent(&self) -> (u16, usize) {
+        (self.0.status().as_u16(), self.0.body().len())
+    }
+
+    /// Holds a memory permit as long as the data is referenced, also by the connection.
+    pub fn hold(&mut self, held: MemoryPermit) {
+        let body = self.0.body_mut();
+        body.data = body.data.take().map(|data| metered(data, held));
+    }
+
+    /// Sends the number of used tokens in a trailer: at once if it is known, otherwise after the
+    /// last chunk.
+    pub fn settle(&mut self, settling: TokenSettlement, tokens: Option<u64>) {
+        let body = self.0.body_mut();
+        if body.pieces.is_some() {
+            body.settling = Some(settling);
+        } else {
+            body.trailers = tokens.and_then(|tokens| settling.trailers(tokens));
+            body.open = true;
+        }
+    }
+
+    /// Marks a response of the binary data extension, as Triton does.
+    pub fn mark_binary(&mut self, json_bytes: usize) {
+        let headers = self.0.headers_mut();
+        put(headers, "content-type", "application/octet-stream");
+        put(headers, JSON_LENGTH, &json_bytes.to_string());
+    }
+}
+
 /// A response body: complete in memory, with trailers if the protocol needs them, or streamed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ReplyBody {
     data: Option<Bytes>,
     trailers: Option<HeaderMap>,
@@ -56,37 +197,20 @@ impl AsRef<[u8]> for MeteredBytes {
 }
 
 impl ReplyBody {
-    /// Holds a memory permit as long as the data is referenced, also by the connection.
-    pub fn hold(&mut self, held: MemoryPermit) {
-        self.data = self.data.take().map(|data| metered(data, held));
-    }
-
-    /// Sets the recorder of an early end of a streamed response.
-    pub fn set_ending(&mut self, ending: impl FnOnce() -> Ending) {
-        if let Some(pieces) = &mut self.pieces {
-            pieces.set_ending(ending());
-        }
-    }
-
-    /// Sends the number of used tokens in a trailer: at once if it is known, otherwise after the
-    /// last chunk.
-    pub fn settle(&mut self, settling: TokenSettlement, tokens: Option<u64>) {
-        if self.pieces.is_some() {
-            self.settling = Some(settling);
-        } else {
-            self.trailers = tokens.and_then(|tokens| settling.trailers(tokens));
-            self.open = true;
+    /// A body without content.
+    const fn empty() -> Self {
+        Self {
+            data: None,
+            trailers: None,
+            pieces: None,
+            settling: None,
+            open: false,
         }
     }
 
     /// The number of data bytes.
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.data.as_ref().map_or(0, Bytes::len)
-    }
-
-    /// Whether there is no data.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -128,13 +252,8 @@ impl Body for ReplyBody {
 }
 
 /// A successful response. `status` is for REST; gRPC has its status in the trailers.
-pub fn success(
-    protocol: Protocol,
-    status: StatusCode,
-    body: Vec<u8>,
-    request_id: &str,
-) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::default());
+pub fn success(protocol: Protocol, status: StatusCode, body: Vec<u8>, request_id: &str) -> Reply {
+    let mut response = Response::new(ReplyBody::empty());
     let (content_type, trailers) = if protocol.is_grpc() {
         let mut trailers = HeaderMap::new();
         trailers.insert(HeaderName::from_static("grpc-status"), GRPC_OK);
@@ -154,27 +273,28 @@ pub fn success(
     *response.body_mut() = ReplyBody {
         data,
         trailers,
-        ..ReplyBody::default()
+        ..ReplyBody::empty()
     };
-    response
+    Reply(response)
 }
 
 /// A successful response that is streamed as server-sent events.
-pub fn events(streamed: EventStream, request_id: &str) -> Response<ReplyBody> {
-    let mut response = success(Protocol::OpenAi, StatusCode::OK, Vec::new(), request_id);
-    put(response.headers_mut(), "content-type", "text/event-stream");
-    put(response.headers_mut(), "cache-control", "no-cache");
-    response.body_mut().pieces = Some(ChunkStream::new(streamed));
-    response
+pub fn events(streamed: EventStream, request_id: &str) -> Reply {
+    let mut reply = success(Protocol::OpenAi, StatusCode::OK, Vec::new(), request_id);
+    let headers = reply.0.headers_mut();
+    put(headers, "content-type", "text/event-stream");
+    put(headers, "cache-control", "no-cache");
+    reply.0.body_mut().pieces = Some(ChunkStream::new(streamed));
+    reply
 }
 
 /// A stream of gRPC messages. The source also sends the trailers.
-pub(crate) fn messages<S: Source>(source: S, request_id: &str) -> Response<ReplyBody> {
-    let mut response = success(Protocol::OipGrpc, StatusCode::OK, Vec::new(), request_id);
-    let body = response.body_mut();
+pub(crate) fn messages<S: Source>(source: S, request_id: &str) -> Reply {
+    let mut reply = success(Protocol::OipGrpc, StatusCode::OK, Vec::new(), request_id);
+    let body = reply.0.body_mut();
     body.trailers = None;
     body.pieces = Some(ChunkStream::new(source));
-    response
+    reply
 }
 
 /// The trailers at the end of a stream, with the gRPC status.
@@ -210,24 +330,17 @@ fn grpc_fields(
     }
 }
 
-/// Marks a response of the binary data extension, as Triton does.
-pub fn mark_binary(response: &mut Response<ReplyBody>, json_bytes: usize) {
-    let headers = response.headers_mut();
-    put(headers, "content-type", "application/octet-stream");
-    put(headers, JSON_LENGTH, &json_bytes.to_string());
-}
-
 /// Adds the remaining quota of the caller's limits. In gRPC it is initial metadata.
-pub fn add_rate_headers(response: &mut Response<ReplyBody>, rates: &[RateNote]) {
+fn add_rate_headers(response: &mut Response<ReplyBody>, rates: &[RateNote]) {
     for (name, value) in rate_fields(rates) {
         put(response.headers_mut(), name, &value);
     }
 }
 
-/// A denial.
-pub fn refusal(denial: &Denial, protocol: Protocol, request_id: &str) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::default());
-    match Answer::to_denial(denial, protocol, request_id) {
+/// A denial. If the request was charged, the response has the remaining quota.
+fn refusal(denial: &Denial, record: &Record) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::empty());
+    match Answer::to_denial(denial, record.protocol, &record.caller.request_id) {
         Answer::Rest {
             status,
             headers,
@@ -249,6 +362,9 @@ pub fn refusal(denial: &Denial, protocol: Protocol, request_id: &str) -> Respons
             put(response.headers_mut(), "content-type", "application/grpc");
             grpc_fields(response.headers_mut(), status, &message, headers);
         }
+    }
+    if denial.rates.is_empty() {
+        add_rate_headers(&mut response, &record.rates);
     }
     response
 }
@@ -274,8 +390,9 @@ mod tests {
         let budget = tensorgate_base::memory_budget::Budget::new(100);
         let mut held = budget.permit();
         assert!(held.resize(60));
-        let mut response = success(Protocol::OipRest, StatusCode::OK, b"x".to_vec(), "id-1");
-        response.body_mut().hold(held);
+        let mut reply = success(Protocol::OipRest, StatusCode::OK, b"x".to_vec(), "id-1");
+        reply.hold(held);
+        let Reply(mut response) = reply;
         let chunk = response.body_mut().frame().await.unwrap().unwrap();
         let chunk = chunk.into_data().unwrap();
         drop(response);
@@ -286,14 +403,14 @@ mod tests {
         let mut empty = success(Protocol::OipRest, StatusCode::OK, Vec::new(), "id-1");
         let mut held = budget.permit();
         assert!(held.resize(60));
-        empty.body_mut().hold(held);
+        empty.hold(held);
         assert_eq!(budget.used(), 0, "there is nothing to hold them for");
     }
 
     #[tokio::test]
     async fn a_grpc_success_ends_in_trailers_and_a_rest_one_does_not() {
         for (protocol, trailers) in [(Protocol::OipGrpc, Some("0")), (Protocol::OipRest, None)] {
-            let response = success(protocol, StatusCode::OK, b"x".to_vec(), "id-1");
+            let Reply(response) = success(protocol, StatusCode::OK, b"x".to_vec(), "id-1");
             assert_eq!(response.headers()["x-request-id"], "id-1");
             let collected = response.into_body().collect().await.unwrap();
             let status = collected

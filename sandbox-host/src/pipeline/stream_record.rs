@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use super::record::{Record, wide};
 use super::shadow::InShadow;
-use tensorgate_audit::Unwritten;
 use tensorgate_audit::record::{By, Decision, Verdict};
 use tensorgate_judge::request::Caller;
 use tensorgate_telemetry::metrics::GaugeGuard;
@@ -67,25 +66,6 @@ impl Record {
             rates: Vec::new(),
             shadow: InShadow::default(),
         }
-    }
-
-    /// Writes the audit record of a message with several responses, before the first one is sent.
-    ///
-    /// # Errors
-    /// Returns a denial if the record is not written and `must_audit` is set.
-    pub async fn audit_opening(&mut self, must_be_told: bool) -> Result<(), Denial> {
-        let Err(why) = self.audit_answer(200, 0).await else {
-            return Ok(());
-        };
-        if must_be_told {
-            let denial = why.to_denial();
-            self.deny_unaudited(&denial, why);
-            return Err(denial);
-        }
-        if let Unwritten::Never = why {
-            self.hand_to_envoy(self.answer_decision(200, 0));
-        }
-        Ok(())
     }
 
     /// Records a message that the gate denied. The audit log has it only from here.

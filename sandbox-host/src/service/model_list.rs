@@ -1,13 +1,14 @@
 //! The model list of the OpenAI API, limited to the models that the caller may ask about.
 
-use http::{Response, StatusCode};
+use http::StatusCode;
 use tensorgate_policy::request::Proofs;
 use tensorgate_policy::{Operation, Policy, Protocol};
 
-use crate::pipeline::reply::{self, ReplyBody};
+use crate::pipeline::reply;
 use tensorgate_judge::request::Caller;
+use crate::pipeline::reply::Reply;
 
-pub(super) fn answer(policy: &Policy, caller: &Caller, proofs: Proofs) -> Response<ReplyBody> {
+pub(super) fn answer(policy: &Policy, caller: &Caller, proofs: Proofs) -> Reply {
     let client = caller.client.as_deref().unwrap_or_default();
     let names = policy.models_of(client, proofs, Protocol::OpenAi, Operation::Metadata);
     let body = tensorgate_wire::openai::models(names);

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::Response;
 use http::request::Parts;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame};
@@ -33,7 +32,8 @@ use super::App;
 use super::stream_deadline::{before_reset, stream_deadline};
 use crate::pipeline::chunk_stream::Source;
 use crate::pipeline::record::Record;
-use crate::pipeline::reply::{self, ReplyBody};
+use crate::pipeline::reply;
+use crate::pipeline::reply::Reply;
 use crate::pipeline::stream_record::StreamEnd;
 use crate::policy_store::policy_versions::PolicyVersion;
 use answering::{Answered, Answering};
@@ -84,7 +84,7 @@ pub(super) fn open<B>(
     body: B,
     arrived: Instant,
     record: &mut Record,
-) -> Response<ReplyBody>
+) -> Reply
 where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: std::fmt::Display,

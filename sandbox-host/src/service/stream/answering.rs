@@ -10,13 +10,14 @@ use tensorgate_wire::context::MessageEnvelope;
 use tensorgate_wire::encode;
 use tokio::time::Instant;
 
-use super::super::{App, Failure, admit, verify_body};
+use super::super::{App, admit, verify_body};
 use super::running_answer::RunningAnswer;
 use crate::admission::HELD_BYTES;
 use crate::dispatch::Deadline;
 use crate::pipeline::decoupled::DecoupledRequest;
 use crate::pipeline::record::Record;
 use crate::pipeline::reply;
+use crate::pipeline::reply::{Failure, Finish};
 use crate::policy_store::policy_versions::PolicyVersion;
 use tensorgate_base::client_key::ClientKey;
 use tensorgate_base::guard::catch_panic;
@@ -56,54 +57,25 @@ impl Answering {
     ) -> Answered {
         let mut id = None;
         let infer = self.infer(number, mark, frame, request_deadline, &mut record, &mut id);
-        let failed = match catch_panic(infer).await {
-            Ok(Ok(Inferred::Once(answer))) => match self.audit_answer(&mut record, answer).await {
-                Ok(answer) => return Answered::Once(answer),
-                Err(denial) => denial,
-            },
-            Ok(Ok(Inferred::Several(conversation))) => {
-                match record.audit_opening(self.app.must_audit()).await {
-                    Ok(()) => {
-                        let (app, generation) = (&self.app, &self.generation);
-                        let running =
-                            RunningAnswer::new(app, generation, *conversation, record, id);
-                        return Answered::Several(Box::new(running));
-                    }
-                    Err(denial) => denial,
-                }
-            }
-            Ok(Err(Failure::Refused(refused))) => {
-                record.refused(&refused).await;
-                refused.denial
-            }
-            Ok(Err(Failure::Denied(denial) | Failure::BrokenOff(denial))) => {
-                record.denied(&denial).await;
-                denial
-            }
-            Err(panic) => {
-                self.app.metrics.panics.inc();
-                let request_id = record.caller.request_id.as_str();
-                tracing::error!(request_id, cause = panic.as_str(), "a message panicked");
-                let denial = Denial::new(Reason::HandlerFault, panic);
-                record.denied(&denial).await;
-                denial
-            }
+        let caught = catch_panic(infer).await;
+        let finish = Finish::new(record, caught);
+        let extent = |inferred: &Inferred| match inferred {
+            Inferred::Once(answer) => (200, answer.len()),
+            Inferred::Several(_) => (200, 0),
         };
-        Answered::Once(encode::stream_refusal(&failed, id.as_deref()).into())
-    }
-
-    /// A response is sent once its audit record is written, as for other requests.
-    async fn audit_answer(&self, record: &mut Record, answer: Bytes) -> Result<Bytes, Denial> {
-        match record.audit_answer(200, answer.len()).await {
-            Ok(()) => record.allowed(200, answer.len()),
-            Err(why) if self.app.must_audit() => {
-                let denial = why.to_denial();
-                record.deny_unaudited(&denial, why);
-                return Err(denial);
+        let (mut record, inferred) = finish.write(extent, || self.app.must_audit()).await;
+        match inferred {
+            Ok(Inferred::Once(answer)) => {
+                record.allowed(200, answer.len());
+                Answered::Once(answer)
             }
-            Err(why) => record.allow_unaudited(200, answer.len(), why),
+            Ok(Inferred::Several(conversation)) => {
+                let (app, generation) = (&self.app, &self.generation);
+                let running = RunningAnswer::new(app, generation, *conversation, record, id);
+                Answered::Several(Box::new(running))
+            }
+            Err(denial) => Answered::Once(encode::stream_refusal(&denial, id.as_deref()).into()),
         }
-        Ok(answer)
     }
 
     /// Runs one inference.

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tensorgate_policy::{Denial, Reason};
 use tensorgate_wire::encode;
 
 use super::super::App;
@@ -74,12 +73,7 @@ impl RunningAnswer {
                 return piece.answer;
             }
             Ok(Err(denial)) => denial,
-            Err(panic) => {
-                self.app.metrics.panics.inc();
-                let request_id = self.record.caller.request_id.as_str();
-                tracing::error!(request_id, cause = panic.as_str(), "a message panicked");
-                Denial::new(Reason::HandlerFault, panic)
-            }
+            Err(panic) => self.record.panicked(panic),
         };
         self.ends(StreamEnd::Refused(&denial));
         Some(encode::stream_refusal(&denial, self.id.as_deref()).into())
