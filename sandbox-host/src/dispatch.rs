@@ -15,7 +15,6 @@ mod in_flight;
 mod mirror;
 mod openai;
 mod outlier_detection;
-mod own_json;
 mod permits;
 mod pool;
 
@@ -31,6 +30,7 @@ use tokio::time::Instant;
 use crate::backends::oip::{Channel, Endpoint};
 use crate::backends::{BackendError, BackendRequest, Call};
 use crate::dispatch::health::BackendHealth;
+use attempt_loop::Attempt;
 use attempts::{RetryBudget, RetryState};
 use breaker::Breaker;
 pub use decoupled::ResponseStream;
@@ -173,23 +173,18 @@ impl Dispatcher {
         request_deadline: Deadline,
         waited: &mut Duration,
     ) -> Result<BackendResponse, Denial> {
-        if let Some(template) = call.contract.backend_template() {
-            return self.post(call, template, request_deadline, waited).await;
-        }
         let (mut permit, _raised, deadline) = self.acquire(request_deadline, waited).await?;
         let (contract, version) = (call.contract, call.version);
         let backend_request = BackendRequest::new(self.dialect, call)
             .await
             .map_err(|error| error.to_denial(self.health.name()))?;
-        let mut attempts = self.attempts((contract, version), (deadline, request_deadline));
-        loop {
-            let chosen = attempts.next_endpoint().await?;
-            let answered = backend_request.send(&chosen.channel, deadline).await;
-            if let Some(answered) = attempts.finish_tensors(chosen, answered)? {
-                permit.mark_answered();
-                return Ok(answered);
-            }
-        }
+        let attempts = self.attempts((contract, version), (deadline, request_deadline));
+        let (chosen, outputs) = attempts.run(backend_request).await?;
+        permit.mark_answered();
+        Ok(BackendResponse {
+            outputs,
+            call: chosen.call,
+        })
     }
 
     fn start_call(
@@ -208,20 +203,16 @@ impl Dispatcher {
         )
     }
 
-    /// Reports the outcome of an attempt and decides whether the request is sent again. `deadline`
-    /// is the dispatch's own, `request_deadline` that of the request.
-    fn finish_attempt(
+    /// Reports a failed attempt and decides whether the request is sent again. `deadline` is the
+    /// dispatch's own, `request_deadline` that of the request.
+    fn finish_failed(
         &self,
         tries: &mut RetryState,
         chosen: &SelectedEndpoint,
-        error: Option<&BackendError>,
+        error: &BackendError,
         (deadline, request_deadline): (Instant, Deadline),
     ) -> bool {
         let endpoint_index = chosen.index;
-        let Some(error) = error else {
-            chosen.call.report_success();
-            return false;
-        };
         match error {
             // The endpoint is probed over its new connection before the request goes there.
             BackendError::Unsent(_) if chosen.endpoint.has_channel() => {
@@ -368,6 +359,18 @@ impl Dispatcher {
                 ));
             }
         }
+    }
+}
+
+impl Attempt for BackendRequest<'_> {
+    type Answer = Vec<Tensor<'static>>;
+
+    async fn send(
+        &mut self,
+        to: &SelectedEndpoint,
+        deadline: Instant,
+    ) -> Result<Self::Answer, BackendError> {
+        self.call(&to.endpoint, &to.channel, deadline).await
     }
 }
 

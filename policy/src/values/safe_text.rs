@@ -20,8 +20,7 @@
 //! - the command: names, paths and messages that it prints, and the lines of a policy at a fault;
 //! - the scanner and the verifier of models: evidence, and faults of signatures.
 //!
-//! The parser of policies and the check of names in containers refuse these characters. The writer
-//! of rendered YAML escapes them, so that the parser reads its files.
+//! The check of names in containers refuses these characters.
 //!
 //! Letters that look alike, such as Cyrillic ones, are not in the set. Findings of a scan are
 //! written in ASCII for that reason.

@@ -1,6 +1,6 @@
-//! One inference request over gRPC, in any of the supported protocols. It is encoded once and
-//! reused for retries. The response is read as untrusted input. The pipeline checks whether the
-//! tensors fit the contract.
+//! One inference request, over gRPC in any of the supported protocols or in JSON by a template. It
+//! is encoded once and reused for retries. The response is read as untrusted input. The pipeline
+//! checks whether the tensors fit the contract.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -8,8 +8,10 @@ use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
 use tokio::time::Instant;
 
+use super::http_json::TemplateRequest;
 use super::message_chunks::MessageChunks;
-use super::oip::{self, Channel};
+use super::oip;
+use super::oip::{Channel, Endpoint};
 use super::{BackendError, Call, answer, tf_serving, torchserve};
 use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 
@@ -31,6 +33,7 @@ enum Message {
     Inference(MessageChunks),
     Predict(Bytes),
     Predictions(Bytes),
+    Template(TemplateRequest),
 }
 
 impl<'a> BackendRequest<'a> {
@@ -49,9 +52,10 @@ impl<'a> BackendRequest<'a> {
         })
     }
 
-    /// Sends the request and returns its tensors, before the deadline.
-    pub async fn send(
+    /// Sends the request and returns its tensors, before the deadline. gRPC uses the channel.
+    pub async fn call(
         &self,
+        endpoint: &Endpoint,
         line: &Channel,
         deadline: Instant,
     ) -> Result<Vec<Tensor<'static>>, BackendError> {
@@ -71,12 +75,23 @@ impl<'a> BackendRequest<'a> {
                 let (message, claims) = (message.clone(), self.claims);
                 torchserve::send(line, message, self.outputs, claims, most, deadline).await
             }
+            Message::Template(message) => {
+                let server = endpoint.http_json().ok_or_else(|| {
+                    BackendError::Fault("the backend has no JSON template".to_owned())
+                })?;
+                let answer = server.infer(message, deadline).await?;
+                message.decode_response(self.outputs, answer).await
+            }
         }
     }
 }
 
 impl Message {
     async fn new(dialect: ProtocolAdapter, call: Call<'_>) -> Result<Self, BackendError> {
+        if let Some(template) = call.contract.backend_template() {
+            let request = TemplateRequest::new(call, template).await?;
+            return Ok(Self::Template(request));
+        }
         let written = match dialect {
             ProtocolAdapter::OpenInference => {
                 let kept = call.sent_message;

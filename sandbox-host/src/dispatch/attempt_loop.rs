@@ -1,13 +1,26 @@
 //! The attempt loop: calls one endpoint after another, as far as the retry policy allows.
 
+use tensorgate_policy::Denial;
 use tensorgate_policy::policy::Model;
-use tensorgate_policy::{Denial, Tensor};
 use tokio::time::Instant;
 
 use super::attempts::RetryState;
-use super::{BackendResponse, Dispatcher, SelectedEndpoint};
+use super::{Dispatcher, SelectedEndpoint};
 use crate::backends::BackendError;
 use crate::dispatch::Deadline;
+
+/// A request that may be sent several times.
+pub(super) trait Attempt: Send {
+    /// What a server answers.
+    type Answer;
+
+    /// Sends the request to an endpoint and waits for the answer until the deadline.
+    fn send(
+        &mut self,
+        to: &SelectedEndpoint,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Self::Answer, BackendError>> + Send;
+}
 
 /// The attempts of one request.
 pub(super) struct Attempts<'d> {
@@ -39,51 +52,31 @@ impl Dispatcher {
 }
 
 impl Attempts<'_> {
-    /// Selects the endpoint for the next attempt.
-    pub(super) async fn next_endpoint(&self) -> Result<SelectedEndpoint, Denial> {
+    /// Sends a request to one endpoint after another until one answers. Reports the outcome of each
+    /// failed call. The caller reports the other one, because it may have to check the answer.
+    pub(super) async fn run<A: Attempt>(
+        mut self,
+        mut request: A,
+    ) -> Result<(SelectedEndpoint, A::Answer), Denial> {
         let Self {
             dispatcher,
             model,
             version,
-            deadlines: until,
-            retry: tries,
+            deadlines,
+            ..
         } = self;
-        let chosen = dispatcher
-            .select_endpoint(model, version, *until, tries)
-            .await;
-        chosen.map_err(|error| error.to_denial(dispatcher.health.name()))
-    }
-
-    /// Reports the outcome of an attempt. Returns `None` if the request is sent again.
-    pub(super) fn finish<T>(
-        &mut self,
-        chosen: &SelectedEndpoint,
-        came: Result<T, BackendError>,
-    ) -> Result<Option<T>, Denial> {
-        let error = came.as_ref().err();
-        if self
-            .dispatcher
-            .finish_attempt(&mut self.retry, chosen, error, self.deadlines)
-        {
-            return Ok(None);
-        }
-        came.map(Some)
-            .map_err(|error| error.to_denial(chosen.endpoint.uri()))
-    }
-
-    /// As [`Self::finish`], for tensors. The outcome of a successful call is reported later, when
-    /// its tensors were validated against the contract.
-    pub(super) fn finish_tensors(
-        &mut self,
-        chosen: SelectedEndpoint,
-        came: Result<Vec<Tensor<'static>>, BackendError>,
-    ) -> Result<Option<BackendResponse>, Denial> {
-        match came {
-            Ok(outputs) => Ok(Some(BackendResponse {
-                outputs,
-                call: chosen.call,
-            })),
-            Err(error) => self.finish::<BackendResponse>(&chosen, Err(error)),
+        loop {
+            let chosen = dispatcher
+                .select_endpoint(model, version, deadlines, &self.retry)
+                .await
+                .map_err(|error| error.to_denial(dispatcher.health.name()))?;
+            let error = match request.send(&chosen, deadlines.0).await {
+                Ok(answer) => return Ok((chosen, answer)),
+                Err(error) => error,
+            };
+            if !dispatcher.finish_failed(&mut self.retry, &chosen, &error, deadlines) {
+                return Err(error.to_denial(chosen.endpoint.uri()));
+            }
         }
     }
 }

@@ -8,11 +8,14 @@
 use std::time::Duration;
 use tensorgate_judge::response_size;
 
+use http::HeaderMap;
 use tensorgate_policy::policy::Decoupled;
 use tensorgate_policy::{Denial, Reason};
+use tensorgate_wire::proto::ModelInferRequest;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::attempt_loop::Attempt;
 use super::in_flight::CallObserver;
 use super::{Deadline, Dispatcher, Permit, SelectedEndpoint};
 use crate::backends::decoupled::{DecoupledStream, RequestIdentity, StreamedResponse};
@@ -71,66 +74,73 @@ impl Dispatcher {
         (request_deadline, until): (Deadline, Instant),
         waited: &mut Duration,
     ) -> Result<ResponseStream, Denial> {
-        let (mut endpoint_index, raised, deadline) = self.acquire(request_deadline, waited).await?;
+        let (mut permit, raised, deadline) = self.acquire(request_deadline, waited).await?;
         let deadline = deadline.min(until);
         let (contract, version, claims) = (call.contract, call.version, call.claims);
         let max_answer_bytes = response_size::max_bytes(call.outputs);
-        let question = RequestIdentity {
+        let identity = RequestIdentity {
             id: call.id.to_owned(),
             model: call.model.to_owned(),
             version: version.to_owned(),
         };
         let request = oip::request(call).map_err(|error| error.to_denial(self.health.name()))?;
-        let mut attempts = self.attempts((contract, version), (deadline, request_deadline));
-        loop {
-            let chosen = attempts.next_endpoint().await?;
-            let since = Instant::now();
-            let begun = start(
-                &chosen,
-                request.clone(),
-                question.clone(),
-                claims,
-                max_answer_bytes,
-                (deadline, until),
-            )
-            .await;
-            let Some((answers, first)) = attempts.finish(&chosen, begun)? else {
-                continue;
-            };
-            endpoint_index.mark_answered();
-            let of = (chosen.index, since);
-            let (to, came) = mpsc::channel(READ_AHEAD);
-            let kept = StreamResources {
-                _place: endpoint_index,
-                _raised: raised,
-                chosen,
-            };
-            tokio::spawn(read(answers, first, *bounds, until, kept, to));
-            return Ok(ResponseStream {
-                witness: self.observer.clone(),
-                call: of,
-                responses: came,
-            });
-        }
+        let attempts = self.attempts((contract, version), (deadline, request_deadline));
+        let opening = Opening {
+            request,
+            identity,
+            claims,
+            max_answer_bytes,
+            until,
+        };
+        let (chosen, (since, answers, first)) = attempts.run(opening).await?;
+        chosen.call.report_success();
+        permit.mark_answered();
+        let of = (chosen.index, since);
+        let (to, came) = mpsc::channel(READ_AHEAD);
+        let kept = StreamResources {
+            _place: permit,
+            _raised: raised,
+            chosen,
+        };
+        tokio::spawn(read(answers, first, *bounds, until, kept, to));
+        Ok(ResponseStream {
+            witness: self.observer.clone(),
+            call: of,
+            responses: came,
+        })
     }
 }
 
-/// Sends the request and waits for its first response.
-async fn start(
-    chosen: &SelectedEndpoint,
-    request: tensorgate_wire::proto::ModelInferRequest,
-    question: RequestIdentity,
-    claims: &http::HeaderMap,
+/// The start of a stream of responses.
+struct Opening<'a> {
+    request: ModelInferRequest,
+    identity: RequestIdentity,
+    claims: &'a HeaderMap,
     max_answer_bytes: usize,
-    (deadline, until): (Instant, Instant),
-) -> Result<(DecoupledStream, StreamedResponse), BackendError> {
-    let times = (deadline, until);
-    let mut answers = chosen
-        .channel
-        .infer_decoupled(request, question, claims, max_answer_bytes, times)
-        .await?;
-    let first = answers.next(deadline).await?;
-    Ok((answers, first))
+    /// The deadline of all responses.
+    until: Instant,
+}
+
+impl Attempt for Opening<'_> {
+    /// When the request was sent, the responses, and the first of them.
+    type Answer = (Instant, DecoupledStream, StreamedResponse);
+
+    async fn send(
+        &mut self,
+        to: &SelectedEndpoint,
+        deadline: Instant,
+    ) -> Result<Self::Answer, BackendError> {
+        let since = Instant::now();
+        let (request, identity) = (self.request.clone(), self.identity.clone());
+        let (claims, most) = (self.claims, self.max_answer_bytes);
+        let times = (deadline, self.until);
+        let answers = to
+            .channel
+            .infer_decoupled(request, identity, claims, most, times);
+        let mut answers = answers.await?;
+        let first = answers.next(deadline).await?;
+        Ok((since, answers, first))
+    }
 }
 
 /// Reads responses until the last one, until the consumer goes away, or until the time limit. Then

@@ -6,11 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use tensorgate_policy::policy::{Accepts, Model};
 use tensorgate_policy::{Denial, Reason};
+use tokio::time::Instant;
 
+use super::attempt_loop::Attempt;
 use super::{Deadline, Dispatcher, SelectedEndpoint};
+use crate::backends::BackendError;
 use crate::backends::openai::{CheckedResponse, EventStream, ResponseMemory, Upstream, check};
 use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
 use tensorgate_judge::document::Document;
+
+/// Why a document cannot be sent. A policy with such a model is not loaded.
+const OTHER_API: &str = "the backend does not speak OpenAI's API";
 
 impl Dispatcher {
     /// Sends a document whose response is streamed. The response keeps the permit and the other
@@ -29,25 +35,18 @@ impl Dispatcher {
     ) -> Result<EventStream, Denial> {
         let (mut permit, raised, deadline) = self.acquire(request_deadline, waited).await?;
         let max_answer_bytes = longest_answer(model)?;
-        let mut attempts = self.attempts((model, version), (deadline, request_deadline));
-        loop {
-            let chosen = attempts.next_endpoint().await?;
-            let begun = upstream(&chosen)?
-                .stream(
-                    document.clone(),
-                    model.name(),
-                    request_id,
-                    max_answer_bytes,
-                    deadline,
-                )
-                .await;
-            if let Some(mut streamed) = attempts.finish(&chosen, begun)? {
-                permit.mark_answered();
-                let load = chosen.load;
-                streamed.hold(Box::new((permit, raised, load)), held);
-                return Ok(streamed);
-            }
-        }
+        let attempts = self.attempts((model, version), (deadline, request_deadline));
+        let request = StreamedRequest(DocumentRequest {
+            document,
+            model: model.name(),
+            request_id,
+            max_answer_bytes,
+        });
+        let (chosen, mut streamed) = attempts.run(request).await?;
+        chosen.call.report_success();
+        permit.mark_answered();
+        streamed.hold(Box::new((permit, raised, chosen.load)), held);
+        Ok(streamed)
     }
 
     /// Sends a document and reads its response before `request_deadline` and within the backend's
@@ -67,40 +66,101 @@ impl Dispatcher {
     ) -> Result<CheckedResponse, Denial> {
         let (mut permit, _raised, deadline) = self.acquire(request_deadline, waited).await?;
         let max_answer_bytes = longest_answer(model)?;
-        let mut attempts = self.attempts((model, version), (deadline, request_deadline));
-        loop {
-            let chosen = attempts.next_endpoint().await?;
-            let answered = upstream(&chosen)?
-                .complete(&document, request_id, max_answer_bytes, deadline, room)
-                .await
-                .and_then(|answer| {
-                    let check = |answer: Bytes| check(&document, &answer, model.name(), request_id);
-                    answer.map(check).transpose()
-                });
-            if let Some(answered) = attempts.finish(&chosen, answered)? {
-                permit.mark_answered();
-                return answered.ok_or_else(|| out_of_memory("the answer"));
-            }
-        }
+        let attempts = self.attempts((model, version), (deadline, request_deadline));
+        let document = DocumentRequest {
+            document,
+            model: model.name(),
+            request_id,
+            max_answer_bytes,
+        };
+        let request = CompleteRequest { document, room };
+        let (chosen, answered) = attempts.run(request).await?;
+        chosen.call.report_success();
+        permit.mark_answered();
+        answered.ok_or_else(|| out_of_memory("the answer"))
+    }
+}
+
+/// A document for an endpoint.
+struct DocumentRequest<'a> {
+    document: Document,
+    /// The name that the caller used.
+    model: &'a str,
+    request_id: &'a str,
+    max_answer_bytes: usize,
+}
+
+/// A document whose response is streamed.
+struct StreamedRequest<'a>(DocumentRequest<'a>);
+
+impl Attempt for StreamedRequest<'_> {
+    type Answer = EventStream;
+
+    async fn send(
+        &mut self,
+        to: &SelectedEndpoint,
+        deadline: Instant,
+    ) -> Result<EventStream, BackendError> {
+        let DocumentRequest {
+            document,
+            model,
+            request_id,
+            max_answer_bytes,
+        } = &self.0;
+        upstream(to)?
+            .stream(
+                document.clone(),
+                model,
+                request_id,
+                *max_answer_bytes,
+                deadline,
+            )
+            .await
+    }
+}
+
+/// A document whose response is read and checked as a whole.
+struct CompleteRequest<'a, 'm> {
+    document: DocumentRequest<'a>,
+    room: &'a mut ResponseMemory<'m>,
+}
+
+impl Attempt for CompleteRequest<'_, '_> {
+    /// `None` if there is no memory for the response.
+    type Answer = Option<CheckedResponse>;
+
+    async fn send(
+        &mut self,
+        to: &SelectedEndpoint,
+        deadline: Instant,
+    ) -> Result<Option<CheckedResponse>, BackendError> {
+        let DocumentRequest {
+            document,
+            model,
+            request_id,
+            max_answer_bytes,
+        } = &self.document;
+        let room = &mut *self.room;
+        let answer = upstream(to)?
+            .complete(document, request_id, *max_answer_bytes, deadline, room)
+            .await?;
+        let check = |answer: Bytes| check(document, &answer, model, request_id);
+        answer.map(check).transpose()
     }
 }
 
 /// The OpenAI client of an endpoint.
-fn upstream(chosen: &SelectedEndpoint) -> Result<&Upstream, Denial> {
-    chosen.endpoint.openai().ok_or_else(other)
+fn upstream(to: &SelectedEndpoint) -> Result<&Upstream, BackendError> {
+    let other = || BackendError::Fault(OTHER_API.to_owned());
+    to.endpoint.openai().ok_or_else(other)
 }
 
 /// The maximum length of a model's response in bytes.
 fn longest_answer(model: &Model) -> Result<usize, Denial> {
     match model.accepts() {
         Accepts::OpenAi(rules) => Ok(rules.max_answer_bytes()),
-        Accepts::Tensors(_) | Accepts::Raw { .. } => Err(other()),
+        Accepts::Tensors(_) | Accepts::Raw { .. } => {
+            Err(Denial::new(Reason::BackendUnavailable, OTHER_API))
+        }
     }
-}
-
-fn other() -> Denial {
-    Denial::new(
-        Reason::BackendUnavailable,
-        "the backend does not speak OpenAI's API",
-    )
 }
