@@ -48,6 +48,11 @@ pub enum BackendError {
 }
 
 impl BackendError {
+    /// An endpoint has no client for a request. A policy with such a model is not loaded.
+    pub(crate) fn other_protocol() -> Self {
+        Self::Fault("the backend speaks another protocol".to_owned())
+    }
+
     /// Converts the error to a denial. `at` names the backend or endpoint where it happened.
     pub(crate) fn to_denial(&self, at: &str) -> Denial {
         let reason = match self {

@@ -67,8 +67,9 @@ pub struct Dispatcher {
 struct SelectedEndpoint {
     index: usize,
     endpoint: Arc<Endpoint>,
-    /// The channel over which the endpoint was probed.
-    channel: Arc<Channel>,
+    /// The channel over which the endpoint was probed. `None` if each call has a connection of its
+    /// own.
+    channel: Option<Arc<Channel>>,
     load: LoadGuard,
     /// The call, until its outcome is reported.
     call: InFlightCall,
@@ -215,7 +216,7 @@ impl Dispatcher {
         let endpoint_index = chosen.index;
         match error {
             // The endpoint is probed over its new connection before the request goes there.
-            BackendError::Unsent(_) if chosen.endpoint.has_channel() => {
+            BackendError::Unsent(_) if chosen.channel.is_some() => {
                 chosen.call.report_unknown();
                 return true;
             }
@@ -226,7 +227,7 @@ impl Dispatcher {
                 chosen.call.report_connection_failure(error);
                 return tries.retry_unsent(endpoint_index, self.pool.len());
             }
-            BackendError::Unavailable(_) if chosen.endpoint.has_channel() => {
+            BackendError::Unavailable(_) if chosen.channel.is_some() => {
                 // Only a broken connection marks the endpoint as failed. A "busy" response does
                 // not, so one client's load cannot make the host unready. The next request tries
                 // another endpoint before the next probe.
@@ -320,7 +321,9 @@ impl Dispatcher {
                 {
                     let line = endpoint.channel();
                     let result = known.get(endpoint_index);
-                    match result.and_then(|known| known.for_channel(model, version, &line)) {
+                    match result
+                        .and_then(|known| known.for_channel(model, version, line.as_deref()))
+                    {
                         None => {
                             self.health.request_reprobe(endpoint_index);
                             waits = true;
@@ -370,7 +373,8 @@ impl Attempt for BackendRequest<'_> {
         to: &SelectedEndpoint,
         deadline: Instant,
     ) -> Result<Self::Answer, BackendError> {
-        self.call(&to.endpoint, &to.channel, deadline).await
+        self.call(&to.endpoint, to.channel.as_deref(), deadline)
+            .await
     }
 }
 

@@ -19,14 +19,6 @@ use tensorgate_base::guard::offload;
 /// The most bytes of a readiness response.
 const MAX_READY_BYTES: usize = 64 << 10;
 
-/// A client for one server.
-#[derive(Debug)]
-pub struct HttpJson {
-    upstream: Upstream,
-    /// The path of the readiness check.
-    ready_path: Option<String>,
-}
-
 /// An encoded inference request, reused for retries.
 #[derive(Debug)]
 pub struct TemplateRequest {
@@ -85,15 +77,7 @@ impl TemplateRequest {
     }
 }
 
-impl HttpJson {
-    /// Creates a client for a server with this readiness path.
-    pub(super) const fn new(upstream: Upstream, ready: Option<String>) -> Self {
-        Self {
-            upstream,
-            ready_path: ready,
-        }
-    }
-
+impl Upstream {
     /// Sends an inference request and reads its response before the deadline. Dropping the future
     /// closes the connection.
     pub async fn infer(
@@ -109,20 +93,22 @@ impl HttpJson {
             fields.extend(question.claims.clone());
         }
         let body = question.body.clone();
-        self.upstream
-            .exchange(request, body, question.max_answer_bytes, deadline)
+        self.exchange(request, body, question.max_answer_bytes, deadline)
             .await
     }
 
     /// Checks whether the server is ready. Without a readiness path it is ready if it accepts
     /// connections.
-    pub async fn is_ready(&self, deadline: Instant) -> Result<(), BackendError> {
-        let Some(path) = &self.ready_path else {
-            return self.upstream.connects(deadline).await;
+    pub async fn check_ready(
+        &self,
+        path: Option<&str>,
+        deadline: Instant,
+    ) -> Result<(), BackendError> {
+        let Some(path) = path else {
+            return self.connects(deadline).await;
         };
-        let request = Request::get(path.as_str());
-        self.upstream
-            .exchange(request, Bytes::new(), MAX_READY_BYTES, deadline)
+        let request = Request::get(path);
+        self.exchange(request, Bytes::new(), MAX_READY_BYTES, deadline)
             .await
             .map(drop)
     }

@@ -52,34 +52,33 @@ impl<'a> BackendRequest<'a> {
         })
     }
 
-    /// Sends the request and returns its tensors, before the deadline. gRPC uses the channel.
+    /// Sends the request and returns its tensors, before the deadline. gRPC uses the channel, which
+    /// an endpoint for HTTP/1.1 does not have.
     pub async fn call(
         &self,
         endpoint: &Endpoint,
-        line: &Channel,
+        line: Option<&Channel>,
         deadline: Instant,
     ) -> Result<Vec<Tensor<'static>>, BackendError> {
         let most = self.max_answer_bytes;
+        let line = || line.ok_or_else(BackendError::other_protocol);
         match &self.message {
             Message::Inference(message) => {
                 let message = message.clone();
-                let answer = line.infer(message, self.claims, most, deadline).await?;
+                let answer = line()?.infer(message, self.claims, most, deadline).await?;
                 answer::tensors(answer, self.id, self.model, self.version)
             }
             Message::Predict(message) => {
                 let (message, claims) = (message.clone(), self.claims);
-                let predicted = tf_serving::send(line, message, claims, most, deadline).await?;
+                let predicted = tf_serving::send(line()?, message, claims, most, deadline).await?;
                 tf_serving::check(predicted, self.model, self.version)
             }
             Message::Predictions(message) => {
                 let (message, claims) = (message.clone(), self.claims);
-                torchserve::send(line, message, self.outputs, claims, most, deadline).await
+                torchserve::send(line()?, message, self.outputs, claims, most, deadline).await
             }
             Message::Template(message) => {
-                let server = endpoint.http_json().ok_or_else(|| {
-                    BackendError::Fault("the backend has no JSON template".to_owned())
-                })?;
-                let answer = server.infer(message, deadline).await?;
+                let answer = endpoint.http1()?.infer(message, deadline).await?;
                 message.decode_response(self.outputs, answer).await
             }
         }

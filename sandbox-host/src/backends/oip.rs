@@ -3,7 +3,7 @@
 //! Requests are built field by field from validated values. Nothing of the client's message is
 //! copied. HTTP/2 keepalive pings are disabled: gRPC C-core servers (Triton) reject several pings
 //! during a silent call with GOAWAY `too_many_pings`. The prober detects and replaces dead
-//! connections instead ([`Endpoint::reconnect`]).
+//! connections instead ([`GrpcClient::reconnect`]).
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -20,7 +20,6 @@ use tonic::body::Body;
 use tonic::{Code, Request, Status};
 
 use super::codec::SizeCheckedCodec;
-use super::http_json::HttpJson;
 use super::http1;
 use super::message_chunks::MessageChunks;
 use super::openai::Upstream;
@@ -53,97 +52,90 @@ pub enum EndpointError {
     },
 }
 
-/// The address of one server, and the channel to it.
+/// The address of one server, and the client for it.
 #[derive(Debug)]
 pub struct Endpoint {
     uri: String,
-    origin: Origin,
     dialer: Dialer,
-    channel: RwLock<Arc<Channel>>,
-    /// The OpenAI client, which uses no channel.
-    openai: Option<Upstream>,
-    /// The client for a JSON format of its own.
-    http_json: Option<HttpJson>,
+    client: Client,
+}
+
+/// A client for one server.
+#[derive(Debug)]
+pub enum Client {
+    /// gRPC. Calls share the connection of a channel.
+    Grpc(GrpcClient),
+    /// HTTP/1.1. Each call has a connection of its own.
+    Http1(Upstream, Http1Health),
+}
+
+/// How a server with HTTP/1.1 says that it is ready.
+#[derive(Debug)]
+pub enum Http1Health {
+    /// By its list of models, as in the OpenAI API.
+    Models,
+    /// By its answer at this path. Without one, it is ready if it accepts connections.
+    Path(Option<String>),
 }
 
 impl Endpoint {
     /// Creates an endpoint at `http://host:port`, `unix:/path` or, with TLS, `https://host:port`.
     pub fn new(uri: &str, tls: Option<Arc<Tls>>) -> Result<Self, EndpointError> {
-        let dialer = Dialer::new(uri, tls).ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
-        let origin = Origin::parse(uri).map_err(|cause| EndpointError::Uri {
-            uri: uri.to_owned(),
-            cause,
-        })?;
-        let line = RwLock::new(Arc::new(Channel::new(
-            &origin,
-            &dialer,
-            ProtocolAdapter::OpenInference,
-            0,
-        )));
-        Ok(Self {
-            uri: uri.to_owned(),
-            origin,
-            dialer,
-            channel: line,
-            openai: None,
-            http_json: None,
-        })
+        Self::with_protocol(ProtocolAdapter::OpenInference, uri, tls)
     }
 
-    /// Creates an endpoint for another gRPC protocol.
+    /// Creates an endpoint for a gRPC protocol.
     pub fn with_protocol(
         dialect: ProtocolAdapter,
         uri: &str,
         tls: Option<Arc<Tls>>,
     ) -> Result<Self, EndpointError> {
-        let endpoint = Self::new(uri, tls)?;
-        let line = Channel::new(&endpoint.origin, &endpoint.dialer, dialect, 0);
+        let client = GrpcClient::new(dialect, uri, tls)?;
         Ok(Self {
-            channel: RwLock::new(Arc::new(line)),
-            ..endpoint
+            uri: uri.to_owned(),
+            dialer: client.dialer.clone(),
+            client: Client::Grpc(client),
         })
     }
 
-    /// Creates an endpoint for the OpenAI API.
-    pub fn new_openai(uri: &str, tls: Option<Arc<Tls>>) -> Result<Self, EndpointError> {
-        let endpoint = Self::new(uri, tls)?;
-        let upstream = Upstream::new(uri, &endpoint.dialer)
-            .ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
-        Ok(Self {
-            openai: Some(upstream),
-            ..endpoint
-        })
-    }
-
-    /// Creates an endpoint for a JSON format of its own. `ready` is the path of the readiness
-    /// check.
-    pub fn new_http_json(
+    /// Creates an endpoint for HTTP/1.1.
+    pub fn with_http1(
         uri: &str,
         tls: Option<Arc<Tls>>,
-        ready: Option<&str>,
+        health: Http1Health,
     ) -> Result<Self, EndpointError> {
-        let endpoint = Self::new(uri, tls)?;
-        let upstream = Upstream::new(uri, &endpoint.dialer)
-            .ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
+        let scheme = || EndpointError::Scheme(uri.to_owned());
+        let dialer = Dialer::new(uri, tls).ok_or_else(scheme)?;
+        let upstream = Upstream::new(uri, &dialer).ok_or_else(scheme)?;
         Ok(Self {
-            http_json: Some(HttpJson::new(upstream, ready.map(str::to_owned))),
-            ..endpoint
+            uri: uri.to_owned(),
+            dialer,
+            client: Client::Http1(upstream, health),
         })
     }
 
-    /// Whether calls share the channel's connection. Otherwise each call has its own.
-    pub const fn has_channel(&self) -> bool {
-        self.http_json.is_none() && self.openai.is_none()
+    /// The client.
+    pub const fn client(&self) -> &Client {
+        &self.client
     }
 
-    /// The client for a JSON format of its own, if any.
-    pub const fn http_json(&self) -> Option<&HttpJson> {
-        self.http_json.as_ref()
+    /// The current channel. `None` if each call has a connection of its own.
+    pub fn channel(&self) -> Option<Arc<Channel>> {
+        match &self.client {
+            Client::Grpc(client) => Some(client.channel()),
+            Client::Http1(..) => None,
+        }
     }
 
-    /// The OpenAI client, if any.
-    pub const fn openai(&self) -> Option<&Upstream> {
-        self.openai.as_ref()
+    /// The client for HTTP/1.1.
+    ///
+    /// # Errors
+    /// Returns an error if the server speaks gRPC.
+    pub fn http1(&self) -> Result<&Upstream, BackendError> {
+        match &self.client {
+            Client::Http1(upstream, _) => Ok(upstream),
+            Client::Grpc(_) => Err(BackendError::other_protocol()),
+        }
     }
 
     /// The address, for the log.
@@ -159,6 +151,35 @@ impl Endpoint {
     /// Whether no process of this machine or pod listens at the address. Never of another machine.
     pub async fn is_refused_locally(&self) -> bool {
         self.dialer.is_refused_locally().await
+    }
+}
+
+/// The channel to a server, which is replaced once its connection is lost.
+#[derive(Debug)]
+pub struct GrpcClient {
+    origin: Origin,
+    dialer: Dialer,
+    channel: RwLock<Arc<Channel>>,
+}
+
+impl GrpcClient {
+    /// Creates a client for `http://host:port`, `unix:/path` or, with TLS, `https://host:port`.
+    pub fn new(
+        dialect: ProtocolAdapter,
+        uri: &str,
+        tls: Option<Arc<Tls>>,
+    ) -> Result<Self, EndpointError> {
+        let dialer = Dialer::new(uri, tls).ok_or_else(|| EndpointError::Scheme(uri.to_owned()))?;
+        let origin = Origin::parse(uri).map_err(|cause| EndpointError::Uri {
+            uri: uri.to_owned(),
+            cause,
+        })?;
+        let line = Channel::new(&origin, &dialer, dialect, 0);
+        Ok(Self {
+            origin,
+            dialer,
+            channel: RwLock::new(Arc::new(line)),
+        })
     }
 
     /// The current channel.

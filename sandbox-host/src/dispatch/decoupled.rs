@@ -134,9 +134,9 @@ impl Attempt for Opening<'_> {
         let (request, identity) = (self.request.clone(), self.identity.clone());
         let (claims, most) = (self.claims, self.max_answer_bytes);
         let times = (deadline, self.until);
-        let answers = to
-            .channel
-            .infer_decoupled(request, identity, claims, most, times);
+        let line = to.channel.as_deref();
+        let line = line.ok_or_else(BackendError::other_protocol)?;
+        let answers = line.infer_decoupled(request, identity, claims, most, times);
         let mut answers = answers.await?;
         let first = answers.next(deadline).await?;
         Ok((since, answers, first))

@@ -103,10 +103,8 @@ impl Dispatcher {
             .ranked(no_client, 0, &[])
             .next()
             .ok_or_else(none)?;
-        let line = endpoint.channel();
-        if line.is_lost() {
-            return Err(none());
-        }
+        let line = endpoint.channel().filter(|line| !line.is_lost());
+        let line = line.ok_or_else(none)?;
         let (id, version) = (message.id.clone(), message.model_version.clone());
         self.mirror_checks
             .check(endpoint_index, model, &version, &line, deadline)

@@ -11,12 +11,9 @@ use tokio::time::Instant;
 use super::attempt_loop::Attempt;
 use super::{Deadline, Dispatcher, SelectedEndpoint};
 use crate::backends::BackendError;
-use crate::backends::openai::{CheckedResponse, EventStream, ResponseMemory, Upstream, check};
+use crate::backends::openai::{CheckedResponse, EventStream, ResponseMemory, check};
 use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
 use tensorgate_judge::document::Document;
-
-/// Why a document cannot be sent. A policy with such a model is not loaded.
-const OTHER_API: &str = "the backend does not speak OpenAI's API";
 
 impl Dispatcher {
     /// Sends a document whose response is streamed. The response keeps the permit and the other
@@ -107,7 +104,8 @@ impl Attempt for StreamedRequest<'_> {
             request_id,
             max_answer_bytes,
         } = &self.0;
-        upstream(to)?
+        to.endpoint
+            .http1()?
             .stream(
                 document.clone(),
                 model,
@@ -141,7 +139,9 @@ impl Attempt for CompleteRequest<'_, '_> {
             max_answer_bytes,
         } = &self.document;
         let room = &mut *self.room;
-        let answer = upstream(to)?
+        let answer = to
+            .endpoint
+            .http1()?
             .complete(document, request_id, *max_answer_bytes, deadline, room)
             .await?;
         let check = |answer: Bytes| check(document, &answer, model, request_id);
@@ -149,18 +149,13 @@ impl Attempt for CompleteRequest<'_, '_> {
     }
 }
 
-/// The OpenAI client of an endpoint.
-fn upstream(to: &SelectedEndpoint) -> Result<&Upstream, BackendError> {
-    let other = || BackendError::Fault(OTHER_API.to_owned());
-    to.endpoint.openai().ok_or_else(other)
-}
-
 /// The maximum length of a model's response in bytes.
 fn longest_answer(model: &Model) -> Result<usize, Denial> {
     match model.accepts() {
         Accepts::OpenAi(rules) => Ok(rules.max_answer_bytes()),
         Accepts::Tensors(_) | Accepts::Raw { .. } => {
-            Err(Denial::new(Reason::BackendUnavailable, OTHER_API))
+            let cause = "the backend does not speak OpenAI's API";
+            Err(Denial::new(Reason::BackendUnavailable, cause))
         }
     }
 }

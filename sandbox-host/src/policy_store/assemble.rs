@@ -16,8 +16,9 @@ use tensorgate_policy::raw::BackendKind;
 
 use super::handler_metrics::{capture_counts, circuit_open};
 use super::parallel::parallel_map;
-use crate::backends::oip::{Endpoint, EndpointError};
-use crate::config::{self, ConfigError};
+use crate::backends::oip::{Endpoint, EndpointError, Http1Health};
+use crate::config;
+use crate::config::ConfigError;
 use crate::dispatch::Dispatcher;
 use crate::dispatch::health::{self, BackendHealth, Prober};
 use crate::egress::Egress;
@@ -468,9 +469,12 @@ impl Loader {
         let endpoints = addresses
             .iter()
             .map(|uri| match rule.kind() {
-                BackendKind::OpenAi => Endpoint::new_openai(uri, tls.clone()).map(Arc::new),
+                BackendKind::OpenAi => {
+                    Endpoint::with_http1(uri, tls.clone(), Http1Health::Models).map(Arc::new)
+                }
                 BackendKind::HttpJson => {
-                    Endpoint::new_http_json(uri, tls.clone(), rule.health_path()).map(Arc::new)
+                    let health = Http1Health::Path(rule.health_path().map(str::to_owned));
+                    Endpoint::with_http1(uri, tls.clone(), health).map(Arc::new)
                 }
                 BackendKind::OpenInference
                 | BackendKind::TfServing

@@ -6,9 +6,9 @@ use crate::support;
 use serde_json::json;
 use support::backend::{Act, Backend, described, truth};
 use support::{Running, admin, policy, start, until};
-use tensorgate_host::backends::BackendError;
 use tensorgate_host::backends::message_chunks::MessageChunks;
-use tensorgate_host::backends::oip::Endpoint;
+use tensorgate_host::backends::oip::GrpcClient;
+use tensorgate_host::backends::{BackendError, ProtocolAdapter};
 use tensorgate_wire::proto::{ModelInferRequest, ModelMetadataResponse};
 use tonic::Code;
 
@@ -207,9 +207,9 @@ async fn a_model_that_drifts_later_is_found_without_a_reconnect() {
 #[tokio::test]
 async fn a_request_on_a_lost_connection_is_not_delivered() {
     let mut first = Backend::start_at(Act::Answer, own_address());
-    let endpoint = Endpoint::new(&first.uri(), None).unwrap();
+    let client = GrpcClient::new(ProtocolAdapter::OpenInference, &first.uri(), None).unwrap();
     let soon = || tokio::time::Instant::now() + support::PATIENCE;
-    let line = endpoint.channel();
+    let line = client.channel();
     assert!(line.server_ready(soon()).await.unwrap());
     let address = first.address;
     first.die();
@@ -233,7 +233,7 @@ async fn a_request_on_a_lost_connection_is_not_delivered() {
     }
     assert!(line.is_lost());
     assert_eq!(second.begun(), 0);
-    let fresh = endpoint.connected_channel();
+    let fresh = client.connected_channel();
     assert!(fresh.number() > line.number());
     assert!(fresh.server_ready(soon()).await.unwrap());
 }

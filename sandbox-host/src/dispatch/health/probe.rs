@@ -10,8 +10,7 @@ use tokio::time::Instant;
 
 use super::{Key, ModelStatus, PROBE_TIMEOUT, ProbeResult, tf_serving, torchserve};
 use crate::backends::BackendError;
-use crate::backends::http_json::HttpJson;
-use crate::backends::oip::{Channel, Endpoint};
+use crate::backends::oip::{Channel, Client, Endpoint, Http1Health};
 use crate::backends::openai::Upstream;
 use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 
@@ -25,19 +24,23 @@ const SLOW_AT_ONCE: usize = 64;
 
 /// Probes one endpoint and each model. A timeout of the server itself ends the probe.
 pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -> ProbeResult {
-    if let Some(upstream) = endpoint.openai() {
-        return listed(keys, upstream, endpoint).await;
-    }
-    if let Some(server) = endpoint.http_json() {
-        return up(keys, server, endpoint).await;
-    }
+    let client = match endpoint.client() {
+        Client::Grpc(client) => client,
+        Client::Http1(upstream, health) => {
+            let found = over_http1(keys, upstream, health).await;
+            return ProbeResult {
+                found: Some(found.map_err(|error| failure(endpoint.uri(), &error))),
+                ..ProbeResult::default()
+            };
+        }
+    };
     let keys: Vec<_> = keys.collect();
-    let mut line = endpoint.connected_channel();
+    let mut line = client.connected_channel();
     let mut found = over(&keys, &line).await;
     if line.is_lost() && !matches!(found, Err(BackendError::Timeout(_))) {
         // The connection was lost before or during this probe. A second attempt shows whether a
         // server is there.
-        line = endpoint.connected_channel();
+        line = client.connected_channel();
         found = over(&keys, &line).await;
     }
     if line.is_lost() && found.is_ok() {
@@ -47,7 +50,7 @@ pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -
     if matches!(found, Err(BackendError::Timeout(_))) {
         // The connection may be dead without an error, for example after a power failure. Open
         // another.
-        line = endpoint.reconnect();
+        line = client.reconnect();
     }
     let found = match found {
         Ok(models) => Ok(models),
@@ -103,41 +106,27 @@ async fn over(
     models(keys, line).await
 }
 
-/// The model list of a server with the OpenAI API. Each request has a connection of its own.
-async fn listed(
+/// All probe requests over HTTP/1.1. Each has a connection of its own.
+async fn over_http1(
     keys: impl Iterator<Item = &Key>,
     upstream: &Upstream,
-    endpoint: &Endpoint,
-) -> ProbeResult {
-    let found = upstream.models(soon()).await.map(|models| {
-        let said = |key: &Key| {
-            if models.contains(&key.0) {
-                ModelStatus::Listed
-            } else {
-                ModelStatus::Unready("it is not in the list of models".to_owned())
-            }
-        };
-        keys.map(|key| (key.clone(), said(key))).collect()
-    });
-    ProbeResult {
-        line: endpoint.channel().number(),
-        found: Some(found.map_err(|error| failure(endpoint.uri(), &error))),
-    }
-}
-
-/// A server with a JSON format of its own, which reports nothing about models. Each request has a
-/// connection of its own.
-async fn up(
-    keys: impl Iterator<Item = &Key>,
-    server: &HttpJson,
-    endpoint: &Endpoint,
-) -> ProbeResult {
-    let found = server.is_ready(soon()).await;
-    let found = found.map(|()| keys.map(|key| (key.clone(), ModelStatus::Listed)).collect());
-    ProbeResult {
-        line: endpoint.channel().number(),
-        found: Some(found.map_err(|error| failure(endpoint.uri(), &error))),
-    }
+    health: &Http1Health,
+) -> Result<BTreeMap<Key, ModelStatus>, BackendError> {
+    let models = match health {
+        Http1Health::Models => Some(upstream.models(soon()).await?),
+        // A server with a JSON format of its own reports nothing about models.
+        Http1Health::Path(path) => {
+            upstream.check_ready(path.as_deref(), soon()).await?;
+            None
+        }
+    };
+    let said = |key: &Key| match &models {
+        Some(models) if !models.contains(&key.0) => {
+            ModelStatus::Unready("it is not in the list of models".to_owned())
+        }
+        _ => ModelStatus::Listed,
+    };
+    Ok(keys.map(|key| (key.clone(), said(key))).collect())
 }
 
 /// The content of a server's answer, or why it is a fault of the server.

@@ -30,27 +30,27 @@ pub(in crate::dispatch) enum ModelStatus {
 /// The result of a probe.
 #[derive(Debug, Default)]
 pub struct ProbeResult {
-    /// The number of the probed channel.
+    /// The number of the probed channel, if there is one.
     pub(super) line: u64,
     /// `None` if nothing is known. A text is why the probe failed.
     pub(super) found: Option<Result<BTreeMap<Key, ModelStatus>, String>>,
 }
 
 impl ProbeResult {
-    /// Whether requests for a model version may be sent over a channel. `None` if the server behind
-    /// it was not probed.
+    /// Whether requests for a model version may be sent over a channel, if there is one. `None` if
+    /// the server behind it was not probed.
     pub fn for_channel(
         &self,
         model: &Model,
         version: &str,
-        line: &Channel,
+        line: Option<&Channel>,
     ) -> Option<Result<(), BackendError>> {
-        if self.line != line.number() {
+        if line.is_some_and(|line| self.line != line.number()) {
             return None;
         }
         // A negative result stays valid after the connection is lost.
         self.matches_policy(model, version)
-            .filter(|fits| fits.is_err() || !line.is_lost())
+            .filter(|fits| fits.is_err() || !line.is_some_and(Channel::is_lost))
     }
 
     /// As [`Self::for_channel`], whatever the state of the connection.
