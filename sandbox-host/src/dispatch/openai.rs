@@ -59,18 +59,18 @@ impl Dispatcher {
         request_id: &str,
         request_deadline: Deadline,
         waited: &mut Duration,
-        room: &mut ResponseMemory<'_>,
+        memory: &mut ResponseMemory<'_>,
     ) -> Result<CheckedResponse, Denial> {
         let (mut permit, _raised, deadline) = self.acquire(request_deadline, waited).await?;
         let max_answer_bytes = longest_answer(model)?;
         let attempts = self.attempts((model, version), (deadline, request_deadline));
-        let document = DocumentRequest {
+        let request = DocumentRequest {
             document,
             model: model.name(),
             request_id,
             max_answer_bytes,
         };
-        let request = CompleteRequest { document, room };
+        let request = CompleteRequest { request, memory };
         let (chosen, answered) = attempts.run(request).await?;
         chosen.call.report_success();
         permit.mark_answered();
@@ -98,29 +98,19 @@ impl Attempt for StreamedRequest<'_> {
         to: &SelectedEndpoint,
         deadline: Instant,
     ) -> Result<EventStream, BackendError> {
-        let DocumentRequest {
-            document,
-            model,
-            request_id,
-            max_answer_bytes,
-        } = &self.0;
-        to.endpoint
-            .http1()?
-            .stream(
-                document.clone(),
-                model,
-                request_id,
-                *max_answer_bytes,
-                deadline,
-            )
+        let Self(request) = self;
+        let (document, most) = (request.document.clone(), request.max_answer_bytes);
+        let upstream = to.endpoint.http1()?;
+        upstream
+            .stream(document, request.model, request.request_id, most, deadline)
             .await
     }
 }
 
 /// A document whose response is read and checked as a whole.
 struct CompleteRequest<'a, 'm> {
-    document: DocumentRequest<'a>,
-    room: &'a mut ResponseMemory<'m>,
+    request: DocumentRequest<'a>,
+    memory: &'a mut ResponseMemory<'m>,
 }
 
 impl Attempt for CompleteRequest<'_, '_> {
@@ -132,19 +122,14 @@ impl Attempt for CompleteRequest<'_, '_> {
         to: &SelectedEndpoint,
         deadline: Instant,
     ) -> Result<Option<CheckedResponse>, BackendError> {
-        let DocumentRequest {
-            document,
-            model,
-            request_id,
-            max_answer_bytes,
-        } = &self.document;
-        let room = &mut *self.room;
+        let Self { request, memory } = self;
+        let (document, id) = (&request.document, request.request_id);
         let answer = to
             .endpoint
             .http1()?
-            .complete(document, request_id, *max_answer_bytes, deadline, room)
+            .complete(document, id, request.max_answer_bytes, deadline, memory)
             .await?;
-        let check = |answer: Bytes| check(document, &answer, model, request_id);
+        let check = |answer: Bytes| check(document, &answer, request.model, id);
         answer.map(check).transpose()
     }
 }

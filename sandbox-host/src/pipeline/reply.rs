@@ -15,8 +15,7 @@ use tensorgate_wire::Answer;
 use tensorgate_wire::answer::{percent_encoded, rate_fields};
 use tensorgate_wire::headers::JSON_LENGTH;
 
-use super::chunk_stream::ChunkStream;
-use super::chunk_stream::Source;
+use super::chunk_stream::{ChunkStream, Source};
 use super::record::Record;
 use super::request::DeniedRequest;
 use super::settlement::TokenSettlement;
