@@ -88,7 +88,7 @@ LEFT_OUT = {
     "configuration of the filter": (
         "filters/core/src/root.rs",
         "filters/core/src/filter.rs",
-        "filters/core/src/listener_bounds.rs",
+        "filters/core/src/host/listener_bounds.rs",
     ),
     "start and health of the host": (
         "sandbox-host/src/backends/signature.rs",

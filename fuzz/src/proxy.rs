@@ -15,12 +15,11 @@ use std::rc::Rc;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{
-    Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore,
+    Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore, Verdict,
 };
 use tensorgate_filter_core::request_id::request_id;
 use tensorgate_filter_core::root::GateRoot;
 use tensorgate_filter_core::shared_state::create_shared_state;
-use tensorgate_filter_core::verdict::Verdict;
 use tensorgate_identity::api_key::format_key;
 use tensorgate_native_proxy::{Limiter, Store};
 use tensorgate_policy::denial::OverloadCause;

@@ -24,7 +24,7 @@ pub mod tls;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use tensorgate_filter_core::ListenerBounds;
+use tensorgate_filter_core::host::ListenerBounds;
 use tensorgate_policy::bundle::EncodedBundleFault;
 use tensorgate_policy::policy::{Counter, RateLimitService};
 use tensorgate_policy::{Bundle, Policy};

@@ -1,5 +1,8 @@
 //! How a filter treats a request body: whether the body is buffered, streamed or must be empty, and
-//! how large it may be. This module never reads a body.
+//! how large it may be. Only [`reader`] reads one.
+
+mod delivery;
+pub(crate) mod reader;
 
 use tensorgate_policy::decision::{BodyFormat, BodyPlan};
 use tensorgate_policy::request::ServerQuery;
@@ -7,7 +10,8 @@ use tensorgate_policy::{Decision, Denial, Policy, Reason};
 use tensorgate_wire::BodyStream;
 
 use crate::filter::Capabilities;
-use crate::listener_bounds::ListenerBounds;
+use crate::host::ListenerBounds;
+pub(crate) use delivery::Delivery;
 
 /// Maximum body of a server-level request (health, metadata), in bytes: a gRPC frame around a
 /// service name, or nothing.

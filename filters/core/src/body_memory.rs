@@ -9,8 +9,7 @@
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, HeaderMode, Reason};
 
-use crate::host::{Level, Proxy, SharedStore};
-use crate::listener_bounds::ListenerBounds;
+use crate::host::{Level, ListenerBounds, Proxy, SharedStore};
 use crate::permits::{
     Permit, acquire_amount, make_count, max_stream_ns, release as release_permits,
 };

@@ -37,12 +37,11 @@ use tensorgate_policy::{Decision, Denial, Now, Step};
 use tensorgate_wire::headers::{self, ReadHead};
 use tensorgate_wire::{addressee, check_server_query, decode, expand};
 
+use crate::body::reader::{MIN_CHUNK_BYTES, read_body};
 use crate::body::{ALWAYS_BUFFERED_BYTES, Body, needs_whole_body, reads_body};
-use crate::body_reader::{MIN_CHUNK_BYTES, read_body};
-use crate::host::{Action, Level, Proxy, SharedStore, cannot_decide};
+use crate::host::{Action, Level, ListenerBounds, Proxy, SharedStore, cannot_decide};
 use crate::identify::{CallerState, PreviousFilters, identify, remove_api_key};
 use crate::keys::AwaitedFetch;
-use crate::listener_bounds::ListenerBounds;
 use crate::message_stream::MessageStream;
 use crate::outcome::Outcome;
 use crate::permits::{PermitFault, max_stream_ns, release as release_permits, renew, reset_ns};

@@ -4,6 +4,9 @@
 //! the filter decides what the failure means for the request. The port makes no decisions.
 
 mod header_map;
+mod listener_bounds;
+pub mod signature;
+mod verdict;
 
 use tensorgate_identity::VerifyFault;
 #[cfg(feature = "jwt-simple")]
@@ -14,8 +17,9 @@ use tensorgate_policy::{Denial, Now, Reason};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
 
-use crate::verdict::Verdict;
 pub use header_map::{deserialize, serialize};
+pub use listener_bounds::ListenerBounds;
+pub use verdict::Verdict;
 
 /// Name of the proxy's cluster for the rate-limit service.
 pub const RATE_LIMIT_CLUSTER: &str = "tensorgate-limits";

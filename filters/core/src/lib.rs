@@ -5,16 +5,13 @@
 //! natively in milliseconds, and `explain` runs the filters' own code.
 
 mod body;
-mod body_delivery;
 mod body_memory;
-mod body_reader;
 mod circuit_breaker;
 pub mod filter;
 pub mod gate;
 pub mod host;
 mod identify;
 pub mod keys;
-mod listener_bounds;
 pub mod lockout;
 pub mod log_sequence;
 mod message_stream;
@@ -31,13 +28,10 @@ pub mod root;
 pub mod sdk;
 mod shared_identity;
 pub mod shared_state;
-pub mod signature;
 pub mod slots;
 mod small_bodies;
 mod streaming_validation;
 pub mod upstream;
-pub mod verdict;
 mod wait_limiter;
 
-pub use listener_bounds::ListenerBounds;
 pub use shared_identity::PROPERTY as IDENTITY_PROPERTY;

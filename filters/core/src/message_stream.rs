@@ -18,9 +18,8 @@ use tensorgate_wire::messages::{Messages, NextMessage, framed, incomplete_messag
 use tensorgate_wire::{addressee, decode, expand};
 
 use crate::body::ALWAYS_BUFFERED_BYTES;
-use crate::body_reader::{read_body, read_body_at};
-use crate::host::{Proxy, cannot_decide};
-use crate::listener_bounds::ListenerBounds;
+use crate::body::reader::{read_body, read_body_at};
+use crate::host::{ListenerBounds, Proxy, cannot_decide};
 use crate::outcome::Outcome;
 use crate::quota::Reservations;
 use crate::quota_step::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};

@@ -10,11 +10,10 @@ use tensorgate_policy::policy::Shadow;
 use tensorgate_policy::{Decision, Denial, Policy, Reason};
 
 use crate::filter::Filter;
-use crate::host::{Level, Proxy};
+use crate::host::{Level, Proxy, Verdict};
 use crate::log_sequence::set_sequence_number;
 use crate::property;
 use crate::record::{Record, ReportedOutcome};
-use crate::verdict::Verdict;
 
 /// The outcome as far as this filter knows it.
 #[derive(Debug)]

@@ -9,8 +9,7 @@ use tensorgate_policy::decision::{Acquire, AcquireOutcome, PermitRequest};
 use tensorgate_policy::in_flight::{AcquireResult, InFlight};
 use tensorgate_policy::policy::Limits;
 
-use crate::host::{HostFault, SharedStore};
-use crate::listener_bounds::ListenerBounds;
+use crate::host::{HostFault, ListenerBounds, SharedStore};
 use crate::slots::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
 
 /// Nanoseconds per millisecond.

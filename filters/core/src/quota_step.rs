@@ -6,8 +6,7 @@ use tensorgate_policy::{ChargeOutcome, Decision, Denial, Now, Reason, Step};
 
 use crate::body_memory::BodyMemory;
 use crate::filter::Capabilities;
-use crate::host::{Level, Proxy};
-use crate::listener_bounds::ListenerBounds;
+use crate::host::{Level, ListenerBounds, Proxy};
 use crate::permits::{self, Permit, max_stream_ns, still_needed};
 use crate::quota::{Reservations, consume_and_log};
 use crate::rate_limit_service::{LimitCall, PendingCharge, request_charge};

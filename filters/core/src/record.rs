@@ -7,7 +7,7 @@ use tensorgate_policy::denial::{MAX_SHADOWED, OverloadCause, Shadowed};
 use tensorgate_policy::policy::Shadow;
 use tensorgate_policy::{Operation, Reason};
 
-use crate::verdict::Verdict;
+use crate::host::Verdict;
 
 /// Maximum length of a cause in the log, in bytes. A cause may quote names from the caller, which
 /// are limited themselves ([`tensorgate_wire::limits::MAX_NAME_BYTES`]).

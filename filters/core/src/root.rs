@@ -12,8 +12,7 @@ use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Bundle, EncodedBundle, Fault, HeaderMode, Now, Policy, Severity};
 use tensorgate_wire::context::{Key, KeyFault};
 
-use crate::body::ALWAYS_BUFFERED_BYTES;
-use crate::body_delivery::Delivery;
+use crate::body::{ALWAYS_BUFFERED_BYTES, Delivery};
 use crate::filter::Filter;
 use crate::host::{HttpResponse, Outside, SharedStore};
 use crate::keys::Keyring;

@@ -30,13 +30,14 @@ use tensorgate_wire::context::Key;
 
 use crate::filter::Filter;
 use crate::gate::Gate;
-use crate::host::{Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore};
+use crate::host::signature::{self, SignatureCall};
+use crate::host::{
+    Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore, Verdict,
+};
 use crate::request_id::request_id;
 use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, READ_CONFIGURATION_BYTES, host_fault};
 use crate::shared_identity;
 use crate::shared_state::create_shared_state;
-use crate::signature::{self, SignatureCall};
-use crate::verdict::Verdict;
 use open_streams::OpenStreams;
 use outside::{Outer, SOON_MS, Waiting, answered};
 use unconfigured::Unconfigured;

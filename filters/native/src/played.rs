@@ -6,8 +6,8 @@
     reason = "for tests: says which invariant is broken"
 )]
 
+use tensorgate_filter_core::host::Verdict;
 use tensorgate_filter_core::record::Record;
-use tensorgate_filter_core::verdict::Verdict;
 use tensorgate_policy::Reason;
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::verdict::TRAILER;

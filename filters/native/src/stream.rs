@@ -23,10 +23,9 @@ use super::limiter::Limiter;
 use super::{Outcome, Peer};
 use crate::store::Store;
 use tensorgate_filter_core::gate::Gate;
-use tensorgate_filter_core::host::{Action, Field, Level, LimitCallOutcome};
+use tensorgate_filter_core::host::{Action, Field, Level, LimitCallOutcome, Verdict};
 use tensorgate_filter_core::record::Record;
 use tensorgate_filter_core::root::GateRoot;
-use tensorgate_filter_core::verdict::Verdict;
 pub use upstream_host::STREAM;
 
 /// What a filter reported to its proxy.

@@ -10,7 +10,7 @@ use tensorgate_policy::decision::BodyPlan;
 use super::body_ahead::is_all;
 use super::completion::Remainder;
 use super::{Gate, PendingRequest, Phase};
-use crate::body_reader::read_body;
+use crate::body::reader::read_body;
 use crate::host::{Action, Proxy, cannot_decide};
 use crate::streaming_validation::StreamingValidator;
 

@@ -12,7 +12,7 @@ use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, HeaderMode, Reason};
 
 use super::{Gate, Phase};
-use crate::body_delivery::Delivery;
+use crate::body::Delivery;
 use crate::host::{Level, Proxy};
 
 /// Bytes received of a request, headers included.

@@ -25,8 +25,8 @@ use tensorgate_wire::context::RemainingQuotas;
 use tensorgate_wire::context::verdict::{TRAILER, VerdictSubject, behind_body};
 
 use super::{Gate, PendingRequest, Phase};
+use crate::body::reader::read_body;
 use crate::body::{Body, reads_body};
-use crate::body_reader::read_body;
 use crate::host::{Action, HostFault, Proxy, cannot_decide};
 
 /// A request whose headers were forwarded before its verdict.

@@ -20,9 +20,8 @@ use tensorgate_wire::expand;
 use super::arrived::{Arrived, End};
 use super::{Gate, PendingRequest, Phase};
 use crate::body::{ALWAYS_BUFFERED_BYTES, Body};
-use crate::host::{Action, Level, Proxy, cannot_decide};
+use crate::host::{Action, Level, ListenerBounds, Proxy, cannot_decide};
 use crate::keys::AwaitedFetch;
-use crate::listener_bounds::ListenerBounds;
 use crate::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
 use crate::wait_limiter::WaitPermit;
 

@@ -20,7 +20,7 @@ use tensorgate_wire::messages::{NextMessage, framed, max_ahead};
 
 use super::pending::PendingMessage;
 use super::{Batch, Message, MessageContext, MessageStream, StreamProgress, Window};
-use crate::body_reader::{MIN_CHUNK_BYTES, read_body};
+use crate::body::reader::{MIN_CHUNK_BYTES, read_body};
 use crate::host::cannot_decide;
 use crate::quota_step::out_of_order;
 use crate::rate_limit_service::PendingCharge;

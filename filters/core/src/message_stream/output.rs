@@ -5,7 +5,7 @@ use core::ops::Range;
 use tensorgate_policy::{Decision, Denial};
 use tensorgate_wire::context::{MessageEnvelope, RemainingQuotas};
 
-use crate::body_reader::read_body;
+use crate::body::reader::read_body;
 use crate::host::{Proxy, cannot_decide};
 use crate::root::GateRoot;
 

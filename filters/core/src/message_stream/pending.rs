@@ -10,9 +10,8 @@ use super::{
     Batch, Message, MessageContext, MessageOutcome, MessageStream, StreamProgress, Window,
 };
 use crate::body::ALWAYS_BUFFERED_BYTES;
-use crate::body_reader::read_body_at;
-use crate::host::{Proxy, cannot_decide};
-use crate::listener_bounds::ListenerBounds;
+use crate::body::reader::read_body_at;
+use crate::host::{ListenerBounds, Proxy, cannot_decide};
 use crate::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
 
 /// A waiting message.

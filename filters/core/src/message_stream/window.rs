@@ -6,7 +6,7 @@ use tensorgate_policy::{Decision, Denial};
 use tensorgate_wire::context::MessageEnvelope;
 
 use super::output::Output;
-use crate::body_reader::read_body_at;
+use crate::body::reader::read_body_at;
 use crate::host::Proxy;
 use crate::rate_limit_service::PendingCharge;
 

@@ -7,9 +7,8 @@ use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::Shadow;
 
 use super::abi;
-use crate::host::{HostFault, LimitCallOutcome};
+use crate::host::{HostFault, LimitCallOutcome, Verdict};
 use crate::record::{overload_metric, shadow_metric};
-use crate::verdict::Verdict;
 
 type Counters<T> = OnceCell<Vec<(T, u32)>>;
 

@@ -7,8 +7,7 @@ use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::Answer;
 
 use super::Host;
-use crate::host::{Level, Proxy as _};
-use crate::verdict::Verdict;
+use crate::host::{Level, Proxy as _, Verdict};
 
 /// A request to a filter without a configuration. A proxy that continues after a rejected
 /// configuration must not forward requests, so every callback pauses.

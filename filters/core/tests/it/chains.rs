@@ -7,8 +7,7 @@ use support::{
     json_body, rest,
 };
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
-use tensorgate_filter_core::host::Field;
-use tensorgate_filter_core::verdict::Verdict;
+use tensorgate_filter_core::host::{Field, Verdict};
 use tensorgate_native_proxy::{NativeProxy, Outcome, Request, Store};
 use tensorgate_policy::Reason;
 use tensorgate_wire::context::{Context, HEADER, Key};

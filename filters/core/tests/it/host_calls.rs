@@ -8,11 +8,10 @@ use std::rc::Rc;
 use support::{CONTEXT_KEY, NOW, bundle, field, json_body, rest};
 use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{
-    Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore,
+    Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore, Verdict,
 };
 use tensorgate_filter_core::quota::make_slots;
 use tensorgate_filter_core::root::GateRoot;
-use tensorgate_filter_core::verdict::Verdict;
 use tensorgate_native_proxy::Store;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Now, Reason};

@@ -11,9 +11,8 @@ use tensorgate_wire::headers::CERTIFICATE;
 use super::Io;
 use crate::store::delegate_store;
 use tensorgate_filter_core::host::{
-    Field, HostFault, Level, LimitCallOutcome, Proxy, check_signature,
+    Field, HostFault, Level, LimitCallOutcome, Proxy, Verdict, check_signature,
 };
-use tensorgate_filter_core::verdict::Verdict;
 use tensorgate_filter_core::{IDENTITY_PROPERTY, property};
 
 /// proxy-wasm's `BAD_ARGUMENT`.
