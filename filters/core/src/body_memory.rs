@@ -10,12 +10,12 @@ use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, HeaderMode, Reason};
 
 use crate::host::{Level, ListenerBounds, Proxy, SharedStore};
-use crate::permits::{
+use crate::root::GateRoot;
+use crate::small_bodies::{CLIENT_COUNTS, SMALL_BYTES, SmallReservation, client_number};
+use crate::store::permits::{
     Permit, acquire_amount, make_count, max_stream_ns, release as release_permits,
 };
-use crate::root::GateRoot;
-use crate::slots::{KEY_PREFIX, SlotFault};
-use crate::small_bodies::{CLIENT_COUNTS, SMALL_BYTES, SmallReservation, client_number};
+use crate::store::{KEY_PREFIX, SlotFault};
 
 /// Divisor for the part of `buffered_bytes` that one client may use.
 const CLIENT_SHARE: u64 = 2;

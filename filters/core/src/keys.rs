@@ -14,7 +14,7 @@ use tensorgate_policy::time::SECOND_NS;
 use tensorgate_policy::{Now, Policy, hex};
 
 use crate::host::{FetchOutcome, HostFault, HttpCall, HttpResponse, Level, Outside, SharedStore};
-use crate::slots::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
+use crate::store::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
 use document::FetchFault;
 pub use slot::FETCH_MS;
 use slot::{RefreshIntervals, Slot};

@@ -8,6 +8,7 @@
 //! quota leaves the others unchanged. Only a concurrent charge of another worker can leave a
 //! partial charge for a rejected request.
 
+pub mod rate_limit_service;
 mod reservations;
 
 use tensorgate_policy::decision::{Charge, LimitCharge};
@@ -15,8 +16,7 @@ use tensorgate_policy::policy::{ChargePreview, RemainingQuota, Wait};
 use tensorgate_policy::{ChargeOutcome, Now, Policy};
 
 use crate::host::{HostFault, Level, Proxy, SharedStore};
-use crate::slots::{KEY_PREFIX, MAX_SWAP_TRIES};
-use crate::slots::{SlotFault, make_slot};
+use crate::store::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
 pub(crate) use reservations::Reservations;
 
 /// Why a charge could not be made; for the log.

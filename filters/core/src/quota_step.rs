@@ -7,10 +7,10 @@ use tensorgate_policy::{ChargeOutcome, Decision, Denial, Now, Reason, Step};
 use crate::body_memory::BodyMemory;
 use crate::filter::Capabilities;
 use crate::host::{Level, ListenerBounds, Proxy};
-use crate::permits::{self, Permit, max_stream_ns, still_needed};
+use crate::quota::rate_limit_service::{LimitCall, PendingCharge, request_charge};
 use crate::quota::{Reservations, consume_and_log};
-use crate::rate_limit_service::{LimitCall, PendingCharge, request_charge};
 use crate::root::GateRoot;
+use crate::store::permits::{self, Permit, max_stream_ns, still_needed};
 
 /// Maximum number of steps in one callback. The longest path has eight: local charge, permits,
 /// shared charge, decode, check, local content charge, shared content charge, forward.

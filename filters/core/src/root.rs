@@ -16,8 +16,8 @@ use crate::body::{ALWAYS_BUFFERED_BYTES, Delivery};
 use crate::filter::Filter;
 use crate::host::{HttpResponse, Outside, SharedStore};
 use crate::keys::Keyring;
-use crate::slots::SlotFault;
 use crate::small_bodies::SmallBodies;
+use crate::store::SlotFault;
 use crate::wait_limiter::WaitLimiter;
 
 /// Environment variable with the context key, 64 hex digits.

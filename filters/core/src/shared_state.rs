@@ -4,12 +4,12 @@ use tensorgate_policy::Now;
 
 use crate::body_memory::make_memory;
 use crate::host::SharedStore;
-use crate::lockout::make_pages;
-use crate::permits::make_counts;
 use crate::quota::make_slots;
-use crate::rate_limit_service::make_circuit_breaker;
+use crate::quota::rate_limit_service::make_circuit_breaker;
 use crate::root::GateRoot;
-use crate::slots::SlotFault;
+use crate::store::SlotFault;
+use crate::store::lockout::make_pages;
+use crate::store::permits::make_counts;
 
 /// Creates every slot that the filter's policy needs. Slots that exist keep their state, so a
 /// reload changes no count.

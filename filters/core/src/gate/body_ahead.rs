@@ -11,7 +11,7 @@ use tensorgate_policy::{ChargeOutcome, Step};
 use super::{Gate, PendingRequest, Phase};
 use crate::host::{Action, Level, Proxy};
 use crate::quota::Reservations;
-use crate::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
+use crate::quota::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
 use crate::streaming_validation::StreamingValidator;
 
 impl Gate {

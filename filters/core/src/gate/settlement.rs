@@ -6,8 +6,8 @@ use tensorgate_wire::settlement::{self, Settlement};
 
 use super::{Gate, Phase};
 use crate::host::{Action, Level, Proxy};
+use crate::quota::rate_limit_service::settle_reservation;
 use crate::quota::{Reservations, settle};
-use crate::rate_limit_service::settle_reservation;
 
 /// Tokens reserved for a response.
 #[derive(Debug)]

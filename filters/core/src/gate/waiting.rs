@@ -22,7 +22,7 @@ use super::{Gate, PendingRequest, Phase};
 use crate::body::{ALWAYS_BUFFERED_BYTES, Body};
 use crate::host::{Action, Level, ListenerBounds, Proxy, cannot_decide};
 use crate::keys::AwaitedFetch;
-use crate::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
+use crate::quota::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
 use crate::wait_limiter::WaitPermit;
 
 /// A waiting request.

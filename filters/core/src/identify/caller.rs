@@ -13,8 +13,8 @@ use tensorgate_policy::request::Credential;
 
 use crate::host::Proxy;
 use crate::keys::AwaitedFetch;
-use crate::lockout::Marks;
 use crate::root::GateRoot;
+use crate::store::lockout::Marks;
 
 /// Identifies the caller from the request head and from properties of the connection.
 pub fn identify_caller(

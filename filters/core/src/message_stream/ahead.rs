@@ -22,8 +22,8 @@ use super::pending::PendingMessage;
 use super::{Batch, Message, MessageContext, MessageStream, StreamProgress, Window};
 use crate::body::reader::{MIN_CHUNK_BYTES, read_body};
 use crate::host::cannot_decide;
+use crate::quota::rate_limit_service::PendingCharge;
 use crate::quota_step::out_of_order;
-use crate::rate_limit_service::PendingCharge;
 
 /// The smallest buffer of a control plane. A proxy forwards no more for a stream that it has held.
 const BUFFER_BYTES: usize = 32 << 10;

@@ -12,7 +12,7 @@ use super::{
 use crate::body::ALWAYS_BUFFERED_BYTES;
 use crate::body::reader::read_body_at;
 use crate::host::{ListenerBounds, Proxy, cannot_decide};
-use crate::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
+use crate::quota::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
 
 /// A waiting message.
 #[derive(Debug)]

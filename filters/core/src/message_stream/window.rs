@@ -8,7 +8,7 @@ use tensorgate_wire::context::MessageEnvelope;
 use super::output::Output;
 use crate::body::reader::read_body_at;
 use crate::host::Proxy;
-use crate::rate_limit_service::PendingCharge;
+use crate::quota::rate_limit_service::PendingCharge;
 
 /// Progress within the buffered data.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 
 use tensorgate_filter_core::host::SharedStore as _;
 use tensorgate_filter_core::log_sequence::allocate_vm_id;
-use tensorgate_filter_core::slots::{MAX_SLOTS, SlotFault, make_slot};
+use tensorgate_filter_core::store::{MAX_SLOTS, SlotFault, make_slot};
 use tensorgate_native_proxy::Store;
 
 const MADE: &str = "tensorgate/v4/slots";

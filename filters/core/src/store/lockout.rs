@@ -13,7 +13,7 @@ use tensorgate_policy::{Now, Policy};
 use tensorgate_wire::context::Key;
 
 use crate::host::{HostFault, Level, Proxy, SharedStore};
-use crate::slots::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
+use crate::store::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
 
 /// Prefix of an IPv6 address that identifies a source, in bytes: a site has a /64 at least.
 const IPV6_SOURCE_BYTES: usize = 8;

@@ -1,5 +1,8 @@
-//! Slots of the store that all workers share. A swap cannot create a slot, so slots are created at
+//! The store that all workers share, as slots. A swap cannot create a slot, so slots are created at
 //! configuration time and never removed. Their number is limited for the lifetime of the proxy.
+
+pub mod lockout;
+pub mod permits;
 
 use crate::host::{HostFault, SharedStore};
 

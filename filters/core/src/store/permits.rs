@@ -10,7 +10,7 @@ use tensorgate_policy::in_flight::{AcquireResult, InFlight};
 use tensorgate_policy::policy::Limits;
 
 use crate::host::{HostFault, ListenerBounds, SharedStore};
-use crate::slots::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
+use crate::store::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
 
 /// Nanoseconds per millisecond.
 const MILLISECOND_NS: u64 = 1_000_000;
