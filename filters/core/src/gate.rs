@@ -45,13 +45,13 @@ use crate::keys::AwaitedFetch;
 use crate::message_stream::MessageStream;
 use crate::outcome::Outcome;
 use crate::quota::rate_limit_service::cancel_pending_charge;
-use crate::quota_step::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
 use crate::record::Record;
 use crate::root::GateRoot;
+use crate::steps::streaming_validation::StreamingValidator;
+use crate::steps::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
 use crate::store::permits::{
     PermitFault, max_stream_ns, release as release_permits, renew, reset_ns,
 };
-use crate::streaming_validation::StreamingValidator;
 use crate::upstream::{Rewrite, Upstream};
 use completion::Remainder;
 use forwarding::{Forwarded, clear_trailers};

@@ -11,9 +11,8 @@ use tensorgate_wire::headers::ReadHead;
 
 use crate::host::{Field, HostFault, Proxy};
 use crate::keys::AwaitedFetch;
-use crate::root::GateRoot;
+use crate::root::{GateRoot, WaitPermit};
 use crate::shared_identity::SharedIdentity;
-use crate::wait_limiter::WaitPermit;
 pub use caller::identify_caller;
 
 /// Results of the previous filters.

@@ -5,7 +5,6 @@
 //! natively in milliseconds, and `explain` runs the filters' own code.
 
 mod body;
-mod body_memory;
 pub mod filter;
 pub mod gate;
 pub mod host;
@@ -16,18 +15,14 @@ mod message_stream;
 pub mod outcome;
 pub mod property;
 pub mod quota;
-mod quota_step;
 pub mod record;
 pub mod request_id;
 pub mod root;
 #[cfg(target_family = "wasm")]
 pub mod sdk;
 mod shared_identity;
-pub mod shared_state;
-mod small_bodies;
+mod steps;
 pub mod store;
-mod streaming_validation;
 pub mod upstream;
-mod wait_limiter;
 
 pub use shared_identity::PROPERTY as IDENTITY_PROPERTY;

@@ -4,6 +4,11 @@
 //! from the environment, because proxies show plugin configurations in their config dumps. Any
 //! error rejects the configuration; the proxy then keeps the previous one.
 
+mod body_memory;
+mod shared_state;
+mod small_bodies;
+mod wait_limiter;
+
 use std::cell::{Cell, RefCell};
 
 use tensorgate_identity::{Identifier, TokenCache};
@@ -16,9 +21,12 @@ use crate::body::{ALWAYS_BUFFERED_BYTES, Delivery};
 use crate::filter::Filter;
 use crate::host::{HttpResponse, Outside, SharedStore};
 use crate::keys::Keyring;
-use crate::small_bodies::SmallBodies;
 use crate::store::SlotFault;
-use crate::wait_limiter::WaitLimiter;
+pub(crate) use body_memory::BodyMemory;
+pub use shared_state::create_shared_state;
+use small_bodies::SmallBodies;
+use wait_limiter::WaitLimiter;
+pub(crate) use wait_limiter::WaitPermit;
 
 /// Environment variable with the context key, 64 hex digits.
 pub const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";

@@ -35,9 +35,10 @@ use crate::host::{
     Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore, Verdict,
 };
 use crate::request_id::request_id;
-use crate::root::{CONTEXT_KEY_VARIABLE, GateRoot, READ_CONFIGURATION_BYTES, host_fault};
+use crate::root::{
+    CONTEXT_KEY_VARIABLE, GateRoot, READ_CONFIGURATION_BYTES, create_shared_state, host_fault,
+};
 use crate::shared_identity;
-use crate::shared_state::create_shared_state;
 use open_streams::OpenStreams;
 use outside::{Outer, SOON_MS, Waiting, answered};
 use unconfigured::Unconfigured;

@@ -29,8 +29,7 @@ pub use stream::{Logged, Stream};
 use tensorgate_filter_core::filter::{Filter, check_chain};
 use tensorgate_filter_core::host::{Field, HttpResponse, ListenerBounds};
 use tensorgate_filter_core::record::Record;
-use tensorgate_filter_core::root::{GateRoot, host_fault};
-use tensorgate_filter_core::shared_state::create_shared_state;
+use tensorgate_filter_core::root::{GateRoot, create_shared_state, host_fault};
 pub use world::{PendingHttpCall, World};
 
 /// Time at which a proxy is configured.

@@ -12,7 +12,7 @@ use super::{Gate, PendingRequest, Phase};
 use crate::host::{Action, Level, Proxy};
 use crate::quota::Reservations;
 use crate::quota::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
-use crate::streaming_validation::StreamingValidator;
+use crate::steps::streaming_validation::StreamingValidator;
 
 impl Gate {
     /// Handles more of a pass-through body while a charge is pending.

@@ -12,7 +12,7 @@ use super::completion::Remainder;
 use super::{Gate, PendingRequest, Phase};
 use crate::body::reader::read_body;
 use crate::host::{Action, Proxy, cannot_decide};
-use crate::streaming_validation::StreamingValidator;
+use crate::steps::streaming_validation::StreamingValidator;
 
 impl Gate {
     /// Accepts the head of a body that is too large to buffer and forwards the data so far.

@@ -10,7 +10,7 @@ use super::{Gate, PendingRequest, Phase};
 use crate::host::{Action, Level, Proxy, cannot_decide};
 use crate::message_stream::MessageStream;
 use crate::shared_identity::SharedIdentity;
-use crate::streaming_validation::StreamingValidator;
+use crate::steps::streaming_validation::StreamingValidator;
 
 impl Gate {
     /// Forwards the request: its headers, unless they were forwarded before, and the part of the

@@ -23,7 +23,7 @@ use crate::body::{ALWAYS_BUFFERED_BYTES, Body};
 use crate::host::{Action, Level, ListenerBounds, Proxy, cannot_decide};
 use crate::keys::AwaitedFetch;
 use crate::quota::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
-use crate::wait_limiter::WaitPermit;
+use crate::root::WaitPermit;
 
 /// A waiting request.
 pub(super) struct Waiting {

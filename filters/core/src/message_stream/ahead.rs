@@ -23,7 +23,7 @@ use super::{Batch, Message, MessageContext, MessageStream, StreamProgress, Windo
 use crate::body::reader::{MIN_CHUNK_BYTES, read_body};
 use crate::host::cannot_decide;
 use crate::quota::rate_limit_service::PendingCharge;
-use crate::quota_step::out_of_order;
+use crate::steps::out_of_order;
 
 /// The smallest buffer of a control plane. A proxy forwards no more for a stream that it has held.
 const BUFFER_BYTES: usize = 32 << 10;

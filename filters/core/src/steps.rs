@@ -1,15 +1,16 @@
 //! Executes the steps of a decision that consume quota: local charges, concurrency permits and
 //! calls to the rate-limit service. A step that belongs to another filter counts as done.
 
+pub(crate) mod streaming_validation;
+
 use tensorgate_policy::decision::{AcquireOutcome, Charge};
 use tensorgate_policy::{ChargeOutcome, Decision, Denial, Now, Reason, Step};
 
-use crate::body_memory::BodyMemory;
 use crate::filter::Capabilities;
 use crate::host::{Level, ListenerBounds, Proxy};
 use crate::quota::rate_limit_service::{LimitCall, PendingCharge, request_charge};
 use crate::quota::{Reservations, consume_and_log};
-use crate::root::GateRoot;
+use crate::root::{BodyMemory, GateRoot};
 use crate::store::permits::{self, Permit, max_stream_ns, still_needed};
 
 /// Maximum number of steps in one callback. The longest path has eight: local charge, permits,

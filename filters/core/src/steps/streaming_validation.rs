@@ -8,9 +8,9 @@ use tensorgate_policy::{
 use tensorgate_wire::BodyStream;
 use tensorgate_wire::stream_event::Event;
 
+use super::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
 use crate::body::within;
 use crate::host::Proxy;
-use crate::quota_step::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
 use crate::root::GateRoot;
 
 /// Validator of one streaming body.

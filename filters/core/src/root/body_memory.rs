@@ -9,9 +9,9 @@
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, HeaderMode, Reason};
 
+use super::GateRoot;
+use super::small_bodies::{CLIENT_COUNTS, SMALL_BYTES, SmallReservation, client_number};
 use crate::host::{Level, ListenerBounds, Proxy, SharedStore};
-use crate::root::GateRoot;
-use crate::small_bodies::{CLIENT_COUNTS, SMALL_BYTES, SmallReservation, client_number};
 use crate::store::permits::{
     Permit, acquire_amount, make_count, max_stream_ns, release as release_permits,
 };
@@ -121,7 +121,7 @@ impl BodyMemory {
 ///
 /// # Errors
 /// The store failed or is full.
-pub(crate) fn make_memory(store: &mut dyn SharedStore, root: &GateRoot) -> Result<(), SlotFault> {
+pub(super) fn make_memory(store: &mut dyn SharedStore, root: &GateRoot) -> Result<(), SlotFault> {
     if root.headers == HeaderMode::Hold {
         return Ok(());
     }

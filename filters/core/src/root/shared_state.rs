@@ -2,11 +2,11 @@
 
 use tensorgate_policy::Now;
 
-use crate::body_memory::make_memory;
+use super::GateRoot;
+use super::body_memory::make_memory;
 use crate::host::SharedStore;
 use crate::quota::make_slots;
 use crate::quota::rate_limit_service::make_circuit_breaker;
-use crate::root::GateRoot;
 use crate::store::SlotFault;
 use crate::store::lockout::make_pages;
 use crate::store::permits::make_counts;
