@@ -17,7 +17,7 @@ use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{
     Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore, Verdict,
 };
-use tensorgate_filter_core::request_id::request_id;
+use tensorgate_filter_core::report::request_id::request_id;
 use tensorgate_filter_core::root::{GateRoot, create_shared_state};
 use tensorgate_identity::api_key::format_key;
 use tensorgate_native_proxy::{Limiter, Store};

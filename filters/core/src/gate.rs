@@ -43,9 +43,9 @@ use crate::host::{Action, Level, ListenerBounds, Proxy, SharedStore, cannot_deci
 use crate::identify::{CallerState, PreviousFilters, identify, remove_api_key};
 use crate::keys::AwaitedFetch;
 use crate::message_stream::MessageStream;
-use crate::outcome::Outcome;
 use crate::quota::rate_limit_service::cancel_pending_charge;
-use crate::record::Record;
+use crate::report::Outcome;
+use crate::report::record::Record;
 use crate::root::GateRoot;
 use crate::steps::streaming_validation::StreamingValidator;
 use crate::steps::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};

@@ -269,7 +269,7 @@ pub trait Proxy: SharedStore {
     /// rejects a second write to a property that was declared read-only.
     fn set_property(&mut self, name: &str, value: &str) -> Result<(), HostFault>;
 
-    /// Creates the id of a new request; see [`crate::request_id`].
+    /// Creates the id of a new request; see [`crate::report::request_id`].
     fn new_request_id(&mut self, key: Option<&Key>) -> String;
 
     /// Next sequence number as `VM.NUMBER`: the VM's unique id in 16 hex digits, and a number that

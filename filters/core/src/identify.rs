@@ -2,6 +2,7 @@
 //! previous tensorgate filter. This module makes no decision; an unknown caller is a valid result.
 
 pub(super) mod caller;
+pub(crate) mod shared_identity;
 
 use tensorgate_identity::Identified;
 use tensorgate_policy::Now;
@@ -12,8 +13,8 @@ use tensorgate_wire::headers::ReadHead;
 use crate::host::{Field, HostFault, Proxy};
 use crate::keys::AwaitedFetch;
 use crate::root::{GateRoot, WaitPermit};
-use crate::shared_identity::SharedIdentity;
 pub use caller::identify_caller;
+use shared_identity::SharedIdentity;
 
 /// Results of the previous filters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

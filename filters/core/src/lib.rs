@@ -10,19 +10,14 @@ pub mod gate;
 pub mod host;
 mod identify;
 pub mod keys;
-pub mod log_sequence;
 mod message_stream;
-pub mod outcome;
-pub mod property;
 pub mod quota;
-pub mod record;
-pub mod request_id;
+pub mod report;
 pub mod root;
 #[cfg(target_family = "wasm")]
 pub mod sdk;
-mod shared_identity;
 mod steps;
 pub mod store;
 pub mod upstream;
 
-pub use shared_identity::PROPERTY as IDENTITY_PROPERTY;
+pub use identify::shared_identity::PROPERTY as IDENTITY_PROPERTY;

@@ -34,11 +34,11 @@ use crate::host::signature::{self, SignatureCall};
 use crate::host::{
     Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore, Verdict,
 };
-use crate::request_id::request_id;
+use crate::identify::shared_identity;
+use crate::report::request_id::request_id;
 use crate::root::{
     CONTEXT_KEY_VARIABLE, GateRoot, READ_CONFIGURATION_BYTES, create_shared_state, host_fault,
 };
-use crate::shared_identity;
 use open_streams::OpenStreams;
 use outside::{Outer, SOON_MS, Waiting, answered};
 use unconfigured::Unconfigured;
@@ -496,7 +496,7 @@ impl Proxy for Host {
 /// Sets this VM's id, once.
 fn set_vm_id() -> Result<(), HostFault> {
     if ENTRIES.with(Cell::get).is_none() {
-        let vm = crate::log_sequence::allocate_vm_id(
+        let vm = crate::report::log_sequence::allocate_vm_id(
             &mut Host::outside(),
             abi::clock_ns(abi::CLOCK_REALTIME)?,
         )?;

@@ -28,7 +28,7 @@ pub use store::{Store, StoreMode};
 pub use stream::{Logged, Stream};
 use tensorgate_filter_core::filter::{Filter, check_chain};
 use tensorgate_filter_core::host::{Field, HttpResponse, ListenerBounds};
-use tensorgate_filter_core::record::Record;
+use tensorgate_filter_core::report::record::Record;
 use tensorgate_filter_core::root::{GateRoot, create_shared_state, host_fault};
 pub use world::{PendingHttpCall, World};
 

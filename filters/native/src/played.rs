@@ -7,7 +7,7 @@
 )]
 
 use tensorgate_filter_core::host::Verdict;
-use tensorgate_filter_core::record::Record;
+use tensorgate_filter_core::report::record::Record;
 use tensorgate_policy::Reason;
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::verdict::TRAILER;

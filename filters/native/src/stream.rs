@@ -24,7 +24,7 @@ use super::{Outcome, Peer};
 use crate::store::Store;
 use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{Action, Field, Level, LimitCallOutcome, Verdict};
-use tensorgate_filter_core::record::Record;
+use tensorgate_filter_core::report::record::Record;
 use tensorgate_filter_core::root::GateRoot;
 pub use upstream_host::STREAM;
 

@@ -82,7 +82,7 @@ pub fn texts(texts: &[&str]) -> Vec<Node> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tensorgate_filter_core::property;
+    use tensorgate_filter_core::report::property;
 
     #[test]
     fn the_host_reads_the_properties_that_the_filter_sets() {

@@ -8,8 +8,8 @@ use tensorgate_wire::{Answer, context};
 use super::signed_context::Signed;
 use super::{Gate, PendingRequest, Phase};
 use crate::host::{Action, Level, Proxy, cannot_decide};
+use crate::identify::shared_identity::SharedIdentity;
 use crate::message_stream::MessageStream;
-use crate::shared_identity::SharedIdentity;
 use crate::steps::streaming_validation::StreamingValidator;
 
 impl Gate {

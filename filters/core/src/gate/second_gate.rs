@@ -19,8 +19,8 @@ use tensorgate_wire::context::{self, Context};
 use super::{Gate, Phase};
 use crate::filter::Filter;
 use crate::host::{Action, Field, HostFault, Level, Proxy, cannot_decide};
-use crate::property;
-use crate::record::ReportedOutcome;
+use crate::report::property;
+use crate::report::record::ReportedOutcome;
 use crate::upstream::single_text;
 
 /// What an operator has to know and do.

@@ -8,7 +8,7 @@ use tensorgate_policy::policy::Shadow;
 
 use super::abi;
 use crate::host::{HostFault, LimitCallOutcome, Verdict};
-use crate::record::{overload_metric, shadow_metric};
+use crate::report::record::{overload_metric, shadow_metric};
 
 type Counters<T> = OnceCell<Vec<(T, u32)>>;
 

@@ -7,7 +7,7 @@ use support::streamed::{self, CHAINS, HOLD_BYTES, streaming};
 use support::{BODY_BYTES, NOW, bundle, chain, field, grpc_frame, head, outcome_told, property};
 use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_filter_core::host::{Field, Verdict};
-use tensorgate_filter_core::record::Record;
+use tensorgate_filter_core::report::record::Record;
 use tensorgate_native_proxy::{NativeProxy, Outcome, Stream};
 use tensorgate_policy::Reason::{
     self, BodyTooLarge, Malformed, NotFinite, OutOfRange, RateLimited,

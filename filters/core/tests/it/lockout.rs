@@ -5,7 +5,7 @@ use crate::support;
 
 use serde_json::{Value, json};
 use support::{CONTEXT_KEY, NOW, field, liveness, stranger_key};
-use tensorgate_filter_core::record::Record;
+use tensorgate_filter_core::report::record::Record;
 use tensorgate_identity::api_key::{digest, format_key};
 use tensorgate_native_proxy::{NativeProxy, Outcome, Peer, Store, StoreMode};
 use tensorgate_policy::lockout::{CHECKS_PER_S, DECOYS_PER_S};

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use tensorgate_filter_core::host::SharedStore as _;
-use tensorgate_filter_core::log_sequence::allocate_vm_id;
+use tensorgate_filter_core::report::log_sequence::allocate_vm_id;
 use tensorgate_filter_core::store::{MAX_SLOTS, SlotFault, make_slot};
 use tensorgate_native_proxy::Store;
 

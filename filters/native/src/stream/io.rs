@@ -10,10 +10,11 @@ use tensorgate_wire::headers::CERTIFICATE;
 
 use super::Io;
 use crate::store::delegate_store;
+use tensorgate_filter_core::IDENTITY_PROPERTY;
 use tensorgate_filter_core::host::{
     Field, HostFault, Level, LimitCallOutcome, Proxy, Verdict, check_signature,
 };
-use tensorgate_filter_core::{IDENTITY_PROPERTY, property};
+use tensorgate_filter_core::report::property;
 
 /// proxy-wasm's `BAD_ARGUMENT`.
 const BAD_ARGUMENT: u32 = 2;

@@ -9,7 +9,7 @@ use tensorgate_wire::messages::{INCOMPLETE, Messages, NextMessage};
 
 use super::{Outcome, Stream};
 use tensorgate_filter_core::host::Field;
-use tensorgate_filter_core::record::Record;
+use tensorgate_filter_core::report::record::Record;
 
 /// Path of inference streams: their heads are forwarded before their messages.
 pub const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";

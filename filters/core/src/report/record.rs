@@ -24,7 +24,7 @@ pub fn shadow_metric(reason: Reason) -> String {
     format!("tensorgate_shadowed;reason={reason};")
 }
 
-/// What another filter wrote to [`crate::property::OUTCOME`]. Of what cannot be read, nothing is
+/// What another filter wrote to [`super::property::OUTCOME`]. Of what cannot be read, nothing is
 /// known.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -80,7 +80,7 @@ pub struct Record {
     pub shadow: Vec<Shadowed>,
 }
 
-/// Contents of [`crate::property::OUTCOME`].
+/// Contents of [`super::property::OUTCOME`].
 #[derive(Serialize)]
 struct OutcomeProperty<'a> {
     verdict: &'static str,
@@ -118,7 +118,7 @@ impl Record {
         Some(truncate(&self.detail, MAX_DETAIL_BYTES))
     }
 
-    /// [`crate::property::OUTCOME`]: verdict, reason and what else is known.
+    /// [`super::property::OUTCOME`]: verdict, reason and what else is known.
     pub fn to_property(&self, verdict: Verdict) -> String {
         let property_json = OutcomeProperty {
             verdict: verdict.name(),

@@ -9,5 +9,5 @@ pub const OUTCOME: &str = "tg_outcome";
 /// Set once the head was forwarded before the verdict on the body: the upstream knows the
 /// request, whatever the verdict is. The value is the request's id.
 pub const FORWARDED: &str = "tg_forwarded";
-/// VM id and sequence number of this outcome; see `crate::log_sequence`.
+/// VM id and sequence number of this outcome; see `super::log_sequence`.
 pub const SEQUENCE: &str = "tg_entry";

@@ -5,8 +5,8 @@
 //! Each such entry carries the id of the VM and its next sequence number. A worker writes its
 //! entries in order, so a gap in the numbers shows how many entries are missing.
 
+use super::property;
 use crate::host::{HostFault, Level, Proxy, Shared, SharedStore};
-use crate::property;
 
 /// The proxy's property that names the source of the response.
 const DETAILS: [&str; 2] = ["response", "code_details"];

@@ -5,15 +5,19 @@
 //! A counter cannot be decremented. In a chain the count therefore waits for the end of the stream,
 //! and the last writer counts.
 
+pub mod log_sequence;
+pub mod property;
+pub mod record;
+pub mod request_id;
+
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::policy::Shadow;
 use tensorgate_policy::{Decision, Denial, Policy, Reason};
 
 use crate::filter::Filter;
 use crate::host::{Level, Proxy, Verdict};
-use crate::log_sequence::set_sequence_number;
-use crate::property;
-use crate::record::{Record, ReportedOutcome};
+use log_sequence::set_sequence_number;
+use record::{Record, ReportedOutcome};
 
 /// The outcome as far as this filter knows it.
 #[derive(Debug)]
