@@ -1,4 +1,4 @@
-//! The store that all workers share, as slots. A swap cannot create a slot, so slots are created at
+//! Slots of the store that all workers share. A swap cannot create a slot, so slots are created at
 //! configuration time and never removed. Their number is limited for the lifetime of the proxy.
 
 pub mod lockout;
