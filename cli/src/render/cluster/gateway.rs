@@ -98,18 +98,18 @@ impl Gateway {
             ("limits", LIMITS_PORT, HTTP2),
         ];
         manifests.add("service", workload.service(&ports));
-        manifests.add("backendtlspolicy", self.host_tls());
-        manifests.add("envoyproxy", self.proxies());
-        manifests.add("httproute", self.route(policy.listen().limits()));
-        manifests.add("envoyextensionpolicy", self.filter(configuration));
-        manifests.add("clienttrafficpolicy", self.client_traffic(policy));
-        manifests.add("backendtrafficpolicy", self.host_traffic(policy));
+        manifests.add("backendtlspolicy", routes::host_tls(self));
+        manifests.add("envoyproxy", proxies::proxies(self));
+        manifests.add("httproute", routes::route(self, policy.listen().limits()));
+        manifests.add("envoyextensionpolicy", routes::filter(self, configuration));
+        manifests.add("clienttrafficpolicy", traffic::client_traffic(self, policy));
+        manifests.add("backendtrafficpolicy", traffic::host_traffic(self, policy));
         if self.patch_policy {
             // The names of patched resources contain the listener's.
             let section = self.section.as_ref().ok_or_else(|| {
                 Unrenderable::Other("--patch-policy needs --section, a listener's name".to_owned())
             })?;
-            manifests.add("envoypatchpolicy", self.patches(policy, section)?);
+            manifests.add("envoypatchpolicy", patches::patches(self, policy, section)?);
         }
         let label = |key: &str, value: &str| PodLabel {
             key: key.to_owned(),

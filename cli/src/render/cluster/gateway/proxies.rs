@@ -16,67 +16,65 @@ const NOT_ANSWERED: &str = "response.code_details != 'via_upstream'";
 /// Where the proxies' own access log goes by default. A setting replaces that default.
 const STDOUT: &str = "/dev/stdout";
 
-impl Gateway {
-    /// The settings of the Gateway's proxies.
-    pub(super) fn proxies(&self) -> Node {
-        let workload = &self.workload;
-        let spec = map! {
-            "provider" => map! {
-                "type" => "Kubernetes",
-                "kubernetes" => map! {"envoyDeployment" => map! {"container" => map! {"env" => list![map! {
-                    "name" => CONTEXT_KEY_VARIABLE,
-                    "valueFrom" => map! {"secretKeyRef" => map! {
-                        "name" => workload.context_secret.as_str(),
-                        "key" => CONTEXT_KEY,
-                    }},
-                }]}}},
+/// The settings of the Gateway's proxies.
+pub(super) fn proxies(gateway: &Gateway) -> Node {
+    let workload = &gateway.workload;
+    let spec = map! {
+        "provider" => map! {
+            "type" => "Kubernetes",
+            "kubernetes" => map! {"envoyDeployment" => map! {"container" => map! {"env" => list![map! {
+                "name" => CONTEXT_KEY_VARIABLE,
+                "valueFrom" => map! {"secretKeyRef" => map! {
+                    "name" => workload.context_secret.as_str(),
+                    "key" => CONTEXT_KEY,
+                }},
+            }]}}},
+        },
+        "backendTLS" => map! {
+            "clientCertificateRef" => map! {
+                "group" => "",
+                "kind" => "Secret",
+                "name" => gateway.gateway_certificate.as_str(),
             },
-            "backendTLS" => map! {
-                "clientCertificateRef" => map! {
-                    "group" => "",
-                    "kind" => "Secret",
-                    "name" => self.gateway_certificate.as_str(),
-                },
-                "minVersion" => "1.3",
-                // Otherwise Envoy announces no protocol to a backend whose protocol is fixed.
-                "alpnProtocols" => list!["h2"],
-            },
-            "telemetry" => map! {"accessLog" => map! {"settings" => list![
-                // The first setting: its cluster is named by this position.
-                self.audit_log(),
-                map! {"sinks" => list![map! {"type" => "File", "file" => map! {"path" => STDOUT}}]},
-            ]}},
-        };
-        let name = workload.name.as_str();
-        workload.object(EXTENSIONS, "EnvoyProxy", name, map! {"spec" => spec})
-    }
+            "minVersion" => "1.3",
+            // Otherwise Envoy announces no protocol to a backend whose protocol is fixed.
+            "alpnProtocols" => list!["h2"],
+        },
+        "telemetry" => map! {"accessLog" => map! {"settings" => list![
+            // The first setting: its cluster is named by this position.
+            audit_log(gateway),
+            map! {"sinks" => list![map! {"type" => "File", "file" => map! {"path" => STDOUT}}]},
+        ]}},
+    };
+    let name = workload.name.as_str();
+    workload.object(EXTENSIONS, "EnvoyProxy", name, map! {"spec" => spec})
+}
 
-    /// The access log to the host.
-    fn audit_log(&self) -> Node {
-        let workload = &self.workload;
-        map! {
-            // Without a type the listener would log connections, too.
-            "type" => "Route",
-            "matches" => list![NOT_ANSWERED],
-            "sinks" => list![map! {
-                "type" => "ALS",
-                "als" => map! {
-                    "type" => "HTTP",
-                    "logName" => "tensorgate",
-                    "backendRefs" => list![map! {
-                        "group" => "",
-                        "kind" => "Service",
-                        "name" => workload.name.as_str(),
-                        "namespace" => workload.namespace.as_str(),
-                        "port" => u32::from(AUDIT_PORT),
-                    }],
-                    "http" => map! {
-                        "requestHeaders" => texts(&REQUEST_HEADERS),
-                        "responseHeaders" => texts(&RESPONSE_HEADERS),
-                        "responseTrailers" => texts(&RESPONSE_HEADERS),
-                    },
+/// The access log to the host.
+fn audit_log(gateway: &Gateway) -> Node {
+    let workload = &gateway.workload;
+    map! {
+        // Without a type the listener would log connections, too.
+        "type" => "Route",
+        "matches" => list![NOT_ANSWERED],
+        "sinks" => list![map! {
+            "type" => "ALS",
+            "als" => map! {
+                "type" => "HTTP",
+                "logName" => "tensorgate",
+                "backendRefs" => list![map! {
+                    "group" => "",
+                    "kind" => "Service",
+                    "name" => workload.name.as_str(),
+                    "namespace" => workload.namespace.as_str(),
+                    "port" => u32::from(AUDIT_PORT),
+                }],
+                "http" => map! {
+                    "requestHeaders" => texts(&REQUEST_HEADERS),
+                    "responseHeaders" => texts(&RESPONSE_HEADERS),
+                    "responseTrailers" => texts(&RESPONSE_HEADERS),
                 },
-            }],
-        }
+            },
+        }],
     }
 }

@@ -13,108 +13,106 @@ use crate::render::node::{Node, entries, list, map};
 /// Name of the filter. It is the root ID of the combined filter, too.
 const FILTER: &str = "tensorgate.gate";
 
-impl Gateway {
-    /// The route to the host: every path, so that the gate answers unknown ones, and its audit log
-    /// has them. There is no `GRPCRoute`, because Envoy Gateway could place another filter before
-    /// the gate for it, and because the two kinds cannot share a host name.
-    pub(super) fn route(&self, limits: &Limits) -> Node {
-        let workload = &self.workload;
-        let mut parent = entries(map! {"name" => self.gateway.as_str()});
-        if let Some(section) = &self.section {
-            parent.push(("sectionName".to_owned(), section.as_str().into()));
-        }
-        let rule = |kind: &str, path: &str, timeout_ms: u64| {
-            map! {
-                "matches" => list![map! {"path" => map! {"type" => kind, "value" => path}}],
-                "filters" => headers(),
-                "timeouts" => map! {"request" => duration(timeout_ms)},
-                "backendRefs" => list![map! {
-                    "name" => workload.name.as_str(),
-                    "port" => u32::from(GATE_PORT),
-                }],
-            }
-        };
-        let mut spec = entries(map! {"parentRefs" => list![Node::Map(parent)]});
-        if !self.hosts.is_empty() {
-            let hosts = self.hosts.iter().map(|host| Node::from(host.as_str()));
-            spec.push(("hostnames".to_owned(), hosts.collect::<Vec<_>>().into()));
-        }
-        spec.push((
-            "rules".to_owned(),
-            list![
-                // The host limits each message of a stream, and the listener the whole stream.
-                rule("Exact", STREAM_PATH, 0),
-                rule("PathPrefix", "/", limits.timeout_ms),
-            ],
-        ));
-        let name = workload.name.as_str();
-        let spec = map! {"spec" => Node::Map(spec)};
-        workload.object(GATEWAY_API, "HTTPRoute", name, spec)
+/// The route to the host: every path, so that the gate answers unknown ones, and its audit log
+/// has them. There is no `GRPCRoute`, because Envoy Gateway could place another filter before
+/// the gate for it, and because the two kinds cannot share a host name.
+pub(super) fn route(gateway: &Gateway, limits: &Limits) -> Node {
+    let workload = &gateway.workload;
+    let mut parent = entries(map! {"name" => gateway.gateway.as_str()});
+    if let Some(section) = &gateway.section {
+        parent.push(("sectionName".to_owned(), section.as_str().into()));
     }
-
-    /// The filter on these routes. A policy of the whole Gateway would judge the requests of other
-    /// applications, and a policy of a route would replace it there.
-    pub(super) fn filter(&self, configuration: Node) -> Node {
-        let workload = &self.workload;
-        let mut image = entries(map! {
-            "url" => format!("oci://{}", self.filter_image),
-            // The digest of the image's manifest, which Envoy Gateway compares.
-            "sha256" => self.filter_image.digest(),
-        });
-        if let Some(secret) = &self.filter_pull_secret {
-            let secret = map! {"name" => secret.as_str()};
-            image.push(("pullSecretRef".to_owned(), secret));
-        }
-        let spec = map! {
-            "targetRefs" => list![self.own_route()],
-            "wasm" => list![map! {
-                "name" => FILTER,
-                "rootID" => FILTER,
-                "failOpen" => false,
-                "code" => map! {
-                    "type" => "Image",
-                    "image" => Node::Map(image),
-                    "pullPolicy" => "IfNotPresent",
-                },
-                "env" => map! {"hostKeys" => list![CONTEXT_KEY_VARIABLE]},
-                "config" => configuration,
-            }],
-        };
-        let name = workload.name.as_str();
-        let spec = map! {"spec" => spec};
-        workload.object(EXTENSIONS, "EnvoyExtensionPolicy", name, spec)
-    }
-
-    /// TLS to all ports of the host.
-    pub(super) fn host_tls(&self) -> Node {
-        let workload = &self.workload;
-        let spec = map! {
-            "targetRefs" => list![map! {
-                "group" => "",
-                "kind" => "Service",
-                "name" => workload.name.as_str(),
-            }],
-            "validation" => map! {
-                "hostname" => self.host_name(),
-                "caCertificateRefs" => list![map! {
-                    "group" => "",
-                    "kind" => "ConfigMap",
-                    "name" => self.host_authority.as_str(),
-                }],
-            },
-        };
-        let name = workload.name.as_str();
-        let spec = map! {"spec" => spec};
-        workload.object(GATEWAY_API, "BackendTLSPolicy", name, spec)
-    }
-
-    /// Our own route, as the target of a policy.
-    pub(super) fn own_route(&self) -> Node {
+    let rule = |kind: &str, path: &str, timeout_ms: u64| {
         map! {
-            "group" => GATEWAY_GROUP,
-            "kind" => "HTTPRoute",
-            "name" => self.workload.name.as_str(),
+            "matches" => list![map! {"path" => map! {"type" => kind, "value" => path}}],
+            "filters" => headers(),
+            "timeouts" => map! {"request" => duration(timeout_ms)},
+            "backendRefs" => list![map! {
+                "name" => workload.name.as_str(),
+                "port" => u32::from(GATE_PORT),
+            }],
         }
+    };
+    let mut spec = entries(map! {"parentRefs" => list![Node::Map(parent)]});
+    if !gateway.hosts.is_empty() {
+        let hosts = gateway.hosts.iter().map(|host| Node::from(host.as_str()));
+        spec.push(("hostnames".to_owned(), hosts.collect::<Vec<_>>().into()));
+    }
+    spec.push((
+        "rules".to_owned(),
+        list![
+            // The host limits each message of a stream, and the listener the whole stream.
+            rule("Exact", STREAM_PATH, 0),
+            rule("PathPrefix", "/", limits.timeout_ms),
+        ],
+    ));
+    let name = workload.name.as_str();
+    let spec = map! {"spec" => Node::Map(spec)};
+    workload.object(GATEWAY_API, "HTTPRoute", name, spec)
+}
+
+/// The filter on these routes. A policy of the whole Gateway would judge the requests of other
+/// applications, and a policy of a route would replace it there.
+pub(super) fn filter(gateway: &Gateway, configuration: Node) -> Node {
+    let workload = &gateway.workload;
+    let mut image = entries(map! {
+        "url" => format!("oci://{}", gateway.filter_image),
+        // The digest of the image's manifest, which Envoy Gateway compares.
+        "sha256" => gateway.filter_image.digest(),
+    });
+    if let Some(secret) = &gateway.filter_pull_secret {
+        let secret = map! {"name" => secret.as_str()};
+        image.push(("pullSecretRef".to_owned(), secret));
+    }
+    let spec = map! {
+        "targetRefs" => list![own_route(gateway)],
+        "wasm" => list![map! {
+            "name" => FILTER,
+            "rootID" => FILTER,
+            "failOpen" => false,
+            "code" => map! {
+                "type" => "Image",
+                "image" => Node::Map(image),
+                "pullPolicy" => "IfNotPresent",
+            },
+            "env" => map! {"hostKeys" => list![CONTEXT_KEY_VARIABLE]},
+            "config" => configuration,
+        }],
+    };
+    let name = workload.name.as_str();
+    let spec = map! {"spec" => spec};
+    workload.object(EXTENSIONS, "EnvoyExtensionPolicy", name, spec)
+}
+
+/// TLS to all ports of the host.
+pub(super) fn host_tls(gateway: &Gateway) -> Node {
+    let workload = &gateway.workload;
+    let spec = map! {
+        "targetRefs" => list![map! {
+            "group" => "",
+            "kind" => "Service",
+            "name" => workload.name.as_str(),
+        }],
+        "validation" => map! {
+            "hostname" => gateway.host_name(),
+            "caCertificateRefs" => list![map! {
+                "group" => "",
+                "kind" => "ConfigMap",
+                "name" => gateway.host_authority.as_str(),
+            }],
+        },
+    };
+    let name = workload.name.as_str();
+    let spec = map! {"spec" => spec};
+    workload.object(GATEWAY_API, "BackendTLSPolicy", name, spec)
+}
+
+/// Our own route, as the target of a policy.
+pub(super) fn own_route(gateway: &Gateway) -> Node {
+    map! {
+        "group" => GATEWAY_GROUP,
+        "kind" => "HTTPRoute",
+        "name" => gateway.workload.name.as_str(),
     }
 }
 
