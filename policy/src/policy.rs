@@ -261,6 +261,17 @@ impl Policy {
                 .then_some(model.name())
         })
     }
+
+    /// Whether any claim is forwarded as a header field.
+    pub fn passes_claims_on(&self) -> bool {
+        self.issuers.iter().any(|it| !it.claim_headers.is_empty())
+    }
+
+    /// Whether a header field is reserved for claims; clients cannot send it.
+    pub fn is_for_claims(&self, name: &[u8]) -> bool {
+        let mut rules = self.issuers.iter().flat_map(|it| &it.claim_headers);
+        rules.any(|rule| name.eq_ignore_ascii_case(rule.header.as_bytes()))
+    }
 }
 
 /// The listener.

@@ -27,6 +27,7 @@ use tensorgate_filter_core::host::{Action, Field, Level, LimitCallOutcome, Verdi
 use tensorgate_filter_core::report::record::Record;
 use tensorgate_filter_core::root::GateRoot;
 pub use upstream_host::STREAM;
+use upstream_host::UpstreamHost;
 
 /// What a filter reported to its proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -530,7 +531,13 @@ impl Stream {
         let mut record = record.unwrap_or_default();
         let outcome = match outcome {
             Some(Outcome::Forwarded { headers, body }) => {
-                Some(self.read_behind(headers, body, &mut record))
+                let upstream = UpstreamHost {
+                    context_key: self.root.as_ref().and_then(|root| root.context_key()),
+                    now_unix_s: self.io.now.unix_s,
+                    request_id: &self.io.request_id,
+                    trailers: &self.io.trailers,
+                };
+                Some(upstream.read(headers, body, &mut record))
             }
             outcome => outcome,
         };

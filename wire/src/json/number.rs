@@ -3,8 +3,6 @@
 //! text.
 
 use super::digits::{digit_value, fraction};
-use super::scan::Scanner;
-use crate::fault::BodyFault;
 use crate::limits::PLAIN_DIGITS;
 
 /// Powers of ten that are exact doubles.
@@ -250,23 +248,6 @@ impl Plain {
     }
 }
 
-impl<'a> Scanner<'a> {
-    /// Reads a number.
-    pub(super) fn number(&mut self) -> Result<Number<'a>, BodyFault> {
-        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-        match walk(rest) {
-            Ok((number, behind)) => {
-                self.at = self.text.len().wrapping_sub(behind.len());
-                Ok(number)
-            }
-            Err(place) => {
-                self.at = self.at.wrapping_add(place);
-                Err(self.form("a digit is expected"))
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(
@@ -277,6 +258,7 @@ mod tests {
         reason = "tests"
     )]
 
+    use super::super::scan::Scanner;
     use super::*;
 
     fn read(text: &str) -> Number<'_> {

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use super::number::{Number, walk};
 use crate::fault::BodyFault;
 use crate::limits::MAX_JSON_DEPTH;
 
@@ -217,6 +218,21 @@ impl<'a> Scanner<'a> {
             }
         }
         Ok(objects)
+    }
+
+    /// Reads a number.
+    pub(super) fn number(&mut self) -> Result<Number<'a>, BodyFault> {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        match walk(rest) {
+            Ok((number, behind)) => {
+                self.at = self.text.len().wrapping_sub(behind.len());
+                Ok(number)
+            }
+            Err(place) => {
+                self.at = self.at.wrapping_add(place);
+                Err(self.form("a digit is expected"))
+            }
+        }
     }
 
     /// Reads `true`, `false` or `null`; the last is `None`.

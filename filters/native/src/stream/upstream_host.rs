@@ -4,20 +4,31 @@
 use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::verdict::{TRAILER, VerdictSubject};
-use tensorgate_wire::context::{Context, EnvelopeCodec, HEADER, Refusal};
+use tensorgate_wire::context::{Context, EnvelopeCodec, HEADER, Key, Refusal};
 use tensorgate_wire::messages::{INCOMPLETE, Messages, NextMessage};
 
-use super::{Outcome, Stream};
+use super::Outcome;
 use tensorgate_filter_core::host::Field;
 use tensorgate_filter_core::report::record::Record;
 
 /// Path of inference streams: their heads are forwarded before their messages.
 pub const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
-impl Stream {
+/// The upstream of a request whose head was forwarded.
+pub(super) struct UpstreamHost<'a> {
+    /// Verifies contexts; without it, requests are taken as they are.
+    pub(super) context_key: Option<&'a Key>,
+    pub(super) now_unix_s: u64,
+    /// The proxy's request id.
+    pub(super) request_id: &'a str,
+    /// Trailers of the request.
+    pub(super) trailers: &'a [Field],
+}
+
+impl UpstreamHost<'_> {
     /// A request as the upstream host reads it: a stream's messages, or a body without its
     /// verdicts. A missing verdict is rejected.
-    pub(super) fn read_behind(
+    pub(super) fn read(
         &self,
         headers: Vec<Field>,
         mut body: Vec<u8>,
@@ -28,13 +39,11 @@ impl Stream {
             let field = fields.find(|(known, _)| known == name.as_bytes());
             field.and_then(|(_, value)| str::from_utf8(value).ok())
         };
-        let key = self.root.as_ref().and_then(|root| root.context_key());
-        if let (Some(signed), Some(key)) = (value(HEADER), key) {
+        if let (Some(signed), Some(key)) = (value(HEADER), self.context_key) {
             let (method, path) = (value(":method"), value(":path"));
             let (method, path) = (method.unwrap_or_default(), path.unwrap_or_default());
-            let now_unix_s = self.io.now.unix_s;
-            let read = Context::verify(signed, key, method, path, now_unix_s, u64::MAX);
-            let trailers = self.io.trailers.iter();
+            let read = Context::verify(signed, key, method, path, self.now_unix_s, u64::MAX);
+            let trailers = self.trailers.iter();
             let trailers = trailers.filter(|(name, value)| {
                 name == TRAILER.as_bytes() && value != INCOMPLETE.as_bytes()
             });
@@ -56,11 +65,10 @@ impl Stream {
                     let denial = Denial::new(Reason::Unauthenticated, cause);
                     record.reason = Some(denial.reason);
                     record.detail.clone_from(&denial.cause);
-                    let request_id = &self.io.request_id;
                     return Outcome::Denied(Answer::to_denial(
                         &denial,
                         Protocol::OipRest,
-                        request_id,
+                        self.request_id,
                     ));
                 }
             }
@@ -70,7 +78,7 @@ impl Stream {
 
     /// Whether the filter has withheld an incomplete message at the end of a stream.
     fn is_incomplete(&self) -> bool {
-        let mut trailers = self.io.trailers.iter();
+        let mut trailers = self.trailers.iter();
         trailers.any(|(name, value)| name == TRAILER.as_bytes() && value == INCOMPLETE.as_bytes())
     }
 
@@ -82,8 +90,9 @@ impl Stream {
             let field = fields.find(|(known, _)| known == name.as_bytes());
             field.and_then(|(_, value)| str::from_utf8(value).ok())
         };
-        let key = self.root.as_ref().and_then(|root| root.context_key());
-        let (Some(STREAM), Some(context), Some(key)) = (value(":path"), value(HEADER), key) else {
+        let (Some(STREAM), Some(context), Some(key)) =
+            (value(":path"), value(HEADER), self.context_key)
+        else {
             return Outcome::Forwarded { headers, body };
         };
         let mut messages = Messages::from_gate(EnvelopeCodec::new(key, context), usize::MAX);
@@ -120,7 +129,7 @@ impl Stream {
             rule,
             ..
         } = *refused;
-        let answer = Answer::to_denial(&denial, Protocol::OipGrpc, &self.io.request_id);
+        let answer = Answer::to_denial(&denial, Protocol::OipGrpc, self.request_id);
         record.reason = Some(denial.reason);
         record.detail = denial.cause;
         (record.model, record.rule) = (model, rule);
