@@ -14,7 +14,7 @@ use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Decision, Denial, HeaderMode, Now, Reason, Step};
 use tensorgate_wire::context::{EnvelopeCodec, MessageEnvelope, Refusal};
-use tensorgate_wire::messages::{Messages, NextMessage, framed, incomplete_message, max_ahead};
+use tensorgate_wire::messages::{Messages, NextMessage, framed, incomplete_message};
 use tensorgate_wire::{addressee, decode, expand};
 
 use crate::body::ALWAYS_BUFFERED_BYTES;
@@ -99,6 +99,15 @@ pub(crate) struct MessageContext<'j> {
     pub(crate) resources: &'j mut RequestResources,
     pub(crate) outcome: &'j mut Outcome,
     pub(crate) request_id: &'j str,
+}
+
+impl MessageContext<'_> {
+    /// Reserves memory for the part of a message that this filter keeps.
+    fn reserve(&mut self, bytes: usize, most: usize) -> Result<(), Denial> {
+        let client = self.outcome.record.client.as_deref();
+        let memory = &mut self.resources.body_memory;
+        memory.reserve(self.root, self.proxy, client, bytes, most)
+    }
 }
 
 impl MessageStream {
@@ -188,7 +197,8 @@ impl MessageStream {
         ctx: &mut MessageContext<'_>,
         bytes: usize,
     ) -> Result<StreamProgress, Denial> {
-        self.reserve(ctx, self.partial.len().saturating_add(bytes))?;
+        let kept = self.partial.len().saturating_add(bytes);
+        ctx.reserve(kept, self.plan.max_bytes)?;
         let piece = read_body(ctx.proxy, bytes)?;
         self.partial.extend_from_slice(&piece);
         let taken = ctx.proxy.replace_request_body(&[]);
@@ -197,17 +207,6 @@ impl MessageStream {
             ends: false,
             last: false,
         })
-    }
-
-    /// Reserves memory for the part of a message that this filter keeps.
-    fn reserve(&self, ctx: &mut MessageContext<'_>, bytes: usize) -> Result<(), Denial> {
-        let client = ctx.outcome.record.client.as_deref();
-        let most = match &self.ahead {
-            Some(_) => max_ahead(self.plan.max_bytes),
-            None => self.plan.max_bytes,
-        };
-        let memory = &mut ctx.resources.body_memory;
-        memory.reserve(ctx.root, ctx.proxy, client, bytes, most)
     }
 
     /// Processes messages until one waits or none is complete.
@@ -311,7 +310,7 @@ impl MessageStream {
         }
         let left = batch.buffered.saturating_sub(batch.at);
         if forwards && !ends {
-            self.reserve(ctx, left)?;
+            ctx.reserve(left, self.plan.max_bytes)?;
         } else if !ends && left > ALWAYS_BUFFERED_BYTES {
             // Data that arrived after a waiting message.
             let permit = ctx.root.message_waiters.try_acquire();

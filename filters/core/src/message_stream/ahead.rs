@@ -15,15 +15,12 @@
 
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Reason};
-use tensorgate_wire::context::MessageEnvelope;
-use tensorgate_wire::messages::{NextMessage, framed, max_ahead};
+use tensorgate_wire::context::{EnvelopeCodec, MessageEnvelope};
+use tensorgate_wire::messages::{Messages, NextMessage, framed};
 
-use super::pending::PendingMessage;
-use super::{Batch, Message, MessageContext, MessageStream, StreamProgress, Window};
+use super::{Batch, MessageContext, Window};
 use crate::body::reader::{MIN_CHUNK_BYTES, read_body};
 use crate::host::cannot_decide;
-use crate::quota::rate_limit_service::PendingCharge;
-use crate::steps::out_of_order;
 
 /// The smallest buffer of a control plane. A proxy forwards no more for a stream that it has held.
 const BUFFER_BYTES: usize = 32 << 10;
@@ -57,6 +54,10 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
+    pub(super) const fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// Whether some data was not forwarded or has no result.
     pub(super) const fn waits(&self) -> bool {
         self.without_result() > 0 || !self.out.is_empty()
@@ -65,6 +66,42 @@ impl Ahead {
     /// Whether some results were not forwarded.
     pub(super) const fn has_results(&self) -> bool {
         !self.out.is_empty()
+    }
+
+    /// Whether data can be forwarded in the current callback.
+    pub(super) const fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Number of bytes without a result.
+    pub(super) const fn without_result(&self) -> usize {
+        self.data.len().saturating_sub(self.start)
+    }
+
+    /// Begins a callback of a read. Returns whether the stream is over, so that the read is
+    /// discarded.
+    pub(super) const fn begin_read(&mut self) -> bool {
+        self.writable = true;
+        self.over
+    }
+
+    /// Adds the `bytes` of a read to the data, and reserves memory for it: a power of two, up to
+    /// `most`.
+    pub(super) fn read(
+        &mut self,
+        ctx: &mut MessageContext<'_>,
+        bytes: usize,
+        most: usize,
+    ) -> Result<(), Denial> {
+        self.longest_read = self.longest_read.max(bytes);
+        ctx.reserve(self.kept().saturating_add(bytes), most)?;
+        let came = read_body(ctx.proxy, bytes)?;
+        if self.data.is_empty() {
+            self.data = came;
+        } else {
+            self.data.extend_from_slice(&came);
+        }
+        Ok(())
     }
 
     /// Begins a callback outside a read: data can be forwarded only if the proxy holds the stream.
@@ -92,7 +129,7 @@ impl Ahead {
     /// Keeps the results of a batch, and the data from `judged` on. Returns by how much positions
     /// have moved: the data before is removed once it is half of all, so that each byte is copied
     /// once.
-    fn end_batch(&mut self, window: Window, batch: &mut Batch, judged: usize) -> usize {
+    pub(super) fn end_batch(&mut self, window: Window, batch: &mut Batch, judged: usize) -> usize {
         core::mem::take(&mut batch.out).write(&window.bytes, &mut self.out);
         let bytes = window.bytes;
         let rest = bytes.len().saturating_sub(judged);
@@ -115,10 +152,6 @@ impl Ahead {
         buffer.unwrap_or_default().max(BUFFER_BYTES)
     }
 
-    const fn without_result(&self) -> usize {
-        self.data.len().saturating_sub(self.start)
-    }
-
     const fn unsent(&self) -> usize {
         self.data.len().saturating_sub(self.sent)
     }
@@ -127,134 +160,38 @@ impl Ahead {
     const fn kept(&self) -> usize {
         self.data.len().saturating_add(self.out.len())
     }
-}
 
-impl MessageStream {
-    /// Whether the proxy holds the stream of a waiting message, so that data can be added to it.
-    pub(crate) fn is_held(&self) -> bool {
-        self.ahead.as_ref().is_none_or(|ahead| ahead.held)
+    /// Position of the first message of the next batch.
+    pub(super) const fn start(&self) -> usize {
+        self.start
     }
 
-    /// Handles the `bytes` of one read.
-    pub(super) fn take_ahead(
-        &mut self,
-        ctx: &mut MessageContext<'_>,
-        bytes: usize,
-        last: bool,
-    ) -> Result<StreamProgress, Denial> {
-        let Some(ahead) = &mut self.ahead else {
-            return Err(out_of_order());
-        };
-        ahead.writable = true;
-        if ahead.over {
-            return self.forward(ctx, true, last);
-        }
-        ahead.longest_read = ahead.longest_read.max(bytes);
-        let kept = ahead.kept();
-        self.reserve(ctx, kept.saturating_add(bytes))?;
-        let came = read_body(ctx.proxy, bytes)?;
-        let Some(ahead) = &mut self.ahead else {
-            return Err(out_of_order());
-        };
-        if ahead.data.is_empty() {
-            ahead.data = came;
-        } else {
-            ahead.data.extend_from_slice(&came);
-        }
-        if let Some(pending) = &mut self.pending {
-            pending.batch.last |= last;
-            return self.hold_or_forward(ctx, last);
-        }
-        let mut batch = Batch::new(0, last);
-        batch.at = ahead.start;
-        let window = ahead.begin_batch(&mut batch);
-        self.process(ctx, window, batch)
+    /// Ends the stream with the results so far.
+    pub(super) const fn set_over(&mut self) {
+        self.over = true;
     }
 
-    /// Lets a message wait for its charge.
-    pub(super) fn wait_ahead(
-        &mut self,
-        ctx: &mut MessageContext<'_>,
-        mut message: Message,
-        pending_charge: PendingCharge,
-        window: Window,
-        mut batch: Batch,
-    ) -> Result<StreamProgress, Denial> {
-        let Some(ahead) = &mut self.ahead else {
-            return Err(out_of_order());
-        };
-        let last = batch.last;
-        let place = message.place.clone();
-        let removed = ahead.end_batch(window, &mut batch, place.start);
-        let moved = |at: usize| at.saturating_sub(removed);
-        message.place = moved(place.start)..moved(place.end);
-        batch.at = message.place.end;
-        self.pending = Some(Box::new(PendingMessage::new(
-            message,
-            pending_charge,
-            batch,
-        )));
-        self.hold_or_forward(ctx, last)
+    /// Lets the proxy hold the stream, if its buffer has room for the data and a result. Returns
+    /// whether it does.
+    pub(super) fn hold(&mut self, ctx: &mut MessageContext<'_>) -> Result<bool, Denial> {
+        let waiting = self.out.len().saturating_add(self.unsent());
+        if waiting.saturating_add(RESULT_BYTES) > self.held_room() {
+            return Ok(false);
+        }
+        self.held = true;
+        (ctx.proxy.replace_request_body(&[])).map_err(cannot_decide)?;
+        Ok(true)
     }
 
-    /// Handles the end of a batch in which no message waits.
-    pub(super) fn end_ahead(
-        &mut self,
-        ctx: &mut MessageContext<'_>,
-        window: Window,
-        mut batch: Batch,
-        ends: bool,
-    ) -> Result<StreamProgress, Denial> {
-        let Some(ahead) = &mut self.ahead else {
-            return Err(out_of_order());
-        };
-        let judged = if ends { batch.buffered } else { batch.at };
-        ahead.end_batch(window, &mut batch, judged);
-        ahead.over |= ends;
-        if !ahead.writable {
-            return Ok(StreamProgress::Buffer);
-        }
-        self.forward(ctx, ends, batch.last)
-    }
-
-    /// A message waits: holds the stream, forwards its data, or rejects what waits.
-    fn hold_or_forward(
-        &mut self,
-        ctx: &mut MessageContext<'_>,
-        last: bool,
-    ) -> Result<StreamProgress, Denial> {
-        let most = max_ahead(self.plan.max_bytes);
-        let Some(ahead) = &mut self.ahead else {
-            return Err(out_of_order());
-        };
-        if !ahead.writable {
-            return Ok(StreamProgress::Buffer);
-        }
-        let waiting = ahead.out.len().saturating_add(ahead.unsent());
-        let too_much = ahead.without_result() > most;
-        if waiting.saturating_add(RESULT_BYTES) <= ahead.held_room() && !too_much {
-            ahead.held = true;
-            (ctx.proxy.replace_request_body(&[])).map_err(cannot_decide)?;
-            return Ok(StreamProgress::Buffer);
-        }
-        if too_much || last || !self.is_incomplete() {
-            return self.reject_waiting(ctx);
-        }
-        self.forward(ctx, false, last)
-    }
-
-    /// Whether the data behind the waiting message ends inside a message. The rest of that message
-    /// then brings another read.
-    fn is_incomplete(&mut self) -> bool {
-        let (Some(ahead), Some(pending)) = (&mut self.ahead, &self.pending) else {
-            return false;
-        };
-        ahead.complete = ahead.complete.max(pending.batch.at);
+    /// Whether the data behind the waiting message, which ends at `judged`, ends inside a message.
+    /// The rest of that message then brings another read.
+    pub(super) fn is_incomplete(&mut self, messages: &mut Messages, judged: usize) -> bool {
+        self.complete = self.complete.max(judged);
         loop {
-            let rest = ahead.data.get(ahead.complete..).unwrap_or_default();
-            match self.messages.take(rest) {
+            let rest = self.data.get(self.complete..).unwrap_or_default();
+            match messages.take(rest) {
                 Ok(NextMessage::Message { used, .. }) => {
-                    ahead.complete = ahead.complete.saturating_add(used);
+                    self.complete = self.complete.saturating_add(used);
                 }
                 next => {
                     return !rest.is_empty() && matches!(next, Ok(NextMessage::Incomplete(_)));
@@ -265,29 +202,25 @@ impl MessageStream {
 
     /// Forwards the results, and the data without a result: it ends inside a message, so another
     /// read must come.
-    fn forward(
+    pub(super) fn forward(
         &mut self,
         ctx: &mut MessageContext<'_>,
-        ends: bool,
-        last: bool,
-    ) -> Result<StreamProgress, Denial> {
-        let (Some(ahead), Some(codec)) = (&mut self.ahead, &mut self.codec) else {
-            return Err(out_of_order());
-        };
-        let room = match ahead.held {
-            true => ahead.held_room(),
+        codec: &mut EnvelopeCodec,
+    ) -> Result<(), Denial> {
+        let room = match self.held {
+            true => self.held_room(),
             false => usize::MAX,
         };
-        let mut out = core::mem::take(&mut ahead.out);
+        let mut out = core::mem::take(&mut self.out);
         let space = room.saturating_sub(out.len().saturating_add(ENVELOPE_BYTES));
-        let bytes = ahead.unsent().min(space);
-        let end = ahead.sent.saturating_add(bytes);
+        let bytes = self.unsent().min(space);
+        let end = self.sent.saturating_add(bytes);
         if bytes >= MIN_CHUNK_BYTES
-            && let Some(part) = ahead.data.get(ahead.sent..end)
+            && let Some(part) = self.data.get(self.sent..end)
         {
             out.extend(framed(&codec.write(&MessageEnvelope::Ahead { bytes })));
             out.extend_from_slice(part);
-            ahead.sent = end;
+            self.sent = end;
         }
         if out.len() > room {
             let cause = "no memory for the results of waiting messages in the proxy's buffer";
@@ -295,10 +228,10 @@ impl MessageStream {
             return Err(denial.overloaded_by(OverloadCause::Memory));
         }
         (ctx.proxy.replace_request_body(&out)).map_err(cannot_decide)?;
-        ahead.held = false;
-        if ahead.data.is_empty() {
+        self.held = false;
+        if self.data.is_empty() {
             ctx.resources.body_memory.release(ctx.proxy);
         }
-        Ok(StreamProgress::Forward { ends, last })
+        Ok(())
     }
 }

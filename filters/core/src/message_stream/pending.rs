@@ -5,7 +5,9 @@
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Reason, Step};
 use tensorgate_wire::expand;
+use tensorgate_wire::messages::max_ahead;
 
+use super::ahead::Ahead;
 use super::{
     Batch, Message, MessageContext, MessageOutcome, MessageStream, StreamProgress, Window,
 };
@@ -13,6 +15,7 @@ use crate::body::ALWAYS_BUFFERED_BYTES;
 use crate::body::reader::read_body_at;
 use crate::host::{ListenerBounds, Proxy, cannot_decide};
 use crate::quota::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
+use crate::steps::out_of_order;
 
 /// A waiting message.
 #[derive(Debug)]
@@ -37,6 +40,11 @@ impl MessageStream {
     /// Whether a message waits.
     pub(crate) const fn has_pending_call(&self) -> bool {
         self.pending.is_some()
+    }
+
+    /// Whether the proxy holds the stream of a waiting message, so that data can be added to it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.ahead.as_ref().is_none_or(Ahead::is_held)
     }
 
     /// Whether an answer belongs to the waiting message.
@@ -178,6 +186,111 @@ impl MessageStream {
             Err(denial) => Err(denial),
         };
         self.go_on(ctx, message, judged, window, batch)
+    }
+
+    /// Handles the `bytes` of one read, if data is forwarded before its results.
+    pub(super) fn take_ahead(
+        &mut self,
+        ctx: &mut MessageContext<'_>,
+        bytes: usize,
+        last: bool,
+    ) -> Result<StreamProgress, Denial> {
+        let most = max_ahead(self.plan.max_bytes);
+        let ahead = self.ahead.as_mut().ok_or_else(out_of_order)?;
+        if ahead.begin_read() {
+            return self.forward(ctx, true, last);
+        }
+        ahead.read(ctx, bytes, most)?;
+        if let Some(pending) = &mut self.pending {
+            pending.batch.last |= last;
+            return self.hold_or_forward(ctx, last);
+        }
+        let mut batch = Batch::new(0, last);
+        batch.at = ahead.start();
+        let window = ahead.begin_batch(&mut batch);
+        self.process(ctx, window, batch)
+    }
+
+    /// Lets a message wait for its charge, if data is forwarded before its results.
+    pub(super) fn wait_ahead(
+        &mut self,
+        ctx: &mut MessageContext<'_>,
+        mut message: Message,
+        pending_charge: PendingCharge,
+        window: Window,
+        mut batch: Batch,
+    ) -> Result<StreamProgress, Denial> {
+        let ahead = self.ahead.as_mut().ok_or_else(out_of_order)?;
+        let last = batch.last;
+        let place = message.place.clone();
+        let removed = ahead.end_batch(window, &mut batch, place.start);
+        let moved = |at: usize| at.saturating_sub(removed);
+        message.place = moved(place.start)..moved(place.end);
+        batch.at = message.place.end;
+        let pending = PendingMessage::new(message, pending_charge, batch);
+        self.pending = Some(Box::new(pending));
+        self.hold_or_forward(ctx, last)
+    }
+
+    /// Handles the end of a batch in which no message waits, if data is forwarded before its
+    /// results.
+    pub(super) fn end_ahead(
+        &mut self,
+        ctx: &mut MessageContext<'_>,
+        window: Window,
+        mut batch: Batch,
+        ends: bool,
+    ) -> Result<StreamProgress, Denial> {
+        let ahead = self.ahead.as_mut().ok_or_else(out_of_order)?;
+        let judged = if ends { batch.buffered } else { batch.at };
+        ahead.end_batch(window, &mut batch, judged);
+        if ends {
+            ahead.set_over();
+        }
+        if !ahead.is_writable() {
+            return Ok(StreamProgress::Buffer);
+        }
+        self.forward(ctx, ends, batch.last)
+    }
+
+    /// A message waits: holds the stream, forwards its data, or rejects what waits.
+    fn hold_or_forward(
+        &mut self,
+        ctx: &mut MessageContext<'_>,
+        last: bool,
+    ) -> Result<StreamProgress, Denial> {
+        let most = max_ahead(self.plan.max_bytes);
+        let ahead = self.ahead.as_mut().ok_or_else(out_of_order)?;
+        if !ahead.is_writable() {
+            return Ok(StreamProgress::Buffer);
+        }
+        let too_much = ahead.without_result() > most;
+        if !too_much && ahead.hold(ctx)? {
+            return Ok(StreamProgress::Buffer);
+        }
+        let messages = &mut self.messages;
+        let is_incomplete = !too_much
+            && !last
+            && (self.pending.as_ref())
+                .is_some_and(|pending| ahead.is_incomplete(messages, pending.batch.at));
+        if !is_incomplete {
+            return self.reject_waiting(ctx);
+        }
+        self.forward(ctx, false, last)
+    }
+
+    /// Forwards results, and data without a result.
+    fn forward(
+        &mut self,
+        ctx: &mut MessageContext<'_>,
+        ends: bool,
+        last: bool,
+    ) -> Result<StreamProgress, Denial> {
+        let (Some(ahead), Some(codec)) = (&mut self.ahead, &mut self.codec) else {
+            return Err(out_of_order());
+        };
+        ahead.forward(ctx, codec)?;
+        Ok(StreamProgress::Forward { ends, last })
     }
 }
 
