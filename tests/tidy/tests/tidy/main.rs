@@ -7,6 +7,7 @@ mod circles;
 mod docs;
 mod identifiers;
 mod lockfile;
+mod methods;
 mod modules;
 mod orders;
 mod overloads;
