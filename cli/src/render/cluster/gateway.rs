@@ -44,7 +44,7 @@ const OWNER_NAMESPACE: &str = "gateway.envoyproxy.io/owning-gateway-namespace";
 
 /// What this target needs beside a [`Workload`].
 #[derive(Clone, Debug)]
-pub struct Gateway {
+pub struct EnvoyGateway {
     /// The pods.
     pub workload: Workload,
     /// Image of the filter.
@@ -71,7 +71,7 @@ pub struct Gateway {
     pub patch_policy: bool,
 }
 
-impl Gateway {
+impl EnvoyGateway {
     /// All objects.
     ///
     /// # Errors

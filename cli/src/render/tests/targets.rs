@@ -197,7 +197,7 @@ pub fn in_ingress(names: &Names, loaded: &Loaded) -> Result<Files, Unrenderable>
 
 /// `render gateway --patch-policy`.
 pub fn at_gateway(names: &Names, loaded: &Loaded) -> Result<Files, Unrenderable> {
-    let gateway = gateway::Gateway {
+    let gateway = gateway::EnvoyGateway {
         workload: workload(names, loaded)?,
         filter_image: names.parse(PROXY_IMAGE),
         filter_pull_secret: Some(names.parse("zq-pull-qz")),

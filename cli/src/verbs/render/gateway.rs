@@ -81,7 +81,7 @@ impl Gateway {
         let mut notes = Vec::new();
         cluster.run(ui, loaded, |workload, loaded| {
             let derived = |suffix: &str| ObjectName::from_label(&workload.name, suffix);
-            let target = gateway::Gateway {
+            let target = gateway::EnvoyGateway {
                 host_certificate: host_certificate.unwrap_or_else(|| derived("host-tls")),
                 gateway_certificate: gateway_certificate.unwrap_or_else(|| derived("gateway-tls")),
                 host_authority: host_authority.unwrap_or_else(|| derived("host-ca")),

@@ -6,7 +6,7 @@
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Counter, RateLimitService};
 
-use super::{EXTENSIONS, GATEWAY_GROUP, Gateway};
+use super::{EXTENSIONS, EnvoyGateway, GATEWAY_GROUP};
 use crate::render::Unrenderable;
 use crate::render::cluster;
 use crate::render::cluster::names::ObjectName;
@@ -27,7 +27,7 @@ const MANAGER: &str =
 /// # Errors
 /// The policy cannot be rendered.
 pub(super) fn patches(
-    gateway: &Gateway,
+    gateway: &EnvoyGateway,
     policy: &Policy,
     section: &ObjectName,
 ) -> Result<Node, Unrenderable> {
@@ -100,7 +100,7 @@ pub(super) fn patches(
 
 /// The clusters that the filter calls.
 fn called_clusters(
-    gateway: &Gateway,
+    gateway: &EnvoyGateway,
     policy: &Policy,
 ) -> Result<Vec<(String, Node)>, Unrenderable> {
     let options = cluster::proxy_options(ControlPlane::EnvoyGateway);
@@ -123,7 +123,7 @@ fn called_clusters(
 
 /// The host's rate limit service, over TLS with the certificates that Envoy Gateway has sent
 /// for the route to the host.
-fn own_limits(gateway: &Gateway) -> Node {
+fn own_limits(gateway: &EnvoyGateway) -> Node {
     let workload = &gateway.workload;
     let (namespace, gate) = (workload.namespace.as_str(), workload.name.as_str());
     let name = gateway.host_name();

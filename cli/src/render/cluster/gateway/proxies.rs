@@ -4,7 +4,7 @@
 use tensorgate_audit::als::entry::{REQUEST_HEADERS, RESPONSE_HEADERS};
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 
-use super::{EXTENSIONS, Gateway};
+use super::{EXTENSIONS, EnvoyGateway};
 use crate::render::cluster::workload::AUDIT_PORT;
 use crate::render::cluster::workload::CONTEXT_KEY;
 use crate::render::envoy::access_log::texts;
@@ -17,7 +17,7 @@ const NOT_ANSWERED: &str = "response.code_details != 'via_upstream'";
 const STDOUT: &str = "/dev/stdout";
 
 /// The settings of the Gateway's proxies.
-pub(super) fn proxies(gateway: &Gateway) -> Node {
+pub(super) fn proxies(gateway: &EnvoyGateway) -> Node {
     let workload = &gateway.workload;
     let spec = map! {
         "provider" => map! {
@@ -51,7 +51,7 @@ pub(super) fn proxies(gateway: &Gateway) -> Node {
 }
 
 /// The access log to the host.
-fn audit_log(gateway: &Gateway) -> Node {
+fn audit_log(gateway: &EnvoyGateway) -> Node {
     let workload = &gateway.workload;
     map! {
         // Without a type the listener would log connections, too.

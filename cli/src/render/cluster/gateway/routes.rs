@@ -5,7 +5,7 @@ use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::policy::Limits;
 
 use super::traffic::duration;
-use super::{EXTENSIONS, GATEWAY_API, GATEWAY_GROUP, Gateway};
+use super::{EXTENSIONS, EnvoyGateway, GATEWAY_API, GATEWAY_GROUP};
 use crate::render::cluster::workload::GATE_PORT;
 use crate::render::envoy::http::{HIDDEN_HEADERS, STREAM_PATH};
 use crate::render::node::{Node, entries, list, map};
@@ -16,7 +16,7 @@ const FILTER: &str = "tensorgate.gate";
 /// The route to the host: every path, so that the gate answers unknown ones, and its audit log
 /// has them. There is no `GRPCRoute`, because Envoy Gateway could place another filter before
 /// the gate for it, and because the two kinds cannot share a host name.
-pub(super) fn route(gateway: &Gateway, limits: &Limits) -> Node {
+pub(super) fn route(gateway: &EnvoyGateway, limits: &Limits) -> Node {
     let workload = &gateway.workload;
     let mut parent = entries(map! {"name" => gateway.gateway.as_str()});
     if let Some(section) = &gateway.section {
@@ -53,7 +53,7 @@ pub(super) fn route(gateway: &Gateway, limits: &Limits) -> Node {
 
 /// The filter on these routes. A policy of the whole Gateway would judge the requests of other
 /// applications, and a policy of a route would replace it there.
-pub(super) fn filter(gateway: &Gateway, configuration: Node) -> Node {
+pub(super) fn filter(gateway: &EnvoyGateway, configuration: Node) -> Node {
     let workload = &gateway.workload;
     let mut image = entries(map! {
         "url" => format!("oci://{}", gateway.filter_image),
@@ -85,7 +85,7 @@ pub(super) fn filter(gateway: &Gateway, configuration: Node) -> Node {
 }
 
 /// TLS to all ports of the host.
-pub(super) fn host_tls(gateway: &Gateway) -> Node {
+pub(super) fn host_tls(gateway: &EnvoyGateway) -> Node {
     let workload = &gateway.workload;
     let spec = map! {
         "targetRefs" => list![map! {
@@ -108,7 +108,7 @@ pub(super) fn host_tls(gateway: &Gateway) -> Node {
 }
 
 /// Our own route, as the target of a policy.
-pub(super) fn own_route(gateway: &Gateway) -> Node {
+pub(super) fn own_route(gateway: &EnvoyGateway) -> Node {
     map! {
         "group" => GATEWAY_GROUP,
         "kind" => "HTTPRoute",

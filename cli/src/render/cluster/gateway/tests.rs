@@ -35,8 +35,8 @@ fn shared() -> String {
         .replace("window_s: 60}", "window_s: 60, scope: global}")
 }
 
-fn target(policy: &Loaded, patch_policy: bool) -> Gateway {
-    Gateway {
+fn target(policy: &Loaded, patch_policy: bool) -> EnvoyGateway {
+    EnvoyGateway {
         workload: workload(policy),
         filter_image: image("filter"),
         filter_pull_secret: None,
@@ -327,7 +327,7 @@ fn the_notes_name_what_the_user_has_to_change() {
         assert!(note.contains(expected), "{note}");
     }
     assert_eq!(notes.len(), 3);
-    let everywhere = Gateway {
+    let everywhere = EnvoyGateway {
         section: None,
         ..target(&loaded, false)
     };

@@ -3,7 +3,7 @@
 use tensorgate_policy::Policy;
 
 use super::routes::own_route;
-use super::{EXTENSIONS, GATEWAY_GROUP, Gateway};
+use super::{EXTENSIONS, EnvoyGateway, GATEWAY_GROUP};
 use crate::render::envoy::bounds::{
     Bounds, CONNECTION_WINDOW_BYTES, READ_BYTES, STREAM_WINDOW_BYTES,
 };
@@ -17,7 +17,7 @@ const CONNECT_MS: u64 = 2_000;
 
 /// Limits and headers of clients. Only one such policy holds for a listener, and it holds for
 /// all routes there.
-pub(super) fn client_traffic(gateway: &Gateway, policy: &Policy) -> Node {
+pub(super) fn client_traffic(gateway: &EnvoyGateway, policy: &Policy) -> Node {
     let listen = policy.listen();
     let bounds = Bounds::from_limits(listen.limits());
     let mut target = entries(map! {
@@ -81,7 +81,7 @@ pub(super) fn client_traffic(gateway: &Gateway, policy: &Policy) -> Node {
 }
 
 /// Limits of connections to the host.
-pub(super) fn host_traffic(gateway: &Gateway, policy: &Policy) -> Node {
+pub(super) fn host_traffic(gateway: &EnvoyGateway, policy: &Policy) -> Node {
     let bounds = Bounds::from_limits(policy.listen().limits());
     let requests = host_requests(&bounds);
     let spec = map! {
