@@ -37,7 +37,7 @@ use crate::render::manifests::Manifests;
 use crate::render::node::{Node, list, map};
 use crate::render::{Unrenderable, cluster};
 pub use filter::{FilterImage, Release};
-pub use gateway::Gateway;
+pub use gateway::IngressGateway;
 
 use envoy_filter::Listener;
 use pods::Port;
@@ -71,7 +71,7 @@ pub enum Entry {
     /// the mesh if there is none.
     Sidecar(Vec<NamespacedName>),
     /// In an ingress gateway.
-    Gateway(Gateway),
+    Gateway(IngressGateway),
 }
 
 impl Istio {
@@ -146,7 +146,7 @@ impl Istio {
         &self,
         to: &mut Manifests,
         loaded: &Loaded,
-        gateway: &Gateway,
+        gateway: &IngressGateway,
     ) -> Result<(), Unrenderable> {
         let (policy, workload) = (&loaded.policy, &self.workload);
         // Istio reads the filter's objects in the namespace of the pods that they select.

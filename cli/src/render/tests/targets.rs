@@ -185,7 +185,7 @@ pub fn in_sidecar(names: &Names, loaded: &Loaded) -> Result<Files, Unrenderable>
 /// `render istio --gateway`.
 pub fn in_ingress(names: &Names, loaded: &Loaded) -> Result<Files, Unrenderable> {
     let gateway: NamespacedName = names.parse("zq-gateway-namespace-qz/zq-gateway-qz");
-    let entry = istio::Entry::Gateway(istio::Gateway {
+    let entry = istio::Entry::Gateway(istio::IngressGateway {
         namespace: gateway.namespace,
         name: gateway.name,
         pods: vec![names.parse("zq-gateway-label-qz=v")],

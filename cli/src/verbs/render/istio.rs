@@ -102,7 +102,7 @@ impl Istio {
                     "note: the gateway's container needs TENSORGATE_CONTEXT_KEY; with the Secret of the gate in namespace {namespace}: kubectl -n {namespace} set env deployment/NAME --prefix=TENSORGATE_ --from=secret/SECRET",
                     namespace = gateway.namespace,
                 ));
-                istio::Entry::Gateway(istio::Gateway {
+                istio::Entry::Gateway(istio::IngressGateway {
                     namespace: gateway.namespace,
                     name: gateway.name,
                     pods: self.gateway_pods,

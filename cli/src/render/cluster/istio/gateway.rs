@@ -20,7 +20,7 @@ const SECRETS: &str = "sds-grpc";
 /// An ingress gateway. Its proxies serve nothing but the gate, because each of their listeners has
 /// the filter.
 #[derive(Clone, Debug)]
-pub struct Gateway {
+pub struct IngressGateway {
     /// Namespace of the gateway's pods and of its `Gateway`.
     pub namespace: Namespace,
     /// Name of its `Gateway` (networking.istio.io).
@@ -33,7 +33,7 @@ pub struct Gateway {
     pub hosts: Vec<DomainName>,
 }
 
-impl Gateway {
+impl IngressGateway {
     /// The route from the gateway to the host.
     pub fn route(&self, workload: &Workload) -> Node {
         let hosts: Vec<_> = (self.hosts.iter())

@@ -39,7 +39,7 @@ fn istio(policy: &Loaded, entry: Entry) -> Istio {
 }
 
 fn gateway() -> Entry {
-    Entry::Gateway(Gateway {
+    Entry::Gateway(IngressGateway {
         namespace: "ingress".parse().unwrap(),
         name: "models".parse().unwrap(),
         pods: vec!["istio=ingressgateway".parse().unwrap()],
