@@ -44,7 +44,7 @@ use crate::identify::{CallerState, PreviousFilters, identify, remove_api_key};
 use crate::keys::AwaitedFetch;
 use crate::message_stream::MessageStream;
 use crate::quota::rate_limit_service::cancel_pending_charge;
-use crate::report::Outcome;
+use crate::report::OutcomeReporter;
 use crate::report::record::Record;
 use crate::root::GateRoot;
 use crate::steps::streaming_validation::StreamingValidator;
@@ -113,7 +113,7 @@ struct PendingRequest {
 pub struct Gate {
     root: Rc<GateRoot>,
     phase: Phase,
-    outcome: Outcome,
+    outcome: OutcomeReporter,
     /// Permits, reservations and memory to release when the response or the stream ends.
     resources: RequestResources,
     /// When the filter ends the stream, in ns; `None`: the proxy has a limit of its own.
@@ -135,7 +135,7 @@ pub struct Gate {
 impl Gate {
     /// Creates the gate for one request.
     pub fn new(root: Rc<GateRoot>) -> Self {
-        let outcome = Outcome::new(root.filter);
+        let outcome = OutcomeReporter::new(root.filter);
         Self {
             root,
             phase: Phase::Fresh,

@@ -22,7 +22,7 @@ use crate::body::reader::{read_body, read_body_at};
 use crate::host::{ListenerBounds, Proxy, cannot_decide};
 use crate::quota::Reservations;
 use crate::quota::rate_limit_service::PendingCharge;
-use crate::report::Outcome;
+use crate::report::OutcomeReporter;
 use crate::root::{GateRoot, WaitPermit};
 use crate::steps::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
 use ahead::Ahead;
@@ -97,7 +97,7 @@ pub(crate) struct MessageContext<'j> {
     /// Decision of the stream's head.
     pub(crate) stream: &'j Decision,
     pub(crate) resources: &'j mut RequestResources,
-    pub(crate) outcome: &'j mut Outcome,
+    pub(crate) outcome: &'j mut OutcomeReporter,
     pub(crate) request_id: &'j str,
 }
 

@@ -21,7 +21,7 @@ use record::{Record, ReportedOutcome};
 
 /// The outcome as far as this filter knows it.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct OutcomeReporter {
     filter: Filter,
     pub(crate) record: Record,
     /// The client of the request's revoked key. The record names it only in a rejection for that
@@ -37,7 +37,7 @@ pub(crate) struct Outcome {
     shadowed: usize,
 }
 
-impl Outcome {
+impl OutcomeReporter {
     pub(crate) fn new(filter: Filter) -> Self {
         Self {
             filter,
