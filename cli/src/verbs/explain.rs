@@ -21,7 +21,7 @@ use tensorgate_filter_core::keys::document::MAX_DOCUMENT_BYTES;
 use tensorgate_judge::request as host;
 use tensorgate_judge::request::Verifier;
 use tensorgate_filter_core::report::record::Record;
-use tensorgate_native_proxy::{NativeProxy, Outcome, Peer, Request, Store};
+use tensorgate_native_proxy::{NativeProxy, Peer, Request, RequestOutcome, Store};
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::policy::Allowance;
 use tensorgate_policy::{Denial, Now, Protocol, raw};
@@ -308,8 +308,8 @@ impl<'l> Gate<'l> {
         let (outcome, record) = proxy.send(&request, now);
         let shared_limits = self.shared_limits(record.rule.as_deref());
         let explained = match outcome {
-            Outcome::Denied(answer) => denied(file, &answer, record),
-            Outcome::Forwarded { headers, body } => {
+            RequestOutcome::Denied(answer) => denied(file, &answer, record),
+            RequestOutcome::Forwarded { headers, body } => {
                 match self.host.verify(&headers, body.into(), now.unix_s) {
                     Ok(judged) => allowed(file, &request, with_the_hosts(record, &judged)),
                     Err(refused) => refused_by_host(file, &refused, record),

@@ -51,7 +51,7 @@ pub struct Request {
 
 /// Outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RequestOutcome {
     /// Rejected with this response.
     Denied(Answer),
     /// Forwarded with these header fields and this body.
@@ -212,7 +212,7 @@ impl NativeProxy {
     }
 
     /// Plays one request through the filters at a given time.
-    pub fn send(&mut self, request: &Request, now: Now) -> (Outcome, Record) {
+    pub fn send(&mut self, request: &Request, now: Now) -> (RequestOutcome, Record) {
         self.send_settled(request, now, None)
     }
 
@@ -222,7 +222,7 @@ impl NativeProxy {
         request: &Request,
         now: Now,
         used: Option<u64>,
-    ) -> (Outcome, Record) {
+    ) -> (RequestOutcome, Record) {
         let mut stream = self.open(now);
         stream.send_headers(
             &request.headers,
@@ -247,7 +247,7 @@ impl NativeProxy {
                 Reason::Overloaded,
                 "internal: the filter reached no verdict",
             );
-            Outcome::Denied(Answer::to_denial(&denial, Protocol::OipRest, ""))
+            RequestOutcome::Denied(Answer::to_denial(&denial, Protocol::OipRest, ""))
         });
         (outcome, record)
     }

@@ -13,12 +13,12 @@ use tensorgate_wire::Answer;
 use tensorgate_wire::context::verdict::TRAILER;
 
 pub use crate::stream::STREAM;
-use crate::{Logged, Outcome, Request, Stream};
+use crate::{Logged, Request, RequestOutcome, Stream};
 
 /// Result of one request.
 pub struct Played {
     /// The outcome; none if the request was neither answered nor forwarded completely.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<RequestOutcome>,
     /// What the filter that decided knows about the request.
     pub record: Record,
     /// What the filters reported.
@@ -33,21 +33,21 @@ impl Played {
 
     /// Whether the request was forwarded.
     pub const fn allowed(&self) -> bool {
-        matches!(self.outcome, Some(Outcome::Forwarded { .. }))
+        matches!(self.outcome, Some(RequestOutcome::Forwarded { .. }))
     }
 
     /// The HTTP status of a rejection.
     pub const fn status(&self) -> Option<u16> {
         match &self.outcome {
-            Some(Outcome::Denied(Answer::Rest { status, .. })) => Some(*status),
-            Some(Outcome::Denied(Answer::Grpc { .. })) => Some(200),
+            Some(RequestOutcome::Denied(Answer::Rest { status, .. })) => Some(*status),
+            Some(RequestOutcome::Denied(Answer::Grpc { .. })) => Some(200),
             _ => None,
         }
     }
 
     /// The header fields of a forwarded request, as text.
     pub fn upstream(&self) -> Vec<(String, String)> {
-        let Some(Outcome::Forwarded { headers, .. }) = &self.outcome else {
+        let Some(RequestOutcome::Forwarded { headers, .. }) = &self.outcome else {
             panic!("forwarded: {:?}", self.record)
         };
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("made by the gate");
@@ -141,11 +141,11 @@ pub fn close(stream: Stream) -> Played {
     }
     let (outcome, record, logged) = stream.close();
     let verdict = match (&outcome, record.reason) {
-        (Some(Outcome::Forwarded { .. }), None) => {
+        (Some(RequestOutcome::Forwarded { .. }), None) => {
             assert!(trailers.is_empty(), "no trailer of a client's crosses");
             Verdict::Allow
         }
-        (Some(Outcome::Denied(_)), Some(reason)) => Verdict::Deny(reason),
+        (Some(RequestOutcome::Denied(_)), Some(reason)) => Verdict::Deny(reason),
         (None, None) => Verdict::Aborted,
         (outcome, reason) => panic!("outcome and record disagree: {outcome:?}, {reason:?}"),
     };

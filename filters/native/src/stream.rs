@@ -20,7 +20,7 @@ use tensorgate_policy::denial::OverloadCause;
 use tensorgate_wire::Answer;
 
 use super::limiter::Limiter;
-use super::{Outcome, Peer};
+use super::{Peer, RequestOutcome};
 use crate::store::Store;
 use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{Action, Field, Level, LimitCallOutcome, Verdict};
@@ -511,14 +511,14 @@ impl Stream {
     /// Ends the stream, complete or not, as when a client disconnects. There is no outcome if the
     /// request was neither answered nor forwarded completely. The record is that of the last filter
     /// that saw the request.
-    pub fn close(mut self) -> (Option<Outcome>, Record, Logged) {
+    pub fn close(mut self) -> (Option<RequestOutcome>, Record, Logged) {
         self.log();
         for hop in &mut self.hops {
             hop.gate.on_done(&mut self.io);
         }
         let outcome = match self.io.answer.take() {
-            Some(answer) => Some(Outcome::Denied(answer)),
-            None if self.io.complete => Some(Outcome::Forwarded {
+            Some(answer) => Some(RequestOutcome::Denied(answer)),
+            None if self.io.complete => Some(RequestOutcome::Forwarded {
                 headers: self.io.headers.clone(),
                 body: core::mem::take(&mut self.io.sent),
             }),
@@ -530,7 +530,7 @@ impl Stream {
         let record = refuser.or(last).map(|hop| hop.gate.record().clone());
         let mut record = record.unwrap_or_default();
         let outcome = match outcome {
-            Some(Outcome::Forwarded { headers, body }) => {
+            Some(RequestOutcome::Forwarded { headers, body }) => {
                 let upstream = UpstreamHost {
                     context_key: self.root.as_ref().and_then(|root| root.context_key()),
                     now_unix_s: self.io.now.unix_s,

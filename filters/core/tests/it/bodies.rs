@@ -6,7 +6,7 @@ use crate::support;
 use support::{
     BODY_BYTES, NOW, close, field, grpc, grpc_frame, head, json_body, play, proxy, rest,
 };
-use tensorgate_native_proxy::{Outcome, Request};
+use tensorgate_native_proxy::{Request, RequestOutcome};
 use tensorgate_policy::Reason;
 
 #[test]
@@ -22,7 +22,7 @@ fn a_body_passes_however_it_is_cut_in_two() {
                     ..request.clone()
                 },
             );
-            let Some(Outcome::Forwarded { body: sent, .. }) = &played.outcome else {
+            let Some(RequestOutcome::Forwarded { body: sent, .. }) = &played.outcome else {
                 panic!("cut at {cut}: {:?}", played.record)
             };
             assert_eq!(*sent, body, "cut at {cut}");

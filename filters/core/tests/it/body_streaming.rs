@@ -8,7 +8,7 @@ use support::{BODY_BYTES, NOW, bundle, chain, field, grpc_frame, head, outcome_t
 use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_filter_core::host::{Field, Verdict};
 use tensorgate_filter_core::report::record::Record;
-use tensorgate_native_proxy::{NativeProxy, Outcome, Stream};
+use tensorgate_native_proxy::{NativeProxy, RequestOutcome, Stream};
 use tensorgate_policy::Reason::{
     self, BodyTooLarge, Malformed, NotFinite, OutOfRange, RateLimited,
 };
@@ -49,12 +49,12 @@ fn deliver(stream: &mut Stream, headers: &[Field], pieces: &[&[u8]], trailers: b
     }
 }
 
-fn close(stream: Stream) -> (Option<Outcome>, Record) {
+fn close(stream: Stream) -> (Option<RequestOutcome>, Record) {
     let trailers = stream.trailers().len();
     let (outcome, record, logged) = stream.close();
     let verdict = match (&outcome, record.reason) {
-        (Some(Outcome::Forwarded { .. }), None) => Verdict::Allow,
-        (Some(Outcome::Denied(_)), Some(reason)) => Verdict::Deny(reason),
+        (Some(RequestOutcome::Forwarded { .. }), None) => Verdict::Allow,
+        (Some(RequestOutcome::Denied(_)), Some(reason)) => Verdict::Deny(reason),
         (None, None) => Verdict::Aborted,
         other => panic!("outcome and record disagree: {other:?}"),
     };
@@ -85,7 +85,7 @@ fn a_large_body_goes_on_as_it_came_wherever_it_is_cut() {
                     let mut stream = proxy(filters).open(NOW);
                     deliver(&mut stream, &headers, &[first, second], trailers);
                     let (outcome, record) = close(stream);
-                    let Some(Outcome::Forwarded {
+                    let Some(RequestOutcome::Forwarded {
                         headers,
                         body: sent,
                     }) = outcome
@@ -118,7 +118,10 @@ fn nothing_goes_on_before_the_head_is_judged_and_all_that_came_goes_on_after() {
             assert!(sent == 0 || came > HOLD_BYTES);
             assert_eq!(stream.dispatched(), came > HOLD_BYTES);
         }
-        assert!(matches!(close(stream).0, Some(Outcome::Forwarded { .. })));
+        assert!(matches!(
+            close(stream).0,
+            Some(RequestOutcome::Forwarded { .. })
+        ));
     }
 }
 
@@ -173,7 +176,7 @@ fn check(name: &str, headers: &[Field], body: &[u8], expected: Option<Reason>) {
                 "{name} by {filters:?} in pieces of {size}: {record:?}"
             );
             assert_eq!(
-                matches!(outcome, Some(Outcome::Forwarded { .. })),
+                matches!(outcome, Some(RequestOutcome::Forwarded { .. })),
                 expected.is_none()
             );
         }

@@ -8,7 +8,7 @@ use support::{
 };
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
 use tensorgate_filter_core::host::{Field, Verdict};
-use tensorgate_native_proxy::{NativeProxy, Outcome, Request, Store};
+use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store};
 use tensorgate_policy::Reason;
 use tensorgate_wire::context::{Context, HEADER, Key};
 
@@ -30,7 +30,7 @@ fn pass(filters: &[Filter], request: &Request) -> (bool, Option<Reason>, usize) 
         stream.send_body(piece, position + 1 == request.body.len());
     }
     let (outcome, record, logged) = stream.close();
-    if let Some(Outcome::Forwarded { body, .. }) = outcome {
+    if let Some(RequestOutcome::Forwarded { body, .. }) = outcome {
         assert_eq!(body, request.body.concat(), "what passes is what came");
     }
     (early, record.reason, logged.body_bytes_read)
@@ -204,7 +204,8 @@ fn a_chain_sends_on_what_the_gate_does() {
 #[test]
 fn a_chain_that_checks_no_body_says_so() {
     for filters in [&[Auth][..], &[Auth, RateLimit]] {
-        let (Outcome::Forwarded { headers, .. }, _) = chain(filters).send(&rest("m"), NOW) else {
+        let (RequestOutcome::Forwarded { headers, .. }, _) = chain(filters).send(&rest("m"), NOW)
+        else {
             panic!("{filters:?} refuse what is in order")
         };
         let signed = headers.iter().find(|(name, _)| name == HEADER.as_bytes());
@@ -341,7 +342,7 @@ fn behind(filters: &[Filter], bundle: &str, store: &Store, request: &Request) ->
         stream.send_body(piece, position + 1 == request.body.len());
     }
     let (outcome, record, logged) = stream.close();
-    if let Some(Outcome::Forwarded { headers, body }) = &outcome {
+    if let Some(RequestOutcome::Forwarded { headers, body }) = &outcome {
         let sorted = |fields: &[Field]| {
             let mut fields = fields.to_vec();
             fields.sort();

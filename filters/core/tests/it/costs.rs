@@ -6,7 +6,7 @@ use crate::support;
 use support::streamed::{self, RATE, streaming_with};
 use support::{NOW, grpc, rest, sum_on_threads};
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
-use tensorgate_native_proxy::{NativeProxy, Outcome, Request, Store};
+use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store};
 use tensorgate_policy::{Now, Reason};
 use tensorgate_wire::Answer;
 
@@ -47,7 +47,7 @@ fn ask(proxy: &mut NativeProxy, request: &Request, now: Now) -> &'static str {
 /// `RateLimit-Policy`, `RateLimit` and `Retry-After` of a rejection.
 fn told(proxy: &mut NativeProxy, request: &Request, now: Now) -> [Option<String>; 3] {
     let (outcome, record) = proxy.send(request, now);
-    let Outcome::Denied(answer) = outcome else {
+    let RequestOutcome::Denied(answer) = outcome else {
         panic!("{record:?}")
     };
     ["ratelimit-policy", "ratelimit", "retry-after"].map(|name| field_of(&answer, name))

@@ -6,7 +6,7 @@ use crate::support;
 use support::{CONTEXT_KEY, NOW, bundle, close, field, grpc, head, json_body, rest};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::{Field, SharedStore as _};
-use tensorgate_native_proxy::{NativeProxy, Outcome, Peer, Request, Store, Stream};
+use tensorgate_native_proxy::{NativeProxy, Peer, Request, RequestOutcome, Store, Stream};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::in_flight::InFlight;
 use tensorgate_policy::{HeaderMode, Reason};
@@ -106,7 +106,7 @@ fn however_a_body_comes_it_comes_to_what_it_does_where_headers_are_held() {
                     let trailers = stream.trailers().to_vec();
                     let played = close(stream);
                     let sent = match &played.outcome {
-                        Some(Outcome::Forwarded { body, .. }) => Some(body.clone()),
+                        Some(RequestOutcome::Forwarded { body, .. }) => Some(body.clone()),
                         _ => None,
                     };
                     let own = trailers
@@ -273,7 +273,7 @@ fn a_proxy_that_cannot_hold_headers_is_noticed_and_its_requests_rejected() {
     assert!(!first.is_denied() && !first.dispatched());
     first.wake();
     let (outcome, record, logged) = first.close();
-    assert!(matches!(outcome, Some(Outcome::Denied(_))));
+    assert!(matches!(outcome, Some(RequestOutcome::Denied(_))));
     assert_eq!(record.reason, Some(Reason::Overloaded));
     let lines = logged.lines.iter();
     let about: Vec<_> = lines

@@ -253,7 +253,7 @@ fn a_public_question_crosses_without_a_client() {
 fn a_refusal_speaks_the_callers_protocol() {
     let mut request = grpc("m");
     request.headers.retain(|(name, _)| name != b"x-api-key");
-    let Some(tensorgate_native_proxy::Outcome::Denied(Answer::Grpc { status, .. })) =
+    let Some(tensorgate_native_proxy::RequestOutcome::Denied(Answer::Grpc { status, .. })) =
         play(&mut proxy(), &request).outcome
     else {
         panic!("a gRPC answer")
@@ -271,7 +271,7 @@ fn a_refusal_speaks_the_callers_protocol() {
     assert!(
         matches!(
             answer,
-            Some(tensorgate_native_proxy::Outcome::Denied(
+            Some(tensorgate_native_proxy::RequestOutcome::Denied(
                 Answer::Grpc { .. }
             ))
         ),

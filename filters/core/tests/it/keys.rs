@@ -10,7 +10,7 @@ use support::issuer::{
 };
 use support::{CONTEXT_KEY, NOW, close, field};
 use tensorgate_filter_core::host::FetchOutcome;
-use tensorgate_native_proxy::{NativeProxy, Outcome, Request, Store, Stream};
+use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store, Stream};
 use tensorgate_policy::Reason;
 
 #[test]
@@ -149,7 +149,8 @@ fn whatever_came_while_a_request_waited_is_judged_in_its_order() {
         let context = format!("{before:?} {ends} {trailers} {after:?}");
         let played = close(stream);
         assert_eq!(played.reason(), expected.err(), "{context}");
-        if let (Some(Outcome::Forwarded { body, .. }), Ok(())) = (&played.outcome, expected) {
+        if let (Some(RequestOutcome::Forwarded { body, .. }), Ok(())) = (&played.outcome, expected)
+        {
             assert_eq!(body, &whole, "{context}");
         }
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::{CONTEXT_KEY, NOW, field, liveness, stranger_key};
 use tensorgate_filter_core::report::record::Record;
 use tensorgate_identity::api_key::{digest, format_key};
-use tensorgate_native_proxy::{NativeProxy, Outcome, Peer, Store, StoreMode};
+use tensorgate_native_proxy::{NativeProxy, Peer, RequestOutcome, Store, StoreMode};
 use tensorgate_policy::lockout::{CHECKS_PER_S, DECOYS_PER_S};
 use tensorgate_policy::policy::Algorithm;
 use tensorgate_policy::{Now, Reason, hex};
@@ -71,7 +71,7 @@ fn from(proxy: &mut NativeProxy, address: &str) {
 }
 
 /// Asks whether the server is alive, which any client may.
-fn ask(proxy: &mut NativeProxy, name: &str, value: &str, now: Now) -> (Outcome, Record) {
+fn ask(proxy: &mut NativeProxy, name: &str, value: &str, now: Now) -> (RequestOutcome, Record) {
     proxy.send(&liveness(field(name, value)), now)
 }
 
@@ -101,8 +101,8 @@ fn forged(subject: &str, jti: u64) -> String {
 }
 
 /// The response to a rejected caller, without its request id.
-fn told(outcome: Outcome) -> (u16, Vec<(&'static str, String)>, Value) {
-    let Outcome::Denied(Answer::Rest {
+fn told(outcome: RequestOutcome) -> (u16, Vec<(&'static str, String)>, Value) {
+    let RequestOutcome::Denied(Answer::Rest {
         status,
         headers,
         body,

@@ -8,7 +8,7 @@ use support::streamed::{self, CHAINS, RATE, streaming_with};
 use support::{CONTEXT_KEY, NOW, bundle, field, grpc, head, key, outcome_told, rest, stranger_key};
 use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_identity::api_key::digest;
-use tensorgate_native_proxy::{Logged, NativeProxy, Outcome, Request};
+use tensorgate_native_proxy::{Logged, NativeProxy, Request, RequestOutcome};
 use tensorgate_policy::policy::Wait;
 use tensorgate_policy::{Operation, Reason, hex};
 use tensorgate_wire::context::{Context, HEADER, Key, RemainingQuotas};
@@ -21,7 +21,7 @@ fn chain(filters: &[Filter], mode: &str) -> NativeProxy {
     support::chain(filters, streaming_with(&format!("{LIMITS}{mode}")))
 }
 
-fn play(proxy: &mut NativeProxy, request: &Request) -> (Option<Outcome>, Logged) {
+fn play(proxy: &mut NativeProxy, request: &Request) -> (Option<RequestOutcome>, Logged) {
     let mut stream = proxy.open(NOW);
     stream.send_headers(&request.headers, false);
     let mut pieces = request.body.iter().peekable();
@@ -33,12 +33,12 @@ fn play(proxy: &mut NativeProxy, request: &Request) -> (Option<Outcome>, Logged)
 }
 
 /// The forwarded context.
-fn context(outcome: &Option<Outcome>) -> Context {
+fn context(outcome: &Option<RequestOutcome>) -> Context {
     context_at(outcome, NOW.unix_s)
 }
 
-fn context_at(outcome: &Option<Outcome>, unix_s: u64) -> Context {
-    let Some(Outcome::Forwarded { headers, .. }) = outcome else {
+fn context_at(outcome: &Option<RequestOutcome>, unix_s: u64) -> Context {
+    let Some(RequestOutcome::Forwarded { headers, .. }) = outcome else {
         panic!("{outcome:?}")
     };
     let of = |name: &str| -> Vec<String> {
@@ -262,7 +262,10 @@ fn a_refusal_tells_what_was_in_shadow_before_it() {
         let request = binary(1, 7.0, 1_000);
         play(&mut proxy, &request);
         let (outcome, logged) = play(&mut proxy, &request);
-        assert!(matches!(outcome, Some(Outcome::Denied(_))), "{filters:?}");
+        assert!(
+            matches!(outcome, Some(RequestOutcome::Denied(_))),
+            "{filters:?}"
+        );
         let told = outcome_told(&logged);
         assert_eq!(told["reason"], "out-of-range", "{filters:?}");
         // The guard before the rate limiter rejects before that limit is charged.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::{CONTEXT_KEY, NOW, chain, field, json_body};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_identity::api_key::{digest, format_key};
-use tensorgate_native_proxy::{NativeProxy, Outcome, Peer, PeerCertificate, Request};
+use tensorgate_native_proxy::{NativeProxy, Peer, PeerCertificate, Request, RequestOutcome};
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_policy::{Reason, hex};
 use tensorgate_wire::context::{Context, HEADER, Key};
@@ -80,8 +80,8 @@ fn infer(proxy: &mut NativeProxy, model: &str, key: Option<&str>) -> Result<Cont
     };
     let (outcome, record) = proxy.send(&request, NOW);
     match outcome {
-        Outcome::Denied(_) => Err(record.reason.unwrap()),
-        Outcome::Forwarded { headers, .. } => {
+        RequestOutcome::Denied(_) => Err(record.reason.unwrap()),
+        RequestOutcome::Forwarded { headers, .. } => {
             let signed = headers
                 .into_iter()
                 .find(|(name, _)| name == HEADER.as_bytes())

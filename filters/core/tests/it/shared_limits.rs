@@ -11,7 +11,9 @@ use support::streamed::{self, CHAINS, streaming_with};
 use support::{CONTEXT_KEY, NOW, field, grpc, proxy_of, rest};
 use tensorgate_filter_core::filter::Filter::{self, Gate, TensorGuard};
 use tensorgate_filter_core::host::{Level, LimitCallOutcome};
-use tensorgate_native_proxy::{Limiter, LimiterMode, Logged, NativeProxy, Outcome, Request, Store};
+use tensorgate_native_proxy::{
+    Limiter, LimiterMode, Logged, NativeProxy, Request, RequestOutcome, Store,
+};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{HeaderMode, Now, Reason};
 use tensorgate_wire::Answer;
@@ -64,8 +66,8 @@ fn after(ns: u64) -> Now {
 fn ask(proxy: &mut NativeProxy, request: &Request, now: Now) -> &'static str {
     let (outcome, record) = proxy.send(request, now);
     match (outcome, record.reason) {
-        (Outcome::Forwarded { .. }, None) => "ok",
-        (Outcome::Denied(_), Some(reason)) => reason.name(),
+        (RequestOutcome::Forwarded { .. }, None) => "ok",
+        (RequestOutcome::Denied(_), Some(reason)) => reason.name(),
         other => panic!("{other:?}"),
     }
 }
@@ -143,7 +145,7 @@ fn a_refusal_tells_what_all_gateways_have_left() {
     }
     let mut other = gateway(&[Gate], &with(FIVE, ""), &limiter);
     let (outcome, record) = other.send(&rest("limited"), NOW);
-    let Outcome::Denied(Answer::Rest { headers, .. }) = outcome else {
+    let RequestOutcome::Denied(Answer::Rest { headers, .. }) = outcome else {
         panic!("{record:?}")
     };
     let wait_s = MONTH_S / 5;
@@ -171,7 +173,7 @@ fn what_both_kinds_of_limits_have_left_crosses_to_the_host() {
     for chain in CHAINS {
         let mut proxy = gateway(chain, &with(limits, ""), &Limiter::default());
         let (outcome, _) = proxy.send(&rest("limited"), NOW);
-        let Outcome::Forwarded { headers, .. } = outcome else {
+        let RequestOutcome::Forwarded { headers, .. } = outcome else {
             panic!("it passes")
         };
         let (_, value) = headers
@@ -319,7 +321,7 @@ fn an_answer_without_a_pending_call_changes_nothing() {
     stream.answer_limit_call(0, None);
     stream.answer_limit_call(0, None);
     let (outcome, ..) = stream.close();
-    assert!(matches!(outcome, Some(Outcome::Forwarded { .. })));
+    assert!(matches!(outcome, Some(RequestOutcome::Forwarded { .. })));
 }
 
 #[test]

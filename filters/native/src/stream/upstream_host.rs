@@ -7,7 +7,7 @@ use tensorgate_wire::context::verdict::{TRAILER, VerdictSubject};
 use tensorgate_wire::context::{Context, EnvelopeCodec, HEADER, Key, Refusal};
 use tensorgate_wire::messages::{INCOMPLETE, Messages, NextMessage};
 
-use super::Outcome;
+use super::RequestOutcome;
 use tensorgate_filter_core::host::Field;
 use tensorgate_filter_core::report::record::Record;
 
@@ -33,7 +33,7 @@ impl UpstreamHost<'_> {
         headers: Vec<Field>,
         mut body: Vec<u8>,
         record: &mut Record,
-    ) -> Outcome {
+    ) -> RequestOutcome {
         let value = |name: &str| {
             let mut fields = headers.iter();
             let field = fields.find(|(known, _)| known == name.as_bytes());
@@ -65,7 +65,7 @@ impl UpstreamHost<'_> {
                     let denial = Denial::new(Reason::Unauthenticated, cause);
                     record.reason = Some(denial.reason);
                     record.detail.clone_from(&denial.cause);
-                    return Outcome::Denied(Answer::to_denial(
+                    return RequestOutcome::Denied(Answer::to_denial(
                         &denial,
                         Protocol::OipRest,
                         self.request_id,
@@ -84,7 +84,12 @@ impl UpstreamHost<'_> {
 
     /// A stream as the upstream reads it: its messages without envelopes, or the first rejection.
     /// Other requests are unchanged.
-    fn read_as_stream(&self, headers: Vec<Field>, body: Vec<u8>, record: &mut Record) -> Outcome {
+    fn read_as_stream(
+        &self,
+        headers: Vec<Field>,
+        body: Vec<u8>,
+        record: &mut Record,
+    ) -> RequestOutcome {
         let value = |name: &str| {
             let mut fields = headers.iter();
             let field = fields.find(|(known, _)| known == name.as_bytes());
@@ -93,7 +98,7 @@ impl UpstreamHost<'_> {
         let (Some(STREAM), Some(context), Some(key)) =
             (value(":path"), value(HEADER), self.context_key)
         else {
-            return Outcome::Forwarded { headers, body };
+            return RequestOutcome::Forwarded { headers, body };
         };
         let mut messages = Messages::from_gate(EnvelopeCodec::new(key, context), usize::MAX);
         let (mut plain, mut rest) = (Vec::new(), body.as_slice());
@@ -118,7 +123,7 @@ impl UpstreamHost<'_> {
             }
         };
         let Some(refused) = refused else {
-            return Outcome::Forwarded {
+            return RequestOutcome::Forwarded {
                 headers,
                 body: plain,
             };
@@ -133,6 +138,6 @@ impl UpstreamHost<'_> {
         record.reason = Some(denial.reason);
         record.detail = denial.cause;
         (record.model, record.rule) = (model, rule);
-        Outcome::Denied(answer)
+        RequestOutcome::Denied(answer)
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use tensorgate_conformance::verdict;
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_native_proxy::played::{Played, close, deliver, outcome_told};
-use tensorgate_native_proxy::{NativeProxy, Outcome, Request, Store};
+use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store};
 use tensorgate_policy::{Fault, HeaderMode, Now, Reason};
 use tensorgate_vectors::{Driver, Expect, Lowered};
 
@@ -207,11 +207,13 @@ fn check(mut proxy: NativeProxy, vector: &Lowered, arrival: Arrival) -> Option<S
         ));
     }
     let answer = match &played.outcome {
-        Some(Outcome::Forwarded { body, .. }) if *body != vector.request.body => {
+        Some(RequestOutcome::Forwarded { body, .. }) if *body != vector.request.body => {
             Some(format!("{}: another body was forwarded", vector.id))
         }
-        Some(Outcome::Forwarded { .. }) => vector.wrong_headers(&played.upstream()),
-        Some(Outcome::Denied(answer)) => verdict::compare(vector, &verdict::received(answer)).err(),
+        Some(RequestOutcome::Forwarded { .. }) => vector.wrong_headers(&played.upstream()),
+        Some(RequestOutcome::Denied(answer)) => {
+            verdict::compare(vector, &verdict::received(answer)).err()
+        }
         None => Some(format!("{}: no outcome", vector.id)),
     };
     answer.or_else(|| shadow(vector, &played))

@@ -2,7 +2,7 @@
 
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit};
 use tensorgate_filter_core::host::LimitCallOutcome;
-use tensorgate_native_proxy::{Limiter, LimiterMode, Logged, Outcome, Request, Stream};
+use tensorgate_native_proxy::{Limiter, LimiterMode, Logged, Request, RequestOutcome, Stream};
 use tensorgate_policy::{HeaderMode, Reason};
 use tensorgate_wire::context::verdict::TRAILER;
 use tensorgate_wire::rate_limit;
@@ -88,7 +88,7 @@ fn play_late(
     late: usize,
     newest_first: bool,
     answer: Option<Result<Vec<u8>, u32>>,
-) -> (Option<Outcome>, Option<Reason>, Logged) {
+) -> (Option<RequestOutcome>, Option<Reason>, Logged) {
     let limiter = Limiter::default();
     limiter.set_mode(LimiterMode::Waits);
     let mut proxy = gateway(chain, policy, &limiter);
@@ -137,7 +137,7 @@ fn play_every_answer(
     );
     let play = |answer| play_late(chain, policy, request, events, late, newest_first, answer);
     let (outcome, reason, logged) = play(None);
-    let Some(Outcome::Forwarded { body, .. }) = outcome else {
+    let Some(RequestOutcome::Forwarded { body, .. }) = outcome else {
         panic!("{what}: {reason:?}")
     };
     assert!(body == request.body[0], "{what}");
@@ -149,13 +149,13 @@ fn play_every_answer(
         statuses: vec![],
     };
     let (outcome, reason, logged) = play(Some(Ok(refusal.to_bytes())));
-    assert!(matches!(outcome, Some(Outcome::Denied(_))), "{what}");
+    assert!(matches!(outcome, Some(RequestOutcome::Denied(_))), "{what}");
     let refused = [Reason::RateLimited, Reason::CostExceeded];
     assert!(refused.contains(&reason.unwrap()), "{what}");
     assert_eq!(logged.answers, 1, "{what}");
 
     let (outcome, reason, _) = play(Some(Err(14)));
-    let passes = matches!(outcome, Some(Outcome::Forwarded { .. }));
+    let passes = matches!(outcome, Some(RequestOutcome::Forwarded { .. }));
     assert!(passes, "{what}: {reason:?}");
 }
 
@@ -241,7 +241,7 @@ fn a_body_that_is_large_goes_on_and_its_end_does_not() {
         assert!(stream.sent() == request.body[0], "{chain:?}");
         let (outcome, record, _) = stream.close();
         assert!(
-            matches!(outcome, Some(Outcome::Forwarded { .. })),
+            matches!(outcome, Some(RequestOutcome::Forwarded { .. })),
             "{record:?}"
         );
     }
