@@ -48,7 +48,7 @@ pub(super) struct Member<'i> {
 
 /// What the end of a member shows.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct MemberEnd {
     /// Why its bytes are not what the headers declare.
     pub(super) fault: Option<Fault>,
     /// The checksum.
@@ -80,7 +80,7 @@ impl<'i> Member<'i> {
     }
 
     /// Reads what no scanner has read.
-    pub(super) fn finish(&mut self) -> io::Result<Outcome> {
+    pub(super) fn finish(&mut self) -> io::Result<MemberEnd> {
         let mut skipped = vec![0; SKIP_BYTES];
         self.position = self.checksum.bytes;
         while self.read(&mut skipped)? > 0 {}
@@ -93,7 +93,7 @@ impl<'i> Member<'i> {
                 inflate.finish()?.or(cut)
             }
         };
-        Ok(Outcome {
+        Ok(MemberEnd {
             fault,
             crc: self.checksum.crc.sum(),
         })
