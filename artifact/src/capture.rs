@@ -50,7 +50,7 @@ pub struct Captured {
     /// The resolved resources with their requests.
     pub brought: Vec<CapturedResource>,
     /// The outcome.
-    pub outcome: Outcome,
+    pub outcome: CapturedOutcome,
     /// Whether its output broke the contract.
     pub broke: bool,
 }
@@ -157,7 +157,7 @@ pub enum CapturedResource {
 /// The outcome of a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Outcome {
+pub struct CapturedOutcome {
     /// `answered`, `rejected`, or the cause of the fault.
     pub what: String,
     /// The SHA-256 digest in hex: of the output tensors, or of a rejection's text.

@@ -8,8 +8,8 @@ use serde_json::Value;
 use tensorgate_policy::contract::check_structure;
 
 use tensorgate_artifact::capture::{
-    Blob, Captured, CapturedResource, Envelope, FORMAT, HEAD_BYTES, HandlerFacts, Input, MAGIC,
-    Named, Outcome, TAG_BYTES, VALUE_BYTES, head, packed, unpacked,
+    Blob, Captured, CapturedOutcome, CapturedResource, Envelope, FORMAT, HEAD_BYTES, HandlerFacts,
+    Input, MAGIC, Named, TAG_BYTES, VALUE_BYTES, head, packed, unpacked,
 };
 
 /// Runs one input.
@@ -92,7 +92,7 @@ pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
         },
         input: Input::Tensors(Vec::new()),
         brought: Vec::new(),
-        outcome: Outcome {
+        outcome: CapturedOutcome {
             what: "answered".to_owned(),
             sha256: Some("cd".repeat(32)),
             fuel_used: 12_345,
@@ -127,7 +127,7 @@ pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
         ..plain.clone()
     };
     let ended = |what: &str, sha256: Option<String>, broke| Captured {
-        outcome: Outcome {
+        outcome: CapturedOutcome {
             what: what.to_owned(),
             sha256,
             fuel_used: 7,

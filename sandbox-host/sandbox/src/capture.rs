@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use prometheus_client::metrics::counter::Counter;
 use ring::rand::{SecureRandom as _, SystemRandom};
 pub use tensorgate_artifact::capture::{
-    Blob, Captured, CapturedResource, FORMAT, HandlerFacts, Input, Outcome, RecordError,
+    Blob, Captured, CapturedOutcome, CapturedResource, FORMAT, HandlerFacts, Input, RecordError,
 };
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::Capture;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::capture::{
-    Blob, Captured, CapturedResource, FORMAT, HandlerFacts, Input, Named, Outcome, packed, unpacked,
+    Blob, Captured, CapturedOutcome, CapturedResource, FORMAT, HandlerFacts, Input, Named, packed,
+    unpacked,
 };
 use tensorgate_policy::policy::{Handler, Lookup};
 use tensorgate_policy::{Tensor, hex};
@@ -213,13 +214,13 @@ impl End {
         })
     }
 
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> CapturedOutcome {
         let (what, sha256, fuel_used) = match self {
             Self::Answered(tensors, fuel) => ("answered", Some(digest(tensors)), fuel),
             Self::Rejected(text, fuel) => ("rejected", Some(hex(&Sha256::digest(text))), fuel),
             Self::Fault(cause, fuel) => (*cause, None, fuel),
         };
-        Outcome {
+        CapturedOutcome {
             what: what.to_owned(),
             sha256,
             fuel_used: *fuel_used,
@@ -228,7 +229,7 @@ impl End {
 }
 
 /// Captures the outcome of a call. `None` if it did not run.
-pub fn outcome(called: &Result<HandlerOutput, HandlerError>) -> Option<Outcome> {
+pub fn outcome(called: &Result<HandlerOutput, HandlerError>) -> Option<CapturedOutcome> {
     End::from_call(called).map(|end| end.outcome())
 }
 

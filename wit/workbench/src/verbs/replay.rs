@@ -19,6 +19,7 @@ use tensorgate_cli_common::load::load;
 use tensorgate_cli_common::policy_file;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_cli_common::{Failure, runtime};
+use tensorgate_sandbox::capture::CapturedOutcome;
 use tensorgate_policy::policy::Handler;
 use tensorgate_policy::{hex, raw, validate};
 use tensorgate_sandbox::capture::{self, Captured, HandlerFacts, Outcome, folder};
@@ -74,8 +75,8 @@ struct Line<'l> {
     model: &'l str,
     verdict: &'static str,
     detail: String,
-    was: &'l Outcome,
-    is: Option<Outcome>,
+    was: &'l CapturedOutcome,
+    is: Option<CapturedOutcome>,
 }
 
 /// Comparison of a replayed call.
@@ -146,7 +147,7 @@ impl Replay {
     }
 }
 
-fn print(ui: &Ui, file: &Path, call: &Captured, verdict: Verdict, is: Option<Outcome>) {
+fn print(ui: &Ui, file: &Path, call: &Captured, verdict: Verdict, is: Option<CapturedOutcome>) {
     let (verdict, detail) = match verdict {
         Verdict::Same => ("same", shown(&call.outcome)),
         Verdict::Differs(detail) => ("differs", detail),
@@ -178,7 +179,7 @@ fn print(ui: &Ui, file: &Path, call: &Captured, verdict: Verdict, is: Option<Out
     }
 }
 
-fn shown(outcome: &Outcome) -> String {
+fn shown(outcome: &CapturedOutcome) -> String {
     format!("{}, {} fuel", outcome.what, outcome.fuel_used)
 }
 
@@ -255,8 +256,8 @@ struct Runner {
 
 impl Runner {
     /// Replays a call and compares the result.
-    fn again(&mut self, call: &Captured) -> (Verdict, Option<Outcome>) {
-        let timed = |outcome: &Outcome| {
+    fn again(&mut self, call: &Captured) -> (Verdict, Option<CapturedOutcome>) {
+        let timed = |outcome: &CapturedOutcome| {
             let timed = [FaultCause::Deadline, FaultCause::RequestDeadline];
             timed.iter().any(|cause| cause.name() == outcome.what)
         };
@@ -297,7 +298,7 @@ impl Runner {
         (Verdict::Differs(difference), Some(now))
     }
 
-    fn ran(&mut self, call: &Captured) -> Result<Outcome, String> {
+    fn ran(&mut self, call: &Captured) -> Result<CapturedOutcome, String> {
         let facts = &call.handler;
         let role = capture::role(facts)?;
         let (component, digest) = self.components.find(facts)?;
