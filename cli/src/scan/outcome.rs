@@ -19,7 +19,7 @@ use super::walk::{Entry, What};
 
 /// The result for one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct ScanOutcome {
     /// The path as it is printed.
     pub path: PathBuf,
     /// What was found.
@@ -28,7 +28,7 @@ pub struct Outcome {
     pub exception: Option<Exception>,
 }
 
-impl Outcome {
+impl ScanOutcome {
     /// Whether the file is safe, or accepted by an exception that has not expired.
     pub fn is_accepted(&self) -> bool {
         let accepts = |exception: &Exception| !exception.has_expired;

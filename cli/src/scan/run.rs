@@ -7,7 +7,7 @@ use std::thread;
 use tensorgate_models::scan::process::Scanner;
 
 use super::exceptions::Exceptions;
-use super::outcome::Outcome;
+use super::outcome::ScanOutcome;
 use super::walk::{Entry, Root, walk};
 use crate::progress_line::INTERVAL;
 
@@ -25,12 +25,12 @@ pub struct Settings {
 }
 
 /// A file to scan, and where its result goes.
-type Job = (Entry, SyncSender<Outcome>);
+type Job = (Entry, SyncSender<ScanOutcome>);
 
 /// What happens during a run.
 pub enum Progressed {
     /// The next result in the order of the paths.
-    Done(Outcome),
+    Done(ScanOutcome),
     /// Some time has passed.
     Waiting,
 }
@@ -47,7 +47,7 @@ pub fn run(
     take: &mut dyn FnMut(Progressed) -> bool,
 ) -> Result<(), String> {
     let (add_job, jobs) = sync_channel::<Job>(WINDOW);
-    let (add_result, results) = sync_channel::<Receiver<Outcome>>(WINDOW);
+    let (add_result, results) = sync_channel::<Receiver<ScanOutcome>>(WINDOW);
     // The scanners alone keep it, so that nothing waits for them once they are gone.
     let jobs = Arc::new(Mutex::new(jobs));
     thread::scope(|scope| {
@@ -96,7 +96,7 @@ fn scan_jobs(jobs: &Mutex<Receiver<Job>>, mut scanner: Scanner, settings: &Setti
             exceptions,
             max_bytes,
         } = settings;
-        let outcome = Outcome::of(entry, &mut scanner, exceptions, *max_bytes);
+        let outcome = ScanOutcome::of(entry, &mut scanner, exceptions, *max_bytes);
         // The command has stopped if it takes no result.
         if send.send(outcome).is_err() {
             return;

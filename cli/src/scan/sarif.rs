@@ -10,8 +10,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tensorgate_artifact::scan::Verdict;
 
-use super::outcome::Outcome;
 use tensorgate_models::scan::messages::{FileFinding, FileReport};
+use super::outcome::ScanOutcome;
 
 /// Rules that are described. A scanner process that was taken over could invent more.
 const MAX_RULES: usize = 1_000;
@@ -45,7 +45,7 @@ impl Sarif {
     ///
     /// # Errors
     /// The output cannot be written.
-    pub fn add(&mut self, outcome: &Outcome) -> io::Result<()> {
+    pub fn add(&mut self, outcome: &ScanOutcome) -> io::Result<()> {
         let FileReport {
             format,
             verdict,
@@ -66,7 +66,7 @@ impl Sarif {
         Ok(())
     }
 
-    fn add_finding(&mut self, outcome: &Outcome, finding: &FileFinding) -> io::Result<()> {
+    fn add_finding(&mut self, outcome: &ScanOutcome, finding: &FileFinding) -> io::Result<()> {
         if !std::mem::take(&mut self.is_first) {
             self.output.write_all(b",")?;
         }
@@ -95,7 +95,7 @@ impl Sarif {
     }
 }
 
-fn result(outcome: &Outcome, finding: &FileFinding) -> Value {
+fn result(outcome: &ScanOutcome, finding: &FileFinding) -> Value {
     let level = match finding.verdict {
         Verdict::Executable | Verdict::Malformed => "error",
         Verdict::Unknown => "warning",

@@ -10,7 +10,7 @@ use tensorgate_policy::{ModelFormat, hex};
 use super::report::{json_line, text};
 use super::scan_options::ScanOptions;
 use crate::progress_line::{ProgressLine, short};
-use crate::scan::outcome::Outcome;
+use crate::scan::outcome::ScanOutcome;
 use crate::scan::run::{Progressed, Settings, run};
 use crate::scan::walk::root;
 
@@ -83,7 +83,7 @@ impl CopyScan<'_> {
 
     /// Counts the result for one file, and prints it if the file is refused. Returns its path in
     /// the model.
-    fn add(&self, ui: &Ui, mut outcome: Outcome, found: &mut Found) -> PathBuf {
+    fn add(&self, ui: &Ui, mut outcome: ScanOutcome, found: &mut Found) -> PathBuf {
         if let Ok(path) = outcome.path.strip_prefix(self.copy) {
             outcome.path = path.to_owned();
         }

@@ -5,7 +5,7 @@ use tensorgate_artifact::scan::Verdict;
 use tensorgate_cli_common::ui::{Ui, printable};
 
 use crate::scan::exceptions::Exception;
-use crate::scan::outcome::Outcome;
+use crate::scan::outcome::ScanOutcome;
 
 /// The JSON of one file. Scripts rely on its shape.
 #[derive(Serialize)]
@@ -30,7 +30,7 @@ struct FindingLine<'a> {
 }
 
 /// The result of a file as a line of JSON. Returns `false` if the output is closed.
-pub fn json_line(ui: &Ui, outcome: &Outcome) -> bool {
+pub fn json_line(ui: &Ui, outcome: &ScanOutcome) -> bool {
     let exception = outcome.exception.as_ref();
     let (expired, valid) = (
         exception.filter(|it| it.has_expired),
@@ -69,7 +69,7 @@ pub fn ascii(line: &str) -> String {
 }
 
 /// The result of a file as text: a line, and one for each finding.
-pub fn text(ui: &Ui, outcome: &Outcome) -> String {
+pub fn text(ui: &Ui, outcome: &ScanOutcome) -> String {
     let report = &outcome.report;
     let verdict = match report.verdict {
         Verdict::Safe => ui.paint("32", Verdict::Safe.name()),
@@ -115,7 +115,7 @@ pub struct Totals {
 
 impl Totals {
     /// Counts a file.
-    pub fn add(&mut self, outcome: &Outcome) {
+    pub fn add(&mut self, outcome: &ScanOutcome) {
         let count = match outcome.report.verdict {
             Verdict::Safe => &mut self.safe,
             Verdict::Unknown => &mut self.unknown,
