@@ -57,7 +57,7 @@ pub struct Verify {
 
 /// What a check has found.
 #[derive(Default)]
-struct Outcome {
+struct VerifyOutcome {
     verified: Option<Verified>,
     checked: Option<Checked>,
     /// Why the model is rejected.
@@ -85,8 +85,8 @@ impl Verify {
         }
     }
 
-    fn check(&self) -> Result<Outcome, Failure> {
-        let mut outcome = Outcome::default();
+    fn check(&self) -> Result<VerifyOutcome, Failure> {
+        let mut outcome = VerifyOutcome::default();
         let trusted = self.signer.read()?;
         let now_s = self.now.map_or_else(present, Ok)?;
         let signature = signature(self.signature.as_deref(), &self.model);
@@ -127,7 +127,7 @@ impl Verify {
         }
     }
 
-    fn print(&self, ui: &Ui, outcome: &Outcome) {
+    fn print(&self, ui: &Ui, outcome: &VerifyOutcome) {
         let (Some(verified), Some(checked)) = (&outcome.verified, &outcome.checked) else {
             return;
         };
@@ -212,8 +212,8 @@ struct DifferenceLine<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn of(outcome: &'a Outcome) -> Self {
-        let Outcome {
+    fn of(outcome: &'a VerifyOutcome) -> Self {
+        let VerifyOutcome {
             verified,
             checked,
             reason,
