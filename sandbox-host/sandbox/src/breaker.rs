@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 pub(crate) use self::state::ClientName;
-use self::state::{BreakerState, Outcome};
+use self::state::{BreakerState, HandlerOutcome};
 use super::outcome::{CapturedCall, FaultCause, HandlerError, OpenCircuitError};
 use tensorgate_base::circuit::{Permit, Rejection, Scope};
 
@@ -80,7 +80,7 @@ impl Breaker {
             breaker: Arc::clone(self),
             client: client.clone(),
             permit,
-            outcome: Outcome::Unknown,
+            outcome: HandlerOutcome::Unknown,
         })
     }
 
@@ -175,20 +175,22 @@ pub struct PermittedCall {
     breaker: Arc<Breaker>,
     client: ClientName,
     permit: Permit,
-    outcome: Outcome,
+    outcome: HandlerOutcome,
 }
 
 impl PermittedCall {
     /// Sets the outcome of the call, as far as the handler is to blame.
     pub(super) fn set_outcome(&mut self, failed: Option<&HandlerError>) {
         self.outcome = match failed {
-            None | Some(HandlerError::Rejected { .. }) => Outcome::Answered,
+            None | Some(HandlerError::Rejected { .. }) => HandlerOutcome::Answered,
             Some(HandlerError::Fault { cause, .. }) => match cause {
                 // A deadline of the caller, or a bug of the host.
-                FaultCause::RequestDeadline | FaultCause::Input => Outcome::Unknown,
-                _ => Outcome::Fault,
+                FaultCause::RequestDeadline | FaultCause::Input => HandlerOutcome::Unknown,
+                _ => HandlerOutcome::Fault,
             },
-            Some(HandlerError::Overloaded(_) | HandlerError::CircuitOpen(_)) => Outcome::Unknown,
+            Some(HandlerError::Overloaded(_) | HandlerError::CircuitOpen(_)) => {
+                HandlerOutcome::Unknown
+            }
         };
     }
 }
@@ -235,7 +237,7 @@ impl CallVerdict {
         self.report_input_fault();
         if let Some(call) = &self.call {
             // No code panics while it holds this lock.
-            call.lock().unwrap_or_else(PoisonError::into_inner).outcome = Outcome::Fault;
+            call.lock().unwrap_or_else(PoisonError::into_inner).outcome = HandlerOutcome::Fault;
         }
     }
 }

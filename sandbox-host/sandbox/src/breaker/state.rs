@@ -91,7 +91,7 @@ impl ClientFaults {
 
 /// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum HandlerOutcome {
     /// The handler did its work, or rejected its input.
     Answered,
     /// The handler exceeded a limit, trapped, failed, or broke the contract.
@@ -150,13 +150,13 @@ impl BreakerState {
         &mut self,
         client: &ClientName,
         permit: Permit,
-        outcome: Outcome,
+        outcome: HandlerOutcome,
         now: Instant,
     ) -> Transitions {
         match outcome {
-            Outcome::Answered => self.answered(client, permit, now),
-            Outcome::Fault => self.fault(client, permit, now),
-            Outcome::Unknown => {
+            HandlerOutcome::Answered => self.answered(client, permit, now),
+            HandlerOutcome::Fault => self.fault(client, permit, now),
+            HandlerOutcome::Unknown => {
                 let own = self
                     .clients
                     .get_mut(client)

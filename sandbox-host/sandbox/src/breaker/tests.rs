@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::state::{
-    BreakerState, CLIENT_FAULTS, ClientName, FAULT_WINDOW, MAX_CLIENTS, MIN_CLIENTS, OPEN_TIME,
-    Outcome, PENALTY_MEMORY, Transitions,
+    BreakerState, CLIENT_FAULTS, ClientName, FAULT_WINDOW, HandlerOutcome, MAX_CLIENTS,
+    MIN_CLIENTS, OPEN_TIME, PENALTY_MEMORY, Transitions,
 };
 use super::{Breaker, BreakerReporting};
 use tensorgate_base::circuit::{MAX_OPEN_TIME, Rejection, Scope};
@@ -32,7 +32,7 @@ fn a_breaker_that_goes_takes_back_what_it_showed_itself_and_nothing_else() {
         for client in ["a", "b", "c"] {
             for _ in 0..CLIENT_FAULTS {
                 if let Ok(mut call) = breaker.admit(&who(client)) {
-                    call.outcome = Outcome::Fault;
+                    call.outcome = HandlerOutcome::Fault;
                 }
             }
         }
@@ -64,7 +64,7 @@ impl Clock {
     }
 
     /// A call that ends at once.
-    fn call(&mut self, client: &str, outcome: Outcome) -> Result<Transitions, Rejection> {
+    fn call(&mut self, client: &str, outcome: HandlerOutcome) -> Result<Transitions, Rejection> {
         let client = who(client);
         let leave = self.state.admit(&client, self.now)?;
         Ok(self.state.record(&client, leave, outcome, self.now))
@@ -72,7 +72,7 @@ impl Clock {
 
     fn faults(&mut self, client: &str, count: u32) {
         for _ in 0..count {
-            self.call(client, Outcome::Fault).unwrap();
+            self.call(client, HandlerOutcome::Fault).unwrap();
         }
     }
 
@@ -81,7 +81,7 @@ impl Clock {
         match self.state.admit(&who(client), self.now) {
             Ok(leave) => {
                 self.state
-                    .record(&who(client), leave, Outcome::Unknown, self.now);
+                    .record(&who(client), leave, HandlerOutcome::Unknown, self.now);
                 None
             }
             Err(refusal) => Some(refusal.scope),
@@ -94,8 +94,8 @@ fn a_client_that_a_handler_fails_at_in_a_row_is_cut_off_alone() {
     for (between, cut) in [
         (None, true),
         // A rejected input is a success and restarts the count.
-        (Some(Outcome::Answered), false),
-        (Some(Outcome::Unknown), true),
+        (Some(HandlerOutcome::Answered), false),
+        (Some(HandlerOutcome::Unknown), true),
     ] {
         let mut clock = Clock::start();
         clock.faults("mallory", CLIENT_FAULTS - 1);
@@ -143,12 +143,12 @@ fn a_client_comes_back_by_one_call_at_a_time_and_later_each_time() {
             Some(Scope::Client),
             "one at a time"
         );
-        let change = (clock.state).record(&who("mallory"), leave, Outcome::Fault, clock.now);
+        let change = (clock.state).record(&who("mallory"), leave, HandlerOutcome::Fault, clock.now);
         long = (long * 2).min(MAX_OPEN_TIME);
         assert_eq!(change.client_opened, Some(long));
     }
     clock.wait(long);
-    clock.call("mallory", Outcome::Answered).unwrap();
+    clock.call("mallory", HandlerOutcome::Answered).unwrap();
     clock.faults("mallory", CLIENT_FAULTS - 1);
     assert_eq!(clock.refused("mallory"), None, "it starts anew");
 }
@@ -163,14 +163,14 @@ fn different_clients_without_an_answer_between_cut_off_all() {
         let (last, others) = names.split_last().unwrap();
         others.iter().for_each(|name| clock.faults(name, 1));
         if answered {
-            clock.call("alice", Outcome::Answered).unwrap();
+            clock.call("alice", HandlerOutcome::Answered).unwrap();
         }
-        let change = clock.call(last, Outcome::Fault).unwrap();
+        let change = clock.call(last, HandlerOutcome::Fault).unwrap();
         assert_eq!(change.opened, (!answered).then_some(OPEN_TIME));
         let refused = (!answered).then_some(Scope::All);
         assert_eq!(clock.refused(last), refused, "{answered}");
         // A client without faults probes at once. If that is a fault, all clients wait.
-        let change = clock.call("alice", Outcome::Fault).unwrap();
+        let change = clock.call("alice", HandlerOutcome::Fault).unwrap();
         assert_eq!(change.opened, (!answered).then_some(OPEN_TIME * 2));
         assert_eq!(clock.refused("bob"), refused, "{answered}");
     }
@@ -184,7 +184,7 @@ fn those_that_cut_off_all_wrongly_are_cut_off_each_time_for_longer() {
     for _ in 0..6 {
         names.iter().for_each(|name| clock.faults(name, 1));
         // No call is waiting.
-        let change = clock.call("alice", Outcome::Answered).unwrap();
+        let change = clock.call("alice", HandlerOutcome::Answered).unwrap();
         assert!(change.closed);
         assert_eq!(change.penalized.len(), 3);
         assert_eq!(clock.refused("bob"), None);
@@ -196,13 +196,13 @@ fn those_that_cut_off_all_wrongly_are_cut_off_each_time_for_longer() {
         clock.wait(Duration::from_millis(1));
         // A success closes the circuit, but does not reset the penalty.
         for name in names {
-            clock.call(name, Outcome::Answered).unwrap();
+            clock.call(name, HandlerOutcome::Answered).unwrap();
         }
         long = (long * 2).min(MAX_OPEN_TIME);
     }
     clock.wait(PENALTY_MEMORY);
     names.iter().for_each(|name| clock.faults(name, 1));
-    clock.call("alice", Outcome::Answered).unwrap();
+    clock.call("alice", HandlerOutcome::Answered).unwrap();
     clock.wait(OPEN_TIME);
     assert_eq!(clock.refused("a"), None, "it is forgiven");
 }
@@ -215,7 +215,12 @@ fn whose_calls_that_find_out_come_to_nothing_waits_for_others() {
         .for_each(|name| clock.faults(name, 1));
     assert_eq!(clock.refused("mallory"), None, "it comes to nothing");
     assert_eq!(clock.refused("mallory"), Some(Scope::All));
-    assert!(clock.call("alice", Outcome::Answered).unwrap().closed);
+    assert!(
+        clock
+            .call("alice", HandlerOutcome::Answered)
+            .unwrap()
+            .closed
+    );
     assert_eq!(clock.refused("mallory"), None, "it did no wrong");
 }
 
@@ -223,7 +228,7 @@ fn whose_calls_that_find_out_come_to_nothing_waits_for_others() {
 fn one_client_however_often_never_cuts_off_all() {
     let mut clock = Clock::start();
     for _ in 0..1_000 {
-        let _ = clock.call("mallory", Outcome::Fault);
+        let _ = clock.call("mallory", HandlerOutcome::Fault);
         clock.wait(Duration::from_secs(1));
         assert_eq!(clock.refused("alice"), None);
     }
@@ -239,7 +244,7 @@ fn whose_last_call_was_a_fault_does_not_find_out_before_another_could() {
     for name in &names {
         assert_eq!(clock.refused(name), Some(Scope::All), "{name}");
     }
-    let change = clock.call("alice", Outcome::Answered).unwrap();
+    let change = clock.call("alice", HandlerOutcome::Answered).unwrap();
     assert!(change.closed);
     assert_eq!(clock.refused("bob"), None);
     // Without other clients, they probe themselves.
@@ -247,7 +252,9 @@ fn whose_last_call_was_a_fault_does_not_find_out_before_another_could() {
     names.iter().for_each(|name| clock.faults(name, 1));
     clock.wait(OPEN_TIME);
     assert_eq!(clock.refused(names.first().unwrap()), None);
-    let change = clock.call(names.first().unwrap(), Outcome::Fault).unwrap();
+    let change = clock
+        .call(names.first().unwrap(), HandlerOutcome::Fault)
+        .unwrap();
     assert_eq!(change.opened, Some(OPEN_TIME * 2));
 }
 
@@ -258,7 +265,7 @@ fn what_was_begun_before_a_cut_ends_none() {
     for name in ["a", "b", "c"] {
         clock.faults(name, 1);
     }
-    let change = (clock.state).record(&who("alice"), early, Outcome::Answered, clock.now);
+    let change = (clock.state).record(&who("alice"), early, HandlerOutcome::Answered, clock.now);
     assert!(!change.closed);
     assert_eq!(clock.refused("a"), Some(Scope::All));
 }
@@ -273,7 +280,7 @@ fn a_call_that_finds_out_and_comes_to_nothing_lets_the_next_one() {
     assert_eq!(clock.refused("bob"), Some(Scope::All), "one at a time");
     clock
         .state
-        .record(&who("alice"), leave, Outcome::Unknown, clock.now);
+        .record(&who("alice"), leave, HandlerOutcome::Unknown, clock.now);
     assert_eq!(clock.refused("bob"), None);
 }
 
@@ -283,7 +290,7 @@ fn however_many_clients_there_are_only_so_many_are_remembered_and_the_cut_ones_l
     clock.faults("mallory", CLIENT_FAULTS);
     for number in 0..MAX_CLIENTS * 3 {
         // A success of another client in between keeps the circuit for all closed.
-        clock.call("alice", Outcome::Answered).unwrap();
+        clock.call("alice", HandlerOutcome::Answered).unwrap();
         clock.faults(&format!("client-{number}"), 1);
         assert!(clock.state.remembered() <= MAX_CLIENTS);
     }
