@@ -60,7 +60,7 @@ struct State {
 
 /// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum BackendOutcome {
     /// The server answered, whatever the answer was.
     Answered,
     /// The server did not answer in time.
@@ -92,28 +92,32 @@ impl State {
         &mut self,
         rule: CircuitBreaker,
         (is_probe, started): (bool, Instant),
-        outcome: Outcome,
+        outcome: BackendOutcome,
         now: Instant,
     ) -> Option<Duration> {
         let open = match (&mut self.open, outcome) {
-            (Some(open), Outcome::TimedOut | Outcome::ConnectionFailed) if is_probe => {
+            (Some(open), BackendOutcome::TimedOut | BackendOutcome::ConnectionFailed)
+                if is_probe =>
+            {
                 open.reopen(now)
             }
-            (Some(_), Outcome::Answered) if is_probe => {
+            (Some(_), BackendOutcome::Answered) if is_probe => {
                 *self = Self::default();
                 return None;
             }
-            (Some(open), Outcome::Unknown) if is_probe => {
+            (Some(open), BackendOutcome::Unknown) if is_probe => {
                 open.end_probe();
                 return None;
             }
             // Calls from before the circuit opened say nothing about the present.
-            (Some(_), _) | (None, Outcome::Unknown) => return None,
+            (Some(_), _) | (None, BackendOutcome::Unknown) => return None,
             // A broken connection fails all of its calls. They count as one failure.
-            (None, Outcome::ConnectionFailed) if self.last.is_some_and(|last| started < last) => {
+            (None, BackendOutcome::ConnectionFailed)
+                if self.last.is_some_and(|last| started < last) =>
+            {
                 return None;
             }
-            (None, Outcome::TimedOut | Outcome::ConnectionFailed) => {
+            (None, BackendOutcome::TimedOut | BackendOutcome::ConnectionFailed) => {
                 self.failures = self.failures.saturating_add(1);
                 self.last = Some(now);
                 if self.failures < rule.consecutive_failures() {
@@ -121,7 +125,7 @@ impl State {
                 }
                 OpenCircuit::new(now, Duration::from_millis(rule.open_ms()))
             }
-            (None, Outcome::Answered) => {
+            (None, BackendOutcome::Answered) => {
                 self.failures = 0;
                 return None;
             }
@@ -156,7 +160,7 @@ impl Circuits {
         &mut self,
         rule: CircuitBreaker,
         (permit, started): (BreakerPermit, Instant),
-        outcome: Outcome,
+        outcome: BackendOutcome,
         now: Instant,
     ) -> (Option<Duration>, Option<Duration>) {
         let all = self.record_shared(rule, (permit, started), outcome, now);
@@ -168,10 +172,13 @@ impl Circuits {
         &mut self,
         rule: CircuitBreaker,
         (permit, started): (BreakerPermit, Instant),
-        outcome: Outcome,
+        outcome: BackendOutcome,
         now: Instant,
     ) -> Option<Duration> {
-        let failed = matches!(outcome, Outcome::TimedOut | Outcome::ConnectionFailed);
+        let failed = matches!(
+            outcome,
+            BackendOutcome::TimedOut | BackendOutcome::ConnectionFailed
+        );
         let share = self
             .failures_by_client
             .get(&permit.client_key)
@@ -200,7 +207,7 @@ impl Circuits {
         &mut self,
         rule: CircuitBreaker,
         (permit, started): (BreakerPermit, Instant),
-        outcome: Outcome,
+        outcome: BackendOutcome,
         now: Instant,
     ) -> Option<Duration> {
         let client_key = permit.client_key;
@@ -263,7 +270,7 @@ impl Breaker {
     }
 
     /// Records the outcome of a call that started at `started`.
-    pub(super) fn record(&self, permit: BreakerPermit, outcome: Outcome, started: Instant) {
+    pub(super) fn record(&self, permit: BreakerPermit, outcome: BackendOutcome, started: Instant) {
         let mut circuits = self.lock();
         let was_open = circuits.shared.open.is_some();
         let (all, own) = circuits.record(self.rule, (permit, started), outcome, Instant::now());

@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
 use super::EndpointPool;
-use super::breaker::{Breaker, BreakerPermit, Outcome};
+use super::breaker::{BackendOutcome, Breaker, BreakerPermit};
 use super::outlier_detection::{Ejection, FailureSource};
 use super::permits::ConcurrencyLimiter;
 use crate::backends::BackendError;
@@ -96,7 +96,7 @@ impl InFlightCall {
     }
 
     /// Reports the outcome to the circuit breaker. Returns whether this is the first report.
-    fn report(&self, outcome: Outcome) -> bool {
+    fn report(&self, outcome: BackendOutcome) -> bool {
         let first = self.unreported.swap(false, Ordering::AcqRel);
         if first {
             self.observer
@@ -108,12 +108,12 @@ impl InFlightCall {
 
     /// Reports that the outcome says nothing about the endpoint.
     pub(super) fn report_unknown(&self) {
-        self.report(Outcome::Unknown);
+        self.report(BackendOutcome::Unknown);
     }
 
     /// Reports that the endpoint answered.
     pub(super) fn report_success(&self) {
-        if self.report(Outcome::Answered) {
+        if self.report(BackendOutcome::Answered) {
             self.observer
                 .pool
                 .on_success(self.endpoint_index, self.client_key);
@@ -123,7 +123,7 @@ impl InFlightCall {
 
     /// Reports that the endpoint rejected the request.
     pub(super) fn report_rejection(&self, error: &BackendError) {
-        if self.report(Outcome::Answered) {
+        if self.report(BackendOutcome::Answered) {
             self.observer
                 .pool
                 .on_rejection(self.endpoint_index, self.started);
@@ -145,13 +145,13 @@ impl InFlightCall {
 
     fn report_failure(&self, error: &BackendError, fault: FailureSource) {
         let outcome = match error {
-            BackendError::Timeout(_) => Outcome::TimedOut,
-            _ => Outcome::ConnectionFailed,
+            BackendError::Timeout(_) => BackendOutcome::TimedOut,
+            _ => BackendOutcome::ConnectionFailed,
         };
         if !self.report(outcome) {
             return;
         }
-        if outcome == Outcome::TimedOut {
+        if outcome == BackendOutcome::TimedOut {
             self.observer.limiter.on_overload();
         }
         let client_key = (self.client_key, fault);
