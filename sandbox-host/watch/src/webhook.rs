@@ -95,13 +95,13 @@ impl Unfinished {
 
 /// What became of an alert.
 #[derive(Clone, Copy)]
-enum Outcome {
+enum DeliveryOutcome {
     Delivered,
     Failed,
     Dropped,
 }
 
-impl Outcome {
+impl DeliveryOutcome {
     const fn name(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
@@ -140,7 +140,7 @@ impl AlertWebhook {
         let mut dropped = 0_u64;
         for ((rule, _), lane) in lanes.drain() {
             let left = lane.unfinished.take_all();
-            self.shared.count(rule, Outcome::Dropped, left);
+            self.shared.count(rule, DeliveryOutcome::Dropped, left);
             dropped = dropped.saturating_add(left);
         }
         drop(lanes);
@@ -178,7 +178,7 @@ impl AlertListener for AlertWebhook {
         // Counted first, so that the task finds it counted.
         task.unfinished.add();
         if task.queue.try_send(message).is_err() && task.unfinished.take() {
-            self.shared.count(lane.0, Outcome::Dropped, 1);
+            self.shared.count(lane.0, DeliveryOutcome::Dropped, 1);
         }
     }
 }
@@ -206,18 +206,18 @@ impl Shared {
     }
 
     /// Tries to send an alert until the server accepts it, or until it had its attempts.
-    async fn deliver(&self, sender: &Arc<str>, message: &Message) -> Outcome {
+    async fn deliver(&self, sender: &Arc<str>, message: &Message) -> DeliveryOutcome {
         let (rule, id) = (&**sender, message.id.as_str());
         for failed in 1..=self.schedule.attempts {
             // A policy without a webhook may have been loaded meanwhile.
             let Some(target) = self.target() else {
-                return Outcome::Dropped;
+                return DeliveryOutcome::Dropped;
             };
             let sending = target.send(message, &*self.resolver, sender);
             let sent = tokio::time::timeout(self.schedule.timeout, sending).await;
             let sent = sent.unwrap_or_else(|_| Err("no response within the timeout".to_owned()));
             let Err(cause) = sent else {
-                return Outcome::Delivered;
+                return DeliveryOutcome::Delivered;
             };
             let cause = os_sandbox::with_hint(&cause);
             tracing::warn!(rule, id, attempt = failed, cause, "the webhook failed");
@@ -226,10 +226,10 @@ impl Shared {
             }
         }
         tracing::error!(rule, id, "an alert was not accepted by the webhook");
-        Outcome::Failed
+        DeliveryOutcome::Failed
     }
 
-    fn count(&self, rule: &'static str, outcome: Outcome, alerts: u64) {
+    fn count(&self, rule: &'static str, outcome: DeliveryOutcome, alerts: u64) {
         let labels = WebhookLabels {
             rule,
             outcome: outcome.name(),
