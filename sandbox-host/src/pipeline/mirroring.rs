@@ -95,7 +95,7 @@ struct MirrorTarget {
 }
 
 /// The outcome of a mirrored request.
-enum Outcome {
+enum MirrorOutcome {
     Agree,
     Differ(String),
     Fail(String),
@@ -232,8 +232,8 @@ impl PendingMirror {
                 let asked = backend.mirror(of, message, &claims, max_answer_bytes);
                 let outcome = match catch_panic(asked).await {
                     Ok(Ok(tensors)) => compare((&policy, model), &shadow, &shared, tensors).await,
-                    Ok(Err(error)) => Outcome::Fail(error.to_string()),
-                    Err(panic) => Outcome::Fail(panic),
+                    Ok(Err(error)) => MirrorOutcome::Fail(error.to_string()),
+                    Err(panic) => MirrorOutcome::Fail(panic),
                 };
                 let took = started.elapsed();
                 shadow.log_outcome(of, &audit, (request_id, began, took), outcome);
@@ -249,23 +249,25 @@ async fn compare(
     shadow: &Arc<MirrorTarget>,
     shared: &Arc<(MemoryPermit, Vec<Tensor<'static>>)>,
     tensors: Vec<Tensor<'static>>,
-) -> Outcome {
+) -> MirrorOutcome {
     let bytes = owned::data_bytes(&tensors).saturating_mul(2);
     let (policy, shadow, shared) = (Arc::clone(policy), Arc::clone(shadow), Arc::clone(shared));
     let work = move || {
         let rules = policy.model(model).map_or(&[][..], Model::backend_outputs);
         if let Err(denial) = check_tensors(rules, &tensors, &mut Err) {
             let (reason, cause) = (denial.reason, denial.cause);
-            return Outcome::Fail(format!("its answer breaks the contract: {reason}: {cause}"));
+            return MirrorOutcome::Fail(format!(
+                "its answer breaks the contract: {reason}: {cause}"
+            ));
         }
         match agree(&shared.1, &tensors, shadow.rule.tolerance()) {
-            Ok(()) => Outcome::Agree,
-            Err(where_) => Outcome::Differ(where_),
+            Ok(()) => MirrorOutcome::Agree,
+            Err(where_) => MirrorOutcome::Differ(where_),
         }
     };
     offload(bytes, work)
         .await
-        .unwrap_or_else(|| Outcome::Fail("the comparison failed".to_owned()))
+        .unwrap_or_else(|| MirrorOutcome::Fail("the comparison failed".to_owned()))
 }
 
 impl MirrorTarget {
@@ -274,12 +276,12 @@ impl MirrorTarget {
         model: &Model,
         audit: &Audit,
         (request_id, began, took): (String, SystemTime, Duration),
-        outcome: Outcome,
+        outcome: MirrorOutcome,
     ) {
         let (name, counter, detail) = match outcome {
-            Outcome::Agree => ("agree", &self.agree, None),
-            Outcome::Differ(detail) => ("differ", &self.differ, Some(detail)),
-            Outcome::Fail(detail) => ("fail", &self.fail, Some(detail)),
+            MirrorOutcome::Agree => ("agree", &self.agree, None),
+            MirrorOutcome::Differ(detail) => ("differ", &self.differ, Some(detail)),
+            MirrorOutcome::Fail(detail) => ("fail", &self.fail, Some(detail)),
         };
         counter.inc();
         let version = self.rule.version();
