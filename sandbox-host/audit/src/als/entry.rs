@@ -75,7 +75,7 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
         .response_flags
         .map(|it| it.names())
         .unwrap_or_default();
-    let outcome = Outcome::from_state(&said, &details, status, &flags);
+    let outcome = EntryOutcome::from_state(&said, &details, status, &flags);
     let client_request_id = text(&request.request_id, MAX_CLIENT_ID_BYTES);
     let forwarded = said.outcome.verdict == "allow" || said.is_forwarded;
     let from_host = forwarded && details == FROM_THE_HOST;
@@ -224,13 +224,13 @@ impl GateOutcome {
     }
 }
 
-struct Outcome {
+struct EntryOutcome {
     by: By,
     verdict: Verdict,
     reason: String,
 }
 
-impl Outcome {
+impl EntryOutcome {
     fn from_state(said: &GateState, details: &str, status: u16, flags: &[String]) -> Self {
         let is = |by, verdict, reason: &str| Self {
             by,
