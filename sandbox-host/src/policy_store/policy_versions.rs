@@ -116,7 +116,7 @@ struct Superseded {
 /// The outcome of a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum LoadOutcome {
     /// It is the newest policy now.
     Loaded,
     /// It was the newest policy already.
@@ -125,7 +125,7 @@ pub enum Outcome {
     Refused,
 }
 
-impl Outcome {
+impl LoadOutcome {
     /// The name in logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
@@ -140,7 +140,7 @@ impl Outcome {
 #[derive(Clone, Debug, Serialize)]
 pub struct Attempt {
     /// The outcome.
-    pub outcome: Outcome,
+    pub outcome: LoadOutcome,
     /// The bundle's version. `None` if the bundle could not be read.
     pub generation: Option<String>,
     /// The time in Unix seconds.
@@ -412,7 +412,7 @@ impl PolicyVersions {
     pub fn record_attempt(&self, attempt: Attempt) {
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         report.attempts = report.attempts.saturating_add(1);
-        if attempt.outcome == Outcome::Refused {
+        if attempt.outcome == LoadOutcome::Refused {
             report.last_refused = Some(attempt.clone());
         }
         report.last = Some(attempt);

@@ -21,7 +21,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use crate::policy_store::artifacts::{Artifacts, RejectionLimiter, rejections};
 use crate::policy_store::assemble::{Loader, PolicyFault, models_at};
 use crate::policy_store::pending_policy::PendingPolicy;
-use crate::policy_store::policy_versions::{Attempt, Outcome, PolicyVersion};
+use crate::policy_store::policy_versions::{Attempt, LoadOutcome, PolicyVersion};
 use crate::service::App;
 use tensorgate_base::files;
 use tensorgate_base::unix_time::now_unix_s;
@@ -197,9 +197,9 @@ impl Reloader {
                 let records = rejections(bundle, &faults, &texts);
                 let records = self.rejections.admit(records, started.into_std());
                 self.app.outcomes.artifacts(records);
-                (Outcome::Refused, texts)
+                (LoadOutcome::Refused, texts)
             }
-            Err(Refusal::Late) => (Outcome::Refused, vec![LATE.to_owned()]),
+            Err(Refusal::Late) => (LoadOutcome::Refused, vec![LATE.to_owned()]),
         };
         let attempt = Attempt {
             outcome,
@@ -225,7 +225,7 @@ impl Reloader {
         resources: PolicyResources,
         number: u64,
         tightens: Option<&Arc<PolicyVersion>>,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<LoadOutcome, Refusal> {
         let generations = &self.app.policy_versions;
         let held = generations.all();
         let known = held
@@ -275,7 +275,7 @@ impl Reloader {
             }
         }
         if unchanged {
-            return Ok(Outcome::Unchanged);
+            return Ok(LoadOutcome::Unchanged);
         }
         self.app.outcomes.policy(&name);
         let newest = generations.newest();
@@ -284,7 +284,7 @@ impl Reloader {
         let responses = Responses::from_policy(newest.policy());
         self.app.blocks.set_responses(responses);
         self.app.webhook.set_target(newest.parts.webhook.clone());
-        Ok(Outcome::Loaded)
+        Ok(LoadOutcome::Loaded)
     }
 
     /// Checks that the OS sandbox permits what a policy names, and returns a fault for each
@@ -338,7 +338,7 @@ impl Reloader {
             })
             .inc();
         let generation = generation.as_deref().unwrap_or_default();
-        if *outcome == Outcome::Refused {
+        if *outcome == LoadOutcome::Refused {
             let serving = self.app.policy_versions.newest();
             let serving = serving.name();
             for cause in faults.iter().map(|cause| os_sandbox::with_hint(cause)) {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use support::backend::{Act, Backend};
 use support::{Running, policy, start_with};
 use tensorgate_client::pki::{Authority, Leaf};
-use tensorgate_host::policy_store::policy_versions::Outcome;
+use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 
 const ANYWHERE: &str = "127.0.0.1:0";
 
@@ -222,7 +222,7 @@ async fn a_reload_reads_certificates_again_and_fails_for_unusable_ones() {
             let attempt = running.reload(generation, policy).await;
             let told = attempt.faults.iter().any(|fault| fault.contains("ca.pem"));
             assert!(
-                told && attempt.outcome == Outcome::Refused,
+                told && attempt.outcome == LoadOutcome::Refused,
                 "{generation} {again}: {attempt:?}"
             );
         }
@@ -231,8 +231,8 @@ async fn a_reload_reads_certificates_again_and_fails_for_unusable_ones() {
 
     running.replace("ca.pem", &new.pem);
     for (generation, policy, outcome) in [
-        (support::GENERATION, &document, Outcome::Unchanged),
-        (next, &other, Outcome::Loaded),
+        (support::GENERATION, &document, LoadOutcome::Unchanged),
+        (next, &other, LoadOutcome::Loaded),
     ] {
         let attempt = running.reload(generation, policy).await;
         assert_eq!(attempt.outcome, outcome, "{attempt:?}");

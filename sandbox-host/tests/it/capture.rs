@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use support::backend::{Act, Backend};
 use support::{INFER, Running, context, infer_body, key, policy, start_with, until};
 use tensorgate_base::payload::Payload;
-use tensorgate_host::policy_store::policy_versions::Outcome;
 use tensorgate_sandbox::capture::{Captured, folder, payload};
 use tensorgate_settings::sealed_capture::CaptureKeys;
+use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 use tensorgate_wire::context::Context;
 
 /// The number at which the handler traps, and the one that it answers with too few tensors.
@@ -235,7 +235,7 @@ async fn a_reload_applies_new_keys_and_older_files_stay_readable() {
     // The same policy: nothing is loaded, and the files that it names are read again.
     assert_eq!(
         running.reload(support::GENERATION, &policy).await.outcome,
-        Outcome::Unchanged
+        LoadOutcome::Unchanged
     );
     assert_eq!(call(&running, "alice", BAD).await, 500);
     until("the second is kept", || counted(&running, "kept") == 2).await;
@@ -254,7 +254,7 @@ async fn a_reload_applies_new_keys_and_older_files_stay_readable() {
     // Keys that cannot be used fail the reload, and the previous ones stay in force.
     std::fs::set_permissions(place.key_file(), std::fs::Permissions::from_mode(0o644)).unwrap();
     let attempt = running.reload(support::GENERATION, &policy).await;
-    assert_eq!(attempt.outcome, Outcome::Refused);
+    assert_eq!(attempt.outcome, LoadOutcome::Refused);
     assert!(attempt.faults[0].contains("mode 0644"), "{attempt:?}");
     assert!(!format!("{attempt:?}").contains("0808"), "{attempt:?}");
     assert_eq!(call(&running, "alice", BAD).await, 500);
@@ -281,7 +281,7 @@ async fn a_failing_capture_fails_no_request() {
     policy["capture"]["max_bytes"] = json!(1);
     assert_eq!(
         running.reload("small", &policy).await.outcome,
-        Outcome::Loaded
+        LoadOutcome::Loaded
     );
     let context = Context {
         client: Some("alice".to_owned()),
@@ -300,7 +300,7 @@ async fn a_failing_capture_fails_no_request() {
     std::fs::set_permissions(place.captures(), std::fs::Permissions::from_mode(0o755)).unwrap();
     policy["capture"]["max_bytes"] = json!(2);
     let attempt = running.reload("open", &policy).await;
-    assert_eq!(attempt.outcome, Outcome::Refused);
+    assert_eq!(attempt.outcome, LoadOutcome::Refused);
     assert!(attempt.faults[0].contains("0700"), "{attempt:?}");
     running.stop().await;
 }

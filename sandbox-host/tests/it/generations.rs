@@ -18,7 +18,7 @@ use support::backend::{Act, Backend};
 use support::{
     Answer, GENERATION, INFER, Running, admin, context, infer_body, key, policy, start, until,
 };
-use tensorgate_host::policy_store::policy_versions::Outcome;
+use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 use tensorgate_wire::context::HEADER;
 use tokio::sync::Semaphore;
 
@@ -84,7 +84,7 @@ async fn a_request_is_judged_by_the_policy_that_its_context_names() {
     let attempt = running.reload(NEXT, &two(&backend, &both, 1.0)).await;
     assert_eq!(
         (attempt.outcome, attempt.faults.len()),
-        (Outcome::Loaded, 0)
+        (LoadOutcome::Loaded, 0)
     );
     assert!(running.models_ready(), "a reload makes nothing unready");
 
@@ -115,7 +115,7 @@ async fn a_request_is_judged_by_the_policy_that_its_context_names() {
     let attempt = running
         .reload(GENERATION, &two(&backend, &both, 100.0))
         .await;
-    assert_eq!(attempt.outcome, Outcome::Loaded);
+    assert_eq!(attempt.outcome, LoadOutcome::Loaded);
     check(&ask(NEXT, 50.0).await, 400, "out-of-range");
     assert_eq!(
         running.generations().await["kept"]
@@ -127,11 +127,11 @@ async fn a_request_is_judged_by_the_policy_that_its_context_names() {
     let again = running
         .reload(GENERATION, &two(&backend, &both, 100.0))
         .await;
-    assert_eq!(again.outcome, Outcome::Unchanged);
+    assert_eq!(again.outcome, LoadOutcome::Unchanged);
     let forged = running
         .reload(GENERATION, &two(&backend, &both, 99.0))
         .await;
-    assert_eq!(forged.outcome, Outcome::Refused);
+    assert_eq!(forged.outcome, LoadOutcome::Refused);
     assert!(forged.faults[0].contains("is already the name of another policy"));
     running.stop().await;
 }
@@ -238,7 +238,7 @@ async fn a_revocation_waits_for_no_backend_and_backends_are_probed_in_parallel()
         "",
     );
     let attempt = reloading.await.unwrap();
-    assert_eq!(attempt.outcome, Outcome::Loaded);
+    assert_eq!(attempt.outcome, LoadOutcome::Loaded);
     // At two seconds each, one after another, it would be twelve.
     assert!(attempt.took_ms < 6_000, "{attempt:?}");
     check(
@@ -259,7 +259,7 @@ async fn a_client_removed_by_a_rejected_policy_is_admitted_again() {
     without["models"]["vec"]["preprocess"] = json!("h");
     without["models"]["vec"]["accepts"] = json!({"inputs": without["models"]["vec"]["inputs"]});
     let attempt = running.reload(NEXT, &without).await;
-    assert_eq!(attempt.outcome, Outcome::Refused);
+    assert_eq!(attempt.outcome, LoadOutcome::Refused);
     check(
         &running.infer_as("other", GENERATION, &[1.0]).await,
         200,
@@ -331,7 +331,7 @@ async fn a_policy_with_faults_changes_nothing_and_every_fault_is_reported() {
         let mut bad = good.clone();
         change(&mut bad);
         let attempt = running.reload(NEXT, &bad).await;
-        assert_eq!(attempt.outcome, Outcome::Refused, "{expected:?}");
+        assert_eq!(attempt.outcome, LoadOutcome::Refused, "{expected:?}");
         for text in expected {
             assert!(
                 attempt.faults.iter().any(|fault| fault.contains(text)),
@@ -409,9 +409,13 @@ async fn a_handler_that_did_not_change_is_not_loaded_again() {
     let running = support::start_with(with_handler(50, 1.0), &[("h.wasm", &bytes)]).await;
     running.remove("h.wasm");
     let other = running.reload(NEXT, &with_handler(50, 2.0)).await;
-    assert_eq!(other.outcome, Outcome::Loaded, "{other:?}");
+    assert_eq!(other.outcome, LoadOutcome::Loaded, "{other:?}");
     let slower = running.reload(THIRD, &with_handler(60, 2.0)).await;
-    assert_eq!(slower.outcome, Outcome::Refused, "it has to be read again");
+    assert_eq!(
+        slower.outcome,
+        LoadOutcome::Refused,
+        "it has to be read again"
+    );
     assert!(slower.faults[0].contains("h.wasm"), "{slower:?}");
     running.stop().await;
 }
@@ -441,7 +445,7 @@ async fn a_reload_keeps_a_backends_slots_and_a_requests_policy() {
     .await;
     assert_eq!(
         running.reload(NEXT, &one(1.0)).await.outcome,
-        Outcome::Loaded
+        LoadOutcome::Loaded
     );
     let second = call(NEXT, 0.5);
     until("the second waits for the one place", || {

@@ -10,7 +10,7 @@ use support::backend::{Act, Backend};
 use support::{GENERATION, Running, context, infer_body, key as gate_key, policy, start_with};
 use tensorgate_artifact::PrivateKey;
 use tensorgate_artifact::component::sign;
-use tensorgate_host::policy_store::policy_versions::Outcome;
+use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::SignedAs;
 
@@ -71,7 +71,7 @@ async fn serves(running: &Running, generation: &str) {
 /// A reload that fails with this text, while the loaded policy keeps serving.
 async fn refused(running: &Running, next: &Value, text: &str) {
     let attempt = running.reload("1111111111111111", next).await;
-    assert_eq!(attempt.outcome, Outcome::Refused, "{text}: {attempt:?}");
+    assert_eq!(attempt.outcome, LoadOutcome::Refused, "{text}: {attempt:?}");
     let [fault] = attempt.faults.as_slice() else {
         panic!("{text}: {attempt:?}")
     };
@@ -134,7 +134,7 @@ async fn a_component_without_a_valid_signature_is_not_loaded_and_the_old_one_kee
     refused(&running, &next, "sha256 is").await;
     running.replace_bytes("h.wasm", &new);
     let attempt = running.reload("1111111111111111", &next).await;
-    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    assert_eq!(attempt.outcome, LoadOutcome::Loaded, "{attempt:?}");
     serves(&running, "1111111111111111").await;
     running.stop().await;
 }
@@ -169,7 +169,7 @@ async fn the_audit_log_says_which_handlers_were_loaded_unloaded_and_rejected() {
     refused(&running, &next, "signs another component").await;
     running.replace(SIGNATURE, &signature(&new, "scale@1.1.0", 2));
     let attempt = running.reload("1111111111111111", &next).await;
-    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    assert_eq!(attempt.outcome, LoadOutcome::Loaded, "{attempt:?}");
     support::until("the log has the reload", || artifacts(&running).len() >= 8).await;
     let found = artifacts(&running);
     let is_policy = |line: &&String| line.split(' ').nth(1) == Some("policy");
@@ -221,7 +221,7 @@ async fn keys_are_rotated_and_revoked_without_changing_the_component() {
             &signed(&backend, &component, &[1, 2], None),
         )
         .await;
-    assert_eq!(both.outcome, Outcome::Loaded, "{both:?}");
+    assert_eq!(both.outcome, LoadOutcome::Loaded, "{both:?}");
     running.replace(SIGNATURE, &signature(&component, "scale@1.0.0", 2));
     let only = running
         .reload(
@@ -229,7 +229,7 @@ async fn keys_are_rotated_and_revoked_without_changing_the_component() {
             &signed(&backend, &component, &[2], None),
         )
         .await;
-    assert_eq!(only.outcome, Outcome::Loaded, "{only:?}");
+    assert_eq!(only.outcome, LoadOutcome::Loaded, "{only:?}");
     serves(&running, "3333333333333333").await;
     running.stop().await;
 }
@@ -247,19 +247,19 @@ async fn a_removed_signature_fails_every_reload() {
     let running = start_with(first.clone(), &files).await;
     running.ready().await;
     let again = async || running.reload(GENERATION, &first).await;
-    assert_eq!(again().await.outcome, Outcome::Unchanged);
+    assert_eq!(again().await.outcome, LoadOutcome::Unchanged);
     let mut wider = first.clone();
     wider["models"]["vec"]["inputs"][0]["range"] = json!([-9, 9]);
     running.remove(SIGNATURE);
     // The same policy, and one in which the handler is the same.
     let same = again().await;
-    assert_eq!(same.outcome, Outcome::Refused, "{same:?}");
+    assert_eq!(same.outcome, LoadOutcome::Refused, "{same:?}");
     assert!(same.faults[0].contains("no signature"), "{same:?}");
     refused(&running, &wider, "no signature").await;
     running.replace(SIGNATURE, &by_one);
-    assert_eq!(again().await.outcome, Outcome::Unchanged);
+    assert_eq!(again().await.outcome, LoadOutcome::Unchanged);
     let attempt = running.reload("1111111111111111", &wider).await;
-    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    assert_eq!(attempt.outcome, LoadOutcome::Loaded, "{attempt:?}");
     running.stop().await;
 }
 
@@ -287,7 +287,7 @@ async fn a_builtin_handler_has_the_same_signature_rules() {
     let attempt = running
         .reload("1111111111111111", &builtin(&old, &[1]))
         .await;
-    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    assert_eq!(attempt.outcome, LoadOutcome::Loaded, "{attempt:?}");
     serves(&running, "1111111111111111").await;
     running.stop().await;
 }
@@ -335,7 +335,7 @@ async fn a_handler_of_a_grant_needs_its_signature_too() {
     asked(GENERATION).await;
     running.replace(SIGNATURE, &right);
     let attempt = running.reload("2222222222222222", &policy).await;
-    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    assert_eq!(attempt.outcome, LoadOutcome::Loaded, "{attempt:?}");
     asked("2222222222222222").await;
     running.stop().await;
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use support::backend::{Act, Backend, described, output};
 use support::{GENERATION, Running, policy, start_with};
-use tensorgate_host::policy_store::policy_versions::Outcome;
+use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 use tensorgate_policy::hex;
 
 const NEXT: &str = "1111111111111111";
@@ -162,7 +162,7 @@ async fn a_text_gets_its_label_by_the_tokenizer_that_was_put_into_the_handler() 
     running.replace_bytes("text.wasm", &second);
     let next = gate(&backend, &second, &labels, &length);
     let attempt = running.reload(NEXT, &next).await;
-    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    assert_eq!(attempt.outcome, LoadOutcome::Loaded, "{attempt:?}");
     running.ready().await;
     assert_eq!(asked(&running, &backend, NEXT, &text).await, ids);
 
@@ -172,7 +172,7 @@ async fn a_text_gets_its_label_by_the_tokenizer_that_was_put_into_the_handler() 
     let attempt = running
         .reload("2222222222222222", &gate(&backend, &bare, &labels, &length))
         .await;
-    assert_eq!(attempt.outcome, Outcome::Refused);
+    assert_eq!(attempt.outcome, LoadOutcome::Refused);
     assert!(
         attempt.faults[0].contains("tensorgate handler configure"),
         "{attempt:?}"

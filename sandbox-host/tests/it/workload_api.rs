@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use support::backend::{Act, Backend};
 use support::{INFER, Running, context, folder, infer_body, key, policy, start, until};
 use tensorgate_client::pki::Authority;
-use tensorgate_host::policy_store::policy_versions::Outcome;
+use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 use tensorgate_wire::context::Context;
 use tokio_rustls::rustls::pki_types::CertificateRevocationListDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -245,7 +245,7 @@ async fn an_identity_is_renewed_and_authorities_change_without_a_failed_request(
     let mut other = document.clone();
     other["backends"]["b"]["max_in_flight"] = json!(5);
     let attempt = running.reload(next, &other).await;
-    assert_eq!(attempt.outcome, Outcome::Loaded, "{attempt:?}");
+    assert_eq!(attempt.outcome, LoadOutcome::Loaded, "{attempt:?}");
     let context = Context {
         generation: next.to_owned(),
         ..context("POST", INFER)

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tensorgate_host::Host;
-use tensorgate_host::policy_store::policy_versions::Outcome;
 use tensorgate_sandbox::{CompilerConfig, CompilerProcess};
+use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 use tensorgate_wire::proto::{ModelReadyRequest, ServerReadyRequest};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -49,7 +49,10 @@ async fn a_host_starts_and_reloads_with_any_backend_down_and_only_its_model_is_u
     let mut changed = with_others(&good, &others);
     changed["models"]["vec"]["inputs"][0]["range"] = json!([-50, 50]);
     let attempt = running.reload("00000000000000aa", &changed).await;
-    assert_eq!((attempt.outcome, attempt.faults), (Outcome::Loaded, vec![]));
+    assert_eq!(
+        (attempt.outcome, attempt.faults),
+        (LoadOutcome::Loaded, vec![])
+    );
 
     let gate = &running.gate;
     let (status, said) = admin(running.host.admin(), "/readyz").await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tensorgate_host::policy_store::policy_versions::Outcome;
+use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 use tokio::sync::Semaphore;
 use tonic::Code;
 
@@ -252,7 +252,7 @@ async fn memory_for_all_answers_is_reserved_before_the_first_call() {
     bytes(2 * answer_bytes - 1)(&mut candidate);
     let running = ensemble_with(&backend, fan_out(), &["a", "b"], |_| {}).await;
     let attempt = running.reload("fedcba9876543210", &candidate).await;
-    assert_eq!(attempt.outcome, Outcome::Refused);
+    assert_eq!(attempt.outcome, LoadOutcome::Refused);
     let [fault] = &*attempt.faults else {
         panic!("{:?}", attempt.faults)
     };

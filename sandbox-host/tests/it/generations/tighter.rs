@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tensorgate_client::pki::Authority;
-use tensorgate_host::policy_store::policy_versions::Outcome;
+use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 
 use super::support::backend::{Act, Backend};
 use super::support::{GENERATION, Running, admin, policy, start, start_with};
@@ -33,12 +33,15 @@ async fn a_tightening_waits_for_no_load_and_supersedes_earlier_ones() {
     changes.wait_for(|count| *count > 0).await.unwrap();
     let less = two(&backend, &["scorer"], 100.0);
     let attempt = running.tighten(NEXT, GENERATION, &less).await;
-    assert_eq!((attempt.outcome, attempt.faults), (Outcome::Loaded, vec![]));
+    assert_eq!(
+        (attempt.outcome, attempt.faults),
+        (LoadOutcome::Loaded, vec![])
+    );
     assert_eq!(running.statuses(GENERATION).await, [200, 401]);
     assert_eq!(running.statuses(NEXT).await, [200, 401]);
     drop(turn);
     let given_up = loading.await.unwrap();
-    assert_eq!(given_up.outcome, Outcome::Refused);
+    assert_eq!(given_up.outcome, LoadOutcome::Refused);
     assert!(
         given_up.faults[0].contains("a later bundle revokes access"),
         "{given_up:?}"
@@ -71,10 +74,13 @@ async fn an_unusable_file_does_not_delay_a_tightening() {
     running.replace("ca.pem", "junk");
     let less = with(&["scorer"]);
     let refused = running.reload(NEXT, &less).await;
-    assert_eq!(refused.outcome, Outcome::Refused);
+    assert_eq!(refused.outcome, LoadOutcome::Refused);
     assert!(refused.faults[0].contains("ca.pem"), "{refused:?}");
     let loaded = running.tighten(NEXT, GENERATION, &less).await;
-    assert_eq!((loaded.outcome, loaded.faults), (Outcome::Loaded, vec![]));
+    assert_eq!(
+        (loaded.outcome, loaded.faults),
+        (LoadOutcome::Loaded, vec![])
+    );
     check(
         &running.infer_as("other", NEXT, &[1.0]).await,
         401,
@@ -94,17 +100,17 @@ async fn a_client_removed_by_a_tightening_stays_out_when_it_is_given_up() {
     // The filter could not apply it: the version before is restored, except for the removed
     // clients.
     let back = running.tighten(GENERATION, GENERATION, &all).await;
-    assert_eq!(back.outcome, Outcome::Loaded);
+    assert_eq!(back.outcome, LoadOutcome::Loaded);
     assert_eq!(running.generations().await["serving"], GENERATION);
     assert_eq!(running.statuses(GENERATION).await, [200, 401]);
     // The same after a whole policy that could not be loaded either.
     let wider = running.reload(THIRD, &two(&backend, &BOTH, 50.0)).await;
-    assert_eq!(wider.outcome, Outcome::Loaded);
+    assert_eq!(wider.outcome, LoadOutcome::Loaded);
     running.tighten(GENERATION, GENERATION, &all).await;
     assert_eq!(running.statuses(GENERATION).await, [200, 401]);
     // It is requested as it is.
     let whole = running.reload(GENERATION, &all).await;
-    assert_eq!(whole.outcome, Outcome::Unchanged);
+    assert_eq!(whole.outcome, LoadOutcome::Unchanged);
     assert_eq!(running.statuses(GENERATION).await, [200, 200]);
     running.stop().await;
 }
@@ -117,7 +123,7 @@ async fn a_tightening_that_adds_something_is_rejected() {
     let mut other = two(&backend, &["scorer"], 100.0);
     other["backends"]["b"]["queue"] = json!(7);
     let refused = running.tighten(NEXT, GENERATION, &other).await;
-    assert_eq!(refused.outcome, Outcome::Refused);
+    assert_eq!(refused.outcome, LoadOutcome::Refused);
     assert!(refused.faults[0].contains("backend \"b\""), "{refused:?}");
     assert_eq!(running.generations().await["serving"], GENERATION);
     assert_eq!(
@@ -127,7 +133,7 @@ async fn a_tightening_that_adds_something_is_rejected() {
     );
     // For a version that is not held it is a bundle like any other.
     let loaded = running.tighten(NEXT, THIRD, &other).await;
-    assert_eq!(loaded.outcome, Outcome::Loaded);
+    assert_eq!(loaded.outcome, LoadOutcome::Loaded);
     running.stop().await;
 }
 
