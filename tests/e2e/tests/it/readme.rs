@@ -1,6 +1,6 @@
-//! The documentation does what it says. Every shell block of README and `docs` is executed against
-//! the gate that `make up` starts. Every complete policy passes `tensorgate check`, and the
-//! reference pages are what `tools/reference.py` writes.
+//! The documentation does what it says. Every shell block of README and `docs` is executed. Requests
+//! go to one gate with the demo's policy, as `make up` starts it. Every complete policy passes
+//! `tensorgate check`, and the reference pages are what `tools/reference.py` writes.
 //!
 //! README's blocks run in the repository's root. A page of `docs` has an empty folder of its own,
 //! with `tensorgate` in `PATH`, links to some folders of the repository, and the files that its
@@ -108,11 +108,62 @@ fn run(script: &str, folder: &Path) -> Output {
         .unwrap()
 }
 
-fn execute(page: &Page, block: &Block, address: &str, folder: &Path) {
+/// Pages whose commands one test runs. The groups' tests run side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    /// Requests are sent to the demo's gate.
+    Gate,
+    /// Tutorials. One of them builds and compiles a handler in Python, which takes longest.
+    Tutorials,
+    /// All others.
+    Offline,
+}
+
+impl Group {
+    /// Every page has one group.
+    fn of(page: &Page, blocks: &[Block]) -> Self {
+        let asks = |block: &Block| block.is_executed() && block.body.contains(WRITTEN);
+        if blocks.iter().any(asks) {
+            Self::Gate
+        } else if page.path.starts_with("docs/tutorial/") {
+            Self::Tutorials
+        } else {
+            Self::Offline
+        }
+    }
+}
+
+/// Runs the commands of a group's pages, each page in its own folder. Returns how many blocks ran.
+/// `address` is that of the demo's gate.
+fn execute_pages(group: Group, address: Option<&str>) -> usize {
+    let mut executed = 0;
+    for page in &pages() {
+        let blocks = page.blocks();
+        let is_member = Group::of(page, &blocks) == group;
+        if !is_member || !blocks.iter().any(Block::is_executed) {
+            continue;
+        }
+        let is_in_book = page.path.starts_with("docs/");
+        let desk = is_in_book.then(|| Desk::new("docs", page));
+        let folder = desk.as_ref().map_or_else(root, |desk| desk.0.clone());
+        for block in &blocks {
+            if let Some(desk) = &desk {
+                desk.write(block);
+            }
+            if block.is_executed() {
+                execute(page, block, address, &folder);
+                executed += 1;
+            }
+        }
+    }
+    executed
+}
+
+fn execute(page: &Page, block: &Block, address: Option<&str>, folder: &Path) {
     let command = program("tensorgate");
     let script = block
         .body
-        .replace(WRITTEN, address)
+        .replace(WRITTEN, address.unwrap_or(WRITTEN))
         .replace("target/debug/tensorgate", command.to_str().unwrap());
     let output = run(&script, folder);
     let place = format!("{}:{}", page.path, block.line);
@@ -126,7 +177,7 @@ fn execute(page: &Page, block: &Block, address: &str, folder: &Path) {
 }
 
 #[test]
-fn the_documentations_commands_give_the_shown_output() {
+fn commands_that_ask_the_demos_gate_give_the_shown_output() {
     let pages = pages();
     let readme = pages.iter().find(|page| page.path == "README.md").unwrap();
     let shown = readme.blocks();
@@ -136,23 +187,20 @@ fn the_documentations_commands_give_the_shown_output() {
         "README shows {shown} outputs, it had at least 4"
     );
     let gate = Up::start();
-    for page in &pages {
-        let blocks = page.blocks();
-        if !blocks.iter().any(Block::is_executed) {
-            continue;
-        }
-        let is_in_book = page.path.starts_with("docs/");
-        let desk = is_in_book.then(|| Desk::new("docs", page));
-        let folder = desk.as_ref().map_or_else(root, |desk| desk.0.clone());
-        for block in &blocks {
-            if let Some(desk) = &desk {
-                desk.write(block);
-            }
-            if block.is_executed() {
-                execute(page, block, &gate.address, &folder);
-            }
-        }
-    }
+    let executed = execute_pages(Group::Gate, Some(&gate.address));
+    assert!(executed >= 10, "only {executed} blocks found");
+}
+
+#[test]
+fn commands_of_the_tutorials_give_the_shown_output() {
+    let executed = execute_pages(Group::Tutorials, None);
+    assert!(executed >= 10, "only {executed} blocks found");
+}
+
+#[test]
+fn commands_without_a_gate_give_the_shown_output() {
+    let executed = execute_pages(Group::Offline, None);
+    assert!(executed >= 70, "only {executed} blocks found");
 }
 
 #[test]
