@@ -60,11 +60,6 @@ packages = (package for package in metadata["packages"] if package["id"] in defa
 print(sum(target["test"] for package in packages for target in package["targets"]))' 2>/dev/null
 }
 
-# Rust files that the page on the way of one request names.
-request_files() {
-    { grep -oE '[A-Za-z0-9_/.-]+\.rs\b' docs/explanation/one-request.md || true; } | sort -u | wc -l
-}
-
 # Seconds of the last runs of these stages that succeeded (tools/stage.sh), as minutes.
 stages() {
     local name files=()
@@ -96,6 +91,5 @@ row "gate.wasm, as in $target/filters" '<= 1200000 B' bytes "$target/filters/gat
 row 'make demo from a bare clone' '<= 9 min' false
 row 'make test after the build (stages core and test)' '<= 12 min' stages core test
 row 'all of CI from a clean clone' '<= 40 min' false
-row 'Rust files that docs/explanation/one-request.md names' '<= 70' request_files
 row 'test binaries' 'about 20' test_binaries
 row 'files touched by a new protocol' '1 folder + 2' false

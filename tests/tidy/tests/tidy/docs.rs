@@ -34,9 +34,6 @@ const NEEDS: [&str; 3] = ["build", "cluster", "server"];
 /// The page that follows one request through the code.
 const ONE_REQUEST: &str = "docs/explanation/one-request.md";
 
-/// The most source files that it names.
-const MAX_REQUEST_FILES: usize = 70;
-
 /// How-to pages without a policy of their own.
 const NO_POLICY: [&str; 7] = [
     "docs/how-to/images.md",
@@ -225,11 +222,6 @@ fn sources_name_no_missing_page() {
     none("pages that sources name", faults);
 }
 
-/// The text of the page that follows one request.
-fn one_request() -> String {
-    std::fs::read_to_string(root().join(ONE_REQUEST)).unwrap()
-}
-
 /// Paths in backticks. A path has a slash and no blank.
 pub(crate) fn named_paths(text: &str) -> Vec<&str> {
     let spans = text.split('`').skip(1).step_by(2);
@@ -245,29 +237,12 @@ fn exists(path: &str) -> bool {
 
 #[test]
 fn one_request_names_paths_that_exist() {
-    let text = one_request();
+    let text = std::fs::read_to_string(root().join(ONE_REQUEST)).unwrap();
     let missing = named_paths(&text).into_iter().filter(|path| !exists(path));
     none(
         "paths in one-request.md",
         missing.map(str::to_owned).collect(),
     );
-}
-
-#[test]
-fn one_request_names_few_files_and_each_once() {
-    let text = one_request();
-    let mut files = named_paths(&text);
-    files.retain(|path| path.ends_with(".rs"));
-    let different: BTreeSet<_> = files.iter().copied().collect();
-    assert_eq!(files.len(), different.len(), "a file is named twice");
-    assert!(
-        files.len() <= MAX_REQUEST_FILES,
-        "one-request.md names {} files, at most {MAX_REQUEST_FILES}",
-        files.len()
-    );
-    let count = format!("{} files.", files.len());
-    let said = text.lines().any(|line| line == count);
-    assert!(said, "one-request.md has no line {count:?}");
 }
 
 #[test]

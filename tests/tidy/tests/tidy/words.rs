@@ -50,7 +50,7 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("identity", 133),
     ("policy", 1_041),
     ("sandbox-host", 1_127),
-    ("tests", 592),
+    ("tests", 590),
     ("wire", 632),
     ("wit", 113),
 ];
