@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::root;
+use crate::{fragment, root};
 
 /// Pages at the repository's root.
 const AT_ROOT: [&str; 5] = [
@@ -74,15 +74,24 @@ impl Block {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Whether it is a whole policy.
-    pub fn is_policy(&self) -> bool {
-        self.language == "yaml" && self.body.starts_with("version: 1\n")
+    /// The policy that it shows. `fragment=BASE` completes a policy of `docs/policies`.
+    pub fn policy(&self) -> Option<String> {
+        if let Some(base) = self.attribute("fragment") {
+            return Some(fragment::complete(&base_policy(base), &self.body));
+        }
+        let is_whole = self.language == "yaml" && self.body.starts_with("version: 1\n");
+        is_whole.then(|| self.body.clone())
     }
 
     /// Whether a test runs it.
     pub fn is_executed(&self) -> bool {
         self.language == "sh" && self.attribute("needs").is_none()
     }
+}
+
+/// A policy of `docs/policies`.
+pub fn base_policy(name: &str) -> String {
+    std::fs::read_to_string(root().join(format!("docs/policies/{name}.yaml"))).unwrap()
 }
 
 /// Every page: those at the root, and those below `docs`.

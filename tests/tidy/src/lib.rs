@@ -1,5 +1,5 @@
 //! The repository as tests of its rules read it: documentation pages, output of commands, and lists
-//! of faults. [`book`] reads the pages.
+//! of faults. [`book`] reads the pages, and [`fragment`] completes the policies in them.
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
@@ -7,6 +7,7 @@
 )]
 
 pub mod book;
+pub mod fragment;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,18 +1,19 @@
 //! The documentation does what it says. Every shell block of README and `docs` is executed. Requests
-//! go to one gate with the demo's policy, as `make up` starts it. Every complete policy passes
+//! go to one gate with the demo's policy, as `make up` starts it. Every policy passes
 //! `tensorgate check`, and the reference pages are what `tools/reference.py` writes.
 //!
-//! README's blocks run in the repository's root. A page of `docs` has an empty folder of its own,
-//! with `tensorgate` in `PATH`, links to some folders of the repository, and the files that its
-//! blocks write (`file=NAME`). Blocks with `needs=…` are not executed here; a tidy test limits the
-//! reasons. `tests/triton/tutorial.py` executes all blocks of the first tutorial.
+//! README's blocks run in the repository's root. A page of `docs` has a folder of its own, with
+//! `tensorgate` in `PATH`, links to some folders of the repository, a small policy as `gate.yaml`,
+//! and the files that its blocks write (`file=NAME`). Blocks with `needs=…` are not executed here; a
+//! tidy test limits the reasons. `tests/triton/tutorial.py` executes all blocks of the first
+//! tutorial.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use tensorgate_tests::programs::{bin, free_address, program, target};
-use tensorgate_tidy::book::{Block, Page, blocks, pages};
+use tensorgate_tidy::book::{Block, Page, base_policy, blocks, pages};
 use tensorgate_tidy::root;
 
 /// The gate's address as the pages write it.
@@ -79,15 +80,17 @@ impl Desk {
         for name in LINKED {
             std::os::unix::fs::symlink(root().join(name), folder.join(name)).unwrap();
         }
+        std::fs::write(folder.join("gate.yaml"), base_policy("tensors")).unwrap();
         Self(folder)
     }
 
-    /// Writes the block to the file that it names.
+    /// Writes the block, completed if it is a fragment, to the file that it names.
     fn write(&self, block: &Block) {
         if let Some(name) = block.attribute("file") {
             let file = self.0.join(name);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, format!("{}\n", block.body)).unwrap();
+            let text = block.policy().unwrap_or_else(|| block.body.clone());
+            std::fs::write(file, format!("{text}\n")).unwrap();
         }
     }
 }
@@ -203,12 +206,23 @@ fn commands_without_a_gate_give_the_shown_output() {
     assert!(executed >= 70, "only {executed} blocks found");
 }
 
+/// What `tensorgate check` says about a policy if it has faults.
+fn faults(policy: &str, folder: &Path) -> Option<String> {
+    std::fs::write(folder.join("checked.yaml"), policy).unwrap();
+    let output = Command::new(program("tensorgate"))
+        .current_dir(folder)
+        .args(["check", "--no-files", "checked.yaml"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (!output.status.success()).then_some(text)
+}
+
 #[test]
-fn every_whole_policy_of_the_documentation_passes_check() {
-    let mut count = 0;
+fn every_policy_of_the_documentation_passes_check() {
+    let (mut whole, mut fragments) = (0, 0);
     for page in pages() {
         let desk = Desk::new("policies", &page);
-        let blocks = page.blocks();
         // Files that shell blocks create: digests of keys, lists, keys of other programs.
         for name in ["web-app.keys", "ocr-batch.keys", "revoked-keys.txt"] {
             std::fs::write(desk.0.join(name), "").unwrap();
@@ -216,25 +230,37 @@ fn every_whole_policy_of_the_documentation_passes_check() {
         for name in ["jti", "certificates", "serials"] {
             std::fs::write(desk.0.join(format!("revoked-{name}.txt")), "").unwrap();
         }
-        for block in &blocks {
-            desk.write(block);
-            if !block.is_policy() {
+        for block in page.blocks() {
+            desk.write(&block);
+            let Some(policy) = block.policy() else {
                 continue;
+            };
+            match block.attribute("fragment") {
+                Some(_) => fragments += 1,
+                None => whole += 1,
             }
-            count += 1;
-            let policy = desk.0.join("checked.yaml");
-            std::fs::write(&policy, &block.body).unwrap();
-            let output = Command::new(program("tensorgate"))
-                .current_dir(&desk.0)
-                .args(["check", "--no-files", "checked.yaml"])
-                .output()
-                .unwrap();
-            let (path, line) = (&page.path, block.line);
-            let faults = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{path}:{line}\n{faults}");
+            if let Some(faults) = faults(&policy, &desk.0) {
+                panic!("{}:{}\n{faults}\n{policy}", page.path, block.line);
+            }
         }
     }
-    assert!(count >= 40, "only {count} policies found");
+    assert!(
+        whole + fragments >= 40,
+        "only {whole} policies and {fragments} fragments found"
+    );
+}
+
+#[test]
+fn a_fragment_with_an_unknown_key_has_a_fault() {
+    let page = Page {
+        path: "unknown-key.md".to_owned(),
+        text: "```yaml fragment=tensors\ngrants:\n  - name: scoring\n    rates: {}\n```\n"
+            .to_owned(),
+    };
+    let desk = Desk::new("policies", &page);
+    let policy = page.blocks()[0].policy().unwrap();
+    let faults = faults(&policy, &desk.0).unwrap();
+    assert!(faults.contains("grants[0].rates"), "{faults}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use tensorgate_tidy::book::{Page, pages};
+use tensorgate_tidy::fragment::BASES;
 
 use crate::{none, output, root};
 
@@ -33,17 +34,6 @@ const NEEDS: [&str; 3] = ["build", "cluster", "server"];
 
 /// The page that follows one request through the code.
 const ONE_REQUEST: &str = "docs/explanation/one-request.md";
-
-/// How-to pages without a policy of their own.
-const NO_POLICY: [&str; 7] = [
-    "docs/how-to/images.md",
-    "docs/how-to/port-handler.md",
-    "docs/how-to/prometheus-rules-audit.md",
-    "docs/how-to/prometheus-rules.md",
-    "docs/how-to/scan-models.md",
-    "docs/how-to/sign-models.md",
-    "docs/how-to/verified-models.md",
-];
 
 #[test]
 fn pages_stay_within_their_sizes() {
@@ -92,6 +82,7 @@ fn every_block_has_a_known_language_and_attributes() {
             for (name, value) in &block.attributes {
                 match name.as_str() {
                     "file" if !value.is_empty() => {}
+                    "fragment" if block.language == "yaml" && BASES.contains(&value.as_str()) => {}
                     "needs" if block.language == "sh" && NEEDS.contains(&value.as_str()) => {}
                     _ => fault(format!("attribute {name}={value}")),
                 }
@@ -99,21 +90,6 @@ fn every_block_has_a_known_language_and_attributes() {
         }
     }
     none("fenced blocks", faults);
-}
-
-#[test]
-fn every_how_to_shows_a_policy_and_the_command_that_starts_it() {
-    let is_how_to = |page: &Page| page.path.starts_with("docs/how-to/");
-    let lacks = |page: &Page| {
-        let policy = page.blocks().iter().any(|block| block.is_policy());
-        !policy || !page.text.contains("tensorgate up -c gate.yaml")
-    };
-    let faults: Vec<_> = pages()
-        .into_iter()
-        .filter(|page| is_how_to(page) && !NO_POLICY.contains(&page.path.as_str()) && lacks(page))
-        .map(|page| page.path)
-        .collect();
-    none("a policy and `tensorgate up -c gate.yaml`", faults);
 }
 
 /// Targets of the links in a line.

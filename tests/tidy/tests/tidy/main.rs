@@ -5,6 +5,7 @@
 mod arrows;
 mod circles;
 mod docs;
+mod fragments;
 mod identifiers;
 mod lockfile;
 mod methods;
