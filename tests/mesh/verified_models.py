@@ -1,5 +1,6 @@
-"""The manifests of the page about verified models: the page shows them as they are, Kubernetes takes
-their pods, and only the container that verifies a model can write where the server reads it.
+"""The manifests of the page about verified models: the page links to them and shows lines of them,
+Kubernetes takes their pods, and only the container that verifies a model can write where the server
+reads it.
 
 KServe publishes no definitions that are kept here. Its objects become the pod that KServe makes of
 them, and that pod is checked.
@@ -7,6 +8,7 @@ them, and that pod is checked.
 
 import copy
 import re
+import textwrap
 from pathlib import Path
 
 import manifests
@@ -15,18 +17,31 @@ import schemas
 TOP = Path(__file__).resolve().parents[2]
 FOLDER = TOP / "examples/verified-models"
 PAGE = TOP / "docs/how-to/verified-models.md"
-BLOCK = re.compile(r"^```yaml\n(apiVersion: .*?)^```$", re.MULTILINE | re.DOTALL)
+# A heading, a link to a manifest, or a block.
+PART = re.compile(r"^## |examples/verified-models/([a-z-]+\.yaml)\)|^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# The deepest indentation of lines that the page shows without it.
+MAX_INDENTATION = 12
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 # Where KServe mounts an empty folder, for its storage initializer to fill.
 KSERVE_VOLUME, KSERVE_PATH = "kserve-provision-location", "/mnt/models"
 
 
+def is_part(block, text):
+    """Whether the lines of a block are lines of a text, there with more indentation or the same."""
+    return any(textwrap.indent(block, " " * width) in text for width in range(MAX_INDENTATION + 1))
+
+
 def shown(files):
-    """The differences between the page's blocks and the files."""
-    blocks = BLOCK.findall(PAGE.read_text())
-    texts = {name: path.read_text() for name, path in files.items()}
-    faults = [f"{name}: {PAGE.name} does not show it as it is" for name, text in texts.items() if text not in blocks]
-    return faults + [f"{PAGE.name}: a block is no file: {block[:60]!r}" for block in blocks if block not in texts.values()]
+    """The files that the page does not link to, and the blocks below a link that are not lines of its file."""
+    faults, linked, name = [], set(), None
+    for part in PART.finditer(PAGE.read_text()):
+        link, block = part.groups()
+        if block is None:
+            name = link
+            linked.add(link)
+        elif name and not (name in files and is_part(block, files[name].read_text())):
+            faults.append(f"{name}: {PAGE.name} shows other lines: {block[:60]!r}")
+    return faults + [f"{name}: {PAGE.name} does not link to it" for name in files if name not in linked]
 
 
 def kserve_pod(storage, service):
