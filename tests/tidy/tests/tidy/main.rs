@@ -14,6 +14,7 @@ mod orders;
 mod overloads;
 mod packages;
 mod ratchet;
+mod size;
 mod sources;
 mod words;
 
