@@ -60,6 +60,10 @@ impl Resolve for Names {
     }
 }
 
+/// The deadline of a call and of a fetch: the longest that a policy may set. A call that computes
+/// for more than 2 ms has low priority, and on a busy machine takes many times its CPU time.
+const TIMEOUT_MS: u64 = 60_000;
+
 /// A handler that may fetch, as a policy allows.
 pub struct Site {
     pub sandbox: Sandbox,
@@ -103,7 +107,7 @@ impl Site {
         names: Arc<Names>,
     ) -> Result<LoadedHandler, LoadFault> {
         let mut fetch = json!({
-            "hosts": ["a.example"], "ports": ports, "max_bytes": 1000, "timeout_ms": 5000, "max_requests": 4,
+            "hosts": ["a.example"], "ports": ports, "max_bytes": 1000, "timeout_ms": TIMEOUT_MS, "max_requests": 4,
             "content_types": ["image/png"], "allow_private": ["127.0.0.0/8"], "ca": "ca.pem",
         });
         for (name, value) in over.as_object().unwrap() {
@@ -111,7 +115,7 @@ impl Site {
         }
         let component = guests::built("hostile_fetch");
         let sha256 = tensorgate_policy::hex(&Sha256::digest(&component));
-        let handler = json!({"component": "h.wasm", "sha256": sha256, "fuel": 1_000_000_000_000_u64, "timeout_ms": 5000, "config": config, "fetch": fetch});
+        let handler = json!({"component": "h.wasm", "sha256": sha256, "fuel": 1_000_000_000_000_u64, "timeout_ms": TIMEOUT_MS, "config": config, "fetch": fetch});
         let raw: raw::Policy =
             serde_json::from_value(json!({"version": 1, "handlers": {"h": handler}})).unwrap();
         let policy = validate::validate(&raw).unwrap().0;
