@@ -45,6 +45,39 @@ FAULTS = (
     "artifact/src/model_signing/certificate.rs",
 )
 
+# The headings of the page of faults in their order: keys of a policy, with parts of the paths of the
+# files that write faults of these keys. The first part that a path has counts.
+KEYS = {
+    "The file": "common/src/ cli/src/files.rs text/src/parse.rs text/src/syntax.rs raw/bundle/",
+    "Any key": "text/src/ raw/spelling.rs raw/credentials.rs validate.rs validate/names.rs "
+    "validate/report.rs validate/http_url.rs",
+    "`audit`, `capture` and `watch`": "validate/audit_export.rs validate/records.rs "
+    "validate/webhook.rs audit/ sealed.rs",
+    "`backends`": "validate/backend_rules.rs validate/backends.rs backends/tls.rs pem.rs",
+    "`clients` and `groups`": "validate/clients.rs validate/proofs.rs",
+    "`grants`": "validate/grants.rs validate/mode.rs validate/roles.rs raw/mode.rs",
+    "`grants[].handlers`": "validate/grant_handlers.rs",
+    "`handlers`": "validate/handlers.rs cli/src/components.rs",
+    "`handlers.NAME.fetch`": "validate/egress.rs",
+    "`issuers`": "validate/issuers.rs validate/jwks.rs validate/key_url.rs",
+    "`keys`, `signed_by` and `signed_as`": "validate/signing.rs policy_store/signed.rs "
+    "artifact/src/component.rs artifact/src/key.rs",
+    "`listen`": "validate/listen.rs cli/src/certificates.rs",
+    "`lookups`": "validate/lookups.rs",
+    "`models`": "validate/models.rs validate/parameters.rs validate/protocols.rs "
+    "validate/versions.rs raw/composition.rs",
+    "`models.NAME.artifact`": "validate/artifact.rs model_artifacts.rs artifact/src/",
+    "`models.NAME.ensemble`": "validate/ensemble.rs validate/interfaces.rs",
+    "`models.NAME.inputs`, `outputs`, `accepts` and `returns`": "validate/accepts.rs "
+    "validate/dims.rs validate/items.rs validate/tensors.rs validate/values.rs contract/pattern",
+    "`models.NAME.json`": "raw/json.rs template.rs",
+    "`models.NAME.openai`": "validate/openai",
+    "`rate`, `cost`, `budget`, `concurrency` and `lockout`": "validate/limits.rs",
+    "`rate_limit_service`": "validate/service.rs redis/",
+    "`revoked`": "validate/revoked.rs",
+    "`round_decimals`, `top_k` and `outputs` of grants": "validate/release.rs",
+}
+
 # Where the details of rejections are written: the filter, the host, and what `explain` says of a
 # request that the proxy rejects.
 DETAILS = (
@@ -325,18 +358,29 @@ def code(text):
     return f"{fence}{blank}{text}{blank}{fence}"
 
 
+def key_of(path):
+    """The heading of a file's faults."""
+    headings = (key for key, parts in KEYS.items() if any(part in path for part in parts.split()))
+    heading = next(headings, None)
+    assert heading, f"{path} writes faults of no key: add it to KEYS"
+    return heading
+
+
 def faults():
     out = [
         "# Faults of a policy\n\n",
         NOTE,
         "What `tensorgate check` prints when a policy is wrong or weaker than it looks. Search this "
         "page for a\npart of your message: `…` stands for what differs, such as a name or a number. "
-        "The heading says\nwhich part of the policy the fault is about, and the fix is a suggestion.\n",
+        "A heading names the\nkeys of the policy that its faults are about, and the fix is a "
+        "suggestion.\n",
     ]
-    groups = {}
+    groups = {heading: ({}, {}) for heading in KEYS}
     for each in sources(FAULTS):
-        rows, fixes = groups.setdefault(each.subject, ({}, {}))
         more_rows, more_fixes = faults_of(each)
+        if not more_rows and not more_fixes:
+            continue
+        rows, fixes = groups[key_of(each.path)]
         rows.update(dict.fromkeys(more_rows))
         fixes.update(dict.fromkeys(more_fixes))
     for heading, (rows, fixes) in groups.items():
