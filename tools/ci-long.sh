@@ -21,8 +21,10 @@ case ${1:-} in
     artifacts) make test-artifacts ;;
     # Clippy of tests, bench and fuzz targets, and the documentation of every crate.
     lint) make lint-all ;;
+    # Licences, sources and versions of dependencies.
+    licences) make setup && tools/stage.sh licences tools/deny.sh ;;
     *)
-        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak, mesh, artifacts or lint" >&2
+        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak, mesh, artifacts, lint or licences" >&2
         exit 2
         ;;
 esac
