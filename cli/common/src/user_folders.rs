@@ -1,5 +1,7 @@
 //! The folders below which programs keep what belongs to their user.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::PathBuf;
 
 /// Our folder for what can be made again, if the environment names one.
@@ -11,6 +13,19 @@ pub fn cache() -> Option<PathBuf> {
 pub fn compiled_code() -> Option<PathBuf> {
     let cache = cache().filter(|cache| std::fs::create_dir_all(cache).is_ok())?;
     Some(cache.join("compiled"))
+}
+
+/// The folder of built handlers below [`cache`], which is created. `None` without such a folder, or
+/// if others than its owner can use it.
+pub fn builds() -> Option<PathBuf> {
+    let cache = cache().filter(|cache| std::fs::create_dir_all(cache).is_ok())?;
+    let folder = cache.join("builds");
+    // It may exist already.
+    let _ = DirBuilder::new().mode(0o700).create(&folder);
+    // A symbolic link is no folder here.
+    let found = std::fs::symlink_metadata(&folder).ok()?;
+    let is_own = found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
+    (found.is_dir() && is_own).then_some(folder)
 }
 
 /// Our folder for logs and rendered configuration, if the environment names one.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tensorgate_cli_common::Failure;
 use tensorgate_componentize::{componentize, fused, surface};
 
+use crate::build_cache::{BuildCache, Key};
 use crate::build_error;
 use crate::contract::{REACH_JS, contract, granted};
 use crate::copy::Copy;
@@ -27,11 +28,12 @@ const PYTHON_CHECK: &str = "tensorgate_world_check";
 /// Stack of a Rust handler, bytes. The default of 1 MiB would have to be cleared after every call.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Builds a project and returns the component, which is written to [`Project::component`].
+/// Builds a project and returns the component, which is written to [`Project::component`]. With
+/// `may_reuse`, what the tools made earlier of the same inputs is used.
 ///
 /// # Errors
 /// A tool is missing or fails, or the result is not a handler.
-pub fn build(project: &Project) -> Result<Vec<u8>, Failure> {
+pub fn build(project: &Project, may_reuse: bool) -> Result<Vec<u8>, Failure> {
     let folder = project.folder.canonicalize().map_err(|cause| {
         Failure::Input(format!(
             "cannot enter {}: {cause}",
@@ -45,8 +47,8 @@ pub fn build(project: &Project) -> Result<Vec<u8>, Failure> {
     }
     let built = match project.language {
         Language::Rust => rust(project, &folder)?,
-        Language::Python => kit::compose(&merge_modules(build_copy(project, &folder, python)?))?,
-        Language::Js => kit::compose(&merge_modules(build_copy(project, &folder, js)?))?,
+        Language::Python => with_kit(build_copy(project, &folder, python, may_reuse)?)?,
+        Language::Js => with_kit(build_copy(project, &folder, js, may_reuse)?)?,
     };
     let surface = surface(&built).map_err(|fault| {
         Failure::Failed(format!("the tools did not produce a component: {fault}"))
@@ -95,24 +97,48 @@ fn build_copy(
     project: &Project,
     folder: &Path,
     tool: fn(&Project, &Copy) -> Result<Tool, Failure>,
+    may_reuse: bool,
 ) -> Result<Vec<u8>, Failure> {
     let copy = Copy::new(folder)?;
     expect_module(project, folder, &copy)?;
+    let tool = tool(project, &copy)?;
+    // Before the tool runs the handler's code, which can change the copy.
+    let key = key(project, &copy, &tool)?;
+    let cache = BuildCache::open();
+    if may_reuse && let Some(made) = cache.as_ref().and_then(|cache| cache.get(&key)) {
+        return Ok(made);
+    }
     let fix = format!(
         "run `tensorgate handler setup --lang {}` once, with a network",
         project.language.name()
     );
-    tool(project, &copy)?
-        .run(&fix)
-        .map_err(|failure| match failure {
-            // Error messages name the project that the author knows, not the copy.
-            Failure::Failed(text) => Failure::Failed(build_error::message(&text.replace(
-                &copy.project().display().to_string(),
-                &folder.display().to_string(),
-            ))),
-            other => other,
-        })?;
-    read(&copy.made())
+    tool.run(&fix).map_err(|failure| match failure {
+        // Error messages name the project that the author knows, not the copy.
+        Failure::Failed(text) => Failure::Failed(build_error::message(&text.replace(
+            &copy.project().display().to_string(),
+            &folder.display().to_string(),
+        ))),
+        other => other,
+    })?;
+    let made = read(&copy.made())?;
+    if let Some(cache) = cache {
+        cache.put(&key, &made);
+    }
+    Ok(made)
+}
+
+/// A digest of all that a tool is given. What is done with its output is done in each build, so
+/// this program's own version is no part of it.
+fn key(project: &Project, copy: &Copy, tool: &Tool) -> Result<Key, Failure> {
+    let mut key = Key::new(&tools::versions(project.language));
+    key.add_arguments(tool.command.get_args(), copy.root());
+    key.add_folder(&copy.project()).map_err(|cause| {
+        Failure::Failed(format!(
+            "cannot read the copy of {}: {cause}",
+            project.folder.display()
+        ))
+    })?;
+    Ok(key)
 }
 
 /// Checks that the module exists whose functions the host calls.
@@ -134,10 +160,10 @@ fn expect_module(project: &Project, folder: &Path, copy: &Copy) -> Result<(), Fa
     )))
 }
 
-/// Merges the modules of a language's runtime into one, which halves the start-up time. A component
-/// that cannot be merged is used unchanged.
-fn merge_modules(component: Vec<u8>) -> Vec<u8> {
-    fused(&component).unwrap_or(component)
+/// Merges the modules of a language's runtime into one, which halves the start-up time, and adds the
+/// tensor kit. A component that cannot be merged is used unchanged.
+fn with_kit(component: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    kit::compose(&fused(&component).unwrap_or(component))
 }
 
 fn rust(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {

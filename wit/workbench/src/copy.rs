@@ -93,6 +93,11 @@ impl Copy {
         }
     }
 
+    /// Folder of everything that belongs to the copy.
+    pub fn root(&self) -> &Path {
+        self.private.path()
+    }
+
     /// Folder of the copied project.
     pub fn project(&self) -> PathBuf {
         self.private.path().join("project")

@@ -4,6 +4,7 @@
 //! the verbs and the host always agree on a component.
 
 mod build;
+mod build_cache;
 mod build_error;
 mod case;
 mod case_resources;

@@ -133,14 +133,23 @@ fn folder(language: Language) -> Result<PathBuf, Failure> {
     let cache = user_folders::cache().ok_or_else(|| {
         Failure::Input("set HOME or XDG_CACHE_HOME: the build tools are installed there".to_owned())
     })?;
-    let (name, list) = match language {
-        Language::Rust => ("cargo", String::new()),
-        Language::Python => ("componentize-py", WHEELS.to_owned()),
-        Language::Js => ("componentize-qjs", format!("{PACKAGE}{PACKAGE_LOCK}")),
+    let name = match language {
+        Language::Rust => "cargo",
+        Language::Python => "componentize-py",
+        Language::Js => "componentize-qjs",
     };
-    let mut digest = hex(&Sha256::digest(list));
+    let mut digest = hex(&Sha256::digest(versions(language)));
     digest.truncate(16);
     Ok(cache.join(format!("{name}-{digest}")))
+}
+
+/// The list of versions of a language's tools, each with the digest of its files.
+pub fn versions(language: Language) -> String {
+    match language {
+        Language::Rust => String::new(),
+        Language::Python => WHEELS.to_owned(),
+        Language::Js => format!("{PACKAGE}{PACKAGE_LOCK}"),
+    }
 }
 
 /// Installs the tools of a language, unless they are present. Nothing else in this module uses the

@@ -16,12 +16,16 @@ use crate::project::Project;
 /// Build a project's component, without a network.
 #[derive(Args)]
 #[command(
-    after_help = "Rust: the same sources and compiler give the same bytes. Python and JavaScript: every build has a different digest, because their runtimes are started during the build. Ship the build that you tested.\n\n--into changes the path and the digest of the handler in a policy, or adds the handler, and nothing else of the file.\n\nExample: tensorgate handler build scale --into gate.yaml"
+    after_help = "Rust: the same sources and compiler give the same bytes. Python and JavaScript: the same files give the bytes of their last build on this machine, as long as your cache folder has it. Every other build has a different digest, because their runtimes are started during the build. Ship the build that you tested.\n\n--into changes the path and the digest of the handler in a policy, or adds the handler, and nothing else of the file.\n\nExample: tensorgate handler build scale --into gate.yaml"
 )]
 pub struct Build {
     /// Project folder.
     #[arg(default_value = ".")]
     project: PathBuf,
+    /// Run the tools for Python and JavaScript even if your cache folder has their output for these
+    /// files.
+    #[arg(long)]
+    no_cache: bool,
     /// Write the component's path and digest into this policy.
     #[arg(long, value_name = "GATE_YAML")]
     into: Option<PathBuf>,
@@ -36,7 +40,7 @@ impl Build {
         let project = Project::open(&self.project)?;
         // Before the build, which may take a minute.
         let pin = self.pin(&project)?;
-        let component = build(&project)?;
+        let component = build(&project, !self.no_cache)?;
         let file = project.component().display().to_string();
         let sha256 = hex(&Sha256::digest(&component));
         if ui.json {

@@ -105,7 +105,7 @@ impl Test {
         let inputs = BuildInputs::of(&project, files);
         if self.component.is_none() && built.as_ref() != Some(&inputs) {
             ui.note(&format!("building {}", project.name));
-            build(&project)?;
+            build(&project, true)?;
             *built = Some(inputs);
         }
         self.cases(ui, &project)

@@ -3,6 +3,8 @@
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_base::payload::{Payload, Role};
+use tensorgate_cli_common::user_folders;
+use tensorgate_sandbox::CompilerConfig;
 use tensorgate_policy::{raw, validate};
 use tensorgate_sandbox::{FaultCause, HandlerError, LoadedHandler, Sandbox, SandboxConfig};
 
@@ -137,8 +139,12 @@ fn check(lang: &str, file: &str, source: &str, table: &[(&str, Ends)]) {
     let project = Project::unbuilt("hostile", lang, "preprocess");
     project.write(file, source);
     let component = built(&project);
-    // A busy machine may have no core for a call at once.
     let sandbox = Sandbox::new(SandboxConfig {
+        compiler: CompilerConfig {
+            folder: user_folders::compiled_code(),
+            ..CompilerConfig::default()
+        },
+        // A busy machine may have no core for a call at once.
         queue_wait_ms: 60_000,
         ..SandboxConfig::default()
     });

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use tensorgate_client::run::tree;
 
-use super::{Project, story, works};
+use super::{Project, lines, story, works};
 
 #[test]
 fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
@@ -37,6 +37,21 @@ fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
     assert_eq!(ran.code, 0, "{}", story(&ran));
     let fault = project.fault("scaled").unwrap();
     assert!(fault.contains("handler fault (trap)"), "{fault}");
+}
+
+#[test]
+fn the_same_files_give_the_bytes_of_their_last_build() {
+    let project = Project::unbuilt("again-js", "js", "preprocess");
+    let build = |more: &[&str]| {
+        let ran = project.verb("build", more);
+        assert_eq!(ran.code, 0, "{}", story(&ran));
+        lines(&ran).remove(0)["sha256"].clone()
+    };
+    // No two runs of the tools give the same bytes.
+    let built = build(&["--no-cache"]);
+    assert_eq!(build(&[]), built);
+    project.edit("README.md", "A tensorgate", "a tensorgate");
+    assert_ne!(build(&[]), built);
 }
 
 #[test]

@@ -68,7 +68,8 @@ fn files_that_a_python_handler_writes_during_its_build_do_not_persist() {
     std::fs::create_dir_all(&packages).unwrap();
     let before = (files(&tools(), &[]), files(project.folder(), &["build"]));
     // An author works in a virtual environment of their own.
-    let ran = project.verb_with("build", &[], &[("VIRTUAL_ENV", own.to_str().unwrap())]);
+    let environment = [("VIRTUAL_ENV", own.to_str().unwrap())];
+    let ran = project.verb_with("build", &["--no-cache"], &environment);
     assert_eq!(ran.code, 0, "{}", story(&ran));
     let after = (files(&tools(), &[]), files(project.folder(), &["build"]));
     for planted in after.0.keys().filter(|file| !before.0.contains_key(*file)) {
@@ -111,7 +112,7 @@ fn a_project_whose_build_folder_is_a_link_is_not_built() {
     for name in ["stranger.wasm.new", "made.wasm", "js", "wit"] {
         symlink(&precious, project.folder().join("build").join(name)).unwrap();
     }
-    let ran = project.verb("build", &[]);
+    let ran = project.verb("build", &["--no-cache"]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "mine");
     assert!(project.component().is_file());
