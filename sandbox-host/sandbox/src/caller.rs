@@ -138,7 +138,7 @@ mod tests {
 
     /// A call that waits in a pool whose only thread is busy until released.
     fn waiting() -> (CallWaiter, std::sync::mpsc::Sender<()>) {
-        let engine = compiler().unwrap();
+        let engine = compiler(None).unwrap();
         let workers = Arc::new(Workers {
             pool: ThreadPool::start(1, 1, 9, QueueDelayLimits::from_queue_wait(MS * 3_600_000))
                 .unwrap(),

@@ -3,6 +3,8 @@
 
 mod cache;
 mod compiler_process;
+mod functions;
+mod mode;
 mod running;
 
 use std::hash::{Hash as _, Hasher};
@@ -21,7 +23,7 @@ pub use self::compiler_process::{CompilerProcess, compiler_process};
 pub use self::running::RunningCompilations;
 use super::component_cache::Digest;
 use super::fixed_limits::COMPILE_LOG_INTERVAL;
-use super::structure::within_bounds;
+use super::structure::{code_digest, within_bounds};
 
 /// How components are compiled and cached.
 #[derive(Clone, Debug, Default)]
@@ -144,8 +146,29 @@ impl Compiler {
             let code = self.cache.as_ref().map(|_| component.serialize());
             return Ok((component, code.transpose()?));
         };
-        let code = process.compile(file).map_err(Error::msg)?;
+        let code = self.compile_apart(process, file).map_err(Error::msg)?;
         Ok((self.deserialize(&code)?, Some(code)))
+    }
+
+    /// Compiles a component in the compiler process. For an author, functions of a component with
+    /// the same code are taken from the cache, or else put into it.
+    fn compile_apart(&self, process: &CompilerProcess, file: &[u8]) -> Result<Vec<u8>, String> {
+        let reused = self.cache.as_ref().filter(|_| process.is_reusing());
+        let reused = reused.and_then(|cache| Some((cache, code_digest(file)?)));
+        let Some((cache, digest)) = reused else {
+            return Ok(process.compile(file, &[])?.code);
+        };
+        // Functions that cannot be read are compiled again.
+        let known = cache.get(&digest).ok().flatten().unwrap_or_default();
+        let compiled = process.compile(file, &known)?;
+        if known.is_empty() {
+            cache
+                .put(&digest, &compiled.functions)
+                .unwrap_or_else(|fault| {
+                    tracing::warn!(cause = fault.to_string(), "cannot cache compiled functions");
+                });
+        }
+        Ok(compiled.code)
     }
 
     /// Loads code that this engine's compiler wrote.

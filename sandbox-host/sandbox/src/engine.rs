@@ -1,7 +1,9 @@
 //! The wasm engine: its features, and the number of instances that can exist at once.
 
+use std::sync::Arc;
+
 use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    CacheStore, Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
     WasmBacktraceDetails,
 };
 
@@ -33,9 +35,14 @@ pub(super) fn engine(slots: usize, max_memory_bytes: usize) -> Result<Engine, Sa
     Engine::new(&config).map_err(|error| SandboxError::Engine(format!("{error:#}")))
 }
 
-/// Creates an engine that only compiles code for the other one.
-pub(super) fn compiler() -> wasmtime::Result<Engine> {
-    Engine::new(&config())
+/// Creates an engine that only compiles code for the other one. Functions that are known are not
+/// compiled again.
+pub(super) fn compiler(known: Option<Arc<dyn CacheStore>>) -> wasmtime::Result<Engine> {
+    let mut config = config();
+    if let Some(known) = known {
+        config.enable_incremental_compilation(known)?;
+    }
+    Engine::new(&config)
 }
 
 /// The settings that compiled code depends on.

@@ -158,6 +158,10 @@ pub(super) const MAX_CODE_BYTES: usize = 32 << 20;
 /// The most bytes of compiled code for one component: several times its wasm code.
 pub(super) const MAX_COMPILED_BYTES: usize = 512 << 20;
 
+/// The least code of a component whose compiled functions are kept, in bytes. QuickJS and CPython
+/// have more. Less code is compiled in a second.
+pub(super) const MIN_REUSED_CODE_BYTES: usize = 1 << 20;
+
 /// The timeout of the compiler process. CPython takes 14 s of one core.
 pub(super) const COMPILE_TIMEOUT: Duration = Duration::from_secs(300);
 

@@ -2,10 +2,12 @@
 //! memory grow with the size of a component, and faster than linearly with the size of one
 //! function.
 
+use sha2::{Digest as _, Sha256};
 use wasmparser::{Parser, Payload};
 
 use super::fixed_limits::{
     MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_MODULES, MAX_NESTING,
+    MIN_REUSED_CODE_BYTES,
 };
 
 /// The export of a module that has to be configured. Configuration removes it.
@@ -59,11 +61,55 @@ pub(super) fn within_bounds(file: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
+/// A digest of a component without what the build of a handler changes: the content and the size of
+/// memories, the types of functions, and exports. `None` if a component has little code, or is none.
+///
+/// Compiled functions of components with one digest are exchanged. So all code is part of it: a
+/// component that takes over its compiler by its code shares functions with none but its like.
+pub(super) fn code_digest(file: &[u8]) -> Option<[u8; 32]> {
+    let mut digest = Sha256::new();
+    // No component's file starts like this, so no digest of a file is one of these.
+    digest.update(b"compiled functions of");
+    let mut code_bytes = 0_usize;
+    for payload in Parser::new(0).parse_all(file) {
+        let payload = payload.ok()?;
+        let (id, range) = match &payload {
+            Payload::DataSection(_)
+            | Payload::DataCountSection { .. }
+            | Payload::MemorySection(_)
+            | Payload::FunctionSection(_)
+            | Payload::ExportSection(_)
+            // A part of its section, which came before.
+            | Payload::CodeSectionEntry(_) => continue,
+            // What they contain comes next.
+            Payload::ModuleSection { .. } => (b'm', 0..0),
+            Payload::ComponentSection { .. } => (b'c', 0..0),
+            Payload::End(_) => (b'e', 0..0),
+            Payload::CodeSectionStart { range, .. } => {
+                code_bytes = code_bytes.saturating_add(range.len());
+                (b'f', range.clone())
+            }
+            other => other.as_section().unwrap_or((b'v', 0..0)),
+        };
+        let section = file.get(range)?;
+        digest.update([id]);
+        digest.update(u64::try_from(section.len()).ok()?.to_le_bytes());
+        digest.update(section);
+    }
+    (code_bytes >= MIN_REUSED_CODE_BYTES).then(|| digest.finalize().into())
+}
+
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
 mod tests {
     use wasm_encoder::{
-        CodeSection, Component, Function, FunctionSection, Module, ModuleSection, TypeSection,
+        CodeSection, Component, ConstExpr, CustomSection, DataSection, Function, FunctionSection,
+        MemorySection, MemoryType, Module, ModuleSection, TypeSection,
     };
 
     use super::*;
@@ -71,6 +117,11 @@ mod tests {
     /// A component of one module with functions of so many `nop` instructions. Megabytes of text
     /// would take seconds to parse.
     fn with_functions(nops: &[usize]) -> Vec<u8> {
+        with_memory(nops, 1, "", "")
+    }
+
+    /// The same with a memory of so many pages, its content, and another section.
+    fn with_memory(nops: &[usize], pages: u64, content: &str, other: &str) -> Vec<u8> {
         let mut types = TypeSection::new();
         types.ty().function([], []);
         let mut functions = FunctionSection::new();
@@ -82,8 +133,23 @@ mod tests {
             function.instructions().end();
             code.function(&function);
         }
+        let mut memories = MemorySection::new();
+        memories.memory(MemoryType {
+            minimum: pages,
+            maximum: None,
+            memory64: false,
+            shared: false,
+            page_size_log2: None,
+        });
+        let mut data = DataSection::new();
+        data.active(0, &ConstExpr::i32_const(0), content.bytes());
         let mut module = Module::new();
-        module.section(&types).section(&functions).section(&code);
+        module.section(&types).section(&functions);
+        module.section(&memories).section(&code).section(&data);
+        module.section(&CustomSection {
+            name: "other".into(),
+            data: other.as_bytes().into(),
+        });
         let mut component = Component::new();
         component.section(&ModuleSection(&module));
         component.finish()
@@ -134,5 +200,36 @@ mod tests {
             assert!(right, "{expected:?}: {found:?}");
         }
         assert_eq!(within_bounds(b"no component"), Ok(()));
+    }
+
+    #[test]
+    fn only_memory_may_differ_between_components_that_share_functions() {
+        let code = [MIN_REUSED_CODE_BYTES / 4; 5];
+        let digest = code_digest(&with_memory(&code, 1, "one", "same"));
+        assert!(digest.is_some());
+        assert_eq!(
+            code_digest(&with_memory(&code, 2, "another", "same")),
+            digest
+        );
+        let mut longer = code;
+        longer[4] += 1;
+        for (what, component) in [
+            ("another section", with_memory(&code, 1, "one", "other")),
+            ("a function", with_memory(&longer, 1, "one", "same")),
+            (
+                "one function less",
+                with_memory(&code[1..], 1, "one", "same"),
+            ),
+            ("little code", with_memory(&[1_000], 1, "one", "same")),
+            ("no component", b"no component".to_vec()),
+        ] {
+            assert_ne!(code_digest(&component), digest, "{what}");
+        }
+        let mut flipped = with_memory(&code, 1, "one", "same");
+        let middle = flipped.len() / 2;
+        flipped[middle] ^= 1;
+        assert_ne!(code_digest(&flipped), digest, "a byte of code");
+        let little = code_digest(&with_memory(&[1_000], 1, "one", "same"));
+        assert_eq!(little, None);
     }
 }

@@ -25,7 +25,7 @@ const REQUEST_ID: &str = "tensorgate-handler";
 /// may be a stranger's, and this process has all rights of its user. The compiler's OS sandbox may
 /// be incomplete, so that authors can work with an older kernel.
 static COMPILER: LazyLock<Result<Arc<CompilerProcess>, String>> = LazyLock::new(|| {
-    CompilerProcess::start(false)
+    CompilerProcess::start_reusing()
         .map(Arc::new)
         .map_err(|error| format!("cannot start the compiler process: {error}"))
 });

@@ -17,28 +17,34 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::process::{Resource, Rlimit, Signal};
+use wasmtime::CacheStore;
 
 use super::super::engine;
-use crate::fixed_limits::{
-    COMPILE_MEMORY_BYTES, COMPILE_TIMEOUT, LOW_PRIORITY_NICENESS, MAX_COMPILED_BYTES,
-    MAX_COMPILERS, MAX_COMPONENT_BYTES, MAX_MESSAGE_BYTES,
-};
+use tensorgate_host::fixed_limits::{COMPILE_MEMORY_BYTES, COMPILE_TIMEOUT, LOW_PRIORITY_NICENESS, MAX_COMPILED_BYTES, MAX_COMPILERS, MAX_MESSAGE_BYTES};
+use super::functions::{Functions, joined, parted};
+use super::mode::Mode;
 use tensorgate_os_sandbox as os_sandbox;
 
 /// The first argument of the supervisor and of a worker. No verb of a program has such a name.
 const SUPERVISOR_ARG: &str = "compiler-supervisor";
 const WORKER_ARG: &str = "compiler-worker";
-/// The second argument: the worker's OS sandbox must be complete.
-const SANDBOXED_ARG: &str = "sandboxed";
 /// The path of this program's own executable, even if its file was replaced.
 const SELF: &str = "/proc/self/exe";
 
 const STATUS_COMPILED: u8 = 0;
 const STATUS_REJECTED: u8 = 1;
 
+/// What a compiler made of a component.
+pub(super) struct Compiled {
+    pub(super) code: Vec<u8>,
+    /// Its functions, if none were known. Only a compiler for authors returns them.
+    pub(super) functions: Vec<u8>,
+}
+
 /// The connection to the supervisor.
 #[derive(Debug)]
 pub struct CompilerProcess {
+    mode: Mode,
     /// The pipe for requests, and the number of the next one. `None` after a protocol error.
     input: Mutex<(Option<ChildStdin>, u64)>,
     responses: Mutex<Responses>,
@@ -48,7 +54,7 @@ pub struct CompilerProcess {
     max_parallel: usize,
 }
 
-/// The compiled code, or an error message.
+/// The worker's output, or an error message.
 type CompileResult = Result<Vec<u8>, String>;
 
 /// The received responses. One waiting thread at a time reads for all.
@@ -91,15 +97,34 @@ impl CompilerProcess {
     /// # Errors
     /// Returns the error of the operating system.
     pub fn start_program(program: &Path, sandboxed: bool) -> std::io::Result<Self> {
+        let mode = if sandboxed {
+            Mode::Sandboxed
+        } else {
+            Mode::Plain
+        };
+        Self::start_mode(program, mode)
+    }
+
+    /// Starts the supervisor for authors: code that was compiled before is not compiled again when
+    /// only a handler's memory has changed. The OS sandbox may be incomplete.
+    ///
+    /// # Errors
+    /// Returns the error of the operating system.
+    pub fn start_reusing() -> std::io::Result<Self> {
+        Self::start_mode(Path::new(SELF), Mode::Reusing)
+    }
+
+    fn start_mode(program: &Path, mode: Mode) -> std::io::Result<Self> {
         let mut child = Command::new(program)
             .arg(SUPERVISOR_ARG)
-            .args(sandboxed.then_some(SANDBOXED_ARG))
+            .args(mode.argument())
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
         Ok(Self {
+            mode,
             input: Mutex::new((input, 0)),
             responses: Mutex::new(Responses {
                 output,
@@ -118,8 +143,27 @@ impl CompilerProcess {
         self.max_parallel
     }
 
-    /// Compiles a component.
-    pub(super) fn compile(&self, file: &[u8]) -> CompileResult {
+    /// Whether functions that were compiled before are used.
+    pub(super) const fn is_reusing(&self) -> bool {
+        matches!(self.mode, Mode::Reusing)
+    }
+
+    /// Compiles a component, with the functions that are known.
+    pub(super) fn compile(&self, file: &[u8], functions: &[u8]) -> Result<Compiled, String> {
+        if !self.is_reusing() {
+            let (code, functions) = (self.answer(file)?, Vec::new());
+            return Ok(Compiled { code, functions });
+        }
+        let answer = self.answer(&joined(functions, file))?;
+        let (functions, code) = parted(&answer).ok_or("the compiler's answer is incomplete")?;
+        Ok(Compiled {
+            code: code.to_vec(),
+            functions: functions.to_vec(),
+        })
+    }
+
+    /// The answer to a request.
+    fn answer(&self, file: &[u8]) -> CompileResult {
         let number = self
             .send_request(file)
             .map_err(|error| format!("the compiler process has exited: {error}"))?;
@@ -234,17 +278,17 @@ fn receive(from: &mut impl Read, max_bytes: usize) -> std::io::Result<Option<Vec
 /// Runs the supervisor or a worker, if the arguments ask for one.
 pub fn compiler_process(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let first = arguments.next()?;
-    let mut sandboxed = || arguments.next().is_some_and(|next| next == SANDBOXED_ARG);
+    let mut mode = || Mode::of(arguments.next());
     let code = match first.to_str()? {
-        SUPERVISOR_ARG => run_supervisor(sandboxed()),
-        WORKER_ARG => run_worker(sandboxed()),
+        SUPERVISOR_ARG => run_supervisor(mode()),
+        WORKER_ARG => run_worker(mode()),
         _ => return None,
     };
     Some(code)
 }
 
 /// The supervisor: runs until its input ends.
-fn run_supervisor(sandboxed: bool) -> ExitCode {
+fn run_supervisor(mode: Mode) -> ExitCode {
     // The supervisor must not outlive the host.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     let mut input = std::io::stdin().lock();
@@ -258,13 +302,13 @@ fn run_supervisor(sandboxed: bool) -> ExitCode {
             Err(_) => return ExitCode::FAILURE,
             Ok(()) => {}
         }
-        let Ok(Some(file)) = receive(&mut input, MAX_COMPONENT_BYTES) else {
+        let Ok(Some(file)) = receive(&mut input, mode.max_request_bytes()) else {
             return ExitCode::FAILURE;
         };
         let output = Arc::clone(&output);
         // The host limits the number of requests.
         let started = thread::Builder::new().spawn(move || {
-            let (status, answer) = match compile_in_worker(&file, sandboxed) {
+            let (status, answer) = match compile_in_worker(&file, mode) {
                 Ok(code) => (STATUS_COMPILED, code),
                 Err(text) => (STATUS_REJECTED, text.into_bytes()),
             };
@@ -285,11 +329,11 @@ fn run_supervisor(sandboxed: bool) -> ExitCode {
 }
 
 /// Compiles one component in a worker process.
-fn compile_in_worker(file: &[u8], sandboxed: bool) -> Result<Vec<u8>, String> {
+fn compile_in_worker(file: &[u8], mode: Mode) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("cannot start a compiler: {error}");
     let mut child = Command::new(SELF)
         .arg(WORKER_ARG)
-        .args(sandboxed.then_some(SANDBOXED_ARG))
+        .args(mode.argument())
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -347,8 +391,8 @@ fn read_bounded(from: Option<impl Read>, max_bytes: usize) -> Option<Vec<u8>> {
 }
 
 /// The worker: compiles its input and can do nothing else.
-fn run_worker(sandboxed: bool) -> ExitCode {
-    match compile_confined(sandboxed) {
+fn run_worker(mode: Mode) -> ExitCode {
+    match compile_confined(mode) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
             eprint!("{text}");
@@ -357,7 +401,7 @@ fn run_worker(sandboxed: bool) -> ExitCode {
     }
 }
 
-fn compile_confined(sandboxed: bool) -> Result<(), String> {
+fn compile_confined(mode: Mode) -> Result<(), String> {
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     // Requests have priority over compilation.
     let _ = rustix::process::getpriority_process(None).and_then(|now| {
@@ -381,22 +425,36 @@ fn compile_confined(sandboxed: bool) -> Result<(), String> {
     // The operator chooses the host's own OS sandbox, but not this one. It is as complete as the
     // kernel allows, and fully complete if required.
     let os_sandbox = os_sandbox::apply_to_compiler();
-    if sandboxed && !os_sandbox.is_full() {
+    if mode == Mode::Sandboxed && !os_sandbox.is_full() {
         return Err(format!(
             "nothing is compiled: the OS sandbox is required, and the compiler's is incomplete: {}",
             os_sandbox.describe()
         ));
     }
     let mut file = Vec::new();
-    let most = u64::try_from(MAX_COMPONENT_BYTES).unwrap_or(u64::MAX);
+    let most = u64::try_from(mode.max_request_bytes()).unwrap_or(u64::MAX);
     (std::io::stdin().lock().take(most))
         .read_to_end(&mut file)
         .map_err(|error| error.to_string())?;
-    let code = engine::compiler()
-        .and_then(|engine| engine.precompile_component(&file))
-        .map_err(|error| super::super::cause::describe(&error))?;
+    let answer = if mode == Mode::Reusing {
+        let (functions, component) = parted(&file).ok_or("the request is incomplete")?;
+        let functions = Arc::new(Functions::of(functions));
+        let code = precompiled(
+            component,
+            Some(Arc::clone(&functions) as Arc<dyn CacheStore>),
+        )?;
+        joined(&functions.added(), &code)
+    } else {
+        precompiled(&file, None)?
+    };
     let mut output = std::io::stdout().lock();
-    (output.write_all(&code))
+    (output.write_all(&answer))
         .and_then(|()| output.flush())
         .map_err(|error| error.to_string())
+}
+
+fn precompiled(component: &[u8], known: Option<Arc<dyn CacheStore>>) -> CompileResult {
+    engine::compiler(known)
+        .and_then(|engine| engine.precompile_component(component))
+        .map_err(|error| super::super::cause::describe(&error))
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use tensorgate_client::run::tree;
+use tensorgate_client::run::{Scratch, tree};
 
 use super::{Project, lines, story, works};
 
@@ -40,7 +40,7 @@ fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
 }
 
 #[test]
-fn the_same_files_give_the_bytes_of_their_last_build() {
+fn the_same_files_give_their_last_build_and_the_same_code_its_functions() {
     let project = Project::unbuilt("again-js", "js", "preprocess");
     let build = |more: &[&str]| {
         let ran = project.verb("build", more);
@@ -50,8 +50,20 @@ fn the_same_files_give_the_bytes_of_their_last_build() {
     // No two runs of the tools give the same bytes.
     let built = build(&["--no-cache"]);
     assert_eq!(build(&[]), built);
+    let scratch = Scratch::new();
+    let compiled = || {
+        let cache = scratch.path().to_str().unwrap();
+        let ran = project.verb_with("inspect", &[], &[("XDG_CACHE_HOME", cache)]);
+        assert_eq!(ran.code, 0, "{}", story(&ran));
+        let kept = std::fs::read_dir(scratch.path().join("tensorgate/compiled")).unwrap();
+        let names = kept.map(|entry| entry.unwrap().file_name());
+        let code = names.filter(|name| name.to_string_lossy().ends_with(".cwasm"));
+        code.count()
+    };
+    assert_eq!(compiled(), 2, "its code, and its functions");
     project.edit("README.md", "A tensorgate", "a tensorgate");
     assert_ne!(build(&[]), built);
+    assert_eq!(compiled(), 3, "the other one's code, of the same functions");
 }
 
 #[test]
