@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tensorgate_cli_common::ui::printable;
-use tensorgate_host::models::files::open_folder::{FOLDER, names, open_file, open_folder};
+use tensorgate_models::files::open_folder::{FOLDER, names, open_file, open_folder};
 
 /// The mode of a copied file.
 const FILE_MODE: u32 = 0o444;

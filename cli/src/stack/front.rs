@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load::{LoadError, Loaded};
-use tensorgate_host::policy_store::sources::SourceState;
+use tensorgate_settings::sources::SourceState;
 
 use super::certificates::CertificateEvent;
 use super::reload::{ReloadError, Reloaded};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tensorgate_host::service::admin::COMPILING;
+use tensorgate_settings::admin::COMPILING;
 use tokio::time::{Instant, sleep};
 
 use super::probe::{self, Target};
