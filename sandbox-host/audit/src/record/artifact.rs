@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tensorgate_policy::values::safe_text::printable_prefix;
 
 use super::text::{MAX_DETAIL_BYTES, MAX_NAME_BYTES};
-use tensorgate_host::key::hex;
+use crate::key::hex;
 
 /// What happened to an artifact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,8 +21,8 @@ use crate::files::file_state::{is_same_or_absent, wait_for_next_tick};
 use crate::files::{
     Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, check_found, path_beneath,
 };
-use tensorgate_host::scan::messages::FileReport;
-use tensorgate_host::scan::supervisor::ScannerSupervisor;
+use crate::scan::messages::FileReport;
+use crate::scan::supervisor::ScannerSupervisor;
 use tensorgate_base::unix_time::now_unix_s;
 
 /// Cores of this many are left to requests.

@@ -20,7 +20,7 @@ use rustix::process::{Resource, Rlimit, Signal};
 use wasmtime::CacheStore;
 
 use super::super::engine;
-use tensorgate_host::fixed_limits::{COMPILE_MEMORY_BYTES, COMPILE_TIMEOUT, LOW_PRIORITY_NICENESS, MAX_COMPILED_BYTES, MAX_COMPILERS, MAX_MESSAGE_BYTES};
+use crate::fixed_limits::{COMPILE_MEMORY_BYTES, COMPILE_TIMEOUT, LOW_PRIORITY_NICENESS, MAX_COMPILED_BYTES, MAX_COMPILERS, MAX_MESSAGE_BYTES};
 use super::functions::{Functions, joined, parted};
 use super::mode::Mode;
 use tensorgate_os_sandbox as os_sandbox;

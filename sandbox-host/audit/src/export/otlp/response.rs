@@ -8,8 +8,8 @@ use prost::Message as _;
 use tensorgate_policy::values::safe_text::printable_prefix;
 
 use super::messages;
-use tensorgate_host::export::exporter::Delivery;
-use tensorgate_host::record::{MAX_NAME_BYTES, clean};
+use crate::export::exporter::Delivery;
+use crate::record::{MAX_NAME_BYTES, clean};
 
 /// A response of a receiver.
 #[derive(Debug)]
