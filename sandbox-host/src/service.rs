@@ -48,9 +48,7 @@ use tensorgate_base::memory_budget::{Budget, MemoryPermit};
 use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_judge::body::{self, BodyFault, CollectedBody};
 use tensorgate_judge::document::Document;
-use tensorgate_judge::request::{
-    AcceptedHead, AnnouncedVerdicts, DeniedRequest, HeadVerdict, ModelRequest,
-};
+use tensorgate_judge::request::{AcceptedHead, AnnouncedVerdicts, HeadVerdict, ModelRequest};
 use tensorgate_models::scan::supervisor::ScannerSupervisor;
 use tensorgate_settings::admin::GATEWAY_HEADER;
 use tensorgate_telemetry::metrics::Metrics;

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use rustix::fs::{FileType, fstat};
 use tensorgate_artifact::scan::Verdict;
 use tensorgate_models::files::file_state::is_same;
+use tensorgate_models::files::open_folder::{file_type, look, open_file};
 use tensorgate_models::scan::messages::{FileReport, UNREADABLE};
 use tensorgate_models::scan::process::Scanner;
-use tensorgate_models::files::open_folder::{file_type, look, open_file};
 
 use super::exceptions::{Exception, Exceptions};
 use super::walk::{Entry, What};

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{CWD, FileType, Mode, open, openat};
-use tensorgate_models::files::open_folder::{EnterFault, FOLDER, FolderWalk, MAX_DEPTH, MAX_NAMES, file_type, look, open_folder};
+use tensorgate_models::files::open_folder::{
+    EnterFault, FOLDER, FolderWalk, MAX_DEPTH, MAX_NAMES, file_type, look, open_folder,
+};
 use tensorgate_models::scan::messages::UNREADABLE;
 
 /// Something with a path.

@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 
 use crate::dispatch::Dispatcher;
 use tensorgate_audit::Audit;
-use tensorgate_audit::record::{Copied, Event, MAX_DETAIL_BYTES, clean};
+use tensorgate_audit::record::{Copied, Event, MAX_DETAIL_BYTES};
 use tensorgate_base::guard::{catch_panic, offload};
 use tensorgate_base::memory_budget::{Budget, MemoryPermit};
 use tensorgate_base::owned;

@@ -17,11 +17,10 @@ use tensorgate_wire::headers::JSON_LENGTH;
 
 use super::chunk_stream::{ChunkStream, Source};
 use super::record::Record;
-use super::request::DeniedRequest;
 use super::settlement::TokenSettlement;
 use crate::backends::openai::EventStream;
-use tensorgate_audit::Ending;
 use tensorgate_base::memory_budget::MemoryPermit;
+use tensorgate_judge::request::DeniedRequest;
 
 /// The gRPC status of a success.
 const GRPC_OK: HeaderValue = HeaderValue::from_static("0");

@@ -5,7 +5,9 @@ use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::values::safe_text::printable_prefix;
 
 use super::record::{Record, wide};
-use tensorgate_audit::record::{By, Decision, MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, Verdict, clean_shadowed};
+use tensorgate_audit::record::{
+    By, Decision, MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, Verdict, clean_shadowed,
+};
 use tensorgate_telemetry::metrics::micros;
 
 impl Record {

@@ -10,7 +10,7 @@ use tensorgate_policy::values::safe_text::printable_prefix;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::service::App;
-use tensorgate_audit::record::{self, Event, MAX_NAME_BYTES, clean};
+use tensorgate_audit::record::{self, Event, MAX_NAME_BYTES};
 use tensorgate_base::renewed::{Refresh, Renewed};
 use tensorgate_limits::{RedisFault, SharedBlock};
 use tensorgate_watch::blocks::{BlockAction, BlockFile, BlockRecord, BlockVersion};

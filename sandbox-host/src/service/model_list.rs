@@ -5,8 +5,8 @@ use tensorgate_policy::request::Proofs;
 use tensorgate_policy::{Operation, Policy, Protocol};
 
 use crate::pipeline::reply;
-use tensorgate_judge::request::Caller;
 use crate::pipeline::reply::Reply;
+use tensorgate_judge::request::Caller;
 
 pub(super) fn answer(policy: &Policy, caller: &Caller, proofs: Proofs) -> Reply {
     let client = caller.client.as_deref().unwrap_or_default();

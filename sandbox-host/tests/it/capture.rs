@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use support::backend::{Act, Backend};
 use support::{INFER, Running, context, infer_body, key, policy, start_with, until};
 use tensorgate_base::payload::Payload;
+use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 use tensorgate_sandbox::capture::{Captured, folder, payload};
 use tensorgate_settings::sealed_capture::CaptureKeys;
-use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 use tensorgate_wire::context::Context;
 
 /// The number at which the handler traps, and the one that it answers with too few tensors.

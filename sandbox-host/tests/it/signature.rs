@@ -6,9 +6,10 @@ use crate::support;
 use serde_json::json;
 use support::backend::{Act, Backend, described, truth};
 use support::{Running, admin, policy, start, until};
+use tensorgate_host::backends::BackendError;
 use tensorgate_host::backends::message_chunks::MessageChunks;
 use tensorgate_host::backends::oip::GrpcClient;
-use tensorgate_host::backends::{BackendError, ProtocolAdapter};
+use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 use tensorgate_wire::proto::{ModelInferRequest, ModelMetadataResponse};
 use tonic::Code;
 

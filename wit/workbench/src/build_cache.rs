@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
-use tensorgate_cli_common::load::read_at_most;
+use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::user_folders;
 use tensorgate_policy::hex;

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::private_dir::PrivateDir;
-use tensorgate_models::files::open_folder::{EnterFault, FolderWalk, MAX_NAMES, file_type, look, open_file, open_folder};
+use tensorgate_models::files::open_folder::{
+    EnterFault, FolderWalk, MAX_NAMES, file_type, look, open_file, open_folder,
+};
 
 /// Maximum number of files and folders in a project.
 pub const MAX_ENTRIES: usize = 20_000;

@@ -20,9 +20,12 @@ use rustix::process::{Resource, Rlimit, Signal};
 use wasmtime::CacheStore;
 
 use super::super::engine;
-use crate::fixed_limits::{COMPILE_MEMORY_BYTES, COMPILE_TIMEOUT, LOW_PRIORITY_NICENESS, MAX_COMPILED_BYTES, MAX_COMPILERS, MAX_MESSAGE_BYTES};
 use super::functions::{Functions, joined, parted};
 use super::mode::Mode;
+use crate::fixed_limits::{
+    COMPILE_MEMORY_BYTES, COMPILE_TIMEOUT, LOW_PRIORITY_NICENESS, MAX_COMPILED_BYTES,
+    MAX_COMPILERS, MAX_MESSAGE_BYTES,
+};
 use tensorgate_os_sandbox as os_sandbox;
 
 /// The first argument of the supervisor and of a worker. No verb of a program has such a name.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tensorgate_host::Host;
-use tensorgate_sandbox::{CompilerConfig, CompilerProcess};
 use tensorgate_host::policy_store::policy_versions::LoadOutcome;
+use tensorgate_sandbox::{CompilerConfig, CompilerProcess};
 use tensorgate_wire::proto::{ModelReadyRequest, ServerReadyRequest};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -19,10 +19,9 @@ use tensorgate_cli_common::load::load;
 use tensorgate_cli_common::policy_file;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_cli_common::{Failure, runtime};
-use tensorgate_sandbox::capture::CapturedOutcome;
 use tensorgate_policy::policy::Handler;
 use tensorgate_policy::{hex, raw, validate};
-use tensorgate_sandbox::capture::{self, Captured, HandlerFacts, Outcome, folder};
+use tensorgate_sandbox::capture::{self, Captured, CapturedOutcome, HandlerFacts, folder};
 use tensorgate_sandbox::{
     CallContext, CapabilityRequest, EgressBusy, FaultCause, LoadedHandler, ResolvedResource,
     ResolvedResources, ResourceResolver, Sandbox,

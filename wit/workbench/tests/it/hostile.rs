@@ -4,8 +4,8 @@
 use sha2::{Digest as _, Sha256};
 use tensorgate_base::payload::{Payload, Role};
 use tensorgate_cli_common::user_folders;
-use tensorgate_sandbox::CompilerConfig;
 use tensorgate_policy::{raw, validate};
+use tensorgate_sandbox::CompilerConfig;
 use tensorgate_sandbox::{FaultCause, HandlerError, LoadedHandler, Sandbox, SandboxConfig};
 
 use super::{Project, story};

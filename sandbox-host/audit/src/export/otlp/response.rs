@@ -9,7 +9,7 @@ use tensorgate_policy::values::safe_text::printable_prefix;
 
 use super::messages;
 use crate::export::exporter::Delivery;
-use crate::record::{MAX_NAME_BYTES, clean};
+use crate::record::MAX_NAME_BYTES;
 
 /// A response of a receiver.
 #[derive(Debug)]
