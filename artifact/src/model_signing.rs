@@ -11,8 +11,8 @@
 //! `docs/reference/model-signing.md` lists the differences.
 //!
 //! Its modules, from bottom to top: `json`, `path`, `manifest`, `comparison`, `statement`, `keys`,
-//! `certificate`, `chain`, `log_entry`, `bundle`, `sigstore`, `verify`, `sign`. Each refers to those
-//! before it.
+//! `certificate`, `chain`, `log_entry`, `bundle`, `sigstore`, `verify`, `sign`. Each refers to
+//! those before it.
 
 mod bundle;
 mod certificate;

@@ -62,7 +62,8 @@ pub(super) fn within_bounds(file: &[u8]) -> Result<(), String> {
 }
 
 /// A digest of a component without what the build of a handler changes: the content and the size of
-/// memories, the types of functions, and exports. `None` if a component has little code, or is none.
+/// memories, the types of functions, and exports. `None` if a component has little code, or is
+/// none.
 ///
 /// Compiled functions of components with one digest are exchanged. So all code is part of it: a
 /// component that takes over its compiler by its code shares functions with none but its like.

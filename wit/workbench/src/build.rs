@@ -160,8 +160,8 @@ fn expect_module(project: &Project, folder: &Path, copy: &Copy) -> Result<(), Fa
     )))
 }
 
-/// Merges the modules of a language's runtime into one, which halves the start-up time, and adds the
-/// tensor kit. A component that cannot be merged is used unchanged.
+/// Merges the modules of a language's runtime into one, which halves the start-up time, and adds
+/// the tensor kit. A component that cannot be merged is used unchanged.
 fn with_kit(component: Vec<u8>) -> Result<Vec<u8>, Failure> {
     kit::compose(&fused(&component).unwrap_or(component))
 }

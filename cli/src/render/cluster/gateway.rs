@@ -5,6 +5,7 @@
 //! filter's signature. So a route that lost its filter fails closed. Data, access log and limits
 //! have a port each, so that no client's path can reach the log.
 
+mod duration;
 mod faults;
 mod patches;
 mod proxies;

@@ -1,11 +1,11 @@
-//! The documentation does what it says. Every shell block of README and `docs` is executed. Requests
-//! go to one gate with the demo's policy, as `make up` starts it. Every policy passes
+//! The documentation does what it says. Every shell block of README and `docs` is executed.
+//! Requests go to one gate with the demo's policy, as `make up` starts it. Every policy passes
 //! `tensorgate check`, and the reference pages are what `tools/reference.py` writes.
 //!
 //! README's blocks run in the repository's root. A page of `docs` has a folder of its own, with
 //! `tensorgate` in `PATH`, links to some folders of the repository, a small policy as `gate.yaml`,
-//! and the files that its blocks write (`file=NAME`). Blocks with `needs=…` are not executed here; a
-//! tidy test limits the reasons. `tests/triton/tutorial.py` executes all blocks of the first
+//! and the files that its blocks write (`file=NAME`). Blocks with `needs=…` are not executed here;
+//! a tidy test limits the reasons. `tests/triton/tutorial.py` executes all blocks of the first
 //! tutorial.
 
 use std::io::{BufRead, BufReader};

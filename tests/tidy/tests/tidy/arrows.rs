@@ -180,6 +180,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-base",
             "tensorgate-cli-common",
             "tensorgate-componentize",
+            "tensorgate-models",
             "tensorgate-policy",
             "tensorgate-policy-text",
             "tensorgate-sandbox",

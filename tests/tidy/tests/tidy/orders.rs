@@ -236,6 +236,7 @@ const KIT: Crate = Crate {
 const WORKBENCH: Crate = Crate {
     source: "wit/workbench/src",
     order: &[
+        "build_cache",
         "build_error",
         "compare",
         "copy",

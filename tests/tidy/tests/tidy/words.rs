@@ -49,7 +49,7 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("fuzz", 226),
     ("identity", 133),
     ("policy", 1_041),
-    ("sandbox-host", 1_127),
+    ("sandbox-host", 1_116),
     ("tests", 590),
     ("wire", 632),
     ("wit", 113),

@@ -4,7 +4,7 @@ use tensorgate_audit::record::SOURCE_HEADER;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::policy::Limits;
 
-use super::traffic::duration;
+use super::duration::duration;
 use super::{EXTENSIONS, EnvoyGateway, GATEWAY_API, GATEWAY_GROUP};
 use crate::render::cluster::workload::GATE_PORT;
 use crate::render::envoy::http::{HIDDEN_HEADERS, STREAM_PATH};
