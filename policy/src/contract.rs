@@ -68,11 +68,11 @@ impl Contract {
     /// grant may restrict its clients to some outputs.
     pub(crate) fn check(
         &self,
-        asked: &OutputScope<'_>,
+        scope: &OutputScope<'_>,
         request: &InferRequest<'_>,
         on_value_fault: &mut OnValueFault<'_>,
     ) -> Result<(), Denial> {
-        self.check_all_but_tensors(asked, request)?;
+        self.check_all_but_tensors(scope, request)?;
         tensors::check(
             tensors::INPUT,
             &self.inputs,
@@ -83,11 +83,11 @@ impl Contract {
 
     fn check_all_but_tensors(
         &self,
-        asked: &OutputScope<'_>,
+        scope: &OutputScope<'_>,
         request: &InferRequest<'_>,
     ) -> Result<(), Denial> {
         parameters::check(&self.parameters, request)?;
-        self.check_outputs(asked, request)
+        self.check_outputs(scope, request)
     }
 
     /// Requested outputs must be published to this grant's clients, each once. No request means
@@ -101,19 +101,19 @@ impl Contract {
             Some(returns) => returns.iter().any(|rule| rule.name == name),
             None => self.output_names.iter().any(|published| published == name),
         };
-        let mut asked: Vec<&str> = Vec::new();
+        let mut requested: Vec<&str> = Vec::new();
         for output in &request.outputs {
             let name = output.name.as_ref();
             let cause = if !published(name) {
                 "the contract has no such output"
             } else if of.narrowed.is_some_and(|grant| !grant.publishes(name)) {
                 "the grant does not give this output"
-            } else if asked.contains(&name) {
+            } else if requested.contains(&name) {
                 "the output is requested twice"
             } else {
                 // The list cannot be longer than the published outputs: a longer list repeats a
                 // name earlier.
-                asked.push(name);
+                requested.push(name);
                 continue;
             };
             let field = format!("output {}", quote(name));
@@ -142,14 +142,14 @@ impl Contract {
     pub(crate) fn cost_of_head(
         &self,
         request: &InferRequest<'_>,
-        places: &[Elements],
+        deliveries: &[Elements],
         body_bytes: u64,
     ) -> RequestCost {
         let mut unknown = false;
-        let inputs = request.inputs.iter().zip(places);
-        let sum = inputs.fold(RequestCost::default(), |sum, (tensor, place)| {
+        let inputs = request.inputs.iter().zip(deliveries);
+        let sum = inputs.fold(RequestCost::default(), |sum, (tensor, delivery)| {
             let elements = elements(tensor);
-            let bytes = match (place, self.size_bytes(tensor)) {
+            let bytes = match (delivery, self.size_bytes(tensor)) {
                 (Elements::Inline, _) => here(tensor),
                 (Elements::Streamed(Some(bytes)), _) => u64::try_from(*bytes).unwrap_or(u64::MAX),
                 (Elements::Streamed(None), Some(size)) => elements.saturating_mul(size),

@@ -45,10 +45,10 @@ pub fn check_structure(tensors: &[Tensor<'_>]) -> Result<(), Denial> {
         let fits = match datatype.size_bytes() {
             Some(bytes) => elements.checked_mul(bytes) == Some(data.len()),
             None => {
-                let whole = items(data).try_fold(0_usize, |count, item| {
+                let item_count = items(data).try_fold(0_usize, |count, item| {
                     item.ok().and_then(|_| count.checked_add(1))
                 });
-                whole == Some(elements)
+                item_count == Some(elements)
             }
         };
         if !fits {
@@ -88,13 +88,13 @@ pub fn agree(one: &[Tensor<'_>], other: &[Tensor<'_>], tolerance: f64) -> Result
         ) else {
             return Err(format!("tensor {name} has no elements"));
         };
-        if let Some(place) = first_difference(datatype, data, copied, tolerance) {
+        if let Some(index) = first_difference(datatype, data, copied, tolerance) {
             let unit = if datatype == Datatype::Bytes {
                 "byte"
             } else {
                 "element"
             };
-            return Err(format!("tensor {name}: {unit} {place} differs"));
+            return Err(format!("tensor {name}: {unit} {index} differs"));
         }
     }
     Ok(())

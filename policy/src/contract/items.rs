@@ -53,7 +53,7 @@ pub(super) struct Item {
     state: u16,
     probe: Option<Probe>,
     /// The whole element, if it is compared as a whole.
-    whole: Option<Vec<u8>>,
+    buffered: Option<Vec<u8>>,
 }
 
 impl Items {
@@ -97,7 +97,7 @@ impl Items {
                 .as_ref()
                 .filter(|_| !reported)
                 .map(|_| Probe::new(bytes)),
-            whole: compared.then(|| Vec::with_capacity(bytes.min(MAX_URL_BYTES))),
+            buffered: compared.then(|| Vec::with_capacity(bytes.min(MAX_URL_BYTES))),
         })
     }
 }
@@ -123,12 +123,12 @@ impl Item {
         piece: &[u8],
         on_value_fault: &mut Values<'_>,
     ) -> Result<(), Fault> {
-        if let Some(whole) = &mut self.whole {
+        if let Some(buffered) = &mut self.buffered {
             // The length was checked at the beginning.
-            whole.extend_from_slice(piece);
+            buffered.extend_from_slice(piece);
         }
         let judged = self.look(rule, piece);
-        self.tell(judged, on_value_fault)
+        self.report(judged, on_value_fault)
     }
 
     /// Ends the element.
@@ -138,17 +138,17 @@ impl Item {
         on_value_fault: &mut Values<'_>,
     ) -> Result<(), Fault> {
         let judged = self.last_look(rule);
-        self.tell(judged, on_value_fault)?;
+        self.report(judged, on_value_fault)?;
         let Some(url) = &rule.url else {
             return Ok(());
         };
-        let whole = self.whole.as_deref().unwrap_or(&[]);
-        url.check(whole)
+        let url_bytes = self.buffered.as_deref().unwrap_or(&[]);
+        url.check(url_bytes)
             .map_err(|cause| of_element(self.index, Reason::UrlBlocked, cause))
     }
 
     /// Reports the first fault.
-    fn tell(
+    fn report(
         &mut self,
         judged: Result<(), String>,
         on_value_fault: &mut Values<'_>,
@@ -193,11 +193,11 @@ impl Item {
         if let Some(probe) = &self.probe {
             probe.end()?;
         }
-        let whole = self.whole.as_deref().unwrap_or(&[]);
+        let element = self.buffered.as_deref().unwrap_or(&[]);
         match &rule.allowed {
             Some(allowed)
                 if allowed
-                    .binary_search_by(|item| item.as_slice().cmp(whole))
+                    .binary_search_by(|item| item.as_slice().cmp(element))
                     .is_err() =>
             {
                 Err(NOT_LISTED.into())

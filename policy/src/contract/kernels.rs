@@ -63,7 +63,7 @@ impl Scan for Any {
 /// Whether every element is good. The scan uses four positions of a block at once, because one
 /// alone leaves most vector units idle and the compiler unrolls no loops for a proxy's VM.
 #[inline(always)]
-fn every<T>(elements: &[T], good: impl Fn(&T) -> bool) -> bool {
+fn every<T>(elements: &[T], is_valid: impl Fn(&T) -> bool) -> bool {
     let mut blocks = elements.chunks_exact(BLOCK);
     blocks.all(|block| {
         let (left, right) = block.split_at(BLOCK / 2);
@@ -71,12 +71,12 @@ fn every<T>(elements: &[T], good: impl Fn(&T) -> bool) -> bool {
         let (third, fourth) = right.split_at(BLOCK / 4);
         let pairs = first.iter().zip(second).zip(third.iter().zip(fourth));
         pairs.fold(true, |flag, ((one, two), (three, four))| {
-            flag & (good(one) & good(two)) & (good(three) & good(four))
+            flag & (is_valid(one) & is_valid(two)) & (is_valid(three) & is_valid(four))
         })
     }) && blocks
         .remainder()
         .iter()
-        .fold(true, |flag, element| flag & good(element))
+        .fold(true, |flag, element| flag & is_valid(element))
 }
 
 /// Index of the first bad element.
@@ -103,9 +103,9 @@ impl Scan for First {
 }
 
 /// Whether the rule allows every value, in one scan: a value in range or in the list is finite.
-pub(super) fn clean(rule: &TensorRule, place: DataPosition, data: &[u8]) -> bool {
+pub(super) fn clean(rule: &TensorRule, position: DataPosition, data: &[u8]) -> bool {
     if let Some(channels) = &rule.numbers.channels {
-        return channels::clean(rule.datatype, channels, place, data);
+        return channels::clean(rule.datatype, channels, position, data);
     }
     if let Some(bits) = &rule.numbers.allowed {
         let size = rule.datatype.size_bytes().unwrap_or(0);
@@ -131,11 +131,11 @@ pub(super) fn first_not_finite(rule: &TensorRule, data: &[u8]) -> Option<usize> 
 /// the first value other than 0 and 1.
 pub(super) fn first_out_of_range(
     rule: &TensorRule,
-    place: DataPosition,
+    position: DataPosition,
     data: &[u8],
 ) -> Option<usize> {
     if let Some(channels) = &rule.numbers.channels {
-        return channels::first_out(rule.datatype, channels, place, data);
+        return channels::first_out(rule.datatype, channels, position, data);
     }
     if let Some(bits) = &rule.numbers.allowed {
         let size = rule.datatype.size_bytes().unwrap_or(0);
@@ -375,18 +375,18 @@ const fn nearest_f32(number: f64) -> f32 {
 /// Smallest and largest integer in a range; smallest > largest if there is none.
 fn integer_bounds((least, greatest): (f64, f64)) -> (i128, i128) {
     (
-        toward_zero(least).map_or(i128::MAX, |whole| {
-            if is_below(whole, least) {
-                whole.saturating_add(1)
+        toward_zero(least).map_or(i128::MAX, |integer| {
+            if is_below(integer, least) {
+                integer.saturating_add(1)
             } else {
-                whole
+                integer
             }
         }),
-        toward_zero(greatest).map_or(i128::MIN, |whole| {
-            if is_above(whole, greatest) {
-                whole.saturating_sub(1)
+        toward_zero(greatest).map_or(i128::MIN, |integer| {
+            if is_above(integer, greatest) {
+                integer.saturating_sub(1)
             } else {
-                whole
+                integer
             }
         }),
     )
@@ -407,13 +407,13 @@ const fn toward_zero(number: f64) -> Option<i128> {
 
 /// Compares a number with its integer part. This is exact, because the fraction of a float is a
 /// float.
-fn is_below(whole: i128, number: f64) -> bool {
-    (whole as f64) < number
+fn is_below(integer: i128, number: f64) -> bool {
+    (integer as f64) < number
 }
 
 /// As [`is_below`], in the other direction.
-fn is_above(whole: i128, number: f64) -> bool {
-    (whole as f64) > number
+fn is_above(integer: i128, number: f64) -> bool {
+    (integer as f64) > number
 }
 
 /// The double nearest to an integer.
@@ -422,13 +422,14 @@ const fn nearest_f64(number: i128) -> f64 {
 }
 
 /// A whole double as an integer.
-pub(super) fn whole(number: f64) -> Option<i128> {
-    let whole = toward_zero(number)?;
-    (number.is_finite() && !is_below(whole, number) && !is_above(whole, number)).then_some(whole)
+pub(super) fn exact_integer(number: f64) -> Option<i128> {
+    let integer = toward_zero(number)?;
+    (number.is_finite() && !is_below(integer, number) && !is_above(integer, number))
+        .then_some(integer)
 }
 
 /// Whether an integer lies in a range, exactly.
-pub(super) fn whole_between(number: i128, least: f64, greatest: f64) -> bool {
+pub(super) fn integer_in_range(number: i128, least: f64, greatest: f64) -> bool {
     let (least, greatest) = integer_bounds((least, greatest));
     least <= number && number <= greatest
 }

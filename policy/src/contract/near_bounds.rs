@@ -65,8 +65,8 @@ fn first_elements<'t>(
     let size = rule.datatype.size_bytes()?;
     let data = tensor.data.as_deref().ok()?;
     let bytes = data.len().min(max_bytes);
-    let whole = bytes.saturating_sub(bytes.checked_rem(size)?);
-    data.get(..whole).filter(|data| !data.is_empty())
+    let aligned_bytes = bytes.saturating_sub(bytes.checked_rem(size)?);
+    data.get(..aligned_bytes).filter(|data| !data.is_empty())
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub use screening::{AnswerLinks, OfferedCalls, Screening};
 pub use special_tokens::may_start_token;
 use special_tokens::{SpecialTokens, TextForm};
 use text_length::longest;
-use tokens::Held;
+use tokens::Contents;
 
 /// Allowed kinds of requests; at least one of the three.
 #[derive(Clone, Debug)]
@@ -163,16 +163,16 @@ impl OpenAi {
         }
         let cost = match api {
             Api::Chat => self.chat.as_ref().map(|rule| {
-                let held = rule.check(self, document, faults_of);
-                rule.cost(held, document)
+                let contents = rule.check(self, document, faults_of);
+                rule.cost(contents, document)
             }),
             Api::Completions => self.completions.as_ref().map(|rule| {
-                let held = rule.check(self, document, faults_of);
-                rule.cost(held, document)
+                let contents = rule.check(self, document, faults_of);
+                rule.cost(contents, document)
             }),
             Api::Embeddings => self.embeddings.as_ref().map(|rule| {
-                let held = rule.check(self, document, faults_of);
-                rule.cost(held)
+                let contents = rule.check(self, document, faults_of);
+                rule.cost(contents)
             }),
         };
         self.screening.check_request(document, &mut faults);
@@ -258,7 +258,7 @@ impl OpenAi {
 }
 
 impl Completions {
-    fn check(&self, model: &OpenAi, document: &Members<'_>, faults: &mut Faults) -> Held {
+    fn check(&self, model: &OpenAi, document: &Members<'_>, faults: &mut Faults) -> Contents {
         let (mut prompts, mut constraints) = (None, 0_usize);
         for (name, value) in document {
             match name.as_ref() {
@@ -286,7 +286,7 @@ impl Completions {
             let field = || "parameter \"best_of\"".into();
             faults.add(Reason::Parameter, field, "fewer than n");
         }
-        Held {
+        Contents {
             schemas: constraints,
             ..prompts.unwrap_or_else(|| missing("prompt", faults))
         }
@@ -294,7 +294,7 @@ impl Completions {
 }
 
 impl Embeddings {
-    fn check(&self, model: &OpenAi, document: &Members<'_>, faults: &mut Faults) -> Held {
+    fn check(&self, model: &OpenAi, document: &Members<'_>, faults: &mut Faults) -> Contents {
         let mut items = None;
         for (name, value) in document {
             match name.as_ref() {
@@ -315,9 +315,9 @@ impl Embeddings {
     }
 }
 
-fn missing(name: &str, faults: &mut Faults) -> Held {
+fn missing(name: &str, faults: &mut Faults) -> Contents {
     faults.add(Reason::MissingInput, || name.into(), "is missing");
-    Held::default()
+    Contents::default()
 }
 
 /// The fault to report: the first one of the earliest reason.

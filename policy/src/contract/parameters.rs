@@ -78,24 +78,25 @@ pub(super) fn allows(bound: &ParameterBound, value: &ParameterValue<'_>) -> bool
             allowed.iter().any(|text| text == value.as_ref())
         }
         (ParameterBound::Int(least, greatest), value) => {
-            let whole = match value {
+            let integer = match value {
                 ParameterValue::Int64(value) => Some(i128::from(*value)),
                 ParameterValue::Uint64(value) => Some(i128::from(*value)),
                 ParameterValue::Double(_) | ParameterValue::Bool(_) | ParameterValue::String(_) => {
                     None
                 }
             };
-            whole.is_some_and(|value| (i128::from(*least)..=i128::from(*greatest)).contains(&value))
+            integer
+                .is_some_and(|value| (i128::from(*least)..=i128::from(*greatest)).contains(&value))
         }
         (ParameterBound::Float(least, greatest), value) => match value {
             ParameterValue::Double(value) => {
                 value.is_finite() && *least <= *value && *value <= *greatest
             }
             ParameterValue::Int64(value) => {
-                kernels::whole_between(i128::from(*value), *least, *greatest)
+                kernels::integer_in_range(i128::from(*value), *least, *greatest)
             }
             ParameterValue::Uint64(value) => {
-                kernels::whole_between(i128::from(*value), *least, *greatest)
+                kernels::integer_in_range(i128::from(*value), *least, *greatest)
             }
             ParameterValue::Bool(_) | ParameterValue::String(_) => false,
         },

@@ -69,12 +69,12 @@ impl Contract {
     /// Validates everything before the elements. `elements` has one entry per input.
     pub(crate) fn check_head(
         &self,
-        asked: &OutputScope<'_>,
+        scope: &OutputScope<'_>,
         request: &InferRequest<'_>,
         elements: &[Elements],
         on_value_fault: &mut OnValueFault<'_>,
     ) -> Result<StreamingCheck, Denial> {
-        self.check_all_but_tensors(asked, request)?;
+        self.check_all_but_tensors(scope, request)?;
         let inputs = &request.inputs;
         let coming = tensors::check_head(INPUT, &self.inputs, inputs, elements, on_value_fault)?;
         Ok(StreamingCheck {
@@ -110,17 +110,17 @@ impl Contract {
             }
             (Part::Chunk(piece), Some(mut open)) if piece.len() <= open.left => {
                 let of = open.of;
-                let outcome = self
-                    .rule(of)
-                    .and_then(|rule| open.take(rule, piece, &mut told(rule, on_value_fault)));
+                let outcome = self.rule(of).and_then(|rule| {
+                    open.take(rule, piece, &mut report_value_fault(rule, on_value_fault))
+                });
                 passing.open = Some(open);
                 (of, outcome)
             }
             (Part::End, Some(open)) if open.left == 0 => {
                 let of = open.of;
-                let outcome = self
-                    .rule(of)
-                    .and_then(|rule| open.ends(rule, &mut told(rule, on_value_fault)));
+                let outcome = self.rule(of).and_then(|rule| {
+                    open.ends(rule, &mut report_value_fault(rule, on_value_fault))
+                });
                 (of, outcome)
             }
             _ => return Err(disordered()),
@@ -154,7 +154,7 @@ fn disordered() -> Denial {
 }
 
 /// Reports a value fault of the current tensor.
-fn told<'f, 'u: 'f>(
+fn report_value_fault<'f, 'u: 'f>(
     rule: &'f TensorRule,
     on_value_fault: &'f mut OnValueFault<'u>,
 ) -> impl FnMut(Fault) -> Result<(), Fault> + 'f {
@@ -199,11 +199,11 @@ impl Open {
             self.seen = self.seen.saturating_add(1);
         }
         let split = piece.len().checked_rem(size).unwrap_or(0);
-        let (whole, rest) = piece.split_at(piece.len().saturating_sub(split));
-        self.scan(rule, whole, on_value_fault)?;
+        let (aligned, rest) = piece.split_at(piece.len().saturating_sub(split));
+        self.scan(rule, aligned, on_value_fault)?;
         self.seen = self
             .seen
-            .saturating_add(whole.len().checked_div(size).unwrap_or(0));
+            .saturating_add(aligned.len().checked_div(size).unwrap_or(0));
         let mut rest = rest;
         self.complete(size, &mut rest);
         Ok(())
@@ -317,11 +317,11 @@ impl Open {
         data: &[u8],
         on_value_fault: &mut Values<'_>,
     ) -> Result<(), Fault> {
-        let place = DataPosition {
+        let position = DataPosition {
             first: self.seen,
             run: self.of.run,
         };
-        scan(rule, place, data, on_value_fault)?;
+        scan(rule, position, data, on_value_fault)?;
         self.tally.take(rule, data);
         Ok(())
     }
@@ -339,11 +339,11 @@ impl Open {
 /// the first one is reported, independent of chunks; of those that pass, the first of each kind.
 fn scan(
     rule: &TensorRule,
-    place: DataPosition,
+    position: DataPosition,
     data: &[u8],
     on_value_fault: &mut Values<'_>,
 ) -> Result<(), Fault> {
-    if kernels::clean(rule, place, data) {
+    if kernels::clean(rule, position, data) {
         return Ok(());
     }
     let no_boolean = match rule.datatype {
@@ -351,7 +351,7 @@ fn scan(
         _ => None,
     };
     let not_finite = kernels::first_not_finite(rule, data);
-    let out_of_range = kernels::first_out_of_range(rule, place, data);
+    let out_of_range = kernels::first_out_of_range(rule, position, data);
     let mut bad: Vec<(usize, Reason)> = [
         (no_boolean, Reason::Datatype),
         (not_finite, Reason::NotFinite),
@@ -367,7 +367,7 @@ fn scan(
         return Err((Reason::OutOfRange, cause));
     }
     for (bad, reason) in bad {
-        let index = place.first.saturating_add(bad);
+        let index = position.first.saturating_add(bad);
         match reason {
             Reason::Datatype => return Err((reason, format!("{}", DataFault::Kind { index }))),
             Reason::NotFinite => {

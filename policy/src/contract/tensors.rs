@@ -78,7 +78,7 @@ impl Pair<'_, '_> {
     }
 
     /// Position of its elements: the whole tensor.
-    fn place(&self) -> DataPosition {
+    fn position(&self) -> DataPosition {
         DataPosition {
             first: 0,
             run: run(self.rule, self.tensor),
@@ -128,17 +128,17 @@ pub(super) fn check_head(
         pass(&pairs)?;
     }
     // Tensors are unique, so pairs are in the order of the tensors.
-    let places: Vec<_> = pairs.iter().zip(elements).collect();
-    if places.len() != tensors.len() {
+    let deliveries: Vec<_> = pairs.iter().zip(elements).collect();
+    if deliveries.len() != tensors.len() {
         return Err(Denial::new(
             Reason::Overloaded,
             "internal: a request's tensors and places differ in number",
         ));
     }
-    let mut here = Vec::with_capacity(places.len());
-    let mut coming = Vec::with_capacity(places.len());
-    for (pair, place) in places {
-        let bytes = match place {
+    let mut here = Vec::with_capacity(deliveries.len());
+    let mut coming = Vec::with_capacity(deliveries.len());
+    for (pair, delivery) in deliveries {
+        let bytes = match delivery {
             Elements::Inline => {
                 sizes(core::slice::from_ref(pair))?;
                 here.push(*pair);
@@ -400,7 +400,7 @@ fn values(pairs: &[Pair<'_, '_>], on_value_fault: &mut OnValueFault<'_>) -> Resu
         pair.tensor
             .data
             .as_ref()
-            .is_ok_and(|data| kernels::clean(pair.rule, pair.place(), data))
+            .is_ok_and(|data| kernels::clean(pair.rule, pair.position(), data))
             && pair.tally().is_none()
     }) {
         return Ok(());
@@ -419,7 +419,7 @@ fn values(pairs: &[Pair<'_, '_>], on_value_fault: &mut OnValueFault<'_>) -> Resu
         if let Err(fault) = pair.tensor.data {
             return Err(pair.deny(Reason::OutOfRange, fault));
         }
-        if let Some(index) = kernels::first_out_of_range(pair.rule, pair.place(), pair.data()) {
+        if let Some(index) = kernels::first_out_of_range(pair.rule, pair.position(), pair.data()) {
             let denial = pair.deny(
                 Reason::OutOfRange,
                 format!("element {index} is out of range"),

@@ -24,7 +24,7 @@ pub(in crate::contract) fn first_difference(
             let differ = one.iter().zip(other).position(|(a, b)| a != b);
             let end = (one.len() != other.len()).then(|| one.len().min(other.len()));
             let width = datatype.size_bytes().unwrap_or(1).max(1);
-            differ.or(end).map(|place| place.div_euclid(width))
+            differ.or(end).map(|offset| offset.div_euclid(width))
         }
     }
 }

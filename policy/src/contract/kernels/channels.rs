@@ -39,20 +39,20 @@ pub(in crate::contract) struct DataPosition {
 pub(super) fn first_out(
     datatype: Datatype,
     channels: &Channels,
-    place: DataPosition,
+    position: DataPosition,
     data: &[u8],
 ) -> Option<usize> {
-    by_element!(datatype, E => walk::<E>(channels, place, data), Some(0))
+    by_element!(datatype, E => walk::<E>(channels, position, data), Some(0))
 }
 
 /// Whether every element is within its channel's bounds.
 pub(super) fn clean(
     datatype: Datatype,
     channels: &Channels,
-    place: DataPosition,
+    position: DataPosition,
     data: &[u8],
 ) -> bool {
-    by_element!(datatype, E => scan::<E>(channels, place, data), false)
+    by_element!(datatype, E => scan::<E>(channels, position, data), false)
 }
 
 fn outside<E: Element>(element: E::Bytes, least: E::Key, greatest: E::Key) -> bool {
@@ -63,21 +63,21 @@ fn outside<E: Element>(element: E::Bytes, least: E::Key, greatest: E::Key) -> bo
 
 /// Channel of an element and the remaining length of its run, including the element. `None` without
 /// channels.
-fn channel(channels: &Channels, place: DataPosition, index: usize) -> Option<(usize, usize)> {
-    let at = place.first.checked_add(index)?;
+fn channel(channels: &Channels, position: DataPosition, index: usize) -> Option<(usize, usize)> {
+    let at = position.first.checked_add(index)?;
     let channel = at
-        .checked_div(place.run)?
+        .checked_div(position.run)?
         .checked_rem(channels.bounds.len())?;
-    let left = place.run.checked_sub(at.checked_rem(place.run)?)?;
+    let left = position.run.checked_sub(at.checked_rem(position.run)?)?;
     Some((channel, left))
 }
 
-fn walk<E: Element>(channels: &Channels, place: DataPosition, data: &[u8]) -> Option<usize> {
+fn walk<E: Element>(channels: &Channels, position: DataPosition, data: &[u8]) -> Option<usize> {
     let (elements, rest) = E::split(data);
     let mut index = 0_usize;
     while let Some(left) = elements.get(index..).filter(|left| !left.is_empty()) {
         // Elements without a channel cannot be in range.
-        let Some((number, run)) = channel(channels, place, index) else {
+        let Some((number, run)) = channel(channels, position, index) else {
             return Some(index);
         };
         let Some((least, greatest)) = channels.bounds.get(number) else {
@@ -94,28 +94,28 @@ fn walk<E: Element>(channels: &Channels, place: DataPosition, data: &[u8]) -> Op
     (!rest.is_empty()).then_some(elements.len())
 }
 
-fn scan<E: Element>(channels: &Channels, place: DataPosition, data: &[u8]) -> bool {
+fn scan<E: Element>(channels: &Channels, position: DataPosition, data: &[u8]) -> bool {
     let (elements, rest) = E::split(data);
     if !rest.is_empty() {
         return false;
     }
-    if place.run >= LONG_RUN {
-        return runs::<E>(channels, place, elements);
+    if position.run >= LONG_RUN {
+        return runs::<E>(channels, position, elements);
     }
-    let period = place.run.saturating_mul(channels.bounds.len());
+    let period = position.run.saturating_mul(channels.bounds.len());
     let tile = TILE
         .checked_next_multiple_of(period)
         .filter(|tile| *tile <= elements.len());
     match tile {
-        Some(tile) => tiles::<E>(channels, place, tile, elements),
-        None => walk::<E>(channels, place, data).is_none(),
+        Some(tile) => tiles::<E>(channels, position, tile, elements),
+        None => walk::<E>(channels, position, data).is_none(),
     }
 }
 
-fn runs<E: Element>(channels: &Channels, place: DataPosition, mut left: &[E::Bytes]) -> bool {
+fn runs<E: Element>(channels: &Channels, position: DataPosition, mut left: &[E::Bytes]) -> bool {
     let mut index = 0_usize;
     while !left.is_empty() {
-        let bounds = channel(channels, place, index)
+        let bounds = channel(channels, position, index)
             .and_then(|(number, run)| Some((channels.bounds.get(number)?, run)));
         let Some(((least, greatest), run)) = bounds else {
             return false;
@@ -133,13 +133,13 @@ fn runs<E: Element>(channels: &Channels, place: DataPosition, mut left: &[E::Byt
 
 fn tiles<E: Element>(
     channels: &Channels,
-    place: DataPosition,
+    position: DataPosition,
     tile: usize,
     elements: &[E::Bytes],
 ) -> bool {
     let (mut least, mut greatest) = (Vec::with_capacity(tile), Vec::with_capacity(tile));
     while least.len() < tile {
-        let bounds = channel(channels, place, least.len())
+        let bounds = channel(channels, position, least.len())
             .and_then(|(number, run)| Some((channels.bounds.get(number)?, run)));
         let Some(((low, high), run)) = bounds else {
             return false;

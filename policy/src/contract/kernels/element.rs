@@ -196,7 +196,7 @@ pub(crate) enum Listed {
 pub(crate) fn listed_bits(datatype: Datatype, number: Listed) -> Option<(u64, Option<u64>)> {
     let integer = || match number {
         Listed::Integer(number) => Some(number),
-        Listed::Float(number) => super::whole(number),
+        Listed::Float(number) => super::exact_integer(number),
     };
     macro_rules! integers {
         ($type:ty) => {{

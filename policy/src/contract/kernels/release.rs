@@ -7,15 +7,15 @@ use super::{BF16, FP16, Half, SIGN, nearest_f32, nearest_f64, toward_zero};
 use crate::values::datatype::Datatype;
 
 /// Doubles of this size and above have no fraction.
-const WHOLE: f64 = 4_503_599_627_370_496.0;
+const FRACTIONLESS: f64 = 4_503_599_627_370_496.0;
 
 /// A finite number rounded to `1 / scale`, halves away from zero; other values are unchanged.
 fn rounded(number: f64, scale: f64) -> f64 {
     let scaled = number * scale;
-    if scaled.abs() < WHOLE {
+    if scaled.abs() < FRACTIONLESS {
         let half = if scaled < 0.0 { -0.5 } else { 0.5 };
         // Integers have no minus zero: a sign would reveal the rounded part.
-        toward_zero(scaled + half).map_or(number, |whole| nearest_f64(whole) / scale)
+        toward_zero(scaled + half).map_or(number, |integer| nearest_f64(integer) / scale)
     } else {
         number
     }

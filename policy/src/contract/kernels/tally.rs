@@ -68,8 +68,8 @@ impl Tally {
         if self.last.replace(value) == Some(value) {
             return;
         }
-        if let Err(place) = self.distinct.binary_search(&value) {
-            self.distinct.insert(place, value);
+        if let Err(index) = self.distinct.binary_search(&value) {
+            self.distinct.insert(index, value);
         }
     }
 

@@ -4,7 +4,7 @@ use super::{BF16, FP16, Half, SIGN, toward_zero};
 use crate::values::datatype::Datatype;
 
 /// Shares are given in millionths.
-const WHOLE: f64 = 1_000_000.0;
+const MILLION: f64 = 1_000_000.0;
 
 /// The position of the largest score of a row, and its share of their sum in millionths. `None`
 /// without a score above zero, or if one is not finite.
@@ -42,6 +42,6 @@ fn top(scores: impl Iterator<Item = f64>) -> Option<(usize, u32)> {
             (greatest, position) = (score, index);
         }
     }
-    let millionths = toward_zero(greatest / sum * WHOLE)?;
+    let millionths = toward_zero(greatest / sum * MILLION)?;
     Some((position, u32::try_from(millionths).ok()?))
 }

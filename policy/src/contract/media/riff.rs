@@ -213,8 +213,8 @@ fn behind(probe: &Probe, length: u64) -> Next {
 
 /// A still image; within a file that declares a size, it must have that size.
 fn still(probe: &Probe, rule: &MediaRule, width: u64, height: u64) -> Result<Next, String> {
-    let said = (probe.notes.width, probe.notes.height);
-    if said != (0, 0) && said != (width, height) {
+    let declared = (probe.notes.width, probe.notes.height);
+    if declared != (0, 0) && declared != (width, height) {
         return Err("the WebP picture has another size than its file declares".into());
     }
     rule.picture(width, height)?;

@@ -9,7 +9,7 @@ use super::picture::{DATA, Look, Picture};
 use super::schema::{self, Fault};
 use super::special_tokens::TextForm;
 use super::text_length::longest;
-use super::tokens::{CALLER, Held, MAX_CALLS};
+use super::tokens::{CALLER, Contents, MAX_CALLS};
 use super::{Chat, Faults, OpenAi, missing};
 use crate::denial::Reason;
 use crate::values::json::{Members, Value, member};
@@ -23,7 +23,7 @@ impl Chat {
         model: &OpenAi,
         document: &Members<'_>,
         faults: &mut Faults,
-    ) -> Held {
+    ) -> Contents {
         let (mut messages, mut schemas, mut tools) = (None, 0_usize, false);
         let member = |name| member(document, name);
         for (name, value) in document {
@@ -47,8 +47,8 @@ impl Chat {
                 }
                 "top_logprobs" => {
                     let most = self.generation.logprobs.unwrap_or(0);
-                    let told = member("logprobs") == Some(&Value::Bool(true));
-                    if told || *value == Value::Null {
+                    let has_logprobs = member("logprobs") == Some(&Value::Bool(true));
+                    if has_logprobs || *value == Value::Null {
                         count("top_logprobs", value, 0, most, faults);
                     } else {
                         let field = || "parameter \"top_logprobs\"".into();
@@ -70,7 +70,7 @@ impl Chat {
             };
             schemas = schemas.saturating_add(more);
         }
-        Held {
+        Contents {
             schemas,
             tools,
             ..messages.unwrap_or_else(|| missing("messages", faults))
@@ -93,11 +93,11 @@ impl Chat {
         }
     }
 
-    fn messages(&self, model: &OpenAi, value: &Value<'_>, faults: &mut Faults) -> Held {
+    fn messages(&self, model: &OpenAi, value: &Value<'_>, faults: &mut Faults) -> Contents {
         let field = || "messages".into();
         let Some(messages) = value.as_array() else {
             faults.add(Reason::Datatype, field, "is not a list");
-            return Held::default();
+            return Contents::default();
         };
         if messages.is_empty() || messages.len() > self.max_messages {
             let cause = format!(
@@ -108,27 +108,27 @@ impl Chat {
             faults.add_expecting(Reason::Shape, field, &cause, || {
                 format!("1 to {} messages", self.max_messages)
             });
-            return Held::default();
+            return Contents::default();
         }
-        let mut held = Held {
+        let mut contents = Contents {
             items: messages.len(),
-            ..Held::default()
+            ..Contents::default()
         };
         for (index, message) in messages.iter().enumerate() {
-            let said = Message {
+            let message_contents = Message {
                 model,
                 rule: self,
                 index,
                 faults,
-                said: Held::default(),
+                contents: Contents::default(),
             }
             .check(message);
-            held.add(said);
+            contents.add(message_contents);
         }
-        if held.texts > self.max_prompt_bytes {
+        if contents.texts > self.max_prompt_bytes {
             let cause = format!(
                 "{} bytes in all, {} are allowed",
-                held.texts, self.max_prompt_bytes
+                contents.texts, self.max_prompt_bytes
             );
             faults.add_expecting(Reason::ItemTooLong, field, &cause, || {
                 format!("at most {} bytes in all", self.max_prompt_bytes)
@@ -137,7 +137,7 @@ impl Chat {
         if self
             .images
             .as_ref()
-            .is_some_and(|rule| held.images > rule.max)
+            .is_some_and(|rule| contents.images > rule.max)
         {
             faults.add(
                 Reason::Shape,
@@ -145,7 +145,7 @@ impl Chat {
                 "more pictures than the contract allows",
             );
         }
-        held
+        contents
     }
 
     /// `tools`: functions with a schema each. Returns their size as text.
@@ -284,7 +284,7 @@ struct Message<'r, 'f> {
     index: usize,
     faults: &'f mut Faults,
     /// Contents so far.
-    said: Held,
+    contents: Contents,
 }
 
 impl Message<'_, '_> {
@@ -299,12 +299,12 @@ impl Message<'_, '_> {
     }
 
     fn count(&mut self, text_bytes: usize) {
-        self.said.texts = self.said.texts.saturating_add(text_bytes);
+        self.contents.texts = self.contents.texts.saturating_add(text_bytes);
     }
 
     /// Whether the message is refused for its size already, so that its texts are not examined.
     fn is_too_long(&self, more_bytes: usize) -> bool {
-        self.said.texts.saturating_add(more_bytes) > self.rule.max_message_bytes
+        self.contents.texts.saturating_add(more_bytes) > self.rule.max_message_bytes
     }
 
     /// A text in which special tokens count. Returns its maximum size at the server.
@@ -324,20 +324,20 @@ impl Message<'_, '_> {
         bytes
     }
 
-    fn check(mut self, message: &Value<'_>) -> Held {
+    fn check(mut self, message: &Value<'_>) -> Contents {
         if let Some(members) = message.as_object() {
             self.members(message, members);
         } else {
             self.add(Reason::Datatype, "", "is not an object");
         }
-        let (bytes, most) = (self.said.texts, self.rule.max_message_bytes);
+        let (bytes, most) = (self.contents.texts, self.rule.max_message_bytes);
         if bytes > most {
             let cause = format!("{bytes} bytes, {most} are allowed");
             let field = || format!("messages[{}]", self.index);
             let expected = || format!("at most {most} bytes");
             (self.faults).add_expecting(Reason::ItemTooLong, field, &cause, expected);
         }
-        self.said
+        self.contents
     }
 
     fn members(
@@ -446,7 +446,7 @@ impl Message<'_, '_> {
             match led {
                 Ok(()) if known => {
                     self.text(url);
-                    self.said.images = self.said.images.saturating_add(1);
+                    self.contents.images = self.contents.images.saturating_add(1);
                 }
                 Ok(()) => self.add(Reason::Parameter, ".content", "a member that no rule names"),
                 Err(cause) => self.add(Reason::UrlBlocked, ".content", cause),
@@ -462,8 +462,8 @@ impl Message<'_, '_> {
             return;
         };
         let bytes = picture.bytes();
-        self.said.images = self.said.images.saturating_add(1);
-        self.said.pictures = self.said.pictures.saturating_add(bytes);
+        self.contents.images = self.contents.images.saturating_add(1);
+        self.contents.pictures = self.contents.pictures.saturating_add(bytes);
         if bytes > rule.max_bytes {
             let cause = format!("a picture of {bytes} bytes, {} are allowed", rule.max_bytes);
             self.add(Reason::ItemTooLong, ".content", &cause);
@@ -494,16 +494,17 @@ impl Message<'_, '_> {
             let name = function.and_then(|function| function.get("name")?.as_str());
             let arguments = function.and_then(|function| function.get("arguments")?.as_str());
             let members = |value: &Value<'_>| value.as_object().map_or(0, <[_]>::len);
-            let whole = members(call) == 3 && function.map_or(0, members) == 2 && is_function(call);
+            let is_complete =
+                members(call) == 3 && function.map_or(0, members) == 2 && is_function(call);
             match (id, name.filter(|name| is_id(name)), arguments) {
-                (Some(id), Some(name), Some(arguments)) if whole => {
+                (Some(id), Some(name), Some(arguments)) if is_complete => {
                     for text in [id, name] {
                         self.text(text);
                     }
                     let bytes = self.free_text(arguments, ".tool_calls", TextForm::Json);
-                    let said = &mut self.said;
-                    said.calls = said.calls.saturating_add(1);
-                    said.arguments = said.arguments.saturating_add(bytes);
+                    let contents = &mut self.contents;
+                    contents.calls = contents.calls.saturating_add(1);
+                    contents.arguments = contents.arguments.saturating_add(bytes);
                 }
                 _ => self.add(
                     Reason::Parameter,

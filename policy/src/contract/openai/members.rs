@@ -6,7 +6,7 @@ use alloc::string::String;
 
 use super::constraints::{Constraints, is_member};
 use super::schema::{self, Fault};
-use super::tokens::Held;
+use super::tokens::Contents;
 use super::{Faults, Generation, OpenAi};
 use crate::denial::Reason;
 use crate::values::json::{Members, Value, member};
@@ -95,14 +95,14 @@ impl Generation {
     }
 
     fn stops(&self, value: &Value<'_>, faults: &mut Faults) {
-        let good = |value: &Value<'_>| {
+        let is_stop_text = |value: &Value<'_>| {
             let text = value.as_str();
             text.is_some_and(|text| (1..=MAX_STOP_BYTES).contains(&text.len()))
         };
         let allowed = match value {
             Value::Null => true,
-            Value::String(_) => self.stop > 0 && good(value),
-            Value::Array(texts) => texts.len() <= self.stop && texts.iter().all(good),
+            Value::String(_) => self.stop > 0 && is_stop_text(value),
+            Value::Array(texts) => texts.len() <= self.stop && texts.iter().all(is_stop_text),
             _ => false,
         };
         if !allowed {
@@ -155,7 +155,7 @@ pub(super) fn texts(
     (max_items, max_bytes): (usize, usize),
     model: &OpenAi,
     faults: &mut Faults,
-) -> Held {
+) -> Contents {
     let mut item = |value: &Value<'_>, field: &dyn Fn() -> String| {
         let Some(text) = value.as_str() else {
             faults.add_expecting(Reason::Datatype, field, "is not a text", || "a text".into());
@@ -180,22 +180,22 @@ pub(super) fn texts(
                     &cause,
                     || format!("1 to {max_items} texts"),
                 );
-                return Held::default();
+                return Contents::default();
             }
             let sizes = items
                 .iter()
                 .enumerate()
                 .map(|(index, value)| item(value, &|| format!("{name}[{index}]")));
-            Held {
+            Contents {
                 texts: sizes.fold(0, usize::saturating_add),
                 items: items.len(),
-                ..Held::default()
+                ..Contents::default()
             }
         }
-        value => Held {
+        value => Contents {
             texts: item(value, &|| name.into()),
             items: 1,
-            ..Held::default()
+            ..Contents::default()
         },
     }
 }

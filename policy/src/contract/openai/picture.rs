@@ -43,8 +43,8 @@ impl<'a> Picture<'a> {
         let plain = digits
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
-        let whole = data.len().checked_rem(4) == Some(0) && padding <= 2 && !digits.is_empty();
-        (TYPES.contains(&kind) && plain && whole).then_some(Self { data, padding })
+        let is_padded = data.len().checked_rem(4) == Some(0) && padding <= 2 && !digits.is_empty();
+        (TYPES.contains(&kind) && plain && is_padded).then_some(Self { data, padding })
     }
 
     /// Length in base64.

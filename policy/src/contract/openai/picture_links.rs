@@ -34,7 +34,7 @@ pub enum PictureLink {
 /// A scanner of one text.
 #[derive(Clone, Debug, Default)]
 pub struct LinkScanner {
-    held: PartialMark,
+    partial_mark: PartialMark,
     /// The `]` before the current character.
     bracket: Option<Bracket>,
     /// The last `![`, if there was one.
@@ -102,7 +102,7 @@ impl LinkScanner {
 
     /// Emits what was held back, at the end of the text.
     pub fn finish(&mut self, emit: &mut impl FnMut(&str)) {
-        match core::mem::take(&mut self.held) {
+        match core::mem::take(&mut self.partial_mark) {
             PartialMark::Nothing => {}
             PartialMark::Exclamation => emit("!"),
             PartialMark::Element(name) => {
@@ -114,7 +114,7 @@ impl LinkScanner {
 
     /// Whether characters are held back.
     pub const fn is_holding(&self) -> bool {
-        !matches!(self.held, PartialMark::Nothing)
+        !matches!(self.partial_mark, PartialMark::Nothing)
     }
 
     /// What the texts before have emitted of references.
@@ -142,7 +142,7 @@ impl LinkScanner {
             return None;
         }
         self.track_line(character);
-        let found = match (core::mem::take(&mut self.held), character) {
+        let found = match (core::mem::take(&mut self.partial_mark), character) {
             (PartialMark::Nothing, _) => self.begin(character, emit),
             (PartialMark::Exclamation, '[') => self.open_picture(emit),
             (PartialMark::Exclamation, _) => {
@@ -153,7 +153,7 @@ impl LinkScanner {
                 if character.is_ascii_alphabetic() && name.len() < MAX_ELEMENT_BYTES =>
             {
                 name.push(character);
-                self.held = PartialMark::Element(name);
+                self.partial_mark = PartialMark::Element(name);
                 None
             }
             (PartialMark::Element(name), _) => {
@@ -177,8 +177,8 @@ impl LinkScanner {
     fn begin(&mut self, character: char, emit: &mut impl FnMut(&str)) -> Option<PictureLink> {
         let bracket = self.bracket.take();
         match (character, bracket) {
-            ('!', _) => self.held = PartialMark::Exclamation,
-            ('<', _) => self.held = PartialMark::Element(String::new()),
+            ('!', _) => self.partial_mark = PartialMark::Exclamation,
+            ('<', _) => self.partial_mark = PartialMark::Element(String::new()),
             ('[', _) => {
                 // `a[0]:` is code. Lists, tasks, quotes and elements let a definition follow
                 // anything else, and not all readers agree on what.
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_end_is_held_back() {
+    fn a_bounded_end_is_not_emitted() {
         let mut scanner = LinkScanner::default();
         let (text, mut emitted) = ("<".repeat(99) + "picture", 0_usize);
         scanner.push(&text, &mut |piece: &str| emitted += piece.len());

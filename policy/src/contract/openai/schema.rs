@@ -116,8 +116,8 @@ struct Weights<'v, 'a, 'r> {
 
 impl<'v, 'a> Weights<'v, 'a, '_> {
     fn of_reference(&mut self, path: &str, depth: usize) -> Result<Size, Fault> {
-        let place = self.definitions.get_mut(path);
-        let (schema, known) = place.ok_or("a reference to an unknown definition")?;
+        let definition = self.definitions.get_mut(path);
+        let (schema, known) = definition.ok_or("a reference to an unknown definition")?;
         match *known {
             Known::Size(size) => return Ok(size),
             Known::Open => return Err("a definition refers to itself"),
@@ -197,7 +197,7 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
             sum = sum.met(met);
         }
         // A text of n characters has n states, and so do n unspecified elements or members.
-        let unsaid = |bounds: [&str; 2], said: &str| match schema.get(said) {
+        let unsaid = |bounds: [&str; 2], keyword: &str| match schema.get(keyword) {
             Some(_) => 0,
             None => often(bounds).saturating_sub(1),
         };
@@ -269,10 +269,10 @@ fn is_draft(text: &str) -> bool {
         "draft/2019-09/schema",
         "draft/2020-12/schema",
     ];
-    let place = text
+    let draft = text
         .strip_prefix("http://json-schema.org/")
         .or_else(|| text.strip_prefix("https://json-schema.org/"));
-    place.is_some_and(|place| DRAFTS.contains(&place.strip_suffix('#').unwrap_or(place)))
+    draft.is_some_and(|draft| DRAFTS.contains(&draft.strip_suffix('#').unwrap_or(draft)))
 }
 
 /// A name that is not an address or path.
@@ -291,7 +291,7 @@ fn named<'v, 'a>(value: &'v Value<'a>) -> Result<impl Iterator<Item = &'v Value<
 fn plain(name: &str, value: &Value<'_>) -> Result<(), Fault> {
     let is_text = |value: &Value<'_>| matches!(value, Value::String(_));
     let is_type = |value: &Value<'_>| value.as_str().is_some_and(|text| TYPES.contains(&text));
-    let good = match (name, value) {
+    let is_valid = match (name, value) {
         ("type", Value::Array(types)) => types.len() <= TYPES.len() && types.iter().all(is_type),
         ("type", value) => is_type(value),
         ("required", Value::Array(names)) => names.iter().all(is_text),
@@ -312,7 +312,7 @@ fn plain(name: &str, value: &Value<'_>) -> Result<(), Fault> {
         }
         _ => return Err("a keyword of a schema is not allowed, or too large"),
     };
-    if good {
+    if is_valid {
         Ok(())
     } else {
         Err("a keyword of a schema has a value that it cannot have")

@@ -143,7 +143,7 @@ pub(super) fn longest(text: &str) -> usize {
 fn bytes(character: char) -> usize {
     let point = u32::from(character);
     let behind = LONGER.partition_point(|(first, ..)| *first <= point);
-    let run = behind.checked_sub(1).and_then(|place| LONGER.get(place));
+    let run = behind.checked_sub(1).and_then(|index| LONGER.get(index));
     match run {
         Some((_, last, bytes)) if point <= *last => usize::from(*bytes),
         _ => character.len_utf8(),

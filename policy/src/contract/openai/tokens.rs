@@ -30,7 +30,7 @@ const TOKENS_A_TEXT: u64 = 4;
 
 /// Contents of a checked request.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Held {
+pub(super) struct Contents {
     /// Bytes of texts at their maximum length, including calls.
     pub(super) texts: usize,
     /// Bytes of call arguments among them.
@@ -53,7 +53,7 @@ fn number(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-impl Held {
+impl Contents {
     /// Adds the contents of one message.
     pub(super) fn add(&mut self, message: Self) {
         let Self {
@@ -127,7 +127,7 @@ impl Generated {
 }
 
 /// A checked integer, if present.
-fn asked(document: &Members<'_>, name: &str) -> Option<u64> {
+fn integer_member(document: &Members<'_>, name: &str) -> Option<u64> {
     match member(document, name) {
         Some(Value::Int(number)) => u64::try_from(*number).ok(),
         _ => None,
@@ -136,18 +136,18 @@ fn asked(document: &Members<'_>, name: &str) -> Option<u64> {
 
 /// The request's limit, or the contract's: the charge equals what the backend receives.
 pub(super) fn max_tokens(document: &Members<'_>, most: u64) -> u64 {
-    asked(document, "max_tokens")
-        .or_else(|| asked(document, "max_completion_tokens"))
+    integer_member(document, "max_tokens")
+        .or_else(|| integer_member(document, "max_completion_tokens"))
         .unwrap_or(most)
 }
 
 impl Chat {
-    pub(super) fn cost(&self, held: Held, document: &Members<'_>) -> RequestCost {
+    pub(super) fn cost(&self, contents: Contents, document: &Members<'_>) -> RequestCost {
         let generated = Generated {
             max_tokens: max_tokens(document, self.generation.max_tokens),
-            choices: asked(document, "n").unwrap_or(1),
+            choices: integer_member(document, "n").unwrap_or(1),
         };
-        self.sum(held, generated)
+        self.sum(contents, generated)
     }
 
     fn most(&self) -> RequestCost {
@@ -167,7 +167,7 @@ impl Chat {
         } else {
             self.max_prompt_bytes.saturating_sub(named)
         };
-        let held = Held {
+        let contents = Contents {
             texts: self.max_prompt_bytes,
             arguments,
             calls,
@@ -181,7 +181,7 @@ impl Chat {
             max_tokens: self.generation.max_tokens,
             choices: self.generation.n,
         };
-        self.sum(held, generated)
+        self.sum(contents, generated)
     }
 
     /// Maximum number of calls in a conversation: each has an id and a name.
@@ -195,57 +195,59 @@ impl Chat {
         all.min(self.max_prompt_bytes / BYTES_OF_A_CALL)
     }
 
-    fn sum(&self, held: Held, generated: Generated) -> RequestCost {
+    fn sum(&self, contents: Contents, generated: Generated) -> RequestCost {
         RequestCost {
-            tokens: held.conversation(self).saturating_add(generated.tokens()),
-            ..RequestCost::raw(held.bytes())
+            tokens: contents
+                .conversation(self)
+                .saturating_add(generated.tokens()),
+            ..RequestCost::raw(contents.bytes())
         }
     }
 }
 
 impl Completions {
-    pub(super) fn cost(&self, held: Held, document: &Members<'_>) -> RequestCost {
-        let n = asked(document, "n").unwrap_or(1);
-        let choices = n.max(asked(document, "best_of").unwrap_or(1));
+    pub(super) fn cost(&self, contents: Contents, document: &Members<'_>) -> RequestCost {
+        let n = integer_member(document, "n").unwrap_or(1);
+        let choices = n.max(integer_member(document, "best_of").unwrap_or(1));
         let max_tokens = max_tokens(document, self.generation.max_tokens);
-        sum(held, max_tokens, choices)
+        sum(contents, max_tokens, choices)
     }
 
     fn most(&self) -> RequestCost {
         let constraints = self.generation.constraints.as_ref();
-        let held = Held {
+        let contents = Contents {
             texts: self.max_prompts.saturating_mul(self.max_prompt_bytes),
             schemas: constraints.map_or(0, Constraints::most),
             items: self.max_prompts,
-            ..Held::default()
+            ..Contents::default()
         };
         let choices = self.generation.n.max(self.best_of);
-        sum(held, self.generation.max_tokens, choices)
+        sum(contents, self.generation.max_tokens, choices)
     }
 }
 
 /// Every prompt has the requested number of choices.
-fn sum(held: Held, max_tokens: u64, choices: u64) -> RequestCost {
+fn sum(contents: Contents, max_tokens: u64, choices: u64) -> RequestCost {
     let generated = Generated {
         max_tokens,
-        choices: choices.saturating_mul(number(held.items)),
+        choices: choices.saturating_mul(number(contents.items)),
     };
     RequestCost {
-        tokens: held.texts().saturating_add(generated.tokens()),
-        ..RequestCost::raw(held.bytes())
+        tokens: contents.texts().saturating_add(generated.tokens()),
+        ..RequestCost::raw(contents.bytes())
     }
 }
 
 impl Embeddings {
-    pub(super) fn cost(&self, held: Held) -> RequestCost {
-        sum(held, 0, 0)
+    pub(super) fn cost(&self, contents: Contents) -> RequestCost {
+        sum(contents, 0, 0)
     }
 
     fn most(&self) -> RequestCost {
-        self.cost(Held {
+        self.cost(Contents {
             texts: self.max_items.saturating_mul(self.max_item_bytes),
             items: self.max_items,
-            ..Held::default()
+            ..Contents::default()
         })
     }
 }

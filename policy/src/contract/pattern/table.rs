@@ -11,7 +11,7 @@ use super::parse::{Node, Set};
 use super::{DEAD, Pattern, START};
 
 /// Maximum nodes of the graph.
-const MAX_PLACES: usize = 4096;
+const MAX_NODES: usize = 4096;
 /// Maximum character ranges of the nodes.
 const MAX_STRETCHES: usize = 1 << 16;
 /// Maximum states of the table.
@@ -21,7 +21,7 @@ const MAX_MOVES: usize = 1 << 16;
 /// Maximum nodes visited during construction.
 const MAX_VISITS: usize = 1 << 21;
 /// Nodes that can be marked as unseen for the work of one visit.
-const PLACES_A_VISIT: usize = 64;
+const NODES_A_VISIT: usize = 64;
 /// The final node, which is the first one.
 const END: u16 = 0;
 /// Number of ASCII characters.
@@ -29,7 +29,7 @@ const ASCII: u32 = 128;
 
 /// A node of the graph.
 #[derive(Debug)]
-enum Place {
+enum GraphNode {
     /// A transition on a character of the set.
     One(Set, u16),
     /// Empty transitions to these nodes.
@@ -40,7 +40,7 @@ enum Place {
 
 #[derive(Debug)]
 struct Graph {
-    places: Vec<Place>,
+    nodes: Vec<GraphNode>,
     /// Expressions visited so far; empty repetitions count too.
     work: usize,
     stretches: usize,
@@ -50,29 +50,29 @@ impl Graph {
     /// Builds the graph and its start node; `None` if too large.
     fn of(node: &Node) -> Option<(Self, u16)> {
         let mut graph = Self {
-            places: Vec::new(),
+            nodes: Vec::new(),
             work: 0,
             stretches: 0,
         };
-        let end = graph.put(Place::End)?;
+        let end = graph.put(GraphNode::End)?;
         let begin = graph.before(node, end)?;
         Some((graph, begin))
     }
 
     /// Character sets of the nodes.
     fn sets(&self) -> impl Iterator<Item = &Set> {
-        self.places.iter().filter_map(|place| match place {
-            Place::One(set, _) => Some(set),
-            Place::Fork(_) | Place::End => None,
+        self.nodes.iter().filter_map(|node| match node {
+            GraphNode::One(set, _) => Some(set),
+            GraphNode::Fork(_) | GraphNode::End => None,
         })
     }
 
-    fn put(&mut self, place: Place) -> Option<u16> {
-        if self.places.len() >= MAX_PLACES {
+    fn put(&mut self, node: GraphNode) -> Option<u16> {
+        if self.nodes.len() >= MAX_NODES {
             return None;
         }
-        let id = u16::try_from(self.places.len()).ok()?;
-        self.places.push(place);
+        let id = u16::try_from(self.nodes.len()).ok()?;
+        self.nodes.push(node);
         Some(id)
     }
 
@@ -83,7 +83,7 @@ impl Graph {
             Node::One(set) => {
                 let all = self.stretches.checked_add(set.len());
                 self.stretches = all.filter(|all| *all <= MAX_STRETCHES)?;
-                self.put(Place::One(set.clone(), next))
+                self.put(GraphNode::One(set.clone(), next))
             }
             Node::All(nodes) => {
                 let mut nodes = nodes.iter().rev();
@@ -94,7 +94,7 @@ impl Graph {
                 for node in nodes {
                     ways.push(self.before(node, next)?);
                 }
-                self.put(Place::Fork(ways))
+                self.put(GraphNode::Fork(ways))
             }
             Node::Repeat { node, min, max } => {
                 let mut begin = next;
@@ -102,13 +102,14 @@ impl Graph {
                     Some(max) => {
                         for _ in *min..*max {
                             let more = self.before(node, begin)?;
-                            begin = self.put(Place::Fork(vec![more, next]))?;
+                            begin = self.put(GraphNode::Fork(vec![more, next]))?;
                         }
                     }
                     None => {
-                        begin = self.put(Place::Fork(vec![next]))?;
+                        begin = self.put(GraphNode::Fork(vec![next]))?;
                         let more = self.before(node, begin)?;
-                        if let Some(Place::Fork(ways)) = self.places.get_mut(usize::from(begin)) {
+                        if let Some(GraphNode::Fork(ways)) = self.nodes.get_mut(usize::from(begin))
+                        {
                             ways.push(more);
                         }
                     }
@@ -120,22 +121,22 @@ impl Graph {
 
     /// Character and final nodes that are reachable by empty transitions, in ascending order.
     fn reach(&self, from: &[u16], visits: &mut usize) -> Option<Vec<u16>> {
-        let cleared = self.places.len() / PLACES_A_VISIT;
+        let cleared = self.nodes.len() / NODES_A_VISIT;
         *visits = visits
             .checked_add(cleared)
             .filter(|all| *all <= MAX_VISITS)?;
-        let mut seen = vec![false; self.places.len()];
+        let mut seen = vec![false; self.nodes.len()];
         let mut open: Vec<u16> = from.to_vec();
         let mut reached = Vec::new();
-        while let Some(place) = open.pop() {
-            let seen = seen.get_mut(usize::from(place))?;
+        while let Some(id) = open.pop() {
+            let seen = seen.get_mut(usize::from(id))?;
             if core::mem::replace(seen, true) {
                 continue;
             }
             *visits = visits.checked_add(1).filter(|all| *all <= MAX_VISITS)?;
-            match self.places.get(usize::from(place))? {
-                Place::Fork(ways) => open.extend(ways),
-                Place::One(..) | Place::End => reached.push(place),
+            match self.nodes.get(usize::from(id))? {
+                GraphNode::Fork(ways) => open.extend(ways),
+                GraphNode::One(..) | GraphNode::End => reached.push(id),
             }
         }
         reached.sort_unstable();
@@ -170,14 +171,14 @@ pub(super) fn compile(text: &str, node: &Node) -> Option<Pattern> {
     let mut moves = vec![DEAD; classes.len()];
     let mut ends = vec![false];
     // States are numbered in discovery order, and rows are written in that order.
-    while let Some(places) = open.get(done).cloned() {
+    while let Some(node_ids) = open.get(done).cloned() {
         done = done.checked_add(1)?;
-        ends.push(places.contains(&END));
+        ends.push(node_ids.contains(&END));
         for class in &classes {
             let mut next = Vec::new();
-            for place in &places {
+            for id in &node_ids {
                 visits = visits.checked_add(1).filter(|all| *all <= MAX_VISITS)?;
-                if let Some(Place::One(set, to)) = graph.places.get(usize::from(*place))
+                if let Some(GraphNode::One(set, to)) = graph.nodes.get(usize::from(*id))
                     && holds(set, *class)
                 {
                     next.push(*to);
