@@ -255,7 +255,7 @@ impl Decision {
                     .expansion
                     .map_or(bytes, |expansion| expansion.most(bytes));
                 self.body_bytes = u64::try_from(becomes).unwrap_or(u64::MAX);
-                self.whole(policy, addressee)
+                self.complete_body(policy, addressee)
             }
             _ => Err(out_of_order("body")),
         };
@@ -488,7 +488,11 @@ impl Decision {
     }
 
     /// Evaluates the addressee of a whole body.
-    fn whole(&mut self, policy: &Policy, addressee: Option<Addressee<'_>>) -> Result<Step, Denial> {
+    fn complete_body(
+        &mut self,
+        policy: &Policy,
+        addressee: Option<Addressee<'_>>,
+    ) -> Result<Step, Denial> {
         match (self.protocol.body_names_model(), addressee) {
             (false, None) => self.acquire_permits(policy, After::Body),
             (false, Some(_)) => Err(named_twice()),
@@ -545,13 +549,13 @@ impl Decision {
     /// Validates the message.
     fn content(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Result<Step, Denial> {
         let model = self.granted(policy)?;
-        let (shadow, asked) = (self.shadow(policy), self.asked(policy));
+        let (shadow, scope) = (self.shadow(policy), self.output_scope(policy));
         let received = Received {
             format: self.plan.format,
             bytes: self.body_bytes,
             request,
         };
-        let cost = content::check(model, &asked, &received, &mut |denial| {
+        let cost = content::check(model, &scope, &received, &mut |denial| {
             deny_or_note(shadow, &mut self.shadowed, denial)
         })?;
         match cost {
@@ -568,9 +572,9 @@ impl Decision {
         elements: &[Elements],
     ) -> Result<Step, Denial> {
         let (model, contract) = (self.granted(policy)?, contract(policy, self.model)?);
-        let (shadow, asked) = (self.shadow(policy), self.asked(policy));
-        answered_in_json(self.plan.format, &asked, model, request)?;
-        let passing = contract.check_head(&asked, request, elements, &mut |denial| {
+        let (shadow, scope) = (self.shadow(policy), self.output_scope(policy));
+        answered_in_json(self.plan.format, &scope, model, request)?;
+        let passing = contract.check_head(&scope, request, elements, &mut |denial| {
             deny_or_note(shadow, &mut self.shadowed, denial)
         })?;
         self.streaming = Some(passing);
@@ -579,7 +583,7 @@ impl Decision {
     }
 
     /// Outputs that the caller may request.
-    fn asked<'p>(&self, policy: &'p Policy) -> OutputScope<'p> {
+    fn output_scope<'p>(&self, policy: &'p Policy) -> OutputScope<'p> {
         let grant = self.grant.and_then(|id| policy.grant(id));
         let returns = (grant.zip(self.model)).and_then(|(grant, id)| grant.own_returns(id));
         OutputScope {

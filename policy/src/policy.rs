@@ -52,7 +52,7 @@ pub use grant::{Grant, OwnHandlers};
 pub(crate) use grant::{Granted, RoleId};
 pub use handler::{BUILTIN, Handler};
 pub use handler::{SignedAs, SignedBy};
-pub(crate) use lookup::KEY_PLACE;
+pub(crate) use lookup::KEY_PLACEHOLDER;
 pub use lookup::Lookup;
 pub(crate) use model::Rules;
 pub use model::{Accepts, Decoupled, EMPTY_FINAL_RESPONSE, Media, Model, ModelLimits};
@@ -149,8 +149,8 @@ impl Policy {
     /// The client with this name.
     pub fn client_id(&self, name: &str) -> Option<ClientId> {
         let clients = &self.clients;
-        let place = clients.binary_search_by(|client| client.name.as_str().cmp(name));
-        u32::try_from(place.ok()?).ok().map(ClientId)
+        let index = clients.binary_search_by(|client| client.name.as_str().cmp(name));
+        u32::try_from(index.ok()?).ok().map(ClientId)
     }
 
     /// The model with this public name.

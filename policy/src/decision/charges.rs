@@ -253,7 +253,7 @@ impl Decision {
                 allowance.window_s(),
                 match amount(allowance.unit, cost.unwrap_or_default()) {
                     1 => "1 is".into(),
-                    asked => format!("{asked} are"),
+                    requested => format!("{requested} are"),
                 },
             ),
             None => format!("the limits of grant {grant} have not enough left{whose}"),

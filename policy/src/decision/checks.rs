@@ -87,7 +87,7 @@ pub(super) fn media_type(
             matches!(declared, ContentType::Absent | ContentType::Json)
         }
         (Protocol::OipRest, Some(Operation::Infer), declared)
-            if says_tensors(Protocol::OipRest, declared) =>
+            if may_be_tensors(Protocol::OipRest, declared) =>
         {
             true
         }
@@ -215,7 +215,7 @@ fn other_coding(cause: impl Into<String>, read: impl Iterator<Item = Coding>) ->
 /// Whether a declared type may be that of tensors: JSON, plain bytes or none. Some clients of the
 /// binary data extension declare plain bytes, and Triton's asynchronous client the same type for
 /// everything. Servers ignore the type: the length of the JSON part determines the format.
-pub(super) fn says_tensors(protocol: Protocol, declared: &ContentType<'_>) -> bool {
+pub(super) fn may_be_tensors(protocol: Protocol, declared: &ContentType<'_>) -> bool {
     match declared {
         ContentType::Absent | ContentType::Json => true,
         ContentType::Other(name) => protocol == Protocol::OipRest && name == OCTET_STREAM,

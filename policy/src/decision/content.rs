@@ -23,7 +23,7 @@ pub(super) struct Received<'r> {
 /// Validates a decoded body. `None`: it has no content to charge.
 pub(super) fn check(
     model: &Model,
-    asked: &OutputScope<'_>,
+    scope: &OutputScope<'_>,
     received: &Received<'_>,
     on_fault: &mut OnValueFault<'_>,
 ) -> Result<Option<RequestCost>, Denial> {
@@ -46,10 +46,10 @@ pub(super) fn check(
             Accepts::Tensors(contract),
         ) => {
             if by_row(format, request) {
-                answered_in_rows(asked, model)?;
+                answered_in_rows(scope, model)?;
             }
-            answered_in_json(format, asked, model, request)?;
-            contract.check(asked, request, on_fault)?;
+            answered_in_json(format, scope, model, request)?;
+            contract.check(scope, request, on_fault)?;
             Ok(Some(contract.cost(request)))
         }
         (BodyFormat::OpenAi(api), Accepts::OpenAi(rules)) => {
@@ -91,8 +91,8 @@ const fn by_row(format: BodyFormat, request: &InferRequest<'_>) -> bool {
 
 /// Whether the caller's outputs can be sent row by row. Otherwise the request is rejected before
 /// the model runs.
-fn answered_in_rows(asked: &OutputScope<'_>, model: &Model) -> Result<(), Denial> {
-    if have_rows(asked.published(model.returns())) {
+fn answered_in_rows(scope: &OutputScope<'_>, model: &Model) -> Result<(), Denial> {
+    if have_rows(scope.published(model.returns())) {
         return Ok(());
     }
     Err(Denial::with_field(
@@ -110,7 +110,7 @@ fn answered_in_rows(asked: &OutputScope<'_>, model: &Model) -> Result<(), Denial
 /// such outputs (see `validate`).
 pub(super) fn answered_in_json(
     format: BodyFormat,
-    asked: &OutputScope<'_>,
+    scope: &OutputScope<'_>,
     model: &Model,
     request: &InferRequest<'_>,
 ) -> Result<(), Denial> {
@@ -118,7 +118,7 @@ pub(super) fn answered_in_json(
         return Ok(());
     }
     let mut returned =
-        (asked.published(model.returns())).filter(|rule| request.asks_for(rule.name()));
+        (scope.published(model.returns())).filter(|rule| request.asks_for(rule.name()));
     let unsayable = |rule: &&TensorRule| {
         matches!(rule.datatype(), Datatype::Fp16 | Datatype::Bf16)
             && !request.wants_binary(rule.name())

@@ -151,9 +151,9 @@ fn levels(
                 cost,
                 room,
             },
-            Found::Owed(owed),
+            Found::Owed(debt),
         ) => {
-            if owed > room || owed.part >= per {
+            if debt > room || debt.part >= per {
                 return None;
             }
             let ticks = |span: Span| {
@@ -161,15 +161,15 @@ fn levels(
                     .saturating_mul(u128::from(per))
                     .saturating_add(u128::from(span.part))
             };
-            let level = |owed: u128, wait| {
-                let left = ticks(room).saturating_sub(owed);
+            let level = |debt: u128, wait| {
+                let left = ticks(room).saturating_sub(debt);
                 Some(RemainingQuota {
                     left: u64::try_from(left.checked_div(u128::from(interval))?).ok()?,
-                    full_after_ns: nanoseconds(owed, per)?,
+                    full_after_ns: nanoseconds(debt, per)?,
                     wait,
                 })
             };
-            let (before, after) = (ticks(owed), ticks(owed).checked_add(ticks(cost))?);
+            let (before, after) = (ticks(debt), ticks(debt).checked_add(ticks(cost))?);
             match after.checked_sub(ticks(room)) {
                 None | Some(0) => Some((level(before, Wait::None)?, level(after, Wait::None)?)),
                 Some(over) => {

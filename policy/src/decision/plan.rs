@@ -57,7 +57,7 @@ pub(super) fn rest_plan(
             Ok(buffered_plan(policy, BodyFormat::Empty))
         }
         (Operation::Infer, Accepts::Tensors(_), declared)
-            if checks::says_tensors(protocol, declared) =>
+            if checks::may_be_tensors(protocol, declared) =>
         {
             let plan = match checks::tensor_format(protocol, head.json_length)? {
                 format @ BodyFormat::OipBinary { .. } => streaming_plan(policy, format),
@@ -196,14 +196,14 @@ fn expanding(policy: &Policy, head: &Head<'_>, plan: BodyPlan) -> BodyPlan {
     let Encoding::Coded(coding) = head.encoding else {
         return plan;
     };
-    let held = buffered_plan(policy, plan.format);
+    let buffered = buffered_plan(policy, plan.format);
     BodyPlan {
         expansion: Some(Expansion {
             coding,
-            max_bytes: held.max_bytes,
+            max_bytes: buffered.max_bytes,
             max_ratio: policy.listen().limits().max_expansion,
         }),
-        ..held
+        ..buffered
     }
 }
 

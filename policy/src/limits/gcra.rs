@@ -128,7 +128,7 @@ impl State {
     }
 
     /// Debt in whole nanoseconds.
-    const fn owed_ns(&self, now_ns: u64) -> u64 {
+    const fn debt_ns(&self, now_ns: u64) -> u64 {
         self.full_ns.saturating_sub(now_ns)
     }
 
@@ -139,8 +139,8 @@ impl State {
             .least_since(self.reservation, spent.reservation);
         // The debt was that of `spent` and has since decreased by refunds and by time.
         let set_back_ns = self.refunded_ns.wrapping_sub(spent.refunded_ns);
-        let by_return = spent.owed_ns(now_ns).saturating_sub(set_back_ns);
-        by_steps.max(by_return).min(self.owed_ns(now_ns))
+        let by_return = spent.debt_ns(now_ns).saturating_sub(set_back_ns);
+        by_steps.max(by_return).min(self.debt_ns(now_ns))
     }
 }
 
@@ -164,18 +164,18 @@ impl Bucket {
         if cost > self.burst {
             return NEVER;
         }
-        let owed = self.owed(state, now_ns).checked_add(self.ticks(cost));
+        let debt = self.debt(state, now_ns).checked_add(self.ticks(cost));
         // Five centuries after the clock's start, or an invalid state: everything is rejected.
-        let Some((owed, next)) =
-            owed.and_then(|owed| Some((owed, self.at(state, now_ns, owed, kept)?)))
+        let Some((debt, next)) =
+            debt.and_then(|debt| Some((debt, self.at(state, now_ns, debt, kept)?)))
         else {
             return NEVER;
         };
         let room = self.ticks(self.burst);
-        match owed.checked_sub(room) {
+        match debt.checked_sub(room) {
             None | Some(0) => ConsumeResult::Allowed(next),
             Some(over) => ConsumeResult::Refused {
-                retry_after_ns: Some(self.whole_ns(over)),
+                retry_after_ns: Some(self.ceil_ns(over)),
             },
         }
     }
@@ -184,9 +184,9 @@ impl Bucket {
     /// that the debt refills at this rate from now on.
     pub fn rebased(&self, state: &State, now_ns: u64) -> Option<State> {
         let paces = (state.interval_ns, state.per) != (self.interval_ns, self.per);
-        let owed = self.owed(state, now_ns);
-        (paces && owed > 0)
-            .then(|| self.at(state, now_ns, owed, Kept::Spent))
+        let debt = self.debt(state, now_ns);
+        (paces && debt > 0)
+            .then(|| self.at(state, now_ns, debt, Kept::Spent))
             .flatten()
     }
 
@@ -203,13 +203,13 @@ impl Bucket {
         let least_ns = state.least_since(spent, now_ns);
         let least = u128::from(least_ns).saturating_mul(u128::from(self.per));
         let back = self.ticks(units).min(least);
-        let owed = self.owed(state, now_ns).checked_sub(back)?;
+        let debt = self.debt(state, now_ns).checked_sub(back)?;
         // Rounded down, so that no client gains.
-        let back_ns = self.whole_ns(back);
-        let (full_ns, part) = self.moment(now_ns, owed)?;
+        let back_ns = self.ceil_ns(back);
+        let (full_ns, part) = self.moment(now_ns, debt)?;
         let returned = Return {
             charge: spent.reservation,
-            owed_ns: state.owed_ns(now_ns),
+            debt_ns: state.debt_ns(now_ns),
             least_ns,
             back_ns,
         };
@@ -225,18 +225,18 @@ impl Bucket {
 
     /// Consumes units that are used already, even beyond the bucket: it becomes empty at most.
     pub fn force_consume(&self, state: &State, now_ns: u64, units: u64) -> Option<State> {
-        let owed = self.owed(state, now_ns);
-        let more = owed.saturating_add(self.ticks(units));
+        let debt = self.debt(state, now_ns);
+        let more = debt.saturating_add(self.ticks(units));
         let full = self.ticks(self.burst);
-        self.at(state, now_ns, more.min(full).max(owed), Kept::Spent)
+        self.at(state, now_ns, more.min(full).max(debt), Kept::Spent)
     }
 
     /// Remaining units of a bucket in `state`, and the nanoseconds until it is full.
     pub fn level(&self, state: &State, now_ns: u64) -> (u64, u64) {
-        let owed = self.owed(state, now_ns);
-        let room = self.ticks(self.burst).saturating_sub(owed);
+        let debt = self.debt(state, now_ns);
+        let room = self.ticks(self.burst).saturating_sub(debt);
         let units = divided(room, self.interval_ns).unwrap_or(0);
-        (units.min(self.burst), self.whole_ns(owed))
+        (units.min(self.burst), self.ceil_ns(debt))
     }
 
     /// Refill time of so many units, in 1 / `per` nanoseconds.
@@ -245,28 +245,28 @@ impl Bucket {
     }
 
     /// Debt at this rate. From another rate, the units are converted, up to the bucket's size.
-    fn owed(&self, state: &State, now_ns: u64) -> u128 {
-        let owed_ns = state.full_ns.saturating_sub(now_ns);
-        if state.full_ns < now_ns || (owed_ns, state.part) == (0, 0) {
+    fn debt(&self, state: &State, now_ns: u64) -> u128 {
+        let debt_ns = state.full_ns.saturating_sub(now_ns);
+        if state.full_ns < now_ns || (debt_ns, state.part) == (0, 0) {
             return 0;
         }
-        let owed = u128::from(owed_ns)
+        let debt = u128::from(debt_ns)
             .saturating_mul(u128::from(state.per))
             .saturating_add(u128::from(state.part));
         if (state.interval_ns, state.per) == (self.interval_ns, self.per) {
-            return owed;
+            return debt;
         }
-        let rounded = owed.saturating_add(u128::from(state.interval_ns.saturating_sub(1)));
+        let rounded = debt.saturating_add(u128::from(state.interval_ns.saturating_sub(1)));
         let units = divided(rounded, state.interval_ns).unwrap_or(self.burst);
         self.ticks(units.min(self.burst))
     }
 
     /// The state after `state` with this debt.
-    fn at(&self, state: &State, now_ns: u64, owed: u128, kept: Kept) -> Option<State> {
+    fn at(&self, state: &State, now_ns: u64, debt: u128, kept: Kept) -> Option<State> {
         let same = state.per == 0 || (state.interval_ns, state.per) == (self.interval_ns, self.per);
         let moved = if same { 0 } else { OTHER_PACE_NS };
         let mut minimums = if same {
-            state.minimums.capped(state.owed_ns(now_ns))
+            state.minimums.capped(state.debt_ns(now_ns))
         } else {
             // Minimum debts at another rate are meaningless.
             MinimumDebts::default()
@@ -274,9 +274,9 @@ impl Bucket {
         let mut reservation = state.reservation;
         if kept == Kept::Reserved {
             reservation = reservation.wrapping_add(1);
-            minimums = minimums.charged(reservation, divided(owed, self.per)?);
+            minimums = minimums.charged(reservation, divided(debt, self.per)?);
         }
-        let (full_ns, part) = self.moment(now_ns, owed)?;
+        let (full_ns, part) = self.moment(now_ns, debt)?;
         Some(State {
             full_ns,
             part,
@@ -289,15 +289,15 @@ impl Bucket {
     }
 
     /// When a bucket with this debt is full again: nanoseconds and fraction.
-    fn moment(&self, now_ns: u64, owed: u128) -> Option<(u64, u64)> {
-        let ns = divided(owed, self.per)?;
-        let whole = u128::from(ns).saturating_mul(u128::from(self.per));
-        let part = u64::try_from(owed.checked_sub(whole)?).ok()?;
+    fn moment(&self, now_ns: u64, debt: u128) -> Option<(u64, u64)> {
+        let ns = divided(debt, self.per)?;
+        let full_ticks = u128::from(ns).saturating_mul(u128::from(self.per));
+        let part = u64::try_from(debt.checked_sub(full_ticks)?).ok()?;
         Some((now_ns.checked_add(ns)?, part))
     }
 
     /// Whole nanoseconds, rounded up.
-    fn whole_ns(&self, ticks: u128) -> u64 {
+    fn ceil_ns(&self, ticks: u128) -> u64 {
         let rounded = ticks.saturating_add(u128::from(self.per.saturating_sub(1)));
         divided(rounded, self.per).unwrap_or(u64::MAX)
     }

@@ -231,7 +231,7 @@ impl Page {
     /// Finds or creates the mark of a tag: in a free slot, an expired one, else the least recently
     /// seen one, locked ones last.
     fn claim(&mut self, tag: Tag, now_s: u32, window_s: u32) -> Option<&mut Mark> {
-        let place = self
+        let index = self
             .0
             .iter()
             .position(|mark| mark.tag == tag.0)
@@ -240,12 +240,12 @@ impl Page {
                 marks
                     .min_by_key(|(_, mark)| {
                         let used = mark.tag != 0;
-                        let says = used && (mark.locked(now_s) || !mark.idle(now_s, window_s));
-                        (used, says, mark.locked(now_s), mark.seen_s())
+                        let is_active = used && (mark.locked(now_s) || !mark.idle(now_s, window_s));
+                        (used, is_active, mark.locked(now_s), mark.seen_s())
                     })
-                    .map(|(place, _)| place)
+                    .map(|(index, _)| index)
             })?;
-        let mark = self.0.get_mut(place)?;
+        let mark = self.0.get_mut(index)?;
         if mark.tag != tag.0 {
             *mark = Mark {
                 tag: tag.0,

@@ -486,8 +486,8 @@ mod tests {
             (&[], None, false),
             (&[0, 1], None, false),
         ] {
-            let held = serials.hold(serial, authority_key);
-            assert_eq!(held, expected, "{serial:?} {authority_key:?}");
+            let is_listed = serials.hold(serial, authority_key);
+            assert_eq!(is_listed, expected, "{serial:?} {authority_key:?}");
         }
     }
 

@@ -32,7 +32,7 @@ pub struct Lookup {
 }
 
 /// Placeholder of the key in a path.
-pub(crate) const KEY_PLACE: &str = "{key}";
+pub(crate) const KEY_PLACEHOLDER: &str = "{key}";
 
 getters! { Lookup {
     /// Protocol of the service.
@@ -67,7 +67,7 @@ impl Lookup {
 
     /// Path for a key. Keys that pass [`Self::takes`] need no escaping.
     pub fn path(&self, key: &str) -> String {
-        self.path.replace(KEY_PLACE, key)
+        self.path.replace(KEY_PLACEHOLDER, key)
     }
 
     /// Whether a query is allowed: listed features, keys of the type.

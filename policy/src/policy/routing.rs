@@ -56,11 +56,11 @@ impl Routing {
     ) -> Option<u32> {
         let weighed = (0_u32..)
             .zip(self.weights.iter().copied())
-            .filter(move |(place, weight)| *weight > 0 && may(*place));
+            .filter(move |(index, weight)| *weight > 0 && may(*index));
         if !operation.infers() {
             // The first one of equal weights.
-            let heaviest = weighed.max_by_key(|(place, weight)| (*weight, Reverse(*place)));
-            return heaviest.map(|(place, _)| place);
+            let heaviest = weighed.max_by_key(|(index, weight)| (*weight, Reverse(*index)));
+            return heaviest.map(|(index, _)| index);
         }
         let request_hash = if self.by_client {
             RequestHash::from_request_id(client)
@@ -70,7 +70,7 @@ impl Routing {
         let picked = request_hash
             .with(model)
             .pick(weighed.clone().map(|(_, weight)| weight))?;
-        weighed.clone().nth(picked).map(|(place, _)| place)
+        weighed.clone().nth(picked).map(|(index, _)| index)
     }
 }
 

@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn a_boundary_is_a_short_word_that_needs_no_quotes() {
         let longest = "x".repeat(MAX_BYTES);
-        for (text, good) in [
+        for (text, is_valid) in [
             ("x", true),
             ("----WebKitFormBoundary7MA4YWxkTrZu0gW", true),
             ("------------------------d74496d66958873e", true),
@@ -61,7 +61,7 @@ mod tests {
             ("\u{e9}", false),
         ] {
             let boundary = Boundary::new(text);
-            assert_eq!(boundary.is_some(), good, "{text:?}");
+            assert_eq!(boundary.is_some(), is_valid, "{text:?}");
             if let Some(boundary) = boundary {
                 assert_eq!(boundary.as_str(), text);
             }

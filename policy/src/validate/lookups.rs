@@ -11,7 +11,7 @@ use super::names;
 use super::report::{Path, quote};
 use super::usage::Usage;
 use crate::contract::is_name;
-use crate::policy::{KEY_PLACE, Lookup};
+use crate::policy::{KEY_PLACEHOLDER, Lookup};
 use crate::raw::{self, ByteSize, LookupKind};
 
 /// Maximum features.
@@ -141,14 +141,14 @@ fn asked_at(path: &Path, raw: &raw::Lookup, kind: LookupKind) -> Option<String> 
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._~:@!$&'()*+,;=-?".contains(&byte);
     let found = text
         .split(['/', '?'])
-        .filter(|part| *part == KEY_PLACE)
+        .filter(|part| *part == KEY_PLACEHOLDER)
         .count();
-    let rest = text.replace(KEY_PLACE, "");
+    let rest = text.replace(KEY_PLACEHOLDER, "");
     let good = text.starts_with('/')
         && text.len() <= MAX_PATH_BYTES
         && rest.bytes().all(plain)
         && found == keys
-        && text.matches(KEY_PLACE).count() == keys
+        && text.matches(KEY_PLACEHOLDER).count() == keys
         && !text.split('/').any(|part| part == "." || part == "..");
     if !good {
         let fix = if keys == 1 {

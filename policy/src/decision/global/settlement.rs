@@ -53,8 +53,8 @@ impl Change {
     }
 
     /// Whether a counter with this change can have made this transition.
-    pub fn fits(&self, stands: &Stands) -> bool {
-        match (self.terms, *stands) {
+    pub fn fits(&self, transition: &Stands) -> bool {
+        match (self.terms, *transition) {
             (
                 Terms::Bucket {
                     per, cost, room, ..
@@ -152,11 +152,11 @@ mod tests {
             (101, 1, None),
         ] {
             let change = Change::of(&reserved(Limit::Day(100), amount), used);
-            let told = change.map(|Change { terms, back }| match terms {
+            let settled = change.map(|Change { terms, back }| match terms {
                 Terms::Day { cost, .. } => (cost, back),
                 Terms::Bucket { .. } => (0, back),
             });
-            assert_eq!(told, expected, "{amount} {used}");
+            assert_eq!(settled, expected, "{amount} {used}");
         }
     }
 
@@ -169,7 +169,7 @@ mod tests {
         };
         // Two of seven are refunded: 285,714 microseconds and two sevenths.
         let back = Change::of(&sevenths(3), 1).unwrap();
-        for (stands, expected) in [
+        for (transition, expected) in [
             (owes(span(428_571, 3), 428_571, span(142_857, 1)), true),
             // The fraction borrows.
             (owes(span(428_571, 0), 428_571, span(142_856, 5)), true),
@@ -181,10 +181,10 @@ mod tests {
             (owes(span(428_571, 3), 428_572, span(142_857, 1)), false),
             (owes(span(428_571, 3), 100_000, span(142_857, 1)), false),
         ] {
-            assert_eq!(back.fits(&stands), expected, "{stands:?}");
+            assert_eq!(back.fits(&transition), expected, "{transition:?}");
         }
         let more = Change::of(&sevenths(3), 5).unwrap();
-        for (stands, expected) in [
+        for (transition, expected) in [
             (owes(span(0, 0), 0, span(285_714, 2)), true),
             (owes(span(428_571, 6), 0, span(714_286, 1)), true),
             (owes(span(900_000, 0), 0, span(1_000_000, 0)), true),
@@ -192,11 +192,11 @@ mod tests {
             (owes(span(0, 0), 0, span(0, 0)), false),
             (owes(span(0, 0), 0, span(285_714, 1)), false),
         ] {
-            assert_eq!(more.fits(&stands), expected, "{stands:?}");
+            assert_eq!(more.fits(&transition), expected, "{transition:?}");
         }
         let spent = |before, after| Stands::Spent { before, after };
         let day = |amount, used| Change::of(&reserved(Limit::Day(100), amount), used).unwrap();
-        for (change, stands, expected) in [
+        for (change, transition, expected) in [
             (day(50, 10), spent(80, 40), true),
             (day(50, 10), spent(30, 0), true),
             (day(50, 10), spent(30, 30), true),
@@ -205,7 +205,7 @@ mod tests {
             (day(50, 60), spent(80, 80), false),
             (day(50, 10), owes(span(80, 0), 80, span(40, 0)), false),
         ] {
-            assert_eq!(change.fits(&stands), expected, "{stands:?}");
+            assert_eq!(change.fits(&transition), expected, "{transition:?}");
         }
     }
 }

@@ -52,7 +52,7 @@ pub(super) struct Return {
     /// Number of the charge.
     pub(super) charge: u32,
     /// Current debt, in ns.
-    pub(super) owed_ns: u64,
+    pub(super) debt_ns: u64,
     /// Known minimum debt since the charge, in ns.
     pub(super) least_ns: u64,
     /// The refund, in ns.
@@ -107,19 +107,19 @@ impl MinimumDebts {
     }
 
     /// After the debt has decreased to this, in ns.
-    pub(super) fn capped(&self, owed_ns: u64) -> Self {
+    pub(super) fn capped(&self, debt_ns: u64) -> Self {
         Self::new(self.steps().map(|step| Step {
-            least_ns: step.least_ns.min(owed_ns),
+            least_ns: step.least_ns.min(debt_ns),
             ..*step
         }))
     }
 
     /// After a charge with this number and resulting debt, in ns.
-    pub(super) fn charged(mut self, charge: u32, owed_ns: u64) -> Self {
+    pub(super) fn charged(mut self, charge: u32, debt_ns: u64) -> Self {
         let new = Step {
             charge,
             open: 1,
-            least_ns: owed_ns,
+            least_ns: debt_ns,
         };
         if self.count == MAX_STEPS {
             let factor = |one: &Step, other: &Step| {
@@ -148,7 +148,7 @@ impl MinimumDebts {
     pub(super) fn returned(&self, last: u32, returned: Return) -> Self {
         let Return {
             charge,
-            owed_ns,
+            debt_ns,
             least_ns,
             back_ns,
         } = returned;
@@ -157,7 +157,7 @@ impl MinimumDebts {
         let older = |step: &Step| Self::age(last, step.charge) >= age;
         let own = self.steps().take_while(|step| older(step)).last().copied();
         let steps = self.steps().map(|step| {
-            let capped_ns = step.least_ns.min(owed_ns);
+            let capped_ns = step.least_ns.min(debt_ns);
             let mut next = *step;
             next.least_ns = if !older(step) {
                 capped_ns.max(least_ns).saturating_sub(back_ns)

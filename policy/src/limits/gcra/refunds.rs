@@ -187,13 +187,13 @@ struct Charge {
 
 /// Debt of a bucket that had known the usage of each charge, in ns.
 fn exact(bucket: Bucket, charges: &[Charge], now_ns: u64) -> u64 {
-    let (mut owed, mut last) = (0_u64, 0);
+    let (mut debt, mut last) = (0_u64, 0);
     for charge in charges {
-        let back = owed.saturating_sub(charge.at_ns - last);
-        owed = back + charge.known * bucket.interval_ns;
+        let back = debt.saturating_sub(charge.at_ns - last);
+        debt = back + charge.known * bucket.interval_ns;
         last = charge.at_ns;
     }
-    owed.saturating_sub(now_ns - last)
+    debt.saturating_sub(now_ns - last)
 }
 
 /// Random reservations and settlements, at most `most` at once. Actual and ideal refunds.
@@ -215,7 +215,7 @@ fn at_random(seed: u64, most: usize) -> (u64, u64) {
     let (mut charges, mut open): (Vec<Charge>, Vec<usize>) = (Vec::new(), Vec::new());
     for _ in 0..80 {
         now_ns += numbers.below(pause);
-        let owed = state.full_ns.saturating_sub(now_ns);
+        let debt = state.full_ns.saturating_sub(now_ns);
         if open.len() < most && (numbers.below(2) == 0 || open.is_empty()) {
             let known = 2 + numbers.below(if seed.is_multiple_of(3) { 40 } else { 400 });
             if let Some(left) = spend(bucket, &state, now_ns, known) {
@@ -229,8 +229,8 @@ fn at_random(seed: u64, most: usize) -> (u64, u64) {
                 });
             }
         } else if !open.is_empty() {
-            let place = numbers.below(u64::try_from(open.len()).unwrap_or(1));
-            let index = open.swap_remove(usize::try_from(place).unwrap_or(0));
+            let position = numbers.below(u64::try_from(open.len()).unwrap_or(1));
+            let index = open.swap_remove(usize::try_from(position).unwrap_or(0));
             let Some(charge) = charges.get_mut(index) else {
                 panic!("no charge")
             };
@@ -240,14 +240,14 @@ fn at_random(seed: u64, most: usize) -> (u64, u64) {
                 state = settled;
             }
             let after = state.full_ns.saturating_sub(now_ns);
-            given += owed - after;
-            should += owed - exact(bucket, &charges, now_ns).min(owed);
+            given += debt - after;
+            should += debt - exact(bucket, &charges, now_ns).min(debt);
         }
-        let owed = state.full_ns.saturating_sub(now_ns);
+        let debt = state.full_ns.saturating_sub(now_ns);
         let least = exact(bucket, &charges, now_ns);
-        assert!(owed >= least, "seed {seed}: {owed} and not {least}");
+        assert!(debt >= least, "seed {seed}: {debt} and not {least}");
         if most <= MAX_STEPS {
-            assert_eq!(owed, least, "seed {seed}: of so few nothing is lost");
+            assert_eq!(debt, least, "seed {seed}: of so few nothing is lost");
         }
     }
     (given, should)
