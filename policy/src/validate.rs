@@ -107,8 +107,8 @@ fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
         .zip(lookups)
         .map(|(handlers, lookups)| handlers::with(handlers, raw, &lookups));
     if let Some(handlers) = &handlers {
-        let held = raw.listen.limits.buffered_bytes.0;
-        handlers::fit(&root.field("handlers"), handlers, held);
+        let buffered_bytes = raw.listen.limits.buffered_bytes.0;
+        handlers::fit(&root.field("handlers"), handlers, buffered_bytes);
     }
     let models = models::models(&root.field("models"), raw, &used, &signers);
     let templates = models

@@ -44,9 +44,9 @@ pub(super) fn accepts(
 
 fn raw_body(path: &Path, raw: &raw::RawBody, hold_bytes: ByteSize) -> Option<Sent> {
     let types_path = path.field("content_types");
-    let mut good = types_path.not_empty(&raw.content_types, "[image/png]");
-    good = good.and(types_path.distinct(&raw.content_types));
-    good = good.and(types_path.each(&raw.content_types, |path, text| content_type(path, text)));
+    let mut valid = types_path.not_empty(&raw.content_types, "[image/png]");
+    valid = valid.and(types_path.distinct(&raw.content_types));
+    valid = valid.and(types_path.each(&raw.content_types, |path, text| content_type(path, text)));
     let size_path = path.field("max_bytes");
     let max_bytes = size_path
         .required(raw.max_bytes, "max_bytes: 1MiB")
@@ -54,7 +54,7 @@ fn raw_body(path: &Path, raw: &raw::RawBody, hold_bytes: ByteSize) -> Option<Sen
     let media = optional(raw.media.as_ref(), |media| {
         items::media(&path.field("media"), media)
     });
-    good?;
+    valid?;
     let media = media?;
     if let Some(media) = &media {
         declared_kinds(path, raw, media);

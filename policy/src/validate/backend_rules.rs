@@ -70,17 +70,17 @@ pub(super) fn served(path: &Path, raw: &raw::Model, served: &Served<'_>) -> Opti
             numbers.and(parameters(path, raw, "tf-serving", &[SIGNATURE]))
         }
         Some(BackendKind::TorchServe) => {
-            let mut good = parameters(path, raw, "torchserve", &[]);
+            let mut valid = parameters(path, raw, "torchserve", &[]);
             let at = path.field("inputs");
             for rule in served.inputs {
-                good = good.and(no_half(&at, rule, "torchserve"));
-                good = good.and(sayable(&at, rule, is_file(rule)));
+                valid = valid.and(no_half(&at, rule, "torchserve"));
+                valid = valid.and(sayable(&at, rule, is_file(rule)));
             }
             let at = path.field("outputs");
             for rule in served.outputs {
-                good = good.and(no_half(&at, rule, "torchserve"));
+                valid = valid.and(no_half(&at, rule, "torchserve"));
             }
-            good
+            valid
         }
         _ => Some(()),
     }
@@ -93,11 +93,11 @@ fn is_file(rule: &TensorRule) -> bool {
 
 /// TF Serving numbers versions.
 fn numbers(path: &Path, raw: &raw::Model) -> Option<()> {
-    let mut good = Some(());
+    let mut valid = Some(());
     for version in raw.versions.called() {
         let number = version.parse::<i64>().ok().filter(|number| *number >= 0);
         if number.is_none_or(|number| format!("{number}") != version) {
-            good = versions::place(path, &raw.versions, version).fail_with_fix(
+            valid = versions::key_path(path, &raw.versions, version).fail_with_fix(
                 format!(
                     "{} is not a version of TF Serving: versions are numbers",
                     quote(version)
@@ -106,19 +106,19 @@ fn numbers(path: &Path, raw: &raw::Model) -> Option<()> {
             );
         }
     }
-    good
+    valid
 }
 
 /// Rejects parameters that the protocol cannot transport.
 fn parameters(path: &Path, raw: &raw::Model, kind: &str, carried: &[&str]) -> Option<()> {
-    let mut good = Some(());
+    let mut valid = Some(());
     for name in raw.parameters.keys() {
         if !carried.contains(&name.as_str()) {
-            good = path.field("parameters").key(name).fail_with_fix(
+            valid = path.field("parameters").key(name).fail_with_fix(
                 format!("cannot be sent to a backend of kind {kind}"),
                 "remove it",
             );
         }
     }
-    good
+    valid
 }

@@ -70,11 +70,11 @@ pub(super) fn backends(
 }
 
 /// A backend's timeout must end before the request's, or it has no effect.
-fn outlived(path: &Path, backend: &Backend, whole_ms: u64) {
-    if backend.timeout_ms >= whole_ms {
+fn outlived(path: &Path, backend: &Backend, limit_ms: u64) {
+    if backend.timeout_ms >= limit_ms {
         path.field("timeout_ms").warn(
-            format!("has no effect: listen.limits.timeout_ms ends a request after {whole_ms} ms"),
-            format!("less than {whole_ms}"),
+            format!("has no effect: listen.limits.timeout_ms ends a request after {limit_ms} ms"),
+            format!("less than {limit_ms}"),
         );
     }
 }
@@ -84,7 +84,7 @@ fn backend(path: &Path, raw: &raw::Backend) -> Option<Backend> {
         raw.kind,
         "open-inference, tf-serving, torchserve, openai, http-json or embedded",
     );
-    let place = match kind {
+    let location = match kind {
         Some(
             BackendKind::OpenInference
             | BackendKind::TfServing
@@ -128,7 +128,7 @@ fn backend(path: &Path, raw: &raw::Backend) -> Option<Backend> {
         raw.outlier_detection.as_ref(),
     );
     let breaker = breaker(&path.field("circuit_breaker"), raw.circuit_breaker.as_ref());
-    place?;
+    location?;
     Some(Backend {
         kind: kind?,
         endpoints: raw.endpoints.clone(),
@@ -196,39 +196,39 @@ fn breaker(path: &Path, raw: Option<&raw::CircuitBreaker>) -> Option<CircuitBrea
 /// Backends with endpoints.
 fn remote(path: &Path, raw: &raw::Backend) -> Option<()> {
     let endpoints_path = path.field("endpoints");
-    let mut good = endpoints_path.not_empty(&raw.endpoints, "http://host:port");
+    let mut valid = endpoints_path.not_empty(&raw.endpoints, "http://host:port");
     endpoints_path.at_most(raw.endpoints.len(), MAX_ENDPOINTS, "endpoints are too many")?;
     for (index, text) in raw.endpoints.iter().enumerate() {
         let path = endpoints_path.index(index);
-        good = good.and(endpoint(&path, text));
+        valid = valid.and(endpoint(&path, text));
         if raw.endpoints.iter().take(index).any(|other| other == text) {
-            good = path.fail_with_fix(format!("{} is listed twice", quote(text)), "remove it");
+            valid = path.fail_with_fix(format!("{} is listed twice", quote(text)), "remove it");
         }
     }
     if raw.models.is_some() {
-        good = path
+        valid = path
             .field("models")
             .fail_with_fix("is only for backends of kind embedded", "remove it");
     }
-    good
+    valid
 }
 
 /// The embedded server: a model folder and no endpoint.
 fn embedded(path: &Path, raw: &raw::Backend) -> Option<()> {
     let models_path = path.field("models");
     let folder = models_path.required(raw.models.as_deref(), "the folder of models");
-    let good = folder.and_then(|folder| names::file(&models_path, folder));
+    let valid = folder.and_then(|folder| names::file(&models_path, folder));
     if !raw.endpoints.is_empty() {
         return path
             .field("endpoints")
             .fail_with_fix("are not for a backend of kind embedded", "remove them");
     }
-    good
+    valid
 }
 
 /// Exactly `http(s)://host:port`: no user, path or query that a client library could interpret.
 fn endpoint(path: &Path, text: &str) -> Option<()> {
-    let good = text
+    let is_valid = text
         .strip_prefix("http://")
         .or_else(|| text.strip_prefix("https://"))
         .and_then(|rest| rest.rsplit_once(':'))
@@ -238,7 +238,7 @@ fn endpoint(path: &Path, text: &str) -> Option<()> {
                 && port.parse::<u16>().is_ok();
             is_port && is_host(host)
         });
-    if !good {
+    if !is_valid {
         return path.fail_with_fix(
             format!(
                 "{} is not an endpoint: expected http or https, a host and a port, and no path",
@@ -319,7 +319,7 @@ pub(super) fn authorities(
 /// An agent replaces the files. Its authorities cover a whole trust domain, so the policy must name
 /// the server's SPIFFE ID.
 fn agent(path: &Path, tls: &raw::BackendTls, address: &str) -> Option<Trust> {
-    let mut good = true;
+    let mut is_valid = true;
     for (name, there) in [
         ("ca", tls.ca.is_some()),
         ("cert", tls.cert.is_some()),
@@ -330,7 +330,7 @@ fn agent(path: &Path, tls: &raw::BackendTls, address: &str) -> Option<Trust> {
                 "cannot stand beside workload_api, which supplies it",
                 "remove it",
             );
-            good = false;
+            is_valid = false;
         }
     }
     if tls.spiffe.is_none() {
@@ -338,7 +338,7 @@ fn agent(path: &Path, tls: &raw::BackendTls, address: &str) -> Option<Trust> {
             "is missing: beside workload_api the server's SPIFFE ID must be given, because the agent's CAs sign every workload",
             "spiffe://trust-domain/path",
         );
-        good = false;
+        is_valid = false;
     }
     let socket = address.strip_prefix("unix:").unwrap_or_default();
     let plain = |text: &str| !text.chars().any(|c| c.is_control() || c.is_whitespace());
@@ -347,9 +347,9 @@ fn agent(path: &Path, tls: &raw::BackendTls, address: &str) -> Option<Trust> {
             format!("{} is not the address of a Unix socket", quote(address)),
             "unix:/absolute/path",
         );
-        good = false;
+        is_valid = false;
     }
-    good.then(|| Trust::WorkloadApi(address.into()))
+    is_valid.then(|| Trust::WorkloadApi(address.into()))
 }
 
 fn files(path: &Path, tls: &raw::BackendTls) -> Option<Trust> {

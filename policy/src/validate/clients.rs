@@ -94,11 +94,11 @@ fn key_path(clients: &Path, (client, index): (&str, usize)) -> Path {
 
 fn api_key<'r>(
     clients: &Path,
-    place: (&'r str, usize),
+    owner: (&'r str, usize),
     raw: &raw::ApiKey,
     owners: &mut KeyOwners<'r>,
 ) -> Option<ApiKey> {
-    let path = key_path(clients, place);
+    let path = key_path(clients, owner);
     let digest_path = path.field("sha256");
     let text = digest_path.required(
         raw.sha256.as_deref(),
@@ -112,7 +112,7 @@ fn api_key<'r>(
             digest_path.error(format!("is the same key as {}", first.as_str()));
             own = None;
         } else {
-            owners.insert(sha256, place);
+            owners.insert(sha256, owner);
         }
     }
     let expires_unix_s = match &raw.not_after {

@@ -101,15 +101,15 @@ fn content_types(path: &Path, raw: &[String]) -> Option<Vec<String>> {
     if raw.is_empty() {
         return Some(["image/jpeg", "image/png"].map(String::from).to_vec());
     }
-    let mut good = path.distinct(raw);
-    good = good.and(path.at_most(raw.len(), MAX_CONTENT_TYPES, "types are too many"));
-    good = good.and(path.each(raw, |path, text| media_type(path, text)));
-    good.map(|()| raw.to_vec())
+    let mut valid = path.distinct(raw);
+    valid = valid.and(path.at_most(raw.len(), MAX_CONTENT_TYPES, "types are too many"));
+    valid = valid.and(path.each(raw, |path, text| media_type(path, text)));
+    valid.map(|()| raw.to_vec())
 }
 
 /// Private networks only. Names that resolve to other special addresses are always rejected.
 pub(super) fn allow_private(path: &Path, raw: &[String]) -> Option<Vec<Network>> {
-    let mut good = path.distinct(raw);
+    let mut valid = path.distinct(raw);
     path.at_most(raw.len(), MAX_NETWORKS, "networks are too many")?;
     let mut networks = Vec::new();
     for (index, text) in raw.iter().enumerate() {
@@ -117,13 +117,13 @@ pub(super) fn allow_private(path: &Path, raw: &[String]) -> Option<Vec<Network>>
         match network(&path, text) {
             Some(network) if address::is_private(&network) => networks.push(network),
             Some(_) => {
-                good = path.fail_with_fix(
+                valid = path.fail_with_fix(
                     format!("{} is not a private network, or part of one", quote(text)),
                     "10.1.0.0/16, or fd12:3456::/48",
                 );
             }
-            None => good = None,
+            None => valid = None,
         }
     }
-    good.map(|()| networks)
+    valid.map(|()| networks)
 }

@@ -18,14 +18,14 @@ const MAX_STEPS: usize = 16;
 
 /// Rejects model fields that have no meaning for an ensemble.
 pub(super) fn meaningless(path: &Path, raw: &raw::Model) -> Option<()> {
-    let mut good = Some(());
+    let mut valid = Some(());
     let versions = match &raw.versions {
         raw::Versions::Listed(versions) => versions.len() == 1,
         raw::Versions::Ruled(_) => false,
     };
     if !versions {
         let message = "an ensemble has one version; its steps choose the versions of their models";
-        good = path.field("versions").fail_with_fix(message, "[\"1\"]");
+        valid = path.field("versions").fail_with_fix(message, "[\"1\"]");
     }
     for (name, is_there) in [
         ("backend", raw.backend.is_some()),
@@ -34,10 +34,10 @@ pub(super) fn meaningless(path: &Path, raw: &raw::Model) -> Option<()> {
     ] {
         if is_there {
             let message = "is not for an ensemble: each of its models has its own";
-            good = path.field(name).fail_with_fix(message, "remove it");
+            valid = path.field(name).fail_with_fix(message, "remove it");
         }
     }
-    good
+    valid
 }
 
 /// Source of an ensemble's tensor.
@@ -79,31 +79,31 @@ pub(super) fn ensemble(
         .collect();
     let steps: Vec<Step<'_>> = steps.into_iter().collect::<Option<_>>()?;
     let sources = sources(own, &steps)?;
-    let mut good = Some(());
+    let mut valid = Some(());
     let mut joined = Vec::new();
     for step in &steps {
         match join(step, own, &sources) {
             Some(inputs) => joined.push(inputs),
-            None => good = None,
+            None => valid = None,
         }
     }
-    good = good.and(answered(path, own, &sources));
+    valid = valid.and(answered(path, own, &sources));
     let models = steps.iter().map(|step| step.model);
-    good = good.and(interfaces::parameters(path, own, models));
+    valid = valid.and(interfaces::parameters(path, own, models));
     for step in &steps {
         let path = step.path.field("model");
-        good = good.and(interfaces::proofs(&path, own, step.model));
+        valid = valid.and(interfaces::proofs(&path, own, step.model));
     }
-    good?;
+    valid?;
     idle(path, own, &steps, &joined);
     places(&steps, &joined)?;
     let order = order(&steps_path, &joined)?;
-    let place = |step: usize| order.iter().position(|other| *other == step);
+    let rank = |step: usize| order.iter().position(|other| *other == step);
     let in_order = order.iter().filter_map(|index| {
         let (step, inputs) = (steps.get(*index)?, joined.get(*index)?);
         let mut after: Vec<usize> = inputs
             .iter()
-            .filter_map(|(_, from)| place((*from)?))
+            .filter_map(|(_, from)| rank((*from)?))
             .collect();
         after.sort_unstable();
         after.dedup();
@@ -192,32 +192,32 @@ fn sources<'m>(own: &'m Model, steps: &[Step<'m>]) -> Option<BTreeMap<&'m str, S
     let mut sources: BTreeMap<&str, Source<'_>> = client
         .map(|rule| (rule.name(), Source::Client(rule)))
         .collect();
-    let mut good = Some(());
+    let mut valid = Some(());
     for (index, step) in steps.iter().enumerate() {
         for (output, shared) in &step.raw.outputs {
             let path = step.path.field("outputs").key(output);
             let rules = step.model.backend_outputs();
             let Some(rule) = rules.iter().find(|rule| rule.name() == output) else {
                 let known = rules.iter().map(TensorRule::name);
-                good = path.unknown("output of that model", output, known);
+                valid = path.unknown("output of that model", output, known);
                 continue;
             };
             if sources.insert(shared, Source::Step(index, rule)).is_some() {
-                good = path.fail_with_fix(
+                valid = path.fail_with_fix(
                     format!("{} is already the name of another tensor", quote(shared)),
                     "another name",
                 );
             }
         }
     }
-    good.map(|()| sources)
+    valid.map(|()| sources)
 }
 
 /// Inputs of a step and their source steps.
 fn join(step: &Step<'_>, own: &Model, sources: &BTreeMap<&str, Source<'_>>) -> Option<Joined> {
     let path = step.path.field("inputs");
     let rules = step.model.backend_inputs();
-    let mut good = Some(());
+    let mut valid = Some(());
     let same = || {
         let named = |rule: &&TensorRule| own.backend_inputs().iter().any(|i| i.name == rule.name);
         let names = rules.iter().filter(named).map(|rule| rule.name.clone());
@@ -233,12 +233,12 @@ fn join(step: &Step<'_>, own: &Model, sources: &BTreeMap<&str, Source<'_>>) -> O
         let path = path.key(input);
         let Some(rule) = rules.iter().find(|rule| rule.name() == input) else {
             let known = rules.iter().map(TensorRule::name);
-            good = path.unknown("input of that model", input, known);
+            valid = path.unknown("input of that model", input, known);
             continue;
         };
         let Some(source) = sources.get(shared.as_str()) else {
             let known = sources.keys().copied();
-            good = path.unknown("input or step's output", shared, known);
+            valid = path.unknown("input or step's output", shared, known);
             continue;
         };
         let left_out = source.rule().optional() && !rule.optional();
@@ -248,7 +248,7 @@ fn join(step: &Step<'_>, own: &Model, sources: &BTreeMap<&str, Source<'_>>) -> O
             Ok(()) => None,
         };
         if let Some(cause) = unfit {
-            good = path.fail(format!("{} {cause}", quote(shared)));
+            valid = path.fail(format!("{} {cause}", quote(shared)));
         } else if let Source::Client(given) = source
             && let Some(what) = lets_in_more(given, rule)
         {
@@ -273,7 +273,7 @@ fn join(step: &Step<'_>, own: &Model, sources: &BTreeMap<&str, Source<'_>>) -> O
     }
     for rule in rules {
         if !rule.optional() && !map.contains_key(rule.name()) {
-            good = path.fail_with_fix(
+            valid = path.fail_with_fix(
                 format!(
                     "the step gives model {} no input {}",
                     quote(step.model.name()),
@@ -283,21 +283,21 @@ fn join(step: &Step<'_>, own: &Model, sources: &BTreeMap<&str, Source<'_>>) -> O
             );
         }
     }
-    good.map(|()| inputs)
+    valid.map(|()| inputs)
 }
 
 /// Every output of the ensemble is made by a step and fits its rule.
 fn answered(path: &Path, own: &Model, sources: &BTreeMap<&str, Source<'_>>) -> Option<()> {
-    let mut good = Some(());
+    let mut valid = Some(());
     for (index, rule) in own.backend_outputs().iter().enumerate() {
         let path = path.field("outputs").index(index);
         match sources.get(rule.name()) {
             Some(Source::Step(_, made)) => {
                 if let Err(cause) = fits(made, rule) {
                     let message = format!("the step's output {} {cause}", quote(rule.name()));
-                    good = path.fail(message);
+                    valid = path.fail(message);
                 } else if made.optional() && !rule.optional() {
-                    good = path.fail("the step's output is optional, and this output is not");
+                    valid = path.fail("the step's output is optional, and this output is not");
                 } else if own.postprocess().is_empty()
                     && let Some(narrower) = gives_more(rule, made)
                 {
@@ -307,11 +307,11 @@ fn answered(path: &Path, own: &Model, sources: &BTreeMap<&str, Source<'_>>) -> O
             }
             Some(Source::Client(_)) | None => {
                 let message = format!("no step has output {}", quote(rule.name()));
-                good = path.fail_with_fix(message, "add it to the outputs of a step");
+                valid = path.fail_with_fix(message, "add it to the outputs of a step");
             }
         }
     }
-    good
+    valid
 }
 
 /// Inputs of a step with the indices of their source steps.
@@ -362,7 +362,7 @@ fn idle(path: &Path, own: &Model, steps: &[Step<'_>], joined: &[Joined]) {
 /// Checks that each model's limits allow all its steps at once: all permits are acquired before the
 /// first call.
 fn places(steps: &[Step<'_>], joined: &[Joined]) -> Option<()> {
-    let mut good = Some(());
+    let mut valid = Some(());
     let mut sums = BTreeMap::<ModelId, (u64, u64)>::new();
     for (step, inputs) in steps.iter().zip(joined) {
         let (calls, bytes) = sums.entry(step.id).or_default();
@@ -382,9 +382,9 @@ fn places(steps: &[Step<'_>], joined: &[Joined]) -> Option<()> {
             continue;
         };
         let path = step.path.field("model");
-        good = path.fail_with_fix(message, "raise that limit of the model");
+        valid = path.fail_with_fix(message, "raise that limit of the model");
     }
-    good
+    valid
 }
 
 /// Indices of the steps in topological order.

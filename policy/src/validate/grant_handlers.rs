@@ -21,7 +21,7 @@ pub(super) fn handlers(
     policy: &raw::Policy,
 ) -> Option<BTreeMap<ModelId, OwnHandlers>> {
     let path = path.field("handlers");
-    let mut good = Some(());
+    let mut valid = Some(());
     let mut found = BTreeMap::new();
     if !grant.handlers.is_empty() && !infers {
         let message = "are only for inference, which the grant does not allow";
@@ -35,7 +35,7 @@ pub(super) fn handlers(
                 let known = granted.iter().map(|(_, model)| model.name());
                 path.unknown::<_, ()>("model of this grant", name, known);
             }
-            good = None;
+            valid = None;
             continue;
         };
         let Some(written) = policy.models.get(name) else {
@@ -45,10 +45,10 @@ pub(super) fn handlers(
             Some(own) => {
                 found.insert(*id, own);
             }
-            None => good = None,
+            None => valid = None,
         }
     }
-    good.map(|()| found)
+    valid.map(|()| found)
 }
 
 fn of_model(
@@ -107,7 +107,7 @@ fn of_model(
     };
     let (preprocess, links, returns) = (preprocess?, links?, returns?);
     if let Some(returns) = &returns {
-        said(path, model, written, returns)?;
+        check_protocols(path, model, written, returns)?;
     }
     Some(OwnHandlers {
         preprocess,
@@ -117,7 +117,12 @@ fn of_model(
 }
 
 /// Whether the model's protocols can represent the outputs for these clients.
-fn said(path: &Path, model: &Model, written: &raw::Model, returns: &[TensorRule]) -> Option<()> {
+fn check_protocols(
+    path: &Path,
+    model: &Model,
+    written: &raw::Model,
+    returns: &[TensorRule],
+) -> Option<()> {
     if model.protocols().contains(&Protocol::Json) {
         let names = |rules: &[TensorRule]| -> Vec<_> {
             rules

@@ -38,7 +38,7 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
     let mut roles = Roles::new(clients_in_order.len());
     let mut entries = 0_usize;
     let mut seen = BTreeSet::new();
-    let mut good = Some(());
+    let mut valid = Some(());
     for (index, grant) in raw.grants.iter().enumerate() {
         let path = path.index(index);
         let name_path = path.field("name");
@@ -75,13 +75,13 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
             .filter_map(|id| Some((id, models?.get(usize::try_from(id.0).ok()?)?)))
             .collect();
         let inferred: Vec<&Model> = granted.iter().map(|(_, model)| *model).collect();
-        let in_streams = models::asked(&path, grant, &inferred);
+        let in_streams = models::check_decoupled(&path, grant, &inferred);
         let rate = limits::rate(&path, grant, infers);
         let cost = limits::cost(&path, grant, infers, &inferred);
         let budget = limits::budget(&path, grant, infers, &inferred);
         let scoped = scopes(&path, grant, &inferred, raw);
         if let Some(Some(rate)) = &rate {
-            good = good.and(service::tellable(&path.field("rate"), rate, raw));
+            valid = valid.and(service::tellable(&path.field("rate"), rate, raw));
         }
         let concurrency = limits::requests(&path.field("concurrency"), grant.concurrency);
         let shadow = mode::shadow(&path, grant, infers);
@@ -95,7 +95,7 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
             .collect();
         let narrowed = release::grant(&path, grant, infers, &given);
         let id = u32::try_from(index).ok().map(GrantId);
-        good = good.and(named).and(in_streams);
+        valid = valid.and(named).and(in_streams);
         let (
             Some(id),
             Some(clients),
@@ -124,7 +124,7 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
             scoped,
         )
         else {
-            good = None;
+            valid = None;
             continue;
         };
         unasked(&path.field("operations"), &operations, &targets, models);
@@ -135,7 +135,7 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
                 "more than {MAX_ENTRIES} combinations of client, model, version and operation"
             ));
             entries = entries.saturating_sub(new);
-            good = None;
+            valid = None;
         } else {
             let part = Part {
                 id,
@@ -159,8 +159,8 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
             messages_wait,
         });
     }
-    let granted = roles.enter(path, |overlap| told(raw, overlap));
-    let (granted, ()) = (granted?, good?);
+    let granted = roles.enter(path, |overlap| overlap_message(raw, overlap));
+    let (granted, ()) = (granted?, valid?);
     Some(Granted {
         grants,
         models_by_name,
@@ -180,14 +180,14 @@ fn scopes(path: &Path, grant: &raw::Grant, inferred: &[&Model], raw: &raw::Polic
         && inferred
             .iter()
             .any(|model| model.protocols().contains(&Protocol::OipGrpc));
-    let (mut good, mut shared) = (Some(()), false);
+    let (mut valid, mut shared) = (Some(()), false);
     for (name, scope) in scopes {
         let scope = scope.unwrap_or_default();
-        good = good.and(service::scope(&path.field(name), scope, raw));
+        valid = valid.and(service::scope(&path.field(name), scope, raw));
         shared |= !scope.is_local();
     }
     service::unreturned(path, grant, raw);
-    good.map(|()| streams && shared)
+    valid.map(|()| streams && shared)
 }
 
 /// Number of combinations.
@@ -197,8 +197,8 @@ const fn combinations(clients: usize, targets: usize, operations: usize) -> usiz
 
 /// Index of a client in name order.
 fn client_id(clients_in_order: &[&str], name: &str) -> Option<ClientId> {
-    let place = clients_in_order.binary_search(&name).ok()?;
-    u32::try_from(place).ok().map(ClientId)
+    let index = clients_in_order.binary_search(&name).ok()?;
+    u32::try_from(index).ok().map(ClientId)
 }
 
 fn clients(
@@ -207,8 +207,8 @@ fn clients(
     raw: &raw::Policy,
     in_order: &[&str],
 ) -> Option<BTreeSet<ClientId>> {
-    let mut good = path.not_empty(&grant.clients, "the names of clients, or group:name");
-    good = good.and(path.distinct(&grant.clients));
+    let mut valid = path.not_empty(&grant.clients, "the names of clients, or group:name");
+    valid = valid.and(path.distinct(&grant.clients));
     let mut clients = BTreeSet::new();
     for (index, name) in grant.clients.iter().enumerate() {
         let path = path.index(index);
@@ -223,21 +223,21 @@ fn clients(
                     );
                 }
                 None => {
-                    good = path.unknown("group", group, raw.groups.keys());
+                    valid = path.unknown("group", group, raw.groups.keys());
                 }
             }
         } else if let Some(id) = client_id(in_order, name) {
             clients.insert(id);
         } else if raw.groups.contains_key(name) {
-            good = path.fail_with_fix(
+            valid = path.fail_with_fix(
                 format!("{} is a group", quote(name)),
                 format!("{GROUP_PREFIX}{name}"),
             );
         } else {
-            good = path.unknown("client", name, raw.clients.keys());
+            valid = path.unknown("client", name, raw.clients.keys());
         }
     }
-    good.map(|()| clients)
+    valid.map(|()| clients)
 }
 
 fn targets(
@@ -246,8 +246,8 @@ fn targets(
     raw: &raw::Policy,
     ids: &BTreeMap<String, ModelId>,
 ) -> Option<BTreeSet<Target>> {
-    let mut good = path.not_empty(&grant.models, "the names of models");
-    good = good.and(path.distinct(&grant.models));
+    let mut valid = path.not_empty(&grant.models, "the names of models");
+    valid = valid.and(path.distinct(&grant.models));
     let mut targets = BTreeSet::new();
     for (index, text) in grant.models.iter().enumerate() {
         let path = path.index(index);
@@ -257,7 +257,7 @@ fn targets(
             found = true;
             let Some(id) = ids.get(name) else { continue };
             let mut matched = false;
-            for (version, place) in model.versions.called().into_iter().zip(0_u32..) {
+            for (version, version_index) in model.versions.called().into_iter().zip(0_u32..) {
                 let wanted = match selector {
                     Selector::Version(_, wanted) => wanted == version,
                     Selector::Model(_) | Selector::Under(_) => true,
@@ -266,7 +266,7 @@ fn targets(
                     matched = true;
                     targets.insert(Target {
                         model: *id,
-                        version: place,
+                        version: version_index,
                     });
                 }
             }
@@ -285,7 +285,7 @@ fn targets(
                         quote(version)
                     ));
                 }
-                good = None;
+                valid = None;
             }
         }
         if !found {
@@ -297,25 +297,25 @@ fn targets(
                     path.unknown::<_, ()>("model", name, raw.models.keys());
                 }
             }
-            good = None;
+            valid = None;
         }
     }
-    good.map(|()| targets)
+    valid.map(|()| targets)
 }
 
 fn operations(path: &Path, grant: &raw::Grant) -> Option<Vec<Operation>> {
-    let mut good = path.not_empty(&grant.operations, "[infer]");
-    good = good.and(path.distinct(&grant.operations));
+    let mut valid = path.not_empty(&grant.operations, "[infer]");
+    valid = valid.and(path.distinct(&grant.operations));
     let mut operations = Vec::new();
     for (index, text) in grant.operations.iter().enumerate() {
         if let Some(operation) = Operation::from_name(text) {
             operations.push(operation);
         } else {
             let names = Operation::ALL.map(Operation::name);
-            good = path.index(index).unknown_of("operation", text, &names);
+            valid = path.index(index).unknown_of("operation", text, &names);
         }
     }
-    good.map(|()| operations)
+    valid.map(|()| operations)
 }
 
 /// Statistics of a model without a protocol that supports them.
@@ -328,14 +328,14 @@ fn unasked(
     if !operations.contains(&Operation::Statistics) {
         return;
     }
-    let never_asked = |model: &&Model| {
+    let lacks_statistics = |model: &&Model| {
         let has = |protocol: &Protocol| matches!(protocol, Protocol::OipRest | Protocol::OipGrpc);
         !model.protocols().iter().any(has)
     };
     let without = targets
         .iter()
         .filter_map(|target| models?.get(usize::try_from(target.model.0).ok()?))
-        .find(never_asked);
+        .find(lacks_statistics);
     if let Some(model) = without {
         path.warn(
             format!(
@@ -348,7 +348,7 @@ fn unasked(
 }
 
 /// Message for two overlapping grants.
-fn told(raw: &raw::Policy, overlap: &Overlap) -> String {
+fn overlap_message(raw: &raw::Policy, overlap: &Overlap) -> String {
     let Overlap {
         id,
         other,
@@ -356,30 +356,30 @@ fn told(raw: &raw::Policy, overlap: &Overlap) -> String {
         target: Target { model, version },
         operation,
     } = *overlap;
-    let place = |place: u32| usize::try_from(place).unwrap_or(usize::MAX);
+    let index = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let grant = |id: GrantId| {
         let name = raw
             .grants
-            .get(place(id.0))
+            .get(index(id.0))
             .and_then(|grant| grant.name.as_deref());
         name.map_or_else(|| format!("grants[{}]", id.0), quote)
     };
     let client = raw
         .clients
         .keys()
-        .nth(place(client.0))
+        .nth(index(client.0))
         .map_or("", String::as_str);
     let (name, version) =
         raw.models
             .iter()
-            .nth(place(model.0))
+            .nth(index(model.0))
             .map_or(("", ""), |(name, model)| {
                 (
                     name.as_str(),
                     model
                         .versions
                         .called()
-                        .get(place(version))
+                        .get(index(version))
                         .copied()
                         .unwrap_or_default(),
                 )

@@ -113,23 +113,23 @@ fn handler(path: &Path, raw: &raw::Handler, policy: &raw::Policy) -> Option<Hand
 }
 
 fn config(path: &Path, raw: &BTreeMap<String, String>) -> Option<()> {
-    let mut good = Some(());
-    good = good.and(path.up_to(raw.len(), MAX_CONFIG_ENTRIES, "entries are too many"));
+    let mut valid = Some(());
+    valid = valid.and(path.up_to(raw.len(), MAX_CONFIG_ENTRIES, "entries are too many"));
     for (key, value) in raw {
         if key.is_empty() || key.len() > names::MAX_NAME_BYTES {
-            good = path.key(key).fail(format!(
+            valid = path.key(key).fail(format!(
                 "a key must have 1 to {} bytes",
                 names::MAX_NAME_BYTES
             ));
         }
         if value.len() > MAX_CONFIG_BYTES {
-            good = path.key(key).fail(format!(
+            valid = path.key(key).fail(format!(
                 "{} bytes are too long, {MAX_CONFIG_BYTES} are allowed",
                 value.len()
             ));
         }
     }
-    good
+    valid
 }
 
 /// Maximum handlers of a chain. Each needs a new instance, and all share the request's deadline.
@@ -140,8 +140,8 @@ pub(super) fn chain(path: &Path, raw: Option<&Chain>, policy: &raw::Policy) -> O
     let Some(Chain(names)) = raw else {
         return Some(Vec::new());
     };
-    let mut good = path.not_empty(names, "the name of a handler");
-    good = good.and(path.at_most(names.len(), MAX_LINKS, "handlers in a row are too many"));
+    let mut valid = path.not_empty(names, "the name of a handler");
+    valid = valid.and(path.at_most(names.len(), MAX_LINKS, "handlers in a row are too many"));
     for (index, name) in names.iter().enumerate() {
         if !policy.handlers.contains_key(name) {
             // A single name needs no list.
@@ -149,8 +149,8 @@ pub(super) fn chain(path: &Path, raw: Option<&Chain>, policy: &raw::Policy) -> O
                 [_] => path.clone(),
                 _ => path.index(index),
             };
-            good = path.unknown("handler", name, policy.handlers.keys());
+            valid = path.unknown("handler", name, policy.handlers.keys());
         }
     }
-    good.map(|()| names.clone())
+    valid.map(|()| names.clone())
 }

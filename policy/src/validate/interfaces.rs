@@ -67,7 +67,7 @@ pub(super) fn lets_in_more(given: &TensorRule, taken: &TensorRule) -> Option<&'s
 /// The ensemble must require the proofs of each of its models, so that its grants do not bypass
 /// them.
 pub(super) fn proofs(path: &Path, own: &Model, member: &Model) -> Option<()> {
-    let met = |asked| own.requires().is_some_and(|own| own.implies(asked));
+    let met = |required| own.requires().is_some_and(|own| own.implies(required));
     if member.requires().is_none_or(met) {
         return Some(());
     }
@@ -98,7 +98,7 @@ pub(super) fn parameters<'m>(
     let Accepts::Tensors(contract) = own.accepts() else {
         return Some(());
     };
-    let mut good = Some(());
+    let mut valid = Some(());
     for (name, bound) in &contract.parameters {
         let path = path.field("parameters").key(name);
         let mut listed = members
@@ -106,17 +106,17 @@ pub(super) fn parameters<'m>(
             .filter_map(|member| Some((member, bounds(member, name)?)))
             .peekable();
         if listed.peek().is_none() {
-            good = path.fail_with_fix("no model of the ensemble has this parameter", "remove it");
+            valid = path.fail_with_fix("no model of the ensemble has this parameter", "remove it");
         }
         if let Some((member, _)) = listed.find(|(_, taken)| !bounds_fit(bound, taken)) {
             let message = format!(
                 "model {} accepts fewer values of this parameter",
                 quote(member.name())
             );
-            good = path.fail_with_fix(message, "the bounds of the model, or narrower ones");
+            valid = path.fail_with_fix(message, "the bounds of the model, or narrower ones");
         }
     }
-    good
+    valid
 }
 
 fn bounds_fit(given: &ParameterBound, taken: &ParameterBound) -> bool {
@@ -132,9 +132,9 @@ fn bounds_fit(given: &ParameterBound, taken: &ParameterBound) -> bool {
 
 /// Warns of an output that a model restricts but the ensemble does not.
 pub(super) fn gives_more(given: &TensorRule, made: &TensorRule) -> Option<String> {
-    let (own, theirs) = (given.release, made.release);
-    let decimals = theirs.round_decimals;
-    let top = theirs.top_k;
+    let (own, member_release) = (given.release, made.release);
+    let decimals = member_release.round_decimals;
+    let top = member_release.top_k;
     if let Some(most) = decimals
         && own.round_decimals.is_none_or(|own| own > most)
     {

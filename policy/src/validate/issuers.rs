@@ -177,12 +177,13 @@ fn unbounded(path: &Path, issuer: &Issuer) {
 
 /// Warns of a scope for inference if a grant also allows streaming without that scope.
 fn unasked(path: &Path, issuer: &Issuer, grants: &[raw::Grant]) {
-    let asked = |operation: Operation| issuer.scopes.iter().find(|(known, _)| *known == operation);
+    let scope_of =
+        |operation: Operation| issuer.scopes.iter().find(|(known, _)| *known == operation);
     let given = |grant: &raw::Grant| {
         let mut operations = grant.operations.iter();
         operations.any(|name| name == Operation::Stream.name())
     };
-    if let (Some((_, scope)), None) = (asked(Operation::Infer), asked(Operation::Stream))
+    if let (Some((_, scope)), None) = (scope_of(Operation::Infer), scope_of(Operation::Stream))
         && grants.iter().any(given)
     {
         path.warn(
@@ -228,9 +229,9 @@ fn audiences(path: &Path, raw: &[String]) -> Option<()> {
     // Without an audience, a token for any other service would be accepted.
     path.not_empty(raw, "the value of `aud` for this gate")?;
     path.at_most(raw.len(), MAX_AUDIENCES, "are too many")?;
-    let mut good = path.distinct(raw);
-    good = good.and(path.each(raw, |path, value| text(path, value)));
-    good
+    let mut valid = path.distinct(raw);
+    valid = valid.and(path.each(raw, |path, value| text(path, value)));
+    valid
 }
 
 fn algorithms(path: &Path, raw: &[String]) -> Option<Vec<Algorithm>> {

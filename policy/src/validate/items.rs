@@ -70,28 +70,28 @@ pub(super) fn items(
     });
     let url_path = path.field("url");
     let url_rule = optional(raw.url, |url_raw| url(&url_path, url_raw));
-    let mut good = Some(());
+    let mut valid = Some(());
     if raw.media.is_some()
         && (raw.utf8 || raw.pattern.is_some() || raw.allowed.is_some() || raw.url.is_some())
     {
-        good = path.field("media").fail_with_fix(
+        valid = path.field("media").fail_with_fix(
             "contradicts media: files of these types are not text",
             "remove one of the two",
         );
     }
     if raw.allowed.is_some() && raw.pattern.is_some() {
-        good = path.field("allowed").fail_with_fix(
+        valid = path.field("allowed").fail_with_fix(
             "lists all allowed elements, so that a pattern beside it has no effect",
             "remove one of the two",
         );
     }
     if raw.url.is_some() && most > MAX_URL_BYTES as u64 {
-        good = max_path.fail_with_fix(
+        valid = max_path.fail_with_fix(
             "an element with url rules may have at most 2048 bytes",
             "max_item_bytes: 2KiB",
         );
     }
-    good?;
+    valid?;
     Some((
         Some(max_bytes?),
         Items {
@@ -115,7 +115,7 @@ fn no_items(path: &Path, raw: Written<'_>, datatype: Datatype) -> bool {
         ("media", raw.media.is_some()),
         ("url", raw.url.is_some()),
     ];
-    let mut good = true;
+    let mut is_valid = true;
     for (field, written) in written {
         if written {
             let message = if field.ends_with("bytes") {
@@ -124,38 +124,38 @@ fn no_items(path: &Path, raw: Written<'_>, datatype: Datatype) -> bool {
                 format!("is only for BYTES: elements of {datatype} are numbers")
             };
             path.field(field).error_with_fix(message, "remove it");
-            good = false;
+            is_valid = false;
         }
     }
-    good
+    is_valid
 }
 
 fn listed(path: &Path, list: &[Scalar], least: usize, most: u64) -> Option<Vec<Vec<u8>>> {
     few(path, list)?;
     let most = most.min(MAX_LISTED_BYTES as u64);
     let mut items = Vec::new();
-    let mut good = Some(());
+    let mut valid = Some(());
     for (index, value) in list.iter().enumerate() {
         let path = path.index(index);
         match value {
             Scalar::Text(text) if text.len() as u64 > most => {
-                good = path.fail_with_fix(
+                valid = path.fail_with_fix(
                     format!("{} bytes are too long", text.len()),
                     format!("at most {most}"),
                 );
             }
             Scalar::Text(text) if text.len() < least => {
-                good = path.fail(format!(
+                valid = path.fail(format!(
                     "{} bytes are fewer than min_item_bytes",
                     text.len()
                 ));
             }
             Scalar::Text(text) if items.iter().any(|item| item == text.as_bytes()) => {
-                good = path.fail(format!("{} is listed twice", quote(text)));
+                valid = path.fail(format!("{} is listed twice", quote(text)));
             }
             Scalar::Text(text) => items.push(text.as_bytes().to_vec()),
             Scalar::Integer(_) | Scalar::Float(_) => {
-                good = path.fail_with_fix(
+                valid = path.fail_with_fix(
                     "is a number, and elements of BYTES are strings",
                     "put it in quotes",
                 );
@@ -163,7 +163,7 @@ fn listed(path: &Path, list: &[Scalar], least: usize, most: u64) -> Option<Vec<V
         }
     }
     items.sort_unstable();
-    good.map(|()| items)
+    valid.map(|()| items)
 }
 
 fn pattern(path: &Path, text: &str) -> Option<Arc<Pattern>> {
@@ -186,15 +186,15 @@ pub(super) fn media(path: &Path, raw: &raw::Media) -> Option<MediaRule> {
         max_duration_ms,
     } = raw;
     let types_path = path.field("types");
-    let mut good = types_path.not_empty(types, "[png, jpeg]");
-    good = good.and(types_path.distinct(types));
+    let mut valid = types_path.not_empty(types, "[png, jpeg]");
+    valid = valid.and(types_path.distinct(types));
     let mut kinds = Vec::new();
     for (index, name) in types.iter().enumerate() {
         if let Some(kind) = MediaType::ALL.into_iter().find(|kind| kind.name() == name) {
             kinds.push(kind);
         } else {
             let names = MediaType::ALL.iter().map(|kind| kind.name());
-            good = types_path.index(index).unknown("kind of file", name, names);
+            valid = types_path.index(index).unknown("kind of file", name, names);
         }
     }
     let records = kinds.contains(&MediaType::Wav);
@@ -207,7 +207,7 @@ pub(super) fn media(path: &Path, raw: &raw::Media) -> Option<MediaRule> {
         let Some(value) = value else {
             return Some(None);
         };
-        if !has && good.is_some() {
+        if !has && valid.is_some() {
             return path.fail_with_fix(
                 format!("has no effect: none of the types is {whose}"),
                 "remove it",
@@ -225,13 +225,13 @@ pub(super) fn media(path: &Path, raw: &raw::Media) -> Option<MediaRule> {
         size("max_duration_ms", *max_duration_ms, records, "a recording"),
     ];
     if pictures && max_pixels.is_none() && (max_width.is_none() || max_height.is_none()) {
-        good = path.field("max_pixels").fail_with_fix(
+        valid = path.field("max_pixels").fail_with_fix(
             "is missing: a small file can decode to a huge picture",
             "max_pixels: 4000000",
         );
     }
     if records && max_duration_ms.is_none() {
-        good = path.field("max_duration_ms").fail_with_fix(
+        valid = path.field("max_duration_ms").fail_with_fix(
             "is missing: a recording needs a maximum duration",
             "max_duration_ms: 60000",
         );
@@ -249,7 +249,7 @@ pub(super) fn media(path: &Path, raw: &raw::Media) -> Option<MediaRule> {
     let (min_width, min_height) = (min_width?, min_height?);
     let (width, height, pixels) = (width?, height?, pixels?);
     let (frames, duration) = (frames?, duration?);
-    good.and(minimum).map(|()| MediaRule {
+    valid.and(minimum).map(|()| MediaRule {
         types: kinds,
         min_width: min_width.unwrap_or(1),
         min_height: min_height.unwrap_or(1),
@@ -292,29 +292,29 @@ pub(super) fn url(path: &Path, raw: &raw::Url) -> Option<UrlRule> {
         ports,
     } = raw;
     let hosts_path = path.field("hosts");
-    let mut good = hosts_path.not_empty(hosts, "[images.example.com]");
-    good = good.and(hosts_path.distinct(hosts));
+    let mut valid = hosts_path.not_empty(hosts, "[images.example.com]");
+    valid = valid.and(hosts_path.distinct(hosts));
     hosts_path.up_to(hosts.len(), MAX_HOSTS, "hosts are too many")?;
     for (index, host) in hosts.iter().enumerate() {
         let name = host.strip_prefix("*.").unwrap_or(host);
         let two_labels = host.len() == name.len() || name.contains('.');
         if !is_name(name) || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            good = hosts_path.index(index).fail_with_fix(
+            valid = hosts_path.index(index).fail_with_fix(
                 format!("{} is not a host name in lower case", quote(host)),
                 "images.example.com, or *.example.com for all below it",
             );
         } else if !two_labels {
-            good = hosts_path.index(index).fail_with_fix(
+            valid = hosts_path.index(index).fail_with_fix(
                 format!("{} covers every host below a top-level domain", quote(host)),
                 "*.example.com",
             );
         }
     }
     let schemes_path = path.field("schemes");
-    good = good.and(schemes_path.distinct(schemes));
+    valid = valid.and(schemes_path.distinct(schemes));
     for (index, scheme) in schemes.iter().enumerate() {
         if !SCHEMES.contains(&scheme.as_str()) {
-            good =
+            valid =
                 schemes_path
                     .index(index)
                     .unknown("scheme of a fetch", scheme, SCHEMES.into_iter());
@@ -333,23 +333,23 @@ pub(super) fn url(path: &Path, raw: &raw::Url) -> Option<UrlRule> {
     ports_path.up_to(ports.len(), MAX_PORTS, "ports are too many")?;
     let ported = schemes.iter().any(|scheme| default_port(scheme).is_some());
     if !ports.is_empty() && !ported {
-        good =
+        valid =
             ports_path.fail_with_fix("has no effect: none of the schemes has ports", "remove it");
     }
-    good = good.and(ports_path.distinct(ports));
+    valid = valid.and(ports_path.distinct(ports));
     let mut kept = Vec::new();
     for (index, port) in ports.iter().enumerate() {
         let path = ports_path.index(index);
         let port = path.within(*port, 1, u16::MAX.into(), "as a port");
         match port {
             Some(port) => kept.push(port),
-            None => good = None,
+            None => valid = None,
         }
     }
     if ports.is_empty() {
         kept.push(443);
     }
-    good.map(|()| UrlRule {
+    valid.map(|()| UrlRule {
         schemes,
         hosts: hosts.clone(),
         ports: kept,

@@ -39,7 +39,7 @@ pub(super) fn jwks(path: &Path, raw: &Jwks, algorithms: &[Algorithm]) -> Option<
     let keys_path = path.field("keys");
     keys_path.not_empty(&raw.keys, "the issuer's public keys")?;
     keys_path.at_most(raw.keys.len(), MAX_KEYS, "keys are too many")?;
-    let mut good = Some(());
+    let mut valid = Some(());
     let mut kids = BTreeMap::new();
     let mut keys = Vec::new();
     for (index, raw) in raw.keys.iter().enumerate() {
@@ -51,7 +51,7 @@ pub(super) fn jwks(path: &Path, raw: &Jwks, algorithms: &[Algorithm]) -> Option<
                     .as_deref()
                     .and_then(|kid| kids.insert(kid, path.clone()))
                 {
-                    good = path
+                    valid = path
                         .field("kid")
                         .fail(format!("is also the name of {}", first.as_str()));
                 }
@@ -61,10 +61,10 @@ pub(super) fn jwks(path: &Path, raw: &Jwks, algorithms: &[Algorithm]) -> Option<
                 });
             }
             Key::NotForUs => {}
-            Key::Faulty => good = None,
+            Key::Faulty => valid = None,
         }
     }
-    good?;
+    valid?;
     if keys.is_empty() {
         return keys_path.fail("no key of the set can verify a token");
     }
@@ -236,14 +236,14 @@ fn no_secret(path: &Path, raw: &Jwk) -> Option<()> {
         ("oth", raw.oth),
         ("k", raw.k),
     ];
-    let mut good = Some(());
+    let mut valid = Some(());
     for (name, _) in secrets.into_iter().filter(|(_, secret)| secret.0) {
-        good = path.field(name).fail_with_fix(
+        valid = path.field(name).fail_with_fix(
             "is private key material: treat this key as stolen, and replace it",
             "public keys only",
         );
     }
-    good
+    valid
 }
 
 /// Purpose of a key. `None`: contradictory. `Some(Some(…))`: another purpose.
@@ -289,8 +289,8 @@ fn rsa_scheme(path: &Path, raw: &Jwk, algorithms: &[Algorithm]) -> Option<RsaSch
     };
     if let Some(alg) = &raw.alg {
         // An algorithm of another type, or an unknown one, is reported with the purposes.
-        let said = Algorithm::from_name(alg);
-        return Some(said.as_ref().and_then(scheme).unwrap_or(USUAL));
+        let declared = Algorithm::from_name(alg);
+        return Some(declared.as_ref().and_then(scheme).unwrap_or(USUAL));
     }
     let mut possible = algorithms.iter().filter_map(scheme);
     match (possible.next(), possible.next()) {

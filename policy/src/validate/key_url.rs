@@ -27,17 +27,17 @@ const DISCOVERY: [&str; 2] = ["openid-configuration", "oauth-authorization-serve
 
 /// Rejects URL settings without a URL.
 pub(super) fn only_of_url(path: &Path, raw: &Jwks) -> Option<()> {
-    let said = [
+    let fields = [
         ("ca", raw.ca.is_some()),
         ("refresh_s", raw.refresh_s.is_some()),
         ("stale_s", raw.stale_s.is_some()),
     ];
-    let mut good = Some(());
-    for (name, _) in said.into_iter().filter(|(_, said)| *said) {
+    let mut valid = Some(());
+    for (name, _) in fields.into_iter().filter(|(_, is_set)| *is_set) {
         let message = "has no effect without a url";
-        good = path.field(name).fail_with_fix(message, "remove it");
+        valid = path.field(name).fail_with_fix(message, "remove it");
     }
-    good
+    valid
 }
 
 /// The key set at `text`.
@@ -52,17 +52,17 @@ pub(super) fn key_set(
         let fix = "exactly one of file, url and keys";
         return url_path.fail_with_fix("cannot stand beside file or keys", fix);
     }
-    let place = match parse(text) {
-        Ok(place) => Some(place),
+    let parsed = match parse(text) {
+        Ok(parsed) => Some(parsed),
         Err((message, fix)) => url_path.fail_with_fix(format!("{} {message}", quote(text)), fix),
     };
-    if place.as_ref().is_some_and(|place| !place.tls) {
+    if parsed.as_ref().is_some_and(|parsed| !parsed.tls) {
         url_path.warn(
             "any process that can listen there on this machine can sign tokens",
             "https://",
         );
     }
-    let ca = ca(&path.field("ca"), raw.ca.as_ref(), place.as_ref());
+    let ca = ca(&path.field("ca"), raw.ca.as_ref(), parsed.as_ref());
     let refresh_path = path.field("refresh_s");
     let refresh_s = raw.refresh_s.unwrap_or(DEFAULT_REFRESH_S);
     let refresh_s = refresh_path.within(refresh_s, 1, MAX_REFRESH_S, "s");
@@ -79,7 +79,7 @@ pub(super) fn key_set(
         server,
         port,
         path,
-    } = place?;
+    } = parsed?;
     ca?;
     Some(KeySetUrl {
         tls,
@@ -269,12 +269,12 @@ mod tests {
         ] {
             let found = parse(text);
             match (&found, expected) {
-                (Ok(place), Ok(expected)) => {
+                (Ok(parsed), Ok(expected)) => {
                     let url = KeySetUrl {
-                        tls: place.tls,
-                        server: place.server.clone(),
-                        port: place.port,
-                        path: place.path.clone(),
+                        tls: parsed.tls,
+                        server: parsed.server.clone(),
+                        port: parsed.port,
+                        path: parsed.path.clone(),
                         ca: None,
                         refresh_s: 1,
                         stale_s: 2,

@@ -205,13 +205,13 @@ fn charges_nothing(path: &Path, infers: bool) {
 /// An amount that every valid request can pass at least once.
 fn units(path: &Path, unit: Unit, amount: u64, models: &[&Model]) -> Option<u64> {
     let amount = path.within(amount, 1, MAX_UNITS, unit.name());
-    let mut good = amount;
+    let mut valid_amount = amount;
     for model in models {
         let name = quote(model.name());
         let most = match (unit, model.accepts()) {
             (Unit::Requests, _) => continue,
             (Unit::Elements, Accepts::Raw { .. }) => {
-                good = path.fail_with_fix(
+                valid_amount = path.fail_with_fix(
                     format!("model {name} takes a raw body, which has no elements"),
                     "bytes",
                 );
@@ -220,7 +220,7 @@ fn units(path: &Path, unit: Unit, amount: u64, models: &[&Model]) -> Option<u64>
             (Unit::Elements, Accepts::Tensors(contract)) => contract.most().elements,
             (Unit::Bytes, Accepts::Tensors(contract)) => contract.most().bytes,
             (Unit::Elements, Accepts::OpenAi(_)) => {
-                good = path.fail_with_fix(
+                valid_amount = path.fail_with_fix(
                     format!("model {name} takes texts, which have no elements"),
                     "tokens",
                 );
@@ -229,7 +229,7 @@ fn units(path: &Path, unit: Unit, amount: u64, models: &[&Model]) -> Option<u64>
             (Unit::Bytes, Accepts::OpenAi(rules)) => rules.most().bytes,
             (Unit::Tokens, Accepts::OpenAi(rules)) => rules.most().tokens,
             (Unit::Tokens, Accepts::Tensors(_) | Accepts::Raw { .. }) => {
-                good = path.fail_with_fix(
+                valid_amount = path.fail_with_fix(
                     format!("model {name} takes no texts, and so has no tokens"),
                     "elements or bytes",
                 );
@@ -241,10 +241,10 @@ fn units(path: &Path, unit: Unit, amount: u64, models: &[&Model]) -> Option<u64>
         };
         let most = most.saturating_mul(model.calls());
         if amount.is_some_and(|amount| most > amount) {
-            good = path.fail_with_fix(beyond(&name, model, most, unit), fix(most));
+            valid_amount = path.fail_with_fix(beyond(&name, model, most, unit), fix(most));
         }
     }
-    good
+    valid_amount
 }
 
 fn takes_raw(model: &Model) -> bool {

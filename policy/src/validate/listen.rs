@@ -104,24 +104,24 @@ fn tls(path: &Path, raw: &raw::Tls, trusted_hops: u64) -> Option<Tls> {
         let text = path.required(text, "a PEM file")?;
         names::file(&path, text)
     };
-    let mut good = file("cert", raw.cert.as_deref());
-    good = file("key", raw.key.as_deref()).and(good);
+    let mut valid = file("cert", raw.cert.as_deref());
+    valid = file("key", raw.key.as_deref()).and(valid);
     for (name, optional) in [
         ("client_ca", &raw.client_ca),
         ("client_crl", &raw.client_crl),
     ] {
         if optional.is_some() {
-            good = file(name, optional.as_deref()).and(good);
+            valid = file(name, optional.as_deref()).and(valid);
         }
     }
     if raw.client_crl.is_some() && raw.client_ca.is_none() {
-        good = path.field("client_crl").fail_with_fix(
+        valid = path.field("client_crl").fail_with_fix(
             "has no effect: client certificates are not requested",
             "client_ca",
         );
     }
     let forwarders = forwarders(&path.field("forwarded_by"), raw, trusted_hops);
-    good?;
+    valid?;
     Some(Tls {
         cert: raw.cert.clone()?,
         key: raw.key.clone()?,
@@ -136,7 +136,7 @@ fn forwarders(path: &Path, raw: &raw::Tls, trusted_hops: u64) -> Option<Vec<Peer
     if raw.forwarded_by.is_empty() {
         return Some(Vec::new());
     }
-    let mut good = Some(());
+    let mut valid = Some(());
     for (missing, message, fix) in [
         (
             raw.client_ca.is_none(),
@@ -150,7 +150,7 @@ fn forwarders(path: &Path, raw: &raw::Tls, trusted_hops: u64) -> Option<Vec<Peer
         ),
     ] {
         if missing {
-            good = path.fail_with_fix(message, fix);
+            valid = path.fail_with_fix(message, fix);
         }
     }
     path.at_most(raw.forwarded_by.len(), MAX_FORWARDERS, "are too many")?;
@@ -159,14 +159,14 @@ fn forwarders(path: &Path, raw: &raw::Tls, trusted_hops: u64) -> Option<Vec<Peer
         let path = path.index(index);
         let name = proofs::peer_name(&path, rule);
         if name.as_ref().is_some_and(|name| names.contains(name)) {
-            good = path.fail("is listed twice");
+            valid = path.fail("is listed twice");
         }
         match name {
             Some(name) => names.push(name),
-            None => good = None,
+            None => valid = None,
         }
     }
-    good.map(|()| names)
+    valid.map(|()| names)
 }
 
 fn limits(path: &Path, raw: &raw::Limits) -> Option<Limits> {
@@ -278,15 +278,15 @@ pub(super) fn key_locations(path: &Path, policy: &raw::Policy) -> Option<KeyLoca
         Some(names) => self::headers(&path.field("headers"), names),
         None => Some((KeyLocations::USUAL.headers, KeyLocations::USUAL.bearer)),
     };
-    let mut good = Some(());
+    let mut valid = Some(());
     let none = headers.as_ref().is_some_and(Vec::is_empty);
     if none && cookie.is_none() && query.is_none() {
-        good = path.fail_with_fix("no request could carry an API key", "headers: [x-api-key]");
+        valid = path.fail_with_fix("no request could carry an API key", "headers: [x-api-key]");
     }
     if let Some(name) = cookie {
         let path = path.field("cookie");
         // A token of RFC 6265, 4.1.1, limited to characters that all servers read alike.
-        good = good.and(plain(&path, name, b"-_."));
+        valid = valid.and(plain(&path, name, b"-_."));
         path.warn(
             "browsers send cookies with requests from other sites too",
             "a header field, or SameSite=Strict where the cookie is set",
@@ -294,13 +294,13 @@ pub(super) fn key_locations(path: &Path, policy: &raw::Policy) -> Option<KeyLoca
     }
     if let Some(name) = query {
         let path = path.field("query");
-        good = good.and(plain(&path, name, b"-_"));
+        valid = valid.and(plain(&path, name, b"-_"));
         path.warn(
             "an API key in a query appears in the logs and histories of proxies and browsers",
             "a header field",
         );
     }
-    good?;
+    valid?;
     let (headers, bearer) = fields?;
     Some(KeyLocations {
         headers,
@@ -316,12 +316,12 @@ type Headers = (Cow<'static, [Cow<'static, str>]>, bool);
 fn headers(path: &Path, raw: &[String]) -> Option<Headers> {
     path.at_most(raw.len(), MAX_KEY_HEADERS, "are too many")?;
     let lower: Vec<String> = raw.iter().map(|name| name.to_ascii_lowercase()).collect();
-    let mut good = path.distinct(&lower);
+    let mut valid = path.distinct(&lower);
     for (index, name) in lower.iter().enumerate().filter(|(_, name)| *name != BEARER) {
         let path = path.index(index);
-        good = good.and(names::header(&path, name, MAX_KEY_HEADER_BYTES));
+        valid = valid.and(names::header(&path, name, MAX_KEY_HEADER_BYTES));
     }
-    good?;
+    valid?;
     let others = lower.iter().filter(|name| *name != BEARER);
     let headers = others.cloned().map(Cow::Owned).collect::<Vec<_>>();
     Some((Cow::Owned(headers), lower.iter().any(|name| name == BEARER)))

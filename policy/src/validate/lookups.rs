@@ -42,8 +42,8 @@ pub(super) fn lookups(
 
 fn lookup(path: &Path, raw: &raw::Lookup) -> Option<Lookup> {
     let kind = path.field("kind").required(raw.kind, "feast, or rest");
-    let place = place(path, raw);
-    let asked_at = kind.and_then(|kind| asked_at(path, raw, kind));
+    let endpoint = endpoint(path, raw);
+    let request_path = kind.and_then(|kind| request_path(path, raw, kind));
     let entity = kind.and_then(|kind| entity(path, raw, kind));
     let features = features(&path.field("features"), &raw.features);
     let within = |name: &str, value: Option<u64>, usual, most, unit: &str| {
@@ -78,7 +78,7 @@ fn lookup(path: &Path, raw: &raw::Lookup) -> Option<Lookup> {
         Some(file) => names::file(&path.field("bearer_file"), file),
         None => Some(()),
     };
-    let (tls, host, port) = place?;
+    let (tls, host, port) = endpoint?;
     if !tls && raw.bearer_file.is_some() {
         let fix = "https://";
         path.field("endpoint")
@@ -90,7 +90,7 @@ fn lookup(path: &Path, raw: &raw::Lookup) -> Option<Lookup> {
         tls,
         host,
         port,
-        path: asked_at?,
+        path: request_path?,
         entity: entity?,
         key: raw.key.unwrap_or_default(),
         max_key_bytes: max_key_bytes?,
@@ -107,7 +107,7 @@ fn lookup(path: &Path, raw: &raw::Lookup) -> Option<Lookup> {
 }
 
 /// Whether TLS is used, host and port.
-fn place(path: &Path, raw: &raw::Lookup) -> Option<(bool, String, u16)> {
+fn endpoint(path: &Path, raw: &raw::Lookup) -> Option<(bool, String, u16)> {
     let path = path.field("endpoint");
     let fix = "https://features.example.com:443";
     let text = path.required(raw.endpoint.as_ref(), fix)?;
@@ -120,16 +120,16 @@ fn place(path: &Path, raw: &raw::Lookup) -> Option<(bool, String, u16)> {
         let port = crate::contract::number(port)?;
         is_name(host).then(|| (tls, String::from(host), port))
     };
-    let place = read();
-    if place.is_none() {
+    let endpoint = read();
+    if endpoint.is_none() {
         let message = format!("{} is not an endpoint with a host name", quote(text));
         path.error_with_fix(message, fix);
     }
-    place
+    endpoint
 }
 
 /// The path; only the key is variable.
-fn asked_at(path: &Path, raw: &raw::Lookup, kind: LookupKind) -> Option<String> {
+fn request_path(path: &Path, raw: &raw::Lookup, kind: LookupKind) -> Option<String> {
     let path = path.field("path");
     let (text, keys) = match (&raw.path, kind) {
         (Some(text), LookupKind::Rest) => (text.as_str(), 1),
@@ -144,13 +144,13 @@ fn asked_at(path: &Path, raw: &raw::Lookup, kind: LookupKind) -> Option<String> 
         .filter(|part| *part == KEY_PLACEHOLDER)
         .count();
     let rest = text.replace(KEY_PLACEHOLDER, "");
-    let good = text.starts_with('/')
+    let is_valid = text.starts_with('/')
         && text.len() <= MAX_PATH_BYTES
         && rest.bytes().all(plain)
         && found == keys
         && text.matches(KEY_PLACEHOLDER).count() == keys
         && !text.split('/').any(|part| part == "." || part == "..");
-    if !good {
+    if !is_valid {
         let fix = if keys == 1 {
             "/v1/customers/{key}, with {key} as a whole segment"
         } else {
@@ -175,18 +175,18 @@ fn entity(path: &Path, raw: &raw::Lookup, kind: LookupKind) -> Option<String> {
 }
 
 fn features(path: &Path, raw: &[String]) -> Option<Vec<String>> {
-    let mut good = path.not_empty(raw, "[customer_stats:age]");
-    good = good.and(path.distinct(raw));
+    let mut valid = path.not_empty(raw, "[customer_stats:age]");
+    valid = valid.and(path.distinct(raw));
     path.at_most(raw.len(), MAX_FEATURES, "features are too many")?;
-    good = good.and(path.each(raw, |path, text| named(path, text)));
-    good.map(|()| raw.to_vec())
+    valid = valid.and(path.each(raw, |path, text| named(path, text)));
+    valid.map(|()| raw.to_vec())
 }
 
 /// A feature name: `view:feature`.
 fn named(path: &Path, text: &str) -> Option<()> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_:.-".contains(&byte);
-    let good = (1..=MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(plain);
-    if !good {
+    let is_valid = (1..=MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(plain);
+    if !is_valid {
         return path.fail_with_fix(
             format!("{} is not a valid name", quote(text)),
             format!("at most {MAX_NAME_BYTES} letters, digits and _ : . -"),

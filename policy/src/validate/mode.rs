@@ -27,7 +27,7 @@ pub(super) fn shadow(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Opt
     let budget = grant.budget.clone().unwrap_or_default();
     let rated = grant.rate.is_some() || budget.requests.is_some();
     let priced = grant.cost.is_some() || budget.elements.is_some() || budget.bytes.is_some();
-    let mut good = Some(());
+    let mut valid = Some(());
     for (name, given, is_there, what) in [
         ("rate", rate, rated, "the grant has no limit of requests"),
         ("cost", cost, priced, "the grant has no limit of cost"),
@@ -45,7 +45,7 @@ pub(super) fn shadow(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Opt
         ),
     ] {
         if given.is_some() && !is_there {
-            good = path.field(name).fail(format!("has no effect: {what}"));
+            valid = path.field(name).fail(format!("has no effect: {what}"));
         }
     }
     let default = default.unwrap_or_default();
@@ -69,5 +69,5 @@ pub(super) fn shadow(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Opt
             "enforce",
         );
     }
-    good.map(|()| shadow)
+    valid.map(|()| shadow)
 }

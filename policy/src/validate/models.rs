@@ -70,13 +70,13 @@ pub(super) fn models(
     let mut models: Vec<Model> = models.into_iter().collect::<Option<_>>()?;
     // Each ensemble is validated against its models.
     let mut graphs = Vec::new();
-    let mut good = Some(());
+    let mut valid = Some(());
     for (index, (name, raw)) in raw.models.iter().enumerate() {
         if let (Some(raw), Some(own)) = (&raw.ensemble, models.get(index))
             && own.is_ensemble()
         {
             let graph = ensemble::ensemble(&path.key(name), raw, own, &models);
-            good = good.and(graph.is_some().then_some(()));
+            valid = valid.and(graph.is_some().then_some(()));
             graphs.push((index, graph));
         }
     }
@@ -85,7 +85,7 @@ pub(super) fn models(
             model.ensemble = graph;
         }
     }
-    good.map(|()| models)
+    valid.map(|()| models)
 }
 
 /// Everything except its name.
@@ -159,7 +159,7 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
     met?;
     let returns = returns?.unwrap_or_else(|| outputs.clone());
     let (sent, protocols, versions) = (sent?, protocols?, versions?);
-    let (asked, content_types): (&[_], &[_]) = match &sent {
+    let (client_inputs, content_types): (&[_], &[_]) = match &sent {
         Some(Sent::Tensors(rules)) => (rules, &[]),
         Some(Sent::Raw { content_types, .. }) => (&[], content_types),
         None => (&inputs, &[]),
@@ -168,7 +168,7 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
     let to_carry = protocols::ProtocolView {
         versions: &versions,
         written: &raw.versions,
-        inputs: asked,
+        inputs: client_inputs,
         outputs: &returns,
         content_types,
     };
@@ -179,7 +179,7 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
         versions: &versions,
         has_weights: routing.has_weights(),
         clients: template::Side {
-            inputs: asked,
+            inputs: client_inputs,
             outputs: &returns,
         },
         backend: in_json.then_some(template::Side {
@@ -362,10 +362,10 @@ pub(super) fn decoupled(
     let Some(decoupled) = &raw.decoupled else {
         return Some(None);
     };
-    let mut good = Some(());
+    let mut valid = Some(());
     for (index, name) in raw.protocols.iter().enumerate() {
         if name != Protocol::OipGrpc.name() {
-            good = path.field("protocols").index(index).fail_with_fix(
+            valid = path.field("protocols").index(index).fail_with_fix(
                 "a decoupled model can only be called over streams of oip-grpc",
                 "[oip-grpc]",
             );
@@ -377,7 +377,7 @@ pub(super) fn decoupled(
         .and_then(|name| policy.backends.get(name));
     let kind = backend.and_then(|backend| backend.kind);
     if kind.is_some_and(|kind| kind != raw::BackendKind::OpenInference) {
-        good = path.field("backend").fail_with_fix(
+        valid = path.field("backend").fail_with_fix(
             "a decoupled model needs a server that can answer several times",
             "a backend of kind open-inference",
         );
@@ -399,7 +399,7 @@ pub(super) fn decoupled(
     // The proxy ends a stream that is idle for much longer than this.
     let gap_ms = within("gap_ms", decoupled.gap_ms, limits.timeout_ms);
     let max_ms = within("max_ms", decoupled.max_ms, limits.stream_ms);
-    good?;
+    valid?;
     Some(Some(Decoupled {
         max_answers: max_answers?,
         max_bytes: max_bytes?,
@@ -428,7 +428,7 @@ pub(super) fn with_final_response(
 }
 
 /// Rejects a grant that allows calling a decoupled model without a stream.
-pub(super) fn asked(path: &Path, grant: &raw::Grant, models: &[&Model]) -> Option<()> {
+pub(super) fn check_decoupled(path: &Path, grant: &raw::Grant, models: &[&Model]) -> Option<()> {
     let infer = Operation::Infer.name();
     let index = grant.operations.iter().position(|name| name == infer);
     let model = models.iter().find(|model| model.decoupled().is_some());

@@ -178,10 +178,10 @@ const TAKEN_FAMILIES: [&str; 10] = [
 /// dashes.
 pub(super) fn header(path: &Path, name: &str, max_bytes: usize) -> Option<()> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let good = (1..=max_bytes).contains(&name.len())
+    let is_valid = (1..=max_bytes).contains(&name.len())
         && name.bytes().all(plain)
         && name.starts_with(|first: char| first.is_ascii_lowercase());
-    if !good {
+    if !is_valid {
         return path.fail_with_fix(
             format!("{} is not a header field's name", quote(name)),
             format!("at most {max_bytes} letters, digits and dashes, a letter first"),
@@ -222,8 +222,8 @@ pub(super) fn component(path: &Path, text: &str) -> Option<()> {
     let plain = |byte: u8| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')
     };
-    let good = (1..=MAX_VERSION_BYTES).contains(&name.len()) && name.bytes().all(plain);
-    if !good {
+    let is_valid = (1..=MAX_VERSION_BYTES).contains(&name.len()) && name.bytes().all(plain);
+    if !is_valid {
         return path.fail_with_fix(
             format!("{} is not the name of a builtin handler", quote(name)),
             "lower-case letters, digits, - and _, as in builtin:tabular",

@@ -231,16 +231,16 @@ fn own_parameters(
     path: &Path,
     raw: &raw::Model,
 ) -> Option<Vec<(String, crate::contract::ParameterBound)>> {
-    let mut good = Some(());
+    let mut valid = Some(());
     for name in raw.parameters.keys() {
         if NAMED.contains(&name.as_str()) || constraints::is_member(name) {
-            good = path.key(name).fail_with_fix(
+            valid = path.key(name).fail_with_fix(
                 "is not an extra member: it has its own rule under openai, or is never accepted",
                 "remove it",
             );
         }
     }
-    good.and(parameters::parameters(path, &raw.parameters))
+    valid.and(parameters::parameters(path, &raw.parameters))
 }
 
 /// The rules of each kind of request and of its answer.
@@ -377,15 +377,15 @@ impl Reader {
 
     /// File types that the API accepts.
     fn pictures(&self, path: &Path, raw: &raw::Media) -> Option<MediaRule> {
-        let mut good = Some(());
+        let mut valid = Some(());
         for (index, name) in raw.types.iter().enumerate() {
             if matches!(name.as_str(), "tiff" | "wav") {
                 let path = path.field("types").index(index);
                 let fix = "png, jpeg, gif or webp";
-                good = path.fail_with_fix("is not a picture type of OpenAI's API", fix);
+                valid = path.fail_with_fix("is not a picture type of OpenAI's API", fix);
             }
         }
-        good.and(items::media(path, raw))
+        valid.and(items::media(path, raw))
     }
 
     fn completions(&self, path: &Path, raw: &raw::Completions) -> Option<Completions> {
@@ -439,14 +439,14 @@ impl Reader {
 
     /// Keywords of a fixed list, each once.
     fn words(&self, path: &Path, raw: &[String], known: &[&str]) -> Option<Vec<String>> {
-        let mut good = path.distinct(raw);
+        let mut valid = path.distinct(raw);
         for (index, word) in raw.iter().enumerate() {
             if !known.contains(&word.as_str()) {
-                good = path
+                valid = path
                     .index(index)
                     .fail_with_fix(format!("{} is not known", quote(word)), known.join(", "));
             }
         }
-        good.map(|()| raw.to_vec())
+        valid.map(|()| raw.to_vec())
     }
 }

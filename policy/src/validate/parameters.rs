@@ -21,9 +21,9 @@ pub(super) fn parameters(
     path: &Path,
     raw: &BTreeMap<String, ParameterRule>,
 ) -> Option<Vec<(String, ParameterBound)>> {
-    let mut good = Some(());
-    good = good.and(path.up_to(raw.len(), MAX_PARAMETERS, "parameters are too many"));
-    good.and(all(raw.iter().map(|(name, rule)| {
+    let mut valid = Some(());
+    valid = valid.and(path.up_to(raw.len(), MAX_PARAMETERS, "parameters are too many"));
+    valid.and(all(raw.iter().map(|(name, rule)| {
         let path = path.key(name);
         let named = names::tensor_name(&path, name);
         let bound = bound(&path, rule);
@@ -93,14 +93,14 @@ fn bound(path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {
 fn one_of(path: &Path, texts: &[String]) -> Option<ParameterBound> {
     path.not_empty(texts, "the allowed strings")?;
     path.up_to(texts.len(), MAX_CHOICES, "strings are too many")?;
-    let mut good = path.distinct(texts);
+    let mut valid = path.distinct(texts);
     for (index, text) in texts.iter().enumerate() {
         if text.len() > MAX_STRING_BYTES {
-            good = path.index(index).fail(format!(
+            valid = path.index(index).fail(format!(
                 "{} bytes are too long, {MAX_STRING_BYTES} are allowed",
                 text.len()
             ));
         }
     }
-    good.map(|()| ParameterBound::OneOf(texts.to_vec()))
+    valid.map(|()| ParameterBound::OneOf(texts.to_vec()))
 }

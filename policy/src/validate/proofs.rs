@@ -50,21 +50,21 @@ pub(super) fn jwt(
             }
             issuer_path.unknown("issuer", issuer, policy.issuers.keys())
         });
-    let mut good = Some(());
+    let mut valid = Some(());
     if let Some(subject) = &raw.subject {
-        good = text(&path.field("subject"), subject);
+        valid = text(&path.field("subject"), subject);
     } else if raw.claims.is_empty() && raw.scopes.is_empty() {
-        good = path.fail_with_fix(
+        valid = path.fail_with_fix(
             "needs a subject, claims or scopes: without them every token of the issuer would be this client",
             "a subject, claims or scopes",
         );
     }
     let claims = claims(&path.field("claims"), &raw.claims);
     let scopes_path = path.field("scopes");
-    good = good.and(scopes_path.at_most(raw.scopes.len(), MAX_CLAIMS, "scopes are too many"));
-    good = good.and(scopes_path.distinct(&raw.scopes));
-    good = good.and(scopes_path.each(&raw.scopes, |path, text| scope(path, text)));
-    good?;
+    valid = valid.and(scopes_path.at_most(raw.scopes.len(), MAX_CLAIMS, "scopes are too many"));
+    valid = valid.and(scopes_path.distinct(&raw.scopes));
+    valid = valid.and(scopes_path.each(&raw.scopes, |path, text| scope(path, text)));
+    valid?;
     let rule = JwtRule {
         issuer: issuer?.into(),
         subject: raw.subject.clone(),
@@ -97,14 +97,14 @@ fn required_claim(path: &Path, claim: &str, texts: &[String]) -> Option<()> {
     text(path, claim)?;
     path.not_empty(texts, "the values that the claim must have")?;
     path.at_most(texts.len(), MAX_CLAIMS, "texts are too many")?;
-    let mut good = path.distinct(texts);
-    good = good.and(path.each(texts, |path, value| text(path, value)));
-    good
+    let mut valid = path.distinct(texts);
+    valid = valid.and(path.each(texts, |path, value| text(path, value)));
+    valid
 }
 
 /// A token authenticates one client, so no rule may imply another client's rule.
 fn not_another_clients(path: &Path, rule: &JwtRule, others: &[(JwtRule, Path)]) -> Option<()> {
-    let mut good = Some(());
+    let mut valid = Some(());
     for (other, first) in others
         .iter()
         .filter(|(other, _)| other.issuer == rule.issuer)
@@ -114,7 +114,7 @@ fn not_another_clients(path: &Path, rule: &JwtRule, others: &[(JwtRule, Path)]) 
             continue;
         }
         if implies(rule, other) || implies(other, rule) {
-            good = path.fail_with_fix(
+            valid = path.fail_with_fix(
                 format!(
                     "a token could match both this client and {}",
                     first.as_str()
@@ -130,7 +130,7 @@ fn not_another_clients(path: &Path, rule: &JwtRule, others: &[(JwtRule, Path)]) 
             );
         }
     }
-    good
+    valid
 }
 
 /// Whether every token that satisfies `strict` also satisfies `loose`.
@@ -154,11 +154,11 @@ pub(super) fn mtls(
     listen: &raw::Listen,
     owners: &mut Owners,
 ) -> Option<PeerName> {
-    let asked = listen
+    let requests_certificates = listen
         .tls
         .as_ref()
         .is_some_and(|tls| tls.client_ca.is_some());
-    if !asked {
+    if !requests_certificates {
         path.error_with_fix(
             "has no effect: client certificates are not requested",
             "listen.tls.client_ca",
@@ -176,7 +176,7 @@ pub(super) fn mtls(
             first.as_str()
         ));
     }
-    (asked && first.is_none()).then_some(name)
+    (requests_certificates && first.is_none()).then_some(name)
 }
 
 /// Name in a certificate.
@@ -190,7 +190,7 @@ pub(super) fn peer_name(path: &Path, raw: &raw::MtlsRule) -> Option<PeerName> {
 
 /// `spiffe://trust-domain/path` (SPIFFE-ID, 2).
 pub(super) fn spiffe(path: &Path, id: &str) -> Option<()> {
-    let good = id.len() <= MAX_SPIFFE_BYTES
+    let is_valid = id.len() <= MAX_SPIFFE_BYTES
         && id
             .strip_prefix("spiffe://")
             .and_then(|rest| rest.split_once('/'))
@@ -209,27 +209,27 @@ pub(super) fn spiffe(path: &Path, id: &str) -> Option<()> {
                         !matches!(segment, "" | "." | "..") && segment.bytes().all(path_byte)
                     })
             });
-    if !good {
+    if !is_valid {
         path.error_with_fix(
             format!("{} is not a SPIFFE ID", quote(id)),
             "spiffe://trust-domain/path",
         );
     }
-    good.then_some(())
+    is_valid.then_some(())
 }
 
 /// A full host name, lower-case.
 fn dns(path: &Path, name: &str) -> Option<()> {
-    let good = is_host_name(name, |byte| {
+    let is_valid = is_host_name(name, |byte| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'
     });
-    if !good {
+    if !is_valid {
         path.error_with_fix(
             format!("{} is not a host name in lower case", quote(name)),
             "client.example.com, no wildcard",
         );
     }
-    good.then_some(())
+    is_valid.then_some(())
 }
 
 pub(super) fn metadata(
@@ -257,22 +257,22 @@ pub(super) fn metadata(
         });
     let value = raw.value.as_deref().unwrap_or(client);
     let value = text(&path.field("value"), value).map(|()| value.into());
-    let mut good = Some(());
+    let mut valid = Some(());
     if let Some(issuer) = &raw.issuer {
-        good = text(&path.field("issuer"), issuer);
+        valid = text(&path.field("issuer"), issuer);
     }
     let rule = MetadataRule {
         filter: filter?.into(),
         claim: claim?,
         value: value?,
-        issuer: good.and_then(|()| raw.issuer.clone()),
+        issuer: valid.and_then(|()| raw.issuer.clone()),
     };
-    good?;
+    valid?;
     let claim = Some(rule.claim.clone());
     let issuer = rule.issuer.as_ref().map(|_| rule.issuer_place());
     let before = owners.places.len();
-    for place in claim.into_iter().chain(issuer) {
-        owners.places.insert((rule.filter.clone(), place));
+    for metadata_path in claim.into_iter().chain(issuer) {
+        owners.places.insert((rule.filter.clone(), metadata_path));
     }
     if owners.places.len() > before.max(MAX_METADATA_PLACES) {
         return path.fail_with_fix(

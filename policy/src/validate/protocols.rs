@@ -58,26 +58,26 @@ pub(super) struct ProtocolView<'m> {
 
 /// Validates inputs and outputs against the model's protocols.
 pub(super) fn check(path: &Path, protocols: &[Protocol], view: &ProtocolView<'_>) -> Option<()> {
-    let mut good = Some(());
+    let mut valid = Some(());
     for (index, protocol) in protocols.iter().enumerate() {
         let path = path.field("protocols").index(index);
         match protocol {
             Protocol::TfRest | Protocol::TorchRest | Protocol::TorchGrpc | Protocol::Json => {
-                good = good.and(json(&path, *protocol, view));
+                valid = valid.and(json(&path, *protocol, view));
             }
             // A request with a raw body cannot request binary data, so its response is JSON.
             Protocol::OipRest if !view.content_types.is_empty() => {
-                good = good.and(json(&path, *protocol, view));
+                valid = valid.and(json(&path, *protocol, view));
             }
             Protocol::OipRest | Protocol::OipGrpc | Protocol::TfGrpc | Protocol::OpenAi => {}
         }
     }
     if protocols.contains(&Protocol::TorchGrpc) {
-        good = good.and(untyped(path, view.content_types));
+        valid = valid.and(untyped(path, view.content_types));
     }
     let tf = [Protocol::TfRest, Protocol::TfGrpc];
     if let Some(protocol) = tf.iter().find(|protocol| protocols.contains(protocol)) {
-        good = good.and(numbered(path, *protocol, view));
+        valid = valid.and(numbered(path, *protocol, view));
     }
     if protocols.contains(&Protocol::TfRest) && !have_rows(view.outputs.iter()) {
         let path = path.field("outputs");
@@ -86,24 +86,24 @@ pub(super) fn check(path: &Path, protocols: &[Protocol], view: &ProtocolView<'_>
             "clients that ask by column (inputs in place of instances)",
         );
     }
-    good
+    valid
 }
 
 /// Datatypes in JSON forms that name no datatype or cannot request binary data.
 fn json(path: &Path, protocol: Protocol, view: &ProtocolView<'_>) -> Option<()> {
     let name = protocol.name();
-    let mut good = Some(());
+    let mut valid = Some(());
     let tagged = protocol != Protocol::Json;
     if tagged && view.inputs.iter().any(|rule| rule.name() == BASE64_KEY) {
         // `{"b64": "…"}` would be both a named input and a bytes value.
-        good = path.fail_with_fix(
+        valid = path.fail_with_fix(
             format!("{name} cannot tell an input named {BASE64_KEY} from bytes in base64"),
             "rename the input",
         );
     }
     for rule in view.inputs.iter().chain(view.outputs) {
         if matches!(rule.datatype(), Datatype::Fp16 | Datatype::Bf16) {
-            good = path.fail_with_fix(
+            valid = path.fail_with_fix(
                 format!(
                     "{name} cannot carry {}, which tensor {:?} has",
                     rule.datatype(),
@@ -116,7 +116,7 @@ fn json(path: &Path, protocol: Protocol, view: &ProtocolView<'_>) -> Option<()> 
             );
         }
     }
-    good
+    valid
 }
 
 /// Warns about outputs that JSON cannot represent. Clients of `oip-rest` get them if they request
@@ -155,13 +155,13 @@ fn untyped(path: &Path, content_types: &[String]) -> Option<()> {
 
 /// TensorFlow Serving's versions are 64-bit numbers in one spelling; anything else is a label.
 fn numbered(path: &Path, protocol: Protocol, view: &ProtocolView<'_>) -> Option<()> {
-    let mut good = Some(());
+    let mut valid = Some(());
     for version in view.versions {
         let digits = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
         let number = version.parse::<i64>().ok();
         let canonical = number.map(|number| number.to_string());
         if digits && canonical.as_deref() != Some(version) {
-            good = versions::place(&path.field("versions"), view.written, version).fail_with_fix(
+            valid = versions::key_path(&path.field("versions"), view.written, version).fail_with_fix(
                 format!(
                     "{} cannot name version {version:?}: its versions are 64-bit numbers without leading zeros",
                     protocol.name()
@@ -170,5 +170,5 @@ fn numbered(path: &Path, protocol: Protocol, view: &ProtocolView<'_>) -> Option<
             );
         }
     }
-    good
+    valid
 }

@@ -50,15 +50,15 @@ pub(super) fn capture(path: &Path, policy: &raw::Policy) -> Valid<Option<Capture
     let key_file = file("key_file", raw.key_file.as_ref(), "a file of 64 hex digits");
     let known = |name: &str, kind: &str, list: &[String], candidates: Vec<&str>| {
         let path = path.field(name);
-        let mut good = path.distinct(list);
+        let mut valid = path.distinct(list);
         for (index, text) in list.iter().enumerate() {
             if !candidates.contains(&text.as_str()) {
-                good = path
+                valid = path
                     .index(index)
                     .unknown(kind, text, candidates.iter().copied());
             }
         }
-        good
+        valid
     };
     let models = known(
         "models",

@@ -57,7 +57,7 @@ pub(super) fn output(
     let (decimals_path, top_path) = (path.field("round_decimals"), path.field("top_k"));
     let round_decimals = decimals(&decimals_path, raw.round_decimals);
     let top_k = top(&top_path, raw.top_k);
-    let mut good = Some(());
+    let mut valid = Some(());
     if !datatype.is_float() {
         for (field, written) in [
             ("role", raw.role.is_some()),
@@ -65,13 +65,13 @@ pub(super) fn output(
         ] {
             if written {
                 let message = format!("elements of {datatype} have no decimals");
-                good = path.field(field).fail_with_fix(message, "remove it");
+                valid = path.field(field).fail_with_fix(message, "remove it");
             }
         }
     }
     let scores = raw.role == Some(Role::ClassScores);
     if raw.top_k.is_some() && !scores {
-        good = top_path.fail_with_fix(
+        valid = top_path.fail_with_fix(
             "is only for class scores: in other outputs 0 is a value",
             "role: class-scores",
         );
@@ -80,7 +80,7 @@ pub(super) fn output(
         match shape.map(<[DimRule]>::last) {
             Some(None) => {
                 let path = path.field("role");
-                good = path.fail_with_fix("a scalar has no classes", "remove it");
+                valid = path.fail_with_fix("a scalar has no classes", "remove it");
             }
             Some(Some(classes)) if raw.top_k.is_some_and(|top| top >= classes.max) => {
                 let message = format!(
@@ -98,7 +98,7 @@ pub(super) fn output(
             );
         }
     }
-    good?;
+    valid?;
     Some(Release {
         scores,
         round_decimals: round_decimals?,
@@ -108,9 +108,9 @@ pub(super) fn output(
 
 /// Outputs whose rule has no effect, because a postprocess handler replaces them.
 pub(super) fn unmet(path: &Path, raw: &raw::Model) -> Option<()> {
-    let mut good = Some(());
+    let mut valid = Some(());
     if raw.returns.is_none() {
-        return good;
+        return valid;
     }
     for (index, output) in raw.outputs.iter().enumerate() {
         let Written {
@@ -123,14 +123,14 @@ pub(super) fn unmet(path: &Path, raw: &raw::Model) -> Option<()> {
             ("top_k", top_k.is_some()),
         ] {
             if written {
-                good = path.index(index).field(field).fail_with_fix(
+                valid = path.index(index).field(field).fail_with_fix(
                     "has no effect: clients get the outputs of the postprocess handler, not this one",
                     "set it under returns.outputs",
                 );
             }
         }
     }
-    good
+    valid
 }
 
 /// A model and its outputs for clients of the grant.
@@ -147,7 +147,7 @@ pub(super) fn grant(
     let outputs_path = path.field("outputs");
     let round_decimals = decimals(&decimals_path, raw.round_decimals);
     let top_k = top(&top_path, raw.top_k);
-    let mut good = Some(());
+    let mut valid = Some(());
     for (path, written) in [
         (&outputs_path, raw.outputs.is_some()),
         (&decimals_path, raw.round_decimals.is_some()),
@@ -155,7 +155,7 @@ pub(super) fn grant(
     ] {
         if written && !infers {
             let message = "has no effect: the grant does not allow inference";
-            good = path.fail_with_fix(message, "remove it");
+            valid = path.fail_with_fix(message, "remove it");
         }
     }
     let documents = |(model, _): &&Given<'_>| matches!(model.accepts(), Accepts::OpenAi(_));
@@ -165,29 +165,29 @@ pub(super) fn grant(
             "answers of model {} have no outputs to restrict",
             quote(model.name())
         );
-        good = path.fail_with_fix(message, "a grant of its own");
+        valid = path.fail_with_fix(message, "a grant of its own");
     }
     let rules = || models.iter().flat_map(|(_, returns)| *returns);
     // Without models, their own faults or the missing operation are reported.
     if !models.is_empty() {
         if raw.top_k.is_some() && !rules().any(|rule| rule.release.scores) {
             let message = "none of the models has an output of class scores";
-            good = top_path.fail_with_fix(message, "role: class-scores on that output");
+            valid = top_path.fail_with_fix(message, "role: class-scores on that output");
         }
         if raw.round_decimals.is_some() && !rules().any(|rule| rule.datatype.is_float()) {
             let message = "none of the models has an output of floats";
-            good = decimals_path.fail_with_fix(message, "remove it");
+            valid = decimals_path.fail_with_fix(message, "remove it");
         }
         if let Some(outputs) = raw.outputs.as_ref().filter(|outputs| !outputs.is_empty()) {
-            good = good.and(named(&outputs_path, outputs, models));
+            valid = valid.and(named(&outputs_path, outputs, models));
         }
     }
     if let Some(outputs) = &raw.outputs {
-        good = good.and(outputs_path.not_empty(outputs, "the names of outputs"));
-        good = good.and(outputs_path.distinct(outputs));
+        valid = valid.and(outputs_path.not_empty(outputs, "the names of outputs"));
+        valid = valid.and(outputs_path.distinct(outputs));
     }
     let (round_decimals, top_k) = (round_decimals?, top_k?);
-    good.map(|()| Narrowed {
+    valid.map(|()| Narrowed {
         outputs: raw.outputs.clone(),
         round_decimals,
         top_k,
@@ -196,24 +196,24 @@ pub(super) fn grant(
 
 /// Every name is an output of some model, and every model has at least one of them.
 fn named(path: &Path, outputs: &[String], models: &[Given<'_>]) -> Option<()> {
-    let mut good = Some(());
+    let mut valid = Some(());
     let has = |returns: &[TensorRule], name: &str| returns.iter().any(|rule| rule.name == name);
     for (index, name) in outputs.iter().enumerate() {
         if !models.iter().any(|(_, returns)| has(returns, name)) {
             let known = models.iter().flat_map(|(_, returns)| *returns);
             let known = known.map(|rule| rule.name.as_str());
-            good = path
+            valid = path
                 .index(index)
                 .unknown("output of these models", name, known);
         }
     }
     for (model, returns) in models {
-        if good.is_some() && !outputs.iter().any(|name| has(returns, name)) {
-            good = path.fail_with_fix(
+        if valid.is_some() && !outputs.iter().any(|name| has(returns, name)) {
+            valid = path.fail_with_fix(
                 format!("has no output of model {}", quote(model.name())),
                 "another grant for that model",
             );
         }
     }
-    good
+    valid
 }

@@ -250,14 +250,14 @@ impl Path {
     /// Texts that must be unique; the later of two is the fault.
     pub(super) fn distinct<T: Ord + core::fmt::Display>(&self, texts: &[T]) -> Option<()> {
         let mut seen = alloc::collections::BTreeSet::new();
-        let mut good = Some(());
+        let mut valid = Some(());
         for (index, text) in texts.iter().enumerate() {
             if !seen.insert(text) {
                 let text = quote(&format!("{text}"));
-                good = self.index(index).fail(format!("{text} is listed twice"));
+                valid = self.index(index).fail(format!("{text} is listed twice"));
             }
         }
-        good
+        valid
     }
 
     /// Reports a reference to an unknown name.

@@ -17,7 +17,7 @@ const MAX_SERIAL_BYTES: usize = 21;
 const MAX_KEY_ID_BYTES: usize = 64;
 
 pub(super) fn revoked(path: &Path, raw: &raw::Revoked) -> Option<Revoked> {
-    let mut good = Some(());
+    let mut valid = Some(());
     for (field, file) in [
         ("jti_file", &raw.jti_file),
         ("keys_file", &raw.keys_file),
@@ -26,7 +26,7 @@ pub(super) fn revoked(path: &Path, raw: &raw::Revoked) -> Option<Revoked> {
     ] {
         if file.is_some() {
             // The loader replaces the file's name by its entries.
-            good = path
+            valid = path
                 .field(field)
                 .fail("the file was not read: the policy is checked without its files");
         }
@@ -35,7 +35,7 @@ pub(super) fn revoked(path: &Path, raw: &raw::Revoked) -> Option<Revoked> {
     let mut jti = BTreeSet::new();
     for (index, text) in raw.jti.iter().enumerate() {
         // Duplicates are allowed, because lists are often merged.
-        good = good.and(token_text::text(&jti_path.index(index), text));
+        valid = valid.and(token_text::text(&jti_path.index(index), text));
         jti.insert(text.clone());
     }
     let keys = digests(&path.field("keys"), &raw.keys);
@@ -44,7 +44,7 @@ pub(super) fn revoked(path: &Path, raw: &raw::Revoked) -> Option<Revoked> {
         .serials
         .as_ref()
         .map(|raw| serials(&path.field("serials"), raw));
-    good?;
+    valid?;
     Some(Revoked {
         jti,
         keys: keys?,
@@ -69,7 +69,7 @@ pub fn keep_well_formed(revoked: &mut raw::Revoked) {
 
 fn serials(path: &Path, raw: &[String]) -> Option<Serials> {
     let mut serials = Serials::default();
-    let mut good = Some(());
+    let mut valid = Some(());
     for (index, text) in raw.iter().enumerate() {
         let mut parts = text.split(' ');
         let serial = parts
@@ -81,7 +81,7 @@ fn serials(path: &Path, raw: &[String]) -> Option<Serials> {
             authority.map_or(Some(None), |octets| octets.map(Some)),
             parts.next(),
         ) else {
-            good = path.index(index).fail_with_fix(
+            valid = path.index(index).fail_with_fix(
                 format!("{} is not a certificate's serial number", quote(text)),
                 "hex digits, then a space and those of the authority key identifier, as openssl x509 -serial -ext authorityKeyIdentifier prints them",
             );
@@ -91,7 +91,7 @@ fn serials(path: &Path, raw: &[String]) -> Option<Serials> {
         let serial = serial.get(zeros..).unwrap_or_default().to_vec();
         serials.0.entry(serial).or_default().push(authority);
     }
-    good.map(|()| serials)
+    valid.map(|()| serials)
 }
 
 /// Hex digits, two per octet, in lower case.

@@ -62,7 +62,7 @@ impl Roles {
 
     /// Adds a grant to these clients.
     pub(super) fn join(&mut self, clients: &BTreeSet<ClientId>, part: Part) {
-        let place = self.parts.len();
+        let index = self.parts.len();
         self.parts.push(part);
         let mut longer = BTreeMap::new();
         for client in clients {
@@ -72,7 +72,7 @@ impl Roles {
             };
             *list = *longer.entry(*list).or_insert_with(|| {
                 let next = self.lists.len();
-                self.lists.push(Some((*list, place)));
+                self.lists.push(Some((*list, index)));
                 next
             });
         }
@@ -80,7 +80,11 @@ impl Roles {
 
     /// Permissions of all clients; `None` if two grants overlap. Each overlapping pair is reported
     /// once.
-    pub(super) fn enter(&self, path: &Path, tell: impl Fn(&Overlap) -> String) -> Option<Granted> {
+    pub(super) fn enter(
+        &self,
+        path: &Path,
+        to_message: impl Fn(&Overlap) -> String,
+    ) -> Option<Granted> {
         let mut granted = Granted::default();
         granted.roles.reserve_exact(self.of.len());
         let mut known = BTreeMap::new();
@@ -94,8 +98,8 @@ impl Roles {
             if role != next {
                 continue;
             }
-            for place in self.parts_of(*list) {
-                let Some(part) = self.parts.get(place) else {
+            for index in self.parts_of(*list) {
+                let Some(part) = self.parts.get(index) else {
                     continue;
                 };
                 for target in &part.targets {
@@ -103,7 +107,7 @@ impl Roles {
                         let key = (role, target.model, target.version, *operation);
                         let other = *granted.by_role.entry(key).or_insert(part.id);
                         if other != part.id && pairs.insert((part.id, other)) {
-                            overlaps.entry(place).or_default().push(Overlap {
+                            overlaps.entry(index).or_default().push(Overlap {
                                 id: part.id,
                                 other,
                                 client,
@@ -115,18 +119,18 @@ impl Roles {
                 }
             }
         }
-        let good = overlaps.is_empty();
+        let is_disjoint = overlaps.is_empty();
         // In reverse order, so that earlier positions stay valid.
-        for (place, overlaps) in overlaps.iter().rev() {
-            let Some(part) = self.parts.get(*place) else {
+        for (index, overlaps) in overlaps.iter().rev() {
+            let Some(part) = self.parts.get(*index) else {
                 continue;
             };
             let at = usize::try_from(part.id.0).unwrap_or(usize::MAX);
-            let messages = overlaps.iter().map(&tell).collect();
+            let messages = overlaps.iter().map(&to_message).collect();
             path.index(at)
                 .errors_at(part.reported, messages, OVERLAP_FIX);
         }
-        good.then_some(granted)
+        is_disjoint.then_some(granted)
     }
 
     /// Parts of a list in order.

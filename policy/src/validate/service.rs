@@ -122,11 +122,11 @@ fn counter(path: &Path, raw: &raw::RateLimitService) -> Option<Counter> {
 
 /// `http://host:port` of another server with Envoy's protocol.
 fn endpoint(path: &Path, text: &str) -> Option<Counter> {
-    let place = text
+    let authority = text
         .strip_prefix("http://")
         .and_then(|rest| rest.rsplit_once(':'))
         .and_then(|(host, port)| Some((host_of(host)?, port_of(port)?)));
-    let Some((host, port)) = place else {
+    let Some((host, port)) = authority else {
         return path.fail_with_fix(
             format!(
                 "{} is not an endpoint: expected http, a host and a port, and no path",
@@ -147,48 +147,48 @@ fn endpoint(path: &Path, text: &str) -> Option<Counter> {
 fn redis(path: &Path, raw: &raw::Redis) -> Option<Redis> {
     let url_path = path.field("url");
     let url = url_path.required(raw.url.as_deref(), "redis://host:port/database");
-    let place = url.and_then(|url| place(&url_path, url));
-    let mut good = Some(());
+    let address = url.and_then(|url| redis_address(&url_path, url));
+    let mut valid = Some(());
     for (name, file) in [("ca", &raw.ca), ("password_file", &raw.password_file)] {
         if let Some(file) = file {
-            good = good.and(names::file(&path.field(name), file));
+            valid = valid.and(names::file(&path.field(name), file));
         }
     }
     if raw.username.is_some() && raw.password_file.is_none() {
-        good = path.field("username").fail_with_fix(
+        valid = path.field("username").fail_with_fix(
             "needs a password_file beside it",
             "password_file: the file with it",
         );
     }
     if let Some(username) = &raw.username {
-        good = good.and(names::name(&path.field("username"), username));
+        valid = valid.and(names::name(&path.field("username"), username));
     }
-    let place = place?;
+    let address = address?;
     let ca_path = path.field("ca");
-    match (&raw.ca, place.tls) {
+    match (&raw.ca, address.tls) {
         (None, true) => {
-            good = ca_path.fail_with_fix("is missing", "ca: redis-ca.pem");
+            valid = ca_path.fail_with_fix("is missing", "ca: redis-ca.pem");
         }
         (Some(_), false) => {
-            good = ca_path.fail_with_fix("has no effect without TLS", "url: rediss://…");
+            valid = ca_path.fail_with_fix("has no effect without TLS", "url: rediss://…");
         }
-        (None, false) if !is_loopback(&place.host) => url_path.warn(
+        (None, false) if !is_loopback(&address.host) => url_path.warn(
             "remaining quota can be read and changed on the network",
             "rediss://… with ca",
         ),
         _ => {}
     }
-    if raw.password_file.is_none() && !is_loopback(&place.host) {
+    if raw.password_file.is_none() && !is_loopback(&address.host) {
         path.warn(
             "any client of this Redis can change remaining quota",
             "password_file: the file with its password",
         );
     }
-    good?;
+    valid?;
     Some(Redis {
-        host: place.host,
-        port: place.port,
-        database: place.database,
+        host: address.host,
+        port: address.port,
+        database: address.database,
         ca: raw.ca.clone(),
         username: raw.username.clone(),
         password_file: raw.password_file.clone(),
@@ -203,7 +203,7 @@ struct RedisAddress {
     tls: bool,
 }
 
-fn place(path: &Path, url: &str) -> Option<RedisAddress> {
+fn redis_address(path: &Path, url: &str) -> Option<RedisAddress> {
     if url.contains('@') {
         return path.fail_with_fix(
             "has credentials, which every reader of the policy would see",
@@ -235,14 +235,14 @@ fn place(path: &Path, url: &str) -> Option<RedisAddress> {
             tls,
         })
     };
-    let place = read();
-    if place.is_none() {
+    let address = read();
+    if address.is_none() {
         path.error_with_fix(
             format!("{} is not the URL of a Redis database", quote(url)),
             "redis://host:port/database",
         );
     }
-    place
+    address
 }
 
 /// A host without the brackets of an IPv6 address.

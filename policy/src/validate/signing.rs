@@ -38,7 +38,7 @@ pub(super) fn keys(
 ) -> (Signers, Option<()>) {
     let mut signers = Signers::new();
     let mut owners: BTreeMap<ModelSigner, &String> = BTreeMap::new();
-    let mut good = Some(());
+    let mut valid = Some(());
     for (name, raw) in raw {
         let path = path.key(name);
         let named = names::name(&path, name);
@@ -47,7 +47,7 @@ pub(super) fn keys(
         let twin = signer.as_ref().and_then(|signer| owners.get(signer));
         if let Some(twin) = twin {
             let field = path.field(kind(raw));
-            good = field.fail(format!("is the same key as {}", quote(twin)));
+            valid = field.fail(format!("is the same key as {}", quote(twin)));
         }
         if !used.keys.contains(name.as_str()) {
             path.warn(
@@ -60,10 +60,10 @@ pub(super) fn keys(
                 owners.insert(signer.clone(), name);
                 signers.insert(name.clone(), signer);
             }
-            None => good = None,
+            None => valid = None,
         }
     }
-    (signers, good)
+    (signers, valid)
 }
 
 /// The field that a key with a single one has.

@@ -87,10 +87,10 @@ pub(super) fn template(
         inputs: input_rules,
         outputs: output_rules,
     } = sides.backend.unwrap_or(sides.clients);
-    let mut good = Some(());
+    let mut valid = Some(());
     let picked = sides.has_weights && sides.backend.is_none();
     if sides.versions.len() > 1 && !picked {
-        good = path.fail_with_fix(
+        valid = path.fail_with_fix(
             "cannot name a version, and the model has several",
             "a model for each",
         );
@@ -100,27 +100,35 @@ pub(super) fn template(
     let inputs = places(&inputs_path, &raw.inputs, input_rules);
     let outputs_path = path.field("outputs");
     let outputs = places(&outputs_path, &raw.outputs, output_rules);
-    good = good.and(match sides.backend {
+    valid = valid.and(match sides.backend {
         Some(side) => spoken(&path, raw, side),
         None => complete(&path, raw, sides.clients.inputs),
     });
     let ignored = ignored(&path.field("ignored"), &raw.ignored);
     let (inputs, outputs, ignored) = (inputs?, outputs?, ignored?);
     let mut taken = Vec::new();
-    for place in &inputs {
-        good = good.and(apart(&inputs_path.key(&place.name), &mut taken, &place.at));
+    for location in &inputs {
+        valid = valid.and(apart(
+            &inputs_path.key(&location.name),
+            &mut taken,
+            &location.at,
+        ));
     }
     for (index, pointer) in ignored.iter().enumerate() {
         let path = path.field("ignored").index(index);
-        good = good.and(apart(&path, &mut taken, pointer));
+        valid = valid.and(apart(&path, &mut taken, pointer));
     }
     let mut taken = Vec::new();
-    for place in &outputs {
-        good = good.and(apart(&outputs_path.key(&place.name), &mut taken, &place.at));
+    for location in &outputs {
+        valid = valid.and(apart(
+            &outputs_path.key(&location.name),
+            &mut taken,
+            &location.at,
+        ));
     }
-    good = good.and(even(&inputs_path, &inputs, input_rules));
-    good = good.and(even(&outputs_path, &outputs, output_rules));
-    good?;
+    valid = valid.and(even(&inputs_path, &inputs, input_rules));
+    valid = valid.and(even(&outputs_path, &outputs, output_rules));
+    valid?;
     Some(Some(Arc::new(Template {
         route: route?,
         inputs,
@@ -131,9 +139,9 @@ pub(super) fn template(
 
 /// Every required input has a location, and at least one output.
 fn complete(path: &Path, raw: &raw::Json, inputs: &[TensorRule]) -> Option<()> {
-    let mut good = Some(());
+    let mut valid = Some(());
     for rule in inputs.iter().filter(|rule| !rule.optional()) {
-        good = good.and(placed(
+        valid = valid.and(placed(
             &path.field("inputs"),
             &raw.inputs,
             rule,
@@ -141,36 +149,36 @@ fn complete(path: &Path, raw: &raw::Json, inputs: &[TensorRule]) -> Option<()> {
         ));
     }
     if raw.outputs.is_empty() {
-        good = path
+        valid = path
             .field("outputs")
             .fail_with_fix("is empty", "NAME: /NAME");
     }
-    good
+    valid
 }
 
 /// Validates a backend's inputs and outputs against its template.
 fn spoken(path: &Path, raw: &raw::Json, side: Side<'_>) -> Option<()> {
-    let mut good = Some(());
+    let mut valid = Some(());
     let at = path.field("inputs");
     for rule in side.inputs {
         let base64 = raw
             .inputs
             .get(rule.name())
-            .is_some_and(|place| place.bytes == raw::BytesAs::Base64);
+            .is_some_and(|location| location.bytes == raw::BytesAs::Base64);
         let there = placed(&at, &raw.inputs, rule, "an input of the backend");
-        good = good.and(there).and(no_half(&at, rule, HTTP_JSON));
+        valid = valid.and(there).and(no_half(&at, rule, HTTP_JSON));
         // The location determines the encoding.
         if there.is_some() {
-            good = good.and(sayable(&at, rule, base64));
+            valid = valid.and(sayable(&at, rule, base64));
         }
     }
     let at = path.field("outputs");
     for rule in side.outputs {
-        good = good
+        valid = valid
             .and(placed(&at, &raw.outputs, rule, "an output of the backend"))
             .and(no_half(&at, rule, HTTP_JSON));
     }
-    good
+    valid
 }
 
 /// A tensor has a location.
@@ -192,14 +200,14 @@ fn placed(
 /// Routes of all models; they are unique.
 pub(super) fn templates(path: &Path, models: &[Model]) -> Option<Templates> {
     let mut templates = BTreeMap::new();
-    let mut good = Some(());
+    let mut valid = Some(());
     for model in models {
         let Some(template) = model.template() else {
             continue;
         };
         let earlier = templates.insert(template.route.clone(), model.name().to_string());
         if let Some(earlier) = earlier {
-            good = path
+            valid = path
                 .key(model.name())
                 .field("json")
                 .field("route")
@@ -209,7 +217,7 @@ pub(super) fn templates(path: &Path, models: &[Model]) -> Option<Templates> {
                 );
         }
     }
-    good.map(|()| Templates(templates))
+    valid.map(|()| Templates(templates))
 }
 
 /// A path that no other protocol uses.
@@ -232,25 +240,25 @@ fn places(
     raw: &BTreeMap<String, raw::TensorPointer>,
     rules: &[TensorRule],
 ) -> Option<Vec<TensorPointer>> {
-    let mut good = Some(());
-    for (name, place) in raw {
+    let mut valid = Some(());
+    for (name, location) in raw {
         let path = path.key(name);
         let Some(rule) = rules.iter().find(|rule| rule.name() == name) else {
             let names = rules.iter().map(TensorRule::name);
-            good = path.unknown("tensor", name, names);
+            valid = path.unknown("tensor", name, names);
             continue;
         };
-        if place.bytes == raw::BytesAs::Base64 && rule.datatype() != Datatype::Bytes {
-            good = path.field("bytes").fail_with_fix(
+        if location.bytes == raw::BytesAs::Base64 && rule.datatype() != Datatype::Bytes {
+            valid = path.field("bytes").fail_with_fix(
                 format!("is for BYTES, and {} is {}", quote(name), rule.datatype()),
                 "remove it",
             );
         }
     }
     let places = rules.iter().filter_map(|rule| {
-        let place = raw.get(rule.name())?;
+        let location = raw.get(rule.name())?;
         let path = path.key(rule.name());
-        let at = pointer(&path, &place.pointer);
+        let at = pointer(&path, &location.pointer);
         Some(at.and_then(|at| {
             let shape = match (at.by_row(), rule.shape()) {
                 (true, [_, rest @ ..]) => rest,
@@ -265,13 +273,13 @@ fn places(
             Some(TensorPointer {
                 name: rule.name().to_string(),
                 at,
-                base64: place.bytes == raw::BytesAs::Base64,
+                base64: location.bytes == raw::BytesAs::Base64,
                 scalar: shape.len() == 1,
                 bare: matches!(shape, [dim] if dim.fixed() == Some(1)),
             })
         }))
     });
-    good.and(all(places))
+    valid.and(all(places))
 }
 
 fn ignored(path: &Path, raw: &[String]) -> Option<Vec<Pointer>> {
@@ -336,26 +344,26 @@ fn pointer(path: &Path, text: &str) -> Option<Pointer> {
 
 /// Tensors in the same list have the same number of rows.
 fn even(path: &Path, places: &[TensorPointer], rules: &[TensorRule]) -> Option<()> {
-    let first_dim = |place: &TensorPointer| {
-        let rule = rules.iter().find(|rule| rule.name() == place.name);
+    let first_dim = |location: &TensorPointer| {
+        let rule = rules.iter().find(|rule| rule.name() == location.name);
         rule.and_then(|rule| rule.shape().first())
     };
-    let mut good = Some(());
-    for (index, place) in places.iter().enumerate() {
-        let Some(list) = place.at.list() else {
+    let mut valid = Some(());
+    for (index, location) in places.iter().enumerate() {
+        let Some(list) = location.at.list() else {
             continue;
         };
         let mut earlier = places.iter().take(index);
         let Some(other) = earlier.find(|other| other.at.list() == Some(list)) else {
             continue;
         };
-        let agree = match (first_dim(place), first_dim(other)) {
+        let agree = match (first_dim(location), first_dim(other)) {
             (Some(one), Some(other)) if one.symbol.is_some() => one.symbol == other.symbol,
             (Some(one), Some(other)) => one.fixed().is_some() && one.fixed() == other.fixed(),
             _ => false,
         };
         if !agree {
-            good = path.key(&place.name).fail_with_fix(
+            valid = path.key(&location.name).fail_with_fix(
                 format!(
                     "is in the same list as {}, and their first dims may differ",
                     quote(&other.name)
@@ -364,7 +372,7 @@ fn even(path: &Path, places: &[TensorPointer], rules: &[TensorRule]) -> Option<(
             );
         }
     }
-    good
+    valid
 }
 
 /// No location lies inside another.

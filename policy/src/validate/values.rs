@@ -53,9 +53,15 @@ pub(super) fn values(
         });
     }
     let range = narrowed(path, raw, datatype);
-    let whole = range.flatten().unwrap_or((f64::MIN, f64::MAX));
+    let tensor_range = range.flatten().unwrap_or((f64::MIN, f64::MAX));
     let channels = optional(raw.channel_ranges, |raw| {
-        channels(&path.field("channel_ranges"), raw, datatype, shape, whole)
+        channels(
+            &path.field("channel_ranges"),
+            raw,
+            datatype,
+            shape,
+            tensor_range,
+        )
     });
     let allowed = optional(raw.allowed, |raw_list| {
         listed(path, raw, raw_list, datatype)
@@ -68,7 +74,7 @@ pub(super) fn values(
     let max_zero_fraction = zeros(
         &path.field("max_zero_fraction"),
         raw.max_zero_fraction,
-        whole,
+        tensor_range,
     );
     let range = range?;
     let numbers = Numbers {
@@ -117,15 +123,15 @@ fn no_numbers(path: &Path, raw: Values<'_>) -> bool {
         ("min_distinct", raw.min_distinct.is_some()),
         ("max_zero_fraction", raw.max_zero_fraction.is_some()),
     ];
-    let mut good = true;
+    let mut is_valid = true;
     for (field, written) in written {
         if written {
             let message = "is not for BYTES, which has no numbers";
             path.field(field).error_with_fix(message, "remove it");
-            good = false;
+            is_valid = false;
         }
     }
-    good
+    is_valid
 }
 
 /// An ordered range that contains a value of the datatype.
@@ -174,7 +180,7 @@ fn channels(
     raw: &ChannelRanges,
     datatype: Datatype,
     shape: Option<&[DimRule]>,
-    whole: (f64, f64),
+    tensor_range: (f64, f64),
 ) -> Option<Channels> {
     let ChannelRanges { axis, ranges } = raw;
     let axis_path = path.field("axis");
@@ -183,21 +189,21 @@ fn channels(
         return path.fail_with_fix("is not for BOOL", "remove it");
     }
     let axis = axis_path.required(*axis, "axis: 1");
-    let mut good = Some(());
+    let mut valid = Some(());
     ranges_path.not_empty(ranges, "[[least, greatest], …]")?;
     ranges_path.up_to(ranges.len(), MAX_CHANNELS, "channels are too many")?;
     let mut kept = Vec::with_capacity(ranges.len());
     for (index, (least, greatest)) in ranges.iter().enumerate() {
         let path = ranges_path.index(index);
         if range(&path, (*least, *greatest), datatype).is_none() {
-            good = None;
+            valid = None;
             continue;
         }
-        let both = (least.max(whole.0), greatest.min(whole.1));
+        let both = (least.max(tensor_range.0), greatest.min(tensor_range.1));
         match bounds(datatype, both).filter(|_| both.0 <= both.1) {
             Some(bits) => kept.push(bits),
             None => {
-                good = path.fail(format!(
+                valid = path.fail(format!(
                     "no {datatype} of it is in the range of the whole tensor"
                 ));
             }
@@ -224,7 +230,7 @@ fn channels(
         };
         return ranges_path.fail_with_fix(message, "one range for each index of a fixed dim");
     }
-    good.map(|()| Channels { axis, bounds: kept })
+    valid.map(|()| Channels { axis, bounds: kept })
 }
 
 fn listed(path: &Path, raw: Values<'_>, list: &[Scalar], datatype: Datatype) -> Option<Vec<u64>> {
@@ -240,7 +246,7 @@ fn listed(path: &Path, raw: Values<'_>, list: &[Scalar], datatype: Datatype) -> 
     }
     few(&path, list)?;
     let mut bits = Vec::new();
-    let mut good = Some(());
+    let mut valid = Some(());
     for (index, value) in list.iter().enumerate() {
         let (number, shown) = match value {
             Scalar::Integer(number) => (Some(Listed::Integer(*number)), format!("{number}")),
@@ -248,19 +254,19 @@ fn listed(path: &Path, raw: Values<'_>, list: &[Scalar], datatype: Datatype) -> 
             Scalar::Text(text) => (None, quote(text)),
         };
         let Some((one, other)) = number.and_then(|number| listed_bits(datatype, number)) else {
-            good = path
+            valid = path
                 .index(index)
                 .fail(format!("{shown} is not a value of {datatype}"));
             continue;
         };
         if bits.contains(&one) {
-            good = path.index(index).fail(format!("{shown} is listed twice"));
+            valid = path.index(index).fail(format!("{shown} is listed twice"));
         }
         bits.push(one);
         bits.extend(other);
     }
     bits.sort_unstable();
-    good.map(|()| bits)
+    valid.map(|()| bits)
 }
 
 /// A list of allowed values, neither empty nor too long.
@@ -330,10 +336,10 @@ fn can_differ(
     !few
 }
 
-fn zeros(path: &Path, raw: Option<f64>, whole: (f64, f64)) -> Valid<Option<f64>> {
+fn zeros(path: &Path, raw: Option<f64>, tensor_range: (f64, f64)) -> Valid<Option<f64>> {
     let Some(most) = raw else { return Some(None) };
     if (0.0..1.0).contains(&most) {
-        if whole.0 > 0.0 || whole.1 < 0.0 {
+        if tensor_range.0 > 0.0 || tensor_range.1 < 0.0 {
             path.warn("has no effect: 0 is not in the range", "remove it");
         }
         return Some(Some(most));

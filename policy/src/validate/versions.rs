@@ -28,7 +28,7 @@ pub(super) struct Found {
 }
 
 /// Path of a callable version.
-pub(super) fn place(path: &Path, raw: &Versions, version: &str) -> Path {
+pub(super) fn key_path(path: &Path, raw: &Versions, version: &str) -> Path {
     match raw {
         Versions::Ruled(_) => path.key(version),
         Versions::Listed(listed) => {
@@ -52,9 +52,9 @@ pub(super) fn versions(path: &Path, raw: &raw::Model, kind: Option<BackendKind>)
         .parameters
         .keys()
         .find(|name| name.starts_with("sequence_"));
-    let mut good = Some(());
+    let mut valid = Some(());
     if raw.sticky.is_some() && !weighed {
-        good = path.field("sticky").fail_with_fix(
+        valid = path.field("sticky").fail_with_fix(
             "has no effect: no version has a weight",
             "versions: {\"1\": {weight: 95}, \"2\": {weight: 5}}, or remove it",
         );
@@ -65,7 +65,7 @@ pub(super) fn versions(path: &Path, raw: &raw::Model, kind: Option<BackendKind>)
     let speaks_oip =
         kind.is_none_or(|kind| matches!(kind, BackendKind::OpenInference | BackendKind::Embedded));
     if copied && (!speaks_oip || raw.decoupled.is_some()) {
-        good = versions_path.fail_with_fix(
+        valid = versions_path.fail_with_fix(
             "a version with shadow: true needs a backend of kind open-inference, and a model that answers once",
             "no version with shadow: true",
         );
@@ -73,7 +73,7 @@ pub(super) fn versions(path: &Path, raw: &raw::Model, kind: Option<BackendKind>)
     if let (Some(found), Some(parameter)) = (&found, sequence) {
         let several = found.routing.weights.iter().filter(|weight| **weight > 0);
         if raw.sticky.is_none() && several.count() > 1 {
-            good = versions_path.fail_with_fix(
+            valid = versions_path.fail_with_fix(
                 format!(
                     "requests of one sequence could reach several versions, and {parameter} is allowed"
                 ),
@@ -81,13 +81,13 @@ pub(super) fn versions(path: &Path, raw: &raw::Model, kind: Option<BackendKind>)
             );
         }
         if !found.routing.shadows.is_empty() {
-            good = versions_path.fail_with_fix(
+            valid = versions_path.fail_with_fix(
                 format!("copies to a shadow version may be dropped, which breaks sequences, and {parameter} is allowed"),
                 "no version with shadow: true",
             );
         }
     }
-    let mut found = good.and(found)?;
+    let mut found = valid.and(found)?;
     found.routing.by_client = raw.sticky == Some(Sticky::Client);
     Some(found)
 }
@@ -95,9 +95,9 @@ pub(super) fn versions(path: &Path, raw: &raw::Model, kind: Option<BackendKind>)
 fn listed(path: &Path, raw: &[String]) -> Option<Found> {
     path.not_empty(raw, "[\"1\"]")?;
     bounded(path, raw.len())?;
-    let mut good = path.distinct(raw);
-    good = good.and(path.each(raw, |path, text| names::version(path, text)));
-    good.map(|()| Found {
+    let mut valid = path.distinct(raw);
+    valid = valid.and(path.each(raw, |path, text| names::version(path, text)));
+    valid.map(|()| Found {
         versions: raw.to_vec(),
         routing: Routing::default(),
     })
@@ -114,14 +114,14 @@ fn bounded(path: &Path, count: usize) -> Option<()> {
 
 fn ruled(path: &Path, raw: &BTreeMap<String, VersionRule>) -> Option<Found> {
     bounded(path, raw.len())?;
-    let mut good = Some(());
+    let mut valid = Some(());
     let (mut versions, mut weights, mut shadows) = (Vec::new(), Vec::new(), Vec::new());
     for (version, rule) in raw {
         let path = path.key(version);
-        good = good.and(names::version(&path, version));
+        valid = valid.and(names::version(&path, version));
         if rule.shadow {
             let shadow = shadow(&path, version, rule);
-            good = good.and(shadow.is_some().then_some(()));
+            valid = valid.and(shadow.is_some().then_some(()));
             shadows.extend(shadow);
             continue;
         }
@@ -131,13 +131,13 @@ fn ruled(path: &Path, raw: &BTreeMap<String, VersionRule>) -> Option<Found> {
         ] {
             if is_there {
                 let message = "is only for a version with shadow: true";
-                good = path.field(name).fail_with_fix(message, "remove it");
+                valid = path.field(name).fail_with_fix(message, "remove it");
             }
         }
         versions.push(version.clone());
         let weight_path = path.field("weight");
         let weight = (rule.weight).map(|weight| weight_path.within(weight, 0, MAX_WEIGHT, ""));
-        good = good.and((weight != Some(None)).then_some(()));
+        valid = valid.and((weight != Some(None)).then_some(()));
         weights.push((weight_path, weight.flatten()));
     }
     if versions.is_empty() {
@@ -145,9 +145,9 @@ fn ruled(path: &Path, raw: &BTreeMap<String, VersionRule>) -> Option<Found> {
     }
     if shadows.len() > MAX_SHADOWS {
         let message = format!("more than {MAX_SHADOWS} versions with shadow: true");
-        good = path.fail_with_fix(message, "fewer");
+        valid = path.fail_with_fix(message, "fewer");
     }
-    good?;
+    valid?;
     Some(Found {
         versions,
         routing: Routing {
@@ -163,26 +163,26 @@ fn weights(path: &Path, raw: &[(Path, Option<u32>)]) -> Option<Vec<u32>> {
     if raw.iter().all(|(_, weight)| weight.is_none()) {
         return Some(Vec::new());
     }
-    let mut good = Some(());
+    let mut valid = Some(());
     for (path, weight) in raw {
         if weight.is_none() {
-            good = path.fail_with_fix(
+            valid = path.fail_with_fix(
                 "is missing: other versions have a weight",
                 "weight: 0, if clients must name this version to call it",
             );
         }
     }
     let weights: Vec<u32> = raw.iter().filter_map(|(_, weight)| *weight).collect();
-    if good.is_some() && weights.iter().all(|weight| *weight == 0) {
-        good = path.fail_with_fix("no version has a weight above 0", "a weight above 0");
+    if valid.is_some() && weights.iter().all(|weight| *weight == 0) {
+        valid = path.fail_with_fix("no version has a weight above 0", "a weight above 0");
     }
-    good.map(|()| weights)
+    valid.map(|()| weights)
 }
 
 fn shadow(path: &Path, version: &str, rule: &VersionRule) -> Option<ShadowVersion> {
-    let mut good = Some(());
+    let mut valid = Some(());
     if rule.weight.is_some() {
-        good = path.field("weight").fail_with_fix(
+        valid = path.field("weight").fail_with_fix(
             "a version with shadow: true never answers clients",
             "remove it",
         );
@@ -190,11 +190,11 @@ fn shadow(path: &Path, version: &str, rule: &VersionRule) -> Option<ShadowVersio
     let percent = path.number("percent", rule.percent, &PERCENT);
     let tolerance = rule.tolerance.unwrap_or(DEFAULT_TOLERANCE);
     if !(tolerance.is_finite() && tolerance >= 0.0) {
-        good = path
+        valid = path
             .field("tolerance")
             .fail_with_fix("is not a distance", "0 for the same bits, or 0.001");
     }
-    good?;
+    valid?;
     Some(ShadowVersion {
         version: version.into(),
         percent: percent?,

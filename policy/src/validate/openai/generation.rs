@@ -92,7 +92,7 @@ impl Reader {
 
     /// Reports keys of earlier versions: they bounded what an analysis read, which is gone.
     fn current(&self, path: &Path, raw: &raw::Constraints) -> Option<()> {
-        let mut good = Some(());
+        let mut valid = Some(());
         for (name, earlier) in [
             ("patterns", raw.patterns),
             ("choices", raw.choices),
@@ -100,37 +100,37 @@ impl Reader {
             ("max_schema_bytes", raw.max_schema_bytes),
         ] {
             if earlier.is_some() {
-                good = path.field(name).fail_with_fix(
+                valid = path.field(name).fail_with_fix(
                     "is no longer a rule: constraints are bounded by size and depth, not analysed",
                     EARLIER_FIX,
                 );
             }
         }
-        good
+        valid
     }
 
     /// Every bound needs a member, and every keyword a schema.
     fn bounding(&self, path: &Path, raw: &raw::Constraints, schemas: bool) -> Option<()> {
-        let mut good = Some(());
+        let mut valid = Some(());
         for (name, is_there) in [
             ("max_bytes", raw.max_bytes.is_some()),
             ("max_depth", raw.max_depth.is_some()),
         ] {
             if is_there && raw.members.is_empty() {
                 let fix = "members: [guided_choice], or another that the server supports";
-                good = path
+                valid = path
                     .field(name)
                     .fail_with_fix("has no effect without a member that it bounds", fix);
             }
         }
         for (index, name) in raw.members.iter().enumerate() {
             if KEYWORDS.contains(&name.as_str()) && !schemas {
-                good = path.field("members").index(index).fail_with_fix(
+                valid = path.field("members").index(index).fail_with_fix(
                     "is a keyword of JSON schemas, and no schema is allowed",
                     "tools, or response_format: [json_schema], of chat",
                 );
             }
         }
-        good
+        valid
     }
 }
