@@ -161,7 +161,8 @@ fn numbered(path: &Path, protocol: Protocol, view: &ProtocolView<'_>) -> Option<
         let number = version.parse::<i64>().ok();
         let canonical = number.map(|number| number.to_string());
         if digits && canonical.as_deref() != Some(version) {
-            valid = versions::key_path(&path.field("versions"), view.written, version).fail_with_fix(
+            let versions_path = path.field("versions");
+            valid = versions::key_path(&versions_path, view.written, version).fail_with_fix(
                 format!(
                     "{} cannot name version {version:?}: its versions are 64-bit numbers without leading zeros",
                     protocol.name()
