@@ -80,11 +80,7 @@ impl Roles {
 
     /// Permissions of all clients; `None` if two grants overlap. Each overlapping pair is reported
     /// once.
-    pub(super) fn enter(
-        &self,
-        path: &Path,
-        to_message: impl Fn(&Overlap) -> String,
-    ) -> Option<Granted> {
+    pub(super) fn enter(&self, path: &Path, text: impl Fn(&Overlap) -> String) -> Option<Granted> {
         let mut granted = Granted::default();
         granted.roles.reserve_exact(self.of.len());
         let mut known = BTreeMap::new();
@@ -126,7 +122,7 @@ impl Roles {
                 continue;
             };
             let at = usize::try_from(part.id.0).unwrap_or(usize::MAX);
-            let messages = overlaps.iter().map(&to_message).collect();
+            let messages = overlaps.iter().map(&text).collect();
             path.index(at)
                 .errors_at(part.reported, messages, OVERLAP_FIX);
         }

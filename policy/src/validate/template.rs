@@ -107,23 +107,19 @@ pub(super) fn template(
     let ignored = ignored(&path.field("ignored"), &raw.ignored);
     let (inputs, outputs, ignored) = (inputs?, outputs?, ignored?);
     let mut taken = Vec::new();
-    for location in &inputs {
-        valid = valid.and(apart(
-            &inputs_path.key(&location.name),
-            &mut taken,
-            &location.at,
-        ));
+    for input in &inputs {
+        valid = valid.and(apart(&inputs_path.key(&input.name), &mut taken, &input.at));
     }
     for (index, pointer) in ignored.iter().enumerate() {
         let path = path.field("ignored").index(index);
         valid = valid.and(apart(&path, &mut taken, pointer));
     }
     let mut taken = Vec::new();
-    for location in &outputs {
+    for output in &outputs {
         valid = valid.and(apart(
-            &outputs_path.key(&location.name),
+            &outputs_path.key(&output.name),
             &mut taken,
-            &location.at,
+            &output.at,
         ));
     }
     valid = valid.and(even(&inputs_path, &inputs, input_rules));

@@ -53,15 +53,9 @@ pub(super) fn values(
         });
     }
     let range = narrowed(path, raw, datatype);
-    let tensor_range = range.flatten().unwrap_or((f64::MIN, f64::MAX));
+    let outer = range.flatten().unwrap_or((f64::MIN, f64::MAX));
     let channels = optional(raw.channel_ranges, |raw| {
-        channels(
-            &path.field("channel_ranges"),
-            raw,
-            datatype,
-            shape,
-            tensor_range,
-        )
+        channels(&path.field("channel_ranges"), raw, datatype, shape, outer)
     });
     let allowed = optional(raw.allowed, |raw_list| {
         listed(path, raw, raw_list, datatype)
@@ -74,7 +68,7 @@ pub(super) fn values(
     let max_zero_fraction = zeros(
         &path.field("max_zero_fraction"),
         raw.max_zero_fraction,
-        tensor_range,
+        outer,
     );
     let range = range?;
     let numbers = Numbers {
@@ -180,7 +174,7 @@ fn channels(
     raw: &ChannelRanges,
     datatype: Datatype,
     shape: Option<&[DimRule]>,
-    tensor_range: (f64, f64),
+    outer: (f64, f64),
 ) -> Option<Channels> {
     let ChannelRanges { axis, ranges } = raw;
     let axis_path = path.field("axis");
@@ -199,7 +193,7 @@ fn channels(
             valid = None;
             continue;
         }
-        let both = (least.max(tensor_range.0), greatest.min(tensor_range.1));
+        let both = (least.max(outer.0), greatest.min(outer.1));
         match bounds(datatype, both).filter(|_| both.0 <= both.1) {
             Some(bits) => kept.push(bits),
             None => {
@@ -336,10 +330,10 @@ fn can_differ(
     !few
 }
 
-fn zeros(path: &Path, raw: Option<f64>, tensor_range: (f64, f64)) -> Valid<Option<f64>> {
+fn zeros(path: &Path, raw: Option<f64>, outer: (f64, f64)) -> Valid<Option<f64>> {
     let Some(most) = raw else { return Some(None) };
     if (0.0..1.0).contains(&most) {
-        if tensor_range.0 > 0.0 || tensor_range.1 < 0.0 {
+        if outer.0 > 0.0 || outer.1 < 0.0 {
             path.warn("has no effect: 0 is not in the range", "remove it");
         }
         return Some(Some(most));

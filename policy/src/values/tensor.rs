@@ -52,18 +52,14 @@ impl InferRequest<'_> {
 
     /// Whether an output is requested.
     pub fn asks_for(&self, output: &str) -> bool {
-        self.outputs.is_empty()
-            || self
-                .outputs
-                .iter()
-                .any(|requested| requested.name == output)
+        self.outputs.is_empty() || self.outputs.iter().any(|entry| entry.name == output)
     }
 
     /// Whether an output is sent as binary data: its own setting, or else the request's.
     pub fn wants_binary(&self, output: &str) -> bool {
-        let own = self.outputs.iter().find_map(|requested| {
-            let binary = requested.binary_data?;
-            (requested.name == output).then_some(binary)
+        let own = self.outputs.iter().find_map(|entry| {
+            let binary = entry.binary_data?;
+            (entry.name == output).then_some(binary)
         });
         own.unwrap_or(self.binary_data_output)
     }
