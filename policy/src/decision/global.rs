@@ -14,7 +14,7 @@ use crate::decision::{ChargeOutcome, LimitCharge};
 use crate::limits::budget::DAY_S;
 use crate::policy::{Allowance, Limit, RemainingQuota, Wait};
 
-pub use settlement::{Change, Stands};
+pub use settlement::{Change, CounterTransition};
 
 /// Nanoseconds per microsecond.
 const MICRO_NS: u64 = 1_000;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tensorgate_policy::decision::LimitCharge;
-use tensorgate_policy::global::{Change, Span, Stands};
+use tensorgate_policy::global::{Change, CounterTransition, Span};
 
 use super::counter::{Counter, CounterCharge, CounterFault, LimitArgs, key, reserved_key, text};
 use super::redis::Script;
@@ -83,7 +83,7 @@ fn parse_changes(answer: &str, changes: &[Change]) -> Option<usize> {
             .map(number)
             .collect::<Option<Vec<u64>>>()?;
         let stands = match (kind, numbers.as_slice()) {
-            ("b", &[us, part, least_us, after_us, after_part]) => Stands::Owes {
+            ("b", &[us, part, least_us, after_us, after_part]) => CounterTransition::Owes {
                 before: Span { us, part },
                 least_us,
                 after: Span {
@@ -91,7 +91,7 @@ fn parse_changes(answer: &str, changes: &[Change]) -> Option<usize> {
                     part: after_part,
                 },
             },
-            ("d", &[_, before, after]) => Stands::Spent { before, after },
+            ("d", &[_, before, after]) => CounterTransition::Spent { before, after },
             _ => return None,
         };
         if !change.fits(&stands) {

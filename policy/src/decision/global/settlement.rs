@@ -15,7 +15,7 @@ pub struct Change {
 
 /// State of a limit before and after the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stands {
+pub enum CounterTransition {
     /// Debt of a bucket.
     Owes {
         /// Before.
@@ -53,13 +53,13 @@ impl Change {
     }
 
     /// Whether a counter with this change can have made this transition.
-    pub fn fits(&self, transition: &Stands) -> bool {
+    pub fn fits(&self, transition: &CounterTransition) -> bool {
         match (self.terms, *transition) {
             (
                 Terms::Bucket {
                     per, cost, room, ..
                 },
-                Stands::Owes {
+                CounterTransition::Owes {
                     before,
                     least_us,
                     after,
@@ -89,7 +89,7 @@ impl Change {
                     after == sum(before, cost).min(room).max(before)
                 }
             }
-            (Terms::Day { cost, .. }, Stands::Spent { before, after }) => {
+            (Terms::Day { cost, .. }, CounterTransition::Spent { before, after }) => {
                 // There is no refund for a past day.
                 after == before && self.back
                     || after
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn impossible_transitions_of_a_counter_are_rejected() {
-        let owes = |before, least_us, after| Stands::Owes {
+        let owes = |before, least_us, after| CounterTransition::Owes {
             before,
             least_us,
             after,
@@ -194,7 +194,7 @@ mod tests {
         ] {
             assert_eq!(more.fits(&transition), expected, "{transition:?}");
         }
-        let spent = |before, after| Stands::Spent { before, after };
+        let spent = |before, after| CounterTransition::Spent { before, after };
         let day = |amount, used| Change::of(&reserved(Limit::Day(100), amount), used).unwrap();
         for (change, transition, expected) in [
             (day(50, 10), spent(80, 40), true),
