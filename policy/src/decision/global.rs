@@ -60,7 +60,7 @@ pub struct Span {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// Debt of a bucket.
-    Owed(Span),
+    Debt(Span),
     /// Usage of a day.
     Spent {
         /// Days since the Unix epoch.
@@ -151,7 +151,7 @@ fn levels(
                 cost,
                 room,
             },
-            Found::Owed(debt),
+            Found::Debt(debt),
         ) => {
             if debt > room || debt.part >= per {
                 return None;

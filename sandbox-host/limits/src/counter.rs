@@ -233,7 +233,7 @@ fn parse_outcome(answer: &str, debits: &[LimitCharge], terms: &[Terms]) -> Optio
         .map(|terms| {
             let (first, second) = (number()?, number()?);
             Some(match terms {
-                Terms::Bucket { .. } => Found::Owed(Span {
+                Terms::Bucket { .. } => Found::Debt(Span {
                     us: first,
                     part: second,
                 }),

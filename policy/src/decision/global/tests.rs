@@ -75,7 +75,7 @@ impl Counter {
                         assert!(number < EXACT, "{terms:?}");
                     }
                     passes &= after <= room;
-                    found.push(Found::Owed(owed));
+                    found.push(Found::Debt(owed));
                     let full = Span {
                         us: now_us + after.us,
                         ..after
@@ -241,7 +241,7 @@ fn impossible_states_of_a_counter_are_rejected() {
         limit_charge(bucket(SECOND_NS, 1, 2)),
         limit_charge(allowance(Limit::Day(10))),
     );
-    let owed = |us, part| Found::Owed(Span { us, part });
+    let owed = |us, part| Found::Debt(Span { us, part });
     let spent = |day, units| Found::Spent { day, units };
     for (limit_charges, found, believed) in [
         (&[bucket][..], &[owed(0, 0)][..], true),
