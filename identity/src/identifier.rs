@@ -108,7 +108,7 @@ impl Identifier {
                 });
                 if let Some(place) = places.get_mut(at) {
                     if told.issuer.is_some() {
-                        place.issuer = Some(rule.issuer_place());
+                        place.issuer = Some(rule.issuer_path());
                     }
                     let clients = place.clients.entry(rule.value().into());
                     clients.or_default().push(told);

@@ -252,7 +252,7 @@ getters! { MetadataRule {
 
 impl MetadataRule {
     /// Path of `iss` beside the claim.
-    pub fn issuer_place(&self) -> Vec<String> {
+    pub fn issuer_path(&self) -> Vec<String> {
         let beside = self
             .claim
             .split_last()

@@ -269,7 +269,7 @@ pub(super) fn metadata(
     };
     valid?;
     let claim = Some(rule.claim.clone());
-    let issuer = rule.issuer.as_ref().map(|_| rule.issuer_place());
+    let issuer = rule.issuer.as_ref().map(|_| rule.issuer_path());
     let before = owners.places.len();
     for metadata_path in claim.into_iter().chain(issuer) {
         owners.places.insert((rule.filter.clone(), metadata_path));
