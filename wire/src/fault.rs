@@ -12,8 +12,8 @@ pub(crate) enum BodyFault {
     #[error("{what} at byte {at}")]
     Form { what: &'static str, at: usize },
     /// A known field with an invalid value.
-    #[error("{place} {what}")]
-    Field { place: String, what: &'static str },
+    #[error("{field} {what}")]
+    Field { field: String, what: &'static str },
     /// An unknown field.
     #[error("{0} is not a field of the message")]
     Unknown(String),
@@ -32,9 +32,9 @@ pub(crate) enum BodyFault {
 }
 
 impl BodyFault {
-    pub(crate) fn field(place: impl Into<String>, what: &'static str) -> Self {
+    pub(crate) fn field(field: impl Into<String>, what: &'static str) -> Self {
         Self::Field {
-            place: place.into(),
+            field: field.into(),
             what,
         }
     }
@@ -47,10 +47,10 @@ impl From<BodyFault> for Denial {
             BodyFault::Form { .. } | BodyFault::TooMany { .. } => {
                 Self::new(Reason::Malformed, cause)
             }
-            BodyFault::Field { place, .. } | BodyFault::Unknown(place) => {
-                Self::with_field(Reason::Malformed, place, cause)
+            BodyFault::Field { field, .. } | BodyFault::Unknown(field) => {
+                Self::with_field(Reason::Malformed, field, cause)
             }
-            BodyFault::Duplicate(place) => Self::with_field(Reason::DuplicateKey, place, cause),
+            BodyFault::Duplicate(field) => Self::with_field(Reason::DuplicateKey, field, cause),
             BodyFault::Deep { .. } => Self::new(Reason::TooDeep, cause),
             BodyFault::Compressed => Self::new(Reason::UnsupportedEncoding, cause),
         }

@@ -20,9 +20,9 @@ const MAX_FIELDS: usize = 3 + MAX_PARAMETERS + 2 * MAX_INPUTS + MAX_OUTPUTS;
 /// Model and version of a message; `None` if decoding is needed.
 pub(crate) fn addressee(message: &[u8]) -> Option<Addressee<'_>> {
     let (mut model, mut version) = (None, None);
-    look(message, |place, value| match place.field {
-        1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
-        2 => place.once(&mut version, place.text_of(value, MAX_NAME_BYTES)?),
+    look(message, |field, value| match field.number {
+        1 => field.once(&mut model, field.text_of(value, MAX_NAME_BYTES)?),
+        2 => field.once(&mut version, field.text_of(value, MAX_NAME_BYTES)?),
         _ => Ok(()),
     })?;
     named_model(model, named(version))
@@ -31,8 +31,8 @@ pub(crate) fn addressee(message: &[u8]) -> Option<Addressee<'_>> {
 /// The same for a request whose first field is a `ModelSpec`.
 pub(crate) fn addressee_in_spec(message: &[u8]) -> Option<Addressee<'_>> {
     let mut spec = None;
-    look(message, |place, value| match place.field {
-        1 => place.once(&mut spec, Spec::read(place.bytes(value)?)?),
+    look(message, |field, value| match field.number {
+        1 => field.once(&mut spec, Spec::read(field.bytes(value)?)?),
         _ => Ok(()),
     })?;
     let Spec { model, version, .. } = spec?;
@@ -42,10 +42,10 @@ pub(crate) fn addressee_in_spec(message: &[u8]) -> Option<Addressee<'_>> {
 /// Scans all fields of the top level; `None` if there are too many or one is invalid.
 fn look<'a>(
     message: &'a [u8],
-    mut field: impl FnMut(FieldRef, Value<'a>) -> Result<(), BodyFault>,
+    mut visit: impl FnMut(FieldRef, Value<'a>) -> Result<(), BodyFault>,
 ) -> Option<()> {
     let mut fields = 0_usize;
-    read("the request", message, |place, value| {
+    read("the request", message, |field, value| {
         fields = fields.saturating_add(1);
         if fields > MAX_FIELDS {
             return Err(BodyFault::TooMany {
@@ -53,7 +53,7 @@ fn look<'a>(
                 max: MAX_FIELDS,
             });
         }
-        field(place, value)
+        visit(field, value)
     })
     .ok()
 }

@@ -63,21 +63,21 @@ impl<'a> Contents<'a> {
     /// Contents of a message without other fields.
     pub(super) fn read(layout: &'static Layout, bytes: &'a [u8]) -> Result<Self, BodyFault> {
         let mut contents = Self::none(layout, bytes);
-        read(layout.message, bytes, |place, value| {
-            contents.add(place, value)
+        read(layout.message, bytes, |field, value| {
+            contents.add(field, value)
         })?;
         Ok(contents)
     }
 
     /// Adds a field of the message.
-    pub(super) fn add(&mut self, place: FieldRef, value: Value<'a>) -> Result<(), BodyFault> {
-        let kind = (self.layout.kind)(place.field).ok_or_else(|| place.unknown())?;
+    pub(super) fn add(&mut self, field: FieldRef, value: Value<'a>) -> Result<(), BodyFault> {
+        let kind = (self.layout.kind)(field.number).ok_or_else(|| field.unknown())?;
         let first = self.field == 0;
-        if !first && self.field != place.field {
-            return Err(place.wrong("cannot be combined with elements of another kind"));
+        if !first && self.field != field.number {
+            return Err(field.wrong("cannot be combined with elements of another kind"));
         }
-        self.field = place.field;
-        let (elements, run) = count(place, kind, value)?;
+        self.field = field.number;
+        let (elements, run) = count(field, kind, value)?;
         self.elements = self.elements.saturating_add(elements);
         self.run = run.filter(|_| first);
         Ok(())
@@ -141,9 +141,9 @@ impl<'a> Contents<'a> {
         self,
         mut element: impl FnMut(FieldRef, Value<'a>) -> Result<(), BodyFault>,
     ) -> Result<(), BodyFault> {
-        read(self.layout.message, self.bytes, |place, value| {
-            if place.field == self.field {
-                element(place, value)
+        read(self.layout.message, self.bytes, |field, value| {
+            if field.number == self.field {
+                element(field, value)
             } else {
                 Ok(())
             }
@@ -166,16 +166,16 @@ impl<'a> Contents<'a> {
             }
             index = index.wrapping_add(1);
         };
-        self.each(|place, value| {
+        self.each(|field, value| {
             match value {
                 Value::Varint(value) => push(value),
                 Value::Bytes(mut run) => {
                     while !run.is_empty() {
-                        push(take_varint(&mut run).map_err(|what| place.wrong(what))?);
+                        push(take_varint(&mut run).map_err(|what| field.wrong(what))?);
                     }
                 }
                 Value::Fixed32(_) | Value::Fixed64(_) => {
-                    return Err(place.wrong("has another wire type"));
+                    return Err(field.wrong("has another wire type"));
                 }
             }
             Ok(())
@@ -189,12 +189,12 @@ impl<'a> Contents<'a> {
             return Ok(Ok(Cow::Borrowed(run)));
         }
         let mut raw = Vec::with_capacity(self.elements.saturating_mul(size_bytes));
-        self.each(|place, value| {
+        self.each(|field, value| {
             match value {
                 Value::Fixed32(bytes) => raw.extend_from_slice(&bytes),
                 Value::Fixed64(bytes) => raw.extend_from_slice(&bytes),
                 Value::Bytes(run) => raw.extend_from_slice(run),
-                Value::Varint(_) => return Err(place.wrong("has another wire type")),
+                Value::Varint(_) => return Err(field.wrong("has another wire type")),
             }
             Ok(())
         })?;
@@ -208,8 +208,8 @@ impl<'a> Contents<'a> {
                 .len()
                 .saturating_add(self.elements.saturating_mul(2)),
         );
-        self.each(|place, value| {
-            push_item(&mut raw, place.bytes(value)?).ok_or_else(|| place.wrong("is too long"))
+        self.each(|field, value| {
+            push_item(&mut raw, field.bytes(value)?).ok_or_else(|| field.wrong("is too long"))
         })?;
         Ok(Ok(Cow::Owned(raw)))
     }
@@ -242,12 +242,12 @@ pub(super) static INFER_CONTENTS: Layout = Layout {
 /// Counts elements in one field and finds its packed run. Checks everything that is independent of
 /// the datatype.
 fn count(
-    place: FieldRef,
+    field: FieldRef,
     kind: Kind,
     value: Value<'_>,
 ) -> Result<(usize, Option<&[u8]>), BodyFault> {
     match (kind, value) {
-        (Kind::Flags, Value::Varint(flag)) if flag > 1 => Err(place.wrong("is neither 0 nor 1")),
+        (Kind::Flags, Value::Varint(flag)) if flag > 1 => Err(field.wrong("is neither 0 nor 1")),
         (Kind::Flags | Kind::Varints, Value::Varint(_))
         | (Kind::Fixed32, Value::Fixed32(_))
         | (Kind::Fixed64, Value::Fixed64(_))
@@ -256,9 +256,9 @@ fn count(
             let mut rest = run;
             let mut elements = 0_usize;
             while !rest.is_empty() {
-                let value = take_varint(&mut rest).map_err(|what| place.wrong(what))?;
+                let value = take_varint(&mut rest).map_err(|what| field.wrong(what))?;
                 if kind == Kind::Flags && value > 1 {
-                    return Err(place.wrong("is neither 0 nor 1"));
+                    return Err(field.wrong("is neither 0 nor 1"));
                 }
                 elements = elements.wrapping_add(1);
             }
@@ -271,8 +271,8 @@ fn count(
             Ok((run.len() / 8, Some(run)))
         }
         (Kind::Fixed32 | Kind::Fixed64, Value::Bytes(_)) => {
-            Err(place.wrong("ends inside a number"))
+            Err(field.wrong("ends inside a number"))
         }
-        _ => Err(place.wrong("has another wire type")),
+        _ => Err(field.wrong("has another wire type")),
     }
 }

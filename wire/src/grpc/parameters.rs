@@ -12,18 +12,18 @@ use crate::parameters::add;
 /// Adds one entry of a parameter map.
 pub(super) fn push_parameter<'a>(
     parameters: &mut Vec<Parameter<'a>>,
-    place: FieldRef,
+    field: FieldRef,
     entry: Value<'a>,
 ) -> Result<(), BodyFault> {
     let mut name = None;
     let mut value = None;
     read(
         "a parameter map's entry",
-        place.bytes(entry)?,
-        |place, field| match place.field {
-            1 => place.once(&mut name, place.text_of(field, MAX_NAME_BYTES)?),
-            2 => place.once(&mut value, scalar(place.bytes(field)?)?),
-            _ => Err(place.unknown()),
+        field.bytes(entry)?,
+        |field, content| match field.number {
+            1 => field.once(&mut name, field.text_of(content, MAX_NAME_BYTES)?),
+            2 => field.once(&mut value, scalar(field.bytes(content)?)?),
+            _ => Err(field.unknown()),
         },
     )?;
     let name = name.unwrap_or_default();
@@ -42,28 +42,28 @@ pub(super) fn push_parameter<'a>(
 /// The value of an `InferParameter`, or `None` without one.
 fn scalar(message: &[u8]) -> Result<Option<ParameterValue<'_>>, BodyFault> {
     let mut choice = None;
-    read("InferParameter", message, |place, value| {
-        let value = match place.field {
-            1 => match place.varint(value)? {
+    read("InferParameter", message, |field, value| {
+        let value = match field.number {
+            1 => match field.varint(value)? {
                 0 => ParameterValue::Bool(false),
                 1 => ParameterValue::Bool(true),
-                _ => return Err(place.wrong("is neither 0 nor 1")),
+                _ => return Err(field.wrong("is neither 0 nor 1")),
             },
-            2 => ParameterValue::Int64(place.varint(value)?.cast_signed()),
-            3 => ParameterValue::String(Cow::Borrowed(place.text_of(value, MAX_PARAMETER_BYTES)?)),
+            2 => ParameterValue::Int64(field.varint(value)?.cast_signed()),
+            3 => ParameterValue::String(Cow::Borrowed(field.text_of(value, MAX_PARAMETER_BYTES)?)),
             4 => match value {
                 Value::Fixed64(bytes) if f64::from_le_bytes(bytes).is_finite() => {
                     ParameterValue::Double(f64::from_le_bytes(bytes))
                 }
-                Value::Fixed64(_) => return Err(place.wrong("is not finite")),
+                Value::Fixed64(_) => return Err(field.wrong("is not finite")),
                 Value::Varint(_) | Value::Bytes(_) | Value::Fixed32(_) => {
-                    return Err(place.wrong("has another wire type"));
+                    return Err(field.wrong("has another wire type"));
                 }
             },
-            5 => ParameterValue::Uint64(place.varint(value)?),
-            _ => return Err(place.unknown()),
+            5 => ParameterValue::Uint64(field.varint(value)?),
+            _ => return Err(field.unknown()),
         };
-        place.once(&mut choice, value)
+        field.once(&mut choice, value)
     })?;
     Ok(choice)
 }

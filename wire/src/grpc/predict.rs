@@ -29,12 +29,12 @@ pub(super) struct Spec<'a> {
 impl<'a> Spec<'a> {
     pub(super) fn read(message: &'a [u8]) -> Result<Self, BodyFault> {
         let (mut model, mut version, mut label, mut signature) = (None, None, None, None);
-        read("ModelSpec", message, |place, value| match place.field {
-            1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
-            2 => place.once(&mut version, number(place.bytes(value)?)?),
-            3 => place.once(&mut signature, place.text_of(value, MAX_NAME_BYTES)?),
-            4 => place.once(&mut label, place.text_of(value, MAX_NAME_BYTES)?),
-            _ => Err(place.unknown()),
+        read("ModelSpec", message, |field, value| match field.number {
+            1 => field.once(&mut model, field.text_of(value, MAX_NAME_BYTES)?),
+            2 => field.once(&mut version, number(field.bytes(value)?)?),
+            3 => field.once(&mut signature, field.text_of(value, MAX_NAME_BYTES)?),
+            4 => field.once(&mut label, field.text_of(value, MAX_NAME_BYTES)?),
+            _ => Err(field.unknown()),
         })?;
         let version = match (version, label) {
             (Some(_), Some(_)) => {
@@ -72,9 +72,9 @@ impl<'a> Spec<'a> {
 /// Reads an `Int64Value`.
 fn number(message: &[u8]) -> Result<i64, BodyFault> {
     let mut number = None;
-    read("Int64Value", message, |place, value| match place.field {
-        1 => place.once(&mut number, place.varint(value)?.cast_signed()),
-        _ => Err(place.unknown()),
+    read("Int64Value", message, |field, value| match field.number {
+        1 => field.once(&mut number, field.varint(value)?.cast_signed()),
+        _ => Err(field.unknown()),
     })?;
     Ok(number.unwrap_or_default())
 }
@@ -84,21 +84,21 @@ pub(crate) fn predict(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     let mut spec = None;
     let mut entries = Vec::new();
     let mut outputs = Vec::new();
-    read("PredictRequest", message, |place, value| {
-        match place.field {
-            1 => place.once(&mut spec, Spec::read(place.bytes(value)?)?),
-            2 => push(&mut entries, entry(place, value)?, "inputs", MAX_INPUTS),
+    read("PredictRequest", message, |field, value| {
+        match field.number {
+            1 => field.once(&mut spec, Spec::read(field.bytes(value)?)?),
+            2 => push(&mut entries, entry(field, value)?, "inputs", MAX_INPUTS),
             3 => push(
                 &mut outputs,
                 RequestedOutput {
-                    name: Cow::Borrowed(place.text_of(value, MAX_NAME_BYTES)?),
+                    name: Cow::Borrowed(field.text_of(value, MAX_NAME_BYTES)?),
                     parameters: Vec::new(),
                     binary_data: None,
                 },
                 "outputs",
                 MAX_OUTPUTS,
             ),
-            _ => Err(place.unknown()),
+            _ => Err(field.unknown()),
         }
     })?;
     let mut budget = Budget::new();
@@ -115,15 +115,15 @@ pub(crate) fn predict(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
 
 /// One entry of the inputs' map: a name and the tensor's message. The contract rejects repeated
 /// names.
-fn entry<'a>(place: FieldRef, value: Value<'a>) -> Result<(&'a str, Option<&'a [u8]>), BodyFault> {
+fn entry<'a>(field: FieldRef, value: Value<'a>) -> Result<(&'a str, Option<&'a [u8]>), BodyFault> {
     let (mut name, mut tensor) = (None, None);
     read(
         "an inputs map's entry",
-        place.bytes(value)?,
-        |place, value| match place.field {
-            1 => place.once(&mut name, place.text_of(value, MAX_NAME_BYTES)?),
-            2 => place.once(&mut tensor, place.bytes(value)?),
-            _ => Err(place.unknown()),
+        field.bytes(value)?,
+        |field, value| match field.number {
+            1 => field.once(&mut name, field.text_of(value, MAX_NAME_BYTES)?),
+            2 => field.once(&mut tensor, field.bytes(value)?),
+            _ => Err(field.unknown()),
         },
     )?;
     Ok((name.unwrap_or_default(), tensor))
@@ -131,15 +131,15 @@ fn entry<'a>(place: FieldRef, value: Value<'a>) -> Result<(&'a str, Option<&'a [
 
 /// Reads a request about a model: its spec and, for `metadata`, the single supported field.
 pub(crate) fn question(message: &[u8], metadata: bool) -> Result<InferRequest<'_>, BodyFault> {
-    let (mut spec, mut field) = (None, None);
-    read("the model's request", message, |place, value| {
-        match place.field {
-            1 => place.once(&mut spec, Spec::read(place.bytes(value)?)?),
-            2 if metadata => place.once(&mut field, place.text_of(value, MAX_NAME_BYTES)?),
-            _ => Err(place.unknown()),
+    let (mut spec, mut metadata_field) = (None, None);
+    read("the model's request", message, |field, value| {
+        match field.number {
+            1 => field.once(&mut spec, Spec::read(field.bytes(value)?)?),
+            2 if metadata => field.once(&mut metadata_field, field.text_of(value, MAX_NAME_BYTES)?),
+            _ => Err(field.unknown()),
         }
     })?;
-    if metadata && field != Some(SIGNATURES) {
+    if metadata && metadata_field != Some(SIGNATURES) {
         return Err(BodyFault::field("metadata_field", "is not signature_def"));
     }
     Ok(spec.unwrap_or_default().request())

@@ -17,12 +17,12 @@ pub(crate) fn predictions<'a>(
 ) -> Result<InferRequest<'a>, BodyFault> {
     let (mut model, mut version) = (None, None);
     let mut values = Vec::new();
-    read("PredictionsRequest", message, |place, value| {
-        match place.field {
-            1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
-            2 => place.once(&mut version, place.text_of(value, MAX_NAME_BYTES)?),
-            3 => push(&mut values, map_entry(place, value)?, "inputs", MAX_INPUTS),
-            _ => Err(place.unknown()),
+    read("PredictionsRequest", message, |field, value| {
+        match field.number {
+            1 => field.once(&mut model, field.text_of(value, MAX_NAME_BYTES)?),
+            2 => field.once(&mut version, field.text_of(value, MAX_NAME_BYTES)?),
+            3 => push(&mut values, map_entry(field, value)?, "inputs", MAX_INPUTS),
+            _ => Err(field.unknown()),
         }
     })?;
     let (model, version) = (named(model), named(version));
@@ -39,15 +39,15 @@ pub(crate) fn predictions<'a>(
 }
 
 /// One entry of the input map. The contract rejects repeated names.
-fn map_entry<'a>(place: FieldRef, value: Value<'a>) -> Result<Named<'a>, BodyFault> {
+fn map_entry<'a>(field: FieldRef, value: Value<'a>) -> Result<Named<'a>, BodyFault> {
     let (mut name, mut bytes) = (None, None);
     read(
         "an entry of the input map",
-        place.bytes(value)?,
-        |place, value| match place.field {
-            1 => place.once(&mut name, place.text_of(value, MAX_NAME_BYTES)?),
-            2 => place.once(&mut bytes, place.bytes(value)?),
-            _ => Err(place.unknown()),
+        field.bytes(value)?,
+        |field, value| match field.number {
+            1 => field.once(&mut name, field.text_of(value, MAX_NAME_BYTES)?),
+            2 => field.once(&mut bytes, field.bytes(value)?),
+            _ => Err(field.unknown()),
         },
     )?;
     Ok(Named {

@@ -25,12 +25,12 @@ pub(crate) enum Value<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FieldRef {
     pub(crate) message: &'static str,
-    pub(crate) field: u32,
+    pub(crate) number: u32,
 }
 
 impl FieldRef {
     fn text(self) -> String {
-        format!("field {} of {}", self.field, self.message)
+        format!("field {} of {}", self.number, self.message)
     }
 
     pub(crate) fn wrong(self, what: &'static str) -> BodyFault {
@@ -77,23 +77,17 @@ impl FieldRef {
     }
 }
 
-/// Passes every field of a message to `field`, in order.
+/// Passes every field of a message to `visit`, in order.
 pub(crate) fn read<'a>(
     message: &'static str,
     bytes: &'a [u8],
-    mut field: impl FnMut(FieldRef, Value<'a>) -> Result<(), BodyFault>,
+    mut visit: impl FnMut(FieldRef, Value<'a>) -> Result<(), BodyFault>,
 ) -> Result<(), BodyFault> {
     let mut rest = bytes;
     while !rest.is_empty() {
         let at = bytes.len().saturating_sub(rest.len());
         let (number, value) = take_field(&mut rest).map_err(|what| BodyFault::Form { what, at })?;
-        field(
-            FieldRef {
-                message,
-                field: number,
-            },
-            value,
-        )?;
+        visit(FieldRef { message, number }, value)?;
     }
     Ok(())
 }

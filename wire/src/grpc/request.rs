@@ -60,12 +60,12 @@ pub(super) fn infer_head(message: &[u8], raws_follow: bool) -> Result<InferHead<
         mut inputs,
         raws,
     } = read_infer(message)?;
-    let place = if raws_follow {
+    let location = if raws_follow {
         Elements::Streamed(None)
     } else {
         Elements::Inline
     };
-    let elements = vec![place; inputs.len()];
+    let elements = vec![location; inputs.len()];
     let mut announced = Vec::new();
     let inputs = if raws_follow {
         if inputs.iter().any(|input| input.contents.is_some()) {
@@ -138,26 +138,26 @@ fn read_infer(message: &[u8]) -> Result<Message<'_>, BodyFault> {
     let mut inputs = Vec::new();
     let mut outputs = Vec::new();
     let mut raws = Vec::new();
-    read("ModelInferRequest", message, |place, value| {
-        match place.field {
-            1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
-            2 => place.once(&mut version, place.text_of(value, MAX_NAME_BYTES)?),
-            3 => place.once(&mut id, place.text_of(value, MAX_NAME_BYTES)?),
-            4 => push_parameter(&mut parameters, place, value),
+    read("ModelInferRequest", message, |field, value| {
+        match field.number {
+            1 => field.once(&mut model, field.text_of(value, MAX_NAME_BYTES)?),
+            2 => field.once(&mut version, field.text_of(value, MAX_NAME_BYTES)?),
+            3 => field.once(&mut id, field.text_of(value, MAX_NAME_BYTES)?),
+            4 => push_parameter(&mut parameters, field, value),
             5 => push(
                 &mut inputs,
-                input(place.bytes(value)?)?,
+                input(field.bytes(value)?)?,
                 "inputs",
                 MAX_INPUTS,
             ),
             6 => push(
                 &mut outputs,
-                output(place.bytes(value)?)?,
+                output(field.bytes(value)?)?,
                 "outputs",
                 MAX_OUTPUTS,
             ),
-            7 => push(&mut raws, place.bytes(value)?, "raw contents", MAX_INPUTS),
-            _ => Err(place.unknown()),
+            7 => push(&mut raws, field.bytes(value)?, "raw contents", MAX_INPUTS),
+            _ => Err(field.unknown()),
         }
     })?;
     Ok(Message {
@@ -195,11 +195,11 @@ impl<'a> Input<'a> {
 /// Reads a `ModelMetadataRequest` or a `ModelReadyRequest`.
 pub(crate) fn model(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
     let (mut model, mut version) = (None, None);
-    read("the model's request", message, |place, value| {
-        match place.field {
-            1 => place.once(&mut model, place.text_of(value, MAX_NAME_BYTES)?),
-            2 => place.once(&mut version, place.text_of(value, MAX_NAME_BYTES)?),
-            _ => Err(place.unknown()),
+    read("the model's request", message, |field, value| {
+        match field.number {
+            1 => field.once(&mut model, field.text_of(value, MAX_NAME_BYTES)?),
+            2 => field.once(&mut version, field.text_of(value, MAX_NAME_BYTES)?),
+            _ => Err(field.unknown()),
         }
     })?;
     Ok(InferRequest {
@@ -213,12 +213,12 @@ pub(crate) fn model(message: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
 /// health check.
 pub(crate) fn server_query(question: ServerQuery, message: &[u8]) -> Result<(), BodyFault> {
     let mut service = None;
-    read("the server's request", message, |place, value| {
-        match (place.field, question) {
+    read("the server's request", message, |field, value| {
+        match (field.number, question) {
             (1, ServerQuery::Health) => {
-                place.once(&mut service, place.text_of(value, MAX_NAME_BYTES)?)
+                field.once(&mut service, field.text_of(value, MAX_NAME_BYTES)?)
             }
-            _ => Err(place.unknown()),
+            _ => Err(field.unknown()),
         }
     })
 }
@@ -243,17 +243,17 @@ pub(super) fn push<T>(
 
 fn input(message: &[u8]) -> Result<Input<'_>, BodyFault> {
     let mut input = Input::default();
-    read("InferInputTensor", message, |place, value| {
-        match place.field {
-            1 => place.once(&mut input.name, place.text_of(value, MAX_NAME_BYTES)?),
-            2 => place.once(&mut input.datatype, place.text_of(value, MAX_NAME_BYTES)?),
-            3 => dims(&mut input.shape, place, value),
-            4 => push_parameter(&mut input.parameters, place, value),
-            5 => place.once(
+    read("InferInputTensor", message, |field, value| {
+        match field.number {
+            1 => field.once(&mut input.name, field.text_of(value, MAX_NAME_BYTES)?),
+            2 => field.once(&mut input.datatype, field.text_of(value, MAX_NAME_BYTES)?),
+            3 => dims(&mut input.shape, field, value),
+            4 => push_parameter(&mut input.parameters, field, value),
+            5 => field.once(
                 &mut input.contents,
-                Contents::read(&INFER_CONTENTS, place.bytes(value)?)?,
+                Contents::read(&INFER_CONTENTS, field.bytes(value)?)?,
             ),
-            _ => Err(place.unknown()),
+            _ => Err(field.unknown()),
         }
     })?;
     Ok(input)
@@ -265,10 +265,10 @@ fn output(message: &[u8]) -> Result<RequestedOutput<'_>, BodyFault> {
     read(
         "InferRequestedOutputTensor",
         message,
-        |place, value| match place.field {
-            1 => place.once(&mut name, place.text_of(value, MAX_NAME_BYTES)?),
-            2 => push_parameter(&mut parameters, place, value),
-            _ => Err(place.unknown()),
+        |field, value| match field.number {
+            1 => field.once(&mut name, field.text_of(value, MAX_NAME_BYTES)?),
+            2 => push_parameter(&mut parameters, field, value),
+            _ => Err(field.unknown()),
         },
     )?;
     Ok(RequestedOutput {
@@ -280,17 +280,17 @@ fn output(message: &[u8]) -> Result<RequestedOutput<'_>, BodyFault> {
 
 /// Adds dimensions, packed or single. Their number is limited first: one byte here takes eight in
 /// memory.
-fn dims(shape: &mut Vec<i64>, place: FieldRef, value: Value<'_>) -> Result<(), BodyFault> {
+fn dims(shape: &mut Vec<i64>, field: FieldRef, value: Value<'_>) -> Result<(), BodyFault> {
     let mut dim = |dim: u64| push(shape, dim.cast_signed(), "dims", MAX_RANK);
     match value {
         Value::Varint(value) => dim(value),
         Value::Bytes(mut packed) => {
             while !packed.is_empty() {
-                dim(take_varint(&mut packed).map_err(|what| place.wrong(what))?)?;
+                dim(take_varint(&mut packed).map_err(|what| field.wrong(what))?)?;
             }
             Ok(())
         }
-        Value::Fixed32(_) | Value::Fixed64(_) => Err(place.wrong("has another wire type")),
+        Value::Fixed32(_) | Value::Fixed64(_) => Err(field.wrong("has another wire type")),
     }
 }
 

@@ -55,15 +55,15 @@ pub struct Signature {
 /// An entry of a map: name and message.
 type Entry<'a> = (&'a str, &'a [u8]);
 
-fn entry<'a>(place: FieldRef, value: Value<'a>) -> Result<Entry<'a>, BodyFault> {
+fn entry<'a>(field: FieldRef, value: Value<'a>) -> Result<Entry<'a>, BodyFault> {
     let (mut name, mut message) = (None, None);
     read(
         "a map's entry",
-        place.bytes(value)?,
-        |place, value| match place.field {
-            1 => place.once(&mut name, place.text_of(value, MAX_NAME_BYTES)?),
-            2 => place.once(&mut message, place.bytes(value)?),
-            _ => Err(place.unknown()),
+        field.bytes(value)?,
+        |field, value| match field.number {
+            1 => field.once(&mut name, field.text_of(value, MAX_NAME_BYTES)?),
+            2 => field.once(&mut message, field.bytes(value)?),
+            _ => Err(field.unknown()),
         },
     )?;
     Ok((name.unwrap_or_default(), message.unwrap_or_default()))
@@ -81,10 +81,10 @@ fn version_of(spec: &Spec<'_>) -> Option<String> {
 pub(crate) fn predicted(message: &[u8]) -> Result<Predicted<'_>, BodyFault> {
     let mut spec = None;
     let mut entries = Vec::new();
-    read("PredictResponse", message, |place, value| {
-        match place.field {
-            1 => push(&mut entries, entry(place, value)?, "outputs", MAX_OUTPUTS),
-            2 => place.once(&mut spec, Spec::read(place.bytes(value)?)?),
+    read("PredictResponse", message, |field, value| {
+        match field.number {
+            1 => push(&mut entries, entry(field, value)?, "outputs", MAX_OUTPUTS),
+            2 => field.once(&mut spec, Spec::read(field.bytes(value)?)?),
             _ => Ok(()),
         }
     })?;
@@ -104,17 +104,17 @@ pub(crate) fn predicted(message: &[u8]) -> Result<Predicted<'_>, BodyFault> {
 /// Whether a `GetModelStatusResponse` says that a version is available.
 pub(crate) fn is_available(message: &[u8], asked: &str) -> Result<bool, BodyFault> {
     let mut available = false;
-    read("GetModelStatusResponse", message, |place, value| {
-        if place.field != 1 {
+    read("GetModelStatusResponse", message, |field, value| {
+        if field.number != 1 {
             return Ok(());
         }
         let (mut version, mut state) = (None, None);
         read(
             "ModelVersionStatus",
-            place.bytes(value)?,
-            |place, value| match place.field {
-                1 => place.once(&mut version, place.varint(value)?.cast_signed()),
-                2 => place.once(&mut state, place.varint(value)?),
+            field.bytes(value)?,
+            |field, value| match field.number {
+                1 => field.once(&mut version, field.varint(value)?.cast_signed()),
+                2 => field.once(&mut state, field.varint(value)?),
                 _ => Ok(()),
             },
         )?;
@@ -135,11 +135,11 @@ pub(crate) fn signature(
     read(
         "GetModelMetadataResponse",
         message,
-        |place, value| match place.field {
-            1 => place.once(&mut spec, Spec::read(place.bytes(value)?)?),
+        |field, value| match field.number {
+            1 => field.once(&mut spec, Spec::read(field.bytes(value)?)?),
             2 => push(
                 &mut metadata,
-                entry(place, value)?,
+                entry(field, value)?,
                 "metadata",
                 MAX_SIGNATURES,
             ),
@@ -154,17 +154,17 @@ pub(crate) fn signature(
         return Ok(None);
     };
     let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
-    read("SignatureDef", definition, |place, value| {
-        match place.field {
+    read("SignatureDef", definition, |field, value| {
+        match field.number {
             1 => push(
                 &mut inputs,
-                described(entry(place, value)?)?,
+                described(entry(field, value)?)?,
                 "inputs",
                 MAX_INPUTS,
             ),
             2 => push(
                 &mut outputs,
-                described(entry(place, value)?)?,
+                described(entry(field, value)?)?,
                 "outputs",
                 MAX_OUTPUTS,
             ),
@@ -188,10 +188,10 @@ fn find<'a>(entries: &[Entry<'a>], name: &str) -> Option<&'a [u8]> {
 /// Reads an `Any` that is a `SignatureDefMap`.
 fn signatures(any: &[u8]) -> Result<Vec<Entry<'_>>, BodyFault> {
     let (mut kind, mut packed) = (None, None);
-    read("Any", any, |place, value| match place.field {
-        1 => place.once(&mut kind, place.text_of(value, MAX_NAME_BYTES)?),
-        2 => place.once(&mut packed, place.bytes(value)?),
-        _ => Err(place.unknown()),
+    read("Any", any, |field, value| match field.number {
+        1 => field.once(&mut kind, field.text_of(value, MAX_NAME_BYTES)?),
+        2 => field.once(&mut packed, field.bytes(value)?),
+        _ => Err(field.unknown()),
     })?;
     if !kind.is_some_and(|kind| kind.ends_with(SIGNATURE_MAP)) {
         return Err(BodyFault::field("signature_def", "is no SignatureDefMap"));
@@ -200,10 +200,10 @@ fn signatures(any: &[u8]) -> Result<Vec<Entry<'_>>, BodyFault> {
     read(
         "SignatureDefMap",
         packed.unwrap_or_default(),
-        |place, value| match place.field {
+        |field, value| match field.number {
             1 => push(
                 &mut found,
-                entry(place, value)?,
+                entry(field, value)?,
                 "signatures",
                 MAX_SIGNATURES,
             ),
@@ -216,9 +216,9 @@ fn signatures(any: &[u8]) -> Result<Vec<Entry<'_>>, BodyFault> {
 /// Reads a `TensorInfo`.
 fn described((name, info): Entry<'_>) -> Result<Described, BodyFault> {
     let (mut datatype, mut shape, mut dense) = (None, None, true);
-    read("TensorInfo", info, |place, value| match place.field {
-        2 => place.once(&mut datatype, place.varint(value)?),
-        3 => place.once(&mut shape, dims(place.bytes(value)?)?),
+    read("TensorInfo", info, |field, value| match field.number {
+        2 => field.once(&mut datatype, field.varint(value)?),
+        3 => field.once(&mut shape, dims(field.bytes(value)?)?),
         4 | 5 => {
             dense = false;
             Ok(())
@@ -243,22 +243,22 @@ fn described((name, info): Entry<'_>) -> Result<Described, BodyFault> {
 /// Reads a `TensorShapeProto`; `None` for an unknown rank.
 fn dims(message: &[u8]) -> Result<Option<Vec<i64>>, BodyFault> {
     let (mut dims, mut unknown) = (Vec::new(), false);
-    read("TensorShapeProto", message, |place, value| {
-        match place.field {
+    read("TensorShapeProto", message, |field, value| {
+        match field.number {
             2 => {
                 let mut size = None;
                 read(
                     "TensorShapeProto.Dim",
-                    place.bytes(value)?,
-                    |place, value| match place.field {
-                        1 => place.once(&mut size, place.varint(value)?.cast_signed()),
+                    field.bytes(value)?,
+                    |field, value| match field.number {
+                        1 => field.once(&mut size, field.varint(value)?.cast_signed()),
                         _ => Ok(()),
                     },
                 )?;
                 push(&mut dims, size.unwrap_or_default(), "dims", MAX_RANK)
             }
             3 => {
-                unknown = place.varint(value)? != 0;
+                unknown = field.varint(value)? != 0;
                 Ok(())
             }
             _ => Ok(()),

@@ -130,14 +130,14 @@ pub(super) fn tensor<'a>(
 fn proto(message: &[u8]) -> Result<Proto<'_>, BodyFault> {
     let (mut datatype, mut shape, mut version, mut content) = (None, None, None, None);
     let mut lists = Contents::none(&TENSOR_PROTO, message);
-    read(TENSOR_PROTO.message, message, |place, value| {
-        match place.field {
-            1 => place.once(&mut datatype, place.varint(value)?),
-            2 => place.once(&mut shape, self::shape(place.bytes(value)?)?),
-            3 if place.varint(value)? == 0 => place.once(&mut version, ()),
-            3 => Err(place.wrong("is an unknown version")),
-            4 => place.once(&mut content, place.bytes(value)?),
-            _ => lists.add(place, value),
+    read(TENSOR_PROTO.message, message, |field, value| {
+        match field.number {
+            1 => field.once(&mut datatype, field.varint(value)?),
+            2 => field.once(&mut shape, self::shape(field.bytes(value)?)?),
+            3 if field.varint(value)? == 0 => field.once(&mut version, ()),
+            3 => Err(field.wrong("is an unknown version")),
+            4 => field.once(&mut content, field.bytes(value)?),
+            _ => lists.add(field, value),
         }
     })?;
     Ok(Proto {
@@ -153,12 +153,12 @@ fn proto(message: &[u8]) -> Result<Proto<'_>, BodyFault> {
 fn shape(message: &[u8]) -> Result<Vec<i64>, BodyFault> {
     let mut dims = Vec::new();
     let mut unknown_rank = None;
-    read("TensorShapeProto", message, |place, value| {
-        match place.field {
-            2 => push(&mut dims, dim(place.bytes(value)?)?, "dims", MAX_RANK),
-            3 if place.varint(value)? == 0 => place.once(&mut unknown_rank, ()),
-            3 => Err(place.wrong("says that the rank is unknown")),
-            _ => Err(place.unknown()),
+    read("TensorShapeProto", message, |field, value| {
+        match field.number {
+            2 => push(&mut dims, dim(field.bytes(value)?)?, "dims", MAX_RANK),
+            3 if field.varint(value)? == 0 => field.once(&mut unknown_rank, ()),
+            3 => Err(field.wrong("says that the rank is unknown")),
+            _ => Err(field.unknown()),
         }
     })?;
     Ok(dims)
@@ -169,19 +169,19 @@ fn dim(message: &[u8]) -> Result<i64, BodyFault> {
     read(
         "TensorShapeProto.Dim",
         message,
-        |place, value| match place.field {
-            1 => place.once(&mut size, place.varint(value)?.cast_signed()),
-            2 => place.once(&mut name, empty(place, value)?),
-            _ => Err(place.unknown()),
+        |field, value| match field.number {
+            1 => field.once(&mut size, field.varint(value)?.cast_signed()),
+            2 => field.once(&mut name, empty(field, value)?),
+            _ => Err(field.unknown()),
         },
     )?;
     Ok(size.unwrap_or_default())
 }
 
-fn empty(place: FieldRef, value: Value<'_>) -> Result<(), BodyFault> {
-    if place.bytes(value)?.is_empty() {
+fn empty(field: FieldRef, value: Value<'_>) -> Result<(), BodyFault> {
+    if field.bytes(value)?.is_empty() {
         Ok(())
     } else {
-        Err(place.wrong("names a dim"))
+        Err(field.wrong("names a dim"))
     }
 }

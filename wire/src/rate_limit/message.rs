@@ -36,18 +36,18 @@ fn too_many(what: &'static str, max: usize) -> BodyFault {
 }
 
 /// A number within 32 bits.
-fn short(place: FieldRef, value: Value<'_>) -> Result<u32, BodyFault> {
-    u32::try_from(place.varint(value)?).map_err(|_| place.wrong("is more than 32 bits"))
+fn short(field: FieldRef, value: Value<'_>) -> Result<u32, BodyFault> {
+    u32::try_from(field.varint(value)?).map_err(|_| field.wrong("is more than 32 bits"))
 }
 
 /// `google.protobuf.UInt32Value` and similar wrappers.
-fn wrapped(place: FieldRef, value: Value<'_>) -> Result<u64, BodyFault> {
+fn wrapped(field: FieldRef, value: Value<'_>) -> Result<u64, BodyFault> {
     let mut number = None;
     read(
         "a wrapped number",
-        place.bytes(value)?,
-        |place, value| match place.field {
-            1 => place.once(&mut number, place.varint(value)?),
+        field.bytes(value)?,
+        |field, value| match field.number {
+            1 => field.once(&mut number, field.varint(value)?),
             _ => Ok(()),
         },
     )?;
@@ -118,20 +118,20 @@ impl RateLimitRequest {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageFault> {
         fits(bytes)?;
         let (mut domain, mut descriptors, mut hits) = (None, Vec::new(), None);
-        read("RateLimitRequest", bytes, |place, value| {
-            match place.field {
-                1 => place.once(
+        read("RateLimitRequest", bytes, |field, value| {
+            match field.number {
+                1 => field.once(
                     &mut domain,
-                    place.text_of(value, MAX_TEXT_BYTES)?.to_owned(),
+                    field.text_of(value, MAX_TEXT_BYTES)?.to_owned(),
                 ),
                 2 if descriptors.len() == MAX_DESCRIPTORS => {
                     Err(too_many("descriptors", MAX_DESCRIPTORS))
                 }
                 2 => {
-                    descriptors.push(Descriptor::read(place.bytes(value)?)?);
+                    descriptors.push(Descriptor::read(field.bytes(value)?)?);
                     Ok(())
                 }
-                3 => place.once(&mut hits, u64::from(short(place, value)?)),
+                3 => field.once(&mut hits, u64::from(short(field, value)?)),
                 _ => Ok(()),
             }
         })?;
@@ -162,17 +162,17 @@ impl Descriptor {
     fn read(bytes: &[u8]) -> Result<Self, BodyFault> {
         let (mut entries, mut limit, mut hits) = (Vec::new(), None, None);
         let mut gives_back = false;
-        read("RateLimitDescriptor", bytes, |place, value| {
-            match place.field {
+        read("RateLimitDescriptor", bytes, |field, value| {
+            match field.number {
                 1 if entries.len() == MAX_ENTRIES => Err(too_many("entries", MAX_ENTRIES)),
                 1 => {
-                    entries.push(entry(place.bytes(value)?)?);
+                    entries.push(entry(field.bytes(value)?)?);
                     Ok(())
                 }
-                2 => place.once(&mut limit, LimitOverride::read(place.bytes(value)?, 3)?),
-                3 => place.once(&mut hits, wrapped(place, value)?),
+                2 => field.once(&mut limit, LimitOverride::read(field.bytes(value)?, 3)?),
+                3 => field.once(&mut hits, wrapped(field, value)?),
                 4 => {
-                    gives_back |= place.varint(value)? != 0;
+                    gives_back |= field.varint(value)? != 0;
                     Ok(())
                 }
                 _ => Ok(()),
@@ -194,11 +194,11 @@ impl Descriptor {
 
 fn entry(bytes: &[u8]) -> Result<(String, String), BodyFault> {
     let (mut key, mut text) = (None, None);
-    read("RateLimitDescriptor.Entry", bytes, |place, value| {
-        let of = |value| place.text_of(value, MAX_TEXT_BYTES).map(str::to_owned);
-        match place.field {
-            1 => place.once(&mut key, of(value)?),
-            2 => place.once(&mut text, of(value)?),
+    read("RateLimitDescriptor.Entry", bytes, |field, value| {
+        let of = |value| field.text_of(value, MAX_TEXT_BYTES).map(str::to_owned);
+        match field.number {
+            1 => field.once(&mut key, of(value)?),
+            2 => field.once(&mut text, of(value)?),
             _ => Ok(()),
         }
     })?;
@@ -220,13 +220,13 @@ impl LimitOverride {
 
     fn read(bytes: &[u8], multiplier_field: u32) -> Result<Self, BodyFault> {
         let (mut quota, mut unit, mut multiplier) = (None, None, None);
-        read("a rate limit", bytes, |place, value| match place.field {
-            1 => place.once(&mut quota, short(place, value)?),
-            2 => place.once(&mut unit, TimeUnit::from_number(place.varint(value)?)),
-            field if field == multiplier_field => {
-                let number = u32::try_from(wrapped(place, value)?)
-                    .map_err(|_| place.wrong("is more than 32 bits"))?;
-                place.once(&mut multiplier, number)
+        read("a rate limit", bytes, |field, value| match field.number {
+            1 => field.once(&mut quota, short(field, value)?),
+            2 => field.once(&mut unit, TimeUnit::from_number(field.varint(value)?)),
+            number if number == multiplier_field => {
+                let factor = u32::try_from(wrapped(field, value)?)
+                    .map_err(|_| field.wrong("is more than 32 bits"))?;
+                field.once(&mut multiplier, factor)
             }
             _ => Ok(()),
         })?;
@@ -255,14 +255,14 @@ impl RateLimitResponse {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageFault> {
         fits(bytes)?;
         let (mut code, mut statuses) = (None, Vec::new());
-        read("RateLimitResponse", bytes, |place, value| {
-            match place.field {
-                1 => place.once(&mut code, Code::from_number(place.varint(value)?)),
+        read("RateLimitResponse", bytes, |field, value| {
+            match field.number {
+                1 => field.once(&mut code, Code::from_number(field.varint(value)?)),
                 2 if statuses.len() == MAX_DESCRIPTORS => {
                     Err(too_many("statuses", MAX_DESCRIPTORS))
                 }
                 2 => {
-                    statuses.push(Status::read(place.bytes(value)?)?);
+                    statuses.push(Status::read(field.bytes(value)?)?);
                     Ok(())
                 }
                 _ => Ok(()),
@@ -291,12 +291,12 @@ impl Status {
 
     fn read(bytes: &[u8]) -> Result<Self, BodyFault> {
         let (mut code, mut limit, mut left, mut reset_ns) = (None, None, None, None);
-        read("DescriptorStatus", bytes, |place, value| {
-            match place.field {
-                1 => place.once(&mut code, Code::from_number(place.varint(value)?)),
-                2 => place.once(&mut limit, LimitOverride::read(place.bytes(value)?, 4)?),
-                3 => place.once(&mut left, short(place, value)?),
-                4 => place.once(&mut reset_ns, nanoseconds(place, place.bytes(value)?)?),
+        read("DescriptorStatus", bytes, |field, value| {
+            match field.number {
+                1 => field.once(&mut code, Code::from_number(field.varint(value)?)),
+                2 => field.once(&mut limit, LimitOverride::read(field.bytes(value)?, 4)?),
+                3 => field.once(&mut left, short(field, value)?),
+                4 => field.once(&mut reset_ns, nanoseconds(field, field.bytes(value)?)?),
                 _ => Ok(()),
             }
         })?;
@@ -316,17 +316,17 @@ fn duration(ns: u64) -> Message {
         .varint(2, ns.checked_rem(SECOND_NS).unwrap_or(0))
 }
 
-fn nanoseconds(place: FieldRef, bytes: &[u8]) -> Result<u64, BodyFault> {
+fn nanoseconds(field: FieldRef, bytes: &[u8]) -> Result<u64, BodyFault> {
     let (mut seconds, mut nanos) = (None, None);
-    read("a duration", bytes, |place, value| match place.field {
-        1 => place.once(&mut seconds, place.varint(value)?),
-        2 => place.once(&mut nanos, place.varint(value)?),
+    read("a duration", bytes, |field, value| match field.number {
+        1 => field.once(&mut seconds, field.varint(value)?),
+        2 => field.once(&mut nanos, field.varint(value)?),
         _ => Ok(()),
     })?;
     let (seconds, nanos) = (seconds.unwrap_or(0), nanos.unwrap_or(0));
     // Negative values appear as large numbers here.
     if seconds > MAX_DURATION_S || nanos >= SECOND_NS {
-        return Err(place.wrong("is not a time in the future"));
+        return Err(field.wrong("is not a time in the future"));
     }
     Ok(seconds.saturating_mul(SECOND_NS).saturating_add(nanos))
 }

@@ -27,11 +27,11 @@ pub fn answer_bytes(message: &[u8]) -> Result<usize, String> {
 /// The same for a `ModelStreamInferResponse`.
 pub fn streamed_bytes(message: &[u8]) -> Result<usize, String> {
     let mut weight = Weight::default();
-    let streamed = read("ModelStreamInferResponse", message, |place, value| {
-        match place.field {
-            1 => weight.add(place.bytes(value)?.len()),
+    let streamed = read("ModelStreamInferResponse", message, |field, value| {
+        match field.number {
+            1 => weight.add(field.bytes(value)?.len()),
             // A repeated message is merged.
-            2 => weight.answer(place.bytes(value)?)?,
+            2 => weight.answer(field.bytes(value)?)?,
             _ => {}
         }
         Ok(())
@@ -54,20 +54,20 @@ impl Weight {
     }
 
     fn answer(&mut self, message: &[u8]) -> Result<(), BodyFault> {
-        read("ModelInferResponse", message, |place, value| {
-            match place.field {
-                1..=3 => self.add(place.bytes(value)?.len()),
+        read("ModelInferResponse", message, |field, value| {
+            match field.number {
+                1..=3 => self.add(field.bytes(value)?.len()),
                 4 => {
-                    count(&mut self.parameters, MAX_PARAMETERS, place)?;
-                    self.add(place.bytes(value)?.len());
+                    count(&mut self.parameters, MAX_PARAMETERS, field)?;
+                    self.add(field.bytes(value)?.len());
                 }
                 5 => {
-                    count(&mut self.outputs, MAX_OUTPUTS, place)?;
-                    self.output(place.bytes(value)?)?;
+                    count(&mut self.outputs, MAX_OUTPUTS, field)?;
+                    self.output(field.bytes(value)?)?;
                 }
                 6 => {
-                    count(&mut self.raws, MAX_OUTPUTS, place)?;
-                    self.add(place.bytes(value)?.len());
+                    count(&mut self.raws, MAX_OUTPUTS, field)?;
+                    self.add(field.bytes(value)?.len());
                 }
                 _ => {}
             }
@@ -77,21 +77,21 @@ impl Weight {
 
     fn output(&mut self, message: &[u8]) -> Result<(), BodyFault> {
         let (mut rank, mut parameters) = (0, 0);
-        read("InferOutputTensor", message, |place, value| {
-            match place.field {
-                1 | 2 => self.add(place.bytes(value)?.len()),
+        read("InferOutputTensor", message, |field, value| {
+            match field.number {
+                1 | 2 => self.add(field.bytes(value)?.len()),
                 3 => {
                     rank = varints(value).saturating_add(rank);
                     if rank > MAX_RANK {
-                        return Err(place.wrong("has too many entries"));
+                        return Err(field.wrong("has too many entries"));
                     }
                 }
                 4 => {
-                    count(&mut parameters, MAX_PARAMETERS, place)?;
-                    self.add(place.bytes(value)?.len());
+                    count(&mut parameters, MAX_PARAMETERS, field)?;
+                    self.add(field.bytes(value)?.len());
                 }
                 // A repeated message is merged.
-                5 => self.contents(place.bytes(value)?)?,
+                5 => self.contents(field.bytes(value)?)?,
                 _ => {}
             }
             Ok(())
@@ -99,8 +99,8 @@ impl Weight {
     }
 
     fn contents(&mut self, message: &[u8]) -> Result<(), BodyFault> {
-        read("InferTensorContents", message, |place, value| {
-            let bytes = match place.field {
+        read("InferTensorContents", message, |field, value| {
+            let bytes = match field.number {
                 1 => varints(value),
                 2 | 4 => varints(value).saturating_mul(4),
                 3 | 5 => varints(value).saturating_mul(8),
@@ -109,7 +109,7 @@ impl Weight {
                     Value::Bytes(run) => run.len(),
                     Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32(_) => 8,
                 },
-                8 => place.bytes(value)?.len().saturating_add(ITEM_BYTES),
+                8 => field.bytes(value)?.len().saturating_add(ITEM_BYTES),
                 _ => 0,
             };
             self.add(bytes);
@@ -127,10 +127,10 @@ fn varints(value: Value<'_>) -> usize {
     }
 }
 
-fn count(so_far: &mut usize, most: usize, place: FieldRef) -> Result<(), BodyFault> {
+fn count(so_far: &mut usize, most: usize, field: FieldRef) -> Result<(), BodyFault> {
     *so_far = so_far.saturating_add(1);
     if *so_far > most {
-        return Err(place.wrong("comes too often"));
+        return Err(field.wrong("comes too often"));
     }
     Ok(())
 }

@@ -92,13 +92,13 @@ pub fn answer(message: &[u8], rules: &[TensorRule]) -> Result<Vec<Tensor<'static
 /// Bytes of a response.
 fn prediction(message: &[u8]) -> Result<&[u8], BodyFault> {
     let (mut prediction, mut code) = (None, None);
-    read("PredictionResponse", message, |place, value| {
-        match place.field {
-            1 => place.once(&mut prediction, place.bytes(value)?),
+    read("PredictionResponse", message, |field, value| {
+        match field.number {
+            1 => field.once(&mut prediction, field.bytes(value)?),
             // google.rpc.Status.
-            3 => read("Status", place.bytes(value)?, |place, value| {
-                match place.field {
-                    1 => place.once(&mut code, place.varint(value)?),
+            3 => read("Status", field.bytes(value)?, |field, value| {
+                match field.number {
+                    1 => field.once(&mut code, field.varint(value)?),
                     _ => Ok(()),
                 }
             }),
@@ -130,8 +130,8 @@ pub fn is_healthy(message: &[u8]) -> Result<bool, String> {
     let found = read(
         "TorchServeHealthResponse",
         message,
-        |place, value| match place.field {
-            1 => place.once(&mut health, place.text_of(value, MAX_NAME_BYTES)?),
+        |field, value| match field.number {
+            1 => field.once(&mut health, field.text_of(value, MAX_NAME_BYTES)?),
             _ => Ok(()),
         },
     );
