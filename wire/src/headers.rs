@@ -102,14 +102,14 @@ impl<'a> ReadHead<'a> {
             Protocol::OipRest
         };
         let method = known.method.unwrap_or_default();
-        let whole = known.path.unwrap_or_default();
+        let raw_path = known.path.unwrap_or_default();
         let (path, key_in_path, in_path) = match places.query() {
-            None => (Cow::Borrowed(whole), false, None),
-            Some(name) => match credential::in_query(whole, name) {
+            None => (Cow::Borrowed(raw_path), false, None),
+            Some(name) => match credential::in_query(raw_path, name) {
                 Ok(beside) => (beside.path, beside.key.is_some(), beside.key),
                 Err(cause) => {
                     doubt.unless(Err(cause));
-                    let bare = whole.split('?').next().unwrap_or_default();
+                    let bare = raw_path.split('?').next().unwrap_or_default();
                     (Cow::Borrowed(bare), true, None)
                 }
             },
@@ -125,8 +125,8 @@ impl<'a> ReadHead<'a> {
             },
         };
         let in_fields = known.api_key.is_some() || known.authorization.is_some();
-        let came = [in_fields, in_path.is_some(), in_cookie.is_some()];
-        if came.into_iter().filter(|came| *came).count() > 1 {
+        let sent = [in_fields, in_path.is_some(), in_cookie.is_some()];
+        if sent.into_iter().filter(|sent| *sent).count() > 1 {
             doubt.unless(Err("two credentials were sent"));
         }
         let credential = match in_path.or(in_cookie) {

@@ -101,14 +101,14 @@ impl Messages {
         }
     }
 
-    /// Reads the next message from `came`. After a fault the stream ends, because message
+    /// Reads the next message from `received`. After a fault the stream ends, because message
     /// boundaries are unknown.
     ///
     /// # Errors
     /// `malformed`, `body-too-large`; `unauthenticated` for an invalid envelope.
-    pub fn take<'b>(&mut self, came: &'b [u8]) -> Result<NextMessage<'b>, Denial> {
+    pub fn take<'b>(&mut self, received: &'b [u8]) -> Result<NextMessage<'b>, Denial> {
         let Some(codec) = &mut self.codec else {
-            return Ok(match frame(came, 0, self.max_bytes)? {
+            return Ok(match frame(received, 0, self.max_bytes)? {
                 Ok(frame) => NextMessage::Message {
                     envelope: None,
                     frame: Cow::Borrowed(frame),
@@ -117,7 +117,7 @@ impl Messages {
                 Err(wants) => NextMessage::Incomplete(wants),
             });
         };
-        let Some(header) = header(came, 0) else {
+        let Some(header) = header(received, 0) else {
             return Ok(NextMessage::Incomplete(FRAME_HEADER_BYTES));
         };
         let (flag, length) = header;
@@ -125,7 +125,7 @@ impl Messages {
         if flag != ENVELOPE_FLAG || length > MAX_ENVELOPE_BYTES {
             return Err(not_enveloped("a message has no envelope"));
         }
-        let Some(envelope) = came.get(FRAME_HEADER_BYTES..behind) else {
+        let Some(envelope) = received.get(FRAME_HEADER_BYTES..behind) else {
             return Ok(NextMessage::Incomplete(behind));
         };
         // Read only once the whole message is there, because reading advances the counter.
@@ -139,7 +139,7 @@ impl Messages {
                 if self.ahead_bytes().saturating_add(bytes) > max_ahead(self.max_bytes) {
                     return Err(not_enveloped("too much data was sent ahead of its result"));
                 }
-                let Some(part) = came.get(behind..end) else {
+                let Some(part) = received.get(behind..end) else {
                     return Ok(NextMessage::Incomplete(end));
                 };
                 self.ahead.extend_from_slice(part);
@@ -162,7 +162,7 @@ impl Messages {
                 frame: Cow::Owned(self.take_ahead()?),
                 used: behind,
             },
-            envelope => match frame(came, behind, self.max_bytes)? {
+            envelope => match frame(received, behind, self.max_bytes)? {
                 Ok(frame) => NextMessage::Message {
                     envelope: Some(envelope),
                     frame: Cow::Borrowed(frame),
@@ -232,16 +232,16 @@ pub fn framed(envelope: &[u8]) -> Vec<u8> {
 }
 
 /// Flag and length of the frame at this offset.
-fn header(came: &[u8], at: usize) -> Option<(u8, usize)> {
-    let rest = came.get(at..)?;
+fn header(buffer: &[u8], at: usize) -> Option<(u8, usize)> {
+    let rest = buffer.get(at..)?;
     let (&[flag, a, b, c, d], _) = rest.split_first_chunk::<FRAME_HEADER_BYTES>()?;
     let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
     Some((flag, length))
 }
 
 /// The frame at this offset, or the bytes needed for it. The decoder checks compression.
-fn frame(came: &[u8], at: usize, max_bytes: usize) -> Result<Result<&[u8], usize>, Denial> {
-    let Some((flag, length)) = header(came, at) else {
+fn frame(buffer: &[u8], at: usize, max_bytes: usize) -> Result<Result<&[u8], usize>, Denial> {
+    let Some((flag, length)) = header(buffer, at) else {
         return Ok(Err(at.saturating_add(FRAME_HEADER_BYTES)));
     };
     if flag > 1 {
@@ -254,7 +254,7 @@ fn frame(came: &[u8], at: usize, max_bytes: usize) -> Result<Result<&[u8], usize
         return Err(Denial::new(Reason::BodyTooLarge, cause));
     }
     let end = at.saturating_add(bytes);
-    Ok(came.get(at..end).ok_or(end))
+    Ok(buffer.get(at..end).ok_or(end))
 }
 
 fn not_enveloped(cause: &str) -> Denial {
@@ -309,16 +309,19 @@ mod tests {
         stream: &[u8],
         at_a_time: usize,
     ) -> Result<Vec<Vec<u8>>, Reason> {
-        let (mut from, mut came, mut taken) = (0, 0, Vec::new());
+        let (mut from, mut received, mut taken) = (0, 0, Vec::new());
         loop {
-            match messages.take(&stream[from..came]).map_err(|it| it.reason)? {
+            match messages
+                .take(&stream[from..received])
+                .map_err(|it| it.reason)?
+            {
                 NextMessage::Incomplete(bytes) => {
-                    assert!(bytes > came - from, "it has what it wants");
-                    if came == stream.len() {
-                        messages.end(came - from).map_err(|it| it.reason)?;
+                    assert!(bytes > received - from, "it has what it wants");
+                    if received == stream.len() {
+                        messages.end(received - from).map_err(|it| it.reason)?;
                         return Ok(taken);
                     }
-                    came = (came + at_a_time).min(stream.len());
+                    received = (received + at_a_time).min(stream.len());
                 }
                 NextMessage::Message { frame, used, .. } => {
                     taken.push(frame.into_owned());
@@ -363,9 +366,9 @@ mod tests {
 
     #[test]
     fn invalid_streams_are_rejected_for_every_split() {
-        let good = frame_of(0, b"abc");
-        for end in 1..good.len() {
-            let stream = [&good[..], &good[..end]].concat();
+        let frame = frame_of(0, b"abc");
+        for end in 1..frame.len() {
+            let stream = [&frame[..], &frame[..end]].concat();
             assert_eq!(
                 all(Messages::from_client(99), &stream, 3),
                 Err(Reason::Malformed),
@@ -379,7 +382,7 @@ mod tests {
             (frame_of(0, &[0; 95]), Reason::BodyTooLarge),
             (b"\0\xff\xff\xff\xff".to_vec(), Reason::BodyTooLarge),
         ] {
-            let stream = [&good[..], &next].concat();
+            let stream = [&frame[..], &next].concat();
             let read = all(Messages::from_client(99), &stream, 2);
             assert_eq!(read, Err(expected), "{next:?}");
         }
@@ -387,32 +390,32 @@ mod tests {
 
     #[test]
     fn only_messages_in_envelopes_are_accepted_behind_a_gate() {
-        let good = frame_of(0, b"abc");
+        let frame = frame_of(0, b"abc");
         let envelope = |envelope: &MessageEnvelope| framed(&codec().write(envelope));
-        let whole = [envelope(&let_through()), good.clone()].concat();
+        let enveloped = [envelope(&let_through()), frame.clone()].concat();
         let host = || Messages::from_gate(codec(), 99);
-        assert_eq!(all(host(), &whole, 1), Ok(vec![good.clone()]));
+        assert_eq!(all(host(), &enveloped, 1), Ok(vec![frame.clone()]));
         for (stream, expected) in [
-            (good.clone(), Reason::Unauthenticated),
+            (frame.clone(), Reason::Unauthenticated),
             (
-                [good.clone(), whole.clone()].concat(),
+                [frame.clone(), enveloped.clone()].concat(),
                 Reason::Unauthenticated,
             ),
             (
-                [whole.clone(), good.clone()].concat(),
+                [enveloped.clone(), frame.clone()].concat(),
                 Reason::Unauthenticated,
             ),
             (
-                [whole.clone(), whole.clone()].concat(),
+                [enveloped.clone(), enveloped.clone()].concat(),
                 Reason::Unauthenticated,
             ),
             (
                 // A rejected message is never forwarded.
-                [envelope(&refused(false)), good.clone()].concat(),
+                [envelope(&refused(false)), frame.clone()].concat(),
                 Reason::Unauthenticated,
             ),
             (envelope(&let_through()), Reason::Malformed),
-            (whole[..whole.len() - 1].to_vec(), Reason::Malformed),
+            (enveloped[..enveloped.len() - 1].to_vec(), Reason::Malformed),
             (
                 [envelope(&let_through()), frame_of(0, &[0; 95])].concat(),
                 Reason::BodyTooLarge,
@@ -474,7 +477,7 @@ mod tests {
 
     #[test]
     fn messages_sent_ahead_without_a_result_are_not_accepted() {
-        let good = frame_of(0, &[1; 40]);
+        let frame = frame_of(0, &[1; 40]);
         let stream = |parts: &[&Part<'_>]| {
             let mut gate = codec();
             parts
@@ -484,24 +487,24 @@ mod tests {
         };
         let passes = |gate: &mut EnvelopeCodec| framed(&gate.write(&let_through()));
         let refuses = |gate: &mut EnvelopeCodec| framed(&gate.write(&refused(false)));
-        let half = |gate: &mut EnvelopeCodec| ahead(gate, &good[..9]);
-        let whole = |gate: &mut EnvelopeCodec| ahead(gate, &good);
+        let half = |gate: &mut EnvelopeCodec| ahead(gate, &frame[..9]);
+        let complete = |gate: &mut EnvelopeCodec| ahead(gate, &frame);
         let flood = |gate: &mut EnvelopeCodec| {
             let envelope = MessageEnvelope::Ahead {
-                bytes: max_ahead(99) - good.len() + 1,
+                bytes: max_ahead(99) - frame.len() + 1,
             };
             framed(&gate.write(&envelope))
         };
         let odd = |gate: &mut EnvelopeCodec| ahead(gate, &[9; 40]);
-        let unsigned = |_: &mut EnvelopeCodec| good.clone();
+        let unsigned = |_: &mut EnvelopeCodec| frame.clone();
         for (parts, expected) in [
-            (&[&whole as &Part<'_>][..], Reason::Malformed),
+            (&[&complete as &Part<'_>][..], Reason::Malformed),
             (&[&half, &passes], Reason::Unauthenticated),
             (&[&half, &refuses], Reason::Unauthenticated),
-            (&[&whole, &unsigned], Reason::Unauthenticated),
+            (&[&complete, &unsigned], Reason::Unauthenticated),
             // The result is that of the message ahead, so this one has none.
-            (&[&whole, &passes, &unsigned], Reason::Unauthenticated),
-            (&[&whole, &flood], Reason::Unauthenticated),
+            (&[&complete, &passes, &unsigned], Reason::Unauthenticated),
+            (&[&complete, &flood], Reason::Unauthenticated),
             (&[&odd, &passes], Reason::Malformed),
         ] {
             let host = Messages::from_gate(codec(), 99);
@@ -515,17 +518,17 @@ mod tests {
 
     #[test]
     fn an_envelope_is_read_once_while_its_message_is_incomplete() {
-        let whole = [framed(&codec().write(&let_through())), frame_of(0, b"abc")].concat();
+        let enveloped = [framed(&codec().write(&let_through())), frame_of(0, b"abc")].concat();
         let mut host = Messages::from_gate(codec(), 99);
-        for end in 0..whole.len() {
+        for end in 0..enveloped.len() {
             assert!(matches!(
-                host.take(&whole[..end]),
+                host.take(&enveloped[..end]),
                 Ok(NextMessage::Incomplete(_))
             ));
         }
-        let Ok(NextMessage::Message { used, .. }) = host.take(&whole) else {
+        let Ok(NextMessage::Message { used, .. }) = host.take(&enveloped) else {
             panic!("it is whole")
         };
-        assert_eq!(used, whole.len());
+        assert_eq!(used, enveloped.len());
     }
 }

@@ -112,10 +112,10 @@ mod tests {
             "b":{"\u0061\n\"":"\u2028\ud83d\ude00\\"},"c":{},"d":[]}"#;
         let request = decode(BodyFormat::OpenAi(Api::Chat), body.as_bytes(), &[]).unwrap();
         let written = to_json(&Value::Object(request.document.clone()));
-        let theirs: serde_json::Value = serde_json::from_str(&written).unwrap();
-        let mut whole: serde_json::Value = serde_json::from_str(body).unwrap();
-        whole.as_object_mut().unwrap().remove("model");
-        assert_eq!(theirs, whole);
+        let parsed: serde_json::Value = serde_json::from_str(&written).unwrap();
+        let mut expected: serde_json::Value = serde_json::from_str(body).unwrap();
+        expected.as_object_mut().unwrap().remove("model");
+        assert_eq!(parsed, expected);
         let again = format!("{{\"model\":\"m\",{}", written.get(1..).unwrap());
         let again = decode(BodyFormat::OpenAi(Api::Chat), again.as_bytes(), &[]).unwrap();
         assert_eq!(again.document, request.document);

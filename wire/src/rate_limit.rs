@@ -189,10 +189,11 @@ impl Descriptor {
     /// which is not more permissive. A descriptor without a limit, or with an unknown unit, accepts
     /// any.
     pub fn takes(&self, allowance: &Allowance) -> bool {
-        let said = self
+        let reported = self
             .limit
             .and_then(|limit| Some((u64::from(limit.quota), limit.window_s()?)));
-        said.is_none_or(|said| no_looser((allowance.quota(), allowance.window_s()), said))
+        reported
+            .is_none_or(|reported| no_looser((allowance.quota(), allowance.window_s()), reported))
     }
 }
 
@@ -270,7 +271,7 @@ impl RateLimitResponse {
             } else {
                 Code::OverLimit
             },
-            limit: Some(told(limit_charge)),
+            limit: Some(reported_limit(limit_charge)),
             left: u32::try_from(quota.left).unwrap_or(u32::MAX),
             reset_ns: Some(match quota.wait {
                 Wait::None => quota.full_after_ns,
@@ -290,22 +291,22 @@ impl RateLimitResponse {
     /// It does not match the request.
     pub fn outcome(&self, limit_charges: &[LimitCharge]) -> Result<ChargeOutcome, &'static str> {
         let over = |status: &Status| status.code == Code::OverLimit;
-        let told = !self.statuses.is_empty();
-        if told && self.statuses.len() != limit_charges.len() {
+        let has_statuses = !self.statuses.is_empty();
+        if has_statuses && self.statuses.len() != limit_charges.len() {
             return Err("it answers for another number of limits than were requested");
         }
         let refused = match self.code {
             Code::Ok if self.statuses.iter().any(over) => {
                 return Err("it allows what one of its limits rejects");
             }
-            Code::OverLimit if told && !self.statuses.iter().any(over) => {
+            Code::OverLimit if has_statuses && !self.statuses.iter().any(over) => {
                 return Err("it rejects what each of its limits allows");
             }
             Code::Ok => false,
             Code::OverLimit => true,
             Code::Unknown => return Err("its answer has no verdict"),
         };
-        match (told, refused) {
+        match (has_statuses, refused) {
             (false, true) => {
                 return Ok(ChargeOutcome::Exceeded(vec![
                     UNKNOWN_QUOTA;
@@ -357,7 +358,7 @@ fn quota(status: &Status, limit_charge: &LimitCharge) -> RemainingQuota {
 }
 
 /// A limit for responses, capped to the protocol's range.
-fn told(limit_charge: &LimitCharge) -> LimitOverride {
+fn reported_limit(limit_charge: &LimitCharge) -> LimitOverride {
     let allowance = &limit_charge.allowance;
     let quota = allowance.quota().min(u64::from(u32::MAX));
     let window_s = match allowance.limit {

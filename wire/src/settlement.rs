@@ -113,8 +113,8 @@ mod tests {
             ..settlement()
         };
         let (fields, _) = value.rsplit_once('.').unwrap();
-        let theirs = other.sign(&key(8));
-        let (_, mac) = theirs.rsplit_once('.').unwrap();
+        let forged = other.sign(&key(8));
+        let (_, mac) = forged.rsplit_once('.').unwrap();
         check(&format!("{fields}.{mac}"), SettlementFault::Signature);
         check(fields, SettlementFault::Form);
         check("", SettlementFault::Form);

@@ -13,8 +13,8 @@ pub(crate) const DEFAULT: &str = "serving_default";
 
 /// The parameter for a signature name.
 pub(crate) fn parameter(name: Cow<'_, str>) -> Option<Parameter<'_>> {
-    let says_something = !name.is_empty() && name != DEFAULT;
-    says_something.then_some(Parameter {
+    let is_custom = !name.is_empty() && name != DEFAULT;
+    is_custom.then_some(Parameter {
         name: Cow::Borrowed(NAME),
         value: ParameterValue::String(name),
     })
