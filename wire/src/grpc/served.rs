@@ -102,7 +102,7 @@ pub(crate) fn predicted(message: &[u8]) -> Result<Predicted<'_>, BodyFault> {
 }
 
 /// Whether a `GetModelStatusResponse` says that a version is available.
-pub(crate) fn is_available(message: &[u8], asked: &str) -> Result<bool, BodyFault> {
+pub(crate) fn is_available(message: &[u8], requested_version: &str) -> Result<bool, BodyFault> {
     let mut available = false;
     read("GetModelStatusResponse", message, |field, value| {
         if field.number != 1 {
@@ -118,7 +118,8 @@ pub(crate) fn is_available(message: &[u8], asked: &str) -> Result<bool, BodyFaul
                 _ => Ok(()),
             },
         )?;
-        available |= version.unwrap_or_default().to_string() == asked && state == Some(AVAILABLE);
+        available |= version.unwrap_or_default().to_string() == requested_version
+            && state == Some(AVAILABLE);
         Ok(())
     })?;
     Ok(available)

@@ -21,13 +21,13 @@ const RAW_TAG: u8 = 7 << 3 | 2;
 pub(crate) struct GrpcStream {
     max_head_bytes: usize,
     declared: Option<usize>,
-    place: State,
+    state: State,
 }
 
 #[derive(Debug)]
 enum State {
     /// Before the raw contents: the buffer, and the offset up to which fields were scanned.
-    Head { held: Vec<u8>, at: usize },
+    Head { buffered: Vec<u8>, at: usize },
     /// In the raw contents.
     Raws(Raws),
 }
@@ -70,24 +70,24 @@ impl GrpcStream {
         Self {
             max_head_bytes,
             declared,
-            place: State::Head {
-                held: Vec::new(),
+            state: State::Head {
+                buffered: Vec::new(),
                 at: HEADER_BYTES,
             },
         }
     }
 
     pub(crate) fn feed(&mut self, piece: &[u8], sink: &mut Sink<'_>) -> Result<(), Denial> {
-        let State::Head { held, at } = &mut self.place else {
+        let State::Head { buffered, at } = &mut self.state else {
             return self.pass(piece, sink);
         };
         // A head in one chunk is read without copying.
-        let room = self.max_head_bytes.saturating_sub(held.len());
+        let room = self.max_head_bytes.saturating_sub(buffered.len());
         let (now, later) = piece.split_at(room.min(piece.len()));
-        let window = if held.is_empty() {
+        let window = if buffered.is_empty() {
             Cow::Borrowed(now)
         } else {
-            let mut joined = core::mem::take(held);
+            let mut joined = core::mem::take(buffered);
             joined.extend_from_slice(now);
             Cow::Owned(joined)
         };
@@ -98,7 +98,7 @@ impl GrpcStream {
                     self.max_head_bytes,
                 ));
             }
-            *held = window.into_owned();
+            *buffered = window.into_owned();
             return Ok(());
         };
         let head = window.get(HEADER_BYTES..end.at).unwrap_or_default();
@@ -114,7 +114,7 @@ impl GrpcStream {
             body_bytes: end.message,
         })?;
         drop(request);
-        self.place = State::Raws(Raws {
+        self.state = State::Raws(Raws {
             left,
             missing: announced.into_iter(),
             announced: Announced::Nothing,
@@ -126,14 +126,14 @@ impl GrpcStream {
     }
 
     fn pass(&mut self, piece: &[u8], sink: &mut Sink<'_>) -> Result<(), Denial> {
-        match &mut self.place {
+        match &mut self.state {
             State::Raws(raws) => raws.pass(piece, sink),
             State::Head { .. } => Ok(()),
         }
     }
 
     pub(crate) fn end(&self) -> Result<(), Denial> {
-        match &self.place {
+        match &self.state {
             State::Raws(Raws {
                 left: 0,
                 next: Next::Tag,
@@ -236,14 +236,14 @@ impl Raws {
                 self.next = Next::Tag;
             }
             if self.left == 0 {
-                self.whole()?;
+                self.check_complete()?;
             }
         }
         Ok(())
     }
 
     /// Checks that the message is complete.
-    fn whole(&self) -> Result<(), BodyFault> {
+    fn check_complete(&self) -> Result<(), BodyFault> {
         match self.next {
             Next::Tag if self.missing.as_slice().is_empty() => Ok(()),
             Next::Tag => Err(BodyFault::field(RAW, ONE_EACH)),

@@ -18,7 +18,7 @@ pub(crate) struct BinaryStream {
     json_bytes: usize,
     max_head_bytes: usize,
     declared: Option<usize>,
-    place: State,
+    state: State,
 }
 
 #[derive(Debug)]
@@ -44,34 +44,34 @@ impl BinaryStream {
             json_bytes,
             max_head_bytes,
             declared,
-            place: State::Json(Vec::new()),
+            state: State::Json(Vec::new()),
         }
     }
 
     pub(crate) fn feed(&mut self, mut piece: &[u8], sink: &mut Sink<'_>) -> Result<(), Denial> {
-        if let State::Json(held) = &mut self.place {
+        if let State::Json(buffered) = &mut self.state {
             if self.json_bytes > self.max_head_bytes {
                 return Err(head_too_large("the JSON", self.max_head_bytes));
             }
-            let missing = self.json_bytes.saturating_sub(held.len());
+            let missing = self.json_bytes.saturating_sub(buffered.len());
             let Some((json, rest)) = piece.split_at_checked(missing) else {
-                held.extend_from_slice(piece);
+                buffered.extend_from_slice(piece);
                 return Ok(());
             };
             piece = rest;
-            let sizes = if held.is_empty() {
+            let sizes = if buffered.is_empty() {
                 self.head(json, sink)?
             } else {
-                held.extend_from_slice(json);
-                let json = core::mem::take(held);
+                buffered.extend_from_slice(json);
+                let json = core::mem::take(buffered);
                 self.head(&json, sink)?
             };
-            self.place = State::Blobs {
+            self.state = State::Blobs {
                 sizes: sizes.into_iter(),
                 left: None,
             };
         }
-        match &mut self.place {
+        match &mut self.state {
             State::Json(_) => Ok(()),
             State::Blobs { sizes, left } => pass(sizes, left, piece, sink),
         }
@@ -106,7 +106,7 @@ impl BinaryStream {
     }
 
     pub(crate) fn end(&self) -> Result<(), Denial> {
-        match &self.place {
+        match &self.state {
             // No data at all: the same fault as for an empty chunk.
             State::Json(_) if self.json_bytes == 0 => Err(no_json().into()),
             State::Json(_) => {
