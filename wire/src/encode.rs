@@ -258,7 +258,7 @@ fn small_frame(message: Message) -> Vec<u8> {
 }
 
 /// Datatype and data of a tensor, if they agree with its shape.
-pub(crate) fn whole<'a>(tensor: &'a Tensor<'_>) -> Option<(Datatype, &'a [u8])> {
+pub(crate) fn consistent_data<'a>(tensor: &'a Tensor<'_>) -> Option<(Datatype, &'a [u8])> {
     let datatype = Datatype::from_name(&tensor.datatype)?;
     let data: &[u8] = tensor.data.as_deref().ok()?;
     let elements = tensor.shape.iter().try_fold(1_usize, |product, dim| {
@@ -278,7 +278,7 @@ fn infer_message(response: &InferResponse) -> Option<Message> {
         .bytes(2, &response.version)
         .bytes(3, response.id.as_deref().unwrap_or_default());
     for tensor in &response.outputs {
-        let (datatype, _) = whole(tensor)?;
+        let (datatype, _) = consistent_data(tensor)?;
         let output = Message::default()
             .bytes(1, &*tensor.name)
             .bytes(2, datatype.name());
@@ -327,7 +327,7 @@ fn output<'a>(
     form: &AnswerForm,
     blobs: &mut Vec<&'a [u8]>,
 ) -> Result<(), Unencodable> {
-    let (datatype, data) = whole(tensor).ok_or(Unencodable::Tensor)?;
+    let (datatype, data) = consistent_data(tensor).ok_or(Unencodable::Tensor)?;
     json.push('{');
     member(json, "name", &tensor.name);
     json.push(',');

@@ -26,9 +26,9 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
     } else if path == "/ping" {
         let question = ServerQuery::Ready;
         (Some(server(Protocol::TorchRest, question)), "GET")
-    } else if let Some(place) = path.strip_prefix("/predictions/") {
+    } else if let Some(model_path) = path.strip_prefix("/predictions/") {
         // curl's `-T` uses PUT, and the server accepts any method.
-        (torchserve::rest_path(place), "POST, PUT")
+        (torchserve::rest_path(model_path), "POST, PUT")
     } else if path == "/v1/models" {
         let question = ServerQuery::Models;
         (Some(server(Protocol::OpenAi, question)), "GET")

@@ -35,16 +35,16 @@ pub fn request(template: &Template, inputs: &[Tensor<'_>]) -> Option<Vec<u8>> {
 /// Maximum size of a valid response, with usual JSON formatting.
 pub fn most_answer_bytes(template: &Template, rules: &[TensorRule]) -> usize {
     rules.iter().fold(OVERHEAD_BYTES, |sum, rule| {
-        let place = template
+        let pointer = template
             .outputs()
             .iter()
-            .find(|place| place.name() == rule.name());
-        sum.saturating_add(most_of(rule, place))
+            .find(|pointer| pointer.name() == rule.name());
+        sum.saturating_add(most_of(rule, pointer))
     })
 }
 
 /// The same for one tensor.
-pub(crate) fn most_of(rule: &TensorRule, place: Option<&TensorPointer>) -> usize {
+pub(crate) fn most_of(rule: &TensorRule, pointer: Option<&TensorPointer>) -> usize {
     let (mut elements, mut lists) = (1_usize, 1_usize);
     for dim in rule.shape() {
         lists = lists.saturating_add(elements);
@@ -58,7 +58,7 @@ pub(crate) fn most_of(rule: &TensorRule, place: Option<&TensorPointer>) -> usize
             .saturating_add(NUMBER_BYTES),
         _ => NUMBER_BYTES,
     };
-    let steps = place.map_or(&[][..], |place| place.at().steps());
+    let steps = pointer.map_or(&[][..], |pointer| pointer.at().steps());
     let way = steps.iter().fold(0_usize, |sum, step| {
         let name = match step {
             Step::Member(name) => name.len().saturating_mul(ESCAPED_BYTES),

@@ -7,7 +7,7 @@ use tensorgate_policy::tensor::items;
 use tensorgate_policy::{Datatype, Tensor};
 
 use super::elements::scalar;
-use super::{Unencodable, whole};
+use super::{Unencodable, consistent_data};
 use crate::json_text::list;
 
 /// How `BYTES` are written.
@@ -31,7 +31,7 @@ pub(super) struct Elements<'a> {
 impl<'a> Elements<'a> {
     /// Elements of a consistent output.
     pub(super) fn of(output: &'a Tensor<'_>, texts: Texts) -> Result<Self, Unencodable> {
-        let (datatype, rest) = whole(output).ok_or(Unencodable::Tensor)?;
+        let (datatype, rest) = consistent_data(output).ok_or(Unencodable::Tensor)?;
         Ok(Self {
             datatype,
             rest,

@@ -134,14 +134,14 @@ mod tests {
     fn statistics_have_tritons_format() {
         let json = model_statistics(Protocol::OipRest, "m\"", "1", &statistics());
         let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
-        let told = &json["model_stats"][0];
+        let model = &json["model_stats"][0];
         assert_eq!(json["model_stats"].as_array().unwrap().len(), 1);
-        assert_eq!(told["name"], "m\"");
-        assert_eq!(told["version"], "1");
-        assert_eq!(told["last_inference"], 1_780_000_000_000_u64);
-        assert_eq!(told["inference_stats"]["fail"]["ns"], 2_000);
-        assert_eq!(told["inference_stats"]["cache_miss"]["count"], 0);
-        assert_eq!(told["batch_stats"], serde_json::json!([]));
+        assert_eq!(model["name"], "m\"");
+        assert_eq!(model["version"], "1");
+        assert_eq!(model["last_inference"], 1_780_000_000_000_u64);
+        assert_eq!(model["inference_stats"]["fail"]["ns"], 2_000);
+        assert_eq!(model["inference_stats"]["cache_miss"]["count"], 0);
+        assert_eq!(model["batch_stats"], serde_json::json!([]));
     }
 
     #[cfg(feature = "grpc")]
@@ -150,10 +150,10 @@ mod tests {
         use prost::Message as _;
         let frame = model_statistics(Protocol::OipGrpc, "m", "1", &statistics());
         let read = crate::proto::ModelStatisticsResponse::decode(&frame[5..]).unwrap();
-        let told = &read.model_stats[0];
-        assert_eq!((told.name.as_str(), told.version.as_str()), ("m", "1"));
-        assert_eq!(told.inference_count, 70);
-        let parts = told.inference_stats.as_ref().unwrap();
+        let model = &read.model_stats[0];
+        assert_eq!((model.name.as_str(), model.version.as_str()), ("m", "1"));
+        assert_eq!(model.inference_count, 70);
+        let parts = model.inference_stats.as_ref().unwrap();
         assert_eq!(parts.cache_hit.unwrap().ns, 7_000);
         assert_eq!(parts.cache_miss.unwrap().count, 0);
     }

@@ -33,13 +33,13 @@ pub const FINAL_RESPONSE: &str = "triton_final_response";
 pub fn stream_answer(mut unary: Vec<u8>, last: Option<bool>) -> Option<Vec<u8>> {
     if let Some(last) = last {
         // Fields of a message may be in any order.
-        let said = Message::default().message(PARAMETERS, final_response(last));
-        unary.extend_from_slice(&said.into_bytes());
+        let parameters = Message::default().message(PARAMETERS, final_response(last));
+        unary.extend_from_slice(&parameters.into_bytes());
     }
     let length = unary.len().checked_sub(FRAME_HEADER_BYTES)?;
     let head = Message::default().prefix(INFER_RESPONSE, length);
-    let whole = u32::try_from(head.len().checked_add(length)?).ok()?;
-    let header = [&[0][..], &whole.to_be_bytes(), &head].concat();
+    let message_length = u32::try_from(head.len().checked_add(length)?).ok()?;
+    let header = [&[0][..], &message_length.to_be_bytes(), &head].concat();
     unary.splice(..FRAME_HEADER_BYTES, header);
     Some(unary)
 }
@@ -109,13 +109,13 @@ mod tests {
     fn each_of_several_answers_marks_whether_it_is_the_last() {
         let name = b"triton_final_response";
         for (last, value) in [(false, 0), (true, 1)] {
-            let said = [&b"\x22\x1b\x0a\x15"[..], name, b"\x12\x02\x08", &[value]].concat();
+            let parameter = [&b"\x22\x1b\x0a\x15"[..], name, b"\x12\x02\x08", &[value]].concat();
             let unary = frame(Message::default().bytes(1, "vec")).unwrap();
-            let inner = [&b"\x0a\x03vec"[..], &said].concat();
+            let inner = [&b"\x0a\x03vec"[..], &parameter].concat();
             let expected = frame(Message::default().element(INFER_RESPONSE, inner)).unwrap();
             assert_eq!(stream_answer(unary, Some(last)), Some(expected));
             if last {
-                let inner = [&b"\x0a\x03vec\x12\x011\x1a\x04mine"[..], &said].concat();
+                let inner = [&b"\x0a\x03vec\x12\x011\x1a\x04mine"[..], &parameter].concat();
                 let expected = frame(Message::default().element(INFER_RESPONSE, inner)).unwrap();
                 assert_eq!(stream_end("vec", "1", Some("mine")), expected);
             }
@@ -128,8 +128,8 @@ mod tests {
             retry_after_s: Some(3),
             ..Denial::with_field(Reason::Shape, "input \"x\"", "CAUSE")
         };
-        let told = stream_refusal(&denial, Some("mine"));
-        let holds = |text: &str| told.windows(text.len()).any(|it| it == text.as_bytes());
+        let refusal = stream_refusal(&denial, Some("mine"));
+        let holds = |text: &str| refusal.windows(text.len()).any(|it| it == text.as_bytes());
         assert!(holds("an input has the wrong shape: input \"x\""));
         assert!(holds("mine") && holds("tensorgate_reason") && holds("tensorgate_retry_after_s"));
         assert!(!holds("CAUSE"));

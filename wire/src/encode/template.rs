@@ -9,7 +9,7 @@ use super::nested_lists::{Elements, Texts, json_overhead};
 use super::{AnswerForm, JSON_GROWTH, Unencodable, list, string};
 
 /// Maximum size of a tensor in a document, including the path to it in each row.
-pub(crate) fn most_bytes(tensor: &Tensor<'_>, places: &[TensorPointer]) -> usize {
+pub(crate) fn most_bytes(tensor: &Tensor<'_>, pointers: &[TensorPointer]) -> usize {
     /// Quotes, a colon, a brace or bracket at each end, a comma; a character of a name may take six
     /// in JSON.
     const STEP_BYTES: usize = 6;
@@ -17,17 +17,20 @@ pub(crate) fn most_bytes(tensor: &Tensor<'_>, places: &[TensorPointer]) -> usize
     let elements = bytes
         .saturating_mul(JSON_GROWTH)
         .saturating_add(json_overhead(tensor));
-    let Some(place) = places.iter().find(|place| place.name() == tensor.name) else {
+    let Some(pointer) = pointers
+        .iter()
+        .find(|pointer| pointer.name() == tensor.name)
+    else {
         return elements;
     };
-    let way = place.at().steps().iter().fold(0_usize, |sum, step| {
+    let way = pointer.at().steps().iter().fold(0_usize, |sum, step| {
         let name = match step {
             Step::Member(name) => name.len().saturating_mul(6),
             Step::Rows => 0,
         };
         sum.saturating_add(name).saturating_add(STEP_BYTES)
     });
-    let rows = match place.at().by_row() {
+    let rows = match pointer.at().by_row() {
         true => tensor.shape.first().copied().unwrap_or_default(),
         false => 0,
     };
@@ -50,12 +53,12 @@ pub(super) fn infer_json(
 /// Document of consistent tensors; those without a location are omitted.
 pub(crate) fn document(
     tensors: &[Tensor<'_>],
-    places: &[TensorPointer],
+    pointers: &[TensorPointer],
 ) -> Result<Vec<u8>, Unencodable> {
     let mut targets: Vec<Target<'_, '_>> = Vec::new();
-    for place in places {
-        if let Some(tensor) = tensors.iter().find(|tensor| tensor.name == place.name()) {
-            targets.push((place.at().steps(), place, tensor));
+    for pointer in pointers {
+        if let Some(tensor) = tensors.iter().find(|tensor| tensor.name == pointer.name()) {
+            targets.push((pointer.at().steps(), pointer, tensor));
         }
     }
     // Equal names become adjacent.
@@ -79,18 +82,18 @@ enum Node<'p, 'r> {
 /// The node for these targets, which are sorted, so that equal names are adjacent. The recursion is
 /// as deep as a pointer.
 fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Result<Node<'p, 'r>, Unencodable> {
-    if let [([], place, output)] = targets {
+    if let [([], pointer, output)] = targets {
         if output.shape.len() > MAX_RANK {
             return Err(Unencodable::Tensor);
         }
-        let texts = if place.base64() {
+        let texts = if pointer.base64() {
             Texts::Base64
         } else {
             Texts::Plain
         };
         let elements = Elements::of(output, texts)?;
-        let in_rows = usize::from(place.at().by_row());
-        let shape = match place.bare() {
+        let in_rows = usize::from(pointer.at().by_row());
+        let shape = match pointer.bare() {
             true => &[],
             false => output.shape.get(in_rows..).ok_or(Unencodable::Tensor)?,
         };
@@ -122,7 +125,7 @@ fn node<'p, 'r>(targets: &[Target<'p, 'r>]) -> Result<Node<'p, 'r>, Unencodable>
 fn below<'p, 'r>(targets: &[Target<'p, 'r>]) -> Vec<Target<'p, 'r>> {
     let below = targets
         .iter()
-        .filter_map(|(steps, place, output)| Some((steps.get(1..)?, *place, *output)));
+        .filter_map(|(steps, pointer, output)| Some((steps.get(1..)?, *pointer, *output)));
     below.collect()
 }
 

@@ -7,7 +7,7 @@ use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
 
 use super::answer_form::AnswerForm;
-use super::{Unencodable, dims, output_document, whole};
+use super::{Unencodable, consistent_data, dims, output_document};
 use crate::grpc::writer::Message;
 use crate::grpc::{list_of, number_of};
 use crate::json_text::{list, member, string};
@@ -60,7 +60,7 @@ fn number(version: &str) -> Option<u64> {
 }
 
 fn tensor_proto(output: &Tensor<'_>) -> Option<Message> {
-    let (datatype, data) = whole(output)?;
+    let (datatype, data) = consistent_data(output)?;
     let proto = Message::default()
         .varint(1, number_of(datatype))
         .message(2, shape_proto(output.shape.iter().copied()));

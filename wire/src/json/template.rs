@@ -52,12 +52,14 @@ enum Others {
 /// Reads the tensors in order of appearance.
 fn tensors<'a>(
     body: &'a [u8],
-    places: &[TensorPointer],
+    pointers: &[TensorPointer],
     ignored: &[Pointer],
     rules: &[TensorRule],
     others: Others,
 ) -> Result<Vec<Tensor<'a>>, BodyFault> {
-    let tensors = places.iter().map(|place| (place.at().steps(), Some(place)));
+    let tensors = pointers
+        .iter()
+        .map(|pointer| (pointer.at().steps(), Some(pointer)));
     let unread = ignored.iter().map(|pointer| (pointer.steps(), None));
     let targets: Vec<Target<'_>> = tensors.chain(unread).collect();
     let mut node = node(&targets, rules);
@@ -70,10 +72,10 @@ fn tensors<'a>(
     };
     walk.take(&mut scanner, &mut node)?;
     scanner.end()?;
-    let mut came = Vec::new();
-    node.finish(false, &mut came);
-    came.sort_by_key(|(turn, _)| *turn);
-    Ok(came.into_iter().map(|(_, tensor)| tensor).collect())
+    let mut collected = Vec::new();
+    node.finish(false, &mut collected);
+    collected.sort_by_key(|(turn, _)| *turn);
+    Ok(collected.into_iter().map(|(_, tensor)| tensor).collect())
 }
 
 /// Remaining steps to a location, and its tensor; `None` for ignored members.
@@ -84,7 +86,7 @@ enum Node<'a, 'p> {
     /// A tensor, or its part in one row.
     Tensor {
         column: Column<'a>,
-        place: &'p TensorPointer,
+        pointer: &'p TensorPointer,
         /// Number of tensors before it.
         turn: usize,
     },
@@ -106,16 +108,16 @@ struct Member<'a, 'p> {
 /// The node for these targets. The recursion is as deep as a pointer.
 fn node<'a, 'p>(targets: &[Target<'p>], rules: &[TensorRule]) -> Node<'a, 'p> {
     match targets {
-        [([], Some(place))] => {
-            let texts = if place.base64() {
+        [([], Some(pointer))] => {
+            let texts = if pointer.base64() {
                 Texts::Base64
             } else {
                 Texts::Plain
             };
-            let name = Cow::Owned(place.name().to_owned());
+            let name = Cow::Owned(pointer.name().to_owned());
             return Node::Tensor {
                 column: Column::of(name, rules, texts),
-                place,
+                pointer,
                 turn: 0,
             };
         }
@@ -124,10 +126,10 @@ fn node<'a, 'p>(targets: &[Target<'p>], rules: &[TensorRule]) -> Node<'a, 'p> {
     }
     let mut names: Vec<&'p str> = Vec::new();
     let mut rows: Vec<Target<'p>> = Vec::new();
-    for (steps, place) in targets {
+    for (steps, pointer) in targets {
         match steps.split_first() {
             Some((Step::Member(name), _)) if !names.contains(&name.as_str()) => names.push(name),
-            Some((Step::Rows, rest)) => rows.push((rest, *place)),
+            Some((Step::Rows, rest)) => rows.push((rest, *pointer)),
             _ => {}
         }
     }
@@ -135,8 +137,8 @@ fn node<'a, 'p>(targets: &[Target<'p>], rules: &[TensorRule]) -> Node<'a, 'p> {
         return Node::Rows(Box::new(node(&rows, rules)));
     }
     let members = names.into_iter().map(|name| {
-        let below = targets.iter().filter_map(|(steps, place)| match steps {
-            [Step::Member(first), rest @ ..] if first == name => Some((rest, *place)),
+        let below = targets.iter().filter_map(|(steps, pointer)| match steps {
+            [Step::Member(first), rest @ ..] if first == name => Some((rest, *pointer)),
             _ => None,
         });
         let below: Vec<Target<'p>> = below.collect();
@@ -161,27 +163,27 @@ impl<'a> Node<'a, '_> {
     }
 
     /// Collects the tensors.
-    fn finish(self, in_rows: bool, came: &mut Vec<(usize, Tensor<'a>)>) {
+    fn finish(self, in_rows: bool, collected: &mut Vec<(usize, Tensor<'a>)>) {
         match self {
             Self::Tensor {
                 column,
-                place,
+                pointer,
                 turn,
             } if column.rows() > 0 => {
                 let mut tensor = column.finish(in_rows);
                 // A single element needs no list.
-                if tensor.shape.len() == usize::from(in_rows) && place.scalar() {
+                if tensor.shape.len() == usize::from(in_rows) && pointer.scalar() {
                     tensor.shape.push(1);
                 }
-                came.push((turn, tensor));
+                collected.push((turn, tensor));
             }
             Self::Tensor { .. } | Self::Ignored => {}
             Self::Object(members) => {
                 for member in members {
-                    member.node.finish(in_rows, came);
+                    member.node.finish(in_rows, collected);
                 }
             }
-            Self::Rows(row) => row.finish(true, came),
+            Self::Rows(row) => row.finish(true, collected),
         }
     }
 }

@@ -29,11 +29,11 @@ pub(super) fn grpc_call<'a>(call: &str) -> Option<Route<'a>> {
 /// TF Serving's paths in their canonical form; TF Serving itself ignores case.
 pub(super) fn rest_path(path: &str) -> Option<Route<'_>> {
     let rest = path.strip_prefix("/v1/models/")?;
-    let (place, infer) = match rest.strip_suffix(":predict") {
-        Some(place) => (place, true),
+    let (model_path, infer) = match rest.strip_suffix(":predict") {
+        Some(model_path) => (model_path, true),
         None => (rest, false),
     };
-    let mut segments = place.split('/');
+    let mut segments = model_path.split('/');
     let model = name(segments.next()?)?;
     let (version, question) = match (segments.next(), segments.next(), segments.next()) {
         (Some("versions"), Some(version), question) if is_version(version) => {

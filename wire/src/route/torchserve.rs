@@ -24,10 +24,10 @@ pub(super) fn grpc_call<'a>(call: &str) -> Option<Route<'a>> {
 
 /// TorchServe's predictions: a model and an optional version. Further segments are passed to
 /// handlers there, and rejected here.
-pub(super) fn rest_path(place: &str) -> Option<Route<'_>> {
-    let (model, version) = match place.split_once('/') {
+pub(super) fn rest_path(model_path: &str) -> Option<Route<'_>> {
+    let (model, version) = match model_path.split_once('/') {
         Some((model, version)) => (model, Some(name(version)?)),
-        None => (place, None),
+        None => (model_path, None),
     };
     Some(Route::Model {
         protocol: Protocol::TorchRest,

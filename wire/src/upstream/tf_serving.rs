@@ -4,8 +4,8 @@ use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::tensor::{Parameter, items};
 use tensorgate_policy::{Datatype, Tensor};
 
+use crate::encode::consistent_data;
 use crate::encode::tf_serving::{shape_proto, spec};
-use crate::encode::whole;
 pub use crate::grpc::served::{Described, Signature};
 use crate::grpc::writer::Message;
 use crate::grpc::{list_of, number_of, served};
@@ -57,7 +57,7 @@ pub fn request(
 
 /// A `TensorProto`: elements as in memory, strings as a list.
 fn tensor_proto(input: &Tensor<'_>) -> Option<Message> {
-    let (datatype, data) = whole(input)?;
+    let (datatype, data) = consistent_data(input)?;
     let mut proto = Message::default()
         .varint(1, number_of(datatype))
         .message(2, shape_proto(input.shape.iter().copied()));
@@ -146,9 +146,9 @@ mod tests {
             let read = predict(&written).unwrap();
             assert_eq!(read.model.as_deref(), Some("m"));
             assert_eq!(read.version.as_deref(), Some("7"));
-            let said = read.parameters.first().map(|found| &found.value);
+            let actual = read.parameters.first().map(|found| &found.value);
             let expected = signature.map(|name| ParameterValue::String(Cow::Borrowed(name)));
-            assert_eq!(said, expected.as_ref());
+            assert_eq!(actual, expected.as_ref());
             assert_eq!(read.inputs, inputs);
         }
     }

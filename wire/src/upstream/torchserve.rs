@@ -82,8 +82,8 @@ pub fn answer(message: &[u8], rules: &[TensorRule]) -> Result<Vec<Tensor<'static
         return file(rule, prediction).map(|tensor| vec![tensor]);
     }
     let read = json::predictions(prediction, rules, &mut Budget::new());
-    let (tensors, whole) = read.map_err(|fault| fault.to_string())?;
-    if !whole {
+    let (tensors, by_column) = read.map_err(|fault| fault.to_string())?;
+    if !by_column {
         return Err("it comes by row".to_owned());
     }
     tensors.into_iter().map(owned).collect()
