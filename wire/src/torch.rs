@@ -25,7 +25,7 @@ pub(crate) struct Named<'a> {
 }
 
 /// Names of a whole body.
-const WHOLE: [&str; 2] = ["data", "body"];
+const BODY_NAMES: [&str; 2] = ["data", "body"];
 
 /// The request of these values for a model with these rules; without rules it is a single file.
 pub(crate) fn request<'a>(
@@ -36,9 +36,9 @@ pub(crate) fn request<'a>(
         return file(values);
     }
     let mut budget = Budget::new();
-    let stands_for_all =
-        |value: &Named<'_>| WHOLE.contains(&value.name) && rule(value.name, rules).is_none();
-    let (inputs, by_column) = if values.iter().any(stands_for_all) {
+    let is_body =
+        |value: &Named<'_>| BODY_NAMES.contains(&value.name) && rule(value.name, rules).is_none();
+    let (inputs, by_column) = if values.iter().any(is_body) {
         match (values.as_slice(), rules) {
             ([value], [rule]) if is_element(value, rule) => (vec![element(rule, value)?], true),
             ([value], _) => {
@@ -74,7 +74,7 @@ fn rule<'r>(name: &str, rules: &'r [TensorRule]) -> Option<&'r TensorRule> {
 fn file(values: Vec<Named<'_>>) -> Result<InferRequest<'_>, BodyFault> {
     let mut values = values.into_iter();
     match (values.next(), values.next()) {
-        (Some(value), None) if WHOLE.contains(&value.name) => Ok(InferRequest {
+        (Some(value), None) if BODY_NAMES.contains(&value.name) => Ok(InferRequest {
             body: Some(value.bytes),
             body_type: match value.content_type {
                 ContentType::Absent => None,

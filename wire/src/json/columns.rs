@@ -80,11 +80,11 @@ impl<'a> Column<'a> {
 }
 
 /// The only tensor, for values without a name.
-pub(super) fn only<'a>(place: &'static str, rules: &[TensorRule]) -> Result<Column<'a>, BodyFault> {
+pub(super) fn only<'a>(field: &'static str, rules: &[TensorRule]) -> Result<Column<'a>, BodyFault> {
     match rules {
         [rule] => Ok(Column::new(Cow::Owned(rule.name().to_owned()), rules)),
         _ => Err(BodyFault::field(
-            place,
+            field,
             "has no names, and the model has several inputs",
         )),
     }
@@ -93,7 +93,7 @@ pub(super) fn only<'a>(place: &'static str, rules: &[TensorRule]) -> Result<Colu
 /// Reads rows: a list of values of the only input, or of objects with a value per input.
 pub(super) fn rows<'a>(
     scanner: &mut Scanner<'a>,
-    place: &'static str,
+    field: &'static str,
     rules: &[TensorRule],
     budget: &mut Budget,
 ) -> Result<Vec<Tensor<'a>>, BodyFault> {
@@ -110,7 +110,7 @@ pub(super) fn rows<'a>(
     };
     scanner.at = start;
     if !named {
-        let mut column = match only(place, rules) {
+        let mut column = match only(field, rules) {
             Ok(column) => column,
             Err(fault) => return Err(scanner.value().err().unwrap_or(fault)),
         };
@@ -125,9 +125,9 @@ pub(super) fn rows<'a>(
         }
         let mut next = 0_usize;
         scanner.object(|scanner, key| {
-            let column = find(&mut columns, place, next, key, row == 0, rules)?;
+            let column = find(&mut columns, field, next, key, row == 0, rules)?;
             next = column.wrapping_add(1);
-            let column = columns.get_mut(column).ok_or_else(|| uneven(place))?;
+            let column = columns.get_mut(column).ok_or_else(|| uneven(field))?;
             if column.rows > row {
                 let fault = BodyFault::Duplicate(format!("input {}", quote(&column.name)));
                 return Err(scanner.value().err().unwrap_or(fault));
@@ -136,7 +136,7 @@ pub(super) fn rows<'a>(
         })?;
         row = row.saturating_add(1);
         if columns.iter().any(|column| column.rows != row) {
-            return Err(uneven(place));
+            return Err(uneven(field));
         }
         Ok(())
     })?;
@@ -150,7 +150,7 @@ pub(super) fn rows<'a>(
 /// row.
 fn find<'a>(
     columns: &mut Vec<Column<'a>>,
-    place: &'static str,
+    field: &'static str,
     next: usize,
     key: Cow<'a, str>,
     first: bool,
@@ -159,11 +159,11 @@ fn find<'a>(
     if columns.get(next).is_some_and(|column| column.name == key) {
         return Ok(next);
     }
-    if let Some(place) = columns.iter().position(|column| column.name == key) {
-        return Ok(place);
+    if let Some(index) = columns.iter().position(|column| column.name == key) {
+        return Ok(index);
     }
     if !first {
-        return Err(uneven(place));
+        return Err(uneven(field));
     }
     add(columns, key, rules)
 }
@@ -176,31 +176,31 @@ fn add<'a>(
     if key.len() > MAX_NAME_BYTES {
         return Err(BodyFault::field("name of an input", "is too long"));
     }
-    let place = columns.len();
-    if place >= MAX_INPUTS {
+    let index = columns.len();
+    if index >= MAX_INPUTS {
         return Err(BodyFault::TooMany {
             what: "inputs",
             max: MAX_INPUTS,
         });
     }
     columns.push(Column::new(key, rules));
-    Ok(place)
+    Ok(index)
 }
 
 /// Rows with different inputs are rejected.
-fn uneven(place: &'static str) -> BodyFault {
-    BodyFault::field(place, "has not the same inputs in every row")
+fn uneven(field: &'static str) -> BodyFault {
+    BodyFault::field(field, "has not the same inputs in every row")
 }
 
 /// Reads whole tensors: the value of the only input, or an object with a value per input.
 pub(super) fn columns<'a>(
     scanner: &mut Scanner<'a>,
-    place: &'static str,
+    field: &'static str,
     rules: &[TensorRule],
     budget: &mut Budget,
 ) -> Result<Vec<Tensor<'a>>, BodyFault> {
     if scanner.token() != Some(b'{') || is_base64(scanner) {
-        let mut column = match only(place, rules) {
+        let mut column = match only(field, rules) {
             Ok(column) => column,
             Err(fault) => return Err(scanner.value().err().unwrap_or(fault)),
         };
@@ -241,8 +241,8 @@ impl<'a, 'r> Columns<'a, 'r> {
             let fault = BodyFault::Duplicate(format!("input {}", quote(&key)));
             return Err(scanner.value().err().unwrap_or(fault));
         }
-        let place = add(&mut self.columns, key, self.rules)?;
-        match self.columns.get_mut(place) {
+        let index = add(&mut self.columns, key, self.rules)?;
+        match self.columns.get_mut(index) {
             Some(column) => column.read(scanner, budget),
             None => scanner.value().map(drop),
         }

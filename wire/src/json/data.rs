@@ -326,9 +326,9 @@ impl<'a, 'b> List<'a, 'b> {
     /// Elements to preallocate: the shape's number, limited by the length of the text.
     fn likely_elements(&self) -> usize {
         let most = self.scanner.text.len().saturating_sub(self.scanner.at) / 2;
-        let said = self.shape.iter().try_fold(1_usize, |product, dim| {
+        let declared = self.shape.iter().try_fold(1_usize, |product, dim| {
             product.checked_mul(usize::try_from(*dim).ok()?)
         });
-        said.unwrap_or(most).min(most)
+        declared.unwrap_or(most).min(most)
     }
 }

@@ -154,13 +154,13 @@ mod tests {
             check(text.as_bytes());
         }
         // Every byte at every position of two registers.
-        for place in 0..16 {
+        for position in 0..16 {
             for byte in 0..=u8::MAX {
                 let mut text = *b"98765432198765432198765432";
-                text[place] = byte;
+                text[position] = byte;
                 check(&text);
-                check(&text[..=place]);
-                text[place..].fill(byte);
+                check(&text[..=position]);
+                text[position..].fill(byte);
                 check(&text);
             }
         }

@@ -44,7 +44,7 @@ pub(super) struct Plain {
 pub(super) fn walk(text: &[u8]) -> Result<(Number<'_>, &[u8]), usize> {
     #[cfg(test)]
     WALKED.with(|walked| walked.set(walked.get().wrapping_add(1)));
-    let place = |rest: &[u8]| text.len().wrapping_sub(rest.len());
+    let position = |rest: &[u8]| text.len().wrapping_sub(rest.len());
     let (negative, unsigned) = match text {
         [b'-', unsigned @ ..] => (true, unsigned),
         unsigned => (false, unsigned),
@@ -61,7 +61,7 @@ pub(super) fn walk(text: &[u8]) -> Result<(Number<'_>, &[u8]), usize> {
                 rest = behind;
             }
         }
-        _ => return Err(place(rest)),
+        _ => return Err(position(rest)),
     }
     let mut count = unsigned.len().wrapping_sub(rest.len());
     let mut places = 0_usize;
@@ -69,7 +69,7 @@ pub(super) fn walk(text: &[u8]) -> Result<(Number<'_>, &[u8]), usize> {
     if let [b'.', behind @ ..] = rest {
         (value, places, rest) = fraction(behind, value);
         if places == 0 {
-            return Err(place(rest));
+            return Err(position(rest));
         }
         count = count.wrapping_add(places);
         integer = false;
@@ -78,13 +78,13 @@ pub(super) fn walk(text: &[u8]) -> Result<(Number<'_>, &[u8]), usize> {
     let mut exponent = 0;
     if let [b'e' | b'E', behind @ ..] = rest {
         integer = false;
-        let said;
-        (said, rest) = walk_exponent(behind).map_err(place)?;
-        plain = plain && said.is_some();
-        exponent = said.unwrap_or_default();
+        let parsed;
+        (parsed, rest) = walk_exponent(behind).map_err(position)?;
+        plain = plain && parsed.is_some();
+        exponent = parsed.unwrap_or_default();
     }
     let number = Number {
-        text: text.get(..place(rest)).unwrap_or_default(),
+        text: text.get(..position(rest)).unwrap_or_default(),
         integer: integer && !(negative && matches!(unsigned, [b'0', ..])),
         plain: plain.then_some(Plain {
             negative,
@@ -392,12 +392,12 @@ mod tests {
             let text = format!("{digits}");
             check(&text);
             let cut = (cut as usize).min(text.len());
-            let (whole, fraction) = text.split_at(text.len() - cut);
-            let whole = if whole.is_empty() { "0" } else { whole };
+            let (integer, fraction) = text.split_at(text.len() - cut);
+            let integer = if integer.is_empty() { "0" } else { integer };
             let fraction = if fraction.is_empty() { "0" } else { fraction };
-            check(&format!("{whole}.{fraction}"));
+            check(&format!("{integer}.{fraction}"));
             check(&format!(
-                "-{whole}.{fraction}e{}",
+                "-{integer}.{fraction}e{}",
                 exponent.cast_signed() - 45
             ));
             // As a single is printed, and one step off the middle to the next.

@@ -228,8 +228,8 @@ impl<'a> Scanner<'a> {
                 self.at = self.text.len().wrapping_sub(behind.len());
                 Ok(number)
             }
-            Err(place) => {
-                self.at = self.at.wrapping_add(place);
+            Err(position) => {
+                self.at = self.at.wrapping_add(position);
                 Err(self.form("a digit is expected"))
             }
         }

@@ -24,14 +24,14 @@ use crate::raw_contents::Budget;
 /// The key of a request by row.
 const ROWS: &str = "instances";
 /// Keys of requests with whole tensors.
-const WHOLE: [&str; 2] = ["data", "body"];
+const BODY_KEYS: [&str; 2] = ["data", "body"];
 
 /// The envelope of a key; `None` if the key is or may be an input.
 fn envelope(key: &str, rules: &[TensorRule]) -> Option<&'static str> {
     if rules.iter().any(|rule| rule.name() == key) {
         return None;
     }
-    let mut envelopes = WHOLE.into_iter().chain([ROWS]);
+    let mut envelopes = BODY_KEYS.into_iter().chain([ROWS]);
     envelopes.find(|envelope| *envelope == key)
 }
 

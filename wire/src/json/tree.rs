@@ -322,12 +322,12 @@ fn count(seen: &mut [i64; MAX_RANK], level: usize) {
 /// Whether the next object is base64 bytes, by its first key. The scanner does not move.
 pub(super) fn is_base64(scanner: &mut Scanner<'_>) -> bool {
     let start = scanner.at;
-    let said = scanner.token() == Some(b'{') && {
+    let found = scanner.token() == Some(b'{') && {
         scanner.step();
         scanner.token() == Some(b'"') && scanner.string().is_ok_and(|key| key == BASE64_KEY)
     };
     scanner.at = start;
-    said
+    found
 }
 
 /// Reads `{"b64": "…"}`: one key with canonical base64. Any other object is invalid.
