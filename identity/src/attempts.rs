@@ -64,9 +64,9 @@ impl Attempt {
     }
 
     /// A token with its claimed `iss`, `kid` and `sub`, which need not be verified for counting.
-    pub(crate) fn token(text: &str, says: [Option<&str>; 3]) -> Self {
+    pub(crate) fn token(text: &str, claimed: [Option<&str>; 3]) -> Self {
         Self {
-            prefix: digest("token", &says),
+            prefix: digest("token", &claimed),
             whole: digest("token", &[Some(text)]),
         }
     }

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_policy::request::Operations;
 
 /// Maximum number of valid tokens: about 2 MiB, plus up to 4 KiB each for forwarded claims.
-const MAX_GOOD: usize = 4096;
+const MAX_VERIFIED: usize = 4096;
 /// Maximum number of rejected tokens: about 2 MiB; log names are as long as their subjects.
 const MAX_REJECTED: usize = 4096;
 
@@ -68,9 +68,9 @@ enum RejectedToken {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Known {
     /// It was verified; its validity period still matters.
-    Good(VerifiedToken),
+    Verified(VerifiedToken),
     /// Permanently rejected under this policy.
-    Bad(TokenRejection),
+    Rejected(TokenRejection),
 }
 
 /// A permanent rejection.
@@ -89,7 +89,7 @@ pub struct TokenRejection {
 /// Tokens of one worker, and its fetched key sets.
 #[derive(Debug)]
 pub struct TokenCache {
-    good: Recent<VerifiedToken>,
+    verified: Recent<VerifiedToken>,
     /// Rejected and charged tokens together, so that they are evicted alike.
     rejected: Recent<RejectedToken>,
     keys: KeySets,
@@ -98,7 +98,7 @@ pub struct TokenCache {
 impl Default for TokenCache {
     fn default() -> Self {
         Self {
-            good: Recent::new(MAX_GOOD),
+            verified: Recent::new(MAX_VERIFIED),
             rejected: Recent::new(MAX_REJECTED),
             keys: KeySets::default(),
         }
@@ -118,16 +118,16 @@ impl TokenCache {
 
     /// The known result of a token. An expired token is returned once more and removed.
     pub fn get(&mut self, id: TokenId, now_unix_s: u64) -> Option<Known> {
-        if let Some(proven) = self.good.get(id) {
+        if let Some(proven) = self.verified.get(id) {
             if !self.keys.counts(proven.key) {
-                self.good.remove(id);
+                self.verified.remove(id);
                 return None;
             }
             let proven = proven.clone();
             if now_unix_s as f64 >= proven.until_unix_s {
-                self.good.remove(id);
+                self.verified.remove(id);
             }
-            return Some(Known::Good(proven));
+            return Some(Known::Verified(proven));
         }
         let RejectedToken::Bad(refusal) = self.rejected.get(id)? else {
             return None;
@@ -136,7 +136,7 @@ impl TokenCache {
             self.rejected.remove(id);
             return None;
         }
-        Some(Known::Bad(refusal.clone()))
+        Some(Known::Rejected(refusal.clone()))
     }
 
     /// Whether a token was rejected and charged before.
@@ -151,7 +151,7 @@ impl TokenCache {
 
     /// Stores a verified token.
     pub fn remember(&mut self, id: TokenId, proven: VerifiedToken) {
-        self.good.put(id, proven);
+        self.verified.put(id, proven);
     }
 
     /// Stores a permanent rejection.
@@ -254,47 +254,47 @@ mod tests {
         for number in 1..=3 * MAX_REJECTED {
             cache.remember_bad(id(number), refusal());
         }
-        assert_eq!(cache.get(id(0), 50), Some(Known::Good(proven(100.0))));
+        assert_eq!(cache.get(id(0), 50), Some(Known::Verified(proven(100.0))));
         assert_eq!(cache.rejected.entries.len(), MAX_REJECTED);
         assert_eq!(cache.rejected.by_use.len(), MAX_REJECTED);
         assert_eq!(cache.get(id(1), 50), None);
         assert_eq!(
             cache.get(id(3 * MAX_REJECTED), 50),
-            Some(Known::Bad(refusal()))
+            Some(Known::Rejected(refusal()))
         );
     }
 
     #[test]
     fn the_least_recently_used_valid_token_is_evicted_first() {
         let mut cache = TokenCache::default();
-        for number in 0..MAX_GOOD {
+        for number in 0..MAX_VERIFIED {
             cache.remember(id(number), proven(100.0));
         }
         assert!(cache.get(id(0), 1).is_some());
-        cache.remember(id(MAX_GOOD), proven(100.0));
+        cache.remember(id(MAX_VERIFIED), proven(100.0));
         assert!(cache.get(id(0), 1).is_some());
         assert_eq!(cache.get(id(1), 1), None);
-        assert_eq!(cache.good.entries.len(), MAX_GOOD);
-        assert_eq!(cache.good.by_use.len(), MAX_GOOD);
+        assert_eq!(cache.verified.entries.len(), MAX_VERIFIED);
+        assert_eq!(cache.verified.by_use.len(), MAX_VERIFIED);
     }
 
     #[test]
     fn a_token_in_use_is_not_evicted() {
         let mut cache = TokenCache::default();
         cache.remember(id(0), proven(100.0));
-        for number in 1..=5 * MAX_GOOD {
+        for number in 1..=5 * MAX_VERIFIED {
             cache.remember(id(number), proven(100.0));
-            if number % (MAX_GOOD / 2) == 0 {
+            if number % (MAX_VERIFIED / 2) == 0 {
                 assert!(cache.get(id(0), 1).is_some(), "{number}");
             }
         }
-        assert_eq!(cache.good.entries.len(), MAX_GOOD);
-        assert_eq!(cache.good.by_use.len(), MAX_GOOD);
-        let clock = cache.good.clock;
-        for _ in 0..3 * MAX_GOOD {
-            assert!(cache.get(id(5 * MAX_GOOD), 1).is_some());
+        assert_eq!(cache.verified.entries.len(), MAX_VERIFIED);
+        assert_eq!(cache.verified.by_use.len(), MAX_VERIFIED);
+        let clock = cache.verified.clock;
+        for _ in 0..3 * MAX_VERIFIED {
+            assert!(cache.get(id(5 * MAX_VERIFIED), 1).is_some());
         }
-        assert_eq!(cache.good.clock, clock);
+        assert_eq!(cache.verified.clock, clock);
     }
 
     #[test]
@@ -304,7 +304,7 @@ mod tests {
         assert!(cache.get(id(0), 99).is_some());
         assert!(cache.get(id(0), 100).is_some());
         assert_eq!(cache.get(id(0), 100), None);
-        assert_eq!(cache.good.by_use.len(), 0);
+        assert_eq!(cache.verified.by_use.len(), 0);
     }
 
     #[test]

@@ -126,12 +126,12 @@ impl Certificates {
     /// Names of the connection's certificate: its only URI and its first DNS name, on which the
     /// header and the connection's properties agree. Further DNS names are only in the header,
     /// where a name with `;DNS=` would look like two.
-    fn of_connection(&self, own: &ForwardedNames, told: &PeerNames) -> Result<Names, &'static str> {
+    fn of_connection(&self, own: &ForwardedNames, peer: &PeerNames) -> Result<Names, &'static str> {
         // The certificate's text is only needed for its serial number.
         let is_needed = self.revoked.serials().is_some();
         self.read(own, is_needed)?;
         let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
-        let (uri, dns) = (named(&told.uri), named(&told.dns));
+        let (uri, dns) = (named(&peer.uri), named(&peer.dns));
         if own.uri != uri || own.dns.first() != dns.as_ref() {
             return Err(DIFFERS);
         }

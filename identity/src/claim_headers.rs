@@ -14,7 +14,7 @@ const MAX_VALUE_BYTES: usize = 2048;
 /// Maximum size of all names and values, for the signed context and the token cache.
 pub const MAX_BYTES: usize = 4096;
 /// Up to this number every integer is an exact double.
-const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
+const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
 
 /// Header fields, in the policy's order.
 pub type Fields = Vec<(Arc<str>, String)>;
@@ -55,9 +55,9 @@ impl ClaimHeaders {
 
 /// The claim with that name, or at that path. A token with both is ambiguous.
 fn find<'c>(claims: &'c Object, rule: &ClaimHeader) -> Option<&'c Json> {
-    let whole = claims.get(rule.claim());
+    let top_level = claims.get(rule.claim());
     if rule.keys().len() == 1 {
-        return whole;
+        return top_level;
     }
     let (first, rest) = rule.keys().split_first()?;
     let nested = claims.get(first).and_then(|outermost| {
@@ -66,9 +66,9 @@ fn find<'c>(claims: &'c Object, rule: &ClaimHeader) -> Option<&'c Json> {
             _ => None,
         })
     });
-    match (whole, nested) {
+    match (top_level, nested) {
         (Some(_), Some(_)) => None,
-        (whole, nested) => whole.or(nested),
+        (top_level, nested) => top_level.or(nested),
     }
 }
 
@@ -79,8 +79,8 @@ fn value(claim: &Json) -> Option<String> {
         Json::Text(text) if text.contains(',') => return None,
         Json::Text(text) => text.clone(),
         Json::Bool(truth) => truth.to_string(),
-        Json::Whole(number) => number.to_string(),
-        Json::Float(number) if number % 1.0 == 0.0 && number.abs() <= MAX_WHOLE => {
+        Json::Integer(number) => number.to_string(),
+        Json::Float(number) if number % 1.0 == 0.0 && number.abs() <= MAX_EXACT_INTEGER => {
             // No negative zero.
             (number + 0.0).to_string()
         }

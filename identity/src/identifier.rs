@@ -29,7 +29,7 @@ pub struct Identifier {
     keys: KeyRing,
     tokens: Tokens,
     certificates: Certificates,
-    places: Vec<MetadataLocation>,
+    locations: Vec<MetadataLocation>,
     /// Networks of clients with restrictions.
     sources: BTreeMap<String, Vec<Network>>,
 }
@@ -85,33 +85,33 @@ impl KnownClient {
 impl Identifier {
     /// Indexes a policy's rules.
     pub fn new(policy: &Policy) -> Self {
-        let mut places: Vec<MetadataLocation> = Vec::new();
+        let mut locations: Vec<MetadataLocation> = Vec::new();
         let mut sources = BTreeMap::new();
         for client in policy.clients() {
             let name = || String::from(client.name());
             if let Some(rule) = client.metadata() {
-                let at = places
-                    .iter()
-                    .position(|place| place.filter == rule.filter() && place.claim == rule.claim());
-                let told = MetadataOwner {
+                let at = locations.iter().position(|location| {
+                    location.filter == rule.filter() && location.claim == rule.claim()
+                });
+                let owner = MetadataOwner {
                     issuer: rule.issuer().map(Into::into),
                     client: name(),
                 };
                 let at = at.unwrap_or_else(|| {
-                    places.push(MetadataLocation {
+                    locations.push(MetadataLocation {
                         filter: rule.filter().into(),
                         claim: rule.claim().to_vec(),
                         issuer: None,
                         clients: BTreeMap::new(),
                     });
-                    places.len().saturating_sub(1)
+                    locations.len().saturating_sub(1)
                 });
-                if let Some(place) = places.get_mut(at) {
-                    if told.issuer.is_some() {
-                        place.issuer = Some(rule.issuer_path());
+                if let Some(location) = locations.get_mut(at) {
+                    if owner.issuer.is_some() {
+                        location.issuer = Some(rule.issuer_path());
                     }
-                    let clients = place.clients.entry(rule.value().into());
-                    clients.or_default().push(told);
+                    let clients = location.clients.entry(rule.value().into());
+                    clients.or_default().push(owner);
                 }
             }
             if !client.sources().is_empty() {
@@ -122,17 +122,17 @@ impl Identifier {
             keys: KeyRing::new(policy),
             tokens: Tokens::new(policy),
             certificates: Certificates::new(policy),
-            places,
+            locations,
             sources,
         }
     }
 
     /// Metadata locations to read before [`Self::identify`]: the filter's namespace and the keys.
     pub fn metadata_paths(&self) -> impl Iterator<Item = (&str, &[String])> {
-        self.places.iter().flat_map(|place| {
-            let keys = [place.claim.as_slice()].into_iter();
-            let keys = keys.chain(place.issuer.as_deref());
-            keys.map(|keys| (place.filter.as_str(), keys))
+        self.locations.iter().flat_map(|location| {
+            let keys = [location.claim.as_slice()].into_iter();
+            let keys = keys.chain(location.issuer.as_deref());
+            keys.map(|keys| (location.filter.as_str(), keys))
         })
     }
 
@@ -283,26 +283,31 @@ impl Identifier {
         let mut found: Option<(&String, &MetadataLocation)> = None;
         let mut unknown = false;
         let mut texts = texts.iter().map(Option::as_deref);
-        for place in &self.places {
+        for location in &self.locations {
             let text = texts.next().flatten();
-            let issuer = place.issuer.as_ref().and_then(|_| texts.next().flatten());
+            let issuer = location
+                .issuer
+                .as_ref()
+                .and_then(|_| texts.next().flatten());
             let Some(text) = text else { continue };
-            let told = place.clients.get(text).into_iter().flatten();
-            let mut told =
-                told.filter(|told| told.issuer.is_none() || told.issuer.as_deref() == issuer);
-            match (told.next().map(|told| &told.client), &found) {
+            let owners = location.clients.get(text).into_iter().flatten();
+            let mut owners =
+                owners.filter(|owner| owner.issuer.is_none() || owner.issuer.as_deref() == issuer);
+            match (owners.next().map(|owner| &owner.client), &found) {
                 (None, _) => unknown = true,
                 (Some(client), Some((first, _))) if *first != client => {
                     return ProofResult::Refused(Identified::refused(
                         "metadata proves two clients",
                     ));
                 }
-                (Some(client), None) => found = Some((client, place)),
+                (Some(client), None) => found = Some((client, location)),
                 (Some(_), Some(_)) => {}
             }
         }
         match found {
-            Some((client, place)) => KnownClient::by(client, format!("metadata:{}", place.filter)),
+            Some((client, location)) => {
+                KnownClient::by(client, format!("metadata:{}", location.filter))
+            }
             None if unknown => {
                 ProofResult::Refused(Identified::refused("metadata matches no client"))
             }

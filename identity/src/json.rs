@@ -22,7 +22,7 @@ pub enum Json {
     /// `true`, `false`.
     Bool(bool),
     /// A non-negative integer.
-    Whole(u64),
+    Integer(u64),
     /// Any other number; finite.
     Float(f64),
     /// A text.
@@ -101,12 +101,12 @@ impl<'de> Visitor<'de> for At {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
-        Ok(Json::Whole(value))
+        Ok(Json::Integer(value))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
         // Negative, because others are `u64`. Full precision is not needed here.
-        Ok(u64::try_from(value).map_or(Json::Float(value as f64), Json::Whole))
+        Ok(u64::try_from(value).map_or(Json::Float(value as f64), Json::Integer))
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Json, E> {

@@ -115,14 +115,14 @@ impl Tokens {
         let id = TokenId::new(policy_version, token);
         let mut over = None;
         match cache.get(id, now_unix_s) {
-            Some(Known::Good(proven)) => {
+            Some(Known::Verified(proven)) => {
                 let identified = proven.at(now_unix_s);
                 if matches!(identified.identity, Identity::Client(_)) {
                     return (identified, None);
                 }
                 over = Some(identified);
             }
-            Some(Known::Bad(refusal)) => {
+            Some(Known::Rejected(refusal)) => {
                 let attempt = refusal.attempt;
                 return (refusal.into(), Some(attempt));
             }
@@ -352,7 +352,7 @@ impl VerifiedToken {
         Identified {
             withheld: self.withheld,
             claims: self.claims.clone(),
-            until_unix_s: Some(whole(self.until_unix_s)),
+            until_unix_s: Some(first_second(self.until_unix_s)),
             ..Identified::new(identity, Some(self.credential.clone()))
         }
     }
@@ -364,7 +364,7 @@ impl VerifiedToken {
     clippy::cast_sign_loss,
     reason = "a cast saturates: what is before all time is its first second"
 )]
-fn whole(unix_s: f64) -> u64 {
+fn first_second(unix_s: f64) -> u64 {
     let second = unix_s as u64;
     if (second as f64) < unix_s {
         second.saturating_add(1)

@@ -167,11 +167,11 @@ impl Read {
 
 /// The signed part of a certificate or revocation list; algorithm and signature follow it.
 fn signed(bytes: &[u8]) -> Option<Der<'_>> {
-    let mut whole = Der::only(bytes)?;
-    let body = Der::new(whole.take(SEQUENCE)?);
-    whole.take(SEQUENCE)?;
-    whole.take(BIT_STRING)?;
-    whole.end()?;
+    let mut outer = Der::only(bytes)?;
+    let body = Der::new(outer.take(SEQUENCE)?);
+    outer.take(SEQUENCE)?;
+    outer.take(BIT_STRING)?;
+    outer.end()?;
     Some(body)
 }
 

@@ -21,7 +21,7 @@ pub(super) fn window(claims: &Object, issuer: &Issuer, now: f64) -> Result<Windo
     let longest = issuer.max_lifetime_s() as f64;
     let date = |name: &str| match claims.get(name) {
         None => Ok(None),
-        Some(Json::Whole(seconds)) if *seconds as f64 <= MAX_DATE_UNIX_S => {
+        Some(Json::Integer(seconds)) if *seconds as f64 <= MAX_DATE_UNIX_S => {
             Ok(Some(*seconds as f64))
         }
         Some(Json::Float(seconds)) if (0.0..=MAX_DATE_UNIX_S).contains(seconds) => {

@@ -178,15 +178,15 @@ mod tests {
     #[test]
     fn malformed_lists_are_rejected() {
         let since = der(UTC_TIME, &[b"260102030405Z"]);
-        let whole = list(&[&since]);
-        for end in 0..whole.len() {
+        let encoded = list(&[&since]);
+        for end in 0..encoded.len() {
             assert_eq!(
-                from_der(whole.get(..end).unwrap_or_default()),
+                from_der(encoded.get(..end).unwrap_or_default()),
                 None,
                 "{end}"
             );
         }
-        assert_eq!(from_der(&[&whole[..], b"\0"].concat()), None);
+        assert_eq!(from_der(&[&encoded[..], b"\0"].concat()), None);
         for time in [&b"2601020304Z"[..], b"260102030405", b"2601020304 5Z"] {
             assert_eq!(from_der(&list(&[&der(UTC_TIME, &[time])])), None);
         }
