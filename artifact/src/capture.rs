@@ -249,14 +249,14 @@ impl CapturedResource {
             return Ok(());
         };
         let bytes = keys.len().saturating_mul(VALUE_BYTES);
-        let whole = |column: &Blob| {
+        let complete = |column: &Blob| {
             let (values, rest) = column.0.as_chunks::<VALUE_BYTES>();
             let there =
                 |value: &[u8; VALUE_BYTES]| value.first() == Some(&1) || *value == [0; VALUE_BYTES];
             rest.is_empty() && column.0.len() == bytes && values.iter().all(there)
         };
         let columns = if missing.is_some() { 0 } else { features.len() };
-        if values.len() == columns && values.iter().all(whole) {
+        if values.len() == columns && values.iter().all(complete) {
             return Ok(());
         }
         Err("a lookup brought other values than it was asked for".to_owned())

@@ -89,10 +89,10 @@ pub fn sign(sha256: &[u8; 32], signed_as: &SignedAs, key: &PrivateKey) -> String
 pub fn verify(
     signature: &[u8],
     sha256: &[u8; 32],
-    asked: &SignedBy,
+    required: &SignedBy,
 ) -> Result<Signed, SignatureFault> {
     let mut keys = Vec::new();
-    for (name, bytes) in asked.keys() {
+    for (name, bytes) in required.keys() {
         let key = PublicKey::new(*bytes);
         keys.push((
             name.as_str(),
@@ -101,7 +101,7 @@ pub fn verify(
     }
     let (key, payload) = open(signature, keys)?;
     let signed_as = read(&payload, sha256)?;
-    match asked.signed_as() {
+    match required.signed_as() {
         Some(expected) if *expected != signed_as => Err(SignatureFault::Name {
             signed: signed_as.to_string(),
             expected: expected.to_string(),
@@ -144,7 +144,7 @@ fn read(payload: &[u8], sha256: &[u8; 32]) -> Result<SignedAs, SignatureFault> {
 ///
 /// # Errors
 /// It is not a signature, or one of other bytes.
-pub fn says(signature: &[u8], component: &[u8]) -> Result<SignedAs, SignatureFault> {
+pub fn claimed_identity(signature: &[u8], component: &[u8]) -> Result<SignedAs, SignatureFault> {
     let payload = unverified(signature)?;
     let sha256: [u8; 32] = sha2::Sha256::digest(component).into();
     read(&payload, &sha256)

@@ -82,14 +82,14 @@ pub fn open<'k>(
 ) -> Result<(&'k str, Vec<u8>), SignatureFault> {
     let (payload, signature) = parts(bundle)?;
     let signed = pae(&payload);
-    let mut asked = Vec::new();
+    let mut tried = Vec::new();
     for (name, key) in keys {
         if key.verifies(&signed, &signature) {
             return Ok((name, payload));
         }
-        asked.push(name);
+        tried.push(name);
     }
-    Err(SignatureFault::Unsigned(asked.join(", ")))
+    Err(SignatureFault::Unsigned(tried.join(", ")))
 }
 
 /// The payload of a bundle, without verification.

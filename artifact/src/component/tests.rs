@@ -2,7 +2,7 @@
 //! that satisfy the policy are accepted.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use crate::component::{Signed, says, sign, verify};
+use crate::component::{Signed, claimed_identity, sign, verify};
 use crate::key::{PrivateKey, PublicKey};
 use crate::signature_fault::MAX_SIGNATURE_BYTES;
 use base64::Engine as _;
@@ -98,10 +98,10 @@ fn what_is_signed_here_is_byte_for_byte_what_openssl_signs() {
         ("release", "scale@1.4.0")
     );
     assert_eq!(
-        says(BY_OPENSSL.as_bytes(), COMPONENT).unwrap(),
+        claimed_identity(BY_OPENSSL.as_bytes(), COMPONENT).unwrap(),
         scale("1.4.0")
     );
-    assert!(says(BY_OPENSSL.as_bytes(), b"\0asm").is_err());
+    assert!(claimed_identity(BY_OPENSSL.as_bytes(), b"\0asm").is_err());
 }
 
 #[test]

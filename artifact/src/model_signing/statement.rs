@@ -129,13 +129,13 @@ struct Serialization {
 /// A whole number above zero. `model-signing` writes it with a fraction of zero.
 fn shard_bytes<'de, D: Deserializer<'de>>(json: D) -> Result<Option<NonZeroU64>, D::Error> {
     let number = serde_json::Number::deserialize(json)?;
-    let whole = number.as_u64().or_else(|| {
+    let integer = number.as_u64().or_else(|| {
         let fraction = number.as_f64()?;
         // Such numbers have no more than 15 digits, so nothing is lost.
-        let is_whole = fraction.fract() == 0.0 && (1.0..1e15).contains(&fraction);
-        format!("{fraction:.0}").parse().ok().filter(|_| is_whole)
+        let is_integer = fraction.fract() == 0.0 && (1.0..1e15).contains(&fraction);
+        format!("{fraction:.0}").parse().ok().filter(|_| is_integer)
     });
-    let bytes = whole.and_then(NonZeroU64::new);
+    let bytes = integer.and_then(NonZeroU64::new);
     let fault = || serde::de::Error::custom("the size of shards is not a whole number above zero");
     bytes.map(Some).ok_or_else(fault)
 }

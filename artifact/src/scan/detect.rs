@@ -393,7 +393,7 @@ mod tests {
     const TEXT_PICKLE: &[u8] = b"cos\nsystem\n(S'id'\ntR.";
 
     #[test]
-    fn the_finding_of_a_program_says_its_kind_and_what_runs_it() {
+    fn the_finding_of_a_program_names_its_kind_and_what_runs_it() {
         let report = scanned("model", b"\x7fELF\x02\x01\x01\0");
         let [finding] = report.findings.as_slice() else {
             unreachable!("one finding: {report:?}");

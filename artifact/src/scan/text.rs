@@ -44,7 +44,7 @@ mod tests {
     use std::io::Cursor;
 
     #[test]
-    fn a_text_has_no_control_characters_and_whole_characters() {
+    fn a_text_has_no_control_characters_and_only_complete_ones() {
         // The chunk ends within a character of two bytes.
         let cut = format!("a{}", "é".repeat(40_000));
         for (content, expected) in [

@@ -301,9 +301,9 @@ impl Period {
 /// A time of RFC 3339 in UTC, in seconds since 1970. Parts of a second are left out.
 fn seconds(text: &str) -> Option<u64> {
     let text = text.strip_suffix('Z')?;
-    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let (date_time, part) = text.split_once('.').unwrap_or((text, "0"));
     let is_part = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let time: der::DateTime = format!("{whole}Z").parse().ok()?;
+    let time: der::DateTime = format!("{date_time}Z").parse().ok()?;
     let since_1970: Duration = time.unix_duration();
     is_part.then_some(since_1970.as_secs())
 }

@@ -20,9 +20,9 @@ pub(in crate::scan) fn scan_module_name(input: &mut dyn Input, name: &str) -> io
     let mut report = Report::new("text");
     let bytes = read_at(input, 0, MAX_MODULE_BYTES)?;
     let text = String::from_utf8_lossy(&bytes);
-    let is_whole = u64::try_from(bytes.len()).is_ok_and(|length| length < MAX_MODULE_BYTES);
+    let is_complete = u64::try_from(bytes.len()).is_ok_and(|length| length < MAX_MODULE_BYTES);
     let modules = modules_of_file(name).unwrap_or_default();
-    if !is_whole || !modules.contains(&text.trim()) {
+    if !is_complete || !modules.contains(&text.trim()) {
         let detail = format!("readers import the module {:?}", shown(text.trim()));
         report.add(Verdict::Executable, 0, "module-name", &detail);
     }

@@ -202,8 +202,8 @@ impl Tensor {
             return None;
         }
         if field != RAW {
-            let is_whole = usize::try_from(count) == Ok(self.values.len());
-            return is_whole.then(|| self.values.clone());
+            let is_complete = usize::try_from(count) == Ok(self.values.len());
+            return is_complete.then(|| self.values.clone());
         }
         if usize::try_from(count) != Ok(self.raw.len()) {
             return None;

@@ -51,9 +51,9 @@ pub(super) struct Data {
 impl Data {
     /// The text, if it is short, in UTF-8 and without escapes.
     pub(super) fn text(&self) -> Option<&str> {
-        let is_whole = u64::try_from(self.head.len()).is_ok_and(|head| head == self.length);
+        let is_complete = u64::try_from(self.head.len()).is_ok_and(|head| head == self.length);
         let is_plain = !self.is_line || (self.head.is_ascii() && !self.head.contains(&b'\\'));
-        if is_whole && is_plain {
+        if is_complete && is_plain {
             std::str::from_utf8(&self.head).ok()
         } else {
             None

@@ -109,8 +109,8 @@ impl Image {
         let signature = read_at_most(&beside, most)
             .map_err(|error| unsigned(error.to_string()))?
             .ok_or_else(|| unsigned("is not a signature".to_owned()))?;
-        let signed_as =
-            component::says(&signature, &bytes).map_err(|fault| unsigned(fault.to_string()))?;
+        let signed_as = component::claimed_identity(&signature, &bytes)
+            .map_err(|fault| unsigned(fault.to_string()))?;
         let surface = surface(&bytes)
             .ok()
             .filter(|surface| surface.component)
