@@ -76,10 +76,10 @@ pub fn led(component: &[u8]) -> Result<Vec<u8>, String> {
 fn rewritten(component: &[u8], sections: &[Section], edits: &HashMap<usize, Vec<u8>>) -> Vec<u8> {
     let first = sections
         .first()
-        .map_or(component.len(), |(_, whole, _)| whole.start);
+        .map_or(component.len(), |(_, range, _)| range.start);
     let mut made = component.get(..first).unwrap_or_default().to_vec();
-    for (at, (_, whole, _)) in sections.iter().enumerate() {
-        let own = component.get(whole.clone()).unwrap_or_default();
+    for (at, (_, range, _)) in sections.iter().enumerate() {
+        let own = component.get(range.clone()).unwrap_or_default();
         made.extend_from_slice(edits.get(&at).map_or(own, Vec::as_slice));
     }
     made
@@ -132,7 +132,7 @@ struct Filler {
 }
 
 /// A function of the kit: whether it is in `blocks` instead of `arrays`, and its name.
-type Asked = (bool, String);
+type KitFunction = (bool, String);
 
 /// An export of a core instance, with its section and its index there.
 struct Exported {
@@ -148,9 +148,9 @@ struct Seen {
     /// Instances of the kit's interfaces; true for `blocks`.
     kit: HashMap<u32, bool>,
     functions: u32,
-    asked: HashMap<u32, Asked>,
+    kit_functions: HashMap<u32, KitFunction>,
     core_functions: u32,
-    lowered: HashMap<u32, (Asked, Option<u32>)>,
+    lowered: HashMap<u32, (KitFunction, Option<u32>)>,
     modules: Vec<Option<usize>>,
     core_instances: Vec<Option<Exported>>,
     /// Modules, with the name of each instance argument.
@@ -244,7 +244,7 @@ impl Seen {
                 if *kind == ComponentExternalKind::Func
                     && let Some(blocks) = self.kit.get(instance_index)
                 {
-                    self.asked
+                    self.kit_functions
                         .insert(self.functions, (*blocks, (*name).to_owned()));
                 }
                 self.add(*kind);
@@ -268,13 +268,13 @@ impl Seen {
                 func_index,
                 options,
             } => {
-                if let Some(asked) = self.asked.get(&func_index) {
+                if let Some(kit_function) = self.kit_functions.get(&func_index) {
                     let memory = options.iter().find_map(|option| match option {
                         CanonicalOption::Memory(memory) => Some(*memory),
                         _ => None,
                     });
                     self.lowered
-                        .insert(self.core_functions, (asked.clone(), memory));
+                        .insert(self.core_functions, (kit_function.clone(), memory));
                 }
             }
             // All other canonical functions define a core function.
@@ -297,8 +297,8 @@ impl Seen {
             };
             let mut memory = None;
             for (name, index) in &exported.functions {
-                if let Some((asked, of)) = self.lowered.get(index) {
-                    given.functions.insert(asked.clone(), name.clone());
+                if let Some((kit_function, of)) = self.lowered.get(index) {
+                    given.functions.insert(kit_function.clone(), name.clone());
                     memory = memory.or(*of);
                 }
             }

@@ -49,7 +49,7 @@ pub enum Kept {
     Between,
     /// A segment with a computed offset, or one that may be out of bounds.
     #[error("the offset of a segment is not known")]
-    Place,
+    SegmentOffset,
     /// The modules have more than one memory or table. An engine accesses only the first memory
     /// fast, and its pool has one table for each instance.
     #[error("its modules have more than one memory or table")]
@@ -94,8 +94,8 @@ fn nested(component: &[u8], depth: u32) -> Result<Vec<u8>, Kept> {
     // The component is valid, so all indices and types below are too.
     valid(component)?;
     let within = within(component, depth)?;
-    let whole = within.as_deref().unwrap_or(component);
-    let made = Plan::of(whole).and_then(|plan| write::component(&plan));
+    let current = within.as_deref().unwrap_or(component);
+    let made = Plan::of(current).and_then(|plan| write::component(&plan));
     let made = match (made, within) {
         (Ok(made), _) => made,
         (Err(_), Some(within)) => within,

@@ -158,24 +158,24 @@ mod tests {
     }
 
     #[test]
-    fn a_module_is_put_in_the_place_of_the_one_that_exports_a_name() {
+    fn a_module_replaces_the_one_that_exports_a_name() {
         let (one, other) = (exporting("one"), exporting(&"o".repeat(300)));
-        let whole = component(&[EMPTY, &one, EMPTY]);
-        let found = part(&whole, "one").unwrap().unwrap();
-        assert_eq!(found.module(&whole), one);
+        let original = component(&[EMPTY, &one, EMPTY]);
+        let found = part(&original, "one").unwrap().unwrap();
+        assert_eq!(found.module(&original), one);
         assert_eq!(
-            found.replaced(&whole, &other),
+            found.replaced(&original, &other),
             component(&[EMPTY, &other, EMPTY])
         );
-        assert_eq!(found.replaced(&whole, &one), whole);
-        assert_eq!(part(&whole, "two").unwrap(), None);
+        assert_eq!(found.replaced(&original, &one), original);
+        assert_eq!(part(&original, "two").unwrap(), None);
     }
 
     #[test]
     fn the_last_note_of_a_name_counts() {
-        let whole = component(&[EMPTY]);
-        assert_eq!(note(&whole, "n"), None);
-        let noted_once = noted(&whole, "n", b"first");
+        let original = component(&[EMPTY]);
+        assert_eq!(note(&original, "n"), None);
+        let noted_once = noted(&original, "n", b"first");
         let noted_twice = noted(&noted(&noted_once, "n", b"second"), "m", b"third");
         assert_eq!(note(&noted_once, "n"), Some(b"first".as_slice()));
         assert_eq!(note(&noted_twice, "n"), Some(b"second".as_slice()));
@@ -183,11 +183,11 @@ mod tests {
 
     #[test]
     fn what_is_no_component_is_none() {
-        let whole = component(&[EMPTY]);
+        let complete = component(&[EMPTY]);
         assert!(part(EMPTY, "one").is_err());
         assert!(part(b"", "one").is_err());
-        for end in HEADER.len().saturating_add(1)..whole.len() {
-            assert!(part(whole.get(..end).unwrap(), "one").is_err(), "{end}");
+        for end in HEADER.len().saturating_add(1)..complete.len() {
+            assert!(part(complete.get(..end).unwrap(), "one").is_err(), "{end}");
         }
         let endless = [HEADER.as_slice(), &[1, 0xff, 0xff, 0xff, 0xff, 0xff, 1]].concat();
         assert!(part(&endless, "one").is_err());

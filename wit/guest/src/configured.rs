@@ -29,12 +29,12 @@ fn kept() -> &'static OnceLock<&'static [u8]> {
 #[doc(hidden)]
 #[inline]
 pub fn outcome_words(outcome: Result<Vec<u8>, String>) -> &'static [usize; 3] {
-    let (good, bytes) = match outcome {
+    let (success, bytes) = match outcome {
         Ok(made) => (1, made),
         Err(why) => (0, why.into_bytes()),
     };
     let bytes: &'static [u8] = bytes.leak();
-    Box::leak(Box::new([good, bytes.as_ptr().addr(), bytes.len()]))
+    Box::leak(Box::new([success, bytes.as_ptr().addr(), bytes.len()]))
 }
 
 /// Memory for the configured bytes; `handler configure` writes them before anything reads them. For

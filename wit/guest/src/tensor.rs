@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn fill_writes_in_place_and_gives_back_what_its_closure_says() {
+    fn fill_writes_to_the_buffer_and_returns_its_closures_result() {
         let tensor = Tensor::fill::<f32>("t", &[2, 2], |mut view| {
             view[[1, 0]] = 1.0;
             Ok(())

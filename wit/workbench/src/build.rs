@@ -186,8 +186,8 @@ fn rust(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
         .env("CARGO_INCREMENTAL", "0")
         .env("CARGO_ENCODED_RUSTFLAGS", rust_flags(folder)?);
     cargo.run(RUSTUP).map_err(|failure| match failure {
-        Failure::Failed(said) if said.contains("--offline") => Failure::Failed(format!(
-            "{said}\na crate is missing: run `tensorgate handler setup --lang rust`, or `cargo fetch` for crates that you added, once with a network"
+        Failure::Failed(output) if output.contains("--offline") => Failure::Failed(format!(
+            "{output}\na crate is missing: run `tensorgate handler setup --lang rust`, or `cargo fetch` for crates that you added, once with a network"
         )),
         other => other,
     })?;
@@ -275,7 +275,7 @@ fn js(project: &Project, copy: &Copy) -> Result<Tool, Failure> {
         World::Preprocess => include_str!("../../js/entry-preprocess.js"),
         World::Postprocess => include_str!("../../js/entry-postprocess.js"),
     };
-    let with_kit = if kit::is_asked(Language::Js, &folder) {
+    let with_kit = if kit::is_used(Language::Js, &folder) {
         include_str!("../../js/entry-kit.js")
     } else {
         ""

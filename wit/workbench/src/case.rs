@@ -107,7 +107,7 @@ pub enum Expected {
         /// The cause; `None` if the handler itself rejects the input.
         cause: Option<FaultCause>,
         /// Text that the message must contain.
-        says: String,
+        message: String,
     },
 }
 
@@ -186,7 +186,7 @@ fn read(project: &Project, file: &Path) -> Result<Case, String> {
         },
         RawExpected::Refusal { refused, says } => Expected::Refused {
             cause: cause(&refused)?,
-            says,
+            message: says,
         },
     };
     let name = file.file_stem().unwrap_or_default();

@@ -73,7 +73,7 @@ fn tensor(expected: &Tensor<'_>, found: &Tensor<'_>, tolerance: f64) -> Vec<Stri
 /// One tensor element.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Element<'a> {
-    Whole(i128),
+    Integer(i128),
     Float(f64),
     Bytes(&'a [u8]),
     /// Incomplete or trailing bytes.
@@ -100,7 +100,7 @@ impl Element<'_> {
 impl std::fmt::Display for Element<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Whole(value) => write!(f, "{value}"),
+            Self::Integer(value) => write!(f, "{value}"),
             Self::Float(value) => write!(f, "{value}"),
             Self::Bytes(bytes) => write!(f, "{:?}", String::from_utf8_lossy(bytes)),
             Self::Incomplete => f.write_str("an incomplete element"),
@@ -109,16 +109,16 @@ impl std::fmt::Display for Element<'_> {
 }
 
 fn elements(datatype: Datatype, data: &[u8]) -> Vec<Element<'_>> {
-    let whole = |value: i128| Element::Whole(value);
+    let integer = |value: i128| Element::Integer(value);
     match datatype {
-        Datatype::Bool | Datatype::Uint8 => each(data, |b| whole(u8::from_le_bytes(b).into())),
-        Datatype::Uint16 => each(data, |b| whole(u16::from_le_bytes(b).into())),
-        Datatype::Uint32 => each(data, |b| whole(u32::from_le_bytes(b).into())),
-        Datatype::Uint64 => each(data, |b| whole(u64::from_le_bytes(b).into())),
-        Datatype::Int8 => each(data, |b| whole(i8::from_le_bytes(b).into())),
-        Datatype::Int16 => each(data, |b| whole(i16::from_le_bytes(b).into())),
-        Datatype::Int32 => each(data, |b| whole(i32::from_le_bytes(b).into())),
-        Datatype::Int64 => each(data, |b| whole(i64::from_le_bytes(b).into())),
+        Datatype::Bool | Datatype::Uint8 => each(data, |b| integer(u8::from_le_bytes(b).into())),
+        Datatype::Uint16 => each(data, |b| integer(u16::from_le_bytes(b).into())),
+        Datatype::Uint32 => each(data, |b| integer(u32::from_le_bytes(b).into())),
+        Datatype::Uint64 => each(data, |b| integer(u64::from_le_bytes(b).into())),
+        Datatype::Int8 => each(data, |b| integer(i8::from_le_bytes(b).into())),
+        Datatype::Int16 => each(data, |b| integer(i16::from_le_bytes(b).into())),
+        Datatype::Int32 => each(data, |b| integer(i32::from_le_bytes(b).into())),
+        Datatype::Int64 => each(data, |b| integer(i64::from_le_bytes(b).into())),
         Datatype::Fp16 => each(data, |b| Element::Float(half(u16::from_le_bytes(b)))),
         Datatype::Bf16 => each(data, |b| {
             Element::Float(f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16).into())
@@ -135,9 +135,9 @@ fn each<'a, const N: usize>(
     data: &'a [u8],
     element: impl Fn([u8; N]) -> Element<'a>,
 ) -> Vec<Element<'a>> {
-    let (whole, rest) = data.as_chunks::<N>();
+    let (complete, rest) = data.as_chunks::<N>();
     let incomplete = (!rest.is_empty()).then_some(Element::Incomplete);
-    whole
+    complete
         .iter()
         .map(|bytes| element(*bytes))
         .chain(incomplete)

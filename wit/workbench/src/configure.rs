@@ -171,7 +171,7 @@ fn computed(
     let result = instance.get_typed_func::<(), i32>(&mut *store, MADE)?;
     let result = result.call(&mut *store, ())?;
     let memory = memory(&instance, store)?;
-    let [good, at, bytes] = [0, 4, 8].map(|offset| {
+    let [success, at, bytes] = [0, 4, 8].map(|offset| {
         let mut word = [0; 4];
         let read = memory.read(&*store, address(result).saturating_add(offset), &mut word);
         read.map(|()| i32::from_le_bytes(word))
@@ -182,7 +182,7 @@ fn computed(
     }
     let mut made = vec![0; bytes];
     memory.read(&*store, at, &mut made)?;
-    Ok(match good? {
+    Ok(match success? {
         0 => Err(tensorgate_cli_common::ui::printable(
             &String::from_utf8_lossy(&made),
         )),
@@ -224,8 +224,8 @@ fn config_get(
     let no_memory = || wasmtime::format_err!("the component exports no memory");
     let memory = caller.get_export("memory").and_then(Extern::into_memory);
     let memory = memory.ok_or_else(no_memory)?;
-    let (held, state) = memory.data_and_store_mut(&mut caller);
-    let key = held
+    let (data, state) = memory.data_and_store_mut(&mut caller);
+    let key = data
         .get(address(at)..)
         .and_then(|rest| rest.get(..address(bytes)));
     let key = key.and_then(|key| str::from_utf8(key).ok());

@@ -30,7 +30,7 @@ pub struct Contract {
 /// written.
 pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
     let (own, world) = (folder.join("wit"), project.world.name());
-    let with_kit = kit::is_asked(project.language, folder);
+    let with_kit = kit::is_used(project.language, folder);
     let granted = granted(project);
     if !with_kit && granted.is_empty() {
         return Ok(Contract {
@@ -85,7 +85,7 @@ pub fn granted(project: &Project) -> Vec<&'static str> {
         (project.has_lookups(), "lookup"),
     ]
     .into_iter()
-    .filter_map(|(asked, interface)| asked.then_some(interface))
+    .filter_map(|(requested, interface)| requested.then_some(interface))
     .collect()
 }
 

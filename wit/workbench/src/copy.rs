@@ -137,10 +137,10 @@ fn regular(from: OwnedFd, to: &Path, bytes: u64) -> io::Result<()> {
 
 /// Copies a relative link that leads to a file inside the project. Other links are skipped.
 fn inner(project: &Path, from: &Path, to: &Path) -> io::Result<()> {
-    let says = std::fs::read_link(from)?;
+    let target = std::fs::read_link(from)?;
     let leads = from.canonicalize().ok();
-    if says.is_relative() && leads.is_some_and(|leads| leads.starts_with(project)) {
-        std::os::unix::fs::symlink(says, to)?;
+    if target.is_relative() && leads.is_some_and(|leads| leads.starts_with(project)) {
+        std::os::unix::fs::symlink(target, to)?;
     }
     Ok(())
 }

@@ -95,8 +95,8 @@ pub(super) fn store(
 
 /// An error, followed by the lines logged before it.
 pub(super) fn with_lines(error: &wasmtime::Error, store: &Store<State>) -> String {
-    let said = store.data().lines.join("\n");
-    format!("{error:#}\n{said}").trim_end().to_owned()
+    let log = store.data().lines.join("\n");
+    format!("{error:#}\n{log}").trim_end().to_owned()
 }
 
 /// The module with the memory and globals of an instance.
@@ -133,9 +133,9 @@ pub(super) fn log_write(mut caller: Caller<'_, State>, _level: i32, at: i32, byt
     let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
         return;
     };
-    let (held, state) = memory.data_and_store_mut(&mut caller);
+    let (data, state) = memory.data_and_store_mut(&mut caller);
     let address = |value: i32| usize::try_from(value.cast_unsigned()).unwrap_or(usize::MAX);
-    let text = held
+    let text = data
         .get(address(at)..)
         .and_then(|rest| rest.get(..address(bytes).min(MAX_LINE_BYTES)));
     if let (Some(text), true) = (text, state.lines.len() < MAX_LINES) {

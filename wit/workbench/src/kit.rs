@@ -16,7 +16,7 @@ pub const WIT: &str = include_str!("../../kit.wit");
 
 /// Whether a project uses the kit. Projects that `handler new` created before the kit existed do
 /// not.
-pub fn is_asked(language: Language, folder: &Path) -> bool {
+pub fn is_used(language: Language, folder: &Path) -> bool {
     match language {
         Language::Rust => false,
         Language::Python => folder.join("tensorgate/kit.py").is_file(),

@@ -301,11 +301,11 @@ pub fn read_component(file: &Path) -> Result<Vec<u8>, String> {
 /// Checks that a name is valid for a handler, a file and a crate.
 pub fn fit_name(name: &str) -> Result<(), String> {
     let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let good = name.len() <= MAX_NAME_BYTES
+    let valid = name.len() <= MAX_NAME_BYTES
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(letters)
         && !name.ends_with('-');
-    if good {
+    if valid {
         Ok(())
     } else {
         Err(format!(

@@ -259,10 +259,10 @@ mod tests {
                 })
                 .collect()
         };
-        let whole = std::fs::read_to_string(tree().join("Cargo.lock")).unwrap();
+        let lockfile = std::fs::read_to_string(tree().join("Cargo.lock")).unwrap();
         let ours = packages(CARGO_LOCK);
         assert!(ours.len() > 30);
-        let strange: Vec<_> = ours.difference(&packages(&whole)).cloned().collect();
+        let strange: Vec<_> = ours.difference(&packages(&lockfile)).cloned().collect();
         assert!(strange.is_empty(), "{strange:#?}");
         let manifest = std::fs::read_to_string(tree().join("Cargo.toml")).unwrap();
         for line in CARGO.lines().filter(|line| {

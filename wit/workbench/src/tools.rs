@@ -27,7 +27,7 @@ pub const RUST_TARGET: &str = "wasm32-unknown-unknown";
 const COMPLETE: &str = ".complete";
 
 /// Maximum length of a tool's output in error messages, characters. The end is kept.
-const MAX_SAID: usize = 8 << 10;
+const MAX_OUTPUT_CHARS: usize = 8 << 10;
 
 /// A command and the name of its tool.
 pub struct Tool {
@@ -61,15 +61,15 @@ impl Tool {
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        let mut said = String::from_utf8_lossy(&output.stderr).into_owned();
-        said.push_str(&String::from_utf8_lossy(&output.stdout));
-        let from = said
+        let mut messages = String::from_utf8_lossy(&output.stderr).into_owned();
+        messages.push_str(&String::from_utf8_lossy(&output.stdout));
+        let from = messages
             .char_indices()
-            .nth_back(MAX_SAID)
+            .nth_back(MAX_OUTPUT_CHARS)
             .map_or(0, |(at, _)| at);
-        let said = said.get(from..).unwrap_or_default().trim_end();
+        let messages = messages.get(from..).unwrap_or_default().trim_end();
         Err(Failure::Failed(format!(
-            "{} failed ({}):\n{said}",
+            "{} failed ({}):\n{messages}",
             self.name, output.status
         )))
     }

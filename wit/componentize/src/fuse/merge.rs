@@ -247,7 +247,7 @@ fn in_bounds(moved: &[Moved<'_, '_>], members: &[Member<'_>]) -> Result<(), Kept
                 };
                 let room = owner(nth, member, Sort::Table, index)
                     .and_then(|(module, own)| Some(at(&module.tables, own)?.ty.initial))
-                    .ok_or(Kept::Place)?;
+                    .ok_or(Kept::SegmentOffset)?;
                 fits(
                     Value::of(offset_expr, &moved.values),
                     u64::from(items),
@@ -268,7 +268,7 @@ fn in_bounds(moved: &[Moved<'_, '_>], members: &[Member<'_>]) -> Result<(), Kept
                             .initial
                             .checked_shl(memory.page_size_log2.unwrap_or(16))
                     })
-                    .ok_or(Kept::Place)?;
+                    .ok_or(Kept::SegmentOffset)?;
                 let bytes = u64::try_from(data.data.len()).unwrap_or(u64::MAX);
                 fits(Value::of(offset_expr, &moved.values), bytes, room)?;
             }
@@ -283,7 +283,7 @@ fn fits(offset: Option<Value>, items: u64, room: u64) -> Result<(), Kept> {
         .and_then(|offset| offset.checked_add(items));
     match end {
         Some(end) if end <= room => Ok(()),
-        _ => Err(Kept::Place),
+        _ => Err(Kept::SegmentOffset),
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Member<'a> {
 
 /// The name of an argument that is a fused module's instance, and the items that are imported from
 /// it.
-pub(super) type Whole<'a> = (&'a str, Vec<(&'a str, Sort, Origin)>);
+pub(super) type InstanceArgument<'a> = (&'a str, Vec<(&'a str, Sort, Origin)>);
 
 /// A core instance.
 enum Made<'a> {
@@ -53,13 +53,13 @@ pub(super) struct Plan<'a> {
     /// Outside functions, by their index in the component, with their types.
     pub(super) given: Vec<(u32, FuncType)>,
     /// Items that define or instantiate a fused module.
-    pub(super) gone: HashSet<usize>,
+    pub(super) fused_items: HashSet<usize>,
     /// The last item that is a member.
     pub(super) last: usize,
     /// Items that depend on a member.
     pub(super) dependent: HashSet<usize>,
     /// For instances with a whole fused instance as argument: the items that they import from it.
-    pub(super) whole: HashMap<usize, Vec<Whole<'a>>>,
+    pub(super) instance_arguments: HashMap<usize, Vec<InstanceArgument<'a>>>,
     /// The origin of each item in the index spaces.
     pub(super) sources: Each<Vec<Source>>,
 }
@@ -87,8 +87,8 @@ struct Seen<'a> {
     beside: Vec<Beside>,
     /// Items that do not depend on fused modules, and have active segments.
     writers: Vec<usize>,
-    whole: HashMap<usize, Vec<Whole<'a>>>,
-    gone: HashSet<usize>,
+    instance_arguments: HashMap<usize, Vec<InstanceArgument<'a>>>,
+    fused_items: HashSet<usize>,
 }
 
 impl<'a> Plan<'a> {
@@ -132,10 +132,10 @@ impl<'a> Plan<'a> {
             items,
             members: seen.members.into_iter().map(|(_, member)| member).collect(),
             given: seen.given,
-            gone: seen.gone,
+            fused_items: seen.fused_items,
             last,
             dependent,
-            whole: seen.whole,
+            instance_arguments: seen.instance_arguments,
             sources: seen.sources,
         })
     }
@@ -182,7 +182,7 @@ impl<'a> Seen<'a> {
                     self.instances
                         .push((Made::Member(self.members.len()), true));
                     self.members.push((item, Member { module, imports }));
-                    self.gone.extend([item, definition]);
+                    self.fused_items.extend([item, definition]);
                     return Ok(true);
                 }
                 if !needs && (read.places_elements() || read.places_data()) {
@@ -191,8 +191,8 @@ impl<'a> Seen<'a> {
                 if needs {
                     let beside = self.beside(item, &read, &args);
                     self.beside.push(beside);
-                    let whole = self.whole(&read, given)?;
-                    self.whole.insert(item, whole);
+                    let arguments = self.instance_arguments(&read, given)?;
+                    self.instance_arguments.insert(item, arguments);
                 }
                 self.instances.push((Made::Outside, needs));
                 Ok(needs)
@@ -285,8 +285,12 @@ impl<'a> Seen<'a> {
     }
 
     /// The items that a module imports from whole instances of fused modules.
-    fn whole(&self, module: &Module<'a>, args: &[(&'a str, u32)]) -> Result<Vec<Whole<'a>>, Kept> {
-        let mut whole = Vec::new();
+    fn instance_arguments(
+        &self,
+        module: &Module<'a>,
+        args: &[(&'a str, u32)],
+    ) -> Result<Vec<InstanceArgument<'a>>, Kept> {
+        let mut arguments = Vec::new();
         for (name, instance) in args {
             let Some((Made::Member(_), _)) = at(&self.instances, *instance) else {
                 continue;
@@ -301,9 +305,9 @@ impl<'a> Seen<'a> {
                     taken.push((import.name, sort(import)?, origin));
                 }
             }
-            whole.push((*name, taken));
+            arguments.push((*name, taken));
         }
-        Ok(whole)
+        Ok(arguments)
     }
 
     /// The effects of instantiating a module that is not fused on fused ones.

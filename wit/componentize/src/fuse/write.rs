@@ -65,12 +65,12 @@ impl Stays {
         for (item, what) in plan.items.iter().enumerate().rev() {
             let index = had.get(item).copied().unwrap_or_default();
             let stay = match what {
-                _ if plan.gone.contains(&item) => false,
+                _ if plan.fused_items.contains(&item) => false,
                 Item::Module(_) | Item::Other(_) | Item::Section(..) => true,
                 Item::Instantiate(_, args) => {
                     instances.extend(args.iter().map(|(_, instance)| *instance));
                     // Later items come first here, so that their uses are known.
-                    let taken = plan.whole.get(&item).into_iter().flatten();
+                    let taken = plan.instance_arguments.get(&item).into_iter().flatten();
                     wanted.extend(taken.flat_map(|(_, taken)| taken).rev().copied());
                     true
                 }
@@ -244,10 +244,13 @@ impl New {
             }
             Some(Item::Instantiate(module, args)) => {
                 let module = moved(&self.indices.modules, *module)?;
-                let whole = plan.whole.get(&item).map_or(&[][..], Vec::as_slice);
+                let arguments = plan
+                    .instance_arguments
+                    .get(&item)
+                    .map_or(&[][..], Vec::as_slice);
                 let mut given = Vec::new();
                 for (name, instance) in args {
-                    let instance = match whole.iter().find(|(whole, _)| whole == name) {
+                    let instance = match arguments.iter().find(|(argument, _)| argument == name) {
                         Some((_, taken)) => self.part(stays, taken)?,
                         None => moved(&self.indices.instances, *instance)?,
                     };

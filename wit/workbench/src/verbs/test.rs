@@ -167,17 +167,17 @@ fn judge(expected: &Expected, outcome: &Result<HandlerOutput, HandlerError>) -> 
                 called.tensors.len()
             )]
         }
-        (Expected::Refused { cause, says }, Err(error)) => {
+        (Expected::Refused { cause, message }, Err(error)) => {
             let found = match error {
                 HandlerError::Rejected { text, .. } => Some((None, text)),
                 HandlerError::Fault { cause, detail, .. } => Some((Some(*cause), detail)),
                 HandlerError::Overloaded(_) | HandlerError::CircuitOpen(_) => None,
             };
             match found {
-                Some((found, text)) if found == *cause && text.contains(says) => Vec::new(),
+                Some((found, text)) if found == *cause && text.contains(message) => Vec::new(),
                 Some((found, text)) if found == *cause => {
                     vec![format!(
-                        "the message is {text:?}, which does not contain {says:?}"
+                        "the message is {text:?}, which does not contain {message:?}"
                     )]
                 }
                 _ => vec![format!("the case expects another rejection than: {error}")],

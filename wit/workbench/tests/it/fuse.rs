@@ -260,9 +260,12 @@ fn unsupported_components_are_not_fused() {
     with(&env("(data", "(func $f) (start $f) (data"), Kept::Start);
     with(
         &env("(data (i32.const 0)", "(data (i32.const 65535)"),
-        Kept::Place,
+        Kept::SegmentOffset,
     );
-    with(&env("i32 (i32.const 2)", "i32 (i32.const 7)"), Kept::Place);
+    with(
+        &env("i32 (i32.const 2)", "i32 (i32.const 7)"),
+        Kept::SegmentOffset,
+    );
     let second = LIBRARY.replace("(global $place", "(memory 1) (global $place");
     kept(&[ENV, LOWERED, &second, MAIN, RUN], Kept::Several);
     let tag = LIBRARY.replace("(global $place", "(tag) (global $place");
