@@ -48,7 +48,7 @@ impl Array {
             Datatype::Fp32 | Datatype::Fp64 => self.datatype,
             _ if real => Datatype::Fp64,
             Datatype::Bool => Datatype::Int64,
-            whole => whole,
+            integer => integer,
         };
         let (one, other) = (Given::Array(self), Given::Number(number));
         let (one, other) = if reversed { (other, one) } else { (one, other) };
@@ -123,12 +123,12 @@ fn run<T: Lane + Pod + num_traits::NumCast>(
         Operand::of::<T>(one, lane, shape)?,
         Operand::of::<T>(other, lane, shape)?,
     );
-    let whole = match (&one, &other) {
+    let expanded = match (&one, &other) {
         (Operand::Row(_), Operand::Row(row)) => Some(repeated::<T>(row.view(), count(shape)?)?),
         _ => None,
     };
-    if let Some(whole) = whole {
-        other = Operand::Each(whole);
+    if let Some(expanded) = expanded {
+        other = Operand::Each(expanded);
     }
     if operator.compares() {
         let mut made = Array::zeros(Datatype::Bool, shape)?;
@@ -191,8 +191,8 @@ impl<'a> Operand<'a> {
             .collect();
         let width = cast.len();
         if width > 0 && shape.ends_with(&own) {
-            let whole_rows = ROW.div_ceil(width).saturating_mul(width);
-            return repeated(cast.buffer.view::<T>(), whole_rows.min(total)).map(Self::Row);
+            let complete_rows = ROW.div_ceil(width).saturating_mul(width);
+            return repeated(cast.buffer.view::<T>(), complete_rows.min(total)).map(Self::Row);
         }
         spread::<T>(&cast, shape).map(Self::Each)
     }

@@ -4,7 +4,7 @@
 use num_traits::AsPrimitive;
 
 use crate::buffer::Buffer;
-use crate::datatype::{Datatype, with_type, with_whole};
+use crate::datatype::{Datatype, with_integer, with_type};
 use crate::failure::{Failure, datatype, overflow, room, value};
 
 /// The most dimensions.
@@ -96,7 +96,7 @@ impl Array {
             _ => |bits| f32::from_bits(u32::from(bits) << 16),
         };
         Ok(Self {
-            datatype: given.held(),
+            datatype: given.array_type(),
             shape: shape.to_vec(),
             buffer: widened(bytes, count(shape)?, widen)?,
         })
@@ -119,7 +119,7 @@ impl Array {
     /// # Errors
     /// If the number does not fit the type, or memory is exhausted.
     pub fn full(given: Datatype, shape: &[usize], number: f64) -> Result<Self, Failure> {
-        let mut made = Self::zeros(given.held(), shape)?;
+        let mut made = Self::zeros(given.array_type(), shape)?;
         with_type!(made.datatype, T => {
             let number: T = element(made.datatype, number)?;
             made.buffer.view_mut::<T>().fill(number);
@@ -204,7 +204,7 @@ impl Array {
     /// # Errors
     /// If a number does not fit the type.
     pub fn cast(&self, wanted: Datatype) -> Result<Self, Failure> {
-        let wanted = wanted.held();
+        let wanted = wanted.array_type();
         if wanted == self.datatype {
             return Ok(self.clone());
         }
@@ -221,7 +221,9 @@ impl Array {
             } else if wanted == Datatype::Fp64 {
                 floats::<S, f64>(from, made.buffer.view_mut());
             } else {
-                with_whole!(wanted, T => convert::<S, T>(from, made.buffer.view_mut::<T>(), wanted)?);
+                with_integer!(wanted, T => {
+                    convert::<S, T>(from, made.buffer.view_mut::<T>(), wanted)?;
+                });
             }
         });
         Ok(made)

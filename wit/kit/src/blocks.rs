@@ -52,14 +52,14 @@ impl Buffer {
             let len = words.len().saturating_mul(size_of::<u64>());
             return Ok(Self::of_words(words, len));
         }
-        let whole: &[u8] = bytemuck::cast_slice(&blocks);
-        let len = [head, whole, rest]
+        let middle: &[u8] = bytemuck::cast_slice(&blocks);
+        let len = [head, middle, rest]
             .iter()
             .try_fold(0_usize, |sum, part| sum.checked_add(part.len()))
             .ok_or_else(|| room("the number of bytes overflows"))?;
         let mut made = Self::zeroed(len)?;
         let mut left = made.bytes_mut();
-        for part in [head, whole, rest] {
+        for part in [head, middle, rest] {
             let Some((to, behind)) = left.split_at_mut_checked(part.len()) else {
                 break;
             };
@@ -75,13 +75,13 @@ impl Buffer {
     /// If memory is exhausted.
     pub(crate) fn blocks(&self) -> Result<(Vec<Block>, usize), Failure> {
         let len = self.bytes().len();
-        let (whole, rest) = self.words().as_chunks();
-        let count = whole.len().saturating_add(usize::from(!rest.is_empty()));
+        let (complete, rest) = self.words().as_chunks();
+        let count = complete.len().saturating_add(usize::from(!rest.is_empty()));
         let mut blocks: Vec<Block> = Vec::new();
         blocks
             .try_reserve_exact(count)
             .map_err(|_| room(format!("cannot allocate {len} bytes")))?;
-        blocks.extend_from_slice(whole);
+        blocks.extend_from_slice(complete);
         if !rest.is_empty() {
             let mut block = Block::default();
             for (to, from) in block.iter_mut().zip(rest) {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_before_blocks_stands_before_their_bytes() {
+    fn what_precedes_blocks_precedes_their_bytes() {
         let block: Vec<u8> = (10..138).collect();
         let words: Block = bytemuck::pod_read_unaligned(&block);
         for (head, rest) in [(&[1, 2, 3][..], &[][..]), (&[1, 2, 3], &[4, 5])] {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_held_against_the_shape_and_the_type_as_bytes_are() {
+    fn blocks_are_checked_against_the_shape_and_the_type_as_bytes_are() {
         let blocks = || vec![Block::default()];
         assert!(Array::from_blocks(Datatype::Fp32, &[33], &[], blocks(), &[0; 4]).is_ok());
         for (datatype, shape, rest) in [

@@ -52,7 +52,7 @@ static ALLOCATOR: arena::Allocator = {
 pub(crate) struct Kit;
 
 /// An array for which a guest has a handle.
-pub(crate) struct Held(Array);
+pub(crate) struct ArrayHandle(Array);
 
 /// Converts enums of the WIT interface to ours, which have the same cases.
 macro_rules! same {
@@ -98,7 +98,7 @@ fn hand(made: Result<Array, Failure>) -> Answer {
 }
 
 fn handle(array: Array) -> wit::Array {
-    wit::Array::new(Held(array))
+    wit::Array::new(ArrayHandle(array))
 }
 
 /// Converts dimensions, axes and indices from the component's 32 bits.
@@ -107,7 +107,7 @@ fn wide(numbers: &[u32]) -> Vec<usize> {
 }
 
 impl wit::Guest for Kit {
-    type Array = Held;
+    type Array = ArrayHandle;
 
     fn decode_image(data: Vec<u8>, channels: wit::Channels, max_pixels: u32) -> Answer {
         hand(decode_image(&data, channels.into(), max_pixels as usize))
@@ -140,7 +140,7 @@ impl blocks::Guest for Kit {
         array: wit::ArrayBorrow<'_>,
         datatype: wit::Datatype,
     ) -> Result<blocks::Filled, wit::Failure> {
-        let (made, bytes) = array.get::<Held>().0.to_blocks(datatype.into())?;
+        let (made, bytes) = array.get::<ArrayHandle>().0.to_blocks(datatype.into())?;
         Ok(blocks::Filled {
             blocks: records(made),
             bytes: bytes as u32,
@@ -194,7 +194,7 @@ fn records(blocks: Vec<Block>) -> Vec<blocks::Block> {
     unsafe { Vec::from_raw_parts(blocks.as_mut_ptr().cast(), blocks.len(), blocks.capacity()) }
 }
 
-impl wit::GuestArray for Held {
+impl wit::GuestArray for ArrayHandle {
     fn from_bytes(datatype: wit::Datatype, shape: Vec<u32>, data: Vec<u8>) -> Answer {
         hand(Array::from_bytes(datatype.into(), &wide(&shape), &data))
     }

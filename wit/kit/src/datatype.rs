@@ -59,7 +59,7 @@ impl Datatype {
     }
 
     /// The type of an array with such elements: a half becomes a single.
-    pub(crate) const fn held(self) -> Self {
+    pub(crate) const fn array_type(self) -> Self {
         match self {
             Fp16 | Bf16 => Fp32,
             other => other,
@@ -68,36 +68,36 @@ impl Datatype {
 
     /// The promoted type of two arrays, by numpy's rules.
     pub(crate) fn with(self, other: Self) -> Self {
-        let (one, other) = (self.held(), other.held());
+        let (one, other) = (self.array_type(), other.array_type());
         match (one, other) {
             _ if one == other => one,
             (Bool, other) => other,
             (one, Bool) => one,
             (Fp64, _) | (_, Fp64) => Fp64,
-            (Fp32, whole) | (whole, Fp32) if whole.size() <= 2 => Fp32,
+            (Fp32, integer) | (integer, Fp32) if integer.size() <= 2 => Fp32,
             (Fp32, _) | (_, Fp32) => Fp64,
-            _ => wholes(one, other),
+            _ => integers(one, other),
         }
     }
 }
 
 /// The promoted type of two different whole types.
-fn wholes(one: Datatype, other: Datatype) -> Datatype {
+fn integers(one: Datatype, other: Datatype) -> Datatype {
     let wide = one.size().max(other.size());
     let (signed, unsigned) = match (one.is_signed(), other.is_signed()) {
         (true, false) => (one, other),
         (false, true) => (other, one),
-        (is_signed, _) => return whole(is_signed, wide),
+        (is_signed, _) => return integer(is_signed, wide),
     };
     if signed.size() > unsigned.size() {
         signed
     } else {
-        whole(true, unsigned.size().saturating_mul(2))
+        integer(true, unsigned.size().saturating_mul(2))
     }
 }
 
 /// The whole type of a width in bytes; a float beyond the widest.
-const fn whole(is_signed: bool, bytes: usize) -> Datatype {
+const fn integer(is_signed: bool, bytes: usize) -> Datatype {
     match (is_signed, bytes) {
         (true, 1) => Int8,
         (true, 2) => Int16,
@@ -161,7 +161,7 @@ macro_rules! with_type {
 
 /// Evaluates an expression with the element type of a whole datatype. Floats get that of `Int64`,
 /// but callers do not pass them.
-macro_rules! with_whole {
+macro_rules! with_integer {
     ($datatype:expr, $T:ident => $body:expr) => {
         match $datatype {
             $crate::Datatype::Bool | $crate::Datatype::Uint8 => {
@@ -204,7 +204,7 @@ macro_rules! with_whole {
 /// elements.
 macro_rules! with_size {
     ($datatype:expr, $T:ident => $body:expr) => {
-        match $datatype.held().size() {
+        match $datatype.array_type().size() {
             1 => {
                 type $T = u8;
                 $body
@@ -225,7 +225,7 @@ macro_rules! with_size {
     };
 }
 
-pub(crate) use {with_size, with_type, with_whole};
+pub(crate) use {with_integer, with_size, with_type};
 
 #[cfg(test)]
 mod tests {

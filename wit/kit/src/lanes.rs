@@ -146,7 +146,7 @@ macro_rules! float_lane {
 float_lane!(f32);
 float_lane!(f64);
 
-macro_rules! whole_lane {
+macro_rules! integer_lane {
     ($T:ty) => {
         impl Lane for $T {
             fn arithmetic(
@@ -209,5 +209,5 @@ macro_rules! whole_lane {
     };
 }
 
-whole_lane!(i64);
-whole_lane!(u64);
+integer_lane!(i64);
+integer_lane!(u64);

@@ -173,12 +173,12 @@ impl Array {
     pub fn fit(&self, axis: usize, length: usize, fill: f64) -> Result<Self, Failure> {
         let (_, dim, _) = self.around(axis)?;
         if length <= dim {
-            let whole = |dim: &usize| Span {
+            let full_span = |dim: &usize| Span {
                 start: 0,
                 count: *dim,
                 step: 1,
             };
-            let mut spans: Vec<Span> = self.shape.iter().map(whole).collect();
+            let mut spans: Vec<Span> = self.shape.iter().map(full_span).collect();
             spans[axis].count = length;
             return self.slice(&spans);
         }

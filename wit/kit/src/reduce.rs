@@ -62,7 +62,7 @@ impl Array {
         }
         match reduction {
             Reduction::Sum if self.datatype.is_float() => self.float_sums(&shape, around, false),
-            Reduction::Sum => self.whole_sums(&shape, around),
+            Reduction::Sum => self.integer_sums(&shape, around),
             Reduction::Mean => self.float_sums(&shape, around, true),
             Reduction::Minimum | Reduction::Argmin => {
                 self.best(reduction, &shape, around, Ordering::Less)
@@ -96,7 +96,7 @@ impl Array {
         made.cast(wanted)
     }
 
-    fn whole_sums(&self, shape: &[usize], around: Around) -> Result<Self, Failure> {
+    fn integer_sums(&self, shape: &[usize], around: Around) -> Result<Self, Failure> {
         let mut made = Self::zeros(Datatype::Int64, shape)?;
         let mut fits = true;
         with_type!(self.datatype, T => {

@@ -134,7 +134,7 @@ type Blend<T> = fn(from: &[T], step: usize, weights: &[f64], to: &mut [T], sums:
 /// Buffers that are reused for each row.
 #[derive(Default)]
 struct Sums {
-    whole: Vec<i32>,
+    integer: Vec<i32>,
     single: Vec<f32>,
 }
 
@@ -192,7 +192,7 @@ impl Grid {
 
 /// Weighted sums of bytes in fixed-point numbers with [`PRECISION_BITS`] fractional bits, rounded.
 fn bytes(from: &[u8], step: usize, weights: &[f64], to: &mut [u8], sums: &mut Sums) {
-    let sums = &mut sums.whole;
+    let sums = &mut sums.integer;
     sums.clear();
     sums.resize(to.len(), 1 << (PRECISION_BITS - 1));
     for (row, weight) in from.chunks(step).zip(weights) {

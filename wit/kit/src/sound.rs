@@ -124,15 +124,15 @@ fn samples(body: &[u8], format: Format, max_frames: usize) -> Result<Array, Fail
             f32::from(i16::from_le_bytes(bytes)) / 32_768.0
         }),
         (_, 3) => each(body, to, |[low, middle, high]: [u8; 3]| {
-            whole([0, low, middle, high])
+            from_signed([0, low, middle, high])
         }),
-        _ => each(body, to, whole),
+        _ => each(body, to, from_signed),
     }
     Ok(made)
 }
 
 /// Decodes 32 bits, or fewer in the upper bits.
-fn whole(bytes: [u8; 4]) -> f32 {
+fn from_signed(bytes: [u8; 4]) -> f32 {
     let number = f64::from(i32::from_le_bytes(bytes)) / 2_147_483_648.0;
     num_traits::cast(number).unwrap_or_default()
 }
