@@ -282,7 +282,7 @@ fn outputs_are_binary_where_requested() {
         named("text", "BYTES", &[1], b"\x01\0\0\0\xff"),
         named("none", "FP32", &[0], &[]),
     ]);
-    let asked = |default, outputs: &[(&'static str, bool)]| {
+    let requested = |default, outputs: &[(&'static str, bool)]| {
         let outputs = outputs.iter().map(|(name, binary)| RequestedOutput {
             name: (*name).into(),
             parameters: vec![],
@@ -295,10 +295,10 @@ fn outputs_are_binary_where_requested() {
         })
     };
     for (name, binary) in [
-        ("by default", asked(true, &[("json", false)])),
+        ("by default", requested(true, &[("json", false)])),
         (
             "one by one",
-            asked(false, &[("half", true), ("text", true), ("none", true)]),
+            requested(false, &[("half", true), ("text", true), ("none", true)]),
         ),
     ] {
         let encoded = infer_response(Protocol::OipRest, &answer, &binary).unwrap();
@@ -318,9 +318,9 @@ fn outputs_are_binary_where_requested() {
     }
     // Values that JSON cannot represent are an error where JSON was requested.
     for binary in [
-        asked(false, &[]),
-        asked(true, &[("half", false)]),
-        asked(false, &[("half", true)]),
+        requested(false, &[]),
+        requested(true, &[("half", false)]),
+        requested(false, &[("half", true)]),
     ] {
         assert_eq!(
             infer_response(Protocol::OipRest, &answer, &binary),
@@ -328,7 +328,7 @@ fn outputs_are_binary_where_requested() {
         );
     }
     // A gRPC response always has raw contents, whatever the request asks for.
-    let grpc = infer_response(Protocol::OipGrpc, &answer, &asked(true, &[])).unwrap();
+    let grpc = infer_response(Protocol::OipGrpc, &answer, &requested(true, &[])).unwrap();
     assert_eq!(
         Ok(grpc),
         infer_response(Protocol::OipGrpc, &answer, &AnswerForm::default())

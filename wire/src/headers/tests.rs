@@ -35,7 +35,7 @@ fn head(fields: &Fields, end_of_stream: bool) -> Head<'_> {
 }
 
 #[test]
-fn a_plain_head_is_read_whole() {
+fn a_plain_head_is_read_completely() {
     let fields = infer(&[
         ("Content-Type", b"application/json"),
         ("content-length", b"12"),
@@ -335,8 +335,8 @@ fn one_coding_in_the_field_of_its_protocol_is_known() {
         ("inference-header-content-length", "5", Identity, Identity),
     ] {
         let field = (name, value.as_bytes());
-        let said = head(&infer(&[field]), false).encoding;
-        assert_eq!(said, over_rest, "{name}: {value}, REST");
+        let encoding = head(&infer(&[field]), false).encoding;
+        assert_eq!(encoding, over_rest, "{name}: {value}, REST");
         let mut fields = infer(&[("content-type", b"application/grpc"), field]);
         for (name, value) in &mut fields {
             if name == b":path" {

@@ -147,9 +147,9 @@ pub fn rules(inputs: &[(&str, &str)]) -> Vec<TensorRule> {
 }
 
 /// Names, shapes and data.
-pub type Told = Vec<(String, Vec<i64>, Result<Vec<u8>, DataFault>)>;
+pub type TensorList = Vec<(String, Vec<i64>, Result<Vec<u8>, DataFault>)>;
 
-pub fn told(request: &InferRequest<'_>) -> Told {
+pub fn tensors_of(request: &InferRequest<'_>) -> TensorList {
     request
         .inputs
         .iter()

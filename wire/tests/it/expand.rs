@@ -40,14 +40,14 @@ const BOTH: [Coding; 2] = [Coding::Gzip, Coding::Deflate];
 fn truncated_or_changed_compressed_bodies_are_rejected() {
     for coding in BOTH {
         let plan = plan(coding, 1 << 20, 20);
-        let whole = coded(coding, PLAIN);
-        assert_eq!(expand(&plan, &whole).unwrap(), PLAIN);
-        for end in 1..whole.len() {
-            let refused = expand(&plan, &whole[..end]).unwrap_err();
+        let compressed = coded(coding, PLAIN);
+        assert_eq!(expand(&plan, &compressed).unwrap(), PLAIN);
+        for end in 1..compressed.len() {
+            let refused = expand(&plan, &compressed[..end]).unwrap_err();
             assert_eq!(refused.reason, Reason::Malformed, "{coding:?} {end}");
         }
-        for bit in 0..whole.len() * 8 {
-            let mut other = whole.clone();
+        for bit in 0..compressed.len() * 8 {
+            let mut other = compressed.clone();
             other[bit / 8] ^= 1 << (bit % 8);
             // Some bits are not read: fields of the gzip header that describe a file, and unused
             // bits of the last byte before the checksum.

@@ -21,7 +21,7 @@ fn typed(datatype: &str, contents: Proto) -> Vec<u8> {
 }
 
 #[test]
-fn typed_contents_become_exactly_what_their_datatype_says() {
+fn typed_contents_become_exactly_what_their_datatype_specifies() {
     let kind = Err(DataFault::Kind { index: 0 });
     let overflow = |index| Err(DataFault::Overflow { index });
     let negative = |value: i64| value.cast_unsigned();

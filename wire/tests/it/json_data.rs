@@ -63,7 +63,7 @@ fn texts_that_are_not_numbers_are_malformed() {
 }
 
 #[test]
-fn elements_become_exactly_what_their_datatype_says() {
+fn elements_become_exactly_what_their_datatype_specifies() {
     let kind = |index| Err(DataFault::Kind { index });
     let overflow = |index| Err(DataFault::Overflow { index });
     let not_finite = |index| Err(DataFault::NotFinite { index });

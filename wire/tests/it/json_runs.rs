@@ -38,21 +38,21 @@ impl Random {
 
     fn number(&mut self) -> String {
         let sign = self.pick(&["", "", "-"]);
-        let whole_digits = self.pick(&[1, 1, 2, 3, 8, 9, 17]);
-        let whole = self.digits(whole_digits, false);
+        let integer_digits = self.pick(&[1, 1, 2, 3, 8, 9, 17]);
+        let integer = self.digits(integer_digits, false);
         let fraction_digits = 1 + self.below(19);
         let fraction = self.digits(fraction_digits, true);
         let single = f32::from_bits(self.next() as u32);
         match self.below(12) {
             0 => "0".into(),
-            1 => format!("{sign}{whole}"),
+            1 => format!("{sign}{integer}"),
             2 => format!("{sign}0.0"),
             3 => format!(
-                "{sign}{whole}{}{}",
+                "{sign}{integer}{}{}",
                 self.pick(&["e", "E+", "e-"]),
                 self.below(30)
             ),
-            4 => format!("{sign}{whole}.{fraction}e-{}", self.below(30)),
+            4 => format!("{sign}{integer}.{fraction}e-{}", self.below(30)),
             5 if single.is_finite() => format!("{single:e}"),
             // The midpoint between two singles, and the numbers next to it.
             6 if single.is_finite() && single.abs() < 1e9 && single.abs() > 1e-9 => {
@@ -60,7 +60,7 @@ impl Random {
                 let beside = self.pick(&[middle, middle.next_up(), middle.next_down()]);
                 format!("{beside}")
             }
-            7 => format!("{sign}{whole}.{fraction}"),
+            7 => format!("{sign}{integer}.{fraction}"),
             _ => format!("{sign}0.{fraction}"),
         }
     }
@@ -163,10 +163,10 @@ fn every_integer_is_itself_in_its_datatype_and_beyond_it_overflows() {
 #[test]
 fn an_invalid_number_is_found_at_every_position() {
     let kind = |index| Err(DataFault::Kind { index });
-    for place in [0, 1, 2, 7, 31] {
+    for position in [0, 1, 2, 7, 31] {
         let list = |element: &str, separator: &str| {
             let mut elements = vec!["0.25"; 32];
-            elements[place] = element;
+            elements[position] = element;
             format!("[{}]", elements.join(separator))
         };
         for separator in [",", ", "] {
@@ -175,14 +175,14 @@ fn an_invalid_number_is_found_at_every_position() {
                 let expected = if element.starts_with('[') {
                     Err(DataFault::Nesting)
                 } else {
-                    kind(place)
+                    kind(position)
                 };
-                assert_eq!(found, expected, "{element} at {place}");
+                assert_eq!(found, expected, "{element} at {position}");
             }
             let found = data("FP32", "[32]", &list("1e39", separator));
-            assert_eq!(found, Err(DataFault::NotFinite { index: place }));
+            assert_eq!(found, Err(DataFault::NotFinite { index: position }));
             let found = data("UINT8", "[32]", &list("7", separator));
-            assert_eq!(found, kind(if place == 0 { 1 } else { 0 }));
+            assert_eq!(found, kind(if position == 0 { 1 } else { 0 }));
             for element in [
                 "", "-", "+1", "01", "00", "1.", "1.e1", ".5", "1e", "1e+", "1 2", "1_0", "0x1",
                 "1f", "1.5.5", "1,", "1e5e", "--1", "1-", "NaN", "٣",

@@ -6,7 +6,7 @@ use crate::common;
 
 use std::borrow::Cow;
 
-use common::{Proto, rules, told};
+use common::{Proto, rules, tensors_of};
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::tensor::DataFault;
@@ -66,7 +66,7 @@ fn rows_and_columns_become_tensors_of_the_contracts_datatypes() {
         ),
     ] {
         let request = json(body, rules).unwrap_or_else(|denial| panic!("{body}: {denial:?}"));
-        assert_eq!(told(&request), expected, "{body}");
+        assert_eq!(tensors_of(&request), expected, "{body}");
         assert_eq!(request.by_column, body.contains("inputs"), "{body}");
     }
 }
@@ -85,9 +85,9 @@ fn a_fault_in_the_values_is_the_tensors_own_and_the_others_are_read() {
     ] {
         let body = format!(r#"{{"inputs":{{"a":{a},"b":[0.5]}}}}"#);
         let request = json(&body, &rules).unwrap_or_else(|denial| panic!("{body}: {denial:?}"));
-        let told = told(&request);
-        assert_eq!(told[0].2, expected, "{body}");
-        assert_eq!(told[1].2, Ok(0.5_f32.to_le_bytes().to_vec()), "{body}");
+        let tensors = tensors_of(&request);
+        assert_eq!(tensors[0].2, expected, "{body}");
+        assert_eq!(tensors[1].2, Ok(0.5_f32.to_le_bytes().to_vec()), "{body}");
     }
 }
 
@@ -98,7 +98,11 @@ fn long_integers_are_read_however_many_they_are() {
     for key in ["inputs", "instances"] {
         let body = format!("{{\"{key}\":[{}]}}", list.join(","));
         let request = json(&body, &rules).unwrap_or_else(|denial| panic!("{denial:?}"));
-        assert_eq!(told(&request)[0].2, Ok(vec![0xff; list.len() * 8]), "{key}");
+        assert_eq!(
+            tensors_of(&request)[0].2,
+            Ok(vec![0xff; list.len() * 8]),
+            "{key}"
+        );
     }
 }
 

@@ -76,10 +76,10 @@ fn oversized_or_malformed_messages_are_rejected() {
     assert!(RateLimitRequest::from_bytes(&wide.to_bytes()).is_err());
     wide.descriptors[0].entries = vec![("k".into(), "v".repeat(257))];
     assert!(RateLimitRequest::from_bytes(&wide.to_bytes()).is_err());
-    let whole = question().to_bytes();
-    for end in 1..whole.len() {
+    let encoded = question().to_bytes();
+    for end in 1..encoded.len() {
         // A prefix that ends between two fields is a valid message.
-        if let Ok(part) = RateLimitRequest::from_bytes(&whole[..end]) {
+        if let Ok(part) = RateLimitRequest::from_bytes(&encoded[..end]) {
             assert_ne!(part, question(), "cut at {end}");
         }
     }
@@ -121,26 +121,29 @@ fn reservations_are_named_for_our_own_service_and_settled_by_name() {
     let entries = |question: &RateLimitRequest| -> Vec<Vec<String>> {
         let descriptors = question.descriptors.iter();
         let entries = descriptors.map(|descriptor| &descriptor.entries);
-        let said = |entries: &Vec<(String, String)>| {
+        let as_text = |entries: &Vec<(String, String)>| {
             entries
                 .iter()
                 .map(|(key, value)| format!("{key}={value}"))
                 .collect()
         };
-        entries.map(said).collect()
+        entries.map(as_text).collect()
     };
     let plain = [
         ["limit=chat:bytes", "client=ocr"].as_slice(),
         &["limit=chat:tokens", "client=ocr"],
     ];
     assert_eq!(entries(&RateLimitRequest::of("d", &charge, None)), plain);
-    let asked = RateLimitRequest::of("d", &charge, Some("an-id"));
+    let request = RateLimitRequest::of("d", &charge, Some("an-id"));
     let reserves = [
         plain[0],
         &["limit=chat:tokens", "client=ocr", "reserves=an-id"],
     ];
-    assert_eq!(entries(&asked), reserves);
-    assert_eq!(RateLimitRequest::from_bytes(&asked.to_bytes()), Ok(asked));
+    assert_eq!(entries(&request), reserves);
+    assert_eq!(
+        RateLimitRequest::from_bytes(&request.to_bytes()),
+        Ok(request)
+    );
     // Of what is reserved alone, and by all of it.
     let settles = RateLimitRequest::settling("d", &charge, "an-id", 3).unwrap();
     let expected = ["limit=chat:tokens", "client=ocr", "settles=an-id", "used=3"];
@@ -166,7 +169,7 @@ fn reservations_are_named_for_our_own_service_and_settled_by_name() {
 
 #[test]
 fn windows_are_sent_if_the_protocol_can_express_them() {
-    let told = |unit, multiplier| {
+    let limit = |unit, multiplier| {
         Some(LimitOverride {
             quota: 9,
             unit,
@@ -174,12 +177,12 @@ fn windows_are_sent_if_the_protocol_can_express_them() {
         })
     };
     for (window_s, expected) in [
-        (1, told(TimeUnit::Second, 1)),
-        (30, told(TimeUnit::Second, 30)),
-        (60, told(TimeUnit::Minute, 1)),
-        (90, told(TimeUnit::Second, 90)),
-        (7_200, told(TimeUnit::Hour, 2)),
-        (2_678_400, told(TimeUnit::Day, 31)),
+        (1, limit(TimeUnit::Second, 1)),
+        (30, limit(TimeUnit::Second, 30)),
+        (60, limit(TimeUnit::Minute, 1)),
+        (90, limit(TimeUnit::Second, 90)),
+        (7_200, limit(TimeUnit::Hour, 2)),
+        (2_678_400, limit(TimeUnit::Day, 31)),
     ] {
         assert_eq!(LimitOverride::of(9, window_s), expected);
     }
@@ -190,7 +193,7 @@ fn windows_are_sent_if_the_protocol_can_express_them() {
 fn contradictory_answers_are_ignored() {
     use Code::{Ok as Passes, OverLimit, Unknown};
     let limit_charges = support::limit_charges();
-    let says = |code, statuses: &[Status]| {
+    let outcome = |code, statuses: &[Status]| {
         RateLimitResponse {
             code,
             statuses: statuses.to_vec(),
@@ -203,20 +206,20 @@ fn contradictory_answers_are_ignored() {
         limit: LimitOverride::of(1_000, 86_400),
         ..status
     };
-    let Ok(ChargeOutcome::Charged(quotas)) = says(Passes, &[ok, day(ok)]) else {
+    let Ok(ChargeOutcome::Charged(quotas)) = outcome(Passes, &[ok, day(ok)]) else {
         panic!("it passes")
     };
     assert_eq!(
         (quotas[0].left, quotas[0].full_after_ns),
         (3, 1_500_000_000)
     );
-    let Ok(ChargeOutcome::Exceeded(quotas)) = says(OverLimit, &[ok, day(over)]) else {
+    let Ok(ChargeOutcome::Exceeded(quotas)) = outcome(OverLimit, &[ok, day(over)]) else {
         panic!("it is refused")
     };
     assert_eq!(quotas[0].wait, Wait::None);
     assert_eq!(quotas[1].wait, Wait::Ns(1_500_000_000));
     // Servers that send no statuses.
-    let Ok(ChargeOutcome::Exceeded(quotas)) = says(OverLimit, &[]) else {
+    let Ok(ChargeOutcome::Exceeded(quotas)) = outcome(OverLimit, &[]) else {
         panic!("it is refused")
     };
     assert!(quotas.len() == 2 && quotas.iter().all(|it| it.wait != Wait::None));
@@ -225,7 +228,7 @@ fn contradictory_answers_are_ignored() {
         left: u32::MAX,
         ..ok
     };
-    let Ok(ChargeOutcome::Charged(quotas)) = says(Passes, &[rich, day(rich)]) else {
+    let Ok(ChargeOutcome::Charged(quotas)) = outcome(Passes, &[rich, day(rich)]) else {
         panic!("it passes")
     };
     assert_eq!(quotas[0].left, limit_charges[0].allowance.quota());
@@ -240,7 +243,7 @@ fn contradictory_answers_are_ignored() {
         (Passes, &[ok, day(ok), day(ok)]),
         (Passes, &[ok, unlimited]),
     ] {
-        assert!(says(code, statuses).is_err(), "{code:?} {statuses:?}");
+        assert!(outcome(code, statuses).is_err(), "{code:?} {statuses:?}");
     }
 }
 

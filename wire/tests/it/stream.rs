@@ -8,13 +8,13 @@ use tensorgate_wire::{BodyStream, decode};
 
 /// What a stream reported, independent of the splits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Told {
+struct Reported {
     /// The data of every tensor, in the order of the inputs, and which data came after the head.
     tensors: Vec<(String, Vec<u8>, bool)>,
     body_bytes: usize,
 }
 
-type Outcome = Result<Told, (Reason, Option<String>)>;
+type Outcome = Result<Reported, (Reason, Option<String>)>;
 
 const ROOM: usize = 1 << 20;
 
@@ -26,7 +26,7 @@ fn play(
     declared: Option<u64>,
 ) -> Outcome {
     let mut stream = BodyStream::new(format, max_head_bytes, declared).unwrap();
-    let mut told = None::<Told>;
+    let mut reported = None::<Reported>;
     let mut open = None::<(usize, usize)>;
     let mut coming = Vec::new();
     let mut run = || -> Result<(), Denial> {
@@ -37,18 +37,22 @@ fn play(
                     elements,
                     body_bytes,
                 } => {
-                    assert!(told.is_none(), "one head");
-                    let tensors = request.inputs.iter().zip(elements).map(|(input, place)| {
-                        let data = input.data.clone().unwrap_or_default().into_owned();
-                        (input.name.to_string(), data, *place != Elements::Inline)
-                    });
-                    told = Some(Told {
+                    assert!(reported.is_none(), "one head");
+                    let tensors = request
+                        .inputs
+                        .iter()
+                        .zip(elements)
+                        .map(|(input, location)| {
+                            let data = input.data.clone().unwrap_or_default().into_owned();
+                            (input.name.to_string(), data, *location != Elements::Inline)
+                        });
+                    reported = Some(Reported {
                         tensors: tensors.collect(),
                         body_bytes,
                     });
                     let places = elements.iter().enumerate();
                     coming = places
-                        .filter(|(_, place)| **place != Elements::Inline)
+                        .filter(|(_, location)| **location != Elements::Inline)
                         .map(|(index, _)| index)
                         .rev()
                         .collect();
@@ -61,7 +65,7 @@ fn play(
                     let (tensor, left) = open.as_mut().unwrap();
                     assert!(!piece.is_empty());
                     *left -= piece.len();
-                    told.as_mut().unwrap().tensors[*tensor]
+                    reported.as_mut().unwrap().tensors[*tensor]
                         .1
                         .extend_from_slice(piece);
                 }
@@ -83,7 +87,7 @@ fn play(
         assert!(open.is_none() && coming.is_empty());
     }
     outcome
-        .map(|()| told.unwrap())
+        .map(|()| reported.unwrap())
         .map_err(|denial| (denial.reason, denial.field))
 }
 
@@ -95,27 +99,27 @@ fn everywhere(
     max_head_bytes: usize,
     declared: Option<u64>,
 ) -> Outcome {
-    let whole = play(format, &[body], max_head_bytes, declared);
+    let unsplit = play(format, &[body], max_head_bytes, declared);
     let bytes: Vec<_> = body.chunks(1).collect();
     assert_eq!(
         play(format, &bytes, max_head_bytes, declared),
-        whole,
+        unsplit,
         "{name} byte by byte"
     );
     for at in 0..=body.len() {
         let (first, second) = body.split_at(at);
         assert_eq!(
             play(format, &[first, second], max_head_bytes, declared),
-            whole,
+            unsplit,
             "{name} cut at {at}"
         );
         assert_eq!(
             play(format, &[first, &[], second, &[]], max_head_bytes, declared),
-            whole,
+            unsplit,
             "{name} cut at {at} with nothing between"
         );
     }
-    whole
+    unsplit
 }
 
 fn binary(json: &str, blobs: &[u8]) -> (BodyFormat, Vec<u8>) {
@@ -154,9 +158,9 @@ fn input(name: &[u8], datatype: &[u8], dim: u8) -> Vec<u8> {
 /// none.
 fn sized(second: u8) -> Vec<u8> {
     let input = |name: &[u8], datatype: &[u8], dim, size| {
-        let says = [field(1, b"binary_data_size"), field(2, &[0x10, size])].concat();
+        let parameter = [field(1, b"binary_data_size"), field(2, &[0x10, size])].concat();
         let plain = [field(1, name), field(2, datatype), field(3, &[dim])].concat();
-        field(5, &[plain, field(4, &says)].concat())
+        field(5, &[plain, field(4, &parameter)].concat())
     };
     let (a, z) = (
         input(b"a", b"FP32", 3, 12),
@@ -193,7 +197,7 @@ fn raws() -> Vec<u8> {
 }
 
 #[test]
-fn a_stream_reports_what_the_whole_body_decoder_reads_for_every_split() {
+fn a_stream_reports_what_the_body_decoder_reads_for_every_split() {
     let long = vec![9; 300];
     for (name, (format, body)) in [
         ("binary", binary(JSON, BLOBS)),
@@ -218,15 +222,15 @@ fn a_stream_reports_what_the_whole_body_decoder_reads_for_every_split() {
             (OipGrpcInfer, frame(&field(1, b"m"))),
         ),
     ] {
-        let told = everywhere(name, format, &body, ROOM, None).unwrap();
-        assert_eq!(told.body_bytes, body.len(), "{name}");
+        let reported = everywhere(name, format, &body, ROOM, None).unwrap();
+        assert_eq!(reported.body_bytes, body.len(), "{name}");
         assert_eq!(
             everywhere(name, format, &body, ROOM, Some(body.len() as u64)),
-            Ok(told.clone()),
+            Ok(reported.clone()),
             "{name}, declared"
         );
-        let whole = decode(format, &body, &[]).unwrap();
-        let read: Vec<_> = whole
+        let decoded = decode(format, &body, &[]).unwrap();
+        let read: Vec<_> = decoded
             .inputs
             .iter()
             .map(|input| {
@@ -236,12 +240,12 @@ fn a_stream_reports_what_the_whole_body_decoder_reads_for_every_split() {
                 )
             })
             .collect();
-        let told: Vec<_> = told
+        let reported: Vec<_> = reported
             .tensors
             .into_iter()
             .map(|(name, data, _)| (name, data))
             .collect();
-        assert_eq!(told, read, "{name}");
+        assert_eq!(reported, read, "{name}");
     }
 }
 

@@ -5,7 +5,7 @@ use crate::common;
 
 use std::borrow::Cow;
 
-use common::told;
+use common::tensors_of;
 use serde_json::{Value, json};
 use tensorgate_policy::decision::{BodyFormat, ReadBy};
 use tensorgate_policy::policy::Accepts;
@@ -92,7 +92,7 @@ fn in_rows() -> Value {
 type Read = (&'static str, &'static [i64], Result<Vec<u8>, DataFault>);
 
 #[test]
-fn tensors_are_where_the_template_has_them_in_the_order_in_which_they_came() {
+fn tensors_are_where_the_template_has_them_in_the_order_of_the_body() {
     let floats = |values: &[f32]| {
         values
             .iter()
@@ -166,7 +166,7 @@ fn tensors_are_where_the_template_has_them_in_the_order_in_which_they_came() {
             .into_iter()
             .map(|(name, shape, data)| (name.to_owned(), shape.to_vec(), data))
             .collect();
-        assert_eq!(told(&request), expected, "{body}");
+        assert_eq!(tensors_of(&request), expected, "{body}");
         assert!(request.by_column && request.model.is_none(), "{body}");
     }
 }
@@ -225,15 +225,15 @@ fn members_outside_the_template_are_rejected() {
         ),
     ] {
         let policy = policy(json);
-        let (said, at) = read(&policy, body).expect_err(body);
-        assert_eq!(said, reason, "{body}: {at:?}");
+        let (found, at) = read(&policy, body).expect_err(body);
+        assert_eq!(found, reason, "{body}: {at:?}");
         if let Some(field) = field {
             assert_eq!(at.as_deref(), Some(field), "{body}");
         }
     }
     let places = json!({"route": "/m", "inputs": {"v": ""}, "outputs": {"V": ""}});
     assert_eq!(
-        told(&read(&policy(places.clone()), "[[1,2]]").unwrap())[0].1,
+        tensors_of(&read(&policy(places.clone()), "[[1,2]]").unwrap())[0].1,
         [1, 2]
     );
     assert!(read(&policy(places), r#"{"v":[[1,2]]}"#).is_err());
@@ -330,10 +330,10 @@ fn outputs_are_where_the_template_has_them_and_nothing_else_is() {
             value_fault,
         ),
     ] {
-        let said = format!("{outputs:?}");
-        assert_eq!(answer(in_rows(), outputs), Err(expected), "{said}");
+        let shown = format!("{outputs:?}");
+        assert_eq!(answer(in_rows(), outputs), Err(expected), "{shown}");
     }
     let without = AnswerForm::of(&InferRequest::default());
-    let said = infer_response(Protocol::Json, &InferResponse::default(), &without);
-    assert_eq!(said, Err(Unencodable::Tensor));
+    let encoded = infer_response(Protocol::Json, &InferResponse::default(), &without);
+    assert_eq!(encoded, Err(Unencodable::Tensor));
 }

@@ -4,7 +4,7 @@
 
 use crate::common;
 
-use common::{Proto, Told, rules, told};
+use common::{Proto, TensorList, rules, tensors_of};
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::request::Boundary;
@@ -43,8 +43,8 @@ fn every_form_of_json_becomes_tensors_of_the_contracts_datatypes() {
     let one = rules(&[("x", "UINT8")]);
     let text = rules(&[("x", "BYTES")]);
     let data = rules(&[("data", "UINT8"), ("instances", "UINT8")]);
-    let both: Told = vec![ok("a", &[1], &[1, 0]), ok("b", &[1], b"\x01\0\0\0z")];
-    for (body, rules, expected, whole) in [
+    let both: TensorList = vec![ok("a", &[1], &[1, 0]), ok("b", &[1], b"\x01\0\0\0z")];
+    for (body, rules, expected, by_column) in [
         ("[1,2]", &one, vec![ok("x", &[2], &[1, 2])], true),
         ("7", &one, vec![ok("x", &[], &[7])], true),
         (" [[7]] ", &one, vec![ok("x", &[1, 1], &[7])], true),
@@ -93,8 +93,8 @@ fn every_form_of_json_becomes_tensors_of_the_contracts_datatypes() {
         ("{}", &two, vec![], true),
     ] {
         let request = json(body, rules).unwrap_or_else(|denial| panic!("{body}: {denial:?}"));
-        assert_eq!(told(&request), expected, "{body}");
-        assert_eq!(request.by_column, whole, "{body}");
+        assert_eq!(tensors_of(&request), expected, "{body}");
+        assert_eq!(request.by_column, by_column, "{body}");
     }
 }
 
@@ -129,7 +129,7 @@ fn an_envelope_is_all_of_a_request() {
 #[test]
 fn a_part_is_an_element_of_bytes_or_the_json_of_anything_else() {
     let two = rules(&[("a", "INT16"), ("b", "BYTES")]);
-    let expected: Told = vec![ok("a", &[1], &[1, 0]), ok("b", &[1], b"\x02\0\0\0\xff\"")];
+    let expected: TensorList = vec![ok("a", &[1], &[1, 0]), ok("b", &[1], b"\x02\0\0\0\xff\"")];
     let octets = "\r\ncontent-type: application/octet-stream";
     let file = "; filename=\"C:x.png\"\r\nContent-Type: image/png";
     for (a, b) in [
@@ -147,7 +147,7 @@ fn a_part_is_an_element_of_bytes_or_the_json_of_anything_else() {
         for end in ["", "\r\n"] {
             let body = [body.as_slice(), end.as_bytes()].concat();
             let request = form(&body, &two).unwrap_or_else(|denial| panic!("{denial:?}"));
-            assert_eq!(told(&request), expected);
+            assert_eq!(tensors_of(&request), expected);
             assert!(request.by_column);
         }
     }
@@ -164,28 +164,28 @@ fn a_part_is_an_element_of_bytes_or_the_json_of_anything_else() {
         ok("b", &[2], b"\x01\0\0\0x\x01\0\0\0z"),
         ok("a", &[], &[1, 0]),
     ];
-    assert_eq!(told(&request), expected);
+    assert_eq!(tensors_of(&request), expected);
     // An empty part is an empty element.
     let text = rules(&[("x", "BYTES")]);
     let body = [named("x", "", ""), "--b--\r\n".into()].concat();
     let request = form(body.as_bytes(), &text).unwrap();
-    assert_eq!(told(&request), vec![ok("x", &[1], &[0; 4])]);
+    assert_eq!(tensors_of(&request), vec![ok("x", &[1], &[0; 4])]);
     // Content that looks like the end of a line or of a part ends it only with the boundary.
     let body = [named("x", "", "\r\n\r\n--\r\n--c--\r\n"), "--b--".into()].concat();
     let request = form(body.as_bytes(), &text).unwrap();
     let item = b"\r\n\r\n--\r\n--c--\r\n";
     let framed = [&(item.len() as u32).to_le_bytes(), item.as_slice()].concat();
-    assert_eq!(told(&request), vec![ok("x", &[1], &framed)]);
+    assert_eq!(tensors_of(&request), vec![ok("x", &[1], &framed)]);
 }
 
 #[test]
-fn a_part_of_no_inputs_name_is_a_whole_body() {
+fn a_part_of_no_inputs_name_is_the_body() {
     let one = rules(&[("x", "UINT8")]);
     let two = rules(&[("a", "INT16"), ("b", "BYTES")]);
     let text = rules(&[("x", "BYTES")]);
     let read = |parts: &[String], rules: &[TensorRule]| {
         let body = [&parts.concat(), "--b--"].concat();
-        form(body.as_bytes(), rules).map(|request| (told(&request), request.by_column))
+        form(body.as_bytes(), rules).map(|request| (tensors_of(&request), request.by_column))
     };
     for name in ["data", "body"] {
         let only = |content: &str| [named(name, "", content)];
@@ -279,7 +279,7 @@ fn an_entry_is_what_a_part_is() {
         ok("b", &[1], b"\x02\0\0\0\xff{"),
         ok("a", &[2], &[1, 0, 2, 0]),
     ];
-    assert_eq!(told(&request), expected);
+    assert_eq!(tensors_of(&request), expected);
     for (message, expected) in [
         (
             Proto::default().bytes(1, "m").bytes(1, "n"),

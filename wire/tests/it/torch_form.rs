@@ -33,38 +33,38 @@ fn named(name: &str, more: &str, content: &str) -> String {
 #[test]
 fn a_forms_framing_is_read_in_one_way_or_not_at_all() {
     let text = rules(&[("x", "BYTES")]);
-    let good = named("x", "", "z");
+    let part = named("x", "", "z");
     assert_eq!(
-        reason(form([&good, "--b--"].concat().as_bytes(), &text)),
+        reason(form([&part, "--b--"].concat().as_bytes(), &text)),
         None
     );
     for body in [
         String::new(),
         "--b".into(),
         "--b\r\n".into(),
-        good.clone(),
-        format!("{good}--b"),
-        format!("{good}--b-"),
-        format!("{good}--b\r\n"),
+        part.clone(),
+        format!("{part}--b"),
+        format!("{part}--b-"),
+        format!("{part}--b\r\n"),
         // Before, after and around the form.
-        format!("\r\n{good}--b--"),
-        format!("preamble\r\n{good}--b--"),
-        format!("{good}--b--\r\nepilogue"),
-        format!("{good}--b--\r\n\r\n"),
-        format!("{good}--b--x"),
-        format!("{good}--b-- "),
-        format!("{good}--b \r\n\r\n--b--"),
+        format!("\r\n{part}--b--"),
+        format!("preamble\r\n{part}--b--"),
+        format!("{part}--b--\r\nepilogue"),
+        format!("{part}--b--\r\n\r\n"),
+        format!("{part}--b--x"),
+        format!("{part}--b-- "),
+        format!("{part}--b \r\n\r\n--b--"),
         // Another line end, and a boundary inside a line.
-        good.replace("\r\n", "\n") + "--b--",
-        format!("{}\n--b--", &good[..good.len() - 2]),
-        format!("{}\r--b--", &good[..good.len() - 2]),
-        format!("{}--b--", &good[..good.len() - 2]),
+        part.replace("\r\n", "\n") + "--b--",
+        format!("{}\n--b--", &part[..part.len() - 2]),
+        format!("{}\r--b--", &part[..part.len() - 2]),
+        format!("{}--b--", &part[..part.len() - 2]),
         format!("{}--b--", named("x", "", "z--bz")),
         format!("{}--b--", named("x", "", "z\n--b\nz")),
         format!("{}--b--", named("x", "", "z\r\n--bz")),
         // A boundary in different case.
-        good.replace("--b", "--c") + "--c--",
-        good.replace("--b", "--B") + "--B--",
+        part.replace("--b", "--c") + "--c--",
+        part.replace("--b", "--B") + "--B--",
         // No head, or a head without an end.
         "--b\r\n\r\nz\r\n--b--".into(),
         "--b\r\nz\r\n--b--".into(),
@@ -80,10 +80,10 @@ fn a_forms_framing_is_read_in_one_way_or_not_at_all() {
         Some(Reason::Malformed)
     );
     // Every truncated form is rejected, except without the final line end.
-    let whole = [&good, "--b--\r\n"].concat();
-    for end in 0..whole.len() - 2 {
-        let read = form(&whole.as_bytes()[..end], &text);
-        assert_eq!(reason(read).is_some(), end < whole.len() - 2, "{end}");
+    let complete = [&part, "--b--\r\n"].concat();
+    for end in 0..complete.len() - 2 {
+        let read = form(&complete.as_bytes()[..end], &text);
+        assert_eq!(reason(read).is_some(), end < complete.len() - 2, "{end}");
     }
 }
 
@@ -287,7 +287,7 @@ fn a_parts_head_is_two_fields_in_one_spelling() {
     }
     // Images are not numbers, and any JSON text may be a text input.
     let number = rules(&[("x", "UINT8")]);
-    for (kind, good) in [
+    for (kind, accepted) in [
         ("image/png", false),
         ("application/x-www-form-urlencoded", false),
         ("text/html", false),
@@ -298,6 +298,6 @@ fn a_parts_head_is_two_fields_in_one_spelling() {
         let head = format!("{disposition}Content-Type: {kind}\r\n");
         let body = part(&head, "7");
         let read = form(&body, &number);
-        assert_eq!(reason(read).is_none(), good, "{kind}");
+        assert_eq!(reason(read).is_none(), accepted, "{kind}");
     }
 }

@@ -33,10 +33,10 @@ fn form(by_column: bool) -> AnswerForm {
 }
 
 fn text(outputs: &[Tensor<'static>], by_column: bool) -> Option<String> {
-    said(Protocol::TfRest, outputs, by_column).ok()
+    encoded(Protocol::TfRest, outputs, by_column).ok()
 }
 
-fn said(
+fn encoded(
     protocol: Protocol,
     outputs: &[Tensor<'static>],
     by_column: bool,
@@ -96,7 +96,7 @@ fn a_torchserve_answer_is_the_value_itself_unless_rows_are_requested() {
         ),
         (vec![], true, Err(Unencodable::Tensor)),
     ] {
-        let answer = said(Protocol::TorchRest, &outputs, by_column);
+        let answer = encoded(Protocol::TorchRest, &outputs, by_column);
         let answer = answer.as_deref().map_err(|why| *why);
         assert_eq!(answer, expected, "{outputs:?}");
         let response = InferResponse {

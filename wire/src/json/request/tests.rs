@@ -138,7 +138,7 @@ fn a_list_with_a_fault_is_read_once() {
 }
 
 #[test]
-fn after_a_list_that_failed_none_is_converted_before_the_whole_document_is_read() {
+fn after_a_list_that_failed_none_is_converted_before_the_document_is_read() {
     let input =
         |data: &str| format!(r#"{{"name":"x","datatype":"FP32","shape":[1],"data":{data}}}"#);
     let body = format!(

@@ -16,6 +16,6 @@ fn statistics_by_another_method_or_in_another_form_are_no_route() {
         let route = resolve(method, path, protocol);
         assert_eq!(route, Route::Unknown { protocol }, "{method} {path}");
     }
-    let asked = resolve("POST", CALL, call);
-    assert!(matches!(asked, Route::Model { .. }), "{asked:?}");
+    let by_post = resolve("POST", CALL, call);
+    assert!(matches!(by_post, Route::Model { .. }), "{by_post:?}");
 }
