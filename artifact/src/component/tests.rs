@@ -35,7 +35,7 @@ fn scale(version: &str) -> SignedAs {
 }
 
 /// The policy's requirements.
-fn asked(keys: &[(&str, PublicKey)], signed_as: Option<&str>) -> SignedBy {
+fn required(keys: &[(&str, PublicKey)], signed_as: Option<&str>) -> SignedBy {
     let listed: serde_json::Map<_, _> = (keys.iter())
         .map(|(name, key)| ((*name).to_owned(), json!({"ed25519": key.to_hex()})))
         .collect();
@@ -48,8 +48,8 @@ fn asked(keys: &[(&str, PublicKey)], signed_as: Option<&str>) -> SignedBy {
     Policy::handlers(&policy)["h"].signed_by().unwrap().clone()
 }
 
-fn verdict(signature: &str, asked: &SignedBy) -> Result<Signed, String> {
-    verify(signature.as_bytes(), &digest(), asked).map_err(|fault| fault.to_string())
+fn verdict(signature: &str, required: &SignedBy) -> Result<Signed, String> {
+    verify(signature.as_bytes(), &digest(), required).map_err(|fault| fault.to_string())
 }
 
 /// A valid bundle with one change.
@@ -92,7 +92,7 @@ fn signed_text(payload: &str, payload_type: &str) -> String {
 #[test]
 fn what_is_signed_here_is_byte_for_byte_what_openssl_signs() {
     assert_eq!(sign(&digest(), &scale("1.4.0"), &key()), BY_OPENSSL);
-    let signed = verdict(BY_OPENSSL, &asked(&[("release", key().public())], None)).unwrap();
+    let signed = verdict(BY_OPENSSL, &required(&[("release", key().public())], None)).unwrap();
     assert_eq!(
         (signed.key.as_str(), signed.signed_as.to_string().as_str()),
         ("release", "scale@1.4.0")
@@ -110,7 +110,7 @@ fn a_key_counts_if_the_policy_names_it_and_no_longer() {
     let by_new = sign(&digest(), &scale("2.0.0"), &other());
     let name = |verdict: Result<Signed, String>| verdict.map(|signed| signed.key);
     let check = |signature: &str, keys: &[(&str, PublicKey)], expected: Result<&str, &str>| {
-        let found = name(verdict(signature, &asked(keys, None)));
+        let found = name(verdict(signature, &required(keys, None)));
         match (found, expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected),
             (Err(found), Err(expected)) => assert!(found.contains(expected), "{found}"),
@@ -134,7 +134,7 @@ fn a_key_counts_if_the_policy_names_it_and_no_longer() {
         Err("signed by none of the keys that count (new)"),
     );
     // A point of small order is not a valid key, whatever the signature.
-    let mut weak = asked(&[old], None);
+    let mut weak = required(&[old], None);
     assert!(verdict(BY_OPENSSL, &weak).is_ok());
     let zero = json!({"version": 1, "keys": {"zero": {"ed25519": "00".repeat(32)}},
         "handlers": {"h": {"component": "h.wasm", "sha256": hex(&digest()), "signed_by": ["zero"]}}});
@@ -145,8 +145,8 @@ fn a_key_counts_if_the_policy_names_it_and_no_longer() {
 
 #[test]
 fn a_version_is_the_one_that_was_reviewed() {
-    let asked = |text| asked(&[("release", key().public())], Some(text));
-    assert!(verdict(BY_OPENSSL, &asked("scale@1.4.0")).is_ok());
+    let required = |text| required(&[("release", key().public())], Some(text));
+    assert!(verdict(BY_OPENSSL, &required("scale@1.4.0")).is_ok());
     for (text, expected) in [
         (
             "scale@1.5.0",
@@ -157,14 +157,14 @@ fn a_version_is_the_one_that_was_reviewed() {
             "signs scale@1.4.0, the policy says scale2@1.4.0",
         ),
     ] {
-        let fault = verdict(BY_OPENSSL, &asked(text)).unwrap_err();
+        let fault = verdict(BY_OPENSSL, &required(text)).unwrap_err();
         assert!(fault.contains(expected), "{fault}");
     }
 }
 
 #[test]
 fn whatever_is_changed_of_a_signature_it_lets_nothing_in() {
-    let asked = asked(&[("release", key().public())], None);
+    let required = required(&[("release", key().public())], None);
     let envelope = |member: &'static str, value: Value| {
         bent(move |bundle| bundle["dsseEnvelope"][member] = value)
     };
@@ -274,11 +274,11 @@ fn whatever_is_changed_of_a_signature_it_lets_nothing_in() {
             "no name and version",
         ),
     ] {
-        let fault = verdict(&signature, &asked).unwrap_err();
+        let fault = verdict(&signature, &required).unwrap_err();
         assert!(fault.contains(expected), "{signature}: {fault}");
         assert!(fault.len() < 400, "{fault}");
     }
     // The hint is not trusted: a wrong hint changes nothing.
     let misled = bent(|bundle| bundle["verificationMaterial"]["publicKey"]["hint"] = json!("x"));
-    assert!(verdict(&misled, &asked).is_ok());
+    assert!(verdict(&misled, &required).is_ok());
 }

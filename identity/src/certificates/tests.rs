@@ -164,29 +164,29 @@ fn only_a_trusted_proxy_may_name_the_client_certificate() {
     let other = named(&[], &["batch.example.com", "b.example.com"]);
     let stranger = named(&["spiffe://prod/stranger"], &[]);
     for proxy in [&gateway, &load_balancer] {
-        let said = |before: &str| proxy.shows(&certificates, before);
+        let proof = |before: &str| proxy.shows(&certificates, before);
         for text in [
             own.bare(),
             own.full(),
             own.plain(),
             format!("By=spiffe://x/y;{}", own.bare()),
         ] {
-            assert_eq!(said(&text), engine(), "{text}");
+            assert_eq!(proof(&text), engine(), "{text}");
         }
         for text in [other.bare(), other.full()] {
-            assert_eq!(said(&text), batch(), "{text}");
+            assert_eq!(proof(&text), batch(), "{text}");
         }
         // The client sent no certificate, and the proxy itself is not a client.
-        assert_eq!(said(""), CertificateProof::None);
-        assert_rejected(said(&stranger.bare()), "matches no client");
-        assert_rejected(said(&gateway.bare()), "matches no client");
+        assert_eq!(proof(""), CertificateProof::None);
+        assert_rejected(proof(&stranger.bare()), "matches no client");
+        assert_rejected(proof(&gateway.bare()), "matches no client");
         // Without the certificate, a name could contain further keys.
-        assert_rejected(said(&other.plain()), "names that are not quoted");
+        assert_rejected(proof(&other.plain()), "names that are not quoted");
         // Elements that the client invented stand further left.
         let forged = format!("{},{}", own.bare(), stranger.bare());
-        assert_rejected(said(&forged), "matches no client");
+        assert_rejected(proof(&forged), "matches no client");
         let forged = format!("{},{}", stranger.bare(), own.bare());
-        assert_eq!(said(&forged), engine());
+        assert_eq!(proof(&forged), engine());
     }
     // A peer that is not a trusted proxy is identified by its own certificate only.
     assert_eq!(own.shows(&certificates, ""), engine());
@@ -210,7 +210,7 @@ fn only_a_trusted_proxy_may_name_the_client_certificate() {
 fn ambiguous_certificate_headers_are_rejected() {
     let certificates = certificates(1, json!({}));
     let gateway = named(&[GATEWAY], &[]);
-    let said = |before: &str| gateway.shows(&certificates, before);
+    let proof = |before: &str| gateway.shows(&certificates, before);
     let (own, stranger) = (named(&[ENGINE], &[]), named(&["spiffe://prod/x"], &[]));
     for text in [
         "nonsense",
@@ -218,19 +218,19 @@ fn ambiguous_certificate_headers_are_rejected() {
         &own.bare().replace("Cert=\"", "Cert="),
         &format!("{},", own.bare()),
     ] {
-        assert_rejected(said(text), "odd");
+        assert_rejected(proof(text), "odd");
     }
     assert_rejected(
-        said(&format!("Hash={};URI={ENGINE};URI={ENGINE}", own.sha256)),
+        proof(&format!("Hash={};URI={ENGINE};URI={ENGINE}", own.sha256)),
         "odd",
     );
     // The digest, the certificate and the names belong to one certificate.
     let mixed = format!("Hash={};Cert=\"{}\"", stranger.sha256, own.escaped());
-    assert_rejected(said(&mixed), "is another");
+    assert_rejected(proof(&mixed), "is another");
     let mixed = format!("Hash={};Cert=\"\"", own.sha256);
-    assert_rejected(said(&mixed), "cannot be read");
+    assert_rejected(proof(&mixed), "cannot be read");
     let mixed = format!("{};URI={ENGINE}", stranger.bare());
-    assert_rejected(said(&mixed), "not what its header says");
+    assert_rejected(proof(&mixed), "not what its header says");
     // Names of a certificate that its authority did not check.
     for uri in [
         &format!("{ENGINE};DNS=a"),
@@ -245,7 +245,7 @@ fn ambiguous_certificate_headers_are_rejected() {
     ] {
         let evil = named(&[uri], &[]);
         for text in [evil.full(), evil.plain(), evil.bare()] {
-            let proven = said(&text);
+            let proven = proof(&text);
             assert!(
                 matches!(proven, CertificateProof::Rejected(_)),
                 "{text}: {proven:?}"
@@ -255,16 +255,16 @@ fn ambiguous_certificate_headers_are_rejected() {
     let evil = named(&["spiffe://prod/x"], &["a;DNS=batch.example.com", "b"]);
     for text in [evil.full(), evil.plain(), evil.bare()] {
         assert!(
-            matches!(said(&text), CertificateProof::Rejected(_)),
+            matches!(proof(&text), CertificateProof::Rejected(_)),
             "{text}"
         );
     }
     assert_rejected(
-        said(&named(&[ENGINE, "spiffe://prod/x"], &[]).bare()),
+        proof(&named(&[ENGINE, "spiffe://prod/x"], &[]).bare()),
         "several URIs",
     );
     assert_rejected(
-        said(&named(&[ENGINE], &["batch.example.com"]).bare()),
+        proof(&named(&[ENGINE], &["batch.example.com"]).bare()),
         "two clients",
     );
 }
@@ -278,34 +278,34 @@ fn every_proxy_of_a_chain_must_be_named_by_the_policy() {
         named(&[ENGINE], &[]),
         named(&[], &["batch.example.com"]),
     );
-    let said = |elements: &[String]| gateway.shows(&certificates, &elements.join(","));
-    assert_eq!(said(&[own.bare(), edge.bare()]), engine());
-    assert_eq!(said(&[other.bare(), own.bare(), edge.bare()]), engine());
+    let proof = |elements: &[String]| gateway.shows(&certificates, &elements.join(","));
+    assert_eq!(proof(&[own.bare(), edge.bare()]), engine());
+    assert_eq!(proof(&[other.bare(), own.bare(), edge.bare()]), engine());
     // The client of the first proxy sent no certificate, or the second proxy is unknown.
-    assert_eq!(said(&[edge.bare()]), CertificateProof::None);
-    assert_eq!(said(&[edge.full()]), CertificateProof::None);
-    assert_eq!(said(&[]), CertificateProof::None);
+    assert_eq!(proof(&[edge.bare()]), CertificateProof::None);
+    assert_eq!(proof(&[edge.full()]), CertificateProof::None);
+    assert_eq!(proof(&[]), CertificateProof::None);
     assert_rejected(
-        said(&[own.bare()]),
+        proof(&[own.bare()]),
         "not of a proxy in listen.tls.forwarded_by",
     );
     assert_rejected(
-        said(&[own.bare(), other.bare()]),
+        proof(&[own.bare(), other.bare()]),
         "not of a proxy in listen.tls.forwarded_by",
     );
     assert_rejected(
-        said(&[edge.bare(), own.bare()]),
+        proof(&[edge.bare(), own.bare()]),
         "not of a proxy in listen.tls.forwarded_by",
     );
     assert_rejected(
-        said(&[own.bare(), edge.bare(), edge.bare()]),
+        proof(&[own.bare(), edge.bare(), edge.bare()]),
         "matches no client",
     );
     // A name without quotes could be the rest of the list.
-    assert_rejected(said(&[own.plain(), edge.plain()]), "not quoted");
-    assert_rejected(said(&[own.bare(), edge.full()]), "not quoted");
+    assert_rejected(proof(&[own.plain(), edge.plain()]), "not quoted");
+    assert_rejected(proof(&[own.bare(), edge.full()]), "not quoted");
     let evil = named(&[&format!("{ENGINE},{}", edge.bare())], &[]);
-    assert_rejected(said(&[evil.plain()]), "not quoted");
+    assert_rejected(proof(&[evil.plain()]), "not quoted");
 }
 
 #[test]

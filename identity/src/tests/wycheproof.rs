@@ -103,11 +103,11 @@ fn check(
 }
 
 fn expect(ran: &Ran, expected: &[(&str, [usize; 3])]) {
-    let told: Vec<_> = ran
+    let found: Vec<_> = ran
         .iter()
         .map(|(name, counts)| (name.as_str(), *counts))
         .collect();
-    assert_eq!(told, expected, "valid, invalid, acceptable");
+    assert_eq!(found, expected, "valid, invalid, acceptable");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn every_pss_signature_has_its_published_result() {
             let algorithm = format!("PS{bits}");
             let key = rsa(&algorithm, &group.key.n, &group.key.e)
                 .unwrap_or_else(|| panic!("{name:?}: the key is refused"));
-            let (told, holds) = if group.salt_size * 8 == bits {
+            let (label, holds) = if group.salt_size * 8 == bits {
                 (algorithm, true)
             } else {
                 (format!("{algorithm} with another salt"), false)
@@ -169,7 +169,7 @@ fn every_pss_signature_has_its_published_result() {
             for test in tests.filter(|test| holds || test.result == TestResult::Valid) {
                 let what = format!("{name:?} {} {}", test.tc_id, test.comment);
                 let signature = (&test.msg[..], &test.sig[..], test.result);
-                check(&mut ran, &told, &key, signature, holds, &what);
+                check(&mut ran, &label, &key, signature, holds, &what);
             }
         }
     }
@@ -203,14 +203,14 @@ fn every_ecdsa_signature_has_its_published_result() {
                 "kty": "EC", "crv": curve, "alg": algorithm, "x": base64url(x), "y": base64url(y)
             });
             let key = material(algorithm, &key).unwrap();
-            let (told, holds) = match group.test_type {
+            let (label, holds) = match group.test_type {
                 ecdsa::TestGroupTypeId::EcdsaP1363 => (algorithm.to_owned(), true),
                 _ => (format!("{algorithm} in DER"), false),
             };
             for test in &group.tests {
                 let what = format!("{name:?} {} {}", test.tc_id, test.comment);
                 let signature = (&test.msg[..], &test.sig[..], test.result);
-                check(&mut ran, &told, &key, signature, holds, &what);
+                check(&mut ran, &label, &key, signature, holds, &what);
             }
         }
     }

@@ -412,9 +412,9 @@ fn a_token_without_a_kid_needs_exactly_one_key_that_fits() {
 }
 
 #[test]
-fn no_byte_of_a_good_token_can_be_changed() {
-    let good = ed(json!({}));
-    check(&good, Ok("web"));
+fn no_byte_of_a_valid_token_can_be_changed() {
+    let valid = ed(json!({}));
+    check(&valid, Ok("web"));
     let tokens = Tokens::new(&policy(&document()));
     let refused = |text: &str| {
         let cache = &mut TokenCache::default();
@@ -424,24 +424,24 @@ fn no_byte_of_a_good_token_can_be_changed() {
             .identity;
         assert!(matches!(identity, Identity::Refused(_)), "{text}");
     };
-    for at in 0..good.len() {
+    for at in 0..valid.len() {
         for byte in [b'A', b'B', b'g', b'w', b'_', b'.', b'=', b'+', b' '] {
-            let mut bytes = good.clone().into_bytes();
+            let mut bytes = valid.clone().into_bytes();
             if bytes[at] != byte {
                 bytes[at] = byte;
                 refused(core::str::from_utf8(&bytes).unwrap());
             }
         }
-        refused(&good[..at]);
-        refused(&good[at + 1..]);
+        refused(&valid[..at]);
+        refused(&valid[at + 1..]);
     }
     for text in [
-        &alloc::format!("{good}."),
-        &alloc::format!(".{good}"),
-        &alloc::format!("{good}="),
-        &alloc::format!("{good} "),
-        &alloc::format!("{good}.{good}"),
-        &good.replace('.', ".."),
+        &alloc::format!("{valid}."),
+        &alloc::format!(".{valid}"),
+        &alloc::format!("{valid}="),
+        &alloc::format!("{valid} "),
+        &alloc::format!("{valid}.{valid}"),
+        &valid.replace('.', ".."),
         "",
         ".",
         "..",

@@ -271,11 +271,14 @@ fn structures_that_readers_understand_differently_are_not_safe() {
 
 #[test]
 fn no_cut_or_changed_file_panics_and_none_that_is_cut_is_safe() {
-    let whole = plain();
-    for length in 0..whole.len() {
-        assert!(report(&whole[..length]).verdict > Verdict::Safe, "{length}");
+    let complete = plain();
+    for length in 0..complete.len() {
+        assert!(
+            report(&complete[..length]).verdict > Verdict::Safe,
+            "{length}"
+        );
     }
-    for file in [whole, dense(false), old_group(true)] {
+    for file in [complete, dense(false), old_group(true)] {
         for at in 0..file.len() {
             for byte in [0, 1, 0x7f, 0xff] {
                 let mut changed = file.clone();

@@ -101,8 +101,8 @@ fn only_headers_of_numpy_are_read() {
         let found = report(&file(&header, &[0; 2])).verdict;
         assert_eq!(found, Verdict::Malformed, "{header}");
     }
-    let whole = format!("{{{start}'shape': (2,)}}");
-    assert_eq!(report(&file(&whole, &[0; 2])).verdict, Verdict::Safe);
+    let complete = format!("{{{start}'shape': (2,)}}");
+    assert_eq!(report(&file(&complete, &[0; 2])).verdict, Verdict::Safe);
 }
 
 #[test]

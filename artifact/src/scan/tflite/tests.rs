@@ -194,14 +194,18 @@ fn what_is_out_of_range_is_malformed() {
     ] {
         assert_eq!(verdict(file.clone()), Verdict::Malformed, "{file:?}");
     }
-    let whole = model(add(), vec![], tensor(0), node(0, 0));
-    assert_eq!(verdict(whole.clone()), Verdict::Safe);
-    for end in 0..whole.len() {
-        assert_eq!(verdict(whole[..end].to_vec()), Verdict::Malformed, "{end}");
+    let original = model(add(), vec![], tensor(0), node(0, 0));
+    assert_eq!(verdict(original.clone()), Verdict::Safe);
+    for end in 0..original.len() {
+        assert_eq!(
+            verdict(original[..end].to_vec()),
+            Verdict::Malformed,
+            "{end}"
+        );
     }
     // No byte that is changed makes the scan fail or run long.
-    for index in 0..whole.len() {
-        let mut changed = whole.clone();
+    for index in 0..original.len() {
+        let mut changed = original.clone();
         changed[index] ^= 0xff;
         verdict(changed);
     }

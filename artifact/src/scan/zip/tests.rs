@@ -75,7 +75,7 @@ fn zip64(change: impl FnOnce(&mut [u8], &mut [u8])) -> Vec<u8> {
 }
 
 #[test]
-fn whole_archives_are_followed() {
+fn complete_archives_are_followed() {
     let safe = |bytes: &[u8]| {
         let report = report(bytes);
         assert_eq!(
@@ -122,9 +122,9 @@ fn nothing_precedes_or_follows_an_archive() {
         Verdict::Malformed,
         "zip-directory",
     );
-    let (whole, start) = body(&weights());
+    let (archive, start) = body(&weights());
     let prefix = 7;
-    let mut moved = [b"#######".as_slice(), &whole].concat();
+    let mut moved = [b"#######".as_slice(), &archive].concat();
     for entry in [start + prefix, start + prefix + 56] {
         let field = usize::try_from(entry).unwrap() + 42;
         let offset = u32::from_le_bytes(moved[field..field + 4].try_into().unwrap());

@@ -15,7 +15,7 @@ struct Work {
 
 /// Answers with preset results for the budget and the signature, and records the calls.
 struct Port {
-    says: CheckBudget,
+    budget: CheckBudget,
     /// Replaces the real result of the signature check.
     verdict: Option<Result<bool, VerifyFault>>,
     work: Work,
@@ -24,7 +24,7 @@ struct Port {
 impl Attempts for Port {
     fn check_budget(&mut self, _: &Attempt) -> CheckBudget {
         self.work.worth += 1;
-        self.says
+        self.budget
     }
 }
 
@@ -70,14 +70,14 @@ fn refused(alg: &str, kid: &str, signer: Signer) -> Vec<Refused> {
         |kid: &str, changes: Value| token(&head(alg, kid), &claims(changes), signer).unwrap();
     let of = |changes: Value| named(kid, changes);
     // The last digit of a signature is not changed: it may have unused bits.
-    let good = of(json!({}));
-    let at = good.rfind('.').unwrap() + 1;
-    let digit = if good[at..].starts_with('A') {
+    let valid = of(json!({}));
+    let at = valid.rfind('.').unwrap() + 1;
+    let digit = if valid[at..].starts_with('A') {
         "B"
     } else {
         "A"
     };
-    let wrong = [&good[..at], digit, &good[at + 1..]].concat();
+    let wrong = [&valid[..at], digit, &valid[at + 1..]].concat();
     let other = if alg == "EdDSA" { "rsa" } else { "ed" };
     vec![
         (wrong, WRONG_SIGNATURE, false),
@@ -128,7 +128,7 @@ fn every_rejection_costs_one_check_of_its_algorithm_and_none_when_repeated() {
     let tokens = Tokens::new(&policy(&document()));
     for (alg, kid, signer, algorithm) in SIGNERS {
         for (text, cause, early) in refused(alg, kid, signer) {
-            for (says, expected, checks) in [
+            for (budget, expected, checks) in [
                 (CheckBudget::Check, Identity::Refused(cause), 1),
                 // A token that is rejected in any case keeps its reason. Its failure counts towards
                 // the lockout (`Identifier`).
@@ -141,14 +141,14 @@ fn every_rejection_costs_one_check_of_its_algorithm_and_none_when_repeated() {
                     expected
                 };
                 let mut port = Port {
-                    says,
+                    budget,
                     verdict: None,
                     work: Work::default(),
                 };
                 let mut cache = TokenCache::default();
                 let mut ask = |port: &mut Port| {
                     let (identified, attempt) = tokens.identify(&text, NOW, "g", port, &mut cache);
-                    assert_eq!(identified.identity, expected, "{alg} {cause} {says:?}");
+                    assert_eq!(identified.identity, expected, "{alg} {cause} {budget:?}");
                     assert!(attempt.is_some());
                 };
                 ask(&mut port);
@@ -156,11 +156,11 @@ fn every_rejection_costs_one_check_of_its_algorithm_and_none_when_repeated() {
                     checked: vec![algorithm; checks],
                     worth: 1,
                 };
-                assert_eq!(port.work, once, "{alg} {cause} {says:?}");
+                assert_eq!(port.work, once, "{alg} {cause} {budget:?}");
                 ask(&mut port);
                 assert_eq!(
                     port.work.checked, once.checked,
-                    "again: {alg} {cause} {says:?}"
+                    "again: {alg} {cause} {budget:?}"
                 );
             }
         }
@@ -174,9 +174,9 @@ fn nothing_about_a_decoy_identifies_a_client_or_is_cached() {
         for (alg, kid, signer, _) in SIGNERS {
             for (text, cause, _) in refused(alg, kid, signer).into_iter().filter(|it| it.2) {
                 let mut cache = TokenCache::default();
-                for says in [CheckBudget::Check, CheckBudget::Decoy, CheckBudget::Nothing] {
+                for budget in [CheckBudget::Check, CheckBudget::Decoy, CheckBudget::Nothing] {
                     let mut port = Port {
-                        says,
+                        budget,
                         verdict: Some(verdict),
                         work: Work::default(),
                     };
@@ -186,16 +186,16 @@ fn nothing_about_a_decoy_identifies_a_client_or_is_cached() {
             }
         }
         // A valid token that was locked out is accepted later, whatever its decoy check returned.
-        let good = ed(json!({}));
+        let valid = ed(json!({}));
         let mut cache = TokenCache::default();
-        let mut ask = |says, verdict| {
+        let mut ask = |budget, verdict| {
             let mut port = Port {
-                says,
+                budget,
                 verdict,
                 work: Work::default(),
             };
             tokens
-                .identify(&good, NOW, "g", &mut port, &mut cache)
+                .identify(&valid, NOW, "g", &mut port, &mut cache)
                 .0
                 .identity
         };
@@ -212,10 +212,10 @@ fn nothing_about_a_decoy_identifies_a_client_or_is_cached() {
 #[test]
 fn malformed_tokens_and_unused_algorithms_cost_nothing() {
     let tokens = Tokens::new(&policy(&document()));
-    let good = ed(json!({}));
+    let valid = ed(json!({}));
     for text in [
-        good.replace('.', ""),
-        format!("{good}."),
+        valid.replace('.', ""),
+        format!("{valid}."),
         token(r#"{"alg":"none"}"#, &claims(json!({})), Signer::Ed).unwrap(),
         token(
             r#"{"alg":"HS256"}"#,
@@ -228,7 +228,7 @@ fn malformed_tokens_and_unused_algorithms_cost_nothing() {
         "a".repeat(jws::MAX_TOKEN_BYTES + 1),
     ] {
         let mut port = Port {
-            says: CheckBudget::Check,
+            budget: CheckBudget::Check,
             verdict: Some(Ok(true)),
             work: Work::default(),
         };

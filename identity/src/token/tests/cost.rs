@@ -43,16 +43,16 @@ fn a_signature_is_checked_once_whatever_the_tokens_verdict() {
         identity
     };
     let web = Identity::Client("web".into());
-    let good = ed(json!({"nbf": NOW}));
-    assert_eq!(ask(&good, NOW, "g", 1), web);
-    assert_eq!(ask(&good, NOW + 1, "g", 1), web);
+    let valid = ed(json!({"nbf": NOW}));
+    assert_eq!(ask(&valid, NOW, "g", 1), web);
+    assert_eq!(ask(&valid, NOW + 1, "g", 1), web);
     // Cached, but the times are still checked, also when the clock goes back. The first rejection
     // costs the same as an unknown token.
-    assert_eq!(ask(&good, NOW - 31, "g", 2), Identity::Refused(NOT_YET));
-    assert_eq!(ask(&good, NOW + 630, "g", 2), Identity::Refused(EXPIRED));
-    assert_eq!(ask(&good, NOW + 631, "g", 2), Identity::Refused(EXPIRED));
+    assert_eq!(ask(&valid, NOW - 31, "g", 2), Identity::Refused(NOT_YET));
+    assert_eq!(ask(&valid, NOW + 630, "g", 2), Identity::Refused(EXPIRED));
+    assert_eq!(ask(&valid, NOW + 631, "g", 2), Identity::Refused(EXPIRED));
     // A new policy starts without cached results.
-    assert_eq!(ask(&good, NOW, "h", 3), web);
+    assert_eq!(ask(&valid, NOW, "h", 3), web);
     // A wrong signature is cached, and so is a revoked token.
     let forged = token(ED, &claims(json!({})), Signer::Ec).unwrap();
     for _ in 0..2 {
@@ -84,9 +84,9 @@ fn a_failing_verifier_gives_no_verdict_and_is_retried() {
         ..Counting::default()
     };
     let mut cache = TokenCache::default();
-    let good = ed(json!({}));
+    let valid = ed(json!({}));
     let refused = tokens
-        .identify(&good, NOW, "g", &mut verifier, &mut cache)
+        .identify(&valid, NOW, "g", &mut verifier, &mut cache)
         .0;
     assert_eq!(
         refused.identity,
@@ -95,7 +95,7 @@ fn a_failing_verifier_gives_no_verdict_and_is_retried() {
     assert_eq!(refused.credential, None);
     verifier.fails = false;
     let identified = tokens
-        .identify(&good, NOW, "g", &mut verifier, &mut cache)
+        .identify(&valid, NOW, "g", &mut verifier, &mut cache)
         .0;
     assert_eq!(identified.identity, Identity::Client("web".into()));
 }

@@ -11,17 +11,17 @@ const UNKNOWN: Identity = Identity::Refused("token's key is not in its issuer's 
 
 /// Counts signature checks, and returns a preset result for a missing key.
 struct Source {
-    says: Missing,
-    asked: Vec<String>,
+    answer: Missing,
+    requested: Vec<String>,
     checks: usize,
     locked_out: bool,
 }
 
 impl Source {
-    fn saying(says: Missing) -> Self {
+    fn saying(answer: Missing) -> Self {
         Self {
-            says,
-            asked: Vec::new(),
+            answer,
+            requested: Vec::new(),
             checks: 0,
             locked_out: false,
         }
@@ -40,8 +40,8 @@ impl Attempts for Source {
 
 impl KeySource for Source {
     fn missing(&mut self, issuer: &str) -> Missing {
-        self.asked.push(issuer.into());
-        self.says
+        self.requested.push(issuer.into());
+        self.answer
     }
 }
 
@@ -146,7 +146,7 @@ fn a_cached_rejection_ends_when_another_key_gets_the_name() {
 fn only_possibly_valid_tokens_cause_another_fetch() {
     let tokens = by_url();
     let of = |header: &str, changes: Value| token(header, &claims(changes), Signer::Ed).unwrap();
-    for (text, says, asked, identity, awaits) in [
+    for (text, answer, requested, identity, awaits) in [
         (
             ed(json!({})),
             Missing::Awaited,
@@ -228,7 +228,7 @@ fn only_possibly_valid_tokens_cause_another_fetch() {
             None,
         ),
     ] {
-        let mut source = Source::saying(says);
+        let mut source = Source::saying(answer);
         let mut cache = TokenCache::default();
         let (identified, _) = tokens.identify(&text, NOW, "g", &mut source, &mut cache);
         assert_eq!(identified.identity, identity, "{text}");
@@ -240,8 +240,8 @@ fn only_possibly_valid_tokens_cause_another_fetch() {
                 && !matches!(identity, Identity::Refused(cause) if cause.contains("header")),
         );
         assert_eq!(
-            (source.asked.len(), source.checks),
-            (asked, checks),
+            (source.requested.len(), source.checks),
+            (requested, checks),
             "{text}"
         );
     }
@@ -260,6 +260,6 @@ fn a_locked_out_source_causes_no_fetch() {
         &mut TokenCache::default(),
     );
     assert_eq!(identified.identity, Identity::LockedOut(UNCHECKED));
-    assert!(source.asked.is_empty() && identified.awaits.is_none());
+    assert!(source.requested.is_empty() && identified.awaits.is_none());
     assert_eq!(source.checks, 1, "and learns nothing of that by the time");
 }
