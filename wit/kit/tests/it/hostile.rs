@@ -63,8 +63,8 @@ fn sizes_that_overflow_are_refused_before_memory_is_made() {
 #[test]
 fn arguments_that_do_not_fit_are_values_and_types() {
     let a = of(&[1.0, 2.0, f32::NAN, 4.0], &[2, 2]);
-    let whole = a.cast(Datatype::Int8);
-    assert_eq!(kind(whole), Kind::Overflow);
+    let integers = a.cast(Datatype::Int8);
+    assert_eq!(kind(integers), Kind::Overflow);
     let step = |step| Span {
         start: 1,
         count: 2,
@@ -234,7 +234,7 @@ fn a_progressive_picture_goes_over_its_pixels_a_few_times_and_no_more() {
 }
 
 #[test]
-fn a_file_that_says_that_it_is_enormous_is_refused_by_its_header() {
+fn a_file_of_an_enormous_claimed_size_is_refused_by_its_header() {
     let jpeg = |width: u16, height: u16| {
         let mut bytes = b"\xff\xd8\xff\xc0\x00\x11\x08".to_vec();
         bytes.extend(height.to_be_bytes());
@@ -283,19 +283,19 @@ fn damaged_files_are_failures_or_pixels_and_never_a_panic() {
     };
     let mut tried = 0;
     for file in files {
-        let whole: Vec<u8> = file
+        let original: Vec<u8> = file
             .as_bytes()
             .chunks(2)
             .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
             .collect();
         for _ in 0..60 {
-            let mut bytes = whole.clone();
+            let mut bytes = original.clone();
             if random() % 3 == 0 {
-                bytes.truncate(random() % whole.len());
+                bytes.truncate(random() % original.len());
             }
             for _ in 0..random() % 4 {
                 if let Some(byte) = {
-                    let at = random() % whole.len();
+                    let at = random() % original.len();
                     bytes.get_mut(at)
                 } {
                     *byte = random() as u8;

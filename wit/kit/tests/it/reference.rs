@@ -229,12 +229,12 @@ fn what_numpy_and_pillow_make_is_what_the_kit_makes() {
                 continue;
             }
             let pairs = numbers(found).into_iter().zip(numbers(expected));
-            let whole = expected.datatype() == Datatype::Uint8;
+            let is_byte = expected.datatype() == Datatype::Uint8;
             let far = pairs.enumerate().find(|(_, (a, b))| {
-                (a - b).abs() > tolerance * if whole { 1.0 } else { b.abs().max(1.0) }
+                (a - b).abs() > tolerance * if is_byte { 1.0 } else { b.abs().max(1.0) }
             });
-            if let Some((place, (a, b))) = far {
-                wrong.push(format!("{what}: {a}, not {b}, at {place}"));
+            if let Some((index, (a, b))) = far {
+                wrong.push(format!("{what}: {a}, not {b}, at {index}"));
             }
         }
     }

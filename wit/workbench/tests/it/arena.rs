@@ -50,13 +50,13 @@ fn grown(project: &Project) -> (u64, u64, String) {
     }
     let ran = project.verb("bench", &["--seconds", "1"]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    let told = lines(&ran);
-    let bytes = told[0]["memory_grown_bytes"].as_u64().unwrap();
-    assert_eq!(told[1]["arena_bytes"].as_u64(), Some(bytes));
+    let results = lines(&ran);
+    let bytes = results[0]["memory_grown_bytes"].as_u64().unwrap();
+    assert_eq!(results[1]["arena_bytes"].as_u64(), Some(bytes));
     let folder = project.folder();
     let ran = handler(&["bench", "--seconds", "1", folder.to_str().unwrap()]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    let times = told[0]["memory_grows"].as_u64().unwrap();
+    let times = results[0]["memory_grows"].as_u64().unwrap();
     (times, bytes, ran.stdout)
 }
 
@@ -69,12 +69,12 @@ fn memory_growth_per_call_is_reported_and_an_arena_avoids_it() {
     std::fs::create_dir(project.folder().join("cases")).unwrap();
     project.write("cases/zeros.json", CASE);
     project.write("src/lib.rs", SOURCE);
-    let (times, bytes, told) = grown(&project);
-    assert_eq!((times, bytes), (1, 5 << 16), "{told}");
+    let (times, bytes, text) = grown(&project);
+    assert_eq!((times, bytes), (1, 5 << 16), "{text}");
     assert!(
-        told.contains("grows once by 320 KiB")
-            && told.contains("`export_preprocess!(…, arena: 320 << 10)`"),
-        "{told}"
+        text.contains("grows once by 320 KiB")
+            && text.contains("`export_preprocess!(…, arena: 320 << 10)`"),
+        "{text}"
     );
 
     // Memory of the initialisation does not use it up.
@@ -83,9 +83,9 @@ fn memory_growth_per_call_is_reported_and_an_arena_avoids_it() {
             .replace("(Handler);", "(Handler, arena: BYTES);")
             .replace("const _: fn() = init;", init);
         project.write("src/lib.rs", &source);
-        let (times, bytes, told) = grown(&project);
-        assert_eq!((times, bytes), (0, 0), "{told}");
-        assert!(!told.contains("arena:"), "{told}");
+        let (times, bytes, text) = grown(&project);
+        assert_eq!((times, bytes), (0, 0), "{text}");
+        assert!(!text.contains("arena:"), "{text}");
     }
 
     // It counts like any other memory: a policy that allows less than an instance starts with

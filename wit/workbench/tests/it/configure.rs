@@ -54,14 +54,14 @@ fn a_configured_tokenizer_is_part_of_the_component_and_adds_no_fuel_to_a_call() 
         let file = project(kind).join("tokenizer.json");
         let (ran, made) = configure(&scratch, &builtin(), file.to_str().unwrap(), &[]);
         assert_eq!(ran.code, 0, "{kind}: {}", story(&ran));
-        let told = lines(&ran).remove(0);
+        let result = lines(&ran).remove(0);
         let bytes = std::fs::read(&made).unwrap();
-        assert_eq!(told["sha256"], hex(&bytes).as_str());
+        assert_eq!(result["sha256"], hex(&bytes).as_str());
         assert!(
-            told["said"]
+            result["said"]
                 .to_string()
                 .contains(&format!("[0, {greatest}]")),
-            "{told}"
+            "{result}"
         );
 
         // `inspect` shows what the component was made of.
@@ -74,11 +74,11 @@ fn a_configured_tokenizer_is_part_of_the_component_and_adds_no_fuel_to_a_call() 
             "files": [{"name": "tokenizer.json", "bytes": given.len(), "sha256": hex(&given)}]
         });
         assert_eq!(seen["configured"], origin);
-        assert_eq!(told["of"], origin);
+        assert_eq!(result["of"], origin);
 
         // A second run gives the same component.
         let (again, _) = configure(&scratch, &builtin(), file.to_str().unwrap(), &[]);
-        assert_eq!(lines(&again).remove(0)["sha256"], told["sha256"]);
+        assert_eq!(lines(&again).remove(0)["sha256"], result["sha256"]);
 
         let (made, project) = (made.to_str().unwrap(), project(kind));
         let ran = handler(&[
@@ -98,7 +98,7 @@ fn a_configured_tokenizer_is_part_of_the_component_and_adds_no_fuel_to_a_call() 
         // Parsing the file would take millions.
         let fuel = cases.iter().find(|case| case["case"] == "nothing").unwrap()["fuel"].as_u64();
         assert!(fuel.unwrap() < 300_000, "{kind}: {fuel:?}");
-        digests.push(told["sha256"].clone());
+        digests.push(result["sha256"].clone());
     }
     assert_ne!(digests[0], digests[1]);
 }
@@ -117,14 +117,14 @@ fn an_unconfigured_component_is_rejected_with_the_command_to_run() {
         format!("version: 1\nhandlers:\n  text:\n    component: builtin:text-classifier\n    sha256: \"{sha256}\"\n"),
     );
     let ran = tensorgate(&["check".as_ref(), policy.as_os_str()]);
-    let said = format!("{}{}", ran.stdout, ran.stderr);
-    assert_eq!(ran.code, 2, "{said}");
+    let printed = format!("{}{}", ran.stdout, ran.stderr);
+    assert_eq!(ran.code, 2, "{printed}");
     for part in [
         "gate.yaml:4:",
         "has no tokenizer: it must be configured first",
         "tensorgate handler configure builtin:text-classifier --file tokenizer.json -o text.wasm",
     ] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(printed.contains(part), "{part}: {printed}");
     }
 }
 
@@ -147,7 +147,7 @@ fn invalid_or_hostile_tokenizers_are_rejected_with_a_cause() {
         }
         file["normalizer"] = json!({"type": "Sequence", "normalizers": vec![nest; 40]});
     });
-    for (name, text, says) in [
+    for (name, text, cause) in [
         ("nothing", String::new(), "EOF"),
         ("nested", nested, "recursion"),
         ("nested steps", steps, "steps"),
@@ -187,7 +187,7 @@ fn invalid_or_hostile_tokenizers_are_rejected_with_a_cause() {
         let file = scratch.file("tokenizer.json", text);
         let (ran, made) = configure(&scratch, &builtin(), file.to_str().unwrap(), &[]);
         assert_eq!(ran.code, 2, "{name}: {}", story(&ran));
-        assert!(ran.stderr.contains(says), "{name}: {}", ran.stderr);
+        assert!(ran.stderr.contains(cause), "{name}: {}", ran.stderr);
         assert!(ran.stderr.len() < 2000, "{name}");
         assert!(!made.exists(), "{name}");
     }
@@ -198,11 +198,11 @@ fn unusable_inputs_of_configure_are_rejected_with_a_cause() {
     let scratch = Scratch::new();
     let file = project("wordpiece").join("tokenizer.json");
     let file = file.to_str().unwrap();
-    let refused = |component: &Path, file: &str, more: &[&str], code: i32, says: &str| {
+    let refused = |component: &Path, file: &str, more: &[&str], code: i32, cause: &str| {
         let (ran, made) = configure(&scratch, component, file, more);
-        assert_eq!(ran.code, code, "{says}: {}", story(&ran));
-        assert!(ran.stderr.contains(says), "{says}: {}", ran.stderr);
-        assert!(!made.exists(), "{says}");
+        assert_eq!(ran.code, code, "{cause}: {}", story(&ran));
+        assert!(ran.stderr.contains(cause), "{cause}: {}", ran.stderr);
+        assert!(!made.exists(), "{cause}");
     };
     let other = scratch.file("vocab.txt", "[PAD]");
     let large = scratch.file("large.json", vec![b' '; (32 << 20) + 1]);
@@ -241,7 +241,7 @@ fn unusable_inputs_of_configure_are_rejected_with_a_cause() {
 fn a_component_that_misreports_its_result_is_rejected() {
     let scratch = Scratch::new();
     let file = project("wordpiece").join("tokenizer.json");
-    for (name, made, keep, says) in [
+    for (name, made, keep, cause) in [
         (
             "an address beyond its memory",
             "(i32.const -4)",
@@ -277,7 +277,7 @@ fn a_component_that_misreports_its_result_is_rejected() {
         let component = scratch.file("lies.wasm", wat::parse_str(module).unwrap());
         let (ran, made) = configure(&scratch, &component, file.to_str().unwrap(), &[]);
         assert!([1, 2].contains(&ran.code), "{name}: {}", story(&ran));
-        assert!(ran.stderr.contains(says), "{name}: {}", ran.stderr);
+        assert!(ran.stderr.contains(cause), "{name}: {}", ran.stderr);
         assert!(!made.exists(), "{name}");
     }
 }

@@ -31,7 +31,7 @@ fn component(name: &str) -> PathBuf {
 }
 
 /// What `handler test` prints about each case.
-fn told(name: &str, project: &std::path::Path) -> Vec<serde_json::Value> {
+fn results(name: &str, project: &std::path::Path) -> Vec<serde_json::Value> {
     let (component, project) = (component(name), project.to_str().unwrap());
     let component = component.to_str().unwrap();
     let ran = handler(&["--json", "test", "--component", component, project]);
@@ -43,11 +43,11 @@ fn told(name: &str, project: &std::path::Path) -> Vec<serde_json::Value> {
 fn every_example_matches_its_reference_and_rejects_hostile_input() {
     for (name, answered, refused) in EXAMPLES {
         let project = tree().join("examples/handlers").join(name);
-        let told = told(name, &project);
-        let failed: Vec<_> = told.iter().filter(|line| line["ok"] != true).collect();
+        let results = results(name, &project);
+        let failed: Vec<_> = results.iter().filter(|line| line["ok"] != true).collect();
         assert!(failed.is_empty(), "{name}: {failed:#?}");
-        assert_eq!(told.len(), answered + refused, "{name}: {told:#?}");
-        let refusals = told.iter().filter(|line| {
+        assert_eq!(results.len(), answered + refused, "{name}: {results:#?}");
+        let refusals = results.iter().filter(|line| {
             let case = project.join(format!("cases/{}.json", line["case"].as_str().unwrap()));
             std::fs::read_to_string(case)
                 .unwrap()
@@ -82,9 +82,9 @@ fn a_case_with_another_number_fails() {
         "cases/other.json",
         case.replace("[0.5, 0.25, 0.25]", "[0.5, 0.25, 0.26]"),
     );
-    let told = told("class-labels", scratch.path());
-    let ok: Vec<bool> = told.iter().map(|line| line["ok"] == true).collect();
-    assert_eq!(ok, [false, true], "{told:#?}");
+    let results = results("class-labels", scratch.path());
+    let ok: Vec<bool> = results.iter().map(|line| line["ok"] == true).collect();
+    assert_eq!(ok, [false, true], "{results:#?}");
 }
 
 #[test]

@@ -97,11 +97,11 @@ fn outcomes(engine: &Engine, bytes: &[u8]) -> Vec<String> {
         let Ok(run) = run else {
             return vec!["no such function".to_owned()];
         };
-        let told = [argument, 1].map(|argument| match run.call(&mut store, (argument,)) {
+        let results = [argument, 1].map(|argument| match run.call(&mut store, (argument,)) {
             Ok((number,)) => number.to_string(),
             Err(error) => trap(error),
         });
-        all.push(format!("{argument}: {}", told.join(", ")));
+        all.push(format!("{argument}: {}", results.join(", ")));
     }
     all
 }
@@ -295,7 +295,7 @@ const RUN_ALONE: &str = r#"(core module $m (func (export "run") (param i32) (res
 
 /// Tools nest one component in another.
 #[test]
-fn a_nested_component_is_fused_in_place() {
+fn a_nested_component_is_fused_inside_its_parent() {
     let inner = [ENV, LOWERED, LIBRARY, MAIN, RUN].concat();
     let import = r#"(import "double" (func $double (param "x" s32) (result s32)))"#;
     let outer = format!(
@@ -345,9 +345,9 @@ fn a_module_with_two_instances_keeps_them() {
 /// Arbitrary bytes cause no panic, and what is fused behaves the same.
 #[test]
 fn broken_components_are_rejected_or_left_unchanged() {
-    let whole = component(&[ENV, LOWERED, LIBRARY, MAIN, RUN]);
-    for end in 0..whole.len() {
-        let _ = fused(&whole[..end]);
+    let original = component(&[ENV, LOWERED, LIBRARY, MAIN, RUN]);
+    for end in 0..original.len() {
+        let _ = fused(&original[..end]);
     }
     let engine = engine();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -359,7 +359,7 @@ fn broken_components_are_rejected_or_left_unchanged() {
     };
     let mut valid = 0;
     for _ in 0..20_000 {
-        let mut broken = whole.clone();
+        let mut broken = original.clone();
         for _ in 0..=next(3) {
             let at = next(broken.len());
             broken[at] = u8::try_from(next(256)).unwrap();

@@ -169,7 +169,7 @@ fn check(lang: &str, file: &str, source: &str, table: &[(&str, Ends)]) {
     for (behaviour, ends) in table {
         let handler = load(&sandbox, &component, behaviour);
         let started = std::time::Instant::now();
-        let mut told = Vec::new();
+        let mut outcomes = Vec::new();
         for _ in 0..2 {
             let outcome = call(&handler);
             let right = match (&outcome, ends) {
@@ -178,16 +178,16 @@ fn check(lang: &str, file: &str, source: &str, table: &[(&str, Ends)]) {
                 (Ok(_), Answers) => true,
                 _ => false,
             };
-            let said = match outcome {
+            let shown = match outcome {
                 Ok(called) => format!("{} fuel: {:?}", called.fuel_used, called.tensors),
                 Err(error) => format!("{error:?}"),
             };
             if !right {
-                wrong.push(format!("{behaviour:?}: {said}"));
+                wrong.push(format!("{behaviour:?}: {shown}"));
             }
-            told.push(said);
+            outcomes.push(shown);
         }
-        let (one, again) = (told.first().unwrap(), told.last().unwrap());
+        let (one, again) = (outcomes.first().unwrap(), outcomes.last().unwrap());
         println!(
             "{behaviour:<14} {:>6} ms {}",
             started.elapsed().as_millis(),

@@ -99,7 +99,7 @@ fn the_modules_pass_their_tests() {
         .current_dir(tree().join("wit/js"))
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("pass 10"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}");
+    assert!(printed.contains("pass 10"), "{printed}");
 }

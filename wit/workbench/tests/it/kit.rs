@@ -43,11 +43,11 @@ fn planes_case(project: &Project, name: &str, (height, width): (usize, usize), o
     );
 }
 
-fn refused(project: &Project, name: &str, act: &str, refused: &str, says: &str) {
+fn refused(project: &Project, name: &str, act: &str, refused: &str, message: &str) {
     case(
         project,
         name,
-        &json!({"config": {"do": act}, "input": {"raw": {"content_type": "image/png", "file": "digit.png"}}, "expect": {"refused": refused, "says": says}}),
+        &json!({"config": {"do": act}, "input": {"raw": {"content_type": "image/png", "file": "digit.png"}}, "expect": {"refused": refused, "says": message}}),
     );
 }
 
@@ -90,8 +90,8 @@ fn cases(project: &Project) {
 fn carries(project: &Project, fuel: u64) {
     let ran = project.verb("test", &["--only", "kit-carry"]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    let told = lines(&ran);
-    let found = told.iter().find(|line| line["case"] == "kit-carry");
+    let results = lines(&ran);
+    let found = results.iter().find(|line| line["case"] == "kit-carry");
     let burnt = found.unwrap()["fuel"].as_u64().unwrap();
     assert!(burnt < fuel, "{burnt}");
 }

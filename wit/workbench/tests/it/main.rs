@@ -227,17 +227,17 @@ impl Project {
     /// The cases that failed, in a run of the selected ones.
     fn failed(&self, only: &str) -> Vec<String> {
         let ran = self.verb("test", &["--only", only]);
-        let told = lines(&ran);
-        assert!(!told.is_empty(), "{}", story(&ran));
-        let failed = told.iter().filter(|line| line["ok"] != true);
+        let results = lines(&ran);
+        assert!(!results.is_empty(), "{}", story(&ran));
+        let failed = results.iter().filter(|line| line["ok"] != true);
         failed.map(ToString::to_string).collect()
     }
 
     /// Why a case failed; `None` if it passed.
     fn fault(&self, case: &str) -> Option<String> {
         let ran = self.verb("test", &["--only", case]);
-        let told = lines(&ran);
-        let [line] = told.as_slice() else {
+        let results = lines(&ran);
+        let [line] = results.as_slice() else {
             panic!("{}", story(&ran));
         };
         let faults: Vec<&str> = line["faults"]

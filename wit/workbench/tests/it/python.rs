@@ -17,9 +17,9 @@ fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
     // Two tensors: an import in a call, of a module that the component lacks.
     let tensors = ["t", "u"]
         .map(|name| json!({"name": name, "datatype": "BYTES", "shape": [1], "data": ["a"]}));
-    let says = "ModuleNotFoundError: No module named 'colorsys' (handler.py:7 in preprocess); a handler can import only";
+    let cause = "ModuleNotFoundError: No module named 'colorsys' (handler.py:7 in preprocess); a handler can import only";
     let case = json!({
-        "input": {"tensors": tensors}, "expect": {"refused": "reported", "says": says},
+        "input": {"tensors": tensors}, "expect": {"refused": "reported", "says": cause},
     });
     project.write("cases/own-late-import.json", &case.to_string());
     project.write(
@@ -91,7 +91,7 @@ fn the_package_passes_its_tests() {
         .current_dir(tree().join("wit/python"))
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("Ran 1"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{printed}");
+    assert!(printed.contains("Ran 1"), "{printed}");
 }

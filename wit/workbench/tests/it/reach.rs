@@ -201,8 +201,8 @@ fn answers(items: &[&str]) -> Value {
     json!({"tensors": [{"name": "came", "datatype": "BYTES", "shape": [items.len()], "data": items}]})
 }
 
-fn refused(cause: &str, says: &str) -> Value {
-    json!({"refused": cause, "says": says})
+fn refused(cause: &str, message: &str) -> Value {
+    json!({"refused": cause, "says": message})
 }
 
 /// Checks what both languages have in common.
@@ -294,8 +294,8 @@ fn asks(lang: &str, file: &str, source: &str) {
 fn fuel(project: &Project, only: &str) -> u64 {
     let ran = project.verb("test", &["--only", only]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    let told = lines(&ran);
-    let found = told.iter().find(|line| line["case"] == "own-found");
+    let results = lines(&ran);
+    let found = results.iter().find(|line| line["case"] == "own-found");
     found.unwrap()["fuel"].as_u64().unwrap()
 }
 
@@ -318,12 +318,12 @@ fn undeclared_resources_are_absent_and_ungranted_ones_fail_the_load() {
     let report = lines(&project.verb("inspect", &[])).remove(0);
     assert_eq!(report["needs"], json!([]), "{report}");
     for (name, interface) in [("greedy", "fetch"), ("unnamed", "lookups")] {
-        let says = format!("built without a `{interface}:`");
+        let message = format!("built without a `{interface}:`");
         case(
             &project,
             name,
             json!({"do": name}),
-            refused("reported", &says),
+            refused("reported", &message),
         );
     }
     assert_eq!(project.failed("own-"), Vec::<String>::new());
@@ -343,7 +343,7 @@ fn undeclared_resources_are_absent_and_ungranted_ones_fail_the_load() {
 }
 
 #[test]
-fn an_old_project_is_told_which_files_it_lacks() {
+fn an_old_project_gets_the_list_of_files_it_lacks() {
     let project = Project::unbuilt("older", "js", "preprocess");
     let manifest = std::fs::read_to_string(project.folder().join("handler.yaml")).unwrap();
     project.write("handler.yaml", &format!("{manifest}{GRANTS}"));

@@ -31,7 +31,7 @@ impl ResourceResolver for World {
     ) -> std::pin::Pin<
         Box<dyn Future<Output = Result<Vec<ResolvedResource>, EgressBusy>> + Send + 'b>,
     > {
-        let brought = asks.iter().map(|ask| match ask {
+        let resources = asks.iter().map(|ask| match ask {
             CapabilityRequest::File(url) if url.ends_with("none") => {
                 ResolvedResource::failed(ask, ResolveFailure::NotFound)
             }
@@ -52,7 +52,7 @@ impl ResourceResolver for World {
                 ResolvedResource::Columns(Ok((1..).zip(features).map(column).collect()))
             }
         });
-        Box::pin(std::future::ready(Ok(brought.collect())))
+        Box::pin(std::future::ready(Ok(resources.collect())))
     }
 }
 
@@ -200,10 +200,10 @@ fn replaying_a_captured_call_gives_the_same_result() {
     }
     let ran = gate.replay(&gate.folder, &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    let told = lines(&ran);
+    let results = lines(&ran);
     let whats = ["answered", "answered", "rejected", "asks"];
-    assert_eq!(told.len(), whats.len());
-    for (line, what) in told.iter().zip(whats) {
+    assert_eq!(results.len(), whats.len());
+    for (line, what) in results.iter().zip(whats) {
         assert_eq!(line["verdict"], "same", "{}", story(&ran));
         assert_eq!(
             (&line["was"]["what"], &line["was"]),
@@ -242,8 +242,8 @@ fn replaying_a_captured_call_gives_the_same_result() {
     assert_eq!(with(&gate.folder, &[&other]).code, 2);
 
     // A truncated or changed file is not read, and does not prevent the others from being replayed.
-    let whole = std::fs::read(&files[0]).unwrap();
-    std::fs::write(&files[0], &whole[..whole.len() - 1]).unwrap();
+    let original = std::fs::read(&files[0]).unwrap();
+    std::fs::write(&files[0], &original[..original.len() - 1]).unwrap();
     let ran = gate.replay(&gate.folder, &[]);
     assert_eq!((ran.code, lines(&ran).len()), (2, 3), "{}", story(&ran));
     assert!(ran.stderr.contains("cut off"), "{}", story(&ran));
@@ -321,13 +321,13 @@ fn differences_in_a_replay_are_reported_and_invalid_captures_are_rejected() {
             "for a missing resource",
         ),
     ];
-    for (name, how, verdict, says) in cases {
+    for (name, how, verdict, message) in cases {
         let ran = gate.replay(&gate.changed(name, &files[0], how), &[]);
         assert_eq!(ran.code, 1, "{name}: {}", story(&ran));
         let line = lines(&ran).remove(0);
         assert_eq!(line["verdict"], verdict, "{name}: {line}");
         assert!(
-            line["detail"].as_str().unwrap().contains(says),
+            line["detail"].as_str().unwrap().contains(message),
             "{name}: {line}"
         );
     }
@@ -380,10 +380,10 @@ fn differences_in_a_replay_are_reported_and_invalid_captures_are_rejected() {
             "not a captured call",
         ),
     ];
-    for (name, how, says) in hostile {
+    for (name, how, message) in hostile {
         let ran = gate.replay(&gate.changed(name, &files[0], how), &[]);
         assert_eq!(ran.code, 2, "{name}: {}", story(&ran));
-        assert!(ran.stderr.contains(says), "{name}: {}", story(&ran));
+        assert!(ran.stderr.contains(message), "{name}: {}", story(&ran));
         assert!(ran.stdout.is_empty(), "{name}: {}", story(&ran));
     }
     // Nor is a file that is not a capture, a link, or a folder without captures.
@@ -451,8 +451,8 @@ fn replayed_lookups_return_the_captured_values() {
     let call = Captured::decode(&text).unwrap();
     let last = |call: &Captured| {
         let mut call = call.clone();
-        for came in &mut call.brought {
-            if let CapturedResource::Columns { values, .. } = came {
+        for resource in &mut call.brought {
+            if let CapturedResource::Columns { values, .. } = resource {
                 values[0].0[1] ^= 1;
             }
         }

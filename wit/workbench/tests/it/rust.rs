@@ -93,8 +93,8 @@ fn the_folder_of_a_project_does_not_change_the_built_bytes() {
     assert_eq!(digest(&one), digest(&other));
     let bytes = std::fs::read(other.component()).unwrap();
     let text = String::from_utf8_lossy(&bytes);
-    for place in [one.folder(), other.folder()] {
-        assert!(!text.contains(place.to_str().unwrap()));
+    for path in [one.folder(), other.folder()] {
+        assert!(!text.contains(path.to_str().unwrap()));
     }
 }
 

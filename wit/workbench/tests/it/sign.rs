@@ -66,36 +66,36 @@ fn only_the_signed_component_is_accepted() {
     let signing = Signing::new();
     let ran = signing.sign("scale@1.4.0");
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    let told = lines(&ran).remove(0);
+    let result = lines(&ran).remove(0);
     let ed25519 = PublicKey::from_pem(PUBLIC).unwrap().to_hex();
-    assert_eq!(told["ed25519"], ed25519.as_str());
-    assert_eq!(told["sha256"], signing.digest().as_str());
+    assert_eq!(result["ed25519"], ed25519.as_str());
+    assert_eq!(result["sha256"], signing.digest().as_str());
     let signature = signing.scratch.path().join("scale.wasm.sigstore.json");
-    assert_eq!(told["signature"], signature.to_str().unwrap());
+    assert_eq!(result["signature"], signature.to_str().unwrap());
     let policy = |key: &str, signed_as: &str| {
         let text = format!(
             "version: 1\nkeys:\n  release: {{ed25519: \"{key}\"}}\nhandlers:\n  scale:\n    component: scale.wasm\n    sha256: \"{}\"\n    signed_by: [release]\n    signed_as: {signed_as}\n",
-            told["sha256"].as_str().unwrap()
+            result["sha256"].as_str().unwrap()
         );
         signing.scratch.file("gate.yaml", text)
     };
-    let good = policy(&ed25519, "scale@1.4.0");
-    assert_eq!(check(&good).0, 0, "{}", check(&good).1);
+    let matching = policy(&ed25519, "scale@1.4.0");
+    assert_eq!(check(&matching).0, 0, "{}", check(&matching).1);
     let refused = |policy: &Path, text: &str| {
-        let (code, said) = check(policy);
-        assert_eq!(code, 2, "{text}: {said}");
+        let (code, output) = check(policy);
+        assert_eq!(code, 2, "{text}: {output}");
         assert!(
-            said.contains(text) && said.contains("gate.yaml:8:"),
-            "{said}"
+            output.contains(text) && output.contains("gate.yaml:8:"),
+            "{output}"
         );
-        assert!(said.contains("tensorgate handler sign"), "{said}");
+        assert!(output.contains("tensorgate handler sign"), "{output}");
     };
     refused(&policy(&"17".repeat(32), "scale@1.4.0"), "signed by none");
     refused(&policy(&ed25519, "scale@1.3.9"), "signs scale@1.4.0");
-    let good = policy(&ed25519, "scale@1.4.0");
+    let matching = policy(&ed25519, "scale@1.4.0");
     // Built and signed again, while the policy still names the reviewed component.
     signing.component("(component (component))");
-    let (code, faults) = check(&good);
+    let (code, faults) = check(&matching);
     let differs = "component scale.wasm differs from its sha256";
     assert!(code == 2 && faults.contains(differs), "{faults}");
     let signed = !faults.contains("signed_by)");
@@ -105,10 +105,10 @@ fn only_the_signed_component_is_accepted() {
     );
     let ran = signing.sign("scale@1.4.0");
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    refused(&good, "signs another component");
+    refused(&matching, "signs another component");
     std::fs::remove_file(&signature).unwrap();
-    refused(&good, "no signature");
-    let json = tensorgate(&["--json".as_ref(), "check".as_ref(), good.as_os_str()]);
+    refused(&matching, "no signature");
+    let json = tensorgate(&["--json".as_ref(), "check".as_ref(), matching.as_os_str()]);
     assert!(
         json.stdout.contains("handlers.scale.signed_by"),
         "{}",

@@ -83,7 +83,7 @@ fn a_table_in_rust_costs_a_call_nothing() {
 #[test]
 fn a_failing_initialisation_in_rust_is_reported_by_the_build() {
     let project = project("fails-rs");
-    for (body, says) in [
+    for (body, cause) in [
         (r#"panic!("no such vocabulary")"#, "no such vocabulary"),
         (
             r#"drop(tensorgate_handler::config("vocabulary"))"#,
@@ -99,7 +99,7 @@ fn a_failing_initialisation_in_rust_is_reported_by_the_build() {
         );
         let ran = project.verb("build", &[]);
         assert_eq!(ran.code, 1, "{}", story(&ran));
-        assert!(ran.stderr.contains(says), "{}", ran.stderr);
+        assert!(ran.stderr.contains(cause), "{}", ran.stderr);
         assert!(ran.stderr.contains("export_init!"), "{}", ran.stderr);
     }
 }
