@@ -16,7 +16,7 @@ pub struct Attempt {
     /// token's issuer, key and subject.
     pub prefix: [u8; 32],
     /// Digest of the whole credential.
-    pub whole: [u8; 32],
+    pub credential: [u8; 32],
 }
 
 /// How much work an unknown credential may cost.
@@ -59,7 +59,7 @@ impl Attempt {
         let end = text.floor_char_boundary(KEY_PREFIX_CHARS);
         Some(Self {
             prefix: digest(kind, &[text.get(..end)]),
-            whole: digest(kind, &[Some(text)]),
+            credential: digest(kind, &[Some(text)]),
         })
     }
 
@@ -67,7 +67,7 @@ impl Attempt {
     pub(crate) fn token(text: &str, claimed: [Option<&str>; 3]) -> Self {
         Self {
             prefix: digest("token", &claimed),
-            whole: digest("token", &[Some(text)]),
+            credential: digest("token", &[Some(text)]),
         }
     }
 }

@@ -204,7 +204,7 @@ impl<'r> Marks<'r> {
     }
 
     fn right(&self, attempt: &Attempt) -> MarkLocation {
-        self.location(Kind::Right, &attempt.whole)
+        self.location(Kind::Right, &attempt.credential)
     }
 
     /// Locates a mark by a keyed digest, so that callers cannot choose which marks share a page.
