@@ -43,9 +43,9 @@ use pool::EndpointPool;
 pub use pool::LoadGuard;
 use tensorgate_base::client_key::ClientKey;
 use tensorgate_judge::protocol_adapter::ProtocolAdapter;
-use tensorgate_models::artifacts::ModelArtifacts;
 use tensorgate_telemetry::labels::BackendLabels;
 use tensorgate_telemetry::metrics::{GaugeGuard, Metrics};
+use tensorgate_verified_models::ModelArtifacts;
 
 /// Dispatches requests to the endpoints of one backend.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::printable;
-use tensorgate_models::artifacts::trusted_files;
 use tensorgate_policy::{Policy, hex};
+use tensorgate_verified_models::trusted_files;
 
 /// The only file of a version, as the backend loads it.
 const MODEL_FILE: &str = "model.onnx";

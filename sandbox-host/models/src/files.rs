@@ -19,7 +19,7 @@ mod tree;
 mod walk;
 
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tensorgate_artifact::model_signing::{Differences, Manifest, Pieces, Resource, Rules, compare};
 
@@ -31,6 +31,11 @@ pub use hash::{Options, Progress};
 use tree::Tree;
 pub use walk::{FoundFile, Ignored};
 use walk::{Scope, Walked, walk};
+
+/// The name of a signature in the folder of its model.
+pub const SIGNATURE: &str = "model.sig";
+/// The ending of a signature beside a model that is a single file.
+const SIGNATURE_ENDING: &str = ".sig";
 
 /// A file that was hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,6 +180,17 @@ pub fn path_beneath(root: &Path, file: &Path) -> Option<String> {
     let file = parent.join(file.file_name()?);
     let beneath = file.strip_prefix(root.canonicalize().ok()?).ok()?;
     beneath.to_str().map(str::to_owned)
+}
+
+/// The default file of a model's signature: in its folder, or beside a single file.
+pub fn signature_file(model: &Path) -> PathBuf {
+    if model.is_file() {
+        let mut name = model.as_os_str().to_owned();
+        name.push(SIGNATURE_ENDING);
+        name.into()
+    } else {
+        model.join(SIGNATURE)
+    }
 }
 
 /// A resource that equals no signed one.

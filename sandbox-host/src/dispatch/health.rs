@@ -23,7 +23,7 @@ use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
 pub(super) use result::ModelStatus;
 pub use result::ProbeResult;
-use tensorgate_models::artifacts::ModelArtifacts;
+use tensorgate_verified_models::ModelArtifacts;
 
 /// The interval of probes while something is not ready, so that it is found soon after it comes up.
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(250);

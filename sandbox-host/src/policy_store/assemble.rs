@@ -32,7 +32,6 @@ use tensorgate_judge::context_keys::ContextKeys;
 use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 use tensorgate_judge::request::Verifier;
 use tensorgate_limits::{ConnectFault, SharedLimits};
-use tensorgate_models::artifacts::{ModelArtifacts, ModelServers};
 use tensorgate_net::pem::TlsError;
 use tensorgate_net::resolve::{Resolve, SystemResolver};
 use tensorgate_net::tls::Tls;
@@ -45,6 +44,7 @@ use tensorgate_settings::folders::{self, Folders};
 use tensorgate_settings::signed::{self, UnsignedFault};
 use tensorgate_telemetry::labels::BackendLabels;
 use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_verified_models::{ModelArtifacts, ModelServers};
 use tensorgate_watch::webhook::{Target, WebhookFault};
 
 /// Why a policy cannot be served.

@@ -31,11 +31,11 @@ use tensorgate_judge::request::{
     Caller, DenialOrigin, DeniedRequest, HeadVerdict, Verifier, read_head,
 };
 use tensorgate_limits::SharedLimits;
-use tensorgate_models::artifacts::Followed;
 use tensorgate_settings::admin::GatewayStatus;
 use tensorgate_settings::bounds::Bounds;
 use tensorgate_telemetry::labels::GenerationLabels;
 use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_verified_models::Followed;
 
 /// The most older policies that are kept. They share handlers and backends, so each costs only its
 /// rules and routes. Beyond it the oldest is dropped early, because a revocation must never wait.

@@ -11,9 +11,7 @@ use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_cli_common::{Failure, runtime};
 use tensorgate_judge::model_version::model_version;
-use tensorgate_models::artifacts::{
-    AWAITING_LOAD, Confirmation, ConfirmationFile, confirm_options,
-};
+use tensorgate_verified_models::{AWAITING_LOAD, Confirmation, ConfirmationFile, confirm_options};
 use tokio::time::{Instant, sleep};
 
 use crate::stack::probe::{Response, Target, send_request};

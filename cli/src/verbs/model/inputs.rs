@@ -9,8 +9,7 @@ use tensorgate_artifact::model_signing::{Certificate, Exclusions, Pieces, Rules}
 use tensorgate_base::files::regular_at_most;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::printable;
-use tensorgate_models::artifacts::signature_file;
-use tensorgate_models::files::{Hashed, Options, hash_folder};
+use tensorgate_models::files::{Hashed, Options, hash_folder, signature_file};
 
 use super::jobs;
 use crate::progress_line::ProgressLine;

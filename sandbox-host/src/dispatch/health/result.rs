@@ -10,7 +10,7 @@ use super::Key;
 use crate::backends::BackendError;
 use crate::backends::oip::Channel;
 use crate::backends::signature::{Comparison, compare};
-use tensorgate_models::artifacts::Sighting;
+use tensorgate_verified_models::Sighting;
 
 /// What a server reports of a model version.
 #[derive(Clone, Debug, PartialEq)]

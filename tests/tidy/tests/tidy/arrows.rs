@@ -90,9 +90,18 @@ const ARROWS: &[(&str, &[&str])] = &[
         "tensorgate-models",
         &[
             "tensorgate-artifact",
-            "tensorgate-audit",
             "tensorgate-base",
             "tensorgate-os-sandbox",
+            "tensorgate-policy",
+        ],
+    ),
+    (
+        "tensorgate-verified-models",
+        &[
+            "tensorgate-artifact",
+            "tensorgate-audit",
+            "tensorgate-base",
+            "tensorgate-models",
             "tensorgate-policy",
             "tensorgate-telemetry",
         ],
@@ -121,6 +130,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-sandbox",
             "tensorgate-settings",
             "tensorgate-telemetry",
+            "tensorgate-verified-models",
             "tensorgate-watch",
             "tensorgate-wire",
         ],
@@ -155,6 +165,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-settings",
             // Its tests write audit logs.
             "tensorgate-telemetry",
+            "tensorgate-verified-models",
             "tensorgate-watch",
             "tensorgate-wire",
         ],

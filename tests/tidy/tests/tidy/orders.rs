@@ -31,6 +31,27 @@ pub(crate) const HOST: Crate = Crate {
     section: "## The host",
 };
 
+const VERIFIED_MODELS: Crate = Crate {
+    source: "sandbox-host/verified-models/src",
+    order: &[
+        "status",
+        "endpoint_loads",
+        "load_state",
+        "servers",
+        "retry",
+        "first_digests",
+        "trust",
+        "check",
+        "confirmations",
+        "check_turns",
+        "registry",
+        "reporter",
+        "threads",
+    ],
+    for_tests: &[],
+    section: "## Verified models",
+};
+
 pub(crate) const POLICY: Crate = Crate {
     source: "policy/src",
     order: &[
@@ -260,6 +281,17 @@ const WORKBENCH: Crate = Crate {
     section: "## The workbench for handlers",
 };
 
-pub(crate) const CRATES: [Crate; 11] = [
-    HOST, POLICY, FILTERS, WIRE, IDENTITY, ARTIFACT, COMMON, COMMAND, GUEST, KIT, WORKBENCH,
+pub(crate) const CRATES: [Crate; 12] = [
+    HOST,
+    VERIFIED_MODELS,
+    POLICY,
+    FILTERS,
+    WIRE,
+    IDENTITY,
+    ARTIFACT,
+    COMMON,
+    COMMAND,
+    GUEST,
+    KIT,
+    WORKBENCH,
 ];

@@ -131,7 +131,7 @@ impl Confirmations {
     }
 
     /// The confirmations that have appeared since the last call.
-    pub(super) fn take(&mut self) -> Vec<Confirmation> {
+    pub(crate) fn take(&mut self) -> Vec<Confirmation> {
         if self.file.refresh(false) != Refresh::Renewed {
             return Vec::new();
         }

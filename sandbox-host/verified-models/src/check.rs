@@ -14,16 +14,17 @@ use tensorgate_artifact::scan::Verdict;
 use tensorgate_policy::policy::{GIT_PREFIX, ModelArtifact};
 use tensorgate_policy::values::safe_text::printable;
 
-use super::first_digests::FirstDigests;
-use super::status::{Cause, Identity, Observation};
-use super::trust::{SIGNATURE, Trusted, trust_file, trusted};
-use crate::files::file_state::{is_same_or_absent, wait_for_next_tick};
-use crate::files::{
-    Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, check_found, path_beneath,
-};
-use crate::scan::messages::FileReport;
-use crate::scan::supervisor::ScannerSupervisor;
+use crate::first_digests::FirstDigests;
+use crate::status::{Cause, Identity, Observation};
+use crate::trust::{Trusted, trust_file, trusted};
 use tensorgate_base::unix_time::now_unix_s;
+use tensorgate_models::files::file_state::{is_same_or_absent, wait_for_next_tick};
+use tensorgate_models::files::{
+    Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, SIGNATURE, check_found,
+    path_beneath,
+};
+use tensorgate_models::scan::messages::FileReport;
+use tensorgate_models::scan::supervisor::ScannerSupervisor;
 
 /// Cores of this many are left to requests.
 const CORES_PER_HASHER: usize = 2;
@@ -56,7 +57,7 @@ struct States {
 
 /// What a check, or a look, was about.
 #[derive(Debug, Default)]
-pub(super) struct Baseline {
+pub(crate) struct Baseline {
     manifest: Option<Manifest>,
     /// `None` before the first look, or if it failed.
     states: Option<States>,
@@ -79,18 +80,18 @@ impl States {
 
 impl Baseline {
     /// Whether the states of the files are known.
-    pub(super) const fn is_known(&self) -> bool {
+    pub(crate) const fn is_known(&self) -> bool {
         self.states.is_some()
     }
 
     /// The bytes of all files. `None` if they are not known.
-    pub(super) fn bytes(&self) -> Option<u64> {
+    pub(crate) fn bytes(&self) -> Option<u64> {
         self.states.as_ref().map(|states| states.files.bytes())
     }
 
     /// What is new, missing or different since an earlier look. A look that failed tells nothing:
     /// the next one is compared with the one before.
-    pub(super) fn change_since(&self, before: &Self) -> Option<String> {
+    pub(crate) fn change_since(&self, before: &Self) -> Option<String> {
         let before = before.states.as_ref()?;
         self.states.as_ref()?.change_since(before)
     }
@@ -111,7 +112,7 @@ impl Checker {
     }
 
     /// Verifies the files of an artifact, which must not change meanwhile.
-    pub(super) fn check(&self, artifact: &ModelArtifact) -> (Observation, Baseline) {
+    pub(crate) fn check(&self, artifact: &ModelArtifact) -> (Observation, Baseline) {
         // Before anything is read, so that each later change is found.
         let before = match self.states(artifact) {
             Ok(before) => before,
@@ -157,7 +158,7 @@ impl Checker {
     }
 
     /// Starts scanner supervisors again that have ended.
-    pub(super) fn tend_scanner(&self) {
+    pub(crate) fn tend_scanner(&self) {
         if let Ok(scanner) = &self.scanner {
             scanner.tend();
         }
@@ -167,7 +168,7 @@ impl Checker {
     ///
     /// # Errors
     /// Their states cannot be read, which tells nothing of a change.
-    pub(super) fn look(&self, artifact: &ModelArtifact) -> Result<Baseline, String> {
+    pub(crate) fn look(&self, artifact: &ModelArtifact) -> Result<Baseline, String> {
         let states = self.states(artifact)?;
         Ok(Baseline {
             manifest: None,
@@ -302,7 +303,7 @@ impl Checker {
 
     /// What a check has found about one of the versions that have these files. The digest of a
     /// version that is verified for the first time is kept.
-    pub(super) fn of_version(
+    pub(crate) fn of_version(
         &self,
         (model, version): (&str, &str),
         observation: &Observation,
@@ -320,13 +321,13 @@ impl Checker {
 
     /// Whether the servers of a version may have loaded other files before this host started.
     /// `None` if that cannot be read.
-    pub(super) fn awaits_load(&self, model: &str, version: &str) -> Option<bool> {
+    pub(crate) fn awaits_load(&self, model: &str, version: &str) -> Option<bool> {
         self.first_digests().awaits_load(model, version)
     }
 
     /// Keeps whether the servers of a version may have loaded other files. The answer is asked for
     /// while no other thread can keep one, so that the last one that is kept is the latest.
-    pub(super) fn keep_awaits_load(
+    pub(crate) fn keep_awaits_load(
         &self,
         model: &str,
         version: &str,

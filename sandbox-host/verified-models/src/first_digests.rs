@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tensorgate_policy::hex;
 use tensorgate_policy::values::safe_text::printable;
 
-use super::status::Cause;
+use crate::status::Cause;
 use tensorgate_base::files::{at_most, open};
 
 /// The form of the files.

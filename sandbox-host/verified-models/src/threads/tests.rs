@@ -6,12 +6,12 @@ use serde_json::json;
 use tensorgate_policy::Policy;
 use tensorgate_policy::validate::validate;
 
-use super::super::first_digests::FirstDigests;
-use super::super::load_state::LoadEvent;
-use super::super::reporter::labels;
-use super::super::servers::ModelServers;
-use super::super::status::Identity;
 use super::*;
+use crate::first_digests::FirstDigests;
+use crate::load_state::LoadEvent;
+use crate::reporter::labels;
+use crate::servers::ModelServers;
+use crate::status::Identity;
 use tensorgate_audit::recover::{Settings, recover};
 
 /// A policy with a model whose files are at this path.
@@ -41,7 +41,7 @@ fn policy_with(path: &str, sha256: &str) -> Policy {
 }
 
 /// Follows a policy whose models have one server.
-fn follow(artifacts: &ModelArtifacts, policy: &Policy) -> super::super::registry::Followed {
+fn follow(artifacts: &ModelArtifacts, policy: &Policy) -> crate::registry::Followed {
     let followed = artifacts.follow(policy, |model| ModelServers {
         model: model.name().to_owned(),
         addresses: vec!["http://127.0.0.1:8001".to_owned()],
@@ -239,7 +239,7 @@ fn files_that_are_put_back_are_alerted_and_await_a_load_across_a_restart() {
 
 #[test]
 fn health_checks_tell_of_a_load() {
-    use super::super::endpoint_loads::Sighting::{Absent, Present};
+    use crate::endpoint_loads::Sighting::{Absent, Present};
     let (folder, work) = work("load-seen");
     let _followed = follow(&work.artifacts, &policy("models/a"));
     let entries = work.artifacts.entries();
@@ -279,7 +279,7 @@ fn write_model(folder: &std::path::Path) -> std::path::PathBuf {
 
 /// Swaps a file and puts it back, in a later tick of the clock.
 fn swap(model: &std::path::Path) {
-    crate::files::file_state::wait_for_next_tick();
+    tensorgate_models::files::file_state::wait_for_next_tick();
     let (weights, aside) = (model.join("weights"), model.join("aside"));
     std::fs::rename(&weights, &aside).unwrap();
     std::fs::write(&weights, "y").unwrap();

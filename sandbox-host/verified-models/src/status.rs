@@ -102,7 +102,7 @@ impl Status {
 
 /// A change of a version: its files, and whether it is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Change {
+pub(crate) struct Change {
     /// The status before.
     pub before: Status,
     /// Whether requests were sent to its servers before.

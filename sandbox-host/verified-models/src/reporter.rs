@@ -6,12 +6,12 @@ use std::time::SystemTime;
 
 use tensorgate_policy::hex;
 
-use super::check::Checker;
-use super::confirmations::Confirmation;
-use super::endpoint_loads::Load;
-use super::load_state::{LoadEffect, LoadEvent};
-use super::registry::{Entry, ModelArtifacts};
-use super::status::{Change, Identity, Observation, Status};
+use crate::check::Checker;
+use crate::confirmations::Confirmation;
+use crate::endpoint_loads::Load;
+use crate::load_state::{LoadEffect, LoadEvent};
+use crate::registry::{Entry, ModelArtifacts};
+use crate::status::{Change, Identity, Observation, Status};
 use tensorgate_audit::Audit;
 use tensorgate_audit::record::{ArtifactAction, ArtifactKind, ArtifactRecord, Event};
 use tensorgate_telemetry::labels::ModelReadyLabels;
@@ -21,7 +21,7 @@ use tensorgate_telemetry::metrics::Metrics;
 const PUT_BACK: &str = "its files changed and were put back: its server may have loaded others";
 
 /// Where threads report.
-pub(super) struct Reporter {
+pub(crate) struct Reporter {
     pub audit: Audit,
     pub metrics: Arc<Metrics>,
 }
@@ -244,7 +244,7 @@ fn keep(checker: &Checker, entry: &Entry) {
 
 /// Shows which versions are verified in the metric. While two policies name different files of a
 /// version, the later policy counts: its entry is the last one.
-pub(super) fn show_all(removed: &[Arc<Entry>], entries: &[Arc<Entry>], metrics: &Metrics) {
+pub(crate) fn show_all(removed: &[Arc<Entry>], entries: &[Arc<Entry>], metrics: &Metrics) {
     for entry in removed {
         metrics.model_verified.remove(&labels(entry));
     }
@@ -258,7 +258,7 @@ fn show(entry: &Entry, metrics: &Metrics) {
     gauge.set(entry.is_served().into());
 }
 
-pub(super) fn labels(entry: &Entry) -> ModelReadyLabels {
+pub(crate) fn labels(entry: &Entry) -> ModelReadyLabels {
     ModelReadyLabels {
         model: entry.model.clone(),
         version: entry.version.clone(),

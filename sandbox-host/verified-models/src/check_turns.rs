@@ -8,7 +8,7 @@ const LARGE_BYTES: u64 = 256 << 20;
 
 /// A model that waits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate<'a> {
+pub(crate) struct Candidate<'a> {
     /// Who has it.
     pub owner: &'a str,
     /// Its bytes at the last look.
@@ -23,14 +23,14 @@ impl Candidate<'_> {
 
 /// A check that has its turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     owner: String,
     is_large: bool,
 }
 
 /// The checks that run, and the last turn of each owner.
 #[derive(Debug)]
-pub(super) struct CheckTurns {
+pub(crate) struct CheckTurns {
     /// The most large models at once.
     large: usize,
     running: Vec<Turn>,

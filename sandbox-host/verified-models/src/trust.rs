@@ -16,15 +16,11 @@ use tensorgate_policy::values::safe_text::printable;
 
 use tensorgate_base::files::regular_at_most;
 use tensorgate_base::unix_time::now_unix_s;
-
-/// The name of a signature in the folder of its model.
-pub(super) const SIGNATURE: &str = "model.sig";
-/// The ending of a signature beside a model that is a single file.
-const SIGNATURE_ENDING: &str = ".sig";
+use tensorgate_models::files::signature_file;
 
 /// A manifest that is trusted.
 #[derive(Debug)]
-pub(super) struct Trusted {
+pub(crate) struct Trusted {
     /// What the files must be.
     pub manifest: Manifest,
     /// The signer's name in the policy.
@@ -32,7 +28,7 @@ pub(super) struct Trusted {
 }
 
 /// The file of the signature or of the manifest.
-pub(super) fn trust_file(root: &Path, artifact: &ModelArtifact) -> PathBuf {
+pub(crate) fn trust_file(root: &Path, artifact: &ModelArtifact) -> PathBuf {
     match artifact.trust() {
         ArtifactTrust::Manifest { path, .. } => root.join(path),
         ArtifactTrust::Signed {
@@ -46,7 +42,7 @@ pub(super) fn trust_file(root: &Path, artifact: &ModelArtifact) -> PathBuf {
 }
 
 /// Whether two artifacts have the same files, and the same file says what they must be.
-pub(super) fn same_files(one: &ModelArtifact, other: &ModelArtifact) -> bool {
+pub(crate) fn same_files(one: &ModelArtifact, other: &ModelArtifact) -> bool {
     let trust_file = |artifact: &ModelArtifact| match artifact.trust() {
         ArtifactTrust::Manifest { path, .. } => Some(path.clone()),
         ArtifactTrust::Signed { signature, .. } => signature.clone(),
@@ -54,22 +50,11 @@ pub(super) fn same_files(one: &ModelArtifact, other: &ModelArtifact) -> bool {
     one.path() == other.path() && trust_file(one) == trust_file(other)
 }
 
-/// The default file of a model's signature: in its folder, or beside a single file.
-pub fn signature_file(model: &Path) -> PathBuf {
-    if model.is_file() {
-        let mut name = model.as_os_str().to_owned();
-        name.push(SIGNATURE_ENDING);
-        name.into()
-    } else {
-        model.join(SIGNATURE)
-    }
-}
-
 /// Reads and verifies the manifest, at a time in seconds since 1970.
 ///
 /// # Errors
 /// Why it is not trusted.
-pub(super) fn trusted(
+pub(crate) fn trusted(
     file: &Path,
     artifact: &ModelArtifact,
     now_s: u64,

@@ -5,9 +5,9 @@
 use serde_json::json;
 use tensorgate_policy::validate::validate;
 
-use super::super::endpoint_loads::Load;
-use super::super::status::Identity;
 use super::*;
+use crate::endpoint_loads::Load;
+use crate::status::Identity;
 
 /// A policy with two models that have files.
 fn policy() -> Policy {

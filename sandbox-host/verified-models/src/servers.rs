@@ -1,6 +1,6 @@
 //! The servers of a model version, and what health checks saw of the version there.
 
-use super::endpoint_loads::{EndpointLoads, Load, Sighting};
+use crate::endpoint_loads::{EndpointLoads, Load, Sighting};
 
 /// The servers that a policy has for a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct ModelServers {
 
 /// The servers, and the loads that were seen there.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SeenServers {
+pub(crate) struct SeenServers {
     servers: ModelServers,
     /// As many as addresses.
     loads: Vec<EndpointLoads>,

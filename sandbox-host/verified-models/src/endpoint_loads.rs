@@ -16,7 +16,7 @@ pub enum Sighting {
 
 /// A load that was seen. Times are in milliseconds since the start of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Load {
+pub(crate) struct Load {
     /// It began at this time or later. 0 if that is unknown.
     pub began_ms: u64,
     /// When the health check began that saw its end.
@@ -25,7 +25,7 @@ pub(super) struct Load {
 
 /// The loads of a model version at one server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct EndpointLoads {
+pub(crate) struct EndpointLoads {
     /// When the last health check began that saw the version.
     present_ms: Option<u64>,
     /// Whether it was absent since.

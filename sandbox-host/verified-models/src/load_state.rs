@@ -13,8 +13,8 @@
 
 use tensorgate_policy::hex;
 
-use super::endpoint_loads::Load;
-use super::status::{Cause, Identity, Observation};
+use crate::endpoint_loads::Load;
+use crate::status::{Cause, Identity, Observation};
 
 /// How a reason begins why a model with verified files is not ready.
 pub const AWAITING_LOAD: &str = "its verified files are not known to be loaded";
@@ -26,7 +26,7 @@ pub fn confirm_options(digest: &str, wait: u64) -> String {
 
 /// What has happened.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum LoadEvent<'a> {
+pub(crate) enum LoadEvent<'a> {
     /// The files are, or were, not the verified ones.
     FilesDiffer {
         /// Whether an alert was raised about that.
@@ -47,7 +47,7 @@ pub(super) enum LoadEvent<'a> {
 
 /// What is to be reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LoadEffect {
+pub(crate) enum LoadEffect {
     /// Nothing.
     None,
     /// The files changed and are the same again.
@@ -81,7 +81,7 @@ enum State {
 
 /// The state of a model version's loads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LoadState {
+pub(crate) struct LoadState {
     state: State,
     /// What was verified last.
     verified: Option<Identity>,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::status::{Cause, Status};
+use crate::status::{Cause, Status};
 
 /// The pause before the first repetition. Each later pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
@@ -11,7 +11,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// When the next check is due, if the files do not change before.
 #[derive(Debug, Default)]
-pub(super) struct Retry {
+pub(crate) struct Retry {
     /// The pause before that check.
     pause: Duration,
     /// `None` if no check is due.

@@ -12,14 +12,14 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Model, ModelArtifact};
 use tokio::sync::Notify;
 
-use super::check::Baseline;
-use super::confirmations::Confirmation;
-use super::endpoint_loads::Sighting;
-use super::load_state::{LoadEffect, LoadEvent, LoadState};
-use super::retry::Retry;
-use super::servers::{ModelServers, SeenServers};
-use super::status::{Change, Observation, Status};
-use super::trust::same_files;
+use crate::check::Baseline;
+use crate::confirmations::Confirmation;
+use crate::endpoint_loads::Sighting;
+use crate::load_state::{LoadEffect, LoadEvent, LoadState};
+use crate::retry::Retry;
+use crate::servers::{ModelServers, SeenServers};
+use crate::status::{Change, Observation, Status};
+use crate::trust::same_files;
 use tensorgate_base::unix_time::now_unix_ms;
 
 /// The age of the last look at a model's files from which on they do not count as verified: the
@@ -28,7 +28,7 @@ const MAX_AGE: Duration = Duration::from_secs(10);
 
 /// A model version and its files, under the policies that say the same of them.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub model: String,
     pub version: String,
     pub artifact: Arc<ModelArtifact>,
@@ -143,18 +143,18 @@ impl Entry {
     }
 
     /// What the last check was about.
-    pub(super) fn baseline(&self) -> Arc<Baseline> {
+    pub(crate) fn baseline(&self) -> Arc<Baseline> {
         let baseline = self.baseline.lock();
         Arc::clone(&baseline.unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn set_baseline(&self, checked: &Arc<Baseline>) {
+    pub(crate) fn set_baseline(&self, checked: &Arc<Baseline>) {
         let baseline = self.baseline.lock();
         *baseline.unwrap_or_else(PoisonError::into_inner) = Arc::clone(checked);
     }
 
     /// Sets what the last check was about, unless it is known.
-    pub(super) fn set_first_baseline(&self, looked: &Arc<Baseline>) {
+    pub(crate) fn set_first_baseline(&self, looked: &Arc<Baseline>) {
         let baseline = self.baseline.lock();
         let mut baseline = baseline.unwrap_or_else(PoisonError::into_inner);
         if !baseline.is_known() {
@@ -163,12 +163,12 @@ impl Entry {
     }
 
     /// Keeps a confirmation until the next look.
-    pub(super) fn add_confirmation(&self, confirmation: Confirmation) {
+    pub(crate) fn add_confirmation(&self, confirmation: Confirmation) {
         self.confirmed().push(confirmation);
     }
 
     /// The confirmations since the last look.
-    pub(super) fn take_confirmations(&self) -> Vec<Confirmation> {
+    pub(crate) fn take_confirmations(&self) -> Vec<Confirmation> {
         std::mem::take(&mut *self.confirmed())
     }
 
@@ -185,38 +185,38 @@ impl Entry {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn servers(&self) -> MutexGuard<'_, SeenServers> {
+    pub(crate) fn servers(&self) -> MutexGuard<'_, SeenServers> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         self.state().status.clone()
     }
 
     /// Whether requests are sent to its servers.
-    pub(super) fn is_served(&self) -> bool {
+    pub(crate) fn is_served(&self) -> bool {
         self.state().is_served()
     }
 
     /// Whether its servers have only verified files, as far as is known.
-    pub(super) fn has_trusted_loads(&self) -> bool {
+    pub(crate) fn has_trusted_loads(&self) -> bool {
         self.state().loads.is_trusted()
     }
 
     /// The number of the wait for a load.
-    pub(super) fn wait(&self) -> Option<u64> {
+    pub(crate) fn wait(&self) -> Option<u64> {
         self.state().loads.wait()
     }
 
     /// Records a look at its files at this time, after what it found was applied.
-    pub(super) fn mark_looked(&self, now_ms: u64, is_unreadable: bool) {
+    pub(crate) fn mark_looked(&self, now_ms: u64, is_unreadable: bool) {
         let mut state = self.state_mut();
         state.looked_ms = Some(now_ms);
         state.is_unreadable = is_unreadable;
     }
 
     /// Whether the last look at its files has failed.
-    pub(super) fn is_unreadable(&self) -> bool {
+    pub(crate) fn is_unreadable(&self) -> bool {
         self.state().is_unreadable
     }
 
@@ -230,14 +230,14 @@ impl Entry {
     }
 
     /// Sets the status after an observation at this time, and returns the change.
-    pub(super) fn observe(&self, observation: &Observation, now_ms: u64) -> Change {
+    pub(crate) fn observe(&self, observation: &Observation, now_ms: u64) -> Change {
         let next = Status::after(observation.clone());
         let change = self.apply(Some(next), LoadEvent::of(observation), now_ms);
         change.0
     }
 
     /// Applies an event about its loads at this time.
-    pub(super) fn apply_load(&self, event: LoadEvent<'_>, now_ms: u64) -> (Change, LoadEffect) {
+    pub(crate) fn apply_load(&self, event: LoadEvent<'_>, now_ms: u64) -> (Change, LoadEffect) {
         self.apply(None, Some(event), now_ms)
     }
 
@@ -273,7 +273,7 @@ impl Entry {
     }
 
     /// Whether its files are to be verified at this time.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         let state = self.state();
         let is_due = matches!(state.status, Status::Checking { .. }) || state.retry.is_due(now);
         // The first look tells how large they are, and is what a change is compared with.
@@ -281,7 +281,7 @@ impl Entry {
     }
 
     /// Records whether a thread verifies its files.
-    pub(super) fn set_being_checked(&self, is_being_checked: bool) {
+    pub(crate) fn set_being_checked(&self, is_being_checked: bool) {
         self.state_mut().is_being_checked = is_being_checked;
     }
 
@@ -387,7 +387,7 @@ impl ModelArtifacts {
     }
 
     /// Wakes the health checks.
-    pub(super) fn notify_load_awaited(&self) {
+    pub(crate) fn notify_load_awaited(&self) {
         self.load_awaited.notify_waiters();
     }
 
@@ -406,14 +406,14 @@ impl ModelArtifacts {
     }
 
     /// All entries.
-    pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
         let entries = self.entries.read();
         let entries = entries.unwrap_or_else(PoisonError::into_inner);
         entries.values().flatten().map(Arc::clone).collect()
     }
 
     /// Removes the entries that no policy has, and returns them.
-    pub(super) fn sweep(&self) -> Vec<Arc<Entry>> {
+    pub(crate) fn sweep(&self) -> Vec<Arc<Entry>> {
         let entries = self.entries.write();
         let mut entries = entries.unwrap_or_else(PoisonError::into_inner);
         let mut removed = Vec::new();
@@ -427,7 +427,7 @@ impl ModelArtifacts {
 
     /// Waits for this long, or until there are other entries. Without entries it waits for the
     /// first. Returns whether to go on.
-    pub(super) fn wait(&self, pause: Duration) -> bool {
+    pub(crate) fn wait(&self, pause: Duration) -> bool {
         // No code panics while it holds this lock.
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let is_stopped = || self.is_stopped.load(Ordering::Relaxed);
@@ -441,7 +441,7 @@ impl ModelArtifacts {
     }
 
     /// Ends the threads.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Relaxed);
         self.notify();
     }

@@ -19,10 +19,6 @@
 //!
 //! Files that changed may have been loaded meanwhile. So a version whose files are verified again
 //! also needs a load that began later (`load_state`).
-//!
-//! Its modules, from bottom to top: `status`, `endpoint_loads`, `load_state`, `servers`, `retry`,
-//! `first_digests`, `trust`, `check`, `confirmations`, `check_turns`, `registry`, `reporter`,
-//! `threads`. Each refers to those before it.
 
 mod check;
 mod check_turns;
@@ -47,4 +43,4 @@ pub use registry::{Followed, ModelArtifacts};
 pub use servers::ModelServers;
 pub use status::{Cause, Identity, Observation, Status};
 pub use threads::Threads;
-pub use trust::{signature_file, trusted_files};
+pub use trust::trusted_files;
