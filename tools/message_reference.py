@@ -16,9 +16,10 @@ from handler_reference import NOTE, ROOT, cell, table
 # Where the faults that `tensorgate check` prints are written, in the order of the page.
 FAULTS = (
     "cli/common/src/policy_file.rs",
-    "cli/common/src/load.rs",
-    "cli/common/src/inline.rs",
-    "cli/common/src/lists.rs",
+    "cli/common/src/load_error.rs",
+    "cli/policy-load/src/load.rs",
+    "cli/policy-load/src/inline.rs",
+    "cli/policy-load/src/lists.rs",
     "cli/policy-text/src",
     "policy/src/raw.rs",
     "policy/src/raw",
@@ -48,7 +49,7 @@ FAULTS = (
 # The headings of the page of faults in their order: keys of a policy, with parts of the paths of the
 # files that write faults of these keys. The first part that a path has counts.
 KEYS = {
-    "The file": "common/src/ cli/src/files.rs text/src/parse.rs text/src/syntax.rs raw/bundle/",
+    "The file": "common/src/ policy-load/src/ cli/src/files.rs text/src/parse.rs text/src/syntax.rs raw/bundle/",
     "Any key": "text/src/ raw/spelling.rs raw/credentials.rs validate.rs validate/names.rs "
     "validate/report.rs validate/http_url.rs",
     "`audit`, `capture` and `watch`": "validate/audit_export.rs validate/records.rs "

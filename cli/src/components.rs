@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
-use tensorgate_cli_common::lists::Contents;
 use tensorgate_policy::policy::{BUILTIN, Handler};
 use tensorgate_policy::{Fault, Policy, Severity, hex};
+use tensorgate_policy_load::lists::Contents;
 use tensorgate_policy_text::path::push_key;
 use tensorgate_settings::folders;
 use tensorgate_settings::folders::Folders;
@@ -157,8 +157,8 @@ fn is_missing(folders: &Folders, component: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use tensorgate_cli_common::load::load;
     use tensorgate_cli_common::private_dir::PrivateDir;
+    use tensorgate_policy_load::load::load;
 
     use super::*;
 

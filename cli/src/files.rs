@@ -8,12 +8,13 @@ use std::path::Path;
 
 use tensorgate_audit::export::read_headers;
 use tensorgate_audit::key::SigningKey;
-use tensorgate_cli_common::load::{LoadError, Loaded};
+use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_limits::{ConnectFault, Settings};
 use tensorgate_net::pem::{self, TlsError};
 use tensorgate_net::tls::Tls;
 use tensorgate_policy::policy::{BackendTls, Counter, RateLimitService, Redis, Trust};
 use tensorgate_policy::{Fault, Policy, Severity};
+use tensorgate_policy_load::load::Loaded;
 use tensorgate_policy_text::path::below;
 use tensorgate_settings::sealed_capture::CaptureKeys;
 use tensorgate_watch::webhook::{Target, WebhookFault};

@@ -7,9 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tensorgate_cli_common::load::generation;
 use tensorgate_policy::policy::{ClientId, GrantId};
 use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, raw, validate};
+use tensorgate_policy_load::load::generation;
 
 /// Prefix of a group in a grant's list of clients.
 const GROUP_PREFIX: &str = "group:";

@@ -1,6 +1,6 @@
 //! Why a verb did not succeed, which decides its exit code.
 
-use crate::load::LoadError;
+use crate::load_error::LoadError;
 
 /// Why a verb did not succeed.
 #[derive(Debug, thiserror::Error)]

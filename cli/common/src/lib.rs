@@ -1,18 +1,15 @@
-//! What the commands share: loading a policy file, output on the terminal, exit codes, OCI image
+//! What the commands share: output on the terminal, exit codes, files and folders, OCI image
 //! layouts.
 
 pub mod bounded_file;
 pub mod command_tree;
 mod failure;
-mod inline;
-pub mod lists;
-pub mod load;
+pub mod load_error;
 pub mod oci_layout;
 pub mod policy_file;
 pub mod private_dir;
 pub mod replace;
 pub mod state_folder;
-pub mod trust;
 pub mod ui;
 pub mod user_folders;
 

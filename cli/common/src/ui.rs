@@ -11,7 +11,7 @@ use tensorgate_policy::values::safe_text::is_hidden;
 pub use tensorgate_policy::values::safe_text::{printable, printable_lines};
 
 use crate::failure::Failure;
-use crate::load::{LoadError, Source};
+use crate::load_error::{LoadError, Source};
 use tensorgate_policy_text::Located;
 
 /// Longest policy line in a snippet, characters.

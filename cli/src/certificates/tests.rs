@@ -39,7 +39,7 @@ impl Files {
         let folder = PrivateDir::new().unwrap();
         let policy = folder.path().join("gate.yaml");
         std::fs::write(&policy, POLICY).unwrap();
-        let loaded = tensorgate_cli_common::load::load(&policy).unwrap();
+        let loaded = tensorgate_policy_load::load::load(&policy).unwrap();
         let files = Self {
             tls: loaded.policy.listen().tls().unwrap().clone(),
             folder,

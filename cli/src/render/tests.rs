@@ -19,8 +19,9 @@ mod targets;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use tensorgate_cli_common::load::{LoadError, Loaded, load};
+use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_client::run::Scratch;
+use tensorgate_policy_load::load::{Loaded, load};
 
 use super::cluster::policy_files::PolicyFiles;
 use names::{Names, Numbers, marks};

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tensorgate_base::files::regular_at_most;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::{LoadError, Source};
+use tensorgate_cli_common::load_error::{LoadError, Source};
 use tensorgate_policy::{Severity, hex};
 use tensorgate_policy_text::{Located, Span, parse, typed};
 

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tensorgate_cli_common::lists::{FileReferences, KeysFile, List, Revocations, keys_left};
-use tensorgate_cli_common::load::{LoadError, Loaded, revoked_section};
+use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_policy::{Fault, Policy, Severity, raw};
+use tensorgate_policy_load::lists::{FileReferences, KeysFile, List, Revocations, keys_left};
+use tensorgate_policy_load::load::{Loaded, revoked_section};
 use tensorgate_policy_text::Located;
 use tensorgate_settings::sources::SourceState;
 use tokio::signal::unix::Signal;

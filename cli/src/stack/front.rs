@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::{LoadError, Loaded};
+use tensorgate_cli_common::load_error::LoadError;
+use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::sources::SourceState;
 
 use super::certificates::CertificateEvent;

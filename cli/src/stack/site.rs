@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::bounded_file::read_at_most;
-use tensorgate_cli_common::load::Loaded;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_policy::raw::BackendKind;
 use tensorgate_policy::{Bundle, Policy};
+use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::sources::Sources;
 
 use super::options::Options;

@@ -5,8 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use tensorgate_cli_common::lists::{Contents, List};
 use tensorgate_policy::hex;
+use tensorgate_policy_load::lists::{Contents, List};
 use tensorgate_settings::sources::{ListInForce, SourceState, Sources};
 
 use super::certificates::{CertificateEvent, CertificateSet};

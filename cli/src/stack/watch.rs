@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
-use tensorgate_cli_common::lists::Contents;
+use tensorgate_policy_load::lists::Contents;
 use tokio::time::{Instant, sleep};
 
 /// Poll interval.

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use clap::Args;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::load;
 use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::raw::{self, KeyFormat};
 use tensorgate_policy::{Fault, Policy, Severity};
+use tensorgate_policy_load::load::load;
 use tensorgate_policy_text::path::push_key;
 
 use super::keys::{has_expired, today};

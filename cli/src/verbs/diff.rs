@@ -15,9 +15,9 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::{Loaded, load};
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::Policy;
+use tensorgate_policy_load::load::{Loaded, load};
 use tensorgate_policy_text::path::push_key;
 
 use limits::Allows;

@@ -13,7 +13,6 @@ use clap::Args;
 use serde::Serialize;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::bounded_file::read_at_most;
-use tensorgate_cli_common::load::{Loaded, load};
 use tensorgate_cli_common::policy_file;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::Ui;
@@ -25,6 +24,7 @@ use tensorgate_native_proxy::{NativeProxy, Peer, Request, RequestOutcome, Store}
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::policy::Allowance;
 use tensorgate_policy::{Denial, Now, Protocol, raw};
+use tensorgate_policy_load::load::{Loaded, load};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
 

@@ -9,6 +9,7 @@ mod oip;
 mod pbtxt;
 mod served;
 mod triton;
+mod trust;
 mod write;
 
 use std::path::PathBuf;

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::{LoadError, load};
+use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_cli_common::policy_file::DEFAULT;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::Severity;
+use tensorgate_policy_load::load::load;
 use tensorgate_policy_text::Located;
 
 use super::import::{Described, Kind, plain, section, served};

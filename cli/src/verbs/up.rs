@@ -13,12 +13,13 @@ use held_lines::{held_lines, is_shown};
 use printed_warnings::PrintedWarnings;
 use serde::Serialize;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::{LoadError, Loaded, load};
+use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::runtime;
 use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
 use tensorgate_cli_common::user_folders;
 use tensorgate_policy::Severity;
+use tensorgate_policy_load::load::{Loaded, load};
 use tensorgate_settings::admin::DEFAULT_ADDRESS;
 use tensorgate_settings::sources::SourceState;
 

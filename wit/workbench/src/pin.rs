@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::bounded_file::read_at_most;
-use tensorgate_cli_common::load::{LoadError, MAX_FILE_BYTES, Source};
+use tensorgate_cli_common::load_error::{LoadError, MAX_FILE_BYTES, Source};
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::printable;
 use tensorgate_policy::{Severity, hex, raw, validate};

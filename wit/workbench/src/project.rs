@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tensorgate_base::payload::Role;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::bounded_file::read_at_most;
-use tensorgate_cli_common::load::{LoadError, Source};
+use tensorgate_cli_common::load_error::{LoadError, Source};
 use tensorgate_policy::policy::{BUILTIN, Handler, Policy};
 use tensorgate_policy::raw::ByteSize;
 use tensorgate_policy::{hex, raw, validate};

@@ -14,8 +14,8 @@ mod routes;
 mod tests;
 mod traffic;
 
-use tensorgate_cli_common::load::Loaded;
 use tensorgate_policy::Policy;
+use tensorgate_policy_load::load::Loaded;
 
 use super::domains::{Hostname, Identity};
 use super::encoded::filter_configuration;

@@ -13,9 +13,9 @@ use std::path::Path;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::Loaded;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_policy::hex;
+use tensorgate_policy_load::load::Loaded;
 
 use super::kubernetes::Kubernetes;
 use super::names::{Image, Namespace, ObjectName, PodLabel};

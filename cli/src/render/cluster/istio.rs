@@ -18,9 +18,9 @@ mod pods;
 mod tests;
 
 use tensorgate_audit::record::SOURCE_HEADER;
-use tensorgate_cli_common::load::Loaded;
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_policy::{HeaderMode, Policy};
+use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::admin::GATEWAY_HEADER;
 
 use super::domains::DomainName;

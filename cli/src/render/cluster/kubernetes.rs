@@ -7,10 +7,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
-use tensorgate_cli_common::load::Loaded;
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::{Fault, Severity, hex};
+use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::admin;
 
 use super::names::{Image, Namespace};

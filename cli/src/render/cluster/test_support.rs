@@ -1,8 +1,8 @@
 //! What tests of several targets share: a policy, an image and the pods of a gate.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use tensorgate_cli_common::load::{Loaded, load};
 use tensorgate_client::run::Scratch;
+use tensorgate_policy_load::load::{Loaded, load};
 
 use super::names::Image;
 use super::policy_files::PolicyFiles;

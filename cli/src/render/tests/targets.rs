@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use tensorgate_cli_common::load::Loaded;
 use tensorgate_client::run::Scratch;
 use tensorgate_filter_core::filter::Filter;
+use tensorgate_policy_load::load::Loaded;
 
 use super::names::Names;
 use crate::render::Unrenderable;

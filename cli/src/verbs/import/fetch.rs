@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::trust::Trust;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConnection, StreamOwned};
 
+use super::trust::Trust;
 use super::{MAX_METADATA_BYTES, bad};
 
 /// Timeout for connecting, and for each read and write.

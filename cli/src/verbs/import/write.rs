@@ -6,9 +6,9 @@
 
 use serde_json::{Value, json};
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::faults;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::{Datatype, Severity};
+use tensorgate_policy_load::load::faults;
 use tensorgate_policy_text::Located;
 
 use super::{Described, Dim, Tensor};

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::{LoadError, Loaded};
+use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::Policy;
+use tensorgate_policy_load::load::Loaded;
 
 use crate::render::Unrenderable;
 use crate::render::cluster::kubernetes;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::Loaded;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::policy::Tls;
+use tensorgate_policy_load::load::Loaded;
 
 use super::remote_host::RemoteHostOptions;
 use crate::certificates;

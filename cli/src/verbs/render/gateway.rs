@@ -2,8 +2,8 @@
 
 use clap::Args;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::load::Loaded;
 use tensorgate_cli_common::ui::Ui;
+use tensorgate_policy_load::load::Loaded;
 
 use super::cluster::Cluster;
 use crate::render::cluster::domains::{Hostname, Identity};

@@ -138,8 +138,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "tensorgate-cli-common",
         &[
-            "tensorgate-artifact",
             "tensorgate-base",
+            "tensorgate-policy",
+            "tensorgate-policy-text",
+        ],
+    ),
+    (
+        "tensorgate-policy-load",
+        &[
+            "tensorgate-artifact",
+            "tensorgate-cli-common",
             "tensorgate-judge",
             "tensorgate-policy",
             "tensorgate-policy-text",
@@ -161,6 +169,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-native-proxy",
             "tensorgate-net",
             "tensorgate-policy",
+            "tensorgate-policy-load",
             "tensorgate-policy-text",
             "tensorgate-settings",
             // Its tests write audit logs.
@@ -193,6 +202,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-componentize",
             "tensorgate-models",
             "tensorgate-policy",
+            "tensorgate-policy-load",
             "tensorgate-policy-text",
             "tensorgate-sandbox",
             "tensorgate-settings",

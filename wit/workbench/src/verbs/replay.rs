@@ -15,12 +15,12 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tensorgate_base::egress_log::ResolveFailure;
 use tensorgate_base::payload::{Payload, Role};
-use tensorgate_cli_common::load::load;
 use tensorgate_cli_common::policy_file;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_cli_common::{Failure, runtime};
 use tensorgate_policy::policy::Handler;
 use tensorgate_policy::{hex, raw, validate};
+use tensorgate_policy_load::load::load;
 use tensorgate_sandbox::capture::{self, Captured, CapturedOutcome, HandlerFacts, folder};
 use tensorgate_sandbox::{
     CallContext, CapabilityRequest, EgressBusy, FaultCause, LoadedHandler, ResolvedResource,

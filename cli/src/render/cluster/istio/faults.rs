@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use tensorgate_cli_common::load::Loaded;
 use tensorgate_policy::{Fault, Severity};
+use tensorgate_policy_load::load::Loaded;
 use tensorgate_policy_text::path::below;
 use tensorgate_settings::admin;
 

@@ -4,8 +4,8 @@
 //! is rendered.
 
 use clap::ValueEnum;
-use tensorgate_cli_common::load::Loaded;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
+use tensorgate_policy_load::load::Loaded;
 
 use super::envoy_filter::Listener;
 use crate::render::Unrenderable;

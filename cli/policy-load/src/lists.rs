@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_policy::raw::{self, KeyFormat};
 use tensorgate_policy::validate;
 
-use crate::bounded_file::read_at_most;
+use tensorgate_cli_common::bounded_file::read_at_most;
 
 /// SHA-256 of a file's contents.
 pub type Contents = [u8; 32];
@@ -251,7 +251,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::private_dir::PrivateDir;
+    use tensorgate_cli_common::private_dir::PrivateDir;
 
     const A: &str = "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
     const B: &str = "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b";

@@ -14,23 +14,12 @@ use tensorgate_settings::bundle::canonical_digest;
 use tensorgate_settings::folders::Folders;
 use tensorgate_settings::signed;
 
-use crate::bounded_file::read_at_most;
 use crate::inline::{Inlined, inline};
 use crate::lists::FileReferences;
+use tensorgate_cli_common::bounded_file::read_at_most;
+use tensorgate_cli_common::load_error::{LoadError, MAX_FILE_BYTES, Source};
 use tensorgate_policy_text::typed::OmittedPath;
 use tensorgate_policy_text::{Located, Span, parse, path, typed};
-
-/// Largest policy file, bytes. Equals [`Bundle::MAX_BYTES`], the limit of a filter's configuration,
-/// which is mostly the policy.
-pub const MAX_FILE_BYTES: u64 = 16 << 20;
-
-/// A file and its text; the text may be a placeholder.
-pub struct Source {
-    /// The path as the user gave it.
-    pub file: PathBuf,
-    /// The text.
-    pub text: String,
-}
 
 /// A policy that can be enforced.
 pub struct Loaded {
@@ -46,39 +35,6 @@ pub struct Loaded {
     pub read: Vec<PathBuf>,
     /// File references that may take effect independently of the rest.
     pub named: FileReferences,
-}
-
-/// Why a policy could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The file could not be read.
-    #[error("{}", unread(file, cause))]
-    Read {
-        /// The policy file.
-        file: PathBuf,
-        /// The cause.
-        cause: std::io::Error,
-    },
-    /// The file is too large.
-    #[error("{} is larger than {MAX_FILE_BYTES} bytes", .0.display())]
-    TooLarge(PathBuf),
-    /// The policy, with the files that it names, exceeds a filter's configuration limit.
-    #[error(
-        "{} and the files that it names are {bytes} bytes of configuration: a filter takes at most {}",
-        file.display(), Bundle::MAX_BYTES
-    )]
-    BundleTooLarge {
-        /// The policy file.
-        file: PathBuf,
-        /// Size as JSON, bytes.
-        bytes: usize,
-    },
-    /// The policy cannot be written as JSON, because JSON has no spelling for one of its numbers.
-    #[error("cannot write the policy as json: {0}")]
-    Json(#[from] serde_json::Error),
-    /// The policy has faults.
-    #[error("{} has faults", .0.file.display())]
-    Faults(Source, Vec<Located>),
 }
 
 impl Loaded {
@@ -98,14 +54,6 @@ impl Loaded {
             .chain(self.read.iter().map(|file| root.join(file)))
             .chain(components)
             .collect()
-    }
-}
-
-impl std::fmt::Debug for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Source")
-            .field("file", &self.file)
-            .finish_non_exhaustive()
     }
 }
 
@@ -246,17 +194,6 @@ fn read_bounded(file: &Path) -> Result<Vec<u8>, LoadError> {
             cause,
         })?
         .ok_or_else(|| LoadError::TooLarge(file.to_owned()))
-}
-
-/// Why a policy file could not be read.
-fn unread(file: &Path, cause: &std::io::Error) -> String {
-    let file = file.display();
-    if cause.kind() == std::io::ErrorKind::NotFound {
-        return format!(
-            "there is no policy {file}: correct the path, or write one with `tensorgate init`"
-        );
-    }
-    format!("cannot read {file}: {cause}")
 }
 
 fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> LoadError {

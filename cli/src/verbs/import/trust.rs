@@ -8,7 +8,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::bounded_file::read_at_most;
+use tensorgate_cli_common::bounded_file::read_at_most;
 
 /// Largest file of certificate authorities, bytes.
 const MAX_CA_BYTES: u64 = 4 << 20;

@@ -1,0 +1,5 @@
+//! Loads a policy: its text, the files that it names, and every fault with its position.
+
+mod inline;
+pub mod lists;
+pub mod load;
