@@ -76,11 +76,11 @@ bench: filters components handler-tools ## Measure against bare Envoy and the pe
 
 bench-scan: ## Measure model scan against other scanners, write bench/scan.md (some minutes)
 	@tools/bench-peers.sh scan
-	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate
+	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-model
 	@$(STAGE) bench-scan "$${XDG_CACHE_HOME:-$$HOME/.cache}/tensorgate/bench-scan/bin/python" -B bench/scan/run.py --out bench/scan.md
 
 bench-signing: ## Measure the hashing and verification of a 10 GB model, write bench/signing.md (some minutes)
-	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate
+	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-model
 	@$(STAGE) bench-signing python3 -B bench/signing/run.py --out bench/signing.md
 
 # The packages that `make build` builds. With the same packages, features are the same, and no large

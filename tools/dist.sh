@@ -9,9 +9,9 @@ set -euo pipefail
 cd -P "$(dirname "$0")/.."
 out=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 signing_key=${1:-}
-programs=(tensorgate tensorgate-handler tensorgate-host tensorgate-embedded)
+programs=(tensorgate tensorgate-handler tensorgate-model tensorgate-host tensorgate-embedded)
 # The packages that hold them.
-packages=(tensorgate tensorgate-workbench tensorgate-host tensorgate-embedded)
+packages=(tensorgate tensorgate-workbench tensorgate-model tensorgate-host tensorgate-embedded)
 filters=(gate)
 
 . tools/remap.sh

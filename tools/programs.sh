@@ -6,7 +6,7 @@
 # compiles nothing of these again. A test compares the features.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
-packages=(tensorgate tensorgate-host tensorgate-embedded tensorgate-demo tensorgate-componentize png-digits)
+packages=(tensorgate tensorgate-model tensorgate-host tensorgate-embedded tensorgate-demo tensorgate-componentize png-digits)
 if [ "${1:-}" = --names ]; then
     printf '%s\n' "${packages[@]}"
     exit

@@ -303,7 +303,7 @@ def main():
     options = parser.parse_args()
     program = options.program.resolve()
     if not program.is_file():
-        raise SystemExit(f"{program} is missing: cargo build --release -p tensorgate")
+        raise SystemExit(f"{program} is missing: cargo build --release -p tensorgate -p tensorgate-model")
     with tempfile.TemporaryDirectory(prefix="bench-scan-") as folder:
         folder = pathlib.Path(folder)
         files.write_all(folder, 0.02 if options.quick else 1)

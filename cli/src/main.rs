@@ -10,11 +10,8 @@ mod image;
 mod message;
 mod model_artifacts;
 mod programs;
-mod progress_line;
 mod public_address;
 mod render;
-mod scan;
-mod served_model;
 mod similar_name;
 mod stack;
 mod tighten;
@@ -23,10 +20,9 @@ mod verbs;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser, Subcommand};
+use tensorgate_cli_common::arguments::parse;
 use tensorgate_cli_common::ui::{Output, Ui};
-use tensorgate_models::scan::worker::scanner_process;
 
 /// A security gate for machine-learning model serving.
 #[derive(Parser)]
@@ -69,11 +65,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    // `model scan` starts this program again as its scanner processes.
-    if let Some(code) = scanner_process(std::env::args_os().skip(1)) {
-        return code;
-    }
-    let Cli { output, verb } = parse();
+    let Cli { output, verb } = parse(arguments());
     let ui = Ui::new(output);
     let outcome = match verb {
         Verb::Init(verb) => verb.run(&ui),
@@ -90,7 +82,7 @@ fn main() -> ExitCode {
         Verb::Keys(verb) => verb.run(&ui),
         Verb::Block(verb) => verb.run(&ui),
         Verb::Unblock(verb) => verb.run(&ui),
-        Verb::Model(verb) => verb.run(&ui),
+        Verb::Model(verb) => return verb.run(output),
         Verb::Handler(verb) => Err(verb.run(output)),
         Verb::Image(verb) => verb.run(&ui),
         Verb::Completions(verb) => verb.run(Cli::command()),
@@ -98,27 +90,13 @@ fn main() -> ExitCode {
     ui.exit_code(outcome)
 }
 
-/// The parsed arguments. Errors end the process.
-fn parse() -> Cli {
-    Cli::try_parse_from(arguments()).unwrap_or_else(|mut error| {
-        // For an unknown option, clap suggests to pass it as a value, which no user means.
-        if let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) {
-            tips.retain(|tip| !tip.to_string().contains("as a value"));
-            if !tips.is_empty() {
-                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
-            }
-        }
-        error.exit()
-    })
-}
-
 /// The arguments. `help handler VERB` becomes `handler help VERB`: another program has the
-/// verbs of handlers.
+/// verbs of handlers. The same holds for models.
 fn arguments() -> Vec<OsString> {
     let mut arguments: Vec<_> = std::env::args_os().collect();
     if let [_, first, second, ..] = arguments.as_mut_slice()
         && first == "help"
-        && second == "handler"
+        && (second == "handler" || second == "model")
     {
         std::mem::swap(first, second);
     }

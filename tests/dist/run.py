@@ -27,9 +27,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "harness"))
 from processes import START_S, TOP, Process, free_ports
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = ["tensorgate", "tensorgate-embedded", "tensorgate-handler", "tensorgate-host"]
+PROGRAMS = ["tensorgate", "tensorgate-embedded", "tensorgate-handler", "tensorgate-host", "tensorgate-model"]
 # The packages that hold them.
-PACKAGES = ["tensorgate", "tensorgate-embedded", "tensorgate-host", "tensorgate-workbench"]
+PACKAGES = ["tensorgate", "tensorgate-embedded", "tensorgate-host", "tensorgate-model", "tensorgate-workbench"]
 FILTERS = ["gate"]
 HANDLERS = ["class-labels", "image-classifier", "passthrough", "tabular", "text-classifier"]
 # The rules for Prometheus, their tests, and how Prometheus reads Envoy's counters.

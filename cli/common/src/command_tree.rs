@@ -1,5 +1,5 @@
 //! A program's verbs and their arguments as data. With it `tensorgate` completes the verbs of
-//! `tensorgate-handler`, which it does not contain.
+//! `tensorgate-handler` and `tensorgate-model`, which it does not contain.
 
 use clap::{Arg, ArgAction, Command, ValueHint};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,9 @@
 //! What the commands share: output on the terminal, exit codes, files and folders, OCI image
 //! layouts.
 
+pub mod arguments;
 pub mod bounded_file;
+pub mod clock;
 pub mod command_tree;
 mod failure;
 pub mod load_error;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::clock::today;
 use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::raw::{self, KeyFormat};
@@ -12,7 +13,7 @@ use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_load::load::load;
 use tensorgate_policy_text::path::push_key;
 
-use super::keys::{has_expired, today};
+use super::keys::has_expired;
 use crate::files;
 
 /// Hex digits of a digest in a warning.

@@ -4,12 +4,12 @@ use clap::{Args, Command};
 use clap_complete::Shell;
 use tensorgate_cli_common::Failure;
 
-use super::handler;
+use super::{handler, model};
 
 /// Print a completion script for a shell.
 #[derive(Args)]
 #[command(
-    after_help = "The verbs of `handler` are completed if its program, tensorgate-handler, is installed.\n\nExample: tensorgate completions bash > ~/.local/share/bash-completion/completions/tensorgate"
+    after_help = "The verbs of `handler` and `model` are completed if their programs, tensorgate-handler and tensorgate-model, are installed.\n\nExample: tensorgate completions bash > ~/.local/share/bash-completion/completions/tensorgate"
 )]
 pub struct Completions {
     /// The shell.
@@ -20,7 +20,7 @@ pub struct Completions {
 impl Completions {
     /// Prints the script.
     pub fn run(self, command: Command) -> Result<(), Failure> {
-        let mut command = handler::with_verbs(command);
+        let mut command = model::with_verbs(handler::with_verbs(command));
         clap_complete::generate(
             self.shell,
             &mut command,

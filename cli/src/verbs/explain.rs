@@ -7,12 +7,12 @@ mod report;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde::Serialize;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::bounded_file::read_at_most;
+use tensorgate_cli_common::clock::present;
 use tensorgate_cli_common::policy_file;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::Ui;
@@ -204,14 +204,6 @@ fn key_sets(files: &[(String, PathBuf)]) -> Result<Vec<(String, Vec<u8>)>, Failu
         Ok((issuer.clone(), bytes))
     };
     files.iter().map(read).collect()
-}
-
-/// The present time, Unix seconds.
-pub fn present() -> Result<u64, Failure> {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_err(|_| Failure::Failed("the clock is set before 1970".into()))?;
-    Ok(since.as_secs())
 }
 
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {

@@ -6,14 +6,13 @@ mod revoke;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Read as _};
-use std::time::SystemTime;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::clock::today;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_identity::api_key::{MAX_FOREIGN_CHARS, format_key, parse_foreign, parse_key};
 use tensorgate_policy::raw::{self, KeyFormat};
@@ -228,13 +227,6 @@ fn digest_of_input(ui: &Ui, format: KeyFormat) -> Result<String, Failure> {
         )));
     }
     Ok(hex(&Sha256::digest(key.as_bytes())))
-}
-
-/// Today, UTC, in the form of `not_after`.
-pub fn today() -> String {
-    const DATE_CHARS: usize = 10;
-    let now = rfc3339(SystemTime::now());
-    now.chars().take(DATE_CHARS).collect()
 }
 
 /// Whether the last valid day of a key was before `today`. Dates of this form sort as text.

@@ -1,4 +1,5 @@
-//! `handler` becomes the program `tensorgate-handler`. These tests have a script in its place.
+//! `handler` becomes the program `tensorgate-handler`, and `model` becomes `tensorgate-model`.
+//! These tests have a script in their place.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -39,13 +40,18 @@ impl Installed {
     }
 }
 
-/// Writes the program into a folder.
+/// Writes the program of `handler` into a folder.
 fn put(folder: &Path, script: &str) {
+    put_as("tensorgate-handler", folder, script);
+}
+
+/// Writes a program into a folder.
+fn put_as(program: &str, folder: &Path, script: &str) {
     let text = folder.join("script");
     std::fs::write(&text, script).unwrap();
     // Another process writes it: a file that a test has open for writing cannot be started, and a
     // process that another test starts inherits open files for a moment.
-    let to = folder.join("tensorgate-handler");
+    let to = folder.join(program);
     let install = Command::new("install")
         .arg("-m755")
         .arg(&text)
@@ -132,4 +138,48 @@ fn the_program_is_sought_in_absolute_folders_of_path_only() {
     // The one beside the command comes first.
     put(installed.scratch.path(), "#!/bin/sh\nexit 8\n");
     assert_eq!(run(other.path().to_str().unwrap()), 8);
+}
+
+#[test]
+fn verbs_of_models_are_those_of_a_program_but_for_confirm() {
+    let installed = Installed::new();
+    let ran = installed.run(&["model", "scan", "."]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+    assert!(
+        ran.stderr.contains("tensorgate-model is neither in "),
+        "{}",
+        ran.stderr
+    );
+    put_as("tensorgate-model", installed.scratch.path(), PRINTS);
+    for (arguments, expected) in [
+        (&["model"][..], ""),
+        (&["model", "--help"], "--help"),
+        (&["help", "model", "scan"], "help scan"),
+        (
+            &["--json", "model", "scan", "confirm"],
+            "--json scan confirm",
+        ),
+        (&["model", "sign", "--", "-x"], "sign -- -x"),
+    ] {
+        let ran = installed.run(arguments);
+        assert_eq!(ran.code, 7, "{arguments:?}: {}", ran.stderr);
+        let given: Vec<_> = ran.stdout.split_whitespace().collect();
+        assert_eq!(given.join(" "), expected, "{arguments:?}");
+    }
+    for arguments in [
+        &["model", "confirm", "--help"][..],
+        &["model", "help", "confirm"],
+        &["help", "model", "confirm"],
+        &["--json", "model", "confirm", "-h"],
+    ] {
+        let ran = installed.run(arguments);
+        assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.stderr);
+        let usage = "Usage: tensorgate model confirm [OPTIONS] --digest <SHA256> --wait <NUMBER>";
+        assert!(ran.stdout.contains(usage), "{arguments:?}: {}", ran.stdout);
+    }
+    let ran = installed.run(&["model", "--json", "confirm", "risk"]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    let ran = installed.run(&["model", "confirm", "a@1", "--digest", "x", "--wait", "1"]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("64 hex digits"), "{}", ran.stderr);
 }

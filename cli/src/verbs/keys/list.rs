@@ -3,12 +3,13 @@
 use clap::Args;
 use serde::Serialize;
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::clock::today;
 use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::raw::KeyFormat;
 use tensorgate_policy_load::load::load;
 
-use super::{has_expired, today};
+use super::has_expired;
 
 /// Hex digits of a digest in the text output.
 const SHORT: usize = 12;

@@ -154,6 +154,18 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-settings",
         ],
     ),
+    // A few megabytes, for pipelines and for containers that run before a model server.
+    (
+        "tensorgate-model",
+        &[
+            "tensorgate-artifact",
+            "tensorgate-base",
+            "tensorgate-cli-common",
+            "tensorgate-models",
+            "tensorgate-policy",
+            "tensorgate-policy-text",
+        ],
+    ),
     (
         "tensorgate",
         &[

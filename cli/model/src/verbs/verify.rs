@@ -13,6 +13,7 @@ use tensorgate_artifact::model_signing::{
 use tensorgate_base::files::regular_at_most;
 use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::clock::present;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_models::files::{Checked, Fault, Ignored, check_folder, path_beneath};
 use tensorgate_policy::hex;
@@ -22,7 +23,6 @@ use super::jobs;
 use super::report::ascii;
 use super::signer_line::SignerLine;
 use super::trusted_signer::TrustedSigner;
-use crate::verbs::explain::present;
 
 /// Verify the signature of a model, in the format of OpenSSF Model Signing 1.0.
 ///

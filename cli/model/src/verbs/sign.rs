@@ -14,13 +14,13 @@ use tensorgate_artifact::model_signing::{
 use tensorgate_base::files::regular_at_most;
 use tensorgate_base::secret_file;
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::clock::present;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_models::files::{SignedFile, path_beneath};
 
 use super::inputs::{ModelToHash, certificates, named, shown, signature};
 use super::report::ascii;
-use crate::verbs::explain::present;
 
 /// The largest file with a private key, bytes.
 const MAX_KEY_BYTES: u64 = 16 << 10;

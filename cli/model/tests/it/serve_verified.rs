@@ -87,7 +87,7 @@ impl Case {
     }
 
     fn serve_signed_by(&self, signer: &[&str], more: &[&str]) -> Ran {
-        let arguments = ["model", "serve-verified", "model", "served"];
+        let arguments = ["serve-verified", "model", "served"];
         run_in(
             self.scratch.path(),
             &[&arguments[..], more, signer].concat(),

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tensorgate_artifact::model_signing::{Exclusions, MAX_BUNDLE_BYTES, Signer, Verified};
 use tensorgate_base::files::regular_at_most;
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::clock::{present, today};
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_models::files::{Ignored, copy_folder, path_beneath};
 use tensorgate_policy::ModelFormat;
@@ -22,8 +23,6 @@ use super::trusted_signer::{Trusted, TrustedSigner};
 use crate::scan::run::Settings;
 use crate::served_model::receipt::{Inputs, Receipt};
 use crate::served_model::store::Store;
-use crate::verbs::explain::present;
-use crate::verbs::keys::today;
 
 /// The longest name of a model, bytes.
 const MAX_NAME_BYTES: usize = 100;

@@ -51,7 +51,7 @@ fn scratch() -> Scratch {
 
 /// Runs a line of arguments of `model`.
 fn model(scratch: &Scratch, line: &str) -> Ran {
-    let arguments: Vec<_> = ["model"].into_iter().chain(line.split(' ')).collect();
+    let arguments: Vec<_> = line.split(' ').collect();
     run_in(scratch.path(), &arguments)
 }
 
@@ -372,7 +372,7 @@ fn a_pipeline_gives_the_key_in_a_variable() {
     let scratch = scratch();
     let key = std::fs::read_to_string(data("keys/p256.pem")).unwrap();
     let mut command = Command::new(binary());
-    let arguments = ["model", "sign", "model", "--private-key-env", "RELEASE_KEY"];
+    let arguments = ["sign", "model", "--private-key-env", "RELEASE_KEY"];
     command
         .args(arguments)
         .env("RELEASE_KEY", key)

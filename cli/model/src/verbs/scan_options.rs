@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::clock::today;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_models::scan::process::Scanner;
 
 use super::{MAX_JOBS, jobs};
 use crate::scan::exceptions::Exceptions;
 use crate::scan::run::Settings;
-use crate::verbs::keys::today;
 
 /// Which files are accepted, and how they are read.
 #[derive(Args, Debug)]

@@ -24,7 +24,7 @@ fn safetensors() -> Vec<u8> {
 }
 
 fn scan(scratch: &Scratch, arguments: &[&str]) -> Ran {
-    let arguments: Vec<_> = ["model", "scan"].iter().chain(arguments).copied().collect();
+    let arguments: Vec<_> = ["scan"].iter().chain(arguments).copied().collect();
     run_in(scratch.path(), &arguments)
 }
 
@@ -291,7 +291,7 @@ fn a_scanner_process_has_no_descriptor_of_whoever_started_the_command() {
     // Programs that this process starts have it, too.
     let _inherited = rustix::fs::open(&secret, OFlags::RDONLY, Mode::empty()).unwrap();
     let mut command = Command::new(binary())
-        .args(["model", "scan", "models", "--json", "--jobs", "1"])
+        .args(["scan", "models", "--json", "--jobs", "1"])
         .current_dir(scratch.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
