@@ -1,4 +1,4 @@
-//! Builds OCI images of a release: the filter, the host and the command.
+//! Builds OCI images of a release: the filter, the host, the command, and the program for models.
 //!
 //! An image depends on the files of the release and on one time, never on the machine that builds
 //! it. Nothing is sent anywhere.
@@ -40,13 +40,15 @@ pub enum Name {
     Filter,
     /// The sandbox host with the bundled handlers.
     Host,
-    /// `tensorgate` and `tensorgate-handler`.
+    /// `tensorgate`, `tensorgate-handler` and `tensorgate-model`.
     Command,
+    /// `tensorgate-model` alone, for pipelines and init containers.
+    Model,
 }
 
 impl Name {
     /// All images.
-    pub const ALL: [Self; 3] = [Self::Filter, Self::Host, Self::Command];
+    pub const ALL: [Self; 4] = [Self::Filter, Self::Host, Self::Command, Self::Model];
 
     /// The name, which is also that of the layout's folder.
     pub const fn as_str(self) -> &'static str {
@@ -54,6 +56,7 @@ impl Name {
             Self::Filter => "filter",
             Self::Host => "host",
             Self::Command => "command",
+            Self::Model => "model",
         }
     }
 }

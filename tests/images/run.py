@@ -23,9 +23,13 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "harness"))
 
 from processes import Process, begin, fetch, free_ports, wait
 
-IMAGES = ["filter", "host", "command"]
+IMAGES = ["filter", "host", "command", "model"]
 # Programs in the images of containers.
-PROGRAMS = {"host": ["tensorgate-host"], "command": ["tensorgate", "tensorgate-handler"]}
+PROGRAMS = {
+    "host": ["tensorgate-host"],
+    "command": ["tensorgate", "tensorgate-handler", "tensorgate-model"],
+    "model": ["tensorgate-model"],
+}
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 # Attempts to start the registry: another process may take its port in between.
 ATTEMPTS = 5

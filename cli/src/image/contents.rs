@@ -83,6 +83,7 @@ pub fn contents(release: &Release, name: Name, version: &str) -> Result<Contents
         Name::Filter => filter(release, version),
         Name::Host => host(release, version),
         Name::Command => command(release, version),
+        Name::Model => model(release, version),
     }
 }
 
@@ -131,22 +132,47 @@ fn host(release: &Release, version: &str) -> Result<Contents, ImageError> {
 }
 
 fn command(release: &Release, version: &str) -> Result<Contents, ImageError> {
-    let (mut layer, architecture) = base(release, &["tensorgate", "tensorgate-handler"])?;
-    layer.folder("work", FOLDER);
-    Ok(Contents {
-        layer,
-        architecture,
-        os: "linux",
-        start: Some(Start {
-            entrypoint: "/usr/local/bin/tensorgate",
-            working_folder: "/work",
-        }),
-        annotations: annotations(
+    let programs = ["tensorgate", "tensorgate-handler", "tensorgate-model"];
+    Ok(in_work_folder(
+        base(release, &programs)?,
+        "/usr/local/bin/tensorgate",
+        annotations(
             "tensorgate",
             "The tensorgate command, which checks and renders policies",
             version,
         ),
-    })
+    ))
+}
+
+fn model(release: &Release, version: &str) -> Result<Contents, ImageError> {
+    Ok(in_work_folder(
+        base(release, &["tensorgate-model"])?,
+        "/usr/local/bin/tensorgate-model",
+        annotations(
+            "tensorgate model",
+            "The tensorgate program that scans, signs, verifies and copies models",
+            version,
+        ),
+    ))
+}
+
+/// An image whose program starts in a folder for files of the user.
+fn in_work_folder(
+    (mut layer, architecture): (Layer, &'static str),
+    entrypoint: &'static str,
+    annotations: Annotations,
+) -> Contents {
+    layer.folder("work", FOLDER);
+    Contents {
+        layer,
+        architecture,
+        os: "linux",
+        start: Some(Start {
+            entrypoint,
+            working_folder: "/work",
+        }),
+        annotations,
+    }
 }
 
 /// A layer with these programs, the user, a folder for temporary files and the licences, and the

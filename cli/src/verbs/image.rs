@@ -21,8 +21,8 @@ enum What {
     Build(Build),
 }
 
-/// Write the filter, the host and the command of a release as OCI image layouts, which `skopeo` or
-/// `oras` copies to a registry.
+/// Write the filter, the host, the command and the program for models of a release as OCI image
+/// layouts, which `skopeo` or `oras` copies to a registry.
 ///
 /// The folder gets one layout for each image, tagged with the release's version and with the
 /// release's SBOM attached, and images.json with the digests. Files are compared with the release's

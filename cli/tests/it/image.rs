@@ -67,6 +67,7 @@ impl Release {
             ("tensorgate-embedded", program(machine, LOAD)),
             ("tensorgate-handler", program(machine, LOAD)),
             ("tensorgate-host", program(machine, LOAD)),
+            ("tensorgate-model", program(machine, LOAD)),
         ]);
         let release = Self {
             scratch: Scratch::new(),
@@ -318,8 +319,15 @@ fn containers_hold_static_files_and_run_as_a_user_who_is_not_root() {
             vec![
                 ("usr/local/bin/tensorgate", 0o755),
                 ("usr/local/bin/tensorgate-handler", 0o755),
+                ("usr/local/bin/tensorgate-model", 0o755),
                 ("work/", 0o755),
             ],
+        ),
+        (
+            "model",
+            "/usr/local/bin/tensorgate-model",
+            "/work",
+            vec![("usr/local/bin/tensorgate-model", 0o755), ("work/", 0o755)],
         ),
     ] {
         let layout = release.layout(name);
@@ -365,9 +373,13 @@ fn containers_hold_static_files_and_run_as_a_user_who_is_not_root() {
 fn two_builds_of_a_release_have_the_same_digests() {
     let (first, second) = (Release::new(X86_64), Release::new(X86_64));
     let ran = first.built(&[]);
-    second.built(&["--only", "command,host,filter"]);
+    second.built(&["--only", "model,command,host,filter"]);
     assert_eq!(first.digests(), second.digests());
-    for (line, name) in ran.stdout.lines().zip(["filter", "host", "command"]) {
+    for (line, name) in ran
+        .stdout
+        .lines()
+        .zip(["filter", "host", "command", "model"])
+    {
         let digest = first.digests()[name].as_str().unwrap().to_owned();
         let image = first.layout(name);
         let manifest = image.manifest();
