@@ -148,7 +148,7 @@ shipped: setup
 	@$(STAGE) clippy cargo clippy --quiet --locked $(BUILT) -p tensorgate-bench -- -D warnings
 	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-gate -- -D warnings
 	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown $(addprefix -p ,$(GUESTS)) -- -D warnings
-	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps -p tensorgate-handler -p tensorgate-policy
+	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps -p tensorgate-handler -p tensorgate-policy -p tensorgate-artifact
 
 lint-all: lint ## The same for everything: tests, bench, fuzz targets, hostile handlers, all documentation
 	@$(STAGE) clippy-all cargo clippy --quiet --locked --all-targets $(BUILT) -p tensorgate-bench -- -D warnings

@@ -1,13 +1,18 @@
-//! Signatures of handler components: who signed which component, under which name and version.
-//! [`capture`] is the file format of captured handler calls. Host and command read it. [`scan`]
-//! tells what a model file is and what it could do. [`model_signing`] signs whole models and
-//! verifies their signatures.
+//! Scans files of models, and verifies signatures of models and of handlers.
 //!
-//! A signature is a separate file in the format of Sigstore's tools for key-based signatures: a
-//! bundle with a DSSE envelope around an in-toto statement. This crate reads no file and no clock,
-//! and makes no network calls; the policy lists the keys.
+//! - [`scan`] tells what a model file is, and whether it could run code when it is loaded.
+//! - [`model_signing`] signs whole models and verifies their signatures (OpenSSF Model Signing).
+//! - [`component`] says who signed a handler, under which name and version.
+//! - [`capture`] is the file format of captured handler calls. Host and command read it.
+//!
+//! A signature is a separate file in the format of Sigstore's tools: a bundle with a DSSE envelope
+//! around an in-toto statement. This crate opens no file, reads no clock and makes no network
+//! calls. The caller brings bytes, digests, keys and the time.
 //!
 //! Ed25519 is the only algorithm for components. Signature files cannot select another one.
+//!
+//! The program `tensorgate-model` shows how it is used: it finds the files, and scans each in a
+//! process without rights.
 
 pub mod capture;
 pub mod component;

@@ -8,8 +8,41 @@
 //! that no known reader looks for by their name. The other is the globals and attributes that a
 //! chat template may read. What it may call is on a list of good names.
 //!
-//! This module reads no file: a caller brings the bytes as an [`Input`] and the names in a folder.
-//! Memory is bounded by [`Limits`], whatever the size of the input.
+//! This module opens no file: a caller brings the bytes as an [`Input`], and the name. Memory is
+//! bounded by [`Limits`], whatever the size of the input.
+//!
+//! Bytes in memory:
+//!
+//! ```
+//! use std::io::Cursor;
+//! use tensorgate_artifact::scan::{Limits, Verdict, detect};
+//!
+//! // A pickle that runs `os.system("id")` when it is loaded.
+//! let mut pickle = Cursor::new(b"cos\nsystem\n(S'id'\ntR.");
+//! let report = detect::scan(&mut pickle, "weights.pkl", &Limits::default())?;
+//! assert_eq!(report.verdict, Verdict::Executable);
+//! assert!(report.findings.iter().any(|finding| finding.rule == "pickle-global"));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! A file. The name counts, because some loaders go by it:
+//!
+//! ```no_run
+//! use std::fs::File;
+//! use tensorgate_artifact::scan::{Limits, Verdict, detect};
+//!
+//! let mut file = File::open("models/model.safetensors")?;
+//! let report = detect::scan(&mut file, "model.safetensors", &Limits::default())?;
+//! if report.verdict != Verdict::Safe {
+//!     for finding in &report.findings {
+//!         println!("at {}: {}: {}", finding.offset, finding.rule, finding.detail);
+//!     }
+//! }
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! The file must not change meanwhile. Scan files of strangers in a process without rights, as
+//! `tensorgate model scan` does.
 
 pub mod boosters;
 pub mod config;
