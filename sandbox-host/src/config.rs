@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tensorgate_policy::Policy;
-use tensorgate_policy::policy::Backend;
-use tensorgate_policy::raw::BackendKind;
-
-use crate::server::listeners::{AllowedPeers, ServiceAddress};
-use crate::server::tls::{ServerTls, ServerTlsError, TlsFiles};
 use tensorgate_judge::context_keys::{ContextKeys, KeyFileError};
 use tensorgate_models::scan::supervisor::ScannerSupervisor;
 use tensorgate_os_sandbox::Permitted;
+use tensorgate_policy::Policy;
+use tensorgate_policy::policy::Backend;
+use tensorgate_policy::raw::BackendKind;
 use tensorgate_sandbox::CompilerConfig;
 use tensorgate_settings::bundle::{BundleError, Candidate};
+
+use crate::server::listeners::{AllowedPeers, ServiceAddress};
+use crate::server::tls::{ServerTls, ServerTlsError, TlsFiles};
 
 /// The user that Linux reports in place of one that has no number in this user namespace
 /// (`/proc/sys/kernel/overflowuid`).

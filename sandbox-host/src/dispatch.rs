@@ -23,8 +23,13 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_judge::protocol_adapter::ProtocolAdapter;
+use tensorgate_models::artifacts::ModelArtifacts;
 use tensorgate_policy::policy::{Backend, Model};
 use tensorgate_policy::{Denial, Tensor};
+use tensorgate_telemetry::labels::BackendLabels;
+use tensorgate_telemetry::metrics::{GaugeGuard, Metrics};
 use tokio::time::Instant;
 
 use crate::backends::oip::{Channel, Endpoint};
@@ -41,10 +46,6 @@ use permits::ConcurrencyLimiter;
 pub use permits::Permit;
 use pool::EndpointPool;
 pub use pool::LoadGuard;
-use tensorgate_base::client_key::ClientKey;
-use tensorgate_judge::protocol_adapter::ProtocolAdapter;
-use tensorgate_telemetry::labels::BackendLabels;
-use tensorgate_telemetry::metrics::{GaugeGuard, Metrics};
 use tensorgate_verified_models::ModelArtifacts;
 
 /// Dispatches requests to the endpoints of one backend.

@@ -21,19 +21,19 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tensorgate_base::egress_log::ResolveFailure;
+use tensorgate_net::pem::TlsError;
+use tensorgate_net::resolve::Resolve;
 use tensorgate_policy::policy::{Handler, Lookup};
+use tensorgate_sandbox::{
+    CallContext, CapabilityRequest, EgressBusy, ResolvedResource, ResourceResolver,
+};
+use tensorgate_telemetry::metrics::Metrics;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use fetch::Fetcher;
 use lookup::LookupClient;
-use tensorgate_base::egress_log::ResolveFailure;
-use tensorgate_net::pem::TlsError;
-use tensorgate_net::resolve::Resolve;
-use tensorgate_sandbox::{
-    CallContext, CapabilityRequest, EgressBusy, ResolvedResource, ResourceResolver,
-};
-use tensorgate_telemetry::metrics::Metrics;
 
 /// The egress of one handler.
 pub struct Egress {

@@ -23,12 +23,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tensorgate_audit::Audit;
+use tensorgate_base::guard::offload;
+use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_base::owned;
+use tensorgate_base::payload::{Payload, Role};
+use tensorgate_judge::model_version::model_version;
+use tensorgate_judge::request::ModelRequest;
 use tensorgate_policy::contract::{NearBounds, TensorRule, near_bounds};
 use tensorgate_policy::policy::{Accepts, Ensemble, GrantId, Model, ModelId};
 use tensorgate_policy::raw::WatchRule;
 use tensorgate_policy::release::{release, top_class};
 use tensorgate_policy::tensor::{ASK_FOR_BINARY, InferResponse};
 use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};
+use tensorgate_sandbox::CallContext;
+use tensorgate_sandbox::capture::Capturer;
+use tensorgate_telemetry::labels::ModelLabels;
+use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_telemetry::timings::Timings;
 use tensorgate_wire::encode::statistics::model_statistics;
 use tensorgate_wire::encode::{self, Encoded, Unencodable};
 use tokio::time::Instant;
@@ -42,18 +54,6 @@ use prepared::{BackendInputs, ResponseContext};
 pub use route::{HandlerChain, ModelRoute, Target};
 use shadow::{InShadow, Values};
 pub use stage::Stage;
-use tensorgate_audit::Audit;
-use tensorgate_base::guard::offload;
-use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
-use tensorgate_base::owned;
-use tensorgate_base::payload::{Payload, Role};
-use tensorgate_judge::model_version::model_version;
-use tensorgate_judge::request::ModelRequest;
-use tensorgate_sandbox::CallContext;
-use tensorgate_sandbox::capture::Capturer;
-use tensorgate_telemetry::labels::ModelLabels;
-use tensorgate_telemetry::metrics::Metrics;
-use tensorgate_telemetry::timings::Timings;
 
 /// The routes of all models.
 pub struct Pipeline {

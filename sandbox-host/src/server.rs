@@ -26,6 +26,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use prometheus_client::metrics::gauge::Gauge;
 use tensorgate_settings::bounds::Bounds;
+use tensorgate_telemetry::metrics::{GaugeGuard, Metrics};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
@@ -35,7 +36,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::server::peer::{Connection, GatewayPeer};
 use crate::server::slots::Slot;
 use crate::server::socket::Socket;
-use tensorgate_telemetry::metrics::{GaugeGuard, Metrics};
 
 /// The pause after a failed accept, for example without free file descriptors, so that the loop
 /// does not spin.

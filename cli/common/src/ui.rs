@@ -9,10 +9,10 @@ use serde::Serialize;
 use tensorgate_policy::Severity;
 use tensorgate_policy::values::safe_text::is_hidden;
 pub use tensorgate_policy::values::safe_text::{printable, printable_lines};
+use tensorgate_policy_text::Located;
 
 use crate::failure::Failure;
 use crate::load_error::{LoadError, Source};
-use tensorgate_policy_text::Located;
 
 /// Longest policy line in a snippet, characters.
 const MAX_SNIPPET: usize = 160;
@@ -270,8 +270,9 @@ const fn severity(severity: Severity) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use tensorgate_policy_text::Span;
+
+    use super::*;
 
     #[test]
     fn a_snippet_hides_a_key_where_a_digest_belongs() {

@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
-use tensorgate_judge::budget;
 
 use tensorgate_artifact::component::SUFFIX;
+use tensorgate_judge::budget;
 use tensorgate_policy::policy::BUILTIN;
 use tensorgate_policy::raw::Shared;
 use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, Severity, hex, raw, validate};
+use tensorgate_policy_text::typed::OmittedPath;
+use tensorgate_policy_text::{Located, Span, parse, path, typed};
 use tensorgate_settings::bundle::canonical_digest;
 use tensorgate_settings::folders::Folders;
 use tensorgate_settings::signed;
@@ -18,8 +20,6 @@ use crate::inline::{Inlined, inline};
 use crate::lists::FileReferences;
 use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::load_error::{LoadError, MAX_FILE_BYTES, Source};
-use tensorgate_policy_text::typed::OmittedPath;
-use tensorgate_policy_text::{Located, Span, parse, path, typed};
 
 /// A policy that can be enforced.
 pub struct Loaded {

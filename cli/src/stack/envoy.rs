@@ -5,16 +5,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::render::envoy::control_plane::ControlPlane;
-use crate::render::envoy::{LISTENER, RenderError};
-use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::private_dir::PrivateDir;
-use tensorgate_cli_common::user_folders;
+use tensorgate_cli_common::{Failure, user_folders};
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::hex;
 
 use super::probe::{Target, ask};
 use crate::programs;
+use crate::render::envoy::control_plane::ControlPlane;
+use crate::render::envoy::{LISTENER, RenderError};
 
 /// Maximum number of Envoy's log lines in an error message.
 const SHOWN_LINES: usize = 12;

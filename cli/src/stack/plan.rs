@@ -6,10 +6,9 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::private_dir::PrivateDir;
 use tensorgate_cli_common::state_folder::HOST_LOG;
-use tensorgate_cli_common::user_folders;
+use tensorgate_cli_common::{Failure, user_folders};
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::raw::BackendKind;
 use tensorgate_policy_load::load::Loaded;

@@ -17,10 +17,9 @@ use tensorgate_audit::line::Line;
 use tensorgate_audit::record::{Decision, Event, Verdict};
 use tensorgate_audit::verify::{Report, files, next_line, verify};
 use tensorgate_base::rfc3339;
-use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::policy_file;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable};
+use tensorgate_cli_common::{Failure, policy_file};
 use tensorgate_policy::{Reason, raw};
 use tensorgate_policy_load::load::audit_section;
 

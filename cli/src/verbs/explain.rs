@@ -10,12 +10,11 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
-use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::clock::present;
-use tensorgate_cli_common::policy_file;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::Ui;
+use tensorgate_cli_common::{Failure, policy_file};
 use tensorgate_filter_core::keys::document::MAX_DOCUMENT_BYTES;
 use tensorgate_filter_core::report::record::Record;
 use tensorgate_judge::request as host;

@@ -10,10 +10,9 @@ mod remote_host;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::policy_file;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy_load::load::load;
+use tensorgate_cli_common::{Failure, policy_file};
 
 /// Write a policy as the configuration of another system. The output is deterministic.
 #[derive(Args)]

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::policy_file::PolicyFile;
-use tensorgate_cli_common::runtime;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable};
+use tensorgate_cli_common::{Failure, runtime};
 use tensorgate_judge::model_version::model_version;
 use tensorgate_policy::Policy;
 use tensorgate_policy::validate::validate;

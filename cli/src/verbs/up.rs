@@ -9,15 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use held_lines::{held_lines, is_shown};
-use printed_warnings::PrintedWarnings;
 use serde::Serialize;
-use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_cli_common::policy_file::PolicyFile;
-use tensorgate_cli_common::runtime;
 use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
-use tensorgate_cli_common::user_folders;
+use tensorgate_cli_common::{Failure, runtime, user_folders};
 use tensorgate_policy::Severity;
 use tensorgate_policy_load::load::{Loaded, load};
 use tensorgate_settings::admin::DEFAULT_ADDRESS;
@@ -35,6 +31,8 @@ use crate::stack::plan::plan;
 use crate::stack::reload::{ReloadError, Reloaded};
 use crate::stack::run::run;
 use crate::stack::watch::Watch;
+use held_lines::{held_lines, is_shown};
+use printed_warnings::PrintedWarnings;
 
 /// Start the gate with a policy and run it until Ctrl-C or SIGTERM.
 #[derive(Args)]

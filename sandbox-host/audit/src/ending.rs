@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use tensorgate_policy::Denial;
+use tensorgate_telemetry::metrics::micros;
 
 use super::outcomes::Outcomes;
 use super::record::{Decision, Verdict};
-use tensorgate_telemetry::metrics::micros;
 
 /// A request with a streamed response.
 #[derive(Debug)]

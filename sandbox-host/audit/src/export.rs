@@ -16,7 +16,9 @@ mod stdout;
 use std::path::Path;
 use std::time::Duration;
 
+use tensorgate_net::pem::TlsError;
 use tensorgate_policy::policy::AuditExport;
+use tensorgate_telemetry::metrics::Metrics;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -27,8 +29,6 @@ use otlp::Otlp;
 pub use otlp::headers::{HeadersError, read as read_headers};
 use spool::Source;
 use stdout::Stdout;
-use tensorgate_net::pem::TlsError;
-use tensorgate_telemetry::metrics::Metrics;
 
 /// How long exporters may send the last records at shutdown. What is left is sent at the next
 /// start.

@@ -10,10 +10,10 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tensorgate_base::rfc3339::rfc3339;
 
 use super::key::{SigningKey, VerifyingKey, hex, unhex};
 use super::record::{Event, FORMAT};
-use tensorgate_base::rfc3339::rfc3339;
 
 /// The longest line in bytes, far more than the limits of its fields.
 pub const MAX_LINE_BYTES: usize = 64 << 10;

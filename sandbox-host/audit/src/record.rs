@@ -8,6 +8,7 @@ mod text;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
+use tensorgate_base::egress_log::EgressRecord;
 use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::release::TopClass;
@@ -15,7 +16,6 @@ use tensorgate_policy::release::TopClass;
 use crate::als::sequence::Marks;
 pub use artifact::{ArtifactAction, ArtifactKind, ArtifactRecord};
 pub use lenient_path::lenient_path;
-use tensorgate_base::egress_log::EgressRecord;
 pub use text::{
     MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES,
     MAX_PATH_BYTES, clean_shadowed, path,

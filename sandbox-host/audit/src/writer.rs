@@ -27,8 +27,11 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_base::shares::Shares;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Reason};
+use tensorgate_telemetry::metrics::Metrics;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::files::Store;
@@ -39,9 +42,6 @@ use crate::als::sequence::SequenceTracker;
 pub(super) use chain::{Chain, End};
 use counts::DecisionCounts;
 use queue::{Queue, Taken};
-use tensorgate_base::client_key::ClientKey;
-use tensorgate_base::shares::Shares;
-use tensorgate_telemetry::metrics::Metrics;
 use thread::Writer;
 
 /// The most queued records of one kind: 8 MiB at two KiB each, which is long. There are two kinds.

@@ -136,10 +136,11 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
     use std::time::Duration;
 
-    use super::*;
     use http_body_util::{Full, StreamBody};
     use hyper::body::Frame;
     use tensorgate_base::memory_budget::Budget;
+
+    use super::*;
 
     fn later() -> Instant {
         Instant::now() + Duration::from_secs(60)

@@ -129,13 +129,13 @@ fn keys(path: &Path) -> Result<Vec<Arc<Key>>, KeyFileError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
-    use super::*;
-
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use tensorgate_policy::request::Proofs;
     use tensorgate_wire::context::RemainingQuotas;
+
+    use super::*;
 
     fn digits(byte: u8) -> String {
         format!("{byte:02x}").repeat(31) + "f0"

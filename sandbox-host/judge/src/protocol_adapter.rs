@@ -1,5 +1,6 @@
 //! The protocol of a gRPC backend, and the memory that an inference in it takes.
 
+use tensorgate_base::owned;
 use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::Model;
@@ -8,7 +9,6 @@ use tensorgate_wire::template;
 use tensorgate_wire::upstream::torchserve;
 
 use crate::response_size;
-use tensorgate_base::owned;
 
 /// The protocol adapter of a gRPC backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tensorgate_base::owned;
+use tensorgate_base::payload::Payload;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
 use tensorgate_policy::denial::{OverloadCause, RateNote};
 use tensorgate_policy::policy::{GrantId, Model, ModelId};
@@ -43,8 +45,6 @@ use claims::{header_fields, subtract_from_size};
 pub use denied::{Caller, DenialOrigin, DeniedRequest};
 pub use head::read_head;
 pub use stream_head::StreamHead;
-use tensorgate_base::owned;
-use tensorgate_base::payload::Payload;
 pub use verdicts::AnnouncedVerdicts;
 
 /// Seconds that a context may be older than the longest stream, for scheduling and the hop from

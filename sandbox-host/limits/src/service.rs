@@ -12,6 +12,8 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Body;
 use tensorgate_policy::ChargeOutcome;
 use tensorgate_policy::decision::LimitCharge;
+use tensorgate_telemetry::labels::{LimitLabels, SettlementLabels};
+use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_wire::rate_limit::{
     Code, MAX_MESSAGE_BYTES, MessageFault, RateLimitRequest, RateLimitResponse,
 };
@@ -19,8 +21,6 @@ use tensorgate_wire::rate_limit::{
 use super::counter::CounterFault;
 use super::redis::RedisFault;
 use super::shared_limits::{LimitQuery, QueryFault, SharedLimits};
-use tensorgate_telemetry::labels::{LimitLabels, SettlementLabels};
-use tensorgate_telemetry::metrics::Metrics;
 
 /// The path of the only method.
 pub const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
+use tensorgate_base::egress_log::{EgressRecord, ResolveFailure};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -19,7 +20,6 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::resolve::{MAX_ADDRESSES, Resolve};
 use crate::tls::Tls;
-use tensorgate_base::egress_log::{EgressRecord, ResolveFailure};
 
 /// The most header fields of a response. Servers send a dozen.
 const MAX_HEADERS: usize = 64;

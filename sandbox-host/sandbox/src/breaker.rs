@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use tensorgate_base::circuit::{Permit, Rejection, Scope};
 use tokio::time::Instant;
 
 pub(crate) use self::state::ClientName;
 use self::state::{BreakerState, HandlerOutcome};
 use super::outcome::{CapturedCall, FaultCause, HandlerError, OpenCircuitError};
-use tensorgate_base::circuit::{Permit, Rejection, Scope};
 
 /// The metrics and the listener of a handler's circuit breaker.
 #[derive(Clone, Debug, Default)]

@@ -125,6 +125,8 @@ impl Drop for CallWaiter {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 mod tests {
+    use tensorgate_base::client_key::ClientKey;
+
     use super::super::engine::compiler;
     use super::super::handler_queue::QueueDelayLimits;
     use super::super::pool::ThreadPool;
@@ -132,7 +134,6 @@ mod tests {
     use super::*;
     use crate::low_priority::LowPrioritySlots;
     use crate::ticker::Ticker;
-    use tensorgate_base::client_key::ClientKey;
 
     const MS: Duration = Duration::from_millis(1);
 

@@ -17,16 +17,16 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 pub use tensorgate_artifact::capture::{
     Blob, Captured, CapturedOutcome, CapturedResource, FORMAT, HandlerFacts, Input, RecordError,
 };
+use tensorgate_base::owned::data_bytes;
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::Capture;
 use tensorgate_policy::raw::CallOutcome;
+use tensorgate_settings::sealed_capture::{CaptureKeys, SealError};
 
 use crate::{CallCapture, CapturedCall, FinishedCall, HandlerError};
 use convert::{End, QueuedCall, known_bytes};
 pub use convert::{known, outcome, payload, role};
 use folder::Folder;
-use tensorgate_base::owned::data_bytes;
-use tensorgate_settings::sealed_capture::{CaptureKeys, SealError};
 
 /// The most queued calls.
 const QUEUE_CALLS: usize = 64;

@@ -19,12 +19,13 @@ use std::sync::Arc;
 use std::thread::{Thread, ThreadId};
 use std::time::{Duration, Instant};
 
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_base::turns::{Enqueued, Ticket, Turns};
+
 use super::fixed_limits::{MAX_RESERVED_THREADS, MAX_WAIT_IN_CALLS};
 use super::job_handle::JobHandle;
 use super::outcome::Overload;
 use super::priority::Priority;
-use tensorgate_base::client_key::ClientKey;
-use tensorgate_base::turns::{Enqueued, Ticket, Turns};
 
 /// A unit of work.
 pub(super) type Job = Box<dyn FnOnce() + Send>;

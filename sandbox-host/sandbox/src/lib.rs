@@ -47,6 +47,9 @@ mod ticker;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_base::egress_log::ResolveFailure;
+use tensorgate_base::payload::{Payload, Role};
 use tensorgate_policy::policy::Handler;
 use tensorgate_policy::{Tensor, hex};
 use tokio::sync::oneshot;
@@ -77,9 +80,6 @@ pub use error::{LoadFault, SandboxError};
 use fixed_limits::MAX_RESERVED_THREADS;
 use job_handle::JobHandle;
 use low_priority::LowPrioritySlots;
-use tensorgate_base::client_key::ClientKey;
-use tensorgate_base::egress_log::ResolveFailure;
-use tensorgate_base::payload::{Payload, Role};
 use ticker::Ticker;
 
 /// The size of the sandbox.

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tensorgate_base::client_key::ClientKey;
+
 use super::error::SandboxError;
 use super::fixed_limits::THREAD_STACK_BYTES;
 use super::handler_queue::{
@@ -15,7 +17,6 @@ use super::handler_queue::{
 };
 use super::job_handle::JobHandle;
 use super::priority::{self, Priority};
-use tensorgate_base::client_key::ClientKey;
 
 /// The thread pool. The threads end when this is dropped, each after its current job.
 pub(super) struct ThreadPool(Arc<PoolState>);

@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use tensorgate_base::files::{at_most, open};
-use tensorgate_policy::raw;
-use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy};
+use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, raw};
 
 /// The largest bundle in bytes. A policy with thousands of models has a few MiB.
 const MAX_BUNDLE_BYTES: u64 = 64 << 20;

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tensorgate_artifact::SignatureFault;
 use tensorgate_artifact::component::{self, Signed};
+use tensorgate_base::payload::Role;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::Handler;
 
 use crate::bundle::BundleError;
 use crate::folders::{self, Folders};
-use tensorgate_base::payload::Role;
 
 /// A component without a signature that its policy requires.
 #[derive(Debug, thiserror::Error)]

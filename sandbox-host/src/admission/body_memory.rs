@@ -71,15 +71,14 @@ pub(crate) fn reserve_decoded(
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use tensorgate_base::memory_budget::Budget;
+    use tensorgate_policy::Reason;
     use tensorgate_policy::contract::openai::OfferedCalls;
     use tensorgate_policy::decision::Expansion;
     use tensorgate_policy::denial::OverloadCause;
     use tensorgate_policy::request::{Api, Coding};
 
-    use tensorgate_policy::Reason;
-
     use super::*;
-    use tensorgate_base::memory_budget::Budget;
 
     #[test]
     fn a_compressed_body_is_held_together_with_what_it_may_become() {

@@ -1,7 +1,8 @@
 //! Decodes responses of servers with the protocols of TF Serving and TorchServe.
 
-use super::BackendError;
 use tensorgate_base::guard::offload;
+
+use super::BackendError;
 
 /// Decodes a response, on a separate thread if it may be large.
 pub(super) async fn decode<T: Send + 'static>(

@@ -6,6 +6,8 @@ use std::marker::PhantomData;
 use bytes::{Buf as _, Bytes};
 use http::HeaderMap;
 use http::uri::PathAndQuery;
+use tensorgate_net::http2::channel::Http2Channel;
+use tensorgate_net::http2::raw_codec::RawCodec;
 use tensorgate_wire::upstream::{tf_serving, torchserve};
 use tokio::time::Instant;
 use tonic::Status;
@@ -14,8 +16,6 @@ use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder
 
 use super::BackendError;
 use super::oip::{Channel, MAX_METADATA_BYTES, with_deadline, within};
-use tensorgate_net::http2::channel::Http2Channel;
-use tensorgate_net::http2::raw_codec::RawCodec;
 
 /// Computes the decoded size of a message in bytes, or why it must not be decoded.
 pub(super) type DecodedSize = fn(&[u8]) -> Result<usize, String>;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
+use tensorgate_base::guard::offload;
 use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::Template;
@@ -14,7 +15,6 @@ use tokio::time::Instant;
 
 use super::openai::Upstream;
 use super::{BackendError, Call};
-use tensorgate_base::guard::offload;
 
 /// The most bytes of a readiness response.
 const MAX_READY_BYTES: usize = 64 << 10;

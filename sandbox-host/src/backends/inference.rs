@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
 use tokio::time::Instant;
@@ -13,7 +14,6 @@ use super::message_chunks::MessageChunks;
 use super::oip;
 use super::oip::{Channel, Endpoint};
 use super::{BackendError, Call, answer, tf_serving, torchserve};
-use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 
 /// One inference request.
 #[derive(Debug)]

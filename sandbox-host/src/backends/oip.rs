@@ -10,6 +10,12 @@ use std::error::Error as _;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
+use tensorgate_base::grpc_timeout;
+use tensorgate_judge::protocol_adapter::ProtocolAdapter;
+use tensorgate_net::dialer::Dialer;
+use tensorgate_net::http2::channel::{Http2Channel, Origin};
+use tensorgate_net::http2::connection::{ConnectionState, Connector, DialError};
+use tensorgate_net::tls::Tls;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
 use tensorgate_wire::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use tensorgate_wire::proto::infer_parameter::ParameterChoice;
@@ -24,12 +30,6 @@ use super::http1;
 use super::message_chunks::MessageChunks;
 use super::openai::Upstream;
 use super::{BackendError, Call};
-use tensorgate_base::grpc_timeout;
-use tensorgate_judge::protocol_adapter::ProtocolAdapter;
-use tensorgate_net::dialer::Dialer;
-use tensorgate_net::http2::channel::{Http2Channel, Origin};
-use tensorgate_net::http2::connection::{ConnectionState, Connector, DialError};
-use tensorgate_net::tls::Tls;
 
 /// The most characters of a backend's error text in the log.
 pub(super) const MAX_MESSAGE_CHARS: usize = 2_048;

@@ -17,6 +17,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde::Deserialize;
+use tensorgate_judge::document::Document;
+use tensorgate_net::dialer::Dialer;
 use tokio::time::Instant;
 
 use super::BackendError;
@@ -25,8 +27,6 @@ use connection::Connection;
 pub use response_memory::answer_copies;
 pub use response_memory::{ResponseMemory, required_bytes};
 pub use stream::EventStream;
-use tensorgate_judge::document::Document;
-use tensorgate_net::dialer::Dialer;
 
 /// The media type of a streamed response.
 const EVENTS: &str = "text/event-stream";

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tensorgate_base::guard::offload;
+use tensorgate_base::owned;
 use tensorgate_policy::Tensor;
 use tensorgate_wire::upstream::tf_serving::{self, Predicted};
 use tokio::time::Instant;
@@ -9,8 +11,6 @@ use tokio::time::Instant;
 use super::answer_decoding::decode;
 use super::oip::Channel;
 use super::{BackendError, Call};
-use tensorgate_base::guard::offload;
-use tensorgate_base::owned;
 
 /// Encodes a request, on a separate thread if it is large. `None` if the protocol cannot represent
 /// it.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tensorgate_base::guard::offload;
 use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_wire::upstream::torchserve;
@@ -10,7 +11,6 @@ use tokio::time::Instant;
 use super::answer_decoding::decode;
 use super::oip::Channel;
 use super::{BackendError, Call};
-use tensorgate_base::guard::offload;
 
 /// Encodes a request, on a separate thread if it is large. `None` if the protocol cannot represent
 /// it.

@@ -8,10 +8,10 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use tensorgate_base::client_key::ClientKey;
 use tensorgate_policy::policy::{Model, Retry};
 
 use crate::backends::BackendError;
-use tensorgate_base::client_key::ClientKey;
 
 /// The tokens that one retry costs. A request adds the configured percentage of it.
 const RETRY_COST: u32 = 100;
@@ -153,10 +153,11 @@ impl RetryBudget {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::policy;
-    use super::*;
     use serde_json::{Value, json};
     use tensorgate_policy::Policy;
+
+    use super::super::tests::policy;
+    use super::*;
 
     fn twice(parameters: &Value) -> Policy {
         let retry = json!({"attempts": 2, "budget_percent": 50});

@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use tensorgate_base::circuit::{self, OpenCircuit, Permit, Rejection, Scope};
+use tensorgate_base::client_key::ClientKey;
 use tensorgate_policy::policy::CircuitBreaker;
 use tokio::time::Instant;
 
 use crate::backends::BackendError;
-use tensorgate_base::circuit::{self, OpenCircuit, Permit, Rejection, Scope};
-use tensorgate_base::client_key::ClientKey;
 
 /// The most clients that have a circuit of their own. The failures of further clients count on the
 /// shared circuit only.

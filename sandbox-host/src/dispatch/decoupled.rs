@@ -6,11 +6,12 @@
 //! the request is cancelled at the backend at once.
 
 use std::time::Duration;
-use tensorgate_judge::response_size;
 
 use http::HeaderMap;
+use tensorgate_judge::response_size;
 use tensorgate_policy::policy::Decoupled;
 use tensorgate_policy::{Denial, Reason};
+use tensorgate_telemetry::metrics::GaugeGuard;
 use tensorgate_wire::proto::ModelInferRequest;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -20,7 +21,6 @@ use super::in_flight::CallObserver;
 use super::{Deadline, Dispatcher, Permit, SelectedEndpoint};
 use crate::backends::decoupled::{DecoupledStream, RequestIdentity, StreamedResponse};
 use crate::backends::{BackendError, Call, oip};
-use tensorgate_telemetry::metrics::GaugeGuard;
 
 /// The number of responses that are read ahead of the consumer.
 const READ_AHEAD: usize = 1;

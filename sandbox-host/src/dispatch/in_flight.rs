@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+use tensorgate_base::client_key::ClientKey;
 use tokio::time::Instant;
 
 use super::EndpointPool;
@@ -16,7 +17,6 @@ use super::outlier_detection::{Ejection, FailureSource};
 use super::permits::ConcurrencyLimiter;
 use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
-use tensorgate_base::client_key::ClientKey;
 
 /// The deadline of a request, and the client that it belongs to.
 #[derive(Clone, Copy, Debug)]

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
+use tensorgate_base::client_key::ClientKey;
 use tensorgate_policy::Tensor;
 use tensorgate_policy::policy::Model;
 use tensorgate_wire::proto::ModelInferRequest;
@@ -16,7 +17,6 @@ use crate::backends::message_chunks::MessageChunks;
 use crate::backends::oip::Channel;
 use crate::backends::signature::{Comparison, compare};
 use crate::backends::{BackendError, answer};
-use tensorgate_base::client_key::ClientKey;
 
 /// How long a failed contract check is cached before the endpoint is asked again.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);

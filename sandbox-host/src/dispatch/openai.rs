@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_judge::document::Document;
 use tensorgate_policy::policy::{Accepts, Model};
 use tensorgate_policy::{Denial, Reason};
 use tokio::time::Instant;
@@ -12,8 +14,6 @@ use super::attempt_loop::Attempt;
 use super::{Deadline, Dispatcher, SelectedEndpoint};
 use crate::backends::BackendError;
 use crate::backends::openai::{CheckedResponse, EventStream, ResponseMemory, check};
-use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
-use tensorgate_judge::document::Document;
 
 impl Dispatcher {
     /// Sends a document whose response is streamed. The response keeps the permit and the other

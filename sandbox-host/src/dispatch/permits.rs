@@ -13,18 +13,18 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_base::turns::Ticket;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::Backend;
 use tensorgate_policy::{Denial, Reason};
+use tensorgate_telemetry::labels::BackendLabels;
+use tensorgate_telemetry::metrics::{GaugeGuard, Metrics};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::adaptive_limit::AdaptiveLimit;
 use super::fair_queue::FairQueue;
-use tensorgate_base::client_key::ClientKey;
-use tensorgate_base::turns::Ticket;
-use tensorgate_telemetry::labels::BackendLabels;
-use tensorgate_telemetry::metrics::{GaugeGuard, Metrics};
 
 /// The weight of the latest hold time in the moving average is one in this many.
 const AVERAGE_WEIGHT: u32 = 8;

@@ -8,14 +8,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tensorgate_base::client_key::ClientKey;
 use tensorgate_policy::policy::OutlierDetection;
-#[cfg(test)]
-pub(super) use tests::rule;
 use tokio::time::Instant;
 
 use super::outlier_detection::{Ejection, FailureSource, OutlierState, REQUEST_WEIGHT};
 use crate::backends::oip::Endpoint;
-use tensorgate_base::client_key::ClientKey;
+#[cfg(test)]
+pub(super) use tests::rule;
 
 /// The endpoints of one backend.
 #[derive(Debug)]
@@ -181,10 +181,12 @@ impl Drop for LoadGuard {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
     use super::super::tests::policy;
     use super::*;
-    use serde_json::json;
-    use std::time::Duration;
 
     /// A rule with this many consecutive failures and a first ejection of ten seconds.
     pub(in crate::dispatch) fn rule(failures: u32, percent: u32) -> OutlierDetection {

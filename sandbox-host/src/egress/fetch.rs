@@ -8,11 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
-use tensorgate_policy::policy::{BackendTls, Fetch, Target};
-use tokio::time::{Instant, timeout_at};
-
-use super::metrics::CapabilityMetrics;
-use super::pending_record::PendingRecord;
 use tensorgate_base::egress_log::{EgressRecord, ResolveFailure};
 use tensorgate_net::client_tls::client_tls;
 use tensorgate_net::exchange::{
@@ -22,8 +17,13 @@ use tensorgate_net::pem::TlsError;
 use tensorgate_net::permits::EgressPermits;
 use tensorgate_net::resolve::Resolve;
 use tensorgate_net::tls::Tls;
+use tensorgate_policy::policy::{BackendTls, Fetch, Target};
 use tensorgate_sandbox::{CallContext, FetchedFile};
 use tensorgate_telemetry::metrics::Metrics;
+use tokio::time::{Instant, timeout_at};
+
+use super::metrics::CapabilityMetrics;
+use super::pending_record::PendingRecord;
 
 /// Fetches files for one handler.
 pub(super) struct Fetcher {

@@ -10,15 +10,6 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::json;
-use tensorgate_policy::policy::Lookup;
-use tensorgate_policy::raw::{KeyType, LookupKind};
-use tensorgate_wire::json_members;
-use tokio::io::AsyncReadExt as _;
-use tokio::time::Instant;
-
-use super::features::{from_feast, from_object};
-use super::metrics::CapabilityMetrics;
-use super::pending_record::PendingRecord;
 use tensorgate_base::egress_log::{EgressRecord, ResolveFailure};
 use tensorgate_net::client_tls::client_tls;
 use tensorgate_net::exchange::{
@@ -28,8 +19,17 @@ use tensorgate_net::pem::TlsError;
 use tensorgate_net::permits::EgressPermits;
 use tensorgate_net::resolve::Resolve;
 use tensorgate_net::tls::Tls;
+use tensorgate_policy::policy::Lookup;
+use tensorgate_policy::raw::{KeyType, LookupKind};
 use tensorgate_sandbox::{CallContext, FeatureColumn};
 use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_wire::json_members;
+use tokio::io::AsyncReadExt as _;
+use tokio::time::Instant;
+
+use super::features::{from_feast, from_object};
+use super::metrics::CapabilityMetrics;
+use super::pending_record::PendingRecord;
 
 /// The largest token file in bytes.
 const MAX_TOKEN_BYTES: u64 = 8 << 10;

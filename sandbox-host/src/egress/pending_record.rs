@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::metrics::CapabilityMetrics;
 use tensorgate_base::egress_log::{EgressRecord, ResolveFailure};
 use tensorgate_net::exchange::EgressError;
 use tensorgate_sandbox::CallContext;
 use tensorgate_telemetry::metrics::micros;
+use tokio::time::Instant;
+
+use super::metrics::CapabilityMetrics;
 
 /// A capability request in progress.
 pub(super) struct PendingRecord<'t> {

@@ -27,10 +27,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tensorgate_base::payload::Role;
 use tensorgate_policy::{Denial, Reason};
 
 use super::contract_denial;
-use tensorgate_base::payload::Role;
 
 /// What is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

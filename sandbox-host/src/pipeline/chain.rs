@@ -5,8 +5,14 @@
 
 use std::cell::Cell;
 
+use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_base::owned;
+use tensorgate_base::payload::{Payload, Role};
 use tensorgate_policy::contract::{TensorRule, check_structure};
 use tensorgate_policy::{Denial, Reason, Tensor};
+use tensorgate_sandbox::{CallContext, HandlerError, HandlerOutput};
+use tensorgate_telemetry::labels::{FaultLabels, HandlerLabels};
+use tensorgate_telemetry::timings::Timings;
 use tokio::time::Instant;
 
 use super::attribution::Fault;
@@ -14,12 +20,6 @@ use super::route::HandlerChain;
 use super::shadow::{InShadow, Values};
 use super::stage::Stage;
 use super::{Pipeline, contract_denial};
-use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
-use tensorgate_base::owned;
-use tensorgate_base::payload::{Payload, Role};
-use tensorgate_sandbox::{CallContext, HandlerError, HandlerOutput};
-use tensorgate_telemetry::labels::{FaultLabels, HandlerLabels};
-use tensorgate_telemetry::timings::Timings;
 
 /// The common inputs of a request's handler calls.
 pub(super) struct CallContents<'a> {

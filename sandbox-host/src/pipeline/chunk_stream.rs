@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::Frame;
+use tensorgate_audit::Ending;
 
 use crate::backends::openai::EventStream;
-use tensorgate_audit::Ending;
 
 /// A source of chunks.
 pub(crate) trait Source: Send + 'static {

@@ -2,10 +2,13 @@
 //! postprocessed and encoded separately.
 
 use bytes::Bytes;
+use tensorgate_base::memory_budget::MemoryPermit;
+use tensorgate_judge::request::ModelRequest;
 use tensorgate_judge::response_size;
 use tensorgate_policy::policy::{Decoupled, EMPTY_FINAL_RESPONSE, ModelId};
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
 use tensorgate_policy::{Denial, Reason};
+use tensorgate_telemetry::timings::Timings;
 use tensorgate_wire::encode;
 use tokio::time::Instant;
 
@@ -13,9 +16,6 @@ use super::shadow::InShadow;
 use super::{Pipeline, ResponseContext, check_outputs};
 use crate::dispatch::{Deadline, ResponseStream};
 use crate::pipeline::reply;
-use tensorgate_base::memory_budget::MemoryPermit;
-use tensorgate_judge::request::ModelRequest;
-use tensorgate_telemetry::timings::Timings;
 
 /// The responses in memory before the caller's: one that arrives, one that waits, one that is
 /// processed.

@@ -8,9 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_base::owned;
 use tensorgate_policy::policy::{Accepts, Ensemble, EnsembleStep, Model};
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{Denial, Reason, Tensor};
+use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_telemetry::timings::Timings;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -18,10 +22,6 @@ use super::shadow::{InShadow, Values};
 use super::{BackendInputs, Pipeline, ResponseContext, check_outputs, contract_denial};
 use crate::backends::Call;
 use crate::dispatch::{BackendResponse, Deadline, Dispatcher};
-use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
-use tensorgate_base::owned;
-use tensorgate_telemetry::metrics::Metrics;
-use tensorgate_telemetry::timings::Timings;
 
 /// The response of a step.
 struct Answer {

@@ -17,25 +17,25 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
-use tensorgate_judge::response_size;
 
 use http::HeaderMap;
 use prometheus_client::metrics::counter::Counter;
-use tensorgate_policy::contract::{agree, check_tensors};
-use tensorgate_policy::policy::{Model, ModelId, ShadowVersion};
-use tensorgate_policy::values::safe_text::printable_prefix;
-use tensorgate_policy::{Policy, RequestHash, Tensor};
-use tensorgate_wire::proto::ModelInferRequest;
-use tokio::sync::Semaphore;
-
-use crate::dispatch::Dispatcher;
 use tensorgate_audit::Audit;
 use tensorgate_audit::record::{Copied, Event, MAX_DETAIL_BYTES};
 use tensorgate_base::guard::{catch_panic, offload};
 use tensorgate_base::memory_budget::{Budget, MemoryPermit};
 use tensorgate_base::owned;
+use tensorgate_judge::response_size;
+use tensorgate_policy::contract::{agree, check_tensors};
+use tensorgate_policy::policy::{Model, ModelId, ShadowVersion};
+use tensorgate_policy::values::safe_text::printable_prefix;
+use tensorgate_policy::{Policy, RequestHash, Tensor};
 use tensorgate_telemetry::labels::MirrorLabels;
 use tensorgate_telemetry::metrics::{Metrics, micros};
+use tensorgate_wire::proto::ModelInferRequest;
+use tokio::sync::Semaphore;
+
+use crate::dispatch::Dispatcher;
 
 /// The most mirrored requests in flight to one version. They hardly affect a server that also
 /// serves clients.

@@ -1,16 +1,16 @@
 //! Runs a document of the OpenAI API. It has no handlers.
 
+use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_judge::document::Document;
+use tensorgate_judge::request::ModelRequest;
 use tensorgate_policy::Denial;
+use tensorgate_telemetry::labels::ModelLabels;
+use tensorgate_telemetry::timings::Timings;
 use tokio::time::Instant;
 
 use super::Pipeline;
 use crate::backends::openai::{CheckedResponse, EventStream, ResponseMemory};
 use crate::dispatch::Deadline;
-use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
-use tensorgate_judge::document::Document;
-use tensorgate_judge::request::ModelRequest;
-use tensorgate_telemetry::labels::ModelLabels;
-use tensorgate_telemetry::timings::Timings;
 
 /// The memory for a chunk of a response: an event as received, decoded, and encoded anew.
 const CHUNK_BYTES: usize = 1 << 20;

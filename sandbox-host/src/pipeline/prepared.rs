@@ -4,10 +4,10 @@ use http::HeaderMap;
 use tensorgate_policy::policy::{GrantId, Model, ModelId};
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{Protocol, Tensor};
+use tensorgate_sandbox::CallContext;
 use tensorgate_wire::encode::AnswerForm;
 
 use crate::backends::Call;
-use tensorgate_sandbox::CallContext;
 
 /// The inputs for a backend.
 pub(super) struct BackendInputs {

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, Method, Request};
-use tensorgate_policy::denial::{OverloadCause, RateNote};
-use tensorgate_policy::policy::Grant;
-use tensorgate_policy::{Denial, Policy, Protocol, Reason};
-use tokio::time::Instant;
-
-use super::shadow::InShadow;
 use tensorgate_audit::record::{By, Decision, Event, SOURCE_HEADER, Verdict, path};
 use tensorgate_audit::{Audit, Ending, Outcomes, Unwritten};
 use tensorgate_judge::request::{Caller, DenialOrigin, DeniedRequest, ModelRequest};
+use tensorgate_policy::denial::{OverloadCause, RateNote};
+use tensorgate_policy::policy::Grant;
+use tensorgate_policy::{Denial, Policy, Protocol, Reason};
 use tensorgate_telemetry::labels::{
     ModelLabels, OverloadLabels, RequestLabels, ShadowLabels, VersionLabels,
 };
 use tensorgate_telemetry::metrics::{GaugeGuard, Metrics, micros};
 use tensorgate_telemetry::timings::Timings;
+use tokio::time::Instant;
+
+use super::shadow::InShadow;
 
 /// What is known of a request so far.
 #[derive(Debug)]

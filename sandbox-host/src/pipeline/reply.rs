@@ -9,6 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
+use tensorgate_base::memory_budget::MemoryPermit;
+use tensorgate_judge::request::DeniedRequest;
 use tensorgate_policy::denial::{GrpcStatus, RateNote};
 use tensorgate_policy::{Denial, Protocol};
 use tensorgate_wire::Answer;
@@ -19,8 +21,6 @@ use super::chunk_stream::{ChunkStream, Source};
 use super::record::Record;
 use super::settlement::TokenSettlement;
 use crate::backends::openai::EventStream;
-use tensorgate_base::memory_budget::MemoryPermit;
-use tensorgate_judge::request::DeniedRequest;
 
 /// The gRPC status of a success.
 const GRPC_OK: HeaderValue = HeaderValue::from_static("0");

@@ -1,14 +1,14 @@
 //! The audit record of a request.
 
-use tensorgate_policy::Denial;
-use tensorgate_policy::denial::Shadowed;
-use tensorgate_policy::values::safe_text::printable_prefix;
-
-use super::record::{Record, wide};
 use tensorgate_audit::record::{
     By, Decision, MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, Verdict, clean_shadowed,
 };
+use tensorgate_policy::Denial;
+use tensorgate_policy::denial::Shadowed;
+use tensorgate_policy::values::safe_text::printable_prefix;
 use tensorgate_telemetry::metrics::micros;
+
+use super::record::{Record, wide};
 
 impl Record {
     /// The record of a response.

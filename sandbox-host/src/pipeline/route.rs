@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tensorgate_base::payload::Role;
 use tensorgate_policy::policy::GrantId;
 use tensorgate_policy::{Denial, Reason};
 
@@ -10,7 +11,6 @@ use super::attribution::ContractHistory;
 use super::stage::Stage;
 use crate::dispatch::Dispatcher;
 use crate::pipeline::mirroring::Mirrors;
-use tensorgate_base::payload::Role;
 
 /// The route of one model.
 pub struct ModelRoute {

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tensorgate_audit::record::{By, Decision, Verdict};
+use tensorgate_judge::request::Caller;
 use tensorgate_policy::policy::Shadow;
 use tensorgate_policy::{Denial, Operation};
+use tensorgate_telemetry::metrics::GaugeGuard;
+use tensorgate_telemetry::timings::Timings;
 use tensorgate_wire::context::Refusal;
 use tokio::time::Instant;
 
 use super::record::{Record, wide};
 use super::shadow::InShadow;
-use tensorgate_audit::record::{By, Decision, Verdict};
-use tensorgate_judge::request::Caller;
-use tensorgate_telemetry::metrics::GaugeGuard;
-use tensorgate_telemetry::timings::Timings;
 
 /// How a stream ends.
 #[derive(Clone, Copy, Debug)]

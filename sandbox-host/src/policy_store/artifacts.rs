@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tensorgate_audit::record::{ArtifactAction, ArtifactKind, ArtifactRecord};
 use tensorgate_policy::unhex;
+use tensorgate_sandbox::LoadFault;
 
 use super::assemble::PolicyFault;
 use super::policy_versions::PolicyVersion;
-use tensorgate_audit::record::{ArtifactAction, ArtifactKind, ArtifactRecord};
-use tensorgate_sandbox::LoadFault;
 
 /// The name of a bundle that cannot be read, in records.
 const UNREADABLE: &str = "unreadable";

@@ -10,9 +10,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tensorgate_artifact::component::Signed;
+use tensorgate_base::payload::Role;
+use tensorgate_judge::budget::BeyondBudget;
+use tensorgate_judge::context_keys::ContextKeys;
+use tensorgate_judge::protocol_adapter::ProtocolAdapter;
+use tensorgate_judge::request::Verifier;
+use tensorgate_limits::{ConnectFault, SharedLimits};
+use tensorgate_models::artifacts::{ModelArtifacts, ModelServers};
+use tensorgate_net::pem::TlsError;
+use tensorgate_net::resolve::{Resolve, SystemResolver};
+use tensorgate_net::tls::Tls;
+use tensorgate_os_sandbox::NotPermitted;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Backend, Handler, Model};
 use tensorgate_policy::raw::BackendKind;
+use tensorgate_sandbox::capture::{CaptureError, Capturer};
+use tensorgate_sandbox::{CompilerConfig, LoadFault, Sandbox, SandboxConfig, SandboxError};
+use tensorgate_settings::bundle::{BundleError, Candidate};
+use tensorgate_settings::folders::{self, Folders};
+use tensorgate_settings::signed::{self, UnsignedFault};
+use tensorgate_telemetry::labels::BackendLabels;
+use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_watch::webhook::{Target, WebhookFault};
 
 use super::handler_metrics::{capture_counts, circuit_open};
 use super::parallel::parallel_map;
@@ -26,26 +45,7 @@ use crate::pipeline::{Pipeline, Stage, mirroring};
 use crate::policy_store::breaker_records::BreakerRecords;
 use crate::policy_store::policy_versions::PolicyVersion;
 use routes::{routes, used};
-use tensorgate_base::payload::Role;
-use tensorgate_judge::budget::BeyondBudget;
-use tensorgate_judge::context_keys::ContextKeys;
-use tensorgate_judge::protocol_adapter::ProtocolAdapter;
-use tensorgate_judge::request::Verifier;
-use tensorgate_limits::{ConnectFault, SharedLimits};
-use tensorgate_net::pem::TlsError;
-use tensorgate_net::resolve::{Resolve, SystemResolver};
-use tensorgate_net::tls::Tls;
-use tensorgate_os_sandbox::NotPermitted;
-use tensorgate_sandbox::capture::{CaptureError, Capturer};
-use tensorgate_sandbox::{CompilerConfig, LoadFault, Sandbox, SandboxConfig, SandboxError};
-use tensorgate_settings::bundle::BundleError;
-use tensorgate_settings::bundle::Candidate;
-use tensorgate_settings::folders::{self, Folders};
-use tensorgate_settings::signed::{self, UnsignedFault};
-use tensorgate_telemetry::labels::BackendLabels;
-use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_verified_models::{ModelArtifacts, ModelServers};
-use tensorgate_watch::webhook::{Target, WebhookFault};
 
 /// Why a policy cannot be served.
 #[derive(Debug, thiserror::Error)]

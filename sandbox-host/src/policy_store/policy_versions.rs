@@ -14,7 +14,18 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::Serialize;
+use tensorgate_base::memory_budget::Budget;
+use tensorgate_judge::context_keys::ContextKeys;
+use tensorgate_judge::request::{
+    Caller, DenialOrigin, DeniedRequest, HeadVerdict, Verifier, read_head,
+};
+use tensorgate_limits::SharedLimits;
+use tensorgate_models::artifacts::Followed;
 use tensorgate_policy::{Denial, HeaderMode, Policy, Reason};
+use tensorgate_settings::admin::GatewayStatus;
+use tensorgate_settings::bounds::Bounds;
+use tensorgate_telemetry::labels::GenerationLabels;
+use tensorgate_telemetry::metrics::Metrics;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -25,16 +36,6 @@ use crate::dispatch::Dispatcher;
 use crate::pipeline::Pipeline;
 use crate::policy_store::assemble::{Parts, models_at};
 use crate::policy_store::revocation::is_admitted;
-use tensorgate_base::memory_budget::Budget;
-use tensorgate_judge::context_keys::ContextKeys;
-use tensorgate_judge::request::{
-    Caller, DenialOrigin, DeniedRequest, HeadVerdict, Verifier, read_head,
-};
-use tensorgate_limits::SharedLimits;
-use tensorgate_settings::admin::GatewayStatus;
-use tensorgate_settings::bounds::Bounds;
-use tensorgate_telemetry::labels::GenerationLabels;
-use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_verified_models::Followed;
 
 /// The most older policies that are kept. They share handlers and backends, so each costs only its

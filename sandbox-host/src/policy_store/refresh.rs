@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use tensorgate_settings::signed;
+
 use super::assemble::routes::used;
 use super::assemble::{Loader, Parts, PolicyFault};
 use crate::policy_store::policy_versions::PolicyVersion;
-use tensorgate_settings::signed;
 
 impl Loader {
     /// Reads the files of a version again: replaced certificates of backends, keys of captures, and

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use tensorgate_settings::bundle::Candidate;
+
 use super::assemble::routes::used;
 use super::assemble::{Loader, Parts, PolicyFault};
 use crate::policy_store::policy_versions::PolicyVersion;
-use tensorgate_settings::bundle::Candidate;
 
 impl Loader {
     /// Builds the version of a policy that restricts `base`, or returns every part that differs.

@@ -11,14 +11,14 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use prometheus_client::metrics::gauge::Gauge;
+use tensorgate_settings::bounds::Bounds;
+use tensorgate_telemetry::metrics::Metrics;
 use tokio::sync::watch;
 
 use super::socket::{Socket, SocketError};
 use super::tls::ServerTls;
 use super::tls_listener::TlsListener;
 use super::{CheckedPeers, Listener, run};
-use tensorgate_settings::bounds::Bounds;
-use tensorgate_telemetry::metrics::Metrics;
 
 /// The addresses of a service. Without any, it has no clients.
 #[derive(Clone, Debug, Default)]

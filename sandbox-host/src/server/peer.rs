@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
+use tensorgate_settings::admin::GATEWAY_HEADER;
 
 use super::slots::Slot;
-use tensorgate_settings::admin::GATEWAY_HEADER;
 
 /// The longest such name that is shown, bytes. Identities of a mesh are shorter.
 const MAX_NAME_BYTES: usize = 512;

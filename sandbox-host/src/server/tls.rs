@@ -4,7 +4,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tensorgate_base::renewed::{Refresh, Renewed};
+use tensorgate_base::secret_file::{self, SecretFileError};
 use tensorgate_net::peer_name::is_peer_name;
+use tensorgate_net::pem::{self, MAX_FILE_BYTES, TlsError};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -15,9 +18,6 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use webpki::EndEntityCert;
 
 use super::refusal::Refusal;
-use tensorgate_base::renewed::{Refresh, Renewed};
-use tensorgate_base::secret_file::{self, SecretFileError};
-use tensorgate_net::pem::{self, MAX_FILE_BYTES, TlsError};
 
 /// The ALPN name of HTTP/2. HTTP/1.1 has no request trailers here, which verdicts on bodies need.
 pub(super) const HTTP2: &[u8] = b"h2";
@@ -171,12 +171,12 @@ fn names(leaf: &CertificateDer<'_>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use tensorgate_client::pki::Authority;
+
+    use super::*;
 
     #[test]
     fn a_name_of_a_gateway_is_a_spiffe_id_or_a_dns_name() {

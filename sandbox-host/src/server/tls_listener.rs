@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tensorgate_telemetry::metrics::Metrics;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -17,7 +18,6 @@ use super::handshakes::Handshakes;
 use super::peer::{Connection, GatewayPeer};
 use super::refusal::{Refusal, Refusals};
 use super::tls::{HTTP2, ServerTls};
-use tensorgate_telemetry::metrics::Metrics;
 
 /// The time limit of a handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);

@@ -14,18 +14,17 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
-
-use crate::policy_store::policy_versions::Status;
-use crate::service::{App, local_host};
 use tensorgate_sandbox::RunningCompilations;
-use tensorgate_settings::admin::GatewayStatus;
-use tensorgate_settings::admin::{COMPILING, COMPILING_HANDLER};
+use tensorgate_settings::admin::{COMPILING, COMPILING_HANDLER, GatewayStatus};
 use tensorgate_settings::bounds::Bounds;
 use tensorgate_settings::sources::Sources;
 use tensorgate_telemetry::exposition::Exposition;
 use tensorgate_telemetry::labels::GatewayLabels;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_watch::blocks::BlocksShown;
+
+use crate::policy_store::policy_versions::Status;
+use crate::service::{App, local_host};
 
 /// The most admin connections: of a scraper, a kubelet, a browser. A further one displaces another.
 pub const MAX_CONNECTIONS: usize = 64;

@@ -7,15 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-
-use crate::server::listeners::{AllowedPeers, ListenError, Listeners, ServiceAddress};
 use tensorgate_audit::als::service::Service;
 use tensorgate_audit::recover::{AuditError, Settings, recover};
 use tensorgate_audit::{Audit, Outcomes};
 use tensorgate_settings::bounds::{Bounds, GATE_HEAD_TIME};
 use tensorgate_telemetry::metrics::Metrics;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::server::listeners::{AllowedPeers, ListenError, Listeners, ServiceAddress};
 
 /// Envoy opens one connection for each worker, and more while it drains old ones.
 const BOUNDS: Bounds = Bounds {

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tensorgate_policy::values::safe_text::printable_prefix;
-use tokio::time::{MissedTickBehavior, interval};
-
-use crate::service::App;
 use tensorgate_audit::record::{self, Event, MAX_NAME_BYTES};
 use tensorgate_base::renewed::{Refresh, Renewed};
 use tensorgate_limits::{RedisFault, SharedBlock};
+use tensorgate_policy::values::safe_text::printable_prefix;
 use tensorgate_watch::blocks::{BlockAction, BlockFile, BlockRecord, BlockVersion};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::service::App;
 
 /// The interval of looks at the file and at Redis. A block of one gateway is in force in another
 /// after two intervals at most.

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-
-use crate::server::listeners::{AllowedPeers, ListenError, Listeners, ServiceAddress};
 use tensorgate_limits::SharedLimits;
 use tensorgate_limits::service::Service;
 use tensorgate_settings::bounds::{Bounds, GATE_HEAD_TIME};
 use tensorgate_telemetry::metrics::Metrics;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::server::listeners::{AllowedPeers, ListenError, Listeners, ServiceAddress};
 
 /// Envoy opens one connection for each worker, and more while it drains old ones. A query has a few
 /// hundred bytes.

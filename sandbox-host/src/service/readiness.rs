@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-
-use crate::pipeline::Pipeline;
-use crate::service::App;
 use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_judge::model_version::model_version;
 use tensorgate_telemetry::labels::ModelReadyLabels;
 use tensorgate_telemetry::metrics::Metrics;
+use tokio::time::{Instant, sleep};
+
+use crate::pipeline::Pipeline;
+use crate::service::App;
 
 /// The most lines about models that are shown at once.
 const MAX_LINES: usize = 100;

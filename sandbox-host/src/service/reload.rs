@@ -12,7 +12,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use tensorgate_base::files;
+use tensorgate_base::unix_time::now_unix_s;
+use tensorgate_os_sandbox as os_sandbox;
+use tensorgate_os_sandbox::{Permitted, PolicyResources};
 use tensorgate_policy::{Bundle, Severity};
+use tensorgate_settings::bundle::{self, BundleError, Candidate};
+use tensorgate_telemetry::labels::ReloadLabels;
+use tensorgate_watch::blocks::Responses;
+use tensorgate_watch::monitor::RuleSet;
 use tokio::signal::unix::Signal;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
@@ -23,15 +31,6 @@ use crate::policy_store::assemble::{Loader, PolicyFault, models_at};
 use crate::policy_store::pending_policy::PendingPolicy;
 use crate::policy_store::policy_versions::{Attempt, LoadOutcome, PolicyVersion};
 use crate::service::App;
-use tensorgate_base::files;
-use tensorgate_base::unix_time::now_unix_s;
-use tensorgate_os_sandbox as os_sandbox;
-use tensorgate_os_sandbox::{Permitted, PolicyResources};
-use tensorgate_settings::bundle::Candidate;
-use tensorgate_settings::bundle::{self, BundleError};
-use tensorgate_telemetry::labels::ReloadLabels;
-use tensorgate_watch::blocks::Responses;
-use tensorgate_watch::monitor::RuleSet;
 
 /// The interval of checks whether the bundle's file was replaced.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);

@@ -21,6 +21,10 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::request::Parts;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame};
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_base::grpc_timeout;
+use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_judge::request::StreamHead;
 use tensorgate_policy::{Denial, HeaderMode, Reason};
 use tensorgate_wire::context::verdict::TRAILER;
 use tensorgate_wire::context::{EnvelopeCodec, HEADER, Refusal};
@@ -39,10 +43,6 @@ use crate::policy_store::policy_versions::PolicyVersion;
 use answering::{Answered, Answering};
 use conditions::StreamConditions;
 use running_answer::RunningAnswer;
-use tensorgate_base::client_key::ClientKey;
-use tensorgate_base::grpc_timeout;
-use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
-use tensorgate_judge::request::StreamHead;
 
 /// The unread bytes that a stream may have without a reservation. A stream that only waits must not
 /// end because its client's other requests use all memory.

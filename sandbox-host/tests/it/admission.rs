@@ -1,18 +1,18 @@
 //! Which requests the host accepts: only those of the gate, with a fresh context for this very
 //! request, and only such as the gate could have allowed.
 
-use crate::support;
-
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use serde_json::json;
+use tensorgate_wire::context::{Context, HEADER, Key};
+
+use crate::support;
 use support::backend::{Act, Backend};
 use support::{
     GENERATION, INFER, REQUEST_ID, answer, context, infer_body, key, mode, now_unix_s, policy,
     start,
 };
-use tensorgate_wire::context::{Context, HEADER, Key};
 
 #[tokio::test]
 async fn only_a_fresh_context_for_this_request_is_accepted() {

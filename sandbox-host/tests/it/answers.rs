@@ -2,17 +2,17 @@
 
 use crate::support::guests;
 mod readiness;
-use crate::support;
-
 use bytes::Bytes;
 use serde_json::{Value, json};
-use support::backend::{Act, Backend};
-use support::{INFER, REQUEST_ID, Running, admin, context, key, policy, start};
 use tensorgate_wire::context::HEADER;
 use tensorgate_wire::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use tensorgate_wire::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use tensorgate_wire::proto::{ModelInferRequest, ModelReadyRequest, ModelStatisticsRequest};
 use tonic::transport::{Channel, Endpoint};
+
+use crate::support;
+use support::backend::{Act, Backend};
+use support::{INFER, REQUEST_ID, Running, admin, context, key, policy, start};
 
 fn floats(values: &[f32]) -> Bytes {
     values

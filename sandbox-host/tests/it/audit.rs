@@ -2,8 +2,6 @@
 //! rotated and deleted.
 
 mod displaced;
-use crate::support;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,6 +14,8 @@ use tensorgate_audit::record::{Decision, Event};
 use tensorgate_audit::recover::{Settings, recover};
 use tensorgate_audit::verify::{Kind, Report, verify};
 use tensorgate_telemetry::metrics::Metrics;
+
+use crate::support;
 
 /// Requests in a fresh log, lines 2 to 21; line 1 opens it and line 22 closes it.
 const REQUESTS: u64 = 20;

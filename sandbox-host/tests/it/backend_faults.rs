@@ -1,13 +1,13 @@
 //! A backend that fails, in every way it can. Each failure has its own reason and a neutral answer;
 //! its cause is in the log only.
 
-use crate::support;
-
 use bytes::Bytes;
 use serde_json::json;
+use tensorgate_wire::proto::ModelInferResponse;
+
+use crate::support;
 use support::backend::{Act, Backend, output};
 use support::{INFER, policy, start, until};
-use tensorgate_wire::proto::ModelInferResponse;
 
 async fn check(what: &str, act: Act, expected: (u16, &str)) {
     let backend = Backend::start(act);

@@ -1,17 +1,17 @@
 //! TLS to a model server: which server is trusted, the gate's own identity, and certificates that
 //! are replaced.
 
-use crate::support;
-use crate::support::secured;
-
 use std::time::Duration;
 
-use secured::Front;
 use serde_json::{Value, json};
-use support::backend::{Act, Backend};
-use support::{Running, policy, start_with};
 use tensorgate_client::pki::{Authority, Leaf};
 use tensorgate_host::policy_store::policy_versions::LoadOutcome;
+
+use crate::support;
+use crate::support::secured;
+use secured::Front;
+use support::backend::{Act, Backend};
+use support::{Running, policy, start_with};
 
 const ANYWHERE: &str = "127.0.0.1:0";
 

@@ -1,19 +1,19 @@
 //! Clients that share a backend. If one client floods it, the requests of others are still
 //! answered. The permits and queue positions of a client that leaves are released.
 
-use crate::support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::backend::{Act, Backend};
-use support::{Answer, Gate, INFER, Running, context, infer_body, key, policy, start, until};
 use tensorgate_wire::context::Context;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
+
+use crate::support;
+use support::backend::{Act, Backend};
+use support::{Answer, Gate, INFER, Running, context, infer_body, key, policy, start, until};
 
 /// A model that two clients may call.
 fn two(backend: &Backend, limits: Value, settings: Value) -> Value {

@@ -1,21 +1,21 @@
 //! Captured calls in a whole host: which calls are kept, under which key, and that capture does not
 //! disturb any request.
 
-use crate::support;
-use crate::support::guests;
-
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use support::backend::{Act, Backend};
-use support::{INFER, Running, context, infer_body, key, policy, start_with, until};
 use tensorgate_base::payload::Payload;
 use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 use tensorgate_sandbox::capture::{Captured, folder, payload};
 use tensorgate_settings::sealed_capture::CaptureKeys;
 use tensorgate_wire::context::Context;
+
+use crate::support;
+use crate::support::guests;
+use support::backend::{Act, Backend};
+use support::{INFER, Running, context, infer_body, key, policy, start_with, until};
 
 /// The number at which the handler traps, and the one that it answers with too few tensors.
 const BAD: f32 = 99.0;

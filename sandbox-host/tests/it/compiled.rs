@@ -5,8 +5,6 @@
     reason = "there is no safe way to restrict a child between fork and exec"
 )]
 
-use crate::support::guests;
-
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -15,9 +13,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use guests::{BUDGET, Budget, built, load, preprocess};
 use tensorgate_base::payload::{Payload, Role};
 use tensorgate_sandbox::{CompilerConfig, CompilerProcess, LoadedHandler, Sandbox, SandboxConfig};
+
+use crate::support::guests;
+use guests::{BUDGET, Budget, built, load, preprocess};
 
 const QUIET: &str = "(call $ok (i32.const 0) (i32.const 0))";
 const PATIENT: Budget = Budget {

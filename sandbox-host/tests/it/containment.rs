@@ -20,15 +20,16 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use guests::{
-    BUDGET, Budget, SPIN, built, component, load, policy, preprocess, preprocess_with,
-    preprocess_with_pages, preprocess_with_realloc,
-};
 use tensorgate_base::payload::{Payload, Role};
 use tensorgate_policy::Tensor;
 use tensorgate_sandbox::{
     FaultCause, HandlerError, HandlerOutput, LoadFault, LoadedHandler, Overload, Sandbox,
     SandboxConfig,
+};
+
+use guests::{
+    BUDGET, Budget, SPIN, built, component, load, policy, preprocess, preprocess_with,
+    preprocess_with_pages, preprocess_with_realloc,
 };
 
 fn sandbox() -> Sandbox {

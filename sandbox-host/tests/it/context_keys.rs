@@ -2,19 +2,19 @@
 //! that belongs to a request has the key of its context, and a removed key is rejected as a
 //! configuration error.
 
-use crate::support;
-
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
-use support::backend::{Act, Backend};
-use support::{Answer, Gate, INFER, PATIENCE, context, folder, infer_body, policy, settings};
 use tensorgate_host::Host;
 use tensorgate_judge::context_keys::ContextKeys;
 use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
 use tensorgate_wire::context::{Key, RemainingQuotas};
+
+use crate::support;
+use support::backend::{Act, Backend};
+use support::{Answer, Gate, INFER, PATIENCE, context, folder, infer_body, policy, settings};
 
 fn digits(byte: u8) -> String {
     format!("{byte:02x}").repeat(31) + "f0"

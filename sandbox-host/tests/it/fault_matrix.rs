@@ -2,18 +2,17 @@
 //! detail of the backend. Nothing is left behind at either end. A healthy server beside it gets the
 //! requests, and everything works again as soon as the fault is over.
 
-use crate::support;
-use crate::support::served;
-use tensorgate_client::stand_in::http_json as own;
-use tensorgate_client::stand_in::openai as stand_in;
-
 use std::time::Duration;
 
 use serde_json::json;
-use support::backend::{Act, Backend};
-use support::{Answer, PATIENCE, Running, start, until};
+use tensorgate_client::stand_in::{http_json as own, openai as stand_in};
 use tensorgate_wire::proto::ModelInferResponse;
 use tonic::Code;
+
+use crate::support;
+use crate::support::served;
+use support::backend::{Act, Backend};
+use support::{Answer, PATIENCE, Running, start, until};
 
 /// A fault of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

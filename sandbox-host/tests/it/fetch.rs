@@ -12,13 +12,14 @@ mod site;
 
 use std::time::Duration;
 
-use origin::{Origin, Says};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use site::{Names, Site, ask, came, png};
 use tensorgate_base::payload::Role;
 use tensorgate_client::pki::Authority;
 use tensorgate_sandbox::{FaultCause, HandlerError, LoadFault, Overload};
+
+use origin::{Origin, Says};
+use site::{Names, Site, ask, came, png};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fetch_sends_nothing_of_the_client_and_two_runs_look_the_same_to_the_guest() {

@@ -1,8 +1,6 @@
 //! Gateways that connect over TCP: which certificates are served, renewals while the host runs,
 //! peers that say nothing, and the end of a host with requests in flight.
 
-use crate::support;
-
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -14,12 +12,6 @@ use http::Request;
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
-use support::backend::{Act, Backend};
-use support::spawned::replace;
-use support::{
-    Gate, INFER, PATIENCE, REQUEST_ID, answer, context, folder, infer_body, key, policy, settings,
-    until,
-};
 use tensorgate_client::pki::{Authority, Leaf};
 use tensorgate_host::Host;
 use tensorgate_host::server::listeners::{AllowedPeers, Listeners, ServiceAddress};
@@ -35,6 +27,14 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+
+use crate::support;
+use support::backend::{Act, Backend};
+use support::spawned::replace;
+use support::{
+    Gate, INFER, PATIENCE, REQUEST_ID, answer, context, folder, infer_body, key, policy, settings,
+    until,
+};
 
 const SPIFFE: &str = "spiffe://cluster.local/ns/istio-system/sa/gateway";
 const DNS: &str = "gateway.example";

@@ -14,13 +14,14 @@ use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tensorgate_host::policy_store::policy_versions::LoadOutcome;
+use tensorgate_wire::context::HEADER;
+use tokio::sync::Semaphore;
+
 use support::backend::{Act, Backend};
 use support::{
     Answer, GENERATION, INFER, Running, admin, context, infer_body, key, policy, start, until,
 };
-use tensorgate_host::policy_store::policy_versions::LoadOutcome;
-use tensorgate_wire::context::HEADER;
-use tokio::sync::Semaphore;
 
 const NEXT: &str = "1111111111111111";
 const THIRD: &str = "2222222222222222";

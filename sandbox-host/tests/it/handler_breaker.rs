@@ -1,14 +1,14 @@
 //! The circuit breaker of a handler. It opens for one client if the handler fails at that client's
 //! requests, and for all if it fails at those of several. It closes by itself.
 
-use crate::support;
-use crate::support::guests;
-
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tensorgate_wire::context::Context;
+
+use crate::support;
+use crate::support::guests;
 use support::backend::{Act, Backend};
 use support::{INFER, Running, context, infer_body, key, policy, start_with, until};
-use tensorgate_wire::context::Context;
 
 const CLIENTS: [&str; 5] = ["alice", "mallory", "one", "two", "three"];
 /// The number at which the handler traps.

@@ -2,22 +2,22 @@
 //! renewed certificates, keeps its audit log; and what its policy has no word of, it cannot even
 //! open.
 
-use crate::support;
-use crate::support::guests;
-use crate::support::secured;
-use crate::support::spawned;
-
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 
-use secured::Front;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tensorgate_client::pki::Authority;
+
+use crate::support;
+use crate::support::guests;
+use crate::support::secured;
+use crate::support::spawned;
+use secured::Front;
 use spawned::{Spawned, replace};
 use support::backend::{Act, Backend};
 use support::{folder, policy};
-use tensorgate_client::pki::Authority;
 
 /// A guest that answers two numbers. Its fuel depends on `number`.
 fn guest(number: usize) -> Vec<u8> {

@@ -1,11 +1,11 @@
 //! Handlers whose answer is a tensor, but not the one in the model's contract. The host rejects it,
 //! reports neutrally that the handler failed, and sends nothing to the backend.
 
-use crate::support;
-use crate::support::guests;
-
 use serde_json::json;
 use sha2::{Digest, Sha256};
+
+use crate::support;
+use crate::support::guests;
 use support::backend::{Act, Backend};
 use support::{policy, start_with};
 

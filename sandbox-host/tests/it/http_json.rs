@@ -1,10 +1,10 @@
 //! A backend with its own JSON, over real sockets: what it gets of a request, what a caller gets of
 //! its answer, and every way in which it fails.
 
-use crate::support;
+use serde_json::{Value, json};
 use tensorgate_client::stand_in::http_json as stand_in;
 
-use serde_json::{Value, json};
+use crate::support;
 use stand_in::{Act, Server};
 use support::{Answer, PATIENCE, REQUEST_ID, Running, policy, start, until};
 

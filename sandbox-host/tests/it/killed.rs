@@ -1,9 +1,6 @@
 //! A host that is killed under load, several times. Every request that it had answered has one line
 //! in its audit log, with that answer. The log's chain is intact, and the next host continues it.
 
-use crate::support;
-use crate::support::spawned;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,13 +11,16 @@ use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use spawned::Spawned;
-use support::backend::{Act, Backend};
-use support::{GENERATION, INFER, context, folder, infer_body, key, policy, until};
 use tensorgate_audit::files::Paths;
 use tensorgate_audit::verify::verify;
 use tensorgate_wire::context::{Context, HEADER};
 use tokio::net::UnixStream;
+
+use crate::support;
+use crate::support::spawned;
+use spawned::Spawned;
+use support::backend::{Act, Backend};
+use support::{GENERATION, INFER, context, folder, infer_body, key, policy, until};
 
 /// Clients that send one request after another.
 const CLIENTS: usize = 8;

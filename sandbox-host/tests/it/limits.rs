@@ -1,14 +1,14 @@
 //! The outcome of the gate's limits, which its context reports to the host: callers get it in
 //! headers, and shadow limits are logged.
 
-use crate::support;
-
 use serde_json::{Value, json};
-use support::backend::{Act, Backend};
-use support::{Answer, INFER, Running, context, infer_body, key, policy, start};
 use tensorgate_policy::policy::{RemainingQuota, Wait};
 use tensorgate_wire::context::RemainingQuotas;
 use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
+
+use crate::support;
+use support::backend::{Act, Backend};
+use support::{Answer, INFER, Running, context, infer_body, key, policy, start};
 
 const SECOND_NS: u64 = 1_000_000_000;
 

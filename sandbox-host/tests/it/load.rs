@@ -1,8 +1,6 @@
 //! Many requests at once, some of which leave, and the end of the host. No request waits forever,
 //! and all resources are released.
 
-use crate::support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,11 +12,13 @@ use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use support::backend::{Act, Backend};
-use support::{INFER, Running, context, guests, infer_body, key, policy, start, start_with, until};
 use tensorgate_host::admission::FIRST_LIMIT;
 use tensorgate_wire::context::HEADER;
 use tokio::sync::Semaphore;
+
+use crate::support;
+use support::backend::{Act, Backend};
+use support::{INFER, Running, context, guests, infer_body, key, policy, start, start_with, until};
 
 fn gauge(running: &Running, name: &str) -> i64 {
     let metrics = running.metrics();

@@ -1,14 +1,10 @@
 //! Features that a handler looks up, from real servers over TLS: what is sent, what arrives, and
 //! what is rejected.
 
-use crate::support::guests;
-use crate::support::origin;
-
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use origin::{Origin, Says};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tensorgate_base::egress_log::EgressRecord;
@@ -21,6 +17,10 @@ use tensorgate_sandbox::{
     CallContext, FaultCause, HandlerError, HandlerOutput, LoadFault, Sandbox, SandboxConfig,
 };
 use tensorgate_telemetry::metrics::Metrics;
+
+use crate::support::guests;
+use crate::support::origin;
+use origin::{Origin, Says};
 
 /// Every name resolves to this machine, or to the address that a test gives.
 struct Here(&'static str);

@@ -1,16 +1,16 @@
 //! OpenAI's API over the real sockets: what the backend gets of a request, and what a caller gets
 //! of its answer.
 
-use crate::support;
-use tensorgate_client::stand_in::openai as stand_in;
-
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::{Value, json};
-use stand_in::{Act, OpenAi};
-use support::{PATIENCE, REQUEST_ID, Running, context, key, start, until};
+use tensorgate_client::stand_in::openai as stand_in;
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_wire::context::{Context, HEADER};
+
+use crate::support;
+use stand_in::{Act, OpenAi};
+use support::{PATIENCE, REQUEST_ID, Running, context, key, start, until};
 
 const CHAT: &str = "/v1/chat/completions";
 

@@ -1,13 +1,13 @@
 //! What an answer of OpenAI's API may carry to a caller, and the salt of its cache, over the real
 //! sockets.
 
-use crate::support;
-use tensorgate_client::stand_in::openai as stand_in;
-
 use serde_json::{Value, json};
+use tensorgate_client::stand_in::openai as stand_in;
+use tensorgate_wire::context::Context;
+
+use crate::support;
 use stand_in::{Act, OpenAi};
 use support::{Answer, Running, context, key, start};
-use tensorgate_wire::context::Context;
 
 const CHAT: &str = "/v1/chat/completions";
 

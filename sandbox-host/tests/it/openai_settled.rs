@@ -1,18 +1,18 @@
 //! The token usage of an OpenAI response goes only to the gate that reserved the tokens. The audit
 //! log has the end of a streamed response.
 
-use crate::support;
-use tensorgate_client::stand_in::openai as stand_in;
-
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use stand_in::{Act, OpenAi};
-use support::{REQUEST_ID, Running, context, key, start, until};
+use tensorgate_client::stand_in::openai as stand_in;
 use tensorgate_policy::policy::{RemainingQuota, Wait};
 use tensorgate_wire::context::{Context, HEADER, RemainingQuotas};
 use tensorgate_wire::settlement::{Settlement, TRAILER};
+
+use crate::support;
+use stand_in::{Act, OpenAi};
+use support::{REQUEST_ID, Running, context, key, start, until};
 
 const CHAT: &str = "/v1/chat/completions";
 const COMPLETIONS: &str = "/v1/completions";

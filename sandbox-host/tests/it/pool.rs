@@ -1,18 +1,18 @@
 //! Several servers behind one backend: which one gets a request, which requests are retried, and
 //! which servers are ejected.
 
-use crate::support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::backend::{Act, Backend};
-use support::{INFER, PATIENCE, Running, context, infer_body, key, policy, start, until};
 use tensorgate_wire::context::Context;
 use tokio::sync::Semaphore;
 use tonic::Code;
+
+use crate::support;
+use support::backend::{Act, Backend};
+use support::{INFER, PATIENCE, Running, context, infer_body, key, policy, start, until};
 
 /// A host in front of servers, all of which have been probed as ready.
 async fn pool(servers: &[&Backend], backend: Value) -> Running {

@@ -1,15 +1,15 @@
 //! The process itself: which inputs it does not start with, what it prints, and how it ends.
 
-use crate::support;
-
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use support::{GENERATION, Gate, PATIENCE, admin, folder, mode, policy};
 use tensorgate_settings::folders::Folders;
+
+use crate::support;
+use support::{GENERATION, Gate, PATIENCE, admin, folder, mode, policy};
 
 /// A bundle, a key and a command that uses them.
 struct Setup {

@@ -1,17 +1,17 @@
 //! What is released of an answer: rounded, limited to the greatest scores, and only the grant's
 //! outputs; the same in every protocol.
 
-use crate::support;
-
 use bytes::Bytes;
 use serde_json::{Value, json};
-use support::backend::{Act, Backend};
-use support::{INFER, context, key, policy, start};
 use tensorgate_wire::context::HEADER;
 use tensorgate_wire::proto::ModelInferRequest;
 use tensorgate_wire::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 use tonic::transport::Endpoint;
+
+use crate::support;
+use support::backend::{Act, Backend};
+use support::{INFER, context, key, policy, start};
 
 /// The backend's answer repeats its input, and its length.
 const ASKED: [f32; 4] = [0.126, 0.5, 0.3, 0.5];

@@ -2,10 +2,10 @@
 //! request, what a caller gets of their answer, and what they report about their models. The fault
 //! matrix covers their failures.
 
+use serde_json::{Value, json};
+
 use crate::support;
 use crate::support::served as stand_in;
-
-use serde_json::{Value, json};
 use stand_in::{Act, FLOAT, INT64, Served, TensorInfo, TensorShape, truth};
 use support::{Running, policy, start, until};
 

@@ -6,8 +6,6 @@ mod memory;
 mod others;
 mod reload;
 mod settled;
-use crate::support;
-
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -16,11 +14,13 @@ use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use support::{PATIENCE, Running, folder, mode, policy, start_with, until};
 use tensorgate_client::redis::Redis;
 use tensorgate_limits::PATH;
 use tensorgate_wire::rate_limit::{Code, Descriptor, RateLimitRequest, RateLimitResponse};
 use tokio::net::UnixStream;
+
+use crate::support;
+use support::{PATIENCE, Running, folder, mode, policy, start_with, until};
 
 /// The timeout of a call here: longer than any call takes on a busy machine.
 const TIMEOUT_MS: u64 = 1_000;

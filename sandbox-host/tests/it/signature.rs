@@ -1,17 +1,17 @@
 //! A backend whose own description of a model does not match the contract: nothing is dispatched to
 //! it, and operators read why.
 
-use crate::support;
-
 use serde_json::json;
-use support::backend::{Act, Backend, described, truth};
-use support::{Running, admin, policy, start, until};
 use tensorgate_host::backends::BackendError;
 use tensorgate_host::backends::message_chunks::MessageChunks;
 use tensorgate_host::backends::oip::GrpcClient;
 use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 use tensorgate_wire::proto::{ModelInferRequest, ModelMetadataResponse};
 use tonic::Code;
+
+use crate::support;
+use support::backend::{Act, Backend, described, truth};
+use support::{Running, admin, policy, start, until};
 
 fn changed(change: impl Fn(&mut ModelMetadataResponse)) -> ModelMetadataResponse {
     let mut said = truth();

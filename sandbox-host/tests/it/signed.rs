@@ -1,18 +1,18 @@
 //! Components that must be signed: which are loaded, which are rejected at start and at a reload,
 //! and that the loaded ones keep serving.
 
-use crate::support;
-use crate::support::guests;
-
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use support::backend::{Act, Backend};
-use support::{GENERATION, Running, context, infer_body, key as gate_key, policy, start_with};
 use tensorgate_artifact::PrivateKey;
 use tensorgate_artifact::component::sign;
 use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::SignedAs;
+
+use crate::support;
+use crate::support::guests;
+use support::backend::{Act, Backend};
+use support::{GENERATION, Running, context, infer_body, key as gate_key, policy, start_with};
 
 const SIGNATURE: &str = "h.wasm.sigstore.json";
 

@@ -3,22 +3,21 @@
 //! time. Each case has its result, all resources are released, and everything works again
 //! afterwards.
 
-use crate::support;
-use crate::support::relay;
-use crate::support::secured;
-use tensorgate_client::stand_in::http_json as own;
-use tensorgate_client::stand_in::openai as stand_in;
-use tensorgate_vectors::alone::is_alone;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+use tensorgate_client::pki::Authority;
+use tensorgate_client::stand_in::{http_json as own, openai as stand_in};
+use tensorgate_vectors::alone::is_alone;
+
+use crate::support;
+use crate::support::relay;
+use crate::support::secured;
 use relay::{Relay, Way, Weather};
 use secured::Front;
-use serde_json::{Value, json};
 use support::backend::{Act, Backend};
 use support::{Answer, Gate, INFER, Running, context, infer_body, key, start_with, until};
-use tensorgate_client::pki::Authority;
 
 /// What a policy says of the timeouts if no request should be given up.
 const PATIENT_MS: u64 = 20_000;

@@ -2,21 +2,21 @@
 //! broken off, and with policy changes. Its memory does not grow. `make soak` runs it for a quarter
 //! of an hour, the tests for a few seconds.
 
-use crate::support;
-use crate::support::guests;
-use crate::support::spawned;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tensorgate_wire::context::Context;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::support;
+use crate::support::guests;
+use crate::support::spawned;
 use spawned::Spawned;
 use support::backend::{Act, Backend};
 use support::{GENERATION, Gate, INFER, context, folder, infer_body, key, policy};
-use tensorgate_wire::context::Context;
-use tokio::io::AsyncWriteExt as _;
 
 /// The duration in a test run.
 const SHORT_S: u64 = 8;

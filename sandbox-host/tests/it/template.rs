@@ -1,9 +1,9 @@
 //! A request in a model's own JSON, over the real socket, at a backend that speaks another
 //! protocol.
 
-use crate::support;
-
 use serde_json::{Value, json};
+
+use crate::support;
 use support::backend::{Act, Backend};
 use support::{policy, start};
 

@@ -1,18 +1,18 @@
 //! A text in, its label out, through the components that are shipped with the host. `tensorgate
 //! handler configure` puts the tokenizer into its component, and a reload takes up another one.
 
-use crate::support;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use support::backend::{Act, Backend, described, output};
-use support::{GENERATION, Running, policy, start_with};
 use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 use tensorgate_policy::hex;
+
+use crate::support;
+use support::backend::{Act, Backend, described, output};
+use support::{GENERATION, Running, policy, start_with};
 
 const NEXT: &str = "1111111111111111";
 

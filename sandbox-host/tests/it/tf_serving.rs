@@ -1,8 +1,8 @@
 //! A TF Serving client's request, over the real socket, at a backend that speaks another protocol.
 
-use crate::support;
-
 use serde_json::json;
+
+use crate::support;
 use support::backend::{Act, Backend};
 use support::{policy, start};
 

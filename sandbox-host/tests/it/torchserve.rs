@@ -1,14 +1,14 @@
 //! A TorchServe client's request, over the real socket, at a backend that speaks another protocol.
 
-use crate::support;
-
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
+use tensorgate_wire::context::HEADER;
+
+use crate::support;
 use support::backend::{Act, Backend};
 use support::{Answer, Running, answer, context, key, policy, start};
-use tensorgate_wire::context::HEADER;
 
 const PREDICTIONS: &str = "/predictions/vec/7";
 const GRPC: &str = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/";

@@ -12,17 +12,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use agent::{Agent, GATE, X509Svid, X509SvidResponse, der, says, workload};
 use prost::Message;
-use secured::Front;
 use serde_json::{Value, json};
-use support::backend::{Act, Backend};
-use support::{INFER, Running, context, folder, infer_body, key, policy, start, until};
 use tensorgate_client::pki::Authority;
 use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 use tensorgate_wire::context::Context;
 use tokio_rustls::rustls::pki_types::CertificateRevocationListDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+
+use agent::{Agent, GATE, X509Svid, X509SvidResponse, der, says, workload};
+use secured::Front;
+use support::backend::{Act, Backend};
+use support::{INFER, Running, context, folder, infer_body, key, policy, start, until};
 
 const SERVER: &str = "spiffe://prod/ns/ml/sa/triton";
 const ELSEWHERE: &str = "spiffe://elsewhere/triton";

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tensorgate_base::files::{at_most, open};
 use tensorgate_policy::hex;
 use tensorgate_policy::values::safe_text::printable;
 
-use crate::status::Cause;
-use tensorgate_base::files::{at_most, open};
+use tensorgate_host::status::Cause;
 
 /// The form of the files.
 const FORMAT: u32 = 1;

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use serde_json::Number;
+use tensorgate_audit::record::{AlertRecord, MAX_DETAIL_BYTES, MAX_NAME_BYTES};
+use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_policy::values::safe_text::printable_prefix;
 
 use super::observation::HOST_BITS;
 use super::time::Time;
-use tensorgate_audit::record::{AlertRecord, MAX_DETAIL_BYTES, MAX_NAME_BYTES};
-use tensorgate_base::rfc3339::rfc3339;
 
 /// Who an alert is about. Names come from the policy, and a source is an address.
 #[derive(Clone, Debug, PartialEq, Eq)]

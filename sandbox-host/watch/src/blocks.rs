@@ -25,18 +25,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tensorgate_base::rfc3339::rfc3339;
+use tensorgate_base::unix_time::now_unix_ms;
 use tensorgate_policy::raw::WatchRule;
 use tensorgate_policy::{Denial, Reason};
 use tokio::sync::watch;
 
+use self::waiting::WaitingAlerts;
 pub use automatic::{ClientAlert, Response, Responses};
 pub use file::BlockFile;
 pub use list::{BlockList, ListedBlock, Now};
 pub use record::{BlockAction, BlockRecord, BlockVersion, MAX_BLOCK_MS, MAX_REASON_BYTES};
-
-use self::waiting::WaitingAlerts;
-use tensorgate_base::rfc3339::rfc3339;
-use tensorgate_base::unix_time::now_unix_ms;
 
 /// The most changes that wait to be recorded. The follower records them twice a second.
 const MAX_NEWS: usize = 1_024;

@@ -12,13 +12,13 @@
 use std::f64::consts::PI;
 use std::net::{IpAddr, Ipv4Addr};
 
+use tensorgate_audit::record::Verdict;
 use tensorgate_policy::Reason;
 use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::release::TopClass;
 
 use super::observation::Observation;
 use super::time::Time;
-use tensorgate_audit::record::Verdict;
 
 /// The minutes of a day.
 const MINUTES: u64 = 1_440;

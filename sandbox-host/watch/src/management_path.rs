@@ -36,8 +36,9 @@ pub(super) fn is_management(method: Option<&str>, path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use tensorgate_audit::record::path;
+
+    use super::*;
 
     #[test]
     fn a_request_for_management_is_one_in_each_protocol() {

@@ -4,12 +4,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use tensorgate_audit::record::{Amend, CutOff, Decision, Event, Verdict};
 use tensorgate_policy::Reason;
 use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::release::TopClass;
 
 use super::management_path;
-use tensorgate_audit::record::{Amend, CutOff, Decision, Event, Verdict};
 
 /// The status of requests beyond a limit.
 const TOO_MANY_REQUESTS: u16 = 429;

@@ -5,12 +5,12 @@ use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-
-use super::alert::Alert;
 use tensorgate_audit::Outcomes;
 use tensorgate_audit::record::{AlertRecord, Event};
 use tensorgate_telemetry::labels::AlertLabels;
 use tensorgate_telemetry::metrics::Metrics;
+
+use super::alert::Alert;
 
 /// The random bytes in an alert's ID. They differ between the runs of all hosts.
 const RUN_BYTES: usize = 8;

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use tensorgate_policy::raw::WatchRule;
+use tensorgate_telemetry::metrics::Metrics;
 
 use super::alert::{Alert, Subject};
 use super::report::AlertListener;
 use crate::blocks::{BlockAction, BlockRecord, Blocks, Response};
-use tensorgate_telemetry::metrics::Metrics;
 
 /// Answers alerts, those too that are only counted.
 pub struct AlertResponder {

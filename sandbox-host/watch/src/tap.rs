@@ -10,14 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Instant, SystemTime};
 
+use tensorgate_audit::RecordListener;
+use tensorgate_audit::record::Event;
+use tensorgate_telemetry::metrics::Metrics;
+
 use super::failed_rules;
 use super::monitor::{Monitor, RuleSet};
 use super::observation::Observation;
 use super::report::{AlertListener, Reporter};
 use super::time::Time;
-use tensorgate_audit::RecordListener;
-use tensorgate_audit::record::Event;
-use tensorgate_telemetry::metrics::Metrics;
 
 /// The most batches in the queue. A batch has the records of one write, about a thousand at most.
 const QUEUED_BATCHES: usize = 16;
@@ -101,9 +102,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use std::time::Duration;
 
-    use super::*;
     use tensorgate_audit::record::Decision;
     use tensorgate_telemetry::labels::AlertLabels;
+
+    use super::*;
 
     /// The record of a rejected request for a server's management.
     fn management() -> (SystemTime, Event) {

@@ -21,6 +21,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use tensorgate_audit::record::AlertRecord;
+use tensorgate_net::resolve::Resolve;
+use tensorgate_os_sandbox as os_sandbox;
+use tensorgate_telemetry::labels::WebhookLabels;
+use tensorgate_telemetry::metrics::Metrics;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
@@ -31,11 +36,6 @@ use message::Message;
 use schedule::Schedule;
 pub use secret::SecretFault;
 pub use target::{Target, WebhookFault};
-use tensorgate_audit::record::AlertRecord;
-use tensorgate_net::resolve::Resolve;
-use tensorgate_os_sandbox as os_sandbox;
-use tensorgate_telemetry::labels::WebhookLabels;
-use tensorgate_telemetry::metrics::Metrics;
 
 /// The most alerts in a queue, beside the one that is being sent.
 pub const QUEUED_ALERTS: usize = 16;

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tensorgate_artifact::scan::Verdict;
+use tensorgate_models::scan::messages::{FileFinding, FileReport};
 
 use super::outcome::ScanOutcome;
-use tensorgate_models::scan::messages::{FileFinding, FileReport};
 
 /// Rules that are described. A scanner process that was taken over could invent more.
 const MAX_RULES: usize = 1_000;

@@ -101,10 +101,12 @@ impl Inputs {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
+
     use tensorgate_cli_common::private_dir::PrivateDir;
+
+    use super::*;
 
     #[test]
     fn inputs_differ_by_name_and_length() {

@@ -240,10 +240,12 @@ fn shown(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
     use std::fs::Permissions;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
+
     use tensorgate_cli_common::private_dir::PrivateDir;
+
+    use super::*;
 
     /// Publishes a model with one file of this content.
     fn publish(store: &Store, content: &str) -> Result<(), String> {

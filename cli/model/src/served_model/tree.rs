@@ -173,10 +173,12 @@ fn make_removable(folder: &File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
     use std::os::unix::fs::symlink;
     use std::path::PathBuf;
+
     use tensorgate_cli_common::private_dir::PrivateDir;
+
+    use super::*;
 
     fn mode(path: &Path, mode: u32) {
         std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();

@@ -81,8 +81,9 @@ pub fn texts(texts: &[&str]) -> Vec<Node> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use tensorgate_filter_core::report::property;
+
+    use super::*;
 
     #[test]
     fn the_host_reads_the_properties_that_the_filter_sets() {

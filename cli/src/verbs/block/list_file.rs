@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 use tensorgate_base::unix_time::now_unix_ms;
-use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::replace::update_locked;
-use tensorgate_cli_common::runtime;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::printable;
-use tensorgate_watch::blocks::BlocksShown;
-use tensorgate_watch::blocks::{BlockFile, BlockRecord, ListedBlock};
+use tensorgate_cli_common::{Failure, runtime};
+use tensorgate_watch::blocks::{BlockFile, BlockRecord, BlocksShown, ListedBlock};
 use tokio::time::{Instant, sleep};
 
 use crate::similar_name::most_similar;

@@ -11,6 +11,7 @@ use tensorgate_policy::denial::{MAX_SHADOWED, Shadowed};
 use tensorgate_policy::request::Api;
 use tensorgate_policy::values::safe_text::printable_prefix;
 use tensorgate_policy::{Protocol, Reason};
+use tensorgate_telemetry::metrics::micros;
 
 use super::messages::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, TcpEntry, Wrapped};
 use super::sequence;
@@ -19,7 +20,6 @@ use crate::record::{
     By, Decision, MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES,
     MAX_NAME_BYTES, Verdict, clean_shadowed, path,
 };
-use tensorgate_telemetry::metrics::micros;
 
 /// The filter state of a request's outcome. The names are those of `tensorgate_filter_core`, as
 /// Envoy shows them.

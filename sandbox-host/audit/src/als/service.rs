@@ -11,12 +11,12 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Body;
 use prost::Message as _;
+use tensorgate_telemetry::metrics::Metrics;
 use tokio::sync::watch;
 
 use super::entry;
 use super::messages::Message;
 use crate::Outcomes;
-use tensorgate_telemetry::metrics::Metrics;
 
 /// The path of the only method.
 pub const PATH: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";

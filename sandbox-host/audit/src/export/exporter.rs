@@ -4,11 +4,11 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tensorgate_telemetry::metrics::ExportMetrics;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::spool::{Record, Source, Spool};
-use tensorgate_telemetry::metrics::ExportMetrics;
 
 /// How long the first record waits for others to be sent with it.
 const GATHER_TIME: Duration = Duration::from_millis(200);

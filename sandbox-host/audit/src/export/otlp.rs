@@ -28,17 +28,17 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method};
 use http_body_util::{BodyExt as _, Limited};
 use prost::Message as _;
+use tensorgate_net::client_tls::client_tls;
+use tensorgate_net::exchange::{Destination, EgressRequest, send};
+use tensorgate_net::pem::TlsError;
+use tensorgate_net::resolve::system_addresses;
+use tensorgate_net::tls::Tls;
 use tensorgate_policy::policy::OtlpExport;
 
 use super::exporter::{Delivery, Receiver};
 use super::spool::Record;
 use name_lookup::NameLookup;
 use response::Response;
-use tensorgate_net::client_tls::client_tls;
-use tensorgate_net::exchange::{Destination, EgressRequest, send};
-use tensorgate_net::pem::TlsError;
-use tensorgate_net::resolve::system_addresses;
-use tensorgate_net::tls::Tls;
 
 /// The media type of requests and responses.
 const PROTOBUF: &str = "application/x-protobuf";

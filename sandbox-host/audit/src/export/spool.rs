@@ -10,13 +10,13 @@ use std::io;
 use std::time::SystemTime;
 
 use serde::Serialize;
+use tensorgate_base::rfc3339::rfc3339;
 use tokio::sync::watch;
 
 use super::cursor::Cursor;
 use crate::files::Paths;
 use crate::record::FORMAT;
 use file::{LogFile, Next};
-use tensorgate_base::rfc3339::rfc3339;
 
 /// The most records in a batch, as in the OpenTelemetry SDKs.
 const BATCH_RECORDS: usize = 512;

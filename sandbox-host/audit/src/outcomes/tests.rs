@@ -5,13 +5,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tensorgate_telemetry::metrics::Metrics;
+
 use super::*;
 use crate::files::Paths;
 use crate::line::Line;
 use crate::recover::{Settings, recover};
 use crate::verify::files;
 use crate::writer::tests::{Disk, start, until};
-use tensorgate_telemetry::metrics::Metrics;
 
 const ID: &str = "3f4f210a-5359-4f12-a75a-c92ea0dcc6fa";
 const VM: &str = "00000000000000aa";

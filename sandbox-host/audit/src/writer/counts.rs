@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tensorgate_policy::Reason;
 use tensorgate_policy::policy::Shadow;
-
-use crate::record::{By, Decision, Verdict};
 use tensorgate_telemetry::labels::{DecisionLabels, ReasonLabels};
 use tensorgate_telemetry::metrics::Metrics;
+
+use crate::record::{By, Decision, Verdict};
 
 /// The reasons of records besides [`Reason::ALL`]: of an allowed request, of one whose client left,
 /// and of one that a filter without a readable outcome denied.
@@ -87,10 +87,10 @@ mod tests {
     use std::sync::Arc;
 
     use tensorgate_policy::denial::Shadowed;
+    use tensorgate_telemetry::metrics::Metrics;
 
     use super::DecisionCounts;
     use crate::record::{By, Decision, Verdict};
-    use tensorgate_telemetry::metrics::Metrics;
 
     /// The value of a series, if the page has it.
     fn value(metrics: &Metrics, series: &str) -> Option<u64> {

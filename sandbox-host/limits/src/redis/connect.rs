@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use tensorgate_net::pem::{MAX_FILE_BYTES, bytes};
 use tensorgate_policy::policy::Redis as Rule;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -16,7 +17,6 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::resp::{Reply, ReplyFault, command, take};
-use tensorgate_net::pem::{MAX_FILE_BYTES, bytes};
 
 /// The longest password in bytes.
 const MAX_PASSWORD_BYTES: usize = 4_096;

@@ -2,10 +2,11 @@
 
 use std::io;
 
-use super::open_folder::{EnterFault, MAX_DEPTH, MAX_NAMES};
 use rustix::io::Errno;
 use tensorgate_artifact::model_signing::{MAX_RESOURCES, ManifestFault};
 use tensorgate_policy::values::safe_text::printable;
+
+use super::open_folder::{EnterFault, MAX_DEPTH, MAX_NAMES};
 
 /// Why a model's files cannot be hashed. Paths are relative to the model's folder.
 #[derive(Debug, thiserror::Error)]

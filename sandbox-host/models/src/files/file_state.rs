@@ -46,9 +46,11 @@ pub fn wait_for_next_tick() {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-    use rustix::fs::fstat;
     use std::fs::File;
+
+    use rustix::fs::fstat;
+
+    use super::*;
 
     #[test]
     fn a_file_that_was_replaced_is_not_the_same() {

@@ -14,13 +14,13 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown,
     SocketFlags, SocketType, recv, sendmsg, shutdown, socketpair,
 };
+use tensorgate_os_sandbox as os_sandbox;
 
 use super::messages::{
     FileReport, Hello, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Request, Response, SCANNER_DIED,
     report,
 };
 use super::worker;
-use tensorgate_os_sandbox as os_sandbox;
 
 /// The path of this program's own executable, even if its file was replaced.
 const SELF: &str = "/proc/self/exe";
@@ -302,8 +302,9 @@ pub(super) fn timeout(bytes: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
     use tensorgate_artifact::scan::Verdict;
+
+    use super::*;
 
     #[test]
     fn a_file_whose_scanner_process_dies_is_unknown() {

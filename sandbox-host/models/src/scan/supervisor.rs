@@ -15,11 +15,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
+use tensorgate_base::rfc3339::rfc3339;
 
 use super::messages::{FileReport, Request, Response, SCANNER_DIED};
 use super::process::{NotStarted, Process, Scanner, spawn, timeout};
 use super::worker::{next_file, respond};
-use tensorgate_base::rfc3339::rfc3339;
 
 /// The first argument of the supervisor. No flag of a program has such a name.
 const ARGUMENT: &str = "model-scanner-supervisor";

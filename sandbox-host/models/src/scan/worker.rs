@@ -15,9 +15,9 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlag
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use serde::Serialize;
 use tensorgate_artifact::scan::{Limits, detect};
+use tensorgate_os_sandbox as os_sandbox;
 
 use super::messages::{Hello, MAX_REQUEST_BYTES, Response};
-use tensorgate_os_sandbox as os_sandbox;
 
 /// The first argument of a scanner process.
 pub const ARGUMENT: &str = "model-scanner";

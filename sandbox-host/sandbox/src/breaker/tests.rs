@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tensorgate_base::circuit::{MAX_OPEN_TIME, Rejection, Scope};
 use tokio::time::Instant;
 
 use super::state::{
@@ -11,7 +12,6 @@ use super::state::{
     MIN_CLIENTS, OPEN_TIME, PENALTY_MEMORY, Transitions,
 };
 use super::{Breaker, BreakerReporting};
-use tensorgate_base::circuit::{MAX_OPEN_TIME, Rejection, Scope};
 
 /// The calls of a handler, and the time.
 struct Clock {

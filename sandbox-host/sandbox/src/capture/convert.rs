@@ -8,6 +8,8 @@ use tensorgate_artifact::capture::{
     Blob, Captured, CapturedOutcome, CapturedResource, FORMAT, HandlerFacts, Input, Named, packed,
     unpacked,
 };
+use tensorgate_base::egress_log::ResolveFailure;
+use tensorgate_base::payload::{Payload, Role};
 use tensorgate_policy::policy::{Handler, Lookup};
 use tensorgate_policy::{Tensor, hex};
 
@@ -15,8 +17,6 @@ use crate::{
     CapabilityRequest, FeatureColumn, FetchedFile, HandlerError, HandlerOutput, ResolvedResource,
     ResolvedResources,
 };
-use tensorgate_base::egress_log::ResolveFailure;
-use tensorgate_base::payload::{Payload, Role};
 
 /// Captures a handler's policy.
 fn handler_facts(name: &str, role: Role, rule: &Handler) -> HandlerFacts {

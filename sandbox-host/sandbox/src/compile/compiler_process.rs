@@ -17,6 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::process::{Resource, Rlimit, Signal};
+use tensorgate_os_sandbox as os_sandbox;
 use wasmtime::CacheStore;
 
 use super::super::engine;
@@ -26,7 +27,6 @@ use crate::fixed_limits::{
     COMPILE_MEMORY_BYTES, COMPILE_TIMEOUT, LOW_PRIORITY_NICENESS, MAX_COMPILED_BYTES,
     MAX_COMPILERS, MAX_MESSAGE_BYTES,
 };
-use tensorgate_os_sandbox as os_sandbox;
 
 /// The first argument of the supervisor and of a worker. No verb of a program has such a name.
 const SUPERVISOR_ARG: &str = "compiler-supervisor";

@@ -2,6 +2,7 @@
 //! requested, and possible numbers. IDs, names and other members of the server are dropped.
 
 use serde::{Deserialize, Deserializer, Serialize};
+use tensorgate_judge::document::Document;
 use tensorgate_policy::request::Api;
 
 use super::call_names::unoffered;
@@ -9,7 +10,6 @@ use super::picture_links::ChoiceTexts;
 use super::response_memory::max_encoded_bytes;
 use super::vector::{TokenProbabilities, Vector};
 use crate::backends::BackendError;
-use tensorgate_judge::document::Document;
 
 /// The longest finish reason, tool call ID or function name in bytes.
 pub(super) const MAX_WORD_BYTES: usize = 128;

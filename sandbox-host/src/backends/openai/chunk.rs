@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tensorgate_judge::document::Document;
 use tensorgate_policy::contract::openai::{AnswerLinks, OfferedCalls};
 use tensorgate_policy::request::Api;
 
@@ -14,7 +15,6 @@ use super::answer::{
 use super::call_names::CallNames;
 use super::picture_links::ChoiceTexts;
 use crate::backends::BackendError;
-use tensorgate_judge::document::Document;
 
 #[derive(Deserialize)]
 struct Chunk<C> {

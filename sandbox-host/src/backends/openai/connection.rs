@@ -6,10 +6,10 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
+use tensorgate_net::dialer::Dialer;
 use tokio::task::JoinHandle;
 
 use super::super::BackendError;
-use tensorgate_net::dialer::Dialer;
 
 /// The most header fields of a response. Servers send a dozen.
 const MAX_HEADERS: usize = 64;

@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tensorgate_audit::Ending;
+use tensorgate_base::memory_budget::MemoryPermit;
+use tensorgate_judge::document::Document;
 use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::Answer;
 use tokio::task::JoinHandle;
@@ -15,9 +18,6 @@ use super::Connection;
 use super::chunk::ChunkChecker;
 use super::events::EventParser;
 use crate::backends::BackendError;
-use tensorgate_audit::Ending;
-use tensorgate_base::memory_budget::MemoryPermit;
-use tensorgate_judge::document::Document;
 
 /// The data of the last event.
 const DONE: &str = "[DONE]";

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -12,7 +13,6 @@ use super::{Key, ModelStatus, PROBE_TIMEOUT, ProbeResult, tf_serving, torchserve
 use crate::backends::BackendError;
 use crate::backends::oip::{Channel, Client, Endpoint, Http1Health};
 use crate::backends::openai::Upstream;
-use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 
 /// The models that are probed concurrently. Over a slow network, probing a thousand models in turn
 /// would take longer than a result is valid.

@@ -1,8 +1,9 @@
 //! Tests of many requests at one backend, and of how the wait for a permit ends.
-use super::super::tests::policy;
-use super::*;
 use serde_json::{Value, json};
 use tensorgate_policy::Policy;
+
+use super::super::tests::policy;
+use super::*;
 
 fn limiter(policy: &Policy) -> Arc<ConcurrencyLimiter> {
     let Some(rule) = policy.backends().get("b") else {

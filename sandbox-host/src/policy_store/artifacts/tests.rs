@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use super::*;
 use tensorgate_audit::record::{MAX_DETAIL_BYTES, MAX_NAME_BYTES};
+
+use super::*;
 
 fn artifacts(policy: &str, handlers: &[(&str, u8, Option<&str>)]) -> Artifacts {
     let content = |byte: u8, signer: Option<&str>| Content {

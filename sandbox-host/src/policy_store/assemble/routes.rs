@@ -3,15 +3,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use tensorgate_base::payload::Role;
+use tensorgate_judge::budget::beyond_budget;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{EnsembleStep, Grant, GrantId, Model, ModelId};
+use tensorgate_telemetry::metrics::Metrics;
 
 use super::{LoadedStage, PolicyFault, Server};
 use crate::pipeline::mirroring::{self, Mirrors};
 use crate::pipeline::{HandlerChain, ModelRoute, Target};
-use tensorgate_base::payload::Role;
-use tensorgate_judge::budget::beyond_budget;
-use tensorgate_telemetry::metrics::Metrics;
 
 /// The grants with handlers of their own for a model.
 pub(super) fn grant_handlers(

@@ -6,13 +6,12 @@
     clippy::arithmetic_side_effects,
     reason = "tests"
 )]
-use super::*;
 use std::path::Path;
 
+use tensorgate_settings::folders::Folders;
 use tensorgate_wire::context::Key;
 
-use tensorgate_settings::folders::Folders;
-
+use super::*;
 use crate::policy_store::assemble::Loader;
 
 /// The versions of policies with these stream timeouts in seconds.

@@ -5,6 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_base::guard::catch_panic;
+use tensorgate_base::memory_budget::out_of_memory;
+use tensorgate_judge::request::StreamHead;
 use tensorgate_policy::{Denial, Reason};
 use tensorgate_wire::context::MessageEnvelope;
 use tensorgate_wire::encode;
@@ -19,10 +23,6 @@ use crate::pipeline::record::Record;
 use crate::pipeline::reply;
 use crate::pipeline::reply::{Failure, Finish};
 use crate::policy_store::policy_versions::PolicyVersion;
-use tensorgate_base::client_key::ClientKey;
-use tensorgate_base::guard::catch_panic;
-use tensorgate_base::memory_budget::out_of_memory;
-use tensorgate_judge::request::StreamHead;
 
 /// The answer to a message.
 pub(super) enum Answered {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tensorgate_judge::request::Caller;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Reason};
 use tokio::sync::watch;
@@ -11,7 +12,6 @@ use tokio::time::Instant;
 
 use super::super::App;
 use crate::policy_store::policy_versions::PolicyVersion;
-use tensorgate_judge::request::Caller;
 
 /// How long a stream continues under a superseded policy. A received message is answered, and a
 /// stream that was opened under that policy gets a few responses before its caller opens another.

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tensorgate_base::client_key::ClientKey;
+use tensorgate_base::guard::catch_panic;
 use tensorgate_wire::encode;
 
 use super::super::App;
@@ -11,8 +13,6 @@ use crate::pipeline::decoupled::DecoupledRequest;
 use crate::pipeline::record::Record;
 use crate::pipeline::stream_record::StreamEnd;
 use crate::policy_store::policy_versions::PolicyVersion;
-use tensorgate_base::client_key::ClientKey;
-use tensorgate_base::guard::catch_panic;
 
 /// A message that is being answered.
 pub(super) struct RunningAnswer {

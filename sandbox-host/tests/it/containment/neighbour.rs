@@ -1,7 +1,8 @@
 //! An honest handler beside hostile ones.
 
-use super::*;
 use tensorgate_vectors::alone::is_alone;
+
+use super::*;
 
 /// The time limit of a hostile call. An honest call that had to wait for another handler's thread
 /// would wait this long.

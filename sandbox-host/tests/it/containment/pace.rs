@@ -1,7 +1,8 @@
 //! A client with long calls starts at a lower priority until its calls are short again.
 
-use super::*;
 use tensorgate_vectors::alone::is_alone;
+
+use super::*;
 
 /// Spins with a raw body, answers with tensors.
 const MOODY: &str =

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tensorgate_client::pki::Authority;
 
 use super::origin::{Origin, Says};
 use super::support::{
@@ -9,7 +10,6 @@ use super::support::{
     backend::{Act, Backend},
 };
 use super::{guests, site::png};
-use tensorgate_client::pki::Authority;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_audit_record_of_a_request_lists_its_fetches() {

@@ -130,6 +130,7 @@ async fn redis_is_called_over_tls_with_the_policys_credentials() {
 /// Terminates TLS in front of a Redis; returns the port.
 async fn tls_in_front(redis: std::net::SocketAddr, certificate: &str, key: &str) -> u16 {
     use std::sync::Arc;
+
     use tokio_rustls::TlsAcceptor;
     use tokio_rustls::rustls::ServerConfig;
     use tokio_rustls::rustls::crypto::ring;

@@ -3,16 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use serde_json::json;
+use tensorgate_audit::recover::{Settings, recover};
 use tensorgate_policy::Policy;
 use tensorgate_policy::validate::validate;
 
 use super::*;
-use crate::first_digests::FirstDigests;
-use crate::load_state::LoadEvent;
-use crate::reporter::labels;
-use crate::servers::ModelServers;
-use crate::status::Identity;
-use tensorgate_audit::recover::{Settings, recover};
+use tensorgate_host::first_digests::FirstDigests;
+use tensorgate_host::load_state::LoadEvent;
+use tensorgate_host::reporter::labels;
+use tensorgate_host::servers::ModelServers;
+use tensorgate_host::status::Identity;
 
 /// A policy with a model whose files are at this path.
 fn policy(path: &str) -> Policy {

@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tensorgate_base::files;
 
 use super::record::BlockRecord;
-use tensorgate_base::files;
 
 /// The name of the file.
 const FILE: &str = "blocks.json";

@@ -1,5 +1,6 @@
 //! The latency of a model's answered inferences against its usual latency.
 
+use tensorgate_audit::record::Verdict;
 use tensorgate_policy::raw::WatchRule;
 
 use super::{MODEL_IDLE, MODELS, Rule};
@@ -9,7 +10,6 @@ use crate::observation::Observation;
 use crate::table::{Slot, Table};
 use crate::time::Time;
 use crate::window::{AbnormalWindows, Closed, Needed, Windows};
-use tensorgate_audit::record::Verdict;
 
 const WINDOW_S: u64 = 60;
 /// Abnormal windows that make an alert.

@@ -75,10 +75,10 @@ impl Rule for ServerErrors {
 
 #[cfg(test)]
 mod tests {
+    use tensorgate_audit::record::Verdict;
     use tensorgate_policy::Reason;
 
     use super::*;
-    use tensorgate_audit::record::Verdict;
 
     #[test]
     fn requests_that_fail_after_their_record_count() {

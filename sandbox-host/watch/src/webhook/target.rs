@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
-use tensorgate_policy::policy::{BackendTls, Webhook};
-
-use super::message::Message;
-use super::secret::{Secret, SecretFault};
 use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_net::client_tls::client_tls;
 use tensorgate_net::pem::TlsError;
 use tensorgate_net::post::{Post, post_to};
 use tensorgate_net::resolve::Resolve;
 use tensorgate_net::tls::Tls;
+use tensorgate_policy::policy::{BackendTls, Webhook};
+
+use super::message::Message;
+use super::secret::{Secret, SecretFault};
 
 /// The header fields of Standard Webhooks.
 const ID: HeaderName = HeaderName::from_static("webhook-id");

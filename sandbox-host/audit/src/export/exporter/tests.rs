@@ -5,9 +5,10 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
+use tensorgate_telemetry::metrics::Metrics;
+
 use super::*;
 use crate::files::Paths;
-use tensorgate_telemetry::metrics::Metrics;
 
 /// The number of records in a log.
 const RECORDS: u64 = 8;

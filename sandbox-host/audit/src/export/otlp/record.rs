@@ -5,13 +5,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value as Json};
+use tensorgate_base::rfc3339;
 
 use super::messages::{
     AnyValue, KeyValue, LogRecord, Request, Resource, ResourceLogs, Scope, ScopeLogs, Value,
 };
 use super::severity::Severity;
 use crate::export::spool::Record;
-use tensorgate_base::rfc3339;
 
 /// The name of this service and of the source of records.
 const SERVICE: &str = "tensorgate-host";
