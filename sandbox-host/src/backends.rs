@@ -3,8 +3,9 @@
 
 pub mod answer;
 mod answer_decoding;
-pub mod codec;
+mod codec;
 pub mod decoupled;
+mod grpc_calls;
 mod http1;
 pub mod http_json;
 mod inference;

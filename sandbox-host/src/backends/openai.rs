@@ -236,3 +236,8 @@ async fn within<T>(
         )),
     }
 }
+
+/// An answer that is not passed on.
+fn fault<T>(what: &str) -> Result<T, BackendError> {
+    Err(BackendError::Fault(what.to_owned()))
+}

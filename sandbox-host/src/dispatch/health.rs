@@ -3,6 +3,7 @@
 //! description of the model was compared with the contract over the current connection. Each
 //! endpoint has a prober task of its own.
 
+mod answer_fault;
 mod probe;
 mod result;
 mod tf_serving;

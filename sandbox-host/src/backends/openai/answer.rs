@@ -6,6 +6,7 @@ use tensorgate_judge::document::Document;
 use tensorgate_policy::request::Api;
 
 use super::call_names::unoffered;
+use super::fault;
 use super::picture_links::ChoiceTexts;
 use super::response_memory::max_encoded_bytes;
 use super::vector::{TokenProbabilities, Vector};
@@ -446,8 +447,4 @@ fn write(
         .map_err(|error| BackendError::Fault(format!("answer: {error}")))?;
     body.shrink_to_fit();
     Ok(CheckedResponse { body, tokens })
-}
-
-pub(super) fn fault<T>(what: &str) -> Result<T, BackendError> {
-    Err(BackendError::Fault(what.to_owned()))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tensorgate_policy::contract::openai::OfferedCalls;
 
-use super::answer::fault;
+use super::fault;
 use crate::backends::BackendError;
 
 /// The most calls of a choice, as many as a message of a request may have.

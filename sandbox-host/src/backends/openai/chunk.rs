@@ -10,9 +10,10 @@ use tensorgate_policy::request::Api;
 
 use super::answer::{
     Assistant, ChatLogprobs, Function, MAX_NUMBER, MAX_WORD_BYTES, TextLogprobs, Usage,
-    check_usage, default_if_null, fault, keep_requested_logprobs, parse,
+    check_usage, default_if_null, keep_requested_logprobs, parse,
 };
 use super::call_names::CallNames;
+use super::fault;
 use super::picture_links::ChoiceTexts;
 use crate::backends::BackendError;
 

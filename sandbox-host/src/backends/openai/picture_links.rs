@@ -3,7 +3,7 @@
 
 use tensorgate_policy::contract::openai::{AnswerLinks, EmittedMark, LinkScanner};
 
-use super::answer::fault;
+use super::fault;
 use crate::backends::BackendError;
 
 /// The most texts of a choice: content, refusal and reasoning.

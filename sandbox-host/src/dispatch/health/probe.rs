@@ -129,11 +129,6 @@ async fn over_http1(
     Ok(keys.map(|key| (key.clone(), said(key))).collect())
 }
 
-/// The content of a server's answer, or why it is a fault of the server.
-pub(super) fn read<T>(found: Result<T, String>) -> Result<T, BackendError> {
-    found.map_err(|cause| BackendError::Fault(format!("its answer: {cause}")))
-}
-
 fn soon() -> Instant {
     let now = Instant::now();
     now.checked_add(PROBE_TIMEOUT).unwrap_or(now)

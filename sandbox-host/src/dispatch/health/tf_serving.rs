@@ -7,7 +7,7 @@ use tensorgate_wire::upstream::tf_serving::{self, Described, Signature};
 use tokio::time::Instant;
 
 use super::ModelStatus;
-use super::probe::read;
+use super::answer_fault::read;
 use crate::backends::BackendError;
 use crate::backends::oip::Channel;
 use crate::backends::signature::ANY_RANK;

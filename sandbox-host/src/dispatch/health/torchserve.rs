@@ -4,7 +4,7 @@
 use tensorgate_wire::upstream::torchserve;
 use tokio::time::Instant;
 
-use super::probe::read;
+use super::answer_fault::read;
 use crate::backends::BackendError;
 use crate::backends::oip::Channel;
 
