@@ -7,6 +7,7 @@ mod breaker_records;
 pub mod gateways;
 mod handler_metrics;
 pub(crate) mod parallel;
+pub(crate) mod parts;
 pub mod pending_policy;
 pub mod policy_versions;
 pub(crate) mod refresh;

@@ -35,6 +35,7 @@ use tensorgate_watch::webhook::{Target, WebhookFault};
 
 use super::handler_metrics::{capture_counts, circuit_open};
 use super::parallel::parallel_map;
+use super::parts::{LoadedStage, Parts, Server, models_at};
 use crate::backends::oip::{Endpoint, EndpointError, Http1Health};
 use crate::config;
 use crate::config::ConfigError;
@@ -91,48 +92,6 @@ pub enum PolicyFault {
     Audit,
     #[error("{0} differs from the policy in force, from which this one may only remove access")]
     Tighter(String),
-}
-
-/// The parts of a policy version, by their names in the policy.
-pub(crate) struct Parts {
-    pub(crate) handlers: HashMap<(String, Role), LoadedStage>,
-    pub(crate) backends: HashMap<String, Arc<Server>>,
-    /// Captures handler calls, if enabled.
-    pub(crate) capturer: Option<Arc<Capturer>>,
-    /// The shared limits, if the policy has some that this host counts.
-    pub(crate) limits: Option<Arc<SharedLimits>>,
-    /// Where alerts are sent.
-    pub(crate) webhook: Option<Arc<Target>>,
-}
-
-/// A loaded handler, and the policy entry from which it was loaded.
-#[derive(Clone)]
-pub(crate) struct LoadedStage {
-    pub(super) rule: Handler,
-    /// The policy's name of the key that signed it, if the policy requires a signature.
-    pub(super) signer: Option<String>,
-    stage: Stage,
-}
-
-/// A running backend, and its configuration. Its prober stops when this is dropped.
-pub(crate) struct Server {
-    pub(super) rule: Backend,
-    addresses: Vec<String>,
-    pub(crate) dispatcher: Arc<Dispatcher>,
-    tls: Option<Arc<Tls>>,
-    _prober: Prober,
-}
-
-impl Server {
-    /// Reads replaced certificate files again. Files that cannot be used are a fault, and the
-    /// previous ones stay active.
-    pub(super) fn reload_secrets(&self, name: &str) -> Result<(), PolicyFault> {
-        let read = self.tls.as_ref().map_or(Ok(()), |tls| tls.reload());
-        read.map_err(|source| PolicyFault::Tls {
-            name: name.to_owned(),
-            source,
-        })
-    }
 }
 
 /// Builds policy versions. It holds what all of them share.
@@ -442,13 +401,17 @@ impl Loader {
         policy: &Policy,
         in_force: &[Arc<PolicyVersion>],
     ) -> Result<Arc<Server>, PolicyFault> {
+        let tls_fault = |source| PolicyFault::Tls {
+            name: name.to_owned(),
+            source,
+        };
         let addresses = config::addresses(name, rule, &self.endpoints)?;
         let known = in_force
             .iter()
             .filter_map(|generation| generation.parts.backends.get(name))
             .find(|known| known.rule == *rule && known.addresses == addresses);
         if let Some(known) = known {
-            known.reload_secrets(name)?;
+            known.reload_secrets().map_err(tls_fault)?;
             return Ok(Arc::clone(known));
         }
         let protocol: &[u8] = match rule.kind() {
@@ -462,10 +425,7 @@ impl Loader {
             .tls()
             .map(|rule| Tls::new(&self.folders.root, rule, protocol).map(Arc::new))
             .transpose()
-            .map_err(|source| PolicyFault::Tls {
-                name: name.to_owned(),
-                source,
-            })?;
+            .map_err(tls_fault)?;
         let endpoints = addresses
             .iter()
             .map(|uri| match rule.kind() {
@@ -536,21 +496,4 @@ fn servers_of(
         addresses: addresses.unwrap_or_default(),
         load_only_verified: rule.is_some_and(|rule| rule.kind() == BackendKind::Embedded),
     }
-}
-
-/// The models that a policy serves with a backend, by their names there, each with its versions.
-pub(crate) fn models_at<'p>(
-    policy: &'p Policy,
-    backend: &'p str,
-) -> impl Iterator<Item = (String, String)> + 'p {
-    let models = policy
-        .models()
-        .iter()
-        .filter(move |model| model.backend() == backend);
-    models.flat_map(|model| {
-        model
-            .versions()
-            .iter()
-            .map(|version| (model.backend_model().to_owned(), version.clone()))
-    })
 }

@@ -6,19 +6,12 @@ use std::sync::{Arc, PoisonError};
 
 use tensorgate_policy::Policy;
 
-use super::policy_versions::{PolicyVersion, PolicyVersions};
+use super::policy_versions::{PolicyVersion, PolicyVersions, Restriction};
 use crate::policy_store::revocation::is_admitted;
 
 /// A policy that is being loaded or waits for it.
 pub struct PendingPolicy<'g> {
     generations: &'g PolicyVersions,
-    policy: Arc<Policy>,
-}
-
-/// A version that only restricts another.
-pub(super) struct Restriction {
-    /// The other version.
-    of: String,
     policy: Arc<Policy>,
 }
 

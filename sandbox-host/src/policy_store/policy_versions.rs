@@ -30,11 +30,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::gateways::Gateways;
-use super::pending_policy::Restriction;
 use super::unknown_versions::{GRACE, UnknownVersions};
 use crate::dispatch::Dispatcher;
 use crate::pipeline::Pipeline;
-use crate::policy_store::assemble::{Parts, models_at};
+use crate::policy_store::parts::{Parts, models_at};
 use crate::policy_store::revocation::is_admitted;
 use tensorgate_verified_models::Followed;
 
@@ -81,6 +80,13 @@ impl PolicyVersion {
 }
 
 type ModelsByBackend<'g> = (&'g Arc<Dispatcher>, BTreeSet<(String, String)>);
+
+/// A version that only restricts another.
+pub(super) struct Restriction {
+    /// The other version.
+    pub(super) of: String,
+    pub(super) policy: Arc<Policy>,
+}
 
 /// The loaded policy versions.
 pub struct PolicyVersions {

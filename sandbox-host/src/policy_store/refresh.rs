@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tensorgate_settings::signed;
 
 use super::assemble::routes::used;
-use super::assemble::{Loader, Parts, PolicyFault};
+use super::assemble::{Loader, PolicyFault};
+use super::parts::Parts;
 use crate::policy_store::policy_versions::PolicyVersion;
 
 impl Loader {
@@ -23,9 +24,11 @@ impl Loader {
                 webhook,
                 ..
             } = &generation.parts;
-            let servers = backends
-                .iter()
-                .filter_map(|(name, server)| server.reload_secrets(name).err());
+            let servers = backends.iter().filter_map(|(name, server)| {
+                let source = server.reload_secrets().err()?;
+                let name = name.clone();
+                Some(PolicyFault::Tls { name, source })
+            });
             let keys = capturer.iter().filter_map(|it| it.reload_keys().err());
             let hooks = webhook.iter().filter_map(|it| it.reload().err());
             let policy = generation.policy();

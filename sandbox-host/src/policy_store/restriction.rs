@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tensorgate_settings::bundle::Candidate;
 
 use super::assemble::routes::used;
-use super::assemble::{Loader, Parts, PolicyFault};
+use super::assemble::{Loader, PolicyFault};
+use super::parts::Parts;
 use crate::policy_store::policy_versions::PolicyVersion;
 
 impl Loader {

@@ -27,7 +27,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::policy_store::artifacts::{Artifacts, RejectionLimiter, rejections};
-use crate::policy_store::assemble::{Loader, PolicyFault, models_at};
+use crate::policy_store::assemble::{Loader, PolicyFault};
+use crate::policy_store::parts::models_at;
 use crate::policy_store::pending_policy::PendingPolicy;
 use crate::policy_store::policy_versions::{Attempt, LoadOutcome, PolicyVersion};
 use crate::service::App;

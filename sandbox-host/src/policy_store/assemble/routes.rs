@@ -9,7 +9,8 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{EnsembleStep, Grant, GrantId, Model, ModelId};
 use tensorgate_telemetry::metrics::Metrics;
 
-use super::{LoadedStage, PolicyFault, Server};
+use super::PolicyFault;
+use crate::policy_store::parts::{LoadedStage, Server};
 use crate::pipeline::mirroring::{self, Mirrors};
 use crate::pipeline::{HandlerChain, ModelRoute, Target};
 
