@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::state::ClientName;
 use self::state::{BreakerState, HandlerOutcome};
-use super::outcome::{CapturedCall, FaultCause, HandlerError, OpenCircuitError};
+use crate::outcome::{CapturedCall, FaultCause, HandlerError, OpenCircuitError};
 
 /// The metrics and the listener of a handler's circuit breaker.
 #[derive(Clone, Debug, Default)]

@@ -5,24 +5,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tensorgate_base::payload::Payload;
 use tensorgate_policy::values::safe_text::{escaped, prefix};
 use wasmtime::{Engine, Store, UpdateDeadline};
 
-use super::bindings::preprocess as abi;
-use super::bindings::preprocess::tensorgate::handler::types;
-use super::breaker::CallVerdict;
-use super::call_state::CallState;
-use super::capabilities::{CapabilityRequest, CapabilityState, ResolvedResources};
-use super::cause::{self, Phase};
-use super::component_cache::CompiledComponent;
-use super::fixed_limits::{EPOCH_TICK, MAX_HANDLES, MAX_MESSAGE_BYTES, MAX_SHORT_CALL};
-use super::guest_log::GuestLog;
-use super::job_handle::JobHandle;
-use super::limits::Limits;
-use super::load::{Export, HandlerLimits};
-pub use super::outcome::{FaultCause, HandlerError, HandlerOutput, Payload};
-use super::priority::{self, CpuTimer, Priority};
-use super::tensors::{self, Dims};
+use crate::bindings::preprocess as abi;
+use crate::bindings::preprocess::tensorgate::handler::types;
+use crate::breaker::CallVerdict;
+use crate::call_state::CallState;
+use crate::capabilities::CapabilityState;
+use crate::cause::{self, Phase};
+use crate::component_cache::CompiledComponent;
+use crate::finished_call::HandlerOutput;
+use crate::fixed_limits::{EPOCH_TICK, MAX_HANDLES, MAX_MESSAGE_BYTES, MAX_SHORT_CALL};
+use crate::guest_log::GuestLog;
+use crate::job_handle::JobHandle;
+use crate::limits::Limits;
+use crate::load::{Export, HandlerLimits};
+use crate::outcome::{FaultCause, HandlerError};
+use crate::priority::{self, CpuTimer, Priority};
+use crate::resources::{CapabilityRequest, ResolvedResources};
+use crate::tensors::{self, Dims};
 
 /// A handler with all that a call needs.
 pub(super) struct Callee {

@@ -13,11 +13,11 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::call::Run;
-use super::fixed_limits::{LONG_CALLS_FOR_LOW_PRIORITY, MAX_CALL_HISTORIES};
-use super::outcome::{FaultCause, HandlerError};
-use super::priority::Priority;
-use crate::ClientName;
+use crate::breaker::ClientName;
+use crate::call::Run;
+use crate::fixed_limits::{LONG_CALLS_FOR_LOW_PRIORITY, MAX_CALL_HISTORIES};
+use crate::outcome::{FaultCause, HandlerError};
+use crate::priority::Priority;
 
 /// What a finished call has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

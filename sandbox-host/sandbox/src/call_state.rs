@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::capabilities::CapabilityState;
-use super::fixed_limits::MAX_HOST_CALLS;
-use super::guest_log::GuestLog;
-use super::job_handle::JobHandle;
-use super::limits::Limits;
-use super::priority::CpuTimer;
+use crate::capabilities::CapabilityState;
+use crate::fixed_limits::MAX_HOST_CALLS;
+use crate::guest_log::GuestLog;
+use crate::job_handle::JobHandle;
+use crate::limits::Limits;
+use crate::priority::CpuTimer;
 
 /// The data of a store.
 pub(super) struct CallState {

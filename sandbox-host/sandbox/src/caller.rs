@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::Workers;
-use super::fixed_limits::DEADLINE_GRACE;
-use super::handler_queue::QueuePosition;
-use super::job_handle::JobHandle;
-use super::outcome::Overload;
+use crate::fixed_limits::DEADLINE_GRACE;
+use crate::handler_queue::QueuePosition;
+use crate::job_handle::JobHandle;
+use crate::outcome::Overload;
 
 /// How long a caller waits.
 #[derive(Clone, Copy, Debug)]
@@ -127,12 +127,12 @@ impl Drop for CallWaiter {
 mod tests {
     use tensorgate_base::client_key::ClientKey;
 
-    use super::super::engine::compiler;
-    use super::super::handler_queue::QueueDelayLimits;
-    use super::super::pool::ThreadPool;
-    use super::super::priority::Priority;
     use super::*;
+    use crate::engine::compiler;
+    use crate::handler_queue::QueueDelayLimits;
     use crate::low_priority::LowPrioritySlots;
+    use crate::pool::ThreadPool;
+    use crate::priority::Priority;
     use crate::ticker::Ticker;
 
     const MS: Duration = Duration::from_millis(1);

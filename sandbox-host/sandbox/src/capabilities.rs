@@ -1,4 +1,4 @@
-//! Capability requests: files and feature lookups that a guest asks the host for.
+//! Capability requests of a call: who resolves them, and how many a call may make.
 //!
 //! A guest never waits for the network. When a guest requests a resource that is not resolved yet,
 //! its call ends. The host resolves the resource, and a fresh instance runs the same call again. A
@@ -10,66 +10,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
-pub use tensorgate_base::egress_log::{EgressLog, ResolveFailure};
+use tensorgate_base::egress_log::EgressLog;
 use tensorgate_policy::policy::Handler;
 use tokio::time::Instant;
 
-use super::fixed_limits::MAX_CAPABILITY_REQUESTS;
-use super::outcome::CallCapture;
-
-/// A resource that a guest requests.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum CapabilityRequest {
-    /// The file at a URL.
-    File(String),
-    /// Features of entities from a feature service.
-    Columns {
-        /// The lookup's name in the policy.
-        lookup: String,
-        /// The names of the features.
-        features: Vec<String>,
-        /// The entity keys.
-        keys: Vec<String>,
-    },
-}
-
-/// The result of one capability request.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ResolvedResource {
-    /// A file, or why there is none.
-    File(Result<FetchedFile, ResolveFailure>),
-    /// A column for each feature, or why there is none.
-    Columns(Result<Vec<FeatureColumn>, ResolveFailure>),
-}
-
-impl ResolvedResource {
-    /// A failed result of the kind that the request asks for.
-    pub const fn failed(ask: &CapabilityRequest, why: ResolveFailure) -> Self {
-        match ask {
-            CapabilityRequest::File(_) => Self::File(Err(why)),
-            CapabilityRequest::Columns { .. } => Self::Columns(Err(why)),
-        }
-    }
-}
-
-/// The values of one feature, one for each requested key.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FeatureColumn {
-    /// The feature's name.
-    pub feature: String,
-    /// The values, `None` where the service has none.
-    pub values: Vec<Option<f64>>,
-}
-
-/// A fetched file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FetchedFile {
-    /// The media type that the server declared. The policy lists it.
-    pub content_type: String,
-    /// The content, at most the policy's `max_bytes`.
-    pub data: Bytes,
-}
+use crate::finished_call::CallCapture;
+use crate::fixed_limits::MAX_CAPABILITY_REQUESTS;
+use crate::resources::{CapabilityRequest, ResolvedResource, ResolvedResources};
 
 /// The request that a handler call belongs to.
 #[derive(Clone, Debug)]
@@ -111,9 +58,6 @@ pub trait ResourceResolver: Send + Sync {
         request_deadline: Option<Instant>,
     ) -> Pin<Box<dyn Future<Output = Result<Vec<ResolvedResource>, EgressBusy>> + Send + 'b>>;
 }
-
-/// The resources that were resolved for one call so far.
-pub type ResolvedResources = BTreeMap<CapabilityRequest, ResolvedResource>;
 
 /// The number of capability requests that a handler may make in one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

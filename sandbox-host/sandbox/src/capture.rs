@@ -23,7 +23,8 @@ use tensorgate_policy::policy::Capture;
 use tensorgate_policy::raw::CallOutcome;
 use tensorgate_settings::sealed_capture::{CaptureKeys, SealError};
 
-use crate::{CallCapture, CapturedCall, FinishedCall, HandlerError};
+use crate::finished_call::{CallCapture, FinishedCall};
+use crate::outcome::{CapturedCall, HandlerError};
 use convert::{End, QueuedCall, known_bytes};
 pub use convert::{known, outcome, payload, role};
 use folder::Folder;

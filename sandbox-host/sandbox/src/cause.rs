@@ -3,10 +3,10 @@
 use tensorgate_policy::values::safe_text::{escaped, prefix};
 use wasmtime::{Trap, WasmBacktrace};
 
-use super::call_state::Stop;
-use super::fixed_limits::MAX_MESSAGE_BYTES;
-use super::limits::Limits;
-use super::outcome::{FaultCause, HandlerError};
+use crate::call_state::Stop;
+use crate::fixed_limits::MAX_MESSAGE_BYTES;
+use crate::limits::Limits;
+use crate::outcome::{FaultCause, HandlerError};
 
 /// The detail of a call without fuel.
 const OUT_OF_FUEL: &str =

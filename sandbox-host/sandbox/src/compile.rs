@@ -21,9 +21,9 @@ use wasmtime::{Engine, Error};
 use self::cache::Cache;
 pub use self::compiler_process::{CompilerProcess, compiler_process};
 pub use self::running::RunningCompilations;
-use super::component_cache::Digest;
-use super::fixed_limits::COMPILE_LOG_INTERVAL;
-use super::structure::{code_digest, within_bounds};
+use crate::component_cache::Digest;
+use crate::fixed_limits::COMPILE_LOG_INTERVAL;
+use crate::structure::{code_digest, within_bounds};
 
 /// How components are compiled and cached.
 #[derive(Clone, Debug, Default)]

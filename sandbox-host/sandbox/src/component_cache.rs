@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use wasmtime::component::{Component, InstancePre};
 
-use super::call_state::CallState;
+use crate::call_state::CallState;
 
 /// The SHA-256 digest of a component's file.
 pub(super) type Digest = [u8; 32];

@@ -7,8 +7,8 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
-use super::error::SandboxError;
-use super::fixed_limits::{
+use crate::error::SandboxError;
+use crate::fixed_limits::{
     KEEP_RESIDENT_BYTES, KEEP_RESIDENT_TABLE_BYTES, MAX_CORE_INSTANCES, MAX_MEMORIES,
     MAX_TABLE_ELEMENTS, MAX_TABLES, MAX_WASM_STACK_BYTES,
 };

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use tensorgate_policy::values::safe_text::{escaped, prefix};
 
-use super::fixed_limits::{MAX_LOG_BYTES, MAX_LOG_LINE_BYTES, MAX_LOG_LINES};
+use crate::fixed_limits::{MAX_LOG_BYTES, MAX_LOG_LINE_BYTES, MAX_LOG_LINES};
 
 /// The log of one call.
 #[derive(Debug, Default)]

@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 use tensorgate_base::client_key::ClientKey;
 use tensorgate_base::turns::{Enqueued, Ticket, Turns};
 
-use super::fixed_limits::{MAX_RESERVED_THREADS, MAX_WAIT_IN_CALLS};
-use super::job_handle::JobHandle;
-use super::outcome::Overload;
-use super::priority::Priority;
+use crate::fixed_limits::{MAX_RESERVED_THREADS, MAX_WAIT_IN_CALLS};
+use crate::job_handle::JobHandle;
+use crate::outcome::Overload;
+use crate::priority::Priority;
 
 /// A unit of work.
 pub(super) type Job = Box<dyn FnOnce() + Send>;

@@ -1,16 +1,17 @@
 //! All functions that a guest can import. The linker has no others. Limits are checked before data
 //! is copied.
 
+use tensorgate_base::egress_log::ResolveFailure;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Linker, Lower, WasmList, WasmStr};
 
-use super::bindings::preprocess::tensorgate::handler::log::Level;
-use super::call_state::{CallState, Stop};
-pub use super::capabilities::{CapabilityRequest, ResolveFailure, ResolvedResource};
-use super::fixed_limits::{
+use crate::bindings::preprocess::tensorgate::handler::log::Level;
+use crate::call_state::{CallState, Stop};
+use crate::fixed_limits::{
     MAX_CONFIG_KEY_BYTES, MAX_LOOKUP_ITEM_BYTES, MAX_LOOKUP_ITEMS, MAX_URL_BYTES,
 };
-use super::guest_log::longest;
+use crate::guest_log::longest;
+use crate::resources::{CapabilityRequest, ResolvedResource};
 
 /// Adds the imports to a linker.
 fn link_capabilities(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
-use super::outcome::Overload;
+use crate::outcome::Overload;
 
 const WAITING: u8 = 0;
 const RUNNING: u8 = 1;

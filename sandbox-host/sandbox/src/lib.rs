@@ -29,6 +29,7 @@ mod compile;
 mod component_cache;
 mod engine;
 mod error;
+mod finished_call;
 mod fixed_limits;
 mod guest_log;
 mod handler_queue;
@@ -40,6 +41,7 @@ mod low_priority;
 mod outcome;
 mod pool;
 mod priority;
+mod resources;
 mod structure;
 mod tensors;
 mod ticker;
@@ -60,20 +62,18 @@ use self::breaker::{Breaker, ClientName};
 pub use self::breaker::{BreakerListener, BreakerReporting, CallVerdict};
 use self::call::{Callee, PreviousRuns, Run};
 use self::caller::{CallWaiter, NoAnswer, WaitLimits};
-pub use self::capabilities::{
-    CallContext, CapabilityRequest, EgressBusy, FeatureColumn, FetchedFile, ResolvedResource,
-    ResolvedResources, ResourceResolver,
-};
+pub use self::capabilities::{CallContext, EgressBusy, ResourceResolver};
 use self::compile::Compiler;
 pub use self::compile::{CompilerConfig, CompilerProcess, RunningCompilations, compiler_process};
+pub use self::finished_call::{CallCapture, FinishedCall, HandlerOutput};
 use self::handler_queue::{HandlerId, QueueDelayLimits};
 use self::load::{ComponentLoader, HandlerLimits};
-pub use self::outcome::{
-    CallCapture, CapturedCall, FaultCause, FinishedCall, HandlerError, HandlerOutput,
-    OpenCircuitError, Overload,
-};
+pub use self::outcome::{CapturedCall, FaultCause, HandlerError, OpenCircuitError, Overload};
 use self::pool::ThreadPool;
 use self::priority::{CpuTimer, Priority};
+pub use self::resources::{
+    CapabilityRequest, FeatureColumn, FetchedFile, ResolvedResource, ResolvedResources,
+};
 use call_history::{CallHistories, CallKind};
 use component_cache::ComponentCache;
 pub use error::{LoadFault, SandboxError};

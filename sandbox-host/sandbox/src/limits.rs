@@ -4,7 +4,7 @@
 
 use wasmtime::ResourceLimiter;
 
-use super::fixed_limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES};
+use crate::fixed_limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES};
 
 /// The resource limiter of one store.
 #[derive(Debug)]

@@ -5,23 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tensorgate_base::payload::Role;
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::Handler;
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
-use super::bindings::postprocess::PostprocessPre;
-use super::bindings::preprocess::PreprocessPre;
-use super::call_state::CallState;
-use super::capabilities::CapabilityLimits;
-use super::cause;
-use super::compile::Compiler;
-use super::component_cache::{CompiledComponent, ComponentCache};
-use super::error::LoadFault;
-use super::fixed_limits::{MAX_COMPONENT_BYTES, PAGE_BYTES};
-use super::imports;
-pub use super::outcome::Role;
+use crate::bindings::postprocess::PostprocessPre;
+use crate::bindings::preprocess::PreprocessPre;
+use crate::call_state::CallState;
+use crate::capabilities::CapabilityLimits;
+use crate::cause;
+use crate::compile::Compiler;
+use crate::component_cache::{CompiledComponent, ComponentCache};
+use crate::error::LoadFault;
+use crate::fixed_limits::{MAX_COMPONENT_BYTES, PAGE_BYTES};
+use crate::imports;
 
 /// The export of a compiled component.
 pub(super) enum Export {
@@ -140,7 +140,7 @@ impl ComponentLoader {
     fn compile(
         &self,
         name: &str,
-        digest: &super::component_cache::Digest,
+        digest: &crate::component_cache::Digest,
         file: &[u8],
     ) -> Result<CompiledComponent, ComponentError> {
         let component =

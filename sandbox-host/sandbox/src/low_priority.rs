@@ -11,7 +11,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::job_handle::JobHandle;
+use crate::job_handle::JobHandle;
 
 /// How often a call that waits for a slot checks whether its caller has left. It occupies a thread
 /// of its handler meanwhile.

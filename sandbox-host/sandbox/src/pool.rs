@@ -1,5 +1,5 @@
 //! The threads that run guests. A guest blocks its thread, so it never runs on a thread of an async
-//! runtime. [`super::handler_queue`] decides which job comes next. This module starts and wakes
+//! runtime. [`crate::handler_queue`] decides which job comes next. This module starts and wakes
 //! threads, and replaces threads with lowered priority.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use tensorgate_base::client_key::ClientKey;
 
-use super::error::SandboxError;
-use super::fixed_limits::THREAD_STACK_BYTES;
-use super::handler_queue::{
+use crate::error::SandboxError;
+use crate::fixed_limits::THREAD_STACK_BYTES;
+use crate::handler_queue::{
     HandlerId, HandlerQueues, Job, QueueDelayLimits, QueuePosition, QueuedJob, RunningJob, threads,
 };
-use super::job_handle::JobHandle;
-use super::priority::{self, Priority};
+use crate::job_handle::JobHandle;
+use crate::priority::{self, Priority};
 
 /// The thread pool. The threads end when this is dropped, each after its current job.
 pub(super) struct ThreadPool(Arc<PoolState>);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, DynamicClockId, clock_gettime_dynamic};
 
-use super::fixed_limits::{LOW_PRIORITY_NICENESS, LOW_PRIORITY_SLICE, MAX_SHORT_CALL, SHORT_SLICE};
+use crate::fixed_limits::{LOW_PRIORITY_NICENESS, LOW_PRIORITY_SLICE, MAX_SHORT_CALL, SHORT_SLICE};
 
 /// The priority of a thread. Later variants are lower.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

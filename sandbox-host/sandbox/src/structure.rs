@@ -5,7 +5,7 @@
 use sha2::{Digest as _, Sha256};
 use wasmparser::{Parser, Payload};
 
-use super::fixed_limits::{
+use crate::fixed_limits::{
     MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_MODULES, MAX_NESTING,
     MIN_REUSED_CODE_BYTES,
 };

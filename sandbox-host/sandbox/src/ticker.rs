@@ -7,9 +7,9 @@ use std::thread;
 
 use wasmtime::Engine;
 
-use super::error::SandboxError;
-use super::fixed_limits::{EPOCH_TICK, IDLE_TICKS};
-use super::priority;
+use crate::error::SandboxError;
+use crate::fixed_limits::{EPOCH_TICK, IDLE_TICKS};
+use crate::priority;
 
 /// Advances an engine's epoch. The thread ends when this is dropped.
 pub(super) struct Ticker(Arc<Clock>);

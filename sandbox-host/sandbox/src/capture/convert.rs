@@ -13,9 +13,10 @@ use tensorgate_base::payload::{Payload, Role};
 use tensorgate_policy::policy::{Handler, Lookup};
 use tensorgate_policy::{Tensor, hex};
 
-use crate::{
-    CapabilityRequest, FeatureColumn, FetchedFile, HandlerError, HandlerOutput, ResolvedResource,
-    ResolvedResources,
+use crate::finished_call::HandlerOutput;
+use crate::outcome::HandlerError;
+use crate::resources::{
+    CapabilityRequest, FeatureColumn, FetchedFile, ResolvedResource, ResolvedResources,
 };
 
 /// Captures a handler's policy.

@@ -20,9 +20,9 @@ use rustix::process::{Resource, Rlimit, Signal};
 use tensorgate_os_sandbox as os_sandbox;
 use wasmtime::CacheStore;
 
-use super::super::engine;
 use super::functions::{Functions, joined, parted};
 use super::mode::Mode;
+use crate::engine;
 use crate::fixed_limits::{
     COMPILE_MEMORY_BYTES, COMPILE_TIMEOUT, LOW_PRIORITY_NICENESS, MAX_COMPILED_BYTES,
     MAX_COMPILERS, MAX_MESSAGE_BYTES,
@@ -459,5 +459,5 @@ fn compile_confined(mode: Mode) -> Result<(), String> {
 fn precompiled(component: &[u8], known: Option<Arc<dyn CacheStore>>) -> CompileResult {
     engine::compiler(known)
         .and_then(|engine| engine.precompile_component(component))
-        .map_err(|error| super::super::cause::describe(&error))
+        .map_err(|error| crate::cause::describe(&error))
 }

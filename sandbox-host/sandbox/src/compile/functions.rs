@@ -89,8 +89,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use std::sync::Arc;
 
-    use super::super::super::engine;
     use super::*;
+    use crate::engine;
 
     const COMPONENT: &str = r#"(component (core module
         (memory 1) (data (i32.const 0) "DATA")

@@ -1,0 +1,63 @@
+//! A finished handler call: its inputs, and its output or error.
+
+use std::sync::Arc;
+
+use tensorgate_base::payload::{Payload, Role};
+use tensorgate_policy::Tensor;
+use tensorgate_policy::policy::Handler;
+
+use crate::breaker::CallVerdict;
+use crate::outcome::{CapturedCall, HandlerError};
+use crate::resources::ResolvedResources;
+
+/// The output of a successful call. Its tensors are well-formed; the caller checks the contract.
+#[derive(Clone, Debug)]
+pub struct HandlerOutput {
+    /// The tensors with raw data.
+    pub tensors: Vec<Tensor<'static>>,
+    /// The fuel that was used, instantiation included. It is equal for equal input on every
+    /// machine.
+    pub fuel_used: u64,
+    /// The number of log lines beyond the limits.
+    pub log_lines_dropped: u64,
+    /// The peak size of the linear memory in bytes.
+    pub memory_peak_bytes: usize,
+    /// How often a linear memory grew during the call. Each growth costs system calls for the pages
+    /// that it adds.
+    pub memory_grows: u32,
+    /// The total growth in bytes, which an instance would have to reserve from its start.
+    pub memory_grown_bytes: usize,
+    /// The time in the queue in microseconds.
+    pub queued_us: u64,
+    /// The run time in microseconds, instantiation included.
+    pub ran_us: u64,
+    /// Where the caller reports whether the output keeps the contract.
+    pub verdict: CallVerdict,
+}
+
+/// A finished call: its inputs and its outcome.
+#[derive(Clone, Copy, Debug)]
+pub struct FinishedCall<'c> {
+    /// The version and configuration of the engine.
+    pub engine: &'c Arc<str>,
+    /// The handler's name.
+    pub handler: &'c str,
+    /// The handler's policy.
+    pub rule: &'c Arc<Handler>,
+    /// The role in which the handler was called.
+    pub role: Role,
+    /// The ID of the request.
+    pub request_id: &'c str,
+    /// The input.
+    pub input: &'c Arc<Payload>,
+    /// The resolved resources.
+    pub resolved: &'c Arc<ResolvedResources>,
+    /// The outcome.
+    pub outcome: &'c Result<HandlerOutput, HandlerError>,
+}
+
+/// Captures calls for a later replay. It is called after each call and must not block.
+pub trait CallCapture: Send + Sync + std::fmt::Debug {
+    /// Captures a call. Returns a handle for the verdict if the call is captured.
+    fn capture(&self, ran: FinishedCall<'_>) -> Option<Arc<dyn CapturedCall>>;
+}
