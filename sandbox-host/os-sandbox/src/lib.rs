@@ -8,6 +8,7 @@
 
 mod access;
 mod descriptors;
+mod folders;
 mod landlock_rules;
 mod permitted;
 mod policy_resources;
@@ -16,12 +17,13 @@ mod syscalls;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use self::access::{Access, beside, renewed};
+pub use self::access::Access;
 pub use self::descriptors::{inherit_none, inherited};
+pub use self::folders::{beside, renewed};
 pub use self::permitted::{NotPermitted, Permitted};
 pub use self::policy_resources::{BaseFolders, PolicyResources, Resource};
+use self::privileges::drop_all;
 use self::syscalls::ProcessKind;
-use privileges::drop_all;
 
 /// Whether a thread of this process is restricted.
 static APPLIED: AtomicBool = AtomicBool::new(false);

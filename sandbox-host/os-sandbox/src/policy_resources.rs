@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tensorgate_policy::raw;
 
-use super::access::{beside, folder, home};
+use super::folders::{beside, folder, home};
 
 /// The port of hosts that are listed without one.
 const HTTPS: u16 = 443;
