@@ -8,7 +8,7 @@ use tensorgate_cli_common::Failure;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
-use tensorgate_audit::als::service::FLUSH_MS;
+use tensorgate_audit::access_log_service::FLUSH_MS;
 
 use super::backends::Backends;
 use super::certificates::Certificates;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tensorgate_policy::Denial;
 use tensorgate_telemetry::metrics::micros;
 
-use super::outcomes::Outcomes;
-use super::record::{Decision, Verdict};
+use crate::outcomes::Outcomes;
+use crate::record::{Decision, Verdict};
 
 /// A request with a streamed response.
 #[derive(Debug)]

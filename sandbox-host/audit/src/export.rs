@@ -22,7 +22,7 @@ use tensorgate_telemetry::metrics::Metrics;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::Audit;
+use crate::writer::Audit;
 use crate::files::Paths;
 use exporter::{Exporter, Receiver};
 use otlp::Otlp;

@@ -7,13 +7,13 @@
 //! is the position of an exporter.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use super::record::Found;
-use super::recover::first;
+use crate::line::{Line, MAX_LINE_BYTES};
+use crate::record::Found;
 
 /// The digits of a closed file's number: enough for a record each microsecond of a year. Names then
 /// sort like numbers.
@@ -255,6 +255,20 @@ fn not_regular(path: &Path) -> io::Error {
     io::Error::other(format!("{} is not a regular file", path.display()))
 }
 
+/// The first record of a file.
+pub(super) fn first_record(path: &Path) -> io::Result<Option<Line>> {
+    let mut bytes = Vec::new();
+    match open_regular(path) {
+        Ok(file) => file
+            .take(u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX))
+            .read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let line = bytes.split(|byte| *byte == b'\n').next();
+    Ok(line.and_then(|line| serde_json::from_slice(line).ok()))
+}
+
 /// Moves aside what exists at a log's path, so that a file for records from `next_seq` on can be
 /// created there.
 ///
@@ -268,7 +282,7 @@ pub fn move_aside(paths: &Paths, next_seq: u64) -> io::Result<()> {
         return std::fs::remove_file(paths.log());
     }
     // An unreadable file is moved aside too.
-    let line = first(paths.log()).ok().flatten();
+    let line = first_record(paths.log()).ok().flatten();
     let line = line.filter(|line| there.is_file() && line.seq < next_seq);
     let closed = line.map(|line| paths.closed(line.seq));
     // No existing file is replaced.

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tensorgate_base::rfc3339::rfc3339;
 
-use super::key::{SigningKey, VerifyingKey, hex, unhex};
-use super::record::{Event, FORMAT};
+use crate::key::{SigningKey, VerifyingKey, hex, unhex};
+use crate::record::{Event, FORMAT};
 
 /// The longest line in bytes, far more than the limits of its fields.
 pub const MAX_LINE_BYTES: usize = 64 << 10;
@@ -216,93 +216,4 @@ fn tail<'t, const N: usize>(
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-    use super::*;
-    use crate::record::Decision;
-
-    fn key() -> SigningKey {
-        SigningKey::from_seed([7; 32])
-    }
-
-    fn sealed(event: Event) -> (String, Hash) {
-        let line = line(5, std::time::UNIX_EPOCH, event);
-        seal(&line, Hash([9; 32]), &Seal::Chain(key())).unwrap()
-    }
-
-    fn decision() -> Event {
-        Event::Decision(Box::new(Decision {
-            reason: "ok".into(),
-            path: Some("/a\",\"hash\":\"b".into()),
-            ..Decision::default()
-        }))
-    }
-
-    #[test]
-    fn a_line_opens_as_it_was_sealed() {
-        for (event, signed) in [
-            (decision(), false),
-            (Event::Stop, true),
-            (
-                Event::Checkpoint {
-                    decisions: 3,
-                    dropped: 0,
-                    heard: Default::default(),
-                },
-                true,
-            ),
-        ] {
-            let (text, hash) = sealed(event.clone());
-            let opened = open(text.as_bytes()).unwrap();
-            assert_eq!(
-                (opened.seq, opened.prev, opened.hash),
-                (5, Hash([9; 32]), hash)
-            );
-            assert_eq!(opened.signed_by(&key().public()), signed, "{text}");
-            let line: Line = serde_json::from_str(&text).unwrap();
-            assert_eq!(line.event, event);
-            assert_eq!(
-                serde_json::from_str::<serde_json::Value>(&text).unwrap()["type"],
-                opened.kind
-            );
-        }
-    }
-
-    #[test]
-    fn a_line_behind_others_is_the_line_by_itself() {
-        let line = line(5, std::time::UNIX_EPOCH, decision());
-        for by in [Seal::Chain(key()), Seal::None] {
-            let (alone, hash) = seal(&line, Hash([9; 32]), &by).unwrap();
-            let mut behind = b"{}\n".to_vec();
-            assert_eq!(
-                append(&mut behind, &line, Hash([9; 32]), &by).unwrap(),
-                hash
-            );
-            assert_eq!(behind, format!("{{}}\n{alone}").into_bytes());
-        }
-    }
-
-    #[test]
-    fn no_byte_of_a_line_can_be_changed() {
-        let (text, _) = sealed(decision());
-        for at in 0..text.len() {
-            for byte in [b'0', b'1', b'a', b'"', b'}', b' '] {
-                let mut bytes = text.clone().into_bytes();
-                if bytes[at] != byte {
-                    bytes[at] = byte;
-                    assert!(open(&bytes).is_err(), "{at}");
-                }
-            }
-        }
-        assert_eq!(open(b"{}").unwrap_err(), LineFault::Form);
-        assert_eq!(
-            open(&text.as_bytes()[..text.len() - 1]).unwrap_err(),
-            LineFault::Form
-        );
-        let unsealed = line(1, std::time::UNIX_EPOCH, Event::Stop);
-        let (text, _) = seal(&unsealed, Hash::default(), &Seal::None).unwrap();
-        assert_eq!(open(text.as_bytes()).unwrap_err(), LineFault::Unsealed);
-        let newer = text.replace("\"v\":1", "\"v\":2");
-        assert_eq!(open(newer.as_bytes()).unwrap_err(), LineFault::Version);
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::record::Event;
+use crate::record::Event;
 
 /// Sees the records of the audit log once they are written.
 pub trait RecordListener: Send + Sync {

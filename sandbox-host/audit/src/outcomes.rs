@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::als::Entry;
-use super::record::{Amend, ArtifactRecord, By, Decision, Event, Verdict};
-use super::writer::{Audit, Unwritten};
-use crate::als::sequence::{Marks, SequenceCheck, SequenceTracker};
+use crate::als::Entry;
+use crate::record::{Amend, ArtifactRecord, By, Decision, Event, Verdict};
+use crate::sequence::{Marks, SequenceCheck, SequenceTracker};
+use crate::writer::{Audit, Unwritten};
 
 /// The most requests in the table: the last minute at a thousand requests a second.
 const MAX_KNOWN: usize = 65_536;
@@ -298,7 +298,7 @@ impl Outcomes {
 
     /// Records that entries before this one were lost.
     async fn lost(&self, after: &Decision, first: u64, count: u64) {
-        let number = after.entry.as_deref().and_then(crate::als::sequence::read);
+        let number = after.entry.as_deref().and_then(crate::sequence::read);
         let vm = number.map_or_else(String::new, |(vm, _)| vm.to_owned());
         tracing::error!(vm, first, count, "entries of Envoy's access log were lost");
         self.audit.count_lost(count);

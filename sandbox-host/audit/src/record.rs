@@ -13,7 +13,7 @@ use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::release::TopClass;
 
-use crate::als::sequence::Marks;
+use crate::sequence::Marks;
 pub use artifact::{ArtifactAction, ArtifactKind, ArtifactRecord};
 pub use lenient_path::lenient_path;
 pub use text::{

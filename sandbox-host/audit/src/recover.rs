@@ -10,11 +10,11 @@ use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 
-use super::files::{Folder, Paths, move_aside, open_regular, write_whole};
-use super::key::{KeyError, SigningKey, VerifyingKey, hex};
-use super::line::{self, Hash, Line, MAX_LINE_BYTES, Seal};
-use super::record::{Decision, Event, Found, Open};
-use crate::als::sequence::{Marks, SequenceTracker};
+use crate::files::{Folder, Paths, first_record, move_aside, open_regular, write_whole};
+use crate::key::{KeyError, SigningKey, VerifyingKey, hex};
+use crate::line::{self, Hash, Line, Seal};
+use crate::record::{Decision, Event, Found, Open};
+use crate::sequence::{Marks, SequenceTracker};
 
 /// How much of a log's end is read at a start, in bytes: the requests of its last moments, and more
 /// than a thousand records of the largest size, the distance between two checkpoints.
@@ -116,7 +116,7 @@ pub fn recover(settings: &Settings) -> Result<Recovered, AuditError> {
         live
     };
     let mut state = State::from_tail(&end, &seal, &mut found);
-    let first_line = first(paths.log()).map_err(failed)?;
+    let first_line = first_record(paths.log()).map_err(failed)?;
     if let Seal::Chain(key) = &seal {
         let anything = !end.lines.is_empty() || !closed.is_empty();
         state.check_head(&paths, &key.public(), anything, &mut found);
@@ -395,20 +395,6 @@ fn tail(path: &Path) -> io::Result<Tail> {
         torn,
         whole_bytes: length.saturating_sub(torn_bytes),
     })
-}
-
-/// The first record of a file.
-pub(super) fn first(path: &Path) -> io::Result<Option<Line>> {
-    let mut bytes = Vec::new();
-    match open_regular(path) {
-        Ok(file) => file
-            .take(u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX))
-            .read_to_end(&mut bytes)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let line = bytes.split(|byte| *byte == b'\n').next();
-    Ok(line.and_then(|line| serde_json::from_slice(line).ok()))
 }
 
 /// The requests at the end of a log, and the entries that are recorded.

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::files::{Paths, open_regular};
-use super::key::VerifyingKey;
-use super::line::{self, Hash, Line, LineFault, MAX_LINE_BYTES};
-use super::record::{Event, Open, REOPEN};
-use super::recover::{Head, read_head};
+use crate::files::{Paths, open_regular};
+use crate::key::VerifyingKey;
+use crate::line::{self, Hash, Line, LineFault, MAX_LINE_BYTES};
+use crate::record::{Event, Open, REOPEN};
+use crate::recover::{Head, read_head};
 
 /// The most faults that are listed. Further ones are counted.
 const MAX_FAULTS: usize = 1_000;

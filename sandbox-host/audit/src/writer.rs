@@ -9,7 +9,7 @@
 //! another program removed, moved, replaced, truncated or wrote the file, the batch goes to a new
 //! file at that path. The first record of the new file says what was found. So a record counts as
 //! written only when it is in the file at the path. A change after the second check is found by the
-//! next write, or within a second. Records that the change removed stay lost, and [`super::verify`]
+//! next write, or within a second. Records that the change removed stay lost, and [`crate::verify`]
 //! reports them.
 //!
 //! If a caller stops waiting, its record is withdrawn unless the writer has taken it already. The
@@ -34,11 +34,11 @@ use tensorgate_policy::{Denial, Reason};
 use tensorgate_telemetry::metrics::Metrics;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use super::files::Store;
-use super::listener::RecordListener;
-use super::record::{Event, Open};
-use super::recover::{Recovered, opening};
-use crate::als::sequence::SequenceTracker;
+use crate::files::Store;
+use crate::listener::RecordListener;
+use crate::record::{Event, Open};
+use crate::recover::{Recovered, opening};
+use crate::sequence::SequenceTracker;
 pub(super) use chain::{Chain, End};
 use counts::DecisionCounts;
 use queue::{Queue, Taken};

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tensorgate_audit::als::service::Service;
+use tensorgate_audit::access_log_service::Service;
 use tensorgate_audit::recover::{AuditError, Settings, recover};
 use tensorgate_audit::{Audit, Outcomes};
 use tensorgate_settings::bounds::{Bounds, GATE_HEAD_TIME};

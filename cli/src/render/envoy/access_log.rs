@@ -5,7 +5,7 @@
 //! type and the path are logged.
 
 use tensorgate_audit::als::entry::{PROPERTIES, REQUEST_HEADERS, RESPONSE_HEADERS};
-use tensorgate_audit::als::service::{BUFFER_BYTES, FLUSH_MS};
+use tensorgate_audit::access_log_service::{BUFFER_BYTES, FLUSH_MS};
 
 use super::clusters;
 use super::duration;

@@ -14,12 +14,12 @@ use tensorgate_policy::{Protocol, Reason};
 use tensorgate_telemetry::metrics::micros;
 
 use super::messages::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, TcpEntry, Wrapped};
-use super::sequence;
 use crate::envoy_reply::{self, OURS};
 use crate::record::{
     By, Decision, MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES,
     MAX_NAME_BYTES, Verdict, clean_shadowed, path,
 };
+use crate::sequence;
 
 /// The filter state of a request's outcome. The names are those of `tensorgate_filter_core`, as
 /// Envoy shows them.

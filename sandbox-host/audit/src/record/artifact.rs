@@ -138,30 +138,6 @@ impl ArtifactRecord {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::line::{self, Hash, Line, MAX_LINE_BYTES, Seal};
-    use crate::record::Event;
-
-    fn record() -> ArtifactRecord {
-        ArtifactRecord::new(ArtifactAction::Loaded, ArtifactKind::Handler, "resize")
-            .with_digest(&[0xab; 32])
-            .with_signer("release")
-    }
-
-    fn sealed(record: ArtifactRecord) -> String {
-        let line = line::line(1, std::time::UNIX_EPOCH, Event::Artifact(record));
-        line::seal(&line, Hash::default(), &Seal::None).unwrap().0
-    }
-
-    #[test]
-    fn a_record_has_stable_names_and_omits_what_is_absent() {
-        let digest = "ab".repeat(32);
-        let expected = format!(
-            r#"{{"v":1,"seq":1,"time":"1970-01-01T00:00:00.000000Z","type":"artifact","action":"loaded","kind":"handler","name":"resize","digest":"{digest}","signer":"release"}}"#
-        );
-        assert_eq!(sealed(record()), expected);
-        let line: Line = serde_json::from_str(&expected).unwrap();
-        assert_eq!(line.event, Event::Artifact(record()));
-    }
 
     #[test]
     fn the_names_of_actions_and_kinds_are_those_in_records() {
@@ -175,33 +151,6 @@ mod tests {
             ArtifactKind::Policy,
         ] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
-        }
-    }
-
-    #[test]
-    fn hostile_texts_are_cleaned_and_fit_in_a_line() {
-        for name in [
-            "\u{1b}[2J\n{\"type\":\"stop\"}\u{202e}",
-            &"\u{1}".repeat(10_000),
-        ] {
-            let record = ArtifactRecord::new(ArtifactAction::Rejected, ArtifactKind::Model, name)
-                .with_version(name)
-                .with_signer(name)
-                .with_detail(name)
-                .with_digest(&[0; 32]);
-            let texts = [&record.version, &record.signer, &record.detail];
-            let texts = texts.into_iter().flatten().chain([&record.name]);
-            for text in texts {
-                assert!(
-                    !text.contains(['\u{1b}', '\n', '\u{202e}', '\u{1}']),
-                    "{text:?}"
-                );
-            }
-            let text = sealed(record);
-            assert!(
-                text.len() < MAX_LINE_BYTES && !text.contains('\n'),
-                "{text}"
-            );
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The queue of records to the writer thread, in order. A producer need not wake the thread at
-//! once, because the thread takes all records that are there. The slots of [`crate::Audit`]
+//! once, because the thread takes all records that are there. The slots of [`crate::writer::Audit`]
 //! limit their number.
 
 use std::sync::mpsc::SyncSender;

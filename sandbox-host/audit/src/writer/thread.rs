@@ -13,7 +13,7 @@ use super::{
     CHECKPOINT_LINES, CHECKPOINT_TIME, END_TIME, HEAD_TIME, IDLE_TIME, Item, Queue, RETRY, Shared,
     SlotKind, TAKEN, Taken, WAITING,
 };
-use crate::als::sequence::SequenceTracker;
+use crate::sequence::SequenceTracker;
 use crate::files::{AppendError, Store};
 use crate::line::Seal;
 use crate::record::{Event, Found, Open, REOPEN};

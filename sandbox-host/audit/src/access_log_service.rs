@@ -14,9 +14,9 @@ use prost::Message as _;
 use tensorgate_telemetry::metrics::Metrics;
 use tokio::sync::watch;
 
-use super::entry;
-use super::messages::Message;
-use crate::Outcomes;
+use crate::als::entry;
+use crate::als::messages::Message;
+use crate::outcomes::Outcomes;
 
 /// The path of the only method.
 pub const PATH: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
