@@ -9,8 +9,8 @@ use tensorgate_audit::record::{AlertRecord, MAX_DETAIL_BYTES, MAX_NAME_BYTES};
 use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_policy::values::safe_text::printable_prefix;
 
-use super::observation::HOST_BITS;
-use super::time::Time;
+use crate::observation::HOST_BITS;
+use crate::time::Time;
 
 /// Who an alert is about. Names come from the policy, and a source is an address.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use tensorgate_policy::Reason;
 use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::release::TopClass;
 
-use super::day::{Random, Request, address, deny, inference};
-use super::observation::Observation;
+use crate::day::{Random, Request, address, deny, inference};
+use crate::observation::Observation;
 
 /// A minute in milliseconds.
 const MINUTE_MS: u64 = 60_000;

@@ -17,8 +17,8 @@ use tensorgate_policy::Reason;
 use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::release::TopClass;
 
-use super::observation::Observation;
-use super::time::Time;
+use crate::observation::Observation;
+use crate::time::Time;
 
 /// The minutes of a day.
 const MINUTES: u64 = 1_440;

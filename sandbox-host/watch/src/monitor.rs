@@ -11,10 +11,10 @@ use std::time::SystemTime;
 use tensorgate_policy::policy::Watch;
 use tensorgate_policy::raw::WatchRule;
 
-use super::alert::Alert;
-use super::observation::Observation;
-use super::rules::{self, Rule};
-use super::time::Time;
+use crate::alert::Alert;
+use crate::observation::Observation;
+use crate::rules::{self, Rule};
+use crate::time::Time;
 
 /// The most alerts of one rule about sources that are logged in an hour, and the most of its other
 /// alerts. More are counted. So a flood of one alert does not silence another.

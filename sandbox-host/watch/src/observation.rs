@@ -9,7 +9,7 @@ use tensorgate_policy::Reason;
 use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::release::TopClass;
 
-use super::management_path;
+use crate::management_path;
 
 /// The status of requests beyond a limit.
 const TOO_MANY_REQUESTS: u16 = 429;

@@ -10,7 +10,7 @@ use tensorgate_audit::record::{AlertRecord, Event};
 use tensorgate_telemetry::labels::AlertLabels;
 use tensorgate_telemetry::metrics::Metrics;
 
-use super::alert::Alert;
+use crate::alert::Alert;
 
 /// The random bytes in an alert's ID. They differ between the runs of all hosts.
 const RUN_BYTES: usize = 8;

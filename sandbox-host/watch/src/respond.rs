@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tensorgate_policy::raw::WatchRule;
 use tensorgate_telemetry::metrics::Metrics;
 
-use super::alert::{Alert, Subject};
-use super::report::AlertListener;
+use crate::alert::{Alert, Subject};
 use crate::blocks::{BlockAction, BlockRecord, Blocks, Response};
+use crate::report::AlertListener;
 
 /// Answers alerts, those too that are only counted.
 pub struct AlertResponder {
@@ -104,10 +104,10 @@ mod tests {
     use serde_json::json;
     use tensorgate_policy::validate::validate;
 
-    use super::super::alert::{Evidence, Finding};
-    use super::super::time::Time;
     use super::*;
+    use crate::alert::{Evidence, Finding};
     use crate::blocks::Responses;
+    use crate::time::Time;
 
     fn alert(subject: Subject) -> Alert {
         Alert {

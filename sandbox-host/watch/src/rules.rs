@@ -27,9 +27,9 @@ use std::time::Duration;
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::alert::Finding;
-use super::observation::{Kind, Observation};
-use super::time::Time;
+use crate::alert::Finding;
+use crate::observation::{Kind, Observation};
+use crate::time::Time;
 
 /// The most clients that a rule keeps state for. Only a verified credential makes one.
 const CLIENTS: usize = 4_096;

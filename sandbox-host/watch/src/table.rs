@@ -9,7 +9,7 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher, RandomState}
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use super::time::Time;
+use crate::time::Time;
 
 /// The shortest time between two searches for unused state, because a search visits every key.
 const SWEEP: Duration = Duration::from_secs(10);

@@ -14,11 +14,11 @@ use tensorgate_audit::RecordListener;
 use tensorgate_audit::record::Event;
 use tensorgate_telemetry::metrics::Metrics;
 
-use super::failed_rules;
-use super::monitor::{Monitor, RuleSet};
-use super::observation::Observation;
-use super::report::{AlertListener, Reporter};
-use super::time::Time;
+use crate::failed_rules;
+use crate::monitor::{Monitor, RuleSet};
+use crate::observation::Observation;
+use crate::report::{AlertListener, Reporter};
+use crate::time::Time;
 
 /// The most batches in the queue. A batch has the records of one write, about a thousand at most.
 const QUEUED_BATCHES: usize = 16;

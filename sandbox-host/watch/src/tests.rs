@@ -15,13 +15,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tensorgate_policy::Reason;
 use tensorgate_policy::raw::WatchRule;
 
-use super::alert::Finding;
-use super::attacks::{self, ATTACKS};
-use super::day::{self, Random, Request, address, deny, inference};
-use super::monitor::RuleSet;
-use super::rules::{self, Rule};
-use super::time::Time;
 use super::{Alert, Monitor, Observation};
+use crate::alert::Finding;
+use crate::attacks::{self, ATTACKS};
+use crate::day::{self, Random, Request, address, deny, inference};
+use crate::monitor::RuleSet;
+use crate::rules::{self, Rule};
+use crate::time::Time;
 
 /// The day on which the thresholds were fixed, then the days that report on them.
 const SEEDS: [u64; 6] = [1, 2, 3, 4, 5, 6];

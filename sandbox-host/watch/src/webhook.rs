@@ -30,7 +30,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
 
-use crate::Alert;
+use crate::alert::Alert;
 use crate::report::AlertListener;
 use message::Message;
 use schedule::Schedule;

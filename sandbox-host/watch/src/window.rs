@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::time::Time;
+use crate::time::Time;
 
 /// An alert about the same subject is repeated after this time at the earliest.
 pub(super) const REPEAT: Duration = Duration::from_secs(3_600);
