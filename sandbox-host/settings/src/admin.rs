@@ -1,4 +1,4 @@
-//! What the admin server and its readers agree on: its address, its documents, and words of them.
+//! The interface of the admin server: its address, and the documents that it serves.
 
 use std::net::SocketAddr;
 

@@ -52,6 +52,113 @@ const VERIFIED_MODELS: Crate = Crate {
     section: "## Verified models",
 };
 
+const BASE: Crate = Crate {
+    source: "sandbox-host/base/src",
+    order: &[
+        "circuit",
+        "client_key",
+        "egress_log",
+        "files",
+        "grpc_timeout",
+        "guard",
+        "heap",
+        "owned",
+        "payload",
+        "renewed",
+        "rfc3339",
+        "unix_time",
+        "secret_file",
+        "shares",
+        "turns",
+        "memory_budget",
+    ],
+    for_tests: &[],
+    section: "## What the host is built from",
+};
+
+const SANDBOX: Crate = Crate {
+    source: "sandbox-host/sandbox/src",
+    order: &[
+        "bindings",
+        "error",
+        "fixed_limits",
+        "outcome",
+        "resources",
+        "breaker",
+        "engine",
+        "guest_log",
+        "job_handle",
+        "limits",
+        "priority",
+        "structure",
+        "tensors",
+        "finished_call",
+        "handler_queue",
+        "low_priority",
+        "ticker",
+        "capabilities",
+        "capture",
+        "pool",
+        "caller",
+        "call_state",
+        "cause",
+        "component_cache",
+        "imports",
+        "compile",
+        "load",
+        "call",
+        "call_history",
+    ],
+    for_tests: &[],
+    section: "## The sandbox",
+};
+
+const AUDIT: Crate = Crate {
+    source: "sandbox-host/audit/src",
+    order: &[
+        "envoy_reply",
+        "key",
+        "sequence",
+        "record",
+        "als",
+        "line",
+        "listener",
+        "files",
+        "recover",
+        "verify",
+        "writer",
+        "export",
+        "outcomes",
+        "access_log_service",
+        "ending",
+    ],
+    for_tests: &[],
+    section: "## The audit log",
+};
+
+const WATCH: Crate = Crate {
+    source: "sandbox-host/watch/src",
+    order: &[
+        "baseline",
+        "failed_rules",
+        "management_path",
+        "time",
+        "observation",
+        "table",
+        "window",
+        "alert",
+        "blocks",
+        "report",
+        "rules",
+        "monitor",
+        "respond",
+        "webhook",
+        "tap",
+    ],
+    for_tests: &["attacks", "day", "tests"],
+    section: "## The anomaly rules",
+};
+
 pub(crate) const POLICY: Crate = Crate {
     source: "policy/src",
     order: &[
@@ -277,9 +384,13 @@ const WORKBENCH: Crate = Crate {
     section: "## The workbench for handlers",
 };
 
-pub(crate) const CRATES: [Crate; 12] = [
+pub(crate) const CRATES: [Crate; 16] = [
     HOST,
     VERIFIED_MODELS,
+    BASE,
+    SANDBOX,
+    AUDIT,
+    WATCH,
     POLICY,
     FILTERS,
     WIRE,
