@@ -25,7 +25,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tensorgate_base::client_key::ClientKey;
 use tensorgate_judge::protocol_adapter::ProtocolAdapter;
-use tensorgate_models::artifacts::ModelArtifacts;
 use tensorgate_policy::policy::{Backend, Model};
 use tensorgate_policy::{Denial, Tensor};
 use tensorgate_telemetry::labels::BackendLabels;

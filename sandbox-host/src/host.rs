@@ -10,7 +10,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use tensorgate_audit::export::AuditExporters;
 use tensorgate_base::memory_budget::Budget;
 use tensorgate_judge::context_keys::ContextKeys;
-use tensorgate_models::artifacts::{Checker, Confirmations, FirstDigests, Threads};
 use tensorgate_net::pem::TlsError;
 use tensorgate_net::resolve::SystemResolver;
 use tensorgate_settings::folders::Folders;

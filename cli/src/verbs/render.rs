@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use tensorgate_cli_common::ui::Ui;
-use tensorgate_policy_load::load::load;
 use tensorgate_cli_common::{Failure, policy_file};
+use tensorgate_policy_load::load::load;
 
 /// Write a policy as the configuration of another system. The output is deterministic.
 #[derive(Args)]

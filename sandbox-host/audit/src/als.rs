@@ -2,6 +2,6 @@
 //! ([`entry`]).
 
 pub mod entry;
-pub mod messages;
+pub(crate) mod messages;
 
 pub use entry::Entry;

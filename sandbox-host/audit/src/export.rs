@@ -22,8 +22,8 @@ use tensorgate_telemetry::metrics::Metrics;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::writer::Audit;
 use crate::files::Paths;
+use crate::writer::Audit;
 use exporter::{Exporter, Receiver};
 use otlp::Otlp;
 pub use otlp::headers::{HeadersError, read as read_headers};

@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
-use tensorgate_models::artifacts::ModelArtifacts;
 use tensorgate_policy::policy::Model;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};

@@ -16,7 +16,6 @@ use tensorgate_judge::context_keys::ContextKeys;
 use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 use tensorgate_judge::request::Verifier;
 use tensorgate_limits::{ConnectFault, SharedLimits};
-use tensorgate_models::artifacts::{ModelArtifacts, ModelServers};
 use tensorgate_net::pem::TlsError;
 use tensorgate_net::resolve::{Resolve, SystemResolver};
 use tensorgate_net::tls::Tls;

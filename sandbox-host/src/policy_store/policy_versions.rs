@@ -20,7 +20,6 @@ use tensorgate_judge::request::{
     Caller, DenialOrigin, DeniedRequest, HeadVerdict, Verifier, read_head,
 };
 use tensorgate_limits::SharedLimits;
-use tensorgate_models::artifacts::Followed;
 use tensorgate_policy::{Denial, HeaderMode, Policy, Reason};
 use tensorgate_settings::admin::GatewayStatus;
 use tensorgate_settings::bounds::Bounds;

@@ -15,11 +15,14 @@ use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_policy::policy::{GIT_PREFIX, ModelArtifact};
 use tensorgate_policy::values::safe_text::printable;
 
-use tensorgate_host::first_digests::FirstDigests;
-use tensorgate_host::status::{Cause, Identity, Observation};
-use tensorgate_host::trust::{Trusted, trust_file, trusted};
+use crate::first_digests::FirstDigests;
+use crate::status::{Cause, Identity, Observation};
+use crate::trust::{Trusted, trust_file, trusted};
 use tensorgate_models::files::file_state::{is_same_or_absent, wait_for_next_tick};
-use tensorgate_models::files::{Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, SIGNATURE, check_found, path_beneath};
+use tensorgate_models::files::{
+    Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, SIGNATURE, check_found,
+    path_beneath,
+};
 use tensorgate_models::scan::messages::FileReport;
 use tensorgate_models::scan::supervisor::ScannerSupervisor;
 

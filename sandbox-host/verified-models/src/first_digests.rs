@@ -16,7 +16,7 @@ use tensorgate_base::files::{at_most, open};
 use tensorgate_policy::hex;
 use tensorgate_policy::values::safe_text::printable;
 
-use tensorgate_host::status::Cause;
+use crate::status::Cause;
 
 /// The form of the files.
 const FORMAT: u32 = 1;

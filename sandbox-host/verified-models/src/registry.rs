@@ -13,14 +13,14 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Model, ModelArtifact};
 use tokio::sync::Notify;
 
-use tensorgate_host::check::Baseline;
-use tensorgate_host::confirmations::Confirmation;
-use tensorgate_host::endpoint_loads::Sighting;
-use tensorgate_host::load_state::{LoadEffect, LoadEvent, LoadState};
-use tensorgate_host::retry::Retry;
-use tensorgate_host::servers::{ModelServers, SeenServers};
-use tensorgate_host::status::{Change, Observation, Status};
-use tensorgate_host::trust::same_files;
+use crate::check::Baseline;
+use crate::confirmations::Confirmation;
+use crate::endpoint_loads::Sighting;
+use crate::load_state::{LoadEffect, LoadEvent, LoadState};
+use crate::retry::Retry;
+use crate::servers::{ModelServers, SeenServers};
+use crate::status::{Change, Observation, Status};
+use crate::trust::same_files;
 
 /// The age of the last look at a model's files from which on they do not count as verified: the
 /// threads have ended, or a file system does not answer.

@@ -10,12 +10,12 @@ use tensorgate_policy::hex;
 use tensorgate_telemetry::labels::ModelReadyLabels;
 use tensorgate_telemetry::metrics::Metrics;
 
-use tensorgate_host::check::Checker;
-use tensorgate_host::confirmations::Confirmation;
-use tensorgate_host::endpoint_loads::Load;
-use tensorgate_host::load_state::{LoadEffect, LoadEvent};
-use tensorgate_host::registry::{Entry, ModelArtifacts};
-use tensorgate_host::status::{Change, Identity, Observation, Status};
+use crate::check::Checker;
+use crate::confirmations::Confirmation;
+use crate::endpoint_loads::Load;
+use crate::load_state::{LoadEffect, LoadEvent};
+use crate::registry::{Entry, ModelArtifacts};
+use crate::status::{Change, Identity, Observation, Status};
 
 /// The text of the alert about files that are the same again.
 const PUT_BACK: &str = "its files changed and were put back: its server may have loaded others";

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tensorgate_host::check::{Baseline, Checker};
-use tensorgate_host::check_turns::{Candidate, CheckTurns, Turn};
-use tensorgate_host::confirmations::{Confirmation, Confirmations};
-use tensorgate_host::registry::{Entry, ModelArtifacts};
-use tensorgate_host::reporter::{Reporter, show_all};
-use tensorgate_host::status::{Cause, Observation, Status};
+use crate::check::{Baseline, Checker};
+use crate::check_turns::{Candidate, CheckTurns, Turn};
+use crate::confirmations::{Confirmation, Confirmations};
+use crate::registry::{Entry, ModelArtifacts};
+use crate::reporter::{Reporter, show_all};
+use crate::status::{Cause, Observation, Status};
 use tensorgate_audit::Audit;
 use tensorgate_models::scan::supervisor::SCAN_WORKERS;
 use tensorgate_telemetry::metrics::Metrics;

@@ -4,8 +4,8 @@
 //! and names come from the filter's state. Of the data that a client controls, only the method, the
 //! type and the path are logged.
 
-use tensorgate_audit::als::entry::{PROPERTIES, REQUEST_HEADERS, RESPONSE_HEADERS};
 use tensorgate_audit::access_log_service::{BUFFER_BYTES, FLUSH_MS};
+use tensorgate_audit::als::entry::{PROPERTIES, REQUEST_HEADERS, RESPONSE_HEADERS};
 
 use super::clusters;
 use super::duration;

@@ -7,27 +7,27 @@ use std::collections::HashMap;
 
 /// `StreamAccessLogsMessage`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Message {
+pub(crate) struct Message {
     #[prost(message, optional, tag = "2")]
-    pub(super) http_logs: Option<HttpLogs>,
+    pub(crate) http_logs: Option<HttpLogs>,
     #[prost(message, optional, tag = "3")]
-    pub(super) tcp_logs: Option<TcpLogs>,
+    pub(crate) tcp_logs: Option<TcpLogs>,
 }
 
 /// `HTTPAccessLogEntries`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct HttpLogs {
+pub(crate) struct HttpLogs {
     /// [`HttpEntry`] messages, each decoded separately.
     #[prost(bytes = "vec", repeated, tag = "1")]
-    pub(super) log_entry: Vec<Vec<u8>>,
+    pub(crate) log_entry: Vec<Vec<u8>>,
 }
 
 /// `TCPAccessLogEntries`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct TcpLogs {
+pub(crate) struct TcpLogs {
     /// [`TcpEntry`] messages, each decoded separately.
     #[prost(bytes = "vec", repeated, tag = "1")]
-    pub(super) log_entry: Vec<Vec<u8>>,
+    pub(crate) log_entry: Vec<Vec<u8>>,
 }
 
 /// `TCPAccessLogEntry`.

@@ -13,11 +13,11 @@ use super::{
     CHECKPOINT_LINES, CHECKPOINT_TIME, END_TIME, HEAD_TIME, IDLE_TIME, Item, Queue, RETRY, Shared,
     SlotKind, TAKEN, Taken, WAITING,
 };
-use crate::sequence::SequenceTracker;
 use crate::files::{AppendError, Store};
 use crate::line::Seal;
 use crate::record::{Event, Found, Open, REOPEN};
 use crate::recover::{head, note, note_sequence};
+use crate::sequence::SequenceTracker;
 
 /// The most findings in one opening record. Its file may be replaced again before the record is
 /// written.

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use tensorgate_models::artifacts::Sighting;
 use tensorgate_policy::policy::Model;
 use tensorgate_wire::proto::ModelMetadataResponse;
 

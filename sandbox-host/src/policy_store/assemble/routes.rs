@@ -10,9 +10,9 @@ use tensorgate_policy::policy::{EnsembleStep, Grant, GrantId, Model, ModelId};
 use tensorgate_telemetry::metrics::Metrics;
 
 use super::PolicyFault;
-use crate::policy_store::parts::{LoadedStage, Server};
 use crate::pipeline::mirroring::{self, Mirrors};
 use crate::pipeline::{HandlerChain, ModelRoute, Target};
+use crate::policy_store::parts::{LoadedStage, Server};
 
 /// The grants with handlers of their own for a model.
 pub(super) fn grant_handlers(

@@ -8,11 +8,11 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::validate::validate;
 
 use super::*;
-use tensorgate_host::first_digests::FirstDigests;
-use tensorgate_host::load_state::LoadEvent;
-use tensorgate_host::reporter::labels;
-use tensorgate_host::servers::ModelServers;
-use tensorgate_host::status::Identity;
+use crate::first_digests::FirstDigests;
+use crate::load_state::LoadEvent;
+use crate::reporter::labels;
+use crate::servers::ModelServers;
+use crate::status::Identity;
 
 /// A policy with a model whose files are at this path.
 fn policy(path: &str) -> Policy {
