@@ -1,5 +1,6 @@
 //! Judges a request again, with the same code and policy as the filter. The host asks it before a
 //! handler or backend sees a byte, and `tensorgate explain` asks it what the host would decide.
+//! [`budget`] says whether the answers that a policy allows fit the host's memory.
 
 pub mod body;
 pub mod budget;

@@ -1,4 +1,4 @@
-//! Metrics, logs, and statistics of models.
+//! The host's metrics, its log, and its statistics of models.
 
 pub mod exposition;
 pub mod labels;
