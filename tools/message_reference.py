@@ -53,20 +53,21 @@ KEYS = {
     "Any key": "text/src/ raw/spelling.rs raw/credentials.rs validate.rs validate/names.rs "
     "validate/report.rs validate/http_url.rs",
     "`audit`, `capture` and `watch`": "validate/audit_export.rs validate/records.rs "
-    "validate/webhook.rs audit/ sealed.rs",
-    "`backends`": "validate/backend_rules.rs validate/backends.rs backends/tls.rs pem.rs",
+    "validate/webhook.rs audit/ sealed_capture.rs",
+    "`backends`": "validate/backend_rules.rs validate/backends.rs net/src/tls.rs pem.rs",
     "`clients` and `groups`": "validate/clients.rs validate/proofs.rs",
     "`grants`": "validate/grants.rs validate/mode.rs validate/roles.rs raw/mode.rs",
     "`grants[].handlers`": "validate/grant_handlers.rs",
     "`handlers`": "validate/handlers.rs cli/src/components.rs",
     "`handlers.NAME.fetch`": "validate/egress.rs",
-    "`issuers`": "validate/issuers.rs validate/jwks.rs validate/key_url.rs",
-    "`keys`, `signed_by` and `signed_as`": "validate/signing.rs policy_store/signed.rs "
-    "artifact/src/component.rs artifact/src/key.rs",
+    "`issuers`": "validate/issuers.rs validate/jwks.rs validate/key_url.rs "
+    "validate/token_text.rs",
+    "`keys`, `signed_by` and `signed_as`": "validate/signing.rs settings/src/signed.rs "
+    "artifact/src/component.rs artifact/src/key.rs artifact/src/signature_fault.rs",
     "`listen`": "validate/listen.rs cli/src/certificates.rs",
     "`lookups`": "validate/lookups.rs",
-    "`models`": "validate/models.rs validate/parameters.rs validate/protocols.rs "
-    "validate/versions.rs raw/composition.rs",
+    "`models`": "validate/models.rs validate/model_fields.rs validate/parameters.rs "
+    "validate/protocols.rs validate/versions.rs raw/composition.rs",
     "`models.NAME.artifact`": "validate/artifact.rs model_artifacts.rs artifact/src/",
     "`models.NAME.ensemble`": "validate/ensemble.rs validate/interfaces.rs",
     "`models.NAME.inputs`, `outputs`, `accepts` and `returns`": "validate/accepts.rs "
@@ -102,12 +103,15 @@ DETAILS = (
     "sandbox-host/src/policy_store/policy_versions.rs",
     "sandbox-host/audit/src/writer.rs",
     "sandbox-host/watch/src/blocks.rs",
+    "sandbox-host/base/src/memory_budget.rs",
+    "sandbox-host/judge/src",
     "sandbox-host/src/pipeline.rs",
     "sandbox-host/src/pipeline",
     "sandbox-host/src/dispatch.rs",
     "sandbox-host/src/dispatch",
     "sandbox-host/src/backends.rs",
     "sandbox-host/src/backends",
+    "sandbox-host/net/src",
     "sandbox-host/sandbox/src/lib.rs",
     "sandbox-host/sandbox/src",
     "sandbox-host/src/egress.rs",
@@ -125,7 +129,11 @@ LEFT_OUT = {
         "filters/core/src/host/listener_bounds.rs",
     ),
     "start and health of the host": (
+        "sandbox-host/judge/src/budget.rs",
+        "sandbox-host/judge/src/context_keys.rs",
+        "sandbox-host/net/src/pem.rs",
         "sandbox-host/src/backends/signature.rs",
+        "sandbox-host/src/service/audit_server.rs",
         "sandbox-host/src/service/block_follower.rs",
         "sandbox-host/net/src/tls",
         "sandbox-host/src/dispatch/health",

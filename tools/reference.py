@@ -21,7 +21,7 @@ import message_reference
 from handler_reference import NOTE, ROOT, cell, table
 
 PAGES = ROOT / "docs/reference"
-HOST = ROOT / "sandbox-host/src"
+HOST = ROOT / "sandbox-host"
 
 
 class Program:
@@ -163,8 +163,8 @@ def cli(program):
 
 @functools.cache
 def sources():
-    """The host's source files, with their texts."""
-    return {path: path.read_text() for path in sorted(HOST.rglob("*.rs"))}
+    """The source files of the host's crates, with their texts."""
+    return {path: path.read_text() for path in sorted(HOST.rglob("src/**/*.rs"))}
 
 
 def metrics(_):
@@ -192,7 +192,7 @@ def metrics(_):
 
 
 def audit(_):
-    folder = HOST / "audit/record"
+    folder = HOST / "audit/src/record"
     files = [folder.with_suffix(".rs"), *sorted(folder.glob("*.rs"))]
     text = "\n".join(file.read_text() for file in files)
     out = ["# Audit fields\n\n", NOTE]
