@@ -22,9 +22,11 @@ READERS = {
     "envoy/": ["tensorgate"],
     "examples/policies/": ["tensorgate", "tensorgate-demo"],
     "policy/vectors/": ["tensorgate", "tensorgate-vectors"],
+    # Its tests run the rooms together: containment, the audit log, verified models.
+    "sandbox-host/": ["tensorgate-host"],
     "tools/": ["tensorgate-tidy"],
     "wit/guest/src/": ["tensorgate-kit"],
-    "wit/handler.wit": ["tensorgate-handler", "tensorgate-host", "tensorgate-workbench"],
+    "wit/handler.wit": ["tensorgate-handler", "tensorgate-sandbox", "tensorgate-workbench"],
     "wit/js/": ["tensorgate-workbench"],
     "wit/kit.wit": ["tensorgate-kit", "tensorgate-workbench"],
     "wit/kit/kit.wasm.gz": ["tensorgate-workbench"],

@@ -1,13 +1,10 @@
-//! Egress: resolves capability requests of handlers over the network, and sends webhooks, with
-//! protection against server-side request forgery. The policy checks URLs and addresses. A name is
-//! resolved once, and the connection uses a checked address. No client data is added to a handler's
-//! request. Every request of a handler is counted, limited and recorded.
+//! Egress: resolves capability requests of handlers over the network, with protection against
+//! server-side request forgery. The policy checks URLs and addresses. A name is resolved once, and
+//! the connection uses a checked address. No client data is added to a handler's request. Every
+//! request of a handler is counted, limited and recorded.
 //!
-//! `resolve` resolves names, `exchange` sends HTTP over TLS to one address, `fetch` checks URLs and
-//! follows redirects, `post` sends to a server of the policy, `permits` limits concurrency. A
-//! loaded handler uses [`Egress`].
-//!
-//! [`audit_export`] sends the audit log to receivers that the policy names.
+//! `fetch` checks URLs and follows redirects, `lookup` asks feature services. Both use the resolver,
+//! the connections and the permits of [`tensorgate_net`]. A loaded handler uses [`Egress`].
 
 mod features;
 mod fetch;

@@ -1,5 +1,5 @@
-//! Serves one request from its head to its response. Verification (`request`) uses no clock, budget
-//! or log; this module does.
+//! Serves one request from its head to its response. Verification (`tensorgate_judge`) uses no
+//! clock, budget or log; this module does.
 
 pub mod admin;
 pub mod audit_server;

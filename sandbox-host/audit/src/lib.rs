@@ -5,10 +5,10 @@
 //! host left, and [`writer`] is the only thread that writes, behind a bounded queue.
 //!
 //! The host reports its responses. Envoy reports what it rejected or lost over its gRPC access log
-//! ([`access_log_service`]). [`outcomes`] joins both by the request ID, so that one request has one record. Lost
-//! entries of Envoy are counted ([`sequence::SequenceTracker`]). A streamed response that ends
-//! early amends its record ([`Ending`]). [`verify`] reads a log and reports what was done to it. A
-//! [`RecordListener`] sees what is written.
+//! ([`access_log_service`]). [`outcomes`] joins both by the request ID, so that one request has one
+//! record. Lost entries of Envoy are counted ([`sequence::SequenceTracker`]). A streamed response
+//! that ends early amends its record ([`Ending`]). [`verify`] reads a log and reports what was done
+//! to it. A [`RecordListener`] sees what is written.
 //!
 //! The audit log decides nothing about a request, and never contains a credential, a query or a
 //! body.
