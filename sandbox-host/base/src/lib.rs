@@ -1,6 +1,5 @@
 //! Small types and helpers that all crates of the host and the command are built from: fair shares
-//! and turns of clients, memory for bodies, files, times. They know no policy in force and no
-//! request.
+//! and turns of clients, memory for bodies, files, times.
 
 pub mod circuit;
 pub mod client_key;

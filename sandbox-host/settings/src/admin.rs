@@ -1,4 +1,4 @@
-//! The interface of the admin server: its address, and the documents that it serves.
+//! The interface of the admin server: its address, its documents, and the header of a proxy.
 
 use std::net::SocketAddr;
 
@@ -16,6 +16,7 @@ pub const COMPILING_HANDLER: &str = "compiling handler ";
 /// Header in which a proxy beside the host, such as the sidecar of a mesh, names the gateway that
 /// it received a request from. The filter rejects requests of clients that have it.
 pub const GATEWAY_HEADER: &str = "x-tensorgate-gateway";
+
 /// A gateway, for the operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayStatus {
