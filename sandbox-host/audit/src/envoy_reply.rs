@@ -80,7 +80,7 @@ pub const CODECS: [&str; 2] = ["http1.", "http2."];
 
 /// The reason that a caller sees with this status from a filter, if there is only one. Blocked
 /// clients get theirs from the host.
-pub fn only_reason(status: u16) -> Option<Reason> {
+pub(crate) fn only_reason(status: u16) -> Option<Reason> {
     let visible = |reason: &Reason| {
         reason.public_reason() == *reason
             && *reason != Reason::Blocked

@@ -65,7 +65,7 @@ impl Paths {
     }
 
     /// The file with the position of an exporter.
-    pub fn cursor(&self, exporter: &str) -> PathBuf {
+    pub(crate) fn cursor(&self, exporter: &str) -> PathBuf {
         self.beside(&format!(".export-{exporter}"))
     }
 
@@ -239,7 +239,7 @@ fn lstat(path: &Path) -> io::Result<Option<Metadata>> {
 }
 
 /// Opens a regular file for reading. A pipe is an error, because opening one may block forever.
-pub fn open_regular(path: &Path) -> io::Result<File> {
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
@@ -274,7 +274,7 @@ pub(super) fn first_record(path: &Path) -> io::Result<Option<Line>> {
 ///
 /// An empty file is removed. A file that starts with an earlier record becomes a closed file.
 /// Anything else (another program's file, a link, a pipe, a folder) gets a `.damaged-` name.
-pub fn move_aside(paths: &Paths, next_seq: u64) -> io::Result<()> {
+pub(crate) fn move_aside(paths: &Paths, next_seq: u64) -> io::Result<()> {
     let Some(there) = lstat(paths.log())? else {
         return Ok(());
     };
@@ -483,7 +483,7 @@ impl Drop for Folder {
 }
 
 /// Replaces a file atomically, so that a reader sees the old or the new content.
-pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.to_owned().into_os_string();
     name.push(".new");
     let new = PathBuf::from(name);

@@ -413,7 +413,7 @@ fn last_moments(end: &Tail) -> (Vec<Decision>, Marks) {
 }
 
 /// Marks the entries that a record contains or settles.
-pub fn note_sequence(heard: &mut SequenceTracker, event: &Event) {
+pub(crate) fn note_sequence(heard: &mut SequenceTracker, event: &Event) {
     match event {
         Event::Decision(decision) => {
             if let Some(entry) = &decision.entry {

@@ -82,7 +82,7 @@ impl SequenceTracker {
     }
 
     /// Marks an entry as known.
-    pub fn set_entry(&mut self, entry: &str) {
+    pub(crate) fn set_entry(&mut self, entry: &str) {
         if let Some((vm, number)) = read(entry) {
             self.set(vm, number);
         }

@@ -270,7 +270,7 @@ impl Audit {
 
     /// The number of the last written record, 0 if there is none. What a file has after that record
     /// may still change.
-    pub fn last_written(&self) -> watch::Receiver<u64> {
+    pub(crate) fn last_written(&self) -> watch::Receiver<u64> {
         self.shared.written.subscribe()
     }
 
@@ -298,7 +298,7 @@ impl Audit {
 
     /// Queues a record once there is a slot, within [`WRITE_WAIT`]. For callers that can be slowed
     /// down. Without a slot it is counted as dropped.
-    pub async fn write_when_room(&self, time: SystemTime, event: Event) {
+    pub(crate) async fn write_when_room(&self, time: SystemTime, event: Event) {
         let place = tokio::time::timeout(WRITE_WAIT, self.shared.entries.acquire()).await;
         match place {
             Ok(Ok(place)) => {
@@ -357,13 +357,13 @@ impl Audit {
     }
 
     /// Counts records that were lost before they were queued.
-    pub fn drop_lines(&self, count: u64) {
+    pub(crate) fn drop_lines(&self, count: u64) {
         self.shared.untold.fetch_add(count, Ordering::Relaxed);
         self.shared.metrics.audit_dropped.inc_by(count);
     }
 
     /// Counts outcomes whose entries Envoy lost.
-    pub fn count_lost(&self, count: u64) {
+    pub(crate) fn count_lost(&self, count: u64) {
         self.shared.metrics.audit_lost.inc_by(count);
     }
 

@@ -65,7 +65,7 @@ struct Share {
 
 impl Shares {
     /// Shares of a resource of which one client's requests get a part, even if it is alone.
-    pub fn with_client_divisor(divisor: NonZeroUsize) -> Self {
+    pub(crate) fn with_client_divisor(divisor: NonZeroUsize) -> Self {
         Self {
             client_divisor: Some(divisor),
             ..Self::default()

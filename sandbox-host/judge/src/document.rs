@@ -49,7 +49,7 @@ pub struct Document {
 impl Document {
     /// Encodes a document that was checked under a policy. Returns `None` for other kinds of
     /// bodies. The key and the client's name give the salt of its prefix cache.
-    pub fn from_body(
+    pub(crate) fn from_body(
         policy: &Policy,
         model: ModelId,
         format: BodyFormat,

@@ -277,7 +277,7 @@ impl Verifier {
     ///
     /// # Errors
     /// Returns the denial.
-    pub fn verify_fields(
+    pub(crate) fn verify_fields(
         &self,
         fields: &Fields,
         end_of_stream: bool,

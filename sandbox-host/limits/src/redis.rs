@@ -105,7 +105,7 @@ impl Redis {
     }
 
     /// Whether there is a connection.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
     }
 

@@ -19,7 +19,7 @@ const MAX_OPEN: usize = 64;
 /// of the policy.
 const MAX_PER_CLIENT: usize = MAX_OPEN / 4;
 /// The most addresses of a name that are used.
-pub const MAX_ADDRESSES: usize = 32;
+pub(crate) const MAX_ADDRESSES: usize = 32;
 
 /// A pending lookup.
 pub type Resolving<'r> = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'r>>;

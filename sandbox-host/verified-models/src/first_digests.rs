@@ -105,7 +105,7 @@ impl FirstDigests {
     ///
     /// # Errors
     /// The file cannot be read or written.
-    pub fn set_awaits_load(
+    pub(crate) fn set_awaits_load(
         &mut self,
         model: &str,
         version: &str,

@@ -250,7 +250,7 @@ impl LoadState {
     }
 
     /// Whether the servers have only verified files, as far as is known.
-    pub fn is_trusted(&self) -> bool {
+    pub(crate) fn is_trusted(&self) -> bool {
         self.state == State::Trusted
     }
 

@@ -52,7 +52,7 @@ impl Reporter {
     }
 
     /// Reports loads that were seen before a look that found no change.
-    pub fn see_loads(
+    pub(crate) fn see_loads(
         &self,
         artifacts: &ModelArtifacts,
         checker: &Checker,

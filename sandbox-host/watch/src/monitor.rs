@@ -132,7 +132,7 @@ impl Monitor {
     }
 
     /// The rules that have panicked since the last call, and do not run any more.
-    pub fn take_failed(&mut self) -> Vec<WatchRule> {
+    pub(crate) fn take_failed(&mut self) -> Vec<WatchRule> {
         std::mem::take(&mut self.failed)
     }
 

@@ -141,12 +141,12 @@ impl Observation {
     }
 
     /// What counts as its source.
-    pub fn source_host(&self) -> Option<IpAddr> {
+    pub(crate) fn source_host(&self) -> Option<IpAddr> {
         self.source.map(source_of)
     }
 
     /// The network in which an address may change without notice: a /24, or a /48 of IPv6.
-    pub fn source_network(&self) -> Option<IpAddr> {
+    pub(crate) fn source_network(&self) -> Option<IpAddr> {
         self.source.map(|source| network(source, NETWORK_BITS))
     }
 
@@ -162,12 +162,12 @@ impl Observation {
     }
 
     /// Whether it was denied with a server error.
-    pub fn is_server_error(&self) -> bool {
+    pub(crate) fn is_server_error(&self) -> bool {
         self.is_denied() && self.effective_status() >= SERVER_ERROR
     }
 
     /// Whether it was denied because its credential is missing or wrong.
-    pub fn has_failed_credential(&self) -> bool {
+    pub(crate) fn has_failed_credential(&self) -> bool {
         self.is_denied() && self.reason.is_some_and(is_failed_credential)
     }
 

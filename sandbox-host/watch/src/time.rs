@@ -21,7 +21,7 @@ impl Time {
     }
 
     /// The time that has passed since the watch started.
-    pub fn since_start(elapsed: Duration) -> Self {
+    pub(crate) fn since_start(elapsed: Duration) -> Self {
         Self(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
     }
 
@@ -37,7 +37,7 @@ impl Time {
     }
 
     /// When a window of this length starts.
-    pub const fn of_window(number: u64, length_s: u64) -> Self {
+    pub(crate) const fn of_window(number: u64, length_s: u64) -> Self {
         Self::from_s(number.saturating_mul(length_s))
     }
 }

@@ -102,7 +102,7 @@ impl Verifier {
     ///
     /// # Errors
     /// Returns the denial if a verdict is missing or belongs to another request.
-    pub fn read_verdicts(
+    pub(crate) fn read_verdicts(
         &self,
         caller: &Caller,
         announced: &AnnouncedVerdicts,

@@ -56,12 +56,12 @@ impl Tree {
     }
 
     /// Whether links are followed.
-    pub fn follows_links(&self) -> bool {
+    pub(crate) fn follows_links(&self) -> bool {
         self.follows_links
     }
 
     /// Opens what is at a path. Nothing outside of the folder is ever opened.
-    pub fn descend(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Fault> {
+    pub(crate) fn descend(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Fault> {
         let opened = if self.follows_links {
             self.resolve(path, flags)
         } else {

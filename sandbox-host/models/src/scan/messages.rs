@@ -13,7 +13,7 @@ pub(super) const SCANNER_DIED: &str = "scanner-died";
 pub const UNREADABLE: &str = "unreadable";
 
 /// The longest request, bytes: the name of a file, escaped. File systems allow 255 bytes.
-pub const MAX_REQUEST_BYTES: usize = 4 << 10;
+pub(crate) const MAX_REQUEST_BYTES: usize = 4 << 10;
 /// The longest response, bytes: every finding with its longest detail, escaped.
 pub const MAX_RESPONSE_BYTES: usize = 160 << 10;
 /// The longest name of a format or a rule, bytes.

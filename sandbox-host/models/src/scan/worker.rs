@@ -20,7 +20,7 @@ use tensorgate_os_sandbox as os_sandbox;
 use super::messages::{Hello, MAX_REQUEST_BYTES, Response};
 
 /// The first argument of a scanner process.
-pub const ARGUMENT: &str = "model-scanner";
+pub(crate) const ARGUMENT: &str = "model-scanner";
 /// Memory that it may write, bytes: four times what a scan needs. Memory that is only reserved, and
 /// the program itself, do not count.
 const MEMORY_BYTES: u64 = 256 << 20;

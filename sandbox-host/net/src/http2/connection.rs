@@ -36,7 +36,7 @@ impl ConnectionState {
     }
 
     /// Marks the connection as closed for further calls.
-    pub fn mark_lost(&self) {
+    pub(crate) fn mark_lost(&self) {
         self.lost.store(true, Ordering::Release);
     }
 }

@@ -124,7 +124,7 @@ impl BlockList {
 
     /// The record that denies a request of a client, if one does. Of a throttled client's requests,
     /// the first and then each tenth passes.
-    pub fn refuse_request(&mut self, client: &str, now: Now) -> Option<&BlockRecord> {
+    pub(crate) fn refuse_request(&mut self, client: &str, now: Now) -> Option<&BlockRecord> {
         let entry = self.entries.get_mut(client)?;
         if !entry.is_in_force(now) {
             return None;

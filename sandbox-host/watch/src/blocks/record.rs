@@ -30,7 +30,7 @@ pub enum BlockAction {
 
 impl BlockAction {
     /// What an alert does to its client, if anything.
-    pub const fn from_alert(action: AlertAction) -> Option<Self> {
+    pub(crate) const fn from_alert(action: AlertAction) -> Option<Self> {
         match action {
             AlertAction::Notify => None,
             AlertAction::Throttle => Some(Self::Throttle),
@@ -112,12 +112,12 @@ impl BlockRecord {
     }
 
     /// Whether an anomaly rule made it.
-    pub fn is_automatic(&self) -> bool {
+    pub(crate) fn is_automatic(&self) -> bool {
         self.by.starts_with(BY_RULE)
     }
 
     /// The name of a rule as it stands in `by`.
-    pub fn by_rule(rule: &str) -> String {
+    pub(crate) fn by_rule(rule: &str) -> String {
         format!("{BY_RULE}{rule}")
     }
 
