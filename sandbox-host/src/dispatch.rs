@@ -29,6 +29,7 @@ use tensorgate_policy::policy::{Backend, Model};
 use tensorgate_policy::{Denial, Tensor};
 use tensorgate_telemetry::labels::BackendLabels;
 use tensorgate_telemetry::metrics::{GaugeGuard, Metrics};
+use tensorgate_verified_models::ModelArtifacts;
 use tokio::time::Instant;
 
 use crate::backends::oip::{Channel, Endpoint};
@@ -45,7 +46,6 @@ use permits::ConcurrencyLimiter;
 pub use permits::Permit;
 use pool::EndpointPool;
 pub use pool::LoadGuard;
-use tensorgate_verified_models::ModelArtifacts;
 
 /// Dispatches requests to the endpoints of one backend.
 #[derive(Debug)]

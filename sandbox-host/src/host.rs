@@ -14,6 +14,7 @@ use tensorgate_net::pem::TlsError;
 use tensorgate_net::resolve::SystemResolver;
 use tensorgate_settings::folders::Folders;
 use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_verified_models::{Checker, Confirmations, FirstDigests, Threads};
 use tensorgate_watch::blocks::{Blocks, Responses};
 use tensorgate_watch::monitor::RuleSet;
 use tensorgate_watch::report::{AlertListener, AlertRecords};
@@ -40,7 +41,6 @@ use crate::service::audit_server::{self, AuditServer};
 use crate::service::limit_server::RateLimitServer;
 use crate::service::reload::{self, Reloader};
 use crate::service::{App, block_follower, readiness, serve};
-use tensorgate_verified_models::{Checker, Confirmations, FirstDigests, Threads};
 
 /// The interval of looks at the files of keys and certificates.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);

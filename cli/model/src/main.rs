@@ -16,6 +16,7 @@ use tensorgate_cli_common::arguments::parse;
 use tensorgate_cli_common::command_tree::{self, CommandTree};
 use tensorgate_cli_common::ui::{Output, Ui};
 use tensorgate_models::scan::worker::scanner_process;
+
 use verbs::confirm::Confirm;
 use verbs::manifest::Manifest;
 use verbs::scan::Scan;

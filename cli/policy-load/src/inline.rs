@@ -8,10 +8,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_policy::{Fault, Severity, raw};
 
 use crate::lists::{FileReferences, KeysFile, List, MAX_FILE_BYTES, api_key, lines};
-use tensorgate_cli_common::bounded_file::read_at_most;
 
 /// The fix for a missing key set, or file of keys.
 const PATH_FIX: &str = "create it, or correct the path, which is relative to the policy";

@@ -249,9 +249,9 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use serde_json::json;
+    use tensorgate_cli_common::private_dir::PrivateDir;
 
     use super::*;
-    use tensorgate_cli_common::private_dir::PrivateDir;
 
     const A: &str = "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
     const B: &str = "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b";

@@ -6,6 +6,8 @@ use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use tensorgate_artifact::component::SUFFIX;
+use tensorgate_cli_common::bounded_file::read_at_most;
+use tensorgate_cli_common::load_error::{LoadError, MAX_FILE_BYTES, Source};
 use tensorgate_judge::budget;
 use tensorgate_policy::policy::BUILTIN;
 use tensorgate_policy::raw::Shared;
@@ -18,8 +20,6 @@ use tensorgate_settings::signed;
 
 use crate::inline::{Inlined, inline};
 use crate::lists::FileReferences;
-use tensorgate_cli_common::bounded_file::read_at_most;
-use tensorgate_cli_common::load_error::{LoadError, MAX_FILE_BYTES, Source};
 
 /// A policy that can be enforced.
 pub struct Loaded {

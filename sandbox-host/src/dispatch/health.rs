@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tensorgate_policy::policy::Model;
+use tensorgate_verified_models::ModelArtifacts;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -24,7 +25,6 @@ use crate::backends::BackendError;
 use crate::backends::oip::Endpoint;
 pub(super) use result::ModelStatus;
 pub use result::ProbeResult;
-use tensorgate_verified_models::ModelArtifacts;
 
 /// The interval of probes while something is not ready, so that it is found soon after it comes up.
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(250);

@@ -30,6 +30,7 @@ use tensorgate_settings::folders::{self, Folders};
 use tensorgate_settings::signed::{self, UnsignedFault};
 use tensorgate_telemetry::labels::BackendLabels;
 use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_verified_models::{ModelArtifacts, ModelServers};
 use tensorgate_watch::webhook::{Target, WebhookFault};
 
 use super::handler_metrics::{capture_counts, circuit_open};
@@ -45,7 +46,6 @@ use crate::pipeline::{Pipeline, Stage, mirroring};
 use crate::policy_store::breaker_records::BreakerRecords;
 use crate::policy_store::policy_versions::PolicyVersion;
 use routes::{routes, used};
-use tensorgate_verified_models::{ModelArtifacts, ModelServers};
 
 /// Why a policy cannot be served.
 #[derive(Debug, thiserror::Error)]

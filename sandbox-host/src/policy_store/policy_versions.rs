@@ -25,6 +25,7 @@ use tensorgate_settings::admin::GatewayStatus;
 use tensorgate_settings::bounds::Bounds;
 use tensorgate_telemetry::labels::GenerationLabels;
 use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_verified_models::Followed;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -34,7 +35,6 @@ use crate::dispatch::Dispatcher;
 use crate::pipeline::Pipeline;
 use crate::policy_store::parts::{Parts, models_at};
 use crate::policy_store::revocation::is_admitted;
-use tensorgate_verified_models::Followed;
 
 /// The most older policies that are kept. They share handlers and backends, so each costs only its
 /// rules and routes. Beyond it the oldest is dropped early, because a revocation must never wait.

@@ -12,12 +12,6 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::model_signing::{Manifest, Resource};
 use tensorgate_artifact::scan::Verdict;
 use tensorgate_base::unix_time::now_unix_s;
-use tensorgate_policy::policy::{GIT_PREFIX, ModelArtifact};
-use tensorgate_policy::values::safe_text::printable;
-
-use crate::first_digests::FirstDigests;
-use crate::status::{Cause, Identity, Observation};
-use crate::trust::{Trusted, trust_file, trusted};
 use tensorgate_models::files::file_state::{is_same_or_absent, wait_for_next_tick};
 use tensorgate_models::files::{
     Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, SIGNATURE, check_found,
@@ -25,6 +19,12 @@ use tensorgate_models::files::{
 };
 use tensorgate_models::scan::messages::FileReport;
 use tensorgate_models::scan::supervisor::ScannerSupervisor;
+use tensorgate_policy::policy::{GIT_PREFIX, ModelArtifact};
+use tensorgate_policy::values::safe_text::printable;
+
+use crate::first_digests::FirstDigests;
+use crate::status::{Cause, Identity, Observation};
+use crate::trust::{Trusted, trust_file, trusted};
 
 /// Cores of this many are left to requests.
 const CORES_PER_HASHER: usize = 2;

@@ -9,15 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tensorgate_audit::Audit;
+use tensorgate_models::scan::supervisor::SCAN_WORKERS;
+use tensorgate_telemetry::metrics::Metrics;
+
 use crate::check::{Baseline, Checker};
 use crate::check_turns::{Candidate, CheckTurns, Turn};
 use crate::confirmations::{Confirmation, Confirmations};
 use crate::registry::{Entry, ModelArtifacts};
 use crate::reporter::{Reporter, show_all};
 use crate::status::{Cause, Observation, Status};
-use tensorgate_audit::Audit;
-use tensorgate_models::scan::supervisor::SCAN_WORKERS;
-use tensorgate_telemetry::metrics::Metrics;
 
 /// The pause between two looks at the files. With the look itself it must stay below a second.
 const PAUSE: Duration = Duration::from_millis(250);

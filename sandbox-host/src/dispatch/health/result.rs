@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use tensorgate_policy::policy::Model;
+use tensorgate_verified_models::Sighting;
 use tensorgate_wire::proto::ModelMetadataResponse;
 
 use super::Key;
 use crate::backends::BackendError;
 use crate::backends::oip::Channel;
 use crate::backends::signature::{Comparison, compare};
-use tensorgate_verified_models::Sighting;
 
 /// What a server reports of a model version.
 #[derive(Clone, Debug, PartialEq)]
