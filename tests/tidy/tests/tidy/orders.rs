@@ -332,6 +332,15 @@ const GUEST: Crate = Crate {
     section: "## The handler library",
 };
 
+const COMPONENTIZE: Crate = Crate {
+    source: "wit/componentize/src",
+    order: &[
+        "filler", "imports", "options", "parts", "blocks", "compose", "fuse",
+    ],
+    for_tests: &[],
+    section: "## Components from modules",
+};
+
 const KIT: Crate = Crate {
     source: "wit/kit/src",
     order: &[
@@ -384,7 +393,7 @@ const WORKBENCH: Crate = Crate {
     section: "## The workbench for handlers",
 };
 
-pub(crate) const CRATES: [Crate; 16] = [
+pub(crate) const CRATES: [Crate; 17] = [
     HOST,
     VERIFIED_MODELS,
     BASE,
@@ -399,6 +408,7 @@ pub(crate) const CRATES: [Crate; 16] = [
     COMMON,
     COMMAND,
     GUEST,
+    COMPONENTIZE,
     KIT,
     WORKBENCH,
 ];
