@@ -23,7 +23,7 @@ pub use self::compiler_process::{CompilerProcess, compiler_process};
 pub use self::running::RunningCompilations;
 use crate::component_cache::Digest;
 use crate::fixed_limits::COMPILE_LOG_INTERVAL;
-use crate::structure::{code_digest, within_bounds};
+use crate::structure::{code_digest, is_wasm, within_bounds};
 
 /// How components are compiled and cached.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +92,10 @@ impl Compiler {
         digest: &Digest,
         file: &[u8],
     ) -> Result<Component, Error> {
-        if let Some(component) = self.cached(handler, digest) {
+        // The cache also has functions by digests of code, which only other files can have.
+        if is_wasm(file)
+            && let Some(component) = self.cached(handler, digest)
+        {
             return Ok(component);
         }
         within_bounds(file).map_err(Error::msg)?;
@@ -221,4 +224,38 @@ pub(super) fn identity(engine: &Engine) -> [u8; 32] {
     let mut sha = Sha(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut sha);
     sha.0.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn only_a_component_is_taken_from_the_cache() {
+        let folder = std::env::temp_dir().join(format!("tg-compile-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&folder));
+        let engine = crate::engine::compiler(None).unwrap();
+        let compiling = CompilerConfig {
+            folder: Some(folder.clone()),
+            ..CompilerConfig::default()
+        };
+        let compiler = Compiler::new(&engine, compiling);
+        let component = wat::parse_str("(component)").unwrap();
+        let digest = [7; 32];
+        // A hostile compiler returns code instead of functions, to be kept under a digest of code.
+        let code = engine.precompile_component(&component).unwrap();
+        compiler
+            .cache
+            .as_ref()
+            .unwrap()
+            .put(&digest, &code)
+            .unwrap();
+        let hashed = b"compiled functions of";
+        assert!(compiler.component("h", &digest, hashed).is_err());
+        assert!(compiler.component("h", &digest, &component).is_ok());
+        // Only the first was compiled, in vain.
+        assert_eq!(compiler.count(), 1);
+        let _ = std::fs::remove_dir_all(folder);
+    }
 }

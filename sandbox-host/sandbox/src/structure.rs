@@ -61,6 +61,11 @@ pub(super) fn within_bounds(file: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a file starts as a component does.
+pub(super) fn is_wasm(file: &[u8]) -> bool {
+    file.starts_with(b"\0asm")
+}
+
 /// A digest of a component without what the build of a handler changes: the content and the size of
 /// memories, the types of functions, and exports. `None` if a component has little code, or is
 /// none.
@@ -69,7 +74,7 @@ pub(super) fn within_bounds(file: &[u8]) -> Result<(), String> {
 /// component that takes over its compiler by its code shares functions with none but its like.
 pub(super) fn code_digest(file: &[u8]) -> Option<[u8; 32]> {
     let mut digest = Sha256::new();
-    // No component's file starts like this, so no digest of a file is one of these.
+    // No component starts like this ([`is_wasm`]), so no component's own digest is one of these.
     digest.update(b"compiled functions of");
     let mut code_bytes = 0_usize;
     for payload in Parser::new(0).parse_all(file) {
