@@ -132,6 +132,7 @@ fn build_copy(
 fn key(project: &Project, copy: &Copy, tool: &Tool) -> Result<Key, Failure> {
     let mut key = Key::new(&tools::versions(project.language));
     key.add_arguments(tool.command.get_args(), copy.root());
+    key.add_environment(std::env::var_os);
     key.add_folder(&copy.project()).map_err(|cause| {
         Failure::Failed(format!(
             "cannot read the copy of {}: {cause}",

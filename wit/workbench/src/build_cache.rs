@@ -4,7 +4,7 @@
 //! the same bytes. A build that is found here keeps its digest, so its compiled code is found, too.
 //! An entry that cannot be read or written is no failure: the tools run again.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -25,6 +25,18 @@ const MAX_ENTRY_BYTES: u64 = 64 << 20;
 const DIGEST_BYTES: usize = 32;
 /// Mode of an entry: readable and writable by the owner only.
 const MODE: u32 = 0o600;
+
+/// Variables of the environment by which the tools, or the runtimes that they start, load code.
+const VARIABLES: [&str; 8] = [
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "NAPI_RS_FORCE_WASI",
+    "NAPI_RS_NATIVE_LIBRARY_PATH",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "PYTHONHOME",
+    "PYTHONPATH",
+];
 
 /// The key of a build: a digest of its inputs, each with its length.
 pub struct Key(Sha256);
@@ -77,6 +89,14 @@ impl Key {
             let below = Path::new(argument).strip_prefix(root);
             let argument = below.map_or(argument, Path::as_os_str);
             self.add(argument.as_encoded_bytes());
+        }
+    }
+
+    /// Adds the variables that decide which code runs. What one environment made is not used in
+    /// another.
+    pub fn add_environment(&mut self, variable: impl Fn(&'static str) -> Option<OsString>) {
+        for name in VARIABLES {
+            self.add(variable(name).unwrap_or_default().as_encoded_bytes());
         }
     }
 

@@ -87,6 +87,14 @@ fn each_input_of_a_build_changes_its_key() {
         let changed = key(tools, &project(), arguments).name();
         assert_ne!(changed, plain, "{tools} {arguments:?}");
     }
+    let within = |set: &str| {
+        let mut key = Key::new("tools 1");
+        key.add_environment(|name| (name == set).then(|| "--require ./other.js".into()));
+        key.name()
+    };
+    for name in VARIABLES {
+        assert_ne!(within(name), within("LANG"), "{name}");
+    }
     let project = project();
     let [one, other] = [&project, &self::project()].map(|of| {
         let inside = of.path().join("wit");
