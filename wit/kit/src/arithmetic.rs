@@ -14,71 +14,69 @@ use crate::operator::Operator;
 /// iteration.
 const ROW: usize = 192;
 
-impl Array {
-    /// Applies an operator to each pair of elements. Shapes broadcast and types promote as in
-    /// numpy. A result that does not fit its whole type is a failure.
-    ///
-    /// # Errors
-    /// If shapes do not broadcast, a result does not fit, or something is divided by zero.
-    pub fn combine(&self, operator: Operator, other: &Self) -> Result<Self, Failure> {
-        let shape = broadcast(&self.shape, &other.shape)?;
-        let common = result(operator, self.datatype.with(other.datatype));
+/// Applies an operator to each pair of elements. Shapes broadcast and types promote as in
+/// numpy. A result that does not fit its whole type is a failure.
+///
+/// # Errors
+/// If shapes do not broadcast, a result does not fit, or something is divided by zero.
+pub fn combine(left: &Array, operator: Operator, right: &Array) -> Result<Array, Failure> {
+    let shape = broadcast(&left.shape, &right.shape)?;
+    let common = result(operator, left.datatype.with(right.datatype));
+    dispatch(
+        operator,
+        common,
+        &shape,
+        Given::Array(left),
+        Given::Array(right),
+    )
+}
+
+/// Applies an operator to each element and one number, which comes first if `reversed`. `real`
+/// states that the number is not a whole one: an array of whole numbers becomes `Fp64` then.
+///
+/// # Errors
+/// If a result or the number does not fit the type, or something is divided by zero.
+pub fn combine_number(
+    array: &Array,
+    operator: Operator,
+    number: f64,
+    real: bool,
+    reversed: bool,
+) -> Result<Array, Failure> {
+    let own = match array.datatype {
+        Datatype::Fp32 | Datatype::Fp64 => array.datatype,
+        _ if real => Datatype::Fp64,
+        Datatype::Bool => Datatype::Int64,
+        integer => integer,
+    };
+    let (one, other) = (Given::Array(array), Given::Number(number));
+    let (one, other) = if reversed { (other, one) } else { (one, other) };
+    dispatch(operator, result(operator, own), &array.shape, one, other)
+}
+
+/// Limits each element to at least `low` and at most `high`. The type stays.
+///
+/// # Errors
+/// If a bound does not fit the type.
+pub fn clip(array: &Array, low: f64, high: f64) -> Result<Array, Failure> {
+    let own = array.datatype;
+    let wide = |bound: f64, operator| {
         dispatch(
             operator,
-            common,
-            &shape,
-            Given::Array(self),
-            Given::Array(other),
-        )
-    }
-
-    /// Applies an operator to each element and one number, which comes first if `reversed`. `real`
-    /// states that the number is not a whole one: an array of whole numbers becomes `Fp64` then.
-    ///
-    /// # Errors
-    /// If a result or the number does not fit the type, or something is divided by zero.
-    pub fn combine_number(
-        &self,
-        operator: Operator,
-        number: f64,
-        real: bool,
-        reversed: bool,
-    ) -> Result<Self, Failure> {
-        let own = match self.datatype {
-            Datatype::Fp32 | Datatype::Fp64 => self.datatype,
-            _ if real => Datatype::Fp64,
-            Datatype::Bool => Datatype::Int64,
-            integer => integer,
-        };
-        let (one, other) = (Given::Array(self), Given::Number(number));
-        let (one, other) = if reversed { (other, one) } else { (one, other) };
-        dispatch(operator, result(operator, own), &self.shape, one, other)
-    }
-
-    /// Limits each element to at least `low` and at most `high`. The type stays.
-    ///
-    /// # Errors
-    /// If a bound does not fit the type.
-    pub fn clip(&self, low: f64, high: f64) -> Result<Self, Failure> {
-        let own = self.datatype;
-        let wide = |bound: f64, operator| {
-            dispatch(
-                operator,
-                own,
-                &self.shape,
-                Given::Array(self),
-                Given::Number(bound),
-            )
-        };
-        let raised = wide(low, Operator::Maximum)?;
-        dispatch(
-            Operator::Minimum,
             own,
-            &self.shape,
-            Given::Array(&raised),
-            Given::Number(high),
+            &array.shape,
+            Given::Array(array),
+            Given::Number(bound),
         )
-    }
+    };
+    let raised = wide(low, Operator::Maximum)?;
+    dispatch(
+        Operator::Minimum,
+        own,
+        &array.shape,
+        Given::Array(&raised),
+        Given::Number(high),
+    )
 }
 
 /// The type in which an operator computes on numbers of a common type.

@@ -32,12 +32,13 @@ use crate::buffer::Buffer;
 use crate::datatype::Datatype;
 use crate::failure::{Failure, Kind};
 use crate::image::{Channels, decode_image};
-use crate::moves::Span;
+use crate::moves::{self, Span};
 use crate::operator::Operator;
-use crate::reduce::Reduction;
-use crate::resize::Filter;
+use crate::reduce::{self, Reduction};
+use crate::resize::{self, Filter};
 use crate::sound::decode_wav;
-use crate::unary::Function;
+use crate::unary::{self, Function};
+use crate::{arithmetic, boxes, planes};
 
 /// The arena of each instance, in bytes: enough for a photograph of 224 × 224, its planes, and
 /// their output.
@@ -205,7 +206,7 @@ impl wit::GuestArray for ArrayHandle {
 
     fn concat(arrays: Vec<wit::ArrayBorrow<'_>>, axis: u32) -> Answer {
         let arrays: Vec<&Array> = arrays.iter().map(|each| &each.get::<Self>().0).collect();
-        hand(Array::concat(&arrays, axis as usize))
+        hand(moves::concat(&arrays, axis as usize))
     }
 
     fn datatype(&self) -> wit::Datatype {
@@ -239,11 +240,11 @@ impl wit::GuestArray for ArrayHandle {
     }
 
     fn reshape(&self, shape: Vec<u32>) -> Answer {
-        hand(self.0.reshape(&wide(&shape)))
+        hand(moves::reshape(&self.0, &wide(&shape)))
     }
 
     fn transpose(&self, axes: Vec<u32>) -> Answer {
-        hand(self.0.transpose(&wide(&axes)))
+        hand(moves::transpose(&self.0, &wide(&axes)))
     }
 
     fn slice(&self, spans: Vec<wit::Span>) -> Answer {
@@ -253,28 +254,38 @@ impl wit::GuestArray for ArrayHandle {
             step: span.step as isize,
         };
         let spans: Vec<Span> = spans.iter().map(span).collect();
-        hand(self.0.slice(&spans))
+        hand(moves::slice(&self.0, &spans))
     }
 
     fn gather(&self, axis: u32, indices: Vec<u32>) -> Answer {
-        hand(self.0.gather(axis as usize, &wide(&indices)))
+        hand(moves::gather(&self.0, axis as usize, &wide(&indices)))
     }
 
     fn pad(&self, before: Vec<u32>, after: Vec<u32>, value: f64) -> Answer {
-        hand(self.0.pad(&wide(&before), &wide(&after), value))
+        hand(moves::pad(&self.0, &wide(&before), &wide(&after), value))
     }
 
     fn fit(&self, axis: u32, length: u32, value: f64) -> Answer {
-        hand(self.0.fit(axis as usize, length as usize, value))
+        hand(moves::fit(&self.0, axis as usize, length as usize, value))
     }
 
     fn resize(&self, axis: u32, height: u32, width: u32, filter: wit::Filter) -> Answer {
         let (height, width) = (height as usize, width as usize);
-        hand(self.0.resize(axis as usize, height, width, filter.into()))
+        hand(resize::resize(
+            &self.0,
+            axis as usize,
+            height,
+            width,
+            filter.into(),
+        ))
     }
 
     fn combine(&self, operator: wit::Operator, other: wit::ArrayBorrow<'_>) -> Answer {
-        hand(self.0.combine(operator.into(), &other.get::<Self>().0))
+        hand(arithmetic::combine(
+            &self.0,
+            operator.into(),
+            &other.get::<Self>().0,
+        ))
     }
 
     fn combine_number(
@@ -284,35 +295,38 @@ impl wit::GuestArray for ArrayHandle {
         real: bool,
         reversed: bool,
     ) -> Answer {
-        hand(
-            self.0
-                .combine_number(operator.into(), number, real, reversed),
-        )
+        hand(arithmetic::combine_number(
+            &self.0,
+            operator.into(),
+            number,
+            real,
+            reversed,
+        ))
     }
 
     fn apply(&self, function: wit::Function) -> Answer {
-        hand(self.0.apply(function.into()))
+        hand(unary::apply(&self.0, function.into()))
     }
 
     fn clip(&self, low: f64, high: f64) -> Answer {
-        hand(self.0.clip(low, high))
+        hand(arithmetic::clip(&self.0, low, high))
     }
 
     fn planes(&self, scale: f32, mean: Vec<f32>, std: Vec<f32>) -> Answer {
-        hand(self.0.planes(scale, &mean, &std))
+        hand(planes::planes(&self.0, scale, &mean, &std))
     }
 
     fn reduce(&self, reduction: wit::Reduction, axis: Option<u32>, keep: bool) -> Answer {
         let axis = axis.map(|axis| axis as usize);
-        hand(self.0.reduce(reduction.into(), axis, keep))
+        hand(reduce::reduce(&self.0, reduction.into(), axis, keep))
     }
 
     fn softmax(&self, axis: u32) -> Answer {
-        hand(self.0.softmax(axis as usize))
+        hand(reduce::softmax(&self.0, axis as usize))
     }
 
     fn top_k(&self, k: u32) -> Result<(wit::Array, wit::Array), wit::Failure> {
-        let (values, places) = self.0.top_k(k as usize)?;
+        let (values, places) = reduce::top_k(&self.0, k as usize)?;
         Ok((handle(values), handle(places)))
     }
 
@@ -326,6 +340,13 @@ impl wit::GuestArray for ArrayHandle {
     ) -> Answer {
         let classes = classes.as_ref().map(|classes| &classes.get::<Self>().0);
         let scores = &scores.get::<Self>().0;
-        hand(self.0.nms(scores, classes, overlap, least, limit as usize))
+        hand(boxes::nms(
+            &self.0,
+            scores,
+            classes,
+            overlap,
+            least,
+            limit as usize,
+        ))
     }
 }

@@ -3,11 +3,12 @@
 //! `wit/kit.wit`.
 //!
 //! ```
-//! use tensorgate_kit::{Array, Datatype, Filter};
+//! use tensorgate_kit::{Array, Datatype, Filter, planes, resize};
 //!
 //! # fn main() -> Result<(), tensorgate_kit::Failure> {
 //! let photo = Array::from_bytes(Datatype::Uint8, &[2, 2, 3], &[0; 12])?;
-//! let image = photo.resize(0, 4, 4, Filter::Bilinear)?.planes(1.0 / 255.0, &[0.5; 3], &[0.5; 3])?;
+//! let resized = resize::resize(&photo, 0, 4, 4, Filter::Bilinear)?;
+//! let image = planes::planes(&resized, 1.0 / 255.0, &[0.5; 3], &[0.5; 3])?;
 //! assert_eq!(image.shape(), [3, 4, 4]);
 //! # Ok(())
 //! # }
@@ -24,10 +25,10 @@ compile_error!("elements are little-endian, and are read in place");
 #[path = "../../guest/src/arena.rs"]
 #[expect(dead_code, reason = "nothing of the kit is made before its calls")]
 mod arena;
-mod arithmetic;
+pub mod arithmetic;
 mod array;
 mod blocks;
-mod boxes;
+pub mod boxes;
 mod buffer;
 #[cfg(target_arch = "wasm32")]
 mod component;
@@ -35,13 +36,13 @@ mod datatype;
 mod failure;
 mod image;
 mod lanes;
-mod moves;
+pub mod moves;
 mod operator;
-mod planes;
-mod reduce;
-mod resize;
+pub mod planes;
+pub mod reduce;
+pub mod resize;
 mod sound;
-mod unary;
+pub mod unary;
 
 pub use array::{Array, MAX_DIMS, MAX_ELEMENTS};
 pub use blocks::Block;

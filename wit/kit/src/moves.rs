@@ -26,231 +26,229 @@ pub struct Span {
     pub step: isize,
 }
 
-impl Array {
-    /// The same elements in another shape.
-    ///
-    /// # Errors
-    /// If the number of elements differs.
-    pub fn reshape(&self, shape: &[usize]) -> Result<Self, Failure> {
-        if count(shape)? != self.len() {
-            return Err(value(format!(
-                "{} elements do not fit {shape:?}",
-                self.len()
-            )));
+/// The same elements in another shape.
+///
+/// # Errors
+/// If the number of elements differs.
+pub fn reshape(array: &Array, shape: &[usize]) -> Result<Array, Failure> {
+    if count(shape)? != array.len() {
+        return Err(value(format!(
+            "{} elements do not fit {shape:?}",
+            array.len()
+        )));
+    }
+    Ok(Array {
+        shape: shape.to_vec(),
+        ..array.clone()
+    })
+}
+
+/// Permutes the dimensions.
+///
+/// # Errors
+/// If `axes` does not name each axis once.
+pub fn transpose(array: &Array, axes: &[usize]) -> Result<Array, Failure> {
+    let mut sorted = axes.to_vec();
+    sorted.sort_unstable();
+    if !sorted.iter().copied().eq(0..array.shape.len()) {
+        return Err(value(format!(
+            "{axes:?} is not a permutation of {} dims",
+            array.shape.len()
+        )));
+    }
+    let shape: Vec<usize> = axes.iter().map(|axis| array.shape[*axis]).collect();
+    let mut made = Array::zeros(array.datatype, &shape)?;
+    let (dims, order) = merged(&array.shape, axes);
+    with_size!(array.datatype, T => {
+        let (from, to) = (array.buffer.view::<T>(), made.buffer.view_mut::<T>());
+        match (dims.as_slice(), order.as_slice()) {
+            (_, [] | [0]) => to.copy_from_slice(from),
+            (&[rows, columns], [1, 0]) => turned(from, to, rows, columns),
+            (&[_, rows, columns], [0, 2, 1]) => {
+                let area = (rows * columns).max(1);
+                for (from, to) in from.chunks_exact(area).zip(to.chunks_exact_mut(area)) {
+                    turned(from, to, rows, columns);
+                }
+            }
+            _ => {
+                let turned: Vec<usize> = order.iter().map(|axis| dims[*axis]).collect();
+                let from = view(&dims, from)?.permuted_axes(IxDyn(&order));
+                view_mut(&turned, to)?.assign(&from);
+            }
         }
-        Ok(Self {
-            shape: shape.to_vec(),
-            ..self.clone()
+    });
+    Ok(made)
+}
+
+/// A range of each axis, as in a crop.
+///
+/// # Errors
+/// If there is not a span for each axis, or one is out of bounds.
+pub fn slice(array: &Array, spans: &[Span]) -> Result<Array, Failure> {
+    if spans.len() != array.shape.len() {
+        return Err(value(format!(
+            "{} spans for {} dims",
+            spans.len(),
+            array.shape.len()
+        )));
+    }
+    let mut slices = Vec::with_capacity(spans.len());
+    for (span, dim) in spans.iter().zip(&array.shape) {
+        slices.push(range(*span, *dim)?);
+    }
+    let shape: Vec<usize> = spans.iter().map(|span| span.count).collect();
+    let mut made = Array::zeros(array.datatype, &shape)?;
+    with_size!(array.datatype, T => {
+        let from = view(&array.shape, array.buffer.view::<T>())?;
+        let from = from.slice_each_axis(|axis| slices[axis.axis.index()]);
+        view_mut(&shape, made.buffer.view_mut::<T>())?.assign(&from);
+    });
+    Ok(made)
+}
+
+/// Selects indices of one axis, in their order and with repetitions.
+///
+/// # Errors
+/// If the axis or an index does not exist.
+pub fn gather(array: &Array, axis: usize, indices: &[usize]) -> Result<Array, Failure> {
+    let (outer, dim, inner) = around(array, axis)?;
+    if let Some(wrong) = indices.iter().find(|index| **index >= dim) {
+        return Err(value(format!(
+            "index {wrong} is out of bounds for an axis of {dim}"
+        )));
+    }
+    let mut shape = array.shape.clone();
+    shape[axis] = indices.len();
+    let mut made = Array::zeros(array.datatype, &shape)?;
+    if made.is_empty() {
+        return Ok(made);
+    }
+    with_size!(array.datatype, T => {
+        let (from, to) = (array.buffer.view::<T>(), made.buffer.view_mut::<T>());
+        for block in 0..outer {
+            for (position, index) in indices.iter().enumerate() {
+                let start = (block * dim + index) * inner;
+                let end = (block * indices.len() + position) * inner;
+                to[end..end + inner].copy_from_slice(&from[start..start + inner]);
+            }
+        }
+    });
+    Ok(made)
+}
+
+/// Adds elements before and after each axis.
+///
+/// # Errors
+/// If there is not a width for each axis, the value does not fit the type, or there are too
+/// many elements.
+pub fn pad(array: &Array, before: &[usize], after: &[usize], fill: f64) -> Result<Array, Failure> {
+    let dims = array.shape.len();
+    if before.len() != dims || after.len() != dims {
+        return Err(value(format!(
+            "padding needs a width for each of {dims} dims"
+        )));
+    }
+    let sums = array.shape.iter().zip(before).zip(after);
+    let shape: Vec<usize> = sums
+        .map(|((dim, before), after)| dim.saturating_add(*before).saturating_add(*after))
+        .collect();
+    let mut made = Array::full(array.datatype, &shape, fill)?;
+    with_size!(array.datatype, T => {
+        let from = view(&array.shape, array.buffer.view::<T>())?;
+        let mut to = view_mut(&shape, made.buffer.view_mut::<T>())?;
+        to.slice_each_axis_mut(|axis| {
+            let at = axis.axis.index();
+            Slice::from(before[at]..before[at] + array.shape[at])
         })
-    }
+        .assign(&from);
+    });
+    Ok(made)
+}
 
-    /// Permutes the dimensions.
-    ///
-    /// # Errors
-    /// If `axes` does not name each axis once.
-    pub fn transpose(&self, axes: &[usize]) -> Result<Self, Failure> {
-        let mut sorted = axes.to_vec();
-        sorted.sort_unstable();
-        if !sorted.iter().copied().eq(0..self.shape.len()) {
-            return Err(value(format!(
-                "{axes:?} is not a permutation of {} dims",
-                self.shape.len()
-            )));
-        }
-        let shape: Vec<usize> = axes.iter().map(|axis| self.shape[*axis]).collect();
-        let mut made = Self::zeros(self.datatype, &shape)?;
-        let (dims, order) = merged(&self.shape, axes);
-        with_size!(self.datatype, T => {
-            let (from, to) = (self.buffer.view::<T>(), made.buffer.view_mut::<T>());
-            match (dims.as_slice(), order.as_slice()) {
-                (_, [] | [0]) => to.copy_from_slice(from),
-                (&[rows, columns], [1, 0]) => turned(from, to, rows, columns),
-                (&[_, rows, columns], [0, 2, 1]) => {
-                    let area = (rows * columns).max(1);
-                    for (from, to) in from.chunks_exact(area).zip(to.chunks_exact_mut(area)) {
-                        turned(from, to, rows, columns);
-                    }
-                }
-                _ => {
-                    let turned: Vec<usize> = order.iter().map(|axis| dims[*axis]).collect();
-                    let from = view(&dims, from)?.permuted_axes(IxDyn(&order));
-                    view_mut(&turned, to)?.assign(&from);
-                }
-            }
-        });
-        Ok(made)
-    }
-
-    /// A range of each axis, as in a crop.
-    ///
-    /// # Errors
-    /// If there is not a span for each axis, or one is out of bounds.
-    pub fn slice(&self, spans: &[Span]) -> Result<Self, Failure> {
-        if spans.len() != self.shape.len() {
-            return Err(value(format!(
-                "{} spans for {} dims",
-                spans.len(),
-                self.shape.len()
-            )));
-        }
-        let mut slices = Vec::with_capacity(spans.len());
-        for (span, dim) in spans.iter().zip(&self.shape) {
-            slices.push(slice(*span, *dim)?);
-        }
-        let shape: Vec<usize> = spans.iter().map(|span| span.count).collect();
-        let mut made = Self::zeros(self.datatype, &shape)?;
-        with_size!(self.datatype, T => {
-            let from = view(&self.shape, self.buffer.view::<T>())?;
-            let from = from.slice_each_axis(|axis| slices[axis.axis.index()]);
-            view_mut(&shape, made.buffer.view_mut::<T>())?.assign(&from);
-        });
-        Ok(made)
-    }
-
-    /// Selects indices of one axis, in their order and with repetitions.
-    ///
-    /// # Errors
-    /// If the axis or an index does not exist.
-    pub fn gather(&self, axis: usize, indices: &[usize]) -> Result<Self, Failure> {
-        let (outer, dim, inner) = self.around(axis)?;
-        if let Some(wrong) = indices.iter().find(|index| **index >= dim) {
-            return Err(value(format!(
-                "index {wrong} is out of bounds for an axis of {dim}"
-            )));
-        }
-        let mut shape = self.shape.clone();
-        shape[axis] = indices.len();
-        let mut made = Self::zeros(self.datatype, &shape)?;
-        if made.is_empty() {
-            return Ok(made);
-        }
-        with_size!(self.datatype, T => {
-            let (from, to) = (self.buffer.view::<T>(), made.buffer.view_mut::<T>());
-            for block in 0..outer {
-                for (position, index) in indices.iter().enumerate() {
-                    let start = (block * dim + index) * inner;
-                    let end = (block * indices.len() + position) * inner;
-                    to[end..end + inner].copy_from_slice(&from[start..start + inner]);
-                }
-            }
-        });
-        Ok(made)
-    }
-
-    /// Adds elements before and after each axis.
-    ///
-    /// # Errors
-    /// If there is not a width for each axis, the value does not fit the type, or there are too
-    /// many elements.
-    pub fn pad(&self, before: &[usize], after: &[usize], fill: f64) -> Result<Self, Failure> {
-        let dims = self.shape.len();
-        if before.len() != dims || after.len() != dims {
-            return Err(value(format!(
-                "padding needs a width for each of {dims} dims"
-            )));
-        }
-        let sums = self.shape.iter().zip(before).zip(after);
-        let shape: Vec<usize> = sums
-            .map(|((dim, before), after)| dim.saturating_add(*before).saturating_add(*after))
-            .collect();
-        let mut made = Self::full(self.datatype, &shape, fill)?;
-        with_size!(self.datatype, T => {
-            let from = view(&self.shape, self.buffer.view::<T>())?;
-            let mut to = view_mut(&shape, made.buffer.view_mut::<T>())?;
-            to.slice_each_axis_mut(|axis| {
-                let at = axis.axis.index();
-                Slice::from(before[at]..before[at] + self.shape[at])
-            })
-            .assign(&from);
-        });
-        Ok(made)
-    }
-
-    /// Truncates or pads an axis to a length, at its end.
-    ///
-    /// # Errors
-    /// If the axis does not exist, the value does not fit the type, or there are too many elements.
-    pub fn fit(&self, axis: usize, length: usize, fill: f64) -> Result<Self, Failure> {
-        let (_, dim, _) = self.around(axis)?;
-        if length <= dim {
-            let full_span = |dim: &usize| Span {
-                start: 0,
-                count: *dim,
-                step: 1,
-            };
-            let mut spans: Vec<Span> = self.shape.iter().map(full_span).collect();
-            spans[axis].count = length;
-            return self.slice(&spans);
-        }
-        let none = vec![0; self.shape.len()];
-        let mut after = none.clone();
-        after[axis] = length - dim;
-        self.pad(&none, &after, fill)
-    }
-
-    /// Joins arrays along an axis.
-    ///
-    /// # Errors
-    /// If there is no array, or another dimension or a type differs.
-    pub fn concat(arrays: &[&Self], axis: usize) -> Result<Self, Failure> {
-        let Some(first) = arrays.first() else {
-            return Err(value("nothing to concatenate"));
+/// Truncates or pads an axis to a length, at its end.
+///
+/// # Errors
+/// If the axis does not exist, the value does not fit the type, or there are too many elements.
+pub fn fit(array: &Array, axis: usize, length: usize, fill: f64) -> Result<Array, Failure> {
+    let (_, dim, _) = around(array, axis)?;
+    if length <= dim {
+        let full_span = |dim: &usize| Span {
+            start: 0,
+            count: *dim,
+            step: 1,
         };
-        first.around(axis)?;
-        let mut shape = first.shape.clone();
-        shape[axis] = 0;
-        for each in arrays {
-            let mut own = each.shape.clone();
-            if own.len() == shape.len() {
-                own[axis] = shape[axis];
-            }
-            if own != shape {
-                return Err(value(format!(
-                    "cannot join {:?} and {:?}",
-                    each.shape, first.shape
-                )));
-            }
-            if each.datatype != first.datatype {
-                return Err(datatype(format!(
-                    "cannot join {:?} and {:?}",
-                    each.datatype, first.datatype
-                )));
-            }
-            shape[axis] = shape[axis].saturating_add(each.shape[axis]);
-        }
-        let mut made = Self::zeros(first.datatype, &shape)?;
-        if made.is_empty() {
-            return Ok(made);
-        }
-        with_size!(first.datatype, T => {
-            let mut to = view_mut(&shape, made.buffer.view_mut::<T>())?;
-            let mut at = 0;
-            for each in arrays {
-                let next = at + each.shape[axis];
-                let from = view(&each.shape, each.buffer.view::<T>())?;
-                to.slice_axis_mut(Axis(axis), Slice::from(at..next)).assign(&from);
-                at = next;
-            }
-        });
-        Ok(made)
+        let mut spans: Vec<Span> = array.shape.iter().map(full_span).collect();
+        spans[axis].count = length;
+        return slice(array, &spans);
     }
+    let none = vec![0; array.shape.len()];
+    let mut after = none.clone();
+    after[axis] = length - dim;
+    pad(array, &none, &after, fill)
+}
 
-    /// The numbers of elements before an axis, of the axis, and after it.
-    ///
-    /// # Errors
-    /// If the axis does not exist.
-    pub(crate) fn around(&self, axis: usize) -> Result<(usize, usize, usize), Failure> {
-        let dims = self.shape.len();
-        let dim = *self
-            .shape
-            .get(axis)
-            .ok_or_else(|| value(format!("axis {axis} is out of bounds for {dims} dims")))?;
-        Ok((
-            self.shape[..axis].iter().product(),
-            dim,
-            self.shape[axis + 1..].iter().product(),
-        ))
+/// Joins arrays along an axis.
+///
+/// # Errors
+/// If there is no array, or another dimension or a type differs.
+pub fn concat(arrays: &[&Array], axis: usize) -> Result<Array, Failure> {
+    let Some(first) = arrays.first() else {
+        return Err(value("nothing to concatenate"));
+    };
+    around(first, axis)?;
+    let mut shape = first.shape.clone();
+    shape[axis] = 0;
+    for each in arrays {
+        let mut own = each.shape.clone();
+        if own.len() == shape.len() {
+            own[axis] = shape[axis];
+        }
+        if own != shape {
+            return Err(value(format!(
+                "cannot join {:?} and {:?}",
+                each.shape, first.shape
+            )));
+        }
+        if each.datatype != first.datatype {
+            return Err(datatype(format!(
+                "cannot join {:?} and {:?}",
+                each.datatype, first.datatype
+            )));
+        }
+        shape[axis] = shape[axis].saturating_add(each.shape[axis]);
     }
+    let mut made = Array::zeros(first.datatype, &shape)?;
+    if made.is_empty() {
+        return Ok(made);
+    }
+    with_size!(first.datatype, T => {
+        let mut to = view_mut(&shape, made.buffer.view_mut::<T>())?;
+        let mut at = 0;
+        for each in arrays {
+            let next = at + each.shape[axis];
+            let from = view(&each.shape, each.buffer.view::<T>())?;
+            to.slice_axis_mut(Axis(axis), Slice::from(at..next)).assign(&from);
+            at = next;
+        }
+    });
+    Ok(made)
+}
+
+/// The numbers of elements before an axis, of the axis, and after it.
+///
+/// # Errors
+/// If the axis does not exist.
+pub(crate) fn around(array: &Array, axis: usize) -> Result<(usize, usize, usize), Failure> {
+    let dims = array.shape.len();
+    let dim = *array
+        .shape
+        .get(axis)
+        .ok_or_else(|| value(format!("axis {axis} is out of bounds for {dims} dims")))?;
+    Ok((
+        array.shape[..axis].iter().product(),
+        dim,
+        array.shape[axis + 1..].iter().product(),
+    ))
 }
 
 fn view<'a, T>(shape: &[usize], data: &'a [T]) -> Result<ArrayViewD<'a, T>, Failure> {
@@ -263,7 +261,7 @@ fn view_mut<'a, T>(shape: &[usize], data: &'a mut [T]) -> Result<ArrayViewMutD<'
 }
 
 /// Converts a span to ndarray's slice, in which a negative step starts at the end of the range.
-fn slice(span: Span, dim: usize) -> Result<Slice, Failure> {
+fn range(span: Span, dim: usize) -> Result<Slice, Failure> {
     let wrong = || value(format!("{span:?} is out of bounds for an axis of {dim}"));
     if span.step == 0 {
         return Err(wrong());

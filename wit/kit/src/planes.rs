@@ -10,45 +10,43 @@ const BLOCK: usize = 16;
 /// The number of channels of the fast path.
 const RGB: usize = 3;
 
-impl Array {
-    /// Converts pixels to planes: `[…, h, w, c]` to `Fp32` `[…, c, h, w]`, with
-    /// `(x × scale - mean) / std` for each channel.
-    ///
-    /// # Errors
-    /// If there are fewer than three dimensions, or not a mean and a deviation other than 0 for
-    /// each channel.
-    pub fn planes(&self, scale: f32, mean: &[f32], std: &[f32]) -> Result<Self, Failure> {
-        let [outer @ .., height, width, channels] = self.shape.as_slice() else {
-            return Err(value(
-                "pixels have three dims at least: height, width, channels",
-            ));
-        };
-        if mean.len() != *channels || std.len() != *channels {
-            return Err(value(format!(
-                "a mean and a std for each of {channels} channels"
-            )));
-        }
-        if std.contains(&0.0) {
-            return Err(value("a std of 0"));
-        }
-        let mut shape = outer.to_vec();
-        shape.extend([*channels, *height, *width]);
-        let mut made = Self::zeros(Datatype::Fp32, &shape)?;
-        let factors: Vec<(f32, f32)> = mean
-            .iter()
-            .zip(std)
-            .map(|(mean, std)| (scale / std, mean / std))
-            .collect();
-        let area = height.saturating_mul(*width);
-        let image = area.saturating_mul(*channels).max(1);
-        with_type!(self.datatype, T => {
-            let from = self.buffer.view::<T>().chunks_exact(image);
-            for (from, to) in from.zip(made.buffer.view_mut::<f32>().chunks_exact_mut(image)) {
-                one::<T>(from, to, area, &factors);
-            }
-        });
-        Ok(made)
+/// Converts pixels to planes: `[…, h, w, c]` to `Fp32` `[…, c, h, w]`, with
+/// `(x × scale - mean) / std` for each channel.
+///
+/// # Errors
+/// If there are fewer than three dimensions, or not a mean and a deviation other than 0 for
+/// each channel.
+pub fn planes(pixels: &Array, scale: f32, mean: &[f32], std: &[f32]) -> Result<Array, Failure> {
+    let [outer @ .., height, width, channels] = pixels.shape.as_slice() else {
+        return Err(value(
+            "pixels have three dims at least: height, width, channels",
+        ));
+    };
+    if mean.len() != *channels || std.len() != *channels {
+        return Err(value(format!(
+            "a mean and a std for each of {channels} channels"
+        )));
     }
+    if std.contains(&0.0) {
+        return Err(value("a std of 0"));
+    }
+    let mut shape = outer.to_vec();
+    shape.extend([*channels, *height, *width]);
+    let mut made = Array::zeros(Datatype::Fp32, &shape)?;
+    let factors: Vec<(f32, f32)> = mean
+        .iter()
+        .zip(std)
+        .map(|(mean, std)| (scale / std, mean / std))
+        .collect();
+    let area = height.saturating_mul(*width);
+    let image = area.saturating_mul(*channels).max(1);
+    with_type!(pixels.datatype, T => {
+        let from = pixels.buffer.view::<T>().chunks_exact(image);
+        for (from, to) in from.zip(made.buffer.view_mut::<f32>().chunks_exact_mut(image)) {
+            one::<T>(from, to, area, &factors);
+        }
+    });
+    Ok(made)
 }
 
 /// Converts one image.

@@ -13,6 +13,7 @@ use num_traits::{AsPrimitive, ToPrimitive};
 use crate::array::Array;
 use crate::datatype::{Datatype, with_type};
 use crate::failure::{Failure, overflow, value};
+use crate::moves;
 
 /// A reduction of an axis to one element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,188 +35,191 @@ pub enum Reduction {
 /// The numbers of elements before an axis, of the axis, and after it.
 type Around = (usize, usize, usize);
 
-impl Array {
-    /// Reduces an axis, or all axes, to one element. With `keep` the axis stays, with a dimension
-    /// of 1.
-    ///
-    /// # Errors
-    /// If the axis does not exist, an empty axis has no result, or a sum overflows.
-    pub fn reduce(
-        &self,
-        reduction: Reduction,
-        axis: Option<usize>,
-        keep: bool,
-    ) -> Result<Self, Failure> {
-        let around = match axis {
-            Some(axis) => self.around(axis)?,
-            None => (1, self.len(), 1),
-        };
-        let mut shape = self.shape.clone();
-        match (axis, keep) {
-            (Some(axis), true) => shape[axis] = 1,
-            (Some(axis), false) => drop(shape.remove(axis)),
-            (None, true) => shape.fill(1),
-            (None, false) => shape.clear(),
+/// Reduces an axis, or all axes, to one element. With `keep` the axis stays, with a dimension
+/// of 1.
+///
+/// # Errors
+/// If the axis does not exist, an empty axis has no result, or a sum overflows.
+pub fn reduce(
+    array: &Array,
+    reduction: Reduction,
+    axis: Option<usize>,
+    keep: bool,
+) -> Result<Array, Failure> {
+    let around = match axis {
+        Some(axis) => moves::around(array, axis)?,
+        None => (1, array.len(), 1),
+    };
+    let mut shape = array.shape.clone();
+    match (axis, keep) {
+        (Some(axis), true) => shape[axis] = 1,
+        (Some(axis), false) => drop(shape.remove(axis)),
+        (None, true) => shape.fill(1),
+        (None, false) => shape.clear(),
+    }
+    if around.1 == 0 && reduction != Reduction::Sum {
+        return Err(value("an axis without elements"));
+    }
+    match reduction {
+        Reduction::Sum if array.datatype.is_float() => float_sums(array, &shape, around, false),
+        Reduction::Sum => integer_sums(array, &shape, around),
+        Reduction::Mean => float_sums(array, &shape, around, true),
+        Reduction::Minimum | Reduction::Argmin => {
+            best(array, reduction, &shape, around, Ordering::Less)
         }
-        if around.1 == 0 && reduction != Reduction::Sum {
-            return Err(value("an axis without elements"));
-        }
-        match reduction {
-            Reduction::Sum if self.datatype.is_float() => self.float_sums(&shape, around, false),
-            Reduction::Sum => self.integer_sums(&shape, around),
-            Reduction::Mean => self.float_sums(&shape, around, true),
-            Reduction::Minimum | Reduction::Argmin => {
-                self.best(reduction, &shape, around, Ordering::Less)
-            }
-            Reduction::Maximum | Reduction::Argmax => {
-                self.best(reduction, &shape, around, Ordering::Greater)
-            }
+        Reduction::Maximum | Reduction::Argmax => {
+            best(array, reduction, &shape, around, Ordering::Greater)
         }
     }
+}
 
-    /// Sums of floats, computed in double precision.
-    fn float_sums(&self, shape: &[usize], around: Around, mean: bool) -> Result<Self, Failure> {
-        let wanted = if self.datatype == Datatype::Fp32 {
-            Datatype::Fp32
-        } else {
-            Datatype::Fp64
-        };
-        let mut made = Self::zeros(Datatype::Fp64, shape)?;
-        with_type!(self.datatype, T => {
-            add_up(self.buffer.view::<T>(), made.buffer.view_mut::<f64>(), around, |sum, each: T| {
-                let each: f64 = each.as_();
-                *sum += each;
-            });
+/// Sums of floats, computed in double precision.
+fn float_sums(
+    array: &Array,
+    shape: &[usize],
+    around: Around,
+    mean: bool,
+) -> Result<Array, Failure> {
+    let wanted = if array.datatype == Datatype::Fp32 {
+        Datatype::Fp32
+    } else {
+        Datatype::Fp64
+    };
+    let mut made = Array::zeros(Datatype::Fp64, shape)?;
+    with_type!(array.datatype, T => {
+        add_up(array.buffer.view::<T>(), made.buffer.view_mut::<f64>(), around, |sum, each: T| {
+            let each: f64 = each.as_();
+            *sum += each;
         });
-        if mean {
-            let count = around.1.to_f64().unwrap_or(f64::NAN);
-            for sum in made.buffer.view_mut::<f64>() {
-                *sum /= count;
-            }
+    });
+    if mean {
+        let count = around.1.to_f64().unwrap_or(f64::NAN);
+        for sum in made.buffer.view_mut::<f64>() {
+            *sum /= count;
         }
-        made.cast(wanted)
     }
+    made.cast(wanted)
+}
 
-    fn integer_sums(&self, shape: &[usize], around: Around) -> Result<Self, Failure> {
-        let mut made = Self::zeros(Datatype::Int64, shape)?;
-        let mut fits = true;
-        with_type!(self.datatype, T => {
-            add_up(self.buffer.view::<T>(), made.buffer.view_mut::<i64>(), around, |sum, each: T| {
-                let added = each.to_i64().and_then(|each| sum.checked_add(each));
-                fits &= added.is_some();
-                *sum = added.unwrap_or_default();
-            });
+fn integer_sums(array: &Array, shape: &[usize], around: Around) -> Result<Array, Failure> {
+    let mut made = Array::zeros(Datatype::Int64, shape)?;
+    let mut fits = true;
+    with_type!(array.datatype, T => {
+        add_up(array.buffer.view::<T>(), made.buffer.view_mut::<i64>(), around, |sum, each: T| {
+            let added = each.to_i64().and_then(|each| sum.checked_add(each));
+            fits &= added.is_some();
+            *sum = added.unwrap_or_default();
         });
-        if fits {
-            Ok(made)
-        } else {
-            Err(overflow("a sum that does not fit Int64"))
-        }
+    });
+    if fits {
+        Ok(made)
+    } else {
+        Err(overflow("a sum that does not fit Int64"))
     }
+}
 
-    /// The first of the best elements by this order, or its index. A NaN is better than any number.
-    fn best(
-        &self,
-        reduction: Reduction,
-        shape: &[usize],
-        (outer, dim, inner): Around,
-        before: Ordering,
-    ) -> Result<Self, Failure> {
-        let positions = matches!(reduction, Reduction::Argmin | Reduction::Argmax);
-        let wanted = if positions {
-            Datatype::Int64
-        } else {
-            self.datatype
-        };
-        let mut made = Self::zeros(wanted, shape)?;
-        with_type!(self.datatype, T => {
-            let from = self.buffer.view::<T>();
-            for block in 0..outer {
-                for column in 0..inner {
-                    let at = |index: usize| from[(block * dim + index) * inner + column];
-                    let mut found = 0;
-                    let mut best = at(0);
-                    for index in 1..dim {
-                        let each = at(index);
-                        let better = match each.partial_cmp(&best) {
-                            Some(order) => order == before,
-                            // The first NaN.
-                            None => best.partial_cmp(&best).is_some(),
-                        };
-                        if better {
-                            (found, best) = (index, each);
-                        }
-                    }
-                    let to = block * inner + column;
-                    if positions {
-                        made.buffer.view_mut::<i64>()[to] = found.to_i64().unwrap_or_default();
-                    } else {
-                        made.buffer.view_mut::<T>()[to] = best;
+/// The first of the best elements by this order, or its index. A NaN is better than any number.
+fn best(
+    array: &Array,
+    reduction: Reduction,
+    shape: &[usize],
+    (outer, dim, inner): Around,
+    before: Ordering,
+) -> Result<Array, Failure> {
+    let positions = matches!(reduction, Reduction::Argmin | Reduction::Argmax);
+    let wanted = if positions {
+        Datatype::Int64
+    } else {
+        array.datatype
+    };
+    let mut made = Array::zeros(wanted, shape)?;
+    with_type!(array.datatype, T => {
+        let from = array.buffer.view::<T>();
+        for block in 0..outer {
+            for column in 0..inner {
+                let at = |index: usize| from[(block * dim + index) * inner + column];
+                let mut found = 0;
+                let mut best = at(0);
+                for index in 1..dim {
+                    let each = at(index);
+                    let better = match each.partial_cmp(&best) {
+                        Some(order) => order == before,
+                        // The first NaN.
+                        None => best.partial_cmp(&best).is_some(),
+                    };
+                    if better {
+                        (found, best) = (index, each);
                     }
                 }
-            }
-        });
-        Ok(made)
-    }
-
-    /// The softmax along an axis. Whole numbers become `Fp32`, or `Fp64` if they have more than two
-    /// bytes.
-    ///
-    /// # Errors
-    /// If the axis does not exist.
-    pub fn softmax(&self, axis: usize) -> Result<Self, Failure> {
-        let around = self.around(axis)?;
-        let wanted = self.datatype.with(Datatype::Fp32);
-        let mut made = self.cast(wanted)?;
-        if wanted == Datatype::Fp32 {
-            shares::<f32>(made.buffer.view_mut(), around, f32::exp);
-        } else {
-            shares::<f64>(made.buffer.view_mut(), around, f64::exp);
-        }
-        Ok(made)
-    }
-
-    /// The greatest `k` of the last axis in descending order, and their indices, `Int64`. Equal
-    /// ones keep their order; NaN is last.
-    ///
-    /// # Errors
-    /// If there is no axis, or it has fewer than `k` elements.
-    pub fn top_k(&self, k: usize) -> Result<(Self, Self), Failure> {
-        let Some((dim, outer)) = self.shape.split_last() else {
-            return Err(value("an array without dims has no axis"));
-        };
-        if k > *dim {
-            return Err(value(format!("{k} of {dim}")));
-        }
-        let mut shape = outer.to_vec();
-        shape.push(k);
-        let mut values = Self::zeros(self.datatype, &shape)?;
-        let mut positions = Self::zeros(Datatype::Int64, &shape)?;
-        if k == 0 {
-            return Ok((values, positions));
-        }
-        with_type!(self.datatype, T => {
-            let rows = self.buffer.view::<T>().chunks_exact(*dim);
-            let values = values.buffer.view_mut::<T>().chunks_exact_mut(k);
-            let positions = positions.buffer.view_mut::<i64>().chunks_exact_mut(k);
-            let mut order: Vec<usize> = Vec::new();
-            for ((row, values), positions) in rows.zip(values).zip(positions) {
-                order.clear();
-                order.extend(0..*dim);
-                let ahead = |a: &usize, b: &usize| descending(row[*a], row[*b]).then(a.cmp(b));
-                if k < *dim {
-                    order.select_nth_unstable_by(k, ahead);
-                }
-                let first = &mut order[..k];
-                first.sort_unstable_by(ahead);
-                for ((index, to), position) in first.iter().zip(values).zip(positions) {
-                    *to = row[*index];
-                    *position = index.to_i64().unwrap_or_default();
+                let to = block * inner + column;
+                if positions {
+                    made.buffer.view_mut::<i64>()[to] = found.to_i64().unwrap_or_default();
+                } else {
+                    made.buffer.view_mut::<T>()[to] = best;
                 }
             }
-        });
-        Ok((values, positions))
+        }
+    });
+    Ok(made)
+}
+
+/// The softmax along an axis. Whole numbers become `Fp32`, or `Fp64` if they have more than two
+/// bytes.
+///
+/// # Errors
+/// If the axis does not exist.
+pub fn softmax(array: &Array, axis: usize) -> Result<Array, Failure> {
+    let around = moves::around(array, axis)?;
+    let wanted = array.datatype.with(Datatype::Fp32);
+    let mut made = array.cast(wanted)?;
+    if wanted == Datatype::Fp32 {
+        shares::<f32>(made.buffer.view_mut(), around, f32::exp);
+    } else {
+        shares::<f64>(made.buffer.view_mut(), around, f64::exp);
     }
+    Ok(made)
+}
+
+/// The greatest `k` of the last axis in descending order, and their indices, `Int64`. Equal
+/// ones keep their order; NaN is last.
+///
+/// # Errors
+/// If there is no axis, or it has fewer than `k` elements.
+pub fn top_k(array: &Array, k: usize) -> Result<(Array, Array), Failure> {
+    let Some((dim, outer)) = array.shape.split_last() else {
+        return Err(value("an array without dims has no axis"));
+    };
+    if k > *dim {
+        return Err(value(format!("{k} of {dim}")));
+    }
+    let mut shape = outer.to_vec();
+    shape.push(k);
+    let mut values = Array::zeros(array.datatype, &shape)?;
+    let mut positions = Array::zeros(Datatype::Int64, &shape)?;
+    if k == 0 {
+        return Ok((values, positions));
+    }
+    with_type!(array.datatype, T => {
+        let rows = array.buffer.view::<T>().chunks_exact(*dim);
+        let values = values.buffer.view_mut::<T>().chunks_exact_mut(k);
+        let positions = positions.buffer.view_mut::<i64>().chunks_exact_mut(k);
+        let mut order: Vec<usize> = Vec::new();
+        for ((row, values), positions) in rows.zip(values).zip(positions) {
+            order.clear();
+            order.extend(0..*dim);
+            let ahead = |a: &usize, b: &usize| descending(row[*a], row[*b]).then(a.cmp(b));
+            if k < *dim {
+                order.select_nth_unstable_by(k, ahead);
+            }
+            let first = &mut order[..k];
+            first.sort_unstable_by(ahead);
+            for ((index, to), position) in first.iter().zip(values).zip(positions) {
+                *to = row[*index];
+                *position = index.to_i64().unwrap_or_default();
+            }
+        }
+    });
+    Ok((values, positions))
 }
 
 /// Descending order, NaN last.

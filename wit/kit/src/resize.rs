@@ -14,6 +14,7 @@ use crate::array::Array;
 use crate::buffer::Buffer;
 use crate::datatype::{Datatype, with_size};
 use crate::failure::{Failure, datatype, room, value};
+use crate::moves;
 
 /// The longest side of an image, in pixels.
 const MAX_SIDE: usize = 1 << 15;
@@ -38,85 +39,83 @@ struct Taps {
     weights: Vec<f64>,
 }
 
-impl Array {
-    /// Resizes the axes `axis` (height) and the next (width).
-    ///
-    /// # Errors
-    /// If the axes do not exist, a side is 0 or too long, or the type is neither `Uint8` nor `Fp32`
-    /// ([`Filter::Nearest`] supports all types).
-    pub fn resize(
-        &self,
-        axis: usize,
-        height: usize,
-        width: usize,
-        filter: Filter,
-    ) -> Result<Self, Failure> {
-        let (outer, old_height, _) = self.around(axis)?;
-        let next = axis.checked_add(1).ok_or_else(|| value("no such axis"))?;
-        let (_, old_width, inner) = self.around(next)?;
-        for side in [old_height, old_width, height, width] {
-            if side == 0 || side > MAX_SIDE {
-                return Err(room(format!(
-                    "a side of {side} pixels, not 1 to {MAX_SIDE}"
-                )));
-            }
+/// Resizes the axes `axis` (height) and the next (width).
+///
+/// # Errors
+/// If the axes do not exist, a side is 0 or too long, or the type is neither `Uint8` nor `Fp32`
+/// ([`Filter::Nearest`] supports all types).
+pub fn resize(
+    image: &Array,
+    axis: usize,
+    height: usize,
+    width: usize,
+    filter: Filter,
+) -> Result<Array, Failure> {
+    let (outer, old_height, _) = moves::around(image, axis)?;
+    let next = axis.checked_add(1).ok_or_else(|| value("no such axis"))?;
+    let (_, old_width, inner) = moves::around(image, next)?;
+    for side in [old_height, old_width, height, width] {
+        if side == 0 || side > MAX_SIDE {
+            return Err(room(format!(
+                "a side of {side} pixels, not 1 to {MAX_SIDE}"
+            )));
         }
-        let mut shape = self.shape.clone();
-        (shape[axis], shape[next]) = (height, width);
-        let made = Self::zeros(self.datatype, &shape)?;
-        if made.is_empty() {
-            return Ok(made);
-        }
-        if filter == Filter::Nearest {
-            return self.nearest(made, (old_height, old_width, inner), (height, width));
-        }
-        let grid = Grid {
-            outer,
-            old_height,
-            old_width,
-            height,
-            width,
-            inner,
-        };
-        let across = (old_width != width).then(|| taps(old_width, width, filter));
-        let down = (old_height != height).then(|| taps(old_height, height, filter));
-        let buffer = match self.datatype {
-            Datatype::Uint8 => grid.passes(self.buffer.view::<u8>(), across, down, bytes)?,
-            Datatype::Fp32 => grid.passes(self.buffer.view::<f32>(), across, down, singles)?,
-            other => {
-                return Err(datatype(format!(
-                    "cannot resize {other:?}: cast it to Fp32"
-                )));
-            }
-        };
-        Ok(Self { buffer, ..made })
     }
+    let mut shape = image.shape.clone();
+    (shape[axis], shape[next]) = (height, width);
+    let made = Array::zeros(image.datatype, &shape)?;
+    if made.is_empty() {
+        return Ok(made);
+    }
+    if filter == Filter::Nearest {
+        return nearest(image, made, (old_height, old_width, inner), (height, width));
+    }
+    let grid = Grid {
+        outer,
+        old_height,
+        old_width,
+        height,
+        width,
+        inner,
+    };
+    let across = (old_width != width).then(|| taps(old_width, width, filter));
+    let down = (old_height != height).then(|| taps(old_height, height, filter));
+    let buffer = match image.datatype {
+        Datatype::Uint8 => grid.passes(image.buffer.view::<u8>(), across, down, bytes)?,
+        Datatype::Fp32 => grid.passes(image.buffer.view::<f32>(), across, down, singles)?,
+        other => {
+            return Err(datatype(format!(
+                "cannot resize {other:?}: cast it to Fp32"
+            )));
+        }
+    };
+    Ok(Array { buffer, ..made })
+}
 
-    fn nearest(
-        &self,
-        mut made: Self,
-        (old_height, old_width, inner): (usize, usize, usize),
-        (height, width): (usize, usize),
-    ) -> Result<Self, Failure> {
-        // The centre of new pixel i is at (2i + 1) / 2n of the side.
-        let source = |old: usize, new: usize| -> Vec<usize> {
-            (0..new).map(|at| (2 * at + 1) * old / (2 * new)).collect()
-        };
-        let (rows, columns) = (source(old_height, height), source(old_width, width));
-        with_size!(self.datatype, T => {
-            let images = self.buffer.view::<T>().chunks_exact(old_height * old_width * inner);
-            let to = made.buffer.view_mut::<T>().chunks_exact_mut(height * width * inner);
-            for (from, to) in images.zip(to) {
-                for (row, line) in rows.iter().zip(to.chunks_exact_mut(width * inner)) {
-                    let old = &from[row * old_width * inner..][..old_width * inner];
-                    for (column, pixel) in columns.iter().zip(line.chunks_exact_mut(inner)) {
-                        pixel.copy_from_slice(&old[column * inner..][..inner]);
-                    }
+fn nearest(
+    image: &Array,
+    mut made: Array,
+    (old_height, old_width, inner): (usize, usize, usize),
+    (height, width): (usize, usize),
+) -> Result<Array, Failure> {
+    // The centre of new pixel i is at (2i + 1) / 2n of the side.
+    let source = |old: usize, new: usize| -> Vec<usize> {
+        (0..new).map(|at| (2 * at + 1) * old / (2 * new)).collect()
+    };
+    let (rows, columns) = (source(old_height, height), source(old_width, width));
+    with_size!(image.datatype, T => {
+        let images = image.buffer.view::<T>().chunks_exact(old_height * old_width * inner);
+        let to = made.buffer.view_mut::<T>().chunks_exact_mut(height * width * inner);
+        for (from, to) in images.zip(to) {
+            for (row, line) in rows.iter().zip(to.chunks_exact_mut(width * inner)) {
+                let old = &from[row * old_width * inner..][..old_width * inner];
+                for (column, pixel) in columns.iter().zip(line.chunks_exact_mut(inner)) {
+                    pixel.copy_from_slice(&old[column * inner..][..inner]);
                 }
             }
-        });
-        Ok(made)
-    }
+        }
+    });
+    Ok(made)
 }
 
 struct Grid {

@@ -1,5 +1,6 @@
 //! Unary functions.
 
+use crate::arithmetic;
 use crate::array::Array;
 use crate::datatype::Datatype;
 use crate::failure::{Failure, overflow};
@@ -57,32 +58,32 @@ fn each<T: bytemuck::Pod>(from: &Array, function: impl Fn(T) -> T) -> Result<Arr
     Ok(made)
 }
 
-impl Array {
-    /// Applies a function to each element. Whole numbers become `Fp64`, except for the first two
-    /// functions.
-    ///
-    /// # Errors
-    /// If the negative of a whole number does not fit its type, or memory is exhausted.
-    pub fn apply(&self, function: Function) -> Result<Self, Failure> {
-        match (self.datatype, function) {
-            (Datatype::Fp32, _) => floats!(f32, function, self),
-            (Datatype::Fp64, _) => floats!(f64, function, self),
-            (Datatype::Bool, Function::Negative | Function::Absolute) => Ok(self.clone()),
-            (_, Function::Negative) => self.combine_number(Operator::Subtract, 0.0, false, true),
-            (
-                Datatype::Uint8 | Datatype::Uint16 | Datatype::Uint32 | Datatype::Uint64,
-                Function::Absolute,
-            ) => Ok(self.clone()),
-            (_, Function::Absolute) => {
-                let mut wide = self.cast(Datatype::Int64)?;
-                for number in wide.buffer.view_mut::<i64>() {
-                    *number = number
-                        .checked_abs()
-                        .ok_or_else(|| overflow("the negative of the least number does not fit"))?;
-                }
-                wide.cast(self.datatype)
-            }
-            _ => self.cast(Datatype::Fp64)?.apply(function),
+/// Applies a function to each element. Whole numbers become `Fp64`, except for the first two
+/// functions.
+///
+/// # Errors
+/// If the negative of a whole number does not fit its type, or memory is exhausted.
+pub fn apply(array: &Array, function: Function) -> Result<Array, Failure> {
+    match (array.datatype, function) {
+        (Datatype::Fp32, _) => floats!(f32, function, array),
+        (Datatype::Fp64, _) => floats!(f64, function, array),
+        (Datatype::Bool, Function::Negative | Function::Absolute) => Ok(array.clone()),
+        (_, Function::Negative) => {
+            arithmetic::combine_number(array, Operator::Subtract, 0.0, false, true)
         }
+        (
+            Datatype::Uint8 | Datatype::Uint16 | Datatype::Uint32 | Datatype::Uint64,
+            Function::Absolute,
+        ) => Ok(array.clone()),
+        (_, Function::Absolute) => {
+            let mut wide = array.cast(Datatype::Int64)?;
+            for number in wide.buffer.view_mut::<i64>() {
+                *number = number
+                    .checked_abs()
+                    .ok_or_else(|| overflow("the negative of the least number does not fit"))?;
+            }
+            wide.cast(array.datatype)
+        }
+        _ => apply(&array.cast(Datatype::Fp64)?, function),
     }
 }

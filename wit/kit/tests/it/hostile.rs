@@ -2,8 +2,8 @@
 //! fails quickly with the right kind, without a panic.
 
 use tensorgate_kit::{
-    Array, Channels, Datatype, Filter, Kind, MAX_DIMS, Operator, Reduction, Span, decode_image,
-    decode_wav,
+    Array, Channels, Datatype, Filter, Function, Kind, MAX_DIMS, Operator, Reduction, Span,
+    arithmetic, boxes, decode_image, decode_wav, moves, planes, reduce, resize, unary,
 };
 
 fn of(values: &[f32], shape: &[usize]) -> Array {
@@ -33,31 +33,37 @@ fn sizes_that_overflow_are_refused_before_memory_is_made() {
             "dims",
             Array::full(Datatype::Uint8, &[1; MAX_DIMS + 1], 0.0).map(drop),
         ),
-        ("pad", one.pad(&[0, 0], &[HUGE, HUGE], 0.0).map(drop)),
+        (
+            "pad",
+            moves::pad(&one, &[0, 0], &[HUGE, HUGE], 0.0).map(drop),
+        ),
         (
             "pad further",
-            one.pad(&[usize::MAX, 0], &[usize::MAX, 0], 0.0).map(drop),
+            moves::pad(&one, &[usize::MAX, 0], &[usize::MAX, 0], 0.0).map(drop),
         ),
-        ("fit", one.fit(0, usize::MAX, 0.0).map(drop)),
+        ("fit", moves::fit(&one, 0, usize::MAX, 0.0).map(drop)),
         (
             "resize",
-            one.resize(0, HUGE, HUGE, Filter::Antialias).map(drop),
+            resize::resize(&one, 0, HUGE, HUGE, Filter::Antialias).map(drop),
         ),
         (
             "resize to nothing",
-            one.resize(0, 0, 4, Filter::Nearest).map(drop),
+            resize::resize(&one, 0, 0, 4, Filter::Nearest).map(drop),
         ),
         (
             "resize nothing",
-            empty.resize(0, 4, 4, Filter::Bilinear).map(drop),
+            resize::resize(&empty, 0, 4, 4, Filter::Bilinear).map(drop),
         ),
-        ("reshape", one.reshape(&[HUGE, HUGE]).map(drop)),
+        ("reshape", moves::reshape(&one, &[HUGE, HUGE]).map(drop)),
     ] {
         assert_eq!(kind(found), Kind::Room, "{what}");
     }
     let column = Array::full(Datatype::Uint8, &[1 << 20, 1], 0.0).unwrap();
     let row = Array::full(Datatype::Uint8, &[1 << 20], 0.0).unwrap();
-    assert_eq!(kind(column.combine(Operator::Add, &row)), Kind::Room);
+    assert_eq!(
+        kind(arithmetic::combine(&column, Operator::Add, &row)),
+        Kind::Room
+    );
 }
 
 #[test]
@@ -75,60 +81,72 @@ fn arguments_that_do_not_fit_are_values_and_types() {
             "bytes",
             Array::from_bytes(Datatype::Fp32, &[3], &[0; 11]).map(drop),
         ),
-        ("axes", a.transpose(&[0, 0]).map(drop)),
-        ("axes", a.transpose(&[0, 2]).map(drop)),
-        ("spans", a.slice(&[step(1)]).map(drop)),
-        ("beyond", a.slice(&[step(1), step(1)]).map(drop)),
-        ("before", a.slice(&[step(-2), step(-1)]).map(drop)),
-        ("no step", a.slice(&[step(0), step(0)]).map(drop)),
+        ("axes", moves::transpose(&a, &[0, 0]).map(drop)),
+        ("axes", moves::transpose(&a, &[0, 2]).map(drop)),
+        ("spans", moves::slice(&a, &[step(1)]).map(drop)),
+        ("beyond", moves::slice(&a, &[step(1), step(1)]).map(drop)),
+        ("before", moves::slice(&a, &[step(-2), step(-1)]).map(drop)),
+        ("no step", moves::slice(&a, &[step(0), step(0)]).map(drop)),
         (
             "far",
-            a.slice(&[step(isize::MIN), step(isize::MAX)]).map(drop),
+            moves::slice(&a, &[step(isize::MIN), step(isize::MAX)]).map(drop),
         ),
-        ("gather", a.gather(0, &[2]).map(drop)),
-        ("axis", a.gather(2, &[0]).map(drop)),
+        ("gather", moves::gather(&a, 0, &[2]).map(drop)),
+        ("axis", moves::gather(&a, 2, &[0]).map(drop)),
         (
             "axis",
-            a.reduce(Reduction::Sum, Some(usize::MAX), true).map(drop),
+            reduce::reduce(&a, Reduction::Sum, Some(usize::MAX), true).map(drop),
         ),
         (
             "axis",
-            a.resize(usize::MAX, 1, 1, Filter::Nearest).map(drop),
+            resize::resize(&a, usize::MAX, 1, 1, Filter::Nearest).map(drop),
         ),
-        ("top-k", a.top_k(3).map(drop)),
-        ("top-k", a.top_k(usize::MAX).map(drop)),
-        ("softmax", a.softmax(2).map(drop)),
-        ("planes", a.planes(1.0, &[0.0], &[1.0]).map(drop)),
+        ("top-k", reduce::top_k(&a, 3).map(drop)),
+        ("top-k", reduce::top_k(&a, usize::MAX).map(drop)),
+        ("softmax", reduce::softmax(&a, 2).map(drop)),
+        ("planes", planes::planes(&a, 1.0, &[0.0], &[1.0]).map(drop)),
         (
             "std",
-            a.reshape(&[1, 2, 2])
-                .unwrap()
-                .planes(1.0, &[0.0; 2], &[1.0, 0.0])
-                .map(drop),
+            planes::planes(
+                &moves::reshape(&a, &[1, 2, 2]).unwrap(),
+                1.0,
+                &[0.0; 2],
+                &[1.0, 0.0],
+            )
+            .map(drop),
         ),
-        ("concat", Array::concat(&[], 0).map(drop)),
+        ("concat", moves::concat(&[], 0).map(drop)),
         (
             "concat",
-            Array::concat(&[&a, &of(&[1.0; 3], &[3])], 0).map(drop),
+            moves::concat(&[&a, &of(&[1.0; 3], &[3])], 0).map(drop),
         ),
-        ("concat", Array::concat(&[&a], 2).map(drop)),
-        ("boxes", a.nms(&a, None, 0.5, 0.0, 1).map(drop)),
+        ("concat", moves::concat(&[&a], 2).map(drop)),
+        ("boxes", boxes::nms(&a, &a, None, 0.5, 0.0, 1).map(drop)),
         (
             "corner",
-            of(&[0.0, 0.0, f32::NAN, 1.0], &[1, 4])
-                .nms(&of(&[1.0], &[1]), None, 0.5, 0.0, 1)
-                .map(drop),
+            boxes::nms(
+                &of(&[0.0, 0.0, f32::NAN, 1.0], &[1, 4]),
+                &of(&[1.0], &[1]),
+                None,
+                0.5,
+                0.0,
+                1,
+            )
+            .map(drop),
         ),
         (
             "scores",
-            of(&[0.0; 4], &[1, 4]).nms(&a, None, 0.5, 0.0, 1).map(drop),
+            boxes::nms(&of(&[0.0; 4], &[1, 4]), &a, None, 0.5, 0.0, 1).map(drop),
         ),
         (
             "nothing",
-            Array::full(Datatype::Fp32, &[0], 0.0)
-                .unwrap()
-                .reduce(Reduction::Argmax, None, false)
-                .map(drop),
+            reduce::reduce(
+                &Array::full(Datatype::Fp32, &[0], 0.0).unwrap(),
+                Reduction::Argmax,
+                None,
+                false,
+            )
+            .map(drop),
         ),
     ] {
         assert_eq!(kind(found), Kind::Value, "{what}");
@@ -138,18 +156,21 @@ fn arguments_that_do_not_fit_are_values_and_types() {
     let minus = Array::full(Datatype::Int64, &[1], -1.0).unwrap();
     for operator in [Operator::Divide, Operator::FloorDivide, Operator::Remainder] {
         assert_eq!(
-            kind(zero.combine(operator, &zero)),
+            kind(arithmetic::combine(&zero, operator, &zero)),
             Kind::Division,
             "{operator:?}"
         );
     }
     assert_eq!(
-        kind(least.combine(Operator::FloorDivide, &minus)),
+        kind(arithmetic::combine(&least, Operator::FloorDivide, &minus)),
         Kind::Overflow
     );
-    assert_eq!(kind(least.combine(Operator::Add, &minus)), Kind::Overflow);
     assert_eq!(
-        kind(least.apply(tensorgate_kit::Function::Absolute)),
+        kind(arithmetic::combine(&least, Operator::Add, &minus)),
+        Kind::Overflow
+    );
+    assert_eq!(
+        kind(unary::apply(&least, Function::Absolute)),
         Kind::Overflow
     );
     assert_eq!(
@@ -163,37 +184,52 @@ fn arguments_that_do_not_fit_are_values_and_types() {
     );
     let bytes = Array::full(Datatype::Uint8, &[4], 200.0).unwrap();
     assert_eq!(
-        kind(bytes.combine_number(Operator::Add, 100.0, false, false)),
+        kind(arithmetic::combine_number(
+            &bytes,
+            Operator::Add,
+            100.0,
+            false,
+            false
+        )),
         Kind::Overflow
     );
     assert_eq!(
         kind(Array::full(Datatype::Uint8, &[1], 256.0)),
         Kind::Overflow
     );
-    assert_eq!(kind(bytes.resize(0, 1, 1, Filter::Bilinear)), Kind::Value);
+    assert_eq!(
+        kind(resize::resize(&bytes, 0, 1, 1, Filter::Bilinear)),
+        Kind::Value
+    );
 }
 
 #[test]
 fn an_empty_array_goes_through_what_does_not_choose() {
     let empty = Array::full(Datatype::Fp32, &[0, 3], 0.0).unwrap();
-    assert_eq!(empty.transpose(&[1, 0]).unwrap().shape(), [3, 0]);
+    assert_eq!(moves::transpose(&empty, &[1, 0]).unwrap().shape(), [3, 0]);
     assert_eq!(
-        empty.combine(Operator::Add, &empty).unwrap().shape(),
+        arithmetic::combine(&empty, Operator::Add, &empty)
+            .unwrap()
+            .shape(),
         [0, 3]
     );
     assert_eq!(
-        empty
-            .reduce(Reduction::Sum, Some(0), false)
+        reduce::reduce(&empty, Reduction::Sum, Some(0), false)
             .unwrap()
             .shape(),
         [3]
     );
-    assert_eq!(empty.softmax(0).unwrap().shape(), [0, 3]);
-    assert_eq!(empty.top_k(2).unwrap().0.shape(), [0, 2]);
-    assert_eq!(Array::concat(&[&empty, &empty], 1).unwrap().shape(), [0, 6]);
+    assert_eq!(reduce::softmax(&empty, 0).unwrap().shape(), [0, 3]);
+    assert_eq!(reduce::top_k(&empty, 2).unwrap().0.shape(), [0, 2]);
+    assert_eq!(moves::concat(&[&empty, &empty], 1).unwrap().shape(), [0, 6]);
     let boxes = Array::full(Datatype::Fp32, &[0, 4], 0.0).unwrap();
     let scores = Array::full(Datatype::Fp32, &[0], 0.0).unwrap();
-    assert_eq!(boxes.nms(&scores, None, 0.5, 0.0, 9).unwrap().shape(), [0]);
+    assert_eq!(
+        boxes::nms(&boxes, &scores, None, 0.5, 0.0, 9)
+            .unwrap()
+            .shape(),
+        [0]
+    );
 }
 
 /// The first bytes of a PNG, up to the end of its header, with any size.

@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 use tensorgate_kit::{
-    Array, Channels, Datatype, Failure, Filter, Function, Operator, Reduction, Span, decode_image,
-    decode_wav,
+    Array, Channels, Datatype, Failure, Filter, Function, Operator, Reduction, Span, arithmetic,
+    boxes, decode_image, decode_wav, moves, planes, reduce, resize, unary,
 };
 
 fn hex(text: &str) -> Vec<u8> {
@@ -101,29 +101,30 @@ fn moved(call: &str, with: &Value, first: &Array) -> Result<Array, Failure> {
     let size = |key: &str| with[key].as_u64().unwrap() as usize;
     let number = |key: &str| with[key].as_f64().unwrap();
     match call {
-        "transpose" => first.transpose(&sizes(&with["axes"])),
+        "transpose" => moves::transpose(first, &sizes(&with["axes"])),
         "slice" => {
             let spans = with["spans"].as_array().unwrap().iter().map(|span| Span {
                 start: span[0].as_u64().unwrap() as usize,
                 count: span[1].as_u64().unwrap() as usize,
                 step: span[2].as_i64().unwrap() as isize,
             });
-            first.slice(&spans.collect::<Vec<_>>())
+            moves::slice(first, &spans.collect::<Vec<_>>())
         }
-        "gather" => first.gather(size("axis"), &sizes(&with["indices"])),
-        "pad" => first.pad(
+        "gather" => moves::gather(first, size("axis"), &sizes(&with["indices"])),
+        "pad" => moves::pad(
+            first,
             &sizes(&with["before"]),
             &sizes(&with["after"]),
             number("value"),
         ),
-        "fit" => first.fit(size("axis"), size("length"), number("value")),
+        "fit" => moves::fit(first, size("axis"), size("length"), number("value")),
         "resize" => {
             let filter = match with["filter"].as_str().unwrap() {
                 "nearest" => Filter::Nearest,
                 "bilinear" => Filter::Bilinear,
                 _ => Filter::Antialias,
             };
-            first.resize(0, size("height"), size("width"), filter)
+            resize::resize(first, 0, size("height"), size("width"), filter)
         }
         other => panic!("{other}"),
     }
@@ -142,33 +143,45 @@ fn made(case: &Value) -> Result<Vec<Array>, Failure> {
     let number = |key: &str| with[key].as_f64().unwrap();
     let size = |key: &str| with[key].as_u64().unwrap() as usize;
     let one = match case["call"].as_str().unwrap() {
-        "combine" => given[0].combine(operator(text("operator")), &given[1]),
+        "combine" => arithmetic::combine(&given[0], operator(text("operator")), &given[1]),
         "combine_number" => {
             let (number, reversed) = (number("number"), with["reversed"] == true);
             let real = number.fract() != 0.0;
-            given[0].combine_number(operator(text("operator")), number, real, reversed)
+            arithmetic::combine_number(
+                &given[0],
+                operator(text("operator")),
+                number,
+                real,
+                reversed,
+            )
         }
-        "apply" => given[0].apply(function(text("function"))),
-        "clip" => given[0].clip(number("low"), number("high")),
-        "concat" => Array::concat(&given.iter().collect::<Vec<_>>(), size("axis")),
+        "apply" => unary::apply(&given[0], function(text("function"))),
+        "clip" => arithmetic::clip(&given[0], number("low"), number("high")),
+        "concat" => moves::concat(&given.iter().collect::<Vec<_>>(), size("axis")),
         "cast" => given[0].cast(datatype(text("datatype"))),
         "reduce" => {
             let axis = with["axis"].as_u64().map(|axis| axis as usize);
-            given[0].reduce(reduction(text("reduction")), axis, false)
+            reduce::reduce(&given[0], reduction(text("reduction")), axis, false)
         }
-        "softmax" => given[0].softmax(size("axis")),
+        "softmax" => reduce::softmax(&given[0], size("axis")),
         "top_k" => {
-            return given[0]
-                .top_k(size("k"))
+            return reduce::top_k(&given[0], size("k"))
                 .map(|(values, places)| vec![values, places]);
         }
         "planes" => {
             let (mean, std) = (singles(&with["mean"]), singles(&with["std"]));
-            given[0].planes(number("scale") as f32, &mean, &std)
+            planes::planes(&given[0], number("scale") as f32, &mean, &std)
         }
         "nms" => {
             let (overlap, least) = (number("overlap") as f32, number("least") as f32);
-            given[0].nms(&given[1], given.get(2), overlap, least, size("limit"))
+            boxes::nms(
+                &given[0],
+                &given[1],
+                given.get(2),
+                overlap,
+                least,
+                size("limit"),
+            )
         }
         "decode_image" => {
             let channels = match text("channels") {
