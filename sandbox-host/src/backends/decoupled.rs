@@ -47,31 +47,29 @@ pub struct DecoupledStream {
     question: RequestIdentity,
 }
 
-impl Channel {
+impl DecoupledStream {
     /// Sends a request that may have several responses, and reads the response head. `deadline`
     /// applies to the head, and `until` to the whole stream.
-    pub async fn infer_decoupled(
-        &self,
+    pub async fn open(
+        channel: &Channel,
         request: proto::ModelInferRequest,
         question: RequestIdentity,
         claims: &HeaderMap,
         max_answer_bytes: usize,
         (deadline, until): (Instant, Instant),
-    ) -> Result<DecoupledStream, BackendError> {
+    ) -> Result<Self, BackendError> {
         let mut request = with_deadline(tokio_stream::once(request), until);
         request.metadata_mut().as_mut().extend(claims.clone());
         let answers = async {
-            let mut caller = self.grpc_client(max_answer_bytes).await?;
+            let mut caller = channel.grpc_client(max_answer_bytes).await?;
             let codec = SizeCheckedCodec::new(upstream::streamed_bytes, max_answer_bytes);
             let method = PathAndQuery::from_static(upstream::INFER_STREAM);
             caller.streaming(request, method, codec).await
         };
         let stream = within(deadline, answers).await?;
-        Ok(DecoupledStream { stream, question })
+        Ok(Self { stream, question })
     }
-}
 
-impl DecoupledStream {
     /// The next response, which must arrive before the deadline.
     pub async fn next(&mut self, deadline: Instant) -> Result<StreamedResponse, BackendError> {
         let next = tokio::time::timeout_at(deadline, self.stream.message()).await;

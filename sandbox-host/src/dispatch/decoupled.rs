@@ -136,7 +136,7 @@ impl Attempt for Opening<'_> {
         let times = (deadline, self.until);
         let line = to.channel.as_deref();
         let line = line.ok_or_else(BackendError::other_protocol)?;
-        let answers = line.infer_decoupled(request, identity, claims, most, times);
+        let answers = DecoupledStream::open(line, request, identity, claims, most, times);
         let mut answers = answers.await?;
         let first = answers.next(deadline).await?;
         Ok((since, answers, first))

@@ -15,7 +15,6 @@ const EXCEPTED: [(&str, &str); 8] = [
     // The states of a request have a file each, with the methods that drive them. Its methods are
     // put together when its states are.
     ("filters/core", "Gate"),
-    ("sandbox-host", "Channel"),
     ("sandbox-host", "Dispatcher"),
     ("sandbox-host", "Loader"),
     ("sandbox-host", "Pipeline"),
