@@ -31,6 +31,7 @@ use crate::policy_store::assemble::{Loader, PolicyFault};
 use crate::policy_store::parts::models_at;
 use crate::policy_store::pending_policy::PendingPolicy;
 use crate::policy_store::policy_versions::{Attempt, LoadOutcome, PolicyVersion};
+use crate::policy_store::restriction::restrict;
 use crate::service::App;
 
 /// The interval of checks whether the bundle's file was replaced.
@@ -242,7 +243,7 @@ impl Reloader {
                 let reread = self.loader.reload_secrets(known).await;
                 reread.map(|()| Arc::clone(known))
             }
-            (None, Some(base)) => self.loader.restrict(candidate, base).map(Arc::new),
+            (None, Some(base)) => restrict(&self.loader, candidate, base).map(Arc::new),
             (None, None) => match self.check_permitted(resources).await {
                 Ok(()) => self.loader.load(candidate, &held).await.map(Arc::new),
                 Err(faults) => {
