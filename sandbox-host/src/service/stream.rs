@@ -38,7 +38,7 @@ use crate::pipeline::chunk_stream::Source;
 use crate::pipeline::record::Record;
 use crate::pipeline::reply;
 use crate::pipeline::reply::Reply;
-use crate::pipeline::stream_record::StreamEnd;
+use crate::pipeline::stream_record::{self, StreamEnd};
 use crate::policy_store::policy_versions::PolicyVersion;
 use answering::{Answered, Answering};
 use conditions::StreamConditions;
@@ -91,7 +91,7 @@ where
 {
     record.caller.clone_from(opened.caller());
     record.protocol = tensorgate_policy::Protocol::OipGrpc;
-    record.open_stream();
+    stream_record::open_stream(record);
     let context = parts.headers.get(HEADER).and_then(|it| it.to_str().ok());
     let marker = EnvelopeCodec::new(opened.key(), context.unwrap_or_default());
     let timeout = grpc_timeout::from_headers(&parts.headers);
@@ -119,7 +119,7 @@ where
         number: 0,
         answered: 0,
         running: None,
-        record: record.for_stream(),
+        record: stream_record::for_stream(record),
         over: false,
         incomplete: false,
         left: false,
@@ -164,7 +164,7 @@ where
 impl<B> Stream<B> {
     fn close(&mut self, end: StreamEnd<'_>) {
         self.over = true;
-        self.record.closed(end, self.number, self.answered);
+        stream_record::closed(&self.record, end, self.number, self.answered);
     }
 }
 
@@ -253,9 +253,8 @@ where
             if let Some(denial) = self.goes_on.check() {
                 return Err(denial);
             }
-            let mut record = self
-                .record
-                .for_message(self.answering.opened.caller_of_message(self.number));
+            let caller = self.answering.opened.caller_of_message(self.number);
+            let mut record = stream_record::for_message(&self.record, caller);
             record.request_bytes = frame.len();
             return match message {
                 Ok(mark) => {
@@ -272,7 +271,7 @@ where
                     }
                 }
                 Err(refusal) => {
-                    record.refused_by_verifier(&refusal).await;
+                    stream_record::refused_by_verifier(&mut record, &refusal).await;
                     if refusal.ends {
                         return Err(refusal.denial);
                     }
@@ -291,8 +290,8 @@ where
         self.number = self.number.saturating_add(1);
         let refusal = Refusal::of(incomplete_message(), true);
         let caller = self.answering.opened.caller_of_message(self.number);
-        let mut record = self.record.for_message(caller);
-        record.refused_by_verifier(&refusal).await;
+        let mut record = stream_record::for_message(&self.record, caller);
+        stream_record::refused_by_verifier(&mut record, &refusal).await;
         Err(refusal.denial)
     }
 

@@ -11,7 +11,7 @@ use tensorgate_wire::encode;
 use super::super::App;
 use crate::pipeline::decoupled::DecoupledRequest;
 use crate::pipeline::record::Record;
-use crate::pipeline::stream_record::StreamEnd;
+use crate::pipeline::stream_record::{StreamEnd, answered};
 use crate::policy_store::policy_versions::PolicyVersion;
 
 /// A message that is being answered.
@@ -82,7 +82,7 @@ impl RunningAnswer {
     /// Records the end. No response follows.
     pub(super) fn ends(&mut self, end: StreamEnd<'_>) {
         if !std::mem::replace(&mut self.over, true) {
-            self.record.answered(end, self.answers, self.bytes);
+            answered(&mut self.record, end, self.answers, self.bytes);
         }
     }
 }
