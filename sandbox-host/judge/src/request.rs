@@ -267,9 +267,7 @@ impl Verifier {
                 self.verify_body(*admitted, body)
                     .map(|request| Allowed::Model(Box::new(request)))
             }
-            HeadVerdict::Stream(opened) => {
-                self.verify_messages(&opened, &body).map(Allowed::Stream)
-            }
+            HeadVerdict::Stream(opened) => opened.verify_messages(self, &body).map(Allowed::Stream),
         }
     }
 

@@ -85,24 +85,22 @@ impl StreamHead {
             key: Arc::clone(&self.key),
         }
     }
-}
 
-impl Verifier {
     /// Verifies every message of a complete stream without envelopes, up to the first denial.
     pub(super) fn verify_messages(
         &self,
-        opened: &StreamHead,
+        verifier: &Verifier,
         body: &Bytes,
     ) -> Result<Vec<ModelRequest>, Box<DeniedRequest>> {
         let refused = |denial| {
             Box::new(DeniedRequest {
                 denial,
-                protocol: opened.decision.protocol(),
-                caller: opened.caller.clone(),
+                protocol: self.decision.protocol(),
+                caller: self.caller.clone(),
                 origin: DenialOrigin::Disagreement,
             })
         };
-        let mut messages = Messages::from_client(opened.plan.max_bytes);
+        let mut messages = Messages::from_client(self.plan.max_bytes);
         let (mut requests, mut at, mut number) = (Vec::new(), 0_usize, 0_u64);
         loop {
             let rest = body.get(at..).unwrap_or_default();
@@ -111,8 +109,8 @@ impl Verifier {
                     let frame = body.slice(at..at.saturating_add(used));
                     at = at.saturating_add(used);
                     number = number.saturating_add(1);
-                    let admitted = opened.message_head(number, true, RemainingQuotas::default());
-                    requests.push(self.verify_body(admitted, frame)?);
+                    let admitted = self.message_head(number, true, RemainingQuotas::default());
+                    requests.push(verifier.verify_body(admitted, frame)?);
                 }
                 _ => {
                     messages.end(rest.len()).map_err(refused)?;
