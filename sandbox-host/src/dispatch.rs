@@ -12,7 +12,7 @@ mod decoupled;
 mod fair_queue;
 pub mod health;
 mod in_flight;
-mod mirror;
+pub(crate) mod mirror;
 mod openai;
 mod outlier_detection;
 mod permits;
@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use crate::backends::oip::{Channel, Endpoint};
 use crate::backends::{BackendError, BackendRequest, Call};
 use crate::dispatch::health::BackendHealth;
-use attempt_loop::Attempt;
+use attempt_loop::{Attempt, Attempts};
 use attempts::{RetryBudget, RetryState};
 use breaker::Breaker;
 pub use decoupled::ResponseStream;
@@ -179,7 +179,7 @@ impl Dispatcher {
         let backend_request = BackendRequest::new(self.dialect, call)
             .await
             .map_err(|error| error.to_denial(self.health.name()))?;
-        let attempts = self.attempts((contract, version), (deadline, request_deadline));
+        let attempts = Attempts::new(self, (contract, version), (deadline, request_deadline));
         let (chosen, outputs) = attempts.run(backend_request).await?;
         permit.mark_answered();
         Ok(BackendResponse {

@@ -32,26 +32,25 @@ pub(super) struct Attempts<'d> {
     retry: RetryState,
 }
 
-impl Dispatcher {
+impl<'d> Attempts<'d> {
     /// Starts the attempts for one version of a model.
-    pub(super) fn attempts<'d>(
-        &'d self,
+    pub(super) fn new(
+        dispatcher: &'d Dispatcher,
         (model, version): (&'d Model, &'d str),
         until: (Instant, Deadline),
-    ) -> Attempts<'d> {
-        Attempts {
-            dispatcher: self,
+    ) -> Self {
+        let sequence = dispatcher.pool.next_sequence();
+        Self {
+            dispatcher,
             model,
             version,
             deadlines: until,
-            retry: self
+            retry: dispatcher
                 .retries
-                .start_request(model, until.1.client, self.pool.next_sequence()),
+                .start_request(model, until.1.client, sequence),
         }
     }
-}
 
-impl Attempts<'_> {
     /// Sends a request to one endpoint after another until one answers. Reports the outcome of each
     /// failed call. The caller reports the other one, because it may have to check the answer.
     pub(super) async fn run<A: Attempt>(

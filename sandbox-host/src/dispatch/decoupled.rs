@@ -16,7 +16,7 @@ use tensorgate_wire::proto::ModelInferRequest;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::attempt_loop::Attempt;
+use super::attempt_loop::{Attempt, Attempts};
 use super::in_flight::CallObserver;
 use super::{Deadline, Dispatcher, Permit, SelectedEndpoint};
 use crate::backends::decoupled::{DecoupledStream, RequestIdentity, StreamedResponse};
@@ -35,6 +35,57 @@ pub struct ResponseStream {
 }
 
 impl ResponseStream {
+    /// Sends a request that may have several responses, and waits for the first one until the
+    /// request's deadline. All responses must arrive within the model's own bounds and before
+    /// `until`. Sets `waited` to the time spent waiting for a permit.
+    pub async fn open(
+        dispatcher: &Dispatcher,
+        call: Call<'_>,
+        bounds: &Decoupled,
+        (request_deadline, until): (Deadline, Instant),
+        waited: &mut Duration,
+    ) -> Result<Self, Denial> {
+        let (mut permit, raised, deadline) = dispatcher.acquire(request_deadline, waited).await?;
+        let deadline = deadline.min(until);
+        let (contract, version, claims) = (call.contract, call.version, call.claims);
+        let max_answer_bytes = response_size::max_bytes(call.outputs);
+        let identity = RequestIdentity {
+            id: call.id.to_owned(),
+            model: call.model.to_owned(),
+            version: version.to_owned(),
+        };
+        let request =
+            oip::request(call).map_err(|error| error.to_denial(dispatcher.health.name()))?;
+        let attempts = Attempts::new(
+            dispatcher,
+            (contract, version),
+            (deadline, request_deadline),
+        );
+        let opening = Opening {
+            request,
+            identity,
+            claims,
+            max_answer_bytes,
+            until,
+        };
+        let (chosen, (since, answers, first)) = attempts.run(opening).await?;
+        chosen.call.report_success();
+        permit.mark_answered();
+        let of = (chosen.index, since);
+        let (to, came) = mpsc::channel(READ_AHEAD);
+        let kept = StreamResources {
+            _place: permit,
+            _raised: raised,
+            chosen,
+        };
+        tokio::spawn(read(answers, first, *bounds, until, kept, to));
+        Ok(Self {
+            witness: dispatcher.observer.clone(),
+            call: of,
+            responses: came,
+        })
+    }
+
     /// The next response. There is none after the last response or after a denial.
     pub async fn next(&mut self) -> Result<StreamedResponse, Denial> {
         self.responses.recv().await.unwrap_or_else(|| {
@@ -61,54 +112,6 @@ struct StreamResources {
 struct RemainingBounds {
     answers: u64,
     bytes: u64,
-}
-
-impl Dispatcher {
-    /// Sends a request that may have several responses, and waits for the first one until the
-    /// request's deadline. All responses must arrive within the model's own bounds and before
-    /// `until`. Sets `waited` to the time spent waiting for a permit.
-    pub async fn dispatch_decoupled(
-        &self,
-        call: Call<'_>,
-        bounds: &Decoupled,
-        (request_deadline, until): (Deadline, Instant),
-        waited: &mut Duration,
-    ) -> Result<ResponseStream, Denial> {
-        let (mut permit, raised, deadline) = self.acquire(request_deadline, waited).await?;
-        let deadline = deadline.min(until);
-        let (contract, version, claims) = (call.contract, call.version, call.claims);
-        let max_answer_bytes = response_size::max_bytes(call.outputs);
-        let identity = RequestIdentity {
-            id: call.id.to_owned(),
-            model: call.model.to_owned(),
-            version: version.to_owned(),
-        };
-        let request = oip::request(call).map_err(|error| error.to_denial(self.health.name()))?;
-        let attempts = self.attempts((contract, version), (deadline, request_deadline));
-        let opening = Opening {
-            request,
-            identity,
-            claims,
-            max_answer_bytes,
-            until,
-        };
-        let (chosen, (since, answers, first)) = attempts.run(opening).await?;
-        chosen.call.report_success();
-        permit.mark_answered();
-        let of = (chosen.index, since);
-        let (to, came) = mpsc::channel(READ_AHEAD);
-        let kept = StreamResources {
-            _place: permit,
-            _raised: raised,
-            chosen,
-        };
-        tokio::spawn(read(answers, first, *bounds, until, kept, to));
-        Ok(ResponseStream {
-            witness: self.observer.clone(),
-            call: of,
-            responses: came,
-        })
-    }
 }
 
 /// The start of a stream of responses.

@@ -77,46 +77,45 @@ impl ContractChecks {
     }
 }
 
-impl Dispatcher {
-    /// Sends a mirrored request to the least loaded endpoint and reads its response, within the
-    /// backend's own timeout. It takes no permit, is not retried, and does not count in outlier
-    /// detection.
-    ///
-    /// # Errors
-    /// Returns the reason why there is no response.
-    pub(crate) async fn mirror(
-        &self,
-        model: &Model,
-        message: ModelInferRequest,
-        claims: &HeaderMap,
-        max_answer_bytes: usize,
-    ) -> Result<Vec<Tensor<'static>>, BackendError> {
-        self.check_files(model, &message.model_version)?;
-        let no_client = ClientKey::from_name(None);
-        self.observer.breaker.check(no_client)?;
-        let now = Instant::now();
-        let deadline = now.checked_add(self.timeout).unwrap_or(now);
-        let none = || BackendError::Unavailable("no server is connected".to_owned());
-        // Mirrored requests must not advance the round-robin order of regular requests.
-        let (endpoint_index, endpoint) = self
-            .pool
-            .ranked(no_client, 0, &[])
-            .next()
-            .ok_or_else(none)?;
-        let line = endpoint.channel().filter(|line| !line.is_lost());
-        let line = line.ok_or_else(none)?;
-        let (id, version) = (message.id.clone(), message.model_version.clone());
-        self.mirror_checks
-            .check(endpoint_index, model, &version, &line, deadline)
-            .await?;
-        let answer = line
-            .infer(
-                MessageChunks::encode(message)?,
-                claims,
-                max_answer_bytes,
-                deadline,
-            )
-            .await?;
-        answer::tensors(answer, &id, model.backend_model(), &version)
-    }
+/// Sends a mirrored request to the least loaded endpoint and reads its response, within the
+/// backend's own timeout. It takes no permit, is not retried, and does not count in outlier
+/// detection.
+///
+/// # Errors
+/// Returns the reason why there is no response.
+pub(crate) async fn mirror(
+    dispatcher: &Dispatcher,
+    model: &Model,
+    message: ModelInferRequest,
+    claims: &HeaderMap,
+    max_answer_bytes: usize,
+) -> Result<Vec<Tensor<'static>>, BackendError> {
+    dispatcher.check_files(model, &message.model_version)?;
+    let no_client = ClientKey::from_name(None);
+    dispatcher.observer.breaker.check(no_client)?;
+    let now = Instant::now();
+    let deadline = now.checked_add(dispatcher.timeout).unwrap_or(now);
+    let none = || BackendError::Unavailable("no server is connected".to_owned());
+    // Mirrored requests must not advance the round-robin order of regular requests.
+    let (endpoint_index, endpoint) = dispatcher
+        .pool
+        .ranked(no_client, 0, &[])
+        .next()
+        .ok_or_else(none)?;
+    let line = endpoint.channel().filter(|line| !line.is_lost());
+    let line = line.ok_or_else(none)?;
+    let (id, version) = (message.id.clone(), message.model_version.clone());
+    dispatcher
+        .mirror_checks
+        .check(endpoint_index, model, &version, &line, deadline)
+        .await?;
+    let answer = line
+        .infer(
+            MessageChunks::encode(message)?,
+            claims,
+            max_answer_bytes,
+            deadline,
+        )
+        .await?;
+    answer::tensors(answer, &id, model.backend_model(), &version)
 }

@@ -10,7 +10,7 @@ use tensorgate_policy::policy::{Accepts, Model};
 use tensorgate_policy::{Denial, Reason};
 use tokio::time::Instant;
 
-use super::attempt_loop::Attempt;
+use super::attempt_loop::{Attempt, Attempts};
 use super::{Deadline, Dispatcher, SelectedEndpoint};
 use crate::backends::BackendError;
 use crate::backends::openai::{CheckedResponse, EventStream, ResponseMemory, check};
@@ -32,7 +32,7 @@ impl Dispatcher {
     ) -> Result<EventStream, Denial> {
         let (mut permit, raised, deadline) = self.acquire(request_deadline, waited).await?;
         let max_answer_bytes = longest_answer(model)?;
-        let attempts = self.attempts((model, version), (deadline, request_deadline));
+        let attempts = Attempts::new(self, (model, version), (deadline, request_deadline));
         let request = StreamedRequest(DocumentRequest {
             document,
             model: model.name(),
@@ -63,7 +63,7 @@ impl Dispatcher {
     ) -> Result<CheckedResponse, Denial> {
         let (mut permit, _raised, deadline) = self.acquire(request_deadline, waited).await?;
         let max_answer_bytes = longest_answer(model)?;
-        let attempts = self.attempts((model, version), (deadline, request_deadline));
+        let attempts = Attempts::new(self, (model, version), (deadline, request_deadline));
         let request = DocumentRequest {
             document,
             model: model.name(),

@@ -74,10 +74,8 @@ impl Pipeline {
             .await?;
         let started = Instant::now();
         let call = sent.call(model, &wanted);
-        let replies = route
-            .backend()?
-            .dispatch_decoupled(call, bounds, (request_deadline, until), &mut timings.queue)
-            .await;
+        let (backend, times) = (route.backend()?, (request_deadline, until));
+        let replies = ResponseStream::open(backend, call, bounds, times, &mut timings.queue).await;
         self.count_queue_time(model, started, timings);
         // Shrinking never fails. The inputs are released.
         let _ = memory_permit.resize(room);

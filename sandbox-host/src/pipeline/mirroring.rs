@@ -36,6 +36,7 @@ use tensorgate_wire::proto::ModelInferRequest;
 use tokio::sync::Semaphore;
 
 use crate::dispatch::Dispatcher;
+use crate::dispatch::mirror::mirror;
 
 /// The most mirrored requests in flight to one version. They hardly affect a server that also
 /// serves clients.
@@ -229,7 +230,7 @@ impl PendingMirror {
                 let Some(of) = policy.model(model) else {
                     return;
                 };
-                let asked = backend.mirror(of, message, &claims, max_answer_bytes);
+                let asked = mirror(&backend, of, message, &claims, max_answer_bytes);
                 let outcome = match catch_panic(asked).await {
                     Ok(Ok(tensors)) => compare((&policy, model), &shadow, &shared, tensors).await,
                     Ok(Err(error)) => MirrorOutcome::Fail(error.to_string()),
