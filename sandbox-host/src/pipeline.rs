@@ -205,7 +205,7 @@ impl Pipeline {
         let (model, route) = self.route(request.model)?;
         let room = |inputs: &[Tensor<'_>]| match &route.target {
             Target::Backend(backend) => backend.dialect().request_memory(model, inputs),
-            Target::Ensemble(backends) => self.memory_bytes(model, backends),
+            Target::Ensemble(backends) => ensemble::memory_bytes(&self.policy, model, backends),
         };
         let (sent, wanted) = self
             .prepared(
@@ -251,7 +251,7 @@ impl Pipeline {
                     timings: &mut *timings,
                     shadow: &mut *shadow,
                 };
-                let answered = self.run_ensemble(request, sent, own).await;
+                let answered = ensemble::run(self, request, sent, own).await;
                 self.count_queue_time(model, started, timings);
                 let outputs = answered?;
                 check_outputs(model, &outputs, shadow)?;
@@ -333,9 +333,9 @@ impl Pipeline {
             shadow,
         };
         let rules = model.backend_inputs();
-        let inputs = self
-            .chain(links, Role::Preprocess, payload, rules, &mut asked)
-            .await?;
+        let metrics = &self.metrics;
+        let inputs =
+            chain::run(metrics, links, Role::Preprocess, payload, rules, &mut asked).await?;
         // Memory for the response is reserved before the request is sent, so a backend cannot fill
         // the host.
         if !memory_permit.resize(owned::data_bytes(&inputs).saturating_add(room(&inputs))) {
@@ -399,9 +399,9 @@ impl Pipeline {
         let returns = self.returns(wanted.grant, wanted.model, model);
         let links = route.chain(wanted.grant);
         let made = Payload::Tensors(outputs);
-        let outputs = self
-            .chain(links, Role::Postprocess, made, returns, &mut asked)
-            .await?;
+        let metrics = &self.metrics;
+        let outputs =
+            chain::run(metrics, links, Role::Postprocess, made, returns, &mut asked).await?;
         if self.policy.watch().reads_classes() {
             timings.top_class = top_class(returns, &outputs);
         }

@@ -47,6 +47,7 @@ use tokio::time::Instant;
 use crate::admission::body_memory::{reserve_decoded, reserve_expanded, reserve_parsed};
 use crate::admission::{Admission, AdmissionPermit, HELD_BYTES};
 use crate::dispatch::Deadline;
+use crate::pipeline::openai;
 use crate::pipeline::record::Record;
 use crate::pipeline::reply;
 use crate::pipeline::reply::{Failure, Finish, Reply, ReplyBody};
@@ -414,20 +415,26 @@ async fn complete(
     let settling = settlement_key.map(|key| TokenSettlement::new(key, &request_id));
     let (pipeline, timings) = (&generation.pipeline, &mut record.timings);
     let (mut reply, tokens) = if document.stream {
-        let streamed = pipeline
-            .stream(request, document, memory_permit, request_deadline, timings)
-            .await?;
+        let streamed = openai::stream(
+            pipeline,
+            request,
+            document,
+            memory_permit,
+            request_deadline,
+            timings,
+        )
+        .await?;
         (reply::events(streamed, &request_id), None)
     } else {
-        let answer = pipeline
-            .complete(
-                request,
-                document,
-                &mut memory_permit,
-                request_deadline,
-                timings,
-            )
-            .await?;
+        let answer = openai::complete(
+            pipeline,
+            request,
+            document,
+            &mut memory_permit,
+            request_deadline,
+            timings,
+        )
+        .await?;
         let mut reply = reply::success(protocol, StatusCode::OK, answer.body, &request_id);
         reply.hold(memory_permit);
         (reply, answer.tokens)

@@ -12,14 +12,15 @@ use tensorgate_policy::contract::{TensorRule, check_structure};
 use tensorgate_policy::{Denial, Reason, Tensor};
 use tensorgate_sandbox::{CallContext, HandlerError, HandlerOutput};
 use tensorgate_telemetry::labels::{FaultLabels, HandlerLabels};
+use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_telemetry::timings::Timings;
 use tokio::time::Instant;
 
 use super::attribution::Fault;
+use super::contract_denial;
 use super::route::HandlerChain;
 use super::shadow::{InShadow, Values};
 use super::stage::Stage;
-use super::{Pipeline, contract_denial};
 
 /// The common inputs of a request's handler calls.
 pub(super) struct CallContents<'a> {
@@ -32,199 +33,195 @@ pub(super) struct CallContents<'a> {
     pub(super) shadow: &'a mut InShadow,
 }
 
-impl Pipeline {
-    /// Calls every handler. `rules` are for the output of the last one.
-    pub(super) async fn chain(
-        &self,
-        chain: &HandlerChain,
-        role: Role,
-        payload: Payload,
-        rules: &[TensorRule],
-        contents: &mut CallContents<'_>,
-    ) -> Result<Vec<Tensor<'static>>, Denial> {
-        let mut payload = payload;
-        let beside = contents.memory_permit.bytes();
-        let stages = chain.for_role(role);
-        for (number, stage) in (1_usize..).zip(stages) {
-            let started = Instant::now();
-            let handler = stage.for_request(
-                contents.request_deadline,
-                contents.behalf,
-                contents.memory_permit,
-            )?;
-            let called = match (role, payload) {
-                (Role::Preprocess, payload) => {
-                    handler.preprocess(contents.request_id, payload).await
-                }
-                (Role::Postprocess, Payload::Tensors(tensors)) => {
-                    handler.postprocess(contents.request_id, tensors).await
-                }
-                (Role::Postprocess, Payload::Raw { .. }) => return Err(no_tensors()),
-            };
-            let is_last = number == stages.len();
-            let rules = is_last.then_some((rules, chain));
-            let tensors = self.check_made(stage, role, started, called, rules, contents)?;
-            if is_last {
-                return Ok(tensors);
+/// Calls every handler of a role. `rules` are for the output of the last one.
+pub(super) async fn run(
+    metrics: &Metrics,
+    chain: &HandlerChain,
+    role: Role,
+    payload: Payload,
+    rules: &[TensorRule],
+    contents: &mut CallContents<'_>,
+) -> Result<Vec<Tensor<'static>>, Denial> {
+    let mut payload = payload;
+    let beside = contents.memory_permit.bytes();
+    let stages = chain.for_role(role);
+    for (number, stage) in (1_usize..).zip(stages) {
+        let started = Instant::now();
+        let handler = stage.for_request(
+            contents.request_deadline,
+            contents.behalf,
+            contents.memory_permit,
+        )?;
+        let called = match (role, payload) {
+            (Role::Preprocess, payload) => handler.preprocess(contents.request_id, payload).await,
+            (Role::Postprocess, Payload::Tensors(tensors)) => {
+                handler.postprocess(contents.request_id, tensors).await
             }
-            // An intermediate output is in memory in addition to everything else.
-            let bytes = owned::data_bytes(&tensors).saturating_add(beside);
-            if !contents.memory_permit.resize(bytes) {
-                return Err(out_of_memory("a handler's output"));
-            }
-            payload = Payload::Tensors(tensors);
-        }
-        match payload {
-            Payload::Tensors(tensors) => Ok(tensors),
-            Payload::Raw { .. } => Err(no_tensors()),
-        }
-    }
-
-    /// Records a handler's output and classifies its failures. Without `rules` another handler
-    /// follows. `tensorgate handler logs` finds a fault's line by its target.
-    fn check_made(
-        &self,
-        stage: &Stage,
-        role: Role,
-        started: Instant,
-        called: Result<HandlerOutput, HandlerError>,
-        rules: Option<(&[TensorRule], &HandlerChain)>,
-        contents: &mut CallContents<'_>,
-    ) -> Result<Vec<Tensor<'static>>, Denial> {
-        let (timings, request_id) = (&mut *contents.timings, contents.request_id);
-        let took = started.elapsed();
-        timings.handler = timings.handler.saturating_add(took);
-        if role == Role::Postprocess {
-            timings.postprocess = timings.postprocess.saturating_add(took);
-        }
-        let labels = HandlerLabels {
-            handler: stage.name.clone(),
-            role: role.export(),
+            (Role::Postprocess, Payload::Raw { .. }) => return Err(no_tensors()),
         };
-        self.metrics
-            .handler_seconds
-            .get_or_create(&labels)
-            .observe(took.as_secs_f64());
-        let fault = |cause: &'static str, detail: &str| {
-            self.metrics
-                .handler_faults
+        let is_last = number == stages.len();
+        let rules = is_last.then_some((rules, chain));
+        let tensors = check_made(metrics, stage, role, started, called, rules, contents)?;
+        if is_last {
+            return Ok(tensors);
+        }
+        // An intermediate output is in memory in addition to everything else.
+        let bytes = owned::data_bytes(&tensors).saturating_add(beside);
+        if !contents.memory_permit.resize(bytes) {
+            return Err(out_of_memory("a handler's output"));
+        }
+        payload = Payload::Tensors(tensors);
+    }
+    match payload {
+        Payload::Tensors(tensors) => Ok(tensors),
+        Payload::Raw { .. } => Err(no_tensors()),
+    }
+}
+
+/// Records a handler's output and classifies its failures. Without `rules` another handler
+/// follows. `tensorgate handler logs` finds a fault's line by its target.
+fn check_made(
+    metrics: &Metrics,
+    stage: &Stage,
+    role: Role,
+    started: Instant,
+    called: Result<HandlerOutput, HandlerError>,
+    rules: Option<(&[TensorRule], &HandlerChain)>,
+    contents: &mut CallContents<'_>,
+) -> Result<Vec<Tensor<'static>>, Denial> {
+    let (timings, request_id) = (&mut *contents.timings, contents.request_id);
+    let took = started.elapsed();
+    timings.handler = timings.handler.saturating_add(took);
+    if role == Role::Postprocess {
+        timings.postprocess = timings.postprocess.saturating_add(took);
+    }
+    let labels = HandlerLabels {
+        handler: stage.name.clone(),
+        role: role.export(),
+    };
+    metrics
+        .handler_seconds
+        .get_or_create(&labels)
+        .observe(took.as_secs_f64());
+    let fault = |cause: &'static str, detail: &str| {
+        metrics
+            .handler_faults
+            .get_or_create(&FaultLabels {
+                handler: stage.name.clone(),
+                cause,
+            })
+            .inc();
+        // The fields that identify the call come last: the text form is read from its end.
+        tracing::warn!(
+            target: "tensorgate::handler::fault",
+            cause,
+            detail,
+            handler = stage.name,
+            request_id,
+            "handler fault"
+        );
+    };
+    let called = match called {
+        Ok(called) => called,
+        Err(HandlerError::Rejected { text, fuel_used }) => {
+            timings.fuel = timings.fuel.saturating_add(fuel_used);
+            return Err(Denial::new(
+                Reason::HandlerRejected,
+                format!("handler {:?}: {text}", stage.name),
+            ));
+        }
+        Err(HandlerError::Overloaded(overload)) => {
+            metrics
+                .handler_shed
                 .get_or_create(&FaultLabels {
                     handler: stage.name.clone(),
-                    cause,
+                    cause: overload.name(),
                 })
                 .inc();
-            // The fields that identify the call come last: the text form is read from its end.
-            tracing::warn!(
-                target: "tensorgate::handler::fault",
-                cause,
-                detail,
-                handler = stage.name,
-                request_id,
-                "handler fault"
+            let denial = Denial::new(
+                Reason::Overloaded,
+                format!("handler {:?}: {overload}", stage.name),
             );
-        };
-        let called = match called {
-            Ok(called) => called,
-            Err(HandlerError::Rejected { text, fuel_used }) => {
-                timings.fuel = timings.fuel.saturating_add(fuel_used);
-                return Err(Denial::new(
-                    Reason::HandlerRejected,
-                    format!("handler {:?}: {text}", stage.name),
-                ));
-            }
-            Err(HandlerError::Overloaded(overload)) => {
-                self.metrics
-                    .handler_shed
-                    .get_or_create(&FaultLabels {
-                        handler: stage.name.clone(),
-                        cause: overload.name(),
-                    })
-                    .inc();
-                let denial = Denial::new(
-                    Reason::Overloaded,
-                    format!("handler {:?}: {overload}", stage.name),
-                );
-                return Err(denial.overloaded_by(overload.cause()));
-            }
-            Err(HandlerError::CircuitOpen(cut_off)) => {
-                return Err(Denial::new(
-                    Reason::BackendUnavailable,
-                    format!("handler {:?}: {cut_off}", stage.name),
-                ));
-            }
-            Err(HandlerError::Fault {
-                cause,
-                detail,
-                fuel_used,
-            }) => {
-                timings.fuel = timings.fuel.saturating_add(fuel_used);
-                fault(cause.name(), &detail);
-                return Err(Denial::new(
-                    Reason::HandlerFault,
-                    format!("handler {:?}: {cause}: {detail}", stage.name),
-                ));
-            }
-        };
-        timings.fuel = timings.fuel.saturating_add(called.fuel_used);
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a histogram's observation is a float"
-        )]
-        self.metrics
-            .fuel
-            .get_or_create(&labels)
-            .observe(called.fuel_used as f64);
-        if called.log_lines_dropped > 0 {
-            self.metrics
-                .handler_log_lines_dropped
-                .inc_by(called.log_lines_dropped);
-            tracing::warn!(
-                request_id,
-                handler = stage.name,
-                lines = called.log_lines_dropped,
-                "handler log lines dropped"
-            );
+            return Err(denial.overloaded_by(overload.cause()));
         }
-        let who = format!("handler {:?}'s output", stage.name);
-        let values = match role {
-            Role::Preprocess => Values::Inputs,
-            Role::Postprocess => Values::Outputs,
-        };
-        let Some((rules, chain)) = rules else {
-            let torn = |denial| contract_denial(Reason::HandlerFault, &who, &denial);
-            check_structure(&called.tensors)
-                .map_err(torn)
-                .inspect_err(|denial| {
-                    fault("contract", &denial.cause);
-                    called.verdict.report_fault();
-                })?;
-            return Ok(called.tensors);
-        };
-        let asks = chain.for_role(role).iter().any(Stage::uses_capabilities);
-        // The attribution of the last broken rule. Rules in shadow mode pass, and the first
-        // enforced one ends the check.
-        let attribution = Cell::new(None);
-        let own = |denial: Denial| {
-            let fault = chain.history.fault(role, asks, denial.reason);
-            attribution.set(Some(fault));
-            fault.denial(&who, &denial)
-        };
-        let checked = contents.shadow.check(values, rules, &called.tensors, own);
-        match (checked, attribution.get()) {
-            (Ok(()), None) => chain.history.record_kept(role),
-            (Ok(()), Some(_)) => {}
-            (Err(denial), Some(Fault::Input)) => {
-                called.verdict.report_input_fault();
-                return Err(denial);
-            }
-            (Err(denial), _) => {
+        Err(HandlerError::CircuitOpen(cut_off)) => {
+            return Err(Denial::new(
+                Reason::BackendUnavailable,
+                format!("handler {:?}: {cut_off}", stage.name),
+            ));
+        }
+        Err(HandlerError::Fault {
+            cause,
+            detail,
+            fuel_used,
+        }) => {
+            timings.fuel = timings.fuel.saturating_add(fuel_used);
+            fault(cause.name(), &detail);
+            return Err(Denial::new(
+                Reason::HandlerFault,
+                format!("handler {:?}: {cause}: {detail}", stage.name),
+            ));
+        }
+    };
+    timings.fuel = timings.fuel.saturating_add(called.fuel_used);
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a histogram's observation is a float"
+    )]
+    metrics
+        .fuel
+        .get_or_create(&labels)
+        .observe(called.fuel_used as f64);
+    if called.log_lines_dropped > 0 {
+        metrics
+            .handler_log_lines_dropped
+            .inc_by(called.log_lines_dropped);
+        tracing::warn!(
+            request_id,
+            handler = stage.name,
+            lines = called.log_lines_dropped,
+            "handler log lines dropped"
+        );
+    }
+    let who = format!("handler {:?}'s output", stage.name);
+    let values = match role {
+        Role::Preprocess => Values::Inputs,
+        Role::Postprocess => Values::Outputs,
+    };
+    let Some((rules, chain)) = rules else {
+        let torn = |denial| contract_denial(Reason::HandlerFault, &who, &denial);
+        check_structure(&called.tensors)
+            .map_err(torn)
+            .inspect_err(|denial| {
                 fault("contract", &denial.cause);
                 called.verdict.report_fault();
-                return Err(denial);
-            }
+            })?;
+        return Ok(called.tensors);
+    };
+    let asks = chain.for_role(role).iter().any(Stage::uses_capabilities);
+    // The attribution of the last broken rule. Rules in shadow mode pass, and the first
+    // enforced one ends the check.
+    let attribution = Cell::new(None);
+    let own = |denial: Denial| {
+        let fault = chain.history.fault(role, asks, denial.reason);
+        attribution.set(Some(fault));
+        fault.denial(&who, &denial)
+    };
+    let checked = contents.shadow.check(values, rules, &called.tensors, own);
+    match (checked, attribution.get()) {
+        (Ok(()), None) => chain.history.record_kept(role),
+        (Ok(()), Some(_)) => {}
+        (Err(denial), Some(Fault::Input)) => {
+            called.verdict.report_input_fault();
+            return Err(denial);
         }
-        Ok(called.tensors)
+        (Err(denial), _) => {
+            fault("contract", &denial.cause);
+            called.verdict.report_fault();
+            return Err(denial);
+        }
     }
+    Ok(called.tensors)
 }
 
 /// A raw body without a handler for it.
