@@ -5,9 +5,9 @@
 mod audit;
 mod compiled;
 mod lease;
-mod memory;
+pub mod memory;
 mod setup;
-mod threads;
+pub mod threads;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -22,6 +22,7 @@ use tensorgate_policy::raw::Policy;
 use tokio::runtime::{Builder, Runtime};
 
 use super::setup::WORKERS;
+use super::threads::until_active;
 use super::{Setup, Stack};
 use crate::policy;
 use crate::programs::target;
@@ -61,6 +62,44 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Borrows a running gate, and gives it this policy.
+    pub async fn of(policy: Policy) -> Self {
+        Self::with_setup(policy, Setup::default()).await
+    }
+
+    /// The same with other filters than the gate, as `--chain` takes them.
+    pub async fn with_chain(policy: Policy, chain: &str) -> Self {
+        Self::with_workers(policy, chain, WORKERS).await
+    }
+
+    /// The same with another number of Envoy's workers.
+    pub async fn with_workers(policy: Policy, chain: &str, workers: u16) -> Self {
+        let setup = Setup {
+            chain,
+            workers,
+            ..Setup::default()
+        };
+        Self::with_setup(policy, setup).await
+    }
+
+    /// Borrows a gate with this setup.
+    pub async fn with_setup(policy: Policy, setup: Setup<'_>) -> Self {
+        Self::take(policy, setup, &new_suffix()).await
+    }
+
+    /// Borrows two gates with the same policy, whose clients share limits of scope `global`.
+    pub async fn two(policy: Policy, chain: &str) -> [Self; 2] {
+        let setup = Setup {
+            chain,
+            ..Setup::default()
+        };
+        let suffix = new_suffix();
+        [
+            Self::take(policy.clone(), setup, &suffix).await,
+            Self::take(policy, setup, &suffix).await,
+        ]
+    }
+
     async fn take(mut policy: Policy, setup: Setup<'_>, suffix: &str) -> Self {
         let kind = Kind {
             chain: setup.chain.to_owned(),
@@ -76,7 +115,7 @@ impl Lease {
         let stack = match free {
             Some(mut stack) => {
                 suffix.clone_into(&mut stack.suffix);
-                stack.reset(policy, setup.files).await;
+                reset(&mut stack, policy, setup.files).await;
                 stack
             }
             None => {
@@ -141,58 +180,18 @@ fn remove_old_folders() {
     }
 }
 
-impl Stack {
-    /// Borrows a running gate, and gives it this policy.
-    pub async fn lease(policy: Policy) -> Lease {
-        Self::lease_as(policy, Setup::default()).await
+/// Makes a gate a fresh one with another policy, and files that the policy names.
+async fn reset(stack: &mut Stack, policy: Policy, files: &[(&str, &str)]) {
+    // What an earlier test has begun must not count in this one.
+    until_active(stack, 0).await;
+    let quiet = Instant::now();
+    for (name, text) in files {
+        stack.replace(name, text);
     }
-
-    /// The same with other filters than the gate, as `--chain` takes them.
-    pub async fn lease_chain(policy: Policy, chain: &str) -> Lease {
-        Self::lease_workers(policy, chain, WORKERS).await
-    }
-
-    /// The same with another number of Envoy's workers.
-    pub async fn lease_workers(policy: Policy, chain: &str, workers: u16) -> Lease {
-        let setup = Setup {
-            chain,
-            workers,
-            ..Setup::default()
-        };
-        Self::lease_as(policy, setup).await
-    }
-
-    /// Borrows a gate with this setup.
-    pub async fn lease_as(policy: Policy, setup: Setup<'_>) -> Lease {
-        Lease::take(policy, setup, &new_suffix()).await
-    }
-
-    /// Borrows two gates with the same policy, whose clients share limits of scope `global`.
-    pub async fn lease_two(policy: Policy, chain: &str) -> [Lease; 2] {
-        let setup = Setup {
-            chain,
-            ..Setup::default()
-        };
-        let suffix = new_suffix();
-        [
-            Lease::take(policy.clone(), setup, &suffix).await,
-            Lease::take(policy, setup, &suffix).await,
-        ]
-    }
-
-    /// Makes this gate a fresh one with another policy, and files that the policy names.
-    async fn reset(&mut self, policy: Policy, files: &[(&str, &str)]) {
-        // What an earlier test has begun must not count in this one.
-        self.active(0).await;
-        let quiet = Instant::now();
-        for (name, text) in files {
-            self.replace(name, text);
-        }
-        self.change(policy).await;
-        tokio::time::sleep(LOG_DELAY.saturating_sub(quiet.elapsed())).await;
-        self.mark_logs();
-        self.ask_envoy("POST", "/reset_counters").await;
-    }
+    stack.change(policy).await;
+    tokio::time::sleep(LOG_DELAY.saturating_sub(quiet.elapsed())).await;
+    stack.mark_logs();
+    stack.ask_envoy("POST", "/reset_counters").await;
 }
 
 impl Deref for Lease {

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tensorgate_client::Reply;
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_tests::{Stack, ask, policy};
+use tensorgate_tests::{Lease, Stack, ask, policy};
 
 /// Sends a request with these `outputs` and `parameters`. Its one input is in raw form after the
 /// JSON.
@@ -37,7 +37,7 @@ fn raw() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn binary_data_is_accepted_and_returned_as_requested() {
-    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
+    let stack = Lease::of(policy::vectors_policy("main.json")).await;
     let said = |name, datatype, size| json!({"name": name, "datatype": datatype, "shape": [1], "parameters": {"binary_data_size": size}});
     let written = |name, datatype, zero: Value| json!({"name": name, "datatype": datatype, "shape": [1], "data": [zero]});
     let y = |binary: bool| {

@@ -8,7 +8,7 @@ use tensorgate_client::Reply;
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{ModelLimits, Policy};
 use tensorgate_tests::backend::{Mode, SECRET};
-use tensorgate_tests::{Stack, ask, policy};
+use tensorgate_tests::{Lease, Stack, ask, policy};
 
 fn composed() -> Policy {
     policy::vectors_policy("composed.json")
@@ -58,7 +58,7 @@ fn names(reply: &Reply) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ensembles_models_all_answer_or_the_request_fails() {
-    let stack = Stack::lease(composed()).await;
+    let stack = Lease::of(composed()).await;
     let reply = infer(&stack, "scorer", "both", &good()).await;
     assert_eq!(names(&reply), ["a", "z"]);
     let answer = reply.json().unwrap();
@@ -111,7 +111,7 @@ async fn an_ensembles_calls_use_their_models_slots() {
         concurrency: Some(1),
         in_flight_bytes: None,
     });
-    let stack = Stack::lease(policy).await;
+    let stack = Lease::of(policy).await;
     stack.backend.set(Mode::Hangs);
     let other = async {
         ask::met("the first is at its model", || !asked(&stack).is_empty()).await;
@@ -145,7 +145,7 @@ async fn an_ensembles_calls_use_their_models_slots() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_handlers_of_a_grant_apply_to_its_clients() {
-    let stack = Stack::lease(composed()).await;
+    let stack = Lease::of(composed()).await;
     let image = json!({"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 1, 8, 8], "data": vec![0.5; 64]}]});
     for (client, outputs) in [
         ("scorer", &["probabilities"][..]),

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use tensorgate_tests::{Stack, ask, policy};
+use tensorgate_tests::{Lease, ask, policy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A request id that the client chose.
@@ -11,7 +11,7 @@ const OWN_ID: &str = "3f1c0c5e-0000-4000-8000-000000000000";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clients_claims_about_itself_are_not_forwarded() {
-    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
+    let stack = Lease::of(policy::vectors_policy("main.json")).await;
     for name in [
         "x-tensorgate-context",
         "x-tensorgate-client",
@@ -70,7 +70,7 @@ async fn a_clients_claims_about_itself_are_not_forwarded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_allowed_answer_reveals_nothing_about_the_upstream() {
-    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
+    let stack = Lease::of(policy::vectors_policy("main.json")).await;
     let rest = ask::good(stack.gate, &[]).await.unwrap();
     let grpc = ask::good_grpc(stack.gate, usize::MAX, None).await.unwrap();
     for reply in [&rest, &grpc] {
@@ -94,7 +94,7 @@ async fn an_allowed_answer_reveals_nothing_about_the_upstream() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_client_can_bypass_the_gate() {
-    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
+    let stack = Lease::of(policy::vectors_policy("main.json")).await;
     let socket = stack.host_socket();
     let metadata = std::fs::metadata(&socket).unwrap();
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
@@ -129,7 +129,7 @@ async fn only_the_trusted_proxies_entries_of_x_forwarded_for_count() {
     let mut policy = policy::vectors_policy("main.json");
     policy.listen.trusted_hops = 2;
     policy.clients.get_mut("scorer").unwrap().sources = Some(vec!["192.0.2.0/24".into()]);
-    let stack = Stack::lease(policy).await;
+    let stack = Lease::of(policy).await;
     for (entries, status) in [
         // The caller, then the first proxy; the second is the peer of the connection.
         (["192.0.2.7, 10.0.0.1"].as_slice(), 200),

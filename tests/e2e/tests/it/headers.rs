@@ -2,7 +2,7 @@
 //! serves.
 
 use tensorgate_client::{ClientError, Reply, grpc, http1};
-use tensorgate_tests::{Stack, ask, policy};
+use tensorgate_tests::{Lease, Stack, ask, policy};
 
 /// What a client sees of a rejection: the status, and the reason if the answer has one.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ fn refused(status: u16, reason: &str) -> Seen {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unusual_header_fields_are_rejected_or_ignored_and_the_gate_keeps_serving() {
-    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
+    let stack = Lease::of(policy::vectors_policy("main.json")).await;
     let key = policy::key("scorer");
     let many: Vec<String> = (0..10_000).map(|n| format!("x-{n}")).collect();
     let many: Vec<Field<'_>> = many
@@ -136,7 +136,7 @@ async fn unusual_header_fields_are_rejected_or_ignored_and_the_gate_keeps_servin
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_fields_over_http2_harms_only_itself() {
-    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
+    let stack = Lease::of(policy::vectors_policy("main.json")).await;
     let mut fields: Vec<_> = (0..10_000)
         .map(|n| (format!("x-{n}").into_bytes(), b"1".to_vec()))
         .collect();
@@ -162,7 +162,7 @@ async fn a_flood_of_fields_over_http2_harms_only_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_that_are_not_http_get_no_useful_answer() {
-    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
+    let stack = Lease::of(policy::vectors_policy("main.json")).await;
     for (noise, status) in [
         (b"GET / HTTP/0.9\r\n\r\n".to_vec(), Some(400)),
         (
@@ -243,7 +243,7 @@ const WEBSOCKET: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websoc
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_target_form_and_no_upgrade_reaches_another_route() {
-    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
+    let stack = Lease::of(policy::vectors_policy("main.json")).await;
     let key = policy::key("scorer");
     let infer = format!(
         "content-type: application/json\r\ncontent-length: {}\r\n\r\n{}",

@@ -7,8 +7,9 @@ use tensorgate_client::{Open, grpc};
 use tensorgate_policy::raw::Policy;
 use tensorgate_tests::backend::{Mode, SECRET};
 use tensorgate_tests::several::Several;
+use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::streams::{Streamed, messages};
-use tensorgate_tests::{Stack, ask, policy};
+use tensorgate_tests::{Lease, Stack, ask, policy};
 use tensorgate_wire::proto::infer_parameter::ParameterChoice;
 use tensorgate_wire::proto::{InferParameter, ModelInferRequest};
 
@@ -81,7 +82,7 @@ async fn answers(open: &mut Open, count: usize) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_has_all_of_its_answers_before_the_next_one() {
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
-        let stack = Stack::lease_chain(several(&bounds()), chain).await;
+        let stack = Lease::with_chain(several(&bounds()), chain).await;
         stack.backend.set(Mode::Several(Several::Then(3)));
         let mut stream = open(&stack).await;
         let pieces = [
@@ -149,7 +150,7 @@ async fn a_message_has_all_of_its_answers_before_the_next_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_message_ends_and_the_stream_continues_whatever_the_backend_does() {
     let tight = json!({"max_answers": 5, "max_bytes": 100_000, "gap_ms": 300, "max_ms": 20_000});
-    let stack = Stack::lease(several(&tight)).await;
+    let stack = Lease::of(several(&tight)).await;
     let mut stream = open(&stack).await;
     let mut seen = 0;
     for (lie, good, expected) in [
@@ -205,7 +206,7 @@ async fn answers_end_at_their_byte_limit_and_their_time_limit() {
             "backend-timeout",
         ),
     ] {
-        let stack = Stack::lease(several(&bounds)).await;
+        let stack = Lease::of(several(&bounds)).await;
         stack.backend.set(Mode::Several(Several::Endless));
         let mut stream = open(&stack).await;
         assert!(stream.send(&message("many", "m", false), true).await);
@@ -227,7 +228,7 @@ async fn a_caller_that_leaves_cancels_its_message_at_the_backend() {
     let mut one = several(&patient);
     one.models.get_mut("many").unwrap().limits =
         Some(serde_json::from_value(json!({"concurrency": 2})).unwrap());
-    let stack = Stack::lease(one).await;
+    let stack = Lease::of(one).await;
     stack.backend.set(Mode::Several(Several::Stalls(2)));
     for number in 1..=3 {
         let mut stream = open(&stack).await;
@@ -236,7 +237,7 @@ async fn a_caller_that_leaves_cancels_its_message_at_the_backend() {
         assert_eq!(stack.backend.open(), 1);
         stream.reset();
         ask::met("the backend is told", || stack.backend.open() == 0).await;
-        stack.active(0).await;
+        until_active(&stack, 0).await;
         let left = stack
             .met_audit_lines(number, |line| {
                 line.get("answers").is_some() && line["verdict"] == "aborted"

@@ -4,8 +4,9 @@
 use tensorgate_client::{Open, grpc};
 use tensorgate_policy::raw::{ByteSize, Policy};
 use tensorgate_tests::backend::Mode;
+use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::streams::{Streamed, messages};
-use tensorgate_tests::{Stack, ask, policy};
+use tensorgate_tests::{Lease, Stack, ask, policy};
 use tensorgate_wire::proto::ModelInferRequest;
 
 const PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
@@ -52,7 +53,7 @@ fn outcomes(answers: &[Streamed]) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
-        let stack = Stack::lease_chain(main_policy(), chain).await;
+        let stack = Lease::with_chain(main_policy(), chain).await;
         let mut stream = open(&stack, "scorer").await;
         // One at a time: each answer comes before the next message is sent.
         for number in 0..3 {
@@ -129,7 +130,7 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_is_the_same_however_it_is_split() {
-    let stack = Stack::lease(main_policy()).await;
+    let stack = Lease::of(main_policy()).await;
     let pieces = [good(), message("vec", "n", f32::NAN), good()];
     let whole = pieces.concat();
     let ends: Vec<usize> = (1..=3)
@@ -197,7 +198,7 @@ async fn an_invalid_message_ends_the_stream_and_large_ones_are_accepted() {
     wide.inputs[0].shape = serde_json::from_value(serde_json::json!([{"max": 1_000_000}])).unwrap();
     large.models.insert("wide".into(), wide);
     large.grants[0].models.push("wide".into());
-    let stack = Stack::lease(large).await;
+    let stack = Lease::of(large).await;
     let of_size = |elements: usize| {
         let mut request: ModelInferRequest = prost::Message::decode(&*ask::message("x")).unwrap();
         request.model_name = "wide".into();
@@ -245,7 +246,7 @@ async fn an_invalid_message_ends_the_stream_and_large_ones_are_accepted() {
 async fn rates_apply_per_message_and_a_flood_of_rejected_ones_ends_the_stream() {
     let mut limited = policy::vectors_policy("rates.json");
     limited.listen.limits.streams_per_client = 2;
-    let stack = Stack::lease(limited).await;
+    let stack = Lease::of(limited).await;
     let mut stream = open(&stack, "stream-1").await;
     assert!(stream.send(&good().repeat(5), false).await);
     let five = answers(&mut stream, 5).await;
@@ -292,7 +293,7 @@ async fn clients_that_leave_release_everything_and_slow_readers_delay_no_other()
     one.listen.limits.streams_per_client = 1;
     one.models.get_mut("vec").unwrap().limits =
         serde_json::from_value(serde_json::json!({"concurrency": 2})).unwrap();
-    let stack = Stack::lease(one).await;
+    let stack = Lease::of(one).await;
     stack.backend.set(Mode::Hangs);
     for number in 0..5 {
         let mut stream = open(&stack, "scorer").await;
@@ -301,7 +302,7 @@ async fn clients_that_leave_release_everything_and_slow_readers_delay_no_other()
         stream.reset();
         let gone = stream.ended().await;
         assert!(gone.is_err(), "{gone:?}");
-        stack.active(0).await;
+        until_active(&stack, 0).await;
     }
     stack.backend.set(Mode::Zeros);
     // Its permits were returned each time.
@@ -319,7 +320,7 @@ async fn clients_that_leave_release_everything_and_slow_readers_delay_no_other()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_change_ends_open_streams_and_a_revoked_client_is_rejected_at_once() {
-    let mut stack = Stack::lease(main_policy()).await;
+    let mut stack = Lease::of(main_policy()).await;
     let (mut kept, mut revoked) = (open(&stack, "scorer").await, open(&stack, "reader").await);
     assert!(kept.send(&good(), false).await);
     assert!(revoked.send(&message("hidden", "", 1.0), false).await);

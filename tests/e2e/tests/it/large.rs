@@ -7,7 +7,8 @@ use prost::Message;
 use tensorgate_client::Reply;
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{ByteSize, Dim, Policy};
-use tensorgate_tests::{Stack, ask, policy};
+use tensorgate_tests::stack::memory::envoy_peak_kib;
+use tensorgate_tests::{Lease, Stack, ask, policy};
 use tensorgate_wire::proto::ModelInferRequest;
 use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 
@@ -89,7 +90,7 @@ async fn a_body_of_32_mib_arrives_whole_and_envoys_memory_stays_flat() {
     let stack = Stack::start("large", large_policy(256 << 20)).await;
     let raw = elements(1.0);
     assert_eq!(ask::good(stack.gate, &[]).await.unwrap().status, 200);
-    let before = stack.envoy_peak_kib();
+    let before = envoy_peak_kib(&stack);
     for framing in [Framing::Length, Framing::Chunked(100_000)] {
         let reply = binary(&stack, &raw, framing).await;
         assert_eq!(reply.status, 200, "{framing:?}: {reply:?}");
@@ -137,7 +138,7 @@ async fn a_body_of_32_mib_arrives_whole_and_envoys_memory_stays_flat() {
     assert_eq!(ask::good(stack.gate, &[]).await.unwrap().status, 200);
 
     // The kernel counts in pages that each core adds later: a peak may read as a little less.
-    let growth = stack.envoy_peak_kib().saturating_sub(before);
+    let growth = envoy_peak_kib(&stack).saturating_sub(before);
     assert!(
         growth < GROWTH_KIB,
         "Envoy's peak grew by {growth} KiB over bodies of 32 MiB"
@@ -175,7 +176,7 @@ async fn changing_hold_bytes_truncates_no_body() {
         BYTES / 4
     );
     let whole = bytes::Bytes::from([json.as_bytes(), &vec![0; BYTES]].concat());
-    let mut stack = Stack::lease(holding(HOLD_BYTES)).await;
+    let mut stack = Lease::of(holding(HOLD_BYTES)).await;
     // A larger value, for which the old listener's buffer is too small, and then a smaller one.
     for hold_bytes in [8 * HOLD_BYTES, HOLD_BYTES] {
         let stream = tokio::net::TcpStream::connect(stack.gate).await.unwrap();

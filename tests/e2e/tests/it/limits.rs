@@ -11,7 +11,7 @@ use tensorgate_policy::raw::{Budget, ByteSize, Period, Rate};
 use tensorgate_tests::ask::{self, GOOD, PATH};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::stack::OWN_PATH;
-use tensorgate_tests::{Stack, policy};
+use tensorgate_tests::{Lease, Stack, policy};
 
 /// The gate, and its parts in a chain.
 const CHAINS: [&str; 2] = ["gate", "auth,rate-limit,tensor-guard"];
@@ -74,7 +74,7 @@ async fn every_answer_reports_the_remaining_quota_of_each_limit() {
             ..Budget::default()
         });
         let started = Instant::now();
-        let stack = Stack::lease_chain(limited, chain).await;
+        let stack = Lease::with_chain(limited, chain).await;
         let key = "rate-1";
         for asked in 1..=6_u64 {
             let reply = if asked % 2 == 0 {
@@ -129,7 +129,7 @@ fn shadow(line: &Value) -> Vec<(String, String)> {
 async fn shadow_denials_are_in_the_audit_log_and_counted() {
     for chain in CHAINS {
         let policy = policy::vectors_policy("shadow.json");
-        let stack = Stack::lease_chain(policy, chain).await;
+        let stack = Lease::with_chain(policy, chain).await;
         let bad = GOOD.replace("[1, 2]", "[1, 2000]");
         // A rate of two in shadow mode; then an invalid value, after the enforced rate.
         for _ in 0..3 {

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use tensorgate_client::Reply;
 use tensorgate_policy::Protocol;
 use tensorgate_tests::backend::{Mode, SECRET};
-use tensorgate_tests::{Stack, ask, policy};
+use tensorgate_tests::stack::threads::freeze_host;
+use tensorgate_tests::{Lease, Stack, ask, policy};
 use tensorgate_vectors::{Driver, Expect, load};
 
 /// What no caller may read.
@@ -101,7 +102,7 @@ fn is_uuid(text: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_rejection_reveals_the_upstream() {
-    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
+    let stack = Lease::of(policy::vectors_policy("main.json")).await;
     let vectors = load().unwrap_or_else(|fault| panic!("{fault}"));
     let mut by_reason = BTreeMap::new();
     for vector in vectors.iter().filter(|vector| {
@@ -152,7 +153,7 @@ async fn a_failing_backends_messages_are_not_revealed() {
     for backend in slow.backends.values_mut() {
         backend.timeout_ms = Some(3_000);
     }
-    let stack = Stack::lease(slow).await;
+    let stack = Lease::of(slow).await;
     for (mode, reason) in [
         (Mode::Fails, "backend-fault"),
         (Mode::BreaksTheContract, "backend-fault"),
@@ -183,6 +184,6 @@ async fn a_hanging_host_is_not_revealed() {
         backend.timeout_ms = Some(300);
     }
     let stack = Stack::start("no-leaks-host-frozen", hasty).await;
-    stack.freeze_host().await;
+    freeze_host(&stack).await;
     both(&stack, "backend-timeout").await;
 }

@@ -9,7 +9,8 @@ use tensorgate_policy::raw::{ByteSize, Dim, ModelLimits, Policy};
 use tensorgate_tests::ask::{GOOD, PATH, PATIENCE, outcome};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::held::{Held, exact};
-use tensorgate_tests::{Stack, policy};
+use tensorgate_tests::stack::threads::until_active;
+use tensorgate_tests::{Lease, Stack, policy};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -47,7 +48,7 @@ async fn reset_streams_return_every_permit() {
         policy.backends.get_mut("backend").unwrap().timeout_ms = Some(5_000);
     });
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
-        let stack = Stack::lease_chain(policy.clone(), chain).await;
+        let stack = Lease::with_chain(policy.clone(), chain).await;
         for (at, mode, body, end) in [
             ("its headers", Mode::Zeros, "", false),
             ("half its body", Mode::Zeros, &GOOD[..20], false),
@@ -72,7 +73,7 @@ async fn reset_streams_return_every_permit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn permits_held_during_a_policy_change_are_returned_once() {
-    let mut stack = Stack::lease(policy_with(eight)).await;
+    let mut stack = Lease::of(policy_with(eight)).await;
     for change in 1..=4_u64 {
         let mut held = Held::none(stack.gate, OWN).await;
         for _ in 0..PLACES {
@@ -152,7 +153,7 @@ async fn a_client_with_stalled_bodies_does_not_block_other_clients() {
         });
     });
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
-        let stack = Stack::lease_chain(policy.clone(), chain).await;
+        let stack = Lease::with_chain(policy.clone(), chain).await;
         for round in 1..=2 {
             let mut stalled = Vec::new();
             for _ in 0..STALLS {
@@ -166,7 +167,7 @@ async fn a_client_with_stalled_bodies_does_not_block_other_clients() {
                 let stats = stack.envoy_stats("http.gate.downstream_rq").await;
                 assert!(Instant::now() < end, "{chain}, {refused} refused: {stats}");
             }
-            stack.active(SHARE).await;
+            until_active(&stack, SHARE).await;
             for _ in 0..5 {
                 let seen = outcome(stack.gate, NEIGHBOUR, &[]).await.unwrap();
                 assert_eq!(seen, "ok", "{chain}: the neighbour is served");
@@ -181,7 +182,7 @@ async fn a_client_with_stalled_bodies_does_not_block_other_clients() {
             }
             // They leave, and the second round has the whole share again.
             drop(stalled);
-            stack.active(0).await;
+            until_active(&stack, 0).await;
         }
     }
 }

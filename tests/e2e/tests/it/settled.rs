@@ -6,7 +6,8 @@ use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::stand_in::openai::Act;
 use tensorgate_client::{Fields, Reply, grpc};
 use tensorgate_policy::raw::Policy;
-use tensorgate_tests::{Stack, ask, policy};
+use tensorgate_tests::stack::threads::until_active;
+use tensorgate_tests::{Lease, Stack, ask, policy};
 use tensorgate_wire::context::Key;
 use tensorgate_wire::settlement::{Settlement, TRAILER};
 
@@ -116,7 +117,7 @@ const fn settled(used: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unused_tokens_are_refunded() {
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
-        let stack = Stack::lease_chain(tokens(), chain).await;
+        let stack = Lease::with_chain(tokens(), chain).await;
         for (client, version, stream) in [
             ("cost-9", Version::Http1, false),
             ("cost-10", Version::Http2, false),
@@ -132,7 +133,7 @@ async fn unused_tokens_are_refunded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_are_reserved_during_an_answer_and_stay_charged_if_it_breaks_off() {
-    let stack = Stack::lease(tokens()).await;
+    let stack = Lease::of(tokens()).await;
     let piece = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
     let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n";
     for (client, version, act) in [
@@ -157,7 +158,7 @@ async fn tokens_are_reserved_during_an_answer_and_stay_charged_if_it_breaks_off(
             let second = request.clone().send(&stack);
             let both = async { tokio::join!(first, second) };
             let third = async {
-                stack.active(2).await;
+                until_active(&stack, 2).await;
                 ask::met("both are there", || stack.backend.openai.open() >= 2).await;
                 request.clone().send(&stack).await
             };
@@ -167,7 +168,7 @@ async fn tokens_are_reserved_during_an_answer_and_stay_charged_if_it_breaks_off(
             }
             // Both clients leave.
         }
-        stack.active(0).await;
+        until_active(&stack, 0).await;
         stack.backend.openai.set(Act::Answer);
         assert_eq!(request.passes(&stack).await, 0, "{version:?}, {stream}");
     }
@@ -180,7 +181,7 @@ async fn tokens_are_reserved_during_an_answer_and_stay_charged_if_it_breaks_off(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_host_reports_used_tokens() {
-    let stack = Stack::lease(tokens()).await;
+    let stack = Lease::of(tokens()).await;
     let key = Key::from_hex(&("07".repeat(31) + "f0")).unwrap();
     let settlement = Settlement {
         request_id: "00000000-0000-4000-8000-000000000001".to_owned(),

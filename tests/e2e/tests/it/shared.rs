@@ -9,7 +9,8 @@ use tensorgate_tests::ask::{GOOD, PATH, PATIENCE, fields, outcome};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::held::exact;
 use tensorgate_tests::stack::OWN_PATH;
-use tensorgate_tests::{Stack, policy};
+use tensorgate_tests::stack::threads::until_active;
+use tensorgate_tests::{Lease, Stack, policy};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -46,7 +47,7 @@ const REQUESTS: usize = 200;
 /// Sends many requests at once, each on a connection of its own, so that every worker gets some.
 /// Returns how many exceed no limit, whatever happens behind the gate.
 async fn passes(policy: Policy, chain: &str, workers: u16) -> usize {
-    let stack = Stack::lease_workers(policy, chain, workers).await;
+    let stack = Lease::with_workers(policy, chain, workers).await;
     let fields = fields(&policy::key(OWN));
     let mut asked = JoinSet::new();
     for _ in 0..REQUESTS {
@@ -140,7 +141,7 @@ async fn settled(stack: &Stack) {
     for _ in 0..50 {
         outcome(stack.gate, OWN, &[]).await.unwrap();
     }
-    stack.active(0).await;
+    until_active(stack, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,7 +156,7 @@ async fn a_thousand_reset_streams_return_every_permit() {
         });
     });
     for chain in CHAINS {
-        let stack = Stack::lease_chain(policy.clone(), chain).await;
+        let stack = Lease::with_chain(policy.clone(), chain).await;
         for round in 0..125 {
             let mut held = Vec::new();
             for _ in 0..PLACES {
@@ -181,7 +182,7 @@ async fn an_upstream_that_never_answers_holds_no_permit() {
         policy.backends.get_mut("backend").unwrap().timeout_ms = Some(1_500);
     });
     for chain in CHAINS {
-        let stack = Stack::lease_chain(policy.clone(), chain).await;
+        let stack = Lease::with_chain(policy.clone(), chain).await;
         stack.backend.set(Mode::Hangs);
         for _ in 0..3 {
             assert_eq!(
@@ -203,7 +204,7 @@ async fn an_upstream_that_never_answers_holds_no_permit() {
 async fn a_chain_logs_and_counts_one_outcome_per_request() {
     let policy = policy_with(|policy| policy.grants[0].concurrency = Some(8));
     let chain = "auth,rate-limit,tensor-guard";
-    let stack = Stack::lease_chain(policy, chain).await;
+    let stack = Lease::with_chain(policy, chain).await;
     assert_eq!(outcome(stack.gate, OWN, &[]).await.unwrap(), "ok");
     let spoiled = http1::send(
         stack.gate,

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tensorgate_client::grpc::{self, Call};
 use tensorgate_policy::raw::Policy;
+use tensorgate_tests::stack::memory::envoy_kib;
+use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::{Stack, ask, held, policy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -274,7 +276,7 @@ async fn slow_clients_end_in_time_and_delay_no_other_client() {
     let mut grew = 0;
     for slow in ALL {
         let what = format!("{slow:?}");
-        let (began, before) = (Instant::now(), stack.envoy_kib());
+        let (began, before) = (Instant::now(), envoy_kib(&stack));
         let mut most = before;
         let (mut clients, mut open) = (JoinSet::new(), Vec::new());
         for _ in 0..SLOW {
@@ -297,14 +299,14 @@ async fn slow_clients_end_in_time_and_delay_no_other_client() {
             );
             let model = ["vec", "vec", "big", "small"][answered % 4];
             slowest = slowest.max(neighbour(gate, model, &what).await);
-            most = most.max(stack.envoy_kib());
+            most = most.max(envoy_kib(&stack));
             answered += 1;
             while let Some(over) = clients.try_join_next() {
                 open.push(over.unwrap());
             }
         }
         let took = began.elapsed();
-        stack.active(0).await;
+        until_active(&stack, 0).await;
         held::exact(gate, CLIENT, SLOW, &what).await;
         drop(open);
         let growth = most - before;
@@ -315,7 +317,7 @@ async fn slow_clients_end_in_time_and_delay_no_other_client() {
     }
     assert!(grew < MAX_GROWTH_KIB, "Envoy took {grew} KiB more");
     reset_all(gate).await;
-    stack.active(0).await;
+    until_active(&stack, 0).await;
     held::exact(gate, CLIENT, SLOW, "after resets").await;
     neighbour(gate, "big", "no client is slow").await;
     let pending = counted(&stack, "http2.pending_send_bytes").await;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use load::Told;
 use tables::{PLACES, TIGHT, kinds, policies};
 use tensorgate_tests::backend::Mode;
+use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::{Stack, ask, held};
 use watch::{Bounds, Watched};
 
@@ -86,7 +87,7 @@ async fn a_gate_at_saturation_gives_only_expected_outcomes_and_does_not_grow() {
     assert!(told.count("overloaded") > 0, "it was never saturated");
 
     // Nothing is left when the load has ended.
-    stack.active(0).await;
+    until_active(&stack, 0).await;
     stack.backend.set(Mode::Zeros);
     ask::until(
         stack.gate,

@@ -9,7 +9,7 @@ use serde_json::json;
 use tensorgate_client::{Open, Reply, grpc};
 use tensorgate_policy::raw::{ByteSize, Policy};
 use tensorgate_tests::streams::messages;
-use tensorgate_tests::{Setup, Stack, ask, held, policy};
+use tensorgate_tests::{Lease, Setup, Stack, ask, held, policy};
 use tensorgate_wire::proto::ModelInferRequest;
 use tokio::net::TcpStream;
 
@@ -223,7 +223,7 @@ async fn check(control_plane: &str) {
         control_plane: Some(control_plane),
         ..Setup::default()
     };
-    let stack = Stack::lease_as(limited(), setup).await;
+    let stack = Lease::with_setup(limited(), setup).await;
     tokio::join!(
         streams_end(&stack, control_plane),
         unread_answers_end(&stack, control_plane),

@@ -4,7 +4,7 @@ use h2::Reason;
 use prost::Message;
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::ByteSize;
-use tensorgate_tests::{Stack, ask, policy};
+use tensorgate_tests::{Lease, ask, policy};
 use tensorgate_wire::proto::ModelInferRequest;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -24,7 +24,7 @@ fn trailers() -> Option<tensorgate_client::Fields> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_gets_the_same_verdict_however_it_arrives() {
-    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
+    let stack = Lease::of(policy::vectors_policy("main.json")).await;
     let fields = ask::fields(&policy::key("scorer"));
     let bad = ask::GOOD.replace("FP32", "FP64");
     for framing in [
@@ -100,7 +100,7 @@ async fn a_body_gets_the_same_verdict_however_it_arrives() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_chunks_of_one_byte_end_at_the_bound() {
-    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
+    let stack = Lease::of(policy::vectors_policy("main.json")).await;
     let body = vec![b' '; 100_000];
     let reply = http1::send(
         stack.gate,
@@ -122,7 +122,7 @@ async fn a_hundred_thousand_chunks_of_one_byte_end_at_the_bound() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_in_the_middle_releases_everything() {
-    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
+    let stack = Lease::of(policy::vectors_policy("main.json")).await;
     let key = policy::key("scorer");
     for cut in 0..DESERTERS {
         let mut stream = TcpStream::connect(stack.gate).await.unwrap();
@@ -155,7 +155,7 @@ async fn two_hundred_requests_at_once_each_get_their_own_verdict() {
         backend.timeout_ms = Some(20_000);
     }
     roomy.listen.limits.timeout_ms = 20_000;
-    let stack = Stack::lease(roomy).await;
+    let stack = Lease::of(roomy).await;
     let gate = stack.gate;
     let tasks: Vec<_> = (0..PARALLEL)
         .map(|n| {
@@ -196,7 +196,7 @@ async fn two_hundred_requests_at_once_each_get_their_own_verdict() {
 async fn a_body_over_http2_may_have_the_policys_maximum_size() {
     let mut roomy = policy::vectors_policy("main.json");
     roomy.listen.limits.body_bytes = ByteSize(4 << 20);
-    let stack = Stack::lease(roomy).await;
+    let stack = Lease::of(roomy).await;
     // The filter reads the whole body and names its fault: Envoy's own bounds are beyond the
     // policy's.
     for (elements, expected) in [
@@ -222,7 +222,7 @@ async fn a_body_over_http2_may_have_the_policys_maximum_size() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn opened_and_reset_streams_do_not_affect_other_clients() {
-    let stack = Stack::lease(policy::vectors_policy("main.json")).await;
+    let stack = Lease::of(policy::vectors_policy("main.json")).await;
     let gate = stack.gate;
     let floods: Vec<_> = (0..FLOODERS)
         .map(|_| {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tensorgate_policy::raw::ServiceFailure;
 use tensorgate_tests::ask::{self, PATIENCE};
-use tensorgate_tests::{Stack, chains_with_global_limits};
+use tensorgate_tests::{Lease, Stack, chains_with_global_limits};
 use tokio::task::JoinSet;
 
 use super::{
@@ -199,7 +199,7 @@ async fn a_large_body_waits_at_its_end_and_can_still_be_rejected() {
     let body = [json.as_bytes(), &raw].concat();
     for chain in chains_with_global_limits() {
         counter.redis.ask("FLUSHALL").await.unwrap();
-        let stack = Stack::lease_chain(policy.clone(), chain).await;
+        let stack = Lease::with_chain(policy.clone(), chain).await;
         for expected in [None, None, Some("cost-exceeded"), Some("cost-exceeded")] {
             let sent = http1::send(
                 stack.gate,

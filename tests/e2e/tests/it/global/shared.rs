@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{Budget, ByteSize, Cost, Period, Scope};
 use tensorgate_tests::ask::{self, GOOD, PATH, fields};
-use tensorgate_tests::{Stack, chains_with_global_limits, policy, verdict};
+use tensorgate_tests::{Lease, Stack, chains_with_global_limits, policy, verdict};
 use tensorgate_vectors::{Driver, load};
 use tokio::task::JoinSet;
 
@@ -55,7 +55,7 @@ async fn two_gates_share_rates_costs_and_budgets_exactly() {
             shared_rate(60, MONTH_S),
             shared_rate(1, MONTH_S),
         );
-        let mut gates = Stack::lease_two(rate.clone(), chain).await;
+        let mut gates = Lease::two(rate.clone(), chain).await;
         assert_eq!(pass([&gates[0], &gates[1]], 200).await, 60, "{chain}");
         for gate in &gates {
             nothing_fell_back(gate).await;
@@ -92,7 +92,7 @@ async fn over_time_two_gates_together_allow_what_one_limit_allows() {
     let counter = Counter::start("over-time").await;
     let rate = shared_rate(A_SECOND, 1);
     let policy = policy_with(counter.service(PATIENT_MS), rate, shared_rate(1, MONTH_S));
-    let gates = Stack::lease_two(policy, "gate").await;
+    let gates = Lease::two(policy, "gate").await;
     // Sends requests faster than the rate, on both gates.
     let began = Instant::now();
     let (mut passed, mut last, mut pause) = (0, began, Duration::ZERO);
@@ -175,7 +175,7 @@ async fn every_vector_about_limits_gets_the_same_decision() {
                     *scope = Scope::Global;
                 }
             }
-            let stack = Stack::lease_chain(policy, chain).await;
+            let stack = Lease::with_chain(policy, chain).await;
             let file = format!("policies/{name}");
             let mut wrong = Vec::new();
             for vector in vectors.iter().filter(|it| *it.policy_file == file) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tensorgate_client::{Open, grpc};
 use tensorgate_policy::raw::{ByteSize, Dim, Policy, Rate, RateLimitService, ServiceFailure};
 use tensorgate_tests::ask::{self, PATIENCE};
+use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::streams::{Streamed, messages};
 use tensorgate_tests::{Lease, Setup, Stack, policy};
 use tensorgate_wire::proto::ModelInferRequest;
@@ -55,7 +56,7 @@ async fn lease_as(control_plane: Option<&str>, policy: Policy) -> Lease {
         control_plane,
         ..Setup::default()
     };
-    Stack::lease_as(policy, setup).await
+    Lease::with_setup(policy, setup).await
 }
 
 async fn open(stack: &Stack, client: &str) -> Open {
@@ -84,7 +85,7 @@ async fn parallel_streams_of_two_gates_share_one_limit_exactly() {
         counter.service(PATIENT_MS),
         shared_rate(QUOTA as u64, MONTH_S),
     );
-    let gates = Stack::lease_two(policy, "gate").await;
+    let gates = Lease::two(policy, "gate").await;
     let mut asked = JoinSet::new();
     for at in 0..8 {
         let mut stream = open(&gates[at % 2], "rate-1").await;
@@ -251,7 +252,7 @@ async fn clients_that_reset_while_a_message_waits_leave_nothing_behind() {
         stream.reset();
         assert!(stream.ended().await.is_err());
     }
-    stack.active(0).await;
+    until_active(&stack, 0).await;
     counter.redis.thaw().await.unwrap();
     ask::until(stack.gate, "rate-3", "ok", "the gate goes on").await;
     let mut stream = open(&stack, "rate-1").await;

@@ -6,7 +6,7 @@ use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::redis::Redis;
 use tensorgate_policy::raw::{Policy, Scope};
 use tensorgate_tests::ask::{self, PATIENCE};
-use tensorgate_tests::{Stack, chains_with_global_limits, policy};
+use tensorgate_tests::{Lease, Stack, chains_with_global_limits, policy};
 
 use super::{Counter, PATIENT_MS};
 
@@ -73,7 +73,7 @@ async fn unused_tokens_are_refunded_to_every_gate() {
     for chain in chains_with_global_limits() {
         let counter = Counter::start("tokens").await;
         let policy = tokens(&counter, PATIENT_MS);
-        let gates = Stack::lease_two(policy, chain).await;
+        let gates = Lease::two(policy, chain).await;
         let mut passed = 0;
         while chat(&gates[usize::from(passed % 2 == 1)], "cost-9").await == 200 {
             passed += 1;

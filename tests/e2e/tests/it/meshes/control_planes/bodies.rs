@@ -6,6 +6,7 @@ use std::time::Instant;
 use prost::Message;
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::{Fields, Reply, grpc};
+use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::{Stack, ask, policy};
 use tensorgate_vectors::{Coding, RawRequest};
 use tensorgate_wire::proto::ModelInferRequest;
@@ -199,5 +200,5 @@ pub async fn check(stack: &Stack) {
             println!("{what}: {took:.1?}");
         }
     }
-    stack.active(0).await;
+    until_active(stack, 0).await;
 }

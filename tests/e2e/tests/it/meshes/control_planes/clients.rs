@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tensorgate_client::{Open, grpc, http1};
 use tensorgate_tests::ask::{self, GOOD, PATH};
+use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::streams::{Streamed, messages};
 use tensorgate_tests::{Stack, held, policy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -123,7 +124,7 @@ pub async fn leave(stack: &Stack) {
         sender.ready().await.unwrap();
         driver.abort();
     }
-    stack.active(0).await;
+    until_active(stack, 0).await;
     assert_eq!(stack.backend.seen().len(), 0, "half a body was served");
     held::exact(stack.gate, LIMITED, IN_FLIGHT, "clients have left").await;
     stack.backend.forget();
@@ -291,7 +292,7 @@ pub async fn early_answers(stack: &Stack) {
 /// Checks that the audit log has one line for each request, including those of the flood and of
 /// clients that left. When a client resets its connection, Envoy may not have read any request.
 pub async fn one_line_each(stack: &Stack) {
-    stack.active(0).await;
+    until_active(stack, 0).await;
     let decisions = || stack.audit_lines(|line| line["type"] == "decision");
     let count = |reason: &str| {
         let all = decisions();
@@ -322,7 +323,7 @@ pub async fn lose_the_host(stack: Stack) {
     let mut stream = TcpStream::connect(stack.gate).await.unwrap();
     let begun = format!("{}{}", head(&length), &GOOD[..40]);
     stream.write_all(begun.as_bytes()).await.unwrap();
-    stack.active(1).await;
+    until_active(&stack, 1).await;
     stack.kill_host().await;
     let rest = GOOD.as_bytes()[40..].to_vec();
     let reply = http1::on(&mut stream, &rest).await.unwrap();

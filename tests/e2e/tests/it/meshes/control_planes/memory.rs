@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::ResponseFuture;
+use tensorgate_tests::stack::memory::envoy_kib;
+use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::{Stack, ask};
 use tokio::net::TcpStream;
 
@@ -109,12 +111,12 @@ async fn crowd(stack: &Stack, client: &str, fit: usize) -> Vec<Half> {
 
 pub async fn check(stack: &Stack) {
     let share = usize::try_from(BUFFERED_BYTES / 2 / RESERVED_BYTES).unwrap();
-    stack.active(0).await;
-    let before = stack.envoy_kib();
+    until_active(stack, 0).await;
+    let before = envoy_kib(stack);
     let mut grown = Vec::new();
     for round in 0..3 {
         let halves = crowd(stack, "scorer", share).await;
-        grown.push(stack.envoy_kib().saturating_sub(before));
+        grown.push(envoy_kib(stack).saturating_sub(before));
         println!("round {round}: {} of {BODIES} bodies let in", halves.len());
         // The same number each time: the memory of the rejected and the reset bodies is free again.
         // Two bodies that grow at the same time may both find no memory for their last part.
@@ -123,7 +125,7 @@ pub async fn check(stack: &Stack) {
         let other = ask::outcome(stack.gate, super::LIMITED, &[]).await;
         assert_eq!(other.unwrap(), "ok", "another client is served");
         drop(halves);
-        stack.active(0).await;
+        until_active(stack, 0).await;
     }
     let most = BUFFERED_BYTES / 1024 + BESIDE_KIB;
     println!("Envoy: {before} KiB, and {grown:?} KiB more in each round");
