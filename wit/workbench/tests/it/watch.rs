@@ -71,7 +71,7 @@ fn cases_run_again_after_each_change_even_if_the_last_run_failed() {
     let compilers = children(child.id());
     assert_eq!(compilers.len(), 1, "{compilers:?}");
     assert!(
-        compilers[0].ends_with(" compiler-supervisor"),
+        compilers[0].ends_with(" compiler-supervisor reusing"),
         "{compilers:?}"
     );
     child.kill().unwrap();
