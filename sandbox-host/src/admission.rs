@@ -15,11 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::time::Instant;
-
 use tensorgate_base::client_key::ClientKey;
 use tensorgate_base::shares::Shares;
 use tensorgate_telemetry::metrics::Metrics;
+use tokio::time::Instant;
 
 /// The target time for reading and checking a buffered body. It needs about a millisecond of work,
 /// so at this value it waited for many others. A client with a timeout of one second still gets its

@@ -4,11 +4,10 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use tensorgate_audit::access_log_service::FLUSH_MS;
 use tensorgate_cli_common::Failure;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
-
-use tensorgate_audit::access_log_service::FLUSH_MS;
 
 use super::backends::Backends;
 use super::certificates::Certificates;

@@ -18,6 +18,10 @@ mod world;
 
 use std::rc::Rc;
 
+use tensorgate_filter_core::filter::{Filter, check_chain};
+use tensorgate_filter_core::host::{Field, HttpResponse, ListenerBounds};
+use tensorgate_filter_core::report::record::Record;
+use tensorgate_filter_core::root::{GateRoot, create_shared_state, host_fault};
 use tensorgate_policy::{Denial, Fault, HeaderMode, Now, Policy, Protocol, Reason, Severity};
 use tensorgate_wire::Answer;
 use tensorgate_wire::settlement::{Settlement, TRAILER};
@@ -26,10 +30,6 @@ pub use limiter::{Limiter, LimiterMode};
 pub use peer::{Peer, PeerCertificate};
 pub use store::{Store, StoreMode};
 pub use stream::{Logged, Stream};
-use tensorgate_filter_core::filter::{Filter, check_chain};
-use tensorgate_filter_core::host::{Field, HttpResponse, ListenerBounds};
-use tensorgate_filter_core::report::record::Record;
-use tensorgate_filter_core::root::{GateRoot, create_shared_state, host_fault};
 pub use world::{PendingHttpCall, World};
 
 /// Time at which a proxy is configured.

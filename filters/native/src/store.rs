@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tensorgate_policy::policy::Algorithm;
-
 use tensorgate_filter_core::host::{HostFault, Shared, SharedStore};
+use tensorgate_policy::policy::Algorithm;
 
 /// Behaviour of the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

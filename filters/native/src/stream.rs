@@ -15,6 +15,10 @@ mod upstream_host;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use tensorgate_filter_core::gate::Gate;
+use tensorgate_filter_core::host::{Action, Field, Level, LimitCallOutcome, Verdict};
+use tensorgate_filter_core::report::record::Record;
+use tensorgate_filter_core::root::GateRoot;
 use tensorgate_policy::Now;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_wire::Answer;
@@ -22,10 +26,6 @@ use tensorgate_wire::Answer;
 use super::limiter::Limiter;
 use super::{Peer, RequestOutcome};
 use crate::store::Store;
-use tensorgate_filter_core::gate::Gate;
-use tensorgate_filter_core::host::{Action, Field, Level, LimitCallOutcome, Verdict};
-use tensorgate_filter_core::report::record::Record;
-use tensorgate_filter_core::root::GateRoot;
 pub use upstream_host::STREAM;
 use upstream_host::UpstreamHost;
 

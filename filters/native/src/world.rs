@@ -1,10 +1,10 @@
 //! The in-memory environment outside of requests. HTTP calls of filters are recorded, and the test
 //! delivers the responses.
 
+use tensorgate_filter_core::host::{FetchOutcome, HostFault, HttpCall, Level, Outside};
 use tensorgate_policy::Now;
 
 use crate::store::{Store, delegate_store};
-use tensorgate_filter_core::host::{FetchOutcome, HostFault, HttpCall, Level, Outside};
 
 /// An HTTP call of a filter that waits for its response.
 #[derive(Clone, Debug, PartialEq, Eq)]

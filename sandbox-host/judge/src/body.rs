@@ -4,9 +4,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::Body;
-use tokio::time::Instant;
-
 use tensorgate_base::memory_budget::MemoryPermit;
+use tokio::time::Instant;
 
 /// Why a body was not read to its end.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,10 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tensorgate_wire::context::{Context, ContextFault, Key, KeyFault};
-
 use tensorgate_base::renewed::{Refresh, Renewed};
 use tensorgate_base::secret_file::{self, SecretFileError};
+use tensorgate_wire::context::{Context, ContextFault, Key, KeyFault};
 
 /// The most keys: a new one and the one that it replaces.
 const MAX_KEYS: usize = 2;

@@ -3,10 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tensorgate_base::files::{at_most, open};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
-use tensorgate_base::files::{at_most, open};
 
 /// The largest file of certificates or keys in bytes: hundreds of authorities.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-
 use tensorgate_base::files;
 
 /// The name of the file, beside the bundle.

@@ -1,14 +1,13 @@
 //! Reserves memory for the decompressed and decoded forms of a body, within
 //! `limits.buffered_bytes`.
 
-use tensorgate_policy::Denial;
-use tensorgate_policy::decision::{BodyFormat, BodyPlan};
-use tensorgate_wire::openai::tree_bytes;
-
 use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
 use tensorgate_base::owned;
 use tensorgate_base::payload::Payload;
 use tensorgate_judge::document::Document;
+use tensorgate_policy::Denial;
+use tensorgate_policy::decision::{BodyFormat, BodyPlan};
+use tensorgate_wire::openai::tree_bytes;
 
 /// Reserves memory for the decompressed form of a body. Returns its maximum size, 0 if the body is
 /// not compressed.

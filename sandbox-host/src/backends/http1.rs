@@ -7,10 +7,9 @@
 use std::io;
 use std::time::Duration;
 
+use tensorgate_net::dialer::Dialer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
-
-use tensorgate_net::dialer::Dialer;
 
 /// The timeout for connecting and for the start of the answer.
 const TIMEOUT: Duration = Duration::from_millis(500);

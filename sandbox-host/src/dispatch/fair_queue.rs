@@ -6,11 +6,10 @@
 //! other clients are active, one eighth of the permits (if there are eight or more) is reserved for
 //! clients with fewer permits than that. Requests that hang then cannot block everyone.
 
-use tokio::time::Instant;
-
 use tensorgate_base::client_key::ClientKey;
 use tensorgate_base::shares::RecentClients;
 use tensorgate_base::turns::{Enqueued, Ticket, Turns};
+use tokio::time::Instant;
 
 /// The reserved part of the permits is one in this many.
 const RESERVED_FRACTION: usize = 8;

@@ -1,7 +1,6 @@
 //! Parses responses of feature services into numbers.
 
 use tensorgate_policy::json::{Members, Value};
-
 use tensorgate_sandbox::FeatureColumn;
 
 /// A response of Feast's feature server: names in `metadata.feature_names`, and for each of them

@@ -1,10 +1,9 @@
 //! A handler in the pipeline of a model.
 
-use tensorgate_policy::Denial;
-use tokio::time::Instant;
-
 use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_policy::Denial;
 use tensorgate_sandbox::{CallContext, LoadedHandler};
+use tokio::time::Instant;
 
 /// A loaded handler with its name in the policy.
 #[derive(Clone)]

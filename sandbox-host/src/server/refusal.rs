@@ -6,10 +6,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tensorgate_telemetry::metrics::Metrics;
 use tokio::time::Instant;
 use tokio_rustls::rustls::{CertificateError, Error};
-
-use tensorgate_telemetry::metrics::Metrics;
 
 /// The least time between two log lines.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);

@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
+use tensorgate_base::rfc3339::rfc3339;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{self, MakeWriter};
-
-use tensorgate_base::rfc3339::rfc3339;
 
 /// The most queued lines.
 const QUEUED_LINES: usize = 4_096;

@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
+use tensorgate_base::egress_log::EgressLog;
 use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::release::TopClass;
-
-use tensorgate_base::egress_log::EgressLog;
 
 /// The durations of a request's parts, for its log line.
 #[derive(Clone, Debug, Default)]

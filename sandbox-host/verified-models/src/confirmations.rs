@@ -8,10 +8,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tensorgate_policy::unhex;
-
 use tensorgate_base::files;
 use tensorgate_base::renewed::{Refresh, Renewed};
+use tensorgate_policy::unhex;
 
 /// The name of the file.
 const FILE: &str = "model-loads.json";

@@ -10,13 +10,12 @@ use tensorgate_artifact::model_signing::{
     Certificate, MAX_BUNDLE_BYTES, Manifest, ModelKey, Pieces, Roots, Trust, Verified,
     read_statement, verify,
 };
-use tensorgate_policy::hex;
-use tensorgate_policy::policy::{ArtifactTrust, ModelArtifact, ModelSigner};
-use tensorgate_policy::values::safe_text::printable;
-
 use tensorgate_base::files::regular_at_most;
 use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_models::files::signature_file;
+use tensorgate_policy::hex;
+use tensorgate_policy::policy::{ArtifactTrust, ModelArtifact, ModelSigner};
+use tensorgate_policy::values::safe_text::printable;
 
 /// A manifest that is trusted.
 #[derive(Debug)]

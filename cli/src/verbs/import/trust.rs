@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tensorgate_cli_common::bounded_file::read_at_most;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-
-use tensorgate_cli_common::bounded_file::read_at_most;
 
 /// Largest file of certificate authorities, bytes.
 const MAX_CA_BYTES: u64 = 4 << 20;

@@ -1,5 +1,10 @@
 //! The in-memory proxy as a filter sees it: the effects of host calls on one request.
 
+use tensorgate_filter_core::IDENTITY_PROPERTY;
+use tensorgate_filter_core::host::{
+    Field, HostFault, Level, LimitCallOutcome, Proxy, Verdict, check_signature,
+};
+use tensorgate_filter_core::report::property;
 use tensorgate_identity::VerifyFault;
 use tensorgate_policy::Now;
 use tensorgate_policy::denial::OverloadCause;
@@ -10,11 +15,6 @@ use tensorgate_wire::headers::CERTIFICATE;
 
 use super::Io;
 use crate::store::delegate_store;
-use tensorgate_filter_core::IDENTITY_PROPERTY;
-use tensorgate_filter_core::host::{
-    Field, HostFault, Level, LimitCallOutcome, Proxy, Verdict, check_signature,
-};
-use tensorgate_filter_core::report::property;
 
 /// proxy-wasm's `BAD_ARGUMENT`.
 const BAD_ARGUMENT: u32 = 2;

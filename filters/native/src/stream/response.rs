@@ -1,7 +1,8 @@
 //! The response side of a forwarded request.
 
-use super::Stream;
 use tensorgate_filter_core::host::Field;
+
+use super::Stream;
 
 impl Stream {
     /// The proxy's request id.

@@ -1,6 +1,8 @@
 //! The simulated upstream for streams of inferences: it reads envelopes and answers the first
 //! rejected message.
 
+use tensorgate_filter_core::host::Field;
+use tensorgate_filter_core::report::record::Record;
 use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::verdict::{TRAILER, VerdictSubject};
@@ -8,8 +10,6 @@ use tensorgate_wire::context::{Context, EnvelopeCodec, HEADER, Key, Refusal};
 use tensorgate_wire::messages::{INCOMPLETE, Messages, NextMessage};
 
 use super::RequestOutcome;
-use tensorgate_filter_core::host::Field;
-use tensorgate_filter_core::report::record::Record;
 
 /// Path of inference streams: their heads are forwarded before their messages.
 pub const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";

@@ -23,9 +23,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use tensorgate_base::circuit::{self, MAX_OPEN_TIME, OpenCircuit, Permit, Rejection};
+use tokio::time::Instant;
 
 /// The consecutive faults that open a client's circuit.
 pub(super) const CLIENT_FAULTS: u32 = 5;

@@ -13,7 +13,6 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
-
 use tensorgate_base::files::at_most;
 
 /// The suffix of a captured call.

@@ -2,11 +2,10 @@
 //! largest possible size. A response never waits for memory. It is not read further if there is
 //! none, so a backend cannot fill the host.
 
-use tensorgate_policy::request::Api;
-
 use tensorgate_base::memory_budget::MemoryPermit;
 use tensorgate_judge::document::Document;
 pub use tensorgate_judge::response_size::{ANSWER_COPIES, answer_copies};
+use tensorgate_policy::request::Api;
 
 /// The first reservation in bytes. Memory for a short response is reserved before the request is
 /// sent, so that no response is generated in vain.

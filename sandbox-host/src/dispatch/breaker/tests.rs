@@ -1,7 +1,8 @@
 //! Tests of when circuits open and close, and for which clients.
+use serde_json::json;
+
 use super::super::tests::policy;
 use super::*;
-use serde_json::json;
 
 fn breaker(failures: u32, open_s: u32) -> Breaker {
     let rule = json!({"consecutive_failures": failures, "open_s": open_s});

@@ -1,7 +1,8 @@
 //! Tests of the decision table: which events make a version trusted, and which raise an alert.
 
-use super::*;
 use LoadEffect::{Alert, Loaded, LoadedOthers, None as Nothing};
+
+use super::*;
 
 fn identity(digest: u8) -> Identity {
     Identity {

@@ -4,7 +4,6 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::Serialize;
-
 use tensorgate_audit::record::AlertRecord;
 use tensorgate_base::rfc3339::rfc3339;
 

@@ -7,7 +7,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
-
 use tensorgate_base::secret_file::{self, SecretFileError};
 
 /// The beginning of every secret.

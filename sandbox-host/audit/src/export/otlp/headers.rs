@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use http::{HeaderName, HeaderValue};
-
 use tensorgate_base::secret_file::{self, SecretFileError};
 
 /// The largest file in bytes.

@@ -10,9 +10,8 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use tensorgate_net::resolve::until_ended;
+use tokio::sync::Semaphore;
 
 /// The lookups of one exporter.
 pub(super) struct NameLookup(Arc<Semaphore>);
