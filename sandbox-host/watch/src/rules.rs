@@ -23,26 +23,29 @@ mod spraying_clients;
 mod spraying_sources;
 mod volume;
 
-use std::time::Duration;
-
 use tensorgate_policy::raw::WatchRule;
 
 use crate::alert::Finding;
 use crate::observation::{Kind, Observation};
+use crate::table::Table;
 use crate::time::Time;
 
 /// The most clients that a rule keeps state for. Only a verified credential makes one.
 const CLIENTS: usize = 4_096;
 /// A client that sent nothing for this time is forgotten if there is no room.
-const CLIENT_IDLE: Duration = Duration::from_secs(86_400);
+const CLIENT_IDLE_S: u64 = 86_400;
 /// The most sources that a rule keeps state for.
 const SOURCES: usize = 8_192;
 /// A source that sent nothing for this time is forgotten if there is no room.
-const SOURCE_IDLE: Duration = Duration::from_secs(1_200);
+const SOURCE_IDLE_S: u64 = 1_200;
 /// The most models that a rule keeps state for.
 const MODELS: usize = 1_024;
 /// A model without requests for this time is forgotten if there is no room.
-const MODEL_IDLE: Duration = Duration::from_secs(86_400);
+const MODEL_IDLE_S: u64 = 86_400;
+
+type ClientTable<S> = Table<S, CLIENTS, CLIENT_IDLE_S>;
+type SourceTable<S> = Table<S, SOURCES, SOURCE_IDLE_S>;
+type ModelTable<S> = Table<S, MODELS, MODEL_IDLE_S>;
 
 /// A state machine over observations.
 pub trait Rule: Send {

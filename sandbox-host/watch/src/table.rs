@@ -14,13 +14,10 @@ use crate::time::Time;
 /// The shortest time between two searches for unused state, because a search visits every key.
 const SWEEP: Duration = Duration::from_secs(10);
 
-/// State for a bounded number of keys.
-#[derive(Debug)]
-pub(super) struct Table<S> {
+/// State for at most `CAPACITY` keys. State that was not used for `IDLE_S` seconds makes room.
+#[derive(Debug, Default)]
+pub(super) struct Table<S, const CAPACITY: usize, const IDLE_S: u64> {
     entries: HashMap<u64, Entry<S>, BuildHasherDefault<KeyHasher>>,
-    capacity: usize,
-    /// State that was not used for this time makes room.
-    idle: Duration,
     swept: Option<Time>,
     /// The state of all keys without state of their own.
     shared: S,
@@ -48,19 +45,7 @@ pub(super) struct Slot<'a, S> {
     pub(super) is_shared: bool,
 }
 
-impl<S: Default> Table<S> {
-    /// A table for at most this many keys.
-    pub(super) fn new(capacity: usize, idle: Duration) -> Self {
-        Self {
-            entries: HashMap::default(),
-            capacity,
-            idle,
-            swept: None,
-            shared: S::default(),
-            shared_uses: 0,
-        }
-    }
-
+impl<S: Default, const CAPACITY: usize, const IDLE_S: u64> Table<S, CAPACITY, IDLE_S> {
     /// The state of a key.
     pub(super) fn slot(&mut self, key: &impl Hash, now: Time) -> Slot<'_, S> {
         let key = hash(key);
@@ -94,13 +79,13 @@ impl<S: Default> Table<S> {
 
     /// Whether there is room for another key, after unused state was removed.
     fn has_room(&mut self, now: Time) -> bool {
-        let is_full = self.entries.len() >= self.capacity;
+        let is_full = self.entries.len() >= CAPACITY;
         if is_full && self.swept.is_none_or(|swept| now.since(swept) >= SWEEP) {
             self.swept = Some(now);
-            let idle = self.idle;
+            let idle = Duration::from_secs(IDLE_S);
             self.entries.retain(|_, entry| now.since(entry.used) < idle);
         }
-        self.entries.len() < self.capacity
+        self.entries.len() < CAPACITY
     }
 }
 
@@ -136,7 +121,11 @@ mod tests {
     use super::*;
 
     /// Counts a use of a key. Returns its uses, and whether the state is shared.
-    fn count(table: &mut Table<u32>, key: u32, s: u64) -> (u32, bool) {
+    fn count<const CAPACITY: usize>(
+        table: &mut Table<u32, CAPACITY, 60>,
+        key: u32,
+        s: u64,
+    ) -> (u32, bool) {
         let Slot { state, is_shared } = table.slot(&key, Time::from_s(s));
         *state = state.saturating_add(1);
         (*state, is_shared)
@@ -144,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_keys_shares_one_state_and_displaces_none_in_use() {
-        let mut table = Table::new(4, Duration::from_secs(60));
+        let mut table = Table::<_, 4, 60>::default();
         assert_eq!(count(&mut table, 0, 0), (1, false));
         for key in 1..1_000_000 {
             count(&mut table, key, 1);
@@ -166,7 +155,7 @@ mod tests {
 
     #[test]
     fn state_that_is_not_used_makes_room() {
-        let mut table = Table::new(2, Duration::from_secs(60));
+        let mut table = Table::<_, 2, 60>::default();
         for (key, s) in [(0, 0), (1, 30)] {
             assert_eq!(count(&mut table, key, s), (1, false));
         }

@@ -4,11 +4,11 @@
 use tensorgate_policy::raw::WatchRule;
 
 use super::classes::Classes;
-use super::{MODEL_IDLE, MODELS, Rule};
+use super::{ModelTable, Rule};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::Observation;
-use crate::table::{Slot, Table};
+use crate::table::Slot;
 use crate::time::Time;
 use crate::window::{AbnormalWindows, Closed, Needed, Windows};
 
@@ -30,9 +30,9 @@ const RISE: f64 = 0.1;
 const DEVIATIONS: f64 = 6.0;
 
 /// The rule `class-dominance`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct ClassDominance {
-    models: Table<Model>,
+    models: ModelTable<Model>,
 }
 
 #[derive(Debug, Default)]
@@ -40,14 +40,6 @@ struct Model {
     windows: Windows<Classes>,
     usual: Baseline,
     abnormal: AbnormalWindows,
-}
-
-impl Default for ClassDominance {
-    fn default() -> Self {
-        Self {
-            models: Table::new(MODELS, MODEL_IDLE),
-        }
-    }
 }
 
 impl Rule for ClassDominance {

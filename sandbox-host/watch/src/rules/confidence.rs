@@ -8,10 +8,10 @@
 use tensorgate_policy::raw::WatchRule;
 
 use super::share::{Bounds, Share, Spike};
-use super::{MODEL_IDLE, MODELS, Rule};
+use super::{ModelTable, Rule};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::Observation;
-use crate::table::{Slot, Table};
+use crate::table::Slot;
 use crate::time::Time;
 use crate::window::{Needed, Windows};
 
@@ -42,9 +42,9 @@ const DEVIATIONS: f64 = 3.0;
 const MEDIAN_DEVIATIONS: f64 = 5.0;
 
 /// The rule `confidence`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Confidence {
-    models: Table<Model>,
+    models: ModelTable<Model>,
 }
 
 #[derive(Debug, Default)]
@@ -53,14 +53,6 @@ struct Model {
     usual: Usual,
     below_mean: Share,
     below_median: Share,
-}
-
-impl Default for Confidence {
-    fn default() -> Self {
-        Self {
-            models: Table::new(MODELS, MODEL_IDLE),
-        }
-    }
 }
 
 impl Rule for Confidence {

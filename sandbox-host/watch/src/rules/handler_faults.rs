@@ -4,10 +4,10 @@
 use tensorgate_policy::Reason;
 use tensorgate_policy::raw::WatchRule;
 
-use super::{CLIENT_IDLE, CLIENTS, Rule};
+use super::{ClientTable, Rule};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::{Kind, Observation};
-use crate::table::{Slot, Table};
+use crate::table::Slot;
 use crate::time::Time;
 use crate::window::{Repeats, Windows};
 
@@ -24,9 +24,9 @@ const MIN_SHARE: f64 = 0.005;
 pub(super) const CLIENT_BYTES: usize = crate::table::key_bytes::<Client>();
 
 /// The rule `handler-faults`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct HandlerFaults {
-    clients: Table<Client>,
+    clients: ClientTable<Client>,
     all: Windows<Counts>,
 }
 
@@ -51,15 +51,6 @@ impl Counts {
     fn share(&self) -> f64 {
         // A request that ends after its window counts in a later one.
         f64::from(self.faults) / f64::from(self.requests.max(self.faults).max(1))
-    }
-}
-
-impl Default for HandlerFaults {
-    fn default() -> Self {
-        Self {
-            clients: Table::new(CLIENTS, CLIENT_IDLE),
-            all: Windows::default(),
-        }
     }
 }
 

@@ -3,11 +3,11 @@
 use tensorgate_audit::record::Verdict;
 use tensorgate_policy::raw::WatchRule;
 
-use super::{MODEL_IDLE, MODELS, Rule};
+use super::{ModelTable, Rule};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::Observation;
-use crate::table::{Slot, Table};
+use crate::table::Slot;
 use crate::time::Time;
 use crate::window::{AbnormalWindows, Closed, Needed, Windows};
 
@@ -27,9 +27,9 @@ const TIMES_MEAN: f64 = 2.0;
 const DEVIATIONS: f64 = 6.0;
 
 /// The rule `latency`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Latency {
-    models: Table<Model>,
+    models: ModelTable<Model>,
 }
 
 /// Latencies are compared as logarithms, so that a few slow requests do not decide.
@@ -44,14 +44,6 @@ struct Model {
 struct Counts {
     inferences: u32,
     sum_log: f64,
-}
-
-impl Default for Latency {
-    fn default() -> Self {
-        Self {
-            models: Table::new(MODELS, MODEL_IDLE),
-        }
-    }
 }
 
 impl Rule for Latency {

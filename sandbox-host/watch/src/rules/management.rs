@@ -3,10 +3,10 @@
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::{CLIENT_IDLE, CLIENTS, Rule, SOURCE_IDLE, SOURCES};
+use super::{ClientTable, Rule, SourceTable};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::Observation;
-use crate::table::{Slot, Table};
+use crate::table::Slot;
 use crate::time::Time;
 use crate::window::Repeats;
 
@@ -15,23 +15,13 @@ use crate::window::Repeats;
 pub(super) const CLIENT_BYTES: usize = crate::table::key_bytes::<Repeats>();
 
 /// The rule `management`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Management {
-    clients: Table<Repeats>,
+    clients: ClientTable<Repeats>,
     /// Of requests without a valid credential.
-    sources: Table<Repeats>,
+    sources: SourceTable<Repeats>,
     /// For requests whose source is unknown, too.
     repeats: Repeats,
-}
-
-impl Default for Management {
-    fn default() -> Self {
-        Self {
-            clients: Table::new(CLIENTS, CLIENT_IDLE),
-            sources: Table::new(SOURCES, SOURCE_IDLE),
-            repeats: Repeats::default(),
-        }
-    }
 }
 
 impl Rule for Management {

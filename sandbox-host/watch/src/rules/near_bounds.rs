@@ -4,10 +4,10 @@
 use tensorgate_policy::raw::WatchRule;
 
 use super::share::{Bounds, Share};
-use super::{CLIENT_IDLE, CLIENTS, Rule};
+use super::{ClientTable, Rule};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::Observation;
-use crate::table::{Slot, Table, hash};
+use crate::table::{Slot, hash};
 use crate::time::Time;
 use crate::window::Needed;
 
@@ -30,9 +30,9 @@ pub(super) const CLIENT_BYTES: usize =
     crate::table::key_bytes::<Client>() + MODELS_OF_CLIENT * size_of::<(u64, Share)>();
 
 /// The rule `near-bounds`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct NearBounds {
-    clients: Table<Client>,
+    clients: ClientTable<Client>,
 }
 
 #[derive(Debug, Default)]
@@ -41,14 +41,6 @@ struct Client {
     models: Vec<(u64, Share)>,
     /// Those of further models.
     others: Share,
-}
-
-impl Default for NearBounds {
-    fn default() -> Self {
-        Self {
-            clients: Table::new(CLIENTS, CLIENT_IDLE),
-        }
-    }
 }
 
 impl Rule for NearBounds {

@@ -4,10 +4,10 @@
 use tensorgate_policy::raw::WatchRule;
 
 use super::known::Known;
-use super::{CLIENT_IDLE, CLIENTS, Rule};
+use super::{ClientTable, Rule};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::Observation;
-use crate::table::{Slot, Table, hash};
+use crate::table::{Slot, hash};
 use crate::time::Time;
 
 /// The bytes of a client's state.
@@ -15,17 +15,9 @@ use crate::time::Time;
 pub(super) const CLIENT_BYTES: usize = super::known::BYTES;
 
 /// The rule `new-credential`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct NewCredential {
-    clients: Table<Known>,
-}
-
-impl Default for NewCredential {
-    fn default() -> Self {
-        Self {
-            clients: Table::new(CLIENTS, CLIENT_IDLE),
-        }
-    }
+    clients: ClientTable<Known>,
 }
 
 impl Rule for NewCredential {

@@ -3,10 +3,10 @@
 use tensorgate_policy::raw::WatchRule;
 
 use super::known::Known;
-use super::{CLIENT_IDLE, CLIENTS, Rule};
+use super::{ClientTable, Rule};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::{NETWORK_BITS, Observation};
-use crate::table::{Slot, Table, hash};
+use crate::table::{Slot, hash};
 use crate::time::Time;
 
 /// The bytes of a client's state.
@@ -14,17 +14,9 @@ use crate::time::Time;
 pub(super) const CLIENT_BYTES: usize = super::known::BYTES;
 
 /// The rule `new-source`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct NewSource {
-    clients: Table<Known>,
-}
-
-impl Default for NewSource {
-    fn default() -> Self {
-        Self {
-            clients: Table::new(CLIENTS, CLIENT_IDLE),
-        }
-    }
+    clients: ClientTable<Known>,
 }
 
 impl Rule for NewSource {

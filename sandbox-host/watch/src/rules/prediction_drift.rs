@@ -4,11 +4,11 @@
 use tensorgate_policy::raw::WatchRule;
 
 use super::classes::{Classes, NO_SHARES, Shares};
-use super::{MODEL_IDLE, MODELS, Rule};
+use super::{ModelTable, Rule};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::Observation;
-use crate::table::{Slot, Table};
+use crate::table::Slot;
 use crate::time::Time;
 use crate::window::{AbnormalWindows, Closed, Needed, Windows};
 
@@ -30,9 +30,9 @@ const DEVIATIONS: f64 = 4.0;
 const WEIGHT: f64 = 0.05;
 
 /// The rule `prediction-drift`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct PredictionDrift {
-    models: Table<Model>,
+    models: ModelTable<Model>,
 }
 
 #[derive(Debug)]
@@ -50,14 +50,6 @@ impl Default for Model {
             shares: NO_SHARES,
             usual_moved: Baseline::default(),
             abnormal: AbnormalWindows::default(),
-        }
-    }
-}
-
-impl Default for PredictionDrift {
-    fn default() -> Self {
-        Self {
-            models: Table::new(MODELS, MODEL_IDLE),
         }
     }
 }

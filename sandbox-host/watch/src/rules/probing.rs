@@ -4,10 +4,10 @@
 use tensorgate_policy::Reason;
 use tensorgate_policy::raw::WatchRule;
 
-use super::{Rule, SOURCE_IDLE, SOURCES};
+use super::{Rule, SourceTable};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::Observation;
-use crate::table::{Slot, Table};
+use crate::table::Slot;
 use crate::time::Time;
 use crate::window::{Repeats, Windows};
 
@@ -18,9 +18,9 @@ const REASONS: u32 = 6;
 const MIN_REJECTIONS: u32 = 12;
 
 /// The rule `probing`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Probing {
-    sources: Table<Source>,
+    sources: SourceTable<Source>,
 }
 
 #[derive(Debug, Default)]
@@ -34,14 +34,6 @@ struct Counts {
     rejections: u32,
     /// A bit for each reason.
     reasons: u64,
-}
-
-impl Default for Probing {
-    fn default() -> Self {
-        Self {
-            sources: Table::new(SOURCES, SOURCE_IDLE),
-        }
-    }
 }
 
 impl Rule for Probing {

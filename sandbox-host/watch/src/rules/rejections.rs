@@ -5,10 +5,10 @@
 use tensorgate_policy::raw::WatchRule;
 
 use super::share::{Bounds, Share};
-use super::{CLIENT_IDLE, CLIENTS, Rule, SOURCE_IDLE, SOURCES};
+use super::{ClientTable, Rule, SourceTable};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::Observation;
-use crate::table::{Slot, Table};
+use crate::table::Slot;
 use crate::time::Time;
 use crate::window::Needed;
 
@@ -41,19 +41,10 @@ const OF_SOURCES: Bounds = Bounds {
 pub(super) const CALLER_BYTES: usize = crate::table::key_bytes::<Share>();
 
 /// The rule `rejections`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Rejections {
-    clients: Table<Share>,
-    sources: Table<Share>,
-}
-
-impl Default for Rejections {
-    fn default() -> Self {
-        Self {
-            clients: Table::new(CLIENTS, CLIENT_IDLE),
-            sources: Table::new(SOURCES, SOURCE_IDLE),
-        }
-    }
+    clients: ClientTable<Share>,
+    sources: SourceTable<Share>,
 }
 
 impl Rule for Rejections {

@@ -3,10 +3,10 @@
 use tensorgate_policy::raw::WatchRule;
 
 use super::share::{Bounds, Share};
-use super::{MODEL_IDLE, MODELS, Rule};
+use super::{ModelTable, Rule};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::{Kind, Observation};
-use crate::table::{Slot, Table};
+use crate::table::Slot;
 use crate::time::Time;
 use crate::window::Needed;
 
@@ -22,17 +22,9 @@ const BOUNDS: Bounds = Bounds {
 };
 
 /// The rule `server-errors`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct ServerErrors {
-    models: Table<Share>,
-}
-
-impl Default for ServerErrors {
-    fn default() -> Self {
-        Self {
-            models: Table::new(MODELS, MODEL_IDLE),
-        }
-    }
+    models: ModelTable<Share>,
 }
 
 impl Rule for ServerErrors {

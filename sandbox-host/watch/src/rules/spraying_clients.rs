@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::{CLIENT_IDLE, CLIENTS, Rule, SOURCES};
+use super::{ClientTable, Rule, SOURCES};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::Observation;
 use crate::table::{Slot, Table, hash};
@@ -23,7 +23,7 @@ const REMEMBERED: usize = 32;
 /// After a start each client is new to its source.
 const LEARNING: Duration = Duration::from_secs(3_600);
 /// A source that sent nothing for this time is forgotten if there is no room.
-const IDLE: Duration = Duration::from_secs(86_400);
+const IDLE_S: u64 = 86_400;
 /// The most sources that a client adds in a day. It takes 32 clients to fill the table. A source
 /// that is not added by one client is added by the next one that it uses.
 const ADDED_SOURCES: u32 = 256;
@@ -35,11 +35,11 @@ const DAY_S: u64 = 86_400;
 pub(super) const CLIENT_BYTES: usize = crate::table::key_bytes::<Windows<u32>>();
 
 /// The rule `spraying-clients`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct SprayingClients {
-    sources: Table<Source>,
+    sources: Table<Source, SOURCES, IDLE_S>,
     /// The number of sources that each client has added today.
-    added: Table<Windows<u32>>,
+    added: ClientTable<Windows<u32>>,
     first: Option<Time>,
 }
 
@@ -49,16 +49,6 @@ struct Source {
     /// The number of new clients.
     windows: Windows<u32>,
     repeats: Repeats,
-}
-
-impl Default for SprayingClients {
-    fn default() -> Self {
-        Self {
-            sources: Table::new(SOURCES, IDLE),
-            added: Table::new(CLIENTS, CLIENT_IDLE),
-            first: None,
-        }
-    }
 }
 
 impl Rule for SprayingClients {

@@ -3,11 +3,11 @@
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::{CLIENT_IDLE, CLIENTS, Rule};
+use super::{ClientTable, Rule};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::Observation;
-use crate::table::{Slot, Table};
+use crate::table::Slot;
 use crate::time::Time;
 use crate::window::{AbnormalWindows, Closed, Needed, Windows};
 
@@ -35,9 +35,9 @@ const PEAK_DECAY: f64 = 0.999_5;
 pub(super) const CLIENT_BYTES: usize = crate::table::key_bytes::<Client>();
 
 /// The rule `volume`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Volume {
-    clients: Table<Client>,
+    clients: ClientTable<Client>,
 }
 
 #[derive(Debug, Default)]
@@ -46,14 +46,6 @@ struct Client {
     usual: Baseline,
     peak: f64,
     abnormal: AbnormalWindows,
-}
-
-impl Default for Volume {
-    fn default() -> Self {
-        Self {
-            clients: Table::new(CLIENTS, CLIENT_IDLE),
-        }
-    }
 }
 
 impl Rule for Volume {
