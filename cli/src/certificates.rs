@@ -139,12 +139,12 @@ pub fn identity(tls: &Tls, root: &Path) -> Result<Identity, UnusableFile> {
         path: KEY,
     };
     let chain =
-        pem::certificates(&cert.file()).map_err(|error| cert.unusable(error.cause(), OWN_FIX))?;
+        pem::certificates(&cert.file()).map_err(|error| cert.unusable(error.cause, OWN_FIX))?;
     for certificate in &chain {
         ParsedCertificate::try_from(certificate).map_err(|error| cert.unusable(error, OWN_FIX))?;
     }
     let secret =
-        pem::private_key(&key.file()).map_err(|error| key.unusable(error.cause(), KEY_FIX))?;
+        pem::private_key(&key.file()).map_err(|error| key.unusable(error.cause, KEY_FIX))?;
     let encoded = Identity {
         chain: chain.iter().map(|one| pem("CERTIFICATE", one)).collect(),
         key: pem(key_label(&secret), secret.secret_der()),
@@ -304,7 +304,7 @@ fn sections(
 ) -> Result<Vec<(SectionKind, Vec<u8>)>, UnusableFile> {
     const BEGIN: &[u8] = b"-----BEGIN";
     let bytes = pem::bytes(&named.file(), max_bytes)
-        .map_err(|error: TlsError| named.unusable(error.cause(), fix))?;
+        .map_err(|error: TlsError| named.unusable(error.cause, fix))?;
     let read: Result<Vec<_>, _> = <(SectionKind, Vec<u8>)>::pem_slice_iter(&bytes).collect();
     let read = read.map_err(|error| named.unusable(error, fix))?;
     let sections = bytes

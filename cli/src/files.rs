@@ -124,11 +124,11 @@ fn trust(rule: &BackendTls, root: &Path, path: &[&str]) -> Option<Fault> {
         Trust::Files {
             identity: Some((cert, _)),
             ..
-        } if error.path() == root.join(cert) => ("cert", IDENTITY_FIX),
+        } if error.path == root.join(cert) => ("cert", IDENTITY_FIX),
         Trust::Files {
             identity: Some((_, key)),
             ..
-        } if error.path() == root.join(key) => ("key", IDENTITY_FIX),
+        } if error.path == root.join(key) => ("key", IDENTITY_FIX),
         Trust::Files { .. } | Trust::WorkloadApi(_) => ("ca", CA_FIX),
     };
     let (first, rest) = path.split_first()?;

@@ -20,18 +20,6 @@ pub struct TlsError {
     pub cause: String,
 }
 
-impl TlsError {
-    /// The path of the file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The error.
-    pub fn cause(&self) -> &str {
-        &self.cause
-    }
-}
-
 /// The certificates of a PEM file, at least one.
 ///
 /// # Errors

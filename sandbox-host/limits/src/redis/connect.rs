@@ -90,7 +90,7 @@ fn read_password(path: &Path) -> Result<Vec<u8>, ConnectFault> {
         path: path.to_owned(),
         cause,
     };
-    let mut text = bytes(path, MAX_FILE_BYTES).map_err(|error| failed(error.cause().to_owned()))?;
+    let mut text = bytes(path, MAX_FILE_BYTES).map_err(|error| failed(error.cause))?;
     while text
         .last()
         .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
@@ -110,7 +110,7 @@ fn tls(ca: &Path, host: &str) -> Result<(TlsConnector, ServerName<'static>), Con
         path: ca.to_owned(),
         cause,
     };
-    let pem = bytes(ca, MAX_FILE_BYTES).map_err(|error| file(error.cause().to_owned()))?;
+    let pem = bytes(ca, MAX_FILE_BYTES).map_err(|error| file(error.cause))?;
     let mut roots = RootCertStore::empty();
     for authority in CertificateDer::pem_slice_iter(&pem) {
         let authority = authority.map_err(|error| file(error.to_string()))?;
