@@ -10,7 +10,7 @@ use std::io;
 use super::json::{self, ELEMENT, Watch};
 use super::magic::read_at;
 use super::names::leaves_folder;
-use super::source::{Source, Stop, finish};
+use super::source::{Source, finish};
 use super::{Input, Limits, Report, Verdict, jinja, yaml};
 
 mod diffusers;
@@ -144,28 +144,6 @@ pub fn scan_yaml(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Resu
     let walked = yaml::walk(text, &mut config);
     config.add_code_key();
     finish(report, walked)
-}
-
-/// Scans a chat template in a file of its own, such as `chat_template.jinja`.
-///
-/// # Errors
-/// The input cannot be read.
-pub fn scan_template(input: &mut dyn Input, _: &Limits) -> io::Result<Report> {
-    let mut report = Report::new("jinja");
-    let mut source = Source::new(input, "jinja-truncated")?;
-    let walked = read_template(&mut source, &mut report);
-    finish(report, walked)
-}
-
-fn read_template(source: &mut Source<'_>, report: &mut Report) -> Result<(), Stop> {
-    let bytes = usize::try_from(source.length()).ok();
-    let Some(bytes) = bytes.filter(|bytes| *bytes <= jinja::MAX_BYTES) else {
-        let detail = format!("the template has {} bytes", source.length());
-        return Err(Stop::unknown(0, jinja::RULE, detail));
-    };
-    let template = source.read_bytes(bytes)?;
-    jinja::check(&template, 0, report);
-    Ok(())
 }
 
 /// The report for a file of Python code, whatever is in it. A loader with `trust_remote_code`
