@@ -218,8 +218,9 @@ impl<T> Turns<T> {
         });
     }
 
-    /// Whether the counters agree with the entries, for tests.
-    pub fn is_sound(&self) -> bool {
+    /// Whether the counters agree with the entries.
+    #[cfg(test)]
+    fn is_sound(&self) -> bool {
         let clients = || self.clients.values();
         let taken = clients()
             .map(|client| client.taken)

@@ -191,7 +191,6 @@ async fn every_slot_is_counted_across_arrivals_waits_cancellations_and_preemptio
             let place = wait.iter().position(|(.., waits)| *waits == name).unwrap();
             have.push(wait.swap_remove(place).0);
         }
-        assert!(fair.turns.is_sound());
         assert!(fair.turns.waiting() <= fair.max_waiting);
         assert_eq!(
             (have.len(), wait.len()),
@@ -203,5 +202,4 @@ async fn every_slot_is_counted_across_arrivals_waits_cancellations_and_preemptio
         drop(fair.release(who(client_key), Instant::now()));
     }
     assert!(fair.turns.waiting() <= wait.len());
-    assert!(fair.turns.is_sound());
 }
