@@ -405,30 +405,10 @@ fn denied(file: String, answer: &Answer, record: Record) -> Explained {
         Answer::Rest { status, .. } => (*status, None),
         Answer::Grpc { status, .. } => (200, Some(*status as u8)),
     };
-    let Record {
-        reason,
-        overload: _,
-        request_id: _,
-        client,
-        credential: _,
-        model,
-        operation: _,
-        rule,
-        detail,
-        shadow,
-    } = record;
+    let reason = record.reason.map(|reason| reason.name());
     Explained {
-        file,
-        verdict: "deny",
-        reason: reason.map(|reason| reason.name()),
-        status,
-        grpc_status,
-        client,
-        model,
-        rule,
-        detail,
-        shadow,
-        shared_limits: Vec::new(),
+        reason,
+        ..explained(file, "deny", (status, grpc_status), record)
     }
 }
 
@@ -437,6 +417,16 @@ fn allowed(file: String, request: &Request, record: Record) -> Explained {
         .headers
         .iter()
         .any(|(name, value)| name == b"content-type" && value.starts_with(b"application/grpc"));
+    explained(file, "allow", (200, grpc.then_some(0)), record)
+}
+
+/// A result without a reason.
+fn explained(
+    file: String,
+    verdict: &'static str,
+    (status, grpc_status): (u16, Option<u8>),
+    record: Record,
+) -> Explained {
     let Record {
         reason: _,
         overload: _,
@@ -451,10 +441,10 @@ fn allowed(file: String, request: &Request, record: Record) -> Explained {
     } = record;
     Explained {
         file,
-        verdict: "allow",
+        verdict,
         reason: None,
-        status: 200,
-        grpc_status: grpc.then_some(0),
+        status,
+        grpc_status,
         client,
         model,
         rule,
