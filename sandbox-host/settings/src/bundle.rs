@@ -68,11 +68,7 @@ fn list(faults: &[Fault]) -> String {
 
 /// Reads and validates a bundle. Warnings are logged.
 pub fn bundle(path: &Path) -> Result<Candidate, BundleError> {
-    let file = open(path).map_err(|error| BundleError::File {
-        path: path.to_owned(),
-        cause: error.to_string(),
-    })?;
-    candidate(&read_bundle(path, &file)?)
+    candidate(&read_bundle(path, &opened(path)?)?)
 }
 
 /// Reads a bundle from its opened file. Its policy is not validated.
@@ -137,25 +133,27 @@ pub fn canonical_digest(policy: &raw::Policy) -> serde_json::Result<[u8; 32]> {
 
 /// Reads a regular file within a size limit.
 pub(crate) fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, BundleError> {
-    let failed = |cause: String| BundleError::File {
-        path: path.to_owned(),
-        cause,
-    };
-    let file = open(path).map_err(|error| failed(error.to_string()))?;
-    read_opened(path, &file, max_bytes)
+    read_opened(path, &opened(path)?, max_bytes)
+}
+
+fn opened(path: &Path) -> Result<File, BundleError> {
+    open(path).map_err(|error| unreadable(path, error))
 }
 
 /// Reads an opened file, as [`read`] does.
 fn read_opened(path: &Path, file: &File, max_bytes: u64) -> Result<Vec<u8>, BundleError> {
-    let failed = |cause: String| BundleError::File {
-        path: path.to_owned(),
-        cause,
-    };
-    let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
-    if !metadata.is_file() {
-        return Err(failed("not a regular file".to_owned()));
+    let failed = |error: io::Error| unreadable(path, error);
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(unreadable(path, "not a regular file"));
     }
     at_most(file, max_bytes)
-        .map_err(|error| failed(error.to_string()))?
-        .ok_or_else(|| failed(format!("larger than {max_bytes} bytes")))
+        .map_err(failed)?
+        .ok_or_else(|| unreadable(path, format!("larger than {max_bytes} bytes")))
+}
+
+fn unreadable(path: &Path, cause: impl ToString) -> BundleError {
+    BundleError::File {
+        path: path.to_owned(),
+        cause: cause.to_string(),
+    }
 }
