@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use tensorgate_policy::Tensor;
 
+use crate::owned::data_bytes;
+
 /// The world that a component implements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
@@ -41,10 +43,7 @@ impl Payload {
     pub fn data_bytes(&self) -> usize {
         match self {
             Self::Raw { data, .. } => data.len(),
-            Self::Tensors(tensors) => tensors
-                .iter()
-                .map(|tensor| tensor.data.as_ref().map_or(0, |data| data.len()))
-                .fold(0, usize::saturating_add),
+            Self::Tensors(tensors) => data_bytes(tensors),
         }
     }
 }
