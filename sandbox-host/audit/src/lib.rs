@@ -2,32 +2,32 @@
 //!
 //! A [`record`] is sealed by [`mod@line`]: each line has the hash of the previous one, and
 //! checkpoints are signed ([`key`]). [`files`] stores the lines, [`recover`] checks what a previous
-//! host left, and [`writer`] is the only thread that writes, behind a bounded queue.
+//! host left, and `writer` is the only thread that writes, behind a bounded queue.
 //!
 //! The host reports its responses. Envoy reports what it rejected or lost over its gRPC access log
-//! ([`access_log_service`]). [`outcomes`] joins both by the request ID, so that one request has one
-//! record. Lost entries of Envoy are counted ([`sequence::SequenceTracker`]). A streamed response
-//! that ends early amends its record ([`Ending`]). [`verify`] reads a log and reports what was done
-//! to it. A [`RecordListener`] sees what is written.
+//! ([`access_log_service`]). [`Outcomes`] joins both by the request ID, so that one request has one
+//! record. Lost entries of Envoy are counted (`sequence`). A streamed response that ends early
+//! amends its record ([`Ending`]). [`verify`] reads a log and reports what was done to it. A
+//! [`RecordListener`] sees what is written.
 //!
 //! The audit log decides nothing about a request, and never contains a credential, a query or a
 //! body.
 
 pub mod access_log_service;
 pub mod als;
-pub mod ending;
+mod ending;
 pub mod envoy_reply;
 pub mod export;
 pub mod files;
 pub mod key;
 pub mod line;
 mod listener;
-pub mod outcomes;
+mod outcomes;
 pub mod record;
 pub mod recover;
-pub mod sequence;
+mod sequence;
 pub mod verify;
-pub mod writer;
+mod writer;
 
 pub use ending::Ending;
 pub use listener::RecordListener;

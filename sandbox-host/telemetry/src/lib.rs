@@ -4,5 +4,5 @@ pub mod exposition;
 pub mod labels;
 pub mod logging;
 pub mod metrics;
-pub mod model_statistics;
+mod model_statistics;
 pub mod timings;

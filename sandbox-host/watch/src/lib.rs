@@ -2,7 +2,7 @@
 //! unless the policy has alerts about a client block it (`respond`).
 //!
 //! The [`tap`] receives the records that the audit log has written and hands a summary of each
-//! ([`Observation`]) to a thread of its own. There a [`Monitor`] runs every rule of [`rules`] and
+//! ([`Observation`]) to a thread of its own. There a [`Monitor`] runs every rule of `rules` and
 //! returns [`Alert`]s, which are counted, logged and recorded ([`report`]). A rule is a state
 //! machine over observations, with the time as an argument. It reads no clock and keeps only
 //! summaries, never inputs.
@@ -20,7 +20,7 @@ pub mod monitor;
 pub mod observation;
 pub mod report;
 pub mod respond;
-pub mod rules;
+mod rules;
 mod table;
 pub mod tap;
 pub mod time;
