@@ -2,8 +2,8 @@
 //! whether the callee works again. Each probe that fails doubles the time.
 //!
 //! A call needs two circuits, the one of its client and the one of all clients. Which failures open
-//! them is decided by the breaker of handlers (`sandbox/breaker`) and the breaker of backends
-//! (`dispatch/breaker`). Time is an argument.
+//! them is decided by the breaker of handlers (`tensorgate-sandbox`) and that of backends
+//! (`tensorgate-host`). Time is an argument.
 
 use std::time::Duration;
 

@@ -11,11 +11,11 @@ const HOP_CONNECTIONS: usize = 1_024;
 /// The most streams of each of these connections. All clients of a worker share one, so a client's
 /// own limit does not apply.
 const HOP_STREAMS_PER_CONNECTION: u32 = 1_024;
+/// The fields that the gate adds to a client's: the context, token claims, and what a proxy adds.
+const OWN_FIELDS: usize = 32;
 /// The bytes of those fields. The context repeats the path, so twice the policy's header limit is
 /// added. This is for the claims, which the context repeats too.
 const OWN_FIELD_BYTES: usize = 24 << 10;
-/// The fields that the gate adds to a client's: the context, token claims, and what a proxy adds.
-const OWN_FIELDS: usize = 32;
 /// The timeout of a connection's first request and of each HTTP/1.1 head from a gate, which never
 /// needs it.
 pub const GATE_HEAD_TIME: Duration = Duration::from_secs(30);

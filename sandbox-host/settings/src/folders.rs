@@ -60,7 +60,7 @@ pub fn component(folders: &Folders, component: &str) -> Result<Vec<u8>, BundleEr
     read(&folders.file(component)?, MAX_COMPONENT_BYTES)
 }
 
-/// Reads the signature file of a component. `policy_store::signed` verifies it.
+/// Reads the signature file of a component. [`crate::signed`] verifies it.
 pub fn signature(folders: &Folders, component: &str) -> Result<Vec<u8>, BundleError> {
     let file = signature_of(&folders.file(component)?);
     let most = u64::try_from(MAX_SIGNATURE_BYTES).unwrap_or(u64::MAX);
