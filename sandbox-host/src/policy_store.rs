@@ -1,5 +1,4 @@
 //! Policy versions: what a bundle becomes when it is loaded, and which version serves a request.
-//! `sources` is the reported state of the files behind a bundle.
 
 pub(crate) mod artifacts;
 pub(crate) mod assemble;
