@@ -3,8 +3,9 @@
 //! the connection uses a checked address. No client data is added to a handler's request. Every
 //! request of a handler is counted, limited and recorded.
 //!
-//! `fetch` checks URLs and follows redirects, `lookup` asks feature services. Both use the resolver,
-//! the connections and the permits of [`tensorgate_net`]. A loaded handler uses [`Egress`].
+//! `fetch` checks URLs and follows redirects, `lookup` asks feature services. Both use the
+//! resolver, the connections and the permits of [`tensorgate_net`]. A loaded handler uses
+//! [`Egress`].
 
 mod features;
 mod fetch;

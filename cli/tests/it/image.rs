@@ -253,7 +253,7 @@ fn each_image_has_a_valid_layout_with_the_sbom_attached() {
     let ran = release.built(&["--json"]);
     let printed: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(printed, release.digests());
-    assert_eq!(printed.as_object().unwrap().len(), 3);
+    assert_eq!(printed.as_object().unwrap().len(), 4);
     for (name, digest) in printed.as_object().unwrap() {
         let layout = release.layout(name);
         assert_eq!(&layout.image["digest"], digest);

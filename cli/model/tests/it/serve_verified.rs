@@ -376,7 +376,7 @@ fn a_folder_of_another_origin_is_left_alone() {
 fn a_destination_in_the_model_is_refused_and_nothing_is_written() {
     let case = Case::new();
     for destination in ["model", "model/served", "model/1/../served"] {
-        let arguments = ["model", "serve-verified", "model", destination];
+        let arguments = ["serve-verified", "model", destination];
         let arguments = [&arguments[..], &["--key", "signer.pem"][..]].concat();
         let ran = run_in(case.scratch.path(), &arguments);
         assert_eq!(ran.code, 2, "{}", ran.stderr);
@@ -390,7 +390,7 @@ fn a_destination_in_the_model_is_refused_and_nothing_is_written() {
 fn a_storage_initializer_gets_a_uri_and_a_folder_last() {
     let case = Case::new();
     let source = format!("file://{}", case.path("model").display());
-    let arguments = ["model", "serve-verified", "--key", "signer.pem"];
+    let arguments = ["serve-verified", "--key", "signer.pem"];
     let arguments = [&arguments[..], &[source.as_str(), "served"][..]].concat();
     let ran = run_in(case.scratch.path(), &arguments);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
