@@ -54,9 +54,6 @@ pub(super) const MAX_WASM_STACK_BYTES: usize = 512 << 10;
 /// host function that overflows it would abort the process.
 pub(super) const THREAD_STACK_BYTES: usize = 4 << 20;
 
-/// The largest component that is compiled, in bytes. A component with CPython has 18 MB.
-pub(super) const MAX_COMPONENT_BYTES: usize = 64 << 20;
-
 /// The most tensors that one call may return. Serving models have a handful of inputs.
 pub(super) const MAX_OUTPUT_TENSORS: usize = 64;
 

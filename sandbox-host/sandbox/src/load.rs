@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tensorgate_base::payload::Role;
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::Handler;
+use tensorgate_settings::folders::MAX_COMPONENT_BYTES;
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
@@ -20,7 +21,7 @@ use crate::cause;
 use crate::compile::Compiler;
 use crate::component_cache::{CompiledComponent, ComponentCache};
 use crate::error::LoadFault;
-use crate::fixed_limits::{MAX_COMPONENT_BYTES, PAGE_BYTES};
+use crate::fixed_limits::PAGE_BYTES;
 use crate::imports;
 
 /// The export of a compiled component.

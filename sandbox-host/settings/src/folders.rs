@@ -8,8 +8,8 @@ use tensorgate_policy::policy::BUILTIN;
 
 use crate::bundle::{BundleError, read};
 
-/// The largest component in bytes, as in the sandbox.
-const MAX_COMPONENT_BYTES: u64 = 64 << 20;
+/// The largest component in bytes. One with CPython has 18 MB.
+pub const MAX_COMPONENT_BYTES: usize = 64 << 20;
 
 /// The folders of components.
 #[derive(Clone, Debug)]
@@ -57,7 +57,8 @@ impl Folders {
 
 /// Reads a component. The sandbox checks its digest.
 pub fn component(folders: &Folders, component: &str) -> Result<Vec<u8>, BundleError> {
-    read(&folders.file(component)?, MAX_COMPONENT_BYTES)
+    let most = u64::try_from(MAX_COMPONENT_BYTES).unwrap_or(u64::MAX);
+    read(&folders.file(component)?, most)
 }
 
 /// Reads the signature file of a component. [`crate::signed`] verifies it.

@@ -2,7 +2,9 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::fixed_limits::{MAX_COMPILED_BYTES, MAX_COMPONENT_BYTES};
+use tensorgate_settings::folders::MAX_COMPONENT_BYTES;
+
+use crate::fixed_limits::MAX_COMPILED_BYTES;
 
 const SANDBOXED_ARG: &str = "sandboxed";
 const REUSING_ARG: &str = "reusing";
