@@ -57,14 +57,7 @@ impl Channel {
         deadline: Instant,
     ) -> Result<Bytes, BackendError> {
         let message = tf_serving::status_request(model, version).into();
-        self.unary(
-            tf_serving::STATUS,
-            message,
-            None,
-            MAX_METADATA_BYTES,
-            deadline,
-        )
-        .await
+        self.query(tf_serving::STATUS, message, deadline).await
     }
 
     /// TF Serving's description of a model's version.
@@ -75,26 +68,22 @@ impl Channel {
         deadline: Instant,
     ) -> Result<Bytes, BackendError> {
         let message = tf_serving::metadata_request(model, version).into();
-        self.unary(
-            tf_serving::METADATA,
-            message,
-            None,
-            MAX_METADATA_BYTES,
-            deadline,
-        )
-        .await
+        self.query(tf_serving::METADATA, message, deadline).await
     }
 
     /// TorchServe's health status.
     pub async fn ping(&self, deadline: Instant) -> Result<Bytes, BackendError> {
-        let message = Bytes::new();
-        self.unary(
-            torchserve::PING,
-            message,
-            None,
-            MAX_METADATA_BYTES,
-            deadline,
-        )
-        .await
+        self.query(torchserve::PING, Bytes::new(), deadline).await
+    }
+
+    /// Calls a method about the server or a model.
+    async fn query(
+        &self,
+        method: &'static str,
+        message: Bytes,
+        deadline: Instant,
+    ) -> Result<Bytes, BackendError> {
+        let most = MAX_METADATA_BYTES;
+        self.unary(method, message, None, most, deadline).await
     }
 }
