@@ -112,7 +112,6 @@ DETAILS = (
     "sandbox-host/src/backends.rs",
     "sandbox-host/src/backends",
     "sandbox-host/net/src",
-    "sandbox-host/sandbox/src/lib.rs",
     "sandbox-host/sandbox/src",
     "sandbox-host/src/egress.rs",
     "sandbox-host/src/egress",
