@@ -16,7 +16,6 @@ pub mod config;
 mod dispatch;
 pub mod egress;
 pub mod host;
-pub mod install_filters;
 mod pipeline;
 pub mod policy_store;
 pub mod server;

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod audit_server;
 pub mod block_follower;
+pub mod install_filters;
 pub mod limit_server;
 mod local_host;
 mod model_list;

@@ -14,7 +14,6 @@ pub(crate) struct Crate {
 pub(crate) const HOST: Crate = Crate {
     source: "sandbox-host/src",
     order: &[
-        "install_filters",
         "server",
         "admission",
         "backends",
