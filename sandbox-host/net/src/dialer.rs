@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::http2::connection::{CONNECT_TIMEOUT, Dial, Dialing, Stream};
+use crate::http2::connection::{CONNECT_TIMEOUT, Dial, Dialing, Stream, in_time, unix_path};
 use crate::tls::Tls;
 
 /// The address of a server, and the TLS settings for it.
@@ -30,11 +30,10 @@ impl Dialer {
     /// Creates a dialer for `unix:/path`, `http://host:port` or, only with TLS,
     /// `https://host:port`.
     pub fn new(uri: &str, tls: Option<Arc<Tls>>) -> Option<Self> {
-        if let Some(path) = uri.strip_prefix("unix:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            let place = ServerAddress::Unix(path.into());
-            return (path.starts_with('/') && tls.is_none()).then_some(Self {
-                address: place,
+        if uri.starts_with("unix:") {
+            let path = unix_path(uri).filter(|_| tls.is_none())?;
+            return Some(Self {
+                address: ServerAddress::Unix(path.into()),
                 tls: None,
             });
         }
@@ -61,9 +60,7 @@ impl Dialer {
     /// # Errors
     /// Returns an error if the server cannot be reached in time, or does not prove its identity.
     pub async fn dial(&self) -> io::Result<Box<dyn Stream>> {
-        tokio::time::timeout(CONNECT_TIMEOUT, self.connect())
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        in_time(self.connect()).await
     }
 
     /// Whether no process listens at an address of this machine or pod. Elsewhere a refusal shows

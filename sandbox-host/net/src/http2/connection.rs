@@ -88,6 +88,20 @@ pub trait Dial: fmt::Debug + Send + Sync {
     fn open(&self) -> Dialing<'_>;
 }
 
+/// The path of a server at `unix:/path` or `unix:///path`. `None` for other addresses.
+pub(crate) fn unix_path(uri: &str) -> Option<&str> {
+    let path = uri.strip_prefix("unix:")?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    path.starts_with('/').then_some(path)
+}
+
+/// Awaits a connection for at most [`CONNECT_TIMEOUT`].
+pub(crate) async fn in_time<T>(connect: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(CONNECT_TIMEOUT, connect)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
 /// A transport for a connection.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 

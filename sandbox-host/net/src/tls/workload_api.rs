@@ -10,7 +10,6 @@
 //! | sends a certificate revocation list | fail for a revoked server, or if the list has expired |
 
 use std::collections::HashMap;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +29,7 @@ use webpki::OwnedCertRevocationList;
 
 use super::{Authorities, client_config, spiffe_id};
 use crate::http2::channel::{Http2Channel, Origin};
-use crate::http2::connection::{CONNECT_TIMEOUT, Connector, Dial, Dialing, Stream};
+use crate::http2::connection::{Connector, Dial, Dialing, Stream, in_time, unix_path};
 use crate::http2::raw_codec::RawCodec;
 
 /// The method (SPIFFE Workload API, 4.1).
@@ -96,15 +95,11 @@ struct AgentSocket {
 
 impl AgentSocket {
     fn new(uri: &str) -> Result<Self, String> {
-        let path = uri.strip_prefix("unix:");
-        let path = path.map(|path| path.strip_prefix("//").unwrap_or(path));
-        match path {
-            Some(path) if path.starts_with('/') => Ok(Self {
-                uri: uri.to_owned(),
-                path: path.into(),
-            }),
-            _ => Err(format!("endpoint {uri:?} is not unix:/path")),
-        }
+        let path = unix_path(uri).ok_or_else(|| format!("endpoint {uri:?} is not unix:/path"))?;
+        Ok(Self {
+            uri: uri.to_owned(),
+            path: path.into(),
+        })
     }
 
     /// A client for messages of at most [`MAX_MESSAGE_BYTES`], with a connection of its own.
@@ -125,9 +120,7 @@ impl AgentSocket {
 impl Dial for AgentSocket {
     fn open(&self) -> Dialing<'_> {
         Box::pin(async {
-            let connect = UnixStream::connect(&self.path);
-            let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
-            let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            let stream = in_time(UnixStream::connect(&self.path)).await?;
             Ok(Box::new(stream) as Box<dyn Stream>)
         })
     }

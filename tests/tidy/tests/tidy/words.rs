@@ -50,7 +50,7 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("fuzz", 283),
     ("identity", 0),
     ("policy", 300),
-    ("sandbox-host", 1_668),
+    ("sandbox-host", 1_666),
     ("tests", 812),
     ("wire", 0),
     ("wit", 4),
