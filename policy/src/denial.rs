@@ -1,5 +1,6 @@
 //! Denials: one reason for the caller, the full cause for the log.
 
+mod client_error;
 mod overload;
 
 use alloc::borrow::Cow;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::Unit;
 use crate::request::Codings;
+pub use client_error::ClientErrorStatus;
 pub use overload::OverloadCause;
 
 /// A reason, as callers see it. The variants are in order of precedence: with several causes in one
@@ -52,6 +54,10 @@ pub enum Reason {
     Blocked,
     HandlerRejected,
     HandlerFault,
+    BackendTooLong,
+    BackendRejected,
+    BackendUnknownModel,
+    BackendBusy,
     BackendUnavailable,
     BackendTimeout,
     BackendFault,
@@ -64,8 +70,10 @@ pub enum Reason {
 pub enum GrpcStatus {
     InvalidArgument = 3,
     DeadlineExceeded = 4,
+    NotFound = 5,
     PermissionDenied = 7,
     ResourceExhausted = 8,
+    FailedPrecondition = 9,
     Unimplemented = 12,
     Internal = 13,
     Unavailable = 14,
@@ -77,7 +85,7 @@ const UNKNOWN_CALLER: &str = "a valid credential is required";
 
 impl Reason {
     /// Every reason, in order of precedence.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 39] = [
         Self::HeaderTooLarge,
         Self::AmbiguousRequest,
         Self::Unauthenticated,
@@ -110,6 +118,10 @@ impl Reason {
         Self::Blocked,
         Self::HandlerRejected,
         Self::HandlerFault,
+        Self::BackendTooLong,
+        Self::BackendRejected,
+        Self::BackendUnknownModel,
+        Self::BackendBusy,
         Self::BackendUnavailable,
         Self::BackendTimeout,
         Self::BackendFault,
@@ -296,6 +308,30 @@ impl Reason {
                 G::Internal,
                 "the request could not be processed",
             ),
+            Self::BackendTooLong => (
+                "backend-too-long",
+                400,
+                G::InvalidArgument,
+                "the input is longer than the model's context length or size limit",
+            ),
+            Self::BackendRejected => (
+                "backend-rejected",
+                400,
+                G::InvalidArgument,
+                "the model rejected a parameter or an input of the request",
+            ),
+            Self::BackendUnknownModel => (
+                "backend-unknown-model",
+                404,
+                G::NotFound,
+                "the model was not found",
+            ),
+            Self::BackendBusy => (
+                "backend-busy",
+                429,
+                G::ResourceExhausted,
+                "the model is busy",
+            ),
             Self::BackendUnavailable => (
                 "backend-unavailable",
                 503,
@@ -372,9 +408,11 @@ pub struct Denial {
     pub cause: String,
     /// For `rate-limited` and `cost-exceeded`: remaining quota of the caller's limits.
     pub rates: Vec<RateNote>,
-    /// For these: whole seconds, rounded up, after which the same request is allowed; `None` if
-    /// never.
+    /// For these and `backend-busy`: whole seconds, rounded up, after which the same request is
+    /// allowed; `None` if never.
     pub retry_after_s: Option<u64>,
+    /// The status of a server's client error, which replaces the reason's.
+    pub server_status: Option<ClientErrorStatus>,
     /// For `method-not-allowed`: the allowed method.
     pub allow: Option<&'static str>,
     /// For `unsupported-encoding` of a content coding: the supported codings.
@@ -395,6 +433,7 @@ impl Denial {
             cause: cause.into(),
             rates: Vec::new(),
             retry_after_s: None,
+            server_status: None,
             allow: None,
             codings: None,
             overload: (reason == Reason::Overloaded).then_some(OverloadCause::Internal),

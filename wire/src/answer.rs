@@ -67,15 +67,16 @@ impl Answer {
         }
         if protocol.is_grpc() {
             return Self::Grpc {
-                status: reason.grpc_status(),
+                status: denial.grpc_status(),
                 message,
                 headers,
             };
         }
+        let status = denial.http_status();
         Self::Rest {
-            status: reason.http_status(),
+            status,
             headers,
-            body: problem(reason, protocol, &message, request_id).into_bytes(),
+            body: problem((reason, status), protocol, &message, request_id).into_bytes(),
         }
     }
 }
@@ -123,13 +124,18 @@ pub fn percent_encoded(message: &str) -> String {
     encoded
 }
 
-fn problem(reason: Reason, protocol: Protocol, message: &str, request_id: &str) -> String {
+fn problem(
+    (reason, status): (Reason, u16),
+    protocol: Protocol,
+    message: &str,
+    request_id: &str,
+) -> String {
     let mut body = String::from("{");
     member(&mut body, "type", &format!("urn:tensorgate:{reason}"));
     body.push(',');
     member(&mut body, "title", reason.title());
     // Writing to a String does not fail.
-    let _ = write!(body, ",\"status\":{},", reason.http_status());
+    let _ = write!(body, ",\"status\":{status},");
     if !request_id.is_empty() {
         member(&mut body, "instance", request_id);
         body.push(',');
@@ -138,9 +144,9 @@ fn problem(reason: Reason, protocol: Protocol, message: &str, request_id: &str) 
         body.push_str("\"error\":{");
         member(&mut body, "message", message);
         body.push(',');
-        member(&mut body, "type", error_type(reason));
+        member(&mut body, "type", error_type(status));
         body.push_str(",\"param\":null,");
-        member(&mut body, "code", reason.name());
+        member(&mut body, "code", error_code(reason));
         body.push('}');
     } else {
         member(&mut body, "error", message);
@@ -150,13 +156,23 @@ fn problem(reason: Reason, protocol: Protocol, message: &str, request_id: &str) 
 }
 
 /// OpenAI's error type for a status.
-fn error_type(reason: Reason) -> &'static str {
-    match reason.http_status() {
+fn error_type(status: u16) -> &'static str {
+    match status {
         401 => "authentication_error",
         403 => "permission_error",
         429 => "rate_limit_error",
         500.. => "server_error",
         _ => "invalid_request_error",
+    }
+}
+
+/// The code of an error: OpenAI's own where its clients act on it, and otherwise the reason.
+const fn error_code(reason: Reason) -> &'static str {
+    match reason {
+        Reason::BackendTooLong => "context_length_exceeded",
+        Reason::BackendUnknownModel => "model_not_found",
+        Reason::BackendBusy => "rate_limit_exceeded",
+        reason => reason.name(),
     }
 }
 
@@ -219,7 +235,7 @@ fn details(denial: &Denial, message: &str) -> Vec<u8> {
     let info = Message::default()
         .bytes(1, denial.reason.public_reason().name())
         .bytes(2, "tensorgate");
-    let status = denial.reason.grpc_status();
+    let status = denial.grpc_status();
     let mut details = Message::default()
         .varint(1, u64::from(status as u8))
         .bytes(2, message)
@@ -293,6 +309,63 @@ mod tests {
             headers,
             expected.map(|(name, value)| (name, value.to_owned()))
         );
+    }
+
+    #[test]
+    fn a_servers_client_error_has_its_status_and_openais_code() {
+        use tensorgate_policy::denial::ClientErrorStatus as Status;
+        let invalid = "invalid_request_error";
+        for (reason, server_status, (expected, kind, code)) in [
+            (
+                Reason::BackendTooLong,
+                Status::BadRequest,
+                (400_u16, invalid, "context_length_exceeded"),
+            ),
+            (
+                Reason::BackendTooLong,
+                Status::ContentTooLarge,
+                (413, invalid, "context_length_exceeded"),
+            ),
+            (
+                Reason::BackendRejected,
+                Status::UnprocessableContent,
+                (422, invalid, "backend-rejected"),
+            ),
+            (
+                Reason::BackendUnknownModel,
+                Status::NotFound,
+                (404, invalid, "model_not_found"),
+            ),
+            (
+                Reason::BackendBusy,
+                Status::TooManyRequests,
+                (429, "rate_limit_error", "rate_limit_exceeded"),
+            ),
+        ] {
+            let denial = Denial {
+                server_status: Some(server_status),
+                ..Denial::new(reason, "CAUSE")
+            };
+            let Answer::Rest { status, body, .. } =
+                Answer::to_denial(&denial, Protocol::OpenAi, "0f3c")
+            else {
+                panic!("REST")
+            };
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(
+                body.get("error"),
+                Some(&serde_json::json!({
+                    "message": reason.title(), "type": kind, "param": null, "code": code,
+                }))
+            );
+            assert_eq!(status, expected, "{reason}");
+            assert_eq!(body.get("status"), Some(&serde_json::json!(expected)));
+            let Answer::Grpc { status, .. } = Answer::to_denial(&denial, Protocol::OipGrpc, "0f3c")
+            else {
+                panic!("gRPC")
+            };
+            assert_eq!(status, server_status.grpc());
+        }
     }
 
     #[test]

@@ -281,7 +281,7 @@ impl Record {
             cause,
             "request denied"
         );
-        self.end("deny", denial.reason.name(), denial.reason.http_status(), 0);
+        self.end("deny", denial.reason.name(), denial.http_status(), 0);
     }
 
     /// Counts a denial as overloaded by its cause. The gate counts its own.

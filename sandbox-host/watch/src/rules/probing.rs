@@ -85,6 +85,10 @@ const fn is_about_the_request(reason: Reason) -> bool {
             | Reason::Overloaded
             | Reason::CostExceeded
             | Reason::HandlerFault
+            | Reason::BackendTooLong
+            | Reason::BackendRejected
+            | Reason::BackendUnknownModel
+            | Reason::BackendBusy
             | Reason::BackendUnavailable
             | Reason::BackendTimeout
             | Reason::BackendFault
