@@ -250,9 +250,10 @@ impl Dispatcher {
             BackendError::Timeout(_) if Instant::now() >= deadline => chosen.call.report_unknown(),
             // The endpoint itself rejected the request, for example because the deadline is too
             // short.
-            BackendError::Timeout(_) | BackendError::Busy(_) | BackendError::Fault(_) => {
-                chosen.call.report_rejection(error);
-            }
+            BackendError::Timeout(_)
+            | BackendError::Busy(_)
+            | BackendError::Rejected(_)
+            | BackendError::Fault(_) => chosen.call.report_rejection(error),
         }
         let again = self.retries.try_retry(tries, endpoint_index, error);
         if again {

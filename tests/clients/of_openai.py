@@ -252,6 +252,7 @@ def refusals(table, part, gate, places, server):
     refused("more texts than may be", "shape", lambda: gate.embed(["x"] * 5), "input")
     # The server answers with its own error, which repeats the prompt and names a file.
     refused("a server that fails", "backend-fault", lambda: gate.chat(user("fail")), reaches=1)
+    refused("a prompt beyond the model's context", "context_length_exceeded", lambda: gate.chat(user("too long")), "context length", reaches=1)
 
 
 def schema(value):

@@ -119,6 +119,9 @@ class Handler(BaseHTTPRequestHandler):
         prompt = text_of(asked["messages"][-1].get("content"))
         if prompt == "fail":
             return self.answer(500, {"error": {"message": f"CUDA out of memory in /srv/vllm/worker.py while serving {prompt!r}", "code": "internal"}})
+        if prompt == "too long":
+            text = "This model's maximum context length is 64 tokens. However, you requested 65 tokens (/srv/vllm)."
+            return self.answer(400, {"error": {"message": text, "type": "BadRequestError", "param": None, "code": 400}})
         most = asked.get("max_completion_tokens") or asked.get("max_tokens") or 1024
         choices = []
         for index in range(asked.get("n") or 1):

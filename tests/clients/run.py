@@ -27,7 +27,7 @@ PART_S = 120
 SETTLE_S = 10
 TLS = "  tls: {"
 # Rejections that follow the server's answer.
-AFTERWARDS = {"backend-fault"}
+AFTERWARDS = {"backend-fault", "backend-too-long"}
 
 
 class Server(Process):

@@ -201,11 +201,11 @@ async fn an_impossible_answer_is_a_backend_fault_and_is_not_revealed() {
         (Act::Say(200, "{\"choices\":".to_owned()), 502),
         (Act::Say(200, "[".repeat(3000)), 502),
         (Act::Say(200, String::new()), 502),
-        (Act::Say(400, secret.to_owned()), 502),
+        (Act::Say(401, secret.to_owned()), 502),
+        (Act::Say(403, secret.to_owned()), 502),
         (Act::Say(500, secret.to_owned()), 502),
         (Act::Say(301, secret.to_owned()), 502),
         (Act::Say(204, String::new()), 502),
-        (Act::Say(429, secret.to_owned()), 503),
         (Act::Say(503, secret.to_owned()), 503),
     ] {
         backend.set(act.clone());
@@ -227,6 +227,59 @@ async fn an_impossible_answer_is_a_backend_fault_and_is_not_revealed() {
         running.models_ready(),
         "what a backend says itself is no sign that it is gone"
     );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_servers_client_error_is_the_clients_in_the_gates_own_words() {
+    let (backend, running) = started(20_000).await;
+    let vllm = r#"{"error":{"message":"secret: This model's maximum context length is 64 tokens. However, you requested 65","type":"BadRequestError","param":null,"code":400}}"#;
+    let llama = r#"{"error":{"code":400,"message":"secret","type":"exceed_context_size_error","n_ctx":64}}"#;
+    let tgi = r#"{"error":"Input validation error: `temperature` must be strictly positive, secret","error_type":"validation"}"#;
+    let busy = |retry: &str| {
+        let body = "retry-after: 3, secret";
+        let head = format!("HTTP/1.1 429 x\r\nretry-after: {retry}\r\ncontent-length: 22\r\n");
+        Act::Raw(format!("{head}x-served-by: secret\r\n\r\n{body}"))
+    };
+    // Longer than any error is read.
+    let endless = "HTTP/1.1 400 x\r\ncontent-length: 9000000\r\n\r\n".to_owned();
+    let endless = format!("{endless}{}", "secret maximum context ".repeat(10_000));
+    let say = |status, text: &str| Act::Say(status, text.to_owned());
+    let too_long = "context_length_exceeded";
+    for (act, status, code, retry_after) in [
+        (say(400, vllm), 400, too_long, None),
+        (say(400, llama), 400, too_long, None),
+        (say(422, tgi), 422, "backend-rejected", None),
+        (say(400, "secret"), 400, "backend-rejected", None),
+        (say(400, ""), 400, "backend-rejected", None),
+        (say(413, "secret"), 413, too_long, None),
+        (say(404, "secret"), 404, "model_not_found", None),
+        (say(429, "secret"), 429, "rate_limit_exceeded", Some("5")),
+        (busy("7"), 429, "rate_limit_exceeded", Some("7")),
+        (busy("86400"), 429, "rate_limit_exceeded", Some("5")),
+        (Act::Raw(endless), 400, "backend-rejected", None),
+    ] {
+        backend.set(act.clone());
+        for body in [hello().to_string(), streamed(json!({}))] {
+            let answer = running.gate.call("POST", CHAT, body).await;
+            let told = answer.json();
+            let found = (answer.status, told["error"]["code"].as_str());
+            assert_eq!(found, (status, Some(code)), "{act:?}: {told}");
+            let wait = answer.headers.get("retry-after");
+            let wait = wait.map(|wait| wait.to_str().unwrap());
+            assert_eq!(wait, retry_after, "{act:?}");
+            let shown = format!("{told} {:?}", answer.headers);
+            assert!(!shown.contains("secret"), "{shown}");
+        }
+    }
+    let metrics = running.metrics();
+    let counted = |reason: &str, count: u32| {
+        let labels = format!("{{model=\"llama\",verdict=\"deny\",reason=\"{reason}\"}}");
+        metrics.contains(&format!("tensorgate_host_requests_total{labels} {count}"))
+    };
+    assert!(counted("backend-too-long", 6), "{metrics}");
+    assert!(counted("backend-busy", 6), "{metrics}");
+    until("every place is free again", || backend.open() == 0).await;
     running.stop().await;
 }
 
