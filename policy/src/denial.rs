@@ -381,6 +381,17 @@ impl Reason {
         self.row().3
     }
 
+    /// Whether it is a client error of the model's server. A compromised server chooses it.
+    pub const fn is_chosen_by_server(self) -> bool {
+        matches!(
+            self,
+            Self::BackendTooLong
+                | Self::BackendRejected
+                | Self::BackendUnknownModel
+                | Self::BackendBusy
+        )
+    }
+
     /// The reason with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.name() == name)
