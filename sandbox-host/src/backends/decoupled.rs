@@ -50,7 +50,7 @@ pub struct DecoupledStream {
     question: RequestIdentity,
     protocol: ProtocolAdapter,
     /// Whether a message has arrived. A later client error is a fault within the answer.
-    begun: bool,
+    has_answered: bool,
 }
 
 impl DecoupledStream {
@@ -78,7 +78,7 @@ impl DecoupledStream {
             stream,
             question,
             protocol,
-            begun: false,
+            has_answered: false,
         })
     }
 
@@ -90,13 +90,13 @@ impl DecoupledStream {
         })?;
         let next = next.map_err(|status| {
             let late = Instant::now() >= deadline;
-            if self.begun {
+            if self.has_answered {
                 classify(&status, late)
             } else {
                 classify_inference(self.protocol, &status, late)
             }
         });
-        self.begun = true;
+        self.has_answered = true;
         match next? {
             Some(response) => read(response, &self.question),
             None => Err(BackendError::Fault(

@@ -262,13 +262,13 @@ async fn a_servers_client_error_is_the_clients_in_the_gates_own_words() {
         backend.set(act.clone());
         for body in [hello().to_string(), streamed(json!({}))] {
             let answer = running.gate.call("POST", CHAT, body).await;
-            let told = answer.json();
-            let found = (answer.status, told["error"]["code"].as_str());
-            assert_eq!(found, (status, Some(code)), "{act:?}: {told}");
+            let error = answer.json();
+            let found = (answer.status, error["error"]["code"].as_str());
+            assert_eq!(found, (status, Some(code)), "{act:?}: {error}");
             let wait = answer.headers.get("retry-after");
             let wait = wait.map(|wait| wait.to_str().unwrap());
             assert_eq!(wait, retry_after, "{act:?}");
-            let shown = format!("{told} {:?}", answer.headers);
+            let shown = format!("{error} {:?}", answer.headers);
             assert!(!shown.contains("secret"), "{shown}");
         }
     }
