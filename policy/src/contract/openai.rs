@@ -6,6 +6,7 @@
 
 mod chat;
 pub(crate) mod constraints;
+mod history;
 mod members;
 mod picture;
 mod picture_links;
@@ -29,6 +30,7 @@ use crate::values::json::{Members, Value};
 use crate::values::tensor::ParameterValue;
 
 use constraints::Constraints;
+pub use history::MAX_CALL_WORD_BYTES;
 pub use picture_links::{EmittedMark, LinkScanner, PictureLink};
 pub use rebuild::rebuild;
 pub(crate) use screening::CallRule;

@@ -130,7 +130,7 @@ pub struct Chat {
     /// Maximum text of all messages together.
     pub max_prompt_bytes: Option<ByteSize>,
     /// Allowed roles: of `system`, `developer`, `user`, `assistant`, `tool`; `[system, user,
-    /// assistant]` by default.
+    /// assistant]` by default. `system` includes `developer`, and `tools` include `tool`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
     /// Maximum tokens of one choice; sent to the backend if a request has no limit.

@@ -28,6 +28,8 @@ const MAX_ITEMS: u64 = 2_048;
 const MAX_TOKENS: u64 = 100_000_000;
 /// Maximum candidates; the API's own limit is 20.
 const MAX_BEST_OF: u64 = 128;
+/// Messages of a request with a function's result: a question, the call and the result.
+const MIN_CALL_MESSAGES: usize = 3;
 /// Maximum functions; the API's own limit.
 const MAX_TOOLS: u64 = 128;
 /// Maximum images.
@@ -243,6 +245,41 @@ fn own_parameters(
     valid.and(parameters::parameters(path, &raw.parameters))
 }
 
+/// The allowed roles, with those that follow from others: `developer` is the later name of
+/// `system`, and what calls functions gets their results.
+fn all_roles(listed: Vec<String>, has_tools: bool) -> Vec<String> {
+    let mut roles: Vec<String> = if listed.is_empty() {
+        DEFAULT_ROLES.map(String::from).into()
+    } else {
+        listed
+    };
+    let has_system = roles.iter().any(|role| role == "system");
+    for (role, follows) in [("developer", has_system), ("tool", has_tools)] {
+        if follows && !roles.iter().any(|known| known == role) {
+            roles.push(role.into());
+        }
+    }
+    roles
+}
+
+/// Warns of a policy that allows the first turn of a function call and refuses the second, in which
+/// the client sends the call back with its result.
+fn second_turns(path: &Path, roles: &[String], max_messages: Option<usize>) {
+    if !roles.iter().any(|role| role == "assistant") {
+        path.field("roles").warn(
+            "lacks assistant, so that answers may call functions, and the results are refused",
+            "roles: [system, user, assistant]",
+        );
+    }
+    if max_messages.is_some_and(|most| most < MIN_CALL_MESSAGES) {
+        path.field("max_messages").warn(
+            "is too few for the result of a function: a request with it has a question, the call \
+             and the result",
+            format!("max_messages: {MIN_CALL_MESSAGES}, or more for several calls"),
+        );
+    }
+}
+
 /// The rules of each kind of request and of its answer.
 struct EndpointRules {
     chat: Option<Chat>,
@@ -355,13 +392,10 @@ impl Reader {
         });
         let tools = tools.map_or(Some(None), |tools| tools.map(Some));
         let images = images.map_or(Some(None), |images| images.map(Some));
-        let roles = roles.map(|roles| {
-            if roles.is_empty() {
-                DEFAULT_ROLES.map(String::from).into()
-            } else {
-                roles
-            }
-        });
+        let roles = roles.map(|roles| all_roles(roles, raw.tools.is_some()));
+        if let Some(roles) = roles.as_deref().filter(|_| raw.tools.is_some()) {
+            second_turns(path, roles, max_messages);
+        }
         Some(Chat {
             max_messages: max_messages?,
             max_message_bytes: max_message_bytes?,

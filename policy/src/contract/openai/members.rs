@@ -13,8 +13,10 @@ use crate::values::json::{Members, Value, member};
 
 /// Maximum size of a stop sequence: longer than any word of a template.
 const MAX_STOP_BYTES: usize = 256;
-/// Maximum length of a function, participant or call name; the API's own limit.
+/// Maximum length of a schema's name; the API's own limit.
 const MAX_ID_BYTES: usize = 64;
+/// Maximum size of a function's name: the limit of tools in MCP.
+const MAX_FUNCTION_NAME_BYTES: usize = 128;
 /// Maximum size of a function description.
 pub(super) const MAX_DESCRIPTION_BYTES: usize = 4096;
 
@@ -84,12 +86,18 @@ impl Generation {
                     );
                 }
             }
-            // Two names for one limit would be ambiguous.
-            "max_completion_tokens" if member(document, "max_tokens").is_some() => faults.add(
-                Reason::Parameter,
-                || "parameter \"max_completion_tokens\"".into(),
-                "comes beside max_tokens",
-            ),
+            // Two names for one limit would be ambiguous, unless both have the same value.
+            "max_completion_tokens"
+                if *value != Value::Null
+                    && member(document, "max_tokens")
+                        .is_some_and(|other| *other != Value::Null && other != value) =>
+            {
+                faults.add(
+                    Reason::Parameter,
+                    || "parameter \"max_completion_tokens\"".into(),
+                    "differs from max_tokens",
+                );
+            }
             name => count(name, value, 1, self.max_tokens, faults),
         }
     }
@@ -206,6 +214,13 @@ pub(super) fn is_id(text: &str) -> bool {
     (1..=MAX_ID_BYTES).contains(&text.len()) && text.bytes().all(plain)
 }
 
+/// A function's name: letters and digits of any script, and the punctuation that servers of tools
+/// use (`github.search_issues`). Servers write it into grammars, so it has no quotes or brackets.
+fn is_function_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/');
+    (1..=MAX_FUNCTION_NAME_BYTES).contains(&name.len()) && name.chars().all(is_plain)
+}
+
 /// Whether an object declares a function.
 pub(super) fn is_function(value: &Value<'_>) -> bool {
     value.get("type").and_then(Value::as_str) == Some("function")
@@ -226,7 +241,7 @@ pub(super) fn function(tool: &Value<'_>, constraints: Option<&Constraints>) -> R
     let mut named = false;
     for (name, value) in function {
         match (name.as_ref(), value) {
-            ("name", Value::String(text)) if is_id(text) => named = true,
+            ("name", Value::String(text)) if is_function_name(text) => named = true,
             ("description", Value::String(text)) if text.len() <= MAX_DESCRIPTION_BYTES => {}
             ("strict", Value::Bool(_) | Value::Null) => {}
             ("parameters", value) => schema::check(value, constraints)?,
