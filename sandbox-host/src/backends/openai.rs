@@ -20,7 +20,11 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use tensorgate_judge::document::Document;
 use tensorgate_net::dialer::Dialer;
+<<<<<<< HEAD
 use tensorgate_policy::denial::ClientErrorStatus;
+=======
+use tensorgate_policy::contract::openai::MAX_CALL_WORD_BYTES;
+>>>>>>> acd04e63 (openai: answers of five servers come back in the next request)
 use tokio::time::Instant;
 
 use super::BackendError;
@@ -30,6 +34,9 @@ use connection::Connection;
 pub use response_memory::answer_copies;
 pub use response_memory::{ResponseMemory, required_bytes};
 pub use stream::EventStream;
+
+// What an answer carries comes back in the next request, where escaping may double it.
+const _: () = assert!(2 * answer::MAX_WORD_BYTES <= MAX_CALL_WORD_BYTES);
 
 /// The media type of a streamed response.
 const EVENTS: &str = "text/event-stream";

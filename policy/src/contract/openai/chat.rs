@@ -458,7 +458,7 @@ impl Message<'_, '_> {
         let has_only = |content: &str| {
             let mut members = part.as_object().unwrap_or_default().iter();
             members.all(|(name, value)| {
-                let name = name.as_ref();
+                let name: &str = name;
                 name == "type" || name == content || is_left_out_of_part(name, value)
             })
         };

@@ -106,7 +106,6 @@ pub(super) fn is_left_out(role: &str, name: &str, value: &Value<'_>) -> bool {
         _ if role != CALLER => false,
         // The content as the client has parsed it.
         ("parsed", _) => true,
-        (name, Value::String(text)) => TEXTS.contains(&name) && text.is_empty(),
         (name, Value::Array(none)) => OFTEN_EMPTY.contains(&name) && none.is_empty(),
         (name, Value::Object(none)) => OFTEN_EMPTY.contains(&name) && none.is_empty(),
         _ => false,

@@ -1,6 +1,7 @@
 //! Models of the OpenAI API.
 
 use super::*;
+use crate::policy::Accepts;
 
 /// The fixture with a granted model of that API.
 fn with_model() -> Value {
@@ -252,6 +253,59 @@ fn rules_of_texts_are_valid() {
     );
     let errors = errors(document);
     assert!(errors[0].contains("has no effect: special_tokens allows all tokens"));
+}
+
+#[test]
+fn a_function_call_without_a_second_turn_gives_a_warning() {
+    let chat = "/models/llama/openai/chat";
+    for (field, value, text) in [
+        ("roles", json!(["system", "user"]), "lacks assistant"),
+        ("max_messages", json!(2), "is too few for the result"),
+    ] {
+        let mut document = changed(&format!("{chat}/{field}"), value);
+        let told = warnings(document.clone());
+        let [warning] = told.as_slice() else {
+            panic!("{told:#?}")
+        };
+        let path = format!("models.llama.openai.chat.{field}: ");
+        assert!(warning.starts_with(&path), "{warning}");
+        assert!(warning.contains(text), "{warning}");
+        put(&mut document, &format!("{chat}/tools"), Value::Null);
+        assert_eq!(warnings(document), Vec::<String>::new(), "{field}");
+    }
+}
+
+#[test]
+fn roles_follow_from_what_the_policy_allows() {
+    let roles = |listed: Value, has_tools: bool| {
+        let mut document = changed("/models/llama/openai/chat/roles", listed);
+        if !has_tools {
+            put(
+                &mut document,
+                "/models/llama/openai/chat/tools",
+                Value::Null,
+            );
+        }
+        let (policy, _) = validate(&raw(document)).unwrap();
+        let model = policy.model(policy.model_id("llama").unwrap()).unwrap();
+        let Accepts::OpenAi(rules) = model.accepts() else {
+            panic!("takes documents")
+        };
+        rules.chat.as_ref().unwrap().roles.join(" ")
+    };
+    for (listed, has_tools, expected) in [
+        (json!([]), true, "system user assistant developer tool"),
+        (json!([]), false, "system user assistant developer"),
+        (json!(["user", "assistant"]), true, "user assistant tool"),
+        (json!(["user"]), false, "user"),
+        (
+            json!(["tool", "developer", "system"]),
+            false,
+            "tool developer system",
+        ),
+    ] {
+        assert_eq!(roles(listed, has_tools), expected);
+    }
 }
 
 #[test]
