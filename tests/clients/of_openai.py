@@ -150,6 +150,28 @@ def served(table, part, direct, gate):
         return side.chat([*SAY, {"annotations": [], **said}, *user("and in Delft"), called, result], tools=[TOOL])
 
     same("chat, a conversation as the client dumps it", goes_on)
+
+    def agent(side, dump):
+        """Two questions with a call each. Every request has all earlier messages."""
+        messages, heard = [], []
+        for city in ("Delft", "Ghent"):
+            messages += user(f"how is it in {city}")
+            called = side.chat(messages, tools=[TOOL]).choices[0].message
+            call = called.tool_calls[0]
+            result = {"role": "tool", "tool_call_id": call.id, "name": call.function.name, "content": [{"type": "text", "text": "fine"}]}
+            messages += [dump(called), result]
+            said = side.chat(messages, tools=[TOOL]).choices[0].message
+            messages.append(dump(said))
+            heard += [call.id, called.reasoning, said.content]
+        return heard
+
+    for title, dump in (
+        ("messages as they are", lambda message: message),
+        ("model_dump()", lambda message: message.model_dump()),
+        ("model_dump(exclude_none=True)", lambda message: message.model_dump(exclude_none=True)),
+        ("calls with their index", lambda message: {**message.model_dump(), "tool_calls": [{"index": at, **call.model_dump()} for at, call in enumerate(message.tool_calls or [])]}),
+    ):
+        part.same(f"chat, an agent's four requests, {title}", lambda: agent(direct, dump), lambda: agent(gate, dump))
     pictured = [{"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": PICTURE}}]
     same("chat, a picture in the message", lambda side: side.chat([{"role": "user", "content": pictured}]))
     parse = lambda side: side.client.chat.completions.parse(model=side.assistant, messages=SAY, response_format=Digit)

@@ -129,7 +129,10 @@ class Handler(BaseHTTPRequestHandler):
             message = {"role": "assistant", "content": "".join(pieces(said))}
             if asked.get("tools") and asked["messages"][-1]["role"] == "user":
                 function = {"name": asked["tools"][0]["function"]["name"], "arguments": json.dumps({"city": prompt.split()[-1]})}
-                message = {"role": "assistant", "content": None, "tool_calls": [{"id": f"call_{index}", "type": "function", "function": function}]}
+                # Ids as Kimi K2 writes them: the function, and the number of the call.
+                done = sum(message["role"] == "tool" for message in asked["messages"])
+                call = {"id": f"functions.{function['name']}:{done + index}", "type": "function", "function": function}
+                message = {"role": "assistant", "content": None, "reasoning": f"look at {function['name']}", "tool_calls": [call]}
                 reason = "tool_calls"
             choices.append({"index": index, "message": message, "finish_reason": reason, "logprobs": chat_logprobs(said, asked), "stop_reason": "/srv"})
         self.finish_answer(asked, "chat.completion", choices, words(text_of(message.get("content")) for message in asked["messages"]))
