@@ -1,7 +1,6 @@
 //! What a client sends back of an answer: calls of functions, reasoning, and members that its SDK
 //! adds. Servers choose ids and names, so these are texts within a bound.
 
-use super::members::is_function;
 use super::tokens::CALLER;
 use crate::values::json::Value;
 use crate::values::safe_text::is_hidden;
@@ -43,8 +42,7 @@ impl<'v> Call<'v> {
     pub(super) fn read(call: &'v Value<'_>) -> Option<Self> {
         let function = call.get("function")?;
         let is_named = call.as_object()?.iter().all(|(name, value)| {
-            matches!(name.as_ref(), "id" | "type" | "function")
-                || is_left_out_of_call(name.as_ref(), value)
+            matches!(name.as_ref(), "id" | "function") || is_left_out_of_call(name.as_ref(), value)
         }) && function.as_object()?.iter().all(|(name, value)| {
             matches!(name.as_ref(), "name" | "arguments")
                 || is_left_out_of_function(name.as_ref(), value)
@@ -54,7 +52,7 @@ impl<'v> Call<'v> {
             name: function.get("name")?.as_str()?,
             arguments: function.get("arguments")?.as_str()?,
         };
-        (is_named && is_function(call)).then_some(called)
+        is_named.then_some(called)
     }
 }
 
@@ -112,11 +110,13 @@ pub(super) fn is_left_out(role: &str, name: &str, value: &Value<'_>) -> bool {
     }
 }
 
-/// As [`is_left_out`], for a call. Joined pieces of a stream keep their `index`.
+/// As [`is_left_out`], for a call. Joined pieces of a stream keep their `index`, and have no `type`
+/// if the server left it out. The backend gets the only type that there is.
 pub(super) fn is_left_out_of_call(name: &str, value: &Value<'_>) -> bool {
     match (name, value) {
-        ("id" | "type" | "function", _) => false,
+        ("id" | "function", _) => false,
         (_, Value::Null) => true,
+        ("type", Value::String(kind)) => matches!(kind.as_ref(), "" | "function"),
         ("index", Value::Int(index)) => (0..=MAX_CALL_INDEX).contains(index),
         _ => false,
     }

@@ -131,7 +131,7 @@ fn escape_calls(calls: &mut Value<'_>, tokens: &SpecialTokens) {
             continue;
         };
         members.retain(|(name, value)| !is_left_out_of_call(name, value));
-        for (name, value) in members {
+        for (name, value) in &mut *members {
             match (&**name, value) {
                 ("id", value) => escape(value, "", TextForm::Plain, tokens),
                 ("function", Value::Object(members)) => {
@@ -147,6 +147,7 @@ fn escape_calls(calls: &mut Value<'_>, tokens: &SpecialTokens) {
                 _ => {}
             }
         }
+        members.push((Cow::Borrowed("type"), Value::text("function")));
     }
 }
 

@@ -105,7 +105,7 @@ const CALLS: [&str; 9] = [
     r#"[{"id": "a1B2c3D4e", "type": "function", "function": {"name": "天气", "arguments": "{}"}},
         {"id": "a1B2c3D4f", "type": "function",
         "function": {"name": "get weather", "arguments": "{}"}}]"#,
-    r#"[{"id": "", "index": null, "type": "function",
+    r#"[{"id": "", "index": null, "type": "",
         "function": {"name": "get_weather", "arguments": "{}"}}]"#,
 ];
 
@@ -351,6 +351,7 @@ fn what_an_answer_carries_is_accepted_in_the_next_request() {
                 let calls = messages.iter().filter_map(|it| it.get("tool_calls"));
                 for call in calls.flat_map(|calls| calls.as_array().unwrap()) {
                     assert_eq!(call.as_object().unwrap().len(), 3, "{message}");
+                    assert_eq!(call.get("type"), Some(&Value::text("function")));
                     let function = call.get("function").unwrap();
                     assert_eq!(function.as_object().unwrap().len(), 2, "{message}");
                     // Each result refers to its call.
