@@ -303,6 +303,7 @@ impl Pipeline {
             payload,
             remaining_quota: _,
             shadowed: _,
+            ignored: _,
             document: _,
             claims,
             settlement_key: _,

@@ -205,6 +205,8 @@ pub struct ModelRequest {
     pub remaining_quota: Vec<RateNote>,
     /// Denials that were not enforced because their grant is in shadow mode.
     pub shadowed: Vec<Denial>,
+    /// Names of members and parameters that the policy ignores and that were removed.
+    pub ignored: Vec<String>,
     /// The document for the backend, in protocols without tensors.
     pub document: Option<Document>,
     /// The claims of the caller's token for the backend.
@@ -500,7 +502,7 @@ impl Verifier {
             Step::Deny(denial) => return refused(denial, caller),
             _ => return refused(unfinished(), caller),
         }
-        let request =
+        let mut request =
             match tensorgate_wire::decode(plan.format, &plain, decision.read_by(&self.policy)) {
                 Ok(request) => request,
                 Err(denial) => return refused(denial, caller),
@@ -518,7 +520,9 @@ impl Verifier {
             return refused(unfinished(), caller);
         };
 
-        let template = self.policy.model(model).and_then(Model::template);
+        let checked_model = self.policy.model(model);
+        let ignored = checked_model.map(|model| model.drop_ignored(&mut request));
+        let template = checked_model.and_then(Model::template);
         let form = AnswerForm::of(&request).in_template(template.cloned());
         let InferRequest {
             model: _,
@@ -575,6 +579,7 @@ impl Verifier {
             payload,
             remaining_quota: decision.rate_notes(&self.policy),
             shadowed: decision.shadowed().to_vec(),
+            ignored: ignored.unwrap_or_default(),
             document,
             claims,
             settlement_key: (content_is_charged

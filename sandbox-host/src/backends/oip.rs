@@ -487,7 +487,7 @@ pub fn request(call: Call<'_>) -> Result<proto::ModelInferRequest, BackendError>
             name: input.name.into_owned(),
             datatype: input.datatype.into_owned(),
             shape: input.shape,
-            parameters: HashMap::new(),
+            parameters: input.parameters.into_iter().map(parameter).collect(),
             contents: None,
         });
         raw_input_contents.push(Bytes::from(data.into_owned()));

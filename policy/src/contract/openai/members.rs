@@ -8,6 +8,7 @@ use super::constraints::{Constraints, is_member};
 use super::schema::{self, Fault};
 use super::tokens::Contents;
 use super::{Faults, Generation, OpenAi};
+use crate::contract::{ParameterBound, quote};
 use crate::denial::Reason;
 use crate::values::json::{Members, Value, member};
 
@@ -19,6 +20,11 @@ const MAX_ID_BYTES: usize = 64;
 const MAX_FUNCTION_NAME_BYTES: usize = 128;
 /// Maximum size of a function description.
 pub(super) const MAX_DESCRIPTION_BYTES: usize = 4096;
+
+/// Maximum pairs of `metadata`; the API's own limit.
+const MAX_PAIRS: usize = 16;
+/// Maximum size of a name in `metadata`; the API's own limit.
+const MAX_KEY_BYTES: usize = 64;
 
 /// Values of a `tool_choice` that names no function.
 pub(super) const CHOICES: [&str; 3] = ["none", "auto", REQUIRED];
@@ -75,7 +81,8 @@ impl Generation {
                 let streams = member(document, "stream") == Some(&Value::Bool(true));
                 let known = value.as_object().is_some_and(|members| {
                     members.iter().all(|(name, value)| {
-                        name == "include_usage" && matches!(value, Value::Bool(_))
+                        matches!(name.as_ref(), "include_usage" | "include_obfuscation")
+                            && matches!(value, Value::Bool(_))
                     })
                 });
                 if !(*value == Value::Null || streams && known) {
@@ -152,6 +159,34 @@ pub(super) fn likely(name: &str, value: &Value<'_>, rule: &Generation, faults: &
             || format!("parameter \"{name}\""),
             "the contract allows none",
         ),
+    }
+}
+
+/// `metadata`: pairs of texts. The rule bounds each value.
+pub(super) fn metadata(value: &Value<'_>, bound: &ParameterBound, faults: &mut Faults) {
+    let field = || String::from("parameter \"metadata\"");
+    let (Some(pairs), ParameterBound::Text(text)) = (value.as_object(), bound) else {
+        let expected = || String::from("an object of texts");
+        faults.add_expecting(Reason::Parameter, field, "is not an object", expected);
+        return;
+    };
+    if pairs.len() > MAX_PAIRS {
+        let cause = format!("{} pairs, {MAX_PAIRS} are allowed", pairs.len());
+        faults.add_expecting(Reason::Parameter, field, &cause, || {
+            format!("at most {MAX_PAIRS} pairs")
+        });
+        return;
+    }
+    for (key, value) in pairs {
+        let field = || format!("parameter \"metadata\"[{}]", quote(key));
+        if key.len() > MAX_KEY_BYTES || key.contains(char::is_control) {
+            let expected = || format!("a name of at most {MAX_KEY_BYTES} bytes");
+            let cause = "the name is too long or has a control character";
+            faults.add_expecting(Reason::Parameter, field, cause, expected);
+        } else if !value.as_str().is_some_and(|value| text.allows(value)) {
+            let cause = "the value is not a text that the contract allows";
+            faults.add_expecting(Reason::Parameter, field, cause, || text.expected());
+        }
     }
 }
 

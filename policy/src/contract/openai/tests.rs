@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 
 use super::special_tokens::OnToken;
 use super::*;
+use crate::contract::ParameterBound;
 use crate::contract::media::MediaType;
 use crate::values::json::object;
 
@@ -70,6 +71,7 @@ fn rules() -> OpenAi {
             max_item_bytes: 7,
         }),
         parameters: Vec::new(),
+        ignored: Vec::new(),
         min_bytes: 1,
         special_tokens: SpecialTokens::new(OnToken::Escape, &[]),
         max_answer_bytes: 1 << 20,
@@ -609,4 +611,26 @@ fn constraints_cost_bytes_and_what_a_template_writes() {
         let cost = rules.check(api, &document, &mut Err).unwrap();
         assert_eq!((cost.bytes, cost.tokens), (2 + size, tokens));
     }
+}
+
+#[test]
+fn ignored_members_are_removed_and_rules_come_first() {
+    let mut rules = rules();
+    rules.ignored = ["user", "seed"].map(String::from).into();
+    rules.parameters = vec![("seed".into(), ParameterBound::Int(0, 9))];
+    let document = |seed: i64| {
+        members([
+            ("messages", user_message(Value::text("x"))),
+            ("user", object([("a", Value::text("secret"))])),
+            ("seed", Value::Int(seed)),
+        ])
+    };
+    assert!(rules.check(Api::Chat, &document(9), &mut Err).is_ok());
+    let denial = rules.check(Api::Chat, &document(10), &mut Err).unwrap_err();
+    assert_eq!(denial.field.as_deref(), Some("parameter \"seed\""));
+    let mut sent = document(9);
+    assert_eq!(rules.drop_ignored(&mut sent), ["user"]);
+    let built = rebuild(&rules, Api::Chat, "m", sent);
+    assert_eq!(built.get("user"), None);
+    assert_eq!(built.get("seed"), Some(&Value::Int(9)));
 }

@@ -1,6 +1,11 @@
 //! Models of the OpenAI API.
 
 use super::*;
+<<<<<<< HEAD
+=======
+use crate::contract::ParameterBound;
+use crate::contract::openai::OpenAi;
+>>>>>>> 1232a59e (policy: texts, ignored names, parameters of inputs, profile sdk)
 use crate::policy::Accepts;
 
 /// The fixture with a granted model of that API.
@@ -459,4 +464,79 @@ fn parameters_let_no_constraint_in() {
         panic!("{errors:#?}")
     };
     assert!(error.contains("has its own rule"), "{error}");
+}
+
+#[test]
+fn a_profile_allows_members_that_no_rule_names() {
+    let rules_of = |document: Value| {
+        let model = model(document, "llama");
+        let Accepts::OpenAi(rules) = model.accepts() else {
+            panic!("takes documents")
+        };
+        (**rules).clone()
+    };
+    let bound = |rules: &OpenAi, name: &str| {
+        let mut rules = rules.parameters.iter();
+        let found = rules.find(|(known, _)| known == name);
+        found.map(|(_, bound)| bound.clone())
+    };
+    let mut document = changed("/models/llama/openai/profile", json!("sdk"));
+    put(
+        &mut document,
+        "/models/llama/parameters/store",
+        json!({"bool": true}),
+    );
+    put(&mut document, "/models/llama/ignored", json!(["user"]));
+    put(&mut document, "/models/llama/openai/chat/stop", json!(1));
+    assert_eq!(warnings(document.clone()), Vec::<String>::new());
+    let rules = rules_of(document);
+    assert_eq!(bound(&rules, "store"), Some(ParameterBound::Bool));
+    assert_eq!(bound(&rules, "user"), None);
+    assert_eq!(rules.ignored, ["user"]);
+    let seed = ParameterBound::Int(i64::MIN, i64::MAX);
+    assert_eq!(bound(&rules, "seed"), Some(seed));
+    let chat = rules.chat.as_ref().unwrap();
+    assert_eq!((chat.generation.stop, chat.generation.n), (1, 1));
+    assert_eq!(chat.generation.logprobs, Some(5));
+    assert_eq!(chat.formats, ["json_schema"]);
+    let completions = rules.completions.as_ref().unwrap();
+    assert_eq!(completions.generation.stop, 4);
+    let plain = rules_of(with_model());
+    assert_eq!(bound(&plain, "store"), None);
+    assert_eq!(plain.chat.unwrap().generation.logprobs, None);
+}
+
+#[test]
+fn ignored_members_have_no_rule_of_their_own() {
+    let check = |at: &str, value: Value, path: &str, text: &str| {
+        let errors = errors(changed(&format!("/models/llama{at}"), value));
+        let [error] = errors.as_slice() else {
+            panic!("{at}: {errors:#?}")
+        };
+        assert!(
+            error.starts_with(&format!("models.llama.{path}: ")),
+            "{error}"
+        );
+        assert!(error.contains(text), "{error}");
+    };
+    for name in [
+        "messages",
+        "tools",
+        "max_tokens",
+        "stream",
+        "cache_salt",
+        "guided_json",
+    ] {
+        check("/ignored", json!([name]), "ignored[0]", "has its own rule");
+    }
+    let text = "has a rule under parameters";
+    check("/ignored", json!(["temperature"]), "ignored[0]", text);
+    let metadata = json!({"bool": true});
+    let text = "bounds each value";
+    check(
+        "/parameters/metadata",
+        metadata,
+        "parameters.metadata",
+        text,
+    );
 }
