@@ -3,14 +3,19 @@
 //! also keeps responses of different requests apart.
 
 mod answer;
+mod arguments;
 mod call_names;
 mod chunk;
 mod connection;
 mod error_answer;
 mod events;
+mod lenient;
 mod picture_links;
 mod response_memory;
 mod stream;
+#[cfg(test)]
+mod tests;
+mod usage;
 mod vector;
 
 use bytes::Bytes;
@@ -93,10 +98,18 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<EventStream, BackendError> {
         let request = post(&document, EVENTS, request_id);
+<<<<<<< HEAD
         let sent = self.send(request, document.json.clone(), Some(ServerKind::OpenAi));
         let (connection, response) = within(deadline, sent).await?;
         let events = response.headers().get(http::header::CONTENT_TYPE);
         if !events.is_some_and(|kind| kind.as_bytes().starts_with(EVENTS.as_bytes())) {
+=======
+        let (connection, response) =
+            within(deadline, self.send(request, document.json.clone())).await?;
+        let kind = response.headers().get(http::header::CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.as_bytes().get(..EVENTS.len()));
+        if !kind.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS.as_bytes())) {
+>>>>>>> f5af671b (openai: read answers leniently, write them strictly)
             return Err(BackendError::Fault(
                 "an answer that is not an event stream".to_owned(),
             ));

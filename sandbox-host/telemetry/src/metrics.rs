@@ -147,6 +147,9 @@ metrics! {
     /// Retries.
     retried: Family<BackendLabels, Counter>,
         "tensorgate_host_backend_retries", "Retries to a backend";
+    /// Responses whose usage cannot be right.
+    faulty_usage: Family<BackendLabels, Counter>,
+        "tensorgate_host_backend_usage_faults", "Answers of OpenAI's API whose usage cannot be right: a total that is not the sum, of which the larger is charged, or counts that are no numbers, which keep the whole reservation";
     /// Endpoints ejected after consecutive failures.
     ejected: Family<BackendLabels, Counter>,
         "tensorgate_host_backend_ejections", "Endpoint ejections after consecutive failures";

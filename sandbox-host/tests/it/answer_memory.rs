@@ -100,6 +100,8 @@ fn a_response_uses_no_more_memory_than_is_reserved_for_it() {
     let content = |text: &str| said(&format!(",\"content\":\"{}\"", text.repeat(MANY)));
     let embedding = |numbers: &str| data(&format!("[{{\"index\":0,\"embedding\":{numbers}}}]"));
     let call = r#"{"id":"","type":"function","function":{"name":"","arguments":""}}"#;
+    let bare_call = r#"{"function":{"name":""}}"#;
+    let object_call = r#"{"function":{"name":"","arguments":{"":1e15}}}"#;
     let token = r#"{"token":"","logprob":0}"#;
     let few = |count: usize| {
         let few = vec![token; count].join(",");
@@ -118,6 +120,47 @@ fn a_response_uses_no_more_memory_than_is_reserved_for_it() {
             Api::Chat,
             "calls",
             said(&format!(",\"tool_calls\":{}", same(call))),
+        ),
+        (
+            Api::Chat,
+            "calls with nothing but a name",
+            said(&format!(",\"tool_calls\":{}", same(bare_call))),
+        ),
+        (
+            Api::Chat,
+            "calls with objects",
+            said(&format!(",\"tool_calls\":{}", same(object_call))),
+        ),
+        (
+            Api::Chat,
+            "a call with a large object",
+            said(&format!(
+                ",\"tool_calls\":[{{\"function\":{{\"name\":\"\",\"arguments\":{{\"a\":{}}}}}}}]",
+                same(r#""\"\\""#)
+            )),
+        ),
+        (
+            Api::Chat,
+            "a content in parts",
+            said(&format!(",\"content\":{}", same(r#"{"text":"ab"}"#))),
+        ),
+        (
+            Api::Chat,
+            "a content in two large parts",
+            said(&format!(
+                ",\"content\":[{{\"text\":\"{0}\"}},{{\"text\":\"{0}\"}}]",
+                "\\n".repeat(10 * MANY)
+            )),
+        ),
+        (
+            Api::Chat,
+            "choices of a message alone",
+            choices(&same(r#"{"message":{}}"#)),
+        ),
+        (
+            Api::Completions,
+            "choices of a text alone",
+            choices(&same(r#"{"text":""}"#)),
         ),
         (
             Api::Chat,
