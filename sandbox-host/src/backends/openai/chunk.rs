@@ -27,7 +27,13 @@ struct Chunk<C> {
     /// Some servers leave it out where they only report usage.
     choices: Option<Vec<C>>,
     usage: Option<ReportedUsage>,
+    /// What an event is that is no chunk.
+    #[serde(default, deserialize_with = "lenient::text")]
+    r#type: Option<String>,
 }
+
+/// Types of events that only keep the connection alive.
+const KEEP_ALIVES: [&str; 2] = ["ping", "keepalive"];
 
 #[derive(Serialize)]
 struct ChunkOut<'a, C> {
@@ -260,7 +266,7 @@ struct ChoiceState {
     /// Whether the choice has its finish reason.
     has_ended: bool,
     /// The texts, if a rule applies to links.
-    texts: ChoiceTexts,
+    texts: Option<Box<ChoiceTexts>>,
     /// The called functions.
     calls: CallNames,
 }
@@ -309,8 +315,8 @@ impl ChunkChecker {
     /// Checks at the end that no text and no name is incomplete: what is held back is sent with the
     /// end of its choice.
     pub(super) fn check_end(&self) -> Result<(), BackendError> {
-        let mut choices = self.choices.values();
-        if choices.any(|choice| choice.texts.is_holding()) {
+        let mut texts = self.choices.values().flat_map(|choice| &choice.texts);
+        if texts.any(|texts| texts.is_holding()) {
             return fault("a choice without a finish_reason");
         }
         let offered = &self.request_document.offered_calls;
@@ -318,8 +324,8 @@ impl ChunkChecker {
         choices.try_for_each(|choice| choice.calls.check_end(offered))
     }
 
-    /// Encodes a chunk for the caller. Returns `None` for a usage chunk that the caller did not
-    /// request.
+    /// Encodes a chunk for the caller. Returns `None` if there is nothing in it for the caller, such
+    /// as usage that was not requested.
     pub(super) fn check(&mut self, data: &str) -> Result<Option<Vec<u8>>, BackendError> {
         match self.request_document.api {
             Api::Chat => self.chunk::<ChatChunk>(parse(data.as_bytes())?, "chat.completion.chunk"),
@@ -337,8 +343,12 @@ impl ChunkChecker {
             created,
             choices,
             usage,
+            r#type,
         } = chunk;
         if choices.is_none() && usage.is_none() {
+            if r#type.is_some_and(|r#type| KEEP_ALIVES.contains(&r#type.as_str())) {
+                return Ok(None);
+            }
             return fault("an event that is no chunk");
         }
         let mut choices = choices.unwrap_or_default();
@@ -389,7 +399,7 @@ impl ChunkChecker {
         let offered = &request_document.offered_calls;
         choice.check_calls(offered, &mut state.calls, &new_id)?;
         if let Some(rule) = request_document.answer_links {
-            choice.screen(rule, &mut state.texts)?;
+            choice.screen(rule, state.texts.get_or_insert_default())?;
         }
         state.has_ended |= choice.ends();
         Ok(())
