@@ -73,7 +73,7 @@ fn choices(choices: &str) -> String {
     format!("{{\"choices\":{choices}}}")
 }
 
-fn said(more: &str) -> String {
+fn message(more: &str) -> String {
     choices(&format!(
         "[{{\"index\":0,\"message\":{{\"role\":\"assistant\"{more}}}}}]"
     ))
@@ -97,7 +97,7 @@ fn data(data: &str) -> String {
 
 #[test]
 fn a_response_uses_no_more_memory_than_is_reserved_for_it() {
-    let content = |text: &str| said(&format!(",\"content\":\"{}\"", text.repeat(MANY)));
+    let content = |text: &str| message(&format!(",\"content\":\"{}\"", text.repeat(MANY)));
     let embedding = |numbers: &str| data(&format!("[{{\"index\":0,\"embedding\":{numbers}}}]"));
     let call = r#"{"id":"","type":"function","function":{"name":"","arguments":""}}"#;
     let bare_call = r#"{"function":{"name":""}}"#;
@@ -119,22 +119,22 @@ fn a_response_uses_no_more_memory_than_is_reserved_for_it() {
         (
             Api::Chat,
             "calls",
-            said(&format!(",\"tool_calls\":{}", same(call))),
+            message(&format!(",\"tool_calls\":{}", same(call))),
         ),
         (
             Api::Chat,
             "calls with nothing but a name",
-            said(&format!(",\"tool_calls\":{}", same(bare_call))),
+            message(&format!(",\"tool_calls\":{}", same(bare_call))),
         ),
         (
             Api::Chat,
             "calls with objects",
-            said(&format!(",\"tool_calls\":{}", same(object_call))),
+            message(&format!(",\"tool_calls\":{}", same(object_call))),
         ),
         (
             Api::Chat,
             "a call with a large object",
-            said(&format!(
+            message(&format!(
                 ",\"tool_calls\":[{{\"function\":{{\"name\":\"\",\"arguments\":{{\"a\":{}}}}}}}]",
                 same(r#""\"\\""#)
             )),
@@ -142,12 +142,12 @@ fn a_response_uses_no_more_memory_than_is_reserved_for_it() {
         (
             Api::Chat,
             "a content in parts",
-            said(&format!(",\"content\":{}", same(r#"{"text":"ab"}"#))),
+            message(&format!(",\"content\":{}", same(r#"{"text":"ab"}"#))),
         ),
         (
             Api::Chat,
             "a content in two large parts",
-            said(&format!(
+            message(&format!(
                 ",\"content\":[{{\"text\":\"{0}\"}},{{\"text\":\"{0}\"}}]",
                 "\\n".repeat(10 * MANY)
             )),

@@ -262,7 +262,7 @@ impl ChoiceChunk for TextChunk {
 /// What the chunks of one choice say so far.
 #[derive(Debug, Default)]
 struct ChoiceState {
-    has_begun: bool,
+    is_started: bool,
     /// Whether the choice has its finish reason.
     has_ended: bool,
     /// The texts, if a rule applies to links.
@@ -391,9 +391,9 @@ impl ChunkChecker {
             return fault("a short field is too long");
         }
         let state = self.choices.entry(index).or_default();
-        if !state.has_begun {
+        if !state.is_started {
             choice.begin();
-            state.has_begun = true;
+            state.is_started = true;
         }
         let new_id = |call| generated_id(&self.request_id, index, call);
         let offered = &request_document.offered_calls;

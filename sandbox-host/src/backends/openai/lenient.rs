@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_whole_and_exact_or_left_out() {
+    fn numbers_are_integers_and_exact_or_left_out() {
         for (value, index, count) in [
             ("3", Some(Some(3)), Some(3)),
             ("3.0", Some(Some(3)), Some(3)),

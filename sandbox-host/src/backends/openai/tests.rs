@@ -122,16 +122,16 @@ fn a_rule_for_links_holds_for_both_names_of_the_reasoning() {
     };
     for name in ["content", "refusal", "reasoning", "reasoning_content"] {
         let text = json!({name: "![x](http://u)"});
-        let whole = json!({"choices": [{"message": text}]});
-        assert!(checked(&refuses, &whole).is_err(), "{name}");
+        let complete = json!({"choices": [{"message": text}]});
+        assert!(checked(&refuses, &complete).is_err(), "{name}");
         let mut checker = ChunkChecker::new(refuses.clone(), "m", REQUEST_ID);
         let piece = json!({"choices": [{"delta": text}]});
         assert!(chunk(&mut checker, piece).is_err(), "{name}");
     }
     let parts = json!([{"text": "![x]"}, {"text": "(http://u)"}]);
-    let whole = json!({"choices": [{"message": {"content": parts}}]});
+    let complete = json!({"choices": [{"message": {"content": parts}}]});
     assert!(
-        checked(&refuses, &whole).is_err(),
+        checked(&refuses, &complete).is_err(),
         "over parts of a content"
     );
 }
