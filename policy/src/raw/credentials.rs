@@ -21,6 +21,10 @@ pub struct Issuer {
     pub issuer: Option<String>,
     /// Accepted values of `aud`.
     pub audiences: Vec<String>,
+    /// Claim that names the audience of tokens without `aud`, such as `client_id` (Amazon Cognito),
+    /// `azp` or `cid`. In a token that also has `aud`, both must name an accepted one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audiences_claim: Option<String>,
     /// `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`.
     pub algorithms: Vec<String>,
     /// Its public keys.
@@ -105,7 +109,7 @@ pub struct Jwks {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct KeySet {
     /// Its keys.
-    pub keys: Vec<Jwk>,
+    pub keys: Vec<KeyEntry>,
 }
 
 /// One JSON Web Key (RFC 7517). Other members, including certificates, are ignored (section 4).
