@@ -116,7 +116,7 @@ mod tests {
             ..Jwk::default()
         };
         let set = KeySet {
-            keys: list.iter().map(key).collect(),
+            keys: list.iter().map(|entry| key(entry).into()).collect(),
         };
         published(&set, &[Algorithm::EdDsa]).map_or(vec![], |published| published.keys)
     }

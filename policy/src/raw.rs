@@ -19,7 +19,11 @@ mod listen;
 mod lookup;
 mod mode;
 mod openai;
+<<<<<<< HEAD
 mod parameters;
+=======
+mod published_keys;
+>>>>>>> 070fa541 (policy: one unusable key does not spoil a published set)
 mod shared;
 mod signing;
 mod spelling;
@@ -45,8 +49,8 @@ pub use composition::{
     Chain, Ensemble, EnsembleStep, GrantHandlers, Sticky, VersionRule, Versions,
 };
 pub use credentials::{
-    ApiKeyLocations, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, KeySet, Lockout, MetadataRule,
-    MtlsRule, Requires, Revoked, Scopes, Secret, Texts, Tls,
+    ApiKeyLocations, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, Lockout, MetadataRule, MtlsRule,
+    Requires, Revoked, Scopes, Secret, Texts, Tls,
 };
 pub use decoupled::Decoupled;
 pub use egress::Fetch;
@@ -59,7 +63,11 @@ pub use openai::{
     AnswerLinks, CacheSalt, Chat, Completions, Constraints, Embeddings, ImageLinks, Images, OpenAi,
     Profile, RequestLinks, SpecialTokens, Tools, UnofferedCalls,
 };
+<<<<<<< HEAD
 pub use parameters::{ParameterRule, TextRule};
+=======
+pub use published_keys::{KeyEntry, KeyEntryFault, KeySet};
+>>>>>>> 070fa541 (policy: one unusable key does not spoil a published set)
 pub use shared::Shared;
 pub use signing::SigningKey;
 pub use spelling::{ByteSize, Dim, Scalar};

@@ -105,13 +105,6 @@ pub struct Jwks {
     pub keys: Vec<Jwk>,
 }
 
-/// A JSON Web Key Set (RFC 7517, 5), as an issuer publishes it. Other members are ignored.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct KeySet {
-    /// Its keys.
-    pub keys: Vec<KeyEntry>,
-}
-
 /// One JSON Web Key (RFC 7517). Other members, including certificates, are ignored (section 4).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
