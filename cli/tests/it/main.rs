@@ -23,6 +23,7 @@ mod held;
 mod image;
 mod import;
 mod init;
+mod issuer;
 mod keys;
 mod model_artifacts;
 mod policy_file;
