@@ -150,7 +150,7 @@ fn a_document_of_another_issuer_or_of_hidden_keys_is_refused() {
         ),
         (
             Issuer::start(|url| document(url, "https://169.254.169.254/keys")),
-            "not public (metadata)",
+            "not public (link-local)",
         ),
         (
             Issuer::start(|url| document(url, &format!("{url}/a\\nb"))),
