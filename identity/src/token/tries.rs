@@ -128,7 +128,11 @@ impl Tokens {
 }
 
 /// Counts each of these checks as a failure.
-pub(super) fn record_failures<P: Attempts + ?Sized>(attempt: &Attempt, checks: usize, port: &mut P) {
+pub(super) fn record_failures<P: Attempts + ?Sized>(
+    attempt: &Attempt,
+    checks: usize,
+    port: &mut P,
+) {
     for _ in 0..checks {
         port.record_failure(attempt);
     }
