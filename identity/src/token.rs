@@ -27,7 +27,7 @@ mod decoy;
 mod tries;
 mod window;
 
-use tries::{Outcome, record_failures, try_keys};
+use tries::{NO_KEY_VERIFIES, Outcome, Tries, WRONG_SIGNATURE, record_failures, try_keys};
 use window::{Window, window};
 
 /// Maximum length of `sub` (OpenID Connect Core, 2: 255 ASCII characters).
@@ -232,6 +232,47 @@ impl Tokens {
         }
     }
 
+    /// The result for a token that no key verifies.
+    fn wrong<P: Verifier + Attempts + KeySource + ?Sized>(
+        &self,
+        claimed: &Claimed<'_, '_>,
+        attempt: Attempt,
+        id: TokenId,
+        tries: &Tries,
+        port: &mut P,
+        cache: &mut TokenCache,
+    ) -> Identified {
+        let (issuer, parts) = (&claimed.rules.issuer, claimed.parts);
+        let is_named = parts.kid.is_some();
+        // The issuer may have published another key since.
+        if !is_named && issuer.key_set().is_some() {
+            let missing = missing(issuer, port);
+            if !matches!(missing.identity, Identity::Refused(_)) {
+                record_failures(&attempt, tries.made, port);
+                return missing;
+            }
+        }
+        self.finish_checks(parts, &attempt, tries.made, port, cache);
+        // Its claims are untrusted, so it has no log name.
+        let refusal = TokenRejection {
+            cause: if tries.made > 1 {
+                NO_KEY_VERIFIES
+            } else {
+                WRONG_SIGNATURE
+            },
+            credential: None,
+            attempt,
+            // Any change of the set may add the key of a token that names none.
+            key: if is_named {
+                tries.first
+            } else {
+                cache.keys().mark_of(issuer.name())
+            },
+        };
+        cache.remember_bad(id, refusal.clone());
+        refusal.into()
+    }
+
     /// Claims of a token, as far as they can be checked without its signature.
     fn claims<'s, 'a>(
         &'s self,
@@ -384,13 +425,13 @@ fn hold(claims: &Object, wanted: &BTreeMap<String, Vec<String>>) -> bool {
 }
 
 /// Whether a token is for one of its issuer's audiences. `aud` says so; `audiences_claim` only of a
-/// token without `aud`. A token that has both must have one of the audiences in each, so a claim
-/// about somebody else never outweighs `aud`.
+/// token without `aud`. A token that has both must have one of the audiences in each, so neither
+/// outweighs the other.
 fn is_for_us(claims: &Object, issuer: &Issuer) -> bool {
     let named = issuer.audiences_claim().and_then(|name| claims.get(name));
-    let mut told = [claims.get("aud"), named].into_iter().flatten().peekable();
+    let mut found = [claims.get("aud"), named].into_iter().flatten().peekable();
     let is_ours = |claim: &Json| issuer.audiences().iter().any(|own| claim.holds(own));
-    told.peek().is_some() && told.all(is_ours)
+    found.peek().is_some() && found.all(is_ours)
 }
 
 /// Whether a token has a scope: in `scope`, separated by blanks (RFC 8693, 4.2), or in `scp`.

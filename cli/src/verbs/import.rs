@@ -37,7 +37,8 @@ const MAX_SHOWN_NAME: usize = 256;
 /// Maximum rank of a tensor; a contract allows at most [`tensorgate_policy::contract::MAX_RANK`].
 const MAX_DIMS: usize = 64;
 
-/// Write a model's contract from its server's own metadata, or an issuer from its discovery document.
+/// Write a model's contract from its server's own metadata, or an issuer from its discovery
+/// document.
 #[derive(Args)]
 pub struct Import {
     #[command(subcommand)]

@@ -15,6 +15,7 @@ use core::ops::Range;
 
 use tensorgate_policy::policy::{KeyMaterial, PublicKey};
 
+use super::tries::record_failures;
 use super::{Rules, Tokens};
 use crate::attempts::{Attempt, Attempts, CheckBudget};
 use crate::cache::{TokenCache, TokenId};
@@ -77,6 +78,21 @@ impl Tokens {
             }
             port.record_failure(attempt);
         }
+    }
+
+    /// Brings the cost of a token that is rejected after some checks to that of every other. The
+    /// caller counts one failure.
+    pub(super) fn finish_checks<P: Verifier + Attempts + ?Sized>(
+        &self,
+        parts: &Parts<'_>,
+        attempt: &Attempt,
+        made: usize,
+        port: &mut P,
+        cache: &TokenCache,
+    ) {
+        record_failures(attempt, made.saturating_sub(1), port);
+        let left = made..self.checks(parts, cache.keys());
+        self.run_further_decoys(parts, attempt, left, port, cache.keys());
     }
 
     /// How many signature checks a wrong token costs: one, or without a `kid` the most that any

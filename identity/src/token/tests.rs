@@ -16,7 +16,6 @@ use tensorgate_policy::raw;
 use tensorgate_policy::validate::validate;
 use tensorgate_vectors::sign::{Signer, jwks, token};
 
-use super::tries::WRONG_SIGNATURE;
 use super::*;
 use crate::pure::PureVerifier;
 

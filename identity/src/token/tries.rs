@@ -1,22 +1,18 @@
-//! Signature checks of one token, with each key that may have signed it, and what a token costs that
-//! none of them verifies.
+//! Signature checks of one token, with each key that may have signed it.
 
 use tensorgate_policy::policy::KeyMaterial;
-use tensorgate_policy::request::Identity;
 
-use super::{Claimed, Tokens, missing};
 use crate::attempts::{Attempt, Attempts, CheckBudget};
-use crate::cache::{TokenCache, TokenId, TokenRejection};
-use crate::evidence::Identified;
 use crate::jws::Parts;
-use crate::key_sets::{KeyMark, KeySource};
+use crate::key_sets::KeyMark;
 use crate::verifier::{Verifier, VerifyFault};
 
 /// Cached: the same token never gets a valid signature.
 pub(super) const WRONG_SIGNATURE: &str = "token's signature is wrong";
 
 /// The same for a token without `kid` that was tried against several keys.
-const NO_KEY_VERIFIES: &str = "token names no key, and none that was tried verifies its signature";
+pub(super) const NO_KEY_VERIFIES: &str =
+    "token names no key, and none that was tried verifies its signature";
 
 /// The signature checks of a token.
 pub(super) struct Tries {
@@ -24,7 +20,7 @@ pub(super) struct Tries {
     /// How many checks were made.
     pub(super) made: usize,
     /// The id of the first key, if it is fetched.
-    first: Option<KeyMark>,
+    pub(super) first: Option<KeyMark>,
 }
 
 /// Result of the signature checks of a token.
@@ -67,64 +63,6 @@ pub(super) fn try_keys<P: Verifier + Attempts + ?Sized>(
         }
     }
     tries
-}
-
-impl Tokens {
-    /// The result for a token that no key verifies.
-    pub(super) fn wrong<P: Verifier + Attempts + KeySource + ?Sized>(
-        &self,
-        claimed: &Claimed<'_, '_>,
-        attempt: Attempt,
-        id: TokenId,
-        tries: &Tries,
-        port: &mut P,
-        cache: &mut TokenCache,
-    ) -> Identified {
-        let (issuer, parts) = (&claimed.rules.issuer, claimed.parts);
-        let is_named = parts.kid.is_some();
-        // The issuer may have published another key since.
-        if !is_named && issuer.key_set().is_some() {
-            let missing = missing(issuer, port);
-            if !matches!(missing.identity, Identity::Refused(_)) {
-                record_failures(&attempt, tries.made, port);
-                return missing;
-            }
-        }
-        self.finish_checks(parts, &attempt, tries.made, port, cache);
-        // Its claims are untrusted, so it has no log name.
-        let refusal = TokenRejection {
-            cause: if tries.made > 1 {
-                NO_KEY_VERIFIES
-            } else {
-                WRONG_SIGNATURE
-            },
-            credential: None,
-            attempt,
-            // Any change of the set may add the key of a token that names none.
-            key: if is_named {
-                tries.first
-            } else {
-                cache.keys().mark_of(issuer.name())
-            },
-        };
-        cache.remember_bad(id, refusal.clone());
-        refusal.into()
-    }
-
-    /// Brings the cost of a token that is rejected after some checks to that of every other. The
-    /// caller counts one failure.
-    pub(super) fn finish_checks<P: Verifier + Attempts + ?Sized>(
-        &self,
-        parts: &Parts<'_>,
-        attempt: &Attempt,
-        made: usize,
-        port: &mut P,
-        cache: &TokenCache,
-    ) {
-        record_failures(attempt, made.saturating_sub(1), port);
-        let left = made..self.checks(parts, cache.keys());
-        self.run_further_decoys(parts, attempt, left, port, cache.keys());
-    }
 }
 
 /// Counts each of these checks as a failure.

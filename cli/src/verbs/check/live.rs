@@ -36,12 +36,12 @@ fn fault(issuer: &Issuer, url: &KeySetUrl, fetched: Result<Vec<u8>, Failure>) ->
             Err(message) => (Severity::Error, ".issuer", message, None),
             Ok(found) if found.jwks_url == url.url() => return None,
             Ok(found) => {
-                let place = if discovery::is_elsewhere(issuer.issuer(), &found.jwks_url) {
+                let host = if discovery::is_elsewhere(issuer.issuer(), &found.jwks_url) {
                     ", on another host than the issuer"
                 } else {
                     ""
                 };
-                let message = format!("the issuer's discovery document has another URL{place}");
+                let message = format!("the issuer's discovery document has another URL{host}");
                 (Severity::Error, ".jwks.url", message, Some(found.jwks_url))
             }
         },
@@ -76,14 +76,14 @@ mod tests {
         .unwrap();
         let policy = validate(&raw).ok().map(|(policy, _)| policy).unwrap();
         let issuer = &policy.issuers()[0];
-        let told = |fetched: Result<&str, Failure>| {
+        let judged = |fetched: Result<&str, Failure>| {
             let fetched = fetched.map(|text| text.as_bytes().to_vec());
             let fault = fault(issuer, issuer.key_set().unwrap(), fetched)?;
             Some((fault.severity, fault.to_string()))
         };
         let document =
             |issuer: &str, url: &str| format!(r#"{{"issuer": "{issuer}", "jwks_uri": "{url}"}}"#);
-        let of_us = |url: &str| told(Ok(&document("https://accounts.example", url)));
+        let of_us = |url: &str| judged(Ok(&document("https://accounts.example", url)));
         // Another host counts once it stands in the policy.
         assert_eq!(of_us("https://keys.example/certs"), None);
         assert_eq!(of_us("https://keys.example:443/certs"), None);
@@ -99,16 +99,16 @@ mod tests {
                 "has another URL, on another host than the issuer (https://evil.example/certs)",
             ),
             (
-                told(Ok(&document(
+                judged(Ok(&document(
                     "https://evil.example",
                     "https://keys.example/certs",
                 ))),
                 Severity::Error,
                 "issuers.idp.issuer: its discovery document is of the issuer \"https://evil.example\"",
             ),
-            (told(Ok("{}")), Severity::Error, "cannot be read"),
+            (judged(Ok("{}")), Severity::Error, "cannot be read"),
             (
-                told(Err(Failure::Input("responded with status 404".into()))),
+                judged(Err(Failure::Input("responded with status 404".into()))),
                 Severity::Warning,
                 "issuers.idp.issuer: was not compared",
             ),

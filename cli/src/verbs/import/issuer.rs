@@ -75,7 +75,7 @@ impl Issuer {
         }
         if is_elsewhere(&self.issuer, &found.jwks_url) {
             ui.note(&format!(
-                "its keys are on another host, {}: whoever runs it decides who the callers are",
+                "its keys are on another host, {}: that host decides who the callers are",
                 printable(authority(&found.jwks_url))
             ));
         }

@@ -40,7 +40,7 @@ fn keys_that_cannot_be_used_are_named_and_hide_no_other() {
         .unwrap();
     let line: Value = serde_json::from_str(line).unwrap();
     assert_eq!((&line["keys"], &line["unused"]), (&json!(1), &json!(5)));
-    let told = line["passed_over"].to_string();
+    let passed_over = line["passed_over"].to_string();
     for text in [
         "keys[1].k: is private key material",
         "shared",
@@ -51,7 +51,7 @@ fn keys_that_cannot_be_used_are_named_and_hide_no_other() {
         "small",
         "keys[5]: is not an object",
     ] {
-        assert!(told.contains(text), "{text}: {told}");
+        assert!(passed_over.contains(text), "{text}: {passed_over}");
     }
 }
 
@@ -61,17 +61,18 @@ fn a_token_without_a_kid_survives_a_rotation() {
     let mut old = next["keys"][0].clone();
     old["kid"] = json!("old");
     old["x"] = json!("PUAXw-hDiVqStwqnTRt-vJyYLM8uxJaMwM1V8Sr0Zgw");
-    let before = json!({"keys": [old]}).to_string();
-    let both = json!({"keys": [old, next["keys"][0]]}).to_string();
+    let published = |keys: Value| good(json!({"keys": keys}).to_string().as_bytes());
+    let before = published(json!([old]));
+    let both = published(json!([old, next["keys"][0]]));
     let mut proxy = worker(&Store::default());
-    fetch(&mut proxy, at(0), Some(&good(before.as_bytes())));
+    fetch(&mut proxy, at(0), Some(&before));
     // The issuer signs with its next key before the set is fetched again.
     let now = at(COOL_DOWN_S);
     let mut stream = send(&mut proxy, &unnamed("ed"), now);
     assert!(stream.waits() && !stream.is_due());
     proxy.tick(now);
     let token = proxy.world.http_calls[0].token;
-    proxy.answer(token, Some(&good(both.as_bytes())), at_ms(10_050));
+    proxy.answer(token, Some(&both), at_ms(10_050));
     assert!(stream.is_due());
     stream.wake();
     assert_eq!(verdict(stream), Ok(()));
@@ -101,7 +102,7 @@ fn a_process_fetches_once_whatever_the_number_of_its_workers() {
     let question = workers[0].world.http_calls.remove(0);
     assert_eq!(question.cluster, "tensorgate-jwks-corp");
     assert_eq!(question.timeout_ms, 5_000);
-    let said = |name: &str| {
+    let sent = |name: &str| {
         let mut fields = question.headers.iter();
         fields
             .find(|(known, _)| known == name)
@@ -114,7 +115,7 @@ fn a_process_fetches_once_whatever_the_number_of_its_workers() {
         (":path", "/keys?p=1"),
         ("accept-encoding", "identity"),
     ] {
-        assert_eq!(said(name), Some(value));
+        assert_eq!(sent(name), Some(value));
     }
     workers[0].answer(question.token, Some(&good(&document(&["ed"]))), at(0));
     assert_eq!(

@@ -43,7 +43,7 @@ fn the_issuers_own_claim_counts_without_aud_and_never_against_it() {
             expected.map_or_else(Identity::Refused, |client| Identity::Client(client.into()));
         assert_eq!(ask(&ed(changes.clone())), expected, "{changes}");
     }
-    // `null` is an audience that nobody has, and removes the claim in the helper above.
+    // `null` is present, and no accepted audience. The helper above would remove the claim.
     let null = claims(json!({"client_id": "tensorgate"}))
         .replace("\"aud\":\"tensorgate\"", "\"aud\":null");
     assert!(null.contains("\"aud\":null"), "{null}");
