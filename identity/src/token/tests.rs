@@ -132,6 +132,14 @@ fn a_token_of_each_algorithm_proves_its_client() {
 }
 
 #[test]
+fn a_header_may_have_a_chain_of_certificates() {
+    let certificate = "A".repeat(2_600);
+    let header = json!({"alg": "EdDSA", "kid": "ed", "x5c": vec![certificate; 3]});
+    let text = token(&header.to_string(), &claims(json!({})), Signer::Ed).unwrap();
+    check(&text, Ok("web"));
+}
+
+#[test]
 fn a_header_that_is_not_plainly_the_issuers_is_refused() {
     const ALG: &str = "token's algorithm is none that is checked here";
     const NOT_ITS: &str = "token's algorithm is not one of its issuer's";

@@ -215,7 +215,7 @@ fn one_leading_zero_byte_of_a_number_is_left_out() {
     };
     let shift = |text: &str| {
         let bytes = URL_SAFE_NO_PAD.decode(text).unwrap();
-        URL_SAFE_NO_PAD.encode([&[0], bytes.as_slice()].concat())
+        URL_SAFE_NO_PAD.encode([[0].as_slice(), &bytes].concat())
     };
     let plain = modulus(N.into(), "AQAB");
     assert_eq!(modulus(shift(N), "AQAB"), plain);
