@@ -19,11 +19,8 @@ mod listen;
 mod lookup;
 mod mode;
 mod openai;
-<<<<<<< HEAD
 mod parameters;
-=======
 mod published_keys;
->>>>>>> 070fa541 (policy: one unusable key does not spoil a published set)
 mod shared;
 mod signing;
 mod spelling;
@@ -63,11 +60,8 @@ pub use openai::{
     AnswerLinks, CacheSalt, Chat, Completions, Constraints, Embeddings, ImageLinks, Images, OpenAi,
     Profile, RequestLinks, SpecialTokens, Tools, UnofferedCalls,
 };
-<<<<<<< HEAD
 pub use parameters::{ParameterRule, TextRule};
-=======
 pub use published_keys::{KeyEntry, KeyEntryFault, KeySet};
->>>>>>> 070fa541 (policy: one unusable key does not spoil a published set)
 pub use shared::Shared;
 pub use signing::SigningKey;
 pub use spelling::{ByteSize, Dim, Scalar};

@@ -29,6 +29,7 @@ mod model_artifacts;
 mod policy_file;
 mod program;
 mod proofs;
+mod public_inputs;
 mod readiness;
 mod reload;
 mod render;

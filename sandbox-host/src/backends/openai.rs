@@ -25,11 +25,8 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use tensorgate_judge::document::Document;
 use tensorgate_net::dialer::Dialer;
-<<<<<<< HEAD
-use tensorgate_policy::denial::ClientErrorStatus;
-=======
 use tensorgate_policy::contract::openai::MAX_CALL_WORD_BYTES;
->>>>>>> acd04e63 (openai: answers of five servers come back in the next request)
+use tensorgate_policy::denial::ClientErrorStatus;
 use tokio::time::Instant;
 
 use super::BackendError;
@@ -98,18 +95,11 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<EventStream, BackendError> {
         let request = post(&document, EVENTS, request_id);
-<<<<<<< HEAD
         let sent = self.send(request, document.json.clone(), Some(ServerKind::OpenAi));
         let (connection, response) = within(deadline, sent).await?;
-        let events = response.headers().get(http::header::CONTENT_TYPE);
-        if !events.is_some_and(|kind| kind.as_bytes().starts_with(EVENTS.as_bytes())) {
-=======
-        let (connection, response) =
-            within(deadline, self.send(request, document.json.clone())).await?;
         let kind = response.headers().get(http::header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.as_bytes().get(..EVENTS.len()));
         if !kind.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS.as_bytes())) {
->>>>>>> f5af671b (openai: read answers leniently, write them strictly)
             return Err(BackendError::Fault(
                 "an answer that is not an event stream".to_owned(),
             ));

@@ -1,11 +1,8 @@
 //! Models of the OpenAI API.
 
 use super::*;
-<<<<<<< HEAD
-=======
 use crate::contract::ParameterBound;
 use crate::contract::openai::OpenAi;
->>>>>>> 1232a59e (policy: texts, ignored names, parameters of inputs, profile sdk)
 use crate::policy::Accepts;
 
 /// The fixture with a granted model of that API.
