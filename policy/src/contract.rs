@@ -327,6 +327,23 @@ pub(crate) fn have_rows<'r>(mut rules: impl Iterator<Item = &'r TensorRule>) -> 
     sizes.is_some()
 }
 
+/// Maximum batch of a model in Triton's sense; `None` if it has no batch dimension. Every tensor
+/// has one if all begin with a variable dimension of one symbol, may be a batch of one, and have
+/// further dimensions.
+pub fn max_batch(inputs: &[TensorRule], outputs: &[TensorRule]) -> Option<u64> {
+    let (first, _) = inputs.first()?.shape.split_first()?;
+    let symbol = first.symbol?;
+    let mut most = first.max;
+    for rule in inputs.iter().chain(outputs) {
+        let (dim, others) = rule.shape.split_first()?;
+        if dim.symbol != Some(symbol) || dim.fixed().is_some() || dim.min > 1 || others.is_empty() {
+            return None;
+        }
+        most = most.min(dim.max);
+    }
+    Some(most)
+}
+
 /// Rule of one dimension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DimRule {

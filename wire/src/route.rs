@@ -108,7 +108,8 @@ fn grpc_call<'a>(call: &str) -> Option<Route<'a>> {
         "ServerReady" => return Some(server(protocol, ServerQuery::Ready)),
         "ServerMetadata" => return Some(server(protocol, ServerQuery::Metadata)),
         "ModelReady" => Operation::Ready,
-        "ModelMetadata" => Operation::Metadata,
+        // Triton's configuration is metadata in another form ([`asks_config`]).
+        "ModelMetadata" | "ModelConfig" => Operation::Metadata,
         "ModelInfer" => Operation::Infer,
         "ModelStreamInfer" => Operation::Stream,
         // Triton's extension.
@@ -131,6 +132,24 @@ fn rest_path(path: &str) -> Option<Route<'_>> {
         "/v2/health/ready" => return Some(server(protocol, ServerQuery::Ready)),
         _ => {}
     }
+    let (model, version, verb) = model_path(path)?;
+    let operation = match verb {
+        None | Some("config") => Operation::Metadata,
+        Some("ready") => Operation::Ready,
+        Some("infer") => Operation::Infer,
+        Some("stats") => Operation::Statistics,
+        Some(_) => return None,
+    };
+    Some(Route::Model {
+        protocol,
+        operation,
+        model: Some(model),
+        version,
+    })
+}
+
+/// Model, version and verb of a path below `/v2/models/`.
+fn model_path(path: &str) -> Option<(Cow<'_, str>, Option<Cow<'_, str>>, Option<&str>)> {
     let mut segments = path.strip_prefix("/v2/models/")?.split('/');
     let model = name(segments.next()?)?;
     let (version, verb) = match (segments.next(), segments.next(), segments.next()) {
@@ -138,22 +157,15 @@ fn rest_path(path: &str) -> Option<Route<'_>> {
         (verb, None, None) => (None, verb),
         _ => return None,
     };
-    let operation = match verb {
-        None => Operation::Metadata,
-        Some("ready") => Operation::Ready,
-        Some("infer") => Operation::Infer,
-        Some("stats") => Operation::Statistics,
-        Some(_) => return None,
-    };
-    if segments.next().is_some() {
-        return None;
-    }
-    Some(Route::Model {
-        protocol,
-        operation,
-        model: Some(model),
-        version,
-    })
+    segments.next().is_none().then_some((model, version, verb))
+}
+
+/// Whether a path of a [`Operation::Metadata`] route asks for Triton's model configuration: REST's
+/// `config` or gRPC's ModelConfig.
+pub fn asks_config(path: &str) -> bool {
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    path == "/inference.GRPCInferenceService/ModelConfig"
+        || model_path(path).is_some_and(|(.., verb)| verb == Some("config"))
 }
 
 /// A name in a path: no escapes, separators or dot segments.
