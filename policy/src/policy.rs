@@ -231,6 +231,28 @@ impl Policy {
         })
     }
 
+    /// Whether a client may perform an operation over a protocol on any version of a model.
+    pub fn may(&self, client: &str, model: &str, protocol: Protocol, operation: Operation) -> bool {
+        let (Some(client), Some(id)) = (self.client_id(client), self.model_id(model)) else {
+            return false;
+        };
+        self.model(id).is_some_and(|model| {
+            model.protocols().contains(&protocol)
+                && self.may_any_version(client, id, model, operation)
+        })
+    }
+
+    fn may_any_version(
+        &self,
+        client: ClientId,
+        id: ModelId,
+        model: &Model,
+        operation: Operation,
+    ) -> bool {
+        let mut versions = 0..u32::try_from(model.versions().len()).unwrap_or(0);
+        versions.any(|version| self.grant_for(client, id, version, operation).is_some())
+    }
+
     /// Models on which a client with these proofs may perform an operation over a protocol, in name
     /// order.
     pub fn models_of(
@@ -242,12 +264,7 @@ impl Policy {
     ) -> impl Iterator<Item = &str> {
         let client = self.client_id(client);
         let may = move |id: &ModelId, model: &Model| {
-            let versions = 0..u32::try_from(model.versions().len()).unwrap_or(0);
-            client.is_some_and(|client| {
-                let mut grants =
-                    versions.map(|version| self.grant_for(client, *id, version, operation));
-                grants.any(|grant| grant.is_some())
-            })
+            client.is_some_and(|client| self.may_any_version(client, *id, model, operation))
         };
         self.models_by_name.values().filter_map(move |id| {
             let model = self.model(*id).filter(|model| may(id, model))?;

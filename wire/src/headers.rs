@@ -5,11 +5,11 @@ mod media_type;
 
 use std::borrow::Cow;
 
-use tensorgate_policy::RequestHash;
 use tensorgate_policy::policy::{KeyLocations, MAX_KEY_HEADER_BYTES, Templates};
 use tensorgate_policy::request::{
     Coding, ContentType, Credential, Encoding, Head, Identity, Operations, Proofs, Protocol, Route,
 };
+use tensorgate_policy::{Policy, RequestHash};
 
 use crate::limits::MAX_REQUEST_ID_BYTES;
 use crate::{credential, route};
@@ -167,6 +167,17 @@ impl<'a> ReadHead<'a> {
     /// Whether its body is a stream of messages.
     pub const fn is_stream(&self) -> bool {
         self.route.is_stream()
+    }
+
+    /// As [`Self::into_head`], under a policy, which may have an OpenAI model at a path of TF
+    /// Serving's or at an unknown one.
+    pub fn into_head_under(self, identity: Identity, policy: &Policy) -> Head<'a> {
+        let card = route::model_card(self.method, &self.path, &self.route, &identity, policy);
+        let head = self.into_head(identity, policy.templates());
+        match card {
+            Some(route) => Head { route, ..head },
+            None => head,
+        }
     }
 
     /// The facts for a decision, with the caller's identity. An unknown path may be a route of the

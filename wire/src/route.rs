@@ -1,6 +1,7 @@
 //! Resolves method and path to a route. Only exact paths match: nothing is decoded or normalised,
 //! so no server can read an accepted path differently.
 
+mod model_card;
 pub(crate) mod tf_serving;
 mod torchserve;
 
@@ -10,6 +11,7 @@ use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{Api, Operation, Protocol, Route, ServerQuery};
 
 use crate::limits::MAX_NAME_BYTES;
+pub(crate) use model_card::model_card;
 
 /// Route of a method and path. `unknown` is the protocol for rejecting unknown paths.
 ///

@@ -235,7 +235,7 @@ impl Gate {
         self.outcome.record.credential = identified.credential;
         self.outcome.revoked_client = identified.revoked_client;
         upstream.claims = identified.claims;
-        let mut head = read.into_head(identified.identity, root.policy.templates());
+        let mut head = read.into_head_under(identified.identity, &root.policy);
         (head.proofs, head.withheld) = (identified.proofs, identified.withheld);
         head.request_hash = RequestHash::from_request_id(&upstream.request_id);
         self.outcome.record.operation = head.route.operation();

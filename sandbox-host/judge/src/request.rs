@@ -366,7 +366,7 @@ impl Verifier {
             Ok(Context { client: None, .. }) | Err(_) => Identity::Missing,
         };
         let client_request_id = read.request_id.to_owned();
-        let mut head = read.into_head(identity, self.policy.templates());
+        let mut head = read.into_head_under(identity, &self.policy);
         head.proofs = context.map_or(Proofs::NONE, |one| one.proofs);
         // The gate's request ID selects the version, as it did in the gate.
         head.request_hash = context.map_or_else(
