@@ -12,6 +12,7 @@ use tensorgate_policy::{Denial, Reason};
 
 use crate::grpc::writer::Message;
 use crate::json_text::member;
+use crate::unserved::UnservedApi;
 
 /// A denial in the caller's protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +43,34 @@ impl Answer {
     /// the caller's own field and what is expected of it. `request_id` is the gate's id; an empty
     /// one is omitted.
     pub fn to_denial(denial: &Denial, protocol: Protocol, request_id: &str) -> Self {
-        let message = message(denial);
+        Self::new(denial, protocol, request_id, None)
+    }
+
+    /// As [`Self::to_denial`]. If the path belongs to an API that is not served, the response says
+    /// what to use instead, in that API's form.
+    pub fn to_denial_of_path(
+        denial: &Denial,
+        protocol: Protocol,
+        request_id: &str,
+        path: &str,
+    ) -> Self {
+        let is_unknown = denial.reason == Reason::NotAnInferenceRoute;
+        let unserved = (is_unknown && protocol == Protocol::OpenAi)
+            .then(|| UnservedApi::of_path(path))
+            .flatten();
+        Self::new(denial, protocol, request_id, unserved)
+    }
+
+    fn new(
+        denial: &Denial,
+        protocol: Protocol,
+        request_id: &str,
+        unserved: Option<UnservedApi>,
+    ) -> Self {
+        let message = match unserved {
+            Some(api) => format!("{}: {}", denial.reason.title(), api.advice()),
+            None => message(denial),
+        };
         let reason = denial.reason.public_reason();
         let mut headers = Vec::new();
         if protocol.is_grpc() {
@@ -76,7 +104,11 @@ impl Answer {
         Self::Rest {
             status,
             headers,
+<<<<<<< HEAD
             body: problem((reason, status), protocol, &message, request_id).into_bytes(),
+=======
+            body: problem(reason, protocol, &message, request_id, unserved).into_bytes(),
+>>>>>>> 9ea5c60c (openai: a 404 of the Responses and Messages APIs says what to use)
         }
     }
 }
@@ -125,13 +157,28 @@ pub fn percent_encoded(message: &str) -> String {
 }
 
 fn problem(
+<<<<<<< HEAD
     (reason, status): (Reason, u16),
     protocol: Protocol,
     message: &str,
     request_id: &str,
 ) -> String {
+=======
+    reason: Reason,
+    protocol: Protocol,
+    message: &str,
+    request_id: &str,
+    unserved: Option<UnservedApi>,
+) -> String {
+    // Anthropic's clients expect this `type`, and types of their own below it.
+    let is_for_messages = unserved == Some(UnservedApi::Messages);
+>>>>>>> 9ea5c60c (openai: a 404 of the Responses and Messages APIs says what to use)
     let mut body = String::from("{");
-    member(&mut body, "type", &format!("urn:tensorgate:{reason}"));
+    if is_for_messages {
+        member(&mut body, "type", "error");
+    } else {
+        member(&mut body, "type", &format!("urn:tensorgate:{reason}"));
+    }
     body.push(',');
     member(&mut body, "title", reason.title());
     // Writing to a String does not fail.
@@ -144,7 +191,16 @@ fn problem(
         body.push_str("\"error\":{");
         member(&mut body, "message", message);
         body.push(',');
+<<<<<<< HEAD
         member(&mut body, "type", error_type(status));
+=======
+        let kind = if is_for_messages {
+            "not_found_error"
+        } else {
+            error_type(reason)
+        };
+        member(&mut body, "type", kind);
+>>>>>>> 9ea5c60c (openai: a 404 of the Responses and Messages APIs says what to use)
         body.push_str(",\"param\":null,");
         member(&mut body, "code", error_code(reason));
         body.push('}');
@@ -249,7 +305,12 @@ fn details(denial: &Denial, message: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "tests"
+    )]
 
     use super::*;
 
@@ -312,6 +373,7 @@ mod tests {
     }
 
     #[test]
+<<<<<<< HEAD
     fn a_servers_client_error_has_its_status_and_openais_code() {
         use tensorgate_policy::denial::ClientErrorStatus as Status;
         let invalid = "invalid_request_error";
@@ -365,6 +427,50 @@ mod tests {
                 panic!("gRPC")
             };
             assert_eq!(status, server_status.grpc());
+=======
+    fn an_api_that_is_not_served_has_its_own_form_of_error() {
+        let json = |reason, path| {
+            let denial = Denial::new(reason, "CAUSE");
+            match Answer::to_denial_of_path(&denial, Protocol::OpenAi, "0f3c", path) {
+                Answer::Rest { status, body, .. } => {
+                    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                    (status, body)
+                }
+                Answer::Grpc { .. } => panic!("REST"),
+            }
+        };
+        let unknown = Reason::NotAnInferenceRoute;
+        let (status, body) = json(unknown, "/v1/messages?beta=true");
+        assert_eq!(status, 404);
+        assert_eq!(
+            body,
+            serde_json::json!({
+                "type": "error", "title": "no such route", "status": 404, "instance": "0f3c",
+                "error": {
+                    "type": "not_found_error", "param": null, "code": "not-an-inference-route",
+                    "message": "no such route: the Messages API is not served here, use OpenAI's \
+                                POST /v1/chat/completions",
+                },
+            })
+        );
+        let (_, body) = json(unknown, "/v1/responses");
+        assert_eq!(body["type"], "urn:tensorgate:not-an-inference-route");
+        assert_eq!(body["error"]["type"], "invalid_request_error");
+        assert!(
+            body["error"]["message"]
+                .as_str()
+                .unwrap()
+                .contains("/v1/chat/completions")
+        );
+        // Others learn nothing more than before.
+        for (reason, path) in [
+            (unknown, "/v1/files"),
+            (Reason::Unauthenticated, "/v1/messages"),
+            (Reason::NotGranted, "/v1/responses"),
+        ] {
+            let (_, body) = json(reason, path);
+            assert_eq!(body["error"]["message"], reason.title(), "{path}");
+>>>>>>> 9ea5c60c (openai: a 404 of the Responses and Messages APIs says what to use)
         }
     }
 

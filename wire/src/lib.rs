@@ -37,6 +37,7 @@ pub mod template;
 #[doc(hidden)]
 pub mod tensorflow;
 mod torch;
+mod unserved;
 pub mod upstream;
 
 pub use answer::Answer;

@@ -11,6 +11,7 @@ use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{Api, Operation, Protocol, Route, ServerQuery};
 
 use crate::limits::MAX_NAME_BYTES;
+use crate::unserved::UnservedApi;
 pub(crate) use model_card::model_card;
 
 /// Route of a method and path. `unknown` is the protocol for rejecting unknown paths.
@@ -70,9 +71,11 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
 }
 
 /// Protocol for rejecting unknown paths and custom routes. Below `/v1/`, except for model routes,
-/// it is OpenAI's, whose clients expect an object. Both kinds of paths are rejected alike.
+/// and at the paths of Azure it is OpenAI's, whose clients expect an object. Both kinds of paths are
+/// rejected alike.
 pub fn refused_in(path: &str, unknown: Protocol) -> Protocol {
-    let of_openai = path.starts_with("/v1/") && !path.starts_with("/v1/models/");
+    let of_openai = (path.starts_with("/v1/") && !path.starts_with("/v1/models/"))
+        || UnservedApi::of_path(path).is_some();
     if of_openai && matches!(unknown, Protocol::OipRest | Protocol::Json) {
         Protocol::OpenAi
     } else {

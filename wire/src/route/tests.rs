@@ -513,6 +513,13 @@ fn an_unknown_path_is_rejected_in_its_clients_protocol() {
         ("/v1/", OipRest, OpenAi),
         ("/v1/chat/completions/1", OipRest, OpenAi),
         ("/v1/files", OipGrpc, OipGrpc),
+        (
+            "/openai/deployments/m/chat/completions?api-version=1",
+            OipRest,
+            OpenAi,
+        ),
+        ("/openai/v1/models", OipGrpc, OipGrpc),
+        ("/openais", OipRest, OipRest),
         ("/v1", OipRest, OipRest),
         ("/v1/models/", OipRest, OipRest),
         ("/v1/models/m:classify", OipRest, OipRest),

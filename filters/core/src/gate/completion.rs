@@ -146,20 +146,29 @@ impl Gate {
             rates: before.into_iter().chain(denial.rates.clone()).collect(),
             ..denial.clone()
         };
-        self.deny(proxy, &told, pending.upstream.answer_protocol())
+        let upstream = &pending.upstream;
+        let (protocol, request_id) = (upstream.answer_protocol(), &self.outcome.record.request_id);
+        let answer = Answer::to_denial_of_path(&told, protocol, request_id, &upstream.path);
+        self.respond(proxy, &told, &answer)
     }
 
-    /// Sends the response. The phase becomes final before any other call can fail.
+    /// Rejects a request of which no more than the protocol is known.
     pub(super) fn deny(
         &mut self,
         proxy: &mut dyn Proxy,
         denial: &Denial,
         protocol: Protocol,
     ) -> Action {
+        let answer = Answer::to_denial(denial, protocol, &self.outcome.record.request_id);
+        self.respond(proxy, denial, &answer)
+    }
+
+    /// Sends the response. The phase becomes final before any other call can fail.
+    fn respond(&mut self, proxy: &mut dyn Proxy, denial: &Denial, answer: &Answer) -> Action {
         self.phase = Phase::Denied;
         self.outcome.denied(proxy, denial);
-        let request_id = &self.outcome.record.request_id;
-        if let Err(fault) = proxy.respond(&Answer::to_denial(denial, protocol, request_id)) {
+        if let Err(fault) = proxy.respond(answer) {
+            let request_id = &self.outcome.record.request_id;
             // The request stays on hold, and the proxy's own timeout ends it.
             proxy.log(Level::Error, &format!("request {request_id}: {fault}"));
         }
