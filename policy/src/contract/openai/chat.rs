@@ -299,6 +299,19 @@ impl Message<'_, '_> {
         self.faults.add(reason, field, cause);
     }
 
+    /// Adds a fault of a member of which the contract has an expectation.
+    fn add_expecting(
+        &mut self,
+        reason: Reason,
+        member: &str,
+        cause: &str,
+        expected: impl FnOnce() -> String,
+    ) {
+        let index = self.index;
+        let field = || format!("messages[{index}]{member}");
+        self.faults.add_expecting(reason, field, cause, expected);
+    }
+
     fn text(&mut self, text: &str) {
         self.count(longest(text));
     }
@@ -352,11 +365,10 @@ impl Message<'_, '_> {
     ) {
         let role = message.get("role").and_then(Value::as_str).unwrap_or("");
         if !self.rule.roles.iter().any(|known| known == role) {
-            self.add(
-                Reason::Parameter,
-                ".role",
-                "is not a role that the contract allows",
-            );
+            let rule = self.rule;
+            let expected = || format!("one of {}", rule.roles.join(", "));
+            let cause = "is not a role that the contract allows";
+            self.add_expecting(Reason::Parameter, ".role", cause, expected);
         }
         let says_more = has_other_content(role, message);
         let mut content = says_more;
@@ -507,11 +519,9 @@ impl Message<'_, '_> {
             return;
         }
         let Some(picture) = url.and_then(Picture::read).filter(|_| known) else {
-            self.add(
-                Reason::Parameter,
-                ".content",
-                "a picture is not data:image/…;base64,… of a known type",
-            );
+            let expected = || format!("data:image/…;base64,… of type {}", rule.media.kinds());
+            let cause = "a picture is not data:image/…;base64,… of a known type";
+            self.add_expecting(Reason::Parameter, ".content", cause, expected);
             return;
         };
         let bytes = picture.bytes();
@@ -524,7 +534,10 @@ impl Message<'_, '_> {
         }
         match picture.look(&rule.media) {
             Look::Keeps => {}
-            Look::Breaks(cause) => self.add(Reason::OutOfRange, ".content", &cause),
+            Look::Breaks(cause) => {
+                let expected = || rule.media.expected();
+                self.add_expecting(Reason::OutOfRange, ".content", &cause, expected);
+            }
             Look::NotBase64 => self.add(Reason::Parameter, ".content", "a picture is not base64"),
         }
     }

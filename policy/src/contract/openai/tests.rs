@@ -614,6 +614,7 @@ fn constraints_cost_bytes_and_what_a_template_writes() {
 }
 
 #[test]
+<<<<<<< HEAD
 fn ignored_members_are_removed_and_rules_come_first() {
     let mut rules = rules();
     rules.ignored = ["user", "seed"].map(String::from).into();
@@ -633,4 +634,35 @@ fn ignored_members_are_removed_and_rules_come_first() {
     let built = rebuild(&rules, Api::Chat, "m", sent);
     assert_eq!(built.get("user"), None);
     assert_eq!(built.get("seed"), Some(&Value::Int(9)));
+=======
+fn a_fault_names_the_roles_and_the_kinds_of_pictures_that_are_allowed() {
+    let described = |messages: Value<'static>| {
+        let document = members([("messages", messages)]);
+        let denial = rules().check(Api::Chat, &document, &mut Err).unwrap_err();
+        denial.described_field().unwrap().into_owned()
+    };
+    let picture = |url: &'static str| {
+        user_message(Value::Array(vec![object([
+            ("type", Value::text("image_url")),
+            ("image_url", object([("url", Value::text(url))])),
+        ])]))
+    };
+    let role = Value::Array(vec![object([
+        ("role", Value::text("critic")),
+        ("content", Value::text("x")),
+    ])]);
+    for (messages, expected) in [
+        (role, "messages[0].role: expected one of user, assistant"),
+        (
+            picture("data:image/gif;base64,R0lGODlhAQABAAAA"),
+            "messages[0].content: expected a file of type jpeg within the contract's bounds",
+        ),
+        (
+            picture("data:image/svg+xml;base64,PHN2Zy8+"),
+            "messages[0].content: expected data:image/…;base64,… of type jpeg",
+        ),
+    ] {
+        assert_eq!(described(messages), expected);
+    }
+>>>>>>> 9338efeb (texts: tell clients which roles, pictures and dimensions fit)
 }
