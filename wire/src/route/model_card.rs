@@ -12,7 +12,7 @@ use crate::percent;
 const PREFIX: &str = "/v1/models/";
 
 /// The route to the card of an OpenAI model, if the caller may see it. Otherwise the request stays
-/// what it was, so nobody learns which models exist.
+/// what it was, and tells nothing about which models exist.
 ///
 /// Clients write a slash of a name as it is or as `%2F`. The host answers from the policy, so no
 /// server reads the path.
@@ -140,7 +140,7 @@ mod tests {
     fn without_a_grant_for_metadata_nothing_changes() {
         let path = "/v1/models/assistant";
         assert_eq!(card("scorer", "GET", path), None);
-        assert_eq!(card("nobody", "GET", path), None);
+        assert_eq!(card("stranger", "GET", path), None);
         assert_eq!(card("reader", "DELETE", path), None);
         let route = resolve("GET", path, Protocol::OipRest);
         let unknown = model_card("GET", path, &route, &Identity::Missing, &policy());
