@@ -287,7 +287,7 @@ def others(table, part, direct, gate, places):
     """
     table.head("openai: everything else that the client can ask for")
     methods = [
-        ("responses.create", lambda client: client.responses.create(model="assistant", input="x")),
+        ("responses.create", lambda client: client.responses.create(model="assistant", input="x"), "/v1/chat/completions"),
         ("files.list", lambda client: client.files.list()),
         ("moderations.create", lambda client: client.moderations.create(input="x")),
         ("images.generate", lambda client: client.images.generate(prompt="x")),
@@ -297,8 +297,8 @@ def others(table, part, direct, gate, places):
         ("vector_stores.list", lambda client: client.vector_stores.list()),
         ("load_lora_adapter, of vLLM", lambda client: client.post("/load_lora_adapter", cast_to=object, body={"lora_name": "x", "lora_path": "/etc"})),
     ]
-    for title, call in methods:
-        part.refused(title, "not-an-inference-route", lambda: call(gate.client), direct=lambda: call(direct.client) and "answers")
+    for title, call, *says in methods:
+        part.refused(title, "not-an-inference-route", lambda: call(gate.client), *says, direct=lambda: call(direct.client) and "answers")
     # Beside OpenAI's paths, and at the path of a model's status in TF Serving's API, a rejection
     # has a text where OpenAI's has an object.
     beside = Part(table, "openai", 0, lambda error: told_by_problem(error.response))
@@ -306,7 +306,11 @@ def others(table, part, direct, gate, places):
     beside.refused("collective_rpc, of vLLM", "not-an-inference-route", lambda: rpc(gate.client), direct=lambda: rpc(direct.client) and "answers")
     stranger = openai.OpenAI(base_url=gate.base, api_key=places.keys["unknown"], max_retries=0)
     part.refused("files.list, with an unknown key", "unauthenticated", lambda: stranger.files.list())
-    beside.refused("models.retrieve", "not-granted", lambda: gate.client.models.retrieve("assistant"))
+    azure = lambda: gate.client.post(gate.base.removesuffix("/v1") + "/openai/deployments/assistant/chat/completions?api-version=2024-10-21", cast_to=object, body={"messages": SAY})
+    part.refused("Azure's paths", "not-an-inference-route", azure, "base URL")
+    card = {"id": "assistant", "object": "model", "created": 0, "owned_by": "tensorgate"}
+    part.same("models.retrieve", lambda: card, lambda: gate.client.models.retrieve("assistant").model_dump(exclude_unset=True))
+    beside.refused("models.retrieve, a model that is not there", "not-granted", lambda: gate.client.models.retrieve("gpt-4o"))
     beside.refused("models.delete", "method-not-allowed", lambda: gate.client.models.delete("assistant"))
 
 

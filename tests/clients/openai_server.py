@@ -176,6 +176,8 @@ class Handler(BaseHTTPRequestHandler):
                 start = {"role": "assistant", "content": ""}
                 if chat:
                     self.event({**whole, "choices": [{"index": index, "delta": start, "finish_reason": None}]})
+                if chat and choice["message"].get("reasoning"):
+                    self.event({**whole, "choices": [{"index": index, "delta": {"reasoning": choice["message"]["reasoning"]}, "finish_reason": None}]})
                 text = choice["message"]["content"] if chat else choice["text"]
                 for number, word in enumerate(pieces((text or "").split(" "))):
                     if prompt.startswith("break") and number == 2:
