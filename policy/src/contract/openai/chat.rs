@@ -487,11 +487,10 @@ impl Message<'_, '_> {
 
     fn picture(&mut self, image: &Value<'_>) {
         let Some(rule) = &self.rule.images else {
-            self.add(
-                Reason::Parameter,
-                ".content",
-                "the contract allows no pictures",
-            );
+            let cause = "the contract allows no pictures";
+            self.add_expecting(Reason::Parameter, ".content", cause, || {
+                "texts without pictures".into()
+            });
             return;
         };
         let known = image.as_object().is_some_and(|members| {
