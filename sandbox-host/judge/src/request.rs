@@ -28,7 +28,9 @@ use tensorgate_base::payload::Payload;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
 use tensorgate_policy::denial::{OverloadCause, RateNote};
 use tensorgate_policy::policy::{GrantId, Model, ModelId};
-use tensorgate_policy::request::{ContentType, Identity, OCTET_STREAM, Proofs, ServerQuery};
+use tensorgate_policy::request::{
+    ContentType, Identity, OCTET_STREAM, Operations, Proofs, ServerQuery,
+};
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{
     Charge, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason, RequestHash, Step,
@@ -366,8 +368,10 @@ impl Verifier {
             Ok(Context { client: None, .. }) | Err(_) => Identity::Missing,
         };
         let client_request_id = read.request_id.to_owned();
-        let mut head = read.into_head_under(identity, &self.policy);
-        head.proofs = context.map_or(Proofs::NONE, |one| one.proofs);
+        let proofs = context.map_or(Proofs::NONE, |one| one.proofs);
+        // The gate has enforced the scope of a token.
+        let withheld = Operations::default();
+        let mut head = read.into_head_under(identity, proofs, withheld, &self.policy);
         // The gate's request ID selects the version, as it did in the gate.
         head.request_hash = context.map_or_else(
             |_| RequestHash::default(),

@@ -132,6 +132,22 @@ async fn the_model_list_has_only_granted_models_whose_credential_requirements_ar
             .collect();
         let list = json!({"object": "list", "data": data});
         assert_eq!(answer.json(), list, "{proof:?}");
+        for name in ["guarded", "llama"] {
+            let path = format!("/v1/models/{name}");
+            let context = Context {
+                proofs: Proofs::NONE.with(proof),
+                ..context("GET", &path)
+            };
+            let contexts = [context.sign(&key())];
+            let answer = running.gate.send("GET", &path, &contexts, "").await;
+            let is_listed = names.contains(&name);
+            assert_eq!(answer.status, if is_listed { 200 } else { 403 }, "{path}");
+            if is_listed {
+                let card =
+                    json!({"id": name, "object": "model", "created": 0, "owned_by": "tensorgate"});
+                assert_eq!(answer.json(), card, "{path}");
+            }
+        }
     }
     running.stop().await;
 }

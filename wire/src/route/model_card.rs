@@ -4,15 +4,15 @@
 use std::borrow::Cow;
 
 use tensorgate_policy::Policy;
-use tensorgate_policy::request::{Identity, Operation, Protocol, Route};
+use tensorgate_policy::request::{Operation, Protocol, Route};
 
 use crate::percent;
 
 /// Prefix of both protocols' paths.
 const PREFIX: &str = "/v1/models/";
 
-/// The route to the card of an OpenAI model, if the caller may see it. Otherwise the request stays
-/// what it was, and tells nothing about which models exist.
+/// The route to the card of an OpenAI model, if the caller `may` see the one of this name. Otherwise
+/// the request stays what it was, and tells nothing about which models exist.
 ///
 /// Clients write a slash of a name as it is or as `%2F`. The host answers from the policy, so no
 /// server reads the path.
@@ -20,12 +20,12 @@ pub(crate) fn model_card(
     method: &str,
     path: &str,
     route: &Route<'_>,
-    identity: &Identity,
     policy: &Policy,
+    may: impl Fn(&str) -> bool,
 ) -> Option<Route<'static>> {
-    let (Identity::Client(client), "GET") = (identity, method) else {
+    if method != "GET" {
         return None;
-    };
+    }
     let written = path.strip_prefix(PREFIX)?;
     let written = written.split_once('?').map_or(written, |(name, _)| name);
     let of_other = match route {
@@ -42,15 +42,12 @@ pub(crate) fn model_card(
         return None;
     }
     let name = String::from_utf8(percent::decoded(written.as_bytes())).ok()?;
-    let operation = Operation::Metadata;
-    policy
-        .may(client, &name, Protocol::OpenAi, operation)
-        .then_some(Route::Model {
-            protocol: Protocol::OpenAi,
-            operation,
-            model: Some(Cow::Owned(name)),
-            version: None,
-        })
+    may(&name).then_some(Route::Model {
+        protocol: Protocol::OpenAi,
+        operation: Operation::Metadata,
+        model: Some(Cow::Owned(name)),
+        version: None,
+    })
 }
 
 #[cfg(test)]
@@ -58,9 +55,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use serde_json::json;
+    use tensorgate_policy::request::{Identity, Operations, Proofs};
 
     use super::*;
-    use crate::route::resolve;
+    use crate::headers::ReadHead;
 
     fn policy() -> Policy {
         let chat = json!({
@@ -105,10 +103,32 @@ mod tests {
 
     /// The model whose card a client gets.
     fn card(client: &str, method: &str, path: &str) -> Option<String> {
-        let route = resolve(method, path, Protocol::OipRest);
-        let identity = Identity::Client(client.to_owned());
-        match model_card(method, path, &route, &identity, &policy())? {
-            Route::Model { model, .. } => model.map(Cow::into_owned),
+        card_for(
+            Identity::Client(client.to_owned()),
+            Operations::default(),
+            method,
+            path,
+        )
+    }
+
+    fn card_for(
+        identity: Identity,
+        withheld: Operations,
+        method: &str,
+        path: &str,
+    ) -> Option<String> {
+        let fields = [(":method", method), (":path", path), (":authority", "gate")];
+        let head = ReadHead::read(&fields, true);
+        match head
+            .into_head_under(identity, Proofs::NONE, withheld, &policy())
+            .route
+        {
+            Route::Model {
+                protocol: Protocol::OpenAi,
+                operation: Operation::Metadata,
+                model,
+                ..
+            } => model.map(Cow::into_owned),
             _ => None,
         }
     }
@@ -142,8 +162,12 @@ mod tests {
         assert_eq!(card("scorer", "GET", path), None);
         assert_eq!(card("stranger", "GET", path), None);
         assert_eq!(card("reader", "DELETE", path), None);
-        let route = resolve("GET", path, Protocol::OipRest);
-        let unknown = model_card("GET", path, &route, &Identity::Missing, &policy());
-        assert_eq!(unknown, None);
+        let all = Operations::default;
+        assert_eq!(card_for(Identity::Missing, all(), "GET", path), None);
+        let reader = || Identity::Client("reader".to_owned());
+        assert!(card_for(reader(), all(), "GET", path).is_some());
+        // The token lacks the scope.
+        let withheld = [Operation::Metadata].into_iter().collect();
+        assert_eq!(card_for(reader(), withheld, "GET", path), None);
     }
 }
