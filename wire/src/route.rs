@@ -1,5 +1,6 @@
 //! Resolves method and path to a route. Only exact paths match: nothing is decoded or normalised,
-//! so no server can read an accepted path differently.
+//! so no server can read an accepted path differently. Escapes are decoded in the name of a model's
+//! card alone, which no server reads.
 
 mod model_card;
 pub(crate) mod tf_serving;
@@ -71,8 +72,8 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
 }
 
 /// Protocol for rejecting unknown paths and custom routes. Below `/v1/`, except for model routes,
-/// and at the paths of Azure it is OpenAI's, whose clients expect an object. Both kinds of paths are
-/// rejected alike.
+/// and at the paths of Azure it is OpenAI's, whose clients expect an object. Both kinds of paths
+/// are rejected alike.
 pub fn refused_in(path: &str, unknown: Protocol) -> Protocol {
     let of_openai = (path.starts_with("/v1/") && !path.starts_with("/v1/models/"))
         || UnservedApi::of_path(path).is_some();

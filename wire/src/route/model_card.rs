@@ -11,8 +11,8 @@ use crate::percent;
 /// Prefix of both protocols' paths.
 const PREFIX: &str = "/v1/models/";
 
-/// The route to the card of an OpenAI model, if the caller `may` see the one of this name. Otherwise
-/// the request stays what it was, and tells nothing about which models exist.
+/// The route to the card of an OpenAI model, if the caller `may` see the one of this name.
+/// Otherwise the request stays what it was, and tells nothing about which models exist.
 ///
 /// Clients write a slash of a name as it is or as `%2F`. The host answers from the policy, so no
 /// server reads the path.
