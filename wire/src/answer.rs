@@ -104,11 +104,7 @@ impl Answer {
         Self::Rest {
             status,
             headers,
-<<<<<<< HEAD
-            body: problem((reason, status), protocol, &message, request_id).into_bytes(),
-=======
-            body: problem(reason, protocol, &message, request_id, unserved).into_bytes(),
->>>>>>> 9ea5c60c (openai: a 404 of the Responses and Messages APIs says what to use)
+            body: problem((reason, status), protocol, &message, request_id, unserved).into_bytes(),
         }
     }
 }
@@ -157,14 +153,7 @@ pub fn percent_encoded(message: &str) -> String {
 }
 
 fn problem(
-<<<<<<< HEAD
     (reason, status): (Reason, u16),
-    protocol: Protocol,
-    message: &str,
-    request_id: &str,
-) -> String {
-=======
-    reason: Reason,
     protocol: Protocol,
     message: &str,
     request_id: &str,
@@ -172,7 +161,6 @@ fn problem(
 ) -> String {
     // Anthropic's clients expect this `type`, and types of their own below it.
     let is_for_messages = unserved == Some(UnservedApi::Messages);
->>>>>>> 9ea5c60c (openai: a 404 of the Responses and Messages APIs says what to use)
     let mut body = String::from("{");
     if is_for_messages {
         member(&mut body, "type", "error");
@@ -191,16 +179,12 @@ fn problem(
         body.push_str("\"error\":{");
         member(&mut body, "message", message);
         body.push(',');
-<<<<<<< HEAD
-        member(&mut body, "type", error_type(status));
-=======
         let kind = if is_for_messages {
             "not_found_error"
         } else {
-            error_type(reason)
+            error_type(status)
         };
         member(&mut body, "type", kind);
->>>>>>> 9ea5c60c (openai: a 404 of the Responses and Messages APIs says what to use)
         body.push_str(",\"param\":null,");
         member(&mut body, "code", error_code(reason));
         body.push('}');
@@ -373,7 +357,6 @@ mod tests {
     }
 
     #[test]
-<<<<<<< HEAD
     fn a_servers_client_error_has_its_status_and_openais_code() {
         use tensorgate_policy::denial::ClientErrorStatus as Status;
         let invalid = "invalid_request_error";
@@ -427,7 +410,10 @@ mod tests {
                 panic!("gRPC")
             };
             assert_eq!(status, server_status.grpc());
-=======
+        }
+    }
+
+    #[test]
     fn an_api_that_is_not_served_has_its_own_form_of_error() {
         let json = |reason, path| {
             let denial = Denial::new(reason, "CAUSE");
@@ -470,7 +456,6 @@ mod tests {
         ] {
             let (_, body) = json(reason, path);
             assert_eq!(body["error"]["message"], reason.title(), "{path}");
->>>>>>> 9ea5c60c (openai: a 404 of the Responses and Messages APIs says what to use)
         }
     }
 

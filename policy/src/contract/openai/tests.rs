@@ -614,7 +614,6 @@ fn constraints_cost_bytes_and_what_a_template_writes() {
 }
 
 #[test]
-<<<<<<< HEAD
 fn ignored_members_are_removed_and_rules_come_first() {
     let mut rules = rules();
     rules.ignored = ["user", "seed"].map(String::from).into();
@@ -634,7 +633,9 @@ fn ignored_members_are_removed_and_rules_come_first() {
     let built = rebuild(&rules, Api::Chat, "m", sent);
     assert_eq!(built.get("user"), None);
     assert_eq!(built.get("seed"), Some(&Value::Int(9)));
-=======
+}
+
+#[test]
 fn a_fault_names_the_roles_and_the_kinds_of_pictures_that_are_allowed() {
     let described = |messages: Value<'static>| {
         let document = members([("messages", messages)]);
@@ -664,5 +665,4 @@ fn a_fault_names_the_roles_and_the_kinds_of_pictures_that_are_allowed() {
     ] {
         assert_eq!(described(messages), expected);
     }
->>>>>>> 9338efeb (texts: tell clients which roles, pictures and dimensions fit)
 }
