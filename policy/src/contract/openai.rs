@@ -33,6 +33,7 @@ use constraints::Constraints;
 pub use history::MAX_CALL_WORD_BYTES;
 pub use picture_links::{EmittedMark, LinkScanner, PictureLink};
 pub use rebuild::rebuild;
+pub(crate) use schema::SchemaLimits;
 pub(crate) use screening::CallRule;
 pub use screening::{AnswerLinks, OfferedCalls, Screening};
 pub use special_tokens::may_start_token;
@@ -71,6 +72,8 @@ pub struct Chat {
     pub(crate) tools: Option<Tools>,
     pub(crate) formats: Vec<String>,
     pub(crate) max_schema_bytes: usize,
+    /// Limits of schemas that the server compiles.
+    pub(crate) schemas: SchemaLimits,
     pub(crate) images: Option<Images>,
 }
 

@@ -169,6 +169,10 @@ pub struct Chat {
     /// With `json_schema`: its maximum size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_schema_bytes: Option<ByteSize>,
+    /// Limits of schemas that the server compiles: of `json_schema`, of strict functions, and of
+    /// those that `tool_choice` makes the model call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schemas: Option<Schemas>,
     /// Output constraints beside the format, and patterns in schemas; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub constraints: Option<Constraints>,
@@ -208,6 +212,27 @@ pub struct Constraints {
     #[serde(skip_serializing)]
     #[cfg_attr(feature = "schema", schemars(skip))]
     pub(crate) max_schema_bytes: Option<IgnoredAny>,
+}
+
+/// Limits of JSON schemas that the server compiles. Other schemas only describe functions, and are
+/// bounded by `tools.max_bytes` and more loosely by these limits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Schemas {
+    /// Maximum of a count, such as `maxItems` or `maxLength`; 1,024 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_repetitions: Option<u64>,
+    /// Maximum values of an `enum`; 256 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_choices: Option<u64>,
+    /// Maximum definitions; 64 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_definitions: Option<u64>,
+    /// Maximum schemas and characters, after references and repetitions are expanded; 16,384 by
+    /// default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_weight: Option<u64>,
 }
 
 /// Functions.

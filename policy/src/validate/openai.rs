@@ -1,7 +1,11 @@
 //! Models of OpenAI's API: rules per kind of request, and model fields without meaning.
 
 mod generation;
+<<<<<<< HEAD
 mod profile;
+=======
+mod schemas;
+>>>>>>> 0a51ec9c (policy: common keywords in schemas of tools that only describe)
 mod screening;
 mod texts;
 
@@ -416,6 +420,7 @@ impl Reader {
                 schema_path.fail_with_fix("has no effect without a member that it bounds", fix)
             }
         };
+        let compiled = schemas::limits(&path.field("schemas"), raw.schemas.as_ref(), compiles);
         let images = raw.images.as_ref().map(|raw| {
             let path = path.field("images");
             let max = self.number(&path.field("max"), raw.max, MAX_IMAGES, "4");
@@ -453,6 +458,7 @@ impl Reader {
             tools: tools?,
             formats: formats?,
             max_schema_bytes: max_schema_bytes?,
+            schemas: compiled?,
             images: images?,
         })
     }

@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 
+<<<<<<< HEAD
 use super::history::{
     Call, NOT_A_CALL_WORD, TEXTS, has_other_content, is_call_word, is_left_out,
     is_left_out_of_part, is_no_content, is_participant,
@@ -10,8 +11,11 @@ use super::history::{
 use super::members::{
     CHOICES, MAX_DESCRIPTION_BYTES, REQUIRED, count, function, is_function, is_id, only_name,
 };
+=======
+use super::members::{CHOICES, Compiled, REQUIRED, count, function, is_function, is_id, only_name};
+>>>>>>> 0a51ec9c (policy: common keywords in schemas of tools that only describe)
 use super::picture::{DATA, Look, Picture};
-use super::schema::{self, Fault};
+use super::schema::{self, Fault, SchemaFault, SchemaRules};
 use super::special_tokens::TextForm;
 use super::text_length::longest;
 use super::tokens::{CALLER, Contents, MAX_CALLS};
@@ -39,7 +43,7 @@ impl Chat {
                 }
                 "tools" => {
                     tools = *value != Value::Null;
-                    self.tools(model, value, faults)
+                    self.tools(model, value, document, faults)
                 }
                 "tool_choice" => {
                     self.tool_choice(value, document, faults);
@@ -154,32 +158,42 @@ impl Chat {
     }
 
     /// `tools`: functions with a schema each. Returns their size as text.
-    pub(super) fn tools(&self, model: &OpenAi, value: &Value<'_>, faults: &mut Faults) -> usize {
-        let constraints = self.generation.constraints.as_ref();
-        let refuse = |faults: &mut Faults, cause: &str| {
+    pub(super) fn tools(
+        &self,
+        model: &OpenAi,
+        value: &Value<'_>,
+        document: &Members<'_>,
+        faults: &mut Faults,
+    ) -> usize {
+        let refuse_all = |faults: &mut Faults, cause: &str| {
             faults.add(Reason::Parameter, || "parameter \"tools\"".into(), cause);
             0
         };
         let tools = match (&self.tools, value) {
             (_, Value::Null) => return 0,
             (Some(rule), Value::Array(tools)) if tools.len() <= rule.max => tools,
-            (Some(_), Value::Array(_)) => return refuse(faults, "more than the contract allows"),
-            (Some(_), _) => return refuse(faults, "is not a list"),
-            (None, _) => return refuse(faults, "the contract allows none"),
+            (Some(_), Value::Array(_)) => {
+                return refuse_all(faults, "more than the contract allows");
+            }
+            (Some(_), _) => return refuse_all(faults, "is not a list"),
+            (None, _) => return refuse_all(faults, "the contract allows none"),
         };
         let most = self.tools.as_ref().map_or(0, |rule| rule.max_bytes);
         let bytes = match schema_bytes(model, value, most) {
             Ok(Some(bytes)) => bytes,
-            Ok(None) => return refuse(faults, "larger than the contract allows"),
-            Err(cause) => return refuse(faults, cause),
+            Ok(None) => return refuse_all(faults, "larger than the contract allows"),
+            Err(cause) => return refuse_all(faults, cause),
         };
+        let constraints = self.generation.constraints.as_ref();
+        let compiled = Compiled::of(member(document, "tool_choice"));
         for (index, tool) in tools.iter().enumerate() {
-            if let Err(cause) = function(tool, constraints) {
-                faults.add(
-                    Reason::Parameter,
-                    || format!("parameter \"tools\"[{index}]"),
-                    cause,
-                );
+            let rules = if compiled.has(tool) {
+                SchemaRules::compiled(self.schemas, constraints)
+            } else {
+                SchemaRules::described(self.schemas, constraints)
+            };
+            if let Err(fault) = function(tool, &rules) {
+                refuse(faults, &fault, || format!("parameter \"tools\"[{index}]"));
             }
         }
         bytes
@@ -231,15 +245,14 @@ impl Chat {
     ) -> usize {
         match self.format(model, value) {
             Ok(bytes) => bytes,
-            Err(cause) => {
-                let field = || "parameter \"response_format\"".into();
-                faults.add(Reason::Parameter, field, cause);
+            Err(fault) => {
+                refuse(faults, &fault, || "parameter \"response_format\"".into());
                 0
             }
         }
     }
 
-    fn format(&self, model: &OpenAi, value: &Value<'_>) -> Result<usize, Fault> {
+    fn format(&self, model: &OpenAi, value: &Value<'_>) -> Result<usize, SchemaFault> {
         if *value == Value::Null {
             return Ok(0);
         }
@@ -250,24 +263,40 @@ impl Chat {
             .ok_or("has no type that the contract allows")?;
         let schema = match (kind, members.len()) {
             ("json_schema", 2) => value.get("json_schema").ok_or("has no schema")?,
-            ("json_schema", _) | (_, 2..) => return Err("has a member that no rule names"),
+            ("json_schema", _) | (_, 2..) => return Err("has a member that no rule names".into()),
             _ => return Ok(0),
         };
         let bytes = schema_bytes(model, schema, self.max_schema_bytes)?;
         let bytes = bytes.ok_or("a schema larger than the contract allows")?;
+        let constraints = self.generation.constraints.as_ref();
+        let rules = SchemaRules::compiled(self.schemas, constraints);
         for (name, value) in schema.as_object().ok_or("a schema is not an object")? {
-            match (name.as_ref(), value) {
-                ("name", Value::String(text)) if is_id(text) => {}
-                ("description", Value::String(text)) if text.len() <= MAX_DESCRIPTION_BYTES => {}
-                ("strict", Value::Bool(_) | Value::Null) => {}
-                ("schema", value) => schema::check(value, self.generation.constraints.as_ref())?,
-                _ => return Err("a member of json_schema is not allowed"),
-            }
+            let checked = match (name.as_ref(), value) {
+                ("name", Value::String(text)) if is_id(text) => Ok(()),
+                ("description", Value::String(_)) | ("strict", Value::Bool(_) | Value::Null) => {
+                    Ok(())
+                }
+                ("schema", value) => schema::check(value, &rules),
+                _ => Err("is not a member of json_schema that the contract allows".into()),
+            };
+            checked.map_err(|fault: SchemaFault| fault.below(name).below("json_schema"))?;
         }
         if schema.get("name").is_none() || schema.get("schema").is_none() {
-            return Err("json_schema has no name or no schema");
+            return Err("json_schema has no name or no schema".into());
         }
         Ok(bytes)
+    }
+}
+
+/// Refuses a tool or a format. The caller is told which member is at fault.
+fn refuse(faults: &mut Faults, fault: &SchemaFault, field: impl FnOnce() -> String) {
+    let cause = fault.text();
+    if fault.names_a_member() {
+        faults.add_expecting(Reason::Parameter, field, &cause, || {
+            format!("what the contract allows: {cause}")
+        });
+    } else {
+        faults.add(Reason::Parameter, field, &cause);
     }
 }
 

@@ -1,11 +1,12 @@
 //! Members that several kinds of requests share: texts, numbers of choices and tokens, stop
 //! sequences, functions, formats.
 
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 
-use super::constraints::{Constraints, is_member};
-use super::schema::{self, Fault};
+use super::constraints::is_member;
+use super::schema::{self, SchemaFault, SchemaRules};
 use super::tokens::Contents;
 use super::{Faults, Generation, OpenAi};
 use crate::contract::{ParameterBound, quote};
@@ -16,6 +17,7 @@ use crate::values::json::{Members, Value, member};
 const MAX_STOP_BYTES: usize = 256;
 /// Maximum length of a schema's name; the API's own limit.
 const MAX_ID_BYTES: usize = 64;
+<<<<<<< HEAD
 /// Maximum size of a function's name: the limit of tools in MCP.
 const MAX_FUNCTION_NAME_BYTES: usize = 128;
 /// Maximum size of a function description.
@@ -26,6 +28,8 @@ const MAX_PAIRS: usize = 16;
 /// Maximum size of a name in `metadata`; the API's own limit.
 const MAX_KEY_BYTES: usize = 64;
 
+=======
+>>>>>>> 0a51ec9c (policy: common keywords in schemas of tools that only describe)
 /// Values of a `tool_choice` that names no function.
 pub(super) const CHOICES: [&str; 3] = ["none", "auto", REQUIRED];
 /// The value that makes the model call a function.
@@ -268,20 +272,88 @@ pub(super) fn only_name<'v>(value: &'v Value<'_>) -> Option<&'v str> {
 }
 
 /// A function definition.
-pub(super) fn function(tool: &Value<'_>, constraints: Option<&Constraints>) -> Result<(), Fault> {
+pub(super) fn function(tool: &Value<'_>, rules: &SchemaRules<'_>) -> Result<(), SchemaFault> {
     let members = tool.as_object().ok_or("is not an object")?;
+    if !is_function(tool) {
+        return Err("is not a function".into());
+    }
+    let other =
+        |(name, _): &&(Cow<'_, str>, Value<'_>)| !matches!(name.as_ref(), "type" | "function");
+    if let Some((name, _)) = members.iter().find(other) {
+        return Err(SchemaFault::at(
+            name,
+            "is a member of a tool that no rule names",
+        ));
+    }
     let function = tool.get("function").and_then(Value::as_object);
-    let function = function.filter(|_| members.len() == 2 && is_function(tool));
-    let function = function.ok_or("is not a function")?;
-    let mut named = false;
+    let function = function.ok_or_else(|| SchemaFault::at("function", "is not an object"))?;
     for (name, value) in function {
+<<<<<<< HEAD
         match (name.as_ref(), value) {
             ("name", Value::String(text)) if is_function_name(text) => named = true,
             ("description", Value::String(text)) if text.len() <= MAX_DESCRIPTION_BYTES => {}
             ("strict", Value::Bool(_) | Value::Null) => {}
             ("parameters", value) => schema::check(value, constraints)?,
             _ => return Err("a member of a function is not allowed"),
+=======
+        let checked = function_member(name, value, rules);
+        checked.map_err(|fault| fault.below(name).below("function"))?;
+    }
+    if function.iter().any(|(name, _)| name == "name") {
+        Ok(())
+    } else {
+        Err(SchemaFault::at("function", "has no name"))
+    }
+}
+
+fn function_member(
+    name: &str,
+    value: &Value<'_>,
+    rules: &SchemaRules<'_>,
+) -> Result<(), SchemaFault> {
+    match (name, value) {
+        ("name", Value::String(text)) if is_id(text) => Ok(()),
+        ("name", _) => Err("is not a name of 1 to 64 letters, digits, _ and -".into()),
+        ("description", Value::String(_)) | ("strict", Value::Bool(_) | Value::Null) => Ok(()),
+        ("description", _) => Err("is not a text".into()),
+        ("strict", _) => Err("is not a boolean".into()),
+        ("parameters", schema) => schema::check(schema, rules),
+        _ => Err("is a member of a function that no rule names".into()),
+    }
+}
+
+/// Tools whose schemas the server compiles: those that must be called, and strict ones.
+pub(super) enum Compiled<'v> {
+    /// Strict ones alone.
+    Strict,
+    /// One that must be called, by name.
+    Named(&'v str),
+    /// One of all must be called.
+    All,
+}
+
+impl<'v> Compiled<'v> {
+    pub(super) fn of(choice: Option<&'v Value<'_>>) -> Self {
+        match choice {
+            Some(Value::String(word)) if word == REQUIRED => Self::All,
+            Some(choice) => {
+                let function = choice.get("function").and_then(only_name);
+                function.map_or(Self::Strict, Self::Named)
+            }
+            None => Self::Strict,
+>>>>>>> 0a51ec9c (policy: common keywords in schemas of tools that only describe)
         }
     }
-    if named { Ok(()) } else { Err("has no name") }
+
+    pub(super) fn has(&self, tool: &Value<'_>) -> bool {
+        let Some(function) = tool.get("function") else {
+            return false;
+        };
+        let is_called = match self {
+            Self::Strict => false,
+            Self::Named(name) => function.get("name").and_then(Value::as_str) == Some(*name),
+            Self::All => true,
+        };
+        is_called || function.get("strict") == Some(&Value::Bool(true))
+    }
 }

@@ -1,40 +1,103 @@
-//! JSON schemas for tools and formats, which servers compile to grammars. Only known keywords are
-//! allowed. Repetitions and choices are limited, and the whole schema by its weight after all
-//! references and repetitions are expanded. Recursive definitions are rejected. So are patterns,
-//! unless the policy names their keyword; they count with their bytes.
+//! JSON schemas of tools and formats.
+//!
+//! A server compiles the schema of a format and of a function that must be called to a grammar, and
+//! other schemas only describe. In compiled ones few keywords are allowed. Repetitions and choices
+//! are limited, and the whole schema by its weight after all references and repetitions are
+//! expanded. Descriptions may have all common keywords and any length of texts within their bytes,
+//! and a higher weight: some servers build a grammar from every tool.
+//!
+//! Recursive definitions are rejected in both. So are patterns, unless the policy names their
+//! keyword; they count with their bytes.
 
-use alloc::borrow::Cow;
+mod fault;
+mod keywords;
+
 use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::constraints::Constraints;
 use crate::values::json::Value;
+pub(super) use fault::{Fault, SchemaFault};
+use keywords::is_word;
 
-/// Why a schema is rejected, for the log.
-pub(super) type Fault = &'static str;
-
-/// Maximum weight: schemas and characters of an expanded schema.
-const MAX_WEIGHT: u64 = 16_384;
 /// Maximum depth with references expanded. A document nests 24 deep, and a filter's VM has that
 /// much stack.
 const MAX_DEPTH: usize = 64;
-/// Maximum repetition count: each may become a state of a grammar.
-const MAX_REPEATED: i64 = 1_024;
-/// Definitions.
-const MAX_DEFINITIONS: usize = 64;
-/// Values of an `enum`.
-const MAX_CHOICES: usize = 256;
-/// Maximum size of `title`, `format` and similar members.
-const MAX_WORD_BYTES: usize = 128;
 
-const TYPES: [&str; 7] = [
-    "object", "array", "string", "number", "integer", "boolean", "null",
-];
+/// Limits of a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SchemaLimits {
+    /// Maximum weight: schemas and characters of an expanded schema.
+    pub(crate) max_weight: u64,
+    /// Maximum repetition count: each may become a state of a grammar.
+    pub(crate) max_repetitions: u64,
+    /// Maximum values of an `enum`.
+    pub(crate) max_choices: usize,
+    /// Maximum definitions.
+    pub(crate) max_definitions: usize,
+}
+
+impl SchemaLimits {
+    /// Where a server compiles, unless the policy says otherwise.
+    pub(crate) const COMPILED: Self = Self {
+        max_weight: 16_384,
+        max_repetitions: 1_024,
+        max_choices: 256,
+        max_definitions: 64,
+    };
+    /// Minimum limits of descriptions. Definitions that double fifteen times weigh twice as much.
+    const DESCRIBED: Self = Self {
+        max_weight: 32_768,
+        max_repetitions: 16_384,
+        max_choices: 256,
+        max_definitions: 512,
+    };
+}
+
+/// The rules of one schema.
+pub(super) struct SchemaRules<'r> {
+    /// Whether the server compiles the schema.
+    compiled: bool,
+    limits: SchemaLimits,
+    /// The policy's, which name the allowed patterns.
+    constraints: Option<&'r Constraints>,
+}
+
+impl<'r> SchemaRules<'r> {
+    /// A schema that the server compiles.
+    pub(super) fn compiled(limits: SchemaLimits, constraints: Option<&'r Constraints>) -> Self {
+        Self {
+            compiled: true,
+            limits,
+            constraints,
+        }
+    }
+
+    /// A schema that describes. It may have whatever a compiled one may have.
+    pub(super) fn described(limits: SchemaLimits, constraints: Option<&'r Constraints>) -> Self {
+        let least = SchemaLimits::DESCRIBED;
+        let limits = SchemaLimits {
+            max_weight: limits.max_weight.max(least.max_weight),
+            max_repetitions: limits.max_repetitions.max(least.max_repetitions),
+            max_choices: limits.max_choices.max(least.max_choices),
+            max_definitions: limits.max_definitions.max(least.max_definitions),
+        };
+        Self {
+            compiled: false,
+            limits,
+            constraints,
+        }
+    }
+}
 
 /// Checks a schema.
-pub(super) fn check(schema: &Value<'_>, constraints: Option<&Constraints>) -> Result<(), Fault> {
+pub(super) fn check(schema: &Value<'_>, rules: &SchemaRules<'_>) -> Result<(), SchemaFault> {
     let mut weights = Weights {
+        root: schema,
         definitions: BTreeMap::new(),
-        constraints,
+        rules,
     };
     for key in ["$defs", "definitions"] {
         let Some(definitions) = schema.get(key) else {
@@ -42,26 +105,30 @@ pub(super) fn check(schema: &Value<'_>, constraints: Option<&Constraints>) -> Re
         };
         let definitions = definitions
             .as_object()
-            .ok_or("definitions are not an object")?;
+            .ok_or_else(|| SchemaFault::at(key, "is not an object of definitions"))?;
         for (name, schema) in definitions {
             // A name with `/` or an escape is ambiguous in a reference.
             if !is_word(name) {
-                return Err("a definition's name has characters that are not allowed");
+                let cause = "is a name with characters that are not allowed";
+                return Err(SchemaFault::at(name, cause).below(key));
             }
-            let path = alloc::format!("#/{key}/{name}");
+            let path = format!("#/{key}/{name}");
             weights.definitions.insert(path, (schema, Known::Unknown));
         }
     }
-    if weights.definitions.len() > MAX_DEFINITIONS {
-        return Err("a schema has too many definitions");
+    let most = rules.limits.max_definitions;
+    if weights.definitions.len() > most {
+        let cause = format!("has more than {most} definitions, the contract's max_definitions");
+        return Err(SchemaFault::new(cause));
     }
     // Unused definitions are compiled too.
-    let paths: alloc::vec::Vec<_> = weights.definitions.keys().cloned().collect();
+    let paths: Vec<_> = weights.definitions.keys().cloned().collect();
     for path in paths {
-        weights.of_reference(&path, 0)?;
+        let size = weights.of_reference(&path, 0);
+        size.map_err(SchemaFault::of_schema)?;
     }
-    weights.of(schema, true, 0)?;
-    Ok(())
+    let size = weights.of(schema, true, 0);
+    size.map_err(SchemaFault::of_schema).map(|_| ())
 }
 
 /// Expanded size of a schema.
@@ -98,6 +165,14 @@ impl Size {
     }
 }
 
+/// What a keyword adds to the size of its schema.
+enum Part {
+    /// Something beside the others.
+    Beside(Size),
+    /// Choices that meet the others.
+    Met(Size),
+}
+
 /// State of a definition.
 #[derive(Clone, Copy)]
 enum Known {
@@ -107,24 +182,48 @@ enum Known {
     Size(Size),
 }
 
+/// Keywords that bound how often something repeats.
+const ITEMS: [&str; 2] = ["minItems", "maxItems"];
+const PROPERTIES: [&str; 2] = ["minProperties", "maxProperties"];
+const LENGTHS: [&str; 2] = ["minLength", "maxLength"];
+
+/// How often something repeats at most; once without a bound.
+fn often(schema: &Value<'_>, bounds: [&str; 2]) -> u64 {
+    let bounds = bounds
+        .into_iter()
+        .filter_map(|name| match schema.get(name) {
+            Some(Value::Int(count)) => u64::try_from(*count).ok(),
+            _ => None,
+        });
+    bounds.max().unwrap_or(1).max(1)
+}
+
 /// Sizes of the definitions.
 struct Weights<'v, 'a, 'r> {
-    definitions: BTreeMap<alloc::string::String, (&'v Value<'a>, Known)>,
-    /// The policy's, which name the allowed patterns.
-    constraints: Option<&'r Constraints>,
+    root: &'v Value<'a>,
+    definitions: BTreeMap<String, (&'v Value<'a>, Known)>,
+    rules: &'r SchemaRules<'r>,
 }
 
 impl<'v, 'a> Weights<'v, 'a, '_> {
-    fn of_reference(&mut self, path: &str, depth: usize) -> Result<Size, Fault> {
+    fn of_reference(&mut self, path: &str, depth: usize) -> Result<Size, SchemaFault> {
+        if !self.rules.compiled
+            && !self.definitions.contains_key(path)
+            && let Some(schema) = pointed(self.root, path)
+        {
+            let definition = (schema, Known::Unknown);
+            self.definitions.insert(path.into(), definition);
+        }
         let definition = self.definitions.get_mut(path);
-        let (schema, known) = definition.ok_or("a reference to an unknown definition")?;
+        let (schema, known) = definition.ok_or("is a reference to an unknown definition")?;
         match *known {
             Known::Size(size) => return Ok(size),
-            Known::Open => return Err("a definition refers to itself"),
+            Known::Open => return Err("refers to a definition that it is part of".into()),
             Known::Unknown => *known = Known::Open,
         }
         let schema = *schema;
-        let size = self.of(schema, false, depth)?;
+        let size = self.of(schema, false, depth);
+        let size = size.map_err(|fault| fault.in_definition(path))?;
         if let Some((_, known)) = self.definitions.get_mut(path) {
             *known = Known::Size(size);
         }
@@ -133,10 +232,10 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
 
     /// Size of a schema, itself included. The recursion is limited to [`MAX_DEPTH`], references
     /// included. The height makes the verdict independent of the order of definitions.
-    fn of(&mut self, schema: &'v Value<'a>, root: bool, depth: usize) -> Result<Size, Fault> {
+    fn of(&mut self, schema: &'v Value<'a>, root: bool, depth: usize) -> Result<Size, SchemaFault> {
         let depth = depth.saturating_add(1);
         if depth > MAX_DEPTH {
-            return Err("a schema is nested too deeply");
+            return Err("is nested too deeply".into());
         }
         let members = match schema {
             Value::Bool(_) => {
@@ -146,86 +245,106 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
                 });
             }
             Value::Object(members) => members,
-            _ => return Err("a schema is not an object"),
-        };
-        let often = |bounds: [&str; 2]| {
-            let bounds = bounds
-                .into_iter()
-                .filter_map(|name| match schema.get(name) {
-                    Some(Value::Int(count)) => u64::try_from(*count).ok(),
-                    _ => None,
-                });
-            bounds.max().unwrap_or(1).max(1)
+            _ => return Err("is neither an object nor a boolean, as a schema is".into()),
         };
         let (mut sum, mut met) = (Size::default(), Size::default());
         for (name, value) in members {
-            let more = match name.as_ref() {
-                "properties" => self.all(named(value)?, depth)?,
-                "$defs" | "definitions" if root => Size::default(),
-                "items" => self
-                    .of(value, false, depth)?
-                    .times(often(["minItems", "maxItems"])),
-                "additionalProperties" => self
-                    .of(value, false, depth)?
-                    .times(often(["minProperties", "maxProperties"])),
-                "patternProperties" => self.pattern_properties(value, depth)?,
-                "pattern" => {
-                    self.pattern("pattern", value.as_str().ok_or("a pattern is not a text")?)?
-                }
-                "prefixItems" => self.all(listed(value)?.iter(), depth)?,
-                "anyOf" | "oneOf" => {
-                    met = met.met(self.all(listed(value)?.iter(), depth)?);
-                    continue;
-                }
-                "allOf" => {
-                    for schema in listed(value)? {
-                        met = met.met(self.of(schema, false, depth)?);
-                    }
-                    continue;
-                }
-                "$ref" => {
-                    let path = value.as_str().ok_or("a reference is not a text")?;
-                    met = met.met(self.of_reference(path, depth)?);
-                    continue;
-                }
-                "$id" if !root => return Err("a schema below the root has an $id"),
-                name => plain(name, value).map(|()| Size::default())?,
-            };
-            sum = sum.and(more);
+            let part = self.keyword(schema, root, (name.as_ref(), value), depth);
+            match part.map_err(|fault| fault.below(name))? {
+                Part::Beside(size) => sum = sum.and(size),
+                Part::Met(size) => met = met.met(size),
+            }
         }
         if met.weight > 0 {
             sum = sum.met(met);
         }
-        // A text of n characters has n states, and so do n unspecified elements or members.
-        let unsaid = |bounds: [&str; 2], keyword: &str| match schema.get(keyword) {
-            Some(_) => 0,
-            None => often(bounds).saturating_sub(1),
-        };
-        let own = often(["minLength", "maxLength"])
-            .saturating_add(unsaid(["minItems", "maxItems"], "items"))
-            .saturating_add(unsaid(
-                ["minProperties", "maxProperties"],
-                "additionalProperties",
-            ));
         let size = Size {
-            weight: sum.weight.saturating_add(own),
+            weight: sum.weight.saturating_add(self.own_weight(schema)),
             height: sum.height.saturating_add(1),
         };
-        if size.weight > MAX_WEIGHT {
-            return Err("a schema is too large once its references are resolved");
+        let most = self.rules.limits.max_weight;
+        if size.weight > most {
+            let cause = format!("weighs more than {most} once expanded, the contract's max_weight");
+            return Err(SchemaFault::new(cause));
         }
         if size.height > MAX_DEPTH {
-            return Err("a schema is nested too deeply");
+            return Err("is nested too deeply".into());
         }
         Ok(size)
     }
 
+    /// States of the schema itself. A text of n characters has n where a server compiles it, and
+    /// so do n unspecified elements or members.
+    fn own_weight(&self, schema: &Value<'_>) -> u64 {
+        let unsaid = |bounds: [&str; 2], keyword: &str| match schema.get(keyword) {
+            Some(_) => 0,
+            None => often(schema, bounds).saturating_sub(1),
+        };
+        let text = if self.rules.compiled {
+            often(schema, LENGTHS)
+        } else {
+            1
+        };
+        text.saturating_add(unsaid(ITEMS, "items"))
+            .saturating_add(unsaid(PROPERTIES, "additionalProperties"))
+    }
+
+    fn keyword(
+        &mut self,
+        schema: &Value<'_>,
+        root: bool,
+        (name, value): (&str, &'v Value<'a>),
+        depth: usize,
+    ) -> Result<Part, SchemaFault> {
+        let size = match name {
+            "properties" => self.named(value, depth)?,
+            "$defs" | "definitions" if root => Size::default(),
+            // A list of schemas before the draft of 2020-12.
+            "items" if !self.rules.compiled && value.as_array().is_some() => {
+                self.listed(value, depth)?
+            }
+            "items" => self.of(value, false, depth)?.times(often(schema, ITEMS)),
+            "additionalProperties" | "propertyNames" => self
+                .of(value, false, depth)?
+                .times(often(schema, PROPERTIES)),
+            "patternProperties" => self.pattern_properties(value, depth)?,
+            "pattern" => self.pattern("pattern", value.as_str().ok_or("is not a text")?)?,
+            "prefixItems" => self.listed(value, depth)?,
+            "anyOf" | "oneOf" => return Ok(Part::Met(self.listed(value, depth)?)),
+            "allOf" => {
+                let mut met = Size::default();
+                for (index, schema) in schemas(value)?.iter().enumerate() {
+                    met = met.met(self.element(index, schema, depth)?);
+                }
+                return Ok(Part::Met(met));
+            }
+            "$ref" => {
+                let path = value.as_str().ok_or("is not a text")?;
+                return Ok(Part::Met(self.of_reference(path, depth)?));
+            }
+            "$id" if !root => return Err("is only allowed in the root of a schema".into()),
+            "not"
+            | "contains"
+            | "additionalItems"
+            | "unevaluatedItems"
+            | "unevaluatedProperties"
+            | "contentSchema"
+                if !self.rules.compiled =>
+            {
+                self.of(value, false, depth)?
+            }
+            "dependentSchemas" if !self.rules.compiled => self.named(value, depth)?,
+            name => keywords::check(name, value, self.rules).map(|()| Size::default())?,
+        };
+        Ok(Part::Beside(size))
+    }
+
     /// Size of a pattern below a keyword. It is bounded, not analysed.
-    fn pattern(&self, keyword: &str, text: &str) -> Result<Size, Fault> {
-        let rule = self.constraints.filter(|rule| rule.names(keyword));
-        let rule = rule.ok_or("the contract allows no patterns")?;
+    fn pattern(&self, keyword: &str, text: &str) -> Result<Size, SchemaFault> {
+        let rule = self.rules.constraints.filter(|rule| rule.names(keyword));
+        let rule = rule.ok_or("is a pattern, which constraints.members of the contract lacks")?;
         if text.len() > rule.max_bytes {
-            return Err("a pattern larger than the contract allows");
+            return Err("is a pattern larger than the contract allows".into());
         }
         Ok(Size {
             weight: u64::try_from(text.len()).unwrap_or(u64::MAX),
@@ -233,88 +352,70 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
         })
     }
 
-    fn pattern_properties(&mut self, value: &'v Value<'a>, depth: usize) -> Result<Size, Fault> {
+    fn pattern_properties(
+        &mut self,
+        value: &'v Value<'a>,
+        depth: usize,
+    ) -> Result<Size, SchemaFault> {
         let mut sum = Size::default();
-        for (pattern, schema) in value.as_object().ok_or("properties are not an object")? {
-            let pattern = self.pattern("patternProperties", pattern)?;
-            sum = sum.and(pattern).and(self.of(schema, false, depth)?);
+        for (text, schema) in value.as_object().ok_or("is not an object of schemas")? {
+            let pattern = self.pattern("patternProperties", text)?;
+            let below = self.of(schema, false, depth);
+            let below = below.map_err(|fault| fault.below(text))?;
+            sum = sum.and(pattern).and(below);
         }
         Ok(sum)
     }
 
-    fn all(
-        &mut self,
-        schemas: impl Iterator<Item = &'v Value<'a>>,
-        depth: usize,
-    ) -> Result<Size, Fault> {
+    /// Schemas by name.
+    fn named(&mut self, value: &'v Value<'a>, depth: usize) -> Result<Size, SchemaFault> {
         let mut sum = Size::default();
-        for schema in schemas {
-            sum = sum.and(self.of(schema, false, depth)?);
+        for (name, schema) in value.as_object().ok_or("is not an object of schemas")? {
+            let size = self.of(schema, false, depth);
+            sum = sum.and(size.map_err(|fault| fault.below(name))?);
         }
         Ok(sum)
+    }
+
+    fn listed(&mut self, value: &'v Value<'a>, depth: usize) -> Result<Size, SchemaFault> {
+        let mut sum = Size::default();
+        for (index, schema) in schemas(value)?.iter().enumerate() {
+            sum = sum.and(self.element(index, schema, depth)?);
+        }
+        Ok(sum)
+    }
+
+    fn element(
+        &mut self,
+        index: usize,
+        schema: &'v Value<'a>,
+        depth: usize,
+    ) -> Result<Size, SchemaFault> {
+        let size = self.of(schema, false, depth);
+        size.map_err(|fault| fault.below(&format!("{index}")))
     }
 }
 
-fn listed<'v, 'a>(value: &'v Value<'a>) -> Result<&'v [Value<'a>], Fault> {
+fn schemas<'v, 'a>(value: &'v Value<'a>) -> Result<&'v [Value<'a>], Fault> {
     value.as_array().ok_or("is not a list of schemas")
 }
 
-/// The published dialects of JSON Schema, as `$schema` names them. A server might fetch any other
-/// address.
-fn is_draft(text: &str) -> bool {
-    const DRAFTS: [&str; 5] = [
-        "draft-04/schema",
-        "draft-06/schema",
-        "draft-07/schema",
-        "draft/2019-09/schema",
-        "draft/2020-12/schema",
-    ];
-    let draft = text
-        .strip_prefix("http://json-schema.org/")
-        .or_else(|| text.strip_prefix("https://json-schema.org/"));
-    draft.is_some_and(|draft| DRAFTS.contains(&draft.strip_suffix('#').unwrap_or(draft)))
-}
-
-/// A name that is not an address or path.
-fn is_word(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-    (1..=MAX_WORD_BYTES).contains(&text.len()) && text.bytes().all(plain)
-}
-
-fn named<'v, 'a>(value: &'v Value<'a>) -> Result<impl Iterator<Item = &'v Value<'a>>, Fault> {
-    let members: &'v [(Cow<'a, str>, Value<'a>)] =
-        value.as_object().ok_or("properties are not an object")?;
-    Ok(members.iter().map(|(_, schema)| schema))
-}
-
-/// A keyword without a schema.
-fn plain(name: &str, value: &Value<'_>) -> Result<(), Fault> {
-    let is_text = |value: &Value<'_>| matches!(value, Value::String(_));
-    let is_type = |value: &Value<'_>| value.as_str().is_some_and(|text| TYPES.contains(&text));
-    let is_valid = match (name, value) {
-        ("type", Value::Array(types)) => types.len() <= TYPES.len() && types.iter().all(is_type),
-        ("type", value) => is_type(value),
-        ("required", Value::Array(names)) => names.iter().all(is_text),
-        ("enum", Value::Array(values)) => values.len() <= MAX_CHOICES,
-        ("const" | "default" | "examples", _) | ("description", Value::String(_)) => true,
-        ("title" | "format", Value::String(text)) => text.len() <= MAX_WORD_BYTES,
-        ("$schema", Value::String(text)) => is_draft(text),
-        ("$id", Value::String(text)) => is_word(text),
-        ("minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf", value) => {
-            matches!(value, Value::Int(_) | Value::Float(_))
-        }
-        (
-            "minItems" | "maxItems" | "minLength" | "maxLength" | "minProperties" | "maxProperties",
-            Value::Int(count),
-        ) => (0..=MAX_REPEATED).contains(count),
-        ("uniqueItems" | "nullable" | "deprecated" | "readOnly" | "writeOnly", Value::Bool(_)) => {
-            true
-        }
-        _ => return Err("a keyword of a schema is not allowed, or too large"),
-    };
-    if is_valid {
-        Ok(())
-    } else {
-        Err("a keyword of a schema has a value that it cannot have")
+/// The schema at a JSON pointer: some libraries refer to where a schema first occurs. Each schema
+/// has one pointer, so that it is expanded once. Escapes are read differently, and rejected.
+fn pointed<'v, 'a>(root: &'v Value<'a>, path: &str) -> Option<&'v Value<'a>> {
+    let path = path.strip_prefix("#/")?;
+    if path.contains(['~', '%']) {
+        return None;
     }
+    path.split('/').try_fold(root, |value, name| match value {
+        Value::Array(elements) => {
+            let canonical = name == "0" || !name.starts_with(['0', '+']);
+            let index: usize = name.parse().ok().filter(|_| canonical)?;
+            elements.get(index)
+        }
+        value => value.get(name),
+    })
 }
+
+#[cfg(test)]
+mod tests;

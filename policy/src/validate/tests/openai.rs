@@ -52,6 +52,10 @@ fn a_model_of_the_api_is_valid() {
         ("unoffered_calls", json!("allow")),
         ("unoffered_calls", json!("refuse")),
         ("cache_salt", json!("per-client")),
+        (
+            "chat/schemas",
+            json!({"max_repetitions": 4096, "max_choices": 1000}),
+        ),
     ] {
         let document = changed(&format!("/models/llama/openai/{at}"), value);
         assert_eq!(warnings(document), Vec::<String>::new(), "{at}");
@@ -151,6 +155,12 @@ fn each_fault_of_an_openai_model_is_reported_at_its_path() {
         json!(65),
         "openai.chat.stop",
         "above the maximum",
+    );
+    check(
+        "/openai/chat/schemas",
+        json!({"max_choices": 0}),
+        "openai.chat.schemas.max_choices",
+        "below the minimum",
     );
     check(
         "/openai/chat/logprobs",

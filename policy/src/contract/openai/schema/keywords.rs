@@ -1,0 +1,157 @@
+//! Keywords of a schema whose values are no schemas.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+
+use super::SchemaRules;
+use super::fault::{Fault, SchemaFault};
+use crate::values::json::Value;
+
+/// Maximum size of `title`, `format` and similar members where a server compiles them.
+const MAX_WORD_BYTES: usize = 128;
+
+const TYPES: [&str; 7] = [
+    "object", "array", "string", "number", "integer", "boolean", "null",
+];
+
+/// The published dialects of JSON Schema, as `$schema` names them. A server might fetch any other
+/// address.
+fn is_draft(text: &str) -> bool {
+    const DRAFTS: [&str; 6] = [
+        "schema",
+        "draft-04/schema",
+        "draft-06/schema",
+        "draft-07/schema",
+        "draft/2019-09/schema",
+        "draft/2020-12/schema",
+    ];
+    let draft = text
+        .strip_prefix("http://json-schema.org/")
+        .or_else(|| text.strip_prefix("https://json-schema.org/"));
+    draft.is_some_and(|draft| DRAFTS.contains(&draft.strip_suffix('#').unwrap_or(draft)))
+}
+
+/// A name that is not an address or path.
+pub(super) fn is_word(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    (1..=MAX_WORD_BYTES).contains(&text.len()) && text.bytes().all(plain)
+}
+
+fn is_text(value: &Value<'_>) -> bool {
+    matches!(value, Value::String(_))
+}
+
+fn is_flag(value: &Value<'_>) -> bool {
+    matches!(value, Value::Bool(_))
+}
+
+fn is_number(value: &Value<'_>) -> bool {
+    matches!(value, Value::Int(_) | Value::Float(_))
+}
+
+fn is_type(value: &Value<'_>) -> bool {
+    value.as_str().is_some_and(|text| TYPES.contains(&text))
+}
+
+fn is_list_of_texts(value: &Value<'_>) -> bool {
+    value
+        .as_array()
+        .is_some_and(|names| names.iter().all(is_text))
+}
+
+/// Checks a keyword without a schema.
+pub(super) fn check(
+    name: &str,
+    value: &Value<'_>,
+    rules: &SchemaRules<'_>,
+) -> Result<(), SchemaFault> {
+    let is_valid = match name {
+        "type" => match value {
+            Value::Array(types) => types.len() <= TYPES.len() && types.iter().all(is_type),
+            value => is_type(value),
+        },
+        "required" => is_list_of_texts(value),
+        "enum" => return choices(value, rules),
+        "const" | "default" | "examples" => true,
+        "description" => is_text(value),
+        "title" | "format" => value
+            .as_str()
+            .is_some_and(|text| !rules.compiled || text.len() <= MAX_WORD_BYTES),
+        "$schema" => value.as_str().is_some_and(is_draft),
+        "$id" => value.as_str().is_some_and(is_word),
+        "minimum" | "maximum" | "multipleOf" => is_number(value),
+        // Flags in draft 4 and in OpenAPI 3.0.
+        "exclusiveMinimum" | "exclusiveMaximum" => {
+            is_number(value) || !rules.compiled && is_flag(value)
+        }
+        "minItems" | "maxItems" | "minLength" | "maxLength" | "minProperties" | "maxProperties" => {
+            return repetitions(name, value, rules);
+        }
+        "uniqueItems" | "nullable" | "deprecated" | "readOnly" | "writeOnly" => is_flag(value),
+        _ if rules.compiled => {
+            return Err(SchemaFault::from(
+                "is not a keyword that the contract allows where the server compiles the schema",
+            ));
+        }
+        "minContains" | "maxContains" => return repetitions(name, value, rules),
+        "dependentRequired" => value
+            .as_object()
+            .is_some_and(|members| members.iter().all(|(_, names)| is_list_of_texts(names))),
+        name => return annotation(name, value),
+    };
+    if is_valid {
+        Ok(())
+    } else {
+        Err("has a value that the keyword cannot have".into())
+    }
+}
+
+/// A keyword that only describes, as OpenAPI and editors have it. Only models read it.
+fn annotation(name: &str, value: &Value<'_>) -> Result<(), SchemaFault> {
+    match name {
+        "$comment" | "contentEncoding" | "contentMediaType" | "markdownDescription"
+            if is_text(value) =>
+        {
+            Ok(())
+        }
+        "discriminator" if value.as_object().is_some() => Ok(()),
+        "enumDescriptions" | "enumNames" | "propertyOrdering" if is_list_of_texts(value) => Ok(()),
+        "example" => Ok(()),
+        _ => Err("is not a keyword that the contract allows".into()),
+    }
+}
+
+/// Values of an `enum`. A description may have a long list of names, for example of time zones.
+fn choices(value: &Value<'_>, rules: &SchemaRules<'_>) -> Result<(), SchemaFault> {
+    let values = value.as_array().ok_or("is not a list")?;
+    let most = rules.limits.max_choices;
+    if values.len() <= most {
+        return Ok(());
+    }
+    if rules.compiled {
+        let cause = format!("has more than {most} values, the contract's max_choices");
+        return Err(SchemaFault::new(cause));
+    }
+    let names: Option<BTreeSet<&str>> = values.iter().map(Value::as_str).collect();
+    if names.is_some_and(|names| names.len() == values.len()) {
+        return Ok(());
+    }
+    let cause = format!("has more than {most} values, and they are not texts, each once");
+    Err(SchemaFault::new(cause))
+}
+
+/// A count. Lengths of texts are bounded only where a server makes states of them.
+fn repetitions(name: &str, value: &Value<'_>, rules: &SchemaRules<'_>) -> Result<(), SchemaFault> {
+    const FRACTION: Fault = "is not a whole number";
+    let Value::Int(count) = value else {
+        return Err(FRACTION.into());
+    };
+    let count = u64::try_from(*count).map_err(|_| "is below zero")?;
+    let most = rules.limits.max_repetitions;
+    let is_length = matches!(name, "minLength" | "maxLength");
+    if count <= most || is_length && !rules.compiled {
+        return Ok(());
+    }
+    let cause = format!("is more than {most}, the contract's max_repetitions");
+    Err(SchemaFault::new(cause))
+}
