@@ -29,6 +29,7 @@ pub fn run(data: &[u8]) {
         coding,
         max_bytes: 64 << (choice >> 4),
         max_ratio: 1 + usize::from(choice >> 2 & 3) * 16,
+        free_bytes: 32 << (choice >> 5),
     };
     check(&expansion, framed, body);
     let coded = compressed(coding, body);

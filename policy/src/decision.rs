@@ -238,8 +238,8 @@ impl Decision {
         self.latch(Some(policy), step)
     }
 
-    /// Continues once the body is complete: `bytes` of it, framing included. `addressee` is the
-    /// model that the body names, if that is known without decoding. Then nothing is decoded for a
+    /// Continues once the body is complete: `bytes` of it, framing included, and expanded if it was
+    /// compressed. These count as in flight. `addressee` is the model that the body names, if that is known without decoding. Then nothing is decoded for a
     /// request without a grant or quota.
     pub fn body(
         &mut self,
@@ -249,12 +249,7 @@ impl Decision {
     ) -> Step {
         let step = match self.stage {
             Stage::Body => {
-                // For a compressed body, its maximum expanded size counts as in flight.
-                let becomes = self
-                    .plan
-                    .expansion
-                    .map_or(bytes, |expansion| expansion.most(bytes));
-                self.body_bytes = u64::try_from(becomes).unwrap_or(u64::MAX);
+                self.body_bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
                 self.complete_body(policy, addressee)
             }
             _ => Err(out_of_order("body")),

@@ -342,7 +342,7 @@ async fn verify_body(
     entered: Option<AdmissionPermit>,
     record: &mut Record,
 ) -> Result<ModelRequest, Failure> {
-    let becomes = reserve_expanded(memory_permit, &admitted.plan(), body.len())?;
+    let becomes = reserve_expanded(memory_permit, &admitted.plan(), &body)?;
     reserve_parsed(memory_permit, &admitted.plan(), &body)?;
     let judge = Arc::clone(&generation.judge);
     let judged = offload(body.len().max(becomes), move || {

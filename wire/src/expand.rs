@@ -1,8 +1,8 @@
 //! Expands compressed bodies within the plan's limits. A body is a single stream in one coding,
 //! checked to its last byte: a second member, trailing bytes or a wrong checksum is rejected.
 //!
-//! The work is proportional to the received bytes ([`Expansion::most`]). Expansion stops at the
-//! limit.
+//! The work is proportional to the received bytes, beyond what any body may have
+//! ([`Expansion::most`]). Expansion stops at the limit.
 
 use std::borrow::Cow;
 use std::io::Read as _;
@@ -61,6 +61,22 @@ fn message<'a>(expansion: &Expansion, body: Cow<'a, [u8]>) -> Result<Cow<'a, [u8
     Ok(Cow::Owned(plain))
 }
 
+/// Maximum expanded size of a body, or of the message in a frame. Gzip ends with the size, which
+/// expanding verifies.
+pub fn most_expanded(expansion: &Expansion, body: &[u8]) -> usize {
+    let most = expansion.most(body.len());
+    match expansion.coding {
+        Coding::Gzip => most.min(declared_bytes(body)),
+        Coding::Deflate => most,
+    }
+}
+
+/// The expanded size at the end of a gzip stream (RFC 1952, section 2.3.1).
+fn declared_bytes(body: &[u8]) -> usize {
+    let size = body.last_chunk().copied().map_or(0, u32::from_le_bytes);
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
 /// Expands one stream after the contents of `plain`, which count as expanded.
 fn stream(expansion: &Expansion, body: &[u8], plain: &mut Vec<u8>) -> Result<(), Denial> {
     let most = expansion.most(body.len()).saturating_add(plain.len());
@@ -73,7 +89,8 @@ fn stream(expansion: &Expansion, body: &[u8], plain: &mut Vec<u8>) -> Result<(),
 
 fn gzip(body: &[u8], plain: &mut Vec<u8>, most: usize) -> Result<(), Denial> {
     let mut decoder = GzDecoder::new(body);
-    let room = most.saturating_sub(plain.len());
+    let declared = plain.len().saturating_add(declared_bytes(body));
+    let room = most.min(declared).saturating_sub(plain.len());
     // One byte more than allowed, so that the decoder reaches its end and checks checksum and
     // length.
     let one_more = u64::try_from(room).map_or(u64::MAX, |room| room.saturating_add(1));
@@ -83,6 +100,9 @@ fn gzip(body: &[u8], plain: &mut Vec<u8>, most: usize) -> Result<(), Denial> {
         .map_err(|_| broken(body.len()))?;
     if plain.len() > most {
         return Err(too_large(most));
+    }
+    if plain.len() > declared {
+        return Err(broken(body.len()));
     }
     ends(decoder.into_inner().len(), body.len())
 }

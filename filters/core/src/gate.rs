@@ -474,7 +474,12 @@ impl Gate {
             Ok(addressee) => addressee,
             Err(denial) => return self.refuse(proxy, pending, denial),
         };
-        let bytes = pending.body_bytes;
+        let bytes = match plan.expansion {
+            // The host expands it.
+            Some(expansion) if body.is_empty() => expansion.most_by_ratio(pending.body_bytes),
+            Some(_) => body.len(),
+            None => pending.body_bytes,
+        };
         let step = pending.decision.body(&self.root.policy, bytes, addressee);
         self.advance(proxy, pending, now, step, Some((plan, &body)), true)
     }

@@ -439,7 +439,7 @@ impl MessageStream {
         let addressee = addressee(self.plan.format, &body)?;
         message.summary.named = addressee.is_some();
         let policy = &ctx.root.policy;
-        let step = message.decision.body(policy, frame.len(), addressee);
+        let step = message.decision.body(policy, body.len(), addressee);
         self.steps(ctx, message, batch, &body, now, step)
     }
 

@@ -202,8 +202,20 @@ fn expanding(policy: &Policy, head: &Head<'_>, plan: BodyPlan) -> BodyPlan {
             coding,
             max_bytes: buffered.max_bytes,
             max_ratio: policy.listen().limits().max_expansion,
+            free_bytes: free_expansion_bytes(buffered.max_bytes),
         }),
         ..buffered
+    }
+}
+
+/// Expanded bytes that any body may have: a padded or sparse batch compresses some hundred times.
+/// Where less than that is buffered, memory is short, and a quarter must do.
+const fn free_expansion_bytes(buffered_bytes: usize) -> usize {
+    const MOST: usize = 1 << 20;
+    if buffered_bytes < MOST {
+        buffered_bytes / 4
+    } else {
+        MOST
     }
 }
 

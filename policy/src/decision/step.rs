@@ -56,11 +56,25 @@ pub struct Expansion {
     pub max_bytes: usize,
     /// Maximum ratio of expanded to compressed bytes; more is `body-too-large`.
     pub max_ratio: usize,
+    /// Expanded bytes that any body may have, whatever its ratio.
+    pub free_bytes: usize,
 }
 
 impl Expansion {
     /// Maximum expanded size of so many compressed bytes.
     pub const fn most(&self, compressed_bytes: usize) -> usize {
+        let by_ratio = self.most_by_ratio(compressed_bytes);
+        let least = if self.free_bytes < self.max_bytes {
+            self.free_bytes
+        } else {
+            self.max_bytes
+        };
+        if by_ratio > least { by_ratio } else { least }
+    }
+
+    /// Estimate for so many compressed bytes that nobody has expanded yet. Only a sparse body
+    /// becomes more, within `free_bytes`.
+    pub const fn most_by_ratio(&self, compressed_bytes: usize) -> usize {
         let by_ratio = compressed_bytes.saturating_mul(self.max_ratio);
         if by_ratio < self.max_bytes {
             by_ratio

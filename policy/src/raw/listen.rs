@@ -72,8 +72,8 @@ pub struct Limits {
     /// `body_bytes`, but at most 8 MiB, by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold_bytes: Option<ByteSize>,
-    /// Maximum expansion ratio of compressed bodies, for models with `encodings`. `hold_bytes`
-    /// limits the expanded size too.
+    /// Maximum expansion ratio of compressed bodies beyond 1 MiB, for models with `encodings`.
+    /// `hold_bytes` limits the expanded size too.
     #[serde(skip_serializing_if = "is_default_expansion")]
     pub max_expansion: u64,
     /// Buffered bodies of all streams together.

@@ -498,7 +498,7 @@ impl Verifier {
         match decide_body(
             &mut decision,
             &self.policy,
-            body.len(),
+            plain.len(),
             addressee,
             &mut charged,
         ) {

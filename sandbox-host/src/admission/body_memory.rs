@@ -7,6 +7,7 @@ use tensorgate_base::payload::Payload;
 use tensorgate_judge::document::Document;
 use tensorgate_policy::Denial;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan};
+use tensorgate_wire::most_expanded;
 use tensorgate_wire::openai::tree_bytes;
 
 /// Reserves memory for the decompressed form of a body. Returns its maximum size, 0 if the body is
@@ -14,13 +15,13 @@ use tensorgate_wire::openai::tree_bytes;
 pub(crate) fn reserve_expanded(
     memory_permit: &mut MemoryPermit,
     plan: &BodyPlan,
-    wire_bytes: usize,
+    body: &[u8],
 ) -> Result<usize, Denial> {
     let Some(expansion) = plan.expansion else {
         return Ok(0);
     };
-    let most = expansion.most(wire_bytes);
-    if memory_permit.resize(wire_bytes.saturating_add(most)) {
+    let most = most_expanded(&expansion, body);
+    if memory_permit.resize(body.len().saturating_add(most)) {
         Ok(most)
     } else {
         Err(out_of_memory("the expanded body"))
@@ -94,11 +95,12 @@ mod tests {
                     coding: Coding::Gzip,
                     max_bytes,
                     max_ratio: 10,
+                    free_bytes: 0,
                 }),
             };
             let mut memory_permit = Budget::new(total).permit();
-            let held_bytes =
-                reserve_expanded(&mut memory_permit, &plan, 10).map(|_| memory_permit.bytes());
+            let held_bytes = reserve_expanded(&mut memory_permit, &plan, &[0xff; 10])
+                .map(|_| memory_permit.bytes());
             assert_eq!(held_bytes.ok(), expected, "{total}");
         }
     }

@@ -7,7 +7,7 @@ use flate2::bufread::{GzEncoder, ZlibEncoder};
 use tensorgate_policy::Reason;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan, Expansion};
 use tensorgate_policy::request::Coding;
-use tensorgate_wire::expand;
+use tensorgate_wire::{expand, most_expanded};
 
 const PLAIN: &[u8] = br#"{"inputs":[{"name":"x","datatype":"FP32","shape":[4],"data":[1,1,1,1]}]}"#;
 
@@ -20,6 +20,7 @@ fn plan(coding: Coding, max_bytes: usize, max_ratio: usize) -> BodyPlan {
             coding,
             max_bytes,
             max_ratio,
+            free_bytes: 0,
         }),
     }
 }
@@ -82,5 +83,56 @@ fn a_body_may_expand_to_its_bound_and_not_a_byte_beyond() {
                 check(usize::MAX, ratio - 1, false);
             }
         }
+    }
+}
+
+#[test]
+fn the_ratio_binds_only_beyond_what_any_body_may_have() {
+    const FREE_BYTES: usize = 1 << 20;
+    for coding in BOTH {
+        for (bytes, max_bytes, passes) in [
+            (4 << 10, 8 << 20, true),
+            (FREE_BYTES, 8 << 20, true),
+            (FREE_BYTES + 1, 8 << 20, false),
+            (2 << 20, 8 << 20, false),
+            // Never beyond what is held.
+            (1_001, 1_000, false),
+        ] {
+            let plain = vec![b' '; bytes];
+            let coded = coded(coding, &plain);
+            assert!(coded.len() * 20 < bytes.min(FREE_BYTES), "{bytes}");
+            let mut plan = plan(coding, max_bytes, 20);
+            plan.expansion.as_mut().unwrap().free_bytes = FREE_BYTES;
+            match expand(&plan, &coded) {
+                Ok(expanded) => assert!(passes && expanded == plain, "{coding:?} {bytes}"),
+                Err(denial) => {
+                    assert!(!passes, "{coding:?} {bytes}");
+                    assert_eq!(denial.reason, Reason::BodyTooLarge);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gzip_body_takes_no_more_than_the_size_at_its_end() {
+    let plain = vec![b' '; 5_000];
+    let mut plan = plan(Coding::Gzip, 1 << 20, 20);
+    let expansion = plan.expansion.as_mut().unwrap();
+    expansion.free_bytes = 1 << 20;
+    let expansion = *expansion;
+    let mut body = coded(Coding::Gzip, &plain);
+    assert_eq!(most_expanded(&expansion, &body), 5_000);
+    let deflate = Expansion {
+        coding: Coding::Deflate,
+        ..expansion
+    };
+    assert_eq!(most_expanded(&deflate, &body), 1 << 20);
+    let end = body.len() - 4;
+    for (size, most) in [(4_999, 4_999), (u32::MAX, 1 << 20)] {
+        body[end..].copy_from_slice(&size.to_le_bytes());
+        assert_eq!(most_expanded(&expansion, &body), most);
+        let refused = expand(&plan, &body).unwrap_err();
+        assert_eq!(refused.reason, Reason::Malformed, "{size}");
     }
 }

@@ -90,7 +90,7 @@ fn if_the_body_names_the_model_all_permits_are_acquired_together() {
 }
 
 #[test]
-fn a_compressed_body_takes_permits_for_its_greatest_expanded_size() {
+fn a_compressed_body_takes_permits_for_its_expanded_size() {
     let mut document = unpriced();
     document["models"]["digits"]["encodings"] = serde_json::json!(["gzip"]);
     document["models"]["digits"]["limits"] = serde_json::json!({"in_flight_bytes": "2MiB"});
@@ -101,13 +101,21 @@ fn a_compressed_body_takes_permits_for_its_greatest_expanded_size() {
         encoding: Encoding::Coded(Coding::Gzip),
         ..rest("digits")
     };
-    for (compressed_bytes, expected) in [
-        (100, "flight:bytes:model:digits 3000/2097152"),
+    for (compressed_bytes, estimate, most) in [
+        // Whatever its ratio, a body may become what is free.
+        (100, 3_000, 1 << 20),
         // No body expands to more than may be buffered.
-        (40_000, "flight:bytes:model:digits 1048576/2097152"),
+        (40_000, 1 << 20, 1 << 20),
     ] {
-        let (mut decision, _) = Decision::begin(&policy, &head);
-        let step = decision.body(&policy, compressed_bytes, None);
+        let (mut decision, step) = Decision::begin(&policy, &head);
+        let Step::ReadBody(plan) = step else {
+            panic!("{step:?}")
+        };
+        let expansion = plan.expansion.unwrap();
+        assert_eq!(expansion.most_by_ratio(compressed_bytes), estimate);
+        assert_eq!(expansion.most(compressed_bytes), most);
+        let step = decision.body(&policy, estimate, None);
+        let expected = format!("flight:bytes:model:digits {estimate}/2097152");
         assert_eq!(permits(&step), [expected], "{step:?}");
     }
 }
