@@ -23,7 +23,7 @@ pub const FORMAT: u64 = 1;
 /// The most resolved resources of one call, which is also the most that a call may request.
 const MAX_RESOURCES: usize = 16;
 /// The most tensors of one call.
-const MAX_TENSORS: usize = 256;
+const MAX_TENSORS: usize = 512;
 /// The bytes of one value of a column: whether there is one, and its bits.
 pub const VALUE_BYTES: usize = 9;
 

@@ -543,6 +543,6 @@ fn select(
         .into_iter()
         .filter(|tensor| asked(&tensor.name))
         .collect();
-    selected.sort_by_key(|tensor| place(tensor));
+    selected.sort_by_cached_key(place);
     selected
 }

@@ -8,10 +8,10 @@ pub const MAX_JSON_MEMBERS: usize = 256;
 /// Maximum values in a document without tensors; each takes about 56 bytes, all of them less than 4
 /// MiB.
 pub const MAX_JSON_VALUES: usize = 65_536;
-/// Maximum input tensors of one request.
-pub const MAX_INPUTS: usize = 64;
-/// Maximum requested outputs.
-pub const MAX_OUTPUTS: usize = 64;
+/// Maximum input tensors of one request, as many as a contract has: tables have one a column.
+pub const MAX_INPUTS: usize = 512;
+/// Maximum requested outputs, as many as a contract has.
+pub const MAX_OUTPUTS: usize = 512;
 /// Maximum parameters of a request, a tensor or an output.
 pub const MAX_PARAMETERS: usize = 32;
 /// Maximum size of a form part's head: two fields, one of which may name a file.

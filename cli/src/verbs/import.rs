@@ -31,7 +31,7 @@ pub(in crate::verbs) use write::{plain, section};
 /// Largest metadata of a model, bytes.
 const MAX_METADATA_BYTES: u64 = 1 << 20;
 /// Maximum number of inputs or outputs of a model.
-const MAX_TENSORS: usize = 256;
+const MAX_TENSORS: usize = 512;
 /// Maximum number of characters of a model's name in a message.
 const MAX_SHOWN_NAME: usize = 256;
 /// Maximum rank of a tensor; a contract allows at most [`tensorgate_policy::contract::MAX_RANK`].

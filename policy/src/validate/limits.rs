@@ -4,6 +4,7 @@
 use alloc::borrow::ToOwned as _;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::report::{Bounds, Path, Valid, bounds, optional, quote};
 use crate::contract::RequestCost;
@@ -241,7 +242,8 @@ fn units(path: &Path, unit: Unit, amount: u64, models: &[&Model]) -> Option<u64>
         };
         let most = most.saturating_mul(model.calls());
         if amount.is_some_and(|amount| most > amount) {
-            valid_amount = path.fail_with_fix(beyond(&name, model, most, unit), fix(most));
+            let fix = fix(model, most, unit);
+            valid_amount = path.fail_with_fix(beyond(&name, model, most, unit), fix);
         }
     }
     valid_amount
@@ -260,17 +262,40 @@ fn beyond(name: &str, model: &Model, most: u64, unit: Unit) -> String {
         1 => String::new(),
         calls => format!(" in {calls} steps"),
     };
-    format!(
+    let mut text = format!(
         "a request that model {name} accepts can have {most} {}{steps}, which would always be rejected",
         unit.name()
-    )
+    );
+    if let (Unit::Tokens, Accepts::OpenAi(rules)) = (unit, model.accepts()) {
+        let shares = rules.token_shares();
+        let shares = shares.iter().take(SHOWN_SHARES);
+        let shares: Vec<_> = shares
+            .map(|(bound, tokens)| format!("{tokens} by {bound}"))
+            .collect();
+        text.push_str(": ");
+        text.push_str(&shares.join("; "));
+    }
+    text
 }
 
-fn fix(most: u64) -> String {
+/// Number of shares of tokens that a fault names, the largest first.
+const SHOWN_SHARES: usize = 3;
+
+/// Both cures: a larger limit, if there may be one, and a smaller contract.
+fn fix(model: &Model, most: u64, unit: Unit) -> String {
+    let contract = match (unit, model.accepts()) {
+        (_, Accepts::Tensors(_)) => "the max of the model's dims",
+        (_, Accepts::Raw { .. }) => "the max_bytes that the model accepts",
+        (Unit::Tokens, Accepts::OpenAi(rules)) => rules
+            .token_shares()
+            .first()
+            .map_or("the model's bounds", |share| share.0),
+        (_, Accepts::OpenAi(_)) => "the model's bounds in bytes",
+    };
     if most > MAX_UNITS {
-        "lower the max of the model's dims".into()
+        format!("lower {contract}")
     } else {
-        format!("at least {most}")
+        format!("at least {most}, or lower {contract}")
     }
 }
 

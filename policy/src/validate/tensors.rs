@@ -16,7 +16,7 @@ use crate::raw;
 use crate::values::datatype::Datatype;
 
 /// Maximum tensors of a list, as in the decoders.
-const MAX_TENSORS: usize = 64;
+const MAX_TENSORS: usize = 512;
 /// Size of the length prefix of a `BYTES` element.
 const PREFIX_BYTES: u64 = 4;
 

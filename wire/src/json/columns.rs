@@ -2,6 +2,7 @@
 //! or as a whole, with or without names.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::tensor::DataFault;
@@ -117,7 +118,7 @@ pub(super) fn rows<'a>(
         column.read(scanner, budget)?;
         return Ok(vec![column.finish(false)]);
     }
-    let mut columns: Vec<Column<'a>> = Vec::new();
+    let mut columns = RowColumns::default();
     let mut row = 0_i64;
     scanner.array(|scanner| {
         if scanner.token() != Some(b'{') || is_base64(scanner) {
@@ -125,9 +126,9 @@ pub(super) fn rows<'a>(
         }
         let mut next = 0_usize;
         scanner.object(|scanner, key| {
-            let column = find(&mut columns, field, next, key, row == 0, rules)?;
+            let column = columns.find(field, next, key, row == 0, rules)?;
             next = column.wrapping_add(1);
-            let column = columns.get_mut(column).ok_or_else(|| uneven(field))?;
+            let column = columns.list.get_mut(column).ok_or_else(|| uneven(field))?;
             if column.rows > row {
                 let fault = BodyFault::Duplicate(format!("input {}", quote(&column.name)));
                 return Err(scanner.value().err().unwrap_or(fault));
@@ -135,37 +136,49 @@ pub(super) fn rows<'a>(
             column.read(scanner, budget)
         })?;
         row = row.saturating_add(1);
-        if columns.iter().any(|column| column.rows != row) {
+        if columns.list.iter().any(|column| column.rows != row) {
             return Err(uneven(field));
         }
         Ok(())
     })?;
     Ok(columns
+        .list
         .into_iter()
         .map(|column| column.finish(true))
         .collect())
 }
 
-/// Index of a column: `next` if rows have the same order. A new column is only added in the `first`
-/// row.
-fn find<'a>(
-    columns: &mut Vec<Column<'a>>,
-    field: &'static str,
-    next: usize,
-    key: Cow<'a, str>,
-    first: bool,
-    rules: &[TensorRule],
-) -> Result<usize, BodyFault> {
-    if columns.get(next).is_some_and(|column| column.name == key) {
-        return Ok(next);
+/// Columns of rows, which may have hundreds of them in any order.
+#[derive(Default)]
+struct RowColumns<'a> {
+    list: Vec<Column<'a>>,
+    by_name: BTreeMap<Cow<'a, str>, usize>,
+}
+
+impl<'a> RowColumns<'a> {
+    /// Index of a column: `next` if rows have the same order. A new column is only added in the
+    /// `first` row.
+    fn find(
+        &mut self,
+        field: &'static str,
+        next: usize,
+        key: Cow<'a, str>,
+        first: bool,
+        rules: &[TensorRule],
+    ) -> Result<usize, BodyFault> {
+        if (self.list.get(next)).is_some_and(|column| column.name == key) {
+            return Ok(next);
+        }
+        if let Some(index) = self.by_name.get(&key) {
+            return Ok(*index);
+        }
+        if !first {
+            return Err(uneven(field));
+        }
+        let index = add(&mut self.list, key.clone(), rules)?;
+        self.by_name.insert(key, index);
+        Ok(index)
     }
-    if let Some(index) = columns.iter().position(|column| column.name == key) {
-        return Ok(index);
-    }
-    if !first {
-        return Err(uneven(field));
-    }
-    add(columns, key, rules)
 }
 
 fn add<'a>(

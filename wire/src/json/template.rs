@@ -2,6 +2,7 @@
 //! locations, one list to rows; other lists belong to tensors. The contract gives the datatypes.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::{Pointer, Step, Template, TensorPointer};
@@ -92,6 +93,7 @@ enum Node<'a, 'p> {
     },
     /// Ignored.
     Ignored,
+    /// Members, sorted by name.
     Object(Vec<Member<'a, 'p>>),
     /// Contents of every row.
     Rows(Box<Self>),
@@ -124,29 +126,24 @@ fn node<'a, 'p>(targets: &[Target<'p>], rules: &[TensorRule]) -> Node<'a, 'p> {
         [([], None)] => return Node::Ignored,
         _ => {}
     }
-    let mut names: Vec<&'p str> = Vec::new();
+    let mut members: BTreeMap<&'p str, Vec<Target<'p>>> = BTreeMap::new();
     let mut rows: Vec<Target<'p>> = Vec::new();
     for (steps, pointer) in targets {
         match steps.split_first() {
-            Some((Step::Member(name), _)) if !names.contains(&name.as_str()) => names.push(name),
+            Some((Step::Member(name), rest)) => {
+                members.entry(name).or_default().push((rest, *pointer));
+            }
             Some((Step::Rows, rest)) => rows.push((rest, *pointer)),
-            _ => {}
+            None => {}
         }
     }
     if !rows.is_empty() {
         return Node::Rows(Box::new(node(&rows, rules)));
     }
-    let members = names.into_iter().map(|name| {
-        let below = targets.iter().filter_map(|(steps, pointer)| match steps {
-            [Step::Member(first), rest @ ..] if first == name => Some((rest, *pointer)),
-            _ => None,
-        });
-        let below: Vec<Target<'p>> = below.collect();
-        Member {
-            name,
-            object: 0,
-            node: node(&below, rules),
-        }
+    let members = members.into_iter().map(|(name, below)| Member {
+        name,
+        object: 0,
+        node: node(&below, rules),
     });
     Node::Object(members.collect())
 }
@@ -217,18 +214,10 @@ impl Walk {
             Node::Object(members) => {
                 self.objects = self.objects.wrapping_add(1);
                 let object = self.objects;
-                // Rows usually have the same order.
-                let mut next = 0_usize;
                 scanner.object(|scanner, key| {
-                    let ordered = members.get(next).is_some_and(|member| member.name == key);
-                    let at = match ordered {
-                        true => Some(next),
-                        false => members.iter().position(|member| member.name == key),
-                    };
-                    let member = at.and_then(|at| {
-                        next = at.wrapping_add(1);
-                        members.get_mut(at)
-                    });
+                    // A client repeats rows of hundreds of members, in any order.
+                    let found = members.binary_search_by(|member| member.name.cmp(&*key));
+                    let member = found.ok().and_then(|index| members.get_mut(index));
                     let Some(member) = member else {
                         return match self.others {
                             Others::Refused => Err(unknown(scanner, "", &key)),

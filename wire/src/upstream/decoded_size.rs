@@ -199,8 +199,13 @@ mod tests {
             assert_eq!(answer_bytes(&empty.repeat(most)), Ok(0));
             assert!(answer_bytes(&empty.repeat(most + 1)).is_err(), "{field}");
             let half = empty.repeat(most / 2 + 1);
-            let length = u8::try_from(half.len()).unwrap();
-            let part = [&[2 << 3 | 2, length], half.as_slice()].concat();
+            let length = u16::try_from(half.len()).unwrap();
+            let [low, high] = ((length & 0x7f) | (length >> 7 << 8)).to_le_bytes();
+            let length = match high {
+                0 => vec![low],
+                high => vec![low | 0x80, high],
+            };
+            let part = [[2 << 3 | 2].as_slice(), length.as_slice(), half.as_slice()].concat();
             assert!(streamed_bytes(&part.repeat(2)).is_err(), "{field}");
         }
         let output = InferOutputTensor {

@@ -3,6 +3,8 @@
 //! fallback): a normalized text has at most as many tokens as bytes. Allowances for the server's
 //! template are constants here.
 
+use alloc::vec::Vec;
+
 use super::constraints::Constraints;
 use super::{Chat, Completions, Embeddings, OpenAi};
 use crate::contract::RequestCost;
@@ -88,22 +90,37 @@ impl Contents {
             .fold(0, u64::saturating_add)
     }
 
-    /// Tokens of a conversation.
-    fn conversation(&self, rule: &Chat) -> u64 {
+    /// Tokens of a conversation, each part with what bounds it.
+    fn conversation(&self, rule: &Chat) -> [TokenShare; 8] {
         let images = rule.images.as_ref().map_or(0, |images| images.max_tokens);
         let about = if self.tools { TOKENS_ABOUT_TOOLS } else { 0 };
-        let anew = self.schemas.saturating_add(self.arguments);
         let texts = self.texts.saturating_sub(self.arguments);
+        let anew = |bytes: usize| number(bytes).saturating_mul(BYTES_WRITTEN_ANEW);
         [
-            number(texts),
-            number(anew).saturating_mul(BYTES_WRITTEN_ANEW),
-            number(self.items).saturating_mul(TOKENS_A_MESSAGE),
-            number(self.calls).saturating_mul(TOKENS_A_CALL),
-            number(self.images).saturating_mul(images),
-            about,
+            ("chat.max_prompt_bytes", number(texts)),
+            (
+                "chat.max_prompt_bytes (arguments of calls)",
+                anew(self.arguments),
+            ),
+            (
+                "tools.max_bytes, max_schema_bytes and constraints of chat",
+                anew(self.schemas),
+            ),
+            (
+                "chat.max_messages",
+                number(self.items).saturating_mul(TOKENS_A_MESSAGE),
+            ),
+            (
+                "chat.max_messages (calls)",
+                number(self.calls).saturating_mul(TOKENS_A_CALL),
+            ),
+            (
+                "max and max_tokens of chat.images",
+                number(self.images).saturating_mul(images),
+            ),
+            ("chat.tools", about),
+            ("the server's template", TOKENS_AROUND),
         ]
-        .into_iter()
-        .fold(TOKENS_AROUND, u64::saturating_add)
     }
 
     /// Tokens of single texts. They have no template, so the model never sees a schema.
@@ -112,6 +129,9 @@ impl Contents {
         number(self.texts).saturating_add(around)
     }
 }
+
+/// What of the policy bounds a part of a request, and its tokens.
+pub(crate) type TokenShare = (&'static str, u64);
 
 /// Members that determine how much is generated.
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +171,12 @@ impl Chat {
     }
 
     fn most(&self) -> RequestCost {
+        let (contents, generated) = self.largest();
+        self.sum(contents, generated)
+    }
+
+    /// The largest request.
+    fn largest(&self) -> (Contents, Generated) {
         let tools = self.tools.as_ref().map_or(0, |tools| tools.max_bytes);
         let constraints = self.generation.constraints.as_ref();
         // The schema of a format, or a constraint.
@@ -181,7 +207,7 @@ impl Chat {
             max_tokens: self.generation.max_tokens,
             choices: self.generation.n,
         };
-        self.sum(contents, generated)
+        (contents, generated)
     }
 
     /// Maximum number of calls in a conversation: each has an id and a name.
@@ -199,7 +225,10 @@ impl Chat {
         RequestCost {
             tokens: contents
                 .conversation(self)
-                .saturating_add(generated.tokens()),
+                .into_iter()
+                .fold(generated.tokens(), |sum, (_, tokens)| {
+                    sum.saturating_add(tokens)
+                }),
             ..RequestCost::raw(contents.bytes())
         }
     }
@@ -253,6 +282,29 @@ impl Embeddings {
 }
 
 impl OpenAi {
+    /// Where the tokens of the largest request come from, the largest share first.
+    pub(crate) fn token_shares(&self) -> Vec<TokenShare> {
+        let mut shares = Vec::new();
+        let most = self.most().tokens;
+        if let Some(chat) = self.chat.as_ref().filter(|rule| rule.most().tokens == most) {
+            let (contents, generated) = chat.largest();
+            shares.extend(contents.conversation(chat));
+            shares.push(("max_tokens and n of chat", generated.tokens()));
+        } else if let Some(rule) =
+            (self.completions.as_ref()).filter(|rule| rule.most().tokens == most)
+        {
+            let texts = number(rule.max_prompts.saturating_mul(rule.max_prompt_bytes));
+            let generated = "max_prompts, max_tokens, n and best_of of completions";
+            shares.push(("max_prompts and max_prompt_bytes of completions", texts));
+            shares.push((generated, most.saturating_sub(texts)));
+        } else {
+            shares.push(("max_items and max_item_bytes of embeddings", most));
+        }
+        shares.sort_by_key(|(_, tokens)| core::cmp::Reverse(*tokens));
+        shares.retain(|(_, tokens)| *tokens > 0);
+        shares
+    }
+
     /// Maximum cost of a request that satisfies the contract.
     pub(crate) fn most(&self) -> RequestCost {
         let all = [

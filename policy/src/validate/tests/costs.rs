@@ -168,7 +168,7 @@ fn a_request_within_the_contract_can_always_pass_once() {
         assert_eq!(errors(digits_alone("budget", &budget(most))), [""; 0]);
         let path = format!(".{unit}");
         let text = format!(
-            "a request that model \"digits\" accepts can have {most} {unit}, which would always be rejected (at least {most})"
+            "a request that model \"digits\" accepts can have {most} {unit}, which would always be rejected (at least {most}, or lower the max of the model's dims)"
         );
         refuse("cost", cost(most - 1), &path, &text);
         refuse("budget", budget(most - 1), &path, &text);
@@ -187,7 +187,7 @@ fn a_raw_body_is_charged_by_its_bytes_alone() {
         "/grants/0/cost",
         json!({"bytes": 65_535, "window_s": 60}),
         "grants[0].cost.bytes",
-        "model \"picture\" accepts can have 65536 bytes, which would always be rejected (at least 65536)",
+        "model \"picture\" accepts can have 65536 bytes, which would always be rejected (at least 65536, or lower",
     );
     accept("/grants/0/cost", json!({"bytes": 65_536, "window_s": 60}));
 }

@@ -449,6 +449,21 @@ fn each_fault_of_constraints_is_reported_with_its_fix() {
 }
 
 #[test]
+fn a_limit_below_one_request_says_where_its_tokens_come_from() {
+    let errors = errors(changed("/grants/3/cost/tokens", json!(10)));
+    let [error] = errors.as_slice() else {
+        panic!("{errors:#?}")
+    };
+    let shares = "which would always be rejected: 3200 by chat.max_messages (calls); 800 by \
+        tools.max_bytes, max_schema_bytes and constraints of chat; 512 by chat.tools (at least ";
+    assert!(error.contains(shares), "{error}");
+    assert!(
+        error.ends_with(", or lower chat.max_messages (calls))"),
+        "{error}"
+    );
+}
+
+#[test]
 fn keywords_need_schemas() {
     let errors = errors(changed(
         "/models/llama/openai/completions/constraints",

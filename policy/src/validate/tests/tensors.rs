@@ -45,14 +45,14 @@ fn a_tensor_has_a_name_a_datatype_and_a_shape() {
         errors(twice),
         ["models.hidden.inputs[1].name: \"image\" is listed twice"]
     );
-    let many: Vec<Value> = (0..65)
+    let many: Vec<Value> = (0..513)
         .map(|n| json!({"name": format!("t{n}"), "datatype": "INT8", "shape": []}))
         .collect();
     check(
         "/models/hidden/outputs",
         json!(many),
         "models.hidden.outputs",
-        "65 tensors are too many",
+        "513 tensors are too many, at most 512 are allowed",
     );
 }
 
