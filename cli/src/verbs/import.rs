@@ -9,6 +9,7 @@ pub(in crate::verbs) mod discovery;
 mod fetch;
 mod issuer;
 mod oip;
+mod openai;
 mod pbtxt;
 mod served;
 mod triton;
@@ -25,7 +26,8 @@ use tensorgate_wire::percent;
 
 pub(in crate::verbs) use fetch::Reach;
 use fetch::{Deadline, Server};
-pub(in crate::verbs) use served::{Kind, served};
+pub(in crate::verbs) use openai::TextModel;
+pub(in crate::verbs) use served::{Kind, Served, served};
 pub(in crate::verbs) use write::{plain, section};
 
 /// Largest metadata of a model, bytes.
@@ -124,7 +126,7 @@ impl Common {
 pub(in crate::verbs) struct Described {
     pub(in crate::verbs) name: String,
     versions: Vec<String>,
-    inputs: Vec<Tensor>,
+    pub(in crate::verbs) inputs: Vec<Tensor>,
     outputs: Vec<Tensor>,
     /// Whether the model answers one message of a stream several times.
     pub(in crate::verbs) decoupled: bool,
@@ -133,10 +135,10 @@ pub(in crate::verbs) struct Described {
 /// An input or output of the model.
 #[derive(Debug, PartialEq)]
 pub(in crate::verbs) struct Tensor {
-    name: String,
-    datatype: Datatype,
-    shape: Vec<Dim>,
-    optional: bool,
+    pub(in crate::verbs) name: String,
+    pub(in crate::verbs) datatype: Datatype,
+    pub(in crate::verbs) shape: Vec<Dim>,
+    pub(in crate::verbs) optional: bool,
 }
 
 /// A dimension of a tensor.

@@ -1,7 +1,11 @@
 //! The `init` verb: writes a first policy, a first key, and an empty list of revoked keys.
 //!
 //! The policy has the contracts of all models of a server. Bounds that the server does not report
-//! stay faults, as `import` leaves them, and are listed.
+//! stay faults, as `import` leaves them, and are listed. The last lines are a first request to each
+//! model.
+
+mod requests;
+mod texts;
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
@@ -17,17 +21,19 @@ use tensorgate_policy::Severity;
 use tensorgate_policy_load::load::load;
 use tensorgate_policy_text::Located;
 
-use super::import::{Described, Kind, plain, section, served};
+use super::import::{Described, Kind, Served, TextModel, plain, section, served};
 use super::keys;
 
 /// The policy's listen address.
 const LISTEN: &str = "127.0.0.1:8080";
-/// Name of the backend.
+/// Name of the backend of tensors.
 const BACKEND: &str = "gpu";
 /// Endpoint of a policy that is written without a server.
 const ENDPOINT: &str = "http://127.0.0.1:8001";
 /// The list of revoked keys, beside the policy.
 const REVOKED_KEYS: &str = "revoked-keys.txt";
+/// Maximum number of models whose first request is shown.
+const MAX_SHOWN_REQUESTS: usize = 16;
 /// Content of a list without entries.
 const NO_KEYS: &str =
     "# SHA-256 digests of revoked API keys. `tensorgate keys revoke` adds them.\n";
@@ -50,7 +56,7 @@ const EXAMPLE: &str = "models:
 /// Write a first policy with the models of a server, and a first key.
 #[derive(Args)]
 #[command(
-    after_help = "The server must list its models (Triton and MLServer do) unless --model names them. Without a URL, the policy has an example model to replace. An existing file is never overwritten. An empty list of revoked keys is written beside the policy, for `tensorgate keys revoke`.\n\nThe key is printed once on standard output, and the next steps on standard error. Each bound that the server does not report is a fault of the policy, and is listed. All answers together may take two minutes, and each must name the model that was asked for.\n\nExample: tensorgate init http://127.0.0.1:8000\nExample: tensorgate init --model digits http://127.0.0.1:8080 > app.key"
+    after_help = "The server must list its models (Triton, MLServer and servers of OpenAI's API do) unless --model names them. Without a URL, the policy has an example model to replace. An existing file is never overwritten. An empty list of revoked keys is written beside the policy, for `tensorgate keys revoke`.\n\nThe key is printed once on standard output, and the next steps on standard error. Each bound that the server does not report is a fault of the policy, and is listed. All answers together may take two minutes, and each must name the model that was asked for.\n\nExample: tensorgate init http://127.0.0.1:8000\nExample: tensorgate init --model digits http://127.0.0.1:8080 > app.key"
 )]
 pub struct Init {
     /// Server: `http://HOST:PORT`, or `https://HOST:PORT`.
@@ -75,12 +81,22 @@ pub struct Init {
 
 /// The models of the policy.
 struct Models {
+    /// The value of `listen`.
+    listen: String,
+    /// The line of `backends`, with its comment.
+    backend: String,
+    /// Operations of the grant.
+    operations: &'static str,
     /// The names of all.
     names: Vec<String>,
     /// Those of decoupled models, which serve streams alone.
     decoupled: Vec<String>,
     /// The section `models`.
     yaml: String,
+    /// A first request to each, as a command.
+    requests: Vec<String>,
+    /// What the reader should know.
+    notes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -102,15 +118,19 @@ impl Init {
         if self.config.exists() {
             return Err(exists(&self.config));
         }
-        let (endpoint, models) = match &self.url {
-            None => (ENDPOINT.to_owned(), Models::example()),
+        let models = match &self.url {
+            None => Models::example(),
             Some(url) => {
-                let served = served(self.from, url, &self.model, self.ca.as_deref())?;
-                (grpc_endpoint(url), Models::of(&served))
+                let base = url.trim_end_matches('/');
+                let base = base.strip_suffix("/v1").unwrap_or(base);
+                match served(self.from, base, &self.model, self.ca.as_deref())? {
+                    Served::Tensors(described) => Models::of_tensors(base, &described),
+                    Served::Texts(listed) => Models::of_texts(base, &listed)?,
+                }
             }
         };
         let (key, sha256) = keys::generate()?;
-        let text = policy(&self.client, &sha256, &endpoint, &models);
+        let text = policy(&self.client, &sha256, &models);
         let list = self.config.with_file_name(REVOKED_KEYS);
         let faults = self.write_files(&text, &list)?;
         let errors = faults.iter();
@@ -136,14 +156,8 @@ impl Init {
             printable(&list.display().to_string()),
             self.client
         ));
-        if self.url.is_some() {
-            ui.note(&format!(
-                "the gate will call the server's gRPC port, {endpoint}: change `endpoints` if it is another one"
-            ));
-        } else {
-            ui.note(&format!(
-                "replace model {EXAMPLE_NAME} and `endpoints` by those of your server"
-            ));
+        for note in &models.notes {
+            ui.note(note);
         }
         for name in &models.decoupled {
             ui.note(&format!(
@@ -164,13 +178,12 @@ impl Init {
             next.push_str(&format!("\n  tensorgate check {file}"));
         }
         next.push_str(&format!("\n  tensorgate up {file}"));
-        if models.in_rest().next().is_some() {
-            // A name that needs quotes could mean something to a shell.
-            let plain = models.in_rest().find(|name| plain(name) == **name);
-            let model = plain.unwrap_or("MODEL");
-            next.push_str(&format!(
-                "\n  curl -H \"x-api-key: KEY\" http://{LISTEN}/v2/models/{model}"
-            ));
+        if !models.requests.is_empty() {
+            next.push_str("\nthen, in another terminal, a first request to each model:");
+            next.push_str("\n  KEY=    # the key above");
+        }
+        for request in models.requests.iter().take(MAX_SHOWN_REQUESTS) {
+            next.push_str(&format!("\n  {request}"));
         }
         ui.note(&next);
         Ok(())
@@ -201,23 +214,64 @@ impl Init {
 impl Models {
     /// A model to replace.
     fn example() -> Self {
+        let about = format!("replace model {EXAMPLE_NAME} and `endpoints` by those of your server");
         Self {
+            listen: format!("{{address: {LISTEN}}}"),
+            backend: tensor_backend(ENDPOINT),
+            operations: TENSOR_OPERATIONS,
             names: vec![EXAMPLE_NAME.to_owned()],
             decoupled: Vec::new(),
             yaml: EXAMPLE.to_owned(),
+            requests: vec![requests::of_example(EXAMPLE_NAME)],
+            notes: vec![about],
         }
     }
 
-    /// The models of a server.
-    fn of(served: &[Described]) -> Self {
+    /// The models of a server of tensors.
+    fn of_tensors(url: &str, served: &[Described]) -> Self {
         let (yaml, _) = section(served, BACKEND);
+        let endpoint = grpc_endpoint(url);
+        let about = format!(
+            "the gate will call the server's gRPC port, {endpoint}: change `endpoints` if it is another one"
+        );
         let name = |model: &Described| model.name.clone();
         let decoupled = served.iter().filter(|model| model.decoupled);
         Self {
+            listen: format!("{{address: {LISTEN}}}"),
+            backend: tensor_backend(&endpoint),
+            operations: TENSOR_OPERATIONS,
             names: served.iter().map(name).collect(),
             decoupled: decoupled.map(name).collect(),
             yaml: yaml.join("\n") + "\n",
+            requests: served.iter().filter_map(requests::of_tensors).collect(),
+            notes: vec![about],
         }
+    }
+
+    /// The models of a server with OpenAI's API.
+    fn of_texts(url: &str, listed: &[TextModel]) -> Result<Self, Failure> {
+        let (models, mut notes) = texts::named(listed);
+        if models.is_empty() {
+            let why = notes.join("\n");
+            return Err(Failure::Input(format!("{url}: no model is left\n{why}")));
+        }
+        notes.push(format!("the gate will call OpenAI's API at {url}"));
+        let (name, endpoint) = (texts::BACKEND, plain(url));
+        Ok(Self {
+            // A whole answer may take a minute, a streamed one two.
+            listen: format!(
+                "{{address: {LISTEN}, limits: {{timeout_ms: 61000, stream_ms: 120000}}}}"
+            ),
+            backend: format!(
+                "  {name}: {{kind: openai, endpoints: [{endpoint}], timeout_ms: 60000}}"
+            ),
+            operations: "infer, stream, metadata",
+            names: models.iter().map(|model| model.name.clone()).collect(),
+            decoupled: Vec::new(),
+            yaml: texts::section(&models),
+            requests: models.iter().map(requests::of_texts).collect(),
+            notes,
+        })
     }
 
     /// The models that have routes in REST.
@@ -239,32 +293,47 @@ fn grpc_endpoint(url: &str) -> String {
     next.unwrap_or_else(|| format!("{base}:8001"))
 }
 
+/// Operations of models that take tensors.
+const TENSOR_OPERATIONS: &str = "infer, metadata, ready";
+
+/// The backend of models that take tensors.
+fn tensor_backend(endpoint: &str) -> String {
+    let endpoint = plain(endpoint);
+    format!(
+        "  # The server's gRPC port.\n  {BACKEND}: {{kind: open-inference, endpoints: [{endpoint}]}}"
+    )
+}
+
 /// The policy's text. A decoupled model takes streams and nothing else, so it has its own grant.
-fn policy(client: &str, sha256: &str, endpoint: &str, models: &Models) -> String {
-    let (client, endpoint) = (plain(client), plain(endpoint));
+fn policy(client: &str, sha256: &str, models: &Models) -> String {
+    let client = plain(client);
     let in_rest: Vec<_> = models.in_rest().map(plain).collect();
     let decoupled: Vec<_> = models.decoupled.iter().map(|name| plain(name)).collect();
-    let grants = grant("first", &client, &in_rest, "infer")
-        + &grant("streams", &client, &decoupled, "stream");
-    let yaml = &models.yaml;
+    let grants = grant("first", &client, &in_rest, models.operations)
+        + &grant("streams", &client, &decoupled, "stream, metadata, ready");
+    let Models {
+        listen,
+        backend,
+        yaml,
+        ..
+    } = models;
     format!(
         "# Written by `tensorgate init`. `tensorgate check` reports what is missing.
 version: 1
-listen: {{address: {LISTEN}}}
+listen: {listen}
 clients:
   {client}: {{api_keys: [{{sha256: \"{sha256}\"}}]}}
 # `tensorgate keys revoke` adds to this list.
 revoked: {{keys_file: {REVOKED_KEYS}}}
 backends:
-  # The server's gRPC port.
-  {BACKEND}: {{kind: open-inference, endpoints: [{endpoint}]}}
+{backend}
 grants:
 {grants}{yaml}"
     )
 }
 
 /// An entry of `grants`; nothing without models.
-fn grant(name: &str, client: &str, models: &[String], operation: &str) -> String {
+fn grant(name: &str, client: &str, models: &[String], operations: &str) -> String {
     if models.is_empty() {
         return String::new();
     }
@@ -273,7 +342,7 @@ fn grant(name: &str, client: &str, models: &[String], operation: &str) -> String
         "  - name: {name}
     clients: [{client}]
     models: [{models}]
-    operations: [{operation}, metadata, ready]
+    operations: [{operations}]
     rate: {{quota: 600, window_s: 60}}    # requests of each client
 "
     )

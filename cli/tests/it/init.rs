@@ -61,7 +61,13 @@ fn all_loaded_models_of_a_triton_are_served_at_once() {
     ];
     assert_eq!(asked.join().unwrap(), expected);
     assert!(!ran.stderr.contains("complete what"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("/v2/models/resnet"), "{}", ran.stderr);
+    let request = "printf '{\"inputs\":[{\"name\":\"image\",\"datatype\":\"FP32\",\"shape\":[1,3,224],\"data\":[%s]}]}' \"$(yes '0' | head -n 672 | paste -sd, -)\" | curl";
+    assert!(ran.stderr.contains(request), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("/v2/models/resnet/infer"),
+        "{}",
+        ran.stderr
+    );
     let policy = std::fs::read_to_string(scratch.path().join("gate.yaml")).unwrap();
     let endpoint = format!("http://127.0.0.1:{}", port + 1);
     assert!(policy.contains(&endpoint), "{policy}");
@@ -114,6 +120,89 @@ fn a_decoupled_model_is_served_over_streams_of_grpc_alone() {
     let ran = init(&scratch, &["-c", "streams.yaml", &url]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(!ran.stderr.contains("curl"), "REST: {}", ran.stderr);
+}
+
+/// A server that answers this to `GET /v1/models`, and 404 to everything else.
+fn text_server(list: String) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut bytes = [0; 1024];
+            let read = stream.read(&mut bytes).unwrap();
+            let (status, body) = if bytes[..read].starts_with(b"GET /v1/models HTTP") {
+                ("200 OK", list.as_str())
+            } else {
+                ("404 Not Found", "{\"detail\":\"Not Found\"}")
+            };
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n");
+            let _ = stream.write_all((head + body).as_bytes());
+        }
+    });
+    port
+}
+
+#[test]
+fn models_of_an_openai_server_get_a_policy_and_a_request_each() {
+    let list = serde_json::json!({"object": "list", "data": [
+        {"id": "meta-llama/Llama-3.1-8B", "object": "model", "max_model_len": 8192},
+        {"id": "llama3.2:3b", "object": "model", "max_model_len": "long"},
+        {"id": "BAAI/bge-m3", "object": "model"},
+        {"id": "/models/qwen"},
+        {"id": "a\n  admin: \"x\"; rm -rf $HOME"},
+    ]});
+    let port = text_server(list.to_string());
+    for (file, url) in [
+        ("gate.yaml", format!("http://127.0.0.1:{port}")),
+        ("v1.yaml", format!("http://127.0.0.1:{port}/v1/")),
+    ] {
+        let scratch = Scratch::new();
+        let ran = init(&scratch, &["-c", file, &url]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let policy = std::fs::read_to_string(scratch.path().join(file)).unwrap();
+        let endpoint = format!("kind: openai, endpoints: [\"http://127.0.0.1:{port}\"]");
+        for text in [
+            endpoint.as_str(),
+            "models: [BAAI/bge-m3, llama3.2-3b, meta-llama/Llama-3.1-8B]",
+            "operations: [infer, stream, metadata]",
+            "backend_model: \"llama3.2:3b\"",
+            "max_prompt_bytes: 32768\n        max_tokens: 2048",
+            "max_prompt_bytes: 131072\n        max_tokens: 1024",
+        ] {
+            assert!(policy.contains(text), "{text}: {policy}");
+        }
+        assert!(
+            !policy.contains("admin") && !policy.contains("qwen"),
+            "{policy}"
+        );
+        for text in [
+            "model /models/qwen is left out",
+            "rm -rf $HOME is left out",
+            "clients call model llama3.2:3b llama3.2-3b",
+            "'{\"model\":\"BAAI/bge-m3\",\"input\":\"hello\"}' http://127.0.0.1:8080/v1/embeddings",
+            "'{\"model\":\"llama3.2-3b\",\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}'",
+        ] {
+            assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
+        }
+        let check = run_in(scratch.path(), &["check", file]);
+        assert_eq!(check.code, 0, "{}", check.stderr);
+    }
+    let url = format!("http://127.0.0.1:{port}");
+    let scratch = Scratch::new();
+    let ran = init(&scratch, &["--from", "openai", "--model", "other", &url]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("lists no model \"other\""),
+        "{}",
+        ran.stderr
+    );
+    let none = text_server("{\"data\":[{\"id\":\"/models/qwen\"}]}".to_owned());
+    let ran = init(&scratch, &[&format!("http://127.0.0.1:{none}")]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("--served-model-name"), "{}", ran.stderr);
+    assert!(!scratch.path().join("gate.yaml").exists());
 }
 
 #[test]

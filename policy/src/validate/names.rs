@@ -36,6 +36,15 @@ pub(super) fn name(path: &Path, text: &str) -> Option<()> {
     Some(())
 }
 
+/// Name of a model at a server of OpenAI's API. It is sent in a body alone, and may have a tag, as
+/// in `llama3:8b`.
+pub(super) fn served_model(path: &Path, text: &str) -> Option<()> {
+    match text.split_once(':') {
+        Some((base, tag)) => name(path, base).and(version(path, tag)),
+        None => name(path, text),
+    }
+}
+
 /// Checks every entry of a section and its name, so that all faults are reported.
 pub(super) fn each<R, T>(
     path: &Path,

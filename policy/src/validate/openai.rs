@@ -103,7 +103,9 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
     {
         backend_path.unknown::<_, ()>("backend", backend, policy.backends.keys());
     }
-    let backend_model = model_fields::backend_model(path, raw);
+    let backend_model = optional(raw.backend_model.as_ref(), |model| {
+        names::served_model(&path.field("backend_model"), model).map(|()| model.clone())
+    });
     let versions = versions(&path.field("versions"), &raw.versions);
     let protocols = protocols(&path.field("protocols"), &raw.protocols);
     meaningless(path, raw);

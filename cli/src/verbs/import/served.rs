@@ -1,7 +1,7 @@
 //! All models of a server.
 //!
 //! The Open Inference Protocol has no list of models. Triton and MLServer have one, the index of
-//! the model repository.
+//! the model repository. OpenAI's API has a list of its own.
 
 use std::path::Path;
 
@@ -9,8 +9,13 @@ use clap::ValueEnum;
 use serde::Deserialize;
 use tensorgate_cli_common::Failure;
 
+<<<<<<< HEAD
 use super::fetch::{self, Deadline, Reach};
 use super::{Address, Described, bad, oip, triton};
+=======
+use super::fetch::{self, Deadline};
+use super::{Address, Described, TextModel, bad, oip, openai, triton};
+>>>>>>> c01b286e (init: recognise servers of OpenAI's API; end with first requests)
 
 /// Maximum number of models.
 const MAX_MODELS: usize = 1_000;
@@ -27,6 +32,17 @@ pub enum Kind {
     Oip,
     /// Triton, whose configuration also has batch sizes.
     Triton,
+    /// OpenAI's API: vLLM, SGLang, llama.cpp, Ollama.
+    #[value(name = "openai")]
+    OpenAi,
+}
+
+/// The models of a server.
+pub enum Served {
+    /// Models that take tensors.
+    Tensors(Vec<Described>),
+    /// Models that take texts.
+    Texts(Vec<TextModel>),
 }
 
 /// An entry of the index; other members are ignored.
@@ -45,20 +61,23 @@ struct ServerDescription {
 }
 
 /// Queries a server for these models, or for all that are loaded. Without a kind, the server's
-/// name decides. `ca` replaces the system's certificate authorities.
+/// answers decide. `ca` replaces the system's certificate authorities.
 pub fn served(
     kind: Option<Kind>,
     base: &str,
     models: &[String],
     ca: Option<&Path>,
-) -> Result<Vec<Described>, Failure> {
+) -> Result<Served, Failure> {
     let server = fetch::Server {
         base,
         ca,
         deadline: Deadline::start(),
         reach: Reach::Any,
     };
-    let kind = kind.unwrap_or_else(|| named(&server));
+    let kind = kind.unwrap_or_else(|| recognised(&server));
+    if kind == Kind::OpenAi {
+        return openai::listed(&server, models).map(Served::Texts);
+    }
     let index;
     let models = match models {
         [] => {
@@ -71,23 +90,24 @@ pub fn served(
         let address = Address { server, model };
         match kind {
             Kind::Triton => triton::from_server(&address),
-            Kind::Oip => oip::described(base, oip::from_server(&address)?),
+            Kind::Oip | Kind::OpenAi => oip::described(base, oip::from_server(&address)?),
         }
     };
-    models.iter().map(describe).collect()
+    let described: Result<_, _> = models.iter().map(describe).collect();
+    described.map(Served::Tensors)
 }
 
-/// The kind that a server's name says. Only Triton has a kind of its own, and a server that does
-/// not describe itself is not Triton.
-fn named(server: &fetch::Server<'_>) -> Kind {
+/// The kind that a server's own name says. Only Triton has a kind of its own. A server without a
+/// name may have OpenAI's list of models.
+fn recognised(server: &fetch::Server<'_>) -> Kind {
     let described = fetch::get(server, "/v2").ok();
     let described: ServerDescription = described
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default();
-    if described.name == TRITON {
-        Kind::Triton
-    } else {
-        Kind::Oip
+    match described.name.as_str() {
+        TRITON => Kind::Triton,
+        "" if openai::listed(server, &[]).is_ok() => Kind::OpenAi,
+        _ => Kind::Oip,
     }
 }
 

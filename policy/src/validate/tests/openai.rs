@@ -63,6 +63,22 @@ fn a_model_of_the_api_is_valid() {
 }
 
 #[test]
+fn a_model_at_the_server_may_have_a_tag() {
+    for (name, passes) in [
+        ("llama3.2:3b", true),
+        ("hf.co/owner/model:Q4_K_M", true),
+        ("a:b:c", false),
+        ("a:", false),
+        (":b", false),
+        ("a:b/c", false),
+        ("a:\n", false),
+    ] {
+        let document = changed("/models/llama/backend_model", json!(name));
+        assert_eq!(errors(document).is_empty(), passes, "{name:?}");
+    }
+}
+
+#[test]
 fn each_fault_of_an_openai_model_is_reported_at_its_path() {
     let check = |at: &str, value: Value, path: &str, text: &str| {
         let shown = format!("{at} = {value}");

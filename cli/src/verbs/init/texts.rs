@@ -1,0 +1,168 @@
+//! The policy of a server with OpenAI's API. Its list of models has names only, so the bounds are
+//! defaults. A context's length, if the server says it, bounds prompts and answers.
+
+use std::collections::BTreeSet;
+
+use tensorgate_cli_common::ui::printable;
+
+use super::super::import::TextModel;
+use super::plain;
+
+/// Name of the backend.
+pub(super) const BACKEND: &str = "llm";
+/// Maximum prompt without a known context, bytes.
+const PROMPT_BYTES: u64 = 128 << 10;
+/// Minimum and maximum prompt by the context, bytes. The default policy holds 8 MiB of a body.
+const LEAST_PROMPT_BYTES: u64 = 4 << 10;
+const MOST_PROMPT_BYTES: u64 = 4 << 20;
+/// Bytes of a usual token.
+const BYTES_A_TOKEN: u64 = 4;
+/// Maximum answer without a known context, tokens.
+const ANSWER_TOKENS: u64 = 1_024;
+/// Maximum answer by the context, tokens: at most a quarter of it, since the gate always asks for
+/// one, and servers refuse a prompt that leaves no room for it.
+const MOST_ANSWER_TOKENS: u64 = 4_096;
+/// Maximum length of a model's name in a policy.
+const MAX_NAME_BYTES: usize = 128;
+/// Maximum characters of a name in a message.
+const MAX_SHOWN_CHARS: usize = 128;
+/// Parts of the names of models that embed texts.
+const EMBEDDERS: [&str; 4] = ["embed", "bge-", "e5-", "gte-"];
+
+/// A model of the policy.
+pub(super) struct NamedModel<'m> {
+    /// Its name in the policy, which clients use.
+    pub(super) name: String,
+    model: &'m TextModel,
+}
+
+impl NamedModel<'_> {
+    /// Whether its name says that it embeds texts. The server does not say it.
+    pub(super) fn embeds(&self) -> bool {
+        let name = self.name.to_ascii_lowercase();
+        EMBEDDERS.iter().any(|part| name.contains(part))
+    }
+}
+
+/// The models with names for a policy, and a note about each other one.
+pub(super) fn named(models: &[TextModel]) -> (Vec<NamedModel<'_>>, Vec<String>) {
+    let (mut named, mut notes) = (Vec::new(), Vec::new());
+    let mut names = BTreeSet::new();
+    for model in models {
+        let name = model.id.replace(':', "-");
+        let shown: String = model.id.chars().take(MAX_SHOWN_CHARS).collect();
+        let shown = printable(&shown);
+        if !is_name(&name) || !names.insert(name.clone()) {
+            notes.push(format!(
+                "model {shown} is left out: give it a name of letters, digits, `.`, `_`, `-` and single `/` at the server (vLLM: --served-model-name)"
+            ));
+            continue;
+        }
+        if name != model.id {
+            notes.push(format!("clients call model {shown} {name}"));
+        }
+        named.push(NamedModel { name, model });
+    }
+    (named, notes)
+}
+
+/// Whether a policy takes a name.
+fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte);
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with('.');
+    name.len() <= MAX_NAME_BYTES && name.bytes().all(plain) && name.split('/').all(is_part)
+}
+
+/// The section `models`.
+pub(super) fn section(models: &[NamedModel<'_>]) -> String {
+    let mut yaml = String::from("models:\n");
+    for named in models {
+        let (name, id) = (plain(&named.name), plain(&named.model.id));
+        yaml.push_str(&format!(
+            "  {name}:
+    backend: {BACKEND}
+    backend_model: {id}
+    versions: [\"1\"]
+    protocols: [openai]
+"
+        ));
+        if named.embeds() {
+            yaml.push_str(
+                "    openai:
+      # Its name says that it embeds texts: adjust the bounds to the model.
+      embeddings: {max_items: 64, max_item_bytes: 32KiB}
+",
+            );
+        } else {
+            yaml.push_str(&chat(named.model));
+        }
+    }
+    yaml
+}
+
+fn chat(model: &TextModel) -> String {
+    let by_context = |tokens: u64| {
+        let bytes = tokens.saturating_mul(BYTES_A_TOKEN);
+        let bytes = bytes.clamp(LEAST_PROMPT_BYTES, MOST_PROMPT_BYTES);
+        (bytes, (tokens / 4).clamp(1, MOST_ANSWER_TOKENS))
+    };
+    let (prompt_bytes, tokens) =
+        (model.context_tokens).map_or((PROMPT_BYTES, ANSWER_TOKENS), by_context);
+    let about = match model.context_tokens {
+        Some(context) => format!("the server's context has {context} tokens"),
+        None => "defaults: adjust them to the model's context".to_owned(),
+    };
+    format!(
+        "    parameters:
+      temperature: {{float: [0, 2]}}
+      top_p: {{float: [0, 1]}}
+      presence_penalty: {{float: [-2, 2]}}
+      frequency_penalty: {{float: [-2, 2]}}
+      seed: {{int: [0, 2147483647]}}
+      parallel_tool_calls: {{bool: true}}
+    openai:
+      chat:
+        max_messages: 256
+        # Prompts and answers: {about}.
+        max_message_bytes: {prompt_bytes}
+        max_prompt_bytes: {prompt_bytes}
+        max_tokens: {tokens}
+        roles: [system, developer, user, assistant, tool]
+        stop: 4
+        stream: true
+        tools: {{max: 64, max_bytes: 64KiB}}
+        response_format: [text, json_object, json_schema]
+        max_schema_bytes: 16KiB
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_servers_are_names_of_the_policy_or_left_out() {
+        for (id, expected) in [
+            ("meta-llama/Llama-3.1-8B", Some("meta-llama/Llama-3.1-8B")),
+            ("llama3.2:3b", Some("llama3.2-3b")),
+            ("/models/llama", None),
+            ("a//b", None),
+            ("../a", None),
+            ("a\n  admin: x", None),
+            ("a\"b", None),
+            ("\u{202e}a", None),
+            ("", None),
+        ] {
+            let models = [TextModel {
+                id: id.to_owned(),
+                context_tokens: None,
+            }];
+            let (named, notes) = named(&models);
+            let name = named.first().map(|model| model.name.as_str());
+            assert_eq!(name, expected, "{id:?}");
+            assert_eq!(notes.is_empty(), expected == Some(id), "{notes:?}");
+            assert!(notes.iter().all(|note| !note.contains('\n')));
+        }
+    }
+}
