@@ -72,7 +72,7 @@ impl Expansion {
         if by_ratio > least { by_ratio } else { least }
     }
 
-    /// Estimate for so many compressed bytes that nobody has expanded yet. Only a sparse body
+    /// Estimate for so many compressed bytes, before they are expanded. Only a sparse body
     /// becomes more, within `free_bytes`.
     pub const fn most_by_ratio(&self, compressed_bytes: usize) -> usize {
         let by_ratio = compressed_bytes.saturating_mul(self.max_ratio);

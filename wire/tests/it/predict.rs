@@ -107,6 +107,23 @@ fn long_integers_are_read_however_many_they_are() {
 }
 
 #[test]
+fn rows_have_hundreds_of_columns_in_any_order() {
+    let names: Vec<String> = (0..MAX_INPUTS).map(|n| format!("c{n}")).collect();
+    let listed: Vec<_> = names.iter().map(|name| (name.as_str(), "INT8")).collect();
+    let rules = rules(&listed);
+    let mut members: Vec<_> = names.iter().map(|name| format!("\"{name}\":1")).collect();
+    let first = members.join(",");
+    members.reverse();
+    let body = format!("{{\"instances\":[{{{first}}},{{{}}}]}}", members.join(","));
+    let request = json(&body, &rules).unwrap_or_else(|denial| panic!("{denial:?}"));
+    let tensors = tensors_of(&request);
+    assert_eq!(tensors.len(), MAX_INPUTS);
+    for (name, shape, data) in tensors {
+        assert_eq!((shape, data), (vec![2], Ok(vec![1, 1])), "{name}");
+    }
+}
+
+#[test]
 fn every_count_has_a_bound() {
     let one = rules(&[("x", "FP64")]);
     let long = "0.12345678901234567890123";

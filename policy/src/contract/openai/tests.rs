@@ -410,6 +410,44 @@ fn what_is_too_long_is_not_searched_for_special_tokens() {
 }
 
 #[test]
+fn a_fault_of_a_function_names_its_member() {
+    let mut rules = rules();
+    rules.chat.as_mut().unwrap().tools = Some(Tools {
+        max: 2,
+        max_bytes: 8_192,
+    });
+    let check = |name: &'static str, value: Value<'static>| {
+        let function = object([("name", Value::text("f")), (name, value)]);
+        let tool = object([("type", Value::text("function")), ("function", function)]);
+        let document = members([
+            ("messages", user_message(Value::text("a"))),
+            ("tools", Value::Array(vec![tool])),
+        ]);
+        rules.check(Api::Chat, &document, &mut Err)
+    };
+    // Bounded by max_bytes alone.
+    let long = || Value::String(Cow::Owned("d".repeat(6_000)));
+    assert!(check("description", long()).is_ok());
+    let condition = object([("if", object([]))]);
+    for (name, value, expected) in [
+        ("description", Value::Int(1), "/function/description is not"),
+        (
+            "url",
+            long(),
+            "/function/url is a member of a function that no",
+        ),
+        ("strict", Value::Int(1), "/function/strict is not a boolean"),
+        ("parameters", condition, "/function/parameters/if is not"),
+    ] {
+        let denial = check(name, value).unwrap_err();
+        assert_eq!(denial.field.as_deref(), Some("parameter \"tools\"[0]"));
+        let shown = denial.described_field().unwrap();
+        assert!(shown.contains(expected), "{shown}");
+        assert!(denial.cause.contains(expected), "{denial:?}");
+    }
+}
+
+#[test]
 fn texts_have_the_size_that_the_policy_requires() {
     let mut rules = rules();
     let reason = |rules: &OpenAi, api, document: Members<'static>| {

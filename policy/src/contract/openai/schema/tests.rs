@@ -88,14 +88,14 @@ fn a_pointer_is_bounded() {
 }
 
 #[test]
-fn a_reference_to_a_place_counts_as_the_schema_that_is_there() {
-    let place = |path: &'static str| object([("$ref", Value::text(path))]);
+fn a_pointer_counts_as_the_schema_that_it_points_to() {
+    let reference = |path: &'static str| object([("$ref", Value::text(path))]);
     let with = |path| {
         let properties = object([
             ("a", keyword("maxItems", Value::Int(1_000))),
             (
                 "b",
-                object([("maxItems", Value::Int(40)), ("items", place(path))]),
+                object([("maxItems", Value::Int(40)), ("items", reference(path))]),
             ),
         ]);
         causes(&keyword("properties", properties))
@@ -116,9 +116,12 @@ fn a_reference_to_a_place_counts_as_the_schema_that_is_there() {
     }
     let itself = with("#/properties/b").1.unwrap();
     assert!(itself.contains("part of"), "{itself}");
-    // One place has one pointer.
+    // A schema has one pointer.
     let listed = |path| {
-        let list = keyword("prefixItems", Value::Array(vec![object([]), place(path)]));
+        let list = keyword(
+            "prefixItems",
+            Value::Array(vec![object([]), reference(path)]),
+        );
         causes(&list).1
     };
     assert_eq!(listed("#/prefixItems/0"), None);
