@@ -122,6 +122,9 @@ DETAILS = (
 LEFT_OUT = {
     "the bundle, which commands write and nobody edits": ("policy/src/raw/bundle.rs",),
     "patterns of the policy": ("policy/src/contract/pattern",),
+    "what bounds the cost of a request, which faults of a policy name": (
+        "policy/src/contract/openai/tokens.rs",
+    ),
     "configuration of the filter": (
         "filters/core/src/root.rs",
         "filters/core/src/filter.rs",
