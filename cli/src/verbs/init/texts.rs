@@ -130,6 +130,7 @@ fn chat(model: &TextModel) -> String {
         roles: [system, developer, user, assistant, tool]
         stop: 4
         stream: true
+        # `constraints: {{members: [pattern]}}` allows patterns in schemas, as zod 4 writes them.
         tools: {{max: 64, max_bytes: 64KiB}}
         response_format: [text, json_object, json_schema]
         max_schema_bytes: 16KiB
