@@ -193,7 +193,8 @@ def readable_refusals(table, direct, gate, anonymous):
     check("http: compressed for a model that takes no such requests", "415", "encoding", gzip)
     gzip = lambda side: infer(side, "grpc", "echo", known["echo"], compression_algorithm="gzip")
     check("grpc: compressed for a model that takes no such requests", "INVALID_ARGUMENT", "encoding", gzip)
-    bomb = [("image", "FP32", np.zeros((32, 1, 8, 8), np.float32))]
+    # More than 1 MiB: a smaller batch may have any ratio.
+    bomb = [("image", "FP32", np.zeros((6_000, 1, 8, 8), np.float32))]
     gzip = lambda side: infer(side, "http", "digits", bomb, request_compression_algorithm="gzip")
     check("http: compressed beyond what a byte may stand for", "413", "too large", gzip)
     for protocol in ("grpc",):

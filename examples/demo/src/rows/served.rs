@@ -15,7 +15,7 @@ use crate::request::{
     Request, compressed, grpc_infer, http, image, infer_path, named_images, posted_file,
     prediction, recognise, rest, rows as instances,
 };
-use crate::split::Split;
+use crate::split::{PIXELS, Split};
 
 /// Real held-out digits.
 const IMAGES: &str = "examples/images";
@@ -34,6 +34,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
         Ok(http("POST", &infer_path("digits-png"), &fields, body))
     };
     let body = |first, count| json!({"inputs": [image(&split.pixels(first, count))]});
+    let blank = json!({"inputs": [image(&[0.0; 32 * PIXELS])]});
     let both = format!("{0}, {0}", digit(3));
     Ok(vec![
         serve(
@@ -65,6 +66,12 @@ pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
             digit(0),
             best_of_json,
             compressed(&keys.scorer, "digits", &body(0, 1)),
+        ),
+        serve(
+            "a batch of blank digits in gzip, a hundred bytes in one",
+            "32 digits",
+            count_of_json,
+            compressed(&keys.scorer, "digits", &blank),
         ),
         serve(
             "a batch of 32 digits",
