@@ -68,7 +68,7 @@ pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
             compressed(&keys.scorer, "digits", &body(0, 1)),
         ),
         serve(
-            "a batch of blank digits in gzip, a hundred bytes in one",
+            "a batch of blank digits in gzip, seventy bytes in one",
             "32 digits",
             count_of_json,
             compressed(&keys.scorer, "digits", &blank),
