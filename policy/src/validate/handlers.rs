@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::report::{Bounds, Path, bounds, optional, quote};
 use super::usage::Usage;
 use super::{egress, names, signing};
+use crate::contract::TensorRule;
 use crate::policy::{Handler, Lookup};
 use crate::raw;
 use crate::raw::{ByteSize, Chain};
@@ -134,6 +135,22 @@ fn config(path: &Path, raw: &BTreeMap<String, String>) -> Option<()> {
 
 /// Maximum handlers of a chain. Each needs a new instance, and all share the request's deadline.
 const MAX_LINKS: usize = 8;
+
+/// Maximum tensors that a call returns, as the sandbox has it.
+const MAX_RETURNED_TENSORS: usize = 64;
+
+/// Rejects handlers that would have to return more tensors than a call can.
+pub(super) fn can_return(path: &Path, has_handlers: bool, rules: &[TensorRule]) {
+    let required = rules.iter().filter(|rule| !rule.optional()).count();
+    if has_handlers && required > MAX_RETURNED_TENSORS {
+        path.error_with_fix(
+            format!(
+                "cannot return {required} tensors: a call of a handler returns at most {MAX_RETURNED_TENSORS}"
+            ),
+            "a model without the handler, or with fewer tensors",
+        );
+    }
+}
 
 /// The handlers in order; empty without a chain.
 pub(super) fn chain(path: &Path, raw: Option<&Chain>, policy: &raw::Policy) -> Option<Vec<String>> {

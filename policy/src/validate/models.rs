@@ -147,6 +147,12 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
     let (inputs, outputs) = (inputs?, outputs?);
     met?;
     let returns = returns?.unwrap_or_else(|| outputs.clone());
+    handlers::can_return(&path.field("preprocess"), raw.preprocess.is_some(), &inputs);
+    handlers::can_return(
+        &path.field("postprocess"),
+        raw.postprocess.is_some(),
+        &returns,
+    );
     let (sent, protocols, versions) = (sent?, protocols?, versions?);
     let (client_inputs, content_types): (&[_], &[_]) = match &sent {
         Some(Sent::Tensors(rules)) => (rules, &[]),

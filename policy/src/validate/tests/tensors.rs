@@ -57,6 +57,21 @@ fn a_tensor_has_a_name_a_datatype_and_a_shape() {
 }
 
 #[test]
+fn a_handler_returns_no_more_tensors_than_a_call_can() {
+    for (count, passes) in [(64, true), (65, false)] {
+        let inputs: Vec<Value> = (0..count)
+            .map(|n| json!({"name": format!("t{n}"), "datatype": "INT8", "shape": []}))
+            .collect();
+        let mut document = document();
+        put(&mut document, "/models/picture/inputs", json!(inputs));
+        let fault = "models.picture.preprocess: cannot return 65 tensors";
+        let errors = errors(document);
+        let found = errors.iter().any(|error| error.starts_with(fault));
+        assert_eq!(!found, passes, "{errors:#?}");
+    }
+}
+
+#[test]
 fn every_dim_is_bounded() {
     let shape = |value: Value, path: &str, text: &str| {
         check(
