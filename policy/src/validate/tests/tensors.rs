@@ -64,6 +64,9 @@ fn a_handler_returns_no_more_tensors_than_a_call_can() {
             .collect();
         let mut document = document();
         put(&mut document, "/models/picture/inputs", json!(inputs));
+        let output = json!([{"name": "y", "datatype": "FP32", "shape": [1]}]);
+        put(&mut document, "/models/picture/outputs", output.clone());
+        put(&mut document, "/models/picture/returns/outputs", output);
         let fault = "models.picture.preprocess: cannot return 65 tensors";
         let errors = errors(document);
         let found = errors.iter().any(|error| error.starts_with(fault));
