@@ -58,11 +58,7 @@ pub use lookup::{KeyType, Lookup, LookupKind};
 pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{
     AnswerLinks, CacheSalt, Chat, Completions, Constraints, Embeddings, ImageLinks, Images, OpenAi,
-<<<<<<< HEAD
-    Profile, RequestLinks, SpecialTokens, Tools, UnofferedCalls,
-=======
-    RequestLinks, Schemas, SpecialTokens, Tools, UnofferedCalls,
->>>>>>> 0a51ec9c (policy: common keywords in schemas of tools that only describe)
+    Profile, RequestLinks, Schemas, SpecialTokens, Tools, UnofferedCalls,
 };
 pub use parameters::{ParameterRule, TextRule};
 pub use published_keys::{KeyEntry, KeyEntryFault, KeySet};

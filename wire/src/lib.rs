@@ -42,13 +42,8 @@ pub mod upstream;
 
 pub use answer::Answer;
 pub use decode::{addressee, check_server_query, decode};
-<<<<<<< HEAD
-pub use expand::expand;
-pub use route::{asks_config, refused_in};
-=======
 pub use expand::{expand, most_expanded};
-pub use route::refused_in;
->>>>>>> c98bc4ed (expand: the ratio of compressed bodies binds beyond 1 MiB)
+pub use route::{asks_config, refused_in};
 pub use stream::BodyStream;
 
 /// The members of one JSON object: a tree of limited depth and size with unique names.

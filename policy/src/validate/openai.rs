@@ -1,11 +1,8 @@
 //! Models of OpenAI's API: rules per kind of request, and model fields without meaning.
 
 mod generation;
-<<<<<<< HEAD
 mod profile;
-=======
 mod schemas;
->>>>>>> 0a51ec9c (policy: common keywords in schemas of tools that only describe)
 mod screening;
 mod texts;
 

@@ -120,11 +120,11 @@ async fn the_model_list_has_only_granted_models_whose_credential_requirements_ar
         (Proof::ApiKey, &["llama"][..]),
         (Proof::Mtls, &["guarded", "llama"]),
     ] {
-        let context = Context {
+        let proven = |path: &str| Context {
             proofs: Proofs::NONE.with(proof),
-            ..context("GET", "/v1/models")
+            ..context("GET", path)
         };
-        let contexts = [context.sign(&key())];
+        let contexts = [proven("/v1/models").sign(&key())];
         let answer = running.gate.send("GET", "/v1/models", &contexts, "").await;
         let data: Vec<_> = names
             .iter()
@@ -134,11 +134,7 @@ async fn the_model_list_has_only_granted_models_whose_credential_requirements_ar
         assert_eq!(answer.json(), list, "{proof:?}");
         for name in ["guarded", "llama"] {
             let path = format!("/v1/models/{name}");
-            let context = Context {
-                proofs: Proofs::NONE.with(proof),
-                ..context("GET", &path)
-            };
-            let contexts = [context.sign(&key())];
+            let contexts = [proven(&path).sign(&key())];
             let answer = running.gate.send("GET", &path, &contexts, "").await;
             let is_listed = names.contains(&name);
             assert_eq!(answer.status, if is_listed { 200 } else { 403 }, "{path}");

@@ -9,13 +9,8 @@ use clap::ValueEnum;
 use serde::Deserialize;
 use tensorgate_cli_common::Failure;
 
-<<<<<<< HEAD
 use super::fetch::{self, Deadline, Reach};
-use super::{Address, Described, bad, oip, triton};
-=======
-use super::fetch::{self, Deadline};
 use super::{Address, Described, TextModel, bad, oip, openai, triton};
->>>>>>> c01b286e (init: recognise servers of OpenAI's API; end with first requests)
 
 /// Maximum number of models.
 const MAX_MODELS: usize = 1_000;

@@ -3,17 +3,11 @@
 use alloc::format;
 use alloc::string::String;
 
-<<<<<<< HEAD
 use super::history::{
     Call, NOT_A_CALL_WORD, TEXTS, has_other_content, is_call_word, is_left_out,
     is_left_out_of_part, is_no_content, is_participant,
 };
-use super::members::{
-    CHOICES, MAX_DESCRIPTION_BYTES, REQUIRED, count, function, is_function, is_id, only_name,
-};
-=======
 use super::members::{CHOICES, Compiled, REQUIRED, count, function, is_function, is_id, only_name};
->>>>>>> 0a51ec9c (policy: common keywords in schemas of tools that only describe)
 use super::picture::{DATA, Look, Picture};
 use super::schema::{self, Fault, SchemaFault, SchemaRules};
 use super::special_tokens::TextForm;

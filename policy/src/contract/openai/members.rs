@@ -17,19 +17,14 @@ use crate::values::json::{Members, Value, member};
 const MAX_STOP_BYTES: usize = 256;
 /// Maximum length of a schema's name; the API's own limit.
 const MAX_ID_BYTES: usize = 64;
-<<<<<<< HEAD
 /// Maximum size of a function's name: the limit of tools in MCP.
 const MAX_FUNCTION_NAME_BYTES: usize = 128;
-/// Maximum size of a function description.
-pub(super) const MAX_DESCRIPTION_BYTES: usize = 4096;
 
 /// Maximum pairs of `metadata`; the API's own limit.
 const MAX_PAIRS: usize = 16;
 /// Maximum size of a name in `metadata`; the API's own limit.
 const MAX_KEY_BYTES: usize = 64;
 
-=======
->>>>>>> 0a51ec9c (policy: common keywords in schemas of tools that only describe)
 /// Values of a `tool_choice` that names no function.
 pub(super) const CHOICES: [&str; 3] = ["none", "auto", REQUIRED];
 /// The value that makes the model call a function.
@@ -288,14 +283,6 @@ pub(super) fn function(tool: &Value<'_>, rules: &SchemaRules<'_>) -> Result<(), 
     let function = tool.get("function").and_then(Value::as_object);
     let function = function.ok_or_else(|| SchemaFault::at("function", "is not an object"))?;
     for (name, value) in function {
-<<<<<<< HEAD
-        match (name.as_ref(), value) {
-            ("name", Value::String(text)) if is_function_name(text) => named = true,
-            ("description", Value::String(text)) if text.len() <= MAX_DESCRIPTION_BYTES => {}
-            ("strict", Value::Bool(_) | Value::Null) => {}
-            ("parameters", value) => schema::check(value, constraints)?,
-            _ => return Err("a member of a function is not allowed"),
-=======
         let checked = function_member(name, value, rules);
         checked.map_err(|fault| fault.below(name).below("function"))?;
     }
@@ -312,8 +299,8 @@ fn function_member(
     rules: &SchemaRules<'_>,
 ) -> Result<(), SchemaFault> {
     match (name, value) {
-        ("name", Value::String(text)) if is_id(text) => Ok(()),
-        ("name", _) => Err("is not a name of 1 to 64 letters, digits, _ and -".into()),
+        ("name", Value::String(text)) if is_function_name(text) => Ok(()),
+        ("name", _) => Err("is not a name of 1 to 128 letters, digits and _ - . : /".into()),
         ("description", Value::String(_)) | ("strict", Value::Bool(_) | Value::Null) => Ok(()),
         ("description", _) => Err("is not a text".into()),
         ("strict", _) => Err("is not a boolean".into()),
@@ -341,7 +328,6 @@ impl<'v> Compiled<'v> {
                 function.map_or(Self::Strict, Self::Named)
             }
             None => Self::Strict,
->>>>>>> 0a51ec9c (policy: common keywords in schemas of tools that only describe)
         }
     }
 
