@@ -2,6 +2,7 @@
 //! is reported as such, with a cause that contains no client data.
 
 mod media_type;
+mod target;
 
 use std::borrow::Cow;
 
@@ -16,6 +17,7 @@ use crate::{credential, route};
 pub(crate) use media_type::{
     Charset, classify, classify_text, is_token, is_token_byte, speaks_grpc,
 };
+use target::Target;
 
 /// Prefix of reserved headers, which clients must not send.
 pub const OWN_PREFIX: &[u8] = b"x-tensorgate-";
@@ -35,8 +37,11 @@ const _: () = assert!(MAX_KEY_HEADER_BYTES <= LONGEST_NAME);
 pub struct ReadHead<'a> {
     /// `:method`; empty if absent.
     pub method: &'a str,
-    /// `:path` with its query, without the key; empty if absent.
+    /// `:path` with its query, without the key; empty if absent. A query that is ignored is left
+    /// out.
     pub path: Cow<'a, str>,
+    /// Whether [`Self::path`] is without a query that is ignored.
+    pub query_ignored: bool,
     /// `x-request-id` as it arrived; empty if absent. The proxy or its client has chosen it.
     pub request_id: &'a str,
     /// The credential.
@@ -51,6 +56,9 @@ pub struct ReadHead<'a> {
     header_count: usize,
     ambiguous: Option<&'static str>,
     route: Route<'a>,
+    /// Name of a parameter that an inference does not take.
+    refused_query: Option<&'a str>,
+    chunked: bool,
     content_type: ContentType<'a>,
     encoding: Encoding,
     json_length: Option<u64>,
@@ -87,13 +95,10 @@ impl<'a> ReadHead<'a> {
                 .saturating_add(value_bytes);
             doubt.unless(known.take(name, value, places));
         }
-        let (content_length, json_length) = match known.lengths(end_of_stream) {
-            Ok(lengths) => lengths,
-            Err(cause) => {
-                doubt.unless(Err(cause));
-                (None, None)
-            }
-        };
+        let content_length = known.body_length(end_of_stream).unwrap_or_else(|cause| {
+            doubt.unless(Err(cause));
+            None
+        });
         doubt.unless(known.consistent());
 
         let unknown = if known.content_type.is_some_and(speaks_grpc) {
@@ -133,15 +138,34 @@ impl<'a> ReadHead<'a> {
             Some(key) => Credential::ApiKey(key),
             None => credential::read(places, known.api_key, known.authorization),
         };
-        let route = match path {
-            Cow::Borrowed(path) => route::resolve(method, path, unknown),
-            // A remaining query, which no route accepts.
-            Cow::Owned(_) => Route::Unknown { protocol: unknown },
+        let Target {
+            route,
+            path,
+            query_ignored,
+            refused_query,
+        } = Target::resolve(method, raw_path, path, places.query(), unknown);
+        let takes_no_body = route.takes_no_body();
+        let (encoding, json_length) = if takes_no_body {
+            // Some clients send fields that describe a body with every request. Without a body
+            // they are ignored, and not forwarded.
+            (Encoding::Identity, None)
+        } else {
+            let json_length = known.json_length(end_of_stream, content_length);
+            let json_length = json_length.unwrap_or_else(|cause| {
+                doubt.unless(Err(cause));
+                None
+            });
+            (known.encoding(route.protocol()), json_length)
         };
-        let encoding = known.encoding(route.protocol());
+        let content_length = content_length.filter(|bytes| !takes_no_body || *bytes > 0);
+        // The proxy answers a request of gRPC's type in gRPC, whatever its route.
+        let content_type = known
+            .content_type
+            .filter(|declared| !takes_no_body || speaks_grpc(declared));
         Self {
             method,
             path,
+            query_ignored,
             request_id: known.request_id.unwrap_or_default(),
             credential,
             key_in_path,
@@ -151,7 +175,9 @@ impl<'a> ReadHead<'a> {
             header_count: fields.len(),
             ambiguous: doubt.0,
             route,
-            content_type: known.content_type.map_or(ContentType::Absent, classify),
+            refused_query,
+            chunked: known.transfer_encoding.is_some(),
+            content_type: content_type.map_or(ContentType::Absent, classify),
             encoding,
             json_length,
             content_length,
@@ -185,6 +211,8 @@ impl<'a> ReadHead<'a> {
             withheld: Operations::default(),
             request_hash: RequestHash::default(),
             route,
+            query: self.refused_query,
+            chunked: self.chunked,
             content_type: self.content_type,
             encoding: self.encoding,
             json_length: self.json_length,
@@ -339,8 +367,8 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// Declared lengths of the body and of its JSON, if consistent.
-    fn lengths(&self, end_of_stream: bool) -> Result<(Option<u64>, Option<u64>), &'static str> {
+    /// Declared length of the body, if consistent with its framing.
+    fn body_length(&self, end_of_stream: bool) -> Result<Option<u64>, &'static str> {
         let length = self.content_length.map(digits).transpose()?;
         if let Some(coding) = self.transfer_encoding {
             if length.is_some() {
@@ -353,6 +381,15 @@ impl<'a> Known<'a> {
         if end_of_stream && length.is_some_and(|length| length > 0) {
             return Err("content-length declares a body that is not sent");
         }
+        Ok(length)
+    }
+
+    /// Declared length of the JSON in a body of this length, if consistent.
+    fn json_length(
+        &self,
+        end_of_stream: bool,
+        length: Option<u64>,
+    ) -> Result<Option<u64>, &'static str> {
         // Triton parses this one with stoi, which accepts signs, blanks and trailing text.
         let json_length = self.json_length.map(digits).transpose()?;
         if self
@@ -373,7 +410,7 @@ impl<'a> Known<'a> {
         {
             return Err("inference-header-content-length is past the body");
         }
-        Ok((length, json_length))
+        Ok(json_length)
     }
 
     fn consistent(&self) -> Result<(), &'static str> {

@@ -40,7 +40,7 @@ use tensorgate_wire::{addressee, check_server_query, decode, expand};
 use crate::body::reader::{MIN_CHUNK_BYTES, read_body};
 use crate::body::{ALWAYS_BUFFERED_BYTES, Body, needs_whole_body, reads_body};
 use crate::host::{Action, Level, ListenerBounds, Proxy, SharedStore, cannot_decide};
-use crate::identify::{CallerState, PreviousFilters, identify, remove_api_key};
+use crate::identify::{CallerState, PreviousFilters, identify, remove_key_and_query};
 use crate::keys::AwaitedFetch;
 use crate::message_stream::MessageStream;
 use crate::quota::rate_limit_service::cancel_pending_charge;
@@ -211,7 +211,7 @@ impl Gate {
             self.ends_ns = Some(reset_ns(limits, now.monotonic_ns));
         }
         let read = ReadHead::read_keys(&fields, end_of_stream, root.key_locations());
-        if let Err(fault) = remove_api_key(proxy, &read) {
+        if let Err(fault) = remove_key_and_query(proxy, &read) {
             return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest);
         }
         if self.outcome.record.request_id.is_empty() {
