@@ -53,6 +53,7 @@ impl Gate {
         {
             return self.refuse(proxy, pending, denial);
         }
+        self.dispatched = true;
         self.keep_reservations(&pending.upstream.request_id);
         self.phase = match rest {
             Remainder::None => Phase::Forwarded,
@@ -146,7 +147,11 @@ impl Gate {
             rates: before.into_iter().chain(denial.rates.clone()).collect(),
             ..denial.clone()
         };
-        self.deny(proxy, &told, pending.upstream.answer_protocol())
+        let protocol = pending.upstream.answer_protocol();
+        match self.begin_linger(proxy, pending) {
+            Some(bounds) => self.deny_after_body(proxy, &told, protocol, bounds),
+            None => self.deny(proxy, &told, protocol),
+        }
     }
 
     /// Sends the response. The phase becomes final before any other call can fail.
@@ -158,12 +163,17 @@ impl Gate {
     ) -> Action {
         self.phase = Phase::Denied;
         self.outcome.denied(proxy, denial);
-        let request_id = &self.outcome.record.request_id;
-        if let Err(fault) = proxy.respond(&Answer::to_denial(denial, protocol, request_id)) {
+        let answer = Answer::to_denial(denial, protocol, &self.outcome.record.request_id);
+        self.respond(proxy, &answer);
+        Action::Pause
+    }
+
+    pub(super) fn respond(&self, proxy: &mut dyn Proxy, answer: &Answer) {
+        if let Err(fault) = proxy.respond(answer) {
             // The request stays on hold, and the proxy's own timeout ends it.
+            let request_id = &self.outcome.record.request_id;
             proxy.log(Level::Error, &format!("request {request_id}: {fault}"));
         }
-        Action::Pause
     }
 }
 
