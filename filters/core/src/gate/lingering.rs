@@ -1,12 +1,12 @@
 //! Rejections of a request whose body is still arriving.
 //!
-//! Over HTTP/1.1 a proxy that answers before the end of a request closes the connection. A client
-//! that does not read while it sends then sees a reset and not the response. So the rest of a known
-//! client's body is discarded first, and then the response is sent, as nginx's `lingering_close`
-//! does. Nothing is buffered, and no permit is held meanwhile.
+//! A proxy that answers before the end of a request closes the connection, or resets the stream of
+//! HTTP/2. A client that does not read while it sends then sees a reset and not the response. So the
+//! rest of a known client's body is discarded first, and then the response is sent, as nginx's
+//! `lingering_close` does. Nothing is buffered, and no permit is held meanwhile.
 //!
-//! Answered at once are unknown callers, other HTTP versions, and requests whose head has been
-//! forwarded, because the server behind would wait too.
+//! Answered at once are unknown callers, gRPC, whose clients read while they send, and requests
+//! whose head has been forwarded, because the server behind would wait too.
 
 use tensorgate_policy::Denial;
 use tensorgate_policy::request::Protocol;
@@ -21,6 +21,8 @@ const MAX_EXCESS_BYTES: usize = 1 << 20;
 const MAX_LINGER_NS: u64 = 1_000_000_000;
 /// The property with the version of HTTP.
 const HTTP_VERSION: [&str; 2] = ["request", "protocol"];
+/// The versions in which the response may wait.
+const HTTP_VERSIONS: [&[u8]; 2] = [b"HTTP/1.1", b"HTTP/2"];
 
 /// Bounds of the bytes that are discarded.
 pub(super) struct LingerBounds {
@@ -49,10 +51,13 @@ impl Gate {
         pending: &PendingRequest,
     ) -> Option<LingerBounds> {
         let is_known = pending.decision.client().is_some();
-        if !self.incomplete || self.dispatched || self.forwards_headers() || !is_known {
+        let reads_meanwhile = pending.upstream.answer_protocol().is_grpc();
+        let is_open = self.incomplete && !self.dispatched && !self.forwards_headers();
+        if !is_open || !is_known || reads_meanwhile {
             return None;
         }
-        if proxy.property(&HTTP_VERSION).ok()?? != b"HTTP/1.1" {
+        let version = proxy.property(&HTTP_VERSION).ok()??;
+        if !HTTP_VERSIONS.contains(&version.as_slice()) {
             return None;
         }
         let limits = self.root.policy.listen().limits();

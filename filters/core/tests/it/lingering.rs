@@ -3,7 +3,7 @@
 
 use crate::support;
 
-use support::{BODY_BYTES, NOW, Played, close, field, head, proxy, rest, stranger_key};
+use support::{BODY_BYTES, NOW, Played, close, field, grpc, head, proxy, rest, stranger_key};
 use tensorgate_native_proxy::{NativeProxy, Stream};
 use tensorgate_policy::{Now, Reason};
 
@@ -53,10 +53,12 @@ fn the_response_to_a_body_that_is_too_large_comes_after_the_body() {
     let mut proxy = proxy();
     // Rejected by its declared length, and by what arrives.
     for fields in [declaring(bytes), vec![]] {
-        let mut stream = begun(&mut proxy, "HTTP/1.1", &fields);
-        assert!(!stream.is_denied(), "{fields:?}");
-        assert_eq!(send(&mut stream, bytes), bytes, "{fields:?}");
-        check_denied(stream, Reason::BodyTooLarge);
+        for version in ["HTTP/1.1", "HTTP/2"] {
+            let mut stream = begun(&mut proxy, version, &fields);
+            assert!(!stream.is_denied(), "{fields:?}");
+            assert_eq!(send(&mut stream, bytes), bytes, "{fields:?}");
+            check_denied(stream, Reason::BodyTooLarge);
+        }
     }
 }
 
@@ -97,7 +99,7 @@ fn other_requests_are_answered_at_once() {
     let unknown = [large.clone(), vec![("x-api-key", stranger_key())]].concat();
     let endless = declaring(1 << 30);
     for (version, fields, reason) in [
-        ("HTTP/2", &large, Reason::BodyTooLarge),
+        ("HTTP/1.0", &large, Reason::BodyTooLarge),
         ("HTTP/1.1", &unknown, Reason::Unauthenticated),
         ("HTTP/1.1", &endless, Reason::BodyTooLarge),
     ] {
@@ -108,4 +110,10 @@ fn other_requests_are_answered_at_once() {
         );
         check_denied(stream, reason);
     }
+    let mut call = proxy.open(NOW);
+    call.set_http_version("HTTP/2");
+    let length = field("content-length", (BODY_BYTES + 1).to_string());
+    call.send_headers(&[grpc("m").headers, vec![length]].concat(), false);
+    assert!(call.is_denied() && !call.waits());
+    check_denied(call, Reason::BodyTooLarge);
 }
