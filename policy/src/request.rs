@@ -228,16 +228,20 @@ impl Route<'_> {
         }
     }
 
-    /// Whether a request of this route has no body: over REST, and nothing is inferred.
+    /// Whether a request of this route has no body: over REST, and nothing is inferred. Statistics
+    /// are left out, because to most callers they must look like an unknown path.
     pub const fn takes_no_body(&self) -> bool {
         match self {
             Self::Server { protocol, .. } => !protocol.is_grpc(),
             Self::Model {
                 protocol,
-                operation,
+                operation: Operation::Metadata | Operation::Ready,
                 ..
-            } => !protocol.is_grpc() && !operation.infers(),
-            Self::OpenAi { .. } | Self::WrongMethod { .. } | Self::Unknown { .. } => false,
+            } => !protocol.is_grpc(),
+            Self::Model { .. }
+            | Self::OpenAi { .. }
+            | Self::WrongMethod { .. }
+            | Self::Unknown { .. } => false,
         }
     }
 

@@ -138,6 +138,7 @@ mod tests {
             ("POST", "/v2/repository/index?x=1", None),
             ("POST", "/v2/health/ready?x=1", None),
             ("GET", "/v2/models/m/infer?x=1", None),
+            ("GET", "/v2/models/m/stats?x=1", None),
             ("GET", "/models?url=http://h/m.mar", None),
             ("GET", "/v2/health/ready#?x=1", None),
         ] {
