@@ -149,6 +149,7 @@ LEFT_OUT = {
         "sandbox-host/sandbox/src/priority",
         "sandbox-host/sandbox/src/structure",
     ),
+    "texts of servers that are recognised": ("sandbox-host/src/backends/rejection/table.rs",),
     "receivers of alerts and of the audit log": (
         "sandbox-host/audit/src/export",
         "sandbox-host/net/src/post.rs",

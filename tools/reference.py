@@ -116,8 +116,10 @@ def policy(program):
 GRPC = {
     3: "INVALID_ARGUMENT",
     4: "DEADLINE_EXCEEDED",
+    5: "NOT_FOUND",
     7: "PERMISSION_DENIED",
     8: "RESOURCE_EXHAUSTED",
+    9: "FAILED_PRECONDITION",
     12: "UNIMPLEMENTED",
     13: "INTERNAL",
     14: "UNAVAILABLE",
@@ -137,6 +139,10 @@ def reasons(program):
         "REST answers are `application/problem+json` (RFC 9457) with `type` = `urn:tensorgate:` and "
         "the\nreason, and the `error` member that clients of the route decode. gRPC answers have the "
         "reason as\n`ErrorInfo`. The audit log has the reason and the whole cause.\n\n"
+        "`backend-too-long`, `backend-rejected`, `backend-unknown-model` and `backend-busy` are client "
+        "errors of\nthe model's server. They have its own status: 400, 404, 413, 422 or 429. To clients "
+        "of OpenAI's API\nthe `code` of three is `context_length_exceeded`, `model_not_found` and "
+        "`rate_limit_exceeded`.\n\n"
         "`overloaded` also covers failures of the gate itself. [Find out why a request was\n"
         "rejected](../how-to/rejections.md) lists what is behind each 503.\n\n"
         + table(("reason", "HTTP", "gRPC", "what the caller reads"), rows)

@@ -8,7 +8,7 @@
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use prost::Message as _;
 use serde_json::Value;
-use tensorgate_policy::denial::{Expected, RateNote};
+use tensorgate_policy::denial::{ClientErrorStatus, Expected, RateNote};
 use tensorgate_policy::policy::Unit;
 use tensorgate_policy::tensor::InferResponse;
 use tensorgate_policy::{Datatype, Denial, Protocol, Reason, Tensor};
@@ -54,6 +54,7 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
             rates
         },
         retry_after_s: data.arbitrary()?,
+        server_status: ClientErrorStatus::from_http(data.arbitrary()?),
         allow: None,
         codings: None,
         overload: None,
@@ -90,7 +91,7 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
                 },
             ) => {
                 check_header_values(&headers);
-                assert_eq!(status, reason.http_status());
+                assert_eq!(status, denial.http_status());
                 let value: Value = serde_json::from_slice(&body).expect("JSON");
                 assert_eq!(
                     value.get("type").and_then(Value::as_str),
@@ -108,7 +109,7 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
                 },
             ) => {
                 check_header_values(&headers);
-                assert_eq!(status, reason.grpc_status());
+                assert_eq!(status, denial.grpc_status());
             }
             (_, answer) => panic!("not in the caller's protocol: {answer:?}"),
         }

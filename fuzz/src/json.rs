@@ -35,6 +35,9 @@ fn compare(request: &InferRequest<'_>, theirs: &Value) {
     };
     let model = theirs.get("model_name").and_then(Value::as_str);
     assert_eq!(request.model.as_deref(), model);
+    let version = theirs.get("model_version").and_then(Value::as_str);
+    let version = version.filter(|version| !version.is_empty());
+    assert_eq!(request.version.as_deref(), version);
     let id = theirs.get("id").and_then(Value::as_str);
     assert_eq!(request.id.as_deref(), id.filter(|id| !id.is_empty()));
     assert_eq!(ours(&request.parameters), count(theirs.get("parameters")));
@@ -58,8 +61,11 @@ const OF_THE_FORM: [&str; 3] = ["binary_data", "binary_data_output", "binary_dat
 fn count(parameters: Option<&Value>) -> usize {
     let named = parameters.and_then(Value::as_object);
     named.map_or(0, |named| {
-        let of_form = |name: &&String| OF_THE_FORM.contains(&name.as_str());
-        named.len() - named.keys().filter(of_form).count()
+        // A parameter that is null is absent.
+        let counts = |(name, value): &(&String, &Value)| {
+            !value.is_null() && !OF_THE_FORM.contains(&name.as_str())
+        };
+        named.iter().filter(counts).count()
     })
 }
 

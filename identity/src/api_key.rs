@@ -25,8 +25,9 @@ use tensorgate_policy::raw::KeyFormat;
 use tensorgate_policy::request::Identity;
 use tensorgate_policy::{Policy, hex};
 
-use crate::evidence::Identified;
+use crate::evidence::{Identified, NEITHER};
 
+use text::PREFIX;
 pub use text::{
     ForeignFault, KEY_CHARS, KeyFault, MAX_FOREIGN_CHARS, MIN_FOREIGN_CHARS, format_key,
     parse_foreign, parse_key,
@@ -100,7 +101,10 @@ impl KeyRing {
         let own = parse_key(text).is_ok();
         let foreign = !own && self.any_format && parse_foreign(text).is_ok();
         if !own && !foreign {
-            return Identified::refused("api key is malformed");
+            return Identified::refused(match text.starts_with(PREFIX) {
+                true => "api key is malformed",
+                false => NEITHER,
+            });
         }
         let digest = digest(text);
         let slot = Slot(digest);

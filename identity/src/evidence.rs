@@ -7,6 +7,9 @@ use tensorgate_policy::request::{Credential, Identity, Operations, Proofs};
 
 use crate::claim_headers::Fields;
 
+/// A text of another system, such as a key of OpenAI's.
+pub(crate) const NEITHER: &str = "neither a key of this gate nor a token";
+
 /// Everything that a proxy knows about a caller.
 #[derive(Clone, Debug)]
 pub struct Evidence<'a> {

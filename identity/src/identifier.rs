@@ -18,7 +18,7 @@ use crate::attempts::{Attempt, Attempts};
 use crate::cache::TokenCache;
 use crate::certificates::{self, Certificates};
 use crate::claim_headers::Fields;
-use crate::evidence::{Certificate, Evidence, Identified};
+use crate::evidence::{Certificate, Evidence, Identified, NEITHER};
 use crate::key_sets::KeySource;
 use crate::token::Tokens;
 use crate::verifier::Verifier;
@@ -192,6 +192,10 @@ impl Identifier {
                 ProofResult::Refused(Identified::refused("unknown authorization scheme"))
             }
             Credential::ApiKey(text) => self.keys.identify(text, now_unix_s).into(),
+            // Every serialisation of a token has one of these (RFC 7515, 7).
+            Credential::Token(text) if !text.contains(['.', '{']) => {
+                ProofResult::Refused(Identified::refused(NEITHER))
+            }
             Credential::Token(token) => {
                 let (identified, its) =
                     self.tokens

@@ -15,17 +15,24 @@ use crate::verifier::{Verifier, VerifyFault};
 
 /// Maximum length of a token. A policy's limit on headers is at most four times this.
 pub const MAX_TOKEN_BYTES: usize = 16 << 10;
-/// Maximum length of the header part.
-const MAX_HEADER_CHARS: usize = 2048;
+/// Maximum length of the header part: an `x5c` of four certificates of RSA keys with 2048 bits.
+const MAX_HEADER_CHARS: usize = 12 << 10;
 /// Maximum length of a signature: RSA with 4096 bits.
 const MAX_SIGNATURE_CHARS: usize = 683;
 /// Maximum length of a key's name, as in policies.
 const MAX_KID_BYTES: usize = 256;
-/// Header members that provide a key, change the signed data or declare another kind of token (RFC
+/// Header members that contain a key, change the signed data or declare another kind of token (RFC
 /// 7515, 4.1; RFC 7797; RFC 7516, 4.1). They are rejected, because a token could vouch for itself.
-const REFUSED: [&str; 10] = [
-    "crit", "b64", "jku", "jwk", "x5u", "x5c", "enc", "zip", "epk", "cty",
-];
+///
+/// Members that only name a key (`jku`, `x5u`, `x5c`, `x5t`, `x5t#S256`) are ignored like unknown
+/// ones, because many issuers add them. No key is ever taken from a token or from where it points.
+const REFUSED: [&str; 7] = ["crit", "b64", "jwk", "enc", "zip", "epk", "cty"];
+/// Types of tokens (RFC 7519, 5.1; RFC 9068, 2.1; SPIFFE JWT-SVID, 2.3), in any case (RFC 2045,
+/// 5.1).
+const TYPES: [&str; 3] = ["jwt", "at+jwt", "jose"];
+/// Maximum number of keys that a token without `kid` is tried against. Issuers publish two or three
+/// during a rotation.
+pub const MAX_TRIED_KEYS: usize = 4;
 
 /// Parts of a token.
 #[derive(Debug)]
@@ -114,29 +121,39 @@ pub enum NoKey {
     Unknown,
     /// The key with this name has another algorithm.
     OtherAlgorithm,
-    /// Without a name, several keys have this algorithm.
-    Several,
 }
 
-/// Selects the key that a signature names, or else the only one of its algorithm.
-pub fn choose<'k, M>(
+/// The keys that may have made a signature: the one that it names, or else the first
+/// [`MAX_TRIED_KEYS`] different ones of its algorithm; at least one.
+pub fn candidates<'k, M>(
     keys: impl Iterator<Item = (M, &'k PublicKey)>,
     kid: Option<&str>,
     algorithm: Algorithm,
-) -> Result<(M, &'k KeyMaterial), NoKey> {
-    let mut fitting = keys.filter(|(_, key)| match kid {
-        Some(kid) => key.kid() == Some(kid),
-        None => key.material().algorithm() == algorithm,
-    });
-    match (fitting.next(), fitting.next()) {
-        // The header's algorithm must equal the key's and never selects one.
-        (Some((mark, key)), None) if key.material().algorithm() == algorithm => {
-            Ok((mark, key.material()))
+) -> Result<Vec<(M, &'k KeyMaterial)>, NoKey> {
+    let mut found: Vec<(M, &'k KeyMaterial)> = Vec::new();
+    for (mark, key) in keys {
+        let material = key.material();
+        let fits = match kid {
+            Some(kid) => key.kid() == Some(kid),
+            // A key that is published twice is tried once.
+            None => {
+                material.algorithm() == algorithm
+                    && found.iter().all(|(_, known)| *known != material)
+            }
+        };
+        if fits && found.len() < MAX_TRIED_KEYS {
+            found.push((mark, material));
         }
-        (Some(_), None) => Err(NoKey::OtherAlgorithm),
-        (None, _) => Err(NoKey::Unknown),
-        (Some(_), Some(_)) => Err(NoKey::Several),
     }
+    let fault = match (kid, found.as_slice()) {
+        (None, [_, ..]) => None,
+        // The header's algorithm must equal the key's and never selects one.
+        (Some(_), [(_, key)]) if key.algorithm() == algorithm => None,
+        (Some(_), [_]) => Some(NoKey::OtherAlgorithm),
+        // Names are unique, so several keys of one name are none.
+        (Some(_), [_, _, ..]) | (_, []) => Some(NoKey::Unknown),
+    };
+    fault.map_or(Ok(found), Err)
 }
 
 /// The payload of a compact JWS with the strictness of tokens, if one of these keys signed it.
@@ -151,17 +168,20 @@ pub fn verify_jws<V: Verifier + ?Sized>(
 ) -> Result<Vec<u8>, &'static str> {
     let jws = compact(jws)?;
     let keys = keys.iter().map(|key| ((), key));
-    let ((), key) =
-        choose(keys, jws.kid.as_deref(), jws.algorithm).map_err(|fault| match fault {
+    let keys =
+        candidates(keys, jws.kid.as_deref(), jws.algorithm).map_err(|fault| match fault {
             NoKey::Unknown => "no key is the one",
             NoKey::OtherAlgorithm => "the key is of another algorithm",
-            NoKey::Several => "it names no key, and several fit",
         })?;
-    match verifier.verify(key, jws.signed, &jws.signature) {
-        Ok(true) => Ok(jws.payload),
-        Ok(false) => Err("the signature is wrong"),
-        Err(VerifyFault(cause)) => Err(cause),
+    let mut cause = "the signature is wrong";
+    for ((), key) in keys {
+        match verifier.verify(key, jws.signed, &jws.signature) {
+            Ok(true) => return Ok(jws.payload),
+            Ok(false) => {}
+            Err(VerifyFault(fault)) => cause = fault,
+        }
     }
+    Err(cause)
 }
 
 fn header(header: &Object) -> Result<(Algorithm, Option<String>), &'static str> {
@@ -175,10 +195,7 @@ fn header(header: &Object) -> Result<(Algorithm, Option<String>), &'static str> 
             .filter(|start| start.eq_ignore_ascii_case(APPLICATION))
             .and_then(|_| kind.get(APPLICATION.len()..))
             .unwrap_or(kind);
-        if !["jwt", "at+jwt"]
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(bare))
-        {
+        if !TYPES.iter().any(|known| known.eq_ignore_ascii_case(bare)) {
             return Err("token is of another type");
         }
     }

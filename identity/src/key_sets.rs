@@ -6,15 +6,23 @@ use alloc::vec::Vec;
 
 use tensorgate_policy::policy::PublicKey;
 
-/// Unique id of a key among all fetched keys. A later key with the same name has another id.
+/// Unique id of a fetched key, or of a fetched set as a whole. A later key with the same name has
+/// another id, and so has a set after any change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyMark(u64);
 
 /// Key sets by issuer name.
 #[derive(Debug, Default)]
 pub struct KeySets {
-    sets: BTreeMap<String, Vec<(KeyMark, PublicKey)>>,
+    sets: BTreeMap<String, MarkedSet>,
     last: u64,
+}
+
+/// The keys of one issuer, and the id of this state of the set.
+#[derive(Debug)]
+struct MarkedSet {
+    mark: KeyMark,
+    keys: Vec<(KeyMark, PublicKey)>,
 }
 
 /// What is known about a key that is not in its set.
@@ -40,18 +48,22 @@ pub trait KeySource {
 pub const NOT_FETCHED: &str = "the issuer's keys have not been fetched";
 
 impl KeySets {
-    /// Replaces an issuer's keys. An unchanged key keeps its id.
+    /// Replaces an issuer's keys. An unchanged key keeps its id, and so does an unchanged set.
     pub fn put(&mut self, issuer: &str, keys: Vec<PublicKey>) {
-        let before = self.sets.remove(issuer).unwrap_or_default();
-        let marked = keys
-            .into_iter()
-            .map(|key| {
-                let known = before.iter().find(|(_, known)| *known == key);
-                let mark = known.map_or_else(|| self.next(), |(mark, _)| *mark);
-                (mark, key)
-            })
-            .collect();
-        self.sets.insert(issuer.into(), marked);
+        let before = self.sets.remove(issuer);
+        let known = before.as_ref().map_or(&[][..], |set| set.keys.as_slice());
+        let mut marked = Vec::with_capacity(keys.len());
+        for key in keys {
+            let same = known.iter().find(|(_, known)| *known == key);
+            let mark = same.map_or_else(|| self.next(), |(mark, _)| *mark);
+            marked.push((mark, key));
+        }
+        let mark = match before {
+            Some(set) if set.keys == marked => set.mark,
+            _ => self.next(),
+        };
+        let set = MarkedSet { mark, keys: marked };
+        self.sets.insert(issuer.into(), set);
     }
 
     /// Removes an issuer's keys.
@@ -61,14 +73,21 @@ impl KeySets {
 
     /// An issuer's keys; empty if unknown.
     pub(crate) fn of(&self, issuer: &str) -> &[(KeyMark, PublicKey)] {
-        self.sets.get(issuer).map_or(&[], Vec::as_slice)
+        self.sets.get(issuer).map_or(&[], |set| set.keys.as_slice())
     }
 
-    /// Whether a key is still published; keys of the policy always are.
+    /// The id of an issuer's set, if it is fetched.
+    pub(crate) fn mark_of(&self, issuer: &str) -> Option<KeyMark> {
+        self.sets.get(issuer).map(|set| set.mark)
+    }
+
+    /// Whether a key, or a set without any change, is still published. Keys of the policy always
+    /// are.
     pub(crate) fn counts(&self, mark: Option<KeyMark>) -> bool {
         mark.is_none_or(|mark| {
-            let mut keys = self.sets.values().flatten();
-            keys.any(|(known, _)| *known == mark)
+            self.sets
+                .values()
+                .any(|set| set.mark == mark || set.keys.iter().any(|(known, _)| *known == mark))
         })
     }
 
@@ -97,7 +116,7 @@ mod tests {
             ..Jwk::default()
         };
         let set = KeySet {
-            keys: list.iter().map(key).collect(),
+            keys: list.iter().map(|entry| key(entry).into()).collect(),
         };
         published(&set, &[Algorithm::EdDsa]).map_or(vec![], |published| published.keys)
     }
@@ -109,23 +128,37 @@ mod tests {
     #[test]
     fn a_key_keeps_its_number_while_published_and_numbers_are_not_reused() {
         let mut sets = KeySets::default();
+        // The numbers between are those of the sets.
         sets.put("a", keys(&[("1", 1), ("2", 2)]));
         sets.put("b", keys(&[("1", 1)]));
         assert_eq!(
             (marks(&sets, "a"), marks(&sets, "b")),
-            ([1, 2].into(), [3].into())
+            ([1, 2].into(), [4].into())
         );
         sets.put("a", keys(&[("2", 2), ("3", 3)]));
-        assert_eq!(marks(&sets, "a"), [2, 4]);
+        assert_eq!(marks(&sets, "a"), [2, 6]);
         assert!(!sets.counts(Some(KeyMark(1))) && sets.counts(Some(KeyMark(2))));
         // The same name with another key, and the same key with another name.
         sets.put("a", keys(&[("2", 9), ("9", 2)]));
-        assert_eq!(marks(&sets, "a"), [5, 6]);
+        assert_eq!(marks(&sets, "a"), [8, 9]);
         sets.remove("a");
         assert!(
-            !sets.counts(Some(KeyMark(5))) && sets.counts(Some(KeyMark(3))) && sets.counts(None)
+            !sets.counts(Some(KeyMark(8))) && sets.counts(Some(KeyMark(4))) && sets.counts(None)
         );
         sets.put("a", keys(&[("2", 9)]));
-        assert_eq!(marks(&sets, "a"), [7]);
+        assert_eq!(marks(&sets, "a"), [11]);
+    }
+
+    #[test]
+    fn a_set_keeps_its_number_until_any_of_its_keys_changes() {
+        let mut sets = KeySets::default();
+        sets.put("a", keys(&[("1", 1)]));
+        let first = sets.mark_of("a");
+        sets.put("a", keys(&[("1", 1)]));
+        assert!(sets.mark_of("a") == first && sets.counts(first));
+        sets.put("a", keys(&[("1", 1), ("2", 2)]));
+        assert!(sets.mark_of("a") != first && !sets.counts(first));
+        sets.remove("a");
+        assert_eq!(sets.mark_of("a"), None);
     }
 }

@@ -1,9 +1,9 @@
 //! Maps tokens of issuers (RFC 7519) to clients.
 //!
-//! Cheap checks come first: form, issuer, audience, time, key. Then the signature is verified. The
-//! client and the revocation are looked up last, so the response time for a forged token does not
-//! reveal known subjects. A token that is rejected before the signature check costs the same time
-//! ([`decoy`]).
+//! Cheap checks come first: form, issuer, audience, time, key. Then the signature is verified,
+//! without a `kid` by each key that fits. The client and the revocation are looked up last, so the
+//! response time for a forged token does not reveal known subjects. A token that is rejected before
+//! the signature check costs the same time ([`decoy`]).
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -24,8 +24,10 @@ use crate::key_sets::{KeyMark, KeySets, KeySource, Missing};
 use crate::verifier::Verifier;
 
 mod decoy;
+mod tries;
 mod window;
 
+use tries::{NO_KEY_VERIFIES, Outcome, Tries, WRONG_SIGNATURE, record_failures, try_keys};
 use window::{Window, window};
 
 /// Maximum length of `sub` (OpenID Connect Core, 2: 255 ASCII characters).
@@ -135,7 +137,7 @@ impl Tokens {
         };
         let attempt = parts.attempt(token);
         let identified = if let Some(over) = over {
-            self.charge_decoy(&parts, &attempt, id, port, cache);
+            self.charge_decoys(&parts, &attempt, id, port, cache);
             over
         } else {
             self.judge(&parts, attempt, now_unix_s, id, port, cache)
@@ -155,7 +157,7 @@ impl Tokens {
     ) -> Identified {
         let weighed =
             self.claims(parts, now_unix_s)
-                .and_then(|claimed| match key(&claimed, cache.keys()) {
+                .and_then(|claimed| match keys(&claimed, cache.keys()) {
                     Ok(found) => Ok((claimed, Some(found))),
                     Err(NoKey::Unpublished) => Ok((claimed, None)),
                     Err(NoKey::Never(cause)) => Err(cause),
@@ -164,7 +166,7 @@ impl Tokens {
             Ok(weighed) => weighed,
             // Cheap to repeat, and partly temporary.
             Err(cause) => {
-                self.charge_decoy(parts, &attempt, id, port, cache);
+                self.charge_decoys(parts, &attempt, id, port, cache);
                 return Identified::refused(cause);
             }
         };
@@ -173,36 +175,33 @@ impl Tokens {
             CheckBudget::Check => {}
             worth => {
                 if worth == CheckBudget::Decoy {
-                    self.run_decoy(parts, id, port, cache);
+                    self.run_decoys(parts, &attempt, id, port, cache);
                 }
                 return Identified::new(Identity::LockedOut(UNCHECKED), None);
             }
         }
-        let Some((mark, key)) = found else {
+        let Some(candidates) = found else {
             let missing = missing(&claimed.rules.issuer, port);
             if matches!(missing.identity, Identity::Refused(_)) {
-                self.run_decoy(parts, id, port, cache);
+                self.run_decoys(parts, &attempt, id, port, cache);
             }
             return missing;
         };
-        match port.verify(key, parts.signed, &parts.signature) {
-            Ok(true) => {}
-            Ok(false) => {
-                // Its claims are untrusted, so it has no log name.
-                let refusal = TokenRejection {
-                    cause: WRONG_SIGNATURE,
-                    credential: None,
-                    attempt,
-                    key: mark,
-                };
-                cache.remember_bad(id, refusal.clone());
-                return refusal.into();
+        let tries = try_keys(parts, &attempt, &candidates, port);
+        let mark = match tries.outcome {
+            Outcome::Verified(mark) => mark,
+            Outcome::Wrong => return self.wrong(&claimed, attempt, id, &tries, port, cache),
+            Outcome::Unchecked => {
+                let left = tries.made..self.checks(parts, cache.keys());
+                self.run_further_decoys(parts, &attempt, left, port, cache.keys());
+                return Identified::new(Identity::LockedOut(UNCHECKED), None);
             }
             // The result is unknown, now and for the next time.
-            Err(fault) => {
-                return Identified::new(Identity::Unverifiable(fault.0), None);
+            Outcome::Fault(cause) => {
+                record_failures(&attempt, tries.made.saturating_sub(1), port);
+                return Identified::new(Identity::Unverifiable(cause), None);
             }
-        }
+        };
         match self.owner(&claimed) {
             Ok(client) => {
                 let proven = VerifiedToken {
@@ -220,6 +219,7 @@ impl Tokens {
                 identified
             }
             Err(cause) => {
+                self.finish_checks(parts, &attempt, tries.made, port, cache);
                 let refusal = TokenRejection {
                     cause,
                     credential: Some(claimed.credential()),
@@ -230,6 +230,47 @@ impl Tokens {
                 refusal.into()
             }
         }
+    }
+
+    /// The result for a token that no key verifies.
+    fn wrong<P: Verifier + Attempts + KeySource + ?Sized>(
+        &self,
+        claimed: &Claimed<'_, '_>,
+        attempt: Attempt,
+        id: TokenId,
+        tries: &Tries,
+        port: &mut P,
+        cache: &mut TokenCache,
+    ) -> Identified {
+        let (issuer, parts) = (&claimed.rules.issuer, claimed.parts);
+        let is_named = parts.kid.is_some();
+        // The issuer may have published another key since.
+        if !is_named && issuer.key_set().is_some() {
+            let missing = missing(issuer, port);
+            if !matches!(missing.identity, Identity::Refused(_)) {
+                record_failures(&attempt, tries.made, port);
+                return missing;
+            }
+        }
+        self.finish_checks(parts, &attempt, tries.made, port, cache);
+        // Its claims are untrusted, so it has no log name.
+        let refusal = TokenRejection {
+            cause: if tries.made > 1 {
+                NO_KEY_VERIFIES
+            } else {
+                WRONG_SIGNATURE
+            },
+            credential: None,
+            attempt,
+            // Any change of the set may add the key of a token that names none.
+            key: if is_named {
+                tries.first
+            } else {
+                cache.keys().mark_of(issuer.name())
+            },
+        };
+        cache.remember_bad(id, refusal.clone());
+        refusal.into()
     }
 
     /// Claims of a token, as far as they can be checked without its signature.
@@ -257,11 +298,7 @@ impl Tokens {
             })
             .ok_or("token has no usable subject")?
             .into();
-        let meant = parts
-            .claims
-            .get("aud")
-            .is_some_and(|aud| issuer.audiences().iter().any(|own| aud.holds(own)));
-        if !meant {
+        if !is_for_us(&parts.claims, issuer) {
             return Err("token is for another audience");
         }
         let window = window(&parts.claims, issuer, now_unix_s as f64)?;
@@ -306,9 +343,6 @@ impl Tokens {
         }
     }
 }
-
-/// Cached: the same token never gets a valid signature.
-const WRONG_SIGNATURE: &str = "token's signature is wrong";
 
 /// The token may be valid. The response is that for a wrong signature, so a lock is not revealed.
 const UNCHECKED: &str =
@@ -390,6 +424,16 @@ fn hold(claims: &Object, wanted: &BTreeMap<String, Vec<String>>) -> bool {
     })
 }
 
+/// Whether a token is for one of its issuer's audiences. `aud` says so; `audiences_claim` only of a
+/// token without `aud`. A token that has both must have one of the audiences in each, so neither
+/// outweighs the other.
+fn is_for_us(claims: &Object, issuer: &Issuer) -> bool {
+    let named = issuer.audiences_claim().and_then(|name| claims.get(name));
+    let mut found = [claims.get("aud"), named].into_iter().flatten().peekable();
+    let is_ours = |claim: &Json| issuer.audiences().iter().any(|own| claim.holds(own));
+    found.peek().is_some() && found.all(is_ours)
+}
+
 /// Whether a token has a scope: in `scope`, separated by blanks (RFC 8693, 4.2), or in `scp`.
 /// Either may be a list.
 fn carries(claims: &Object, scope: &str) -> bool {
@@ -410,21 +454,20 @@ enum NoKey {
     Unpublished,
 }
 
-/// The key of its issuer for a token.
-fn key<'k>(
+/// The keys of its issuer that may have signed a token; at least one.
+fn keys<'k>(
     claimed: &Claimed<'k, '_>,
     fetched: &'k KeySets,
-) -> Result<(Option<KeyMark>, &'k KeyMaterial), NoKey> {
+) -> Result<Vec<(Option<KeyMark>, &'k KeyMaterial)>, NoKey> {
     let (issuer, parts) = (&claimed.rules.issuer, &claimed.parts);
     let listed = issuer.keys().iter().map(|key| (None, key));
     let fetched = fetched.of(issuer.name()).iter();
     let fetched = fetched.map(|(mark, key)| (Some(*mark), key));
     let keys = listed.chain(fetched);
-    jws::choose(keys, parts.kid.as_deref(), parts.algorithm).map_err(|fault| match fault {
+    jws::candidates(keys, parts.kid.as_deref(), parts.algorithm).map_err(|fault| match fault {
         jws::NoKey::OtherAlgorithm => NoKey::Never("token's algorithm is not its key's"),
         jws::NoKey::Unknown if issuer.key_set().is_some() => NoKey::Unpublished,
         jws::NoKey::Unknown => NoKey::Never("token's key is not in the policy"),
-        jws::NoKey::Several => NoKey::Never("token names no key, and several fit"),
     })
 }
 

@@ -20,6 +20,7 @@ mod url;
 
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::denial::{Denial, Reason};
@@ -55,7 +56,11 @@ const MAX_QUOTED_CHARS: usize = 64;
 pub struct Contract {
     pub(crate) inputs: Vec<TensorRule>,
     pub(crate) output_names: Vec<String>,
-    pub(crate) parameters: Vec<(String, ParameterBound)>,
+    pub(crate) parameters: ParameterRules,
+    /// Parameters of inputs, by the input's name; only inputs that may have some.
+    pub(crate) input_parameters: Vec<(String, ParameterRules)>,
+    /// Names of parameters that are dropped if no rule names them.
+    pub(crate) ignored: Vec<String>,
 }
 
 impl Contract {
@@ -86,7 +91,7 @@ impl Contract {
         scope: &OutputScope<'_>,
         request: &InferRequest<'_>,
     ) -> Result<(), Denial> {
-        parameters::check(&self.parameters, request)?;
+        parameters::check(self, request)?;
         self.check_outputs(scope, request)
     }
 
@@ -181,6 +186,18 @@ impl Contract {
     /// Whether requests may have this parameter.
     pub fn lists_parameter(&self, name: &str) -> bool {
         self.parameters.iter().any(|(listed, _)| listed == name)
+    }
+
+    /// Removes the parameters that are ignored. Returns their names, each once.
+    pub(crate) fn drop_ignored(&self, request: &mut InferRequest<'_>) -> Vec<String> {
+        parameters::drop_ignored(self, request)
+    }
+
+    /// Rules of an input's parameters.
+    fn rules_of_input(&self, name: &str) -> &[(String, ParameterBound)] {
+        let mut listed = self.input_parameters.iter();
+        let listed = listed.find(|(input, _)| input == name);
+        listed.map_or(&[], |(_, rules)| rules.as_slice())
     }
 
     /// Size of one element; `None` for variable sizes and for tensors without a rule.
@@ -310,6 +327,23 @@ pub(crate) fn have_rows<'r>(mut rules: impl Iterator<Item = &'r TensorRule>) -> 
     sizes.is_some()
 }
 
+/// Maximum batch of a model in Triton's sense; `None` if it has no batch dimension. Every tensor
+/// has one if all begin with a variable dimension of one symbol, may be a batch of one, and have
+/// further dimensions.
+pub fn max_batch(inputs: &[TensorRule], outputs: &[TensorRule]) -> Option<u64> {
+    let (first, _) = inputs.first()?.shape.split_first()?;
+    let symbol = first.symbol?;
+    let mut most = first.max;
+    for rule in inputs.iter().chain(outputs) {
+        let (dim, others) = rule.shape.split_first()?;
+        if dim.symbol != Some(symbol) || dim.fixed().is_some() || dim.min > 1 || others.is_empty() {
+            return None;
+        }
+        most = most.min(dim.max);
+    }
+    Some(most)
+}
+
 /// Rule of one dimension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DimRule {
@@ -341,6 +375,9 @@ impl DimRule {
     }
 }
 
+/// Parameters with a rule, by name.
+pub(crate) type ParameterRules = Vec<(String, ParameterBound)>;
+
 /// Bounds of a request parameter.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the raw type says what each is")]
@@ -348,7 +385,18 @@ pub enum ParameterBound {
     Int(i64, i64),
     Float(f64, f64),
     Bool,
+    /// Only `false`: a profile's rule.
+    False,
     OneOf(Vec<String>),
+    Text(TextBound),
+    IntOrText((i64, i64), TextBound),
+}
+
+/// Bounds of a short text. Control characters are never allowed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TextBound {
+    pub(crate) max_bytes: usize,
+    pub(crate) pattern: Option<Arc<Pattern>>,
 }
 
 #[cfg(test)]

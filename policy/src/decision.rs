@@ -487,13 +487,19 @@ impl Decision {
         }
     }
 
+    /// Whether the body and not the path names the model. The path of OpenAI's `/v1/models/NAME`
+    /// does, and no body may follow.
+    fn body_names_model(&self) -> bool {
+        self.protocol.body_names_model() && self.plan.format != BodyFormat::Empty
+    }
+
     /// Evaluates the addressee of a whole body.
     fn complete_body(
         &mut self,
         policy: &Policy,
         addressee: Option<Addressee<'_>>,
     ) -> Result<Step, Denial> {
-        match (self.protocol.body_names_model(), addressee) {
+        match (self.body_names_model(), addressee) {
             (false, None) => self.acquire_permits(policy, After::Body),
             (false, Some(_)) => Err(named_twice()),
             // Nothing is decoded before it is charged.
@@ -510,15 +516,21 @@ impl Decision {
     /// Evaluates the addressee of the message.
     fn addressee(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Result<Step, Denial> {
         let named = (request.model.as_deref(), request.version.as_deref());
-        match (self.protocol.body_names_model(), named, self.model) {
+        match (self.body_names_model(), named, self.model) {
             (false, (None, None), _) => self.proceed(After::Message),
-            // The body may repeat the path's model, as KServe's client does, but not name another.
-            (false, (Some(name), None), Some(known))
-                if (policy.model(known)).is_some_and(|model| model.name() == name) =>
-            {
+            // The body may repeat the path's model and the version that answers, as KServe's client
+            // does, but not name others.
+            (false, (name, version), Some(known)) => {
+                let model = policy.model(known).map(Model::name);
+                if name.is_some() && name != model {
+                    return Err(named_twice());
+                }
+                if version.is_some() && version != self.version(policy) {
+                    return Err(another_version());
+                }
                 self.proceed(After::Message)
             }
-            (false, ..) => Err(named_twice()),
+            (false, _, None) => Err(named_twice()),
             (true, (None, _), _) => Err(no_model_named()),
             (true, (Some(model), version), None) => {
                 self.asks_pieces(request.streams())?;
@@ -762,6 +774,15 @@ fn named_twice() -> Denial {
         Reason::Malformed,
         "model_name",
         "the body names another model than its route does",
+    )
+}
+
+/// The body names a version, and another one answers.
+fn another_version() -> Denial {
+    Denial::with_field(
+        Reason::Malformed,
+        "model_version",
+        "the body names another version than the one that answers",
     )
 }
 

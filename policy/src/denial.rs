@@ -1,5 +1,6 @@
 //! Denials: one reason for the caller, the full cause for the log.
 
+mod client_error;
 mod overload;
 
 use alloc::borrow::Cow;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::Unit;
 use crate::request::Codings;
+pub use client_error::ClientErrorStatus;
 pub use overload::OverloadCause;
 
 /// A reason, as callers see it. The variants are in order of precedence: with several causes in one
@@ -53,6 +55,10 @@ pub enum Reason {
     Blocked,
     HandlerRejected,
     HandlerFault,
+    BackendTooLong,
+    BackendRejected,
+    BackendUnknownModel,
+    BackendBusy,
     BackendUnavailable,
     BackendTimeout,
     BackendFault,
@@ -65,8 +71,10 @@ pub enum Reason {
 pub enum GrpcStatus {
     InvalidArgument = 3,
     DeadlineExceeded = 4,
+    NotFound = 5,
     PermissionDenied = 7,
     ResourceExhausted = 8,
+    FailedPrecondition = 9,
     Unimplemented = 12,
     Internal = 13,
     Unavailable = 14,
@@ -78,7 +86,7 @@ const UNKNOWN_CALLER: &str = "a valid credential is required";
 
 impl Reason {
     /// Every reason, in order of precedence.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 40] = [
         Self::HeaderTooLarge,
         Self::AmbiguousRequest,
         Self::HttpVersion,
@@ -112,6 +120,10 @@ impl Reason {
         Self::Blocked,
         Self::HandlerRejected,
         Self::HandlerFault,
+        Self::BackendTooLong,
+        Self::BackendRejected,
+        Self::BackendUnknownModel,
+        Self::BackendBusy,
         Self::BackendUnavailable,
         Self::BackendTimeout,
         Self::BackendFault,
@@ -305,6 +317,30 @@ impl Reason {
                 G::Internal,
                 "the request could not be processed",
             ),
+            Self::BackendTooLong => (
+                "backend-too-long",
+                400,
+                G::InvalidArgument,
+                "the input is longer than the model's context length or size limit",
+            ),
+            Self::BackendRejected => (
+                "backend-rejected",
+                400,
+                G::InvalidArgument,
+                "the model rejected a parameter or an input of the request",
+            ),
+            Self::BackendUnknownModel => (
+                "backend-unknown-model",
+                404,
+                G::NotFound,
+                "the model was not found",
+            ),
+            Self::BackendBusy => (
+                "backend-busy",
+                429,
+                G::ResourceExhausted,
+                "the model is busy",
+            ),
             Self::BackendUnavailable => (
                 "backend-unavailable",
                 503,
@@ -386,6 +422,17 @@ impl Reason {
         self.row().3
     }
 
+    /// Whether it is a client error of the model's server. A compromised server chooses it.
+    pub const fn is_chosen_by_server(self) -> bool {
+        matches!(
+            self,
+            Self::BackendTooLong
+                | Self::BackendRejected
+                | Self::BackendUnknownModel
+                | Self::BackendBusy
+        )
+    }
+
     /// The reason with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.name() == name)
@@ -413,9 +460,11 @@ pub struct Denial {
     pub cause: String,
     /// For `rate-limited` and `cost-exceeded`: remaining quota of the caller's limits.
     pub rates: Vec<RateNote>,
-    /// For these: whole seconds, rounded up, after which the same request is allowed; `None` if
-    /// never.
+    /// For these and `backend-busy`: whole seconds, rounded up, after which the same request is
+    /// allowed; `None` if never.
     pub retry_after_s: Option<u64>,
+    /// The status of a server's client error, which replaces the reason's.
+    pub server_status: Option<ClientErrorStatus>,
     /// For `method-not-allowed`: the allowed method.
     pub allow: Option<&'static str>,
     /// For `unsupported-encoding` of a content coding: the supported codings.
@@ -436,6 +485,7 @@ impl Denial {
             cause: cause.into(),
             rates: Vec::new(),
             retry_after_s: None,
+            server_status: None,
             allow: None,
             codings: None,
             overload: (reason == Reason::Overloaded).then_some(OverloadCause::Internal),

@@ -12,7 +12,7 @@ use core::num::NonZeroU64;
 
 use crate::limits::lockout::Lockout;
 use crate::raw::{Health, KeyFormat};
-use crate::request::{Codings, Operation, Proof, Proofs, Protocol, Requires};
+use crate::request::{Codings, Operation, Proof, Proofs, Protocol};
 use crate::values::getters;
 
 pub mod address;
@@ -241,25 +241,48 @@ impl Policy {
         operation: Operation,
     ) -> impl Iterator<Item = &str> {
         let client = self.client_id(client);
-        let may = move |id: &ModelId, model: &Model| {
-            let versions = 0..u32::try_from(model.versions().len()).unwrap_or(0);
-            client.is_some_and(|client| {
-                let mut grants =
-                    versions.map(|version| self.grant_for(client, *id, version, operation));
-                grants.any(|grant| grant.is_some())
-            })
-        };
         self.models_by_name.values().filter_map(move |id| {
-            let model = self.model(*id).filter(|model| may(id, model))?;
-            let proven = |requires: Requires| requires.met_by(proofs);
-            if !model.requires().is_none_or(proven) {
-                return None;
-            }
-            model
-                .protocols()
-                .contains(&protocol)
-                .then_some(model.name())
+            self.open_to(client?, proofs, *id, protocol, operation)
+                .map(Model::name)
         })
+    }
+
+    /// Whether a client with these proofs may perform an operation over a protocol on any version
+    /// of a model.
+    pub fn may(
+        &self,
+        client: &str,
+        proofs: Proofs,
+        model: &str,
+        protocol: Protocol,
+        operation: Operation,
+    ) -> bool {
+        let ids = self.client_id(client).zip(self.model_id(model));
+        ids.is_some_and(|(client, id)| {
+            self.open_to(client, proofs, id, protocol, operation)
+                .is_some()
+        })
+    }
+
+    /// A model, if a client with these proofs may perform an operation over a protocol on any of
+    /// its versions.
+    fn open_to(
+        &self,
+        client: ClientId,
+        proofs: Proofs,
+        id: ModelId,
+        protocol: Protocol,
+        operation: Operation,
+    ) -> Option<&Model> {
+        let model = self.model(id)?;
+        let mut versions = 0..u32::try_from(model.versions().len()).unwrap_or(0);
+        let is_open = versions
+            .any(|version| self.grant_for(client, id, version, operation).is_some())
+            && model
+                .requires()
+                .is_none_or(|requires| requires.met_by(proofs))
+            && model.protocols().contains(&protocol);
+        is_open.then_some(model)
     }
 
     /// Whether any claim is forwarded as a header field.

@@ -19,6 +19,8 @@ mod listen;
 mod lookup;
 mod mode;
 mod openai;
+mod parameters;
+mod published_keys;
 mod shared;
 mod signing;
 mod spelling;
@@ -44,8 +46,8 @@ pub use composition::{
     Chain, Ensemble, EnsembleStep, GrantHandlers, Sticky, VersionRule, Versions,
 };
 pub use credentials::{
-    ApiKeyLocations, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, KeySet, Lockout, MetadataRule,
-    MtlsRule, Requires, Revoked, Scopes, Secret, Texts, Tls,
+    ApiKeyLocations, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, Lockout, MetadataRule, MtlsRule,
+    Requires, Revoked, Scopes, Secret, Texts, Tls,
 };
 pub use decoupled::Decoupled;
 pub use egress::Fetch;
@@ -56,8 +58,10 @@ pub use lookup::{KeyType, Lookup, LookupKind};
 pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{
     AnswerLinks, CacheSalt, Chat, Completions, Constraints, Embeddings, ImageLinks, Images, OpenAi,
-    RequestLinks, SpecialTokens, Tools, UnofferedCalls,
+    Profile, RequestLinks, SpecialTokens, Tools, UnofferedCalls,
 };
+pub use parameters::{ParameterRule, TextRule};
+pub use published_keys::{KeyEntry, KeyEntryFault, KeySet};
 pub use shared::Shared;
 pub use signing::SigningKey;
 pub use spelling::{ByteSize, Dim, Scalar};
@@ -255,6 +259,10 @@ pub struct Model {
     /// Allowed request parameters, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, ParameterRule>,
+    /// Names that requests may have and that the backend never gets: members of OpenAI's API, and
+    /// parameters of requests, inputs and requested outputs that no rule names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
     /// With `json`: its route and the locations of its tensors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub json: Option<Json>,
@@ -334,25 +342,6 @@ pub struct RawBody {
 pub struct Returns {
     /// Tensors.
     pub outputs: Vec<Output>,
-}
-
-/// Type and bounds of a request parameter: exactly one of these.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct ParameterRule {
-    /// An integer in `[least, greatest]`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub int: Option<(i64, i64)>,
-    /// A finite number in `[least, greatest]`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub float: Option<(f64, f64)>,
-    /// A boolean.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bool: Option<bool>,
-    /// One of these strings.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub one_of: Option<Vec<String>>,
 }
 
 /// Permission of clients to use models, with limits.

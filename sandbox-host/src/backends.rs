@@ -12,6 +12,7 @@ mod inference;
 pub mod message_chunks;
 pub mod oip;
 pub mod openai;
+mod rejection;
 pub mod signature;
 mod tf_serving;
 mod torchserve;
@@ -26,6 +27,7 @@ use tensorgate_policy::{Denial, Reason, Tensor};
 use tensorgate_wire::proto::ModelInferRequest;
 
 pub use inference::BackendRequest;
+pub use rejection::Rejection;
 
 /// Why a backend gave no usable response. Every text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +45,10 @@ pub enum BackendError {
     /// The server did not answer before the deadline.
     #[error("backend timeout: {0}")]
     Timeout(String),
-    /// The server rejected a validated request, or its response is unusable.
+    /// The server rejects the request with a client error.
+    #[error("rejected by the server: {0}")]
+    Rejected(Rejection),
+    /// The server failed on a validated request, or its response is unusable.
     #[error("backend fault: {0}")]
     Fault(String),
 }
@@ -54,14 +59,25 @@ impl BackendError {
         Self::Fault("the backend speaks another protocol".to_owned())
     }
 
+    /// Whether the server has too much to do.
+    pub(crate) fn is_busy(&self) -> bool {
+        match self {
+            Self::Busy(_) => true,
+            Self::Rejected(rejection) => rejection.is_busy(),
+            Self::Unavailable(_) | Self::Unsent(_) | Self::Timeout(_) | Self::Fault(_) => false,
+        }
+    }
+
     /// Converts the error to a denial. `at` names the backend or endpoint where it happened.
     pub(crate) fn to_denial(&self, at: &str) -> Denial {
+        let cause = format!("{at}: {self}");
         let reason = match self {
             Self::Unavailable(_) | Self::Unsent(_) | Self::Busy(_) => Reason::BackendUnavailable,
             Self::Timeout(_) => Reason::BackendTimeout,
+            Self::Rejected(rejection) => return rejection.to_denial(cause),
             Self::Fault(_) => Reason::BackendFault,
         };
-        Denial::new(reason, format!("{at}: {self}"))
+        Denial::new(reason, cause)
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Dispatcher {
     dialect: ProtocolAdapter,
     in_flight: Gauge,
     retried: Counter,
+    /// Responses whose usage cannot be right.
+    faulty_usage: Counter,
     observer: CallObserver,
     mirror_checks: ContractChecks,
     artifacts: Arc<ModelArtifacts>,
@@ -134,6 +136,7 @@ impl Dispatcher {
             dialect: ProtocolAdapter::for_kind(rule.kind()),
             in_flight: metrics.backend_in_flight.get_or_create(&labels).clone(),
             retried: metrics.retried.get_or_create(&labels).clone(),
+            faulty_usage: metrics.faulty_usage.get_or_create(&labels).clone(),
             observer: witness,
             mirror_checks: ContractChecks::default(),
             artifacts,
@@ -250,9 +253,10 @@ impl Dispatcher {
             BackendError::Timeout(_) if Instant::now() >= deadline => chosen.call.report_unknown(),
             // The endpoint itself rejected the request, for example because the deadline is too
             // short.
-            BackendError::Timeout(_) | BackendError::Busy(_) | BackendError::Fault(_) => {
-                chosen.call.report_rejection(error);
-            }
+            BackendError::Timeout(_)
+            | BackendError::Busy(_)
+            | BackendError::Rejected(_)
+            | BackendError::Fault(_) => chosen.call.report_rejection(error),
         }
         let again = self.retries.try_retry(tries, endpoint_index, error);
         if again {

@@ -133,6 +133,38 @@ impl Pipeline {
     /// # Errors
     /// Returns an error if the model has no route, or if the protocol cannot express the response.
     pub fn metadata(&self, request: &ModelRequest) -> Result<Vec<u8>, Denial> {
+        let (model, inputs, outputs) = self.signature(request)?;
+        // Only the requested version, because others may not be granted.
+        let versions = std::slice::from_ref(&request.version);
+        Ok(encode::model_metadata(
+            request.protocol,
+            model.name(),
+            versions,
+            inputs,
+            &outputs,
+        ))
+    }
+
+    /// The model's configuration in Triton's form, from its contract.
+    ///
+    /// # Errors
+    /// Returns an error if the model has no route.
+    pub fn config(&self, request: &ModelRequest) -> Result<Vec<u8>, Denial> {
+        let (model, inputs, outputs) = self.signature(request)?;
+        Ok(encode::model_config(
+            request.protocol,
+            model.name(),
+            inputs,
+            &outputs,
+            model.decoupled().is_some(),
+        ))
+    }
+
+    /// A model, with its inputs and the outputs that the caller may get.
+    fn signature(
+        &self,
+        request: &ModelRequest,
+    ) -> Result<(&Model, &[TensorRule], Vec<TensorRule>), Denial> {
         let (model, _) = self.route(request.model)?;
         let inputs = match model.accepts() {
             Accepts::Tensors(contract) => contract.inputs(),
@@ -144,16 +176,8 @@ impl Pipeline {
             || model.returns(),
             |grant| self.returns(grant, request.model, model),
         );
-        let outputs: Vec<_> = returns.iter().filter(published).cloned().collect();
-        // Only the requested version, because others may not be granted.
-        let versions = std::slice::from_ref(&request.version);
-        Ok(encode::model_metadata(
-            request.protocol,
-            model.name(),
-            versions,
-            inputs,
-            &outputs,
-        ))
+        let outputs = returns.iter().filter(published).cloned().collect();
+        Ok((model, inputs, outputs))
     }
 
     /// Whether a model is ready, with the response.
@@ -303,6 +327,7 @@ impl Pipeline {
             payload,
             remaining_quota: _,
             shadowed: _,
+            ignored: _,
             document: _,
             claims,
             settlement_key: _,

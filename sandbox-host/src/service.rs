@@ -41,7 +41,7 @@ use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_watch::blocks::Blocks;
 use tensorgate_watch::tap::Tap;
 use tensorgate_watch::webhook::AlertWebhook;
-use tensorgate_wire::encode;
+use tensorgate_wire::{asks_config, encode};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -233,12 +233,15 @@ where
     .await?;
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
     match request.operation {
-        Operation::Metadata => Ok(reply::success(
-            protocol,
-            StatusCode::OK,
-            generation.pipeline.metadata(&request)?,
-            &request_id,
-        )),
+        Operation::Metadata => {
+            // The context is signed for this path.
+            let body = if asks_config(parts.uri.path()) {
+                generation.pipeline.config(&request)?
+            } else {
+                generation.pipeline.metadata(&request)?
+            };
+            Ok(reply::success(protocol, StatusCode::OK, body, &request_id))
+        }
         Operation::Ready => {
             let (ready, body) = generation.pipeline.model_ready(&request)?;
             Ok(reply::success(

@@ -150,6 +150,28 @@ def served(table, part, direct, gate):
         return side.chat([*SAY, {"annotations": [], **said}, *user("and in Delft"), called, result], tools=[TOOL])
 
     same("chat, a conversation as the client dumps it", goes_on)
+
+    def agent(side, dump):
+        """Two questions with a call each. Every request has all earlier messages."""
+        messages, heard = [], []
+        for city in ("Delft", "Ghent"):
+            messages += user(f"how is it in {city}")
+            called = side.chat(messages, tools=[TOOL]).choices[0].message
+            call = called.tool_calls[0]
+            result = {"role": "tool", "tool_call_id": call.id, "name": call.function.name, "content": [{"type": "text", "text": "fine"}]}
+            messages += [dump(called), result]
+            said = side.chat(messages, tools=[TOOL]).choices[0].message
+            messages.append(dump(said))
+            heard += [call.id, called.reasoning, said.content]
+        return heard
+
+    for title, dump in (
+        ("messages as they are", lambda message: message),
+        ("model_dump()", lambda message: message.model_dump()),
+        ("model_dump(exclude_none=True)", lambda message: message.model_dump(exclude_none=True)),
+        ("calls with their index", lambda message: {**message.model_dump(), "tool_calls": [{"index": at, **call.model_dump()} for at, call in enumerate(message.tool_calls or [])]}),
+    ):
+        part.same(f"chat, an agent's four requests, {title}", lambda: agent(direct, dump), lambda: agent(gate, dump))
     pictured = [{"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": PICTURE}}]
     same("chat, a picture in the message", lambda side: side.chat([{"role": "user", "content": pictured}]))
     parse = lambda side: side.client.chat.completions.parse(model=side.assistant, messages=SAY, response_format=Digit)
@@ -252,6 +274,7 @@ def refusals(table, part, gate, places, server):
     refused("more texts than may be", "shape", lambda: gate.embed(["x"] * 5), "input")
     # The server answers with its own error, which repeats the prompt and names a file.
     refused("a server that fails", "backend-fault", lambda: gate.chat(user("fail")), reaches=1)
+    refused("a prompt beyond the model's context", "context_length_exceeded", lambda: gate.chat(user("too long")), "context length", reaches=1)
 
 
 def schema(value):
@@ -264,7 +287,7 @@ def others(table, part, direct, gate, places):
     """
     table.head("openai: everything else that the client can ask for")
     methods = [
-        ("responses.create", lambda client: client.responses.create(model="assistant", input="x")),
+        ("responses.create", lambda client: client.responses.create(model="assistant", input="x"), "/v1/chat/completions"),
         ("files.list", lambda client: client.files.list()),
         ("moderations.create", lambda client: client.moderations.create(input="x")),
         ("images.generate", lambda client: client.images.generate(prompt="x")),
@@ -274,8 +297,8 @@ def others(table, part, direct, gate, places):
         ("vector_stores.list", lambda client: client.vector_stores.list()),
         ("load_lora_adapter, of vLLM", lambda client: client.post("/load_lora_adapter", cast_to=object, body={"lora_name": "x", "lora_path": "/etc"})),
     ]
-    for title, call in methods:
-        part.refused(title, "not-an-inference-route", lambda: call(gate.client), direct=lambda: call(direct.client) and "answers")
+    for title, call, *says in methods:
+        part.refused(title, "not-an-inference-route", lambda: call(gate.client), *says, direct=lambda: call(direct.client) and "answers")
     # Beside OpenAI's paths, and at the path of a model's status in TF Serving's API, a rejection
     # has a text where OpenAI's has an object.
     beside = Part(table, "openai", 0, lambda error: told_by_problem(error.response))
@@ -283,7 +306,11 @@ def others(table, part, direct, gate, places):
     beside.refused("collective_rpc, of vLLM", "not-an-inference-route", lambda: rpc(gate.client), direct=lambda: rpc(direct.client) and "answers")
     stranger = openai.OpenAI(base_url=gate.base, api_key=places.keys["unknown"], max_retries=0)
     part.refused("files.list, with an unknown key", "unauthenticated", lambda: stranger.files.list())
-    beside.refused("models.retrieve", "not-granted", lambda: gate.client.models.retrieve("assistant"))
+    azure = lambda: gate.client.post(gate.base.removesuffix("/v1") + "/openai/deployments/assistant/chat/completions?api-version=2024-10-21", cast_to=object, body={"messages": SAY})
+    part.refused("Azure's paths", "not-an-inference-route", azure, "base URL")
+    card = {"id": "assistant", "object": "model", "created": 0, "owned_by": "tensorgate"}
+    part.same("models.retrieve", lambda: card, lambda: gate.client.models.retrieve("assistant").model_dump(exclude_unset=True))
+    beside.refused("models.retrieve, a model that is not there", "not-granted", lambda: gate.client.models.retrieve("gpt-4o"))
     beside.refused("models.delete", "method-not-allowed", lambda: gate.client.models.delete("assistant"))
 
 

@@ -5,6 +5,7 @@ compressed requests.
 import asyncio
 import ssl
 
+import numpy as np
 import tritonclient.grpc
 import tritonclient.grpc.aio
 import tritonclient.http
@@ -46,6 +47,58 @@ class Form:
             return values(self.wait(self.client.infer(model, inputs, headers=dict(headers), **more)), self.http)
 
         return call
+
+
+def one_dict(part, form, key):
+    """One dict of header fields for every call. The client writes the length of an inference's JSON
+    into it, which then comes with requests that have no body.
+    """
+    headers, client = dict(key), form.client
+    tensor = form.module.InferInput("image", [3, 1, 8, 8], "FP32")
+    tensor.set_data_from_numpy(DIGITS[0][2])
+    calls = [
+        lambda: form.wait(client.infer("digits", [tensor], headers=headers)) is not None,
+        lambda: form.wait(client.is_server_live(headers=headers)),
+        lambda: form.wait(client.is_server_ready(headers=headers)),
+        lambda: form.wait(client.is_model_ready("digits", headers=headers)),
+        lambda: form.wait(client.get_model_metadata("digits", headers=headers))["name"] == "digits",
+        lambda: form.wait(client.get_model_config("digits", headers=headers))["name"] == "digits",
+    ]
+    part.same("one dict of header fields for all calls", lambda: [True] * len(calls), lambda: [call() for call in calls])
+
+
+def analysed(metadata, config):
+    """What perf_analyzer makes of a model, as its ModelParser::InitTriton reads the two answers."""
+    most = int(config.get("max_batch_size", 0))
+    signature = {}
+    for kind in ("input", "output"):
+        ports = {port["name"]: port for port in metadata[f"{kind}s"]}
+        for port in config[kind]:
+            shape = [int(dim) for dim in ports[port["name"]]["shape"]][most > 0 :]
+            if shape != [int(dim) for dim in port["dims"]]:
+                raise ValueError(f"{port['name']}: {shape} is not {port['dims']}")
+            signature[port["name"]] = (ports[port["name"]]["datatype"], shape, bool(port.get("optional")))
+    kinds = [name for name in ("sequence_batching", "dynamic_batching", "ensemble_scheduling") if config.get(name)]
+    return most, signature, kinds, bool(config.get("model_transaction_policy", {}).get("decoupled"))
+
+
+def perf_analyzer(part, form, key):
+    """perf_analyzer's calls in their order, up to an inference of its own making."""
+    headers, more = dict(key), {} if form.http else {"as_json": True}
+
+    def calls():
+        ask = lambda name, *arguments: form.wait(getattr(form.client, name)(*arguments, headers=dict(headers), **more))
+        extensions = ask("get_server_metadata").get("extensions", [])
+        metadata, config = ask("get_model_metadata", "digits"), ask("get_model_config", "digits")
+        most, signature, *rest = analysed(metadata, config if form.http else config["config"])
+        ((name, (datatype, shape, _)),) = [port for port in signature.items() if port[0] == "image"]
+        tensor = form.module.InferInput(name, [most, *shape], datatype)
+        tensor.set_data_from_numpy(np.zeros((most, *shape), np.float32))
+        answer = form.wait(form.client.infer("digits", [tensor], headers=dict(headers)))
+        return extensions, most, signature, rest, answer.as_numpy("probabilities").shape
+
+    signature = {"image": ("FP32", [1, 8, 8], False), "probabilities": ("FP32", [10], False)}
+    part.same("perf_analyzer's calls", lambda: ([], 32, signature, [[], False], (32, 10)), calls)
 
 
 def ask(table, places):
@@ -95,6 +148,12 @@ def ask(table, places):
         expected = [("text", "BYTES"), ("count", "INT64")] * 2
         itself = (lambda: metadata(to_servers[name]["echo"], [DIRECT_FIELD])) if name in to_servers else lambda: expected
         part.same("get_model_metadata", itself, lambda: metadata(form, key))
+        configuration = lambda: form.wait(form.client.get_model_config("echo", "1", headers=dict(key), **more))
+        part.same("get_model_config of a version", lambda: "echo", lambda: (configuration() if form.http else configuration()["config"])["name"])
+        part.refused("get_model_config of a model that is not there", "not-granted", lambda: form.wait(form.client.get_model_config("nothing", headers=dict(key))))
+        perf_analyzer(part, form, key)
+        if form.http:
+            one_dict(part, form, key)
         # The gate counts the calls through it, whatever the server has counted.
         counted = lambda model: form.wait(form.client.get_inference_statistics(model, headers=dict(key), **more))["model_stats"]
         names = ["success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss"]

@@ -1,5 +1,6 @@
-"""A small gRPC server of the Open Inference Protocol with reflection and one model, `echo`, which
-returns its inputs. Prints its two ports. Direct callers identify themselves in their metadata.
+"""A small gRPC server of the Open Inference Protocol with reflection and two models, `echo` and
+`notes`, which return their inputs. Prints its two ports. Direct callers identify themselves in their
+metadata.
 """
 
 import json
@@ -12,7 +13,10 @@ from google.protobuf import message_factory
 from grpc_reflection.v1alpha import reflection
 from seen import DIRECT_FIELD, Seen
 
-PORTS = {"text": ("BYTES", [-1]), "count": ("INT64", [-1, 2])}
+PORTS = {
+    "echo": {"text": ("BYTES", [-1]), "count": ("INT64", [-1, 2])},
+    "notes": {"text": ("BYTES", [-1, 1])},
+}
 
 seen = Seen()
 
@@ -34,10 +38,10 @@ def echo(kind, request):
     return answer
 
 
-def metadata(kind, _):
-    """The model's metadata."""
-    answer = kind(name="echo", versions=["1"], platform="none")
-    for name, (datatype, shape) in PORTS.items():
+def metadata(kind, request):
+    """A model's metadata."""
+    answer = kind(name=request.name, versions=["1"], platform="none")
+    for name, (datatype, shape) in PORTS[request.name].items():
         answer.inputs.add(name=name, datatype=datatype, shape=shape)
         answer.outputs.add(name=name, datatype=datatype, shape=shape)
     return answer
@@ -46,7 +50,7 @@ def metadata(kind, _):
 ANSWERS = {
     "ServerLive": lambda kind, _: kind(live=True),
     "ServerReady": lambda kind, _: kind(ready=True),
-    "ModelReady": lambda kind, request: kind(ready=request.name == "echo"),
+    "ModelReady": lambda kind, request: kind(ready=request.name in PORTS),
     "ServerMetadata": lambda kind, _: kind(name="echoes", version="1"),
     "ModelMetadata": metadata,
     "ModelInfer": echo,

@@ -119,6 +119,9 @@ class Handler(BaseHTTPRequestHandler):
         prompt = text_of(asked["messages"][-1].get("content"))
         if prompt == "fail":
             return self.answer(500, {"error": {"message": f"CUDA out of memory in /srv/vllm/worker.py while serving {prompt!r}", "code": "internal"}})
+        if prompt == "too long":
+            text = "This model's maximum context length is 64 tokens. However, you requested 65 tokens (/srv/vllm)."
+            return self.answer(400, {"error": {"message": text, "type": "BadRequestError", "param": None, "code": 400}})
         most = asked.get("max_completion_tokens") or asked.get("max_tokens") or 1024
         choices = []
         for index in range(asked.get("n") or 1):
@@ -126,7 +129,10 @@ class Handler(BaseHTTPRequestHandler):
             message = {"role": "assistant", "content": "".join(pieces(said))}
             if asked.get("tools") and asked["messages"][-1]["role"] == "user":
                 function = {"name": asked["tools"][0]["function"]["name"], "arguments": json.dumps({"city": prompt.split()[-1]})}
-                message = {"role": "assistant", "content": None, "tool_calls": [{"id": f"call_{index}", "type": "function", "function": function}]}
+                # Ids as Kimi K2 writes them: the function, and the number of the call.
+                done = sum(message["role"] == "tool" for message in asked["messages"])
+                call = {"id": f"functions.{function['name']}:{done + index}", "type": "function", "function": function}
+                message = {"role": "assistant", "content": None, "reasoning": f"look at {function['name']}", "tool_calls": [call]}
                 reason = "tool_calls"
             choices.append({"index": index, "message": message, "finish_reason": reason, "logprobs": chat_logprobs(said, asked), "stop_reason": "/srv"})
         self.finish_answer(asked, "chat.completion", choices, words(text_of(message.get("content")) for message in asked["messages"]))
@@ -170,6 +176,8 @@ class Handler(BaseHTTPRequestHandler):
                 start = {"role": "assistant", "content": ""}
                 if chat:
                     self.event({**whole, "choices": [{"index": index, "delta": start, "finish_reason": None}]})
+                if chat and choice["message"].get("reasoning"):
+                    self.event({**whole, "choices": [{"index": index, "delta": {"reasoning": choice["message"]["reasoning"]}, "finish_reason": None}]})
                 text = choice["message"]["content"] if chat else choice["text"]
                 for number, word in enumerate(pieces((text or "").split(" "))):
                     if prompt.startswith("break") and number == 2:

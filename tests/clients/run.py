@@ -21,13 +21,13 @@ from table import Table
 
 HERE = Path(__file__).resolve().parent
 # Each client runs in a process of its own, and takes seconds.
-PARTS = ["of_kserve", "of_triton", "of_tensorflow", "of_openai", "of_descriptions", "of_json", "of_httpx", "of_senders"]
+PARTS = ["of_kserve", "of_triton", "of_tensorflow", "of_openai", "of_descriptions", "of_json", "of_httpx", "of_agents", "of_mlserver", "of_java", "of_senders"]
 PART_S = 120
 # How long the last lines of the audit logs may take.
 SETTLE_S = 10
 TLS = "  tls: {"
 # Rejections that follow the server's answer.
-AFTERWARDS = {"backend-fault"}
+AFTERWARDS = {"backend-fault", "backend-too-long"}
 
 
 class Server(Process):
@@ -143,7 +143,7 @@ def main():
             table.rows, table.wrong = table.rows + counts["rows"], table.wrong + counts["wrong"]
             took[module] = f"{module} {time.monotonic() - begun:.1f} s"
         table.head("what reached the servers through the gate, and what the gates let through")
-        for server, models in ((llm, {"assistant", "embedder"}), (echoes, {"echo"}), (own, {"iris"}), (tf, {"linear"})):
+        for server, models in ((llm, {"assistant", "embedder"}), (echoes, {"echo", "notes"}), (own, {"iris"}), (tf, {"linear"})):
             seen = len(server.calls())
             let = settled(folder, models, seen)
             table.row(f"{server.name}: {', '.join(sorted(models))}", seen, let, seen == let > 0)

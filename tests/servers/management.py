@@ -25,7 +25,6 @@ HTTP = {
         ("POST", "/v2/repository/index", "", 0, 200),
         ("POST", "/v2/repository/models/double/unload", "", 0, 200),
         ("POST", "/v2/repository/models/double/load", "", 0, 200),
-        ("GET", "/v2/models/double/config", "", 0, 200),
         ("GET", "/v2/logging", "", 0, 200),
         ("GET", "/metrics", "", 2, 200),
     ],

@@ -66,6 +66,20 @@ def metadata(side, protocol, model):
     return said["name"], said["versions"], ports
 
 
+def config(side, protocol, model):
+    """What a model's configuration says of its signature. The gate's has only this part."""
+    client, _ = side.client(protocol)
+    if protocol == "http":
+        known = client.get_model_config(model, headers=dict(side.headers))
+    else:
+        known = client.get_model_config(model, headers=dict(side.headers), as_json=True)["config"]
+    ports = {}
+    for kind in ("input", "output"):
+        for port in known[kind]:
+            ports[kind, port["name"]] = (port["data_type"], [int(dim) for dim in port["dims"]], bool(port.get("optional")))
+    return known["name"], int(known.get("max_batch_size", 0)), ports
+
+
 def equal(table, title, call, direct, gate):
     """The same call on both sides must give the same value."""
     (one, fault), (other, refusal) = attempt(lambda: call(direct)), attempt(lambda: call(gate))
@@ -131,6 +145,7 @@ def same_answers(table, direct, gate):
     for protocol in ("http", "grpc"):
         for model in ("digits", "echo"):
             equal(table, f"{protocol}: metadata of {model}", lambda side: metadata(side, protocol, model), direct, gate)
+            equal(table, f"{protocol}: configuration of {model}", lambda side: config(side, protocol, model), direct, gate)
             ready = lambda side: side.client(protocol)[0].is_model_ready(model, headers=dict(side.headers))
             equal(table, f"{protocol}: {model} is ready", ready, direct, gate)
         for question in ("is_server_live", "is_server_ready"):

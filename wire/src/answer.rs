@@ -12,6 +12,7 @@ use tensorgate_policy::{Denial, Reason};
 
 use crate::grpc::writer::Message;
 use crate::json_text::member;
+use crate::unserved::UnservedApi;
 
 /// A denial in the caller's protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +43,34 @@ impl Answer {
     /// the caller's own field and what is expected of it. `request_id` is the gate's id; an empty
     /// one is omitted.
     pub fn to_denial(denial: &Denial, protocol: Protocol, request_id: &str) -> Self {
-        let message = message(denial);
+        Self::new(denial, protocol, request_id, None)
+    }
+
+    /// As [`Self::to_denial`]. If the path belongs to an API that is not served, the response says
+    /// what to use instead, in that API's form.
+    pub fn to_denial_of_path(
+        denial: &Denial,
+        protocol: Protocol,
+        request_id: &str,
+        path: &str,
+    ) -> Self {
+        let is_unknown = denial.reason == Reason::NotAnInferenceRoute;
+        let unserved = (is_unknown && protocol == Protocol::OpenAi)
+            .then(|| UnservedApi::of_path(path))
+            .flatten();
+        Self::new(denial, protocol, request_id, unserved)
+    }
+
+    fn new(
+        denial: &Denial,
+        protocol: Protocol,
+        request_id: &str,
+        unserved: Option<UnservedApi>,
+    ) -> Self {
+        let message = match unserved {
+            Some(api) => format!("{}: {}", denial.reason.title(), api.advice()),
+            None => message(denial),
+        };
         let reason = denial.reason.public_reason();
         let mut headers = Vec::new();
         if protocol.is_grpc() {
@@ -67,15 +95,16 @@ impl Answer {
         }
         if protocol.is_grpc() {
             return Self::Grpc {
-                status: reason.grpc_status(),
+                status: denial.grpc_status(),
                 message,
                 headers,
             };
         }
+        let status = denial.http_status();
         Self::Rest {
-            status: reason.http_status(),
+            status,
             headers,
-            body: problem(reason, protocol, &message, request_id).into_bytes(),
+            body: problem((reason, status), protocol, &message, request_id, unserved).into_bytes(),
         }
     }
 }
@@ -120,13 +149,25 @@ pub fn percent_encoded(message: &str) -> String {
     encoded
 }
 
-fn problem(reason: Reason, protocol: Protocol, message: &str, request_id: &str) -> String {
+fn problem(
+    (reason, status): (Reason, u16),
+    protocol: Protocol,
+    message: &str,
+    request_id: &str,
+    unserved: Option<UnservedApi>,
+) -> String {
+    // Anthropic's clients expect this `type`, and types of their own below it.
+    let is_for_messages = unserved == Some(UnservedApi::Messages);
     let mut body = String::from("{");
-    member(&mut body, "type", &format!("urn:tensorgate:{reason}"));
+    if is_for_messages {
+        member(&mut body, "type", "error");
+    } else {
+        member(&mut body, "type", &format!("urn:tensorgate:{reason}"));
+    }
     body.push(',');
     member(&mut body, "title", reason.title());
     // Writing to a String does not fail.
-    let _ = write!(body, ",\"status\":{},", reason.http_status());
+    let _ = write!(body, ",\"status\":{status},");
     if !request_id.is_empty() {
         member(&mut body, "instance", request_id);
         body.push(',');
@@ -135,9 +176,14 @@ fn problem(reason: Reason, protocol: Protocol, message: &str, request_id: &str) 
         body.push_str("\"error\":{");
         member(&mut body, "message", message);
         body.push(',');
-        member(&mut body, "type", error_type(reason));
+        let kind = if is_for_messages {
+            "not_found_error"
+        } else {
+            error_type(status)
+        };
+        member(&mut body, "type", kind);
         body.push_str(",\"param\":null,");
-        member(&mut body, "code", reason.name());
+        member(&mut body, "code", error_code(reason));
         body.push('}');
     } else {
         member(&mut body, "error", message);
@@ -147,13 +193,23 @@ fn problem(reason: Reason, protocol: Protocol, message: &str, request_id: &str) 
 }
 
 /// OpenAI's error type for a status.
-fn error_type(reason: Reason) -> &'static str {
-    match reason.http_status() {
+fn error_type(status: u16) -> &'static str {
+    match status {
         401 => "authentication_error",
         403 => "permission_error",
         429 => "rate_limit_error",
         500.. => "server_error",
         _ => "invalid_request_error",
+    }
+}
+
+/// The code of an error: OpenAI's own where its clients act on it, and otherwise the reason.
+const fn error_code(reason: Reason) -> &'static str {
+    match reason {
+        Reason::BackendTooLong => "context_length_exceeded",
+        Reason::BackendUnknownModel => "model_not_found",
+        Reason::BackendBusy => "rate_limit_exceeded",
+        reason => reason.name(),
     }
 }
 
@@ -216,7 +272,7 @@ fn details(denial: &Denial, message: &str) -> Vec<u8> {
     let info = Message::default()
         .bytes(1, denial.reason.public_reason().name())
         .bytes(2, "tensorgate");
-    let status = denial.reason.grpc_status();
+    let status = denial.grpc_status();
     let mut details = Message::default()
         .varint(1, u64::from(status as u8))
         .bytes(2, message)
@@ -230,7 +286,12 @@ fn details(denial: &Denial, message: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "tests"
+    )]
 
     use super::*;
 
@@ -290,6 +351,109 @@ mod tests {
             headers,
             expected.map(|(name, value)| (name, value.to_owned()))
         );
+    }
+
+    #[test]
+    fn a_servers_client_error_has_its_status_and_openais_code() {
+        use tensorgate_policy::denial::ClientErrorStatus as Status;
+        let invalid = "invalid_request_error";
+        for (reason, server_status, (expected, kind, code)) in [
+            (
+                Reason::BackendTooLong,
+                Status::BadRequest,
+                (400_u16, invalid, "context_length_exceeded"),
+            ),
+            (
+                Reason::BackendTooLong,
+                Status::ContentTooLarge,
+                (413, invalid, "context_length_exceeded"),
+            ),
+            (
+                Reason::BackendRejected,
+                Status::UnprocessableContent,
+                (422, invalid, "backend-rejected"),
+            ),
+            (
+                Reason::BackendUnknownModel,
+                Status::NotFound,
+                (404, invalid, "model_not_found"),
+            ),
+            (
+                Reason::BackendBusy,
+                Status::TooManyRequests,
+                (429, "rate_limit_error", "rate_limit_exceeded"),
+            ),
+        ] {
+            let denial = Denial {
+                server_status: Some(server_status),
+                ..Denial::new(reason, "CAUSE")
+            };
+            let Answer::Rest { status, body, .. } =
+                Answer::to_denial(&denial, Protocol::OpenAi, "0f3c")
+            else {
+                panic!("REST")
+            };
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(
+                body.get("error"),
+                Some(&serde_json::json!({
+                    "message": reason.title(), "type": kind, "param": null, "code": code,
+                }))
+            );
+            assert_eq!(status, expected, "{reason}");
+            assert_eq!(body.get("status"), Some(&serde_json::json!(expected)));
+            let Answer::Grpc { status, .. } = Answer::to_denial(&denial, Protocol::OipGrpc, "0f3c")
+            else {
+                panic!("gRPC")
+            };
+            assert_eq!(status, server_status.grpc());
+        }
+    }
+
+    #[test]
+    fn an_api_that_is_not_served_has_its_own_form_of_error() {
+        let json = |reason, path| {
+            let denial = Denial::new(reason, "CAUSE");
+            match Answer::to_denial_of_path(&denial, Protocol::OpenAi, "0f3c", path) {
+                Answer::Rest { status, body, .. } => {
+                    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                    (status, body)
+                }
+                Answer::Grpc { .. } => panic!("REST"),
+            }
+        };
+        let unknown = Reason::NotAnInferenceRoute;
+        let (status, body) = json(unknown, "/v1/messages?beta=true");
+        assert_eq!(status, 404);
+        assert_eq!(
+            body,
+            serde_json::json!({
+                "type": "error", "title": "no such route", "status": 404, "instance": "0f3c",
+                "error": {
+                    "type": "not_found_error", "param": null, "code": "not-an-inference-route",
+                    "message": "no such route: the Messages API is not served here, use OpenAI's \
+                                POST /v1/chat/completions",
+                },
+            })
+        );
+        let (_, body) = json(unknown, "/v1/responses");
+        assert_eq!(body["type"], "urn:tensorgate:not-an-inference-route");
+        assert_eq!(body["error"]["type"], "invalid_request_error");
+        assert!(
+            body["error"]["message"]
+                .as_str()
+                .unwrap()
+                .contains("/v1/chat/completions")
+        );
+        // Others learn nothing more than before.
+        for (reason, path) in [
+            (unknown, "/v1/files"),
+            (Reason::Unauthenticated, "/v1/messages"),
+            (Reason::NotGranted, "/v1/responses"),
+        ] {
+            let (_, body) = json(reason, path);
+            assert_eq!(body["error"]["message"], reason.title(), "{path}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod answer_form;
 mod elements;
+mod model_config;
 pub(crate) mod nested_lists;
 mod output_document;
 pub mod statistics;
@@ -14,7 +15,7 @@ mod torchserve;
 
 use core::fmt::Debug;
 
-use tensorgate_policy::contract::TensorRule;
+use tensorgate_policy::contract::{DimRule, TensorRule};
 use tensorgate_policy::request::{Protocol, ServerQuery};
 use tensorgate_policy::tensor::{InferResponse, items};
 use tensorgate_policy::{Datatype, Tensor};
@@ -24,6 +25,7 @@ use crate::json_text::{list, member, string};
 use crate::raw_contents::check_blob;
 pub use answer_form::AnswerForm;
 use elements::write;
+pub use model_config::model_config;
 pub use stream::{FINAL_RESPONSE, stream_answer, stream_end, stream_refusal};
 
 /// Name of server and platform. There is no version, which would only help attackers.
@@ -122,8 +124,7 @@ pub fn model_metadata(
         Protocol::TfGrpc => small_frame(tf_serving::metadata_message(
             model, version, inputs, outputs,
         )),
-        // OpenAI's request covers all models: [`crate::openai::models`].
-        Protocol::OpenAi => crate::openai::models([model]),
+        Protocol::OpenAi => crate::openai::model(model),
         // TorchServe's protocols and JSON templates have no such request.
         Protocol::OipRest | Protocol::TorchRest | Protocol::Json => {
             let mut json = String::from("{");
@@ -233,7 +234,12 @@ pub fn server_answer(protocol: Protocol, question: ServerQuery, yes: bool) -> Ve
 }
 
 fn dims(rule: &TensorRule) -> impl Iterator<Item = i64> {
-    rule.shape().iter().map(|dim| {
+    dims_of(rule.shape())
+}
+
+/// Dimensions as metadata has them: `-1` for a variable one.
+fn dims_of(shape: &[DimRule]) -> impl Iterator<Item = i64> {
+    shape.iter().map(|dim| {
         dim.fixed()
             .and_then(|size| i64::try_from(size).ok())
             .unwrap_or(-1)

@@ -6,11 +6,12 @@ mod target;
 
 use std::borrow::Cow;
 
-use tensorgate_policy::RequestHash;
 use tensorgate_policy::policy::{KeyLocations, MAX_KEY_HEADER_BYTES, Templates};
 use tensorgate_policy::request::{
-    Coding, ContentType, Credential, Encoding, Head, Identity, Operations, Proofs, Protocol, Route,
+    Coding, ContentType, Credential, Encoding, Head, Identity, Operation, Operations, Proofs,
+    Protocol, Route,
 };
+use tensorgate_policy::{Policy, RequestHash};
 
 use crate::limits::MAX_REQUEST_ID_BYTES;
 use crate::{credential, route};
@@ -193,6 +194,34 @@ impl<'a> ReadHead<'a> {
     /// Whether its body is a stream of messages.
     pub const fn is_stream(&self) -> bool {
         self.route.is_stream()
+    }
+
+    /// As [`Self::into_head`], with all that is known of the caller and under a policy, which may
+    /// have an OpenAI model at a path of TF Serving's or at an unknown one.
+    pub fn into_head_under(
+        self,
+        identity: Identity,
+        proofs: Proofs,
+        withheld: Operations,
+        policy: &Policy,
+    ) -> Head<'a> {
+        let operation = Operation::Metadata;
+        let may = |name: &str| match &identity {
+            Identity::Client(client) if !withheld.contains(operation) => {
+                policy.may(client, proofs, name, Protocol::OpenAi, operation)
+            }
+            _ => false,
+        };
+        let card = route::model_card(self.method, &self.path, &self.route, policy, may);
+        let head = Head {
+            proofs,
+            withheld,
+            ..self.into_head(identity, policy.templates())
+        };
+        match card {
+            Some(route) => Head { route, ..head },
+            None => head,
+        }
     }
 
     /// The facts for a decision, with the caller's identity. An unknown path may be a route of the

@@ -37,12 +37,13 @@ pub mod template;
 #[doc(hidden)]
 pub mod tensorflow;
 mod torch;
+mod unserved;
 pub mod upstream;
 
 pub use answer::Answer;
 pub use decode::{addressee, check_server_query, decode};
 pub use expand::expand;
-pub use route::refused_in;
+pub use route::{asks_config, refused_in};
 pub use stream::BodyStream;
 
 /// The members of one JSON object: a tree of limited depth and size with unique names.

@@ -80,16 +80,26 @@ fn write(out: &mut String, value: &Value<'_>) {
     }
 }
 
-/// The response to `/v1/models`. Creation time and owner are constants that clients require.
+/// The response to `/v1/models`.
 pub fn models<'m>(names: impl IntoIterator<Item = &'m str>) -> Vec<u8> {
     let mut json = String::from("{\"object\":\"list\",\"data\":");
-    list(&mut json, names, |json, name| {
-        json.push('{');
-        member(json, "id", name);
-        json.push_str(",\"object\":\"model\",\"created\":0,\"owned_by\":\"tensorgate\"}");
-    });
+    list(&mut json, names, card);
     json.push('}');
     json.into_bytes()
+}
+
+/// The response to `/v1/models/NAME`.
+pub fn model(name: &str) -> Vec<u8> {
+    let mut json = String::new();
+    card(&mut json, name);
+    json.into_bytes()
+}
+
+/// A model's card. Creation time and owner are constants that clients require.
+fn card(json: &mut String, name: &str) {
+    json.push('{');
+    member(json, "id", name);
+    json.push_str(",\"object\":\"model\",\"created\":0,\"owned_by\":\"tensorgate\"}");
 }
 
 #[cfg(test)]
@@ -171,5 +181,7 @@ mod tests {
         assert_eq!(list["data"][1]["id"], "b/c");
         assert_eq!(list["object"], "list");
         assert_eq!(models([]), b"{\"object\":\"list\",\"data\":[]}");
+        let card: serde_json::Value = serde_json::from_slice(&model("b/c")).unwrap();
+        assert_eq!(card, list["data"][1]);
     }
 }

@@ -1,6 +1,8 @@
 //! Resolves method and path to a route. Only exact paths match: nothing is decoded or normalised,
-//! so no server can read an accepted path differently.
+//! so no server can read an accepted path differently. Escapes are decoded in the name of a model's
+//! card alone, which no server reads.
 
+mod model_card;
 pub(crate) mod tf_serving;
 mod torchserve;
 
@@ -10,6 +12,8 @@ use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{Api, Operation, Protocol, Route, ServerQuery};
 
 use crate::limits::MAX_NAME_BYTES;
+use crate::unserved::UnservedApi;
+pub(crate) use model_card::model_card;
 
 /// Methods of liveness and readiness. Load balancers probe with HEAD.
 const PROBE: &str = "GET, HEAD";
@@ -75,9 +79,11 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
 }
 
 /// Protocol for rejecting unknown paths and custom routes. Below `/v1/`, except for model routes,
-/// it is OpenAI's, whose clients expect an object. Both kinds of paths are rejected alike.
+/// and at the paths of Azure it is OpenAI's, whose clients expect an object. Both kinds of paths
+/// are rejected alike.
 pub fn refused_in(path: &str, unknown: Protocol) -> Protocol {
-    let of_openai = path.starts_with("/v1/") && !path.starts_with("/v1/models/");
+    let of_openai = (path.starts_with("/v1/") && !path.starts_with("/v1/models/"))
+        || UnservedApi::of_path(path).is_some();
     if of_openai && matches!(unknown, Protocol::OipRest | Protocol::Json) {
         Protocol::OpenAi
     } else {
@@ -115,7 +121,8 @@ fn grpc_call<'a>(call: &str) -> Option<Route<'a>> {
         "ServerReady" => return Some(server(protocol, ServerQuery::Ready)),
         "ServerMetadata" => return Some(server(protocol, ServerQuery::Metadata)),
         "ModelReady" => Operation::Ready,
-        "ModelMetadata" => Operation::Metadata,
+        // Triton's configuration is metadata in another form ([`asks_config`]).
+        "ModelMetadata" | "ModelConfig" => Operation::Metadata,
         "ModelInfer" => Operation::Infer,
         "ModelStreamInfer" => Operation::Stream,
         // Triton's extension.
@@ -138,6 +145,24 @@ fn rest_path(path: &str) -> Option<Route<'_>> {
         "/v2/health/ready" => return Some(server(protocol, ServerQuery::Ready)),
         _ => {}
     }
+    let (model, version, verb) = model_path(path)?;
+    let operation = match verb {
+        None | Some("config") => Operation::Metadata,
+        Some("ready") => Operation::Ready,
+        Some("infer") => Operation::Infer,
+        Some("stats") => Operation::Statistics,
+        Some(_) => return None,
+    };
+    Some(Route::Model {
+        protocol,
+        operation,
+        model: Some(model),
+        version,
+    })
+}
+
+/// Model, version and verb of a path below `/v2/models/`.
+fn model_path(path: &str) -> Option<(Cow<'_, str>, Option<Cow<'_, str>>, Option<&str>)> {
     let mut segments = path.strip_prefix("/v2/models/")?.split('/');
     let model = name(segments.next()?)?;
     let (version, verb) = match (segments.next(), segments.next(), segments.next()) {
@@ -145,22 +170,15 @@ fn rest_path(path: &str) -> Option<Route<'_>> {
         (verb, None, None) => (None, verb),
         _ => return None,
     };
-    let operation = match verb {
-        None => Operation::Metadata,
-        Some("ready") => Operation::Ready,
-        Some("infer") => Operation::Infer,
-        Some("stats") => Operation::Statistics,
-        Some(_) => return None,
-    };
-    if segments.next().is_some() {
-        return None;
-    }
-    Some(Route::Model {
-        protocol,
-        operation,
-        model: Some(model),
-        version,
-    })
+    segments.next().is_none().then_some((model, version, verb))
+}
+
+/// Whether a path of a [`Operation::Metadata`] route asks for Triton's model configuration: REST's
+/// `config` or gRPC's ModelConfig.
+pub fn asks_config(path: &str) -> bool {
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    path == "/inference.GRPCInferenceService/ModelConfig"
+        || model_path(path).is_some_and(|(.., verb)| verb == Some("config"))
 }
 
 /// A name in a path: no escapes, separators or dot segments.

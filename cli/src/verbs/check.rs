@@ -1,5 +1,7 @@
 //! The `check` verb: reports every fault of a policy at once. The faults come from the loader and
-//! from validation.
+//! from validation, and with `--live` from the issuers themselves.
+
+mod live;
 
 use std::path::Path;
 
@@ -13,6 +15,7 @@ use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_load::load::load;
 use tensorgate_policy_text::path::push_key;
 
+use super::import::Reach;
 use super::keys::has_expired;
 use crate::files;
 
@@ -32,6 +35,12 @@ pub struct Check {
     /// machines that lack them.
     #[arg(long)]
     no_files: bool,
+    /// Read the discovery documents of issuers whose keys are at a URL, and compare that URL.
+    #[arg(long)]
+    live: bool,
+    /// With `--live`, also connect to private addresses.
+    #[arg(long, requires = "live")]
+    allow_private: bool,
 }
 
 impl Check {
@@ -42,6 +51,11 @@ impl Check {
         let mut loaded = load(&file)?.verify_signatures(root)?;
         if !self.no_files {
             loaded = files::check(loaded, root, Severity::Warning)?;
+        }
+        if self.live {
+            let reach = Reach::of_documents(self.allow_private);
+            let faults = live::faults(&loaded.policy, root, reach);
+            loaded = loaded.unless(faults)?;
         }
         let expired = expired(&loaded.bundle.policy, &today());
         let loaded = loaded.unless(expired)?;

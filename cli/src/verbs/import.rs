@@ -1,10 +1,13 @@
-//! The `import` verb: writes a model's contract from its server's metadata.
+//! The `import` verb: writes a model's contract from its server's metadata, or an issuer from its
+//! discovery document.
 //!
 //! Names, datatypes and fixed dimensions are copied. Bounds that the server does not report are
 //! never invented: they are left out, so that `check` reports them. Only the limits of a decoupled
 //! model's answers have defaults, which are marked.
 
+pub(in crate::verbs) mod discovery;
 mod fetch;
+mod issuer;
 mod oip;
 mod pbtxt;
 mod served;
@@ -20,6 +23,7 @@ use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::Datatype;
 use tensorgate_wire::percent;
 
+pub(in crate::verbs) use fetch::Reach;
 use fetch::{Deadline, Server};
 pub(in crate::verbs) use served::{Kind, served};
 pub(in crate::verbs) use write::{plain, section};
@@ -33,7 +37,8 @@ const MAX_SHOWN_NAME: usize = 256;
 /// Maximum rank of a tensor; a contract allows at most [`tensorgate_policy::contract::MAX_RANK`].
 const MAX_DIMS: usize = 64;
 
-/// Write a model's contract from its server's own metadata.
+/// Write a model's contract from its server's own metadata, or an issuer from its discovery
+/// document.
 #[derive(Args)]
 pub struct Import {
     #[command(subcommand)]
@@ -44,6 +49,7 @@ pub struct Import {
 enum What {
     Triton(triton::Triton),
     Oip(oip::Oip),
+    Issuer(issuer::Issuer),
     #[command(external_subcommand)]
     Unknown(Vec<String>),
 }
@@ -106,6 +112,7 @@ impl Common {
                 base,
                 ca: self.ca.as_deref(),
                 deadline: Deadline::start(),
+                reach: Reach::Any,
             },
             model: model.map_err(|why| bad(url, &why))?,
         })
@@ -144,15 +151,16 @@ pub(in crate::verbs) enum Dim {
 }
 
 impl Import {
-    /// Writes the contract.
+    /// Writes the contract or the issuer.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let (models, backend) = match self.what {
             What::Triton(triton) => triton.models()?,
             What::Oip(oip) => oip.models()?,
+            What::Issuer(issuer) => return issuer.run(ui),
             What::Unknown(words) => {
                 let kind = words.first().map(String::as_str).unwrap_or_default();
                 return Err(Failure::Input(format!(
-                    "no kind of source is named {kind:?}; known are: triton, oip (any server of the Open Inference Protocol, such as KServe, MLServer and OpenVINO)"
+                    "no kind of source is named {kind:?}; known are: triton, oip (any server of the Open Inference Protocol, such as KServe, MLServer and OpenVINO), issuer"
                 )));
             }
         };

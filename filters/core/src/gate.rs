@@ -246,8 +246,8 @@ impl Gate {
         self.outcome.record.credential = identified.credential;
         self.outcome.revoked_client = identified.revoked_client;
         upstream.claims = identified.claims;
-        let mut head = read.into_head(identified.identity, root.policy.templates());
-        (head.proofs, head.withheld) = (identified.proofs, identified.withheld);
+        let (proofs, withheld) = (identified.proofs, identified.withheld);
+        let mut head = read.into_head_under(identified.identity, proofs, withheld, &root.policy);
         head.request_hash = RequestHash::from_request_id(&upstream.request_id);
         self.outcome.record.operation = head.route.operation();
         upstream.accept(&head);

@@ -173,6 +173,9 @@ pub trait Outside: SharedStore {
 
     /// Counts the outcome of a fetch of an issuer's keys.
     fn count_fetch(&mut self, issuer: &str, fetched: FetchOutcome);
+
+    /// Records how many keys of an issuer's last set cannot be used.
+    fn record_unused_keys(&mut self, issuer: &str, keys: usize);
 }
 
 /// Calls on behalf of one request.

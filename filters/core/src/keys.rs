@@ -386,6 +386,7 @@ impl Source {
         match read {
             Ok((_, published)) => {
                 outside.count_fetch(&self.issuer, FetchOutcome::Good(now.unix_s));
+                outside.record_unused_keys(&self.issuer, published.unused);
                 if slot.version == claim {
                     let passed_over = published.passed_over.iter().take(MAX_LOGGED_KEYS);
                     let passed_over: Vec<_> = passed_over.map(ToString::to_string).collect();
@@ -396,7 +397,8 @@ impl Source {
                     };
                     let line = serde_json::json!({
                         "event": "key-set", "issuer": self.issuer, "outcome": "fetched",
-                        "keys": published.keys.len(), "passed_over": passed_over,
+                        "keys": published.keys.len(), "unused": published.unused,
+                        "passed_over": passed_over,
                     });
                     outside.log(level, &line.to_string());
                 }

@@ -33,6 +33,8 @@ pub struct World {
     pub lines: Vec<(Level, String)>,
     /// Outcomes of key fetches, by issuer.
     pub fetched: Vec<(String, FetchOutcome)>,
+    /// Numbers of keys that cannot be used, by issuer.
+    pub unused_keys: Vec<(String, usize)>,
     last_token: u32,
 }
 
@@ -48,6 +50,7 @@ impl World {
             http_calls: Vec::new(),
             lines: Vec::new(),
             fetched: Vec::new(),
+            unused_keys: Vec::new(),
             last_token: 0,
         }
     }
@@ -84,5 +87,9 @@ impl Outside for World {
 
     fn count_fetch(&mut self, issuer: &str, fetched: FetchOutcome) {
         self.fetched.push((issuer.to_owned(), fetched));
+    }
+
+    fn record_unused_keys(&mut self, issuer: &str, keys: usize) {
+        self.unused_keys.push((issuer.to_owned(), keys));
     }
 }

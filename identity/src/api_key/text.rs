@@ -5,7 +5,7 @@ use alloc::string::String;
 use tensorgate_policy::request::looks_like_jwt;
 
 /// Prefix of every tensorgate key.
-const PREFIX: &str = "tg_";
+pub(super) const PREFIX: &str = "tg_";
 
 /// Base-62 digits of the random part: 62^27 is just over 2^160.
 const RANDOM_CHARS: usize = 27;

@@ -184,6 +184,12 @@ fn a_refused_credential_is_refused_and_two_proofs_of_two_clients_conflict() {
         (
             &[ENGINE],
             &[],
+            Credential::Token("sk-proj-4f9aK2mQx7Lw0Zr8Vb3Nd6Tc"),
+            Identity::Refused("neither a key of this gate nor a token"),
+        ),
+        (
+            &[ENGINE],
+            &[],
             of_near,
             Identity::Conflicting("two credentials prove two clients"),
         ),

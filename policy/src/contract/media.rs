@@ -83,6 +83,20 @@ pub(crate) struct MediaRule {
 }
 
 impl MediaRule {
+    /// The allowed types, for callers.
+    pub(crate) fn kinds(&self) -> String {
+        let names: alloc::vec::Vec<_> = self.types.iter().map(|kind| kind.name()).collect();
+        names.join(" or ")
+    }
+
+    /// What a file must be, for callers.
+    pub(crate) fn expected(&self) -> String {
+        format!(
+            "a file of type {} within the contract's bounds",
+            self.kinds()
+        )
+    }
+
     /// Checks a whole file.
     pub(crate) fn check(&self, file: &[u8]) -> Result<(), String> {
         let mut probe = Probe::new(file.len());
@@ -311,7 +325,11 @@ fn allowed(rule: &MediaRule, kind: MediaType) -> Result<(), String> {
     if rule.types.contains(&kind) {
         Ok(())
     } else {
-        Err(format!("the file is {}, which is not allowed", kind.name()))
+        Err(format!(
+            "the file is {}, which is not allowed: {} is",
+            kind.name(),
+            rule.kinds()
+        ))
     }
 }
 

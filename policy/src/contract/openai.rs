@@ -6,6 +6,7 @@
 
 mod chat;
 pub(crate) mod constraints;
+mod history;
 mod members;
 mod picture;
 mod picture_links;
@@ -22,13 +23,14 @@ use alloc::vec::Vec;
 
 use super::media::MediaRule;
 use super::url::UrlRule;
-use super::{OnValueFault, ParameterBound, RequestCost, parameters, quote};
+use super::{OnValueFault, ParameterRules, RequestCost, parameters, quote};
 use crate::denial::{Denial, Reason};
 use crate::request::Api;
 use crate::values::json::{Members, Value};
 use crate::values::tensor::ParameterValue;
 
 use constraints::Constraints;
+pub use history::MAX_CALL_WORD_BYTES;
 pub use picture_links::{EmittedMark, LinkScanner, PictureLink};
 pub use rebuild::rebuild;
 pub(crate) use screening::CallRule;
@@ -38,13 +40,18 @@ use special_tokens::{SpecialTokens, TextForm};
 use text_length::longest;
 use tokens::Contents;
 
+/// The member with the caller's own pairs of texts.
+pub(crate) const METADATA: &str = "metadata";
+
 /// Allowed kinds of requests; at least one of the three.
 #[derive(Clone, Debug)]
 pub struct OpenAi {
     pub(crate) chat: Option<Chat>,
     pub(crate) completions: Option<Completions>,
     pub(crate) embeddings: Option<Embeddings>,
-    pub(crate) parameters: Vec<(String, ParameterBound)>,
+    pub(crate) parameters: ParameterRules,
+    /// Members that are allowed and that the backend never gets.
+    pub(crate) ignored: Vec<String>,
     /// Minimum size of prompts, of texts to embed, and of messages of users and the system.
     pub(crate) min_bytes: usize,
     pub(crate) special_tokens: SpecialTokens,
@@ -195,6 +202,26 @@ impl OpenAi {
         }
     }
 
+    /// Whether the member is allowed, and dropped before the backend gets the document. A member
+    /// with a rule is not.
+    fn ignores(&self, name: &str) -> bool {
+        let has_rule = self.parameters.iter().any(|(known, _)| known == name);
+        !has_rule && self.ignored.iter().any(|listed| listed == name)
+    }
+
+    /// Removes the members that are ignored. Returns their names.
+    pub(crate) fn drop_ignored(&self, document: &mut Members<'_>) -> Vec<String> {
+        let mut dropped = Vec::new();
+        document.retain(|(name, _)| {
+            let ignored = self.ignores(name);
+            if ignored {
+                dropped.push(String::from(&**name));
+            }
+            !ignored
+        });
+        dropped
+    }
+
     /// Checks a text's minimum size. Empty prompts have stopped servers (CVE-2024-8768).
     fn not_too_short(&self, bytes: usize, field: impl FnOnce() -> String, faults: &mut Faults) {
         let least = self.min_bytes;
@@ -233,9 +260,14 @@ impl OpenAi {
     fn parameter(&self, name: &str, value: &Value<'_>, faults: &mut Faults) {
         let field = || format!("parameter {}", quote(name));
         let Some((_, bound)) = self.parameters.iter().find(|(known, _)| known == name) else {
-            faults.add(Reason::Parameter, field, "the contract has no such member");
+            if !self.ignores(name) {
+                faults.add(Reason::Parameter, field, "the contract has no such member");
+            }
             return;
         };
+        if name == METADATA && *value != Value::Null {
+            return members::metadata(value, bound, faults);
+        }
         let allowed = match value {
             Value::Null => true,
             Value::Bool(value) => parameters::allows(bound, &ParameterValue::Bool(*value)),

@@ -1,4 +1,5 @@
-//! Request parameters: each must be listed by the contract with a type and bounds.
+//! Parameters of requests and inputs: each must be listed by the contract with a type and bounds,
+//! or be ignored by it.
 //!
 //! An integer is one by its type, not by its value: `5.0` would be forwarded as a double, which
 //! backends read differently. In JSON an integer has no fraction and no exponent. Where any number
@@ -6,59 +7,118 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
-use super::{ParameterBound, kernels, quote};
+use super::{Contract, ParameterBound, TextBound, kernels, quote};
 use crate::denial::{Denial, Reason};
 use crate::values::tensor::{InferRequest, Parameter, ParameterValue};
 
-/// Rejects unlisted parameters, values out of bounds, and all parameters of tensors and outputs.
-pub(super) fn check(
-    bounds: &[(String, ParameterBound)],
-    request: &InferRequest<'_>,
-) -> Result<(), Denial> {
-    for parameter in &request.parameters {
-        let name = parameter.name.as_ref();
-        let Some((_, bound)) = bounds.iter().find(|(listed, _)| listed == name) else {
-            return refuse("", name, "the contract has no such parameter");
-        };
-        if !allows(bound, &parameter.value) {
-            let cause = "the value is not of the contract's type or out of its bounds";
-            return refuse("", name, cause)
-                .map_err(|denial| denial.expecting(Some(expected(bound))));
-        }
-    }
+/// Rejects parameters without a rule, and values out of bounds.
+///
+/// A requested output has no rules: its parameters (shared memory, classification, binary sizes)
+/// would bypass the contract. An input has only those that the policy lists for it.
+pub(super) fn check(contract: &Contract, request: &InferRequest<'_>) -> Result<(), Denial> {
+    let ignored = contract.ignored.as_slice();
+    let of_request = Owner {
+        field: &String::new,
+        unlisted: "the contract has no such parameter",
+    };
+    of_request.check(&contract.parameters, ignored, &request.parameters)?;
     for input in &request.inputs {
-        none(&input.parameters, "input", &input.name)?;
+        let owner = Owner {
+            field: &|| format!("input {}: ", quote(&input.name)),
+            unlisted: NOT_HERE,
+        };
+        let rules = contract.rules_of_input(&input.name);
+        owner.check(rules, ignored, &input.parameters)?;
     }
     for output in &request.outputs {
-        none(&output.parameters, "output", &output.name)?;
+        let owner = Owner {
+            field: &|| format!("output {}: ", quote(&output.name)),
+            unlisted: NOT_HERE,
+        };
+        owner.check(&[], ignored, &output.parameters)?;
     }
     Ok(())
 }
 
-/// Parameters of tensors and outputs (shared memory, classification, binary sizes) are never
-/// allowed, because they bypass the contract.
-fn none(parameters: &[Parameter<'_>], kind: &str, owner: &str) -> Result<(), Denial> {
-    match parameters.first() {
-        Some(parameter) => refuse(
-            &format!("{kind} {}: ", quote(owner)),
-            &parameter.name,
-            "a parameter is not allowed here",
-        ),
-        None => Ok(()),
+const NOT_HERE: &str = "a parameter is not allowed here";
+
+/// What has parameters: the request, an input or an output.
+struct Owner<'o> {
+    /// The beginning of a fault's field.
+    field: &'o dyn Fn() -> String,
+    /// Cause of a parameter without a rule.
+    unlisted: &'o str,
+}
+
+impl Owner<'_> {
+    fn check(
+        &self,
+        rules: &[(String, ParameterBound)],
+        ignored: &[String],
+        parameters: &[Parameter<'_>],
+    ) -> Result<(), Denial> {
+        for parameter in parameters {
+            let name = parameter.name.as_ref();
+            match rules.iter().find(|(listed, _)| listed == name) {
+                Some((_, bound)) if allows(bound, &parameter.value) => {}
+                Some((_, bound)) => {
+                    let cause = "the value is not of the contract's type or out of its bounds";
+                    let denial = self.refusal(name, cause);
+                    return Err(denial.expecting(Some(expected(bound))));
+                }
+                None if is_ignored(ignored, name) => {}
+                None => return Err(self.refusal(name, self.unlisted)),
+            }
+        }
+        Ok(())
+    }
+
+    fn refusal(&self, name: &str, cause: &str) -> Denial {
+        let owner = (self.field)();
+        let field = format!("{owner}parameter {}", quote(name));
+        Denial::with_field(
+            Reason::Parameter,
+            field.as_str(),
+            format!("{field}: {cause}"),
+        )
     }
 }
 
-fn refuse(owner: &str, name: &str, cause: &str) -> Result<(), Denial> {
-    let field = format!("{owner}parameter {}", quote(name));
-    Err(Denial::with_field(
-        Reason::Parameter,
-        field.as_str(),
-        format!("{field}: {cause}"),
-    ))
+fn is_ignored(ignored: &[String], name: &str) -> bool {
+    ignored.iter().any(|listed| listed == name)
 }
 
-/// A bound in words. Listed texts are not given.
+/// Removes ignored parameters of the request, its inputs and its outputs. Returns their names, each
+/// once.
+pub(super) fn drop_ignored(contract: &Contract, request: &mut InferRequest<'_>) -> Vec<String> {
+    let ignored = contract.ignored.as_slice();
+    let mut dropped = Vec::new();
+    if ignored.is_empty() {
+        return dropped;
+    }
+    let mut retain = |rules: &[(String, ParameterBound)], parameters: &mut Vec<Parameter<'_>>| {
+        parameters.retain(|parameter| {
+            let name = parameter.name.as_ref();
+            let keep = rules.iter().any(|(listed, _)| listed == name) || !is_ignored(ignored, name);
+            if !keep && !is_ignored(&dropped, name) {
+                dropped.push(name.into());
+            }
+            keep
+        });
+    };
+    retain(&contract.parameters, &mut request.parameters);
+    for input in &mut request.inputs {
+        retain(contract.rules_of_input(&input.name), &mut input.parameters);
+    }
+    for output in &mut request.outputs {
+        retain(&[], &mut output.parameters);
+    }
+    dropped
+}
+
+/// A bound in words. Listed texts and patterns are not given.
 pub(super) fn expected(bound: &ParameterBound) -> String {
     match bound {
         ParameterBound::Int(least, greatest) => {
@@ -66,18 +126,32 @@ pub(super) fn expected(bound: &ParameterBound) -> String {
         }
         ParameterBound::Float(least, greatest) => format!("a number from {least} to {greatest}"),
         ParameterBound::Bool => "true or false".into(),
+        ParameterBound::False => "false".into(),
         ParameterBound::OneOf(_) => "one of the contract's texts".into(),
+        ParameterBound::Text(text) => text.expected(),
+        ParameterBound::IntOrText((least, greatest), text) => {
+            let text = text.expected();
+            format!("a whole number from {least} to {greatest}, or {text}")
+        }
     }
 }
 
 /// Whether a value has a bound's type and lies within it.
 pub(super) fn allows(bound: &ParameterBound, value: &ParameterValue<'_>) -> bool {
     match (bound, value) {
-        (ParameterBound::Bool, ParameterValue::Bool(_)) => true,
+        (ParameterBound::Bool, ParameterValue::Bool(_))
+        | (ParameterBound::False, ParameterValue::Bool(false)) => true,
         (ParameterBound::OneOf(allowed), ParameterValue::String(value)) => {
             allowed.iter().any(|text| text == value.as_ref())
         }
-        (ParameterBound::Int(least, greatest), value) => {
+        (
+            ParameterBound::Text(text) | ParameterBound::IntOrText(_, text),
+            ParameterValue::String(value),
+        ) => text.allows(value),
+        (
+            ParameterBound::Int(least, greatest) | ParameterBound::IntOrText((least, greatest), _),
+            value,
+        ) => {
             let integer = match value {
                 ParameterValue::Int64(value) => Some(i128::from(*value)),
                 ParameterValue::Uint64(value) => Some(i128::from(*value)),
@@ -100,6 +174,81 @@ pub(super) fn allows(bound: &ParameterBound, value: &ParameterValue<'_>) -> bool
             }
             ParameterValue::Bool(_) | ParameterValue::String(_) => false,
         },
-        (ParameterBound::Bool | ParameterBound::OneOf(_), _) => false,
+        (
+            ParameterBound::Bool
+            | ParameterBound::False
+            | ParameterBound::OneOf(_)
+            | ParameterBound::Text(_),
+            _,
+        ) => false,
+    }
+}
+
+impl TextBound {
+    /// Whether a text has the size and form. Control characters could forge lines of a server's
+    /// log.
+    pub(super) fn allows(&self, text: &str) -> bool {
+        text.len() <= self.max_bytes
+            && !text.contains(char::is_control)
+            && (self.pattern.as_ref()).is_none_or(|pattern| pattern.matches(text))
+    }
+
+    pub(super) fn expected(&self) -> String {
+        let bytes = self.max_bytes;
+        let form = if self.pattern.is_some() {
+            ", of the contract's pattern"
+        } else {
+            ""
+        };
+        format!("a text of at most {bytes} bytes without control characters{form}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use super::*;
+    use crate::contract::Pattern;
+
+    fn text(max_bytes: usize, pattern: Option<&str>) -> TextBound {
+        let pattern = pattern.and_then(|pattern| Pattern::compile(pattern).ok());
+        TextBound {
+            max_bytes,
+            pattern: pattern.map(Arc::new),
+        }
+    }
+
+    #[test]
+    fn a_text_has_a_size_and_a_form_and_no_control_characters() {
+        let any = text(4, None);
+        for allowed in ["", "abcd", "\u{e9}\u{e9}", "a b"] {
+            assert!(any.allows(allowed), "{allowed:?}");
+        }
+        for refused in ["abcde", "\u{e9}\u{e9}x", "a\nb", "\t", "\u{7f}", "\u{85}"] {
+            assert!(!any.allows(refused), "{refused:?}");
+        }
+        let hexadecimal = text(8, Some("[0-9a-f]+"));
+        assert!(hexadecimal.allows("0b7f") && !hexadecimal.allows("0b7f "));
+        assert!(!hexadecimal.allows("") && !hexadecimal.allows("0b7f0b7f0"));
+    }
+
+    #[test]
+    fn an_identifier_may_be_a_number_or_a_text() {
+        let bound = ParameterBound::IntOrText((1, 9), text(3, None));
+        let string = |text: &'static str| ParameterValue::String(text.into());
+        for (value, allowed) in [
+            (ParameterValue::Int64(9), true),
+            (ParameterValue::Uint64(1), true),
+            (string("abc"), true),
+            (ParameterValue::Int64(10), false),
+            (string("abcd"), false),
+            (ParameterValue::Double(1.0), false),
+            (ParameterValue::Bool(true), false),
+        ] {
+            assert_eq!(allows(&bound, &value), allowed, "{value:?}");
+        }
+        assert!(allows(&ParameterBound::False, &ParameterValue::Bool(false)));
+        assert!(!allows(&ParameterBound::False, &ParameterValue::Bool(true)));
     }
 }

@@ -75,6 +75,14 @@ impl Pattern {
         self.moves.get(at).copied().unwrap_or(DEAD)
     }
 
+    /// Whether the whole text matches.
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        let state = text
+            .chars()
+            .fold(START, |state, character| self.step(state, character));
+        self.may_end(state)
+    }
+
     /// Whether a text that ends in this state matches.
     pub(super) fn may_end(&self, state: u16) -> bool {
         self.ends.get(usize::from(state)).is_some_and(|ends| *ends)

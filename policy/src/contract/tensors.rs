@@ -201,6 +201,9 @@ fn expected(rule: &TensorRule, elements: Option<usize>, reason: Reason) -> Optio
         Reason::ItemTooLong => {
             (rule.max_item_bytes).map(|most| format!("at most {most} bytes for each element"))
         }
+        Reason::OutOfRange if rule.items.media.is_some() => {
+            (rule.items.media.as_ref()).map(|media| media.expected())
+        }
         Reason::OutOfRange if rule.numbers == Numbers::default() => match rule.range {
             Some((least, greatest)) => Some(format!("values from {least} to {greatest}")),
             None => (datatype.size_bytes()).map(|_| format!("values of {datatype}")),
@@ -308,7 +311,7 @@ fn datatypes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
 
 /// `shape`: rank, bounds of every dimension, equal dimensions per symbol.
 fn shapes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
-    let mut symbols: Vec<(u32, u64)> = Vec::new();
+    let mut symbols: Vec<(u32, u64, &Pair<'_, '_>)> = Vec::new();
     for pair in pairs {
         // Lists that disagree with their shape, or with each other, leave no dimensions to check.
         if pair.tensor.data == Err(DataFault::Nesting) {
@@ -328,13 +331,12 @@ fn shapes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
                 }
             };
             let Some(symbol) = symbol else { continue };
-            match symbols.iter().find(|(bound, _)| *bound == symbol) {
-                None => symbols.push((symbol, size)),
-                Some((_, first)) if *first == size => {}
-                Some((_, first)) => {
-                    let expected = format!("{first}, as where its name occurs first");
-                    let cause =
-                        format!("{size} is not the {first} that the dim of the same name has");
+            match symbols.iter().find(|(bound, ..)| *bound == symbol) {
+                None => symbols.push((symbol, size, pair)),
+                Some((_, first, _)) if *first == size => {}
+                Some((_, first, other)) => {
+                    let cause = format!("it is {size}, but {} has {first}", other.field());
+                    let expected = format!("{first}, {cause}");
                     return Err(pair.deny_dim(axis, expected, cause));
                 }
             }

@@ -472,7 +472,7 @@ fn a_caller_reads_what_is_expected_of_its_own_field_only() {
     };
     check(
         &with(vec![a.clone(), two.clone()]),
-        r#"input "b": dim 0: expected 1, as where its name occurs first"#,
+        r#"input "b": dim 0: expected 1, it is 2, but input "a" has 1"#,
     );
     let short = Tensor {
         shape: vec![2, 2],

@@ -328,6 +328,15 @@ pub(super) fn grant(
         return refuse(format!("model {} is not in the policy", quote(name)));
     };
     if !model.protocols().contains(&protocol) {
+        // The path of a status in TF Serving's API is that of a model's card in OpenAI's.
+        let is_card = (protocol, operation) == (Protocol::TfRest, Operation::Ready);
+        if is_card && version.is_none() && model.protocols().contains(&Protocol::OpenAi) {
+            return refuse(format!(
+                "no grant for {} on model {}",
+                Operation::Metadata.name(),
+                quote(name)
+            ));
+        }
         return refuse(format!(
             "model {} may not be called by {}",
             quote(name),

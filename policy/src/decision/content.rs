@@ -177,8 +177,9 @@ fn raw_body(media: Option<&Media>, request: &InferRequest<'_>) -> Result<(), Den
     let file = request
         .body
         .ok_or_else(|| Denial::new(Reason::Overloaded, "internal: a raw body was not checked"))?;
-    rule.check(file)
-        .map_err(|cause| Denial::with_field(Reason::OutOfRange, "body", cause))
+    rule.check(file).map_err(|cause| {
+        Denial::with_field(Reason::OutOfRange, "body", cause).expecting(Some(rule.expected()))
+    })
 }
 
 /// Denies, unless the reason is in shadow. Then the first denial of each reason is recorded.

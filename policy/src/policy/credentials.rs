@@ -17,6 +17,7 @@ pub struct Issuer {
     pub(crate) name: String,
     pub(crate) issuer: String,
     pub(crate) audiences: Vec<String>,
+    pub(crate) audiences_claim: Option<String>,
     pub(crate) algorithms: Vec<Algorithm>,
     pub(crate) keys: Vec<PublicKey>,
     pub(crate) key_set: Option<KeySetUrl>,
@@ -51,6 +52,8 @@ getters! { Issuer {
     issuer: &str,
     /// Accepted values of `aud`; at least one.
     audiences: &[String],
+    /// Claim that is judged like `aud`, in tokens without `aud` and beside it.
+    audiences_claim: Option<&str>,
     /// Accepted signature algorithms; at least one.
     algorithms: &[Algorithm],
     /// Its keys with unique names; at least one, unless they are fetched.

@@ -9,6 +9,7 @@ use super::{Ensemble, ModelArtifact, ModelArtifacts, Routing, Template};
 use crate::contract::openai::OpenAi;
 use crate::contract::{Contract, MediaRule, TensorRule};
 use crate::request::{Coding, Protocol, Requires};
+use crate::values::tensor::InferRequest;
 
 /// A model and its contract. Equal contents are stored once, because a policy may have a hundred
 /// thousand models.
@@ -140,6 +141,16 @@ impl Model {
                 .iter()
                 .any(|(name, _)| name.starts_with("sequence_")),
             Accepts::Raw { .. } | Accepts::OpenAi(_) => false,
+        }
+    }
+
+    /// Removes the members and parameters that the policy ignores, after the request was checked.
+    /// Returns their names, each once.
+    pub fn drop_ignored(&self, request: &mut InferRequest<'_>) -> Vec<String> {
+        match &self.rules.accepts {
+            Accepts::Tensors(contract) => contract.drop_ignored(request),
+            Accepts::OpenAi(rules) => rules.drop_ignored(&mut request.document),
+            Accepts::Raw { .. } => Vec::new(),
         }
     }
 

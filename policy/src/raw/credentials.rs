@@ -21,6 +21,10 @@ pub struct Issuer {
     pub issuer: Option<String>,
     /// Accepted values of `aud`.
     pub audiences: Vec<String>,
+    /// Claim that names the audience of tokens without `aud`, such as `client_id` (Amazon Cognito),
+    /// `azp` or `cid`. In a token that also has `aud`, both must name an accepted one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audiences_claim: Option<String>,
     /// `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`.
     pub algorithms: Vec<String>,
     /// Its public keys.
@@ -98,13 +102,6 @@ pub struct Jwks {
     pub stale_s: Option<u64>,
     /// Its keys.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub keys: Vec<Jwk>,
-}
-
-/// A JSON Web Key Set (RFC 7517, 5), as an issuer publishes it. Other members are ignored.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct KeySet {
-    /// Its keys.
     pub keys: Vec<Jwk>,
 }
 

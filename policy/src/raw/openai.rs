@@ -8,12 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::{ByteSize, Media, Url};
 
 /// A model that is called by `openai`: at least one of the three kinds of requests. Other scalars
-/// are allowed by the model's `parameters` (`temperature: {float: [0, 2]}`); all other members are
-/// rejected.
+/// are allowed by the model's `parameters` (`temperature: {float: [0, 2]}`), and dropped by its
+/// `ignored`; all other members are rejected.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OpenAi {
+    /// `sdk`: the usual members of OpenAI's SDKs are allowed within bounds. Rules of the policy and
+    /// its `ignored` take precedence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
     /// `/v1/chat/completions`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat: Option<Chat>,
@@ -49,6 +53,15 @@ pub struct OpenAi {
     /// share no prefix cache. Off by default. A client's own salt is never accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_salt: Option<CacheSalt>,
+}
+
+/// A named set of rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Profile {
+    /// Members that OpenAI's SDKs and agents send.
+    Sdk,
 }
 
 /// Links to pictures. A page that shows an answer fetches them without a click.
@@ -130,7 +143,7 @@ pub struct Chat {
     /// Maximum text of all messages together.
     pub max_prompt_bytes: Option<ByteSize>,
     /// Allowed roles: of `system`, `developer`, `user`, `assistant`, `tool`; `[system, user,
-    /// assistant]` by default.
+    /// assistant]` by default. `system` includes `developer`, and `tools` include `tool`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
     /// Maximum tokens of one choice; sent to the backend if a request has no limit.

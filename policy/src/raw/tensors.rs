@@ -1,10 +1,11 @@
 //! Rules of input and output tensors.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Dim, Scalar};
+use super::{ByteSize, Dim, ParameterRule, Scalar};
 
 /// Rules of one input tensor.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,6 +61,9 @@ pub struct Input {
     /// `BYTES`: every element is a URL that these rules allow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<Url>,
+    /// Allowed parameters of the input, by name, such as MLServer's `content_type`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, ParameterRule>,
 }
 
 /// A range for each channel.

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 
 use super::report::{Path, quote};
-use crate::contract::{Items, Numbers, ParameterBound, TensorRule};
+use crate::contract::{Items, Numbers, ParameterBound, TensorRule, TextBound};
 use crate::policy::{Accepts, Model};
 
 /// Whether every tensor under one rule satisfies the form of another; values are checked at run
@@ -120,9 +120,20 @@ pub(super) fn parameters<'m>(
 }
 
 fn bounds_fit(given: &ParameterBound, taken: &ParameterBound) -> bool {
-    use ParameterBound::{Bool, Float, Int, OneOf};
+    use ParameterBound::{Bool, False, Float, Int, IntOrText, OneOf, Text};
+    let shorter = |given: &TextBound, taken: &TextBound| {
+        let same_form = taken.pattern.is_none() || taken.pattern == given.pattern;
+        same_form && given.max_bytes <= taken.max_bytes
+    };
     match (given, taken) {
-        (Int(least, greatest), Int(from, to)) => from <= least && greatest <= to,
+        (Int(least, greatest), Int(from, to) | IntOrText((from, to), _)) => {
+            from <= least && greatest <= to
+        }
+        (Text(given), Text(taken) | IntOrText(_, taken)) => shorter(given, taken),
+        (IntOrText((least, greatest), given), IntOrText((from, to), taken)) => {
+            from <= least && greatest <= to && shorter(given, taken)
+        }
+        (False, False | Bool) => true,
         (Float(least, greatest), Float(from, to)) => from <= least && greatest <= to,
         (Bool, Bool) => true,
         (OneOf(given), OneOf(taken)) => given.iter().all(|text| taken.contains(text)),

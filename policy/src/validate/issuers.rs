@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::report::{Bounds, Path, bounds, quote};
+use super::report::{Bounds, Path, bounds, optional, quote};
 use super::token_text::{scope, text};
 use super::{jwks, key_url, names, proofs};
 use crate::policy::{Algorithm, ClaimHeader, Issuer, KeySetUrl, PublicKey, RsaScheme};
@@ -23,6 +23,8 @@ const LONG_LIFETIME_S: u64 = 86_400;
 const MAX_FETCHED: usize = 16;
 /// Audiences of one issuer.
 const MAX_AUDIENCES: usize = 64;
+/// Claims with another meaning (RFC 7519, 4.1; RFC 8693, 4.2).
+const REGISTERED: [&str; 8] = ["iss", "sub", "exp", "nbf", "iat", "jti", "scope", "scp"];
 /// Known algorithms that are not supported.
 const NOT_CHECKED: [&str; 2] = ["ES512", "ES256K"];
 
@@ -91,6 +93,9 @@ fn issuer(path: &Path, name: &str, raw: &raw::Issuer, listen: &raw::Listen) -> O
         .required(raw.issuer.as_deref(), "https://login.example.com")
         .and_then(|url| text(&url_path, url));
     let audiences = audiences(&path.field("audiences"), &raw.audiences);
+    let audiences_claim = optional(raw.audiences_claim.as_deref(), |name| {
+        audiences_claim(&path.field("audiences_claim"), name)
+    });
     let algorithms = algorithms(&path.field("algorithms"), &raw.algorithms);
     let keys_path = path.field("jwks");
     let keys = keys_path
@@ -121,6 +126,7 @@ fn issuer(path: &Path, name: &str, raw: &raw::Issuer, listen: &raw::Listen) -> O
         name: name.into(),
         issuer: raw.issuer.clone()?,
         audiences: raw.audiences.clone(),
+        audiences_claim: audiences_claim?,
         algorithms: algorithms?,
         keys,
         key_set,
@@ -232,6 +238,21 @@ fn audiences(path: &Path, raw: &[String]) -> Option<()> {
     let mut valid = path.distinct(raw);
     valid = valid.and(path.each(raw, |path, value| text(path, value)));
     valid
+}
+
+/// A claim of the issuer's own. Those that every token has say nothing about an audience.
+fn audiences_claim(path: &Path, name: &str) -> Option<String> {
+    text(path, name)?;
+    if name == "aud" {
+        return path.fail_with_fix("`aud` is always judged", "remove it");
+    }
+    if REGISTERED.contains(&name) {
+        return path.fail_with_fix(
+            format!("{} does not name an audience", quote(name)),
+            "the claim that does, such as client_id, azp or cid",
+        );
+    }
+    Some(name.into())
 }
 
 fn algorithms(path: &Path, raw: &[String]) -> Option<Vec<Algorithm>> {

@@ -166,7 +166,8 @@ fn listed(path: &Path, list: &[Scalar], least: usize, most: u64) -> Option<Vec<V
     valid.map(|()| items)
 }
 
-fn pattern(path: &Path, text: &str) -> Option<Arc<Pattern>> {
+/// The compiled pattern of a text.
+pub(super) fn pattern(path: &Path, text: &str) -> Option<Arc<Pattern>> {
     match Pattern::compile(text) {
         Ok(pattern) => Some(Arc::new(pattern)),
         Err(fault) => path.fail(format!("{fault}")),

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::report::{Path, Report, quote};
 use crate::policy::{Algorithm, KeyMaterial, PublicKey, RsaScheme};
-use crate::raw::{Jwk, Jwks, KeySet};
+use crate::raw::{Jwk, Jwks, KeyEntry, KeySet};
 use crate::validate::fault::Fault;
 
 /// Maximum keys of one issuer. Issuers publish two or three during a rotation.
@@ -87,7 +87,9 @@ pub(super) fn jwks(path: &Path, raw: &Jwks, algorithms: &[Algorithm]) -> Option<
 pub struct Published {
     /// Usable keys.
     pub keys: Vec<PublicKey>,
-    /// Faults of the skipped keys, by their index in the set.
+    /// Number of skipped keys.
+    pub unused: usize,
+    /// Faults of the skipped keys, by their index in the set, with their names.
     pub passed_over: Vec<Fault>,
 }
 
@@ -100,14 +102,14 @@ pub fn published(set: &KeySet, algorithms: &[Algorithm]) -> Result<Published, To
     if set.keys.len() > MAX_KEYS {
         return Err(TooManyKeys(set.keys.len()));
     }
-    let report = Report::default();
-    let path = report.root().field("keys");
+    let mut passed_over = Vec::new();
     let mut usable = Vec::new();
-    for (index, raw) in set.keys.iter().enumerate() {
-        let path = path.index(index);
-        if let Key::Usable(material) = key(&path, raw, algorithms) {
-            usable.push((path, raw.kid.as_ref(), material));
-        }
+    for (index, entry) in set.keys.iter().enumerate() {
+        let kid = entry.key.kid.as_deref();
+        let key = judged(index, kid, &mut passed_over, |path| {
+            entry_key(path, entry, algorithms)
+        });
+        usable.extend(key.map(|material| (index, kid, material)));
     }
     let mut names = BTreeMap::new();
     for (_, kid, _) in &usable {
@@ -115,20 +117,55 @@ pub fn published(set: &KeySet, algorithms: &[Algorithm]) -> Result<Published, To
         *count = count.saturating_add(1);
     }
     let mut keys = Vec::new();
-    for (path, kid, material) in usable {
+    for (index, kid, material) in usable {
         if kid.is_some() && names.get(&kid).is_some_and(|count| *count > 1) {
-            path.field("kid").error("is the name of several keys");
+            judged(index, kid, &mut passed_over, |path| {
+                path.field("kid").fail::<()>("is the name of several keys")
+            });
             continue;
         }
         keys.push(PublicKey {
-            kid: kid.cloned(),
+            kid: kid.map(Into::into),
             material,
         });
     }
     Ok(Published {
+        unused: set.keys.len().saturating_sub(keys.len()),
         keys,
-        passed_over: report.into_faults(),
+        passed_over,
     })
+}
+
+/// Judges a key of a set, and adds its faults with its name.
+fn judged<T>(
+    index: usize,
+    kid: Option<&str>,
+    faults: &mut Vec<Fault>,
+    judge: impl FnOnce(&Path) -> Option<T>,
+) -> Option<T> {
+    let report = Report::default();
+    let result = judge(&report.root().field("keys").index(index));
+    faults.extend(report.into_faults().into_iter().map(|mut fault| {
+        if let Some(kid) = kid {
+            fault.message.push_str(&format!(", kid {}", quote(kid)));
+        }
+        fault
+    }));
+    result
+}
+
+/// The key of an entry that can verify tokens.
+fn entry_key(path: &Path, entry: &KeyEntry, algorithms: &[Algorithm]) -> Option<KeyMaterial> {
+    if let Some(fault) = &entry.fault {
+        return match &fault.member {
+            Some(member) => path.field(member).fail(fault.message),
+            None => path.fail(fault.message),
+        };
+    }
+    match key(path, &entry.key, algorithms) {
+        Key::Usable(material) => Some(material),
+        Key::NotForUs | Key::Faulty => None,
+    }
 }
 
 /// A set with too many keys.
@@ -337,11 +374,15 @@ fn rsa(path: &Path, raw: &Jwk, scheme: RsaScheme) -> Option<KeyMaterial> {
     Some(KeyMaterial::Rsa { scheme, n, e })
 }
 
-/// A number without leading zeros (RFC 7518, 2: Base64urlUInt).
+/// A number (RFC 7518, 2: Base64urlUInt). It has no leading zeros there, but Java's `BigInteger`
+/// writes one before a high first bit, which is the sign. More zeros are a fault.
 fn octets(path: &Path, text: Option<&str>) -> Option<Vec<u8>> {
-    let bytes = decode(path, text)?;
+    let mut bytes = decode(path, text)?;
+    if bytes.first() == Some(&0) {
+        bytes.remove(0);
+    }
     if bytes.first().is_none_or(|first| *first == 0) {
-        return path.fail("is empty or begins with a zero byte");
+        return path.fail("is empty or begins with more than one zero byte");
     }
     Some(bytes)
 }

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use super::accepts::Sent;
 use super::dims::Symbols;
 use super::model_fields::{backend_model, requires};
+use super::parameters::ModelParameters;
 use super::report::{Path, Valid, quote};
 use super::signing::{Keys, Signers};
 use super::usage::Usage;
@@ -16,10 +17,9 @@ use super::{
     accepts, artifact, backend_rules, ensemble, handlers, limits, names, openai, parameters,
     protocols, release, template, tensors, versions,
 };
-use crate::contract::{Contract, ParameterBound, TensorRule};
+use crate::contract::{Contract, TensorRule};
 use crate::policy::{
-    Accepts, Client, ClientId, Decoupled, EMPTY_FINAL_RESPONSE, Ensemble, Media, Model,
-    ModelArtifacts, ModelId, Rules,
+    Accepts, Client, ClientId, Decoupled, Ensemble, Media, Model, ModelArtifacts, ModelId, Rules,
 };
 use crate::raw;
 use crate::request::{Operation, Protocol};
@@ -109,15 +109,7 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
         tensors::fit(&inputs_path, rules, body_bytes.0);
     }
     let outputs = tensors::rules(&path.field("outputs"), &raw.outputs, &symbols);
-    let parameters_path = path.field("parameters");
-    let parameters = parameters::parameters(&parameters_path, &raw.parameters);
-    if in_json && !raw.parameters.is_empty() {
-        parameters_path.error_with_fix(
-            "cannot be sent in the JSON of a backend of kind http-json",
-            "remove them",
-        );
-    }
-    let parameters = with_final_response(&parameters_path, raw, parameters);
+    let parameters = parameters::of_model(path, raw, kind);
     let decoupled = decoupled(path, raw, policy);
     let limits_path = path.field("limits");
     let takes_raw = raw
@@ -127,9 +119,6 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
     let bodies = &policy.listen.limits;
     let limits = limits::model(&limits_path, raw.limits.as_ref(), bodies, takes_raw);
     let requires = requires(&path.field("requires"), raw.requires.as_ref());
-    if takes_raw && !raw.parameters.is_empty() {
-        parameters_path.error_with_fix("a raw body cannot carry parameters", "remove them");
-    }
     let preprocess = handlers::chain(&path.field("preprocess"), raw.preprocess.as_ref(), policy);
     let sent = match (&raw.preprocess, &raw.accepts) {
         (_, Some(accepts)) => {
@@ -248,13 +237,20 @@ fn backend(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<String
 fn tensors_contract(
     inputs: Vec<TensorRule>,
     returns: &[TensorRule],
-    parameters: Vec<(String, ParameterBound)>,
+    parameters: ModelParameters,
 ) -> Accepts {
     let output_names = returns.iter().map(|rule| rule.name.clone()).collect();
+    let ModelParameters {
+        of_request,
+        of_inputs,
+        ignored,
+    } = parameters;
     Accepts::Tensors(Contract {
         inputs,
         output_names,
-        parameters,
+        parameters: of_request,
+        input_parameters: of_inputs,
+        ignored,
     })
 }
 
@@ -406,25 +402,6 @@ pub(super) fn decoupled(
         gap_ms: gap_ms?,
         max_ms: max_ms?,
     }))
-}
-
-/// Parameters of a decoupled model: those of the policy, plus the one for an empty final response.
-pub(super) fn with_final_response(
-    path: &Path,
-    raw: &raw::Model,
-    own: Option<Vec<(String, ParameterBound)>>,
-) -> Option<Vec<(String, ParameterBound)>> {
-    let mut own = own?;
-    if raw.decoupled.is_none() {
-        return Some(own);
-    }
-    if own.iter().any(|(name, _)| name == EMPTY_FINAL_RESPONSE) {
-        return path
-            .key(EMPTY_FINAL_RESPONSE)
-            .fail_with_fix("is always allowed for a decoupled model", "remove it");
-    }
-    own.push((EMPTY_FINAL_RESPONSE.into(), ParameterBound::Bool));
-    Some(own)
 }
 
 /// Rejects a grant that allows calling a decoupled model without a stream.

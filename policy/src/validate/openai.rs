@@ -1,6 +1,7 @@
 //! Models of OpenAI's API: rules per kind of request, and model fields without meaning.
 
 mod generation;
+mod profile;
 mod screening;
 mod texts;
 
@@ -8,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::report::{Path, optional, quote};
@@ -15,11 +17,13 @@ use generation::GenerationSpec;
 use texts::TextRules;
 
 use super::{items, limits, model_fields, names, parameters};
-use crate::contract::MediaRule;
 use crate::contract::openai::constraints;
-use crate::contract::openai::{Chat, Completions, Embeddings, Images, OpenAi, Screening, Tools};
+use crate::contract::openai::{
+    Chat, Completions, Embeddings, Images, METADATA, OpenAi, Screening, Tools,
+};
+use crate::contract::{MediaRule, ParameterRules};
 use crate::policy::{Accepts, Model, ModelArtifacts, ModelId, Routing, Rules};
-use crate::raw::{self, BackendKind, ByteSize};
+use crate::raw::{self, BackendKind, ByteSize, Profile};
 use crate::request::{Operation, Protocol};
 
 /// Maximum messages, prompts or texts of a request; the API's own limit for embeddings.
@@ -28,6 +32,8 @@ const MAX_ITEMS: u64 = 2_048;
 const MAX_TOKENS: u64 = 100_000_000;
 /// Maximum candidates; the API's own limit is 20.
 const MAX_BEST_OF: u64 = 128;
+/// Messages of a request with a function's result: a question, the call and the result.
+const MIN_CALL_MESSAGES: usize = 3;
 /// Maximum functions; the API's own limit.
 const MAX_TOOLS: u64 = 128;
 /// Maximum images.
@@ -98,7 +104,8 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
     let protocols = protocols(&path.field("protocols"), &raw.protocols);
     meaningless(path, raw);
     let hold_bytes = policy.listen.limits.hold_bytes().0;
-    let parameters = own_parameters(&path.field("parameters"), raw);
+    let parameters = own_parameters(path, raw);
+    let ignored = ignored(path, raw);
     let rules_path = path.field("openai");
     let fix = "openai: {chat: {…}}";
     let rules = rules_path
@@ -141,6 +148,7 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
             completions,
             embeddings,
             parameters: parameters?,
+            ignored: ignored?,
             min_bytes,
             special_tokens,
             max_answer_bytes,
@@ -226,21 +234,90 @@ fn meaningless(path: &Path, raw: &raw::Model) {
     }
 }
 
-/// Scalars that are allowed besides members with their own rules.
-fn own_parameters(
-    path: &Path,
-    raw: &raw::Model,
-) -> Option<Vec<(String, crate::contract::ParameterBound)>> {
+/// Scalars and `metadata` that are allowed besides members with their own rules: those of the
+/// policy, and the others of its profile.
+fn own_parameters(path: &Path, raw: &raw::Model) -> Option<ParameterRules> {
+    let path = path.field("parameters");
     let mut valid = Some(());
-    for name in raw.parameters.keys() {
-        if NAMED.contains(&name.as_str()) || constraints::is_member(name) {
+    for (name, rule) in &raw.parameters {
+        valid = valid.and(extra_member(&path.key(name), name));
+        if name == METADATA && rule.text.is_none() {
             valid = path.key(name).fail_with_fix(
-                "is not an extra member: it has its own rule under openai, or is never accepted",
-                "remove it",
+                "is an object: its rule bounds each value",
+                "text: {max_bytes: 512}",
             );
         }
     }
-    valid.and(parameters::parameters(path, &raw.parameters))
+    let mut rules = valid.and(parameters::parameters(&path, &raw.parameters))?;
+    let profile = raw.openai.as_ref().and_then(|openai| openai.profile);
+    if profile == Some(Profile::Sdk) {
+        for (name, bound) in profile::sdk_members() {
+            if !raw.parameters.contains_key(name) && !raw.ignored.iter().any(|own| own == name) {
+                rules.push((name.into(), bound));
+            }
+        }
+    }
+    Some(rules)
+}
+
+/// Members that are dropped.
+fn ignored(path: &Path, raw: &raw::Model) -> Option<Vec<String>> {
+    let path = path.field("ignored");
+    let mut valid = Some(());
+    for (index, name) in raw.ignored.iter().enumerate() {
+        let path = path.index(index);
+        valid = valid.and(extra_member(&path, name));
+        if raw.parameters.contains_key(name) {
+            valid = path.fail_with_fix("has a rule under parameters, too", "one of the two");
+        }
+    }
+    valid.and(parameters::ignored(&path, &raw.ignored))
+}
+
+/// Rejects a member that has its own rule.
+fn extra_member(path: &Path, name: &str) -> Option<()> {
+    if NAMED.contains(&name) || constraints::is_member(name) {
+        return path.fail_with_fix(
+            "is not an extra member: it has its own rule under openai, or is never accepted",
+            "remove it",
+        );
+    }
+    Some(())
+}
+
+/// The allowed roles, with those that follow from others: `developer` is the later name of
+/// `system`, and what calls functions gets their results.
+fn all_roles(listed: Vec<String>, has_tools: bool) -> Vec<String> {
+    let mut roles: Vec<String> = if listed.is_empty() {
+        DEFAULT_ROLES.map(String::from).into()
+    } else {
+        listed
+    };
+    let has_system = roles.iter().any(|role| role == "system");
+    for (role, follows) in [("developer", has_system), ("tool", has_tools)] {
+        if follows && !roles.iter().any(|known| known == role) {
+            roles.push(role.into());
+        }
+    }
+    roles
+}
+
+/// Warns of a policy that allows the first turn of a function call and refuses the second, in which
+/// the client sends the call back with its result.
+fn second_turns(path: &Path, roles: &[String], max_messages: Option<usize>) {
+    if !roles.iter().any(|role| role == "assistant") {
+        path.field("roles").warn(
+            "lacks assistant, so that answers may call functions, and the results are refused",
+            "roles: [system, user, assistant]",
+        );
+    }
+    if max_messages.is_some_and(|most| most < MIN_CALL_MESSAGES) {
+        path.field("max_messages").warn(
+            "is too few for the result of a function: a request with it has a question, the call \
+             and the result",
+            format!("max_messages: {MIN_CALL_MESSAGES}, or more for several calls"),
+        );
+    }
 }
 
 /// The rules of each kind of request and of its answer.
@@ -256,7 +333,10 @@ fn endpoints(path: &Path, raw: &raw::OpenAi, hold_bytes: u64) -> Option<Endpoint
     if raw.chat.is_none() && raw.completions.is_none() && raw.embeddings.is_none() {
         return path.fail_with_fix("accepts no endpoint", "chat, completions or embeddings");
     }
-    let rules = Reader { hold_bytes };
+    let rules = Reader {
+        hold_bytes,
+        profile: raw.profile,
+    };
     let chat = raw
         .chat
         .as_ref()
@@ -288,6 +368,7 @@ fn endpoints(path: &Path, raw: &raw::OpenAi, hold_bytes: u64) -> Option<Endpoint
 
 struct Reader {
     hold_bytes: u64,
+    profile: Option<Profile>,
 }
 
 impl Reader {
@@ -321,6 +402,10 @@ impl Reader {
         });
         let formats_path = path.field("response_format");
         let formats = self.words(&formats_path, &raw.response_format, &FORMATS);
+        let formats = formats.map(|formats| match self.profile {
+            Some(Profile::Sdk) if formats.is_empty() => vec![profile::SDK_FORMAT.into()],
+            _ => formats,
+        });
         let schemas = raw.response_format.iter().any(|word| word == "json_schema");
         let schema_path = path.field("max_schema_bytes");
         let max_schema_bytes = match raw.max_schema_bytes {
@@ -355,13 +440,10 @@ impl Reader {
         });
         let tools = tools.map_or(Some(None), |tools| tools.map(Some));
         let images = images.map_or(Some(None), |images| images.map(Some));
-        let roles = roles.map(|roles| {
-            if roles.is_empty() {
-                DEFAULT_ROLES.map(String::from).into()
-            } else {
-                roles
-            }
-        });
+        let roles = roles.map(|roles| all_roles(roles, raw.tools.is_some()));
+        if let Some(roles) = roles.as_deref().filter(|_| raw.tools.is_some()) {
+            second_turns(path, roles, max_messages);
+        }
         Some(Chat {
             max_messages: max_messages?,
             max_message_bytes: max_message_bytes?,

@@ -52,6 +52,7 @@ impl<'a> From<&'a raw::Input> for Entry<'a> {
             pattern,
             media,
             url,
+            parameters: _,
         } = raw;
         Self {
             name: name.as_deref(),

@@ -143,11 +143,11 @@ impl Details {
 }
 
 /// The reason that a caller sees with this status from a filter, if there is only one. Blocked
-/// clients get theirs from the host.
+/// clients and those whose model is unknown get theirs from the host.
 pub(crate) fn only_reason(status: u16) -> Option<Reason> {
     let visible = |reason: &Reason| {
         reason.public_reason() == *reason
-            && *reason != Reason::Blocked
+            && !matches!(reason, Reason::Blocked | Reason::BackendUnknownModel)
             && reason.http_status() == status
     };
     let mut reasons = Reason::ALL.into_iter().filter(visible);

@@ -26,13 +26,13 @@ pub fn parameter(parameter: Parameter<'_>) -> Parameter<'static> {
     }
 }
 
-/// A tensor that owns its data. Its parameters are dropped, because no rule can name one.
+/// A tensor that owns its data and its parameters.
 pub fn tensor(tensor: Tensor<'_>) -> Tensor<'static> {
     let Tensor {
         name,
         datatype,
         shape,
-        parameters: _,
+        parameters,
         data,
     } = tensor;
     let data = data.map(|data| Cow::Owned(data.into_owned()));
@@ -40,7 +40,7 @@ pub fn tensor(tensor: Tensor<'_>) -> Tensor<'static> {
         name: text(name),
         datatype: text(datatype),
         shape,
-        parameters: Vec::new(),
+        parameters: parameters.into_iter().map(parameter).collect(),
         data,
     }
 }
@@ -55,12 +55,21 @@ pub fn slice_of(body: &Bytes, part: &[u8]) -> Bytes {
     }
 }
 
-/// The data bytes of tensors, without names and dimensions.
+/// The bytes of tensors' data and parameters, without names and dimensions.
 pub fn data_bytes(tensors: &[Tensor<'_>]) -> usize {
-    tensors
-        .iter()
-        .filter_map(|tensor| tensor.data.as_ref().ok())
-        .fold(0, |sum, data| sum.saturating_add(data.len()))
+    let bytes = tensors.iter().map(|tensor| {
+        let data = tensor.data.as_ref().map_or(0, |data| data.len());
+        data.saturating_add(parameter_bytes(&tensor.parameters))
+    });
+    bytes.fold(0, usize::saturating_add)
+}
+
+fn parameter_bytes(parameters: &[Parameter<'_>]) -> usize {
+    let bytes = parameters.iter().map(|parameter| match &parameter.value {
+        ParameterValue::String(text) => parameter.name.len().saturating_add(text.len()),
+        _ => parameter.name.len(),
+    });
+    bytes.fold(0, usize::saturating_add)
 }
 
 #[cfg(test)]

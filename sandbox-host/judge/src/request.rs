@@ -28,7 +28,9 @@ use tensorgate_base::payload::Payload;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
 use tensorgate_policy::denial::{OverloadCause, RateNote};
 use tensorgate_policy::policy::{GrantId, Model, ModelId};
-use tensorgate_policy::request::{ContentType, Identity, OCTET_STREAM, Proofs, ServerQuery};
+use tensorgate_policy::request::{
+    ContentType, Identity, OCTET_STREAM, Operations, Proofs, ServerQuery,
+};
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{
     Charge, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason, RequestHash, Step,
@@ -205,6 +207,8 @@ pub struct ModelRequest {
     pub remaining_quota: Vec<RateNote>,
     /// Denials that were not enforced because their grant is in shadow mode.
     pub shadowed: Vec<Denial>,
+    /// Names of members and parameters that the policy ignores and that were removed.
+    pub ignored: Vec<String>,
     /// The document for the backend, in protocols without tensors.
     pub document: Option<Document>,
     /// The claims of the caller's token for the backend.
@@ -364,8 +368,10 @@ impl Verifier {
             Ok(Context { client: None, .. }) | Err(_) => Identity::Missing,
         };
         let client_request_id = read.request_id.to_owned();
-        let mut head = read.into_head(identity, self.policy.templates());
-        head.proofs = context.map_or(Proofs::NONE, |one| one.proofs);
+        let proofs = context.map_or(Proofs::NONE, |one| one.proofs);
+        // The gate has enforced the scope of a token.
+        let withheld = Operations::default();
+        let mut head = read.into_head_under(identity, proofs, withheld, &self.policy);
         // The gate's request ID selects the version, as it did in the gate.
         head.request_hash = context.map_or_else(
             |_| RequestHash::default(),
@@ -500,7 +506,7 @@ impl Verifier {
             Step::Deny(denial) => return refused(denial, caller),
             _ => return refused(unfinished(), caller),
         }
-        let request =
+        let mut request =
             match tensorgate_wire::decode(plan.format, &plain, decision.read_by(&self.policy)) {
                 Ok(request) => request,
                 Err(denial) => return refused(denial, caller),
@@ -518,7 +524,9 @@ impl Verifier {
             return refused(unfinished(), caller);
         };
 
-        let template = self.policy.model(model).and_then(Model::template);
+        let checked_model = self.policy.model(model);
+        let ignored = checked_model.map(|model| model.drop_ignored(&mut request));
+        let template = checked_model.and_then(Model::template);
         let form = AnswerForm::of(&request).in_template(template.cloned());
         let InferRequest {
             model: _,
@@ -575,6 +583,7 @@ impl Verifier {
             payload,
             remaining_quota: decision.rate_notes(&self.policy),
             shadowed: decision.shadowed().to_vec(),
+            ignored: ignored.unwrap_or_default(),
             document,
             claims,
             settlement_key: (content_is_charged

@@ -5,6 +5,7 @@
 use http::HeaderMap;
 use http::uri::PathAndQuery;
 use prost::Message as _;
+use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 use tensorgate_policy::Tensor;
 use tensorgate_wire::encode::FINAL_RESPONSE;
 use tensorgate_wire::proto::infer_parameter::ParameterChoice;
@@ -14,7 +15,9 @@ use tonic::Streaming;
 use tonic::codegen::tokio_stream;
 
 use super::codec::SizeCheckedCodec;
-use super::oip::{Channel, MAX_MESSAGE_CHARS, classify, with_deadline, within};
+use super::oip::{
+    Channel, MAX_MESSAGE_CHARS, classify, classify_inference, infer_within, with_deadline,
+};
 use super::{BackendError, answer};
 
 /// The request that the responses must match.
@@ -45,6 +48,9 @@ pub struct StreamedResponse {
 pub struct DecoupledStream {
     stream: Streaming<proto::ModelStreamInferResponse>,
     question: RequestIdentity,
+    protocol: ProtocolAdapter,
+    /// Whether a message has arrived. A later client error is a fault within the answer.
+    has_answered: bool,
 }
 
 impl DecoupledStream {
@@ -66,8 +72,14 @@ impl DecoupledStream {
             let method = PathAndQuery::from_static(upstream::INFER_STREAM);
             caller.streaming(request, method, codec).await
         };
-        let stream = within(deadline, answers).await?;
-        Ok(Self { stream, question })
+        let protocol = channel.dialect();
+        let stream = infer_within(protocol, deadline, answers).await?;
+        Ok(Self {
+            stream,
+            question,
+            protocol,
+            has_answered: false,
+        })
     }
 
     /// The next response, which must arrive before the deadline.
@@ -76,7 +88,16 @@ impl DecoupledStream {
         let next = next.map_err(|_| {
             BackendError::Timeout("no further answer within the deadline".to_owned())
         })?;
-        match next.map_err(|status| classify(&status, Instant::now() >= deadline))? {
+        let next = next.map_err(|status| {
+            let late = Instant::now() >= deadline;
+            if self.has_answered {
+                classify(&status, late)
+            } else {
+                classify_inference(self.protocol, &status, late)
+            }
+        });
+        self.has_answered = true;
+        match next? {
             Some(response) => read(response, &self.question),
             None => Err(BackendError::Fault(
                 "the stream ended without a final answer".to_owned(),

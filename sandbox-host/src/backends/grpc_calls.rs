@@ -7,11 +7,11 @@ use tensorgate_net::http2::channel::Http2Channel;
 use tensorgate_net::http2::raw_codec::RawCodec;
 use tensorgate_wire::upstream::{tf_serving, torchserve};
 use tokio::time::Instant;
-use tonic::Status;
 use tonic::client::Grpc;
+use tonic::{Request, Response, Status};
 
 use super::BackendError;
-use super::oip::{Channel, MAX_METADATA_BYTES, with_deadline, within};
+use super::oip::{Channel, MAX_METADATA_BYTES, infer_within, with_deadline, within};
 
 impl Channel {
     /// A gRPC client for responses of at most `max_answer_bytes`.
@@ -28,25 +28,31 @@ impl Channel {
         Ok(caller)
     }
 
-    /// Calls a method. The response has at most `max_answer_bytes`. `claims` are sent as metadata.
+    /// Calls the method of an inference. The response has at most `max_answer_bytes`. `claims` are
+    /// sent as metadata.
     pub(super) async fn unary(
         &self,
         method: &'static str,
         message: Bytes,
-        claims: Option<&HeaderMap>,
+        claims: &HeaderMap,
         max_answer_bytes: usize,
         deadline: Instant,
     ) -> Result<Bytes, BackendError> {
         let mut request = with_deadline(message, deadline);
-        if let Some(claims) = claims {
-            request.metadata_mut().as_mut().extend(claims.clone());
-        }
-        let answer = async {
-            let mut caller = self.grpc_client(max_answer_bytes).await?;
-            let method = PathAndQuery::from_static(method);
-            caller.unary(request, method, RawCodec).await
-        };
-        within(deadline, answer).await
+        request.metadata_mut().as_mut().extend(claims.clone());
+        let answer = self.call(method, request, max_answer_bytes);
+        infer_within(self.dialect(), deadline, answer).await
+    }
+
+    async fn call(
+        &self,
+        method: &'static str,
+        request: Request<Bytes>,
+        max_answer_bytes: usize,
+    ) -> Result<Response<Bytes>, Status> {
+        let mut caller = self.grpc_client(max_answer_bytes).await?;
+        let method = PathAndQuery::from_static(method);
+        caller.unary(request, method, RawCodec).await
     }
 
     /// TF Serving's status of a model's version.
@@ -83,7 +89,8 @@ impl Channel {
         message: Bytes,
         deadline: Instant,
     ) -> Result<Bytes, BackendError> {
-        let most = MAX_METADATA_BYTES;
-        self.unary(method, message, None, most, deadline).await
+        let request = with_deadline(message, deadline);
+        let answer = self.call(method, request, MAX_METADATA_BYTES);
+        within(deadline, answer).await
     }
 }

@@ -14,6 +14,7 @@ use tensorgate_wire::template;
 use tokio::time::Instant;
 
 use super::openai::Upstream;
+use super::rejection::ServerKind;
 use super::{BackendError, Call};
 
 /// The most bytes of a readiness response.
@@ -93,7 +94,8 @@ impl Upstream {
             fields.extend(question.claims.clone());
         }
         let body = question.body.clone();
-        self.exchange(request, body, question.max_answer_bytes, deadline)
+        let kind = Some(ServerKind::HttpJson);
+        self.exchange(request, body, kind, question.max_answer_bytes, deadline)
             .await
     }
 
@@ -108,7 +110,7 @@ impl Upstream {
             return self.connects(deadline).await;
         };
         let request = Request::get(path);
-        self.exchange(request, Bytes::new(), MAX_READY_BYTES, deadline)
+        self.exchange(request, Bytes::new(), None, MAX_READY_BYTES, deadline)
             .await
             .map(drop)
     }

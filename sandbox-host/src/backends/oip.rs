@@ -29,7 +29,7 @@ use super::codec::SizeCheckedCodec;
 use super::http1;
 use super::message_chunks::MessageChunks;
 use super::openai::Upstream;
-use super::{BackendError, Call};
+use super::{BackendError, Call, Rejection};
 
 /// The most characters of a backend's error text in the log.
 pub(super) const MAX_MESSAGE_CHARS: usize = 2_048;
@@ -282,7 +282,7 @@ impl Channel {
         let reader = SizeCheckedCodec::reader(upstream::answer_bytes, max_answer_bytes);
         let asked = (upstream::INFER, fields, Body::new(message));
         let answer = self.http2.unary(asked, reader, max_answer_bytes);
-        within(deadline, answer).await
+        infer_within(self.dialect, deadline, answer).await
     }
 
     /// Whether the server reports that it is ready.
@@ -357,12 +357,46 @@ pub(super) async fn within<T>(
     deadline: Instant,
     answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, BackendError> {
+    classified_within(deadline, answer, classify).await
+}
+
+/// As [`within`], for an inference: a client error of the server is the client's.
+pub(super) async fn infer_within<T>(
+    protocol: ProtocolAdapter,
+    deadline: Instant,
+    answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, BackendError> {
+    let classify = |status: &Status, late| classify_inference(protocol, status, late);
+    classified_within(deadline, answer, classify).await
+}
+
+async fn classified_within<T>(
+    deadline: Instant,
+    answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    classify: impl Fn(&Status, bool) -> BackendError,
+) -> Result<T, BackendError> {
     match tokio::time::timeout_at(deadline, answer).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(classify(&status, Instant::now() >= deadline)),
         Err(_) => Err(BackendError::Timeout(
             "no answer within the deadline".to_owned(),
         )),
+    }
+}
+
+/// Classifies the status of an inference: a client error of the server is the client's.
+pub(super) fn classify_inference(
+    protocol: ProtocolAdapter,
+    status: &Status,
+    late: bool,
+) -> BackendError {
+    match classify(status, late) {
+        // Only the server itself causes a fault, or this side by a status that is no client error.
+        BackendError::Fault(cause) => match Rejection::from_grpc(protocol, status) {
+            Some(rejection) => BackendError::Rejected(rejection),
+            None => BackendError::Fault(cause),
+        },
+        error => error,
     }
 }
 
@@ -453,7 +487,7 @@ pub fn request(call: Call<'_>) -> Result<proto::ModelInferRequest, BackendError>
             name: input.name.into_owned(),
             datatype: input.datatype.into_owned(),
             shape: input.shape,
-            parameters: HashMap::new(),
+            parameters: input.parameters.into_iter().map(parameter).collect(),
             contents: None,
         });
         raw_input_contents.push(Bytes::from(data.into_owned()));

@@ -3,13 +3,19 @@
 //! also keeps responses of different requests apart.
 
 mod answer;
+mod arguments;
 mod call_names;
 mod chunk;
 mod connection;
+mod error_answer;
 mod events;
+mod lenient;
 mod picture_links;
 mod response_memory;
 mod stream;
+#[cfg(test)]
+mod tests;
+mod usage;
 mod vector;
 
 use bytes::Bytes;
@@ -19,14 +25,20 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use tensorgate_judge::document::Document;
 use tensorgate_net::dialer::Dialer;
+use tensorgate_policy::contract::openai::MAX_CALL_WORD_BYTES;
+use tensorgate_policy::denial::ClientErrorStatus;
 use tokio::time::Instant;
 
 use super::BackendError;
+use super::rejection::ServerKind;
 pub use answer::{CheckedResponse, check};
 use connection::Connection;
 pub use response_memory::answer_copies;
 pub use response_memory::{ResponseMemory, required_bytes};
 pub use stream::EventStream;
+
+// What an answer carries comes back in the next request, where escaping may double it.
+const _: () = assert!(2 * answer::MAX_WORD_BYTES <= MAX_CALL_WORD_BYTES);
 
 /// The media type of a streamed response.
 const EVENTS: &str = "text/event-stream";
@@ -64,7 +76,8 @@ impl Upstream {
     ) -> Result<Option<Bytes>, BackendError> {
         let request = post(document, "application/json", request_id);
         let json = document.json.clone();
-        let answer = self.request(request, json, max_answer_bytes, |bytes| {
+        let kind = Some(ServerKind::OpenAi);
+        let answer = self.request(request, json, kind, max_answer_bytes, |bytes| {
             room.reserve_received(bytes)
         });
         let answer = within(deadline, answer).await?;
@@ -82,10 +95,11 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<EventStream, BackendError> {
         let request = post(&document, EVENTS, request_id);
-        let (connection, response) =
-            within(deadline, self.send(request, document.json.clone())).await?;
-        let events = response.headers().get(http::header::CONTENT_TYPE);
-        if !events.is_some_and(|kind| kind.as_bytes().starts_with(EVENTS.as_bytes())) {
+        let sent = self.send(request, document.json.clone(), Some(ServerKind::OpenAi));
+        let (connection, response) = within(deadline, sent).await?;
+        let kind = response.headers().get(http::header::CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.as_bytes().get(..EVENTS.len()));
+        if !kind.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS.as_bytes())) {
             return Err(BackendError::Fault(
                 "an answer that is not an event stream".to_owned(),
             ));
@@ -111,23 +125,25 @@ impl Upstream {
             id: String,
         }
         let request = Request::get("/v1/models");
-        let answer = self.request(request, Bytes::new(), MAX_MODELS_BYTES, |_| true);
+        let answer = self.request(request, Bytes::new(), None, MAX_MODELS_BYTES, |_| true);
         let answer = within(deadline, answer).await?.unwrap_or_default();
         let models: Models = serde_json::from_slice(&answer)
             .map_err(|error| BackendError::Fault(format!("its list of models: {error}")))?;
         Ok(models.data.into_iter().map(|named| named.id).collect())
     }
 
-    /// Sends a request and reads a successful response before the deadline.
+    /// Sends a request and reads a successful response before the deadline. `kind` is that of the
+    /// server if the request is an inference.
     pub(super) async fn exchange(
         &self,
         request: http::request::Builder,
         body: Bytes,
+        kind: Option<ServerKind>,
         max_bytes: usize,
         deadline: Instant,
     ) -> Result<Bytes, BackendError> {
         // The memory for the whole response was reserved before.
-        let answer = self.request(request, body, max_bytes, |_| true);
+        let answer = self.request(request, body, kind, max_bytes, |_| true);
         let answer = within(deadline, answer).await?;
         answer.ok_or_else(|| BackendError::Fault("a response without a memory permit".to_owned()))
     }
@@ -143,18 +159,21 @@ impl Upstream {
         &self,
         request: http::request::Builder,
         body: Bytes,
+        kind: Option<ServerKind>,
         max_bytes: usize,
         comes: impl FnMut(usize) -> bool,
     ) -> Result<Option<Bytes>, BackendError> {
-        let (_connection, response) = self.send(request, body).await?;
+        let (_connection, response) = self.send(request, body, kind).await?;
         read(response.into_body(), max_bytes, comes).await
     }
 
-    /// Sends a request and reads the head of a successful response.
+    /// Sends a request and reads the head of a successful response. For an inference, a client
+    /// error of the server is the client's.
     async fn send(
         &self,
         request: http::request::Builder,
         body: Bytes,
+        kind: Option<ServerKind>,
     ) -> Result<(Connection, Response<Incoming>), BackendError> {
         let request = request
             .header("host", &self.authority)
@@ -167,7 +186,12 @@ impl Upstream {
         if status == StatusCode::OK {
             return Ok((connection, response));
         }
-        // The error text is not logged, because servers repeat prompts in it.
+        if let Some(kind) = kind
+            && let Some(error) = ClientErrorStatus::from_http(status.as_u16())
+        {
+            return Err(error_answer::read(kind, error, response).await);
+        }
+        // The text of other errors is not read.
         let declared = response.headers().get(http::header::CONTENT_LENGTH);
         let declared = declared.and_then(|length| length.to_str().ok());
         let cause = match declared {

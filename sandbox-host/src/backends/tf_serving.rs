@@ -44,7 +44,6 @@ pub(super) async fn send(
     most: usize,
     deadline: Instant,
 ) -> Result<Predicted, BackendError> {
-    let claims = Some(claims);
     let answer = line
         .unary(tf_serving::PREDICT, message, claims, most, deadline)
         .await?;

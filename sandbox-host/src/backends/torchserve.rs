@@ -46,7 +46,6 @@ pub(super) async fn send(
     most: usize,
     deadline: Instant,
 ) -> Result<Vec<Tensor<'static>>, BackendError> {
-    let claims = Some(claims);
     let answer = line
         .unary(torchserve::PREDICTIONS, message, claims, most, deadline)
         .await

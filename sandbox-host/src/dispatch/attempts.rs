@@ -128,8 +128,9 @@ impl RetryBudget {
         endpoint_index: usize,
         error: &BackendError,
     ) -> bool {
-        // A missed deadline leaves no time, and a fault is an answer.
-        if !matches!(error, BackendError::Unavailable(_) | BackendError::Busy(_)) {
+        // A missed deadline leaves no time. A fault is an answer, and so is a client error, unless
+        // another server may have less to do.
+        if !matches!(error, BackendError::Unavailable(_)) && !error.is_busy() {
             return false;
         }
         let Some(left) = tries.attempts_left.checked_sub(1) else {

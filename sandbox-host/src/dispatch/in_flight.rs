@@ -127,7 +127,7 @@ impl InFlightCall {
             self.observer
                 .pool
                 .on_rejection(self.endpoint_index, self.started);
-            if matches!(error, BackendError::Busy(_)) {
+            if error.is_busy() {
                 self.observer.limiter.on_overload();
             }
         }

@@ -43,6 +43,7 @@ impl Dispatcher {
         chosen.call.report_success();
         permit.mark_answered();
         streamed.hold(Box::new((permit, raised, chosen.load)), held);
+        streamed.set_faulty_usage(self.faulty_usage.clone());
         Ok(streamed)
     }
 
@@ -74,7 +75,9 @@ impl Dispatcher {
         let (chosen, answered) = attempts.run(request).await?;
         chosen.call.report_success();
         permit.mark_answered();
-        answered.ok_or_else(|| out_of_memory("the answer"))
+        let answered = answered.ok_or_else(|| out_of_memory("the answer"))?;
+        self.faulty_usage.inc_by(answered.has_faulty_usage.into());
+        Ok(answered)
     }
 }
 

@@ -12,7 +12,7 @@ use tensorgate_policy::denial::{OverloadCause, RateNote};
 use tensorgate_policy::policy::Grant;
 use tensorgate_policy::{Denial, Policy, Protocol, Reason};
 use tensorgate_telemetry::labels::{
-    ModelLabels, OverloadLabels, RequestLabels, ShadowLabels, VersionLabels,
+    IgnoredLabels, ModelLabels, OverloadLabels, RequestLabels, ShadowLabels, VersionLabels,
 };
 use tensorgate_telemetry::metrics::{GaugeGuard, Metrics, micros};
 use tensorgate_telemetry::timings::Timings;
@@ -98,6 +98,13 @@ impl Record {
             .map(|grant| grant.name().to_owned())
             .unwrap_or_default();
         self.rates.clone_from(&request.remaining_quota);
+        for name in &request.ignored {
+            let labels = IgnoredLabels {
+                model: self.model.clone(),
+                name: name.clone(),
+            };
+            self.metrics.ignored.get_or_create(&labels).inc();
+        }
         self.shadow = InShadow::new(
             grant.map(Grant::shadow).unwrap_or_default(),
             request.shadowed.clone(),
@@ -281,7 +288,7 @@ impl Record {
             cause,
             "request denied"
         );
-        self.end("deny", denial.reason.name(), denial.reason.http_status(), 0);
+        self.end("deny", denial.reason.name(), denial.http_status(), 0);
     }
 
     /// Counts a denial as overloaded by its cause. The gate counts its own.

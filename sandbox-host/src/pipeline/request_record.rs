@@ -31,12 +31,8 @@ impl Record {
             reason: denial.reason.name().to_owned(),
             detail: Some(printable_prefix(&denial.cause, MAX_DETAIL_BYTES)),
             // A gRPC denial has HTTP status 200.
-            status: if grpc {
-                200
-            } else {
-                denial.reason.http_status()
-            },
-            grpc_status: grpc.then_some(denial.reason.grpc_status() as u8),
+            status: if grpc { 200 } else { denial.http_status() },
+            grpc_status: grpc.then_some(denial.grpc_status() as u8),
             ..self.facts()
         }
     }

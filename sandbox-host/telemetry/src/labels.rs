@@ -72,6 +72,15 @@ pub struct ModelLabels {
     pub model: String,
 }
 
+/// A member or parameter of requests to a model that the policy ignores.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct IgnoredLabels {
+    /// The model's public name.
+    pub model: String,
+    /// The name, as the policy has it.
+    pub name: String,
+}
+
 /// A handler of a model.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct HandlerLabels {

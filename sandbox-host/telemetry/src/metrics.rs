@@ -14,9 +14,9 @@ use prometheus_client::registry::Registry;
 
 use super::labels::{
     AlertLabels, BackendLabels, CapabilityLabels, CaptureLabels, DecisionLabels, ExportLabels,
-    FaultLabels, GatewayLabels, GenerationLabels, HandlerLabels, LimitLabels, MirrorLabels,
-    ModelLabels, ModelReadyLabels, OverloadLabels, ReasonLabels, ReloadLabels, RequestLabels,
-    ResolvedLabels, SettlementLabels, ShadowLabels, VersionLabels, WebhookLabels,
+    FaultLabels, GatewayLabels, GenerationLabels, HandlerLabels, IgnoredLabels, LimitLabels,
+    MirrorLabels, ModelLabels, ModelReadyLabels, OverloadLabels, ReasonLabels, ReloadLabels,
+    RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels, VersionLabels, WebhookLabels,
 };
 use super::model_statistics::ModelStatistics;
 pub use exporters::ExportMetrics;
@@ -78,6 +78,9 @@ metrics! {
     /// Inferences by model version.
     inferences: Family<VersionLabels, Counter>,
         "tensorgate_host_inferences", "Inferences by version and outcome";
+    /// Members and parameters of requests that were removed, by name.
+    ignored: Family<IgnoredLabels, Counter>,
+        "tensorgate_host_ignored", "Requests with a member or parameter that the policy ignores, by its name";
     /// Mirrored requests to versions in shadow, by outcome.
     mirrored_requests: Family<MirrorLabels, Counter>,
         "tensorgate_host_copies", "Mirrored requests to versions in shadow, by outcome";
@@ -144,6 +147,9 @@ metrics! {
     /// Retries.
     retried: Family<BackendLabels, Counter>,
         "tensorgate_host_backend_retries", "Retries to a backend";
+    /// Responses whose usage cannot be right.
+    faulty_usage: Family<BackendLabels, Counter>,
+        "tensorgate_host_backend_usage_faults", "Answers of OpenAI's API whose usage cannot be right: a total that is not the sum, of which the larger is charged, or counts that are no numbers, which keep the whole reservation";
     /// Endpoints ejected after consecutive failures.
     ejected: Family<BackendLabels, Counter>,
         "tensorgate_host_backend_ejections", "Endpoint ejections after consecutive failures";

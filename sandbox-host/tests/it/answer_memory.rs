@@ -73,7 +73,7 @@ fn choices(choices: &str) -> String {
     format!("{{\"choices\":{choices}}}")
 }
 
-fn said(more: &str) -> String {
+fn message(more: &str) -> String {
     choices(&format!(
         "[{{\"index\":0,\"message\":{{\"role\":\"assistant\"{more}}}}}]"
     ))
@@ -97,9 +97,11 @@ fn data(data: &str) -> String {
 
 #[test]
 fn a_response_uses_no_more_memory_than_is_reserved_for_it() {
-    let content = |text: &str| said(&format!(",\"content\":\"{}\"", text.repeat(MANY)));
+    let content = |text: &str| message(&format!(",\"content\":\"{}\"", text.repeat(MANY)));
     let embedding = |numbers: &str| data(&format!("[{{\"index\":0,\"embedding\":{numbers}}}]"));
     let call = r#"{"id":"","type":"function","function":{"name":"","arguments":""}}"#;
+    let bare_call = r#"{"function":{"name":""}}"#;
+    let object_call = r#"{"function":{"name":"","arguments":{"":1e15}}}"#;
     let token = r#"{"token":"","logprob":0}"#;
     let few = |count: usize| {
         let few = vec![token; count].join(",");
@@ -117,7 +119,48 @@ fn a_response_uses_no_more_memory_than_is_reserved_for_it() {
         (
             Api::Chat,
             "calls",
-            said(&format!(",\"tool_calls\":{}", same(call))),
+            message(&format!(",\"tool_calls\":{}", same(call))),
+        ),
+        (
+            Api::Chat,
+            "calls with nothing but a name",
+            message(&format!(",\"tool_calls\":{}", same(bare_call))),
+        ),
+        (
+            Api::Chat,
+            "calls with objects",
+            message(&format!(",\"tool_calls\":{}", same(object_call))),
+        ),
+        (
+            Api::Chat,
+            "a call with a large object",
+            message(&format!(
+                ",\"tool_calls\":[{{\"function\":{{\"name\":\"\",\"arguments\":{{\"a\":{}}}}}}}]",
+                same(r#""\"\\""#)
+            )),
+        ),
+        (
+            Api::Chat,
+            "a content in parts",
+            message(&format!(",\"content\":{}", same(r#"{"text":"ab"}"#))),
+        ),
+        (
+            Api::Chat,
+            "a content in two large parts",
+            message(&format!(
+                ",\"content\":[{{\"text\":\"{0}\"}},{{\"text\":\"{0}\"}}]",
+                "\\n".repeat(10 * MANY)
+            )),
+        ),
+        (
+            Api::Chat,
+            "choices of a message alone",
+            choices(&same(r#"{"message":{}}"#)),
+        ),
+        (
+            Api::Completions,
+            "choices of a text alone",
+            choices(&same(r#"{"text":""}"#)),
         ),
         (
             Api::Chat,

@@ -239,7 +239,15 @@ async fn metadata_comes_from_the_contract_and_readiness_from_memory() {
         json["inputs"],
         json!([{"name": "x", "datatype": "FP32", "shape": [-1]}])
     );
+    let config = gate.call("GET", "/v2/models/vec/config", "").await.json();
+    assert_eq!(
+        (&config["name"], &config["max_batch_size"]),
+        (&json!("vec"), &json!(0))
+    );
+    assert_eq!(config["input"][0]["dims"], json!([-1]));
     for (path, status) in [
+        ("/v2/models/vec/versions/7/config", 200),
+        ("/v2/models/other/config", 403),
         ("/v2/models/vec/ready", 200),
         ("/v2/health/live", 200),
         ("/v2/health/ready", 200),

@@ -155,9 +155,14 @@ async fn a_value_that_json_cannot_express_is_no_fault_of_the_backend() {
 async fn a_backends_error_status_maps_to_the_fault_of_caller_or_backend() {
     use tonic::Code;
     for (code, expected) in [
-        (Code::InvalidArgument, (502, "backend-fault")),
+        (Code::InvalidArgument, (400, "backend-rejected")),
+        (Code::NotFound, (404, "backend-unknown-model")),
+        (Code::FailedPrecondition, (422, "backend-rejected")),
+        (Code::ResourceExhausted, (429, "backend-busy")),
+        (Code::OutOfRange, (502, "backend-fault")),
         (Code::Internal, (502, "backend-fault")),
         (Code::PermissionDenied, (502, "backend-fault")),
+        (Code::Unauthenticated, (502, "backend-fault")),
         (Code::Unavailable, (503, "backend-unavailable")),
         (Code::DeadlineExceeded, (504, "backend-timeout")),
     ] {

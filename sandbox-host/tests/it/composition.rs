@@ -32,7 +32,7 @@ fn with_versions(backend: &Backend, versions: Value) -> Value {
 }
 
 /// The value of a counter, by the beginning of its line.
-fn counted(metrics: &str, series: &str) -> u64 {
+pub(crate) fn counted(metrics: &str, series: &str) -> u64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(series));
     line.map_or(0, |value| value.trim().parse().unwrap())
 }

@@ -21,6 +21,7 @@ enum Fault {
     Hung,
     Dying,
     Busy,
+    Rejecting,
     Failing,
     WrongShape,
     TooLarge,
@@ -30,11 +31,12 @@ enum Fault {
 
 /// What a caller gets. And how many of twenty requests may fail at a backend when one of its two
 /// servers has the fault.
-const TABLE: [(Fault, u16, &str, usize); 9] = [
+const TABLE: [(Fault, u16, &str, usize); 10] = [
     (Fault::Slow, 200, "", 0),
     (Fault::Hung, 504, "backend-timeout", 1),
     (Fault::Dying, 503, "backend-unavailable", 1),
     (Fault::Busy, 503, "backend-unavailable", 1),
+    (Fault::Rejecting, 400, "backend-rejected", 1),
     (Fault::Failing, 502, "backend-fault", 1),
     (Fault::WrongShape, 502, "backend-fault", 1),
     (Fault::TooLarge, 502, "backend-fault", 1),
@@ -169,6 +171,7 @@ fn inference(fault: Fault) -> Act {
         Fault::Slow => return Act::Slow(Duration::from_millis(50)),
         Fault::Hung | Fault::Dying => return Act::Never,
         Fault::Busy => return Act::Refuse(Code::Unavailable),
+        Fault::Rejecting => return Act::Refuse(Code::InvalidArgument),
         Fault::Failing => return Act::Refuse(Code::Internal),
         Fault::WrongShape => |answer| answer.outputs[0].shape = vec![3],
         Fault::TooLarge => |answer| answer.raw_output_contents[0] = vec![0; 1 << 20].into(),
@@ -200,6 +203,7 @@ fn own_json(fault: Fault) -> own::Act {
         Fault::Hung => own::Act::Hang,
         Fault::Dying => own::Act::BreakOff,
         Fault::Busy => own(503, "secret"),
+        Fault::Rejecting => own(400, "secret"),
         Fault::Failing => own(500, "secret"),
         _ => own(200, &wrong_json(fault)),
     }
@@ -215,6 +219,7 @@ fn by_grpc(fault: Fault, torch: bool) -> served::Act {
         Fault::Slow => return Act::Slow(Duration::from_millis(50)),
         Fault::Hung | Fault::Dying => return Act::Never,
         Fault::Busy => return Act::Refuse(Code::Unavailable),
+        Fault::Rejecting => return Act::Refuse(Code::InvalidArgument),
         Fault::Failing => return Act::Refuse(Code::Internal),
         _ if torch => return Act::Prediction(wrong_json(fault).into_bytes()),
         // TensorFlow itself would repeat the last element.
@@ -249,6 +254,7 @@ fn openai(fault: Fault) -> stand_in::Act {
         Fault::Hung => Act::Hang,
         Fault::Dying => Act::Break,
         Fault::Busy => Act::Say(503, "secret".to_owned()),
+        Fault::Rejecting => Act::Say(400, "secret".to_owned()),
         Fault::Failing => Act::Say(500, "secret".to_owned()),
         Fault::WrongShape => vectors(&[(0, "1"), (1, "1")]),
         Fault::TooLarge => vectors(&[(0, &"1,".repeat(1 << 19))]),

@@ -38,6 +38,7 @@ mod killed;
 mod limits;
 mod load;
 mod lookup;
+mod members;
 mod model_artifacts;
 mod openai;
 mod openai_screening;

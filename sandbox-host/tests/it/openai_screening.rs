@@ -96,7 +96,7 @@ async fn links_to_pictures_are_escaped_or_refused_in_every_answer() {
     for rule in ["escape", "refuse"] {
         let refuses = rule == "refuse";
         let (backend, running) = started(json!({"image_links": {"answers": rule}})).await;
-        for member in ["content", "refusal", "reasoning_content"] {
+        for member in ["content", "refusal", "reasoning", "reasoning_content"] {
             backend.set(whole(json!({"content": null, member: link})));
             let answer = running.gate.call("POST", CHAT, request(json!({}))).await;
             if refuses {
@@ -193,6 +193,42 @@ async fn a_call_that_was_not_offered_is_a_fault_and_opens_no_circuit() {
         assert_eq!(answer.status, 200, "another client is served: {answer:?}");
         running.stop().await;
     }
+}
+
+#[tokio::test]
+async fn answers_of_an_odd_form_open_no_circuit_of_other_clients() {
+    let (backend, running) = started(json!({})).await;
+    // Two failures in a row open the circuit.
+    for act in [
+        Act::Say(200, "[".to_owned()),
+        whole(json!({"content": [7]})),
+        pieces(&[json!({"content": 7})]),
+        Act::Events("data: {\"error\":{}}\n\n".to_owned()),
+        Act::Events(String::new()),
+    ] {
+        for stream in [false, true] {
+            backend.set(act.clone());
+            for _ in 0..2 {
+                let more = json!({"stream": stream});
+                let answer = running.gate.call("POST", CHAT, request(more)).await;
+                let body = String::from_utf8_lossy(&answer.body);
+                assert!(body.contains("backend-fault"), "{act:?}: {answer:?}");
+            }
+        }
+    }
+    backend.set(Act::Answer);
+    let contexts = [of_other().sign(&key())];
+    let answer = running
+        .gate
+        .send("POST", CHAT, &contexts, request(json!({})))
+        .await;
+    assert_eq!(answer.status, 200, "another client is served: {answer:?}");
+    let answer = running.gate.call("POST", CHAT, request(json!({}))).await;
+    assert_eq!(answer.status, 200, "the same client, too: {answer:?}");
+    let metrics = running.metrics();
+    let opened = "tensorgate_host_backend_circuit_openings_total{backend=\"b\"} 0";
+    assert!(metrics.contains(opened), "{metrics}");
+    running.stop().await;
 }
 
 #[tokio::test]

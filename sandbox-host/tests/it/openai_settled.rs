@@ -158,6 +158,9 @@ async fn a_truncated_answer_reports_no_usage_and_its_end_is_logged() {
     let (backend, running) = started(&tokens()).await;
     let good = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
     let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n";
+    let odd = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":20}}\n\n";
+    let unreadable = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":-1,\"total_tokens\":1}}\n\n";
+    let end = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
     let done = "data: [DONE]\n\n";
     let amends = || {
         let lines = running.audited();
@@ -167,6 +170,12 @@ async fn a_truncated_answer_reports_no_usage_and_its_end_is_logged() {
     for (text, told) in [
         (format!("{good}{usage}{done}"), used(2)),
         (format!("{good}{done}"), None),
+        // Without an end event, but with the end of its choice.
+        (format!("{usage}{end}"), used(2)),
+        (format!("{good}{end}"), None),
+        // Of a total that is not the sum, the larger is charged. What cannot be read is not known.
+        (format!("{good}{odd}{usage}{done}"), used(20)),
+        (format!("{good}{usage}{unreadable}{done}"), None),
     ] {
         backend.set(Act::Events(text));
         let (_, _, settled) = settled(&running, CHAT, reserved(Wait::None), &hello(true)).await;

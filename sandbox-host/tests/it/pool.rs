@@ -109,19 +109,37 @@ async fn a_server_that_dies_costs_no_request() {
 }
 
 #[tokio::test]
-async fn faults_and_timeouts_are_not_retried() {
-    for (act, status) in [
-        (Act::Refuse(Code::Internal), 502),
-        (Act::Refuse(Code::DeadlineExceeded), 504),
-        (Act::Never, 504),
+async fn faults_timeouts_and_client_errors_are_not_retried() {
+    for (act, status, times) in [
+        (Act::Refuse(Code::Internal), 502, 1),
+        (Act::Refuse(Code::DeadlineExceeded), 504, 1),
+        (Act::Refuse(Code::InvalidArgument), 400, 1),
+        (Act::Refuse(Code::NotFound), 404, 1),
+        // A busy server may have time for it.
+        (Act::Refuse(Code::ResourceExhausted), 429, 6),
+        (Act::Never, 504, 1),
     ] {
         let server = Backend::start(act);
         let backend = json!({"retry": {"attempts": 5, "budget_percent": 100}, "timeout_ms": 2000});
         let running = pool(&[&server], backend).await;
         assert_eq!(ask(&running, 1).await, [status]);
-        assert_eq!(server.begun(), 1);
+        assert_eq!(server.begun(), times);
         running.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_servers_client_error_opens_no_circuit_and_ejects_no_server() {
+    let server = Backend::start(Act::Refuse(Code::InvalidArgument));
+    let backend = json!({
+        "circuit_breaker": {"consecutive_failures": 1, "open_s": 30},
+        "outlier_detection": {"consecutive_failures": 1, "max_ejection_percent": 100},
+    });
+    let running = pool(&[&server], backend).await;
+    assert_eq!(ask(&running, 5).await, [400; 5]);
+    server.set(Act::Answer);
+    assert_eq!(ask(&running, 1).await, [200]);
+    running.stop().await;
 }
 
 #[tokio::test]

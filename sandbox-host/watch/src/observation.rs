@@ -155,15 +155,22 @@ impl Observation {
         self.verdict == Verdict::Deny
     }
 
-    /// Whether it was denied for what it is: not because of a limit, and not with a server error.
+    /// Whether it was denied for what it is: not because of a limit, and not with an error of a
+    /// server, which could otherwise have clients blocked.
     pub fn is_rejected(&self) -> bool {
         let status = self.effective_status();
-        self.is_denied() && status != TOO_MANY_REQUESTS && status < SERVER_ERROR
+        let is_4xx = status != TOO_MANY_REQUESTS && status < SERVER_ERROR;
+        self.is_denied() && is_4xx && !self.is_servers_client_error()
     }
 
-    /// Whether it was denied with a server error.
+    /// Whether it was denied with a server error, or by the model's server.
     pub(crate) fn is_server_error(&self) -> bool {
-        self.is_denied() && self.effective_status() >= SERVER_ERROR
+        let is_5xx = self.effective_status() >= SERVER_ERROR;
+        self.is_denied() && (is_5xx || self.is_servers_client_error())
+    }
+
+    fn is_servers_client_error(&self) -> bool {
+        self.reason.is_some_and(Reason::is_chosen_by_server)
     }
 
     /// Whether it was denied because its credential is missing or wrong.
@@ -279,6 +286,27 @@ mod tests {
             (None, "open"),
         ] {
             assert_eq!(circuit(client, state), None, "{client:?} {state}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_rejects_requests_has_no_client_blocked() {
+        for (reason, rejected, failed) in [
+            (Reason::Shape, true, false),
+            (Reason::RateLimited, false, false),
+            (Reason::BackendFault, false, true),
+            (Reason::BackendTooLong, false, true),
+            (Reason::BackendRejected, false, true),
+            (Reason::BackendUnknownModel, false, true),
+            (Reason::BackendBusy, false, true),
+        ] {
+            let denied = Observation {
+                verdict: Verdict::Deny,
+                reason: Some(reason),
+                ..Observation::default()
+            };
+            let found = (denied.is_rejected(), denied.is_server_error());
+            assert_eq!(found, (rejected, failed), "{reason}");
         }
     }
 

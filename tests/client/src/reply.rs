@@ -55,13 +55,14 @@ impl Reply {
                 .ok()?;
             return error_info_reason(&status);
         }
-        Some(
-            self.json()?
-                .get("type")?
-                .as_str()?
-                .strip_prefix("urn:tensorgate:")?
-                .to_owned(),
-        )
+        let problem = self.json()?;
+        let text = |pointer| problem.pointer(pointer).and_then(|text| text.as_str());
+        // An answer in Anthropic's form has a type of its own.
+        let reason = match text("/type")? {
+            "error" => text("/error/code")?,
+            kind => kind.strip_prefix("urn:tensorgate:")?,
+        };
+        Some(reason.to_owned())
     }
 
     /// One gRPC message: the body without its frame.

@@ -1,13 +1,15 @@
 //! A predict request of TF Serving's REST API: `instances`, a list of rows, or `inputs`, by tensor.
-//! The model's contract gives the datatypes.
+//! The model's contract gives the datatypes. KServe's and Vertex AI's form may have `parameters`
+//! beside them.
 
 use tensorgate_policy::InferRequest;
 use tensorgate_policy::contract::TensorRule;
 
 use super::columns::{columns, rows};
-use super::request::{name, once, unknown};
+use super::request::{name, once, or_null, parameters, unknown};
 use super::scan::Scanner;
 use crate::fault::BodyFault;
+use crate::parameters::add;
 use crate::raw_contents::Budget;
 use crate::signature;
 
@@ -15,6 +17,8 @@ use crate::signature;
 const PREDICT_ROWS: &str = "instances";
 /// The key of a request by column.
 const COLUMNS: &str = "inputs";
+/// The key of named scalars.
+const PARAMETERS: &str = "parameters";
 
 /// Reads a request.
 pub(crate) fn predict<'a>(
@@ -23,13 +27,14 @@ pub(crate) fn predict<'a>(
 ) -> Result<InferRequest<'a>, BodyFault> {
     let mut scanner = Scanner::over(body)?;
     let mut budget = Budget::new();
-    let (mut signature, mut by_row, mut by_column) = (None, None, None);
+    let (mut signature, mut named, mut by_row, mut by_column) = (None, None, None, None);
     scanner.object(|scanner, key| match &*key {
         signature::NAME => once(
             &mut signature,
             signature::NAME,
             name(scanner, signature::NAME),
         ),
+        PARAMETERS => once(&mut named, PARAMETERS, or_null(scanner, parameters)),
         PREDICT_ROWS => once(
             &mut by_row,
             PREDICT_ROWS,
@@ -59,11 +64,12 @@ pub(crate) fn predict<'a>(
             ));
         }
     };
+    let mut parameters = named.flatten().unwrap_or_default();
+    if let Some(signature) = signature.and_then(signature::parameter) {
+        add(&mut parameters, signature)?;
+    }
     Ok(InferRequest {
-        parameters: signature
-            .and_then(signature::parameter)
-            .into_iter()
-            .collect(),
+        parameters,
         inputs,
         by_column,
         ..InferRequest::default()

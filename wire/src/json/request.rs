@@ -34,8 +34,9 @@ pub(super) struct Document<'a> {
 
 /// A request without its inputs.
 pub(super) struct Rest<'a> {
-    /// The path names the model; KServe's client repeats it.
+    /// The path names model and version; KServe's client repeats them.
     model: Option<Cow<'a, str>>,
+    version: Option<Cow<'a, str>>,
     id: Option<Cow<'a, str>>,
     parameters: Vec<Parameter<'a>>,
     outputs: Vec<RequestedOutput<'a>>,
@@ -46,6 +47,7 @@ impl<'a> Rest<'a> {
     pub(super) fn with(self, inputs: Vec<Tensor<'a>>) -> InferRequest<'a> {
         let Self {
             model,
+            version,
             id,
             parameters,
             outputs,
@@ -53,7 +55,7 @@ impl<'a> Rest<'a> {
         } = self;
         InferRequest {
             model,
-            version: None,
+            version,
             id,
             parameters,
             inputs,
@@ -70,12 +72,25 @@ impl<'a> Rest<'a> {
 /// Scans a whole document.
 pub(super) fn document<'a>(body: &'a [u8], budget: &mut Budget) -> Result<Document<'a>, BodyFault> {
     let mut scanner = Scanner::over(body)?;
-    let (mut model, mut id) = (None, None);
+    let (mut model, mut version, mut id) = (None, None, None);
     let (mut parameters, mut inputs, mut outputs) = (None, None, None);
     scanner.object(|scanner, key| match &*key {
         "model_name" => once(&mut model, "model_name", name(scanner, "model_name")),
-        "id" => once(&mut id, "id", name(scanner, "id")),
-        "parameters" => once(&mut parameters, "parameters", self::parameters(scanner)),
+        "model_version" => once(
+            &mut version,
+            "model_version",
+            name(scanner, "model_version"),
+        ),
+        "id" => once(
+            &mut id,
+            "id",
+            or_null(scanner, |scanner| name(scanner, "id")),
+        ),
+        "parameters" => once(
+            &mut parameters,
+            "parameters",
+            or_null(scanner, self::parameters),
+        ),
         "inputs" => once(
             &mut inputs,
             "inputs",
@@ -86,22 +101,25 @@ pub(super) fn document<'a>(body: &'a [u8], budget: &mut Budget) -> Result<Docume
         "outputs" => once(
             &mut outputs,
             "outputs",
-            list(scanner, "outputs", MAX_OUTPUTS, output),
+            or_null(scanner, |scanner| {
+                list(scanner, "outputs", MAX_OUTPUTS, output)
+            }),
         ),
         _ => Err(unknown(scanner, "", &key)),
     })?;
     scanner.end()?;
     let inputs = inputs.ok_or_else(|| BodyFault::field("inputs", "is missing"))?;
-    let mut parameters: Vec<Parameter<'_>> = parameters.unwrap_or_default();
+    let mut parameters: Vec<Parameter<'_>> = parameters.flatten().unwrap_or_default();
     // The form of the response concerns the gate only, not the backend.
     let binary_data_output = take_flag(&mut parameters, "binary_data_output").unwrap_or(false);
     Ok(Document {
         inputs,
         rest: Rest {
             model,
-            id: id.filter(|id: &Cow<'_, str>| !id.is_empty()),
+            version: version.filter(|version: &Cow<'_, str>| !version.is_empty()),
+            id: id.flatten().filter(|id: &Cow<'_, str>| !id.is_empty()),
             parameters,
-            outputs: outputs.unwrap_or_default(),
+            outputs: outputs.flatten().unwrap_or_default(),
             binary_data_output,
         },
     })
@@ -203,7 +221,7 @@ pub(super) fn input<'a>(
         "parameters" => once(
             &mut parameters,
             "parameters of an input",
-            self::parameters(scanner),
+            or_null(scanner, self::parameters),
         ),
         "data" => {
             let known = datatype.as_deref().zip(shape.as_deref());
@@ -220,7 +238,7 @@ pub(super) fn input<'a>(
         name: name.ok_or_else(|| missing("name of an input"))?,
         datatype: datatype.ok_or_else(|| missing("datatype of an input"))?,
         shape: shape.ok_or_else(|| missing("shape of an input"))?,
-        parameters: parameters.unwrap_or_default(),
+        parameters: parameters.flatten().unwrap_or_default(),
         data,
     })
 }
@@ -236,18 +254,29 @@ fn output<'a>(scanner: &mut Scanner<'a>) -> Result<RequestedOutput<'a>, BodyFaul
         "parameters" => once(
             &mut parameters,
             "parameters of an output",
-            self::parameters(scanner),
+            or_null(scanner, self::parameters),
         ),
         _ => Err(unknown(scanner, " of an output", &key)),
     })?;
     let name = name.ok_or_else(|| BodyFault::field("name of an output", "is missing"))?;
-    let mut parameters: Vec<Parameter<'_>> = parameters.unwrap_or_default();
+    let mut parameters: Vec<Parameter<'_>> = parameters.flatten().unwrap_or_default();
     let binary_data = take_flag(&mut parameters, "binary_data");
     Ok(RequestedOutput {
         name,
         parameters,
         binary_data,
     })
+}
+
+/// A value, or `null` for an absent one: clients write out optional fields of their types.
+pub(super) fn or_null<'a, T>(
+    scanner: &mut Scanner<'a>,
+    value: impl FnOnce(&mut Scanner<'a>) -> Result<T, BodyFault>,
+) -> Result<Option<T>, BodyFault> {
+    if scanner.token() == Some(b'n') {
+        return scanner.word().map(|_| None);
+    }
+    value(scanner).map(Some)
 }
 
 /// Sets a field that must not repeat.
@@ -330,15 +359,25 @@ fn shape(scanner: &mut Scanner<'_>) -> Result<Vec<i64>, BodyFault> {
     })
 }
 
-fn parameters<'a>(scanner: &mut Scanner<'a>) -> Result<Vec<Parameter<'a>>, BodyFault> {
+/// Reads named scalars. One that is `null` is absent; its name counts as used.
+pub(super) fn parameters<'a>(scanner: &mut Scanner<'a>) -> Result<Vec<Parameter<'a>>, BodyFault> {
     let mut parameters: Vec<Parameter<'a>> = Vec::new();
+    let mut absent: Vec<Parameter<'a>> = Vec::new();
     scanner.object(|scanner, name| {
         let field = format!("parameter {}", quote(&name));
         if name.len() > MAX_NAME_BYTES {
             return Err(BodyFault::field(field, "has too long a name"));
         }
-        let value = scalar(scanner, &field)?;
-        add(&mut parameters, Parameter { name, value })
+        let value = or_null(scanner, |scanner| scalar(scanner, &field))?;
+        let (list, others) = match value {
+            Some(_) => (&mut parameters, &absent),
+            None => (&mut absent, &parameters),
+        };
+        if others.iter().any(|other| other.name == name) {
+            return Err(BodyFault::Duplicate(field));
+        }
+        let value = value.unwrap_or(ParameterValue::Bool(false));
+        add(list, Parameter { name, value })
     })?;
     Ok(parameters)
 }

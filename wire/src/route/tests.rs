@@ -243,6 +243,42 @@ fn every_route_of_the_protocol_is_known_by_its_exact_path() {
 }
 
 #[test]
+fn a_configuration_is_metadata_in_another_form() {
+    const CALL: &str = "/inference.GRPCInferenceService/";
+    for (method, path, version, config) in [
+        ("GET", "/v2/models/m/config", None, true),
+        ("GET", "/v2/models/m/versions/1/config", Some("1"), true),
+        // A model of that name, and a version.
+        ("GET", "/v2/models/m", None, false),
+        ("GET", "/v2/models/m/versions/config", Some("config"), false),
+    ] {
+        let expected = Route::Model {
+            protocol: Protocol::OipRest,
+            operation: Operation::Metadata,
+            model: Some("m".into()),
+            version: version.map(Into::into),
+        };
+        assert_eq!(resolve(method, path, Protocol::OipRest), expected, "{path}");
+        assert_eq!(asks_config(path), config, "{path}");
+    }
+    for (call, config) in [("ModelConfig", true), ("ModelMetadata", false)] {
+        let path = format!("{CALL}{call}");
+        let route = resolve("POST", &path, Protocol::OipGrpc);
+        assert_eq!(route.operation(), Some(Operation::Metadata), "{path}");
+        assert_eq!(asks_config(&path), config, "{path}");
+    }
+    for path in [
+        "/v2/models/config",
+        "/v2/models/m/stats",
+        "/v1/models/m/config",
+        "",
+    ] {
+        assert!(!asks_config(path), "{path}");
+    }
+    assert!(asks_config("/v2/models/versions/config"));
+}
+
+#[test]
 fn a_known_path_with_another_method_names_the_one_it_allows() {
     for (method, path, protocol, allow) in [
         ("POST", "/v2", Protocol::OipRest, "GET"),
@@ -256,6 +292,7 @@ fn a_known_path_with_another_method_names_the_one_it_allows() {
         ("PUT", "/v2/models/m/infer", Protocol::OipRest, "POST"),
         ("POST ", "/v2/models/m/infer", Protocol::OipRest, "POST"),
         ("DELETE", "/v2/models/m", Protocol::OipRest, "GET"),
+        ("POST", "/v2/models/m/config", Protocol::OipRest, "GET"),
         (
             "GET",
             "/inference.GRPCInferenceService/ModelInfer",
@@ -357,7 +394,10 @@ fn every_other_path_is_no_route() {
         "/v2/models/m/versions/1/infer/x",
         "/v2/models/m/generate",
         "/v2/models/m/generate_stream",
-        "/v2/models/m/config",
+        "/v2/models/m/config/",
+        "/v2/models/m/Config",
+        "/v2/models/m/config/x",
+        "/v2/models/m/versions/1/config/x",
         "/v2/models/m/stats/",
         "/v2/models/m/trace/setting",
         "/v2/trace/setting",
@@ -487,6 +527,13 @@ fn an_unknown_path_is_rejected_in_its_clients_protocol() {
         ("/v1/", OipRest, OpenAi),
         ("/v1/chat/completions/1", OipRest, OpenAi),
         ("/v1/files", OipGrpc, OipGrpc),
+        (
+            "/openai/deployments/m/chat/completions?api-version=1",
+            OipRest,
+            OpenAi,
+        ),
+        ("/openai/v1/models", OipGrpc, OipGrpc),
+        ("/openais", OipRest, OipRest),
         ("/v1", OipRest, OipRest),
         ("/v1/models/", OipRest, OipRest),
         ("/v1/models/m:classify", OipRest, OipRest),

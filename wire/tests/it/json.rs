@@ -5,7 +5,8 @@ use crate::common;
 use common::{accepted, json as one, refusal};
 use tensorgate_policy::Reason;
 use tensorgate_policy::decision::BodyFormat::OipJson;
-use tensorgate_policy::tensor::{DataFault, ParameterValue};
+use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue};
+use tensorgate_wire::decode;
 
 #[test]
 fn every_field_is_read_whatever_the_order_of_keys() {
@@ -61,6 +62,49 @@ fn absent_and_empty_values_are_absent() {
 }
 
 #[test]
+fn null_is_absent_where_a_field_is_optional() {
+    let request = accepted(
+        OipJson,
+        br#"{"id":null,"parameters":null,"outputs":null,
+            "inputs":[{"name":"x","datatype":"UINT8","shape":[1],"data":[1],"parameters":null}]}"#,
+    );
+    assert_eq!((request.id, request.parameters), (None, vec![]));
+    assert!(request.outputs.is_empty() && request.inputs[0].parameters.is_empty());
+    let request = accepted(
+        OipJson,
+        br#"{"parameters":{"content_type":"np","headers":null},"outputs":[{"name":"y","parameters":null}],
+            "inputs":[{"name":"x","datatype":"UINT8","shape":[1],"data":[1],
+                "parameters":{"headers":null,"content_type":"str"}}]}"#,
+    );
+    let names = |parameters: &[Parameter<'_>]| {
+        let names = parameters
+            .iter()
+            .map(|parameter| parameter.name.to_string());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&request.parameters), ["content_type"]);
+    assert_eq!(names(&request.inputs[0].parameters), ["content_type"]);
+    assert!(request.outputs[0].parameters.is_empty());
+    for twice in [
+        r#"{"inputs":[],"id":null,"id":"a"}"#,
+        r#"{"inputs":[],"parameters":null,"parameters":{}}"#,
+        r#"{"inputs":[],"parameters":{"a":null,"a":1}}"#,
+        r#"{"inputs":[],"parameters":{"a":1,"a":null}}"#,
+        r#"{"inputs":[],"parameters":{"a":null,"a":null}}"#,
+    ] {
+        let denial = decode(OipJson, twice.as_bytes(), &[]).unwrap_err();
+        assert_eq!(denial.reason, Reason::DuplicateKey, "{twice}");
+    }
+    for wrong in ["nul", "nullx", "NULL", "[null]"] {
+        let body = format!(r#"{{"inputs":[],"id":{wrong}}}"#);
+        let denial = decode(OipJson, body.as_bytes(), &[]).unwrap_err();
+        assert_eq!(denial.reason, Reason::Malformed, "{wrong}");
+    }
+    let version = accepted(OipJson, br#"{"inputs":[],"model_version":"1"}"#).version;
+    assert_eq!(version.as_deref(), Some("1"));
+}
+
+#[test]
 fn non_standard_json_is_malformed() {
     for body in [
         "",
@@ -101,7 +145,6 @@ fn non_standard_json_is_malformed() {
         "{\"inputs\":[],\"id\":\"a\tb\"}",
         "{\"inputs\":[],\"id\":\"a\nb\"}",
         "{\"inputs\":[],\"id\":\"\\n\u{1}\"}",
-        "{\"inputs\":[],\"id\":null}",
         "{\"inputs\":[],\"id\":7}",
         "{\"inputs\":null}",
         "{\"inputs\":{}}",
@@ -110,8 +153,6 @@ fn non_standard_json_is_malformed() {
         "{\"inputs\":[],\"outputs\":[{}]}",
         "{\"inputs\":[],\"outputs\":[\"y\"]}",
         "{\"inputs\":[],\"parameters\":[]}",
-        "{\"inputs\":[],\"parameters\":null}",
-        "{\"inputs\":[],\"parameters\":{\"a\":null}}",
         "{\"inputs\":[],\"parameters\":{\"a\":[1]}}",
         "{\"inputs\":[],\"parameters\":{\"a\":{}}}",
         "{\"inputs\":[],\"parameters\":{\"a\":18446744073709551616}}",

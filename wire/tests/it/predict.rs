@@ -270,3 +270,36 @@ fn a_spec_and_a_filter_are_the_requests_own_words() {
     let outputs: Vec<_> = request.outputs.iter().map(|output| &*output.name).collect();
     assert_eq!(outputs, ["y", "z"]);
 }
+
+#[test]
+fn parameters_beside_the_rows_are_named_scalars() {
+    let rules = rules(&[("x", "UINT8")]);
+    let check = |body: &str, expected: Result<&[&str], Reason>| {
+        let request = json(body, &rules);
+        let named = match &request {
+            Ok(request) => {
+                let names = request.parameters.iter();
+                Ok(names.map(|named| &*named.name).collect::<Vec<&str>>())
+            }
+            Err(denial) => Err(denial.reason),
+        };
+        assert_eq!(named, expected.map(<[_]>::to_vec), "{body}");
+    };
+    check(
+        r#"{"instances":[1],"parameters":{"a":1,"b":null},"signature_name":"s"}"#,
+        Ok(&["a", "signature_name"]),
+    );
+    check(r#"{"inputs":[1],"parameters":null}"#, Ok(&[]));
+    check(
+        r#"{"instances":[1],"parameters":{"signature_name":"s"},"signature_name":"t"}"#,
+        Err(Reason::DuplicateKey),
+    );
+    check(
+        r#"{"instances":[1],"parameters":{"a":[1]}}"#,
+        Err(Reason::Malformed),
+    );
+    check(
+        r#"{"instances":[1],"parameters":{},"parameters":{}}"#,
+        Err(Reason::DuplicateKey),
+    );
+}

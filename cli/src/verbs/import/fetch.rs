@@ -2,11 +2,12 @@
 //! longer responses are errors. All requests of a command together have one deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tensorgate_cli_common::Failure;
+use tensorgate_policy::address::{AddressClass, classify};
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConnection, StreamOwned};
 
@@ -30,6 +31,66 @@ pub struct Server<'a> {
     pub ca: Option<&'a Path>,
     /// The deadline of all its answers.
     pub deadline: Deadline,
+    /// The addresses that it may have.
+    pub reach: Reach,
+}
+
+/// Addresses that a server may have. All of a name must be of this kind, and the one that was
+/// checked is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Any address: a person has named the server.
+    Any,
+    /// Public addresses.
+    Public,
+    /// Public and private ones, never those of a cloud's metadata and others with a special use.
+    Private,
+}
+
+impl Reach {
+    /// Whether a document from elsewhere may lead to private addresses.
+    pub const fn of_documents(allow_private: bool) -> Self {
+        if allow_private {
+            Self::Private
+        } else {
+            Self::Public
+        }
+    }
+
+    /// Checks an address.
+    fn check(self, address: SocketAddr) -> io::Result<()> {
+        let (what, hint) = match (self, classify(address.ip())) {
+            (Self::Any, _)
+            | (_, AddressClass::Public)
+            | (Self::Private, AddressClass::Private(_)) => return Ok(()),
+            (Self::Public, AddressClass::Private(what)) => {
+                (what, "; allow it with --allow-private")
+            }
+            (_, AddressClass::Never(what)) => (what, ""),
+        };
+        let why = format!(
+            "has the address {}, which is not public ({what}){hint}",
+            address.ip()
+        );
+        Err(io::Error::new(ErrorKind::PermissionDenied, why))
+    }
+}
+
+/// The addresses of `host:port`, if all of them may be connected to.
+fn addresses(address: &str, reach: Reach) -> io::Result<Vec<SocketAddr>> {
+    let found: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+    found.iter().try_for_each(|address| reach.check(*address))?;
+    Ok(found)
+}
+
+/// Checks the addresses of a URL's server without connecting to it.
+pub fn check_reach(url: &str, reach: Reach) -> Result<(), Failure> {
+    let parts = UrlParts::parse(url)?;
+    match addresses(&parts.address, reach) {
+        Ok(found) if found.is_empty() => Err(bad(url, "has no address")),
+        Ok(_) => Ok(()),
+        Err(error) => Err(bad(url, &error.to_string())),
+    }
 }
 
 /// TLS settings, and the name that the server's certificate must have.
@@ -64,7 +125,7 @@ impl Deadline {
 }
 
 fn late() -> io::Error {
-    let why = "the server answers too slowly: import its models one by one, or from files";
+    let why = "the server answers too slowly; models can be imported one by one, or from files";
     io::Error::new(ErrorKind::TimedOut, why)
 }
 
@@ -122,51 +183,81 @@ pub fn post(server: &Server<'_>, path: &str) -> Result<Vec<u8>, Failure> {
     send_request("POST", server, path)
 }
 
+/// The server of a URL, and what is requested there.
+struct UrlParts<'u> {
+    tls: bool,
+    authority: &'u str,
+    host: &'u str,
+    /// `host:port`.
+    address: String,
+    /// Without the first slash.
+    path: &'u str,
+}
+
+impl<'u> UrlParts<'u> {
+    fn parse(url: &'u str) -> Result<Self, Failure> {
+        let (rest, default_port) = if let Some(rest) = url.strip_prefix("https://") {
+            (rest, 443)
+        } else if let Some(rest) = url.strip_prefix("http://") {
+            (rest, 80)
+        } else {
+            let why = "only http:// and https:// are supported; for other servers, save the metadata to a file";
+            return Err(bad(url, why));
+        };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let named = !authority.is_empty()
+            && authority
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte));
+        let sent = path.bytes().all(|byte| byte.is_ascii_graphic());
+        if !named || !sent {
+            return Err(bad(url, "is not a valid URL"));
+        }
+        let (host, address) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, authority.to_owned()),
+            _ => (authority, format!("{authority}:{default_port}")),
+        };
+        Ok(Self {
+            tls: default_port == 443,
+            authority,
+            host,
+            address,
+            path,
+        })
+    }
+}
+
 fn send_request(method: &str, server: &Server<'_>, path: &str) -> Result<Vec<u8>, Failure> {
-    let Server { base, ca, deadline } = *server;
     let length = match method {
         "POST" => "content-length: 0\r\n",
         _ => "",
     };
-    let url = format!("{}{path}", base.trim_end_matches('/'));
-    let (rest, default_port) = if let Some(rest) = url.strip_prefix("https://") {
-        (rest, 443)
-    } else if let Some(rest) = url.strip_prefix("http://") {
-        (rest, 80)
-    } else {
-        let why = "only http:// and https:// are supported; for other servers, save the metadata to a file";
-        return Err(bad(&url, why));
-    };
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let named = !authority.is_empty()
-        && authority
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte));
-    let sent = path.bytes().all(|byte| byte.is_ascii_graphic());
-    if !named || !sent {
-        return Err(bad(&url, "is not a valid URL"));
-    }
-    let (host, address) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, authority.to_owned()),
-        _ => (authority, format!("{authority}:{default_port}")),
-    };
-    let tls = if default_port == 443 {
+    let url = format!("{}{path}", server.base.trim_end_matches('/'));
+    let UrlParts {
+        tls,
+        authority,
+        host,
+        address,
+        path,
+    } = UrlParts::parse(&url)?;
+    let tls = if tls {
         let host = host.trim_matches(['[', ']']).to_owned();
         let name = ServerName::try_from(host).map_err(|error| bad(&url, &error.to_string()))?;
-        Some((Trust::from_file(ca).map_err(Failure::Input)?, name))
+        let trust = Trust::from_file(server.ca).map_err(Failure::Input)?;
+        Some((trust, name))
     } else {
         None
     };
     let answer = exchange(
         &address,
         tls.as_ref(),
-        deadline,
+        server,
         format!("{method} /{path} HTTP/1.1\r\nhost: {authority}\r\naccept: application/json\r\n{length}connection: close\r\n\r\n")
             .as_bytes(),
     )
     .map_err(|error| {
         let error = error.to_string();
-        let untrusted = tls.is_some() && ca.is_none() && error.contains("certificate");
+        let untrusted = tls.is_some() && server.ca.is_none() && error.contains("certificate");
         let hint = if untrusted { "; name its authority with --ca FILE" } else { "" };
         bad(&url, &format!("{error}{hint}"))
     })?;
@@ -176,11 +267,12 @@ fn send_request(method: &str, server: &Server<'_>, path: &str) -> Result<Vec<u8>
 fn exchange(
     address: &str,
     tls: Option<&Tls>,
-    deadline: Deadline,
+    server: &Server<'_>,
     question: &[u8],
 ) -> io::Result<Answer> {
+    let deadline = server.deadline;
     let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
-    for address in address.to_socket_addrs()? {
+    for address in addresses(address, server.reach)? {
         let stream = match TcpStream::connect_timeout(&address, deadline.left()?) {
             Ok(stream) => Timed { stream, deadline },
             Err(error) => {
@@ -307,6 +399,7 @@ mod tests {
             base: &base,
             ca: None,
             deadline: Deadline::within(Duration::from_millis(100)),
+            reach: Reach::Any,
         };
         let started = Instant::now();
         for path in ["/v2/models/a", "/v2/models/b"] {
@@ -314,5 +407,24 @@ mod tests {
             assert!(fault.contains("too slowly"), "{fault}");
         }
         assert!(started.elapsed() < TIMEOUT, "both together");
+    }
+
+    #[test]
+    fn a_document_from_elsewhere_leads_to_no_address_with_a_special_use() {
+        for (url, public, private) in [
+            ("https://8.8.8.8/k", true, true),
+            ("https://[2606:4700::1]:8443/k", true, true),
+            ("https://127.0.0.1/k", false, true),
+            ("https://10.1.2.3:8443/k", false, true),
+            ("https://[::1]/k", false, true),
+            ("https://[fd00::1]/k", false, true),
+            ("https://169.254.169.254/latest/meta-data", false, false),
+            ("https://[fd00:ec2::254]/k", false, false),
+            ("https://[::ffff:10.0.0.1]/k", false, false),
+            ("https://0.0.0.0/k", false, false),
+        ] {
+            assert_eq!(check_reach(url, Reach::Public).is_ok(), public, "{url}");
+            assert_eq!(check_reach(url, Reach::Private).is_ok(), private, "{url}");
+        }
     }
 }

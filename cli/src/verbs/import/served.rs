@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 use tensorgate_cli_common::Failure;
 
-use super::fetch::{self, Deadline};
+use super::fetch::{self, Deadline, Reach};
 use super::{Address, Described, bad, oip, triton};
 
 /// Maximum number of models.
@@ -56,6 +56,7 @@ pub fn served(
         base,
         ca,
         deadline: Deadline::start(),
+        reach: Reach::Any,
     };
     let kind = kind.unwrap_or_else(|| named(&server));
     let index;

@@ -109,6 +109,18 @@ pub fn best_of_grpc(reply: &Reply) -> Option<String> {
     )
 }
 
+/// The first input of a model's configuration, and its batches.
+pub fn configuration(reply: &Reply) -> Option<String> {
+    let config = reply.json()?;
+    let input = config.get("input")?.as_array()?.first()?;
+    Some(format!(
+        "{} {}, batches of {}",
+        input.get("name")?.as_str()?,
+        input.get("data_type")?.as_str()?,
+        config.get("max_batch_size")?
+    ))
+}
+
 /// The first input of a model's signature.
 pub fn input_name(reply: &Reply) -> Option<String> {
     let metadata = reply.json()?;

@@ -12,7 +12,7 @@ const FILE_OVERRIDE: &[u8] =
     br#"{"parameters":{"config":"{\"backend\":\"python\"}","file:1/model.py":"aW1wb3J0IG9z"}}"#;
 
 /// Management routes, each with the server that implements it: method, path and body.
-const MANAGEMENT: [(&str, &str, &str, &[u8]); 16] = [
+const MANAGEMENT: [(&str, &str, &str, &[u8]); 18] = [
     (
         "repository load, REST",
         "POST",
@@ -87,6 +87,18 @@ const MANAGEMENT: [(&str, &str, &str, &[u8]); 16] = [
         b"{}",
     ),
     ("Vertex AI's route", "POST", "/predict", b"{}"),
+    (
+        "OpenAI's Responses API",
+        "POST",
+        "/v1/responses",
+        br#"{"model":"x","input":"hi"}"#,
+    ),
+    (
+        "Anthropic's Messages API",
+        "POST",
+        "/v1/messages",
+        br#"{"model":"x","max_tokens":8,"messages":[]}"#,
+    ),
     (
         "TF Serving's route in capitals",
         "POST",

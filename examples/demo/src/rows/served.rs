@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::read::{
-    best_of_grpc, best_of_json, best_of_results, best_of_rows, best_of_value, count_of_json,
-    each_of_json, input_name, label_of_json, label_of_value, state,
+    best_of_grpc, best_of_json, best_of_results, best_of_rows, best_of_value, configuration,
+    count_of_json, each_of_json, input_name, label_of_json, label_of_value, state,
 };
 use super::{Keys, Row, serve};
 use crate::request::{
@@ -47,6 +47,12 @@ pub fn rows(keys: &Keys, split: &Split) -> Result<Vec<Row>> {
             "image FP32",
             input_name,
             get("/v2/models/digits", &[("x-api-key", &keys.scorer)]),
+        ),
+        serve(
+            "the same in Triton's form, as perf_analyzer asks for it",
+            "image TYPE_FP32, batches of 32",
+            configuration,
+            get("/v2/models/digits/config", &[("x-api-key", &keys.scorer)]),
         ),
         serve(
             "a digit as a JSON tensor",

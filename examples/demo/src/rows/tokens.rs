@@ -1,4 +1,4 @@
-//! Tokens of an issuer: two that identify a client, and forged ones.
+//! Tokens of an issuer: three that identify a client, and forged ones.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -72,6 +72,16 @@ pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
             best_of_json,
             send(&json!({"alg": "EdDSA", "kid": "ed"}), &claims, Key::EdDsa),
         ),
+        serve(
+            "a token that says where its key is (`jku`)",
+            digit(),
+            best_of_json,
+            send(
+                &es256(&json!({"jku": "https://login.corp.example/keys"})),
+                &claims,
+                Key::Es256,
+            ),
+        ),
         deny(
             "an unsigned token (`none`)",
             no,
@@ -103,12 +113,12 @@ pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
             send(&ec, &with(&claims, &json!({"aud": "billing"})), Key::Es256),
         ),
         deny(
-            "a token with a key URL (`jku`)",
+            "a token with a key at a URL of its own (`jku`)",
             no,
             send(
                 &es256(&json!({"jku": "https://keys.example/jwks.json"})),
                 &claims,
-                Key::Es256,
+                Key::Mallory,
             ),
         ),
         deny(

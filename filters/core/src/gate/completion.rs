@@ -147,28 +147,36 @@ impl Gate {
             rates: before.into_iter().chain(denial.rates.clone()).collect(),
             ..denial.clone()
         };
-        let protocol = pending.upstream.answer_protocol();
+        let upstream = &pending.upstream;
+        let (protocol, request_id) = (upstream.answer_protocol(), &self.outcome.record.request_id);
+        let answer = Answer::to_denial_of_path(&told, protocol, request_id, &upstream.path);
         match self.begin_linger(proxy, pending) {
-            Some(bounds) => self.deny_after_body(proxy, &told, protocol, bounds),
-            None => self.deny(proxy, &told, protocol),
+            Some(bounds) => self.deny_after_body(proxy, &told, answer, bounds),
+            None => self.respond(proxy, &told, &answer),
         }
     }
 
-    /// Sends the response. The phase becomes final before any other call can fail.
+    /// Rejects a request of which no more than the protocol is known.
     pub(super) fn deny(
         &mut self,
         proxy: &mut dyn Proxy,
         denial: &Denial,
         protocol: Protocol,
     ) -> Action {
+        let answer = Answer::to_denial(denial, protocol, &self.outcome.record.request_id);
+        self.respond(proxy, denial, &answer)
+    }
+
+    /// Sends the response. The phase becomes final before any other call can fail.
+    fn respond(&mut self, proxy: &mut dyn Proxy, denial: &Denial, answer: &Answer) -> Action {
         self.phase = Phase::Denied;
         self.outcome.denied(proxy, denial);
-        let answer = Answer::to_denial(denial, protocol, &self.outcome.record.request_id);
-        self.respond(proxy, &answer);
+        self.send_answer(proxy, answer);
         Action::Pause
     }
 
-    pub(super) fn respond(&self, proxy: &mut dyn Proxy, answer: &Answer) {
+    /// Sends a response of which the outcome is recorded.
+    pub(super) fn send_answer(&self, proxy: &mut dyn Proxy, answer: &Answer) {
         if let Err(fault) = proxy.respond(answer) {
             // The request stays on hold, and the proxy's own timeout ends it.
             let request_id = &self.outcome.record.request_id;

@@ -9,7 +9,6 @@
 //! whose head has been forwarded, because the server behind would wait too.
 
 use tensorgate_policy::Denial;
-use tensorgate_policy::request::Protocol;
 use tensorgate_wire::Answer;
 
 use super::{Gate, PendingRequest, Phase};
@@ -87,12 +86,11 @@ impl Gate {
         &mut self,
         proxy: &mut dyn Proxy,
         denial: &Denial,
-        protocol: Protocol,
+        answer: Answer,
         bounds: LingerBounds,
     ) -> Action {
         self.phase = Phase::Denied;
         self.outcome.denied(proxy, denial);
-        let answer = Answer::to_denial(denial, protocol, &self.outcome.record.request_id);
         self.release_permits(proxy);
         self.resources.body_memory.release(proxy);
         self.phase = Phase::Lingering(Box::new(Lingering { answer, bounds }));
@@ -129,7 +127,7 @@ impl Gate {
             other => Err(other),
         });
         if let Some(lingering) = taken {
-            self.respond(proxy, &lingering.answer);
+            self.send_answer(proxy, &lingering.answer);
         }
         Action::Pause
     }

@@ -84,6 +84,13 @@ impl Outside for Outer {
             }
         }
     }
+
+    fn record_unused_keys(&mut self, issuer: &str, keys: usize) {
+        let name = format!("tensorgate_key_set_unused_keys;issuer={issuer};");
+        if let (Some(gauge), Ok(keys)) = (metric(name, abi::define_gauge), u64::try_from(keys)) {
+            abi::record(gauge, keys);
+        }
+    }
 }
 
 /// Id of a metric; `None` if the proxy cannot define it.

@@ -6,12 +6,86 @@ use crate::support;
 use serde_json::{Value, json};
 use support::issuer::{
     COOL_DOWN_S, REFRESH_S, ROOM, WORKERS, at, at_ms, by, document, fetch, good, outcome, policy,
-    send, verdict, with_keys, worker,
+    send, unnamed, unnamed_by, verdict, with_keys, worker,
 };
 use support::{CONTEXT_KEY, NOW, close, field};
 use tensorgate_filter_core::host::FetchOutcome;
 use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store, Stream};
 use tensorgate_policy::Reason;
+use tensorgate_vectors::sign::Signer;
+
+#[test]
+fn keys_that_cannot_be_used_are_named_and_hide_no_other() {
+    let mut set: Value = serde_json::from_slice(&document(&["ed"])).unwrap();
+    let others = json!([
+        {"kty": "oct", "kid": "shared", "k": "AA"},
+        {"kty": "AKP", "kid": "later", "alg": "ML-DSA-44"},
+        {"kty": "RSA", "kid": 7},
+        {"kty": "RSA", "kid": "small", "alg": "RS256", "n": "AQAB", "e": "AQAB"},
+        null
+    ]);
+    set["keys"]
+        .as_array_mut()
+        .unwrap()
+        .extend(others.as_array().unwrap().iter().cloned());
+    let mut proxy = worker(&Store::default());
+    fetch(&mut proxy, at(0), Some(&good(set.to_string().as_bytes())));
+    assert_eq!(outcome(&mut proxy, &by("ed"), at(0)), Ok(()));
+    assert_eq!(proxy.world.unused_keys, [("corp".into(), 5)]);
+    let (_, line) = proxy
+        .world
+        .lines
+        .iter()
+        .find(|(_, line)| line.contains("\"outcome\":\"fetched\""))
+        .unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert_eq!((&line["keys"], &line["unused"]), (&json!(1), &json!(5)));
+    let passed_over = line["passed_over"].to_string();
+    for text in [
+        "keys[1].k: is private key material",
+        "shared",
+        "AKP",
+        "later",
+        "keys[3].kid: is not a text",
+        "of 17 bits is weak",
+        "small",
+        "keys[5]: is not an object",
+    ] {
+        assert!(passed_over.contains(text), "{text}: {passed_over}");
+    }
+}
+
+#[test]
+fn a_token_without_a_kid_survives_a_rotation() {
+    let next: Value = serde_json::from_slice(&document(&["ed"])).unwrap();
+    let mut old = next["keys"][0].clone();
+    old["kid"] = json!("old");
+    old["x"] = json!("PUAXw-hDiVqStwqnTRt-vJyYLM8uxJaMwM1V8Sr0Zgw");
+    let published = |keys: Value| good(json!({"keys": keys}).to_string().as_bytes());
+    let before = published(json!([old]));
+    let both = published(json!([old, next["keys"][0]]));
+    let mut proxy = worker(&Store::default());
+    fetch(&mut proxy, at(0), Some(&before));
+    // The issuer signs with its next key before the set is fetched again.
+    let now = at(COOL_DOWN_S);
+    let mut stream = send(&mut proxy, &unnamed("ed"), now);
+    assert!(stream.waits() && !stream.is_due());
+    proxy.tick(now);
+    let token = proxy.world.http_calls[0].token;
+    proxy.answer(token, Some(&both), at_ms(10_050));
+    assert!(stream.is_due());
+    stream.wake();
+    assert_eq!(verdict(stream), Ok(()));
+    // A token of another key stays rejected, and its rejection is kept.
+    let other = unnamed_by("ed", Signer::Ec);
+    let later = at(COOL_DOWN_S + 1);
+    for _ in 0..2 {
+        assert_eq!(
+            outcome(&mut proxy, &other, later),
+            Err(Reason::Unauthenticated)
+        );
+    }
+}
 
 #[test]
 fn a_process_fetches_once_whatever_the_number_of_its_workers() {
@@ -28,7 +102,7 @@ fn a_process_fetches_once_whatever_the_number_of_its_workers() {
     let question = workers[0].world.http_calls.remove(0);
     assert_eq!(question.cluster, "tensorgate-jwks-corp");
     assert_eq!(question.timeout_ms, 5_000);
-    let said = |name: &str| {
+    let sent = |name: &str| {
         let mut fields = question.headers.iter();
         fields
             .find(|(known, _)| known == name)
@@ -41,7 +115,7 @@ fn a_process_fetches_once_whatever_the_number_of_its_workers() {
         (":path", "/keys?p=1"),
         ("accept-encoding", "identity"),
     ] {
-        assert_eq!(said(name), Some(value));
+        assert_eq!(sent(name), Some(value));
     }
     workers[0].answer(question.token, Some(&good(&document(&["ed"]))), at(0));
     assert_eq!(

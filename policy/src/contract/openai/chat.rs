@@ -1,7 +1,12 @@
 //! Chat conversations: roles, texts, images and function calls.
 
 use alloc::format;
+use alloc::string::String;
 
+use super::history::{
+    Call, NOT_A_CALL_WORD, TEXTS, has_other_content, is_call_word, is_left_out,
+    is_left_out_of_part, is_no_content, is_participant,
+};
 use super::members::{
     CHOICES, MAX_DESCRIPTION_BYTES, REQUIRED, count, function, is_function, is_id, only_name,
 };
@@ -294,6 +299,19 @@ impl Message<'_, '_> {
         self.faults.add(reason, field, cause);
     }
 
+    /// Adds a fault of a member of which the contract has an expectation.
+    fn add_expecting(
+        &mut self,
+        reason: Reason,
+        member: &str,
+        cause: &str,
+        expected: impl FnOnce() -> String,
+    ) {
+        let index = self.index;
+        let field = || format!("messages[{index}]{member}");
+        self.faults.add_expecting(reason, field, cause, expected);
+    }
+
     fn text(&mut self, text: &str) {
         self.count(longest(text));
     }
@@ -347,25 +365,30 @@ impl Message<'_, '_> {
     ) {
         let role = message.get("role").and_then(Value::as_str).unwrap_or("");
         if !self.rule.roles.iter().any(|known| known == role) {
-            self.add(
-                Reason::Parameter,
-                ".role",
-                "is not a role that the contract allows",
-            );
+            let rule = self.rule;
+            let expected = || format!("one of {}", rule.roles.join(", "));
+            let cause = "is not a role that the contract allows";
+            self.add_expecting(Reason::Parameter, ".role", cause, expected);
         }
-        let calls = role == CALLER && message.get("tool_calls").is_some_and(has_calls);
-        let mut content = calls;
+        let says_more = has_other_content(role, message);
+        let mut content = says_more;
         for (name, value) in members {
             match (name.as_ref(), value) {
                 ("role", _) => {}
                 (name, value) if is_left_out(role, name, value) => {}
                 ("content", value) => {
                     content = true;
-                    self.content(value, role, calls);
+                    self.content(value, role, says_more);
                 }
-                ("name", Value::String(name)) if is_id(name) => self.text(name),
-                ("tool_call_id", Value::String(id)) if role == TOOL && is_id(id) => {
-                    self.text(id);
+                ("name", Value::String(name)) if role == TOOL => {
+                    self.call_word(name, &|| ".name".into());
+                }
+                ("name", Value::String(name)) => self.participant(name),
+                ("tool_call_id", Value::String(id)) if role == TOOL => {
+                    self.call_word(id, &|| ".tool_call_id".into());
+                }
+                (name, Value::String(text)) if role == CALLER && TEXTS.contains(&name) => {
+                    self.free_text(text, &format!(".{name}"), TextForm::Plain);
                 }
                 ("tool_calls", Value::Array(calls)) if role == CALLER => self.calls(calls),
                 _ => self.add(Reason::Parameter, "", "a member that no rule names"),
@@ -376,12 +399,46 @@ impl Message<'_, '_> {
         }
     }
 
-    fn content(&mut self, value: &Value<'_>, role: &str, calls: bool) {
+    /// The name of a participant. It stays as it is, so that a special token is a fault.
+    fn participant(&mut self, name: &str) {
+        self.text(name);
+        if !is_participant(name) {
+            let cause = "its name has a blank, one of < > | / \\, or more than 64 characters";
+            self.add(Reason::Parameter, "", cause);
+            return;
+        }
+        let added = self.model.special_tokens.added_bytes(name, TextForm::Plain);
+        match added {
+            Ok(0) => {}
+            Ok(_) => self.add(Reason::Parameter, "", "its name has a special token"),
+            Err(cause) => self.add(Reason::Parameter, "", cause),
+        }
+    }
+
+    /// An id or a name of a call. Templates write it, so that it counts as a byte at least.
+    fn call_word(&mut self, word: &str, member: &dyn Fn() -> String) {
+        if !is_call_word(word, 0) {
+            self.count(longest(word));
+            self.add(Reason::Parameter, &member(), NOT_A_CALL_WORD);
+            return;
+        }
+        let added = self.model.special_tokens.added_bytes(word, TextForm::Plain);
+        let added = added.unwrap_or_else(|cause| {
+            self.add(Reason::Parameter, &member(), cause);
+            0
+        });
+        if !is_call_word(word, added) {
+            self.add(Reason::Parameter, &member(), NOT_A_CALL_WORD);
+        }
+        self.count(longest(word).saturating_add(added).max(1));
+    }
+
+    fn content(&mut self, value: &Value<'_>, role: &str, says_more: bool) {
         match value {
             Value::String(text) => {
                 self.free_text(text, ".content", form(role));
             }
-            Value::Null if calls => {}
+            value if says_more && is_no_content(value) => {}
             Value::Array(parts) if !parts.is_empty() => {
                 for part in parts {
                     self.part(part, role);
@@ -410,23 +467,30 @@ impl Message<'_, '_> {
         // Every part costs the server something, however short its text is.
         self.count(1);
         let kind = part.get("type").and_then(Value::as_str);
-        let two = part.as_object().is_some_and(|members| members.len() == 2);
+        let has_only = |content: &str| {
+            let mut members = part.as_object().unwrap_or_default().iter();
+            members.all(|(name, value)| {
+                let name: &str = name;
+                name == "type" || name == content || is_left_out_of_part(name, value)
+            })
+        };
         match (kind, part.get("text"), part.get("image_url")) {
-            (Some("text"), Some(Value::String(text)), _) if two => {
+            (Some("text"), Some(Value::String(text)), _) if has_only("text") => {
                 self.free_text(text, ".content", form(role));
             }
-            (Some("image_url"), _, Some(image)) if two && role == "user" => self.picture(image),
+            (Some("image_url"), _, Some(image)) if has_only("image_url") && role == "user" => {
+                self.picture(image);
+            }
             _ => self.add(Reason::Parameter, ".content", "a part that no rule names"),
         }
     }
 
     fn picture(&mut self, image: &Value<'_>) {
         let Some(rule) = &self.rule.images else {
-            self.add(
-                Reason::Parameter,
-                ".content",
-                "the contract allows no pictures",
-            );
+            let cause = "the contract allows no pictures";
+            self.add_expecting(Reason::Parameter, ".content", cause, || {
+                "texts without pictures".into()
+            });
             return;
         };
         let known = image.as_object().is_some_and(|members| {
@@ -454,11 +518,9 @@ impl Message<'_, '_> {
             return;
         }
         let Some(picture) = url.and_then(Picture::read).filter(|_| known) else {
-            self.add(
-                Reason::Parameter,
-                ".content",
-                "a picture is not data:image/…;base64,… of a known type",
-            );
+            let expected = || format!("data:image/…;base64,… of type {}", rule.media.kinds());
+            let cause = "a picture is not data:image/…;base64,… of a known type";
+            self.add_expecting(Reason::Parameter, ".content", cause, expected);
             return;
         };
         let bytes = picture.bytes();
@@ -471,7 +533,10 @@ impl Message<'_, '_> {
         }
         match picture.look(&rule.media) {
             Look::Keeps => {}
-            Look::Breaks(cause) => self.add(Reason::OutOfRange, ".content", &cause),
+            Look::Breaks(cause) => {
+                let expected = || rule.media.expected();
+                self.add_expecting(Reason::OutOfRange, ".content", &cause, expected);
+            }
             Look::NotBase64 => self.add(Reason::Parameter, ".content", "a picture is not base64"),
         }
     }
@@ -485,33 +550,23 @@ impl Message<'_, '_> {
             );
             return;
         }
-        for call in calls {
-            let id = call
-                .get("id")
-                .and_then(Value::as_str)
-                .filter(|id| is_id(id));
-            let function = call.get("function");
-            let name = function.and_then(|function| function.get("name")?.as_str());
-            let arguments = function.and_then(|function| function.get("arguments")?.as_str());
-            let members = |value: &Value<'_>| value.as_object().map_or(0, <[_]>::len);
-            let is_complete =
-                members(call) == 3 && function.map_or(0, members) == 2 && is_function(call);
-            match (id, name.filter(|name| is_id(name)), arguments) {
-                (Some(id), Some(name), Some(arguments)) if is_complete => {
-                    for text in [id, name] {
-                        self.text(text);
-                    }
-                    let bytes = self.free_text(arguments, ".tool_calls", TextForm::Json);
-                    let contents = &mut self.contents;
-                    contents.calls = contents.calls.saturating_add(1);
-                    contents.arguments = contents.arguments.saturating_add(bytes);
-                }
-                _ => self.add(
+        for (index, call) in calls.iter().enumerate() {
+            let Some(called) = Call::read(call) else {
+                self.add(
                     Reason::Parameter,
                     ".tool_calls",
                     "is not a call of a function",
-                ),
-            }
+                );
+                continue;
+            };
+            self.call_word(called.id, &|| format!(".tool_calls[{index}].id"));
+            self.call_word(called.name, &|| {
+                format!(".tool_calls[{index}].function.name")
+            });
+            let bytes = self.free_text(called.arguments, ".tool_calls", TextForm::Json);
+            let contents = &mut self.contents;
+            contents.calls = contents.calls.saturating_add(1);
+            contents.arguments = contents.arguments.saturating_add(bytes);
         }
     }
 }
@@ -533,21 +588,5 @@ fn text_bytes(content: &Value<'_>) -> Option<usize> {
             Some(bytes.saturating_add(part.get("text")?.as_str()?.len()))
         }),
         _ => None,
-    }
-}
-
-fn has_calls(value: &Value<'_>) -> bool {
-    value.as_array().is_some_and(|calls| !calls.is_empty())
-}
-
-/// Whether a member means absent. Clients send a response back with all its members; the server
-/// does not receive these.
-pub(super) fn is_left_out(role: &str, name: &str, value: &Value<'_>) -> bool {
-    match (name, value) {
-        // A message with calls needs no content; otherwise null is not content.
-        ("role" | "content", _) => false,
-        (_, Value::Null) => true,
-        ("tool_calls" | "annotations", Value::Array(none)) => role == CALLER && none.is_empty(),
-        _ => false,
     }
 }

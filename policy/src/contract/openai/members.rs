@@ -8,15 +8,23 @@ use super::constraints::{Constraints, is_member};
 use super::schema::{self, Fault};
 use super::tokens::Contents;
 use super::{Faults, Generation, OpenAi};
+use crate::contract::{ParameterBound, quote};
 use crate::denial::Reason;
 use crate::values::json::{Members, Value, member};
 
 /// Maximum size of a stop sequence: longer than any word of a template.
 const MAX_STOP_BYTES: usize = 256;
-/// Maximum length of a function, participant or call name; the API's own limit.
+/// Maximum length of a schema's name; the API's own limit.
 const MAX_ID_BYTES: usize = 64;
+/// Maximum size of a function's name: the limit of tools in MCP.
+const MAX_FUNCTION_NAME_BYTES: usize = 128;
 /// Maximum size of a function description.
 pub(super) const MAX_DESCRIPTION_BYTES: usize = 4096;
+
+/// Maximum pairs of `metadata`; the API's own limit.
+const MAX_PAIRS: usize = 16;
+/// Maximum size of a name in `metadata`; the API's own limit.
+const MAX_KEY_BYTES: usize = 64;
 
 /// Values of a `tool_choice` that names no function.
 pub(super) const CHOICES: [&str; 3] = ["none", "auto", REQUIRED];
@@ -73,7 +81,8 @@ impl Generation {
                 let streams = member(document, "stream") == Some(&Value::Bool(true));
                 let known = value.as_object().is_some_and(|members| {
                     members.iter().all(|(name, value)| {
-                        name == "include_usage" && matches!(value, Value::Bool(_))
+                        matches!(name.as_ref(), "include_usage" | "include_obfuscation")
+                            && matches!(value, Value::Bool(_))
                     })
                 });
                 if !(*value == Value::Null || streams && known) {
@@ -84,12 +93,18 @@ impl Generation {
                     );
                 }
             }
-            // Two names for one limit would be ambiguous.
-            "max_completion_tokens" if member(document, "max_tokens").is_some() => faults.add(
-                Reason::Parameter,
-                || "parameter \"max_completion_tokens\"".into(),
-                "comes beside max_tokens",
-            ),
+            // Two names for one limit would be ambiguous, unless both have the same value.
+            "max_completion_tokens"
+                if *value != Value::Null
+                    && member(document, "max_tokens")
+                        .is_some_and(|other| *other != Value::Null && other != value) =>
+            {
+                faults.add(
+                    Reason::Parameter,
+                    || "parameter \"max_completion_tokens\"".into(),
+                    "differs from max_tokens",
+                );
+            }
             name => count(name, value, 1, self.max_tokens, faults),
         }
     }
@@ -144,6 +159,34 @@ pub(super) fn likely(name: &str, value: &Value<'_>, rule: &Generation, faults: &
             || format!("parameter \"{name}\""),
             "the contract allows none",
         ),
+    }
+}
+
+/// `metadata`: pairs of texts. The rule bounds each value.
+pub(super) fn metadata(value: &Value<'_>, bound: &ParameterBound, faults: &mut Faults) {
+    let field = || String::from("parameter \"metadata\"");
+    let (Some(pairs), ParameterBound::Text(text)) = (value.as_object(), bound) else {
+        let expected = || String::from("an object of texts");
+        faults.add_expecting(Reason::Parameter, field, "is not an object", expected);
+        return;
+    };
+    if pairs.len() > MAX_PAIRS {
+        let cause = format!("{} pairs, {MAX_PAIRS} are allowed", pairs.len());
+        faults.add_expecting(Reason::Parameter, field, &cause, || {
+            format!("at most {MAX_PAIRS} pairs")
+        });
+        return;
+    }
+    for (key, value) in pairs {
+        let field = || format!("parameter \"metadata\"[{}]", quote(key));
+        if key.len() > MAX_KEY_BYTES || key.contains(char::is_control) {
+            let expected = || format!("a name of at most {MAX_KEY_BYTES} bytes");
+            let cause = "the name is too long or has a control character";
+            faults.add_expecting(Reason::Parameter, field, cause, expected);
+        } else if !value.as_str().is_some_and(|value| text.allows(value)) {
+            let cause = "the value is not a text that the contract allows";
+            faults.add_expecting(Reason::Parameter, field, cause, || text.expected());
+        }
     }
 }
 
@@ -206,6 +249,13 @@ pub(super) fn is_id(text: &str) -> bool {
     (1..=MAX_ID_BYTES).contains(&text.len()) && text.bytes().all(plain)
 }
 
+/// A function's name: letters and digits of any script, and the punctuation that servers of tools
+/// use (`github.search_issues`). Servers write it into grammars, so it has no quotes or brackets.
+fn is_function_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/');
+    (1..=MAX_FUNCTION_NAME_BYTES).contains(&name.len()) && name.chars().all(is_plain)
+}
+
 /// Whether an object declares a function.
 pub(super) fn is_function(value: &Value<'_>) -> bool {
     value.get("type").and_then(Value::as_str) == Some("function")
@@ -226,7 +276,7 @@ pub(super) fn function(tool: &Value<'_>, constraints: Option<&Constraints>) -> R
     let mut named = false;
     for (name, value) in function {
         match (name.as_ref(), value) {
-            ("name", Value::String(text)) if is_id(text) => named = true,
+            ("name", Value::String(text)) if is_function_name(text) => named = true,
             ("description", Value::String(text)) if text.len() <= MAX_DESCRIPTION_BYTES => {}
             ("strict", Value::Bool(_) | Value::Null) => {}
             ("parameters", value) => schema::check(value, constraints)?,

@@ -9,8 +9,9 @@ use crate::contract::media::{MediaRule, Probe};
 
 /// Prefix of such a URL.
 pub(super) const DATA: &str = "data:";
-/// Allowed image types; SVG is excluded because it is a program.
-const TYPES: [&str; 4] = ["png", "jpeg", "webp", "gif"];
+/// Allowed image types; SVG is excluded because it is a program. Clients name a JPEG either way, and
+/// the policy's types hold for the image itself.
+const TYPES: [&str; 5] = ["png", "jpeg", "jpg", "webp", "gif"];
 /// Characters decoded at once, a multiple of four, and the resulting bytes.
 const CHARACTERS: usize = 1024;
 const BYTES: usize = CHARACTERS / 4 * 3;

@@ -5,9 +5,13 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 
 use super::OpenAi;
-use super::chat::{form, is_left_out};
+use super::chat::form;
+use super::history::{
+    TEXTS, is_left_out, is_left_out_of_call, is_left_out_of_function, is_left_out_of_part,
+    is_no_content,
+};
 use super::special_tokens::{SpecialTokens, TextForm};
-use super::tokens::max_tokens;
+use super::tokens::{CALLER, max_tokens};
 use crate::request::Api;
 use crate::values::json::{Members, Value, object};
 
@@ -87,14 +91,63 @@ fn escaped_message<'a>(message: Value<'a>, tokens: &SpecialTokens) -> Value<'a> 
             members.retain(|(name, value)| !is_left_out(&role, name, value));
             for (name, value) in &mut members {
                 match &**name {
-                    "content" => escape(value, "text", form(&role), tokens),
-                    "tool_calls" => escape(value, "arguments", TextForm::Json, tokens),
+                    // A list of no parts, beside calls or reasoning.
+                    "content" if role == CALLER && is_no_content(value) => *value = Value::Null,
+                    "content" => {
+                        retain_parts(value);
+                        escape(value, "text", form(&role), tokens);
+                    }
+                    "tool_calls" => escape_calls(value, tokens),
+                    "name" | "tool_call_id" => escape(value, "", TextForm::Plain, tokens),
+                    name if TEXTS.contains(&name) => escape(value, "", TextForm::Plain, tokens),
                     _ => {}
                 }
             }
             Value::Object(members)
         }
         other => other,
+    }
+}
+
+/// Leaves out what the server does not receive of the parts of a content.
+fn retain_parts(content: &mut Value<'_>) {
+    let Value::Array(parts) = content else {
+        return;
+    };
+    for part in parts {
+        if let Value::Object(members) = part {
+            members.retain(|(name, value)| !is_left_out_of_part(name, value));
+        }
+    }
+}
+
+/// The calls of a message: their own members alone, with special tokens escaped.
+fn escape_calls(calls: &mut Value<'_>, tokens: &SpecialTokens) {
+    let Value::Array(calls) = calls else {
+        return;
+    };
+    for call in calls {
+        let Value::Object(members) = call else {
+            continue;
+        };
+        members.retain(|(name, value)| !is_left_out_of_call(name, value));
+        for (name, value) in &mut *members {
+            match (&**name, value) {
+                ("id", value) => escape(value, "", TextForm::Plain, tokens),
+                ("function", Value::Object(members)) => {
+                    members.retain(|(name, value)| !is_left_out_of_function(name, value));
+                    for (name, value) in members {
+                        let form = match &**name {
+                            "arguments" => TextForm::Json,
+                            _ => TextForm::Plain,
+                        };
+                        escape(value, "", form, tokens);
+                    }
+                }
+                _ => {}
+            }
+        }
+        members.push((Cow::Borrowed("type"), Value::text("function")));
     }
 }
 

@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 
 use super::special_tokens::OnToken;
 use super::*;
+use crate::contract::ParameterBound;
 use crate::contract::media::MediaType;
 use crate::values::json::object;
 
@@ -70,6 +71,7 @@ fn rules() -> OpenAi {
             max_item_bytes: 7,
         }),
         parameters: Vec::new(),
+        ignored: Vec::new(),
         min_bytes: 1,
         special_tokens: SpecialTokens::new(OnToken::Escape, &[]),
         max_answer_bytes: 1 << 20,
@@ -608,5 +610,59 @@ fn constraints_cost_bytes_and_what_a_template_writes() {
         let document = members([first, ("json_schema", schema())]);
         let cost = rules.check(api, &document, &mut Err).unwrap();
         assert_eq!((cost.bytes, cost.tokens), (2 + size, tokens));
+    }
+}
+
+#[test]
+fn ignored_members_are_removed_and_rules_come_first() {
+    let mut rules = rules();
+    rules.ignored = ["user", "seed"].map(String::from).into();
+    rules.parameters = vec![("seed".into(), ParameterBound::Int(0, 9))];
+    let document = |seed: i64| {
+        members([
+            ("messages", user_message(Value::text("x"))),
+            ("user", object([("a", Value::text("secret"))])),
+            ("seed", Value::Int(seed)),
+        ])
+    };
+    assert!(rules.check(Api::Chat, &document(9), &mut Err).is_ok());
+    let denial = rules.check(Api::Chat, &document(10), &mut Err).unwrap_err();
+    assert_eq!(denial.field.as_deref(), Some("parameter \"seed\""));
+    let mut sent = document(9);
+    assert_eq!(rules.drop_ignored(&mut sent), ["user"]);
+    let built = rebuild(&rules, Api::Chat, "m", sent);
+    assert_eq!(built.get("user"), None);
+    assert_eq!(built.get("seed"), Some(&Value::Int(9)));
+}
+
+#[test]
+fn a_fault_names_the_roles_and_the_kinds_of_pictures_that_are_allowed() {
+    let described = |messages: Value<'static>| {
+        let document = members([("messages", messages)]);
+        let denial = rules().check(Api::Chat, &document, &mut Err).unwrap_err();
+        denial.described_field().unwrap().into_owned()
+    };
+    let picture = |url: &'static str| {
+        user_message(Value::Array(vec![object([
+            ("type", Value::text("image_url")),
+            ("image_url", object([("url", Value::text(url))])),
+        ])]))
+    };
+    let role = Value::Array(vec![object([
+        ("role", Value::text("critic")),
+        ("content", Value::text("x")),
+    ])]);
+    for (messages, expected) in [
+        (role, "messages[0].role: expected one of user, assistant"),
+        (
+            picture("data:image/gif;base64,R0lGODlhAQABAAAA"),
+            "messages[0].content: expected a file of type jpeg within the contract's bounds",
+        ),
+        (
+            picture("data:image/svg+xml;base64,PHN2Zy8+"),
+            "messages[0].content: expected data:image/…;base64,… of type jpeg",
+        ),
+    ] {
+        assert_eq!(described(messages), expected);
     }
 }

@@ -1,5 +1,5 @@
 //! A token without a required scope gets no access to the OpenAI API, whatever its client's
-//! grants allow.
+//! grants allow. The path of a model's card names the model.
 
 extern crate std;
 
@@ -7,13 +7,14 @@ use alloc::borrow::ToOwned as _;
 use std::path::Path;
 
 use super::{Decision, Step};
-use crate::decision::Addressee;
+use crate::decision::{Addressee, BodyFormat};
 use crate::denial::Reason;
 use crate::fixture;
 use crate::request::{
     Api, ContentType, Encoding, Head, Identity, Operation, Operations, Proofs, Protocol,
     RequestHash, Route, ServerQuery,
 };
+use crate::values::tensor::InferRequest;
 
 const BODY_BYTES: usize = 100;
 
@@ -81,4 +82,38 @@ fn operations_outside_a_tokens_scope_are_not_granted() {
         let expected = refused.then_some(Reason::NotGranted);
         assert_eq!(denied, expected, "{route:?} {body:?} without {withheld:?}");
     }
+}
+
+#[test]
+fn a_card_names_its_model_in_the_path_and_has_no_body() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/policies/openai.json");
+    let text = std::fs::read_to_string(path).unwrap();
+    let policy = fixture::policy(serde_json::from_str(&text).unwrap());
+    let head = Head {
+        header_bytes: 100,
+        header_count: 4,
+        ambiguous: None,
+        identity: Identity::Client("scorer".to_owned()),
+        proofs: Proofs::NONE,
+        withheld: Operations::default(),
+        request_hash: RequestHash::default(),
+        route: Route::Model {
+            protocol: Protocol::OpenAi,
+            operation: Operation::Metadata,
+            model: Some("llama".into()),
+            version: None,
+        },
+        content_type: ContentType::Absent,
+        encoding: Encoding::Identity,
+        json_length: None,
+        content_length: None,
+        end_of_stream: true,
+    };
+    let (mut decision, step) = Decision::begin(&policy, &head);
+    assert!(matches!(step, Step::ReadBody(plan) if plan.format == BodyFormat::Empty));
+    assert!(matches!(decision.body(&policy, 0, None), Step::Decode));
+    let request = InferRequest::default();
+    assert!(matches!(decision.message(&policy, &request), Step::Check));
+    assert!(matches!(decision.check(&policy, &request), Step::Forward));
+    assert_eq!(decision.version(&policy), Some("1"));
 }

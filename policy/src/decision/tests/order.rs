@@ -187,6 +187,7 @@ fn every_kind_of_missing_grant_gets_the_same_response() {
             cause,
             rates,
             retry_after_s,
+            server_status: _,
             allow,
             codings,
             overload: _,

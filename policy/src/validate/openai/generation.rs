@@ -3,10 +3,10 @@
 use alloc::vec::Vec;
 
 use super::super::report::{Bounds, Path, bounds, optional};
-use super::{MAX_TOKENS, Reader};
+use super::{MAX_TOKENS, Reader, profile};
 use crate::contract::openai::Generation;
 use crate::contract::openai::constraints::{Constraints, KEYWORDS, MEMBERS};
-use crate::raw::{self, ByteSize};
+use crate::raw::{self, ByteSize, Profile};
 
 /// Maximum choices; the API's own limit.
 const N: Bounds = bounds(1, 128, 1, "choices");
@@ -43,8 +43,14 @@ impl Reader {
             .required(raw.max_tokens, "max_tokens: 1024")
             .and_then(|tokens| tokens_path.within(tokens, 1, MAX_TOKENS, "tokens"));
         let n = path.number("n", raw.n, &N);
-        let stop = path.number("stop", raw.stop, &STOP);
-        let logprobs = optional(raw.logprobs, |most| {
+        let is_sdk = self.profile == Some(Profile::Sdk);
+        let (mut stop, mut logprobs) = (raw.stop, raw.logprobs);
+        if is_sdk {
+            stop = stop.or(Some(profile::SDK_STOP));
+            logprobs = logprobs.or(Some(profile::SDK_LOGPROBS));
+        }
+        let stop = path.number("stop", stop, &STOP);
+        let logprobs = optional(logprobs, |most| {
             path.field("logprobs")
                 .within(most, 0, MAX_LOGPROBS, "tokens")
         });

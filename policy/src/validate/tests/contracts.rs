@@ -307,7 +307,27 @@ fn a_parameter_has_one_type_and_bounds() {
             text,
         );
     };
-    parameter(json!({}), "", "exactly one of int, float, bool and one_of");
+    parameter(
+        json!({}),
+        "",
+        "exactly one of int, float, bool, one_of and text, or int and text",
+    );
+    parameter(
+        json!({"text": {"max_bytes": 8}, "bool": true}),
+        "",
+        "exactly one of",
+    );
+    parameter(json!({"text": {}}), ".text.max_bytes", "is missing");
+    parameter(
+        json!({"text": {"max_bytes": "8KiB"}}),
+        ".text.max_bytes",
+        "8192 bytes is above the maximum",
+    );
+    parameter(
+        json!({"int": [0, 1], "text": {"max_bytes": 8, "pattern": "("}}),
+        ".text.pattern",
+        "at character",
+    );
     parameter(json!({"int": [0, 1], "bool": true}), "", "exactly one of");
     parameter(
         json!({"int": [1, 0]}),
@@ -338,4 +358,82 @@ fn a_parameter_has_one_type_and_bounds() {
         "models.digits.parameters.\"a b\"",
         "which is not allowed",
     );
+}
+
+#[test]
+fn a_model_may_have_texts_ignored_names_and_parameters_of_inputs() {
+    let mut document = document();
+    put(
+        &mut document,
+        "/backends/triton",
+        json!({"kind": "open-inference", "endpoints": ["http://127.0.0.1:8001"]}),
+    );
+    let model = &mut document["models"]["digits"];
+    model["backend"] = json!("triton");
+    model["parameters"] = json!({
+        "sequence_id": {"int": [1, 9], "text": {"max_bytes": 36, "pattern": "[0-9a-f-]{36}"}},
+        "content_type": {"one_of": ["np"]}
+    });
+    model["ignored"] = json!(["headers", "content_type"]);
+    model["inputs"][0]["parameters"] = json!({"content_type": {"text": {"max_bytes": 8}}});
+    let digits = super::model(document, "digits");
+    let Accepts::Tensors(contract) = digits.accepts() else {
+        panic!("takes tensors")
+    };
+    assert_eq!(contract.ignored, ["headers", "content_type"]);
+    let [(input, rules)] = contract.input_parameters.as_slice() else {
+        panic!("{:?}", contract.input_parameters)
+    };
+    assert_eq!(
+        (input.as_str(), rules[0].0.as_str()),
+        ("image", "content_type")
+    );
+}
+
+#[test]
+fn parameters_of_inputs_need_a_server_that_reads_them() {
+    let at = |model: &str, value: Value, path: &str, text: &str| {
+        check(
+            &format!("/models/{model}/inputs/0/parameters"),
+            value,
+            &format!("models.{model}.inputs[0].parameters{path}"),
+            text,
+        );
+    };
+    let rule = || json!({"content_type": {"one_of": ["str"]}});
+    at(
+        "digits",
+        rule(),
+        "",
+        "cannot be sent to a backend of kind embedded (ignored",
+    );
+    at("picture", rule(), "", "cannot be sent to a handler");
+    check(
+        "/models/digits/ignored",
+        json!(["a", "a"]),
+        "models.digits.ignored[1]",
+        "listed twice",
+    );
+    check(
+        "/models/picture/ignored",
+        json!(["a"]),
+        "models.picture.ignored",
+        "a raw body cannot carry parameters",
+    );
+    for name in ["shared_memory_region", "binary_data_size"] {
+        let mut document = document();
+        put(
+            &mut document,
+            "/backends/triton",
+            json!({"kind": "open-inference", "endpoints": ["http://127.0.0.1:8001"]}),
+        );
+        let model = &mut document["models"]["digits"];
+        model["backend"] = json!("triton");
+        model["inputs"][0]["parameters"] = json!({name: {"text": {"max_bytes": 8}}});
+        let errors = errors(document);
+        let [error] = errors.as_slice() else {
+            panic!("{errors:#?}")
+        };
+        assert!(error.contains("is never passed on"), "{error}");
+    }
 }

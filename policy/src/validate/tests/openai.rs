@@ -1,6 +1,9 @@
 //! Models of the OpenAI API.
 
 use super::*;
+use crate::contract::ParameterBound;
+use crate::contract::openai::OpenAi;
+use crate::policy::Accepts;
 
 /// The fixture with a granted model of that API.
 fn with_model() -> Value {
@@ -255,6 +258,59 @@ fn rules_of_texts_are_valid() {
 }
 
 #[test]
+fn a_function_call_without_a_second_turn_gives_a_warning() {
+    let chat = "/models/llama/openai/chat";
+    for (field, value, text) in [
+        ("roles", json!(["system", "user"]), "lacks assistant"),
+        ("max_messages", json!(2), "is too few for the result"),
+    ] {
+        let mut document = changed(&format!("{chat}/{field}"), value);
+        let told = warnings(document.clone());
+        let [warning] = told.as_slice() else {
+            panic!("{told:#?}")
+        };
+        let path = format!("models.llama.openai.chat.{field}: ");
+        assert!(warning.starts_with(&path), "{warning}");
+        assert!(warning.contains(text), "{warning}");
+        put(&mut document, &format!("{chat}/tools"), Value::Null);
+        assert_eq!(warnings(document), Vec::<String>::new(), "{field}");
+    }
+}
+
+#[test]
+fn roles_follow_from_what_the_policy_allows() {
+    let roles = |listed: Value, has_tools: bool| {
+        let mut document = changed("/models/llama/openai/chat/roles", listed);
+        if !has_tools {
+            put(
+                &mut document,
+                "/models/llama/openai/chat/tools",
+                Value::Null,
+            );
+        }
+        let (policy, _) = validate(&raw(document)).unwrap();
+        let model = policy.model(policy.model_id("llama").unwrap()).unwrap();
+        let Accepts::OpenAi(rules) = model.accepts() else {
+            panic!("takes documents")
+        };
+        rules.chat.as_ref().unwrap().roles.join(" ")
+    };
+    for (listed, has_tools, expected) in [
+        (json!([]), true, "system user assistant developer tool"),
+        (json!([]), false, "system user assistant developer"),
+        (json!(["user", "assistant"]), true, "user assistant tool"),
+        (json!(["user"]), false, "user"),
+        (
+            json!(["tool", "developer", "system"]),
+            false,
+            "tool developer system",
+        ),
+    ] {
+        assert_eq!(roles(listed, has_tools), expected);
+    }
+}
+
+#[test]
 fn streaming_without_a_grant_gives_a_warning() {
     let warnings = warnings(changed("/grants/3/operations", json!(["infer"])));
     let [warning] = warnings.as_slice() else {
@@ -405,4 +461,79 @@ fn parameters_let_no_constraint_in() {
         panic!("{errors:#?}")
     };
     assert!(error.contains("has its own rule"), "{error}");
+}
+
+#[test]
+fn a_profile_allows_members_that_no_rule_names() {
+    let rules_of = |document: Value| {
+        let model = model(document, "llama");
+        let Accepts::OpenAi(rules) = model.accepts() else {
+            panic!("takes documents")
+        };
+        (**rules).clone()
+    };
+    let bound = |rules: &OpenAi, name: &str| {
+        let mut rules = rules.parameters.iter();
+        let found = rules.find(|(known, _)| known == name);
+        found.map(|(_, bound)| bound.clone())
+    };
+    let mut document = changed("/models/llama/openai/profile", json!("sdk"));
+    put(
+        &mut document,
+        "/models/llama/parameters/store",
+        json!({"bool": true}),
+    );
+    put(&mut document, "/models/llama/ignored", json!(["user"]));
+    put(&mut document, "/models/llama/openai/chat/stop", json!(1));
+    assert_eq!(warnings(document.clone()), Vec::<String>::new());
+    let rules = rules_of(document);
+    assert_eq!(bound(&rules, "store"), Some(ParameterBound::Bool));
+    assert_eq!(bound(&rules, "user"), None);
+    assert_eq!(rules.ignored, ["user"]);
+    let seed = ParameterBound::Int(i64::MIN, i64::MAX);
+    assert_eq!(bound(&rules, "seed"), Some(seed));
+    let chat = rules.chat.as_ref().unwrap();
+    assert_eq!((chat.generation.stop, chat.generation.n), (1, 1));
+    assert_eq!(chat.generation.logprobs, Some(5));
+    assert_eq!(chat.formats, ["json_schema"]);
+    let completions = rules.completions.as_ref().unwrap();
+    assert_eq!(completions.generation.stop, 4);
+    let plain = rules_of(with_model());
+    assert_eq!(bound(&plain, "store"), None);
+    assert_eq!(plain.chat.unwrap().generation.logprobs, None);
+}
+
+#[test]
+fn ignored_members_have_no_rule_of_their_own() {
+    let check = |at: &str, value: Value, path: &str, text: &str| {
+        let errors = errors(changed(&format!("/models/llama{at}"), value));
+        let [error] = errors.as_slice() else {
+            panic!("{at}: {errors:#?}")
+        };
+        assert!(
+            error.starts_with(&format!("models.llama.{path}: ")),
+            "{error}"
+        );
+        assert!(error.contains(text), "{error}");
+    };
+    for name in [
+        "messages",
+        "tools",
+        "max_tokens",
+        "stream",
+        "cache_salt",
+        "guided_json",
+    ] {
+        check("/ignored", json!([name]), "ignored[0]", "has its own rule");
+    }
+    let text = "has a rule under parameters";
+    check("/ignored", json!(["temperature"]), "ignored[0]", text);
+    let metadata = json!({"bool": true});
+    let text = "bounds each value";
+    check(
+        "/parameters/metadata",
+        metadata,
+        "parameters.metadata",
+        text,
+    );
 }

@@ -1,24 +1,23 @@
 //! A complete response, read as untrusted input and encoded anew: known members, as many choices as
 //! requested, and possible numbers. IDs, names and other members of the server are dropped.
+//! Constants of the API are written by the gate, whatever the server writes in their place.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use tensorgate_judge::document::Document;
 use tensorgate_policy::request::Api;
 
-use super::call_names::unoffered;
+use super::arguments::{self, NO_ARGUMENTS};
+use super::call_names::{generated_id, unoffered};
 use super::fault;
+use super::lenient::{self, MAX_NUMBER, default_if_null};
 use super::picture_links::ChoiceTexts;
 use super::response_memory::max_encoded_bytes;
+use super::usage::{ReportedUsage, Usage, UsageTally};
 use super::vector::{TokenProbabilities, Vector};
 use crate::backends::BackendError;
 
 /// The longest finish reason, tool call ID or function name in bytes.
 pub(super) const MAX_WORD_BYTES: usize = 128;
-/// The largest integer that every JSON parser reads exactly.
-pub(super) const MAX_NUMBER: u64 = (1 << 53) - 1;
-/// The tokens of a choice that a server may count beyond the requested ones. The end of a text is
-/// one.
-const EXTRA_TOKENS: u64 = 1;
 /// The likely tokens of a completion beyond the requested ones. The chosen token is always
 /// reported.
 const EXTRA_LIKELY_TOKENS: usize = 1;
@@ -26,10 +25,10 @@ const EXTRA_LIKELY_TOKENS: usize = 1;
 /// A chat completion or a text completion.
 #[derive(Deserialize)]
 struct Completion<C> {
-    #[serde(default, deserialize_with = "default_if_null")]
+    #[serde(default, deserialize_with = "lenient::seconds")]
     created: u64,
     choices: Vec<C>,
-    usage: Option<Usage>,
+    usage: Option<ReportedUsage>,
 }
 
 #[derive(Serialize)]
@@ -44,29 +43,43 @@ struct CompletionOut<C> {
 }
 
 #[derive(Deserialize, Serialize)]
-pub(super) struct Usage {
-    prompt_tokens: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    completion_tokens: Option<u64>,
-    total_tokens: u64,
-}
-
-#[derive(Deserialize, Serialize)]
 struct ChatChoice {
-    index: u64,
-    message: Message,
+    /// Known once the choices are numbered.
+    #[serde(default, deserialize_with = "lenient::index")]
+    index: Option<u64>,
+    // On the heap, so that a list of choices that grows holds little of each.
+    message: Box<Message>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     logprobs: Option<ChatLogprobs>,
+    #[serde(default, deserialize_with = "lenient::word")]
     finish_reason: Option<String>,
 }
 
 #[derive(Deserialize, Serialize)]
 struct Message {
-    role: Assistant,
+    #[serde(skip_deserializing)]
+    role: Role,
+    #[serde(default, deserialize_with = "lenient::content")]
     content: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
     refusal: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The reasoning, as vLLM names it since 0.16.
+    #[serde(
+        default,
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    reasoning: Option<String>,
+    /// The reasoning, as other servers name it.
+    #[serde(
+        default,
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
     reasoning_content: Option<String>,
     #[serde(
         default,
@@ -77,29 +90,37 @@ struct Message {
 }
 
 /// The only role of a response.
-#[derive(Deserialize, Serialize)]
+#[derive(Default, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Assistant {
+pub(super) enum Role {
+    #[default]
     Assistant,
 }
 
 #[derive(Deserialize, Serialize)]
 struct ToolCall {
-    id: String,
-    r#type: Function,
+    /// Known once the call was checked.
+    #[serde(default, deserialize_with = "lenient::word")]
+    id: Option<String>,
+    #[serde(skip_deserializing)]
+    r#type: CallType,
     function: CalledFunction,
 }
 
-#[derive(Deserialize, Serialize)]
+/// The only type of a call.
+#[derive(Default, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Function {
+pub(super) enum CallType {
+    #[default]
     Function,
 }
 
 #[derive(Deserialize, Serialize)]
 struct CalledFunction {
     name: String,
-    arguments: String,
+    /// Known once the call was checked.
+    #[serde(default, deserialize_with = "arguments::text")]
+    arguments: Option<String>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -127,25 +148,33 @@ struct TopLogprob {
 
 #[derive(Deserialize, Serialize)]
 struct TextChoice {
-    index: u64,
+    /// Known once the choices are numbered.
+    #[serde(default, deserialize_with = "lenient::index")]
+    index: Option<u64>,
+    #[serde(deserialize_with = "default_if_null")]
     text: String,
     #[serde(default)]
-    logprobs: Option<TextLogprobs>,
+    logprobs: Option<Box<TextLogprobs>>,
+    #[serde(default, deserialize_with = "lenient::word")]
     finish_reason: Option<String>,
 }
 
+// llama.cpp writes the log probabilities of a chat in their place, which has none of these members.
 #[derive(Deserialize, Serialize)]
 pub(super) struct TextLogprobs {
+    #[serde(default, deserialize_with = "default_if_null")]
     tokens: Vec<String>,
+    #[serde(default, deserialize_with = "default_if_null")]
     token_logprobs: Vec<Option<f64>>,
     top_logprobs: Option<Vec<Option<TokenProbabilities>>>,
+    #[serde(default, deserialize_with = "default_if_null")]
     text_offset: Vec<u64>,
 }
 
 #[derive(Deserialize)]
 struct EmbeddingList {
     data: Vec<Embedding>,
-    usage: Option<Usage>,
+    usage: Option<ReportedUsage>,
 }
 
 #[derive(Serialize)]
@@ -159,7 +188,8 @@ struct EmbeddingListOut {
 
 #[derive(Deserialize)]
 struct Embedding {
-    index: u64,
+    #[serde(default, deserialize_with = "lenient::index")]
+    index: Option<u64>,
     embedding: Vector,
 }
 
@@ -168,13 +198,6 @@ struct EmbeddingOut {
     object: &'static str,
     index: u64,
     embedding: Vector,
-}
-
-/// Reads `null` as the default value.
-pub(super) fn default_if_null<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// Log probabilities of chat or text completions.
@@ -192,7 +215,7 @@ impl Logprobs for ChatLogprobs {
     }
 }
 
-impl Logprobs for TextLogprobs {
+impl Logprobs for Box<TextLogprobs> {
     fn keep_requested(&mut self, most: usize) -> Result<(), BackendError> {
         let most = most.saturating_add(EXTRA_LIKELY_TOKENS);
         // It is not known which token was chosen, and so which one to drop.
@@ -226,22 +249,25 @@ pub struct CheckedResponse {
     pub body: Vec<u8>,
     /// The total number of tokens, if the server reports it.
     pub tokens: Option<u64>,
+    /// Whether the server reports counts that cannot be right.
+    pub has_faulty_usage: bool,
 }
 
 /// A choice of a chat or text completion.
 trait Choice {
-    fn index(&self) -> u64;
+    /// The index, which a server may leave out.
+    fn index_mut(&mut self) -> &mut Option<u64>;
     fn finish_reason(&self) -> Option<&str>;
     fn fits(&self) -> bool {
         true
     }
-    /// Keeps only what was requested.
-    fn hold(&mut self, request_document: &Document) -> Result<(), BackendError>;
+    /// Keeps only what was requested, and adds what the server left out.
+    fn hold(&mut self, request_document: &Document, request_id: &str) -> Result<(), BackendError>;
 }
 
 impl Choice for ChatChoice {
-    fn index(&self) -> u64 {
-        self.index
+    fn index_mut(&mut self) -> &mut Option<u64> {
+        &mut self.index
     }
 
     fn finish_reason(&self) -> Option<&str> {
@@ -250,18 +276,29 @@ impl Choice for ChatChoice {
 
     fn fits(&self) -> bool {
         self.message.tool_calls.iter().all(|call| {
-            call.id.len() <= MAX_WORD_BYTES && call.function.name.len() <= MAX_WORD_BYTES
+            let id = call.id.as_ref();
+            id.is_none_or(|id| id.len() <= MAX_WORD_BYTES)
+                && call.function.name.len() <= MAX_WORD_BYTES
         })
     }
 
-    fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
-        let message = &mut self.message;
+    fn hold(&mut self, request_document: &Document, request_id: &str) -> Result<(), BackendError> {
+        let message = &mut *self.message;
         let calls = message.tool_calls.iter();
         check_calls(request_document, calls.map(|call| &*call.function.name))?;
+        let choice = self.index.unwrap_or_default();
+        for (index, call) in (0..).zip(&mut message.tool_calls) {
+            call.id
+                .get_or_insert_with(|| generated_id(request_id, choice, index));
+            call.function
+                .arguments
+                .get_or_insert_with(|| NO_ARGUMENTS.to_owned());
+        }
         if let Some(rule) = request_document.answer_links {
             let texts = [
                 &mut message.content,
                 &mut message.refusal,
+                &mut message.reasoning,
                 &mut message.reasoning_content,
             ];
             ChoiceTexts::default().apply(rule, texts, true)?;
@@ -271,15 +308,15 @@ impl Choice for ChatChoice {
 }
 
 impl Choice for TextChoice {
-    fn index(&self) -> u64 {
-        self.index
+    fn index_mut(&mut self) -> &mut Option<u64> {
+        &mut self.index
     }
 
     fn finish_reason(&self) -> Option<&str> {
         self.finish_reason.as_deref()
     }
 
-    fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
+    fn hold(&mut self, request_document: &Document, _: &str) -> Result<(), BackendError> {
         if let Some(rule) = request_document.answer_links {
             ChoiceTexts::default().apply_text(rule, &mut self.text, true)?;
         }
@@ -294,7 +331,7 @@ pub fn check(
     model: &str,
     request_id: &str,
 ) -> Result<CheckedResponse, BackendError> {
-    let longest = max_encoded_bytes(answer);
+    let longest = max_encoded_bytes(request_document.api, answer);
     match request_document.api {
         Api::Chat => {
             let answer: Completion<ChatChoice> = parse(answer)?;
@@ -327,7 +364,7 @@ fn completion<C: Choice + Serialize>(
         mut choices,
         usage,
     } = answer;
-    check_indexes(request_document, choices.iter().map(Choice::index))?;
+    number(request_document, choices.iter_mut().map(C::index_mut))?;
     let short = |choice: &C| {
         let reason = choice.finish_reason();
         reason.is_none_or(|reason| reason.len() <= MAX_WORD_BYTES) && choice.fits()
@@ -337,8 +374,9 @@ fn completion<C: Choice + Serialize>(
     }
     choices
         .iter_mut()
-        .try_for_each(|choice| choice.hold(request_document))?;
-    let tokens = check_usage(request_document, usage.as_ref())?;
+        .try_for_each(|choice| choice.hold(request_document, request_id))?;
+    let mut tally = UsageTally::default();
+    let usage = tally.add(request_document, usage)?;
     let answer = CompletionOut {
         id: format!("{prefix}-{request_id}"),
         object,
@@ -347,7 +385,7 @@ fn completion<C: Choice + Serialize>(
         choices,
         usage,
     };
-    write(&answer, tokens, longest)
+    write(&answer, tally, longest)
 }
 
 fn embeddings(
@@ -356,42 +394,43 @@ fn embeddings(
     model: &str,
     longest: usize,
 ) -> Result<CheckedResponse, BackendError> {
-    let EmbeddingList { data, usage } = answer;
-    check_indexes(
-        request_document,
-        data.iter().map(|embedding| embedding.index),
-    )?;
+    let EmbeddingList { mut data, usage } = answer;
+    let indexes = data.iter_mut().map(|embedding| &mut embedding.index);
+    number(request_document, indexes)?;
     if data.len() != request_document.choices {
         return fault("it does not have one embedding per text");
     }
     if !data.iter().all(|embedding| embedding.embedding.is_valid()) {
         return fault("an embedding is invalid");
     }
-    let tokens = check_usage(request_document, usage.as_ref())?;
+    let mut tally = UsageTally::default();
+    let usage = tally.add(request_document, usage)?;
     let answer = EmbeddingListOut {
         object: "list",
         data: data
             .into_iter()
             .map(|Embedding { index, embedding }| EmbeddingOut {
                 object: "embedding",
-                index,
+                index: index.unwrap_or_default(),
                 embedding,
             })
             .collect(),
         model: model.to_owned(),
         usage,
     };
-    write(&answer, tokens, longest)
+    write(&answer, tally, longest)
 }
 
-/// Checks that the indexes are unique, at least one, and at most as many as requested.
-fn check_indexes(
+/// Checks that the indexes are unique, at least one, and at most as many as requested. One that is
+/// missing is the position in the list.
+fn number<'i>(
     request_document: &Document,
-    indexes: impl Iterator<Item = u64>,
+    indexes: impl Iterator<Item = &'i mut Option<u64>>,
 ) -> Result<(), BackendError> {
     let most = u64::try_from(request_document.choices).unwrap_or(u64::MAX);
     let mut seen = std::collections::BTreeSet::new();
-    for index in indexes {
+    for (position, index) in (0..).zip(indexes) {
+        let index = *index.get_or_insert(position);
         if index >= most || !seen.insert(index) {
             return fault("a choice that was not requested");
         }
@@ -413,38 +452,18 @@ fn check_calls<'n>(
     unoffered()
 }
 
-/// Checks that the token counts add up and do not exceed the requested maximum. Returns the total.
-pub(super) fn check_usage(
-    request_document: &Document,
-    usage: Option<&Usage>,
-) -> Result<Option<u64>, BackendError> {
-    let Some(usage) = usage else {
-        return Ok(None);
-    };
-    let completion = usage.completion_tokens.unwrap_or(0);
-    let sum = usage.prompt_tokens.checked_add(completion);
-    if sum != Some(usage.total_tokens) || usage.total_tokens > MAX_NUMBER {
-        return fault("its usage is inconsistent");
-    }
-    let generated = u64::try_from(request_document.generated).unwrap_or(u64::MAX);
-    let most = request_document.max_tokens.map(|tokens| {
-        let each = tokens.saturating_add(EXTRA_TOKENS);
-        each.saturating_mul(generated)
-    });
-    if most.is_some_and(|most| completion > most) {
-        return fault("more tokens than requested");
-    }
-    Ok(Some(usage.total_tokens))
-}
-
 fn write(
     answer: &impl Serialize,
-    tokens: Option<u64>,
+    tally: UsageTally,
     longest: usize,
 ) -> Result<CheckedResponse, BackendError> {
     let mut body = Vec::with_capacity(longest);
     serde_json::to_writer(&mut body, answer)
         .map_err(|error| BackendError::Fault(format!("answer: {error}")))?;
     body.shrink_to_fit();
-    Ok(CheckedResponse { body, tokens })
+    Ok(CheckedResponse {
+        body,
+        tokens: tally.tokens(),
+        has_faulty_usage: tally.is_faulty(),
+    })
 }

@@ -1,4 +1,5 @@
-//! Names of the functions that a streamed choice calls, which arrive in pieces.
+//! Function calls of a choice: their IDs, and in a stream their numbers and their names, which
+//! arrive in pieces.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +11,38 @@ use crate::backends::BackendError;
 /// The most calls of a choice, as many as a message of a request may have.
 const MAX_CALLS: u64 = 32;
 
-/// The names so far, by the index of the call. Clients join the pieces in the same way.
+/// The most bytes of a request ID in the ID of a call: a UUID.
+const MAX_REQUEST_ID_BYTES: usize = 36;
+
+/// The ID of a call that its server wrote without one. Clients refer to it in their next request.
+pub(super) fn generated_id(request_id: &str, choice: u64, call: u64) -> String {
+    let request_id = request_id.get(..MAX_REQUEST_ID_BYTES).unwrap_or(request_id);
+    format!("call_{request_id}_{choice}_{call}")
+}
+
+/// The calls of a streamed choice so far.
 #[derive(Debug, Default)]
-pub(super) struct CallNames(BTreeMap<u64, String>);
+pub(super) struct CallNames {
+    /// The names by the index of the call. Clients join the pieces in the same way.
+    names: BTreeMap<u64, String>,
+    /// The index after the largest one.
+    next: u64,
+}
 
 impl CallNames {
+    /// The index of the call that a piece belongs to, and whether the piece is its first. A server
+    /// that writes no index begins a call with its name.
+    pub(super) fn number(&mut self, index: Option<u64>, has_name: bool) -> (u64, bool) {
+        let index = index.unwrap_or(if has_name {
+            self.next
+        } else {
+            self.next.saturating_sub(1)
+        });
+        let is_first = index >= self.next;
+        self.next = self.next.max(index.saturating_add(1));
+        (index, is_first)
+    }
+
     /// Adds a piece of a call. The name must be complete when arguments follow it. A name is no
     /// longer than an offered one.
     pub(super) fn add(
@@ -30,7 +58,7 @@ impl CallNames {
         if index >= MAX_CALLS {
             return fault("more calls than a message may have");
         }
-        let joined = self.0.entry(index).or_default();
+        let joined = self.names.entry(index).or_default();
         joined.push_str(name);
         if !offered.allow_start(joined) || (has_arguments && !offered.allow(joined)) {
             return unoffered();
@@ -40,7 +68,7 @@ impl CallNames {
 
     /// Checks at the end of the choice that each name is complete.
     pub(super) fn check_end(&self, offered: &OfferedCalls) -> Result<(), BackendError> {
-        if self.0.values().all(|name| offered.allow(name)) {
+        if self.names.values().all(|name| offered.allow(name)) {
             return Ok(());
         }
         unoffered()
@@ -90,6 +118,30 @@ mod tests {
         ] {
             assert_eq!(passes(&offered, pieces), expected, "{pieces:?}");
         }
+    }
+
+    #[test]
+    fn pieces_without_an_index_belong_to_the_call_that_the_last_name_began() {
+        let mut calls = CallNames::default();
+        for (index, has_name, expected) in [
+            (None, true, (0, true)),
+            (None, false, (0, false)),
+            (None, true, (1, true)),
+            (Some(0), false, (0, false)),
+            (None, false, (1, false)),
+            (Some(5), true, (5, true)),
+            (Some(5), true, (5, false)),
+            (Some(u64::MAX), true, (u64::MAX, true)),
+        ] {
+            assert_eq!(calls.number(index, has_name), expected);
+        }
+        assert_eq!(CallNames::default().number(None, false), (0, true));
+    }
+
+    #[test]
+    fn a_generated_id_is_short_and_differs_between_calls() {
+        assert_eq!(generated_id("id-1", 0, 2), "call_id-1_0_2");
+        assert!(generated_id(&"x".repeat(128), 127, 31).len() < 64);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One chunk of a streamed response, read as untrusted input and encoded anew, as in
-//! [`super::answer`].
+//! [`super::answer`]. What OpenAI writes only in the first chunk of a choice or a call, the gate
+//! writes there, because clients join the texts of all chunks.
 
 use std::collections::BTreeMap;
 
@@ -9,22 +10,30 @@ use tensorgate_policy::contract::openai::{AnswerLinks, OfferedCalls};
 use tensorgate_policy::request::Api;
 
 use super::answer::{
-    Assistant, ChatLogprobs, Function, MAX_NUMBER, MAX_WORD_BYTES, TextLogprobs, Usage,
-    check_usage, default_if_null, keep_requested_logprobs, parse,
+    CallType, ChatLogprobs, MAX_WORD_BYTES, Role, TextLogprobs, keep_requested_logprobs, parse,
 };
-use super::call_names::CallNames;
+use super::arguments;
+use super::call_names::{CallNames, generated_id};
 use super::fault;
+use super::lenient::{self, MAX_NUMBER, default_if_null};
 use super::picture_links::ChoiceTexts;
+use super::usage::{ReportedUsage, Usage, UsageTally};
 use crate::backends::BackendError;
 
 #[derive(Deserialize)]
 struct Chunk<C> {
-    #[serde(default, deserialize_with = "default_if_null")]
+    #[serde(default, deserialize_with = "lenient::seconds")]
     created: u64,
-    choices: Vec<C>,
-    #[serde(default)]
-    usage: Option<Usage>,
+    /// Some servers leave it out where they only report usage.
+    choices: Option<Vec<C>>,
+    usage: Option<ReportedUsage>,
+    /// What an event is that is no chunk.
+    #[serde(default, deserialize_with = "lenient::text")]
+    r#type: Option<String>,
 }
+
+/// Types of events that only keep the connection alive.
+const KEEP_ALIVES: [&str; 2] = ["ping", "keepalive"];
 
 #[derive(Serialize)]
 struct ChunkOut<'a, C> {
@@ -39,68 +48,117 @@ struct ChunkOut<'a, C> {
 
 #[derive(Deserialize, Serialize)]
 struct ChatChunk {
-    index: u64,
+    /// Known once the chunk was checked.
+    #[serde(default, deserialize_with = "lenient::index")]
+    index: Option<u64>,
+    #[serde(default, deserialize_with = "default_if_null")]
     delta: Delta,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     logprobs: Option<ChatLogprobs>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::word")]
     finish_reason: Option<String>,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default)]
 struct Delta {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    role: Option<Assistant>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Written in the first chunk of a choice.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    role: Option<Role>,
+    #[serde(
+        deserialize_with = "lenient::content",
+        skip_serializing_if = "Option::is_none"
+    )]
     content: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
     refusal: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    reasoning: Option<String>,
+    #[serde(
+        deserialize_with = "lenient::text",
+        skip_serializing_if = "Option::is_none"
+    )]
     reasoning_content: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tool_calls: Option<Vec<ToolCallChunk>>,
+    #[serde(
+        deserialize_with = "default_if_null",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    tool_calls: Vec<ToolCallChunk>,
 }
 
 #[derive(Deserialize, Serialize)]
 struct ToolCallChunk {
-    index: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Known once the call was checked.
+    #[serde(default, deserialize_with = "lenient::index")]
+    index: Option<u64>,
+    #[serde(
+        default,
+        deserialize_with = "lenient::word",
+        skip_serializing_if = "Option::is_none"
+    )]
     id: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    r#type: Option<Function>,
+    /// Written in the first piece of a call.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    r#type: Option<CallType>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     function: Option<FunctionChunk>,
 }
 
 #[derive(Deserialize, Serialize)]
 struct FunctionChunk {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // Some servers write an empty name with each further piece of the arguments.
+    #[serde(
+        default,
+        deserialize_with = "lenient::word",
+        skip_serializing_if = "Option::is_none"
+    )]
     name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "arguments::text",
+        skip_serializing_if = "Option::is_none"
+    )]
     arguments: Option<String>,
 }
 
 #[derive(Deserialize, Serialize)]
 struct TextChunk {
-    index: u64,
+    /// Known once the chunk was checked.
+    #[serde(default, deserialize_with = "lenient::index")]
+    index: Option<u64>,
+    #[serde(default, deserialize_with = "default_if_null")]
     text: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    logprobs: Option<TextLogprobs>,
-    #[serde(default)]
+    logprobs: Option<Box<TextLogprobs>>,
+    #[serde(default, deserialize_with = "lenient::word")]
     finish_reason: Option<String>,
 }
 
 /// The part of a choice in a chunk.
 trait ChoiceChunk {
-    /// The index of the choice, and its words of limited length.
-    fn bounded_words(&self) -> (u64, Vec<&str>);
+    /// The index of the choice, which a server may leave out.
+    fn index_mut(&mut self) -> &mut Option<u64>;
+    /// The words of limited length.
+    fn bounded_words(&self) -> Vec<&str>;
+    /// Whether the chunk is the last one of its choice.
+    fn ends(&self) -> bool;
     /// Keeps only what was requested.
     fn hold(&mut self, request_document: &Document) -> Result<(), BackendError>;
-    /// Checks its calls, of which `names` has the names so far.
+    /// Adds what only the first chunk of a choice has.
+    fn begin(&mut self) {}
+    /// Checks and numbers its calls, of which `names` has the names so far. `new_id` is the ID of a
+    /// call that has none.
     fn check_calls(
-        &self,
+        &mut self,
         _offered: &OfferedCalls,
         _names: &mut CallNames,
+        _new_id: &dyn Fn(u64) -> String,
     ) -> Result<(), BackendError> {
         Ok(())
     }
@@ -109,8 +167,12 @@ trait ChoiceChunk {
 }
 
 impl ChoiceChunk for ChatChunk {
-    fn bounded_words(&self) -> (u64, Vec<&str>) {
-        let calls = self.delta.tool_calls.iter().flatten().flat_map(|call| {
+    fn index_mut(&mut self) -> &mut Option<u64> {
+        &mut self.index
+    }
+
+    fn bounded_words(&self) -> Vec<&str> {
+        let calls = self.delta.tool_calls.iter().flat_map(|call| {
             let name = call
                 .function
                 .as_ref()
@@ -118,50 +180,73 @@ impl ChoiceChunk for ChatChunk {
             [call.id.as_deref(), name]
         });
         let words = calls.chain([self.finish_reason.as_deref()]);
-        (self.index, words.flatten().collect())
+        words.flatten().collect()
+    }
+
+    fn ends(&self) -> bool {
+        self.finish_reason.is_some()
     }
 
     fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
         keep_requested_logprobs(&mut self.logprobs, request_document)
     }
 
+    fn begin(&mut self) {
+        self.delta.role = Some(Role::Assistant);
+    }
+
     fn check_calls(
-        &self,
+        &mut self,
         offered: &OfferedCalls,
         names: &mut CallNames,
+        new_id: &dyn Fn(u64) -> String,
     ) -> Result<(), BackendError> {
-        for call in self.delta.tool_calls.iter().flatten() {
+        for call in &mut self.delta.tool_calls {
             let function = call.function.as_ref();
-            // Some servers send an empty name with each further part of the arguments.
             let name = function.and_then(|function| function.name.as_deref());
+            let name = name.unwrap_or_default();
             let arguments = function.and_then(|function| function.arguments.as_deref());
             let has_arguments = arguments.is_some_and(|arguments| !arguments.is_empty());
-            names.add(offered, call.index, name.unwrap_or_default(), has_arguments)?;
+            let (index, is_first) = names.number(call.index, !name.is_empty());
+            names.add(offered, index, name, has_arguments)?;
+            if is_first && call.id.is_none() && !name.is_empty() {
+                call.id = Some(new_id(index));
+            }
+            // A server that repeats the ID repeats the type, too.
+            let begins = is_first || call.id.is_some();
+            call.r#type = begins.then_some(CallType::Function);
+            call.index = Some(index);
         }
-        if ends(self.finish_reason.as_deref()) {
+        if self.ends() {
             names.check_end(offered)?;
         }
         Ok(())
     }
 
     fn screen(&mut self, rule: AnswerLinks, texts: &mut ChoiceTexts) -> Result<(), BackendError> {
-        let ends = ends(self.finish_reason.as_deref());
+        let ends = self.ends();
         let Delta {
             content,
             refusal,
+            reasoning,
             reasoning_content,
             ..
         } = &mut self.delta;
-        texts.apply(rule, [content, refusal, reasoning_content], ends)
+        texts.apply(rule, [content, refusal, reasoning, reasoning_content], ends)
     }
 }
 
 impl ChoiceChunk for TextChunk {
-    fn bounded_words(&self) -> (u64, Vec<&str>) {
-        (
-            self.index,
-            self.finish_reason.iter().map(String::as_str).collect(),
-        )
+    fn index_mut(&mut self) -> &mut Option<u64> {
+        &mut self.index
+    }
+
+    fn bounded_words(&self) -> Vec<&str> {
+        self.finish_reason.iter().map(String::as_str).collect()
+    }
+
+    fn ends(&self) -> bool {
+        self.finish_reason.is_some()
     }
 
     fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
@@ -169,14 +254,21 @@ impl ChoiceChunk for TextChunk {
     }
 
     fn screen(&mut self, rule: AnswerLinks, texts: &mut ChoiceTexts) -> Result<(), BackendError> {
-        let ends = ends(self.finish_reason.as_deref());
+        let ends = self.ends();
         texts.apply_text(rule, &mut self.text, ends)
     }
 }
 
-/// Whether a chunk is the last one of its choice. Some servers send an empty reason before.
-fn ends(finish_reason: Option<&str>) -> bool {
-    finish_reason.is_some_and(|reason| !reason.is_empty())
+/// What the chunks of one choice say so far.
+#[derive(Debug, Default)]
+struct ChoiceState {
+    is_started: bool,
+    /// Whether the choice has its finish reason.
+    has_ended: bool,
+    /// The texts, if a rule applies to links.
+    texts: Option<Box<ChoiceTexts>>,
+    /// The called functions.
+    calls: CallNames,
 }
 
 /// Checks the chunks of one response.
@@ -185,13 +277,12 @@ pub(super) struct ChunkChecker {
     request_document: Document,
     /// The name that the caller used.
     model: String,
+    request_id: String,
     id: String,
-    /// The total number of tokens, once it is reported.
-    tokens: Option<u64>,
-    /// The texts of each choice, if a rule applies to links.
-    texts: BTreeMap<u64, ChoiceTexts>,
-    /// The called functions of each choice.
-    calls: BTreeMap<u64, CallNames>,
+    /// The reported numbers of tokens.
+    tally: UsageTally,
+    /// The choices so far, at most as many as requested.
+    choices: BTreeMap<u64, ChoiceState>,
 }
 
 impl ChunkChecker {
@@ -203,31 +294,38 @@ impl ChunkChecker {
         Self {
             request_document,
             model: model.to_owned(),
+            request_id: request_id.to_owned(),
             id: format!("{prefix}-{request_id}"),
-            tokens: None,
-            texts: BTreeMap::new(),
-            calls: BTreeMap::new(),
+            tally: UsageTally::default(),
+            choices: BTreeMap::new(),
         }
     }
 
-    /// The total number of tokens, if it was reported.
-    pub(super) const fn tokens(&self) -> Option<u64> {
-        self.tokens
+    /// The reported numbers of tokens.
+    pub(super) const fn tally(&self) -> UsageTally {
+        self.tally
+    }
+
+    /// Whether each requested choice has its finish reason. Only usage may follow.
+    pub(super) fn is_complete(&self) -> bool {
+        self.choices.len() == self.request_document.choices
+            && self.choices.values().all(|choice| choice.has_ended)
     }
 
     /// Checks at the end that no text and no name is incomplete: what is held back is sent with the
     /// end of its choice.
     pub(super) fn check_end(&self) -> Result<(), BackendError> {
-        if self.texts.values().any(ChoiceTexts::is_holding) {
+        let mut texts = self.choices.values().flat_map(|choice| &choice.texts);
+        if texts.any(|texts| texts.is_holding()) {
             return fault("a choice without a finish_reason");
         }
         let offered = &self.request_document.offered_calls;
-        let mut names = self.calls.values();
-        names.try_for_each(|names| names.check_end(offered))
+        let mut choices = self.choices.values();
+        choices.try_for_each(|choice| choice.calls.check_end(offered))
     }
 
-    /// Encodes a chunk for the caller. Returns `None` for a usage chunk that the caller did not
-    /// request.
+    /// Encodes a chunk for the caller. Returns `None` if there is nothing in it for the caller, such
+    /// as usage that was not requested.
     pub(super) fn check(&mut self, data: &str) -> Result<Option<Vec<u8>>, BackendError> {
         match self.request_document.api {
             Api::Chat => self.chunk::<ChatChunk>(parse(data.as_bytes())?, "chat.completion.chunk"),
@@ -243,26 +341,21 @@ impl ChunkChecker {
     ) -> Result<Option<Vec<u8>>, BackendError> {
         let Chunk {
             created,
-            mut choices,
+            choices,
             usage,
+            r#type,
         } = chunk;
-        let most = u64::try_from(self.request_document.choices).unwrap_or(u64::MAX);
-        for choice in &mut choices {
-            choice.hold(&self.request_document)?;
-            let (index, words) = choice.bounded_words();
-            if index >= most {
-                return fault("a choice that was not requested");
+        if choices.is_none() && usage.is_none() {
+            if r#type.is_some_and(|r#type| KEEP_ALIVES.contains(&r#type.as_str())) {
+                return Ok(None);
             }
-            if words.iter().any(|word| word.len() > MAX_WORD_BYTES) {
-                return fault("a short field is too long");
-            }
-            let offered = &self.request_document.offered_calls;
-            choice.check_calls(offered, self.calls.entry(index).or_default())?;
-            if let Some(rule) = self.request_document.answer_links {
-                choice.screen(rule, self.texts.entry(index).or_default())?;
-            }
+            return fault("an event that is no chunk");
         }
-        self.tokens = check_usage(&self.request_document, usage.as_ref())?.or(self.tokens);
+        let mut choices = choices.unwrap_or_default();
+        choices
+            .iter_mut()
+            .try_for_each(|choice| self.check_choice(choice))?;
+        let usage = self.tally.add(&self.request_document, usage)?;
         let usage = usage.filter(|_| self.request_document.include_usage);
         if choices.is_empty() && usage.is_none() {
             return Ok(None);
@@ -280,5 +373,35 @@ impl ChunkChecker {
             .map_err(|error| BackendError::Fault(format!("answer: {error}")))?;
         event.extend_from_slice(b"\n\n");
         Ok(Some(event))
+    }
+
+    fn check_choice(&mut self, choice: &mut impl ChoiceChunk) -> Result<(), BackendError> {
+        let request_document = &self.request_document;
+        choice.hold(request_document)?;
+        // Of a single choice the index is known.
+        let default = (request_document.choices == 1).then_some(0);
+        let index = choice.index_mut();
+        *index = index.or(default);
+        let most = u64::try_from(request_document.choices).unwrap_or(u64::MAX);
+        let Some(index) = index.filter(|index| *index < most) else {
+            return fault("a choice that was not requested");
+        };
+        let mut words = choice.bounded_words().into_iter();
+        if words.any(|word| word.len() > MAX_WORD_BYTES) {
+            return fault("a short field is too long");
+        }
+        let state = self.choices.entry(index).or_default();
+        if !state.is_started {
+            choice.begin();
+            state.is_started = true;
+        }
+        let new_id = |call| generated_id(&self.request_id, index, call);
+        let offered = &request_document.offered_calls;
+        choice.check_calls(offered, &mut state.calls, &new_id)?;
+        if let Some(rule) = request_document.answer_links {
+            choice.screen(rule, state.texts.get_or_insert_default())?;
+        }
+        state.has_ended |= choice.ends();
+        Ok(())
     }
 }

@@ -6,8 +6,8 @@ use tensorgate_policy::contract::openai::{AnswerLinks, EmittedMark, LinkScanner}
 use super::fault;
 use crate::backends::BackendError;
 
-/// The most texts of a choice: content, refusal and reasoning.
-const MAX_TEXTS: usize = 3;
+/// The most texts of a choice: content, refusal, and reasoning under each of its names.
+const MAX_TEXTS: usize = 4;
 
 /// The texts of a choice so far.
 #[derive(Debug, Default)]

@@ -14,9 +14,9 @@ const FIRST_BYTES: usize = 64 << 10;
 const GROWTH_FACTOR: usize = 3;
 /// Bytes that are added to a response: an ID and a model name.
 const ENVELOPE_BYTES: usize = 2 << 10;
-/// How much longer a value may be encoded than it was received: a number with all zeros, or a
-/// member that the server left out.
-const MAX_VALUE_GROWTH_BYTES: usize = 16;
+/// How much longer an escaped character may be encoded in the text of an object (a call's
+/// arguments): each of its two characters is escaped.
+const ESCAPE_GROWTH_BYTES: usize = 2;
 
 /// The memory of one response.
 #[derive(Debug)]
@@ -79,6 +79,24 @@ const fn value_bytes(api: Api) -> usize {
     }
 }
 
+/// How much longer a value may be encoded than it was received: a number with all zeros, or members
+/// that the server left out.
+const fn value_growth_bytes(api: Api) -> usize {
+    match api {
+        // A call whose server writes only its name has three of the characters that [`values`]
+        // counts, and gets an ID, a type and arguments.
+        Api::Chat | Api::Completions => 48,
+        Api::Embeddings => 16,
+    }
+}
+
+/// How much longer a response may be encoded than it was received.
+fn growth_bytes(api: Api, answer: &[u8]) -> usize {
+    let values = values(answer).saturating_mul(value_growth_bytes(api));
+    let escapes = answer.iter().filter(|byte| **byte == b'\\').count();
+    values.saturating_add(escapes.saturating_mul(ESCAPE_GROWTH_BYTES))
+}
+
 /// An upper bound on the number of values in a text: the characters that start or separate values.
 fn values(answer: &[u8]) -> usize {
     let mark = |byte: &&u8| matches!(**byte, b',' | b'[' | b'{');
@@ -87,18 +105,19 @@ fn values(answer: &[u8]) -> usize {
 
 /// The most bytes that are needed to check a response and encode it anew, its own included.
 pub fn required_bytes(document: &Document, answer: &[u8]) -> usize {
-    let each = value_bytes(document.api).saturating_add(MAX_VALUE_GROWTH_BYTES);
     let copies = answer_copies(document.answer_links.is_some());
     let texts = answer.len().saturating_mul(copies);
-    let values = values(answer).saturating_mul(each);
-    texts.saturating_add(values).saturating_add(ENVELOPE_BYTES)
+    let values = values(answer).saturating_mul(value_bytes(document.api));
+    texts
+        .saturating_add(values)
+        .saturating_add(growth_bytes(document.api, answer))
+        .saturating_add(ENVELOPE_BYTES)
 }
 
 /// The most bytes of the encoded response.
-pub(super) fn max_encoded_bytes(answer: &[u8]) -> usize {
-    let longer = values(answer).saturating_mul(MAX_VALUE_GROWTH_BYTES);
+pub(super) fn max_encoded_bytes(api: Api, answer: &[u8]) -> usize {
     answer
         .len()
-        .saturating_add(longer)
+        .saturating_add(growth_bytes(api, answer))
         .saturating_add(ENVELOPE_BYTES)
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use prometheus_client::metrics::counter::Counter;
 use tensorgate_audit::Ending;
 use tensorgate_base::memory_budget::MemoryPermit;
 use tensorgate_judge::document::Document;
@@ -22,6 +23,16 @@ use crate::backends::BackendError;
 /// The data of the last event.
 const DONE: &str = "[DONE]";
 
+/// What the received bytes hold next.
+enum Received {
+    /// An encoded chunk for the caller.
+    Chunk(Vec<u8>),
+    /// The end event.
+    End,
+    /// No further event.
+    Nothing,
+}
+
 /// A streamed response.
 pub struct EventStream {
     body: Incoming,
@@ -37,8 +48,12 @@ pub struct EventStream {
     finished: bool,
     /// Whether the response was complete.
     complete: bool,
+    /// Whether the backend's body has ended.
+    is_body_over: bool,
     /// Records an early end in the audit log.
     ending: Option<Ending>,
+    /// Counts a response whose usage cannot be right.
+    faulty_usage: Option<Counter>,
     /// The backend resources, which are released at the end.
     lease: BackendLease,
     /// The memory in the host's budget.
@@ -111,7 +126,9 @@ impl EventStream {
             sent: 0,
             finished: false,
             complete: false,
+            is_body_over: false,
             ending: None,
+            faulty_usage: None,
             lease: BackendLease::until(connection, deadline),
             memory: None,
         }
@@ -123,6 +140,11 @@ impl EventStream {
         self.memory = Some(memory);
     }
 
+    /// Sets the counter of responses whose usage cannot be right.
+    pub fn set_faulty_usage(&mut self, counter: Counter) {
+        self.faulty_usage = Some(counter);
+    }
+
     /// Sets the recorder of an early end.
     pub fn set_ending(&mut self, ending: Ending) {
         self.ending = Some(ending);
@@ -131,7 +153,7 @@ impl EventStream {
     /// The total number of tokens of a complete response. `None` if it ended early or the server
     /// does not report it.
     pub fn tokens(&self) -> Option<u64> {
-        self.chunks.tokens().filter(|_| self.complete)
+        self.chunks.tally().tokens().filter(|_| self.complete)
     }
 
     /// The next event for the caller, `None` after the end. A failure is sent as the last event,
@@ -160,39 +182,77 @@ impl EventStream {
             }
         };
         self.finished = true;
+        if let Some(counter) = self.faulty_usage.take()
+            && self.chunks.tally().is_faulty()
+        {
+            counter.inc();
+        }
         release(&self.lease.resources);
         Some(Bytes::from(event))
+    }
+
+    /// The next encoded chunk of those that were received.
+    fn received(&mut self) -> Result<Received, BackendError> {
+        loop {
+            let event = self.events.next();
+            let event = event.map_err(|fault| BackendError::Fault(fault.to_string()))?;
+            let Some(event) = event else {
+                return Ok(Received::Nothing);
+            };
+            // Some servers write blanks behind the last event, or empty events between chunks.
+            match event.trim() {
+                "" => {}
+                DONE => {
+                    self.chunks.check_end()?;
+                    return Ok(Received::End);
+                }
+                data => {
+                    if let Some(chunk) = self.chunks.check(data)? {
+                        return Ok(Received::Chunk(chunk));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The end of the response where the backend's body ends without its end event. Some servers
+    /// never send one. A response whose choices all have their finish reason is complete.
+    fn end_of_body(&self, received: Result<Received, BackendError>) -> Result<(), BackendError> {
+        if self.chunks.is_complete() {
+            return self.chunks.check_end();
+        }
+        received?;
+        let cause = "the stream ended without its end event".to_owned();
+        Err(BackendError::Fault(cause))
     }
 
     /// The next encoded chunk, `None` at the end.
     async fn event(&mut self) -> Result<Option<Vec<u8>>, BackendError> {
         loop {
-            let event = self.events.next();
-            let event = event.map_err(|fault| BackendError::Fault(fault.to_string()))?;
-            if let Some(data) = event {
-                if data == DONE {
-                    self.chunks.check_end()?;
-                    return Ok(None);
-                }
-                match self.chunks.check(&data)? {
-                    Some(chunk) => return Ok(Some(chunk)),
-                    None => continue,
-                }
+            match self.received() {
+                Ok(Received::Chunk(chunk)) => return Ok(Some(chunk)),
+                Ok(Received::End) => return Ok(None),
+                // Behind a complete response, a part of an event is not used.
+                received if self.is_body_over => return self.end_of_body(received).map(|()| None),
+                Ok(Received::Nothing) => {}
+                Err(error) => return Err(error),
             }
             let frame = tokio::time::timeout_at(self.deadline, self.body.frame()).await;
             let frame = frame.map_err(|_| {
                 BackendError::Timeout("the answer did not end within the deadline".to_owned())
             })?;
             let piece = match frame {
-                None => {
-                    let cause = "the stream ended without its end event".to_owned();
-                    return Err(BackendError::Fault(cause));
-                }
-                Some(Err(error)) => {
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                Some(Err(error)) if !self.chunks.is_complete() => {
                     let cause = format!("the answer ended early: {error}");
                     return Err(BackendError::Unavailable(cause));
                 }
-                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                Some(Err(_)) | None => {
+                    self.is_body_over = true;
+                    // The last event may lack the blank line at its end.
+                    self.events.feed(b"\n\n");
+                    continue;
+                }
             };
             self.remaining_bytes =
                 self.remaining_bytes

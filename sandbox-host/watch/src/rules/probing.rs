@@ -78,15 +78,17 @@ impl Rule for Probing {
 
 /// Whether the sender decides about this reason, and not the load or a server.
 const fn is_about_the_request(reason: Reason) -> bool {
-    !matches!(
-        reason,
-        Reason::RateLimited
-            | Reason::Concurrency
-            | Reason::Overloaded
-            | Reason::CostExceeded
-            | Reason::HandlerFault
-            | Reason::BackendUnavailable
-            | Reason::BackendTimeout
-            | Reason::BackendFault
-    )
+    let is_of_server = reason.is_chosen_by_server();
+    !is_of_server
+        && !matches!(
+            reason,
+            Reason::RateLimited
+                | Reason::Concurrency
+                | Reason::Overloaded
+                | Reason::CostExceeded
+                | Reason::HandlerFault
+                | Reason::BackendUnavailable
+                | Reason::BackendTimeout
+                | Reason::BackendFault
+        )
 }

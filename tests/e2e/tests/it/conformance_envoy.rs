@@ -27,6 +27,7 @@ const MAIN: &str = "policies/main.json";
 const OTHERS: [&[&str]; 2] = [
     &[
         "policies/openai.json",
+        "policies/members.json",
         "policies/costs.json",
         "policies/shadow.json",
         "policies/claims.json",

@@ -7,13 +7,17 @@ use tensorgate_policy::{Protocol, Reason};
 
 /// Reasons that no request alone can cause: failures of the gate and of what is behind it, and
 /// blocks of clients.
-const NOT_BY_A_REQUEST: [Reason; 8] = [
+const NOT_BY_A_REQUEST: [Reason; 12] = [
     // Only Envoy rejects for it.
     Reason::HttpVersion,
     Reason::Overloaded,
     Reason::Blocked,
     Reason::HandlerRejected,
     Reason::HandlerFault,
+    Reason::BackendTooLong,
+    Reason::BackendRejected,
+    Reason::BackendUnknownModel,
+    Reason::BackendBusy,
     Reason::BackendUnavailable,
     Reason::BackendTimeout,
     Reason::BackendFault,

@@ -66,15 +66,36 @@ pub fn good(document: &[u8]) -> HttpResponse {
 
 /// An inference with a token of this key.
 pub fn by(kid: &str) -> Request {
-    let (algorithm, signer) = match kid {
+    signed(kid, key_of(kid).1, true)
+}
+
+/// The same with a token that does not name its key.
+pub fn unnamed(kid: &str) -> Request {
+    unnamed_by(kid, key_of(kid).1)
+}
+
+/// The same with the signature of another key.
+pub fn unnamed_by(kid: &str, signer: Signer) -> Request {
+    signed(kid, signer, false)
+}
+
+fn key_of(kid: &str) -> (&'static str, Signer) {
+    match kid {
         "rsa" => ("RS256", Signer::Rsa),
         "ec" => ("ES256", Signer::Ec),
         _ => ("EdDSA", Signer::Ed),
-    };
+    }
+}
+
+fn signed(kid: &str, signer: Signer, is_named: bool) -> Request {
+    let (algorithm, _) = key_of(kid);
     let claims = json!({
         "iss": "https://login.example.com", "sub": "svc-web", "aud": "tensorgate", "exp": NOW.unix_s + 50_000
     });
-    let header = json!({"alg": algorithm, "kid": kid});
+    let mut header = json!({"alg": algorithm});
+    if is_named {
+        header["kid"] = json!(kid);
+    }
     let token = token(&header.to_string(), &claims.to_string(), signer).unwrap();
     let mut request = rest("m");
     request.headers.retain(|(name, _)| name != b"x-api-key");

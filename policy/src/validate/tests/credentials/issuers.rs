@@ -1,6 +1,8 @@
 //! Token issuers, and the keys that they publish.
 
 use super::*;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 #[test]
 fn an_issuer_is_whole_and_bounded() {
@@ -139,7 +141,7 @@ fn issuer_keys_are_unambiguous_strong_and_public() {
         "not supported",
     );
     key(
-        json!({"kty": "RSA", "n": format!("AA{}", &N[2..]), "e": "AQAB"}),
+        json!({"kty": "RSA", "n": format!("AAAA{}", &N[4..]), "e": "AQAB"}),
         ".n",
         "zero byte",
     );
@@ -200,6 +202,45 @@ fn issuer_keys_are_unambiguous_strong_and_public() {
         ".key_ops",
         "contradicts use",
     );
+}
+
+#[test]
+fn one_leading_zero_byte_of_a_number_is_left_out() {
+    let modulus = |n: String, e: &str| {
+        let mut document = proven();
+        let key = json!({"kty": "RSA", "kid": "r", "alg": "RS256", "n": n, "e": e});
+        put(&mut document, "/issuers/corp/jwks/keys/0", key);
+        let policy = policy(document);
+        policy.issuers()[0].keys()[0].material().clone()
+    };
+    let shift = |text: &str| {
+        let bytes = URL_SAFE_NO_PAD.decode(text).unwrap();
+        URL_SAFE_NO_PAD.encode([[0].as_slice(), &bytes].concat())
+    };
+    let plain = modulus(N.into(), "AQAB");
+    assert_eq!(modulus(shift(N), "AQAB"), plain);
+    assert_eq!(modulus(shift(N), &shift("AQAB")), plain);
+    // A coordinate has a fixed length (RFC 7518, 6.2.1.2).
+    check(
+        "/issuers/corp/jwks/keys/1/x",
+        json!(shift(X)),
+        "issuers.corp.jwks.keys[1].x",
+        "has 33 bytes",
+    );
+}
+
+#[test]
+fn the_claim_of_an_audience_is_the_issuers_own() {
+    let at = "/issuers/corp/audiences_claim";
+    let path = "issuers.corp.audiences_claim";
+    for name in ["client_id", "azp", "https://example.com/audience"] {
+        accept(at, json!(name));
+    }
+    check(at, json!(""), path, "is empty");
+    check(at, json!("aud"), path, "always judged");
+    for name in ["iss", "sub", "exp", "scope"] {
+        check(at, json!(name), path, "does not name an audience");
+    }
 }
 
 #[test]

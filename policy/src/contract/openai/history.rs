@@ -1,0 +1,150 @@
+//! What a client sends back of an answer: calls of functions, reasoning, and members that its SDK
+//! adds. Servers choose ids and names, so these are texts within a bound.
+
+use super::tokens::CALLER;
+use crate::values::json::Value;
+use crate::values::safe_text::is_hidden;
+
+/// Maximum size of a call's id or function name, in bytes with its special tokens escaped. It is
+/// twice what an answer may carry, because escaping at most doubles a text.
+pub const MAX_CALL_WORD_BYTES: usize = 256;
+/// What a longer one, or one that a log cannot show, is.
+pub(super) const NOT_A_CALL_WORD: &str =
+    "has more than 256 bytes, or a control or hidden character";
+/// Maximum length of a participant's name in characters; the API's own limit.
+const MAX_PARTICIPANT_CHARACTERS: usize = 64;
+/// Maximum position of a call. The backend does not receive it.
+const MAX_CALL_INDEX: i64 = 1024;
+/// Maximum size of `cache_control` as JSON. The backend does not receive it.
+const MAX_CACHE_CONTROL_BYTES: usize = 256;
+
+/// Texts of an answer beside its content: the names of reasoning at servers, and a refusal.
+pub(super) const TEXTS: [&str; 3] = ["reasoning", "reasoning_content", "refusal"];
+/// Lists and objects of an answer that mean nothing while they are empty.
+const OFTEN_EMPTY: [&str; 5] = [
+    "tool_calls",
+    "annotations",
+    "reasoning_details",
+    "images",
+    "provider_specific_fields",
+];
+
+/// A call of a function in an assistant's message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call<'v> {
+    pub(super) id: &'v str,
+    pub(super) name: &'v str,
+    pub(super) arguments: &'v str,
+}
+
+impl<'v> Call<'v> {
+    /// Reads a call; `None`: it is not one, or has a member that no rule names.
+    pub(super) fn read(call: &'v Value<'_>) -> Option<Self> {
+        let function = call.get("function")?;
+        let is_named = call.as_object()?.iter().all(|(name, value)| {
+            matches!(name.as_ref(), "id" | "function") || is_left_out_of_call(name.as_ref(), value)
+        }) && function.as_object()?.iter().all(|(name, value)| {
+            matches!(name.as_ref(), "name" | "arguments")
+                || is_left_out_of_function(name.as_ref(), value)
+        });
+        let called = Self {
+            id: call.get("id")?.as_str()?,
+            name: function.get("name")?.as_str()?,
+            arguments: function.get("arguments")?.as_str()?,
+        };
+        is_named.then_some(called)
+    }
+}
+
+/// Whether a log can show an id or a name of a call, and the backend gets at most
+/// [`MAX_CALL_WORD_BYTES`]. `added_bytes`: what escaping adds.
+pub(super) fn is_call_word(word: &str, added_bytes: usize) -> bool {
+    let bytes = word.len().saturating_add(added_bytes);
+    bytes <= MAX_CALL_WORD_BYTES && !word.chars().any(is_hidden)
+}
+
+/// Whether a participant may have this name: the API's pattern `^[^\s<|\\/>]+$`, in any script.
+pub(super) fn is_participant(name: &str) -> bool {
+    let is_refused =
+        |c: char| c.is_whitespace() || is_hidden(c) || matches!(c, '<' | '>' | '|' | '\\' | '/');
+    (1..=MAX_PARTICIPANT_CHARACTERS).contains(&name.chars().count())
+        && !name.chars().any(is_refused)
+}
+
+/// Whether a message needs no content: it calls functions, refuses, or has reasoning alone.
+pub(super) fn has_other_content(role: &str, message: &Value<'_>) -> bool {
+    let has_calls = message.get("tool_calls").is_some_and(|calls| {
+        let calls = calls.as_array();
+        calls.is_some_and(|calls| !calls.is_empty())
+    });
+    let has_text = TEXTS.iter().any(|name| {
+        let text = message.get(name).and_then(Value::as_str);
+        text.is_some_and(|text| !text.is_empty())
+    });
+    role == CALLER && (has_calls || has_text)
+}
+
+/// Whether a content says nothing, as `null` and a list of no parts do.
+pub(super) fn is_no_content(content: &Value<'_>) -> bool {
+    match content {
+        Value::Null => true,
+        Value::Array(parts) => parts.is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether a member of a message means absent, or is the client's own. Clients send a response back
+/// with all its members; the server does not receive these.
+pub(super) fn is_left_out(role: &str, name: &str, value: &Value<'_>) -> bool {
+    match (name, value) {
+        // Some messages need no content; in others null is not content.
+        ("role" | "content", _) => false,
+        (_, Value::Null) => true,
+        ("cache_control", value) => is_cache_control(value),
+        _ if role != CALLER => false,
+        // The content as the client has parsed it.
+        ("parsed", _) => true,
+        (name, Value::Array(none)) => OFTEN_EMPTY.contains(&name) && none.is_empty(),
+        (name, Value::Object(none)) => OFTEN_EMPTY.contains(&name) && none.is_empty(),
+        _ => false,
+    }
+}
+
+/// As [`is_left_out`], for a call. Joined pieces of a stream keep their `index`, and have no `type`
+/// if the server left it out. The backend gets the only type that there is.
+pub(super) fn is_left_out_of_call(name: &str, value: &Value<'_>) -> bool {
+    match (name, value) {
+        ("id" | "function", _) => false,
+        (_, Value::Null) => true,
+        ("type", Value::String(kind)) => matches!(kind.as_ref(), "" | "function"),
+        ("index", Value::Int(index)) => (0..=MAX_CALL_INDEX).contains(index),
+        _ => false,
+    }
+}
+
+/// As [`is_left_out`], for the function of a call. An SDK adds the arguments as it has parsed them.
+pub(super) fn is_left_out_of_function(name: &str, value: &Value<'_>) -> bool {
+    match name {
+        "name" | "arguments" => false,
+        "parsed_arguments" => true,
+        _ => *value == Value::Null,
+    }
+}
+
+/// As [`is_left_out`], for a part of a content.
+pub(super) fn is_left_out_of_part(name: &str, value: &Value<'_>) -> bool {
+    match (name, value) {
+        ("type", _) => false,
+        (_, Value::Null) => true,
+        ("cache_control", value) => is_cache_control(value),
+        _ => false,
+    }
+}
+
+/// A hint for another API's cache, which clients of several providers send to each.
+fn is_cache_control(value: &Value<'_>) -> bool {
+    value.as_object().is_some() && value.text_bytes() <= MAX_CACHE_CONTROL_BYTES
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+//! Key sets that issuers publish. An entry that cannot be read as a key is kept with its fault, so
+//! that it does not hide the other keys.
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::{Jwk, Secret};
+
+/// A JSON Web Key Set (RFC 7517, 5), as an issuer publishes it. Other members are ignored.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct KeySet {
+    /// Its entries.
+    pub keys: Vec<KeyEntry>,
+}
+
+/// An entry of a published set. Its other members are ignored.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeyEntry {
+    /// The key, as far as it can be read.
+    pub key: Jwk,
+    /// Why it cannot be used, whatever its algorithm.
+    pub fault: Option<KeyEntryFault>,
+}
+
+/// Why an entry cannot be read as a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyEntryFault {
+    /// The member at fault, if it is one.
+    pub member: Option<String>,
+    /// Description, lowercase, without a full stop.
+    pub message: &'static str,
+}
+
+impl From<Jwk> for KeyEntry {
+    fn from(key: Jwk) -> Self {
+        Self { key, fault: None }
+    }
+}
+
+impl KeyEntry {
+    /// An entry that is not an object.
+    fn not_an_object() -> Self {
+        let mut entry = Self::default();
+        entry.fail(None, "is not an object");
+        entry
+    }
+
+    /// Stores a fault; the first one counts.
+    fn fail(&mut self, member: Option<String>, message: &'static str) {
+        if self.fault.is_none() {
+            self.fault = Some(KeyEntryFault { member, message });
+        }
+    }
+
+    /// Takes the value of a member.
+    fn set(&mut self, name: String, value: Member) {
+        let key = &mut self.key;
+        let text = match name.as_str() {
+            "kty" => &mut key.kty,
+            "kid" => &mut key.kid,
+            "alg" => &mut key.alg,
+            "use" => &mut key.usage,
+            "crv" => &mut key.crv,
+            "n" => &mut key.n,
+            "e" => &mut key.e,
+            "x" => &mut key.x,
+            "y" => &mut key.y,
+            _ => {
+                match value {
+                    Member::Null => {}
+                    Member::Texts(texts) => key.key_ops = Some(texts),
+                    _ => self.fail(Some(name), "is not a list of texts"),
+                }
+                return;
+            }
+        };
+        match value {
+            Member::Null => {}
+            Member::Text(value) => *text = Some(value),
+            _ => self.fail(Some(name), "is not a text"),
+        }
+    }
+}
+
+/// Members whose presence matters, not their value.
+fn secret<'k>(key: &'k mut Jwk, name: &str) -> Option<&'k mut Secret> {
+    Some(match name {
+        "d" => &mut key.d,
+        "p" => &mut key.p,
+        "q" => &mut key.q,
+        "dp" => &mut key.dp,
+        "dq" => &mut key.dq,
+        "qi" => &mut key.qi,
+        "oth" => &mut key.oth,
+        "k" => &mut key.k,
+        _ => return None,
+    })
+}
+
+/// Members that are read; `key_ops` is a list, the others are texts.
+const MEMBERS: [&str; 10] = [
+    "kty", "kid", "alg", "use", "key_ops", "crv", "n", "e", "x", "y",
+];
+
+impl<'de> Deserialize<'de> for KeyEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(EntryVisitor)
+    }
+}
+
+struct EntryVisitor;
+
+impl<'de> Visitor<'de> for EntryVisitor {
+    type Value = KeyEntry;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON Web Key")
+    }
+
+    fn visit_unit<E>(self) -> Result<KeyEntry, E> {
+        Ok(KeyEntry::not_an_object())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<KeyEntry, E> {
+        Ok(KeyEntry::not_an_object())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<KeyEntry, E> {
+        Ok(KeyEntry::not_an_object())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<KeyEntry, E> {
+        Ok(KeyEntry::not_an_object())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<KeyEntry, E> {
+        Ok(KeyEntry::not_an_object())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<KeyEntry, E> {
+        Ok(KeyEntry::not_an_object())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<KeyEntry, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(KeyEntry::not_an_object())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<KeyEntry, A::Error> {
+        let mut entry = KeyEntry::default();
+        let mut seen = BTreeSet::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let secret = secret(&mut entry.key, &name);
+            let is_secret = secret.is_some();
+            if let Some(secret) = secret {
+                *secret = Secret(true);
+            }
+            if is_secret || !MEMBERS.contains(&name.as_str()) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let value = map.next_value::<Member>()?;
+            if seen.insert(name.clone()) {
+                entry.set(name, value);
+            } else {
+                // Two readers could take two different values.
+                entry.fail(Some(name), "occurs twice");
+            }
+        }
+        Ok(entry)
+    }
+}
+
+/// The value of a member, as far as keys have any use for it.
+enum Member {
+    Null,
+    Text(String),
+    Texts(Vec<String>),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Member {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(MemberVisitor)
+    }
+}
+
+struct MemberVisitor;
+
+impl<'de> Visitor<'de> for MemberVisitor {
+    type Value = Member;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Member, E> {
+        Ok(Member::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Member, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Member, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Member, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Member, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Member, E> {
+        Ok(Member::Text(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Member, A::Error> {
+        let mut texts = Vec::new();
+        let mut only_texts = true;
+        while let Some(value) = list.next_element::<Member>()? {
+            match value {
+                Member::Text(text) => texts.push(text),
+                _ => only_texts = false,
+            }
+        }
+        Ok(if only_texts {
+            Member::Texts(texts)
+        } else {
+            Member::Other
+        })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Member, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Member::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use alloc::borrow::ToOwned as _;
+    use alloc::format;
+
+    fn entry(text: &str) -> KeyEntry {
+        let set: KeySet = serde_json::from_str(&format!(r#"{{"keys": [{text}]}}"#)).unwrap();
+        set.keys.first().cloned().unwrap()
+    }
+
+    #[test]
+    fn an_entry_that_is_no_key_is_kept_with_its_fault() {
+        let fault = |text: &str| {
+            let fault = entry(text).fault?;
+            Some((fault.member.unwrap_or_default(), fault.message))
+        };
+        let at = |member: &str, message| Some((member.to_owned(), message));
+        for (text, expected) in [
+            (r#"{"kty": "AKP", "x5c": 7, "alg": null}"#, None),
+            (
+                r#"{"kty": "RSA", "key_ops": ["verify"], "a": {}, "a": 1}"#,
+                None,
+            ),
+            ("null", at("", "is not an object")),
+            ("7.5", at("", "is not an object")),
+            (r#""RSA""#, at("", "is not an object")),
+            (r#"[["RSA"]]"#, at("", "is not an object")),
+            (r#"{"kid": 7}"#, at("kid", "is not a text")),
+            (r#"{"n": {"a": [1]}}"#, at("n", "is not a text")),
+            (r#"{"kty": ["RSA"]}"#, at("kty", "is not a text")),
+            (
+                r#"{"key_ops": "verify"}"#,
+                at("key_ops", "is not a list of texts"),
+            ),
+            (
+                r#"{"key_ops": ["verify", 1]}"#,
+                at("key_ops", "is not a list of texts"),
+            ),
+            (r#"{"kid": "a", "kid": "b"}"#, at("kid", "occurs twice")),
+            (r#"{"kty": null, "kty": "RSA"}"#, at("kty", "occurs twice")),
+        ] {
+            assert_eq!(fault(text), expected, "{text}");
+        }
+        let read = entry(r#"{"kty": "RSA", "kid": "a", "d": null, "use": "sig"}"#).key;
+        assert_eq!(read.usage.as_deref(), Some("sig"));
+        assert!(read.d.0 && !read.k.0);
+    }
+}
