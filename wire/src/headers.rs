@@ -145,24 +145,13 @@ impl<'a> ReadHead<'a> {
             query_ignored,
             refused_query,
         } = Target::resolve(method, raw_path, path, places.query(), unknown);
-        let takes_no_body = route.takes_no_body();
-        let (encoding, json_length) = if takes_no_body {
-            // Some clients send fields that describe a body with every request. Without a body
-            // they are ignored, and not forwarded.
-            (Encoding::Identity, None)
-        } else {
-            let json_length = known.json_length(end_of_stream, content_length);
-            let json_length = json_length.unwrap_or_else(|cause| {
-                doubt.unless(Err(cause));
-                None
-            });
-            (known.encoding(route.protocol()), json_length)
-        };
-        let content_length = content_length.filter(|bytes| !takes_no_body || *bytes > 0);
-        // The proxy answers a request of gRPC's type in gRPC, whatever its route.
-        let content_type = known
-            .content_type
-            .filter(|declared| !takes_no_body || speaks_grpc(declared));
+        let described = known.described(&route, end_of_stream, content_length);
+        let (encoding, json_length) = described.unwrap_or_else(|cause| {
+            doubt.unless(Err(cause));
+            (Encoding::Unknown, None)
+        });
+        let content_type = known.content_type_of(&route);
+        let expects_body = !route.takes_no_body();
         Self {
             method,
             path,
@@ -178,10 +167,10 @@ impl<'a> ReadHead<'a> {
             route,
             refused_query,
             chunked: known.transfer_encoding.is_some(),
-            content_type: content_type.map_or(ContentType::Absent, classify),
+            content_type,
             encoding,
             json_length,
-            content_length,
+            content_length: content_length.filter(|bytes| *bytes > 0 || expects_body),
             end_of_stream,
         }
     }
@@ -394,6 +383,29 @@ impl<'a> Known<'a> {
             (encoding, Encoding::Identity) => encoding,
             _ => Encoding::Unknown,
         }
+    }
+
+    /// Coding of the body and length of its JSON. Some clients send fields that describe a body with
+    /// every request: without a body they are ignored, and not forwarded.
+    fn described(
+        &self,
+        route: &Route<'_>,
+        end_of_stream: bool,
+        length: Option<u64>,
+    ) -> Result<(Encoding, Option<u64>), &'static str> {
+        if route.takes_no_body() {
+            return Ok((Encoding::Identity, None));
+        }
+        let json_length = self.json_length(end_of_stream, length)?;
+        Ok((self.encoding(route.protocol()), json_length))
+    }
+
+    /// Declared type of the body, ignored without one. The proxy answers a request of gRPC's type
+    /// in gRPC, whatever its route.
+    fn content_type_of(&self, route: &Route<'_>) -> ContentType<'a> {
+        self.content_type
+            .filter(|declared| !route.takes_no_body() || speaks_grpc(declared))
+            .map_or(ContentType::Absent, classify)
     }
 
     /// Declared length of the body, if consistent with its framing.
