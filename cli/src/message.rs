@@ -122,6 +122,12 @@ fn ambiguous(detail: &str) -> Refused {
     }
 }
 
+/// Whether Envoy ignores an offer of an upgrade: to HTTP/2, or to TLS in any version.
+fn is_ignored_upgrade(offer: &[u8]) -> bool {
+    let tls = offer.get(..4).unwrap_or_default();
+    offer.eq_ignore_ascii_case(b"h2c") || tls.eq_ignore_ascii_case(b"TLS/")
+}
+
 struct Head<'m> {
     method: &'m str,
     target: &'m str,
@@ -155,7 +161,10 @@ impl Head<'_> {
     /// The header map as the filter sees it.
     fn lower(&self) -> Result<Vec<Field>, Refused> {
         if self.version != Some(1) {
-            return Err(ambiguous("not http/1.1"));
+            return Err(Refused {
+                reason: Reason::HttpVersion,
+                ..ambiguous("not http/1.1")
+            });
         }
         if !METHODS.contains(&self.method) {
             return Err(ambiguous("a method that http/1.1 does not know"));
@@ -163,8 +172,9 @@ impl Head<'_> {
         if self.headers.iter().any(|(name, _)| name.contains('_')) {
             return Err(ambiguous("a header name with an underscore"));
         }
-        let upgrades =
-            values(&self.headers, "upgrade").any(|value| !value.eq_ignore_ascii_case(b"h2c"));
+        let upgrades = values(&self.headers, "upgrade")
+            .flat_map(|value| value.split(|byte| *byte == b','))
+            .any(|offer| !is_ignored_upgrade(offer.trim_ascii()));
         if upgrades
             && values(&self.headers, "connection").any(|value| {
                 value

@@ -64,8 +64,8 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
         cause: format!("not {}", denial.cause),
         ..denial.clone()
     };
-    // Only faults in the caller's own tensors and parameters may name a field.
-    let named = (Reason::Malformed..=Reason::UrlBlocked).contains(&reason);
+    // Only faults in the caller's own request may name a field.
+    let named = reason.shows_field();
     let unnamed = Denial {
         field: None,
         ..denial.clone()

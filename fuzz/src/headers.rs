@@ -75,7 +75,10 @@ fn keys(fields: &[Field], end_of_stream: bool) {
         query.split('&').filter(named).count()
     };
     assert_eq!(names(&path), 0, "{path}");
-    assert_eq!(names(&whole), usize::from(in_path), "{whole}");
+    // A query that is ignored is not part of the path.
+    if whole.contains('?') {
+        assert_eq!(names(&whole), usize::from(in_path), "{whole}");
+    }
     if in_path {
         assert!(matches!(key, Credential::ApiKey(_)) && of_field == Credential::None);
     } else {

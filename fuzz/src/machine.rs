@@ -236,6 +236,8 @@ fn head<'a>(data: &mut Unstructured<'a>) -> Result<Head<'a>> {
             .collect(),
         request_hash: RequestHash::from_request_id(data.choose(&["a", "b", "c"])?),
         route,
+        query: None,
+        chunked: data.ratio(1, 8)?,
         content_type: match data.int_in_range(0..=4)? {
             0 => ContentType::Absent,
             1 => ContentType::Json,

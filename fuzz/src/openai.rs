@@ -87,6 +87,8 @@ fn allowed(api: Api, body: &[u8]) -> bool {
         withheld: Operations::default(),
         request_hash: RequestHash::default(),
         route: Route::OpenAi { api },
+        query: None,
+        chunked: false,
         content_type: ContentType::Json,
         encoding: Encoding::Identity,
         json_length: None,

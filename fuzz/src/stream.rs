@@ -330,6 +330,8 @@ fn begin(play: &Play<'_>) -> Decision {
             model: (protocol == Protocol::OipRest).then(|| play.model.into()),
             version: None,
         },
+        query: None,
+        chunked: false,
         content_type,
         encoding: Encoding::Identity,
         json_length,

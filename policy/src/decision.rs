@@ -85,6 +85,8 @@ pub struct Decision {
     plan: BodyPlan,
     /// Declared length of the body, in bytes.
     declared: Option<u64>,
+    /// Whether a body comes in chunks.
+    chunked: bool,
     /// Length of the body, once it is complete or announced by its head.
     body_bytes: u64,
     /// Whether the body is streamed, with its head evaluated first.
@@ -172,6 +174,7 @@ impl Decision {
             stage: Stage::Over,
             plan: buffered_plan(policy, BodyFormat::Empty),
             declared: head.content_length,
+            chunked: head.chunked,
             body_bytes: 0,
             streamed: false,
             streaming: None,
@@ -418,10 +421,7 @@ impl Decision {
         checks::readable(policy, head)?;
         self.client = checks::client(policy, head)?;
         match &head.route {
-            Route::Unknown { .. } => Err(Denial::new(
-                Reason::NotAnInferenceRoute,
-                "no route has this method and path",
-            )),
+            Route::Unknown { .. } => Err(checks::no_route(head)),
             Route::WrongMethod { allow, .. } => Err(Denial {
                 allow: Some(allow),
                 ..Denial::new(
@@ -661,6 +661,12 @@ impl Decision {
 
     /// Rejects a declared length over the plan's limit before the body is read.
     fn fits(&self) -> Result<(), Denial> {
+        if self.chunked && self.plan.format == BodyFormat::Empty {
+            return Err(Denial::new(
+                Reason::Malformed,
+                "a transfer-encoding is set where no body is allowed",
+            ));
+        }
         let Some(declared) = self.declared else {
             return Ok(());
         };

@@ -24,6 +24,7 @@ pub use overload::OverloadCause;
 pub enum Reason {
     HeaderTooLarge,
     AmbiguousRequest,
+    HttpVersion,
     Unauthenticated,
     LockedOut,
     NotAnInferenceRoute,
@@ -85,9 +86,10 @@ const UNKNOWN_CALLER: &str = "a valid credential is required";
 
 impl Reason {
     /// Every reason, in order of precedence.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::HeaderTooLarge,
         Self::AmbiguousRequest,
+        Self::HttpVersion,
         Self::Unauthenticated,
         Self::LockedOut,
         Self::NotAnInferenceRoute,
@@ -142,6 +144,13 @@ impl Reason {
                 400,
                 G::InvalidArgument,
                 "the request can be read in two ways",
+            ),
+            // Only the proxy rejects for it, before the filter sees a request.
+            Self::HttpVersion => (
+                "http-version",
+                426,
+                G::InvalidArgument,
+                "HTTP/1.1 or HTTP/2 is required",
             ),
             Self::Unauthenticated => ("unauthenticated", 401, G::Unauthenticated, UNKNOWN_CALLER),
             Self::LockedOut => ("locked-out", 401, G::Unauthenticated, UNKNOWN_CALLER),
@@ -376,6 +385,38 @@ impl Reason {
         self.row().2
     }
 
+    /// Whether a rejection for this reason shows its field. The other reasons are for
+    /// unauthenticated callers, or not the caller's fault.
+    pub const fn shows_field(self) -> bool {
+        matches!(
+            self,
+            // The proxy's own rejections: what to change.
+            Self::HeaderTooLarge
+                | Self::AmbiguousRequest
+                | Self::HttpVersion
+                | Self::BodyTooLarge
+                // A query that is not taken, and the content types that are.
+                | Self::NotAnInferenceRoute
+                | Self::UnsupportedMediaType
+                // Faults in the body.
+                | Self::Malformed
+                | Self::DuplicateKey
+                | Self::TooDeep
+                | Self::Parameter
+                | Self::OutputNotAllowed
+                | Self::UnknownInput
+                | Self::DuplicateInput
+                | Self::MissingInput
+                | Self::Datatype
+                | Self::Shape
+                | Self::SizeMismatch
+                | Self::ItemTooLong
+                | Self::NotFinite
+                | Self::OutOfRange
+                | Self::UrlBlocked
+        )
+    }
+
     /// One sentence for the caller that reveals nothing about the upstream.
     pub const fn title(self) -> &'static str {
         self.row().3
@@ -409,8 +450,8 @@ impl fmt::Display for Reason {
 pub struct Denial {
     /// The reason.
     pub reason: Reason,
-    /// The invalid field of the caller's own request (`input "image"`, `input "image": dim 2`), for
-    /// authenticated callers only. It never contains the source of a limit, or names that are
+    /// The invalid field of the caller's own request (`input "image"`, `input "image": dim 2`), or
+    /// what to change, for authenticated callers only. It never contains the source of a limit, or names that are
     /// neither in the request nor in the published contract.
     pub field: Option<String>,
     /// What the contract expects of that field. Without a field it is not shown.

@@ -228,6 +228,23 @@ impl Route<'_> {
         }
     }
 
+    /// Whether a request of this route has no body: over REST, and nothing is inferred. Statistics
+    /// are left out, because to most callers they must look like an unknown path.
+    pub const fn takes_no_body(&self) -> bool {
+        match self {
+            Self::Server { protocol, .. } => !protocol.is_grpc(),
+            Self::Model {
+                protocol,
+                operation: Operation::Metadata | Operation::Ready,
+                ..
+            } => !protocol.is_grpc(),
+            Self::Model { .. }
+            | Self::OpenAi { .. }
+            | Self::WrongMethod { .. }
+            | Self::Unknown { .. } => false,
+        }
+    }
+
     /// Whether the body is a stream of messages, each a request. OpenAI's routes do not tell.
     pub const fn is_stream(&self) -> bool {
         matches!(
@@ -395,6 +412,11 @@ pub struct Head<'a> {
     pub request_hash: RequestHash,
     /// The route.
     pub route: Route<'a>,
+    /// For [`Route::Unknown`] of an inference's path with a query: the name of a parameter of that
+    /// query. Empty: the query has no name that may be shown.
+    pub query: Option<&'a str>,
+    /// Whether a body comes in chunks (`transfer-encoding`), without a declared length.
+    pub chunked: bool,
     /// Declared type of the body.
     pub content_type: ContentType<'a>,
     /// The declared content coding (`content-encoding`, and with gRPC `grpc-encoding`).

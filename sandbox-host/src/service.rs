@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Body;
 use tensorgate_audit::Outcomes;
 use tensorgate_audit::record::SOURCE_HEADER;
@@ -155,12 +155,9 @@ where
             if question == ServerQuery::Models {
                 return Ok(answer(generation.policy(), &record.caller, proofs));
             }
-            return Ok(server_answer(
-                app,
-                protocol,
-                question,
-                &record.caller.request_id,
-            ));
+            let request_id = &record.caller.request_id;
+            let answer = server_answer(app, protocol, question, request_id, &parts.method);
+            return Ok(answer);
         }
         HeadVerdict::Stream(opened) => {
             let opened = stream::open(app, generation, *opened, &parts, body, arrived, record);
@@ -449,17 +446,23 @@ async fn complete(
     Ok(reply)
 }
 
-fn server_answer(app: &App, protocol: Protocol, question: ServerQuery, request_id: &str) -> Reply {
+fn server_answer(
+    app: &App,
+    protocol: Protocol,
+    question: ServerQuery,
+    request_id: &str,
+    method: &Method,
+) -> Reply {
     let yes = match question {
         ServerQuery::Live | ServerQuery::Metadata | ServerQuery::Models => true,
         ServerQuery::Ready | ServerQuery::Health => app.ready(),
     };
-    reply::success(
-        protocol,
-        readiness(yes),
-        encode::server_answer(protocol, question, yes),
-        request_id,
-    )
+    let body = if *method == Method::HEAD {
+        Vec::new()
+    } else {
+        encode::server_answer(protocol, question, yes)
+    };
+    reply::success(protocol, readiness(yes), body, request_id)
 }
 
 /// The REST status of a model's readiness. TF Serving's clients read the state in the body.

@@ -133,6 +133,7 @@ STATUSES = {
     "unsupported-encoding": ("415", "INVALID_ARGUMENT"),
     "rate-limited": ("429", "RESOURCE_EXHAUSTED"),
     "body-too-large": ("413", "RESOURCE_EXHAUSTED"),
+    "http-version": ("426", "INVALID_ARGUMENT"),
     "backend-fault": ("502", "INTERNAL"),
 }
 

@@ -128,10 +128,7 @@ const IDENTITY: &str = "identity";
 fn message(denial: &Denial) -> String {
     let title = denial.reason.title();
     match denial.described_field() {
-        // Earlier reasons are for unauthenticated callers; later ones are not the caller's fault.
-        Some(field) if (Reason::Malformed..=Reason::UrlBlocked).contains(&denial.reason) => {
-            format!("{title}: {field}")
-        }
+        Some(field) if denial.reason.shows_field() => format!("{title}: {field}"),
         _ => title.to_owned(),
     }
 }
@@ -460,12 +457,21 @@ mod tests {
     }
 
     #[test]
-    fn no_rejection_contains_its_cause_and_only_tensor_faults_name_a_field() {
+    fn no_rejection_contains_its_cause_and_only_faults_of_the_request_name_a_field() {
         for reason in Reason::ALL {
             let expected = || Some("SHAPE".to_owned());
             let denial = Denial::with_field(reason, "FIELD", "CAUSE").expecting(expected());
             let (status, _, body) = rest(&denial);
-            let names_field = (Reason::Malformed..=Reason::UrlBlocked).contains(&reason);
+            let of_the_head = [
+                Reason::HeaderTooLarge,
+                Reason::AmbiguousRequest,
+                Reason::HttpVersion,
+                Reason::NotAnInferenceRoute,
+                Reason::UnsupportedMediaType,
+                Reason::BodyTooLarge,
+            ];
+            let names_field = (Reason::Malformed..=Reason::UrlBlocked).contains(&reason)
+                || of_the_head.contains(&reason);
             assert_eq!(status, reason.http_status());
             assert!(!body.to_string().contains("CAUSE"), "{reason}");
             let described = body.to_string().contains("FIELD: expected SHAPE");

@@ -2,6 +2,7 @@
 //! is reported as such, with a cause that contains no client data.
 
 mod media_type;
+mod target;
 
 use std::borrow::Cow;
 
@@ -17,6 +18,7 @@ use crate::{credential, route};
 pub(crate) use media_type::{
     Charset, classify, classify_text, is_token, is_token_byte, speaks_grpc,
 };
+use target::Target;
 
 /// Prefix of reserved headers, which clients must not send.
 pub const OWN_PREFIX: &[u8] = b"x-tensorgate-";
@@ -36,8 +38,11 @@ const _: () = assert!(MAX_KEY_HEADER_BYTES <= LONGEST_NAME);
 pub struct ReadHead<'a> {
     /// `:method`; empty if absent.
     pub method: &'a str,
-    /// `:path` with its query, without the key; empty if absent.
+    /// `:path` with its query, without the key; empty if absent. A query that is ignored is left
+    /// out.
     pub path: Cow<'a, str>,
+    /// Whether [`Self::path`] is without a query that is ignored.
+    pub query_ignored: bool,
     /// `x-request-id` as it arrived; empty if absent. The proxy or its client has chosen it.
     pub request_id: &'a str,
     /// The credential.
@@ -52,6 +57,9 @@ pub struct ReadHead<'a> {
     header_count: usize,
     ambiguous: Option<&'static str>,
     route: Route<'a>,
+    /// Name of a parameter that an inference does not take.
+    refused_query: Option<&'a str>,
+    chunked: bool,
     content_type: ContentType<'a>,
     encoding: Encoding,
     json_length: Option<u64>,
@@ -88,13 +96,10 @@ impl<'a> ReadHead<'a> {
                 .saturating_add(value_bytes);
             doubt.unless(known.take(name, value, places));
         }
-        let (content_length, json_length) = match known.lengths(end_of_stream) {
-            Ok(lengths) => lengths,
-            Err(cause) => {
-                doubt.unless(Err(cause));
-                (None, None)
-            }
-        };
+        let content_length = known.body_length(end_of_stream).unwrap_or_else(|cause| {
+            doubt.unless(Err(cause));
+            None
+        });
         doubt.unless(known.consistent());
 
         let unknown = if known.content_type.is_some_and(speaks_grpc) {
@@ -134,15 +139,23 @@ impl<'a> ReadHead<'a> {
             Some(key) => Credential::ApiKey(key),
             None => credential::read(places, known.api_key, known.authorization),
         };
-        let route = match path {
-            Cow::Borrowed(path) => route::resolve(method, path, unknown),
-            // A remaining query, which no route accepts.
-            Cow::Owned(_) => Route::Unknown { protocol: unknown },
-        };
-        let encoding = known.encoding(route.protocol());
+        let Target {
+            route,
+            path,
+            query_ignored,
+            refused_query,
+        } = Target::resolve(method, raw_path, path, places.query(), unknown);
+        let described = known.described(&route, end_of_stream, content_length);
+        let (encoding, json_length) = described.unwrap_or_else(|cause| {
+            doubt.unless(Err(cause));
+            (Encoding::Unknown, None)
+        });
+        let content_type = known.content_type_of(&route);
+        let expects_body = !route.takes_no_body();
         Self {
             method,
             path,
+            query_ignored,
             request_id: known.request_id.unwrap_or_default(),
             credential,
             key_in_path,
@@ -152,10 +165,12 @@ impl<'a> ReadHead<'a> {
             header_count: fields.len(),
             ambiguous: doubt.0,
             route,
-            content_type: known.content_type.map_or(ContentType::Absent, classify),
+            refused_query,
+            chunked: known.transfer_encoding.is_some(),
+            content_type,
             encoding,
             json_length,
-            content_length,
+            content_length: content_length.filter(|bytes| *bytes > 0 || expects_body),
             end_of_stream,
         }
     }
@@ -214,6 +229,8 @@ impl<'a> ReadHead<'a> {
             withheld: Operations::default(),
             request_hash: RequestHash::default(),
             route,
+            query: self.refused_query,
+            chunked: self.chunked,
             content_type: self.content_type,
             encoding: self.encoding,
             json_length: self.json_length,
@@ -368,8 +385,31 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// Declared lengths of the body and of its JSON, if consistent.
-    fn lengths(&self, end_of_stream: bool) -> Result<(Option<u64>, Option<u64>), &'static str> {
+    /// Coding of the body and length of its JSON. Some clients send fields that describe a body with
+    /// every request: without a body they are ignored, and not forwarded.
+    fn described(
+        &self,
+        route: &Route<'_>,
+        end_of_stream: bool,
+        length: Option<u64>,
+    ) -> Result<(Encoding, Option<u64>), &'static str> {
+        if route.takes_no_body() {
+            return Ok((Encoding::Identity, None));
+        }
+        let json_length = self.json_length(end_of_stream, length)?;
+        Ok((self.encoding(route.protocol()), json_length))
+    }
+
+    /// Declared type of the body, ignored without one. The proxy answers a request of gRPC's type
+    /// in gRPC, whatever its route.
+    fn content_type_of(&self, route: &Route<'_>) -> ContentType<'a> {
+        self.content_type
+            .filter(|declared| !route.takes_no_body() || speaks_grpc(declared))
+            .map_or(ContentType::Absent, classify)
+    }
+
+    /// Declared length of the body, if consistent with its framing.
+    fn body_length(&self, end_of_stream: bool) -> Result<Option<u64>, &'static str> {
         let length = self.content_length.map(digits).transpose()?;
         if let Some(coding) = self.transfer_encoding {
             if length.is_some() {
@@ -382,6 +422,15 @@ impl<'a> Known<'a> {
         if end_of_stream && length.is_some_and(|length| length > 0) {
             return Err("content-length declares a body that is not sent");
         }
+        Ok(length)
+    }
+
+    /// Declared length of the JSON in a body of this length, if consistent.
+    fn json_length(
+        &self,
+        end_of_stream: bool,
+        length: Option<u64>,
+    ) -> Result<Option<u64>, &'static str> {
         // Triton parses this one with stoi, which accepts signs, blanks and trailing text.
         let json_length = self.json_length.map(digits).transpose()?;
         if self
@@ -402,7 +451,7 @@ impl<'a> Known<'a> {
         {
             return Err("inference-header-content-length is past the body");
         }
-        Ok((length, json_length))
+        Ok(json_length)
     }
 
     fn consistent(&self) -> Result<(), &'static str> {

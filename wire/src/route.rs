@@ -15,6 +15,9 @@ use crate::limits::MAX_NAME_BYTES;
 use crate::unserved::UnservedApi;
 pub(crate) use model_card::model_card;
 
+/// Methods of liveness and readiness. Load balancers probe with HEAD.
+const PROBE: &str = "GET, HEAD";
+
 /// Route of a method and path. `unknown` is the protocol for rejecting unknown paths.
 ///
 /// A path with a query has no route, because servers might interpret the query.
@@ -29,7 +32,7 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
         (torchserve::grpc_call(call), "POST")
     } else if path == "/ping" {
         let question = ServerQuery::Ready;
-        (Some(server(Protocol::TorchRest, question)), "GET")
+        (Some(server(Protocol::TorchRest, question)), PROBE)
     } else if let Some(model_path) = path.strip_prefix("/predictions/") {
         // curl's `-T` uses PUT, and the server accepts any method.
         (torchserve::rest_path(model_path), "POST, PUT")
@@ -40,14 +43,18 @@ pub(crate) fn resolve<'a>(method: &str, path: &'a str, unknown: Protocol) -> Rou
         (Some(Route::OpenAi { api }), "POST")
     } else {
         let route = rest_path(path).or_else(|| tf_serving::rest_path(path));
-        let infer = matches!(
-            route,
+        let allow = match route {
             Some(Route::Model {
                 operation: Operation::Infer,
                 ..
-            })
-        );
-        (route, if infer { "POST" } else { "GET" })
+            }) => "POST",
+            Some(Route::Server {
+                question: ServerQuery::Live | ServerQuery::Ready,
+                ..
+            }) => PROBE,
+            _ => "GET",
+        };
+        (route, allow)
     };
     match route {
         // Most callers must not learn that these routes exist, so no other method or type is

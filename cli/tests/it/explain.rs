@@ -210,7 +210,7 @@ fn framing_that_can_be_read_in_two_ways_is_refused() {
         "ambiguous-request",
     );
     check(good.replace("Host: gate\r\n", ""), "ambiguous-request");
-    check(good.replace("HTTP/1.1", "HTTP/1.0"), "ambiguous-request");
+    check(good.replace("HTTP/1.1", "HTTP/1.0"), "http-version");
     check(good.replace("POST ", "FROB "), "ambiguous-request");
     check(
         good.replace("/infer HTTP", "/infer#x HTTP"),
@@ -220,6 +220,11 @@ fn framing_that_can_be_read_in_two_ways_is_refused() {
         add("Connection: upgrade\r\nUpgrade: websocket"),
         "ambiguous-request",
     );
+    check(
+        add("Connection: upgrade\r\nUpgrade: TLS/1.2, websocket"),
+        "ambiguous-request",
+    );
+    check(add("Connection: Upgrade\r\nUpgrade: TLS/1.2"), "allow");
     check(add("x: a\u{1}b"), "ambiguous-request");
     check(add("x : a"), "ambiguous-request");
     check(format!("{good}GET / HTTP/1.1\r\n\r\n"), "ambiguous-request");

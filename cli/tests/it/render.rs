@@ -369,7 +369,7 @@ fn replies_have_the_gates_wording(gate: &Gate) {
     );
     gate.check(get("/", "x_api_key: 1\r\n"), "ambiguous-request", 400);
     gate.check(get("/#x", ""), "ambiguous-request", 400);
-    gate.check("GET / HTTP/1.0\r\n\r\n", "ambiguous-request", 400);
+    gate.check("GET / HTTP/1.0\r\n\r\n", "http-version", 426);
     gate.check("GET / HTTP/1.1\r\n\r\n", "ambiguous-request", 400);
     gate.check(
         get("/", "Content-Length: 1\r\nContent-Length: 2\r\n"),

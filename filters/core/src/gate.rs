@@ -14,8 +14,8 @@
 //! - when a pending call completes (`waiting`, `body_streaming`),
 //! - for each message of a stream separately (`body_streaming`).
 //!
-//! A rejection is final: after a response nothing is forwarded, and there is only one response. A
-//! filter that does not need the body forwards it once the head is accepted.
+//! A rejection is final: after it nothing is forwarded, and there is only one response. The response
+//! may wait for the rest of the body, which is discarded (`lingering`). A filter that does not need the body forwards it once the head is accepted.
 
 mod arrived;
 mod body_ahead;
@@ -24,6 +24,7 @@ mod completion;
 mod delivery;
 mod forwarding;
 mod inference_stream;
+mod lingering;
 mod second_gate;
 mod settlement;
 mod signed_context;
@@ -40,7 +41,7 @@ use tensorgate_wire::{addressee, check_server_query, decode, expand};
 use crate::body::reader::{MIN_CHUNK_BYTES, read_body};
 use crate::body::{ALWAYS_BUFFERED_BYTES, Body, needs_whole_body, reads_body};
 use crate::host::{Action, Level, ListenerBounds, Proxy, SharedStore, cannot_decide};
-use crate::identify::{CallerState, PreviousFilters, identify, remove_api_key};
+use crate::identify::{CallerState, PreviousFilters, identify, remove_key_and_query};
 use crate::keys::AwaitedFetch;
 use crate::message_stream::MessageStream;
 use crate::quota::rate_limit_service::cancel_pending_charge;
@@ -55,6 +56,7 @@ use crate::store::permits::{
 use crate::upstream::{Rewrite, Upstream};
 use completion::Remainder;
 use forwarding::{Forwarded, clear_trailers};
+use lingering::Lingering;
 use settlement::PendingSettlement;
 use waiting::Waiting;
 
@@ -80,6 +82,8 @@ enum Phase {
     BehindGate,
     /// The stream ended before its body: the remaining data is discarded.
     Discarding,
+    /// Rejected; the response waits until the rest of the body was discarded. Final.
+    Lingering(Box<Lingering>),
     /// Rejected with a response. Final.
     Denied,
 }
@@ -120,6 +124,10 @@ pub struct Gate {
     ends_ns: Option<u64>,
     /// Tokens reserved for the response.
     pending_settlement: Option<Box<PendingSettlement>>,
+    /// Whether more of the request is to come.
+    incomplete: bool,
+    /// Whether the headers were forwarded.
+    dispatched: bool,
     /// Whether the end of a streamed request has arrived and is held.
     ended: bool,
     /// Body bytes in the proxy's buffer that this filter has not read.
@@ -143,6 +151,8 @@ impl Gate {
             resources: RequestResources::default(),
             ends_ns: None,
             pending_settlement: None,
+            incomplete: false,
+            dispatched: false,
             ended: false,
             unread_bytes: 0,
             late: false,
@@ -183,6 +193,7 @@ impl Gate {
             // Headers arrive once. A proxy that repeats them gets no second decision.
             return Action::Pause;
         }
+        self.incomplete = !end_of_stream;
         self.evaluate_head(proxy, end_of_stream, None)
     }
 
@@ -211,7 +222,7 @@ impl Gate {
             self.ends_ns = Some(reset_ns(limits, now.monotonic_ns));
         }
         let read = ReadHead::read_keys(&fields, end_of_stream, root.key_locations());
-        if let Err(fault) = remove_api_key(proxy, &read) {
+        if let Err(fault) = remove_key_and_query(proxy, &read) {
             return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest);
         }
         if self.outcome.record.request_id.is_empty() {
@@ -275,6 +286,7 @@ impl Gate {
         body_bytes: usize,
         end_of_stream: bool,
     ) -> Action {
+        self.incomplete = !end_of_stream;
         if !end_of_stream && self.gathers(body_bytes) {
             self.unread_bytes = body_bytes;
             return Action::Pause;
@@ -287,6 +299,7 @@ impl Gate {
             }
             Phase::Messages(..) => return self.messages(proxy, body_bytes, end_of_stream),
             Phase::Discarding => return self.discard(proxy, body_bytes),
+            Phase::Lingering(_) => return self.linger(proxy, body_bytes, end_of_stream),
             _ => {}
         }
         let Some(mut pending) = self.take_pending() else {
@@ -339,8 +352,10 @@ impl Gate {
 
     /// Handles the trailers: the body is complete, although no body callback said so.
     pub fn on_request_trailers(&mut self, proxy: &mut dyn Proxy) -> Action {
+        self.incomplete = false;
         match self.phase {
             Phase::Fresh | Phase::Denied => return Action::Pause,
+            Phase::Lingering(_) => return self.end_linger(proxy),
             Phase::Waiting(_) => return self.wait_with_trailers(),
             // They may carry the verdict of the first gate.
             Phase::BehindGate => return Action::Continue,
@@ -402,6 +417,7 @@ impl Gate {
             | Phase::PassThrough
             | Phase::Messages(..)
             | Phase::Discarding
+            | Phase::Lingering(_)
             | Phase::Denied => {}
         }
         self.outcome.number(proxy);
@@ -433,6 +449,11 @@ impl Gate {
         }
         self.resources.body_memory.release(proxy);
         self.outcome.done(proxy);
+        self.release_permits(proxy);
+    }
+
+    /// Releases the concurrency permits.
+    fn release_permits(&mut self, proxy: &mut dyn Proxy) {
         let places = core::mem::take(&mut self.resources.permits);
         if places.is_empty() {
             return;

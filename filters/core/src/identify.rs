@@ -132,9 +132,13 @@ pub(crate) fn identify(
     }
 }
 
-/// Removes an API key that is part of a header field. The proxy then cannot log or forward the key.
-pub(crate) fn remove_api_key(proxy: &mut dyn Proxy, read: &ReadHead<'_>) -> Result<(), HostFault> {
-    if read.key_in_path {
+/// Removes an API key that is part of a header field, and a query that is ignored. The proxy then
+/// cannot log or forward them.
+pub(crate) fn remove_key_and_query(
+    proxy: &mut dyn Proxy,
+    read: &ReadHead<'_>,
+) -> Result<(), HostFault> {
+    if read.key_in_path || read.query_ignored {
         proxy.set_request_header(":path", &read.path)?;
     }
     if read.key_in_cookie {

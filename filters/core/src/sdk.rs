@@ -236,7 +236,12 @@ impl Context for Stream {
     fn on_grpc_call_response(&mut self, token: u32, status: u32, _: usize) {
         let answer = limits::answer(self.host, status);
         let mut gate = self.gate.borrow_mut();
+        let waited = gate.waits();
         gate.on_rate_limit_response(&mut self.host, token, answer);
+        drop(gate);
+        if !waited {
+            self.waiting.note(self.host.request, &self.gate);
+        }
     }
 
     fn on_done(&mut self) -> bool {
@@ -260,7 +265,13 @@ impl HttpContext for Stream {
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> types::Action {
         let mut gate = self.gate.borrow_mut();
-        to_sdk(gate.on_request_body(&mut self.host, body_size, end_of_stream))
+        let waited = gate.waits();
+        let action = gate.on_request_body(&mut self.host, body_size, end_of_stream);
+        drop(gate);
+        if !waited {
+            self.waiting.note(self.host.request, &self.gate);
+        }
+        to_sdk(action)
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> types::Action {

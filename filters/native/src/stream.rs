@@ -197,6 +197,12 @@ impl Stream {
         self
     }
 
+    /// Sets the version of HTTP, as Envoy names it; none by default.
+    pub fn set_http_version(&mut self, version: &str) {
+        let path = "request.protocol".to_owned();
+        self.io.properties.insert(path, version.to_owned());
+    }
+
     /// Sets both clocks.
     pub fn set_now(&mut self, now: Now) {
         self.io.now = now;

@@ -70,6 +70,20 @@ pub(super) fn client(policy: &Policy, head: &Head<'_>) -> Result<Option<ClientId
     }
 }
 
+/// The denial of a path that is no route. A query on an inference's path is named, because the
+/// caller may not know that a library adds it.
+pub(super) fn no_route(head: &Head<'_>) -> Denial {
+    let text = match head.query {
+        None => {
+            let cause = "no route has this method and path";
+            return Denial::new(Reason::NotAnInferenceRoute, cause);
+        }
+        Some("") => String::from("an inference takes no query"),
+        Some(name) => format!("an inference takes no query: leave out {}", quote(name)),
+    };
+    Denial::with_field(Reason::NotAnInferenceRoute, text.clone(), text)
+}
+
 /// Whether the declared type fits the route; `operation` is `None` on server routes. A REST request
 /// without a body may declare any valid media type.
 pub(super) fn media_type(
@@ -121,16 +135,15 @@ pub(super) fn media_type(
         ContentType::Other(declared) => quote(declared),
         ContentType::Malformed => "a malformed content type".into(),
     };
-    Err(Denial::new(
+    let types = types(policy, protocol, operation);
+    Err(Denial::with_field(
         Reason::UnsupportedMediaType,
-        format!(
-            "{declared} is not accepted on this route, which takes {}",
-            types(policy, protocol, operation)
-        ),
+        format!("this route takes {types}"),
+        format!("{declared} is not accepted on this route, which takes {types}"),
     ))
 }
 
-/// The content types that a route accepts, for the log.
+/// The content types that a route accepts. Callers see them: they do not depend on grants.
 fn types(policy: &Policy, protocol: Protocol, operation: Option<Operation>) -> String {
     let (tensors, takes_files) = match (protocol, operation) {
         (Protocol::OipGrpc | Protocol::TfGrpc | Protocol::TorchGrpc, _) => {
@@ -155,7 +168,7 @@ fn types(policy: &Policy, protocol: Protocol, operation: Option<Operation>) -> S
         ) => ("any valid type", false),
     };
     if takes_files && !policy.raw_types.is_empty() {
-        format!("{tensors}, or a content type of a model with accepts.raw")
+        format!("{tensors}, or what a model that takes files accepts")
     } else {
         tensors.into()
     }

@@ -112,18 +112,21 @@ pub(super) fn rest_plan(
                 ..plan
             })
         }
-        (_, accepts, _) => Err(Denial::new(
-            Reason::UnsupportedMediaType,
-            alloc::format!(
-                "model \"{}\" takes no body of this content type: it accepts {}",
-                model.name(),
-                types(accepts)
-            ),
-        )),
+        (_, accepts, _) => {
+            let types = types(accepts);
+            Err(Denial::with_field(
+                Reason::UnsupportedMediaType,
+                alloc::format!("this model takes {types}"),
+                alloc::format!(
+                    "model \"{}\" takes no body of this content type: it accepts {types}",
+                    model.name()
+                ),
+            ))
+        }
     }
 }
 
-/// The content types that a model accepts, for the log.
+/// The content types that a model accepts. Callers with a grant for the model see them.
 fn types(accepts: &Accepts) -> String {
     match accepts {
         Accepts::Raw { content_types, .. } => content_types.join(", "),

@@ -68,6 +68,8 @@ fn rest(model: &'static str) -> Head<'static> {
             model: Some(model.into()),
             version: None,
         },
+        query: None,
+        chunked: false,
         content_type: ContentType::Json,
         encoding: Encoding::Identity,
         json_length: None,

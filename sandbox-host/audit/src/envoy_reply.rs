@@ -21,47 +21,100 @@ pub enum Details {
     Any,
 }
 
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The reason.
+    pub reason: Reason,
+    /// The replies that have it.
+    pub details: Details,
+    /// What the sender has to change, where that is known.
+    pub advice: Option<&'static str>,
+}
+
+const fn row(reason: Reason, details: Details) -> Row {
+    Row {
+        reason,
+        details,
+        advice: None,
+    }
+}
+
+/// A row with advice for these details.
+const fn advised(reason: Reason, details: &'static [&'static str], advice: &'static str) -> Row {
+    Row {
+        reason,
+        details: Details::Are(details),
+        advice: Some(advice),
+    }
+}
+
 /// The first matching row counts. The last one matches the rest: a trapped VM, an overloaded Envoy,
 /// and details of later versions.
-pub const REASONS: [(Reason, Details); 9] = [
-    (
+pub static ROWS: [Row; 13] = [
+    advised(
         Reason::HeaderTooLarge,
-        Details::Are(&["http1.headers_too_large", "http1.too_many_headers"]),
+        &["http1.headers_too_large", "http1.too_many_headers"],
+        "send fewer or shorter header fields",
     ),
-    (
+    advised(
+        Reason::HttpVersion,
+        &["low_version"],
+        "HTTP/1.0 is not served (in nginx: proxy_http_version 1.1)",
+    ),
+    advised(
+        Reason::AmbiguousRequest,
+        &["upgrade_failed"],
+        "leave out the upgrade field: no other protocol is offered",
+    ),
+    advised(
+        Reason::AmbiguousRequest,
+        &[
+            "http1.content_length_and_chunked_not_allowed",
+            "http1.invalid_transfer_encoding",
+        ],
+        "send content-length or transfer-encoding: chunked, and not both",
+    ),
+    advised(
+        Reason::AmbiguousRequest,
+        &["http1.unexpected_underscore", "http2.unexpected_underscore"],
+        "leave out header fields with an underscore in their name",
+    ),
+    row(
         Reason::BodyTooLarge,
         Details::Are(&["request_payload_too_large"]),
     ),
-    (
+    row(
         Reason::BackendTimeout,
         Details::Are(&["response_timeout", "upstream_per_try_timeout"]),
     ),
     // A request that does not arrive in time is not complete.
-    (
+    advised(
         Reason::Malformed,
-        Details::Are(&[
+        &[
             "stream_idle_timeout",
             "request_header_timeout",
             "request_overall_timeout",
             "max_duration_timeout",
-        ]),
+        ],
+        "it did not arrive in time",
     ),
-    (
+    row(
         Reason::BackendUnavailable,
         Details::Begin("upstream", &["no_healthy_upstream", "cluster_not_found"]),
     ),
-    (
+    row(
         Reason::NotAnInferenceRoute,
         Details::Are(&["route_not_found", "absolute_path_rejected"]),
     ),
     // Envoy's own filter, if it is installed before the gate.
-    (
+    row(
         Reason::Unauthenticated,
         Details::Of("jwt_authn_access_denied"),
     ),
-    // Framing, hosts, paths and header names that are ambiguous; upgrades; HTTP/1.0.
-    (Reason::AmbiguousRequest, Details::OfTheClient),
-    (Reason::Overloaded, Details::Any),
+    // Framing, hosts and paths that are ambiguous.
+    row(Reason::AmbiguousRequest, Details::OfTheClient),
+    row(Reason::Overloaded, Details::Any),
 ];
 
 /// The details of rejections before Envoy creates the request ID: these, and all of its codecs'.
@@ -78,6 +131,17 @@ pub const NAMELESS: [&str; 7] = [
 /// The prefixes of the codecs' details.
 pub const CODECS: [&str; 2] = ["http1.", "http2."];
 
+impl Details {
+    /// Whether all of these are of rejections before Envoy creates the request ID.
+    pub fn are_nameless(self) -> bool {
+        let is_nameless = |details: &&str| {
+            NAMELESS.iter().any(|known| known == details)
+                || CODECS.iter().any(|codec| details.starts_with(codec))
+        };
+        matches!(self, Self::Are(all) if all.iter().all(is_nameless))
+    }
+}
+
 /// The reason that a caller sees with this status from a filter, if there is only one. Blocked
 /// clients and those whose model is unknown get theirs from the host.
 pub(crate) fn only_reason(status: u16) -> Option<Reason> {
@@ -90,14 +154,26 @@ pub(crate) fn only_reason(status: u16) -> Option<Reason> {
     reasons.next().filter(|_| reasons.next().is_none())
 }
 
-/// The reason for one of Envoy's own replies.
-pub fn reason(details: &str, status: u16) -> Reason {
-    let row = REASONS.iter().find(|(_, matches)| match matches {
+/// The row of one of Envoy's own replies.
+fn row_of(details: &str, status: u16) -> Option<&'static Row> {
+    ROWS.iter().find(|row| match row.details {
         Details::Are(all) => all.contains(&details),
         Details::Begin(start, all) => details.starts_with(start) || all.contains(&details),
         Details::Of(start) => details.starts_with(start),
         Details::OfTheClient => status < 500 || status == 501,
         Details::Any => true,
-    });
-    row.map_or(Reason::Overloaded, |(reason, _)| *reason)
+    })
+}
+
+/// The reason for one of Envoy's own replies.
+pub fn reason(details: &str, status: u16) -> Reason {
+    row_of(details, status).map_or(Reason::Overloaded, |row| row.reason)
+}
+
+/// The cause of one of Envoy's own replies, for the audit log.
+pub(crate) fn cause(details: &str, status: u16) -> String {
+    match row_of(details, status).and_then(|row| row.advice) {
+        Some(advice) => format!("{details}: {advice}"),
+        None => details.to_owned(),
+    }
 }

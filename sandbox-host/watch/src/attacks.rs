@@ -92,7 +92,7 @@ pub(super) const ATTACKS: [Attack; 16] = [
     attack(9, "probing", "source 10.0.1.1", |day| {
         day.add(5, 6, |seen, at| {
             // A server decides about the last ones.
-            let reasons = &Reason::ALL[9..35];
+            let reasons = &Reason::ALL[10..36];
             seen.source = Some(address([10, 0, 1], 1));
             deny(seen, reasons[at as usize % reasons.len()]);
         });

@@ -69,6 +69,8 @@ fn a_plain_head_is_read_completely() {
                 model: Some("m".into()),
                 version: None,
             },
+            query: None,
+            chunked: false,
             content_type: ContentType::Json,
             encoding: Encoding::Identity,
             json_length: None,
@@ -439,4 +441,62 @@ fn an_authority_names_one_host() {
         let expected = ambiguous.then_some("the authority is not one host");
         assert_eq!(head(&fields, false).ambiguous, expected, "{authority}");
     }
+}
+
+#[test]
+fn what_describes_a_body_is_ignored_on_a_request_without_one() {
+    let get = |extra: &[(&str, &str)]| {
+        let mut fields = vec![(":method".to_owned(), "GET".to_owned())];
+        fields.push((":path".to_owned(), "/v2/models/m/ready".to_owned()));
+        fields.extend(
+            extra
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        fields
+    };
+    for (name, value) in [
+        ("content-type", "application/json"),
+        ("content-type", ";;"),
+        ("content-encoding", "gzip"),
+        ("content-encoding", "br"),
+        ("grpc-encoding", "gzip"),
+        ("inference-header-content-length", "12"),
+        ("inference-header-content-length", "012"),
+        ("inference-header-content-length", "x"),
+        ("content-length", "0"),
+    ] {
+        let fields = get(&[(name, value)]);
+        let read =
+            ReadHead::read(&fields, true).into_head(Identity::Missing, &Templates::default());
+        assert_eq!(read.ambiguous, None, "{name}: {value}");
+        assert_eq!(read.content_type, ContentType::Absent, "{name}: {value}");
+        assert_eq!(read.encoding, Encoding::Identity, "{name}: {value}");
+        assert_eq!((read.json_length, read.content_length), (None, None));
+    }
+    // What could be read as a body is not ignored.
+    for (name, value, length, chunked) in [
+        ("content-length", "2", Some(2), false),
+        ("transfer-encoding", "chunked", None, true),
+    ] {
+        let fields = get(&[(name, value)]);
+        let read =
+            ReadHead::read(&fields, false).into_head(Identity::Missing, &Templates::default());
+        assert_eq!((read.content_length, read.chunked), (length, chunked));
+    }
+    let grpc = get(&[("content-type", "application/grpc")]);
+    let read = ReadHead::read(&grpc, true).into_head(Identity::Missing, &Templates::default());
+    assert_eq!(read.content_type, ContentType::Grpc);
+}
+
+#[test]
+fn an_ignored_query_is_not_part_of_the_path() {
+    let fields = [(":method", "GET"), (":path", "/v1/models?client_version=1")];
+    let read = ReadHead::read(&fields, true);
+    assert_eq!((&*read.path, read.query_ignored), ("/v1/models", true));
+    let fields = [(":method", "POST"), (":path", "/v2/models/m/infer?trace=1")];
+    let read = ReadHead::read(&fields, false);
+    assert_eq!(&*read.path, "/v2/models/m/infer?trace=1");
+    let head = read.into_head(Identity::Missing, &Templates::default());
+    assert_eq!(head.query, Some("trace"));
 }

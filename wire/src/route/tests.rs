@@ -75,6 +75,16 @@ fn every_route_of_the_protocol_is_known_by_its_exact_path() {
             server(Protocol::OipRest, ServerQuery::Live),
         ),
         (
+            "HEAD",
+            "/v2/health/ready",
+            server(Protocol::OipRest, ServerQuery::Ready),
+        ),
+        (
+            "HEAD",
+            "/ping",
+            server(Protocol::TorchRest, ServerQuery::Ready),
+        ),
+        (
             "GET",
             "/v2/health/ready",
             server(Protocol::OipRest, ServerQuery::Ready),
@@ -272,8 +282,12 @@ fn a_configuration_is_metadata_in_another_form() {
 fn a_known_path_with_another_method_names_the_one_it_allows() {
     for (method, path, protocol, allow) in [
         ("POST", "/v2", Protocol::OipRest, "GET"),
-        ("HEAD", "/v2/health/live", Protocol::OipRest, "GET"),
-        ("get", "/v2/health/live", Protocol::OipRest, "GET"),
+        ("HEAD", "/v2", Protocol::OipRest, "GET"),
+        ("HEAD", "/v2/models/m/ready", Protocol::OipRest, "GET"),
+        ("HEAD", "/v1/models", Protocol::OpenAi, "GET"),
+        ("POST", "/v2/health/live", Protocol::OipRest, "GET, HEAD"),
+        ("head", "/v2/health/live", Protocol::OipRest, "GET, HEAD"),
+        ("get", "/v2/health/live", Protocol::OipRest, "GET, HEAD"),
         ("GET", "/v2/models/m/infer", Protocol::OipRest, "POST"),
         ("PUT", "/v2/models/m/infer", Protocol::OipRest, "POST"),
         ("POST ", "/v2/models/m/infer", Protocol::OipRest, "POST"),
@@ -311,7 +325,7 @@ fn a_known_path_with_another_method_names_the_one_it_allows() {
             "POST, PUT",
         ),
         ("put", "/predictions/m", Protocol::TorchRest, "POST, PUT"),
-        ("POST", "/ping", Protocol::TorchRest, "GET"),
+        ("POST", "/ping", Protocol::TorchRest, "GET, HEAD"),
         (
             "GET",
             "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping",

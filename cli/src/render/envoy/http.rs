@@ -18,6 +18,13 @@ const CERTIFICATE_CONNECTION_MS: u64 = 900_000;
 /// Drain time for streams when Envoy stops, milliseconds.
 const DRAIN_MS: u64 = 5_000;
 
+/// Offers of an upgrade that are ignored, as RFC 2817 and RFC 9110 (7.8) allow. Java's common HTTP
+/// client offers TLS with each request without a body. Other offers are rejected: a server behind
+/// might accept them.
+pub fn ignored_upgrades() -> Node {
+    list![map! {"prefix" => "TLS/", "ignore_case" => true}]
+}
+
 /// A route to the host. The timeout starts at the last byte of the request; 0 disables it.
 fn route(
     matched: Node,
@@ -116,6 +123,7 @@ pub fn connection_manager(
         "common_http_protocol_options" => Node::Map(lifetimes),
         "http_protocol_options" => map! {
             "accept_http_10" => false,
+            "ignore_http_11_upgrade" => ignored_upgrades(),
             "allow_chunked_length" => false,
             "enable_trailers" => false,
         },

@@ -4,8 +4,8 @@
 //! other local reply is mapped to the closest reason. Bodies and statuses come from `wire`; this
 //! module only maps replies to reasons.
 
-use tensorgate_audit::envoy_reply::{CODECS, Details, NAMELESS, OURS, REASONS};
-use tensorgate_policy::{Denial, Protocol, Reason};
+use tensorgate_audit::envoy_reply::{CODECS, Details, NAMELESS, OURS, ROWS, Row};
+use tensorgate_policy::{Denial, Protocol};
 use tensorgate_wire::Answer;
 
 use crate::render::node::{Node, map};
@@ -50,19 +50,21 @@ fn expression(details: Details) -> String {
 /// The `local_reply_config`.
 pub fn config() -> Node {
     let nameless = nameless();
-    let mappers = REASONS.iter().flat_map(|(reason, details)| {
-        let matches = &expression(*details);
-        [
-            mapper(
-                &format!("({matches}) && {nameless} && {IS_GRPC}"),
-                grpc(*reason, ""),
-            ),
-            mapper(
-                &format!("({matches}) && {IS_GRPC}"),
-                grpc(*reason, REQUEST_ID),
-            ),
-            mapper(&format!("({matches}) && {nameless}"), rest(*reason, "")),
-            mapper(matches, rest(*reason, REQUEST_ID)),
+    let mappers = ROWS.iter().flat_map(|row| {
+        let matches = &expression(row.details);
+        let is_grpc = |matches: &str| format!("{matches} && {IS_GRPC}");
+        if row.details.are_nameless() {
+            return vec![
+                mapper(&is_grpc(&format!("({matches})")), grpc(row, "")),
+                mapper(matches, rest(row, "")),
+            ];
+        }
+        let without_id = format!("({matches}) && {nameless}");
+        vec![
+            mapper(&is_grpc(&without_id), grpc(row, "")),
+            mapper(&is_grpc(&format!("({matches})")), grpc(row, REQUEST_ID)),
+            mapper(&without_id, rest(row, "")),
+            mapper(matches, rest(row, REQUEST_ID)),
         ]
     });
     map! {"mappers" => mappers.collect::<Vec<_>>()}
@@ -75,18 +77,25 @@ struct Reply {
     headers: Vec<Node>,
 }
 
+/// The rejection that a row stands for.
+fn denial(row: &Row) -> Denial {
+    match row.advice {
+        Some(advice) => Denial::with_field(row.reason, advice, ""),
+        None => Denial::new(row.reason, ""),
+    }
+}
+
 /// Problem details; an empty id is omitted.
-fn rest(reason: Reason, id: &str) -> Reply {
-    let (status, headers, body) =
-        match Answer::to_denial(&Denial::new(reason, ""), Protocol::OipRest, id) {
-            Answer::Rest {
-                status,
-                headers,
-                body,
-            } => (status, headers, body),
-            // Not reached: REST requests get REST answers.
-            Answer::Grpc { headers, .. } => (reason.http_status(), headers, Vec::new()),
-        };
+fn rest(row: &Row, id: &str) -> Reply {
+    let (status, headers, body) = match Answer::to_denial(&denial(row), Protocol::OipRest, id) {
+        Answer::Rest {
+            status,
+            headers,
+            body,
+        } => (status, headers, body),
+        // Not reached: REST requests get REST answers.
+        Answer::Grpc { headers, .. } => (row.reason.http_status(), headers, Vec::new()),
+    };
     let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let content_type = headers
         .iter()
@@ -100,9 +109,10 @@ fn rest(reason: Reason, id: &str) -> Reply {
 }
 
 /// A trailers-only reply; the text becomes `grpc-message`.
-fn grpc(reason: Reason, id: &str) -> Reply {
+fn grpc(row: &Row, id: &str) -> Reply {
+    let reason = row.reason;
     let (status, mut headers, message) =
-        match Answer::to_denial(&Denial::new(reason, ""), Protocol::OipGrpc, id) {
+        match Answer::to_denial(&denial(row), Protocol::OipGrpc, id) {
             Answer::Grpc {
                 status,
                 message,
@@ -151,4 +161,29 @@ fn added(headers: &[(&'static str, String)]) -> Vec<Node> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_reply_says_what_to_change_where_that_is_known() {
+        let config = serde_json::to_value(config()).unwrap();
+        let mappers = config["mappers"].as_array().unwrap();
+        let texts: Vec<_> = mappers
+            .iter()
+            .filter_map(|mapper| mapper["body_format_override"]["json_format"]["error"].as_str())
+            .collect();
+        let advice: Vec<_> = ROWS.iter().filter_map(|row| row.advice).collect();
+        assert!(!advice.is_empty());
+        for advice in advice {
+            let is_told = texts.iter().any(|text| text.ends_with(advice));
+            assert!(is_told, "{advice}: {texts:?}");
+        }
+        let old = mappers.iter().filter(|mapper| mapper["status_code"] == 426);
+        assert_eq!(old.count(), 2, "one for gRPC, and none with an id");
+    }
 }

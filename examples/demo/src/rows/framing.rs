@@ -110,6 +110,11 @@ pub fn rows(keys: &Keys, split: &Split) -> Vec<Row> {
             ),
         ),
         deny(
+            "a request in HTTP/1.0, as nginx sends it",
+            "http-version",
+            Request::Bytes(b"GET /v2 HTTP/1.0\r\nhost: gate.example\r\n\r\n".to_vec()),
+        ),
+        deny(
             "an inference by GET",
             "method-not-allowed",
             http("GET", &infer_path("digits"), &[credential], Vec::new()),

@@ -53,6 +53,7 @@ impl Gate {
         {
             return self.refuse(proxy, pending, denial);
         }
+        self.dispatched = true;
         self.keep_reservations(&pending.upstream.request_id);
         self.phase = match rest {
             Remainder::None => Phase::Forwarded,
@@ -149,7 +150,10 @@ impl Gate {
         let upstream = &pending.upstream;
         let (protocol, request_id) = (upstream.answer_protocol(), &self.outcome.record.request_id);
         let answer = Answer::to_denial_of_path(&told, protocol, request_id, &upstream.path);
-        self.respond(proxy, &told, &answer)
+        match self.begin_linger(proxy, pending) {
+            Some(bounds) => self.deny_after_body(proxy, &told, answer, bounds),
+            None => self.respond(proxy, &told, &answer),
+        }
     }
 
     /// Rejects a request of which no more than the protocol is known.
@@ -167,12 +171,17 @@ impl Gate {
     fn respond(&mut self, proxy: &mut dyn Proxy, denial: &Denial, answer: &Answer) -> Action {
         self.phase = Phase::Denied;
         self.outcome.denied(proxy, denial);
+        self.send_answer(proxy, answer);
+        Action::Pause
+    }
+
+    /// Sends a response of which the outcome is recorded.
+    pub(super) fn send_answer(&self, proxy: &mut dyn Proxy, answer: &Answer) {
         if let Err(fault) = proxy.respond(answer) {
-            let request_id = &self.outcome.record.request_id;
             // The request stays on hold, and the proxy's own timeout ends it.
+            let request_id = &self.outcome.record.request_id;
             proxy.log(Level::Error, &format!("request {request_id}: {fault}"));
         }
-        Action::Pause
     }
 }
 

@@ -51,11 +51,12 @@ struct PendingLimits {
 }
 
 impl Gate {
-    /// Whether the request waits for a key, or whether body delivery is still unknown. The caller
-    /// then calls [`Self::wake`] once [`Self::is_due`] is true.
+    /// Whether the request waits for a key, a response waits for the end of its request, or body
+    /// delivery is still unknown. The caller then calls [`Self::wake`] once [`Self::is_due`] is true.
     pub fn waits(&self) -> bool {
         match &self.phase {
             Phase::Waiting(waiting) => matches!(waiting.what, WaitReason::Keys(..)),
+            Phase::Lingering(_) => true,
             _ => self.is_delivery_unknown(),
         }
     }
@@ -96,6 +97,7 @@ impl Gate {
                 // The call's own answer or timeout ends that wait.
                 WaitReason::Limits(_) => false,
             },
+            Phase::Lingering(lingering) => lingering.is_due(now_ns),
             _ => self.is_delivery_unknown(),
         }
     }
@@ -103,6 +105,10 @@ impl Gate {
     /// Ends the wait, evaluates the buffered data and resumes the stream if allowed. Called from a
     /// callback that is not the stream's own.
     pub fn wake(&mut self, proxy: &mut dyn Proxy) {
+        if matches!(self.phase, Phase::Lingering(_)) {
+            self.end_linger(proxy);
+            return;
+        }
         if let Some(denial) = self.detect_undelivered(proxy)
             && let Some(pending) = self.take_pending()
         {

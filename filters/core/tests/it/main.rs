@@ -20,6 +20,7 @@ mod heads;
 mod host_calls;
 mod key_locations;
 mod keys;
+mod lingering;
 mod lockout;
 mod lockout_sources;
 mod noise;

@@ -58,6 +58,8 @@ fn operations_outside_a_tokens_scope_are_not_granted() {
             withheld: withheld.iter().copied().collect::<Operations>(),
             request_hash: RequestHash::default(),
             route: route.clone(),
+            query: None,
+            chunked: false,
             content_type: ContentType::Json,
             encoding: Encoding::Identity,
             json_length: None,

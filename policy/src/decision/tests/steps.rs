@@ -278,6 +278,59 @@ fn a_request_without_a_body_may_declare_none() {
 }
 
 #[test]
+fn a_body_in_chunks_is_refused_where_none_may_come() {
+    for head in [
+        asked(Operation::Ready, "digits", None),
+        server(Protocol::OipRest, ServerQuery::Live),
+    ] {
+        let chunked = Head {
+            chunked: true,
+            ..head
+        };
+        assert_eq!(reason(&head_step(&chunked)), Some(Reason::Malformed));
+    }
+    let inference = Head {
+        chunked: true,
+        content_length: None,
+        ..rest("digits")
+    };
+    assert!(matches!(head_step(&inference), Step::ReadBody(_)));
+}
+
+#[test]
+fn a_rejection_names_what_the_caller_has_to_change() {
+    let field = |head: &Head<'static>| match head_step(head) {
+        Step::Deny(denial) => denial.field,
+        step => panic!("{step:?}"),
+    };
+    let unknown = |query| Head {
+        route: Route::Unknown {
+            protocol: Protocol::OipRest,
+        },
+        query,
+        ..rest("digits")
+    };
+    assert_eq!(field(&unknown(None)), None);
+    for (query, expected) in [
+        ("trace", "an inference takes no query: leave out \"trace\""),
+        ("", "an inference takes no query"),
+    ] {
+        assert_eq!(field(&unknown(Some(query))).as_deref(), Some(expected));
+    }
+    let form = Head {
+        route: Route::OpenAi {
+            api: crate::request::Api::Chat,
+        },
+        content_type: ContentType::Other("application/x-www-form-urlencoded".into()),
+        ..rest("")
+    };
+    assert_eq!(
+        field(&form).as_deref(),
+        Some("this route takes application/json")
+    );
+}
+
+#[test]
 fn a_declared_length_is_refused_only_beyond_the_bound() {
     let limit = u64::try_from(BODY_BYTES).unwrap();
     for head in [rest("digits"), grpc(Operation::Infer)] {

@@ -80,6 +80,10 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
     let forwarded = said.outcome.verdict == "allow" || said.is_forwarded;
     let from_host = forwarded && details == FROM_THE_HOST;
     let known = said.outcome;
+    // The host, or the filter, knows the cause of what they have seen.
+    let is_envoys = outcome.by == By::Envoy && outcome.verdict == Verdict::Deny;
+    let cause = (is_envoys && !forwarded && !details.is_empty() && details != FROM_THE_HOST)
+        .then(|| envoy_reply::cause(&details, status));
     let decision = Decision {
         request_id: known.request_id.or(said.forwarded_id),
         client_request_id: Some(client_request_id).filter(|id| !id.is_empty()),
@@ -96,7 +100,7 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
         model: known.model,
         operation: known.operation,
         rule: known.rule,
-        detail: known.detail,
+        detail: known.detail.or(cause),
         shadow: known.shadow,
         status,
         grpc_status: grpc_status(&response),

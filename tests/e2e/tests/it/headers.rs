@@ -164,10 +164,10 @@ async fn a_flood_of_fields_over_http2_harms_only_itself() {
 async fn bytes_that_are_not_http_get_no_useful_answer() {
     let stack = Lease::of(policy::vectors_policy("main.json")).await;
     for (noise, status) in [
-        (b"GET / HTTP/0.9\r\n\r\n".to_vec(), Some(400)),
+        (b"GET / HTTP/0.9\r\n\r\n".to_vec(), Some(426)),
         (
             b"GET /v2/health/live HTTP/1.0\r\nhost: a\r\n\r\n".to_vec(),
-            Some(400),
+            Some(426),
         ),
         (b"GET /v2/health/live HTTP/1.1\r\n\r\n".to_vec(), Some(400)),
         (
@@ -209,7 +209,7 @@ async fn an_answer_has_our_request_id_or_none_and_never_the_callers() {
         assert_eq!(reply.header("x-request-id").is_some(), named, "{head}");
     };
     // Rejected by Envoy before it has assigned an id, rejected by the filter, and answered.
-    check(&format!("GET /v2 HTTP/1.0\r\n{theirs}"), 400, false).await;
+    check(&format!("GET /v2 HTTP/1.0\r\n{theirs}"), 426, false).await;
     check(
         &format!("GET /v2 HTTP/1.1\r\n{theirs}x_y: 1\r\n"),
         400,
@@ -238,6 +238,8 @@ async fn an_answer_has_our_request_id_or_none_and_never_the_callers() {
 
 /// A client's offer to upgrade to HTTP/2 (RFC 7540, 3.2).
 const H2C: &str = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n";
+/// A client's offer to upgrade to TLS (RFC 2817).
+const TLS: &str = "connection: upgrade\r\nupgrade: TLS/1.2\r\n";
 /// A client's offer to upgrade to another protocol.
 const WEBSOCKET: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
@@ -288,6 +290,15 @@ async fn no_request_target_form_and_no_upgrade_reaches_another_route() {
         (plain(path), H2C, infer.as_str(), allowed()),
         (plain(managed), H2C, nothing, nowhere()),
         (at_host(managed), H2C, nothing, nowhere()),
+        // An offer of TLS is ignored, as Java's clients expect, and no other with it.
+        (plain(path), TLS, infer.as_str(), allowed()),
+        (plain(managed), TLS, nothing, nowhere()),
+        (
+            plain(path),
+            "connection: upgrade\r\nupgrade: TLS/1.2, websocket\r\n",
+            &infer,
+            odd(),
+        ),
         (plain(path), WEBSOCKET, &infer, odd()),
         (plain(managed), WEBSOCKET, nothing, odd()),
         // A field of another protocol that does not apply.
@@ -324,5 +335,5 @@ async fn no_request_target_form_and_no_upgrade_reaches_another_route() {
     assert!(!told.contains("HTTP/1.1 2"), "{told}");
     let after = ask::good(stack.gate, &[]).await;
     assert_eq!(seen(after), allowed());
-    assert_eq!(stack.backend.seen().len(), 3);
+    assert_eq!(stack.backend.seen().len(), 4);
 }

@@ -7,7 +7,9 @@ use tensorgate_policy::{Protocol, Reason};
 
 /// Reasons that no request alone can cause: failures of the gate and of what is behind it, and
 /// blocks of clients.
-const NOT_BY_A_REQUEST: [Reason; 11] = [
+const NOT_BY_A_REQUEST: [Reason; 12] = [
+    // Only Envoy rejects for it.
+    Reason::HttpVersion,
     Reason::Overloaded,
     Reason::Blocked,
     Reason::HandlerRejected,

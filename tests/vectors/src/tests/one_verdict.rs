@@ -203,6 +203,8 @@ fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyPlan) {
             model: rest.then(|| "m".into()),
             version: None,
         },
+        query: None,
+        chunked: false,
         content_type: content_type(request),
         encoding: encoding(request),
         json_length: length.map(|(_, value)| str::from_utf8(value).unwrap().parse().unwrap()),

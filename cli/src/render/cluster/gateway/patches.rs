@@ -13,7 +13,7 @@ use crate::render::cluster::names::ObjectName;
 use crate::render::cluster::workload::LIMITS_PORT;
 use crate::render::envoy::bounds::Bounds;
 use crate::render::envoy::control_plane::ControlPlane;
-use crate::render::envoy::{access_log, clusters, key_sets};
+use crate::render::envoy::{access_log, clusters, http, key_sets};
 use crate::render::node::{Node, entries, list, map};
 
 /// The cluster of the first sink of the first setting of the proxies' access log.
@@ -71,6 +71,11 @@ pub(super) fn patches(
             MANAGER,
             "/common_http_protocol_options/max_headers_count",
             bounds.headers.into(),
+        ),
+        add(
+            MANAGER,
+            "/http_protocol_options/ignore_http_11_upgrade",
+            http::ignored_upgrades(),
         ),
     ]);
     patches.extend(

@@ -8,7 +8,7 @@ use tensorgate_settings::bounds;
 
 use crate::render::cluster::workload::Workload;
 use crate::render::envoy::bounds::Bounds;
-use crate::render::envoy::{access_log, duration, local_reply};
+use crate::render::envoy::{access_log, duration, http, local_reply};
 use crate::render::node::{Node, entries, map};
 
 /// Name of the network filter that serves HTTP.
@@ -112,6 +112,7 @@ pub fn settings(bounds: &Bounds, audit: &str) -> Vec<(String, Node)> {
             "idle_timeout" => duration(bounds.connection_idle_ms),
             "max_headers_count" => bounds.headers,
         },
+        "http_protocol_options" => map! {"ignore_http_11_upgrade" => http::ignored_upgrades()},
         "http2_protocol_options" => map! {"max_concurrent_streams" => bounds.streams},
         "local_reply_config" => local_reply::config(),
         // Appended to the mesh's own.

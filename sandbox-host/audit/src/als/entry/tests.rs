@@ -243,6 +243,35 @@ fn every_end_has_its_verdict_its_reason_and_what_decided_it() {
     envoy(of("request_overall_timeout", 400), "malformed");
     envoy(of("request_payload_too_large", 413), "body-too-large");
     envoy(of("overload", 503), "overloaded");
+    envoy(of("low_version", 426), "http-version");
+    envoy(of("upgrade_failed", 403), "ambiguous-request");
+}
+
+#[test]
+fn a_rejection_of_envoys_has_its_details_and_what_to_change() {
+    for (details, status, expected) in [
+        (
+            "low_version",
+            426,
+            Some("low_version: HTTP/1.0 is not served (in nginx: proxy_http_version 1.1)"),
+        ),
+        (
+            "upgrade_failed",
+            400,
+            Some("upgrade_failed: leave out the upgrade field: no other protocol is offered"),
+        ),
+        ("http1.codec_error", 400, Some("http1.codec_error")),
+        ("via_upstream", 200, None),
+        ("tensorgate", 403, None),
+        ("downstream_remote_disconnect", 0, None),
+    ] {
+        let entry = read(&Ended {
+            details,
+            status,
+            ..Ended::default()
+        });
+        assert_eq!(entry.decision.detail.as_deref(), expected, "{details}");
+    }
 }
 
 #[test]
