@@ -403,7 +403,7 @@ fn every_count_and_length_has_a_bound() {
         (one("FP32", "[[1]]", "[1]"), false),
         (one("FP32", "1", "[1]"), false),
     ] {
-        let decoded = tensorgate_wire::decode(OipJson, body.as_bytes(), &[]);
+        let decoded = decode(OipJson, body.as_bytes(), &[]);
         assert_eq!(
             decoded.as_ref().map(drop).map_err(|denial| denial.reason),
             if accepts {

@@ -106,6 +106,8 @@ fn a_card_names_its_model_in_the_path_and_has_no_body() {
         content_type: ContentType::Absent,
         encoding: Encoding::Identity,
         json_length: None,
+        query: None,
+        chunked: false,
         content_length: None,
         end_of_stream: true,
     };
