@@ -60,7 +60,7 @@ KEYS = {
     "`grants[].handlers`": "validate/grant_handlers.rs",
     "`handlers`": "validate/handlers.rs cli/src/components.rs",
     "`handlers.NAME.fetch`": "validate/egress.rs",
-    "`issuers`": "validate/issuers.rs validate/jwks.rs validate/key_url.rs "
+    "`issuers`": "raw/published_keys.rs validate/issuers.rs validate/jwks.rs validate/key_url.rs "
     "validate/token_text.rs",
     "`keys`, `signed_by` and `signed_as`": "validate/signing.rs settings/src/signed.rs "
     "artifact/src/component.rs artifact/src/key.rs artifact/src/signature_fault.rs",
