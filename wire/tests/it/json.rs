@@ -336,19 +336,19 @@ fn every_count_and_length_has_a_bound() {
     };
     let input = r#"{"name":"x","datatype":"FP32","shape":[]}"#;
     for (body, accepts) in [
-        (format!("{{\"inputs\":[{}]}}", times(input, 64)), true),
-        (format!("{{\"inputs\":[{}]}}", times(input, 65)), false),
+        (format!("{{\"inputs\":[{}]}}", times(input, 512)), true),
+        (format!("{{\"inputs\":[{}]}}", times(input, 513)), false),
         (
             format!(
                 "{{\"inputs\":[],\"outputs\":[{}]}}",
-                times(r#"{"name":"y"}"#, 64)
+                times(r#"{"name":"y"}"#, 512)
             ),
             true,
         ),
         (
             format!(
                 "{{\"inputs\":[],\"outputs\":[{}]}}",
-                times(r#"{"name":"y"}"#, 65)
+                times(r#"{"name":"y"}"#, 513)
             ),
             false,
         ),
