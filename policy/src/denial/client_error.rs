@@ -71,7 +71,7 @@ impl Denial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Reason;
+    use crate::denial::Reason;
 
     #[test]
     fn only_these_statuses_of_a_server_are_the_clients() {

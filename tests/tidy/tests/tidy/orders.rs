@@ -198,6 +198,7 @@ const WIRE: Crate = Crate {
         "raw_contents",
         "parameters",
         "percent",
+        "unserved",
         "route",
         "credential",
         "headers",
