@@ -258,9 +258,12 @@ impl OpenAi {
         bytes.saturating_add(added)
     }
 
-    /// A member that only the model's parameters can allow: a scalar within bounds. `null` means
-    /// absent.
+    /// A member that only the model's parameters can allow: a scalar within bounds. One that says
+    /// nothing needs no rule, because the backend does not get it.
     fn parameter(&self, name: &str, value: &Value<'_>, faults: &mut Faults) {
+        if members::is_absent(name, value) {
+            return;
+        }
         let field = || format!("parameter {}", quote(name));
         let Some((_, bound)) = self.parameters.iter().find(|(known, _)| known == name) else {
             if !self.ignores(name) {
@@ -268,7 +271,7 @@ impl OpenAi {
             }
             return;
         };
-        if name == METADATA && *value != Value::Null {
+        if name == METADATA {
             return members::metadata(value, bound, faults);
         }
         let allowed = match value {
@@ -338,7 +341,8 @@ impl Embeddings {
                     items = Some(members::texts("input", value, bounds, model, faults));
                 }
                 "encoding_format" => {
-                    if !matches!(value.as_str(), Some("float" | "base64")) {
+                    let is_known = matches!(value.as_str(), Some("float" | "base64"));
+                    if !is_known && *value != Value::Null {
                         let field = || "parameter \"encoding_format\"".into();
                         faults.add(Reason::Parameter, field, "neither float nor base64");
                     }

@@ -51,7 +51,7 @@ impl Chat {
                 "top_logprobs" => {
                     let most = self.generation.logprobs.unwrap_or(0);
                     let has_logprobs = member("logprobs") == Some(&Value::Bool(true));
-                    if has_logprobs || *value == Value::Null {
+                    if has_logprobs || matches!(value, Value::Null | Value::Int(0)) {
                         count("top_logprobs", value, 0, most, faults);
                     } else {
                         let field = || "parameter \"top_logprobs\"".into();
@@ -255,7 +255,8 @@ impl Chat {
         let kind = kind
             .filter(|kind| self.formats.iter().any(|known| known == kind))
             .ok_or("has no type that the contract allows")?;
-        let schema = match (kind, members.len()) {
+        let said = members.iter().filter(|(_, value)| *value != Value::Null);
+        let schema = match (kind, said.count()) {
             ("json_schema", 2) => value.get("json_schema").ok_or("has no schema")?,
             ("json_schema", _) | (_, 2..) => return Err("has a member that no rule names".into()),
             _ => return Ok(0),
@@ -267,9 +268,9 @@ impl Chat {
         for (name, value) in schema.as_object().ok_or("a schema is not an object")? {
             let checked = match (name.as_ref(), value) {
                 ("name", Value::String(text)) if is_id(text) => Ok(()),
-                ("description", Value::String(_)) | ("strict", Value::Bool(_) | Value::Null) => {
-                    Ok(())
-                }
+                ("name", _) => Err("is not a name of 1 to 64 letters, digits, _ and -".into()),
+                ("description", Value::String(_) | Value::Null)
+                | ("strict", Value::Bool(_) | Value::Null) => Ok(()),
                 ("schema", value) => schema::check(value, &rules),
                 _ => Err("is not a member of json_schema that the contract allows".into()),
             };
@@ -393,15 +394,16 @@ impl Message<'_, '_> {
             let cause = "is not a role that the contract allows";
             self.add_expecting(Reason::Parameter, ".role", cause, expected);
         }
-        let says_more = has_other_content(role, message);
-        let mut content = says_more;
+        // Of an answer. A function may return nothing, too.
+        let may_be_silent = has_other_content(role, message) || self.is_reply(role);
+        let mut content = role == CALLER && may_be_silent;
         for (name, value) in members {
             match (name.as_ref(), value) {
                 ("role", _) => {}
                 (name, value) if is_left_out(role, name, value) => {}
                 ("content", value) => {
                     content = true;
-                    self.content(value, role, says_more);
+                    self.content(value, role, may_be_silent);
                 }
                 ("name", Value::String(name)) if role == TOOL => {
                     self.call_word(name, &|| ".name".into());
@@ -420,6 +422,13 @@ impl Message<'_, '_> {
         if !content {
             self.add(Reason::MissingInput, ".content", "is missing");
         }
+    }
+
+    /// Whether the message may be an answer, or the result of a function, that says nothing: a model
+    /// may end within its reasoning, which many clients do not send back. The first message answers
+    /// nothing.
+    fn is_reply(&self, role: &str) -> bool {
+        self.index > 0 && (role == CALLER || role == TOOL)
     }
 
     /// The name of a participant. It stays as it is, so that a special token is a fault.
@@ -456,12 +465,12 @@ impl Message<'_, '_> {
         self.count(longest(word).saturating_add(added).max(1));
     }
 
-    fn content(&mut self, value: &Value<'_>, role: &str, says_more: bool) {
+    fn content(&mut self, value: &Value<'_>, role: &str, may_be_silent: bool) {
         match value {
             Value::String(text) => {
                 self.free_text(text, ".content", form(role));
             }
-            value if says_more && is_no_content(value) => {}
+            value if may_be_silent && is_no_content(value) => {}
             Value::Array(parts) if !parts.is_empty() => {
                 for part in parts {
                     self.part(part, role);
@@ -519,7 +528,9 @@ impl Message<'_, '_> {
         let known = image.as_object().is_some_and(|members| {
             members.iter().all(|(name, value)| match name.as_ref() {
                 "url" => true,
-                "detail" => matches!(value.as_str(), Some("low" | "high" | "auto")),
+                "detail" => {
+                    *value == Value::Null || matches!(value.as_str(), Some("low" | "high" | "auto"))
+                }
                 _ => false,
             })
         });

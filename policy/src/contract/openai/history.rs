@@ -21,11 +21,13 @@ const MAX_CACHE_CONTROL_BYTES: usize = 256;
 /// Texts of an answer beside its content: the names of reasoning at servers, and a refusal.
 pub(super) const TEXTS: [&str; 3] = ["reasoning", "reasoning_content", "refusal"];
 /// Lists and objects of an answer that mean nothing while they are empty.
-const OFTEN_EMPTY: [&str; 5] = [
-    "tool_calls",
-    "annotations",
+const OFTEN_EMPTY: [&str; 3] = ["tool_calls", "annotations", "images"];
+
+/// Members of an answer for the services that wrote them, as gateways for several providers keep
+/// them. The backend does not receive them.
+const OF_OTHER_PROVIDERS: [&str; 3] = [
     "reasoning_details",
-    "images",
+    "thinking_blocks",
     "provider_specific_fields",
 ];
 
@@ -104,6 +106,7 @@ pub(super) fn is_left_out(role: &str, name: &str, value: &Value<'_>) -> bool {
         _ if role != CALLER => false,
         // The content as the client has parsed it.
         ("parsed", _) => true,
+        (name, Value::Array(_) | Value::Object(_)) if OF_OTHER_PROVIDERS.contains(&name) => true,
         (name, Value::Array(none)) => OFTEN_EMPTY.contains(&name) && none.is_empty(),
         (name, Value::Object(none)) => OFTEN_EMPTY.contains(&name) && none.is_empty(),
         _ => false,
@@ -115,7 +118,8 @@ pub(super) fn is_left_out(role: &str, name: &str, value: &Value<'_>) -> bool {
 pub(super) fn is_left_out_of_call(name: &str, value: &Value<'_>) -> bool {
     match (name, value) {
         ("id" | "function", _) => false,
-        (_, Value::Null) => true,
+        // The signature of a thought, at Google's compatible API.
+        (_, Value::Null) | ("extra_content" | "provider_specific_fields", Value::Object(_)) => true,
         ("type", Value::String(kind)) => matches!(kind.as_ref(), "" | "function"),
         ("index", Value::Int(index)) => (0..=MAX_CALL_INDEX).contains(index),
         _ => false,
@@ -127,6 +131,7 @@ pub(super) fn is_left_out_of_function(name: &str, value: &Value<'_>) -> bool {
     match name {
         "name" | "arguments" => false,
         "parsed_arguments" => true,
+        "provider_specific_fields" => value.as_object().is_some() || *value == Value::Null,
         _ => *value == Value::Null,
     }
 }
@@ -135,6 +140,16 @@ pub(super) fn is_left_out_of_function(name: &str, value: &Value<'_>) -> bool {
 pub(super) fn is_left_out_of_part(name: &str, value: &Value<'_>) -> bool {
     match (name, value) {
         ("type", _) => false,
+        (_, Value::Null) => true,
+        ("cache_control", value) => is_cache_control(value),
+        _ => false,
+    }
+}
+
+/// As [`is_left_out`], for a tool and its function.
+pub(super) fn is_left_out_of_tool(name: &str, value: &Value<'_>) -> bool {
+    match (name, value) {
+        ("type" | "function" | "name", _) => false,
         (_, Value::Null) => true,
         ("cache_control", value) => is_cache_control(value),
         _ => false,

@@ -6,6 +6,7 @@ use alloc::format;
 use alloc::string::String;
 
 use super::constraints::is_member;
+use super::history::is_left_out_of_tool;
 use super::schema::{self, SchemaFault, SchemaRules};
 use super::tokens::Contents;
 use super::{Faults, Generation, OpenAi};
@@ -126,6 +127,18 @@ impl Generation {
                 "not as many short texts as the contract allows",
             );
         }
+    }
+}
+
+/// Whether a member says nothing: `null`, which SDKs with typed requests write for members that
+/// their caller has not set, or a list or bias without an entry. Constraints are for the policy
+/// alone.
+pub(super) fn is_absent(name: &str, value: &Value<'_>) -> bool {
+    match value {
+        Value::Null => !is_member(name),
+        Value::Array(none) => name == "functions" && none.is_empty(),
+        Value::Object(none) => name == "logit_bias" && none.is_empty(),
+        _ => false,
     }
 }
 
@@ -272,8 +285,10 @@ pub(super) fn function(tool: &Value<'_>, rules: &SchemaRules<'_>) -> Result<(), 
     if !is_function(tool) {
         return Err("is not a function".into());
     }
-    let other =
-        |(name, _): &&(Cow<'_, str>, Value<'_>)| !matches!(name.as_ref(), "type" | "function");
+    let other = |(name, value): &&(Cow<'_, str>, Value<'_>)| {
+        let name: &str = name;
+        !matches!(name, "type" | "function") && !is_left_out_of_tool(name, value)
+    };
     if let Some((name, _)) = members.iter().find(other) {
         return Err(SchemaFault::at(
             name,
@@ -299,9 +314,10 @@ fn function_member(
     rules: &SchemaRules<'_>,
 ) -> Result<(), SchemaFault> {
     match (name, value) {
+        (name, value) if is_left_out_of_tool(name, value) => Ok(()),
         ("name", Value::String(text)) if is_function_name(text) => Ok(()),
         ("name", _) => Err("is not a name of 1 to 128 letters, digits and _ - . : /".into()),
-        ("description", Value::String(_)) | ("strict", Value::Bool(_) | Value::Null) => Ok(()),
+        ("description", Value::String(_)) | ("strict", Value::Bool(_)) => Ok(()),
         ("description", _) => Err("is not a text".into()),
         ("strict", _) => Err("is not a boolean".into()),
         ("parameters", schema) => schema::check(schema, rules),

@@ -7,9 +7,10 @@ use alloc::string::String;
 use super::OpenAi;
 use super::chat::form;
 use super::history::{
-    TEXTS, is_left_out, is_left_out_of_call, is_left_out_of_function, is_left_out_of_part,
-    is_no_content,
+    TEXTS, has_other_content, is_left_out, is_left_out_of_call, is_left_out_of_function,
+    is_left_out_of_part, is_left_out_of_tool, is_no_content,
 };
+use super::members::is_absent;
 use super::special_tokens::{SpecialTokens, TextForm};
 use super::tokens::{CALLER, max_tokens};
 use crate::request::Api;
@@ -36,6 +37,9 @@ pub fn rebuild<'a>(
         Value::String(Cow::Owned(backend_model.into())),
     ));
     for (name, value) in document {
+        if is_absent(&name, &value) {
+            continue;
+        }
         match (name.as_ref(), value) {
             // Null means absent.
             (_, Value::Null) => {}
@@ -51,7 +55,12 @@ pub fn rebuild<'a>(
             ("prompt" | "input", value) => {
                 members.push((name, texts(value, &rules.special_tokens)));
             }
-            ("tools" | "response_format", value) => {
+            ("tools", Value::Array(tools)) => {
+                let tools = tools.into_iter().map(described_tool).collect();
+                let tools = rules.special_tokens.escape_schema(Value::Array(tools));
+                members.push((name, tools));
+            }
+            ("response_format", value) => {
                 members.push((name, rules.special_tokens.escape_schema(value)));
             }
             (_, value) => members.push((name, value)),
@@ -70,6 +79,19 @@ pub fn rebuild<'a>(
     Value::Object(members)
 }
 
+/// A tool without absent members and hints for caches.
+fn described_tool(mut tool: Value<'_>) -> Value<'_> {
+    if let Value::Object(members) = &mut tool {
+        members.retain(|(name, value)| !is_left_out_of_tool(name, value));
+        for (name, value) in members {
+            if let ("function", Value::Object(members)) = (&**name, value) {
+                members.retain(|(name, value)| !is_left_out_of_tool(name, value));
+            }
+        }
+    }
+    tool
+}
+
 /// A text or a list of texts, with special tokens escaped.
 fn texts<'a>(value: Value<'a>, tokens: &SpecialTokens) -> Value<'a> {
     match value {
@@ -86,13 +108,19 @@ fn texts<'a>(value: Value<'a>, tokens: &SpecialTokens) -> Value<'a> {
 fn escaped_message<'a>(message: Value<'a>, tokens: &SpecialTokens) -> Value<'a> {
     let role = message.get("role").and_then(Value::as_str);
     let role = String::from(role.unwrap_or_default());
+    let says_more = has_other_content(&role, &message);
     match message {
         Value::Object(mut members) => {
             members.retain(|(name, value)| !is_left_out(&role, name, value));
+            if role == CALLER && !says_more && !members.iter().any(|(name, _)| name == "content") {
+                members.push((Cow::Borrowed("content"), Value::text("")));
+            }
             for (name, value) in &mut members {
                 match &**name {
                     // A list of no parts, beside calls or reasoning.
-                    "content" if role == CALLER && is_no_content(value) => *value = Value::Null,
+                    "content" if says_more && is_no_content(value) => *value = Value::Null,
+                    // Templates may write null as a word.
+                    "content" if is_no_content(value) => *value = Value::text(""),
                     "content" => {
                         retain_parts(value);
                         escape(value, "text", form(&role), tokens);
@@ -117,6 +145,11 @@ fn retain_parts(content: &mut Value<'_>) {
     for part in parts {
         if let Value::Object(members) = part {
             members.retain(|(name, value)| !is_left_out_of_part(name, value));
+            for (_, value) in members {
+                if let Value::Object(picture) = value {
+                    picture.retain(|(_, value)| *value != Value::Null);
+                }
+            }
         }
     }
 }

@@ -29,7 +29,7 @@ const MAX_VALUE_BYTES: usize = 512;
 const MAX_DIMENSIONS: i64 = 8_192;
 
 /// Members without a rule of their own under `openai`.
-pub(super) fn sdk_members() -> [(&'static str, ParameterBound); 14] {
+pub(super) fn sdk_members() -> [(&'static str, ParameterBound); 15] {
     let text = |max_bytes| {
         ParameterBound::Text(TextBound {
             max_bytes,
@@ -51,6 +51,7 @@ pub(super) fn sdk_members() -> [(&'static str, ParameterBound); 14] {
         ("parallel_tool_calls", ParameterBound::Bool),
         ("store", ParameterBound::False),
         ("reasoning_effort", one_of(&efforts)),
+        ("verbosity", one_of(&["low", "medium", "high"])),
         ("service_tier", one_of(&["auto", "default", "flex"])),
         ("user", text(MAX_NAME_BYTES)),
         ("prompt_cache_key", text(MAX_NAME_BYTES)),

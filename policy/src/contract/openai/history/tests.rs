@@ -19,6 +19,7 @@ use crate::fixture::{self, Accepts};
 use crate::request::Api;
 use crate::values::json::{Members, Value};
 
+mod absent;
 mod bounds;
 
 /// A member that an answer does not have.
@@ -28,7 +29,7 @@ const ABSENT: &str = "";
 type Schema = [(&'static str, &'static [&'static str])];
 
 /// The messages of answers as servers document them. Calls are in [`CALLS`].
-const SERVERS: [(&str, &Schema); 5] = [
+const SERVERS: [(&str, &Schema); 6] = [
     // ChatCompletionResponseMessage of the OpenAPI description.
     (
         "openai",
@@ -84,11 +85,33 @@ const SERVERS: [(&str, &Schema); 5] = [
             ("reasoning", &[ABSENT, "\"Weather.\""]),
         ],
     ),
+    // Gateways for several providers: OpenRouter and LiteLLM.
+    (
+        "gateways",
+        &[
+            ("content", &["null", "\"It is 20 degrees.\""]),
+            (
+                "reasoning_details",
+                &[
+                    ABSENT,
+                    r#"[{"type": "reasoning.text", "text": "Weather.", "index": 0}]"#,
+                ],
+            ),
+            (
+                "thinking_blocks",
+                &["[]", r#"[{"type": "thinking", "signature": "YQ=="}]"#],
+            ),
+            (
+                "provider_specific_fields",
+                &[ABSENT, "{}", r#"{"citations": null}"#],
+            ),
+        ],
+    ),
 ];
 
 /// Values of `tool_calls`. Ids are those of OpenAI, vLLM, Kimi K2 and Gemma at vLLM, SGLang,
 /// Mistral, llama.cpp and Ollama; some calls have a name that the model has made up.
-const CALLS: [&str; 9] = [
+const CALLS: [&str; 10] = [
     ABSENT,
     "null",
     "[]",
@@ -105,6 +128,9 @@ const CALLS: [&str; 9] = [
     r#"[{"id": "a1B2c3D4e", "type": "function", "function": {"name": "天气", "arguments": "{}"}},
         {"id": "a1B2c3D4f", "type": "function",
         "function": {"name": "get weather", "arguments": "{}"}}]"#,
+    r#"[{"id": "function-call-1", "type": "function",
+        "extra_content": {"google": {"thought_signature": "YQ=="}},
+        "function": {"name": "get_weather", "arguments": "{}"}}]"#,
     r#"[{"id": "", "index": null, "type": "",
         "function": {"name": "get_weather", "arguments": "{}"}}]"#,
 ];
@@ -264,24 +290,6 @@ fn answers(schema: &Schema) -> Vec<Map<String, Json>> {
     answers
 }
 
-/// Whether an answer says anything. A client has nothing to send back otherwise.
-fn says_something(answer: &Map<String, Json>) -> bool {
-    let is_there = |name: &str| match answer.get(name) {
-        Some(Json::String(text)) => !text.is_empty() || name == "content",
-        Some(Json::Array(elements)) => !elements.is_empty(),
-        _ => false,
-    };
-    [
-        "content",
-        "refusal",
-        "reasoning",
-        "reasoning_content",
-        "tool_calls",
-    ]
-    .iter()
-    .any(|name| is_there(name))
-}
-
 /// The next request: the answer, and a result for each of its calls.
 fn next_request(message: &Json) -> Json {
     let mut messages = Vec::from([
@@ -317,16 +325,9 @@ fn what_an_answer_carries_is_accepted_in_the_next_request() {
     let rules = rules("escape");
     let mut checked = 0;
     for (server, schema) in SERVERS {
-        for answer in answers(schema)
-            .iter()
-            .filter(|answer| says_something(answer))
-        {
+        for answer in answers(schema) {
             for dump in DUMPS {
-                let message = dump.write(answer);
-                // A list of no parts, with nothing beside it, is no content.
-                if matches!(dump, Dump::Parts) && answer.get("content") == Some(&json!("")) {
-                    continue;
-                }
+                let message = dump.write(&answer);
                 let request = next_request(&message);
                 let document = document(&request);
                 if let Err(denial) = rules.check(Api::Chat, &document, &mut Err) {

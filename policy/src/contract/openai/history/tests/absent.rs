@@ -1,0 +1,122 @@
+//! Members and messages that say nothing: they pass, and what the backend gets of them.
+
+use alloc::format;
+
+use serde_json::{Value as Json, json};
+
+use super::{document, rules, value};
+use crate::contract::openai::rebuild;
+use crate::request::Api;
+use crate::values::json::Value;
+
+/// What the backend gets of a request, which passes.
+fn built(request: &Json) -> Value<'static> {
+    let rules = rules("escape");
+    let document = document(request);
+    if let Err(denial) = rules.check(Api::Chat, &document, &mut Err) {
+        panic!("{denial:?} in {request}");
+    }
+    rebuild(&rules, Api::Chat, "m", document)
+}
+
+/// Asserts that a request is refused because of this field.
+fn assert_refused(request: &Json, field: &str) {
+    let denial = rules("escape").check(Api::Chat, &document(request), &mut Err);
+    let denial = denial.unwrap_err();
+    assert_eq!(denial.field.as_deref(), Some(field), "{request}");
+}
+
+#[test]
+fn an_answer_or_a_result_may_say_nothing() {
+    let user = || json!({"role": "user", "content": "x"});
+    let result = |content: Json| json!({"role": "tool", "tool_call_id": "a", "content": content});
+    for message in [
+        json!({"role": "assistant"}),
+        json!({"role": "assistant", "content": null}),
+        json!({"role": "assistant", "content": []}),
+        json!({"role": "assistant", "content": null, "tool_calls": []}),
+        result(json!(null)),
+        result(json!([])),
+    ] {
+        let request = json!({"messages": [user(), message, user()]});
+        let built = built(&request);
+        let messages = built.get("messages").and_then(Value::as_array).unwrap();
+        assert_eq!(messages[1].get("content"), Some(&Value::text("")));
+        assert_eq!(messages[1].get("tool_calls"), None);
+        assert_eq!(messages[1].get("role"), Some(&value(&message["role"])));
+    }
+    for (message, member) in [
+        (json!({"role": "user", "content": null}), ".content"),
+        (json!({"role": "user", "content": []}), ".content"),
+        (json!({"role": "system"}), ".content"),
+        (json!({"role": "tool", "tool_call_id": "a"}), ".content"),
+        (json!({"role": "assistant", "content": 0}), ".content"),
+    ] {
+        let request = json!({"messages": [user(), message]});
+        assert_refused(&request, &format!("messages[1]{member}"));
+    }
+}
+
+#[test]
+fn tools_may_have_absent_members_and_hints_for_caches() {
+    let tool = |more: Json, of_function: Json| {
+        let mut function = json!({"name": "f"});
+        let members = of_function.as_object().unwrap().clone();
+        function.as_object_mut().unwrap().extend(members);
+        let mut tool = json!({"type": "function", "function": function});
+        let members = more.as_object().unwrap().clone();
+        tool.as_object_mut().unwrap().extend(members);
+        json!({"messages": [{"role": "user", "content": "x"}], "tools": [tool]})
+    };
+    let hint = || json!({"cache_control": {"type": "ephemeral"}});
+    let nulls = json!({"description": null, "parameters": null, "strict": null});
+    for request in [
+        tool(json!({"custom": null}), nulls),
+        tool(hint(), hint()),
+        tool(json!({}), json!({})),
+    ] {
+        let expected = json!([{"type": "function", "function": {"name": "f"}}]);
+        let built = built(&request);
+        assert_eq!(built.get("tools"), Some(&value(&expected)), "{request}");
+    }
+    let long = || json!({"cache_control": {"type": "a".repeat(256)}});
+    for request in [
+        tool(json!({"function": null}), json!({})),
+        tool(json!({"type": null}), json!({})),
+        tool(json!({}), json!({"name": null})),
+        tool(long(), json!({})),
+        tool(json!({}), long()),
+        tool(json!({"custom": {}}), json!({})),
+    ] {
+        assert_refused(&request, "parameter \"tools\"[0]");
+    }
+}
+
+#[test]
+fn null_is_no_member_unless_it_constrains_the_answer() {
+    let with = |name: &str, value: Json| {
+        let mut request = json!({"messages": [{"role": "user", "content": "x"}]});
+        request[name] = value;
+        request
+    };
+    for (name, value) in [
+        ("logit_bias", json!(null)),
+        ("logit_bias", json!({})),
+        ("functions", json!([])),
+        ("audio", json!(null)),
+    ] {
+        assert_eq!(built(&with(name, value)).get(name), None);
+    }
+    let none = built(&with("top_logprobs", json!(0)));
+    assert_eq!(none.get("top_logprobs"), Some(&Value::Int(0)));
+    for (name, value) in [
+        ("logit_bias", json!({"1": 100})),
+        ("logit_bias", json!([])),
+        ("functions", json!([{}])),
+        ("audio", json!({})),
+        ("guided_regex", json!(null)),
+        ("top_logprobs", json!(1)),
+    ] {
+        assert_refused(&with(name, value), &format!("parameter \"{name}\""));
+    }
+}
