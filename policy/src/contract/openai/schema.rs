@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use super::constraints::Constraints;
 use crate::values::json::Value;
 pub(super) use fault::{Fault, SchemaFault};
-use keywords::is_word;
+use keywords::{is_definition_name, is_list_of_texts, is_word};
 
 /// Maximum depth with references expanded. A document nests 24 deep, and a filter's VM has that
 /// much stack.
@@ -103,12 +103,15 @@ pub(super) fn check(schema: &Value<'_>, rules: &SchemaRules<'_>) -> Result<(), S
         let Some(definitions) = schema.get(key) else {
             continue;
         };
+        if !rules.compiled && *definitions == Value::Null {
+            continue;
+        }
         let definitions = definitions
             .as_object()
             .ok_or_else(|| SchemaFault::at(key, "is not an object of definitions"))?;
         for (name, schema) in definitions {
             // A name with `/` or an escape is ambiguous in a reference.
-            if !is_word(name) {
+            if !is_word(name) && (rules.compiled || !is_definition_name(name)) {
                 let cause = "is a name with characters that are not allowed";
                 return Err(SchemaFault::at(name, cause).below(key));
             }
@@ -277,8 +280,8 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
     /// so do n unspecified elements or members.
     fn own_weight(&self, schema: &Value<'_>) -> u64 {
         let unsaid = |bounds: [&str; 2], keyword: &str| match schema.get(keyword) {
+            Some(Value::Null) | None => often(schema, bounds).saturating_sub(1),
             Some(_) => 0,
-            None => often(schema, bounds).saturating_sub(1),
         };
         let text = if self.rules.compiled {
             often(schema, LENGTHS)
@@ -297,8 +300,14 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
         depth: usize,
     ) -> Result<Part, SchemaFault> {
         let size = match name {
+            // Serializers write null for keywords that a schema does not have.
+            name if !self.rules.compiled && *value == Value::Null && name != "$ref" => {
+                Size::default()
+            }
             "properties" => self.named(value, depth)?,
             "$defs" | "definitions" if root => Size::default(),
+            // References reach them by their whole path.
+            "$defs" | "definitions" if !self.rules.compiled => self.named(value, depth)?,
             // A list of schemas before the draft of 2020-12.
             "items" if !self.rules.compiled && value.as_array().is_some() => {
                 self.listed(value, depth)?
@@ -334,6 +343,8 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
                 self.of(value, false, depth)?
             }
             "dependentSchemas" if !self.rules.compiled => self.named(value, depth)?,
+            // Before the draft of 2019-09: names of other members, or a schema.
+            "dependencies" if !self.rules.compiled => self.dependencies(value, depth)?,
             name => keywords::check(name, value, self.rules).map(|()| Size::default())?,
         };
         Ok(Part::Beside(size))
@@ -342,7 +353,8 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
     /// Size of a pattern below a keyword. It is bounded, not analysed.
     fn pattern(&self, keyword: &str, text: &str) -> Result<Size, SchemaFault> {
         let rule = self.rules.constraints.filter(|rule| rule.names(keyword));
-        let rule = rule.ok_or("is a pattern, which constraints.members of the contract lacks")?;
+        let rule =
+            rule.ok_or("is a pattern, which chat.constraints.members of the policy does not name")?;
         if text.len() > rule.max_bytes {
             return Err("is a pattern larger than the contract allows".into());
         }
@@ -373,6 +385,17 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
         for (name, schema) in value.as_object().ok_or("is not an object of schemas")? {
             let size = self.of(schema, false, depth);
             sum = sum.and(size.map_err(|fault| fault.below(name))?);
+        }
+        Ok(sum)
+    }
+
+    fn dependencies(&mut self, value: &'v Value<'a>, depth: usize) -> Result<Size, SchemaFault> {
+        let mut sum = Size::default();
+        for (name, value) in value.as_object().ok_or("is not an object")? {
+            if !is_list_of_texts(value) {
+                let size = self.of(value, false, depth);
+                sum = sum.and(size.map_err(|fault| fault.below(name))?);
+            }
         }
         Ok(sum)
     }

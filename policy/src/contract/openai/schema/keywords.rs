@@ -6,6 +6,7 @@ use alloc::format;
 use super::SchemaRules;
 use super::fault::{Fault, SchemaFault};
 use crate::values::json::Value;
+use crate::values::safe_text::is_hidden;
 
 /// Maximum size of `title`, `format` and similar members where a server compiles them.
 const MAX_WORD_BYTES: usize = 128;
@@ -37,6 +38,14 @@ pub(super) fn is_word(text: &str) -> bool {
     (1..=MAX_WORD_BYTES).contains(&text.len()) && text.bytes().all(plain)
 }
 
+/// A definition's name where no server compiles the schema: libraries name definitions by types of
+/// their language (`Page[Item]`). It has no character with a meaning in a reference.
+pub(super) fn is_definition_name(text: &str) -> bool {
+    let is_refused =
+        |c: char| is_hidden(c) || matches!(c, '/' | '~' | '%' | '#' | '\\' | '"' | '\'');
+    (1..=MAX_WORD_BYTES).contains(&text.len()) && !text.contains(is_refused)
+}
+
 fn is_text(value: &Value<'_>) -> bool {
     matches!(value, Value::String(_))
 }
@@ -53,7 +62,7 @@ fn is_type(value: &Value<'_>) -> bool {
     value.as_str().is_some_and(|text| TYPES.contains(&text))
 }
 
-fn is_list_of_texts(value: &Value<'_>) -> bool {
+pub(super) fn is_list_of_texts(value: &Value<'_>) -> bool {
     value
         .as_array()
         .is_some_and(|names| names.iter().all(is_text))
@@ -70,7 +79,8 @@ pub(super) fn check(
             Value::Array(types) => types.len() <= TYPES.len() && types.iter().all(is_type),
             value => is_type(value),
         },
-        "required" => is_list_of_texts(value),
+        // A flag in draft 3.
+        "required" => is_list_of_texts(value) || !rules.compiled && is_flag(value),
         "enum" => return choices(value, rules),
         "const" | "default" | "examples" => true,
         "description" => is_text(value),
@@ -109,14 +119,21 @@ pub(super) fn check(
 /// A keyword that only describes, as OpenAPI and editors have it. Only models read it.
 fn annotation(name: &str, value: &Value<'_>) -> Result<(), SchemaFault> {
     match name {
-        "$comment" | "contentEncoding" | "contentMediaType" | "markdownDescription"
+        "$comment"
+        | "$anchor"
+        | "contentEncoding"
+        | "contentMediaType"
+        | "markdownDescription"
+        | "deprecationMessage"
             if is_text(value) =>
         {
             Ok(())
         }
-        "discriminator" if value.as_object().is_some() => Ok(()),
+        "discriminator" | "externalDocs" | "xml" if value.as_object().is_some() => Ok(()),
         "enumDescriptions" | "enumNames" | "propertyOrdering" if is_list_of_texts(value) => Ok(()),
         "example" => Ok(()),
+        // Extensions, as OpenAPI has them; but one server compiles `x-guidance`.
+        name if name.starts_with("x-") && name != "x-guidance" => Ok(()),
         _ => Err("is not a keyword that the contract allows".into()),
     }
 }

@@ -46,6 +46,13 @@ fn descriptions_may_have_the_keywords_that_libraries_write() {
         ("not", object([])),
         ("unevaluatedProperties", Value::Bool(false)),
         ("title", Value::String(Cow::Owned("t".repeat(200)))),
+        ("$anchor", Value::text("a")),
+        ("dependencies", keyword("a", texts())),
+        ("externalDocs", keyword("url", Value::text("https://a"))),
+        ("properties", Value::Null),
+        ("required", Value::Null),
+        ("required", Value::Bool(true)),
+        ("x-order", Value::Int(1)),
     ] {
         let (compiled, described) = causes(&keyword(name, value));
         assert_eq!(described, None, "{name}");
@@ -76,9 +83,56 @@ fn a_rejection_names_the_keyword_and_where_it_is() {
 }
 
 #[test]
+fn definitions_of_a_description_may_be_nested_and_named_by_types() {
+    let reference = |path: &'static str| object([("$ref", Value::text(path))]);
+    let typed = object([
+        ("definitions", keyword("Page[Item]", object([]))),
+        ("items", reference("#/definitions/Page[Item]")),
+    ]);
+    let (compiled, described) = causes(&typed);
+    assert!(compiled.unwrap().contains("not allowed"));
+    assert_eq!(described, None);
+    let within = |inner: Value<'static>| {
+        let property = object([
+            ("$defs", keyword("N", inner)),
+            ("items", reference("#/properties/a/$defs/N")),
+        ]);
+        causes(&keyword("properties", keyword("a", property)))
+    };
+    let (compiled, described) = within(object([]));
+    assert!(compiled.unwrap().contains("$defs"));
+    assert_eq!(described, None);
+    // They are bounded as other definitions are.
+    let (_, described) = within(reference("#/properties/a/$defs/N"));
+    assert!(described.unwrap().contains("part of"));
+    let (_, described) = within(keyword("maxItems", Value::Int(16_385)));
+    assert!(described.unwrap().contains("max_repetitions"));
+    for refused in [
+        keyword("definitions", keyword("a/b", object([]))),
+        keyword("definitions", keyword("a%2Fb", object([]))),
+        keyword(
+            "dependencies",
+            keyword("a", keyword("x-guidance", object([]))),
+        ),
+        keyword("dependencies", Value::Array(vec![])),
+        keyword("$ref", Value::Null),
+        keyword("required", Value::Int(1)),
+        // Null bounds nothing.
+        object([
+            ("maxItems", Value::Int(16_384)),
+            ("items", Value::Null),
+            ("maxProperties", Value::Int(16_384)),
+            ("additionalProperties", Value::Null),
+        ]),
+    ] {
+        assert!(causes(&refused).1.is_some());
+    }
+}
+
+#[test]
 fn a_pointer_is_bounded() {
     let long: &'static str = "\u{1f600}".repeat(40).leak();
-    let nested = (0..30).fold(keyword("if", Value::Null), |inner, _| {
+    let nested = (0..30).fold(keyword("if", Value::Bool(true)), |inner, _| {
         keyword("properties", keyword(long, inner))
     });
     let (_, described) = causes(&nested);
