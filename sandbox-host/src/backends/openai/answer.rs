@@ -49,7 +49,11 @@ struct ChatChoice {
     index: Option<u64>,
     // On the heap, so that a list of choices that grows holds little of each.
     message: Box<Message>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::object",
+        skip_serializing_if = "Option::is_none"
+    )]
     logprobs: Option<ChatLogprobs>,
     #[serde(default, deserialize_with = "lenient::word")]
     finish_reason: Option<String>,
@@ -153,7 +157,7 @@ struct TextChoice {
     index: Option<u64>,
     #[serde(deserialize_with = "default_if_null")]
     text: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::object")]
     logprobs: Option<Box<TextLogprobs>>,
     #[serde(default, deserialize_with = "lenient::word")]
     finish_reason: Option<String>,

@@ -53,7 +53,11 @@ struct ChatChunk {
     index: Option<u64>,
     #[serde(default, deserialize_with = "default_if_null")]
     delta: Delta,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::object",
+        skip_serializing_if = "Option::is_none"
+    )]
     logprobs: Option<ChatLogprobs>,
     #[serde(default, deserialize_with = "lenient::word")]
     finish_reason: Option<String>,
@@ -134,7 +138,11 @@ struct TextChunk {
     index: Option<u64>,
     #[serde(default, deserialize_with = "default_if_null")]
     text: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::object",
+        skip_serializing_if = "Option::is_none"
+    )]
     logprobs: Option<Box<TextLogprobs>>,
     #[serde(default, deserialize_with = "lenient::word")]
     finish_reason: Option<String>,

@@ -417,3 +417,35 @@ fn members_of_other_apis_beside_a_text_do_not_matter() {
         json!({"id": "cmpl-id-1", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]})
     );
 }
+
+#[test]
+fn log_probabilities_and_details_of_another_form_are_left_out() {
+    // Together writes an empty list for what was not requested.
+    for odd in [json!([]), json!([1]), json!("none"), json!(0), json!(false)] {
+        let usage = json!({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5,
+            "prompt_tokens_details": odd, "completion_tokens_details": odd});
+        let message = json!({"role": "assistant", "content": "a"});
+        let answer = json!({"usage": usage, "choices": [
+            {"index": 0, "message": message, "logprobs": odd, "finish_reason": "stop"}]});
+        let whole = checked(&document(Api::Chat), &answer).unwrap();
+        assert_eq!((whole.tokens, whole.has_faulty_usage), (Some(5), false));
+        let body: Value = serde_json::from_slice(&whole.body).unwrap();
+        assert_eq!(body["choices"][0]["message"]["content"], json!("a"));
+        assert_eq!(body["choices"][0].get("logprobs"), None);
+        assert_eq!(body["usage"].get("prompt_tokens_details"), None);
+
+        let text = json!({"choices": [{"text": "a", "logprobs": odd}]});
+        assert!(checked(&document(Api::Completions), &text).is_ok());
+        let delta = json!({"index": 0, "delta": {"content": "a"}, "logprobs": odd});
+        let mut checker = ChunkChecker::new(document(Api::Chat), "m", REQUEST_ID);
+        let sent = chunk(&mut checker, json!({"choices": [delta]})).unwrap();
+        assert_eq!(sent.unwrap()["choices"][0].get("logprobs"), None);
+        let text = json!({"index": 0, "text": "a", "logprobs": odd});
+        let mut checker = ChunkChecker::new(document(Api::Completions), "m", REQUEST_ID);
+        assert!(chunk(&mut checker, json!({"choices": [text]})).is_ok());
+    }
+    // An object with entries of another kind is still a fault.
+    let message = json!({"role": "assistant", "content": "a"});
+    let answer = json!({"choices": [{"message": message, "logprobs": {"content": [1]}}]});
+    assert!(checked(&document(Api::Chat), &answer).is_err());
+}

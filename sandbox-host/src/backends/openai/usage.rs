@@ -6,7 +6,7 @@ use tensorgate_judge::document::Document;
 use tensorgate_policy::request::Api;
 
 use super::fault;
-use super::lenient::{MAX_NUMBER, Scalar, count, default_if_null};
+use super::lenient::{MAX_NUMBER, Scalar, count, object_or_default};
 use crate::backends::BackendError;
 
 /// The tokens of a choice that a server may count beyond the requested ones. The end of a text is
@@ -23,9 +23,9 @@ pub(super) struct ReportedUsage {
     /// As SGLang writes it.
     #[serde(deserialize_with = "count")]
     reasoning_tokens: Option<u64>,
-    #[serde(deserialize_with = "default_if_null")]
+    #[serde(deserialize_with = "object_or_default")]
     prompt_tokens_details: PromptDetails,
-    #[serde(deserialize_with = "default_if_null")]
+    #[serde(deserialize_with = "object_or_default")]
     completion_tokens_details: CompletionDetails,
 }
 
