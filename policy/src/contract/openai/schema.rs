@@ -99,7 +99,7 @@ pub(super) fn check(schema: &Value<'_>, rules: &SchemaRules<'_>) -> Result<(), S
         definitions: BTreeMap::new(),
         rules,
     };
-    for key in ["$defs", "definitions"] {
+    for key in DEFINITIONS {
         let Some(definitions) = schema.get(key) else {
             continue;
         };
@@ -185,6 +185,8 @@ enum Known {
     Size(Size),
 }
 
+/// Keywords with definitions, of two drafts.
+const DEFINITIONS: [&str; 2] = ["$defs", "definitions"];
 /// Keywords that bound how often something repeats.
 const ITEMS: [&str; 2] = ["minItems", "maxItems"];
 const PROPERTIES: [&str; 2] = ["minProperties", "maxProperties"];
@@ -250,6 +252,9 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
             Value::Object(members) => members,
             _ => return Err("is neither an object nor a boolean, as a schema is".into()),
         };
+        if !self.rules.compiled && !root {
+            self.add_nested_definitions(schema);
+        }
         let (mut sum, mut met) = (Size::default(), Size::default());
         for (name, value) in members {
             let part = self.keyword(schema, root, (name.as_ref(), value), depth);
@@ -274,6 +279,21 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
             return Err("is nested too deeply".into());
         }
         Ok(size)
+    }
+
+    /// Adds definitions of a schema that is not the root. Some libraries refer to them as if they
+    /// were the root's, which has precedence.
+    fn add_nested_definitions(&mut self, schema: &'v Value<'a>) {
+        for key in DEFINITIONS {
+            let nested = schema.get(key).and_then(Value::as_object);
+            for (name, schema) in nested.unwrap_or_default() {
+                if is_definition_name(name) {
+                    let path = format!("#/{key}/{name}");
+                    let definitions = self.definitions.entry(path);
+                    definitions.or_insert((schema, Known::Unknown));
+                }
+            }
+        }
     }
 
     /// States of the schema itself. A text of n characters has n where a server compiles it, and

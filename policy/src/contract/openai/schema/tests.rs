@@ -102,11 +102,25 @@ fn definitions_of_a_description_may_be_nested_and_named_by_types() {
     let (compiled, described) = within(object([]));
     assert!(compiled.unwrap().contains("$defs"));
     assert_eq!(described, None);
+    // Spring AI refers to them as if they were the root's.
+    let as_of_the_root = |inner: Value<'static>| {
+        let property = object([
+            ("items", reference("#/$defs/N")),
+            ("$defs", keyword("N", inner)),
+        ]);
+        causes(&keyword("properties", keyword("a", property))).1
+    };
+    assert_eq!(as_of_the_root(object([])), None);
+    let fault = as_of_the_root(reference("#/$defs/N"));
+    assert!(fault.unwrap().contains("part of"));
+    let fault = as_of_the_root(reference("#/$defs/M"));
+    assert!(fault.unwrap().contains("unknown definition"));
     // They are bounded as other definitions are.
     let (_, described) = within(reference("#/properties/a/$defs/N"));
     assert!(described.unwrap().contains("part of"));
     let (_, described) = within(keyword("maxItems", Value::Int(16_385)));
     assert!(described.unwrap().contains("max_repetitions"));
+    let long_list = || object([("maxItems", Value::Int(16_384)), ("items", Value::Null)]);
     for refused in [
         keyword("definitions", keyword("a/b", object([]))),
         keyword("definitions", keyword("a%2Fb", object([]))),
@@ -118,12 +132,10 @@ fn definitions_of_a_description_may_be_nested_and_named_by_types() {
         keyword("$ref", Value::Null),
         keyword("required", Value::Int(1)),
         // Null bounds nothing.
-        object([
-            ("maxItems", Value::Int(16_384)),
-            ("items", Value::Null),
-            ("maxProperties", Value::Int(16_384)),
-            ("additionalProperties", Value::Null),
-        ]),
+        keyword(
+            "properties",
+            object([("a", long_list()), ("b", long_list())]),
+        ),
     ] {
         assert!(causes(&refused).1.is_some());
     }
