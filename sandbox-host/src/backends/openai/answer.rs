@@ -16,7 +16,7 @@ use super::usage::{ReportedUsage, Usage, UsageTally};
 use super::vector::{TokenProbabilities, Vector};
 use crate::backends::BackendError;
 
-/// The longest finish reason, tool call ID or function name in bytes.
+/// The longest finish reason or function name in bytes, and the longest tool call ID that is kept.
 pub(super) const MAX_WORD_BYTES: usize = 128;
 /// The likely tokens of a completion beyond the requested ones. The chosen token is always
 /// reported.
@@ -279,11 +279,8 @@ impl Choice for ChatChoice {
     }
 
     fn fits(&self) -> bool {
-        self.message.tool_calls.iter().all(|call| {
-            let id = call.id.as_ref();
-            id.is_none_or(|id| id.len() <= MAX_WORD_BYTES)
-                && call.function.name.len() <= MAX_WORD_BYTES
-        })
+        let mut calls = self.message.tool_calls.iter();
+        calls.all(|call| call.function.name.len() <= MAX_WORD_BYTES)
     }
 
     fn hold(&mut self, request_document: &Document, request_id: &str) -> Result<(), BackendError> {
@@ -292,6 +289,9 @@ impl Choice for ChatChoice {
         check_calls(request_document, calls.map(|call| &*call.function.name))?;
         let choice = self.index.unwrap_or_default();
         for (index, call) in (0..).zip(&mut message.tool_calls) {
+            // LiteLLM puts the signature of a thought into an ID, which the next request could not
+            // carry.
+            call.id = call.id.take().filter(|id| id.len() <= MAX_WORD_BYTES);
             call.id
                 .get_or_insert_with(|| generated_id(request_id, choice, index));
             call.function

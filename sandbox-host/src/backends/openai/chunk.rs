@@ -180,15 +180,11 @@ impl ChoiceChunk for ChatChunk {
     }
 
     fn bounded_words(&self) -> Vec<&str> {
-        let calls = self.delta.tool_calls.iter().flat_map(|call| {
-            let name = call
-                .function
-                .as_ref()
-                .and_then(|called| called.name.as_deref());
-            [call.id.as_deref(), name]
+        let calls = self.delta.tool_calls.iter().filter_map(|call| {
+            let function = call.function.as_ref();
+            function.and_then(|called| called.name.as_deref())
         });
-        let words = calls.chain([self.finish_reason.as_deref()]);
-        words.flatten().collect()
+        calls.chain(self.finish_reason.as_deref()).collect()
     }
 
     fn ends(&self) -> bool {
@@ -217,7 +213,10 @@ impl ChoiceChunk for ChatChunk {
             let has_arguments = arguments.is_some_and(|arguments| !arguments.is_empty());
             let (index, is_first) = names.number(call.index, !name.is_empty());
             names.add(offered, index, name, has_arguments)?;
-            if is_first && call.id.is_none() && !name.is_empty() {
+            let is_long = |id: &String| id.len() > MAX_WORD_BYTES;
+            if call.id.as_ref().is_some_and(is_long)
+                || is_first && call.id.is_none() && !name.is_empty()
+            {
                 call.id = Some(new_id(index));
             }
             // A server that repeats the ID repeats the type, too.

@@ -170,10 +170,25 @@ fn a_call_may_lack_its_id_its_index_and_the_text_of_its_arguments() {
     ] {
         assert!(message(json!({"tool_calls": [call]})).is_err());
     }
-    assert!(
-        message(json!({"tool_calls": [{"id": "x".repeat(129), "function": {"name": "f"}}]}))
-            .is_err()
-    );
+    let name = "f".repeat(129);
+    assert!(message(json!({"tool_calls": [{"id": "a", "function": {"name": name}}]})).is_err());
+}
+
+#[test]
+fn an_id_that_no_request_could_carry_is_replaced_in_each_piece() {
+    let id = |bytes: usize| "x".repeat(bytes);
+    for (bytes, expected) in [(128, id(128)), (129, "call_id-1_0_0".to_owned())] {
+        let call = json!({"id": id(bytes), "function": {"name": "f"}});
+        let sent = message(json!({"tool_calls": [call]})).unwrap();
+        assert_eq!(sent["tool_calls"][0]["id"], json!(expected));
+        let pieces = [json!({"name": "f"}), json!({"arguments": "{}"})];
+        let pieces = pieces.map(
+            |function| json!({"tool_calls": [{"index": 0, "id": id(bytes), "function": function}]}),
+        );
+        for sent in deltas(&pieces).unwrap() {
+            assert_eq!(sent["tool_calls"][0]["id"], json!(expected));
+        }
+    }
 }
 
 #[test]
