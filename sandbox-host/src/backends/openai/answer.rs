@@ -87,7 +87,7 @@ struct Message {
     reasoning_content: Option<String>,
     #[serde(
         default,
-        deserialize_with = "default_if_null",
+        deserialize_with = "lenient::list",
         skip_serializing_if = "Vec::is_empty"
     )]
     tool_calls: Vec<ToolCall>,

@@ -90,7 +90,7 @@ struct Delta {
     )]
     reasoning_content: Option<String>,
     #[serde(
-        deserialize_with = "default_if_null",
+        deserialize_with = "lenient::list",
         skip_serializing_if = "Vec::is_empty"
     )]
     tool_calls: Vec<ToolCallChunk>,

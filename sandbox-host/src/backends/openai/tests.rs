@@ -175,6 +175,19 @@ fn a_call_may_lack_its_id_its_index_and_the_text_of_its_arguments() {
 }
 
 #[test]
+fn a_single_call_may_stand_for_a_list_of_one() {
+    let call = json!({"id": "a", "index": 0, "function": {"name": "f", "arguments": "{}"}});
+    let sent = message(json!({"tool_calls": call})).unwrap();
+    assert_eq!(sent["tool_calls"][0]["id"], "a");
+    let sent = deltas(&[json!({"tool_calls": call})]).unwrap();
+    assert_eq!(sent[0]["tool_calls"][0]["id"], "a");
+    for odd in [json!("f"), json!(1), json!([1]), json!({"function": 1})] {
+        assert!(message(json!({"tool_calls": odd})).is_err(), "{odd}");
+        assert!(deltas(&[json!({"tool_calls": odd})]).is_err(), "{odd}");
+    }
+}
+
+#[test]
 fn an_id_that_no_request_could_carry_is_replaced_in_each_piece() {
     let id = |bytes: usize| "x".repeat(bytes);
     for (bytes, expected) in [(128, id(128)), (129, "call_id-1_0_0".to_owned())] {
