@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use tensorgate_policy::contract::openai::OfferedCalls;
 
+use super::answer::MAX_WORD_BYTES;
 use super::fault;
 use crate::backends::BackendError;
 
@@ -27,19 +28,41 @@ pub(super) struct CallNames {
     names: BTreeMap<u64, String>,
     /// The index after the largest one.
     next: u64,
+    /// The IDs by the index of the call, of the first [`MAX_CALLS`].
+    ids: BTreeMap<u64, String>,
+    /// The indexes of calls whose server used an index again, by that index.
+    moved: BTreeMap<u64, u64>,
 }
 
 impl CallNames {
     /// The index of the call that a piece belongs to, and whether the piece is its first. A server
-    /// that writes no index begins a call with its name.
-    pub(super) fn number(&mut self, index: Option<u64>, has_name: bool) -> (u64, bool) {
-        let index = index.unwrap_or(if has_name {
+    /// that writes no index begins a call with its name. One that writes the same index for each
+    /// call begins another with a name and another ID.
+    pub(super) fn number(
+        &mut self,
+        written: Option<u64>,
+        id: Option<&str>,
+        has_name: bool,
+    ) -> (u64, bool) {
+        let written = written.unwrap_or(if has_name {
             self.next
         } else {
             self.next.saturating_sub(1)
         });
+        let mut index = self.moved.get(&written).copied().unwrap_or(written);
+        let known = self.ids.get(&index).map(String::as_str);
+        if has_name && id.is_some() && known.is_some() && known != id {
+            index = self.next;
+            self.moved.insert(written, index);
+        }
         let is_first = index >= self.next;
         self.next = self.next.max(index.saturating_add(1));
+        if let Some(id) = id
+            && index < MAX_CALLS
+            && id.len() <= MAX_WORD_BYTES
+        {
+            self.ids.entry(index).or_insert_with(|| id.to_owned());
+        }
         (index, is_first)
     }
 
@@ -133,9 +156,37 @@ mod tests {
             (Some(5), true, (5, false)),
             (Some(u64::MAX), true, (u64::MAX, true)),
         ] {
-            assert_eq!(calls.number(index, has_name), expected);
+            assert_eq!(calls.number(index, None, has_name), expected);
         }
-        assert_eq!(CallNames::default().number(None, false), (0, true));
+        assert_eq!(CallNames::default().number(None, None, false), (0, true));
+    }
+
+    #[test]
+    fn another_id_with_a_name_begins_another_call() {
+        let mut calls = CallNames::default();
+        for (index, id, has_name, expected) in [
+            (0, Some("a"), true, (0, true)),
+            (0, None, false, (0, false)),
+            // A server may write another ID with each piece, but then no name.
+            (0, Some("x"), false, (0, false)),
+            (0, Some("b"), true, (1, true)),
+            (0, None, false, (1, false)),
+            (0, Some("b"), true, (1, false)),
+            (1, Some("c"), true, (2, true)),
+            (1, None, false, (2, false)),
+            (0, Some("d"), true, (3, true)),
+            (3, Some("d"), false, (3, false)),
+        ] {
+            let found = calls.number(Some(index), id, has_name);
+            assert_eq!(found, expected, "{index} {id:?}");
+        }
+        // What is kept is bounded.
+        let mut calls = CallNames::default();
+        for call in 0..1_000_u64 {
+            calls.number(Some(0), Some(&format!("id-{call}")), true);
+            calls.number(Some(call.saturating_mul(7)), Some(&"x".repeat(129)), true);
+        }
+        assert!(calls.ids.len() <= 32 && calls.moved.len() <= 64);
     }
 
     #[test]

@@ -211,7 +211,8 @@ impl ChoiceChunk for ChatChunk {
             let name = name.unwrap_or_default();
             let arguments = function.and_then(|function| function.arguments.as_deref());
             let has_arguments = arguments.is_some_and(|arguments| !arguments.is_empty());
-            let (index, is_first) = names.number(call.index, !name.is_empty());
+            let id = call.id.as_deref();
+            let (index, is_first) = names.number(call.index, id, !name.is_empty());
             names.add(offered, index, name, has_arguments)?;
             let is_long = |id: &String| id.len() > MAX_WORD_BYTES;
             if call.id.as_ref().is_some_and(is_long)

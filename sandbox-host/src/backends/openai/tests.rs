@@ -188,6 +188,24 @@ fn a_single_call_may_stand_for_a_list_of_one() {
 }
 
 #[test]
+fn calls_with_one_index_are_numbered() {
+    // As vLLM and SGLang have streamed several calls, and gateways those of Gemini.
+    let piece = |id: &str, function: Value| json!({"tool_calls": [{"index": 0, "id": id, "function": function}]});
+    let sent = deltas(&[
+        piece("a", json!({"name": "f", "arguments": ""})),
+        piece("", json!({"name": null, "arguments": "{}"})),
+        piece("b", json!({"name": "f", "arguments": ""})),
+        piece("", json!({"arguments": "{}"})),
+    ]);
+    let sent = sent.unwrap();
+    let indexes: Vec<_> = sent
+        .iter()
+        .map(|delta| &delta["tool_calls"][0]["index"])
+        .collect();
+    assert_eq!(indexes, [&json!(0), &json!(0), &json!(1), &json!(1)]);
+}
+
+#[test]
 fn an_id_that_no_request_could_carry_is_replaced_in_each_piece() {
     let id = |bytes: usize| "x".repeat(bytes);
     for (bytes, expected) in [(128, id(128)), (129, "call_id-1_0_0".to_owned())] {
