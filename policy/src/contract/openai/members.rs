@@ -82,7 +82,7 @@ impl Generation {
                 let known = value.as_object().is_some_and(|members| {
                     members.iter().all(|(name, value)| {
                         matches!(name.as_ref(), "include_usage" | "include_obfuscation")
-                            && matches!(value, Value::Bool(_))
+                            && matches!(value, Value::Bool(_) | Value::Null)
                     })
                 });
                 if !(*value == Value::Null || streams && known) {
