@@ -14,6 +14,7 @@ use super::special_tokens::TextForm;
 use super::text_length::longest;
 use super::tokens::{CALLER, Contents, MAX_CALLS};
 use super::{Chat, Faults, OpenAi, missing};
+use crate::contract::quote;
 use crate::denial::Reason;
 use crate::values::json::{Members, Value, member};
 
@@ -416,7 +417,12 @@ impl Message<'_, '_> {
                     self.free_text(text, &format!(".{name}"), TextForm::Plain);
                 }
                 ("tool_calls", Value::Array(calls)) if role == CALLER => self.calls(calls),
-                _ => self.add(Reason::Parameter, "", "a member that no rule names"),
+                (name, _) => {
+                    let name = quote(name);
+                    let cause = format!("{name} is a member that no rule names");
+                    let expected = || format!("a message without {name}");
+                    self.add_expecting(Reason::Parameter, "", &cause, expected);
+                }
             }
         }
         if !content {
@@ -513,7 +519,12 @@ impl Message<'_, '_> {
             (Some("image_url"), _, Some(image)) if has_only("image_url") && role == "user" => {
                 self.picture(image);
             }
-            _ => self.add(Reason::Parameter, ".content", "a part that no rule names"),
+            _ => {
+                let cause = "a part that no rule names";
+                self.add_expecting(Reason::Parameter, ".content", cause, || {
+                    "parts of type text, and of a user image_url, with no other members".into()
+                });
+            }
         }
     }
 

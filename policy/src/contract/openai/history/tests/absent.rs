@@ -120,3 +120,14 @@ fn null_is_no_member_unless_it_constrains_the_answer() {
         assert_refused(&with(name, value), &format!("parameter \"{name}\""));
     }
 }
+
+#[test]
+fn a_rejection_names_the_member_of_a_message() {
+    let request = json!({"messages": [{"role": "user", "content": "x", "id\n": "msg_1"}]});
+    let denial = rules("escape").check(Api::Chat, &document(&request), &mut Err);
+    let denial = denial.unwrap_err();
+    assert_eq!(denial.field.as_deref(), Some("messages[0]"));
+    let expected = "a message without \"id\\n\"";
+    let found = denial.expected.as_ref().map(|found| found.0.as_str());
+    assert_eq!(found, Some(expected));
+}
