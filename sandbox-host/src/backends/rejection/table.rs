@@ -101,8 +101,15 @@ const MESSAGE_TOO_LARGE: &[Pattern] = &[
     ("received message larger than max", ""),
     ("message exceeds maximum size", ""),
 ];
-/// How servers say that they have no memory, which is their own fault.
-const NO_MEMORY: &[Pattern] = &[("oom when allocating", ""), ("out of memory", "")];
+/// How servers say that they have no memory, which is their own fault. As a client's error it
+/// would be sent to the next server, too.
+const NO_MEMORY: &[Pattern] = &[
+    ("oom when allocating", ""),
+    ("out of memory", ""),
+    // XLA and ONNX Runtime.
+    ("failed to allocate", ""),
+    ("bad_alloc", ""),
+];
 
 impl ServerKind {
     pub(super) const fn from_protocol(protocol: ProtocolAdapter) -> Self {

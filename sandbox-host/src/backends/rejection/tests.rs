@@ -134,6 +134,12 @@ fn a_grpc_status_is_the_clients_or_the_servers_fault() {
             "OOM when allocating tensor with shape[64]",
             None,
         ),
+        (
+            OpenInference,
+            Code::ResourceExhausted,
+            "Failed to allocate request for 8.00GiB on device ordinal 0",
+            None,
+        ),
         (OpenInference, Code::OutOfRange, "x", None),
         (OpenInference, Code::Unauthenticated, "x", None),
         (OpenInference, Code::PermissionDenied, "x", None),
