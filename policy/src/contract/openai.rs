@@ -112,6 +112,8 @@ pub struct Generation {
 pub struct Tools {
     pub(crate) max: usize,
     pub(crate) max_bytes: usize,
+    /// Whether the server compiles the schema of each.
+    pub(crate) compiled: bool,
 }
 
 /// Images.

@@ -244,6 +244,10 @@ pub struct Tools {
     pub max: Option<u64>,
     /// Maximum size of all as JSON.
     pub max_bytes: Option<ByteSize>,
+    /// Whether the server compiles the schema of every function, called or not, as llama.cpp and
+    /// TGI do. Then all have the limits of compiled schemas.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub compiled: bool,
 }
 
 /// Images.

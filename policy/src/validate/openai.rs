@@ -401,6 +401,7 @@ impl Reader {
             Some(Tools {
                 max: max?,
                 max_bytes: max_bytes?,
+                compiled: raw.compiled,
             })
         });
         let formats_path = path.field("response_format");

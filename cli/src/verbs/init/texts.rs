@@ -131,6 +131,7 @@ fn chat(model: &TextModel) -> String {
         stop: 4
         stream: true
         # `constraints: {{members: [pattern]}}` allows patterns in schemas, as zod 4 writes them.
+        # llama.cpp and TGI compile the schema of every tool: add `compiled: true` there.
         tools: {{max: 64, max_bytes: 64KiB}}
         response_format: [text, json_object, json_schema]
         max_schema_bytes: 16KiB

@@ -164,17 +164,16 @@ impl Chat {
             faults.add(Reason::Parameter, || "parameter \"tools\"".into(), cause);
             0
         };
-        let tools = match (&self.tools, value) {
+        let (rule, tools) = match (&self.tools, value) {
             (_, Value::Null) => return 0,
-            (Some(rule), Value::Array(tools)) if tools.len() <= rule.max => tools,
+            (Some(rule), Value::Array(tools)) if tools.len() <= rule.max => (rule, tools),
             (Some(_), Value::Array(_)) => {
                 return refuse_all(faults, "more than the contract allows");
             }
             (Some(_), _) => return refuse_all(faults, "is not a list"),
             (None, _) => return refuse_all(faults, "the contract allows none"),
         };
-        let most = self.tools.as_ref().map_or(0, |rule| rule.max_bytes);
-        let bytes = match schema_bytes(model, value, most) {
+        let bytes = match schema_bytes(model, value, rule.max_bytes) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return refuse_all(faults, "larger than the contract allows"),
             Err(cause) => return refuse_all(faults, cause),
@@ -182,7 +181,7 @@ impl Chat {
         let constraints = self.generation.constraints.as_ref();
         let compiled = Compiled::of(member(document, "tool_choice"));
         for (index, tool) in tools.iter().enumerate() {
-            let rules = if compiled.has(tool) {
+            let rules = if rule.compiled || compiled.has(tool) {
                 SchemaRules::compiled(self.schemas, constraints)
             } else {
                 SchemaRules::described(self.schemas, constraints)

@@ -40,6 +40,7 @@ fn rules() -> OpenAi {
             tools: Some(Tools {
                 max: 2,
                 max_bytes: 1_000,
+                compiled: false,
             }),
             formats: ["json_schema"].map(String::from).into(),
             max_schema_bytes: 500,
@@ -415,6 +416,7 @@ fn a_fault_of_a_function_names_its_member() {
     rules.chat.as_mut().unwrap().tools = Some(Tools {
         max: 2,
         max_bytes: 8_192,
+        compiled: false,
     });
     let check = |name: &'static str, value: Value<'static>| {
         let function = object([("name", Value::text("f")), (name, value)]);
@@ -444,6 +446,28 @@ fn a_fault_of_a_function_names_its_member() {
         let shown = denial.described_field().unwrap();
         assert!(shown.contains(expected), "{shown}");
         assert!(denial.cause.contains(expected), "{denial:?}");
+    }
+}
+
+#[test]
+fn a_server_that_compiles_every_function_gets_no_long_repetitions() {
+    for (compiled, expected) in [(false, true), (true, false)] {
+        let mut rules = rules();
+        if let Some(tools) = rules.chat.as_mut().and_then(|chat| chat.tools.as_mut()) {
+            tools.compiled = compiled;
+        }
+        let text = object([
+            ("type", Value::text("string")),
+            ("minLength", Value::Int(1_000_000_000)),
+        ]);
+        let function = object([("name", Value::text("f")), ("parameters", text)]);
+        let tool = object([("type", Value::text("function")), ("function", function)]);
+        let document = members([
+            ("messages", user_message(Value::text("a"))),
+            ("tools", Value::Array(vec![tool])),
+        ]);
+        let checked = rules.check(Api::Chat, &document, &mut Err);
+        assert_eq!(checked.is_ok(), expected, "{checked:?}");
     }
 }
 
