@@ -21,10 +21,12 @@ use super::usage::{ReportedUsage, Usage, UsageTally};
 use crate::backends::BackendError;
 
 #[derive(Deserialize)]
+#[serde(bound(deserialize = "C: Deserialize<'de>"))]
 struct Chunk<C> {
     #[serde(default, deserialize_with = "lenient::seconds")]
     created: u64,
     /// Some servers leave it out where they only report usage.
+    #[serde(default, deserialize_with = "lenient::choices")]
     choices: Option<Vec<C>>,
     usage: Option<ReportedUsage>,
     /// What an event is that is no chunk.
@@ -90,7 +92,11 @@ struct Delta {
     )]
     reasoning_content: Option<String>,
     #[serde(
+<<<<<<< HEAD
         deserialize_with = "lenient::list",
+=======
+        deserialize_with = "lenient::calls",
+>>>>>>> c7fd3c5e (openai: bound the elements of a streamed chunk)
         skip_serializing_if = "Vec::is_empty"
     )]
     tool_calls: Vec<ToolCallChunk>,

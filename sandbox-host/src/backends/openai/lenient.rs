@@ -10,6 +10,10 @@ use serde::{Deserialize, Deserializer};
 
 /// The largest integer that every JSON parser reads exactly.
 pub(super) const MAX_NUMBER: u64 = (1 << 53) - 1;
+/// The most parts of choices in a chunk. Servers write one, or one of each choice.
+const MAX_CHUNK_CHOICES: usize = 1_024;
+/// The most pieces of calls in a part of a choice, as many as a message has calls.
+const MAX_CHUNK_CALLS: usize = 32;
 
 /// A value of any kind, of which only a text or a whole number is kept.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -259,6 +263,58 @@ pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
 /// A time in seconds, or 0. Some servers write fractions of a second.
 pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     count(deserializer).map(Option::unwrap_or_default)
+}
+
+/// The parts of choices in a chunk.
+pub(super) fn choices<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    list(deserializer, MAX_CHUNK_CHOICES)
+}
+
+/// The pieces of calls in a part of a choice.
+pub(super) fn calls<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    list(deserializer, MAX_CHUNK_CALLS).map(Option::unwrap_or_default)
+}
+
+/// A list with a bound, or `null`. An element takes some hundred bytes, and `{}` is one where each
+/// of its members may be left out.
+fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+    most: usize,
+) -> Result<Option<Vec<T>>, D::Error> {
+    struct ListVisitor<T> {
+        most: usize,
+        element: PhantomData<T>,
+    }
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
+        type Value = Option<Vec<T>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {} elements", self.most)
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut elements = Vec::new();
+            while let Some(element) = list.next_element()? {
+                if elements.len() >= self.most {
+                    return Err(A::Error::custom("a list with too many elements"));
+                }
+                elements.push(element);
+            }
+            Ok(Some(elements))
+        }
+    }
+
+    let element = PhantomData;
+    deserializer.deserialize_any(ListVisitor { most, element })
 }
 
 #[cfg(test)]

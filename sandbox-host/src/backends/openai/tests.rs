@@ -266,6 +266,22 @@ fn an_index_may_be_missing_and_stays_within_what_was_requested() {
 }
 
 #[test]
+fn a_chunk_has_a_bounded_number_of_elements() {
+    let empty = |count: usize| vec![json!({}); count];
+    let calls = |count: usize| json!([{"delta": {"tool_calls": empty(count)}}]);
+    for (choices, passes) in [
+        (Value::Array(empty(1_024)), true),
+        (Value::Array(empty(1_025)), false),
+        (calls(32), true),
+        (calls(33), false),
+    ] {
+        let mut checker = ChunkChecker::new(document(Api::Chat), "m", REQUEST_ID);
+        let sent = chunk(&mut checker, json!({"choices": choices}));
+        assert_eq!(sent.is_ok(), passes, "{sent:?}");
+    }
+}
+
+#[test]
 fn a_chunk_may_lack_choices_only_if_it_reports_usage() {
     let usage = json!({"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2});
     for (event, passes) in [
