@@ -47,6 +47,14 @@ fn the_rendered_configuration_equals_the_golden_file() {
 }
 
 #[test]
+fn every_listener_ignores_offers_of_tls() {
+    let golden = std::fs::read_to_string(tree().join("envoy/envoy.yaml")).unwrap();
+    let count = |text: &str| golden.matches(text).count();
+    let managers = count("v3.HttpConnectionManager");
+    assert_eq!(count("ignore_http_11_upgrade:"), managers);
+}
+
+#[test]
 fn the_same_policy_gives_the_same_bytes() {
     for policy in policies() {
         let first = render(&policy, &[]);

@@ -8,6 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::dynamic::Fixed;
+use super::http::ignored_upgrades;
 use super::{RenderError, RenderOptions, bounds, duration, pipe, socket_address};
 use crate::render::node::{Node, list, map};
 
@@ -109,6 +110,7 @@ fn connection_manager(address: IpAddr) -> Node {
             "max_stream_duration" => duration(PAGE_MS.saturating_add(REQUEST_MS)),
             "max_headers_count" => HEADERS,
         },
+        "http_protocol_options" => map! {"ignore_http_11_upgrade" => ignored_upgrades()},
         "http_filters" => list![map! {
             "name" => "envoy.filters.http.router",
             "typed_config" => map! {
