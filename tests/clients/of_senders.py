@@ -76,6 +76,8 @@ def ask(table, places):
     part.refused("requests, the same in chunks", "body-too-large", lambda: by_requests(gate, PATH, typed, pieces()))
     part.refused("curl, a body beyond the bound", "body-too-large", lambda: by_curl(gate, PATH, typed, LARGE))
     part.refused("http.client, a body for a model that is not granted", "not-granted", lambda: by_http_client(gate, "POST", "/v2/models/nothing/infer", typed, bytes(2 << 20)))
+    unknown = {**typed, "x-api-key": places.keys["unknown"]}
+    part.refused("requests, 14 MB with an unknown key", "unauthenticated", lambda: by_requests(gate, PATH, unknown, bytes(14 << 20)))
     offer = {**key, "connection": "Upgrade", "upgrade": "TLS/1.2"}
     ok = lambda: 200
     for path in ("/v2/models/digits/ready", "/v2/models/digits", "/v2/health/ready", "/v1/models"):
@@ -96,5 +98,10 @@ def ask(table, places):
             session.post(f"http://{gate}{PATH}", data=LARGE, headers=typed, timeout=30)
             (output,) = session.post(f"http://{gate}{PATH}", json=rows, headers=key, timeout=30).json()["outputs"]
         return {"probabilities": exact(np.array(output["data"], np.float32).reshape(output["shape"]))}
+
+    # curl waits for the interim response before it sends its body.
+    waits, spaced = {"expect": "100-continue"}, json.dumps(rows).encode().ljust(640 << 10)
+    part.same("curl, a body after 100-continue", ok, lambda: by_curl(gate, PATH, {**typed, **waits}, spaced))
+    part.refused("curl, the same with an unknown key", "unauthenticated", lambda: by_curl(gate, PATH, {**unknown, **waits}, spaced))
 
     part.same("requests, an inference after a rejection", lambda: Direct(places).infer("digits", DIGITS), infer)

@@ -4,6 +4,7 @@ compressed requests.
 
 import asyncio
 import ssl
+import time
 
 import numpy as np
 import tritonclient.grpc
@@ -13,6 +14,12 @@ import tritonclient.http.aio
 from common import DIGITS, ECHO, REFUSED, Direct, Part, exact
 from seen import DIRECT_FIELD
 from tritonclient.utils import InferenceServerException
+
+# An id with a slash, a blank and a letter outside ASCII.
+ID = "job/7 \u00e9"
+# The time between two pings, milliseconds, and how long they are sent, seconds.
+PING_MS = 1000
+PINGS_S = 4
 
 
 def told(error):
@@ -101,6 +108,34 @@ def perf_analyzer(part, form, key):
     part.same("perf_analyzer's calls", lambda: ([], 32, signature, [[], False], (32, 10)), calls)
 
 
+def own_id(part, form, key):
+    """The id of a request comes back as it was sent."""
+    tensor = form.module.InferInput("image", [3, 1, 8, 8], "FP32")
+    tensor.set_data_from_numpy(DIGITS[0][2])
+
+    def call():
+        answer = form.wait(form.client.infer("digits", [tensor], request_id=ID, headers=dict(key))).get_response()
+        return answer["id"] if form.http else answer.id
+
+    part.same("the id of a request", lambda: ID, call)
+
+
+def pings(part, address, key):
+    """A connection that is kept alive by pings without calls."""
+    often = tritonclient.grpc.KeepAliveOptions(PING_MS, PING_MS, keepalive_permit_without_calls=True, http2_max_pings_without_data=0)
+    client, states = tritonclient.grpc.InferenceServerClient(address, keepalive_options=often), []
+
+    def calls():
+        live = [client.is_server_live(headers=key)]
+        client._channel.subscribe(states.append)
+        time.sleep(PINGS_S)
+        live.append(client.is_server_live(headers=key))
+        return live, [state.name for state in states]
+
+    part.same("pings without calls", lambda: ([True, True], ["READY"]), calls)
+    client.close()
+
+
 def ask(table, places):
     """Runs all calls."""
     loop = asyncio.new_event_loop()
@@ -152,6 +187,7 @@ def ask(table, places):
         part.same("get_model_config of a version", lambda: "echo", lambda: (configuration() if form.http else configuration()["config"])["name"])
         part.refused("get_model_config of a model that is not there", "not-granted", lambda: form.wait(form.client.get_model_config("nothing", headers=dict(key))))
         perf_analyzer(part, form, key)
+        own_id(part, form, key)
         if form.http:
             one_dict(part, form, key)
         # The gate counts the calls through it, whatever the server has counted.
@@ -161,6 +197,7 @@ def ask(table, places):
         part.same("get_inference_statistics", lambda: [("digits", "1", names, True)], statistics)
         part.refused("get_inference_statistics of a model that is not there", "not-an-inference-route", lambda: counted("nothing"))
 
+    pings(Part(table, "gRPC", 1, told), places.plain, key)
     table.head("tritonclient with TLS")
     grpc_tls = Form(grpc, grpc.InferenceServerClient(places.tls, ssl=True, root_certificates=places.ca), now, False)
     Part(table, "gRPC with TLS", 1, told).oip(grpc_tls.infer(key), direct.infer, refused=REFUSED[:1])
