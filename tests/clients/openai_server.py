@@ -11,6 +11,7 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from odd_answers import ANSWERS, choice, events
 from seen import DIRECT_KEY, Seen
 
 CHAT, EMBEDDER = "local/assistant-8b", "local/embedder"
@@ -122,6 +123,8 @@ class Handler(BaseHTTPRequestHandler):
         if prompt == "too long":
             text = "This model's maximum context length is 64 tokens. However, you requested 65 tokens (/srv/vllm)."
             return self.answer(400, {"error": {"message": text, "type": "BadRequestError", "param": None, "code": 400}})
+        if odd := ANSWERS.get(prompt.removeprefix("as ")):
+            return self.odd(asked, odd)
         most = asked.get("max_completion_tokens") or asked.get("max_tokens") or 1024
         choices = []
         for index in range(asked.get("n") or 1):
@@ -136,6 +139,19 @@ class Handler(BaseHTTPRequestHandler):
                 reason = "tool_calls"
             choices.append({"index": index, "message": message, "finish_reason": reason, "logprobs": chat_logprobs(said, asked), "stop_reason": "/srv"})
         self.finish_answer(asked, "chat.completion", choices, words(text_of(message.get("content")) for message in asked["messages"]))
+
+    def odd(self, asked, odd):
+        """Sends an answer of another form. Without a request for usage a stream is cut."""
+        self.noted["end"] = "told"
+        if not asked.get("stream"):
+            return self.answer(200, {"model": asked["model"], "choices": [choice(odd)], "usage": odd.usage})
+        self.begin_stream()
+        if (asked.get("stream_options") or {}).get("include_usage"):
+            for event in events(odd):
+                self.event(event)
+            if odd.end:
+                self.piece(odd.end)
+            self.wfile.write(b"0\r\n\r\n")
 
     def completion(self, asked):
         prompts = asked["prompt"] if isinstance(asked["prompt"], list) else [asked["prompt"]]
@@ -158,14 +174,18 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, {**whole, "object": kind, "choices": choices, "usage": usage})
         self.noted["end"] = "told"
 
-    def stream(self, asked, kind, choices, usage, whole):
-        """The same as server-sent events, each in a chunk of its own."""
+    def begin_stream(self):
+        """Sends the head of a streamed answer."""
         self.send_response(200)
         self.send_header("content-type", "text/event-stream; charset=utf-8")
         self.send_header("transfer-encoding", "chunked")
         self.send_header("connection", "close")
         self.end_headers()
         self.close_connection = True
+
+    def stream(self, asked, kind, choices, usage, whole):
+        """The same as server-sent events, each in a chunk of its own."""
+        self.begin_stream()
         chat = kind == "chat.completion"
         whole["object"] = "chat.completion.chunk" if chat else kind
         prompt = text_of(asked["messages"][-1]["content"]) if chat else ""

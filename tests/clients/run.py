@@ -21,7 +21,7 @@ from table import Table
 
 HERE = Path(__file__).resolve().parent
 # Each client runs in a process of its own, and takes seconds.
-PARTS = ["of_kserve", "of_triton", "of_tensorflow", "of_openai", "of_descriptions", "of_json", "of_httpx", "of_agents", "of_mlserver", "of_java", "of_senders", "of_forms"]
+PARTS = ["of_kserve", "of_triton", "of_tensorflow", "of_openai", "of_answers", "of_descriptions", "of_json", "of_httpx", "of_agents", "of_mlserver", "of_java", "of_senders", "of_forms"]
 PART_S = 120
 # How long the last lines of the audit logs may take.
 SETTLE_S = 10
