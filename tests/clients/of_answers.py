@@ -6,6 +6,8 @@ from common import Part
 from odd_answers import ANSWERS
 from of_openai import TOOL, Side, told, user
 
+COUNTS = {"stream_options": {"include_usage": True}}
+
 
 def said(message):
     """What a message says: text, reasoning of either name, ids and names of calls."""
@@ -20,18 +22,15 @@ def whole(side, name):
     return (answer.choices[0].message.role, *said(answer.choices[0].message)), answer.usage.model_dump(exclude_unset=True)
 
 
-COUNTS = {"stream_options": {"include_usage": True}}
-
-
 def pieces(side, name, **more):
     """The same, joined from its pieces."""
     content, reasoning, calls, role, usage = "", [None, None], [], None, None
     for chunk in side.chat(user(f"as {name}"), tools=[TOOL], stream=True, **more):
         for choice in chunk.choices:
             role = role or choice.delta.role
-            text, more, called = said(choice.delta)
+            text, thought, called = said(choice.delta)
             content, calls = content + text, calls + called
-            reasoning = [one or other for one, other in zip(reasoning, more, strict=True)]
+            reasoning = [one or other for one, other in zip(reasoning, thought, strict=True)]
         usage = chunk.usage.model_dump(exclude_unset=True) if chunk.usage else usage
     return (role, content, reasoning, calls), usage
 
