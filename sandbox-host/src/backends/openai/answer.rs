@@ -104,7 +104,7 @@ pub(super) enum Role {
 #[derive(Deserialize, Serialize)]
 struct ToolCall {
     /// Known once the call was checked.
-    #[serde(default, deserialize_with = "lenient::word")]
+    #[serde(default, deserialize_with = "lenient::call_word")]
     id: Option<String>,
     #[serde(skip_deserializing)]
     r#type: CallType,
@@ -121,6 +121,7 @@ pub(super) enum CallType {
 
 #[derive(Deserialize, Serialize)]
 struct CalledFunction {
+    #[serde(deserialize_with = "lenient::call_name")]
     name: String,
     /// Known once the call was checked.
     #[serde(default, deserialize_with = "arguments::text")]

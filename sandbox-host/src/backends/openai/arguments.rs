@@ -6,6 +6,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserializer, Serialize};
 
+use super::lenient::without_nul;
+
 /// The arguments of a call that has none.
 pub(super) const NO_ARGUMENTS: &str = "{}";
 
@@ -25,7 +27,7 @@ pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<Option<String>, E> {
-            Ok(Some(text.to_owned()))
+            Ok(Some(without_nul(text)))
         }
 
         fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<String>, A::Error> {

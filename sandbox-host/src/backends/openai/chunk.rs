@@ -109,7 +109,7 @@ struct ToolCallChunk {
     index: Option<u64>,
     #[serde(
         default,
-        deserialize_with = "lenient::word",
+        deserialize_with = "lenient::call_word",
         skip_serializing_if = "Option::is_none"
     )]
     id: Option<String>,
@@ -125,7 +125,7 @@ struct FunctionChunk {
     // Some servers write an empty name with each further piece of the arguments.
     #[serde(
         default,
-        deserialize_with = "lenient::word",
+        deserialize_with = "lenient::call_word",
         skip_serializing_if = "Option::is_none"
     )]
     name: Option<String>,

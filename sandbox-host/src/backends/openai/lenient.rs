@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use tensorgate_policy::values::safe_text::is_hidden;
 
 /// The largest integer that every JSON parser reads exactly.
 pub(super) const MAX_NUMBER: u64 = (1 << 53) - 1;
@@ -97,7 +98,7 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Scalar, E> {
-        Ok(Scalar::Text(text.to_owned()))
+        Ok(Scalar::Text(without_nul(text)))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Scalar, A::Error> {
@@ -242,6 +243,34 @@ pub(super) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     text(deserializer).map(|text| text.filter(|text| !text.is_empty()))
 }
 
+/// An id or a name of a call, or nothing. Control and hidden characters are left out: the next
+/// request, which repeats the word, may have none.
+pub(super) fn call_word<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let word = text(deserializer)?.map(without_hidden);
+    Ok(word.filter(|word| !word.is_empty()))
+}
+
+/// The name of a function that must have one. Characters are left out as in [`call_word`].
+pub(super) fn call_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(without_hidden)
+}
+
+fn without_hidden(mut word: String) -> String {
+    word.retain(|c| !is_hidden(c));
+    word
+}
+
+/// A text without U+0000. Models write it at times, and no request may have it.
+pub(super) fn without_nul(text: &str) -> String {
+    let mut text = text.to_owned();
+    if text.contains('\0') {
+        text.retain(|c| c != '\0');
+    }
+    text
+}
+
 /// A number that may be missing. Another value is a fault, because it cannot be said to what the
 /// rest belongs.
 pub(super) fn index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
@@ -330,6 +359,10 @@ mod tests {
         text: Option<String>,
         #[serde(deserialize_with = "word")]
         word: Option<String>,
+        #[serde(deserialize_with = "call_word")]
+        call_word: Option<String>,
+        #[serde(deserialize_with = "call_name")]
+        call_name: String,
         #[serde(deserialize_with = "index")]
         index: Option<u64>,
         #[serde(deserialize_with = "count")]
@@ -377,6 +410,17 @@ mod tests {
             );
             assert!(of("text").is_some() && of("word").is_some(), "{value}");
         }
+    }
+
+    #[test]
+    fn what_the_next_request_may_not_have_is_left_out() {
+        let of = |name| read(name, r#""a\u0000\n\u202eb""#).unwrap();
+        assert_eq!(of("content").content.as_deref(), Some("a\n\u{202e}b"));
+        assert_eq!(of("text").text.as_deref(), Some("a\n\u{202e}b"));
+        assert_eq!(of("call_word").call_word.as_deref(), Some("ab"));
+        assert_eq!(of("call_name").call_name, "ab");
+        let hidden = read("call_word", r#""\u202e""#).unwrap();
+        assert_eq!(hidden.call_word, None);
     }
 
     #[test]

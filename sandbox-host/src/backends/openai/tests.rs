@@ -223,6 +223,24 @@ fn an_id_that_no_request_could_carry_is_replaced_in_each_piece() {
 }
 
 #[test]
+fn ids_and_names_have_no_characters_that_the_next_request_may_not_have() {
+    let call = |arguments: &str| json!({"id": "f\n:0", "function": {"name": "f\u{202e}", "arguments": arguments}});
+    let written = json!({"name": "f", "arguments": "{}"});
+    let sent = message(json!({"content": "a\0", "tool_calls": [call("{}\0")]})).unwrap();
+    assert_eq!(sent["content"], "a");
+    let expected = json!([{"id": "f:0", "type": "function", "function": written}]);
+    assert_eq!(sent["tool_calls"], expected);
+    let sent = deltas(&[json!({"content": "a\0", "tool_calls": [call("{}\0")]})]).unwrap();
+    let expected = json!([{"index": 0, "id": "f:0", "type": "function", "function": written}]);
+    assert_eq!(sent[0]["content"], "a");
+    assert_eq!(sent[0]["tool_calls"], expected);
+    // An id of such characters alone is none.
+    let hidden = json!({"id": "\n", "function": {"name": "f"}});
+    let sent = message(json!({"tool_calls": [hidden]})).unwrap();
+    assert_eq!(sent["tool_calls"][0]["id"], "call_id-1_0_0");
+}
+
+#[test]
 fn an_index_may_be_missing_and_stays_within_what_was_requested() {
     let two = Document {
         choices: 2,
