@@ -56,7 +56,7 @@ use crate::request::{Coding, Codings};
 use fault::{Fault, Severity};
 use report::{Path, Report};
 
-pub use jwks::{Published, TooManyKeys, published};
+pub use jwks::{MAX_PUBLISHED_KEYS, Published, TooManyKeys, published};
 pub use revoked::keep_well_formed;
 
 /// The only format version so far.

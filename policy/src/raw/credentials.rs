@@ -9,7 +9,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use serde::de::{self, SeqAccess, Visitor};
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A token issuer and its keys.
@@ -165,13 +165,72 @@ pub struct Jwk {
     pub k: Secret,
 }
 
-/// Whether a secret was present. The secret is not kept.
+/// Whether a secret was present. The secret is not kept. Some issuers write `null` or an empty list
+/// for a member that a key does not have; these hold no secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Secret(pub bool);
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        de::IgnoredAny::deserialize(deserializer).map(|_| Self(true))
+        let value = Option::<SecretValue>::deserialize(deserializer)?;
+        Ok(Self(
+            value.is_some_and(|SecretValue(is_present)| is_present),
+        ))
+    }
+}
+
+/// Whether a value that is not `null` may hold a secret.
+struct SecretValue(bool);
+
+impl<'de> Deserialize<'de> for SecretValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SecretVisitor)
+    }
+}
+
+struct SecretVisitor;
+
+impl<'de> Visitor<'de> for SecretVisitor {
+    type Value = SecretValue;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<SecretValue, E> {
+        Ok(SecretValue(true))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<SecretValue, E> {
+        Ok(SecretValue(true))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<SecretValue, E> {
+        Ok(SecretValue(true))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<SecretValue, E> {
+        Ok(SecretValue(true))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<SecretValue, E> {
+        Ok(SecretValue(true))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<SecretValue, A::Error> {
+        let mut is_present = false;
+        while list.next_element::<de::IgnoredAny>()?.is_some() {
+            is_present = true;
+        }
+        Ok(SecretValue(is_present))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretValue, A::Error> {
+        while map
+            .next_entry::<de::IgnoredAny, de::IgnoredAny>()?
+            .is_some()
+        {}
+        Ok(SecretValue(true))
     }
 }
 

@@ -86,7 +86,7 @@ impl KeyEntry {
     }
 }
 
-/// Members whose presence matters, not their value.
+/// Members of which it only matters whether they hold something.
 fn secret<'k>(key: &'k mut Jwk, name: &str) -> Option<&'k mut Secret> {
     Some(match name {
         "d" => &mut key.d,
@@ -154,12 +154,11 @@ impl<'de> Visitor<'de> for EntryVisitor {
         let mut entry = KeyEntry::default();
         let mut seen = BTreeSet::new();
         while let Some(name) = map.next_key::<String>()? {
-            let secret = secret(&mut entry.key, &name);
-            let is_secret = secret.is_some();
-            if let Some(secret) = secret {
-                *secret = Secret(true);
+            if let Some(secret) = secret(&mut entry.key, &name) {
+                secret.0 |= map.next_value::<Secret>()?.0;
+                continue;
             }
-            if is_secret || !MEMBERS.contains(&name.as_str()) {
+            if !MEMBERS.contains(&name.as_str()) {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
@@ -290,8 +289,31 @@ mod tests {
         ] {
             assert_eq!(fault(text), expected, "{text}");
         }
-        let read = entry(r#"{"kty": "RSA", "kid": "a", "d": null, "use": "sig"}"#).key;
+        let read = entry(r#"{"kty": "RSA", "kid": "a", "d": "AA", "use": "sig"}"#).key;
         assert_eq!(read.usage.as_deref(), Some("sig"));
         assert!(read.d.0 && !read.k.0);
+    }
+
+    #[test]
+    fn a_member_without_a_value_is_no_secret() {
+        for (value, expected) in [
+            ("null", false),
+            ("[]", false),
+            ("\"\"", true),
+            ("{}", true),
+            ("[[]]", true),
+            ("[null]", true),
+            ("0", true),
+            ("-1.5", true),
+            ("false", true),
+        ] {
+            let text = format!(r#"{{"kty": "RSA", "oth": {value}}}"#);
+            assert_eq!(entry(&text).key.oth.0, expected, "{value}");
+            let read: Jwk = serde_json::from_str(&text).unwrap();
+            assert_eq!(read.oth.0, expected, "{value}");
+        }
+        // Neither of two values hides the other.
+        assert!(entry(r#"{"d": "AA", "d": null}"#).key.d.0);
+        assert!(entry(r#"{"d": null, "d": "AA"}"#).key.d.0);
     }
 }

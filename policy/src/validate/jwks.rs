@@ -6,16 +6,18 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine as _, alphabet};
 
 use super::report::{Path, Report, quote};
 use crate::policy::{Algorithm, KeyMaterial, PublicKey, RsaScheme};
 use crate::raw::{Jwk, Jwks, KeyEntry, KeySet};
 use crate::validate::fault::Fault;
 
-/// Maximum keys of one issuer. Issuers publish two or three during a rotation.
+/// Maximum keys of one issuer in a policy. Issuers publish two or three during a rotation.
 const MAX_KEYS: usize = 64;
+/// Maximum keys of a published set. Issuers with many tenants publish hundreds, one a tenant.
+pub const MAX_PUBLISHED_KEYS: usize = 256;
 /// Maximum length of a `kid`, as in tokens.
 const MAX_KID_BYTES: usize = 256;
 /// Size of an RSA modulus: less is weak (RFC 7518, 3.3), more is not supported.
@@ -94,22 +96,29 @@ pub struct Published {
 }
 
 /// Reads a published key set. One invalid key must not exclude valid keys or keep revoked ones, so
-/// faults skip a key instead of failing. Keys with the same name are all skipped.
+/// faults skip a key instead of failing. Different keys with the same name are all skipped; a key
+/// that is published twice counts once.
 ///
 /// # Errors
 /// The set has too many keys.
 pub fn published(set: &KeySet, algorithms: &[Algorithm]) -> Result<Published, TooManyKeys> {
-    if set.keys.len() > MAX_KEYS {
+    if set.keys.len() > MAX_PUBLISHED_KEYS {
         return Err(TooManyKeys(set.keys.len()));
     }
     let mut passed_over = Vec::new();
-    let mut usable = Vec::new();
+    let mut usable: Vec<(usize, Option<&str>, KeyMaterial)> = Vec::new();
     for (index, entry) in set.keys.iter().enumerate() {
         let kid = entry.key.kid.as_deref();
         let key = judged(index, kid, &mut passed_over, |path| {
             entry_key(path, entry, algorithms)
         });
-        usable.extend(key.map(|material| (index, kid, material)));
+        let Some(material) = key else { continue };
+        let is_same = |(_, name, known): &(usize, Option<&str>, KeyMaterial)| {
+            *name == kid && *known == material
+        };
+        if !usable.iter().any(is_same) {
+            usable.push((index, kid, material));
+        }
     }
     let mut names = BTreeMap::new();
     for (_, kid, _) in &usable {
@@ -170,7 +179,7 @@ fn entry_key(path: &Path, entry: &KeyEntry, algorithms: &[Algorithm]) -> Option<
 
 /// A set with too many keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} keys are too many, at most {MAX_KEYS} are allowed")]
+#[error("{0} keys are too many, at most {MAX_PUBLISHED_KEYS} are allowed")]
 pub struct TooManyKeys(usize);
 
 /// Result for a key.
@@ -285,9 +294,11 @@ fn no_secret(path: &Path, raw: &Jwk) -> Option<()> {
 
 /// Purpose of a key. `None`: contradictory. `Some(Some(…))`: another purpose.
 fn purpose(path: &Path, raw: &Jwk, own: Algorithm) -> Option<Option<String>> {
+    // Some issuers write an empty list where they state no operations.
     let verifies = raw
         .key_ops
         .as_ref()
+        .filter(|ops| !ops.is_empty())
         .map(|ops| ops.iter().any(|op| op == "verify"));
     if let (Some(usage), Some(verifies)) = (raw.usage.as_deref(), verifies)
         && (usage == "sig") != verifies
@@ -400,11 +411,17 @@ fn coordinate<const BYTES: usize>(path: &Path, text: Option<&str>) -> Option<[u8
     coordinate
 }
 
+/// Some issuers pad, against RFC 7515, 2. Correct padding changes no byte.
+const BASE64URL: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 fn decode(path: &Path, text: Option<&str>) -> Option<Vec<u8>> {
     let text = path.required(text, "base64url without padding")?;
-    let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+    let bytes = BASE64URL.decode(text).ok();
     if bytes.is_none() {
-        path.error("is not base64url without padding");
+        path.error("is not base64url");
     }
     bytes
 }

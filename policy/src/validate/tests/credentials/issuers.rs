@@ -151,7 +151,7 @@ fn issuer_keys_are_unambiguous_strong_and_public() {
         "is even",
     );
     key(
-        json!({"kty": "RSA", "n": format!("{N}=="), "e": "AQAB"}),
+        json!({"kty": "RSA", "n": format!("{N}="), "e": "AQAB"}),
         ".n",
         "not base64url",
     );
@@ -227,6 +227,27 @@ fn one_leading_zero_byte_of_a_number_is_left_out() {
         "issuers.corp.jwks.keys[1].x",
         "has 33 bytes",
     );
+}
+
+#[test]
+fn padding_and_members_without_a_value_change_no_key() {
+    let material = |key: Value| {
+        let mut document = proven();
+        put(&mut document, "/issuers/corp/jwks/keys/0", key);
+        let policy = policy(document);
+        policy.issuers()[0].keys()[0].material().clone()
+    };
+    let plain = json!({"kty": "RSA", "kid": "r", "alg": "RS256", "n": N, "e": "AQAB"});
+    for (member, value) in [
+        ("n", json!(format!("{N}=="))),
+        ("key_ops", json!([])),
+        ("oth", json!([])),
+        ("d", json!(null)),
+    ] {
+        let mut key = plain.clone();
+        key[member] = value;
+        assert_eq!(material(key), material(plain.clone()), "{member}");
+    }
 }
 
 #[test]
