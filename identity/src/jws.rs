@@ -26,7 +26,9 @@ const MAX_KID_BYTES: usize = 256;
 ///
 /// Members that only name a key (`jku`, `x5u`, `x5c`, `x5t`, `x5t#S256`) are ignored like unknown
 /// ones, because many issuers add them. No key is ever taken from a token or from where it points.
-const REFUSED: [&str; 7] = ["crit", "b64", "jwk", "enc", "zip", "epk", "cty"];
+const REFUSED: [&str; 6] = ["crit", "b64", "jwk", "enc", "epk", "cty"];
+/// The only `zip` of a signed token: `ForgeRock` writes it where nothing is compressed.
+const NO_COMPRESSION: &str = "NONE";
 /// Types of tokens (RFC 7519, 5.1; RFC 9068, 2.1; SPIFFE JWT-SVID, 2.3), in any case (RFC 2045,
 /// 5.1).
 const TYPES: [&str; 3] = ["jwt", "at+jwt", "jose"];
@@ -185,10 +187,15 @@ pub fn verify_jws<V: Verifier + ?Sized>(
 }
 
 fn header(header: &Object) -> Result<(Algorithm, Option<String>), &'static str> {
-    if REFUSED.iter().any(|name| header.get(name).is_some()) {
+    let compression = header.get("zip");
+    if REFUSED.iter().any(|name| header.get(name).is_some())
+        || compression.is_some_and(|zip| zip.text() != Some(NO_COMPRESSION))
+    {
         return Err("token's header has a key, an extension or another type of token");
     }
-    if let Some(kind) = header.get("typ") {
+    // Some issuers write `null` for what they do not state.
+    let stated = |name| header.get(name).filter(|value| **value != Json::Other);
+    if let Some(kind) = stated("typ") {
         let kind = kind.text().ok_or("token's typ is not a text")?;
         let bare = kind
             .get(..APPLICATION.len())
@@ -203,7 +210,7 @@ fn header(header: &Object) -> Result<(Algorithm, Option<String>), &'static str> 
         .get("alg")
         .and_then(|alg| Algorithm::from_name(alg.text()?))
         .ok_or("token's algorithm is none that is checked here")?;
-    let kid = match header.get("kid") {
+    let kid = match stated("kid") {
         None => None,
         Some(kid) => Some(
             kid.text()

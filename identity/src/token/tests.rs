@@ -123,6 +123,11 @@ fn a_token_of_each_algorithm_proves_its_client() {
         ),
         (r#"{"alg":"EdDSA","typ":"JOSE"}"#, Signer::Ed),
         (r#"{"alg":"EdDSA","typ":"application/jose"}"#, Signer::Ed),
+        // What is not stated, as some issuers write it.
+        (
+            r#"{"alg":"EdDSA","typ":null,"kid":null,"zip":"NONE"}"#,
+            Signer::Ed,
+        ),
     ] {
         let text = token(header, &claims(json!({})), signer).unwrap();
         check(&text, Ok("web"));
@@ -200,7 +205,7 @@ fn a_header_that_is_not_plainly_the_issuers_is_refused() {
             "token's kid is not a key's name",
         ),
         (
-            r#"{"alg":"EdDSA","kid":null}"#.into(),
+            r#"{"alg":"EdDSA","kid":false}"#.into(),
             Signer::Ed,
             "token's kid is not a key's name",
         ),
@@ -258,6 +263,8 @@ fn a_header_that_is_not_plainly_the_issuers_is_refused() {
         r#""jwk":{"kty":"OKP"}"#,
         r#""enc":"A256GCM""#,
         r#""zip":"DEF""#,
+        r#""zip":"none""#,
+        r#""zip":null"#,
         r#""cty":"JWT""#,
         r#""jwk":null"#,
     ] {
@@ -292,6 +299,26 @@ fn a_signature_by_another_issuers_key_is_rejected() {
             WRONG_SIGNATURE
         };
         assert_eq!(refused, Identified::refused(cause), "{header} {signer:?}");
+    }
+}
+
+#[test]
+fn a_claim_that_is_null_is_not_stated() {
+    let with_null = |name: &str| {
+        let mut claims: Value = serde_json::from_str(&claims(json!({}))).unwrap();
+        claims[name] = Value::Null;
+        token(ED, &claims.to_string(), Signer::Ed).unwrap()
+    };
+    for name in ["nbf", "iat", "jti", "email"] {
+        check(&with_null(name), Ok("web"));
+    }
+    for (name, cause) in [
+        ("exp", "token never expires"),
+        ("sub", "token has no usable subject"),
+        ("aud", "token is for another audience"),
+        ("iss", "token's issuer is not in the policy"),
+    ] {
+        check(&with_null(name), Err(cause));
     }
 }
 

@@ -20,7 +20,8 @@ pub(super) fn window(claims: &Object, issuer: &Issuer, now: f64) -> Result<Windo
     let skew = issuer.clock_skew_s() as f64;
     let longest = issuer.max_lifetime_s() as f64;
     let date = |name: &str| match claims.get(name) {
-        None => Ok(None),
+        // `null` states no date, as some issuers write it.
+        None | Some(Json::Other) => Ok(None),
         Some(Json::Integer(seconds)) if *seconds as f64 <= MAX_DATE_UNIX_S => {
             Ok(Some(*seconds as f64))
         }
