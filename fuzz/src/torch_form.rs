@@ -65,7 +65,8 @@ fn parts(body: &[u8]) -> Vec<(String, &[u8])> {
         pieces.push(&rest[..at]);
         rest = &rest[at + delimiter.len()..];
     }
-    assert_eq!(pieces.first(), Some(&&b""[..]), "nothing in front");
+    let front = pieces.first().copied();
+    assert!(matches!(front, Some(b"" | b"\r\n")), "nothing in front");
     assert!(matches!(rest, b"--" | b"--\r\n"), "nothing behind");
     pieces[1..]
         .iter()

@@ -1,6 +1,6 @@
 //! Parser for multipart forms (RFC 7578, framing of RFC 2046). Only unambiguous framing is
-//! accepted: nothing before the first delimiter or after the last, delimiters at line beginnings
-//! only, few header fields without folding or escapes.
+//! accepted: at most a line end before the first delimiter and after the last, delimiters at line
+//! beginnings only, few header fields without folding or escapes.
 
 use memchr::memmem::{Finder, find};
 use tensorgate_policy::request::{Boundary, ContentType};
@@ -25,7 +25,10 @@ pub(crate) fn parts<'a>(body: &'a [u8], boundary: &Boundary) -> Result<Vec<Named
         at: body.len().saturating_sub(rest.len()),
     };
     let mut parts = Vec::new();
+    // Some clients write the line end of every delimiter before the first one, too.
     let mut rest = body
+        .strip_prefix(LINE_END)
+        .unwrap_or(body)
         .strip_prefix(delimiter.as_bytes())
         .ok_or_else(|| form("the form does not begin with its boundary", body))?;
     loop {
@@ -126,8 +129,12 @@ fn type_of<'a>(value: &'a str, content: &[u8]) -> Result<ContentType<'a>, BodyFa
     let nested = |name: &str| name.starts_with("multipart/") || name.starts_with("message/");
     let (known, charset) = classify_text(value);
     if charset == Charset::Ascii {
-        let text = matches!(&known, ContentType::Other(name) if name.starts_with("text/"));
-        if !text || !content.is_ascii() {
+        let is_text = match &known {
+            ContentType::Json => true,
+            ContentType::Other(name) => name.starts_with("text/"),
+            _ => false,
+        };
+        if !is_text || !content.is_ascii() {
             return Err(BodyFault::field(
                 "content-type of a part",
                 "has a character set that does not fit its content",
@@ -195,5 +202,31 @@ fn disposition(value: &str) -> Result<&str, BodyFault> {
             Err(BodyFault::field("name of a part", "is too long"))
         }
         Some(name) => Ok(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    const PART: &str = "--x\r\ncontent-disposition: form-data; name=\"a\"\r\n\r\n1\r\n--x--";
+
+    #[test]
+    fn only_a_line_end_may_stand_before_the_form() {
+        let boundary = Boundary::new("x").unwrap();
+        for (before, expected) in [
+            ("", true),
+            ("\r\n", true),
+            ("\r\n\r\n", false),
+            ("\n", false),
+            ("a\r\n", false),
+            ("--y\r\n", false),
+        ] {
+            let body = [before, PART].concat();
+            let read = parts(body.as_bytes(), &boundary);
+            assert_eq!(read.is_ok(), expected, "{before:?}");
+        }
     }
 }

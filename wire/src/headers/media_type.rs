@@ -29,18 +29,20 @@ pub(crate) enum Charset {
 impl Charset {
     fn read(name: Option<&str>) -> Option<Self> {
         let is = |known: &str| name.is_some_and(|name| name.eq_ignore_ascii_case(known));
-        if name.is_none() || is("utf-8") {
+        if name.is_none() || is("utf-8") || is("utf8") {
             return Some(Self::Utf8);
         }
         (is("us-ascii") || is("iso-8859-1")).then_some(Self::Ascii)
     }
 }
 
-/// Classifies a value. Parameters must be well-formed; `charset` must be UTF-8, and a form needs
-/// exactly one boundary.
+/// Classifies a value. Parameters must be well-formed; `charset` must be UTF-8. JSON and forms may
+/// declare one that equals it for ASCII, and are read as UTF-8. A form needs exactly one boundary.
 pub(crate) fn classify(value: &str) -> ContentType<'_> {
     match classify_text(value) {
         (known, Charset::Utf8) => known,
+        // Java clients declare ISO-8859-1 by default. The backend never sees that.
+        (known @ (ContentType::Json | ContentType::Form(_)), Charset::Ascii) => known,
         (_, Charset::Ascii) => ContentType::Malformed,
     }
 }
@@ -65,8 +67,13 @@ fn split(value: &str) -> (ContentType<'_>, Option<&str>) {
     }
     let (mut charset, mut boundary) = (None, None);
     for part in parts {
+        let part = part.trim_matches(' ');
+        // A parameter may be empty (RFC 9110, 5.6.6).
+        if part.is_empty() {
+            continue;
+        }
         // A quoted value may contain a `;`; no type here needs one, so such a value is rejected.
-        let Some((name, text)) = part.trim_matches(' ').split_once('=') else {
+        let Some((name, text)) = part.split_once('=') else {
             return MALFORMED;
         };
         let text = match text.strip_prefix('"') {
@@ -124,12 +131,19 @@ mod tests {
             ("application/json", ContentType::Json),
             ("Application/JSON ; Charset=UTF-8", ContentType::Json),
             ("application/json;charset=\"utf-8\"", ContentType::Json),
+            ("application/json; charset=utf8", ContentType::Json),
+            ("application/json; charset=ISO-8859-1", ContentType::Json),
             ("application/json; charset=utf-16", ContentType::Malformed),
+            ("application/json; charset=utf-7", ContentType::Malformed),
             (
                 "application/json; charset=utf-8; charset=utf-8",
                 ContentType::Malformed,
             ),
-            ("application/json;", ContentType::Malformed),
+            ("application/json;", ContentType::Json),
+            ("application/json; ;charset=utf-8", ContentType::Json),
+            ("application/json;utf-8", ContentType::Malformed),
+            ("application/json;;charset=utf-16", ContentType::Malformed),
+            (";application/json", ContentType::Malformed),
             ("application/json, application/grpc", ContentType::Malformed),
             ("application/json application/grpc", ContentType::Malformed),
             ("application/json; a=\"b;c\"", ContentType::Malformed),
@@ -147,6 +161,14 @@ mod tests {
             (
                 "Multipart/Form-Data;BOUNDARY=\"x\"; charset=utf-8",
                 form("x"),
+            ),
+            (
+                "multipart/form-data; charset=ISO-8859-1; boundary=x",
+                form("x"),
+            ),
+            (
+                "multipart/form-data; charset=utf-16; boundary=x",
+                ContentType::Malformed,
             ),
             ("multipart/form-data", ContentType::Malformed),
             ("multipart/form-data; boundary=", ContentType::Malformed),

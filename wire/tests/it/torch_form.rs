@@ -47,7 +47,7 @@ fn a_forms_framing_is_read_in_one_way_or_not_at_all() {
         format!("{part}--b-"),
         format!("{part}--b\r\n"),
         // Before, after and around the form.
-        format!("\r\n{part}--b--"),
+        format!("\r\n\r\n{part}--b--"),
         format!("preamble\r\n{part}--b--"),
         format!("{part}--b--\r\nepilogue"),
         format!("{part}--b--\r\n\r\n"),
@@ -103,6 +103,7 @@ fn a_parts_head_is_two_fields_in_one_spelling() {
         format!("{disposition}Content-Transfer-Encoding: binary\r\n"),
         format!("{disposition}content-transfer-encoding: 7BIT\r\n"),
         format!("{disposition}Content-Type: text/plain; charset=ISO-8859-1\r\n"),
+        format!("{disposition}Content-Type: application/json; charset=ISO-8859-1\r\n"),
     ] {
         assert_eq!(reason(form(&part(&head, "z"), &text)), None, "{head:?}");
     }
