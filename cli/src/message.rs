@@ -128,6 +128,16 @@ fn is_ignored_upgrade(offer: &[u8]) -> bool {
     offer.eq_ignore_ascii_case(b"h2c") || tls.eq_ignore_ascii_case(b"TLS/")
 }
 
+/// Whether `connection` names an upgrade.
+fn is_offered(headers: &[(String, Vec<u8>)]) -> bool {
+    values(headers, "connection").any(|value| {
+        value
+            .to_ascii_lowercase()
+            .windows(7)
+            .any(|part| part == b"upgrade")
+    })
+}
+
 struct Head<'m> {
     method: &'m str,
     target: &'m str,
@@ -175,16 +185,13 @@ impl Head<'_> {
         let upgrades = values(&self.headers, "upgrade")
             .flat_map(|value| value.split(|byte| *byte == b','))
             .any(|offer| !is_ignored_upgrade(offer.trim_ascii()));
-        if upgrades
-            && values(&self.headers, "connection").any(|value| {
-                value
-                    .to_ascii_lowercase()
-                    .windows(7)
-                    .any(|part| part == b"upgrade")
-            })
-        {
+        if upgrades && is_offered(&self.headers) {
             return Err(ambiguous("a protocol upgrade"));
         }
+        // With an offer of HTTP/2 alone, Envoy drops its settings too.
+        let offers: Vec<&[u8]> = values(&self.headers, "upgrade").collect();
+        let drops_settings = is_offered(&self.headers)
+            && matches!(offers.as_slice(), [offer] if offer.eq_ignore_ascii_case(b"h2c"));
         let hosts: Vec<&[u8]> = values(&self.headers, "host").collect();
         let (path, authority) = self.destination(hosts.join(&b","[..]))?;
         if authority.is_empty() {
@@ -198,6 +205,7 @@ impl Head<'_> {
             self.headers
                 .iter()
                 .filter(|(name, _)| name != "host" && !HOP_BY_HOP.contains(&name.as_str()))
+                .filter(|(name, _)| !drops_settings || name != "http2-settings")
                 .map(|(name, value)| (name.clone().into_bytes(), value.clone())),
         );
         Ok(map)
