@@ -292,6 +292,9 @@ fn no_secret(path: &Path, raw: &Jwk) -> Option<()> {
     valid
 }
 
+/// Values of `use` for signatures (RFC 7517, 4.2; SPIFFE Trust Domain and Bundle, 4.2.2).
+const SIGNING_USES: [&str; 2] = ["sig", "jwt-svid"];
+
 /// Purpose of a key. `None`: contradictory. `Some(Some(…))`: another purpose.
 fn purpose(path: &Path, raw: &Jwk, own: Algorithm) -> Option<Option<String>> {
     // Some issuers write an empty list where they state no operations.
@@ -300,14 +303,17 @@ fn purpose(path: &Path, raw: &Jwk, own: Algorithm) -> Option<Option<String>> {
         .as_ref()
         .filter(|ops| !ops.is_empty())
         .map(|ops| ops.iter().any(|op| op == "verify"));
+    let signs = raw
+        .usage
+        .as_deref()
+        .map(|usage| SIGNING_USES.contains(&usage));
     if let (Some(usage), Some(verifies)) = (raw.usage.as_deref(), verifies)
-        && (usage == "sig") != verifies
+        && signs != Some(verifies)
     {
         return path
             .field("key_ops")
             .fail(format!("contradicts use {}", quote(usage)));
     }
-    let signs = raw.usage.as_deref().map(|usage| usage == "sig");
     match raw.alg.as_deref() {
         Some(alg) if alg == own.name() => {
             if signs == Some(false) || verifies == Some(false) {

@@ -230,7 +230,7 @@ fn one_leading_zero_byte_of_a_number_is_left_out() {
 }
 
 #[test]
-fn padding_and_members_without_a_value_change_no_key() {
+fn padding_and_other_spellings_change_no_key() {
     let material = |key: Value| {
         let mut document = proven();
         put(&mut document, "/issuers/corp/jwks/keys/0", key);
@@ -241,6 +241,7 @@ fn padding_and_members_without_a_value_change_no_key() {
     for (member, value) in [
         ("n", json!(format!("{N}=="))),
         ("key_ops", json!([])),
+        ("use", json!("jwt-svid")),
         ("oth", json!([])),
         ("d", json!(null)),
     ] {
@@ -284,6 +285,10 @@ fn a_key_for_another_purpose_is_skipped_with_a_warning() {
     );
     over(
         json!({"kty": "RSA", "use": "enc", "n": N, "e": "AQAB"}),
+        "do not allow verifying",
+    );
+    over(
+        json!({"kty": "RSA", "use": "x509-svid", "n": N, "e": "AQAB"}),
         "do not allow verifying",
     );
     over(
