@@ -259,7 +259,7 @@ fn key(path: &Path, raw: &Jwk, algorithms: &[Algorithm]) -> Key {
                 path.field("y").error("an Ed25519 key has no y");
                 return Key::Faulty;
             }
-            coordinate(&path.field("x"), raw.x.as_deref()).map(KeyMaterial::Ed25519)
+            octet_key(&path.field("x"), raw.x.as_deref()).map(KeyMaterial::Ed25519)
         }
     };
     material.map_or(Key::Faulty, Key::Usable)
@@ -404,17 +404,41 @@ fn octets(path: &Path, text: Option<&str>) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Most leading zero bytes that a coordinate may lack. One key in 2^24 lacks more.
+const MAX_MISSING_ZEROS: usize = 2;
+
+/// A coordinate of a point (RFC 7518, 6.2.1.2). Its length is fixed there, but some issuers leave
+/// out leading zeros, and Java's `BigInteger` writes one before a high first bit.
 fn coordinate<const BYTES: usize>(path: &Path, text: Option<&str>) -> Option<[u8; BYTES]> {
     let bytes = decode(path, text)?;
+    let number = match bytes.split_first() {
+        Some((0, rest)) if rest.len() == BYTES => rest,
+        _ => bytes.as_slice(),
+    };
+    let missing = BYTES
+        .checked_sub(number.len())
+        .filter(|zeros| *zeros <= MAX_MISSING_ZEROS);
+    let Some(missing) = missing else {
+        return wrong_length(path, bytes.len(), BYTES);
+    };
+    let mut coordinate = [0; BYTES];
+    coordinate.get_mut(missing..)?.copy_from_slice(number);
+    Some(coordinate)
+}
+
+/// A key of so many bytes (RFC 8037, 2), which is no number.
+fn octet_key<const BYTES: usize>(path: &Path, text: Option<&str>) -> Option<[u8; BYTES]> {
+    let bytes = decode(path, text)?;
     let length = bytes.len();
-    let coordinate = bytes.try_into().ok();
-    if coordinate.is_none() {
-        path.error_with_fix(
-            format!("has {length} bytes, which is not a coordinate"),
-            format!("{BYTES} bytes"),
-        );
-    }
-    coordinate
+    let key = bytes.try_into().ok();
+    key.or_else(|| wrong_length(path, length, BYTES))
+}
+
+fn wrong_length<T>(path: &Path, length: usize, expected: usize) -> Option<T> {
+    path.fail_with_fix(
+        format!("has {length} bytes, which is not a coordinate"),
+        format!("{expected} bytes"),
+    )
 }
 
 /// Some issuers pad, against RFC 7515, 2. Correct padding changes no byte.

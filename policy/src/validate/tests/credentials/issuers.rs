@@ -220,13 +220,43 @@ fn one_leading_zero_byte_of_a_number_is_left_out() {
     let plain = modulus(N.into(), "AQAB");
     assert_eq!(modulus(shift(N), "AQAB"), plain);
     assert_eq!(modulus(shift(N), &shift("AQAB")), plain);
-    // A coordinate has a fixed length (RFC 7518, 6.2.1.2).
+    // An Ed25519 key is no number (RFC 8037, 2).
     check(
-        "/issuers/corp/jwks/keys/1/x",
-        json!(shift(X)),
-        "issuers.corp.jwks.keys[1].x",
+        "/issuers/corp/jwks/keys/2/x",
+        json!(shift(ED)),
+        "issuers.corp.jwks.keys[2].x",
         "has 33 bytes",
     );
+}
+
+#[test]
+fn the_leading_zeros_of_a_coordinate_may_be_more_or_fewer() {
+    let material = |x: &[u8]| {
+        let mut document = proven();
+        let x = json!(URL_SAFE_NO_PAD.encode(x));
+        put(&mut document, "/issuers/corp/jwks/keys/1/x", x);
+        let policy = policy(document);
+        policy.issuers()[0].keys()[1].material().clone()
+    };
+    let x = URL_SAFE_NO_PAD.decode(X).unwrap();
+    let behind = |first: &[u8], rest: &[u8]| [first, rest].concat();
+    assert_eq!(material(&behind(&[0], &x)), material(&x));
+    for count in [1, 2] {
+        let padded = behind(&[0, 0][..count], &x[count..]);
+        assert_eq!(material(&x[count..]), material(&padded));
+    }
+    for (wrong, bytes) in [
+        (x[3..].to_vec(), 29),
+        (behind(&[0, 0], &x), 34),
+        (behind(&[1], &x), 33),
+    ] {
+        check(
+            "/issuers/corp/jwks/keys/1/x",
+            json!(URL_SAFE_NO_PAD.encode(wrong)),
+            "issuers.corp.jwks.keys[1].x",
+            &format!("has {bytes} bytes"),
+        );
+    }
 }
 
 #[test]
