@@ -126,12 +126,15 @@ pub enum NoKey {
 }
 
 /// The keys that may have made a signature: the one that it names, or else the first
-/// [`MAX_TRIED_KEYS`] different ones of its algorithm; at least one.
+/// [`MAX_TRIED_KEYS`] different ones of its algorithm; at least one. Where no key has a name, a
+/// signature with a name may be by the only key of its algorithm.
 pub fn candidates<'k, M>(
-    keys: impl Iterator<Item = (M, &'k PublicKey)>,
+    keys: impl Iterator<Item = (M, &'k PublicKey)> + Clone,
     kid: Option<&str>,
     algorithm: Algorithm,
 ) -> Result<Vec<(M, &'k KeyMaterial)>, NoKey> {
+    let is_nameless = kid.is_some() && keys.clone().all(|(_, key)| key.kid().is_none());
+    let kid = kid.filter(|_| !is_nameless);
     let mut found: Vec<(M, &'k KeyMaterial)> = Vec::new();
     for (mark, key) in keys {
         let material = key.material();
@@ -148,12 +151,13 @@ pub fn candidates<'k, M>(
         }
     }
     let fault = match (kid, found.as_slice()) {
-        (None, [_, ..]) => None,
+        (None, [_]) => None,
+        (None, [_, _, ..]) if !is_nameless => None,
         // The header's algorithm must equal the key's and never selects one.
         (Some(_), [(_, key)]) if key.algorithm() == algorithm => None,
         (Some(_), [_]) => Some(NoKey::OtherAlgorithm),
         // Names are unique, so several keys of one name are none.
-        (Some(_), [_, _, ..]) | (_, []) => Some(NoKey::Unknown),
+        (_, [_, _, ..] | []) => Some(NoKey::Unknown),
     };
     fault.map_or(Ok(found), Err)
 }

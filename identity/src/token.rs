@@ -243,7 +243,11 @@ impl Tokens {
         cache: &mut TokenCache,
     ) -> Identified {
         let (issuer, parts) = (&claimed.rules.issuer, claimed.parts);
-        let is_named = parts.kid.is_some();
+        let is_named = parts.kid.as_deref().is_some_and(|kid| {
+            let fetched = cache.keys().of(issuer.name()).iter();
+            let mut keys = issuer.keys().iter().chain(fetched.map(|(_, key)| key));
+            keys.any(|key| key.kid() == Some(kid))
+        });
         // The issuer may have published another key since.
         if !is_named && issuer.key_set().is_some() {
             let missing = missing(issuer, port);
@@ -262,7 +266,7 @@ impl Tokens {
             },
             credential: None,
             attempt,
-            // Any change of the set may add the key of a token that names none.
+            // Any change of the set may add the key of a token that names none of its keys.
             key: if is_named {
                 tries.first
             } else {

@@ -1,4 +1,5 @@
-//! Tokens without `kid`: which keys they are tried against, and what that costs.
+//! Tokens without `kid`, and keys without: which keys a token is tried against, and what that
+//! costs.
 
 use super::*;
 use crate::verifier::VerifyFault;
@@ -132,6 +133,32 @@ fn it_is_tried_against_each_of_at_most_four_keys_that_fit() {
     let all = [others(9), vec![own()]].concat();
     assert_eq!(ask(&tokens(&all), &named, &mut port), web);
     assert_eq!(port.checks, 1);
+}
+
+#[test]
+fn a_name_may_mean_the_only_key_of_a_set_without_names() {
+    const UNKNOWN: &str = "token's key is not in the policy";
+    let mut bare = own();
+    bare.as_object_mut().unwrap().remove("kid");
+    let mut named = other(1);
+    named["kid"] = json!("other");
+    let text = token(ED, &claims(json!({})), Signer::Ed).unwrap();
+    for (keys, expected) in [
+        (vec![bare.clone()], Ok("web")),
+        (vec![bare.clone(), bare.clone()], Ok("web")),
+        (vec![other(1)], Err(WRONG_SIGNATURE)),
+        // Which key is meant is not plain.
+        (vec![bare.clone(), other(1)], Err(UNKNOWN)),
+        (vec![bare, named], Err(UNKNOWN)),
+    ] {
+        let mut port = Port::unlimited();
+        let identity = ask(&tokens(&keys), &text, &mut port);
+        let expected =
+            expected.map_or_else(Identity::Refused, |client| Identity::Client(client.into()));
+        assert_eq!(identity, expected, "{keys:?}");
+        // A rejection costs as much as any other of a token with a name.
+        assert_eq!(port.checks, 1, "{keys:?}");
+    }
 }
 
 #[test]
