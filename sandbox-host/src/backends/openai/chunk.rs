@@ -92,11 +92,7 @@ struct Delta {
     )]
     reasoning_content: Option<String>,
     #[serde(
-<<<<<<< HEAD
-        deserialize_with = "lenient::list",
-=======
         deserialize_with = "lenient::calls",
->>>>>>> c7fd3c5e (openai: bound the elements of a streamed chunk)
         skip_serializing_if = "Vec::is_empty"
     )]
     tool_calls: Vec<ToolCallChunk>,

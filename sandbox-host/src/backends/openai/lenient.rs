@@ -184,33 +184,7 @@ pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
-    struct ListVisitor<T>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list or an entry")
-        }
-
-        fn visit_unit<E: Error>(self) -> Result<Vec<T>, E> {
-            Ok(Vec::new())
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-            let mut entries = Vec::new();
-            while let Some(entry) = list.next_element()? {
-                entries.push(entry);
-            }
-            Ok(entries)
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<T>, A::Error> {
-            T::deserialize(MapAccessDeserializer::new(map)).map(|entry| vec![entry])
-        }
-    }
-
-    deserializer.deserialize_any(ListVisitor(PhantomData))
+    bounded_list(deserializer, usize::MAX).map(Option::unwrap_or_default)
 }
 
 /// As [`object`], with the default value for nothing.
@@ -298,19 +272,19 @@ pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64,
 pub(super) fn choices<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
-    list(deserializer, MAX_CHUNK_CHOICES)
+    bounded_list(deserializer, MAX_CHUNK_CHOICES)
 }
 
 /// The pieces of calls in a part of a choice.
 pub(super) fn calls<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
-    list(deserializer, MAX_CHUNK_CALLS).map(Option::unwrap_or_default)
+    bounded_list(deserializer, MAX_CHUNK_CALLS).map(Option::unwrap_or_default)
 }
 
-/// A list with a bound, or `null`. An element takes some hundred bytes, and `{}` is one where each
-/// of its members may be left out.
-fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+/// A list with a bound, a single entry, or `null`. An element takes some hundred bytes, and `{}` is
+/// one where each of its members may be left out.
+fn bounded_list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
     most: usize,
 ) -> Result<Option<Vec<T>>, D::Error> {
@@ -339,6 +313,10 @@ fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
                 elements.push(element);
             }
             Ok(Some(elements))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(|entry| Some(vec![entry]))
         }
     }
 
