@@ -93,6 +93,22 @@ struct Message {
     tool_calls: Vec<ToolCall>,
 }
 
+impl Message {
+    /// Whether the message has neither a text nor a call.
+    fn is_empty(&self) -> bool {
+        let texts = [
+            &self.content,
+            &self.refusal,
+            &self.reasoning,
+            &self.reasoning_content,
+        ];
+        self.tool_calls.is_empty()
+            && texts
+                .into_iter()
+                .all(|text| text.as_deref().is_none_or(str::is_empty))
+    }
+}
+
 /// The only role of a response.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -307,6 +323,10 @@ impl Choice for ChatChoice {
                 &mut message.reasoning_content,
             ];
             ChoiceTexts::default().apply(rule, texts, true)?;
+        }
+        if message.is_empty() {
+            // Without a content, a client could not send the message back.
+            message.content = Some(String::new());
         }
         keep_requested_logprobs(&mut self.logprobs, request_document)
     }

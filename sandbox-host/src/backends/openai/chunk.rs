@@ -162,6 +162,13 @@ trait ChoiceChunk {
     fn hold(&mut self, request_document: &Document) -> Result<(), BackendError>;
     /// Adds what only the first chunk of a choice has.
     fn begin(&mut self) {}
+    /// Whether the chunk has a content, another text or a call.
+    fn has_contents(&self) -> bool {
+        true
+    }
+    /// Adds an empty content to the last chunk of a choice that has had no contents. Without it, a
+    /// client could not send the message back.
+    fn add_empty_content(&mut self) {}
     /// Checks and numbers its calls, of which `names` has the names so far. `new_id` is the ID of a
     /// call that has none.
     fn check_calls(
@@ -199,6 +206,25 @@ impl ChoiceChunk for ChatChunk {
 
     fn begin(&mut self) {
         self.delta.role = Some(Role::Assistant);
+    }
+
+    fn has_contents(&self) -> bool {
+        let Delta {
+            content,
+            refusal,
+            reasoning,
+            reasoning_content,
+            tool_calls,
+            ..
+        } = &self.delta;
+        let mut texts = [refusal, reasoning, reasoning_content].into_iter();
+        content.is_some()
+            || !tool_calls.is_empty()
+            || texts.any(|text| text.as_deref().is_some_and(|text| !text.is_empty()))
+    }
+
+    fn add_empty_content(&mut self) {
+        self.delta.content = Some(String::new());
     }
 
     fn check_calls(
@@ -273,6 +299,7 @@ impl ChoiceChunk for TextChunk {
 #[derive(Debug, Default)]
 struct ChoiceState {
     is_started: bool,
+    has_contents: bool,
     /// Whether the choice has its finish reason.
     has_ended: bool,
     /// The texts, if a rule applies to links.
@@ -404,6 +431,10 @@ impl ChunkChecker {
         if !state.is_started {
             choice.begin();
             state.is_started = true;
+        }
+        state.has_contents |= choice.has_contents();
+        if choice.ends() && !state.has_contents {
+            choice.add_empty_content();
         }
         let new_id = |call| generated_id(&self.request_id, index, call);
         let offered = &request_document.offered_calls;

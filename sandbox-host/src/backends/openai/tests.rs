@@ -115,6 +115,41 @@ fn both_names_of_the_reasoning_pass_and_other_kinds_are_left_out() {
 }
 
 #[test]
+fn a_message_with_nothing_in_it_has_an_empty_content() {
+    for empty in [
+        json!({}),
+        json!({"content": null, "tool_calls": []}),
+        json!({"content": [], "reasoning_content": "", "refusal": null}),
+    ] {
+        assert_eq!(message(empty.clone()).unwrap()["content"], "", "{empty}");
+    }
+    for said in [
+        json!({"reasoning": "a"}),
+        json!({"refusal": "a"}),
+        json!({"tool_calls": [{"function": {"name": "f"}}]}),
+    ] {
+        assert_eq!(message(said.clone()).unwrap()["content"], Value::Null);
+    }
+    let last = |first: Value| {
+        let mut checker = ChunkChecker::new(document(Api::Chat), "m", REQUEST_ID);
+        chunk(&mut checker, json!({"choices": [{"delta": first}]})).unwrap();
+        let end = json!({"choices": [{"delta": {}, "finish_reason": "length"}]});
+        let sent = chunk(&mut checker, end).unwrap().unwrap();
+        sent["choices"][0]["delta"].clone()
+    };
+    for empty in [json!({}), json!({"content": null, "reasoning": ""})] {
+        assert_eq!(last(empty.clone()), json!({"content": ""}), "{empty}");
+    }
+    for said in [
+        json!({"content": ""}),
+        json!({"reasoning": "a"}),
+        json!({"tool_calls": [{"function": {"name": "f"}}]}),
+    ] {
+        assert_eq!(last(said.clone()), json!({}), "{said}");
+    }
+}
+
+#[test]
 fn a_rule_for_links_holds_for_both_names_of_the_reasoning() {
     let refuses = Document {
         answer_links: Some(AnswerLinks::Refuse),
