@@ -170,6 +170,7 @@ fn models_of_an_openai_server_get_a_policy_and_a_request_each() {
             "backend_model: \"llama3.2:3b\"",
             "max_prompt_bytes: 32768\n        max_tokens: 2048",
             "max_prompt_bytes: 131072\n        max_tokens: 1024",
+            "profile: sdk",
         ] {
             assert!(policy.contains(text), "{text}: {policy}");
         }

@@ -89,6 +89,7 @@ pub(super) fn section(models: &[NamedModel<'_>]) -> String {
         if named.embeds() {
             yaml.push_str(
                 "    openai:
+      profile: sdk    # the usual members of SDKs, within bounds
       # Its name says that it embeds texts: adjust the bounds to the model.
       embeddings: {max_items: 64, max_item_bytes: 32KiB}
 ",
@@ -113,22 +114,14 @@ fn chat(model: &TextModel) -> String {
         None => "defaults: adjust them to the model's context".to_owned(),
     };
     format!(
-        "    parameters:
-      temperature: {{float: [0, 2]}}
-      top_p: {{float: [0, 1]}}
-      presence_penalty: {{float: [-2, 2]}}
-      frequency_penalty: {{float: [-2, 2]}}
-      seed: {{int: [0, 2147483647]}}
-      parallel_tool_calls: {{bool: true}}
-    openai:
+        "    openai:
+      profile: sdk    # the usual members of SDKs, within bounds
       chat:
         max_messages: 256
         # Prompts and answers: {about}.
         max_message_bytes: {prompt_bytes}
         max_prompt_bytes: {prompt_bytes}
         max_tokens: {tokens}
-        roles: [system, developer, user, assistant, tool]
-        stop: 4
         stream: true
         # `constraints: {{members: [pattern]}}` allows patterns in schemas, as zod 4 writes them.
         # llama.cpp and TGI compile the schema of every tool: add `compiled: true` there.
