@@ -2,6 +2,7 @@
 
 mod generation;
 mod profile;
+mod roles;
 mod schemas;
 mod screening;
 mod texts;
@@ -10,7 +11,6 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use super::report::{Path, optional, quote};
@@ -33,8 +33,6 @@ const MAX_ITEMS: u64 = 2_048;
 const MAX_TOKENS: u64 = 100_000_000;
 /// Maximum candidates; the API's own limit is 20.
 const MAX_BEST_OF: u64 = 128;
-/// Messages of a request with a function's result: a question, the call and the result.
-const MIN_CALL_MESSAGES: usize = 3;
 /// Maximum functions; the API's own limit.
 const MAX_TOOLS: u64 = 128;
 /// Maximum images.
@@ -44,8 +42,6 @@ const DEFAULT_ANSWER_BYTES: ByteSize = ByteSize(8 << 20);
 /// Maximum response size, as for a request.
 const MAX_ANSWER_BYTES: u64 = 1 << 30;
 
-const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
-const DEFAULT_ROLES: [&str; 3] = ["system", "user", "assistant"];
 const FORMATS: [&str; 3] = ["text", "json_object", "json_schema"];
 
 /// Members with their own rules, which `parameters` cannot allow.
@@ -288,41 +284,6 @@ fn extra_member(path: &Path, name: &str) -> Option<()> {
     Some(())
 }
 
-/// The allowed roles, with those that follow from others: `developer` is the later name of
-/// `system`, and what calls functions gets their results.
-fn all_roles(listed: Vec<String>, has_tools: bool) -> Vec<String> {
-    let mut roles: Vec<String> = if listed.is_empty() {
-        DEFAULT_ROLES.map(String::from).into()
-    } else {
-        listed
-    };
-    let has_system = roles.iter().any(|role| role == "system");
-    for (role, follows) in [("developer", has_system), ("tool", has_tools)] {
-        if follows && !roles.iter().any(|known| known == role) {
-            roles.push(role.into());
-        }
-    }
-    roles
-}
-
-/// Warns of a policy that allows the first turn of a function call and refuses the second, in which
-/// the client sends the call back with its result.
-fn second_turns(path: &Path, roles: &[String], max_messages: Option<usize>) {
-    if !roles.iter().any(|role| role == "assistant") {
-        path.field("roles").warn(
-            "lacks assistant, so that answers may call functions, and the results are refused",
-            "roles: [system, user, assistant]",
-        );
-    }
-    if max_messages.is_some_and(|most| most < MIN_CALL_MESSAGES) {
-        path.field("max_messages").warn(
-            "is too few for the result of a function: a request with it has a question, the call \
-             and the result",
-            format!("max_messages: {MIN_CALL_MESSAGES}, or more for several calls"),
-        );
-    }
-}
-
 /// The rules of each kind of request and of its answer.
 struct EndpointRules {
     chat: Option<Chat>,
@@ -379,7 +340,7 @@ impl Reader {
         let max_messages = self.items(&path.field("max_messages"), raw.max_messages, "64");
         let max_message_bytes = self.bytes(&path.field("max_message_bytes"), raw.max_message_bytes);
         let max_prompt_bytes = self.bytes(&path.field("max_prompt_bytes"), raw.max_prompt_bytes);
-        let roles = self.words(&path.field("roles"), &raw.roles, &ROLES);
+        let roles = self.words(&path.field("roles"), &raw.roles, &roles::ROLES);
         let compiles =
             raw.tools.is_some() || raw.response_format.iter().any(|word| word == "json_schema");
         let generation = self.generation(
@@ -407,7 +368,7 @@ impl Reader {
         let formats_path = path.field("response_format");
         let formats = self.words(&formats_path, &raw.response_format, &FORMATS);
         let formats = formats.map(|formats| match self.profile {
-            Some(Profile::Sdk) if formats.is_empty() => vec![profile::SDK_FORMAT.into()],
+            Some(Profile::Sdk) if formats.is_empty() => Vec::from([profile::SDK_FORMAT.into()]),
             _ => formats,
         });
         let schemas = raw.response_format.iter().any(|word| word == "json_schema");
@@ -445,9 +406,9 @@ impl Reader {
         });
         let tools = tools.map_or(Some(None), |tools| tools.map(Some));
         let images = images.map_or(Some(None), |images| images.map(Some));
-        let roles = roles.map(|roles| all_roles(roles, raw.tools.is_some()));
+        let roles = roles.map(|roles| roles::with_implied(roles, raw.tools.is_some()));
         if let Some(roles) = roles.as_deref().filter(|_| raw.tools.is_some()) {
-            second_turns(path, roles, max_messages);
+            roles::check_second_turns(path, roles, max_messages);
         }
         Some(Chat {
             max_messages: max_messages?,
