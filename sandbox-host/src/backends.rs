@@ -6,6 +6,7 @@ mod answer_decoding;
 mod codec;
 pub mod decoupled;
 mod grpc_calls;
+mod grpc_status;
 mod http1;
 pub mod http_json;
 mod inference;

@@ -15,9 +15,8 @@ use tonic::Streaming;
 use tonic::codegen::tokio_stream;
 
 use super::codec::SizeCheckedCodec;
-use super::oip::{
-    Channel, MAX_MESSAGE_CHARS, classify, classify_inference, infer_within, with_deadline,
-};
+use super::grpc_status::{MAX_MESSAGE_CHARS, classify, classify_inference, infer_within};
+use super::oip::{Channel, with_deadline};
 use super::{BackendError, answer};
 
 /// The request that the responses must match.

@@ -11,7 +11,8 @@ use tonic::client::Grpc;
 use tonic::{Request, Response, Status};
 
 use super::BackendError;
-use super::oip::{Channel, MAX_METADATA_BYTES, infer_within, with_deadline, within};
+use super::grpc_status::{infer_within, within};
+use super::oip::{Channel, MAX_METADATA_BYTES, with_deadline};
 
 impl Channel {
     /// A gRPC client for responses of at most `max_answer_bytes`.

@@ -6,7 +6,6 @@
 //! connections instead ([`GrpcClient::reconnect`]).
 
 use std::collections::HashMap;
-use std::error::Error as _;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use tensorgate_base::grpc_timeout;
 use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 use tensorgate_net::dialer::Dialer;
 use tensorgate_net::http2::channel::{Http2Channel, Origin};
-use tensorgate_net::http2::connection::{ConnectionState, Connector, DialError};
+use tensorgate_net::http2::connection::{ConnectionState, Connector};
 use tensorgate_net::tls::Tls;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
 use tensorgate_wire::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
@@ -23,16 +22,14 @@ use tensorgate_wire::proto::model_infer_request::{InferInputTensor, InferRequest
 use tensorgate_wire::{proto, upstream};
 use tokio::time::Instant;
 use tonic::body::Body;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request};
 
 use super::codec::SizeCheckedCodec;
+use super::grpc_status::{infer_within, within};
 use super::http1;
 use super::message_chunks::MessageChunks;
 use super::openai::Upstream;
-use super::{BackendError, Call, Rejection};
-
-/// The most characters of a backend's error text in the log.
-pub(super) const MAX_MESSAGE_CHARS: usize = 2_048;
+use super::{BackendError, Call};
 
 /// An invalid endpoint address.
 #[derive(Debug, thiserror::Error)]
@@ -350,118 +347,6 @@ pub(super) fn with_deadline<T>(message: T, deadline: Instant) -> Request<T> {
     let fields = request.metadata_mut().as_mut();
     fields.insert(grpc_timeout::NAME, grpc_timeout::header(left));
     request
-}
-
-/// Awaits a response until the deadline and classifies failures.
-pub(super) async fn within<T>(
-    deadline: Instant,
-    answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
-) -> Result<T, BackendError> {
-    classified_within(deadline, answer, classify).await
-}
-
-/// As [`within`], for an inference: a client error of the server is the client's.
-pub(super) async fn infer_within<T>(
-    protocol: ProtocolAdapter,
-    deadline: Instant,
-    answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
-) -> Result<T, BackendError> {
-    let classify = |status: &Status, late| classify_inference(protocol, status, late);
-    classified_within(deadline, answer, classify).await
-}
-
-async fn classified_within<T>(
-    deadline: Instant,
-    answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
-    classify: impl Fn(&Status, bool) -> BackendError,
-) -> Result<T, BackendError> {
-    match tokio::time::timeout_at(deadline, answer).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(classify(&status, Instant::now() >= deadline)),
-        Err(_) => Err(BackendError::Timeout(
-            "no answer within the deadline".to_owned(),
-        )),
-    }
-}
-
-/// Classifies the status of an inference: a client error of the server is the client's.
-pub(super) fn classify_inference(
-    protocol: ProtocolAdapter,
-    status: &Status,
-    late: bool,
-) -> BackendError {
-    match classify(status, late) {
-        // Only the server itself causes a fault, or this side by a status that is no client error.
-        BackendError::Fault(cause) => match Rejection::from_grpc(protocol, status) {
-            Some(rejection) => BackendError::Rejected(rejection),
-            None => BackendError::Fault(cause),
-        },
-        error => error,
-    }
-}
-
-/// Classifies a status. A status with a source comes from this side of the connection, one without
-/// comes from the server.
-pub(super) fn classify(status: &Status, late: bool) -> BackendError {
-    let cause = match status.source() {
-        // No server has sent a code.
-        Some(_) => describe(status),
-        None => format!("{:?}: {}", status.code(), describe(status)),
-    };
-    match status.code() {
-        _ if late => BackendError::Timeout(cause),
-        Code::DeadlineExceeded => BackendError::Timeout(cause),
-        _ if caused_by(status, is_closed) => BackendError::Unsent(cause),
-        // The server is reachable over an intact connection, and ended only this call.
-        _ if caused_by(status, is_reset) => BackendError::Busy(cause),
-        _ if status.source().is_some() => BackendError::Unavailable(cause),
-        Code::Unavailable => BackendError::Busy(cause),
-        _ => BackendError::Fault(cause),
-    }
-}
-
-/// Whether an error has a cause with this property.
-fn caused_by(
-    error: &dyn std::error::Error,
-    is: impl Fn(&(dyn std::error::Error + 'static)) -> bool,
-) -> bool {
-    let mut next = error.source();
-    while let Some(cause) = next {
-        if is(cause) {
-            return true;
-        }
-        next = cause.source();
-    }
-    false
-}
-
-/// A stream was reset.
-fn is_reset(error: &(dyn std::error::Error + 'static)) -> bool {
-    let error: Option<&h2::Error> = error.downcast_ref();
-    error.is_some_and(h2::Error::is_reset)
-}
-
-/// The channel has lost its connection.
-fn is_closed(error: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(error.downcast_ref(), Some(DialError::Closed))
-}
-
-/// An error with all of its causes, shortened because a server chooses part of the text.
-fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = match error.downcast_ref::<Status>() {
-        Some(status) => status.message().to_owned(),
-        None => error.to_string(),
-    };
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        // The text of many errors ends with that of their cause.
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text.chars().take(MAX_MESSAGE_CHARS).collect()
 }
 
 /// Builds an inference message. Clones share the tensors' bytes.

@@ -1,4 +1,4 @@
-//! Tests of endpoint addresses and of status classification.
+//! Tests of endpoint addresses.
 use super::*;
 
 #[tokio::test]
@@ -28,50 +28,5 @@ async fn a_refused_connection_counts_only_on_this_machine() {
     ] {
         let endpoint = Endpoint::new(uri, None).unwrap();
         assert_eq!(endpoint.is_refused_locally().await, expected, "{uri}");
-    }
-}
-
-#[test]
-fn a_status_of_the_server_is_told_from_one_of_the_connection() {
-    let ours = Status::from_error("connection reset".into());
-    let cases = [
-        (
-            ours,
-            false,
-            BackendError::Unavailable("connection reset".to_owned()),
-        ),
-        (
-            Status::unknown("x"),
-            false,
-            BackendError::Fault("Unknown: x".to_owned()),
-        ),
-        (
-            Status::invalid_argument("x"),
-            false,
-            BackendError::Fault("InvalidArgument: x".to_owned()),
-        ),
-        (
-            Status::unavailable("x"),
-            false,
-            BackendError::Busy("Unavailable: x".to_owned()),
-        ),
-        (
-            Status::deadline_exceeded("x"),
-            false,
-            BackendError::Timeout("DeadlineExceeded: x".to_owned()),
-        ),
-        (
-            Status::cancelled("x"),
-            true,
-            BackendError::Timeout("Cancelled: x".to_owned()),
-        ),
-        (
-            Status::from_error(DialError::Closed.into()),
-            false,
-            BackendError::Unsent("the connection is lost".to_owned()),
-        ),
-    ];
-    for (status, late, expected) in cases {
-        assert_eq!(classify(&status, late), expected);
     }
 }
