@@ -1,6 +1,7 @@
 //! Key sets that issuers publish. An entry that cannot be read as a key is kept with its fault, so
 //! that it does not hide the other keys.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -57,7 +58,7 @@ impl KeyEntry {
     }
 
     /// Takes the value of a member.
-    fn set(&mut self, name: String, value: Member) {
+    fn set(&mut self, name: String, value: KeyValue) {
         let key = &mut self.key;
         let text = match name.as_str() {
             "kty" => &mut key.kty,
@@ -71,16 +72,16 @@ impl KeyEntry {
             "y" => &mut key.y,
             _ => {
                 match value {
-                    Member::Null => {}
-                    Member::Texts(texts) => key.key_ops = Some(texts),
+                    KeyValue::Null => {}
+                    KeyValue::Texts(texts) => key.key_ops = Some(texts),
                     _ => self.fail(Some(name), "is not a list of texts"),
                 }
                 return;
             }
         };
         match value {
-            Member::Null => {}
-            Member::Text(value) => *text = Some(value),
+            KeyValue::Null => {}
+            KeyValue::Text(value) => *text = Some(value),
             _ => self.fail(Some(name), "is not a text"),
         }
     }
@@ -108,49 +109,78 @@ const MEMBERS: [&str; 10] = [
 
 impl<'de> Deserialize<'de> for KeyEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(EntryVisitor)
+        Ok(match KeyValue::deserialize(deserializer)? {
+            KeyValue::Entry(entry) => *entry,
+            _ => Self::not_an_object(),
+        })
     }
 }
 
-struct EntryVisitor;
+/// An entry, or the value of one of its members, as far as keys have any use for it.
+enum KeyValue {
+    Null,
+    Text(String),
+    Texts(Vec<String>),
+    Entry(Box<KeyEntry>),
+    Other,
+}
 
-impl<'de> Visitor<'de> for EntryVisitor {
-    type Value = KeyEntry;
+impl<'de> Deserialize<'de> for KeyValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = KeyValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON Web Key")
+        f.write_str("a value")
     }
 
-    fn visit_unit<E>(self) -> Result<KeyEntry, E> {
-        Ok(KeyEntry::not_an_object())
+    fn visit_unit<E>(self) -> Result<KeyValue, E> {
+        Ok(KeyValue::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<KeyEntry, E> {
-        Ok(KeyEntry::not_an_object())
+    fn visit_bool<E>(self, _: bool) -> Result<KeyValue, E> {
+        Ok(KeyValue::Other)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<KeyEntry, E> {
-        Ok(KeyEntry::not_an_object())
+    fn visit_u64<E>(self, _: u64) -> Result<KeyValue, E> {
+        Ok(KeyValue::Other)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<KeyEntry, E> {
-        Ok(KeyEntry::not_an_object())
+    fn visit_i64<E>(self, _: i64) -> Result<KeyValue, E> {
+        Ok(KeyValue::Other)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<KeyEntry, E> {
-        Ok(KeyEntry::not_an_object())
+    fn visit_f64<E>(self, _: f64) -> Result<KeyValue, E> {
+        Ok(KeyValue::Other)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<KeyEntry, E> {
-        Ok(KeyEntry::not_an_object())
+    fn visit_str<E>(self, value: &str) -> Result<KeyValue, E> {
+        Ok(KeyValue::Text(value.into()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<KeyEntry, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(KeyEntry::not_an_object())
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<KeyValue, A::Error> {
+        let mut texts = Vec::new();
+        let mut only_texts = true;
+        while let Some(value) = list.next_element::<KeyValue>()? {
+            match value {
+                KeyValue::Text(text) => texts.push(text),
+                _ => only_texts = false,
+            }
+        }
+        Ok(if only_texts {
+            KeyValue::Texts(texts)
+        } else {
+            KeyValue::Other
+        })
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<KeyEntry, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<KeyValue, A::Error> {
         let mut entry = KeyEntry::default();
         let mut seen = BTreeSet::new();
         while let Some(name) = map.next_key::<String>()? {
@@ -162,7 +192,7 @@ impl<'de> Visitor<'de> for EntryVisitor {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let value = map.next_value::<Member>()?;
+            let value = map.next_value::<KeyValue>()?;
             if seen.insert(name.clone()) {
                 entry.set(name, value);
             } else {
@@ -170,76 +200,7 @@ impl<'de> Visitor<'de> for EntryVisitor {
                 entry.fail(Some(name), "occurs twice");
             }
         }
-        Ok(entry)
-    }
-}
-
-/// The value of a member, as far as keys have any use for it.
-enum Member {
-    Null,
-    Text(String),
-    Texts(Vec<String>),
-    Other,
-}
-
-impl<'de> Deserialize<'de> for Member {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(MemberVisitor)
-    }
-}
-
-struct MemberVisitor;
-
-impl<'de> Visitor<'de> for MemberVisitor {
-    type Value = Member;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Member, E> {
-        Ok(Member::Null)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Member, E> {
-        Ok(Member::Other)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Member, E> {
-        Ok(Member::Other)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Member, E> {
-        Ok(Member::Other)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Member, E> {
-        Ok(Member::Other)
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Member, E> {
-        Ok(Member::Text(value.into()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Member, A::Error> {
-        let mut texts = Vec::new();
-        let mut only_texts = true;
-        while let Some(value) = list.next_element::<Member>()? {
-            match value {
-                Member::Text(text) => texts.push(text),
-                _ => only_texts = false,
-            }
-        }
-        Ok(if only_texts {
-            Member::Texts(texts)
-        } else {
-            Member::Other
-        })
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Member, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Member::Other)
+        Ok(KeyValue::Entry(Box::new(entry)))
     }
 }
 
