@@ -232,16 +232,24 @@ struct Stream {
     open: OpenStreams,
 }
 
-impl Context for Stream {
-    fn on_grpc_call_response(&mut self, token: u32, status: u32, _: usize) {
-        let answer = limits::answer(self.host, status);
+impl Stream {
+    /// Calls the gate, and notes a wait that begins with it.
+    fn call<T>(&mut self, gate_callback: impl FnOnce(&mut Gate, &mut Host) -> T) -> T {
         let mut gate = self.gate.borrow_mut();
         let waited = gate.waits();
-        gate.on_rate_limit_response(&mut self.host, token, answer);
+        let result = gate_callback(&mut gate, &mut self.host);
         drop(gate);
         if !waited {
             self.waiting.note(self.host.request, &self.gate);
         }
+        result
+    }
+}
+
+impl Context for Stream {
+    fn on_grpc_call_response(&mut self, token: u32, status: u32, _: usize) {
+        let answer = limits::answer(self.host, status);
+        self.call(|gate, host| gate.on_rate_limit_response(host, token, answer));
     }
 
     fn on_done(&mut self) -> bool {
@@ -264,14 +272,7 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_body(&mut self, body_size: usize, end_of_stream: bool) -> types::Action {
-        let mut gate = self.gate.borrow_mut();
-        let waited = gate.waits();
-        let action = gate.on_request_body(&mut self.host, body_size, end_of_stream);
-        drop(gate);
-        if !waited {
-            self.waiting.note(self.host.request, &self.gate);
-        }
-        to_sdk(action)
+        to_sdk(self.call(|gate, host| gate.on_request_body(host, body_size, end_of_stream)))
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> types::Action {
