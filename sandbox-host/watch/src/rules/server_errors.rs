@@ -1,4 +1,5 @@
-//! Responses of a model with a server error (5xx): a failing backend or handler, or overload.
+//! Responses of a model with a server error (5xx), or with a client error that its server chose: a
+//! failing backend or handler, or overload.
 
 use tensorgate_policy::raw::WatchRule;
 
