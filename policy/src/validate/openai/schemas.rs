@@ -9,9 +9,9 @@ const DEFAULT: SchemaLimits = SchemaLimits::COMPILED;
 /// Maximum count: a grammar has a state for each repetition.
 const REPETITIONS: Bounds = bounds(1, 1_000_000, DEFAULT.max_repetitions, "repetitions");
 /// Maximum values of an `enum`.
-const CHOICES: Bounds = bounds(1, 65_536, 256, "values");
+const CHOICES: Bounds = bounds(1, 65_536, DEFAULT.max_choices as u64, "values");
 /// Maximum definitions.
-const DEFINITIONS: Bounds = bounds(0, 4_096, 64, "definitions");
+const DEFINITIONS: Bounds = bounds(0, 4_096, DEFAULT.max_definitions as u64, "definitions");
 /// Maximum weight.
 const WEIGHT: Bounds = bounds(1, 10_000_000, DEFAULT.max_weight, "schemas and characters");
 
