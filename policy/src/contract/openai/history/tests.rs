@@ -290,27 +290,6 @@ fn answers(schema: &Schema) -> Vec<Map<String, Json>> {
     answers
 }
 
-<<<<<<< HEAD
-=======
-/// Whether an answer says anything. The gate writes an empty content into any other.
-fn says_something(answer: &Map<String, Json>) -> bool {
-    let is_there = |name: &str| match answer.get(name) {
-        Some(Json::String(text)) => !text.is_empty() || name == "content",
-        Some(Json::Array(elements)) => !elements.is_empty(),
-        _ => false,
-    };
-    [
-        "content",
-        "refusal",
-        "reasoning",
-        "reasoning_content",
-        "tool_calls",
-    ]
-    .iter()
-    .any(|name| is_there(name))
-}
-
->>>>>>> dc5dd5d5 (openai: an answer with nothing in it has an empty content)
 /// The next request: the answer, and a result for each of its calls.
 fn next_request(message: &Json) -> Json {
     let mut messages = Vec::from([
