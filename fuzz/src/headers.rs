@@ -57,7 +57,7 @@ fn keys(fields: &[Field], end_of_stream: bool) {
     let read = ReadHead::read_keys(fields, end_of_stream, POLICY.listen().key_locations());
     let plain = ReadHead::read(fields, end_of_stream);
     let (key, in_path, path) = (read.credential, read.key_in_path, read.path.clone());
-    let (whole, of_field) = (plain.path.clone(), plain.credential);
+    let (complete, of_field) = (plain.path.clone(), plain.credential);
     let (head, without) = (
         read.into_head(Identity::Missing, POLICY.templates()),
         plain.into_head(Identity::Missing, POLICY.templates()),
@@ -76,13 +76,13 @@ fn keys(fields: &[Field], end_of_stream: bool) {
     };
     assert_eq!(names(&path), 0, "{path}");
     // A query that is ignored is not part of the path.
-    if whole.contains('?') {
-        assert_eq!(names(&whole), usize::from(in_path), "{whole}");
+    if complete.contains('?') {
+        assert_eq!(names(&complete), usize::from(in_path), "{complete}");
     }
     if in_path {
         assert!(matches!(key, Credential::ApiKey(_)) && of_field == Credential::None);
     } else {
-        assert_eq!(path, whole);
+        assert_eq!(path, complete);
         assert_eq!(head.route, without.route);
     }
 }

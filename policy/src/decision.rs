@@ -242,8 +242,8 @@ impl Decision {
     }
 
     /// Continues once the body is complete: `bytes` of it, framing included, and expanded if it was
-    /// compressed. These count as in flight. `addressee` is the model that the body names, if that is known without decoding. Then nothing is decoded for a
-    /// request without a grant or quota.
+    /// compressed. These count as in flight. `addressee` is the model that the body names, if that
+    /// is known without decoding. Then nothing is decoded for a request without a grant or quota.
     pub fn body(
         &mut self,
         policy: &Policy,

@@ -451,8 +451,8 @@ pub struct Denial {
     /// The reason.
     pub reason: Reason,
     /// The invalid field of the caller's own request (`input "image"`, `input "image": dim 2`), or
-    /// what to change, for authenticated callers only. It never contains the source of a limit, or names that are
-    /// neither in the request nor in the published contract.
+    /// what to change, for authenticated callers only. It never contains the source of a limit, or
+    /// names that are neither in the request nor in the published contract.
     pub field: Option<String>,
     /// What the contract expects of that field. Without a field it is not shown.
     pub expected: Option<Box<Expected>>,

@@ -385,8 +385,8 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// Coding of the body and length of its JSON. Some clients send fields that describe a body with
-    /// every request: without a body they are ignored, and not forwarded.
+    /// Coding of the body and length of its JSON. Some clients send fields that describe a body
+    /// with every request: without a body they are ignored, and not forwarded.
     fn described(
         &self,
         route: &Route<'_>,
@@ -507,5 +507,7 @@ fn digits(text: &str) -> Result<u64, &'static str> {
     }
 }
 
+#[cfg(test)]
+mod card_tests;
 #[cfg(test)]
 mod tests;

@@ -84,25 +84,25 @@ fn explain_shows_client_model_and_grant_of_an_allowed_request() {
 
 #[test]
 fn a_detail_says_what_would_be_accepted() {
-    let good = post(&image());
+    let valid = post(&image());
     for (message, reason, part) in [
         (
-            good.replace("/models/digits/", "/models/digit/"),
+            valid.replace("/models/digits/", "/models/digit/"),
             "not-granted",
             "model \"digit\" is not in the policy; did you mean \"digits\"?",
         ),
         (
-            good.replace("/models/digits/", "/models/another/"),
+            valid.replace("/models/digits/", "/models/another/"),
             "not-granted",
             "model \"another\" is not in the policy",
         ),
         (
-            good.replace("application/json", "text/plain"),
+            valid.replace("application/json", "text/plain"),
             "unsupported-media-type",
             "\"text/plain\" is not accepted on this route, which takes application/json",
         ),
         (
-            format!("{good}x"),
+            format!("{valid}x"),
             "ambiguous-request",
             "the body is longer than its content-length",
         ),
@@ -121,22 +121,22 @@ fn a_detail_says_what_would_be_accepted() {
 
 #[test]
 fn a_refused_request_has_the_status_of_its_reason() {
-    let good = post(&image());
-    let line = check(good.replace(&key("scorer"), "tg_wrong"), "unauthenticated");
+    let valid = post(&image());
+    let line = check(valid.replace(&key("scorer"), "tg_wrong"), "unauthenticated");
     assert_eq!(
         (&line["status"], &line["client"]),
         (&Value::from(401), &Value::Null)
     );
     assert_eq!(
         check(
-            good.replace(&key("scorer"), &key("stranger")),
+            valid.replace(&key("scorer"), &key("stranger")),
             "not-granted"
         )["status"],
         403
     );
     assert_eq!(
         check(
-            good.replace(
+            valid.replace(
                 "/v2/models/digits/infer",
                 "/v2/repository/models/digits/load"
             ),
@@ -188,32 +188,32 @@ fn a_chunked_body_is_the_same_body() {
 
 #[test]
 fn framing_that_can_be_read_in_two_ways_is_refused() {
-    let good = post(&image());
+    let valid = post(&image());
     let add =
-        |field: &str| good.replacen("Host: gate\r\n", &format!("Host: gate\r\n{field}\r\n"), 1);
+        |field: &str| valid.replacen("Host: gate\r\n", &format!("Host: gate\r\n{field}\r\n"), 1);
     check(add("Transfer-Encoding: chunked"), "ambiguous-request");
     check(add("Content-Length: 5"), "ambiguous-request");
     check(
-        good.replace("Content-Length: ", "Content-Length: +"),
+        valid.replace("Content-Length: ", "Content-Length: +"),
         "ambiguous-request",
     );
     check(
-        good.replace("Content-Length: ", "Content-Length: 99999999999999999999"),
+        valid.replace("Content-Length: ", "Content-Length: 99999999999999999999"),
         "ambiguous-request",
     );
     check(
-        good.replace("Content-Length", "Content_Length"),
+        valid.replace("Content-Length", "Content_Length"),
         "ambiguous-request",
     );
     check(
-        good.replacen("Content-Length", "Transfer-Encoding: gzip, chunked\r\nX", 1),
+        valid.replacen("Content-Length", "Transfer-Encoding: gzip, chunked\r\nX", 1),
         "ambiguous-request",
     );
-    check(good.replace("Host: gate\r\n", ""), "ambiguous-request");
-    check(good.replace("HTTP/1.1", "HTTP/1.0"), "http-version");
-    check(good.replace("POST ", "FROB "), "ambiguous-request");
+    check(valid.replace("Host: gate\r\n", ""), "ambiguous-request");
+    check(valid.replace("HTTP/1.1", "HTTP/1.0"), "http-version");
+    check(valid.replace("POST ", "FROB "), "ambiguous-request");
     check(
-        good.replace("/infer HTTP", "/infer#x HTTP"),
+        valid.replace("/infer HTTP", "/infer#x HTTP"),
         "ambiguous-request",
     );
     check(
@@ -227,8 +227,11 @@ fn framing_that_can_be_read_in_two_ways_is_refused() {
     check(add("Connection: Upgrade\r\nUpgrade: TLS/1.2"), "allow");
     check(add("x: a\u{1}b"), "ambiguous-request");
     check(add("x : a"), "ambiguous-request");
-    check(format!("{good}GET / HTTP/1.1\r\n\r\n"), "ambiguous-request");
-    check(&good[..good.len() - 1], "malformed");
+    check(
+        format!("{valid}GET / HTTP/1.1\r\n\r\n"),
+        "ambiguous-request",
+    );
+    check(&valid[..valid.len() - 1], "malformed");
     check("POST / HTTP/1.1\r\nHost: gate\r\n", "malformed");
     check("", "malformed");
     check(b"\x16\x03\x01\x00\xff", "ambiguous-request");
@@ -236,8 +239,9 @@ fn framing_that_can_be_read_in_two_ways_is_refused() {
 
 #[test]
 fn headers_beyond_what_envoy_reads_are_refused_as_envoy_refuses_them() {
-    let good = post(&image());
-    let add = |field: String| good.replacen("Host: gate\r\n", &format!("Host: gate\r\n{field}"), 1);
+    let valid = post(&image());
+    let add =
+        |field: String| valid.replacen("Host: gate\r\n", &format!("Host: gate\r\n{field}"), 1);
     check(
         add(format!("a: {}\r\n", "x".repeat(40 << 10))),
         "header-too-large",
@@ -250,7 +254,7 @@ fn headers_beyond_what_envoy_reads_are_refused_as_envoy_refuses_them() {
 
 #[test]
 fn paths_are_judged_as_they_came() {
-    let good = post(&image());
+    let valid = post(&image());
     for path in [
         "/v2//models/digits/infer",
         "/v2/x/../models/digits/infer",
@@ -258,13 +262,13 @@ fn paths_are_judged_as_they_came() {
         "/v2/models/digits/infer/",
     ] {
         check(
-            good.replace("/v2/models/digits/infer", path),
+            valid.replace("/v2/models/digits/infer", path),
             "not-an-inference-route",
         );
     }
-    check(good.replace("POST /v2", "POST http://gate/v2"), "allow");
+    check(valid.replace("POST /v2", "POST http://gate/v2"), "allow");
     check(
-        good.replace("POST /v2/models/digits/infer", "OPTIONS *"),
+        valid.replace("POST /v2/models/digits/infer", "OPTIONS *"),
         "not-an-inference-route",
     );
 }

@@ -14,8 +14,9 @@
 //! - when a pending call completes (`waiting`, `body_streaming`),
 //! - for each message of a stream separately (`body_streaming`).
 //!
-//! A rejection is final: after it nothing is forwarded, and there is only one response. The response
-//! may wait for the rest of the body, which is discarded (`lingering`). A filter that does not need the body forwards it once the head is accepted.
+//! A rejection is final: after it nothing is forwarded, and there is only one response. The
+//! response may wait for the rest of the body, which is discarded (`lingering`). A filter that does
+//! not need the body forwards it once the head is accepted.
 
 mod arrived;
 mod body_ahead;

@@ -38,7 +38,7 @@ pub use response_memory::{ResponseMemory, required_bytes};
 pub use stream::EventStream;
 
 // What an answer carries comes back in the next request, where escaping may double it.
-const _: () = assert!(2 * answer::MAX_WORD_BYTES <= MAX_CALL_WORD_BYTES);
+const _: () = assert!(2 * call_names::MAX_WORD_BYTES <= MAX_CALL_WORD_BYTES);
 
 /// The media type of a streamed response.
 const EVENTS: &str = "text/event-stream";

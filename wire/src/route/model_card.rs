@@ -49,6 +49,3 @@ pub(crate) fn model_card(
         version: None,
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_says_what_to_change_where_that_is_known() {
+    fn a_reply_has_advice_where_a_cure_is_known() {
         let config = serde_json::to_value(config()).unwrap();
         let mappers = config["mappers"].as_array().unwrap();
         let texts: Vec<_> = mappers
@@ -180,8 +180,8 @@ mod tests {
         let advice: Vec<_> = ROWS.iter().filter_map(|row| row.advice).collect();
         assert!(!advice.is_empty());
         for advice in advice {
-            let is_told = texts.iter().any(|text| text.ends_with(advice));
-            assert!(is_told, "{advice}: {texts:?}");
+            let is_advised = texts.iter().any(|text| text.ends_with(advice));
+            assert!(is_advised, "{advice}: {texts:?}");
         }
         let old = mappers.iter().filter(|mapper| mapper["status_code"] == 426);
         assert_eq!(old.count(), 2, "one for gRPC, and none with an id");

@@ -143,16 +143,16 @@ impl Gate {
     ) -> Action {
         self.outcome.note(&self.root.policy, &pending.decision);
         let before = self.previous_rates(proxy, pending);
-        let told = Denial {
+        let shown = Denial {
             rates: before.into_iter().chain(denial.rates.clone()).collect(),
             ..denial.clone()
         };
         let upstream = &pending.upstream;
         let (protocol, request_id) = (upstream.answer_protocol(), &self.outcome.record.request_id);
-        let answer = Answer::to_denial_of_path(&told, protocol, request_id, &upstream.path);
+        let answer = Answer::to_denial_of_path(&shown, protocol, request_id, &upstream.path);
         match self.begin_linger(proxy, pending) {
-            Some(bounds) => self.deny_after_body(proxy, &told, answer, bounds),
-            None => self.respond(proxy, &told, &answer),
+            Some(bounds) => self.deny_after_body(proxy, &shown, answer, bounds),
+            None => self.respond(proxy, &shown, &answer),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Rejections of a request whose body is still arriving.
 //!
 //! A proxy that answers before the end of a request closes the connection, or resets the stream of
-//! HTTP/2. A client that does not read while it sends then sees a reset and not the response. So the
-//! rest of a known client's body is discarded first, and then the response is sent, as nginx's
+//! HTTP/2. A client that does not read while it sends then sees a reset and not the response. So
+//! the rest of a known client's body is discarded first, and then the response is sent, as nginx's
 //! `lingering_close` does. Nothing is buffered, and no permit is held meanwhile.
 //!
 //! Answered at once are unknown callers, gRPC, whose clients read while they send, and requests

@@ -52,7 +52,8 @@ struct PendingLimits {
 
 impl Gate {
     /// Whether the request waits for a key, a response waits for the end of its request, or body
-    /// delivery is still unknown. The caller then calls [`Self::wake`] once [`Self::is_due`] is true.
+    /// delivery is still unknown. The caller then calls [`Self::wake`] once [`Self::is_due`] is
+    /// true.
     pub fn waits(&self) -> bool {
         match &self.phase {
             Phase::Waiting(waiting) => matches!(waiting.what, WaitReason::Keys(..)),

@@ -13,7 +13,7 @@ const EXCESS_BYTES: usize = 1 << 20;
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// A stream over this version of HTTP with these fields, its body still to come.
-fn begun(proxy: &mut NativeProxy, version: &str, fields: &[(&str, String)]) -> Stream {
+fn open(proxy: &mut NativeProxy, version: &str, fields: &[(&str, String)]) -> Stream {
     let mut stream = proxy.open(NOW);
     stream.set_http_version(version);
     let mut headers = rest("m").headers;
@@ -36,10 +36,10 @@ fn send(stream: &mut Stream, bytes: usize) -> usize {
         let chunk = CHUNK_BYTES.min(bytes - sent);
         sent += chunk;
         stream.send_body(&vec![b'x'; chunk], sent == bytes);
-        let held_bytes = stream.held_bytes();
+        let buffered_bytes = stream.held_bytes();
         assert!(
-            stream.is_denied() || held_bytes == 0,
-            "{held_bytes} bytes are buffered"
+            stream.is_denied() || buffered_bytes == 0,
+            "{buffered_bytes} bytes are buffered"
         );
     }
     sent
@@ -58,7 +58,7 @@ fn the_response_to_a_body_that_is_too_large_comes_after_the_body() {
     // Rejected by its declared length, and by what arrives.
     for fields in [declaring(bytes), vec![]] {
         for version in ["HTTP/1.1", "HTTP/2"] {
-            let mut stream = begun(&mut proxy, version, &fields);
+            let mut stream = open(&mut proxy, version, &fields);
             assert!(!stream.is_denied(), "{fields:?}");
             assert_eq!(send(&mut stream, bytes), bytes, "{fields:?}");
             check_denied(stream, Reason::BodyTooLarge);
@@ -80,12 +80,12 @@ fn a_request_that_is_not_granted_is_answered_after_its_trailers() {
 #[test]
 fn only_so_much_is_discarded_and_only_for_so_long() {
     let mut proxy = proxy();
-    let mut endless = begun(&mut proxy, "HTTP/1.1", &[]);
+    let mut endless = open(&mut proxy, "HTTP/1.1", &[]);
     let sent = send(&mut endless, 64 << 20);
     assert!(sent <= BODY_BYTES + EXCESS_BYTES + CHUNK_BYTES, "{sent}");
     check_denied(endless, Reason::BodyTooLarge);
 
-    let mut slow = begun(&mut proxy, "HTTP/1.1", &declaring(BODY_BYTES + 1));
+    let mut slow = open(&mut proxy, "HTTP/1.1", &declaring(BODY_BYTES + 1));
     assert!(slow.waits() && !slow.is_due());
     slow.set_now(Now {
         monotonic_ns: NOW.monotonic_ns + 1_000_000_000,
@@ -107,7 +107,7 @@ fn other_requests_are_answered_at_once() {
         ("HTTP/1.1", &unknown, Reason::Unauthenticated),
         ("HTTP/1.1", &endless, Reason::BodyTooLarge),
     ] {
-        let stream = begun(&mut proxy, version, fields);
+        let stream = open(&mut proxy, version, fields);
         assert!(
             stream.is_denied() && !stream.waits(),
             "{version} {fields:?}"

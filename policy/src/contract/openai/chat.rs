@@ -429,9 +429,9 @@ impl Message<'_, '_> {
         }
     }
 
-    /// Whether the message may be an answer, or the result of a function, that says nothing: a model
-    /// may end within its reasoning, which many clients do not send back. The first message answers
-    /// nothing.
+    /// Whether the message may be an answer, or the result of a function, that says nothing: a
+    /// model may end within its reasoning, which many clients do not send back. The first message
+    /// answers nothing.
     fn is_reply(&self, role: &str) -> bool {
         self.index > 0 && (role == CALLER || role == TOOL)
     }

@@ -9,8 +9,8 @@ use crate::contract::media::{MediaRule, Probe};
 
 /// Prefix of such a URL.
 pub(super) const DATA: &str = "data:";
-/// Allowed image types; SVG is excluded because it is a program. Clients name a JPEG either way, and
-/// the policy's types hold for the image itself.
+/// Allowed image types; SVG is excluded because it is a program. Clients name a JPEG either way,
+/// and the policy's types hold for the image itself.
 const TYPES: [&str; 5] = ["png", "jpeg", "jpg", "webp", "gif"];
 /// Characters decoded at once, a multiple of four, and the resulting bytes.
 const CHARACTERS: usize = 1024;

@@ -108,17 +108,17 @@ fn texts<'a>(value: Value<'a>, tokens: &SpecialTokens) -> Value<'a> {
 fn escaped_message<'a>(message: Value<'a>, tokens: &SpecialTokens) -> Value<'a> {
     let role = message.get("role").and_then(Value::as_str);
     let role = String::from(role.unwrap_or_default());
-    let says_more = has_other_content(&role, &message);
+    let has_other = has_other_content(&role, &message);
     match message {
         Value::Object(mut members) => {
             members.retain(|(name, value)| !is_left_out(&role, name, value));
-            if role == CALLER && !says_more && !members.iter().any(|(name, _)| name == "content") {
+            if role == CALLER && !has_other && !members.iter().any(|(name, _)| name == "content") {
                 members.push((Cow::Borrowed("content"), Value::text("")));
             }
             for (name, value) in &mut members {
                 match &**name {
                     // A list of no parts, beside calls or reasoning.
-                    "content" if says_more && is_no_content(value) => *value = Value::Null,
+                    "content" if has_other && is_no_content(value) => *value = Value::Null,
                     // Templates may write null as a word.
                     "content" if is_no_content(value) => *value = Value::text(""),
                     "content" => {

@@ -299,7 +299,7 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
     /// States of the schema itself. A text of n characters has n where a server compiles it, and
     /// so do n unspecified elements or members.
     fn own_weight(&self, schema: &Value<'_>) -> u64 {
-        let unsaid = |bounds: [&str; 2], keyword: &str| match schema.get(keyword) {
+        let unbounded = |bounds: [&str; 2], keyword: &str| match schema.get(keyword) {
             Some(Value::Null) | None => often(schema, bounds).saturating_sub(1),
             Some(_) => 0,
         };
@@ -308,8 +308,8 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
         } else {
             1
         };
-        text.saturating_add(unsaid(ITEMS, "items"))
-            .saturating_add(unsaid(PROPERTIES, "additionalProperties"))
+        text.saturating_add(unbounded(ITEMS, "items"))
+            .saturating_add(unbounded(PROPERTIES, "additionalProperties"))
     }
 
     fn keyword(

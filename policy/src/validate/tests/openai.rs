@@ -291,9 +291,9 @@ fn a_function_call_without_a_second_turn_gives_a_warning() {
         ("max_messages", json!(2), "is too few for the result"),
     ] {
         let mut document = changed(&format!("{chat}/{field}"), value);
-        let told = warnings(document.clone());
-        let [warning] = told.as_slice() else {
-            panic!("{told:#?}")
+        let found = warnings(document.clone());
+        let [warning] = found.as_slice() else {
+            panic!("{found:#?}")
         };
         let path = format!("models.llama.openai.chat.{field}: ");
         assert!(warning.starts_with(&path), "{warning}");
@@ -465,7 +465,7 @@ fn each_fault_of_constraints_is_reported_with_its_fix() {
 }
 
 #[test]
-fn a_limit_below_one_request_says_where_its_tokens_come_from() {
+fn a_limit_below_one_request_names_the_sources_of_its_tokens() {
     let errors = errors(changed("/grants/3/cost/tokens", json!(10)));
     let [error] = errors.as_slice() else {
         panic!("{errors:#?}")

@@ -7,7 +7,7 @@ use tensorgate_judge::document::Document;
 use tensorgate_policy::request::Api;
 
 use super::arguments::{self, NO_ARGUMENTS};
-use super::call_names::{generated_id, unoffered};
+use super::call_names::{MAX_WORD_BYTES, generated_id, unoffered};
 use super::fault;
 use super::lenient::{self, MAX_NUMBER, default_if_null};
 use super::picture_links::ChoiceTexts;
@@ -16,8 +16,6 @@ use super::usage::{ReportedUsage, Usage, UsageTally};
 use super::vector::{TokenProbabilities, Vector};
 use crate::backends::BackendError;
 
-/// The longest finish reason or function name in bytes, and the longest tool call ID that is kept.
-pub(super) const MAX_WORD_BYTES: usize = 128;
 /// The likely tokens of a completion beyond the requested ones. The chosen token is always
 /// reported.
 const EXTRA_LIKELY_TOKENS: usize = 1;

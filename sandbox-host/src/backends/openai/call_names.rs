@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use tensorgate_policy::contract::openai::OfferedCalls;
 
-use super::answer::MAX_WORD_BYTES;
 use super::fault;
 use crate::backends::BackendError;
 
+/// The longest finish reason or function name in bytes, and the longest tool call ID that is kept.
+pub(super) const MAX_WORD_BYTES: usize = 128;
 /// The most calls of a choice, as many as a message of a request may have.
 const MAX_CALLS: u64 = 32;
 

@@ -9,11 +9,9 @@ use tensorgate_judge::document::Document;
 use tensorgate_policy::contract::openai::{AnswerLinks, OfferedCalls};
 use tensorgate_policy::request::Api;
 
-use super::answer::{
-    CallType, ChatLogprobs, MAX_WORD_BYTES, Role, TextLogprobs, keep_requested_logprobs, parse,
-};
+use super::answer::{CallType, ChatLogprobs, Role, TextLogprobs, keep_requested_logprobs, parse};
 use super::arguments;
-use super::call_names::{CallNames, generated_id};
+use super::call_names::{CallNames, MAX_WORD_BYTES, generated_id};
 use super::fault;
 use super::lenient::{self, MAX_NUMBER, default_if_null};
 use super::picture_links::ChoiceTexts;
@@ -361,8 +359,8 @@ impl ChunkChecker {
         choices.try_for_each(|choice| choice.calls.check_end(offered))
     }
 
-    /// Encodes a chunk for the caller. Returns `None` if there is nothing in it for the caller, such
-    /// as usage that was not requested.
+    /// Encodes a chunk for the caller. Returns `None` if there is nothing in it for the caller,
+    /// such as usage that was not requested.
     pub(super) fn check(&mut self, data: &str) -> Result<Option<Vec<u8>>, BackendError> {
         match self.request_document.api {
             Api::Chat => self.chunk::<ChatChunk>(parse(data.as_bytes())?, "chat.completion.chunk"),

@@ -123,12 +123,12 @@ fn a_message_with_nothing_in_it_has_an_empty_content() {
     ] {
         assert_eq!(message(empty.clone()).unwrap()["content"], "", "{empty}");
     }
-    for said in [
+    for odd in [
         json!({"reasoning": "a"}),
         json!({"refusal": "a"}),
         json!({"tool_calls": [{"function": {"name": "f"}}]}),
     ] {
-        assert_eq!(message(said.clone()).unwrap()["content"], Value::Null);
+        assert_eq!(message(odd.clone()).unwrap()["content"], Value::Null);
     }
     let last = |first: Value| {
         let mut checker = ChunkChecker::new(document(Api::Chat), "m", REQUEST_ID);
@@ -140,12 +140,12 @@ fn a_message_with_nothing_in_it_has_an_empty_content() {
     for empty in [json!({}), json!({"content": null, "reasoning": ""})] {
         assert_eq!(last(empty.clone()), json!({"content": ""}), "{empty}");
     }
-    for said in [
+    for odd in [
         json!({"content": ""}),
         json!({"reasoning": "a"}),
         json!({"tool_calls": [{"function": {"name": "f"}}]}),
     ] {
-        assert_eq!(last(said.clone()), json!({}), "{said}");
+        assert_eq!(last(odd.clone()), json!({}), "{odd}");
     }
 }
 
@@ -542,9 +542,12 @@ fn log_probabilities_and_details_of_another_form_are_left_out() {
         let message = json!({"role": "assistant", "content": "a"});
         let answer = json!({"usage": usage, "choices": [
             {"index": 0, "message": message, "logprobs": odd, "finish_reason": "stop"}]});
-        let whole = checked(&document(Api::Chat), &answer).unwrap();
-        assert_eq!((whole.tokens, whole.has_faulty_usage), (Some(5), false));
-        let body: Value = serde_json::from_slice(&whole.body).unwrap();
+        let response = checked(&document(Api::Chat), &answer).unwrap();
+        assert_eq!(
+            (response.tokens, response.has_faulty_usage),
+            (Some(5), false)
+        );
+        let body: Value = serde_json::from_slice(&response.body).unwrap();
         assert_eq!(body["choices"][0]["message"]["content"], json!("a"));
         assert_eq!(body["choices"][0].get("logprobs"), None);
         assert_eq!(body["usage"].get("prompt_tokens_details"), None);

@@ -151,7 +151,7 @@ fn issuer_keys_are_unambiguous_strong_and_public() {
         "is even",
     );
     key(
-        json!({"kty": "RSA", "n": format!("{N}="), "e": "AQAB"}),
+        json!({"kty": "RSA", "n": format!("{N}*"), "e": "AQAB"}),
         ".n",
         "not base64url",
     );

@@ -24,14 +24,14 @@ fn with_call(at: &str, changed: &Json) -> Json {
 #[test]
 fn what_is_beyond_the_bounds_is_refused_with_its_path() {
     let rules = rules("escape");
-    let said = |more: Json| {
+    let assistant = |more: Json| {
         let mut message = json!({"role": "assistant", "content": "x"});
         let more = more.as_object().unwrap().clone();
         message.as_object_mut().unwrap().extend(more);
         message
     };
     let user = |more: Json| {
-        let mut message = said(more);
+        let mut message = assistant(more);
         message["role"] = json!("user");
         message
     };
@@ -82,24 +82,24 @@ fn what_is_beyond_the_bounds_is_refused_with_its_path() {
         (user(json!({"reasoning": "x"})), ""),
         (user(json!({"refusal": "x"})), ""),
         (user(json!({"parsed": "x"})), ""),
-        (said(json!({"reasoning": 7})), ""),
-        (said(json!({"reasoning": ["x"]})), ""),
-        (said(json!({"reasoning_details": "x"})), ""),
+        (assistant(json!({"reasoning": 7})), ""),
+        (assistant(json!({"reasoning": ["x"]})), ""),
+        (assistant(json!({"reasoning_details": "x"})), ""),
         (user(json!({"reasoning_details": []})), ""),
         (user(json!({"thinking_blocks": [{}]})), ""),
-        (said(json!({"annotations": [{}]})), ""),
-        (said(json!({"images": [{}]})), ""),
+        (assistant(json!({"annotations": [{}]})), ""),
+        (assistant(json!({"images": [{}]})), ""),
         (with_call("extra_content", &json!("x")), ".tool_calls"),
         (
             with_call("function/provider_specific_fields", &json!("x")),
             ".tool_calls",
         ),
-        (said(json!({"function_call": {"name": "f"}})), ""),
-        (said(json!({"audio": {"id": "a"}})), ""),
-        (said(json!({"reasoning": "a".repeat(1024)})), ""),
-        (said(json!({"cache_control": "a"})), ""),
+        (assistant(json!({"function_call": {"name": "f"}})), ""),
+        (assistant(json!({"audio": {"id": "a"}})), ""),
+        (assistant(json!({"reasoning": "a".repeat(1024)})), ""),
+        (assistant(json!({"cache_control": "a"})), ""),
         (
-            said(json!({"cache_control": {"type": "a".repeat(256)}})),
+            assistant(json!({"cache_control": {"type": "a".repeat(256)}})),
             "",
         ),
         (part(json!({"cache_control": "a"})), ".content"),
@@ -119,8 +119,11 @@ fn what_is_beyond_the_bounds_is_refused_with_its_path() {
         ),
         (user(json!({"name": "a\u{202e}b"})), ""),
         (user(json!({"name": "é".repeat(65)})), ""),
-        (said(json!({"content": []})), ".content"),
-        (said(json!({"content": null, "reasoning": ""})), ".content"),
+        (assistant(json!({"content": []})), ".content"),
+        (
+            assistant(json!({"content": null, "reasoning": ""})),
+            ".content",
+        ),
         (user(json!({"content": []})), ".content"),
     ] {
         let document = document(&json!({"messages": [message]}));

@@ -1,4 +1,4 @@
-//! Tests of the path of a model's card.
+//! Heads of requests for the card of a model, under a policy.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -6,7 +6,6 @@ use serde_json::json;
 use tensorgate_policy::request::{Identity, Operations, Proofs};
 
 use super::*;
-use crate::headers::ReadHead;
 
 fn policy() -> Policy {
     let chat = json!({
