@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Issuer {
     /// `iss` of its tokens, case-sensitive.
     pub issuer: Option<String>,
-    /// Accepted values of `aud`.
+    /// Accepted values of `aud`, and of the claim that `audiences_claim` names.
     pub audiences: Vec<String>,
     /// Claim that names the audience of tokens without `aud`, such as `client_id` (Amazon Cognito),
     /// `azp` or `cid`. In a token that also has `aud`, both must name an accepted one.

@@ -169,8 +169,8 @@ pub struct Chat {
     /// With `json_schema`: its maximum size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_schema_bytes: Option<ByteSize>,
-    /// Limits of schemas that the server compiles: of `json_schema`, of strict functions, and of
-    /// those that `tool_choice` makes the model call.
+    /// Limits of schemas that the server compiles: of `json_schema`, of strict functions, of those
+    /// that `tool_choice` makes the model call, and of all functions with `tools.compiled`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schemas: Option<Schemas>,
     /// Output constraints beside the format, and patterns in schemas; none by default.

@@ -1,6 +1,7 @@
 //! A complete response, read as untrusted input and encoded anew: known members, as many choices as
-//! requested, and possible numbers. IDs, names and other members of the server are dropped.
-//! Constants of the API are written by the gate, whatever the server writes in their place.
+//! requested, and possible numbers. The answer's ID, the server's name of the model, and other
+//! members are dropped. Constants of the API are written by the gate, whatever the server writes in
+//! their place.
 
 use serde::{Deserialize, Serialize};
 use tensorgate_judge::document::Document;
