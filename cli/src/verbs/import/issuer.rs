@@ -1,7 +1,7 @@
 //! An issuer of the policy from its discovery document.
 //!
 //! The document provides the URL of the keys and the algorithms. Whom the tokens are for is never
-//! guessed: the audience is an argument.
+//! guessed: the audience is an argument, or a text that no token has.
 
 use std::path::PathBuf;
 
@@ -20,6 +20,8 @@ use super::{bad, write::plain};
 const MAX_LIFETIME_S: u64 = 86_400;
 /// The algorithm that every issuer has (OpenID Connect Core 1.0, 15.1).
 const USUAL_ALGORITHM: &str = "RS256";
+/// Stands for the audience where none is named. No token is for it.
+const NO_AUDIENCE: &str = "CHANGE-ME";
 /// What a policy needs beside the issuer, so that `check` judges the issuer alone.
 const REST: &str = "version: 1\n";
 
@@ -32,7 +34,7 @@ pub(in crate::verbs) struct Issuer {
     /// `iss` of its tokens, an https URL, character for character.
     issuer: String,
     /// Value of `aud` for this gate; may be given several times.
-    #[arg(long = "audience", value_name = "TEXT", required = true)]
+    #[arg(long = "audience", value_name = "TEXT", default_value = NO_AUDIENCE, hide_default_value = true)]
     audiences: Vec<String>,
     /// Name of the issuer in the policy.
     #[arg(long, value_name = "NAME", default_value = "idp")]
@@ -77,6 +79,11 @@ impl Issuer {
             ui.note(&format!(
                 "its keys are on another host, {}: that host decides who the callers are",
                 printable(authority(&found.jwks_url))
+            ));
+        }
+        if self.audiences == [NO_AUDIENCE] {
+            ui.note(&format!(
+                "replace {NO_AUDIENCE} by the `aud` of the tokens for this gate; until then, every token is rejected"
             ));
         }
         ui.note("name the issuer in a client: jwt: {issuer: …, subject: …}");
