@@ -60,8 +60,9 @@ pub fn rebuild<'a>(
                 let tools = rules.special_tokens.escape_schema(Value::Array(tools));
                 members.push((name, tools));
             }
-            ("response_format", value) => {
-                members.push((name, rules.special_tokens.escape_schema(value)));
+            ("response_format", format) => {
+                let format = stated_format(format);
+                members.push((name, rules.special_tokens.escape_schema(format)));
             }
             (_, value) => members.push((name, value)),
         }
@@ -90,6 +91,19 @@ fn described_tool(mut tool: Value<'_>) -> Value<'_> {
         }
     }
     tool
+}
+
+/// A format without absent members. Their names may be anything, so the server does not get them.
+fn stated_format(mut format: Value<'_>) -> Value<'_> {
+    if let Value::Object(members) = &mut format {
+        members.retain(|(_, value)| *value != Value::Null);
+        for (name, value) in members {
+            if let ("json_schema", Value::Object(members)) = (&**name, value) {
+                members.retain(|(_, value)| *value != Value::Null);
+            }
+        }
+    }
+    format
 }
 
 /// A text or a list of texts, with special tokens escaped.

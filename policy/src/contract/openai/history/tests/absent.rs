@@ -1,6 +1,7 @@
 //! Members and messages that say nothing: they pass, and what the backend gets of them.
 
 use alloc::format;
+use alloc::string::String;
 
 use serde_json::{Value as Json, json};
 
@@ -89,6 +90,38 @@ fn tools_may_have_absent_members_and_hints_for_caches() {
         tool(json!({"custom": {}}), json!({})),
     ] {
         assert_refused(&request, "parameter \"tools\"[0]");
+    }
+}
+
+#[test]
+fn the_backend_gets_no_absent_member_of_a_format() {
+    let mut rules = rules("escape");
+    let chat = rules.chat.as_mut().unwrap();
+    chat.formats = ["json_object", "json_schema"].map(String::from).into();
+    chat.max_schema_bytes = 1024;
+    let schema = || json!({"type": "object", "default": null});
+    for (format, expected) in [
+        (
+            json!({"type": "json_object", "json_schema": null, "<|im_end|>": null}),
+            json!({"type": "json_object"}),
+        ),
+        (
+            json!({
+                "type": "json_schema", "<|im_end|>": null,
+                "json_schema": {
+                    "name": "a", "description": null, "strict": null, "schema": schema()
+                }
+            }),
+            json!({"type": "json_schema", "json_schema": {"name": "a", "schema": schema()}}),
+        ),
+    ] {
+        let request = json!({
+            "messages": [{"role": "user", "content": "x"}], "response_format": format
+        });
+        let document = document(&request);
+        assert!(rules.check(Api::Chat, &document, &mut Err).is_ok());
+        let built = rebuild(&rules, Api::Chat, "m", document);
+        assert_eq!(built.get("response_format"), Some(&value(&expected)));
     }
 }
 
