@@ -282,11 +282,15 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
     }
 
     /// Adds definitions of a schema that is not the root. Some libraries refer to them as if they
-    /// were the root's, which has precedence.
+    /// were the root's, which has precedence. Those beyond the limit stay unknown.
     fn add_nested_definitions(&mut self, schema: &'v Value<'a>) {
+        let most = self.rules.limits.max_definitions;
         for key in DEFINITIONS {
             let nested = schema.get(key).and_then(Value::as_object);
             for (name, schema) in nested.unwrap_or_default() {
+                if self.definitions.len() >= most {
+                    return;
+                }
                 if is_definition_name(name) {
                     let path = format!("#/{key}/{name}");
                     let definitions = self.definitions.entry(path);

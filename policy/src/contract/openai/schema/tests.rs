@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use alloc::borrow::Cow;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 
@@ -139,6 +140,24 @@ fn definitions_of_a_description_may_be_nested_and_named_by_types() {
     ] {
         assert!(causes(&refused).1.is_some());
     }
+}
+
+#[test]
+fn nested_definitions_are_known_up_to_the_limit() {
+    let refers_to = |path: &'static str| {
+        let name = |index: u32| Cow::Owned(format!("N{index}"));
+        let definitions = (0..600).map(|index| (name(index), object([])));
+        let property = object([
+            ("$defs", Value::Object(definitions.collect())),
+            ("items", object([("$ref", Value::text(path))])),
+        ]);
+        causes(&keyword("properties", keyword("a", property))).1
+    };
+    assert_eq!(refers_to("#/$defs/N511"), None);
+    let fault = refers_to("#/$defs/N512");
+    assert!(fault.unwrap().contains("unknown definition"));
+    // The whole path is no shorthand.
+    assert_eq!(refers_to("#/properties/a/$defs/N512"), None);
 }
 
 #[test]
