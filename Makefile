@@ -61,10 +61,10 @@ dist: ## Build a release into target/dist: programs, filters, handlers, checksum
 	@$(STAGE) --about "Rust's wasm targets and Envoy, if they are missing: 30 s, later 1 s" setup tools/setup.sh --no-tests
 	@$(STAGE) --about "release programs, filters and handlers: 20 minutes, later 10 s" dist tools/dist.sh $(KEY)
 
-# Two binaries run at once, and many tests wait: two test threads in each keep two cores busy.
+# Two binaries run at once, and many tests wait: three test threads in each keep two cores busy.
 test: filters build components handler-tools ## Run every test in its short form, on a real Envoy too; ends with what was slow and what failed
 	@$(STAGE) core cargo check --quiet --locked --target wasm32v1-none -p tensorgate-policy -p tensorgate-identity
-	@$(STAGE) test env RUST_TEST_THREADS=$${RUST_TEST_THREADS:-2} tools/suite.py --locked
+	@$(STAGE) test env RUST_TEST_THREADS=$${RUST_TEST_THREADS:-3} tools/suite.py --locked
 
 soak: filters components ## Saturate a host, then a whole gate, for SOAK_SECONDS (900) each; fails on growth or a wrong response
 	@$(STAGE) soak env SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --quiet --locked --test it soak:: -- --nocapture

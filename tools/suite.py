@@ -48,7 +48,7 @@ SLOWEST = 30
 # The most lines of a failed test's output that are kept.
 MAX_LOG_LINES = 500
 # How many binaries run at once.
-LANES = 3
+LANES = 2
 # The packages whose tests take longest. The first one mostly waits, for Envoy and for deadlines.
 LONGEST = ["tests/e2e", "wit/workbench", "sandbox-host", "cli", "tests/conformance"]
 # Arguments of cargo test that select targets. Cargo tests no documentation then.

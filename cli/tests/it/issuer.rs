@@ -118,7 +118,11 @@ fn an_issuer_becomes_a_section_that_check_accepts_and_compares() {
         "--allow-private",
     ]);
     assert_eq!(unnamed.stdout, expected.replace("gate", "CHANGE-ME"));
-    assert!(unnamed.stderr.contains("replace CHANGE-ME"), "{}", unnamed.stderr);
+    assert!(
+        unnamed.stderr.contains("replace CHANGE-ME"),
+        "{}",
+        unnamed.stderr
+    );
     let json = issuer.import(&["--allow-private", "--json", "--name", "sso"]);
     let value: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(value["issuers"]["sso"]["issuer"], issuer.url.as_str());
