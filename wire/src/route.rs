@@ -161,8 +161,11 @@ fn rest_path(path: &str) -> Option<Route<'_>> {
     })
 }
 
+/// A model's name, its version, and the verb.
+type ModelPath<'p> = (Cow<'p, str>, Option<Cow<'p, str>>, Option<&'p str>);
+
 /// Model, version and verb of a path below `/v2/models/`.
-fn model_path(path: &str) -> Option<(Cow<'_, str>, Option<Cow<'_, str>>, Option<&str>)> {
+fn model_path(path: &str) -> Option<ModelPath<'_>> {
     let mut segments = path.strip_prefix("/v2/models/")?.split('/');
     let model = name(segments.next()?)?;
     let (version, verb) = match (segments.next(), segments.next(), segments.next()) {
