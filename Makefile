@@ -49,7 +49,7 @@ demo-filter:
 	@$(STAGE) --about "the gate filter, beside the programs: 3 minutes, later 1 s" filters tools/filters.sh gate
 
 demo-programs: base
-	@$(STAGE) --about "the command, the host and the demo's model server: 7 minutes, later 1 s" programs tools/programs.sh
+	@$(STAGE) --about "the command, the host and the demo's model server: 9 minutes, later 1 s" programs tools/programs.sh
 
 demo: demo-build ## Start the whole gate, send good and hostile requests, print the table, stop; builds only what it runs
 	@$(STAGE) --about "five gates, good and hostile requests, alerts: 25 s" demo target/debug/tensorgate-demo
