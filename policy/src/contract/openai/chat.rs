@@ -283,7 +283,7 @@ impl Chat {
     }
 }
 
-/// Refuses a tool or a format. The caller is told which member is at fault.
+/// Refuses a tool or a format. The response names the member at fault.
 fn refuse(faults: &mut Faults, fault: &SchemaFault, field: impl FnOnce() -> String) {
     let cause = fault.text();
     if fault.names_a_member() {

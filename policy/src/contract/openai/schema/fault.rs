@@ -106,7 +106,7 @@ impl SchemaFault {
         }
     }
 
-    /// Whether a member is at fault, which the caller is told.
+    /// Whether the fault names a member, which the response shows.
     pub(in crate::contract::openai) fn names_a_member(&self) -> bool {
         !self.pointer.is_empty()
     }
