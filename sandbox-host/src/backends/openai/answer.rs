@@ -10,7 +10,7 @@ use tensorgate_policy::request::Api;
 use super::arguments::{self, NO_ARGUMENTS};
 use super::call_names::{MAX_WORD_BYTES, generated_id, unoffered};
 use super::fault;
-use super::lenient::{self, MAX_NUMBER, default_if_null};
+use super::lenient::{self, default_if_null};
 use super::picture_links::ChoiceTexts;
 use super::response_memory::max_encoded_bytes;
 use super::usage::{ReportedUsage, Usage, UsageTally};
@@ -404,7 +404,7 @@ fn completion<C: Choice + Serialize>(
     let answer = CompletionOut {
         id: format!("{prefix}-{request_id}"),
         object,
-        created: created.min(MAX_NUMBER),
+        created,
         model: model.to_owned(),
         choices,
         usage,

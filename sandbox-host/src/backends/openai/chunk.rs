@@ -13,7 +13,7 @@ use super::answer::{CallType, ChatLogprobs, Role, TextLogprobs, keep_requested_l
 use super::arguments;
 use super::call_names::{CallNames, MAX_WORD_BYTES, generated_id};
 use super::fault;
-use super::lenient::{self, MAX_NUMBER, default_if_null};
+use super::lenient::{self, default_if_null};
 use super::picture_links::ChoiceTexts;
 use super::usage::{ReportedUsage, Usage, UsageTally};
 use crate::backends::BackendError;
@@ -398,7 +398,7 @@ impl ChunkChecker {
         let chunk = ChunkOut {
             id: &self.id,
             object,
-            created: created.min(MAX_NUMBER),
+            created,
             model: &self.model,
             choices,
             usage,
