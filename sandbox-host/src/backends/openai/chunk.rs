@@ -152,10 +152,14 @@ struct TextChunk {
 trait ChoiceChunk {
     /// The index of the choice, which a server may leave out.
     fn index_mut(&mut self) -> &mut Option<u64>;
-    /// The words of limited length.
-    fn bounded_words(&self) -> Vec<&str>;
+    fn finish_reason(&self) -> Option<&str>;
+    fn fits(&self) -> bool {
+        true
+    }
     /// Whether the chunk is the last one of its choice.
-    fn ends(&self) -> bool;
+    fn ends(&self) -> bool {
+        self.finish_reason().is_some()
+    }
     /// Keeps only what was requested.
     fn hold(&mut self, request_document: &Document) -> Result<(), BackendError>;
     /// Adds what only the first chunk of a choice has.
@@ -186,16 +190,14 @@ impl ChoiceChunk for ChatChunk {
         &mut self.index
     }
 
-    fn bounded_words(&self) -> Vec<&str> {
-        let calls = self.delta.tool_calls.iter().filter_map(|call| {
-            let function = call.function.as_ref();
-            function.and_then(|called| called.name.as_deref())
-        });
-        calls.chain(self.finish_reason.as_deref()).collect()
+    fn finish_reason(&self) -> Option<&str> {
+        self.finish_reason.as_deref()
     }
 
-    fn ends(&self) -> bool {
-        self.finish_reason.is_some()
+    fn fits(&self) -> bool {
+        let functions = self.delta.tool_calls.iter().flat_map(|call| &call.function);
+        let mut names = functions.flat_map(|function| &function.name);
+        names.all(|name| name.len() <= MAX_WORD_BYTES)
     }
 
     fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
@@ -275,12 +277,8 @@ impl ChoiceChunk for TextChunk {
         &mut self.index
     }
 
-    fn bounded_words(&self) -> Vec<&str> {
-        self.finish_reason.iter().map(String::as_str).collect()
-    }
-
-    fn ends(&self) -> bool {
-        self.finish_reason.is_some()
+    fn finish_reason(&self) -> Option<&str> {
+        self.finish_reason.as_deref()
     }
 
     fn hold(&mut self, request_document: &Document) -> Result<(), BackendError> {
@@ -421,8 +419,8 @@ impl ChunkChecker {
         let Some(index) = index.filter(|index| *index < most) else {
             return fault("a choice that was not requested");
         };
-        let mut words = choice.bounded_words().into_iter();
-        if words.any(|word| word.len() > MAX_WORD_BYTES) {
+        let reason = choice.finish_reason();
+        if reason.is_some_and(|reason| reason.len() > MAX_WORD_BYTES) || !choice.fits() {
             return fault("a short field is too long");
         }
         let state = self.choices.entry(index).or_default();
