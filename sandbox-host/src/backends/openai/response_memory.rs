@@ -90,9 +90,9 @@ const fn value_growth_bytes(api: Api) -> usize {
     }
 }
 
-/// How much longer a response may be encoded than it was received.
-fn growth_bytes(api: Api, answer: &[u8]) -> usize {
-    let values = values(answer).saturating_mul(value_growth_bytes(api));
+/// How much longer a response with this many values may be encoded than it was received.
+fn growth_bytes(api: Api, answer: &[u8], values: usize) -> usize {
+    let values = values.saturating_mul(value_growth_bytes(api));
     let escapes = answer.iter().filter(|byte| **byte == b'\\').count();
     values.saturating_add(escapes.saturating_mul(ESCAPE_GROWTH_BYTES))
 }
@@ -107,10 +107,10 @@ fn values(answer: &[u8]) -> usize {
 pub fn required_bytes(document: &Document, answer: &[u8]) -> usize {
     let copies = answer_copies(document.answer_links.is_some());
     let texts = answer.len().saturating_mul(copies);
-    let values = values(answer).saturating_mul(value_bytes(document.api));
+    let values = values(answer);
     texts
-        .saturating_add(values)
-        .saturating_add(growth_bytes(document.api, answer))
+        .saturating_add(values.saturating_mul(value_bytes(document.api)))
+        .saturating_add(growth_bytes(document.api, answer, values))
         .saturating_add(ENVELOPE_BYTES)
 }
 
@@ -118,6 +118,6 @@ pub fn required_bytes(document: &Document, answer: &[u8]) -> usize {
 pub(super) fn max_encoded_bytes(api: Api, answer: &[u8]) -> usize {
     answer
         .len()
-        .saturating_add(growth_bytes(api, answer))
+        .saturating_add(growth_bytes(api, answer, values(answer)))
         .saturating_add(ENVELOPE_BYTES)
 }
