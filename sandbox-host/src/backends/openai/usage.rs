@@ -66,15 +66,8 @@ struct CompletionDetails {
     rejected_prediction_tokens: Option<u64>,
 }
 
-/// Drops each count above `most`. Returns `None` if nothing is left.
-fn bounded<T: Default + PartialEq, const N: usize>(
-    mut details: T,
-    counts: impl FnOnce(&mut T) -> [&mut Option<u64>; N],
-    most: u64,
-) -> Option<T> {
-    for count in counts(&mut details) {
-        *count = count.filter(|count| *count <= most);
-    }
+/// The details, if there are any.
+fn unless_empty<T: Default + PartialEq>(details: T) -> Option<T> {
     (details != T::default()).then_some(details)
 }
 
@@ -111,35 +104,24 @@ impl ReportedUsage {
 
     /// The counts for the caller, with the details that are possible.
     fn written(self, prompt_tokens: u64, completion_tokens: Option<u64>, charged: u64) -> Usage {
-        let Self {
-            reasoning_tokens,
-            prompt_tokens_details,
-            mut completion_tokens_details,
-            ..
-        } = self;
-        let reasoning = &mut completion_tokens_details.reasoning_tokens;
-        *reasoning = reasoning.or(reasoning_tokens);
+        let possible = |count: Option<u64>| count.filter(|count| *count <= charged);
+        let prompt = self.prompt_tokens_details;
+        let completion = self.completion_tokens_details;
+        let reasoning_tokens = completion.reasoning_tokens.or(self.reasoning_tokens);
         Usage {
             prompt_tokens,
             completion_tokens,
             total_tokens: charged,
-            prompt_tokens_details: bounded(
-                prompt_tokens_details,
-                |of| [&mut of.cached_tokens, &mut of.audio_tokens],
-                charged,
-            ),
-            completion_tokens_details: bounded(
-                completion_tokens_details,
-                |of| {
-                    [
-                        &mut of.reasoning_tokens,
-                        &mut of.audio_tokens,
-                        &mut of.accepted_prediction_tokens,
-                        &mut of.rejected_prediction_tokens,
-                    ]
-                },
-                charged,
-            ),
+            prompt_tokens_details: unless_empty(PromptDetails {
+                cached_tokens: possible(prompt.cached_tokens),
+                audio_tokens: possible(prompt.audio_tokens),
+            }),
+            completion_tokens_details: unless_empty(CompletionDetails {
+                reasoning_tokens: possible(reasoning_tokens),
+                audio_tokens: possible(completion.audio_tokens),
+                accepted_prediction_tokens: possible(completion.accepted_prediction_tokens),
+                rejected_prediction_tokens: possible(completion.rejected_prediction_tokens),
+            }),
         }
     }
 }
