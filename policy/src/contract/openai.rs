@@ -40,6 +40,7 @@ pub use special_tokens::may_start_token;
 use special_tokens::{SpecialTokens, TextForm};
 use text_length::longest;
 use tokens::Contents;
+pub use tokens::MAX_CALLS;
 
 /// The member with the caller's own pairs of texts.
 pub(crate) const METADATA: &str = "metadata";

@@ -11,7 +11,7 @@ use crate::contract::RequestCost;
 use crate::values::json::{Members, Value, member};
 
 /// Maximum number of function calls in one message.
-pub(super) const MAX_CALLS: usize = 32;
+pub const MAX_CALLS: usize = 32;
 /// The role whose messages may have calls.
 pub(super) const CALLER: &str = "assistant";
 /// Template tokens per conversation: a date, a default instruction, the start of the response.

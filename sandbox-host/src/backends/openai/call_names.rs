@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tensorgate_policy::contract::openai::OfferedCalls;
+use tensorgate_policy::contract::openai::{self, OfferedCalls};
 
 use super::fault;
 use crate::backends::BackendError;
@@ -11,7 +11,7 @@ use crate::backends::BackendError;
 /// The longest finish reason or function name in bytes, and the longest tool call ID that is kept.
 pub(super) const MAX_WORD_BYTES: usize = 128;
 /// The most calls of a choice, as many as a message of a request may have.
-const MAX_CALLS: u64 = 32;
+const MAX_CALLS: u64 = openai::MAX_CALLS as u64;
 
 /// The most bytes of a request ID in the ID of a call: a UUID.
 const MAX_REQUEST_ID_BYTES: usize = 36;

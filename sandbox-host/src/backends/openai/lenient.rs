@@ -7,14 +7,13 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use tensorgate_policy::contract::openai::MAX_CALLS;
 use tensorgate_policy::values::safe_text::is_hidden;
 
 /// The largest integer that every JSON parser reads exactly.
 pub(super) const MAX_NUMBER: u64 = (1 << 53) - 1;
 /// The most parts of choices in a chunk. Servers write one, or one of each choice.
 const MAX_CHUNK_CHOICES: usize = 1_024;
-/// The most pieces of calls in a part of a choice, as many as a message has calls.
-const MAX_CHUNK_CALLS: usize = 32;
 
 /// A value of any kind, of which only a text or a whole number is kept.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -275,11 +274,11 @@ pub(super) fn choices<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     bounded_list(deserializer, MAX_CHUNK_CHOICES)
 }
 
-/// The pieces of calls in a part of a choice.
+/// The pieces of calls in a part of a choice, at most as many as a message has calls.
 pub(super) fn calls<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
-    bounded_list(deserializer, MAX_CHUNK_CALLS).map(Option::unwrap_or_default)
+    bounded_list(deserializer, MAX_CALLS).map(Option::unwrap_or_default)
 }
 
 /// A list with a bound, a single entry, or `null`. An element takes some hundred bytes, and `{}` is
