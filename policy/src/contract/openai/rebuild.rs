@@ -56,12 +56,15 @@ pub fn rebuild<'a>(
                 members.push((name, texts(value, &rules.special_tokens)));
             }
             ("tools", Value::Array(tools)) => {
-                let tools = tools.into_iter().map(described_tool).collect();
-                let tools = rules.special_tokens.escape_schema(Value::Array(tools));
+                let tools = tools.into_iter();
+                let tools = tools.map(|tool| without(tool, "function", is_left_out_of_tool));
+                let tools = Value::Array(tools.collect());
+                let tools = rules.special_tokens.escape_schema(tools);
                 members.push((name, tools));
             }
             ("response_format", format) => {
-                let format = stated_format(format);
+                // Absent members may have any name, so the server does not get them.
+                let format = without(format, "json_schema", |_, value| *value == Value::Null);
                 members.push((name, rules.special_tokens.escape_schema(format)));
             }
             (_, value) => members.push((name, value)),
@@ -80,30 +83,23 @@ pub fn rebuild<'a>(
     Value::Object(members)
 }
 
-/// A tool without absent members and hints for caches.
-fn described_tool(mut tool: Value<'_>) -> Value<'_> {
-    if let Value::Object(members) = &mut tool {
-        members.retain(|(name, value)| !is_left_out_of_tool(name, value));
+/// An object and the one below `inner`, without the omitted members.
+fn without<'a>(
+    mut value: Value<'a>,
+    inner: &str,
+    is_omitted: fn(&str, &Value<'_>) -> bool,
+) -> Value<'a> {
+    if let Value::Object(members) = &mut value {
+        members.retain(|(name, value)| !is_omitted(name, value));
         for (name, value) in members {
-            if let ("function", Value::Object(members)) = (&**name, value) {
-                members.retain(|(name, value)| !is_left_out_of_tool(name, value));
+            if let Value::Object(members) = value
+                && **name == *inner
+            {
+                members.retain(|(name, value)| !is_omitted(name, value));
             }
         }
     }
-    tool
-}
-
-/// A format without absent members. Their names may be anything, so the server does not get them.
-fn stated_format(mut format: Value<'_>) -> Value<'_> {
-    if let Value::Object(members) = &mut format {
-        members.retain(|(_, value)| *value != Value::Null);
-        for (name, value) in members {
-            if let ("json_schema", Value::Object(members)) = (&**name, value) {
-                members.retain(|(_, value)| *value != Value::Null);
-            }
-        }
-    }
-    format
+    value
 }
 
 /// A text or a list of texts, with special tokens escaped.
