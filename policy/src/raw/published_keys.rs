@@ -57,27 +57,15 @@ impl KeyEntry {
         }
     }
 
-    /// Takes the value of a member.
+    /// Takes the value of a member: a text, or `key_ops`.
     fn set(&mut self, name: String, value: KeyValue) {
-        let key = &mut self.key;
-        let text = match name.as_str() {
-            "kty" => &mut key.kty,
-            "kid" => &mut key.kid,
-            "alg" => &mut key.alg,
-            "use" => &mut key.usage,
-            "crv" => &mut key.crv,
-            "n" => &mut key.n,
-            "e" => &mut key.e,
-            "x" => &mut key.x,
-            "y" => &mut key.y,
-            _ => {
-                match value {
-                    KeyValue::Null => {}
-                    KeyValue::Texts(texts) => key.key_ops = Some(texts),
-                    _ => self.fail(Some(name), "is not a list of texts"),
-                }
-                return;
+        let Some(text) = text(&mut self.key, &name) else {
+            match value {
+                KeyValue::Null => {}
+                KeyValue::Texts(texts) => self.key.key_ops = Some(texts),
+                _ => self.fail(Some(name), "is not a list of texts"),
             }
+            return;
         };
         match value {
             KeyValue::Null => {}
@@ -85,6 +73,22 @@ impl KeyEntry {
             _ => self.fail(Some(name), "is not a text"),
         }
     }
+}
+
+/// Members that are texts.
+fn text<'k>(key: &'k mut Jwk, name: &str) -> Option<&'k mut Option<String>> {
+    Some(match name {
+        "kty" => &mut key.kty,
+        "kid" => &mut key.kid,
+        "alg" => &mut key.alg,
+        "use" => &mut key.usage,
+        "crv" => &mut key.crv,
+        "n" => &mut key.n,
+        "e" => &mut key.e,
+        "x" => &mut key.x,
+        "y" => &mut key.y,
+        _ => return None,
+    })
 }
 
 /// Members of which it only matters whether they hold something.
@@ -101,11 +105,6 @@ fn secret<'k>(key: &'k mut Jwk, name: &str) -> Option<&'k mut Secret> {
         _ => return None,
     })
 }
-
-/// Members that are read; `key_ops` is a list, the others are texts.
-const MEMBERS: [&str; 10] = [
-    "kty", "kid", "alg", "use", "key_ops", "crv", "n", "e", "x", "y",
-];
 
 impl<'de> Deserialize<'de> for KeyEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -188,7 +187,8 @@ impl<'de> Visitor<'de> for ValueVisitor {
                 secret.0 |= map.next_value::<Secret>()?.0;
                 continue;
             }
-            if !MEMBERS.contains(&name.as_str()) {
+            // `key_ops` is the only list that is read.
+            if name != "key_ops" && text(&mut entry.key, &name).is_none() {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
