@@ -101,8 +101,7 @@ pub(super) fn is_left_out(role: &str, name: &str, value: &Value<'_>) -> bool {
     match (name, value) {
         // Some messages need no content; in others null is not content.
         ("role" | "content", _) => false,
-        (_, Value::Null) => true,
-        ("cache_control", value) => is_cache_control(value),
+        (name, value) if is_null_or_hint(name, value) => true,
         _ if role != CALLER => false,
         // The content as the client has parsed it.
         ("parsed", _) => true,
@@ -138,27 +137,22 @@ pub(super) fn is_left_out_of_function(name: &str, value: &Value<'_>) -> bool {
 
 /// As [`is_left_out`], for a part of a content.
 pub(super) fn is_left_out_of_part(name: &str, value: &Value<'_>) -> bool {
-    match (name, value) {
-        ("type", _) => false,
-        (_, Value::Null) => true,
-        ("cache_control", value) => is_cache_control(value),
-        _ => false,
-    }
+    name != "type" && is_null_or_hint(name, value)
 }
 
 /// As [`is_left_out`], for a tool and its function.
 pub(super) fn is_left_out_of_tool(name: &str, value: &Value<'_>) -> bool {
-    match (name, value) {
-        ("type" | "function" | "name", _) => false,
-        (_, Value::Null) => true,
-        ("cache_control", value) => is_cache_control(value),
-        _ => false,
-    }
+    !matches!(name, "type" | "function" | "name") && is_null_or_hint(name, value)
 }
 
-/// A hint for another API's cache, which clients of several providers send to each.
-fn is_cache_control(value: &Value<'_>) -> bool {
-    value.as_object().is_some() && value.text_bytes() <= MAX_CACHE_CONTROL_BYTES
+/// Whether a member is null, or a hint for another API's cache, which clients of several providers
+/// send to each.
+fn is_null_or_hint(name: &str, value: &Value<'_>) -> bool {
+    match (name, value) {
+        (_, Value::Null) => true,
+        ("cache_control", Value::Object(_)) => value.text_bytes() <= MAX_CACHE_CONTROL_BYTES,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
