@@ -211,8 +211,7 @@ impl OpenAi {
     /// Whether the member is allowed, and dropped before the backend gets the document. A member
     /// with a rule is not.
     fn ignores(&self, name: &str) -> bool {
-        let has_rule = self.parameters.iter().any(|(known, _)| known == name);
-        !has_rule && self.ignored.iter().any(|listed| listed == name)
+        parameters::is_dropped(&self.parameters, &self.ignored, name)
     }
 
     /// Removes the members that are ignored. Returns their names.

@@ -90,6 +90,15 @@ fn is_ignored(ignored: &[String], name: &str) -> bool {
     ignored.iter().any(|listed| listed == name)
 }
 
+/// Whether a name is dropped: it is ignored, and no rule names it.
+pub(super) fn is_dropped(
+    rules: &[(String, ParameterBound)],
+    ignored: &[String],
+    name: &str,
+) -> bool {
+    is_ignored(ignored, name) && rules.iter().all(|(listed, _)| listed != name)
+}
+
 /// Removes ignored parameters of the request, its inputs and its outputs. Returns their names, each
 /// once.
 pub(super) fn drop_ignored(contract: &Contract, request: &mut InferRequest<'_>) -> Vec<String> {
@@ -101,11 +110,11 @@ pub(super) fn drop_ignored(contract: &Contract, request: &mut InferRequest<'_>) 
     let mut retain = |rules: &[(String, ParameterBound)], parameters: &mut Vec<Parameter<'_>>| {
         parameters.retain(|parameter| {
             let name = parameter.name.as_ref();
-            let keep = rules.iter().any(|(listed, _)| listed == name) || !is_ignored(ignored, name);
-            if !keep && !is_ignored(&dropped, name) {
+            let is_dropped = is_dropped(rules, ignored, name);
+            if is_dropped && !is_ignored(&dropped, name) {
                 dropped.push(name.into());
             }
-            keep
+            !is_dropped
         });
     };
     retain(&contract.parameters, &mut request.parameters);
