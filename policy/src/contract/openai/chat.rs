@@ -255,8 +255,8 @@ impl Chat {
         let kind = kind
             .filter(|kind| self.formats.iter().any(|known| known == kind))
             .ok_or("has no type that the contract allows")?;
-        let said = members.iter().filter(|(_, value)| *value != Value::Null);
-        let schema = match (kind, said.count()) {
+        let present = members.iter().filter(|(_, value)| *value != Value::Null);
+        let schema = match (kind, present.count()) {
             ("json_schema", 2) => value.get("json_schema").ok_or("has no schema")?,
             ("json_schema", _) | (_, 2..) => return Err("has a member that no rule names".into()),
             _ => return Ok(0),
@@ -375,9 +375,8 @@ impl Message<'_, '_> {
         let (bytes, most) = (self.contents.texts, self.rule.max_message_bytes);
         if bytes > most {
             let cause = format!("{bytes} bytes, {most} are allowed");
-            let field = || format!("messages[{}]", self.index);
             let expected = || format!("at most {most} bytes");
-            (self.faults).add_expecting(Reason::ItemTooLong, field, &cause, expected);
+            self.add_expecting(Reason::ItemTooLong, "", &cause, expected);
         }
         self.contents
     }
