@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tensorgate_policy::policy::PublicKey;
+use tensorgate_policy::policy::{Issuer, PublicKey};
 
 /// Unique id of a fetched key, or of a fetched set as a whole. A later key with the same name has
 /// another id, and so has a set after any change.
@@ -71,8 +71,18 @@ impl KeySets {
         self.sets.remove(issuer);
     }
 
-    /// An issuer's keys; empty if unknown.
-    pub(crate) fn of(&self, issuer: &str) -> &[(KeyMark, PublicKey)] {
+    /// All keys of an issuer: those of the policy, then the fetched ones with their ids.
+    pub(crate) fn keys_of<'k>(
+        &'k self,
+        issuer: &'k Issuer,
+    ) -> impl Iterator<Item = (Option<KeyMark>, &'k PublicKey)> + Clone {
+        let listed = issuer.keys().iter().map(|key| (None, key));
+        let fetched = self.of(issuer.name()).iter();
+        listed.chain(fetched.map(|(mark, key)| (Some(*mark), key)))
+    }
+
+    /// An issuer's fetched keys; empty if unknown.
+    fn of(&self, issuer: &str) -> &[(KeyMark, PublicKey)] {
         self.sets.get(issuer).map_or(&[], |set| set.keys.as_slice())
     }
 

@@ -244,9 +244,8 @@ impl Tokens {
     ) -> Identified {
         let (issuer, parts) = (&claimed.rules.issuer, claimed.parts);
         let is_named = parts.kid.as_deref().is_some_and(|kid| {
-            let fetched = cache.keys().of(issuer.name()).iter();
-            let mut keys = issuer.keys().iter().chain(fetched.map(|(_, key)| key));
-            keys.any(|key| key.kid() == Some(kid))
+            let mut keys = cache.keys().keys_of(issuer);
+            keys.any(|(_, key)| key.kid() == Some(kid))
         });
         // The issuer may have published another key since.
         if !is_named && issuer.key_set().is_some() {
@@ -464,10 +463,7 @@ fn keys<'k>(
     fetched: &'k KeySets,
 ) -> Result<Vec<(Option<KeyMark>, &'k KeyMaterial)>, NoKey> {
     let (issuer, parts) = (&claimed.rules.issuer, &claimed.parts);
-    let listed = issuer.keys().iter().map(|key| (None, key));
-    let fetched = fetched.of(issuer.name()).iter();
-    let fetched = fetched.map(|(mark, key)| (Some(*mark), key));
-    let keys = listed.chain(fetched);
+    let keys = fetched.keys_of(issuer);
     jws::candidates(keys, parts.kid.as_deref(), parts.algorithm).map_err(|fault| match fault {
         jws::NoKey::OtherAlgorithm => NoKey::Never("token's algorithm is not its key's"),
         jws::NoKey::Unknown if issuer.key_set().is_some() => NoKey::Unpublished,

@@ -102,10 +102,7 @@ impl Tokens {
             return 1;
         }
         let fitting = |rules: &Rules| {
-            let listed = rules.issuer.keys().iter();
-            let fetched = fetched.of(rules.issuer.name()).iter();
-            let keys = listed.chain(fetched.map(|(_, key)| key));
-            let keys = keys.map(|key| ((), key));
+            let keys = fetched.keys_of(&rules.issuer);
             jws::candidates(keys, None, parts.algorithm).map_or(1, |keys| keys.len())
         };
         self.issuers.values().map(fitting).max().unwrap_or(1)
@@ -115,11 +112,7 @@ impl Tokens {
     fn decoy<'k>(&'k self, parts: &Parts<'_>, fetched: &'k KeySets) -> Option<&'k KeyMaterial> {
         let named = parts.claims.get("iss").and_then(Json::text);
         let named = named.and_then(|iss| self.issuers.get(iss));
-        let of = |rules: &'k Rules| {
-            let listed = rules.issuer.keys().iter();
-            let fetched = fetched.of(rules.issuer.name()).iter();
-            listed.chain(fetched.map(|(_, key)| key))
-        };
+        let of = |rules: &'k Rules| fetched.keys_of(&rules.issuer).map(|(_, key)| key);
         let all = || self.issuers.values().flat_map(of);
         named
             .and_then(|rules| as_dear(parts, || of(rules)))
