@@ -115,8 +115,7 @@ impl<'a> ReadHead<'a> {
                 Ok(beside) => (beside.path, beside.key.is_some(), beside.key),
                 Err(cause) => {
                     doubt.unless(Err(cause));
-                    let bare = raw_path.split('?').next().unwrap_or_default();
-                    (Cow::Borrowed(bare), true, None)
+                    (Cow::Borrowed(route::without_query(raw_path)), true, None)
                 }
             },
         };

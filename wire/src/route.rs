@@ -176,10 +176,15 @@ fn model_path(path: &str) -> Option<ModelPath<'_>> {
     segments.next().is_none().then_some((model, version, verb))
 }
 
+/// A path without its query.
+pub(crate) fn without_query(path: &str) -> &str {
+    path.split_once('?').map_or(path, |(path, _)| path)
+}
+
 /// Whether a path of a [`Operation::Metadata`] route asks for Triton's model configuration: REST's
 /// `config` or gRPC's ModelConfig.
 pub fn asks_config(path: &str) -> bool {
-    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    let path = without_query(path);
     path == "/inference.GRPCInferenceService/ModelConfig"
         || model_path(path).is_some_and(|(.., verb)| verb == Some("config"))
 }

@@ -1,6 +1,8 @@
 //! APIs that clients of language models speak and the gate does not serve. Their callers learn what
 //! to use instead.
 
+use crate::route::without_query;
+
 /// An API that is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnservedApi {
@@ -15,7 +17,7 @@ pub(crate) enum UnservedApi {
 impl UnservedApi {
     /// The API of a path, which may have a query.
     pub(crate) fn of_path(path: &str) -> Option<Self> {
-        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        let path = without_query(path);
         let is_at = |start: &str| {
             let rest = path.strip_prefix(start);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use tensorgate_policy::Policy;
 use tensorgate_policy::request::{Operation, Protocol, Route};
 
+use super::without_query;
 use crate::percent;
 
 /// Prefix of both protocols' paths.
@@ -26,8 +27,7 @@ pub(crate) fn model_card(
     if method != "GET" {
         return None;
     }
-    let written = path.strip_prefix(PREFIX)?;
-    let written = written.split_once('?').map_or(written, |(name, _)| name);
+    let written = without_query(path).strip_prefix(PREFIX)?;
     let of_other = match route {
         Route::Model {
             model: Some(name), ..
