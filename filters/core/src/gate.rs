@@ -652,8 +652,7 @@ impl Gate {
         self.phase = Phase::Buffering(pending);
         if self.is_delivery_unknown() {
             // A proxy that delivers no body calls this request again only at a tick.
-            self.root.tick_requested.set(true);
-            proxy.tick_soon();
+            self.request_tick(proxy);
         }
         Action::Pause
     }

@@ -89,13 +89,11 @@ impl Gate {
         answer: Answer,
         bounds: LingerBounds,
     ) -> Action {
-        self.phase = Phase::Denied;
+        self.phase = Phase::Lingering(Box::new(Lingering { answer, bounds }));
         self.outcome.denied(proxy, denial);
         self.release_permits(proxy);
         self.resources.body_memory.release(proxy);
-        self.phase = Phase::Lingering(Box::new(Lingering { answer, bounds }));
-        self.root.tick_requested.set(true);
-        proxy.tick_soon();
+        self.request_tick(proxy);
         Action::Pause
     }
 

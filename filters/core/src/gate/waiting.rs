@@ -276,9 +276,14 @@ impl Gate {
             arrived: Arrived::head(end_of_stream),
             holds,
         }));
+        self.request_tick(proxy);
+        Action::Pause
+    }
+
+    /// Requests a tick, at which this request is called again.
+    pub(super) fn request_tick(&self, proxy: &mut dyn Proxy) {
         self.root.tick_requested.set(true);
         proxy.tick_soon();
-        Action::Pause
     }
 
     /// Waits for the rate-limit service. `whole`: the request is complete.
