@@ -445,15 +445,14 @@ fn an_authority_names_one_host() {
 
 #[test]
 fn what_describes_a_body_is_ignored_on_a_request_without_one() {
-    let get = |extra: &[(&str, &str)]| {
-        let mut fields = vec![(":method".to_owned(), "GET".to_owned())];
-        fields.push((":path".to_owned(), "/v2/models/m/ready".to_owned()));
-        fields.extend(
-            extra
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        );
-        fields
+    let get = |name: &str, value: &str| -> Fields {
+        [
+            (":method", "GET"),
+            (":path", "/v2/models/m/ready"),
+            (name, value),
+        ]
+        .map(|(name, value)| (name.into(), value.into()))
+        .to_vec()
     };
     for (name, value) in [
         ("content-type", "application/json"),
@@ -466,9 +465,8 @@ fn what_describes_a_body_is_ignored_on_a_request_without_one() {
         ("inference-header-content-length", "x"),
         ("content-length", "0"),
     ] {
-        let fields = get(&[(name, value)]);
-        let read =
-            ReadHead::read(&fields, true).into_head(Identity::Missing, &Templates::default());
+        let fields = get(name, value);
+        let read = head(&fields, true);
         assert_eq!(read.ambiguous, None, "{name}: {value}");
         assert_eq!(read.content_type, ContentType::Absent, "{name}: {value}");
         assert_eq!(read.encoding, Encoding::Identity, "{name}: {value}");
@@ -479,14 +477,12 @@ fn what_describes_a_body_is_ignored_on_a_request_without_one() {
         ("content-length", "2", Some(2), false),
         ("transfer-encoding", "chunked", None, true),
     ] {
-        let fields = get(&[(name, value)]);
-        let read =
-            ReadHead::read(&fields, false).into_head(Identity::Missing, &Templates::default());
+        let fields = get(name, value);
+        let read = head(&fields, false);
         assert_eq!((read.content_length, read.chunked), (length, chunked));
     }
-    let grpc = get(&[("content-type", "application/grpc")]);
-    let read = ReadHead::read(&grpc, true).into_head(Identity::Missing, &Templates::default());
-    assert_eq!(read.content_type, ContentType::Grpc);
+    let grpc = get("content-type", "application/grpc");
+    assert_eq!(head(&grpc, true).content_type, ContentType::Grpc);
 }
 
 #[test]
