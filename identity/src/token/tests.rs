@@ -92,9 +92,13 @@ fn identify(text: &str, now: u64) -> Identified {
         .0
 }
 
+/// The client with this name, or a refusal for this cause.
+fn client_or_refused(expected: Result<&str, &'static str>) -> Identity {
+    expected.map_or_else(Identity::Refused, |client| Identity::Client(client.into()))
+}
+
 fn check(text: &str, expected: Result<&str, &'static str>) {
-    let expected =
-        expected.map_or_else(Identity::Refused, |client| Identity::Client(client.into()));
+    let expected = client_or_refused(expected);
     assert_eq!(identify(text, NOW).identity, expected, "{text:.300}");
 }
 

@@ -39,8 +39,7 @@ fn the_issuers_own_claim_counts_without_aud_and_never_against_it() {
         identified.identity
     };
     for (changes, expected) in cases {
-        let expected =
-            expected.map_or_else(Identity::Refused, |client| Identity::Client(client.into()));
+        let expected = client_or_refused(expected);
         assert_eq!(ask(&ed(changes.clone())), expected, "{changes}");
     }
     // `null` is present, and no accepted audience. The helper above would remove the claim.

@@ -153,9 +153,7 @@ fn a_name_may_mean_the_only_key_of_a_set_without_names() {
     ] {
         let mut port = Port::unlimited();
         let identity = ask(&tokens(&keys), &text, &mut port);
-        let expected =
-            expected.map_or_else(Identity::Refused, |client| Identity::Client(client.into()));
-        assert_eq!(identity, expected, "{keys:?}");
+        assert_eq!(identity, client_or_refused(expected), "{keys:?}");
         // A rejection costs as much as any other of a token with a name.
         assert_eq!(port.checks, 1, "{keys:?}");
     }
