@@ -128,16 +128,6 @@ fn is_ignored_upgrade(offer: &[u8]) -> bool {
     offer.eq_ignore_ascii_case(b"h2c") || tls.eq_ignore_ascii_case(b"TLS/")
 }
 
-/// Whether `connection` names an upgrade.
-fn is_offered(headers: &[(String, Vec<u8>)]) -> bool {
-    values(headers, "connection").any(|value| {
-        value
-            .to_ascii_lowercase()
-            .windows(7)
-            .any(|part| part == b"upgrade")
-    })
-}
-
 struct Head<'m> {
     method: &'m str,
     target: &'m str,
@@ -168,6 +158,21 @@ impl Head<'_> {
         }
     }
 
+    /// The values of `upgrade`; none count unless `connection` names an upgrade.
+    fn upgrades(&self) -> Vec<&[u8]> {
+        let is_offered = values(&self.headers, "connection").any(|value| {
+            value
+                .to_ascii_lowercase()
+                .windows(7)
+                .any(|part| part == b"upgrade")
+        });
+        if is_offered {
+            values(&self.headers, "upgrade").collect()
+        } else {
+            Vec::new()
+        }
+    }
+
     /// The header map as the filter sees it.
     fn lower(&self) -> Result<Vec<Field>, Refused> {
         if self.version != Some(1) {
@@ -182,16 +187,16 @@ impl Head<'_> {
         if self.headers.iter().any(|(name, _)| name.contains('_')) {
             return Err(ambiguous("a header name with an underscore"));
         }
-        let upgrades = values(&self.headers, "upgrade")
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .any(|offer| !is_ignored_upgrade(offer.trim_ascii()));
-        if upgrades && is_offered(&self.headers) {
+        let upgrades = self.upgrades();
+        let mut offers = upgrades
+            .iter()
+            .flat_map(|value| value.split(|byte| *byte == b','));
+        if !offers.all(|offer| is_ignored_upgrade(offer.trim_ascii())) {
             return Err(ambiguous("a protocol upgrade"));
         }
         // With an offer of HTTP/2 alone, Envoy drops its settings too.
-        let offers: Vec<&[u8]> = values(&self.headers, "upgrade").collect();
-        let drops_settings = is_offered(&self.headers)
-            && matches!(offers.as_slice(), [offer] if offer.eq_ignore_ascii_case(b"h2c"));
+        let drops_settings =
+            matches!(upgrades.as_slice(), [offer] if offer.eq_ignore_ascii_case(b"h2c"));
         let hosts: Vec<&[u8]> = values(&self.headers, "host").collect();
         let (path, authority) = self.destination(hosts.join(&b","[..]))?;
         if authority.is_empty() {
