@@ -70,9 +70,11 @@ pub fn served(
         reach: Reach::Any,
     };
     let kind = kind.unwrap_or_else(|| recognised(&server));
-    if kind == Kind::OpenAi {
-        return openai::listed(&server, models).map(Served::Texts);
-    }
+    let describe: fn(&Address<'_>) -> Result<Described, Failure> = match kind {
+        Kind::OpenAi => return openai::listed(&server, models).map(Served::Texts),
+        Kind::Triton => triton::from_server,
+        Kind::Oip => |address| oip::described(address.server.base, oip::from_server(address)?),
+    };
     let index;
     let models = match models {
         [] => {
@@ -81,14 +83,10 @@ pub fn served(
         }
         models => models,
     };
-    let describe = |model: &String| {
-        let address = Address { server, model };
-        match kind {
-            Kind::Triton => triton::from_server(&address),
-            Kind::Oip | Kind::OpenAi => oip::described(base, oip::from_server(&address)?),
-        }
-    };
-    let described: Result<_, _> = models.iter().map(describe).collect();
+    let models = models.iter();
+    let described: Result<_, _> = models
+        .map(|model| describe(&Address { server, model }))
+        .collect();
     described.map(Served::Tensors)
 }
 
