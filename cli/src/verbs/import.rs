@@ -34,8 +34,8 @@ pub(in crate::verbs) use write::{plain, section};
 const MAX_METADATA_BYTES: u64 = 1 << 20;
 /// Maximum number of inputs or outputs of a model.
 const MAX_TENSORS: usize = 512;
-/// Maximum number of characters of a model's name in a message.
-const MAX_SHOWN_NAME: usize = 256;
+/// Maximum number of characters of a server's text in a message.
+const MAX_SHOWN_CHARS: usize = 256;
 /// Maximum rank of a tensor; a contract allows at most [`tensorgate_policy::contract::MAX_RANK`].
 const MAX_DIMS: usize = 64;
 
@@ -84,7 +84,7 @@ impl Address<'_> {
         if named == requested || named.as_bytes() == percent::decoded(requested.as_bytes()) {
             return Ok(());
         }
-        let named: String = named.chars().take(MAX_SHOWN_NAME).collect();
+        let named = shown(named);
         let why = format!("was asked for model {requested:?} and describes model {named:?}");
         Err(bad(self.server.base, &why))
     }
@@ -202,4 +202,9 @@ fn nothing_published(source: &str, model: &str, kind: &str) -> Failure {
 /// An error in metadata, with its source.
 fn bad(source: &str, why: &str) -> Failure {
     Failure::Input(format!("{source}: {why}"))
+}
+
+/// A server's text, bounded for a message.
+fn shown(text: &str) -> String {
+    text.chars().take(MAX_SHOWN_CHARS).collect()
 }

@@ -9,13 +9,11 @@ use serde::Deserialize;
 use tensorgate_cli_common::Failure;
 use tensorgate_policy::policy::Algorithm;
 
-use super::bad;
 use super::fetch::{self, Deadline, Reach, Server};
+use super::{bad, shown};
 
 /// Where the document is, below the issuer.
 const PATH: &str = "/.well-known/openid-configuration";
-/// Maximum length of a text of the document in a message.
-const MAX_SHOWN_CHARS: usize = 256;
 
 /// What an issuer says about itself.
 #[derive(Debug, PartialEq, Eq)]
@@ -108,11 +106,6 @@ fn canonical(url: &str) -> String {
         "https://{}{path}",
         server.strip_suffix(":443").unwrap_or(&server)
     )
-}
-
-/// A text of the document, bounded for a message.
-fn shown(text: &str) -> String {
-    text.chars().take(MAX_SHOWN_CHARS).collect()
 }
 
 #[cfg(test)]

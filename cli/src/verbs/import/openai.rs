@@ -6,7 +6,7 @@ use serde_json::Value;
 use tensorgate_cli_common::Failure;
 
 use super::fetch::{self, Server};
-use super::{MAX_SHOWN_NAME, bad};
+use super::{bad, shown};
 
 /// Maximum number of models.
 const MAX_MODELS: usize = 1_000;
@@ -55,8 +55,8 @@ pub(super) fn listed(server: &Server<'_>, names: &[String]) -> Result<Vec<TextMo
     models.dedup_by(|one, other| one.id == other.id);
     let is_listed = |name: &&String| models.iter().any(|model| model.id == **name);
     if let Some(missing) = names.iter().find(|name| !is_listed(name)) {
-        let missing: String = missing.chars().take(MAX_SHOWN_NAME).collect();
-        return Err(bad(server.base, &format!("lists no model {missing:?}")));
+        let why = format!("lists no model {:?}", shown(missing));
+        return Err(bad(server.base, &why));
     }
     if models.is_empty() {
         return Err(bad(server.base, "lists no model"));
