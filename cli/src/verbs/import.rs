@@ -34,6 +34,8 @@ pub(in crate::verbs) use write::{plain, section};
 const MAX_METADATA_BYTES: u64 = 1 << 20;
 /// Maximum number of inputs or outputs of a model.
 const MAX_TENSORS: usize = 512;
+/// Maximum number of models of a server or a repository.
+const MAX_MODELS: usize = 1_000;
 /// Maximum number of characters of a server's text in a message.
 const MAX_SHOWN_CHARS: usize = 256;
 /// Maximum rank of a tensor; a contract allows at most [`tensorgate_policy::contract::MAX_RANK`].

@@ -6,10 +6,8 @@ use serde_json::Value;
 use tensorgate_cli_common::Failure;
 
 use super::fetch::{self, Server};
-use super::{bad, shown};
+use super::{MAX_MODELS, bad, shown};
 
-/// Maximum number of models.
-const MAX_MODELS: usize = 1_000;
 /// Maximum length of a context that is believed, in tokens.
 const MAX_CONTEXT_TOKENS: u64 = 100_000_000;
 

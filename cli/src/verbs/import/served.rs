@@ -10,10 +10,8 @@ use serde::Deserialize;
 use tensorgate_cli_common::Failure;
 
 use super::fetch::{self, Deadline, Reach};
-use super::{Address, Described, TextModel, bad, oip, openai, triton};
+use super::{Address, Described, MAX_MODELS, TextModel, bad, oip, openai, triton};
 
-/// Maximum number of models.
-const MAX_MODELS: usize = 1_000;
 /// State of a model that is loaded.
 const READY: &str = "READY";
 

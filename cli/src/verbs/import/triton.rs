@@ -12,14 +12,12 @@ use tensorgate_cli_common::bounded_file::read_at_most;
 
 use super::pbtxt::{self, Message, Value};
 use super::{
-    Address, Common, Described, Dim, MAX_DIMS, MAX_METADATA_BYTES, MAX_TENSORS, Tensor, bad,
-    datatype, dim, fetch, nothing_published, oip,
+    Address, Common, Described, Dim, MAX_DIMS, MAX_METADATA_BYTES, MAX_MODELS, MAX_TENSORS, Tensor,
+    bad, datatype, dim, fetch, nothing_published, oip,
 };
 
 /// File name of a model's configuration.
 const CONFIG: &str = "config.pbtxt";
-/// Maximum number of models in a repository.
-const MAX_MODELS: usize = 1_000;
 
 /// From Triton: a server, a config.pbtxt, a model's folder or a repository of models.
 #[derive(Args)]
