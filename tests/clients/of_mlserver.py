@@ -10,7 +10,8 @@ import types
 import httpx
 import numpy as np
 import pandas as pd
-from common import DIGITS, Direct, Part, exact, image, told_by_problem
+from common import DIGITS, Direct, Part, exact, image
+from of_httpx import told
 
 
 def without_server():
@@ -26,13 +27,6 @@ from mlserver.codecs import NumpyCodec, PandasCodec, StringCodec, StringRequestC
 from mlserver.types import InferenceRequest, InferenceResponse, Parameters
 
 NOTES = ["", "na\u00efve \u2713", 'quote " and \\ backslash']
-
-
-def told(error):
-    """What `raise_for_status` shows: its exception contains the answer."""
-    if not isinstance(error, httpx.HTTPStatusError):
-        raise TypeError(error)
-    return told_by_problem(error.response)
 
 
 def ask(table, places):
