@@ -3,8 +3,7 @@ and calls, and sends them back with the results of its functions.
 """
 
 from common import Part
-from of_openai import TOOL, Side, told, user
-from seen import DIRECT_KEY
+from of_openai import TOOL, sides, told, user
 
 CITIES = ("Delft", "Ghent")
 
@@ -46,7 +45,6 @@ def agent(side):
 def ask(table, places):
     """Runs all calls."""
     table.head("an agent on OpenAI's client, in pieces")
-    direct = Side(f"http://{places.llm}/v1", DIRECT_KEY, ("local/assistant-8b", "local/embedder"))
-    gate = Side(f"http://{places.plain}/v1", places.keys["scorer"], ("assistant", "embedder"))
+    direct, gate = sides(places)
     part = Part(table, "agent", 0, told)
     part.same("four requests with calls and reasoning", lambda: agent(direct), lambda: agent(gate))

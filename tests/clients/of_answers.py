@@ -4,7 +4,7 @@ pieces.
 
 from common import Part
 from odd_answers import ANSWERS
-from of_openai import TOOL, Side, told, user
+from of_openai import TOOL, sides, told, user
 
 COUNTS = {"stream_options": {"include_usage": True}}
 
@@ -45,7 +45,7 @@ def expected(odd):
 def ask(table, places):
     """Runs all calls."""
     table.head("answers of real servers, read by OpenAI's client")
-    gate = Side(f"http://{places.plain}/v1", places.keys["scorer"], ("assistant", "embedder"))
+    _, gate = sides(places)
     part = Part(table, "answers", 0, told)
     for name, odd in ANSWERS.items():
         part.same(f"{name}, whole", lambda: expected(odd), lambda: whole(gate, name))

@@ -26,6 +26,8 @@ KINDS = {
 SAY = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "one two three na\u00efve \u2713"}]
 TOOL = {"type": "function", "function": {"name": "weather", "description": "today's", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}
 PICTURE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
+# The names of the models for callers of the gate.
+NAMES = ("assistant", "embedder")
 # What a request contains after the gate has encoded it.
 FIELDS = {"host", "connection", "content-type", "content-length", "accept", "x-request-id"}
 
@@ -91,6 +93,12 @@ class Side:
         return self.client.embeddings.create(model=self.embedder, input=texts, **more)
 
 
+def sides(places):
+    """The way to the server itself, and the way through the gate."""
+    direct = Side(f"http://{places.llm}/v1", DIRECT_KEY, ("local/assistant-8b", "local/embedder"))
+    return direct, Side(f"http://{places.plain}/v1", places.keys["scorer"], NAMES)
+
+
 class Server:
     """The calls that the server behind the gate has received."""
 
@@ -112,17 +120,15 @@ def user(text):
 def ask(table, places):
     """Runs all calls."""
     server = Server(places)
-    gated, names = f"http://{places.plain}/v1", ("assistant", "embedder")
-    direct = Side(f"http://{places.llm}/v1", DIRECT_KEY, ("local/assistant-8b", "local/embedder"))
-    gate = Side(gated, places.keys["scorer"], names)
+    direct, gate = sides(places)
     part = Part(table, "openai", 0, told)
     served(table, part, direct, gate)
     pieces(table, part, direct, gate, server)
     refusals(table, part, gate, places, server)
     others(table, part, direct, gate, places)
-    retries(table, part, places, gated, names, server)
+    retries(table, part, places, gate.base, server)
     asyncio.run(asynchronous(table, part, direct, gate))
-    secured(table, part, places, direct, names)
+    secured(table, part, places, direct)
     everything(table, part, server)
 
 
@@ -314,10 +320,10 @@ def others(table, part, direct, gate, places):
     beside.refused("models.delete", "method-not-allowed", lambda: gate.client.models.delete("assistant"))
 
 
-def retries(table, part, places, base, names, server):
+def retries(table, part, places, base, server):
     """A rate of one in two seconds: the exception, and how the client handles `Retry-After`."""
     table.head("openai: rates, and the client's own retries")
-    hasty = Side(base, places.keys["burst"], names)
+    hasty = Side(base, places.keys["burst"], NAMES)
     part.same("the first of a burst", lambda: "stop", lambda: hasty.chat().choices[0].finish_reason)
     part.refused("the second at once", "rate-limited", hasty.chat, "too many")
     before, started = len(server.calls()), time.monotonic()
@@ -353,7 +359,7 @@ async def asynchronous(table, part, direct, gate):
             part.same(title, lambda: expected, lambda: given)
 
 
-def secured(table, part, places, direct, names):
+def secured(table, part, places, direct):
     """Other settings of the same client: a token instead of a key, HTTP/2, TLS."""
     table.head("openai with a token for a key, over HTTP/1.1 and HTTP/2, with TLS and without")
     trust = ssl.create_default_context(cafile=places.ca)
@@ -365,7 +371,7 @@ def secured(table, part, places, direct, names):
         versions = set()
         hooks = {"response": [lambda answer: versions.add(answer.http_version)]}
         with httpx2.Client(timeout=30, event_hooks=hooks, **more) as client:
-            side = Side(base, places.tokens["good"], names, http_client=client)
+            side = Side(base, places.tokens["good"], NAMES, http_client=client)
             part.same(f"{title}: chat", lambda: plain(direct.chat()), lambda: plain(side.chat()))
             part.same(f"{title}: chat in pieces", lambda: joined(direct.chat(stream=True)), lambda: joined(side.chat(stream=True)))
             part.refused(f"{title}: more choices than may be", "parameter", lambda: side.chat(n=3), "n")
