@@ -14,7 +14,7 @@ use tensorgate_policy::request::{
 use tensorgate_policy::{Policy, RequestHash};
 
 use crate::limits::MAX_REQUEST_ID_BYTES;
-use crate::{credential, route};
+use crate::{credential, percent, route};
 pub(crate) use media_type::{
     Charset, classify, classify_text, is_token, is_token_byte, speaks_grpc,
 };
@@ -115,7 +115,7 @@ impl<'a> ReadHead<'a> {
                 Ok(beside) => (beside.path, beside.key.is_some(), beside.key),
                 Err(cause) => {
                     doubt.unless(Err(cause));
-                    (Cow::Borrowed(route::without_query(raw_path)), true, None)
+                    (Cow::Borrowed(percent::without_query(raw_path)), true, None)
                 }
             },
         };

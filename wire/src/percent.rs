@@ -1,4 +1,9 @@
-//! Percent-encoding (RFC 3986, section 2.1).
+//! Paths as they are written: percent-encoding and the query (RFC 3986, 2.1 and 3.4).
+
+/// A path without its query.
+pub(crate) fn without_query(path: &str) -> &str {
+    path.split_once('?').map_or(path, |(path, _)| path)
+}
 
 /// The text with each valid percent escape decoded once. Others stay as they are.
 pub fn decoded(text: &[u8]) -> Vec<u8> {

@@ -12,6 +12,7 @@ use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{Api, Operation, Protocol, Route, ServerQuery};
 
 use crate::limits::MAX_NAME_BYTES;
+use crate::percent::without_query;
 use crate::unserved::UnservedApi;
 pub(crate) use model_card::model_card;
 
@@ -174,11 +175,6 @@ fn model_path(path: &str) -> Option<ModelPath<'_>> {
         _ => return None,
     };
     segments.next().is_none().then_some((model, version, verb))
-}
-
-/// A path without its query.
-pub(crate) fn without_query(path: &str) -> &str {
-    path.split_once('?').map_or(path, |(path, _)| path)
 }
 
 /// Whether a path of a [`Operation::Metadata`] route asks for Triton's model configuration: REST's

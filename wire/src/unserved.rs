@@ -1,7 +1,7 @@
 //! APIs that clients of language models speak and the gate does not serve. Their callers learn what
 //! to use instead.
 
-use crate::route::without_query;
+use crate::percent::without_query;
 
 /// An API that is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

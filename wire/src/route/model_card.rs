@@ -6,8 +6,7 @@ use std::borrow::Cow;
 use tensorgate_policy::Policy;
 use tensorgate_policy::request::{Operation, Protocol, Route};
 
-use super::without_query;
-use crate::percent;
+use crate::percent::{self, without_query};
 
 /// Prefix of both protocols' paths.
 const PREFIX: &str = "/v1/models/";
