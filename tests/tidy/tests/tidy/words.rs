@@ -49,7 +49,7 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("filters", 689),
     ("fuzz", 281),
     ("identity", 0),
-    ("policy", 299),
+    ("policy", 297),
     ("sandbox-host", 1_664),
     ("tests", 812),
     ("wire", 0),
