@@ -67,8 +67,10 @@ pub mod pickle;
 mod protobuf;
 mod python_json;
 mod reader;
+pub mod rules;
 pub mod safetensors;
 pub mod saved_model;
+pub mod severity;
 mod source;
 mod tar;
 #[cfg(test)]
@@ -82,3 +84,4 @@ mod zip;
 pub use finding::{Finding, Report, Verdict};
 pub use input::{Input, Window};
 pub use limits::Limits;
+pub use severity::Severity;

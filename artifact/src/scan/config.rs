@@ -10,6 +10,7 @@ use std::io;
 use super::json::{self, ELEMENT, Watch};
 use super::magic::read_at;
 use super::names::leaves_folder;
+use super::severity::Severity;
 use super::source::{Source, finish};
 use super::{Input, Limits, Report, Verdict, jinja, yaml};
 
@@ -385,13 +386,16 @@ impl Watch for Config<'_> {
     }
 
     fn tag(&mut self, tag: &str) {
-        let (verdict, detail) = if tag.contains("python") {
-            let detail = "a tag with the name of Python: unsafe loaders create its objects";
-            (Verdict::Executable, detail)
-        } else {
-            (Verdict::Unknown, "a tag chooses the class of an object")
-        };
-        self.report.add(verdict, 0, "yaml-tag", detail);
+        let rule = "yaml-tag";
+        if !tag.contains("python") {
+            let detail = "a tag chooses the class of an object";
+            return self.report.add(Verdict::Unknown, 0, rule, detail);
+        }
+        // As in `tag:yaml.org,2002:python/object/apply:os.system`.
+        let path = tag.rsplit([':', '/']).next().unwrap_or(tag);
+        let detail = "a tag with the name of Python: unsafe loaders create its objects";
+        self.report
+            .add_executable(Severity::of_import_path(path), 0, rule, detail);
     }
 
     fn text(&mut self, path: &[String], text: &str) {

@@ -9,7 +9,7 @@ use std::io::{self, SeekFrom};
 use super::finding::MAX_FINDINGS;
 use super::input::{self, Window};
 use super::magic::{self, Content};
-use super::{Finding, Input, Limits, Report, Verdict};
+use super::{Finding, Input, Limits, Report, Severity, Verdict};
 use super::{
     boosters, config, gguf, jinja, keras, numpy, onnx, pickle, safetensors, saved_model, tar, text,
     tflite, zip,
@@ -230,7 +230,13 @@ fn scan_as(
         Content::Empty => return Ok(scan_empty(name, ending)),
         Content::Program(kind) => {
             let detail = format!("{kind}, which a loader or an interpreter runs");
-            report.add(Verdict::Executable, 0, "program", &detail);
+            // A name that hides a program is that of an attack.
+            let severity = if PROGRAMS.contains(&ending) || kind == "script" {
+                Severity::High
+            } else {
+                Severity::Critical
+            };
+            report.add_executable(severity, 0, "program", &detail);
             return Ok(report);
         }
         Content::Other(_) => "no scanner follows this format",

@@ -3,6 +3,9 @@
 use serde::Serialize;
 use tensorgate_policy::values::safe_text::push_escaped;
 
+use super::rules;
+use super::severity::Severity;
+
 /// The most findings of a report. Further ones change the verdict, but are not kept.
 pub const MAX_FINDINGS: usize = 64;
 /// The longest detail of a finding, bytes.
@@ -34,6 +37,16 @@ impl Verdict {
             Self::Executable => "executable",
         }
     }
+
+    /// The least severity of a file with this verdict. A safe one has none.
+    pub const fn least_severity(self) -> Option<Severity> {
+        match self {
+            Self::Safe => None,
+            Self::Unknown => Some(Severity::Low),
+            Self::Malformed => Some(Severity::Medium),
+            Self::Executable => Some(Severity::High),
+        }
+    }
 }
 
 /// One piece of evidence.
@@ -48,6 +61,8 @@ pub struct Finding {
     /// The verdict that it alone gives.
     #[serde(skip)]
     pub verdict: Verdict,
+    /// How bad it is, for the order of findings.
+    pub severity: Severity,
 }
 
 /// The result for one file.
@@ -59,6 +74,7 @@ pub struct Report {
     pub verdict: Verdict,
     /// The evidence, in the order in which it was found, up to [`MAX_FINDINGS`].
     pub findings: Vec<Finding>,
+    severity: Option<Severity>,
 }
 
 impl Report {
@@ -68,18 +84,56 @@ impl Report {
             format,
             verdict: Verdict::Safe,
             findings: Vec::new(),
+            severity: None,
         }
     }
 
-    /// Adds evidence. Control characters of a hostile file are escaped, and long texts cut.
+    /// The worst severity of all findings, those that were not kept included. `None` if the file is
+    /// safe.
+    pub const fn severity(&self) -> Option<Severity> {
+        self.severity
+    }
+
+    /// Adds evidence. Control characters of a hostile file are escaped, and long texts cut. What is
+    /// executable has the severity of its rule.
     pub fn add(&mut self, verdict: Verdict, offset: u64, rule: &'static str, detail: &str) {
+        let severity = match verdict {
+            Verdict::Executable => Some(rules::severity(rule)),
+            verdict => verdict.least_severity(),
+        };
+        self.add_with(verdict, severity, offset, rule, detail);
+    }
+
+    /// Adds evidence that the file is executable, with another severity than that of its rule. No
+    /// severity makes it anything else.
+    pub fn add_executable(
+        &mut self,
+        severity: Severity,
+        offset: u64,
+        rule: &'static str,
+        detail: &str,
+    ) {
+        let severity = severity.max(Severity::High);
+        self.add_with(Verdict::Executable, Some(severity), offset, rule, detail);
+    }
+
+    fn add_with(
+        &mut self,
+        verdict: Verdict,
+        severity: Option<Severity>,
+        offset: u64,
+        rule: &'static str,
+        detail: &str,
+    ) {
         self.verdict = self.verdict.max(verdict);
+        self.severity = self.severity.max(severity);
         if self.findings.len() < MAX_FINDINGS {
             self.findings.push(Finding {
                 offset,
                 rule,
                 detail: bounded_ascii(detail),
                 verdict,
+                severity: severity.unwrap_or(Severity::Low),
             });
         }
     }
@@ -87,9 +141,17 @@ impl Report {
     /// Adds the findings of a part. `member` names the part in each detail.
     pub fn add_part(&mut self, member: &str, part: Self) {
         self.verdict = self.verdict.max(part.verdict);
+        self.severity = self.severity.max(part.severity);
         for finding in part.findings {
             let detail = format!("in {member}: {}", finding.detail);
-            self.add(finding.verdict, finding.offset, finding.rule, &detail);
+            let severity = finding.verdict.least_severity().map(|_| finding.severity);
+            self.add_with(
+                finding.verdict,
+                severity,
+                finding.offset,
+                finding.rule,
+                &detail,
+            );
         }
     }
 
@@ -137,6 +199,44 @@ mod tests {
         }
         assert_eq!(report.findings.len(), MAX_FINDINGS);
         assert!(report.is_final());
+    }
+
+    #[test]
+    fn the_worst_severity_is_kept_also_of_parts_and_of_findings_that_are_not_kept() {
+        let severities = |report: &Report| -> Vec<Severity> {
+            report
+                .findings
+                .iter()
+                .map(|finding| finding.severity)
+                .collect()
+        };
+        let mut part = Report::new("pickle");
+        assert_eq!(part.severity(), None);
+        part.add(Verdict::Unknown, 0, "pickle-limit", "x");
+        part.add(Verdict::Malformed, 0, "pickle-memo", "x");
+        part.add(Verdict::Executable, 0, "pickle-global", "sklearn");
+        part.add_executable(Severity::Critical, 0, "pickle-global", "os.system");
+        // No severity weakens a verdict.
+        part.add_executable(Severity::Low, 0, "pickle-global", "x");
+        let expected = [
+            Severity::Low,
+            Severity::Medium,
+            Severity::High,
+            Severity::Critical,
+            Severity::High,
+        ];
+        assert_eq!(severities(&part), expected);
+        assert_eq!(part.verdict, Verdict::Executable);
+        let mut full = Report::new("zip");
+        for _ in 0..MAX_FINDINGS {
+            full.add(Verdict::Unknown, 0, "zip-member", "x");
+        }
+        assert_eq!(full.severity(), Some(Severity::Low));
+        full.add_part("a.pkl", part.clone());
+        assert_eq!(full.severity(), Some(Severity::Critical));
+        let mut outer = Report::new("zip");
+        outer.add_part("a.pkl", part);
+        assert_eq!(severities(&outer), expected);
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //! known of them. What has no value then may be anything, which the last readings check. The
 //! readings have a bound.
 
-use super::{Report, Verdict};
+use super::{Report, Severity, Verdict};
 
 mod allowed;
 mod attribute;
@@ -57,7 +57,18 @@ pub(super) fn check(template: &[u8], offset: u64, report: &mut Report) {
     if let Err(fault) = judge(text) {
         let at = u64::try_from(fault.at).unwrap_or(u64::MAX);
         let at = offset.saturating_add(at);
-        report.add(Verdict::Executable, at, RULE, &fault.detail);
+        report.add_executable(severity(text), at, RULE, &fault.detail);
+    }
+}
+
+/// That of a template that is refused. Attributes with underscores, in whatever way they are
+/// written, lead from a value to the modules of Python.
+fn severity(template: &str) -> Severity {
+    let attacks = ["__", "\\x5f", "\\u005f", "_'~'_", "_\"~\"_", "attr("];
+    if attacks.into_iter().any(|text| template.contains(text)) {
+        Severity::Critical
+    } else {
+        Severity::High
     }
 }
 

@@ -16,7 +16,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use super::builtin;
 use crate::scan::names::leaves_folder;
 use crate::scan::python_json::PythonJson;
-use crate::scan::{Input, Report, Verdict};
+use crate::scan::{Input, Report, Severity, Verdict};
 
 /// Keys that an object may have.
 const MAX_KEYS: usize = 4_096;
@@ -112,6 +112,12 @@ impl Walk {
         self.report.add(verdict, 0, rule, &detail);
     }
 
+    /// What a model imports from a module.
+    fn add_import(&mut self, severity: Severity, rule: &'static str, detail: &str) {
+        let detail = format!("{}: {detail}", self.path);
+        self.report.add_executable(severity, 0, rule, &detail);
+    }
+
     /// A number that can be a size.
     fn size(&mut self, is_large: bool) {
         let key = self.path.rsplit('.').next().unwrap_or_default();
@@ -167,7 +173,8 @@ impl Walk {
             let name = object.config.as_ref().and_then(Value::text).unwrap_or("");
             if !builtin::is_function(module, name) {
                 let detail = format!("the function {name:?} of {:?}", module.unwrap_or(""));
-                self.add(Verdict::Executable, "keras-function", &detail);
+                let severity = Severity::of_import(module.unwrap_or(""), name);
+                self.add_import(severity, "keras-function", &detail);
             }
             return;
         }
@@ -175,8 +182,15 @@ impl Walk {
             let detail = format!("{shown} is the custom object {registered:?}");
             self.add(Verdict::Executable, "keras-custom-object", &detail);
         }
-        if let Some((verdict, rule, reason)) = builtin::class_fault(module, class) {
-            self.add(verdict, rule, &format!("{shown} {reason}"));
+        match builtin::class_fault(module, class) {
+            Some((Verdict::Executable, rule, reason)) => {
+                let severity = Severity::of_import(module.unwrap_or(""), class);
+                self.add_import(severity, rule, &format!("{shown} {reason}"));
+            }
+            Some((verdict, rule, reason)) => {
+                self.add(verdict, rule, &format!("{shown} {reason}"));
+            }
+            None => {}
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::super::finding::{Report, Verdict};
+use super::super::severity::Severity;
 use super::allowed::{Global, find};
 use super::calls::{Built, Storage, build, call, storage};
 use super::joblib::{self, Elements};
@@ -290,7 +291,7 @@ impl Machine {
         };
         if module.len() > HEAD_BYTES || name.len() > HEAD_BYTES {
             let detail = "imports a name that is longer than 200 bytes";
-            self.executable(offset, "pickle-global", detail);
+            self.import_of(Severity::Critical, offset, detail);
             return Value::Opaque;
         }
         let module = String::from_utf8_lossy(module);
@@ -306,7 +307,7 @@ impl Machine {
             return Ok(self.import(offset, module, name));
         }
         let detail = "imports a name that is no short text in the file";
-        self.executable(offset, "pickle-global", detail);
+        self.import_of(Severity::Critical, offset, detail);
         Ok(Value::Opaque)
     }
 
@@ -315,8 +316,14 @@ impl Machine {
             return Value::Global(global);
         }
         let detail = format!("imports {module}.{name}, which is not known to be data");
-        self.executable(offset, "pickle-global", &detail);
+        self.import_of(Severity::of_import(module, name), offset, &detail);
         Value::Opaque
+    }
+
+    /// Adds an import that is not known to be data.
+    fn import_of(&mut self, severity: Severity, offset: u64, detail: &str) {
+        self.report
+            .add_executable(severity, offset, "pickle-global", detail);
     }
 
     /// Calls a value.

@@ -1,0 +1,361 @@
+//! The rules of findings: the severity of each where it makes a file executable, and how to get a
+//! safe file instead.
+
+use super::severity::Severity;
+
+/// A rule, or a family of them: a name that ends in a hyphen is the beginning of all others.
+struct Rule {
+    name: &'static str,
+    /// Its severity where its finding is executable. Others have that of their verdict.
+    severity: Severity,
+    remedy: &'static str,
+}
+
+const fn rule(name: &'static str, severity: Severity, remedy: &'static str) -> Rule {
+    Rule {
+        name,
+        severity,
+        remedy,
+    }
+}
+
+/// What to do about a rule without a row.
+const NO_ROW: &str = "do not load the file; get the model as safetensors or ONNX";
+
+const AGAIN: &str = "download the file again, or write it anew with the library that made it";
+const ARCHIVE: &str =
+    "pack the files anew, without links, duplicates or names that leave the folder";
+const CODE: &str = "remove the key, and load the model without code of its folder";
+const DATA: &str = "save tensors as safetensors, or an estimator as ONNX, and scan the result";
+const IMPORTS: &str = "remove the value, or name only what the libraries themselves bring";
+const KERAS: &str = "rebuild the model of built-in layers and functions, or export it as ONNX";
+const ONNX: &str = "export the model as ONNX anew, with operators of ONNX alone";
+const PATH: &str = "name a file in the model's folder, by a path without `..`, and put it there";
+const REMOTE: &str = "remove `auto_map` and such keys, and load without `trust_remote_code`";
+const REMOVE: &str = "remove the file, or convert the model to safetensors or ONNX";
+const YAML: &str = "write the file as plain YAML, without tags and anchors, or as JSON";
+
+/// All rules, those of a family before the family.
+const RULES: &[Rule] = &[
+    // Files as such.
+    rule(
+        "empty",
+        Severity::High,
+        "download the file again, or remove it",
+    ),
+    rule(
+        "entry-points",
+        Severity::High,
+        "remove the file: a model needs no plug-ins",
+    ),
+    rule(
+        "extension",
+        Severity::High,
+        "give the file the ending of its format, or get it again",
+    ),
+    rule(
+        "polyglot",
+        Severity::Critical,
+        "get the file anew: it is of two formats at once",
+    ),
+    rule(
+        "program",
+        Severity::High,
+        "remove the file, or export the model to ONNX",
+    ),
+    rule("unscanned", Severity::High, REMOVE),
+    // Pickles, and what holds them.
+    rule(
+        "npy-objects",
+        Severity::High,
+        "save the array with a dtype of plain data",
+    ),
+    rule("npy-", Severity::High, AGAIN),
+    rule("pickle-", Severity::High, DATA),
+    rule(
+        "torch-native-code",
+        Severity::High,
+        "export the model as ONNX instead of native code",
+    ),
+    rule(
+        "torch-package",
+        Severity::High,
+        "save the `state_dict` as safetensors",
+    ),
+    rule("torch-program", Severity::High, "export the model as ONNX"),
+    rule("torch-", Severity::High, DATA),
+    rule(
+        "torchscript",
+        Severity::High,
+        "export the model as ONNX instead of TorchScript",
+    ),
+    // Keras and HDF5.
+    rule(
+        "hdf5-external",
+        Severity::Critical,
+        "store all data in the file itself",
+    ),
+    rule(
+        "hdf5-",
+        Severity::Critical,
+        "write the file anew with Keras, or use safetensors",
+    ),
+    rule(
+        "keras-code",
+        Severity::High,
+        "replace `Lambda` by built-in layers",
+    ),
+    rule(
+        "keras-name",
+        Severity::Critical,
+        "rename the layer: its name leaves the folder",
+    ),
+    rule(
+        "keras-path",
+        Severity::Critical,
+        "store the vocabulary in the model, not by its path",
+    ),
+    rule("keras-", Severity::High, KERAS),
+    // TensorFlow.
+    rule(
+        "fingerprint-",
+        Severity::Critical,
+        "export the SavedModel anew",
+    ),
+    rule("saved-model-asset", Severity::Critical, PATH),
+    rule(
+        "saved-model-operator",
+        Severity::Critical,
+        "export the model without operators that read files or run code, or convert it to ONNX",
+    ),
+    rule(
+        "saved-model-",
+        Severity::Critical,
+        "export the SavedModel anew, or convert it to ONNX",
+    ),
+    rule(
+        "tensor-bundle-",
+        Severity::Critical,
+        "export the SavedModel anew",
+    ),
+    rule(
+        "tflite-",
+        Severity::Critical,
+        "convert the model anew, with built-in operators alone",
+    ),
+    // Other formats of tensors.
+    rule(
+        "gguf-",
+        Severity::Critical,
+        "download the file again, or convert the model to GGUF anew",
+    ),
+    rule("lightgbm-", Severity::Critical, AGAIN),
+    rule(
+        "onnx-external-data",
+        Severity::Critical,
+        "store the tensors in the ONNX file, or in a file of plain name beside it",
+    ),
+    rule("onnx-external-path", Severity::Critical, PATH),
+    rule("onnx-", Severity::Critical, ONNX),
+    rule(
+        "picture-",
+        Severity::Critical,
+        "save the picture anew, or remove it",
+    ),
+    rule("safetensors-", Severity::Critical, AGAIN),
+    rule("sentencepiece-", Severity::Critical, AGAIN),
+    rule(
+        "xgboost-",
+        Severity::Critical,
+        "save the model anew with `Booster.save_model`",
+    ),
+    // Configurations and templates.
+    rule(
+        "chat-template",
+        Severity::High,
+        "use the template of the model's publisher, or one that only formats messages",
+    ),
+    rule("json-class", Severity::High, IMPORTS),
+    rule("json-path", Severity::Critical, PATH),
+    rule("json-reference", Severity::High, IMPORTS),
+    rule("json-remote-code", Severity::High, REMOTE),
+    rule("json-target", Severity::High, IMPORTS),
+    rule(
+        "json-",
+        Severity::High,
+        "write the file as plain JSON, without duplicate keys",
+    ),
+    rule(
+        "logging-config",
+        Severity::High,
+        "remove the logging configuration from the folder",
+    ),
+    rule(
+        "module-name",
+        Severity::High,
+        "remove the file, or name a module of the library",
+    ),
+    rule("python-code", Severity::High, CODE),
+    rule(
+        "triton-python",
+        Severity::High,
+        "serve the model by a backend that runs no Python",
+    ),
+    rule(
+        "triton-",
+        Severity::High,
+        "write `config.pbtxt` anew, with fields of Triton alone",
+    ),
+    rule("yaml-class", Severity::High, IMPORTS),
+    rule("yaml-path", Severity::Critical, PATH),
+    rule("yaml-reference", Severity::High, IMPORTS),
+    rule("yaml-remote-code", Severity::High, REMOTE),
+    rule("yaml-tag", Severity::High, YAML),
+    rule("yaml-target", Severity::High, IMPORTS),
+    rule("yaml-", Severity::High, YAML),
+    // Archives.
+    rule(
+        "mar-",
+        Severity::High,
+        "export the model as ONNX, which needs no handler",
+    ),
+    rule("tar-", Severity::Critical, ARCHIVE),
+    rule(
+        "zip-encrypted",
+        Severity::Critical,
+        "store the archive without a password",
+    ),
+    rule("zip-", Severity::Critical, ARCHIVE),
+    // What `model scan` does not open, or could not read.
+    rule(
+        "changed",
+        Severity::High,
+        "scan again when nothing writes to the file",
+    ),
+    rule("file-size", Severity::High, "raise --max-bytes"),
+    rule(
+        "folder-",
+        Severity::High,
+        "spread the files over fewer or smaller folders",
+    ),
+    rule(
+        "link",
+        Severity::High,
+        "copy the file in place of the link (`cp -L`)",
+    ),
+    rule(
+        "scanner-died",
+        Severity::High,
+        "do not load the file; scan it again on a free machine",
+    ),
+    rule(
+        "special",
+        Severity::High,
+        "remove it: a model has files and folders alone",
+    ),
+    rule("unreadable", Severity::High, "let the scan read the file"),
+];
+
+/// The row of a rule.
+fn row(name: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| {
+        let is_family = rule.name.ends_with('-');
+        rule.name == name || (is_family && name.starts_with(rule.name))
+    })
+}
+
+/// The severity of a finding that makes a file executable. A rule without a row has the worst one.
+pub(super) fn severity(name: &str) -> Severity {
+    row(name).map_or(Severity::Critical, |rule| rule.severity)
+}
+
+/// How to get a file without findings of this rule, as a short sentence.
+pub fn remedy(name: &str) -> &'static str {
+    row(name).map_or(NO_ROW, |rule| rule.remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::fs::{read_dir, read_to_string};
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    /// Texts of the form of a rule that are none.
+    const OTHERS: [&str; 3] = ["hf-hub", "latin-1", "mach-o"];
+
+    fn sources(folder: &Path) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for entry in read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.extend(sources(&path));
+            } else if !path.ends_with("tests.rs") {
+                found.push(path);
+            }
+        }
+        found
+    }
+
+    /// The texts of a source, tests apart, that have the form of a rule.
+    fn names(source: &str) -> Vec<&str> {
+        let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        let lines = code.lines().filter(|line| !line.trim().starts_with("//"));
+        let texts = lines.flat_map(|line| line.split('"').skip(1).step_by(2));
+        let is_name = |text: &&str| {
+            let mut parts = text.split('-');
+            let is_part = |part: &str| {
+                let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+                !part.is_empty() && part.bytes().all(allowed)
+            };
+            text.contains('-') && parts.all(is_part)
+        };
+        texts.filter(is_name).collect()
+    }
+
+    #[test]
+    fn every_rule_of_the_scanners_has_a_row() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/scan");
+        let mut found = 0_usize;
+        for path in sources(&folder) {
+            let source = read_to_string(&path).unwrap();
+            for name in names(&source) {
+                let is_listed = row(name).is_some() || OTHERS.contains(&name);
+                assert!(is_listed, "{}: {name} has no row in RULES", path.display());
+                found = found.saturating_add(usize::from(!OTHERS.contains(&name)));
+            }
+        }
+        assert!(found > 100, "{found} rules");
+        for name in [
+            "empty",
+            "extension",
+            "polyglot",
+            "program",
+            "torchscript",
+            "unscanned",
+        ] {
+            assert!(row(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_rule_before_its_family_decides() {
+        for (at, rule) in RULES.iter().enumerate() {
+            let first = RULES.iter().position(|it| {
+                it.name == rule.name || (it.name.ends_with('-') && rule.name.starts_with(it.name))
+            });
+            assert_eq!(first, Some(at), "{}", rule.name);
+            assert!(rule.severity >= Severity::High, "{}", rule.name);
+            assert!(
+                !rule.remedy.is_empty() && !rule.remedy.ends_with('.'),
+                "{}",
+                rule.name
+            );
+        }
+        assert_eq!(severity("zip-link"), Severity::Critical);
+        assert_eq!(severity("torchscript"), Severity::High);
+        assert_eq!(severity("no-such-rule"), Severity::Critical);
+        assert_eq!(remedy("no-such-rule"), NO_ROW);
+    }
+}
