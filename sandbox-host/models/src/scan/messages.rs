@@ -4,7 +4,7 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use tensorgate_artifact::scan::finding::MAX_FINDINGS;
-use tensorgate_artifact::scan::{Report, Verdict};
+use tensorgate_artifact::scan::{Report, Severity, Verdict};
 use tensorgate_policy::values::safe_text::printable;
 
 /// The rule about a file whose scanner process did not start, has ended or was late.
@@ -74,6 +74,8 @@ pub struct FileReport {
     /// The verdict.
     #[serde(deserialize_with = "verdict")]
     pub verdict: Verdict,
+    /// The worst severity. `None` if the file is safe.
+    pub severity: Option<Severity>,
     /// The evidence.
     pub findings: Vec<FileFinding>,
 }
@@ -91,6 +93,8 @@ pub struct FileFinding {
     /// The verdict that it alone gives.
     #[serde(deserialize_with = "verdict")]
     pub verdict: Verdict,
+    /// How bad it is.
+    pub severity: Severity,
 }
 
 impl FileReport {
@@ -99,6 +103,7 @@ impl FileReport {
         let mut report = Self {
             format: "unknown".into(),
             verdict: Verdict::Unknown,
+            severity: None,
             findings: Vec::new(),
         };
         report.add(Verdict::Unknown, rule, detail);
@@ -114,16 +119,20 @@ impl FileReport {
 
     /// Adds evidence about the file as a whole.
     pub fn add(&mut self, verdict: Verdict, rule: &str, detail: &str) {
+        let severity = verdict.least_severity();
         self.verdict = self.verdict.max(verdict);
+        self.severity = self.severity.max(severity);
         self.findings.push(FileFinding {
             offset: 0,
             rule: rule.into(),
             detail: excerpt(detail),
             verdict,
+            severity: severity.unwrap_or(Severity::Low),
         });
     }
 
-    /// The report of a scanner process, if it is one that a scanner writes.
+    /// The report of a scanner process, if it is one that a scanner writes. Severities are those
+    /// that their verdicts can have.
     fn checked(mut self) -> Option<Self> {
         let are_words = is_word(&self.format) && self.findings.iter().all(|it| is_word(&it.rule));
         if !are_words || self.findings.len() > MAX_FINDINGS {
@@ -131,23 +140,30 @@ impl FileReport {
         }
         for finding in &mut self.findings {
             finding.detail = excerpt(&finding.detail);
+            let severity = possible(finding.verdict, Some(finding.severity));
+            finding.severity = severity.unwrap_or(Severity::Low);
             self.verdict = self.verdict.max(finding.verdict);
+            self.severity = self.severity.max(severity);
         }
+        self.severity = possible(self.verdict, self.severity);
         Some(self)
     }
 }
 
 impl From<Report> for FileReport {
     fn from(report: Report) -> Self {
+        let severity = report.severity();
         let findings = report.findings.into_iter().map(|finding| FileFinding {
             offset: finding.offset,
             rule: finding.rule.into(),
             detail: finding.detail,
             verdict: finding.verdict,
+            severity: finding.severity,
         });
         Self {
             format: report.format.into(),
             verdict: report.verdict,
+            severity,
             findings: findings.collect(),
         }
     }
@@ -159,6 +175,14 @@ pub fn report(response: &[u8]) -> Option<FileReport> {
         Response::Scanned(report) => report.checked(),
         Response::Unreadable(cause) => Some(FileReport::unscanned(UNREADABLE, &cause)),
         Response::Started | Response::NotStarted(_) => None,
+    }
+}
+
+/// The severity that something with this verdict can have: `severity`, or the least one.
+fn possible(verdict: Verdict, severity: Option<Severity>) -> Option<Severity> {
+    match (verdict, severity) {
+        (Verdict::Executable, Some(Severity::Critical)) => severity,
+        _ => verdict.least_severity(),
     }
 }
 
@@ -193,16 +217,31 @@ mod tests {
         let own = FileReport::from(report);
         let sent = serde_json::to_vec(&Response::Scanned(own.clone())).unwrap();
         assert_eq!(super::report(&sent), Some(own));
-        let finding = r#"{"offset":1,"rule":"a-b","detail":"x\u001b","verdict":"malformed"}"#;
+        // A scanner that was taken over gives any severity.
+        let finding = r#"{"offset":1,"rule":"a-b","detail":"x\u001b","verdict":"malformed","severity":"critical"}"#;
         let scanned = |format: &str, verdict: &str, findings: &str| {
             format!(
-                r#"{{"scanned":{{"format":"{format}","verdict":"{verdict}","findings":[{findings}]}}}}"#
+                r#"{{"scanned":{{"format":"{format}","verdict":"{verdict}","severity":null,"findings":[{findings}]}}}}"#
             )
         };
         // The verdict of a finding counts, and no control character is left.
         let kept = super::report(scanned("zip", "safe", finding).as_bytes()).unwrap();
         assert_eq!(kept.verdict, Verdict::Malformed);
+        assert_eq!(kept.severity, Some(Severity::Medium));
+        assert_eq!(kept.findings.first().unwrap().severity, Severity::Medium);
         assert_eq!(kept.findings.first().unwrap().detail, "x\u{fffd}");
+        for (verdict, sent, kept) in [
+            ("executable", "low", Severity::High),
+            ("executable", "critical", Severity::Critical),
+            ("unknown", "critical", Severity::Low),
+        ] {
+            let finding = format!(
+                r#"{{"offset":1,"rule":"a","detail":"","verdict":"{verdict}","severity":"{sent}"}}"#
+            );
+            let report = super::report(scanned("zip", "safe", &finding).as_bytes()).unwrap();
+            assert_eq!(report.severity, Some(kept), "{finding}");
+            assert_eq!(report.findings.first().unwrap().severity, kept, "{finding}");
+        }
         let many = vec![finding; MAX_FINDINGS.saturating_add(1)].join(",");
         for nonsense in [
             scanned("zip", "fine", ""),
