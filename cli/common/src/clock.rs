@@ -1,6 +1,6 @@
 //! The present time and day, for verbs.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tensorgate_base::rfc3339::rfc3339;
 
@@ -19,7 +19,15 @@ pub fn present() -> Result<u64, Failure> {
 
 /// Today, UTC, in the form of `not_after`.
 pub fn today() -> String {
+    day_in(0)
+}
+
+/// The day in this many days, UTC, in the form of `not_after`.
+pub fn day_in(days: u64) -> String {
     const DATE_CHARS: usize = 10;
-    let now = rfc3339(SystemTime::now());
-    now.chars().take(DATE_CHARS).collect()
+    const DAY_S: u64 = 86_400;
+    let now = SystemTime::now();
+    let then = now.checked_add(Duration::from_secs(days.saturating_mul(DAY_S)));
+    let then = rfc3339(then.unwrap_or(now));
+    then.chars().take(DATE_CHARS).collect()
 }

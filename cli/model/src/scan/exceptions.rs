@@ -14,7 +14,7 @@ use tensorgate_policy::{Severity, hex};
 use tensorgate_policy_text::{Located, Span, parse, typed};
 
 /// The largest file of exceptions, bytes.
-const MAX_FILE_BYTES: u64 = 4 << 20;
+pub const MAX_FILE_BYTES: u64 = 4 << 20;
 /// The longest reason, characters.
 const MAX_REASON_CHARS: usize = 500;
 /// Hexadecimal digits of a digest.
@@ -109,15 +109,14 @@ impl Exceptions {
         Ok(Self(exceptions))
     }
 
-    /// The exception of an open file, by its content.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn of(&self, file: &mut File) -> io::Result<Option<&Exception>> {
-        if self.0.is_empty() {
-            return Ok(None);
-        }
-        Ok(self.0.get(&digest(file)?))
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The exception of a file, by its digest.
+    pub fn of(&self, sha256: &str) -> Option<&Exception> {
+        self.0.get(sha256)
     }
 }
 
@@ -141,7 +140,10 @@ fn typed_entries(text: &str) -> Result<Vec<Written>, Vec<Located>> {
 }
 
 /// The SHA-256 of a file, in hexadecimal digits.
-fn digest(file: &mut File) -> io::Result<String> {
+///
+/// # Errors
+/// The file cannot be read.
+pub fn digest(file: &mut File) -> io::Result<String> {
     file.seek(SeekFrom::Start(0))?;
     let mut sha = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];

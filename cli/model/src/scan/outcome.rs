@@ -1,6 +1,7 @@
 //! The result for one path: opens the file, has it scanned, and checks that it was the same
 //! throughout.
 
+use std::cmp::Reverse;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -14,7 +15,8 @@ use tensorgate_models::files::open_folder::{file_type, look, open_file};
 use tensorgate_models::scan::messages::{FileReport, UNREADABLE};
 use tensorgate_models::scan::process::Scanner;
 
-use super::exceptions::{Exception, Exceptions};
+use super::exceptions::{Exception, digest};
+use super::settings::Settings;
 use super::walk::{Entry, What};
 
 /// The result for one path.
@@ -22,8 +24,10 @@ use super::walk::{Entry, What};
 pub struct ScanOutcome {
     /// The path as it is printed.
     pub path: PathBuf,
-    /// What was found.
+    /// What was found, the worst first.
     pub report: FileReport,
+    /// The digest of a file that is not safe, if it was asked for or an exception could have it.
+    pub sha256: Option<String>,
     /// The exception for the file's digest. Safe files need none.
     pub exception: Option<Exception>,
 }
@@ -35,37 +39,41 @@ impl ScanOutcome {
         self.report.verdict == Verdict::Safe || self.exception.as_ref().is_some_and(accepts)
     }
 
-    /// The result for an entry. A file of more than `max_bytes` is not read.
-    pub fn of(
-        entry: Entry,
-        scanner: &mut Scanner,
-        exceptions: &Exceptions,
-        max_bytes: u64,
-    ) -> Self {
+    /// The result for an entry. A file that is larger than the settings allow is not read.
+    pub fn of(entry: Entry, scanner: &mut Scanner, settings: &Settings) -> Self {
         let Entry { path, what } = entry;
-        let (report, exception) = match what {
-            What::File(folder, name) => scan(&folder, &name, scanner, exceptions, max_bytes)
-                .unwrap_or_else(|error| {
+        let (mut report, sha256) = match what {
+            What::File(folder, name) => {
+                scan(&folder, &name, scanner, settings).unwrap_or_else(|error| {
                     let report = FileReport::unscanned(UNREADABLE, &error.to_string());
                     (report, None)
-                }),
+                })
+            }
             What::Refused(rule, detail) => (FileReport::unscanned(rule, &detail), None),
         };
+        // The sort is stable: those of one severity stay in the order of the file.
+        (report.findings).sort_by_key(|finding| Reverse(finding.severity));
+        let exception = sha256
+            .as_deref()
+            .and_then(|sha256| settings.exceptions.of(sha256))
+            .cloned();
         Self {
             path,
             report,
+            sha256,
             exception,
         }
     }
 }
 
+/// The report on a file, and its digest if it is not safe and the settings need one.
 fn scan(
     folder: &OwnedFd,
     name: &OsStr,
     scanner: &mut Scanner,
-    exceptions: &Exceptions,
-    max_bytes: u64,
-) -> io::Result<(FileReport, Option<Exception>)> {
+    settings: &Settings,
+) -> io::Result<(FileReport, Option<String>)> {
+    let max_bytes = settings.max_bytes;
     let mut file = File::from(open_file(folder, name)?);
     let before = fstat(&file)?;
     if file_type(&before) != FileType::RegularFile {
@@ -78,9 +86,10 @@ fn scan(
         return Ok((FileReport::unscanned("file-size", &detail), None));
     }
     let mut report = scanner.scan(&file, &name.to_string_lossy(), bytes);
-    let mut exception = None;
-    if report.verdict != Verdict::Safe {
-        exception = exceptions.of(&mut file)?.cloned();
+    let mut sha256 = None;
+    let needs_digest = settings.with_digests || !settings.exceptions.is_empty();
+    if report.verdict != Verdict::Safe && needs_digest {
+        sha256 = Some(digest(&mut file)?);
     }
     // The open file, and the name, which may lead to another file by now.
     let after = fstat(&file)?;
@@ -89,7 +98,7 @@ fn scan(
         let detail = "the file changed while it was read: scan it again when nothing writes to it";
         report.add(Verdict::Unknown, "changed", detail);
         // The digest may be of neither state.
-        exception = None;
+        sha256 = None;
     }
-    Ok((report, exception))
+    Ok((report, sha256))
 }

@@ -6,23 +6,15 @@ use std::thread;
 
 use tensorgate_models::scan::process::Scanner;
 
-use super::exceptions::Exceptions;
+use super::ignored::Ignored;
 use super::outcome::ScanOutcome;
+use super::settings::Settings;
 use super::walk::{Entry, Root, walk};
 use crate::progress_line::INTERVAL;
 
 /// Results that wait for an earlier one, and files that wait for a scanner. Each may keep a folder
 /// open.
 const WINDOW: usize = 256;
-
-/// What a run needs beside the paths.
-#[derive(Debug)]
-pub struct Settings {
-    /// Files that are accepted.
-    pub exceptions: Exceptions,
-    /// The longest file that is read, bytes.
-    pub max_bytes: u64,
-}
 
 /// A file to scan, and where its result goes.
 type Job = (Entry, SyncSender<ScanOutcome>);
@@ -35,8 +27,8 @@ pub enum Progressed {
     Waiting,
 }
 
-/// Scans everything below the roots, one file a scanner at a time. `take` gets each result, and
-/// returns whether to go on.
+/// Scans everything below the roots, one file a scanner at a time, and returns what was left out.
+/// `take` gets each result, and returns whether to go on.
 ///
 /// # Errors
 /// A scanner's thread has ended before its time, so that results are missing.
@@ -45,7 +37,7 @@ pub fn run(
     scanners: Vec<Scanner>,
     settings: &Settings,
     take: &mut dyn FnMut(Progressed) -> bool,
-) -> Result<(), String> {
+) -> Result<Ignored, String> {
     let (add_job, jobs) = sync_channel::<Job>(WINDOW);
     let (add_result, results) = sync_channel::<Receiver<ScanOutcome>>(WINDOW);
     // The scanners alone keep it, so that nothing waits for them once they are gone.
@@ -56,11 +48,11 @@ pub fn run(
             scope.spawn(move || scan_jobs(&jobs, scanner, settings));
         }
         drop(jobs);
-        scope.spawn(move || {
-            walk(roots, &mut |entry| {
+        let walker = scope.spawn(move || {
+            walk(roots, settings.exclusions.as_ref(), &mut |entry| {
                 let (send, result) = sync_channel(1);
                 add_result.send(result).is_ok() && add_job.send((entry, send)).is_ok()
-            });
+            })
         });
         for result in results {
             loop {
@@ -73,14 +65,14 @@ pub fn run(
                 };
                 let is_done = matches!(progressed, Progressed::Done(_));
                 if !take(progressed) {
-                    return Ok(());
+                    return Ok(Ignored::default());
                 }
                 if is_done {
                     break;
                 }
             }
         }
-        Ok(())
+        (walker.join()).map_err(|_| "the thread that finds files has ended".to_owned())
     })
 }
 
@@ -92,11 +84,7 @@ fn scan_jobs(jobs: &Mutex<Receiver<Job>>, mut scanner: Scanner, settings: &Setti
         let Ok((entry, send)) = job else {
             return;
         };
-        let Settings {
-            exceptions,
-            max_bytes,
-        } = settings;
-        let outcome = ScanOutcome::of(entry, &mut scanner, exceptions, *max_bytes);
+        let outcome = ScanOutcome::of(entry, &mut scanner, settings);
         // The command has stopped if it takes no result.
         if send.send(outcome).is_err() {
             return;

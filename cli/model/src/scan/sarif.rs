@@ -3,14 +3,16 @@
 //! Results are written as they come, so memory does not grow with them. The rules, which are known
 //! at the end only, stand behind the results.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tensorgate_artifact::scan::Verdict;
+use tensorgate_artifact::scan::rules::remedy;
+use tensorgate_artifact::scan::{Severity, Verdict};
 use tensorgate_models::scan::messages::{FileFinding, FileReport};
 
+use super::ignored::Ignored;
 use super::outcome::ScanOutcome;
 
 /// Rules that are described. A scanner process that was taken over could invent more.
@@ -21,7 +23,8 @@ const VERDICT_RULE: &str = "verdict";
 /// A SARIF log that is being written.
 pub struct Sarif {
     output: Box<dyn Write>,
-    rules: BTreeSet<String>,
+    /// The worst severity of each rule.
+    rules: BTreeMap<String, Severity>,
     is_first: bool,
 }
 
@@ -36,7 +39,7 @@ impl Sarif {
         )?;
         Ok(Self {
             output,
-            rules: BTreeSet::new(),
+            rules: BTreeMap::new(),
             is_first: true,
         })
     }
@@ -49,6 +52,7 @@ impl Sarif {
         let FileReport {
             format,
             verdict,
+            severity,
             findings,
         } = &outcome.report;
         if findings.is_empty() && *verdict != Verdict::Safe {
@@ -57,6 +61,7 @@ impl Sarif {
                 rule: VERDICT_RULE.into(),
                 detail: format!("{} ({format})", verdict.name()),
                 verdict: *verdict,
+                severity: severity.unwrap_or(Severity::Low),
             };
             return self.add_finding(outcome, &finding);
         }
@@ -70,19 +75,22 @@ impl Sarif {
         if !std::mem::take(&mut self.is_first) {
             self.output.write_all(b",")?;
         }
-        if self.rules.len() < MAX_RULES {
-            self.rules.insert(finding.rule.clone());
+        if let Some(worst) = self.rules.get_mut(&finding.rule) {
+            *worst = finding.severity.max(*worst);
+        } else if self.rules.len() < MAX_RULES {
+            self.rules.insert(finding.rule.clone(), finding.severity);
         }
         serde_json::to_writer(&mut self.output, &result(outcome, finding))?;
         Ok(())
     }
 
-    /// Ends the log.
+    /// Ends the log. What was left out is a notification.
     ///
     /// # Errors
     /// The output cannot be written.
-    pub fn end(mut self) -> io::Result<()> {
-        let rules: Vec<_> = self.rules.iter().map(|id| json!({ "id": id })).collect();
+    pub fn end(mut self, ignored: &Ignored) -> io::Result<()> {
+        let rules = self.rules.iter().map(|(id, worst)| rule(id, *worst));
+        let rules: Vec<_> = rules.collect();
         let driver = json!({
             "name": "tensorgate",
             "version": env!("CARGO_PKG_VERSION"),
@@ -90,9 +98,45 @@ impl Sarif {
         });
         self.output.write_all(br#"],"tool":{"driver":"#)?;
         serde_json::to_writer(&mut self.output, &driver)?;
-        self.output.write_all(b"}}]}\n")?;
+        let paths = ignored.paths.iter().map(|it| note("note", &it.path));
+        let models = ignored.models.iter().map(|it| note("warning", it));
+        let invocation = json!({
+            "executionSuccessful": true,
+            "toolExecutionNotifications": paths.chain(models).collect::<Vec<_>>(),
+        });
+        self.output.write_all(br#"},"invocations":["#)?;
+        serde_json::to_writer(&mut self.output, &invocation)?;
+        self.output.write_all(b"]}]}\n")?;
         self.output.flush()
     }
+}
+
+/// A rule, with how to get a file without its findings. Code hosts order findings by the number.
+fn rule(id: &str, worst: Severity) -> Value {
+    let score = match worst {
+        Severity::Low => "2.0",
+        Severity::Medium => "5.5",
+        Severity::High => "8.0",
+        Severity::Critical => "9.5",
+    };
+    let help = json!({ "text": remedy(id) });
+    json!({
+        "id": id,
+        "fullDescription": help,
+        "help": help,
+        "properties": { "tags": ["security"], "security-severity": score },
+    })
+}
+
+/// That a path was not scanned.
+fn note(level: &str, path: &Path) -> Value {
+    json!({
+        "level": level,
+        "message": { "text": "ignored: not scanned" },
+        "locations": [{
+            "physicalLocation": { "artifactLocation": { "uri": uri(path) } },
+        }],
+    })
 }
 
 fn result(outcome: &ScanOutcome, finding: &FileFinding) -> Value {
@@ -117,6 +161,7 @@ fn result(outcome: &ScanOutcome, finding: &FileFinding) -> Value {
                 "region": { "byteOffset": offset, "byteLength": 0 },
             },
         }],
+        "properties": { "severity": finding.severity },
         "suppressions": suppressions,
     })
 }

@@ -11,10 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{CWD, FileType, Mode, open, openat};
+use tensorgate_artifact::model_signing::Exclusions;
 use tensorgate_models::files::open_folder::{
     EnterFault, FOLDER, FolderWalk, MAX_DEPTH, MAX_NAMES, file_type, look, open_folder,
 };
 use tensorgate_models::scan::messages::UNREADABLE;
+
+use super::ignored::{Cause, Ignored, cause};
 
 /// Something with a path.
 #[derive(Clone, Debug)]
@@ -70,23 +73,77 @@ pub struct Root {
     name: Option<OsString>,
 }
 
-/// Visits everything below the roots. `visit` returns whether to go on.
-pub fn walk(roots: Vec<Root>, visit: &mut dyn FnMut(Entry) -> bool) {
-    for Root { path, folder, name } in roots {
+/// Visits everything below the roots but what `exclusions` leaves out, which is returned. `visit`
+/// returns whether to go on. A path of the command line itself is never left out.
+pub fn walk(
+    roots: Vec<Root>,
+    exclusions: Option<&Exclusions>,
+    visit: &mut dyn FnMut(Entry) -> bool,
+) -> Ignored {
+    let mut ignored = Ignored::default();
+    for Root {
+        path: top,
+        folder,
+        name,
+    } in roots
+    {
         let mut below = FolderWalk::new(MAX_DEPTH);
         let first = match name {
-            Some(name) => found(&folder, &name, path, &mut below),
-            None => enter(folder, path, &mut below),
+            Some(name) => found(&folder, &name, top.clone(), &mut below),
+            None => enter(folder, top.clone(), &mut below),
         };
         if !first.is_none_or(&mut *visit) {
-            return;
+            return ignored;
         }
         while let Some((folder, path, name)) = below.next_name() {
             let path = path.join(&name);
+            let relative = path.strip_prefix(&top).ok();
+            let cause = exclusions
+                .zip(relative)
+                .and_then(|(exclusions, relative)| cause(exclusions, relative));
+            if let Some(cause) = cause {
+                leave_out(&folder, &name, &path, cause, &mut ignored);
+                continue;
+            }
             let entry = found(&folder, &name, path, &mut below);
             if !entry.is_none_or(&mut *visit) {
-                return;
+                return ignored;
             }
+        }
+    }
+    ignored
+}
+
+/// Adds a path that is left out, and the names of models below it. Git's own folder holds none
+/// that a server loads.
+fn leave_out(
+    folder: &Arc<OwnedFd>,
+    name: &OsStr,
+    path: &Path,
+    cause: Cause,
+    ignored: &mut Ignored,
+) {
+    let opened = open_folder(folder, name).ok();
+    ignored.add(path, opened.is_some(), cause);
+    let Some(opened) = opened.filter(|_| cause == Cause::Named) else {
+        return;
+    };
+    let mut below = FolderWalk::new(MAX_DEPTH);
+    let mut names_left = MAX_NAMES;
+    // What cannot be looked at is left out all the same.
+    if below
+        .enter(opened, path.to_owned(), &mut names_left)
+        .is_err()
+    {
+        return;
+    }
+    while let Some((folder, path, name)) = below.next_name() {
+        let path = path.join(&name);
+        match open_folder(&folder, &name) {
+            Ok(opened) => {
+                let _ = below.enter(opened, path, &mut names_left);
+            }
+            Err(_) => ignored.add_file(&path),
         }
     }
 }

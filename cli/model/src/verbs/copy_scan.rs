@@ -11,7 +11,8 @@ use super::report::{json_line, text};
 use super::scan_options::ScanOptions;
 use crate::progress_line::{ProgressLine, short};
 use crate::scan::outcome::ScanOutcome;
-use crate::scan::run::{Progressed, Settings, run};
+use crate::scan::run::{Progressed, run};
+use crate::scan::settings::Settings;
 use crate::scan::walk::root;
 
 /// Scans a copy.

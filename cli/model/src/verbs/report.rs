@@ -1,10 +1,14 @@
 //! The results of a scan as text for people and as JSON for scripts, and their totals.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
-use tensorgate_artifact::scan::Verdict;
+use tensorgate_artifact::scan::rules::remedy;
+use tensorgate_artifact::scan::{Severity, Verdict};
 use tensorgate_cli_common::ui::{Ui, printable};
 
 use crate::scan::exceptions::Exception;
+use crate::scan::ignored::Ignored;
 use crate::scan::outcome::ScanOutcome;
 
 /// The JSON of one file. Scripts rely on its shape.
@@ -13,6 +17,8 @@ struct FileLine<'a> {
     path: String,
     format: &'a str,
     verdict: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    severity: Option<Severity>,
     findings: Vec<FindingLine<'a>>,
     /// Why the file is accepted although it is not safe.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,6 +33,9 @@ struct FindingLine<'a> {
     offset: u64,
     rule: &'a str,
     detail: &'a str,
+    severity: Severity,
+    /// How to get a file without such findings.
+    remedy: &'static str,
 }
 
 /// The result of a file as a line of JSON. Returns `false` if the output is closed.
@@ -40,11 +49,14 @@ pub fn json_line(ui: &Ui, outcome: &ScanOutcome) -> bool {
         offset: finding.offset,
         rule: &finding.rule,
         detail: &finding.detail,
+        severity: finding.severity,
+        remedy: remedy(&finding.rule),
     });
     let line = FileLine {
         path: outcome.path.to_string_lossy().into_owned(),
         format: &outcome.report.format,
         verdict: outcome.report.verdict.name(),
+        severity: outcome.report.severity,
         findings: findings.collect(),
         excepted: valid.map(|it| it.reason.as_str()),
         exception_expired: expired.map(|it| it.until.as_str()),
@@ -68,7 +80,52 @@ pub fn ascii(line: &str) -> String {
     escaped
 }
 
-/// The result of a file as text: a line, and one for each finding.
+/// The JSON of what a scan left out, the last line if there is anything. Scripts rely on its shape.
+#[derive(Serialize)]
+struct IgnoredLine {
+    ignored: Vec<String>,
+    /// Those of them with the name of a format of models, up to a number.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ignored_models: Vec<String>,
+}
+
+/// What a scan left out, as a line of JSON.
+pub fn ignored_json(ui: &Ui, ignored: &Ignored) {
+    let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+    let line = IgnoredLine {
+        ignored: ignored.paths.iter().map(|it| text(&it.path)).collect(),
+        ignored_models: ignored.models.iter().map(text).collect(),
+    };
+    if let Ok(line) = serde_json::to_string(&line) {
+        ui.line(&ascii(&line));
+    }
+}
+
+/// What a scan left out, as a line of text.
+pub fn ignored_text(ignored: &Ignored) -> String {
+    let paths = ignored.paths.iter().map(|it| {
+        let path = printable(&it.path.to_string_lossy());
+        let git = if it.is_git { " (git's own)" } else { "" };
+        format!("{path}{git}")
+    });
+    format!("ignored: {}", paths.collect::<Vec<_>>().join(", "))
+}
+
+/// Warnings about models that a scan left out.
+pub fn ignored_models(ignored: &Ignored) -> Vec<String> {
+    let warning = |path: &PathBuf| {
+        let path = printable(&path.to_string_lossy());
+        format!("{path} is not scanned: do not load it")
+    };
+    let mut warnings: Vec<_> = ignored.models.iter().map(warning).collect();
+    if ignored.more_models > 0 {
+        let more = ignored.more_models;
+        warnings.push(format!("{more} more such files are not scanned"));
+    }
+    warnings
+}
+
+/// The result of a file as text: a line, one for each finding, and how to get a safe file.
 pub fn text(ui: &Ui, outcome: &ScanOutcome) -> String {
     let report = &outcome.report;
     let verdict = match report.verdict {
@@ -79,11 +136,19 @@ pub fn text(ui: &Ui, outcome: &ScanOutcome) -> String {
     };
     let path = printable(&outcome.path.to_string_lossy());
     let mut text = format!("{path}: {verdict} ({})", report.format);
+    // Other verdicts have one severity each.
+    if let (Verdict::Executable, Some(severity)) = (report.verdict, report.severity) {
+        text.push_str(&format!(", {}", severity.name()));
+    }
     for finding in &report.findings {
         text.push_str(&format!(
             "\n  at {}: {}: {}",
             finding.offset, finding.rule, finding.detail
         ));
+    }
+    // The worst finding comes first.
+    if let Some(finding) = report.findings.first().filter(|_| !outcome.is_accepted()) {
+        text.push_str(&format!("\n  fix: {}", remedy(&finding.rule)));
     }
     if let Some(Exception {
         reason,
@@ -108,6 +173,8 @@ pub struct Totals {
     unknown: u64,
     malformed: u64,
     executable: u64,
+    /// Those of the executable files that are critical.
+    critical: u64,
     excepted: u64,
     /// Files that are neither safe nor excepted.
     pub refused: u64,
@@ -123,6 +190,9 @@ impl Totals {
             Verdict::Executable => &mut self.executable,
         };
         *count = count.saturating_add(1);
+        if outcome.report.severity == Some(Severity::Critical) {
+            self.critical = self.critical.saturating_add(1);
+        }
         if !outcome.is_accepted() {
             self.refused = self.refused.saturating_add(1);
         } else if outcome.report.verdict != Verdict::Safe {
@@ -149,7 +219,14 @@ impl Totals {
         ];
         let counts = counts.into_iter().filter(|(count, _)| *count > 0);
         let counts: Vec<_> = counts
-            .map(|(count, name)| format!("{count} {name}"))
+            .map(|(count, name)| {
+                let critical = self.critical;
+                if name == Verdict::Executable.name() && critical > 0 {
+                    format!("{count} {name} ({critical} critical)")
+                } else {
+                    format!("{count} {name}")
+                }
+            })
             .collect();
         line.push_str(&counts.join(", "));
         line

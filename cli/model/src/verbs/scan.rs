@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::clock::day_in;
 use tensorgate_cli_common::ui::{Ui, printable};
 
-use super::report::{Totals, json_line, text};
+use super::inputs::{exclusions, shown};
+use super::report::{Totals, ignored_json, ignored_models, ignored_text, json_line, text};
 use super::scan_options::ScanOptions;
 use crate::progress_line::{ProgressLine, short};
+use crate::scan::draft::{DAYS, Draft};
 use crate::scan::run::{Progressed, run};
 use crate::scan::sarif::Sarif;
 use crate::scan::walk::root;
@@ -21,6 +24,7 @@ use crate::scan::walk::root;
 #[derive(Args)]
 #[command(
     after_help = "Verdicts: safe, unknown (a format, or a part of one, that is not followed), malformed (two readers may understand it differently), EXECUTABLE.\n\
+Executable files are high (what their format needs) or critical (what attacks look like).\n\
 Exit codes: 0 all files are safe or excepted, 1 one is not, 2 invalid usage or input.\n\nExample: tensorgate model scan models/ --exceptions exceptions.yaml"
 )]
 pub struct Scan {
@@ -30,6 +34,14 @@ pub struct Scan {
     /// Write the findings as SARIF 2.1.0 into this file; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     sarif: Option<PathBuf>,
+    /// Leave out this path, relative to each scanned folder, with everything below it, beside git's
+    /// own files at the top. The result lists what was left out. Repeatable.
+    #[arg(long, value_name = "PATH")]
+    ignore_path: Vec<String>,
+    /// Write a draft of exceptions for the refused files into this new file. Each reason is empty:
+    /// `--exceptions` refuses the list until you have written them.
+    #[arg(long, value_name = "FILE")]
+    write_exceptions: Option<PathBuf>,
     #[command(flatten)]
     options: ScanOptions,
 }
@@ -43,7 +55,10 @@ impl Scan {
                 "--json and --sarif - both write to standard output: give --sarif a file".into(),
             ));
         }
-        let settings = self.options.settings()?;
+        let mut settings = self.options.settings()?;
+        settings.exclusions = Some(exclusions(self.ignore_path.iter().cloned())?);
+        let mut draft = self.draft()?;
+        settings.with_digests = draft.is_some();
         let mut roots = Vec::new();
         for path in &self.paths {
             roots.push(root(path).map_err(|error| {
@@ -68,6 +83,9 @@ impl Scan {
                 if let Some(sarif) = &mut sarif {
                     written = sarif.add(&outcome);
                 }
+                if let Some(draft) = &mut draft {
+                    draft.add(&outcome);
+                }
                 is_open = match (ui.json, to_stdout) {
                     (true, _) => json_line(ui, &outcome),
                     (false, false) => ui.try_line(&text(ui, &outcome)),
@@ -86,19 +104,62 @@ impl Scan {
             is_open && written.is_ok()
         });
         drop(progress);
-        ran.map_err(Failure::Failed)?;
-        let ended = written.and_then(|()| sarif.map_or(Ok(()), Sarif::end));
+        let ignored = ran.map_err(Failure::Failed)?;
+        let ended = written.and_then(|()| sarif.map_or(Ok(()), |sarif| sarif.end(&ignored)));
         ended.map_err(|error| Failure::Failed(format!("cannot write SARIF: {error}")))?;
+        if is_open && !ignored.paths.is_empty() {
+            match (ui.json, to_stdout) {
+                (true, _) => ignored_json(ui, &ignored),
+                (false, false) => ui.line(&ignored_text(&ignored)),
+                (false, true) => {}
+            }
+        }
+        for warning in ignored_models(&ignored) {
+            ui.note(&format!("{}: {warning}", ui.paint("1;33", "warning")));
+        }
         if is_open && !ui.json && !to_stdout && totals.files() > 0 {
             ui.line(&totals.line());
         }
         if totals.files() == 0 {
             return Err(Failure::Input("there are no files to scan".into()));
         }
+        if let Some(draft) = draft.filter(|_| is_open) {
+            self.write_draft(&draft, ui)?;
+        }
         // Not everything was scanned if the output was closed.
         if totals.refused > 0 || !is_open {
             return Err(Failure::No);
         }
+        Ok(())
+    }
+
+    /// An empty draft of exceptions, if there is to be one.
+    fn draft(&self) -> Result<Option<Draft>, Failure> {
+        let Some(file) = &self.write_exceptions else {
+            return Ok(None);
+        };
+        // Something may be there that cannot be looked at. Writing it fails then.
+        if file.symlink_metadata().is_ok() {
+            return Err(Failure::Input(format!(
+                "{} exists: give --write-exceptions a new file",
+                shown(file)
+            )));
+        }
+        Ok(Some(Draft::new(day_in(DAYS))))
+    }
+
+    fn write_draft(&self, draft: &Draft, ui: &Ui) -> Result<(), Failure> {
+        let Some(file) = &self.write_exceptions else {
+            return Ok(());
+        };
+        if draft.is_empty() {
+            ui.note("no file is refused: no draft is written");
+            return Ok(());
+        }
+        draft
+            .write(file)
+            .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", shown(file))))?;
+        ui.note(&format!("{}: {}", shown(file), draft.summary()));
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use tensorgate_models::scan::process::Scanner;
 
 use super::{MAX_JOBS, jobs};
 use crate::scan::exceptions::Exceptions;
-use crate::scan::run::Settings;
+use crate::scan::settings::Settings;
 
 /// Which files are accepted, and how they are read.
 #[derive(Args, Debug)]
@@ -53,6 +53,8 @@ impl ScanOptions {
         Ok(Settings {
             exceptions,
             max_bytes: self.max_bytes.unwrap_or(u64::MAX),
+            with_digests: false,
+            exclusions: None,
         })
     }
 

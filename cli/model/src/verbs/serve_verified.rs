@@ -20,7 +20,7 @@ use super::report::ascii;
 use super::scan_options::ScanOptions;
 use super::signer_line::SignerLine;
 use super::trusted_signer::{Trusted, TrustedSigner};
-use crate::scan::run::Settings;
+use crate::scan::settings::Settings;
 use crate::served_model::receipt::{Inputs, Receipt};
 use crate::served_model::store::Store;
 

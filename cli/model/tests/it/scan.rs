@@ -103,7 +103,13 @@ fn json_has_the_shape_that_scripts_rely_on() {
     let finding = executable["findings"][0].as_object().unwrap();
     let mut members: Vec<_> = finding.keys().map(String::as_str).collect();
     members.sort_unstable();
-    assert_eq!(members, ["detail", "offset", "rule"]);
+    assert_eq!(members, ["detail", "offset", "remedy", "rule", "severity"]);
+    // It imports `os`, so it is no estimator. The worst finding is first.
+    assert_eq!(
+        (&executable["severity"], &finding["severity"]),
+        (&json!("critical"), &json!("critical"))
+    );
+    assert!(finding["remedy"].as_str().unwrap().contains("safetensors"));
     assert!(finding["rule"].as_str().unwrap().starts_with("pickle-"));
     assert!(finding["detail"].as_str().unwrap().contains("os"));
 }
@@ -116,13 +122,16 @@ fn the_text_names_verdicts_evidence_and_totals() {
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     for expected in [
         "models/a.safetensors: safe (safetensors)\n",
-        "models/b/weights.pkl: EXECUTABLE (pickle)\n  at 0: pickle-",
+        "models/b/weights.pkl: EXECUTABLE (pickle), critical\n  at 0: pickle-",
+        "\n  fix: save tensors as safetensors",
         "models/c: unknown (unknown)\n  at 0: link: ",
-        "7 files: 2 safe, 3 unknown, 1 malformed, 1 executable\n",
+        "\n  fix: copy the file in place of the link",
+        "7 files: 2 safe, 3 unknown, 1 malformed, 1 executable (1 critical)\n",
     ] {
         assert!(ran.stdout.contains(expected), "{expected}: {}", ran.stdout);
     }
-    assert!(ran.stdout.ends_with("1 executable\n"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("(1 critical)\n"), "{}", ran.stdout);
+    assert_eq!(ran.stdout.matches("\n  fix: ").count(), 5, "{}", ran.stdout);
 }
 
 #[test]
@@ -171,7 +180,7 @@ fn an_exception_accepts_a_file_by_its_digest_until_its_last_day() {
     let valid = file(&digest, "2999-12-31", "");
     check(&valid, 0, "EXECUTABLE (pickle)");
     check(&valid, 0, "  excepted until 2999-12-31: made by us\n");
-    check(&valid, 0, "1 file: 1 executable, 1 excepted\n");
+    check(&valid, 0, "1 file: 1 executable (1 critical), 1 excepted\n");
     let expired = file(&digest, "2001-12-31", "");
     check(
         &expired,
@@ -219,10 +228,12 @@ fn sarif_has_a_result_for_each_finding_with_its_level() {
             "{result}"
         );
         let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
-        assert!(
-            rules.iter().any(|rule| rule["id"] == result["ruleId"]),
-            "{result}"
-        );
+        let mut of_result = rules.iter().filter(|rule| rule["id"] == result["ruleId"]);
+        let rule = of_result.next().unwrap();
+        assert!(rule["help"]["text"].is_string(), "{rule}");
+        let score = rule["properties"]["security-severity"].as_str().unwrap();
+        let is_critical = result["properties"]["severity"] == "critical";
+        assert_eq!(score.parse::<f32>().unwrap() > 9.0, is_critical, "{rule}");
     }
     // A safe file has no result.
     assert!(!ran.stdout.contains("a.safetensors"), "{}", ran.stdout);
@@ -231,6 +242,139 @@ fn sarif_has_a_result_for_each_finding_with_its_level() {
     assert!(ran.stdout.contains("EXECUTABLE"), "{}", ran.stdout);
     let written = std::fs::read(scratch.path().join("log.sarif")).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&written).unwrap(), log);
+}
+
+/// A pickle of an estimator, whose class is imported.
+const ESTIMATOR: &[u8] = b"csklearn.linear_model\nRidge\n)R.";
+
+#[test]
+fn gits_own_files_and_named_paths_are_left_out_and_listed() {
+    let scratch = Scratch::new();
+    scratch.file("a.safetensors", safetensors());
+    for (path, content) in [
+        // A fresh clone, in which git's own hooks are scripts.
+        (".git/hooks/pre-commit.sample", b"#!/bin/sh\n".as_slice()),
+        (".gitattributes", b"*.bin filter=lfs\n"),
+        ("logs/run/weights.pkl", PICKLE),
+        ("logs/run/notes", b"\x00"),
+        ("sub/.git/hook", b"#!/bin/sh\n"),
+    ] {
+        let path = scratch.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    // As `sign` has it: git's own files are those at the top.
+    let ran = scan(&scratch, &[".", "--ignore-path", "logs/"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(
+        ran.stdout
+            .contains("./sub/.git/hook: EXECUTABLE (script), high"),
+        "{}",
+        ran.stdout
+    );
+    let ran = scan(
+        &scratch,
+        &[".", "--ignore-path", "logs/", "--ignore-path", "sub/.git"],
+    );
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    let expected = "./a.safetensors: safe (safetensors)\n\
+        ignored: ./.git/ (git's own), ./.gitattributes (git's own), ./logs/, ./sub/.git/\n\
+        1 file: 1 safe\n";
+    assert_eq!(ran.stdout, expected);
+    assert!(
+        ran.stderr.contains("./logs/run/weights.pkl is not scanned"),
+        "{}",
+        ran.stderr
+    );
+    let arguments = [
+        ".",
+        "--ignore-path",
+        "logs",
+        "--ignore-path",
+        "sub",
+        "--json",
+    ];
+    let lines = lines(&scan(&scratch, &arguments));
+    let ignored = json!({
+        "ignored": ["./.git/", "./.gitattributes", "./logs/", "./sub/"],
+        "ignored_models": ["./logs/run/weights.pkl"],
+    });
+    assert_eq!(lines.last(), Some(&ignored));
+    let ran = scan(
+        &scratch,
+        &[
+            ".",
+            "--ignore-path",
+            "logs",
+            "--ignore-path",
+            "sub",
+            "--sarif",
+            "-",
+        ],
+    );
+    let log: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let notes = &log["runs"][0]["invocations"][0]["toolExecutionNotifications"];
+    assert_eq!(notes.as_array().unwrap().len(), 5, "{notes}");
+    // What is named itself is scanned, and a path that leads out of the folder is a fault.
+    assert_eq!(scan(&scratch, &[".git"]).code, 1);
+    assert_eq!(scan(&scratch, &[".gitattributes"]).code, 0);
+    for path in ["../x", "/x", "*.pkl", ""] {
+        assert_eq!(
+            scan(&scratch, &[".", "--ignore-path", path]).code,
+            2,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_draft_of_exceptions_accepts_nothing_until_it_is_edited() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path().join("models")).unwrap();
+    // The name would add an entry if it were written as it is.
+    let name = format!(
+        "models/a\n- sha256: {}\n  reason: x\n  until: 2999-12-31.pkl",
+        "0".repeat(64)
+    );
+    scratch.file(&name, ESTIMATOR);
+    scratch.file("models/attack.pkl", PICKLE);
+    scratch.file("models/b.safetensors", safetensors());
+    let draft = ["models", "--write-exceptions", "draft.yaml"];
+    let ran = scan(&scratch, &draft);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let summary = "draft.yaml: exceptions to review: 1, in comments alone: 1\n";
+    assert!(ran.stderr.contains(summary), "{}", ran.stderr);
+    let file = scratch.path().join("draft.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(text.matches("\n- sha256: ").count(), 1, "{text}");
+    assert!(
+        text.contains("executable, high\n#   at 0: pickle-global: "),
+        "{text}"
+    );
+    assert!(
+        text.contains("# models/attack.pkl: executable, critical\n"),
+        "{text}"
+    );
+    // It is never overwritten.
+    assert_eq!(scan(&scratch, &draft).code, 2);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    let excepted = ["models", "--exceptions", "draft.yaml"];
+    let ran = scan(&scratch, &excepted);
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    assert!(ran.stderr.contains("[0].reason"), "{}", ran.stderr);
+    let edited = text.replace("reason: \"\"", "reason: ours, loaded in a sandbox");
+    scratch.file("draft.yaml", edited);
+    let ran = scan(&scratch, &excepted);
+    assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
+    let totals = "3 files: 1 safe, 2 executable (1 critical), 1 excepted\n";
+    assert!(ran.stdout.ends_with(totals), "{}", ran.stdout);
+    // Without a refused file there is no draft.
+    let ran = scan(
+        &scratch,
+        &["models/b.safetensors", "--write-exceptions", "none.yaml"],
+    );
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(!scratch.path().join("none.yaml").exists());
 }
 
 #[test]
