@@ -10,6 +10,7 @@ use tensorgate_policy::{ModelFormat, hex};
 use super::report::{json_line, text};
 use super::scan_options::ScanOptions;
 use crate::progress_line::{ProgressLine, short};
+use crate::scan::ignored::Ignored;
 use crate::scan::outcome::ScanOutcome;
 use crate::scan::run::{Progressed, run};
 use crate::scan::settings::Settings;
@@ -105,7 +106,7 @@ impl CopyScan<'_> {
         }
         found.refused = found.refused.saturating_add(1);
         if ui.json {
-            json_line(ui, &outcome);
+            json_line(ui, &outcome, &Ignored::default());
         } else {
             ui.note(&text(ui, &outcome));
         }

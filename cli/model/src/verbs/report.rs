@@ -26,6 +26,12 @@ struct FileLine<'a> {
     /// The last day of an exception that accepts nothing any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     exception_expired: Option<&'a str>,
+    /// In the last line, the paths that the scan left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ignored: Vec<String>,
+    /// Those of them with the name of a format of models, up to a number.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ignored_models: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -38,8 +44,10 @@ struct FindingLine<'a> {
     remedy: &'static str,
 }
 
-/// The result of a file as a line of JSON. Returns `false` if the output is closed.
-pub fn json_line(ui: &Ui, outcome: &ScanOutcome) -> bool {
+/// The result of a file as a line of JSON, with what the scan left out. Returns `false` if the
+/// output is closed.
+pub fn json_line(ui: &Ui, outcome: &ScanOutcome, ignored: &Ignored) -> bool {
+    let text = |path: &PathBuf| path.to_string_lossy().into_owned();
     let exception = outcome.exception.as_ref();
     let (expired, valid) = (
         exception.filter(|it| it.has_expired),
@@ -60,6 +68,8 @@ pub fn json_line(ui: &Ui, outcome: &ScanOutcome) -> bool {
         findings: findings.collect(),
         excepted: valid.map(|it| it.reason.as_str()),
         exception_expired: expired.map(|it| it.until.as_str()),
+        ignored: ignored.paths.iter().map(|it| text(&it.path)).collect(),
+        ignored_models: ignored.models.iter().map(text).collect(),
     };
     serde_json::to_string(&line).is_ok_and(|line| ui.try_line(&ascii(&line)))
 }
@@ -78,27 +88,6 @@ pub fn ascii(line: &str) -> String {
         }
     }
     escaped
-}
-
-/// The JSON of what a scan left out, the last line if there is anything. Scripts rely on its shape.
-#[derive(Serialize)]
-struct IgnoredLine {
-    ignored: Vec<String>,
-    /// Those of them with the name of a format of models, up to a number.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    ignored_models: Vec<String>,
-}
-
-/// What a scan left out, as a line of JSON.
-pub fn ignored_json(ui: &Ui, ignored: &Ignored) {
-    let text = |path: &PathBuf| path.to_string_lossy().into_owned();
-    let line = IgnoredLine {
-        ignored: ignored.paths.iter().map(|it| text(&it.path)).collect(),
-        ignored_models: ignored.models.iter().map(text).collect(),
-    };
-    if let Ok(line) = serde_json::to_string(&line) {
-        ui.line(&ascii(&line));
-    }
 }
 
 /// What a scan left out, as a line of text.

@@ -10,10 +10,12 @@ use tensorgate_cli_common::clock::day_in;
 use tensorgate_cli_common::ui::{Ui, printable};
 
 use super::inputs::{exclusions, shown};
-use super::report::{Totals, ignored_json, ignored_models, ignored_text, json_line, text};
+use super::report::{Totals, ignored_models, ignored_text, json_line, text};
 use super::scan_options::ScanOptions;
 use crate::progress_line::{ProgressLine, short};
 use crate::scan::draft::{DAYS, Draft};
+use crate::scan::ignored::Ignored;
+use crate::scan::outcome::ScanOutcome;
 use crate::scan::run::{Progressed, run};
 use crate::scan::sarif::Sarif;
 use crate::scan::walk::root;
@@ -74,6 +76,8 @@ impl Scan {
         let mut totals = Totals::default();
         let mut progress = ProgressLine::new();
         let mut last: Option<PathBuf> = None;
+        // The last line of JSON has what was left out, which is known at the end.
+        let mut pending: Option<ScanOutcome> = None;
         let mut written: io::Result<()> = Ok(());
         let mut is_open = true;
         let ran = run(roots, scanners, &settings, &mut |progressed| {
@@ -86,12 +90,13 @@ impl Scan {
                 if let Some(draft) = &mut draft {
                     draft.add(&outcome);
                 }
+                last = Some(outcome.path.clone());
                 is_open = match (ui.json, to_stdout) {
-                    (true, _) => json_line(ui, &outcome),
+                    (true, _) => (pending.replace(outcome))
+                        .is_none_or(|earlier| json_line(ui, &earlier, &Ignored::default())),
                     (false, false) => ui.try_line(&text(ui, &outcome)),
                     (false, true) => true,
                 };
-                last = Some(outcome.path);
             }
             progress.show(|seconds| {
                 let path = last.as_deref().unwrap_or(Path::new("")).to_string_lossy();
@@ -107,17 +112,17 @@ impl Scan {
         let ignored = ran.map_err(Failure::Failed)?;
         let ended = written.and_then(|()| sarif.map_or(Ok(()), |sarif| sarif.end(&ignored)));
         ended.map_err(|error| Failure::Failed(format!("cannot write SARIF: {error}")))?;
-        if is_open && !ignored.paths.is_empty() {
-            match (ui.json, to_stdout) {
-                (true, _) => ignored_json(ui, &ignored),
-                (false, false) => ui.line(&ignored_text(&ignored)),
-                (false, true) => {}
-            }
+        if let Some(outcome) = pending.filter(|_| is_open) {
+            is_open = json_line(ui, &outcome, &ignored);
+        }
+        let prints_text = is_open && !ui.json && !to_stdout;
+        if prints_text && !ignored.paths.is_empty() {
+            ui.line(&ignored_text(&ignored));
         }
         for warning in ignored_models(&ignored) {
             ui.note(&format!("{}: {warning}", ui.paint("1;33", "warning")));
         }
-        if is_open && !ui.json && !to_stdout && totals.files() > 0 {
+        if prints_text && totals.files() > 0 {
             ui.line(&totals.line());
         }
         if totals.files() == 0 {
