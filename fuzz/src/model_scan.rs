@@ -16,7 +16,7 @@ mod input;
 use std::io::Cursor;
 
 use tensorgate_artifact::scan::finding::MAX_FINDINGS;
-use tensorgate_artifact::scan::{Limits, Report, Verdict, detect};
+use tensorgate_artifact::scan::{Limits, Report, Severity, Verdict, detect};
 
 use self::archive::Archive;
 use self::input::{Counted, Slow};
@@ -90,6 +90,9 @@ fn check(name: &str, content: &[u8]) -> Report {
     if report.findings.len() < MAX_FINDINGS {
         assert_eq!(report.verdict, worst.unwrap_or(Verdict::Safe), "{report:?}");
     }
+    // No severity is that of another verdict.
+    let least = report.severity().map(|worst| worst.min(Severity::High));
+    assert_eq!(least, report.verdict.least_severity(), "{report:?}");
     for finding in &report.findings {
         // The detail names the part in which the offset is.
         let is_in_part = finding.detail.starts_with("in ");

@@ -125,7 +125,8 @@ fn leave_out(
 ) {
     let opened = open_folder(folder, name).ok();
     ignored.add(path, opened.is_some(), cause);
-    let Some(opened) = opened.filter(|_| cause == Cause::Named) else {
+    let is_gits_folder = cause == Cause::Git && name == ".git";
+    let Some(opened) = opened.filter(|_| !is_gits_folder) else {
         return;
     };
     let mut below = FolderWalk::new(MAX_DEPTH);

@@ -112,6 +112,42 @@ fn only_a_verdict_on_the_files_stands_until_they_change() {
 }
 
 #[test]
+fn a_model_has_nothing_that_its_manifest_leaves_out_but_gits_own_files() {
+    let folder = std::env::temp_dir().join(format!("tg-check-ignored-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(folder.join("m/.git/hooks")).unwrap();
+    std::fs::write(folder.join("m/.git/hooks/pre-commit"), "#!/bin/sh\n").unwrap();
+    std::fs::write(folder.join("m/a"), "a").unwrap();
+    let rules = Rules {
+        pieces: Pieces::Files,
+        follow_links: false,
+        exclusions: Exclusions::new(["cache".to_owned()]).unwrap(),
+    };
+    let resources = vec![Resource::file("a".to_owned(), Sha256::digest("a").into())];
+    let statement = write_statement(&Manifest::new("m".to_owned(), rules, resources).unwrap());
+    let statement = statement.unwrap();
+    std::fs::write(folder.join("m.json"), &statement).unwrap();
+    let first_digests = FirstDigests::new(folder.join("model-versions.json"));
+    let checker = Checker::new(folder.clone(), Err("none".to_owned()), first_digests);
+    let policy = policy(&hex(&Sha256::digest(&statement)));
+    let (_, _, artifact) = policy.artifacts().next().unwrap();
+    let check = |expected: &str| match checker.check(artifact).0 {
+        Observation::Failed(cause) => assert!(cause.text().contains(expected), "{cause:?}"),
+        other => panic!("{other:?}"),
+    };
+    // Everything is compared, and the next step is the scan.
+    check("cannot be scanned: none");
+    std::fs::create_dir(folder.join("m/cache")).unwrap();
+    std::fs::write(folder.join("m/cache/weights.bin"), "x").unwrap();
+    check("\"cache/");
+    std::fs::remove_dir_all(folder.join("m/cache")).unwrap();
+    // A file that the statement does not leave out is no ignored one.
+    std::fs::write(folder.join("m/.gitmodules"), "x").unwrap();
+    check("\".gitmodules\" is not signed");
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+#[test]
 fn a_larger_model_has_more_time() {
     assert_eq!(time_limit(1_000), Duration::from_secs(120));
     assert_eq!(time_limit(20_000_000_000), Duration::from_secs(1_120));
