@@ -82,9 +82,8 @@ const MODULES: &str = "\
     xmlrpc zipapp zipfile zipimport";
 
 /// The same of modules whose packages hold data, too.
-const PATHS: [&str; 23] = [
+const PATHS: [&str; 22] = [
     "joblib.numpy_pickle",
-    "keras.models",
     "logging.config",
     "numpy.distutils",
     "numpy.f2py",
@@ -113,9 +112,9 @@ const PATHS: [&str; 23] = [
 const NAMES: &str = "\
     _get_command_stdout apply attrgetter breakpoint chmod CodeType compile delattr eval exec \
     exec_command execfile execv execve FileIO fromfile FunctionType genfromtxt getattr globals \
-    input load load_library loadtxt locals memmap methodcaller open open_code popen read_pickle \
-    reload remove rmtree run runcode runctx runsource runstring savetxt setattr spawn system \
-    tofile unlink urlopen vars write_bytes write_text";
+    input load load_library load_model loadtxt locals memmap methodcaller open open_code popen \
+    read_pickle reload remove rmtree run runcode runctx runsource runstring savetxt setattr \
+    spawn system tofile unlink urlopen vars write_bytes write_text";
 
 #[cfg(test)]
 mod tests {

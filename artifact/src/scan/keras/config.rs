@@ -146,6 +146,11 @@ impl Walk {
             let detail = "a function from the file";
             self.add(Verdict::Executable, "keras-code", detail);
         }
+        // A function of a `Lambda` of older versions, which stands in no object of its own.
+        if key == "module" && Severity::of_import(text, "") == Severity::Critical {
+            let detail = format!("imports {text:?}");
+            self.add_import(Severity::Critical, "keras-module", &detail);
+        }
     }
 
     /// All members of an object.
@@ -347,6 +352,10 @@ mod tests {
                 "keras-code",
             ),
             (r#""function_type": "lambda""#, "keras-code"),
+            (
+                r#""function_type": "function", "function": "system", "module": "os""#,
+                "keras-module",
+            ),
             (
                 r#""f": {"class_name": "A", "module": "os"}"#,
                 "keras-module",
