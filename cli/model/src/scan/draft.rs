@@ -242,7 +242,7 @@ mod tests {
         let text = draft.text();
         assert_eq!(
             draft.summary(),
-            "exceptions to review: 0, in comments alone: 3"
+            "exceptions to review: 0, in comments alone: 5"
         );
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
