@@ -59,9 +59,9 @@
 //! What the format leaves open or other tools accept is decided strictly. The page
 //! `docs/reference/model-signing.md` lists the differences.
 //!
-//! Its modules, from bottom to top: `json`, `path`, `manifest`, `comparison`, `statement`, `keys`,
-//! `certificate`, `chain`, `log_entry`, `bundle`, `sigstore`, `verify`, `sign`. Each refers to
-//! those before it.
+//! Its modules, from bottom to top: `json`, `time`, `path`, `names`, `manifest`, `comparison`,
+//! `statement`, `keys`, `certificate`, `chain`, `log_entry`, `bundle`, `sigstore`, `requirements`,
+//! `verify`, `sign`. Each refers to those before it.
 
 mod bundle;
 mod certificate;
@@ -71,10 +71,13 @@ mod json;
 mod keys;
 mod log_entry;
 mod manifest;
+mod names;
 mod path;
+mod requirements;
 mod sign;
 mod sigstore;
 mod statement;
+mod time;
 mod verify;
 
 pub use bundle::{BundleFault, MAX_BUNDLE_BYTES, is_signature};
@@ -86,10 +89,12 @@ pub use keys::{ModelKey, ModelKeyFault, ModelSigningKey};
 pub use manifest::{
     FileClass, MAX_RESOURCES, Manifest, ManifestFault, Pieces, Resource, Rules, shard_ranges,
 };
-pub use path::{Exclusions, PathFault};
+pub use path::{Exclusions, PathFault, SINGLE_FILE};
+pub use requirements::{Requirements, SignedAt, TimeSource, Unmet};
 pub use sign::{SignFault, sign_with_certificates, sign_with_key};
 pub use sigstore::{
     IdentityFault, MAX_TRUSTED_ROOT_BYTES, TrustedIdentity, TrustedRoot, TrustedRootFault,
 };
 pub use statement::{StatementFault, read_statement, write_statement};
+pub use time::day_start_s;
 pub use verify::{Rejection, Signer, Trust, Verified, verify, verify_identity};

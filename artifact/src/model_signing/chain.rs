@@ -1,8 +1,7 @@
 //! Certificate chains: whether a signing certificate leads to a trusted root at a point in time.
 
-use std::time::Duration;
-
 use super::certificate::Certificate;
+use super::time::rfc3339;
 
 /// Maximum authorities between a signing certificate and a root.
 const MAX_AUTHORITIES: usize = 8;
@@ -121,14 +120,6 @@ fn check_time(certificate: &Certificate, now_s: u64) -> Result<(), ChainFault> {
         to: rfc3339(to),
         now: rfc3339(now_s),
     })
-}
-
-/// A point in time as texts show it.
-pub(super) fn rfc3339(seconds: u64) -> String {
-    der::DateTime::from_unix_duration(Duration::from_secs(seconds)).map_or_else(
-        |_| format!("{seconds} s after 1970"),
-        |time| time.to_string(),
-    )
 }
 
 /// A search for a root. Its depth and its signatures are bounded, because the signer chooses the

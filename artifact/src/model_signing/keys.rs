@@ -13,6 +13,16 @@ use crate::key::{PUBLIC, PrivateKey, PublicKey};
 const BEGIN: &str = "-----BEGIN ";
 const PUBLIC_LABEL: &str = "PUBLIC KEY";
 const PRIVATE_LABEL: &str = "PRIVATE KEY";
+/// An elliptic curve's key without PKCS #8 (RFC 5915), as `openssl ecparam -genkey` writes it.
+const ELLIPTIC_LABEL: &str = "EC PRIVATE KEY";
+/// The curve before such a key. The key itself names it, too.
+const PARAMETERS: &str = "-----BEGIN EC PARAMETERS-----";
+const PARAMETERS_END: &str = "-----END EC PARAMETERS-----";
+/// What is in a key with a passphrase: in PKCS #8, and in the older form (RFC 1421).
+const ENCRYPTED: [&str; 2] = [
+    "-----BEGIN ENCRYPTED PRIVATE KEY-----",
+    "Proc-Type: 4,ENCRYPTED",
+];
 /// Characters of a line of PEM (RFC 7468).
 const LINE_CHARS: usize = 64;
 
@@ -47,6 +57,8 @@ const P384_PRIVATE: [u8; 16] = [
 const P521_PRIVATE: [u8; 16] = [
     0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23,
 ];
+/// `id-ecPublicKey`, 1.2.840.10045.2.1, before the curve.
+const ELLIPTIC: [u8; 9] = [0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 /// Tags of an EC private key's curve and public key, and of a PKCS #8 key's attributes.
 const FIRST_OPTIONAL: u8 = 0xa0;
 const SECOND_OPTIONAL: u8 = 0xa1;
@@ -57,11 +69,18 @@ pub enum ModelKeyFault {
     /// Not exactly one PEM block `PUBLIC KEY`.
     #[error("is not one PEM block `PUBLIC KEY`")]
     PublicPem,
-    /// Not exactly one PEM block `PRIVATE KEY`.
+    /// Not exactly one PEM block of a private key.
     #[error(
-        "is not one PEM block `PRIVATE KEY`; `openssl pkcs8 -topk8 -nocrypt` converts other forms"
+        "is not one PEM block `PRIVATE KEY` or `EC PRIVATE KEY`; `openssl pkcs8 -topk8 -nocrypt` \
+         converts other forms"
     )]
     PrivatePem,
+    /// A private key with a passphrase.
+    #[error(
+        "is encrypted, and no passphrase is asked for: `openssl pkcs8 -topk8 -nocrypt -in KEY \
+         -out PLAIN` decrypts it"
+    )]
+    Encrypted,
     /// Another algorithm or curve, or another encoding.
     #[error("is not a key on P-256, P-384 or P-521, and not one of Ed25519")]
     Algorithm,
@@ -203,11 +222,18 @@ impl std::fmt::Debug for ModelSigningKey {
 }
 
 impl ModelSigningKey {
-    /// Parses a PEM block `PRIVATE KEY` (PKCS #8) without a passphrase.
+    /// Parses a PEM block `PRIVATE KEY` (PKCS #8) or `EC PRIVATE KEY` (SEC 1) without a passphrase.
     ///
     /// # Errors
     /// It is another key, or encrypted.
     pub fn from_pem(text: &str) -> Result<Self, ModelKeyFault> {
+        if ENCRYPTED.iter().any(|mark| text.contains(mark)) {
+            return Err(ModelKeyFault::Encrypted);
+        }
+        if let Some(der) = only_block(after_parameters(text), ELLIPTIC_LABEL) {
+            let (algorithm, scalar) = sec1(&der).ok_or(ModelKeyFault::Algorithm)?;
+            return Self::elliptic(&algorithm, scalar);
+        }
         let der = only_block(text, PRIVATE_LABEL).ok_or(ModelKeyFault::PrivatePem)?;
         if let Ok(key) = PrivateKey::from_der(&der) {
             let public = ModelKey::from_der(&key.public().der())?;
@@ -215,6 +241,11 @@ impl ModelSigningKey {
             return Ok(Self { key, public });
         }
         let (algorithm, scalar) = elliptic(&der).ok_or(ModelKeyFault::Algorithm)?;
+        Self::elliptic(algorithm, scalar)
+    }
+
+    /// A key with this algorithm and number.
+    fn elliptic(algorithm: &[u8], scalar: &[u8]) -> Result<Self, ModelKeyFault> {
         let (key, public) = if algorithm == P256_PRIVATE {
             let key = p256::ecdsa::SigningKey::from_slice(scalar);
             let key = key.map_err(|_| ModelKeyFault::Point)?;
@@ -299,12 +330,35 @@ fn elliptic(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut key = Der::only(info.take(OCTET_STRING)?)?;
     info.take_if(FIRST_OPTIONAL)?;
     info.end()?;
-    let is_key_version = key.take(INTEGER)? == [1_u8];
+    let (_, scalar) = elliptic_key(&mut key)?;
+    is_version.then_some((algorithm, scalar))
+}
+
+/// Curve and number of an elliptic curve's private key (RFC 5915).
+fn elliptic_key<'a>(key: &mut Der<'a>) -> Option<(Option<&'a [u8]>, &'a [u8])> {
+    let is_version = key.take(INTEGER)? == [1_u8];
     let scalar = key.take(OCTET_STRING)?;
-    key.take_if(FIRST_OPTIONAL)?;
+    let curve = key.take_if(FIRST_OPTIONAL)?;
     key.take_if(SECOND_OPTIONAL)?;
     key.end()?;
-    (is_version && is_key_version).then_some((algorithm, scalar))
+    is_version.then_some((curve, scalar))
+}
+
+/// Algorithm, as in PKCS #8, and number of a private key that names its curve itself.
+fn sec1(der: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let (curve, scalar) = elliptic_key(&mut Der::only(der)?)?;
+    Some(([&ELLIPTIC[..], curve?].concat(), scalar))
+}
+
+/// The text behind a block that names the curve of the key after it.
+fn after_parameters(text: &str) -> &str {
+    let Some((before, parameters)) = text.split_once(PARAMETERS) else {
+        return text;
+    };
+    match parameters.split_once(PARAMETERS_END) {
+        Some((block, key)) if !before.contains(BEGIN) && !block.contains(BEGIN) => key,
+        _ => text,
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::ops::Range;
 use sha2::{Digest as _, Sha256};
 
 use super::json::excerpt;
+use super::names::{self, NameFault};
 use super::path::{Exclusions, PathFault, SINGLE_FILE, check};
 
 /// Maximum resources of a manifest: files, or shards of files.
@@ -34,6 +35,12 @@ pub enum ManifestFault {
     /// The shards of a file leave a gap, overlap, or have another size than the signed one.
     #[error("the shards of {0:?} do not cover the file in pieces of the signed size")]
     Shards(String),
+    /// Names that some systems take for one.
+    #[error(
+        "{0:?} has a name in its folder that differs from another one only by case, the form of \
+         Unicode or hidden characters, and some systems keep only one of both: rename it"
+    )]
+    Alike(String),
     /// The subject's digest is not that of the resources.
     #[error("the root digest is {signed}, that of the resources is {computed}")]
     Root {
@@ -189,17 +196,19 @@ pub enum FileClass {
 pub struct Manifest {
     name: String,
     rules: Rules,
+    /// When the signer says that the model was signed, in seconds since 1970.
+    signed_at_s: Option<u64>,
     /// Sorted by path and start.
     resources: Vec<Resource>,
 }
 
 impl Manifest {
-    /// A manifest of these resources, in any order. `name` is the last component of the model's
-    /// path and is for information only.
+    /// A manifest of these resources, in any order. `name` is the model's name, by default the last
+    /// component of its path.
     ///
     /// # Errors
-    /// There are none or too many, a path is not canonical, one is there twice, or shards do not
-    /// cover their files.
+    /// There are none or too many, a path is not canonical, one is there twice or is the same as
+    /// another for some systems, or shards do not cover their files.
     pub fn new(
         name: String,
         rules: Rules,
@@ -213,8 +222,16 @@ impl Manifest {
         Ok(Self {
             name,
             rules,
+            signed_at_s: None,
             resources,
         })
+    }
+
+    /// The same manifest with the time at which it is signed, in seconds since 1970.
+    #[must_use]
+    pub fn signed_at(mut self, time_s: u64) -> Self {
+        self.signed_at_s = Some(time_s);
+        self
     }
 
     /// A manifest as it is listed in a statement, with the digest of its subject.
@@ -239,7 +256,12 @@ impl Manifest {
         Self::new(name, rules, listed)
     }
 
-    /// The model's name. It is for information only: a signature is valid under any name.
+    /// When the signer says that the model was signed, in seconds since 1970.
+    pub fn signed_at_s(&self) -> Option<u64> {
+        self.signed_at_s
+    }
+
+    /// The model's name. A signature is valid under any name, unless the verifier requires one.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -352,7 +374,11 @@ fn check_resources(rules: &Rules, resources: &[Resource]) -> Result<(), Manifest
             return Err(ManifestFault::Shards(excerpt(path)));
         }
     }
-    Ok(())
+    let paths = resources.iter().map(Resource::path);
+    names::check(paths).map_err(|fault| match fault {
+        NameFault::Alike(path) => ManifestFault::Alike(excerpt(&path)),
+        NameFault::TooMany => ManifestFault::TooMany,
+    })
 }
 
 /// Whether the shards of a file follow each other from its start, each of the signed size, and the

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 /// What stands for the path of a model that is a single file in bundles of `model-signing`.
-pub(super) const SINGLE_FILE: &str = ".";
+pub const SINGLE_FILE: &str = ".";
 
 /// What no signature covers: the files of git, at the top of a model.
 const DEFAULT_EXCLUSIONS: [&str; 4] = [".git", ".gitattributes", ".github", ".gitignore"];

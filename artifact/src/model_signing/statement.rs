@@ -10,6 +10,7 @@ use super::manifest::{
     MAX_RESOURCES, Manifest, ManifestFault, Pieces, Resource, Rules, root_digest,
 };
 use super::path::{Exclusions, MAX_EXCLUSIONS, PathFault};
+use super::time::{from_rfc3339, rfc3339};
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 /// The predicate type of OpenSSF Model Signing 1.0.
@@ -56,6 +57,9 @@ pub enum StatementFault {
     /// A path to leave out that is not one.
     #[error("the ignored path {0:?} {1}")]
     Exclusion(String, PathFault),
+    /// A time of the signature that is not in its only form.
+    #[error("the time of the signature is {0:?}, not one such as 2027-01-31T12:00:00Z")]
+    Time(String),
     /// The resources are not a manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestFault),
@@ -86,6 +90,20 @@ struct Statement {
 struct Subject {
     name: String,
     digest: Root,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    annotations: Option<Annotations>,
+}
+
+/// What in-toto lets a producer add to a subject. Others are allowed and mean nothing.
+#[derive(Debug, Serialize, Deserialize)]
+struct Annotations {
+    /// When the model was signed, RFC 3339 in UTC. The format has no place of its own for it.
+    #[serde(
+        rename = "tensorgate.signed_at",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    signed_at: Option<String>,
 }
 
 /// Other digests are allowed and mean nothing.
@@ -158,6 +176,9 @@ pub fn write_statement(manifest: &Manifest) -> Result<Vec<u8>, JsonFault> {
             digest: Root {
                 sha256: hex(&root_digest(&resources)),
             },
+            annotations: manifest.signed_at_s().map(|time_s| Annotations {
+                signed_at: Some(rfc3339(time_s)),
+            }),
         }],
         predicate_type: PREDICATE.to_owned(),
         predicate: Predicate {
@@ -191,7 +212,14 @@ pub fn read_statement(payload: &[u8]) -> Result<Manifest, StatementFault> {
         return Err(StatementFault::Predicate(excerpt(&predicate_type)));
     }
     let statement: Statement = parse(payload)?;
-    let [Subject { name, digest }] = statement.subject.as_slice() else {
+    let [
+        Subject {
+            name,
+            digest,
+            annotations,
+        },
+    ] = statement.subject.as_slice()
+    else {
         return Err(StatementFault::Subjects);
     };
     if name.is_empty() {
@@ -208,7 +236,18 @@ pub fn read_statement(payload: &[u8]) -> Result<Manifest, StatementFault> {
         .map(|descriptor| descriptor.resource(rules.pieces))
         .collect();
     let manifest = Manifest::from_listed(name.clone(), rules, resources?, &root)?;
-    Ok(manifest)
+    let signed_at = annotations.as_ref().and_then(|it| it.signed_at.as_deref());
+    match signed_at {
+        Some(text) => Ok(manifest.signed_at(signing_time(text)?)),
+        None => Ok(manifest),
+    }
+}
+
+/// A time in the form in which [`write_statement`] writes it.
+fn signing_time(text: &str) -> Result<u64, StatementFault> {
+    from_rfc3339(text)
+        .filter(|time_s| rfc3339(*time_s) == text)
+        .ok_or_else(|| StatementFault::Time(excerpt(text)))
 }
 
 fn sha256(digits: &str, of: &str) -> Result<[u8; 32], StatementFault> {

@@ -4,6 +4,7 @@ use super::bundle::{Bundle, BundleFault, Material};
 use super::chain::{ChainFault, Roots};
 use super::keys::ModelKey;
 use super::manifest::Manifest;
+use super::requirements::{Requirements, SignedAt, TimeSource, Unmet};
 use super::sigstore::{IdentityFault, TrustedIdentity};
 use super::statement::{StatementFault, read_statement};
 use crate::envelope::pae;
@@ -92,6 +93,34 @@ pub struct Verified {
     pub manifest: Manifest,
     /// Who has signed it.
     pub signer: Signer,
+    /// The model's name as it is signed.
+    pub subject: String,
+    /// When it was signed, if the signature says so.
+    pub signed_at: Option<SignedAt>,
+}
+
+impl Verified {
+    /// `proven_at` is a time that others than the signer have signed. It goes before the signer's.
+    fn new(manifest: Manifest, signer: Signer, proven_at: Option<SignedAt>) -> Self {
+        let stated_at = manifest.signed_at_s().map(|time_s| SignedAt {
+            time_s,
+            source: TimeSource::Statement,
+        });
+        Self {
+            subject: manifest.name().to_owned(),
+            manifest,
+            signer,
+            signed_at: proven_at.or(stated_at),
+        }
+    }
+
+    /// Checks that the signature is the one that a verifier requires.
+    ///
+    /// # Errors
+    /// It is about another model, or was made too early or at an unknown time.
+    pub fn require(&self, required: &Requirements<'_>) -> Result<(), Unmet> {
+        required.check(&self.subject, self.signed_at)
+    }
 }
 
 /// Verifies a bundle at a time in seconds since 1970, which certificates must be valid at.
@@ -137,7 +166,7 @@ pub fn verify(bundle: &[u8], trust: Trust<'_>, now_s: u64) -> Result<Verified, R
         }
     };
     let manifest = read_statement(&payload)?;
-    Ok(Verified { manifest, signer })
+    Ok(Verified::new(manifest, signer, None))
 }
 
 /// Verifies a bundle of a Sigstore identity. Certificates must be valid when the log took the
@@ -174,7 +203,11 @@ pub fn verify_identity(bundle: &[u8], trusted: &TrustedIdentity) -> Result<Verif
         logged_s,
     };
     let manifest = read_statement(&payload)?;
-    Ok(Verified { manifest, signer })
+    let logged_at = SignedAt {
+        time_s: logged_s,
+        source: TimeSource::Log,
+    };
+    Ok(Verified::new(manifest, signer, Some(logged_at)))
 }
 
 fn method(material: &Material) -> &'static str {

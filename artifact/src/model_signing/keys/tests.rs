@@ -37,6 +37,25 @@ fn both_halves_of_a_key_belong_together() {
 }
 
 #[test]
+fn keys_without_pkcs8_are_the_same_keys() {
+    for (private, (_, public)) in [
+        key!("p256-sec1.pem"),
+        key!("p384-sec1.pem"),
+        key!("p521-sec1.pem"),
+    ]
+    .into_iter()
+    .zip(PAIRS)
+    {
+        let public = ModelKey::from_pem(public).unwrap();
+        let (_, alone) = private.split_once(PARAMETERS_END).unwrap();
+        for text in [private, alone] {
+            let private = ModelSigningKey::from_pem(text).unwrap();
+            assert_eq!(private.public(), &public);
+        }
+    }
+}
+
+#[test]
 fn text_around_a_key_is_ignored_and_the_fingerprint_is_that_of_the_reference() {
     let text = include_str!("../../../tests/data/oms/published/key.pem");
     let key = ModelKey::from_pem(text).unwrap();
@@ -66,11 +85,27 @@ fn other_keys_are_rejected() {
         (public, ModelKeyFault::PrivatePem),
         (
             private.replace("PRIVATE", "EC PRIVATE").as_str(),
-            ModelKeyFault::PrivatePem,
+            ModelKeyFault::Algorithm,
         ),
         (
-            private.replace("PRIVATE", "ENCRYPTED PRIVATE").as_str(),
+            private.replace("PRIVATE", "RSA PRIVATE").as_str(),
             ModelKeyFault::PrivatePem,
+        ),
+        (key!("p256-encrypted.pem"), ModelKeyFault::Encrypted),
+        (
+            "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n",
+            ModelKeyFault::Encrypted,
+        ),
+        (
+            key!("p256-sec1.pem").repeat(2).as_str(),
+            ModelKeyFault::PrivatePem,
+        ),
+        // The key of the other curve.
+        (
+            key!("p256-sec1.pem")
+                .replace("AwEHoUQD", "AwEIoUQD")
+                .as_str(),
+            ModelKeyFault::Algorithm,
         ),
         (key!("k256.pem"), ModelKeyFault::Algorithm),
     ] {

@@ -171,3 +171,15 @@ fn a_signed_file_is_never_excluded() {
     assert!(!manifest.skips_folder("cache"));
     assert!(!manifest.skips_folder("sub"));
 }
+
+#[test]
+fn names_that_some_systems_take_for_one_are_rejected() {
+    for [first, second] in [["Model.bin", "model.bin"], ["A/x", "a/y"]] {
+        let fault = listed(rules(Pieces::Files), vec![file(first), file(second)]).unwrap_err();
+        assert_eq!(fault, ManifestFault::Alike(second.to_owned()));
+        let resources = vec![file(second), file(first)];
+        let fault = Manifest::new("model".to_owned(), rules(Pieces::Files), resources);
+        assert!(fault.unwrap_err().to_string().contains("rename it"));
+    }
+    listed(shards(4), vec![shard("a", 0, 4), shard("a", 4, 6)]).unwrap();
+}

@@ -3,17 +3,16 @@
 //! Logs are known by the digest of their key, which is computed here. A log whose key is of another
 //! kind than those that are supported is left out, because public trusted roots name such logs.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::hex;
 
 use super::fault::IdentityFault;
 use crate::model_signing::certificate::{Certificate, CertificateFault};
-use crate::model_signing::chain::{ChainFault, Roots, rfc3339};
+use crate::model_signing::chain::{ChainFault, Roots};
 use crate::model_signing::json::{JsonFault, at_most, base64, check_members, excerpt, parse};
 use crate::model_signing::keys::ModelKey;
+use crate::model_signing::time::{from_rfc3339, rfc3339};
 
 /// Maximum size of a trusted root, in bytes. The public one has less than 10 KB.
 pub const MAX_TRUSTED_ROOT_BYTES: usize = 1 << 20;
@@ -284,7 +283,7 @@ impl AuthorityText {
 impl PeriodText {
     fn read(&self) -> Result<Period, TrustedRootFault> {
         let read =
-            |text: &str| seconds(text).ok_or_else(|| TrustedRootFault::Period(excerpt(text)));
+            |text: &str| from_rfc3339(text).ok_or_else(|| TrustedRootFault::Period(excerpt(text)));
         Ok(Period {
             from: read(&self.start)?,
             to: self.end.as_deref().map_or(Ok(u64::MAX), read)?,
@@ -296,14 +295,4 @@ impl Period {
     fn contains(self, time_s: u64) -> bool {
         (self.from..=self.to).contains(&time_s)
     }
-}
-
-/// A time of RFC 3339 in UTC, in seconds since 1970. Parts of a second are left out.
-fn seconds(text: &str) -> Option<u64> {
-    let text = text.strip_suffix('Z')?;
-    let (date_time, part) = text.split_once('.').unwrap_or((text, "0"));
-    let is_part = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let time: der::DateTime = format!("{date_time}Z").parse().ok()?;
-    let since_1970: Duration = time.unix_duration();
-    is_part.then_some(since_1970.as_secs())
 }

@@ -220,3 +220,35 @@ fn other_rules_are_rejected() {
     rejected(r#"".git""#, r#""../x""#, "leads out");
     rejected(r#"".git""#, r#""""#, "is empty");
 }
+
+#[test]
+fn the_time_of_a_signature_has_one_form() {
+    let manifest = read_statement(valid().as_bytes()).unwrap();
+    assert_eq!(manifest.signed_at_s(), None);
+    let signed = manifest.signed_at(1_780_000_000);
+    let written = write_statement(&signed).unwrap();
+    let text = String::from_utf8(written).unwrap();
+    let annotation = r#""annotations":{"tensorgate.signed_at":"2026-05-28T20:26:40Z"}"#;
+    assert!(text.contains(annotation), "{text}");
+    assert_eq!(read_statement(text.as_bytes()), Ok(signed));
+    let with = |time: &str| {
+        let named = r#""name": "model""#;
+        let annotations = format!(r#"{named}, "annotations": {{"tensorgate.signed_at": {time}}}"#);
+        read_statement(valid().replace(named, &annotations).as_bytes())
+    };
+    assert_eq!(
+        with("\"2026-05-28T20:26:40Z\"").unwrap().signed_at_s(),
+        Some(1_780_000_000)
+    );
+    for time in [
+        "\"\"",
+        "\"2026-05-28\"",
+        "\"2026-05-28T20:26:40.5Z\"",
+        "\"2026-05-28T20:26:40+00:00\"",
+        "\"1969-12-31T23:59:59Z\"",
+        "1780000000",
+        "[]",
+    ] {
+        assert!(with(time).is_err(), "{time}");
+    }
+}

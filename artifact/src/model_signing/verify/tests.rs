@@ -311,3 +311,33 @@ fn a_valid_signature_over_a_bad_statement_is_rejected() {
     let empty = Manifest::new("model".to_owned(), manifest().rules().clone(), vec![]);
     assert_eq!(empty, Err(ManifestFault::Empty));
 }
+
+#[test]
+fn a_signature_is_about_its_subject_at_its_time() {
+    let private = ModelSigningKey::from_pem(data!("keys/p256.pem")).unwrap();
+    let signed = sign_with_key(&manifest().signed_at(NOW_S), &private).unwrap();
+    let trust = Trust::Key(private.public());
+    let verified = verify(signed.as_bytes(), trust, NOW_S).unwrap();
+    assert_eq!(verified.subject, "model");
+    let signed_at = SignedAt {
+        time_s: NOW_S,
+        source: TimeSource::Statement,
+    };
+    assert_eq!(verified.signed_at, Some(signed_at));
+    let requirements = |subject, not_before_s| Requirements {
+        subject,
+        not_before_s,
+    };
+    let met = requirements(Some("model"), Some(NOW_S));
+    assert_eq!(verified.require(&met), Ok(()));
+    let other = verified.require(&requirements(Some("other"), None));
+    assert!(matches!(other, Err(Unmet::Subject { .. })), "{other:?}");
+    let later = verified.require(&requirements(None, Some(NOW_S.saturating_add(1))));
+    assert!(matches!(later, Err(Unmet::Early { .. })), "{later:?}");
+    // Signatures of the reference have no time.
+    let bundle = data!("reference/p256.sig").as_bytes();
+    let verified = verify(bundle, trust, NOW_S).unwrap();
+    let timeless = verified.require(&requirements(None, Some(1)));
+    assert_eq!(timeless, Err(Unmet::NoTime));
+    assert_eq!(verified.require(&requirements(Some("model"), None)), Ok(()));
+}
