@@ -25,6 +25,7 @@ FAULTS = (
     "policy/src/raw",
     "policy/src/validate.rs",
     "policy/src/validate",
+    "policy/src/values/file_exception.rs",
     "policy/src/policy/template.rs",
     "policy/src/contract/pattern.rs",
     "policy/src/contract/pattern",
@@ -68,7 +69,7 @@ KEYS = {
     "`lookups`": "validate/lookups.rs",
     "`models`": "validate/models.rs validate/model_fields.rs validate/parameters.rs "
     "validate/protocols.rs validate/versions.rs raw/composition.rs",
-    "`models.NAME.artifact`": "validate/artifact.rs model_artifacts.rs artifact/src/",
+    "`models.NAME.artifact`": "validate/artifact.rs file_exception.rs model_artifacts.rs artifact/src/",
     "`models.NAME.ensemble`": "validate/ensemble.rs validate/interfaces.rs",
     "`models.NAME.inputs`, `outputs`, `accepts` and `returns`": "validate/accepts.rs "
     "validate/dims.rs validate/items.rs validate/tensors.rs validate/values.rs contract/pattern",
@@ -122,6 +123,7 @@ DETAILS = (
 LEFT_OUT = {
     "the bundle, which commands write and nobody edits": ("policy/src/raw/bundle.rs",),
     "patterns of the policy": ("policy/src/contract/pattern",),
+    "files of models": ("policy/src/values/file_exception.rs",),
     "what bounds the cost of a request, which faults of a policy name": (
         "policy/src/contract/openai/tokens.rs",
     ),

@@ -10,7 +10,9 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::PublicKey;
-use tensorgate_artifact::model_signing::{Certificate, MAX_BUNDLE_BYTES, ModelKey, Roots};
+use tensorgate_artifact::model_signing::{
+    Certificate, MAX_BUNDLE_BYTES, ModelKey, Roots, TrustedRoot,
+};
 use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_policy::policy::{ArtifactTrust, Model, ModelSigner};
 use tensorgate_policy::{Fault, Policy, Severity, hex};
@@ -18,6 +20,8 @@ use tensorgate_policy_text::path::below;
 
 const MANIFEST_FIX: &str = "a file that `tensorgate model manifest MODEL --output FILE` wrote; the path is relative to the policy";
 const KEY_FIX: &str = "a public key on P-256, P-384 or P-521, or of Ed25519, as `openssl pkey -pubout` prints it, or root certificates";
+const TRUSTED_ROOT_FIX: &str =
+    "the trusted root of the Sigstore instance, JSON, as its clients have it in trusted_root.json";
 
 /// Every manifest and key that cannot be used. File names are relative to `root`. A missing file
 /// has the severity `missing`.
@@ -116,6 +120,15 @@ fn signer_fault(name: &str, signer: &ModelSigner) -> Option<Fault> {
         ModelSigner::Ed25519(key) => ("ed25519", PublicKey::new(*key).err()?.to_string()),
         ModelSigner::PublicKey(pem) => ("public_key", ModelKey::from_pem(pem).err()?.to_string()),
         ModelSigner::Certificates(pem) => ("certificates", check_roots(pem).err()?),
+        ModelSigner::Identity { trusted_root, .. } => {
+            let fault = TrustedRoot::read(trusted_root.as_bytes()).err()?;
+            return Some(Fault {
+                severity: Severity::Error,
+                path: below("keys", &[name, "trusted_root"]),
+                message: fault.to_string(),
+                fix: Some(TRUSTED_ROOT_FIX.into()),
+            });
+        }
     };
     Some(Fault {
         severity: Severity::Error,

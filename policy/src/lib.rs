@@ -30,4 +30,4 @@ pub use validate::fault::{self, Fault, Severity};
 pub use values::datatype::{self, Datatype};
 pub use values::tensor::{self, InferRequest, Tensor};
 pub use values::time::{self, Now};
-pub use values::{ModelFormat, hex, json, unhex};
+pub use values::{CodeKind, FileException, ModelFormat, hex, json, unhex};

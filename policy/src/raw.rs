@@ -34,7 +34,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use artifact::Artifact;
+pub use artifact::{Artifact, ArtifactException};
 pub use audit::{Audit, AuditFailure};
 pub use audit_export::{AuditExport, OtlpExport};
 pub use backend::{

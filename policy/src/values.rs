@@ -1,8 +1,10 @@
-//! Values and their encodings: tensors, datatypes, JSON, DER, hexadecimal, times, host names, and
-//! text that is safe for a terminal.
+//! Values and their encodings: tensors, datatypes, JSON, DER, hexadecimal, times, host names,
+//! exceptions for files, and text that is safe for a terminal.
 
+mod code_kind;
 pub mod datatype;
 pub mod der;
+mod file_exception;
 mod getters;
 mod hex;
 mod host_name;
@@ -14,6 +16,8 @@ pub mod tensor;
 pub mod time;
 mod unique_members;
 
+pub use code_kind::CodeKind;
+pub use file_exception::{ExceptionFault, FileException};
 pub(crate) use getters::getters;
 pub use hex::{hex, unhex};
 pub(crate) use host_name::is_host_name;

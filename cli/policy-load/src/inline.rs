@@ -87,6 +87,11 @@ pub fn inline(policy: &mut raw::Policy, root: &Path) -> Inlined {
                 &mut key.certificates_file,
                 "certificates_file",
             ),
+            (
+                &mut key.trusted_root,
+                &mut key.trusted_root_file,
+                "trusted_root_file",
+            ),
         ] {
             if text.is_none() {
                 let path = format!("keys.{}.{field}", quoted(name));

@@ -1,13 +1,14 @@
 //! The `check` verb: reports every fault of a policy at once. The faults come from the loader and
 //! from validation, and with `--live` from the issuers themselves.
 
+mod exceptions;
 mod live;
 
 use std::path::Path;
 
 use clap::Args;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::clock::today;
+use tensorgate_cli_common::clock::{present, today};
 use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::raw::{self, KeyFormat};
@@ -57,8 +58,9 @@ impl Check {
             let faults = live::faults(&loaded.policy, root, reach);
             loaded = loaded.unless(faults)?;
         }
-        let expired = expired(&loaded.bundle.policy, &today());
-        let loaded = loaded.unless(expired)?;
+        let mut ended = expired(&loaded.bundle.policy, &today());
+        ended.extend(exceptions::faults(&loaded.bundle.policy, present()?));
+        let loaded = loaded.unless(ended)?;
         ui.faults(&loaded.source, &loaded.warnings);
         if !ui.json {
             let warnings = match loaded.warnings.len() {

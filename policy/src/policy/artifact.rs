@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::values::{ModelFormat, getters};
+use crate::values::{CodeKind, FileException, ModelFormat, getters};
 
 /// How the names of git's own files and folders begin, which no signature covers.
 pub const GIT_PREFIX: &str = ".git";
@@ -17,6 +17,8 @@ pub struct ModelArtifact {
     pub(crate) path: String,
     pub(crate) trust: ArtifactTrust,
     pub(crate) formats: Option<Vec<ModelFormat>>,
+    pub(crate) allow: Vec<CodeKind>,
+    pub(crate) exceptions: BTreeMap<[u8; 32], FileException>,
 }
 
 getters! { ModelArtifact {
@@ -26,6 +28,10 @@ getters! { ModelArtifact {
     trust: &ArtifactTrust,
     /// Allowed formats; `None` for every format that the scan calls safe.
     formats: Option<&[ModelFormat]>,
+    /// Allowed kinds of code.
+    allow: &[CodeKind],
+    /// Files that are accepted although they are not safe, by SHA-256.
+    exceptions: &BTreeMap<[u8; 32], FileException>,
 } }
 
 /// Who vouches for the files of a model.
@@ -45,6 +51,10 @@ pub enum ArtifactTrust {
         /// The signature's file, relative to the policy. If absent, it is `model.sig` in a folder,
         /// or has the name of a single file with `.sig` at the end.
         signature: Option<String>,
+        /// The name that the signature must give the model.
+        subject: Option<String>,
+        /// The earliest time at which it may have been signed, in seconds since 1970.
+        not_before_unix_s: Option<u64>,
     },
 }
 
@@ -57,6 +67,15 @@ pub enum ModelSigner {
     PublicKey(String),
     /// The owner of any signing certificate below these roots: PEM blocks `CERTIFICATE`.
     Certificates(String),
+    /// A Sigstore identity.
+    Identity {
+        /// Its mail address or URI.
+        identity: String,
+        /// The URL of the provider that vouches for it.
+        provider: String,
+        /// The trusted root, JSON.
+        trusted_root: String,
+    },
 }
 
 /// The artifacts of a model's versions.

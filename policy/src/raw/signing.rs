@@ -24,4 +24,16 @@ pub struct SigningKey {
     /// The file of such certificates, relative to the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificates_file: Option<String>,
+    /// A Sigstore identity that signs models: its mail address or URI, compared exactly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// With `identity`: URL of the provider that vouches for it, compared exactly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity_provider: Option<String>,
+    /// With `identity`: the trusted root of Sigstore, JSON: its authorities and logs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trusted_root: Option<String>,
+    /// The file of such a trusted root, relative to the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trusted_root_file: Option<String>,
 }

@@ -1,15 +1,23 @@
 //! Files of a model, who vouches for them, and their formats.
 
+use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::names;
-use super::report::{Path, all, optional};
+use super::report::{Path, all, optional, quote};
 use super::signing::{self, Keys};
 use crate::policy::{ArtifactTrust, GIT_PREFIX, ModelArtifact, ModelArtifacts};
 use crate::raw;
-use crate::values::ModelFormat;
+use crate::values::time::{DAY_S, end_of_day_unix_s};
+use crate::values::{CodeKind, FileException, ModelFormat};
+
+/// Maximum files of a model that are accepted although they are not safe.
+const MAX_EXCEPTIONS: usize = 256;
+/// Maximum length of a model's name in its signature: that of a file name.
+const MAX_SUBJECT_BYTES: usize = 255;
 
 /// The artifacts of a model's versions. `path` is the model's.
 pub(super) fn artifacts(path: &Path, raw: &raw::Model, keys: Keys<'_>) -> Option<ModelArtifacts> {
@@ -69,10 +77,18 @@ fn artifact(path: &Path, raw: &raw::Artifact, keys: Keys<'_>) -> Option<ModelArt
     let formats = optional(raw.formats.as_ref(), |names| {
         formats(&path.field("formats"), names)
     });
+    let allow = optional(raw.allow.as_ref(), |names| {
+        allowed_code(&path.field("allow"), names)
+    });
+    let exceptions = optional(raw.exceptions.as_ref(), |entries| {
+        exceptions(&path.field("exceptions"), entries)
+    });
     Some(ModelArtifact {
         path: files?,
         trust: trust?,
         formats: formats?,
+        allow: allow?.unwrap_or_default(),
+        exceptions: exceptions?.unwrap_or_default(),
     })
 }
 
@@ -95,9 +111,15 @@ fn outside_git(path: &Path, name: String) -> Option<String> {
 /// Files that a manifest lists, which the policy names with its digest.
 fn by_manifest(path: &Path, raw: &raw::Artifact) -> Option<ArtifactTrust> {
     let mut valid = Some(());
-    if raw.signature.is_some() {
-        let signature_path = path.field("signature");
-        valid = signature_path.fail_with_fix("has no effect without signed_by", "remove it");
+    for (field, text) in [
+        ("signature", &raw.signature),
+        ("subject", &raw.subject),
+        ("not_before", &raw.not_before),
+    ] {
+        if text.is_some() {
+            let field = path.field(field);
+            valid = field.fail_with_fix("has no effect without signed_by", "remove it");
+        }
     }
     let fix = "the manifest's file";
     let manifest = file(path, "manifest", raw.manifest.as_ref(), fix);
@@ -128,11 +150,99 @@ fn signed(
     let signature = optional(raw.signature.as_ref(), |name| {
         names::file(&path.field("signature"), name).map(|()| name.clone())
     });
+    let subject = optional(raw.subject.as_ref(), |name| {
+        subject(&path.field("subject"), name)
+    });
+    let not_before_unix_s = optional(raw.not_before.as_ref(), |day| {
+        start_of_day(&path.field("not_before"), day)
+    });
     valid?;
     Some(ArtifactTrust::Signed {
         keys: signers?,
         signature: signature?,
+        subject: subject?,
+        not_before_unix_s: not_before_unix_s?,
     })
+}
+
+/// The name of a model in its signature.
+fn subject(path: &Path, name: &str) -> Option<String> {
+    if name.is_empty() || name.len() > MAX_SUBJECT_BYTES || name.chars().any(char::is_control) {
+        return path.fail_with_fix(
+            "is not the name of a model in its signature",
+            "the name of the folder or file that was signed",
+        );
+    }
+    Some(name.into())
+}
+
+/// The first second of a day, since 1970.
+fn start_of_day(path: &Path, day: &str) -> Option<u64> {
+    let start = end_of_day_unix_s(day).and_then(|end| end.checked_sub(DAY_S));
+    start.or_else(|| {
+        let message = format!("{} is not a date", quote(day));
+        path.fail_with_fix(message, "YYYY-MM-DD, from 1970 on")
+    })
+}
+
+/// Kinds of code by their names, each once.
+fn allowed_code(path: &Path, names: &[String]) -> Option<Vec<CodeKind>> {
+    path.not_empty(names, "[triton-python], or remove it")?;
+    let distinct = path.distinct(names);
+    let kinds = path.each(names, |path, name| {
+        CodeKind::from_name(name).or_else(|| {
+            let known = CodeKind::ALL.map(CodeKind::name);
+            path.unknown_of("kind of code", name, &known)
+        })
+    });
+    path.warn(
+        "the model's server runs code that no scan follows: whoever vouches for the files decides what it does",
+        "remove it, unless those may run programs on the model's server",
+    );
+    distinct.and(kinds)
+}
+
+/// Exceptions by the digests of their files.
+fn exceptions(
+    path: &Path,
+    entries: &[raw::ArtifactException],
+) -> Option<BTreeMap<[u8; 32], FileException>> {
+    path.at_most(entries.len(), MAX_EXCEPTIONS, "exceptions are too many")?;
+    let exceptions: Vec<_> = path.each(entries, exception)?;
+    let mut by_digest = BTreeMap::new();
+    for (index, (sha256, exception)) in exceptions.into_iter().enumerate() {
+        if by_digest.insert(sha256, exception).is_some() {
+            let field = path.index(index).field("sha256");
+            return field.fail_with_fix("an earlier exception has this digest", "remove one");
+        }
+    }
+    Some(by_digest)
+}
+
+fn exception(path: &Path, raw: &raw::ArtifactException) -> Option<([u8; 32], FileException)> {
+    let digest_path = path.field("sha256");
+    let sha256 = digest_path
+        .required(
+            raw.sha256.as_ref(),
+            "the file's digest, as `sha256sum FILE` prints it",
+        )
+        .and_then(|text| names::sha256(&digest_path, text));
+    let fields = [("reason", &raw.reason), ("until", &raw.until)];
+    for (field, _) in fields.iter().filter(|(_, text)| text.is_none()) {
+        path.field(field).error("is missing");
+    }
+    let exception = match (&raw.reason, &raw.until) {
+        (Some(reason), Some(until)) => FileException::new(reason, until)
+            .map_err(|faults| {
+                for fault in faults {
+                    let field = path.field(fault.field);
+                    field.error_with_fix(fault.message, fault.fix);
+                }
+            })
+            .ok(),
+        _ => None,
+    };
+    Some((sha256?, exception?))
 }
 
 /// Formats by their names, each once.

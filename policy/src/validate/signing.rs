@@ -17,6 +17,10 @@ const MAX_KEYS: usize = 16;
 const MAX_KEY_BYTES: usize = 16 << 10;
 /// Maximum size of root certificates in PEM: sixteen of 16 KiB.
 const MAX_CERTIFICATE_BYTES: usize = 256 << 10;
+/// Maximum size of a trusted root of Sigstore. The public one has less than 10 KB.
+const MAX_TRUSTED_ROOT_BYTES: usize = 128 << 10;
+/// Maximum length of an identity, and of its provider's URL.
+const MAX_IDENTITY_BYTES: usize = 2 << 10;
 /// In each PEM block that holds a private key.
 const PRIVATE_KEY: &str = "PRIVATE KEY-----";
 
@@ -72,12 +76,14 @@ const fn kind(raw: &raw::SigningKey) -> &'static str {
         "public_key"
     } else if raw.certificates.is_some() {
         "certificates"
+    } else if raw.identity.is_some() {
+        "identity"
     } else {
         "ed25519"
     }
 }
 
-/// A key, which has exactly one field.
+/// A key, which has exactly one field, or those of an identity.
 fn signer(path: &Path, raw: &raw::SigningKey) -> Option<ModelSigner> {
     let fields = [
         ("ed25519", &raw.ed25519),
@@ -85,6 +91,7 @@ fn signer(path: &Path, raw: &raw::SigningKey) -> Option<ModelSigner> {
         ("public_key_file", &raw.public_key_file),
         ("certificates", &raw.certificates),
         ("certificates_file", &raw.certificates_file),
+        ("identity", &raw.identity),
     ];
     let mut given = fields.into_iter().filter(|(_, text)| text.is_some());
     let first = given.next();
@@ -94,7 +101,11 @@ fn signer(path: &Path, raw: &raw::SigningKey) -> Option<ModelSigner> {
             "a name of its own for each key",
         );
     }
+    if raw.identity.is_none() {
+        without_identity(path, raw)?;
+    }
     match first {
+        Some(("identity", Some(text))) => identity(path, raw, text),
         Some(("public_key", Some(text))) => {
             let path = path.field("public_key");
             pem(&path, text, "PUBLIC KEY", MAX_KEY_BYTES)?;
@@ -118,6 +129,66 @@ fn signer(path: &Path, raw: &raw::SigningKey) -> Option<ModelSigner> {
             key.or_else(|| path.fail_with_fix("is not an Ed25519 public key", fix))
         }
     }
+}
+
+/// Checks that nothing is given that only an identity has.
+fn without_identity(path: &Path, raw: &raw::SigningKey) -> Option<()> {
+    let fields = [
+        ("identity_provider", &raw.identity_provider),
+        ("trusted_root", &raw.trusted_root),
+        ("trusted_root_file", &raw.trusted_root_file),
+    ];
+    match fields.into_iter().find(|(_, text)| text.is_some()) {
+        None => Some(()),
+        Some((field, _)) => path.field(field).fail_with_fix(
+            "has no effect without identity",
+            "identity: the mail address or URI of the signer",
+        ),
+    }
+}
+
+/// A Sigstore identity.
+fn identity(path: &Path, raw: &raw::SigningKey, identity: &str) -> Option<ModelSigner> {
+    let fix = "the mail address or URI of the signer";
+    let identity = line(&path.field("identity"), identity, fix);
+    let provider_path = path.field("identity_provider");
+    let fix = "the URL of the provider that vouches for the identity";
+    let provider = provider_path
+        .required(raw.identity_provider.as_ref(), fix)
+        .and_then(|text| line(&provider_path, text, fix));
+    let root_path = path.field("trusted_root");
+    let root = match (&raw.trusted_root, &raw.trusted_root_file) {
+        (Some(text), None) if text.len() <= MAX_TRUSTED_ROOT_BYTES => Some(text.clone()),
+        (Some(text), None) => {
+            let message = format!("{} bytes are too long", text.len());
+            root_path.fail_with_fix(message, format!("at most {MAX_TRUSTED_ROOT_BYTES} bytes"))
+        }
+        (Some(_), Some(_)) => {
+            let path = path.field("trusted_root_file");
+            path.fail_with_fix("is beside trusted_root", "remove one")
+        }
+        // The loader replaces the file's name by its text.
+        (None, Some(_)) => path
+            .field("trusted_root_file")
+            .fail("the file was not read: the policy is checked without its files"),
+        (None, None) => root_path.fail_with_fix(
+            "is missing",
+            "trusted_root_file: the trusted_root.json of the Sigstore instance",
+        ),
+    };
+    Some(ModelSigner::Identity {
+        identity: identity?,
+        provider: provider?,
+        trusted_root: root?,
+    })
+}
+
+/// A line of text that is not empty.
+fn line(path: &Path, text: &str, fix: &str) -> Option<String> {
+    if text.is_empty() || text.len() > MAX_IDENTITY_BYTES || text.chars().any(char::is_control) {
+        return path.fail_with_fix("is empty, too long, or more than a line", fix);
+    }
+    Some(text.into())
 }
 
 /// Checks the size and the labels of a PEM text. No message quotes it.

@@ -69,7 +69,8 @@ impl PolicyResources {
             groups: _,
             revoked: _,
             backends,
-            keys,
+            // Their files are part of a bundle, and the URLs of identities are compared, not called.
+            keys: _,
             handlers,
             lookups,
             models,
@@ -82,7 +83,6 @@ impl PolicyResources {
         } = policy;
         let mut names = Self::default();
         names.add_section("backends", backends);
-        names.add_section("keys", keys);
         for (handler, rule) in handlers {
             // The texts of `config` are the handler's own, which opens and calls nothing.
             let field = format!("handlers.{handler}");
@@ -125,8 +125,15 @@ impl PolicyResources {
             return;
         };
         let field = format!("{field}.artifact");
-        self.add_section(&field, artifact);
+        // The other texts, such as the reasons of exceptions, name nothing that the host opens.
         let path = artifact.path.clone().unwrap_or_default();
+        for (name, text) in [
+            ("path", &artifact.path),
+            ("manifest", &artifact.manifest),
+            ("signature", &artifact.signature),
+        ] {
+            self.add_section(&format!("{field}.{name}"), text);
+        }
         self.add(&format!("{field}.path"), NamedResource::ModelFiles(path));
     }
 

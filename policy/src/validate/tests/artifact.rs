@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::policy::{ArtifactTrust, ModelSigner};
-use crate::values::ModelFormat;
+use crate::values::{CodeKind, ModelFormat};
 
 const PEM: &str = "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----\n";
 const ROOTS: &str = "-----BEGIN CERTIFICATE-----\nMCow\n-----END CERTIFICATE-----\n";
@@ -53,9 +53,74 @@ fn a_model_names_who_vouches_for_its_files() {
     let expected = ArtifactTrust::Signed {
         keys: keys.into(),
         signature: None,
+        subject: None,
+        not_before_unix_s: None,
     };
     assert_eq!(*artifact.trust(), expected);
     assert_eq!(artifact.formats(), None);
+    assert!(artifact.allow().is_empty() && artifact.exceptions().is_empty());
+}
+
+#[test]
+fn a_model_may_need_code_and_files_that_a_person_accepts() {
+    let exception = json!({
+        "sha256": digest(3), "reason": "tokenizer, read by hand", "until": "2027-01-31",
+    });
+    let mut artifact = signed();
+    artifact.as_object_mut().unwrap().extend(
+        json!({
+            "subject": "digits", "not_before": "1970-01-02",
+            "allow": ["torchscript", "triton-python"], "exceptions": [exception],
+        })
+        .as_object()
+        .unwrap()
+        .clone(),
+    );
+    let document = with_artifact(artifact);
+    let policy = policy(document.clone());
+    let (_, _, artifact) = policy.artifacts().next().unwrap();
+    let ArtifactTrust::Signed {
+        subject,
+        not_before_unix_s,
+        ..
+    } = artifact.trust()
+    else {
+        panic!("{artifact:#?}")
+    };
+    assert_eq!(subject.as_deref(), Some("digits"));
+    assert_eq!(*not_before_unix_s, Some(86_400));
+    let kinds = [CodeKind::Torchscript, CodeKind::TritonPython];
+    assert_eq!(artifact.allow(), kinds);
+    let exception = &artifact.exceptions()[&[3; 32]];
+    assert_eq!(exception.reason(), "tokenizer, read by hand");
+    assert_eq!(exception.until(), "2027-01-31");
+    let warnings = warnings(document);
+    let is_about = |it: &String| {
+        it.starts_with("models.digits.artifact.allow: ") && it.contains("runs code that no scan")
+    };
+    assert!(warnings.iter().any(is_about), "{warnings:#?}");
+}
+
+#[test]
+fn an_identity_signs_models() {
+    let mut document = with_artifact(signed());
+    document["keys"]["roots"] = json!({
+        "identity": "https://github.com/team/models/.github/workflows/sign.yml@refs/heads/main",
+        "identity_provider": "https://token.actions.githubusercontent.com",
+        "trusted_root": "{}",
+    });
+    let policy = policy(document);
+    let (_, _, artifact) = policy.artifacts().next().unwrap();
+    let ArtifactTrust::Signed { keys, .. } = artifact.trust() else {
+        panic!("{artifact:#?}")
+    };
+    let expected = ModelSigner::Identity {
+        identity: "https://github.com/team/models/.github/workflows/sign.yml@refs/heads/main"
+            .into(),
+        provider: "https://token.actions.githubusercontent.com".into(),
+        trusted_root: "{}".into(),
+    };
+    assert_eq!(keys["roots"], expected);
 }
 
 #[test]
@@ -118,6 +183,16 @@ fn wrong_fields_of_artifacts_are_faults() {
         artifact
     };
     let by = |names: Value| json!({"path": "m", "signed_by": names});
+    let with = |field: &str, value: Value| {
+        let mut artifact = by(json!(["old"]));
+        artifact[field] = value;
+        artifact
+    };
+    let excepted = |field: &str, value: Value| {
+        let mut exception = json!({"sha256": digest(3), "reason": "r", "until": "2027-01-31"});
+        exception[field] = value;
+        with("exceptions", json!([exception]))
+    };
     for (artifact, field, text) in [
         (json!({"signed_by": ["old"]}), ".path", "is missing"),
         (
@@ -192,6 +267,88 @@ fn wrong_fields_of_artifacts_are_faults() {
             ".formats[2]",
             "\"onnx\" is listed twice",
         ),
+        (
+            manifest(json!({"subject": "m"})),
+            ".subject",
+            "has no effect without signed_by (remove it)",
+        ),
+        (
+            manifest(json!({"not_before": "2027-01-31"})),
+            ".not_before",
+            "has no effect without signed_by (remove it)",
+        ),
+        (
+            with("subject", json!("a\nb")),
+            ".subject",
+            "is not the name of a model in its signature (the name of the folder",
+        ),
+        (
+            with("not_before", json!("31.01.2027")),
+            ".not_before",
+            "is not a date (YYYY-MM-DD",
+        ),
+        (
+            with("allow", json!([])),
+            ".allow",
+            "is empty ([triton-python], or remove it)",
+        ),
+        (
+            with("allow", json!(["triton-pyton"])),
+            ".allow[0]",
+            "there is no kind of code \"triton-pyton\" (triton-python; known are ",
+        ),
+        (
+            with("allow", json!(["torchscript", "torchscript"])),
+            ".allow[1]",
+            "\"torchscript\" is listed twice",
+        ),
+        (
+            excepted("sha256", json!("AB".repeat(32))),
+            ".exceptions[0].sha256",
+            "is not a sha256 digest (abab",
+        ),
+        (
+            excepted("sha256", Value::Null),
+            ".exceptions[0].sha256",
+            "is missing (the file's digest, as `sha256sum FILE` prints it)",
+        ),
+        (
+            excepted("reason", json!(" ")),
+            ".exceptions[0].reason",
+            "is empty or too long (why the file is accepted",
+        ),
+        (
+            excepted("until", json!("2027-02-29")),
+            ".exceptions[0].until",
+            "is not a date (the last day as YYYY-MM-DD",
+        ),
+        (
+            excepted("until", Value::Null),
+            ".exceptions[0].until",
+            "is missing",
+        ),
+        (
+            with(
+                "exceptions",
+                json!(vec![
+                    json!({"sha256": digest(3), "reason": "r", "until": "2027-01-31"});
+                    2
+                ]),
+            ),
+            ".exceptions[1].sha256",
+            "an earlier exception has this digest (remove one)",
+        ),
+        (
+            with(
+                "exceptions",
+                json!(vec![
+                    json!({"sha256": digest(3), "reason": "r", "until": "2027-01-31"});
+                    257
+                ]),
+            ),
+            ".exceptions",
+            "257 exceptions are too many (at most 256)",
+        ),
     ] {
         let path = format!("models.digits.artifact{field}");
         reports(with_artifact(artifact), &path, text);
@@ -232,6 +389,55 @@ fn wrong_keys_of_models_are_faults() {
             json!({"public_key": PEM, "certificates_file": "root.pem"}),
             "certificates_file",
             "is beside another key",
+        ),
+        (
+            json!({"public_key": PEM, "identity": "me@example.com"}),
+            "identity",
+            "is beside another key",
+        ),
+        (
+            json!({"public_key": PEM, "trusted_root_file": "root.json"}),
+            "trusted_root_file",
+            "has no effect without identity",
+        ),
+        (
+            json!({"identity": "me@example.com", "trusted_root": "{}"}),
+            "identity_provider",
+            "is missing (the URL of the provider",
+        ),
+        (
+            json!({"identity": "a\nb", "identity_provider": "https://p", "trusted_root": "{}"}),
+            "identity",
+            "is empty, too long, or more than a line (the mail address",
+        ),
+        (
+            json!({"identity": "me@example.com", "identity_provider": "https://p"}),
+            "trusted_root",
+            "is missing (trusted_root_file: ",
+        ),
+        (
+            json!({
+                "identity": "me@example.com", "identity_provider": "https://p",
+                "trusted_root": "{}", "trusted_root_file": "root.json",
+            }),
+            "trusted_root_file",
+            "is beside trusted_root (remove one)",
+        ),
+        (
+            json!({
+                "identity": "me@example.com", "identity_provider": "https://p",
+                "trusted_root_file": "root.json",
+            }),
+            "trusted_root_file",
+            "the file was not read",
+        ),
+        (
+            json!({
+                "identity": "me@example.com", "identity_provider": "https://p",
+                "trusted_root": " ".repeat((128 << 10) + 1),
+            }),
+            "trusted_root",
+            "131073 bytes are too long (at most 131072 bytes)",
         ),
     ] {
         let mut document = with_artifact(signed());
