@@ -71,14 +71,17 @@ mod tests {
             reason: None,
             until: Some("2027-01-31".to_owned()),
         };
-        let end_unix_s = 1_801_440_000;
+        let end_unix_s = 1_801_440_000_u64;
         for (now_unix_s, expected) in [
-            (end_unix_s - SOON_S - 1, None),
+            (end_unix_s.saturating_sub(SOON_S).saturating_sub(1), None),
             (
-                end_unix_s - SOON_S,
+                end_unix_s.saturating_sub(SOON_S),
                 Some("abababababab… ends after 2027-01-31"),
             ),
-            (end_unix_s - 1, Some("abababababab… ends after 2027-01-31")),
+            (
+                end_unix_s.saturating_sub(1),
+                Some("abababababab… ends after 2027-01-31"),
+            ),
             (end_unix_s, Some("abababababab… has ended")),
         ] {
             let fault = fault("x".to_owned(), &exception, now_unix_s);
