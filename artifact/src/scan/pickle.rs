@@ -55,7 +55,27 @@ pub fn scan_torch(
     input: &mut dyn Input,
     limits: &Limits,
 ) -> io::Result<(Report, BTreeMap<String, Storage>)> {
+    scan_storages(input, Work::new(limits))
+}
+
+/// Scans a pickle of a TorchScript program. Its objects are of the program's own classes, whose
+/// code is a finding of the archive, not of the pickle.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn scan_torchscript(
+    input: &mut dyn Input,
+    limits: &Limits,
+) -> io::Result<(Report, BTreeMap<String, Storage>)> {
     let mut work = Work::new(limits);
+    work.is_script = true;
+    scan_storages(input, work)
+}
+
+fn scan_storages(
+    input: &mut dyn Input,
+    mut work: Work<'_>,
+) -> io::Result<(Report, BTreeMap<String, Storage>)> {
     let machine = work.stream(input, "pickle", true)?;
     Ok((machine.report, machine.storages))
 }

@@ -131,7 +131,11 @@ impl Profile for Torch {
         };
         match relative.as_str() {
             "data.pkl" | "constants.pkl" | "attributes.pkl" => {
-                let (report, storages) = pickle::scan_torch(input, limits)?;
+                let (report, storages) = if self.is_script {
+                    pickle::scan_torchscript(input, limits)?
+                } else {
+                    pickle::scan_torch(input, limits)?
+                };
                 self.storages.extend(storages);
                 Ok(report)
             }
@@ -294,6 +298,44 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn a_script_is_one_finding_and_its_pickles_have_their_own() {
+        // An object with a list of integers and an object.
+        let object: &[u8] = b"\x80\x02c__torch__\nNet\n)\x81}(X\x01\0\0\0actorch.jit._pickle\n\
+            build_intlist\n]K\x01a\x85RX\x01\0\0\0bc__torch__.torch.nn\nReLU\n)\x81}bub.";
+        let script = |pickle: &[u8], more: &[(&str, &[u8])]| {
+            let mut files = vec![
+                ("a/data.pkl", pickle),
+                ("a/constants.pkl", b"\x80\x02)."),
+                ("a/code/__torch__.py", b"class Net(Module):\n"),
+                ("a/version", b"3"),
+            ];
+            files.extend(more);
+            let rules = scan(&files).findings.into_iter().map(|it| it.rule);
+            rules.collect::<Vec<_>>()
+        };
+        assert_eq!(script(object, &[]), ["torchscript"]);
+        for (pickle, rule) in [
+            (OS_SYSTEM, "pickle-global"),
+            // A function of the program is not called here.
+            (b"\x80\x02c__torch__\nf\n)R.", "pickle-call"),
+            (
+                b"\x80\x02ctorch.jit._pickle\nrestore_type_tag\nX\x01\0\0\0aX\x01\0\0\0b\x86R.",
+                "pickle-call",
+            ),
+            (b"\x80\x02ctorch.jit\nload\n.", "pickle-global"),
+        ] {
+            let rules = script(pickle, &[]);
+            assert!(rules.contains(&rule), "{rule}: {rules:?}");
+        }
+        let rules = script(object, &[("a/x.so", b"\x7fELF")]);
+        assert!(rules.contains(&"torch-native-code"), "{rules:?}");
+        // Files of weights have no such classes.
+        let report = scan(&[("a/data.pkl", object), ("a/version", b"3")]);
+        let is_global = |it: &crate::scan::Finding| it.rule == "pickle-global";
+        assert!(report.findings.iter().any(is_global), "{report:?}");
     }
 
     #[test]

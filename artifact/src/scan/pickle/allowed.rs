@@ -40,6 +40,12 @@ pub(super) enum Global {
     Storage(u8),
     /// A torch dtype: a constant.
     TorchDtype,
+    /// A class of a TorchScript program.
+    ScriptClass,
+    /// A list of numbers or tensors of a TorchScript program.
+    ScriptList,
+    /// Gives a value of a TorchScript program its type.
+    ScriptType,
 }
 
 /// The allowed global of this name. Pickles of protocols 0 to 2 have Python 2's names.
@@ -99,6 +105,22 @@ pub(super) fn find(module: &str, name: &str) -> Option<Global> {
             _ => None,
         },
         "torch" => torch(name),
+        _ => None,
+    }
+}
+
+/// The allowed global of this name in the pickles of a TorchScript program. Its own reader makes
+/// them: a class is one of the program, whose code is a finding of the file.
+pub(super) fn find_script(module: &str, name: &str) -> Option<Global> {
+    if module == "__torch__" || module.starts_with("__torch__.") {
+        return Some(Global::ScriptClass);
+    }
+    match (module, name) {
+        (
+            "torch.jit._pickle",
+            "build_boollist" | "build_doublelist" | "build_intlist" | "build_tensorlist",
+        ) => Some(Global::ScriptList),
+        ("torch.jit._pickle", "restore_type_tag") => Some(Global::ScriptType),
         _ => None,
     }
 }

@@ -94,6 +94,10 @@ pub(super) fn call(global: Global, arguments: &[Value]) -> Option<Value> {
         (Global::Parameter, [Value::Tensor, grad, Value::OrderedDict]) => {
             grad.is_bool().then_some(Value::Tensor)
         }
+        (Global::ScriptList, [Value::List]) => Some(Value::Plain),
+        (Global::ScriptType, [value @ (Value::List | Value::Dict), Value::Text(_)]) => {
+            Some(value.clone())
+        }
         (Global::Size, [sizes]) => sizes.is_shape().then_some(Value::Plain),
         (Global::Device, [Value::Text(Some(_))] | [Value::Text(Some(_)), Value::Int(_)]) => {
             Some(Value::Plain)
@@ -141,6 +145,8 @@ pub(super) fn build(object: &Value, state: &Value) -> Built {
         Value::Array => array_state(state),
         // Its attributes, such as torch's `_metadata`. They are data, and it is no class.
         Value::OrderedDict if matches!(state, Value::Dict) => Built::Fine,
+        // Its program's own code takes the state.
+        Value::ScriptObject => Built::Fine,
         _ => Built::Refused,
     }
 }

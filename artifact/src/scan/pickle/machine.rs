@@ -6,8 +6,12 @@
 use std::collections::BTreeMap;
 
 use super::super::finding::{Report, Verdict};
+<<<<<<< HEAD
 use super::super::severity::Severity;
 use super::allowed::{Global, find};
+=======
+use super::allowed::{Global, find, find_script};
+>>>>>>> ccb34dc9 (scan: objects of a TorchScript program are no finding of their own)
 use super::calls::{Built, Storage, build, call, storage};
 use super::joblib::{self, Elements};
 use super::memo::Memo;
@@ -24,6 +28,8 @@ pub(super) struct Machine {
     pub(super) report: Report,
     /// Whether persistent identifiers name torch's storages.
     pub(super) is_torch: bool,
+    /// Whether the pickle is a part of a TorchScript program.
+    pub(super) is_script: bool,
     /// Storages that tensors are made from.
     pub(super) storages: BTreeMap<String, Storage>,
     /// The most storages.
@@ -47,6 +53,7 @@ impl Machine {
         Self {
             report: Report::new(format),
             is_torch,
+            is_script: false,
             storages: BTreeMap::new(),
             max_storages,
             list: None,
@@ -204,6 +211,7 @@ impl Machine {
                 match (&class, arguments.items()) {
                     (Value::Global(Global::OrderedDict), Some([])) => Value::OrderedDict,
                     (Value::Global(Global::JoblibArray), Some([])) => Value::JoblibArray,
+                    (Value::Global(Global::ScriptClass), Some([])) => Value::ScriptObject,
                     _ => self.call(offset, &class, None),
                 }
             }
@@ -312,7 +320,8 @@ impl Machine {
     }
 
     fn import(&mut self, offset: u64, module: &str, name: &str) -> Value {
-        if let Some(global) = find(module, name) {
+        let script = || find_script(module, name).filter(|_| self.is_script);
+        if let Some(global) = find(module, name).or_else(script) {
             return Value::Global(global);
         }
         let detail = format!("imports {module}.{name}, which is not known to be data");

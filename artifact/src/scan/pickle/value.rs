@@ -61,6 +61,8 @@ pub(super) enum Value {
     /// A torch storage.
     Storage,
     Tensor,
+    /// An object of a TorchScript program, which sets its own state.
+    ScriptObject,
     /// An instance of an allowed class that is not changed after it was made.
     Plain,
     /// A value of which nothing is known.

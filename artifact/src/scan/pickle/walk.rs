@@ -23,6 +23,8 @@ pub(super) struct Work<'l> {
     limits: &'l Limits,
     operations: u64,
     nesting: usize,
+    /// Whether the pickles of torch are parts of a TorchScript program.
+    pub(super) is_script: bool,
 }
 
 impl<'l> Work<'l> {
@@ -31,6 +33,7 @@ impl<'l> Work<'l> {
             limits,
             operations: limits.operations,
             nesting: limits.nesting,
+            is_script: false,
         }
     }
 
@@ -42,6 +45,7 @@ impl<'l> Work<'l> {
         is_torch: bool,
     ) -> io::Result<Machine> {
         let mut machine = Machine::new(format, is_torch, self.limits.entries);
+        machine.is_script = is_torch && self.is_script;
         let mut reader = Reader::new(input)?;
         loop {
             let begin = reader.position();
