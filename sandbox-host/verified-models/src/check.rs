@@ -10,20 +10,20 @@ use rustix::fs::{AtFlags, CWD, Stat, statat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::model_signing::{Manifest, Resource};
-use tensorgate_artifact::scan::Verdict;
 use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_models::files::file_state::{is_same_or_absent, wait_for_next_tick};
 use tensorgate_models::files::{
-    Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, SIGNATURE, check_found,
-    path_beneath,
+    Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, SIGNATURE, SignedFile,
+    check_found, path_beneath,
 };
 use tensorgate_models::scan::messages::FileReport;
 use tensorgate_models::scan::supervisor::ScannerSupervisor;
 use tensorgate_policy::policy::{GIT_PREFIX, ModelArtifact};
 use tensorgate_policy::values::safe_text::printable;
 
+use crate::acceptance::{ScannedFile, accept};
 use crate::first_digests::FirstDigests;
-use crate::status::{Cause, Identity, Observation};
+use crate::status::{Accepted, Cause, Identity, Observation};
 use crate::trust::{Trusted, trust_file, trusted};
 
 /// Cores of this many are left to requests.
@@ -235,16 +235,24 @@ impl Checker {
         if !checked.differences.is_empty() {
             return Err(Cause::Files(checked.differences.to_string()));
         }
+        let mut accepted = Accepted::default();
         for file in found.signed() {
             let left = limit.saturating_sub(began.elapsed());
             if left.is_zero() {
                 return Err(Cause::Other(late()));
             }
-            self.scan(artifact, &found, file, left)?;
+            let report = self.scan(&found, file, left)?;
+            let scanned = ScannedFile {
+                location: &file.location,
+                sha256: sha256(&checked.signed, &file.path),
+                report: &report,
+            };
+            accept(artifact, &scanned, &mut accepted, now_unix_s())?;
         }
         Ok(Identity {
             digest: trusted.manifest.digest(),
             signer: trusted.signer.clone(),
+            accepted,
         })
     }
 
@@ -265,40 +273,20 @@ impl Checker {
         }
     }
 
+    /// Scans a file, which must still be the one that was compared.
     fn scan(
         &self,
-        artifact: &ModelArtifact,
         found: &FoundModel,
         file: &FoundFile,
         left: Duration,
-    ) -> Result<(), Cause> {
+    ) -> Result<FileReport, Cause> {
         let scanner = self
             .scanner
             .as_ref()
             .map_err(|cause| format!("its files cannot be scanned: {cause}"))?;
         let opened = found.open(file).map_err(|fault| fault.to_string())?;
         let name = file.location.rsplit('/').next().unwrap_or_default();
-        let report = scanner.scan(&opened, name, file.bytes(), left);
-        let path = printable(&file.location);
-        if report.verdict != Verdict::Safe {
-            let cause = format!("{path:?} is {}", described(&report));
-            return Err(if report.has_failed() {
-                Cause::Other(cause)
-            } else {
-                Cause::Files(cause)
-            });
-        }
-        let format = report.format.as_str();
-        let is_allowed = artifact
-            .formats()
-            .is_none_or(|formats| formats.iter().any(|allowed| allowed.name() == format));
-        if is_allowed {
-            Ok(())
-        } else {
-            Err(Cause::Files(format!(
-                "{path:?} has the format {format:?}, which is not among `formats`"
-            )))
-        }
+        Ok(scanner.scan(&opened, name, file.bytes(), left))
     }
 
     /// What a check has found about one of the versions that have these files. The digest of a
@@ -343,6 +331,12 @@ impl Checker {
     }
 }
 
+/// The digest that a file had when it was compared. `None` if it is signed in shards.
+fn sha256<'a>(signed: &'a [SignedFile], path: &str) -> Option<&'a [u8; 32]> {
+    let found = signed.binary_search_by(|file| file.path.as_str().cmp(path));
+    signed.get(found.ok()?)?.sha256.as_ref()
+}
+
 /// The time that the files of a model may take, of this many bytes.
 fn time_limit(bytes: u64) -> Duration {
     let more = Duration::from_secs(bytes.div_euclid(BYTES_PER_SECOND));
@@ -368,16 +362,6 @@ fn version_digest(manifest: &Manifest, version: &str) -> [u8; 32] {
         digest.update(file.sha256());
     }
     digest.finalize().into()
-}
-
-/// The verdict on a file, and the evidence that decides it.
-fn described(report: &FileReport) -> String {
-    let verdict = report.verdict.name();
-    let mut findings = report.findings.iter();
-    match findings.find(|finding| finding.verdict == report.verdict) {
-        Some(finding) => format!("{verdict}: {}: {}", finding.rule, finding.detail),
-        None => verdict.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@
 //! Files that changed may have been loaded meanwhile. So a version whose files are verified again
 //! also needs a load that began later (`load_state`).
 
+mod acceptance;
 mod check;
 mod check_turns;
 mod confirmations;
@@ -41,6 +42,6 @@ pub use first_digests::FirstDigests;
 pub use load_state::{AWAITING_LOAD, confirm_options};
 pub use registry::{Followed, ModelArtifacts};
 pub use servers::ModelServers;
-pub use status::{Cause, Identity, Observation, Status};
+pub use status::{Accepted, Cause, Identity, Observation, Status};
 pub use threads::Threads;
 pub use trust::trusted_files;

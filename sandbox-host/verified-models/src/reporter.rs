@@ -6,7 +6,9 @@ use std::time::SystemTime;
 
 use tensorgate_audit::Audit;
 use tensorgate_audit::record::{ArtifactAction, ArtifactKind, ArtifactRecord, Event};
+use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_policy::hex;
+use tensorgate_policy::time::DAY_S;
 use tensorgate_telemetry::labels::ModelReadyLabels;
 use tensorgate_telemetry::metrics::Metrics;
 
@@ -15,8 +17,10 @@ use crate::confirmations::Confirmation;
 use crate::endpoint_loads::Load;
 use crate::load_state::{LoadEffect, LoadEvent};
 use crate::registry::{Entry, ModelArtifacts};
-use crate::status::{Change, Identity, Observation, Status};
+use crate::status::{Accepted, Change, Identity, Observation, Status};
 
+/// How many days before its end an exception is a warning, as in `tensorgate check`.
+const FEW_DAYS: u64 = 14;
 /// The text of the alert about files that are the same again.
 const PUT_BACK: &str = "its files changed and were put back: its server may have loaded others";
 
@@ -134,7 +138,11 @@ impl Reporter {
             } => {
                 tracing::warn!(model, version, changed, "files of a model changed");
             }
-            Status::Verified(Identity { digest, signer }) => {
+            Status::Verified(Identity {
+                digest,
+                signer,
+                accepted,
+            }) => {
                 let digest = hex(digest);
                 tracing::info!(
                     model,
@@ -143,6 +151,7 @@ impl Reporter {
                     signer,
                     "files of a model are verified"
                 );
+                log_accepted(entry, accepted);
                 if change.is_alert {
                     self.count_rejection(entry);
                     let cause = PUT_BACK;
@@ -196,6 +205,12 @@ impl Reporter {
                 Status::Verified(_) if action == ArtifactAction::Rejected => {
                     record.with_detail(PUT_BACK)
                 }
+                Status::Verified(identity) if action == ArtifactAction::Scanned => {
+                    match identity.accepted.detail() {
+                        Some(accepted) => record.with_detail(&accepted),
+                        None => record,
+                    }
+                }
                 Status::Verified(_) | Status::Checking { changed: None } => match detail {
                     Some(detail) => record.with_detail(detail),
                     None => record,
@@ -216,6 +231,38 @@ impl Reporter {
             is_alert: false,
         };
         self.write(entry, &change, None);
+    }
+}
+
+/// Logs which files are served though they are not safe, and for how long.
+fn log_accepted(entry: &Entry, accepted: &Accepted) {
+    let Some(detail) = accepted.detail() else {
+        return;
+    };
+    let (model, version) = (entry.model.as_str(), entry.version.as_str());
+    let first = accepted.ends_first.as_ref();
+    let days_left = first.map(|first| {
+        first
+            .end_unix_s()
+            .saturating_sub(now_unix_s())
+            .div_euclid(DAY_S)
+    });
+    if days_left.is_some_and(|days| days < FEW_DAYS) {
+        tracing::warn!(
+            model,
+            version,
+            detail,
+            days_left,
+            "an exception for a file of a model ends soon: then the model is not ready"
+        );
+    } else {
+        tracing::info!(
+            model,
+            version,
+            detail,
+            days_left,
+            "files of a model are accepted though they are not safe"
+        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! The status of a model version's files, and how it changes.
 
 use tensorgate_audit::record::ArtifactAction;
+use tensorgate_policy::FileException;
 
 /// What verified files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +10,19 @@ pub struct Identity {
     pub digest: [u8; 32],
     /// The signer's name in the policy. `None` if the policy has the digest of the manifest.
     pub signer: Option<String>,
+    /// Their files that are not safe.
+    pub accepted: Accepted,
+}
+
+/// The files of a model that are not safe, and that the policy accepts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// Those with code of an allowed kind.
+    pub code: usize,
+    /// Those that an exception accepts.
+    pub excepted: usize,
+    /// The exception of one of them that ends first.
+    pub ends_first: Option<FileException>,
 }
 
 /// Why files are not verified.
@@ -18,6 +32,9 @@ pub enum Cause {
     Files(String),
     /// No manifest says what they must be. The check is repeated.
     Untrusted(String),
+    /// They are as they must be, and an exception for one of them has ended. The verdict stands
+    /// until they or the policy change.
+    Ended(String),
     /// Something else has failed, such as the scanner process. The check is repeated.
     Other(String),
 }
@@ -49,11 +66,41 @@ pub enum Observation {
     Failed(Cause),
 }
 
+impl Accepted {
+    /// Adds a file that an exception accepts.
+    pub(crate) fn add_excepted(&mut self, exception: &FileException) {
+        self.excepted = self.excepted.saturating_add(1);
+        let ends_later = |known: &FileException| exception.end_unix_s() >= known.end_unix_s();
+        if !self.ends_first.as_ref().is_some_and(ends_later) {
+            self.ends_first = Some(exception.clone());
+        }
+    }
+
+    /// Whether an exception that accepts one of them has ended at this time.
+    pub(crate) fn has_ended(&self, now_unix_s: u64) -> bool {
+        let has_expired = |first: &FileException| first.has_expired(now_unix_s);
+        self.ends_first.as_ref().is_some_and(has_expired)
+    }
+
+    /// What the audit log says of them. `None` if there are none.
+    pub(crate) fn detail(&self) -> Option<String> {
+        let excepted = self.ends_first.as_ref().map(|first| {
+            let (count, until) = (self.excepted, first.until());
+            format!("files accepted by exceptions: {count}, until {until} at least")
+        });
+        let code = (self.code > 0).then(|| format!("files with allowed code: {}", self.code));
+        let details: Vec<_> = excepted.into_iter().chain(code).collect();
+        (!details.is_empty()).then(|| details.join("; "))
+    }
+}
+
 impl Cause {
     /// The text for users.
     pub fn text(&self) -> &str {
         match self {
-            Self::Files(text) | Self::Untrusted(text) | Self::Other(text) => text,
+            Self::Files(text) | Self::Untrusted(text) | Self::Ended(text) | Self::Other(text) => {
+                text
+            }
         }
     }
 }
@@ -141,6 +188,7 @@ impl Change {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use ArtifactAction::{Loaded, Rejected, Scanned, Unloaded, Verified};
 
@@ -149,6 +197,7 @@ mod tests {
         let verified = Status::Verified(Identity {
             digest: [1; 32],
             signer: Some("release".to_owned()),
+            accepted: Accepted::default(),
         });
         let checking = Status::Checking { changed: None };
         let rejected = Status::Rejected(Cause::Files("no".to_owned()));
@@ -194,6 +243,24 @@ mod tests {
             };
             assert_eq!(change.actions(), actions, "{change:?}");
         }
+    }
+
+    #[test]
+    fn the_exception_that_ends_first_counts() {
+        let exception = |until: &str| FileException::new("known", until).unwrap();
+        let mut accepted = Accepted::default();
+        assert_eq!(accepted.detail(), None);
+        assert!(!accepted.has_ended(u64::MAX));
+        for until in ["2027-02-01", "2027-01-31", "2027-03-01"] {
+            accepted.add_excepted(&exception(until));
+        }
+        accepted.code = 2;
+        let end_unix_s = exception("2027-01-31").end_unix_s();
+        assert!(!accepted.has_ended(end_unix_s.saturating_sub(1)));
+        assert!(accepted.has_ended(end_unix_s));
+        let detail = "files accepted by exceptions: 3, until 2027-01-31 at least; \
+                      files with allowed code: 2";
+        assert_eq!(accepted.detail().as_deref(), Some(detail));
     }
 
     #[test]

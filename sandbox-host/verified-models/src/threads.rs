@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tensorgate_audit::Audit;
+use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_models::scan::supervisor::SCAN_WORKERS;
 use tensorgate_telemetry::metrics::Metrics;
 
@@ -270,6 +271,19 @@ impl Work {
         }
         if let Some(path) = looked.change_since(known) {
             self.apply(entry, &Observation::Changed(path));
+            return false;
+        }
+        if let Status::Verified(identity) = status
+            && identity.accepted.has_ended(now_unix_s())
+        {
+            let (model, version) = (entry.model.as_str(), entry.version.as_str());
+            tracing::warn!(
+                model,
+                version,
+                "an exception for a file of a model has ended"
+            );
+            // The check says which. No file has changed, so no load is needed.
+            self.apply(entry, &Observation::Unreadable);
             return false;
         }
         if entry.is_unreadable() && !status.is_verified() {

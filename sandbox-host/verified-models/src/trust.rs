@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::model_signing::{
-    Certificate, MAX_BUNDLE_BYTES, Manifest, ModelKey, Pieces, Roots, Trust, Verified,
-    read_statement, verify,
+    Certificate, MAX_BUNDLE_BYTES, Manifest, ModelKey, Pieces, Requirements, Roots, Trust,
+    TrustedIdentity, TrustedRoot, Verified, read_statement, verify, verify_identity,
 };
 use tensorgate_base::files::regular_at_most;
 use tensorgate_base::unix_time::now_unix_s;
@@ -81,13 +81,25 @@ pub(crate) fn trusted(
                 signer: None,
             })
         }
-        ArtifactTrust::Signed { keys, .. } => {
+        ArtifactTrust::Signed {
+            keys,
+            subject,
+            not_before_unix_s,
+            ..
+        } => {
+            let required = Requirements {
+                subject: subject.as_deref(),
+                not_before_s: *not_before_unix_s,
+            };
             let mut causes = Vec::new();
             for (name, signer) in keys {
                 match verified(&bytes, signer, now_s) {
-                    Ok(Verified { manifest, .. }) => {
+                    Ok(verified) => {
+                        verified.require(&required).map_err(|unmet| {
+                            format!("the signature {shown} by {name:?} is not enough: {unmet}")
+                        })?;
                         return Ok(Trusted {
-                            manifest,
+                            manifest: verified.manifest,
                             signer: Some(name.clone()),
                         });
                     }
@@ -153,6 +165,22 @@ fn verified(bundle: &[u8], signer: &ModelSigner, now_s: u64) -> Result<Verified,
             let roots = Roots::new(certificates).map_err(|fault| fault.to_string())?;
             verify(bundle, Trust::Roots(&roots), now_s)
         }
+        ModelSigner::Identity {
+            identity,
+            provider,
+            trusted_root,
+        } => {
+            let root = TrustedRoot::read(trusted_root.as_bytes());
+            let trusted = TrustedIdentity {
+                root: root.map_err(|fault| format!("its trusted root {fault}"))?,
+                identity: identity.clone(),
+                provider: provider.clone(),
+            };
+            verify_identity(bundle, &trusted)
+        }
     };
     verified.map_err(|rejection| rejection.to_string())
 }
+
+#[cfg(test)]
+mod tests;

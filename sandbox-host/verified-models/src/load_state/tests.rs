@@ -3,11 +3,13 @@
 use LoadEffect::{Alert, Loaded, LoadedOthers, None as Nothing};
 
 use super::*;
+use crate::status::Accepted;
 
 fn identity(digest: u8) -> Identity {
     Identity {
         digest: [digest; 32],
         signer: Some("release".to_owned()),
+        accepted: Accepted::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use tensorgate_policy::validate::validate;
 
 use super::*;
 use crate::endpoint_loads::Load;
-use crate::status::Identity;
+use crate::status::{Accepted, Identity};
 
 /// A policy with two models that have files.
 fn policy() -> Policy {
@@ -43,6 +43,7 @@ fn passed() -> Observation {
     Observation::Passed(Identity {
         digest: [1; 32],
         signer: None,
+        accepted: Accepted::default(),
     })
 }
 

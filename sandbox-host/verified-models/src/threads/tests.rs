@@ -12,7 +12,7 @@ use crate::first_digests::FirstDigests;
 use crate::load_state::LoadEvent;
 use crate::reporter::labels;
 use crate::servers::ModelServers;
-use crate::status::Identity;
+use crate::status::{Accepted, Identity};
 
 /// A policy with a model whose files are at this path.
 fn policy(path: &str) -> Policy {
@@ -57,6 +57,7 @@ fn identity() -> Identity {
     Identity {
         digest: [1; 32],
         signer: None,
+        accepted: Accepted::default(),
     }
 }
 
