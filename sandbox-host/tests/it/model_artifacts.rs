@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_compact::{KeyPair, Seed};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::model_signing::{
     Exclusions, ModelSigningKey, Pieces, Rules, sign_with_key,
 };
@@ -20,6 +21,8 @@ use crate::support::{GENERATION, folder, policy, until};
 
 /// The seed of the signer's key.
 const SEED: [u8; 32] = [7; 32];
+/// When models are signed: on 2026-11-26.
+const SIGNED_S: u64 = 1_795_651_200;
 /// What comes before the seed in PKCS #8.
 const PKCS8: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
@@ -56,7 +59,8 @@ impl Model {
         let key = STANDARD.encode([&PKCS8[..], &SEED[..]].concat());
         let key = format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n");
         let key = ModelSigningKey::from_pem(&key).unwrap();
-        write(signature, sign_with_key(&hashed.manifest, &key).unwrap()).unwrap();
+        let manifest = hashed.manifest.signed_at(SIGNED_S);
+        write(signature, sign_with_key(&manifest, &key).unwrap()).unwrap();
     }
 }
 
@@ -257,6 +261,82 @@ async fn a_model_is_served_only_while_its_files_are_the_verified_ones() {
     assert_eq!(loaded["detail"], "a load was seen");
     let confirmed = |record: &&Value| record["detail"] == "confirmed by user 7";
     assert_eq!(records.iter().filter(confirmed).count(), 1);
+}
+
+/// The policy with these members of the artifact.
+fn with_members(uri: &str, members: &[(&str, Value)]) -> Value {
+    let mut policy = with_artifact(uri);
+    let artifact = &mut policy["models"]["vec"]["artifact"];
+    artifact.as_object_mut().unwrap().remove("formats");
+    for (name, value) in members {
+        artifact[*name] = value.clone();
+    }
+    policy
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_triton_python_model_is_ready_if_the_policy_accepts_its_files() {
+    let server = Backend::start(Act::Answer);
+    let there = folder();
+    let model = Model(there.join("root/models/vec"));
+    create_dir_all(model.0.join("7")).unwrap();
+    create_dir_all(there.join("run")).unwrap();
+    let pickle = b"\x80\x02cos\nsystem\nU\x02id\x85R.";
+    write(model.0.join("7/state.pkl"), pickle).unwrap();
+    write(
+        model.0.join("7/model.py"),
+        "class TritonPythonModel:\n    pass\n",
+    )
+    .unwrap();
+    let configuration = "backend: \"python\"\nmax_batch_size: 8\n";
+    write(model.0.join("config.pbtxt"), configuration).unwrap();
+    model.sign();
+
+    let digest: [u8; 32] = Sha256::digest(pickle).into();
+    let excepted = |until: &str| {
+        let sha256 = tensorgate_policy::hex(&digest);
+        json!([{"sha256": sha256, "reason": "read by hand", "until": until}])
+    };
+    let members = |subject: &str, not_before: &str, until: &str| {
+        let uri = server.uri();
+        let members = [
+            ("subject", json!(subject)),
+            ("not_before", json!(not_before)),
+            ("exceptions", excepted(until)),
+            ("allow", json!(["triton-python"])),
+        ];
+        with_members(&uri, &members)
+    };
+    let accepted = members("vec", "2026-11-26", "2999-12-31");
+    Spawned::bundle(&there, GENERATION, &accepted);
+    let mut host = Spawned::start(there.clone(), "best-effort");
+    host.line("tensorgate-host is ready");
+    host.comes_to(200).await;
+    let records = audited(&there);
+    let scanned = records.iter().find(|record| record["action"] == "scanned");
+    assert_eq!(
+        scanned.unwrap()["detail"],
+        "files accepted by exceptions: 1, until 2999-12-31 at least; files with allowed code: 2"
+    );
+
+    let cases = [
+        (members("cats", "2026-11-26", "2999-12-31"), "is not enough"),
+        (members("vec", "2026-11-27", "2999-12-31"), "is not enough"),
+        (
+            members("vec", "2026-11-26", "2020-01-01"),
+            "its exception (\"read by hand\") ended after 2020-01-01",
+        ),
+    ];
+    for (generation, (policy, cause)) in (1..).zip(&cases) {
+        Spawned::bundle(&there, &format!("{generation:016x}"), policy);
+        assert_eq!(host.reloaded(), "loaded");
+        rejected(&mut host, cause);
+    }
+    let uri = server.uri();
+    let without = with_members(&uri, &[("exceptions", excepted("2999-12-31"))]);
+    Spawned::bundle(&there, "00000000000000bb", &without);
+    assert_eq!(host.reloaded(), "loaded");
+    rejected(&mut host, "is executable: ");
 }
 
 /// The processes with an argument whose parent is the host.

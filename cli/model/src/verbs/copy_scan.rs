@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_models::files::SignedFile;
-use tensorgate_policy::{ModelFormat, hex};
+use tensorgate_models::scan::code_kinds::{allowed_kind, is_listed};
+use tensorgate_policy::{CodeKind, ModelFormat, hex};
 
 use super::report::{json_line, text};
 use super::scan_options::ScanOptions;
@@ -28,6 +29,8 @@ pub struct CopyScan<'a> {
     pub settings: &'a Settings,
     /// The formats that files may have; all if there are none.
     pub formats: &'a [ModelFormat],
+    /// The kinds of code that files may have.
+    pub allow: &'a [CodeKind],
 }
 
 /// What a scan found.
@@ -98,10 +101,12 @@ impl CopyScan<'_> {
             }
             return outcome.path;
         }
-        let format = outcome.report.format.as_str();
-        let is_listed =
-            self.formats.is_empty() || self.formats.iter().any(|it| it.name() == format);
-        if outcome.is_accepted() && is_listed {
+        let report = &outcome.report;
+        let name = outcome.path.file_name().and_then(|name| name.to_str());
+        let kind = allowed_kind(name.unwrap_or_default(), report, self.allow);
+        let format = report.format.as_str();
+        let is_listed = self.formats.is_empty() || is_listed(report, self.formats, kind);
+        if (outcome.is_accepted() || kind.is_some()) && is_listed {
             return outcome.path;
         }
         found.refused = found.refused.saturating_add(1);

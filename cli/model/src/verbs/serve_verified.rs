@@ -12,7 +12,7 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::clock::{present, today};
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_models::files::{Ignored, copy_folder, path_beneath};
-use tensorgate_policy::ModelFormat;
+use tensorgate_policy::{CodeKind, ModelFormat};
 
 use super::copy_scan::CopyScan;
 use super::inputs::{exclusions, options, shown, signature};
@@ -64,6 +64,11 @@ pub struct ServeVerified {
     /// all].
     #[arg(long, value_name = "FORMATS", value_delimiter = ',', value_parser = format)]
     formats: Vec<ModelFormat>,
+    /// Accept files with code of these kinds, with commas between them. The server runs this code:
+    /// trust whoever signs. `triton-python` is `*.py`, and a `config.pbtxt` that names the Python
+    /// backend; `torchscript` is TorchScript.
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = code_kind)]
+    allow: Vec<CodeKind>,
     #[command(flatten)]
     scan: ScanOptions,
 }
@@ -161,6 +166,7 @@ impl Run<'_> {
             options: &self.options.scan,
             settings: &self.settings,
             formats: &self.options.formats,
+            allow: &self.options.allow,
         };
         let until = scan.run(self.ui, files.len())?;
         Ok(Receipt::new(inputs, until, files))
@@ -170,6 +176,7 @@ impl Run<'_> {
     fn inputs(&self, bundle: &[u8]) -> Result<String, Failure> {
         let ServeVerified {
             formats,
+            allow,
             ignore_path,
             scan,
             ..
@@ -190,6 +197,9 @@ impl Run<'_> {
         }
         for format in formats {
             inputs.add("format", format.name().as_bytes());
+        }
+        for kind in allow {
+            inputs.add("allow", kind.name().as_bytes());
         }
         if let Some(max_bytes) = scan.max_bytes {
             inputs.add("max-bytes", &max_bytes.to_be_bytes());
@@ -334,6 +344,14 @@ fn name(text: &str) -> Result<String, String> {
 fn format(text: &str) -> Result<ModelFormat, String> {
     ModelFormat::from_name(text).ok_or_else(|| {
         let known = ModelFormat::ALL.map(ModelFormat::name).join(", ");
+        format!("expected one of: {known}")
+    })
+}
+
+/// A value of `--allow`.
+fn code_kind(text: &str) -> Result<CodeKind, String> {
+    CodeKind::from_name(text).ok_or_else(|| {
+        let known = CodeKind::ALL.map(CodeKind::name).join(", ");
         format!("expected one of: {known}")
     })
 }

@@ -67,16 +67,21 @@ impl Case {
     /// Signs the model with these weights.
     fn sign(&self, weights: &[u8]) {
         self.scratch.file("model/1/weights", weights);
-        let resources = ["README.md", "1/weights"].map(|path| {
+        self.sign_files(&["README.md", "1/weights"]);
+    }
+
+    /// Signs these files as they are.
+    fn sign_files(&self, paths: &[&str]) {
+        let resources = paths.iter().map(|path| {
             let bytes = std::fs::read(self.path("model").join(path)).unwrap();
-            Resource::file(path.to_owned(), sha256(&bytes))
+            Resource::file((*path).to_owned(), sha256(&bytes))
         });
         let rules = Rules {
             pieces: Pieces::Files,
             follow_links: false,
             exclusions: Exclusions::default(),
         };
-        let manifest = Manifest::new("model".to_owned(), rules, resources.to_vec()).unwrap();
+        let manifest = Manifest::new("model".to_owned(), rules, resources.collect()).unwrap();
         let key = ModelSigningKey::from_pem(PRIVATE_KEY).unwrap();
         let bundle = sign_with_key(&manifest, &key).unwrap();
         self.scratch.file("model/model.sig", bundle);
@@ -357,6 +362,35 @@ fn formats_are_a_list_of_what_is_allowed() {
     case.expect(&["--formats", "safetensors"], 1, refused);
     case.expect(&["--formats", "safetensors,text"], 0, "copied");
     case.expect(&["--formats", "safetensors,txt"], 2, "expected one of");
+}
+
+#[test]
+fn code_of_an_allowed_kind_is_accepted_and_no_other() {
+    let case = Case::new();
+    let sign = |program: &[u8]| {
+        case.scratch.file("model/1/model.py", program);
+        case.sign_files(&["README.md", "1/model.py", "1/weights"]);
+    };
+    sign(b"import os\n");
+    let allow = ["--allow", "triton-python"];
+    let with_formats = [&allow[..], &["--formats", "safetensors,text"]].concat();
+    case.expect(&[], 1, "1/model.py: EXECUTABLE (");
+    case.expect(
+        &["--allow", "triton-pyton"],
+        2,
+        "expected one of: triton-python",
+    );
+    case.expect(&["--allow", "torchscript"], 1, "a file is refused");
+    case.expect(&allow, 0, "copied, 3 files");
+    case.expect(&allow, 0, "unchanged");
+    case.expect(&with_formats, 0, "copied");
+    // What was accepted with the option helps no run without it.
+    case.expect(&[], 1, "a file is refused");
+    // A program of the machine, and a source that is also a pickle.
+    for program in [b"\x7fELF\x02\x01\x01\0".as_slice(), PICKLE] {
+        sign(program);
+        case.expect(&allow, 1, "a file is refused");
+    }
 }
 
 #[test]

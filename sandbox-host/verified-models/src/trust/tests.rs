@@ -42,14 +42,14 @@ fn policy(key: &Value, required: &Value) -> Policy {
         .0
 }
 
-/// Whether a bundle is trusted: `trusted`, or why not.
+/// What is said of a bundle: that it is accepted, or why not.
 fn judged(name: &str, bundle: &str, policy: &Policy) -> String {
     let file = std::env::temp_dir().join(format!("tg-trust-{name}-{}", std::process::id()));
     std::fs::write(&file, bundle).unwrap();
     let (_, _, artifact) = policy.artifacts().next().unwrap();
     let found = trusted(&file, artifact, SIGNED_S);
     std::fs::remove_file(&file).unwrap();
-    found.map_or_else(|cause| cause, |_| "trusted".to_owned())
+    found.map_or_else(|cause| cause, |_| "it is accepted".to_owned())
 }
 
 /// A signature over a model `digits`, with or without the time.
@@ -72,8 +72,8 @@ fn signed(signed_at_s: Option<u64>) -> String {
 fn a_signature_must_be_about_the_required_model_and_late_enough() {
     let key = json!({"public_key": data("keys/p256.pub")});
     for (required, signed_at_s, expected) in [
-        (json!({}), None, "trusted"),
-        (json!({"subject": "digits"}), None, "trusted"),
+        (json!({}), None, "it is accepted"),
+        (json!({"subject": "digits"}), None, "it is accepted"),
         // Another model of the same signer.
         (
             json!({"subject": "cats"}),
@@ -84,7 +84,7 @@ fn a_signature_must_be_about_the_required_model_and_late_enough() {
         (
             json!({"subject": "digits", "not_before": "2026-11-26"}),
             Some(SIGNED_S),
-            "trusted",
+            "it is accepted",
         ),
         // An older version.
         (
@@ -117,7 +117,7 @@ fn an_identity_is_trusted_if_its_provider_vouches_for_it() {
     let (identity, provider) = (&mock["identity"], &signed["provider"]);
     let other = json!("https://other.example.com");
     for (key, expected) in [
-        (key(identity, provider, root()), "trusted"),
+        (key(identity, provider, root()), "it is accepted"),
         (key(&other, provider, root()), "is of none of the signers"),
         (key(identity, &other, root()), "is of none of the signers"),
         (key(identity, provider, "{}".to_owned()), "its trusted root"),
@@ -132,7 +132,7 @@ fn an_identity_is_trusted_if_its_provider_vouches_for_it() {
     }
     // The log says when it was signed.
     let key = key(identity, provider, root());
-    for (day, expected) in [("2020-01-01", "trusted"), ("2100-01-01", "is not enough")] {
+    for (day, expected) in [("2020-01-01", "it is accepted"), ("2100-01-01", "is not enough")] {
         let required = json!({"subject": "model", "not_before": day});
         let policy = policy(&key, &required);
         let found = judged("day", &mock["bundle"].to_string(), &policy);
