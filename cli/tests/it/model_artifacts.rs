@@ -127,3 +127,51 @@ fn unusable_keys_and_manifests_are_faults_where_the_policy_names_them() {
         assert_eq!(ran.code, if severity == "error" { 2 } else { 0 }, "{file}");
     }
 }
+
+/// The same policy, in which an identity may sign the model `a`, with these exceptions.
+fn with_identity(trusted_root: &str, exceptions: &str) -> Scratch {
+    let scratch = scratch(&digest(MANIFEST));
+    let text = std::fs::read_to_string(scratch.path().join("gate.yaml")).unwrap();
+    let key = "keys:\n  ci: {identity: me@example.com, identity_provider: \"https://accounts.example.com\", trusted_root_file: root.json}\n";
+    let artifact = format!(
+        "signed_by: [release, ci], subject: a, not_before: 2026-11-01, allow: [torchscript], exceptions: [{exceptions}]"
+    );
+    let text = text
+        .replace("keys:\n", key)
+        .replace("signed_by: [release]", &artifact);
+    scratch.file("gate.yaml", text);
+    scratch.file("root.json", trusted_root);
+    scratch
+}
+
+#[test]
+fn an_identity_and_what_the_policy_accepts_are_checked() {
+    let root = tree().join("artifact/tests/data/oms/published/sigstore-trusted-root.json");
+    let root = std::fs::read_to_string(root).unwrap();
+    let exception = |byte: &str, until: &str| {
+        let sha256 = byte.repeat(32);
+        format!("{{sha256: \"{sha256}\", reason: known, until: {until}}}")
+    };
+    let exceptions = [exception("ab", "2026-01-31"), exception("cd", "2999-12-31")].join(", ");
+    let ran = check(&with_identity(&root, &exceptions));
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    for (path, text) in [
+        ("models.a.artifact.allow", "runs code that no scan follows"),
+        (
+            "models.a.artifact.exceptions[0].until",
+            "for the file abababababab… has ended",
+        ),
+    ] {
+        let mut lines = ran.stdout.lines();
+        let is_expected = |line: &str| line.contains(path) && line.contains(text);
+        assert!(lines.any(is_expected), "{path}: {}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains("exceptions[1]"), "{}", ran.stdout);
+    let ran = check(&with_identity("{}", &exceptions));
+    assert_eq!(ran.code, 2, "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout.contains("keys.ci.trusted_root"),
+        "{}",
+        ran.stdout
+    );
+}
