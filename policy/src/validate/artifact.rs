@@ -196,7 +196,7 @@ fn allowed_code(path: &Path, names: &[String]) -> Option<Vec<CodeKind>> {
         })
     });
     path.warn(
-        "the model's server runs code that no scan follows: whoever vouches for the files decides what it does",
+        "the model's server runs code that no scan follows: those who vouch for the files decide what it does",
         "remove it, unless those may run programs on the model's server",
     );
     distinct.and(kinds)

@@ -4,8 +4,8 @@
 
 use serde_json::json;
 use tensorgate_audit::recover::{Settings, recover};
-use tensorgate_policy::Policy;
 use tensorgate_policy::validate::validate;
+use tensorgate_policy::{FileException, Policy};
 
 use super::*;
 use crate::first_digests::FirstDigests;
@@ -322,6 +322,34 @@ fn a_look_that_fails_is_no_change() {
         assert_eq!(entry.is_served(), !is_swapped);
     }
     assert_eq!(rejections(&work, entry), 3, "two failed checks, one alert");
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+#[test]
+fn an_exception_that_ends_makes_its_model_unready_and_needs_no_load() {
+    let (folder, work) = work("exception-ends");
+    write_model(&folder);
+    let _followed = follow(&work.artifacts, &policy("models/a"));
+    let entries = work.artifacts.entries();
+    work.look_at(&entries);
+    let entry = entries.first().unwrap();
+    for (until, is_served) in [("2999-12-31", true), ("2020-01-31", false)] {
+        let mut identity = identity();
+        let exception = FileException::new("known", until).unwrap();
+        identity.accepted.add_excepted(&exception);
+        work.apply(entry, &Observation::Passed(identity));
+        assert!(entry.is_served());
+        work.look_at(&entries);
+        assert_eq!(entry.is_served(), is_served, "{until}");
+        assert!(entry.has_trusted_loads());
+    }
+    // The check finds the same. Only the policy or another file changes that.
+    assert!(entry.is_due(Instant::now()));
+    let ended = Cause::Ended("its exception ended".to_owned());
+    work.apply(entry, &Observation::Failed(ended));
+    let later = Instant::now().checked_add(Duration::from_secs(60)).unwrap();
+    assert!(!entry.is_due(later));
+    assert!(entry.has_trusted_loads());
     let _ = std::fs::remove_dir_all(&folder);
 }
 

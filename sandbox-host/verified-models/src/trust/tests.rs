@@ -132,7 +132,10 @@ fn an_identity_is_trusted_if_its_provider_vouches_for_it() {
     }
     // The log says when it was signed.
     let key = key(identity, provider, root());
-    for (day, expected) in [("2020-01-01", "it is accepted"), ("2100-01-01", "is not enough")] {
+    for (day, expected) in [
+        ("2020-01-01", "it is accepted"),
+        ("2100-01-01", "is not enough"),
+    ] {
         let required = json!({"subject": "model", "not_before": day});
         let policy = policy(&key, &required);
         let found = judged("day", &mock["bundle"].to_string(), &policy);

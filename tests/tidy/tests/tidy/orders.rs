@@ -40,6 +40,7 @@ const VERIFIED_MODELS: Crate = Crate {
         "retry",
         "first_digests",
         "trust",
+        "acceptance",
         "check",
         "confirmations",
         "check_turns",
