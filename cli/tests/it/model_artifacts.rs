@@ -157,10 +157,7 @@ fn an_identity_and_what_the_policy_accepts_are_checked() {
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     for (path, text) in [
         ("models.a.artifact.allow", "runs code that no scan follows"),
-        (
-            "models.a.artifact.exceptions[0].until",
-            "has ended",
-        ),
+        ("models.a.artifact.exceptions[0].until", "has ended"),
     ] {
         let mut lines = ran.stdout.lines();
         let is_expected = |line: &str| line.contains(path) && line.contains(text);

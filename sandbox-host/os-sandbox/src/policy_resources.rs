@@ -69,7 +69,7 @@ impl PolicyResources {
             groups: _,
             revoked: _,
             backends,
-            // Their files are part of a bundle, and the URLs of identities are compared, not called.
+            // Their files are part of a bundle. URLs of identities are compared, and not called.
             keys: _,
             handlers,
             lookups,

@@ -55,8 +55,8 @@ pub(crate) fn accept(
             return Err(refused(artifact, file, exception));
         }
     }
-    let formats = artifact.formats();
-    if !formats.is_none_or(|formats| is_listed(report, formats, kind)) {
+    let is_unlisted = |formats| !is_listed(report, formats, kind);
+    if artifact.formats().is_some_and(is_unlisted) {
         return Err(Cause::Files(format!(
             "{path:?} has the format {:?}, which is not among `formats`",
             report.format

@@ -70,8 +70,8 @@ impl Accepted {
     /// Adds a file that an exception accepts.
     pub(crate) fn add_excepted(&mut self, exception: &FileException) {
         self.excepted = self.excepted.saturating_add(1);
-        let ends_later = |known: &FileException| exception.end_unix_s() >= known.end_unix_s();
-        if !self.ends_first.as_ref().is_some_and(ends_later) {
+        let is_first = |known: &FileException| exception.end_unix_s() < known.end_unix_s();
+        if self.ends_first.as_ref().is_none_or(is_first) {
             self.ends_first = Some(exception.clone());
         }
     }

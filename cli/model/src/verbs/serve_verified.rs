@@ -64,9 +64,9 @@ pub struct ServeVerified {
     /// all].
     #[arg(long, value_name = "FORMATS", value_delimiter = ',', value_parser = format)]
     formats: Vec<ModelFormat>,
-    /// Accept files with code of these kinds, with commas between them. The server runs this code,
-    /// so trust those who sign. `triton-python` is `*.py`, and a `config.pbtxt` that names the Python
-    /// backend; `torchscript` is TorchScript.
+    /// Accept files with code of these kinds, with commas between them: `triton-python` (`*.py`,
+    /// and a `config.pbtxt` that names the Python backend) and `torchscript`. The server runs this
+    /// code, so trust those who sign.
     #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = code_kind)]
     allow: Vec<CodeKind>,
     #[command(flatten)]
