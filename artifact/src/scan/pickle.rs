@@ -18,6 +18,7 @@ mod machine;
 mod memo;
 mod opcodes;
 mod operation;
+mod script;
 mod stack;
 #[cfg(test)]
 mod tests;

@@ -109,22 +109,6 @@ pub(super) fn find(module: &str, name: &str) -> Option<Global> {
     }
 }
 
-/// The allowed global of this name in the pickles of a TorchScript program. Its own reader makes
-/// them: a class is one of the program, whose code is a finding of the file.
-pub(super) fn find_script(module: &str, name: &str) -> Option<Global> {
-    if module == "__torch__" || module.starts_with("__torch__.") {
-        return Some(Global::ScriptClass);
-    }
-    match (module, name) {
-        (
-            "torch.jit._pickle",
-            "build_boollist" | "build_doublelist" | "build_intlist" | "build_tensorlist",
-        ) => Some(Global::ScriptList),
-        ("torch.jit._pickle", "restore_type_tag") => Some(Global::ScriptType),
-        _ => None,
-    }
-}
-
 /// Types of plain values, as protocols before the one with an opcode for them write them.
 fn builtin(name: &str) -> Option<Global> {
     match name {

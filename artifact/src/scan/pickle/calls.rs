@@ -94,10 +94,6 @@ pub(super) fn call(global: Global, arguments: &[Value]) -> Option<Value> {
         (Global::Parameter, [Value::Tensor, grad, Value::OrderedDict]) => {
             grad.is_bool().then_some(Value::Tensor)
         }
-        (Global::ScriptList, [Value::List]) => Some(Value::Plain),
-        (Global::ScriptType, [value @ (Value::List | Value::Dict), Value::Text(_)]) => {
-            Some(value.clone())
-        }
         (Global::Size, [sizes]) => sizes.is_shape().then_some(Value::Plain),
         (Global::Device, [Value::Text(Some(_))] | [Value::Text(Some(_)), Value::Int(_)]) => {
             Some(Value::Plain)

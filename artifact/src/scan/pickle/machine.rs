@@ -7,16 +7,21 @@ use std::collections::BTreeMap;
 
 use super::super::finding::{Report, Verdict};
 <<<<<<< HEAD
+<<<<<<< HEAD
 use super::super::severity::Severity;
 use super::allowed::{Global, find};
 =======
 use super::allowed::{Global, find, find_script};
 >>>>>>> ccb34dc9 (scan: objects of a TorchScript program are no finding of their own)
+=======
+use super::allowed::{Global, find};
+>>>>>>> 28fbe3e4 (scan: what a TorchScript pickle may import has a file of its own)
 use super::calls::{Built, Storage, build, call, storage};
 use super::joblib::{self, Elements};
 use super::memo::Memo;
 use super::opcodes::Opcode;
 use super::operation::{Argument, HEAD_BYTES, Operation, Stop};
+use super::script;
 use super::stack::Stack;
 use super::value::{Gauge, Value};
 
@@ -320,8 +325,10 @@ impl Machine {
     }
 
     fn import(&mut self, offset: u64, module: &str, name: &str) -> Value {
-        let script = || find_script(module, name).filter(|_| self.is_script);
-        if let Some(global) = find(module, name).or_else(script) {
+        if let Some(global) = script::find(module, name).filter(|_| self.is_script) {
+            return Value::Global(global);
+        }
+        if let Some(global) = find(module, name) {
             return Value::Global(global);
         }
         let detail = format!("imports {module}.{name}, which is not known to be data");
@@ -338,7 +345,9 @@ impl Machine {
     /// Calls a value.
     fn call(&mut self, offset: u64, callable: &Value, arguments: Option<&[Value]>) -> Value {
         let result = match (callable, arguments) {
-            (Value::Global(global), Some(arguments)) => call(*global, arguments),
+            (Value::Global(global), Some(arguments)) => {
+                script::call(*global, arguments).or_else(|| call(*global, arguments))
+            }
             _ => None,
         };
         if let Some(result) = result {
