@@ -6,16 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::super::finding::{Report, Verdict};
-<<<<<<< HEAD
-<<<<<<< HEAD
 use super::super::severity::Severity;
 use super::allowed::{Global, find};
-=======
-use super::allowed::{Global, find, find_script};
->>>>>>> ccb34dc9 (scan: objects of a TorchScript program are no finding of their own)
-=======
-use super::allowed::{Global, find};
->>>>>>> 28fbe3e4 (scan: what a TorchScript pickle may import has a file of its own)
 use super::calls::{Built, Storage, build, call, storage};
 use super::joblib::{self, Elements};
 use super::memo::Memo;

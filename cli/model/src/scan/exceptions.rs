@@ -14,17 +14,9 @@ use tensorgate_policy::{FileException, Severity, hex, unhex};
 use tensorgate_policy_text::{Located, Span, parse, typed};
 
 /// The largest file of exceptions, bytes.
-<<<<<<< HEAD
 pub const MAX_FILE_BYTES: u64 = 4 << 20;
-/// The longest reason, characters.
-const MAX_REASON_CHARS: usize = 500;
-/// Hexadecimal digits of a digest.
-const DIGEST_CHARS: usize = 64;
-=======
-const MAX_FILE_BYTES: u64 = 4 << 20;
 /// Bytes of a digest.
 const DIGEST_BYTES: usize = 32;
->>>>>>> 753f0594 (policy: artifacts may allow code and files, and name identities)
 /// Bytes that are hashed together.
 const CHUNK_BYTES: usize = 1 << 20;
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::policy::{ArtifactTrust, ModelSigner};
 use crate::values::{CodeKind, ModelFormat};
+use alloc::vec;
 
 const PEM: &str = "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----\n";
 const ROOTS: &str = "-----BEGIN CERTIFICATE-----\nMCow\n-----END CERTIFICATE-----\n";
