@@ -96,6 +96,41 @@ const ENDINGS: [(&str, &[&str]); 37] = [
     ("zip", &["zip"]),
 ];
 
+/// Endings of weights that are known by their content, or that no scanner follows.
+const WEIGHTS: [&str; 13] = [
+    "bin",
+    "data",
+    "engine",
+    "model",
+    "msgpack",
+    "nemo",
+    "onnx_data",
+    "params",
+    "pdiparams",
+    "pdmodel",
+    "pdparams",
+    "plan",
+    "weights",
+];
+/// Beginning of the ending of weights in parts, such as `variables.data-00000-of-00001`.
+const WEIGHTS_PART: &str = "data-";
+/// Endings of archives, which often hold something else than a model.
+const ARCHIVES: [&str; 2] = ["gz", "zip"];
+
+/// Whether a file of this name, without folders, has the ending of a model or of its weights.
+pub fn is_model_name(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let Some((_, ending)) = name.rsplit_once('.') else {
+        return false;
+    };
+    let is_model = |formats: &[&str]| !formats.iter().any(|it| matches!(*it, "json" | "text"));
+    let mut endings = ENDINGS.iter();
+    WEIGHTS.contains(&ending)
+        || ending.starts_with(WEIGHTS_PART)
+        || (!ARCHIVES.contains(&ending)
+            && endings.any(|&(known, formats)| known == ending && is_model(formats)))
+}
+
 /// Scans a file. `name` is its name without folders.
 ///
 /// # Errors
@@ -406,6 +441,38 @@ mod tests {
         };
         assert_eq!(finding.rule, "program");
         assert_eq!(finding.detail, "elf, which a loader or an interpreter runs");
+    }
+
+    #[test]
+    fn names_of_models_and_weights_are_known() {
+        for name in [
+            "model.safetensors",
+            "pytorch_model.BIN",
+            "model.onnx",
+            "model.onnx.data",
+            "model.onnx_data",
+            "a.gguf",
+            "a.pt",
+            "checkpoint.pth.tar",
+            "saved_model.pb",
+            "variables.data-00000-of-00001",
+            "spiece.model",
+        ] {
+            assert!(is_model_name(name), "{name}");
+        }
+        for name in [
+            "bin",
+            "README.md",
+            "config.json",
+            "vocab.txt",
+            "model.sig",
+            "logs.tar.gz",
+            "notes.zip",
+            "model.safetensors.metadata",
+            "modeling.py",
+        ] {
+            assert!(!is_model_name(name), "{name}");
+        }
     }
 
     #[test]

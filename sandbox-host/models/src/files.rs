@@ -29,11 +29,9 @@ pub use found_model::FoundModel;
 use hash::{Digests, Settings, hash};
 pub use hash::{Options, Progress};
 use tree::Tree;
-pub use walk::{FoundFile, Ignored};
+pub use walk::{FoundFile, Ignored, SIGNATURE};
 use walk::{Scope, Walked, walk};
 
-/// The name of a signature in the folder of its model.
-pub const SIGNATURE: &str = "model.sig";
 /// The ending of a signature beside a model that is a single file.
 const SIGNATURE_ENDING: &str = ".sig";
 
@@ -56,6 +54,8 @@ pub struct Checked {
     pub signed: Vec<SignedFile>,
     /// What no signature covers. A folder ends with a slash, and stands for all in it.
     pub excluded: Vec<String>,
+    /// Those of them that are neither files of git, nor signatures, nor ignored by the caller.
+    pub uncovered: Vec<String>,
     /// How the model differs from what was signed.
     pub differences: Differences,
 }
@@ -140,6 +140,7 @@ pub fn check_found(
     Ok(Checked {
         signed: signed_files(found.signed(), whole),
         excluded: found.excluded().to_vec(),
+        uncovered: found.uncovered().to_vec(),
         differences: compare(manifest, resources),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use tensorgate_artifact::model_signing::SINGLE_FILE;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_models::files::SignedFile;
@@ -17,11 +18,11 @@ use crate::scan::run::{Progressed, run};
 use crate::scan::settings::Settings;
 use crate::scan::walk::root;
 
-/// Scans a copy.
+/// Scans a copy, or the signed files of a model.
 pub struct CopyScan<'a> {
-    /// The folder of the copy.
+    /// The folder of the copy, or of the model.
     pub copy: &'a Path,
-    /// Its files, sorted by path.
+    /// Its files, sorted by path. Others are passed over.
     pub signed: &'a [SignedFile],
     /// How files are read.
     pub options: &'a ScanOptions,
@@ -49,8 +50,22 @@ impl CopyScan<'_> {
     /// # Errors
     /// A file is refused, or was not scanned.
     pub fn run(&self, ui: &Ui, files: usize) -> Result<Option<String>, Failure> {
+        self.run_below(ui, &[self.copy.to_owned()], files)
+    }
+
+    /// The same for what is below these paths.
+    ///
+    /// # Errors
+    /// As for [`Self::run`].
+    pub fn run_below(
+        &self,
+        ui: &Ui,
+        paths: &[PathBuf],
+        files: usize,
+    ) -> Result<Option<String>, Failure> {
         let failed = |error: std::io::Error| Failure::Failed(format!("cannot scan: {error}"));
-        let roots = vec![root(self.copy).map_err(failed)?];
+        let roots = paths.iter().map(|path| root(path).map_err(failed));
+        let roots = roots.collect::<Result<Vec<_>, _>>()?;
         let scanners = self.options.scanners(ui)?;
         let mut found = Found::default();
         let mut progress = ProgressLine::new();
@@ -92,6 +107,9 @@ impl CopyScan<'_> {
         if let Ok(path) = outcome.path.strip_prefix(self.copy) {
             outcome.path = path.to_owned();
         }
+        if self.file(&outcome.path).is_none() {
+            return outcome.path;
+        }
         found.files = found.files.saturating_add(1);
         let exception = outcome.exception.as_ref().filter(|it| !it.has_expired);
         if let Some(exception) = exception {
@@ -129,10 +147,20 @@ impl CopyScan<'_> {
 
     /// The digest of a file, by which an exception accepts it. `None` if shards were hashed.
     fn sha256(&self, path: &Path) -> Option<[u8; 32]> {
+        self.file(path)?.sha256
+    }
+
+    /// The signed file at a path.
+    fn file(&self, path: &Path) -> Option<&SignedFile> {
+        if let [single] = self.signed
+            && single.path == SINGLE_FILE
+        {
+            return Some(single);
+        }
         let path = path.to_str()?;
         let found = self
             .signed
             .binary_search_by(|file| file.path.as_str().cmp(path));
-        self.signed.get(found.ok()?)?.sha256
+        self.signed.get(found.ok()?)
     }
 }

@@ -5,6 +5,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use tensorgate_artifact::model_signing::{Certificate, Exclusions, Pieces, Rules};
 use tensorgate_base::files::regular_at_most;
 use tensorgate_cli_common::Failure;
@@ -27,6 +28,10 @@ pub struct ModelToHash {
     /// Folder of the model, or its only file.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
+    /// Name of the model in the signature, which a verifier can require [default: the last component
+    /// of MODEL].
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    subject: Option<String>,
     /// Leave out this path, relative to the model's folder, with everything below it. The
     /// signature records that. Repeatable.
     #[arg(long, value_name = "PATH")]
@@ -39,7 +44,7 @@ pub struct ModelToHash {
     follow_links: bool,
     /// Files or shards that are hashed at the same time [default: one a core].
     #[arg(long, value_name = "N", value_parser = jobs)]
-    jobs: Option<NonZeroUsize>,
+    pub jobs: Option<NonZeroUsize>,
 }
 
 impl ModelToHash {
@@ -51,7 +56,10 @@ impl ModelToHash {
             follow_links: self.follow_links,
             exclusions: exclusions(paths)?,
         };
-        let name = name(&self.model)?;
+        let name = match &self.subject {
+            Some(subject) => subject.clone(),
+            None => name(&self.model)?,
+        };
         hash_folder(&self.model, name, rules, &options(self.jobs))
             .map_err(|fault| Failure::Input(format!("{}: {fault}", shown(&self.model))))
     }

@@ -14,7 +14,7 @@ use crate::scan::exceptions::Exceptions;
 use crate::scan::settings::Settings;
 
 /// Which files are accepted, and how they are read.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct ScanOptions {
     /// Accept files by digest: a list of {sha256, reason, until: YYYY-MM-DD} as YAML or JSON.
     #[arg(long, value_name = "FILE")]
@@ -41,6 +41,15 @@ enum Isolation {
 }
 
 impl ScanOptions {
+    /// The defaults with these exceptions and so many files at the same time.
+    pub fn of(exceptions: Option<PathBuf>, jobs: Option<NonZeroUsize>) -> Self {
+        Self {
+            exceptions,
+            jobs,
+            ..Self::default()
+        }
+    }
+
     /// Reads the exceptions.
     ///
     /// # Errors

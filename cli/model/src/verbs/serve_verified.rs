@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use tensorgate_artifact::model_signing::{Exclusions, MAX_BUNDLE_BYTES, Signer, Verified};
+use tensorgate_artifact::model_signing::{Exclusions, MAX_BUNDLE_BYTES, Verified};
 use tensorgate_base::files::regular_at_most;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::clock::{present, today};
@@ -17,6 +17,7 @@ use tensorgate_policy::{CodeKind, ModelFormat};
 use super::copy_scan::CopyScan;
 use super::inputs::{exclusions, options, shown, signature};
 use super::report::ascii;
+use super::required::{RequiredSignature, SignedAtLine, uncovered};
 use super::scan_options::ScanOptions;
 use super::signer_line::SignerLine;
 use super::trusted_signer::{Trusted, TrustedSigner};
@@ -56,8 +57,10 @@ pub struct ServeVerified {
     signature: Option<PathBuf>,
     #[command(flatten)]
     signer: TrustedSigner,
+    #[command(flatten)]
+    required: RequiredSignature,
     /// Accept that this path, relative to SRC, is not signed, with everything below it. It is not
-    /// copied. Signed files are compared and copied all the same. Repeatable.
+    /// copied. Other files that the signer left out are rejected, but for those of git. Signed files are compared and copied all the same. Repeatable.
     #[arg(long, value_name = "PATH")]
     ignore_path: Vec<String>,
     /// Formats that files may have, with commas between them, as `model scan` prints them [default:
@@ -82,6 +85,10 @@ struct ServedLine<'a> {
     files: usize,
     bytes: u64,
     signer: SignerLine<'a>,
+    /// The model's name in the signature.
+    subject: &'a str,
+    /// `null` if the signature has no time.
+    signed_at: Option<SignedAtLine>,
 }
 
 impl ServeVerified {
@@ -133,14 +140,16 @@ impl Run<'_> {
         // At each start, because certificates expire.
         let verified = (self.trusted.verify(&bundle, present()?))
             .map_err(|rejection| rejected(&self.signature, &rejection))?;
+        (verified.require(&self.options.required.requirements()))
+            .map_err(|unmet| rejected(&self.signature, &unmet))?;
         let inputs = self.inputs(&bundle)?;
         if let Some(receipt) = current.filter(|it| it.covers(&inputs, &today())) {
-            self.report(&receipt, &verified.signer, "unchanged");
+            self.report(&receipt, &verified, "unchanged");
             return Ok(());
         }
         let receipt = self.copy(&verified, inputs)?;
         self.store.publish(&receipt).map_err(Failure::Failed)?;
-        self.report(&receipt, &verified.signer, "copied");
+        self.report(&receipt, &verified, "copied");
         Ok(())
     }
 
@@ -158,6 +167,9 @@ impl Run<'_> {
             .map_err(|fault| rejected(source, &fault))?;
         if !checked.differences.is_empty() {
             return Err(rejected(source, &checked.differences));
+        }
+        if let Some(cause) = uncovered(&checked.uncovered) {
+            return Err(rejected(source, &cause));
         }
         let files = self.store.seal(&staging).map_err(Failure::Failed)?;
         let scan = CopyScan {
@@ -178,6 +190,7 @@ impl Run<'_> {
             formats,
             allow,
             ignore_path,
+            required,
             scan,
             ..
         } = self.options;
@@ -185,6 +198,12 @@ impl Run<'_> {
         inputs.add("version", env!("CARGO_PKG_VERSION").as_bytes());
         inputs.add("bundle", bundle);
         inputs.add("signer", self.trusted.text.as_bytes());
+        if let Some(subject) = &required.subject {
+            inputs.add("subject", subject.as_bytes());
+        }
+        if let Some(not_before_s) = required.not_before {
+            inputs.add("not-before", &not_before_s.to_be_bytes());
+        }
         if let Some(file) = &scan.exceptions {
             let exceptions = regular_at_most(file, MAX_EXCEPTIONS_BYTES).ok().flatten();
             let exceptions = exceptions.ok_or_else(|| {
@@ -229,8 +248,8 @@ impl Run<'_> {
     }
 
     /// Prints what is served.
-    fn report(&self, receipt: &Receipt, signer: &Signer, state: &'static str) {
-        let signer = SignerLine::new(signer);
+    fn report(&self, receipt: &Receipt, verified: &Verified, state: &'static str) {
+        let signer = SignerLine::new(&verified.signer);
         let model = shown(&self.store.model());
         let files = receipt.files.len();
         let bytes = receipt.files.iter().map(|file| file.bytes);
@@ -242,6 +261,8 @@ impl Run<'_> {
                 files,
                 bytes,
                 signer,
+                subject: &verified.subject,
+                signed_at: verified.signed_at.map(SignedAtLine::from),
             };
             if let Ok(line) = serde_json::to_string(&line) {
                 self.ui.line(&ascii(&line));

@@ -17,10 +17,11 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::clock::present;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::Ui;
-use tensorgate_models::files::{SignedFile, path_beneath};
+use tensorgate_models::files::{Hashed, SignedFile, path_beneath};
 
 use super::inputs::{ModelToHash, certificates, named, shown, signature};
 use super::report::ascii;
+use super::sign_scan::SignScan;
 
 /// The largest file with a private key, bytes.
 const MAX_KEY_BYTES: u64 = 16 << 10;
@@ -32,7 +33,8 @@ const MODE: u32 = 0o644;
 /// The signature is a file that `model verify` and the Python package `model-signing` verify.
 #[derive(Args)]
 #[command(
-    after_help = "Keys are on P-256, P-384 or P-521, or of Ed25519, which other tools do not read. `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out release.pem` makes one.\n\n\
+    after_help = "The signature records its time and the model's name, which `model verify` can require.\n\n\
+Keys are on P-256, P-384 or P-521, or of Ed25519, which other tools do not read. `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out release.pem` makes one.\n\n\
 The signature replaces no file but an earlier signature, or an empty file outside the model.\n\
 The signature itself, files of git at the top of the model and what --ignore-path names are not covered.\n\
 Exit codes: 0 signed, 1 the signature cannot be written, 2 invalid usage, key or model.\n\n\
@@ -51,13 +53,15 @@ pub struct Sign {
     /// beside a single file].
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
+    #[command(flatten)]
+    scan: SignScan,
 }
 
 /// Where the private key is.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct KeySource {
-    /// Private key, PKCS #8 in PEM, that only its owner may read.
+    /// Private key in PEM, `PRIVATE KEY` or `EC PRIVATE KEY`, that only its owner may read.
     #[arg(long, value_name = "FILE")]
     private_key: Option<PathBuf>,
     /// Environment variable that holds the private key, for pipelines.
@@ -75,6 +79,10 @@ struct Signed<'a> {
     key: String,
     files: usize,
     excluded: &'a [String],
+    /// When the signature says that it was made, Unix seconds.
+    signed_at_s: u64,
+    /// Whether each file was scanned.
+    scanned: bool,
 }
 
 impl Sign {
@@ -90,30 +98,41 @@ impl Sign {
             ));
         }
         let replaced = replaced(&signature, beneath.is_some())?;
-        let hashed = self.model.hash(beneath)?;
-        if replaced.is_some_and(|file| is_of_model(&file, &self.model.model, &hashed.files)) {
+        let before = self.scan.states(&self.model.model)?;
+        let Hashed {
+            manifest,
+            files,
+            excluded,
+        } = self.model.hash(beneath)?;
+        if replaced.is_some_and(|file| is_of_model(&file, &self.model.model, &files)) {
             return Err(Failure::Input(format!(
                 "{} is a file of the model: give --signature another file",
                 shown(&signature)
             )));
         }
-        let manifest = &hashed.manifest;
+        if let Some(before) = &before {
+            self.scan.run(ui, &self.model, &files, before)?;
+        }
+        let now_s = present()?;
+        let manifest = manifest.signed_at(now_s);
         let bundle = if chain.is_empty() {
-            sign_with_key(manifest, &key)
+            sign_with_key(&manifest, &key)
         } else {
-            sign_with_certificates(manifest, &key, chain, present()?)
+            sign_with_certificates(&manifest, &key, chain, now_s)
         };
         let bundle = bundle.map_err(|fault| Failure::Input(fault.to_string()))?;
         replace(&signature, &bundle, Mode::Exact(MODE)).map_err(|error| {
             Failure::Failed(format!("cannot write {}: {error}", shown(&signature)))
         })?;
-        let files = hashed.files.len();
+        let files = files.len();
         let signed = Signed {
             model: manifest.name(),
             signature: signature.to_string_lossy().into_owned(),
             key: key.public().fingerprint(),
             files,
-            excluded: &hashed.excluded,
+            excluded: &excluded,
+            signed_at_s: now_s,
+            scanned: self.scan.is_wanted(),
         };
         if ui.json {
             if let Ok(line) = serde_json::to_string(&signed) {
@@ -129,6 +148,9 @@ impl Sign {
         ));
         if !signed.excluded.is_empty() {
             ui.note(&format!("not covered: {}", named(signed.excluded)));
+        }
+        if !signed.scanned {
+            ui.note("note: sign does not scan: run `tensorgate model scan`, or sign with --scan");
         }
         Ok(())
     }

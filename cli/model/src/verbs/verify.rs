@@ -14,13 +14,14 @@ use tensorgate_base::files::regular_at_most;
 use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::clock::present;
-use tensorgate_cli_common::ui::Ui;
+use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_models::files::{Checked, Fault, Ignored, check_folder, path_beneath};
 use tensorgate_policy::hex;
 
 use super::inputs::{exclusions, named, options, shown, signature};
 use super::jobs;
 use super::report::ascii;
+use super::required::{RequiredSignature, SignedAtLine, uncovered};
 use super::signer_line::SignerLine;
 use super::trusted_signer::TrustedSigner;
 
@@ -43,6 +44,12 @@ pub struct Verify {
     signature: Option<PathBuf>,
     #[command(flatten)]
     signer: TrustedSigner,
+    #[command(flatten)]
+    required: RequiredSignature,
+    /// Reject a model with files that the signer left out, but for those of git, signatures and
+    /// what --ignore-path names.
+    #[arg(long)]
+    strict: bool,
     /// Accept that this path, relative to the model's folder, is not signed, with everything below
     /// it. Signed files are compared all the same. Repeatable.
     #[arg(long, value_name = "PATH")]
@@ -106,6 +113,11 @@ impl Verify {
                 return Ok(outcome);
             }
         };
+        if let Err(unmet) = verified.require(&self.required.requirements()) {
+            outcome.reason = Some(format!("{}: {unmet}", shown(&signature)));
+            outcome.verified = Some(verified);
+            return Ok(outcome);
+        }
         let options = options(self.jobs);
         let checked = check_folder(&self.model, &verified.manifest, &ignored, &options);
         outcome.verified = Some(verified);
@@ -113,6 +125,9 @@ impl Verify {
             Ok(checked) => {
                 let differences = &checked.differences;
                 outcome.reason = (!differences.is_empty()).then(|| differences.to_string());
+                if self.strict && outcome.reason.is_none() {
+                    outcome.reason = uncovered(&checked.uncovered);
+                }
                 outcome.checked = Some(checked);
                 Ok(outcome)
             }
@@ -142,8 +157,7 @@ impl Verify {
                 fingerprint,
                 logged_s,
             } => {
-                let logged = UNIX_EPOCH.checked_add(Duration::from_secs(*logged_s));
-                let logged = logged.map_or_else(|| logged_s.to_string(), rfc3339);
+                let logged = time(*logged_s);
                 format!(
                     "{identity:?} of {provider:?} before {logged}, with the certificate \
                      {fingerprint}"
@@ -154,6 +168,13 @@ impl Verify {
         ui.line(&format!(
             "{}: {verdict}, signed by {signer}",
             shown(&self.model)
+        ));
+        let signed_at = verified.signed_at.map_or_else(String::new, |it| {
+            format!(" at {} ({})", time(it.time_s), it.source.name())
+        });
+        ui.line(&format!(
+            "  signed as {:?}{signed_at}",
+            printable(&verified.subject)
         ));
         let files = checked.signed.len();
         let bytes = checked.signed.iter().map(|file| file.bytes);
@@ -167,6 +188,12 @@ impl Verify {
             ));
         }
     }
+}
+
+/// A time in seconds since 1970 for people.
+fn time(seconds: u64) -> String {
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    time.map_or_else(|| seconds.to_string(), rfc3339)
 }
 
 /// The bundle of a signature. `None` if it is too large.
@@ -189,9 +216,15 @@ struct Line<'a> {
     reason: Option<&'a str>,
     /// Who has signed, whether or not the files are the signed ones.
     signer: Option<SignerLine<'a>>,
+    /// The model's name in the signature.
+    subject: Option<&'a str>,
+    /// `null` if the signature has no time.
+    signed_at: Option<SignedAtLine>,
     /// The files to load, of a model that is verified.
     files: Vec<FileLine<'a>>,
     excluded: &'a [String],
+    /// Those of `excluded` that --strict rejects.
+    uncovered: &'a [String],
     differences: Vec<DifferenceLine<'a>>,
     /// With those that are too many to list.
     difference_count: usize,
@@ -226,7 +259,10 @@ impl<'a> Line<'a> {
             bytes: file.bytes,
             sha256: file.sha256.as_ref().map(|digest| hex(digest)),
         });
+        let subject = verified.as_ref().map(|it| it.subject.as_str());
+        let signed_at = verified.as_ref().and_then(|it| it.signed_at);
         let excluded = checked.as_ref().map(|checked| checked.excluded.as_slice());
+        let uncovered = checked.as_ref().map(|checked| checked.uncovered.as_slice());
         let differences = checked.as_ref().map(|checked| &checked.differences);
         Self {
             verdict: if reason.is_none() {
@@ -236,8 +272,11 @@ impl<'a> Line<'a> {
             },
             reason: reason.as_deref(),
             signer,
+            subject,
+            signed_at: signed_at.map(SignedAtLine::from),
             files: files.collect(),
             excluded: excluded.unwrap_or_default(),
+            uncovered: uncovered.unwrap_or_default(),
             differences: differences.map_or_else(Vec::new, difference_lines),
             difference_count: differences.map_or(0, |differences| differences.count),
         }

@@ -343,6 +343,36 @@ fn an_ignored_path_may_be_unsigned_and_is_not_copied() {
 }
 
 #[test]
+fn a_signature_must_be_about_the_required_model_and_cover_all_files() {
+    let case = Case::new();
+    case.expect(&["--subject", "model"], 0, "copied");
+    case.expect(&["--subject", "model"], 0, "unchanged");
+    let other = "is about the model \"model\", and \"other\" is required";
+    case.expect(&["--subject", "other"], 1, other);
+    let timeless = "does not say when it was made";
+    case.expect(&["--not-before", "1970-01-01"], 1, timeless);
+    // What was served stays.
+    assert!(case.weights().is_some());
+    let key = case.scratch.file("key.pem", PRIVATE_KEY);
+    mode(&key, 0o600);
+    std::fs::create_dir(case.path("model/logs")).unwrap();
+    case.scratch.file("model/logs/today.txt", "x");
+    let sign = [
+        "sign",
+        "model",
+        "--private-key",
+        "key.pem",
+        "--ignore-path",
+        "logs",
+    ];
+    expect(&run_in(case.scratch.path(), &sign), 0, "not covered: logs/");
+    case.expect(&[], 1, "the signature leaves out logs/");
+    let ignored = ["--ignore-path", "logs", "--not-before", "2026-01-01"];
+    case.expect(&ignored, 0, "copied");
+    case.expect(&["--ignore-path", "logs"], 0, "copied");
+}
+
+#[test]
 fn a_model_that_was_changed_is_replaced_or_removed() {
     let case = Case::new();
     case.expect(&[], 0, "copied");

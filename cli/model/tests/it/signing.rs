@@ -70,6 +70,20 @@ fn reject(scratch: &Scratch, line: &str, reason: &str) {
     assert_eq!(ran.stdout, "", "{line}");
 }
 
+/// What `model/model.sig` is about, without the time.
+fn statement(scratch: &Scratch) -> Value {
+    use base64::Engine as _;
+
+    let bundle = std::fs::read(scratch.path().join("model/model.sig")).unwrap();
+    let bundle: Value = serde_json::from_slice(&bundle).unwrap();
+    let payload = bundle["dsseEnvelope"]["payload"].as_str().unwrap();
+    let engine = base64::engine::general_purpose::STANDARD;
+    let mut statement: Value = serde_json::from_slice(&engine.decode(payload).unwrap()).unwrap();
+    let subject = statement["subject"][0].as_object_mut().unwrap();
+    assert!(subject.remove("annotations").is_some());
+    statement
+}
+
 const SIGN: &str = "sign model --private-key p256.pem";
 const VERIFY: &str = "verify model --key p256.pub";
 
@@ -97,7 +111,10 @@ fn a_signed_model_is_verified() {
         verified.stdout
     );
     let line = succeed(&scratch, &format!("{VERIFY} --json")).stdout;
-    let line: Value = serde_json::from_str(&line).unwrap();
+    let mut line: Value = serde_json::from_str(&line).unwrap();
+    let signed_at = line["signed_at"].take();
+    assert_eq!(signed_at["source"], "statement");
+    assert!(signed_at["time_s"].as_u64() > Some(1_795_564_800));
     let digest = |content: &str| -> String {
         let digest = Sha256::digest(content);
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -108,12 +125,13 @@ fn a_signed_model_is_verified() {
         json!({
             "verdict": "verified", "reason": null,
             "signer": {"kind": "key", "fingerprint": digest(&pem)},
+            "subject": "model", "signed_at": null,
             "files": [
                 {"path": "a-b", "bytes": 5, "sha256": digest("hello")},
                 {"path": "a/b", "bytes": 1, "sha256": digest("y")},
                 {"path": "empty", "bytes": 0, "sha256": digest("")},
             ],
-            "excluded": ["model.sig"], "differences": [], "difference_count": 0,
+            "excluded": ["model.sig"], "uncovered": [], "differences": [], "difference_count": 0,
         })
     );
 }
@@ -283,10 +301,10 @@ fn what_is_not_covered_is_named() {
     let verified = succeed(&scratch, VERIFY);
     let line = "  not covered by the signature: .gitignore, cache/, model.sig\n";
     assert!(verified.stdout.ends_with(line), "{}", verified.stdout);
-    // A second signature is the same, because it does not cover itself.
-    let first = std::fs::read(folder.join("model.sig")).unwrap();
+    // A second signature is about the same, because it does not cover itself.
+    let first = statement(&scratch);
     succeed(&scratch, &format!("{SIGN} {options}"));
-    assert_eq!(std::fs::read(folder.join("model.sig")).unwrap(), first);
+    assert_eq!(statement(&scratch), first);
     // A verifier accepts further paths, but no other content of a signed file.
     write(folder.join("notes"), "n").unwrap();
     reject(&scratch, VERIFY, "\"notes\" is not signed");
@@ -344,12 +362,152 @@ fn shards_and_single_files_are_signed() {
     let signed = succeed(&scratch, "sign model/a/b --private-key p256.pem");
     assert_eq!(signed.stdout, "model/a/b.sig\n");
     succeed(&scratch, "verify model/a/b --key p256.pub");
+    // The reference knows a single file by this name alone.
+    let listed = succeed(&scratch, "manifest model/a/b").stdout;
+    assert!(listed.contains(r#""resources":[{"name":".""#), "{listed}");
+    write(scratch.path().join("model/a/b"), "z").unwrap();
+    reject(
+        &scratch,
+        "verify model/a/b --key p256.pub",
+        "has other content",
+    );
+}
+
+#[test]
+fn another_model_or_an_older_one_of_the_signer_is_rejected() {
+    let scratch = scratch();
+    succeed(&scratch, &format!("{SIGN} --subject digits"));
+    succeed(
+        &scratch,
+        &format!("{VERIFY} --subject digits --not-before 2026-01-01"),
+    );
+    let other = format!("{VERIFY} --subject model");
+    reject(
+        &scratch,
+        &other,
+        "is about the model \"digits\", and \"model\" is required",
+    );
+    let early = format!("{VERIFY} --not-before 9999-12-31");
+    reject(
+        &scratch,
+        &early,
+        "and a signature from 9999-12-31T00:00:00Z on is required",
+    );
+    // The reference records no time.
+    let timeless = format!("{VERIFY} --signature p256.sig --not-before 1970-01-01");
+    reject(&scratch, &timeless, "does not say when it was made");
+    let ran = model(&scratch, &format!("{timeless} --json"));
+    let line: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((ran.code, &line["verdict"]), (1, &json!("rejected")));
+    assert_eq!(line["signed_at"], Value::Null);
+    for (line, text) in [
+        ("--not-before 2026-02-30", "YYYY-MM-DD"),
+        ("--not-before 2026-02-03T00:00:00Z", "YYYY-MM-DD"),
+        ("--not-before yesterday", "YYYY-MM-DD"),
+        ("--subject ", "value"),
+    ] {
+        let ran = model(&scratch, &format!("{VERIFY} {line}"));
+        assert_eq!(ran.code, 2, "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains(text), "{line}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn files_that_are_left_out_are_reported_or_rejected() {
+    let scratch = scratch();
+    let folder = scratch.path().join("model");
+    create_dir(folder.join("cache")).unwrap();
+    write(folder.join("cache/x"), "1").unwrap();
+    succeed(&scratch, &format!("{SIGN} --ignore-path cache"));
+    succeed(&scratch, VERIFY);
+    let strict = format!("{VERIFY} --strict");
+    reject(&scratch, &strict, "the signature leaves out cache/");
+    succeed(&scratch, &format!("{strict} --ignore-path cache"));
+    let ran = model(&scratch, &format!("{strict} --json"));
+    let line: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((ran.code, &line["uncovered"]), (1, &json!(["cache/"])));
+    // Weights are never left out, by whomever.
+    write(folder.join("cache/model.safetensors"), "1").unwrap();
+    let left_out = "\"cache/model.safetensors\" is left out of the signature";
+    reject(&scratch, VERIFY, left_out);
+    reject(&scratch, &format!("{VERIFY} --ignore-path cache"), left_out);
+    let ran = model(&scratch, &format!("{SIGN} --ignore-path cache"));
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains(left_out), "{}", ran.stderr);
+}
+
+#[test]
+fn names_that_some_systems_take_for_one_are_not_signed() {
+    let scratch = scratch();
+    let folder = scratch.path().join("model");
+    for name in ["A-B", "caf\u{e9}"] {
+        write(folder.join(name), "x").unwrap();
+    }
+    let ran = model(&scratch, SIGN);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("\"a-b\" has a name"), "{}", ran.stderr);
+    remove_file(folder.join("A-B")).unwrap();
+    succeed(&scratch, SIGN);
+    write(folder.join("cafe\u{301}"), "x").unwrap();
+    let ran = model(&scratch, SIGN);
+    assert!(ran.stderr.contains("the form of Unicode"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_key_as_the_reference_makes_it_signs() {
+    let scratch = scratch();
+    for name in ["p256-sec1.pem", "p256-encrypted.pem"] {
+        let key = std::fs::read(data("keys").join(name)).unwrap();
+        set_permissions(scratch.file(name, key), Permissions::from_mode(0o600)).unwrap();
+    }
+    succeed(&scratch, "sign model --private-key p256-sec1.pem");
+    succeed(&scratch, VERIFY);
+    let ran = model(&scratch, "sign model --private-key p256-encrypted.pem");
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("is encrypted"), "{}", ran.stderr);
+}
+
+#[test]
+fn sign_says_that_it_does_not_scan_or_scans() {
+    let scratch = scratch();
+    let folder = scratch.path().join("model");
+    let signed = succeed(&scratch, SIGN);
+    assert!(
+        signed.stderr.contains("sign does not scan"),
+        "{}",
+        signed.stderr
+    );
+    remove_file(folder.join("model.sig")).unwrap();
+    // No format is known by these names.
+    let ran = model(&scratch, &format!("{SIGN} --scan"));
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("3 files are refused"), "{}", ran.stderr);
+    assert!(!folder.join("model.sig").exists());
+    for name in ["a-b", "a/b", "empty"] {
+        remove_file(folder.join(name)).unwrap();
+    }
+    write(folder.join("README.md"), "# A model\n").unwrap();
+    write(folder.join("a/notes.txt"), "x\n").unwrap();
+    create_dir(folder.join("cache")).unwrap();
+    write(folder.join("cache/x.py"), "import os\n").unwrap();
+    // What is not signed is not scanned.
+    let signed = succeed(&scratch, &format!("{SIGN} --scan --ignore-path cache"));
+    assert!(
+        !signed.stderr.contains("does not scan"),
+        "{}",
+        signed.stderr
+    );
+    succeed(
+        &scratch,
+        "sign model/README.md --private-key p256.pem --scan",
+    );
+    let ran = model(&scratch, &format!("{SIGN} --scan"));
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("cache/x.py"), "{}", ran.stderr);
 }
 
 #[test]
 fn the_manifest_is_what_is_signed() {
-    use base64::Engine as _;
-
     let scratch = scratch();
     let printed = succeed(&scratch, "manifest model --ignore-path empty").stdout;
     succeed(
@@ -359,12 +517,11 @@ fn the_manifest_is_what_is_signed() {
     let written = std::fs::read_to_string(scratch.path().join("manifest.json")).unwrap();
     assert_eq!(printed, written);
     succeed(&scratch, &format!("{SIGN} --ignore-path empty"));
-    let bundle = std::fs::read(scratch.path().join("model/model.sig")).unwrap();
-    let bundle: Value = serde_json::from_slice(&bundle).unwrap();
-    let payload = bundle["dsseEnvelope"]["payload"].as_str().unwrap();
-    let engine = base64::engine::general_purpose::STANDARD;
-    let payload = engine.decode(payload).unwrap();
-    assert_eq!(printed.trim_end().as_bytes(), payload);
+    let printed: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(printed, statement(&scratch));
+    let named = succeed(&scratch, "manifest model --subject digits").stdout;
+    let named: Value = serde_json::from_str(&named).unwrap();
+    assert_eq!(named["subject"][0]["name"], "digits");
 }
 
 #[test]

@@ -63,6 +63,13 @@ pub enum Fault {
     /// More files and folders than are visited.
     #[error("the model's folder has more than {MAX_NAMES} files and folders")]
     Names,
+    /// A file of a model that is left out, so that nothing is known about it.
+    #[error(
+        "{:?} is left out of the signature, and its name is that of a model's file, which a server \
+         could load: sign it, or move it out of the folder",
+        printable(.0)
+    )]
+    LeftOut(String),
     /// More files or shards than a manifest can hold.
     #[error(
         "the model has more than {MAX_RESOURCES} files or shards, which no signature holds: leave \

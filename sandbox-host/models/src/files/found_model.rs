@@ -4,13 +4,13 @@ use std::fs::File;
 use std::path::Path;
 
 use rustix::fs::fstat;
-use tensorgate_artifact::model_signing::Manifest;
+use tensorgate_artifact::model_signing::{Exclusions, Manifest};
 
 use super::fault::Fault;
 use super::file_state::is_same;
 use super::open_folder::FILE;
 use super::tree::Tree;
-use super::walk::{FoundFile, Ignored, Scope, Walked, walk};
+use super::walk::{FoundFile, Ignored, SIGNATURE, Scope, Walked, walk};
 
 /// A model whose files were found by the rules of a manifest. None of them is opened yet.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub struct FoundModel {
     signed: Vec<FoundFile>,
     unsigned: Vec<FoundFile>,
     excluded: Vec<String>,
+    uncovered: Vec<String>,
 }
 
 impl FoundModel {
@@ -30,10 +31,16 @@ impl FoundModel {
         let tree = Tree::open(root, manifest.rules().follow_links)?;
         let Walked { files, excluded } = walk(&tree, Scope::Signed { manifest, ignored })?;
         let (signed, unsigned) = files.into_iter().partition(|file| file.is_signed);
+        let files_of_git = Exclusions::default();
+        let is_uncovered = |path: &&String| {
+            let path = path.strip_suffix('/').unwrap_or(path);
+            !files_of_git.covers(path) && !ignored.covers(path) && path != SIGNATURE
+        };
         Ok(Self {
             tree,
             signed,
             unsigned,
+            uncovered: excluded.iter().filter(is_uncovered).cloned().collect(),
             excluded,
         })
     }
@@ -55,6 +62,12 @@ impl FoundModel {
     /// What the manifest leaves out. A folder ends with a slash.
     pub fn excluded(&self) -> &[String] {
         &self.excluded
+    }
+
+    /// What the manifest leaves out and the caller does not: neither files of git nor signatures. A
+    /// server could load it, and nothing is known about it.
+    pub fn uncovered(&self) -> &[String] {
+        &self.uncovered
     }
 
     /// Opens a file, which must still be the one that was found.

@@ -292,7 +292,7 @@ fn a_model_may_be_a_single_file() {
     let folder = model();
     let path = folder.path().join("a-b");
     let manifest = of_files(&path);
-    assert_eq!(names(&manifest), ["a-b"]);
+    assert_eq!(names(&manifest), ["."]);
     assert!(checked(&path, &manifest).unwrap().differences.is_empty());
     assert!(
         !checked(&folder.path().join("empty"), &manifest)
@@ -408,4 +408,72 @@ fn a_copy_follows_no_link() {
         assert!(!outside.path().join("a/b").exists());
         assert!(!outside.path().join("a-b").exists());
     }
+}
+
+#[test]
+fn a_models_file_that_is_left_out_is_a_fault() {
+    let folder = model();
+    let root = folder.path();
+    create_dir_all(root.join("cache/below")).unwrap();
+    create_dir_all(root.join(".git/lfs")).unwrap();
+    write(root.join("cache/below/notes.txt"), "x").unwrap();
+    write(root.join(".git/lfs/a.safetensors"), "x").unwrap();
+    let manifest = hashed(root, rules(Pieces::Files, false, &["cache"])).unwrap();
+    let manifest = manifest.manifest;
+    assert!(checked(root, &manifest).unwrap().differences.is_empty());
+    for file in [
+        "cache/below/pytorch_model.BIN",
+        "cache/variables.data-00000-of-00001",
+        "cache/weights.safetensors",
+    ] {
+        write(root.join(file), "x").unwrap();
+        for fault in [
+            checked(root, &manifest).unwrap_err(),
+            hashed(root, rules(Pieces::Files, false, &["cache"])).unwrap_err(),
+        ] {
+            assert!(
+                matches!(&fault, Fault::LeftOut(path) if path == file),
+                "{fault}"
+            );
+        }
+        remove_file(root.join(file)).unwrap();
+    }
+    // One that the caller leaves out.
+    write(root.join("more.onnx"), "x").unwrap();
+    let ignored = Ignored {
+        paths: Exclusions::new(["more.onnx".to_owned()]).unwrap(),
+        bundle: None,
+    };
+    let fault = check_folder(root, &manifest, &ignored, &options()).unwrap_err();
+    assert!(matches!(fault, Fault::LeftOut(_)), "{fault}");
+    // The signature may have any name.
+    let ignored = Ignored {
+        paths: Exclusions::default(),
+        bundle: Some("more.onnx".to_owned()),
+    };
+    check_folder(root, &manifest, &ignored, &options()).unwrap();
+}
+
+#[test]
+fn what_the_signer_leaves_out_is_uncovered_unless_the_caller_does() {
+    let folder = model();
+    let root = folder.path();
+    create_dir(root.join("cache")).unwrap();
+    for file in ["cache/x", "model.sig", "digits.sig", ".gitignore"] {
+        write(root.join(file), "x").unwrap();
+    }
+    let left_out = ["cache", "model.sig", "digits.sig"];
+    let manifest = hashed(root, rules(Pieces::Files, false, &left_out)).unwrap();
+    let uncovered = |ignored: &[&str]| {
+        let ignored = Ignored {
+            paths: rules(Pieces::Files, false, ignored).exclusions,
+            bundle: Some("digits.sig".to_owned()),
+        };
+        let checked = check_folder(root, &manifest.manifest, &ignored, &options()).unwrap();
+        assert_eq!(checked.excluded.len(), 4);
+        checked.uncovered
+    };
+    assert_eq!(uncovered(&[]), ["cache/"]);
+    assert!(uncovered(&["cache"]).is_empty());
+    assert_eq!(uncovered(&["cache/x"]), ["cache/"]);
 }

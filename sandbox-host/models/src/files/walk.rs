@@ -1,14 +1,23 @@
 //! Finds the files of a model, by the rules of its signature.
 
 use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{FileType, OFlags, Stat, fstat};
-use tensorgate_artifact::model_signing::{Exclusions, FileClass, Manifest, Pieces, Rules};
+use rustix::io::Errno;
+use tensorgate_artifact::model_signing::{
+    Exclusions, FileClass, Manifest, Pieces, Rules, SINGLE_FILE,
+};
+use tensorgate_artifact::scan::detect::is_model_name;
 
 use super::fault::Fault;
-use super::open_folder::{FOLDER, FolderWalk, MAX_DEPTH, MAX_NAMES, file_type, look};
+use super::open_folder::{FOLDER, FolderWalk, MAX_DEPTH, MAX_NAMES, file_type, look, open_folder};
 use super::tree::Tree;
+
+/// The name of a signature in the folder of its model.
+pub const SIGNATURE: &str = "model.sig";
 
 /// Files that are no part of a signed model, although the signature does not leave them out.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +28,12 @@ pub struct Ignored {
     pub bundle: Option<String>,
 }
 
+/// The folder in which git keeps what it stores. No server loads a model from there.
+const GIT_FOLDER: &str = ".git";
+
 impl Ignored {
-    fn covers(&self, path: &str) -> bool {
+    /// Whether a path need not be signed.
+    pub(super) fn covers(&self, path: &str) -> bool {
         self.paths.covers(path) || self.bundle.as_deref() == Some(path)
     }
 }
@@ -59,6 +72,14 @@ impl Scope<'_> {
         }
     }
 
+    /// Whether a path is that of the signature, whatever its name.
+    fn is_signature(&self, path: &str) -> bool {
+        match self {
+            Self::ToSign(_) => false,
+            Self::Signed { ignored, .. } => ignored.bundle.as_deref() == Some(path),
+        }
+    }
+
     /// An empty file has no shards, so that no signature in shards covers it.
     fn has_pieces(&self, stat: &Stat) -> bool {
         let rules = match self {
@@ -71,7 +92,8 @@ impl Scope<'_> {
     /// The path of a model that is a single file.
     fn single_file_path<'n>(&self, name: &'n str) -> &'n str {
         match self {
-            Self::ToSign(_) => name,
+            // The specification says its name. `model-signing` reads only this.
+            Self::ToSign(_) => SINGLE_FILE,
             Self::Signed { manifest, .. } => manifest.single_file_path(name),
         }
     }
@@ -112,6 +134,8 @@ struct Level {
     state: Stat,
     /// Its path, empty at the top.
     path: String,
+    /// Whether it is left out. Only names that a model's file has are looked for in it.
+    is_left_out: bool,
 }
 
 /// A walk below the opened folder.
@@ -159,11 +183,52 @@ impl Walk<'_> {
     fn folder(&mut self) -> Result<(), Fault> {
         self.enter(String::new())?;
         while let Some((folder, level, name)) = self.levels.next_name() {
+            if level.is_left_out {
+                // No manifest has these paths, so they need not be UTF-8.
+                let path = join(&name.to_string_lossy(), &level.path);
+                self.visit_left_out(&folder, &name, path)?;
+                continue;
+            }
             let path = text(&name, &level.path)?;
             let stat = self.look(&folder, &name, &path)?;
             self.visit(path, stat)?;
         }
         Ok(())
+    }
+
+    /// Visits what has a name in a folder that is left out. Such a folder may change meanwhile, and
+    /// what may not be read in it is not searched.
+    fn visit_left_out(
+        &mut self,
+        folder: &Arc<OwnedFd>,
+        name: &OsStr,
+        path: String,
+    ) -> Result<(), Fault> {
+        let follows_links = self.tree.follows_links();
+        let is_folder = match look(folder, name) {
+            Ok(stat) => file_type(&stat) == FileType::Directory,
+            Err(Errno::ACCESS | Errno::NOENT) => false,
+            Err(error) => return Err(Fault::at(&path, error, follows_links)),
+        };
+        if !is_folder {
+            return refuse_model(&path);
+        }
+        match open_folder(folder, name) {
+            Ok(opened) => self.enter_opened(opened, path, true),
+            Err(Errno::ACCESS | Errno::NOENT) => Ok(()),
+            Err(error) => Err(Fault::at(&path, error, follows_links)),
+        }
+    }
+
+    /// Enters a folder that is left out. One that may not be read is not searched.
+    fn enter_left_out(&mut self, path: String) -> Result<(), Fault> {
+        match self.tree.descend(&path, FOLDER) {
+            Ok(folder) => self.enter_opened(folder, path, true),
+            Err(Fault::Unreadable { cause, .. }) if cause.kind() == ErrorKind::PermissionDenied => {
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        }
     }
 
     fn visit(&mut self, path: String, stat: Stat) -> Result<(), Fault> {
@@ -172,6 +237,9 @@ impl Walk<'_> {
         }
         let class = self.scope.class(&path);
         if class == FileClass::Excluded {
+            if !self.scope.is_signature(&path) {
+                refuse_model(&path)?;
+            }
             self.walked.excluded.push(path);
             return Ok(());
         }
@@ -188,7 +256,10 @@ impl Walk<'_> {
     fn enter_unless_skipped(&mut self, path: String) -> Result<(), Fault> {
         if self.scope.skips_folder(&path) {
             self.walked.excluded.push(format!("{path}/"));
-            return Ok(());
+            if path == GIT_FOLDER {
+                return Ok(());
+            }
+            return self.enter_left_out(path);
         }
         self.enter(path)
     }
@@ -230,6 +301,16 @@ impl Walk<'_> {
     fn enter(&mut self, path: String) -> Result<(), Fault> {
         let location = if path.is_empty() { "." } else { &path };
         let folder = self.tree.descend(location, FOLDER)?;
+        self.enter_opened(folder, path, false)
+    }
+
+    /// Makes an opened folder the next level.
+    fn enter_opened(
+        &mut self,
+        folder: OwnedFd,
+        path: String,
+        is_left_out: bool,
+    ) -> Result<(), Fault> {
         let follows_links = self.tree.follows_links();
         let fault = |error| Fault::at(&path, error, follows_links);
         let state = fstat(&folder).map_err(fault)?;
@@ -242,6 +323,7 @@ impl Walk<'_> {
         let level = Level {
             state,
             path: path.clone(),
+            is_left_out,
         };
         let entered = self.levels.enter(folder, level, &mut self.names_left);
         entered.map_err(|entered| Fault::not_entered(&path, entered, fault))
@@ -250,12 +332,24 @@ impl Walk<'_> {
 
 /// The path of a name in a folder.
 fn text(name: &OsStr, folder: &str) -> Result<String, Fault> {
-    let join = |name: &str| match folder {
+    match name.to_str() {
+        Some(name) => Ok(join(name, folder)),
+        None => Err(Fault::Name(join(&name.to_string_lossy(), folder))),
+    }
+}
+
+fn join(name: &str, folder: &str) -> String {
+    match folder {
         "" => name.to_owned(),
         folder => format!("{folder}/{name}"),
-    };
-    match name.to_str() {
-        Some(name) => Ok(join(name)),
-        None => Err(Fault::Name(join(&name.to_string_lossy()))),
     }
+}
+
+/// Refuses a file that is left out if its name is that of a model's file.
+fn refuse_model(path: &str) -> Result<(), Fault> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    if is_model_name(name) {
+        return Err(Fault::LeftOut(path.to_owned()));
+    }
+    Ok(())
 }
