@@ -60,7 +60,7 @@
 //! `docs/reference/model-signing.md` lists the differences.
 //!
 //! Its modules, from bottom to top: `json`, `time`, `path`, `names`, `manifest`, `comparison`,
-//! `statement`, `keys`, `certificate`, `chain`, `log_entry`, `bundle`, `sigstore`, `requirements`,
+//! `statement`, `keys`, `certificate`, `chain`, `log_entry`, `bundle`, `requirements`, `sigstore`,
 //! `verify`, `sign`. Each refers to those before it.
 
 mod bundle;
@@ -93,7 +93,8 @@ pub use path::{Exclusions, PathFault, SINGLE_FILE};
 pub use requirements::{Requirements, SignedAt, TimeSource, Unmet};
 pub use sign::{SignFault, sign_with_certificates, sign_with_key};
 pub use sigstore::{
-    IdentityFault, MAX_TRUSTED_ROOT_BYTES, TrustedIdentity, TrustedRoot, TrustedRootFault,
+    IdentityFault, MAX_TRUSTED_ROOT_BYTES, TimeStampFault, TrustedIdentity, TrustedRoot,
+    TrustedRootFault,
 };
 pub use statement::{StatementFault, read_statement, write_statement};
 pub use time::day_start_s;

@@ -23,6 +23,8 @@ const MAX_CERTIFICATES: usize = 16;
 const MAX_SIGNATURES: usize = 2;
 /// As [`MAX_SIGNATURES`], of entries of a transparency log.
 const MAX_LOG_ENTRIES: usize = 2;
+/// Maximum time stamps of a bundle.
+const MAX_TIME_STAMPS: usize = 8;
 /// Maximum size of a signature, in characters of base64. The largest is that of P-521.
 const MAX_SIGNATURE_CHARS: usize = 256;
 
@@ -91,6 +93,8 @@ pub(super) enum Material {
 pub(super) struct IdentityMaterial {
     pub(super) certificate: Certificate,
     pub(super) entry: LogEntry,
+    /// Responses of time stamp authorities (RFC 3161).
+    pub(super) time_stamps: Vec<Vec<u8>>,
 }
 
 /// A bundle that was read, not verified.
@@ -121,8 +125,25 @@ struct MaterialText {
     certificate: Option<CertificateText>,
     #[serde(default)]
     tlog_entries: Option<LogEntries>,
-    #[serde(default, skip_serializing)]
-    timestamp_verification_data: Option<IgnoredAny>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timestamp_verification_data: Option<TimeStamps>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TimeStamps {
+    #[serde(
+        rename = "rfc3161Timestamps",
+        default,
+        deserialize_with = "at_most::<MAX_TIME_STAMPS, _, _>"
+    )]
+    list: Vec<TimeStampText>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct TimeStampText {
+    signed_timestamp: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -259,6 +280,12 @@ impl Bundle {
                 material.tlog_entries = Some(LogEntries {
                     list: vec![identity.entry.clone()],
                 });
+                let list = identity.time_stamps.iter().map(|stamp| TimeStampText {
+                    signed_timestamp: STANDARD.encode(stamp),
+                });
+                material.timestamp_verification_data = Some(TimeStamps {
+                    list: list.collect(),
+                });
             }
         }
         let bundle = BundleText {
@@ -289,7 +316,10 @@ impl MaterialText {
         let material = match (public_key, x509_certificate_chain, certificate) {
             (Some(key), None, None) => key.read()?,
             (None, Some(chain), None) => chain.read()?,
-            (None, None, Some(certificate)) => return identity(&certificate, tlog_entries),
+            (None, None, Some(certificate)) => {
+                let time_stamps = timestamp_verification_data.unwrap_or_default();
+                return identity(&certificate, tlog_entries, &time_stamps);
+            }
             _ => return Err(BundleFault::Material),
         };
         let has_entries = tlog_entries.is_some_and(|entries| !entries.list.is_empty());
@@ -326,17 +356,22 @@ impl CertificateText {
     }
 }
 
-/// The material of a signature by an identity. The log says when it was made, so timestamps of
-/// others are not read.
+/// The material of a signature by an identity.
 fn identity(
     certificate: &CertificateText,
     entries: Option<LogEntries>,
+    TimeStamps { list }: &TimeStamps,
 ) -> Result<Material, BundleFault> {
     let entries = entries.map_or_else(Vec::new, |entries| entries.list);
     let [entry] = <[LogEntry; 1]>::try_from(entries).map_err(|_| BundleFault::IdentityEntry)?;
     Ok(Material::Identity(Box::new(IdentityMaterial {
         certificate: certificate.read(1)?,
         entry,
+        time_stamps: list
+            .iter()
+            .map(|stamp| base64(&stamp.signed_timestamp))
+            .collect::<Option<_>>()
+            .ok_or(BundleFault::Base64("time stamp"))?,
     })))
 }
 

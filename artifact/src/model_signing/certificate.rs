@@ -14,8 +14,19 @@ use super::keys::ModelKey;
 use extensions::{ExtensionFault, Extensions};
 use signature::{Algorithm, SubjectKey};
 
+pub(super) use signature::Hash;
+
 mod extensions;
 mod signature;
+
+/// What a chain of certificates is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Signatures of models.
+    Models,
+    /// Time stamps.
+    TimeStamps,
+}
 
 /// Maximum size of a certificate, in bytes. Usual ones have one or two thousand.
 const MAX_CERTIFICATE_BYTES: usize = 16 << 10;
@@ -155,10 +166,16 @@ impl Certificate {
         self.extensions.signs_models()
     }
 
-    /// Whether it may sign certificates of a chain that ends in a model's signature, with this
-    /// many authorities below it.
-    pub(super) fn signs_certificates(&self, authorities_below: usize) -> bool {
-        self.extensions.signs_certificates(authorities_below)
+    /// Whether it stamps times and does nothing else.
+    pub(super) fn stamps_times(&self) -> bool {
+        self.extensions.stamps_times()
+    }
+
+    /// Whether it may sign certificates of a chain for this purpose, with this many authorities
+    /// below it.
+    pub(super) fn signs_certificates(&self, purpose: Purpose, authorities_below: usize) -> bool {
+        self.extensions
+            .signs_certificates(purpose, authorities_below)
     }
 
     /// Whether it is the certificate of an authority, or names the right to sign certificates.
@@ -202,6 +219,19 @@ impl Certificate {
     pub(super) fn has_signed(&self, other: &Self) -> bool {
         self.key
             .verifies(other.algorithm, &other.signed, &other.signature)
+    }
+
+    /// Whether this certificate's key has signed a message, with the algorithm of this identifier
+    /// and this hash.
+    pub(super) fn has_signed_message(
+        &self,
+        algorithm: &[u8],
+        hash: Hash,
+        message: &[u8],
+        signature: &[u8],
+    ) -> bool {
+        Algorithm::find_with_hash(algorithm, hash)
+            .is_some_and(|algorithm| self.key.verifies(algorithm, message, signature))
     }
 }
 

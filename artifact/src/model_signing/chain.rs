@@ -1,6 +1,6 @@
 //! Certificate chains: whether a signing certificate leads to a trusted root at a point in time.
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, Purpose};
 use super::time::rfc3339;
 
 /// Maximum authorities between a signing certificate and a root.
@@ -38,6 +38,12 @@ pub enum ChainFault {
          the extended key usage `codeSigning`"
     )]
     Usage(String),
+    /// It may not stamp times.
+    #[error(
+        "the certificate {0:?} may not stamp times: it needs the critical extended key usage \
+         `timeStamping` alone"
+    )]
+    StampUsage(String),
     /// Its key cannot sign models.
     #[error("the certificate {0:?} has an RSA key, which signs no models")]
     Key(String),
@@ -82,15 +88,41 @@ impl Roots {
     ) -> Result<&'c Certificate, ChainFault> {
         let (signer, others) = chain.split_first().ok_or(ChainFault::Empty)?;
         check_signer(signer, now_s)?;
+        self.check_chain(signer, others, Purpose::Models, now_s)?;
+        Ok(signer)
+    }
+
+    /// Checks that a certificate stamps times, was valid at this time and leads to a root through
+    /// certificates that were valid at this time.
+    pub(super) fn check_time_stamper(
+        &self,
+        signer: &Certificate,
+        time_s: u64,
+    ) -> Result<(), ChainFault> {
+        check_time(signer, time_s)?;
+        if !signer.stamps_times() {
+            return Err(ChainFault::StampUsage(signer.name()));
+        }
+        self.check_chain(signer, &[], Purpose::TimeStamps, time_s)
+    }
+
+    fn check_chain(
+        &self,
+        signer: &Certificate,
+        others: &[Certificate],
+        purpose: Purpose,
+        now_s: u64,
+    ) -> Result<(), ChainFault> {
         let mut search = Search {
             roots: &self.roots,
             authorities: others.iter().chain(&self.authorities).collect(),
+            purpose,
             now_s,
             checks_left: MAX_CHECKS,
             cause: None,
         };
         if search.leads_to_root(signer, 0) {
-            return Ok(signer);
+            return Ok(());
         }
         let untrusted = || ChainFault::Untrusted(signer.name());
         Err(search.cause.unwrap_or_else(untrusted))
@@ -127,6 +159,7 @@ fn check_time(certificate: &Certificate, now_s: u64) -> Result<(), ChainFault> {
 struct Search<'a> {
     roots: &'a [Certificate],
     authorities: Vec<&'a Certificate>,
+    purpose: Purpose,
     now_s: u64,
     checks_left: usize,
     /// Why the first certificate with the name of an issuer was not one.
@@ -178,7 +211,7 @@ impl Search<'_> {
         }
         let fault = match check_time(issuer, self.now_s) {
             Err(fault) => fault,
-            Ok(()) if issuer.signs_certificates(authorities_below) => return true,
+            Ok(()) if issuer.signs_certificates(self.purpose, authorities_below) => return true,
             Ok(()) => ChainFault::Authority(issuer.name()),
         };
         if self.cause.is_none() {

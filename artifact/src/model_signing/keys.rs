@@ -186,6 +186,11 @@ impl ModelKey {
         matches!(self.key, Public::Ed25519(_))
     }
 
+    /// The 32 octets of an Ed25519 key.
+    pub(super) fn ed25519(&self) -> Option<&[u8]> {
+        self.der.strip_prefix(&PUBLIC).filter(|_| self.is_ed25519())
+    }
+
     /// Verifies an ECDSA signature in DER over a hash. Ed25519 signs no hash.
     pub(super) fn verifies_hash(&self, hash: &[u8], signature: &[u8]) -> bool {
         match &self.key {

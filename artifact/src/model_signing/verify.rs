@@ -81,7 +81,8 @@ pub enum Signer {
         provider: String,
         /// SHA-256 of its certificate in hex digits.
         fingerprint: String,
-        /// When a log took the signature in, in seconds since 1970.
+        /// When a log took the signature in, or a time stamp authority had it, in seconds since
+        /// 1970.
         logged_s: u64,
     },
 }
@@ -170,7 +171,7 @@ pub fn verify(bundle: &[u8], trust: Trust<'_>, now_s: u64) -> Result<Verified, R
 }
 
 /// Verifies a bundle of a Sigstore identity. Certificates must be valid when the log took the
-/// signature in.
+/// signature in, and at the times of its time stamps.
 ///
 /// It is apart from [`verify`], so that programs that need no identities do not link it.
 ///
@@ -191,7 +192,7 @@ pub fn verify_identity(bundle: &[u8], trusted: &TrustedIdentity) -> Result<Verif
             });
         }
     };
-    let logged_s = trusted.check(&material, &payload, &signature)?;
+    let signed_at = trusted.check(&material, &payload, &signature)?;
     let key = material.certificate.model_key();
     if !key.is_some_and(|key| key.verifies(&pae(&payload), &signature)) {
         return Err(Rejection::Signature);
@@ -200,14 +201,10 @@ pub fn verify_identity(bundle: &[u8], trusted: &TrustedIdentity) -> Result<Verif
         identity: trusted.identity.clone(),
         provider: trusted.provider.clone(),
         fingerprint: material.certificate.fingerprint(),
-        logged_s,
+        logged_s: signed_at.time_s,
     };
     let manifest = read_statement(&payload)?;
-    let logged_at = SignedAt {
-        time_s: logged_s,
-        source: TimeSource::Log,
-    };
-    Ok(Verified::new(manifest, signer, Some(logged_at)))
+    Ok(Verified::new(manifest, signer, Some(signed_at)))
 }
 
 fn method(material: &Material) -> &'static str {

@@ -1,5 +1,6 @@
 //! Extensions of a certificate (RFC 5280, 4.2): what its key may be used for.
 
+use super::Purpose;
 use tensorgate_policy::values::der::{
     BIT_STRING, BOOLEAN, Der, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE, element,
 };
@@ -15,8 +16,13 @@ const ANY_USAGE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
 /// `id-kp-codeSigning`, 1.3.6.1.5.5.7.3.3.
 const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
 
-/// First octet of a key usage: signatures over data, and over certificates.
+/// `id-kp-timeStamping`, 1.3.6.1.5.5.7.3.8.
+const TIME_STAMPING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x08];
+
+/// First octet of a key usage: signatures over data, the same as a commitment, and over
+/// certificates.
 const DIGITAL_SIGNATURE: u8 = 0x80;
+const COMMITMENT: u8 = 0x40;
 const CERTIFICATE_SIGN: u8 = 0x04;
 
 /// Why extensions are not accepted.
@@ -37,14 +43,30 @@ pub(super) struct Extensions {
     /// First octet of the key usage.
     key_usage: Option<u8>,
     /// Whether the extended usages, if there are any, have code signing.
-    code_signing: Option<CodeSigning>,
+    code_signing: Option<Usage>,
+    /// The same for time stamps.
+    time_stamping: Option<Usage>,
+    /// Whether there is one extended usage alone, and it is critical.
+    has_one_critical_usage: bool,
 }
 
+/// Whether an extended usage is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CodeSigning {
+enum Usage {
     Named,
     Any,
     No,
+}
+
+impl Usage {
+    /// The same after a further usage.
+    fn after(self, found: &[u8], wanted: &[u8]) -> Self {
+        match found {
+            found if found == wanted => Self::Named,
+            ANY_USAGE if self == Self::No => Self::Any,
+            _ => self,
+        }
+    }
 }
 
 impl Extensions {
@@ -62,7 +84,7 @@ impl Extensions {
             let known = match id {
                 BASIC_CONSTRAINTS => extensions.basic_constraints(value),
                 KEY_USAGE => extensions.key_usage(value),
-                EXTENDED_USAGE => extensions.extended_usage(value),
+                EXTENDED_USAGE => extensions.extended_usage(value, is_critical),
                 // Names mean nothing in a chain. Those of an identity are read where it is checked.
                 ALTERNATIVE_NAMES => Some(()),
                 NAME_CONSTRAINTS => return Err(ExtensionFault::Unsupported),
@@ -78,7 +100,16 @@ impl Extensions {
     pub(super) fn signs_models(&self) -> bool {
         self.key_usage
             .is_some_and(|usage| usage & DIGITAL_SIGNATURE != 0)
-            && self.code_signing == Some(CodeSigning::Named)
+            && self.code_signing == Some(Usage::Named)
+    }
+
+    /// Whether times may be stamped, and nothing else may be done (RFC 3161, 2.3).
+    pub(super) fn stamps_times(&self) -> bool {
+        let may_sign = |usage: u8| usage & (DIGITAL_SIGNATURE | COMMITMENT) != 0;
+        self.has_one_critical_usage
+            && self.time_stamping == Some(Usage::Named)
+            && self.key_usage.is_none_or(may_sign)
+            && !self.is_of_authority()
     }
 
     /// Whether an authority is named, or the right to sign certificates.
@@ -89,8 +120,12 @@ impl Extensions {
                 .is_some_and(|usage| usage & CERTIFICATE_SIGN != 0)
     }
 
-    /// Whether certificates may be signed, with this many authorities below, for code signing.
-    pub(super) fn signs_certificates(&self, authorities_below: usize) -> bool {
+    /// Whether certificates may be signed, with this many authorities below, for this purpose.
+    pub(super) fn signs_certificates(&self, purpose: Purpose, authorities_below: usize) -> bool {
+        let usage = match purpose {
+            Purpose::Models => self.code_signing,
+            Purpose::TimeStamps => self.time_stamping,
+        };
         self.is_authority
             && self
                 .path_length
@@ -98,7 +133,7 @@ impl Extensions {
             && self
                 .key_usage
                 .is_none_or(|usage| usage & CERTIFICATE_SIGN != 0)
-            && self.code_signing != Some(CodeSigning::No)
+            && usage != Some(Usage::No)
     }
 
     fn basic_constraints(&mut self, value: &[u8]) -> Option<()> {
@@ -125,17 +160,19 @@ impl Extensions {
         bits.end()
     }
 
-    fn extended_usage(&mut self, value: &[u8]) -> Option<()> {
+    fn extended_usage(&mut self, value: &[u8], is_critical: bool) -> Option<()> {
         let mut usages = Der::only(value)?;
-        let mut found = CodeSigning::No;
+        let (mut code_signing, mut time_stamping) = (Usage::No, Usage::No);
+        let mut count = 0_usize;
         while !usages.is_empty() {
-            found = match usages.take(OBJECT_ID)? {
-                CODE_SIGNING => CodeSigning::Named,
-                ANY_USAGE if found == CodeSigning::No => CodeSigning::Any,
-                _ => found,
-            };
+            let found = usages.take(OBJECT_ID)?;
+            code_signing = code_signing.after(found, CODE_SIGNING);
+            time_stamping = time_stamping.after(found, TIME_STAMPING);
+            count = count.saturating_add(1);
         }
-        self.code_signing = Some(found);
+        self.code_signing = Some(code_signing);
+        self.time_stamping = Some(time_stamping);
+        self.has_one_critical_usage = is_critical && count == 1;
         Some(())
     }
 }

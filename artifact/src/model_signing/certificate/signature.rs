@@ -16,8 +16,9 @@ const RSA_KEY: [u8; 13] = [
 /// The exponent 65537, which all usual keys have.
 const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 
+/// SHA-2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hash {
+pub(in crate::model_signing) enum Hash {
     Sha256,
     Sha384,
     Sha512,
@@ -66,8 +67,25 @@ const ALGORITHMS: [(&[u8], Algorithm); 7] = [
     (&[0x06, 3, 0x2b, 0x65, 0x70], Algorithm::Ed25519),
 ];
 
+/// Start of the identifiers of SHA-2 (RFC 5754), before the last octet.
+const SHA2: [u8; 10] = [0x06, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2];
+/// Parameters that an identifier may have.
+const NULL: [u8; 2] = [5, 0];
+
 impl Hash {
-    fn of(self, bytes: &[u8]) -> Vec<u8> {
+    /// The hash with this identifier.
+    pub(in crate::model_signing) fn find(identifier: &[u8]) -> Option<Self> {
+        let identifier = identifier.strip_suffix(&NULL).unwrap_or(identifier);
+        match identifier.strip_prefix(&SHA2)? {
+            [1] => Some(Self::Sha256),
+            [2] => Some(Self::Sha384),
+            [3] => Some(Self::Sha512),
+            _ => None,
+        }
+    }
+
+    /// The digest of these bytes.
+    pub(in crate::model_signing) fn of(self, bytes: &[u8]) -> Vec<u8> {
         match self {
             Self::Sha256 => Sha256::digest(bytes).to_vec(),
             Self::Sha384 => Sha384::digest(bytes).to_vec(),
@@ -89,6 +107,17 @@ impl Algorithm {
     pub(super) fn find(identifier: &[u8]) -> Option<Self> {
         let found = ALGORITHMS.iter().find(|(known, _)| *known == identifier);
         found.map(|(_, algorithm)| *algorithm)
+    }
+
+    /// The algorithm with this identifier in a message of CMS, which names the hash, too.
+    pub(super) fn find_with_hash(identifier: &[u8], hash: Hash) -> Option<Self> {
+        if identifier == RSA_KEY {
+            return Some(Self::Rsa(hash));
+        }
+        Self::find(identifier).filter(|found| match found {
+            Self::Ecdsa(own) | Self::Rsa(own) => *own == hash,
+            Self::Ed25519 => true,
+        })
     }
 }
 

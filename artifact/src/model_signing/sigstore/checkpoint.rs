@@ -14,12 +14,14 @@ const ID_BYTES: usize = 4;
 
 /// What a log states about its tree. It is not verified yet.
 pub(super) struct Checkpoint<'a> {
+    /// The name of the log.
+    pub(super) origin: &'a str,
     pub(super) size: u64,
     pub(super) root: Hash,
     /// The text that is signed.
     signed: &'a str,
-    /// Each after the start of the ID of who has signed.
-    signatures: Vec<Vec<u8>>,
+    /// Each with the name of who has signed, and after the start of the ID.
+    signatures: Vec<(&'a str, Vec<u8>)>,
 }
 
 impl<'a> Checkpoint<'a> {
@@ -31,7 +33,7 @@ impl<'a> Checkpoint<'a> {
         // With the end of its last line.
         let signed = note.get(..=text.len())?;
         let mut lines = text.split('\n');
-        lines.next().filter(|origin| !origin.is_empty())?;
+        let origin = lines.next().filter(|origin| !origin.is_empty())?;
         let size = decimal(lines.next()?)?;
         let root = Hash::try_from(base64(lines.next()?)?).ok()?;
         let signatures = signatures.strip_suffix('\n')?.split('\n');
@@ -40,6 +42,7 @@ impl<'a> Checkpoint<'a> {
             .map(signature)
             .collect::<Option<_>>()?;
         (signatures.len() <= MAX_SIGNATURES).then_some(Self {
+            origin,
             size,
             root,
             signed,
@@ -47,20 +50,32 @@ impl<'a> Checkpoint<'a> {
         })
     }
 
+    /// Whether a log of Rekor v1 has signed it. The names in its notes vary.
     pub(super) fn is_signed_by(&self, log: &Log) -> bool {
         let mut signatures = self.signatures.iter();
-        signatures.any(|signature| {
-            signature
-                .split_at_checked(ID_BYTES)
-                .is_some_and(|(id, signature)| {
-                    log.id.starts_with(id) && log.key.verifies(self.signed.as_bytes(), signature)
-                })
+        signatures.any(|(_, signature)| self.is_signature(log, &log.id, signature))
+    }
+
+    /// Whether a log of Rekor v2 has signed it, under its own name.
+    pub(super) fn is_signed_as(&self, log: &Log) -> bool {
+        let mut signatures = self.signatures.iter();
+        signatures.any(|(name, signature)| {
+            *name == log.origin && self.is_signature(log, &log.note_id, signature)
         })
+    }
+
+    fn is_signature(&self, log: &Log, id: &[u8; 32], signature: &[u8]) -> bool {
+        signature
+            .split_at_checked(ID_BYTES)
+            .is_some_and(|(start, signature)| {
+                id.starts_with(start) && log.key.verifies(self.signed.as_bytes(), signature)
+            })
     }
 }
 
-/// The signature in a line: a dash, a name without spaces, and base64.
-fn signature(line: &str) -> Option<Vec<u8>> {
+/// Name and signature in a line: a dash, a name without spaces, and base64.
+fn signature(line: &str) -> Option<(&str, Vec<u8>)> {
     let (name, signature) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
-    base64(signature).filter(|_| !name.is_empty())
+    let signature = base64(signature).filter(|_| !name.is_empty())?;
+    Some((name, signature))
 }

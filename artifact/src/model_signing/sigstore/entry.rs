@@ -1,4 +1,7 @@
 //! An entry of a log of signatures: whether a trusted log has it, and since when.
+//!
+//! Logs of Rekor v1 sign the time of an entry. Those of Rekor v2 sign no time, so the time is that of
+//! a time stamp.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,9 +13,11 @@ use super::merkle::{self, Hash};
 use super::trusted_root::{Log, TrustedRoot};
 use crate::model_signing::json::{base64, excerpt};
 use crate::model_signing::log_entry::{InclusionProof, LogEntry};
+use crate::model_signing::requirements::{SignedAt, TimeSource};
 
-/// The only kind of entries that is verified.
-const KIND: (&str, &str) = ("dsse", "0.0.1");
+/// The kinds of entries that are verified: of Rekor v1, and of Rekor v2.
+const KINDS_1: [(&str, &str); 1] = [("dsse", "0.0.1")];
+const KINDS_2: [(&str, &str); 2] = [("dsse", "0.0.2"), ("hashedrekord", "0.0.2")];
 /// Maximum size of an entry, in bytes. Usual ones have 2 KB; a certificate may have 16 KiB, and its
 /// base64 stands in base64.
 const MAX_BODY_BYTES: usize = 64 << 10;
@@ -20,34 +25,92 @@ const MAX_BODY_BYTES: usize = 64 << 10;
 /// An entry that a trusted log has.
 pub(super) struct Logged {
     pub(super) body: Vec<u8>,
-    /// When the log took it in, in seconds since 1970.
-    pub(super) time_s: u64,
+    /// When it was there.
+    pub(super) signed_at: SignedAt,
 }
 
-/// Verifies the signed time of an entry, and that the entry is in the log's signed tree.
-pub(super) fn check(entry: &LogEntry, root: &TrustedRoot) -> Result<Logged, IdentityFault> {
+/// Whether an entry is one of Rekor v2, which has no signed time.
+pub(super) fn is_of_rekor_2(entry: &LogEntry) -> Result<bool, IdentityFault> {
     let kind = &entry.kind_version;
-    if (kind.kind.as_str(), kind.version.as_str()) != KIND {
-        let found = format!("{} {}", kind.kind, kind.version);
-        return Err(IdentityFault::Kind(excerpt(&found)));
+    let found = (kind.kind.as_str(), kind.version.as_str());
+    if KINDS_2.contains(&found) {
+        return Ok(true);
     }
+    if KINDS_1.contains(&found) {
+        return Ok(false);
+    }
+    let found = format!("{} {}", kind.kind, kind.version);
+    Err(IdentityFault::Kind(excerpt(&found)))
+}
+
+/// Verifies that an entry is in the log's signed tree, and its signed time. `stamped_s` is the time
+/// of a time stamp in seconds since 1970, which an entry of Rekor v2 needs.
+pub(super) fn check(
+    entry: &LogEntry,
+    root: &TrustedRoot,
+    stamped_s: Option<u64>,
+) -> Result<Logged, IdentityFault> {
+    let is_of_rekor_2 = is_of_rekor_2(entry)?;
     let id = base64(&entry.log_id.key_id).ok_or(IdentityFault::Field("log ID"))?;
     let body = base64(&entry.canonicalized_body)
         .filter(|body| body.len() <= MAX_BODY_BYTES)
         .ok_or(IdentityFault::Field("body"))?;
-    let time_s = entry.integrated_time.0;
+    let signed_at = if is_of_rekor_2 {
+        refuse_unverified(entry)?;
+        SignedAt {
+            time_s: stamped_s.ok_or(IdentityFault::NoTime)?,
+            source: TimeSource::TimeStamp,
+        }
+    } else {
+        SignedAt {
+            time_s: entry.integrated_time.0,
+            source: TimeSource::Log,
+        }
+    };
     let log = root
         .entry_logs()
-        .find(&id, time_s)?
+        .find(&id, signed_at.time_s)?
         .ok_or_else(|| IdentityFault::UnknownLog(excerpt(&hex(&id))))?;
-    check_promise(entry, log, &body)?;
+    if !is_of_rekor_2 {
+        check_promise(entry, log, &body)?;
+    }
     let proof = entry.inclusion_proof.as_ref();
-    check_inclusion(
-        proof.ok_or(IdentityFault::Field("inclusion proof"))?,
-        log,
-        &body,
-    )?;
-    Ok(Logged { body, time_s })
+    let proof = proof.ok_or(IdentityFault::Field("inclusion proof"))?;
+    let checkpoint =
+        Checkpoint::read(&proof.checkpoint.envelope).ok_or(IdentityFault::Field("checkpoint"))?;
+    if is_of_rekor_2 {
+        check_origin(&checkpoint, log)?;
+    } else if !checkpoint.is_signed_by(log) {
+        return Err(IdentityFault::Checkpoint(hex(&log.id)));
+    }
+    check_inclusion(proof, &checkpoint, &body)?;
+    Ok(Logged { body, signed_at })
+}
+
+/// Refuses what entries of Rekor v2 do not have. A reader could take it for verified.
+fn refuse_unverified(entry: &LogEntry) -> Result<(), IdentityFault> {
+    if entry.integrated_time.0 != 0 {
+        return Err(IdentityFault::Unverified("a time"));
+    }
+    if entry.inclusion_promise.is_some() {
+        return Err(IdentityFault::Unverified("a promise"));
+    }
+    Ok(())
+}
+
+/// Checks that a checkpoint is about the tree of a log of Rekor v2, which has signed it.
+fn check_origin(checkpoint: &Checkpoint<'_>, log: &Log) -> Result<(), IdentityFault> {
+    if checkpoint.origin != log.origin {
+        return Err(IdentityFault::Origin {
+            found: excerpt(checkpoint.origin),
+            log: excerpt(&log.origin),
+        });
+    }
+    if checkpoint.is_signed_as(log) {
+        Ok(())
+    } else {
+        Err(IdentityFault::Checkpoint(hex(&log.note_id)))
+    }
 }
 
 /// Verifies the log's signature over the entry, its index and its time, in the canonical form of
@@ -71,13 +134,12 @@ fn check_promise(entry: &LogEntry, log: &Log, body: &[u8]) -> Result<(), Identit
     }
 }
 
-/// Verifies that the entry is in a tree that the log has signed.
-fn check_inclusion(proof: &InclusionProof, log: &Log, body: &[u8]) -> Result<(), IdentityFault> {
-    let checkpoint =
-        Checkpoint::read(&proof.checkpoint.envelope).ok_or(IdentityFault::Field("checkpoint"))?;
-    if !checkpoint.is_signed_by(log) {
-        return Err(IdentityFault::Checkpoint(hex(&log.id)));
-    }
+/// Verifies that the entry is in the tree that the log has signed.
+fn check_inclusion(
+    proof: &InclusionProof,
+    checkpoint: &Checkpoint<'_>,
+    body: &[u8],
+) -> Result<(), IdentityFault> {
     let root = hash(&proof.root_hash)?;
     if (checkpoint.size, checkpoint.root) != (proof.tree_size.0, root) {
         return Err(IdentityFault::OtherTree);

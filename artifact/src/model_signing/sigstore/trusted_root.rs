@@ -21,6 +21,9 @@ const MAX_SERVICES: usize = 64;
 /// Maximum certificates of an authority.
 const MAX_CERTIFICATES: usize = 16;
 
+/// What is between the name of a signer and its Ed25519 key in the digest that is its ID.
+const ED25519_NOTE: [u8; 2] = [b'\n', 1];
+
 const MEDIA_TYPES: [&str; 3] = [
     "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
     "application/vnd.dev.sigstore.trustedroot.v0.1+json",
@@ -72,6 +75,7 @@ pub struct TrustedRoot {
     authorities: Vec<Authority>,
     entry_logs: Logs,
     certificate_logs: Logs,
+    time_stamp_authorities: Vec<Authority>,
 }
 
 /// An authority that issues certificates to identities.
@@ -89,7 +93,12 @@ pub(super) struct Logs(Vec<Log>);
 /// A log and its key.
 #[derive(Clone, Debug)]
 pub(super) struct Log {
+    /// SHA-256 of its key.
     pub(super) id: [u8; 32],
+    /// Its ID in checkpoints and in entries of Rekor v2.
+    pub(super) note_id: [u8; 32],
+    /// Its name in checkpoints of Rekor v2: its URL without the scheme.
+    pub(super) origin: String,
     pub(super) key: ModelKey,
     period: Period,
 }
@@ -111,11 +120,15 @@ struct RootText {
     certificate_authorities: Vec<AuthorityText>,
     #[serde(default, deserialize_with = "at_most::<MAX_SERVICES, _, _>")]
     ctlogs: Vec<LogText>,
+    #[serde(default, deserialize_with = "at_most::<MAX_SERVICES, _, _>")]
+    timestamp_authorities: Vec<AuthorityText>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LogText {
+    #[serde(default)]
+    base_url: String,
     public_key: KeyText,
 }
 
@@ -173,7 +186,11 @@ impl TrustedRoot {
         if authorities.is_empty() {
             return Err(TrustedRootFault::Empty("certificate authority"));
         }
+        // One that is not supported vouches for nothing. Public trusted roots may name such ones.
+        let stamping = (1..).zip(&root.timestamp_authorities);
+        let stamping = stamping.filter_map(|(number, authority)| authority.read(number).ok());
         Ok(Self {
+            time_stamp_authorities: stamping.collect(),
             authorities,
             entry_logs: Logs::read(&root.tlogs, "log of signatures (`tlogs`)")?,
             certificate_logs: Logs::read(&root.ctlogs, "log of certificates (`ctlogs`)")?,
@@ -188,6 +205,21 @@ impl TrustedRoot {
     /// The logs of certificates.
     pub(super) fn certificate_logs(&self) -> &Logs {
         &self.certificate_logs
+    }
+
+    /// The certificates of authorities that are trusted at this time to stamp it, each with the
+    /// roots that it must lead to.
+    pub(super) fn time_stampers(
+        &self,
+        time_s: u64,
+    ) -> impl Iterator<Item = (&Certificate, &Roots)> {
+        let authorities = self.time_stamp_authorities.iter();
+        authorities
+            .filter(move |authority| authority.period.contains(time_s))
+            .flat_map(|authority| {
+                let certificates = authority.certificates.iter();
+                certificates.map(|certificate| (certificate, &authority.roots))
+            })
     }
 
     /// The certificate that has issued a signing certificate. Both, and the way to the root, must
@@ -231,14 +263,25 @@ impl Authority {
 impl Logs {
     fn read(texts: &[LogText], kind: &'static str) -> Result<Self, TrustedRootFault> {
         let mut logs = Vec::new();
-        for LogText { public_key } in texts {
+        for LogText {
+            base_url,
+            public_key,
+        } in texts
+        {
             let der = base64(&public_key.raw_bytes).ok_or(TrustedRootFault::Base64)?;
             let period = public_key.valid_for.read()?;
             let Ok(key) = ModelKey::from_der(&der) else {
                 continue;
             };
             let id = Sha256::digest(&der).into();
-            logs.push(Log { id, key, period });
+            let origin = origin(base_url).to_owned();
+            logs.push(Log {
+                id,
+                note_id: key.ed25519().map_or(id, |key| note_id(&origin, key)),
+                origin,
+                key,
+                period,
+            });
         }
         if logs.is_empty() {
             return Err(TrustedRootFault::Empty(kind));
@@ -249,7 +292,8 @@ impl Logs {
     /// The log with this ID, if there is one. It is trusted at this time in seconds since 1970.
     pub(super) fn find(&self, id: &[u8], time_s: u64) -> Result<Option<&Log>, IdentityFault> {
         // A trusted root may name a log twice, for two periods.
-        let known = || self.0.iter().filter(move |log| log.id.as_slice() == id);
+        let is_known = move |log: &&Log| log.id.as_slice() == id || log.note_id.as_slice() == id;
+        let known = || self.0.iter().filter(is_known);
         let found = known().find(|log| log.period.contains(time_s));
         if found.is_none() && known().next().is_some() {
             return Err(IdentityFault::LogTime {
@@ -259,6 +303,25 @@ impl Logs {
         }
         Ok(found)
     }
+}
+
+/// The name of a log in its checkpoints.
+fn origin(base_url: &str) -> &str {
+    let name = base_url
+        .split_once("://")
+        .map_or(base_url, |(_, name)| name);
+    name.strip_suffix('/').unwrap_or(name)
+}
+
+/// The ID of an Ed25519 key in signed notes: of its name, the algorithm and the key
+/// (c2sp.org/signed-note).
+fn note_id(origin: &str, key: &[u8]) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(origin)
+        .chain_update(ED25519_NOTE)
+        .chain_update(key)
+        .finalize()
+        .into()
 }
 
 impl AuthorityText {

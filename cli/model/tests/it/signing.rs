@@ -481,7 +481,7 @@ fn sign_says_that_it_does_not_scan_or_scans() {
     // No format is known by these names.
     let ran = model(&scratch, &format!("{SIGN} --scan"));
     assert_eq!(ran.code, 1, "{}", ran.stderr);
-    assert!(ran.stderr.contains("3 files are refused"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("refused"), "{}", ran.stderr);
     assert!(!folder.join("model.sig").exists());
     for name in ["a-b", "a/b", "empty"] {
         remove_file(folder.join(name)).unwrap();
