@@ -1,8 +1,8 @@
 //! Signatures by Sigstore identities, verified offline against a given trusted root.
 //!
 //! A signer proves an identity to a certificate authority, which issues a certificate for ten
-//! minutes. A transparency log takes in the signature and signs when it did; Rekor v2 signs no time,
-//! and a time stamp authority does. Verified are, in this order: time stamps, the log's entry, the
+//! minutes. A transparency log takes in the signature and signs when it did. Rekor v2 signs no
+//! time, so a time stamp authority does. Verified are, in this order: time stamps, the log's entry, the
 //! certificate at each of these times, the certificate's own log, the identity and who vouches for
 //! it, and that the entry is about this very signature.
 //!
@@ -64,8 +64,8 @@ impl TrustedIdentity {
 
 /// Checks what the services of a trusted root say about a signature and its certificate.
 ///
-/// A time stamp that cannot be verified counts for nothing, so it is a fault only where nothing else
-/// says the time. The certificate must be valid at each time that is verified.
+/// A time stamp that cannot be verified counts for nothing, so it is a fault only where nothing
+/// else says the time. The certificate must be valid at each time that is verified.
 fn witnessed(
     root: &TrustedRoot,
     material: &IdentityMaterial,

@@ -19,9 +19,12 @@ fn a_certificate_is_read() {
     );
     // From 2026-01-01 to 2036-01-01.
     assert_eq!(signer.validity(), (1_767_225_600, 2_082_758_400));
-    assert!(signer.signs_models() && !signer.signs_certificates(0));
-    assert!(!authority.signs_models() && authority.signs_certificates(0));
-    assert!(!authority.signs_certificates(1), "the path length is 0");
+    assert!(signer.signs_models() && !signer.signs_certificates(Purpose::Models, 0));
+    assert!(!authority.signs_models() && authority.signs_certificates(Purpose::Models, 0));
+    assert!(
+        !authority.signs_certificates(Purpose::Models, 1),
+        "the path length is 0"
+    );
     assert!(signer.names_issuer(&authority) && authority.has_signed(&signer));
     assert!(!authority.names_issuer(&signer) && !signer.has_signed(&authority));
 }

@@ -1,7 +1,7 @@
 //! An entry of a log of signatures: whether a trusted log has it, and since when.
 //!
-//! Logs of Rekor v1 sign the time of an entry. Those of Rekor v2 sign no time, so the time is that of
-//! a time stamp.
+//! Logs of Rekor v1 sign the time of an entry. Those of Rekor v2 sign no time, so the time is that
+//! of a time stamp.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,6 +23,7 @@ const KINDS_2: [(&str, &str); 2] = [("dsse", "0.0.2"), ("hashedrekord", "0.0.2")
 const MAX_BODY_BYTES: usize = 64 << 10;
 
 /// An entry that a trusted log has.
+#[derive(Debug)]
 pub(super) struct Logged {
     pub(super) body: Vec<u8>,
     /// When it was there.

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::*;
+use crate::model_signing::bundle::{Bundle, Material};
+use crate::model_signing::requirements::TimeSource;
 use crate::model_signing::{Rejection, Signer, verify_identity};
 
 macro_rules! data {
@@ -82,6 +84,20 @@ fn a_signature_is_accepted_if_it_is_right_in_each_thing() {
         match (&case.reason, found) {
             (None, found) => {
                 assert!(found.is_ok(), "{name}: {found:?}");
+                let kind = case
+                    .bundle
+                    .pointer("/verificationMaterial/tlogEntries/0/kindVersion/version");
+                let expected = if kind.unwrap() == "0.0.1" {
+                    TimeSource::Log
+                } else {
+                    TimeSource::TimeStamp
+                };
+                let signed_at = found.unwrap().signed_at.unwrap();
+                assert_eq!(signed_at.source, expected, "{name}");
+                // The earliest of several counts.
+                if name == "two time stamps" {
+                    assert_eq!(signed_at.time_s, 1_780_315_205);
+                }
                 accepted += 1;
             }
             (Some(reason), Err(rejection)) => {
@@ -91,7 +107,81 @@ fn a_signature_is_accepted_if_it_is_right_in_each_thing() {
             (Some(_), Ok(_)) => panic!("{name} is accepted"),
         }
     }
-    assert!(accepted >= 5 && cases.len() >= 40, "cases are missing");
+    assert!(accepted >= 12 && cases.len() >= 75, "cases are missing");
+}
+
+#[derive(Deserialize)]
+struct Conformance {
+    roots: BTreeMap<String, serde_json::Value>,
+    cases: BTreeMap<String, ConformanceCase>,
+}
+
+#[derive(Deserialize)]
+struct ConformanceCase {
+    root: String,
+    /// Whether an envelope is signed. Otherwise the bundle was about the digest of a file.
+    is_envelope: bool,
+    bundle: serde_json::Value,
+}
+
+/// The identity of the envelopes in sigstore-conformance.
+const BEACON: &str = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
+
+/// Those of sigstore-conformance that must be rejected say so in their name.
+#[test]
+fn bundles_of_sigstore_conformance_are_judged_as_it_says() {
+    let Conformance { roots, cases } =
+        serde_json::from_str(data!("identities/conformance.json")).unwrap();
+    assert!(cases.len() >= 20, "cases are missing");
+    for (name, case) in &cases {
+        let root = roots.get(&case.root).unwrap().to_string();
+        let bundle = case.bundle.to_string();
+        let provider = "https://token.actions.githubusercontent.com";
+        let trusted = trusted(&root, BEACON, provider);
+        let is_right = if case.is_envelope {
+            let found = verify_identity(bundle.as_bytes(), &trusted).unwrap_err();
+            // The statement of the right one is not about a model.
+            matches!(found, Rejection::Statement(_))
+        } else {
+            let bundle = Bundle::read(bundle.as_bytes()).unwrap();
+            let Material::Identity(material) = bundle.material else {
+                panic!("{name}: {:?}", bundle.material);
+            };
+            witnessed(&trusted.root, &material, &bundle.signature).is_ok()
+        };
+        assert_eq!(is_right, !name.ends_with("_fail"), "{name}");
+    }
+}
+
+/// The last published bundle has a time stamp beside the log's time.
+#[test]
+fn a_published_time_stamp_is_about_its_signature() {
+    let [.., (bundle, time_s)] = PUBLISHED;
+    let bundle = Bundle::read(bundle.as_bytes()).unwrap();
+    let Material::Identity(material) = bundle.material else {
+        panic!("{:?}", bundle.material);
+    };
+    let [stamp] = material.time_stamps.as_slice() else {
+        panic!("{:?}", material.time_stamps);
+    };
+    let root = TrustedRoot::read(PUBLIC_ROOT.as_bytes()).unwrap();
+    let check = |stamp: &[u8], signature: &[u8]| time_stamp::check(stamp, signature, &root);
+    assert_eq!(check(stamp, &bundle.signature), Ok(time_s));
+    assert_eq!(check(stamp, b"other"), Err(TimeStampFault::OtherSignature));
+    let other = TrustedRoot::read(mock().trusted_root.to_string().as_bytes()).unwrap();
+    assert_eq!(
+        time_stamp::check(stamp, &bundle.signature, &other),
+        Err(TimeStampFault::UnknownAuthority)
+    );
+    for position in 0..stamp.len() {
+        assert!(check(stamp.get(..position).unwrap(), &bundle.signature).is_err());
+        let mut changed = stamp.clone();
+        *changed.get_mut(position).unwrap() ^= 1;
+        // A response has parts that nothing signs: its status and its certificates.
+        if let Ok(found) = check(&changed, &bundle.signature) {
+            assert_eq!(found, time_s, "at {position}");
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! An authority signs, as a message of CMS (RFC 5652), the digest of what it was sent and the time.
 //! Its certificate must be one that the trusted root names: certificates in a time stamp are not
-//! read. Only DER is read, with one signer, signed attributes and `signingCertificateV2` (RFC 5816).
+//! read. Only DER is read, with one signer, signed attributes and `signingCertificateV2` (RFC
+//! 5816).
 
 use tensorgate_policy::values::der::{
     BOOLEAN, Der, GENERALIZED_TIME, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE, element,

@@ -28,8 +28,8 @@ pub struct ModelToHash {
     /// Folder of the model, or its only file.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
-    /// Name of the model in the signature, which a verifier can require [default: the last component
-    /// of MODEL].
+    /// Name of the model in the signature, which a verifier can require [default: the last
+    /// component of MODEL].
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     subject: Option<String>,
     /// Leave out this path, relative to the model's folder, with everything below it. The
