@@ -66,9 +66,15 @@ def with_cache(model):
     (model / ".gitignore").write_bytes(b"cache\n")
 
 
+def single(model):
+    """A model that is a file."""
+    model.rmdir()
+    model.write_bytes(b"weights")
+
+
 def change(model):
     """Changes a byte of a signed file."""
-    file = first(model)
+    file = model if model.is_file() else first(model)
     content = bytearray(file.read_bytes())
     content[0] ^= 1
     file.write_bytes(content)
@@ -93,10 +99,11 @@ def first(model):
 class Method:
     """A way to sign: a key, or a key with its certificates."""
 
-    def __init__(self, name, key, chain=None):
+    def __init__(self, name, key, chain=None, public=None):
         self.name = name
         self.key = key
         self.chain = chain
+        self.public = DATA / f"keys/{public or key}.pub"
 
     def private(self, folder):
         """A copy of the private key that only its owner may read."""
@@ -113,7 +120,7 @@ class Method:
         """Arguments of `model verify`."""
         if self.chain:
             return ["--certificate-chain", ROOT]
-        return ["--key", DATA / f"keys/{self.key}.pub"]
+        return ["--key", self.public]
 
     def signer(self, private):
         """The signer of the package."""
@@ -131,13 +138,14 @@ class Method:
         config = verifying.Config()
         if self.chain:
             return config.use_certificate_verifier(certificate_chain=[ROOT])
-        return config.use_elliptic_key_verifier(public_key=DATA / f"keys/{self.key}.pub")
+        return config.use_elliptic_key_verifier(public_key=self.public)
 
 
 class Case:
     """A model and the rules by which it is signed."""
 
-    def __init__(self, make, shards=False, links=False, ignored=()):
+    def __init__(self, make, shards=False, links=False, ignored=(), options=()):
+        self.options = options
         self.make = make
         self.shards = shards
         self.links = links
@@ -156,6 +164,7 @@ class Case:
     def arguments(self):
         """Arguments of `model sign`."""
         arguments = ["--shard-bytes", str(SHARD_BYTES)] if self.shards else []
+        arguments += self.options
         arguments += ["--follow-links"] if self.links else []
         for path in self.ignored:
             arguments += ["--ignore-path", path]
@@ -176,6 +185,7 @@ METHODS = [
     Method("P-256", "p256"),
     Method("P-384", "p384"),
     Method("P-521", "p521"),
+    Method("P-256, SEC 1", "p256-sec1", public="p256"),
     Method("certificate", "p256", CHAIN),
 ]
 CASES = [
@@ -186,6 +196,7 @@ CASES = [
     Case(many, shards=True),
     Case(linked, links=True),
     Case(with_cache, ignored=["cache"]),
+    Case(single, options=["--subject", "another name"]),
 ]
 
 
@@ -247,7 +258,9 @@ class Package:
 def check(signer, verifier, case, method):
     """The faults of one direction."""
     faults = []
-    for spoil in (None, change, add, remove):
+    # Nothing can be added to a file.
+    spoils = (None, change) if case.make is single else (None, change, add, remove)
+    for spoil in spoils:
         with tempfile.TemporaryDirectory(prefix="signing-") as name:
             folder = pathlib.Path(name)
             model = folder / "model"
