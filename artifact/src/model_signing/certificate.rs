@@ -14,19 +14,11 @@ use super::keys::ModelKey;
 use extensions::{ExtensionFault, Extensions};
 use signature::{Algorithm, SubjectKey};
 
+pub(super) use extensions::Purpose;
 pub(super) use signature::Hash;
 
 mod extensions;
 mod signature;
-
-/// What a chain of certificates is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// Signatures of models.
-    Models,
-    /// Time stamps.
-    TimeStamps,
-}
 
 /// Maximum size of a certificate, in bytes. Usual ones have one or two thousand.
 const MAX_CERTIFICATE_BYTES: usize = 16 << 10;

@@ -1,6 +1,5 @@
 //! Extensions of a certificate (RFC 5280, 4.2): what its key may be used for.
 
-use super::Purpose;
 use tensorgate_policy::values::der::{
     BIT_STRING, BOOLEAN, Der, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE, element,
 };
@@ -24,6 +23,15 @@ const TIME_STAMPING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x08];
 const DIGITAL_SIGNATURE: u8 = 0x80;
 const COMMITMENT: u8 = 0x40;
 const CERTIFICATE_SIGN: u8 = 0x04;
+
+/// What a chain of certificates is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::model_signing) enum Purpose {
+    /// Signatures of models.
+    Models,
+    /// Time stamps.
+    TimeStamps,
+}
 
 /// Why extensions are not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

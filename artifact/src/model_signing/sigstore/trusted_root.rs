@@ -218,7 +218,7 @@ impl TrustedRoot {
             .filter(move |authority| authority.period.contains(time_s))
             .flat_map(|authority| {
                 let certificates = authority.certificates.iter();
-                certificates.map(|certificate| (certificate, &authority.roots))
+                certificates.map(move |certificate| (certificate, &authority.roots))
             })
     }
 
