@@ -76,6 +76,7 @@ impl SignScan {
             options: &options,
             settings: &settings,
             formats: &[],
+            allow: &[],
         };
         let roots = if is_single {
             vec![path.to_owned()]
