@@ -48,6 +48,7 @@ pub mod boosters;
 pub mod config;
 mod container;
 pub mod detect;
+pub mod external_data;
 pub mod finding;
 mod flatbuffer;
 pub mod gguf;

@@ -352,6 +352,16 @@ fn is_package_list(name: &str, ending: &str) -> bool {
     }
 }
 
+/// Whether a reader goes by this name, in lower case and with this ending, whatever is in the file.
+pub(super) fn has_reader(name: &str, ending: &str) -> bool {
+    ENDINGS.iter().any(|(known, _)| *known == ending)
+        || PROGRAMS.contains(&ending)
+        || BRACED_TEXTS.contains(&ending)
+        || is_text_name(name, ending)
+        || config::is_yaml(name)
+        || config::is_module_name(name)
+}
+
 /// Whether a text is one by its name.
 fn is_text_name(name: &str, ending: &str) -> bool {
     let is_named = || {

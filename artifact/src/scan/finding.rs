@@ -8,6 +8,10 @@ use super::severity::Severity;
 
 /// The most findings of a report. Further ones change the verdict, but are not kept.
 pub const MAX_FINDINGS: usize = 64;
+/// The most files beside one file that hold its tensors.
+pub const MAX_DATA_FILES: usize = 1_300;
+/// Bytes of all their names as a list of JSON.
+pub const MAX_DATA_FILES_BYTES: usize = 40 << 10;
 /// The longest detail of a finding, bytes.
 const MAX_DETAIL_BYTES: usize = 400;
 
@@ -74,7 +78,14 @@ pub struct Report {
     pub verdict: Verdict,
     /// The evidence, in the order in which it was found, up to [`MAX_FINDINGS`].
     pub findings: Vec<Finding>,
+<<<<<<< HEAD
     severity: Option<Severity>,
+=======
+    /// The names of files in the same folder that hold tensors of this one. They are listed only if
+    /// each finding is about one of them, up to [`MAX_DATA_FILES`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub data_files: Vec<String>,
+>>>>>>> 6b276e81 (scan: external data of ONNX is followed beside the model)
 }
 
 impl Report {
@@ -84,7 +95,11 @@ impl Report {
             format,
             verdict: Verdict::Safe,
             findings: Vec::new(),
+<<<<<<< HEAD
             severity: None,
+=======
+            data_files: Vec::new(),
+>>>>>>> 6b276e81 (scan: external data of ONNX is followed beside the model)
         }
     }
 
@@ -126,7 +141,11 @@ impl Report {
         detail: &str,
     ) {
         self.verdict = self.verdict.max(verdict);
+<<<<<<< HEAD
         self.severity = self.severity.max(severity);
+=======
+        self.data_files.clear();
+>>>>>>> 6b276e81 (scan: external data of ONNX is followed beside the model)
         if self.findings.len() < MAX_FINDINGS {
             self.findings.push(Finding {
                 offset,

@@ -11,6 +11,8 @@ use tensorgate_policy::values::safe_text::is_hidden;
 
 use super::source::Stop;
 
+/// The longest name of a file in a folder, bytes: that of Linux.
+const MAX_FILE_NAME_BYTES: usize = 255;
 /// The longest name of a member, bytes.
 const MAX_NAME_BYTES: usize = 4_096;
 
@@ -86,6 +88,11 @@ fn part_fault(part: &str) -> Option<&'static str> {
 pub(super) fn is_plain_path(path: &str) -> bool {
     let is_plain = |c: char| !c.is_control() && !matches!(c, '\\' | ':' | '#' | '%' | '?' | '~');
     path.chars().all(is_plain) && path.split('/').all(|part| part_fault(part).is_none())
+}
+
+/// Whether a text is the name of a file in the same folder for every reader.
+pub(super) fn is_file_name(name: &str) -> bool {
+    name.len() <= MAX_FILE_NAME_BYTES && !name.contains('/') && is_plain_path(name)
 }
 
 /// Whether a path surely names a file outside of its folder: it begins at a root or a drive, or

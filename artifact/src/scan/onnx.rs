@@ -7,22 +7,30 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
 
-use super::names::{is_plain_path, keep};
+use super::external_data::Ranges;
+use super::names::keep;
 use super::protobuf::{self, Visitor};
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report, Verdict};
 
+mod contrib;
 mod expansion;
+mod external;
+mod metadata;
 mod schema;
 mod tensor;
 
+use contrib::BuiltIn;
 use expansion::{ENDLESS, Expansions, check_sparse};
+use external::{Entry, Files};
 use schema::Message;
 use tensor::Tensor;
 
 const RULE: &str = "onnx-message";
-const EXTERNAL_DATA: &str = "onnx-external-data";
+/// Characters of a value that a finding shows.
+const SHOWN_CHARS: usize = 100;
 
 /// Domains whose operators only compute, by the specification.
 const DOMAINS: [&str; 6] = [
@@ -34,32 +42,44 @@ const DOMAINS: [&str; 6] = [
     "ai.onnx.preview.training",
 ];
 
-/// Scans an ONNX model. Files with its external data are the caller's to scan.
+/// Scans an ONNX model. Files with its external data are the caller's to scan: the report lists
+/// them if they are all that is not known.
 ///
 /// # Errors
 /// The input cannot be read.
 pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
     let mut report = Report::new("onnx");
-    let mut source = Source::new(input, "onnx-truncated")?;
-    let mut model = Model {
-        entries: limits.entries,
-        expansions: Expansions::new(limits.header_bytes.saturating_mul(4)),
-        ..Model::default()
-    };
-    let root = Message::Model;
-    let walked = protobuf::walk(&mut source, root, limits, RULE, &mut model, &mut report);
-    finish(report, walked)
+    let mut model = Model::new(limits, None);
+    let walked = model.follow(input, limits, &mut report);
+    let mut report = finish(report, walked)?;
+    model.files.report(&mut report);
+    Ok(report)
+}
+
+/// The bytes of a file beside the model in which its tensors lie. There are none if the model
+/// cannot be followed to its end, breaks a rule or runs code.
+///
+/// # Errors
+/// The model cannot be read.
+pub(super) fn data_ranges(
+    index: &mut dyn Input,
+    data_name: &str,
+    limits: &Limits,
+) -> io::Result<Ranges> {
+    let mut report = Report::new("onnx");
+    let mut model = Model::new(limits, Some(data_name));
+    match model.follow(index, limits, &mut report) {
+        Err(Stop::Io(error)) => Err(error),
+        // An operator that is not known gets the tensors all the same.
+        Ok(()) if report.verdict <= Verdict::Unknown && !model.ranges.is_empty() => {
+            Ok(Ranges::Some(model.ranges))
+        }
+        Ok(()) | Err(Stop::Found { .. }) => Ok(Ranges::None),
+    }
 }
 
 /// The names of an operator or a function: its domain, and its own.
 type Operator = (String, String);
-
-/// A key and a value of external data.
-#[derive(Default)]
-struct Entry {
-    key: Option<String>,
-    value: Option<String>,
-}
 
 /// What is known of a model so far.
 #[derive(Default)]
@@ -68,6 +88,7 @@ struct Model {
     entries: usize,
     /// The nodes and functions around the current value, the innermost last.
     open: Vec<Operator>,
+    /// The current entry of external data or of the model's metadata.
     entry: Entry,
     /// The current tensor.
     tensor: Tensor,
@@ -78,7 +99,11 @@ struct Model {
     /// Operators of other domains.
     used: BTreeSet<Operator>,
     functions: BTreeSet<Operator>,
-    files: BTreeSet<String>,
+    files: Files,
+    /// The file whose ranges are wanted.
+    wanted: Option<String>,
+    /// Where the tensors in that file are.
+    ranges: Vec<Range<u64>>,
 }
 
 impl Visitor<Message> for Model {
@@ -91,7 +116,7 @@ impl Visitor<Message> for Model {
             Some(Message::Function) => self.open.push(Operator::default()),
             Some(Message::Tensor) => self.tensor = Tensor::default(),
             Some(Message::SparseTensor) => self.sparse_elements = 1.0,
-            Some(Message::External) => self.entry = Entry::default(),
+            Some(Message::External | Message::Entry) => self.entry = Entry::default(),
             Some(Message::Graph) => self.has_graph = true,
             _ => {}
         }
@@ -147,6 +172,15 @@ impl Visitor<Message> for Model {
             (Some(Message::Node), 2) => return self.expansions.output(text, at),
             (Some(Message::External), 1) => &mut self.entry.key,
             (Some(Message::External), 2) => &mut self.entry.value,
+            // Readers take the last one, as here.
+            (Some(Message::Entry), 1) => {
+                self.entry.key = Some(text);
+                return Ok(());
+            }
+            (Some(Message::Entry), 2) => {
+                self.entry.value = Some(text);
+                return Ok(());
+            }
             (Some(Message::Node), 7) | (Some(Message::Function), 10) => {
                 return self.name_part(text, at, |operator| &mut operator.0);
             }
@@ -158,7 +192,7 @@ impl Visitor<Message> for Model {
         // Readers take the last one.
         if value.replace(text).is_some() {
             let detail = "an entry of external data has two keys or two values";
-            return Err(Stop::malformed(at, EXTERNAL_DATA, detail));
+            return Err(Stop::malformed(at, external::RULE, detail));
         }
         Ok(())
     }
@@ -169,7 +203,7 @@ impl Visitor<Message> for Model {
                 let operator = self.open.pop().unwrap_or_default();
                 self.expansions.end_node(&operator.1, at)?;
                 if !DOMAINS.contains(&operator.0.as_str()) {
-                    keep(&mut self.used, operator, self.entries, at, RULE)?;
+                    self.other_operator(operator, at, report)?;
                 }
             }
             Some(Message::Function) => {
@@ -178,7 +212,12 @@ impl Visitor<Message> for Model {
             }
             Some(Message::Tensor) => self.tensor(path, at, report)?,
             Some(Message::SparseTensor) => check_sparse(self.sparse_elements, at, report),
-            Some(Message::External) => self.external(at, report)?,
+            Some(Message::External) => {
+                let entry = std::mem::take(&mut self.entry);
+                let place = &mut self.tensor.place;
+                place.add(entry, at, &mut self.files, report)?;
+            }
+            Some(Message::Entry) => self.metadata(path, at, report),
             Some(Message::Model) => self.finish(report)?,
             _ => {}
         }
@@ -187,6 +226,27 @@ impl Visitor<Message> for Model {
 }
 
 impl Model {
+    /// A model of which nothing is known yet. The ranges of the tensors in `wanted` are kept.
+    fn new(limits: &Limits, wanted: Option<&str>) -> Self {
+        Self {
+            entries: limits.entries,
+            expansions: Expansions::new(limits.header_bytes.saturating_mul(4)),
+            wanted: wanted.map(str::to_owned),
+            ..Self::default()
+        }
+    }
+
+    /// Follows the whole model.
+    fn follow(
+        &mut self,
+        input: &mut dyn Input,
+        limits: &Limits,
+        report: &mut Report,
+    ) -> Result<(), Stop> {
+        let mut source = Source::new(input, "onnx-truncated")?;
+        protobuf::walk(&mut source, Message::Model, limits, RULE, self, report)
+    }
+
     /// Sets a part of the name of the innermost node or function.
     fn name_part(
         &mut self,
@@ -213,6 +273,17 @@ impl Model {
     fn tensor(&mut self, path: &[Message], at: u64, report: &mut Report) -> Result<(), Stop> {
         let tensor = std::mem::take(&mut self.tensor);
         tensor.check(at, report)?;
+        if let Some(range) = self
+            .wanted
+            .as_deref()
+            .and_then(|file| tensor.range_in(file))
+        {
+            if self.ranges.len() >= self.entries {
+                let detail = format!("more than {} tensors in one file", self.entries);
+                return Err(Stop::unknown(at, external::RULE, detail));
+            }
+            self.ranges.push(range);
+        }
         let Some(values) = tensor.values() else {
             return Ok(());
         };
@@ -233,35 +304,36 @@ impl Model {
         }
     }
 
-    /// Checks an entry that says where the bytes of a tensor are.
-    fn external(&mut self, at: u64, report: &mut Report) -> Result<(), Stop> {
+    /// Keeps an operator of another domain, unless it is built into ONNX Runtime.
+    fn other_operator(
+        &mut self,
+        operator: Operator,
+        at: u64,
+        report: &mut Report,
+    ) -> Result<(), Stop> {
+        match BuiltIn::of(&operator) {
+            BuiltIn::Computes => Ok(()),
+            // Whatever function of the model has the same name.
+            BuiltIn::Runs(what) => {
+                let detail = format!("the operator {} runs {what}", operator.1);
+                report.add(Verdict::Executable, at, "onnx-operator", &detail);
+                Ok(())
+            }
+            BuiltIn::No => keep(&mut self.used, operator, self.entries, at, RULE),
+        }
+    }
+
+    /// Checks an entry of the model's own metadata.
+    fn metadata(&mut self, path: &[Message], at: u64, report: &mut Report) {
         let entry = std::mem::take(&mut self.entry);
         let key = entry.key.unwrap_or_default();
         let value = entry.value.unwrap_or_default();
-        match key.as_str() {
-            "location" => {
-                if !is_plain_path(&value) {
-                    let detail = format!("a tensor lies in {value:?}, which may leave the folder");
-                    report.add(Verdict::Executable, at, "onnx-external-path", &detail);
-                } else if !self.files.contains(&value) {
-                    let detail = format!("tensors lie in {value:?}");
-                    report.add(Verdict::Unknown, at, EXTERNAL_DATA, &detail);
-                    keep(&mut self.files, value, self.entries, at, RULE)?;
-                }
-            }
-            "offset" | "length" => {
-                if value.parse::<i64>().is_err() || value.starts_with(['-', '+']) {
-                    let detail = format!("the {key} {value:?} of external data");
-                    return Err(Stop::malformed(at, EXTERNAL_DATA, detail));
-                }
-            }
-            "checksum" => {}
-            _ => {
-                let detail = format!("external data has the unknown key {key:?}");
-                report.add(Verdict::Unknown, at, EXTERNAL_DATA, &detail);
-            }
+        if matches!(path, [Message::Model, _]) && metadata::is_code(&key, &value) {
+            let value: String = value.chars().take(SHOWN_CHARS).collect();
+            let detail =
+                format!("common loaders evaluate {key:?}, and it is no literal: {value:?}");
+            report.add(Verdict::Unknown, at, "onnx-metadata-code", &detail);
         }
-        Ok(())
     }
 
     /// Compares the operators of other domains with the functions of the model.

@@ -61,6 +61,8 @@ fn a_policy_names_formats_as_reports_do() {
         let is_new = reported.insert(report.format);
         assert!(is_new, "{name}: {report:?}");
     }
+    // A file of tensors has its format by the index beside it.
+    assert!(reported.insert("onnx data"));
     let named = ModelFormat::ALL.map(ModelFormat::name);
     assert_eq!(reported, BTreeSet::from(named));
 }

@@ -17,6 +17,7 @@ named! {
         Npy = "npy",
         Npz = "npz",
         Onnx = "onnx",
+        OnnxData = "onnx data",
         Pickle = "pickle",
         Safetensors = "safetensors",
         Tar = "tar",

@@ -1,5 +1,8 @@
 //! The data of one tensor: as much of it as its dimensions say, in one field.
 
+use std::ops::Range;
+
+use super::external::{self, Place};
 use crate::scan::source::Stop;
 use crate::scan::{Report, Verdict};
 
@@ -69,6 +72,8 @@ pub(super) struct Tensor {
     /// The fields with data: the number, values of it (bytes of the raw ones).
     stored: Vec<(u32, u64)>,
     is_external: bool,
+    /// Where the data is, if it is in another file.
+    pub(super) place: Place,
     /// The first values.
     values: Vec<f64>,
     /// The first raw bytes.
@@ -149,27 +154,30 @@ impl Tensor {
                 format!("tensor {name:?}: {detail}"),
             ))
         };
-        if self.is_external {
-            if self.stored.is_empty() {
-                return Ok(());
-            }
+        if self.is_external && !self.stored.is_empty() {
             return malformed("data in the model, and in another file".to_owned());
+        }
+        if !self.is_external && self.place.is_given() {
+            let detail = format!(
+                "tensor {:?} has the place of its data in another file, and lies in the model",
+                self.name
+            );
+            report.add(Verdict::Unknown, at, external::RULE, &detail);
         }
         let Some(kind) = Kind::of(self.kind) else {
             let detail = format!("tensor {:?} has elements of kind {}", self.name, self.kind);
             report.add(Verdict::Unknown, at, RULE, &detail);
             return Ok(());
         };
-        let mut sizes = self.dimensions.iter();
-        // A dimension of zero comes before the others, whose product may be too large.
-        let elements = if self.dimensions.contains(&0) {
-            Some(0)
-        } else {
-            sizes.try_fold(1_u64, |product, size| product.checked_mul(*size))
-        };
-        let Some(elements) = elements else {
+        let Some(elements) = self.elements() else {
             return malformed(format!("dimensions {:?}", self.dimensions));
         };
+        if self.is_external {
+            let Some(bytes) = self.raw_bytes() else {
+                return malformed(format!("kind {} in another file", self.kind));
+            };
+            return self.place.fault(bytes).map_or(Ok(()), malformed);
+        }
         let (packed, values) = kind.packing;
         let (field, count) = match self.stored.as_slice() {
             [] => (kind.field, 0),
@@ -177,9 +185,7 @@ impl Tensor {
             _ => return malformed("data in several fields".to_owned()),
         };
         let expected = match field {
-            RAW if self.kind != TEXT_KIND => {
-                elements.checked_mul(kind.bits).map(|bits| bits.div_ceil(8))
-            }
+            RAW if self.kind != TEXT_KIND => self.raw_bytes(),
             field if field == kind.field => elements.div_ceil(packed).checked_mul(values),
             _ => return malformed(format!("data of kind {} in another field", self.kind)),
         };
@@ -191,6 +197,30 @@ impl Tensor {
             "{count} {unit} for {elements} elements of kind {}",
             self.kind
         ))
+    }
+
+    /// The number of elements. `None` if there are more than can be counted.
+    fn elements(&self) -> Option<u64> {
+        let mut sizes = self.dimensions.iter();
+        // A dimension of zero comes before the others, whose product may be too large.
+        if self.dimensions.contains(&0) {
+            Some(0)
+        } else {
+            sizes.try_fold(1_u64, |product, size| product.checked_mul(*size))
+        }
+    }
+
+    /// The bytes of all elements as raw bytes. Texts have none.
+    fn raw_bytes(&self) -> Option<u64> {
+        let kind = Kind::of(self.kind).filter(|_| self.kind != TEXT_KIND)?;
+        let bits = self.elements()?.checked_mul(kind.bits)?;
+        Some(bits.div_ceil(8))
+    }
+
+    /// The bytes of the data, if it lies in this file.
+    pub(super) fn range_in(&self, file: &str) -> Option<Range<u64>> {
+        let bytes = self.raw_bytes().filter(|_| self.is_external)?;
+        self.place.range_in(file, bytes)
     }
 
     /// The numbers of a small tensor that is in the model.

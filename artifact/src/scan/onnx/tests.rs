@@ -71,6 +71,7 @@ fn external_data_is_named_wherever_it_is() {
         assert_eq!(report.verdict, Verdict::Unknown);
         assert_eq!(report.findings[0].rule, "onnx-external-data");
         assert!(report.findings[0].detail.contains("weights.bin"));
+        assert_eq!(report.data_files, ["weights.bin"]);
     }
 }
 
@@ -96,6 +97,117 @@ fn external_data_outside_the_folder_is_executable() {
         let report = report(&model(&bytes(5, external(path))));
         assert_eq!(report.verdict, Verdict::Executable, "{path}");
     }
+}
+
+#[test]
+fn files_are_listed_only_if_they_are_beside_the_model_and_all_that_is_not_known() {
+    let tensor = |location: &str| bytes(5, external(location));
+    let listed = report(&model(
+        &[tensor("b.data"), tensor("a"), tensor("a")].concat(),
+    ));
+    assert_eq!(listed.data_files, ["a", "b.data"]);
+    assert_eq!(listed.findings.len(), 2);
+    let not_external = [number(2, 1), bytes(9, [0_u8; 4])].concat();
+    let entry = bytes(13, [bytes(1, "location"), bytes(2, "a")].concat());
+    let long = "a".repeat(256);
+    let many = |count: usize, name: &str| -> Vec<u8> {
+        let names = (0..count).map(|index| tensor(&format!("{name}{index:04}")));
+        names.collect::<Vec<_>>().concat()
+    };
+    for graph in [
+        [tensor("a"), node("F", "x", b"")].concat(),
+        [tensor("a"), tensor("folder/a")].concat(),
+        [tensor("a"), tensor(&long)].concat(),
+        [tensor("a"), bytes(5, [not_external, entry].concat())].concat(),
+        many(1_301, "n"),
+        many(200, &"n".repeat(200)),
+    ] {
+        let report = report(&model(&graph));
+        assert_eq!(report.verdict, Verdict::Unknown, "{report:?}");
+        assert!(report.data_files.is_empty(), "{report:?}");
+    }
+    assert_eq!(report(&model(&many(1_300, "n"))).data_files.len(), 1_300);
+}
+
+#[test]
+fn an_address_in_the_memory_of_the_runtime_is_executable() {
+    for location in ["*/_ORT_MEM_ADDR_/*", "*/_ORT_MEM_ADDR_/x"] {
+        let report = report(&model(&bytes(5, external(location))));
+        assert_eq!(report.verdict, Verdict::Executable);
+        assert_eq!(report.findings[0].rule, "onnx-memory-address");
+    }
+}
+
+#[test]
+fn external_data_that_does_not_fit_its_tensor_is_malformed() {
+    let entry = |key: &str, value: &str| bytes(13, [bytes(1, key), bytes(2, value)].concat());
+    let tensor = |kind, dimensions: &[u8], entries: Vec<u8>| {
+        let fields = [bytes(1, dimensions), number(2, kind), number(14, 1)];
+        bytes(
+            5,
+            [fields.concat(), entry("location", "a"), entries].concat(),
+        )
+    };
+    let length = |value: &str| entry("length", value);
+    let cases: [(u64, &[u8], Vec<u8>, Verdict); 10] = [
+        (1, &[2, 3], length("24"), Verdict::Unknown),
+        (
+            1,
+            &[2, 3],
+            [entry("offset", "7"), length("24")].concat(),
+            Verdict::Unknown,
+        ),
+        (1, &[2, 3], Vec::new(), Verdict::Unknown),
+        (22, &[3], length("2"), Verdict::Unknown),
+        (1, &[2, 3], length("23"), Verdict::Malformed),
+        (1, &[2, 3], length("25"), Verdict::Malformed),
+        (
+            1,
+            &[2, 3],
+            [length("24"), length("24")].concat(),
+            Verdict::Malformed,
+        ),
+        (1, &[2, 3], entry("location", "b"), Verdict::Malformed),
+        (1, &[2, 3], bytes(9, [0_u8; 24]), Verdict::Malformed),
+        (8, &[2, 3], Vec::new(), Verdict::Malformed),
+    ];
+    for (kind, dimensions, entries, expected) in cases {
+        let report = report(&model(&tensor(kind, dimensions, entries)));
+        assert_eq!(report.verdict, expected, "{kind} {dimensions:?} {report:?}");
+    }
+    let nowhere = bytes(5, [number(2, 1), number(14, 1)].concat());
+    assert_eq!(report(&model(&nowhere)).verdict, Verdict::Malformed);
+}
+
+#[test]
+fn operators_of_the_runtime_compute_and_some_run_what_is_not_in_the_graph() {
+    for (name, domain, expected) in [
+        ("MatMulNBits", "com.microsoft", Verdict::Safe),
+        ("GroupQueryAttention", "com.microsoft", Verdict::Safe),
+        ("ReorderInput", "com.microsoft.nchwc", Verdict::Safe),
+        ("MatMulNBits", "com.microsoft.dml", Verdict::Unknown),
+        ("NotThere", "com.microsoft", Verdict::Unknown),
+        ("Snpe", "com.microsoft", Verdict::Unknown),
+        ("EPContext", "com.microsoft", Verdict::Executable),
+        ("PythonOp", "com.microsoft", Verdict::Executable),
+        ("ATen", "org.pytorch.aten", Verdict::Executable),
+    ] {
+        let report = report(&model(&node(name, domain, b"")));
+        assert_eq!(report.verdict, expected, "{name} {report:?}");
+    }
+}
+
+#[test]
+fn metadata_that_a_loader_evaluates_is_a_literal() {
+    let with = |key: &str, value: &str| {
+        let entry = bytes(14, [bytes(1, key), bytes(2, value)].concat());
+        report(&[model(b""), entry].concat())
+    };
+    assert_eq!(with("names", "{0: 'a', 1: 'b'}").verdict, Verdict::Safe);
+    assert_eq!(with("author", "print(1)").verdict, Verdict::Safe);
+    let code = with("names", "__import__('os').system('id')");
+    assert_eq!(code.verdict, Verdict::Unknown);
+    assert_eq!(code.findings[0].rule, "onnx-metadata-code");
 }
 
 #[test]

@@ -1,0 +1,227 @@
+//! A file of tensors that has no format of its own: another file beside it, its index, says which
+//! bytes are which tensor.
+//!
+//! Such a file is safe if no reader takes it for anything else, and if the tensors of its indexes
+//! are all that is in it. So nothing is hidden between them, and no tensor lies beyond its end.
+
+use std::io;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::source::{Source, Stop, finish};
+use super::{Input, Limits, Report, Verdict, detect, input, onnx};
+
+/// The rule of data files that hold something else than tensors.
+const RULE: &str = "data-file";
+/// Zeros between two tensors are padding if there are fewer, bytes. The writers of ONNX align
+/// tensors to this many at most, because Windows maps files by them.
+const MAX_PADDING_BYTES: u64 = 64 << 10;
+/// The largest element of a tensor, bytes. A file of one element may be a text by chance.
+const MAX_ELEMENT_BYTES: u64 = 16;
+/// The most index files of one data file.
+pub const MAX_INDEXES: usize = 64;
+
+/// Endings of formats that have a reader and no mark at the beginning, or none that is known here.
+const OTHER_ENDINGS: [&str; 22] = [
+    "cbm",
+    "class",
+    "com",
+    "dlc",
+    "engine",
+    "hef",
+    "ko",
+    "mlpackage",
+    "model",
+    "nemo",
+    "om",
+    "ort",
+    "pdiparams",
+    "pdmodel",
+    "pdparams",
+    "plan",
+    "rdata",
+    "rds",
+    "rknn",
+    "t7",
+    "trt",
+    "xml",
+];
+/// Beginnings of the names of `.bin` files that libraries of torch look for.
+const TORCH_NAMES: [&str; 8] = [
+    "adapter_model",
+    "diffusion_pytorch_model",
+    "optimizer",
+    "pytorch_model",
+    "random_states",
+    "rng_state",
+    "scheduler",
+    "training_args",
+];
+/// The name of a `.bin` file that several libraries look for.
+const COMMON_NAME: &str = "model.bin";
+
+/// The bytes of a data file that an index has tensors in.
+pub(super) enum Ranges {
+    /// The index does not name the file, or is not safe to follow.
+    None,
+    /// The bytes of each tensor, in any order.
+    Some(Vec<Range<u64>>),
+}
+
+/// What an index is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IndexKind {
+    /// An ONNX model with external data.
+    Onnx,
+    /// The table of a bundle of TensorFlow's tensors.
+    TensorBundle,
+}
+
+impl IndexKind {
+    /// What the file `index` can be to the file `data` beside it, by their names.
+    pub fn of(index: &str, data: &str) -> Option<Self> {
+        if index == data {
+            return None;
+        }
+        if index.to_lowercase().ends_with(".onnx") {
+            return Some(Self::Onnx);
+        }
+        let (bundle, _) = data.rsplit_once(".data-")?;
+        (index.strip_suffix(".index") == Some(bundle)).then_some(Self::TensorBundle)
+    }
+
+    /// The format of a file whose tensors an index of this kind has.
+    const fn data_format(self) -> &'static str {
+        match self {
+            Self::Onnx => "onnx data",
+            Self::TensorBundle => "tensor bundle",
+        }
+    }
+
+    /// The bytes of the file `data_name` that an index has tensors in.
+    fn ranges(self, index: &mut dyn Input, data_name: &str, limits: &Limits) -> io::Result<Ranges> {
+        match self {
+            Self::Onnx => onnx::data_ranges(index, data_name, limits),
+            Self::TensorBundle => Ok(Ranges::None),
+        }
+    }
+}
+
+/// Scans a file beside which there are these indexes. `name` is its name without folders.
+///
+/// # Errors
+/// The file or an index cannot be read.
+pub fn scan_data_file(
+    data: &mut dyn Input,
+    name: &str,
+    indexes: &mut [(IndexKind, &mut dyn Input)],
+    limits: &Limits,
+) -> io::Result<Report> {
+    let mut alone = detect::scan(data, name, limits)?;
+    let length = input::length(data)?;
+    if !has_no_format(&alone, length) {
+        return Ok(alone);
+    }
+    let mut format = None;
+    let mut ranges = Vec::new();
+    for (kind, index) in indexes {
+        let Ranges::Some(more) = kind.ranges(&mut **index, name, limits)? else {
+            continue;
+        };
+        format = format.or(Some(kind.data_format()));
+        ranges.extend(more);
+        if ranges.len() > limits.entries {
+            let detail = format!("more than {} tensors lie in the file", limits.entries);
+            alone.add(Verdict::Unknown, 0, RULE, &detail);
+            return Ok(alone);
+        }
+    }
+    let Some(format) = format else {
+        return Ok(alone);
+    };
+    if has_reader(name) {
+        let detail = "tensors lie in the file, and readers of other formats go by its name";
+        alone.add(Verdict::Unknown, 0, RULE, detail);
+        return Ok(alone);
+    }
+    // A tensor that two models share, or two names of one model.
+    ranges.sort_unstable_by_key(|range| (range.start, range.end));
+    ranges.dedup();
+    let mut source = Source::new(data, "data-file-truncated")?;
+    let checked = check_ranges(&mut source, &ranges);
+    finish(Report::new(format), checked)
+}
+
+/// Whether a file that was scanned alone has no format that is known, and nothing else is wrong
+/// with it.
+fn has_no_format(alone: &Report, length: u64) -> bool {
+    let is_unmarked = match alone.format {
+        "unknown" => true,
+        "text" => length <= MAX_ELEMENT_BYTES,
+        _ => false,
+    };
+    let [finding] = alone.findings.as_slice() else {
+        return false;
+    };
+    is_unmarked && alone.verdict == Verdict::Unknown && finding.rule == "unscanned"
+}
+
+/// Whether a reader of another format goes by this name.
+fn has_reader(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    let is_torch = || {
+        let mut names = TORCH_NAMES.iter();
+        name == COMMON_NAME || names.any(|beginning| name.starts_with(beginning))
+    };
+    // A shell and many tools read hidden files of their own.
+    name.starts_with('.')
+        || detect::has_reader(&name, ending)
+        || OTHER_ENDINGS.contains(&ending)
+        || (ending == "bin" && is_torch())
+}
+
+/// Whether the tensors, in the order of their bytes, are all that is in the file.
+fn check_ranges(source: &mut Source<'_>, ranges: &[Range<u64>]) -> Result<(), Stop> {
+    let length = source.length();
+    let mut covered_to = 0;
+    for range in ranges {
+        let Range { start, end } = *range;
+        if end > length {
+            let detail =
+                format!("a tensor lies at the bytes {start} to {end} of a file of {length}");
+            return Err(Stop::malformed(start.min(length), RULE, detail));
+        }
+        // It has no bytes.
+        if start == end {
+            continue;
+        }
+        if start < covered_to {
+            let detail = format!("a tensor begins before another one ends, at byte {covered_to}");
+            return Err(Stop::unknown(start, RULE, detail));
+        }
+        check_gap(source, covered_to..start)?;
+        covered_to = end;
+    }
+    check_gap(source, covered_to..length)
+}
+
+/// Whether bytes beside tensors are padding.
+fn check_gap(source: &mut Source<'_>, gap: Range<u64>) -> Result<(), Stop> {
+    let bytes = gap.end.saturating_sub(gap.start);
+    if bytes >= MAX_PADDING_BYTES {
+        let detail = format!("no tensor lies in these {bytes} bytes, which are more than padding");
+        return Err(Stop::unknown(gap.start, RULE, detail));
+    }
+    source.seek(gap.start);
+    if source.zeros(bytes)? {
+        return Ok(());
+    }
+    let detail = format!("no tensor lies in these {bytes} bytes, and they are not all zero");
+    Err(Stop::unknown(gap.start, RULE, detail))
+}
+
+#[cfg(test)]
+mod tests;

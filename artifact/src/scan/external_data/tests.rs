@@ -1,0 +1,202 @@
+//! Tests of data files beside ONNX models: which are all tensors, and which hide something.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+
+use super::*;
+use crate::scan::protobuf::write::{bytes, number};
+use std::io::Cursor;
+
+const NAME: &str = "model.onnx.data";
+
+/// A tensor of so many floats at an offset of a file.
+fn tensor(file: &str, floats: u64, offset: u64) -> Vec<u8> {
+    let entry = |key: &str, value: &str| bytes(13, [bytes(1, key), bytes(2, value)].concat());
+    let place = [
+        entry("location", file),
+        entry("offset", &offset.to_string()),
+        entry("length", &(floats * 4).to_string()),
+    ];
+    let head = [number(1, floats), number(2, 1), number(14, 1)].concat();
+    bytes(5, [head, place.concat()].concat())
+}
+
+fn model(tensors: &[Vec<u8>]) -> Vec<u8> {
+    [
+        number(1, 10),
+        bytes(7, tensors.concat()),
+        bytes(8, number(2, 21)),
+    ]
+    .concat()
+}
+
+/// The report on a data file with this name beside these models.
+fn report_of(name: &str, data: &[u8], models: &[Vec<u8>]) -> Report {
+    let mut models: Vec<_> = models.iter().map(Cursor::new).collect();
+    let mut indexes: Vec<(IndexKind, &mut dyn Input)> = Vec::new();
+    for model in &mut models {
+        indexes.push((IndexKind::Onnx, model));
+    }
+    scan_data_file(
+        &mut Cursor::new(data),
+        name,
+        &mut indexes,
+        &Limits::default(),
+    )
+    .unwrap()
+}
+
+/// Bytes that are no text and begin as no format.
+fn weights(count: usize) -> Vec<u8> {
+    vec![0xa5; count]
+}
+
+#[test]
+fn a_file_that_is_all_tensors_is_safe() {
+    let mut padded = weights(8);
+    padded.resize(4_096, 0);
+    padded.extend(weights(4));
+    let last = vec![tensor(NAME, 2, 0), tensor(NAME, 1, 4_096)];
+    let shared = vec![model(&[tensor(NAME, 2, 0)]), model(&[tensor(NAME, 1, 8)])];
+    let twice = vec![tensor(NAME, 2, 0), tensor(NAME, 2, 0), tensor(NAME, 0, 8)];
+    for (data, models) in [
+        (weights(8), vec![model(&[tensor(NAME, 2, 0)])]),
+        (vec![0; 8], vec![model(&[tensor(NAME, 2, 0)])]),
+        // One float of 12.2 is a text.
+        (b"33CA".to_vec(), vec![model(&[tensor(NAME, 1, 0)])]),
+        (padded, vec![model(&last)]),
+        (weights(12), shared),
+        (weights(8), vec![model(&twice), model(&[])]),
+    ] {
+        let report = report_of(NAME, &data, &models);
+        assert_eq!(report.verdict, Verdict::Safe, "{report:?}");
+        assert_eq!(report.format, "onnx data");
+    }
+}
+
+#[test]
+fn what_is_no_tensor_is_not_safe() {
+    let one = |floats, offset| vec![model(&[tensor(NAME, floats, offset)])];
+    let with = |zeros: usize, end: &[u8]| {
+        let mut data = weights(8);
+        data.resize(8 + zeros, 0);
+        data.extend(end);
+        data
+    };
+    let padding = usize::try_from(MAX_PADDING_BYTES).unwrap();
+    let safe = report_of(NAME, &with(padding - 1, b""), &one(2, 0));
+    assert_eq!(safe.verdict, Verdict::Safe, "{safe:?}");
+    let partly = vec![model(&[tensor(NAME, 2, 0), tensor(NAME, 2, 4)])];
+    let other = vec![model(&[tensor("other.data", 2, 0)])];
+    // A custom operator does not hide where tensors are; a location outside of the folder does.
+    let leaves = vec![model(&[tensor(NAME, 2, 0), tensor("../x", 2, 0)])];
+    let cut = vec![model(&[tensor(NAME, 2, 0)])[..40].to_vec()];
+    for (data, models, verdict, offset) in [
+        (weights(8), one(3, 0), Verdict::Malformed, 0),
+        (weights(8), one(2, 4), Verdict::Malformed, 4),
+        (weights(8), one(1, u64::MAX >> 1), Verdict::Malformed, 8),
+        (weights(8), one(0, 9), Verdict::Malformed, 8),
+        (weights(9), one(2, 0), Verdict::Unknown, 8),
+        (with(3, b"\x01"), one(2, 0), Verdict::Unknown, 8),
+        (with(padding, b""), one(2, 0), Verdict::Unknown, 8),
+        (with(1 << 20, b""), one(2, 0), Verdict::Unknown, 8),
+        (weights(12), one(2, 4), Verdict::Unknown, 0),
+        (weights(12), partly, Verdict::Unknown, 4),
+        (weights(8), other, Verdict::Unknown, 0),
+        (weights(8), leaves, Verdict::Unknown, 0),
+        (weights(8), cut, Verdict::Unknown, 0),
+        (weights(8), Vec::new(), Verdict::Unknown, 0),
+    ] {
+        let report = report_of(NAME, &data, &models);
+        assert_eq!(report.verdict, verdict, "{report:?}");
+        assert_eq!(report.findings[0].offset, offset, "{report:?}");
+    }
+}
+
+#[test]
+fn another_format_or_the_name_of_one_keeps_its_verdict() {
+    let of = |name: &str, data: &[u8]| {
+        let floats = u64::try_from(data.len()).unwrap() / 4;
+        report_of(name, data, &[model(&[tensor(name, floats, 0)])])
+    };
+    let cases: [(&[u8], Verdict); 7] = [
+        (b"cos\nsystem\n(S'id'\ntR.", Verdict::Executable),
+        (b"\x80\x04cos\nsystem\n(S'id'\ntR.", Verdict::Executable),
+        (b"\x7fELF\x02\x01\x01\0", Verdict::Executable),
+        (b"#!/bin/sh\nid\n###", Verdict::Executable),
+        (b"PK\x03\x04\0\0\0\0", Verdict::Malformed),
+        (b"import os; os.system('id')  ", Verdict::Unknown),
+        (b"\x1f\x8b\x08\0", Verdict::Unknown),
+    ];
+    for (data, verdict) in cases {
+        let report = of(NAME, data);
+        assert!(report.verdict >= verdict, "{report:?}");
+        assert_ne!(report.format, "onnx data");
+    }
+    for name in [
+        "w.bin",
+        "onnx__MatMul_1",
+        "encoder.weight",
+        "model.onnx_data",
+        "a-b 7",
+    ] {
+        assert_eq!(of(name, &weights(8)).verdict, Verdict::Safe, "{name}");
+    }
+    for name in [
+        "pytorch_model.bin",
+        "PyTorch_Model-00001-of-00002.bin",
+        "model.bin",
+        "modeling.py",
+        "a.so",
+        "a.safetensors",
+        "a.pt",
+        "a.vocab",
+        "a.toml",
+        "config.json",
+        "README",
+        "tokenizer.model",
+        "a.engine",
+        ".bashrc",
+    ] {
+        let report = of(name, &weights(8));
+        assert_ne!(report.verdict, Verdict::Safe, "{name}");
+    }
+}
+
+#[test]
+fn an_index_is_known_by_its_name() {
+    let shard = "variables.data-00000-of-00001";
+    for (index, data, kind) in [
+        ("model.onnx", "w.bin", Some(IndexKind::Onnx)),
+        ("MODEL.ONNX", "w.bin", Some(IndexKind::Onnx)),
+        ("variables.index", shard, Some(IndexKind::TensorBundle)),
+        ("other.index", shard, None),
+        ("variables.index", "variables.bin", None),
+        ("a.onnx", "a.onnx", None),
+    ] {
+        assert_eq!(IndexKind::of(index, data), kind, "{index} {data}");
+    }
+}
+
+#[test]
+fn the_tensors_of_all_indexes_are_bounded() {
+    let two = model(&[tensor(NAME, 1, 0), tensor(NAME, 1, 4)]);
+    let limits = Limits {
+        entries: 3,
+        ..Limits::default()
+    };
+    let mut first = Cursor::new(&two);
+    let mut second = Cursor::new(&two);
+    let mut indexes: Vec<(IndexKind, &mut dyn Input)> = vec![
+        (IndexKind::Onnx, &mut first),
+        (IndexKind::Onnx, &mut second),
+    ];
+    let data = weights(8);
+    let report = scan_data_file(&mut Cursor::new(&data), NAME, &mut indexes, &limits).unwrap();
+    assert_eq!(report.verdict, Verdict::Unknown, "{report:?}");
+    assert_eq!(report.findings[1].rule, RULE);
+}
