@@ -4,11 +4,13 @@
 //! Every input has a verdict, which is that of its findings, and findings lie within the file. A
 //! scan reads a bounded number of bytes for each byte of the file. The result is the same if reads
 //! give few bytes at a time, as those of some file systems do. A second unpickler finds only known
-//! imports in a pickle that is safe.
+//! imports in a pickle that is safe. A file with the tensors of a model is safe only with exactly
+//! their bytes.
 //!
 //! Time and memory are bounded by libFuzzer: 10 seconds and 2 GiB for an input.
 
 mod archive;
+mod external;
 pub mod formats;
 mod imports;
 mod input;
@@ -58,6 +60,8 @@ pub fn run(format: &Format, data: &[u8]) {
         }
         _ => {
             let report = check(name, content);
+            let floats = usize::from(first & !IS_ARCHIVE);
+            external::check(&report.data_files, content, floats);
             match report.format {
                 "pickle" if report.verdict == Verdict::Safe => imports::check_stream(content),
                 "torch legacy" if report.verdict == Verdict::Safe => {
@@ -71,13 +75,7 @@ pub fn run(format: &Format, data: &[u8]) {
 
 /// Scans a file and checks what holds for every format.
 fn check(name: &str, content: &[u8]) -> Report {
-    let limits = Limits {
-        header_bytes: 64 << 10,
-        entries: 1_000,
-        expanded_bytes: 1 << 20,
-        operations: 10_000,
-        ..Limits::default()
-    };
+    let limits = limits();
     let mut file = Counted::new(content);
     let report = detect::scan(&mut file, name, &limits).expect("it is in memory");
     let (read, length) = (file.read_bytes(), content.len());
@@ -111,6 +109,17 @@ fn check(name: &str, content: &[u8]) -> Report {
         assert_eq!(again, report);
     }
     report
+}
+
+/// The bounds of a scan.
+fn limits() -> Limits {
+    Limits {
+        header_bytes: 64 << 10,
+        entries: 1_000,
+        expanded_bytes: 1 << 20,
+        operations: 10_000,
+        ..Limits::default()
+    }
 }
 
 /// The most bytes that the scan of a file may read.

@@ -66,6 +66,7 @@ def onnx_files(out):
         helper.make_tensor("i", TensorProto.INT64, [2], [1, 5]), [10],
     )
     save("sparse", [helper.make_node("Constant", [], ["y"], sparse_value=sparse)])
+    external_onnx_files(out)
     try:
         from skl2onnx import to_onnx
         from sklearn.ensemble import RandomForestClassifier
@@ -83,6 +84,33 @@ def onnx_files(out):
     for name, model in models.items():
         converted = to_onnx(model.fit(x, y), x)
         out.path("onnx", f"sklearn-{name}.onnx").write_bytes(converted.SerializeToString())
+
+
+def external_onnx_files(out):
+    """ONNX models with external data, each in a folder, as `onnx` writes them."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    types = ["float32", "float16", "int8", "int64", "uint8", "bool"]
+    tensors = [numpy_helper.from_array(array(t, (5, 7)), f"{t}.weight") for t in types]
+    tensors.append(numpy_helper.from_array(np.array(12.2, "f4"), "onnx__Mul_1"))
+    tensors.append(numpy_helper.from_array(np.zeros((64, 64), "f4"), "zeros"))
+    value = numpy_helper.from_array(array("f4", (9,)), "value")
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value=value),
+        helper.make_node("Identity", ["zeros"], ["y"]),
+    ]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [64, 64])
+    for name, options in {
+        "one": {"location": "model.onnx.data", "size_threshold": 0},
+        "all": {"location": "weights.bin", "size_threshold": 0, "convert_attribute": True},
+        "large-only": {"location": "model.onnx_data", "size_threshold": 1_024},
+        "each": {"all_tensors_to_one_file": False, "size_threshold": 0},
+    }.items():
+        graph = helper.make_graph(nodes, "g", [], [output], tensors)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+        path = out.path(f"onnx-external-{name}", "model.onnx")
+        onnx.save(model, str(path), save_as_external_data=True, **options)
 
 
 def gguf_files(out):

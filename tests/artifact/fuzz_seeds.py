@@ -17,6 +17,7 @@ import sys
 
 import hostile
 import hostile_folders
+from hostile_tensors import external, field, node, onnx
 
 #: The target of a file by its ending, and the position of a name with this ending.
 BY_ENDING = {
@@ -122,6 +123,9 @@ def data():
         b"{{ m['content'] | trim }}{% elif x is defined %}{% endfor %}{# note #}"
     )
     yield "jinja", "macro", 0, b"{% macro f(a, b=1) %}{{ a[:2] ~ b }}{% endmacro %}{{ f(1) }}"
+    yield "onnx", "external", 2, onnx(
+        node("Relu"), field(5, external("w.data")), field(5, external("w.data", "4"))
+    )
     yield "xgboost", "json", 0, (
         b'{"learner":{"attributes":{},"objective":{"name":"x"}},"version":[2,0,0]}'
     )

@@ -414,6 +414,17 @@ def all_links():
         {"model.onnx": model, "w.bin": (LINK, "/etc/hostname")},
     )
     yield "onnx-hard-link", "model.onnx", {"model.onnx": model, "w.bin": (HARD_LINK, b"secret")}
+    for family, content in {
+        "short": b"\xa5" * 3,
+        "longer": b"\xa5" * 5,
+        "padded": b"\xa5" * 4 + bytes(1 << 16),
+        "pickle": HOSTILE,
+        "zip": b"PK\x03\x04",
+    }.items():
+        yield f"onnx-data-{family}", None, {"model.onnx": model, "w.bin": content}
+    for name in ("pytorch_model.bin", "modeling.py", "w.safetensors"):
+        model = onnx(node("Relu"), field(5, external(name)))
+        yield f"onnx-data-named-{name}", None, {"model.onnx": model, name: b"\xa5" * 4}
     yield (
         "onnx-link-to-folder",
         "model.onnx",
@@ -443,6 +454,11 @@ def fixtures():
 
 def controls():
     """Files of data."""
+    yield (
+        "control-onnx-data",
+        None,
+        {"model.onnx": onnx(node("Relu"), field(5, external("w.bin"))), "w.bin": b"\xa5" * 4},
+    )
     yield (
         "control-config",
         "config.json",

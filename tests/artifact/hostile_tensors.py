@@ -248,6 +248,10 @@ def all_onnx():
     sparse = field(15, field(1, external("../w")))
     cases = {
         "custom-domain": onnx(node("Evil", "com.hostile"), opsets=("", "com.hostile")),
+        "context-operator": onnx(node("EPContext", "com.microsoft"), opsets=("", "com.microsoft")),
+        "metadata-call": onnx(
+            relu, more=field(14, field(1, "names") + field(2, "__import__('os').system('id')"))
+        ),
         "python-operator": onnx(node("PythonOp", "com.microsoft"), opsets=("", "com.microsoft")),
         "custom-in-subgraph": onnx(node("If", attributes=(subgraph,))),
         "custom-in-function": onnx(node("F", "own"), more=function),
@@ -259,6 +263,8 @@ def all_onnx():
         "external-empty": onnx(relu, field(5, external(""))),
         "external-offset-negative": onnx(relu, field(5, external("w.bin", "-1"))),
         "external-offset-of-2-63": onnx(relu, field(5, external("w.bin", str(1 << 63)))),
+        "external-memory": onnx(relu, field(5, external("*/_ORT_MEM_ADDR_/*", "4096"))),
+        "external-length-differs": onnx(relu, field(5, external("w.bin", "0", "5"))),
         "external-uri": onnx(relu, field(5, external("file:///etc/hostname"))),
         "external-in-attribute": onnx(node("Constant", attributes=(tensor_in_attribute,))),
         "external-in-sparse": onnx(relu, sparse),

@@ -142,9 +142,10 @@ pub fn scan_data_file(
         return Ok(alone);
     };
     if has_reader(name) {
+        let mut report = Report::new(alone.format);
         let detail = "tensors lie in the file, and readers of other formats go by its name";
-        alone.add(Verdict::Unknown, 0, RULE, detail);
-        return Ok(alone);
+        report.add(Verdict::Unknown, 0, RULE, detail);
+        return Ok(report);
     }
     // A tensor that two models share, or two names of one model.
     ranges.sort_unstable_by_key(|range| (range.start, range.end));

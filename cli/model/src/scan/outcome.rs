@@ -12,11 +12,18 @@ use rustix::fs::{FileType, fstat};
 use tensorgate_artifact::scan::Verdict;
 use tensorgate_models::files::file_state::is_same;
 use tensorgate_models::files::open_folder::{file_type, look, open_file};
+use tensorgate_models::scan::asked::Asked;
+use tensorgate_models::scan::folder::scan_in_folder;
 use tensorgate_models::scan::messages::{FileReport, UNREADABLE};
 use tensorgate_models::scan::process::Scanner;
 
+<<<<<<< HEAD
 use super::exceptions::{Exception, digest};
 use super::settings::Settings;
+=======
+use super::beside::OpenFolder;
+use super::exceptions::{Exception, Exceptions};
+>>>>>>> 3a0a77ce (model scan: a model and its data are scanned together)
 use super::walk::{Entry, What};
 
 /// The result for one path.
@@ -85,11 +92,32 @@ fn scan(
         let detail = format!("{bytes} bytes: --max-bytes allows {max_bytes}");
         return Ok((FileReport::unscanned("file-size", &detail), None));
     }
+<<<<<<< HEAD
     let mut report = scanner.scan(&file, &name.to_string_lossy(), bytes);
     let mut sha256 = None;
     let needs_digest = settings.with_digests || !settings.exceptions.is_empty();
     if report.verdict != Verdict::Safe && needs_digest {
         sha256 = Some(digest(&mut file)?);
+=======
+    let mut report = match name.to_str() {
+        Some(name) => {
+            let beside = OpenFolder { folder, max_bytes };
+            scan_in_folder((&file, name, bytes), &beside, &mut |asked: &Asked<'_>| {
+                scanner.scan(asked)
+            })
+        }
+        // No other file can name it.
+        None => scanner.scan(&Asked {
+            file: &file,
+            name: &name.to_string_lossy(),
+            bytes,
+            indexes: &[],
+        }),
+    };
+    let mut exception = None;
+    if report.verdict != Verdict::Safe {
+        exception = exceptions.of(&mut file)?.cloned();
+>>>>>>> 3a0a77ce (model scan: a model and its data are scanned together)
     }
     // The open file, and the name, which may lead to another file by now.
     let after = fstat(&file)?;

@@ -54,6 +54,7 @@ impl Sarif {
             verdict,
             severity,
             findings,
+            ..
         } = &outcome.report;
         if findings.is_empty() && *verdict != Verdict::Safe {
             let finding = FileFinding {

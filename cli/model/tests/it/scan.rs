@@ -28,6 +28,19 @@ fn scan(scratch: &Scratch, arguments: &[&str]) -> Ran {
     run_in(scratch.path(), &arguments)
 }
 
+/// A field of a message of ONNX with these bytes.
+fn field(key: u8, value: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(value.len()).unwrap();
+    [&[key, length][..], value].concat()
+}
+
+/// A model of ONNX with a tensor of two floats, which is the content of another file.
+fn external(data: &str) -> Vec<u8> {
+    let entry = [field(0x0a, b"location"), field(0x12, data.as_bytes())].concat();
+    let tensor = [&[0x08, 2, 0x10, 1, 0x70, 1][..], &field(0x6a, &entry)].concat();
+    [&[0x08, 8][..], &field(0x3a, &field(0x2a, &tensor))].concat()
+}
+
 /// The lines of JSON of a run.
 fn lines(ran: &Ran) -> Vec<Value> {
     let lines = ran.stdout.lines();
@@ -86,6 +99,36 @@ fn each_file_has_a_line_in_the_order_of_the_paths_whatever_the_number_of_jobs() 
             }
         }
     }
+}
+
+#[test]
+fn a_model_is_scanned_with_the_files_that_hold_its_tensors() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path().join("m")).unwrap();
+    scratch.file("m/a.onnx", external("w.data"));
+    scratch.file("m/w.data", [0xa5; 8]);
+    let ran = scan(&scratch, &["m", "--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.stdout);
+    let formats = lines(&ran).into_iter().map(|line| line["format"].clone());
+    assert_eq!(formats.collect::<Vec<_>>(), ["onnx", "onnx data"]);
+    // Either of them alone is read with what lies beside it, as a loader does.
+    for path in ["m/a.onnx", "m/w.data"] {
+        assert_eq!(scan(&scratch, &[path]).code, 0, "{path}");
+    }
+    std::fs::remove_file(scratch.path().join("m/w.data")).unwrap();
+    symlink("../w.data", scratch.path().join("m/w.data")).unwrap();
+    scratch.file("w.data", [0xa5; 8]);
+    let ran = scan(&scratch, &["m", "--json"]);
+    let [model, link]: [Value; 2] = lines(&ran).try_into().unwrap();
+    assert_eq!(
+        (&model["verdict"], &link["verdict"]),
+        (&json!("unknown"), &json!("unknown"))
+    );
+    let detail = model["findings"][0]["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("is a link, which is not followed"),
+        "{detail}"
+    );
 }
 
 #[test]

@@ -3,8 +3,13 @@
 use std::fs::File;
 use std::path::Path;
 
+<<<<<<< HEAD
 use rustix::fs::fstat;
 use tensorgate_artifact::model_signing::{Exclusions, Manifest};
+=======
+use rustix::fs::{OFlags, fstat};
+use tensorgate_artifact::model_signing::Manifest;
+>>>>>>> 3a0a77ce (model scan: a model and its data are scanned together)
 
 use super::fault::Fault;
 use super::file_state::is_same;
@@ -75,8 +80,20 @@ impl FoundModel {
     /// # Errors
     /// It cannot be opened, or is another one.
     pub fn open(&self, file: &FoundFile) -> Result<File, Fault> {
+        self.open_by(file, FILE)
+    }
+
+    /// The same for a file whose own name must be no link, whatever the manifest allows.
+    ///
+    /// # Errors
+    /// Its name is a link, or as for [`Self::open`].
+    pub fn open_unlinked(&self, file: &FoundFile) -> Result<File, Fault> {
+        self.open_by(file, FILE | OFlags::NOFOLLOW)
+    }
+
+    fn open_by(&self, file: &FoundFile, flags: OFlags) -> Result<File, Fault> {
         let location = &file.location;
-        let opened = File::from(self.tree.descend(location, FILE)?);
+        let opened = File::from(self.tree.descend(location, flags)?);
         let state = fstat(&opened)
             .map_err(|error| Fault::at(location, error, self.tree.follows_links()))?;
         if is_same(&file.state, &state) {

@@ -3,8 +3,14 @@
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+<<<<<<< HEAD
 use tensorgate_artifact::scan::finding::MAX_FINDINGS;
 use tensorgate_artifact::scan::{Report, Severity, Verdict};
+=======
+use tensorgate_artifact::scan::external_data::IndexKind;
+use tensorgate_artifact::scan::finding::{MAX_DATA_FILES, MAX_DATA_FILES_BYTES, MAX_FINDINGS};
+use tensorgate_artifact::scan::{Report, Verdict};
+>>>>>>> 3a0a77ce (model scan: a model and its data are scanned together)
 use tensorgate_policy::values::safe_text::printable;
 
 /// The rule about a file whose scanner process did not start, has ended or was late.
@@ -12,10 +18,20 @@ pub(super) const SCANNER_DIED: &str = "scanner-died";
 /// The rule about a file that could not be opened or read.
 pub const UNREADABLE: &str = "unreadable";
 
-/// The longest request, bytes: the name of a file, escaped. File systems allow 255 bytes.
-pub(crate) const MAX_REQUEST_BYTES: usize = 4 << 10;
-/// The longest response, bytes: every finding with its longest detail, escaped.
-pub const MAX_RESPONSE_BYTES: usize = 160 << 10;
+/// The longest request, bytes: the name of a file, escaped, and the kinds of its indexes.
+pub(crate) const MAX_REQUEST_BYTES: usize = 8 << 10;
+/// The longest name of a file in a request, bytes. File systems allow 255, and each can become
+/// three.
+const MAX_NAME_BYTES: usize = 1 << 10;
+/// Bytes of every finding with its longest detail, escaped.
+const MAX_FINDINGS_BYTES: usize = 160 << 10;
+/// The longest response, bytes: the findings, and the names of files with tensors.
+pub const MAX_RESPONSE_BYTES: usize = MAX_FINDINGS_BYTES + MAX_DATA_FILES_BYTES;
+/// The longest message that Linux takes for a socket with default settings, bytes.
+const MAX_MESSAGE_BYTES: usize = 207 << 10;
+const _: () = assert!(MAX_RESPONSE_BYTES <= MAX_MESSAGE_BYTES);
+/// The longest name in a list of files with tensors, bytes.
+const MAX_FILE_NAME_BYTES: usize = 255;
 /// The longest name of a format or a rule, bytes.
 const MAX_WORD_BYTES: usize = 64;
 /// The longest detail of a finding, characters.
@@ -36,18 +52,41 @@ pub struct Hello {
     pub incomplete: Option<String>,
 }
 
-/// What a supervisor is asked, with one open file.
+/// What a scanner process is asked, with the open file and those of its indexes behind it.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileRequest {
+    /// The name of the file.
+    pub name: String,
+    /// What the other open files are.
+    pub indexes: Vec<IndexKind>,
+}
+
+impl FileRequest {
+    /// A request about a file of this name. Only the end of a long name matters.
+    pub(super) fn new(name: &str, indexes: Vec<IndexKind>) -> Self {
+        let cut = name.len().saturating_sub(MAX_NAME_BYTES);
+        // A cut within a character is moved to the next one.
+        let end = (cut..=name.len()).find_map(|at| name.get(at..));
+        Self {
+            name: end.unwrap_or_default().to_owned(),
+            indexes,
+        }
+    }
+}
+
+/// What a supervisor is asked, with open files.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Request {
-    /// To have the file scanned.
+    /// To have the first file scanned.
     Scan {
-        /// The name of the file.
-        name: String,
+        /// What the files are.
+        file: FileRequest,
         /// The time for it, milliseconds.
         allowed_ms: u64,
     },
-    /// To start another supervisor, whose socket the file is.
+    /// To start another supervisor, whose socket the first file is.
     StartAnother,
 }
 
@@ -78,6 +117,9 @@ pub struct FileReport {
     pub severity: Option<Severity>,
     /// The evidence.
     pub findings: Vec<FileFinding>,
+    /// Files in the same folder that hold its tensors. Each finding is about one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data_files: Vec<String>,
 }
 
 /// One piece of evidence.
@@ -105,6 +147,7 @@ impl FileReport {
             verdict: Verdict::Unknown,
             severity: None,
             findings: Vec::new(),
+            data_files: Vec::new(),
         };
         report.add(Verdict::Unknown, rule, detail);
         report
@@ -119,11 +162,19 @@ impl FileReport {
 
     /// Adds evidence about the file as a whole.
     pub fn add(&mut self, verdict: Verdict, rule: &str, detail: &str) {
+<<<<<<< HEAD
         let severity = verdict.least_severity();
+=======
+        self.add_at(0, verdict, rule, detail);
+    }
+
+    /// Adds evidence at an offset.
+    pub(super) fn add_at(&mut self, offset: u64, verdict: Verdict, rule: &str, detail: &str) {
+>>>>>>> 3a0a77ce (model scan: a model and its data are scanned together)
         self.verdict = self.verdict.max(verdict);
         self.severity = self.severity.max(severity);
         self.findings.push(FileFinding {
-            offset: 0,
+            offset,
             rule: rule.into(),
             detail: excerpt(detail),
             verdict,
@@ -136,6 +187,10 @@ impl FileReport {
     fn checked(mut self) -> Option<Self> {
         let are_words = is_word(&self.format) && self.findings.iter().all(|it| is_word(&it.rule));
         if !are_words || self.findings.len() > MAX_FINDINGS {
+            return None;
+        }
+        let are_names = self.data_files.iter().all(|name| is_file_name(name));
+        if !are_names || self.data_files.len() > MAX_DATA_FILES {
             return None;
         }
         for finding in &mut self.findings {
@@ -165,6 +220,7 @@ impl From<Report> for FileReport {
             verdict: report.verdict,
             severity,
             findings: findings.collect(),
+            data_files: report.data_files,
         }
     }
 }
@@ -192,6 +248,13 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_WORD_BYTES && text.bytes().all(allowed)
 }
 
+/// Whether a text can be the name of a file in a folder.
+fn is_file_name(text: &str) -> bool {
+    !matches!(text, "" | "." | "..")
+        && text.len() <= MAX_FILE_NAME_BYTES
+        && !text.contains(['/', '\0'])
+}
+
 /// The start of a text of a file, for a terminal.
 fn excerpt(text: &str) -> String {
     let start: String = text.chars().take(MAX_DETAIL_CHARS).collect();
@@ -208,7 +271,23 @@ fn verdict<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Verdict, D::Err
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use tensorgate_artifact::scan::external_data::MAX_INDEXES;
+
     use super::*;
+
+    #[test]
+    fn the_longest_request_fits_its_bound() {
+        let long = "\u{1}".repeat(2_000);
+        let request = FileRequest::new(&long, vec![IndexKind::TensorBundle; MAX_INDEXES]);
+        assert_eq!(request.name.len(), MAX_NAME_BYTES);
+        let request = Request::Scan {
+            file: request,
+            allowed_ms: u64::MAX,
+        };
+        assert!(serde_json::to_vec(&request).unwrap().len() <= MAX_REQUEST_BYTES);
+        let cut_within = format!("{}a", "é".repeat(512));
+        assert_eq!(FileRequest::new(&cut_within, Vec::new()).name.len(), 1_023);
+    }
 
     #[test]
     fn a_response_is_taken_only_if_a_scanner_writes_such() {
@@ -230,6 +309,7 @@ mod tests {
         assert_eq!(kept.severity, Some(Severity::Medium));
         assert_eq!(kept.findings.first().unwrap().severity, Severity::Medium);
         assert_eq!(kept.findings.first().unwrap().detail, "x\u{fffd}");
+<<<<<<< HEAD
         for (verdict, sent, kept) in [
             ("executable", "low", Severity::High),
             ("executable", "critical", Severity::Critical),
@@ -241,6 +321,17 @@ mod tests {
             let report = super::report(scanned("zip", "safe", &finding).as_bytes()).unwrap();
             assert_eq!(report.severity, Some(kept), "{finding}");
             assert_eq!(report.findings.first().unwrap().severity, kept, "{finding}");
+=======
+        let own = Response::Scanned(FileReport {
+            data_files: vec!["a".into()],
+            ..FileReport::unscanned("a", "b")
+        });
+        let own = serde_json::to_string(&own).unwrap();
+        assert!(super::report(own.as_bytes()).is_some(), "{own}");
+        for name in ["../a", "..", "", "a\\u0000"] {
+            let other = own.replace("[\"a\"]", &format!("[\"{name}\"]"));
+            assert_eq!(super::report(other.as_bytes()), None, "{other}");
+>>>>>>> 3a0a77ce (model scan: a model and its data are scanned together)
         }
         let many = vec![finding; MAX_FINDINGS.saturating_add(1)].join(",");
         for nonsense in [

@@ -1,10 +1,9 @@
 //! The command's side of a scanner process: starts it, gives it open files, and replaces it when it
 //! dies, is late or writes nonsense. One file costs at most its own verdict.
 
-use std::fs::File;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,9 +15,9 @@ use rustix::net::{
 };
 use tensorgate_os_sandbox as os_sandbox;
 
+use super::asked::{Asked, MAX_FILES};
 use super::messages::{
-    FileReport, Hello, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Request, Response, SCANNER_DIED,
-    report,
+    FileReport, Hello, MAX_RESPONSE_BYTES, Request, Response, SCANNER_DIED, report,
 };
 use super::worker;
 
@@ -30,9 +29,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 const FILE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Bytes of a file for which there is one more second.
 const BYTES_PER_SECOND: u64 = 100_000_000;
-/// Files after which a process is replaced. A file that took its process over could change the
+/// Requests after which a process is replaced. A file that took its process over could change the
 /// verdicts of at most so many.
-const MAX_FILES: u32 = 256;
+const MAX_REQUESTS: u32 = 256;
 
 /// Scans files one by one, in processes of its own.
 #[derive(Debug)]
@@ -81,31 +80,27 @@ impl Scanner {
         }
     }
 
-    /// Scans an open file of this name and length. A file that ends its process is unknown.
-    pub fn scan(&mut self, file: &File, name: &str, bytes: u64) -> FileReport {
-        self.scan_within(file, name, timeout(bytes))
+    /// Scans an open file. A file that ends its process is unknown.
+    pub fn scan(&mut self, asked: &Asked<'_>) -> FileReport {
+        self.scan_within(asked, timeout(asked.bytes))
     }
 
     /// The same within this time.
-    pub(super) fn scan_within(&mut self, file: &File, name: &str, allowed: Duration) -> FileReport {
-        self.try_scan(file, name, allowed)
+    pub(super) fn scan_within(&mut self, asked: &Asked<'_>, allowed: Duration) -> FileReport {
+        self.try_scan(asked, allowed)
             .unwrap_or_else(|cause| FileReport::unscanned(SCANNER_DIED, &cause))
     }
 
-    fn try_scan(
-        &mut self,
-        file: &File,
-        name: &str,
-        allowed: Duration,
-    ) -> Result<FileReport, String> {
+    fn try_scan(&mut self, asked: &Asked<'_>, allowed: Duration) -> Result<FileReport, String> {
+        let request = serde_json::to_vec(&asked.request()).map_err(|error| error.to_string())?;
         // A process that has ended since the last file says nothing of this one.
-        let is_usable = |process: &Process| process.files < MAX_FILES && process.is_running();
+        let is_usable = |process: &Process| process.files < MAX_REQUESTS && process.is_running();
         let usable = self.process.take().filter(is_usable);
         let mut process = match usable {
             Some(process) => process,
             None => Process::start(self.required)?.0,
         };
-        let report = process.report(file, name_end(name), allowed)?;
+        let report = process.report(&asked.descriptors(), &request, allowed)?;
         self.process = Some(process);
         Ok(report)
     }
@@ -158,8 +153,7 @@ impl Process {
         let (socket, its_socket) = connected().map_err(refused)?;
         let request = serde_json::to_vec(&Request::StartAnother);
         let request = request.map_err(|error| NotStarted::Refused(error.to_string()))?;
-        self.send(&File::from(its_socket), &request)
-            .map_err(failed)?;
+        self.send(&[its_socket.as_fd()], &request).map_err(failed)?;
         let response = self.receive(START_TIMEOUT).map_err(failed)?;
         match serde_json::from_slice(&response) {
             Ok(Response::Started) => Ok(Self {
@@ -181,17 +175,17 @@ impl Process {
         matches!(received, Err(Errno::AGAIN))
     }
 
-    /// Sends an open file with a message and receives the report on it. A process that fails at
-    /// that is of no more use.
+    /// Sends open files with a message and receives the report on the first. A process that fails
+    /// at that is of no more use.
     pub(super) fn report(
         &mut self,
-        file: &File,
+        files: &[BorrowedFd<'_>],
         message: &[u8],
         allowed: Duration,
     ) -> Result<FileReport, String> {
         self.files = self.files.saturating_add(1);
         let response = self
-            .send(file, message)
+            .send(files, message)
             .and_then(|()| self.receive(allowed));
         let response = match response {
             Ok(response) if !response.is_empty() => response,
@@ -205,12 +199,11 @@ impl Process {
         report(&response).ok_or_else(|| "its scanner process wrote no report".to_owned())
     }
 
-    /// Sends an open file with a message, which is not empty.
-    fn send(&self, file: &File, message: &[u8]) -> Result<(), Errno> {
-        let descriptors = [file.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    /// Sends open files with a message, which is not empty.
+    fn send(&self, files: &[BorrowedFd<'_>], message: &[u8]) -> Result<(), Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        if !control.push(SendAncillaryMessage::ScmRights(files)) {
             return Err(Errno::NOBUFS);
         }
         let buffers = [IoSlice::new(message)];
@@ -258,16 +251,6 @@ impl Drop for Process {
     }
 }
 
-/// The end of a file's name as a message. Only the end matters.
-fn name_end(name: &str) -> &[u8] {
-    let cut = name.len().saturating_sub(MAX_REQUEST_BYTES);
-    match name.as_bytes().get(cut..) {
-        Some(end) if !end.is_empty() => end,
-        // An empty message would be the end.
-        _ => b"-",
-    }
-}
-
 /// Two sockets that are connected.
 fn connected() -> Result<(OwnedFd, OwnedFd), Errno> {
     socketpair(
@@ -302,6 +285,8 @@ pub(super) fn timeout(bytes: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::fs::File;
+
     use tensorgate_artifact::scan::Verdict;
 
     use super::*;
@@ -310,7 +295,13 @@ mod tests {
     fn a_file_whose_scanner_process_dies_is_unknown() {
         // Here this program's own executable is that of the tests, which ends at once.
         let file = File::open("/dev/null").unwrap();
-        let report = Scanner::idle(false).scan(&file, "a.safetensors", 0);
+        let asked = Asked {
+            file: &file,
+            name: "a.safetensors",
+            bytes: 0,
+            indexes: &[],
+        };
+        let report = Scanner::idle(false).scan(&asked);
         assert_eq!(report.verdict, Verdict::Unknown);
         let finding = report.findings.first().unwrap();
         assert_eq!(finding.rule, "scanner-died");

@@ -7,7 +7,6 @@
 //! one.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::process::{Child, ExitCode};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -17,9 +16,10 @@ use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use tensorgate_base::rfc3339::rfc3339;
 
+use super::asked::{Asked, Index};
 use super::messages::{FileReport, Request, Response, SCANNER_DIED};
 use super::process::{NotStarted, Process, Scanner, spawn, timeout};
-use super::worker::{next_file, respond};
+use super::worker::{Received, next_files, respond};
 
 /// The first argument of the supervisor. No flag of a program has such a name.
 const ARGUMENT: &str = "model-scanner-supervisor";
@@ -91,12 +91,13 @@ impl ScannerSupervisor {
         })
     }
 
-    /// Scans an open file of this name and length, at most for the time that is left. A file that
-    /// ends its scanner process is unknown.
-    pub fn scan(&self, file: &File, name: &str, bytes: u64, left: Duration) -> FileReport {
-        let allowed = timeout(bytes).min(left);
+    /// Scans an open file, at most for the time that is left. A file that ends its scanner process
+    /// is unknown.
+    pub fn scan(&self, asked: &Asked<'_>, left: Duration) -> FileReport {
+        let allowed = timeout(asked.bytes).min(left);
+        let files = asked.descriptors();
         let request = Request::Scan {
-            name: name.to_owned(),
+            file: asked.request(),
             allowed_ms: u64::try_from(allowed.as_millis()).unwrap_or(u64::MAX),
         };
         let request = match serde_json::to_vec(&request) {
@@ -109,7 +110,7 @@ impl ScannerSupervisor {
         for _ in 0..ATTEMPTS {
             let scanned = self
                 .running(&mut worker)
-                .and_then(|process| process.report(file, &request, allowed));
+                .and_then(|process| process.report(&files, &request, allowed));
             match scanned {
                 Ok(report) => return report,
                 Err(failed) => {
@@ -304,13 +305,30 @@ fn serve(sandboxed: bool, independent: bool) -> Result<(), Errno> {
     let socket = std::io::stdin();
     let mut scanner = Scanner::idle(sandboxed);
     let mut others: Vec<Child> = Vec::new();
-    while let Some((file, request)) = next_file(&socket)? {
+    while let Some(received) = next_files(&socket)? {
         // Those that have ended leave the list of processes.
         others.retain_mut(|other| matches!(other.try_wait(), Ok(None)));
-        let response = match serde_json::from_str(&request) {
-            Ok(Request::Scan { name, allowed_ms }) => {
+        let Received {
+            file,
+            indexes,
+            message,
+        } = received;
+        let response = match serde_json::from_str(&message) {
+            Ok(Request::Scan {
+                file: asked,
+                allowed_ms,
+            }) => {
+                let indexes = asked.indexes.into_iter().zip(indexes);
+                let indexes: Vec<_> = indexes.map(|(kind, file)| Index { kind, file }).collect();
+                let asked = Asked {
+                    file: &file,
+                    name: &asked.name,
+                    // The time is given.
+                    bytes: 0,
+                    indexes: &indexes,
+                };
                 let allowed = Duration::from_millis(allowed_ms);
-                Response::Scanned(scanner.scan_within(&file, &name, allowed))
+                Response::Scanned(scanner.scan_within(&asked, allowed))
             }
             Ok(Request::StartAnother) => {
                 let mut arguments = vec![ARGUMENT, INDEPENDENT];

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{IoSliceMut, Stdin};
+use std::io::{self, IoSliceMut, Stdin};
 use std::mem::MaybeUninit;
 use std::process::ExitCode;
 
@@ -14,10 +14,12 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use serde::Serialize;
-use tensorgate_artifact::scan::{Limits, detect};
+use tensorgate_artifact::scan::external_data::{IndexKind, scan_data_file};
+use tensorgate_artifact::scan::{Input, Limits, Report, detect};
 use tensorgate_os_sandbox as os_sandbox;
 
-use super::messages::{Hello, MAX_REQUEST_BYTES, Response};
+use super::asked::MAX_FILES;
+use super::messages::{FileRequest, Hello, MAX_REQUEST_BYTES, Response};
 
 /// The first argument of a scanner process.
 pub(crate) const ARGUMENT: &str = "model-scanner";
@@ -54,14 +56,38 @@ fn serve() -> Result<(), Errno> {
     let incomplete = (!sandbox.is_full()).then(|| sandbox.describe());
     respond(&socket, &Hello { incomplete })?;
     let limits = Limits::default();
-    while let Some((mut file, name)) = next_file(&socket)? {
-        let response = match detect::scan(&mut file, &name, &limits) {
+    while let Some(received) = next_files(&socket)? {
+        let response = match scanned(received, &limits) {
             Ok(report) => Response::Scanned(report.into()),
             Err(error) => Response::Unreadable(error.to_string()),
         };
         respond(&socket, &response)?;
     }
     Ok(())
+}
+
+/// Scans a file, with its indexes if there are any.
+fn scanned(received: Received, limits: &Limits) -> io::Result<Report> {
+    let Received {
+        mut file,
+        mut indexes,
+        message,
+    } = received;
+    let FileRequest {
+        name,
+        indexes: kinds,
+    } = serde_json::from_str(&message)?;
+    if kinds.len() != indexes.len() {
+        return Err(io::Error::other("other files came than were named"));
+    }
+    if kinds.is_empty() {
+        return detect::scan(&mut file, &name, limits);
+    }
+    let mut inputs: Vec<(IndexKind, &mut dyn Input)> = Vec::new();
+    for (kind, index) in kinds.into_iter().zip(&mut indexes) {
+        inputs.push((kind, index));
+    }
+    scan_data_file(&mut file, &name, &mut inputs, limits)
 }
 
 /// Sends one message.
@@ -71,22 +97,36 @@ pub(super) fn respond(socket: &Stdin, message: &impl Serialize) -> Result<(), Er
     Ok(())
 }
 
-/// Waits for the next file and the message with it. `None` if there are no more.
-pub(super) fn next_file(socket: &Stdin) -> Result<Option<(File, String)>, Errno> {
+/// What came with one message.
+pub(super) struct Received {
+    /// The first file.
+    pub file: File,
+    /// The files behind it.
+    pub indexes: Vec<File>,
+    /// The message.
+    pub message: String,
+}
+
+/// Waits for the next files and the message with them. `None` if there are no more.
+pub(super) fn next_files(socket: &Stdin) -> Result<Option<Received>, Errno> {
     let mut message = vec![0; MAX_REQUEST_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = retry_on_intr(|| {
         let mut buffers = [IoSliceMut::new(&mut message)];
         recvmsg(socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)
     })?;
-    let file = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
+    let mut files = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            files.extend(descriptors.map(File::from));
+        }
+    }
     let message = message.get(..received.bytes).unwrap_or_default();
-    Ok(file.map(|file| {
-        let message = String::from_utf8_lossy(message).into_owned();
-        (File::from(file), message)
+    let mut files = files.into_iter();
+    Ok(files.next().map(|file| Received {
+        file,
+        indexes: files.collect(),
+        message: String::from_utf8_lossy(message).into_owned(),
     }))
 }
