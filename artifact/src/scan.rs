@@ -74,6 +74,7 @@ pub mod saved_model;
 pub mod severity;
 mod source;
 mod tar;
+mod tensor_ranges;
 #[cfg(test)]
 mod tests;
 mod text;

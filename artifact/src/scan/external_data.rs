@@ -10,6 +10,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::source::{Source, Stop, finish};
+use super::tensor_ranges::Ranges;
 use super::{Input, Limits, Report, Verdict, detect, input, onnx};
 
 /// The rule of data files that hold something else than tensors.
@@ -60,14 +61,6 @@ const TORCH_NAMES: [&str; 8] = [
 ];
 /// The name of a `.bin` file that several libraries look for.
 const COMMON_NAME: &str = "model.bin";
-
-/// The bytes of a data file that an index has tensors in.
-pub(super) enum Ranges {
-    /// The index does not name the file, or is not safe to follow.
-    None,
-    /// The bytes of each tensor, in any order.
-    Some(Vec<Range<u64>>),
-}
 
 /// What an index is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]

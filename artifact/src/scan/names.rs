@@ -1,8 +1,9 @@
 //! Names in a file: how many of them are kept, which are duplicates, and which stay in a folder.
 //!
-//! There are three rules, because they decide different verdicts. [`name_fault`] is for members of
+//! There are four rules, because they decide different verdicts. [`name_fault`] is for members of
 //! a container. [`is_plain_path`] is for files beside the model, whose paths some loaders decode as
-//! addresses. [`leaves_folder`] finds only paths that surely leave the folder.
+//! addresses, and [`is_file_name`] for those in the same folder. [`leaves_folder`] finds only paths
+//! that surely leave the folder.
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, RandomState};

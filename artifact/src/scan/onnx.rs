@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 
-use super::external_data::Ranges;
 use super::names::keep;
 use super::protobuf::{self, Visitor};
 use super::source::{Source, Stop, finish};
+use super::tensor_ranges::Ranges;
 use super::{Input, Limits, Report, Verdict};
 
 mod contrib;
@@ -214,8 +214,8 @@ impl Visitor<Message> for Model {
             Some(Message::SparseTensor) => check_sparse(self.sparse_elements, at, report),
             Some(Message::External) => {
                 let entry = std::mem::take(&mut self.entry);
-                let place = &mut self.tensor.place;
-                place.add(entry, at, &mut self.files, report)?;
+                let external = &mut self.tensor.external;
+                external.add(entry, at, &mut self.files, report)?;
             }
             Some(Message::Entry) => self.metadata(path, at, report),
             Some(Message::Model) => self.finish(report)?,

@@ -379,3 +379,38 @@ async fn a_scanner_supervisor_that_was_killed_is_started_again() {
     model.sign();
     rejected(&mut host, "another version");
 }
+
+/// A field of a message of ONNX with these bytes.
+fn field(key: u8, value: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(value.len()).unwrap();
+    [&[key, length][..], value].concat()
+}
+
+/// A model of ONNX with a tensor of two floats, which is the content of `w.data`.
+fn external() -> Vec<u8> {
+    let entry = [field(0x0a, b"location"), field(0x12, b"w.data")].concat();
+    let tensor = [&[0x08, 2, 0x10, 1, 0x70, 1][..], &field(0x6a, &entry)].concat();
+    [&[0x08, 8][..], &field(0x3a, &field(0x2a, &tensor))].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_with_its_tensors_in_another_file_is_served() {
+    let server = Backend::start(Act::Answer);
+    let there = folder();
+    let model = Model(there.join("root/models/vec"));
+    create_dir_all(model.0.join("7")).unwrap();
+    create_dir_all(there.join("run")).unwrap();
+    write(model.0.join("7/model.onnx"), external()).unwrap();
+    write(model.0.join("7/w.data"), [0xa5; 8]).unwrap();
+    model.sign();
+    let mut policy = with_artifact(&server.uri());
+    policy["models"]["vec"]["artifact"]["formats"] = json!(["onnx", "onnx data"]);
+    Spawned::bundle(&there, GENERATION, &policy);
+    let mut host = Spawned::start(there, "best-effort");
+    host.line("tensorgate-host is ready");
+    host.comes_to(200).await;
+    // A byte that is no tensor.
+    write(model.0.join("7/w.data"), [0xa5; 9]).unwrap();
+    model.sign();
+    rejected(&mut host, "no tensor lies in these 1 bytes");
+}

@@ -16,9 +16,9 @@ use tensorgate_models::files::{
     Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, SIGNATURE, SignedFile,
     check_found, path_beneath,
 };
-use tensorgate_models::scan::asked::Asked;
 use tensorgate_models::scan::folder::scan_in_folder;
 use tensorgate_models::scan::messages::FileReport;
+use tensorgate_models::scan::scan_input::ScanInput;
 use tensorgate_models::scan::supervisor::ScannerSupervisor;
 use tensorgate_policy::policy::{GIT_PREFIX, ModelArtifact};
 use tensorgate_policy::values::safe_text::printable;
@@ -299,7 +299,7 @@ impl Checker {
         let report = scan_in_folder(
             (&opened, name, file.bytes()),
             &SignedFolder::of(file, found),
-            &mut |asked: &Asked<'_>| scanner.scan(asked, left.saturating_sub(began.elapsed())),
+            &mut |input: &ScanInput<'_>| scanner.scan(input, left.saturating_sub(began.elapsed())),
         );
         let path = printable(&file.location);
         if report.verdict != Verdict::Safe {

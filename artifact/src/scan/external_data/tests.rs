@@ -16,13 +16,13 @@ const NAME: &str = "model.onnx.data";
 /// A tensor of so many floats at an offset of a file.
 fn tensor(file: &str, floats: u64, offset: u64) -> Vec<u8> {
     let entry = |key: &str, value: &str| bytes(13, [bytes(1, key), bytes(2, value)].concat());
-    let place = [
+    let entries = [
         entry("location", file),
         entry("offset", &offset.to_string()),
         entry("length", &(floats * 4).to_string()),
     ];
     let head = [number(1, floats), number(2, 1), number(14, 1)].concat();
-    bytes(5, [head, place.concat()].concat())
+    bytes(5, [head, entries.concat()].concat())
 }
 
 fn model(tensors: &[Vec<u8>]) -> Vec<u8> {

@@ -24,13 +24,13 @@ pub(super) struct Entry {
 
 /// Where the bytes of a tensor are, as its entries say.
 #[derive(Default)]
-pub(super) struct Place {
+pub(super) struct ExternalData {
     location: Option<String>,
     offset: Option<u64>,
     length: Option<u64>,
 }
 
-impl Place {
+impl ExternalData {
     /// Takes an entry that ends at `at`.
     pub(super) fn add(
         &mut self,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::external::{self, Place};
+use super::external::{self, ExternalData};
 use crate::scan::source::Stop;
 use crate::scan::{Report, Verdict};
 
@@ -73,7 +73,7 @@ pub(super) struct Tensor {
     stored: Vec<(u32, u64)>,
     is_external: bool,
     /// Where the data is, if it is in another file.
-    pub(super) place: Place,
+    pub(super) external: ExternalData,
     /// The first values.
     values: Vec<f64>,
     /// The first raw bytes.
@@ -157,7 +157,7 @@ impl Tensor {
         if self.is_external && !self.stored.is_empty() {
             return malformed("data in the model, and in another file".to_owned());
         }
-        if !self.is_external && self.place.is_given() {
+        if !self.is_external && self.external.is_given() {
             let detail = format!(
                 "tensor {:?} has the place of its data in another file, and lies in the model",
                 self.name
@@ -176,7 +176,7 @@ impl Tensor {
             let Some(bytes) = self.raw_bytes() else {
                 return malformed(format!("kind {} in another file", self.kind));
             };
-            return self.place.fault(bytes).map_or(Ok(()), malformed);
+            return self.external.fault(bytes).map_or(Ok(()), malformed);
         }
         let (packed, values) = kind.packing;
         let (field, count) = match self.stored.as_slice() {
@@ -220,7 +220,7 @@ impl Tensor {
     /// The bytes of the data, if it lies in this file.
     pub(super) fn range_in(&self, file: &str) -> Option<Range<u64>> {
         let bytes = self.raw_bytes().filter(|_| self.is_external)?;
-        self.place.range_in(file, bytes)
+        self.external.range_in(file, bytes)
     }
 
     /// The numbers of a small tensor that is in the model.

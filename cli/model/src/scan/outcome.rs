@@ -12,10 +12,10 @@ use rustix::fs::{FileType, fstat};
 use tensorgate_artifact::scan::Verdict;
 use tensorgate_models::files::file_state::is_same;
 use tensorgate_models::files::open_folder::{file_type, look, open_file};
-use tensorgate_models::scan::asked::Asked;
 use tensorgate_models::scan::folder::scan_in_folder;
 use tensorgate_models::scan::messages::{FileReport, UNREADABLE};
 use tensorgate_models::scan::process::Scanner;
+use tensorgate_models::scan::scan_input::ScanInput;
 
 <<<<<<< HEAD
 use super::exceptions::{Exception, digest};
@@ -102,12 +102,14 @@ fn scan(
     let mut report = match name.to_str() {
         Some(name) => {
             let beside = OpenFolder { folder, max_bytes };
-            scan_in_folder((&file, name, bytes), &beside, &mut |asked: &Asked<'_>| {
-                scanner.scan(asked)
+            scan_in_folder((&file, name, bytes), &beside, &mut |input: &ScanInput<
+                '_,
+            >| {
+                scanner.scan(input)
             })
         }
         // No other file can name it.
-        None => scanner.scan(&Asked {
+        None => scanner.scan(&ScanInput {
             file: &file,
             name: &name.to_string_lossy(),
             bytes,

@@ -9,9 +9,9 @@ use tensorgate_artifact::scan::Verdict;
 use tensorgate_artifact::scan::external_data::{IndexKind, MAX_INDEXES};
 use tensorgate_artifact::scan::finding::MAX_FINDINGS;
 
-use super::asked::{Asked, Index};
 use super::messages::{FileReport, SCANNER_DIED};
 use super::process::timeout;
+use super::scan_input::{Index, ScanInput};
 use crate::files::file_state::is_same;
 
 /// The rule of a model whose tensors lie in other files.
@@ -42,7 +42,7 @@ pub trait Beside {
 }
 
 /// What scans one open file.
-pub type ScanFile<'s> = dyn FnMut(&Asked<'_>) -> FileReport + 's;
+pub type ScanFile<'s> = dyn FnMut(&ScanInput<'_>) -> FileReport + 's;
 
 /// Scans an open file of this name and length in its folder.
 pub fn scan_in_folder(
@@ -50,20 +50,20 @@ pub fn scan_in_folder(
     beside: &dyn Beside,
     scan: &mut ScanFile<'_>,
 ) -> FileReport {
-    let asked = Asked {
+    let input = ScanInput {
         file,
         name,
         bytes,
         indexes: &[],
     };
-    let alone = scan(&asked);
+    let alone = scan(&input);
     let is_unscanned = matches!(alone.findings.as_slice(), [only] if only.rule == UNSCANNED);
     if alone.verdict != Verdict::Unknown {
         alone
     } else if !alone.data_files.is_empty() {
-        scan_model(&asked, alone, beside, scan)
+        scan_model(&input, alone, beside, scan)
     } else if is_unscanned {
-        scan_data(&asked, alone, beside, scan)
+        scan_data(&input, alone, beside, scan)
     } else {
         alone
     }
@@ -71,7 +71,7 @@ pub fn scan_in_folder(
 
 /// Scans the files with the tensors of a model, which is safe alone. The model is safe if they are.
 fn scan_model(
-    model: &Asked<'_>,
+    model: &ScanInput<'_>,
     alone: FileReport,
     beside: &dyn Beside,
     scan: &mut ScanFile<'_>,
@@ -126,14 +126,14 @@ fn scan_named(
         let fault = "is known only by models whose name ends in .onnx".to_owned();
         return Err(wrong(fault));
     }
-    let asked = Asked {
+    let input = ScanInput {
         file: &file,
         name: data,
         bytes: all_bytes(&file, &indexes),
         indexes: &indexes,
     };
-    *bytes = bytes.saturating_add(asked.bytes);
-    let report = scan(&asked);
+    *bytes = bytes.saturating_add(input.bytes);
+    let report = scan(&input);
     if !fstat(&file).is_ok_and(|after| is_same(&before, &after)) {
         return Err(wrong("changed while it was read".to_owned()));
     }
@@ -155,7 +155,7 @@ fn scan_named(
 
 /// Scans a file without a format of its own with its indexes, if there are any beside it.
 fn scan_data(
-    data: &Asked<'_>,
+    data: &ScanInput<'_>,
     mut alone: FileReport,
     beside: &dyn Beside,
     scan: &mut ScanFile<'_>,
@@ -171,12 +171,12 @@ fn scan_data(
     if indexes.is_empty() {
         return alone;
     }
-    let asked = Asked {
+    let input = ScanInput {
         bytes: all_bytes(data.file, &indexes),
         indexes: &indexes,
         ..*data
     };
-    let mut report = scan(&asked);
+    let mut report = scan(&input);
     let has_one_name = fstat(data.file).is_ok_and(|state| state.st_nlink <= 1);
     if report.verdict == Verdict::Safe && !has_one_name {
         let detail = format!("the file {HAS_OTHER_NAMES}");

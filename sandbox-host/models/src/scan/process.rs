@@ -15,10 +15,10 @@ use rustix::net::{
 };
 use tensorgate_os_sandbox as os_sandbox;
 
-use super::asked::{Asked, MAX_FILES};
 use super::messages::{
     FileReport, Hello, MAX_RESPONSE_BYTES, Request, Response, SCANNER_DIED, report,
 };
+use super::scan_input::{MAX_FILES, ScanInput};
 use super::worker;
 
 /// The path of this program's own executable, even if its file was replaced.
@@ -81,18 +81,18 @@ impl Scanner {
     }
 
     /// Scans an open file. A file that ends its process is unknown.
-    pub fn scan(&mut self, asked: &Asked<'_>) -> FileReport {
-        self.scan_within(asked, timeout(asked.bytes))
+    pub fn scan(&mut self, input: &ScanInput<'_>) -> FileReport {
+        self.scan_within(input, timeout(input.bytes))
     }
 
     /// The same within this time.
-    pub(super) fn scan_within(&mut self, asked: &Asked<'_>, allowed: Duration) -> FileReport {
-        self.try_scan(asked, allowed)
+    pub(super) fn scan_within(&mut self, input: &ScanInput<'_>, allowed: Duration) -> FileReport {
+        self.try_scan(input, allowed)
             .unwrap_or_else(|cause| FileReport::unscanned(SCANNER_DIED, &cause))
     }
 
-    fn try_scan(&mut self, asked: &Asked<'_>, allowed: Duration) -> Result<FileReport, String> {
-        let request = serde_json::to_vec(&asked.request()).map_err(|error| error.to_string())?;
+    fn try_scan(&mut self, input: &ScanInput<'_>, allowed: Duration) -> Result<FileReport, String> {
+        let request = serde_json::to_vec(&input.request()).map_err(|error| error.to_string())?;
         // A process that has ended since the last file says nothing of this one.
         let is_usable = |process: &Process| process.files < MAX_REQUESTS && process.is_running();
         let usable = self.process.take().filter(is_usable);
@@ -100,7 +100,7 @@ impl Scanner {
             Some(process) => process,
             None => Process::start(self.required)?.0,
         };
-        let report = process.report(&asked.descriptors(), &request, allowed)?;
+        let report = process.report(&input.descriptors(), &request, allowed)?;
         self.process = Some(process);
         Ok(report)
     }
@@ -295,13 +295,13 @@ mod tests {
     fn a_file_whose_scanner_process_dies_is_unknown() {
         // Here this program's own executable is that of the tests, which ends at once.
         let file = File::open("/dev/null").unwrap();
-        let asked = Asked {
+        let input = ScanInput {
             file: &file,
             name: "a.safetensors",
             bytes: 0,
             indexes: &[],
         };
-        let report = Scanner::idle(false).scan(&asked);
+        let report = Scanner::idle(false).scan(&input);
         assert_eq!(report.verdict, Verdict::Unknown);
         let finding = report.findings.first().unwrap();
         assert_eq!(finding.rule, "scanner-died");

@@ -16,9 +16,9 @@ use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use tensorgate_base::rfc3339::rfc3339;
 
-use super::asked::{Asked, Index};
 use super::messages::{FileReport, Request, Response, SCANNER_DIED};
 use super::process::{NotStarted, Process, Scanner, spawn, timeout};
+use super::scan_input::{Index, ScanInput};
 use super::worker::{Received, next_files, respond};
 
 /// The first argument of the supervisor. No flag of a program has such a name.
@@ -93,11 +93,11 @@ impl ScannerSupervisor {
 
     /// Scans an open file, at most for the time that is left. A file that ends its scanner process
     /// is unknown.
-    pub fn scan(&self, asked: &Asked<'_>, left: Duration) -> FileReport {
-        let allowed = timeout(asked.bytes).min(left);
-        let files = asked.descriptors();
+    pub fn scan(&self, input: &ScanInput<'_>, left: Duration) -> FileReport {
+        let allowed = timeout(input.bytes).min(left);
+        let files = input.descriptors();
         let request = Request::Scan {
-            file: asked.request(),
+            file: input.request(),
             allowed_ms: u64::try_from(allowed.as_millis()).unwrap_or(u64::MAX),
         };
         let request = match serde_json::to_vec(&request) {
@@ -315,20 +315,20 @@ fn serve(sandboxed: bool, independent: bool) -> Result<(), Errno> {
         } = received;
         let response = match serde_json::from_str(&message) {
             Ok(Request::Scan {
-                file: asked,
+                file: request,
                 allowed_ms,
             }) => {
-                let indexes = asked.indexes.into_iter().zip(indexes);
+                let indexes = request.indexes.into_iter().zip(indexes);
                 let indexes: Vec<_> = indexes.map(|(kind, file)| Index { kind, file }).collect();
-                let asked = Asked {
+                let input = ScanInput {
                     file: &file,
-                    name: &asked.name,
+                    name: &request.name,
                     // The time is given.
                     bytes: 0,
                     indexes: &indexes,
                 };
                 let allowed = Duration::from_millis(allowed_ms);
-                Response::Scanned(scanner.scan_within(&asked, allowed))
+                Response::Scanned(scanner.scan_within(&input, allowed))
             }
             Ok(Request::StartAnother) => {
                 let mut arguments = vec![ARGUMENT, INDEPENDENT];

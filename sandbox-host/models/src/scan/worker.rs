@@ -18,8 +18,8 @@ use tensorgate_artifact::scan::external_data::{IndexKind, scan_data_file};
 use tensorgate_artifact::scan::{Input, Limits, Report, detect};
 use tensorgate_os_sandbox as os_sandbox;
 
-use super::asked::MAX_FILES;
 use super::messages::{FileRequest, Hello, MAX_REQUEST_BYTES, Response};
+use super::scan_input::MAX_FILES;
 
 /// The first argument of a scanner process.
 pub(crate) const ARGUMENT: &str = "model-scanner";

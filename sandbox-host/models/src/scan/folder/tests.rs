@@ -70,14 +70,14 @@ impl Beside for Folder {
 }
 
 /// What a scanner process does.
-fn scan_here(asked: &Asked<'_>) -> FileReport {
-    let mut file = asked.file.try_clone().unwrap();
+fn scan_here(input: &ScanInput<'_>) -> FileReport {
+    let mut file = input.file.try_clone().unwrap();
     let limits = Limits::default();
-    if asked.indexes.is_empty() {
-        let report = detect::scan(&mut file, asked.name, &limits).unwrap();
+    if input.indexes.is_empty() {
+        let report = detect::scan(&mut file, input.name, &limits).unwrap();
         return report.into();
     }
-    let files = asked.indexes.iter();
+    let files = input.indexes.iter();
     let mut files: Vec<_> = files
         .map(|index| (index.kind, index.file.try_clone().unwrap()))
         .collect();
@@ -85,7 +85,7 @@ fn scan_here(asked: &Asked<'_>) -> FileReport {
     for (kind, file) in &mut files {
         inputs.push((*kind, file));
     }
-    let report = scan_data_file(&mut file, asked.name, &mut inputs, &limits).unwrap();
+    let report = scan_data_file(&mut file, input.name, &mut inputs, &limits).unwrap();
     report.into()
 }
 

@@ -12,7 +12,7 @@ pub(super) const MAX_FILES: usize = MAX_INDEXES + 1;
 
 /// An open file to scan.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct ScanInput<'a> {
     /// The file.
     pub file: &'a File,
     /// Its name.
@@ -32,7 +32,7 @@ pub struct Index {
     pub file: File,
 }
 
-impl Asked<'_> {
+impl ScanInput<'_> {
     /// The message about it.
     pub(super) fn request(&self) -> FileRequest {
         let kinds = self.indexes.iter().map(|index| index.kind);
