@@ -78,14 +78,11 @@ pub struct Report {
     pub verdict: Verdict,
     /// The evidence, in the order in which it was found, up to [`MAX_FINDINGS`].
     pub findings: Vec<Finding>,
-<<<<<<< HEAD
-    severity: Option<Severity>,
-=======
     /// The names of files in the same folder that hold tensors of this one. They are listed only if
     /// each finding is about one of them, up to [`MAX_DATA_FILES`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub data_files: Vec<String>,
->>>>>>> 6b276e81 (scan: external data of ONNX is followed beside the model)
+    severity: Option<Severity>,
 }
 
 impl Report {
@@ -95,11 +92,8 @@ impl Report {
             format,
             verdict: Verdict::Safe,
             findings: Vec::new(),
-<<<<<<< HEAD
-            severity: None,
-=======
             data_files: Vec::new(),
->>>>>>> 6b276e81 (scan: external data of ONNX is followed beside the model)
+            severity: None,
         }
     }
 
@@ -141,11 +135,8 @@ impl Report {
         detail: &str,
     ) {
         self.verdict = self.verdict.max(verdict);
-<<<<<<< HEAD
         self.severity = self.severity.max(severity);
-=======
         self.data_files.clear();
->>>>>>> 6b276e81 (scan: external data of ONNX is followed beside the model)
         if self.findings.len() < MAX_FINDINGS {
             self.findings.push(Finding {
                 offset,

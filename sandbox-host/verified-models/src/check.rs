@@ -23,11 +23,8 @@ use tensorgate_models::scan::supervisor::ScannerSupervisor;
 use tensorgate_policy::policy::{GIT_PREFIX, ModelArtifact};
 use tensorgate_policy::values::safe_text::printable;
 
-<<<<<<< HEAD
 use crate::acceptance::{ScannedFile, accept};
-=======
 use crate::beside::SignedFolder;
->>>>>>> 3a0a77ce (model scan: a model and its data are scanned together)
 use crate::first_digests::FirstDigests;
 use crate::status::{Accepted, Cause, Identity, Observation};
 use crate::trust::{Trusted, trust_file, trusted};
@@ -292,36 +289,12 @@ impl Checker {
             .map_err(|cause| format!("its files cannot be scanned: {cause}"))?;
         let opened = found.open(file).map_err(|fault| fault.to_string())?;
         let name = file.location.rsplit('/').next().unwrap_or_default();
-<<<<<<< HEAD
-        Ok(scanner.scan(&opened, name, file.bytes(), left))
-=======
         let began = Instant::now();
-        let report = scan_in_folder(
+        Ok(scan_in_folder(
             (&opened, name, file.bytes()),
             &SignedFolder::of(file, found),
             &mut |input: &ScanInput<'_>| scanner.scan(input, left.saturating_sub(began.elapsed())),
-        );
-        let path = printable(&file.location);
-        if report.verdict != Verdict::Safe {
-            let cause = format!("{path:?} is {}", described(&report));
-            return Err(if report.has_failed() {
-                Cause::Other(cause)
-            } else {
-                Cause::Files(cause)
-            });
-        }
-        let format = report.format.as_str();
-        let is_allowed = artifact
-            .formats()
-            .is_none_or(|formats| formats.iter().any(|allowed| allowed.name() == format));
-        if is_allowed {
-            Ok(())
-        } else {
-            Err(Cause::Files(format!(
-                "{path:?} has the format {format:?}, which is not among `formats`"
-            )))
-        }
->>>>>>> 3a0a77ce (model scan: a model and its data are scanned together)
+        ))
     }
 
     /// What a check has found about one of the versions that have these files. The digest of a

@@ -20,11 +20,8 @@
 //! Files that changed may have been loaded meanwhile. So a version whose files are verified again
 //! also needs a load that began later (`load_state`).
 
-<<<<<<< HEAD
 mod acceptance;
-=======
 mod beside;
->>>>>>> 3a0a77ce (model scan: a model and its data are scanned together)
 mod check;
 mod check_turns;
 mod confirmations;

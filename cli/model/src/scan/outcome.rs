@@ -17,13 +17,9 @@ use tensorgate_models::scan::messages::{FileReport, UNREADABLE};
 use tensorgate_models::scan::process::Scanner;
 use tensorgate_models::scan::scan_input::ScanInput;
 
-<<<<<<< HEAD
+use super::beside::OpenFolder;
 use super::exceptions::{Exception, digest};
 use super::settings::Settings;
-=======
-use super::beside::OpenFolder;
-use super::exceptions::{Exception, Exceptions};
->>>>>>> 3a0a77ce (model scan: a model and its data are scanned together)
 use super::walk::{Entry, What};
 
 /// The result for one path.
@@ -92,13 +88,6 @@ fn scan(
         let detail = format!("{bytes} bytes: --max-bytes allows {max_bytes}");
         return Ok((FileReport::unscanned("file-size", &detail), None));
     }
-<<<<<<< HEAD
-    let mut report = scanner.scan(&file, &name.to_string_lossy(), bytes);
-    let mut sha256 = None;
-    let needs_digest = settings.with_digests || !settings.exceptions.is_empty();
-    if report.verdict != Verdict::Safe && needs_digest {
-        sha256 = Some(digest(&mut file)?);
-=======
     let mut report = match name.to_str() {
         Some(name) => {
             let beside = OpenFolder { folder, max_bytes };
@@ -116,10 +105,10 @@ fn scan(
             indexes: &[],
         }),
     };
-    let mut exception = None;
-    if report.verdict != Verdict::Safe {
-        exception = exceptions.of(&mut file)?.cloned();
->>>>>>> 3a0a77ce (model scan: a model and its data are scanned together)
+    let mut sha256 = None;
+    let needs_digest = settings.with_digests || !settings.exceptions.is_empty();
+    if report.verdict != Verdict::Safe && needs_digest {
+        sha256 = Some(digest(&mut file)?);
     }
     // The open file, and the name, which may lead to another file by now.
     let after = fstat(&file)?;

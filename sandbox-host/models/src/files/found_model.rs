@@ -3,13 +3,8 @@
 use std::fs::File;
 use std::path::Path;
 
-<<<<<<< HEAD
-use rustix::fs::fstat;
-use tensorgate_artifact::model_signing::{Exclusions, Manifest};
-=======
 use rustix::fs::{OFlags, fstat};
-use tensorgate_artifact::model_signing::Manifest;
->>>>>>> 3a0a77ce (model scan: a model and its data are scanned together)
+use tensorgate_artifact::model_signing::{Exclusions, Manifest};
 
 use super::fault::Fault;
 use super::file_state::is_same;

@@ -81,6 +81,7 @@ fn scan_model(
     let mut report = FileReport {
         format: alone.format,
         verdict: Verdict::Safe,
+        severity: None,
         findings: Vec::new(),
         data_files: Vec::new(),
     };

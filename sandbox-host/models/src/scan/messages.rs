@@ -3,14 +3,9 @@
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-<<<<<<< HEAD
-use tensorgate_artifact::scan::finding::MAX_FINDINGS;
-use tensorgate_artifact::scan::{Report, Severity, Verdict};
-=======
 use tensorgate_artifact::scan::external_data::IndexKind;
 use tensorgate_artifact::scan::finding::{MAX_DATA_FILES, MAX_DATA_FILES_BYTES, MAX_FINDINGS};
-use tensorgate_artifact::scan::{Report, Verdict};
->>>>>>> 3a0a77ce (model scan: a model and its data are scanned together)
+use tensorgate_artifact::scan::{Report, Severity, Verdict};
 use tensorgate_policy::values::safe_text::printable;
 
 /// The rule about a file whose scanner process did not start, has ended or was late.
@@ -162,15 +157,12 @@ impl FileReport {
 
     /// Adds evidence about the file as a whole.
     pub fn add(&mut self, verdict: Verdict, rule: &str, detail: &str) {
-<<<<<<< HEAD
-        let severity = verdict.least_severity();
-=======
         self.add_at(0, verdict, rule, detail);
     }
 
     /// Adds evidence at an offset.
     pub(super) fn add_at(&mut self, offset: u64, verdict: Verdict, rule: &str, detail: &str) {
->>>>>>> 3a0a77ce (model scan: a model and its data are scanned together)
+        let severity = verdict.least_severity();
         self.verdict = self.verdict.max(verdict);
         self.severity = self.severity.max(severity);
         self.findings.push(FileFinding {
@@ -309,7 +301,6 @@ mod tests {
         assert_eq!(kept.severity, Some(Severity::Medium));
         assert_eq!(kept.findings.first().unwrap().severity, Severity::Medium);
         assert_eq!(kept.findings.first().unwrap().detail, "x\u{fffd}");
-<<<<<<< HEAD
         for (verdict, sent, kept) in [
             ("executable", "low", Severity::High),
             ("executable", "critical", Severity::Critical),
@@ -321,7 +312,7 @@ mod tests {
             let report = super::report(scanned("zip", "safe", &finding).as_bytes()).unwrap();
             assert_eq!(report.severity, Some(kept), "{finding}");
             assert_eq!(report.findings.first().unwrap().severity, kept, "{finding}");
-=======
+        }
         let own = Response::Scanned(FileReport {
             data_files: vec!["a".into()],
             ..FileReport::unscanned("a", "b")
@@ -331,7 +322,6 @@ mod tests {
         for name in ["../a", "..", "", "a\\u0000"] {
             let other = own.replace("[\"a\"]", &format!("[\"{name}\"]"));
             assert_eq!(super::report(other.as_bytes()), None, "{other}");
->>>>>>> 3a0a77ce (model scan: a model and its data are scanned together)
         }
         let many = vec![finding; MAX_FINDINGS.saturating_add(1)].join(",");
         for nonsense in [

@@ -52,7 +52,7 @@ fn serve() -> Result<(), Errno> {
     let descriptors = os_sandbox::inherited();
     let mut sandbox = os_sandbox::apply_to_compiler();
     sandbox.parts.push(("descriptors", descriptors));
-    let socket = std::io::stdin();
+    let socket = io::stdin();
     let incomplete = (!sandbox.is_full()).then(|| sandbox.describe());
     respond(&socket, &Hello { incomplete })?;
     let limits = Limits::default();

@@ -40,11 +40,8 @@ const VERIFIED_MODELS: Crate = Crate {
         "retry",
         "first_digests",
         "trust",
-<<<<<<< HEAD
         "acceptance",
-=======
         "beside",
->>>>>>> 25fce574 (model scan: names of the field for what is scanned)
         "check",
         "confirmations",
         "check_turns",
