@@ -1,4 +1,4 @@
-"""Makes chat templates: ways to Python that scanners missed, mutated, and ordinary ones.
+"""Makes chat templates with ways to Python that scanners missed, mutated.
 
 A way to Python is a text with the name of an internal, which a template makes in one of the ways
 of `MAKERS`, and a construct of `REACHES` that takes an attribute of that name. `OTHERS` need no
@@ -6,7 +6,6 @@ such text.
 """
 
 import json
-import re
 
 #: Internals of Python that each value has.
 NAMES = (
@@ -161,6 +160,22 @@ def by_namespace(pick, name):
     return "{% set own = namespace(k='') %}" + grown, "own.k"
 
 
+def by_append(pick, name):
+    """Pieces that a list gets one after the other."""
+    pieces = cut(pick, name)
+    listed = pick.choice(["made", "own.made"])
+    begun = "{% set made = [] %}" if listed == "made" else "{% set own = namespace(made=[]) %}"
+    grown = (f"{{% set _ = {listed}.append({quote(pick, piece)}) %}}" for piece in pieces)
+    return begun + "".join(grown), f"({listed} | join)"
+
+
+def by_pop(pick, name):
+    """A text that a list, which another name may have, gets and gives."""
+    text = " ~ ".join(quote(pick, piece) for piece in cut(pick, name))
+    begun = f"{{% set made = [] %}}{{% set other = made %}}{{% set _ = made.append({text}) %}}"
+    return begun, pick.choice(["made.pop()", "made.pop(0)", "made[0]", "other[-1]", "other.pop()"])
+
+
 def by_default(pick, name):
     """What a filter gives in place of nothing."""
     pieces = " ~ ".join(quote(pick, piece) for piece in cut(pick, name))
@@ -185,8 +200,8 @@ MAKERS = {
     "split": by_split, "join": by_join, "percent": by_percent, "format-filter": by_format_filter,
     "stride": by_stride, "keyword": by_keyword, "case": by_case, "reverse": by_reverse,
     "repetition": by_repetition, "slice": by_slice,
-    "block": by_block, "macro": by_macro, "namespace": by_namespace, "default": by_default,
-    "escape": by_escape, "token": by_token,
+    "append": by_append, "pop": by_pop, "block": by_block, "macro": by_macro,
+    "namespace": by_namespace, "default": by_default, "escape": by_escape, "token": by_token,
 }
 
 #: Takes an attribute of the name `K` of each of `V`, or of `V` itself.
@@ -240,6 +255,31 @@ def other_mapping(pick):
         f"{{{{ {{'{called}': {receiver}.{stored}}}.{called}() }}}}",
         f"{{% set m = dict({called}={receiver}.{stored}) %}}{{{{ m.{called}('b') }}}}",
         f"{{{{ [{{'{called}': {receiver}.{stored}}}][0].{called}(1) }}}}",
+    ])
+
+
+def other_listed(pick):
+    """The same in a list, which a template appends to."""
+    called, stored = pick.choice(("strip", "split", "lower", "join", "title")), pick.choice(STORED)
+    receiver = pick.choice(["'a'", "messages[0].content", "bos_token", "eos_token"])
+    got = pick.choice(["l[0]", "l.pop()", "l.pop(0)"])
+    end = pick.choice([f"{{{{ {got}('b') }}}}", f"{{{{ {{'{called}': {got}}}.{called}('b') }}}}"])
+    return f"{{% set l = [] %}}{{% set _ = l.append({receiver}.{stored}) %}}{end}"
+
+
+def other_change(pick):
+    """A change of the data of a request."""
+    value = quote(pick, pick.choice(STORED))
+    change = pick.choice([f"append({value})", "pop()", "pop(0)"])
+    return pick.choice([
+        f"{{% set _ = messages.{change} %}}", f"{{% set l = messages %}}{{{{ l.{change} }}}}",
+        f"{{% set l = [messages] %}}{{% set _ = l[0].{change} %}}",
+        f"{{% set ns = namespace(l=messages) %}}{{% set _ = ns.l.{change} %}}",
+        f"{{% set l = [] %}}{{% for l in [messages] %}}{{% set _ = l.{change} %}}{{% endfor %}}",
+        f"{{% set l = [] if none else messages %}}{{% set _ = l.{change} %}}",
+        f"{{% macro f(l) %}}{{% set _ = l.{change} %}}{{% endmacro %}}{{{{ f(messages) }}}}",
+        f"{{% set l = [] %}}{{% set _ = l.append(messages) %}}{{% set _ = l.pop().{change} %}}",
+        f"{{% if none %}}{{% set messages = [] %}}{{% endif %}}{{% set _ = messages.{change} %}}",
     ])
 
 
@@ -349,6 +389,7 @@ OTHERS = {
     "namespace-filter": other_namespace, "namespace-items": other_items, "loop-items": other_loop,
     "text-guard": other_guard, "set-method": other_set,
     "stored-method": other_stored, "stored-in-mapping": other_mapping,
+    "stored-in-list": other_listed, "changed-data": other_change,
     "method-as-value": other_format, "generator": other_generator, "global": other_global,
 }
 
@@ -390,98 +431,6 @@ def bypasses(pick):
     kinds.update({f"reach by {reach}": by_reach(reach) for reach in REACHES})
     kinds.update({name: by_other(make) for name, make in OTHERS.items()})
     return kinds
-
-
-#: Parts of ordinary templates. `@R` is a role, `@T` a text, `@N` a number and `@A` an attribute.
-PARTS = [
-    "{% for message in messages %}@BODY{% endfor %}",
-    "{%- for message in messages[1:] -%}@BODY{%- endfor -%}",
-    "{% for message in messages if message.role != @R %}@BODY{% endfor %}",
-    "{% for message in messages[::-1] %}{% set index = (messages | length - 1) - loop.index0 %}"
-    "{{ index }}{% endfor %}",
-    "{% if messages[0]['role'] == @R %}{% set system = messages[0]['content'] %}"
-    "{% set rest = messages[1:] %}{% else %}{% set rest = messages %}{% endif %}"
-    "{{ rest | length }}",
-    "{% for message in messages %}{% if (message['role'] == @R) != (loop.index0 % @N == 0) %}"
-    "{{ @T }}{% endif %}{% endfor %}",
-    "{% if tools %}{% for tool in tools %}{{ tool | tojson }}{{ tool.function.name }}"
-    "{% for key, value in tool.function.parameters.properties.items() %}{{ key + @T }}"
-    "{{ value.type | default(@T) | upper }}{% endfor %}{% endfor %}{% endif %}",
-    "{% set ns = namespace(found=false, index=0) %}{% for m in messages %}{% if m.role == @R %}"
-    "{% set ns.found = true %}{% set ns.index = ns.index + 1 %}{% endif %}{% endfor %}"
-    "{{ ns.found }}{{ ns.index % @N }}",
-    "{% macro show(m, n=@N) %}{{ m.role | capitalize }}{{ n }}{% if m.content is string %}"
-    "{{ m.content | trim }}{% endif %}{% endmacro %}{{ show(messages[0]) }}"
-    "{% for m in messages %}{{ show(m, n=loop.index) }}{% endfor %}",
-    "{% macro kind(spec) %}{% set names = {'string': 'str', 'integer': 'int'} %}"
-    "{% if names[spec.type] is defined %}{{ names[spec.type] }}{% else %}{{ @T }}{% endif %}"
-    "{% endmacro %}{% for tool in tools or [] %}"
-    "{{ kind(tool.function.parameters.properties.city) }}{% endfor %}",
-    "{% for i in range(messages | length) %}{{ messages[i].role }}"
-    "{% if i + 1 < messages | length %}"
-    "{{ messages[i + 1].role }}{% endif %}{% endfor %}",
-    "{% for tool in tools or [] %}{% for key in tool.function %}{{ key }}={{ tool.function[key] }}"
-    "{% endfor %}{% endfor %}",
-    "{{ messages | selectattr('role', 'equalto', @R) | list | length }}",
-    "{{ messages | map(attribute=@A) | list | length }}"
-    "{{ messages | rejectattr(@A, 'none') | list }}",
-    "{{ strftime_now('%d %b %Y') if strftime_now is defined else @T }}",
-    "{{ (bos_token or '') + @T }}{{ eos_token ~ @T }}",
-    "{% if add_generation_prompt %}{{ @T }}{% elif enable_thinking is defined %}{{ @T }}"
-    "{% endif %}",
-    "{% set parts = @T.split(' ') %}{{ parts | join(', ') }}{{ parts | first }}{{ parts[-1] }}",
-    "{% set text %}{{ bos_token }}{% for m in messages %}{{ m.role }}{% endfor %}{% endset %}"
-    "{{ text | trim }}",
-    "{% set known = [@R, @R] %}{% for m in messages %}{% if m.role not in known %}{{ @T }}"
-    "{% continue %}"
-    "{% endif %}{{ m.role | upper }}{% endfor %}",
-    "{{ 'x' if not tools else (tools | tojson(indent=4)) }}{{ @N * 2 + @N }}{{ @N // 2 }}{{ -@N }}",
-    "{% filter trim %}{{ @T }}{% endfilter %}{% generation %}{{ @T }}{% endgeneration %}",
-    "{# a comment with {{ braces }} #}{{ @T | replace('a', 'b') | length }}",
-    "{{ documents | map(attribute='title') | join(@T) }}{{ (documents | first).text }}",
-]
-BODIES = [
-    "{{ '<|' + message['role'] + '|>' + @T }}", "{{ message.role }}{{ @T }}",
-    "{% if message.content is string %}{{ message.content.strip() }}{% else %}"
-    "{% for part in message.content %}{{ part['text'] | trim }}{% endfor %}{% endif %}",
-    "{% if message['role'] == @R and not loop.last %}{{ loop.index }}{% endif %}",
-    "{% if message.content is string and '</think>' in message.content %}"
-    "{{ message.content.split('</think>')[-1].lstrip('\\n') }}{% endif %}",
-    "{% if message.tool_calls is defined %}{% for call in message.tool_calls %}"
-    "{{ call.function.name }}{{ call.function.arguments | tojson }}"
-    "{% for k, v in call.function.arguments | items %}{{ k }}={{ v }}{% endfor %}"
-    "{% endfor %}{% endif %}",
-    "{% if loop.first or messages[loop.index0 - 1].role != @R %}{{ @T }}{% endif %}",
-    "{% if not loop.last and messages[loop.index0 + 1]['role'] == @R %}{{ @T }}{% endif %}",
-    "{{ loop.previtem.role if loop.previtem is defined and not loop.first else @T }}",
-    "{% if message.get('name') %}{{ message.get('name', @T) }}{% endif %}",
-    "{% for key, value in message.items() %}{{ key }}{% endfor %}",
-]
-TEXTS = (
-    "<|im_start|>", "You are helpful.", "\n\n", "[INST] ", "<tool_call>", "a_b", "##", "<|eot_id|>",
-    "{\"name\": \"", "content",
-)
-
-
-def benign(pick):
-    """An ordinary template."""
-    text = "".join(pick.choice(PARTS) for _ in range(pick.randrange(1, 6)))
-    # Two macros of one name are no ordinary template.
-    for name in ("show", "kind"):
-        if text.count(f"macro {name}(") > 1:
-            return benign(pick)
-    while "@BODY" in text:
-        text = text.replace("@BODY", "".join(pick.sample(BODIES, pick.randrange(1, 4))), 1)
-
-    def fill(found):
-        return {
-            "@R": lambda: quote(pick, pick.choice(("user", "system", "assistant"))),
-            "@T": lambda: quote(pick, pick.choice(TEXTS)),
-            "@N": lambda: str(pick.randrange(2, 9)),
-            "@A": lambda: quote(pick, "role"),
-        }[found[0]]()
-
-    return re.sub("@[RTNA]", fill, text)
 
 
 def as_config(template):

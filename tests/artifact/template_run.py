@@ -1,5 +1,6 @@
 """Renders chat templates in Jinja without its sandbox, and notes each way out to Python."""
 
+import copy
 import datetime
 import sys
 import types
@@ -16,6 +17,10 @@ METHODS = set(
     "lower lstrip replace rfind rsplit rstrip split splitlines startswith strip title upper values"
     .split()
 )
+#: Those that change a list.
+LIST_METHODS = {"append", "pop"}
+#: A keyword of JSON Schema, which gives a method of a text. It may be read, and is not called.
+KEYWORD = "format"
 DATA = (str, int, float, list, tuple, dict, range, type(None))
 CODE = (
     type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType,
@@ -53,6 +58,8 @@ OFFERED = (raise_exception, strftime_now, range, dict, jinja2.utils.Namespace)
 def is_offered(value):
     """Whether a template may have and call this."""
     if isinstance(value, types.BuiltinMethodType) and not isinstance(value.__self__, type):
+        if isinstance(value.__self__, list) and value.__name__ in LIST_METHODS:
+            return True
         return isinstance(value.__self__, DATA) and value.__name__ in METHODS
     return isinstance(value, jinja2.runtime.Macro) or any(value is one for one in OFFERED)
 
@@ -102,7 +109,9 @@ class Environment(jinja2.Environment):
             and isinstance(value.__self__, str)
             and name in METHODS
         )
-        if isinstance(value, CODE) and not is_offered(value) and not is_markup_method:
+        is_keyword = name == KEYWORD and isinstance(getattr(value, "__self__", None), str)
+        is_read = is_offered(value) or is_markup_method or is_keyword
+        if isinstance(value, CODE) and not is_read:
             self.trip(f"{name} is {value!r}")
         return value
 
@@ -188,8 +197,11 @@ def run(template):
         try:
             compiled = environment.from_string(template)
             values = variables(is_plain)
+            before = copy.deepcopy(values["messages"])
             watched[:] = [environment]
             compiled.render(**values)
+            if values["messages"] != before:
+                environment.trip("the data of a request is another one")
         except Refused:
             pass
         except Exception as error:  # pylint: disable=broad-except

@@ -6,6 +6,7 @@ ATOMS = (
     "'class'", "'role'", "'strip'", "'format'", "'XXclassXX'", "0", "1", "95", "true", "none",
     "range(3)", "namespace(x='a')", "m1(a)", "m1('_', 1)", "[]", "{}", "documents",
     "[ns]", "namespace(items=a)", "dict(x_x_xcxlxaxsxsx_x_=1)", "dict(format=1)", "'a format b'",
+    "own", "own[0]", "own.pop()", "ns.own", "ns.own[0]", "ns.own.pop(0)",
     "[{'first': b}, {'first': a}]", "(messages | select)", "messages[0].items", "[[1, 2]]",
 )
 METHODS = (
@@ -31,7 +32,7 @@ FORMS = (
     "('XXclassXX'.replace('X', '_'))", "('_', '_class_', '_') | join",
     "V[1::2]", "(V | first)[1::2]", "V.list", "V.grouper", "V.first",
     "([ns] | groupby('x') | first)",
-    "(V.keys() - V)", "[{'a': V}]",
+    "(V.keys() - V)", "[{'a': V}]", "V.own", "V.pop()",
 )
 
 
@@ -57,7 +58,11 @@ def statement(pick, depth):
         return "".join(statement(pick, depth - 1) for _ in range(pick.randrange(1, 4)))
 
     name = pick.choice("abc")
-    kind = pick.randrange(4 if depth == 0 else 10)
+    kind = pick.randrange(5 if depth == 0 else 11)
+    if kind == 4:
+        target = pick.choice(("own", "own", "ns.own", "ns.own", name, "messages"))
+        return f"{{% set _ = {target}.append({value(pick, 2)}) %}}"
+    kind -= kind > 4
     if kind < 2:
         return f"{{% set {name} = {value(pick, 3)} %}}"
     if kind == 2:
@@ -88,4 +93,5 @@ def soup(pick):
     body = "{{ a }}" if "m1(" in body else body
     macro = f"{{% macro m1(a, b='x') %}}{body}{{% endmacro %}}"
     rest = "".join(statement(pick, 2) for _ in range(pick.randrange(1, 5)))
-    return f"{{% set ns = namespace(x='a') %}}{macro}{rest}"
+    begun = "{% set own = [] %}{% set ns = namespace(x='a', own=[]) %}"
+    return f"{begun}{macro}{rest}"

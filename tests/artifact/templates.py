@@ -17,7 +17,8 @@ import tempfile
 from benign_templates import TEMPLATES
 from hostile import scan
 from hostile_tensors import gguf, string
-from template_grammar import as_config, benign, bypasses
+from template_grammar import as_config, bypasses
+from template_parts import benign
 from template_run import run
 from template_soup import soup
 

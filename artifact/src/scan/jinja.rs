@@ -6,9 +6,15 @@
 //! that the template stored is called. Variables and attributes may have any other name than those
 //! that lead to Python's objects. Everything else is executable.
 //!
+//! A text that a template forms (`~`, `join`, `replace`, a block, `append` and more) is never a
+//! name that reaches an attribute, whatever its characters are. A subscript takes a text of the
+//! template unchanged, a number, or data of a request, whose value leads nowhere. Filters take
+//! attributes and tests as plain texts. So `'_' ~ x` may be printed, and joined to any other text.
+//!
 //! - `token` splits a template into tags and tokens, as Jinja does, and `reader` reads them.
 //! - `kind` has what is known of a value, and `scope` that of each variable.
 //! - `attribute` and `filter` have the rules for what a value leads to.
+//! - `lists` has the lists that a template appends to, and `loops` the variables of loops.
 //! - `statement` and `expression` follow the grammar of Jinja 3.1.
 //!
 //! Values flow through variables, macros and namespaces, so a template is read until nothing new is
@@ -22,6 +28,8 @@ mod attribute;
 mod expression;
 mod filter;
 mod kind;
+mod lists;
+mod loops;
 mod reader;
 mod scope;
 mod statement;
@@ -54,6 +62,7 @@ pub(super) fn check(template: &[u8], offset: u64, report: &mut Report) {
         report.add(Verdict::Unknown, offset, RULE, &detail);
         return;
     }
+<<<<<<< HEAD
     if let Err(fault) = judge(text) {
         let at = u64::try_from(fault.at).unwrap_or(u64::MAX);
         let at = offset.saturating_add(at);
@@ -70,11 +79,22 @@ fn severity(template: &str) -> Severity {
     } else {
         Severity::High
     }
+=======
+    let (verdict, found) = match judge(text) {
+        Ok(None) => return,
+        Ok(Some(unknown)) => (Verdict::Unknown, unknown),
+        Err(fault) => (Verdict::Executable, fault),
+    };
+    let at = u64::try_from(found.at).unwrap_or(u64::MAX);
+    let at = offset.saturating_add(at);
+    report.add(verdict, at, RULE, &found.detail);
+>>>>>>> bd1b37da (scan: chat templates with lists of their own and loops that share names)
 }
 
-fn judge(text: &str) -> Result<(), Fault> {
+/// Follows a template, and answers what of it only some loaders know.
+fn judge(text: &str) -> Result<Option<Fault>, Fault> {
     let tags = token::tags(text)?;
-    let mut scope = Scope::default();
+    let mut scope = Scope::new(&tags);
     for tag in &tags {
         if let (true, [Token::Name("macro"), Token::Name(name), ..]) =
             (tag.is_statement, tag.tokens.as_slice())
@@ -86,12 +106,13 @@ fn judge(text: &str) -> Result<(), Fault> {
     }
     for _ in 0..MAX_READINGS {
         scope.begin_reading();
-        for tag in &tags {
+        for (index, tag) in tags.iter().enumerate() {
+            scope.begin_tag(index);
             read(tag, &mut scope).map_err(|detail| Fault { at: tag.at, detail })?;
         }
         if !scope.has_grown() {
             if scope.is_complete() {
-                return Ok(());
+                return Ok(unknown_filter(&scope, &tags));
             }
             scope.complete();
         }
@@ -99,6 +120,15 @@ fn judge(text: &str) -> Result<(), Fault> {
     Err(Fault {
         at: 0,
         detail: "values are passed on through too many variables".to_owned(),
+    })
+}
+
+/// The first filter that only some loaders have.
+fn unknown_filter(scope: &Scope<'_>, tags: &[Tag<'_>]) -> Option<Fault> {
+    let (index, filter) = scope.loader_filter()?;
+    Some(Fault {
+        at: tags.get(index)?.at,
+        detail: format!("the filter {filter} is none of Jinja: some loaders add it"),
     })
 }
 

@@ -182,6 +182,13 @@ const HIDDEN_ATTRIBUTES: &[&str] = &[
     "zfill",
 ];
 
+/// A keyword of JSON Schema that is a method of texts, too. What it gives may be printed and
+/// compared, and nothing of it is reached or called.
+pub(super) const KEYWORD_OR_METHOD: &str = "format";
+
+/// Filters that some loaders add. They give the data of a text in JSON.
+pub(super) const LOADER_FILTERS: &[&str] = &["from_json", "fromjson"];
+
 /// Filters that give a text.
 pub(super) const TEXT_FILTERS: &[&str] = &[
     "capitalize",

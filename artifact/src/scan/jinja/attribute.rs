@@ -1,6 +1,6 @@
 //! What an attribute or an element of a value may be.
 
-use super::allowed::{LOOP_NUMBERS, is_hidden, is_method};
+use super::allowed::{KEYWORD_OR_METHOD, LOOP_NUMBERS, is_hidden, is_method};
 use super::kind::Kinds;
 use super::scope::{Scope, check_name};
 
@@ -22,6 +22,9 @@ pub(super) fn attribute(scope: &Scope<'_>, value: Kinds, name: &str) -> Result<K
     }
     let is_namespace = value == Kinds::NAMESPACE;
     if is_hidden(name) && !(is_namespace && scope.has_attribute(name)) {
+        if name == KEYWORD_OR_METHOD && !value.has(Kinds::NAMESPACE) {
+            return Ok(value.with(Kinds::METHOD).with(Kinds::BY_REQUEST_KEY));
+        }
         return Err(format!("the attribute {name}"));
     }
     if value.is_within(Kinds::NAMESPACE) {

@@ -2,11 +2,12 @@
 //! value may be.
 
 use super::allowed::{
-    CONSTANTS, FORBIDDEN, FUNCTIONS, MAPPING_METHODS, NUMBER_METHODS, TESTS, is_method,
+    CONSTANTS, FORBIDDEN, LOADER_FILTERS, MAPPING_METHODS, NUMBER_METHODS, is_method,
 };
 use super::attribute::{attribute, element, entry, name_text};
 use super::filter::{self, Argument};
 use super::kind::Kinds;
+use super::lists::{self, LIST_METHODS, is_list};
 use super::reader::Reader;
 use super::scope::check_name;
 use super::token::{MAX_DEPTH, Token};
@@ -145,7 +146,7 @@ impl<'t, 'a> Reader<'t, 'a> {
         }
         let start = self.position;
         let kinds = self.primary()?;
-        let kinds = self.postfix(kinds)?;
+        let kinds = self.postfix(start, kinds)?;
         if kinds.has(Kinds::LOOP) && !self.is_alone(start) {
             return Err("the variable loop in an expression".to_owned());
         }
@@ -156,7 +157,7 @@ impl<'t, 'a> Reader<'t, 'a> {
         })
     }
 
-    fn primary(&mut self) -> Result<Kinds, String> {
+    pub(super) fn primary(&mut self) -> Result<Kinds, String> {
         let first = self.rest().first();
         self.advance();
         match first {
@@ -236,7 +237,7 @@ impl<'t, 'a> Reader<'t, 'a> {
         if FORBIDDEN.contains(&name) {
             return Err(format!("the global {name}"));
         }
-        let is_function = FUNCTIONS.contains(&name) || self.scope.is_macro(name);
+        let is_function = self.scope.is_function(name) || self.scope.is_macro(name);
         if self.is_sign("(") {
             return if is_function {
                 self.call(name)
@@ -278,7 +279,8 @@ impl<'t, 'a> Reader<'t, 'a> {
                     let Some(name) = argument.name else {
                         return Err("a namespace of a mapping".to_owned());
                     };
-                    self.scope.grow_attribute(name, argument.kinds);
+                    self.scope
+                        .set_attribute(name, argument.kinds, argument.is_list);
                 }
                 Ok(Kinds::NAMESPACE)
             }
@@ -296,7 +298,10 @@ impl<'t, 'a> Reader<'t, 'a> {
     }
 
     /// The arguments of a call, after its parenthesis. Macros and namespaces take objects of Jinja.
-    fn arguments(&mut self, takes_objects: bool) -> Result<Vec<Argument<'t, 'a>>, String> {
+    pub(super) fn arguments(
+        &mut self,
+        takes_objects: bool,
+    ) -> Result<Vec<Argument<'t, 'a>>, String> {
         let mut arguments = Vec::new();
         while !self.skip_sign(")") {
             let mut name = None;
@@ -321,6 +326,7 @@ impl<'t, 'a> Reader<'t, 'a> {
             arguments.push(Argument {
                 name,
                 kinds,
+                is_list: is_list(self.since(start)),
                 literal,
             });
             if !self.is_sign(")") {
@@ -331,7 +337,8 @@ impl<'t, 'a> Reader<'t, 'a> {
     }
 
     /// Attributes, subscripts and calls of methods after a value.
-    fn postfix(&mut self, value: Kinds) -> Result<Kinds, String> {
+    /// `start` is where the value begins.
+    pub(super) fn postfix(&mut self, start: usize, value: Kinds) -> Result<Kinds, String> {
         let mut kinds = value;
         loop {
             if self.is_sign("[") {
@@ -346,7 +353,13 @@ impl<'t, 'a> Reader<'t, 'a> {
             } else {
                 let name = self.name()?;
                 kinds = if self.skip_sign("(") {
-                    self.method(kinds, name)?
+                    if LIST_METHODS.contains(&name) {
+                        let receiver = self.since(start);
+                        let arguments = self.arguments(false)?;
+                        lists::change(self.scope, name, receiver, &arguments)?
+                    } else {
+                        self.method(kinds, name)?
+                    }
                 } else {
                     attribute(self.scope, kinds, name)?
                 };
@@ -441,7 +454,7 @@ impl<'t, 'a> Reader<'t, 'a> {
             if self.skip_sign("|") {
                 kinds = self.filter(kinds)?;
             } else if self.skip_name("is") {
-                self.test(kinds)?;
+                filter::test(self, kinds)?;
                 kinds = Kinds::NUMBER;
             } else if self.is_sign("(") {
                 return Err("a call of what a filter gives".to_owned());
@@ -463,32 +476,11 @@ impl<'t, 'a> Reader<'t, 'a> {
         } else {
             Vec::new()
         };
+        if LOADER_FILTERS.contains(&name) && arguments.is_empty() {
+            self.scope.note_loader_filter(name);
+            let made = Kinds::COMPUTED_TEXT.with(Kinds::LIST).with(Kinds::MAPPING);
+            return Ok(value.data()?.with(made));
+        }
         filter::apply(self.scope, name, value, &arguments)
-    }
-
-    fn test(&mut self, value: Kinds) -> Result<(), String> {
-        self.skip_name("not");
-        let name = self.name()?;
-        if name != "defined" {
-            value.data()?;
-        }
-        if !TESTS.contains(&name) || self.is_sign(".") {
-            return Err(format!("the test {name}"));
-        }
-        if self.skip_sign("(") {
-            self.arguments(false)?;
-            return Ok(());
-        }
-        // One argument may follow without parentheses.
-        match self.rest() {
-            [Name("and" | "else" | "or"), ..] => {}
-            [Name("is"), ..] => return Err("a test of a test".to_owned()),
-            [Name(_) | Text(_) | Number | Sign("[" | "{"), ..] => {
-                let argument = self.primary()?;
-                self.postfix(argument)?.data()?;
-            }
-            _ => {}
-        }
-        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Filters of a template: which arguments they may have, and what they give.
+//! Filters and tests of a template: which arguments they may have, and what they give.
 
 use super::allowed::{
     ATTRIBUTE_FILTERS, FILTER_KEYWORDS, ITEM_FILTERS, MAPPED_ITEM_FILTERS, NUMBER_FILTERS, TESTS,
@@ -6,15 +6,48 @@ use super::allowed::{
 };
 use super::attribute::{attribute, element};
 use super::kind::Kinds;
+use super::reader::Reader;
 use super::scope::Scope;
 use super::token::Token;
+
+use Token::{Name, Number, Sign, Text};
 
 /// An argument of a call.
 pub(super) struct Argument<'t, 'a> {
     pub(super) name: Option<&'t str>,
     pub(super) kinds: Kinds,
+    /// Whether the argument is a list in brackets and nothing else.
+    pub(super) is_list: bool,
     /// The text or number, if the argument is nothing else.
     pub(super) literal: Option<&'a Token<'t>>,
+}
+
+/// A test after its sign.
+pub(super) fn test(reader: &mut Reader<'_, '_>, value: Kinds) -> Result<(), String> {
+    reader.skip_name("not");
+    let name = reader.name()?;
+    if name != "defined" {
+        value.data()?;
+    }
+    if !TESTS.contains(&name) || reader.is_sign(".") {
+        return Err(format!("the test {name}"));
+    }
+    if reader.skip_sign("(") {
+        reader.arguments(false)?;
+        return Ok(());
+    }
+    // One argument may follow without parentheses.
+    match reader.rest() {
+        [Name("and" | "else" | "or"), ..] => {}
+        [Name("is"), ..] => return Err("a test of a test".to_owned()),
+        [Name(_) | Text(_) | Number | Sign("[" | "{"), ..] => {
+            let start = reader.position;
+            let argument = reader.primary()?;
+            reader.postfix(start, argument)?.data()?;
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// What a filter gives for a value.
@@ -68,7 +101,7 @@ fn map(scope: &Scope<'_>, value: Kinds, arguments: &[Argument<'_, '_>]) -> Resul
         [
             Argument {
                 name: None,
-                literal: Some(Token::Text(mapped)),
+                literal: Some(Text(mapped)),
                 ..
             },
             given @ ..,
@@ -122,7 +155,7 @@ fn check_test(argument: Option<&Argument<'_, '_>>) -> Result<(), String> {
         return Ok(());
     };
     match argument.literal {
-        Some(Token::Text(test)) if TESTS.contains(&test.as_str()) => Ok(()),
+        Some(Text(test)) if TESTS.contains(&test.as_str()) => Ok(()),
         _ => Err("a test for each item that is computed or not on the list".to_owned()),
     }
 }
@@ -130,8 +163,8 @@ fn check_test(argument: Option<&Argument<'_, '_>>) -> Result<(), String> {
 /// What the attribute has that an argument names: a number, or names with dots or commas between.
 fn path(scope: &Scope<'_>, value: Kinds, argument: &Argument<'_, '_>) -> Result<Kinds, String> {
     match argument.literal {
-        Some(Token::Number) => element(value),
-        Some(Token::Text(names)) => {
+        Some(Number) => element(value),
+        Some(Text(names)) => {
             let mut kinds = value;
             for name in names.split(['.', ',']) {
                 kinds = if name.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,9 +1,11 @@
 //! What is known of the variables, macros and namespaces of a template.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::allowed::{CONSTANTS, FORBIDDEN, FUNCTIONS, INPUTS};
 use super::kind::Kinds;
+use super::loops::own_variables;
+use super::token::{Tag, Token};
 
 /// Blocks within blocks.
 const MAX_BLOCKS: usize = 64;
@@ -30,6 +32,8 @@ struct OpenBlock<'t> {
     assigned: Vec<&'t str>,
     /// The two names of `for key in mapping`.
     keys: Option<(&'t str, &'t str)>,
+    /// The tag that began the block, if it is a loop.
+    tag: usize,
 }
 
 /// What is known so far. It only grows.
@@ -37,26 +41,60 @@ struct OpenBlock<'t> {
 pub(super) struct Scope<'t> {
     /// The values that a template gives its variables, wherever it does.
     variables: BTreeMap<&'t str, Kinds>,
+    /// The values of variables that are those of one loop, by the tag of the loop.
+    loop_variables: BTreeMap<usize, BTreeMap<&'t str, Kinds>>,
     /// The values of attributes, of all namespaces together.
     attributes: BTreeMap<&'t str, Kinds>,
+    /// Variables and attributes that got another value than a list in brackets.
+    other_variables: BTreeSet<&'t str>,
+    other_attributes: BTreeSet<&'t str>,
     /// The items of all loops.
     items: Kinds,
     /// The parameters of each macro.
     macros: BTreeMap<&'t str, Vec<&'t str>>,
+    /// Functions that the template calls. The names of the others are free for variables.
+    called: BTreeSet<&'t str>,
     /// How many blocks gave a variable a value.
     assigned: BTreeMap<&'t str, usize>,
     /// Variables that surely have a value until the template ends are in none of them.
     blocks: Vec<OpenBlock<'t>>,
+    /// The tag that is read.
+    tag: usize,
+    /// The first filter that only some loaders have, and its tag.
+    loader_filter: Option<(usize, &'t str)>,
     has_grown: bool,
     /// Nothing new was found. What has no value now never gets one.
     is_complete: bool,
 }
 
 impl<'t> Scope<'t> {
+    /// What is known before the tags are read.
+    pub(super) fn new(tags: &[Tag<'t>]) -> Self {
+        let mut loop_variables = BTreeMap::new();
+        for (tag, names) in own_variables(tags) {
+            let mut own = BTreeMap::new();
+            for name in names {
+                own.insert(name, Kinds::NONE);
+            }
+            loop_variables.insert(tag, own);
+        }
+        let pairs = tags.iter().flat_map(|tag| tag.tokens.windows(2));
+        let called = pairs.filter_map(|pair| match pair {
+            [Token::Name(name), Token::Sign("(")] if FUNCTIONS.contains(name) => Some(*name),
+            _ => None,
+        });
+        Self {
+            loop_variables,
+            called: called.collect(),
+            ..Self::default()
+        }
+    }
+
     /// Notes a macro before the template is read, because others may call it earlier.
     pub(super) fn announce_macro(&mut self, name: &'t str) -> Result<(), String> {
         check_name(name)?;
-        if is_taken(name) || self.macros.insert(name, Vec::new()).is_some() {
+        let is_taken = is_taken(name) || FUNCTIONS.contains(&name);
+        if is_taken || self.macros.insert(name, Vec::new()).is_some() {
             return Err(format!("the macro {name} is something else, too"));
         }
         Ok(())
@@ -66,6 +104,11 @@ impl<'t> Scope<'t> {
         self.blocks.clear();
         self.assigned.clear();
         self.has_grown = false;
+    }
+
+    /// Tags are read in order, by their position.
+    pub(super) const fn begin_tag(&mut self, tag: usize) {
+        self.tag = tag;
     }
 
     /// From now on, what has no known value may be anything.
@@ -94,6 +137,7 @@ impl<'t> Scope<'t> {
             block,
             assigned: Vec::new(),
             keys,
+            tag: self.tag,
         });
         Ok(())
     }
@@ -142,12 +186,29 @@ impl<'t> Scope<'t> {
             .any(|open| open.keys == Some((key, mapping)))
     }
 
-    /// A variable gets a value.
-    pub(super) fn assign(&mut self, name: &'t str, kinds: Kinds) -> Result<(), String> {
-        if name.contains("__") || is_taken(name) || self.macros.contains_key(name) {
-            return Err(format!("{name} gets another value"));
-        }
+    /// The variable of the loop that begins gets one of its items.
+    pub(super) fn assign_item(&mut self, name: &'t str, kinds: Kinds) -> Result<(), String> {
+        let own = self.loop_variables.get_mut(&self.tag);
+        let Some(known) = own.and_then(|own| own.get_mut(name)) else {
+            return self.assign(name, kinds, false);
+        };
+        self.has_grown |= !kinds.is_within(*known);
+        *known = known.with(kinds);
+        self.check_assigned(name)
+    }
+
+    /// A variable gets a value. `is_list`: it is a list in brackets.
+    pub(super) fn assign(
+        &mut self,
+        name: &'t str,
+        kinds: Kinds,
+        is_list: bool,
+    ) -> Result<(), String> {
+        self.check_assigned(name)?;
         self.grow_variable(name, kinds);
+        if !is_list {
+            self.has_grown |= self.other_variables.insert(name);
+        }
         if let Some(open) = self.blocks.last_mut() {
             open.assigned.push(name);
         }
@@ -156,8 +217,47 @@ impl<'t> Scope<'t> {
         Ok(())
     }
 
+    fn check_assigned(&self, name: &str) -> Result<(), String> {
+        let is_taken = is_taken(name) || self.called.contains(name);
+        if name.contains("__") || is_taken || self.macros.contains_key(name) {
+            return Err(format!("{name} gets another value"));
+        }
+        Ok(())
+    }
+
+    /// What is in the variable of a loop around, if it is that of no other tag.
+    fn loop_variable(&self, name: &str) -> Option<Kinds> {
+        let blocks = self.blocks.iter().rev();
+        let mut loops = blocks.filter(|open| open.block == Block::For);
+        loops.find_map(|open| {
+            let own = self.loop_variables.get(&open.tag)?;
+            own.get(name).copied()
+        })
+    }
+
+    /// Whether a variable surely is a list that the template began in brackets.
+    pub(super) fn is_list(&self, name: &str) -> bool {
+        self.loop_variable(name).is_none()
+            && !self.other_variables.contains(name)
+            && self.assigned.get(name).is_some_and(|count| *count > 0)
+    }
+
+    /// Whether a name is that of a function, and of no variable that surely has a value.
+    pub(super) fn is_function(&self, name: &str) -> bool {
+        let is_assigned = self.assigned.get(name).is_some_and(|count| *count > 0);
+        FUNCTIONS.contains(&name) && !is_assigned && self.loop_variable(name).is_none()
+    }
+
+    /// Whether an attribute of a namespace is such a list, or not there.
+    pub(super) fn is_list_attribute(&self, name: &str) -> bool {
+        !self.other_attributes.contains(name)
+    }
+
     /// What is in a variable.
     pub(super) fn variable(&self, name: &str) -> Kinds {
+        if let Some(kinds) = self.loop_variable(name) {
+            return self.known(kinds);
+        }
         let outer = if INPUTS.contains(&name) {
             Kinds::INPUT
         } else if name.ends_with("_token") || name.ends_with("_tokens") {
@@ -186,13 +286,22 @@ impl<'t> Scope<'t> {
         }
     }
 
-    fn grow_variable(&mut self, name: &'t str, kinds: Kinds) {
+    /// A variable, or what is in it, gets another value.
+    pub(super) fn grow_variable(&mut self, name: &'t str, kinds: Kinds) {
         let known = self.variables.entry(name).or_default();
         self.has_grown |= !kinds.is_within(*known);
         *known = known.with(kinds);
     }
 
-    /// An attribute of a namespace gets a value.
+    /// An attribute of a namespace gets a value. `is_list`: it is a list in brackets.
+    pub(super) fn set_attribute(&mut self, name: &'t str, kinds: Kinds, is_list: bool) {
+        self.grow_attribute(name, kinds);
+        if !is_list {
+            self.has_grown |= self.other_attributes.insert(name);
+        }
+    }
+
+    /// An attribute of a namespace, or what is in it, gets another value.
     pub(super) fn grow_attribute(&mut self, name: &'t str, kinds: Kinds) {
         let known = self.attributes.entry(name).or_default();
         self.has_grown |= !kinds.is_within(*known);
@@ -221,6 +330,16 @@ impl<'t> Scope<'t> {
 
     pub(super) fn is_macro(&self, name: &str) -> bool {
         self.macros.contains_key(name)
+    }
+
+    /// A filter is used that only some loaders have.
+    pub(super) fn note_loader_filter(&mut self, filter: &'t str) {
+        self.loader_filter.get_or_insert((self.tag, filter));
+    }
+
+    /// The first such filter, and its tag.
+    pub(super) const fn loader_filter(&self) -> Option<(usize, &'t str)> {
+        self.loader_filter
     }
 
     /// The parameters of a macro, where it is defined.
@@ -255,10 +374,7 @@ impl<'t> Scope<'t> {
 
 /// Whether a name has a meaning that a template may not change.
 fn is_taken(name: &str) -> bool {
-    name == "loop"
-        || CONSTANTS.contains(&name)
-        || FORBIDDEN.contains(&name)
-        || FUNCTIONS.contains(&name)
+    name == "loop" || CONSTANTS.contains(&name) || FORBIDDEN.contains(&name)
 }
 
 /// Checks that a name has not the form of Python's internals.

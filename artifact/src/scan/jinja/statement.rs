@@ -1,6 +1,7 @@
 //! Follows a statement of a template.
 
 use super::kind::Kinds;
+use super::lists::is_list;
 use super::reader::Reader;
 use super::scope::{Block, check_name};
 use super::token::Token;
@@ -66,7 +67,7 @@ fn for_loop(reader: &mut Reader<'_, '_>) -> Result<(), String> {
     reader.scope.grow_items(items);
     reader.scope.open(Block::For, keys)?;
     for name in names {
-        reader.scope.assign(name, items)?;
+        reader.scope.assign_item(name, items)?;
     }
     if reader.rest().contains(&Name("loop")) {
         return Err("the variable loop in the condition of a loop".to_owned());
@@ -88,7 +89,7 @@ fn definition(reader: &mut Reader<'_, '_>) -> Result<(), String> {
         if reader.skip_sign("=") {
             default = reader.expression()?;
         }
-        reader.scope.assign(parameter, default)?;
+        reader.scope.assign(parameter, default, false)?;
         parameters.push(parameter);
         if !matches!(reader.rest(), [Sign(")"), ..]) {
             reader.expect_sign(",")?;
@@ -103,8 +104,9 @@ fn assignment(reader: &mut Reader<'_, '_>) -> Result<(), String> {
         reader.expect_sign(".")?;
         reader.name()?;
         check_name(attribute)?;
+        let is_list = is_list_assigned(reader);
         let (value, is_block) = assigned(reader)?;
-        reader.scope.grow_attribute(attribute, value);
+        reader.scope.set_attribute(attribute, value, is_list);
         return open_if(reader, is_block);
     }
     let start = reader.position;
@@ -113,14 +115,20 @@ fn assignment(reader: &mut Reader<'_, '_>) -> Result<(), String> {
     if names.is_empty() {
         return Err("a value for no variable".to_owned());
     }
+    let is_list = !is_unpacked && is_list_assigned(reader);
     let (mut value, is_block) = assigned(reader)?;
     if is_unpacked {
         value = value.data()?;
     }
     for name in names {
-        reader.scope.assign(name, value)?;
+        reader.scope.assign(name, value, is_list)?;
     }
     open_if(reader, is_block)
+}
+
+/// Whether the value of an assignment is a list in brackets and nothing else.
+fn is_list_assigned(reader: &Reader<'_, '_>) -> bool {
+    matches!(reader.rest(), [Sign("="), value @ ..] if is_list(value))
 }
 
 /// The value of an assignment, and whether it is what the block after it prints.

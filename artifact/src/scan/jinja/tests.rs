@@ -43,6 +43,19 @@ fn templates_of_chats_are_safe() {
          {% for m in all[1:] %}{{ m.content.strip() }}{% endfor %}{{ all | length }}",
         "{% for name, value in (x | items) %}{{ value.type }}{% endfor %}",
         "{{ x | tojson(indent=2, ensure_ascii=false, separators=(',', ':'), sort_keys=true) }}",
+        "{% set queue = namespace(ids=[]) %}{% for call in messages[0].tool_calls %}\
+         {% set id = 'functions.' + call.name ~ ':' ~ loop.index0 %}\
+         {% set _ = queue.ids.append(id) %}{% endfor %}\
+         {% if queue.ids %}{% set id = queue.ids.pop(0) %}{{ id.strip() }}{% endif %}",
+        "{% set users = [] %}{% for m in messages %}{% if users.append(m) %}{% endif %}{% endfor %}\
+         {{ users[-1].content.strip() }}{{ users.pop().role }}{{ users | map(attribute='role') }}",
+        "{% for k, v in tools[0].items() %}{{ k }}{% endfor %}{% for k in range(x | length) %}\
+         {% set m = messages[k] %}{{ m.content }}{% endfor %}",
+        "{% for k in x %}{% for k in range(3) %}{{ messages[k].role }}{% endfor %}{% endfor %}",
+        "{% if 'format' in x %}{{ x['format'] + ' or ' }}{{ x.format == y.format }}{% endif %}",
+        "{% macro schema(tools, namespace='functions') %}{{ 'namespace ' + namespace }}\
+         {% endmacro %}{{ schema(tools) }}",
+        "{% set text = '_' ~ x ~ '_' %}{% set text = text ~ '_' %}{{ text | trim }}",
     ] {
         assert_eq!(verdict(template), Verdict::Safe, "{template}");
     }
@@ -178,8 +191,16 @@ fn what_the_template_stored_is_never_called() {
         "{{ x | first() () }}",
         "{{ (x | first).format(y) }}",
         "{{ x.encode }}",
-        "{{ messages[0].content.format }}",
-        "{{ messages[0].content['format'] }}",
+        "{{ messages[0].content.format_map }}",
+        "{{ messages[0].content['encode'] }}",
+        "{{ messages[0].content['format']('a') }}",
+        "{{ messages[0].content.format.strip() }}",
+        "{% set f = x['format'] %}{{ f('a') }}",
+        "{{ {'strip': x['format']}.strip('a') }}",
+        "{% set ns = namespace(strip=x.format) %}{{ ns.strip('a') }}",
+        "{% macro f(x) %}{{ x.strip() }}{% endmacro %}{{ f(y.format) }}",
+        "{{ messages[x.format] }}",
+        "{% set ns = namespace() %}{{ ns.format }}",
         "{{ varargs }}",
         "{% for x in y recursive %}{{ loop(x) }}{% endfor %}",
     ]);
@@ -271,4 +292,114 @@ fn a_long_template_is_read_a_bounded_number_of_times() {
     let names: Vec<String> = (0..65_u32).map(|index| format!("a{index}")).collect();
     let many = format!("{{% macro f({}) %}}{{% endmacro %}}", names.join(","));
     assert_eq!(verdict(&many), Verdict::Executable);
+}
+
+#[test]
+fn a_template_changes_no_list_but_its_own() {
+    let made = "{% set l = [] %}{% set ns = namespace(l=[]) %}";
+    for tail in [
+        // What is appended is known wherever the list is.
+        "{% set _ = l.append('_' ~ '_class_' ~ '_') %}{{ x[l[0]] }}",
+        "{% set _ = l.append('_' ~ '_class_' ~ '_') %}{{ x[l.pop()] }}",
+        "{% set o = l %}{% set _ = l.append('_' ~ 'a') %}{{ x[o[0]] }}",
+        "{% set _ = l.append('_' ~ 'a') %}{% for k in l %}{{ x[k] }}{% endfor %}",
+        "{{ x[l[0]] }}{% set _ = l.append('_' ~ 'a') %}",
+        "{% set _ = l.append('_') %}{% set _ = l.append('_class_') %}{{ x[l | join] }}",
+        "{% set d = {'a': l} %}{% set _ = l.append('_' ~ 'a') %}{{ x[d.a[0]] }}",
+        "{% set _ = ns.l.append('_' ~ 'a') %}{{ x[ns.l[0]] }}",
+        "{% set o = ns.l %}{% set _ = ns.l.append('_' ~ 'a') %}{{ x[o | first] }}",
+        "{% macro f(n) %}{% set _ = n.l.append('_' ~ 'a') %}{% endmacro %}\
+         {{ f(ns) }}{{ x[ns.l[0]] }}",
+        "{% set ns.k = '_' %}{% set ns.k = ns.k ~ '_' %}{{ x[ns.k] }}{{ x['_' ~ ns.k] }}",
+        // It is plain data.
+        "{% set _ = l.append(x.lower) %}",
+        "{% set _ = l.append(ns) %}",
+        "{% set _ = l.append(x[messages[0].content]) %}",
+        "{% set _ = l.append(x.format) %}",
+        "{% for m in x %}{% set _ = l.append(loop) %}{% endfor %}",
+        "{% set _ = l.append(a=1) %}{% set _ = l.append(1, 2) %}",
+        "{% set _ = l.pop('a' ~ 'b') %}",
+        // The list is one of the template.
+        "{% set _ = messages.append('_' ~ 'a') %}",
+        "{% set _ = messages[0].calls.append('a') %}",
+        "{% set _ = x.append('a') %}{{ x.pop() }}",
+        "{% set l = messages %}{% set _ = l.append('a') %}",
+        "{% set o = l %}{% set _ = o.append('a') %}",
+        "{% set l = [] if x else messages %}{% set _ = l.append('a') %}",
+        "{% set l = [] + messages %}{% set _ = l.append('a') %}",
+        "{% set l, o = messages %}{% set _ = l.append('a') %}",
+        "{% set l %}a{% endset %}{{ l.pop() }}",
+        "{% if x %}{% set m = [] %}{% endif %}{% set _ = m.append('a') %}",
+        "{% for l in messages %}{% set _ = l.append('a') %}{% endfor %}",
+        "{% macro f(l) %}{% set _ = l.append('a') %}{% endmacro %}{{ f(messages) }}",
+        "{% set ns.l = messages %}{% set _ = ns.l.append('a') %}",
+        "{% set o = namespace(l=messages) %}{% set _ = ns.l.append('a') %}",
+        "{% set o = {'l': messages} %}{% set _ = o.l.append('a') %}",
+        "{% set _ = [l][0].append('a') %}{{ (l).append('a') }}{{ [].append('a') }}",
+        "{{ ns.pop('l') }}",
+        // The method is only called.
+        "{% set f = l.append %}",
+        "{{ l.append }}",
+        "{{ l.append.__self__ }}",
+        "{{ l.append.format }}",
+        "{{ dict(strip=l.append) }}",
+        "{{ x | map(attribute='append') }}",
+        "{% set _ = l.extend(x) %}",
+        "{% set _ = l.insert(0, x) %}",
+        "{{ l.clear() }}",
+    ] {
+        let template = format!("{made}{tail}");
+        assert_eq!(verdict(&template), Verdict::Executable, "{template}");
+    }
+}
+
+#[test]
+fn a_name_is_known_by_the_tag_that_gives_it() {
+    assert_executable(&[
+        "{% for k in ['a' ~ 'b'] %}{% for k in range(3) %}{% endfor %}{{ x[k] }}{% endfor %}",
+        "{% for k in range(3) %}{% for k in ['a' ~ 'b'] %}{{ x[k] }}{% endfor %}{% endfor %}",
+        "{% for k in range(3) %}{% set k = 'a' ~ 'b' %}{{ x[k] }}{% endfor %}",
+        "{% for k in range(3) %}{% if y %}{% set k %}a{% endset %}{% endif %}\
+         {{ x[k] }}{% endfor %}",
+        "{% for k in range(3) %}{% set k, l = y %}{{ x[k] }}{% endfor %}",
+        "{% for k in range(3) %}{% macro f(k) %}{{ x[k] }}{% endmacro %}\
+         {{ f('a' ~ 'b') }}{% endfor %}",
+        "{% for k in range(3) %}{% else %}{{ x[k] }}{% endfor %}",
+        "{% for k in range(3) %}{% endfor %}{{ x[k] }}",
+        "{% set k = 'a' ~ 'b' %}{% for k in [k] %}{{ x[k] }}{% endfor %}",
+        "{% for k in range(3) if x[j] %}{% endfor %}",
+        "{% for a, b in [['a' ~ 'b', 1]] %}{{ x[b] }}{% endfor %}",
+        "{% for m in messages %}{{ m() }}{% endfor %}",
+        "{% for f in x %}{% endfor %}{% macro f() %}{% endmacro %}",
+        "{{ dict(a=m) }}{% macro m() %}{% endmacro %}",
+        "{% macro m() %}{{ caller() }}{% endmacro %}",
+        "{% macro m() %}{% endmacro %}{% macro m(a) %}{% endmacro %}",
+        "{% macro f(range) %}{{ range }}{% endmacro %}{{ f(1) }}{{ range(3) }}",
+        "{% macro f(range) %}{{ range(3) }}{% endmacro %}",
+        "{% macro f(range) %}{% endmacro %}{{ range }}",
+        "{% if x %}{% set range = 1 %}{% endif %}{{ range }}",
+        "{% macro range() %}{% endmacro %}{{ range() }}",
+        "{{ namespace(**x) }}",
+    ]);
+}
+
+#[test]
+fn a_filter_that_only_loaders_have_is_unknown() {
+    for (template, expected) in [
+        ("{{ x }}{{ x | from_json }}", Verdict::Unknown),
+        (
+            "{% set a = x | fromjson %}{% for k, v in a.items() %}{{ k }}{{ v }}{% endfor %}",
+            Verdict::Unknown,
+        ),
+        ("{{ y[x | from_json] }}", Verdict::Executable),
+        ("{{ x | from_json }}{{ cycler }}", Verdict::Executable),
+        ("{{ x | from_json('a') }}", Verdict::Executable),
+        ("{{ x | map('from_json') }}", Verdict::Executable),
+        ("{{ x | from_yaml }}", Verdict::Executable),
+    ] {
+        assert_eq!(verdict(template), expected, "{template}");
+    }
+    let mut report = Report::new("x");
+    check(b"{{ x }}{{ x | from_json }}", 100, &mut report);
+    assert_eq!(report.findings.first().map(|found| found.offset), Some(107));
 }
