@@ -25,8 +25,8 @@ mod tests;
 
 use forms::{Form, Judgement, Readers};
 use keys::{
-    BASES, CLASS_KEYS, CODE_CLASSES, CODE_KEYS, CODE_TEXT_KEYS, IMPORT_PATH, JSONPICKLE, PROSE,
-    SENTENCE_TRANSFORMERS, TARGETS, TRUST_KEYS,
+    BASES, CLASS_KEYS, CODE_CLASSES, CODE_KEYS, CODE_TEXT_KEYS, DATA_TAGS, IMPORT_PATH, JSONPICKLE,
+    PROSE, SENTENCE_TRANSFORMERS, TAG_PREFIX, TARGETS, TEMPLATE_KEYS, TRUST_KEYS,
 };
 pub(super) use logging::scan_sections;
 pub(super) use module_name::{is_module_name, scan_module_name};
@@ -247,7 +247,7 @@ impl<'r> Config<'r> {
             key_at: Some(self.levels.len()),
             readers,
             is_below,
-            is_template: around.is_template || key.contains("chat_template"),
+            is_template: around.is_template || TEMPLATE_KEYS.iter().any(|it| key.contains(it)),
             is_logging: around.is_logging || logging::SECTIONS.contains(&key),
             is_trust: TRUST_KEYS.contains(&key),
         }
@@ -386,6 +386,7 @@ impl Watch for Config<'_> {
     }
 
     fn tag(&mut self, tag: &str) {
+<<<<<<< HEAD
         let rule = "yaml-tag";
         if !tag.contains("python") {
             let detail = "a tag chooses the class of an object";
@@ -396,6 +397,19 @@ impl Watch for Config<'_> {
         let detail = "a tag with the name of Python: unsafe loaders create its objects";
         self.report
             .add_executable(Severity::of_import_path(path), 0, rule, detail);
+=======
+        let name = tag.strip_prefix(TAG_PREFIX);
+        if name.is_some_and(|name| DATA_TAGS.contains(&name)) {
+            return;
+        }
+        let (verdict, detail) = if tag.contains("python") {
+            let detail = "a tag with the name of Python: unsafe loaders create its objects";
+            (Verdict::Executable, detail)
+        } else {
+            (Verdict::Unknown, "a tag chooses the class of an object")
+        };
+        self.report.add(verdict, 0, "yaml-tag", detail);
+>>>>>>> da44d563 (scan: YAML as NeMo, audio models and text generation tools write it)
     }
 
     fn text(&mut self, path: &[String], text: &str) {

@@ -21,13 +21,16 @@ const MAX_VISITS: usize = 4 << 20;
 /// The key of a map that is merged into the one around it.
 const MERGE: &str = "<<";
 const RULE: &str = "yaml-document";
+/// How the parser begins to say that a line in braces or brackets begins before the block around.
+/// Others take it.
+const INDENTATION: &str = "invalid indentation";
 
 /// Follows all documents of a text.
 pub(super) fn walk(text: &str, watch: &mut impl Watch) -> Result<(), Stop> {
     let mut tree = Tree::default();
     let mut agreement = Agreement::new(text);
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| Stop::malformed(0, RULE, error.info()))?;
+        let (event, span) = event.map_err(|error| not_parsed(error.info()))?;
         agreement.follow(&event, span);
         tree.add_event(event, watch)?;
     }
@@ -88,10 +91,11 @@ impl Tree {
             watch.tag(&format!("{}{}", tag.handle, tag.suffix));
         }
         match event {
-            Event::Scalar(text, style, anchor, _) => {
+            Event::Scalar(text, style, anchor, tag) => {
+                // With a tag, its type is not that of its spelling.
                 let position = self.add(Node::Scalar {
                     text: text.into_owned(),
-                    is_plain: style == ScalarStyle::Plain,
+                    is_plain: style == ScalarStyle::Plain && tag.is_none(),
                 });
                 self.anchor(anchor, position);
                 self.finish(position);
@@ -256,6 +260,14 @@ impl<W: Watch> Visit<'_, W> {
     }
 }
 
+/// What stops a walk over a text that the parser does not take.
+fn not_parsed(detail: &str) -> Stop {
+    if detail.starts_with(INDENTATION) {
+        return Stop::unknown(0, RULE, format!("readers disagree about: {detail}"));
+    }
+    Stop::malformed(0, RULE, detail)
+}
+
 fn too_deep() -> Stop {
     Stop::unknown(0, RULE, format!("deeper than {MAX_DEPTH} levels"))
 }
@@ -371,6 +383,8 @@ mod tests {
             ("&k a: b\n*k : c", vec!["a=b", "a=c"]),
             ("{\"a\": \"b\", \"a\": \"c\"}", vec!["a=b", "a=c"]),
             ("# _target_: x", vec![]),
+            ("a: ???\nb: :c\n?d: e", vec!["a=???", "b=:c", "?d=e"]),
+            ("- ??? # [\n- [a]\n- ?b", vec!["[]=???", "[]/[]=a", "[]=?b"]),
             (
                 "a: &k # *x:\n  b\nc: &l 'd'\ne: &m |\n  f\ng: &n\nh: 1\n",
                 vec!["a=b", "c=d", "e=f\n"],
@@ -402,7 +416,9 @@ mod tests {
             ("{model: {?_target_: os.system}}", Verdict::Unknown),
             ("{a: b, ?\"_target_\": x}", Verdict::Unknown),
             ("[?_target_: x]", Verdict::Unknown),
-            ("a: ?b", Verdict::Unknown),
+            ("a: [b, {c: d}, ???]", Verdict::Unknown),
+            ("a: [\n # ]\n ?_target_: b]", Verdict::Unknown),
+            ("a: {b: ???}", Verdict::Unknown),
             ("|\n---\n_target_: x\n", Verdict::Unknown),
             ("--- >-\n--\n---\n_target_: x\n", Verdict::Unknown),
             ("&x |\n# a\n---\n_target_: x\n", Verdict::Unknown),
@@ -413,6 +429,7 @@ mod tests {
             ("[&k ?_target_, b]", Verdict::Unknown),
             ("a: &é x\n", Verdict::Unknown),
             ("{a: &k{b: c}}", Verdict::Unknown),
+            ("a:\n    b: [x,\n  y]", Verdict::Unknown),
             ("a: *x", Verdict::Malformed),
             ("a: [", Verdict::Malformed),
             ("<<: x", Verdict::Malformed),

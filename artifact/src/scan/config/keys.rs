@@ -26,6 +26,13 @@ pub(super) const CODE_TEXT_KEYS: [&str; 7] = [
     // Stable Baselines has pickles as texts here.
     ":serialized:",
 ];
+/// Parts of keys with chat templates below. Text Generation WebUI has those of its models in YAML.
+pub(super) const TEMPLATE_KEYS: [&str; 4] = [
+    "chat-template",
+    "chatTemplate",
+    "chat_template",
+    "instruction_template",
+];
 /// Keys that allow loaders to import code of a repository, unless they are false.
 pub(super) const TRUST_KEYS: [&str; 2] = ["allow_remote", "trust_remote_code"];
 /// Keys whose text is the path of a class for some readers, and the name of a kind for others.
@@ -33,6 +40,21 @@ pub(super) const TRUST_KEYS: [&str; 2] = ["allow_remote", "trust_remote_code"];
 pub(super) const TARGETS: [&str; 2] = ["target", "type"];
 /// The key of a function that Ray Serve imports from a file of any name.
 pub(super) const IMPORT_PATH: &str = "import_path";
+/// How the tags of YAML's own types begin, and those of PyYAML's.
+pub(super) const TAG_PREFIX: &str = "tag:yaml.org,2002:";
+/// Those of them that are plain data. No loader imports or calls anything for them.
+pub(super) const DATA_TAGS: [&str; 10] = [
+    "bool",
+    "float",
+    "int",
+    "map",
+    "null",
+    "python/list",
+    "python/str",
+    "python/tuple",
+    "seq",
+    "str",
+];
 /// Keys of further files that MMEngine and Detectron2 read, and run if they are Python.
 pub(super) const BASES: [&str; 2] = ["_BASE_", "_base_"];
 /// Keys of texts for people, which may mention addresses.

@@ -16,6 +16,10 @@ pub(super) struct Agreement<'t> {
     is_comment: bool,
     /// Whether the name of an anchor goes on.
     is_name: bool,
+    /// Whether a tag goes on.
+    is_tag: bool,
+    /// Braces and brackets around the rest.
+    depth: usize,
     disagreement: Option<&'static str>,
 }
 
@@ -26,6 +30,8 @@ impl<'t> Agreement<'t> {
             position: 0,
             is_comment: false,
             is_name: false,
+            is_tag: false,
+            depth: 0,
             disagreement: None,
         }
     }
@@ -42,26 +48,25 @@ impl<'t> Agreement<'t> {
         self.between(span.start.index());
         self.is_comment = false;
         self.is_name = false;
-        let has_anchor = *anchor != 0;
-        // A tag is unknown by itself.
-        if tag.is_none() {
-            if has_anchor {
-                self.pass_anchor();
-            }
-            self.check_scalar(text, *style, (!has_anchor).then_some(span.start.col()));
+        self.is_tag = false;
+        let has_properties = *anchor != 0 || tag.is_some();
+        if has_properties {
+            self.pass_properties();
         }
+        let column = (!has_properties).then_some(span.start.col());
+        self.check_scalar(text, *style, column);
         let mut begins_line = false;
         while self.position < span.end.index() {
             let Some(c) = self.advance() else { return };
             let is_lines = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
-            if is_lines && has_anchor && begins_line && !c.is_ascii_whitespace() {
+            if is_lines && has_properties && begins_line && !c.is_ascii_whitespace() {
                 self.disagree(LINES);
             }
             begins_line = matches!(c, '\n' | '\r');
         }
     }
 
-    /// Checks a scalar that begins here. Without an anchor, `column` is where its text begins.
+    /// Checks a scalar that begins here. Without properties, `column` is where its text begins.
     fn check_scalar(&mut self, text: &str, style: ScalarStyle, column: Option<usize>) {
         let first = self.peek();
         let is_aligned = match style {
@@ -78,17 +83,18 @@ impl<'t> Agreement<'t> {
         if !is_aligned {
             self.disagree("a text that is not in its place");
         }
-        // In braces and brackets, PyYAML takes these marks alone, and a key behind them.
-        if style == ScalarStyle::Plain && text.starts_with(['?', ':']) {
+        // In braces and brackets, PyYAML takes these marks alone, and a key behind them. Elsewhere
+        // all readers want a space behind a mark, as in Hydra's `???`.
+        if self.depth > 0 && style == ScalarStyle::Plain && text.starts_with(['?', ':']) {
             self.disagree("a text that begins with the mark of a key or of a value");
         }
     }
 
-    /// Passes over an anchor, and the spaces and comments between it and its scalar.
-    fn pass_anchor(&mut self) {
+    /// Passes over an anchor and a tag, and the spaces and comments between them and their scalar.
+    fn pass_properties(&mut self) {
         while let Some(c) = self.peek() {
-            let is_between = c.is_ascii_whitespace() || matches!(c, '#' | '&');
-            if !(self.is_comment || self.is_name || is_between) {
+            let is_between = c.is_ascii_whitespace() || matches!(c, '#' | '&' | '!');
+            if !(self.is_comment || self.is_name || self.is_tag || is_between) {
                 return;
             }
             self.advance();
@@ -114,13 +120,27 @@ impl<'t> Agreement<'t> {
     fn look(&mut self, c: char) {
         if self.is_comment {
             self.is_comment = !matches!(c, '\n' | '\r');
-        } else if self.is_name {
+            return;
+        }
+        match c {
+            '[' | '{' => self.depth = self.depth.saturating_add(1),
+            ']' | '}' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+        if self.is_name {
             self.is_name = c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
             if !self.is_name && !c.is_ascii_whitespace() && !matches!(c, ',' | ']' | '}') {
                 self.disagree("the end of an anchor's name");
             }
+        } else if self.is_tag {
+            self.is_tag =
+                c.is_ascii_alphanumeric() || matches!(c, '!' | '/' | '_' | '-' | '.' | ':');
+            if !self.is_tag && !c.is_ascii_whitespace() {
+                self.disagree("the end of a tag");
+            }
         } else {
             self.is_comment = c == '#';
+            self.is_tag = c == '!';
             self.is_name = matches!(c, '&' | '*');
         }
     }

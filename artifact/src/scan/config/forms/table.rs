@@ -159,6 +159,8 @@ const HUGGING_FACE: &[Rule] = &[
             "llm_int8_skip_modules",
             "modules_to_not_convert",
             "modules_to_save",
+            // The metric that a checkpoint is chosen by, such as `val/loss`.
+            "monitor",
             "name_or_path",
             "target_modules",
             "vision_encoder",
