@@ -18,6 +18,10 @@ pub(super) trait Profile {
     fn observe(&mut self, name: &str);
     /// Whether the names are those of this format. All of them have been observed.
     fn matches(&self) -> bool;
+    /// Whether the names are keys, which no reader takes for paths.
+    fn has_keys(&self) -> bool {
+        false
+    }
     /// Scans a member. `scan_file` is for one whose format only its content tells.
     ///
     /// # Errors

@@ -159,6 +159,10 @@ pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Re
         );
         report.add(Verdict::Malformed, 0, "extension", &detail);
     }
+    if ending == "keras" && content == Content::Zip && report.format != "keras" {
+        let detail = "the archive has no config.json, from which Keras builds the model";
+        report.add(Verdict::Malformed, 0, "keras-config", detail);
+    }
     if name == "keras_metadata.pb" {
         // A message of Keras 2 beside a SavedModel, with the configuration of each layer as JSON.
         let detail = "configurations of layers, which may have code, are not followed";

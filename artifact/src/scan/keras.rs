@@ -137,4 +137,15 @@ mod tests {
         let lambda = br#"{"module": "keras.layers", "class_name": "Lambda", "config": {}}"#;
         assert_eq!(scan(lambda, &weights).verdict, Verdict::Executable);
     }
+
+    #[test]
+    fn an_archive_without_a_configuration_is_no_model() {
+        let weights = Writer::new().file();
+        let file = zip(&[File::stored(WEIGHTS, &weights)]);
+        for (name, expected) in [("a.keras", Verdict::Malformed), ("a.zip", Verdict::Safe)] {
+            let mut file = Cursor::new(file.clone());
+            let report = detect::scan(&mut file, name, &Limits::default()).unwrap();
+            assert_eq!(report.verdict, expected, "{name}: {report:?}");
+        }
+    }
 }

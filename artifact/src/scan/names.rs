@@ -1,9 +1,14 @@
 //! Names in a file: how many of them are kept, which are duplicates, and which stay in a folder.
 //!
 //! There are four rules, because they decide different verdicts. [`name_fault`] is for members of
+<<<<<<< HEAD
 //! a container. [`is_plain_path`] is for files beside the model, whose paths some loaders decode as
 //! addresses, and [`is_file_name`] for those in the same folder. [`leaves_folder`] finds only paths
 //! that surely leave the folder.
+=======
+//! a container, and [`key_fault`] for those that are never files. [`is_plain_path`] is for files beside the model, whose paths some loaders decode as
+//! addresses. [`leaves_folder`] finds only paths that surely leave the folder.
+>>>>>>> 497e7a6c (scan: keys of npz, encrypted members and further members as they are)
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -46,11 +51,38 @@ impl Names {
         let name = name.trim_end_matches(['/', '.', ' ']);
         self.hashes.insert(self.state.hash_one(name.to_lowercase()))
     }
+
+    /// Adds a key; false if the container has exactly this one.
+    pub(super) fn add_key(&mut self, key: &str) -> bool {
+        self.hashes.insert(self.state.hash_one(key))
+    }
+}
+
+/// Why the key of a member is refused, which its readers take for no path: they cut or change it,
+/// or it is one that leaves the folder of whoever extracts the container all the same.
+pub(super) fn key_fault(key: &str) -> Option<&'static str> {
+    if key.split('/').any(|part| part == "..") {
+        return Some("a `..` in a name");
+    }
+    text_fault(key)
 }
 
 /// Why the name of a member is refused: it leaves the folder of the container, or systems and
 /// loaders understand it differently. A folder's name ends with a slash.
 pub(super) fn name_fault(name: &str) -> Option<&'static str> {
+    let fault = text_fault(name);
+    if fault.is_some() {
+        return fault;
+    }
+    if name.as_bytes().get(1) == Some(&b':') {
+        return Some("a drive letter in a name");
+    }
+    let name = name.strip_suffix('/').unwrap_or(name);
+    name.split('/').find_map(part_fault)
+}
+
+/// Why a name is refused before its parts are looked at.
+fn text_fault(name: &str) -> Option<&'static str> {
     if name.len() > MAX_NAME_BYTES {
         return Some("a name that is too long");
     }
@@ -66,11 +98,7 @@ pub(super) fn name_fault(name: &str) -> Option<&'static str> {
     if name.starts_with('/') {
         return Some("an absolute name");
     }
-    if name.as_bytes().get(1) == Some(&b':') {
-        return Some("a drive letter in a name");
-    }
-    let name = name.strip_suffix('/').unwrap_or(name);
-    name.split('/').find_map(part_fault)
+    None
 }
 
 /// Why a part of a name is refused: it is no name, or some systems change it.

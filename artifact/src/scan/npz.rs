@@ -33,6 +33,11 @@ impl Profile for Npz {
         self.arrays > 0 && self.others == 0
     }
 
+    /// NumPy reads an array by its key, and writes no file.
+    fn has_keys(&self) -> bool {
+        true
+    }
+
     fn member(
         &mut self,
         _name: &str,
@@ -86,6 +91,38 @@ mod tests {
         assert_eq!(scan("<i4", &[1; 4]), ("npz", Verdict::Safe));
         assert_eq!(scan("<i4", &[1; 3]), ("npz", Verdict::Malformed));
         assert_eq!(scan("|O", OS_SYSTEM), ("npz", Verdict::Executable));
+    }
+
+    #[test]
+    fn keys_are_no_paths_and_are_there_once() {
+        let scan = |names: [&str; 2]| {
+            let files = names.map(|name| File::stored(name, &array("<f8", &[0; 8])));
+            let mut file = Cursor::new(zip(&files));
+            let report = zip::scan(&mut file, &Limits::default(), detect::scan).unwrap();
+            let rules: Vec<_> = report.findings.iter().map(|it| it.rule).collect();
+            (report.verdict, rules)
+        };
+        for names in [
+            ["W:0.npy", "b:0.npy"],
+            ["block./w.npy", "mlp/~/linear 0 .npy"],
+            ["w.npy", "W.npy"],
+            ["a//b.npy", "./a.npy"],
+        ] {
+            assert_eq!(scan(names), (Verdict::Safe, vec![]), "{names:?}");
+        }
+        for (names, rule) in [
+            (["a.npy", "a.npy"], "zip-duplicate-name"),
+            (["a.npy", "../../a.npy"], "zip-name"),
+            (["a.npy", "/a.npy"], "zip-name"),
+            (["a.npy", "b\\a.npy"], "zip-name"),
+            (["a.npy", "b\0.npy"], "zip-name"),
+            (["a.npy", "W:0.pkl"], "zip-name"),
+            (["a.npy", "W:0.NPY"], "zip-name"),
+        ] {
+            let (verdict, rules) = scan(names);
+            assert_eq!(verdict, Verdict::Malformed, "{names:?}");
+            assert!(rules.contains(&rule), "{names:?}: {rules:?}");
+        }
     }
 
     #[test]

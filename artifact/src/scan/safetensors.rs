@@ -1,14 +1,16 @@
 //! The safetensors format: a length, a JSON header that describes tensors, and their bytes.
 //!
 //! Readers are laxer than the format. This one accepts only what the format defines: unique keys,
-//! known types, and tensors that cover the data from its first to its last byte.
+//! known types, and tensors that cover the data from its first to its last byte. Further members
+//! of a tensor, which the reference passes over, are unknown.
 
 use std::fmt;
 use std::io;
 
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use tensorgate_policy::values::unique_members;
 
 use super::source::{Source, Stop, finish};
@@ -20,6 +22,10 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 const PREFIX_BYTES: u64 = 8;
 const HEADER: &str = "safetensors-header";
 const OFFSETS: &str = "safetensors-offsets";
+/// Members of a tensor that the format defines.
+const DEFINED_MEMBERS: usize = 3;
+/// The most members of a tensor, with those that the format does not define.
+const MAX_MEMBERS: usize = 64;
 
 /// Types of elements and their sizes in bits.
 const TYPES: [(&str, u64); 22] = [
@@ -69,7 +75,7 @@ fn walk(source: &mut Source<'_>, limits: &Limits) -> Result<(), Stop> {
         return Err(Stop::unknown(0, HEADER, detail));
     };
     let header = source.read_bytes(in_memory)?;
-    let tensors = read_header(&header, limits)?;
+    let (tensors, has_others) = read_header(&header, limits)?;
     drop(header);
     let data_bytes = source.left();
     check_coverage(tensors, data_bytes)?;
@@ -77,11 +83,16 @@ fn walk(source: &mut Source<'_>, limits: &Limits) -> Result<(), Stop> {
         let detail = "the file is a zip archive, too";
         return Err(Stop::malformed(0, "safetensors-zip", detail));
     }
+    if has_others {
+        let detail = "a tensor has a member that the format does not define";
+        return Err(Stop::unknown(PREFIX_BYTES, HEADER, detail));
+    }
     Ok(())
 }
 
-/// The bytes of each tensor: its first, and the one after its last.
-fn read_header(header: &[u8], limits: &Limits) -> Result<Vec<(u64, u64)>, Stop> {
+/// The bytes of each tensor: its first, and the one after its last. The second part is whether a
+/// tensor has further members.
+fn read_header(header: &[u8], limits: &Limits) -> Result<(Vec<(u64, u64)>, bool), Stop> {
     // The format pads with spaces at the end, and has none before the object.
     let padding = header
         .iter()
@@ -95,21 +106,20 @@ fn read_header(header: &[u8], limits: &Limits) -> Result<Vec<(u64, u64)>, Stop> 
         return Err(Stop::malformed(PREFIX_BYTES, HEADER, detail));
     }
     let mut is_over = false;
+    let mut has_others = false;
     let seed = Header {
         entries: limits.entries,
         is_over: &mut is_over,
+        has_others: &mut has_others,
     };
     let mut json = serde_json::Deserializer::from_slice(object);
     let read = seed.deserialize(&mut json);
     let read = read.and_then(|tensors| json.end().map(|()| tensors));
-    read.map_err(|error| {
-        let detail = error.to_string();
-        if is_over {
-            Stop::unknown(PREFIX_BYTES, HEADER, detail)
-        } else {
-            Stop::malformed(PREFIX_BYTES, HEADER, detail)
-        }
-    })
+    match read {
+        Ok(tensors) => Ok((tensors, has_others)),
+        Err(error) if is_over => Err(Stop::unknown(PREFIX_BYTES, HEADER, error.to_string())),
+        Err(error) => Err(Stop::malformed(PREFIX_BYTES, HEADER, error.to_string())),
+    }
 }
 
 /// Tensors lie one after the other, without holes, from the first byte of the data to the last.
@@ -140,6 +150,8 @@ struct Header<'a> {
     entries: usize,
     /// Whether the header has more entries than are read.
     is_over: &'a mut bool,
+    /// Whether a tensor has members that the format does not define.
+    has_others: &'a mut bool,
 }
 
 impl<'de> DeserializeSeed<'de> for Header<'_> {
@@ -158,7 +170,11 @@ impl<'de> Visitor<'de> for Header<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        let Self { entries, is_over } = self;
+        let Self {
+            entries,
+            is_over,
+            has_others,
+        } = self;
         let mut tensors = Vec::new();
         let twice = |name: &str| format!("the key {name:?} is there twice");
         unique_members(map, twice, |map, name, count| {
@@ -171,6 +187,7 @@ impl<'de> Visitor<'de> for Header<'_> {
                 return map.next_value_seed(Metadata { entries, is_over });
             }
             let Object(tensor) = map.next_value()?;
+            *has_others |= tensor.has_others;
             let fault = |fault: String| A::Error::custom(format!("{name:?}: {fault}"));
             tensors.push(tensor.bytes().map_err(fault)?);
             Ok(())
@@ -229,7 +246,29 @@ impl<'de> Deserialize<'de> for Object {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object, A::Error> {
-                Tensor::deserialize(MapAccessDeserializer::new(map)).map(Object)
+                let (mut dtype, mut shape, mut data_offsets) = (None, None, None);
+                let twice = |name: &str| format!("the member {name:?} is there twice");
+                let members = unique_members(map, twice, |map, name, count| {
+                    match name {
+                        "dtype" => dtype = Some(map.next_value()?),
+                        "shape" => shape = Some(map.next_value()?),
+                        "data_offsets" => data_offsets = Some(map.next_value()?),
+                        _ if count >= MAX_MEMBERS => {
+                            return Err(A::Error::custom("a tensor has too many members"));
+                        }
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                    Ok(())
+                })?;
+                Ok(Object(Tensor {
+                    dtype: dtype.ok_or_else(|| A::Error::missing_field("dtype"))?,
+                    shape: shape.ok_or_else(|| A::Error::missing_field("shape"))?,
+                    data_offsets: data_offsets
+                        .ok_or_else(|| A::Error::missing_field("data_offsets"))?,
+                    has_others: members.len() > DEFINED_MEMBERS,
+                }))
             }
         }
 
@@ -237,12 +276,11 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Tensor {
     dtype: String,
     shape: Elements,
     data_offsets: (u64, u64),
+    has_others: bool,
 }
 
 impl Tensor {
@@ -345,9 +383,17 @@ mod tests {
             (format!("{{{}}}", one.replace("U8", "U16")), 2),
             (format!("{{{}}}", one.replace("[2]", "[-2]")), 2),
             (
-                format!("{{{}}}", one.replace("\"shape\"", "\"x\":0,\"shape\"")),
+                format!(
+                    "{{{}}}",
+                    one.replace("\"shape\"", "\"shape\":[2],\"shape\"")
+                ),
                 2,
             ),
+            (
+                format!("{{{}}}", one.replace("\"shape\"", "\"x\":0,\"x\"")),
+                2,
+            ),
+            (format!("{{{}}}", one.replace("\"shape\"", "\"x\"")), 2),
             (format!("{{{}}}", one.replace("[0,2]", "[1,3]")), 3),
             (format!("{{{}}}", one.replace("[0,2]", "[2,0]")), 2),
             (
@@ -370,6 +416,17 @@ mod tests {
                 "{header}"
             );
         }
+    }
+
+    #[test]
+    fn a_member_that_the_reference_passes_over_is_unknown() {
+        let header = r#"{"a":{"dtype":"U8","scale":[{}],"shape":[2],"data_offsets":[0,2]}}"#;
+        assert_eq!(verdict(header, &[0; 2]), Verdict::Unknown);
+        // It hides nothing else.
+        assert_eq!(verdict(header, &[0; 3]), Verdict::Malformed);
+        let others: Vec<_> = (0..MAX_MEMBERS).map(|n| format!("\"{n}\":0,")).collect();
+        let many = header.replace("\"dtype\"", &format!("{}\"dtype\"", others.concat()));
+        assert_eq!(verdict(&many, &[0; 2]), Verdict::Malformed);
     }
 
     #[test]

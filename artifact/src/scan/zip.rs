@@ -26,7 +26,7 @@ use self::member::Member;
 use super::container::{self, Profile, ScanFile};
 use super::keras::Keras;
 use super::mar::Mar;
-use super::names::{Names, name_fault};
+use super::names::{Names, key_fault, name_fault};
 use super::npz::Npz;
 use super::torch::Torch;
 use super::{Input, Limits, Report, Verdict, Window};
@@ -71,6 +71,8 @@ pub(super) fn scan(
     ];
     let totals = survey(&directory, &mut profiles, &mut report);
     profiles.retain(|profile| profile.matches());
+    let has_keys = matches!(profiles.as_slice(), [only] if only.has_keys());
+    check_names(&directory, has_keys, &mut report);
     if let Some(profile) = profiles.first() {
         report.format = profile.format();
     }
@@ -106,9 +108,8 @@ struct Totals {
     expanded_bytes: u64,
 }
 
-/// Reads the central directory once: names, counts and sums.
+/// Reads the central directory: counts, sums, and names for the profiles.
 fn survey(directory: &Directory, profiles: &mut [Box<dyn Profile>], report: &mut Report) -> Totals {
-    let mut names = Names::default();
     let mut totals = Totals::default();
     let mut count = 0_u64;
     for entry in directory.entries() {
@@ -125,11 +126,6 @@ fn survey(directory: &Directory, profiles: &mut [Box<dyn Profile>], report: &mut
             totals.expanded_bytes = totals.expanded_bytes.saturating_add(entry.size);
         }
         let name = entry.shown_name();
-        check_name(&entry, &name, report);
-        if !names.add(&name) {
-            let detail = format!("{name:?} occurs twice, perhaps in other case or as a folder");
-            report.add(Verdict::Malformed, entry.at, "zip-duplicate-name", &detail);
-        }
         for profile in profiles.iter_mut() {
             profile.observe(&name);
         }
@@ -144,11 +140,31 @@ fn survey(directory: &Directory, profiles: &mut [Box<dyn Profile>], report: &mut
     totals
 }
 
-fn check_name(entry: &Entry<'_>, name: &str, report: &mut Report) {
+/// Checks that each name is one for all readers, and is there once.
+fn check_names(directory: &Directory, has_keys: bool, report: &mut Report) {
+    let mut names = Names::default();
+    for entry in directory.entries().map_while(Result::ok) {
+        let name = entry.shown_name();
+        check_name(&entry, &name, has_keys, report);
+        let is_new = if has_keys {
+            names.add_key(&name)
+        } else {
+            names.add(&name)
+        };
+        if !is_new {
+            let detail = format!("{name:?} occurs twice, perhaps in other case or as a folder");
+            report.add(Verdict::Malformed, entry.at, "zip-duplicate-name", &detail);
+        }
+    }
+}
+
+fn check_name(entry: &Entry<'_>, name: &str, has_keys: bool, report: &mut Report) {
     let fault = if matches!(entry.shown_name(), Cow::Owned(_)) {
         Some("a name that is not UTF-8")
     } else if !name.is_ascii() && entry.flags & UTF8_NAME == 0 {
         Some("a name in an unknown character set")
+    } else if has_keys {
+        key_fault(name)
     } else {
         name_fault(name)
     };
@@ -271,7 +287,9 @@ impl Walk<'_> {
             let detail = format!("the folder {name:?} has content");
             self.malformed(entry.at, "zip-folder", &detail);
         }
-        if entry.method == STORED && entry.size != entry.compressed_bytes {
+        // The bytes of an encrypted member begin with a header of its cipher.
+        let is_encrypted = entry.flags & ENCRYPTED != 0;
+        if entry.method == STORED && !is_encrypted && entry.size != entry.compressed_bytes {
             let detail = format!("{name:?} is stored, with two sizes");
             self.malformed(entry.at, "zip-size", &detail);
         }

@@ -343,6 +343,21 @@ fn what_cannot_be_followed_is_named() {
     ] {
         check(&with(|file| file.flags = flags), Verdict::Unknown, rule);
     }
+    // As Info-ZIP writes it: twelve bytes of its cipher before a stored member.
+    let encrypt = |file: &mut File| {
+        file.flags = 1;
+        drop(file.bytes.splice(0..0, [7; 12]));
+        file.compressed_bytes += 12;
+    };
+    check(&with(encrypt), Verdict::Unknown, "zip-encrypted");
+    let [mut secret, open] = [EMPTY_DICT, OS_SYSTEM].map(|it| File::stored("a.pkl", it));
+    encrypt(&mut secret);
+    secret.name = b"../b".to_vec();
+    secret.local_name = b"../b".to_vec();
+    let alone = zip(std::slice::from_ref(&secret));
+    check(&alone, Verdict::Malformed, "zip-name");
+    let beside = zip(&[secret, open]);
+    check(&beside, Verdict::Executable, "zip-encrypted");
     check(
         &with(|file| file.method = 12),
         Verdict::Unknown,
