@@ -1,8 +1,10 @@
 """Arrays and plain values: NumPy's files, pickles, joblib and safetensors."""
 
 import collections
+import datetime
 import io
 import itertools
+import pathlib
 import pickle
 
 import numpy as np
@@ -67,6 +69,12 @@ def numpy_files(out):
         sparse.save_npz(out.path("npz", f"sparse-{form}.npz"), matrix.asformat(form))
 
 
+#: Generators of random numbers.
+GENERATORS = [
+    np.random.MT19937, np.random.PCG64, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64,
+]
+
+
 def plain_values():
     """Values that need no code to be read."""
     return {
@@ -82,6 +90,14 @@ def plain_values():
         "tuples": [(), (1,), (1, 2), (1, 2, 3), tuple(range(10))],
         "dictionary": {"a": {"b": [1, 2, {"c": (None, True, False)}]}, 1: 2, (1, 2): 3},
         "ordered": collections.OrderedDict(a=1, b=collections.OrderedDict()),
+        "defaults": collections.defaultdict(dict, {0: {"step": 1}}),
+        "counts": collections.defaultdict(int, a=1),
+        "times": [
+            datetime.datetime(2026, 1, 2, 3, tzinfo=datetime.timezone.utc), datetime.time(1),
+            datetime.date(2026, 1, 2), datetime.timedelta(1),
+            datetime.timezone(datetime.timedelta(hours=1), "CET"),
+        ],
+        "paths": [pathlib.Path("/models/a"), pathlib.PureWindowsPath("C:/a"), pathlib.Path()],
         "shared": [[1, 2]] * 3,
         "long": list(range(5000)),
         "deep": [[[[[[[[[[[[]]]]]]]]]]]],
@@ -108,6 +124,11 @@ def array_values():
         "date": np.array(["2020-01-01"], dtype="M8[D]"),
         "structure": np.zeros(3, dtype=[("a", "i4"), ("b", "f8", (2,))]),
         "large": np.zeros(70_000, dtype="f4"),
+        "generators": [
+            np.random.default_rng(1), np.random.RandomState(1),
+            *[np.random.Generator(kind(1)) for kind in GENERATORS],
+        ],
+        "seed": np.random.SeedSequence(1 << 200).spawn(2),
     }
 
 

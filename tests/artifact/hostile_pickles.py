@@ -92,6 +92,20 @@ RESOLVERS = {
     "unittest-importer": call(call(name("unittest.mock", "_importer"), "os.system"), COMMAND),
     "types-code": call(name("types", "FunctionType"), call(name("types", "CodeType"), 0)),
     "collections-defaultdict": call(name("collections", "defaultdict"), SYSTEM),
+    "collections-defaultdict-partial": call(
+        name("collections", "defaultdict"), call(name("functools", "partial"), SYSTEM, COMMAND)
+    ),
+    "numpy-generator-class": call(name("numpy.random._pickle", "__bit_generator_ctor"), SYSTEM),
+    "numpy-generator-function": call(
+        name("numpy.random._pickle", "__generator_ctor"), COMMAND, SYSTEM
+    ),
+    "torch-rebuild-from-type": call(
+        name("torch._tensor", "_rebuild_from_type_v2"),
+        SYSTEM,
+        name("torch", "Tensor"),
+        text(COMMAND) + b"\x85",
+        b"}",
+    ),
     "dotted-attribute": b"\x80\x04" + text("collections") + text("abc.sys.modules") + b"\x93.",
     "sys-modules": name("sys", "modules"),
 }
@@ -225,6 +239,21 @@ PARSER = {
     "build.pkl": protocol(name("hostile_module", "Class") + b")\x81}b"),
     "build-on-allowed.pkl": protocol(
         name("collections", "OrderedDict") + b")R}" + text("__class__") + SYSTEM + b"sb"
+    ),
+    # NumPy reads the next number from memory beyond the generator.
+    "generator-position.pkl": protocol(
+        call(
+            name("numpy.random._pickle", "__bit_generator_ctor"),
+            name("numpy.random._mt19937", "MT19937"),
+        )
+        + b"}("
+        + text("bit_generator")
+        + text("MT19937")
+        + text("state")
+        + b"}("
+        + text("pos")
+        + number(1 << 20)
+        + b"uub"
     ),
     "persistent-id.pkl": protocol(text("hostile") + b"Q"),
     "crash-after-call.pkl": b"\x80\x02" + RUN + b"\xff\xff\xff",

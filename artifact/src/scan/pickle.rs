@@ -10,9 +10,11 @@
 
 mod allowed;
 mod calls;
+mod generators;
 #[cfg(test)]
 mod golden;
 mod joblib;
+mod keys;
 mod legacy;
 mod machine;
 mod memo;
@@ -20,6 +22,7 @@ mod opcodes;
 mod operation;
 mod script;
 mod stack;
+mod tensors;
 #[cfg(test)]
 mod tests;
 mod value;

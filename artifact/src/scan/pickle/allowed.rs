@@ -3,18 +3,25 @@
 //! Each stands here with the reason why it is harmless; [`super::calls`] has the arguments with
 //! which it may be called. Not here, though they look harmless:
 //! - `copyreg._reconstructor`: none of the classes here needs it.
+//! - `functools.partial`: it calls its first argument later, with other arguments.
 //! - `torch.storage._load_from_bytes`: it unpickles its argument.
-//! - `torch._utils._rebuild_parameter_with_state`: it sets attributes of any name.
-//! - `torch._utils._rebuild_qtensor`, and storage classes and dtypes of quantized numbers: their
-//!   tensors are not compared with the storage, and can show memory beyond it.
-//! - `torch._utils._rebuild_sparse_tensor`: the indices are not compared with the shape.
-//! - `collections.defaultdict`: it calls its first argument later.
+//! - `torch._utils._rebuild_wrapper_subclass`: it needs a class of a package.
+//!
+//! Some run no code, and no reader checks what they make. [`Global::unchecked`] says why.
 
 /// An allowed global.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Global {
     OrderedDict,
+    DefaultDict,
     Counter,
+    /// A type of plain values that is never called here, but may fill a `defaultdict`.
+    Plain,
+    Date,
+    Time,
+    TimeDelta,
+    TimeZone,
+    Path,
     Set,
     FrozenSet,
     Bytes,
@@ -32,20 +39,70 @@ pub(super) enum Global {
     TensorV2,
     TensorV3,
     Parameter,
+    ParameterWithState,
+    /// A tensor of a class, with attributes.
+    TensorOfType,
+    /// The class of tensors or of parameters.
+    TensorType,
+    MetaTensor,
+    DeviceTensor,
+    DeviceTensorFromArray,
+    QuantizedTensor,
+    SparseTensor,
+    Layout,
+    /// The class of a generator of random numbers.
+    BitGenerator,
+    /// Makes a generator from its class or its name.
+    BitGeneratorOf,
+    /// Makes an object that draws numbers from a generator.
+    GeneratorOf,
+    /// The same, as NumPy before 1.17 wrote it.
+    RandomState,
+    SeedSequence,
+    /// Makes an empty seed sequence, which BUILD fills.
+    SeedSequenceOf,
     /// The description of an array whose bytes follow.
     JoblibArray,
     Size,
     Device,
     /// A storage class, with the bytes of an element.
     Storage(u8),
+    /// The same of quantized numbers.
+    QuantizedStorage(u8),
     /// A torch dtype: a constant.
     TorchDtype,
+<<<<<<< HEAD
     /// A class of a TorchScript program.
     ScriptClass,
     /// A list of numbers or tensors of a TorchScript program.
     ScriptList,
     /// Gives a value of a TorchScript program its type.
     ScriptType,
+=======
+    /// A dtype of quantized numbers, or how they are quantized: a constant.
+    QuantizedConstant,
+}
+
+impl Global {
+    /// Why nothing that is made with it is safe, though it runs no code.
+    pub(super) const fn unchecked(self) -> Option<&'static str> {
+        Some(match self {
+            Self::QuantizedTensor | Self::QuantizedStorage(_) => {
+                "its tensors are not compared with the storage, and can show memory beyond it"
+            }
+            Self::SparseTensor => "the indices are not compared with the shape",
+            Self::DeviceTensorFromArray => {
+                "the tensor shows the memory of an array, which a later state frees"
+            }
+            _ => return None,
+        })
+    }
+
+    /// Whether Python can call it: a function or a class, and no constant.
+    pub(super) const fn is_callable(self) -> bool {
+        !matches!(self, Self::TorchDtype | Self::QuantizedConstant)
+    }
+>>>>>>> 9b6113a8 (pickle: times, paths, generators and torch's own list are data)
 }
 
 /// The allowed global of this name. Pickles of protocols 0 to 2 have Python 2's names.
@@ -56,6 +113,26 @@ pub(super) fn find(module: &str, name: &str) -> Option<Global> {
             "OrderedDict" => Some(Global::OrderedDict),
             // A dictionary, made from another one: the milestones of a schedule of torch.
             "Counter" => Some(Global::Counter),
+            // A dictionary that calls a function for a missing key. Only types of plain values are
+            // accepted as the function.
+            "defaultdict" => Some(Global::DefaultDict),
+            _ => None,
+        },
+        "datetime" => match name {
+            // Their bytes, and a time zone.
+            "datetime" | "time" => Some(Global::Time),
+            "date" => Some(Global::Date),
+            // Three numbers.
+            "timedelta" => Some(Global::TimeDelta),
+            // A difference and a name.
+            "timezone" => Some(Global::TimeZone),
+            _ => None,
+        },
+        // Python 3.13 names the module in which the classes are.
+        "pathlib" | "pathlib._local" => match name {
+            // Parts of a path. Nothing is opened until a program does so.
+            "Path" | "PosixPath" | "PurePath" | "PurePosixPath" | "PureWindowsPath"
+            | "WindowsPath" => Some(Global::Path),
             _ => None,
         },
         "builtins" | "__builtin__" => builtin(name),
@@ -83,6 +160,27 @@ pub(super) fn find(module: &str, name: &str) -> Option<Global> {
             "_frombuffer" => Some(Global::FromBuffer),
             _ => None,
         },
+        "numpy.random" => match name {
+            "__RandomState_ctor" => Some(Global::RandomState),
+            _ => None,
+        },
+        "numpy.random._pickle" => match name {
+            "__bit_generator_ctor" => Some(Global::BitGeneratorOf),
+            "__generator_ctor" | "__randomstate_ctor" => Some(Global::GeneratorOf),
+            _ => None,
+        },
+        "numpy.random._mt19937"
+        | "numpy.random._pcg64"
+        | "numpy.random._philox"
+        | "numpy.random._sfc64" => match name {
+            "MT19937" | "PCG64" | "PCG64DXSM" | "Philox" | "SFC64" => Some(Global::BitGenerator),
+            _ => None,
+        },
+        "numpy.random.bit_generator" => match name {
+            "SeedSequence" => Some(Global::SeedSequence),
+            "__pyx_unpickle_SeedSequence" => Some(Global::SeedSequenceOf),
+            _ => None,
+        },
         "torch._utils" => match name {
             // A view of a storage, which torch makes large enough: as releases before 0.4 wrote it.
             "_rebuild_tensor" => Some(Global::Tensor),
@@ -92,6 +190,29 @@ pub(super) fn find(module: &str, name: &str) -> Option<Global> {
             "_rebuild_tensor_v3" => Some(Global::TensorV3),
             // A tensor that is marked as a parameter.
             "_rebuild_parameter" => Some(Global::Parameter),
+            // The same with attributes.
+            "_rebuild_parameter_with_state" => Some(Global::ParameterWithState),
+            // A shape without numbers.
+            "_rebuild_meta_tensor_no_storage" => Some(Global::MetaTensor),
+            // A copy of a tensor for a device.
+            "_rebuild_device_tensor_from_cpu_tensor" => Some(Global::DeviceTensor),
+            "_rebuild_device_tensor_from_numpy" => Some(Global::DeviceTensorFromArray),
+            "_rebuild_qtensor" => Some(Global::QuantizedTensor),
+            "_rebuild_sparse_tensor" => Some(Global::SparseTensor),
+            _ => None,
+        },
+        "torch._tensor" => match name {
+            // Calls its first argument, which has to be another of these functions.
+            "_rebuild_from_type_v2" => Some(Global::TensorOfType),
+            _ => None,
+        },
+        "torch.nn.parameter" => match name {
+            "Parameter" => Some(Global::TensorType),
+            _ => None,
+        },
+        "torch.serialization" => match name {
+            // Finds a constant by its name.
+            "_get_layout" => Some(Global::Layout),
             _ => None,
         },
         "joblib.numpy_pickle" => match name {
@@ -121,6 +242,10 @@ fn builtin(name: &str) -> Option<Global> {
         // Python 2's name of `range`.
         "range" | "xrange" => Some(Global::Range),
         "slice" => Some(Global::Slice),
+        // The last two are Python 2's.
+        "bool" | "dict" | "float" | "int" | "list" | "str" | "tuple" | "long" | "unicode" => {
+            Some(Global::Plain)
+        }
         _ => None,
     }
 }
@@ -128,6 +253,7 @@ fn builtin(name: &str) -> Option<Global> {
 /// Names in the module `torch`: value types, storage classes and constants.
 fn torch(name: &str) -> Option<Global> {
     Some(match name {
+        "Tensor" => Global::TensorType,
         // A tuple of integers.
         "Size" => Global::Size,
         // The name of a device.
@@ -138,11 +264,27 @@ fn torch(name: &str) -> Option<Global> {
         "FloatStorage" | "IntStorage" => Global::Storage(4),
         "HalfStorage" | "ShortStorage" | "BFloat16Storage" => Global::Storage(2),
         "ByteStorage" | "CharStorage" | "BoolStorage" => Global::Storage(1),
+        "QInt32Storage" => Global::QuantizedStorage(4),
+        "QInt8Storage" | "QUInt8Storage" | "QUInt2x4Storage" | "QUInt4x2Storage" => {
+            Global::QuantizedStorage(1)
+        }
         // Constants.
         "float64" | "float32" | "float16" | "bfloat16" | "complex32" | "complex64"
         | "complex128" | "int64" | "int32" | "int16" | "int8" | "uint64" | "uint32" | "uint16"
         | "uint8" | "bool" | "float8_e4m3fn" | "float8_e4m3fnuz" | "float8_e5m2"
-        | "float8_e5m2fnuz" | "float8_e8m0fnu" => Global::TorchDtype,
+        | "float8_e5m2fnuz" | "float8_e8m0fnu" | "float4_e2m1fn_x2" | "int1" | "int2" | "int3"
+        | "int4" | "int5" | "int6" | "int7" | "uint1" | "uint2" | "uint3" | "uint4" | "uint5"
+        | "uint6" | "uint7" => Global::TorchDtype,
+        "qint32"
+        | "qint8"
+        | "quint8"
+        | "quint2x4"
+        | "quint4x2"
+        | "per_tensor_affine"
+        | "per_tensor_symmetric"
+        | "per_channel_affine"
+        | "per_channel_symmetric"
+        | "per_channel_affine_float_qparams" => Global::QuantizedConstant,
         _ => return None,
     })
 }

@@ -1,7 +1,9 @@
 //! With which arguments an allowed global may be called, and what BUILD may do to its result.
 
 use super::allowed::Global;
+use super::keys::Keys;
 use super::value::{Dtype, Value};
+use super::{generators, tensors};
 
 /// A storage that a tensor's data comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,21 @@ pub(super) enum Built {
 pub(super) fn call(global: Global, arguments: &[Value]) -> Option<Value> {
     match (global, arguments) {
         (Global::OrderedDict, [] | [Value::List]) => Some(Value::OrderedDict),
+        (Global::DefaultDict, [] | [Value::None]) => Some(Value::DefaultDict),
+        (Global::DefaultDict, [Value::Global(factory)]) => {
+            is_factory(*factory).then_some(Value::DefaultDict)
+        }
+        (Global::Date, [Value::Bytes | Value::Text(_)])
+        | (
+            Global::Time,
+            [Value::Bytes | Value::Text(_)] | [Value::Bytes | Value::Text(_), Value::Plain],
+        )
+        | (Global::TimeDelta, [Value::Int(_), Value::Int(_), Value::Int(_)])
+        | (Global::TimeZone, [Value::Plain] | [Value::Plain, Value::Text(_)]) => Some(Value::Plain),
+        (Global::Path, parts) => parts
+            .iter()
+            .all(|part| matches!(part, Value::Text(_)))
+            .then_some(Value::Plain),
         // Of anything but a dictionary it would count the items.
         (Global::Counter, [Value::Dict]) => Some(Value::Plain),
         (Global::Set, [] | [Value::List]) => Some(Value::Set),
@@ -82,24 +99,24 @@ pub(super) fn call(global: Global, arguments: &[Value]) -> Option<Value> {
             let is_plain = dtype.letter != b'O' && shape.is_shape() && has_order;
             is_plain.then_some(Value::Array)
         }
-        (Global::Tensor, [Value::Storage, Value::Int(_), shape, strides]) => {
-            (shape.is_shape() && strides.is_shape()).then_some(Value::Tensor)
-        }
-        (Global::TensorV2, [tensor @ .., hooks]) if tensor.len() == 5 => tensor_of(tensor, hooks),
-        (Global::TensorV3, [tensor @ .., hooks, Value::Global(Global::TorchDtype)])
-            if tensor.len() == 5 =>
-        {
-            tensor_of(tensor, hooks)
-        }
-        (Global::Parameter, [Value::Tensor, grad, Value::OrderedDict]) => {
-            grad.is_bool().then_some(Value::Tensor)
-        }
-        (Global::Size, [sizes]) => sizes.is_shape().then_some(Value::Plain),
-        (Global::Device, [Value::Text(Some(_))] | [Value::Text(Some(_)), Value::Int(_)]) => {
-            Some(Value::Plain)
-        }
-        _ => None,
+        _ => tensors::call(global, arguments).or_else(|| generators::call(global, arguments)),
     }
+}
+
+/// Whether a type makes an empty value when it is called without arguments.
+const fn is_factory(global: Global) -> bool {
+    matches!(
+        global,
+        Global::Plain
+            | Global::OrderedDict
+            | Global::DefaultDict
+            | Global::Counter
+            | Global::Set
+            | Global::FrozenSet
+            | Global::Bytes
+            | Global::ByteArray
+            | Global::Complex
+    )
 }
 
 /// A dtype from a code of a letter and a size, as a copy: BUILD would change a shared one.
@@ -122,21 +139,11 @@ fn dtype(code: &Value, align: &Value, copy: &Value) -> Option<Value> {
     is_known.then_some(Value::Dtype(Dtype { letter, size }))
 }
 
-/// A tensor from a storage, an offset, a shape, strides and a flag; `hooks` is empty data.
-fn tensor_of(tensor: &[Value], hooks: &Value) -> Option<Value> {
-    let [Value::Storage, Value::Int(_), shape, strides, grad] = tensor else {
-        return None;
-    };
-    let is_plain = shape.is_shape()
-        && strides.is_shape()
-        && grad.is_bool()
-        && matches!(hooks, Value::OrderedDict | Value::None);
-    is_plain.then_some(Value::Tensor)
-}
-
-/// What BUILD does with a state.
-pub(super) fn build(object: &Value, state: &Value) -> Built {
+/// What BUILD does with a state. `keys` are those of all dictionaries.
+pub(super) fn build(object: &Value, state: &Value, keys: &Keys) -> Built {
     match object {
+        Value::Generator => generators::state(state, keys),
+        Value::SeedSequence => generators::seed_state(state),
         Value::Dtype(dtype) => dtype_state(*dtype, state),
         Value::Array => array_state(state),
         // Its attributes, such as torch's `_metadata`. They are data, and it is no class.
@@ -223,7 +230,7 @@ fn array_state(state: &Value) -> Built {
 pub(super) fn storage(identifier: &Value) -> Option<Storage> {
     let [
         kind,
-        Value::Global(Global::Storage(element_bytes)),
+        Value::Global(Global::Storage(element_bytes) | Global::QuantizedStorage(element_bytes)),
         key,
         location,
         Value::Int(elements),
@@ -245,4 +252,88 @@ pub(super) fn storage(identifier: &Value) -> Option<Storage> {
         element_bytes: *element_bytes,
         elements,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::io::Cursor;
+
+    use super::super::scan;
+    use crate::scan::{Limits, Verdict};
+
+    #[test]
+    fn times_paths_and_dictionaries_with_defaults_are_data() {
+        let cases: [(&[u8], Verdict); 20] = [
+            (
+                b"cdatetime\ndate\nC\x04\x07\xe4\x01\x01\x85R.",
+                Verdict::Safe,
+            ),
+            (
+                b"cdatetime\ndatetime\nC\x0a\x07\xe4\x01\x01\0\0\0\0\0\0cdatetime\ntimezone\n\
+              cdatetime\ntimedelta\nK\0K\0K\0\x87R\x85R\x86R.",
+                Verdict::Safe,
+            ),
+            (b"cdatetime\ntime\nC\x06\x01\0\0\0\0\0\x85R.", Verdict::Safe),
+            (
+                b"cpathlib\nPosixPath\n\x8c\x01/\x8c\x01a\x86R.",
+                Verdict::Safe,
+            ),
+            (b"cpathlib._local\nWindowsPath\n)R.", Verdict::Safe),
+            // Python 2's names, and a dictionary in a dictionary.
+            (
+                b"ccollections\ndefaultdict\nc__builtin__\ndict\n\x85RK\x01}s.",
+                Verdict::Safe,
+            ),
+            (
+                b"ccollections\ndefaultdict\nccollections\nOrderedDict\n\x85R.",
+                Verdict::Safe,
+            ),
+            (b"ccollections\ndefaultdict\nN\x85R.", Verdict::Safe),
+            (
+                b"ccollections\ndefaultdict\ncos\nsystem\n\x85R.",
+                Verdict::Executable,
+            ),
+            (
+                b"ccollections\ndefaultdict\ncpathlib\nPath\n\x85R.",
+                Verdict::Executable,
+            ),
+            (
+                b"ccollections\ndefaultdict\ncnumpy\ndtype\n\x85R.",
+                Verdict::Executable,
+            ),
+            (
+                b"ccollections\ndefaultdict\nK\x01\x85R.",
+                Verdict::Executable,
+            ),
+            (
+                b"ccollections\ndefaultdict\ncbuiltins\nint\n\x85R}b.",
+                Verdict::Executable,
+            ),
+            (b"cbuiltins\nint\n\x8c\x0299\x85R.", Verdict::Executable),
+            (
+                b"}\x8c\x0c__setstate__cbuiltins\nint\ns.",
+                Verdict::Executable,
+            ),
+            (b"cpathlib\nPath\nK\x01\x85R.", Verdict::Executable),
+            (b"cpathlib\nPath\n\x8c\x01a\x85R}b.", Verdict::Executable),
+            (
+                b"cpathlib\nPath.unlink\n\x8c\x01a\x85R.",
+                Verdict::Executable,
+            ),
+            (
+                b"cdatetime\ndatetime\nM\xe4\x07K\x01K\x01\x87R.",
+                Verdict::Executable,
+            ),
+            (
+                b"cdatetime\ntimedelta\ncos\nsystem\nK\0K\0\x87R.",
+                Verdict::Executable,
+            ),
+        ];
+        for (pickle, expected) in cases {
+            let report = scan(&mut Cursor::new(pickle), &Limits::default()).unwrap();
+            let shown = pickle.escape_ascii();
+            assert_eq!(report.verdict, expected, "{shown}: {:?}", report.findings);
+        }
+    }
 }

@@ -10,6 +10,7 @@ use super::super::severity::Severity;
 use super::allowed::{Global, find};
 use super::calls::{Built, Storage, build, call, storage};
 use super::joblib::{self, Elements};
+use super::keys::Keys;
 use super::memo::Memo;
 use super::opcodes::Opcode;
 use super::operation::{Argument, HEAD_BYTES, Operation, Stop};
@@ -36,6 +37,8 @@ pub(super) struct Machine {
     stack: Stack,
     memo: Memo,
     gauge: Gauge,
+    /// What the keys of dictionaries mean.
+    keys: Keys,
     /// Where the current frame ends.
     frame_end: Option<u64>,
     /// The pairs that the operation before put into the dictionary on the stack.
@@ -57,6 +60,7 @@ impl Machine {
             stack: Stack::default(),
             memo: Memo::default(),
             gauge: Gauge::default(),
+            keys: Keys::default(),
             frame_end: None,
             pairs: None,
             elements: None,
@@ -321,6 +325,11 @@ impl Machine {
             return Value::Global(global);
         }
         if let Some(global) = find(module, name) {
+            if let Some(why) = global.unchecked() {
+                let detail = format!("imports {module}.{name}: {why}");
+                self.report
+                    .add(Verdict::Unknown, offset, "pickle-unchecked", &detail);
+            }
             return Value::Global(global);
         }
         let detail = format!("imports {module}.{name}, which is not known to be data");
@@ -342,7 +351,15 @@ impl Machine {
             }
             _ => None,
         };
-        if let Some(result) = result {
+        if let (Some(result), Value::Global(global)) = (result, callable) {
+            if *global == Global::OrderedDict && arguments.is_some_and(|all| !all.is_empty()) {
+                // Its pairs stand in a list.
+                self.keys.note_unknown();
+            }
+            if let Some(detail) = self.keys.unchecked(*global) {
+                self.report
+                    .add(Verdict::Unknown, offset, "pickle-unchecked", detail);
+            }
             return result;
         }
         let detail = match callable {
@@ -375,7 +392,7 @@ impl Machine {
             self.stack.pop()?;
             return self.stack.push(Value::Plain);
         }
-        match build(self.stack.top()?, &state) {
+        match build(self.stack.top()?, &state, &self.keys) {
             Built::Fine => {}
             Built::Unchecked(what) => {
                 let detail = format!("sets {what}, which is not checked");
@@ -413,7 +430,10 @@ impl Machine {
                 matches!(target, Value::List)
             }
             Opcode::Additems => matches!(target, Value::Set),
-            _ => matches!(target, Value::Dict | Value::OrderedDict),
+            _ => matches!(
+                target,
+                Value::Dict | Value::OrderedDict | Value::DefaultDict
+            ),
         };
         if !is_container {
             let name = opcode.name();
@@ -436,10 +456,11 @@ impl Machine {
             return Err(Stop::Malformed("a key of a dictionary has no value"));
         }
         let (pairs, _) = items.as_chunks::<2>();
+        self.keys.note(pairs);
         let is_callable = |pair: &[Value; 2]| match pair {
             // An attribute of joblib's descriptions. No unpickler calls it.
             [key, Value::Global(Global::NdArray)] => key.text() != Some("subclass"),
-            [_, Value::Global(global)] => *global != Global::TorchDtype,
+            [_, Value::Global(global)] => global.is_callable(),
             _ => false,
         };
         if pairs.iter().any(is_callable) {

@@ -52,12 +52,18 @@ pub(super) enum Value {
     Dict,
     Set,
     OrderedDict,
+    /// A dictionary that makes missing values, which are plain and empty.
+    DefaultDict,
     /// An allowed global itself.
     Global(Global),
     Array,
     /// joblib's description of an array.
     JoblibArray,
     Dtype(Dtype),
+    /// A generator of random numbers, or an object that draws from one.
+    Generator,
+    /// The seed of a generator.
+    SeedSequence,
     /// A torch storage.
     Storage,
     Tensor,
