@@ -76,7 +76,7 @@ impl Content {
 }
 
 /// Formats that are known by their first bytes alone.
-const AT_ZERO: [(&[u8], Content); 40] = [
+const AT_ZERO: [(&[u8], Content); 42] = [
     (b"PK\x03\x04", Content::Zip),
     (b"PK\x05\x06", Content::Zip),
     (b"PK\x07\x08", Content::Zip),
@@ -89,6 +89,9 @@ const AT_ZERO: [(&[u8], Content); 40] = [
     (b"\x93NUMPY", Content::Numpy),
     (b"tree\nversion=", Content::Lightgbm),
     (b"tree\r\nversion=", Content::Lightgbm),
+    // Releases before 2.0.12 wrote no version.
+    (b"tree\nnum_class=", Content::Lightgbm),
+    (b"tree\r\nnum_class=", Content::Lightgbm),
     (b"\x7fELF", Content::Program("elf")),
     (b"MZ", Content::Program("pe")),
     (b"\xfe\xed\xfa\xce", Content::Program("mach-o")),

@@ -8,12 +8,16 @@ const MAX_KEY_BYTES: usize = 300;
 const FIRST_LINE: &[u8] = b"tree";
 /// The line after the last tree. A file without it is cut off.
 const END: &[u8] = b"end of trees";
+/// The line after the last tree before release 2.2, and behind the other one before 3.0.
+const OLD_END: &[u8] = b"feature importances:";
 /// Lines without a value.
-const SECTIONS: [&[u8]; 7] = [
+const SECTIONS: [&[u8]; 9] = [
     b"",
     b"tree",
     b"average_output",
+    b"boost_from_average",
     END,
+    OLD_END,
     b"feature_importances:",
     b"parameters:",
     b"end of parameters",
@@ -32,7 +36,7 @@ pub(super) fn walk(source: &mut Source<'_>) -> Result<(), Stop> {
         if byte == b'\n' {
             check_line(&line, line_at, is_first)?;
             is_first = false;
-            has_end |= line.trim_ascii_end() == END;
+            has_end |= [END, OLD_END].contains(&line.trim_ascii_end());
             line.clear();
             line_at = source.position();
         } else if (byte < b' ' && !matches!(byte, b'\t' | b'\r')) || byte == 0x7f {

@@ -105,6 +105,12 @@ fn a_lightgbm_model_has_only_keys_with_values() {
         feature_importances:\na=1\n\nparameters:\n[boosting: gbdt]\nend of parameters\n\n\
         pandas_categorical:null\n";
     assert_eq!(lightgbm(model), Verdict::Safe);
+    // As releases before 2.2 wrote it, without an end of the trees.
+    let old = b"tree\nnum_class=1\nboost_from_average\nfeature_names=a b\n\nTree=0\nshrinkage=1\n\
+        \n\nfeature importances:\na=1\n\npandas_categorical:null\n";
+    assert_eq!(lightgbm(old), Verdict::Safe);
+    let cut = old.windows(8).position(|line| line == b"feature ").unwrap();
+    assert_eq!(lightgbm(&old[..cut]), Verdict::Malformed);
     for end in [0, 3] {
         assert_eq!(lightgbm(&model[..end]), Verdict::Malformed);
     }
@@ -115,6 +121,7 @@ fn a_lightgbm_model_has_only_keys_with_values() {
         b"tree\n<script a=1\nend of trees\n",
         b"tree\na=\x00\nend of trees\n",
         b"tree\na=1\nend of trees\nPK\x03\x04",
+        b"tree\na=1\nfeature importances: import os\n",
     ] {
         assert_eq!(lightgbm(broken), Verdict::Malformed, "{broken:?}");
     }

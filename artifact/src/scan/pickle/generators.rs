@@ -71,7 +71,8 @@ pub(super) fn seed_state(state: &Value) -> Built {
             [
                 Value::Int(_) | Value::Number | Value::List | Value::Tuple(_) | Value::None,
                 Value::Int(_),
-                Value::Array,
+                // joblib stores an array its own way, which is not told from other plain values.
+                Value::Array | Value::Plain,
                 Value::Int(size),
                 key,
             ],
