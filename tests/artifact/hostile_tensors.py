@@ -1,7 +1,9 @@
 """Files of tensors and graphs that break their own format or reach beyond data."""
 
+import io
 import json
 import struct
+import zipfile
 
 from hostile_containers import archive
 from hostile_pickles import HOSTILE
@@ -391,6 +393,7 @@ def all_tensorflow():
     yield "tflite-offset", "model.tflite", struct.pack("<I", 0x7FFFFFF0) + b"TFL3" + bytes(32)
     yield "tflite-vtable", "model.tflite", struct.pack("<I", 8) + b"TFL3" + b"\xff" * 32
     yield "tflite-zip", "model.tflite", tflite([]) + archive(("labels.pkl", HOSTILE))
+    yield "tflite-packed", "model.tflite", packed(tflite([]), "labels.pkl", HOSTILE)
 
 
 def flat(value):
@@ -437,6 +440,14 @@ def write(out, value):
     return start
 
 
+def packed(model, name, content):
+    """A model with a file behind it, as tools for metadata append it."""
+    file = io.BytesIO(model)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(name), content)
+    return file.getvalue()
+
+
 def tflite(operators, buffers=([],)):
     """A model of TensorFlow Lite with these codes of operators and these buffers."""
     out = bytearray(b"\0\0\0\0TFL3")
@@ -466,3 +477,4 @@ def controls():
     yield "control-onnx-sparse", "a.onnx", sparse_zeros(1 << 20)
     yield "control-saved-model", "saved_model.pb", saved_model(["Const"], ["AddV2"])
     yield "control-tflite", "a.tflite", tflite([[("i8", 0)]])
+    yield "control-tflite-packed", "a.tflite", packed(tflite([]), "labels.txt", b"cat\ndog\n")

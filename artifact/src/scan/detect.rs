@@ -237,7 +237,7 @@ fn scan_as(
         Content::Safetensors => return safetensors::scan(input, limits),
         Content::SavedModel => return saved_model::scan(input, limits),
         Content::Tar => return tar::scan(input, limits, scan),
-        Content::Tflite => return tflite::scan(input, limits),
+        Content::Tflite => return tflite::scan_packed(input, limits, scan),
         Content::TorchLegacy => return pickle::legacy_torch(input, limits),
         Content::Zip => return zip::scan(input, limits, scan),
         Content::Text if is_package_list(name, ending) => {
@@ -392,7 +392,13 @@ fn add_other_readings(
             add_reading(report, content, 0, "a pickle", pickle);
         }
     }
-    if content != Content::Zip && magic::ends_as_zip(input, length)? {
+    // Readers of such a model look for a zip behind it, and the scan of the model followed it.
+    let is_followed = match content {
+        Content::Zip => true,
+        Content::Tflite => zip::first_member(input, limits)?.is_some(),
+        _ => false,
+    };
+    if !is_followed && magic::ends_as_zip(input, length)? {
         let zip = zip::scan(input, limits, scan)?;
         add_reading(report, content, length, "a zip by its end", zip);
     }

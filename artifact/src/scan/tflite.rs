@@ -2,10 +2,11 @@
 
 use std::io;
 
+use super::container::ScanFile;
 use super::flatbuffer::{Reader, Table, Vector};
 use super::saved_model::acts_outside;
 use super::source::{Source, Stop, finish};
-use super::{Input, Limits, Report, Verdict};
+use super::{Input, Limits, Report, Verdict, Window, zip};
 
 const RULE: &str = "tflite-offset";
 /// What a file has from its fifth byte on.
@@ -34,6 +35,26 @@ pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
     };
     let walked = walk(&mut reader, &mut report);
     finish(report, walked)
+}
+
+/// Scans a model with files such as labels behind it: a zip archive whose offsets count from the
+/// first byte of the model, as Python's `zipfile` appends it. The model ends where the first of
+/// them begins. `scan_file` scans them.
+///
+/// # Errors
+/// The input cannot be read.
+pub(super) fn scan_packed(
+    input: &mut dyn Input,
+    limits: &Limits,
+    scan_file: ScanFile,
+) -> io::Result<Report> {
+    let Some(end) = zip::first_member(input, limits)? else {
+        return scan(input, limits);
+    };
+    let mut report = scan(&mut Window::new(input, 0, end), limits)?;
+    let files = zip::scan_behind(input, end, limits, scan_file)?;
+    report.add_part("the files behind the model", files);
+    Ok(report)
 }
 
 fn walk(reader: &mut Reader<'_>, report: &mut Report) -> Result<(), Stop> {
@@ -79,7 +100,7 @@ fn walk(reader: &mut Reader<'_>, report: &mut Report) -> Result<(), Stop> {
         check_index(reader, buffer, buffers.count, "metadata has a buffer")?;
     }
     if reader.source.ends_as_zip()? {
-        let detail = "files are packed behind the model, which this scan does not follow";
+        let detail = "what is packed behind the model has no table of contents that is followed";
         return Err(Stop::unknown(0, "tflite-zip", detail));
     }
     Ok(())

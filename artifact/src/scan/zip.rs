@@ -54,6 +54,35 @@ pub(super) fn scan(
     limits: &Limits,
     scan_file: ScanFile,
 ) -> io::Result<Report> {
+    scan_behind(input, 0, limits, scan_file)
+}
+
+/// Where the first member begins, if the file ends as a zip whose table of contents can be read.
+///
+/// # Errors
+/// The input cannot be read.
+pub(super) fn first_member(input: &mut dyn Input, limits: &Limits) -> io::Result<Option<u64>> {
+    let directory = central::find(input, limits, &mut Report::new("zip"))?;
+    let entry = directory
+        .as_ref()
+        .map(|directory| directory.entries().next());
+    Ok(entry
+        .flatten()
+        .and_then(Result::ok)
+        .map(|entry| entry.offset))
+}
+
+/// Scans a zip file whose members begin at `first_byte`, as its offsets say. The caller follows
+/// what is before them.
+///
+/// # Errors
+/// The input cannot be read.
+pub(super) fn scan_behind(
+    input: &mut dyn Input,
+    first_byte: u64,
+    limits: &Limits,
+    scan_file: ScanFile,
+) -> io::Result<Report> {
     let mut report = Report::new("zip");
     let Some(inner) = container::inside(limits) else {
         let detail = "more containers within containers than are followed";
@@ -85,6 +114,7 @@ pub(super) fn scan(
         report.add(Verdict::Malformed, 0, "zip-ambiguous", &detail);
     }
     let mut walk = Walk {
+        first_byte,
         limits,
         scan_file,
         inner,
@@ -183,6 +213,8 @@ impl Entry<'_> {
 
 /// The second pass: local headers and members, in their order.
 struct Walk<'l> {
+    /// Where the first member begins.
+    first_byte: u64,
     limits: &'l Limits,
     scan_file: ScanFile,
     inner: Limits,
@@ -193,7 +225,7 @@ struct Walk<'l> {
 
 impl Walk<'_> {
     fn members(&mut self, input: &mut dyn Input, directory: &Directory) -> io::Result<()> {
-        let mut next_byte = 0;
+        let mut next_byte = self.first_byte;
         let mut entries = directory.entries().peekable();
         while let Some(Ok(entry)) = entries.next() {
             if self.report.is_final() {

@@ -8,6 +8,8 @@
 )]
 
 use super::*;
+use crate::scan::detect;
+use crate::scan::zip::build::{File, OS_SYSTEM, body, end};
 use std::io::Cursor;
 
 /// A value of a FlatBuffer.
@@ -237,4 +239,52 @@ fn versions_archives_and_work_are_bounded() {
     };
     let mut file = Cursor::new(model(add(), vec![], tensor(0), node(0, 0)));
     assert_eq!(scan(&mut file, &limits).unwrap().verdict, Verdict::Unknown);
+}
+
+/// A model with one file behind it, whose header is said to be at `offset`.
+fn packed(model: &[u8], mut file: File, offset: usize) -> Vec<u8> {
+    file.offset = Some(u32::try_from(offset).unwrap());
+    let (archive, directory) = body(&[file]);
+    let mut bytes = [model, archive.as_slice()].concat();
+    let start = u32::try_from(model.len()).unwrap() + directory;
+    let record = end(1, start, bytes.len());
+    bytes.extend(record);
+    bytes
+}
+
+#[test]
+fn files_behind_a_model_are_scanned() {
+    let model = model(add(), vec![], tensor(0), node(0, 0));
+    let scan = |bytes: Vec<u8>| {
+        let report = detect::scan(&mut Cursor::new(bytes), "a.tflite", &Limits::default());
+        report.unwrap()
+    };
+    for (name, content, expected) in [
+        ("labels.txt", b"cat\ndog\n".as_slice(), Verdict::Safe),
+        ("labels.bin", b"\x01\x02\x03", Verdict::Unknown),
+        ("../labels.txt", b"cat\n", Verdict::Malformed),
+        ("labels.pkl", OS_SYSTEM, Verdict::Executable),
+        ("labels.txt", OS_SYSTEM, Verdict::Executable),
+        ("run.py", b"import os\n", Verdict::Executable),
+    ] {
+        let report = scan(packed(&model, File::stored(name, content), model.len()));
+        assert_eq!(report.verdict, expected, "{name}: {report:?}");
+        assert_eq!(report.format, "tflite");
+    }
+    let labels = || File::stored("labels.txt", b"cat\ndog\n");
+    // An archive that begins within the model, or in which other bytes stand.
+    for offset in [0, 10, model.len() - 1, model.len() + 1] {
+        let report = scan(packed(&model, labels(), offset));
+        assert_eq!(report.verdict, Verdict::Malformed, "{offset}: {report:?}");
+    }
+    let mut gap = labels();
+    gap.after = b"x".to_vec();
+    let report = scan(packed(&model, gap, model.len()));
+    assert_eq!(report.verdict, Verdict::Malformed, "{report:?}");
+    // Offsets from the beginning of the archive, as if it had been joined to the model.
+    let (mut archive, start) = body(&[labels()]);
+    let record = end(1, start, archive.len());
+    archive.extend(record);
+    let report = scan([model, archive].concat());
+    assert_eq!(report.verdict, Verdict::Malformed, "{report:?}");
 }
