@@ -18,6 +18,13 @@ pub(super) const MAX_BYTES: usize = 1 << 20;
 const MAX_DEPTH: usize = 64;
 /// What a walk with aliases expanded may visit: one for each value, and for each byte of a text.
 const MAX_VISITS: usize = 4 << 20;
+/// Values of a text, which are kept until all of them are known.
+const MAX_NODES: usize = 300_000;
+/// Marks in a text with brackets or braces. The parser keeps each token in these until they end,
+/// because all of them may be one key, and no more than four tokens have one mark.
+const MAX_FLOW_MARKS: usize = 64 << 10;
+/// Characters of which each token in brackets or braces has one at its beginning or end.
+const MARKS: &str = "[]{},:?\"'&*!#|>%@`\n\r";
 /// The key of a map that is merged into the one around it.
 const MERGE: &str = "<<";
 const RULE: &str = "yaml-document";
@@ -27,6 +34,11 @@ const INDENTATION: &str = "invalid indentation";
 
 /// Follows all documents of a text.
 pub(super) fn walk(text: &str, watch: &mut impl Watch) -> Result<(), Stop> {
+    let mut marks = text.chars().filter(|c| MARKS.contains(*c));
+    if text.contains(['[', '{']) && marks.nth(MAX_FLOW_MARKS).is_some() {
+        let detail = format!("a text with brackets has more than {MAX_FLOW_MARKS} marks");
+        return Err(Stop::unknown(0, RULE, detail));
+    }
     let mut tree = Tree::default();
     let mut agreement = Agreement::new(text);
     for event in Parser::new_from_str(text) {
@@ -95,8 +107,13 @@ impl Tree {
                 // With a tag, its type is not that of its spelling.
                 let position = self.add(Node::Scalar {
                     text: text.into_owned(),
+<<<<<<< HEAD
                     is_plain: style == ScalarStyle::Plain && tag.is_none(),
                 });
+=======
+                    is_plain: style == ScalarStyle::Plain,
+                })?;
+>>>>>>> d85785d3 (scan: memory stays within 64 MiB, with a test that fails without)
                 self.anchor(anchor, position);
                 self.finish(position);
             }
@@ -118,9 +135,14 @@ impl Tree {
         Ok(())
     }
 
-    fn add(&mut self, node: Node) -> usize {
+    fn add(&mut self, node: Node) -> Result<usize, Stop> {
+        let position = self.nodes.len();
+        if position >= MAX_NODES {
+            let detail = format!("more than {MAX_NODES} values");
+            return Err(Stop::unknown(0, RULE, detail));
+        }
         self.nodes.push(node);
-        self.nodes.len().saturating_sub(1)
+        Ok(position)
     }
 
     /// Keeps the position of a value with an anchor. Zero stands for none.
@@ -134,7 +156,7 @@ impl Tree {
         if self.unfinished.len() >= MAX_DEPTH {
             return Err(too_deep());
         }
-        let position = self.add(Node::List(Vec::new()));
+        let position = self.add(Node::List(Vec::new()))?;
         // An alias within its own anchor is a circle, which the walk finds too deep.
         self.anchor(anchor, position);
         self.unfinished.push(Unfinished {

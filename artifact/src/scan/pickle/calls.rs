@@ -5,6 +5,9 @@ use super::keys::Keys;
 use super::value::{Dtype, Value};
 use super::{generators, tensors};
 
+/// The longest name of a storage: torch writes a number.
+pub(super) const MAX_STORAGE_NAME_BYTES: usize = 32;
+
 /// A storage that a tensor's data comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {

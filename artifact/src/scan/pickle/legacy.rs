@@ -23,7 +23,8 @@ const RULE: &str = "torch-legacy";
 /// # Errors
 /// The input cannot be read.
 pub fn legacy_torch(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
-    let mut machine = Machine::new("torch legacy", false, limits.entries);
+    // As many as in a zip file, whose table of contents takes as much memory as the list of names.
+    let mut machine = Machine::new("torch legacy", false, limits.entries / 4);
     let mut reader = Reader::new(input)?;
     if reader.read_bytes(PREFIX.len())?.as_deref() != Some(PREFIX.as_slice()) {
         let detail = "the file does not begin as torch writes it";

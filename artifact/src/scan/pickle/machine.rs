@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::super::finding::{Report, Verdict};
 use super::super::severity::Severity;
 use super::allowed::{Global, find};
-use super::calls::{Built, Storage, build, call, storage};
+use super::calls::{Built, MAX_STORAGE_NAME_BYTES, Storage, build, call, storage};
 use super::joblib::{self, Elements};
 use super::keys::Keys;
 use super::memo::Memo;
@@ -422,7 +422,8 @@ impl Machine {
             Opcode::Append | Opcode::Appends => {
                 if let (Value::List, Some(list)) = (target, &mut self.list) {
                     let texts = items.iter().filter_map(Value::text);
-                    list.extend(texts.map(str::to_owned));
+                    let names = texts.filter(|text| text.len() <= MAX_STORAGE_NAME_BYTES);
+                    list.extend(names.map(str::to_owned));
                     if list.len() > self.max_storages {
                         return Err(Stop::Limit("the list of storages is too long"));
                     }
@@ -483,6 +484,9 @@ impl Machine {
             self.executable(offset, "pickle-persistent-id", detail);
             return Ok(Value::Opaque);
         };
+        if storage.key.len() > MAX_STORAGE_NAME_BYTES {
+            return Err(Stop::Limit("the name of a storage is too long"));
+        }
         match self.storages.get(&storage.key) {
             Some(known) if *known == storage => {}
             Some(_) => {

@@ -1,0 +1,97 @@
+//! The memory that a scan takes and the bytes that it reads, for files that would take much more of
+//! both without the bounds of their formats.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+
+use tensorgate_artifact::scan::{Limits, Verdict, detect};
+
+use super::large_files;
+
+/// The system's allocator, which counts the bytes that each thread has in use, and their peak.
+struct Counting;
+
+thread_local! {
+    // Negative on a thread that frees what another one allocated.
+    static USED: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every call is passed to the system's allocator unchanged. A reallocation holds both
+// blocks for a moment, as in the default implementation.
+#[expect(unsafe_code, reason = "an allocator")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let used = USED.get() + layout.size().cast_signed();
+        USED.set(used);
+        PEAK.set(PEAK.get().max(used));
+        // SAFETY: the caller follows the rules of `GlobalAlloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        USED.set(USED.get() - layout.size().cast_signed());
+        // SAFETY: the caller follows the rules of `GlobalAlloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// A quarter of what a scanner process may write.
+const MAX_MEMORY_BYTES: isize = 64 << 20;
+/// How often a file may be read: each format whose reader may take it looks at it once or twice.
+const MAX_READINGS: u64 = 16;
+/// What is read of a short file again and again, such as its end.
+const FREE_BYTES: u64 = 1 << 20;
+
+/// A file in memory that counts the bytes that are read.
+struct Counted {
+    file: Cursor<Vec<u8>>,
+    bytes: u64,
+}
+
+impl Read for Counted {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(into)?;
+        self.bytes += u64::try_from(count).unwrap();
+        Ok(count)
+    }
+}
+
+impl Seek for Counted {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+/// Scans a file. The result is the verdict, the most bytes in use and the bytes that were read.
+fn measure(name: &str, content: Vec<u8>) -> (Verdict, isize, u64) {
+    let mut file = Counted {
+        file: Cursor::new(content),
+        bytes: 0,
+    };
+    let before = USED.get();
+    PEAK.set(before);
+    let report = detect::scan(&mut file, name, &Limits::default()).unwrap();
+    (report.verdict, PEAK.get() - before, file.bytes)
+}
+
+#[test]
+fn a_scan_takes_little_memory_and_reads_a_file_a_few_times() {
+    for (name, make) in large_files::ALL {
+        let content = make();
+        let length = u64::try_from(content.len()).unwrap();
+        let (verdict, memory, read) = measure(name, content);
+        // It is not followed to its end.
+        assert_ne!(verdict, Verdict::Safe, "{name}");
+        assert!(
+            memory <= MAX_MEMORY_BYTES,
+            "{name}: {memory} bytes of memory"
+        );
+        let most = length * MAX_READINGS + FREE_BYTES;
+        assert!(read <= most, "{name}: {read} bytes of {length} were read");
+    }
+}
