@@ -386,7 +386,10 @@ impl Watch for Config<'_> {
     }
 
     fn tag(&mut self, tag: &str) {
-<<<<<<< HEAD
+        let name = tag.strip_prefix(TAG_PREFIX);
+        if name.is_some_and(|name| DATA_TAGS.contains(&name)) {
+            return;
+        }
         let rule = "yaml-tag";
         if !tag.contains("python") {
             let detail = "a tag chooses the class of an object";
@@ -397,19 +400,6 @@ impl Watch for Config<'_> {
         let detail = "a tag with the name of Python: unsafe loaders create its objects";
         self.report
             .add_executable(Severity::of_import_path(path), 0, rule, detail);
-=======
-        let name = tag.strip_prefix(TAG_PREFIX);
-        if name.is_some_and(|name| DATA_TAGS.contains(&name)) {
-            return;
-        }
-        let (verdict, detail) = if tag.contains("python") {
-            let detail = "a tag with the name of Python: unsafe loaders create its objects";
-            (Verdict::Executable, detail)
-        } else {
-            (Verdict::Unknown, "a tag chooses the class of an object")
-        };
-        self.report.add(verdict, 0, "yaml-tag", detail);
->>>>>>> da44d563 (scan: YAML as NeMo, audio models and text generation tools write it)
     }
 
     fn text(&mut self, path: &[String], text: &str) {

@@ -62,11 +62,17 @@ pub(super) fn check(template: &[u8], offset: u64, report: &mut Report) {
         report.add(Verdict::Unknown, offset, RULE, &detail);
         return;
     }
-<<<<<<< HEAD
-    if let Err(fault) = judge(text) {
-        let at = u64::try_from(fault.at).unwrap_or(u64::MAX);
-        let at = offset.saturating_add(at);
-        report.add_executable(severity(text), at, RULE, &fault.detail);
+    let (verdict, found) = match judge(text) {
+        Ok(None) => return,
+        Ok(Some(unknown)) => (Verdict::Unknown, unknown),
+        Err(fault) => (Verdict::Executable, fault),
+    };
+    let at = u64::try_from(found.at).unwrap_or(u64::MAX);
+    let at = offset.saturating_add(at);
+    if verdict == Verdict::Executable {
+        report.add_executable(severity(text), at, RULE, &found.detail);
+    } else {
+        report.add(verdict, at, RULE, &found.detail);
     }
 }
 
@@ -79,16 +85,6 @@ fn severity(template: &str) -> Severity {
     } else {
         Severity::High
     }
-=======
-    let (verdict, found) = match judge(text) {
-        Ok(None) => return,
-        Ok(Some(unknown)) => (Verdict::Unknown, unknown),
-        Err(fault) => (Verdict::Executable, fault),
-    };
-    let at = u64::try_from(found.at).unwrap_or(u64::MAX);
-    let at = offset.saturating_add(at);
-    report.add(verdict, at, RULE, &found.detail);
->>>>>>> bd1b37da (scan: chat templates with lists of their own and loops that share names)
 }
 
 /// Follows a template, and answers what of it only some loaders know.

@@ -1,14 +1,9 @@
 //! Names in a file: how many of them are kept, which are duplicates, and which stay in a folder.
 //!
 //! There are four rules, because they decide different verdicts. [`name_fault`] is for members of
-<<<<<<< HEAD
-//! a container. [`is_plain_path`] is for files beside the model, whose paths some loaders decode as
-//! addresses, and [`is_file_name`] for those in the same folder. [`leaves_folder`] finds only paths
-//! that surely leave the folder.
-=======
-//! a container, and [`key_fault`] for those that are never files. [`is_plain_path`] is for files beside the model, whose paths some loaders decode as
-//! addresses. [`leaves_folder`] finds only paths that surely leave the folder.
->>>>>>> 497e7a6c (scan: keys of npz, encrypted members and further members as they are)
+//! a container, and [`key_fault`] for those that are never files. [`is_plain_path`] is for files
+//! beside the model, whose paths some loaders decode as addresses, and [`is_file_name`] for those in
+//! the same folder. [`leaves_folder`] finds only paths that surely leave the folder.
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, RandomState};

@@ -131,15 +131,11 @@ impl Profile for Torch {
         };
         match relative.as_str() {
             "data.pkl" | "constants.pkl" | "attributes.pkl" => {
-<<<<<<< HEAD
-                let (report, storages) = if self.is_script {
+                let (mut report, storages) = if self.is_script {
                     pickle::scan_torchscript(input, limits)?
                 } else {
                     pickle::scan_torch(input, limits)?
                 };
-                self.storages.extend(storages);
-=======
-                let (mut report, storages) = pickle::scan_torch(input, limits)?;
                 // Members may have the same name, or names that differ by case.
                 let count = self.storages.len().saturating_add(storages.len());
                 if count > limits.entries {
@@ -148,7 +144,6 @@ impl Profile for Torch {
                 } else {
                     self.storages.extend(storages);
                 }
->>>>>>> d85785d3 (scan: memory stays within 64 MiB, with a test that fails without)
                 Ok(report)
             }
             text if TEXTS.contains(&text) => scan_text(input),

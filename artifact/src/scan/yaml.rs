@@ -107,13 +107,8 @@ impl Tree {
                 // With a tag, its type is not that of its spelling.
                 let position = self.add(Node::Scalar {
                     text: text.into_owned(),
-<<<<<<< HEAD
                     is_plain: style == ScalarStyle::Plain && tag.is_none(),
-                });
-=======
-                    is_plain: style == ScalarStyle::Plain,
                 })?;
->>>>>>> d85785d3 (scan: memory stays within 64 MiB, with a test that fails without)
                 self.anchor(anchor, position);
                 self.finish(position);
             }

@@ -71,14 +71,12 @@ pub(super) enum Global {
     QuantizedStorage(u8),
     /// A torch dtype: a constant.
     TorchDtype,
-<<<<<<< HEAD
     /// A class of a TorchScript program.
     ScriptClass,
     /// A list of numbers or tensors of a TorchScript program.
     ScriptList,
     /// Gives a value of a TorchScript program its type.
     ScriptType,
-=======
     /// A dtype of quantized numbers, or how they are quantized: a constant.
     QuantizedConstant,
 }
@@ -102,7 +100,6 @@ impl Global {
     pub(super) const fn is_callable(self) -> bool {
         !matches!(self, Self::TorchDtype | Self::QuantizedConstant)
     }
->>>>>>> 9b6113a8 (pickle: times, paths, generators and torch's own list are data)
 }
 
 /// The allowed global of this name. Pickles of protocols 0 to 2 have Python 2's names.
