@@ -3,11 +3,12 @@
 //!
 //! Readers disagree about a key that an object has twice, so it ends the walk.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use tensorgate_policy::values::unique_members;
 
 use super::Limits;
 use super::python_json::PythonJson;
@@ -15,8 +16,9 @@ use super::source::{Source, Stop};
 
 /// The longest text or number, bytes.
 const MAX_TOKEN_BYTES: usize = 1 << 20;
-/// What a key takes in memory beside its characters, bytes.
-const KEY_OVERHEAD_BYTES: usize = 64;
+/// What the hash of a key takes in memory, bytes: a table that grows has twice the room, and the
+/// table before it.
+const KEY_HASH_BYTES: usize = 32;
 /// Stands for the elements of a list in a path.
 pub(super) const ELEMENT: &str = "[]";
 
@@ -58,6 +60,7 @@ pub(super) fn walk(
         path: Vec::new(),
         watch,
         key_bytes_left: limits.header_bytes,
+        hash_key: RandomState::new(),
         is_over: false,
     };
     let mut json = serde_json::Deserializer::from_reader(PythonJson::new(&mut tokens));
@@ -116,6 +119,8 @@ struct State<'w, W> {
     watch: &'w mut W,
     /// How many bytes of keys may still be kept.
     key_bytes_left: usize,
+    /// The key of the hashes, which no file can know.
+    hash_key: RandomState,
     is_over: bool,
 }
 
@@ -179,25 +184,31 @@ impl<'de, W: Watch> Visitor<'de> for Value<'_, '_, W> {
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let state = self.0;
         let key_bytes_left = state.key_bytes_left;
-        let twice = |key: &str| format!("the key {key:?} is there twice");
-        unique_members(map, twice, |map, key, _| {
-            let kept = key.len().saturating_add(KEY_OVERHEAD_BYTES);
+        let mut hashes = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if !hashes.insert(state.hash_key.hash_one(&key)) {
+                let detail = format!("the key {key:?} is there twice");
+                return Err(A::Error::custom(detail));
+            }
+            // The key itself is kept as long as its value is read.
+            let key_bytes = key.len();
+            let kept = key_bytes.saturating_add(KEY_HASH_BYTES);
             let Some(left) = state.key_bytes_left.checked_sub(kept) else {
                 state.is_over = true;
                 return Err(A::Error::custom("an object has too many keys"));
             };
             state.key_bytes_left = left;
-            state.watch.key(&state.path, key);
-            state.watch.enter(Some(key));
-            state.path.push(key.to_owned());
+            state.watch.key(&state.path, &key);
+            state.watch.enter(Some(&key));
+            state.path.push(key);
             map.next_value_seed(Value(&mut *state))?;
             state.path.pop();
             state.watch.leave();
-            Ok(())
-        })?;
+            state.key_bytes_left = left.saturating_add(key_bytes);
+        }
         state.key_bytes_left = key_bytes_left;
         Ok(())
     }
@@ -268,7 +279,7 @@ mod tests {
         };
         let long = format!("\"{}\"", "a".repeat(MAX_TOKEN_BYTES + 1));
         let digits = "1".repeat(MAX_TOKEN_BYTES + 1);
-        for document in [long.as_str(), &digits, r#"{"a":1,"b":2}"#] {
+        for document in [long.as_str(), &digits, r#"{"a":1,"b":2,"c":3,"d":4}"#] {
             let error = paths(document, &limits).unwrap_err();
             assert!(matches!(
                 error,
@@ -278,8 +289,26 @@ mod tests {
                 }
             ));
         }
+        // Keys around a value count with their characters.
+        let long = format!(r#"{{"{}":{{"a":1}}}}"#, "a".repeat(60));
+        assert!(paths(&long, &limits).is_err());
         // Keys of objects that have ended do not count.
-        let document = r#"[{"a":1},{"b":2},{"c":3}]"#;
-        assert!(paths(document, &limits).is_ok());
+        for document in [
+            r#"[{"a":1},{"b":2},{"c":3},{"d":4}]"#,
+            r#"{"a":1,"b":2,"c":3}"#,
+        ] {
+            assert!(paths(document, &limits).is_ok(), "{document}");
+        }
+    }
+
+    #[test]
+    fn a_vocabulary_may_have_half_a_million_keys() {
+        let document = |count: usize| {
+            let entries: Vec<_> = (0..count).map(|id| format!("\"token{id}\":{id}")).collect();
+            format!("{{{}}}", entries.join(","))
+        };
+        let limits = Limits::default();
+        assert!(paths(&document(500_000), &limits).is_ok());
+        assert!(paths(&document(530_000), &limits).is_err());
     }
 }
