@@ -45,6 +45,7 @@
 //! `tensorgate model scan` does.
 
 pub mod boosters;
+mod charsmap;
 pub mod config;
 mod container;
 pub mod detect;
@@ -65,13 +66,18 @@ mod npz;
 pub mod numpy;
 pub mod onnx;
 pub mod pickle;
+mod picture;
 mod protobuf;
 mod python_json;
 mod reader;
 pub mod rules;
 pub mod safetensors;
 pub mod saved_model;
+<<<<<<< HEAD
 pub mod severity;
+=======
+mod sentencepiece;
+>>>>>>> cef0a888 (artifact: read SentencePiece, Triton configs, pictures and notes)
 mod source;
 mod tar;
 mod tensor_ranges;
@@ -80,6 +86,7 @@ mod tests;
 mod text;
 pub mod tflite;
 mod torch;
+mod triton;
 mod yaml;
 mod zip;
 

@@ -11,8 +11,8 @@ use super::input::{self, Window};
 use super::magic::{self, Content};
 use super::{Finding, Input, Limits, Report, Severity, Verdict};
 use super::{
-    boosters, config, gguf, jinja, keras, numpy, onnx, pickle, safetensors, saved_model, tar, text,
-    tflite, zip,
+    boosters, config, gguf, jinja, keras, numpy, onnx, pickle, picture, safetensors, saved_model,
+    sentencepiece, tar, text, tflite, triton, zip,
 };
 
 /// Endings of programs. A loader, an interpreter or a user runs such a file.
@@ -21,9 +21,9 @@ const PROGRAMS: [&str; 24] = [
     "py", "pyc", "pyd", "pyi", "pyx", "r", "rb", "sh", "so", "vbs", "wasm",
 ];
 /// Endings of texts that are read as text: notes, tables, vocabularies.
-const TEXTS: [&str; 12] = [
-    "bpe", "csv", "jsonl", "log", "md", "merges", "ndjson", "rst", "tiktoken", "tsv", "txt",
-    "vocab",
+const TEXTS: [&str; 14] = [
+    "bib", "bpe", "codes", "csv", "jsonl", "log", "md", "merges", "ndjson", "rst", "tiktoken",
+    "tsv", "txt", "vocab",
 ];
 /// Endings of texts that may begin as JSON and are none.
 const BRACED_TEXTS: [&str; 8] = ["cfg", "conf", "ini", "j2", "jinja", "toml", "yaml", "yml"];
@@ -77,7 +77,7 @@ const ENDINGS: [(&str, &[&str]); 37] = [
     ("npz", &["zip"]),
     ("onnx", &["onnx"]),
     ("pb", &["saved model", "onnx"]),
-    ("pbtxt", &["saved model"]),
+    ("pbtxt", &["saved model", "triton config"]),
     ("pickle", PICKLES),
     ("pkl", PICKLES),
     ("pt", TORCH),
@@ -143,9 +143,15 @@ pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Re
     let content = match magic::binary(&head, length) {
         Some(content) => content,
         None if text::is_text(input)? => text_or_json(&head),
+        None if is_prose(&name, ending) && text::is_other_text(input)? => Content::Text,
         None => Content::Unknown,
     };
-    let content = by_name(content, ending);
+    let content = match by_name(content, ending) {
+        Content::SavedModel if ending == "pbtxt" && triton::is_config(&name, &head) => {
+            Content::TritonConfig
+        }
+        content => content,
+    };
     let mut report = scan_as(content, input, (name.as_str(), ending), &head, limits)?;
     let required = ENDINGS.iter().find(|(known, _)| *known == ending);
     if let Some((_, names)) = required
@@ -185,7 +191,11 @@ fn text_or_json(head: &[u8]) -> Content {
 /// pickle of protocol 0 is a text, and a protocol buffer may begin with any of its fields.
 fn by_name(content: Content, ending: &str) -> Content {
     let is_text = matches!(content, Content::Json | Content::Text);
-    if PROGRAMS.contains(&ending) && (is_text || content == Content::Unknown) {
+    let is_data = matches!(
+        content,
+        Content::Picture | Content::SentencePiece | Content::Unknown
+    );
+    if PROGRAMS.contains(&ending) && (is_text || is_data) {
         return Content::Program("script");
     }
     if is_text && (TEXTS.contains(&ending) || BRACED_TEXTS.contains(&ending)) {
@@ -234,11 +244,14 @@ fn scan_as(
         Content::Numpy => return numpy::scan(input, limits),
         Content::Onnx => return onnx::scan(input, limits),
         Content::Pickle => return pickle::scan(input, limits),
+        Content::Picture => return picture::scan(input, ending, limits),
         Content::Safetensors => return safetensors::scan(input, limits),
         Content::SavedModel => return saved_model::scan(input, limits),
+        Content::SentencePiece => return sentencepiece::scan(input, limits),
         Content::Tar => return tar::scan(input, limits, scan),
         Content::Tflite => return tflite::scan_packed(input, limits, scan),
         Content::TorchLegacy => return pickle::legacy_torch(input, limits),
+        Content::TritonConfig => return triton::scan(input, limits),
         Content::Zip => return zip::scan(input, limits, scan),
         Content::Text if is_package_list(name, ending) => {
             "a list of packages, which servers install before they load the model"
@@ -251,7 +264,7 @@ fn scan_as(
         Content::Text if config::is_module_name(name) => {
             return config::scan_module_name(input, name);
         }
-        Content::Text if matches!(ending, "yaml" | "yml") || config::is_yaml(name) => {
+        Content::Text if matches!(ending, "cff" | "yaml" | "yml") || config::is_yaml(name) => {
             return config::scan_yaml(input, name, limits);
         }
         Content::Text if matches!(ending, "cfg" | "conf" | "ini") => {
@@ -264,7 +277,13 @@ fn scan_as(
             jinja::check(&template, 0, &mut report);
             return Ok(report);
         }
-        Content::Text if is_text_name(name, ending) => return Ok(report),
+        Content::Text
+            if is_text_name(name, ending)
+                || text::is_tool_note(name, head, input::length(input)?) =>
+        {
+            return Ok(report);
+        }
+        Content::Text if ending == "svg" => "a picture that may have scripts and links",
         Content::Text => "a text that no name calls one: its reader is not known",
         Content::Empty => return Ok(scan_empty(name, ending)),
         Content::Program(kind) => {
@@ -289,8 +308,13 @@ fn scan_as(
 /// file is cut off. `name` and `ending` are in lower case.
 fn scan_empty(name: &str, ending: &str) -> Report {
     let is_text = is_text_name(name, ending) || BRACED_TEXTS.contains(&ending);
-    if is_text || MODULES.contains(&ending) {
+    // A program that holds the lock of a file leaves it without bytes.
+    if is_text || ending == "lock" || MODULES.contains(&ending) {
         return Report::new(Content::Text.name());
+    }
+    // Triton then goes by the names of the files.
+    if triton::is_config(name, b"") {
+        return Report::new(Content::TritonConfig.name());
     }
     let mut report = Report::new(Content::Empty.name());
     let has_format = ENDINGS.iter().any(|(known, _)| *known == ending);
@@ -374,6 +398,11 @@ fn is_text_name(name: &str, ending: &str) -> bool {
             .any(|beginning| name.starts_with(beginning))
     };
     TEXTS.contains(&ending) || ((!name.contains('.') || name.starts_with(".git")) && is_named())
+}
+
+/// Whether a file is a text for people by its name, whose encoding no reader depends on.
+fn is_prose(name: &str, ending: &str) -> bool {
+    is_text_name(name, ending) && !is_package_list(name, ending) && !config::is_module_name(name)
 }
 
 /// Looks at the bytes where readers of other formats look, and scans what they would find.
@@ -501,7 +530,7 @@ mod tests {
         let booster = br#"{"version":[2,1,0],"learner":{"attributes":{}}}"#;
         let hydra = br#"{"learner":{"attributes":{"_target_":"os.system"}}}"#;
         let pipeline = br#"{"_class_name":"P","unet":["my_unet","U"]}"#;
-        let cases: [(&str, &[u8], Verdict, &str); 43] = [
+        let cases: [(&str, &[u8], Verdict, &str); 51] = [
             ("a.safetensors", &own, Verdict::Safe, "safetensors"),
             ("a", &own, Verdict::Safe, "safetensors"),
             ("a.gguf", &own, Verdict::Malformed, "safetensors"),
@@ -528,6 +557,34 @@ mod tests {
             ("thing", TEXT_PICKLE, Verdict::Executable, "text"),
             ("a.txt", TEXT_PICKLE, Verdict::Executable, "text"),
             ("words.txt", b"cat\ndog\n", Verdict::Safe, "text"),
+            ("LICENSE", b"\xa9 A. Author\n", Verdict::Safe, "text"),
+            ("README.md", b"\xff\xfe#\0 \0a\0", Verdict::Safe, "text"),
+            (
+                "README.md",
+                b"\xff\xfe#\0\0\0",
+                Verdict::Malformed,
+                "unknown",
+            ),
+            ("thing", b"\xa9 A. Author\n", Verdict::Unknown, "unknown"),
+            (
+                "requirements.txt",
+                b"e\xe9\n",
+                Verdict::Malformed,
+                "unknown",
+            ),
+            (
+                "keras_module.txt",
+                b"os\xe9\n",
+                Verdict::Malformed,
+                "unknown",
+            ),
+            (
+                "CITATION.cff",
+                b"cff-version: 1.2.0\n",
+                Verdict::Safe,
+                "yaml",
+            ),
+            ("a.svg", b"<svg/>\n", Verdict::Unknown, "text"),
             ("requirements.txt", b"evil\n", Verdict::Unknown, "text"),
             ("conda.yaml", b"a: 1\n", Verdict::Unknown, "text"),
             ("setup.cfg", b"[options]\n", Verdict::Unknown, "text"),
@@ -619,18 +676,20 @@ mod tests {
             ("__init__.py", Verdict::Safe),
             ("a", Verdict::Unknown),
             ("a.bin", Verdict::Unknown),
-            ("a.lock", Verdict::Unknown),
+            ("a.lock", Verdict::Safe),
             ("a.so", Verdict::Unknown),
             ("a.gguf", Verdict::Malformed),
             ("config.json", Verdict::Malformed),
             ("a.pkl", Verdict::Malformed),
+            ("a.pbtxt", Verdict::Malformed),
+            ("config.pbtxt", Verdict::Safe),
         ] {
             let report = scanned(name, b"");
             assert_eq!(report.verdict, expected, "{name}");
-            let format = if expected == Verdict::Safe {
-                "text"
-            } else {
-                "empty"
+            let format = match (expected, name) {
+                (Verdict::Safe, "config.pbtxt") => "triton config",
+                (Verdict::Safe, _) => "text",
+                _ => "empty",
             };
             assert_eq!(report.format, format, "{name}");
             let rules: Vec<_> = report.findings.iter().map(|it| it.rule).collect();

@@ -33,15 +33,19 @@ pub(super) enum Content {
     Numpy,
     Onnx,
     Pickle,
+    /// PNG, JPEG, GIF or WebP.
+    Picture,
     /// Code for a processor, a runtime or an interpreter.
     Program(&'static str),
     Safetensors,
     SavedModel,
+    SentencePiece,
     Tar,
     Text,
     Tflite,
     /// Tensors of torch before 1.6: pickles and the data behind them.
     TorchLegacy,
+    TritonConfig,
     Ubjson,
     Zip,
     /// A format that has a name and no scanner.
@@ -61,13 +65,16 @@ impl Content {
             Self::Numpy => "npy",
             Self::Onnx => "onnx",
             Self::Pickle => "pickle",
+            Self::Picture => "picture",
             Self::Program(name) | Self::Other(name) => name,
             Self::Safetensors => "safetensors",
             Self::SavedModel => "saved model",
+            Self::SentencePiece => "sentencepiece",
             Self::Tar => "tar",
             Self::Text => "text",
             Self::Tflite => "tflite",
             Self::TorchLegacy => "torch legacy",
+            Self::TritonConfig => "triton config",
             Self::Ubjson => "ubjson",
             Self::Zip => "zip",
             Self::Unknown => "unknown",
@@ -124,8 +131,10 @@ const AT_ZERO: [(&[u8], Content); 42] = [
     (b"PAR1", Content::Other("parquet")),
     (b"ARROW1\0\0", Content::Other("arrow")),
     (b"%PDF-", Content::Other("pdf")),
-    (b"\x89PNG\r\n\x1a\n", Content::Other("png")),
-    (b"\xff\xd8\xff", Content::Other("jpeg")),
+    (b"\x89PNG\r\n\x1a\n", Content::Picture),
+    (b"\xff\xd8\xff", Content::Picture),
+    (b"GIF87a", Content::Picture),
+    (b"GIF89a", Content::Picture),
 ];
 
 /// Formats of flatbuffers, by the identifier at byte 4.
@@ -160,6 +169,9 @@ pub(super) fn binary(head: &[u8], length: u64) -> Option<Content> {
     }
     if is_safetensors(head, length) {
         return Some(Content::Safetensors);
+    }
+    if head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP") {
+        return Some(Content::Picture);
     }
     let identifier = head.get(4..8).unwrap_or_default();
     if let Some((_, content)) = AT_FOUR.iter().find(|(mark, _)| *mark == identifier) {
@@ -257,6 +269,9 @@ fn protobuf(head: &[u8]) -> Option<Content> {
     if is_core_ml(head) {
         return Some(Content::Other("coreml"));
     }
+    if is_sentencepiece(head) {
+        return Some(Content::SentencePiece);
+    }
     match head {
         [0x08, 1, 0x12, ..] => Some(Content::SavedModel),
         [
@@ -280,6 +295,20 @@ fn is_core_ml(head: &[u8]) -> bool {
         .and_then(varint);
     // Whether the model can be updated, or the model itself.
     field.is_some_and(|(key, _)| matches!(key >> 3, 10 | 200..))
+}
+
+/// Whether a model of SentencePiece begins here: a piece with its text, and a score or a type.
+fn is_sentencepiece(head: &[u8]) -> bool {
+    let Some((length, rest)) = head.strip_prefix(b"\x0a").and_then(varint) else {
+        return false;
+    };
+    let piece = rest.get(..length).unwrap_or_default();
+    let text = piece.strip_prefix(b"\x0a").and_then(varint);
+    let behind = text.and_then(|(length, rest)| rest.get(length..));
+    matches!(
+        behind,
+        Some([0x15, _, _, _, _] | [0x15, _, _, _, _, 0x18, _] | [0x18, _])
+    )
 }
 
 /// A number of a protocol buffer below 2^28, and what follows it.
@@ -367,7 +396,7 @@ mod tests {
         let mut looks_pickled = 640_u64.to_le_bytes().to_vec();
         looks_pickled.resize(648, b' ');
         looks_pickled[8] = b'{';
-        let cases: [(&[u8], Option<Content>); 14] = [
+        let cases: [(&[u8], Option<Content>); 19] = [
             (b"", Some(Content::Empty)),
             (b"PK\x03\x04", Some(Content::Zip)),
             (b"\x80\x02}q\x00.", Some(Content::Pickle)),
@@ -382,6 +411,12 @@ mod tests {
             (b"#!/bin/sh\n", Some(Content::Program("script"))),
             (b"{\"a\": 1}", None),
             (b"plain", None),
+            (b"\x0a\x05\x0a\x01a\x18\x02", Some(Content::SentencePiece)),
+            // The piece ends elsewhere, or has a text alone.
+            (b"\x0a\x06\x0a\x01a\x18\x02", None),
+            (b"\x0a\x03\x0a\x01a", None),
+            (b"GIF89a", Some(Content::Picture)),
+            (b"RIFF\0\0\0\0WEBP", Some(Content::Picture)),
         ];
         for (head, expected) in cases {
             let length = u64::try_from(head.len()).unwrap();

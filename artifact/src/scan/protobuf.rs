@@ -34,6 +34,11 @@ pub(super) enum Field<M> {
 pub(super) trait Schema: Copy {
     /// The type of a field, if the message has it.
     fn field(self, number: u32) -> Option<Field<Self>>;
+
+    /// Whether programs may add fields to the message. Such a field is not known rather than wrong.
+    fn is_open(self) -> bool {
+        false
+    }
 }
 
 /// What looks at the values. `path` has the types of the messages around them, the innermost last.
@@ -44,6 +49,10 @@ pub(super) trait Visitor<M> {
     fn number(&mut self, path: &[M], field: u32, value: u64, at: u64) -> Result<(), Stop>;
     /// Bytes, or numbers of a fixed length: how many bytes they have, and the first of them.
     fn data(&mut self, _path: &[M], _field: u32, _bytes: u64, _head: &[u8]) {}
+    /// Where the same bytes are, if they have a length of their own.
+    fn bytes_at(&mut self, _path: &[M], _field: u32, _at: u64, _bytes: u64) -> Result<(), Stop> {
+        Ok(())
+    }
     /// A text.
     fn text(
         &mut self,
@@ -91,7 +100,11 @@ pub(super) fn walk<M: Schema>(
         let (number, encoding) = wire.key()?;
         let Some(field) = message.field(number) else {
             let detail = format!("the message has no field {number}");
-            return Err(Stop::malformed(at, rule, detail));
+            return Err(if message.is_open() {
+                Stop::unknown(at, rule, detail)
+            } else {
+                Stop::malformed(at, rule, detail)
+            });
         };
         match (field, encoding) {
             (Field::Varint, 0) => {
@@ -132,8 +145,10 @@ pub(super) fn walk<M: Schema>(
                         }
                     }
                     Field::Bytes | Field::Fixed32 | Field::Fixed64 => {
+                        let start = wire.source.position();
                         let head = wire.data(length)?;
                         visitor.data(&path, number, length, &head);
+                        visitor.bytes_at(&path, number, start, length)?;
                     }
                 }
             }

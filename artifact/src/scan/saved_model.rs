@@ -63,7 +63,7 @@ fn walk(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> Result
 
 /// Names the operators that are easy to see in the text form, which is not followed.
 fn scan_text(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> Result<(), Stop> {
-    let detail = "protocol buffers as text, such as a config.pbtxt of Triton, are not followed";
+    let detail = "a SavedModel or a graph as text is not followed";
     report.add(Verdict::Unknown, 0, "saved-model-text", detail);
     source.seek(0);
     let bound = u64::try_from(limits.header_bytes).unwrap_or(u64::MAX);

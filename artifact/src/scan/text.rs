@@ -1,4 +1,4 @@
-//! Texts: which files are nothing but text.
+//! Texts: which files are nothing but text, and notes that tools leave beside a model.
 
 use std::io;
 
@@ -7,6 +7,8 @@ use super::magic::read_at;
 
 /// Bytes that are looked at together.
 const CHUNK_BYTES: u64 = 64 << 10;
+/// The digits of a commit of git.
+const COMMIT_DIGITS: usize = 40;
 
 /// Whether a file is text in UTF-8 without control characters, to its last byte.
 pub(super) fn is_text(input: &mut dyn Input) -> io::Result<bool> {
@@ -37,9 +39,89 @@ fn is_binary(byte: &u8) -> bool {
     byte.is_ascii_control() && !matches!(byte, b'\t' | b'\n' | b'\r' | b'\x0c')
 }
 
+/// Whether a file that is no UTF-8 is a text for people in another encoding: in UTF-16 with its
+/// mark, or in one of those with a byte for each character.
+pub(super) fn is_other_text(input: &mut dyn Input) -> io::Result<bool> {
+    let mut offset: u64 = 0;
+    let mark = read_at(input, 0, 2)?;
+    let unit = match mark.as_slice() {
+        b"\xff\xfe" => Some(u16::from_le_bytes as fn([u8; 2]) -> u16),
+        b"\xfe\xff" => Some(u16::from_be_bytes as fn([u8; 2]) -> u16),
+        _ => None,
+    };
+    // The first half of a character that the end of the chunk cuts.
+    let mut half = None;
+    loop {
+        let chunk = read_at(input, offset, CHUNK_BYTES)?;
+        if chunk.is_empty() {
+            return Ok(half.is_none());
+        }
+        let is_part = match unit {
+            None => !chunk.iter().any(is_binary),
+            Some(unit) => is_utf16(&chunk, unit, &mut half),
+        };
+        if !is_part {
+            return Ok(false);
+        }
+        let read = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        offset = offset.saturating_add(read);
+    }
+}
+
+/// Whether bytes are UTF-16 without control characters. `half` is the first unit of a pair.
+fn is_utf16(chunk: &[u8], unit: fn([u8; 2]) -> u16, half: &mut Option<u16>) -> bool {
+    let pairs = chunk.chunks_exact(2);
+    if !pairs.remainder().is_empty() {
+        return false;
+    }
+    for value in pairs
+        .filter_map(<[u8]>::first_chunk)
+        .map(|pair| unit(*pair))
+    {
+        match (half.take(), value) {
+            (Some(_), 0xdc00..=0xdfff) => {}
+            (None, 0xd800..=0xdbff) => *half = Some(value),
+            (Some(_), _) | (None, 0xdc00..=0xdfff) => return false,
+            (None, _) => {
+                let byte = u8::try_from(value).unwrap_or(b'a');
+                if is_binary(&byte) {
+                    return false;
+                }
+            }
+        }
+    }
+    true
+}
+
+/// Whether a text is a note of a tool that loads models, by its name in lower case and its form:
+/// the mark of a cache's folder, or where `hf download` has a file from.
+pub(super) fn is_tool_note(name: &str, head: &[u8], length: u64) -> bool {
+    let head = String::from_utf8_lossy(head);
+    if name == "cachedir.tag" {
+        return head.starts_with("Signature: 8a477f597d28d172789f06886806bc55");
+    }
+    let is_complete = u64::try_from(head.len()).is_ok_and(|bytes| bytes == length);
+    let lines: Vec<&str> = head.lines().collect();
+    let [commit, tag, time] = lines.as_slice() else {
+        return false;
+    };
+    let is_tag = |c: char| c.is_ascii_alphanumeric() || matches!(c, '"' | '-' | '/');
+    name.ends_with(".metadata")
+        && is_complete
+        && commit.len() == COMMIT_DIGITS
+        && commit.chars().all(|c| c.is_ascii_hexdigit())
+        && tag.chars().all(is_tag)
+        && time.parse::<f64>().is_ok()
+}
+
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "tests"
+    )]
     use super::*;
     use std::io::Cursor;
 
@@ -58,5 +140,63 @@ mod tests {
             let found = is_text(&mut Cursor::new(content)).unwrap();
             assert_eq!(found, expected, "{content:?}");
         }
+    }
+
+    #[test]
+    fn a_text_in_another_encoding_has_no_control_characters() {
+        let wide = |text: &str| -> Vec<u8> {
+            let units = text.encode_utf16();
+            b"\xff\xfe"
+                .iter()
+                .copied()
+                .chain(units.flat_map(u16::to_le_bytes))
+                .collect()
+        };
+        let big_endian: Vec<u8> = "\u{feff}a \u{1f600}\n"
+            .encode_utf16()
+            .flat_map(u16::to_be_bytes)
+            .collect();
+        // The pair of the last character is cut by the end of a chunk.
+        let cut = wide(&format!("{}\u{1f600}", "a".repeat(32_766)));
+        for (content, expected) in [
+            (b"\xa9 2024 caf\xe9 \x93quoted\x94\r\n".to_vec(), true),
+            (wide("# Modell\r\n\t\u{1f600}"), true),
+            (big_endian, true),
+            (cut.clone(), true),
+            (cut[..cut.len() - 2].to_vec(), false),
+            (b"\xa9 \0".to_vec(), false),
+            (b"\xa9 \x1b[0m".to_vec(), false),
+            (wide("a\0"), false),
+            (wide("a\u{1b}"), false),
+            ([wide("a"), vec![b'b']].concat(), false),
+            ([wide("a"), vec![0, 0xdc]].concat(), false),
+            ([wide("a"), vec![0, 0xd8, b'a', 0]].concat(), false),
+        ] {
+            let found = is_other_text(&mut Cursor::new(&content)).unwrap();
+            assert_eq!(found, expected, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn notes_of_tools_have_their_form() {
+        let commit = "a".repeat(40);
+        let note = format!("{commit}\nW/\"ab-1\"\n1732648467.25\n");
+        let tag = "Signature: 8a477f597d28d172789f06886806bc55\n# a cache\n";
+        for (name, content, expected) in [
+            ("model.bin.metadata", note.clone(), true),
+            ("model.bin.metadata", format!("{note}import os\n"), false),
+            ("model.bin.metadata", note.replace('a', "g"), false),
+            ("model.bin.metadata", note.replace("17", "now"), false),
+            ("model.bin.metadata", note.replace("ab", "a b"), false),
+            ("model.bin.meta", note, false),
+            ("cachedir.tag", tag.to_owned(), true),
+            ("cachedir.tag", "something else".to_owned(), false),
+            ("a.tag", tag.to_owned(), false),
+        ] {
+            let length = u64::try_from(content.len()).unwrap();
+            let found = is_tool_note(name, content.as_bytes(), length);
+            assert_eq!(found, expected, "{name}: {content}");
+        }
+        assert!(!is_tool_note("a.metadata", b"", 9_000));
     }
 }
