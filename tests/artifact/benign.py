@@ -18,6 +18,7 @@ import subprocess
 import sys
 
 from benign_arrays import joblib_files, numpy_files, pickles, safetensors_files
+from benign_documents import documents, pictures, sentencepiece_files, vocabularies
 from benign_files import Writer
 from benign_folders import hugging_face
 from benign_hdf5 import hdf5_files
@@ -28,8 +29,8 @@ from benign_torch import torch_files
 #: The functions that write files, in the order of their calls.
 MAKERS = [
     numpy_files, pickles, joblib_files, safetensors_files, hugging_face, onnx_files, gguf_files,
-    boosters, keras_files, hdf5_files, tflite_files,
-    torch_files,
+    boosters, keras_files, hdf5_files, tflite_files, documents, vocabularies,
+    sentencepiece_files, pictures, torch_files,
 ]
 
 #: Endings of files of `--also` that are models; the others there are programs and notes.

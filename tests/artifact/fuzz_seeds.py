@@ -16,6 +16,7 @@ import struct
 import sys
 
 import hostile
+import hostile_cards
 import hostile_folders
 from hostile_tensors import external, field, node, onnx
 
@@ -23,12 +24,15 @@ from hostile_tensors import external, field, node, onnx
 BY_ENDING = {
     ".gguf": ("gguf", 0),
     ".h5": ("hdf5", 0),
+    ".gif": ("picture", 2),
     ".jinja": ("jinja", 0),
     ".joblib": ("joblib", 0),
     ".json": ("json", 0),
     ".keras": ("zip", 1),
+    ".jpg": ("picture", 1),
     ".mar": ("zip", 2),
     ".md": ("text", 1),
+    ".model": ("sentencepiece", 0),
     ".nemo": ("tar", 0),
     ".npy": ("numpy", 0),
     ".npz": ("numpy", 1),
@@ -36,17 +40,23 @@ BY_ENDING = {
     ".pb": ("saved_model", 0),
     ".pbtxt": ("saved_model", 1),
     ".pkl": ("pickle", 0),
+    ".png": ("picture", 0),
     ".pt2": ("zip", 3),
     ".safetensors": ("safetensors", 0),
     ".tar": ("tar", 0),
     ".tflite": ("tflite", 0),
     ".ubj": ("xgboost", 1),
+    ".webp": ("picture", 3),
     ".yaml": ("yaml", 0),
     ".yml": ("yaml", 5),
     ".zip": ("zip", 0),
 }
 #: Fixtures whose ending does not tell the format, by the beginning of their names.
-BY_FAMILY = {"xgboost-cut": ("xgboost", 0), "lightgbm-": ("lightgbm", 0)}
+BY_FAMILY = {
+    "lightgbm-": ("lightgbm", 0),
+    "triton-": ("triton", 0),
+    "xgboost-cut": ("xgboost", 0),
+}
 #: Files that end in `.pt`, by their first bytes.
 BY_CONTENT = {b"PK": ("torch", 0), b"\x80\x02\x8a\x0a": ("torch_legacy", 0)}
 #: The most fixtures of a target, and the longest, bytes.
@@ -137,6 +147,16 @@ def data():
         b"tree\nversion=v4\nfeature_names=a b\n\nTree=0\nleaf_value=1 2\n\nend of trees\n\n"
         b"feature_importances:\na=1\n\nparameters:\n[boosting: gbdt]\n\nend of parameters\n\n"
         b"pandas_categorical:null\n"
+    )
+    yield "sentencepiece", "notes", 0, (
+        hostile_cards.PIECE
+        + hostile_cards.field(2, hostile_cards.field(1, b"corpus.txt") + b"\x18\x02")
+        + hostile_cards.field(3, hostile_cards.field(2, hostile_cards.charsmap(2)))
+    )
+    yield "triton", "fields", 0, (
+        b"# A model\nname: 'a' \"b\\x41\" max_batch_size: 0x8; "
+        b"input [ < name: \"x\" dims: [ 1, -1 ] > ]"
+        b"\nparameters { key: \"execution_mode\" value { string_value: \"0\" } }\n"
     )
     yield "text", "plug-ins", 0, b"[mlflow.tracking]\nx = hostile:Store\n"
     yield "json", "settings", 4, b'{"implementation":"mlserver_sklearn.SKLearnModel"}'

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 
+import hostile_cards
 import hostile_containers
 import hostile_folders
 import hostile_hdf5
@@ -20,6 +21,7 @@ import hostile_pickles
 import hostile_tensors
 
 MODULES = (
+    hostile_cards,
     hostile_pickles,
     hostile_containers,
     hostile_tensors,

@@ -90,6 +90,15 @@ pub const ONNX: Format = plain(&["model.onnx"]);
 /// `SavedModel` and frozen graphs of TensorFlow, in binary and in text.
 pub const SAVED_MODEL: Format = plain(&["saved_model.pb", "saved_model.pbtxt"]);
 
+/// Tokenizers of SentencePiece.
+pub const SENTENCEPIECE: Format = plain(&["tokenizer.model"]);
+
+/// Configurations of Triton.
+pub const TRITON: Format = plain(&["config.pbtxt"]);
+
+/// Pictures of model cards.
+pub const PICTURE: Format = plain(&["card.png", "card.jpg", "card.gif", "card.webp"]);
+
 /// Graphs of TensorFlow Lite.
 pub const TFLITE: Format = plain(&["model.tflite"]);
 
