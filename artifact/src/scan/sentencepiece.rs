@@ -103,7 +103,10 @@ impl Visitor<Message> for Charsmaps {
         Err(Stop::unknown(at, RULE, detail))
     }
 
-    fn bytes_at(&mut self, _: &[Message], _: u32, at: u64, bytes: u64) -> Result<(), Stop> {
+    fn bytes_at(&mut self, path: &[Message], field: u32, at: u64, bytes: u64) -> Result<(), Stop> {
+        if !matches!((path.last(), field), (Some(Normalizer), 2)) {
+            return Err(Stop::unknown(at, RULE, "several numbers instead of one"));
+        }
         if self.charsmaps.len() >= MAX_CHARSMAPS {
             let detail = format!("more than {MAX_CHARSMAPS} tables of normalizers");
             return Err(Stop::unknown(at, RULE, detail));

@@ -73,6 +73,7 @@ fn what_a_reader_does_not_have_is_not_safe() {
         (bytes(2, bytes(200, "extension")), Verdict::Unknown),
         (piece("a", 7), Verdict::Unknown),
         (bytes(2, number(3, 5)), Verdict::Unknown),
+        (bytes(2, bytes(10, b"\0\0\0\0")), Verdict::Unknown),
         (number(2, 1), Verdict::Malformed),
         (bytes(1, bytes(1, b"\xff")), Verdict::Malformed),
         (b"\x0a\x05ab".to_vec(), Verdict::Malformed),
