@@ -2,21 +2,29 @@
 //! write files or run Python.
 //!
 //! All graphs and the whole library of functions are walked, whatever calls them. Operators that
-//! only compute are on a list; the others are refused.
+//! only compute are on a list; the others are refused, but for those of the saver under its rule.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 
+use super::finding::MAX_FINDINGS;
 use super::names::{is_plain_path, keep};
 use super::protobuf::{self, Visitor};
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report, Verdict};
 
+mod graph;
 mod operators;
 mod pure_operators;
+mod saver;
 mod schema;
+#[cfg(test)]
+mod tests;
 
+use graph::{Edge, Graph, Kind, Name, Node, is_part};
 use operators::{Effect, effect};
+use saver::{Function, SaverFunction, Uses};
 use schema::Message;
 
 const RULE: &str = "saved-model-message";
@@ -82,6 +90,10 @@ fn scan_text(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> R
     Ok(())
 }
 
+/// A function's body may have one node for this many of the main graph: those of the saver have few
+/// nodes for each variable.
+const BODY_SHARE: usize = 8;
+
 /// What is known of a model so far.
 #[derive(Default)]
 struct Model {
@@ -90,10 +102,62 @@ struct Model {
     /// Operators that are on no list of operators without effects.
     used: BTreeSet<String>,
     functions: BTreeSet<String>,
+    state: RandomState,
+    /// Operators of the saver of the current graph, and where they are.
+    checkpoints: Vec<(u64, String)>,
+    uses: Uses,
+    /// Functions that functions of this graph name.
+    function_calls: usize,
+    body: Body,
+    node: Draft,
+}
+
+/// The function that is read.
+#[derive(Default)]
+struct Body {
+    name: Option<Name>,
+    graph: Graph,
+    calls: BTreeSet<Name>,
+    arguments: usize,
+    /// Whether its arguments are single tensors, and no other function can take its place.
+    is_fixed: bool,
+}
+
+/// The node that is read.
+#[derive(Default)]
+struct Draft {
+    name: Option<Name>,
+    node: Node,
+    is_constant: bool,
+    /// The name of the attribute that is read.
+    attribute: Option<String>,
+    /// Whether an attribute may put a text between texts that are joined.
+    has_separator: bool,
+    tensors: usize,
+    is_part: bool,
+    is_ambiguous: bool,
 }
 
 impl Visitor<Message> for Model {
-    fn begin(&mut self, _: &[Message], _: &mut Report) -> Result<(), Stop> {
+    fn begin(&mut self, path: &[Message], _: &mut Report) -> Result<(), Stop> {
+        match path.last() {
+            Some(Message::MetaGraph) => {
+                self.uses = Uses::default();
+                self.function_calls = 0;
+            }
+            Some(Message::Function) => {
+                self.body = Body {
+                    is_fixed: true,
+                    ..Body::default()
+                }
+            }
+            Some(Message::Node) => self.node = Draft::default(),
+            // Not one of a function that an attribute names.
+            Some(Message::Attribute) if !path.contains(&Message::Call) => {
+                self.node.attribute = None;
+            }
+            _ => {}
+        }
         Ok(())
     }
 
@@ -105,6 +169,24 @@ impl Visitor<Message> for Model {
         Ok(())
     }
 
+    fn data(&mut self, path: &[Message], field: u32, bytes: u64, head: &[u8]) {
+        let is_empty = bytes == 0;
+        match (path.last(), field) {
+            // An argument that is a list, so that later ones move.
+            (Some(Message::Argument), 5 | 6) if !is_empty => self.body.is_fixed = false,
+            (Some(Message::AttributeValue), 2) => {
+                let is_other = |name: &String| name != "separator";
+                let is_separator = !self.node.attribute.as_ref().is_some_and(is_other);
+                self.node.has_separator |= is_separator && !is_empty;
+            }
+            (Some(Message::AttributeValue | Message::AttributeList), 8) => {
+                self.node.tensors = self.node.tensors.saturating_add(1);
+                self.node.is_part = is_part(bytes, head);
+            }
+            _ => {}
+        }
+    }
+
     fn text(
         &mut self,
         path: &[Message],
@@ -114,21 +196,33 @@ impl Visitor<Message> for Model {
         report: &mut Report,
     ) -> Result<(), Stop> {
         match (path.last(), field) {
-            (Some(Message::Node), 2) => self.operator(text, at, report),
+            (Some(Message::Node), 2) => return self.operator(text, at, report),
             (Some(Message::Signature), 1) => {
-                keep(&mut self.functions, text, self.entries, at, RULE)
+                self.body.name = Some(self.name(&text));
+                return keep(&mut self.functions, text, self.entries, at, RULE);
             }
             (Some(Message::Asset), 2) if !is_plain_path(&text) => {
                 let detail = format!("the asset {text:?} may leave the folder");
                 report.add(Verdict::Executable, at, "saved-model-asset", &detail);
-                Ok(())
             }
-            _ => Ok(()),
+            (Some(Message::Attribute), 1) => self.attribute(path, text),
+            _ => self.reference(path, field, &text),
         }
+        Ok(())
     }
 
     fn end(&mut self, path: &[Message], _: u64, report: &mut Report) -> Result<(), Stop> {
+        match path.last() {
+            Some(Message::Node) => self.end_node(path.contains(&Message::Function)),
+            Some(Message::Function) => self.end_function(),
+            Some(Message::MetaGraph) => {
+                let fault = self.uses.saver_fault();
+                self.end_graph(fault, report);
+            }
+            _ => {}
+        }
         if path.len() == 1 {
+            self.end_graph(Some((Verdict::Unknown, "the graph has no saver")), report);
             for name in self.used.difference(&self.functions) {
                 let detail = format!("the operator {name} is on no list");
                 report.add(Verdict::Unknown, 0, OPERATOR, &detail);
@@ -140,108 +234,191 @@ impl Visitor<Message> for Model {
 
 impl Model {
     fn operator(&mut self, name: String, at: u64, report: &mut Report) -> Result<(), Stop> {
-        let (verdict, what) = match effect(&name) {
-            Effect::None => return Ok(()),
+        self.node.is_ambiguous |= self.node.node.kind.is_some();
+        self.node.node.kind = Some(Kind::of(&name));
+        self.node.is_constant = name == "Const";
+        match effect(&name) {
+            Effect::None => {}
             // A function of the library may be called by its name. Only the end of the file tells.
-            Effect::Unknown => return keep(&mut self.used, name, self.entries, at, RULE),
-            Effect::Checkpoint => (Verdict::Unknown, "reads or writes checkpoints"),
-            Effect::Outside => (Verdict::Executable, "acts outside the graph"),
-        };
-        report.add(
-            verdict,
-            at,
-            OPERATOR,
-            &format!("the operator {name} {what}"),
-        );
+            Effect::Unknown => {
+                let function = self.name(&name);
+                self.call(function);
+                return keep(&mut self.used, name, self.entries, at, RULE);
+            }
+            // The end of the graph tells what uses it.
+            Effect::Checkpoint if self.checkpoints.len() < MAX_FINDINGS => {
+                self.checkpoints.push((at, name));
+            }
+            Effect::Checkpoint => {}
+            Effect::Outside => {
+                let detail = format!("the operator {name} acts outside the graph");
+                report.add(Verdict::Executable, at, OPERATOR, &detail);
+            }
+        }
         Ok(())
     }
-}
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-    use crate::scan::protobuf::write::{bytes, number};
-    use std::io::Cursor;
-
-    fn verdict(file: &[u8]) -> Verdict {
-        let mut file = Cursor::new(file.to_vec());
-        scan(&mut file, &Limits::default()).unwrap().verdict
-    }
-
-    fn node(operator: &str) -> Vec<u8> {
-        [bytes(1, "name"), bytes(2, operator)].concat()
-    }
-
-    fn model(graph: &[u8]) -> Vec<u8> {
-        let meta_graph = [bytes(1, "info"), bytes(2, graph)].concat();
-        [number(1, 1), bytes(2, meta_graph)].concat()
-    }
-
-    /// A library with one function of one operator.
-    fn library(name: &str, operator: &str) -> Vec<u8> {
-        let function = [bytes(1, bytes(1, name)), bytes(3, node(operator))].concat();
-        bytes(2, bytes(1, function))
-    }
-
-    #[test]
-    fn operators_decide() {
-        for (operator, expected) in [
-            ("MatMul", Verdict::Safe),
-            ("ReadFile", Verdict::Executable),
-            ("EagerPyFunc", Verdict::Executable),
-            ("RestoreV2", Verdict::Unknown),
-            ("SomethingNew", Verdict::Unknown),
-        ] {
-            let graph = bytes(1, node(operator));
-            assert_eq!(verdict(&model(&graph)), expected, "{operator}");
-            assert_eq!(verdict(&graph), expected, "{operator} in a frozen graph");
-            assert_eq!(
-                verdict(&model(&library("f", operator))),
-                expected,
-                "{operator} in f"
-            );
+    /// The name of an attribute. One of a function may offer it in place of another one.
+    fn attribute(&mut self, path: &[Message], name: String) {
+        let parent = path.len().checked_sub(2).and_then(|index| path.get(index));
+        if parent == Some(&Message::Function) && !name.starts_with('_') {
+            self.body.is_fixed = false;
+        }
+        if !path.contains(&Message::Call) {
+            // The last of two names counts, and the value may stand before it.
+            self.node.has_separator |= self.node.attribute.replace(name).is_some();
         }
     }
 
-    #[test]
-    fn functions_of_the_library_may_be_called_by_name() {
-        let call = bytes(1, node("__inference_f"));
-        let graph = [&call[..], &library("__inference_f", "Add")].concat();
-        assert_eq!(verdict(&model(&graph)), Verdict::Safe);
-        assert_eq!(verdict(&model(&call)), Verdict::Unknown);
-        // A function does not hide an operator with an effect.
-        let graph = [bytes(1, node("ReadFile")), library("ReadFile", "Add")].concat();
-        assert_eq!(verdict(&model(&graph)), Verdict::Executable);
-    }
-
-    #[test]
-    fn assets_stay_in_their_folder() {
-        for (name, expected) in [("vocab.txt", Verdict::Safe), ("../x", Verdict::Executable)] {
-            let meta_graph = bytes(6, bytes(2, name));
-            let file = [number(1, 1), bytes(2, meta_graph)].concat();
-            assert_eq!(verdict(&file), expected, "{name}");
+    /// A name of a node, a tensor or a function.
+    fn reference(&mut self, path: &[Message], field: u32, text: &str) {
+        let tensor = text.strip_prefix('^').unwrap_or(text);
+        let tensor = self.name(tensor.split(':').next().unwrap_or_default());
+        let name = self.name(text);
+        match (path.last(), field) {
+            (Some(Message::Node), 1) => {
+                self.node.is_ambiguous |= self.node.name.replace(name).is_some();
+            }
+            (Some(Message::Node), 3) if self.node.node.inputs.len() < self.entries => {
+                self.node.node.inputs.push(Edge {
+                    node: tensor,
+                    is_control: text.starts_with('^'),
+                });
+            }
+            (Some(Message::Node), 3) => self.node.is_ambiguous = true,
+            (Some(Message::Argument), 1) => {
+                let argument = Node {
+                    kind: Some(Kind::Argument(self.body.arguments)),
+                    ..Node::default()
+                };
+                let most = self.most_in_body();
+                self.body.arguments = self.body.arguments.saturating_add(1);
+                self.body.graph.add(name, &argument, most);
+            }
+            (Some(Message::Call), 1) if path.contains(&Message::Node) => self.call(name),
+            (Some(Message::Saver), 1 | 3) => {
+                let known = match field {
+                    1 => &mut self.uses.file_name,
+                    _ => &mut self.uses.restore,
+                };
+                if known.replace(tensor).is_some() {
+                    self.uses.fault = Some("the model names two savers");
+                }
+            }
+            (Some(Message::NodeList | Message::TensorInfo), 1)
+            | (Some(Message::SparseTensor), 1..=3) => {
+                if self.uses.roots.len() < self.entries {
+                    self.uses.roots.push(tensor);
+                } else {
+                    self.uses.fault = Some("the model has too many signatures");
+                }
+            }
+            (
+                Some(
+                    Message::BareFunction
+                    | Message::Call
+                    | Message::ConcreteFunction
+                    | Message::ExposedFunction
+                    | Message::RegisteredGradient,
+                ),
+                1,
+            )
+            | (Some(Message::CapturedTensor), 2)
+            | (Some(Message::Gradient), 1 | 2) => {
+                if self.uses.exposed.len() < self.entries {
+                    self.uses.exposed.insert(name);
+                } else {
+                    self.uses.fault = Some("the model has too many functions");
+                }
+            }
+            _ => {}
         }
     }
 
-    #[test]
-    fn other_forms_and_broken_files_are_not_safe() {
-        let text = b"saved_model_schema_version: 1 meta_graphs { graph_def { node { op: ";
-        assert_eq!(
-            verdict(&[&text[..], b"\"Add\" } } }"].concat()),
-            Verdict::Unknown
-        );
-        assert_eq!(
-            verdict(&[&text[..], b"'PyFunc' } } }"].concat()),
-            Verdict::Executable
-        );
-        assert_eq!(verdict(b""), Verdict::Malformed);
-        assert_eq!(verdict(b"\xff"), Verdict::Malformed);
-        assert_eq!(verdict(&number(1, 2)), Verdict::Unknown);
-        assert_eq!(verdict(&bytes(2, "")), Verdict::Unknown);
-        assert_eq!(
-            verdict(&[model(b""), bytes(9, "")].concat()),
-            Verdict::Malformed
-        );
+    fn call(&mut self, function: Name) {
+        if self.node.node.calls.len() < self.entries {
+            self.node.node.calls.push(function);
+        } else {
+            self.node.is_ambiguous = true;
+        }
+    }
+
+    fn end_node(&mut self, is_in_function: bool) {
+        let most_in_body = self.most_in_body();
+        let Draft {
+            name,
+            mut node,
+            is_constant,
+            has_separator,
+            tensors,
+            is_part,
+            is_ambiguous,
+            attribute: _,
+        } = std::mem::take(&mut self.node);
+        if is_constant && is_part && tensors == 1 {
+            node.kind = Some(Kind::Part);
+        }
+        if has_separator && node.kind == Some(Kind::Join) {
+            node.kind = Some(Kind::Other);
+        }
+        let (graph, most) = if is_in_function {
+            for call in &node.calls {
+                if self.body.calls.len() < self.entries {
+                    self.body.calls.insert(*call);
+                } else {
+                    self.uses.fault = Some("a function calls too many others");
+                }
+            }
+            (&mut self.body.graph, most_in_body)
+        } else {
+            (&mut self.uses.main, self.entries)
+        };
+        match name {
+            Some(name) if !is_ambiguous => graph.add(name, &node, most),
+            _ => {
+                graph.add(Name::default(), &node, most);
+                graph.refuse("a node has no name, two of them, or too many inputs");
+            }
+        }
+    }
+
+    fn end_function(&mut self) {
+        let body = std::mem::take(&mut self.body);
+        let function = Function {
+            saver: SaverFunction::of(&body.graph, body.is_fixed),
+            calls: body.calls,
+        };
+        let functions = &mut self.uses.functions;
+        let calls = functions
+            .len()
+            .saturating_add(self.function_calls)
+            .saturating_add(function.calls.len());
+        if calls >= self.entries {
+            self.uses.fault = Some("the model has too many functions");
+            return;
+        }
+        self.function_calls = self.function_calls.saturating_add(function.calls.len());
+        let other = body.name.map(|name| functions.insert(name, function));
+        if !matches!(other, Some(None)) {
+            self.uses.fault = Some("a function has no name, or two have one");
+        }
+    }
+
+    /// Adds the operators of the saver of a graph, unless its rule allows them.
+    fn end_graph(&mut self, fault: Option<(Verdict, &'static str)>, report: &mut Report) {
+        for (at, name) in self.checkpoints.drain(..) {
+            if let Some((verdict, reason)) = fault {
+                let detail = format!("the operator {name} reads or writes checkpoints: {reason}");
+                report.add(verdict, at, OPERATOR, &detail);
+            }
+        }
+    }
+
+    fn most_in_body(&self) -> usize {
+        self.entries.checked_div(BODY_SHARE).unwrap_or(0)
+    }
+
+    fn name(&self, name: &str) -> Name {
+        self.state.hash_one(name)
     }
 }

@@ -121,6 +121,7 @@ pub(super) const PURE: &[&str] = &[
     "DiagPart",
     "Digamma",
     "Dilation2D",
+    "DisableCopyOnRead",
     "Div",
     "DivNoNan",
     "DrawBoundingBoxes",
