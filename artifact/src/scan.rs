@@ -73,13 +73,11 @@ mod reader;
 pub mod rules;
 pub mod safetensors;
 pub mod saved_model;
-<<<<<<< HEAD
-pub mod severity;
-=======
 mod sentencepiece;
->>>>>>> cef0a888 (artifact: read SentencePiece, Triton configs, pictures and notes)
+pub mod severity;
 mod source;
 mod tar;
+mod tensor_bundle;
 mod tensor_ranges;
 #[cfg(test)]
 mod tests;

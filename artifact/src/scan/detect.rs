@@ -12,7 +12,7 @@ use super::magic::{self, Content};
 use super::{Finding, Input, Limits, Report, Severity, Verdict};
 use super::{
     boosters, config, gguf, jinja, keras, numpy, onnx, pickle, picture, safetensors, saved_model,
-    sentencepiece, tar, text, tflite, triton, zip,
+    sentencepiece, tar, tensor_bundle, text, tflite, triton, zip,
 };
 
 /// Endings of programs. A loader, an interpreter or a user runs such a file.
@@ -76,7 +76,7 @@ const ENDINGS: [(&str, &[&str]); 37] = [
     ("npy", &["npy"]),
     ("npz", &["zip"]),
     ("onnx", &["onnx"]),
-    ("pb", &["saved model", "onnx"]),
+    ("pb", &["saved model", "saved model fingerprint", "onnx"]),
     ("pbtxt", &["saved model", "triton config"]),
     ("pickle", PICKLES),
     ("pkl", PICKLES),
@@ -144,13 +144,26 @@ pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Re
         Some(content) => content,
         None if text::is_text(input)? => text_or_json(&head),
         None if is_prose(&name, ending) && text::is_other_text(input)? => Content::Text,
+        None if magic::ends_as_table(input, length)? => Content::TensorBundle,
         None => Content::Unknown,
     };
-    let content = match by_name(content, ending) {
-        Content::SavedModel if ending == "pbtxt" && triton::is_config(&name, &head) => {
-            Content::TritonConfig
-        }
-        content => content,
+    let content = match (name.as_str(), content) {
+        // Its fields may stand in any order, so that it begins as several formats.
+        (
+            "fingerprint.pb",
+            Content::Json
+            | Content::Onnx
+            | Content::SavedModel
+            | Content::SentencePiece
+            | Content::Text
+            | Content::Unknown,
+        ) => Content::SavedModelFingerprint,
+        _ => match by_name(content, ending) {
+            Content::SavedModel if ending == "pbtxt" && triton::is_config(&name, &head) => {
+                Content::TritonConfig
+            }
+            content => content,
+        },
     };
     let mut report = scan_as(content, input, (name.as_str(), ending), &head, limits)?;
     let required = ENDINGS.iter().find(|(known, _)| *known == ending);
@@ -247,8 +260,10 @@ fn scan_as(
         Content::Picture => return picture::scan(input, ending, limits),
         Content::Safetensors => return safetensors::scan(input, limits),
         Content::SavedModel => return saved_model::scan(input, limits),
+        Content::SavedModelFingerprint => return saved_model::fingerprint::scan(input, limits),
         Content::SentencePiece => return sentencepiece::scan(input, limits),
         Content::Tar => return tar::scan(input, limits, scan),
+        Content::TensorBundle => return tensor_bundle::scan(input, limits),
         Content::Tflite => return tflite::scan_packed(input, limits, scan),
         Content::TorchLegacy => return pickle::legacy_torch(input, limits),
         Content::TritonConfig => return triton::scan(input, limits),
@@ -261,6 +276,7 @@ fn scan_as(
             report.add(Verdict::Executable, 0, "entry-points", detail);
             return Ok(report);
         }
+        Content::Text if name == "checkpoint" => return tensor_bundle::state::scan(input, limits),
         Content::Text if config::is_module_name(name) => {
             return config::scan_module_name(input, name);
         }
@@ -434,6 +450,10 @@ fn add_other_readings(
     if content != Content::Tar && magic::is_tar(head) {
         let tar = tar::scan(input, limits, scan)?;
         add_reading(report, content, 0, "a tar", tar);
+    }
+    if content != Content::TensorBundle && magic::ends_as_table(input, length)? {
+        let table = tensor_bundle::scan(input, limits)?;
+        add_reading(report, content, length, "a tensor bundle by its end", table);
     }
     if content != Content::Hdf5
         && let Some(offset) = magic::hdf5_behind(input, length)?

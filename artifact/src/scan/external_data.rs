@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::source::{Source, Stop, finish};
 use super::tensor_ranges::Ranges;
-use super::{Input, Limits, Report, Verdict, detect, input, onnx};
+use super::{Input, Limits, Report, Verdict, detect, input, onnx, tensor_bundle};
 
 /// The rule of data files that hold something else than tensors.
 const RULE: &str = "data-file";
@@ -97,7 +97,7 @@ impl IndexKind {
     fn ranges(self, index: &mut dyn Input, data_name: &str, limits: &Limits) -> io::Result<Ranges> {
         match self {
             Self::Onnx => onnx::data_ranges(index, data_name, limits),
-            Self::TensorBundle => Ok(Ranges::None),
+            Self::TensorBundle => tensor_bundle::data_ranges(index, data_name, limits),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read as _, SeekFrom};
 
-use super::Input;
+use super::{Input, tensor_bundle};
 
 /// Bytes of a file's beginning that are looked at: a tar header, and the first fields of the rest.
 const HEAD_BYTES: u64 = 4_096;
@@ -39,8 +39,12 @@ pub(super) enum Content {
     Program(&'static str),
     Safetensors,
     SavedModel,
+    /// Hashes beside a SavedModel.
+    SavedModelFingerprint,
     SentencePiece,
     Tar,
+    /// The index of a checkpoint of TensorFlow.
+    TensorBundle,
     Text,
     Tflite,
     /// Tensors of torch before 1.6: pickles and the data behind them.
@@ -69,8 +73,10 @@ impl Content {
             Self::Program(name) | Self::Other(name) => name,
             Self::Safetensors => "safetensors",
             Self::SavedModel => "saved model",
+            Self::SavedModelFingerprint => "saved model fingerprint",
             Self::SentencePiece => "sentencepiece",
             Self::Tar => "tar",
+            Self::TensorBundle => "tensor bundle",
             Self::Text => "text",
             Self::Tflite => "tflite",
             Self::TorchLegacy => "torch legacy",
@@ -321,6 +327,14 @@ fn varint(bytes: &[u8]) -> Option<(usize, &[u8])> {
         }
     }
     None
+}
+
+/// Whether a file ends as a table of LevelDB.
+pub(super) fn ends_as_table(input: &mut dyn Input, length: u64) -> io::Result<bool> {
+    let mark = &tensor_bundle::table::MAGIC;
+    let mark_bytes = u64::try_from(mark.len()).unwrap_or(u64::MAX);
+    let tail = read_at(input, length.saturating_sub(mark_bytes), mark_bytes)?;
+    Ok(tail == mark)
 }
 
 /// Whether the end of a file is that of a zip. Readers look for it from the end, whatever the file

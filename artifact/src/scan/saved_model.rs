@@ -14,6 +14,7 @@ use super::protobuf::{self, Visitor};
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report, Verdict};
 
+pub(super) mod fingerprint;
 mod graph;
 mod operators;
 mod pure_operators;

@@ -23,6 +23,8 @@ named! {
         Safetensors = "safetensors",
         Sentencepiece = "sentencepiece",
         Tar = "tar",
+        SavedModelFingerprint = "saved model fingerprint",
+        TensorBundle = "tensor bundle",
         SavedModel = "tensorflow saved model",
         Text = "text",
         Tflite = "tflite",

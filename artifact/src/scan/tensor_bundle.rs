@@ -1,0 +1,132 @@
+//! TensorFlow's tensor bundles: the variables of a SavedModel, and checkpoints.
+//!
+//! `variables.index` is a table of LevelDB, whose values say which bytes of
+//! `variables.data-00000-of-00001` are which tensor. A reader copies those bytes. Tensors of a type
+//! that is no plain data are not safe.
+
+mod crc32c;
+mod entry;
+mod snappy;
+pub(super) mod state;
+pub(super) mod table;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+
+use self::entry::Place;
+use super::tensor_ranges::Ranges;
+use super::source::{Source, Stop, finish};
+use super::{Input, Limits, Report, Verdict};
+
+/// The letters before the number of a data file in its name.
+const DATA: &str = ".data-";
+/// The letters between the number of a data file and how many there are.
+const OF: &str = "-of-";
+/// Digits of either number, at least.
+const MIN_DIGITS: usize = 5;
+
+/// Scans the index of a tensor bundle.
+///
+/// # Errors
+/// The input cannot be read.
+pub(super) fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+    let (report, _) = read(input, limits)?;
+    Ok(report)
+}
+
+/// The bytes of a data file that hold tensors, by the index beside it. The name says which data
+/// file it is, and of how many.
+pub(super) fn data_ranges(
+    index: &mut dyn Input,
+    data_name: &str,
+    limits: &Limits,
+) -> io::Result<Ranges> {
+    let Some((shard, shards)) = data_number(data_name) else {
+        return Ok(Ranges::None);
+    };
+    let (report, bundle) = read(index, limits)?;
+    if report.verdict != Verdict::Safe || bundle.shards != Some(shards) {
+        return Ok(Ranges::None);
+    }
+    let places = bundle.places.iter().filter(|place| place.shard == shard);
+    Ok(Ranges::Some(
+        places.map(|place| place.offset..place.end).collect(),
+    ))
+}
+
+/// The number of a data file, and how many there are: `variables.data-00000-of-00001`.
+fn data_number(name: &str) -> Option<(u64, u64)> {
+    let (_, numbers) = name.rsplit_once(DATA)?;
+    let (shard, shards) = numbers.split_once(OF)?;
+    let number = |digits: &str| {
+        let is_number = digits.len() >= MIN_DIGITS && digits.bytes().all(|c| c.is_ascii_digit());
+        is_number.then(|| digits.parse::<u64>().ok()).flatten()
+    };
+    let (shard, shards) = (number(shard)?, number(shards)?);
+    (shard < shards).then_some((shard, shards))
+}
+
+/// What an index says.
+#[derive(Default)]
+struct Bundle {
+    shards: Option<u64>,
+    /// Where tensors with bytes are, by their beginning.
+    places: Vec<Place>,
+    /// The most tensors.
+    entries: usize,
+}
+
+impl table::Visitor for Bundle {
+    fn value(&mut self, key: &[u8], value: &[u8], at: u64) -> Result<(), Stop> {
+        let Some(shards) = self.shards else {
+            if !key.is_empty() {
+                return Err(Stop::malformed(
+                    at,
+                    entry::RULE,
+                    "the first key is no header's",
+                ));
+            }
+            self.shards = Some(entry::shards(value, at)?);
+            return Ok(());
+        };
+        if self.places.len() >= self.entries {
+            let detail = format!("more than {} tensors", self.entries);
+            return Err(Stop::unknown(at, entry::RULE, detail));
+        }
+        let place = entry::place(value, shards, at)?;
+        self.places
+            .extend(place.filter(|place| place.offset < place.end));
+        Ok(())
+    }
+}
+
+fn read(input: &mut dyn Input, limits: &Limits) -> io::Result<(Report, Bundle)> {
+    let mut source = Source::new(input, "tensor-bundle-truncated")?;
+    let mut bundle = Bundle {
+        entries: limits.entries,
+        ..Bundle::default()
+    };
+    let walked = table::walk(&mut source, limits.header_bytes, &mut bundle);
+    let walked = walked.and_then(|()| check(&mut bundle));
+    let report = finish(Report::new("tensor bundle"), walked)?;
+    Ok((report, bundle))
+}
+
+/// Sorts the tensors, which must not share bytes.
+fn check(bundle: &mut Bundle) -> Result<(), Stop> {
+    if bundle.shards.is_none() {
+        return Err(Stop::malformed(0, entry::RULE, "a table without entries"));
+    }
+    bundle.places.sort_unstable();
+    for (one, next) in bundle.places.iter().zip(bundle.places.iter().skip(1)) {
+        if one.shard == next.shard && one.end > next.offset {
+            let detail = format!(
+                "two tensors share bytes at {} of the data file {}",
+                next.offset, next.shard
+            );
+            return Err(Stop::malformed(0, entry::RULE, detail));
+        }
+    }
+    Ok(())
+}
