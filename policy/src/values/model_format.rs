@@ -21,9 +21,13 @@ named! {
         Pickle = "pickle",
         Picture = "picture",
         Safetensors = "safetensors",
+<<<<<<< HEAD
         Sentencepiece = "sentencepiece",
         Tar = "tar",
+=======
+>>>>>>> ef4237e3 (scan: tests of tensor bundles and names of their formats)
         SavedModelFingerprint = "saved model fingerprint",
+        Tar = "tar",
         TensorBundle = "tensor bundle",
         SavedModel = "tensorflow saved model",
         Text = "text",
