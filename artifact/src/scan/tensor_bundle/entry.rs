@@ -136,7 +136,7 @@ impl Visitor<Message> for Fields {
     }
 }
 
-/// Follows a message that lies at `at` in the file.
+/// Follows a message whose findings are at `at` in the file.
 fn read(message: Message, value: &[u8], at: u64) -> Result<Fields, Stop> {
     let mut fields = Fields {
         elements: Some(1),
@@ -154,19 +154,20 @@ fn read(message: Message, value: &[u8], at: u64) -> Result<Fields, Stop> {
         &mut fields,
         &mut report,
     );
+    // The value may be in a compressed block, so only its beginning has a place in the file.
     walked.map_err(|stop| match stop {
         Stop::Found {
             verdict,
-            offset,
             rule,
             detail,
+            ..
         } => Stop::Found {
             verdict,
-            offset: at.saturating_add(offset),
+            offset: at,
             rule,
             detail,
         },
-        stop => stop,
+        stop @ Stop::Io(_) => stop,
     })?;
     if fields.is_repeated {
         return Err(Stop::malformed(at, RULE, "a field that is there twice"));

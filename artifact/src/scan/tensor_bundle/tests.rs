@@ -150,7 +150,7 @@ fn each_byte_of_a_table_is_followed() {
     let entry = |key: &[u8]| item(key, &tensor(1, 0, (0, 0, 0)));
     let first = || block(&[header(1), entry(b"b")]);
     let second = block(&[entry(b"d")]);
-    let two = [(&b"c"[..], first()), (b"d", second.clone())];
+    let two = [(&b"c"[..], first()), (&b"d"[..], second.clone())];
     assert_eq!(verdict(&table(&two)), Verdict::Safe);
     let cases = [
         // Keys out of order, in a block and between blocks; a key twice; no header.
@@ -162,7 +162,7 @@ fn each_byte_of_a_table_is_followed() {
         table(&[(b"x", first()), (b"y", block(&[]))]),
         table(&[]),
         // Bytes before the first block, in a block and behind the index.
-        [b"x", &good[..]].concat(),
+        [&b"x"[..], &good].concat(),
         table(&[(b"x", block(&[header(1), entry(b"b"), b"\0".to_vec()]))]),
     ];
     for (index, file) in cases.iter().enumerate() {
@@ -185,11 +185,8 @@ fn compressed_blocks_are_expanded() {
     let plain = [&entries[..], b"\0\0\0\0\x01\0\0\0"].concat();
     let length = u8::try_from(plain.len()).unwrap();
     // One literal.
-    let compressed = [
-        &[length, 60 << 2, length.checked_sub(1).unwrap()],
-        &plain[..],
-    ]
-    .concat();
+    let literal = [length, 60 << 2, length.checked_sub(1).unwrap()];
+    let compressed = [&literal[..], &plain].concat();
     let file = |compression| table(&[(b"x", stored(&compressed, compression))]);
     assert_eq!(verdict(&file(1)), Verdict::Safe);
     assert_eq!(verdict(&file(2)), Verdict::Unknown);
@@ -204,7 +201,7 @@ fn another_name_does_not_hide_a_table() {
         let report = detect::scan(&mut file, name, &Limits::default()).unwrap();
         assert_eq!(report.verdict, Verdict::Malformed, "{name}");
     }
-    let mut file = Cursor::new([b"GGUF", &file[..]].concat());
+    let mut file = Cursor::new([&b"GGUF"[..], &file].concat());
     let report = detect::scan(&mut file, "variables.index", &Limits::default()).unwrap();
     assert!(
         report
