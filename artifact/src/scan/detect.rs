@@ -158,12 +158,17 @@ pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Re
             | Content::Text
             | Content::Unknown,
         ) => Content::SavedModelFingerprint,
+<<<<<<< HEAD
         _ => match by_name(content, ending) {
             Content::SavedModel if ending == "pbtxt" && triton::is_config(&name, &head) => {
                 Content::TritonConfig
             }
             content => content,
         },
+=======
+        ("keras_metadata.pb", Content::Onnx) => Content::SavedModel,
+        _ => by_name(content, ending),
+>>>>>>> e934ac04 (scan: the configurations in keras_metadata.pb are followed)
     };
     let mut report = scan_as(content, input, (name.as_str(), ending), &head, limits)?;
     let required = ENDINGS.iter().find(|(known, _)| *known == ending);
@@ -178,6 +183,7 @@ pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Re
         );
         report.add(Verdict::Malformed, 0, "extension", &detail);
     }
+<<<<<<< HEAD
     if ending == "keras" && content == Content::Zip && report.format != "keras" {
         let detail = "the archive has no config.json, from which Keras builds the model";
         report.add(Verdict::Malformed, 0, "keras-config", detail);
@@ -187,6 +193,8 @@ pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Re
         let detail = "configurations of layers, which may have code, are not followed";
         report.add(Verdict::Unknown, 0, "saved-model-keras", detail);
     }
+=======
+>>>>>>> e934ac04 (scan: the configurations in keras_metadata.pb are followed)
     add_other_readings(content, input, &head, length, limits, &mut report)?;
     Ok(report)
 }
@@ -259,6 +267,9 @@ fn scan_as(
         Content::Pickle => return pickle::scan(input, limits),
         Content::Picture => return picture::scan(input, ending, limits),
         Content::Safetensors => return safetensors::scan(input, limits),
+        Content::SavedModel if name == "keras_metadata.pb" => {
+            return keras::saved_metadata::scan(input, limits);
+        }
         Content::SavedModel => return saved_model::scan(input, limits),
         Content::SavedModelFingerprint => return saved_model::fingerprint::scan(input, limits),
         Content::SentencePiece => return sentencepiece::scan(input, limits),

@@ -3,6 +3,7 @@
 mod builtin;
 mod config;
 pub(super) mod h5;
+pub(super) mod saved_metadata;
 
 use std::io::{self, BufReader, Read as _, SeekFrom};
 

@@ -13,7 +13,10 @@ const CODE: [&str; 6] = [
 ];
 
 /// Values that are no objects of a module.
-const VALUES: [&str; 8] = [
+const VALUES: [&str; 10] = [
+    // Shapes and types of tensors in configurations of Keras 2.
+    "TensorShape",
+    "TypeSpec",
     "__bytes__",
     "__complex__",
     "__ellipsis__",
@@ -36,14 +39,13 @@ const MODELS: [(&str, &str); 8] = [
     ("keras.src.models.sequential", "Sequential"),
 ];
 
+const OPTIMIZERS: &str = "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lamb Lion \
+     LossScaleOptimizer Muon Nadam RMSprop SGD ScheduleFreeAdamW";
+
 const MODULES: [(&str, &str); 16] = [
     ("keras", "DTypePolicy FloatDTypePolicy"),
     ("keras.layers", LAYERS),
-    (
-        "keras.optimizers",
-        "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lamb Lion LossScaleOptimizer Muon Nadam \
-         RMSprop SGD ScheduleFreeAdamW",
-    ),
+    ("keras.optimizers", OPTIMIZERS),
     (
         "keras.optimizers.schedules",
         "CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay PiecewiseConstantDecay \
@@ -184,6 +186,11 @@ pub(super) fn class_fault(
     }
     let Some(module) = module else {
         // Older versions write no modules. Keras looks such a class up among its own.
+        // Keras 2 has registered its own optimizers as users register theirs.
+        let optimizer = class.strip_prefix("Custom>");
+        if optimizer.is_some_and(|name| lists(OPTIMIZERS, name)) {
+            return None;
+        }
         let is_model = MODELS.iter().any(|(_, model)| *model == class);
         let is_known = || MODULES.iter().any(|(_, classes)| lists(classes, class));
         let reason = "has no module and is not a known class";
