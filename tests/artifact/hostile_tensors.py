@@ -317,6 +317,62 @@ def saved_model(nodes, functions=()):
     return field(1, 1) + field(2, field(2, graph))
 
 
+def saver(name, *uses, restore="save/restore"):
+    """A SavedModel of TensorFlow 1 whose saver reads and writes the files of this tensor."""
+    text = field(1, 7) + field(2, b"") + field(8, "model")
+    nodes = (
+        ("x", "Placeholder"), ("w", "VarHandleOp"), ("y", "Mul", "x", "w"), ("path", "Const"),
+        ("save/Const", "PlaceholderWithDefault", "save/input"),
+        ("save/SaveV2", "SaveV2", name, "names", "slices", "w"),
+        ("save/RestoreV2", "RestoreV2", name, "names", "slices"),
+        ("save/restore", "AssignVariableOp", "w", "save/RestoreV2"),
+    )
+    graph = b"".join(
+        field(1, field(1, label) + field(2, op) + b"".join(field(3, i) for i in inputs))
+        for label, op, *inputs in nodes
+    )
+    attribute = field(5, field(1, "value") + field(2, field(8, text)))
+    graph += field(1, field(1, "save/input") + field(2, "Const") + attribute)
+    saver_def = field(3, field(1, "save/Const:0") + field(2, "save/SaveV2:0") + field(3, restore))
+    uses = b"".join(uses) + main_op("y")
+    return field(1, 1) + field(2, field(2, graph) + saver_def + uses)
+
+
+def index(kind):
+    """The index of a tensor bundle with one tensor of this type and four bytes."""
+
+    def stored(block):
+        crc = 0xFFFFFFFF
+        for byte in block + b"\0":
+            crc ^= byte
+            for _ in range(8):
+                crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+        crc ^= 0xFFFFFFFF
+        masked = (crc >> 15 | crc << 17) + 0xA282EAD8 & 0xFFFFFFFF
+        return block + b"\0" + masked.to_bytes(4, "little")
+
+    def item(key, value):
+        return b"\0" + varint(len(key)) + varint(len(value)) + key + value
+
+    def block(*items):
+        return stored(b"".join(items) + bytes(4) + b"\1\0\0\0")
+
+    header = item(b"", field(1, 1) + field(3, field(1, 1)))
+    data = block(header, item(b"w", field(1, kind) + field(2, b"") + field(5, 4)))
+    extra = block()
+    handle = varint(0) + varint(len(data) - 5)
+    places = varint(len(data)) + varint(len(extra) - 5)
+    table = block(item(b"w", handle))
+    places += varint(len(data) + len(extra)) + varint(len(table) - 5)
+    magic = bytes.fromhex("57fb808b247547db")
+    return data + extra + table + places.ljust(40, b"\0") + magic
+
+
+def main_op(node):
+    """A collection with the operator that a loader runs at the start."""
+    return field(4, field(1, "saved_model_main_op") + field(2, field(1, field(1, node))))
+
+
 def all_tensorflow():
     """SavedModel and TensorFlow Lite."""
     operators = (
@@ -362,6 +418,14 @@ def all_tensorflow():
         "saved_model.pb",
         saved_model(["Const"]) + saved_model(["PyFunc"]),
     )
+    yield "saved-model-saver-constant", "saved_model.pb", saver("path")
+    yield "saved-model-saver-input", "saved_model.pb", saver("x")
+    yield "saved-model-saver-main", "saved_model.pb", saver("save/Const", main_op("save/SaveV2"))
+    yield "saved-model-saver-load", "saved_model.pb", saver("save/Const", restore="save/SaveV2")
+    yield "saved-model-saver-two", "saved_model.pb", saver("save/Const", field(3, field(1, "x:0")))
+    yield "saved-model-fingerprint", "fingerprint.pb", field(1, 7) + field(9, b"x" * 600)
+    yield "saved-model-index-variant", "variables.index", index(21)
+    yield "saved-model-state", "checkpoint", b'model_checkpoint_path: "/tmp/model"\n'
     yield "saved-model-truncated", "saved_model.pb", saved_model(["Const", "PyFunc"])[:-3]
     yield (
         "saved-model-text",
@@ -475,6 +539,9 @@ def controls():
     pad = node("Pad", inputs=("x", "r"))
     yield "control-onnx-pad", "a.onnx", onnx(pad, constant("r", 9, 9, 9, 9))
     yield "control-onnx-sparse", "a.onnx", sparse_zeros(1 << 20)
+    yield "control-saver", "saved_model.pb", saver("save/Const")
+    yield "control-index", "variables.index", index(1)
+    yield "control-fingerprint", "fingerprint.pb", field(6, field(1, 4)) + field(1, 7)
     yield "control-saved-model", "saved_model.pb", saved_model(["Const"], ["AddV2"])
     yield "control-tflite", "a.tflite", tflite([[("i8", 0)]])
     yield "control-tflite-packed", "a.tflite", packed(tflite([]), "labels.txt", b"cat\ndog\n")

@@ -644,7 +644,7 @@ mod tests {
             ("blob", b"\x01\x02\x03", Verdict::Unknown, "unknown"),
             (
                 "keras_metadata.pb",
-                b"\x0a\x02\x12\x00",
+                b"\x0a\x02\x22\x00",
                 Verdict::Unknown,
                 "tensorflow saved model",
             ),

@@ -88,7 +88,14 @@ pub const HDF5: Format = plain(&["model.h5", "model.weights.h5"]);
 pub const ONNX: Format = plain(&["model.onnx"]);
 
 /// `SavedModel` and frozen graphs of TensorFlow, in binary and in text.
-pub const SAVED_MODEL: Format = plain(&["saved_model.pb", "saved_model.pbtxt"]);
+pub const SAVED_MODEL: Format = plain(&[
+    "saved_model.pb",
+    "saved_model.pbtxt",
+    "variables.index",
+    "fingerprint.pb",
+    "keras_metadata.pb",
+    "checkpoint",
+]);
 
 /// Tokenizers of SentencePiece.
 pub const SENTENCEPIECE: Format = plain(&["tokenizer.model"]);

@@ -91,6 +91,8 @@ pub(super) const PURE: &[&str] = &[
     "Cosh",
     "CropAndResize",
     "Cross",
+    "CudnnRNNBackpropV3",
+    "CudnnRNNV3",
     "Cumprod",
     "Cumsum",
     "CumulativeLogsumexp",

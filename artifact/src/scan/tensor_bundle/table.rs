@@ -158,6 +158,8 @@ struct Block {
     bytes: Vec<u8>,
     offset: u64,
     is_compressed: bool,
+    /// Whether the checksum is right.
+    is_intact: bool,
 }
 
 /// What gets the key and the value of an entry, and where it is.
@@ -177,13 +179,7 @@ impl Block {
         source.seek(offset);
         let bytes = source.read_bytes(count)?;
         let compression = source.byte()?;
-        if source.u32()? != crc32c::masked(&bytes, compression) {
-            return Err(Stop::malformed(
-                offset,
-                RULE,
-                "a block with a wrong checksum",
-            ));
-        }
+        let is_intact = source.u32()? == crc32c::masked(&bytes, compression);
         let bytes = match compression {
             0 => bytes,
             SNAPPY => {
@@ -200,6 +196,7 @@ impl Block {
             bytes,
             offset,
             is_compressed: compression != 0,
+            is_intact,
         })
     }
 
@@ -267,6 +264,10 @@ impl Block {
         }
         if restart.is_some() || restarts.next().is_some() {
             return fault(end, "a restart where no entry begins");
+        }
+        // Last, so that faults within a block are found, too.
+        if !self.is_intact {
+            return fault(self.offset, "a block with a wrong checksum");
         }
         Ok(())
     }
