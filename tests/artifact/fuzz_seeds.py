@@ -18,11 +18,8 @@ import sys
 import hostile
 import hostile_cards
 import hostile_folders
-<<<<<<< HEAD
-from hostile_tensors import external, field, node, onnx
-=======
 import hostile_tensors
->>>>>>> 79117a85 (scan: seeds, hostile savers and pages for SavedModels)
+from hostile_tensors import external, field, node, onnx
 
 #: The target of a file by its ending, and the position of a name with this ending.
 BY_ENDING = {
@@ -152,7 +149,6 @@ def data():
         b"feature_importances:\na=1\n\nparameters:\n[boosting: gbdt]\n\nend of parameters\n\n"
         b"pandas_categorical:null\n"
     )
-<<<<<<< HEAD
     yield "sentencepiece", "notes", 0, (
         hostile_cards.PIECE
         + hostile_cards.field(2, hostile_cards.field(1, b"corpus.txt") + b"\x18\x02")
@@ -163,13 +159,11 @@ def data():
         b"input [ < name: \"x\" dims: [ 1, -1 ] > ]"
         b"\nparameters { key: \"execution_mode\" value { string_value: \"0\" } }\n"
     )
-=======
     yield "saved_model", "saver", 0, hostile_tensors.saver("save/Const")
     yield "saved_model", "index", 2, hostile_tensors.index(1)
     yield "saved_model", "fingerprint", 3, bytes.fromhex("0886c29789f7e891e7f30132020801")
     yield "saved_model", "layers", 4, b"\x0a\x21\x22\x0f_tf_keras_layer\x2a\x0e{\"units\": 2.5}"
     yield "saved_model", "state", 5, b'model_checkpoint_path: "ckpt-1"\n'
->>>>>>> 79117a85 (scan: seeds, hostile savers and pages for SavedModels)
     yield "text", "plug-ins", 0, b"[mlflow.tracking]\nx = hostile:Store\n"
     yield "json", "settings", 4, b'{"implementation":"mlserver_sklearn.SKLearnModel"}'
     yield "yaml", "anchors", 0, b"a: 1\nb:\n  - &x c\n  - *x\n"

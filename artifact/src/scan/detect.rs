@@ -158,17 +158,13 @@ pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Re
             | Content::Text
             | Content::Unknown,
         ) => Content::SavedModelFingerprint,
-<<<<<<< HEAD
+        ("keras_metadata.pb", Content::Onnx | Content::SentencePiece) => Content::SavedModel,
         _ => match by_name(content, ending) {
             Content::SavedModel if ending == "pbtxt" && triton::is_config(&name, &head) => {
                 Content::TritonConfig
             }
             content => content,
         },
-=======
-        ("keras_metadata.pb", Content::Onnx) => Content::SavedModel,
-        _ => by_name(content, ending),
->>>>>>> e934ac04 (scan: the configurations in keras_metadata.pb are followed)
     };
     let mut report = scan_as(content, input, (name.as_str(), ending), &head, limits)?;
     let required = ENDINGS.iter().find(|(known, _)| *known == ending);
@@ -183,18 +179,10 @@ pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Re
         );
         report.add(Verdict::Malformed, 0, "extension", &detail);
     }
-<<<<<<< HEAD
     if ending == "keras" && content == Content::Zip && report.format != "keras" {
         let detail = "the archive has no config.json, from which Keras builds the model";
         report.add(Verdict::Malformed, 0, "keras-config", detail);
     }
-    if name == "keras_metadata.pb" {
-        // A message of Keras 2 beside a SavedModel, with the configuration of each layer as JSON.
-        let detail = "configurations of layers, which may have code, are not followed";
-        report.add(Verdict::Unknown, 0, "saved-model-keras", detail);
-    }
-=======
->>>>>>> e934ac04 (scan: the configurations in keras_metadata.pb are followed)
     add_other_readings(content, input, &head, length, limits, &mut report)?;
     Ok(report)
 }

@@ -15,8 +15,8 @@ mod tests;
 use std::io;
 
 use self::entry::Place;
-use super::tensor_ranges::Ranges;
 use super::source::{Source, Stop, finish};
+use super::tensor_ranges::Ranges;
 use super::{Input, Limits, Report, Verdict};
 
 /// The letters before the number of a data file in its name.

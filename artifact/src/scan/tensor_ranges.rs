@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 /// The bytes of a data file that an index has tensors in.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ranges {
     /// The index does not name the file, or is not safe to follow.
     None,

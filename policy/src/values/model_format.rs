@@ -21,12 +21,8 @@ named! {
         Pickle = "pickle",
         Picture = "picture",
         Safetensors = "safetensors",
-<<<<<<< HEAD
-        Sentencepiece = "sentencepiece",
-        Tar = "tar",
-=======
->>>>>>> ef4237e3 (scan: tests of tensor bundles and names of their formats)
         SavedModelFingerprint = "saved model fingerprint",
+        Sentencepiece = "sentencepiece",
         Tar = "tar",
         TensorBundle = "tensor bundle",
         SavedModel = "tensorflow saved model",
