@@ -143,7 +143,7 @@ pub fn scan_data_file(
     // A tensor that two models share, or two names of one model.
     ranges.sort_unstable_by_key(|range| (range.start, range.end));
     ranges.dedup();
-    let mut source = Source::new(data, "data-file-truncated")?;
+    let mut source = Source::new(data, RULE)?;
     let checked = check_ranges(&mut source, &ranges);
     finish(Report::new(format), checked)
 }

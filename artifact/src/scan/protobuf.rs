@@ -35,7 +35,8 @@ pub(super) trait Schema: Copy {
     /// The type of a field, if the message has it.
     fn field(self, number: u32) -> Option<Field<Self>>;
 
-    /// Whether programs may add fields to the message. Such a field is not known rather than wrong.
+    /// Whether programs may add fields to the message. A number in such a field stays a number, and
+    /// any other field is not known rather than wrong.
     fn is_open(self) -> bool {
         false
     }
@@ -98,7 +99,12 @@ pub(super) fn walk<M: Schema>(
             rule,
         };
         let (number, encoding) = wire.key()?;
-        let Some(field) = message.field(number) else {
+        let field = message.field(number);
+        // Readers pass over a number that they do not know, also one with a known field's number.
+        if message.is_open() && wire.is_other_number(field, encoding)? {
+            continue;
+        }
+        let Some(field) = field else {
             let detail = format!("the message has no field {number}");
             return Err(if message.is_open() {
                 Stop::unknown(at, rule, detail)
@@ -177,6 +183,21 @@ impl Wire<'_, '_> {
         let key = key.filter(|key| key >> 3 != 0);
         let key = key.ok_or_else(|| Stop::malformed(at, self.rule, "the number of a field"))?;
         Ok((key >> 3, key & 7))
+    }
+
+    /// Passes over a number, if it is one, and not in the form that its field has. Numbers in a list
+    /// are no such number: the bytes could be a text.
+    fn is_other_number<M>(&mut self, field: Option<Field<M>>, encoding: u32) -> Result<bool, Stop> {
+        let bytes = match (field, encoding) {
+            (Some(Field::Varint), 0) | (Some(Field::Fixed64), 1) | (Some(Field::Fixed32), 5) => {
+                return Ok(false);
+            }
+            (_, 0) => return self.varint().map(|_| true),
+            (_, 1) => 8,
+            (_, 5) => 4,
+            _ => return Ok(false),
+        };
+        self.data(bytes).map(|_| true)
     }
 
     fn varint(&mut self) -> Result<u64, Stop> {

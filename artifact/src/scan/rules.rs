@@ -122,6 +122,16 @@ const RULES: &[Rule] = &[
         Severity::Critical,
         "export the SavedModel anew",
     ),
+    rule(
+        "data-file",
+        Severity::High,
+        "write the tensors anew, with the tool that wrote the model",
+    ),
+    rule(
+        "checkpoint-state",
+        Severity::High,
+        "name the checkpoint without folders, or leave this file out",
+    ),
     rule("saved-model-asset", Severity::Critical, PATH),
     rule(
         "saved-model-operator",
