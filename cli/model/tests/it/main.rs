@@ -9,6 +9,7 @@
 )]
 
 mod program;
+mod public_files;
 mod scan;
 mod serve_verified;
 mod signing;
