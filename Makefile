@@ -101,7 +101,7 @@ test-images: dist ## Write the release's images, push them to a real registry, p
 test-clients: filters build ## Compare responses to real clients of every protocol through the gate and without it
 	@$(STAGE) clients bash -c 'made=$$(tools/clients.sh) && exec "$$made/bin/python" tests/clients/run.py'
 
-test-triton: filters build ## Compare the responses of a real Triton through the gate and without it; follow the first tutorial
+test-triton: filters build ## Compare the responses of a real Triton through the gate and without it; follow the first tutorial; serve verified models
 	@$(STAGE) triton bash -c 'made=$$(tools/triton.sh) && exec "$$made/bin/python" tests/triton/run.py "$$made"'
 
 test-servers: filters build ## Inject faults into real servers behind the gate (2.5 GB the first time); SERVERS="ray llama" selects

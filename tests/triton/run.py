@@ -1,6 +1,7 @@
 """`make test-triton`: a real Triton, the unmodified tritonclient, and the gate between them. Each
 call is made directly and through the gate; the table shows both answers. Then the first tutorial is
-followed, block by block. Exits 0 only if every line is as expected. Logs stay in target/triton.
+followed, block by block, and real models are verified before they are served. Exits 0 only if every
+line is as expected. Logs stay in target/triton.
 """
 
 import sys
@@ -15,6 +16,7 @@ import answers
 import drift
 import management
 import several
+import verified
 from clients import Side
 from processes import TOP, begin
 from servers import Gate, Triton
@@ -51,6 +53,7 @@ def main(made):
         if table.wrong:
             print(triton.tail(), (folder / "gate/host.log").read_text()[-4096:], sep="\n")
     tutorial(table, made, folder)
+    verified.follow(table, made, folder)
     took = time.monotonic() - started
     print(f"\n{table.rows} calls, {table.wrong} wrong, {took:.1f} s; logs in {folder}")
     return 1 if table.wrong else 0
