@@ -2,9 +2,9 @@
 //!
 //! A signer proves an identity to a certificate authority, which issues a certificate for ten
 //! minutes. A transparency log takes in the signature and signs when it did. Rekor v2 signs no
-//! time, so a time stamp authority does. Verified are, in this order: time stamps, the log's entry, the
-//! certificate at each of these times, the certificate's own log, the identity and who vouches for
-//! it, and that the entry is about this very signature.
+//! time, so a time stamp authority does. Verified are, in this order: time stamps, the log's entry,
+//! the certificate at each of these times, the certificate's own log, the identity and who vouches
+//! for it, and that the entry is about this very signature.
 //!
 //! Its modules, from bottom to top: `fault`, `trusted_root`, `time_stamp`, `merkle`, `checkpoint`,
 //! `entry`, `body`, `certificate_log`, `identity`.

@@ -1,9 +1,9 @@
 //! Names in a file: how many of them are kept, which are duplicates, and which stay in a folder.
 //!
-//! There are four rules, because they decide different verdicts. [`name_fault`] is for members of
-//! a container, and [`key_fault`] for those that are never files. [`is_plain_path`] is for files
-//! beside the model, whose paths some loaders decode as addresses, and [`is_file_name`] for those in
-//! the same folder. [`leaves_folder`] finds only paths that surely leave the folder.
+//! There are four rules, because they decide different verdicts. [`name_fault`] is for members of a
+//! container, and [`key_fault`] for those that are never files. [`is_plain_path`] is for files
+//! beside the model, whose paths some loaders decode as addresses, and [`is_file_name`] for those
+//! in the same folder. [`leaves_folder`] finds only paths that surely leave the folder.
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -54,7 +54,7 @@ impl Names {
 }
 
 /// Why the key of a member is refused, which its readers take for no path: they cut or change it,
-/// or it is one that leaves the folder of whoever extracts the container all the same.
+/// or it leaves the folder of a program that extracts the container all the same.
 pub(super) fn key_fault(key: &str) -> Option<&'static str> {
     if key.split('/').any(|part| part == "..") {
         return Some("a `..` in a name");

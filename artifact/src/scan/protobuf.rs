@@ -185,8 +185,8 @@ impl Wire<'_, '_> {
         Ok((key >> 3, key & 7))
     }
 
-    /// Passes over a number, if it is one, and not in the form that its field has. Numbers in a list
-    /// are no such number: the bytes could be a text.
+    /// Passes over a number, if it is one, and not in the form that its field has. Numbers in a
+    /// list are no such number: the bytes could be a text.
     fn is_other_number<M>(&mut self, field: Option<Field<M>>, encoding: u32) -> Result<bool, Stop> {
         let bytes = match (field, encoding) {
             (Some(Field::Varint), 0) | (Some(Field::Fixed64), 1) | (Some(Field::Fixed32), 5) => {

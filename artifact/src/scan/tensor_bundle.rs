@@ -14,7 +14,7 @@ mod tests;
 
 use std::io;
 
-use self::entry::Place;
+use self::entry::Position;
 use super::source::{Source, Stop, finish};
 use super::tensor_ranges::Ranges;
 use super::{Input, Limits, Report, Verdict};
@@ -49,9 +49,14 @@ pub(super) fn data_ranges(
     if report.verdict != Verdict::Safe || bundle.shards != Some(shards) {
         return Ok(Ranges::None);
     }
-    let places = bundle.places.iter().filter(|place| place.shard == shard);
+    let places = bundle
+        .places
+        .iter()
+        .filter(|position| position.shard == shard);
     Ok(Ranges::Some(
-        places.map(|place| place.offset..place.end).collect(),
+        places
+            .map(|position| position.offset..position.end)
+            .collect(),
     ))
 }
 
@@ -72,7 +77,7 @@ fn data_number(name: &str) -> Option<(u64, u64)> {
 struct Bundle {
     shards: Option<u64>,
     /// Where tensors with bytes are, by their beginning.
-    places: Vec<Place>,
+    places: Vec<Position>,
     /// The most tensors.
     entries: usize,
 }
@@ -94,9 +99,9 @@ impl table::Visitor for Bundle {
             let detail = format!("more than {} tensors", self.entries);
             return Err(Stop::unknown(at, entry::RULE, detail));
         }
-        let place = entry::place(value, shards, at)?;
+        let position = entry::position(value, shards, at)?;
         self.places
-            .extend(place.filter(|place| place.offset < place.end));
+            .extend(position.filter(|position| position.offset < position.end));
         Ok(())
     }
 }

@@ -129,7 +129,7 @@ const BEACON: &str = "https://github.com/sigstore-conformance/extremely-dangerou
 
 /// Those of sigstore-conformance that must be rejected say so in their name.
 #[test]
-fn bundles_of_sigstore_conformance_are_judged_as_it_says() {
+fn bundles_of_sigstore_conformance_have_their_verdicts() {
     let Conformance { roots, cases } =
         serde_json::from_str(data!("identities/conformance.json")).unwrap();
     assert!(cases.len() >= 20, "cases are missing");

@@ -1,5 +1,5 @@
-//! `keras_metadata.pb` of Keras 2 beside a SavedModel: the configuration of each layer as JSON, from
-//! which Keras builds the objects again. Those that run code of the file make it executable.
+//! `keras_metadata.pb` of Keras 2 beside a SavedModel: the configuration of each layer as JSON,
+//! from which Keras builds the objects again. Those that run code of the file make it executable.
 
 use std::io::{self, Cursor};
 

@@ -2,7 +2,7 @@
 
 use super::allowed::Global;
 use super::keys::Keys;
-use super::value::{Dtype, Value};
+use super::value::{Built, Dtype, Value};
 use super::{generators, tensors};
 
 /// The longest name of a storage: torch writes a number.
@@ -17,16 +17,6 @@ pub struct Storage {
     pub element_bytes: u8,
     /// How many elements it has.
     pub elements: u64,
-}
-
-/// What BUILD does to a value.
-pub(super) enum Built {
-    /// It sets data.
-    Fine,
-    /// It sets data whose layout is not checked here.
-    Unchecked(&'static str),
-    /// It can run code, or make memory be read as what it is not.
-    Refused,
 }
 
 /// The result of a call; nothing if the call is not allowed.

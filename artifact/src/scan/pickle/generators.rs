@@ -5,9 +5,8 @@
 //! them.
 
 use super::allowed::Global;
-use super::calls::Built;
 use super::keys::{Keys, MAX_TWISTER_POSITION};
-use super::value::Value;
+use super::value::{Built, Value};
 
 /// Numbers in the pool of a seed: four, and more in large generators.
 const POOL_SIZES: std::ops::RangeInclusive<i64> = 4..=64;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::super::finding::{Report, Verdict};
 use super::super::severity::Severity;
 use super::allowed::{Global, find};
-use super::calls::{Built, MAX_STORAGE_NAME_BYTES, Storage, build, call, storage};
+use super::calls::{MAX_STORAGE_NAME_BYTES, Storage, build, call, storage};
 use super::joblib::{self, Elements};
 use super::keys::Keys;
 use super::memo::Memo;
@@ -16,7 +16,7 @@ use super::opcodes::Opcode;
 use super::operation::{Argument, HEAD_BYTES, Operation, Stop};
 use super::script;
 use super::stack::Stack;
-use super::value::{Gauge, Value};
+use super::value::{Built, Gauge, Value};
 
 /// The greatest protocol.
 const MAX_PROTOCOL: i64 = 5;

@@ -1,7 +1,7 @@
 //! What the pickles of a TorchScript program may import, beside plain data.
 //!
-//! Torch reads them with a reader of its own, which imports nothing of Python: a class is one of the
-//! program. That there is a program is a finding of the archive.
+//! Torch reads them with a reader of its own, which imports nothing of Python: a class is one of
+//! the program. That there is a program is a finding of the archive.
 
 use super::allowed::Global;
 use super::value::Value;

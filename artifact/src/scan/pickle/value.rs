@@ -25,6 +25,16 @@ const MAX_COMPARED: usize = 256;
 /// What an allocation takes besides its content, bytes.
 const ALLOCATION_BYTES: usize = 64;
 
+/// What BUILD does to a value.
+pub(super) enum Built {
+    /// It sets data.
+    Fine,
+    /// It sets data whose layout is not checked here.
+    Unchecked(&'static str),
+    /// It can run code, or make memory be read as what it is not.
+    Refused,
+}
+
 /// The kind of a numpy dtype that was made from a code such as `f8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dtype {

@@ -29,8 +29,8 @@ pub(super) fn effect(operator: &str) -> Effect {
     }
 }
 
-/// In byte order, as all lists here. Each SavedModel with variables has these; the rule of the saver
-/// tells which are safe.
+/// In byte order, as all lists here. Each SavedModel with variables has these; the rule of the
+/// saver tells which are safe.
 const CHECKPOINT: &[&str] = &[
     "MergeV2Checkpoints",
     "RestoreV2",

@@ -390,7 +390,7 @@ fn savers_that_clients_or_the_start_reach_are_executable() {
 #[test]
 fn functions_of_a_saver_are_not_reached() {
     let nodes = graph(&main_graph(&["saver_filename", "w"]));
-    let whole = [nodes, library(&second("file_prefix"))].concat();
+    let complete = [nodes, library(&second("file_prefix"))].concat();
     let object_graph = |object: Vec<u8>| bytes(7, object);
     let entry = [bytes(1, "traced_save"), bytes(2, "")].concat();
     for use_of_it in [
@@ -402,7 +402,7 @@ fn functions_of_a_saver_are_not_reached() {
         object_graph(bytes(1, bytes(8, bytes(1, "traced_restore")))),
         object_graph(bytes(1, bytes(12, bytes(2, "traced_restore")))),
     ] {
-        let file = model(&whole, &[second_uses(), use_of_it].concat());
+        let file = model(&complete, &[second_uses(), use_of_it].concat());
         assert_eq!(verdict(&file), Verdict::Executable);
     }
     let function = |name: &str, node| library(&[function(name, &["p", "w"], &[node])]);
@@ -422,10 +422,10 @@ fn functions_of_a_saver_are_not_reached() {
         graph(&[named("saver_filename", "Placeholder", &[])]),
     ];
     for (index, more) in exchanged.iter().enumerate() {
-        let file = model(&[&whole[..], more].concat(), &second_uses());
+        let file = model(&[&complete[..], more].concat(), &second_uses());
         assert_eq!(verdict(&file), Verdict::Unknown, "{index}");
     }
-    let file = model(&whole, &[second_uses(), saver("x:0", "x", "x")].concat());
+    let file = model(&complete, &[second_uses(), saver("x:0", "x", "x")].concat());
     assert_eq!(verdict(&file), Verdict::Unknown, "two savers");
     // A function that may take the place of another one, and one whose arguments are lists.
     let mut functions = second("file_prefix");

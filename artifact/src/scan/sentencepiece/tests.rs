@@ -46,7 +46,7 @@ fn verdict(rest: &[u8]) -> Verdict {
 #[test]
 fn pieces_and_notes_are_data() {
     let trainer = [
-        bytes(1, "/home/someone/corpus.txt"),
+        bytes(1, "corpora/corpus.txt"),
         bytes(2, "m"),
         number(3, 2),
         number(4, 32_000),

@@ -154,7 +154,7 @@ fn read(message: Message, value: &[u8], at: u64) -> Result<Fields, Stop> {
         &mut fields,
         &mut report,
     );
-    // The value may be in a compressed block, so only its beginning has a place in the file.
+    // The value may be in a compressed block, so only its beginning has a position in the file.
     walked.map_err(|stop| match stop {
         Stop::Found {
             verdict,
@@ -187,14 +187,14 @@ pub(super) fn shards(value: &[u8], at: u64) -> Result<u64, Stop> {
 
 /// Where the bytes of a tensor are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct Position {
     pub(super) shard: u64,
     pub(super) offset: u64,
     pub(super) end: u64,
 }
 
 /// Where the bytes of a tensor of plain data are. `None` if other entries have its slices.
-pub(super) fn place(value: &[u8], shards: u64, at: u64) -> Result<Option<Place>, Stop> {
+pub(super) fn position(value: &[u8], shards: u64, at: u64) -> Result<Option<Position>, Stop> {
     let entry = read(Entry, value, at)?;
     let plain_bytes = element_bytes(entry.data_type);
     if plain_bytes.is_none() && entry.data_type != TEXTS {
@@ -240,7 +240,7 @@ pub(super) fn place(value: &[u8], shards: u64, at: u64) -> Result<Option<Place>,
         );
         return Err(Stop::malformed(at, RULE, detail));
     };
-    Ok(Some(Place {
+    Ok(Some(Position {
         shard: entry.shard,
         offset: entry.offset,
         end,

@@ -93,7 +93,7 @@ pub(super) fn walk(
             return Err(Stop::malformed(
                 at,
                 RULE,
-                "bytes behind the place of a block",
+                "bytes behind the position of a block",
             ));
         }
         handle.begins(expected, at)?;
@@ -203,7 +203,7 @@ impl Block {
     /// Follows the entries, whose keys share beginnings, and the list of those that share nothing.
     fn walk(&self, visit: Entry<'_>) -> Result<(), Stop> {
         let fault = |at: u64, detail: &str| Err(Stop::malformed(at, RULE, detail));
-        let end = self.place(self.bytes.len());
+        let end = self.position(self.bytes.len());
         let Some((rest, count)) = self.bytes.split_last_chunk::<4>() else {
             return fault(end, "a block without a list of restarts");
         };
@@ -228,7 +228,7 @@ impl Block {
         }
         while !left.is_empty() {
             let position = entries.len().saturating_sub(left.len());
-            let at = self.place(position);
+            let at = self.position(position);
             let is_restart =
                 restart.is_some_and(|restart| usize::try_from(restart) == Ok(position));
             if is_restart {
@@ -258,7 +258,7 @@ impl Block {
             visit(
                 &key,
                 value,
-                self.place(value_at.saturating_sub(value.len())),
+                self.position(value_at.saturating_sub(value.len())),
             )?;
             left = rest;
         }
@@ -273,7 +273,7 @@ impl Block {
     }
 
     /// Where a byte of the block is in the file: if it is compressed, where the block begins.
-    fn place(&self, index: usize) -> u64 {
+    fn position(&self, index: usize) -> u64 {
         let index = if self.is_compressed { 0 } else { index };
         let index = u64::try_from(index).unwrap_or(u64::MAX);
         self.offset.saturating_add(index)

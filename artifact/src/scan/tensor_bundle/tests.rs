@@ -23,7 +23,7 @@ fn stored(block: &[u8], compression: u8) -> Vec<u8> {
     [block, &[compression], &checksum].concat()
 }
 
-/// The place of a stored block.
+/// The position of a stored block.
 fn handle(offset: usize, block: &[u8]) -> Vec<u8> {
     let length = block.len().checked_sub(5).unwrap();
     let number = |value: usize| varint(u64::try_from(value).unwrap());
@@ -55,11 +55,17 @@ fn header(shards: u64) -> Vec<u8> {
 }
 
 /// The fields of a tensor: its type, its only dimension, and where it is.
-fn tensor(data_type: u64, size: u64, place: (u64, u64, u64)) -> Vec<u8> {
+fn tensor(data_type: u64, size: u64, position: (u64, u64, u64)) -> Vec<u8> {
     let shape = bytes(2, bytes(2, number(1, size)));
-    let (shard, offset, length) = place;
-    let place = [number(3, shard), number(4, offset), number(5, length)].concat();
-    [number(1, data_type), shape, place, vec![0x35, 1, 2, 3, 4]].concat()
+    let (shard, offset, length) = position;
+    let position = [number(3, shard), number(4, offset), number(5, length)].concat();
+    [
+        number(1, data_type),
+        shape,
+        position,
+        vec![0x35, 1, 2, 3, 4],
+    ]
+    .concat()
 }
 
 /// A bundle of two data files with these tensors, in the order of their names.
@@ -137,16 +143,16 @@ fn other_types_and_places_are_not_safe() {
         assert_eq!(verdict(&bundle(&tensors)), expected, "{tensors:?}");
     }
     let slices = bytes(7, bytes(1, number(2, 2)));
-    let whole = [number(1, 1), bytes(2, bytes(2, number(1, 4))), slices].concat();
-    let with_bytes = [&whole[..], &number(5, 16)].concat();
-    assert_eq!(verdict(&bundle(&[whole])), Verdict::Safe);
+    let complete = [number(1, 1), bytes(2, bytes(2, number(1, 4))), slices].concat();
+    let with_bytes = [&complete[..], &number(5, 16)].concat();
+    assert_eq!(verdict(&bundle(&[complete])), Verdict::Safe);
     assert_eq!(verdict(&bundle(&[with_bytes])), Verdict::Malformed);
 }
 
 #[test]
 fn each_byte_of_a_table_is_followed() {
-    let good = bundle(&[tensor(1, 1, (0, 0, 4))]);
-    assert_eq!(verdict(&good), Verdict::Safe);
+    let valid = bundle(&[tensor(1, 1, (0, 0, 4))]);
+    assert_eq!(verdict(&valid), Verdict::Safe);
     let entry = |key: &[u8]| item(key, &tensor(1, 0, (0, 0, 0)));
     let first = || block(&[header(1), entry(b"b")]);
     let second = block(&[entry(b"d")]);
@@ -162,18 +168,18 @@ fn each_byte_of_a_table_is_followed() {
         table(&[(b"x", first()), (b"y", block(&[]))]),
         table(&[]),
         // Bytes before the first block, in a block and behind the index.
-        [&b"x"[..], &good].concat(),
+        [&b"x"[..], &valid].concat(),
         table(&[(b"x", block(&[header(1), entry(b"b"), b"\0".to_vec()]))]),
     ];
     for (index, file) in cases.iter().enumerate() {
         assert_eq!(verdict(file), Verdict::Malformed, "{index}");
     }
-    let mut changed = good.clone();
+    let mut changed = valid.clone();
     if let Some(byte) = changed.get_mut(5) {
         *byte ^= 1;
     }
     assert_eq!(verdict(&changed), Verdict::Malformed, "the checksum");
-    let trailing = [&good[..], b"x"].concat();
+    let trailing = [&valid[..], b"x"].concat();
     let mut file = Cursor::new(trailing);
     let report = detect::scan(&mut file, "variables.index", &Limits::default()).unwrap();
     assert_eq!(report.verdict, Verdict::Unknown);

@@ -60,7 +60,8 @@ pub struct ServeVerified {
     #[command(flatten)]
     required: RequiredSignature,
     /// Accept that this path, relative to SRC, is not signed, with everything below it. It is not
-    /// copied. Other files that the signer left out are rejected, but for those of git. Signed files are compared and copied all the same. Repeatable.
+    /// copied. Other files that the signer left out are rejected, but for those of git. Signed
+    /// files are compared and copied all the same. Repeatable.
     #[arg(long, value_name = "PATH")]
     ignore_path: Vec<String>,
     /// Formats that files may have, with commas between them, as `model scan` prints them [default:

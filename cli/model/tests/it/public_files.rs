@@ -1,5 +1,5 @@
-//! Files of public bug reports, written anew: what tools and attackers really write, and the verdict
-//! of `model scan`. `tests/public/models.jsonl` names the source of each.
+//! Files of public bug reports, written anew: what tools and attackers really write, and the
+//! verdict of `model scan`. `tests/public/models.jsonl` names the source of each.
 
 use std::collections::BTreeMap;
 use std::path::Path;

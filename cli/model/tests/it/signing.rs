@@ -468,7 +468,7 @@ fn a_key_as_the_reference_makes_it_signs() {
 }
 
 #[test]
-fn sign_says_that_it_does_not_scan_or_scans() {
+fn sign_names_the_scan_that_it_leaves_out_or_makes_it() {
     let scratch = scratch();
     let folder = scratch.path().join("model");
     let signed = succeed(&scratch, SIGN);
