@@ -178,7 +178,7 @@ class Cases:
         self.add("in-toto entry", 'is a "intoto 0.0.2"', kind=("intoto", "0.0.2"))
         self.add("entry of another version", 'is a "hashedrekord 0.0.1"',
                  kind=("hashedrekord", "0.0.1"))
-        self.add("time and promise in Rekor v2", "has no signed time",
+        self.add("time and promise in Rekor v2", "has a time, which such an entry does not have",
                  kind=("hashedrekord", "0.0.2"))
         whole = self.signing().bundle()
         whole["verificationMaterial"]["tlogEntries"] = [other.entry()]
