@@ -37,7 +37,7 @@ mod webhook;
 pub use crate::limits::Unit;
 pub use allowance::{Allowance, Budget, ChargePreview, Cost, Limit, Rate, RemainingQuota, Wait};
 pub(crate) use artifact::ModelArtifacts;
-pub use artifact::{ArtifactTrust, GIT_PREFIX, ModelArtifact, ModelSigner};
+pub use artifact::{ArtifactTrust, ModelArtifact, ModelSigner};
 pub use audit_export::{AuditExport, OtlpExport};
 pub use backend::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry, Trust};
 pub use credentials::{

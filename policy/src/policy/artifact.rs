@@ -8,9 +8,6 @@ use alloc::vec::Vec;
 
 use crate::values::{CodeKind, FileException, ModelFormat, getters};
 
-/// How the names of git's own files and folders begin, which no signature covers.
-pub const GIT_PREFIX: &str = ".git";
-
 /// The files of a model or of one of its versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelArtifact {

@@ -25,8 +25,8 @@ pub struct Artifact {
     /// of the same signer is accepted in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// With `signed_by`: the first day, UTC, on which it may have been signed, YYYY-MM-DD. The
-    /// signature must have a verified time.
+    /// With `signed_by`: the first day, UTC, on which it may have been signed, YYYY-MM-DD. A
+    /// signature without a time is refused. With a key or a certificate, the signer says the time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<String>,
     /// With `signed_by`: the signature's file, relative to the policy. By default it is `model.sig`

@@ -9,11 +9,13 @@ use alloc::vec::Vec;
 use super::names;
 use super::report::{Path, all, optional, quote};
 use super::signing::{self, Keys};
-use crate::policy::{ArtifactTrust, GIT_PREFIX, ModelArtifact, ModelArtifacts};
+use crate::policy::{ArtifactTrust, ModelArtifact, ModelArtifacts};
 use crate::raw;
 use crate::values::time::{DAY_S, end_of_day_unix_s};
 use crate::values::{CodeKind, FileException, ModelFormat};
 
+/// How the names of git's own files and folders begin, which no signature covers.
+const GIT_PREFIX: &str = ".git";
 /// Maximum files of a model that are accepted although they are not safe.
 const MAX_EXCEPTIONS: usize = 256;
 /// Maximum length of a model's name in its signature: that of a file name.

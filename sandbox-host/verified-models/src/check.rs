@@ -13,14 +13,14 @@ use tensorgate_artifact::model_signing::{Manifest, Resource};
 use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_models::files::file_state::{is_same_or_absent, wait_for_next_tick};
 use tensorgate_models::files::{
-    Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, SIGNATURE, SignedFile,
-    check_found, path_beneath,
+    Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, SignedFile, check_found,
+    path_beneath,
 };
 use tensorgate_models::scan::folder::scan_in_folder;
 use tensorgate_models::scan::messages::FileReport;
 use tensorgate_models::scan::scan_input::ScanInput;
 use tensorgate_models::scan::supervisor::ScannerSupervisor;
-use tensorgate_policy::policy::{GIT_PREFIX, ModelArtifact};
+use tensorgate_policy::policy::ModelArtifact;
 use tensorgate_policy::values::safe_text::printable;
 
 use crate::acceptance::{ScannedFile, accept};
@@ -219,8 +219,7 @@ impl Checker {
         let began = Instant::now();
         let late = || format!("its files were not verified within {} s", limit.as_secs());
         let found = self.find(artifact, &trusted.manifest)?;
-        self.refuse_uncovered(artifact, &found)
-            .map_err(Cause::Files)?;
+        refuse_uncovered(&found).map_err(Cause::Files)?;
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = NonZeroUsize::new(cores.div_euclid(CORES_PER_HASHER));
         let options = Options {
@@ -257,23 +256,6 @@ impl Checker {
             signer: trusted.signer.clone(),
             accepted,
         })
-    }
-
-    /// Rejects files that the manifest leaves out: a server could load them all the same. Git's own
-    /// files and signatures of the model are no part of it.
-    fn refuse_uncovered(&self, artifact: &ModelArtifact, found: &FoundModel) -> Result<(), String> {
-        let bundle = self.ignored(artifact).bundle;
-        let is_apart = |path: &str| {
-            path.starts_with(GIT_PREFIX) || path == SIGNATURE || bundle.as_deref() == Some(path)
-        };
-        let path = found.excluded().iter().find(|path| !is_apart(path));
-        match path {
-            None => Ok(()),
-            Some(path) => Err(format!(
-                "{:?} is in the model's folder, and its manifest leaves it out: move it elsewhere, or sign the model with it",
-                printable(path)
-            )),
-        }
     }
 
     /// Scans a file, which must still be the one that was compared.
@@ -336,6 +318,18 @@ impl Checker {
     fn first_digests(&self) -> MutexGuard<'_, FirstDigests> {
         let first = self.first_digests.lock();
         first.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rejects files that the manifest leaves out: a server could load them all the same. Git's own
+/// files and signatures of the model are no part of it.
+fn refuse_uncovered(found: &FoundModel) -> Result<(), String> {
+    match found.uncovered().first() {
+        None => Ok(()),
+        Some(path) => Err(format!(
+            "{:?} is in the model's folder, and its manifest leaves it out: move it elsewhere, or sign the model with it",
+            printable(path)
+        )),
     }
 }
 

@@ -32,9 +32,10 @@ impl FoundModel {
         let Walked { files, excluded } = walk(&tree, Scope::Signed { manifest, ignored })?;
         let (signed, unsigned) = files.into_iter().partition(|file| file.is_signed);
         let files_of_git = Exclusions::default();
-        let is_uncovered = |path: &&String| {
-            let path = path.strip_suffix('/').unwrap_or(path);
-            !files_of_git.covers(path) && !ignored.covers(path) && path != SIGNATURE
+        let is_uncovered = |found: &&String| {
+            let path = found.strip_suffix('/').unwrap_or(found);
+            // A folder with the name of a signature is none.
+            !files_of_git.covers(path) && !ignored.covers(path) && found.as_str() != SIGNATURE
         };
         Ok(Self {
             tree,

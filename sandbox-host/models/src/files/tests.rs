@@ -476,4 +476,9 @@ fn what_the_signer_leaves_out_is_uncovered_unless_the_caller_does() {
     assert_eq!(uncovered(&[]), ["cache/"]);
     assert!(uncovered(&["cache"]).is_empty());
     assert_eq!(uncovered(&["cache/x"]), ["cache/"]);
+    // A signature is a file.
+    remove_file(root.join("model.sig")).unwrap();
+    create_dir(root.join("model.sig")).unwrap();
+    write(root.join("model.sig/x"), "x").unwrap();
+    assert_eq!(uncovered(&["cache"]), ["model.sig/"]);
 }

@@ -118,10 +118,11 @@ fn a_model_has_nothing_that_its_manifest_leaves_out_but_gits_own_files() {
     std::fs::create_dir_all(folder.join("m/.git/hooks")).unwrap();
     std::fs::write(folder.join("m/.git/hooks/pre-commit"), "#!/bin/sh\n").unwrap();
     std::fs::write(folder.join("m/a"), "a").unwrap();
+    let left_out = ["cache", ".gitweights", "model.sig"];
     let rules = Rules {
         pieces: Pieces::Files,
         follow_links: false,
-        exclusions: Exclusions::new(["cache".to_owned()]).unwrap(),
+        exclusions: Exclusions::new(left_out.map(str::to_owned)).unwrap(),
     };
     let resources = vec![Resource::file("a".to_owned(), Sha256::digest("a").into())];
     let statement = write_statement(&Manifest::new("m".to_owned(), rules, resources).unwrap());
@@ -137,10 +138,18 @@ fn a_model_has_nothing_that_its_manifest_leaves_out_but_gits_own_files() {
     };
     // Everything is compared, and the next step is the scan.
     check("cannot be scanned: none");
-    std::fs::create_dir(folder.join("m/cache")).unwrap();
-    std::fs::write(folder.join("m/cache/weights.bin"), "x").unwrap();
-    check("\"cache/");
-    std::fs::remove_dir_all(folder.join("m/cache")).unwrap();
+    // A name that only begins as one of git's is none, and a signature is no folder.
+    for (name, file) in [
+        ("cache", "weights.bin"),
+        (".gitweights", "model.py"),
+        ("model.sig", "model.py"),
+    ] {
+        let left_out = folder.join("m").join(name);
+        std::fs::create_dir(&left_out).unwrap();
+        std::fs::write(left_out.join(file), "x").unwrap();
+        check(&format!("\"{name}/"));
+        std::fs::remove_dir_all(left_out).unwrap();
+    }
     // A file that the statement does not leave out is no ignored one.
     std::fs::write(folder.join("m/.gitmodules"), "x").unwrap();
     check("\".gitmodules\" is not signed");
