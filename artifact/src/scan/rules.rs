@@ -11,10 +11,18 @@ struct Rule {
     remedy: &'static str,
 }
 
-const fn rule(name: &'static str, severity: Severity, remedy: &'static str) -> Rule {
+const fn high(name: &'static str, remedy: &'static str) -> Rule {
     Rule {
         name,
-        severity,
+        severity: Severity::High,
+        remedy,
+    }
+}
+
+const fn critical(name: &'static str, remedy: &'static str) -> Rule {
+    Rule {
+        name,
+        severity: Severity::Critical,
         remedy,
     }
 }
@@ -31,6 +39,7 @@ const IMPORTS: &str = "remove the value, or name only what the libraries themsel
 const KERAS: &str = "rebuild the model of built-in layers and functions, or export it as ONNX";
 const ONNX: &str = "export the model as ONNX anew, with operators of ONNX alone";
 const PATH: &str = "name a file in the model's folder, by a path without `..`, and put it there";
+const PICTURE: &str = "save the picture anew, or remove it";
 const REMOTE: &str = "remove `auto_map` and such keys, and load without `trust_remote_code`";
 const REMOVE: &str = "remove the file, or convert the model to safetensors or ONNX";
 const YAML: &str = "write the file as plain YAML, without tags and anchors, or as JSON";
@@ -38,232 +47,140 @@ const YAML: &str = "write the file as plain YAML, without tags and anchors, or a
 /// All rules, those of a family before the family.
 const RULES: &[Rule] = &[
     // Files as such.
-    rule(
-        "empty",
-        Severity::High,
-        "download the file again, or remove it",
-    ),
-    rule(
-        "entry-points",
-        Severity::High,
-        "remove the file: a model needs no plug-ins",
-    ),
-    rule(
+    high("empty", "download the file again, or remove it"),
+    high("entry-points", "remove the file: a model needs no plug-ins"),
+    high(
         "extension",
-        Severity::High,
         "give the file the ending of its format, or get it again",
     ),
-    rule(
+    critical(
         "polyglot",
-        Severity::Critical,
         "get the file anew: it is of two formats at once",
     ),
-    rule(
-        "program",
-        Severity::High,
-        "remove the file, or export the model to ONNX",
-    ),
-    rule("unscanned", Severity::High, REMOVE),
+    high("program", "remove the file, or export the model to ONNX"),
+    high("unscanned", REMOVE),
     // Pickles, and what holds them.
-    rule(
-        "npy-objects",
-        Severity::High,
-        "save the array with a dtype of plain data",
-    ),
-    rule("npy-", Severity::High, AGAIN),
-    rule("pickle-", Severity::High, DATA),
-    rule(
+    high("npy-objects", "save the array with a dtype of plain data"),
+    high("npy-", AGAIN),
+    high("pickle-", DATA),
+    high(
         "torch-native-code",
-        Severity::High,
         "export the model as ONNX instead of native code",
     ),
-    rule(
-        "torch-package",
-        Severity::High,
-        "save the `state_dict` as safetensors",
-    ),
-    rule("torch-program", Severity::High, "export the model as ONNX"),
-    rule("torch-", Severity::High, DATA),
-    rule(
+    high("torch-package", "save the `state_dict` as safetensors"),
+    high("torch-program", "export the model as ONNX"),
+    high("torch-", DATA),
+    high(
         "torchscript",
-        Severity::High,
         "export the model as ONNX instead of TorchScript",
     ),
     // Keras and HDF5.
-    rule(
-        "hdf5-external",
-        Severity::Critical,
-        "store all data in the file itself",
-    ),
-    rule(
+    critical("hdf5-external", "store all data in the file itself"),
+    critical(
         "hdf5-",
-        Severity::Critical,
         "write the file anew with Keras, or use safetensors",
     ),
-    rule(
-        "keras-code",
-        Severity::High,
-        "replace `Lambda` by built-in layers",
-    ),
-    rule(
-        "keras-name",
-        Severity::Critical,
-        "rename the layer: its name leaves the folder",
-    ),
-    rule(
+    high("keras-code", "replace `Lambda` by built-in layers"),
+    critical("keras-name", "rename the layer: its name leaves the folder"),
+    critical(
         "keras-path",
-        Severity::Critical,
         "store the vocabulary in the model, not by its path",
     ),
-    rule("keras-", Severity::High, KERAS),
+    high("keras-", KERAS),
     // TensorFlow.
-    rule(
-        "fingerprint-",
-        Severity::Critical,
-        "export the SavedModel anew",
-    ),
-    rule(
+    high(
         "data-file",
-        Severity::High,
         "write the tensors anew, with the tool that wrote the model",
     ),
-    rule(
+    high(
         "checkpoint-state",
-        Severity::High,
         "name the checkpoint without folders, or leave this file out",
     ),
-    rule("saved-model-asset", Severity::Critical, PATH),
-    rule(
+    critical("saved-model-asset", PATH),
+    critical(
         "saved-model-operator",
-        Severity::Critical,
         "export the model without operators that read files or run code, or convert it to ONNX",
     ),
-    rule(
+    critical(
         "saved-model-",
-        Severity::Critical,
         "export the SavedModel anew, or convert it to ONNX",
     ),
-    rule(
-        "tensor-bundle-",
-        Severity::Critical,
-        "export the SavedModel anew",
-    ),
-    rule(
+    critical("tensor-bundle-", "export the SavedModel anew"),
+    critical(
         "tflite-",
-        Severity::Critical,
         "convert the model anew, with built-in operators alone",
     ),
     // Other formats of tensors.
-    rule(
+    critical(
         "gguf-",
-        Severity::Critical,
         "download the file again, or convert the model to GGUF anew",
     ),
-    rule("lightgbm-", Severity::Critical, AGAIN),
-    rule(
+    critical("lightgbm-", AGAIN),
+    critical(
         "onnx-external-data",
-        Severity::Critical,
         "store the tensors in the ONNX file, or in a file of plain name beside it",
     ),
-    rule("onnx-external-path", Severity::Critical, PATH),
-    rule("onnx-", Severity::Critical, ONNX),
-    rule(
-        "picture-",
-        Severity::Critical,
-        "save the picture anew, or remove it",
-    ),
-    rule("safetensors-", Severity::Critical, AGAIN),
-    rule("sentencepiece-", Severity::Critical, AGAIN),
-    rule(
-        "xgboost-",
-        Severity::Critical,
-        "save the model anew with `Booster.save_model`",
-    ),
+    critical("onnx-external-path", PATH),
+    critical("onnx-", ONNX),
+    critical("picture", PICTURE),
+    critical("picture-", PICTURE),
+    critical("safetensors-", AGAIN),
+    critical("sentencepiece-", AGAIN),
+    critical("xgboost-", "save the model anew with `Booster.save_model`"),
     // Configurations and templates.
-    rule(
+    high(
         "chat-template",
-        Severity::High,
         "use the template of the model's publisher, or one that only formats messages",
     ),
-    rule("json-class", Severity::High, IMPORTS),
-    rule("json-path", Severity::Critical, PATH),
-    rule("json-reference", Severity::High, IMPORTS),
-    rule("json-remote-code", Severity::High, REMOTE),
-    rule("json-target", Severity::High, IMPORTS),
-    rule(
+    high("json-class", IMPORTS),
+    critical("json-path", PATH),
+    high("json-reference", IMPORTS),
+    high("json-remote-code", REMOTE),
+    high("json-target", IMPORTS),
+    high(
         "json-",
-        Severity::High,
         "write the file as plain JSON, without duplicate keys",
     ),
-    rule(
+    high(
         "logging-config",
-        Severity::High,
         "remove the logging configuration from the folder",
     ),
-    rule(
+    high(
         "module-name",
-        Severity::High,
         "remove the file, or name a module of the library",
     ),
-    rule("python-code", Severity::High, CODE),
-    rule(
+    high("python-code", CODE),
+    high(
         "triton-python",
-        Severity::High,
         "serve the model by a backend that runs no Python",
     ),
-    rule(
+    high(
         "triton-",
-        Severity::High,
         "write `config.pbtxt` anew, with fields of Triton alone",
     ),
-    rule("yaml-class", Severity::High, IMPORTS),
-    rule("yaml-path", Severity::Critical, PATH),
-    rule("yaml-reference", Severity::High, IMPORTS),
-    rule("yaml-remote-code", Severity::High, REMOTE),
-    rule("yaml-tag", Severity::High, YAML),
-    rule("yaml-target", Severity::High, IMPORTS),
-    rule("yaml-", Severity::High, YAML),
+    high("yaml-class", IMPORTS),
+    critical("yaml-path", PATH),
+    high("yaml-reference", IMPORTS),
+    high("yaml-remote-code", REMOTE),
+    high("yaml-tag", YAML),
+    high("yaml-target", IMPORTS),
+    high("yaml-", YAML),
     // Archives.
-    rule(
-        "mar-",
-        Severity::High,
-        "export the model as ONNX, which needs no handler",
-    ),
-    rule("tar-", Severity::Critical, ARCHIVE),
-    rule(
-        "zip-encrypted",
-        Severity::Critical,
-        "store the archive without a password",
-    ),
-    rule("zip-", Severity::Critical, ARCHIVE),
+    high("mar-", "export the model as ONNX, which needs no handler"),
+    critical("tar-", ARCHIVE),
+    critical("zip-encrypted", "store the archive without a password"),
+    critical("zip-", ARCHIVE),
     // What `model scan` does not open, or could not read.
-    rule(
-        "changed",
-        Severity::High,
-        "scan again when nothing writes to the file",
-    ),
-    rule("file-size", Severity::High, "raise --max-bytes"),
-    rule(
-        "folder-",
-        Severity::High,
-        "spread the files over fewer or smaller folders",
-    ),
-    rule(
-        "link",
-        Severity::High,
-        "copy the file in place of the link (`cp -L`)",
-    ),
-    rule(
+    high("changed", "scan again when nothing writes to the file"),
+    high("file-size", "raise --max-bytes"),
+    high("folder-", "spread the files over fewer or smaller folders"),
+    high("link", "copy the file in place of the link (`cp -L`)"),
+    high(
         "scanner-died",
-        Severity::High,
         "do not load the file; scan it again on a free machine",
     ),
-    rule(
-        "special",
-        Severity::High,
-        "remove it: a model has files and folders alone",
-    ),
-    rule("unreadable", Severity::High, "let the scan read the file"),
+    high("special", "remove it: a model has files and folders alone"),
+    high("unreadable", "let the scan read the file"),
 ];
 
 /// The row of a rule.
@@ -340,6 +257,7 @@ mod tests {
         for name in [
             "empty",
             "extension",
+            "picture",
             "polyglot",
             "program",
             "torchscript",
