@@ -45,9 +45,13 @@ pub(super) trait Schema: Copy {
 /// What looks at the values. `path` has the types of the messages around them, the innermost last.
 pub(super) trait Visitor<M> {
     /// A message begins.
-    fn begin(&mut self, path: &[M], report: &mut Report) -> Result<(), Stop>;
+    fn begin(&mut self, _path: &[M], _report: &mut Report) -> Result<(), Stop> {
+        Ok(())
+    }
     /// A number of variable length, alone or packed.
-    fn number(&mut self, path: &[M], field: u32, value: u64, at: u64) -> Result<(), Stop>;
+    fn number(&mut self, _path: &[M], _field: u32, _value: u64, _at: u64) -> Result<(), Stop> {
+        Ok(())
+    }
     /// Bytes, or numbers of a fixed length: how many bytes they have, and the first of them.
     fn data(&mut self, _path: &[M], _field: u32, _bytes: u64, _head: &[u8]) {}
     /// Where the same bytes are, if they have a length of their own.
@@ -57,14 +61,18 @@ pub(super) trait Visitor<M> {
     /// A text.
     fn text(
         &mut self,
-        path: &[M],
-        field: u32,
-        text: String,
-        at: u64,
-        report: &mut Report,
-    ) -> Result<(), Stop>;
+        _path: &[M],
+        _field: u32,
+        _text: String,
+        _at: u64,
+        _report: &mut Report,
+    ) -> Result<(), Stop> {
+        Ok(())
+    }
     /// A message ends.
-    fn end(&mut self, path: &[M], at: u64, report: &mut Report) -> Result<(), Stop>;
+    fn end(&mut self, _path: &[M], _at: u64, _report: &mut Report) -> Result<(), Stop> {
+        Ok(())
+    }
 }
 
 /// Follows the message that the whole input is. Findings have `rule`, unless the visitor adds them.

@@ -86,10 +86,6 @@ struct Charsmaps {
 }
 
 impl Visitor<Message> for Charsmaps {
-    fn begin(&mut self, _: &[Message], _: &mut Report) -> Result<(), Stop> {
-        Ok(())
-    }
-
     fn number(&mut self, path: &[Message], field: u32, value: u64, at: u64) -> Result<(), Stop> {
         let kinds = match (path.last(), field) {
             (Some(Piece), 3) => 1..=6,
@@ -112,21 +108,6 @@ impl Visitor<Message> for Charsmaps {
             return Err(Stop::unknown(at, RULE, detail));
         }
         self.charsmaps.push((at, bytes));
-        Ok(())
-    }
-
-    fn text(
-        &mut self,
-        _: &[Message],
-        _: u32,
-        _: String,
-        _: u64,
-        _: &mut Report,
-    ) -> Result<(), Stop> {
-        Ok(())
-    }
-
-    fn end(&mut self, _: &[Message], _: u64, _: &mut Report) -> Result<(), Stop> {
         Ok(())
     }
 }

@@ -41,14 +41,6 @@ impl Schema for Message {
 struct Configurations;
 
 impl Visitor<Message> for Configurations {
-    fn begin(&mut self, _: &[Message], _: &mut Report) -> Result<(), Stop> {
-        Ok(())
-    }
-
-    fn number(&mut self, _: &[Message], _: u32, _: u64, _: u64) -> Result<(), Stop> {
-        Ok(())
-    }
-
     fn text(
         &mut self,
         _: &[Message],
@@ -70,10 +62,6 @@ impl Visitor<Message> for Configurations {
             }
             _ => {}
         }
-        Ok(())
-    }
-
-    fn end(&mut self, _: &[Message], _: u64, _: &mut Report) -> Result<(), Stop> {
         Ok(())
     }
 }

@@ -39,14 +39,6 @@ impl Schema for Message {
 struct Fields;
 
 impl Visitor<Message> for Fields {
-    fn begin(&mut self, _: &[Message], _: &mut Report) -> Result<(), Stop> {
-        Ok(())
-    }
-
-    fn number(&mut self, _: &[Message], _: u32, _: u64, _: u64) -> Result<(), Stop> {
-        Ok(())
-    }
-
     fn text(
         &mut self,
         _: &[Message],
@@ -59,10 +51,6 @@ impl Visitor<Message> for Fields {
         if text.len() > MAX_ID_BYTES || !text.bytes().all(is_id) {
             return Err(Stop::unknown(at, RULE, "an identifier that is none"));
         }
-        Ok(())
-    }
-
-    fn end(&mut self, _: &[Message], _: u64, _: &mut Report) -> Result<(), Stop> {
         Ok(())
     }
 }

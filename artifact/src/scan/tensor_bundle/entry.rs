@@ -116,17 +116,6 @@ impl Visitor<Message> for Fields {
         Ok(())
     }
 
-    fn text(
-        &mut self,
-        _: &[Message],
-        _: u32,
-        _: String,
-        _: u64,
-        _: &mut Report,
-    ) -> Result<(), Stop> {
-        Ok(())
-    }
-
     fn end(&mut self, path: &[Message], _: u64, _: &mut Report) -> Result<(), Stop> {
         if path.last() == Some(&Dimension) && path.contains(&Entry) {
             let dimension = self.dimension;
