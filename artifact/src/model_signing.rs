@@ -97,5 +97,4 @@ pub use sigstore::{
     TrustedRootFault,
 };
 pub use statement::{StatementFault, read_statement, write_statement};
-pub use time::day_start_s;
 pub use verify::{Rejection, Signer, Trust, Verified, verify, verify_identity};

@@ -11,7 +11,7 @@ use super::report::{Path, all, optional, quote};
 use super::signing::{self, Keys};
 use crate::policy::{ArtifactTrust, ModelArtifact, ModelArtifacts};
 use crate::raw;
-use crate::values::time::{DAY_S, end_of_day_unix_s};
+use crate::values::time::start_of_day_unix_s;
 use crate::values::{CodeKind, FileException, ModelFormat};
 
 /// How the names of git's own files and folders begin, which no signature covers.
@@ -180,8 +180,7 @@ fn subject(path: &Path, name: &str) -> Option<String> {
 
 /// The first second of a day, since 1970.
 fn start_of_day(path: &Path, day: &str) -> Option<u64> {
-    let start = end_of_day_unix_s(day).and_then(|end| end.checked_sub(DAY_S));
-    start.or_else(|| {
+    start_of_day_unix_s(day).or_else(|| {
         let message = format!("{} is not a date", quote(day));
         path.fail_with_fix(message, "YYYY-MM-DD, from 1970 on")
     })

@@ -50,6 +50,11 @@ pub fn end_of_day_unix_s(text: &str) -> Option<u64> {
         .checked_mul(DAY_S)
 }
 
+/// First Unix second of such a day.
+pub fn start_of_day_unix_s(text: &str) -> Option<u64> {
+    end_of_day_unix_s(text)?.checked_sub(DAY_S)
+}
+
 const fn is_leap(year: u64) -> bool {
     year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
 }
@@ -65,7 +70,7 @@ const fn days_in_month(year: u64, month: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::end_of_day_unix_s;
+    use super::{end_of_day_unix_s, start_of_day_unix_s};
 
     #[test]
     fn a_day_ends_with_the_first_second_of_the_next() {
@@ -78,6 +83,8 @@ mod tests {
         check("2027-01-31", Some(1_801_440_000));
         check("2038-01-19", Some(2_147_558_400));
         check("9999-12-31", Some(253_402_300_800));
+        assert_eq!(start_of_day_unix_s("1970-01-01"), Some(0));
+        assert_eq!(start_of_day_unix_s("2026-11-25"), Some(1_795_564_800));
     }
 
     #[test]
@@ -106,6 +113,7 @@ mod tests {
             "10000-01-01",
         ] {
             assert_eq!(end_of_day_unix_s(text), None, "{text:?}");
+            assert_eq!(start_of_day_unix_s(text), None, "{text:?}");
         }
     }
 }

@@ -4,32 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use tensorgate_artifact::model_signing::Exclusions;
+use tensorgate_artifact::scan::detect::is_model_name;
 
-/// Endings of the names of files that model servers load.
-const MODEL_ENDINGS: [&str; 22] = [
-    "bin",
-    "ckpt",
-    "gguf",
-    "h5",
-    "hdf5",
-    "joblib",
-    "keras",
-    "mar",
-    "mlmodel",
-    "npy",
-    "npz",
-    "onnx",
-    "pb",
-    "pickle",
-    "pkl",
-    "pt",
-    "pt2",
-    "pth",
-    "py",
-    "safetensors",
-    "tflite",
-    "ubj",
-];
+/// The ending of code that model servers run.
+const CODE_ENDING: &str = ".py";
 /// Model files in ignored folders that are named. The others are counted.
 const MAX_NAMED: usize = 20;
 
@@ -38,7 +16,7 @@ const MAX_NAMED: usize = 20;
 pub struct Ignored {
     /// Paths as they are printed, folders with a slash.
     pub paths: Vec<IgnoredPath>,
-    /// Files among them, or below them, with the name of a format that model servers load.
+    /// Files among them, or below them, with the name of a model, of weights or of code.
     pub models: Vec<PathBuf>,
     /// Further such files.
     pub more_models: u64,
@@ -91,8 +69,8 @@ impl Ignored {
 
     /// Looks at the name of a file that is left out.
     pub fn add_file(&mut self, path: &Path) {
-        let ending = path.extension().unwrap_or_default().to_string_lossy();
-        if !MODEL_ENDINGS.contains(&ending.to_lowercase().as_str()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !is_model_name(&name) && !name.to_lowercase().ends_with(CODE_ENDING) {
             return;
         }
         if self.models.len() < MAX_NAMED {

@@ -3,7 +3,8 @@
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
-use tensorgate_artifact::model_signing::{Requirements, SignedAt, day_start_s};
+use tensorgate_artifact::model_signing::{Requirements, SignedAt};
+use tensorgate_policy::time::start_of_day_unix_s;
 
 use super::inputs::named;
 
@@ -60,5 +61,5 @@ pub fn uncovered(paths: &[String]) -> Option<String> {
 
 /// The value of `--not-before`.
 fn day(text: &str) -> Result<u64, String> {
-    day_start_s(text).ok_or_else(|| "expected a day from 1970 on, as YYYY-MM-DD".to_owned())
+    start_of_day_unix_s(text).ok_or_else(|| "expected a day from 1970 on, as YYYY-MM-DD".to_owned())
 }
