@@ -11,8 +11,8 @@ mod settlement;
 use alloc::vec::Vec;
 
 use crate::decision::{ChargeOutcome, LimitCharge};
-use crate::limits::budget::DAY_S;
 use crate::policy::{Allowance, Limit, RemainingQuota, Wait};
+use crate::values::time::DAY_S;
 
 pub use settlement::{Change, CounterTransition};
 

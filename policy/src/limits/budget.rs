@@ -5,8 +5,7 @@
 //! The state is the day and the units used. The limit is not part of the state, so a reload with
 //! another limit neither forgets nor adds usage.
 
-/// Seconds of a day. Unix time has no leap seconds.
-pub const DAY_S: u64 = 86_400;
+use crate::values::time::DAY_S;
 
 /// Bytes of a stored state.
 pub const STATE_BYTES: usize = 16;

@@ -6,11 +6,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::limits::Unit;
-use crate::limits::budget::{self, DAY_S, DailyUsage};
+use crate::limits::budget::{self, DailyUsage};
 use crate::limits::gcra::{self, Bucket};
 use crate::raw::Scope;
 use crate::values::getters;
-use crate::values::time::{Now, SECOND_NS};
+use crate::values::time::{DAY_S, Now, SECOND_NS};
 
 /// Units per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
