@@ -38,7 +38,7 @@ fn walk(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> Result
     Ok(())
 }
 
-/// The messages of `sentencepiece_model.proto` of release 0.2.1.
+/// The messages of `sentencepiece_model.proto`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Message {
     /// `ModelProto`

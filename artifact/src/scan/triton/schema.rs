@@ -1,4 +1,4 @@
-//! The messages of Triton's `model_config.proto` of release 26.10, with the types of their fields.
+//! The messages of Triton's `model_config.proto`, with the types of their fields.
 
 use Kind::{Bool, Enum, Float, Integer, Message as Inner, Text};
 
