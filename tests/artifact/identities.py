@@ -250,7 +250,8 @@ class Cases:
         add("changed time stamp", "another content", at(LOGGED_S, changes_content=True))
         add("time stamp before its authority", "may not stamp it",
             at(LOGGED_S, services.later_stamps))
-        add("time stamp of a code signer", "may not stamp times", at(LOGGED_S, services.code_stamps))
+        add("time stamp of a code signer", "may not stamp times",
+            at(LOGGED_S, services.code_stamps))
         add("cut time stamp", "is not a response", lambda signature: right(signature)[:-1])
         for text, reason, stamp in [
             ("right", None, right), ("unknown", None, unknown), ("late", "is valid from", at(late)),
