@@ -8,112 +8,73 @@ use super::value::Value;
 
 /// The result of a call; nothing if the call is not allowed.
 pub(super) fn call(global: Global, arguments: &[Value]) -> Option<Value> {
-    match (global, arguments) {
-        (Global::Tensor, [Value::Storage, Value::Int(_), shape, strides]) => {
-            (shape.is_shape() && strides.is_shape()).then_some(Value::Tensor)
-        }
-        // The last argument marks numbers as conjugated or negated.
-        (
-            Global::TensorV2,
-            [storage, offset, shape, strides, grad, hooks]
-            | [storage, offset, shape, strides, grad, hooks, Value::Dict],
-        )
-        | (
-            Global::TensorV3,
-            [
-                storage,
-                offset,
-                shape,
-                strides,
-                grad,
-                hooks,
-                Value::Global(Global::TorchDtype),
-            ]
-            | [
-                storage,
-                offset,
-                shape,
-                strides,
-                grad,
-                hooks,
-                Value::Global(Global::TorchDtype),
-                Value::Dict,
-            ],
-        ) => {
-            let is_plain = matches!((storage, offset), (Value::Storage, Value::Int(_)))
-                && shape.is_shape()
-                && strides.is_shape()
-                && grad.is_bool()
-                && matches!(hooks, Value::OrderedDict | Value::None);
-            is_plain.then_some(Value::Tensor)
-        }
-        (Global::Parameter, [Value::Tensor, grad, Value::OrderedDict]) => {
-            grad.is_bool().then_some(Value::Tensor)
-        }
+    let is_tensor = match (global, arguments) {
+        (Global::Parameter, [Value::Tensor, grad, Value::OrderedDict]) => grad.is_bool(),
         (Global::ParameterWithState, [Value::Tensor, grad, Value::OrderedDict, state]) => {
-            (grad.is_bool() && is_state(state)).then_some(Value::Tensor)
+            grad.is_bool() && is_state(state)
         }
-        (
-            Global::TensorOfType,
-            [
-                Value::Global(
-                    function @ (Global::Tensor
-                    | Global::TensorV2
-                    | Global::TensorV3
-                    | Global::Parameter
-                    | Global::MetaTensor),
-                ),
-                Value::Global(Global::TensorType),
-                inner,
-                state,
-            ],
-        ) if is_state(state) => call(*function, inner.items()?),
+        (Global::TensorOfType, [Value::Global(function), class, inner, state]) => {
+            let is_of_type = matches!(class, Value::Global(Global::TensorType));
+            if !is_of_type || !is_state(state) || !makes_tensor(*function) {
+                return None;
+            }
+            return call(*function, inner.items()?);
+        }
         (Global::MetaTensor, [Value::Global(Global::TorchDtype), shape, strides, grad]) => {
-            (shape.is_shape() && strides.is_shape() && grad.is_bool()).then_some(Value::Tensor)
+            shape.is_shape() && strides.is_shape() && grad.is_bool()
         }
-        (
-            Global::DeviceTensor,
-            [
-                Value::Tensor,
-                Value::Global(Global::TorchDtype),
-                Value::Text(Some(_)),
-                grad,
-            ],
-        )
-        | (
-            Global::DeviceTensorFromArray,
-            [
-                Value::Array,
-                Value::Global(Global::TorchDtype),
-                Value::Text(Some(_)),
-                grad,
-            ],
-        ) => grad.is_bool().then_some(Value::Tensor),
-        (
-            Global::QuantizedTensor,
-            [
-                Value::Storage,
-                Value::Int(_),
-                shape,
-                strides,
-                quantizer,
-                grad,
-                Value::OrderedDict,
-            ],
-        ) => {
-            let is_plain =
-                shape.is_shape() && strides.is_shape() && grad.is_bool() && are_parts(quantizer);
-            is_plain.then_some(Value::Tensor)
+        (Global::DeviceTensor, [Value::Tensor, dtype, Value::Text(Some(_)), grad])
+        | (Global::DeviceTensorFromArray, [Value::Array, dtype, Value::Text(Some(_)), grad]) => {
+            is_dtype(dtype) && grad.is_bool()
         }
         // The layout, and indices, values and shape.
-        (Global::SparseTensor, [Value::Plain, parts]) => are_parts(parts).then_some(Value::Tensor),
-        (Global::Layout, [Value::Text(Some(_))]) => Some(Value::Plain),
-        (Global::Size, [sizes]) => sizes.is_shape().then_some(Value::Plain),
-        (Global::Device, [Value::Text(Some(_))] | [Value::Text(Some(_)), Value::Int(_)]) => {
-            Some(Value::Plain)
+        (Global::SparseTensor, [Value::Plain, parts]) => are_parts(parts),
+        (Global::Layout, [Value::Text(Some(_))])
+        | (Global::Device, [Value::Text(Some(_))] | [Value::Text(Some(_)), Value::Int(_)]) => {
+            return Some(Value::Plain);
         }
-        _ => None,
+        (Global::Size, [sizes]) => return sizes.is_shape().then_some(Value::Plain),
+        (_, [Value::Storage, Value::Int(_), shape, strides, rest @ ..]) => {
+            shape.is_shape() && strides.is_shape() && is_view(global, rest)
+        }
+        _ => false,
+    };
+    is_tensor.then_some(Value::Tensor)
+}
+
+/// Whether a function makes a tensor of what follows its storage, offset, shape and strides.
+fn is_view(global: Global, rest: &[Value]) -> bool {
+    let are_flags = |grad: &Value, hooks: &Value| {
+        grad.is_bool() && matches!(hooks, Value::OrderedDict | Value::None)
+    };
+    match (global, rest) {
+        (Global::Tensor, []) => true,
+        // The last argument marks numbers as conjugated or negated.
+        (Global::TensorV2, [grad, hooks] | [grad, hooks, Value::Dict]) => are_flags(grad, hooks),
+        (Global::TensorV3, [grad, hooks, dtype] | [grad, hooks, dtype, Value::Dict]) => {
+            is_dtype(dtype) && are_flags(grad, hooks)
+        }
+        (Global::QuantizedTensor, [quantizer, grad, Value::OrderedDict]) => {
+            are_parts(quantizer) && grad.is_bool()
+        }
+        _ => false,
     }
+}
+
+/// Whether a function makes a tensor without a class of its own.
+const fn makes_tensor(function: Global) -> bool {
+    matches!(
+        function,
+        Global::Tensor
+            | Global::TensorV2
+            | Global::TensorV3
+            | Global::Parameter
+            | Global::MetaTensor
+    )
+}
+
+const fn is_dtype(value: &Value) -> bool {
+    matches!(value, Value::Global(Global::TorchDtype))
 }
 
 /// Whether a value holds attributes: a dictionary, and perhaps one for slots.
