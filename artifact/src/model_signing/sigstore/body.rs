@@ -5,12 +5,12 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use sha2::{Digest as _, Sha256};
 use tensorgate_policy::hex;
 
 use super::fault::IdentityFault;
 use crate::envelope::pae;
-use crate::model_signing::certificate::Certificate;
+use crate::model_signing::certificate::{Certificate, Hash};
 use crate::model_signing::json::{at_most, base64, check_members, parse};
 use crate::model_signing::log_entry::KindVersion;
 
@@ -203,13 +203,13 @@ impl Signed<'_> {
         hashed: &[u8],
         logged: &Signature2,
     ) -> Result<(), IdentityFault> {
-        let expected = match digest.algorithm.as_str() {
-            "SHA2_256" => Sha256::digest(hashed).to_vec(),
-            "SHA2_384" => Sha384::digest(hashed).to_vec(),
-            "SHA2_512" => Sha512::digest(hashed).to_vec(),
+        let hash = match digest.algorithm.as_str() {
+            "SHA2_256" => Hash::Sha256,
+            "SHA2_384" => Hash::Sha384,
+            "SHA2_512" => Hash::Sha512,
             _ => return Err(IdentityFault::OtherEntry("kind of digest")),
         };
-        if base64(&digest.digest) != Some(expected) {
+        if base64(&digest.digest) != Some(hash.of(hashed)) {
             return Err(IdentityFault::OtherEntry("payload"));
         }
         if base64(&logged.content).as_deref() != Some(self.signature) {
