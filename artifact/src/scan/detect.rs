@@ -97,10 +97,17 @@ const ENDINGS: [(&str, &[&str]); 37] = [
 ];
 
 /// Endings of weights that are known by their content, or that no scanner follows.
-const WEIGHTS: [&str; 13] = [
+const WEIGHTS: [&str; 23] = [
     "bin",
+    "bst",
+    "caffemodel",
+    "cbm",
     "data",
     "engine",
+    "ggml",
+    "graphdef",
+    "lite",
+    "llamafile",
     "model",
     "msgpack",
     "nemo",
@@ -110,6 +117,9 @@ const WEIGHTS: [&str; 13] = [
     "pdmodel",
     "pdparams",
     "plan",
+    "rknn",
+    "torchscript",
+    "trt",
     "weights",
 ];
 /// Beginning of the ending of weights in parts, such as `variables.data-00000-of-00001`.
@@ -525,6 +535,10 @@ mod tests {
             "saved_model.pb",
             "variables.data-00000-of-00001",
             "spiece.model",
+            "model.graphdef",
+            "model.LITE",
+            "booster.bst",
+            "trees.cbm",
         ] {
             assert!(is_model_name(name), "{name}");
         }
