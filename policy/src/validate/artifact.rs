@@ -85,11 +85,15 @@ fn artifact(path: &Path, raw: &raw::Artifact, keys: Keys<'_>) -> Option<ModelArt
     let exceptions = optional(raw.exceptions.as_ref(), |entries| {
         exceptions(&path.field("exceptions"), entries)
     });
+    let (formats, allow) = (formats?, allow?.unwrap_or_default());
+    if let Some(formats) = &formats {
+        warn_of_unlisted(&path.field("formats"), formats, &allow);
+    }
     Some(ModelArtifact {
         path: files?,
         trust: trust?,
-        formats: formats?,
-        allow: allow?.unwrap_or_default(),
+        formats,
+        allow,
         exceptions: exceptions?.unwrap_or_default(),
     })
 }
@@ -201,6 +205,25 @@ fn allowed_code(path: &Path, names: &[String]) -> Option<Vec<CodeKind>> {
         "remove it, unless those may run programs on the model's server",
     );
     distinct.and(kinds)
+}
+
+/// Warns of allowed code whose format is not among these, so that it is refused all the same.
+fn warn_of_unlisted(path: &Path, formats: &[ModelFormat], allow: &[CodeKind]) {
+    for kind in allow {
+        let needed = match kind {
+            CodeKind::TritonPython => ModelFormat::TritonConfig,
+            CodeKind::Torchscript => ModelFormat::Torchscript,
+        };
+        if !formats.contains(&needed) {
+            let (kind, needed) = (quote(kind.name()), quote(needed.name()));
+            path.warn(
+                format!(
+                    "does not have {needed}, so such files of the allowed kind {kind} are refused"
+                ),
+                format!("add {needed}, or remove the kind from allow"),
+            );
+        }
+    }
 }
 
 /// Exceptions by the digests of their files.

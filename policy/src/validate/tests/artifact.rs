@@ -103,6 +103,21 @@ fn a_model_may_need_code_and_files_that_a_person_accepts() {
 }
 
 #[test]
+fn allowed_code_needs_its_format() {
+    let warned = |formats: Value| {
+        let mut artifact = signed();
+        artifact["allow"] = json!(["triton-python", "torchscript"]);
+        artifact["formats"] = formats;
+        let warnings = warnings(with_artifact(artifact));
+        let start = "models.digits.artifact.formats: does not have ";
+        warnings.iter().filter(|it| it.starts_with(start)).count()
+    };
+    assert_eq!(warned(json!(["triton config", "torchscript"])), 0);
+    assert_eq!(warned(json!(["torchscript", "json"])), 1);
+    assert_eq!(warned(json!(["onnx"])), 2);
+}
+
+#[test]
 fn an_identity_signs_models() {
     let mut document = with_artifact(signed());
     document["keys"]["roots"] = json!({
