@@ -120,6 +120,7 @@ const RULES: &[Rule] = &[
         "onnx-external-data",
         "store the tensors in the ONNX file, or in a file of plain name beside it",
     ),
+<<<<<<< HEAD
     critical("onnx-external-path", PATH),
     critical("onnx-", ONNX),
     critical("picture", PICTURE),
@@ -127,6 +128,22 @@ const RULES: &[Rule] = &[
     critical("safetensors-", AGAIN),
     critical("sentencepiece-", AGAIN),
     critical("xgboost-", "save the model anew with `Booster.save_model`"),
+=======
+    rule("onnx-external-path", Severity::Critical, PATH),
+    rule("onnx-", Severity::Critical, ONNX),
+    rule(
+        "picture",
+        Severity::Critical,
+        "save the picture anew, or remove it",
+    ),
+    rule("safetensors-", Severity::Critical, AGAIN),
+    rule("sentencepiece-", Severity::Critical, AGAIN),
+    rule(
+        "xgboost-",
+        Severity::Critical,
+        "save the model anew with `Booster.save_model`",
+    ),
+>>>>>>> fc2a86fc (model serve-verified: a refusal names the option for its code)
     // Configurations and templates.
     high(
         "chat-template",

@@ -30,8 +30,8 @@ pub struct CopyScan<'a> {
     pub settings: &'a Settings,
     /// The formats that files may have; all if there are none.
     pub formats: &'a [ModelFormat],
-    /// The kinds of code that files may have.
-    pub allow: &'a [CodeKind],
+    /// The kinds of code that files may have. `None` where the verb has no option for them.
+    pub allow: Option<&'a [CodeKind]>,
 }
 
 /// What a scan found.
@@ -39,8 +39,32 @@ pub struct CopyScan<'a> {
 struct Found {
     files: usize,
     refused: usize,
+    /// Kinds of code that would accept some of the refused files.
+    kinds: Vec<CodeKind>,
     /// The first last day of the exceptions that accepted files.
     until: Option<String>,
+}
+
+impl Found {
+    /// Why the model is not accepted, and what to do.
+    fn refusal(&self) -> String {
+        let mut text = match self.refused {
+            1 => {
+                "a file is refused: if you know it, accept its SHA-256 with --exceptions".to_owned()
+            }
+            refused => format!(
+                "{refused} files are refused: accept the SHA-256 of those that you know with --exceptions"
+            ),
+        };
+        let kinds: Vec<_> = self.kinds.iter().map(|kind| kind.name()).collect();
+        if !kinds.is_empty() {
+            let kinds = kinds.join(",");
+            text.push_str(&format!(
+                "; --allow={kinds} accepts code of signers whom you trust"
+            ));
+        }
+        text
+    }
 }
 
 impl CopyScan<'_> {
@@ -90,15 +114,10 @@ impl CopyScan<'_> {
             let text = format!("{} of {files} files were scanned", found.files);
             return Err(Failure::Failed(text));
         }
-        match found.refused {
-            0 => Ok(found.until),
-            1 => Err(Failure::Failed(
-                "a file is refused: if you know it, accept its SHA-256 with --exceptions".into(),
-            )),
-            refused => Err(Failure::Failed(format!(
-                "{refused} files are refused: accept the SHA-256 of those that you know with --exceptions"
-            ))),
+        if found.refused == 0 {
+            return Ok(found.until);
         }
+        Err(Failure::Failed(found.refusal()))
     }
 
     /// Counts the result for one file, and prints it if the file is refused. Returns its path in
@@ -121,13 +140,21 @@ impl CopyScan<'_> {
         }
         let report = &outcome.report;
         let name = outcome.path.file_name().and_then(|name| name.to_str());
-        let kind = allowed_kind(name.unwrap_or_default(), report, self.allow);
+        let kind_of = |kinds: &[CodeKind]| allowed_kind(name.unwrap_or_default(), report, kinds);
+        let kind = self.allow.and_then(kind_of);
         let format = report.format.as_str();
         let is_listed = self.formats.is_empty() || is_listed(report, self.formats, kind);
         if (outcome.is_accepted() || kind.is_some()) && is_listed {
             return outcome.path;
         }
         found.refused = found.refused.saturating_add(1);
+        if kind.is_none()
+            && self.allow.is_some()
+            && let Some(needed) = kind_of(&CodeKind::ALL)
+            && !found.kinds.contains(&needed)
+        {
+            found.kinds.push(needed);
+        }
         if ui.json {
             json_line(ui, &outcome, &Ignored::default());
         } else {

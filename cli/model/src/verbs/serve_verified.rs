@@ -179,7 +179,7 @@ impl Run<'_> {
             options: &self.options.scan,
             settings: &self.settings,
             formats: &self.options.formats,
-            allow: &self.options.allow,
+            allow: Some(self.options.allow.as_slice()),
         };
         let until = scan.run(self.ui, files.len())?;
         Ok(Receipt::new(inputs, until, files))

@@ -76,7 +76,7 @@ impl SignScan {
             options: &options,
             settings: &settings,
             formats: &[],
-            allow: &[],
+            allow: None,
         };
         let roots = if is_single {
             vec![path.to_owned()]
