@@ -166,8 +166,24 @@ const RULES: &[Rule] = &[
         "module-name",
         "remove the file, or name a module of the library",
     ),
+<<<<<<< HEAD
     high("python-code", CODE),
     high(
+=======
+    rule("python-code", Severity::High, CODE),
+    rule(
+        "triton-library",
+        Severity::High,
+        "serve the model by a backend that needs no native library of its own",
+    ),
+    rule(
+        "triton-option",
+        Severity::High,
+        "remove the option, or use a backend that loads ONNX or another format of data",
+    ),
+    rule("triton-path", Severity::Critical, PATH),
+    rule(
+>>>>>>> ccabe87e (scan: remedies of Triton's libraries, options and paths)
         "triton-python",
         "serve the model by a backend that runs no Python",
     ),
@@ -299,6 +315,9 @@ mod tests {
             );
         }
         assert_eq!(severity("zip-link"), Severity::Critical);
+        assert_eq!(severity("triton-path"), Severity::Critical);
+        assert_eq!(severity("triton-library"), Severity::High);
+        assert_ne!(remedy("picture"), NO_ROW);
         assert_eq!(severity("torchscript"), Severity::High);
         assert_eq!(severity("no-such-rule"), Severity::Critical);
         assert_eq!(remedy("no-such-rule"), NO_ROW);
