@@ -4,9 +4,9 @@
 use tensorgate_artifact::scan::Verdict;
 use tensorgate_models::scan::code_kinds::{allowed_kind, is_listed};
 use tensorgate_models::scan::messages::FileReport;
-use tensorgate_policy::FileException;
 use tensorgate_policy::policy::ModelArtifact;
 use tensorgate_policy::values::safe_text::printable;
+use tensorgate_policy::{CodeKind, FileException};
 
 use crate::status::{Accepted, Cause};
 
@@ -19,6 +19,13 @@ pub(crate) struct ScannedFile<'a> {
     pub sha256: Option<&'a [u8; 32]>,
     /// What was found in it.
     pub report: &'a FileReport,
+}
+
+impl ScannedFile<'_> {
+    /// Its name without folders.
+    fn name(&self) -> &str {
+        self.location.rsplit('/').next().unwrap_or_default()
+    }
 }
 
 /// Adds a file to those that are accepted, at a time in seconds since 1970. A safe file is not
@@ -49,8 +56,7 @@ pub(crate) fn accept(
             accepted.add_excepted(exception);
             return Ok(());
         }
-        let name = file.location.rsplit('/').next().unwrap_or_default();
-        kind = allowed_kind(name, report, artifact.allow());
+        kind = allowed_kind(file.name(), report, artifact.allow());
         if kind.is_none() {
             return Err(refused(artifact, file, exception));
         }
@@ -88,6 +94,12 @@ fn refused(
     if file.sha256.is_none() && !artifact.exceptions().is_empty() {
         return Cause::Files(format!(
             "{cause}; no exception accepts a file that is signed in shards: sign the model without --shard-bytes"
+        ));
+    }
+    if let Some(kind) = allowed_kind(file.name(), file.report, &CodeKind::ALL) {
+        let kind = kind.name();
+        return Cause::Files(format!(
+            "{cause}; `allow: [{kind}]` accepts such code of those who vouch for the files"
         ));
     }
     Cause::Files(cause)

@@ -140,4 +140,11 @@ fn code_of_an_allowed_kind_is_accepted_and_nothing_beside_it() {
         });
         assert_eq!(found, expected, "{name} {report:?}");
     }
+    // The operator of a model that is code learns of the option, and of no other model.
+    let [none, ..] = &policies;
+    for (report, expected) in [(&python, true), (&pickle, false)] {
+        let refused = accepted(none, "m/1/model.py", None, report, 0).unwrap_err();
+        let is_named = refused.text().contains("`allow: [triton-python]`");
+        assert_eq!(is_named, expected, "{refused:?}");
+    }
 }
