@@ -234,6 +234,11 @@ impl<'t, 'a> Reader<'t, 'a> {
         if name.contains("__") {
             return Err(format!("the name {name}"));
         }
+        if name == "caller" && self.is_block_of_call() {
+            self.advance();
+            self.advance();
+            return Ok(Kinds::COMPUTED_TEXT);
+        }
         if FORBIDDEN.contains(&name) {
             return Err(format!("the global {name}"));
         }
@@ -262,7 +267,15 @@ impl<'t, 'a> Reader<'t, 'a> {
         }
     }
 
-    fn call(&mut self, function: &str) -> Result<Kinds, String> {
+    /// Whether `caller` gives the text of the block for which its macro was called. In the default
+    /// of a parameter it is a variable of the renderer.
+    fn is_block_of_call(&self) -> bool {
+        matches!(self.rest(), [Sign("("), Sign(")"), ..])
+            && self.scope.is_in_macro()
+            && self.tokens.first() != Some(&Name("macro"))
+    }
+
+    pub(super) fn call(&mut self, function: &str) -> Result<Kinds, String> {
         self.expect_sign("(")?;
         let takes_objects = function == "namespace" || self.scope.is_macro(function);
         let arguments = self.arguments(takes_objects)?;

@@ -20,6 +20,8 @@ pub(super) enum Block {
     /// What runs if a loop had no items. It has no `loop`.
     ForElse,
     Macro,
+    /// What a macro prints where it calls `caller`.
+    Call,
     Set,
     Filter,
     Generation,
@@ -176,7 +178,13 @@ impl<'t> Scope<'t> {
     /// Whether `loop` is the loop around.
     pub(super) fn is_in_loop(&self) -> bool {
         let mut blocks = self.blocks.iter().rev().map(|open| open.block);
-        blocks.find(|block| matches!(block, Block::For | Block::Macro)) == Some(Block::For)
+        blocks.find(|block| matches!(block, Block::For | Block::Macro | Block::Call))
+            == Some(Block::For)
+    }
+
+    /// Whether `caller` is the block of a call, or has no value: the renderer's is hidden.
+    pub(super) fn is_in_macro(&self) -> bool {
+        self.blocks.iter().any(|open| open.block == Block::Macro)
     }
 
     /// Whether a loop around is `for key in mapping`.

@@ -22,6 +22,7 @@ pub(super) fn check(reader: &mut Reader<'_, '_>) -> Result<(), String> {
         "else" => reader.scope.branch(),
         "for" => for_loop(reader),
         "macro" => definition(reader),
+        "call" => call_block(reader),
         "set" => assignment(reader),
         "filter" => {
             let first = reader.filter(Kinds::COMPUTED_TEXT)?;
@@ -33,6 +34,7 @@ pub(super) fn check(reader: &mut Reader<'_, '_>) -> Result<(), String> {
         "endif" => reader.scope.close(Block::If),
         "endfor" => reader.scope.close(Block::For),
         "endmacro" => reader.scope.close(Block::Macro),
+        "endcall" => reader.scope.close(Block::Call),
         "endset" => reader.scope.close(Block::Set),
         "endfilter" => reader.scope.close(Block::Filter),
         "endgeneration" => reader.scope.close(Block::Generation),
@@ -96,6 +98,17 @@ fn definition(reader: &mut Reader<'_, '_>) -> Result<(), String> {
         }
     }
     reader.scope.define_macro(name, parameters)
+}
+
+/// A call of a macro that prints the block where it calls `caller`. A block with parameters would
+/// get values from the macro.
+fn call_block(reader: &mut Reader<'_, '_>) -> Result<(), String> {
+    let name = reader.name()?;
+    if !reader.scope.is_macro(name) {
+        return Err(format!("a block for {name}, which is no macro"));
+    }
+    reader.call(name)?;
+    reader.scope.open(Block::Call, None)
 }
 
 fn assignment(reader: &mut Reader<'_, '_>) -> Result<(), String> {

@@ -56,6 +56,9 @@ fn templates_of_chats_are_safe() {
         "{% macro schema(tools, namespace='functions') %}{{ 'namespace ' + namespace }}\
          {% endmacro %}{{ schema(tools) }}",
         "{% set text = '_' ~ x ~ '_' %}{% set text = text ~ '_' %}{{ text | trim }}",
+        "{% macro f(x) %}{% set ns = namespace(a=caller()) %}{% set ns.a = ns.a + x.name %}\
+         {{ ns.a }}{% call f(x.y) %}{{ caller() | trim }}{% endcall %}{% endmacro %}\
+         {% for k, v in tools[0] | items %}{% call f(v) %}{{ k | title }}{% endcall %}{% endfor %}",
     ] {
         assert_eq!(verdict(template), Verdict::Safe, "{template}");
     }
@@ -372,7 +375,23 @@ fn a_name_is_known_by_the_tag_that_gives_it() {
         "{% for m in messages %}{{ m() }}{% endfor %}",
         "{% for f in x %}{% endfor %}{% macro f() %}{% endmacro %}",
         "{{ dict(a=m) }}{% macro m() %}{% endmacro %}",
-        "{% macro m() %}{{ caller() }}{% endmacro %}",
+        "{{ caller() }}",
+        "{% macro m() %}{{ caller }}{% endmacro %}",
+        "{% macro m() %}{{ caller(1) }}{% endmacro %}",
+        "{% macro m() %}{{ caller()() }}{% endmacro %}",
+        "{% macro m() %}{{ x[caller()] }}{% endmacro %}",
+        "{% macro m(a=caller()) %}{% endmacro %}",
+        "{% macro m(caller) %}{% endmacro %}",
+        "{% macro m() %}{% endmacro %}{{ m(caller=x) }}",
+        "{% macro m() %}{% endmacro %}{% call(a) m() %}{% endcall %}",
+        "{% macro m() %}{% endmacro %}{% call m().a %}{% endcall %}",
+        "{% macro m() %}{% endmacro %}{% call m() %}{% endmacro %}",
+        "{% macro m() %}{% endmacro %}{% call m() %}{{ ''.__class__ }}{% endcall %}",
+        "{% macro m() %}{% endmacro %}\
+         {% for k in x %}{% call m() %}{{ loop.index }}{% endcall %}{% endfor %}",
+        "{% macro m(a) %}{{ x[a] }}{% endmacro %}{% call m('a' ~ 'b') %}{% endcall %}",
+        "{% call dict(a=1) %}{% endcall %}",
+        "{% call x() %}{% endcall %}",
         "{% macro m() %}{% endmacro %}{% macro m(a) %}{% endmacro %}",
         "{% macro f(range) %}{{ range }}{% endmacro %}{{ f(1) }}{{ range(3) }}",
         "{% macro f(range) %}{{ range(3) }}{% endmacro %}",
