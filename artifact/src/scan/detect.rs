@@ -21,9 +21,9 @@ const PROGRAMS: [&str; 24] = [
     "py", "pyc", "pyd", "pyi", "pyx", "r", "rb", "sh", "so", "vbs", "wasm",
 ];
 /// Endings of texts that are read as text: notes, tables, vocabularies.
-const TEXTS: [&str; 14] = [
-    "bib", "bpe", "codes", "csv", "jsonl", "log", "md", "merges", "ndjson", "rst", "tiktoken",
-    "tsv", "txt", "vocab",
+const TEXTS: [&str; 15] = [
+    "bib", "bpe", "chk", "codes", "csv", "jsonl", "log", "md", "merges", "ndjson", "rst",
+    "tiktoken", "tsv", "txt", "vocab",
 ];
 /// Endings of texts that may begin as JSON and are none.
 const BRACED_TEXTS: [&str; 8] = ["cfg", "conf", "ini", "j2", "jinja", "toml", "yaml", "yml"];
@@ -421,8 +421,11 @@ fn is_text_name(name: &str, ending: &str) -> bool {
         TEXT_NAMES
             .iter()
             .any(|beginning| name.starts_with(beginning))
+            || name.contains("licen")
     };
-    TEXTS.contains(&ending) || ((!name.contains('.') || name.starts_with(".git")) && is_named())
+    // The last part of `LICENSE-APACHE-2.0` is no ending.
+    let has_no_ending = !name.contains('.') || matches!(ending, "0" | "1" | "2");
+    TEXTS.contains(&ending) || ((has_no_ending || name.starts_with(".git")) && is_named())
 }
 
 /// Whether a file is a text for people by its name, whose encoding no reader depends on.
@@ -591,6 +594,12 @@ mod tests {
             ("a.txt", TEXT_PICKLE, Verdict::Executable, "text"),
             ("words.txt", b"cat\ndog\n", Verdict::Safe, "text"),
             ("LICENSE", b"\xa9 A. Author\n", Verdict::Safe, "text"),
+            ("LICENSE-APACHE-2.0", b"terms\n", Verdict::Safe, "text"),
+            ("MODEL_LICENSE", b"terms\n", Verdict::Safe, "text"),
+            ("LICENSE-2.0", TEXT_PICKLE, Verdict::Executable, "text"),
+            ("LICENSE.model", b"terms\n", Verdict::Unknown, "text"),
+            ("LICENSE.py", b"terms\n", Verdict::Executable, "script"),
+            ("checklist.chk", b"0a1b  a.pth\n", Verdict::Safe, "text"),
             ("README.md", b"\xff\xfe#\0 \0a\0", Verdict::Safe, "text"),
             (
                 "README.md",

@@ -10,7 +10,7 @@ use super::{Input, Limits, Report, Verdict};
 
 const RULE: &str = "picture";
 /// Endings of the names of pictures.
-const ENDINGS: [&str; 6] = ["gif", "jfif", "jpeg", "jpg", "png", "webp"];
+const ENDINGS: [&str; 7] = ["apng", "gif", "jfif", "jpeg", "jpg", "png", "webp"];
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// The header of a WebP, bytes: its length is that of the rest.
 const RIFF_BYTES: u64 = 8;

@@ -94,13 +94,23 @@ fn is_utf16(chunk: &[u8], unit: fn([u8; 2]) -> u16, half: &mut Option<u16>) -> b
 }
 
 /// Whether a text is a note of a tool that loads models, by its name in lower case and its form:
-/// the mark of a cache's folder, or where `hf download` has a file from.
+/// the mark of a cache's folder, where `hf download` has a file from, which commit a branch of a
+/// cache is at, or which step of a training `DeepSpeed` saved last.
 pub(super) fn is_tool_note(name: &str, head: &[u8], length: u64) -> bool {
     let head = String::from_utf8_lossy(head);
     if name == "cachedir.tag" {
         return head.starts_with("Signature: 8a477f597d28d172789f06886806bc55");
     }
     let is_complete = u64::try_from(head.len()).is_ok_and(|bytes| bytes == length);
+    if name == "main" {
+        return is_complete && is_commit(&head);
+    }
+    if name == "latest" {
+        // The name of a folder beside the note.
+        let step = head.trim_end().strip_prefix("global_step");
+        let is_step = step.is_some_and(|step| step.bytes().all(|byte| byte.is_ascii_digit()));
+        return is_complete && is_step;
+    }
     let lines: Vec<&str> = head.lines().collect();
     let [commit, tag, time] = lines.as_slice() else {
         return false;
@@ -108,10 +118,13 @@ pub(super) fn is_tool_note(name: &str, head: &[u8], length: u64) -> bool {
     let is_tag = |c: char| c.is_ascii_alphanumeric() || matches!(c, '"' | '-' | '/');
     name.ends_with(".metadata")
         && is_complete
-        && commit.len() == COMMIT_DIGITS
-        && commit.chars().all(|c| c.is_ascii_hexdigit())
+        && is_commit(commit)
         && tag.chars().all(is_tag)
         && time.parse::<f64>().is_ok()
+}
+
+fn is_commit(text: &str) -> bool {
+    text.len() == COMMIT_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -189,6 +202,11 @@ mod tests {
             ("model.bin.metadata", note.replace("17", "now"), false),
             ("model.bin.metadata", note.replace("ab", "a b"), false),
             ("model.bin.meta", note, false),
+            ("main", commit.clone(), true),
+            ("main", commit.replace('a', "/"), false),
+            ("latest", "global_step1000\n".to_owned(), true),
+            ("latest", "global_step1/../../x".to_owned(), false),
+            ("latest", "/tmp/global_step1".to_owned(), false),
             ("cachedir.tag", tag.to_owned(), true),
             ("cachedir.tag", "something else".to_owned(), false),
             ("a.tag", tag.to_owned(), false),
