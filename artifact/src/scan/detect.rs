@@ -304,6 +304,7 @@ fn scan_as(
         }
         Content::Text
             if is_text_name(name, ending)
+                || (ending == "model" && text::is_ranked_tokens(input)?)
                 || text::is_tool_note(name, head, input::length(input)?) =>
         {
             return Ok(report);
@@ -598,6 +599,8 @@ mod tests {
             ("MODEL_LICENSE", b"terms\n", Verdict::Safe, "text"),
             ("LICENSE-2.0", TEXT_PICKLE, Verdict::Executable, "text"),
             ("LICENSE.model", b"terms\n", Verdict::Unknown, "text"),
+            ("tokenizer.model", b"IQ== 0\n", Verdict::Safe, "text"),
+            ("tokenizer.model", TEXT_PICKLE, Verdict::Executable, "text"),
             ("LICENSE.py", b"terms\n", Verdict::Executable, "script"),
             ("checklist.chk", b"0a1b  a.pth\n", Verdict::Safe, "text"),
             ("README.md", b"\xff\xfe#\0 \0a\0", Verdict::Safe, "text"),

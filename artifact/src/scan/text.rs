@@ -93,6 +93,40 @@ fn is_utf16(chunk: &[u8], unit: fn([u8; 2]) -> u16, half: &mut Option<u16>) -> b
     true
 }
 
+/// Where in a line of a vocabulary the next byte is.
+#[derive(Clone, Copy)]
+enum Place {
+    Start,
+    Token,
+    Space,
+    Rank,
+}
+
+/// Whether a file is a vocabulary of tiktoken, as Llama 3 has one: on each line a token in base64,
+/// a space and its rank.
+pub(super) fn is_ranked_tokens(input: &mut dyn Input) -> io::Result<bool> {
+    let mut offset: u64 = 0;
+    let mut place = Place::Start;
+    loop {
+        let chunk = read_at(input, offset, CHUNK_BYTES)?;
+        if chunk.is_empty() {
+            return Ok(matches!(place, Place::Start | Place::Rank));
+        }
+        for byte in &chunk {
+            let is_base64 = byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
+            place = match (place, byte) {
+                (Place::Start | Place::Token, _) if is_base64 => Place::Token,
+                (Place::Token, b' ') => Place::Space,
+                (Place::Space | Place::Rank, b'0'..=b'9') => Place::Rank,
+                (Place::Rank, b'\n') => Place::Start,
+                _ => return Ok(false),
+            };
+        }
+        let read = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        offset = offset.saturating_add(read);
+    }
+}
+
 /// Whether a text is a note of a tool that loads models, by its name in lower case and its form:
 /// the mark of a cache's folder, where `hf download` has a file from, which commit a branch of a
 /// cache is at, or which step of a training `DeepSpeed` saved last.
@@ -187,6 +221,26 @@ mod tests {
         ] {
             let found = is_other_text(&mut Cursor::new(&content)).unwrap();
             assert_eq!(found, expected, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn vocabularies_have_a_token_and_a_rank_on_each_line() {
+        let long = "IQ== 0\n".repeat(20_000);
+        for (content, expected) in [
+            ("IQ== 0\n4bqhbg== 127999\n", true),
+            ("IQ== 0\nIg== 1", true),
+            (long.as_str(), true),
+            (format!("{long}cos\nsystem\n").as_str(), false),
+            ("IQ==\n", false),
+            ("IQ== ", false),
+            ("IQ== 0 \n", false),
+            ("IQ== 0\n\n", false),
+            ("IQ== -1\n", false),
+            ("(I0 0\n", false),
+        ] {
+            let found = is_ranked_tokens(&mut Cursor::new(content)).unwrap();
+            assert_eq!(found, expected, "{:?}", content.get(..20));
         }
     }
 
