@@ -335,6 +335,10 @@ fn a_reference_needs_a_key_of_the_form() {
             "config.json",
             r#"{"quantization_config":{"x":"os.system"}}"#,
         ),
+        (
+            "config.json",
+            r#"{"pretrained_cfg":{"url":"https://host/x.pth"}}"#,
+        ),
         ("generation_config.json", r#"{"x":"os.system"}"#),
         ("settings.json", r#"{"x":"os.system"}"#),
         ("model.json", r#"{"x":"os.system"}"#),
@@ -379,6 +383,10 @@ fn words_numbers_and_notes_are_data() {
         (
             "config.json",
             r#"{"text_config":{"_name_or_path":"/data/x"}}"#,
+        ),
+        (
+            "config.json",
+            r#"{"pretrained_cfg":{"origin_url":"https://host/x","paper_ids":"arXiv:1"}}"#,
         ),
         (
             "config.json",

@@ -162,6 +162,8 @@ const HUGGING_FACE: &[Rule] = &[
             // The metric that a checkpoint is chosen by, such as `val/loss`.
             "monitor",
             "name_or_path",
+            // Where timm has its weights from, as a note.
+            "origin_url",
             "target_modules",
             "vision_encoder",
         ],
