@@ -177,10 +177,14 @@ pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Re
         },
     };
     let mut report = scan_as(content, input, (name.as_str(), ending), &head, limits)?;
+    // What `torch.save` writes often has the ending of a pickle, which `torch.load` ignores.
+    let is_saved =
+        matches!(ending, "pickle" | "pkl") && matches!(report.format, "torch legacy" | "torch zip");
     let required = ENDINGS.iter().find(|(known, _)| *known == ending);
     if let Some((_, names)) = required
         && !names.contains(&content.name())
         && content != Content::Empty
+        && !is_saved
     {
         let detail = format!(
             "the name ends in .{ending}, and the content is not {} but {}",

@@ -270,6 +270,30 @@ mod tests {
     }
 
     #[test]
+    fn weights_may_have_the_ending_of_a_pickle() {
+        let numbers = b"\0\x01\x02\x03\x04\x05\x06\x07";
+        let data = File::stored("a/data/0", numbers);
+        let version = File::stored("a/version", b"3\n");
+        let pickle = File::stored("a/data.pkl", TENSOR);
+        let code = File::stored("a/code/m.py", b"class M");
+        let weights = zip(&[pickle.clone(), data.clone(), version.clone()]);
+        let program = zip(&[pickle, code, data, version]);
+        let other = zip(&[File::stored("a.txt", b"a")]);
+        for (name, file, expected) in [
+            ("random_states_0.pkl", &weights, Verdict::Safe),
+            ("a.pickle", &weights, Verdict::Safe),
+            ("a.joblib", &weights, Verdict::Malformed),
+            ("a.safetensors", &weights, Verdict::Malformed),
+            ("a.pkl", &other, Verdict::Malformed),
+            ("a.pkl", &program, Verdict::Executable),
+        ] {
+            let mut file = Cursor::new(file);
+            let report = detect::scan(&mut file, name, &Limits::default()).unwrap();
+            assert_eq!(report.verdict, expected, "{name}: {:?}", report.findings);
+        }
+    }
+
+    #[test]
     fn weights_are_safe_and_each_other_member_is_named() {
         let weights = [
             ("a/data.pkl", TENSOR),
