@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn times_paths_and_dictionaries_with_defaults_are_data() {
-        let cases: [(&[u8], Verdict); 24] = [
+        let cases: [(&[u8], Verdict); 25] = [
             (
                 b"cdatetime\ndate\nC\x04\x07\xe4\x01\x01\x85R.",
                 Verdict::Safe,
@@ -283,20 +283,18 @@ mod tests {
                 Verdict::Safe,
             ),
             (b"ccollections\ndefaultdict\nN\x85R.", Verdict::Safe),
-            (b"}\x8c\x01tctorch\nFloatTensor\ns.", Verdict::Safe),
+            (b"]ctorch\nFloatTensor\na.", Verdict::Safe),
+            (b"]ctorch.cuda.sparse\nByteTensor\na.", Verdict::Safe),
             (
-                b"}\x8c\x01tctorch.cuda.sparse\nByteTensor\ns.",
-                Verdict::Safe,
+                b"}\x8c\x0c__setstate__ctorch\nFloatTensor\ns.",
+                Verdict::Executable,
             ),
             // Its numbers would be what was in memory before.
             (
                 b"ctorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85R.",
                 Verdict::Executable,
             ),
-            (
-                b"}\x8c\x01tctorch.cuda\nlist_gpu_processes\ns.",
-                Verdict::Executable,
-            ),
+            (b"]ctorch.cuda\nlist_gpu_processes\na.", Verdict::Executable),
             (
                 b"ccollections\ndefaultdict\ncos\nsystem\n\x85R.",
                 Verdict::Executable,
