@@ -264,6 +264,7 @@ mod tests {
         let webp = b"RIFF\x10\0\0\0WEBPVP8L\x03\0\0\0abc\0";
         vec![
             ("png", png.concat()),
+            ("apng", png.concat()),
             ("jpg", jpeg.concat()),
             ("gif", gif.concat()),
             ("webp", webp.to_vec()),
