@@ -571,7 +571,7 @@ mod tests {
         let booster = br#"{"version":[2,1,0],"learner":{"attributes":{}}}"#;
         let hydra = br#"{"learner":{"attributes":{"_target_":"os.system"}}}"#;
         let pipeline = br#"{"_class_name":"P","unet":["my_unet","U"]}"#;
-        let cases: [(&str, &[u8], Verdict, &str); 51] = [
+        let cases: [(&str, &[u8], Verdict, &str); 59] = [
             ("a.safetensors", &own, Verdict::Safe, "safetensors"),
             ("a", &own, Verdict::Safe, "safetensors"),
             ("a.gguf", &own, Verdict::Malformed, "safetensors"),

@@ -120,7 +120,6 @@ const RULES: &[Rule] = &[
         "onnx-external-data",
         "store the tensors in the ONNX file, or in a file of plain name beside it",
     ),
-<<<<<<< HEAD
     critical("onnx-external-path", PATH),
     critical("onnx-", ONNX),
     critical("picture", PICTURE),
@@ -128,22 +127,6 @@ const RULES: &[Rule] = &[
     critical("safetensors-", AGAIN),
     critical("sentencepiece-", AGAIN),
     critical("xgboost-", "save the model anew with `Booster.save_model`"),
-=======
-    rule("onnx-external-path", Severity::Critical, PATH),
-    rule("onnx-", Severity::Critical, ONNX),
-    rule(
-        "picture",
-        Severity::Critical,
-        "save the picture anew, or remove it",
-    ),
-    rule("safetensors-", Severity::Critical, AGAIN),
-    rule("sentencepiece-", Severity::Critical, AGAIN),
-    rule(
-        "xgboost-",
-        Severity::Critical,
-        "save the model anew with `Booster.save_model`",
-    ),
->>>>>>> fc2a86fc (model serve-verified: a refusal names the option for its code)
     // Configurations and templates.
     high(
         "chat-template",
@@ -166,24 +149,17 @@ const RULES: &[Rule] = &[
         "module-name",
         "remove the file, or name a module of the library",
     ),
-<<<<<<< HEAD
     high("python-code", CODE),
     high(
-=======
-    rule("python-code", Severity::High, CODE),
-    rule(
         "triton-library",
-        Severity::High,
         "serve the model by a backend that needs no native library of its own",
     ),
-    rule(
+    high(
         "triton-option",
-        Severity::High,
         "remove the option, or use a backend that loads ONNX or another format of data",
     ),
-    rule("triton-path", Severity::Critical, PATH),
-    rule(
->>>>>>> ccabe87e (scan: remedies of Triton's libraries, options and paths)
+    critical("triton-path", PATH),
+    high(
         "triton-python",
         "serve the model by a backend that runs no Python",
     ),

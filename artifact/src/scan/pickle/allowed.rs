@@ -104,7 +104,6 @@ impl Global {
 
 /// The allowed global of this name. Pickles of protocols 0 to 2 have Python 2's names.
 pub(super) fn find(module: &str, name: &str) -> Option<Global> {
-<<<<<<< HEAD
     Some(match (module, name) {
         // A dictionary. Its constructor takes a list of pairs.
         ("collections", "OrderedDict") => Global::OrderedDict,
@@ -178,134 +177,11 @@ pub(super) fn find(module: &str, name: &str) -> Option<Global> {
         // Bytes without a type.
         ("torch.storage", "UntypedStorage") => Global::Storage(1),
         ("torch", _) => return torch(name),
+        ("torch.cuda" | "torch.cuda.sparse" | "torch.sparse", _) if is_tensor_class(name) => {
+            Global::Plain
+        }
         _ => return None,
     })
-=======
-    match module {
-        "collections" => match name {
-            // A dictionary. Its constructor takes a list of pairs.
-            "OrderedDict" => Some(Global::OrderedDict),
-            // A dictionary, made from another one: the milestones of a schedule of torch.
-            "Counter" => Some(Global::Counter),
-            // A dictionary that calls a function for a missing key. Only types of plain values are
-            // accepted as the function.
-            "defaultdict" => Some(Global::DefaultDict),
-            _ => None,
-        },
-        "datetime" => match name {
-            // Their bytes, and a time zone.
-            "datetime" | "time" => Some(Global::Time),
-            "date" => Some(Global::Date),
-            // Three numbers.
-            "timedelta" => Some(Global::TimeDelta),
-            // A difference and a name.
-            "timezone" => Some(Global::TimeZone),
-            _ => None,
-        },
-        // Python 3.13 names the module in which the classes are.
-        "pathlib" | "pathlib._local" => match name {
-            // Parts of a path. Nothing is opened until a program does so.
-            "Path" | "PosixPath" | "PurePath" | "PurePosixPath" | "PureWindowsPath"
-            | "WindowsPath" => Some(Global::Path),
-            _ => None,
-        },
-        "builtins" | "__builtin__" => builtin(name),
-        "_codecs" => match name {
-            // How protocols 0 to 2 write bytes: with the codec latin1 alone.
-            "encode" => Some(Global::Encode),
-            _ => None,
-        },
-        "numpy" => match name {
-            // An array. Only `_reconstruct` makes one.
-            "ndarray" => Some(Global::NdArray),
-            // An element type. Only plain codes such as `f8` are accepted.
-            "dtype" => Some(Global::Dtype),
-            _ => None,
-        },
-        "numpy.core.multiarray" | "numpy._core.multiarray" => match name {
-            // Makes an empty array, which BUILD fills.
-            "_reconstruct" => Some(Global::Reconstruct),
-            // Makes a number from its bytes. With an object dtype it would pass any value on.
-            "scalar" => Some(Global::Scalar),
-            _ => None,
-        },
-        "numpy.core.numeric" | "numpy._core.numeric" => match name {
-            // An array over bytes. numpy refuses object dtypes here, and so does this scanner.
-            "_frombuffer" => Some(Global::FromBuffer),
-            _ => None,
-        },
-        "numpy.random" => match name {
-            "__RandomState_ctor" => Some(Global::RandomState),
-            _ => None,
-        },
-        "numpy.random._pickle" => match name {
-            "__bit_generator_ctor" => Some(Global::BitGeneratorOf),
-            "__generator_ctor" | "__randomstate_ctor" => Some(Global::GeneratorOf),
-            _ => None,
-        },
-        "numpy.random._mt19937"
-        | "numpy.random._pcg64"
-        | "numpy.random._philox"
-        | "numpy.random._sfc64" => match name {
-            "MT19937" | "PCG64" | "PCG64DXSM" | "Philox" | "SFC64" => Some(Global::BitGenerator),
-            _ => None,
-        },
-        "numpy.random.bit_generator" => match name {
-            "SeedSequence" => Some(Global::SeedSequence),
-            "__pyx_unpickle_SeedSequence" => Some(Global::SeedSequenceOf),
-            _ => None,
-        },
-        "torch._utils" => match name {
-            // A view of a storage, which torch makes large enough: as releases before 0.4 wrote it.
-            "_rebuild_tensor" => Some(Global::Tensor),
-            // The same with flags.
-            "_rebuild_tensor_v2" => Some(Global::TensorV2),
-            // The same with the dtype given, for dtypes that have no storage class.
-            "_rebuild_tensor_v3" => Some(Global::TensorV3),
-            // A tensor that is marked as a parameter.
-            "_rebuild_parameter" => Some(Global::Parameter),
-            // The same with attributes.
-            "_rebuild_parameter_with_state" => Some(Global::ParameterWithState),
-            // A shape without numbers.
-            "_rebuild_meta_tensor_no_storage" => Some(Global::MetaTensor),
-            // A copy of a tensor for a device.
-            "_rebuild_device_tensor_from_cpu_tensor" => Some(Global::DeviceTensor),
-            "_rebuild_device_tensor_from_numpy" => Some(Global::DeviceTensorFromArray),
-            "_rebuild_qtensor" => Some(Global::QuantizedTensor),
-            "_rebuild_sparse_tensor" => Some(Global::SparseTensor),
-            _ => None,
-        },
-        "torch._tensor" => match name {
-            // Calls its first argument, which has to be another of these functions.
-            "_rebuild_from_type_v2" => Some(Global::TensorOfType),
-            _ => None,
-        },
-        "torch.nn.parameter" => match name {
-            "Parameter" => Some(Global::TensorType),
-            _ => None,
-        },
-        "torch.serialization" => match name {
-            // Finds a constant by its name.
-            "_get_layout" => Some(Global::Layout),
-            _ => None,
-        },
-        "joblib.numpy_pickle" => match name {
-            // `super::joblib` checks its attributes.
-            "NumpyArrayWrapper" => Some(Global::JoblibArray),
-            _ => None,
-        },
-        "torch.storage" => match name {
-            // Bytes without a type.
-            "UntypedStorage" => Some(Global::Storage(1)),
-            _ => None,
-        },
-        "torch" => torch(name),
-        "torch.cuda" | "torch.cuda.sparse" | "torch.sparse" if is_tensor_class(name) => {
-            Some(Global::Plain)
-        }
-        _ => None,
-    }
->>>>>>> e15d3dfe (pickle: classes of tensors on torch's own list are named)
 }
 
 /// Types of plain values, as protocols before the one with an opcode for them write them.
