@@ -89,7 +89,7 @@ impl Content {
 }
 
 /// Formats that are known by their first bytes alone.
-const AT_ZERO: [(&[u8], Content); 44] = [
+const AT_ZERO: [(&[u8], Content); 46] = [
     (b"PK\x03\x04", Content::Zip),
     (b"PK\x05\x06", Content::Zip),
     (b"PK\x07\x08", Content::Zip),
@@ -116,6 +116,9 @@ const AT_ZERO: [(&[u8], Content); 44] = [
     (b"\xca\xfe\xba\xbf", Content::Program("mach-o")),
     (b"\0asm", Content::Program("wasm")),
     (b"BC\xc0\xde", Content::Program("llvm bitcode")),
+    // `lua` runs a file of any name that begins so.
+    (b"\x1bLua", Content::Program("lua bytecode")),
+    (b"\x1bLJ", Content::Program("lua bytecode")),
     (b"#!", Content::Program("script")),
     (b"!<arch>\n", Content::Program("ar")),
     (HDF5, Content::Hdf5),
@@ -173,6 +176,9 @@ pub(super) fn binary(head: &[u8], length: u64) -> Option<Content> {
     if let Some(content) = AT_ZERO.iter().find_map(marked) {
         return Some(content);
     }
+    if is_python_code(head) {
+        return Some(Content::Program("python bytecode"));
+    }
     if is_safetensors(head, length) {
         return Some(Content::Safetensors);
     }
@@ -193,6 +199,13 @@ pub(super) fn binary(head: &[u8], length: u64) -> Option<Content> {
         return Some(Content::Ubjson);
     }
     protobuf(head)
+}
+
+/// Whether a file begins as compiled Python, which `python` runs under any name: a number of the
+/// release that ends with a line, and numbers below 2^24. No text has a NUL there.
+fn is_python_code(head: &[u8]) -> bool {
+    matches!(head, [_, 0x0b..=0x0f | 0xf2 | 0xf3, b'\r', b'\n', ..])
+        && head.iter().take(32).skip(4).any(|byte| *byte == 0)
 }
 
 /// Whether a file begins with the length of a header within the file, and an object of JSON.
@@ -410,7 +423,7 @@ mod tests {
         let mut looks_pickled = 640_u64.to_le_bytes().to_vec();
         looks_pickled.resize(648, b' ');
         looks_pickled[8] = b'{';
-        let cases: [(&[u8], Option<Content>); 19] = [
+        let cases: [(&[u8], Option<Content>); 22] = [
             (b"", Some(Content::Empty)),
             (b"PK\x03\x04", Some(Content::Zip)),
             (b"\x80\x02}q\x00.", Some(Content::Pickle)),
@@ -423,6 +436,13 @@ mod tests {
             (b"\x08\x08\x12\x07pytorch", Some(Content::Onnx)),
             (b"\x08\x01\x12\x80\x01", Some(Content::SavedModel)),
             (b"#!/bin/sh\n", Some(Content::Program("script"))),
+            (b"\x1bLuaS\0", Some(Content::Program("lua bytecode"))),
+            (
+                b"\xcb\x0d\r\n\0\0\0\0\0\0\0\0\0\0\0\0\xe3",
+                Some(Content::Program("python bytecode")),
+            ),
+            // A text with odd ends of lines.
+            (b"U\r\r\na text of more than thirty-two bytes\0", None),
             (b"{\"a\": 1}", None),
             (b"plain", None),
             (b"\x0a\x05\x0a\x01a\x18\x02", Some(Content::SentencePiece)),

@@ -71,7 +71,12 @@ pub(super) fn call(global: Global, arguments: &[Value]) -> Option<Value> {
         ) => matches!(shape.items(), Some([Value::Int(0)])).then_some(Value::Array),
         (Global::Dtype, [code, align, copy]) => dtype(code, align, copy),
         (Global::Scalar, [Value::Dtype(dtype), Value::Bytes | Value::Text(_)]) => {
-            (dtype.letter != b'O').then_some(Value::Plain)
+            match dtype.letter {
+                b'O' => None,
+                // A text that this scanner does not read. A dictionary takes it for the same key.
+                b'U' => Some(Value::Opaque),
+                _ => Some(Value::Plain),
+            }
         }
         (
             Global::FromBuffer,
@@ -140,7 +145,13 @@ pub(super) fn build(object: &Value, state: &Value, keys: &Keys) -> Built {
         Value::Dtype(dtype) => dtype_state(*dtype, state),
         Value::Array => array_state(state),
         // Its attributes, such as torch's `_metadata`. They are data, and it is no class.
-        Value::OrderedDict if matches!(state, Value::Dict) => Built::Fine,
+        Value::OrderedDict if matches!(state, Value::Dict) => {
+            if keys.has_array_name() {
+                Built::Unchecked("an attribute from which readers of arrays take an address")
+            } else {
+                Built::Fine
+            }
+        }
         // Its program's own code takes the state.
         Value::ScriptObject => Built::Fine,
         _ => Built::Refused,
@@ -254,6 +265,23 @@ mod tests {
 
     use super::super::scan;
     use crate::scan::{Limits, Verdict};
+
+    /// Readers of arrays look for such an attribute of any object, and read what it points to.
+    #[test]
+    fn attributes_of_dictionaries_are_no_addresses() {
+        for (key, expected) in [
+            (&b"\x8c\x09_metadata"[..], Verdict::Safe),
+            (b"\x8c\x0b__version__", Verdict::Safe),
+            (b"\x8c\x13__array_interface__", Verdict::Unknown),
+            (b"V\\u005f_array_struct__\n", Verdict::Unknown),
+        ] {
+            let begin = b"ccollections\nOrderedDict\n)R}";
+            let pickle = [begin.as_slice(), key, b"}sb."].concat();
+            let report = scan(&mut Cursor::new(&pickle), &Limits::default()).unwrap();
+            let shown = pickle.escape_ascii();
+            assert_eq!(report.verdict, expected, "{shown}: {:?}", report.findings);
+        }
+    }
 
     #[test]
     fn times_paths_and_dictionaries_with_defaults_are_data() {

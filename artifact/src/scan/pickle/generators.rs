@@ -149,6 +149,11 @@ mod tests {
         }
         state(b"\x8c\x0abuffer_pos", b"K\x04", Verdict::Safe);
         state(b"\x8c\x0abuffer_pos", b"K\x05", Verdict::Unknown);
+        // A text of NumPy is the same key of a dictionary.
+        let text = b"cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n\x8c\x02U3\x89\x88\x87R\
+            C\x0cp\0\0\0o\0\0\0s\0\0\0\x86R";
+        state(text, b"J\xff\xff\xff\xff", Verdict::Unknown);
+        check(&[text, b"."], Verdict::Safe);
         // Without a generator it is a number, and before one it may become part of its state.
         check(&[b"}(\x8c\x03posM\x71\x02u."], Verdict::Safe);
         check(
