@@ -89,7 +89,7 @@ impl Content {
 }
 
 /// Formats that are known by their first bytes alone.
-const AT_ZERO: [(&[u8], Content); 46] = [
+const AT_ZERO: [(&[u8], Content); 52] = [
     (b"PK\x03\x04", Content::Zip),
     (b"PK\x05\x06", Content::Zip),
     (b"PK\x07\x08", Content::Zip),
@@ -137,6 +137,14 @@ const AT_ZERO: [(&[u8], Content); 46] = [
     (b"lmgg", Content::Other("ggml")),
     (b"fmgg", Content::Other("ggml")),
     (b"tjgg", Content::Other("ggml")),
+    (b"algg", Content::Other("ggml")),
+    // Readers in C++ take lengths and offsets from these as they are.
+    (b"\xba\x16\x4f\x2f", Content::Other("fasttext")),
+    (b"mmap lm http://", Content::Other("kenlm")),
+    // `load` of R runs what is in it.
+    (b"RDX2\n", Content::Other("r")),
+    (b"RDX3\n", Content::Other("r")),
+    (b"SQLite format 3\0", Content::Other("sqlite")),
     (b"PAR1", Content::Other("parquet")),
     (b"ARROW1\0\0", Content::Other("arrow")),
     (b"%PDF-", Content::Other("pdf")),

@@ -123,11 +123,21 @@ fn another_format_or_the_name_of_one_keeps_its_verdict() {
         let floats = u64::try_from(data.len()).unwrap() / 4;
         report_of(name, data, &[model(&[tensor(name, floats, 0)])])
     };
-    let cases: [(&[u8], Verdict); 7] = [
+    let cases: [(&[u8], Verdict); 10] = [
         (b"cos\nsystem\n(S'id'\ntR.", Verdict::Executable),
         (b"\x80\x04cos\nsystem\n(S'id'\ntR.", Verdict::Executable),
         (b"\x7fELF\x02\x01\x01\0", Verdict::Executable),
         (b"#!/bin/sh\nid\n###", Verdict::Executable),
+        // What an unpickler stores before it breaks off, and code of Python and Lua.
+        (
+            b"cbuiltins\n__dict__\nS'id'\ncos\nsystem\ns\xff\xff\xff\xff",
+            Verdict::Executable,
+        ),
+        (
+            b"\xcb\x0d\r\n\0\0\0\0\0\0\0\0\0\0\0\0\xe3\0\0\0",
+            Verdict::Executable,
+        ),
+        (b"\x1bLuaS\0\x19\x93", Verdict::Executable),
         (b"PK\x03\x04\0\0\0\0", Verdict::Malformed),
         (b"import os; os.system('id')  ", Verdict::Unknown),
         (b"\x1f\x8b\x08\0", Verdict::Unknown),
@@ -160,6 +170,9 @@ fn another_format_or_the_name_of_one_keeps_its_verdict() {
         "README",
         "tokenizer.model",
         "a.engine",
+        "a.vmfb",
+        "a.pyo",
+        "a.msgpack",
         ".bashrc",
     ] {
         let report = of(name, &weights(8));
