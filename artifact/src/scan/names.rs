@@ -14,6 +14,8 @@ use super::source::Stop;
 
 /// The longest name of a file in a folder, bytes: that of Linux.
 const MAX_FILE_NAME_BYTES: usize = 255;
+/// How the names of git's own files begin.
+const GIT: &str = ".git";
 /// The longest name of a member, bytes.
 const MAX_NAME_BYTES: usize = 4_096;
 
@@ -107,11 +109,19 @@ fn part_fault(part: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a path names a file below a folder for every reader. CVE-2024-27318 and its successors
-/// are about those that do not.
+/// Whether a part of a path is that of git's own files. A scan leaves them out at the top of a
+/// folder, so a model must not lead a loader there. Some systems ignore case.
+fn is_gits(part: &str) -> bool {
+    let beginning = part.get(..GIT.len());
+    beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(GIT))
+}
+
+/// Whether a path names a file below a folder for every reader, and none of git's own.
+/// CVE-2024-27318 and its successors are about those that do not.
 pub(super) fn is_plain_path(path: &str) -> bool {
     let is_plain = |c: char| !c.is_control() && !matches!(c, '\\' | ':' | '#' | '%' | '?' | '~');
-    path.chars().all(is_plain) && path.split('/').all(|part| part_fault(part).is_none())
+    let is_name = |part: &str| part_fault(part).is_none() && !is_gits(part);
+    path.chars().all(is_plain) && path.split('/').all(is_name)
 }
 
 /// Whether a text is the name of a file in the same folder for every reader.
@@ -119,14 +129,15 @@ pub(super) fn is_file_name(name: &str) -> bool {
     name.len() <= MAX_FILE_NAME_BYTES && !name.contains('/') && is_plain_path(name)
 }
 
-/// Whether a path surely names a file outside of its folder: it begins at a root or a drive, or
-/// goes up.
+/// Whether a path surely names a file outside of its folder: it begins at a root or a drive, goes
+/// up, or leads to git's own files.
 pub(super) fn leaves_folder(path: &str) -> bool {
     // The name of a tensor such as `x:0` is not on a drive.
     let has_drive = path
         .get(1..3)
         .is_some_and(|text| matches!(text, ":/" | ":\\"));
-    has_drive || path.starts_with(['/', '\\']) || path.split(['/', '\\']).any(|part| part == "..")
+    let leaves = |part: &str| part == ".." || is_gits(part);
+    has_drive || path.starts_with(['/', '\\']) || path.split(['/', '\\']).any(leaves)
 }
 
 #[cfg(test)]
@@ -143,10 +154,13 @@ mod tests {
 
     #[test]
     fn paths_that_leave_a_folder_are_found() {
-        for path in ["..", "a/../b", "a\\..\\b", "/a", "\\a", "C:\\a", "C:/a"] {
+        for path in [
+            "..", "a/../b", "a\\..\\b", "/a", "\\a", "C:\\a", "C:/a", ".git", "./.GIT/a",
+        ] {
             assert!(leaves_folder(path), "{path}");
+            assert!(!is_plain_path(path), "{path}");
         }
-        for path in ["", "a", "a/b", "a..b", "...", "x:0"] {
+        for path in ["", "a", "a/b", "a..b", "...", "x:0", "a.git", "git/a"] {
             assert!(!leaves_folder(path), "{path}");
         }
     }

@@ -87,6 +87,10 @@ fn readers_of_json_run_or_fetch_what_a_key_names() {
             r#"[{"path":"C:\\x","type":"sentence_transformers.models.X"}]"#,
         ),
         (
+            "modules.json",
+            r#"[{"path":".git","type":"sentence_transformers.models.X"}]"#,
+        ),
+        (
             "wordembedding_config.json",
             r#"{"tokenizer_class":"evil.Tokenizer"}"#,
         ),
@@ -518,6 +522,8 @@ fn keys_with_code_are_executable_wherever_they_are() {
         r#"{"py/object":"os.system"}"#,
         r#"{"weight_map":{"a":"../../x.bin"}}"#,
         r#"{"weight_map":{"a":"/tmp/x.bin"}}"#,
+        // A scan leaves git's own files out, and a loader reads them.
+        r#"{"weight_map":{"a":".gitattributes"}}"#,
         r#"{"weight_map":{"a":"C:\\x.bin"}}"#,
         r#"{"auto_mapping":{"parent_library":"os"}}"#,
         r#"{"chat_template":"{{ ''.__class__ }}"}"#,
