@@ -235,15 +235,15 @@ impl Graph {
 
     /// Whether a tensor is the source of names, or made from it and from parts.
     pub(super) fn is_file_name(&self, tensor: Name, trace: &mut Trace, depth: usize) -> bool {
+        if trace.source == Some(tensor) || trace.names.contains(&tensor) {
+            return true;
+        }
         if !trace.step(depth) {
             return false;
         }
-        if trace.source == Some(tensor) {
-            return true;
-        }
         let next = depth.saturating_add(1);
         let mut inputs = self.tensors(tensor);
-        match self.kind(tensor) {
+        let is_name = match self.kind(tensor) {
             Some(Kind::Argument(index)) if trace.source.is_none() => {
                 trace.arguments.insert(index);
                 true
@@ -259,14 +259,21 @@ impl Graph {
                     && inputs.all(|part| self.is_part(part, trace, next))
             }
             _ => false,
+        };
+        if is_name {
+            trace.names.insert(tensor);
         }
+        is_name
     }
 
     /// Whether a tensor is a text that stays in the folder of the name before it.
     fn is_part(&self, tensor: Name, trace: &mut Trace, depth: usize) -> bool {
+        if trace.parts.contains(&tensor) {
+            return true;
+        }
         let next = depth.saturating_add(1);
         let mut inputs = self.tensors(tensor);
-        trace.step(depth)
+        let is_part = trace.step(depth)
             && match self.kind(tensor) {
                 Some(Kind::Part) => true,
                 // The first input is the condition.
@@ -274,7 +281,11 @@ impl Graph {
                     inputs.next().is_some() && inputs.all(|part| self.is_part(part, trace, next))
                 }
                 _ => false,
-            }
+            };
+        if is_part {
+            trace.parts.insert(tensor);
+        }
+        is_part
     }
 
     /// Whether a node is what a loader feeds with the name of the checkpoint. Until 1.9 that was a
@@ -299,6 +310,9 @@ pub(super) struct Trace {
     source: Option<Name>,
     /// The positions of the arguments that are names of files.
     pub(super) arguments: BTreeSet<usize>,
+    /// Tensors that are names of files, and those that are parts. Each is followed once.
+    names: BTreeSet<Name>,
+    parts: BTreeSet<Name>,
     steps_left: usize,
 }
 
@@ -307,6 +321,8 @@ impl Trace {
         Self {
             source,
             arguments: BTreeSet::new(),
+            names: BTreeSet::new(),
+            parts: BTreeSet::new(),
             steps_left: MAX_STEPS,
         }
     }
@@ -340,4 +356,33 @@ pub(super) fn is_part(bytes: u64, head: &[u8]) -> bool {
         && text.first() != Some(&b'/')
         && text.iter().all(is_plain)
         && !text.windows(2).any(|pair| pair == b"..")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "tests")]
+    use super::*;
+
+    /// There are 16 ways at each of ten nodes.
+    #[test]
+    fn each_tensor_is_followed_once() {
+        let node = |kind: Kind, inputs: Vec<Edge>| Node {
+            kind: Some(kind),
+            inputs,
+            calls: Vec::new(),
+        };
+        let edge = |node: Name| Edge {
+            node,
+            is_control: false,
+        };
+        let mut graph = Graph::default();
+        graph.add(0, &node(Kind::Argument(0), Vec::new()), 100);
+        for name in 1..=10 {
+            graph.add(name, &node(Kind::Pack, vec![edge(name - 1); 16]), 100);
+        }
+        graph.add(11, &node(Kind::Restore, vec![edge(10)]), 100);
+        let mut trace = Trace::new(None);
+        assert!(graph.files_come_from(&mut trace));
+        assert!(trace.steps_left >= MAX_STEPS - 11);
+    }
 }
