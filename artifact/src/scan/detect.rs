@@ -49,6 +49,7 @@ const PICKLES: &[&str] = &[
     "gzip",
     "joblib zlib",
     "lz4",
+    "lzma",
     "xz",
     "zlib",
     "zstd",
@@ -155,6 +156,8 @@ pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Re
         None if text::is_text(input)? => text_or_json(&head),
         None if is_prose(&name, ending) && text::is_other_text(input)? => Content::Text,
         None if magic::ends_as_table(input, length)? => Content::TensorBundle,
+        // A text may begin so, too.
+        None if head.starts_with(b"x^") => Content::Other("zlib"),
         None => Content::Unknown,
     };
     let content = match (name.as_str(), content) {

@@ -24,15 +24,17 @@ const MAX_ELEMENT_BYTES: u64 = 16;
 pub const MAX_INDEXES: usize = 64;
 
 /// Endings of formats that have a reader and no mark at the beginning, or none that is known here.
-const OTHER_ENDINGS: [&str; 47] = [
+const OTHER_ENDINGS: [&str; 53] = [
     "beam",
     "blob",
     "bmodel",
+    "bst",
     "caffemodel",
     "cbm",
     "class",
     "com",
     "cubin",
+    "dali",
     "dex",
     "dlc",
     "elc",
@@ -40,6 +42,7 @@ const OTHER_ENDINGS: [&str; 47] = [
     "faiss",
     "fatbin",
     "ftz",
+    "graphdef",
     "hef",
     "hsaco",
     "ko",
@@ -59,6 +62,7 @@ const OTHER_ENDINGS: [&str; 47] = [
     "pdmodel",
     "pdparams",
     "plan",
+    "pmml",
     "ptx",
     "pyo",
     "pyw",
@@ -66,8 +70,10 @@ const OTHER_ENDINGS: [&str; 47] = [
     "rdata",
     "rds",
     "rknn",
+    "savedmodel",
     "spv",
     "t7",
+    "tl",
     "trt",
     "vmfb",
     "xclbin",

@@ -89,7 +89,7 @@ impl Content {
 }
 
 /// Formats that are known by their first bytes alone.
-const AT_ZERO: [(&[u8], Content); 52] = [
+const AT_ZERO: [(&[u8], Content); 54] = [
     (b"PK\x03\x04", Content::Zip),
     (b"PK\x05\x06", Content::Zip),
     (b"PK\x07\x08", Content::Zip),
@@ -144,6 +144,8 @@ const AT_ZERO: [(&[u8], Content); 52] = [
     // `load` of R runs what is in it.
     (b"RDX2\n", Content::Other("r")),
     (b"RDX3\n", Content::Other("r")),
+    (b"ftrt", Content::Other("tensorrt")),
+    (b"ptrt", Content::Other("tensorrt")),
     (b"SQLite format 3\0", Content::Other("sqlite")),
     (b"PAR1", Content::Other("parquet")),
     (b"ARROW1\0\0", Content::Other("arrow")),
@@ -184,6 +186,9 @@ pub(super) fn binary(head: &[u8], length: u64) -> Option<Content> {
     if let Some(content) = AT_ZERO.iter().find_map(marked) {
         return Some(content);
     }
+    if is_lzma(head) {
+        return Some(Content::Other("lzma"));
+    }
     if is_python_code(head) {
         return Some(Content::Program("python bytecode"));
     }
@@ -207,6 +212,13 @@ pub(super) fn binary(head: &[u8], length: u64) -> Option<Content> {
         return Some(Content::Ubjson);
     }
     protobuf(head)
+}
+
+/// Whether a file begins as the older form of xz, which joblib unpacks: the properties of the coder,
+/// the size of its dictionary, and the length, which is not known or below 2^40.
+fn is_lzma(head: &[u8]) -> bool {
+    let length = head.get(5..13).unwrap_or_default();
+    head.starts_with(b"]\0") && (length == [0xff; 8] || length.ends_with(&[0; 3]))
 }
 
 /// Whether a file begins as compiled Python, which `python` runs under any name: a number of the
@@ -431,7 +443,7 @@ mod tests {
         let mut looks_pickled = 640_u64.to_le_bytes().to_vec();
         looks_pickled.resize(648, b' ');
         looks_pickled[8] = b'{';
-        let cases: [(&[u8], Option<Content>); 22] = [
+        let cases: [(&[u8], Option<Content>); 25] = [
             (b"", Some(Content::Empty)),
             (b"PK\x03\x04", Some(Content::Zip)),
             (b"\x80\x02}q\x00.", Some(Content::Pickle)),
@@ -449,6 +461,15 @@ mod tests {
                 b"\xcb\x0d\r\n\0\0\0\0\0\0\0\0\0\0\0\0\xe3",
                 Some(Content::Program("python bytecode")),
             ),
+            (
+                b"]\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff\0",
+                Some(Content::Other("lzma")),
+            ),
+            (
+                b"]\0\0\x10\0\x63\0\0\0\0\0\0\0\0",
+                Some(Content::Other("lzma")),
+            ),
+            (b"]\0\0\x10\0\x63\0\0\0\0\0\0\x3f\0", None),
             // A text with odd ends of lines.
             (b"U\r\r\na text of more than thirty-two bytes\0", None),
             (b"{\"a\": 1}", None),

@@ -123,7 +123,7 @@ fn another_format_or_the_name_of_one_keeps_its_verdict() {
         let floats = u64::try_from(data.len()).unwrap() / 4;
         report_of(name, data, &[model(&[tensor(name, floats, 0)])])
     };
-    let cases: [(&[u8], Verdict); 10] = [
+    let cases: [(&[u8], Verdict); 13] = [
         (b"cos\nsystem\n(S'id'\ntR.", Verdict::Executable),
         (b"\x80\x04cos\nsystem\n(S'id'\ntR.", Verdict::Executable),
         (b"\x7fELF\x02\x01\x01\0", Verdict::Executable),
@@ -141,6 +141,13 @@ fn another_format_or_the_name_of_one_keeps_its_verdict() {
         (b"PK\x03\x04\0\0\0\0", Verdict::Malformed),
         (b"import os; os.system('id')  ", Verdict::Unknown),
         (b"\x1f\x8b\x08\0", Verdict::Unknown),
+        // joblib unpacks both, and Triton may load the last one.
+        (
+            b"]\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff\0\x30\x3e",
+            Verdict::Unknown,
+        ),
+        (b"x^\xab\xa8", Verdict::Unknown),
+        (b"ptrt\xa5\xa5\xa5\xa5", Verdict::Unknown),
     ];
     for (data, verdict) in cases {
         let report = of(NAME, data);
@@ -171,6 +178,8 @@ fn another_format_or_the_name_of_one_keeps_its_verdict() {
         "tokenizer.model",
         "a.engine",
         "a.vmfb",
+        "model.graphdef",
+        "checkpoint.tl",
         "a.pyo",
         "a.msgpack",
         ".bashrc",

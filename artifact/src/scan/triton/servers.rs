@@ -26,9 +26,9 @@ pub(super) const PLATFORMS: [&str; 8] = [
     "tensorflow_savedmodel",
     "tensorrt_plan",
 ];
-/// Endings of the files that these backends load. A text under another name may be a model.
-pub(super) const MODEL_ENDINGS: [&str; 15] = [
-    "bin",
+/// Endings of the files that these backends load. A text under another name may be a model, and a
+/// `.bin` the tensors of another one, which no scan follows as an engine.
+pub(super) const MODEL_ENDINGS: [&str; 14] = [
     "engine",
     "graphdef",
     "json",
