@@ -24,10 +24,12 @@ const MAX_ELEMENT_BYTES: u64 = 16;
 pub const MAX_INDEXES: usize = 64;
 
 /// Endings of formats that have a reader and no mark at the beginning, or none that is known here.
-const OTHER_ENDINGS: [&str; 53] = [
+const OTHER_ENDINGS: [&str; 60] = [
+    "bc",
     "beam",
     "blob",
     "bmodel",
+    "bson",
     "bst",
     "caffemodel",
     "cbm",
@@ -45,10 +47,13 @@ const OTHER_ENDINGS: [&str; 53] = [
     "graphdef",
     "hef",
     "hsaco",
+    "jls",
     "ko",
     "lnk",
     "luac",
+    "meta",
     "metallib",
+    "mlirbc",
     "mlpackage",
     "mnn",
     "model",
@@ -71,10 +76,12 @@ const OTHER_ENDINGS: [&str; 53] = [
     "rds",
     "rknn",
     "savedmodel",
+    "ser",
     "spv",
     "t7",
     "tl",
     "trt",
+    "uff",
     "vmfb",
     "xclbin",
     "xml",
@@ -201,8 +208,9 @@ fn has_reader(name: &str) -> bool {
         let mut names = TORCH_NAMES.iter();
         name == COMMON_NAME || names.any(|beginning| name.starts_with(beginning))
     };
-    // A shell and many tools read hidden files of their own.
+    // A shell and many tools read hidden files of their own, and Paddle runs `__model__`.
     name.starts_with('.')
+        || name.starts_with("__")
         || detect::has_reader(&name, ending)
         || OTHER_ENDINGS.contains(&ending)
         || (ending == "bin" && is_torch())

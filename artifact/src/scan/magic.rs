@@ -89,7 +89,7 @@ impl Content {
 }
 
 /// Formats that are known by their first bytes alone.
-const AT_ZERO: [(&[u8], Content); 54] = [
+const AT_ZERO: [(&[u8], Content); 55] = [
     (b"PK\x03\x04", Content::Zip),
     (b"PK\x05\x06", Content::Zip),
     (b"PK\x07\x08", Content::Zip),
@@ -144,6 +144,8 @@ const AT_ZERO: [(&[u8], Content); 54] = [
     // `load` of R runs what is in it.
     (b"RDX2\n", Content::Other("r")),
     (b"RDX3\n", Content::Other("r")),
+    // Readers in Java make objects of any class.
+    (b"\xac\xed\0\x05", Content::Other("java serialization")),
     (b"ftrt", Content::Other("tensorrt")),
     (b"ptrt", Content::Other("tensorrt")),
     (b"SQLite format 3\0", Content::Other("sqlite")),

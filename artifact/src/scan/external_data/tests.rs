@@ -179,6 +179,8 @@ fn another_format_or_the_name_of_one_keeps_its_verdict() {
         "a.engine",
         "a.vmfb",
         "model.graphdef",
+        "model.ckpt.meta",
+        "__model__",
         "checkpoint.tl",
         "a.pyo",
         "a.msgpack",

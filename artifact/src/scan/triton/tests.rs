@@ -134,6 +134,7 @@ fn what_is_on_no_list_is_unknown() {
         "platform: \"custom\"",
         "runtime: \"libtriton_python.so\"",
         "default_model_filename: \"model.md\"",
+        "default_model_filename: \"weights.bin\"",
         "parameters { key: \"session.register\" value { string_value: \"a\" } }",
         "parameters { key: \"gpt_model_path\" value { string_value: \"/a\" } }",
         "model_repository_agents { agents { name: \"mine\" } }",
