@@ -24,7 +24,8 @@ const MAX_ELEMENT_BYTES: u64 = 16;
 pub const MAX_INDEXES: usize = 64;
 
 /// Endings of formats that have a reader and no mark at the beginning, or none that is known here.
-const OTHER_ENDINGS: [&str; 60] = [
+const OTHER_ENDINGS: [&str; 80] = [
+    "bash",
     "bc",
     "beam",
     "blob",
@@ -35,21 +36,31 @@ const OTHER_ENDINGS: [&str; 60] = [
     "cbm",
     "class",
     "com",
+    "command",
+    "cpp",
+    "cu",
     "cubin",
     "dali",
+    "desktop",
     "dex",
     "dlc",
     "elc",
     "engine",
     "faiss",
     "fatbin",
+    "fish",
     "ftz",
     "graphdef",
     "hef",
     "hsaco",
+    "hta",
+    "htm",
+    "html",
+    "jl",
     "jls",
     "ko",
     "lnk",
+    "lua",
     "luac",
     "meta",
     "metallib",
@@ -66,8 +77,10 @@ const OTHER_ENDINGS: [&str; 60] = [
     "pdiparams",
     "pdmodel",
     "pdparams",
+    "pif",
     "plan",
     "pmml",
+    "psm1",
     "ptx",
     "pyo",
     "pyw",
@@ -76,15 +89,22 @@ const OTHER_ENDINGS: [&str; 60] = [
     "rds",
     "rknn",
     "savedmodel",
+    "scr",
     "ser",
+    "service",
     "spv",
+    "svg",
     "t7",
+    "tcl",
+    "tensors",
     "tl",
     "trt",
+    "ts",
     "uff",
     "vmfb",
     "xclbin",
     "xml",
+    "zsh",
 ];
 /// Beginnings of the names of `.bin` files that libraries of torch look for.
 const TORCH_NAMES: [&str; 8] = [
@@ -97,8 +117,16 @@ const TORCH_NAMES: [&str; 8] = [
     "scheduler",
     "training_args",
 ];
-/// The name of a `.bin` file that several libraries look for.
-const COMMON_NAME: &str = "model.bin";
+/// Names that libraries and builders look for.
+const OTHER_NAMES: [&str; 7] = [
+    "checkpoint",
+    "containerfile",
+    "dockerfile",
+    "gnumakefile",
+    "makefile",
+    "model.bin",
+    "procfile",
+];
 
 /// What an index is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -206,13 +234,14 @@ fn has_reader(name: &str) -> bool {
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
     let is_torch = || {
         let mut names = TORCH_NAMES.iter();
-        name == COMMON_NAME || names.any(|beginning| name.starts_with(beginning))
+        names.any(|beginning| name.starts_with(beginning))
     };
     // A shell and many tools read hidden files of their own, and Paddle runs `__model__`.
     name.starts_with('.')
         || name.starts_with("__")
         || detect::has_reader(&name, ending)
         || OTHER_ENDINGS.contains(&ending)
+        || OTHER_NAMES.contains(&name.as_str())
         || (ending == "bin" && is_torch())
 }
 

@@ -89,7 +89,7 @@ impl Content {
 }
 
 /// Formats that are known by their first bytes alone.
-const AT_ZERO: [(&[u8], Content); 55] = [
+const AT_ZERO: [(&[u8], Content); 59] = [
     (b"PK\x03\x04", Content::Zip),
     (b"PK\x05\x06", Content::Zip),
     (b"PK\x07\x08", Content::Zip),
@@ -144,6 +144,10 @@ const AT_ZERO: [(&[u8], Content); 55] = [
     // `load` of R runs what is in it.
     (b"RDX2\n", Content::Other("r")),
     (b"RDX3\n", Content::Other("r")),
+    (b"X\n\0\0\0", Content::Other("r")),
+    (b"|TZR|", Content::Other("tensorizer")),
+    (b"binf", Content::Other("xgboost binary")),
+    (b"CBM1", Content::Other("catboost")),
     // Readers in Java make objects of any class.
     (b"\xac\xed\0\x05", Content::Other("java serialization")),
     (b"ftrt", Content::Other("tensorrt")),

@@ -123,7 +123,7 @@ fn another_format_or_the_name_of_one_keeps_its_verdict() {
         let floats = u64::try_from(data.len()).unwrap() / 4;
         report_of(name, data, &[model(&[tensor(name, floats, 0)])])
     };
-    let cases: [(&[u8], Verdict); 13] = [
+    let cases: [(&[u8], Verdict); 14] = [
         (b"cos\nsystem\n(S'id'\ntR.", Verdict::Executable),
         (b"\x80\x04cos\nsystem\n(S'id'\ntR.", Verdict::Executable),
         (b"\x7fELF\x02\x01\x01\0", Verdict::Executable),
@@ -147,6 +147,7 @@ fn another_format_or_the_name_of_one_keeps_its_verdict() {
             Verdict::Unknown,
         ),
         (b"x^\xab\xa8", Verdict::Unknown),
+        (b"binf\xa5\xa5\xa5\xa5", Verdict::Unknown),
         (b"ptrt\xa5\xa5\xa5\xa5", Verdict::Unknown),
     ];
     for (data, verdict) in cases {
@@ -181,6 +182,8 @@ fn another_format_or_the_name_of_one_keeps_its_verdict() {
         "model.graphdef",
         "model.ckpt.meta",
         "__model__",
+        "Dockerfile",
+        "card.html",
         "checkpoint.tl",
         "a.pyo",
         "a.msgpack",
