@@ -68,6 +68,11 @@ fn a_file_that_is_all_tensors_is_safe() {
         (vec![0; 8], vec![model(&[tensor(NAME, 2, 0)])]),
         // One float of 12.2 is a text.
         (b"33CA".to_vec(), vec![model(&[tensor(NAME, 1, 0)])]),
+        // A pickle that would store an item in a number, and import nothing.
+        (
+            b"K\x01NNs\xff\xff\xff".to_vec(),
+            vec![model(&[tensor(NAME, 2, 0)])],
+        ),
         (padded, vec![model(&last)]),
         (weights(12), shared),
         (weights(8), vec![model(&twice), model(&[])]),
