@@ -16,8 +16,15 @@ use super::opcodes::Opcode;
 use super::operation::{Argument, HEAD_BYTES, Operation, Stop};
 use super::script;
 use super::stack::Stack;
+<<<<<<< HEAD
 use super::value::{Built, Gauge, Value};
+=======
+use super::value::{Gauge, Value};
+use super::walk::AMBIGUOUS;
+>>>>>>> d787a3df (scan: pickles in other bytes, as C reads them)
 
+/// Why the rest of a pickle is not followed.
+pub(super) const CUT_FRAME: &str = "readers in C pass over what is left of a frame";
 /// The greatest protocol.
 const MAX_PROTOCOL: i64 = 5;
 
@@ -252,15 +259,23 @@ impl Machine {
         if self.frame_end.is_some_and(|frame_end| frame_end <= offset) {
             self.frame_end = None;
         }
-        if self.frame_end.is_some_and(|frame_end| frame_end < end) {
+        if self.is_frame_cut(offset, end) {
             self.frame_end = None;
             self.malformed(offset, "pickle-frame", "a frame ends within an operation");
+            self.malformed(offset, AMBIGUOUS, CUT_FRAME);
         }
+    }
+
+    /// Whether a frame ends within an operation from `begin` to `end`.
+    pub(super) fn is_frame_cut(&self, begin: u64, end: u64) -> bool {
+        self.frame_end
+            .is_some_and(|frame_end| begin < frame_end && frame_end < end)
     }
 
     fn frame(&mut self, offset: u64, argument: &Argument, end: u64, left: u64) {
         if self.frame_end.is_some() {
             self.malformed(offset, "pickle-frame", "a frame begins within another");
+            self.malformed(offset, AMBIGUOUS, CUT_FRAME);
         }
         let length = match argument {
             Argument::Int(length) => u64::try_from(*length).ok(),

@@ -188,12 +188,12 @@ fn decimal(line: &[u8]) -> Result<Argument, Stop> {
     })
 }
 
-/// What some unpicklers read of a number: C ends at a NUL, Python passes over space around it and
-/// underscores.
+/// What some unpicklers read of a number: C ends at a NUL, Python passes over space around it, with
+/// vertical tabs, and underscores.
 fn lenient(line: &[u8]) -> Vec<u8> {
     let text = line.split(|byte| *byte == 0).next().unwrap_or_default();
-    let text = text.trim_ascii().iter().copied();
-    text.filter(|byte| *byte != b'_').collect()
+    let text = text.iter().copied();
+    text.filter(|byte| *byte > b' ' && *byte != b'_').collect()
 }
 
 fn is_float(line: &[u8]) -> bool {

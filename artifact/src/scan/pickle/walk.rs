@@ -7,7 +7,7 @@ use super::super::input::Input;
 use super::super::limits::Limits;
 use super::super::reader::Reader;
 use super::joblib;
-use super::machine::Machine;
+use super::machine::{CUT_FRAME, Machine};
 use super::operation::{self, Argument, Data, Stop};
 
 /// Bytes of a pickle within a text or bytes of a pickle. Larger ones are not followed.
@@ -86,7 +86,13 @@ impl<'l> Work<'l> {
         while !machine.report.is_final() {
             let left = self.operations.checked_sub(1);
             self.operations = left.ok_or(Stop::Limit("there are too many operations"))?;
-            let operation = operation::read(reader)?;
+            let begin = reader.position();
+            let operation = operation::read(reader).map_err(|stop| match stop {
+                Stop::Malformed(_) if machine.is_frame_cut(begin, reader.position()) => {
+                    Stop::Ambiguous(CUT_FRAME)
+                }
+                stop => stop,
+            })?;
             if let Argument::Text(data) | Argument::Bytes(data) = &operation.argument {
                 self.nested(reader, data, &mut machine.report)?;
             }
