@@ -128,7 +128,7 @@ fn another_format_or_the_name_of_one_keeps_its_verdict() {
         let floats = u64::try_from(data.len()).unwrap() / 4;
         report_of(name, data, &[model(&[tensor(name, floats, 0)])])
     };
-    let cases: [(&[u8], Verdict); 17] = [
+    let cases: [(&[u8], Verdict); 18] = [
         (b"cos\nsystem\n(S'id'\ntR.", Verdict::Executable),
         (b"\x80\x04cos\nsystem\n(S'id'\ntR.", Verdict::Executable),
         (b"\x7fELF\x02\x01\x01\0", Verdict::Executable),
@@ -146,8 +146,12 @@ fn another_format_or_the_name_of_one_keeps_its_verdict() {
         (b"PK\x03\x04\0\0\0\0", Verdict::Malformed),
         (b"import os; os.system('id')  ", Verdict::Unknown),
         (b"\x1f\x8b\x08\0", Verdict::Unknown),
-        // A number in the space that C knows. Frames that end within an operation, and in a frame:
+        // Numbers without digits, and in the space that C knows. Frames that end within an operation, and in a frame:
         // C passes over what is left of them.
+        (
+            b"I\x001\n0cos\nsystem\n(S'id'\ntR.\xff\xff",
+            Verdict::Malformed,
+        ),
         (
             b"I\x0b4\n0cos\nsystem\n(S'id'\ntR.\xff\xff",
             Verdict::Malformed,

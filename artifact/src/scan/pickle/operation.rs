@@ -170,7 +170,8 @@ fn decimal(line: &[u8]) -> Result<Argument, Stop> {
     let is_plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     if !is_plain || (digits.len() > 1 && digits.starts_with(b"0")) {
         let detail = "a line is not a plain decimal number";
-        return Err(if is_integer(&lenient(line)) {
+        // C takes no digits before a NUL for 0.
+        return Err(if line.contains(&0) || is_integer(&lenient(line)) {
             Stop::Ambiguous(detail)
         } else {
             Stop::Malformed(detail)
