@@ -146,8 +146,8 @@ fn another_format_or_the_name_of_one_keeps_its_verdict() {
         (b"PK\x03\x04\0\0\0\0", Verdict::Malformed),
         (b"import os; os.system('id')  ", Verdict::Unknown),
         (b"\x1f\x8b\x08\0", Verdict::Unknown),
-        // Numbers without digits, and in the space that C knows. Frames that end within an operation, and in a frame:
-        // C passes over what is left of them.
+        // Numbers without digits, and in the space that C knows. Frames that end within an
+        // operation: C passes over what is left of them.
         (
             b"I\x001\n0cos\nsystem\n(S'id'\ntR.\xff\xff",
             Verdict::Malformed,
