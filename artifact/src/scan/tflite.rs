@@ -6,7 +6,7 @@ use super::container::ScanFile;
 use super::flatbuffer::{Reader, Table, Vector};
 use super::saved_model::acts_outside;
 use super::source::{Source, Stop, finish};
-use super::{Input, Limits, Report, Verdict, Window, zip};
+use super::{Input, Limits, Report, Verdict, Window, input, magic, zip};
 
 const RULE: &str = "tflite-offset";
 /// What a file has from its fifth byte on.
@@ -19,6 +19,14 @@ const DELEGATE: u32 = 51;
 const LAST_OPERATOR: u32 = 208;
 /// The longest name of an operator, bytes.
 const MAX_NAME_BYTES: u64 = 1 << 10;
+/// The record at the end of a zip archive without a comment, bytes.
+const RECORD_BYTES: u64 = 22;
+/// The beginning of that record in an archive without files, up to the place of the table.
+const EMPTY_RECORD: [u8; 16] = *b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0";
+/// What leads to a table of contents of 64 bits. It lies just before that record.
+const LOCATOR: &[u8] = b"PK\x06\x07";
+/// The length of what begins so, bytes.
+const LOCATOR_BYTES: u64 = 20;
 /// Operators of TensorFlow that run in TensorFlow Lite have this before their names.
 const FLEX: &str = "Flex";
 
@@ -49,12 +57,30 @@ pub(super) fn scan_packed(
     scan_file: ScanFile,
 ) -> io::Result<Report> {
     let Some(end) = zip::first_member(input, limits)? else {
-        return scan(input, limits);
+        return match empty_archive(input)? {
+            Some(end) => scan(&mut Window::new(input, 0, end), limits),
+            None => scan(input, limits),
+        };
     };
     let mut report = scan(&mut Window::new(input, 0, end), limits)?;
     let files = zip::scan_behind(input, end, limits, scan_file)?;
     report.add_part("the files behind the model", files);
     Ok(report)
+}
+
+/// Where an archive without files begins, which tools append to a model that has metadata alone.
+/// No reader finds files by it: its table of contents is empty, and none of 64 bits is before it.
+fn empty_archive(input: &mut dyn Input) -> io::Result<Option<u64>> {
+    let Some(end) = input::length(input)?.checked_sub(RECORD_BYTES) else {
+        return Ok(None);
+    };
+    let Ok(offset) = u32::try_from(end) else {
+        return Ok(None);
+    };
+    let record = [EMPTY_RECORD.as_slice(), &offset.to_le_bytes(), b"\0\0"].concat();
+    let has_record = magic::read_at(input, end, RECORD_BYTES)? == record;
+    let before = magic::read_at(input, end.saturating_sub(LOCATOR_BYTES), LOCATOR_BYTES)?;
+    Ok((has_record && !before.starts_with(LOCATOR)).then_some(end))
 }
 
 fn walk(reader: &mut Reader<'_>, report: &mut Report) -> Result<(), Stop> {
