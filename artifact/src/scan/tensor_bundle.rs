@@ -86,7 +86,8 @@ impl table::Visitor for Bundle {
     fn value(&mut self, key: &[u8], value: &[u8], at: u64) -> Result<(), Stop> {
         let Some(shards) = self.shards else {
             if !key.is_empty() {
-                return Err(Stop::malformed(
+                // LevelDB, whose format tables have, keeps other things in them.
+                return Err(Stop::unknown(
                     at,
                     entry::RULE,
                     "the first key is no header's",

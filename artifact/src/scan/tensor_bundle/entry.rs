@@ -11,6 +11,8 @@ use crate::scan::source::{Source, Stop};
 use crate::scan::{Limits, Report};
 
 pub(super) const RULE: &str = "tensor-bundle-entry";
+/// The tag of `SavedTensorSlices.meta`, which begins a checkpoint of version 1.
+const TENSORS_OF_VERSION_1: u8 = 0x0a;
 /// `DT_STRING`: each element is bytes of any length.
 const TEXTS: u64 = 7;
 /// What follows the lengths of texts: their checksum, bytes.
@@ -166,6 +168,11 @@ fn read(message: Message, value: &[u8], at: u64) -> Result<Fields, Stop> {
 
 /// The number of data files, as the header says it.
 pub(super) fn shards(value: &[u8], at: u64) -> Result<u64, Stop> {
+    // Its first field, the tensors of a file of version 1, is a message and no number.
+    if value.first() == Some(&TENSORS_OF_VERSION_1) {
+        let detail = "a checkpoint of the format's first version is not followed";
+        return Err(Stop::unknown(at, RULE, detail));
+    }
     let header = read(Header, value, at)?;
     if header.is_big_endian || header.least_version > 1 {
         let detail = "numbers with the greatest byte first, or a later version of the format";
