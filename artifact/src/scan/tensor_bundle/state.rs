@@ -68,7 +68,15 @@ fn check(value: &str, at: u64, report: &mut Report) -> Result<(), Stop> {
             "a path that is no plain text in quotes",
         ));
     };
-    if !is_plain_path(path) {
+    if is_plain_path(path) {
+        return Ok(());
+    }
+    // A saver writes the path of the machine that trained. Only a program that asks for the latest
+    // checkpoint goes there.
+    if path.strip_prefix('/').is_some_and(is_plain_path) {
+        let detail = format!("the checkpoint {path:?} is on the machine that saved it");
+        report.add(Verdict::Unknown, at, RULE, &detail);
+    } else {
         let detail = format!("the checkpoint {path:?} may be outside of the folder");
         report.add(Verdict::Executable, at, RULE, &detail);
     }
@@ -102,6 +110,14 @@ mod tests {
             ),
             (
                 "model_checkpoint_path: \"/tmp/ckpt-1\"\n",
+                Verdict::Unknown,
+            ),
+            (
+                "model_checkpoint_path: \"/tmp/../etc/ckpt-1\"\n",
+                Verdict::Executable,
+            ),
+            (
+                "model_checkpoint_path: \"//host/ckpt-1\"\n",
                 Verdict::Executable,
             ),
             (
