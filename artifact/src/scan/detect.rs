@@ -171,7 +171,9 @@ pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Re
             | Content::Text
             | Content::Unknown,
         ) => Content::SavedModelFingerprint,
-        ("keras_metadata.pb", Content::Onnx | Content::SentencePiece) => Content::SavedModel,
+        ("keras_metadata.pb" | "saved_model_config.pb", Content::Onnx | Content::SentencePiece) => {
+            Content::SavedModel
+        }
         _ => match by_name(content, ending) {
             Content::SavedModel if ending == "pbtxt" && triton::is_config(&name, &head) => {
                 Content::TritonConfig
@@ -274,6 +276,9 @@ fn scan_as(
         Content::Safetensors => return safetensors::scan(input, limits),
         Content::SavedModel if name == "keras_metadata.pb" => {
             return keras::saved_metadata::scan(input, limits);
+        }
+        Content::SavedModel if name == "saved_model_config.pb" => {
+            "options of TensorFlow Serving, which can send a part of the graph to another host"
         }
         Content::SavedModel => return saved_model::scan(input, limits),
         Content::SavedModelFingerprint => return saved_model::fingerprint::scan(input, limits),

@@ -436,3 +436,13 @@ fn functions_of_a_saver_are_not_reached() {
     let file = model(&[nodes, library(&functions)].concat(), &second_uses());
     assert_eq!(verdict(&file), Verdict::Unknown, "exchanged");
 }
+
+#[test]
+fn options_of_the_server_are_not_followed() {
+    let names = [bytes(1, "placeholder_model_name"), bytes(2, "model_name")].concat();
+    let options = bytes(1, bytes(1, bytes(1, names)));
+    let mut file = Cursor::new(options);
+    let limits = Limits::default();
+    let report = crate::scan::detect::scan(&mut file, "saved_model_config.pb", &limits).unwrap();
+    assert_eq!(report.verdict, Verdict::Unknown, "{report:?}");
+}
