@@ -229,8 +229,12 @@ impl Config<'_> {
         } else if LIBRARIES.contains(&name.as_str()) {
             let detail = format!("the backend runs the native code {value:?}");
             self.add(Verdict::Executable, at, LIBRARY, &detail);
-        } else if !PARAMETERS.contains(&name.as_str()) && self.unlisted.len() < MAX_PARAMETERS {
-            self.unlisted.push((at, key));
+        } else {
+            // ONNX Runtime's backend reads options of its CUDA accelerator here, too.
+            let mut listed = PARAMETERS.iter().chain(&ACCELERATOR_OPTIONS);
+            if !listed.any(|it| *it == name) && self.unlisted.len() < MAX_PARAMETERS {
+                self.unlisted.push((at, key));
+            }
         }
     }
 

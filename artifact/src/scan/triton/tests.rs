@@ -51,6 +51,7 @@ sequence_batching {
 model_metrics { metric_control [ { histogram_options { buckets: [ .5, 1., inf, -NaN ] } } ] }
 parameters: { key: "intra_op_thread_count" value: { string_value: "1" } }
 parameters { value { string_value: "0" } key: "enable_mem_arena" }
+parameters { key: "cudnn_conv_algo_search" value: { string_value: "0" } }
 model_warmup [ { name: "w" batch_size: 1 inputs { key: "a" value { input_data_file: "raw" } } } ]
 response_cache { enable: true } default_model_filename: "model.onnx"
 cc_model_filenames { key: "8.0" value: "model80.onnx" }
@@ -136,6 +137,7 @@ fn what_is_on_no_list_is_unknown() {
         "default_model_filename: \"model.md\"",
         "default_model_filename: \"weights.bin\"",
         "parameters { key: \"session.register\" value { string_value: \"a\" } }",
+        "parameters { key: \"trt_extra_plugin_lib_paths\" value { string_value: \"a\" } }",
         "parameters { key: \"gpt_model_path\" value { string_value: \"/a\" } }",
         "model_repository_agents { agents { name: \"mine\" } }",
         "optimization { execution_accelerators { gpu_execution_accelerator { name: \"x\" } } }",
