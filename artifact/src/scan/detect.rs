@@ -460,7 +460,10 @@ fn add_other_readings(
     report: &mut Report,
 ) -> io::Result<()> {
     let is_pickle = matches!(content, Content::Pickle | Content::TorchLegacy);
-    if !is_pickle && head.first().is_some_and(|byte| magic::is_opcode(*byte)) {
+    // A zip begins as a persistent identifier in text, which no loader of pickles takes: torch's
+    // reads a number without any first, and then identifiers that are tuples.
+    let is_zip = content == Content::Zip && head.starts_with(b"P");
+    if !is_pickle && !is_zip && head.first().is_some_and(|byte| magic::is_opcode(*byte)) {
         let pickle = pickle::scan(input, limits)?;
         if runs_code(&pickle) || pickle.verdict == Verdict::Safe {
             add_reading(report, content, 0, "a pickle", pickle);

@@ -171,6 +171,10 @@ impl Profile for Torch {
                 report.add(Verdict::Executable, 0, "torch-package", detail);
                 Ok(report)
             }
+            // Torch hands these to the caller that asks for them by name.
+            extra if self.is_script && extra.starts_with("extra/") => {
+                container::member(name, input, limits, scan_file)
+            }
             _ => {
                 let mut report = container::member(name, input, limits, scan_file)?;
                 let detail = "not a member of files of weights";
@@ -348,6 +352,23 @@ mod tests {
             rules.collect::<Vec<_>>()
         };
         assert_eq!(script(object, &[]), ["torchscript"]);
+        // A quantized number: what shows memory is less than the program may do.
+        let quantized: &[u8] = b"\x80\x02c__torch__\nNet\n)\x81}(X\x01\0\0\0actorch._utils\n\
+            _rebuild_qtensor\n((X\x07\0\0\0storagectorch\nQInt8Storage\nX\x01\0\0\x000\
+            X\x03\0\0\0cpuK\x01tQK\0))(ctorch\nper_tensor_affine\nG?\xb9\x99\x99\x99\x99\x99\x9a\
+            K\0t\x89ccollections\nOrderedDict\n)RtRub.";
+        assert_eq!(script(quantized, &[("a/data/0", b"\0")]), ["torchscript"]);
+        let noted = [("a/extra/config.txt", b"{}".as_slice())];
+        assert_eq!(script(object, &noted), ["torchscript"]);
+        for (name, content, rule) in [
+            ("a/extra/a.pkl", OS_SYSTEM, "pickle-global"),
+            ("a/extra/a", b"\x7fELF", "program"),
+            ("a/extra/a.py", b"import os", "torch-package"),
+            ("a/more/config.txt", b"{}", "torch-member"),
+        ] {
+            let rules = script(object, &[(name, content)]);
+            assert!(rules.contains(&rule), "{name}: {rules:?}");
+        }
         for (pickle, rule) in [
             (OS_SYSTEM, "pickle-global"),
             // A function of the program is not called here.
@@ -363,6 +384,17 @@ mod tests {
         }
         let rules = script(object, &[("a/x.so", b"\x7fELF")]);
         assert!(rules.contains(&"torch-native-code"), "{rules:?}");
+        // The first line ends in the pickle, and what follows would be a text and a call of it.
+        let text: &[u8] = b"\x80\x02c__torch__.vit\nVisionTransformer\n)\x81}b.";
+        let files = [
+            File::stored("vit/data.pkl", text).with_descriptor(b"PK\x07\x08"),
+            File::stored("vit/code/__torch__.py", b""),
+            File::stored("vit/version", b"3"),
+        ];
+        let report =
+            detect::scan(&mut Cursor::new(zip(&files)), "vit.pt", &Limits::default()).unwrap();
+        let rules: Vec<_> = report.findings.iter().map(|it| it.rule).collect();
+        assert_eq!(rules, ["torchscript"]);
         // Files of weights have no such classes.
         let report = scan(&[("a/data.pkl", object), ("a/version", b"3")]);
         let is_global = |it: &crate::scan::Finding| it.rule == "pickle-global";
