@@ -14,23 +14,33 @@ use super::source::Stop;
 
 /// The longest name of a file in a folder, bytes: that of Linux.
 const MAX_FILE_NAME_BYTES: usize = 255;
+<<<<<<< HEAD
 /// How the names of git's own files begin.
 const GIT: &str = ".git";
+=======
+/// What a kept name takes in memory beside its characters, bytes.
+pub(super) const NAME_OVERHEAD_BYTES: usize = 128;
+>>>>>>> e874b80d (scan: names of ONNX and SavedModels have one bound in bytes)
 /// The longest name of a member, bytes.
 const MAX_NAME_BYTES: usize = 4_096;
 
-/// Keeps a name that was found at `at`. More than `most` names end the walk.
+/// Keeps a name of so many bytes, which was found at `at`. The walk ends when none are left.
 pub(super) fn keep<T: Ord>(
     names: &mut BTreeSet<T>,
     name: T,
-    most: usize,
+    bytes: usize,
+    bytes_left: &mut usize,
     at: u64,
     rule: &'static str,
 ) -> Result<(), Stop> {
-    if names.len() >= most && !names.contains(&name) {
-        let detail = format!("more than {most} names of one kind");
-        return Err(Stop::unknown(at, rule, detail));
+    if names.contains(&name) {
+        return Ok(());
     }
+    let bytes = bytes.saturating_add(NAME_OVERHEAD_BYTES);
+    let Some(left) = bytes_left.checked_sub(bytes) else {
+        return Err(Stop::unknown(at, rule, "more names than this scan keeps"));
+    };
+    *bytes_left = left;
     names.insert(name);
     Ok(())
 }
@@ -146,10 +156,11 @@ mod tests {
 
     #[test]
     fn kept_names_are_bounded() {
-        let mut names = BTreeSet::new();
-        assert!(keep(&mut names, "a", 1, 0, "x").is_ok());
-        assert!(keep(&mut names, "a", 1, 0, "x").is_ok());
-        assert!(keep(&mut names, "b", 1, 0, "x").is_err());
+        let (mut names, mut left) = (BTreeSet::new(), NAME_OVERHEAD_BYTES.saturating_add(1));
+        let mut keep = |name| keep(&mut names, name, 1, &mut left, 0, "x");
+        assert!(keep("a").is_ok());
+        assert!(keep("a").is_ok());
+        assert!(keep("b").is_err());
     }
 
     #[test]

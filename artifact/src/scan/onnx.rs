@@ -81,11 +81,18 @@ pub(super) fn data_ranges(
 /// The names of an operator or a function: its domain, and its own.
 type Operator = (String, String);
 
+/// The bytes of a name.
+const fn length(operator: &Operator) -> usize {
+    operator.0.len().saturating_add(operator.1.len())
+}
+
 /// What is known of a model so far.
 #[derive(Default)]
 struct Model {
-    /// The most names that are kept of each kind.
+    /// The most tensors that are kept.
     entries: usize,
+    /// How many bytes of names of operators and functions may still be kept.
+    name_bytes_left: usize,
     /// The nodes and functions around the current value, the innermost last.
     open: Vec<Operator>,
     /// The current entry of external data or of the model's metadata.
@@ -208,7 +215,8 @@ impl Visitor<Message> for Model {
             }
             Some(Message::Function) => {
                 let function = self.open.pop().unwrap_or_default();
-                keep(&mut self.functions, function, self.entries, at, RULE)?;
+                let (bytes, left) = (length(&function), &mut self.name_bytes_left);
+                keep(&mut self.functions, function, bytes, left, at, RULE)?;
             }
             Some(Message::Tensor) => self.tensor(path, at, report)?,
             Some(Message::SparseTensor) => check_sparse(self.sparse_elements, at, report),
@@ -230,7 +238,8 @@ impl Model {
     fn new(limits: &Limits, wanted: Option<&str>) -> Self {
         Self {
             entries: limits.entries,
-            expansions: Expansions::new(limits.header_bytes.saturating_mul(4)),
+            name_bytes_left: limits.header_bytes,
+            expansions: Expansions::new(limits.header_bytes.saturating_mul(2)),
             wanted: wanted.map(str::to_owned),
             ..Self::default()
         }
@@ -319,7 +328,10 @@ impl Model {
                 report.add(Verdict::Executable, at, "onnx-operator", &detail);
                 Ok(())
             }
-            BuiltIn::No => keep(&mut self.used, operator, self.entries, at, RULE),
+            BuiltIn::No => {
+                let (bytes, left) = (length(&operator), &mut self.name_bytes_left);
+                keep(&mut self.used, operator, bytes, left, at, RULE)
+            }
         }
     }
 

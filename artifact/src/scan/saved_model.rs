@@ -65,6 +65,7 @@ fn walk(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> Result
     source.seek(0);
     let mut model = Model {
         entries: limits.entries,
+        name_bytes_left: limits.header_bytes,
         ..Model::default()
     };
     protobuf::walk(source, root, limits, RULE, &mut model, report)
@@ -98,8 +99,10 @@ const BODY_SHARE: usize = 8;
 /// What is known of a model so far.
 #[derive(Default)]
 struct Model {
-    /// The most names that are kept of each kind.
+    /// The most nodes, functions or references that are kept of each kind.
     entries: usize,
+    /// How many bytes of names of operators and functions may still be kept.
+    name_bytes_left: usize,
     /// Operators that are on no list of operators without effects.
     used: BTreeSet<String>,
     functions: BTreeSet<String>,
@@ -200,7 +203,8 @@ impl Visitor<Message> for Model {
             (Some(Message::Node), 2) => return self.operator(text, at, report),
             (Some(Message::Signature), 1) => {
                 self.body.name = Some(self.name(&text));
-                return keep(&mut self.functions, text, self.entries, at, RULE);
+                let (bytes, left) = (text.len(), &mut self.name_bytes_left);
+                return keep(&mut self.functions, text, bytes, left, at, RULE);
             }
             (Some(Message::Asset), 2) if !is_plain_path(&text) => {
                 let detail = format!("the asset {text:?} may leave the folder");
@@ -244,7 +248,8 @@ impl Model {
             Effect::Unknown => {
                 let function = self.name(&name);
                 self.call(function);
-                return keep(&mut self.used, name, self.entries, at, RULE);
+                let (bytes, left) = (name.len(), &mut self.name_bytes_left);
+                return keep(&mut self.used, name, bytes, left, at, RULE);
             }
             // The end of the graph tells what uses it.
             Effect::Checkpoint if self.checkpoints.len() < MAX_FINDINGS => {

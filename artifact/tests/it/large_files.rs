@@ -3,7 +3,7 @@
 use flate2::Crc;
 
 /// Names of files, and what makes them. None is safe, because none is followed to its end.
-pub(crate) const ALL: [(&str, fn() -> Vec<u8>); 10] = [
+pub(crate) const ALL: [(&str, fn() -> Vec<u8>); 11] = [
     ("values.yaml", values),
     ("brackets.yaml", brackets),
     ("tokens.yaml", tokens),
@@ -14,6 +14,7 @@ pub(crate) const ALL: [(&str, fn() -> Vec<u8>); 10] = [
     ("storages.pt", legacy_storages),
     ("pickles.pt", repeated_pickles),
     ("operators.pb", operators),
+    ("functions.onnx", functions),
 ];
 
 fn values() -> Vec<u8> {
@@ -157,4 +158,19 @@ fn operators() -> Vec<u8> {
     let mut file = b"\x08\x01".to_vec();
     file.extend(field(2, &field(2, &graph)));
     file
+}
+
+/// A model of ONNX with operators of many names, and as many functions.
+fn functions() -> Vec<u8> {
+    let (mut graph, mut functions) = (Vec::new(), Vec::new());
+    for n in 0..190_000 {
+        let name = format!("{n:0100}");
+        let node = [field(4, name.as_bytes()), field(7, name.as_bytes())].concat();
+        graph.extend(field(1, &node));
+        let mut function = field(25, &[field(1, b"f"), field(10, name.as_bytes())].concat());
+        // The number of this field takes two bytes.
+        function.insert(1, 1);
+        functions.extend(function);
+    }
+    [b"\x08\x08".to_vec(), field(7, &graph), functions].concat()
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::scan::names::NAME_OVERHEAD_BYTES;
 use crate::scan::source::Stop;
 use crate::scan::{Report, Verdict};
 
@@ -18,8 +19,6 @@ const MAX_INPUTS: usize = 4;
 const MAX_VALUES: usize = 64;
 /// The longest name of a value, bytes.
 const MAX_NAME_BYTES: usize = 4_096;
-/// What a name takes in memory beside its characters, bytes.
-const NAME_OVERHEAD_BYTES: usize = 128;
 
 /// Operators whose result grows with the product of the values of an input, by its index. The
 /// regions of Resize, which older releases do not have, are at most 1.
