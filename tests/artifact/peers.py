@@ -40,7 +40,7 @@ ENVIRONMENT = {
 
 # Runs the script of a command once for each path, with its modules kept.
 DRIVER = """
-import json, logging, os, runpy, signal, sys, tempfile
+import faulthandler, json, logging, os, runpy, signal, sys, tempfile
 script, options, codes, seconds = sys.argv[1], *json.loads(sys.argv[2])
 paths = json.loads(sys.stdin.read())
 answers = os.fdopen(os.dup(1), "w")
@@ -53,6 +53,8 @@ for path in paths:
     os.dup2(output.fileno(), 2)
     sys.argv = [script, *options, path]
     signal.alarm(seconds)
+    # Native code does not come back to a handler.
+    faulthandler.dump_traceback_later(seconds + 5, exit=True)
     try:
         runpy.run_path(script, run_name="__main__")
         status = 0
@@ -61,6 +63,7 @@ for path in paths:
     except BaseException as error:
         status = repr(error)
     signal.alarm(0)
+    faulthandler.cancel_dump_traceback_later()
     sys.stdout.flush()
     output.seek(0)
     text = output.read()
@@ -88,18 +91,21 @@ def answers(peer, folders, paths):
     _, folder, command, options, codes = peer
     binaries = folders[folder] / "bin"
     arguments = json.dumps([options, codes, SECONDS])
-    done = subprocess.run(
-        [binaries / "python", "-c", DRIVER, binaries / command, arguments],
-        input=json.dumps(paths).encode(),
-        stdout=subprocess.PIPE,
-        env=ENVIRONMENT,
-        # One of them writes a file of results where it runs.
-        cwd=ENVIRONMENT["HOME"],
-        check=False,
-    )
-    verdicts = [json.loads(line) for line in done.stdout.splitlines()]
-    # A scanner that ends its process says nothing of the file and of those behind it.
-    return verdicts + ["error"] * (len(paths) - len(verdicts))
+    verdicts = []
+    while len(verdicts) < len(paths):
+        done = subprocess.run(
+            [binaries / "python", "-c", DRIVER, binaries / command, arguments],
+            input=json.dumps(paths[len(verdicts):]).encode(),
+            stdout=subprocess.PIPE,
+            env=ENVIRONMENT,
+            # One of them writes a file of results where it runs.
+            cwd=ENVIRONMENT["HOME"],
+            check=False,
+        )
+        verdicts += [json.loads(line) for line in done.stdout.splitlines()]
+        # A scanner that ends its process says nothing of the file.
+        verdicts += ["error"] * (len(verdicts) < len(paths))
+    return verdicts
 
 
 def main():
