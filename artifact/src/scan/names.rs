@@ -1,16 +1,9 @@
 //! Names in a file: how many of them are kept, which are duplicates, and which stay in a folder.
 //!
-<<<<<<< HEAD
-//! There are four rules, because they decide different verdicts. [`name_fault`] is for members of a
-//! container, and [`key_fault`] for those that are never files. [`is_plain_path`] is for files
-//! beside the model, whose paths some loaders decode as addresses, and [`is_file_name`] for those
-//! in the same folder. [`leaves_folder`] finds only paths that surely leave the folder.
-=======
 //! There are four rules, because they decide different verdicts. [`name_fault`] is for members of
 //! a container, and [`key_fault`] for those that are never files. [`is_plain_path`] is for files
 //! beside the model, whose paths some loaders decode as addresses. [`is_file_name`] is for those in
 //! the same folder, and [`leaves_folder`] finds only paths that surely leave it.
->>>>>>> fd8c730c (scan: a line of the names of files is not too long)
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -21,13 +14,10 @@ use super::source::Stop;
 
 /// The longest name of a file in a folder, bytes: that of Linux.
 const MAX_FILE_NAME_BYTES: usize = 255;
-<<<<<<< HEAD
-/// How the names of git's own files begin.
-const GIT: &str = ".git";
-=======
 /// What a kept name takes in memory beside its characters, bytes.
 pub(super) const NAME_OVERHEAD_BYTES: usize = 128;
->>>>>>> e874b80d (scan: names of ONNX and SavedModels have one bound in bytes)
+/// How the names of git's own files begin.
+const GIT: &str = ".git";
 /// The longest name of a member, bytes.
 const MAX_NAME_BYTES: usize = 4_096;
 

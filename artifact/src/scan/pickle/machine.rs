@@ -16,12 +16,8 @@ use super::opcodes::Opcode;
 use super::operation::{Argument, HEAD_BYTES, Operation, Stop};
 use super::script;
 use super::stack::Stack;
-<<<<<<< HEAD
 use super::value::{Built, Gauge, Value};
-=======
-use super::value::{Gauge, Value};
 use super::walk::AMBIGUOUS;
->>>>>>> d787a3df (scan: pickles in other bytes, as C reads them)
 
 /// Why the rest of a pickle is not followed.
 pub(super) const CUT_FRAME: &str = "readers in C pass over what is left of a frame";

@@ -108,10 +108,7 @@ mod tests {
                 "model_checkpoint_path: \"../ckpt-1\"\n",
                 Verdict::Executable,
             ),
-            (
-                "model_checkpoint_path: \"/tmp/ckpt-1\"\n",
-                Verdict::Unknown,
-            ),
+            ("model_checkpoint_path: \"/tmp/ckpt-1\"\n", Verdict::Unknown),
             (
                 "model_checkpoint_path: \"/tmp/../etc/ckpt-1\"\n",
                 Verdict::Executable,

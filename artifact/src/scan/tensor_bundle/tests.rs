@@ -178,15 +178,11 @@ fn each_byte_of_a_table_is_followed() {
         *byte ^= 1;
     }
     assert_eq!(verdict(&changed), Verdict::Malformed, "the checksum");
-<<<<<<< HEAD
-    let trailing = [&valid[..], b"x"].concat();
-=======
     // Other tables of LevelDB's format: without a header, and a checkpoint of version 1.
     assert_eq!(verdict(&table(&[(b"x", second)])), Verdict::Unknown);
     let old = item(b"", &bytes(1, bytes(1, bytes(1, b"w".to_vec()))));
     assert_eq!(verdict(&table(&[(b"x", block(&[old]))])), Verdict::Unknown);
-    let trailing = [&good[..], b"x"].concat();
->>>>>>> 920207f0 (scan: old checkpoints and other tables are unknown)
+    let trailing = [&valid[..], b"x"].concat();
     let mut file = Cursor::new(trailing);
     let report = detect::scan(&mut file, "variables.index", &Limits::default()).unwrap();
     assert_eq!(report.verdict, Verdict::Unknown);
