@@ -377,7 +377,8 @@ fn runs_code(pickle: &Report) -> bool {
         matches!(finding.rule, "pickle-call" | "pickle-build")
             && finding.verdict == Verdict::Executable
     };
-    // An item of what it imported, such as the functions of `builtins`. Other values raise an error.
+    // An item of what it imported, such as the functions of `builtins`. Other values raise an
+    // error.
     let imports = |finding: &Finding| finding.rule == "pickle-global";
     let stores = |finding: &Finding| finding.rule == "pickle-items";
     let is_fault = |finding: &Finding| finding.verdict == Verdict::Malformed;

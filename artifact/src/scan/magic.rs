@@ -220,8 +220,8 @@ pub(super) fn binary(head: &[u8], length: u64) -> Option<Content> {
     protobuf(head)
 }
 
-/// Whether a file begins as the older form of xz, which joblib unpacks: properties of the coder, the
-/// size of its dictionary, and the length, which is not known or below 2^40.
+/// Whether a file begins as the older form of xz, which joblib unpacks: properties of the coder,
+/// the size of its dictionary, and the length, which is not known or below 2^40.
 fn is_lzma(head: &[u8]) -> bool {
     let length = head.get(5..13).unwrap_or_default();
     head.starts_with(b"]\0") && (length == [0xff; 8] || length.ends_with(&[0; 3]))

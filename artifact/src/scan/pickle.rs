@@ -38,7 +38,8 @@ use super::limits::Limits;
 
 pub use self::calls::Storage;
 pub use self::legacy::legacy_torch;
-pub(super) use self::walk::{AMBIGUOUS, LIMIT};
+pub(super) use self::operation::AMBIGUOUS;
+pub(super) use self::walk::LIMIT;
 
 /// Scans a file of one or more pickles.
 ///

@@ -93,9 +93,9 @@ fn is_utf16(chunk: &[u8], unit: fn([u8; 2]) -> u16, half: &mut Option<u16>) -> b
     true
 }
 
-/// Where in a line of a vocabulary the next byte is.
+/// The part of a line of a vocabulary in which the next byte is.
 #[derive(Clone, Copy)]
-enum Place {
+enum Part {
     Start,
     Token,
     Space,
@@ -106,19 +106,19 @@ enum Place {
 /// a space and its rank.
 pub(super) fn is_ranked_tokens(input: &mut dyn Input) -> io::Result<bool> {
     let mut offset: u64 = 0;
-    let mut place = Place::Start;
+    let mut part = Part::Start;
     loop {
         let chunk = read_at(input, offset, CHUNK_BYTES)?;
         if chunk.is_empty() {
-            return Ok(matches!(place, Place::Start | Place::Rank));
+            return Ok(matches!(part, Part::Start | Part::Rank));
         }
         for byte in &chunk {
             let is_base64 = byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
-            place = match (place, byte) {
-                (Place::Start | Place::Token, _) if is_base64 => Place::Token,
-                (Place::Token, b' ') => Place::Space,
-                (Place::Space | Place::Rank, b'0'..=b'9') => Place::Rank,
-                (Place::Rank, b'\n') => Place::Start,
+            part = match (part, byte) {
+                (Part::Start | Part::Token, _) if is_base64 => Part::Token,
+                (Part::Token, b' ') => Part::Space,
+                (Part::Space | Part::Rank, b'0'..=b'9') => Part::Rank,
+                (Part::Rank, b'\n') => Part::Start,
                 _ => return Ok(false),
             };
         }

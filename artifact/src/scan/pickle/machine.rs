@@ -13,11 +13,10 @@ use super::joblib::{self, Elements};
 use super::keys::Keys;
 use super::memo::Memo;
 use super::opcodes::Opcode;
-use super::operation::{Argument, HEAD_BYTES, Operation, Stop};
+use super::operation::{AMBIGUOUS, Argument, HEAD_BYTES, Operation, Stop};
 use super::script;
 use super::stack::Stack;
 use super::value::{Built, Gauge, Value};
-use super::walk::AMBIGUOUS;
 
 /// Why the rest of a pickle is not followed.
 pub(super) const CUT_FRAME: &str = "readers in C pass over what is left of a frame";

@@ -8,6 +8,8 @@ use std::io;
 use super::super::reader::Reader;
 use super::opcodes::{Kind, Opcode};
 
+/// The rule of a pickle that only some unpicklers read to its end.
+pub(in crate::scan) const AMBIGUOUS: &str = "pickle-ambiguous";
 /// Bytes of a text or of bytes that are kept. Longer ones are no names.
 pub(super) const HEAD_BYTES: usize = 200;
 /// Bytes of a line. Longer ones are not followed.

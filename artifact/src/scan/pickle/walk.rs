@@ -8,13 +8,11 @@ use super::super::limits::Limits;
 use super::super::reader::Reader;
 use super::joblib;
 use super::machine::{CUT_FRAME, Machine};
-use super::operation::{self, Argument, Data, Stop};
+use super::operation::{self, AMBIGUOUS, Argument, Data, Stop};
 
 /// Bytes of a pickle within a text or bytes of a pickle. Larger ones are not followed.
 const MAX_NESTED_BYTES: u64 = 256 << 10;
 
-/// The rule of a pickle that only some unpicklers read to its end.
-pub(in crate::scan) const AMBIGUOUS: &str = "pickle-ambiguous";
 /// The rule of a pickle that is not followed to its end.
 pub(in crate::scan) const LIMIT: &str = "pickle-limit";
 

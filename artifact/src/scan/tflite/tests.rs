@@ -298,20 +298,24 @@ fn an_archive_without_files_behind_a_model_is_no_fault() {
     };
     let behind = |between: &[u8], distance: u32| {
         let start = u32::try_from(model.len() + between.len()).unwrap();
-        let place = start.checked_sub(distance).unwrap().to_le_bytes();
+        let offset = start.checked_sub(distance).unwrap().to_le_bytes();
         let record = b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0";
-        [&model[..], between, &record[..], &place, b"\0\0"].concat()
+        [&model[..], between, &record[..], &offset, b"\0\0"].concat()
     };
-    let good = behind(b"", 0);
-    assert_eq!(verdict(good.clone()), Verdict::Safe);
-    assert_ne!(verdict(behind(b"", 1)), Verdict::Safe, "another place");
-    assert_ne!(verdict([&good[..], b"x"].concat()), Verdict::Safe, "a tail");
-    let mut commented = good.clone();
+    let valid = behind(b"", 0);
+    assert_eq!(verdict(valid.clone()), Verdict::Safe);
+    assert_ne!(verdict(behind(b"", 1)), Verdict::Safe, "another offset");
+    assert_ne!(
+        verdict([&valid[..], b"x"].concat()),
+        Verdict::Safe,
+        "a tail"
+    );
+    let mut commented = valid.clone();
     *commented.last_mut().unwrap() = 1;
     assert_ne!(verdict(commented), Verdict::Safe, "a comment");
     // Python's `zipfile` goes to the table of 64 bits, if there is a locator.
     let locator = [&b"PK\x06\x07"[..], &[0; 16]].concat();
     assert_ne!(verdict(behind(&locator, 0)), Verdict::Safe, "64 bits");
-    let another = &good[model.len()..];
+    let another = &valid[model.len()..];
     assert_ne!(verdict(behind(another, 0)), Verdict::Safe, "two records");
 }
