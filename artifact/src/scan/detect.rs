@@ -171,9 +171,11 @@ pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Re
             | Content::Text
             | Content::Unknown,
         ) => Content::SavedModelFingerprint,
-        ("keras_metadata.pb" | "saved_model_config.pb", Content::Onnx | Content::SentencePiece) => {
-            Content::SavedModel
-        }
+        // TensorFlow reads these names as its own formats, whatever the first fields look like.
+        (
+            "keras_metadata.pb" | "saved_model.pb" | "saved_model_config.pb",
+            Content::Onnx | Content::SentencePiece,
+        ) => Content::SavedModel,
         _ => match by_name(content, ending) {
             Content::SavedModel if ending == "pbtxt" && triton::is_config(&name, &head) => {
                 Content::TritonConfig
@@ -225,6 +227,15 @@ fn by_name(content: Content, ending: &str) -> Content {
     );
     if PROGRAMS.contains(&ending) && (is_text || is_data) {
         return Content::Program("script");
+    }
+    // TensorFlow reads a metagraph, in which the fields of other models are graphs.
+    if ending == "meta"
+        && matches!(
+            content,
+            Content::Onnx | Content::SavedModel | Content::SentencePiece
+        )
+    {
+        return Content::Unknown;
     }
     if is_text && (TEXTS.contains(&ending) || BRACED_TEXTS.contains(&ending)) {
         return Content::Text;

@@ -171,6 +171,11 @@ impl Visitor<Message> for Model {
         _: &mut Report,
     ) -> Result<(), Stop> {
         let value = match (path.last(), field) {
+            // A SavedModel has graphs in these fields. The tags of its fields are such characters.
+            (Some(Message::Model), 2..=4) if text.contains(char::is_control) => {
+                let detail = "the producer's name, its version or the domain is no plain text";
+                return Err(Stop::unknown(at, RULE, detail));
+            }
             (Some(Message::Tensor), 8) => {
                 self.tensor.name = text;
                 return Ok(());

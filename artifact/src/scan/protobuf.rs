@@ -13,11 +13,14 @@ const MAX_VARINT_BYTES: u32 = 10;
 /// Bytes of data that a visitor gets.
 const HEAD_BYTES: usize = 512;
 
-/// The type of a field. Fields of numbers may be repeated and packed.
+/// The type of a field. Fields of numbers of a fixed length may be repeated and packed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Field<M> {
-    /// A number of variable length.
+    /// A number of variable length. Readers pass over bytes in its place, which may be a message
+    /// to a reader of another format.
     Varint,
+    /// Such numbers, repeated and perhaps packed.
+    Varints,
     /// A number of four bytes.
     Fixed32,
     /// A number of eight bytes.
@@ -121,13 +124,13 @@ pub(super) fn walk<M: Schema>(
             });
         };
         match (field, encoding) {
-            (Field::Varint, 0) => {
+            (Field::Varint | Field::Varints, 0) => {
                 let value = wire.varint()?;
                 visitor.number(&path, number, value, at)?;
             }
             (Field::Fixed64, 1) => visitor.data(&path, number, 8, &wire.data(8)?),
             (Field::Fixed32, 5) => visitor.data(&path, number, 4, &wire.data(4)?),
-            (field, 2) => {
+            (field, 2) if !matches!(field, Field::Varint) => {
                 let length = wire.length()?;
                 match field {
                     Field::Message(message) => {
@@ -145,7 +148,7 @@ pub(super) fn walk<M: Schema>(
                     }
                     Field::Fixed32 if length % 4 != 0 => return Err(wire.not_numbers(length)),
                     Field::Fixed64 if length % 8 != 0 => return Err(wire.not_numbers(length)),
-                    Field::Varint => {
+                    Field::Varint | Field::Varints => {
                         let end = wire.source.position().saturating_add(length);
                         let mut packed = Wire {
                             source: &mut *wire.source,
@@ -197,9 +200,9 @@ impl Wire<'_, '_> {
     /// list are no such number: the bytes could be a text.
     fn is_other_number<M>(&mut self, field: Option<Field<M>>, encoding: u32) -> Result<bool, Stop> {
         let bytes = match (field, encoding) {
-            (Some(Field::Varint), 0) | (Some(Field::Fixed64), 1) | (Some(Field::Fixed32), 5) => {
-                return Ok(false);
-            }
+            (Some(Field::Varint | Field::Varints), 0)
+            | (Some(Field::Fixed64), 1)
+            | (Some(Field::Fixed32), 5) => return Ok(false),
             (_, 0) => return self.varint().map(|_| true),
             (_, 1) => 8,
             (_, 5) => 4,

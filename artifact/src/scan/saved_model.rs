@@ -211,6 +211,11 @@ impl Visitor<Message> for Model {
                 report.add(Verdict::Executable, at, "saved-model-asset", &detail);
             }
             (Some(Message::Attribute), 1) => self.attribute(path, text),
+            // A SavedModel has its graphs where a graph has these names.
+            (Some(Message::Gradient), _) if text.contains(char::is_control) => {
+                let detail = "the name of a gradient's function is no plain text";
+                return Err(Stop::unknown(at, RULE, detail));
+            }
             _ => self.reference(path, field, &text),
         }
         Ok(())

@@ -308,3 +308,22 @@ fn a_pickle_that_torch_reads_as_a_tar_is_malformed() {
         assert!(report.verdict >= Verdict::Malformed, "{report:?}");
     }
 }
+
+#[test]
+fn names_of_tensorflow_are_read_as_its_formats() {
+    // An ONNX model without nodes.
+    let model = b"\x08\x07\x3a\x00\x42\x02\x10\x0d";
+    for (name, is_safe) in [
+        ("model.onnx", true),
+        ("model.pb", true),
+        ("saved_model.pb", false),
+        ("model.ckpt.meta", false),
+    ] {
+        let report = scanned(name, model);
+        assert_eq!(
+            report.verdict == Verdict::Safe,
+            is_safe,
+            "{name}: {report:?}"
+        );
+    }
+}

@@ -461,3 +461,20 @@ fn constants_do_not_ask_for_results_beyond_a_bound() {
         assert_eq!(report.verdict, expected, "{report:?}");
     }
 }
+
+/// The same fields are graphs in a frozen graph and in a SavedModel of TensorFlow.
+#[test]
+fn no_field_of_a_model_is_a_graph_of_another_format() {
+    let node = [bytes(1, "w"), bytes(2, "WriteFile")].concat();
+    let graph = bytes(2, bytes(1, &node));
+    let valid = model(b"");
+    for (field, expected) in [
+        (bytes(2, "pytorch"), Verdict::Safe),
+        (bytes(1, &node), Verdict::Malformed),
+        (bytes(2, &graph), Verdict::Unknown),
+        (bytes(4, "ai\u{1}"), Verdict::Unknown),
+    ] {
+        let report = report(&[&valid[..], &field].concat());
+        assert_eq!(report.verdict, expected, "{report:?}");
+    }
+}

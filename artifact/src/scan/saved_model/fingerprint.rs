@@ -119,6 +119,8 @@ mod tests {
             [&hashes[..], &bytes(7, "cos\nsystem\n")].concat(),
             [&hashes[..], &bytes(6, bytes(4, "x"))].concat(),
             [&hashes[..], b"\x08"].concat(),
+            // A graph, whose node would be a list of numbers.
+            bytes(1, [bytes(1, "w"), bytes(2, "WriteFile")].concat()),
         ] {
             let report = scan("fingerprint.pb", &content);
             assert_ne!(report.verdict, Verdict::Safe, "{report:?}");

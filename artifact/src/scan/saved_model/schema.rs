@@ -2,7 +2,7 @@
 //! names of files, with the numbers of their fields. Other messages are data to a runtime until an
 //! operator uses them.
 
-use Field::{Bytes, Fixed32, Message as Inner, Text, Varint};
+use Field::{Bytes, Fixed32, Message as Inner, Text, Varint, Varints};
 use Message::{
     Argument, Asset, Attribute, AttributeList, AttributeValue, BareFunction, Call, CapturedTensor,
     Collection, CollectionEntry, CompositeTensor, ConcreteFunction, ExposedFunction, Function,
@@ -129,7 +129,8 @@ impl Message {
             (AttributeValue, 1) => Inner(AttributeList),
             (AttributeValue, 10) | (AttributeList, 9) => Inner(Call),
             (AttributeValue, 9) | (AttributeValue | AttributeList, 2 | 7 | 8) => Bytes,
-            (AttributeValue | AttributeList, 3 | 5 | 6) => Varint,
+            (AttributeValue, 3 | 5 | 6) => Varint,
+            (AttributeList, 3 | 5 | 6) => Varints,
             (AttributeValue | AttributeList, 4) => Fixed32,
             _ => return None,
         })

@@ -446,3 +446,13 @@ fn options_of_the_server_are_not_followed() {
     let report = crate::scan::detect::scan(&mut file, "saved_model_config.pb", &limits).unwrap();
     assert_eq!(report.verdict, Verdict::Unknown, "{report:?}");
 }
+
+/// TensorFlow reads `saved_model.pb` as a SavedModel, which has its graphs in the same field.
+#[test]
+fn names_of_gradients_are_no_graphs() {
+    let start = bytes(1, named("a", "NoOp", &[]));
+    let with = |name: &[u8]| [&start[..], &bytes(2, bytes(2, bytes(1, name)))].concat();
+    assert_eq!(verdict(&with(b"f")), Verdict::Safe);
+    let hidden = named("w", "WriteFile", &[]);
+    assert_eq!(verdict(&with(&hidden)), Verdict::Unknown);
+}
