@@ -11,8 +11,8 @@ use super::input::{self, Window};
 use super::magic::{self, Content};
 use super::{Finding, Input, Limits, Report, Severity, Verdict};
 use super::{
-    boosters, config, gguf, jinja, keras, numpy, onnx, pickle, picture, safetensors, saved_model,
-    sentencepiece, tar, tensor_bundle, text, tflite, triton, zip,
+    boosters, config, gguf, jinja, keras, numpy, onnx, pickle, picture, rules, safetensors,
+    saved_model, sentencepiece, tar, tensor_bundle, text, tflite, triton, zip,
 };
 
 /// Endings of programs. A loader, an interpreter or a user runs such a file.
@@ -349,7 +349,7 @@ fn scan_as(
         Content::Other(_) => "no scanner follows this format",
         Content::Unknown => "the content begins as no format that is known",
     };
-    report.add(Verdict::Unknown, 0, "unscanned", detail);
+    report.add(Verdict::Unknown, 0, rules::UNSCANNED, detail);
     Ok(report)
 }
 

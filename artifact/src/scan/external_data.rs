@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::source::{Source, Stop, finish};
 use super::tensor_ranges::Ranges;
-use super::{Input, Limits, Report, Verdict, detect, input, onnx, tensor_bundle};
+use super::{Input, Limits, Report, Verdict, detect, input, onnx, rules, tensor_bundle};
 
 /// The rule of data files that hold something else than tensors.
-const RULE: &str = "data-file";
+const RULE: &str = rules::DATA_FILE;
+/// The format of a file with the tensors of an ONNX model.
+pub const ONNX_DATA: &str = "onnx data";
 /// Zeros between two tensors are padding if there are fewer, bytes. The writers of ONNX align
 /// tensors to this many at most, because Windows maps files by them.
 const MAX_PADDING_BYTES: u64 = 64 << 10;
@@ -154,7 +156,7 @@ impl IndexKind {
     /// The format of a file whose tensors an index of this kind has.
     const fn data_format(self) -> &'static str {
         match self {
-            Self::Onnx => "onnx data",
+            Self::Onnx => ONNX_DATA,
             Self::TensorBundle => "tensor bundle",
         }
     }
@@ -225,7 +227,7 @@ fn has_no_format(alone: &Report, length: u64) -> bool {
     let [finding] = alone.findings.as_slice() else {
         return false;
     };
-    is_unmarked && alone.verdict == Verdict::Unknown && finding.rule == "unscanned"
+    is_unmarked && alone.verdict == Verdict::Unknown && finding.rule == rules::UNSCANNED
 }
 
 /// Whether a reader of another format goes by this name.

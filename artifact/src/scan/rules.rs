@@ -27,6 +27,13 @@ const fn critical(name: &'static str, remedy: &'static str) -> Rule {
     }
 }
 
+/// The rule of a file without a format that is known.
+pub const UNSCANNED: &str = "unscanned";
+/// The rule of a file of tensors that holds something else, too.
+pub const DATA_FILE: &str = "data-file";
+/// The rule of an ONNX model whose tensors lie in other files.
+pub const ONNX_EXTERNAL_DATA: &str = "onnx-external-data";
+
 /// What to do about a rule without a row.
 const NO_ROW: &str = "do not load the file; get the model as safetensors or ONNX";
 
@@ -58,7 +65,7 @@ const RULES: &[Rule] = &[
         "get the file anew: it is of two formats at once",
     ),
     high("program", "remove the file, or export the model to ONNX"),
-    high("unscanned", REMOVE),
+    high(UNSCANNED, REMOVE),
     // Pickles, and what holds them.
     high("npy-objects", "save the array with a dtype of plain data"),
     high("npy-", AGAIN),
@@ -89,7 +96,7 @@ const RULES: &[Rule] = &[
     high("keras-", KERAS),
     // TensorFlow.
     high(
-        "data-file",
+        DATA_FILE,
         "write the tensors anew, with the tool that wrote the model",
     ),
     high(
@@ -117,7 +124,7 @@ const RULES: &[Rule] = &[
     ),
     critical("lightgbm-", AGAIN),
     critical(
-        "onnx-external-data",
+        ONNX_EXTERNAL_DATA,
         "store the tensors in the ONNX file, or in a file of plain name beside it",
     ),
     critical("onnx-external-path", PATH),
@@ -270,7 +277,7 @@ mod tests {
             "polyglot",
             "program",
             "torchscript",
-            "unscanned",
+            UNSCANNED,
         ] {
             assert!(row(name).is_some(), "{name}");
         }

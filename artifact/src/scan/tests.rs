@@ -7,7 +7,7 @@ use std::io::Cursor;
 use tensorgate_policy::ModelFormat;
 
 use super::zip::build::{EMPTY_DICT, File};
-use super::{Limits, detect, tar, zip};
+use super::{Limits, detect, external_data, tar, zip};
 
 /// A zip file with one member.
 fn zipped(member: &str, content: &[u8]) -> Vec<u8> {
@@ -67,7 +67,7 @@ fn a_policy_names_formats_as_reports_do() {
         assert!(is_new, "{name}: {report:?}");
     }
     // A file of tensors has its format by the index beside it.
-    assert!(reported.insert("onnx data"));
+    assert!(reported.insert(external_data::ONNX_DATA));
     let named = ModelFormat::ALL.map(ModelFormat::name);
     assert_eq!(reported, BTreeSet::from(named));
 }

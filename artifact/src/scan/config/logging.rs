@@ -4,7 +4,7 @@
 use std::io;
 
 use super::super::magic::read_at;
-use super::super::{Input, Limits, Report, Verdict};
+use super::super::{Input, Limits, Report, Verdict, rules};
 
 /// Classes without an effect but text on a stream.
 pub(super) const CLASSES: &[&str] = &[
@@ -41,7 +41,7 @@ pub(in crate::scan) fn scan_sections(input: &mut dyn Input, limits: &Limits) -> 
         report.add(Verdict::Executable, 0, "logging-config", detail);
     } else {
         let detail = "a configuration in sections, whose reader is not known";
-        report.add(Verdict::Unknown, 0, "unscanned", detail);
+        report.add(Verdict::Unknown, 0, rules::UNSCANNED, detail);
     }
     Ok(report)
 }

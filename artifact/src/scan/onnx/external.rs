@@ -6,10 +6,10 @@ use std::ops::Range;
 use crate::scan::finding::{MAX_DATA_FILES, MAX_DATA_FILES_BYTES};
 use crate::scan::names::{is_file_name, is_plain_path};
 use crate::scan::source::Stop;
-use crate::scan::{Report, Verdict};
+use crate::scan::{Report, Verdict, rules};
 
 /// The rule of tensors that lie in other files.
-pub(super) const RULE: &str = "onnx-external-data";
+pub(super) const RULE: &str = rules::ONNX_EXTERNAL_DATA;
 /// How a location begins that ONNX Runtime takes for an address in its own memory.
 const MEMORY: &str = "*/_ORT_MEM_ADDR_/";
 /// Bytes of a name in a list of JSON beside its letters: two quotes and a comma.

@@ -6,22 +6,15 @@ use std::time::Instant;
 
 use rustix::fs::fstat;
 use tensorgate_artifact::scan::Verdict;
-use tensorgate_artifact::scan::external_data::{IndexKind, MAX_INDEXES};
+use tensorgate_artifact::scan::external_data::{IndexKind, MAX_INDEXES, ONNX_DATA};
 use tensorgate_artifact::scan::finding::MAX_FINDINGS;
+use tensorgate_artifact::scan::rules::{DATA_FILE, ONNX_EXTERNAL_DATA, UNSCANNED};
 
 use super::messages::{FileReport, SCANNER_DIED};
 use super::process::timeout;
 use super::scan_input::{Index, ScanInput};
 use crate::files::file_state::is_same;
 
-/// The rule of a model whose tensors lie in other files.
-const EXTERNAL_DATA: &str = "onnx-external-data";
-/// The rule of a file without a format that is known.
-const UNSCANNED: &str = "unscanned";
-/// The rule of a file of tensors.
-const DATA_FILE: &str = "data-file";
-/// The format of a file with the tensors of an ONNX model.
-const ONNX_DATA: &str = "onnx data";
 /// Why a file with several names is no file of tensors: runtimes refuse it, because another name
 /// may be that of a file elsewhere.
 const HAS_OTHER_NAMES: &str = "has another name in the file system (a hard link): copy it";
@@ -77,6 +70,8 @@ fn scan_model(
     scan: &mut ScanFile<'_>,
 ) -> FileReport {
     let began = Instant::now();
+    // Once, because a folder can have thousands of names.
+    let names = beside.names();
     let mut bytes = model.bytes;
     let mut report = FileReport {
         format: alone.format,
@@ -93,7 +88,7 @@ fn scan_model(
                 format!("was not scanned within {} s", allowed.as_secs()),
             ))
         } else {
-            scan_named(data, model.name, &mut bytes, beside, scan)
+            scan_named(data, model.name, &mut bytes, &names, beside, scan)
         };
         if let Err((rule, fault)) = found {
             let offset = alone.findings.get(at).map_or(0, |finding| finding.offset);
@@ -107,23 +102,26 @@ fn scan_model(
     report
 }
 
-/// Scans the file `data` with the tensors of `model`. An error is the rule, and what is wrong.
+/// Scans the file `data` with the tensors of `model`, in a folder with these names. An error is the
+/// rule, and what is wrong.
 fn scan_named(
     data: &str,
     model: &str,
     bytes: &mut u64,
+    names: &Result<Vec<String>, String>,
     beside: &dyn Beside,
     scan: &mut ScanFile<'_>,
 ) -> Result<(), (&'static str, String)> {
-    let wrong = |fault: String| (EXTERNAL_DATA, fault);
+    let wrong = |fault: String| (ONNX_EXTERNAL_DATA, fault);
     let file = beside.open(data).map_err(wrong)?;
     let before = fstat(&file).map_err(|error| wrong(error.to_string()))?;
     if before.st_nlink > 1 {
         return Err(wrong(HAS_OTHER_NAMES.to_owned()));
     }
-    let (names, indexes) = indexes_of(data, beside).map_err(wrong)?;
+    let names = names.as_ref().map_err(|cause| wrong(cause.clone()))?;
+    let (models, indexes) = indexes_of(data, names, beside).map_err(wrong)?;
     // Else its own tensors would not be looked at.
-    if !names.iter().any(|name| name == model) {
+    if !models.iter().any(|name| name == model) {
         let fault = "is known only by models whose name ends in .onnx".to_owned();
         return Err(wrong(fault));
     }
@@ -144,7 +142,7 @@ fn scan_named(
     let rule = if report.has_failed() {
         SCANNER_DIED
     } else {
-        EXTERNAL_DATA
+        ONNX_EXTERNAL_DATA
     };
     let mut fault = format!("is {} ({})", report.verdict.name(), report.format);
     let mut findings = report.findings.iter();
@@ -161,7 +159,8 @@ fn scan_data(
     beside: &dyn Beside,
     scan: &mut ScanFile<'_>,
 ) -> FileReport {
-    let indexes = match indexes_of(data.name, beside) {
+    let names = beside.names();
+    let indexes = match names.and_then(|names| indexes_of(data.name, &names, beside)) {
         Ok((_, indexes)) => indexes,
         Err(cause) => {
             let detail = format!("it {cause}");
@@ -186,13 +185,17 @@ fn scan_data(
     report
 }
 
-/// The files beside `data` that may say where its tensors are, with their names. What cannot be
-/// opened is none of them.
-fn indexes_of(data: &str, beside: &dyn Beside) -> Result<(Vec<String>, Vec<Index>), String> {
+/// The files beside `data`, among those of these names, that may say where its tensors are, with
+/// their names. What cannot be opened is none of them.
+fn indexes_of(
+    data: &str,
+    names: &[String],
+    beside: &dyn Beside,
+) -> Result<(Vec<String>, Vec<Index>), String> {
     let mut found = Vec::new();
-    for name in beside.names()? {
-        if let Some(kind) = IndexKind::of(&name, data) {
-            found.push((name, kind));
+    for name in names {
+        if let Some(kind) = IndexKind::of(name, data) {
+            found.push((name.clone(), kind));
         }
     }
     if found.len() > MAX_INDEXES {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{create_dir_all, hard_link, read_dir, remove_dir_all, symlink_metadata, write};
 use std::os::unix::fs::symlink;
@@ -97,11 +98,20 @@ fn field(key: u8, value: &[u8]) -> Vec<u8> {
 
 /// A model with a tensor of so many floats at the beginning of a file.
 fn model(data: &str, floats: u8) -> Vec<u8> {
+    model_of(&tensor(data, floats))
+}
+
+/// A model with a graph of these bytes.
+fn model_of(graph: &[u8]) -> Vec<u8> {
+    [&[0x08, 8][..], &field(0x3a, graph)].concat()
+}
+
+/// A tensor of so many floats at the beginning of a file, as a field of a graph.
+fn tensor(data: &str, floats: u8) -> Vec<u8> {
     let entry = [field(0x0a, b"location"), field(0x12, data.as_bytes())].concat();
     let head = [0x08, floats, 0x10, 1, 0x70, 1];
     let tensor = [&head[..], &field(0x6a, &entry)].concat();
-    let graph = field(0x2a, &tensor);
-    [&[0x08, 8][..], &field(0x3a, &graph)].concat()
+    field(0x2a, &tensor)
 }
 
 #[test]
@@ -113,11 +123,7 @@ fn a_model_and_its_data_are_safe_together() {
     for (name, report) in folder.reports() {
         assert_eq!(report.verdict, Verdict::Safe, "{name}: {report:?}");
         assert!(report.findings.is_empty() && report.data_files.is_empty());
-        let format = if name == "w.data" {
-            "onnx data"
-        } else {
-            "onnx"
-        };
+        let format = if name == "w.data" { ONNX_DATA } else { "onnx" };
         assert_eq!(report.format, format);
     }
     // A byte more that no tensor has: neither is safe.
@@ -137,6 +143,34 @@ fn a_model_and_its_data_are_safe_together() {
         assert_eq!(folder.verdict(name), Verdict::Unknown, "{name}");
     }
     assert_eq!(folder.verdict("w.data"), Verdict::Malformed);
+}
+
+/// A folder that counts how often its names are read.
+struct Counted<'a>(&'a Folder, Cell<usize>);
+
+impl Beside for Counted<'_> {
+    fn names(&self) -> Result<Vec<String>, String> {
+        self.1.set(self.1.get().saturating_add(1));
+        self.0.names()
+    }
+
+    fn open(&self, name: &str) -> Result<File, String> {
+        self.0.open(name)
+    }
+}
+
+#[test]
+fn the_names_of_a_folder_are_read_once_for_a_model() {
+    let folder = Folder::new("names");
+    let graph = [tensor("v.data", 2), tensor("w.data", 2)].concat();
+    folder.write("m.onnx", &model_of(&graph));
+    folder.write("v.data", &[0xa5; 8]);
+    folder.write("w.data", &[0xa5; 8]);
+    let counted = Counted(&folder, Cell::new(0));
+    let file = folder.open("m.onnx").unwrap();
+    let report = scan_in_folder((&file, "m.onnx", 0), &counted, &mut scan_here);
+    assert_eq!(report.verdict, Verdict::Safe, "{report:?}");
+    assert_eq!(counted.1.get(), 1);
 }
 
 #[test]
