@@ -17,8 +17,9 @@ const MAX_KEYS: usize = 16;
 const MAX_KEY_BYTES: usize = 16 << 10;
 /// Maximum size of root certificates in PEM: sixteen of 16 KiB.
 const MAX_CERTIFICATE_BYTES: usize = 256 << 10;
-/// Maximum size of a trusted root of Sigstore. The public one has less than 10 KB.
-const MAX_TRUSTED_ROOT_BYTES: usize = 128 << 10;
+/// Maximum size of a trusted root of Sigstore in a policy, in bytes. The public one has less than
+/// 10 KB. Readers of files take larger ones: a policy may have one for each of its keys.
+const MAX_INLINE_ROOT_BYTES: usize = 128 << 10;
 /// Maximum length of an identity, and of its provider's URL.
 const MAX_IDENTITY_BYTES: usize = 2 << 10;
 /// In each PEM block that holds a private key.
@@ -158,10 +159,10 @@ fn identity(path: &Path, raw: &raw::SigningKey, identity: &str) -> Option<ModelS
         .and_then(|text| line(&provider_path, text, fix));
     let root_path = path.field("trusted_root");
     let root = match (&raw.trusted_root, &raw.trusted_root_file) {
-        (Some(text), None) if text.len() <= MAX_TRUSTED_ROOT_BYTES => Some(text.clone()),
+        (Some(text), None) if text.len() <= MAX_INLINE_ROOT_BYTES => Some(text.clone()),
         (Some(text), None) => {
             let message = format!("{} bytes are too long", text.len());
-            root_path.fail_with_fix(message, format!("at most {MAX_TRUSTED_ROOT_BYTES} bytes"))
+            root_path.fail_with_fix(message, format!("at most {MAX_INLINE_ROOT_BYTES} bytes"))
         }
         (Some(_), Some(_)) => {
             let path = path.field("trusted_root_file");

@@ -364,18 +364,17 @@ fn name(text: &str) -> Result<String, String> {
 
 /// A value of `--formats`.
 fn format(text: &str) -> Result<ModelFormat, String> {
-    ModelFormat::from_name(text).ok_or_else(|| {
-        let known = ModelFormat::ALL.map(ModelFormat::name).join(", ");
-        format!("expected one of: {known}")
-    })
+    ModelFormat::from_name(text).ok_or_else(|| expected(&ModelFormat::ALL.map(ModelFormat::name)))
 }
 
 /// A value of `--allow`.
 fn code_kind(text: &str) -> Result<CodeKind, String> {
-    CodeKind::from_name(text).ok_or_else(|| {
-        let known = CodeKind::ALL.map(CodeKind::name).join(", ");
-        format!("expected one of: {known}")
-    })
+    CodeKind::from_name(text).ok_or_else(|| expected(&CodeKind::ALL.map(CodeKind::name)))
+}
+
+/// What is wrong with a value that is none of these.
+fn expected(known: &[&str]) -> String {
+    format!("expected one of: {}", known.join(", "))
 }
 
 #[cfg(test)]

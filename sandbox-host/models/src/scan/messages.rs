@@ -181,7 +181,7 @@ impl FileReport {
         if !are_words || self.findings.len() > MAX_FINDINGS {
             return None;
         }
-        let are_names = self.data_files.iter().all(|name| is_file_name(name));
+        let are_names = self.data_files.iter().all(|name| is_name_in_folder(name));
         if !are_names || self.data_files.len() > MAX_DATA_FILES {
             return None;
         }
@@ -240,8 +240,9 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_WORD_BYTES && text.bytes().all(allowed)
 }
 
-/// Whether a text can be the name of a file in a folder.
-fn is_file_name(text: &str) -> bool {
+/// Whether a text can only lead to a file in the same folder on this system. The scanner's own
+/// rule is stricter, and a scanner that was taken over does not keep it.
+fn is_name_in_folder(text: &str) -> bool {
     !matches!(text, "" | "." | "..")
         && text.len() <= MAX_FILE_NAME_BYTES
         && !text.contains(['/', '\0'])
