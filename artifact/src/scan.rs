@@ -4,9 +4,10 @@
 //! [`Verdict::Safe`] only if each of its bytes was followed and none of them can run code, read
 //! another file or reach a network. Nothing is imported, unpickled or executed.
 //!
-//! Lists of bad names decide in two places only, and could have a hole there. One is configurations
-//! that no known reader looks for by their name. The other is the globals and attributes that a
-//! chat template may read. What it may call is on a list of good names.
+//! Lists of bad names decide in three places only, and could have a hole there. One is
+//! configurations that no known reader looks for by their name. Another is the globals and
+//! attributes that a chat template may read. What it may call is on a list of good names. The third
+//! is the names of files of tensors, which have no format of their own.
 //!
 //! This module opens no file: a caller brings the bytes as an [`Input`], and the name. Memory is
 //! bounded by [`Limits`], whatever the size of the input.
