@@ -343,7 +343,7 @@ fn scan_as(
             } else {
                 Severity::Critical
             };
-            report.add_executable(severity, 0, "program", &detail);
+            report.add_executable(severity, 0, rules::PROGRAM, &detail);
             return Ok(report);
         }
         Content::Other(_) => "no scanner follows this format",

@@ -29,6 +29,12 @@ const fn critical(name: &'static str, remedy: &'static str) -> Rule {
 
 /// The rule of a file without a format that is known.
 pub const UNSCANNED: &str = "unscanned";
+/// The rule of a program, such as a Python source.
+pub const PROGRAM: &str = "program";
+/// The rule of an archive with a program in TorchScript.
+pub const TORCHSCRIPT: &str = "torchscript";
+/// The rule of what makes Triton run code in Python.
+pub const TRITON_PYTHON: &str = "triton-python";
 /// The rule of a file of tensors that holds something else, too.
 pub const DATA_FILE: &str = "data-file";
 /// The rule of an ONNX model whose tensors lie in other files.
@@ -64,7 +70,7 @@ const RULES: &[Rule] = &[
         "polyglot",
         "get the file anew: it is of two formats at once",
     ),
-    high("program", "remove the file, or export the model to ONNX"),
+    high(PROGRAM, "remove the file, or export the model to ONNX"),
     high(UNSCANNED, REMOVE),
     // Pickles, and what holds them.
     high("npy-objects", "save the array with a dtype of plain data"),
@@ -78,7 +84,7 @@ const RULES: &[Rule] = &[
     high("torch-program", "export the model as ONNX"),
     high("torch-", DATA),
     high(
-        "torchscript",
+        TORCHSCRIPT,
         "export the model as ONNX instead of TorchScript",
     ),
     // Keras and HDF5.
@@ -167,7 +173,7 @@ const RULES: &[Rule] = &[
     ),
     critical("triton-path", PATH),
     high(
-        "triton-python",
+        TRITON_PYTHON,
         "serve the model by a backend that runs no Python",
     ),
     high(
@@ -275,8 +281,8 @@ mod tests {
             "extension",
             "picture",
             "polyglot",
-            "program",
-            "torchscript",
+            PROGRAM,
+            TORCHSCRIPT,
             UNSCANNED,
         ] {
             assert!(row(name).is_some(), "{name}");

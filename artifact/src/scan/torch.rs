@@ -9,7 +9,7 @@ use std::io::{self, Read as _};
 
 use super::container::{self, Profile, ScanFile};
 use super::pickle::{self, Storage};
-use super::{Input, Limits, Report, Verdict, input};
+use super::{Input, Limits, Report, Verdict, input, rules};
 
 /// Bytes of a member that is a version, a byte order or an identifier.
 const MAX_TEXT_BYTES: u64 = 128;
@@ -188,7 +188,7 @@ impl Profile for Torch {
         self.compare_storages(report);
         if self.is_script {
             let detail = "TorchScript: the file holds a program that runs in the model server";
-            report.add(Verdict::Executable, 0, "torchscript", detail);
+            report.add(Verdict::Executable, 0, rules::TORCHSCRIPT, detail);
         }
         if self.is_package {
             let detail = "a torch.package: its Python modules are imported";

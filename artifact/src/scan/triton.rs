@@ -10,7 +10,7 @@ use std::io;
 use super::magic::read_at;
 use super::names::is_plain_path;
 use super::source::finish;
-use super::{Input, Limits, Report, Verdict};
+use super::{Input, Limits, Report, Verdict, rules};
 
 mod schema;
 mod servers;
@@ -26,7 +26,7 @@ use servers::{
 
 const RULE: &str = "triton-config";
 /// The rule of code in Python, which only the Python backend runs.
-const PYTHON: &str = "triton-python";
+const PYTHON: &str = rules::TRITON_PYTHON;
 /// The rule of native libraries and programs.
 const LIBRARY: &str = "triton-library";
 /// The rule of paths that leave the folder of the model.

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tensorgate_base::rfc3339::rfc3339;
+use tensorgate_policy::time::DAY_S;
 
 use crate::failure::Failure;
 
@@ -25,7 +26,6 @@ pub fn today() -> String {
 /// The day in this many days, UTC, in the form of `not_after`.
 pub fn day_in(days: u64) -> String {
     const DATE_CHARS: usize = 10;
-    const DAY_S: u64 = 86_400;
     let now = SystemTime::now();
     let then = now.checked_add(Duration::from_secs(days.saturating_mul(DAY_S)));
     let then = rfc3339(then.unwrap_or(now));

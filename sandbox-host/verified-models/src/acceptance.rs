@@ -108,8 +108,7 @@ fn refused(
 /// The verdict on a file, and the evidence that decides it.
 fn described(report: &FileReport) -> String {
     let verdict = report.verdict.name();
-    let mut findings = report.findings.iter();
-    match findings.find(|finding| finding.verdict == report.verdict) {
+    match report.decisive() {
         Some(finding) => format!("{verdict}: {}: {}", finding.rule, finding.detail),
         None => verdict.to_owned(),
     }

@@ -21,6 +21,7 @@ use super::required::{RequiredSignature, SignedAtLine, uncovered};
 use super::scan_options::ScanOptions;
 use super::signer_line::SignerLine;
 use super::trusted_signer::{Trusted, TrustedSigner};
+use crate::scan::exceptions;
 use crate::scan::settings::Settings;
 use crate::served_model::receipt::{Inputs, Receipt};
 use crate::served_model::store::Store;
@@ -29,8 +30,6 @@ use crate::served_model::store::Store;
 const MAX_NAME_BYTES: usize = 100;
 /// How KServe names what it asks for.
 const FILE_URI: &str = "file://";
-/// The longest file of exceptions, bytes. The reader of exceptions takes no longer one.
-const MAX_EXCEPTIONS_BYTES: u64 = 4 << 20;
 
 /// Copy a model to where a server loads it, if its signature is valid and each file is safe.
 ///
@@ -206,7 +205,7 @@ impl Run<'_> {
             inputs.add("not-before", &not_before_s.to_be_bytes());
         }
         if let Some(file) = &scan.exceptions {
-            let exceptions = regular_at_most(file, MAX_EXCEPTIONS_BYTES).ok().flatten();
+            let exceptions = regular_at_most(file, exceptions::MAX_FILE_BYTES).ok().flatten();
             let exceptions = exceptions.ok_or_else(|| {
                 Failure::Failed(format!("{} cannot be read any more", shown(file)))
             })?;

@@ -6,6 +6,7 @@
 
 use tensorgate_artifact::scan::Verdict;
 use tensorgate_artifact::scan::finding::MAX_FINDINGS;
+use tensorgate_artifact::scan::rules::{PROGRAM, TORCHSCRIPT, TRITON_PYTHON};
 use tensorgate_policy::{CodeKind, ModelFormat};
 
 use super::messages::FileReport;
@@ -20,11 +21,13 @@ pub fn allowed_kind(name: &str, report: &FileReport, allowed: &[CodeKind]) -> Op
 fn is_of(kind: CodeKind, name: &str, report: &FileReport) -> bool {
     let (format, rule) = match kind {
         // The name under which Triton reads it.
-        CodeKind::TritonPython if name == "config.pbtxt" => ("triton config", "triton-python"),
+        CodeKind::TritonPython if name == "config.pbtxt" => {
+            (ModelFormat::TritonConfig.name(), TRITON_PYTHON)
+        }
         // Native code has another format under each name.
-        CodeKind::TritonPython if name.ends_with(".py") => ("script", "program"),
+        CodeKind::TritonPython if name.ends_with(".py") => ("script", PROGRAM),
         CodeKind::TritonPython => return false,
-        CodeKind::Torchscript => ("torchscript", "torchscript"),
+        CodeKind::Torchscript => (ModelFormat::Torchscript.name(), TORCHSCRIPT),
     };
     let findings = &report.findings;
     // Further findings are not kept, and one of them may be about something else.

@@ -145,8 +145,7 @@ fn scan_named(
         ONNX_EXTERNAL_DATA
     };
     let mut fault = format!("is {} ({})", report.verdict.name(), report.format);
-    let mut findings = report.findings.iter();
-    if let Some(finding) = findings.find(|finding| finding.verdict == report.verdict) {
+    if let Some(finding) = report.decisive() {
         fault.push_str(&format!(": {}: {}", finding.rule, finding.detail));
     }
     Err((rule, fault))

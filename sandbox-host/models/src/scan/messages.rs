@@ -155,6 +155,12 @@ impl FileReport {
         findings.any(|finding| rules.contains(&finding.rule.as_str()))
     }
 
+    /// The first evidence that gives the verdict. `None` if it was not kept.
+    pub fn decisive(&self) -> Option<&FileFinding> {
+        let mut findings = self.findings.iter();
+        findings.find(|finding| finding.verdict == self.verdict)
+    }
+
     /// Adds evidence about the file as a whole.
     pub fn add(&mut self, verdict: Verdict, rule: &str, detail: &str) {
         self.add_at(0, verdict, rule, detail);
