@@ -36,6 +36,10 @@ pub struct ExceptionFault {
 }
 
 impl FileException {
+    /// How many days before its end an exception is a warning: two weeks to review the file, or to
+    /// replace it.
+    pub const WARNING_DAYS: u64 = 14;
+
     /// Reads the fields beside the digest.
     ///
     /// # Errors

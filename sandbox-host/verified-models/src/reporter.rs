@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use tensorgate_audit::Audit;
 use tensorgate_audit::record::{ArtifactAction, ArtifactKind, ArtifactRecord, Event};
 use tensorgate_base::unix_time::now_unix_s;
-use tensorgate_policy::hex;
 use tensorgate_policy::time::DAY_S;
+use tensorgate_policy::{FileException, hex};
 use tensorgate_telemetry::labels::ModelReadyLabels;
 use tensorgate_telemetry::metrics::Metrics;
 
@@ -19,8 +19,6 @@ use crate::load_state::{LoadEffect, LoadEvent};
 use crate::registry::{Entry, ModelArtifacts};
 use crate::status::{Accepted, Change, Identity, Observation, Status};
 
-/// How many days before its end an exception is a warning, as in `tensorgate check`.
-const FEW_DAYS: u64 = 14;
 /// The text of the alert about files that are the same again.
 const PUT_BACK: &str = "its files changed and were put back: its server may have loaded others";
 
@@ -247,7 +245,7 @@ fn log_accepted(entry: &Entry, accepted: &Accepted) {
             .saturating_sub(now_unix_s())
             .div_euclid(DAY_S)
     });
-    if days_left.is_some_and(|days| days < FEW_DAYS) {
+    if days_left.is_some_and(|days| days < FileException::WARNING_DAYS) {
         tracing::warn!(
             model,
             version,

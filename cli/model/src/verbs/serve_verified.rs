@@ -21,7 +21,7 @@ use super::required::{RequiredSignature, SignedAtLine, uncovered};
 use super::scan_options::ScanOptions;
 use super::signer_line::SignerLine;
 use super::trusted_signer::{Trusted, TrustedSigner};
-use crate::scan::exceptions;
+use crate::scan::exceptions::MAX_FILE_BYTES as MAX_EXCEPTIONS_BYTES;
 use crate::scan::settings::Settings;
 use crate::served_model::receipt::{Inputs, Receipt};
 use crate::served_model::store::Store;
@@ -205,7 +205,7 @@ impl Run<'_> {
             inputs.add("not-before", &not_before_s.to_be_bytes());
         }
         if let Some(file) = &scan.exceptions {
-            let exceptions = regular_at_most(file, exceptions::MAX_FILE_BYTES).ok().flatten();
+            let exceptions = regular_at_most(file, MAX_EXCEPTIONS_BYTES).ok().flatten();
             let exceptions = exceptions.ok_or_else(|| {
                 Failure::Failed(format!("{} cannot be read any more", shown(file)))
             })?;

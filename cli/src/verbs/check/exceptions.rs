@@ -1,12 +1,11 @@
 //! Warnings of exceptions for model files that have ended or end soon. Validation has no clock.
 
 use tensorgate_policy::time::{DAY_S, end_of_day_unix_s};
-use tensorgate_policy::{Fault, Severity, raw};
+use tensorgate_policy::{Fault, FileException, Severity, raw};
 use tensorgate_policy_text::path::below;
 
-/// How long before its end an exception is reported: two weeks to review the file, or to replace
-/// it.
-const SOON_S: u64 = 14 * DAY_S;
+/// How long before its end an exception is reported, seconds.
+const SOON_S: u64 = FileException::WARNING_DAYS * DAY_S;
 /// Hex digits of a digest in a warning.
 const SHORT: usize = 12;
 
