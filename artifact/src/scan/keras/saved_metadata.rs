@@ -55,10 +55,11 @@ impl Visitor<Message> for Configurations {
                 report.add(Verdict::Unknown, at, RULE, &detail);
             }
             5 => {
-                let (found, _) = config::scan(&mut Cursor::new(text))?;
-                for finding in found.findings {
-                    report.add(finding.verdict, at, finding.rule, &finding.detail);
+                let (mut found, _) = config::scan(&mut Cursor::new(text))?;
+                for finding in &mut found.findings {
+                    finding.offset = at;
                 }
+                report.add_part("the configuration of an object", found);
             }
             _ => {}
         }
@@ -89,8 +90,32 @@ pub(in crate::scan) fn scan(input: &mut dyn Input, limits: &Limits) -> io::Resul
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::scan::detect;
+    use crate::scan::finding::MAX_FINDINGS;
     use crate::scan::protobuf::write::{bytes, number};
+    use crate::scan::{Severity, detect};
+
+    #[test]
+    fn code_behind_more_findings_than_are_kept_counts() {
+        let unknown = vec![r#"{"class_name": "Mine"}"#; MAX_FINDINGS].join(",");
+        for (last, severity) in [
+            (r#"{"class_name": "Lambda"}"#, Severity::High),
+            (r#"{"module": "os"}"#, Severity::Critical),
+        ] {
+            for metadata in [format!("[{unknown},{last}]"), format!("[{last}]")] {
+                let object = [
+                    number(2, 1),
+                    bytes(3, "root"),
+                    bytes(4, "_tf_keras_layer"),
+                    bytes(5, metadata),
+                ];
+                let mut file = Cursor::new(bytes(1, object.concat()));
+                let limits = Limits::default();
+                let report = detect::scan(&mut file, "keras_metadata.pb", &limits).unwrap();
+                let found = (report.verdict, report.severity());
+                assert_eq!(found, (Verdict::Executable, Some(severity)), "{last}");
+            }
+        }
+    }
 
     #[test]
     fn layers_of_keras_are_safe_and_code_is_not() {
