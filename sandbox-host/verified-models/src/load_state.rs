@@ -99,9 +99,7 @@ impl<'a> LoadEvent<'a> {
             Observation::Passed(identity) => Some(Self::FilesVerified(identity)),
             Observation::Failed(Cause::Files(_)) => Some(Self::FilesDiffer { is_alerted: true }),
             Observation::Failed(Cause::Untrusted(_)) => Some(Self::Untrusted),
-            Observation::Failed(Cause::Ended(_) | Cause::Other(_)) | Observation::Unreadable => {
-                None
-            }
+            Observation::Failed(Cause::Ended(_) | Cause::Other(_)) | Observation::Again => None,
         }
     }
 }

@@ -58,8 +58,9 @@ pub enum Status {
 pub enum Observation {
     /// A file is new, missing or another one: `"a/b" of its files`, or its signature or folder.
     Changed(String),
-    /// Their states could not be read for a moment, so they are verified again.
-    Unreadable,
+    /// They are verified again, and no change is known: their states could not be read for a moment,
+    /// or an exception for one of them has ended.
+    Again,
     /// They were verified, and did not change meanwhile.
     Passed(Identity),
     /// They cannot be verified.
@@ -121,7 +122,7 @@ impl Status {
             Observation::Changed(changed) => Self::Checking {
                 changed: Some(changed),
             },
-            Observation::Unreadable => Self::Checking { changed: None },
+            Observation::Again => Self::Checking { changed: None },
             Observation::Passed(identity) => Self::Verified(identity),
             Observation::Failed(cause) => Self::Rejected(cause),
         }

@@ -259,7 +259,7 @@ impl Work {
                 if status.is_verified() {
                     let (model, version) = (entry.model.as_str(), entry.version.as_str());
                     tracing::warn!(model, version, cause, "cannot look at files of a model");
-                    self.apply(entry, &Observation::Unreadable);
+                    self.apply(entry, &Observation::Again);
                 }
                 return false;
             }
@@ -283,12 +283,12 @@ impl Work {
                 "an exception for a file of a model has ended"
             );
             // The check says which. No file has changed, so no load is needed.
-            self.apply(entry, &Observation::Unreadable);
+            self.apply(entry, &Observation::Again);
             return false;
         }
         if entry.is_unreadable() && !status.is_verified() {
             // The check may have failed for the same reason.
-            self.apply(entry, &Observation::Unreadable);
+            self.apply(entry, &Observation::Again);
         }
         status.is_verified()
     }

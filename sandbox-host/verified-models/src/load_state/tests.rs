@@ -259,7 +259,7 @@ fn a_signature_that_cannot_be_verified_is_no_change() {
     ));
     for none in [
         Observation::Failed(Cause::Other(String::new())),
-        Observation::Unreadable,
+        Observation::Again,
     ] {
         assert!(LoadEvent::of(&none).is_none());
     }
