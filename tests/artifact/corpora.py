@@ -60,11 +60,10 @@ def scan(tensorgate, folder, patterns):
         timeout=SECONDS,
         check=False,
     )
-    if done.returncode not in (0, 1):
-        raise SystemExit(f"{folder}: exit {done.returncode}: {done.stderr.decode()}")
     reports = [json.loads(line) for line in done.stdout.splitlines()]
-    if len(reports) != len(files):
-        raise SystemExit(f"{folder}: {len(files)} files, {len(reports)} reports")
+    if done.returncode not in (0, 1) or len(reports) != len(files):
+        counts = f"{len(files)} files, {len(reports)} reports, exit {done.returncode}"
+        raise SystemExit(f"{folder}: {counts}: {done.stderr.decode(errors='replace')}")
     return {str(pathlib.Path(r["path"]).relative_to(folder)): r for r in reports}
 
 
