@@ -3,7 +3,7 @@
     python3 -m venv V
     V/bin/pip install picklescan==1.0.5 modelscan==0.8.8 fickling==0.1.12 typing_extensions h5py
     python3 -m venv A
-    A/bin/pip install modelaudit==0.2.54
+    A/bin/pip install modelaudit==0.2.54 h5py
     python3 tests/artifact/peers.py TENSORGATE V A
 
 A file is caught if the scanner's command exits with its code for findings; hostile files are
