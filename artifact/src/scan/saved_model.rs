@@ -2,7 +2,8 @@
 //! write files or run Python.
 //!
 //! All graphs and the whole library of functions are walked, whatever calls them. Operators that
-//! only compute are on a list; the others are refused, but for those of the saver under its rule.
+//! only compute are on a list; the others are refused, but for those of the saver and of tables
+//! under their rules.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -20,13 +21,15 @@ mod operators;
 mod pure_operators;
 mod saver;
 mod schema;
+mod tables;
 #[cfg(test)]
 mod tests;
 
-use graph::{Edge, Graph, Kind, Name, Node, is_part};
+use graph::{Edge, Element, Graph, Kind, Name, Node, is_part};
 use operators::{Effect, effect};
 use saver::{Function, SaverFunction, Uses};
 use schema::Message;
+use tables::{TableFunction, asset_tensor};
 
 const RULE: &str = "saved-model-message";
 /// The rule of operators with an effect outside the graph.
@@ -45,7 +48,7 @@ pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
 
 /// Whether an operator is known to act outside its graph. TensorFlow Lite can run it, too.
 pub(super) fn acts_outside(operator: &str) -> bool {
-    effect(operator) == Effect::Outside
+    matches!(effect(operator), Effect::Outside | Effect::Table)
 }
 
 fn walk(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> Result<(), Stop> {
@@ -68,7 +71,10 @@ fn walk(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> Result
         name_bytes_left: limits.header_bytes,
         ..Model::default()
     };
-    protobuf::walk(source, root, limits, RULE, &mut model, report)
+    let walked = protobuf::walk(source, root, limits, RULE, &mut model, report);
+    let reason = "the graph has no assets, or no end";
+    model.end_tables(Some(reason), report);
+    walked
 }
 
 /// Names the operators that are easy to see in the text form, which is not followed.
@@ -109,6 +115,8 @@ struct Model {
     state: RandomState,
     /// Operators of the saver of the current graph, and where they are.
     checkpoints: Vec<(u64, String)>,
+    /// Operators of the current graph that read files into tables, and where they are.
+    tables: Vec<(u64, String)>,
     uses: Uses,
     /// Functions that functions of this graph name.
     function_calls: usize,
@@ -138,13 +146,19 @@ struct Draft {
     /// Whether an attribute may put a text between texts that are joined.
     has_separator: bool,
     tensors: usize,
+    element: Element,
     is_part: bool,
     is_ambiguous: bool,
 }
 
 impl Visitor<Message> for Model {
     fn begin(&mut self, path: &[Message], _: &mut Report) -> Result<(), Stop> {
+        if let [.., Message::Object, _] = path {
+            self.uses.assets.object_field(0);
+        }
         match path.last() {
+            Some(Message::Object) => self.uses.assets.begin_object(),
+            Some(Message::ConcreteFunction) => self.uses.assets.begin_function(),
             Some(Message::MetaGraph) => {
                 self.uses = Uses::default();
                 self.function_calls = 0;
@@ -166,9 +180,16 @@ impl Visitor<Message> for Model {
     }
 
     fn number(&mut self, path: &[Message], field: u32, value: u64, at: u64) -> Result<(), Stop> {
-        if matches!((path.last(), field), (Some(Message::SavedModel), 1)) && value != 1 {
-            let detail = format!("version {value} of the format");
-            return Err(Stop::unknown(at, RULE, detail));
+        match (path.last(), field) {
+            (Some(Message::SavedModel), 1) if value != 1 => {
+                let detail = format!("version {value} of the format");
+                return Err(Stop::unknown(at, RULE, detail));
+            }
+            (Some(Message::AttributeValue | Message::AttributeList), 6) => {
+                self.node.element.add(value);
+            }
+            (Some(Message::Captures), 2) => self.uses.assets.bind(value, self.entries),
+            _ => {}
         }
         Ok(())
     }
@@ -187,6 +208,16 @@ impl Visitor<Message> for Model {
                 self.node.tensors = self.node.tensors.saturating_add(1);
                 self.node.is_part = is_part(bytes, head);
             }
+            // A name in place of a type.
+            (Some(Message::AttributeValue), 9) => self.node.element = Element::Text,
+            (Some(Message::Any), 2) => match asset_tensor(bytes, head) {
+                Some(tensor) => {
+                    let tensor = self.node_of(tensor);
+                    self.uses.assets.add_tensor(tensor, self.entries);
+                }
+                None => self.uses.assets.refuse(),
+            },
+            (Some(Message::Object), field) => self.uses.assets.object_field(field),
             _ => {}
         }
     }
@@ -224,10 +255,20 @@ impl Visitor<Message> for Model {
     fn end(&mut self, path: &[Message], _: u64, report: &mut Report) -> Result<(), Stop> {
         match path.last() {
             Some(Message::Node) => self.end_node(path.contains(&Message::Function)),
+            // One without a name has a position, too.
+            Some(Message::Argument) => {
+                self.body.arguments = self.body.arguments.saturating_add(1);
+            }
             Some(Message::Function) => self.end_function(),
+            Some(Message::Object) => self.uses.assets.end_object(self.entries),
+            Some(Message::ConcreteFunction) => self.uses.assets.end_function(self.entries),
             Some(Message::MetaGraph) => {
                 let fault = self.uses.saver_fault();
                 self.end_graph(fault, report);
+                if !self.tables.is_empty() {
+                    let fault = self.uses.table_fault();
+                    self.end_tables(fault, report);
+                }
             }
             _ => {}
         }
@@ -260,7 +301,8 @@ impl Model {
             Effect::Checkpoint if self.checkpoints.len() < MAX_FINDINGS => {
                 self.checkpoints.push((at, name));
             }
-            Effect::Checkpoint => {}
+            Effect::Table if self.tables.len() < MAX_FINDINGS => self.tables.push((at, name)),
+            Effect::Checkpoint | Effect::Table => {}
             Effect::Outside => {
                 let detail = format!("the operator {name} acts outside the graph");
                 report.add(Verdict::Executable, at, OPERATOR, &detail);
@@ -283,8 +325,7 @@ impl Model {
 
     /// A name of a node, a tensor or a function.
     fn reference(&mut self, path: &[Message], field: u32, text: &str) {
-        let tensor = text.strip_prefix('^').unwrap_or(text);
-        let tensor = self.name(tensor.split(':').next().unwrap_or_default());
+        let tensor = self.node_of(text);
         let name = self.name(text);
         match (path.last(), field) {
             (Some(Message::Node), 1) => {
@@ -303,7 +344,6 @@ impl Model {
                     ..Node::default()
                 };
                 let most = self.most_in_body();
-                self.body.arguments = self.body.arguments.saturating_add(1);
                 self.body.graph.add(name, &argument, most);
             }
             (Some(Message::Call), 1) if path.contains(&Message::Node) => self.call(name),
@@ -316,10 +356,16 @@ impl Model {
                     self.uses.fault = Some("the model names two savers");
                 }
             }
+            (Some(Message::TensorInfo), 1) if path.contains(&Message::Asset) => {
+                self.uses.assets.add_tensor(tensor, self.entries);
+            }
             (Some(Message::NodeList | Message::TensorInfo), 1)
             | (Some(Message::SparseTensor), 1..=3) => {
                 if self.uses.roots.len() < self.entries {
                     self.uses.roots.push(tensor);
+                    if path.contains(&Message::ServedSignature) {
+                        self.uses.served.push(tensor);
+                    }
                 } else {
                     self.uses.fault = Some("the model has too many signatures");
                 }
@@ -336,8 +382,16 @@ impl Model {
             )
             | (Some(Message::CapturedTensor), 2)
             | (Some(Message::Gradient), 1 | 2) => {
+                let is_concrete = path.last() == Some(&Message::ConcreteFunction);
+                if is_concrete {
+                    self.uses.assets.name_function(name);
+                }
                 if self.uses.exposed.len() < self.entries {
                     self.uses.exposed.insert(name);
+                    let is_object = path.contains(&Message::Object) && field == 1;
+                    if !is_concrete && !is_object {
+                        self.uses.exchanged.insert(name);
+                    }
                 } else {
                     self.uses.fault = Some("the model has too many functions");
                 }
@@ -364,12 +418,16 @@ impl Model {
             tensors,
             is_part,
             is_ambiguous,
+            element,
             attribute: _,
         } = std::mem::take(&mut self.node);
         if is_constant && is_part && tensors == 1 {
             node.kind = Some(Kind::Part);
         }
         if has_separator && node.kind == Some(Kind::Join) {
+            node.kind = Some(Kind::Other);
+        }
+        if element == Element::Other && node.kind == Some(Kind::Write) {
             node.kind = Some(Kind::Other);
         }
         let (graph, most) = if is_in_function {
@@ -397,6 +455,8 @@ impl Model {
         let body = std::mem::take(&mut self.body);
         let function = Function {
             saver: SaverFunction::of(&body.graph, body.is_fixed),
+            table: TableFunction::of(&body.graph, body.arguments, body.is_fixed),
+            writes_texts: body.graph.writes_texts(),
             calls: body.calls,
         };
         let functions = &mut self.uses.functions;
@@ -425,8 +485,24 @@ impl Model {
         }
     }
 
+    /// Adds the operators of a graph that read files into tables, unless their rule allows them.
+    fn end_tables(&mut self, fault: Option<&'static str>, report: &mut Report) {
+        for (at, name) in self.tables.drain(..) {
+            if let Some(reason) = fault {
+                let detail = format!("the operator {name} acts outside the graph: {reason}");
+                report.add(Verdict::Executable, at, OPERATOR, &detail);
+            }
+        }
+    }
+
     fn most_in_body(&self) -> usize {
         self.entries.checked_div(BODY_SHARE).unwrap_or(0)
+    }
+
+    /// The node of a tensor, by its name.
+    fn node_of(&self, tensor: &str) -> Name {
+        let tensor = tensor.strip_prefix('^').unwrap_or(tensor);
+        self.name(tensor.split(':').next().unwrap_or_default())
     }
 
     fn name(&self, name: &str) -> Name {

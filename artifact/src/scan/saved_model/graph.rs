@@ -34,6 +34,8 @@ pub(super) enum Kind {
     Placeholder,
     /// The same, with its only input as the value if nothing is fed.
     PlaceholderWithDefault,
+    /// Reads a variable.
+    Read,
     /// Reads a checkpoint.
     Restore,
     /// One of two texts.
@@ -44,6 +46,10 @@ pub(super) enum Kind {
     Merge,
     /// The name of a file of a checkpoint.
     Shard,
+    /// Reads a file, whose name is its second input, into a table.
+    Table,
+    /// Writes a variable that may be a text, which is its second input.
+    Write,
     Other,
 }
 
@@ -52,11 +58,14 @@ impl Kind {
     pub(super) fn of(operator: &str) -> Self {
         match operator {
             "PartitionedCall" | "StatefulPartitionedCall" => Self::Call,
+            "AssignVariableOp" | "ResourceScatterNdUpdate" | "ResourceScatterUpdate" => Self::Write,
             "Identity" => Self::First,
+            "InitializeTableFromTextFile" | "InitializeTableFromTextFileV2" => Self::Table,
             "MergeV2Checkpoints" => Self::Merge,
             "Pack" => Self::Pack,
             "Placeholder" => Self::Placeholder,
             "PlaceholderWithDefault" => Self::PlaceholderWithDefault,
+            "ReadVariableOp" => Self::Read,
             "RestoreV2" => Self::Restore,
             "SaveV2" => Self::Save,
             "Select" | "SelectV2" => Self::Select,
@@ -82,6 +91,27 @@ impl Kind {
 
     pub(super) const fn writes(self) -> bool {
         matches!(self, Self::Merge | Self::Save)
+    }
+}
+
+/// The types that the attributes of a node name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Element {
+    #[default]
+    Nothing,
+    /// Types, and none of them that of texts.
+    Other,
+    /// That of texts, or one that a caller sets.
+    Text,
+}
+
+impl Element {
+    /// Adds a type, by its number: `DT_STRING`, `DT_STRING_REF` or another one.
+    pub(super) const fn add(&mut self, number: u64) {
+        *self = match (number, *self) {
+            (7 | 107, _) | (_, Self::Text) => Self::Text,
+            _ => Self::Other,
+        };
     }
 }
 
@@ -121,6 +151,9 @@ pub(super) struct Graph {
     /// Nodes that have the names of files.
     files: Vec<Name>,
     has_files: bool,
+    /// Nodes that read files into tables, and those that write texts into variables.
+    tables: Vec<Name>,
+    writers: Vec<Name>,
     /// Why the nodes cannot be followed.
     fault: Option<&'static str>,
 }
@@ -149,6 +182,11 @@ impl Graph {
         if kind.is_saver() {
             self.files.push(name);
         }
+        match kind {
+            Kind::Table => self.tables.push(name),
+            Kind::Write => self.writers.push(name),
+            _ => {}
+        }
         if self.nodes.insert(name, stored).is_some() {
             self.fault = Some("two nodes have one name");
         }
@@ -162,6 +200,16 @@ impl Graph {
     /// Whether the graph has operators of a saver.
     pub(super) const fn has_files(&self) -> bool {
         self.has_files
+    }
+
+    /// Whether the graph reads files into tables.
+    pub(super) const fn has_tables(&self) -> bool {
+        !self.tables.is_empty()
+    }
+
+    /// Whether the graph writes texts into variables.
+    pub(super) const fn writes_texts(&self) -> bool {
+        !self.writers.is_empty()
     }
 
     /// Why the nodes cannot be followed.
@@ -203,6 +251,37 @@ impl Graph {
         inputs
             .filter(|input| !input.is_control)
             .map(|input| input.node)
+    }
+
+    /// The names of the files that are read into tables. None if a node has other inputs.
+    pub(super) fn table_files(&self) -> Option<Vec<Name>> {
+        self.second_inputs(&self.tables)
+    }
+
+    /// The texts that are written into variables.
+    pub(super) fn written_texts(&self) -> Option<Vec<Name>> {
+        self.second_inputs(&self.writers)
+    }
+
+    fn second_inputs(&self, nodes: &[Name]) -> Option<Vec<Name>> {
+        let second = |node: &Name| {
+            let mut inputs = self.tensors(*node).skip(1);
+            let second = inputs.next();
+            second.filter(|_| inputs.next().is_none())
+        };
+        nodes.iter().map(second).collect()
+    }
+
+    /// The tensor that is passed on as this one.
+    pub(super) fn origin(&self, tensor: Name) -> Name {
+        let mut origin = tensor;
+        for _ in 0..MAX_DEPTH {
+            if self.kind(origin) != Some(Kind::First) {
+                break;
+            }
+            origin = self.tensors(origin).next().unwrap_or_default();
+        }
+        origin
     }
 
     /// The nodes that run if `roots` run.

@@ -9,6 +9,8 @@ pub(super) enum Effect {
     None,
     /// It reads or writes checkpoints, at paths that are values of the graph.
     Checkpoint,
+    /// It reads a file into a table, at a path that is a value of the graph.
+    Table,
     /// It reads or writes files, reaches a network, or runs code outside the graph.
     Outside,
     /// It is on no list.
@@ -22,6 +24,8 @@ pub(super) fn effect(operator: &str) -> Effect {
         Effect::None
     } else if is_in(CHECKPOINT) {
         Effect::Checkpoint
+    } else if is_in(TABLE) {
+        Effect::Table
     } else if is_in(OUTSIDE) {
         Effect::Outside
     } else {
@@ -37,6 +41,12 @@ const CHECKPOINT: &[&str] = &[
     "SaveV2",
     "ShardedFilename",
     "ShardedFilespec",
+];
+
+/// A SavedModel with a vocabulary has these; the rule of tables tells which are safe.
+const TABLE: &[&str] = &[
+    "InitializeTableFromTextFile",
+    "InitializeTableFromTextFileV2",
 ];
 
 /// Known effects, which the verdict names. What is on no list is not trusted either.
@@ -75,8 +85,6 @@ const OUTSIDE: &[&str] = &[
     "ImportEvent",
     "InitializeTRTResource",
     "InitializeTableFromDataset",
-    "InitializeTableFromTextFile",
-    "InitializeTableFromTextFileV2",
     "LMDBDataset",
     "LMDBReader",
     "ListSnapshotChunksDataset",
@@ -138,10 +146,10 @@ mod tests {
 
     #[test]
     fn lists_are_sorted_and_apart() {
-        for list in [PURE, CHECKPOINT, OUTSIDE] {
+        for list in [PURE, CHECKPOINT, TABLE, OUTSIDE] {
             assert!(list.is_sorted_by(|a, b| a < b));
         }
-        let others = [CHECKPOINT, OUTSIDE].concat();
+        let others = [CHECKPOINT, TABLE, OUTSIDE].concat();
         assert!(others.iter().all(|name| !PURE.contains(name)));
         assert_eq!(effect("MatMul"), Effect::None);
         assert_eq!(effect("RestoreV2"), Effect::Checkpoint);

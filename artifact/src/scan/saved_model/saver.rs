@@ -17,6 +17,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::graph::{Graph, Kind, Name, Trace};
+use super::tables::{Assets, TableFunction};
 use crate::scan::Verdict;
 
 const ANOTHER_SOURCE: &str = "a file name does not come from the saver's placeholder";
@@ -27,6 +28,9 @@ pub(super) struct Function {
     /// Functions that its nodes name.
     pub(super) calls: BTreeSet<Name>,
     pub(super) saver: Option<SaverFunction>,
+    pub(super) table: Option<Box<TableFunction>>,
+    /// Whether it writes texts into variables.
+    pub(super) writes_texts: bool,
 }
 
 /// A function with operators of the saver.
@@ -65,8 +69,13 @@ pub(super) struct Uses {
     pub(super) restore: Option<Name>,
     /// Nodes that signatures and collections name.
     pub(super) roots: Vec<Name>,
+    /// Tensors that signatures name.
+    pub(super) served: Vec<Name>,
     /// Functions that something other than a node names.
     pub(super) exposed: BTreeSet<Name>,
+    /// Those of them that are called with arguments nobody binds.
+    pub(super) exchanged: BTreeSet<Name>,
+    pub(super) assets: Assets,
     /// Why the graph cannot be followed.
     pub(super) fault: Option<&'static str>,
 }

@@ -4,11 +4,11 @@
 
 use Field::{Bytes, Fixed32, Message as Inner, Text, Varint, Varints};
 use Message::{
-    Argument, Asset, Attribute, AttributeList, AttributeValue, BareFunction, Call, CapturedTensor,
-    Collection, CollectionEntry, CompositeTensor, ConcreteFunction, ExposedFunction, Function,
-    Gradient, Graph, Library, MetaGraph, Node, NodeList, Object, ObjectGraph, RegisteredGradient,
-    SavedModel, Saver, ServedSignature, ServedTensor, Signature, SignatureEntry, SparseTensor,
-    TensorInfo,
+    Any, AnyList, Argument, Asset, Attribute, AttributeList, AttributeValue, BareFunction, Call,
+    CapturedTensor, Captures, Collection, CollectionEntry, CompositeTensor, ConcreteFunction,
+    ExposedFunction, Function, Gradient, Graph, Library, MetaGraph, Node, NodeList, Object,
+    ObjectGraph, RegisteredGradient, SavedModel, Saver, ServedSignature, ServedTensor, Signature,
+    SignatureEntry, SparseTensor, TensorInfo,
 };
 
 use crate::scan::protobuf::{Field, Schema};
@@ -16,6 +16,10 @@ use crate::scan::protobuf::{Field, Schema};
 /// A type of message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Message {
+    /// `google.protobuf.Any`, a message with the name of its type.
+    Any,
+    /// `CollectionDef.AnyList`
+    AnyList,
     /// `OpDef.ArgDef`, an argument of a function.
     Argument,
     /// `AssetFileDef`
@@ -32,6 +36,8 @@ pub(super) enum Message {
     Call,
     /// `CapturedTensor`
     CapturedTensor,
+    /// `SavedConcreteFunction`, which says what a function's last arguments are.
+    Captures,
     /// `CollectionDef`
     Collection,
     /// A name and a value of `MetaGraphDef.collection_def`.
@@ -92,7 +98,7 @@ impl Schema for Message {
             (MetaGraph, 5) => Inner(SignatureEntry),
             (MetaGraph, 6) => Inner(Asset),
             (MetaGraph, 7) => Inner(ObjectGraph),
-            (Asset, 1) => Bytes,
+            (Asset, 1) => Inner(TensorInfo),
             (Asset, 2) => Text,
             (Graph, 1) | (Function, 3) => Inner(Node),
             (Graph, 2) => Inner(Library),
@@ -145,7 +151,10 @@ impl Message {
             (CollectionEntry | SignatureEntry | ServedTensor, 1) => Bytes,
             (CollectionEntry, 2) => Inner(Collection),
             (Collection, 1) => Inner(NodeList),
-            (Collection, 2..=5) => Bytes,
+            (Collection, 2..=4) => Bytes,
+            (Collection, 5) => Inner(AnyList),
+            (AnyList, 1) => Inner(Any),
+            (Any, 1 | 2) => Bytes,
             (NodeList, 1) => Text,
             (SignatureEntry, 2) => Inner(ServedSignature),
             (ServedSignature, 1 | 2) => Inner(ServedTensor),
@@ -163,7 +172,9 @@ impl Message {
             (Object, 8) => Inner(BareFunction),
             (Object, 12) => Inner(CapturedTensor),
             (ConcreteFunction | ExposedFunction | BareFunction, 1) => Text,
-            (ConcreteFunction | ExposedFunction, 2) => Bytes,
+            (ConcreteFunction, 2) => Inner(Captures),
+            (Captures, 2) => Varint,
+            (Captures, 3 | 4) | (ExposedFunction, 2) => Bytes,
             (BareFunction, 2 | 4) => Bytes,
             (BareFunction, 3) => Varint,
             (CapturedTensor, 1) => Bytes,

@@ -6,44 +6,44 @@ use std::io::Cursor;
 use super::*;
 use crate::scan::protobuf::write::{bytes, number};
 
-fn report(file: &[u8]) -> Report {
+pub(super) fn report(file: &[u8]) -> Report {
     scan(&mut Cursor::new(file.to_vec()), &Limits::default()).unwrap()
 }
 
-fn verdict(file: &[u8]) -> Verdict {
+pub(super) fn verdict(file: &[u8]) -> Verdict {
     report(file).verdict
 }
 
 /// A node with its name, operator and inputs.
-fn named(name: &str, operator: &str, inputs: &[&str]) -> Vec<u8> {
+pub(super) fn named(name: &str, operator: &str, inputs: &[&str]) -> Vec<u8> {
     let inputs: Vec<Vec<u8>> = inputs.iter().map(|input| bytes(3, input)).collect();
     [bytes(1, name), bytes(2, operator), inputs.concat()].concat()
 }
 
-fn attribute(name: &str, value: &[u8]) -> Vec<u8> {
+pub(super) fn attribute(name: &str, value: &[u8]) -> Vec<u8> {
     bytes(5, [bytes(1, name), bytes(2, value)].concat())
 }
 
 /// A constant text.
-fn text(name: &str, value: &str) -> Vec<u8> {
+pub(super) fn text(name: &str, value: &str) -> Vec<u8> {
     let tensor = [number(1, 7), bytes(2, ""), bytes(8, value)].concat();
     let value = attribute("value", &bytes(8, tensor));
     [named(name, "Const", &[]), value].concat()
 }
 
 /// A call of a function.
-fn call(name: &str, function: &str, inputs: &[&str]) -> Vec<u8> {
+pub(super) fn call(name: &str, function: &str, inputs: &[&str]) -> Vec<u8> {
     let attribute = attribute("f", &bytes(10, bytes(1, function)));
     [named(name, "StatefulPartitionedCall", inputs), attribute].concat()
 }
 
-fn graph(nodes: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn graph(nodes: &[Vec<u8>]) -> Vec<u8> {
     let nodes: Vec<Vec<u8>> = nodes.iter().map(|node| bytes(1, node)).collect();
     nodes.concat()
 }
 
 /// A function with arguments and nodes.
-fn function(name: &str, arguments: &[&str], nodes: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn function(name: &str, arguments: &[&str], nodes: &[Vec<u8>]) -> Vec<u8> {
     let argument = |name: &&str| bytes(2, [bytes(1, name), number(3, 7)].concat());
     let arguments: Vec<Vec<u8>> = arguments.iter().map(argument).collect();
     let nodes: Vec<Vec<u8>> = nodes.iter().map(|node| bytes(3, node)).collect();
@@ -52,7 +52,7 @@ fn function(name: &str, arguments: &[&str], nodes: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// A field of a graph with functions.
-fn library(functions: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn library(functions: &[Vec<u8>]) -> Vec<u8> {
     let functions: Vec<Vec<u8>> = functions.iter().map(|item| bytes(1, item)).collect();
     bytes(2, functions.concat())
 }
@@ -71,7 +71,7 @@ fn saver(file_name: &str, save: &str, restore: &str) -> Vec<u8> {
 }
 
 /// A signature that a client calls.
-fn serves(input: &str, output: &str) -> Vec<u8> {
+pub(super) fn serves(input: &str, output: &str) -> Vec<u8> {
     let tensor = |name: &str| bytes(2, bytes(1, name));
     let entry = |name: &str| [bytes(1, "key"), tensor(name)].concat();
     let signature = [bytes(1, entry(input)), bytes(2, entry(output))].concat();
@@ -82,12 +82,12 @@ fn serves(input: &str, output: &str) -> Vec<u8> {
 }
 
 /// A collection of nodes.
-fn collection(name: &str, node: &str) -> Vec<u8> {
+pub(super) fn collection(name: &str, node: &str) -> Vec<u8> {
     let nodes = bytes(1, bytes(1, node));
     bytes(4, [bytes(1, name), bytes(2, nodes)].concat())
 }
 
-fn model(graph: &[u8], uses: &[u8]) -> Vec<u8> {
+pub(super) fn model(graph: &[u8], uses: &[u8]) -> Vec<u8> {
     let meta_graph = [bytes(1, "info"), bytes(2, graph), uses.to_vec()].concat();
     [number(1, 1), bytes(2, meta_graph)].concat()
 }
