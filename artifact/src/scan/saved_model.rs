@@ -15,6 +15,7 @@ use super::protobuf::{self, Visitor};
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report, Verdict};
 
+mod assets;
 pub(super) mod fingerprint;
 mod graph;
 mod operators;
@@ -25,11 +26,11 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use assets::{TableFunction, asset_tensor};
 use graph::{Edge, Element, Graph, Kind, Name, Node, is_part};
 use operators::{Effect, effect};
 use saver::{Function, SaverFunction, Uses};
 use schema::Message;
-use tables::{TableFunction, asset_tensor};
 
 const RULE: &str = "saved-model-message";
 /// The rule of operators with an effect outside the graph.

@@ -58,8 +58,8 @@ pub enum Status {
 pub enum Observation {
     /// A file is new, missing or another one: `"a/b" of its files`, or its signature or folder.
     Changed(String),
-    /// They are verified again, and no change is known: their states could not be read for a moment,
-    /// or an exception for one of them has ended.
+    /// They are verified again, and no change is known: their states could not be read for a
+    /// moment, or an exception for one of them has ended.
     Again,
     /// They were verified, and did not change meanwhile.
     Passed(Identity),

@@ -16,8 +16,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::assets::{Assets, TableFunction};
 use super::graph::{Graph, Kind, Name, Trace};
-use super::tables::{Assets, TableFunction};
 use crate::scan::Verdict;
 
 const ANOTHER_SOURCE: &str = "a file name does not come from the saver's placeholder";
@@ -73,7 +73,7 @@ pub(super) struct Uses {
     pub(super) served: Vec<Name>,
     /// Functions that something other than a node names.
     pub(super) exposed: BTreeSet<Name>,
-    /// Those of them that are called with arguments nobody binds.
+    /// Those of them that are called with arguments that no object binds.
     pub(super) exchanged: BTreeSet<Name>,
     pub(super) assets: Assets,
     /// Why the graph cannot be followed.

@@ -173,7 +173,7 @@ impl Message {
             (Object, 12) => Inner(CapturedTensor),
             (ConcreteFunction | ExposedFunction | BareFunction, 1) => Text,
             (ConcreteFunction, 2) => Inner(Captures),
-            (Captures, 2) => Varint,
+            (Captures, 2) => Varints,
             (Captures, 3 | 4) | (ExposedFunction, 2) => Bytes,
             (BareFunction, 2 | 4) => Bytes,
             (BareFunction, 3) => Varint,
