@@ -97,6 +97,16 @@ impl Spawned {
         }
     }
 
+    /// What became of a change of the policy. A look that finds none may come first.
+    pub fn changed(&mut self) -> Value {
+        loop {
+            let outcome = self.reloaded();
+            if outcome != "unchanged" {
+                return outcome;
+            }
+        }
+    }
+
     /// The rest of its log.
     pub fn take_log(&mut self) -> Lines<BufReader<ChildStderr>> {
         self.log.take().unwrap()
