@@ -29,7 +29,7 @@ pub use found_model::FoundModel;
 use hash::{Digests, Settings, hash};
 pub use hash::{Options, Progress};
 use tree::Tree;
-pub use walk::{FoundFile, Ignored, SIGNATURE};
+pub use walk::{FoundFile, Ignored, SIGNATURE, folder_and_name};
 use walk::{Scope, Walked, walk};
 
 /// The ending of a signature beside a model that is a single file.

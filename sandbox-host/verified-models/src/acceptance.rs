@@ -2,6 +2,7 @@
 //! allows its kind of code, or by an exception.
 
 use tensorgate_artifact::scan::Verdict;
+use tensorgate_models::files::folder_and_name;
 use tensorgate_models::scan::code_kinds::{allowed_kind, is_listed};
 use tensorgate_models::scan::messages::FileReport;
 use tensorgate_policy::policy::ModelArtifact;
@@ -24,7 +25,7 @@ pub(crate) struct ScannedFile<'a> {
 impl ScannedFile<'_> {
     /// Its name without folders.
     fn name(&self) -> &str {
-        self.location.rsplit('/').next().unwrap_or_default()
+        folder_and_name(self.location).1
     }
 }
 

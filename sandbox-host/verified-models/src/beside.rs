@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use tensorgate_models::files::{FoundFile, FoundModel};
+use tensorgate_models::files::{FoundFile, FoundModel, folder_and_name};
 use tensorgate_models::scan::folder::Beside;
 
 /// The folder of a file of a model. Files that are not signed are not in it.
@@ -16,7 +16,7 @@ pub(crate) struct SignedFolder<'a> {
 impl<'a> SignedFolder<'a> {
     /// The folder of a file.
     pub(crate) fn of(file: &'a FoundFile, found: &'a FoundModel) -> Self {
-        let (path, _) = split(&file.location);
+        let (path, _) = folder_and_name(&file.location);
         Self { found, path }
     }
 
@@ -24,7 +24,7 @@ impl<'a> SignedFolder<'a> {
     fn files(&self) -> impl Iterator<Item = (&'a str, &'a FoundFile)> {
         let path = self.path;
         self.found.signed().iter().filter_map(move |file| {
-            let (folder, name) = split(&file.location);
+            let (folder, name) = folder_and_name(&file.location);
             (folder == path).then_some((name, file))
         })
     }
@@ -41,9 +41,4 @@ impl Beside for SignedFolder<'_> {
         let opened = self.found.open_unlinked(file);
         opened.map_err(|fault| format!("cannot be read: {fault}"))
     }
-}
-
-/// A path's folder, empty at the top, and the name in it.
-fn split(location: &str) -> (&str, &str) {
-    location.rsplit_once('/').unwrap_or(("", location))
 }

@@ -14,7 +14,7 @@ use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_models::files::file_state::{is_same_or_absent, wait_for_next_tick};
 use tensorgate_models::files::{
     Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, SignedFile, check_found,
-    path_beneath,
+    folder_and_name, path_beneath,
 };
 use tensorgate_models::scan::folder::scan_in_folder;
 use tensorgate_models::scan::messages::FileReport;
@@ -270,7 +270,7 @@ impl Checker {
             .as_ref()
             .map_err(|cause| format!("its files cannot be scanned: {cause}"))?;
         let opened = found.open(file).map_err(|fault| fault.to_string())?;
-        let name = file.location.rsplit('/').next().unwrap_or_default();
+        let (_, name) = folder_and_name(&file.location);
         let began = Instant::now();
         Ok(scan_in_folder(
             (&opened, name, file.bytes()),

@@ -345,9 +345,14 @@ fn join(name: &str, folder: &str) -> String {
     }
 }
 
+/// The folder of a path, empty at the top of a model, and the name in it.
+pub fn folder_and_name(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
 /// Refuses a file that is left out if its name is that of a model's file.
 fn refuse_model(path: &str) -> Result<(), Fault> {
-    let name = path.rsplit('/').next().unwrap_or(path);
+    let (_, name) = folder_and_name(path);
     if is_model_name(name) {
         return Err(Fault::LeftOut(path.to_owned()));
     }
