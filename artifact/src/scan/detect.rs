@@ -160,30 +160,9 @@ pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Re
         None if head.starts_with(b"x^") => Content::Other("zlib"),
         None => Content::Unknown,
     };
-    let content = match (name.as_str(), content) {
-        // Its fields may stand in any order, so that it begins as several formats.
-        (
-            "fingerprint.pb",
-            Content::Json
-            | Content::Onnx
-            | Content::SavedModel
-            | Content::SentencePiece
-            | Content::Text
-            | Content::Unknown,
-        ) => Content::SavedModelFingerprint,
-        // TensorFlow reads these names as its own formats, whatever the first fields look like.
-        (
-            "keras_metadata.pb" | "saved_model.pb" | "saved_model_config.pb",
-            Content::Onnx | Content::SentencePiece,
-        ) => Content::SavedModel,
-        _ => match by_name(content, ending) {
-            Content::SavedModel if ending == "pbtxt" && triton::is_config(&name, &head) => {
-                Content::TritonConfig
-            }
-            content => content,
-        },
-    };
-    let mut report = scan_as(content, input, (name.as_str(), ending), &head, limits)?;
+    let names = (name.as_str(), ending);
+    let content = by_name(content, names, &head);
+    let mut report = scan_as(content, input, names, &head, limits)?;
     // What `torch.save` writes often has the ending of a pickle, which `torch.load` ignores.
     let is_saved =
         matches!(ending, "pickle" | "pkl") && matches!(report.format, "torch legacy" | "torch zip");
@@ -217,9 +196,38 @@ fn text_or_json(head: &[u8]) -> Content {
     }
 }
 
+/// The content that a loader of this name reads. `names` are the name and its ending, in lower
+/// case.
+fn by_name(content: Content, names: (&str, &str), head: &[u8]) -> Content {
+    let (name, ending) = names;
+    match (name, content) {
+        // Its fields may stand in any order, so that it begins as several formats.
+        (
+            "fingerprint.pb",
+            Content::Json
+            | Content::Onnx
+            | Content::SavedModel
+            | Content::SentencePiece
+            | Content::Text
+            | Content::Unknown,
+        ) => Content::SavedModelFingerprint,
+        // TensorFlow reads these names as its own formats, whatever the first fields look like.
+        (
+            "keras_metadata.pb" | "saved_model.pb" | "saved_model_config.pb",
+            Content::Onnx | Content::SentencePiece,
+        ) => Content::SavedModel,
+        _ => match by_ending(content, ending) {
+            Content::SavedModel if ending == "pbtxt" && triton::is_config(name, head) => {
+                Content::TritonConfig
+            }
+            content => content,
+        },
+    }
+}
+
 /// The content that a loader of this ending reads, where the bytes have no mark of their own: a
 /// pickle of protocol 0 is a text, and a protocol buffer may begin with any of its fields.
-fn by_name(content: Content, ending: &str) -> Content {
+fn by_ending(content: Content, ending: &str) -> Content {
     let is_text = matches!(content, Content::Json | Content::Text);
     let is_data = matches!(
         content,
