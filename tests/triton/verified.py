@@ -176,7 +176,7 @@ def required(table, made, folder, cluster):
     real_models.triton_repository(repository)
     status, said = ran("sign", repository / "digits", "--private-key", cluster.key)
     table.row("required: sign digits", "", f"{status}: {said}", status == 0, said)
-    # Else the Python backend writes compiled sources, which nobody has signed, beside the model's.
+    # Else the Python backend writes compiled sources, which no signature covers, beside the model's.
     for path in (repository, *repository.rglob("*")):
         path.chmod(path.stat().st_mode & ~0o222)
 
