@@ -5,7 +5,7 @@
 //! - `copyreg._reconstructor`: none of the classes here needs it.
 //! - `functools.partial`: it calls its first argument later, with other arguments.
 //! - `torch.storage._load_from_bytes`: it unpickles its argument.
-//! - `torch._utils._rebuild_wrapper_subclass`: it needs a class of a package.
+//! - `torch._utils._rebuild_wrapper_subclass`: it needs a class of a package, as `DTensor` is.
 //!
 //! Some run no code, and no reader checks what they make. [`Global::unchecked`] says why.
 
@@ -180,6 +180,7 @@ pub(super) fn find(module: &str, name: &str) -> Option<Global> {
         ("torch.cuda" | "torch.cuda.sparse" | "torch.sparse", _) if is_tensor_class(name) => {
             Global::Plain
         }
+        ("torch.cuda", _) => return storage(name),
         _ => return None,
     })
 }
@@ -231,12 +232,6 @@ fn torch(name: &str) -> Option<Global> {
         "Size" => Global::Size,
         // The name of a device.
         "device" => Global::Device,
-        // Storage classes are named in the identifiers of storages; they are never called.
-        "ComplexDoubleStorage" => Global::Storage(16),
-        "DoubleStorage" | "LongStorage" | "ComplexFloatStorage" => Global::Storage(8),
-        "FloatStorage" | "IntStorage" => Global::Storage(4),
-        "HalfStorage" | "ShortStorage" | "BFloat16Storage" => Global::Storage(2),
-        "ByteStorage" | "CharStorage" | "BoolStorage" => Global::Storage(1),
         "QInt32Storage" => Global::QuantizedStorage(4),
         "QInt8Storage" | "QUInt8Storage" | "QUInt2x4Storage" | "QUInt4x2Storage" => {
             Global::QuantizedStorage(1)
@@ -247,7 +242,9 @@ fn torch(name: &str) -> Option<Global> {
         | "uint8" | "bool" | "float8_e4m3fn" | "float8_e4m3fnuz" | "float8_e5m2"
         | "float8_e5m2fnuz" | "float8_e8m0fnu" | "float4_e2m1fn_x2" | "int1" | "int2" | "int3"
         | "int4" | "int5" | "int6" | "int7" | "uint1" | "uint2" | "uint3" | "uint4" | "uint5"
-        | "uint6" | "uint7" => Global::TorchDtype,
+        | "uint6" | "uint7" | "bits1x8" | "bits2x4" | "bits4x2" | "bits8" | "bits16" => {
+            Global::TorchDtype
+        }
         "qint32"
         | "qint8"
         | "quint8"
@@ -258,6 +255,19 @@ fn torch(name: &str) -> Option<Global> {
         | "per_channel_affine"
         | "per_channel_symmetric"
         | "per_channel_affine_float_qparams" => Global::QuantizedConstant,
+        _ => return storage(name),
+    })
+}
+
+/// Storage classes, of memory or of a GPU. They are named in the identifiers of storages, and are
+/// never called.
+fn storage(name: &str) -> Option<Global> {
+    Some(match name {
+        "ComplexDoubleStorage" => Global::Storage(16),
+        "DoubleStorage" | "LongStorage" | "ComplexFloatStorage" => Global::Storage(8),
+        "FloatStorage" | "IntStorage" => Global::Storage(4),
+        "HalfStorage" | "ShortStorage" | "BFloat16Storage" => Global::Storage(2),
+        "ByteStorage" | "CharStorage" | "BoolStorage" => Global::Storage(1),
         _ => return None,
     })
 }

@@ -227,6 +227,11 @@ mod tests {
             &[quantized, b"cbuiltins\nint\nK\0", end],
             Verdict::Executable,
         );
+        // Storages of a GPU, and numbers without a meaning of their own.
+        let storage = b"(\x8c\x07storagectorch.cuda\nFloatStorage\n\x8c\x010\x8c\x06cuda:0K\x02tQ.";
+        check(&[storage], Verdict::Safe);
+        check(&[b"ctorch.cuda\nTypedStorage\n."], Verdict::Executable);
+        check(&[b"ctorch\nbits8\n."], Verdict::Safe);
         // The constants alone are data.
         check(&[b"}\x8c\x01actorch\nqint8\ns."], Verdict::Safe);
         check(
