@@ -150,8 +150,10 @@ class Check:
 
     def _list(self, schema, value, path, structural):
         self._count(schema, len(value), path, "Items", "items")
+        # What is below a list without a schema of its items is kept, if the list's schema says so.
+        described = "items" in schema or not schema.get("x-kubernetes-preserve-unknown-fields")
         for number, item in enumerate(value):
-            self.value(schema.get("items", {}), item, f"{path}[{number}]", structural)
+            self.value(schema.get("items", {}), item, f"{path}[{number}]", structural and described)
         shape, keys = schema.get("x-kubernetes-list-type"), schema.get("x-kubernetes-list-map-keys", [])
         seen = set()
         for number, item in enumerate(value):

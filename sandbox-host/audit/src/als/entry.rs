@@ -31,6 +31,10 @@ const MAX_OUTCOME_BYTES: usize = 16 << 10;
 pub const REQUEST_HEADERS: [&str; 2] = [":method", "content-type"];
 /// The response headers and trailers that Envoy logs.
 pub const RESPONSE_HEADERS: [&str; 1] = ["grpc-status"];
+/// The response headers that Envoy logs for a control plane that cannot log filter state. The ID of
+/// a reply of ours is then only in its header.
+pub const RESPONSE_HEADERS_WITHOUT_STATE: [&str; 2] = ["grpc-status", REQUEST_ID];
+const REQUEST_ID: &str = "x-request-id";
 /// The details of a response from the host.
 const FROM_THE_HOST: &str = "via_upstream";
 /// The path prefixes of gRPC, with their protocols.
@@ -77,7 +81,10 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
         .unwrap_or_default();
     let outcome = EntryOutcome::from_state(&said, &details, status, &flags);
     let client_request_id = text(&request.request_id, MAX_CLIENT_ID_BYTES);
-    let forwarded = said.outcome.verdict == "allow" || said.is_forwarded;
+    let reply_id = said.is_empty().then(|| reply_id(&response, &details));
+    let reply_id = reply_id.flatten();
+    // Without filter state the host may have seen the head of a request that the gate answers.
+    let forwarded = said.outcome.verdict == "allow" || said.is_forwarded || reply_id.is_some();
     let from_host = forwarded && details == FROM_THE_HOST;
     let known = said.outcome;
     // The host, or the filter, knows the cause of what they have seen.
@@ -85,7 +92,7 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
     let cause = (is_envoys && !forwarded && !details.is_empty() && details != FROM_THE_HOST)
         .then(|| envoy_reply::cause(&details, status));
     let decision = Decision {
-        request_id: known.request_id.or(said.forwarded_id),
+        request_id: known.request_id.or(said.forwarded_id).or(reply_id),
         client_request_id: Some(client_request_id).filter(|id| !id.is_empty()),
         by: outcome.by,
         verdict: outcome.verdict,
@@ -177,6 +184,11 @@ struct GateOutcome {
 }
 
 impl GateState {
+    /// Whether Envoy logged no filter state.
+    fn is_empty(&self) -> bool {
+        self.outcome.verdict.is_empty() && !self.is_forwarded && self.entry.is_none()
+    }
+
     fn from_state(state: &HashMap<String, Any>) -> Self {
         let read = |name: &str| {
             Wrapped::decode(state.get(name)?.value.as_slice())
@@ -275,6 +287,13 @@ impl EntryOutcome {
             envoy_reply::reason(details, status).name(),
         )
     }
+}
+
+/// The ID that a reply of the gate names. Replies of others, and responses of servers, have none
+/// that counts.
+fn reply_id(response: &HttpResponse, details: &str) -> Option<String> {
+    let id = header(&response.response_headers, REQUEST_ID, MAX_ID_BYTES);
+    id.filter(|id| details == OURS && is_uuid(id))
 }
 
 /// Whether a text has the form of a UUID.

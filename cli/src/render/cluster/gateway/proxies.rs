@@ -1,7 +1,9 @@
 //! The `EnvoyProxy`: what the Gateway's proxies get from their environment, how they prove who they
 //! are, and what they report.
 
-use tensorgate_audit::als::entry::{REQUEST_HEADERS, RESPONSE_HEADERS};
+use tensorgate_audit::als::entry::{
+    REQUEST_HEADERS, RESPONSE_HEADERS, RESPONSE_HEADERS_WITHOUT_STATE,
+};
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 
 use super::{EXTENSIONS, EnvoyGateway};
@@ -71,7 +73,7 @@ fn audit_log(gateway: &EnvoyGateway) -> Node {
                 }],
                 "http" => map! {
                     "requestHeaders" => texts(&REQUEST_HEADERS),
-                    "responseHeaders" => texts(&RESPONSE_HEADERS),
+                    "responseHeaders" => texts(&RESPONSE_HEADERS_WITHOUT_STATE),
                     "responseTrailers" => texts(&RESPONSE_HEADERS),
                 },
             },

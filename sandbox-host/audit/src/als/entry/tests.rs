@@ -22,6 +22,8 @@ struct Ended {
     status: u32,
     flags: Flags,
     path: &'static [u8],
+    /// The ID in the header of the response.
+    answered_id: &'static str,
 }
 
 impl Default for Ended {
@@ -32,6 +34,7 @@ impl Default for Ended {
             status: 200,
             flags: Flags::default(),
             path: b"/v2/models/m/infer",
+            answered_id: "",
         }
     }
 }
@@ -92,6 +95,10 @@ fn bytes(ended: &Ended) -> Vec<u8> {
                 value: ended.status,
             }),
             response_code_details: ended.details.into(),
+            response_headers: HashMap::from([(
+                "x-request-id".to_owned(),
+                ended.answered_id.into(),
+            )]),
             ..HttpResponse::default()
         }),
     }
@@ -336,6 +343,35 @@ fn an_entry_has_the_filters_number_or_none() {
             expected
         );
     }
+}
+
+#[test]
+fn without_filter_state_a_reply_of_the_gate_names_its_request() {
+    let check = |said, details, answered_id, expected: Option<&str>| {
+        let entry = read(&Ended {
+            said,
+            details,
+            answered_id,
+            status: 400,
+            ..Ended::default()
+        });
+        assert_eq!(entry.decision.request_id.as_deref(), expected, "{details}");
+        // The host may have a report of the same request.
+        let joins = expected == Some(ID) && said.is_empty();
+        assert_eq!(entry.forwarded, joins, "{details} {said:?}");
+    };
+    check(&[], OURS, ID, Some(ID));
+    check(&[], OURS, CLIENT_ID, None);
+    // Replies of Envoy and responses of servers may repeat what a client has sent.
+    check(&[], "http1.codec_error", ID, None);
+    check(&[], "via_upstream", ID, None);
+    let denied: &[(&str, &[u8])] = &[("verdict", b"deny")];
+    check(
+        denied,
+        OURS,
+        "11111111-1111-8111-9111-111111111111",
+        Some(ID),
+    );
 }
 
 #[test]
