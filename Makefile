@@ -171,7 +171,7 @@ ci: ## Run what CI runs; ends with the time of each stage and the tests that pas
 # folder of its own.
 ci-stages: text
 	@$(MAKE) --no-print-directory --jobs=$(shell nproc) filters build
-	@$(MAKE) --no-print-directory --jobs=1 shipped test test-clients test-monitoring test-triton demo
+	@$(MAKE) --no-print-directory --jobs=1 shipped test test-clients test-monitoring test-mesh test-triton demo
 
 ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, mesh, artifacts, lint or licences
 	@tools/ci-long.sh $(PART)

@@ -14,8 +14,7 @@ case ${1:-} in
     envoys) make filters build components && tools/stage.sh envoys tools/envoys.sh ;;
     fuzz) FUZZ_SECONDS=${FUZZ_SECONDS:-900} make fuzz ;;
     soak) SOAK_SECONDS=${SOAK_SECONDS:-600} make soak ;;
-    # What is rendered for meshes: schemas, helm, kubectl, and gates that serve as control planes
-    # would configure them. The rules for Prometheus, which CI checks where there is a promtool.
+    # What CI checks where helm, kubectl, promtool and a cgroup can be had, and here always.
     mesh) make test-mesh test-monitoring ;;
     # Hostile and benign files of models, and signatures of models with OpenSSF's own package.
     artifacts) make test-artifacts ;;
