@@ -52,7 +52,9 @@ pub use credentials::{
 pub use decoupled::Decoupled;
 pub use egress::Fetch;
 pub use json::{BytesAs, Json, TensorPointer};
-pub use limits::{Budget, Cost, Period, Rate, RateLimitService, Redis, Scope, ServiceFailure};
+pub use limits::{
+    Budget, Cost, LocalShare, Period, Rate, RateLimitService, Redis, Scope, ServiceFailure,
+};
 pub use listen::{Health, Limits, Listen};
 pub use lookup::{KeyType, Lookup, LookupKind};
 pub use mode::{Enforcement, Mode, Modes};

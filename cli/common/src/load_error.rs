@@ -36,6 +36,9 @@ pub enum LoadError {
         /// The cause.
         cause: std::io::Error,
     },
+    /// The file has no entry, at most comments.
+    #[error("{} is empty: write a policy with `tensorgate init`", .0.display())]
+    Empty(PathBuf),
     /// The file is too large.
     #[error("{} is larger than {MAX_FILE_BYTES} bytes", .0.display())]
     TooLarge(PathBuf),
@@ -61,6 +64,9 @@ pub enum LoadError {
 /// Why a policy file could not be read.
 fn unread(file: &Path, cause: &std::io::Error) -> String {
     let file = file.display();
+    if cause.kind() == std::io::ErrorKind::IsADirectory {
+        return format!("{file} is a folder: name a file in it, such as {file}/gate.yaml");
+    }
     if cause.kind() == std::io::ErrorKind::NotFound {
         return format!(
             "there is no policy {file}: correct the path, or write one with `tensorgate init`"

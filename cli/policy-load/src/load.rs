@@ -35,6 +35,8 @@ pub struct Loaded {
     pub read: Vec<PathBuf>,
     /// File references that may take effect independently of the rest.
     pub named: FileReferences,
+    /// The number of pods that limits with `local_share` were divided by.
+    pub divided_by: Option<u32>,
 }
 
 impl Loaded {
@@ -64,6 +66,9 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
         Ok(text) => text,
         Err(error) => return Err(not_text(file, &error)),
     };
+    if is_empty(&text) {
+        return Err(LoadError::Empty(file.to_owned()));
+    }
     let source = Source {
         file: file.to_owned(),
         text,
@@ -99,6 +104,7 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
         warnings,
         read,
         named,
+        divided_by: None,
     })
 }
 
@@ -184,6 +190,13 @@ fn written_bytes(bundle: &Bundle) -> serde_json::Result<usize> {
     let mut count = Count(0);
     serde_json::to_writer(&mut count, bundle)?;
     Ok(count.0)
+}
+
+/// Whether a text has blank lines, comments and marks of documents only.
+fn is_empty(text: &str) -> bool {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut lines = text.lines().map(str::trim);
+    lines.all(|line| line.is_empty() || line.starts_with('#') || line == "---" || line == "...")
 }
 
 /// Reads a file of at most [`MAX_FILE_BYTES`], regardless of its metadata.

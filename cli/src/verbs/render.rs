@@ -6,6 +6,7 @@ mod gateway;
 mod helm;
 mod istio;
 mod remote_host;
+mod replicas;
 
 use std::path::PathBuf;
 
@@ -44,6 +45,29 @@ impl Target {
             Self::Helm(target) => target.gate.cluster.policy.take(),
         }
     }
+
+    /// Which proxies count the limits.
+    fn proxies(&self) -> Proxies {
+        match self {
+            Self::Envoy(_) => Proxies::Own,
+            Self::Kubernetes(target) => Proxies::OfPods(target.cluster.replicas),
+            Self::Helm(target) => Proxies::OfPods(target.gate.cluster.replicas),
+            Self::Istio(target) if target.is_gateway() => Proxies::OfGateway,
+            Self::Istio(target) => Proxies::OfPods(target.cluster.replicas),
+            Self::Gateway(_) => Proxies::OfGateway,
+        }
+    }
+}
+
+/// How many proxies count the limits of a rendered policy.
+#[derive(Clone, Copy)]
+enum Proxies {
+    /// One for each pod that is rendered.
+    OfPods(u32),
+    /// Those of a gateway, whose number its owner sets.
+    OfGateway,
+    /// An Envoy that somebody else runs, usually once.
+    Own,
 }
 
 impl Render {
@@ -57,12 +81,25 @@ impl Render {
             (argument, option) => argument.or(option),
         };
         let loaded = load(&policy_file::or_default(named)?)?;
+        let (pods, notes) = match target.proxies() {
+            Proxies::OfPods(pods) => (
+                Some(pods),
+                replicas::notes(&loaded.bundle.policy, Some(pods)),
+            ),
+            Proxies::OfGateway => (None, replicas::notes(&loaded.bundle.policy, None)),
+            Proxies::Own => (None, Vec::new()),
+        };
+        let loaded = loaded.divided(pods)?;
         match target {
             Target::Envoy(target) => target.run(ui, &loaded),
             Target::Kubernetes(target) => target.run(ui, loaded),
             Target::Istio(target) => target.run(ui, loaded),
             Target::Gateway(target) => target.run(ui, loaded),
             Target::Helm(target) => target.run(ui, loaded),
+        }?;
+        for note in notes {
+            ui.note(&note);
         }
+        Ok(())
     }
 }

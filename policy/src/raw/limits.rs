@@ -21,6 +21,9 @@ pub struct Rate {
     /// gateway.
     #[serde(skip_serializing_if = "Scope::is_local")]
     pub scope: Scope,
+    /// With `scope: local`: what divides the limit. By default each gateway has all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_share: Option<LocalShare>,
 }
 
 /// A rate of request contents: one or more amounts.
@@ -44,6 +47,9 @@ pub struct Cost {
     /// gateway.
     #[serde(skip_serializing_if = "Scope::is_local")]
     pub scope: Scope,
+    /// With `scope: local`: what divides the limit. By default each gateway has all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_share: Option<LocalShare>,
 }
 
 /// Daily limits: one or more amounts.
@@ -69,6 +75,9 @@ pub struct Budget {
     /// gateway.
     #[serde(skip_serializing_if = "Scope::is_local")]
     pub scope: Scope,
+    /// With `scope: local`: what divides the limit. By default each gateway has all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_share: Option<LocalShare>,
 }
 
 /// Period of a budget.
@@ -90,6 +99,15 @@ pub enum Scope {
     Local,
     /// In the rate-limit service, for all its gateways.
     Global,
+}
+
+/// What a limit of scope `local` is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum LocalShare {
+    /// The number of pods that `tensorgate render` writes. A gate of `tensorgate up` is one.
+    Replicas,
 }
 
 impl Scope {

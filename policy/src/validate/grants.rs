@@ -170,10 +170,14 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
 
 /// Whether each limit has a counter, and whether messages of streams wait for the service.
 fn scopes(path: &Path, grant: &raw::Grant, inferred: &[&Model], raw: &raw::Policy) -> Option<bool> {
+    let (rate, cost, budget) = (&grant.rate, &grant.cost, &grant.budget);
     let scopes = [
-        ("rate", grant.rate.as_ref().map(|rate| rate.scope)),
-        ("cost", grant.cost.as_ref().map(|cost| cost.scope)),
-        ("budget", grant.budget.as_ref().map(|budget| budget.scope)),
+        ("rate", rate.as_ref().map(|it| (it.scope, it.local_share))),
+        ("cost", cost.as_ref().map(|it| (it.scope, it.local_share))),
+        (
+            "budget",
+            budget.as_ref().map(|it| (it.scope, it.local_share)),
+        ),
     ];
     let stream = Operation::Stream.name();
     let streams = grant.operations.iter().any(|name| name == stream)
@@ -182,8 +186,10 @@ fn scopes(path: &Path, grant: &raw::Grant, inferred: &[&Model], raw: &raw::Polic
             .any(|model| model.protocols().contains(&Protocol::OipGrpc));
     let (mut valid, mut shared) = (Some(()), false);
     for (name, scope) in scopes {
-        let scope = scope.unwrap_or_default();
-        valid = valid.and(service::scope(&path.field(name), scope, raw));
+        let (scope, share) = scope.unwrap_or_default();
+        let path = path.field(name);
+        valid = valid.and(service::scope(&path, scope, raw));
+        valid = valid.and(service::share(&path, scope, share));
         shared |= !scope.is_local();
     }
     service::unreturned(path, grant, raw);

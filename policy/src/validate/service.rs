@@ -8,7 +8,7 @@ use super::names;
 use super::report::{Bounds, Path, Valid, bounds, quote};
 use crate::decision::global::MAX_FILL_S;
 use crate::policy::{Counter, Rate, RateLimitService, Redis};
-use crate::raw::{self, Scope};
+use crate::raw::{self, LocalShare, Scope};
 use crate::values::time::SECOND_NS;
 
 /// Default timeout, as in Envoy's own filter.
@@ -52,6 +52,17 @@ pub(super) fn scope(limit_path: &Path, scope: Scope, raw: &raw::Policy) -> Optio
         "is global, and the policy has no rate_limit_service",
         "rate_limit_service: {redis: {url: redis://127.0.0.1}}",
     )
+}
+
+/// Only a limit of each gateway is divided among them.
+pub(super) fn share(limit_path: &Path, scope: Scope, share: Option<LocalShare>) -> Option<()> {
+    match (share, scope) {
+        (Some(_), Scope::Global) => limit_path.field("local_share").fail_with_fix(
+            "divides a limit that gateways share already: its scope is global",
+            "remove it",
+        ),
+        (Some(_), Scope::Local) | (None, _) => Some(()),
+    }
 }
 
 /// A global rate must be exact in the counter's arithmetic.

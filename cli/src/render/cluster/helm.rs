@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::replace::{Mode, replace};
@@ -130,7 +130,8 @@ impl Helm {
         let version: String = digest.chars().take(VERSION_DIGITS).collect();
         files.insert("Chart.yaml".to_owned(), self.description(&version));
         files.insert("values.yaml".to_owned(), self.values(resources));
-        files.insert("values.schema.json".to_owned(), self.schema()?);
+        let schema = self.schema(loaded.divided_by)?;
+        files.insert("values.schema.json".to_owned(), schema);
         files.insert(format!("{TEMPLATES}/NOTES.txt"), NOTES.to_owned());
         for (file, template) in templates {
             let text = template::write(&template.object, template.condition)
@@ -237,10 +238,18 @@ impl Helm {
         text
     }
 
-    /// `values.schema.json`. Only a policy with components has a volume for them.
-    fn schema(&self) -> Result<String, Unrenderable> {
+    /// `values.schema.json`. Only a policy with components has a volume for them. The limits of a
+    /// policy that is divided are right for one number of pods.
+    fn schema(&self, divided_by: Option<u32>) -> Result<String, Unrenderable> {
         let failed = |error: serde_json::Error| Unrenderable::Other(error.to_string());
         let mut schema: Value = serde_json::from_str(SCHEMA).map_err(failed)?;
+        if let Some(pods) = divided_by {
+            let replicas = schema.pointer_mut("/properties/replicas");
+            *replicas.ok_or_else(|| missing("replicas in the schema"))? = json!({
+                "description": "Limits with local_share are divided by this number of pods. For another number render again, with --replicas. No autoscaler may change it.",
+                "const": pods,
+            });
+        }
         let field = if self.gate.workload.handlers.is_some() {
             let required = schema.get_mut("required").and_then(Value::as_array_mut);
             required.map(|required| required.push("handlers".into()))

@@ -39,7 +39,7 @@ pub struct Cluster {
     host_image: Image,
     /// Number of pods.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    replicas: u32,
+    pub(super) replicas: u32,
     /// Secret with the context key, under `context.key`; NAME-context by default.
     #[arg(long, value_name = "SECRET")]
     context_secret: Option<ObjectName>,

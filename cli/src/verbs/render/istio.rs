@@ -80,6 +80,11 @@ pub struct Istio {
 }
 
 impl Istio {
+    /// Whether the filter is in an ingress gateway.
+    pub(super) const fn is_gateway(&self) -> bool {
+        self.gateway.is_some()
+    }
+
     /// Renders the policy.
     pub fn run(self, ui: &Ui, loaded: Loaded) -> Result<(), Failure> {
         if let Some(waypoint) = &self.waypoint {

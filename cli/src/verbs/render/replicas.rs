@@ -1,0 +1,144 @@
+//! What several pods make of limits that each of them counts alone.
+
+use tensorgate_cli_common::ui::printable;
+use tensorgate_policy::raw::{self, LocalShare, Scope};
+
+/// Number of grants that a note names for each kind of limit.
+const NAMED_GRANTS: usize = 8;
+
+/// Notes on what more than one pod lets through; `pods` is `None` if their number is not known.
+pub(super) fn notes(policy: &raw::Policy, pods: Option<u32>) -> Vec<String> {
+    let (each, factor) = match pods {
+        Some(0 | 1) => return Vec::new(),
+        Some(pods) => (format!("each of the {pods} pods"), format!("{pods} times")),
+        None => (
+            "each pod of the proxies".to_owned(),
+            "N times, with N pods,".to_owned(),
+        ),
+    };
+    let mut notes = Vec::new();
+    let limits = multiplied(policy);
+    if !limits.is_empty() {
+        notes.push(format!(
+            "note: {each} counts limits of scope local alone, so a client gets {factor} as much: {}; share them with scope: global and rate_limit_service: {{redis: …}}, or divide them with local_share: replicas where render knows the number of pods",
+            limits.join("; ")
+        ));
+    }
+    if let Some(lockout) = &policy.lockout {
+        let failures = lockout.failures.map(|failures| format!(" ({failures})"));
+        notes.push(format!(
+            "note: {each} counts the failures of lockout alone, so a guesser has {factor} as many{}; no service shares them: set failures for one pod",
+            failures.unwrap_or_default()
+        ));
+    }
+    notes
+}
+
+/// The kinds of limits that pods multiply, each with its grants.
+fn multiplied(policy: &raw::Policy) -> Vec<String> {
+    type Counted = fn(&raw::Grant) -> Option<(Scope, Option<LocalShare>)>;
+    let kinds: [(&str, Counted); 3] = [
+        ("rate", |grant| {
+            let rate = grant.rate.as_ref();
+            rate.map(|rate| (rate.scope, rate.local_share))
+        }),
+        ("cost", |grant| {
+            let cost = grant.cost.as_ref();
+            cost.map(|cost| (cost.scope, cost.local_share))
+        }),
+        ("budget", |grant| {
+            let budget = grant.budget.as_ref();
+            budget.map(|budget| (budget.scope, budget.local_share))
+        }),
+    ];
+    let kinds = kinds.into_iter();
+    kinds
+        .filter_map(|(kind, counted)| {
+            let grants = policy.grants.iter();
+            let grants = grants.filter(|grant| counted(grant) == Some((Scope::Local, None)));
+            let names: Vec<_> = grants.filter_map(|grant| grant.name.as_deref()).collect();
+            (!names.is_empty()).then(|| format!("{kind} of {}", listed(&names)))
+        })
+        .collect()
+}
+
+/// The first names, and how many more there are.
+fn listed(names: &[&str]) -> String {
+    let shown: Vec<_> = names
+        .iter()
+        .take(NAMED_GRANTS)
+        .map(|name| printable(name))
+        .collect();
+    let text = shown.join(", ");
+    match names.len().saturating_sub(shown.len()) {
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A policy whose grants have these limits.
+    fn policy(grants: &[(&str, Option<raw::Rate>, Option<raw::Budget>)]) -> raw::Policy {
+        let grants = grants.iter();
+        let grants = grants.map(|(name, rate, budget)| raw::Grant {
+            name: Some((*name).to_owned()),
+            rate: rate.clone(),
+            budget: budget.clone(),
+            ..raw::Grant::default()
+        });
+        raw::Policy {
+            grants: grants.collect(),
+            ..raw::Policy::default()
+        }
+    }
+
+    #[test]
+    fn each_limit_that_pods_multiply_is_named_with_its_grants() {
+        let local = raw::Rate::default();
+        let global = raw::Rate {
+            scope: Scope::Global,
+            ..raw::Rate::default()
+        };
+        let divided = raw::Rate {
+            local_share: Some(LocalShare::Replicas),
+            ..raw::Rate::default()
+        };
+        let day = raw::Budget::default();
+        let mut policy = policy(&[
+            ("scoring", Some(local), Some(day)),
+            ("shared", Some(global), None),
+            ("divided", Some(divided), None),
+        ]);
+        assert_eq!(notes(&policy, Some(1)), [""; 0]);
+        for (pods, factor) in [(Some(3), "3 times"), (None, "N times, with N pods,")] {
+            let notes = notes(&policy, pods);
+            assert_eq!(notes.len(), 1, "{notes:?}");
+            let named = format!("gets {factor} as much: rate of scoring; budget of scoring; share");
+            for note in &notes {
+                assert!(note.contains(&named), "{note}");
+                assert!(
+                    note.contains("scope: global") && note.contains("redis"),
+                    "{note}"
+                );
+            }
+        }
+        policy.lockout = Some(raw::Lockout::default());
+        policy.grants.clear();
+        let notes = notes(&policy, Some(2));
+        assert!(
+            notes.iter().any(|note| note.contains("lockout")) && notes.len() == 1,
+            "{notes:?}"
+        );
+    }
+
+    #[test]
+    fn a_long_list_of_grants_says_how_many_more_there_are() {
+        let names: Vec<_> = (0..10).map(|number| format!("g{number}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        assert_eq!(listed(&names), "g0, g1, g2, g3, g4, g5, g6, g7 and 2 more");
+        assert_eq!(listed(&["a\u{1b}b"]), printable("a\u{1b}b"));
+    }
+}
