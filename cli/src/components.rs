@@ -1,26 +1,29 @@
-//! Compares each handler's component with the digest that the policy names.
+//! Compares each handler's component with the digest that the policy names, and with the world that
+//! its models need.
 //!
 //! The host compares them too, and never runs another component. Here a difference is reported at
 //! the policy's line, before a process starts or a policy comes into force.
+
+mod world;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
+use tensorgate_base::payload::Role;
 use tensorgate_policy::policy::{BUILTIN, Handler};
 use tensorgate_policy::{Fault, Policy, Severity, hex};
 use tensorgate_policy_load::lists::Contents;
 use tensorgate_policy_text::path::push_key;
 use tensorgate_settings::folders;
 use tensorgate_settings::folders::Folders;
+use world::{FileKind, OF_BUILD};
 
 /// The most bytes of components that are read.
 const MAX_TOTAL_BYTES: usize = 1 << 30;
 
-/// How a component begins. The digest of another file is not printed: it may be a link to a secret.
-const WASM: &[u8] = b"\0asm";
-
-/// Every component that is missing, cannot be read, or differs from its digest.
+/// Every component that is missing, cannot be read, differs from its digest, or is none that its
+/// models can call.
 ///
 /// File names are relative to `root`. A missing file has the severity `missing`. `known` returns
 /// the digest of a file that was read already; other files are read as the host reads them.
@@ -37,26 +40,57 @@ pub fn faults(
     };
     // Bundled handlers are installed with the host and have no file beside the policy.
     let own = policy.handlers().iter();
-    let own = own.filter(|(_, rule)| !rule.component().starts_with(BUILTIN));
+    let own: Vec<_> = own
+        .filter(|(_, rule)| !rule.component().starts_with(BUILTIN))
+        .collect();
+    if own.is_empty() {
+        return Vec::new();
+    }
+    let uses = uses(policy);
+    let own = own.into_iter();
     own.filter_map(|(name, rule)| {
         let found = match known(&root.join(rule.component())) {
-            Some(sha256) => Ok(Found {
-                sha256,
-                is_wasm: false,
-            }),
+            Some(sha256) => Ok(Found { sha256, kind: None }),
             None => reader.find(rule.component()),
         };
-        fault(name, rule, missing, found)
+        fault((name, rule), &uses, missing, found)
     })
     .collect()
 }
 
+/// A model that uses a handler, by the handler's name and role.
+type Uses<'p> = BTreeMap<(&'p str, Role), &'p str>;
+
+/// How models and grants use handlers. For each use the first model is enough.
+fn uses<'p>(policy: &'p Policy) -> Uses<'p> {
+    let mut uses = Uses::new();
+    for model in policy.models() {
+        let mut add = |role, names: &'p [String]| {
+            for name in names {
+                uses.entry((name.as_str(), role)).or_insert(model.name());
+            }
+        };
+        add(Role::Preprocess, model.preprocess());
+        add(Role::Postprocess, model.postprocess());
+        let Some(id) = policy.model_id(model.name()) else {
+            continue;
+        };
+        for grant in policy.grants() {
+            if grant.has_own_handlers(id) {
+                add(Role::Preprocess, grant.preprocess(id, model));
+                add(Role::Postprocess, grant.postprocess(id, model));
+            }
+        }
+    }
+    uses
+}
+
 /// A component's file.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Found {
     sha256: Contents,
-    /// Whether it begins as WebAssembly does.
-    is_wasm: bool,
+    /// What it is; `None` if only its digest is known.
+    kind: Option<FileKind>,
 }
 
 /// Why there is no component.
@@ -93,7 +127,7 @@ impl<'p> Reader<'p> {
                 self.left = self.left.saturating_sub(bytes.len());
                 Ok(Found {
                     sha256: Sha256::digest(&bytes).into(),
-                    is_wasm: bytes.starts_with(WASM),
+                    kind: Some(FileKind::of(&bytes)),
                 })
             }
             Err(_) if is_missing(&self.folders, component) => Err(Absence::Missing),
@@ -103,12 +137,11 @@ impl<'p> Reader<'p> {
 }
 
 fn fault(
-    name: &str,
-    rule: &Handler,
+    (name, rule): (&str, &Handler),
+    uses: &Uses<'_>,
     missing: Severity,
     found: Result<Found, Absence>,
 ) -> Option<Fault> {
-    const OF_BUILD: &str = "a file that `tensorgate handler build` wrote";
     let component = rule.component();
     let at = |field: &str| {
         let mut path = String::from("handlers");
@@ -135,18 +168,34 @@ fn fault(
             });
         }
     };
-    (found.sha256 != *rule.sha256()).then(|| Fault {
+    if found.sha256 != *rule.sha256() {
+        let is_wasm = found.kind.as_ref().is_some_and(FileKind::is_wasm);
+        return Some(Fault {
+            severity: Severity::Error,
+            path: at("sha256"),
+            message: format!("component {component} differs from its sha256"),
+            // The digest of another file is not printed: it may be a link to a secret.
+            fix: Some(if is_wasm {
+                format!(
+                    "sha256: \"{}\", if this is the component that you tested",
+                    hex(&found.sha256)
+                )
+            } else {
+                OF_BUILD.into()
+            }),
+        });
+    }
+    let kind = found.kind?;
+    let roles = [Role::Preprocess, Role::Postprocess].into_iter();
+    let mut unfit = roles.filter_map(|role| {
+        let model = uses.get(&(name, role))?;
+        kind.unfit((component, name), (role, model))
+    });
+    unfit.next().map(|unfit| Fault {
         severity: Severity::Error,
-        path: at("sha256"),
-        message: format!("component {component} differs from its sha256"),
-        fix: Some(if found.is_wasm {
-            format!(
-                "sha256: \"{}\", if this is the component that you tested",
-                hex(&found.sha256)
-            )
-        } else {
-            OF_BUILD.into()
-        }),
+        path: at("component"),
+        message: unfit.message,
+        fix: Some(unfit.fix),
     })
 }
 

@@ -11,6 +11,8 @@ use std::time::Duration;
 use rustix::process::{
     Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal,
 };
+use serde_json::Value;
+use tensorgate_cli_common::ui::printable;
 use tokio::process::{Child as Process, Command};
 use tokio::time::timeout;
 
@@ -117,23 +119,22 @@ impl Child {
         let _ = self.process.kill().await;
     }
 
-    /// Describes how the process ended, with the end of its log.
+    /// Describes how the process ended, and why by its log.
     pub fn exit_report(&self, status: &io::Result<ExitStatus>) -> String {
         let how = match status {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
         format!(
-            "{} ended unexpectedly ({how}); the end of {}:\n{}",
+            "{} ended unexpectedly ({how}); {}",
             self.name,
-            self.log.display(),
-            tail(&self.log)
+            self.log_tail()
         )
     }
 
-    /// The end of the process's log.
+    /// What the end of the process's log says.
     pub fn log_tail(&self) -> String {
-        format!("the end of {}:\n{}", self.log.display(), tail(&self.log))
+        summary(&self.log, &tail(&self.log))
     }
 }
 
@@ -147,6 +148,43 @@ fn kill_with_parent(parent: Pid) -> io::Result<()> {
     }
 }
 
+/// What the end of a log says: its last lines of text, or the last error of a log in JSON.
+fn summary(log: &Path, tail: &str) -> String {
+    let log = log.display();
+    let lines: Vec<_> = tail.lines().map(|line| (line, record(line))).collect();
+    let records = lines.iter().rposition(|(_, record)| record.is_some());
+    let text = lines
+        .iter()
+        .skip(records.map_or(0, |at| at.saturating_add(1)));
+    let text: Vec<_> = text.map(|(line, _)| *line).collect();
+    if records.is_none() || text.iter().any(|line| !line.trim().is_empty()) {
+        return format!("the end of {log}:\n{}", text.join("\n"));
+    }
+    let errors = lines.iter().filter_map(|(_, record)| record.as_ref());
+    match errors.filter_map(error).next_back() {
+        Some(error) => format!("{error} (in {log})"),
+        None => format!("its log is {log}"),
+    }
+}
+
+/// A line of a log in JSON.
+fn record(line: &str) -> Option<serde_json::Map<String, Value>> {
+    serde_json::from_str(line).ok()
+}
+
+/// The text of a line with an error: what failed, and its cause.
+fn error(record: &serde_json::Map<String, Value>) -> Option<String> {
+    let text = |field: &str| record.get(field).and_then(Value::as_str);
+    if text("level") != Some("ERROR") {
+        return None;
+    }
+    let message = text("message")?;
+    Some(printable(&match text("cause").or_else(|| text("error")) {
+        Some(cause) => format!("{message}: {cause}"),
+        None => message.to_owned(),
+    }))
+}
+
 fn tail(log: &Path) -> String {
     let read = || {
         let mut file = File::open(log)?;
@@ -157,4 +195,30 @@ fn tail(log: &Path) -> String {
         io::Result::Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     read().unwrap_or_else(|error| format!("(cannot be read: {error})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_log_is_text_or_the_last_error() {
+        const INFO: &str = r#"{"level":"INFO","message":"compiling a component"}"#;
+        const ERROR: &str = r#"{"level":"ERROR","message":"cannot start","cause":"handler h: no\nworld","target":"x"}"#;
+        let path = Path::new("/state/host.log");
+        let end = |text: &str| format!("the end of /state/host.log:\n{text}");
+        for (tail, expected) in [
+            (
+                format!("{INFO}\n{ERROR}\n{INFO}\n"),
+                "cannot start: handler h: no\u{fffd}world (in /state/host.log)".to_owned(),
+            ),
+            (format!("{INFO}\n"), "its log is /state/host.log".to_owned()),
+            ("one\ntwo\n".to_owned(), end("one\ntwo")),
+            (String::new(), end("")),
+            // A panic comes after the lines in JSON.
+            (format!("{ERROR}\npanicked\n"), end("panicked")),
+        ] {
+            assert_eq!(summary(path, &tail), expected, "{tail}");
+        }
+    }
 }

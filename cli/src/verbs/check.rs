@@ -74,8 +74,13 @@ impl Check {
                 count => format!(", with {count} files that it names"),
             };
             let keys = keys(&loaded.policy);
+            let divided = match loaded.limits_to_divide() {
+                0 => String::new(),
+                1 => ", 1 limit that `render` divides by the number of pods".into(),
+                count => format!(", {count} limits that `render` divides by the number of pods"),
+            };
             ui.line(&format!(
-                "{}: ok, generation {}{files}{keys}{warnings}",
+                "{}: ok, generation {}{files}{keys}{divided}{warnings}",
                 file.display(),
                 loaded.bundle.generation
             ));

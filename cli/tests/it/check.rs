@@ -399,6 +399,48 @@ fn a_file_that_is_too_large_or_absent_is_bad_input() {
 }
 
 #[test]
+fn a_folder_and_an_empty_file_are_named_by_every_verb_that_reads_a_policy() {
+    let scratch = Scratch::new();
+    let folder = scratch.path().to_owned();
+    let empty = scratch.file("empty.yaml", "");
+    let comments = scratch.file("comments.yaml", "# nothing\n---\n\n");
+    let as_file = format!(
+        "is a folder: name a file in it, such as {}/",
+        folder.display()
+    );
+    let is_empty = "is empty: write a policy with `tensorgate init`";
+    for verb in [&["check"][..], &["up"], &["render", "envoy"]] {
+        for (file, expected) in [
+            (&folder, as_file.as_str()),
+            (&empty, is_empty),
+            (&comments, is_empty),
+        ] {
+            let ran = run(&[verb, &["-c", file.to_str().unwrap()]].concat());
+            assert_eq!(ran.code, 2, "{verb:?}");
+            assert!(ran.stderr.contains(expected), "{verb:?}: {}", ran.stderr);
+            assert_eq!(ran.stderr.trim_end().lines().count(), 1, "{}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn only_a_limit_of_each_gateway_is_divided_among_pods() {
+    let divided = with("window_s: 60", "window_s: 60, local_share: replicas");
+    check(&divided, &[]);
+    let shared = divided.replace("window_s: 60", "window_s: 60, scope: global");
+    let service = "version: 1\nrate_limit_service: {redis: {url: redis://127.0.0.1}}";
+    check(
+        &shared.replace("version: 1", service),
+        &["17:124 grants[0].rate.local_share: divides a limit that gateways share already"],
+    );
+    let scratch = Scratch::new();
+    let file = scratch.file("gate.yaml", &divided);
+    let ran = run(&["check".as_ref(), file.as_os_str()]);
+    let says = "1 limit that `render` divides by the number of pods";
+    assert!(ran.stdout.contains(says), "{}", ran.stdout);
+}
+
+#[test]
 fn a_policy_whose_bundle_is_too_large_for_a_filter_is_bad_input() {
     const FILE_BYTES: usize = 8 << 20;
     let scratch = Scratch::new();

@@ -4,7 +4,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tensorgate_client::pki::Authority;
+use tensorgate_policy::hex;
 
 use crate::program::{Ran, Scratch, filters, run};
 
@@ -326,3 +328,85 @@ fn check_and_up_compare_components_with_their_digests() {
     assert_eq!((ran.code, faults(&ran)), (0, vec![]));
     assert!(up().stderr.contains("no filter at"), "{}", up().stderr);
 }
+
+/// A component that exports this function, in the text format.
+fn exporting(name: &str) -> String {
+    format!(
+        r#"(component (core module $module (func (export "f")))
+            (core instance $instance (instantiate $module))
+            (func (export "{name}") (canon lift (core func $instance "f"))))"#
+    )
+}
+
+#[test]
+fn check_and_up_name_a_component_that_its_model_cannot_call() {
+    let component = |text: &str| wat::parse_str(text).unwrap();
+    let module = r#"(module (func (export "preprocess")))"#;
+    for (name, file, expected) in [
+        ("a.wasm", component(&exporting("preprocess")), ""),
+        (
+            "a.wasm",
+            component(&exporting("postprocess")),
+            "component a.wasm exports postprocess, and model m uses it as preprocess",
+        ),
+        (
+            "a.wasm",
+            component(module),
+            "is a core module of WebAssembly, and no component",
+        ),
+        (
+            "a.py",
+            b"def preprocess(input):\n".to_vec(),
+            "it is source in Python",
+        ),
+        ("a.wasm", b"ab".to_vec(), "it has 2 bytes"),
+    ] {
+        let digest = hex(&Sha256::digest(&file));
+        let entry = format!("handlers: {{h: {{component: {name}, sha256: \"{digest}\"}}}}\n");
+        let scratch = Scratch::new();
+        let policy = format!("version: 1\n{entry}{CALLS_A_HANDLER}");
+        let policy = scratch.file("gate.yaml", policy);
+        scratch.file(name, &file);
+        let ran = check(&scratch, &[]);
+        let found = errors(&ran);
+        if expected.is_empty() {
+            assert_eq!((ran.code, found), (0, vec![]));
+            continue;
+        }
+        let [(path, message)] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!(path, "handlers.h.component", "{name}");
+        assert!(message.contains(expected), "{message}");
+        let state = scratch.path().join("state");
+        let up = [
+            "up",
+            policy.to_str().unwrap(),
+            "--state",
+            state.to_str().unwrap(),
+        ];
+        let ran = run(&[&up[..], &["--filters", "none"]].concat());
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+        assert!(!state.exists(), "nothing was started");
+    }
+}
+
+/// The rest of a policy whose model uses handler `h` first.
+const CALLS_A_HANDLER: &str = r#"listen: {address: "127.0.0.1:0"}
+clients:
+  app: {api_keys: [{sha256: a07f87b896d634ad40ab3bf7443a0264f53801c09278d6e035ecb731e9aa9700}]}
+backends:
+  gpu: {kind: open-inference, endpoints: ["http://127.0.0.1:8001"]}
+models:
+  m:
+    backend: gpu
+    versions: ["1"]
+    protocols: [oip-rest]
+    accepts: {raw: {content_types: [image/png], max_bytes: 65536}}
+    preprocess: h
+    inputs: [{name: x, datatype: FP32, shape: [8], range: [0, 1]}]
+    outputs: [{name: y, datatype: FP32, shape: [1]}]
+grants:
+  - {name: g, clients: [app], models: [m], operations: [infer], rate: {quota: 6, window_s: 60}}
+"#;

@@ -451,6 +451,18 @@ fn an_exited_host_is_reported_with_the_end_of_its_log() {
 }
 
 #[test]
+fn an_exited_host_with_a_log_in_json_is_reported_in_one_sentence() {
+    let info = r#"{"level":"INFO","message":"compiling a component"}"#;
+    let error = r#"{"level":"ERROR","message":"cannot start","cause":"handler h: no world"}"#;
+    let host = format!("#!/bin/sh\necho '{info}'\necho '{error}'\nexit 2\n");
+    let mut stack = Stack::start(&host, ANY);
+    assert_eq!(stack.wait(), Some(1));
+    let said = stack.said();
+    let sentence = "host ended unexpectedly (exit status: 2); cannot start: handler h: no world (";
+    assert!(said.contains(sentence) && !said.contains('{'), "{said}");
+}
+
+#[test]
 fn when_the_host_exits_later_up_stops_everything() {
     let mut stack = Stack::start(HOST, ANY);
     let gate = stack.gate();

@@ -227,3 +227,19 @@ fn a_chart_needs_a_folder() {
     assert_eq!(ran.code, 2, "{}", ran.stdout);
     assert!(ran.stderr.contains("name it with -o"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_chart_with_divided_limits_accepts_one_number_of_pods() {
+    let scratch = Scratch::new();
+    let divided = POLICY.replace("window_s: 60", "window_s: 60, local_share: replicas");
+    for (policy, fixed) in [(POLICY, None), (divided.as_str(), Some(17))] {
+        let ran = render(&scratch, policy, "chart", &CLAIM);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let files = files(&scratch.path().join("chart"));
+        let schema: Value = serde_json::from_str(&files["values.schema.json"]).unwrap();
+        let pods = schema.pointer("/properties/replicas/const");
+        assert_eq!(pods.and_then(Value::as_u64), fixed);
+        let says = ran.stderr.contains("17 times as much: rate of scoring");
+        assert_eq!(says, fixed.is_none(), "{}", ran.stderr);
+    }
+}

@@ -185,3 +185,20 @@ fn the_objects_are_the_same_each_time() {
     });
     assert_eq!(kinds.filter(|kind| kind == "EnvoyFilter").count(), 2);
 }
+
+#[test]
+fn a_limit_is_divided_in_the_gates_own_pods_only() {
+    let divided = POLICY.replace("window_s: 60", "window_s: 60, local_share: replicas");
+    let scratch = Scratch::new();
+    let ran = render(&scratch, &divided, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let ran = render(&scratch, &divided, &GATEWAY);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    for part in ["grants[0].rate.local_share", "their number is not known"] {
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+    }
+    let ran = render(&Scratch::new(), POLICY, &GATEWAY);
+    let note = "each pod of the proxies counts limits of scope local alone";
+    assert!(ran.stderr.contains(note), "{}", ran.stderr);
+    assert!(ran.stderr.contains("rate of scoring"), "{}", ran.stderr);
+}

@@ -338,3 +338,37 @@ fn names_that_kubernetes_does_not_have_are_rejected() {
     let cause = "--model-server gives the label \"app\" twice";
     assert!(ran.stderr.contains(cause), "{}", ran.stderr);
 }
+
+#[test]
+fn limits_that_pods_multiply_are_named_or_divided_for_filter_and_host_alike() {
+    let local = "operations: [infer], rate: {quota: 9, window_s: 60, local_share: replicas}, \
+        budget: {requests: 100, per: day}}";
+    let text = policy("a+", "lockout: {failures: 10}\n").replace("operations: [infer]}", local);
+    let replicas = ["--replicas", "3"];
+    let objects = objects(&text, &replicas);
+    let map = object(&objects, "ConfigMap", "tensorgate-policy");
+    let bundle = map["data"]["bundle.json"].as_str().unwrap();
+    let bundle: Value = serde_json::from_str(bundle).unwrap();
+    let share = json!({"quota": 3, "window_s": 60});
+    assert_eq!(bundle["policy"]["grants"][0]["rate"], share);
+    let generation = bundle["generation"].as_str().unwrap();
+    let filter = object(&objects, "ConfigMap", "tensorgate-dynamic").to_string();
+    assert!(filter.contains(generation) && !filter.contains("local_share"));
+
+    let scratch = Scratch::new();
+    let file = scratch.file("gate.yaml", &text);
+    let said = render(&file, &replicas).stderr;
+    for part in [
+        "note: each of the 3 pods counts limits of scope local alone",
+        "3 times as much: budget of all; share them with scope: global and rate_limit_service",
+        "note: each of the 3 pods counts the failures of lockout alone",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let one = render(&file, &["--replicas", "1"]).stderr;
+    assert!(!one.contains("alone"), "{one}");
+    let many = render(&file, &["--replicas", "10"]);
+    assert_eq!(many.code, 2, "{}", many.stdout);
+    let cause = "9 divided by 10 pods leaves less than 1 for each";
+    assert!(many.stderr.contains(cause), "{}", many.stderr);
+}
