@@ -26,7 +26,7 @@ const SHORT: usize = 12;
 /// Report every fault of a policy at once, with its position and a fix.
 #[derive(Args)]
 #[command(
-    after_help = "Exits 0 if the policy can be enforced, even with warnings, and 2 if not. Required signatures of handlers are verified. Components are compared with their sha256; a missing one is a warning here and an error of `up`. So are manifests of models; model files are not read. \
+    after_help = "Exits 0 if the policy can be enforced, even with warnings, and 2 if not. Required signatures of handlers are verified. Components are compared with their sha256 and with what their model calls; a missing one is a warning here and an error of `up`. So are manifests of models; model files are not read. \
 Files with certificates, keys and passwords are read as `up` and the host read them. --no-files skips components, manifests and these files.\n\nExample: tensorgate check gate.yaml --json"
 )]
 pub struct Check {
