@@ -436,8 +436,8 @@ fn only_a_limit_of_each_gateway_is_divided_among_pods() {
     let scratch = Scratch::new();
     let file = scratch.file("gate.yaml", &divided);
     let ran = run(&["check".as_ref(), file.as_os_str()]);
-    let says = "1 limit that `render` divides by the number of pods";
-    assert!(ran.stdout.contains(says), "{}", ran.stdout);
+    let expected = "1 limit that `render` divides by the number of pods";
+    assert!(ran.stdout.contains(expected), "{}", ran.stdout);
 }
 
 #[test]

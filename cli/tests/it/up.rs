@@ -457,9 +457,12 @@ fn an_exited_host_with_a_log_in_json_is_reported_in_one_sentence() {
     let host = format!("#!/bin/sh\necho '{info}'\necho '{error}'\nexit 2\n");
     let mut stack = Stack::start(&host, ANY);
     assert_eq!(stack.wait(), Some(1));
-    let said = stack.said();
+    let stderr = stack.said();
     let sentence = "host ended unexpectedly (exit status: 2); cannot start: handler h: no world (";
-    assert!(said.contains(sentence) && !said.contains("\"level\""), "{said}");
+    assert!(
+        stderr.contains(sentence) && !stderr.contains("\"level\""),
+        "{stderr}"
+    );
 }
 
 #[test]

@@ -53,10 +53,10 @@ const SHARED: &str = "rate: {quota: 7, window_s: 60, burst: 4, local_share: repl
 
 #[test]
 fn a_pod_gets_its_share_rounded_down_under_a_generation_of_its_own() {
-    let whole = loaded(SHARED);
-    assert_eq!(whole.limits_to_divide(), 2);
-    let before = whole.bundle.generation.clone();
-    let share = whole.divided(Some(3)).unwrap();
+    let undivided = loaded(SHARED);
+    assert_eq!(undivided.limits_to_divide(), 2);
+    let before = undivided.bundle.generation.clone();
+    let share = undivided.divided(Some(3)).unwrap();
     let expected = json!({"quota": 2, "window_s": 60, "burst": 1});
     assert_eq!(grant(&share)["rate"], expected);
     assert_eq!(grant(&share)["cost"]["elements"], 33);
@@ -82,9 +82,9 @@ fn a_burst_that_is_not_written_is_the_share() {
 #[test]
 fn a_policy_without_shares_is_unchanged_everywhere() {
     for pods in [None, Some(1), Some(5)] {
-        let whole = loaded("rate: {quota: 7, window_s: 60}");
-        let before = whole.bundle.clone();
-        let after = whole.divided(pods).unwrap();
+        let undivided = loaded("rate: {quota: 7, window_s: 60}");
+        let before = undivided.bundle.clone();
+        let after = undivided.divided(pods).unwrap();
         assert_eq!((after.bundle, after.divided_by), (before, None));
     }
 }

@@ -239,7 +239,7 @@ fn a_chart_with_divided_limits_accepts_one_number_of_pods() {
         let schema: Value = serde_json::from_str(&files["values.schema.json"]).unwrap();
         let pods = schema.pointer("/properties/replicas/const");
         assert_eq!(pods.and_then(Value::as_u64), fixed);
-        let says = ran.stderr.contains("17 times as much: rate of scoring");
-        assert_eq!(says, fixed.is_none(), "{}", ran.stderr);
+        let has_note = ran.stderr.contains("17 times as much: rate of scoring");
+        assert_eq!(has_note, fixed.is_none(), "{}", ran.stderr);
     }
 }

@@ -357,13 +357,13 @@ fn limits_that_pods_multiply_are_named_or_divided_for_filter_and_host_alike() {
 
     let scratch = Scratch::new();
     let file = scratch.file("gate.yaml", &text);
-    let said = render(&file, &replicas).stderr;
+    let stderr = render(&file, &replicas).stderr;
     for part in [
         "note: each of the 3 pods counts limits of scope local alone",
         "3 times as much: budget of all; share them with scope: global and rate_limit_service",
         "note: each of the 3 pods counts the failures of lockout alone",
     ] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(stderr.contains(part), "{part}: {stderr}");
     }
     let one = render(&file, &["--replicas", "1"]).stderr;
     assert!(!one.contains("alone"), "{one}");
