@@ -15,10 +15,16 @@ const LOCAL_SHARE: &str = "local_share";
 type Divided<'g> = (&'static str, Vec<(&'static str, Option<&'g mut u64>)>);
 
 impl Loaded {
-    /// The number of limits that are divided when the policy is rendered.
-    pub fn limits_to_divide(&self) -> usize {
+    /// The limits that are divided when the policy is rendered: the grant's name, and `rate`,
+    /// `cost` or `budget`.
+    pub fn limits_to_divide(&self) -> Vec<(&str, &'static str)> {
         let grants = self.bundle.policy.grants.iter();
-        grants.map(shares).sum()
+        grants
+            .flat_map(|grant| {
+                let name = grant.name.as_deref().unwrap_or_default();
+                shares(grant).map(move |limit| (name, limit))
+            })
+            .collect()
     }
 
     /// The policy of one of so many pods; `None` if the target does not know the number.
@@ -26,7 +32,7 @@ impl Loaded {
     /// # Errors
     /// A fault for each limit whose share is too small, or that is not divided here.
     pub fn divided(mut self, pods: Option<u32>) -> Result<Self, LoadError> {
-        if self.limits_to_divide() == 0 {
+        if self.limits_to_divide().is_empty() {
             return Ok(self);
         }
         let mut policy = self.bundle.policy.clone();
@@ -48,17 +54,21 @@ impl Loaded {
     }
 }
 
-/// The number of a grant's limits with `local_share`.
-fn shares(grant: &raw::Grant) -> usize {
+/// A grant's limits with `local_share`.
+fn shares(grant: &raw::Grant) -> impl Iterator<Item = &'static str> + use<> {
     let raw::Grant {
         rate, cost, budget, ..
     } = grant;
     let shares = [
-        rate.as_ref().and_then(|rate| rate.local_share),
-        cost.as_ref().and_then(|cost| cost.local_share),
-        budget.as_ref().and_then(|budget| budget.local_share),
+        ("rate", rate.as_ref().and_then(|rate| rate.local_share)),
+        ("cost", cost.as_ref().and_then(|cost| cost.local_share)),
+        (
+            "budget",
+            budget.as_ref().and_then(|budget| budget.local_share),
+        ),
     ];
-    shares.into_iter().flatten().count()
+    let shares = shares.into_iter();
+    shares.filter_map(|(limit, share)| share.map(|_| limit))
 }
 
 /// Divides every limit with `local_share`, which it removes. Returns the number of pods.

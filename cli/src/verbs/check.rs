@@ -74,7 +74,7 @@ impl Check {
                 count => format!(", with {count} files that it names"),
             };
             let keys = keys(&loaded.policy);
-            let divided = match loaded.limits_to_divide() {
+            let divided = match loaded.limits_to_divide().len() {
                 0 => String::new(),
                 1 => ", 1 limit that `render` divides by the number of pods".into(),
                 count => format!(", {count} limits that `render` divides by the number of pods"),

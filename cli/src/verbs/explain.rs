@@ -113,6 +113,9 @@ struct Explained {
     /// The grant's limits that are shared by gateways. They are evaluated as unused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shared_limits: Vec<String>,
+    /// The grant's limits that `render` divides by the number of pods. Here they are undivided.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    divided_limits: Vec<&'static str>,
 }
 
 impl Explain {
@@ -298,6 +301,11 @@ impl<'l> Gate<'l> {
         }
         let (outcome, record) = proxy.send(&request, now);
         let shared_limits = self.shared_limits(record.rule.as_deref());
+        let divided = self.loaded.limits_to_divide().into_iter();
+        let divided_limits = divided
+            .filter(|(grant, _)| Some(*grant) == record.rule.as_deref())
+            .map(|(_, limit)| limit)
+            .collect();
         let explained = match outcome {
             RequestOutcome::Denied(answer) => denied(file, &answer, record),
             RequestOutcome::Forwarded { headers, body } => {
@@ -310,6 +318,7 @@ impl<'l> Gate<'l> {
         let detail = with_near_name(&explained.detail, &self.loaded.bundle.policy);
         Ok(Explained {
             shared_limits,
+            divided_limits,
             detail,
             ..explained
         })
@@ -451,5 +460,6 @@ fn explained(
         detail,
         shadow,
         shared_limits: Vec::new(),
+        divided_limits: Vec::new(),
     }
 }

@@ -81,7 +81,7 @@ impl Render {
             (argument, option) => argument.or(option),
         };
         let loaded = load(&policy_file::or_default(named)?)?;
-        let (pods, notes) = match target.proxies() {
+        let (pods, mut notes) = match target.proxies() {
             Proxies::OfPods(pods) => (
                 Some(pods),
                 replicas::notes(&loaded.bundle.policy, Some(pods)),
@@ -90,6 +90,7 @@ impl Render {
             Proxies::Own => (None, Vec::new()),
         };
         let loaded = loaded.divided(pods)?;
+        notes.extend(loaded.divided_by.map(replicas::divided_note));
         match target {
             Target::Envoy(target) => target.run(ui, &loaded),
             Target::Kubernetes(target) => target.run(ui, loaded),

@@ -407,6 +407,25 @@ fn limits_that_gateways_share_are_named() {
 }
 
 #[test]
+fn limits_that_render_divides_are_named() {
+    let scratch = Scratch::new();
+    let policy = std::fs::read_to_string(digits()).unwrap();
+    let rate = "rate: {quota: 600, window_s: 60, burst: 100";
+    let policy = policy.replace(rate, &format!("{rate}, local_share: replicas"));
+    let policy = scratch.file("gate.yaml", policy);
+    let file = scratch.file("m.http", post(&image()));
+    let ran = run(&[
+        "explain".as_ref(),
+        "-c".as_ref(),
+        policy.as_os_str(),
+        "--http".as_ref(),
+        file.as_os_str(),
+    ]);
+    let expected = "  divided by the number of pods in `render`: rate, here undivided";
+    assert!(ran.stdout.contains(expected), "{}", ran.stdout);
+}
+
+#[test]
 fn every_reason_has_a_line_in_order_of_precedence() {
     let ran = run(&["explain", "--all", "--json"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);

@@ -78,4 +78,9 @@ pub(super) fn print(ui: &Ui, explained: &Explained) {
             "  for all gateways: limit {limit}, here unused by other clients"
         ));
     }
+    for limit in &explained.divided_limits {
+        ui.line(&format!(
+            "  divided by the number of pods in `render`: {limit}, here undivided"
+        ));
+    }
 }

@@ -34,6 +34,13 @@ pub(super) fn notes(policy: &raw::Policy, pods: Option<u32>) -> Vec<String> {
     notes
 }
 
+/// What holds for limits that were divided by the number of pods.
+pub(super) fn divided_note(pods: u32) -> String {
+    format!(
+        "note: limits with local_share are divided by {pods} pods: let no autoscaler change their number, and for another one render again with --replicas"
+    )
+}
+
 /// The kinds of limits that pods multiply, each with its grants.
 fn multiplied(policy: &raw::Policy) -> Vec<String> {
     type Counted = fn(&raw::Grant) -> Option<(Scope, Option<LocalShare>)>;

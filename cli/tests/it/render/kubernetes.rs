@@ -362,6 +362,7 @@ fn limits_that_pods_multiply_are_named_or_divided_for_filter_and_host_alike() {
         "note: each of the 3 pods counts limits of scope local alone",
         "3 times as much: budget of all; share them with scope: global and rate_limit_service",
         "note: each of the 3 pods counts the failures of lockout alone",
+        "note: limits with local_share are divided by 3 pods: let no autoscaler",
     ] {
         assert!(stderr.contains(part), "{part}: {stderr}");
     }
