@@ -62,6 +62,7 @@ pub fn shared_rate(quota: u64, window_s: u64) -> Rate {
         quota: Some(quota),
         window_s: Some(window_s),
         burst: None,
+        local_share: None,
         scope: Scope::Global,
     }
 }
