@@ -15,6 +15,7 @@ pub mod domains;
 mod encoded;
 pub mod gateway;
 pub mod helm;
+mod host_checksum;
 pub mod istio;
 pub mod kubernetes;
 pub mod names;

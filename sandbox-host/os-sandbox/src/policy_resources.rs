@@ -2,6 +2,7 @@
 //! field that names it. The rules at the start and the check of a later policy are both made from
 //! this list, so that a later policy cannot need what no rule was made for.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
@@ -177,41 +178,57 @@ impl PolicyResources {
         let mut resources = Vec::new();
         for (field, name) in &self.0 {
             let field = field.as_str();
-            match (name, &root, &folders.audit) {
-                (NamedResource::Port(port), ..) => resources.push((field, Resource::Port(*port))),
-                (NamedResource::File(text), Some(root), _) => {
+            match (name, &root) {
+                (NamedResource::File(text), Some(root)) => {
                     let files = files(root, text, home.as_deref()).into_iter();
                     resources.extend(files.map(|file| (field, Resource::Read(file))));
                 }
-                (NamedResource::ModelFiles(text), Some(root), _) => {
+                (NamedResource::ModelFiles(text), Some(root)) => {
                     // A single file is among the texts.
                     let target = root.join(text).canonicalize().ok();
                     let outside =
                         target.filter(|target| target.is_dir() && !target.starts_with(root));
                     resources.extend(outside.map(|folder| (field, Resource::Read(folder))));
                 }
-                (NamedResource::Captures(text), ..) => {
-                    resources.push((field, Resource::Write(folders.root.join(text))));
+                (NamedResource::AuditKey(text), _) => {
+                    let key = folders.audit.as_ref().map(|below| below.join(text));
+                    let existing = key.filter(|key| key.exists()).map(Resource::Read);
+                    let resource = existing.or_else(|| name.port_or_written_folder(folders));
+                    resources.extend(resource.map(|resource| (field, resource)));
                 }
-                (NamedResource::AuditLog(text), _, Some(below)) => {
-                    // Not the whole base folder, which may contain files of other programs.
-                    resources.push((field, Resource::Write(beside(&below.join(text)))));
+                _ => {
+                    let resource = name.port_or_written_folder(folders);
+                    resources.extend(resource.map(|resource| (field, resource)));
                 }
-                (NamedResource::AuditKey(text), _, Some(below)) => {
-                    let key = below.join(text);
-                    let resource = if key.exists() {
-                        Resource::Read(key)
-                    } else {
-                        // The host will create it.
-                        Resource::Write(beside(&key))
-                    };
-                    resources.push((field, resource));
-                }
-                (NamedResource::File(_) | NamedResource::ModelFiles(_), None, _)
-                | (NamedResource::AuditLog(_) | NamedResource::AuditKey(_), _, None) => {}
             }
         }
         resources
+    }
+
+    /// The ports, and the folders to write to. These are all that the OS sandbox depends on where
+    /// every other file of the policy is below the root, as in a pod. Reads no file system.
+    pub fn ports_and_written_folders(&self, folders: &BaseFolders) -> BTreeSet<Resource> {
+        let names = self.0.iter();
+        names
+            .filter_map(|(_, name)| name.port_or_written_folder(folders))
+            .collect()
+    }
+}
+
+impl NamedResource {
+    /// The resource, if it is a port or a folder that the host writes to.
+    fn port_or_written_folder(&self, folders: &BaseFolders) -> Option<Resource> {
+        match self {
+            Self::Port(port) => Some(Resource::Port(*port)),
+            Self::Captures(text) => Some(Resource::Write(folders.root.join(text))),
+            // Not the whole base folder, which may contain files of other programs. The host
+            // creates a key that does not exist.
+            Self::AuditLog(text) | Self::AuditKey(text) => {
+                let below = folders.audit.as_ref()?;
+                Some(Resource::Write(beside(&below.join(text))))
+            }
+            Self::File(_) | Self::ModelFiles(_) => None,
+        }
     }
 }
 

@@ -92,7 +92,8 @@ impl EnvoyGateway {
         }
         let configuration = filter_configuration(&loaded.bundle)?;
         let mut manifests = cluster::common(workload, loaded)?;
-        manifests.add("deployment", workload.deployment(self.pod(policy)));
+        let deployment = workload.deployment(self.pod(policy), &loaded.bundle);
+        manifests.add("deployment", deployment);
         let ports = [
             ("gate", GATE_PORT, HTTP2),
             ("audit", AUDIT_PORT, HTTP2),

@@ -92,7 +92,7 @@ impl Istio {
         let principals = self.principals();
         let mut manifests = cluster::common(workload, loaded)?;
         let pod = pods::pod(workload, policy, filter_is_here);
-        manifests.add("deployment", workload.deployment(pod));
+        manifests.add("deployment", workload.deployment(pod, &loaded.bundle));
         manifests.add("service", pods::service(workload, &ports));
         manifests.add("sidecar", pods::sidecar(workload, &ports));
         manifests.add("peerauthentication", access::strict(workload));

@@ -135,7 +135,7 @@ impl Kubernetes {
         manifests.add("configmap-dynamic", config("dynamic", dynamic)?);
         manifests.add(
             "deployment",
-            workload.deployment(self.pod(loaded, port, checksum)),
+            workload.deployment(self.pod(loaded, port, checksum), &loaded.bundle),
         );
         manifests.add("service", workload.service(&[("http", port, None)]));
         let mut admitted = Admitted {

@@ -1,9 +1,11 @@
 //! What every target in a cluster shares: the pods of the sandbox host, their policy, and what may
 //! reach them.
 
+use tensorgate_os_sandbox::BaseFolders;
 use tensorgate_policy::{Bundle, Policy};
 use tensorgate_settings::admin;
 
+use super::host_checksum::{HOST_CHECKSUM, host_checksum};
 use super::names::{Image, Label, Namespace, ObjectName, PodLabel};
 use super::policy_files::{PolicyFiles, Reader};
 use crate::render::manifests::MANAGED_BY;
@@ -190,13 +192,18 @@ impl Workload {
 
     /// The Deployment of the pods. One pod more than usual starts before one ends, so a rollout
     /// never has fewer pods.
-    pub fn deployment(&self, pod: Pod) -> Node {
+    pub fn deployment(&self, pod: Pod, bundle: &Bundle) -> Node {
         let mut labels = entries(self.labels());
         labels.extend(pod.labels);
-        let mut metadata = vec![("labels".to_owned(), Node::Map(labels))];
-        if !pod.annotations.is_empty() {
-            metadata.push(("annotations".to_owned(), Node::Map(pod.annotations)));
-        }
+        let mut annotations = pod.annotations;
+        let folders = BaseFolders {
+            root: ROOT.into(),
+            audit: Some(AUDIT.into()),
+        };
+        let checksum = host_checksum(&bundle.policy, &folders);
+        annotations.push((HOST_CHECKSUM.to_owned(), checksum.into()));
+        let metadata =
+            map! {"labels" => Node::Map(labels), "annotations" => Node::Map(annotations)};
         let mut volumes = self.volumes();
         volumes.extend(pod.volumes);
         let mut spec = entries(map! {
@@ -224,7 +231,7 @@ impl Workload {
         }
         spec.push(("containers".to_owned(), pod.containers.into()));
         spec.push(("volumes".to_owned(), volumes.into()));
-        let template = map! {"metadata" => Node::Map(metadata), "spec" => Node::Map(spec)};
+        let template = map! {"metadata" => metadata, "spec" => Node::Map(spec)};
         let spec = map! {
             "replicas" => self.replicas,
             "selector" => map! {"matchLabels" => self.selector()},

@@ -180,6 +180,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-models",
             "tensorgate-native-proxy",
             "tensorgate-net",
+            "tensorgate-os-sandbox",
             "tensorgate-policy",
             "tensorgate-policy-load",
             "tensorgate-policy-text",
