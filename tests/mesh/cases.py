@@ -3,6 +3,7 @@
 import examples
 import istio
 import manifests
+import of_istio
 import yaml
 
 
@@ -20,6 +21,7 @@ def istio_cases():
     plugin = {"match": [{"mode": "SERVER", "ports": [{"number": 8443}]}]}
     merged = {"a": [1], "b": {"c": 1}, "streamIdleTimeout": "0s"}
     istio.merge(merged, {"a": [2], "b": {"d": 2}, "plain": False, "useRemoteAddress": False})
+    closed = {"spec": {"selector": {"matchLabels": {"app": "triton"}}}}
     refused = False
     try:
         istio.patched([examples.filter_of_nothing()], "GATEWAY", [], [])
@@ -33,6 +35,8 @@ def istio_cases():
         "names in maps stay": istio.camel({"typed_per_filter_config": {"a_b": {"c_d": 1}}}) == {"typedPerFilterConfig": {"a_b": {"cD": 1}}},
         "numbers become doubles": istio.struct({"n": 2**53 + 1}) == {"n": 2**53},
         "a patch that applies to nothing is an error": refused,
+        "a policy of other pods is not the gate's": not of_istio.selects(closed, {"app": "gate"}) and of_istio.selects(closed, {"app": "triton", "v": "1"}),
+        "a policy without a selector is everybody's": of_istio.selects({"spec": {}}, {"app": "gate"}),
     }
     return _count("istio", cases)
 

@@ -82,10 +82,16 @@ def _options(protocol):
     return {OPTIONS: {"@type": "type.googleapis.com/" + OPTIONS, "explicitHttpConfig": inner}}
 
 
+def selects(policy, labels):
+    """Whether a policy of the namespace is for the pods with these labels: without a selector, for all."""
+    return policy["spec"].get("selector", {}).get("matchLabels", {}).items() <= labels.items()
+
+
 def _sidecar(rendered):
     sidecar = rendered.one("Sidecar")
     namespace = sidecar["metadata"]["namespace"]
-    policies = [one for one in rendered.of("AuthorizationPolicy") if one["metadata"]["namespace"] in (namespace, "istio-system")]
+    labels = sidecar["spec"]["workloadSelector"]["labels"]
+    policies = [one for one in rendered.of("AuthorizationPolicy") if one["metadata"]["namespace"] in (namespace, "istio-system") and selects(one, labels)]
     listeners, clusters = [], []
     for entry in sidecar["spec"]["ingress"]:
         port, protocol, target = entry["port"]["number"], entry["port"]["protocol"], entry["defaultEndpoint"]

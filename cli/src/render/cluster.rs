@@ -20,6 +20,7 @@ pub mod istio;
 pub mod kubernetes;
 pub mod names;
 pub mod network;
+pub mod pod_ports;
 pub mod policy_files;
 pub mod template;
 #[cfg(test)]
@@ -101,7 +102,7 @@ pub fn common(workload: &Workload, loaded: &Loaded) -> Result<Manifests, Unrende
     manifests.add("configmap-policy", policy.map_err(Unrenderable::Other)?);
     manifests.add("serviceaccount", workload.service_account());
     manifests.add("poddisruptionbudget", workload.disruption_budget());
-    if let Some(closed) = workload.model_server_policy(&loaded.policy) {
+    if let Some(closed) = workload.model_server_policy() {
         manifests.add("networkpolicy-model-servers", closed);
     }
     Ok(manifests)

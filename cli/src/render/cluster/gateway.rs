@@ -126,7 +126,7 @@ impl EnvoyGateway {
             ],
             ..Admitted::default()
         };
-        manifests.add("networkpolicy", workload.network_policy(policy, &admitted));
+        manifests.add("networkpolicy", workload.network_policy(&admitted));
         Ok(manifests)
     }
 

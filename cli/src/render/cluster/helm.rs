@@ -151,6 +151,7 @@ impl Helm {
                 context_secret: ObjectName::placeholder(".Values.secrets.context"),
                 files_secret: ObjectName::placeholder(".Values.secrets.files"),
                 model_namespace: Namespace::placeholder(MODEL_NAMESPACE),
+                pod_ports: self.gate.workload.pod_ports.clone().into_chart(),
                 ..self.gate.workload.clone()
             },
             envoy_image: Image::placeholder(".Values.images.envoy"),
@@ -213,6 +214,10 @@ impl Helm {
                     "namespace" => namespace(elsewhere),
                 }},
             ),
+            (
+                "Ports of the pods behind the model servers and the other servers of the policy.",
+                map! {"podPorts" => workload.pod_ports.values()},
+            ),
         ];
         if let Some(source) = &workload.handlers {
             let source = match source {
@@ -238,6 +243,7 @@ impl Helm {
         text
     }
 
+<<<<<<< HEAD
     /// `values.schema.json`. Only a policy with components has a volume for them. The limits of a
     /// policy that is divided are right for one number of pods.
     fn schema(&self, divided_by: Option<u32>) -> Result<String, Unrenderable> {
@@ -259,10 +265,35 @@ impl Helm {
             properties.and_then(|properties| properties.remove("handlers").map(drop))
         };
         field.ok_or_else(|| missing("handlers in the schema"))?;
+=======
+    /// `values.schema.json`. Only a policy with components has a volume for them, and only ports of
+    /// servers that the policy names can be replaced.
+    fn schema(&self) -> Result<String, Unrenderable> {
+        let failed = |error: serde_json::Error| Unrenderable::Other(error.to_string());
+        let mut schema: Value = serde_json::from_str(SCHEMA).map_err(failed)?;
+        let workload = &self.gate.workload;
+        demand(&mut schema, "handlers", workload.handlers.is_some())?;
+        let ports = schema.pointer_mut("/properties/podPorts");
+        let ports = ports.ok_or_else(|| missing("podPorts in the schema"))?;
+        demand(ports, "models", workload.pod_ports.to_models().is_some())?;
+        demand(ports, "others", workload.pod_ports.to_others().is_some())?;
+>>>>>>> a0c67b32 (render: ports of pods in network policies, and one for Istio's models)
         let mut text = serde_json::to_string_pretty(&schema).map_err(failed)?;
         text.push('\n');
         Ok(text)
     }
+}
+
+/// Makes a field of an object's schema a required one, or removes it.
+fn demand(schema: &mut Value, field: &str, required: bool) -> Result<(), Unrenderable> {
+    let done = if required {
+        let list = schema.get_mut("required").and_then(Value::as_array_mut);
+        list.map(|list| list.push(field.into()))
+    } else {
+        let fields = schema.get_mut("properties").and_then(Value::as_object_mut);
+        fields.and_then(|fields| fields.remove(field).map(drop))
+    };
+    done.ok_or_else(|| missing(&format!("{field} in the schema")))
 }
 
 /// Renders the gate with and without each value that switches parts of objects, and joins the
@@ -452,8 +483,10 @@ mod tests {
                 all(field, format!("{path}/{name}"), found);
             }
         }
-        if let Some(field) = schema.get("additionalProperties") {
-            all(field, format!("{path}/*"), found);
+        for keyword in ["additionalProperties", "items"] {
+            if let Some(field) = schema.get(keyword) {
+                all(field, format!("{path}/*"), found);
+            }
         }
     }
 
@@ -478,6 +511,8 @@ mod tests {
                     let anchored = |text: &str| text.starts_with('^') && text.ends_with('$');
                     assert!(pattern.is_some_and(anchored), "{path}");
                 }
+                // In a network policy an empty list stands for all ports.
+                Some("array") => assert_eq!(field.get("minItems"), Some(&json!(1)), "{path}"),
                 other => assert_eq!(other, Some("integer"), "{path}"),
             }
         }

@@ -44,6 +44,8 @@ use pods::Port;
 
 /// Port at which istiod gives sidecars their configuration and certificates.
 const ISTIOD: u16 = 15_012;
+/// Default port of a registry.
+const HTTPS: u16 = 443;
 /// Port at which a sidecar gives Prometheus the counters of its Envoy.
 const SIDECAR_STATS: u16 = 15_090;
 
@@ -96,9 +98,13 @@ impl Istio {
         manifests.add("service", pods::service(workload, &ports));
         manifests.add("sidecar", pods::sidecar(workload, &ports));
         manifests.add("peerauthentication", access::strict(workload));
-        let allowed = access::only(workload, &principals, &ports);
+        let numbers: Vec<_> = ports.iter().map(|port| port.number).collect();
+        let allowed = access::only(workload, &principals, &numbers);
         manifests.add("authorizationpolicy", allowed);
-        let network = workload.network_policy(policy, &self.admitted(&ports));
+        if let Some(closed) = access::model_servers(workload, self.principal_of_host()) {
+            manifests.add("authorizationpolicy-model-servers", closed);
+        }
+        let network = workload.network_policy(&self.admitted(&ports));
         manifests.add("networkpolicy", network);
         match &self.entry {
             Entry::Sidecar(_) => self.add_sidecar(&mut manifests, loaded)?,
@@ -242,7 +248,7 @@ impl Istio {
         match &self.entry {
             Entry::Sidecar(_) => {
                 // The sidecar fetches the filter's image.
-                let registry = self.filter.image.registry_port().unwrap_or(network::HTTPS);
+                let registry = self.filter.image.registry_port().unwrap_or(HTTPS);
                 reaches.push(network::reach(None, registry));
                 Admitted {
                     // Identities decide, not addresses.

@@ -149,7 +149,7 @@ impl Kubernetes {
             }
             None => admitted.public = vec![port],
         }
-        let network = workload.network_policy(policy, &admitted);
+        let network = workload.network_policy(&admitted);
         manifests.add("networkpolicy", network);
         Ok(manifests)
     }

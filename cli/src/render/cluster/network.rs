@@ -1,26 +1,17 @@
 //! Network policies: what may reach the gate's pods, what they may reach, and that nothing but them
 //! reaches the model servers.
 
-use std::collections::BTreeSet;
-
-use http::Uri;
-use tensorgate_policy::Policy;
-use tensorgate_policy::policy::{Counter, RateLimitService, Webhook};
 use tensorgate_settings::admin;
 
 use super::names::PodLabel;
+use super::pod_ports::tcp;
 use super::workload::Workload;
-use crate::render::envoy::key_sets;
 use crate::render::node::{Node, list, map};
 
 /// Label that every namespace has.
 const NAMESPACE: &str = "kubernetes.io/metadata.name";
 /// Port of name servers.
 const DNS: u16 = 53;
-/// Default port of plain URLs.
-const HTTP: u16 = 80;
-/// Default port of URLs with TLS.
-pub const HTTPS: u16 = 443;
 
 /// Who may connect to the gate's pods, and at which ports.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +32,7 @@ pub struct Admitted {
 
 impl Workload {
     /// What may reach the gate's pods and what these may reach. All else is denied.
-    pub fn network_policy(&self, policy: &Policy, admitted: &Admitted) -> Node {
+    pub fn network_policy(&self, admitted: &Admitted) -> Node {
         let mut ingress = Vec::new();
         if !admitted.public.is_empty() {
             ingress.push(map! {"ports" => tcp(&admitted.public)});
@@ -62,20 +53,20 @@ impl Workload {
         }
         let dns = |protocol| map! {"protocol" => protocol, "port" => u32::from(DNS)};
         let mut egress = vec![map! {"ports" => list![dns("UDP"), dns("TCP")]}];
-        let models = model_ports(policy);
-        if !models.is_empty() {
+        if let Some(models) = self.pod_ports.to_models() {
             let mut rule = Vec::new();
             if !self.model_servers.is_empty() {
                 let peer = peer(self.model_namespace.as_str(), &self.model_servers);
                 rule.push(("to".to_owned(), list![peer]));
             }
-            rule.push(("ports".to_owned(), tcp(&models).into()));
+            rule.push(("ports".to_owned(), models));
             egress.push(Node::Map(rule));
         }
-        let others = other_ports(policy);
-        if !others.is_empty() {
-            egress.push(map! {"ports" => tcp(&others)});
-        }
+        egress.extend(
+            self.pod_ports
+                .to_others()
+                .map(|ports| map! {"ports" => ports}),
+        );
         egress.extend(admitted.reaches.iter().cloned());
         let spec = map! {
             "podSelector" => map! {"matchLabels" => self.selector()},
@@ -87,14 +78,14 @@ impl Workload {
         self.object(version, kind, self.name.as_str(), map! {"spec" => spec})
     }
 
-    /// Closes the model servers' pods: only the gate reaches them, and only at the ports that the
-    /// policy names. Ports for management, metrics and messages between servers are closed with
-    /// all others. `None` if the pods are not known.
-    pub fn model_server_policy(&self, policy: &Policy) -> Option<Node> {
-        let ports = model_ports(policy);
-        if self.model_servers.is_empty() || ports.is_empty() {
+    /// Closes the model servers' pods: only the gate reaches them, and only at the ports behind the
+    /// endpoints of the policy. Ports for management, metrics and messages between servers are
+    /// closed with all others. `None` if the pods are not known.
+    pub fn model_server_policy(&self) -> Option<Node> {
+        if self.model_servers.is_empty() {
             return None;
         }
+        let ports = self.pod_ports.to_models()?;
         let gate = map! {
             "namespaceSelector" => map! {"matchLabels" => map! {NAMESPACE => self.namespace.as_str()}},
             "podSelector" => map! {"matchLabels" => self.selector()},
@@ -102,60 +93,19 @@ impl Workload {
         let spec = map! {
             "podSelector" => map! {"matchLabels" => labels(&self.model_servers)},
             "policyTypes" => list!["Ingress"],
-            "ingress" => list![map! {"from" => list![gate], "ports" => tcp(&ports)}],
+            "ingress" => list![map! {"from" => list![gate], "ports" => ports}],
         };
         Some(map! {
             "apiVersion" => "networking.k8s.io/v1",
             "kind" => "NetworkPolicy",
             "metadata" => map! {
-                "name" => format!("{}-model-servers", self.qualified_name()),
+                "name" => self.name_for_model_servers(),
                 "namespace" => self.model_namespace.as_str(),
                 "labels" => self.labels(),
             },
             "spec" => spec,
         })
     }
-}
-
-/// Ports of the model servers that a policy names.
-fn model_ports(policy: &Policy) -> Vec<u16> {
-    let backends = policy.backends().values();
-    let endpoints = backends.flat_map(|backend| backend.endpoints());
-    sorted(endpoints.filter_map(|endpoint| port(endpoint)))
-}
-
-/// Ports of the other servers that a policy names: issuers' key sets, what handlers fetch and look
-/// up, the receiver of the audit log, counters, and the webhook for alerts.
-fn other_ports(policy: &Policy) -> Vec<u16> {
-    let key_sets = key_sets::fetched(policy).map(|(_, url)| url.port());
-    let handlers = policy.handlers().values();
-    let fetched = handlers.clone().filter_map(|handler| handler.fetch());
-    let fetched = fetched.flat_map(|fetch| fetch.ports().iter().copied());
-    let lookups = handlers.flat_map(|handler| handler.lookups().values());
-    let lookups = lookups.map(|lookup| lookup.place().1);
-    let receiver = policy.audit().export().otlp().map(|rule| rule.port());
-    let counter = policy.rate_limit_service().map(RateLimitService::counter);
-    let counter = counter.map(|counter| match counter {
-        Counter::Redis(redis) => redis.port(),
-        Counter::Endpoint { port, .. } => *port,
-    });
-    let webhook = policy.watch().webhook().map(Webhook::port);
-    let named = key_sets.chain(fetched).chain(lookups).chain(counter);
-    sorted(named.chain(receiver).chain(webhook))
-}
-
-fn sorted(ports: impl Iterator<Item = u16>) -> Vec<u16> {
-    ports.collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-/// The port of a URL.
-fn port(url: &str) -> Option<u16> {
-    let uri: Uri = url.parse().ok()?;
-    let default = match uri.scheme_str()? {
-        "https" | "grpcs" => HTTPS,
-        _ => HTTP,
-    };
-    Some(uri.port_u16().unwrap_or(default))
 }
 
 /// Pods with these labels in a namespace; all of its pods if there is no label.
@@ -187,10 +137,4 @@ pub fn labels(pods: &[PodLabel]) -> Node {
         each.map(|label| (label.key.clone(), label.value.as_str().into()))
             .collect(),
     )
-}
-
-fn tcp(ports: &[u16]) -> Vec<Node> {
-    let each = ports.iter();
-    each.map(|port| map! {"protocol" => "TCP", "port" => u32::from(*port)})
-        .collect()
 }

@@ -5,6 +5,7 @@ use tensorgate_client::run::Scratch;
 use tensorgate_policy_load::load::{Loaded, load};
 
 use super::names::Image;
+use super::pod_ports::PodPorts;
 use super::policy_files::PolicyFiles;
 use super::workload::Workload;
 
@@ -62,6 +63,7 @@ pub fn workload(policy: &Loaded) -> Workload {
         handlers: None,
         model_servers: Vec::new(),
         model_namespace: "ml".parse().unwrap(),
+        pod_ports: PodPorts::of(&policy.policy, &[], &[]).unwrap(),
         metrics_from: None,
         files: PolicyFiles::of(&policy.policy).unwrap(),
     }

@@ -7,6 +7,7 @@ use tensorgate_settings::admin;
 
 use super::host_checksum::{HOST_CHECKSUM, host_checksum};
 use super::names::{Image, Label, Namespace, ObjectName, PodLabel};
+use super::pod_ports::PodPorts;
 use super::policy_files::{PolicyFiles, Reader};
 use crate::render::manifests::MANAGED_BY;
 use crate::render::node::{Node, entries, list, map};
@@ -81,6 +82,8 @@ pub struct Workload {
     pub model_servers: Vec<PodLabel>,
     /// Namespace of the model servers.
     pub model_namespace: Namespace,
+    /// Ports of the pods behind the servers that the policy names.
+    pub pod_ports: PodPorts,
     /// Namespace whose pods may read metrics.
     pub metrics_from: Option<Namespace>,
     /// Files of the policy.
@@ -108,6 +111,11 @@ impl Workload {
     /// because neither has one.
     pub fn qualified_name(&self) -> String {
         format!("{}.{}", self.namespace, self.name)
+    }
+
+    /// The name of objects about the model servers, in their namespace.
+    pub fn name_for_model_servers(&self) -> String {
+        format!("{}-model-servers", self.qualified_name())
     }
 
     /// Labels of every object.

@@ -14,6 +14,7 @@ use crate::render::cluster::domains::{DomainName, Hostname, Identity};
 use crate::render::cluster::names::{
     Image, Label, Namespace, NamespacedName, ObjectName, PodLabel,
 };
+use crate::render::cluster::pod_ports::PodPorts;
 use crate::render::cluster::policy_files::PolicyFiles;
 use crate::render::cluster::workload::{HandlerSource, Workload};
 use crate::render::cluster::{gateway, helm, istio, kubernetes};
@@ -106,6 +107,7 @@ fn workload(names: &Names, loaded: &Loaded) -> Result<Workload, Unrenderable> {
         handlers: Some(HandlerSource::Claim(names.parse("zq-handlers-qz"))),
         model_servers: vec![names.parse("zq-label-qz=zq-label-text-qz")],
         model_namespace: names.parse("zq-model-namespace-qz"),
+        pod_ports: PodPorts::of(&loaded.policy, &[], &[]).map_err(Unrenderable::Other)?,
         metrics_from: Some(names.parse("zq-metrics-qz")),
         files: PolicyFiles::of(&loaded.policy).map_err(Unrenderable::Policy)?,
     })

@@ -14,6 +14,7 @@ use crate::render::cluster::kubernetes;
 use crate::render::cluster::names::{
     Image, Label, Namespace, ObjectName, PodLabel, check_distinct,
 };
+use crate::render::cluster::pod_ports::{PodPort, PodPorts};
 use crate::render::cluster::policy_files::PolicyFiles;
 use crate::render::cluster::workload::{HandlerSource, Workload};
 use crate::render::manifests::Manifests;
@@ -63,6 +64,14 @@ pub struct Cluster {
     /// Namespace of the model servers; the gate's by default.
     #[arg(long, value_name = "NAMESPACE")]
     model_namespace: Option<Namespace>,
+    /// Port of the model servers' pods, if their Services map another one to it: 8080 for all,
+    /// 80=8080 for port 80 of Services, HOST:80=8080 for one server; repeatable.
+    #[arg(long = "model-port", value_name = "PORT=POD_PORT")]
+    model_ports: Vec<PodPort>,
+    /// The same for the other servers that the policy names: counters, key sets, lookups,
+    /// collectors, webhooks; repeatable.
+    #[arg(long = "pod-port", value_name = "PORT=POD_PORT")]
+    other_ports: Vec<PodPort>,
     /// Namespace whose pods may read the metrics of the gate's pods; none by default.
     #[arg(long, value_name = "NAMESPACE")]
     metrics_from: Option<Namespace>,
@@ -86,6 +95,8 @@ impl Cluster {
             handlers: image.or(claim),
             model_servers: self.model_servers.clone(),
             model_namespace: model_namespace.clone(),
+            pod_ports: PodPorts::of(policy, &self.model_ports, &self.other_ports)
+                .map_err(Unrenderable::Other)?,
             metrics_from: self.metrics_from.clone(),
             files: PolicyFiles::of(policy).map_err(Unrenderable::Policy)?,
         })
@@ -99,8 +110,11 @@ impl Cluster {
         loaded: Loaded,
         target: impl FnOnce(Workload, &Loaded) -> Result<T, Unrenderable>,
     ) -> Result<Option<T>, Failure> {
-        let rendered =
-            (self.workload(&loaded.policy)).and_then(|workload| target(workload, &loaded));
+        let mut unmapped = None;
+        let rendered = self.workload(&loaded.policy).and_then(|workload| {
+            unmapped = workload.pod_ports.note();
+            target(workload, &loaded)
+        });
         let rendered = match rendered {
             Ok(rendered) => rendered,
             Err(Unrenderable::Other(cause)) => return Err(Failure::Input(cause)),
@@ -113,6 +127,9 @@ impl Cluster {
             ui.note(
                 "note: no network policy closes the model servers: name their pods with --model-server",
             );
+        }
+        if let Some(note) = unmapped {
+            ui.note(&note);
         }
         Ok(Some(rendered))
     }

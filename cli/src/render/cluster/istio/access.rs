@@ -1,7 +1,7 @@
-//! Who may reach the gate's pods in a mesh: identities that mTLS has verified, and only at the
-//! gate's ports.
+//! Who may reach the gate's pods and the model servers' in a mesh: identities that mTLS has
+//! verified, and only at certain ports.
 
-use super::pods::Port;
+use crate::render::cluster::network;
 use crate::render::cluster::workload::Workload;
 use crate::render::node::{Node, list, map};
 
@@ -20,21 +20,47 @@ pub fn strict(workload: &Workload) -> Node {
 
 /// Only these identities reach these ports, and none reaches another port. The rule has nothing
 /// but ports, because Istio skips rules about HTTP on connections that it does not read as HTTP.
-pub fn only(workload: &Workload, principals: &[String], ports: &[Port]) -> Node {
+pub fn only(workload: &Workload, principals: &[String], ports: &[u16]) -> Node {
+    let name = workload.name.as_str();
+    allow(workload, name, workload.selector(), principals, ports)
+}
+
+/// Only the gate reaches the model servers, as in their network policy. It is in their namespace,
+/// where their proxies enforce it; pods without a proxy ignore it. `None` if the pods are not known.
+pub fn model_servers(workload: &Workload, gate: String) -> Option<Node> {
+    let ports = workload.pod_ports.models.as_slice();
+    if workload.model_servers.is_empty() || ports.is_empty() {
+        return None;
+    }
+    let there = Workload {
+        namespace: workload.model_namespace.clone(),
+        ..workload.clone()
+    };
+    let name = workload.name_for_model_servers();
+    let selected = network::labels(&workload.model_servers);
+    Some(allow(&there, &name, selected, &[gate], ports))
+}
+
+fn allow(
+    workload: &Workload,
+    name: &str,
+    selected: Node,
+    principals: &[String],
+    ports: &[u16],
+) -> Node {
     let principals: Vec<_> = (principals.iter())
         .map(|principal| Node::from(principal.as_str()))
         .collect();
     let ports: Vec<_> = (ports.iter())
-        .map(|port| Node::from(port.number.to_string()))
+        .map(|port| Node::from(port.to_string()))
         .collect();
     let spec = map! {
-        "selector" => map! {"matchLabels" => workload.selector()},
+        "selector" => map! {"matchLabels" => selected},
         "action" => "ALLOW",
         "rules" => list![map! {
             "from" => list![map! {"source" => map! {"principals" => principals}}],
             "to" => list![map! {"operation" => map! {"ports" => ports}}],
         }],
     };
-    let name = workload.name.as_str();
     workload.object(SECURITY, "AuthorizationPolicy", name, map! {"spec" => spec})
 }

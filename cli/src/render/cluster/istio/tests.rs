@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::render::cluster::pod_ports::{PodPort, PodPorts};
 use crate::render::cluster::test_support::{image, loaded, policy, workload};
 
 /// The policy of most tests.
@@ -244,6 +245,45 @@ fn only_verified_identities_reach_the_pods() {
         }]);
         assert_eq!(spec["rules"], expected);
     }
+}
+
+#[test]
+fn only_the_identity_of_the_host_reaches_the_model_servers() {
+    let loaded = loaded(&usual());
+    let mapped = ["8001=9001".parse::<PodPort>().unwrap()];
+    for entry in [sidecar(), gateway()] {
+        let mut target = istio(&loaded, entry);
+        target.workload.model_servers = vec!["app=triton".parse().unwrap()];
+        target.workload.model_namespace = "models".parse().unwrap();
+        target.workload.pod_ports = PodPorts::of(&loaded.policy, &mapped, &[]).unwrap();
+        let manifests = target.render(&loaded).unwrap();
+        let objects: Vec<_> = manifests.objects().map(|it| json!(it)).collect();
+        let closed = object(&objects, "AuthorizationPolicy", "models");
+        assert_eq!(closed["metadata"]["name"], "ml.gate-model-servers");
+        let principal = "mesh.example/ns/ml/sa/gate";
+        let expected = json!({
+            "selector": {"matchLabels": {"app": "triton"}},
+            "action": "ALLOW",
+            "rules": [{
+                "from": [{"source": {"principals": [principal]}}],
+                "to": [{"operation": {"ports": ["9001"]}}],
+            }],
+        });
+        assert_eq!(closed["spec"], expected);
+        // The same pods and ports as in the network policy, and what the host itself may reach.
+        let network = object(&objects, "NetworkPolicy", "models");
+        assert_eq!(network["spec"]["podSelector"], expected["selector"]);
+        let ports = json!([{"protocol": "TCP", "port": 9001}]);
+        assert_eq!(network["spec"]["ingress"][0]["ports"], ports);
+        let own = &object(&objects, "NetworkPolicy", "ml")["spec"]["egress"];
+        assert_eq!(own[1]["ports"], ports);
+    }
+    // Without labels of the servers only the gate's own pods have a policy.
+    object(
+        &self::objects(&usual(), sidecar()),
+        "AuthorizationPolicy",
+        "ml",
+    );
 }
 
 #[test]
