@@ -36,7 +36,7 @@ def istio_cases():
         "numbers become doubles": istio.struct({"n": 2**53 + 1}) == {"n": 2**53},
         "a patch that applies to nothing is an error": refused,
         "a policy of other pods is not the gate's": not of_istio.selects(closed, {"app": "gate"}) and of_istio.selects(closed, {"app": "triton", "v": "1"}),
-        "a policy without a selector is everybody's": of_istio.selects({"spec": {}}, {"app": "gate"}),
+        "a policy without a selector is for all pods": of_istio.selects({"spec": {}}, {"app": "gate"}),
     }
     return _count("istio", cases)
 

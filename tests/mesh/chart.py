@@ -42,6 +42,12 @@ REJECTED = [
     ("resources.host.limits.memory", "1Gi; rm"),
     ("resources.host.limits.memory", 1),
     ("resources.host.requests", {"hugepages": "1"}),
+    ("podPorts.models", []),
+    ("podPorts.models", [{}]),
+    ("podPorts.models", [{"port": 0}]),
+    ("podPorts.models", [{"port": "http"}]),
+    ("podPorts.models", [{"port": 8080, "endPort": 9090}]),
+    ("podPorts.models", None),
     ("handlers", {}),
     ("handlers.claim", "a/b"),
     ("unknown", "x"),
@@ -161,6 +167,8 @@ def faults_of_values(chart):
     yield from effect("metricsFrom", "ops-2", lambda found: "ops-2" in str(peers(found)[1]), "admits others")
     no_labels = {name: None for name in defaults["modelServers"]["labels"]}
     yield from effect("modelServers.labels", no_labels, lambda found: not closed(found), "still closes servers")
+    at_9100 = lambda found: all("'port': 9100" in str(policy) for policy in policies(found).values())
+    yield from effect("podPorts.models", [{"port": 9100}], at_9100, "is not taken")
     labels = {"example.com/tier": "Gpu_1"}
     yield from effect("modelServers.labels", labels, closed, "closes no servers")
     yield from effect("replicas", 7, lambda found: deployment(found)["replicas"] == 7, "is not taken")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import chart
 import manifests
+import network
 import pods
 import schemas
 import yaml
@@ -19,7 +20,9 @@ PROGRAM = pods.TARGET / "debug/tensorgate"
 # Beside the interpreter, on machines for which they are published.
 HELM, KUBECTL = (Path(sys.executable).parent / name for name in ("helm", "kubectl"))
 DIGEST = "sha256:" + "0" * 64
-COMMON = ["--model-server", "app=digits", "--host-image", f"r.example/host@{DIGEST}", "--namespace", "ml"]
+# Each policy has a Service whose port 8001 is another one of its pods.
+SERVICE_PORT, POD_PORT = 8001, 9001
+COMMON = ["--model-server", "app=digits", "--model-port", f"{SERVICE_PORT}={POD_PORT}", "--host-image", f"r.example/host@{DIGEST}", "--namespace", "ml"]
 ENVOY = ["--envoy-image", f"envoyproxy/envoy@{DIGEST}"]
 FILTER = ["--filter-image", f"r.example/filter@{DIGEST}"]
 AT_ISTIO = ["--gateway", "istio-ingress/models", "--gateway-pods", "istio=ingressgateway", "--gateway-account", "gateway", "--hosts", "models.example.com"]
@@ -114,6 +117,8 @@ def _faults(name, target, folder):
         faults = charted(out, folder / name / "kubernetes", name == "odd")
     if TARGETS[target][0] in ("istio", "gateway"):
         faults += bundles(out)
+    if target != "helm":
+        faults += network.faults(out, POD_PORT, SERVICE_PORT)
     return faults
 
 

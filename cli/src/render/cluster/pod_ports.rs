@@ -150,10 +150,8 @@ impl Server {
         if self.host == "localhost" || self.host.parse::<IpAddr>().is_ok() {
             return false;
         }
-        match self.host.split('.').nth(2) {
-            None => true,
-            Some(third) => third == SERVICE,
-        }
+        let third = self.host.split('.').nth(2);
+        third.is_none_or(|third| third == SERVICE)
     }
 }
 
@@ -188,18 +186,15 @@ impl PodPorts {
             ));
         }
         let mut unmapped = Vec::new();
-        let mut fetched = BTreeSet::new();
-        for handler in policy.handlers().values() {
-            let ports = handler.fetch().map(|fetch| fetch.ports());
-            fetched.extend(ports.unwrap_or_default().iter().copied());
-        }
-        let mut other_ports = resolve(OTHER_FLAG, &others_of(policy), others, &mut unmapped)?;
-        // What handlers fetch is on public servers.
-        other_ports.extend(fetched);
         let models = resolve(MODEL_FLAG, &models_of(policy), models, &mut unmapped)?;
+        let mut others = resolve(OTHER_FLAG, &others_of(policy), others, &mut unmapped)?;
+        // What handlers fetch is on public servers, unless the policy allows private networks.
+        let handlers = policy.handlers().values();
+        let fetches = handlers.filter_map(|handler| handler.fetch());
+        others.extend(fetches.flat_map(|fetch| fetch.ports().iter().copied()));
         Ok(Self {
             models: models.into_iter().collect(),
-            others: other_ports.into_iter().collect(),
+            others: others.into_iter().collect(),
             unmapped,
             in_chart: false,
         })

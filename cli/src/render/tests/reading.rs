@@ -112,7 +112,7 @@ fn inner(key: &str, text: &str, is_parsed: bool) -> Option<Value> {
 
 /// The text, or null if it depends on the whole policy.
 fn digest(key: &str, text: String, generation: &str) -> Value {
-    let is_digest = text == generation || key == "checksum/envoy" || text.contains("+policy.");
+    let is_digest = text == generation || key.starts_with("checksum/") || text.contains("+policy.");
     if is_digest {
         Value::Null
     } else {

@@ -173,6 +173,16 @@ fn templates_have_what_a_user_sets_from_values_only() {
     assert_eq!(side.and_then(Value::as_str), Some("{{ .Values.side }}"));
     let schema: Value = serde_json::from_str(&files["values.schema.json"]).unwrap();
     assert!(schema.pointer("/properties/handlers").is_some());
+    // Ports that the policy's servers have are values, and no empty list opens all ports.
+    let ports = &schema["properties"]["podPorts"];
+    assert_eq!(ports["required"], serde_json::json!(["models"]));
+    assert_eq!(ports["properties"].get("others"), None);
+    assert!(values.contains("\npodPorts:\n  models:\n"), "{values}");
+    for name in ["networkpolicy", "networkpolicy-model-servers"] {
+        let text = &files[&format!("templates/{name}.yaml")];
+        let taken = text.contains("ports: {{ .Values.podPorts.models | toJson }}");
+        assert!(taken && !text.contains("8001"), "{text}");
+    }
 }
 
 #[test]

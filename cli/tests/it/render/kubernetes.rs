@@ -181,6 +181,44 @@ fn only_the_gate_reaches_the_model_servers_and_only_at_their_inference_port() {
 }
 
 #[test]
+fn a_service_that_maps_its_port_does_not_cut_the_model_servers_off() {
+    let policy = policy("a+", "").replace("triton.ml.svc:8001", "bert.ml.svc:80");
+    let closing = ["--model-server", "app=bert", "--model-namespace", "ml"];
+    let mapped = [&closing[..], &["--model-port", "80=8080"]].concat();
+    let found = objects(&policy, &mapped);
+    let closed = object(
+        &found,
+        "NetworkPolicy",
+        "tensorgate.tensorgate-model-servers",
+    );
+    let ports = json!([{"protocol": "TCP", "port": 8080}]);
+    assert_eq!(closed["spec"]["ingress"][0]["ports"], ports);
+    let gate = object(&found, "NetworkPolicy", "tensorgate");
+    assert_eq!(gate["spec"]["egress"][1]["ports"], ports);
+
+    let scratch = Scratch::new();
+    let file = scratch.file("gate.yaml", &policy);
+    let note = "these are ports of Services: bert.ml.svc:80;";
+    for (more, noted) in [(&closing[..], true), (&mapped[..], false)] {
+        let ran = render(&file, more);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(ran.stderr.contains(note), noted, "{}", ran.stderr);
+    }
+    for (more, cause) in [
+        (
+            ["--model-port", "81=8080"],
+            "is for no server of the policy",
+        ),
+        (["--pod-port", "80=8080"], "is for no server of the policy"),
+        (["--model-port", "80=http"], "HOST:PORT=POD_PORT"),
+    ] {
+        let ran = render(&file, &more);
+        assert_eq!(ran.code, 2, "{}", ran.stdout);
+        assert!(ran.stderr.contains(cause), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn a_folder_is_complete_and_the_same_each_time() {
     let scratch = Scratch::new();
     let file = scratch.file("gate.yaml", policy("a+", ""));
