@@ -243,9 +243,9 @@ impl Helm {
         text
     }
 
-<<<<<<< HEAD
-    /// `values.schema.json`. Only a policy with components has a volume for them. The limits of a
-    /// policy that is divided are right for one number of pods.
+    /// `values.schema.json`. Only a policy with components has a volume for them, and only ports of
+    /// servers that the policy names can be replaced. The limits of a policy that is divided are
+    /// right for one number of pods.
     fn schema(&self, divided_by: Option<u32>) -> Result<String, Unrenderable> {
         let failed = |error: serde_json::Error| Unrenderable::Other(error.to_string());
         let mut schema: Value = serde_json::from_str(SCHEMA).map_err(failed)?;
@@ -256,28 +256,12 @@ impl Helm {
                 "const": pods,
             });
         }
-        let field = if self.gate.workload.handlers.is_some() {
-            let required = schema.get_mut("required").and_then(Value::as_array_mut);
-            required.map(|required| required.push("handlers".into()))
-        } else {
-            let properties = schema.get_mut("properties");
-            let properties = properties.and_then(Value::as_object_mut);
-            properties.and_then(|properties| properties.remove("handlers").map(drop))
-        };
-        field.ok_or_else(|| missing("handlers in the schema"))?;
-=======
-    /// `values.schema.json`. Only a policy with components has a volume for them, and only ports of
-    /// servers that the policy names can be replaced.
-    fn schema(&self) -> Result<String, Unrenderable> {
-        let failed = |error: serde_json::Error| Unrenderable::Other(error.to_string());
-        let mut schema: Value = serde_json::from_str(SCHEMA).map_err(failed)?;
         let workload = &self.gate.workload;
         demand(&mut schema, "handlers", workload.handlers.is_some())?;
         let ports = schema.pointer_mut("/properties/podPorts");
         let ports = ports.ok_or_else(|| missing("podPorts in the schema"))?;
         demand(ports, "models", workload.pod_ports.to_models().is_some())?;
         demand(ports, "others", workload.pod_ports.to_others().is_some())?;
->>>>>>> a0c67b32 (render: ports of pods in network policies, and one for Istio's models)
         let mut text = serde_json::to_string_pretty(&schema).map_err(failed)?;
         text.push('\n');
         Ok(text)
