@@ -13,6 +13,9 @@ use super::node::{Node, map};
 const READABLE: u32 = 0o644;
 /// File that lists the objects.
 const KUSTOMIZATION: &str = "kustomization.yaml";
+/// Largest object that `kubectl apply` is told to note in an annotation of the object, bytes.
+/// Kubernetes permits 256 KiB for all annotations of an object; the rest is for the others.
+const MAX_NOTED_BYTES: usize = 240 << 10;
 /// Label that names the tool which wrote an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
@@ -36,6 +39,14 @@ impl Manifests {
     /// The objects by their files.
     pub fn into_files(self) -> BTreeMap<String, Node> {
         self.objects
+    }
+
+    /// The command that applies a folder with these objects. The server notes who set which field
+    /// without an annotation, so it takes larger objects.
+    pub fn apply_command(&self, folder: &Path) -> String {
+        let is_large = self.objects().any(|it| noted_bytes(it) > MAX_NOTED_BYTES);
+        let option = if is_large { " --server-side" } else { "" };
+        format!("kubectl apply{option} -k {}", folder.display())
     }
 
     /// All objects as one YAML stream.
@@ -83,6 +94,38 @@ impl Manifests {
             "apiVersion" => "kustomize.config.k8s.io/v1beta1",
             "kind" => "Kustomization",
             "resources" => files,
+        }
+    }
+}
+
+/// Size of an object as kubectl notes it: JSON in which three characters have six bytes.
+fn noted_bytes(object: &Node) -> usize {
+    let json = serde_json::to_string(object).unwrap_or_default();
+    let escaped = json.bytes().filter(|byte| b"<>&".contains(byte)).count();
+    json.len().saturating_add(escaped.saturating_mul(5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_that_fits_into_no_annotation_is_applied_by_the_server() {
+        for (text, expected) in [
+            ("a".repeat(200_000), "kubectl apply -k rendered"),
+            (
+                "a".repeat(250_000),
+                "kubectl apply --server-side -k rendered",
+            ),
+            (
+                "<".repeat(50_000),
+                "kubectl apply --server-side -k rendered",
+            ),
+        ] {
+            let mut manifests = Manifests::default();
+            manifests.add("small", map! {"kind" => "Service"});
+            manifests.add("policy", map! {"data" => map! {"bundle.json" => text}});
+            assert_eq!(manifests.apply_command(Path::new("rendered")), expected);
         }
     }
 }
