@@ -34,7 +34,8 @@ REJECTED = [
     ("replicas", 1001),
     ("replicas", "2"),
     ("replicas", 1.5),
-    ("clientsFrom", "a" * 41),
+    ("clientsFrom", "a" * 64),
+    ("images.host.repository", "oci://r.example/host"),
     ("modelServers.labels", {"app": 'a"b'}),
     ("modelServers.labels", {"a b": "c"}),
     ("modelServers.labels", {"app": 1}),
@@ -42,17 +43,39 @@ REJECTED = [
     ("resources.host.limits.memory", "1Gi; rm"),
     ("resources.host.limits.memory", 1),
     ("resources.host.requests", {"hugepages": "1"}),
+<<<<<<< HEAD
     ("podPorts.models", []),
     ("podPorts.models", [{}]),
     ("podPorts.models", [{"port": 0}]),
     ("podPorts.models", [{"port": "http"}]),
     ("podPorts.models", [{"port": 8080, "endPort": 9090}]),
     ("podPorts.models", None),
+=======
+    ("resources.host.requests.cpu", 0),
+    ("imagePullSecrets", ["regcred"]),
+    ("imagePullSecrets", [{"name": "a b"}]),
+    ("nodeSelector", {"disk": 1}),
+    ("tolerations", [{"key": "gpu", "effect": "Never"}]),
+    ("affinity", {"nodeAfinity": {}}),
+    ("affinity", {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 101, "podAffinityTerm": {"topologyKey": "a"}}]}}),
+    ("podLabels", {"app.kubernetes.io/name": "other"}),
+    ("podAnnotations", {"checksum/envoy": "0"}),
+    ("podAnnotations", {"example.com/a": 1}),
+>>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
     ("handlers", {}),
     ("handlers.claim", "a/b"),
     ("unknown", "x"),
 ]
 NAMES = ["secrets.context", "secrets.files", "clientsFrom", "metricsFrom", "modelServers.namespace"]
+
+# Values for a pod's `spec`.
+PODS = {
+    "imagePullSecrets": [{"name": "one"}, {"name": "two"}],
+    "nodeSelector": {"disk": "nvme"},
+    "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}],
+    "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "a/b", "namespaceSelector": {}}]}},
+    "priorityClassName": "low",
+}
 
 
 class Strict(yaml.SafeLoader):
@@ -156,6 +179,9 @@ def faults_of_values(chart):
     def deployment(objects):
         return next(item["spec"] for (kind, _, _), item in objects.items() if kind == "Deployment")
 
+    def pod(objects):
+        return deployment(objects)["template"]
+
     def volume(objects):
         volumes = deployment(objects)["template"]["spec"]["volumes"]
         return next((item for item in volumes if item["name"] == "handlers"), None)
@@ -172,8 +198,25 @@ def faults_of_values(chart):
     labels = {"example.com/tier": "Gpu_1"}
     yield from effect("modelServers.labels", labels, closed, "closes no servers")
     yield from effect("replicas", 7, lambda found: deployment(found)["replicas"] == 7, "is not taken")
-    resources = {"requests": {"cpu": "250m"}}
-    yield from effect("resources.envoy", resources, lambda found: "250m" in str(deployment(found)), "is not taken")
+    requests = lambda found: [one["resources"]["requests"] for one in pod(found)["spec"]["containers"]]
+    for cpu in ("250m", 1, 0.5):
+        is_taken = lambda found, cpu=cpu: cpu in [one["cpu"] for one in requests(found)]
+        yield from effect("resources.envoy", {"requests": {"cpu": cpu}}, is_taken, "is not taken")
+    is_taken = lambda found: 2**30 in [one["memory"] for one in requests(found)]
+    yield from effect("resources.host", {"requests": {"memory": 2**30}}, is_taken, "is not taken")
+    texts = {"example.com/a": '{{ "b" }}: #c\n"'}
+    found = pod(chart.objects(json.dumps({**PODS, "podAnnotations": texts})))
+    if not texts.items() <= found["metadata"]["annotations"].items():
+        yield f"podAnnotations: {texts!r} is not taken"
+    for name, value in PODS.items():
+        actual = found["spec"][name]
+        # Helm merges maps with the defaults.
+        if not (value.items() <= actual.items() if isinstance(value, dict) else value == actual):
+            yield f"{name}: {value!r} is not taken: {actual!r}"
+    # As after `helm upgrade --reuse-values` from a chart without these values.
+    found = pod(chart.objects(json.dumps(dict.fromkeys([*PODS, "podLabels", "podAnnotations"]))))
+    if found["spec"].keys() & PODS.keys():
+        yield f"{sorted(found['spec'])} is set without a value"
     if "handlers" in defaults:
         claim = {"claim": "components.v2"}
         image = {"claim": "", "image": {"repository": "r.example:5000/c", "digest": DIGEST}}

@@ -11,6 +11,7 @@
 //! policy is a value of a tree that is written at the end. So no text can end the value that it is
 //! in.
 
+pub mod affinity;
 pub mod domains;
 mod encoded;
 pub mod gateway;
@@ -20,7 +21,11 @@ pub mod istio;
 pub mod kubernetes;
 pub mod names;
 pub mod network;
+<<<<<<< HEAD
 pub mod pod_ports;
+=======
+pub mod pod_options;
+>>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
 pub mod policy_files;
 pub mod template;
 #[cfg(test)]

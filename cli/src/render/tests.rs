@@ -12,6 +12,7 @@
     reason = "tests"
 )]
 
+mod limits;
 pub mod names;
 mod reading;
 mod targets;
@@ -58,7 +59,7 @@ const TARGETS: [(&str, &[Render]); 2] = [
 
 /// Keys of rendered documents below which names stand as they are: addresses, paths and names of
 /// objects. A key is listed once it is clear that no program interprets the text below it.
-const PLAIN: [&str; 34] = [
+const PLAIN: [&str; 36] = [
     "address",
     "app.kubernetes.io/instance",
     "args",
@@ -87,11 +88,13 @@ const PLAIN: [&str; 34] = [
     "namespace",
     "path",
     "principals",
+    "priorityClassName",
     "repository",
     "secretName",
     "sectionName",
     "serviceAccountName",
     "sni",
+    "topologyKey",
     "url",
 ];
 

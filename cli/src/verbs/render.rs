@@ -5,6 +5,7 @@ mod envoy;
 mod gateway;
 mod helm;
 mod istio;
+mod pods;
 mod remote_host;
 mod replicas;
 

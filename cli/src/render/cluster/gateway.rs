@@ -19,7 +19,7 @@ use tensorgate_policy_load::load::Loaded;
 
 use super::domains::{Hostname, Identity};
 use super::encoded::filter_configuration;
-use super::names::{Image, Namespace, ObjectName, PodLabel};
+use super::names::{Image, MAX_LABEL_BYTES, Namespace, ObjectName, PodLabel};
 use super::network::Admitted;
 use super::workload::{AUDIT_PORT, GATE_PORT, GROUP_READABLE, LIMITS_PORT, Pod, Workload};
 use crate::render::manifests::Manifests;
@@ -88,6 +88,12 @@ impl EnvoyGateway {
             let hosts = self.hosts.len();
             return Err(Unrenderable::Other(format!(
                 "--hosts names {hosts} hosts, and a route has at most {MAX_HOSTS}"
+            )));
+        }
+        let gateway = self.gateway.as_str();
+        if gateway.len() > MAX_LABEL_BYTES {
+            return Err(Unrenderable::Other(format!(
+                "--gateway {gateway}: Envoy Gateway labels its proxies with this name, and a label has at most {MAX_LABEL_BYTES} characters"
             )));
         }
         let configuration = filter_configuration(&loaded.bundle)?;

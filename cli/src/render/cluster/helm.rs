@@ -19,6 +19,7 @@ use tensorgate_policy_load::load::Loaded;
 
 use super::kubernetes::Kubernetes;
 use super::names::{Image, Namespace, ObjectName, PodLabel};
+use super::pod_options::PodOptions;
 use super::template::{self, choose};
 use super::workload::{HandlerSource, Workload};
 use crate::render::Unrenderable;
@@ -75,6 +76,11 @@ const MODEL_NAMESPACE: &str = "default .Release.Namespace .Values.modelServers.n
 /// Claim of the components' volume.
 const HANDLERS_CLAIM: &str = ".Values.handlers.claim";
 
+/// Value with further labels of the pods.
+const POD_LABELS: &str = "podLabels";
+/// Value with further annotations of the pods.
+const POD_ANNOTATIONS: &str = "podAnnotations";
+
 /// An object's tree, and the condition under which there is such an object.
 struct Template {
     condition: Option<&'static str>,
@@ -125,6 +131,7 @@ impl Helm {
             fill(&path, &format!(".Values.resources.{container}"))
         };
         let resources = map! {"envoy" => resources("envoy")?, "host" => resources("host")?};
+        add_pod_options(&mut deployment.object)?;
 
         let digest = hex(&Sha256::digest(contents(&files)));
         let version: String = digest.chars().take(VERSION_DIGITS).collect();
@@ -151,7 +158,12 @@ impl Helm {
                 context_secret: ObjectName::placeholder(".Values.secrets.context"),
                 files_secret: ObjectName::placeholder(".Values.secrets.files"),
                 model_namespace: Namespace::placeholder(MODEL_NAMESPACE),
+<<<<<<< HEAD
                 pod_ports: self.gate.workload.pod_ports.clone().into_chart(),
+=======
+                // The templates take them from values.
+                pod_options: PodOptions::default(),
+>>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
                 ..self.gate.workload.clone()
             },
             envoy_image: Image::placeholder(".Values.images.envoy"),
@@ -231,6 +243,14 @@ impl Helm {
                 map! {"handlers" => source},
             ));
         }
+        let options = &workload.pod_options;
+        let further =
+            map! {POD_LABELS => options.labels(), POD_ANNOTATIONS => options.annotations()};
+        sections.push((
+            "Where the pods run, and credentials for their images, as in the spec of a pod.",
+            Node::Map(options.fields()),
+        ));
+        sections.push(("Further labels and annotations of the pods.", further));
         sections.push((
             "Resources of the containers. The memory is what the policy's bounds need.",
             map! {"resources" => resources},
@@ -328,6 +348,28 @@ fn join(
         None => Ok(joined),
         Some(file) => Err(missing(&file)),
     }
+}
+
+/// Adds what values set for the pods. A value that is missing sets nothing, as in a release whose
+/// values are of an older chart.
+fn add_pod_options(deployment: &mut Node) -> Result<(), Unrenderable> {
+    let mut add = |path: &[&str], entry: (String, Node)| match at(deployment, path) {
+        Some(Node::Map(entries)) => {
+            entries.push(entry);
+            Ok(())
+        }
+        _ => Err(missing(&path.join("."))),
+    };
+    let pod = ["spec", "template", "spec"];
+    for (field, _) in PodOptions::default().fields() {
+        let expression = format!(".Values.{field}");
+        add(&pod, template::entry_if_set(&field, &expression))?;
+    }
+    for (field, value) in [("labels", POD_LABELS), ("annotations", POD_ANNOTATIONS)] {
+        let path = ["spec", "template", "metadata", field];
+        add(&path, template::entries_of(&format!(".Values.{value}")))?;
+    }
+    Ok(())
 }
 
 /// Moves the data of a ConfigMap into files of the chart, which its template reads.
@@ -445,6 +487,7 @@ impl Chart {
 }
 
 #[cfg(test)]
+<<<<<<< HEAD
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -523,3 +566,6 @@ mod tests {
         assert!(image.parse::<Image>().is_err());
     }
 }
+=======
+mod tests;
+>>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)

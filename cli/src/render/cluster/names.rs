@@ -7,8 +7,8 @@ use std::str::FromStr;
 
 use super::template::placeholder;
 
-/// Longest DNS label, bytes (RFC 1123, section 2.1).
-const MAX_LABEL_BYTES: usize = 63;
+/// Longest DNS label and longest value of a label, bytes (RFC 1123, section 2.1).
+pub(super) const MAX_LABEL_BYTES: usize = 63;
 /// Longest name that we derive others from, bytes: the longest suffix fits into a label.
 const MAX_NAME_BYTES: usize = 40;
 /// Longest DNS name, bytes.
@@ -48,7 +48,7 @@ impl FromStr for Label {
             return Ok(Self(text.to_owned()));
         }
         Err(format!(
-            "a name has up to {MAX_NAME_BYTES} lower-case letters, digits and dashes, and begins with a letter"
+            "a name has up to {MAX_NAME_BYTES} lower-case letters, digits and dashes, and begins with a letter, because a Service gets it"
         ))
     }
 }
@@ -168,16 +168,7 @@ impl FromStr for PodLabel {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split_once('=');
-        let valid = |(key, value): &(&str, &str)| {
-            let (prefix, name) = match key.split_once('/') {
-                Some((prefix, name)) => (Some(prefix), name),
-                None => (None, *key),
-            };
-            prefix.is_none_or(|prefix| ObjectName::from_str(prefix).is_ok())
-                && is_qualified(name)
-                && (value.is_empty() || is_qualified(value))
-        };
-        match parts.filter(valid) {
+        match parts.filter(|(key, value)| is_key(key) && is_label_value(value)) {
             Some((key, value)) => Ok(Self {
                 key: key.to_owned(),
                 value: value.to_owned(),
@@ -299,6 +290,20 @@ pub(super) fn is_dns_part(text: &str) -> bool {
         && text.bytes().all(inner)
         && !text.starts_with('-')
         && !text.ends_with('-')
+}
+
+/// Whether a text is the key of a label or an annotation, with its prefix or without.
+pub(super) fn is_key(text: &str) -> bool {
+    let (prefix, name) = match text.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, text),
+    };
+    prefix.is_none_or(|prefix| ObjectName::from_str(prefix).is_ok()) && is_qualified(name)
+}
+
+/// Whether a text is the value of a label.
+pub(super) fn is_label_value(text: &str) -> bool {
+    text.is_empty() || is_qualified(text)
 }
 
 /// Whether a text can be the name or the value of a label.

@@ -23,6 +23,18 @@ pub fn value(expression: &str) -> Node {
     Node::Map(vec![(placeholder(expression), Node::from(""))])
 }
 
+/// An entry of a mapping that is there unless a value is empty.
+pub fn entry_if_set(key: &str, expression: &str) -> (String, Node) {
+    let entry = (key.to_owned(), value(expression));
+    (placeholder(expression), Node::Map(vec![entry]))
+}
+
+/// The entries of a value that is a mapping of texts, among others of a mapping. They are not the
+/// first ones of a mapping in a list, because an action would replace the item's dash.
+pub fn entries_of(expression: &str) -> (String, Node) {
+    (placeholder(expression), Node::List(Vec::new()))
+}
+
 /// Joins the tree of an object when a condition holds, `yes`, with its tree when it does not. They
 /// may differ in the items of lists.
 ///
@@ -76,8 +88,10 @@ fn choose_items(condition: &str, mut yes: Vec<Node>, mut no: Vec<Node>) -> Vec<N
 enum Action {
     /// Writes a value.
     Value(String),
-    /// Is alone on its line, in place of an item.
+    /// Is alone on its line, in place of an item or an entry.
     Control(String),
+    /// Writes an entry of a mapping, in place of one.
+    Entry(String),
 }
 
 /// The template of an object. With a condition there is no object unless it holds.
@@ -103,6 +117,7 @@ pub fn write(object: &Node, condition: Option<&str>) -> Result<String, String> {
                     template.extend([before, action.as_str(), after]);
                 }
                 Some(Action::Control(action)) => template.push_str(action),
+                Some(Action::Entry(action)) => template.extend([before, action.as_str()]),
                 None => return Err(foreign(line)),
             },
             None => template.push_str(line),
@@ -123,13 +138,11 @@ fn number(node: &Node, actions: &mut Vec<Action>) -> Result<Node, String> {
             if let Some(expression) = sole_placeholder(entries) {
                 return Ok(add(Action::Value(action(expression, "toJson")), actions));
             }
-            let entries = entries.iter().map(|(key, value)| {
-                if key.contains(OPEN) || key.contains(ACTION) {
-                    return Err(foreign(key));
-                }
-                Ok((key.clone(), number(value, actions)?))
-            });
-            Ok(Node::Map(entries.collect::<Result<_, String>>()?))
+            let mut numbered = Vec::new();
+            for (key, value) in entries {
+                number_entry(key, value, &mut numbered, actions)?;
+            }
+            Ok(Node::Map(numbered))
         }
         Node::List(items) => {
             let mut numbered = Vec::new();
@@ -145,6 +158,36 @@ fn number(node: &Node, actions: &mut Vec<Action>) -> Result<Node, String> {
         }
         Node::Text(_) | Node::Bool(_) | Node::Int(_) | Node::Float(_) => Ok(node.clone()),
     }
+}
+
+/// An entry of a mapping; entries that depend on a value are between actions.
+fn number_entry(
+    key: &str,
+    value: &Node,
+    numbered: &mut Vec<(String, Node)>,
+    actions: &mut Vec<Action>,
+) -> Result<(), String> {
+    let put = |action, actions: &mut Vec<Action>| (mark(action, actions), Node::from(""));
+    match (expression(key), value) {
+        (Some(mapping), Node::List(items)) if items.is_empty() => {
+            let each = control(&format!("range $key, $value := {mapping}"));
+            let pair = [action("$key", "quote"), action("$value", "quote")].join(": ");
+            for action in [Action::Control(each), Action::Entry(pair), end()] {
+                numbered.push(put(action, actions));
+            }
+        }
+        (Some(condition), Node::Map(entries)) => {
+            let start = Action::Control(control(&format!("if {condition}")));
+            numbered.push(put(start, actions));
+            for (key, value) in entries {
+                number_entry(key, value, numbered, actions)?;
+            }
+            numbered.push(put(end(), actions));
+        }
+        _ if key.contains(OPEN) || key.contains(ACTION) => return Err(foreign(key)),
+        _ => numbered.push((key.to_owned(), number(value, actions)?)),
+    }
+    Ok(())
 }
 
 /// An item of a list; items that depend on a condition are between actions.
@@ -169,7 +212,7 @@ fn number_item(
     for item in no {
         number_item(item, numbered, actions)?;
     }
-    numbered.push(add(Action::Control(control("end")), actions));
+    numbered.push(add(end(), actions));
     Ok(())
 }
 
@@ -229,10 +272,20 @@ fn control(action: &str) -> String {
     format!("{ACTION}- {action} }}}}")
 }
 
+/// The end of a condition or of a loop.
+fn end() -> Action {
+    Action::Control(control("end"))
+}
+
 fn add(action: Action, actions: &mut Vec<Action>) -> Node {
+    Node::Text(mark(action, actions))
+}
+
+/// The text that stands for an action.
+fn mark(action: Action, actions: &mut Vec<Action>) -> String {
     let number = actions.len();
     actions.push(action);
-    Node::Text(format!("{OPEN}{number}{CLOSE}"))
+    format!("{OPEN}{number}{CLOSE}")
 }
 
 fn foreign(text: &str) -> String {
@@ -262,6 +315,25 @@ args:
   - {{ .Values.c | quote }}
 "#;
         assert_eq!(write(&object, None).unwrap(), expected);
+    }
+
+    #[test]
+    fn entries_of_values_are_between_actions() {
+        let object = Node::Map(vec![
+            ("a".to_owned(), "b".into()),
+            entry_if_set("c", ".Values.c"),
+            entries_of(".Values.d"),
+        ]);
+        let expected = r#"x:
+  a: b
+{{- if .Values.c }}
+  c: {{ .Values.c | toJson }}
+{{- end }}
+{{- range $key, $value := .Values.d }}
+  {{ $key | quote }}: {{ $value | quote }}
+{{- end }}
+"#;
+        assert_eq!(write(&map! {"x" => object}, None).unwrap(), expected);
     }
 
     #[test]

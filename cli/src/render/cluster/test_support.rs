@@ -5,7 +5,11 @@ use tensorgate_client::run::Scratch;
 use tensorgate_policy_load::load::{Loaded, load};
 
 use super::names::Image;
+<<<<<<< HEAD
 use super::pod_ports::PodPorts;
+=======
+use super::pod_options::PodOptions;
+>>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
 use super::policy_files::PolicyFiles;
 use super::workload::Workload;
 
@@ -66,5 +70,6 @@ pub fn workload(policy: &Loaded) -> Workload {
         pod_ports: PodPorts::of(&policy.policy, &[], &[]).unwrap(),
         metrics_from: None,
         files: PolicyFiles::of(&policy.policy).unwrap(),
+        pod_options: PodOptions::default(),
     }
 }

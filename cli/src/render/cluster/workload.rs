@@ -7,7 +7,11 @@ use tensorgate_settings::admin;
 
 use super::host_checksum::{HOST_CHECKSUM, host_checksum};
 use super::names::{Image, Label, Namespace, ObjectName, PodLabel};
+<<<<<<< HEAD
 use super::pod_ports::PodPorts;
+=======
+use super::pod_options::PodOptions;
+>>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
 use super::policy_files::{PolicyFiles, Reader};
 use crate::render::manifests::MANAGED_BY;
 use crate::render::node::{Node, entries, list, map};
@@ -88,6 +92,8 @@ pub struct Workload {
     pub metrics_from: Option<Namespace>,
     /// Files of the policy.
     pub files: PolicyFiles,
+    /// What the operator sets for the pods.
+    pub pod_options: PodOptions,
 }
 
 impl Workload {
@@ -203,6 +209,7 @@ impl Workload {
     pub fn deployment(&self, pod: Pod, bundle: &Bundle) -> Node {
         let mut labels = entries(self.labels());
         labels.extend(pod.labels);
+<<<<<<< HEAD
         let mut annotations = pod.annotations;
         let folders = BaseFolders {
             root: ROOT.into(),
@@ -212,6 +219,15 @@ impl Workload {
         annotations.push((HOST_CHECKSUM.to_owned(), checksum.into()));
         let metadata =
             map! {"labels" => Node::Map(labels), "annotations" => Node::Map(annotations)};
+=======
+        labels.extend(entries(self.pod_options.labels()));
+        let mut metadata = vec![("labels".to_owned(), Node::Map(labels))];
+        let mut annotations = pod.annotations;
+        annotations.extend(entries(self.pod_options.annotations()));
+        if !annotations.is_empty() {
+            metadata.push(("annotations".to_owned(), Node::Map(annotations)));
+        }
+>>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
         let mut volumes = self.volumes();
         volumes.extend(pod.volumes);
         let mut spec = entries(map! {
@@ -234,6 +250,7 @@ impl Workload {
                     "labelSelector" => map! {"matchLabels" => self.selector()},
                 }],
         });
+        spec.extend(self.pod_options.spec());
         if !pod.first.is_empty() {
             spec.push(("initContainers".to_owned(), pod.first.into()));
         }

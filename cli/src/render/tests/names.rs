@@ -131,6 +131,11 @@ pub fn marks(text: &str) -> BTreeSet<String> {
 pub struct Names(BTreeMap<String, String>);
 
 impl Names {
+    /// Replaces a mark by this name.
+    pub fn set(&mut self, mark: &str, name: String) {
+        self.0.insert(mark.to_owned(), name);
+    }
+
     /// How many marks are replaced.
     pub fn count(&self) -> usize {
         self.0.len()

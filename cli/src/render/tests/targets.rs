@@ -10,11 +10,16 @@ use tensorgate_policy_load::load::Loaded;
 
 use super::names::Names;
 use crate::render::Unrenderable;
+use crate::render::cluster::affinity::Affinity;
 use crate::render::cluster::domains::{DomainName, Hostname, Identity};
 use crate::render::cluster::names::{
     Image, Label, Namespace, NamespacedName, ObjectName, PodLabel,
 };
+<<<<<<< HEAD
 use crate::render::cluster::pod_ports::PodPorts;
+=======
+use crate::render::cluster::pod_options::{Annotation, ExtraLabel, PodOptions, Toleration};
+>>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
 use crate::render::cluster::policy_files::PolicyFiles;
 use crate::render::cluster::workload::{HandlerSource, Workload};
 use crate::render::cluster::{gateway, helm, istio, kubernetes};
@@ -33,7 +38,7 @@ pub type Render = fn(&Names, &Loaded) -> Result<Files, Unrenderable>;
 type Takes = fn(&str) -> bool;
 
 /// Flags that take names, and whether they take a text.
-pub const FLAGS: [(&str, Takes); 41] = [
+pub const FLAGS: [(&str, Takes); 48] = [
     ("zq-namespace-qz", takes::<Namespace>),
     ("zq-name-qz", takes::<Label>),
     (HOST_IMAGE, takes::<Image>),
@@ -87,10 +92,19 @@ pub const FLAGS: [(&str, Takes); 41] = [
     ("zq-remote-certificate-qz.pem", takes::<PathBuf>),
     ("zq-remote-key-qz.pem", takes::<PathBuf>),
     ("/zq-log-socket-qz", takes::<PathBuf>),
+    ("zq-pod-pull-qz", takes::<ObjectName>),
+    ("zq-node-qz=zq-node-text-qz", takes::<PodLabel>),
+    ("zq-taint-qz=v:NoSchedule", takes::<Toleration>),
+    ("zq-class-qz", takes::<ObjectName>),
+    ("zq-pod-label-qz=zq-pod-label-text-qz", takes::<ExtraLabel>),
+    ("zq-note-qz=zq-note-text-qz", takes::<Annotation>),
+    (AFFINITY, takes::<Affinity>),
 ];
 
 const HOST_IMAGE: &str = "r.example:5000/zq-host-image-qz@sha256:5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e";
 const PROXY_IMAGE: &str = "r.example:5000/zq-proxy-image-qz@sha256:5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e";
+
+const AFFINITY: &str = r#"{"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zq-topology-qz", "labelSelector": {"matchLabels": {"zq-peer-qz": "zq-peer-text-qz"}}}]}}"#;
 
 fn takes<T: FromStr>(text: &str) -> bool {
     text.parse::<T>().is_ok()
@@ -110,6 +124,15 @@ fn workload(names: &Names, loaded: &Loaded) -> Result<Workload, Unrenderable> {
         pod_ports: PodPorts::of(&loaded.policy, &[], &[]).map_err(Unrenderable::Other)?,
         metrics_from: Some(names.parse("zq-metrics-qz")),
         files: PolicyFiles::of(&loaded.policy).map_err(Unrenderable::Policy)?,
+        pod_options: PodOptions {
+            pull_secrets: vec![names.parse("zq-pod-pull-qz")],
+            node_selector: vec![names.parse("zq-node-qz=zq-node-text-qz")],
+            tolerations: vec![names.parse("zq-taint-qz=v:NoSchedule")],
+            affinity: Some(names.parse(AFFINITY)),
+            priority_class: Some(names.parse("zq-class-qz")),
+            labels: vec![names.parse("zq-pod-label-qz=zq-pod-label-text-qz")],
+            annotations: vec![names.parse("zq-note-qz=zq-note-text-qz")],
+        },
     })
 }
 

@@ -9,6 +9,7 @@ use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::Policy;
 use tensorgate_policy_load::load::Loaded;
 
+use super::pods::PodArguments;
 use crate::render::Unrenderable;
 use crate::render::cluster::kubernetes;
 use crate::render::cluster::names::{
@@ -75,6 +76,8 @@ pub struct Cluster {
     /// Namespace whose pods may read the metrics of the gate's pods; none by default.
     #[arg(long, value_name = "NAMESPACE")]
     metrics_from: Option<Namespace>,
+    #[command(flatten)]
+    pods: PodArguments,
 }
 
 impl Cluster {
@@ -99,6 +102,7 @@ impl Cluster {
                 .map_err(Unrenderable::Other)?,
             metrics_from: self.metrics_from.clone(),
             files: PolicyFiles::of(policy).map_err(Unrenderable::Policy)?,
+            pod_options: self.pods.options().map_err(Unrenderable::Other)?,
         })
     }
 
@@ -148,7 +152,7 @@ impl Cluster {
             Some(folder) => {
                 manifests.write(&folder)?;
                 let files = manifests.objects().count();
-                let apply = format!("kubectl apply -k {}", folder.display());
+                let apply = manifests.apply_command(&folder);
                 ui.line(&format!(
                     "{}: {files} objects; apply them with {apply}",
                     folder.display()

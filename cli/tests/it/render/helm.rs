@@ -166,7 +166,8 @@ fn templates_have_what_a_user_sets_from_values_only() {
             assert!(!writes || escapes, "{name}: {line}");
         }
         let count = |word: &str| text.matches(word).count();
-        assert_eq!(count("{{- if "), count("{{- end }}"), "{name}");
+        let opened = count("{{- if ") + count("{{- range ");
+        assert_eq!(opened, count("{{- end }}"), "{name}");
     }
     let bundle: Value = serde_json::from_str(&files["files/policy/bundle.json"]).unwrap();
     let side = bundle.pointer("/policy/handlers/png-digits/config/max_side");

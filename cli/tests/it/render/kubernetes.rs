@@ -363,6 +363,13 @@ fn names_that_kubernetes_does_not_have_are_rejected() {
         ("--handlers-image", "r.example/handlers:latest"),
         ("--context-secret", "a b"),
         ("--replicas", "0"),
+        ("--name", "2ml"),
+        ("--image-pull-secret", "a b"),
+        ("--node-selector", "disk"),
+        ("--toleration", "gpu=yes:Never"),
+        ("--priority-class", "High"),
+        ("--label", "app.kubernetes.io/name=other"),
+        ("--annotation", "checksum/envoy=0"),
     ] {
         let ran = render(&policy, &[flag, value]);
         assert_eq!(ran.code, 2, "{flag} {value:?}");
@@ -378,6 +385,7 @@ fn names_that_kubernetes_does_not_have_are_rejected() {
 }
 
 #[test]
+<<<<<<< HEAD
 fn limits_that_pods_multiply_are_named_or_divided_for_filter_and_host_alike() {
     let local = "operations: [infer], rate: {quota: 9, window_s: 60, local_share: replicas}, \
         budget: {requests: 100, per: day}}";
@@ -410,4 +418,51 @@ fn limits_that_pods_multiply_are_named_or_divided_for_filter_and_host_alike() {
     assert_eq!(many.code, 2, "{}", many.stdout);
     let cause = "9 divided by 10 pods leaves less than 1 for each";
     assert!(many.stderr.contains(cause), "{}", many.stderr);
+=======
+fn an_operator_says_where_the_pods_run_and_what_they_carry() {
+    let scratch = Scratch::new();
+    let affinity = "podAntiAffinity:
+  requiredDuringSchedulingIgnoredDuringExecution:
+    - {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {team: ml}}}
+";
+    let file = scratch.file("affinity.yaml", affinity);
+    let more = "--image-pull-secret one --image-pull-secret two --node-selector disk=ssd
+        --toleration nvidia.com/gpu:NoSchedule --toleration pool=gate:NoExecute
+        --priority-class high --label team=ml --annotation example.com/owner=a@b";
+    let mut arguments: Vec<_> = more.split_whitespace().collect();
+    arguments.extend(["--affinity", file.to_str().unwrap()]);
+    let found = objects(&policy("a+", ""), &arguments);
+    let pod = &object(&found, "Deployment", "tensorgate")["spec"]["template"];
+    let spec = &pod["spec"];
+    let secrets = json!([{"name": "one"}, {"name": "two"}]);
+    assert_eq!(spec["imagePullSecrets"], secrets);
+    assert_eq!(spec["nodeSelector"], json!({"disk": "ssd"}));
+    let tolerations = json!([
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+        {"key": "pool", "operator": "Equal", "value": "gate", "effect": "NoExecute"},
+    ]);
+    assert_eq!(spec["tolerations"], tolerations);
+    assert_eq!(spec["priorityClassName"], "high");
+    let rule = json!([{
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": {"team": "ml"}},
+    }]);
+    let rules = &spec["affinity"]["podAntiAffinity"];
+    assert_eq!(
+        rules["requiredDuringSchedulingIgnoredDuringExecution"],
+        rule
+    );
+    assert_eq!(pod["metadata"]["labels"]["team"], "ml");
+    let owner = &pod["metadata"]["annotations"]["example.com/owner"];
+    assert_eq!(owner, "a@b");
+
+    let file = scratch.file("affinity.yaml", "podAffinity: {require: []}\n");
+    let policy = scratch.file("gate.yaml", policy("a+", ""));
+    let ran = render(&policy, &["--affinity", file.to_str().unwrap()]);
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    assert!(ran.stderr.contains("line 1: "), "{}", ran.stderr);
+    let ran = render(&policy, &["--label", "team=a", "--label", "team=b"]);
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    assert!(ran.stderr.contains("--label gives"), "{}", ran.stderr);
+>>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
 }

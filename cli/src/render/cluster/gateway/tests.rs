@@ -337,3 +337,13 @@ fn the_notes_name_what_the_user_has_to_change() {
         "{notes:?}"
     );
 }
+
+#[test]
+fn a_gateway_whose_name_is_no_label_is_refused() {
+    let loaded = loaded(&usual());
+    for (bytes, is_taken) in [(63, true), (64, false)] {
+        let mut target = target(&loaded, false);
+        target.gateway = "a".repeat(bytes).parse().unwrap();
+        assert_eq!(target.render(&loaded).is_ok(), is_taken, "{bytes}");
+    }
+}
