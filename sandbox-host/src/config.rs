@@ -43,6 +43,9 @@ pub struct Settings {
     pub allowed_peers: AllowedPeers,
     /// The folder for relative paths of the audit log.
     pub audit_folder: PathBuf,
+    /// Whether lines of the audit log are also written to standard output, whatever the policy
+    /// says.
+    pub audit_stdout: bool,
     /// The address of the admin server.
     pub admin: SocketAddr,
     /// The addresses of embedded backends, by name.

@@ -260,6 +260,7 @@ impl Tasks {
             rate_limits,
             allowed_peers,
             audit_folder,
+            audit_stdout,
             admin: _,
             endpoints,
             drain,
@@ -306,7 +307,7 @@ impl Tasks {
         let loaded = Artifacts::of_version(&first).changes_since(&Artifacts::default());
         audit.outcomes().artifacts(loaded);
         let exporters = AuditExporters::start(
-            policy.policy.audit().export(),
+            (policy.policy.audit().export(), audit_stdout),
             (&log, audit.outcomes().audit()),
             &root,
             metrics,

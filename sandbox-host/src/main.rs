@@ -117,6 +117,11 @@ struct Flags {
     /// restart. The default is the folder of --socket.
     #[arg(long, env = "TENSORGATE_AUDIT_FOLDER")]
     audit_folder: Option<PathBuf>,
+    /// Also write each line of the audit log to standard output, as with `stdout: true` in
+    /// `audit.export`. `tensorgate render` sets it for a cluster where the policy has no
+    /// `audit.export`.
+    #[arg(long)]
+    audit_stdout: bool,
     /// The file with the key that the gate and the host share: 64 hex digits, readable only by its
     /// owner. A secret that Kubernetes mounts may be root's and readable by its group. While keys
     /// are exchanged it has two lines, the new key first: both are accepted. It is read again when
@@ -450,6 +455,7 @@ fn settings(
         rate_limits,
         allowed_peers,
         audit_folder,
+        audit_stdout: flags.audit_stdout,
         admin,
         endpoints,
         drain,

@@ -28,7 +28,7 @@ pub(super) fn export(at: &Path, raw: Option<&raw::AuditExport>) -> Option<AuditE
     let otlp = optional(raw.otlp.as_ref(), |raw| otlp(&at.field("otlp"), raw))?;
     if !raw.stdout && otlp.is_none() {
         at.warn(
-            "has no effect: it names no receiver",
+            "names no receiver: in a cluster the log ends with its pod",
             "stdout: true, or otlp",
         );
     }

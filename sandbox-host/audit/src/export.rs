@@ -42,13 +42,13 @@ pub struct AuditExporters {
 }
 
 impl AuditExporters {
-    /// Starts the exporters of a policy. `log` is the path of the audit log; files that the policy
-    /// names are relative to `root`.
+    /// Starts the exporters of a policy, and the one to standard output if `to_stdout` asks for it.
+    /// `log` is the path of the audit log; files that the policy names are relative to `root`.
     ///
     /// # Errors
     /// Returns an error if TLS files cannot be used.
     pub fn start(
-        policy: &AuditExport,
+        (policy, to_stdout): (&AuditExport, bool),
         (log, audit): (&Path, &Audit),
         root: &Path,
         metrics: &Metrics,
@@ -62,7 +62,7 @@ impl AuditExporters {
             log: audit.log().to_string(),
             written: audit.last_written(),
         };
-        if policy.stdout() {
+        if to_stdout || policy.stdout() {
             let receiver = Stdout::new(std::io::stdout());
             exporters.add("stdout", receiver, source.clone(), metrics);
         }

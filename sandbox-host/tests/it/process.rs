@@ -164,26 +164,43 @@ async fn a_host_that_waits_for_its_filter_is_ready_once_a_signed_request_has_com
 }
 
 #[test]
-fn the_standard_output_has_the_lines_of_the_audit_log() {
-    let setup = Setup::new();
-    let mut policy = policy("http://127.0.0.1:9", json!({}), json!({}));
-    policy["audit"] = json!({"export": {"stdout": true}});
-    let bundle = json!({"generation": GENERATION, "policy": policy});
-    std::fs::write(setup.folder.join("bundle.json"), bundle.to_string()).unwrap();
-    let mut command = setup.command(&["--audit-folder", setup.folder.to_str().unwrap()]);
-    command.stdout(Stdio::piped());
-    let mut process = Process(command.spawn().unwrap());
-    let mut log = BufReader::new(process.0.stderr.take().unwrap()).lines();
-    line(&mut log, "tensorgate-host is ready");
-    signal(&process.0, "TERM");
-    line(&mut log, "stopped");
-    assert_eq!(process.0.wait().unwrap().code(), Some(0));
-    let mut printed = String::new();
-    let mut stdout = process.0.stdout.take().unwrap();
-    stdout.read_to_string(&mut printed).unwrap();
-    let written = std::fs::read_to_string(setup.folder.join("audit/decisions.jsonl")).unwrap();
-    assert_eq!(printed, written);
-    assert!(printed.lines().count() > 1, "from its start to its end");
+fn the_standard_output_has_the_lines_of_the_audit_log_and_nothing_else() {
+    for by_flag in [false, true] {
+        let setup = Setup::new();
+        let audit = setup.folder.to_str().unwrap();
+        let mut command = setup.command(&["--audit-folder", audit]);
+        if by_flag {
+            command.arg("--audit-stdout");
+        } else {
+            let mut policy = policy("http://127.0.0.1:9", json!({}), json!({}));
+            policy["audit"] = json!({"export": {"stdout": true}});
+            let bundle = json!({"generation": GENERATION, "policy": policy});
+            std::fs::write(setup.folder.join("bundle.json"), bundle.to_string()).unwrap();
+        }
+        command.stdout(Stdio::piped());
+        let mut process = Process(command.spawn().unwrap());
+        let log = BufReader::new(process.0.stderr.take().unwrap()).lines();
+        for line in log {
+            let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            // A collector has both streams in one, and tells lines apart by these members.
+            assert!(line["level"].is_string(), "{line}");
+            assert!(
+                line.get("v").or_else(|| line.get("type")).is_none(),
+                "{line}"
+            );
+            if line["message"] == "tensorgate-host is ready" {
+                signal(&process.0, "TERM");
+            }
+        }
+        assert_eq!(process.0.wait().unwrap().code(), Some(0));
+        let mut printed = String::new();
+        let mut stdout = process.0.stdout.take().unwrap();
+        stdout.read_to_string(&mut printed).unwrap();
+        let written = std::fs::read_to_string(setup.folder.join("audit/decisions.jsonl")).unwrap();
+        assert_eq!(printed, written);
+        assert!(printed.lines().count() > 1, "from its start to its end");
+        assert!(!printed.contains("\"level\":"), "{printed}");
+    }
 }
 
 #[tokio::test]

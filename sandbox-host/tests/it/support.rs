@@ -132,6 +132,7 @@ pub fn settings(policy: Value, folder: &Path) -> Settings {
         rate_limits: at("limits.sock"),
         allowed_peers: AllowedPeers::default(),
         audit_folder: folder.to_owned(),
+        audit_stdout: false,
         admin: "127.0.0.1:0".parse().unwrap(),
         endpoints: BTreeMap::new(),
         drain: PATIENCE,

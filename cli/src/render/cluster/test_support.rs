@@ -11,7 +11,7 @@ use super::pod_ports::PodPorts;
 use super::pod_options::PodOptions;
 >>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
 use super::policy_files::PolicyFiles;
-use super::workload::Workload;
+use super::workload::{Workload, prints_audit_log};
 
 /// A policy with one client, whose token has this subject.
 pub fn policy(subject: &str) -> String {
@@ -70,6 +70,10 @@ pub fn workload(policy: &Loaded) -> Workload {
         pod_ports: PodPorts::of(&policy.policy, &[], &[]).unwrap(),
         metrics_from: None,
         files: PolicyFiles::of(&policy.policy).unwrap(),
+<<<<<<< HEAD
         pod_options: PodOptions::default(),
+=======
+        audit_stdout: prints_audit_log(&policy.bundle),
+>>>>>>> d2cf5dc9 (render: the host prints its audit log unless the policy says)
     }
 }

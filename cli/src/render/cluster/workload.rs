@@ -92,8 +92,22 @@ pub struct Workload {
     pub metrics_from: Option<Namespace>,
     /// Files of the policy.
     pub files: PolicyFiles,
+<<<<<<< HEAD
     /// What the operator sets for the pods.
     pub pod_options: PodOptions,
+=======
+    /// Whether the host prints the audit log; see [`prints_audit_log`].
+    pub audit_stdout: bool,
+}
+
+/// Whether the host of a policy prints its audit log. The log's files end with their pod, so the
+/// lines go to the log of the container unless the policy's `audit.export` says where they go, or
+/// that they go nowhere. It is an argument of the host and not a part of the bundle, because the
+/// policy must be the same in a cluster and elsewhere.
+pub fn prints_audit_log(bundle: &Bundle) -> bool {
+    let audit = bundle.policy.audit.as_ref();
+    audit.is_none_or(|audit| audit.export.is_none())
+>>>>>>> d2cf5dc9 (render: the host prints its audit log unless the policy says)
 }
 
 impl Workload {
@@ -286,6 +300,9 @@ impl Workload {
             "--log=json".into(),
             format!("--drain-s={DRAIN_S}").into(),
         ];
+        if self.audit_stdout {
+            args.push("--audit-stdout".into());
+        }
         args.extend(arguments);
         let mut all_mounts = self.mounts();
         all_mounts.extend(mounts);

@@ -21,7 +21,7 @@ use crate::render::cluster::pod_ports::PodPorts;
 use crate::render::cluster::pod_options::{Annotation, ExtraLabel, PodOptions, Toleration};
 >>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
 use crate::render::cluster::policy_files::PolicyFiles;
-use crate::render::cluster::workload::{HandlerSource, Workload};
+use crate::render::cluster::workload::{HandlerSource, Workload, prints_audit_log};
 use crate::render::cluster::{gateway, helm, istio, kubernetes};
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
@@ -124,6 +124,7 @@ fn workload(names: &Names, loaded: &Loaded) -> Result<Workload, Unrenderable> {
         pod_ports: PodPorts::of(&loaded.policy, &[], &[]).map_err(Unrenderable::Other)?,
         metrics_from: Some(names.parse("zq-metrics-qz")),
         files: PolicyFiles::of(&loaded.policy).map_err(Unrenderable::Policy)?,
+<<<<<<< HEAD
         pod_options: PodOptions {
             pull_secrets: vec![names.parse("zq-pod-pull-qz")],
             node_selector: vec![names.parse("zq-node-qz=zq-node-text-qz")],
@@ -133,6 +134,9 @@ fn workload(names: &Names, loaded: &Loaded) -> Result<Workload, Unrenderable> {
             labels: vec![names.parse("zq-pod-label-qz=zq-pod-label-text-qz")],
             annotations: vec![names.parse("zq-note-qz=zq-note-text-qz")],
         },
+=======
+        audit_stdout: prints_audit_log(&loaded.bundle),
+>>>>>>> d2cf5dc9 (render: the host prints its audit log unless the policy says)
     })
 }
 

@@ -6,7 +6,6 @@ use clap::Args;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_cli_common::ui::Ui;
-use tensorgate_policy::Policy;
 use tensorgate_policy_load::load::Loaded;
 
 use super::pods::PodArguments;
@@ -17,7 +16,7 @@ use crate::render::cluster::names::{
 };
 use crate::render::cluster::pod_ports::{PodPort, PodPorts};
 use crate::render::cluster::policy_files::PolicyFiles;
-use crate::render::cluster::workload::{HandlerSource, Workload};
+use crate::render::cluster::workload::{HandlerSource, Workload, prints_audit_log};
 use crate::render::manifests::Manifests;
 
 /// What every target in a cluster takes.
@@ -82,7 +81,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// The pods of the gate for this policy.
-    fn workload(&self, policy: &Policy) -> Result<Workload, Unrenderable> {
+    fn workload(&self, loaded: &Loaded) -> Result<Workload, Unrenderable> {
         check_distinct(&self.model_servers, "--model-server").map_err(Unrenderable::Other)?;
         let derived = |suffix: &str| ObjectName::from_label(&self.name, suffix);
         let image = self.handlers_image.clone().map(HandlerSource::Image);
@@ -101,8 +100,13 @@ impl Cluster {
             pod_ports: PodPorts::of(policy, &self.model_ports, &self.other_ports)
                 .map_err(Unrenderable::Other)?,
             metrics_from: self.metrics_from.clone(),
+<<<<<<< HEAD
             files: PolicyFiles::of(policy).map_err(Unrenderable::Policy)?,
             pod_options: self.pods.options().map_err(Unrenderable::Other)?,
+=======
+            files: PolicyFiles::of(&loaded.policy).map_err(Unrenderable::Policy)?,
+            audit_stdout: prints_audit_log(&loaded.bundle),
+>>>>>>> d2cf5dc9 (render: the host prints its audit log unless the policy says)
         })
     }
 
@@ -114,11 +118,15 @@ impl Cluster {
         loaded: Loaded,
         target: impl FnOnce(Workload, &Loaded) -> Result<T, Unrenderable>,
     ) -> Result<Option<T>, Failure> {
+<<<<<<< HEAD
         let mut unmapped = None;
         let rendered = self.workload(&loaded.policy).and_then(|workload| {
             unmapped = workload.pod_ports.note();
             target(workload, &loaded)
         });
+=======
+        let rendered = (self.workload(&loaded)).and_then(|workload| target(workload, &loaded));
+>>>>>>> d2cf5dc9 (render: the host prints its audit log unless the policy says)
         let rendered = match rendered {
             Ok(rendered) => rendered,
             Err(Unrenderable::Other(cause)) => return Err(Failure::Input(cause)),

@@ -142,6 +142,36 @@ fn pods_have_no_rights_and_each_program_only_its_own_files() {
 }
 
 #[test]
+fn the_host_prints_its_audit_log_unless_the_policy_says_where_it_goes() {
+    let arguments = |export: &str| {
+        let objects = objects(&policy("a+", export), &[]);
+        let deployment = object(&objects, "Deployment", "tensorgate");
+        let host = deployment["spec"]["template"]["spec"]["containers"][1].clone();
+        assert_eq!(host["name"], "host");
+        let bundle = object(&objects, "ConfigMap", "tensorgate-policy");
+        let bundle = bundle["data"]["bundle.json"].as_str().unwrap().to_owned();
+        (host["args"].to_string(), bundle)
+    };
+    let otlp = "audit: {export: {otlp: {endpoint: \"https://collector.example.com:4318\"}}}\n";
+    for (export, expected) in [
+        ("", true),
+        ("audit: {files: 4}\n", true),
+        ("audit: {export: {stdout: false}}\n", false),
+        ("audit: {export: {stdout: true}}\n", false),
+        (otlp, false),
+    ] {
+        let (arguments, bundle) = arguments(export);
+        assert_eq!(arguments.contains("--audit-stdout"), expected, "{export}");
+        // The policy itself is the one that `check` and `up` have.
+        assert_eq!(
+            bundle.contains("stdout"),
+            export.contains("export"),
+            "{bundle}"
+        );
+    }
+}
+
+#[test]
 fn only_the_gate_reaches_the_model_servers_and_only_at_their_inference_port() {
     let more = ["--model-server", "app=triton", "--model-namespace", "ml"];
     let found = objects(&policy("a+", ""), &more);
