@@ -1,12 +1,13 @@
 //! The `audit` verb: verifies and searches the log that the host writes. Logs of any size are read
 //! line by line.
 
+mod collected;
 mod events;
 pub mod log_argument;
 pub mod tail;
 
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind};
+use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +16,7 @@ use tensorgate_audit::files::{Paths, SEQ_DIGITS};
 use tensorgate_audit::key::VerifyingKey;
 use tensorgate_audit::line::Line;
 use tensorgate_audit::record::{Decision, Event, Verdict};
-use tensorgate_audit::verify::{Report, files, next_line, verify};
+use tensorgate_audit::verify::{Report, collected_line, files, next_line, verify};
 use tensorgate_base::rfc3339;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable};
@@ -25,6 +26,7 @@ use tensorgate_policy_load::load::audit_section;
 
 use crate::duration;
 use crate::stack::site::bundle;
+use collected::is_standard_input;
 use events::EventKind;
 use log_argument::LogArgument;
 use tail::Tail;
@@ -56,11 +58,15 @@ enum What {
     after_help = "A file stands for its whole log, including earlier closed files and the head file beside it. Copy the public key \
 (decisions.jsonl.pub) to a safe place when the log is new, and pass it with --key. A key that is found beside the log only \
 proves that the log is consistent with itself. Exits 1 if anything is wrong.\n\n\
+`-` stands for lines that were collected from the output of hosts, as `kubectl logs` prints them: other lines between them are skipped, each log is \
+verified by itself, and a log may begin and end anywhere.\n\n\
 Example: tensorgate audit verify --state /var/lib/tensorgate --key audit.pub\n\
-Example: tensorgate audit verify decisions.jsonl --key audit.pub"
+Example: tensorgate audit verify decisions.jsonl --key audit.pub\n\
+Example: kubectl logs deployment/tensorgate -c host | tensorgate audit verify -"
 )]
 struct Verify {
-    /// Log files (default: the log of the gate with the state folder).
+    /// Log files (default: the log of the gate with the state folder), or `-` for collected lines on
+    /// standard input.
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -81,7 +87,8 @@ With --events, the second column is the kind. For `artifact` the others are acti
 Example: tensorgate audit query --verdict deny --since 10m\n\
 Example: tensorgate audit query gate.yaml --events=artifact --since 7d\n\
 Example: tensorgate audit query gate.yaml --shadow --reason rate-limited --follow\n\
-Example: tensorgate audit query decisions.jsonl --client ocr-batch --since 2026-11-20T08:00:00Z"
+Example: tensorgate audit query decisions.jsonl --client ocr-batch --since 2026-11-20T08:00:00Z\n\
+Example: kubectl logs deployment/tensorgate -c host | tensorgate audit query - --verdict deny"
 )]
 struct Query {
     #[command(flatten)]
@@ -157,6 +164,10 @@ impl Verify {
         logs.dedup();
         let mut sound = true;
         for log in logs {
+            if is_standard_input(&log) {
+                sound &= collected::verify(ui, key.as_ref())?;
+                continue;
+            }
             let report = verify(&Paths::new(&log), key.clone())
                 .map_err(|error| Failure::Input(format!("{}: {error}", log.display())))?;
             sound &= report.faults.is_empty();
@@ -203,7 +214,7 @@ fn print_report(ui: &Ui, log: &Path, report: &Report) {
     let key = match (&report.key, report.key_given) {
         (Some(key), true) => format!("by key {key}"),
         (Some(key), false) => {
-            format!("by key {key}, which was found beside the log: give a trusted key with --key")
+            format!("by key {key}, which came with the log: give a trusted key with --key")
         }
         (None, _) => "(no key found)".to_owned(),
     };
@@ -228,7 +239,8 @@ impl Query {
             let print = || if ui.json { text.to_owned() } else { row(line) };
             self.matches(line).then(print)
         };
-        if !self.follow {
+        // Collected lines are read to their end, which comes late where `kubectl logs` follows.
+        if !self.follow || is_standard_input(&log) {
             return each_line(&log, |line, text| {
                 if let Some(shown) = shown(&line, text) {
                     ui.line(&shown);
@@ -367,19 +379,36 @@ fn decision_row(line: &Line, decision: &Decision) -> String {
     )
 }
 
-/// Calls `then` with every readable line of a log and its text, oldest first.
+/// Calls `then` with every readable line of a log, or of collected lines, and its text, oldest
+/// first.
 pub(super) fn each_line(log: &Path, mut then: impl FnMut(Line, &str)) -> Result<(), Failure> {
     let cannot = |error: io::Error| Failure::Input(format!("{}: {error}", log.display()));
+    let mut record = |text: &str| {
+        if let Ok(line) = serde_json::from_str(text) {
+            then(line, text);
+        }
+    };
+    if is_standard_input(log) {
+        let of_log = |text: &str| {
+            if let Some((_, text)) = collected_line(text) {
+                record(text);
+            }
+        };
+        return each_text(&mut io::stdin().lock(), of_log).map_err(cannot);
+    }
     for file in files(&Paths::new(log)).map_err(cannot)? {
         let mut reader = BufReader::new(File::open(file).map_err(cannot)?);
-        let mut text = Vec::new();
-        while next_line(&mut reader, &mut text).map_err(cannot)?.is_some() {
-            let Ok(text) = std::str::from_utf8(&text) else {
-                continue;
-            };
-            if let Ok(line) = serde_json::from_str(text) {
-                then(line, text);
-            }
+        each_text(&mut reader, &mut record).map_err(cannot)?;
+    }
+    Ok(())
+}
+
+/// Calls `then` with every line that is text.
+fn each_text(reader: &mut impl BufRead, mut then: impl FnMut(&str)) -> io::Result<()> {
+    let mut text = Vec::new();
+    while next_line(reader, &mut text)?.is_some() {
+        if let Ok(text) = std::str::from_utf8(&text) {
+            then(text);
         }
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! `audit` and `explain REQUEST_ID`, on a log that the host's own code wrote.
 
+mod collected;
+
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -25,6 +25,9 @@ pub use text::{
 pub const FORMAT: u64 = 1;
 /// The `why` of a file that was created because the previous one was removed, replaced or changed.
 pub const REOPEN: &str = "reopen";
+/// The `type` of the line by which an exporter reports records that it could not send. It is in no
+/// log, and has no hash.
+pub const EXPORT_LOST: &str = "export-lost";
 /// The field with the source address of a request, set by the proxy. It is used for this log only
 /// and decides nothing.
 pub const SOURCE_HEADER: &str = "x-tensorgate-source";

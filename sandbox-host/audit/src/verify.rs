@@ -6,6 +6,8 @@
 //! as the host wrote it, and that none is missing in between. It cannot prove that the host wrote
 //! the truth, or that a holder of the signing key did not rewrite all of it.
 
+mod collected;
+
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +18,7 @@ use crate::key::VerifyingKey;
 use crate::line::{self, Hash, Line, LineFault, MAX_LINE_BYTES};
 use crate::record::{Event, Open, REOPEN};
 use crate::recover::{Head, read_head};
+pub use collected::{CollectedLog, collected_line, verify_collected};
 
 /// The most faults that are listed. Further ones are counted.
 const MAX_FAULTS: usize = 1_000;
@@ -205,6 +208,8 @@ struct Walk {
     key: Option<VerifyingKey>,
     head: Option<Head>,
     headless: bool,
+    /// Whether it reads collected lines, which may begin anywhere in the log.
+    is_collected: bool,
     /// The highest record so far.
     last: Option<(u64, Hash)>,
     /// The number of unreadable records since then.
@@ -276,7 +281,8 @@ impl Walk {
                 return true;
             }
         };
-        if self.last.is_none() && self.unreadable == 0 && sealed.kind != "open" {
+        let is_start = self.last.is_none() && self.unreadable == 0;
+        if is_start && sealed.kind != "open" && !self.is_collected {
             let detail = "the lines before it are missing: a log begins with an opening line";
             self.fault(
                 file,
@@ -308,7 +314,9 @@ impl Walk {
             Some(Event::Open(open)) => self.opening(file, (number, sealed.seq), open, continues),
             _ => {}
         }
-        if parsed.as_ref().is_some_and(line::signed) {
+        // Collected lines may begin after the one that names the key.
+        let has_key = self.key.is_some() || !self.is_collected;
+        if has_key && parsed.as_ref().is_some_and(line::signed) {
             let key = self.key.as_ref();
             if key.is_some_and(|key| sealed.signed_by(key)) {
                 // After a fault, no signature covers the records before it.
@@ -439,7 +447,7 @@ impl Walk {
             self.fault(&gap.file, gap.line, Some(gap.from), Kind::Removed, detail);
         }
         let first = self.report.first_seq.unwrap_or_default();
-        if self.oldest_seq > 0 && first > self.oldest_seq {
+        if self.oldest_seq > 0 && first > self.oldest_seq && !self.is_collected {
             let detail = missing(self.oldest_seq, first.saturating_sub(1), "before the first");
             self.fault(log, 1, Some(self.oldest_seq), Kind::Removed, detail);
         }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::cursor::Cursor;
 use crate::files::Paths;
-use crate::record::FORMAT;
+use crate::record::{EXPORT_LOST, FORMAT};
 use file::{LogFile, Next};
 
 /// The most records in a batch, as in the OpenTelemetry SDKs.
@@ -192,7 +192,7 @@ impl Spool {
         let line = LostLine {
             v: FORMAT,
             time: rfc3339(SystemTime::now()),
-            kind: "export-lost",
+            kind: EXPORT_LOST,
             log: &self.log,
             first,
             count,

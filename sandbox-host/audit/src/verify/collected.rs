@@ -1,0 +1,267 @@
+//! Verifies lines of audit logs that were collected from the output of containers, as `kubectl
+//! logs` prints them.
+//!
+//! Such an input has the host's own lines between those of a log, may have the logs of several
+//! pods, and may begin and end anywhere in a log. Each log is verified as a chain of its own. Lines
+//! that are missing within it are a fault. Those before its first line are a note, because the
+//! input cannot tell whether they were removed.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Report, Walk, next_line};
+use crate::key::VerifyingKey;
+use crate::line::{self, Hash, Line, LineFault, Sealed};
+use crate::record::{EXPORT_LOST, Event};
+
+/// How each line of an audit log begins. The lines of the host's own log begin otherwise.
+const LINE_START: &str = "{\"v\":";
+/// The most logs in one input, far more than a Deployment has pods.
+const MAX_LOGS: usize = 1_024;
+/// The hashes of each log that are kept to recognise lines that arrive twice. An exporter sends one
+/// batch again at most.
+const RECENT_HASHES: usize = 1_024;
+
+/// A log in collected lines, and what verification found.
+#[derive(Debug)]
+pub struct CollectedLog {
+    /// Where its lines come from, as `kubectl logs --prefix` says it. Empty without a prefix.
+    pub source: String,
+    /// The result.
+    pub report: Report,
+}
+
+/// The source and the text of a line of an audit log, if a collected line is one. `kubectl logs`
+/// may put a source (`[pod/NAME/CONTAINER] `) and a time before it. Anything else before it could
+/// be a text of a client in a line of another program.
+pub fn collected_line(text: &str) -> Option<(&str, &str)> {
+    let (source, rest) = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once("] ")?,
+        None => ("", text),
+    };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    let is_time = |byte: u8| byte.is_ascii_digit() || b"TZ:.+-".contains(&byte);
+    let rest = match rest.split_once(' ') {
+        Some((time, line)) if time.bytes().all(is_time) => line,
+        _ => rest,
+    };
+    let is_line = rest.starts_with(LINE_START) && source.bytes().all(is_name);
+    is_line.then_some((source, rest.trim_end_matches('\r')))
+}
+
+/// Verifies every log in collected lines. `key` comes from a safe place. Without it, the key that a
+/// log's opening line names is used.
+///
+/// # Errors
+/// The input cannot be read, or has too many logs.
+pub fn verify_collected(
+    input: &mut impl BufRead,
+    key: Option<&VerifyingKey>,
+) -> io::Result<Vec<CollectedLog>> {
+    let mut logs = Logs {
+        key: key.cloned(),
+        ..Logs::default()
+    };
+    let (mut bytes, mut number) = (Vec::new(), 0_u64);
+    while let Some(is_complete) = next_line(input, &mut bytes)? {
+        number = number.saturating_add(1);
+        let Ok(text) = std::str::from_utf8(&bytes) else {
+            continue;
+        };
+        if let Some((source, text)) = collected_line(text) {
+            logs.line(number, source, text, is_complete)?;
+        }
+    }
+    Ok(logs.logs.into_iter().map(Log::end).collect())
+}
+
+#[derive(Default)]
+struct Logs {
+    key: Option<VerifyingKey>,
+    logs: Vec<Log>,
+}
+
+struct Log {
+    source: String,
+    /// The source as it is named in faults.
+    name: PathBuf,
+    walk: Walk,
+    recent: VecDeque<Hash>,
+    /// The number of lines that arrived again.
+    repeated: u64,
+    /// The input's line that was the last of this log.
+    number: u64,
+    /// Whether further lines are of no use, because they have no hashes.
+    is_unchained: bool,
+}
+
+/// The line by which a host says that it could not print others. It has no hash.
+#[derive(Deserialize)]
+struct LostLine {
+    #[serde(rename = "type")]
+    kind: String,
+    log: String,
+    first: u64,
+    count: u64,
+}
+
+impl Logs {
+    fn line(&mut self, number: u64, source: &str, text: &str, is_complete: bool) -> io::Result<()> {
+        let sealed = line::open(text.as_bytes());
+        let lost = sealed.is_err().then(|| lost_line(text)).flatten();
+        let known = match (&sealed, &lost) {
+            (Ok(sealed), _) => {
+                if let Some(log) = self.with_recent(source, sealed.hash) {
+                    log.repeated = log.repeated.saturating_add(1);
+                    return Ok(());
+                }
+                self.of_sealed(source, sealed, text)
+            }
+            (Err(_), Some(lost)) => {
+                let named = self.of_id(source, &lost.log);
+                named.or_else(|| self.latest(source))
+            }
+            (Err(_), None) => self.latest(source),
+        };
+        let index = match known {
+            Some(index) => index,
+            None => self.add(source)?,
+        };
+        let log = self.logs.get_mut(index).filter(|log| !log.is_unchained);
+        let Some(log) = log else {
+            return Ok(());
+        };
+        log.number = number;
+        let name = log.name.clone();
+        match (sealed, lost) {
+            (Err(_), Some(lost)) => log.walk.report.notes.push(format!(
+                "{}:{number}: the host lost {} lines from line {} on before it could print them",
+                name.display(),
+                lost.count,
+                lost.first
+            )),
+            (Err(LineFault::Form), None) if !is_complete => log.walk.report.notes.push(format!(
+                "{}:{number}: the input ends within this line",
+                name.display()
+            )),
+            (sealed, _) => {
+                log.is_unchained = !log.walk.line(&name, number, text.as_bytes());
+                log.recent.extend(sealed.map(|sealed| sealed.hash).ok());
+                if log.recent.len() > RECENT_HASHES {
+                    log.recent.pop_front();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The log that a sealed line belongs to: the one that it continues, or the one that it names.
+    fn of_sealed(&self, source: &str, sealed: &Sealed<'_>, text: &str) -> Option<usize> {
+        let before = sealed.seq.checked_sub(1).map(|seq| (seq, sealed.prev));
+        let continues = |log: &Log| log.source == source && log.walk.last == before;
+        let continued = before.and_then(|_| self.logs.iter().position(continues));
+        if continued.is_some() {
+            return continued;
+        }
+        let event = serde_json::from_str::<Line>(text).map(|line| line.event);
+        match event {
+            Ok(Event::Open(open)) => self.of_id(source, &open.log),
+            _ => self.latest(source),
+        }
+    }
+
+    /// The log of a source with this ID, or one that has no record yet.
+    fn of_id(&self, source: &str, id: &str) -> Option<usize> {
+        let is = |log: &Log| match &log.walk.report.log {
+            Some(known) => known == id,
+            None => log.walk.last.is_none() && !log.is_unchained,
+        };
+        let mut logs = self.logs.iter();
+        logs.position(|log| log.source == source && is(log))
+    }
+
+    /// The log of a source that had a line last.
+    fn latest(&self, source: &str) -> Option<usize> {
+        let logs = self.logs.iter().enumerate();
+        let latest = logs.filter(|(_, log)| log.source == source);
+        latest
+            .max_by_key(|(_, log)| log.number)
+            .map(|(index, _)| index)
+    }
+
+    /// The log of a source that has had a line with this hash recently.
+    fn with_recent(&mut self, source: &str, hash: Hash) -> Option<&mut Log> {
+        let has = |log: &&mut Log| log.source == source && log.recent.contains(&hash);
+        self.logs.iter_mut().find(has)
+    }
+
+    /// Adds a log, and returns its position.
+    fn add(&mut self, source: &str) -> io::Result<usize> {
+        if self.logs.len() >= MAX_LOGS {
+            let message = format!("the input has more than {MAX_LOGS} logs");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        let name = if source.is_empty() { "-" } else { source };
+        let walk = Walk {
+            key: self.key.clone(),
+            is_collected: true,
+            read: vec![name.to_owned()],
+            report: Report {
+                key_given: self.key.is_some(),
+                ..Report::default()
+            },
+            ..Walk::default()
+        };
+        self.logs.push(Log {
+            source: source.to_owned(),
+            name: PathBuf::from(name),
+            walk,
+            recent: VecDeque::new(),
+            repeated: 0,
+            number: 0,
+            is_unchained: false,
+        });
+        Ok(self.logs.len().saturating_sub(1))
+    }
+}
+
+impl Log {
+    fn end(self) -> CollectedLog {
+        let Self {
+            source,
+            name,
+            mut walk,
+            repeated,
+            ..
+        } = self;
+        walk.end(&name, Path::new(""));
+        let notes = &mut walk.report.notes;
+        if let Some(first) = walk.report.first_seq.filter(|first| *first > 1) {
+            notes.push(format!(
+                "{} begins with line {first} of its log: earlier lines are not in this input",
+                name.display()
+            ));
+        }
+        if repeated > 0 {
+            notes.push(format!(
+                "{}: {repeated} lines arrived twice, as after a restart of the host",
+                name.display()
+            ));
+        }
+        CollectedLog {
+            source,
+            report: walk.report,
+        }
+    }
+}
+
+fn lost_line(text: &str) -> Option<LostLine> {
+    let lost: LostLine = serde_json::from_str(text).ok()?;
+    (lost.kind == EXPORT_LOST).then_some(lost)
+}
+
+#[cfg(test)]
+mod tests;
