@@ -219,6 +219,12 @@ fn sentences(line: &Line, decision: &Decision) -> Vec<String> {
     if !decision.flags.is_empty() || decision.envoy.is_some() {
         sentences.push(envoys(&decision.flags, &decision.envoy));
     }
+    if !decision.cut.is_empty() {
+        let cut = decision.cut.join(", ");
+        sentences.push(format!(
+            "Its line was too long, so it lacks a part of: {cut}."
+        ));
+    }
     sentences
 }
 

@@ -13,10 +13,16 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_base::rfc3339::rfc3339;
 
 use crate::key::{SigningKey, VerifyingKey, hex, unhex};
-use crate::record::{Event, FORMAT};
+use crate::record::{Event, FORMAT, shortened};
 
-/// The longest line in bytes, far more than the limits of its fields.
+/// The longest line in bytes that is read.
 pub const MAX_LINE_BYTES: usize = 64 << 10;
+/// The longest line in bytes that is written, with its end. Container runtimes split longer ones.
+pub const MAX_WRITTEN_BYTES: usize = 16 << 10;
+/// The size of all seals and of the line's end, in bytes.
+const SEALS_BYTES: usize = 320;
+/// The longest content of a line in bytes.
+const MAX_CONTENT_BYTES: usize = MAX_WRITTEN_BYTES.saturating_sub(SEALS_BYTES);
 
 /// The size of most lines in bytes.
 const USUAL_LINE_BYTES: usize = 1 << 10;
@@ -81,7 +87,8 @@ pub fn seal<E: Borrow<Event> + Serialize>(
     Ok((text, hash))
 }
 
-/// Appends a record to others. On an error nothing is appended.
+/// Appends a record to others. The record of a request that is too long for a line is shortened. On
+/// an error nothing is appended.
 ///
 /// # Errors
 /// Returns an error if it has no JSON form.
@@ -93,9 +100,21 @@ pub fn append<E: Borrow<Event> + Serialize>(
 ) -> Result<Hash, serde_json::Error> {
     into.reserve(USUAL_LINE_BYTES);
     let start = into.len();
-    if let Err(error) = serde_json::to_writer(&mut *into, line) {
+    content(into, line)?;
+    let content_bytes = into.len().saturating_sub(start);
+    let excess = content_bytes.saturating_sub(MAX_CONTENT_BYTES);
+    let event: &Event = line.event.borrow();
+    if excess > 0
+        && let Event::Decision(decision) = event
+    {
         into.truncate(start);
-        return Err(error);
+        let shorter = Line {
+            v: line.v,
+            seq: line.seq,
+            time: line.time.clone(),
+            event: Event::Decision(Box::new(shortened(decision, excess))),
+        };
+        content(into, &shorter)?;
     }
     let Seal::Chain(key) = seal else {
         return Ok(Hash::default());
@@ -116,6 +135,12 @@ pub fn append<E: Borrow<Event> + Serialize>(
     into.extend_from_slice(hex(&hash.0).as_bytes());
     into.extend_from_slice(END.as_bytes());
     Ok(hash)
+}
+
+/// Appends a record without its seals. On an error nothing is appended.
+fn content<E: Serialize>(into: &mut Vec<u8>, line: &Line<E>) -> Result<(), serde_json::Error> {
+    let start = into.len();
+    serde_json::to_writer(&mut *into, line).inspect_err(|_| into.truncate(start))
 }
 
 /// Whether a record is signed.

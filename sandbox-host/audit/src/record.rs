@@ -4,6 +4,7 @@
 
 mod artifact;
 mod lenient_path;
+mod shorten;
 mod text;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use tensorgate_policy::release::TopClass;
 use crate::sequence::Marks;
 pub use artifact::{ArtifactAction, ArtifactKind, ArtifactRecord};
 pub use lenient_path::lenient_path;
+pub(crate) use shorten::shortened;
 pub use text::{
     MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES,
     MAX_PATH_BYTES, clean_shadowed, path,
@@ -353,6 +355,10 @@ pub struct Decision {
     /// The number of Envoy's entry, `VM.NUMBER`, if the record comes from a numbered one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
+    /// The fields that were shortened or left out, because the line would be longer than 16 KiB.
+    /// Lists lose their last entries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cut: Vec<String>,
     /// The most likely class of the response. It is only for rules on the audit stream and never
     /// written, because it is a part of a client's data.
     #[serde(skip)]

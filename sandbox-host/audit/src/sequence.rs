@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 /// The most VMs: one for each worker, and those that they replaced. The one without entries for
-/// longest is dropped first.
-const MAX_VMS: usize = 512;
+/// longest is dropped first. All of them fit into one line of the log.
+const MAX_VMS: usize = 256;
 /// The hex digits of a VM's name.
 const NAME_DIGITS: usize = 16;
 

@@ -1,9 +1,21 @@
 //! Tests of sealed lines: what changes one is found, and records fit in one.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+use tensorgate_base::egress_log::EgressRecord;
+use tensorgate_policy::denial::{MAX_SHADOW_DETAIL_BYTES, MAX_SHADOWED, Shadowed};
 
 use super::*;
-use crate::record::{ArtifactAction, ArtifactKind, ArtifactRecord, Decision};
+use crate::record::{
+    ArtifactAction, ArtifactKind, ArtifactRecord, Decision, MAX_DETAIL_BYTES, MAX_NAME_BYTES,
+    MAX_PATH_BYTES,
+};
+use crate::sequence::SequenceTracker;
 
 fn key() -> SigningKey {
     SigningKey::from_seed([7; 32])
@@ -137,4 +149,95 @@ fn hostile_texts_of_an_artifact_are_cleaned_and_fit_in_a_line() {
             "{text}"
         );
     }
+}
+
+/// A text of the most bytes that cleaning leaves of it: a quote takes two bytes in JSON, and what
+/// stands for a hidden character three.
+fn longest(most: usize) -> String {
+    crate::record::path(&"\u{1}".repeat(most))
+}
+
+#[test]
+fn the_longest_record_of_a_request_fits_in_a_line_and_names_what_was_cut() {
+    let (name, quotes) = (longest(MAX_NAME_BYTES), "\"".repeat(MAX_DETAIL_BYTES));
+    let shadowed = Shadowed {
+        reason: name.clone(),
+        detail: longest(MAX_SHADOW_DETAIL_BYTES),
+    };
+    let reached = EgressRecord {
+        handler: name.clone(),
+        host: "h".repeat(253),
+        ..EgressRecord::default()
+    };
+    let text = || Some(name.clone());
+    let decision = Decision {
+        request_id: text(),
+        client_request_id: text(),
+        client: text(),
+        credential: text(),
+        method: text(),
+        path: Some(longest(MAX_PATH_BYTES)),
+        model: text(),
+        version: text(),
+        rule: text(),
+        detail: Some(quotes),
+        shadow: vec![shadowed; MAX_SHADOWED],
+        reached: vec![reached; 65],
+        envoy: text(),
+        ..Decision::default()
+    };
+    for (seal_by, reached) in [(Seal::Chain(key()), 65), (Seal::None, 1)] {
+        let mut decision = decision.clone();
+        decision.reached.truncate(reached);
+        let event = Event::Decision(Box::new(decision.clone()));
+        let line = line(u64::MAX, std::time::UNIX_EPOCH, event);
+        let (text, _) = seal(&line, Hash([9; 32]), &seal_by).unwrap();
+        assert!(text.len() < MAX_WRITTEN_BYTES, "{} bytes", text.len());
+        let Event::Decision(written) = serde_json::from_str::<Line>(&text).unwrap().event else {
+            panic!("{text}");
+        };
+        assert_eq!(written.cut[..2], ["reached", "shadow"], "{text}");
+        assert_eq!(written.client, decision.client);
+        let opened = open(text.as_bytes());
+        assert_eq!(opened.is_ok(), matches!(seal_by, Seal::Chain(_)));
+    }
+}
+
+#[test]
+fn a_list_of_a_long_record_keeps_what_fits() {
+    let reached = EgressRecord {
+        handler: "h".repeat(MAX_NAME_BYTES),
+        ..EgressRecord::default()
+    };
+    let decision = Decision {
+        reason: "ok".into(),
+        detail: Some("cause".into()),
+        reached: vec![reached; 65],
+        ..Decision::default()
+    };
+    let (text, _) = sealed(Event::Decision(Box::new(decision.clone())));
+    let Event::Decision(written) = serde_json::from_str::<Line>(&text).unwrap().event else {
+        panic!("{text}");
+    };
+    assert_eq!(written.cut, ["reached"]);
+    assert_eq!(written.detail, decision.detail);
+    assert!(
+        (30..65).contains(&written.reached.len()),
+        "{}",
+        written.reached.len()
+    );
+}
+
+#[test]
+fn the_most_vms_fit_in_a_line() {
+    let mut heard = SequenceTracker::default();
+    for vm in 0..1_000 {
+        heard.set(&format!("{vm:016x}"), u64::MAX);
+    }
+    let checkpoint = Event::Checkpoint {
+        decisions: u64::MAX,
+        dropped: u64::MAX,
+        heard: heard.marks(),
+    };
+    assert!(sealed(checkpoint).0.len() < MAX_WRITTEN_BYTES);
 }
