@@ -1,6 +1,7 @@
 //! The `status` verb: what runs with a state folder, which policy version is in force, which
 //! changes are held, and which models are ready. The running gate's own reports are shown.
 
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -25,19 +26,24 @@ pub(super) const CUT: &str = "and more";
 /// Show what runs, the policy version in force, changes that are held, and the state of models.
 #[derive(Args)]
 #[command(
-    after_help = "A gate is found by its state folder. With a policy, the gate must run that policy.\n\nExits 0 if the gate is up and ready, and 1 if not. A model that is not ready does not change that.\n\nExample: tensorgate status --json"
+    after_help = "A gate is found by its state folder. With a policy, the gate must run that policy.\n\nWith --admin, a host is asked at the address of its admin server, as through `kubectl port-forward`.\n\nExits 0 if the gate is up and ready, and 1 if not. A model that is not ready does not change that.\n\nExample: tensorgate status --json\nExample: tensorgate status --admin http://127.0.0.1:9902"
 )]
 pub struct Status {
     #[command(flatten)]
     policy: PolicyFile,
     #[command(flatten)]
     state: StateFolder,
+    /// Admin server of a host, in place of a state folder.
+    #[arg(long, value_name = "URL", value_parser = admin, conflicts_with_all = ["policy", "config"])]
+    admin: Option<SocketAddr>,
 }
 
 /// The status of a gate.
 #[derive(Default, Serialize)]
 struct Report {
-    state: PathBuf,
+    /// None of a host that is asked at its admin server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<PathBuf>,
     /// Whether the processes run.
     up: bool,
     /// Whether the gate accepts requests.
@@ -81,8 +87,10 @@ struct Generations {
 impl Status {
     /// Prints the status.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let state = self.state.find()?;
-        let report = Report::new(&state, self.policy.named().as_deref())?;
+        let report = match self.admin {
+            Some(admin) => Report::of_host(admin)?,
+            None => Report::new(&self.state.find()?, self.policy.named().as_deref())?,
+        };
         if ui.json {
             ui.json_line(&report);
         } else {
@@ -100,7 +108,7 @@ impl Report {
     /// Asks the gate with this state folder. With `policy`, another policy's gate does not count.
     fn new(state: &Path, policy: Option<&Path>) -> Result<Self, Failure> {
         let mut report = Self {
-            state: state.to_owned(),
+            state: Some(state.to_owned()),
             ..Self::default()
         };
         let Some(running) = Running::find(state)? else {
@@ -126,6 +134,23 @@ impl Report {
             return Ok(report);
         };
         report.listen = Some(listen);
+        report.ask(admin, in_force(state).as_ref())?;
+        Ok(report)
+    }
+
+    /// Asks the host with this admin server.
+    fn of_host(admin: SocketAddr) -> Result<Self, Failure> {
+        let mut report = Self {
+            admin: Some(format!("http://{admin}")),
+            ..Self::default()
+        };
+        report.ask(admin, None)?;
+        Ok(report)
+    }
+
+    /// Asks a host for its state. Without its policy, causes why models are not ready are among
+    /// all causes.
+    fn ask(&mut self, admin: SocketAddr, policy: Option<&Policy>) -> Result<(), Failure> {
         let target = Target::Tcp(admin);
         let (readyz, sources) = runtime()?.block_on(async {
             let readyz = send_request(&target, "GET", "/readyz").await;
@@ -137,33 +162,32 @@ impl Report {
                 gateways,
                 sources,
             })) => {
-                report.gateways = gateways;
-                report.version = sources.in_force.or(Some(serving));
-                report.held = sources.held;
-                report.revocations_held = sources.revocations_held;
+                self.gateways = gateways;
+                self.version = sources.in_force.or(Some(serving));
+                self.held = sources.held;
+                self.revocations_held = sources.revocations_held;
             }
-            _ => report.why.push("the host reports no policy".into()),
+            _ => self.why.push("the host reports no policy".into()),
         }
         match readyz {
             Ok(Response { ok, body, .. }) => {
+                self.up = true;
                 let mut lines: Vec<_> = body.lines().skip(1).map(str::to_owned).collect();
-                report.models = models(state, &mut lines);
-                report.ready = ok && report.why.is_empty();
-                report.why.append(&mut lines);
+                self.models = models(policy, &mut lines);
+                self.ready = ok && self.why.is_empty();
+                self.why.append(&mut lines);
             }
-            Err(error) => report
-                .why
-                .push(format!("the host does not answer: {error}")),
+            Err(error) => self.why.push(format!("the host does not answer: {error}")),
         }
-        Ok(report)
+        Ok(())
     }
 }
 
 /// The model versions of the policy in force. Causes why one is not ready are moved out of `lines`.
-fn models(state: &Path, lines: &mut Vec<String>) -> Vec<ModelState> {
+fn models(policy: Option<&Policy>, lines: &mut Vec<String>) -> Vec<ModelState> {
     let mut states = Vec::new();
     let cut = lines.iter().any(|line| line == CUT);
-    for model in in_force(state).iter().flat_map(|policy| policy.models()) {
+    for model in policy.iter().flat_map(|policy| policy.models()) {
         for version in model.versions() {
             let prefix = format!("{}: ", model_version(model, version));
             let mut why = Vec::new();
@@ -206,18 +230,23 @@ fn print(ui: &Ui, report: &Report) {
     for why in &report.why {
         line("why", why);
     }
-    line("state", &report.state.display().to_string());
+    if let Some(state) = &report.state {
+        line("state", &state.display().to_string());
+    }
     for (name, text) in [("listen", &report.listen), ("admin", &report.admin)] {
         if let Some(text) = text {
             line(name, text);
         }
     }
+    let version = report.version.as_deref();
     if let Some(policy) = &report.policy {
-        let version = report.version.as_deref().unwrap_or("unknown");
+        let version = version.unwrap_or("unknown");
         line(
             "policy",
             &format!("{}, version {version}", policy.display()),
         );
+    } else if let Some(version) = version {
+        line("policy", &format!("version {version}"));
     }
     for SourceState { file, why } in &report.held {
         for why in why.lines() {
@@ -242,6 +271,14 @@ fn print(ui: &Ui, report: &Report) {
             &ready,
         );
     }
+}
+
+/// The address of an admin server, from `http://HOST:PORT`.
+fn admin(url: &str) -> Result<SocketAddr, String> {
+    let server = url.strip_prefix("http://").unwrap_or(url);
+    let addresses = server.trim_end_matches('/').to_socket_addrs();
+    let address = addresses.ok().and_then(|mut addresses| addresses.next());
+    address.ok_or_else(|| "expected an address such as http://127.0.0.1:9902".to_owned())
 }
 
 /// The policy version of a gateway.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::program::{Ran, Scratch, run, small_filters, tree};
+use crate::program::{Ran, Scratch, free_port, run, small_filters, tree};
 use crate::reload::{HOST, generation, until_said};
 use crate::up::{ANY, Stack};
 
@@ -49,6 +49,18 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
         "{said}"
     );
     assert_eq!(said["held"], json!([]));
+
+    // As through a port-forward to a pod, whose folders and policy are not here.
+    let admin = format!("http://{}", stack.admin());
+    let ran = run(&["status", "--admin", &admin, "--json"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    let forwarded: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(forwarded["version"], version.as_str());
+    assert_eq!(
+        forwarded["why"],
+        json!([r#"model "scores" version "1": no server"#])
+    );
+    assert_eq!(forwarded.get("state"), None);
 
     mine.file("gate.yaml", text.replace("listen:", "lisen:"));
     stack.signal("HUP");
@@ -100,4 +112,9 @@ fn without_a_gate_the_exit_code_is_one() {
         assert_eq!(ran.code, 1, "{}", ran.stderr);
         assert!(ran.stdout.contains("gate: not running"), "{}", ran.stdout);
     }
+    let closed = format!("127.0.0.1:{}", free_port());
+    let ran = run(&["status", "--admin", &closed]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stdout.contains("does not answer"), "{}", ran.stdout);
+    assert_eq!(run(&["status", "--admin", "https://x"]).code, 2);
 }
