@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use tensorgate_base::heap;
+use tensorgate_base::{guard, heap};
 use tensorgate_host::config::{self, ConfigError, Settings};
 use tensorgate_host::host::Secrets;
 use tensorgate_host::server::listeners::{AllowedPeers, ServiceAddress};
@@ -209,6 +209,8 @@ fn main() -> ExitCode {
         }
     };
     log.install(flags.log);
+    let flushed = log.clone();
+    guard::log_panics(move || flushed.flush());
     if let Some((sandbox, _)) = &sandbox {
         let (is_full, restrictions) = (sandbox.is_full(), sandbox.describe());
         if is_full {

@@ -42,6 +42,18 @@ pub async fn offload<T: Send + 'static>(
     }
 }
 
+/// Logs each panic of this process as one line. The standard library would print its text as it is,
+/// and that may have a line end of a client, and after it what looks like a line of the audit log.
+/// `flush` writes the last lines, because a process ends with its main thread.
+pub fn log_panics(flush: impl Fn() + Send + Sync + 'static) {
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!(cause = panic.to_string(), "a thread panicked");
+        if std::thread::current().name() == Some("main") {
+            flush();
+        }
+    }));
+}
+
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
@@ -50,8 +62,63 @@ fn message(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::panic, reason = "tests")]
+    #![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
+    use std::fmt::{Debug, Write as _};
+    use std::sync::{Arc, Mutex};
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::subscriber::with_default;
+    use tracing::{Event, Metadata, Subscriber};
+
     use super::*;
+
+    /// A log that has the fields of events as a subscriber formats them.
+    #[derive(Clone, Default)]
+    struct Fields(Arc<Mutex<String>>);
+
+    impl Visit for Fields {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            write!(self.0.lock().unwrap(), "{field}={value:?} ").unwrap();
+        }
+    }
+
+    impl Subscriber for Fields {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            event.record(&mut self.clone());
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn a_panic_is_one_line_of_the_log() {
+        log_panics(|| {});
+        let log = Fields::default();
+        let caught: std::thread::Result<()> = with_default(log.clone(), || {
+            catch_unwind(|| panic!("a client's\n{{\"v\":1,\"seq\":1}}"))
+        });
+        drop(std::panic::take_hook());
+        assert!(caught.is_err());
+        let text = log.0.lock().unwrap().clone();
+        assert!(text.contains("a thread panicked"), "{text}");
+        assert!(text.contains("a client's\\n{"), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+    }
 
     #[tokio::test]
     async fn a_panic_becomes_its_message() {
