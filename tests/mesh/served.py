@@ -170,6 +170,17 @@ def replaced(gate, client, folder):
     return faults
 
 
+def collected(gate):
+    """What is wrong with the audit log as `kubectl logs` prints it, between the host's own lines."""
+    with (gate.pod.folder / "host.log").open("rb") as printed:
+        command = [rendered.PROGRAM, "audit", "verify", "-", "--json"]
+        done = subprocess.run(command, stdin=printed, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        return [f"audit verify of the printed lines: {done.stdout[-1500:]}{done.stderr}"]
+    found, written = json.loads(done.stdout)["lines"], len(gate.log())
+    return [] if found == written else [f"{found} lines of the audit log are printed, {written} are written"]
+
+
 def serve(target, objects, folder, certificates, model, programs):
     """Serves a target. Returns how much is wrong."""
     started = time.monotonic()
@@ -192,6 +203,8 @@ def serve(target, objects, folder, certificates, model, programs):
         faults.append(str(error))
     finally:
         unfinished = gate.stop()
+    if not faults and not unfinished:
+        faults += collected(gate)
     for fault in faults:
         print(f"{target}: {fault}")
     if faults:
