@@ -27,7 +27,8 @@ pub struct Audit {
     /// What happens to a request whose line cannot be written: `refuse` rejects it with
     /// `overloaded`, `allow` answers it and counts the line as dropped.
     pub on_failure: AuditFailure,
-    /// Where lines are also sent. No request waits for it.
+    /// Where lines are also sent. No request waits for it. If absent, the hosts of a cluster that
+    /// `tensorgate render` writes print them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export: Option<AuditExport>,
 }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tensorgate_settings::folders::Folders;
@@ -201,6 +202,47 @@ fn the_standard_output_has_the_lines_of_the_audit_log_and_nothing_else() {
         assert!(printed.lines().count() > 1, "from its start to its end");
         assert!(!printed.contains("\"level\":"), "{printed}");
     }
+}
+
+#[tokio::test]
+async fn a_reader_of_the_standard_output_that_has_stopped_costs_no_request_and_no_line() {
+    /// Their lines are more than a pipe holds, 64 KiB.
+    const REQUESTS: usize = 300;
+    let setup = Setup::new();
+    let audit = setup.folder.to_str().unwrap();
+    let mut command = setup.command(&["--audit-folder", audit, "--audit-stdout"]);
+    command.stdout(Stdio::piped());
+    let mut process = Process(command.spawn().unwrap());
+    let mut log = BufReader::new(process.0.stderr.take().unwrap()).lines();
+    let ready = line(&mut log, "tensorgate-host is ready");
+    let draining = std::thread::spawn(move || log.for_each(drop));
+    let gate = Gate {
+        socket: setup.socket(),
+    };
+    for _ in 0..REQUESTS {
+        let answer = gate.call("POST", "/v2/models/none/infer", "{}").await;
+        assert_ne!(answer.status, 503);
+    }
+    let address = ready["admin"].as_str().unwrap().parse().unwrap();
+    let started = Instant::now();
+    loop {
+        let (_, metrics) = admin(address, "/metrics").await;
+        let name = "tensorgate_audit_export_lag{exporter=\"stdout\"} ";
+        let lag = metrics.lines().find_map(|line| line.strip_prefix(name));
+        if lag.unwrap() != "0" {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "no line waits");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    signal(&process.0, "TERM");
+    let mut printed = String::new();
+    let mut stdout = process.0.stdout.take().unwrap();
+    stdout.read_to_string(&mut printed).unwrap();
+    assert_eq!(process.0.wait().unwrap().code(), Some(0));
+    draining.join().unwrap();
+    let written = std::fs::read_to_string(setup.folder.join("audit/decisions.jsonl")).unwrap();
+    assert_eq!(printed, written);
 }
 
 #[tokio::test]
