@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::{asked, log};
-use crate::program::{Scratch, run_with};
+use super::log;
+use crate::program::{Scratch, run, run_with};
 
 /// What a pod's container has printed: the lines of the log between lines of the host.
 fn printed(prefix: &str) -> String {
@@ -64,10 +64,8 @@ fn collected_lines_are_searched_like_a_log() {
     let scratch = Scratch::new();
     let file = log(scratch.path());
     let conditions = ["--client", "odd", "--json"];
-    let of_file = asked(
-        &[&["audit", "query", "LOG"], &conditions[..]].concat(),
-        &file,
-    );
+    let words = ["audit", "query", file.to_str().unwrap()];
+    let of_file = run(&[&words, &conditions[..]].concat());
     assert_eq!(of_file.stdout.lines().count(), 5, "{}", of_file.stdout);
     let text = printed("[pod/gate-1/host] ");
     let collected = run_with(&[&["audit", "query", "-"], &conditions[..]].concat(), &text);

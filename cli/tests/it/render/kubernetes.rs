@@ -142,7 +142,7 @@ fn pods_have_no_rights_and_each_program_only_its_own_files() {
 }
 
 #[test]
-fn the_host_prints_its_audit_log_unless_the_policy_says_where_it_goes() {
+fn the_host_prints_its_audit_log_unless_the_policy_has_an_export() {
     let arguments = |export: &str| {
         let objects = objects(&policy("a+", export), &[]);
         let deployment = object(&objects, "Deployment", "tensorgate");
