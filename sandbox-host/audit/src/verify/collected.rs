@@ -114,11 +114,14 @@ impl Logs {
         let lost = sealed.is_err().then(|| lost_line(text)).flatten();
         let known = match (&sealed, &lost) {
             (Ok(sealed), _) => {
-                if let Some(log) = self.with_recent(source, sealed.hash) {
+                let continued = self.continued_by(source, sealed);
+                if continued.is_none()
+                    && let Some(log) = self.with_recent(source, sealed.hash)
+                {
                     log.repeated = log.repeated.saturating_add(1);
                     return Ok(());
                 }
-                self.of_sealed(source, sealed, text)
+                continued.or_else(|| self.named_by(source, text))
             }
             (Err(_), Some(lost)) => {
                 let named = self.of_id(source, &lost.log);
@@ -158,14 +161,15 @@ impl Logs {
         Ok(())
     }
 
-    /// The log that a sealed line belongs to: the one that it continues, or the one that it names.
-    fn of_sealed(&self, source: &str, sealed: &Sealed<'_>, text: &str) -> Option<usize> {
-        let before = sealed.seq.checked_sub(1).map(|seq| (seq, sealed.prev));
-        let continues = |log: &Log| log.source == source && log.walk.last == before;
-        let continued = before.and_then(|_| self.logs.iter().position(continues));
-        if continued.is_some() {
-            return continued;
-        }
+    /// The log that a sealed line continues.
+    fn continued_by(&self, source: &str, sealed: &Sealed<'_>) -> Option<usize> {
+        let before = (sealed.seq.checked_sub(1)?, sealed.prev);
+        let continues = |log: &Log| log.source == source && log.walk.last == Some(before);
+        self.logs.iter().position(continues)
+    }
+
+    /// The log that an opening line names. Any other line is one of the latest log.
+    fn named_by(&self, source: &str, text: &str) -> Option<usize> {
         let event = serde_json::from_str::<Line>(text).map(|line| line.event);
         match event {
             Ok(Event::Open(open)) => self.of_id(source, &open.log),
