@@ -43,14 +43,12 @@ REJECTED = [
     ("resources.host.limits.memory", "1Gi; rm"),
     ("resources.host.limits.memory", 1),
     ("resources.host.requests", {"hugepages": "1"}),
-<<<<<<< HEAD
     ("podPorts.models", []),
     ("podPorts.models", [{}]),
     ("podPorts.models", [{"port": 0}]),
     ("podPorts.models", [{"port": "http"}]),
     ("podPorts.models", [{"port": 8080, "endPort": 9090}]),
     ("podPorts.models", None),
-=======
     ("resources.host.requests.cpu", 0),
     ("imagePullSecrets", ["regcred"]),
     ("imagePullSecrets", [{"name": "a b"}]),
@@ -61,7 +59,6 @@ REJECTED = [
     ("podLabels", {"app.kubernetes.io/name": "other"}),
     ("podAnnotations", {"checksum/envoy": "0"}),
     ("podAnnotations", {"example.com/a": 1}),
->>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
     ("handlers", {}),
     ("handlers.claim", "a/b"),
     ("unknown", "x"),

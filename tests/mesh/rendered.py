@@ -20,19 +20,14 @@ PROGRAM = pods.TARGET / "debug/tensorgate"
 # Beside the interpreter, on machines for which they are published.
 HELM, KUBECTL = (Path(sys.executable).parent / name for name in ("helm", "kubectl"))
 DIGEST = "sha256:" + "0" * 64
-<<<<<<< HEAD
 # Each policy has a Service whose port 8001 is another one of its pods.
 SERVICE_PORT, POD_PORT = 8001, 9001
 COMMON = ["--model-server", "app=digits", "--model-port", f"{SERVICE_PORT}={POD_PORT}", "--host-image", f"r.example/host@{DIGEST}", "--namespace", "ml"]
-ENVOY = ["--envoy-image", f"envoyproxy/envoy@{DIGEST}"]
-=======
-COMMON = ["--model-server", "app=digits", "--host-image", f"r.example/host@{DIGEST}", "--namespace", "ml"]
 # What an operator sets for the pods. The chart's schema must take the longest names, which begin with a digit.
 PODS = ["--image-pull-secret", "regcred", "--node-selector", "disk=ssd", "--toleration", "pool=gate:NoSchedule", "--toleration", "a.b/c:NoExecute"]
 PODS += ["--affinity", HERE / "data/affinity.yaml", "--priority-class", "high", "--label", "team=ml", "--annotation", 'example.com/note={{ "a" }}: #b']
 COMMON += PODS
 ENVOY = ["--envoy-image", f"envoyproxy/envoy@{DIGEST}", "--clients-from", "0" * 63]
->>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
 FILTER = ["--filter-image", f"r.example/filter@{DIGEST}"]
 AT_ISTIO = ["--gateway", "istio-ingress/models", "--gateway-pods", "istio=ingressgateway", "--gateway-account", "gateway", "--hosts", "models.example.com"]
 AT_ENVOY_GATEWAY = ["--gateway", "models", "--section", "https", "--hosts", "models.example.com", "--gateway-name", "gateway.example.com"]

@@ -21,11 +21,8 @@ pub mod istio;
 pub mod kubernetes;
 pub mod names;
 pub mod network;
-<<<<<<< HEAD
-pub mod pod_ports;
-=======
 pub mod pod_options;
->>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
+pub mod pod_ports;
 pub mod policy_files;
 pub mod template;
 #[cfg(test)]

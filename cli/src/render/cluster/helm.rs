@@ -158,12 +158,9 @@ impl Helm {
                 context_secret: ObjectName::placeholder(".Values.secrets.context"),
                 files_secret: ObjectName::placeholder(".Values.secrets.files"),
                 model_namespace: Namespace::placeholder(MODEL_NAMESPACE),
-<<<<<<< HEAD
                 pod_ports: self.gate.workload.pod_ports.clone().into_chart(),
-=======
                 // The templates take them from values.
                 pod_options: PodOptions::default(),
->>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
                 ..self.gate.workload.clone()
             },
             envoy_image: Image::placeholder(".Values.images.envoy"),
@@ -487,85 +484,4 @@ impl Chart {
 }
 
 #[cfg(test)]
-<<<<<<< HEAD
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use serde_json::json;
-
-    use super::*;
-
-    fn schema() -> Value {
-        serde_json::from_str(SCHEMA).unwrap()
-    }
-
-    /// Every schema in a schema, with its path.
-    fn all<'a>(schema: &'a Value, path: String, found: &mut Vec<(String, &'a Value)>) {
-        if schema.get("type").is_some() {
-            found.push((path.clone(), schema));
-        }
-        for keyword in ["properties", "definitions"] {
-            let fields = schema.get(keyword).and_then(Value::as_object);
-            for (name, field) in fields.into_iter().flatten() {
-                all(field, format!("{path}/{name}"), found);
-            }
-        }
-        for keyword in ["additionalProperties", "items"] {
-            if let Some(field) = schema.get(keyword) {
-                all(field, format!("{path}/*"), found);
-            }
-        }
-    }
-
-    #[test]
-    fn a_value_is_in_the_schema_and_has_an_anchored_pattern() {
-        let schema = schema();
-        let mut found = Vec::new();
-        all(&schema, String::new(), &mut found);
-        assert!(found.len() >= 20, "{found:?}");
-        for (path, field) in found {
-            match field.get("type").and_then(Value::as_str) {
-                Some("object") if path == "/global" => {}
-                Some("object") if path.ends_with("/labels") => {
-                    assert!(field.pointer("/propertyNames/pattern").is_some(), "{path}");
-                }
-                Some("object") => {
-                    let more = field.get("additionalProperties");
-                    assert_eq!(more, Some(&json!(false)), "{path}");
-                }
-                Some("string") => {
-                    let pattern = field.get("pattern").and_then(Value::as_str);
-                    let anchored = |text: &str| text.starts_with('^') && text.ends_with('$');
-                    assert!(pattern.is_some_and(anchored), "{path}");
-                }
-                // In a network policy an empty list stands for all ports.
-                Some("array") => assert_eq!(field.get("minItems"), Some(&json!(1)), "{path}"),
-                other => assert_eq!(other, Some("integer"), "{path}"),
-            }
-        }
-    }
-
-    #[test]
-    fn an_image_has_a_digest_and_no_tag() {
-        let schema = schema();
-        let image = schema.pointer("/definitions/image").unwrap();
-        let fields = image.get("properties").and_then(Value::as_object);
-        let fields: Vec<_> = fields.unwrap().keys().collect();
-        assert_eq!(fields, ["digest", "repository"]);
-        let pattern = image.pointer("/properties/digest/pattern");
-        assert_eq!(pattern, Some(&json!("^sha256:[0-9a-f]{64}$")));
-    }
-
-    #[test]
-    fn a_placeholder_of_a_name_is_no_name_that_parses() {
-        for text in [CLIENTS, METRICS, MODEL_NAMESPACE] {
-            let label = Namespace::placeholder(text);
-            assert!(label.as_str().parse::<Namespace>().is_err(), "{text}");
-        }
-        let image = Image::placeholder(".Values.images.host").to_string();
-        assert!(image.parse::<Image>().is_err());
-    }
-}
-=======
 mod tests;
->>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)

@@ -5,11 +5,8 @@ use tensorgate_client::run::Scratch;
 use tensorgate_policy_load::load::{Loaded, load};
 
 use super::names::Image;
-<<<<<<< HEAD
-use super::pod_ports::PodPorts;
-=======
 use super::pod_options::PodOptions;
->>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
+use super::pod_ports::PodPorts;
 use super::policy_files::PolicyFiles;
 use super::workload::{Workload, prints_audit_log};
 
@@ -70,10 +67,7 @@ pub fn workload(policy: &Loaded) -> Workload {
         pod_ports: PodPorts::of(&policy.policy, &[], &[]).unwrap(),
         metrics_from: None,
         files: PolicyFiles::of(&policy.policy).unwrap(),
-<<<<<<< HEAD
         pod_options: PodOptions::default(),
-=======
         audit_stdout: prints_audit_log(&policy.bundle),
->>>>>>> d2cf5dc9 (render: the host prints its audit log unless the policy says)
     }
 }

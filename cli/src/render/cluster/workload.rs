@@ -7,11 +7,8 @@ use tensorgate_settings::admin;
 
 use super::host_checksum::{HOST_CHECKSUM, host_checksum};
 use super::names::{Image, Label, Namespace, ObjectName, PodLabel};
-<<<<<<< HEAD
-use super::pod_ports::PodPorts;
-=======
 use super::pod_options::PodOptions;
->>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
+use super::pod_ports::PodPorts;
 use super::policy_files::{PolicyFiles, Reader};
 use crate::render::manifests::MANAGED_BY;
 use crate::render::node::{Node, entries, list, map};
@@ -92,10 +89,8 @@ pub struct Workload {
     pub metrics_from: Option<Namespace>,
     /// Files of the policy.
     pub files: PolicyFiles,
-<<<<<<< HEAD
     /// What the operator sets for the pods.
     pub pod_options: PodOptions,
-=======
     /// Whether the host prints the audit log; see [`prints_audit_log`].
     pub audit_stdout: bool,
 }
@@ -107,7 +102,6 @@ pub struct Workload {
 pub fn prints_audit_log(bundle: &Bundle) -> bool {
     let audit = bundle.policy.audit.as_ref();
     audit.is_none_or(|audit| audit.export.is_none())
->>>>>>> d2cf5dc9 (render: the host prints its audit log unless the policy says)
 }
 
 impl Workload {
@@ -223,7 +217,7 @@ impl Workload {
     pub fn deployment(&self, pod: Pod, bundle: &Bundle) -> Node {
         let mut labels = entries(self.labels());
         labels.extend(pod.labels);
-<<<<<<< HEAD
+        labels.extend(entries(self.pod_options.labels()));
         let mut annotations = pod.annotations;
         let folders = BaseFolders {
             root: ROOT.into(),
@@ -231,17 +225,9 @@ impl Workload {
         };
         let checksum = host_checksum(&bundle.policy, &folders);
         annotations.push((HOST_CHECKSUM.to_owned(), checksum.into()));
+        annotations.extend(entries(self.pod_options.annotations()));
         let metadata =
             map! {"labels" => Node::Map(labels), "annotations" => Node::Map(annotations)};
-=======
-        labels.extend(entries(self.pod_options.labels()));
-        let mut metadata = vec![("labels".to_owned(), Node::Map(labels))];
-        let mut annotations = pod.annotations;
-        annotations.extend(entries(self.pod_options.annotations()));
-        if !annotations.is_empty() {
-            metadata.push(("annotations".to_owned(), Node::Map(annotations)));
-        }
->>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
         let mut volumes = self.volumes();
         volumes.extend(pod.volumes);
         let mut spec = entries(map! {

@@ -15,11 +15,8 @@ use crate::render::cluster::domains::{DomainName, Hostname, Identity};
 use crate::render::cluster::names::{
     Image, Label, Namespace, NamespacedName, ObjectName, PodLabel,
 };
-<<<<<<< HEAD
-use crate::render::cluster::pod_ports::PodPorts;
-=======
 use crate::render::cluster::pod_options::{Annotation, ExtraLabel, PodOptions, Toleration};
->>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
+use crate::render::cluster::pod_ports::PodPorts;
 use crate::render::cluster::policy_files::PolicyFiles;
 use crate::render::cluster::workload::{HandlerSource, Workload, prints_audit_log};
 use crate::render::cluster::{gateway, helm, istio, kubernetes};
@@ -124,7 +121,6 @@ fn workload(names: &Names, loaded: &Loaded) -> Result<Workload, Unrenderable> {
         pod_ports: PodPorts::of(&loaded.policy, &[], &[]).map_err(Unrenderable::Other)?,
         metrics_from: Some(names.parse("zq-metrics-qz")),
         files: PolicyFiles::of(&loaded.policy).map_err(Unrenderable::Policy)?,
-<<<<<<< HEAD
         pod_options: PodOptions {
             pull_secrets: vec![names.parse("zq-pod-pull-qz")],
             node_selector: vec![names.parse("zq-node-qz=zq-node-text-qz")],
@@ -134,9 +130,7 @@ fn workload(names: &Names, loaded: &Loaded) -> Result<Workload, Unrenderable> {
             labels: vec![names.parse("zq-pod-label-qz=zq-pod-label-text-qz")],
             annotations: vec![names.parse("zq-note-qz=zq-note-text-qz")],
         },
-=======
         audit_stdout: prints_audit_log(&loaded.bundle),
->>>>>>> d2cf5dc9 (render: the host prints its audit log unless the policy says)
     })
 }
 

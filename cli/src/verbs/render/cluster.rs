@@ -97,16 +97,12 @@ impl Cluster {
             handlers: image.or(claim),
             model_servers: self.model_servers.clone(),
             model_namespace: model_namespace.clone(),
-            pod_ports: PodPorts::of(policy, &self.model_ports, &self.other_ports)
+            pod_ports: PodPorts::of(&loaded.policy, &self.model_ports, &self.other_ports)
                 .map_err(Unrenderable::Other)?,
             metrics_from: self.metrics_from.clone(),
-<<<<<<< HEAD
-            files: PolicyFiles::of(policy).map_err(Unrenderable::Policy)?,
-            pod_options: self.pods.options().map_err(Unrenderable::Other)?,
-=======
             files: PolicyFiles::of(&loaded.policy).map_err(Unrenderable::Policy)?,
+            pod_options: self.pods.options().map_err(Unrenderable::Other)?,
             audit_stdout: prints_audit_log(&loaded.bundle),
->>>>>>> d2cf5dc9 (render: the host prints its audit log unless the policy says)
         })
     }
 
@@ -118,15 +114,11 @@ impl Cluster {
         loaded: Loaded,
         target: impl FnOnce(Workload, &Loaded) -> Result<T, Unrenderable>,
     ) -> Result<Option<T>, Failure> {
-<<<<<<< HEAD
         let mut unmapped = None;
-        let rendered = self.workload(&loaded.policy).and_then(|workload| {
+        let rendered = self.workload(&loaded).and_then(|workload| {
             unmapped = workload.pod_ports.note();
             target(workload, &loaded)
         });
-=======
-        let rendered = (self.workload(&loaded)).and_then(|workload| target(workload, &loaded));
->>>>>>> d2cf5dc9 (render: the host prints its audit log unless the policy says)
         let rendered = match rendered {
             Ok(rendered) => rendered,
             Err(Unrenderable::Other(cause)) => return Err(Failure::Input(cause)),

@@ -415,7 +415,6 @@ fn names_that_kubernetes_does_not_have_are_rejected() {
 }
 
 #[test]
-<<<<<<< HEAD
 fn limits_that_pods_multiply_are_named_or_divided_for_filter_and_host_alike() {
     let local = "operations: [infer], rate: {quota: 9, window_s: 60, local_share: replicas}, \
         budget: {requests: 100, per: day}}";
@@ -448,7 +447,9 @@ fn limits_that_pods_multiply_are_named_or_divided_for_filter_and_host_alike() {
     assert_eq!(many.code, 2, "{}", many.stdout);
     let cause = "9 divided by 10 pods leaves less than 1 for each";
     assert!(many.stderr.contains(cause), "{}", many.stderr);
-=======
+}
+
+#[test]
 fn an_operator_says_where_the_pods_run_and_what_they_carry() {
     let scratch = Scratch::new();
     let affinity = "podAntiAffinity:
@@ -494,5 +495,4 @@ fn an_operator_says_where_the_pods_run_and_what_they_carry() {
     let ran = render(&policy, &["--label", "team=a", "--label", "team=b"]);
     assert_eq!(ran.code, 2, "{}", ran.stdout);
     assert!(ran.stderr.contains("--label gives"), "{}", ran.stderr);
->>>>>>> 3e61e087 (render: where pods run, pull secrets, labels and annotations)
 }

@@ -279,11 +279,7 @@ fn only_the_identity_of_the_host_reaches_the_model_servers() {
         assert_eq!(own[1]["ports"], ports);
     }
     // Without labels of the servers only the gate's own pods have a policy.
-    object(
-        &self::objects(&usual(), sidecar()),
-        "AuthorizationPolicy",
-        "ml",
-    );
+    object(&objects(&usual(), sidecar()), "AuthorizationPolicy", "ml");
 }
 
 #[test]
