@@ -5,6 +5,7 @@ pub(crate) mod assemble;
 mod breaker_records;
 pub mod gateways;
 mod handler_metrics;
+mod other_releases;
 pub(crate) mod parallel;
 pub(crate) mod parts;
 pub mod pending_policy;

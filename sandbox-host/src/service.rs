@@ -30,7 +30,9 @@ use tensorgate_base::memory_budget::{Budget, MemoryPermit};
 use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_judge::body::{self, BodyFault, CollectedBody};
 use tensorgate_judge::document::Document;
-use tensorgate_judge::request::{AcceptedHead, AnnouncedVerdicts, HeadVerdict, ModelRequest};
+use tensorgate_judge::request::{
+    AcceptedHead, AnnouncedVerdicts, DenialOrigin, HeadVerdict, ModelRequest,
+};
 use tensorgate_models::scan::supervisor::ScannerSupervisor;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::raw::AuditFailure;
@@ -128,6 +130,13 @@ where
         };
         app.policy_versions
             .saw_gateway(peer.origin(&parts.headers), caller);
+    }
+    if let Err(refused) = &verified
+        && refused.origin == DenialOrigin::OtherRelease
+    {
+        let peer = parts.extensions.get::<GatewayPeer>();
+        let gateway = peer.map_or("", |peer| peer.origin(&parts.headers));
+        record.host_release = app.policy_versions.reject_release(&parts.headers, gateway);
     }
     let verified = verified?;
     // Only the filter can sign the context that was just verified.

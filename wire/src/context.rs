@@ -1,13 +1,15 @@
 //! The signed context: the caller's identity, sent by the filter to the sandbox host in a header.
 //!
-//! `v7.<fields>.<mac>`, both parts base64url without padding. Fields are length-prefixed in a fixed
-//! order, so encodings are unique. The MAC is HMAC-SHA256 over everything before its dot, including
-//! the version. The context contains no verdict. It says whether verdicts on the body follow, and
-//! the remaining quota of limits.
+//! `v8;<release>;<fields>.<mac>`, the last two parts base64url without padding. Fields are
+//! length-prefixed in a fixed order, so encodings are unique. The MAC is HMAC-SHA256 over everything
+//! before its dot, including format and release, which every release can read ([`Release`]). The
+//! context contains no verdict. It says whether verdicts on the body follow, and the remaining quota
+//! of limits.
 
 mod envelope;
 mod key;
 mod quotas;
+mod release;
 pub mod verdict;
 
 use base64::Engine as _;
@@ -20,6 +22,8 @@ pub(crate) use envelope::MAX_ENVELOPE_BYTES;
 pub use envelope::{EnvelopeCodec, EnvelopeFault, MessageEnvelope, Refusal};
 pub use key::{Key, KeyFault};
 pub use quotas::RemainingQuotas;
+use release::OtherFormat;
+pub use release::Release;
 
 /// Name of the header field.
 pub const HEADER: &str = "x-tensorgate-context";
@@ -29,9 +33,6 @@ pub const CLOCK_SKEW_S: u64 = 5;
 
 /// Usual size of the fields, for preallocation.
 const USUAL_FIELD_BYTES: usize = 256;
-
-/// Version prefix.
-const VERSION: &str = "v7.";
 
 /// Contents of the context.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +73,8 @@ pub enum ContextFault {
     Form,
     #[error("context signature does not verify")]
     Signature,
+    #[error("context was signed by a gateway of another release")]
+    Release,
     #[error("context was issued for another method or path")]
     Request,
     #[error("context is too old or from the future")]
@@ -106,7 +109,7 @@ impl Context {
             put_text(&mut fields, value);
         }
         let mut value = String::with_capacity(USUAL_FIELD_BYTES.saturating_mul(2));
-        value.push_str(VERSION);
+        value.push_str(release::own_prefix());
         URL_SAFE_NO_PAD.encode_string(fields, &mut value);
         let mac = key.mac(&value).finalize().into_bytes();
         value.push('.');
@@ -118,7 +121,8 @@ impl Context {
     /// limits the age, [`CLOCK_SKEW_S`] the time in the future.
     ///
     /// # Errors
-    /// The first failure, in the order form, signature, request, age.
+    /// The first failure, in the order form, signature, release, request, age. With
+    /// [`ContextFault::Release`] the signature is valid, so [`Release::of_signed`] names the release.
     pub fn verify(
         value: &str,
         key: &Key,
@@ -131,7 +135,7 @@ impl Context {
             return Err(ContextFault::Form);
         }
         let (signed, mac) = value.rsplit_once('.').ok_or(ContextFault::Form)?;
-        let fields = signed.strip_prefix(VERSION).ok_or(ContextFault::Form)?;
+        let fields = Release::own_fields(signed).ok_or(ContextFault::Form)?;
         let mac = URL_SAFE_NO_PAD
             .decode(mac)
             .map_err(|_| ContextFault::Form)?;
@@ -139,6 +143,7 @@ impl Context {
             .verify_slice(&mac)
             .map_err(|_| ContextFault::Signature)?;
 
+        let fields = fields.map_err(|OtherFormat| ContextFault::Release)?;
         let fields = URL_SAFE_NO_PAD
             .decode(fields)
             .map_err(|_| ContextFault::Form)?;

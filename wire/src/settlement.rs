@@ -9,7 +9,8 @@ use hmac::Mac as _;
 
 use crate::context::Key;
 
-/// Response trailer with the settlement. The filter removes it.
+/// Response trailer with the settlement, or with the release of a host that rejects the request
+/// because it does not understand the filter ([`crate::context::Release`]). The filter removes it.
 pub const TRAILER: &str = "x-tensorgate-settlement";
 
 /// Version prefix.

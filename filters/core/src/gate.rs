@@ -24,6 +24,7 @@ mod body_streaming;
 mod completion;
 mod delivery;
 mod forwarding;
+mod host_release;
 mod inference_stream;
 mod lingering;
 mod second_gate;

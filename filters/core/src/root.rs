@@ -81,6 +81,8 @@ pub struct GateRoot {
     pub(crate) tick_requested: Cell<bool>,
     /// Whether the log says that another gate is before this one.
     pub(crate) is_second_logged: Cell<bool>,
+    /// When the log named a host of another release, on the monotonic clock.
+    pub(crate) mismatch_logged_ns: Cell<Option<u64>>,
 }
 
 impl GateRoot {
@@ -200,6 +202,7 @@ impl GateRoot {
             small_bodies: SmallBodies::default(),
             tick_requested: Cell::new(false),
             is_second_logged: Cell::new(false),
+            mismatch_logged_ns: Cell::new(None),
             policy,
             generation,
             context_key,

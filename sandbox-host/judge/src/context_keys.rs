@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tensorgate_base::renewed::{Refresh, Renewed};
 use tensorgate_base::secret_file::{self, SecretFileError};
-use tensorgate_wire::context::{Context, ContextFault, Key, KeyFault};
+use tensorgate_wire::context::{Context, ContextFault, Key, KeyFault, Release};
 
 /// The most keys: a new one and the one that it replaces.
 const MAX_KEYS: usize = 2;
@@ -94,6 +94,14 @@ impl ContextKeys {
             }
         }
         Err(ContextFault::Signature)
+    }
+
+    /// The release of the gateway that signed this value of a context header, and the key that
+    /// verifies it. `None` if none does.
+    pub fn release_of(&self, value: &str) -> Option<(Release, Arc<Key>)> {
+        let keys = self.0.current();
+        keys.iter()
+            .find_map(|key| Some((Release::of_signed(value, key)?, Arc::clone(key))))
     }
 }
 

@@ -45,7 +45,8 @@ use crate::document::Document;
 use charges::{has_charged_content, next_outcome, reserves_tokens};
 use claims::{header_fields, subtract_from_size};
 pub use denied::{Caller, DenialOrigin, DeniedRequest};
-pub use head::read_head;
+use head::unknown_sender;
+pub use head::{ContextDenial, read_head};
 pub use stream_head::StreamHead;
 pub use verdicts::AnnouncedVerdicts;
 
@@ -317,9 +318,11 @@ impl Verifier {
         caller: Caller,
         origin: DenialOrigin,
     ) -> Box<DeniedRequest> {
-        let (denial, origin) = if origin == DenialOrigin::UnknownSender
-            || self.is_own_version(&caller)
-        {
+        let is_unread = matches!(
+            origin,
+            DenialOrigin::UnknownSender | DenialOrigin::OtherRelease
+        );
+        let (denial, origin) = if is_unread || self.is_own_version(&caller) {
             (denial, origin)
         } else {
             let cause = format!(
@@ -348,13 +351,13 @@ impl Verifier {
     pub fn verify_head(
         &self,
         read: ReadHead<'_>,
-        context: Result<VerifiedContext, Denial>,
+        context: Result<VerifiedContext, Box<ContextDenial>>,
         now_unix_s: u64,
     ) -> Result<HeadVerdict, Box<DeniedRequest>> {
         let verified = context.and_then(|verified| {
             if now_unix_s.saturating_sub(verified.context.issued_unix_s) > self.max_age_s {
                 let cause = ContextFault::Age.to_string();
-                Err(Denial::new(Reason::Unauthenticated, cause))
+                Err(unknown_sender(Denial::new(Reason::Unauthenticated, cause)))
             } else {
                 Ok(verified)
             }
@@ -387,8 +390,9 @@ impl Verifier {
 
         let VerifiedContext { context, key } = match verified {
             Ok(verified) => verified,
-            Err(denial) => {
-                return refused(denial, Caller::default(), DenialOrigin::UnknownSender);
+            Err(rejected) => {
+                let ContextDenial { denial, origin } = *rejected;
+                return refused(denial, Caller::default(), origin);
             }
         };
         let caller = Caller {

@@ -53,6 +53,8 @@ pub struct Record {
     pub rates: Vec<RateNote>,
     /// Denials that are not enforced because of the grant's mode.
     pub shadow: InShadow,
+    /// What the response tells a gateway of another release about this host, signed.
+    pub host_release: Option<String>,
 }
 
 impl Record {
@@ -81,6 +83,7 @@ impl Record {
             timings: Timings::default(),
             rates: Vec::new(),
             shadow: InShadow::default(),
+            host_release: None,
         }
     }
 
@@ -184,6 +187,12 @@ impl Record {
         let cause = refused.denial.cause.as_str();
         let (request_id, client) = (self.caller.request_id.as_str(), self.client());
         match refused.origin {
+            // Logged once a minute, with both releases.
+            DenialOrigin::OtherRelease => {
+                self.write_denial(By::Host, &refused.denial).await;
+                self.count_denial(&refused.denial);
+                return;
+            }
             DenialOrigin::UnknownSender => {
                 self.metrics.unknown_senders.inc();
                 tracing::error!(reason, cause, "request without a valid context of the gate");
@@ -235,6 +244,11 @@ impl Record {
     }
 
     pub(super) async fn denied_by(&mut self, by: By, denial: &Denial) {
+        self.write_denial(by, denial).await;
+        self.log_denial(denial);
+    }
+
+    async fn write_denial(&mut self, by: By, denial: &Denial) {
         self.audited = true;
         let decision = Decision {
             by,
@@ -243,7 +257,6 @@ impl Record {
         if let Err(Unwritten::Never) = self.write(decision.clone()).await {
             self.hand_to_envoy(decision);
         }
-        self.log_denial(denial);
     }
 
     /// Records that the body ended early: the request was denied before the host, or its client has
@@ -269,9 +282,6 @@ impl Record {
 
     /// Logs and counts a denial.
     pub(super) fn log_denial(&mut self, denial: &Denial) {
-        if !self.ended {
-            self.count_overload(denial);
-        }
         let overload = denial.overload.map(OverloadCause::name);
         let (request_id, client) = (self.caller.request_id.as_str(), self.client());
         let (model, reason, cause) = (
@@ -288,6 +298,13 @@ impl Record {
             cause,
             "request denied"
         );
+        self.count_denial(denial);
+    }
+
+    fn count_denial(&mut self, denial: &Denial) {
+        if !self.ended {
+            self.count_overload(denial);
+        }
         self.end("deny", denial.reason.name(), denial.http_status(), 0);
     }
 

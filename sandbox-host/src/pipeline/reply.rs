@@ -19,7 +19,7 @@ use tensorgate_wire::headers::JSON_LENGTH;
 
 use super::chunk_stream::{ChunkStream, Source};
 use super::record::Record;
-use super::settlement::TokenSettlement;
+use super::settlement::{self, TokenSettlement};
 use crate::backends::openai::EventStream;
 
 /// The gRPC status of a success.
@@ -338,6 +338,7 @@ fn add_rate_headers(response: &mut Response<ReplyBody>, rates: &[RateNote]) {
 /// A denial. If the request was charged, the response has the remaining quota.
 fn refusal(denial: &Denial, record: &Record) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::empty());
+    let mut trailers = (record.host_release.as_deref()).and_then(settlement::trailers);
     match Answer::to_denial(denial, record.protocol, &record.caller.request_id) {
         Answer::Rest {
             status,
@@ -351,16 +352,19 @@ fn refusal(denial: &Denial, record: &Record) -> Response<ReplyBody> {
             }
             response.body_mut().data = Some(Bytes::from(body));
         }
-        // Trailers-only: one header block that ends the stream.
+        // Trailers-only: one header block that ends the stream, unless the gate is told something.
         Answer::Grpc {
             status,
             message,
             headers,
         } => {
             put(response.headers_mut(), "content-type", "application/grpc");
-            grpc_fields(response.headers_mut(), status, &message, headers);
+            let fields = trailers.as_mut().unwrap_or(response.headers_mut());
+            grpc_fields(fields, status, &message, headers);
         }
     }
+    response.body_mut().open = trailers.is_some();
+    response.body_mut().trailers = trailers;
     if denial.rates.is_empty() {
         add_rate_headers(&mut response, &record.rates);
     }

@@ -26,13 +26,17 @@ impl TokenSettlement {
     /// The trailers of a response that used this many tokens.
     pub(super) fn trailers(&self, tokens: u64) -> Option<HeaderMap> {
         let request_id = self.request_id.clone();
-        let value = Settlement { request_id, tokens }.sign(&self.key);
-        let value = HeaderValue::from_str(&value).ok()?;
-        Some(HeaderMap::from_iter([(
-            HeaderName::from_static(TRAILER),
-            value,
-        )]))
+        trailers(&Settlement { request_id, tokens }.sign(&self.key))
     }
+}
+
+/// The trailers with a text for the gate, which removes it.
+pub(super) fn trailers(value: &str) -> Option<HeaderMap> {
+    let value = HeaderValue::from_str(value).ok()?;
+    Some(HeaderMap::from_iter([(
+        HeaderName::from_static(TRAILER),
+        value,
+    )]))
 }
 
 impl fmt::Debug for TokenSettlement {

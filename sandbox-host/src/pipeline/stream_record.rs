@@ -65,6 +65,7 @@ pub fn for_message(stream: &Record, caller: Caller) -> Record {
         timings: Timings::default(),
         rates: Vec::new(),
         shadow: InShadow::default(),
+        host_release: None,
     }
 }
 

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use http::HeaderMap;
 use serde::Serialize;
 use tensorgate_base::memory_budget::Budget;
 use tensorgate_judge::context_keys::ContextKeys;
@@ -26,10 +27,12 @@ use tensorgate_settings::bounds::Bounds;
 use tensorgate_telemetry::labels::GenerationLabels;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_verified_models::Followed;
+use tensorgate_wire::context::{HEADER, Release};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::gateways::Gateways;
+use super::other_releases::OtherReleases;
 use super::unknown_versions::{GRACE, UnknownVersions};
 use crate::dispatch::Dispatcher;
 use crate::pipeline::Pipeline;
@@ -104,6 +107,7 @@ pub struct PolicyVersions {
     gateways: Gateways,
     /// Versions that gateways name and that are not loaded.
     unknown: UnknownVersions,
+    other_releases: OtherReleases,
     /// Held while shared settings are updated. Two updates at once could leave the older values.
     settling: Mutex<()>,
 }
@@ -214,6 +218,7 @@ impl PolicyVersions {
             report: Mutex::default(),
             gateways: Gateways::new(),
             unknown: UnknownVersions::default(),
+            other_releases: OtherReleases::default(),
             settling: Mutex::default(),
         };
         generations.update_shared();
@@ -429,6 +434,20 @@ impl PolicyVersions {
         if !caller.policy_version.is_empty() {
             self.gateways.saw(gateway, &caller.policy_version);
         }
+    }
+
+    /// Notes a rejected request of a gateway of another release. Returns what tells that gateway
+    /// which release this host is. `None` if no key verifies the context.
+    pub(crate) fn reject_release(&self, headers: &HeaderMap, gateway: &str) -> Option<String> {
+        let value = headers.get(HEADER)?.to_str().ok()?;
+        let (release, key) = self.keys.release_of(value)?;
+        self.other_releases.rejected(&release, gateway);
+        Some(Release::signed_by_host(&key))
+    }
+
+    /// The other releases whose requests were rejected not long ago, one line each.
+    pub fn other_releases(&self) -> Vec<String> {
+        self.other_releases.warnings()
     }
 
     /// The gateways that sent requests, by name.

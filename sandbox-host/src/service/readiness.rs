@@ -53,7 +53,9 @@ impl App {
             format!("audit: no line written since {since}: {}", failure.cause)
         });
         let scanner = self.scanner.as_ref().and_then(|it| it.warning());
-        [unwritten, scanner].into_iter().flatten().collect()
+        let releases = self.policy_versions.other_releases();
+        let warnings = [unwritten, scanner].into_iter().flatten();
+        warnings.chain(releases).collect()
     }
 
     /// The model versions that are not ready, one line for each cause, at most 100. For operators,

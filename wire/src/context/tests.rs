@@ -83,6 +83,15 @@ fn a_signed_context_verifies_and_is_read_back() {
 }
 
 #[test]
+fn another_release_with_the_same_format_is_read() {
+    let own = context().sign(&key(7));
+    let (own, _) = own.rsplit_once('.').unwrap();
+    let fields = own.strip_prefix(release::own_prefix()).unwrap();
+    let other = signed(&format!("v8;9.9.9;{fields}"));
+    assert_eq!(verify(&other), Ok(context()));
+}
+
+#[test]
 fn no_byte_of_a_context_can_be_changed() {
     let value = context().sign(&key(7));
     for at in 0..value.len() {
@@ -128,7 +137,28 @@ fn every_other_context_is_refused_with_its_fault() {
             format!("{}=", own()),
             ContextFault::Form,
         ),
-        ("another version", signed("v1.AAAA"), ContextFault::Form),
+        ("an early format", signed("v7.AAAA"), ContextFault::Release),
+        (
+            "a later format",
+            signed("v9;1.0.0;AAAA"),
+            ContextFault::Release,
+        ),
+        (
+            "a later format, unsigned",
+            "v9;1.0.0;A.A".into(),
+            ContextFault::Form,
+        ),
+        (
+            "a later format, of another key",
+            format!("v9;1.0.0;AAAA.{}", URL_SAFE_NO_PAD.encode([0; 32])),
+            ContextFault::Signature,
+        ),
+        (
+            "a name with a line break",
+            signed("v9;1\n2;AAAA"),
+            ContextFault::Form,
+        ),
+        ("no format", signed("AAAA"), ContextFault::Form),
         (
             "a blank before it",
             format!(" {}", own()),
@@ -136,17 +166,17 @@ fn every_other_context_is_refused_with_its_fault() {
         ),
         (
             "a signature that is right, over no fields",
-            signed("v7."),
+            signed(release::own_prefix()),
             ContextFault::Form,
         ),
         (
             "a signature that is right, over no base64",
-            signed("v7.!!"),
+            signed(&format!("{}!!", release::own_prefix())),
             ContextFault::Form,
         ),
         (
             "a signature that is right, over fields with a rest",
-            signed(&format!("v7.{fields}")),
+            signed(&format!("{}{fields}", release::own_prefix())),
             ContextFault::Form,
         ),
         (
@@ -257,7 +287,8 @@ fn a_client_is_named_or_not_but_not_both() {
             fields.extend_from_slice(field.as_bytes());
         }
         fields.extend([0, 0, 0]);
-        signed(&format!("v7.{}", URL_SAFE_NO_PAD.encode(fields)))
+        let fields = URL_SAFE_NO_PAD.encode(fields);
+        signed(&format!("{}{fields}", release::own_prefix()))
     };
     // Checked, with credential kinds 9. Bits beyond the four kinds are rejected.
     let fields = |named: u8, client: &str| of(named, client, 1 | 9 << 1);

@@ -2,8 +2,10 @@
 //! response ends. The host reports the number of used tokens in a trailer, signed with the context
 //! key. A response without that trailer, or an aborted one, keeps its whole reservation.
 
+use tensorgate_wire::context::Release;
 use tensorgate_wire::settlement::{self, Settlement};
 
+use super::host_release::log_mismatch;
 use super::{Gate, Phase};
 use crate::host::{Action, Level, Proxy};
 use crate::quota::rate_limit_service::settle_reservation;
@@ -37,7 +39,14 @@ impl Gate {
             return Action::Continue;
         }
         let told = proxy.take_response_trailer(settlement::TRAILER);
-        let told = told.map_err(|fault| fault.to_string());
+        let mut told = told.map_err(|fault| fault.to_string());
+        // A host of another release has rejected the request, and has used no tokens.
+        if let Ok(Some(said)) = &told
+            && Release::is_from_host(said)
+        {
+            log_mismatch(&self.root, proxy, said);
+            told = Ok(None);
+        }
         let pending_settlement = self.pending_settlement.take();
         let settled = told.and_then(|told| match (told, &pending_settlement) {
             (Some(told), Some(pending_settlement)) => {

@@ -18,6 +18,7 @@ mod costs;
 mod forwarding;
 mod heads;
 mod host_calls;
+mod host_release;
 mod key_locations;
 mod keys;
 mod lingering;

@@ -22,6 +22,8 @@ pub struct Caller {
 pub enum DenialOrigin {
     /// There is no valid context, so the request does not come from the gate.
     UnknownSender,
+    /// The context is of a gateway with this key, whose release this host does not understand.
+    OtherRelease,
     /// The context names a policy version that this host does not have, or no longer, and the
     /// newest one denies the request.
     OtherPolicyVersion,

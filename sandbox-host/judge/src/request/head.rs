@@ -2,15 +2,25 @@
 
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Reason};
-use tensorgate_wire::context::{ContextFault, HEADER};
+use tensorgate_wire::context::{ContextFault, HEADER, Release};
 use tensorgate_wire::headers::ReadHead;
 
+use super::denied::DenialOrigin;
 use crate::context_keys::{ContextKeys, VerifiedContext};
 
 /// Why a context whose signature does not verify is rejected. No client can cause it: the sender is
 /// a gateway with another key, or a program that reached the host without one.
 const UNKNOWN_KEY: &str = "context signature does not verify: this host's key file does not have \
      the sender's key, or has it no longer; give gateway and host the same key";
+
+/// Why no context is accepted.
+#[derive(Debug)]
+pub struct ContextDenial {
+    /// The denial.
+    pub denial: Denial,
+    /// What it says about the sender.
+    pub origin: DenialOrigin,
+}
 
 /// Reads a head and verifies its context. `then` gets the context if its signature is valid for
 /// this method and path and it is not from the future. Otherwise it gets the denial. The policy
@@ -20,7 +30,7 @@ pub fn read_head<N: AsRef<[u8]>, T>(
     end_of_stream: bool,
     keys: &ContextKeys,
     now_unix_s: u64,
-    then: impl FnOnce(ReadHead<'_>, Result<VerifiedContext, Denial>) -> T,
+    then: impl FnOnce(ReadHead<'_>, Result<VerifiedContext, Box<ContextDenial>>) -> T,
 ) -> T {
     let is_context = |name: &[u8]| name.eq_ignore_ascii_case(HEADER.as_bytes());
     let contexts: Vec<&[u8]> = fields
@@ -44,19 +54,41 @@ fn verify_context(
     method: &str,
     path: &str,
     now_unix_s: u64,
-) -> Result<VerifiedContext, Denial> {
+) -> Result<VerifiedContext, Box<ContextDenial>> {
     let [value] = contexts else {
         let cause = format!("{} context headers, expected one", contexts.len());
-        return Err(Denial::new(Reason::Unauthenticated, cause));
+        return Err(unknown_sender(Denial::new(Reason::Unauthenticated, cause)));
     };
-    let verified = std::str::from_utf8(value)
-        .map_err(|_| ContextFault::Form)
-        .and_then(|value| keys.verify(value, (method, path), now_unix_s, u64::MAX));
+    let Ok(value) = std::str::from_utf8(value) else {
+        let cause = ContextFault::Form.to_string();
+        return Err(unknown_sender(Denial::new(Reason::Unauthenticated, cause)));
+    };
+    let verified = keys.verify(value, (method, path), now_unix_s, u64::MAX);
     verified.map_err(|fault| match fault {
-        ContextFault::Signature => {
-            let denial = Denial::new(Reason::Overloaded, UNKNOWN_KEY);
-            denial.overloaded_by(OverloadCause::Configuration)
+        ContextFault::Signature => unknown_sender(misconfigured(UNKNOWN_KEY.to_owned())),
+        ContextFault::Release => {
+            let gateway = keys.release_of(value).map(|(release, _)| release);
+            let cause = gateway.map_or_else(
+                || fault.to_string(),
+                |gateway| Release::mismatch(&gateway, &Release::own()),
+            );
+            Box::new(ContextDenial {
+                denial: misconfigured(cause),
+                origin: DenialOrigin::OtherRelease,
+            })
         }
-        other => Denial::new(Reason::Unauthenticated, other.to_string()),
+        other => unknown_sender(Denial::new(Reason::Unauthenticated, other.to_string())),
+    })
+}
+
+/// A denial that no client can cause and an operator has to cure.
+fn misconfigured(cause: String) -> Denial {
+    Denial::new(Reason::Overloaded, cause).overloaded_by(OverloadCause::Configuration)
+}
+
+pub(super) fn unknown_sender(denial: Denial) -> Box<ContextDenial> {
+    Box::new(ContextDenial {
+        denial,
+        origin: DenialOrigin::UnknownSender,
     })
 }

@@ -1,0 +1,27 @@
+//! What a host of another release says of itself when it rejects a request: it does not understand
+//! this filter. Its response is the caller's; the log names both releases.
+
+use tensorgate_wire::context::Release;
+
+use crate::host::{Level, Proxy};
+use crate::root::GateRoot;
+
+/// How often a worker logs it, in nanoseconds.
+const LOG_INTERVAL_NS: u64 = 60_000_000_000;
+
+/// Logs which release the host is, unless this worker has done so within a minute. What no key of
+/// the host signed is ignored: an upstream without the key says nothing here.
+pub(super) fn log_mismatch(root: &GateRoot, proxy: &mut dyn Proxy, said: &str) {
+    let host = (root.context_key.as_ref()).and_then(|key| Release::of_host(said, key));
+    let (Some(host), Ok(now)) = (host, proxy.now()) else {
+        return;
+    };
+    let now_ns = now.monotonic_ns;
+    let last_ns = root.mismatch_logged_ns.get();
+    if last_ns.is_some_and(|last_ns| now_ns.saturating_sub(last_ns) < LOG_INTERVAL_NS) {
+        return;
+    }
+    root.mismatch_logged_ns.set(Some(now_ns));
+    let cause = Release::mismatch(&Release::own(), &host);
+    proxy.log(Level::Error, &format!("the host rejects requests: {cause}"));
+}
