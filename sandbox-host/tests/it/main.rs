@@ -46,6 +46,7 @@ mod openai_settled;
 mod pool;
 mod process;
 mod released;
+mod releases;
 mod served;
 mod shared_limits;
 mod signature;
