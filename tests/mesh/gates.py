@@ -40,6 +40,11 @@ class Certificates:
         if peers.SIDECAR:
             shutil.chown(self.folders["host"] / "tls.key", peers.SIDECAR)
 
+    def add(self, name, host):
+        """Makes the certificate of another host of the gate."""
+        authority = self.folders["host"].parent
+        self.folders[name] = examples.identity(authority / name, authority, SPIFFE.format("ml", name), host)
+
     def secret(self, name):
         """The files of a Secret of kind TLS, with the authority."""
         return {file: (self.folders[name] / file).read_text() for file in ("tls.crt", "tls.key", "ca.crt")}

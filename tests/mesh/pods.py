@@ -58,13 +58,13 @@ def objects(folder):
 
 class Pod:
     """The pod of a rendered folder. `secrets` has the files of each Secret, `replaced` texts to exchange
-    in ConfigMaps: names that nothing resolves here.
+    in ConfigMaps: names that nothing resolves here. `name` is the gate's.
     """
 
-    def __init__(self, rendered, folder, secrets, replaced):
+    def __init__(self, rendered, folder, secrets, replaced, name="tensorgate"):
         self.folder, self.secrets, self.replaced = folder, secrets, replaced
         self.objects = objects(rendered)
-        self.spec = self.objects["Deployment", "tensorgate"]["spec"]["template"]["spec"]
+        self.spec = self.objects["Deployment", name]["spec"]["template"]["spec"]
         self.ports, self.volumes, self.paths = {}, {}, {}
         self.running = []
         containers = [*self.spec.get("initContainers", []), *self.spec["containers"]]
@@ -139,9 +139,9 @@ class Pod:
         self.running.append(process)
         return process
 
-    def start_host(self):
+    def start_host(self, program=TARGET / "debug/tensorgate-host"):
         """Starts the host, and waits until the probe of its readiness succeeds."""
-        host = self.start("host", TARGET / "debug/tensorgate-host")
+        host = self.start("host", program)
         probe = self.container("host")["readinessProbe"]["httpGet"]
         port = next(one["containerPort"] for one in self.container("host")["ports"] if one["name"] == probe["port"])
         url = f"http://127.0.0.1:{self.port(port)}{probe['path']}"

@@ -61,10 +61,10 @@ def many(folder):
     return path
 
 
-def render(target, policy, folder):
-    """Renders a policy for a target into a folder."""
+def render(target, policy, folder, *more):
+    """Renders a policy for a target into a folder, with more options."""
     verb, *options = TARGETS[target]
-    done = subprocess.run([PROGRAM, "render", verb, policy, *COMMON, *options, "-o", folder], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([PROGRAM, "render", verb, policy, *COMMON, *options, *more, "-o", folder], capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:
         raise RuntimeError(f"render {target} {policy}: {done.stdout}{done.stderr}")
     return folder

@@ -1,7 +1,8 @@
 """`make test-mesh`: what we render for meshes is what the control planes take. The validator finds broken
 objects; the translator reproduces published configuration; a real Envoy loads what the translator
-makes of examples; what the real command renders is valid, and a real host and a real Envoy serve it; the
-manifests of verified models are valid; and rendered folders, which the arguments name, are valid.
+makes of examples; what the real command renders is valid, and a real host and a real Envoy serve it;
+releases that do not understand each other say so, and an upgrade loses no request; the manifests of
+verified models are valid; and rendered folders, which the arguments name, are valid.
 Exits 0 only if all of it is as expected.
 """
 
@@ -22,6 +23,7 @@ import rendered
 import schemas
 import served
 import translate
+import upgrade
 import verified_models
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tensorgate"
@@ -65,6 +67,7 @@ def main(folders):
         folder = Path(made)
         wrong += rendered.check(folder)
         wrong += served.check(folder, ENVOY)
+        wrong += upgrade.check(folder / "u", ENVOY)
     if folders:
         wrong += schemas.validate([Path(folder) for folder in folders])
     return 1 if wrong else 0
