@@ -113,6 +113,16 @@ impl Istio {
         Ok(manifests)
     }
 
+    /// Namespace and name of the object for Istio 1.29 that these objects replace; `None` if they
+    /// are for 1.29.
+    pub fn replaced_filter(&self) -> Option<(&Namespace, String)> {
+        let workload = &self.workload;
+        (self.release >= Release::V1_30).then(|| match &self.entry {
+            Entry::Sidecar(_) => (&workload.namespace, workload.name.as_str().to_owned()),
+            Entry::Gateway(gateway) => (&gateway.namespace, workload.qualified_name()),
+        })
+    }
+
     /// The filter in the sidecar of the gate's own pods.
     fn add_sidecar(&self, to: &mut Manifests, loaded: &Loaded) -> Result<(), Unrenderable> {
         let (policy, workload) = (&loaded.policy, &self.workload);

@@ -42,7 +42,8 @@ pub struct Istio {
     /// proxy that loads it.
     #[arg(long, value_name = "SECRET")]
     filter_pull_secret: Option<ObjectName>,
-    /// Version of Istio: up to 1.29 a WasmPlugin loads the filter, from 1.30 a TrafficExtension.
+    /// Version of Istio: in 1.29 a WasmPlugin loads the filter, from 1.30 a TrafficExtension.
+    /// Earlier ones have an Envoy before 1.37, which the filter needs.
     #[arg(long, value_enum, value_name = "VERSION", default_value_t)]
     istio_release: istio::Release,
     /// Namespace of istiod.
@@ -126,15 +127,20 @@ impl Istio {
         let (release, trust_domain) = (self.istio_release, self.trust_domain);
         let control_plane = self.istio_namespace;
         self.cluster.run(ui, loaded, |workload, loaded| {
-            istio::Istio {
+            let target = istio::Istio {
                 workload,
                 filter,
                 release,
                 trust_domain,
                 control_plane,
                 entry,
-            }
-            .render(loaded)
+            };
+            notes.extend(target.replaced_filter().map(|(namespace, name)| {
+                format!(
+                    "note: if these objects replace those for Istio 1.29, delete the old filter once they are applied, because two filters in one proxy both decide: kubectl -n {namespace} delete wasmplugin {name}"
+                )
+            }));
+            target.render(loaded)
         })?;
         for note in notes {
             ui.note(&note);

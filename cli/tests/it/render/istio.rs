@@ -103,6 +103,18 @@ fn each_mode_has_the_files_of_its_objects() {
         // The gateway's operator gives the key to its pods.
         let key = ran.stderr.contains("TENSORGATE_CONTEXT_KEY");
         assert_eq!(key, more == GATEWAY, "{}", ran.stderr);
+        // Nothing else removes the filter of 1.29, and two filters in one proxy both decide.
+        let delete = match more {
+            [] => Some("kubectl -n tensorgate delete wasmplugin tensorgate\n"),
+            more if more == GATEWAY => {
+                Some("kubectl -n ingress delete wasmplugin tensorgate.tensorgate\n")
+            }
+            _ => None,
+        };
+        let deletes = ran.stderr.contains("delete wasmplugin");
+        assert_eq!(deletes, delete.is_some(), "{}", ran.stderr);
+        let names_it = delete.is_none_or(|delete| ran.stderr.contains(delete));
+        assert!(names_it, "{}", ran.stderr);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The object by which Istio loads the filter: a `TrafficExtension`, or a `WasmPlugin` up to 1.29.
+//! The object by which Istio loads the filter: a `TrafficExtension`, or a `WasmPlugin` in 1.29.
 //!
 //! Istio gives objects of both kinds with the same name one name in the proxy, so only one of them
 //! is rendered.
@@ -24,7 +24,8 @@ const PRIORITY: u64 = 10;
 /// Istio's versions that differ in the object that loads a filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Release {
-    /// 1.29 and earlier: `WasmPlugin`.
+    /// 1.29: `WasmPlugin`. Its Envoy is 1.37, the first that the filter runs in. `FAIL_RELOAD`
+    /// exists since 1.27.
     #[value(name = "1.29")]
     V1_29,
     /// 1.30: `TrafficExtension`.
