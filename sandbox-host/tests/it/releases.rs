@@ -54,14 +54,14 @@ async fn ask(running: &Running, path: &str, context: &str) -> (String, Option<St
     let body = body.collect().await.unwrap();
     let trailers = body.trailers().cloned().unwrap_or_default();
     let text = |name: &str| Some(trailers.get(name)?.to_str().unwrap().to_owned());
-    let told = text(TRAILER);
+    let notice = text(TRAILER);
     if is_grpc {
-        return (text("grpc-status").unwrap_or_default(), told);
+        return (text("grpc-status").unwrap_or_default(), notice);
     }
     let body = String::from_utf8(body.to_bytes().to_vec()).unwrap();
     assert!(!body.contains("release"), "calm for the caller: {body}");
     assert!(body.contains("urn:tensorgate:overloaded"), "{body}");
-    (head.status.as_str().to_owned(), told)
+    (head.status.as_str().to_owned(), notice)
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_gateway_of_another_release_and_this_host_name_each_other() {
     running.ready().await;
     let readyz = async || admin(running.host.admin(), "/readyz").await;
 
-    // Whoever has no key can neither name a release nor write on a page.
+    // A sender without the key can neither name a release nor write on a page.
     let forged = later("6.6.6", 0x11);
     assert_eq!(
         ask(&running, INFER, &forged).await,
@@ -85,9 +85,9 @@ async fn a_gateway_of_another_release_and_this_host_name_each_other() {
     assert!(!text.contains("release"), "{text}");
 
     for (path, status) in [(INFER, "503"), (GRPC, "14")] {
-        let (answered, told) = ask(&running, path, &later("1.2.3", 0x5a)).await;
+        let (answered, notice) = ask(&running, path, &later("1.2.3", 0x5a)).await;
         assert_eq!(answered, status, "{path}");
-        let host = Release::of_host(&told.unwrap(), &key());
+        let host = Release::of_host(&notice.unwrap(), &key());
         assert_eq!(host, Some(Release::own()), "{path}");
     }
     let (status, text) = readyz().await;

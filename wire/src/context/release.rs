@@ -87,7 +87,7 @@ impl Release {
         value.starts_with(HOST_PREFIX)
     }
 
-    /// The release of the host that said this; `None` if the text is not signed with this key.
+    /// The release of the host that wrote this; `None` if the text is not signed with this key.
     pub fn of_host(value: &str, key: &Key) -> Option<Self> {
         if value.len() > MAX_HOST_BYTES {
             return None;
@@ -225,12 +225,12 @@ mod tests {
 
     #[test]
     fn only_a_host_with_the_key_names_its_release() {
-        let said = Release::signed_by_host(&key(7));
-        assert!(Release::is_from_host(&said));
-        assert_eq!(Release::of_host(&said, &key(7)), Some(Release::own()));
-        assert_eq!(Release::of_host(&said, &key(8)), None);
+        let text = Release::signed_by_host(&key(7));
+        assert!(Release::is_from_host(&text));
+        assert_eq!(Release::of_host(&text, &key(7)), Some(Release::own()));
+        assert_eq!(Release::of_host(&text, &key(8)), None);
         // Neither can be used as the other.
-        assert_eq!(Release::of_signed(&said, &key(7)), None);
+        assert_eq!(Release::of_signed(&text, &key(7)), None);
         assert_eq!(Release::of_host(&signed("v9;1.0;AAAA"), &key(7)), None);
         let long = signed(&format!(
             "{HOST_PREFIX}v9;1.0;{}",
@@ -243,17 +243,17 @@ mod tests {
     fn a_mismatch_names_both_and_the_older_one() {
         let of = |text: &str| Release::named(text).unwrap();
         let (old, new) = (of("v8;0.1.0;"), of("v9;0.2.0;"));
-        let said = Release::mismatch(&old, &new);
+        let text = Release::mismatch(&old, &new);
         assert!(
-            said.contains("filter is of release 0.1.0 (format 8)"),
-            "{said}"
+            text.contains("filter is of release 0.1.0 (format 8)"),
+            "{text}"
         );
         assert!(
-            said.contains("host is of release 0.2.0 (format 9)"),
-            "{said}"
+            text.contains("host is of release 0.2.0 (format 9)"),
+            "{text}"
         );
-        assert!(said.contains("the gateway is the older one"), "{said}");
-        let said = Release::mismatch(&new, &old);
-        assert!(said.contains("the host is the older one"), "{said}");
+        assert!(text.contains("the gateway is the older one"), "{text}");
+        let text = Release::mismatch(&new, &old);
+        assert!(text.contains("the host is the older one"), "{text}");
     }
 }

@@ -38,19 +38,19 @@ impl Gate {
         if matches!(self.phase, Phase::BehindGate) {
             return Action::Continue;
         }
-        let told = proxy.take_response_trailer(settlement::TRAILER);
-        let mut told = told.map_err(|fault| fault.to_string());
+        let trailer = proxy.take_response_trailer(settlement::TRAILER);
+        let mut trailer = trailer.map_err(|fault| fault.to_string());
         // A host of another release has rejected the request, and has used no tokens.
-        if let Ok(Some(said)) = &told
-            && Release::is_from_host(said)
+        if let Ok(Some(text)) = &trailer
+            && Release::is_from_host(text)
         {
-            log_mismatch(&self.root, proxy, said);
-            told = Ok(None);
+            log_mismatch(&self.root, proxy, text);
+            trailer = Ok(None);
         }
         let pending_settlement = self.pending_settlement.take();
-        let settled = told.and_then(|told| match (told, &pending_settlement) {
-            (Some(told), Some(pending_settlement)) => {
-                self.settled(proxy, pending_settlement, &told)
+        let settled = trailer.and_then(|trailer| match (trailer, &pending_settlement) {
+            (Some(trailer), Some(pending_settlement)) => {
+                self.settled(proxy, pending_settlement, &trailer)
             }
             _ => Ok(()),
         });

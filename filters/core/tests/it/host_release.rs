@@ -10,8 +10,8 @@ use crate::support;
 use support::{CONTEXT_KEY, NOW, bundle, chain, deliver, field, rest};
 
 /// A response's trailer with this text.
-fn trailer(said: String) -> Field {
-    field(TRAILER, said)
+fn trailer(text: String) -> Field {
+    field(TRAILER, text)
 }
 
 fn from_host(key: &str) -> Field {
@@ -49,7 +49,7 @@ fn the_release_of_a_host_is_logged_once_a_minute_and_no_client_sees_it() {
 #[test]
 fn what_a_host_without_the_key_says_is_not_logged() {
     let other_key = "ab".repeat(31) + "f0";
-    for said in [
+    for text in [
         from_host(&other_key),
         trailer("host.v9;1.0.0;.AAAA".to_owned()),
         trailer("host.".to_owned()),
@@ -58,7 +58,7 @@ fn what_a_host_without_the_key_says_is_not_logged() {
         let mut proxy = chain(&[Filter::Gate], bundle());
         let mut stream = proxy.open(NOW);
         deliver(&mut stream, &rest("m"));
-        assert!(stream.end_answer(&[said]).is_empty());
+        assert!(stream.end_answer(&[text]).is_empty());
         let (_, _, logged) = stream.close();
         let lines = logged.lines;
         assert!(
