@@ -352,7 +352,8 @@ fn refusal(denial: &Denial, record: &Record) -> Response<ReplyBody> {
             }
             response.body_mut().data = Some(Bytes::from(body));
         }
-        // Trailers-only: one header block that ends the stream. A text for the gate needs a second one.
+        // Trailers-only: one header block that ends the stream. A text for the gate needs a second
+        // one.
         Answer::Grpc {
             status,
             message,
