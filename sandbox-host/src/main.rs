@@ -13,6 +13,7 @@ use tensorgate_host::config::{self, ConfigError, Settings};
 use tensorgate_host::host::Secrets;
 use tensorgate_host::server::listeners::{AllowedPeers, ServiceAddress};
 use tensorgate_host::service::install_filters;
+use tensorgate_host::service::pod_command;
 use tensorgate_host::service::reload;
 use tensorgate_host::{Host, StartError};
 use tensorgate_judge::context_keys::ContextKeys;
@@ -183,6 +184,15 @@ fn main() -> ExitCode {
         .or_else(|| scanner_supervisor(std::env::args_os().skip(1)));
     if let Some(code) = scanning {
         return code;
+    }
+    if let Some(ended) = pod_command::run(std::env::args_os().skip(1)) {
+        return match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(cause) => {
+                eprintln!("tensorgate-host: {cause}");
+                ExitCode::from(FAILED)
+            }
+        };
     }
     if let Some(folder) = install_filters::target(std::env::args_os().skip(1)) {
         return match install_filters::install(&folder) {

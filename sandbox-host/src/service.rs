@@ -8,6 +8,7 @@ pub mod install_filters;
 pub mod limit_server;
 mod local_host;
 mod model_list;
+pub mod pod_command;
 pub(crate) mod readiness;
 pub mod reload;
 mod stream;

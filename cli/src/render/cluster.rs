@@ -14,6 +14,7 @@
 pub mod affinity;
 pub mod domains;
 mod encoded;
+pub mod ending;
 pub mod gateway;
 pub mod helm;
 mod host_checksum;

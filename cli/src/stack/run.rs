@@ -271,10 +271,14 @@ async fn first_exit(children: &mut [Child]) -> String {
     .await
 }
 
-/// Stops Envoy first: it closes its listener and finishes its requests. Then the processes behind
-/// it stop.
+/// Stops Envoy first: it closes its listener and finishes its requests. A failed health check makes
+/// it close each connection with its next response, so that clients begin no further requests on
+/// it. Then the processes behind it stop.
 async fn wind_down(plan: &Plan, children: &mut [Child]) {
     if children.len() == plan.parts.len()
+        && probe::ask(&plan.envoy_admin, "POST", "/healthcheck/fail")
+            .await
+            .is_ok()
         && probe::ask(&plan.envoy_admin, "POST", "/drain_listeners")
             .await
             .is_ok()

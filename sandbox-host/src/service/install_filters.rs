@@ -1,15 +1,23 @@
-//! Copies the filters of the host's image into a volume, where Envoy's container reads them. The
-//! image has no shell that could.
+//! Copies the filters of the host's image, and this program, into a volume. Envoy's container reads
+//! the filters there, and the kubelet executes the program in it. The image has no shell that could
+//! copy them.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// The argument that selects this in place of a host.
 const COMMAND: &str = "install-filters";
 /// Folder of the filters in the host's image.
 const FILTERS: &str = "/filters";
+/// This program.
+const PROGRAM: &str = "/proc/self/exe";
+/// Its name beside the filters.
+const PROGRAM_NAME: &str = "tensorgate-host";
+/// Who may do what with it: all users read and execute it.
+const PROGRAM_MODE: u32 = 0o555;
 
 /// The target folder, if the arguments are `install-filters FOLDER`.
 pub fn target(mut arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
@@ -20,12 +28,20 @@ pub fn target(mut arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> 
     arguments.next().is_none().then(|| PathBuf::from(folder))
 }
 
-/// Copies every filter of the image to `target`.
+/// Copies every filter of the image, and this program, to `target`.
 ///
 /// # Errors
 /// What cannot be copied, and why.
 pub fn install(target: &Path) -> Result<(), String> {
-    copy(Path::new(FILTERS), target)
+    copy(Path::new(FILTERS), target)?;
+    let program = target.join(PROGRAM_NAME);
+    copy_whole(
+        Path::new(PROGRAM),
+        target,
+        OsStr::new(PROGRAM_NAME),
+        Some(PROGRAM_MODE),
+    )
+    .map_err(|error| format!("{}: {error}", program.display()))
 }
 
 /// Copies the files of a folder. Each appears with its whole content, because Envoy may start at
@@ -39,11 +55,8 @@ fn copy(from: &Path, target: &Path) -> Result<(), String> {
         let Some(name) = source.file_name().filter(|_| source.is_file()) else {
             continue;
         };
-        let mut hidden = OsString::from(".");
-        hidden.push(name);
-        let partial = target.join(hidden);
-        fs::copy(&source, &partial).map_err(|error| failed(&partial, &error))?;
-        fs::rename(&partial, target.join(name)).map_err(|error| failed(target, &error))?;
+        copy_whole(&source, target, name, None)
+            .map_err(|error| failed(&target.join(name), &error))?;
         copied = copied.saturating_add(1);
     }
     if copied == 0 {
@@ -52,9 +65,30 @@ fn copy(from: &Path, target: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Copies a file into a folder, where it appears with its whole content on the disk. It has the
+/// source's mode, unless another is given.
+fn copy_whole(source: &Path, target: &Path, name: &OsStr, mode: Option<u32>) -> io::Result<()> {
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    let partial = target.join(hidden);
+    // A copy of an earlier attempt may be one that nobody may write.
+    match fs::remove_file(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::copy(source, &partial)?;
+    if let Some(mode) = mode {
+        fs::set_permissions(&partial, fs::Permissions::from_mode(mode))?;
+    }
+    fs::File::open(&partial)?.sync_all()?;
+    fs::rename(&partial, target.join(name))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]
@@ -84,6 +118,14 @@ mod tests {
         assert_eq!(fs::read(target.join("gate.wasm")).unwrap(), b"module");
         assert_eq!(fs::read_dir(&target).unwrap().count(), 1);
         assert!(copy(&from, &folder.join("missing")).is_err());
+        // A program: over a copy that was not finished.
+        assert!(Path::new(PROGRAM).is_file());
+        fs::write(target.join(".tensorgate-host"), b"half of an earlier copy").unwrap();
+        let (source, name) = (from.join("gate.wasm"), OsStr::new(PROGRAM_NAME));
+        copy_whole(&source, &target, name, Some(PROGRAM_MODE)).unwrap();
+        let made = fs::metadata(target.join(PROGRAM_NAME)).unwrap();
+        assert_eq!((made.len(), made.mode() & 0o7777), (6, PROGRAM_MODE));
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 2);
         fs::remove_dir_all(folder).unwrap();
     }
 }

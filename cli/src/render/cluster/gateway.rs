@@ -19,7 +19,12 @@ use tensorgate_policy_load::load::Loaded;
 
 use super::domains::{Hostname, Identity};
 use super::encoded::filter_configuration;
+<<<<<<< HEAD
 use super::names::{Image, MAX_LABEL_BYTES, Namespace, ObjectName, PodLabel};
+=======
+use super::ending::HostEnd;
+use super::names::{Image, Namespace, ObjectName, PodLabel};
+>>>>>>> 98d9260d (render: drain Envoy before its signal, and end the host after it)
 use super::network::Admitted;
 use super::workload::{AUDIT_PORT, GATE_PORT, GROUP_READABLE, LIMITS_PORT, Pod, Workload};
 use crate::render::manifests::Manifests;
@@ -98,8 +103,12 @@ impl EnvoyGateway {
         }
         let configuration = filter_configuration(&loaded.bundle)?;
         let mut manifests = cluster::common(workload, loaded)?;
+<<<<<<< HEAD
         let deployment = workload.deployment(self.pod(policy), &loaded.bundle);
         manifests.add("deployment", deployment);
+=======
+        manifests.add("deployment", workload.deployment(policy, self.pod(policy)));
+>>>>>>> 98d9260d (render: drain Envoy before its signal, and end the host after it)
         let ports = [
             ("gate", GATE_PORT, HTTP2),
             ("audit", AUDIT_PORT, HTTP2),
@@ -107,7 +116,7 @@ impl EnvoyGateway {
         ];
         manifests.add("service", workload.service(&ports));
         manifests.add("backendtlspolicy", routes::host_tls(self));
-        manifests.add("envoyproxy", proxies::proxies(self));
+        manifests.add("envoyproxy", proxies::proxies(self, policy));
         manifests.add("httproute", routes::route(self, policy.listen().limits()));
         manifests.add("envoyextensionpolicy", routes::filter(self, configuration));
         manifests.add("clienttrafficpolicy", traffic::client_traffic(self, policy));
@@ -188,7 +197,10 @@ impl EnvoyGateway {
         // A whole folder, because new certificates reach only such a mount.
         let mounts = vec![map! {"name" => "tls", "mountPath" => TLS, "readOnly" => true}];
         Pod {
-            containers: vec![self.workload.host(policy, arguments, mounts)],
+            containers: vec![
+                self.workload
+                    .host(policy, HostEnd::AfterEndpoint, arguments, mounts),
+            ],
             volumes: vec![map! {
                 "name" => "tls",
                 "secret" => map! {

@@ -35,7 +35,7 @@ const NOTES: &str = include_str!("chart/NOTES.txt");
 const SCHEMA: &str = include_str!("chart/values.schema.json");
 /// Hex digits of the policy's digest in the chart's version.
 const VERSION_DIGITS: usize = 12;
-/// The oldest Kubernetes with the `sleep` of containers that end.
+/// The oldest Kubernetes that is supported. Sidecars, which end last, are on by default in it.
 const KUBERNETES: &str = ">=1.30.0-0";
 
 /// A value that switches parts of objects: its condition, and how the gate is with it and without.
@@ -125,13 +125,19 @@ impl Helm {
             Ok(std::mem::replace(node, template::value(expression)))
         };
         fill(&["spec", "replicas"], ".Values.replicas")?;
-        let containers = ["spec", "template", "spec", "containers"];
-        let mut resources = |container: &str| {
-            let path = [containers.as_slice(), &[container, "resources"]].concat();
+        let mut resources = |kind: &str, container: &str| {
+            let path = ["spec", "template", "spec", kind, container, "resources"];
             fill(&path, &format!(".Values.resources.{container}"))
         };
+<<<<<<< HEAD
         let resources = map! {"envoy" => resources("envoy")?, "host" => resources("host")?};
         add_pod_options(&mut deployment.object)?;
+=======
+        let resources = map! {
+            "envoy" => resources("containers", "envoy")?,
+            "host" => resources("initContainers", "host")?,
+        };
+>>>>>>> 98d9260d (render: drain Envoy before its signal, and end the host after it)
 
         let digest = hex(&Sha256::digest(contents(&files)));
         let version: String = digest.chars().take(VERSION_DIGITS).collect();

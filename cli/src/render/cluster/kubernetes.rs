@@ -1,7 +1,8 @@
 //! The gate as a Deployment of its own: Envoy with the filter and the sandbox host in each pod.
 //!
-//! Both containers share Unix sockets and one user. Envoy reads what depends on the policy from
-//! mounted files and watches them, so a new policy needs no restart.
+//! Both containers share Unix sockets and one user. The host is a sidecar: it starts before Envoy
+//! and ends after it. Envoy reads what depends on the policy from mounted files and watches them,
+//! so a new policy needs no restart.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,14 +10,15 @@ use std::path::PathBuf;
 use sha2::{Digest as _, Sha256};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_policy::{Fault, Severity, hex};
+use tensorgate_policy::{Fault, Policy, Severity, hex};
 use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::admin;
 
+use super::ending::{self, HostEnd, LEAVE_S};
 use super::names::{Image, Namespace};
 use super::network::Admitted;
 use super::policy_files::Reader;
-use super::workload::{CONTEXT_KEY, Pod, ROOT, RUN, Workload, leave, restricted};
+use super::workload::{CONTEXT_KEY, Pod, ROOT, RUN, Workload, restricted};
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{RenderOptions, key_sets, render, stats, tls};
@@ -30,8 +32,10 @@ const ENVOY: &str = "/etc/tensorgate/envoy";
 const ADMIN: &str = "/run/envoy";
 /// Folder that Envoy watches.
 const DYNAMIC: &str = "/etc/tensorgate/dynamic";
-/// Folder of the filter, which the first container copies there.
+/// Folder of the filter and of the host's program, which the first container copies there.
 const FILTERS: &str = "/opt/tensorgate/filters";
+/// Room for both.
+const FILTERS_SIZE: &str = "256Mi";
 /// The first port that needs no privilege.
 const UNPRIVILEGED: u16 = 1024;
 /// Memory of Envoy beside what its overload manager permits, MiB.
@@ -95,7 +99,7 @@ impl Kubernetes {
             filters: PathBuf::from(FILTERS),
             chain: vec![Filter::Gate],
             host_socket: format!("{RUN}/host.sock").into(),
-            admin_socket: format!("{ADMIN}/admin.sock").into(),
+            admin_socket: admin_socket().into(),
             // The network policy keeps all but `metrics_from` away, as from the host's page.
             stats: Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), STATS_PORT)),
             audit_socket: format!("{RUN}/audit.sock").into(),
@@ -135,7 +139,11 @@ impl Kubernetes {
         manifests.add("configmap-dynamic", config("dynamic", dynamic)?);
         manifests.add(
             "deployment",
+<<<<<<< HEAD
             workload.deployment(self.pod(loaded, port, checksum), &loaded.bundle),
+=======
+            workload.deployment(policy, self.pod(loaded, port, checksum)),
+>>>>>>> 98d9260d (render: drain Envoy before its signal, and end the host after it)
         );
         manifests.add("service", workload.service(&[("http", port, None)]));
         let mut admitted = Admitted {
@@ -168,26 +176,28 @@ impl Kubernetes {
                 ),
                 ("prometheus.io/path".to_owned(), stats::PATH.into()),
             ],
-            first: vec![self.filters()],
-            containers: vec![
-                self.envoy(loaded, port),
+            first: vec![
+                self.filters(),
                 workload.host(
                     &loaded.policy,
+                    HostEnd::AfterEnvoy,
                     vec![format!("--socket={RUN}/host.sock").into()],
                     Vec::new(),
                 ),
             ],
+            containers: vec![self.envoy(loaded, port)],
             volumes: vec![
                 configuration("envoy"),
                 configuration("dynamic"),
                 map! {"name" => "admin", "emptyDir" => map! {"medium" => "Memory", "sizeLimit" => "1Mi"}},
-                map! {"name" => "filters", "emptyDir" => map! {"sizeLimit" => "64Mi"}},
+                map! {"name" => "filters", "emptyDir" => map! {"sizeLimit" => FILTERS_SIZE}},
             ],
             ..Pod::default()
         }
     }
 
-    /// The container that copies the filter from the host's image, where Envoy cannot read it.
+    /// The container that copies the filter and the host's program out of the host's image, where
+    /// Envoy's container cannot read them.
     fn filters(&self) -> Node {
         map! {
             "name" => "filters",
@@ -243,7 +253,7 @@ impl Kubernetes {
             "startupProbe" => open(1, 120),
             "readinessProbe" => open(2, 2),
             "livenessProbe" => open(10, 3),
-            "lifecycle" => leave(),
+            "lifecycle" => drain(&loaded.policy),
             "resources" => map! {
                 "requests" => map! {"cpu" => "1", "memory" => format!("{memory}Mi")},
                 "limits" => map! {"memory" => format!("{memory}Mi")},
@@ -252,4 +262,26 @@ impl Kubernetes {
             "volumeMounts" => mounts,
         }
     }
+}
+
+/// Path of Envoy's admin socket.
+fn admin_socket() -> String {
+    format!("{ADMIN}/admin.sock")
+}
+
+/// Drains Envoy before the kubelet sends it a signal, at which it cuts off what it has. Its image
+/// may have no shell and no client of HTTP, so the host's program does it.
+fn drain(policy: &Policy) -> Node {
+    let command = list![
+        format!("{FILTERS}/tensorgate-host"),
+        "pod",
+        "drain",
+        "--admin-socket",
+        admin_socket(),
+        "--leave-seconds",
+        LEAVE_S.to_string(),
+        "--seconds",
+        ending::drain_s(policy).to_string(),
+    ];
+    map! {"preStop" => map! {"exec" => map! {"command" => command}}}
 }

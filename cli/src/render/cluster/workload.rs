@@ -5,7 +5,11 @@ use tensorgate_os_sandbox::BaseFolders;
 use tensorgate_policy::{Bundle, Policy};
 use tensorgate_settings::admin;
 
+<<<<<<< HEAD
 use super::host_checksum::{HOST_CHECKSUM, host_checksum};
+=======
+use super::ending::{self, HostEnd};
+>>>>>>> 98d9260d (render: drain Envoy before its signal, and end the host after it)
 use super::names::{Image, Label, Namespace, ObjectName, PodLabel};
 use super::pod_options::PodOptions;
 use super::pod_ports::PodPorts;
@@ -37,11 +41,6 @@ const CACHE: &str = "/var/cache/tensorgate";
 pub const BUNDLE: &str = "bundle.json";
 /// Key of the context key in its Secret.
 pub const CONTEXT_KEY: &str = "context.key";
-/// Seconds that in-flight requests have to end.
-pub const DRAIN_S: u64 = 30;
-/// Seconds between the end of a pod's endpoint and the signal to its programs. Proxies learn in
-/// this time that the pod is gone.
-pub const LEAVE_S: u64 = 10;
 /// Largest content of a ConfigMap that is written, bytes. Kubernetes accepts 1 MiB in all.
 const MAX_CONFIG_BYTES: usize = 1_000_000;
 /// Memory of the host beside bodies and handlers, bytes: programs, compiled handlers and models'
@@ -214,7 +213,11 @@ impl Workload {
 
     /// The Deployment of the pods. One pod more than usual starts before one ends, so a rollout
     /// never has fewer pods.
+<<<<<<< HEAD
     pub fn deployment(&self, pod: Pod, bundle: &Bundle) -> Node {
+=======
+    pub fn deployment(&self, policy: &Policy, pod: Pod) -> Node {
+>>>>>>> 98d9260d (render: drain Envoy before its signal, and end the host after it)
         let mut labels = entries(self.labels());
         labels.extend(pod.labels);
         labels.extend(entries(self.pod_options.labels()));
@@ -234,7 +237,7 @@ impl Workload {
                 "serviceAccountName" => self.name.as_str(),
                 "automountServiceAccountToken" => false,
                 "enableServiceLinks" => false,
-                "terminationGracePeriodSeconds" => LEAVE_S.saturating_add(DRAIN_S).saturating_add(5),
+                "terminationGracePeriodSeconds" => ending::grace_s(policy),
                 "securityContext" => map! {
                     "runAsNonRoot" => true,
                     "runAsUser" => USER,
@@ -271,7 +274,13 @@ impl Workload {
     }
 
     /// The container of the host. `arguments` say where it listens.
-    pub fn host(&self, policy: &Policy, arguments: Vec<Node>, mounts: Vec<Node>) -> Node {
+    pub fn host(
+        &self,
+        policy: &Policy,
+        end: HostEnd,
+        arguments: Vec<Node>,
+        mounts: Vec<Node>,
+    ) -> Node {
         let admin = u32::from(admin::DEFAULT_ADDRESS.port());
         let mut args = vec![
             format!("--bundle={POLICY}/{BUNDLE}").into(),
@@ -284,7 +293,7 @@ impl Workload {
             "--admin-public".into(),
             "--harden=best-effort".into(),
             "--log=json".into(),
-            format!("--drain-s={DRAIN_S}").into(),
+            format!("--drain-s={}", end.drain_s(policy)).into(),
         ];
         if self.audit_stdout {
             args.push("--audit-stdout".into());
@@ -300,7 +309,7 @@ impl Workload {
             Node::Map(probe)
         };
         let memory = memory_bytes(policy).div_ceil(MIB);
-        map! {
+        let container = map! {
             "name" => "host",
             "image" => self.host_image.to_string(),
             "args" => args,
@@ -309,14 +318,14 @@ impl Workload {
             "startupProbe" => every("/readyz", 2, 300),
             "readinessProbe" => every("/readyz", 2, 2),
             "livenessProbe" => every("/healthz", 10, 3),
-            "lifecycle" => leave(),
             "resources" => map! {
                 "requests" => map! {"cpu" => "1", "memory" => format!("{memory}Mi")},
                 "limits" => map! {"memory" => format!("{memory}Mi")},
             },
             "securityContext" => restricted(),
             "volumeMounts" => all_mounts,
-        }
+        };
+        end.of_container(container, policy)
     }
 
     /// Volumes of the host.
@@ -421,11 +430,6 @@ pub fn restricted() -> Node {
         "readOnlyRootFilesystem" => true,
         "capabilities" => map! {"drop" => list!["ALL"]},
     }
-}
-
-/// A container gets its signal only after proxies have learnt that the pod leaves.
-pub fn leave() -> Node {
-    map! {"preStop" => map! {"sleep" => map! {"seconds" => LEAVE_S}}}
 }
 
 /// Memory of the host, bytes: bodies are held once as bytes and once as tensors.

@@ -106,8 +106,8 @@ fn pods_have_no_rights_and_each_program_only_its_own_files() {
         assert!(container["resources"]["limits"]["memory"].is_string());
     }
     // Envoy never holds the key that opens the model servers.
-    let [envoy, host] = &containers[..] else {
-        panic!("{containers:?}");
+    let ([envoy], [_, host]) = (&containers[..], &first[..]) else {
+        panic!("{containers:?}, {first:?}");
     };
     let (envoy, host) = (mounts(envoy), mounts(host));
     assert!(
@@ -142,6 +142,7 @@ fn pods_have_no_rights_and_each_program_only_its_own_files() {
 }
 
 #[test]
+<<<<<<< HEAD
 fn the_host_prints_its_audit_log_unless_the_policy_has_an_export() {
     let arguments = |export: &str| {
         let objects = objects(&policy("a+", export), &[]);
@@ -169,6 +170,33 @@ fn the_host_prints_its_audit_log_unless_the_policy_has_an_export() {
             "{bundle}"
         );
     }
+=======
+fn envoy_is_drained_before_its_signal_and_the_host_ends_after_it() {
+    let objects = objects(&policy("a+", ""), &[]);
+    let pod = &object(&objects, "Deployment", "tensorgate")["spec"]["template"]["spec"];
+    let command = &pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"];
+    let expected = json!([
+        "/opt/tensorgate/filters/tensorgate-host",
+        "pod",
+        "drain",
+        "--admin-socket",
+        "/run/envoy/admin.sock",
+        "--leave-seconds",
+        "10",
+        "--seconds",
+        "60",
+    ]);
+    assert_eq!(command, &expected);
+    assert_eq!(pod["terminationGracePeriodSeconds"], 90);
+    // A sidecar: the kubelet starts Envoy after its probe's success. So that must not need Envoy.
+    let host = &pod["initContainers"][1];
+    assert_eq!(
+        (&host["name"], &host["restartPolicy"]),
+        (&json!("host"), &json!("Always"))
+    );
+    assert_eq!(host["startupProbe"]["httpGet"]["path"], "/healthz");
+    assert_eq!(host.get("lifecycle"), None);
+>>>>>>> 98d9260d (render: drain Envoy before its signal, and end the host after it)
 }
 
 #[test]

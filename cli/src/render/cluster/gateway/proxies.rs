@@ -5,10 +5,12 @@ use tensorgate_audit::als::entry::{
     REQUEST_HEADERS, RESPONSE_HEADERS, RESPONSE_HEADERS_WITHOUT_STATE,
 };
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
+use tensorgate_policy::Policy;
 
+use super::duration::duration;
 use super::{EXTENSIONS, EnvoyGateway};
-use crate::render::cluster::workload::AUDIT_PORT;
-use crate::render::cluster::workload::CONTEXT_KEY;
+use crate::render::cluster::ending::{LEAVE_S, drain_s};
+use crate::render::cluster::workload::{AUDIT_PORT, CONTEXT_KEY};
 use crate::render::envoy::access_log::texts;
 use crate::render::node::{Node, list, map};
 
@@ -19,7 +21,7 @@ const NOT_ANSWERED: &str = "response.code_details != 'via_upstream'";
 const STDOUT: &str = "/dev/stdout";
 
 /// The settings of the Gateway's proxies.
-pub(super) fn proxies(gateway: &EnvoyGateway) -> Node {
+pub(super) fn proxies(gateway: &EnvoyGateway, policy: &Policy) -> Node {
     let workload = &gateway.workload;
     let spec = map! {
         "provider" => map! {
@@ -41,6 +43,12 @@ pub(super) fn proxies(gateway: &EnvoyGateway) -> Node {
             "minVersion" => "1.3",
             // Otherwise Envoy announces no protocol to a backend whose protocol is fixed.
             "alpnProtocols" => list!["h2"],
+        },
+        // A proxy that ends closes connections with their next answer, and waits for the others
+        // this long; by default a minute, whatever a request may last.
+        "shutdown" => map! {
+            "drainTimeout" => duration(drain_s(policy).saturating_mul(1000)),
+            "minDrainDuration" => duration(LEAVE_S.saturating_mul(1000)),
         },
         "telemetry" => map! {"accessLog" => map! {"settings" => list![
             // The first setting: its cluster is named by this position.

@@ -146,6 +146,9 @@ fn every_path_leads_to_the_host_over_http2_and_mutual_tls() {
         "gate-gateway-tls"
     );
     assert_eq!(proxies["backendTLS"]["alpnProtocols"], json!(["h2"]));
+    // As long as a request may last.
+    let shutdown = json!({"drainTimeout": "1m", "minDrainDuration": "10s"});
+    assert_eq!(proxies["shutdown"], shutdown);
 
     let host = &spec(&objects, "Deployment")["template"]["spec"];
     let arguments = host["containers"][0]["args"].as_array().unwrap();
@@ -156,6 +159,7 @@ fn every_path_leads_to_the_host_over_http2_and_mutual_tls() {
         "--audit-shared",
         "--tls-client-ca=/etc/tensorgate/tls/ca.crt",
         "--gateway=gateway.example",
+        "--drain-s=60",
     ] {
         assert!(
             arguments.contains(&json!(expected)),

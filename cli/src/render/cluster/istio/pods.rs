@@ -5,8 +5,9 @@ use tensorgate_policy::Policy;
 use tensorgate_settings::admin;
 
 use crate::render::cluster;
+use crate::render::cluster::ending::{HostEnd, leave_and_drain_s};
 use crate::render::cluster::policy_files::Reader;
-use crate::render::cluster::workload::{CONTEXT_KEY, DRAIN_S, LEAVE_S, Pod, RUN, Workload};
+use crate::render::cluster::workload::{CONTEXT_KEY, Pod, RUN, Workload};
 use crate::render::node::{Node, entries, list, map};
 
 /// The user that an injected sidecar runs as.
@@ -87,12 +88,13 @@ pub fn service(workload: &Workload, ports: &[Port]) -> Node {
 
 /// The pods. `with_filter`: whether the filter is in their sidecar.
 pub fn pod(workload: &Workload, policy: &Policy, with_filter: bool) -> Pod {
-    let drain_s = LEAVE_S.saturating_add(DRAIN_S);
+    let drain_s = leave_and_drain_s(policy);
     let mut annotations = vec![
         (
             "proxy.istio.io/config".to_owned(),
-            // The host's connections go through the sidecar, which therefore starts first and
-            // ends last.
+            // The host's connections go through the sidecar, which therefore starts first. When the
+            // pod ends, it drains this long: its answers close connections of HTTP/1.1, and send
+            // GOAWAY on those of HTTP/2.
             Node::from(format!(
                 "{{\"holdApplicationUntilProxyStarts\": true, \"terminationDrainDuration\": \"{drain_s}s\"}}"
             )),
@@ -122,7 +124,7 @@ pub fn pod(workload: &Workload, policy: &Policy, with_filter: bool) -> Pod {
         labels: vec![("sidecar.istio.io/inject".to_owned(), "true".into())],
         annotations,
         containers: vec![
-            workload.host(policy, arguments, Vec::new()),
+            workload.host(policy, HostEnd::AfterProxy, arguments, Vec::new()),
             proxy(workload, policy, with_filter),
         ],
         ..Pod::default()

@@ -182,6 +182,21 @@ fn the_injected_sidecar_gets_the_key_and_the_sockets() {
 }
 
 #[test]
+fn the_host_outlives_the_drain_of_its_sidecar() {
+    for entry in [sidecar(), gateway()] {
+        let objects = objects(&usual(), entry);
+        let template = &object(&objects, "Deployment", "ml")["spec"]["template"];
+        let config = &template["metadata"]["annotations"]["proxy.istio.io/config"];
+        let config: Value = serde_json::from_str(config.as_str().unwrap()).unwrap();
+        // `stream_ms` is a minute, and ten seconds are for the endpoint.
+        assert_eq!(config["terminationDrainDuration"], "70s");
+        let host = &template["spec"]["containers"][0];
+        assert_eq!(host["lifecycle"]["preStop"]["sleep"]["seconds"], 75);
+        assert_eq!(template["spec"]["terminationGracePeriodSeconds"], 90);
+    }
+}
+
+#[test]
 fn what_istio_cannot_express_is_in_an_envoy_filter() {
     let objects = objects(&usual(), sidecar());
     let filter = object(&objects, "EnvoyFilter", "ml");
