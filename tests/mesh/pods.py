@@ -115,8 +115,9 @@ class Pod:
         return self.ports.setdefault(int(port), free_ports(1)[0])
 
     def container(self, name):
-        """A container of the pod."""
-        return next(one for one in self.spec["containers"] if one["name"] == name)
+        """A container of the pod, or a sidecar."""
+        containers = [*self.spec["containers"], *self.spec.get("initContainers", [])]
+        return next(one for one in containers if one["name"] == name)
 
     def environment(self, container):
         """The environment that a container has."""
@@ -151,11 +152,13 @@ class Pod:
             raise RuntimeError(f"{error}\n{fetch(url)}\n{host.tail()}") from None
 
     def install_filters(self):
-        """What the init container does: the image's filters into the volume."""
-        (container,) = self.spec["initContainers"]
+        """What the first container does: the image's filters and the host's program into the volume."""
+        container = self.spec["initContainers"][0]
         if container["args"][0] != "install-filters":
             raise ValueError(f"{container['args']} of an init container is not followed here")
-        shutil.copy(MODULE, self.path(container["args"][1]))
+        folder = self.path(container["args"][1])
+        shutil.copy(MODULE, folder)
+        Path(folder, "tensorgate-host").symlink_to(TARGET / "debug/tensorgate-host")
 
     def stop(self):
         """Stops all processes, the last first. Returns how many did not end by themselves."""

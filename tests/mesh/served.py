@@ -1,6 +1,7 @@
 """Serves what was rendered: a real host with the arguments of the rendered Deployment, a real Envoy as
 the control plane would configure it, and requests whose answers and lines in the audit log are known.
-Then the policy is replaced, first at the host and then first at the filter, under load.
+Then the policy is replaced, first at the host and then first at the filter, under load. At last the pod
+of Kubernetes ends, under load, too.
 """
 
 import json
@@ -14,6 +15,7 @@ import gates
 import peers
 import pods
 import rendered
+import rollout
 import shared_limits
 from processes import TOP, Process, fetch, wait
 
@@ -198,6 +200,8 @@ def serve(target, objects, folder, certificates, model, programs):
         # Where requests are not served, a new policy changes nothing that can be seen.
         if not faults:
             faults += replaced(gate, client, folder)
+        if target == "kubernetes" and not faults:
+            faults += rollout.rolled_out(gate)
         requests = client.requests
     except RuntimeError as error:
         faults.append(str(error))
