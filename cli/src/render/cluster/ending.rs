@@ -18,6 +18,7 @@ pub const LEAVE_S: u64 = 10;
 const LAST_S: u64 = 5;
 /// Seconds beyond all others before the kubelet kills what is left.
 const KILL_MARGIN_S: u64 = 10;
+
 /// When the host of a pod gets its signal. Its in-flight requests come from a proxy, which drains
 /// first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ impl HostEnd {
                     map! {
                         "httpGet" => map! {"path" => "/healthz", "port" => "admin"},
                         "periodSeconds" => 1_u64,
-                        "failureThreshold" => 60_u64,
+                        "failureThreshold" => 120_u64,
                     },
                 ));
                 fields.push(("restartPolicy".to_owned(), "Always".into()));
@@ -98,18 +99,18 @@ mod tests {
 
     #[test]
     fn requests_have_as_long_as_the_policy_lets_them_last() {
-        for (limits, expected) in [
-            ("{}", 60),
-            ("{stream_ms: 9500, timeout_ms: 1000, idle_ms: 1000}", 30),
-            ("{stream_ms: 90500}", 91),
-            ("{idle_ms: 120000}", 120),
-            ("{stream_ms: 86400000}", 600),
+        for (limits, drain, grace) in [
+            ("{}", 60, 90),
+            ("{stream_ms: 9500, timeout_ms: 1000, idle_ms: 1000}", 30, 60),
+            ("{stream_ms: 90500}", 91, 121),
+            ("{idle_ms: 120000}", 120, 150),
+            ("{stream_ms: 86400000}", 600, 630),
         ] {
             let listen = format!("listen: {{address: 127.0.0.1:8080, limits: {limits}}}");
             let text = policy("web").replace("listen: {address: 127.0.0.1:8080}", &listen);
             let loaded = loaded(&text);
-            assert_eq!(drain_s(&loaded.policy), expected, "{limits}");
-            assert_eq!(grace_s(&loaded.policy), expected + 30, "{limits}");
+            let found = (drain_s(&loaded.policy), grace_s(&loaded.policy));
+            assert_eq!(found, (drain, grace), "{limits}");
         }
     }
 }

@@ -59,7 +59,7 @@ impl Open {
         let counter = |name: &str| {
             page.lines().find_map(|line| {
                 let value = line.strip_prefix(COUNTERS)?.strip_prefix(name)?;
-                value.strip_prefix(": ")?.trim_end().parse().ok()
+                value.strip_prefix(": ")?.trim_end().parse::<u64>().ok()
             })
         };
         Some(Self {

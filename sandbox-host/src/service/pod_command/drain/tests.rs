@@ -1,5 +1,10 @@
 //! Tests of `pod drain` against a socket that answers as Envoy's admin interface does.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
 
 use std::fs;
 use std::io::{Read as _, Write as _};
