@@ -71,7 +71,7 @@ fn copy_whole(source: &Path, target: &Path, name: &OsStr, mode: Option<u32>) -> 
     let mut hidden = OsString::from(".");
     hidden.push(name);
     let partial = target.join(hidden);
-    // A copy of an earlier attempt may be one that nobody may write.
+    // The copy of an earlier attempt may be read-only.
     match fs::remove_file(&partial) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

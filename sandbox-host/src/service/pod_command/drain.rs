@@ -81,13 +81,13 @@ impl Envoy {
         let mut failing = false;
         let left = loop {
             // Envoy's main thread may be busy, so each failure is tried again.
-            let asked = if failing {
+            let health = if failing {
                 Ok(())
             } else {
                 self.ask("POST", "/healthcheck/fail").map(drop)
             };
-            failing = asked.is_ok();
-            let open = asked.and_then(|()| self.open());
+            failing = health.is_ok();
+            let open = health.and_then(|()| self.open());
             if matches!(open, Ok(Open { connections: 0, .. })) {
                 break open;
             }

@@ -16,7 +16,7 @@ use super::*;
 /// An admin interface whose counters are `open` in turn, and the last of them from then on.
 struct Admin {
     socket: PathBuf,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Admin {
@@ -25,8 +25,8 @@ impl Admin {
         let socket = std::env::temp_dir().join(file);
         drop(fs::remove_file(&socket));
         let listener = UnixListener::bind(&socket).unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let written = Arc::clone(&asked);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let written = Arc::clone(&requests);
         std::thread::spawn(move || {
             let mut looks = 0_usize;
             for stream in listener.incoming() {
@@ -48,7 +48,7 @@ impl Admin {
                 stream.write_all(answer.as_bytes()).unwrap();
             }
         });
-        Self { socket, asked }
+        Self { socket, requests }
     }
 
     fn drain(&self, time: &str) -> Result<(), String> {
@@ -64,10 +64,10 @@ impl Admin {
         run(&words.map(OsString::from))
     }
 
-    /// The paths that were asked for, without those of counters.
+    /// The requests that change something.
     fn changes(&self) -> Vec<String> {
-        let asked = self.asked.lock().unwrap();
-        let changes = asked.iter().filter(|line| line.starts_with("POST "));
+        let requests = self.requests.lock().unwrap();
+        let changes = requests.iter().filter(|line| line.starts_with("POST "));
         changes.cloned().collect()
     }
 }
@@ -90,9 +90,14 @@ fn it_ends_with_the_last_connection_and_closes_the_listeners_last() {
         "POST /drain_listeners HTTP/1.1",
     ];
     assert_eq!(admin.changes(), expected);
-    let asked = admin.asked.lock().unwrap();
-    assert!(asked.last().unwrap().starts_with("POST /drain_listeners"));
-    assert_eq!(asked.len(), 5, "{asked:?}");
+    let requests = admin.requests.lock().unwrap();
+    assert!(
+        requests
+            .last()
+            .unwrap()
+            .starts_with("POST /drain_listeners")
+    );
+    assert_eq!(requests.len(), 5, "{requests:?}");
 }
 
 #[test]
