@@ -21,6 +21,8 @@ HERE = pods.HERE
 HOST = "models.example.com"
 SPIFFE = "spiffe://cluster.local/ns/{}/sa/{}"
 CONTEXT_KEY = "5a" * 31 + "f0"
+# How both platforms let their proxies drain, at a shorter time.
+DRAIN = ["--drain-strategy", "immediate", "--drain-time-s", "30"]
 WASM = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
 
 
@@ -80,6 +82,8 @@ class Gate:
         }
         self.pod = pods.Pod(rendered, folder / "pod", secrets, {"digits.ml.svc:8001": model, "redis.ml.svc:6379": f"127.0.0.1:{port}"})
         self.envoys, self.options, self.base = [], [], ""
+        # Addresses of the admin interfaces of proxies.
+        self.admins = {}
 
     def start(self, rendered, programs):
         """Starts everything, and waits until it listens."""
@@ -168,6 +172,8 @@ class Gate:
         """
         watched = self.folder / name
         watched.mkdir()
+        self.admins[name] = f"127.0.0.1:{free_ports(1)[0]}"
+        addresses["admin"] = self.admins[name]
         self.envoys.append((watched, platform, addresses))
         made = self._translated(rendered, platform, addresses)
         _put_files(made, watched, platform)
@@ -175,7 +181,7 @@ class Gate:
         del made["staticResources"]["listeners"]
         (watched / "bootstrap.json").write_text(json.dumps(made))
         environment = {"PATH": os.environ["PATH"], "TENSORGATE_CONTEXT_KEY": CONTEXT_KEY}
-        arguments = [self.programs.envoy, "-c", watched / "bootstrap.json", "-l", "warning", "--use-dynamic-base-id", "--concurrency", "2"]
+        arguments = [self.programs.envoy, "-c", watched / "bootstrap.json", "-l", "warning", "--use-dynamic-base-id", "--concurrency", "2", *DRAIN]
         process = Process(name, arguments, self.folder / f"{name}.log", environment, user=peers.SIDECAR if name == "sidecar" else None)
         self.pod.running.append(process)
         self._listens(port, process)

@@ -1,14 +1,17 @@
 """The end of a pod as in a rollout: eight clients keep their connections to it, half over HTTP/1.1 and half
-over gRPC, each with one request of 1 MiB after the other. The containers end as the kubelet ends them. No
-request is lost, every client has been told to leave, and the audit log has every request.
+over gRPC, each with one request of 1 MiB after the other. The containers end as the kubelet ends them, and
+proxies of a platform as the platform ends them. No request is lost, every client has been told to leave,
+and the audit log has every request.
 """
 
 import http.client
 import socket
+import ssl
 import struct
 import subprocess
 import threading
 import time
+import urllib.request
 
 import calls
 from processes import wait
@@ -16,6 +19,13 @@ from processes import wait
 CLIENTS = 8
 # Requests that each client has been served before the pod ends.
 BEFORE = 2
+# The proxy that clients connect to, and how the platform asks it to drain: Istio's agent, and Envoy Gateway's
+# shutdown manager. Kubernetes runs the command that is rendered.
+DRAINED = {
+    "kubernetes": ("envoy", None),
+    "istio-sidecar": ("sidecar", "/drain_listeners?graceful"),
+    "gateway": ("gateway", "/healthcheck/fail"),
+}
 # What replaces the times of the rendered command. All clients leave long before the second is over.
 TIMES = {"--leave-seconds": "1", "--seconds": "20"}
 # A client that is busy until the end of the time would be cut off.
@@ -36,11 +46,28 @@ class Lost(Exception):
     """A request that was sent, or might have been, and has no answer."""
 
 
+def connect(gate, protocol):
+    """(connection, authority): with TLS and this protocol of ALPN where the gate has TLS."""
+    scheme, _, authority = gate.base.partition("://")
+    connection = socket.create_connection(("127.0.0.1", int(authority.rpartition(":")[2])), timeout=ANSWER_S)
+    if scheme == "https":
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols([protocol])
+        if gate.target == "istio-sidecar":
+            folder = gate.certificates.folders["client"]
+            context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+        connection = context.wrap_socket(connection, server_hostname=authority.partition(":")[0])
+    return connection, authority
+
+
 class Http1:
     """A kept connection over HTTP/1.1."""
 
-    def __init__(self, port):
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
+    def __init__(self, gate):
+        connection, authority = connect(gate, "http/1.1")
+        self.connection = http.client.HTTPConnection(authority, timeout=ANSWER_S)
+        self.connection.sock = connection
         self.body, headers = calls.large_binary()
         self.headers = dict(field.split(": ", 1) for field in [*headers, calls.AUTHORIZED])
 
@@ -90,14 +117,14 @@ def literal(name, value):
 class Grpc:
     """A kept connection over HTTP/2, with one call at a time."""
 
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S)
+    def __init__(self, gate):
+        self.socket, authority = connect(gate, "h2")
         self.read = self.socket.makefile("rb")
         self.stream, self.leaves, self.message = -1, False, message()
         self.window, self.initial = WINDOW_BYTES, WINDOW_BYTES
         fields = {
-            ":method": "POST", ":scheme": "http", ":path": "/inference.GRPCInferenceService/ModelInfer",
-            ":authority": "models.example", "content-type": "application/grpc", "te": "trailers", "x-api-key": calls.KEY,
+            ":method": "POST", ":scheme": gate.base.partition(":")[0], ":path": "/inference.GRPCInferenceService/ModelInfer",
+            ":authority": authority, "content-type": "application/grpc", "te": "trailers", "x-api-key": calls.KEY,
         }
         self.head = b"".join(literal(name, value) for name, value in fields.items())
         self.socket.sendall(PREFACE)
@@ -192,41 +219,47 @@ class Client:
 
 
 def command(pod, container):
-    """The command before the signal of a container, with shorter times; empty if there is none."""
-    found = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [])
+    """The command before the signal of a container, with shorter times."""
+    found = container["lifecycle"]["preStop"]["exec"]["command"]
     return [TIMES.get(before, pod.local(word)) for before, word in zip(["", *found], found)]
 
 
-def end(gate):
-    """Ends the pod as the kubelet does: commands before the signals, the containers, then sidecars, the
-    last first. Returns the faults.
+def drain(gate, clients):
+    """Drains the proxy of a gate. Returns the faults."""
+    name, path = DRAINED[gate.target]
+    if path:
+        request = urllib.request.Request(f"http://{gate.admins[name]}{path}", method="POST")
+        urllib.request.urlopen(request, timeout=ANSWER_S).close()
+        wait("the end of all connections", lambda: not any(client.thread.is_alive() for client in clients), seconds=LEFT_WITHIN_S)
+        return []
+    words = command(gate.pod, gate.pod.container(name))
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    return [f"{words} ended with {done.returncode}: {done.stderr}"] if done.returncode else []
+
+
+def end(gate, clients):
+    """Ends the pod: the proxy is drained, then it gets its signal, and after its end the host. Returns the
+    faults.
     """
-    pod, faults = gate.pod, []
-    running = {process.name: process for process in pod.running}
-    sidecars = [one for one in pod.spec["initContainers"] if one.get("restartPolicy") == "Always"]
-    for container in [*pod.spec["containers"], *reversed(sidecars)]:
-        words, process = command(pod, container), running[container["name"]]
-        if words:
-            done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
-            if done.returncode != 0:
-                faults.append(f"{container['name']}: {words} ended with {done.returncode}: {done.stderr}")
-        process.process.terminate()
-        process.process.wait(20)
+    faults = drain(gate, clients)
+    running = {process.name: process.process for process in gate.pod.running}
+    for name in (DRAINED[gate.target][0], "host"):
+        running[name].terminate()
+        running[name].wait(ANSWER_S)
     return faults
 
 
 def rolled_out(gate):
     """Ends the pod of a gate under load. Returns the faults."""
-    port = gate.pod.port(8080)
     lines = lambda: sum(one["type"] == "decision" and one.get("reason") == "ok" for one in gate.log())
     before = lines()
-    clients = [Client((Http1, Grpc)[number % 2](port)) for number in range(CLIENTS)]
+    clients = [Client((Http1, Grpc)[number % 2](gate)) for number in range(CLIENTS)]
     busy = lambda: all(client.served >= BEFORE or client.fault for client in clients)
     faults = []
     try:
         wait("the clients", busy, seconds=30)
         started = time.monotonic()
-        faults += end(gate)
+        faults += end(gate, clients)
         took = time.monotonic() - started
     finally:
         for client in clients:

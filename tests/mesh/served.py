@@ -1,7 +1,7 @@
 """Serves what was rendered: a real host with the arguments of the rendered Deployment, a real Envoy as
 the control plane would configure it, and requests whose answers and lines in the audit log are known.
-Then the policy is replaced, first at the host and then first at the filter, under load. At last the pod
-of Kubernetes ends, under load, too.
+Then the policy is replaced, first at the host and then first at the filter, under load. At last the
+pods of some targets end, under load, too.
 """
 
 import json
@@ -200,7 +200,7 @@ def serve(target, objects, folder, certificates, model, programs):
         # Where requests are not served, a new policy changes nothing that can be seen.
         if not faults:
             faults += replaced(gate, client, folder)
-        if target == "kubernetes" and not faults:
+        if target in rollout.DRAINED and not faults:
             faults += rollout.rolled_out(gate)
         requests = client.requests
     except RuntimeError as error:
