@@ -19,12 +19,8 @@ use tensorgate_policy_load::load::Loaded;
 
 use super::domains::{Hostname, Identity};
 use super::encoded::filter_configuration;
-<<<<<<< HEAD
-use super::names::{Image, MAX_LABEL_BYTES, Namespace, ObjectName, PodLabel};
-=======
 use super::ending::HostEnd;
-use super::names::{Image, Namespace, ObjectName, PodLabel};
->>>>>>> 98d9260d (render: drain Envoy before its signal, and end the host after it)
+use super::names::{Image, MAX_LABEL_BYTES, Namespace, ObjectName, PodLabel};
 use super::network::Admitted;
 use super::workload::{AUDIT_PORT, GATE_PORT, GROUP_READABLE, LIMITS_PORT, Pod, Workload};
 use crate::render::manifests::Manifests;
@@ -103,12 +99,7 @@ impl EnvoyGateway {
         }
         let configuration = filter_configuration(&loaded.bundle)?;
         let mut manifests = cluster::common(workload, loaded)?;
-<<<<<<< HEAD
-        let deployment = workload.deployment(self.pod(policy), &loaded.bundle);
-        manifests.add("deployment", deployment);
-=======
-        manifests.add("deployment", workload.deployment(policy, self.pod(policy)));
->>>>>>> 98d9260d (render: drain Envoy before its signal, and end the host after it)
+        manifests.add("deployment", workload.deployment(loaded, self.pod(policy)));
         let ports = [
             ("gate", GATE_PORT, HTTP2),
             ("audit", AUDIT_PORT, HTTP2),

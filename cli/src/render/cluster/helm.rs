@@ -129,15 +129,11 @@ impl Helm {
             let path = ["spec", "template", "spec", kind, container, "resources"];
             fill(&path, &format!(".Values.resources.{container}"))
         };
-<<<<<<< HEAD
-        let resources = map! {"envoy" => resources("envoy")?, "host" => resources("host")?};
-        add_pod_options(&mut deployment.object)?;
-=======
         let resources = map! {
             "envoy" => resources("containers", "envoy")?,
             "host" => resources("initContainers", "host")?,
         };
->>>>>>> 98d9260d (render: drain Envoy before its signal, and end the host after it)
+        add_pod_options(&mut deployment.object)?;
 
         let digest = hex(&Sha256::digest(contents(&files)));
         let version: String = digest.chars().take(VERSION_DIGITS).collect();

@@ -44,7 +44,7 @@ mod tests {
         let usual = policy("svc-web");
         assert!(usual.contains(from), "{from}");
         let loaded = loaded(&format!("{}{more}", usual.replace(from, to)));
-        let deployment = workload(&loaded).deployment(Pod::default(), &loaded.bundle);
+        let deployment = workload(&loaded).deployment(&loaded, Pod::default());
         json!(deployment).pointer("/spec/template").unwrap().clone()
     }
 

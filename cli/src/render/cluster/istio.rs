@@ -94,11 +94,7 @@ impl Istio {
         let principals = self.principals();
         let mut manifests = cluster::common(workload, loaded)?;
         let pod = pods::pod(workload, policy, filter_is_here);
-<<<<<<< HEAD
-        manifests.add("deployment", workload.deployment(pod, &loaded.bundle));
-=======
-        manifests.add("deployment", workload.deployment(policy, pod));
->>>>>>> 98d9260d (render: drain Envoy before its signal, and end the host after it)
+        manifests.add("deployment", workload.deployment(loaded, pod));
         manifests.add("service", pods::service(workload, &ports));
         manifests.add("sidecar", pods::sidecar(workload, &ports));
         manifests.add("peerauthentication", access::strict(workload));

@@ -139,11 +139,7 @@ impl Kubernetes {
         manifests.add("configmap-dynamic", config("dynamic", dynamic)?);
         manifests.add(
             "deployment",
-<<<<<<< HEAD
-            workload.deployment(self.pod(loaded, port, checksum), &loaded.bundle),
-=======
-            workload.deployment(policy, self.pod(loaded, port, checksum)),
->>>>>>> 98d9260d (render: drain Envoy before its signal, and end the host after it)
+            workload.deployment(loaded, self.pod(loaded, port, checksum)),
         );
         manifests.add("service", workload.service(&[("http", port, None)]));
         let mut admitted = Admitted {

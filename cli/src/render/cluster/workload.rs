@@ -3,13 +3,11 @@
 
 use tensorgate_os_sandbox::BaseFolders;
 use tensorgate_policy::{Bundle, Policy};
+use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::admin;
 
-<<<<<<< HEAD
-use super::host_checksum::{HOST_CHECKSUM, host_checksum};
-=======
 use super::ending::{self, HostEnd};
->>>>>>> 98d9260d (render: drain Envoy before its signal, and end the host after it)
+use super::host_checksum::{HOST_CHECKSUM, host_checksum};
 use super::names::{Image, Label, Namespace, ObjectName, PodLabel};
 use super::pod_options::PodOptions;
 use super::pod_ports::PodPorts;
@@ -213,11 +211,7 @@ impl Workload {
 
     /// The Deployment of the pods. One pod more than usual starts before one ends, so a rollout
     /// never has fewer pods.
-<<<<<<< HEAD
-    pub fn deployment(&self, pod: Pod, bundle: &Bundle) -> Node {
-=======
-    pub fn deployment(&self, policy: &Policy, pod: Pod) -> Node {
->>>>>>> 98d9260d (render: drain Envoy before its signal, and end the host after it)
+    pub fn deployment(&self, loaded: &Loaded, pod: Pod) -> Node {
         let mut labels = entries(self.labels());
         labels.extend(pod.labels);
         labels.extend(entries(self.pod_options.labels()));
@@ -226,7 +220,7 @@ impl Workload {
             root: ROOT.into(),
             audit: Some(AUDIT.into()),
         };
-        let checksum = host_checksum(&bundle.policy, &folders);
+        let checksum = host_checksum(&loaded.bundle.policy, &folders);
         annotations.push((HOST_CHECKSUM.to_owned(), checksum.into()));
         annotations.extend(entries(self.pod_options.annotations()));
         let metadata =
@@ -237,7 +231,7 @@ impl Workload {
                 "serviceAccountName" => self.name.as_str(),
                 "automountServiceAccountToken" => false,
                 "enableServiceLinks" => false,
-                "terminationGracePeriodSeconds" => ending::grace_s(policy),
+                "terminationGracePeriodSeconds" => ending::grace_s(&loaded.policy),
                 "securityContext" => map! {
                     "runAsNonRoot" => true,
                     "runAsUser" => USER,

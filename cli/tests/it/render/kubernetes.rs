@@ -142,12 +142,11 @@ fn pods_have_no_rights_and_each_program_only_its_own_files() {
 }
 
 #[test]
-<<<<<<< HEAD
 fn the_host_prints_its_audit_log_unless_the_policy_has_an_export() {
     let arguments = |export: &str| {
         let objects = objects(&policy("a+", export), &[]);
         let deployment = object(&objects, "Deployment", "tensorgate");
-        let host = deployment["spec"]["template"]["spec"]["containers"][1].clone();
+        let host = deployment["spec"]["template"]["spec"]["initContainers"][1].clone();
         assert_eq!(host["name"], "host");
         let bundle = object(&objects, "ConfigMap", "tensorgate-policy");
         let bundle = bundle["data"]["bundle.json"].as_str().unwrap().to_owned();
@@ -170,7 +169,9 @@ fn the_host_prints_its_audit_log_unless_the_policy_has_an_export() {
             "{bundle}"
         );
     }
-=======
+}
+
+#[test]
 fn envoy_is_drained_before_its_signal_and_the_host_ends_after_it() {
     let objects = objects(&policy("a+", ""), &[]);
     let pod = &object(&objects, "Deployment", "tensorgate")["spec"]["template"]["spec"];
@@ -196,7 +197,6 @@ fn envoy_is_drained_before_its_signal_and_the_host_ends_after_it() {
     );
     assert_eq!(host["startupProbe"]["httpGet"]["path"], "/healthz");
     assert_eq!(host.get("lifecycle"), None);
->>>>>>> 98d9260d (render: drain Envoy before its signal, and end the host after it)
 }
 
 #[test]
