@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub builtins: PathBuf,
     /// How handlers are compiled.
     pub compiler: CompilerConfig,
+    /// The most concurrent calls of one handler. `None`: as many as the machine has processors.
+    pub handler_threads: Option<NonZeroUsize>,
     /// Scans files of models; or why they cannot be scanned.
     pub scanner: Result<Arc<ScannerSupervisor>, String>,
     /// Whether the host is not ready before a request has passed the filter.

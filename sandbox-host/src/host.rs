@@ -265,6 +265,7 @@ impl Tasks {
             endpoints,
             drain,
             compiler: compiling,
+            handler_threads,
             scanner,
             wait_for_filter,
             sources,
@@ -282,7 +283,7 @@ impl Tasks {
             context_keys.clone(),
             Arc::clone(metrics),
         );
-        let loader = Arc::new(loader.with_compiler(compiling));
+        let loader = Arc::new(loader.with_handlers(compiling, handler_threads));
         let first = loader
             .load(&policy, &[])
             .await

@@ -1,6 +1,7 @@
 //! The host process: it parses the flags, runs the host until a signal and exits with a code.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -157,6 +158,11 @@ struct Flags {
     /// request arrives before the host is ready.
     #[arg(long)]
     wait_for_filter: bool,
+    /// The most concurrent calls of one handler. In a container it should be the processors that
+    /// the container asks for, because its memory must hold these calls. The default is the
+    /// processors of the machine, or of the container if these are limited.
+    #[arg(long, env = "TENSORGATE_HANDLER_THREADS", value_name = "N")]
+    handler_threads: Option<NonZeroUsize>,
     /// The seconds that in-flight requests have to end after SIGTERM.
     #[arg(long, default_value_t = 10)]
     drain_s: u64,
@@ -472,6 +478,7 @@ fn settings(
         endpoints,
         drain,
         compiler: compiler_config,
+        handler_threads: flags.handler_threads,
         scanner,
         wait_for_filter: flags.wait_for_filter,
         sources: Sources::beside(&flags.bundle),

@@ -25,6 +25,7 @@ pub mod network;
 pub mod pod_options;
 pub mod pod_ports;
 pub mod policy_files;
+pub mod sizes;
 pub mod template;
 #[cfg(test)]
 mod test_support;
@@ -40,7 +41,6 @@ use tensorgate_policy_load::load::Loaded;
 use tensorgate_policy_text::path::below;
 
 use super::Unrenderable;
-use super::envoy::bounds::Bounds;
 use super::envoy::control_plane::ControlPlane;
 use super::envoy::{RenderOptions, key_sets};
 use super::manifests::Manifests;
@@ -128,13 +128,8 @@ fn proxy_options(control_plane: ControlPlane) -> RenderOptions {
         root: PathBuf::from(ROOT),
         secrets: PathBuf::new(),
         system_authorities: PathBuf::from(key_sets::SYSTEM_AUTHORITIES[0]),
+        own_cgroup: false,
     }
-}
-
-/// The heap at which Envoy stops accepting requests, MiB.
-fn envoy_memory_mib(policy: &Policy) -> u64 {
-    let bounds = Bounds::from_limits(policy.listen().limits());
-    bounds.heap_bytes.div_ceil(MIB)
 }
 
 /// Whether an endpoint is on the machine of its caller.

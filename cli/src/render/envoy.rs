@@ -67,6 +67,9 @@ pub struct RenderOptions {
     pub secrets: PathBuf,
     /// The system's certificate authorities, PEM.
     pub system_authorities: PathBuf,
+    /// Whether Envoy is alone in a container. Its overload manager then counts all memory of the
+    /// container. Elsewhere it could not start: the root of cgroup v2 counts no memory.
+    pub own_cgroup: bool,
 }
 
 /// Why a policy cannot be rendered.
@@ -182,7 +185,7 @@ pub fn render(
         ),
     ];
     entries.extend(sources);
-    if let Node::Map(rest) = process(&bounds) {
+    if let Node::Map(rest) = process(&bounds, options.own_cgroup) {
         entries.extend(rest);
     }
     Ok(Rendered {
@@ -206,7 +209,7 @@ pub fn limits_cluster(policy: &Policy, options: &RenderOptions) -> Result<Node, 
 }
 
 /// Process-wide settings, which cannot change while Envoy runs.
-fn process(bounds: &Bounds) -> Node {
+fn process(bounds: &Bounds, own_cgroup: bool) -> Node {
     map! {
         // At most one request of a connection is processed per read. So Envoy detects a flood of
         // streams that are opened and reset (CVE-2023-44487) before the host is affected.
@@ -220,7 +223,7 @@ fn process(bounds: &Bounds) -> Node {
                 },
             }],
         },
-        "overload_manager" => overload::manager(bounds),
+        "overload_manager" => overload::manager(bounds, own_cgroup),
         "memory_allocator_manager" => overload::allocator(),
         "stats_config" => map! {"stats_tags" => gate_filter::stats_tags()},
     }

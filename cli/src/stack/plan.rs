@@ -161,6 +161,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         system_authorities: key_sets::system_authorities()
             .unwrap_or(Path::new(""))
             .into(),
+        own_cgroup: false,
     };
     authorities(loaded, &render_options)?;
     let certificates = (loaded.policy.listen().tls())

@@ -42,10 +42,6 @@ pub(super) const MAX_CALL_HISTORIES: usize = 64;
 /// limit would reject calls of slow handlers.
 pub(super) const MAX_WAIT_IN_CALLS: u32 = 4;
 
-/// The most handlers with a reserved thread. Further handlers share the other threads. Each thread
-/// can keep a stack and the memories of one instance resident.
-pub(super) const MAX_RESERVED_THREADS: usize = 16;
-
 /// The stack of wasm code in bytes. This is wasmtime's default, named because the thread's stack
 /// depends on it.
 pub(super) const MAX_WASM_STACK_BYTES: usize = 512 << 10;

@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 
 use tensorgate_base::client_key::ClientKey;
 use tensorgate_base::turns::{Enqueued, Ticket, Turns};
+use tensorgate_settings::handler_threads::{MAX_RESERVED_THREADS, extra_threads, shared_threads};
 
-use crate::fixed_limits::{MAX_RESERVED_THREADS, MAX_WAIT_IN_CALLS};
+use crate::fixed_limits::MAX_WAIT_IN_CALLS;
 use crate::job_handle::JobHandle;
 use crate::outcome::Overload;
 use crate::priority::Priority;
@@ -61,9 +62,6 @@ impl QueuedJob {
 
 /// The weight of the latest call in the moving average is one in this many.
 const AVERAGE_WEIGHT: u32 = 8;
-
-/// One extra thread for clients without a running call is added per this many threads.
-const EXTRA_THREADS_FRACTION: usize = 8;
 
 fn fraction(whole: Duration, parts: u32) -> Duration {
     whole.checked_div(parts).unwrap_or(whole)
@@ -396,23 +394,12 @@ impl HandlerQueues {
     }
 }
 
-/// The number of extra threads for clients without a running call. None with a single thread, which
-/// is configured to have no concurrent calls.
-fn extra_threads(width: usize) -> usize {
-    if width > 1 {
-        width.div_ceil(EXTRA_THREADS_FRACTION)
-    } else {
-        0
-    }
-}
-
 /// The number of threads of a pool: one reserved for each handler, the shared ones, and the extra
 /// ones for clients without a running call.
 pub(super) fn threads(width: usize, handlers: usize) -> usize {
     handlers
         .clamp(1, MAX_RESERVED_THREADS)
-        .saturating_add(width.saturating_sub(1))
-        .saturating_add(extra_threads(width))
+        .saturating_add(shared_threads(width))
 }
 
 #[cfg(test)]

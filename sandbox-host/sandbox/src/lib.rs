@@ -54,6 +54,7 @@ use tensorgate_base::egress_log::ResolveFailure;
 use tensorgate_base::payload::{Payload, Role};
 use tensorgate_policy::policy::Handler;
 use tensorgate_policy::{Tensor, hex};
+use tensorgate_settings::handler_threads::MAX_RESERVED_THREADS;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wasmtime::component::Linker;
@@ -77,7 +78,6 @@ pub use self::resources::{
 use call_history::{CallHistories, CallKind};
 use component_cache::ComponentCache;
 pub use error::{LoadFault, SandboxError};
-use fixed_limits::MAX_RESERVED_THREADS;
 use job_handle::JobHandle;
 use low_priority::LowPrioritySlots;
 use ticker::Ticker;

@@ -6,6 +6,7 @@
 pub(super) mod routes;
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -100,6 +101,8 @@ pub(crate) struct Loader {
     keys: ContextKeys,
     metrics: Arc<Metrics>,
     compiling: CompilerConfig,
+    /// The most concurrent calls of one handler.
+    handler_threads: Option<NonZeroUsize>,
     /// Created with the first policy that has a handler.
     sandbox: Mutex<Option<Arc<Sandbox>>>,
     resolver: SystemResolver,
@@ -124,6 +127,7 @@ impl Loader {
             keys,
             metrics,
             compiling: CompilerConfig::default(),
+            handler_threads: None,
             sandbox: Mutex::new(None),
             resolver: SystemResolver::default(),
             cut_offs: Arc::default(),
@@ -132,9 +136,17 @@ impl Loader {
         }
     }
 
-    /// Sets how handlers are compiled.
-    pub(crate) fn with_compiler(self, compiling: CompilerConfig) -> Self {
-        Self { compiling, ..self }
+    /// Sets how handlers are compiled, and how many calls of one run at once.
+    pub(crate) fn with_handlers(
+        self,
+        compiling: CompilerConfig,
+        handler_threads: Option<NonZeroUsize>,
+    ) -> Self {
+        Self {
+            compiling,
+            handler_threads,
+            ..self
+        }
     }
 
     /// Builds a policy version, or returns every fault. Unchanged parts are taken from `held`. This
@@ -367,9 +379,11 @@ impl Loader {
         if let Some(sandbox) = &*sandbox {
             return Ok(Arc::clone(sandbox));
         }
+        let default = SandboxConfig::default();
         let made = Arc::new(Sandbox::new(SandboxConfig {
             compiler: self.compiling.clone(),
-            ..SandboxConfig::default()
+            threads: (self.handler_threads).map_or(default.threads, NonZeroUsize::get),
+            ..default
         })?);
         Ok(Arc::clone(sandbox.insert(made)))
     }

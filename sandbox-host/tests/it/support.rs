@@ -141,6 +141,7 @@ pub fn settings(policy: Value, folder: &Path) -> Settings {
             folder: Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")),
             ..CompilerConfig::default()
         },
+        handler_threads: None,
         scanner: Err("tests start no processes".to_owned()),
         sources: folder.join("sources.json"),
         wait_for_filter: false,

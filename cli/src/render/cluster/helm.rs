@@ -7,6 +7,8 @@
 //! of a policy is ever in a template. The schema of the values holds the rules of
 //! [`names`](super::names).
 
+mod sizes;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -120,6 +122,7 @@ impl Helm {
         let deployment = templates
             .get_mut("deployment.yaml")
             .ok_or_else(|| missing("the Deployment"))?;
+<<<<<<< HEAD
         let mut fill = |path: &[&str], expression: &str| -> Result<Node, Unrenderable> {
             let node = at(&mut deployment.object, path).ok_or_else(|| missing(expression))?;
             Ok(std::mem::replace(node, template::value(expression)))
@@ -134,14 +137,25 @@ impl Helm {
             "host" => resources("initContainers", "host")?,
         };
         add_pod_options(&mut deployment.object)?;
+=======
+        let replicas = at(&mut deployment.object, &["spec", "replicas"]);
+        *replicas.ok_or_else(|| missing("replicas"))? = template::value(".Values.replicas");
+        sizes::fill(&mut deployment.object, &loaded.policy)?;
+>>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
 
         let digest = hex(&Sha256::digest(contents(&files)));
         let version: String = digest.chars().take(VERSION_DIGITS).collect();
         files.insert("Chart.yaml".to_owned(), self.description(&version));
+<<<<<<< HEAD
         files.insert("values.yaml".to_owned(), self.values(resources));
         let schema = self.schema(loaded.divided_by)?;
         files.insert("values.schema.json".to_owned(), schema);
+=======
+        files.insert("values.yaml".to_owned(), self.values());
+        files.insert("values.schema.json".to_owned(), self.schema()?);
+>>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
         files.insert(format!("{TEMPLATES}/NOTES.txt"), NOTES.to_owned());
+        files.insert(format!("{TEMPLATES}/_sizes.tpl"), sizes::template());
         for (file, template) in templates {
             let text = template::write(&template.object, template.condition)
                 .map_err(Unrenderable::Other)?;
@@ -187,7 +201,7 @@ impl Helm {
     }
 
     /// `values.yaml`: what `render kubernetes` would write with the same options.
-    fn values(&self, resources: Node) -> String {
+    fn values(&self) -> String {
         let workload = &self.gate.workload;
         let namespace = |label: Option<&Namespace>| Node::from(label.map_or("", Namespace::as_str));
         let model_namespace = &workload.model_namespace;
@@ -251,8 +265,8 @@ impl Helm {
         ));
         sections.push(("Further labels and annotations of the pods.", further));
         sections.push((
-            "Resources of the containers. The memory is what the policy's bounds need.",
-            map! {"resources" => resources},
+            "Resources of the containers. Threads follow the processors that are asked for, and so\n# does memory where it is not set. A limit that is too low for them is refused.",
+            map! {"resources" => sizes::values(workload.sizes)},
         ));
         let mut text =
             "# Values of the chart. values.schema.json says what each may be.\n".to_owned();

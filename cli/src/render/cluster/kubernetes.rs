@@ -18,7 +18,12 @@ use super::ending::{self, HostEnd, LEAVE_S};
 use super::names::{Image, Namespace};
 use super::network::Admitted;
 use super::policy_files::Reader;
+<<<<<<< HEAD
 use super::workload::{CONTEXT_KEY, Pod, ROOT, RUN, Workload, restricted};
+=======
+use super::sizes::resources;
+use super::workload::{CONTEXT_KEY, Pod, ROOT, RUN, Workload, leave, restricted};
+>>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{RenderOptions, key_sets, render, stats, tls};
@@ -38,8 +43,8 @@ const FILTERS: &str = "/opt/tensorgate/filters";
 const FILTERS_SIZE: &str = "256Mi";
 /// The first port that needs no privilege.
 const UNPRIVILEGED: u16 = 1024;
-/// Memory of Envoy beside what its overload manager permits, MiB.
-const ENVOY_MARGIN_MIB: u64 = 128;
+/// Envoy's option for its number of workers.
+pub const CONCURRENCY: &str = "--concurrency";
 /// Port of Envoy's counters.
 const STATS_PORT: u16 = stats::DEFAULT_ADDRESS.port();
 /// Annotation of the pods with the digest of the bootstrap, the only file that Envoy reads once. So
@@ -108,6 +113,7 @@ impl Kubernetes {
             root: PathBuf::from(ROOT),
             secrets: PathBuf::from(ENVOY),
             system_authorities: PathBuf::from(key_sets::SYSTEM_AUTHORITIES[0]),
+            own_cgroup: true,
         };
         let form = Form::Watched(DYNAMIC.as_ref());
         let rendered = render(policy, &loaded.bundle, &options, form)
@@ -225,7 +231,7 @@ impl Kubernetes {
                 "failureThreshold" => failures,
             }
         };
-        let memory = cluster::envoy_memory_mib(&loaded.policy).saturating_add(ENVOY_MARGIN_MIB);
+        let sizes = workload.sizes;
         map! {
             "name" => "envoy",
             "image" => self.envoy_image.to_string(),
@@ -233,6 +239,8 @@ impl Kubernetes {
             "args" => list![
                 "-c", format!("{ENVOY}/envoy.yaml"), "--disable-hot-restart",
                 "-l", "warning", "--component-log-level", "wasm:info",
+                // By default Envoy has a worker for each processor of the node.
+                CONCURRENCY, sizes.workers().to_string(),
             ],
             "env" => list![map! {
                 "name" => CONTEXT_KEY_VARIABLE,
@@ -249,11 +257,16 @@ impl Kubernetes {
             "startupProbe" => open(1, 120),
             "readinessProbe" => open(2, 2),
             "livenessProbe" => open(10, 3),
+<<<<<<< HEAD
             "lifecycle" => drain(&loaded.policy),
             "resources" => map! {
                 "requests" => map! {"cpu" => "1", "memory" => format!("{memory}Mi")},
                 "limits" => map! {"memory" => format!("{memory}Mi")},
             },
+=======
+            "lifecycle" => leave(),
+            "resources" => resources(sizes.envoy_cpu, sizes.envoy_mib(&loaded.policy)),
+>>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
             "securityContext" => restricted(),
             "volumeMounts" => mounts,
         }

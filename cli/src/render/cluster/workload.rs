@@ -12,6 +12,7 @@ use super::names::{Image, Label, Namespace, ObjectName, PodLabel};
 use super::pod_options::PodOptions;
 use super::pod_ports::PodPorts;
 use super::policy_files::{PolicyFiles, Reader};
+use super::sizes::{Sizes, resources};
 use crate::render::manifests::MANAGED_BY;
 use crate::render::node::{Node, entries, list, map};
 
@@ -41,14 +42,11 @@ pub const BUNDLE: &str = "bundle.json";
 pub const CONTEXT_KEY: &str = "context.key";
 /// Largest content of a ConfigMap that is written, bytes. Kubernetes accepts 1 MiB in all.
 const MAX_CONFIG_BYTES: usize = 1_000_000;
-/// Memory of the host beside bodies and handlers, bytes: programs, compiled handlers and models'
-/// metadata.
-const BASE_MEMORY_BYTES: u64 = 512 << 20;
 /// Mode of mounted secrets: their owner and the pod's group may read them. The host rejects a key
 /// that others may read.
 pub const GROUP_READABLE: u64 = 0o440;
-/// One MiB.
-const MIB: u64 = 1 << 20;
+/// The host's option for the most concurrent calls of a handler.
+pub const HANDLER_THREADS: &str = "--handler-threads";
 
 /// Where handlers come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +84,7 @@ pub struct Workload {
     pub metrics_from: Option<Namespace>,
     /// Files of the policy.
     pub files: PolicyFiles,
+<<<<<<< HEAD
     /// What the operator sets for the pods.
     pub pod_options: PodOptions,
     /// Whether the host prints the audit log; see [`prints_audit_log`].
@@ -99,6 +98,10 @@ pub struct Workload {
 pub fn prints_audit_log(bundle: &Bundle) -> bool {
     let audit = bundle.policy.audit.as_ref();
     audit.is_none_or(|audit| audit.export.is_none())
+=======
+    /// Sizes of the containers.
+    pub sizes: Sizes,
+>>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
 }
 
 impl Workload {
@@ -287,7 +290,14 @@ impl Workload {
             "--admin-public".into(),
             "--harden=best-effort".into(),
             "--log=json".into(),
+<<<<<<< HEAD
             format!("--drain-s={}", end.drain_s(policy)).into(),
+=======
+            format!("--drain-s={DRAIN_S}").into(),
+            // On a large node the host would run as many handlers as the node has processors.
+            HANDLER_THREADS.into(),
+            self.sizes.host_cpu.to_string().into(),
+>>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
         ];
         if self.audit_stdout {
             args.push("--audit-stdout".into());
@@ -302,8 +312,12 @@ impl Workload {
             probe.push(("failureThreshold".to_owned(), failures.into()));
             Node::Map(probe)
         };
+<<<<<<< HEAD
         let memory = memory_bytes(policy).div_ceil(MIB);
         let container = map! {
+=======
+        map! {
+>>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
             "name" => "host",
             "image" => self.host_image.to_string(),
             "args" => args,
@@ -312,10 +326,15 @@ impl Workload {
             "startupProbe" => every("/readyz", 2, 300),
             "readinessProbe" => every("/readyz", 2, 2),
             "livenessProbe" => every("/healthz", 10, 3),
+<<<<<<< HEAD
             "resources" => map! {
                 "requests" => map! {"cpu" => "1", "memory" => format!("{memory}Mi")},
                 "limits" => map! {"memory" => format!("{memory}Mi")},
             },
+=======
+            "lifecycle" => leave(),
+            "resources" => resources(self.sizes.host_cpu, self.sizes.host_mib(policy)),
+>>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
             "securityContext" => restricted(),
             "volumeMounts" => all_mounts,
         };
@@ -426,8 +445,14 @@ pub fn restricted() -> Node {
     }
 }
 
+<<<<<<< HEAD
 /// Memory of the host, bytes: bodies are held once as bytes and once as tensors.
 fn memory_bytes(policy: &Policy) -> u64 {
     let held = u64::try_from(policy.listen().limits().buffered_bytes).unwrap_or(u64::MAX);
     BASE_MEMORY_BYTES.saturating_add(held.saturating_mul(2))
+=======
+/// A container gets its signal only after proxies have learnt that the pod leaves.
+pub fn leave() -> Node {
+    map! {"preStop" => map! {"sleep" => map! {"seconds" => LEAVE_S}}}
+>>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
 }

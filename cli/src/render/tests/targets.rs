@@ -18,7 +18,12 @@ use crate::render::cluster::names::{
 use crate::render::cluster::pod_options::{Annotation, ExtraLabel, PodOptions, Toleration};
 use crate::render::cluster::pod_ports::PodPorts;
 use crate::render::cluster::policy_files::PolicyFiles;
+<<<<<<< HEAD
 use crate::render::cluster::workload::{HandlerSource, Workload, prints_audit_log};
+=======
+use crate::render::cluster::sizes::Sizes;
+use crate::render::cluster::workload::{HandlerSource, Workload};
+>>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
 use crate::render::cluster::{gateway, helm, istio, kubernetes};
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
@@ -121,6 +126,7 @@ fn workload(names: &Names, loaded: &Loaded) -> Result<Workload, Unrenderable> {
         pod_ports: PodPorts::of(&loaded.policy, &[], &[]).map_err(Unrenderable::Other)?,
         metrics_from: Some(names.parse("zq-metrics-qz")),
         files: PolicyFiles::of(&loaded.policy).map_err(Unrenderable::Policy)?,
+<<<<<<< HEAD
         pod_options: PodOptions {
             pull_secrets: vec![names.parse("zq-pod-pull-qz")],
             node_selector: vec![names.parse("zq-node-qz=zq-node-text-qz")],
@@ -131,6 +137,12 @@ fn workload(names: &Names, loaded: &Loaded) -> Result<Workload, Unrenderable> {
             annotations: vec![names.parse("zq-note-qz=zq-note-text-qz")],
         },
         audit_stdout: prints_audit_log(&loaded.bundle),
+=======
+        sizes: Sizes {
+            envoy_cpu: 1,
+            host_cpu: 1,
+        },
+>>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
     })
 }
 
@@ -286,6 +298,7 @@ fn bootstrap(
         root: names.parse("/zq-root-qz"),
         secrets: names.parse("/zq-secrets-qz"),
         system_authorities: names.parse("/zq-authorities-qz"),
+        own_cgroup: false,
     };
     let other = |error: RenderError| Unrenderable::Other(error.to_string());
     let rendered = |form| render(&loaded.policy, &loaded.bundle, &options, form).map_err(other);

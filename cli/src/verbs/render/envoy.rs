@@ -136,6 +136,7 @@ impl Envoy {
             root: self.tls_dir,
             secrets: self.secrets,
             system_authorities: self.system_ca,
+            own_cgroup: false,
         };
         let tls = loaded.policy.listen().tls();
         let input = |error: RenderError| Failure::Input(error.to_string());

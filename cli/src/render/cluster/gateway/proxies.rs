@@ -23,16 +23,27 @@ const STDOUT: &str = "/dev/stdout";
 /// The settings of the Gateway's proxies.
 pub(super) fn proxies(gateway: &EnvoyGateway, policy: &Policy) -> Node {
     let workload = &gateway.workload;
+    let sizes = workload.sizes;
+    let container = map! {
+        "env" => list![map! {
+            "name" => CONTEXT_KEY_VARIABLE,
+            "valueFrom" => map! {"secretKeyRef" => map! {
+                "name" => workload.context_secret.as_str(),
+                "key" => CONTEXT_KEY,
+            }},
+        }],
+        // No limit of memory: other routes of the Gateway need what this policy does not know.
+        "resources" => map! {"requests" => map! {
+            "cpu" => sizes.envoy_cpu.to_string(),
+            "memory" => format!("{}Mi", sizes.envoy_mib(policy)),
+        }},
+    };
     let spec = map! {
+        // Each worker has a VM of the filter. By default there is one for each processor of the node.
+        "concurrency" => sizes.workers(),
         "provider" => map! {
             "type" => "Kubernetes",
-            "kubernetes" => map! {"envoyDeployment" => map! {"container" => map! {"env" => list![map! {
-                "name" => CONTEXT_KEY_VARIABLE,
-                "valueFrom" => map! {"secretKeyRef" => map! {
-                    "name" => workload.context_secret.as_str(),
-                    "key" => CONTEXT_KEY,
-                }},
-            }]}}},
+            "kubernetes" => map! {"envoyDeployment" => map! {"container" => container}},
         },
         "backendTLS" => map! {
             "clientCertificateRef" => map! {

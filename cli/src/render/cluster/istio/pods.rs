@@ -4,10 +4,16 @@ use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::Policy;
 use tensorgate_settings::admin;
 
+<<<<<<< HEAD
 use crate::render::cluster;
 use crate::render::cluster::ending::{HostEnd, leave_and_drain_s};
 use crate::render::cluster::policy_files::Reader;
 use crate::render::cluster::workload::{CONTEXT_KEY, Pod, RUN, Workload};
+=======
+use crate::render::cluster::policy_files::Reader;
+use crate::render::cluster::sizes::resources;
+use crate::render::cluster::workload::{CONTEXT_KEY, DRAIN_S, LEAVE_S, Pod, RUN, Workload};
+>>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
 use crate::render::node::{Node, entries, list, map};
 
 /// The user that an injected sidecar runs as.
@@ -15,8 +21,6 @@ const PROXY_USER: u64 = 1_337;
 /// How a Service announces HTTP/2. Sidecars of clients then send HTTP/2 whatever they receive, so
 /// that gRPC and HTTP/1.1 have one port.
 const HTTP2: &str = "kubernetes.io/h2c";
-/// Memory of the proxy beside what the policy permits, MiB.
-const PROXY_MARGIN_MIB: u64 = 128;
 
 /// A port of the pods, and the host's socket behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +92,7 @@ pub fn service(workload: &Workload, ports: &[Port]) -> Node {
 
 /// The pods. `with_filter`: whether the filter is in their sidecar.
 pub fn pod(workload: &Workload, policy: &Policy, with_filter: bool) -> Pod {
+<<<<<<< HEAD
     let drain_s = leave_and_drain_s(policy);
     let mut annotations = vec![
         (
@@ -95,8 +100,21 @@ pub fn pod(workload: &Workload, policy: &Policy, with_filter: bool) -> Pod {
             // The host's connections go through the sidecar, which therefore starts first. When the
             // pod ends, it drains this long: its answers close connections of HTTP/1.1, and send
             // GOAWAY on those of HTTP/2.
+=======
+    let drain_s = LEAVE_S.saturating_add(DRAIN_S);
+    let concurrency = if with_filter {
+        format!(", \"concurrency\": {}", workload.sizes.workers())
+    } else {
+        String::new()
+    };
+    let mut annotations = vec![
+        (
+            "proxy.istio.io/config".to_owned(),
+            // The host's connections go through the sidecar, which therefore starts first and
+            // ends last. Each of its workers has a VM of the filter.
+>>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
             Node::from(format!(
-                "{{\"holdApplicationUntilProxyStarts\": true, \"terminationDrainDuration\": \"{drain_s}s\"}}"
+                "{{\"holdApplicationUntilProxyStarts\": true, \"terminationDrainDuration\": \"{drain_s}s\"{concurrency}}}"
             )),
         ),
         (
@@ -139,7 +157,7 @@ fn proxy(workload: &Workload, policy: &Policy, with_filter: bool) -> Node {
     let mut container = entries(map! {"name" => "istio-proxy", "image" => "auto"});
     if with_filter {
         mounts.extend(workload.secret_mounts(Reader::Envoy));
-        let memory = cluster::envoy_memory_mib(policy).saturating_add(PROXY_MARGIN_MIB);
+        let sizes = workload.sizes;
         container.extend(entries(map! {
             // The filter reads it from the environment, so that no configuration dump shows it.
             "env" => list![map! {
@@ -149,10 +167,7 @@ fn proxy(workload: &Workload, policy: &Policy, with_filter: bool) -> Node {
                     "key" => CONTEXT_KEY,
                 }},
             }],
-            "resources" => map! {
-                "requests" => map! {"memory" => format!("{memory}Mi")},
-                "limits" => map! {"memory" => format!("{memory}Mi")},
-            },
+            "resources" => resources(sizes.envoy_cpu, sizes.envoy_mib(policy)),
         }));
     }
     container.push(("volumeMounts".to_owned(), mounts.into()));

@@ -1,0 +1,143 @@
+//! The sizes of the containers. An operator says how many processors each asks for. The threads and
+//! the memory follow from that and from the policy.
+
+use tensorgate_policy::Policy;
+use tensorgate_policy::policy::Handler;
+use tensorgate_settings::handler_threads::{MAX_RESERVED_THREADS, shared_threads};
+
+use super::MIB;
+use crate::render::envoy::bounds::Bounds;
+use crate::render::node::{Node, map};
+
+/// Most processors that a container may ask for.
+pub const MAX_CPU: u32 = 256;
+/// Fewest workers of Envoy. With a single one, a client waits while it checks another's body.
+pub const MIN_WORKERS: u32 = 2;
+/// Memory of Envoy beside its heap and its workers' VMs, MiB: its program, and the VM that compiles
+/// the filter.
+const ENVOY_MARGIN_MIB: u64 = 128;
+/// Memory of a worker and its VM without bodies, MiB. About 2 MiB are measured.
+const WORKER_MIB: u64 = 4;
+/// How often a VM has a body while it checks it: as it came, and as what it becomes.
+const BODY_COPIES: u64 = 2;
+/// Memory of the host beside bodies and handlers, MiB: the program, compiled handlers and models'
+/// metadata.
+const HOST_MIB: u64 = 512;
+
+/// Processors that the containers ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Those of the proxy.
+    pub envoy_cpu: u32,
+    /// Those of the host.
+    pub host_cpu: u32,
+}
+
+impl Sizes {
+    /// Envoy's worker threads.
+    pub fn workers(self) -> u32 {
+        self.envoy_cpu.max(MIN_WORKERS)
+    }
+
+    /// Memory of the proxy, MiB.
+    pub fn envoy_mib(self, policy: &Policy) -> u64 {
+        Memory::of_envoy(policy).mib(self.workers().into())
+    }
+
+    /// Memory of the host, MiB.
+    pub fn host_mib(self, policy: &Policy) -> u64 {
+        let threads = usize::try_from(self.host_cpu).unwrap_or(usize::MAX);
+        let shared = u64::try_from(shared_threads(threads)).unwrap_or(u64::MAX);
+        Memory::of_host(policy).mib(shared)
+    }
+}
+
+/// Memory of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// However large it is, MiB.
+    pub fixed_mib: u64,
+    /// For each worker of Envoy, or for each thread that handlers share, MiB.
+    pub each_mib: u64,
+}
+
+impl Memory {
+    /// Envoy's: the heap that its overload manager permits, and a VM for each worker. A VM keeps
+    /// the memory that its largest body needed.
+    pub fn of_envoy(policy: &Policy) -> Self {
+        let limits = policy.listen().limits();
+        let heap_mib = Bounds::from_limits(limits).heap_bytes.div_ceil(MIB);
+        let body_mib = mib_of(limits.hold_bytes);
+        Self {
+            fixed_mib: heap_mib.saturating_add(ENVOY_MARGIN_MIB),
+            each_mib: WORKER_MIB.saturating_add(body_mib.saturating_mul(BODY_COPIES)),
+        }
+    }
+
+    /// The host's. Bodies are held once as bytes and once as tensors. Each handler has a reserved
+    /// thread, and the other threads may all run the handler with the most memory.
+    pub fn of_host(policy: &Policy) -> Self {
+        let bodies_mib = mib_of(policy.listen().limits().buffered_bytes);
+        let handlers = policy.handlers().values();
+        let mut each: Vec<u64> = handlers.map(Handler::memory_bytes).map(mib_of).collect();
+        each.sort_unstable();
+        let reserved = each.iter().rev().take(MAX_RESERVED_THREADS);
+        let reserved_mib = reserved.fold(0, |sum: u64, mib| sum.saturating_add(*mib));
+        Self {
+            fixed_mib: HOST_MIB
+                .saturating_add(bodies_mib.saturating_mul(2))
+                .saturating_add(reserved_mib),
+            each_mib: each.last().copied().unwrap_or_default(),
+        }
+    }
+
+    /// The sum, MiB.
+    const fn mib(self, count: u64) -> u64 {
+        self.fixed_mib
+            .saturating_add(self.each_mib.saturating_mul(count))
+    }
+}
+
+/// What a container asks for, and the memory that it may have at most.
+pub fn resources(cpu: u32, memory_mib: u64) -> Node {
+    let memory = format!("{memory_mib}Mi");
+    map! {
+        "requests" => map! {"cpu" => cpu.to_string(), "memory" => memory.as_str()},
+        "limits" => map! {"memory" => memory},
+    }
+}
+
+fn mib_of(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX).div_ceil(MIB)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::cluster::test_support::{loaded, policy};
+
+    #[test]
+    fn memory_follows_workers_and_threads() {
+        let component = format!("component: a.wasm, sha256: \"{}\"", "0".repeat(64));
+        let handlers = format!(
+            "handlers:\n  one: {{{component}, memory_bytes: 64MiB}}\n  two: {{{component}, memory_bytes: 16MiB}}\n"
+        );
+        let plain = loaded(&policy("app")).policy;
+        let handled = loaded(&(policy("app") + &handlers)).policy;
+        for (cpu, workers, envoy_mib, host_mib, handled_mib) in [
+            (1, 2, 744, 1024, 1104),
+            (2, 2, 744, 1024, 1104 + 2 * 64),
+            (8, 8, 704 + 8 * 20, 1024, 1104 + 8 * 64),
+            (64, 64, 704 + 64 * 20, 1024, 1104 + 71 * 64),
+        ] {
+            let sizes = Sizes {
+                envoy_cpu: cpu,
+                host_cpu: cpu,
+            };
+            assert_eq!(sizes.workers(), workers);
+            assert_eq!(sizes.envoy_mib(&plain), envoy_mib, "{cpu}");
+            assert_eq!(sizes.host_mib(&plain), host_mib, "{cpu}");
+            assert_eq!(sizes.host_mib(&handled), handled_mib, "{cpu}");
+        }
+    }
+}
