@@ -40,7 +40,7 @@ grants:
     rate: {quota: 600, window_s: 60}
 "#;
 /// Files of the chart for this policy.
-const FILES: [&str; 19] = [
+const FILES: [&str; 20] = [
     "Chart.yaml",
     "files/dynamic/cds.yaml",
     "files/dynamic/ecds-tensorgate.gate.yaml",
@@ -49,6 +49,7 @@ const FILES: [&str; 19] = [
     "files/envoy/gate-certificate.yaml",
     "files/policy/bundle.json",
     "templates/NOTES.txt",
+    "templates/_sizes.tpl",
     "templates/configmap-dynamic.yaml",
     "templates/configmap-envoy.yaml",
     "templates/configmap-policy.yaml",
@@ -165,6 +166,10 @@ fn templates_have_what_a_user_sets_from_values_only() {
             let escapes = line.ends_with("| quote }}") || line.ends_with("| toJson }}");
             assert!(!writes || escapes, "{name}: {line}");
         }
+        // Definitions are ours alone, and write nothing by themselves.
+        if name.ends_with(".tpl") {
+            continue;
+        }
         let count = |word: &str| text.matches(word).count();
         let opened = count("{{- if ") + count("{{- range ");
         assert_eq!(opened, count("{{- end }}"), "{name}");
@@ -184,6 +189,28 @@ fn templates_have_what_a_user_sets_from_values_only() {
         let taken = text.contains("ports: {{ .Values.podPorts.models | toJson }}");
         assert!(taken && !text.contains("8001"), "{text}");
     }
+}
+
+#[test]
+fn threads_and_memory_are_computed_from_the_processors_in_the_values() {
+    let scratch = Scratch::new();
+    let cpu = ["--envoy-cpu", "8", "--host-cpu", "3"];
+    let ran = render(&scratch, POLICY, "chart", &[&CLAIM[..], &cpu].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let files = files(&scratch.path().join("chart"));
+    let values = "resources:\n  envoy:\n    requests:\n      cpu: \"8\"\n    limits: {}\n  host:\n    requests:\n      cpu: \"3\"\n    limits: {}\n";
+    assert!(files["values.yaml"].ends_with(values));
+    let deployment = &files["templates/deployment.yaml"];
+    for written in [
+        "- \"--concurrency\"\n            - {{ include \"tensorgate.workers\" . | quote }}\n",
+        "- \"--handler-threads\"\n            - {{ include \"tensorgate.handlerThreads\" . | quote }}\n",
+        "(add 704 (mul 20 (include \"tensorgate.workers\" . | int64)))",
+        // 512 MiB, bodies twice, and 16 MiB for the handler's own thread.
+        "(add 1040 (mul 16 (include \"tensorgate.sharedThreads\" . | int64)))",
+    ] {
+        assert!(deployment.contains(written), "{written} in:\n{deployment}");
+    }
+    assert!(files["templates/_sizes.tpl"].contains("{{- max 2 ("));
 }
 
 #[test]

@@ -79,6 +79,40 @@ fn mounts(container: &Value) -> Vec<&str> {
 }
 
 #[test]
+fn workers_threads_and_memory_follow_the_processors() {
+    let sized = |more: &[&str]| {
+        let objects = objects(&policy("a+", ""), more);
+        let deployment = object(&objects, "Deployment", "tensorgate");
+        let containers = &deployment["spec"]["template"]["spec"]["containers"];
+        let after = |container: &Value, option: &str| {
+            let arguments = container["args"].as_array().unwrap().iter();
+            arguments.skip_while(|it| *it != option).nth(1).cloned()
+        };
+        let [envoy, host] = [&containers[0], &containers[1]];
+        json!([
+            after(envoy, "--concurrency"),
+            envoy["resources"]["requests"]["cpu"],
+            envoy["resources"]["limits"]["memory"],
+            after(host, "--handler-threads"),
+            host["resources"]["requests"]["cpu"],
+        ])
+    };
+    assert_eq!(sized(&[]), json!(["2", "1", "744Mi", "1", "1"]));
+    let large = sized(&["--envoy-cpu", "64", "--host-cpu", "8"]);
+    assert_eq!(large, json!(["64", "64", "1984Mi", "8", "8"]));
+}
+
+#[test]
+fn the_overload_manager_of_a_pod_counts_all_memory_of_its_container() {
+    let objects = objects(&policy("a+", ""), &[]);
+    let data = &object(&objects, "ConfigMap", "tensorgate-envoy")["data"];
+    let bootstrap = data["envoy.yaml"].as_str().unwrap();
+    // One monitor, and a trigger beside each of the heap's thresholds.
+    let monitor = "envoy.resource_monitors.cgroup_memory";
+    assert_eq!(bootstrap.matches(monitor).count(), 5, "{bootstrap}");
+}
+
+#[test]
 fn pods_have_no_rights_and_each_program_only_its_own_files() {
     let objects = objects(&policy("a+", ""), &["--model-server", "app=triton"]);
     let deployment = object(&objects, "Deployment", "tensorgate");

@@ -1,5 +1,4 @@
-{{- /* The sizes of the containers, as `tensorgate render` has them: threads and memory follow the
-processors that a container asks for. */ -}}
+{{- /* The sizes of the containers: threads and memory follow the processors that each asks for. */ -}}
 
 {{- /* A quantity of Kubernetes as a number. */ -}}
 {{- define "tensorgate.quantity" -}}

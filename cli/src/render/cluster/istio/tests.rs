@@ -177,6 +177,13 @@ fn the_injected_sidecar_gets_the_key_and_the_sockets() {
     assert_eq!(proxy["env"][0]["valueFrom"]["secretKeyRef"], key);
     let run = json!([{"name": "run", "mountPath": "/run/tensorgate"}]);
     assert_eq!(proxy["volumeMounts"], run);
+    let config = template["metadata"]["annotations"]["proxy.istio.io/config"].as_str();
+    let config: Value = serde_json::from_str(config.unwrap()).unwrap();
+    let memory = &proxy["resources"]["limits"]["memory"];
+    assert_eq!(
+        (&config["concurrency"], memory),
+        (&json!(2), &json!("744Mi"))
+    );
     // Istio's template has a `preStop` of its own, and Kubernetes rejects two.
     assert_eq!(proxy.get("lifecycle"), None);
 }
