@@ -9,6 +9,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tensorgate_client::pki::Authority;
+use tensorgate_settings::handler_threads::{MAX_RESERVED_THREADS, shared_threads};
 
 use crate::support;
 use crate::support::guests;
@@ -93,15 +94,19 @@ async fn a_host_in_its_os_sandbox_serves_compiles_reloads_and_renews_certificate
     host.line("tensorgate-host is ready");
     host.comes_to(200).await;
     let tasks = std::fs::read_dir(format!("/proc/{}/task", host.child.id())).unwrap();
-    let mut threads = 0;
+    let (mut threads, mut guest_threads) = (0, 0);
     for task in tasks {
         let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
         for expected in ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000"] {
             assert!(status.contains(expected), "{expected}: {status}");
         }
         threads += 1;
+        guest_threads += usize::from(status.starts_with("Name:\tguest-"));
     }
     assert!(threads > 3, "{threads} threads");
+    // One more starts the others.
+    let shared = shared_threads(spawned::HANDLER_THREADS.parse().unwrap());
+    assert_eq!(guest_threads, MAX_RESERVED_THREADS + shared + 1);
 
     // Calls are captured in the one folder below its root that it may write to, and older ones are
     // deleted.

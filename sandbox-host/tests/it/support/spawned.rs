@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 
 use crate::support::{Gate, PATIENCE};
 
+/// The most concurrent calls of one handler, which the tests' machine may not have processors for.
+pub const HANDLER_THREADS: &str = "3";
+
 /// A host's process, and its arguments.
 pub struct Spawned {
     folder: PathBuf,
@@ -61,6 +64,8 @@ impl Spawned {
             "127.0.0.1:0",
             "--harden",
             harden,
+            "--handler-threads",
+            HANDLER_THREADS,
         ]);
         let mut child = command
             .stderr(Stdio::piped())
