@@ -47,9 +47,6 @@ use super::manifests::Manifests;
 use crate::model_artifacts::location;
 use workload::{ROOT, RUN, Workload};
 
-/// One MiB.
-const MIB: u64 = 1 << 20;
-
 /// What no target in a cluster can enforce.
 pub fn faults(policy: &Policy, workload: &Workload) -> Vec<Fault> {
     let mut faults = Vec::new();

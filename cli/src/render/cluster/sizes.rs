@@ -5,10 +5,11 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::Handler;
 use tensorgate_settings::handler_threads::{MAX_RESERVED_THREADS, shared_threads};
 
-use super::MIB;
 use crate::render::envoy::bounds::Bounds;
 use crate::render::node::{Node, map};
 
+/// One MiB.
+const MIB: u64 = 1 << 20;
 /// Most processors that a container may ask for.
 pub const MAX_CPU: u32 = 256;
 /// Fewest workers of Envoy. With a single one, a client waits while it checks another's body.
@@ -118,10 +119,13 @@ mod tests {
 
     #[test]
     fn memory_follows_workers_and_threads() {
-        let component = format!("component: a.wasm, sha256: \"{}\"", "0".repeat(64));
-        let handlers = format!(
-            "handlers:\n  one: {{{component}, memory_bytes: 64MiB}}\n  two: {{{component}, memory_bytes: 16MiB}}\n"
-        );
+        let digest = "0".repeat(64);
+        let handler = |name: &str, memory: &str| {
+            let component = format!("component: a.wasm, sha256: \"{digest}\"");
+            format!("  {name}: {{{component}, memory_bytes: {memory}}}\n")
+        };
+        let (one, two) = (handler("one", "64MiB"), handler("two", "16MiB"));
+        let handlers = format!("handlers:\n{one}{two}");
         let plain = loaded(&policy("app")).policy;
         let handled = loaded(&(policy("app") + &handlers)).policy;
         for (cpu, workers, envoy_mib, host_mib, handled_mib) in [

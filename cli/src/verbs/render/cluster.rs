@@ -51,11 +51,21 @@ pub struct Cluster {
     replicas: u32,
     /// Processors that Envoy asks for in each pod. Its workers, at least two, and its memory follow.
     /// A gateway of Istio is not sized, because it belongs to others.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_CPU)))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_CPU))
+    )]
     envoy_cpu: u32,
     /// Processors that the sandbox host asks for in each pod. The threads of its handlers and its
     /// memory follow.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_CPU)))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_CPU))
+    )]
     host_cpu: u32,
 >>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
     /// Secret with the context key, under `context.key`; NAME-context by default.
