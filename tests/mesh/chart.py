@@ -195,8 +195,7 @@ def faults_of_values(chart):
     labels = {"example.com/tier": "Gpu_1"}
     yield from effect("modelServers.labels", labels, closed, "closes no servers")
     yield from effect("replicas", 7, lambda found: deployment(found)["replicas"] == 7, "is not taken")
-<<<<<<< HEAD
-    requests = lambda found: [one["resources"]["requests"] for one in pod(found)["spec"]["containers"]]
+    requests = lambda found: [one["resources"]["requests"] for part in ("initContainers", "containers") for one in pod(found)["spec"][part]]
     for cpu in ("250m", 1, 0.5):
         is_taken = lambda found, cpu=cpu: cpu in [one["cpu"] for one in requests(found)]
         yield from effect("resources.envoy", {"requests": {"cpu": cpu}}, is_taken, "is not taken")
@@ -215,9 +214,6 @@ def faults_of_values(chart):
     found = pod(chart.objects(json.dumps(dict.fromkeys([*PODS, "podLabels", "podAnnotations"]))))
     if found["spec"].keys() & PODS.keys():
         yield f"{sorted(found['spec'])} is set without a value"
-=======
-    resources = {"requests": {"cpu": "250m"}}
-    yield from effect("resources.envoy", resources, lambda found: "250m" in str(deployment(found)), "is not taken")
     envoy = lambda found: next(one for one in deployment(found)["template"]["spec"]["containers"] if one["name"] == "envoy")
     memory = lambda found: int(envoy(found)["resources"]["limits"]["memory"].removesuffix("Mi"))
     before, large = memory(chart.objects()), {"requests": {"cpu": "63500m"}}
@@ -226,7 +222,6 @@ def faults_of_values(chart):
     text, cause = chart.template(nested("resources.envoy.limits.memory", f"{before - 1}Mi"))
     if text is not None or "is less than the" not in cause:
         yield f"resources.envoy.limits.memory: {before - 1}Mi is accepted: {cause.strip()[-200:]}"
->>>>>>> cbf7a068 (tests: a chart's sizes by values, and the host's handler threads)
     if "handlers" in defaults:
         claim = {"claim": "components.v2"}
         image = {"claim": "", "image": {"repository": "r.example:5000/c", "digest": DIGEST}}

@@ -68,11 +68,8 @@ def main(folders):
         folder = Path(made)
         wrong += rendered.check(folder)
         wrong += served.check(folder, ENVOY)
-<<<<<<< HEAD
         wrong += upgrade.check(folder / "u", ENVOY)
-=======
         wrong += big_node.check(folder, ENVOY)
->>>>>>> 956f1dac (tests: Envoy of a big node stays in its rendered limit)
     if folders:
         wrong += schemas.validate([Path(folder) for folder in folders])
     return 1 if wrong else 0

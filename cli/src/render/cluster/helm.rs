@@ -122,38 +122,17 @@ impl Helm {
         let deployment = templates
             .get_mut("deployment.yaml")
             .ok_or_else(|| missing("the Deployment"))?;
-<<<<<<< HEAD
-        let mut fill = |path: &[&str], expression: &str| -> Result<Node, Unrenderable> {
-            let node = at(&mut deployment.object, path).ok_or_else(|| missing(expression))?;
-            Ok(std::mem::replace(node, template::value(expression)))
-        };
-        fill(&["spec", "replicas"], ".Values.replicas")?;
-        let mut resources = |kind: &str, container: &str| {
-            let path = ["spec", "template", "spec", kind, container, "resources"];
-            fill(&path, &format!(".Values.resources.{container}"))
-        };
-        let resources = map! {
-            "envoy" => resources("containers", "envoy")?,
-            "host" => resources("initContainers", "host")?,
-        };
-        add_pod_options(&mut deployment.object)?;
-=======
         let replicas = at(&mut deployment.object, &["spec", "replicas"]);
         *replicas.ok_or_else(|| missing("replicas"))? = template::value(".Values.replicas");
         sizes::fill(&mut deployment.object, &loaded.policy)?;
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
+        add_pod_options(&mut deployment.object)?;
 
         let digest = hex(&Sha256::digest(contents(&files)));
         let version: String = digest.chars().take(VERSION_DIGITS).collect();
         files.insert("Chart.yaml".to_owned(), self.description(&version));
-<<<<<<< HEAD
-        files.insert("values.yaml".to_owned(), self.values(resources));
+        files.insert("values.yaml".to_owned(), self.values());
         let schema = self.schema(loaded.divided_by)?;
         files.insert("values.schema.json".to_owned(), schema);
-=======
-        files.insert("values.yaml".to_owned(), self.values());
-        files.insert("values.schema.json".to_owned(), self.schema()?);
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
         files.insert(format!("{TEMPLATES}/NOTES.txt"), NOTES.to_owned());
         files.insert(format!("{TEMPLATES}/_sizes.tpl"), sizes::template());
         for (file, template) in templates {

@@ -18,12 +18,8 @@ use super::ending::{self, HostEnd, LEAVE_S};
 use super::names::{Image, Namespace};
 use super::network::Admitted;
 use super::policy_files::Reader;
-<<<<<<< HEAD
-use super::workload::{CONTEXT_KEY, Pod, ROOT, RUN, Workload, restricted};
-=======
 use super::sizes::resources;
-use super::workload::{CONTEXT_KEY, Pod, ROOT, RUN, Workload, leave, restricted};
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
+use super::workload::{CONTEXT_KEY, Pod, ROOT, RUN, Workload, restricted};
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{RenderOptions, key_sets, render, stats, tls};
@@ -257,16 +253,8 @@ impl Kubernetes {
             "startupProbe" => open(1, 120),
             "readinessProbe" => open(2, 2),
             "livenessProbe" => open(10, 3),
-<<<<<<< HEAD
             "lifecycle" => drain(&loaded.policy),
-            "resources" => map! {
-                "requests" => map! {"cpu" => "1", "memory" => format!("{memory}Mi")},
-                "limits" => map! {"memory" => format!("{memory}Mi")},
-            },
-=======
-            "lifecycle" => leave(),
             "resources" => resources(sizes.envoy_cpu, sizes.envoy_mib(&loaded.policy)),
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
             "securityContext" => restricted(),
             "volumeMounts" => mounts,
         }

@@ -8,12 +8,8 @@ use super::names::Image;
 use super::pod_options::PodOptions;
 use super::pod_ports::PodPorts;
 use super::policy_files::PolicyFiles;
-<<<<<<< HEAD
-use super::workload::{Workload, prints_audit_log};
-=======
 use super::sizes::Sizes;
-use super::workload::Workload;
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
+use super::workload::{Workload, prints_audit_log};
 
 /// A policy with one client, whose token has this subject.
 pub fn policy(subject: &str) -> String {
@@ -72,14 +68,11 @@ pub fn workload(policy: &Loaded) -> Workload {
         pod_ports: PodPorts::of(&policy.policy, &[], &[]).unwrap(),
         metrics_from: None,
         files: PolicyFiles::of(&policy.policy).unwrap(),
-<<<<<<< HEAD
         pod_options: PodOptions::default(),
         audit_stdout: prints_audit_log(&policy.bundle),
-=======
         sizes: Sizes {
             envoy_cpu: 1,
             host_cpu: 1,
         },
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
     }
 }

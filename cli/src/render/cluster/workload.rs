@@ -84,11 +84,12 @@ pub struct Workload {
     pub metrics_from: Option<Namespace>,
     /// Files of the policy.
     pub files: PolicyFiles,
-<<<<<<< HEAD
     /// What the operator sets for the pods.
     pub pod_options: PodOptions,
     /// Whether the host prints the audit log; see [`prints_audit_log`].
     pub audit_stdout: bool,
+    /// Sizes of the containers.
+    pub sizes: Sizes,
 }
 
 /// Whether the host of a policy prints its audit log. The log's files end with their pod, so the
@@ -98,10 +99,6 @@ pub struct Workload {
 pub fn prints_audit_log(bundle: &Bundle) -> bool {
     let audit = bundle.policy.audit.as_ref();
     audit.is_none_or(|audit| audit.export.is_none())
-=======
-    /// Sizes of the containers.
-    pub sizes: Sizes,
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
 }
 
 impl Workload {
@@ -290,14 +287,10 @@ impl Workload {
             "--admin-public".into(),
             "--harden=best-effort".into(),
             "--log=json".into(),
-<<<<<<< HEAD
             format!("--drain-s={}", end.drain_s(policy)).into(),
-=======
-            format!("--drain-s={DRAIN_S}").into(),
             // On a large node the host would run as many handlers as the node has processors.
             HANDLER_THREADS.into(),
             self.sizes.host_cpu.to_string().into(),
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
         ];
         if self.audit_stdout {
             args.push("--audit-stdout".into());
@@ -312,12 +305,7 @@ impl Workload {
             probe.push(("failureThreshold".to_owned(), failures.into()));
             Node::Map(probe)
         };
-<<<<<<< HEAD
-        let memory = memory_bytes(policy).div_ceil(MIB);
         let container = map! {
-=======
-        map! {
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
             "name" => "host",
             "image" => self.host_image.to_string(),
             "args" => args,
@@ -326,15 +314,7 @@ impl Workload {
             "startupProbe" => every("/readyz", 2, 300),
             "readinessProbe" => every("/readyz", 2, 2),
             "livenessProbe" => every("/healthz", 10, 3),
-<<<<<<< HEAD
-            "resources" => map! {
-                "requests" => map! {"cpu" => "1", "memory" => format!("{memory}Mi")},
-                "limits" => map! {"memory" => format!("{memory}Mi")},
-            },
-=======
-            "lifecycle" => leave(),
             "resources" => resources(self.sizes.host_cpu, self.sizes.host_mib(policy)),
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
             "securityContext" => restricted(),
             "volumeMounts" => all_mounts,
         };
@@ -443,16 +423,4 @@ pub fn restricted() -> Node {
         "readOnlyRootFilesystem" => true,
         "capabilities" => map! {"drop" => list!["ALL"]},
     }
-}
-
-<<<<<<< HEAD
-/// Memory of the host, bytes: bodies are held once as bytes and once as tensors.
-fn memory_bytes(policy: &Policy) -> u64 {
-    let held = u64::try_from(policy.listen().limits().buffered_bytes).unwrap_or(u64::MAX);
-    BASE_MEMORY_BYTES.saturating_add(held.saturating_mul(2))
-=======
-/// A container gets its signal only after proxies have learnt that the pod leaves.
-pub fn leave() -> Node {
-    map! {"preStop" => map! {"sleep" => map! {"seconds" => LEAVE_S}}}
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
 }

@@ -18,12 +18,8 @@ use crate::render::cluster::names::{
 use crate::render::cluster::pod_options::{Annotation, ExtraLabel, PodOptions, Toleration};
 use crate::render::cluster::pod_ports::PodPorts;
 use crate::render::cluster::policy_files::PolicyFiles;
-<<<<<<< HEAD
-use crate::render::cluster::workload::{HandlerSource, Workload, prints_audit_log};
-=======
 use crate::render::cluster::sizes::Sizes;
-use crate::render::cluster::workload::{HandlerSource, Workload};
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
+use crate::render::cluster::workload::{HandlerSource, Workload, prints_audit_log};
 use crate::render::cluster::{gateway, helm, istio, kubernetes};
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
@@ -126,7 +122,6 @@ fn workload(names: &Names, loaded: &Loaded) -> Result<Workload, Unrenderable> {
         pod_ports: PodPorts::of(&loaded.policy, &[], &[]).map_err(Unrenderable::Other)?,
         metrics_from: Some(names.parse("zq-metrics-qz")),
         files: PolicyFiles::of(&loaded.policy).map_err(Unrenderable::Policy)?,
-<<<<<<< HEAD
         pod_options: PodOptions {
             pull_secrets: vec![names.parse("zq-pod-pull-qz")],
             node_selector: vec![names.parse("zq-node-qz=zq-node-text-qz")],
@@ -137,12 +132,10 @@ fn workload(names: &Names, loaded: &Loaded) -> Result<Workload, Unrenderable> {
             annotations: vec![names.parse("zq-note-qz=zq-note-text-qz")],
         },
         audit_stdout: prints_audit_log(&loaded.bundle),
-=======
         sizes: Sizes {
             envoy_cpu: 1,
             host_cpu: 1,
         },
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
     })
 }
 

@@ -16,12 +16,8 @@ use crate::render::cluster::names::{
 };
 use crate::render::cluster::pod_ports::{PodPort, PodPorts};
 use crate::render::cluster::policy_files::PolicyFiles;
-<<<<<<< HEAD
-use crate::render::cluster::workload::{HandlerSource, Workload, prints_audit_log};
-=======
 use crate::render::cluster::sizes::{MAX_CPU, Sizes};
-use crate::render::cluster::workload::{HandlerSource, Workload};
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
+use crate::render::cluster::workload::{HandlerSource, Workload, prints_audit_log};
 use crate::render::manifests::Manifests;
 
 /// What every target in a cluster takes.
@@ -45,10 +41,7 @@ pub struct Cluster {
     host_image: Image,
     /// Number of pods.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
-<<<<<<< HEAD
     pub(super) replicas: u32,
-=======
-    replicas: u32,
     /// Processors that Envoy asks for in each pod. Its workers, at least two, and its memory follow.
     /// A gateway of Istio is not sized, because it belongs to others.
     #[arg(
@@ -67,7 +60,6 @@ pub struct Cluster {
         value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_CPU))
     )]
     host_cpu: u32,
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
     /// Secret with the context key, under `context.key`; NAME-context by default.
     #[arg(long, value_name = "SECRET")]
     context_secret: Option<ObjectName>,
@@ -127,17 +119,13 @@ impl Cluster {
             pod_ports: PodPorts::of(&loaded.policy, &self.model_ports, &self.other_ports)
                 .map_err(Unrenderable::Other)?,
             metrics_from: self.metrics_from.clone(),
-<<<<<<< HEAD
             files: PolicyFiles::of(&loaded.policy).map_err(Unrenderable::Policy)?,
             pod_options: self.pods.options().map_err(Unrenderable::Other)?,
             audit_stdout: prints_audit_log(&loaded.bundle),
-=======
-            files: PolicyFiles::of(policy).map_err(Unrenderable::Policy)?,
             sizes: Sizes {
                 envoy_cpu: self.envoy_cpu,
                 host_cpu: self.host_cpu,
             },
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
         })
     }
 

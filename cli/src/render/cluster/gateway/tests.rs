@@ -146,18 +146,15 @@ fn every_path_leads_to_the_host_over_http2_and_mutual_tls() {
         "gate-gateway-tls"
     );
     assert_eq!(proxies["backendTLS"]["alpnProtocols"], json!(["h2"]));
-<<<<<<< HEAD
     // As long as a request may last.
     let shutdown = json!({"drainTimeout": "1m", "minDrainDuration": "10s"});
     assert_eq!(proxies["shutdown"], shutdown);
-=======
     let container = &proxies["provider"]["kubernetes"]["envoyDeployment"]["container"];
     let requests = json!({"requests": {"cpu": "1", "memory": "744Mi"}});
     assert_eq!(
         (&proxies["concurrency"], &container["resources"]),
         (&json!(2), &requests)
     );
->>>>>>> eabcf397 (tests: sizes of containers in every target)
 
     let host = &spec(&objects, "Deployment")["template"]["spec"];
     let arguments = host["containers"][0]["args"].as_array().unwrap();

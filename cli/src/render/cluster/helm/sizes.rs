@@ -18,6 +18,8 @@ const FEWEST: &str = "MIN_WORKERS";
 
 /// How the size of a container follows from its processors.
 struct Rule {
+    /// The list of the pod that has the container.
+    list: &'static str,
     container: &'static str,
     /// The option with its number of threads.
     option: &'static str,
@@ -48,6 +50,7 @@ pub(super) fn values(sizes: Sizes) -> Node {
 pub(super) fn fill(deployment: &mut Node, policy: &Policy) -> Result<(), Unrenderable> {
     let rules = [
         Rule {
+            list: "containers",
             container: "envoy",
             option: CONCURRENCY,
             threads: "tensorgate.workers",
@@ -55,6 +58,7 @@ pub(super) fn fill(deployment: &mut Node, policy: &Policy) -> Result<(), Unrende
             memory: Memory::of_envoy(policy),
         },
         Rule {
+            list: "initContainers",
             container: "host",
             option: HANDLER_THREADS,
             threads: "tensorgate.handlerThreads",
@@ -64,7 +68,7 @@ pub(super) fn fill(deployment: &mut Node, policy: &Policy) -> Result<(), Unrende
     ];
     for rule in rules {
         let container = rule.container;
-        let path = |field| ["spec", "template", "spec", "containers", container, field];
+        let path = |field| ["spec", "template", "spec", rule.list, container, field];
         let resources = at(deployment, &path("resources"));
         *resources.ok_or_else(|| missing(container))? = value(&resources_of(&rule));
         let arguments = at(deployment, &path("args"));

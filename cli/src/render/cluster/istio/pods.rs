@@ -4,16 +4,10 @@ use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::Policy;
 use tensorgate_settings::admin;
 
-<<<<<<< HEAD
-use crate::render::cluster;
 use crate::render::cluster::ending::{HostEnd, leave_and_drain_s};
 use crate::render::cluster::policy_files::Reader;
-use crate::render::cluster::workload::{CONTEXT_KEY, Pod, RUN, Workload};
-=======
-use crate::render::cluster::policy_files::Reader;
 use crate::render::cluster::sizes::resources;
-use crate::render::cluster::workload::{CONTEXT_KEY, DRAIN_S, LEAVE_S, Pod, RUN, Workload};
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
+use crate::render::cluster::workload::{CONTEXT_KEY, Pod, RUN, Workload};
 use crate::render::node::{Node, entries, list, map};
 
 /// The user that an injected sidecar runs as.
@@ -92,16 +86,7 @@ pub fn service(workload: &Workload, ports: &[Port]) -> Node {
 
 /// The pods. `with_filter`: whether the filter is in their sidecar.
 pub fn pod(workload: &Workload, policy: &Policy, with_filter: bool) -> Pod {
-<<<<<<< HEAD
     let drain_s = leave_and_drain_s(policy);
-    let mut annotations = vec![
-        (
-            "proxy.istio.io/config".to_owned(),
-            // The host's connections go through the sidecar, which therefore starts first. When the
-            // pod ends, it drains this long: its answers close connections of HTTP/1.1, and send
-            // GOAWAY on those of HTTP/2.
-=======
-    let drain_s = LEAVE_S.saturating_add(DRAIN_S);
     let concurrency = if with_filter {
         format!(", \"concurrency\": {}", workload.sizes.workers())
     } else {
@@ -110,9 +95,9 @@ pub fn pod(workload: &Workload, policy: &Policy, with_filter: bool) -> Pod {
     let mut annotations = vec![
         (
             "proxy.istio.io/config".to_owned(),
-            // The host's connections go through the sidecar, which therefore starts first and
-            // ends last. Each of its workers has a VM of the filter.
->>>>>>> 2ae7bdeb (render: workers, threads and memory follow the CPU that pods ask for)
+            // The host's connections go through the sidecar, which therefore starts first. When the
+            // pod ends, it drains this long: its answers close connections of HTTP/1.1, and send
+            // GOAWAY on those of HTTP/2. Each of its workers has a VM of the filter.
             Node::from(format!(
                 "{{\"holdApplicationUntilProxyStarts\": true, \"terminationDrainDuration\": \"{drain_s}s\"{concurrency}}}"
             )),
