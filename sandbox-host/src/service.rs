@@ -10,6 +10,7 @@ mod local_host;
 mod model_list;
 pub mod pod_command;
 pub(crate) mod readiness;
+mod readiness_probe;
 pub mod reload;
 mod stream;
 mod stream_deadline;
@@ -44,6 +45,7 @@ use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_watch::blocks::Blocks;
 use tensorgate_watch::tap::Tap;
 use tensorgate_watch::webhook::AlertWebhook;
+use tensorgate_wire::context::{self, Context};
 use tensorgate_wire::{asks_config, encode};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -103,6 +105,10 @@ where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: std::fmt::Display,
 {
+    if request.uri().path() == readiness_probe::PATH {
+        let (parts, _) = request.into_parts();
+        return Ok(readiness_probe::answer(&app, &fields(&parts)));
+    }
     let mut record = Record::new(&app.metrics, &app.outcomes, &request);
     let caught = catch_panic(handle(&app, request, &mut record)).await;
     let finish = Finish::new(record, caught);
@@ -133,11 +139,17 @@ where
             .saw_gateway(peer.origin(&parts.headers), caller);
     }
     if let Err(refused) = &verified
+<<<<<<< HEAD
         && refused.origin == DenialOrigin::OtherRelease
     {
         let peer = parts.extensions.get::<GatewayPeer>();
         let gateway = peer.map_or("", |peer| peer.origin(&parts.headers));
         record.host_release = app.policy_versions.reject_release(&parts.headers, gateway);
+=======
+        && refused.origin == DenialOrigin::UnknownSender
+    {
+        record.claimed_request_id = claimed_request_id(&parts);
+>>>>>>> 8ed6fd1f (filter, host: a readiness probe that only a loaded filter answers)
     }
     let verified = verified?;
     // Only the filter can sign the context that was just verified.
@@ -278,6 +290,15 @@ where
             .await
         }
     }
+}
+
+/// The request ID that the context of an unknown sender names; empty without any.
+fn claimed_request_id(parts: &Parts) -> String {
+    let value = parts.headers.get(context::HEADER);
+    let value = value.and_then(|value| value.to_str().ok());
+    value
+        .and_then(Context::claimed_request_id)
+        .unwrap_or_default()
 }
 
 /// Denies requests of blocked clients before their bodies are read.

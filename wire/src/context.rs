@@ -34,6 +34,15 @@ pub const CLOCK_SKEW_S: u64 = 5;
 /// Usual size of the fields, for preallocation.
 const USUAL_FIELD_BYTES: usize = 256;
 
+<<<<<<< HEAD
+=======
+/// Length of a UUID.
+const UUID_BYTES: usize = 36;
+
+/// Version prefix.
+const VERSION: &str = "v7.";
+
+>>>>>>> 8ed6fd1f (filter, host: a readiness probe that only a loaded filter answers)
 /// Contents of the context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
@@ -158,6 +167,20 @@ impl Context {
             return Err(ContextFault::Age);
         }
         Ok(context)
+    }
+
+    /// The request id that a header's value names, whoever wrote it. It proves nothing and is only
+    /// for logs. `None` if the value or the id is not in the form that a gate writes.
+    pub fn claimed_request_id(value: &str) -> Option<String> {
+        if value.len() > MAX_CONTEXT_BYTES {
+            return None;
+        }
+        let (signed, _) = value.rsplit_once('.')?;
+        let fields = URL_SAFE_NO_PAD.decode(signed.strip_prefix(VERSION)?).ok()?;
+        let request_id = Self::read(&fields)?.request_id;
+        let is_uuid = request_id.len() == UUID_BYTES
+            && (request_id.bytes()).all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        is_uuid.then_some(request_id)
     }
 
     fn read(mut rest: &[u8]) -> Option<Self> {

@@ -27,6 +27,7 @@ pub mod percent;
 pub mod proto;
 pub mod rate_limit;
 mod raw_contents;
+pub mod readiness;
 mod route;
 pub mod settlement;
 mod signature;

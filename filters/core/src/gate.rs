@@ -27,6 +27,7 @@ mod forwarding;
 mod host_release;
 mod inference_stream;
 mod lingering;
+mod readiness;
 mod second_gate;
 mod settlement;
 mod signed_context;
@@ -80,7 +81,8 @@ enum Phase {
     Validating(Box<PendingRequest>, Box<StreamingValidator>),
     /// The head was forwarded, and messages follow; each message has its own verdict.
     Messages(Box<PendingRequest>, Box<MessageStream>),
-    /// A gate before this one decides: everything passes untouched, and is reported there.
+    /// A gate before this one decides and reports, or this is the readiness probe: everything passes
+    /// untouched, and is not reported here.
     BehindGate,
     /// The stream ended before its body: the remaining data is discarded.
     Discarding,
@@ -217,6 +219,9 @@ impl Gate {
             Err(fault) => return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest),
         };
         if let Some(action) = self.behind_another(proxy, &fields, now) {
+            return action;
+        }
+        if let Some(action) = self.readiness_probe(proxy, &fields, now) {
             return action;
         }
         if self.forwards_headers() {
@@ -412,7 +417,7 @@ impl Gate {
                 }
                 self.outcome.aborted(proxy);
             }
-            // The first gate numbers the request.
+            // The first gate numbers the request. The probe's listener has no access log.
             Phase::BehindGate => return,
             Phase::Fresh
             | Phase::Forwarded

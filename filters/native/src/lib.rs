@@ -201,6 +201,11 @@ impl NativeProxy {
         self.chain_name = ListenerBounds::name(stream_ms, hold_bytes);
     }
 
+    /// Sets the name of the listener's filter chain.
+    pub fn set_filter_chain(&mut self, name: &str) {
+        name.clone_into(&mut self.chain_name);
+    }
+
     /// Warnings of the validation.
     pub fn warnings(&self) -> &[Fault] {
         &self.warnings

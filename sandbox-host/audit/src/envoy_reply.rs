@@ -6,6 +6,12 @@ use tensorgate_policy::Reason;
 /// The details of the filter's own replies.
 pub const OURS: &str = "tensorgate";
 
+/// The cause of replies in place of a filter without a configuration. Envoy leaves their details
+/// empty.
+pub(crate) const NO_CONFIGURATION: &str = "the filter has no configuration; Envoy's log says why";
+/// Envoy's flag of such a reply.
+pub(crate) const NO_CONFIGURATION_FLAG: &str = "NFCF";
+
 /// The response code details of Envoy that a row matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Details {
@@ -15,6 +21,8 @@ pub enum Details {
     Begin(&'static str, &'static [&'static str]),
     /// With this prefix.
     Of(&'static str),
+    /// None, in place of a filter without a configuration.
+    NoConfiguration,
     /// Any, with a client error status.
     OfTheClient,
     /// Any.
@@ -51,7 +59,7 @@ const fn advised(reason: Reason, details: &'static [&'static str], advice: &'sta
 
 /// The first matching row counts. The last one matches the rest: a trapped VM, an overloaded Envoy,
 /// and details of later versions.
-pub static ROWS: [Row; 13] = [
+pub static ROWS: [Row; 14] = [
     advised(
         Reason::HeaderTooLarge,
         &["http1.headers_too_large", "http1.too_many_headers"],
@@ -112,6 +120,8 @@ pub static ROWS: [Row; 13] = [
         Reason::Unauthenticated,
         Details::Of("jwt_authn_access_denied"),
     ),
+    // Its configuration was not delivered, or was rejected.
+    row(Reason::Overloaded, Details::NoConfiguration),
     // Framing, hosts and paths that are ambiguous.
     row(Reason::AmbiguousRequest, Details::OfTheClient),
     row(Reason::Overloaded, Details::Any),
@@ -160,6 +170,7 @@ fn row_of(details: &str, status: u16) -> Option<&'static Row> {
         Details::Are(all) => all.contains(&details),
         Details::Begin(start, all) => details.starts_with(start) || all.contains(&details),
         Details::Of(start) => details.starts_with(start),
+        Details::NoConfiguration => details == NO_CONFIGURATION,
         Details::OfTheClient => status < 500 || status == 501,
         Details::Any => true,
     })

@@ -195,12 +195,33 @@ impl Outcomes {
     /// The host could not complete the request or write its record. The report waits for Envoy's
     /// entry.
     pub fn wait_for_envoy(&self, time: SystemTime, decision: Decision) {
+        self.wait(time, decision, true);
+    }
+
+    /// As [`Self::wait_for_envoy`], for a sender that has proven nothing and only claims the ID. If
+    /// the ID is in use, the record is written at once and without it, so that a false claim
+    /// neither changes nor loses a record.
+    pub fn wait_for_envoy_unproven(&self, time: SystemTime, decision: Decision) {
+        self.wait(time, decision, false);
+    }
+
+    fn wait(&self, time: SystemTime, decision: Decision, is_proven: bool) {
         let Some(id) = decision.request_id.clone() else {
             self.audit.write(time, Event::Decision(Box::new(decision)));
             return;
         };
         let mut table = self.table();
         let displaced = match table.known.get(id.as_str()) {
+            Some(_) if !is_proven => {
+                drop(table);
+                let request_id = None;
+                let decision = Decision {
+                    request_id,
+                    ..decision
+                };
+                self.audit.write(time, Event::Decision(Box::new(decision)));
+                return;
+            }
             // Its record is written.
             Some(KnownRequest::Told | KnownRequest::Answered { .. }) => Vec::new(),
             Some(KnownRequest::Half { .. }) | None => {

@@ -39,6 +39,9 @@ pub struct Record {
     pub(super) ended: bool,
     /// The caller.
     pub caller: Caller,
+    /// The request ID in the context of an unknown sender. It proves nothing; empty if there is
+    /// none.
+    pub claimed_request_id: String,
     /// The protocol of the response.
     pub protocol: Protocol,
     pub(super) model: String,
@@ -74,6 +77,7 @@ impl Record {
             _in_flight: GaugeGuard::new(&metrics.in_flight),
             ended: false,
             caller: Caller::default(),
+            claimed_request_id: String::new(),
             protocol: Protocol::OipRest,
             model: String::new(),
             version: String::new(),
@@ -194,8 +198,14 @@ impl Record {
                 return;
             }
             DenialOrigin::UnknownSender => {
+                let request_id = self.claimed_request_id.as_str();
                 self.metrics.unknown_senders.inc();
-                tracing::error!(reason, cause, "request without a valid context of the gate");
+                tracing::error!(
+                    request_id,
+                    reason,
+                    cause,
+                    "request without a valid context of the gate"
+                );
             }
             DenialOrigin::OtherPolicyVersion => {
                 tracing::warn!(
@@ -234,7 +244,23 @@ impl Record {
                 );
             }
         }
-        self.denied(&refused.denial).await;
+        if self.claimed_request_id.is_empty() {
+            self.denied(&refused.denial).await;
+        } else {
+            self.denied_unproven(&refused.denial);
+        }
+    }
+
+    /// Records the denial of a sender with another key than this host's. Envoy reports the request
+    /// too if the sender is a gateway, and both reports become one record.
+    fn denied_unproven(&mut self, denial: &Denial) {
+        self.audited = true;
+        let decision = Decision {
+            request_id: Some(self.claimed_request_id.clone()),
+            ..self.denial_decision(denial)
+        };
+        self.outcomes.wait_for_envoy_unproven(self.began, decision);
+        self.log_denial(denial);
     }
 
     /// Records a denial for a reason that only the host knows. The request stays denied whether or
@@ -283,7 +309,7 @@ impl Record {
     /// Logs and counts a denial.
     pub(super) fn log_denial(&mut self, denial: &Denial) {
         let overload = denial.overload.map(OverloadCause::name);
-        let (request_id, client) = (self.caller.request_id.as_str(), self.client());
+        let (request_id, client) = (self.request_id(), self.client());
         let (model, reason, cause) = (
             self.model.as_str(),
             denial.reason.name(),
@@ -348,6 +374,14 @@ impl Record {
     /// Whether the request is for a model.
     fn is_for_a_model(&self) -> bool {
         !self.operation.is_empty()
+    }
+
+    /// The gate's request ID, or the one that an unknown sender claims; empty without any.
+    pub(super) fn request_id(&self) -> &str {
+        match self.caller.request_id.as_str() {
+            "" => self.claimed_request_id.as_str(),
+            request_id => request_id,
+        }
     }
 
     fn client(&self) -> &str {

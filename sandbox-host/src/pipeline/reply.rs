@@ -337,9 +337,34 @@ fn add_rate_headers(response: &mut Response<ReplyBody>, rates: &[RateNote]) {
 
 /// A denial. If the request was charged, the response has the remaining quota.
 fn refusal(denial: &Denial, record: &Record) -> Response<ReplyBody> {
+    let mut response = denied(denial, record.protocol, record.request_id());
+    if denial.rates.is_empty() {
+        add_rate_headers(&mut response, &record.rates);
+    }
+    response
+}
+
+/// The answer to a readiness probe, which has no record.
+pub fn to_probe(verified: Result<(), &Denial>) -> Response<ReplyBody> {
+    match verified {
+        Ok(()) => {
+            let mut response = Response::new(ReplyBody::empty());
+            response.body_mut().data = Some(Bytes::from_static(b"ready\n"));
+            response
+        }
+        Err(denial) => denied(denial, Protocol::OipRest, ""),
+    }
+}
+
+/// A denial in the form of a protocol.
+fn denied(denial: &Denial, protocol: Protocol, request_id: &str) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::empty());
+<<<<<<< HEAD
     let mut trailers = (record.host_release.as_deref()).and_then(settlement::trailers);
     match Answer::to_denial(denial, record.protocol, &record.caller.request_id) {
+=======
+    match Answer::to_denial(denial, protocol, request_id) {
+>>>>>>> 8ed6fd1f (filter, host: a readiness probe that only a loaded filter answers)
         Answer::Rest {
             status,
             headers,
@@ -364,11 +389,14 @@ fn refusal(denial: &Denial, record: &Record) -> Response<ReplyBody> {
             grpc_fields(fields, status, &message, headers);
         }
     }
+<<<<<<< HEAD
     response.body_mut().open = trailers.is_some();
     response.body_mut().trailers = trailers;
     if denial.rates.is_empty() {
         add_rate_headers(&mut response, &record.rates);
     }
+=======
+>>>>>>> 8ed6fd1f (filter, host: a readiness probe that only a loaded filter answers)
     response
 }
 

@@ -27,7 +27,12 @@ use tensorgate_settings::bounds::Bounds;
 use tensorgate_telemetry::labels::GenerationLabels;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_verified_models::Followed;
+<<<<<<< HEAD
 use tensorgate_wire::context::{HEADER, Release};
+=======
+use tensorgate_wire::context::ContextFault;
+use tensorgate_wire::readiness::MAX_AGE_S;
+>>>>>>> 8ed6fd1f (filter, host: a readiness probe that only a loaded filter answers)
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -328,6 +333,25 @@ impl PolicyVersions {
                 }
             },
         )
+    }
+
+    /// Verifies that a gate with a key of this host has just signed a readiness probe.
+    ///
+    /// # Errors
+    /// Returns why not.
+    pub fn verify_probe<N: AsRef<[u8]>>(
+        &self,
+        fields: &[(N, N)],
+        now_unix_s: u64,
+    ) -> Result<(), Denial> {
+        read_head(fields, true, &self.keys, now_unix_s, |_, context| {
+            let issued_unix_s = context?.context.issued_unix_s;
+            if now_unix_s.saturating_sub(issued_unix_s) > MAX_AGE_S {
+                let cause = ContextFault::Age.to_string();
+                return Err(Denial::new(Reason::Unauthenticated, cause));
+            }
+            Ok(())
+        })
     }
 
     /// Makes a version the newest. The previous one is kept as long as a request that was admitted

@@ -11,10 +11,13 @@ use tensorgate_host::Host;
 use tensorgate_judge::context_keys::ContextKeys;
 use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
 use tensorgate_wire::context::{Key, RemainingQuotas};
+use tensorgate_wire::readiness;
 
 use crate::support;
 use support::backend::{Act, Backend};
-use support::{Answer, Gate, INFER, PATIENCE, context, folder, infer_body, policy, settings};
+use support::{
+    Answer, Gate, INFER, PATIENCE, context, folder, infer_body, policy, settings, start, until,
+};
 
 fn digits(byte: u8) -> String {
     format!("{byte:02x}").repeat(31) + "f0"
@@ -93,4 +96,57 @@ async fn a_key_is_exchanged_while_requests_arrive() {
     assert_eq!(ask(&gate, 2, 2).await.status, 200);
     assert!(host.shutdown().await);
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn another_key_leaves_one_line_that_the_request_id_finds() {
+    let running = start(policy("http://127.0.0.1:9", json!({}), json!({}))).await;
+    let mut context = context("POST", INFER);
+    context.request_id = "8f1a2b3c-0000-4000-8000-0000000000aa".to_owned();
+    let contexts = [context.sign(&Key::from_hex(&digits(7)).unwrap())];
+    let gate = &running.gate;
+    let answer = gate
+        .send("POST", INFER, &contexts, infer_body(&[1.0]))
+        .await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json()["instance"], context.request_id);
+    let lines = || {
+        let mut lines = running.audited();
+        lines.retain(|line| line["type"] == "decision");
+        lines
+    };
+    // Envoy's entry never comes here.
+    until("its line is written", || !lines().is_empty()).await;
+    let lines = lines();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert_eq!(lines[0]["request_id"], context.request_id);
+    let detail = lines[0]["detail"].as_str().unwrap();
+    assert!(detail.contains("signature"), "{detail}");
+    assert!(lines[0]["client"].is_null(), "nobody has proven it");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_probe_of_a_pod_needs_the_key_and_leaves_no_line() {
+    let running = start(policy("http://127.0.0.1:9", json!({}), json!({}))).await;
+    let gate = &running.gate;
+    let seen = || running.host.app().outcomes.filter_seen();
+    let other_key = context("GET", readiness::PATH).sign(&Key::from_hex(&digits(7)).unwrap());
+    let other_path = context("GET", "/v2/health/live").sign(&support::key());
+    let mut old = context("GET", readiness::PATH);
+    old.issued_unix_s -= readiness::MAX_AGE_S + 10;
+    let old = old.sign(&support::key());
+    for contexts in [vec![], vec![other_key], vec![other_path], vec![old]] {
+        let answer = gate.send("GET", readiness::PATH, &contexts, "").await;
+        assert!(matches!(answer.status, 401 | 503), "{answer:?}");
+        assert!(!seen(), "{contexts:?}");
+    }
+    assert_eq!(gate.call("GET", readiness::PATH, "").await.status, 200);
+    assert!(seen());
+    // Its line is written before it is answered, and so are those of earlier requests.
+    assert_eq!(gate.call("GET", "/v2/health/live", "").await.status, 200);
+    for line in running.audited() {
+        assert_ne!(line["path"], readiness::PATH, "{line}");
+    }
+    running.stop().await;
 }

@@ -40,6 +40,9 @@ fn expression(details: Details) -> String {
             )
         }
         Details::Of(start) => format!("response.code_details.startsWith('{start}')"),
+        Details::NoConfiguration => {
+            "response.code_details == '' && response.code == 500".to_owned()
+        }
         Details::OfTheClient => {
             format!("{not_ours} && (response.code < 500 || response.code == 501)")
         }
@@ -183,6 +186,13 @@ mod tests {
             let is_advised = texts.iter().any(|text| text.ends_with(advice));
             assert!(is_advised, "{advice}: {texts:?}");
         }
+        // A filter without a configuration: 500 without a body by default.
+        let unconfigured = mappers.iter().filter(|mapper| {
+            let expression = &mapper["filter"]["extension_filter"]["typed_config"]["expression"];
+            let expression = expression.as_str().unwrap();
+            mapper["status_code"] == 503 && expression.contains("response.code_details == ''")
+        });
+        assert!(unconfigured.count() > 0);
         let old = mappers.iter().filter(|mapper| mapper["status_code"] == 426);
         assert_eq!(old.count(), 2, "one for gRPC, and none with an id");
     }

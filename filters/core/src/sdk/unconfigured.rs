@@ -6,7 +6,7 @@ use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::Answer;
 
-use super::Host;
+use super::{Host, abi};
 use crate::host::{Level, Proxy as _, Verdict};
 
 /// A request to a filter without a configuration. A proxy that continues after a rejected
@@ -24,7 +24,15 @@ impl HttpContext for Unconfigured {
         if let Some(cause) = denial.overload {
             Host::outside().count_overload(cause);
         }
-        let answer = Answer::to_denial(&denial, Protocol::OipRest, "");
+        // The proxy's access log has this id. Without a configuration the filter has none.
+        let request_id = header("x-request-id").filter(|id| is_uuid(id));
+        let is_grpc = header("content-type").is_some_and(|it| it.starts_with("application/grpc"));
+        let protocol = if is_grpc {
+            Protocol::OipGrpc
+        } else {
+            Protocol::OipRest
+        };
+        let answer = Answer::to_denial(&denial, protocol, &request_id.unwrap_or_default());
         if let Err(fault) = Host::outside().respond(&answer) {
             Host::outside().log(Level::Error, &fault.to_string());
         }
@@ -38,4 +46,15 @@ impl HttpContext for Unconfigured {
     fn on_http_request_trailers(&mut self, _: usize) -> types::Action {
         types::Action::Pause
     }
+}
+
+/// A field of the request's headers, as text.
+fn header(name: &str) -> Option<String> {
+    let value = abi::get_header(abi::REQUEST_HEADERS, name).ok()??;
+    String::from_utf8(value).ok()
+}
+
+/// Whether a text has the length and the digits of a UUID. Some proxies keep a client's id.
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && (text.bytes()).all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }

@@ -29,6 +29,7 @@ mod outages;
 mod outcomes;
 mod permits;
 mod proofs;
+mod readiness;
 mod settlement;
 mod shared_limits;
 mod shares;

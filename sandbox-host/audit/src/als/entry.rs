@@ -79,7 +79,14 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
         .response_flags
         .map(|it| it.names())
         .unwrap_or_default();
-    let outcome = EntryOutcome::from_state(&said, &details, status, &flags);
+    let is_unconfigured = details.is_empty()
+        && (flags.iter()).any(|flag| *flag == envoy_reply::NO_CONFIGURATION_FLAG);
+    let reply = if is_unconfigured {
+        envoy_reply::NO_CONFIGURATION
+    } else {
+        details.as_str()
+    };
+    let outcome = EntryOutcome::from_state(&said, reply, status, &flags);
     let client_request_id = text(&request.request_id, MAX_CLIENT_ID_BYTES);
     let reply_id = said.is_empty().then(|| reply_id(&response, &details));
     let reply_id = reply_id.flatten();
@@ -89,8 +96,8 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
     let known = said.outcome;
     // The host, or the filter, knows the cause of what they have seen.
     let is_envoys = outcome.by == By::Envoy && outcome.verdict == Verdict::Deny;
-    let cause = (is_envoys && !forwarded && !details.is_empty() && details != FROM_THE_HOST)
-        .then(|| envoy_reply::cause(&details, status));
+    let cause = (is_envoys && !forwarded && !reply.is_empty() && reply != FROM_THE_HOST)
+        .then(|| envoy_reply::cause(reply, status));
     let decision = Decision {
         request_id: known.request_id.or(said.forwarded_id).or(reply_id),
         client_request_id: Some(client_request_id).filter(|id| !id.is_empty()),

@@ -26,6 +26,8 @@ enum Step {
     BrokenOff,
     /// The host denied the request, and its record could not be written.
     Untold,
+    /// The host denied the request of a sender with another key.
+    Unproven,
     /// Envoy forwarded the host's response, with this status.
     Passed(u16),
     /// Envoy replied itself, with this entry number.
@@ -75,6 +77,10 @@ async fn apply_step(outcomes: &Outcomes, step: Step) {
         }
         Step::Untold => {
             outcomes.wait_for_envoy(now, decision(By::Host, Verdict::Deny, "overloaded", 503))
+        }
+        Step::Unproven => {
+            let denied = decision(By::Host, Verdict::Deny, "overloaded", 503);
+            outcomes.wait_for_envoy_unproven(now, denied);
         }
         Step::Passed(status) => {
             let verdict = if status < 400 {
@@ -148,7 +154,9 @@ fn words(events: impl IntoIterator<Item = Event>) -> Vec<String> {
 
 #[tokio::test]
 async fn a_request_is_one_line_in_whatever_order_it_is_told() {
-    use Step::{Answered, BrokenOff, Denied, Left, Passed, Refused, Stopped, Swept, Untold};
+    use Step::{
+        Answered, BrokenOff, Denied, Left, Passed, Refused, Stopped, Swept, Unproven, Untold,
+    };
     let check = async |steps: &[Step], expected: &[&str]| {
         let disk = Disk::default();
         let (audit, _) = start(&disk);
@@ -189,6 +197,12 @@ async fn a_request_is_one_line_in_whatever_order_it_is_told() {
     check(&[Refused(1), Answered], &["Envoy deny backend-timeout 504"]).await;
     check(&[Untold, Passed(503)], &["Host deny overloaded 503"]).await;
     check(&[Untold, Swept, Passed(503)], &["Host deny overloaded 503"]).await;
+    // Another key: one line, unless the ID is that of another request.
+    let unproven = "Host deny overloaded 503";
+    check(&[Unproven, Passed(503)], &[unproven]).await;
+    check(&[Unproven, Swept, Passed(503)], &[unproven]).await;
+    check(&[Answered, Unproven, Passed(200)], &[allowed, unproven]).await;
+    check(&[Left(1), Unproven], &[left, unproven]).await;
     // Repeated entries: by number, or by a known ID.
     check(
         &[Stopped(1), Stopped(1)],

@@ -551,3 +551,23 @@ fn tls_that_failed_is_told_and_a_connection_that_just_ended_is_not() {
         .is_none()
     );
 }
+
+#[test]
+fn a_reply_in_place_of_a_filter_without_a_configuration_says_so() {
+    // Of gRPC, of Envoy alone, and as `local_reply_config` changes it.
+    for status in [200, 500, 503] {
+        let ended = Ended {
+            status,
+            flags: Flags {
+                no_filter_config_found: true,
+                ..Flags::default()
+            },
+            ..Ended::default()
+        };
+        let decision = http(&bytes(&ended)).unwrap().unwrap().decision;
+        assert_eq!(decision.by, By::Envoy, "{status}");
+        assert_eq!(decision.reason, "overloaded", "{status}");
+        let detail = decision.detail.unwrap_or_default();
+        assert!(detail.contains("has no configuration"), "{detail}");
+    }
+}
