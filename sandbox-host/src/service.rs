@@ -138,18 +138,19 @@ where
         app.policy_versions
             .saw_gateway(peer.origin(&parts.headers), caller);
     }
-    if let Err(refused) = &verified
-<<<<<<< HEAD
-        && refused.origin == DenialOrigin::OtherRelease
-    {
-        let peer = parts.extensions.get::<GatewayPeer>();
-        let gateway = peer.map_or("", |peer| peer.origin(&parts.headers));
-        record.host_release = app.policy_versions.reject_release(&parts.headers, gateway);
-=======
-        && refused.origin == DenialOrigin::UnknownSender
-    {
-        record.claimed_request_id = claimed_request_id(&parts);
->>>>>>> 8ed6fd1f (filter, host: a readiness probe that only a loaded filter answers)
+    if let Err(refused) = &verified {
+        match refused.origin {
+            DenialOrigin::OtherRelease => {
+                let peer = parts.extensions.get::<GatewayPeer>();
+                let gateway = peer.map_or("", |peer| peer.origin(&parts.headers));
+                let release = app.policy_versions.reject_release(&parts.headers, gateway);
+                record.host_release = release;
+            }
+            DenialOrigin::UnknownSender => {
+                record.claimed_request_id = claimed_request_id(&parts);
+            }
+            _ => {}
+        }
     }
     let verified = verified?;
     // Only the filter can sign the context that was just verified.

@@ -34,15 +34,9 @@ pub const CLOCK_SKEW_S: u64 = 5;
 /// Usual size of the fields, for preallocation.
 const USUAL_FIELD_BYTES: usize = 256;
 
-<<<<<<< HEAD
-=======
 /// Length of a UUID.
 const UUID_BYTES: usize = 36;
 
-/// Version prefix.
-const VERSION: &str = "v7.";
-
->>>>>>> 8ed6fd1f (filter, host: a readiness probe that only a loaded filter answers)
 /// Contents of the context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
@@ -176,7 +170,8 @@ impl Context {
             return None;
         }
         let (signed, _) = value.rsplit_once('.')?;
-        let fields = URL_SAFE_NO_PAD.decode(signed.strip_prefix(VERSION)?).ok()?;
+        let fields = Release::own_fields(signed)?.ok()?;
+        let fields = URL_SAFE_NO_PAD.decode(fields).ok()?;
         let request_id = Self::read(&fields)?.request_id;
         let is_uuid = request_id.len() == UUID_BYTES
             && (request_id.bytes()).all(|byte| byte.is_ascii_hexdigit() || byte == b'-');

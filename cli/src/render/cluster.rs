@@ -118,6 +118,7 @@ fn proxy_options(control_plane: ControlPlane) -> RenderOptions {
         chain: vec![Filter::Gate],
         host_socket: format!("{RUN}/host.sock").into(),
         admin_socket: PathBuf::new(),
+        ready_socket: None,
         stats: None,
         audit_socket: format!("{RUN}/audit.sock").into(),
         limits_socket: format!("{RUN}/limits.sock").into(),

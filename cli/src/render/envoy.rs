@@ -17,6 +17,7 @@ pub mod http;
 pub mod key_sets;
 pub mod local_reply;
 mod overload;
+mod readiness;
 pub mod remote_host;
 pub mod stats;
 pub mod tls;
@@ -53,6 +54,8 @@ pub struct RenderOptions {
     pub host_socket: PathBuf,
     /// Envoy's admin socket.
     pub admin_socket: PathBuf,
+    /// Socket of the readiness probe ([`readiness`]); none if absent.
+    pub ready_socket: Option<PathBuf>,
     /// Where Prometheus reads Envoy's counters ([`stats`]); nowhere if absent.
     pub stats: Option<SocketAddr>,
     /// The host's socket for the audit log.
@@ -163,7 +166,10 @@ pub fn render(
     for (issuer, url) in key_sets::fetched(policy) {
         clusters.push(key_sets::key_set_cluster(issuer, url, options)?);
     }
-    let listeners = vec![listener(policy, address, &bounds, &filters, options, form)?];
+    let mut listeners = vec![listener(policy, address, &bounds, &filters, options, form)?];
+    if let Some(socket) = &options.ready_socket {
+        listeners.push(readiness::listener(socket, &filters, options, form)?);
+    }
     let separate = if plane.filters_in_listener() {
         Vec::new()
     } else {

@@ -151,6 +151,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         chain: options.chain.filters().to_vec(),
         host_socket: hosts("host.sock"),
         admin_socket: envoys.path().join("envoy.sock"),
+        ready_socket: None,
         stats: options.stats,
         audit_socket: hosts("audit.sock"),
         limits_socket: hosts("limits.sock"),

@@ -337,7 +337,8 @@ fn add_rate_headers(response: &mut Response<ReplyBody>, rates: &[RateNote]) {
 
 /// A denial. If the request was charged, the response has the remaining quota.
 fn refusal(denial: &Denial, record: &Record) -> Response<ReplyBody> {
-    let mut response = denied(denial, record.protocol, record.request_id());
+    let trailers = (record.host_release.as_deref()).and_then(settlement::trailers);
+    let mut response = denied(denial, (record.protocol, record.request_id()), trailers);
     if denial.rates.is_empty() {
         add_rate_headers(&mut response, &record.rates);
     }
@@ -352,19 +353,18 @@ pub fn to_probe(verified: Result<(), &Denial>) -> Response<ReplyBody> {
             response.body_mut().data = Some(Bytes::from_static(b"ready\n"));
             response
         }
-        Err(denial) => denied(denial, Protocol::OipRest, ""),
+        Err(denial) => denied(denial, (Protocol::OipRest, ""), None),
     }
 }
 
-/// A denial in the form of a protocol.
-fn denied(denial: &Denial, protocol: Protocol, request_id: &str) -> Response<ReplyBody> {
+/// A denial in the form of a protocol, with trailers for the gate.
+fn denied(
+    denial: &Denial,
+    (protocol, request_id): (Protocol, &str),
+    mut trailers: Option<HeaderMap>,
+) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::empty());
-<<<<<<< HEAD
-    let mut trailers = (record.host_release.as_deref()).and_then(settlement::trailers);
-    match Answer::to_denial(denial, record.protocol, &record.caller.request_id) {
-=======
     match Answer::to_denial(denial, protocol, request_id) {
->>>>>>> 8ed6fd1f (filter, host: a readiness probe that only a loaded filter answers)
         Answer::Rest {
             status,
             headers,
@@ -389,14 +389,8 @@ fn denied(denial: &Denial, protocol: Protocol, request_id: &str) -> Response<Rep
             grpc_fields(fields, status, &message, headers);
         }
     }
-<<<<<<< HEAD
     response.body_mut().open = trailers.is_some();
     response.body_mut().trailers = trailers;
-    if denial.rates.is_empty() {
-        add_rate_headers(&mut response, &record.rates);
-    }
-=======
->>>>>>> 8ed6fd1f (filter, host: a readiness probe that only a loaded filter answers)
     response
 }
 

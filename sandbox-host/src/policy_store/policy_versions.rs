@@ -27,12 +27,8 @@ use tensorgate_settings::bounds::Bounds;
 use tensorgate_telemetry::labels::GenerationLabels;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_verified_models::Followed;
-<<<<<<< HEAD
-use tensorgate_wire::context::{HEADER, Release};
-=======
-use tensorgate_wire::context::ContextFault;
+use tensorgate_wire::context::{ContextFault, HEADER, Release};
 use tensorgate_wire::readiness::MAX_AGE_S;
->>>>>>> 8ed6fd1f (filter, host: a readiness probe that only a loaded filter answers)
 use tokio::sync::watch;
 use tokio::time::Instant;
 

@@ -2,6 +2,7 @@
 //! may have no shell and no client of HTTP. These commands need no policy and no runtime.
 
 mod drain;
+mod ready;
 
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
@@ -28,6 +29,7 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Option<Result<(), S
     let arguments: Vec<OsString> = arguments.collect();
     Some(match command.to_str() {
         Some("drain") => drain::run(&arguments),
+        Some("ready") => ready::run(&arguments),
         _ => Err(format!("pod {}: no such command", command.display())),
     })
 }
@@ -143,7 +145,14 @@ mod tests {
         for other in ["", "--bundle pod", "install-filters pod"] {
             assert_eq!(run(words(other).into_iter()), None, "{other:?}");
         }
-        for wrong in ["pod", "pod halt", "pod drain", "pod drain --seconds"] {
+        for wrong in [
+            "pod",
+            "pod halt",
+            "pod drain",
+            "pod drain --seconds",
+            "pod ready",
+            "pod ready --socket",
+        ] {
             let ended = run(words(wrong).into_iter());
             assert!(ended.is_some_and(|ended| ended.is_err()), "{wrong:?}");
         }

@@ -31,6 +31,10 @@ use crate::render::{Unrenderable, cluster};
 const ENVOY: &str = "/etc/tensorgate/envoy";
 /// Folder of Envoy's admin socket. The host cannot reach it, nor what breaks out of a handler.
 const ADMIN: &str = "/run/envoy";
+/// Socket of the readiness probe.
+const READY: &str = "/run/envoy/ready.sock";
+/// The host's program, which the first container copies beside the filter.
+const PROGRAM: &str = "/opt/tensorgate/filters/tensorgate-host";
 /// Folder that Envoy watches.
 const DYNAMIC: &str = "/etc/tensorgate/dynamic";
 /// Folder of the filter and of the host's program, which the first container copies there.
@@ -41,6 +45,10 @@ const FILTERS_SIZE: &str = "256Mi";
 const UNPRIVILEGED: u16 = 1024;
 /// Envoy's option for its number of workers.
 pub const CONCURRENCY: &str = "--concurrency";
+/// Interval of the readiness probe, seconds. Each starts a small process.
+const READY_PERIOD_S: u64 = 5;
+/// Timeout of the readiness probe, seconds: longer than that of Envoy and of the process.
+const READY_TIMEOUT_S: u64 = 4;
 /// Port of Envoy's counters.
 const STATS_PORT: u16 = stats::DEFAULT_ADDRESS.port();
 /// Annotation of the pods with the digest of the bootstrap, the only file that Envoy reads once. So
@@ -101,6 +109,7 @@ impl Kubernetes {
             chain: vec![Filter::Gate],
             host_socket: format!("{RUN}/host.sock").into(),
             admin_socket: admin_socket().into(),
+            ready_socket: Some(READY.into()),
             // The network policy keeps all but `metrics_from` away, as from the host's page.
             stats: Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), STATS_PORT)),
             audit_socket: format!("{RUN}/audit.sock").into(),
@@ -179,7 +188,11 @@ impl Kubernetes {
                 workload.host(
                     &loaded.policy,
                     HostEnd::AfterEnvoy,
-                    vec![format!("--socket={RUN}/host.sock").into()],
+                    vec![
+                        format!("--socket={RUN}/host.sock").into(),
+                        // The probe of Envoy's container is such a request.
+                        "--wait-for-filter".into(),
+                    ],
                     Vec::new(),
                 ),
             ],
@@ -249,9 +262,16 @@ impl Kubernetes {
                 map! {"name" => "http", "containerPort" => u32::from(port)},
                 map! {"name" => stats::NAME, "containerPort" => u32::from(STATS_PORT)},
             ],
-            // Envoy listens once it has compiled the filter.
+            // Envoy listens once it has compiled the filter. This probe does not wait for the host,
+            // which may compile handlers for minutes.
             "startupProbe" => open(1, 120),
-            "readinessProbe" => open(2, 2),
+            // Envoy also listens without a filter that it could not load.
+            "readinessProbe" => map! {
+                "exec" => map! {"command" => list![PROGRAM, "pod", "ready", "--socket", READY]},
+                "periodSeconds" => READY_PERIOD_S,
+                "timeoutSeconds" => READY_TIMEOUT_S,
+                "failureThreshold" => 2_u64,
+            },
             "livenessProbe" => open(10, 3),
             "lifecycle" => drain(&loaded.policy),
             "resources" => resources(sizes.envoy_cpu, sizes.envoy_mib(&loaded.policy)),

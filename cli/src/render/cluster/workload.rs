@@ -310,8 +310,9 @@ impl Workload {
             "image" => self.host_image.to_string(),
             "args" => args,
             "ports" => list![map! {"name" => "admin", "containerPort" => admin}],
-            // Handlers are compiled before the host is ready: ten minutes at most.
-            "startupProbe" => every("/readyz", 2, 300),
+            // Handlers are compiled before a policy is in force: ten minutes at most. Readiness may
+            // depend on another container, and this one must not be restarted for that.
+            "startupProbe" => every("/generations", 2, 300),
             "readinessProbe" => every("/readyz", 2, 2),
             "livenessProbe" => every("/healthz", 10, 3),
             "resources" => resources(self.sizes.host_cpu, self.sizes.host_mib(policy)),

@@ -284,6 +284,7 @@ fn bootstrap(
         chain: vec![Filter::Gate],
         host_socket: names.parse("/zq-socket-qz"),
         admin_socket: names.parse("/zq-admin-qz"),
+        ready_socket: None,
         stats: Some(stats::DEFAULT_ADDRESS),
         audit_socket: names.parse("/zq-log-socket-qz"),
         limits_socket: names.parse("/zq-socket-qz"),

@@ -129,6 +129,7 @@ impl Envoy {
             chain: self.chain.filters().to_vec(),
             host_socket: self.host_socket,
             admin_socket: self.admin_socket,
+            ready_socket: None,
             stats: Some(self.stats),
             audit_socket: self.audit_socket,
             limits_socket: self.limits_socket,

@@ -558,3 +558,47 @@ fn an_operator_says_where_the_pods_run_and_what_they_carry() {
     assert_eq!(ran.code, 2, "{}", ran.stdout);
     assert!(ran.stderr.contains("--label gives"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_pod_is_ready_only_with_a_loaded_filter() {
+    // Neither a client's certificate nor a credential is needed for the probe.
+    let private = policy("a+", "").replace(
+        "key: pki/gate.key}",
+        "key: pki/gate.key, client_ca: pki/clients.pem}, health: clients",
+    );
+    let found = objects(&private, &["--model-server", "app=triton"]);
+    let pod = &object(&found, "Deployment", "tensorgate")["spec"]["template"]["spec"];
+    let named = |name: &str| {
+        let lists = ["containers", "initContainers"].map(|list| pod[list].as_array().unwrap());
+        let mut containers = lists.into_iter().flatten();
+        containers.find(|one| one["name"] == name).unwrap()
+    };
+    let (envoy, host) = (named("envoy"), named("host"));
+    let socket = "/run/envoy/ready.sock";
+    let program = "/opt/tensorgate/filters/tensorgate-host";
+    assert_eq!(
+        envoy["readinessProbe"]["exec"]["command"],
+        json!([program, "pod", "ready", "--socket", socket])
+    );
+    assert!(mounts(envoy).contains(&"admin") && mounts(envoy).contains(&"filters"));
+    // Envoy may not wait for the host to start, nor be restarted for it, and the other way round.
+    for probe in ["startupProbe", "livenessProbe"] {
+        assert!(envoy[probe]["tcpSocket"].is_object(), "{probe}");
+        assert_ne!(host[probe]["httpGet"]["path"], "/readyz", "{probe}");
+    }
+    assert_eq!(host["readinessProbe"]["httpGet"]["path"], "/readyz");
+    let arguments = host["args"].as_array().unwrap();
+    assert!(arguments.contains(&json!("--wait-for-filter")));
+
+    let listeners = object(&found, "ConfigMap", "tensorgate-dynamic")["data"]["lds.yaml"].clone();
+    let listeners = &yaml_documents(listeners.as_str().unwrap())[0]["resources"];
+    let probe = &listeners[1];
+    assert_eq!(probe["address"]["pipe"]["path"], socket);
+    let chain = &probe["filter_chains"][0];
+    assert!(chain["transport_socket"].is_null(), "no TLS");
+    let manager =
+        |listener: &Value| listener["filter_chains"][0]["filters"][0]["typed_config"].clone();
+    let (clients, probe) = (manager(&listeners[0]), manager(probe));
+    assert_eq!(probe["http_filters"], clients["http_filters"]);
+    assert!(probe["access_log"].is_null() && !clients["access_log"].is_null());
+}

@@ -9,6 +9,9 @@ use tensorgate_wire::Answer;
 use super::{Host, abi};
 use crate::host::{Level, Proxy as _, Verdict};
 
+/// Length of a UUID.
+const UUID_BYTES: usize = 36;
+
 /// A request to a filter without a configuration. A proxy that continues after a rejected
 /// configuration must not forward requests, so every callback pauses.
 pub(super) struct Unconfigured;
@@ -56,5 +59,5 @@ fn header(name: &str) -> Option<String> {
 
 /// Whether a text has the length and the digits of a UUID. Some proxies keep a client's id.
 fn is_uuid(text: &str) -> bool {
-    text.len() == 36 && (text.bytes()).all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+    text.len() == UUID_BYTES && (text.bytes()).all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
