@@ -85,12 +85,16 @@ class Gate:
         # Addresses of the admin interfaces of proxies.
         self.admins = {}
 
-    def start(self, rendered, programs):
-        """Starts everything, and waits until it listens."""
+    def start(self, rendered, programs, has_filter=True):
+        """Starts everything, and waits until it listens and its pod is ready. Without the module of the
+        filter, it never is.
+        """
         self.pod.start_host()
-        self.programs = programs
+        self.programs, self.has_filter = programs, has_filter
         start = self._start_gateway if self.target == "gateway-patched" else getattr(self, f"_start_{self.target.replace('-', '_')}")
         start(rendered)
+        if has_filter:
+            self.pod.wait_ready()
 
     def stop(self):
         """Stops everything. Returns how many processes did not end by themselves."""
@@ -98,7 +102,10 @@ class Gate:
 
     def _start_kubernetes(self, rendered):
         """The pod's own Envoy."""
-        self.pod.install_filters()
+        if self.has_filter:
+            self.pod.install_filters()
+        else:
+            self.pod.install_program()
         port = self.pod.port(8080)
         self.pod.replaced |= {
             "port_value: 8080": f"port_value: {port}",

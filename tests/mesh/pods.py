@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -68,8 +69,7 @@ class Pod:
         self.spec = self.objects["Deployment", name]["spec"]["template"]["spec"]
         self.ports, self.volumes, self.paths = {}, {}, {}
         self.running = []
-        containers = [*self.spec.get("initContainers", []), *self.spec["containers"]]
-        for container in containers:
+        for container in self.containers():
             for mount in container["volumeMounts"]:
                 known = self.paths.setdefault(mount["mountPath"], folder / "v" / mount["name"])
                 if known.name != mount["name"]:
@@ -119,9 +119,18 @@ class Pod:
         return self.ports.setdefault(int(port), free_ports(1)[0])
 
     def container(self, name):
+<<<<<<< HEAD
         """A container of the pod, or a sidecar."""
         containers = [*self.spec["containers"], *self.spec.get("initContainers", [])]
         return next(one for one in containers if one["name"] == name)
+=======
+        """A container of the pod."""
+        return next(one for one in self.containers() if one["name"] == name)
+
+    def containers(self):
+        """All containers of the pod."""
+        return [*self.spec.get("initContainers", []), *self.spec["containers"]]
+>>>>>>> 058f1f9e (mesh, docs: a pod is ready only with a loaded filter)
 
     def environment(self, container):
         """The environment that a container has."""
@@ -144,25 +153,62 @@ class Pod:
         self.running.append(process)
         return process
 
+<<<<<<< HEAD
     def start_host(self, program=TARGET / "debug/tensorgate-host"):
         """Starts the host, and waits until the probe of its readiness succeeds."""
         host = self.start("host", program)
         probe = self.container("host")["readinessProbe"]["httpGet"]
         port = next(one["containerPort"] for one in self.container("host")["ports"] if one["name"] == probe["port"])
         url = f"http://127.0.0.1:{self.port(port)}{probe['path']}"
+=======
+    def start_host(self):
+        """Starts the host, and waits until its startup probe succeeds. Its readiness may need the filter."""
+        host = self.start("host", TARGET / "debug/tensorgate-host")
+>>>>>>> 058f1f9e (mesh, docs: a pod is ready only with a loaded filter)
         try:
-            wait("the host", lambda: (fetch(url) or (0,))[0] == 200, host.process, 30)
+            wait("the host", lambda: self.succeeds("host", "startupProbe"), host.process, 30)
         except RuntimeError as error:
-            raise RuntimeError(f"{error}\n{fetch(url)}\n{host.tail()}") from None
+            raise RuntimeError(f"{error}\n{host.tail()}") from None
+
+    def wait_ready(self):
+        """Waits until every container that runs and has a readiness probe is ready."""
+        for process in list(self.running):
+            named = [one for one in self.containers() if one["name"] == process.name]
+            if named and "readinessProbe" in named[0]:
+                wait(f"{process.name} to be ready", lambda: self.succeeds(process.name, "readinessProbe"), process.process, 30)
+
+    def succeeds(self, name, kind):
+        """Whether a probe of a container succeeds, as the kubelet runs it."""
+        probe = self.container(name)[kind]
+        if "exec" in probe:
+            command = [self.local(word) for word in probe["exec"]["command"]]
+            try:
+                return subprocess.run(command, capture_output=True, check=False, timeout=probe["timeoutSeconds"]).returncode == 0
+            except subprocess.TimeoutExpired:
+                return False
+        ports = {one["name"]: one["containerPort"] for one in self.container(name)["ports"]}
+        url = f"http://127.0.0.1:{self.port(ports[probe['httpGet']['port']])}{probe['httpGet']['path']}"
+        return (fetch(url) or (0,))[0] == 200
 
     def install_filters(self):
         """What the first container does: the image's filters and the host's program into the volume."""
         container = self.spec["initContainers"][0]
         if container["args"][0] != "install-filters":
             raise ValueError(f"{container['args']} of an init container is not followed here")
+<<<<<<< HEAD
         folder = self.path(container["args"][1])
         shutil.copy(MODULE, folder)
         Path(folder, "tensorgate-host").symlink_to(TARGET / "debug/tensorgate-host")
+=======
+        shutil.copy(MODULE, self.path(container["args"][1]))
+        self.install_program()
+
+    def install_program(self):
+        """The host's program in the same volume, for the probe of Envoy's container."""
+        (container,) = self.spec["initContainers"]
+        link = Path(self.path(container["args"][1])) / "tensorgate-host"
+        link.symlink_to(TARGET / "debug/tensorgate-host")
+>>>>>>> 058f1f9e (mesh, docs: a pod is ready only with a loaded filter)
 
     def stop(self):
         """Stops all processes, the last first. Returns how many did not end by themselves."""

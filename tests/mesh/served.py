@@ -14,6 +14,7 @@ import calls
 import gates
 import peers
 import pods
+import readiness
 import rendered
 import rollout
 import shared_limits
@@ -200,8 +201,13 @@ def serve(target, objects, folder, certificates, model, programs):
         # Where requests are not served, a new policy changes nothing that can be seen.
         if not faults:
             faults += replaced(gate, client, folder)
+<<<<<<< HEAD
         if target in rollout.DRAINED and not faults:
             faults += rollout.rolled_out(gate)
+=======
+        if not faults and target == "kubernetes":
+            faults += readiness.other_key(gate, client)
+>>>>>>> 058f1f9e (mesh, docs: a pod is ready only with a loaded filter)
         requests = client.requests
     except RuntimeError as error:
         faults.append(str(error))
@@ -227,8 +233,9 @@ def check(folder, envoy):
     try:
         certificates, programs = gates.Certificates(folder / "c"), gates.Programs(folder / "p", envoy)
         one = lambda target: serve(target, folder / TARGETS[target] / target, folder / target, certificates, model, programs)
+        unready = readiness.without_filter(folder / "one/kubernetes", folder / "unready", certificates, model, programs)
         # Much of a target's time is the compilation of its filter, on one core.
         with ThreadPoolExecutor(2) as pool:
-            return sum(pool.map(one, TARGETS))
+            return unready + sum(pool.map(one, TARGETS))
     finally:
         process.stop()

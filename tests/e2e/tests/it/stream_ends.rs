@@ -218,6 +218,41 @@ async fn streams_stay_so_many(stack: &Stack) {
     assert!(refused > 0);
 }
 
+/// The longest time of a stream, far above the idle limit.
+const LONG_MS: u64 = 120_000;
+/// How late the end of an idle stream may be seen.
+const IDLE_LATE: Duration = Duration::from_secs(3);
+
+/// Streams that have no byte, and half a message, end at the idle limit and not at their longest
+/// time.
+async fn idle_streams_end(control_plane: &str) {
+    let mut policy = limited();
+    policy.listen.limits.stream_ms = LONG_MS;
+    let setup = Setup {
+        control_plane: Some(control_plane),
+        ..Setup::default()
+    };
+    let stack = Lease::with_setup(policy, setup).await;
+    let began = Instant::now();
+    let mut idle = open(&stack, "scorer").await;
+    let mut half = open(&stack, "scorer").await;
+    let good = message("vec");
+    assert!(half.send(&good[..good.len() / 2], false).await);
+    let ids = tokio::join!(
+        ends("no byte", &mut idle, began, IDLE),
+        ends("half a message", &mut half, began, IDLE)
+    );
+    let took = began.elapsed();
+    assert!(took < IDLE + IDLE_LATE, "{took:?}");
+    println!("idle streams ended after {took:?}: {ids:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_streams_end_long_before_their_longest_time() {
+    // The first ends them by Envoy's timer, the second by the host's.
+    tokio::join!(idle_streams_end("plain"), idle_streams_end("istio"));
+}
+
 async fn check(control_plane: &str) {
     let setup = Setup {
         control_plane: Some(control_plane),
