@@ -590,8 +590,9 @@ fn a_pod_is_ready_only_with_a_loaded_filter() {
     let arguments = host["args"].as_array().unwrap();
     assert!(arguments.contains(&json!("--wait-for-filter")));
 
-    let listeners = object(&found, "ConfigMap", "tensorgate-dynamic")["data"]["lds.yaml"].clone();
-    let listeners = &yaml_documents(listeners.as_str().unwrap())[0]["resources"];
+    let files = &object(&found, "ConfigMap", "tensorgate-dynamic")["data"];
+    let documents = yaml_documents(files["lds.yaml"].as_str().unwrap());
+    let listeners = &documents[0]["resources"];
     let probe = &listeners[1];
     assert_eq!(probe["address"]["pipe"]["path"], socket);
     let chain = &probe["filter_chains"][0];
