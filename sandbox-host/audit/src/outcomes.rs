@@ -23,6 +23,9 @@ const MAX_KNOWN: usize = 65_536;
 /// How long the host's report waits for Envoy's. Envoy flushes its buffer twenty times in this
 /// time.
 const JOIN_WAIT: Duration = Duration::from_secs(2);
+/// The most waiting reports beside which one of an unproven sender waits, too. A flood of them must
+/// not displace requests of others.
+const MAX_WAITING_UNPROVEN: usize = 1_024;
 /// The most waiting reports that are checked under one lock, because a response may wait for it.
 const SWEEP_AT_ONCE: usize = 256;
 
@@ -211,17 +214,17 @@ impl Outcomes {
             return;
         };
         let mut table = self.table();
+        let is_in_use = table.known.contains_key(id.as_str());
+        if !is_proven && (is_in_use || table.waiting.len() >= MAX_WAITING_UNPROVEN) {
+            drop(table);
+            let decision = Decision {
+                request_id: None,
+                ..decision
+            };
+            self.audit.write(time, Event::Decision(Box::new(decision)));
+            return;
+        }
         let displaced = match table.known.get(id.as_str()) {
-            Some(_) if !is_proven => {
-                drop(table);
-                let request_id = None;
-                let decision = Decision {
-                    request_id,
-                    ..decision
-                };
-                self.audit.write(time, Event::Decision(Box::new(decision)));
-                return;
-            }
             // Its record is written.
             Some(KnownRequest::Told | KnownRequest::Answered { .. }) => Vec::new(),
             Some(KnownRequest::Half { .. }) | None => {

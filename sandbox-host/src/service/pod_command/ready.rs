@@ -19,8 +19,13 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) fn run(arguments: &[OsString]) -> Result<(), String> {
     let [socket] = values(arguments, ["--socket"])?;
     let request = format!("GET {PATH} HTTP/1.1\r\nhost: ready\r\nconnection: close\r\n\r\n");
-    let answer = exchange(Path::new(&socket), request.as_bytes(), TIMEOUT)
-        .map_err(|error| format!("no answer at {}: {error}", socket.display()))?;
+    let answer = exchange(Path::new(&socket), request.as_bytes(), TIMEOUT).map_err(|error| {
+        // Envoy rejects this listener if it cannot load the filter at its start.
+        format!(
+            "no answer at {}: {error}; Envoy's log says why",
+            socket.display()
+        )
+    })?;
     verdict(&answer)
 }
 
