@@ -163,8 +163,9 @@ impl Context {
         Ok(context)
     }
 
-    /// The request id that a header's value names, whoever wrote it. It proves nothing and is only
-    /// for logs. `None` if the value or the id is not in the form that a gate writes.
+    /// The request id that a header's value names. Its signature is not verified, so it proves
+    /// nothing and is only for logs. `None` if the value or the id is not in the form that a gate
+    /// writes.
     pub fn claimed_request_id(value: &str) -> Option<String> {
         if value.len() > MAX_CONTEXT_BYTES {
             return None;

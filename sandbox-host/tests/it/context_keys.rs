@@ -122,7 +122,7 @@ async fn another_key_leaves_one_line_that_the_request_id_finds() {
     assert_eq!(lines[0]["request_id"], context.request_id);
     let detail = lines[0]["detail"].as_str().unwrap();
     assert!(detail.contains("signature"), "{detail}");
-    assert!(lines[0]["client"].is_null(), "nobody has proven it");
+    assert!(lines[0]["client"].is_null(), "no client is proven");
     running.stop().await;
 }
 

@@ -55,14 +55,14 @@ mod tests {
 
     #[test]
     fn only_an_answer_of_the_host_is_ready() {
-        let asked = |status, body: &[u8]| {
+        let verdict_of = |status, body: &[u8]| {
             verdict(&Answer {
                 status,
                 head: String::new(),
                 body: body.to_vec(),
             })
         };
-        assert_eq!(asked(200, b"ready\n"), Ok(()));
+        assert_eq!(verdict_of(200, b"ready\n"), Ok(()));
         for (status, body, expected) in [
             (500, &b""[..], "the filter is not loaded"),
             (503, b"", "the filter is not loaded"),
@@ -81,7 +81,7 @@ mod tests {
             (404, b"", "unexpected"),
             (204, b"", "unexpected"),
         ] {
-            let cause = asked(status, body).unwrap_err();
+            let cause = verdict_of(status, body).unwrap_err();
             assert!(cause.contains(expected), "{status}: {cause}");
         }
     }
@@ -95,10 +95,10 @@ mod tests {
         let listener = UnixListener::bind(&socket).unwrap();
         let serving = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut asked = [0; 256];
-            let bytes = stream.read(&mut asked).unwrap();
+            let mut request = [0; 256];
+            let bytes = stream.read(&mut request).unwrap();
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nready\n").unwrap();
-            asked.get(..bytes).unwrap().to_vec()
+            request.get(..bytes).unwrap().to_vec()
         });
         assert_eq!(run(&arguments), Ok(()));
         assert!(

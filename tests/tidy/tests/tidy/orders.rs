@@ -213,6 +213,7 @@ const WIRE: Crate = Crate {
         "json_text",
         "answer",
         "context",
+        "readiness",
         "settlement",
         "rate_limit",
         "messages",
