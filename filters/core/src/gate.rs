@@ -81,8 +81,8 @@ enum Phase {
     Validating(Box<PendingRequest>, Box<StreamingValidator>),
     /// The head was forwarded, and messages follow; each message has its own verdict.
     Messages(Box<PendingRequest>, Box<MessageStream>),
-    /// A gate before this one decides and reports, or this is the readiness probe: everything passes
-    /// untouched, and is not reported here.
+    /// A gate before this one decides and reports, or this is the readiness probe: everything
+    /// passes untouched, and is not reported here.
     BehindGate,
     /// The stream ended before its body: the remaining data is discarded.
     Discarding,
