@@ -191,8 +191,13 @@ class Pod:
         return (fetch(url) or (0,))[0] == 200
 
     def install_filters(self):
+<<<<<<< HEAD
         """What the first container does: the image's filters and the host's program into the volume."""
         container = self.spec["initContainers"][0]
+=======
+        """What the init container does: the image's filters into the volume."""
+        container = self.container("filters")
+>>>>>>> ffc2db16 (mesh: the init container by its name)
         if container["args"][0] != "install-filters":
             raise ValueError(f"{container['args']} of an init container is not followed here")
 <<<<<<< HEAD
@@ -205,8 +210,7 @@ class Pod:
 
     def install_program(self):
         """The host's program in the same volume, for the probe of Envoy's container."""
-        (container,) = self.spec["initContainers"]
-        link = Path(self.path(container["args"][1])) / "tensorgate-host"
+        link = Path(self.path(self.container("filters")["args"][1])) / "tensorgate-host"
         link.symlink_to(TARGET / "debug/tensorgate-host")
 >>>>>>> 058f1f9e (mesh, docs: a pod is ready only with a loaded filter)
 
