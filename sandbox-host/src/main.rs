@@ -154,8 +154,8 @@ struct Flags {
     #[arg(long, env = "TENSORGATE_HARDEN", value_enum, default_value_t = Harden::Off)]
     harden: Harden,
     /// Stay unready until the filter has forwarded a request. This is for a supervisor that starts
-    /// Envoy and sends that request, as `tensorgate up` does. It is not for a mesh, where no
-    /// request arrives before the host is ready.
+    /// Envoy and sends that request, as `tensorgate up` and the probe of a pod with an Envoy of its
+    /// own do. It is not for a mesh, where no request arrives before the host is ready.
     #[arg(long)]
     wait_for_filter: bool,
     /// The most concurrent calls of one handler. In a container it should be the processors that

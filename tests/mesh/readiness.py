@@ -60,10 +60,15 @@ def without_filter(rendered, folder, certificates, model, programs):
 
 
 def other_key(gate, client):
-    """The host of a pod that served gets another context key than its filter. Returns the faults."""
+    """The host of a pod that served gets another context key than its filter, and then the same again.
+    Returns the faults.
+    """
     gate.pod.wait_ready()
     probed = [one for one in gate.log() if one["type"] == "lost" or one.get("path") == PROBE]
     faults = [f"probes are in the audit log: {one}" for one in probed]
     gate.pod.volumes["context"].put({"context.key": OTHER_KEY + "\n"})
     wait("the other key", lambda: not gate.pod.succeeds("envoy", "readinessProbe"), seconds=10)
-    return faults + refused(gate, client, "another key", "host", "request_id")
+    faults += refused(gate, client, "another key", "host", "request_id")
+    gate.pod.volumes["context"].put({"context.key": gates.CONTEXT_KEY + "\n"})
+    gate.pod.wait_ready()
+    return faults

@@ -206,6 +206,7 @@ def serve(target, objects, folder, certificates, model, programs):
             faults += rollout.rolled_out(gate)
 =======
         if not faults and target == "kubernetes":
+            # The pod serves again afterwards.
             faults += readiness.other_key(gate, client)
 >>>>>>> 058f1f9e (mesh, docs: a pod is ready only with a loaded filter)
         requests = client.requests
