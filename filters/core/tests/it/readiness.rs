@@ -55,7 +55,7 @@ fn a_client_cannot_send_the_probe() {
         ("", PATH),
         ("tensorgate stream_ms=60000 hold_bytes=7", PATH),
         (FILTER_CHAIN, "/tensorgate/ready?x=1"),
-        (FILTER_CHAIN, "/v2/models"),
+        (FILTER_CHAIN, "/v2/models/m/infer"),
     ] {
         let mut proxy = support::proxy();
         proxy.set_filter_chain(chain);
