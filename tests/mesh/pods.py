@@ -119,18 +119,12 @@ class Pod:
         return self.ports.setdefault(int(port), free_ports(1)[0])
 
     def container(self, name):
-<<<<<<< HEAD
-        """A container of the pod, or a sidecar."""
-        containers = [*self.spec["containers"], *self.spec.get("initContainers", [])]
-        return next(one for one in containers if one["name"] == name)
-=======
         """A container of the pod."""
         return next(one for one in self.containers() if one["name"] == name)
 
     def containers(self):
         """All containers of the pod."""
         return [*self.spec.get("initContainers", []), *self.spec["containers"]]
->>>>>>> 058f1f9e (mesh, docs: a pod is ready only with a loaded filter)
 
     def environment(self, container):
         """The environment that a container has."""
@@ -153,18 +147,9 @@ class Pod:
         self.running.append(process)
         return process
 
-<<<<<<< HEAD
     def start_host(self, program=TARGET / "debug/tensorgate-host"):
-        """Starts the host, and waits until the probe of its readiness succeeds."""
-        host = self.start("host", program)
-        probe = self.container("host")["readinessProbe"]["httpGet"]
-        port = next(one["containerPort"] for one in self.container("host")["ports"] if one["name"] == probe["port"])
-        url = f"http://127.0.0.1:{self.port(port)}{probe['path']}"
-=======
-    def start_host(self):
         """Starts the host, and waits until its startup probe succeeds. Its readiness may need the filter."""
-        host = self.start("host", TARGET / "debug/tensorgate-host")
->>>>>>> 058f1f9e (mesh, docs: a pod is ready only with a loaded filter)
+        host = self.start("host", program)
         try:
             wait("the host", lambda: self.succeeds("host", "startupProbe"), host.process, 30)
         except RuntimeError as error:
@@ -191,20 +176,10 @@ class Pod:
         return (fetch(url) or (0,))[0] == 200
 
     def install_filters(self):
-<<<<<<< HEAD
-        """What the first container does: the image's filters and the host's program into the volume."""
-        container = self.spec["initContainers"][0]
-=======
-        """What the init container does: the image's filters into the volume."""
+        """What the init container does: the image's filters and the host's program into the volume."""
         container = self.container("filters")
->>>>>>> ffc2db16 (mesh: the init container by its name)
         if container["args"][0] != "install-filters":
             raise ValueError(f"{container['args']} of an init container is not followed here")
-<<<<<<< HEAD
-        folder = self.path(container["args"][1])
-        shutil.copy(MODULE, folder)
-        Path(folder, "tensorgate-host").symlink_to(TARGET / "debug/tensorgate-host")
-=======
         shutil.copy(MODULE, self.path(container["args"][1]))
         self.install_program()
 
@@ -212,7 +187,6 @@ class Pod:
         """The host's program in the same volume, for the probe of Envoy's container."""
         link = Path(self.path(self.container("filters")["args"][1])) / "tensorgate-host"
         link.symlink_to(TARGET / "debug/tensorgate-host")
->>>>>>> 058f1f9e (mesh, docs: a pod is ready only with a loaded filter)
 
     def stop(self):
         """Stops all processes, the last first. Returns how many did not end by themselves."""

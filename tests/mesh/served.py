@@ -201,14 +201,11 @@ def serve(target, objects, folder, certificates, model, programs):
         # Where requests are not served, a new policy changes nothing that can be seen.
         if not faults:
             faults += replaced(gate, client, folder)
-<<<<<<< HEAD
-        if target in rollout.DRAINED and not faults:
-            faults += rollout.rolled_out(gate)
-=======
         if not faults and target == "kubernetes":
             # The pod serves again afterwards.
             faults += readiness.other_key(gate, client)
->>>>>>> 058f1f9e (mesh, docs: a pod is ready only with a loaded filter)
+        if target in rollout.DRAINED and not faults:
+            faults += rollout.rolled_out(gate)
         requests = client.requests
     except RuntimeError as error:
         faults.append(str(error))

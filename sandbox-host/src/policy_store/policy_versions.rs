@@ -341,7 +341,8 @@ impl PolicyVersions {
         now_unix_s: u64,
     ) -> Result<(), Denial> {
         read_head(fields, true, &self.keys, now_unix_s, |_, context| {
-            let issued_unix_s = context?.context.issued_unix_s;
+            let context = context.map_err(|refused| refused.denial)?;
+            let issued_unix_s = context.context.issued_unix_s;
             if now_unix_s.saturating_sub(issued_unix_s) > MAX_AGE_S {
                 let cause = ContextFault::Age.to_string();
                 return Err(Denial::new(Reason::Unauthenticated, cause));
