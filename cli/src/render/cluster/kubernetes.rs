@@ -290,7 +290,7 @@ fn admin_socket() -> String {
 /// may have no shell and no client of HTTP, so the host's program does it.
 fn drain(policy: &Policy) -> Node {
     let command = list![
-        format!("{FILTERS}/tensorgate-host"),
+        PROGRAM.to_owned(),
         "pod",
         "drain",
         "--admin-socket",
