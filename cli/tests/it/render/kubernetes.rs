@@ -83,12 +83,12 @@ fn workers_threads_and_memory_follow_the_processors() {
     let sized = |more: &[&str]| {
         let objects = objects(&policy("a+", ""), more);
         let deployment = object(&objects, "Deployment", "tensorgate");
-        let containers = &deployment["spec"]["template"]["spec"]["containers"];
+        let pod = &deployment["spec"]["template"]["spec"];
         let after = |container: &Value, option: &str| {
             let arguments = container["args"].as_array().unwrap().iter();
             arguments.skip_while(|it| *it != option).nth(1).cloned()
         };
-        let [envoy, host] = [&containers[0], &containers[1]];
+        let [envoy, host] = [&pod["containers"][0], &pod["initContainers"][1]];
         json!([
             after(envoy, "--concurrency"),
             envoy["resources"]["requests"]["cpu"],

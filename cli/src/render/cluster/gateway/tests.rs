@@ -351,9 +351,13 @@ fn the_notes_name_what_the_user_has_to_change() {
 #[test]
 fn a_gateway_whose_name_is_no_label_is_refused() {
     let loaded = loaded(&usual());
-    for (bytes, is_taken) in [(63, true), (64, false)] {
+    let part = "a".repeat(31);
+    for (name, is_taken) in [
+        (format!("{part}.{part}"), true),
+        (format!("{part}.b{part}"), false),
+    ] {
         let mut target = target(&loaded, false);
-        target.gateway = "a".repeat(bytes).parse().unwrap();
-        assert_eq!(target.render(&loaded).is_ok(), is_taken, "{bytes}");
+        target.gateway = name.parse().unwrap();
+        assert_eq!(target.render(&loaded).is_ok(), is_taken, "{name}");
     }
 }

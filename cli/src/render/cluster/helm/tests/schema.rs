@@ -35,6 +35,7 @@ fn holds(
         "pattern" => text.is_none_or(|text| pattern::matches(rule.as_str().unwrap(), text)),
         "maxLength" => text.is_none_or(|text| bound(text.chars().count()).is_ge()),
         "minLength" => text.is_none_or(|text| bound(text.chars().count()).is_le()),
+        "minItems" => items.is_none_or(|items| bound(items.len()).is_le()),
         "minimum" => number.is_none_or(|number| number >= rule.as_f64().unwrap()),
         "maximum" => number.is_none_or(|number| number <= rule.as_f64().unwrap()),
         "items" => items.is_none_or(|items| items.iter().all(|it| accepts(root, rule, it))),
