@@ -14,6 +14,8 @@ import threading
 import time
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "harness"))
+
 import calls
 import cgroups
 import gates

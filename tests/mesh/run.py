@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 sys.dont_write_bytecode = True
+sys.path.append(str(Path(__file__).resolve().parent.parent / "harness"))
 
 import big_node
 import bootstraps

@@ -144,12 +144,22 @@ pub const CODECS: [&str; 2] = ["http1.", "http2."];
 impl Details {
     /// Whether all of these are of rejections before Envoy creates the request ID.
     pub fn are_nameless(self) -> bool {
-        let is_nameless = |details: &&str| {
-            NAMELESS.iter().any(|known| known == details)
-                || CODECS.iter().any(|codec| details.starts_with(codec))
-        };
         matches!(self, Self::Are(all) if all.iter().all(is_nameless))
     }
+
+    /// Whether some of these may be such rejections.
+    pub fn may_be_nameless(self) -> bool {
+        match self {
+            Self::Are(all) | Self::Begin(_, all) => all.iter().any(is_nameless),
+            Self::Of(_) | Self::NoConfiguration => false,
+            Self::OfTheClient | Self::Any => true,
+        }
+    }
+}
+
+/// Whether these are the details of a rejection before Envoy creates the request ID.
+fn is_nameless(details: &&str) -> bool {
+    NAMELESS.contains(details) || CODECS.iter().any(|codec| details.starts_with(codec))
 }
 
 /// The reason that a caller sees with this status from a filter, if there is only one. Blocked

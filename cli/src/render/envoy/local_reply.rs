@@ -62,13 +62,18 @@ pub fn config() -> Node {
                 mapper(matches, rest(row, "")),
             ];
         }
-        let without_id = format!("({matches}) && {nameless}");
-        vec![
-            mapper(&is_grpc(&without_id), grpc(row, "")),
-            mapper(&is_grpc(&format!("({matches})")), grpc(row, REQUEST_ID)),
-            mapper(&without_id, rest(row, "")),
-            mapper(matches, rest(row, REQUEST_ID)),
-        ]
+        let mut mappers = Vec::new();
+        if row.details.may_be_nameless() {
+            let without_id = format!("({matches}) && {nameless}");
+            mappers.push(mapper(&is_grpc(&without_id), grpc(row, "")));
+            mappers.push(mapper(&without_id, rest(row, "")));
+        }
+        mappers.push(mapper(
+            &is_grpc(&format!("({matches})")),
+            grpc(row, REQUEST_ID),
+        ));
+        mappers.push(mapper(matches, rest(row, REQUEST_ID)));
+        mappers
     });
     map! {"mappers" => mappers.collect::<Vec<_>>()}
 }
