@@ -157,10 +157,13 @@ class Pod:
 
     def wait_ready(self):
         """Waits until every container that runs and has a readiness probe is ready."""
-        for process in list(self.running):
-            named = [one for one in self.containers() if one["name"] == process.name]
-            if named and "readinessProbe" in named[0]:
-                wait(f"{process.name} to be ready", lambda: self.succeeds(process.name, "readinessProbe"), process.process, 30)
+        probed = {one["name"] for one in self.containers() if "readinessProbe" in one}
+        for process in self.running:
+            if process.name not in probed:
+                continue
+            # The kubelet probes all containers meanwhile, and the host may wait for the probe of Envoy.
+            ready = lambda: {name: self.succeeds(name, "readinessProbe") for name in probed}[process.name]
+            wait(f"{process.name} to be ready", ready, process.process, 30)
 
     def succeeds(self, name, kind):
         """Whether a probe of a container succeeds, as the kubelet runs it."""

@@ -148,11 +148,14 @@ def mixed(gateways, old, new):
         return [f"{error}: {gateways.answer(0)}"]
     status, body = gateways.answer(0)
     faults = [] if (status, calls.problem(body)) == (503, "overloaded") else [f"mixed releases: {status} {body[:300]}"]
-    ready, page = new.readyz()
-    for where, text in (("/readyz", page), ("the host's log", new.pod.running[0].tail()), ("the proxy's log", gateways.log())):
+    ready, _ = new.readyz()
+    places = {"/readyz": lambda: new.readyz()[1], "the host's log": new.pod.running[0].tail, "the proxy's log": gateways.log}
+    for where, text in places.items():
         for part in ("the gateway's filter is of release", f"the host is {OTHER}", "the gateway is the older one"):
-            if part not in text:
-                faults.append(f"{where} does not say {part!r}: {text[-600:]}")
+            try:
+                wait(f"{where} to say {part!r}", lambda text=text, part=part: part in text(), seconds=5)
+            except RuntimeError as error:
+                faults.append(f"{error}: {text()[-600:]}")
     if ready != 200:
         faults.append(f"/readyz is {ready} although other gateways are served")
     if gateways.log().count("the host rejects requests") > 1:
