@@ -5,6 +5,8 @@ pub mod cluster;
 pub mod envoy;
 pub mod manifests;
 pub mod node;
+pub mod shell;
+pub mod source_record;
 #[cfg(test)]
 mod tests;
 

@@ -21,6 +21,7 @@ mod host_checksum;
 pub mod istio;
 pub mod kubernetes;
 pub mod names;
+pub mod needs;
 pub mod network;
 pub mod pod_options;
 pub mod pod_ports;
@@ -28,7 +29,7 @@ pub mod policy_files;
 pub mod sizes;
 pub mod template;
 #[cfg(test)]
-mod test_support;
+pub(super) mod test_support;
 pub mod workload;
 
 use std::collections::BTreeSet;

@@ -8,6 +8,7 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::replace::{Mode, replace};
 
 use super::node::{Node, map};
+use super::shell::quoted;
 
 /// Mode of the files. They contain no secrets.
 const READABLE: u32 = 0o644;
@@ -41,12 +42,13 @@ impl Manifests {
         self.objects
     }
 
-    /// The command that applies a folder with these objects. The server notes who set which field
-    /// without an annotation, so it takes larger objects.
-    pub fn apply_command(&self, folder: &Path) -> String {
+    /// The command that applies a folder with these objects, or the objects from standard input. The
+    /// server notes who set which field without an annotation, so it takes larger objects.
+    pub fn apply_command(&self, folder: Option<&Path>) -> String {
         let is_large = self.objects().any(|it| noted_bytes(it) > MAX_NOTED_BYTES);
         let option = if is_large { " --server-side" } else { "" };
-        format!("kubectl apply{option} -k {}", folder.display())
+        let source = folder.map_or_else(|| "-f -".to_owned(), |it| format!("-k {}", quoted(it)));
+        format!("kubectl apply{option} {source}")
     }
 
     /// All objects as one YAML stream.
@@ -112,20 +114,23 @@ mod tests {
     #[test]
     fn an_object_that_fits_into_no_annotation_is_applied_by_the_server() {
         for (text, expected) in [
-            ("a".repeat(200_000), "kubectl apply -k rendered"),
+            ("a".repeat(200_000), "kubectl apply -k 'my objects'"),
             (
                 "a".repeat(250_000),
-                "kubectl apply --server-side -k rendered",
+                "kubectl apply --server-side -k 'my objects'",
             ),
             (
                 "<".repeat(50_000),
-                "kubectl apply --server-side -k rendered",
+                "kubectl apply --server-side -k 'my objects'",
             ),
         ] {
             let mut manifests = Manifests::default();
             manifests.add("small", map! {"kind" => "Service"});
             manifests.add("policy", map! {"data" => map! {"bundle.json" => text}});
-            assert_eq!(manifests.apply_command(Path::new("rendered")), expected);
+            let folder = Path::new("my objects");
+            assert_eq!(manifests.apply_command(Some(folder)), expected);
         }
+        let none = Manifests::default().apply_command(None);
+        assert_eq!(none, "kubectl apply -f -");
     }
 }

@@ -5,6 +5,7 @@ mod envoy;
 mod gateway;
 mod helm;
 mod istio;
+mod next_steps;
 mod pods;
 mod remote_host;
 mod replicas;

@@ -136,21 +136,9 @@ impl EnvoyGateway {
         Ok(manifests)
     }
 
-    /// What the objects need from the user's own Gateway and namespaces, as sentences.
+    /// What the objects leave to the user's own Gateway, as sentences.
     pub fn notes(&self, policy: &Policy) -> Vec<String> {
-        let workload = &self.workload;
-        let (namespace, name) = (&workload.namespace, &workload.name);
-        let gateway = self.gateway.as_str();
-        let mut notes = vec![
-            format!(
-                "note: the Gateway has to name the EnvoyProxy: kubectl -n {namespace} patch gateway {gateway} --type merge -p '{{\"spec\":{{\"infrastructure\":{{\"parametersRef\":{{\"group\":\"gateway.envoyproxy.io\",\"kind\":\"EnvoyProxy\",\"name\":\"{name}\"}}}}}}}}'"
-            ),
-            format!(
-                "note: the Secret {} has to be in namespace {}, too, where the proxies read it",
-                workload.context_secret.as_str(),
-                self.gateway_proxies
-            ),
-        ];
+        let mut notes = Vec::new();
         if self.section.is_none() {
             notes.push(
                 "note: without --section the route is at every listener, plain-text ones included"
@@ -164,6 +152,15 @@ impl EnvoyGateway {
             );
         }
         notes
+    }
+
+    /// The command that lets the Gateway name the `EnvoyProxy`.
+    pub fn attach_command(&self) -> String {
+        let (namespace, name) = (&self.workload.namespace, &self.workload.name);
+        let gateway = self.gateway.as_str();
+        format!(
+            "kubectl -n {namespace} patch gateway {gateway} --type merge -p '{{\"spec\":{{\"infrastructure\":{{\"parametersRef\":{{\"group\":\"gateway.envoyproxy.io\",\"kind\":\"EnvoyProxy\",\"name\":\"{name}\"}}}}}}}}'"
+        )
     }
 
     /// The host's DNS name. Its certificate has to have it.

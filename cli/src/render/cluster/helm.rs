@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::replace::{Mode, replace};
-use tensorgate_policy::hex;
+use tensorgate_policy::{Policy, hex};
 use tensorgate_policy_load::load::Loaded;
 
 use super::kubernetes::Kubernetes;
@@ -26,6 +26,7 @@ use super::template::{self, choose};
 use super::workload::{HandlerSource, Workload};
 use crate::render::Unrenderable;
 use crate::render::node::{Node, list, map};
+use crate::render::source_record::{POLICY, README};
 
 /// Mode of the files. They contain no secrets.
 const READABLE: u32 = 0o644;
@@ -33,6 +34,15 @@ const READABLE: u32 = 0o644;
 const TEMPLATES: &str = "templates";
 /// What Helm prints after an installation.
 const NOTES: &str = include_str!("chart/NOTES.txt");
+/// The part of it about the files that a policy names.
+const FILES_NOTE: &str = "\
+- the Secret {{ .Values.secrets.files }} with the files that the policy names. A file pki/ca.pem is
+  under pki.ca.pem.
+";
+/// Where the part about these files, the listener's port and its scheme are in it.
+const FILES_MARK: &str = "@FILES@\n";
+const PORT_MARK: &str = "@PORT@";
+const SCHEME_MARK: &str = "@SCHEME@";
 /// What values may be.
 const SCHEMA: &str = include_str!("chart/values.schema.json");
 /// Hex digits of the policy's digest in the chart's version.
@@ -133,8 +143,9 @@ impl Helm {
         files.insert("values.yaml".to_owned(), self.values());
         let schema = self.schema(loaded.divided_by)?;
         files.insert("values.schema.json".to_owned(), schema);
-        files.insert(format!("{TEMPLATES}/NOTES.txt"), NOTES.to_owned());
         files.insert(format!("{TEMPLATES}/_sizes.tpl"), sizes::template());
+        files.insert(format!("{TEMPLATES}/NOTES.txt"), self.notes(&loaded.policy));
+        files.insert(".helmignore".to_owned(), format!("{README}\n{POLICY}\n"));
         for (file, template) in templates {
             let text = template::write(&template.object, template.condition)
                 .map_err(Unrenderable::Other)?;
@@ -161,6 +172,22 @@ impl Helm {
             envoy_image: Image::placeholder(".Values.images.envoy"),
             clients_from: None,
         }
+    }
+
+    /// What Helm prints. Only a policy that names files has a Secret for them.
+    fn notes(&self, policy: &Policy) -> String {
+        let has_files = !self.gate.workload.files.secret.is_empty();
+        let files = if has_files { FILES_NOTE } else { "" };
+        let listen = policy.listen();
+        let scheme = if listen.tls().is_some() {
+            "-k https"
+        } else {
+            "http"
+        };
+        NOTES
+            .replace(FILES_MARK, files)
+            .replace(PORT_MARK, &listen.address().port().to_string())
+            .replace(SCHEME_MARK, scheme)
     }
 
     /// `Chart.yaml`. The version changes with the policy and with this program.

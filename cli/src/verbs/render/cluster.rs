@@ -6,19 +6,23 @@ use clap::Args;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_cli_common::ui::Ui;
+use tensorgate_policy::Policy;
 use tensorgate_policy_load::load::Loaded;
 
+use super::next_steps::NextSteps;
 use super::pods::PodArguments;
 use crate::render::Unrenderable;
 use crate::render::cluster::kubernetes;
 use crate::render::cluster::names::{
     Image, Label, Namespace, ObjectName, PodLabel, check_distinct,
 };
+use crate::render::cluster::needs::Needs;
 use crate::render::cluster::pod_ports::{PodPort, PodPorts};
 use crate::render::cluster::policy_files::PolicyFiles;
 use crate::render::cluster::sizes::{MAX_CPU, Sizes};
 use crate::render::cluster::workload::{HandlerSource, Workload, prints_audit_log};
 use crate::render::manifests::Manifests;
+use crate::render::source_record::SourceRecord;
 
 /// What every target in a cluster takes.
 #[derive(Args)]
@@ -161,28 +165,34 @@ impl Cluster {
         Ok(Some(rendered))
     }
 
-    /// Renders with `target`, and writes the objects.
+    /// Renders with `target`, writes the objects, and says what comes before and after them.
     pub(super) fn run(
         self,
         ui: &Ui,
         loaded: Loaded,
-        target: impl FnOnce(Workload, &Loaded) -> Result<Manifests, Unrenderable>,
+        target: impl FnOnce(Workload, &Loaded) -> Result<(Manifests, NextSteps), Unrenderable>,
     ) -> Result<(), Failure> {
-        let Some(manifests) = self.render(ui, loaded, target)? else {
+        let record = SourceRecord::of_this_run(&loaded);
+        let Some((manifests, mut steps)) = self.render(ui, loaded, target)? else {
             return Ok(());
         };
+        let apply = manifests.apply_command(self.output.as_deref());
         match self.output {
             Some(folder) => {
                 manifests.write(&folder)?;
-                let files = manifests.objects().count();
-                let apply = manifests.apply_command(&folder);
-                ui.line(&format!(
-                    "{}: {files} objects; apply them with {apply}",
-                    folder.display()
-                ));
+                record.write(&folder)?;
+                steps.begin("Apply the objects", apply);
+                steps.print_of_folder(ui, &folder, manifests.objects().count());
             }
-            None if ui.json => manifests.objects().for_each(|object| ui.json_line(object)),
-            None => ui.line(manifests.to_stream().trim_end()),
+            None => {
+                if ui.json {
+                    manifests.objects().for_each(|object| ui.json_line(object));
+                } else {
+                    ui.line(manifests.to_stream().trim_end());
+                }
+                steps.begin("Apply these objects from standard input", apply);
+                steps.print(ui, true);
+            }
         }
         Ok(())
     }
@@ -191,7 +201,8 @@ impl Cluster {
 /// A gate of its own in a Kubernetes cluster: Envoy with the filter, and the sandbox host.
 ///
 /// Nothing secret is written. Two Secrets must exist: the one with the context key, and, if the
-/// policy names certificates or passwords, the one with these files.
+/// policy names certificates or passwords, the one with these files. The command prints what must
+/// exist, and the commands that apply the objects and show that the gate is in force.
 #[derive(Args)]
 #[command(
     after_help = "Example: tensorgate render kubernetes gate.yaml -o rendered --namespace ml --model-server app=triton \\\n  --host-image registry.example.com/tensorgate/host@sha256:DIGEST --envoy-image envoyproxy/envoy@sha256:DIGEST"
@@ -216,12 +227,26 @@ impl Kubernetes {
             clients_from,
         } = self;
         cluster.run(ui, loaded, |workload, loaded| {
-            kubernetes::Kubernetes {
+            let target = kubernetes::Kubernetes {
                 workload,
                 envoy_image,
                 clients_from,
-            }
-            .render(loaded)
+            };
+            let manifests = target.render(loaded)?;
+            let needs = Needs::of(&manifests, None);
+            let steps = own_pods(&needs, &target.workload, &loaded.policy);
+            Ok((manifests, steps))
         })
     }
+}
+
+/// What to do with the objects of pods that take requests themselves.
+pub(super) fn own_pods(needs: &Needs, workload: &Workload, policy: &Policy) -> NextSteps {
+    let mut steps = NextSteps::after(needs.lines());
+    let (namespace, name) = (workload.namespace.as_str(), workload.name.as_str());
+    steps.add_rollout(namespace, name);
+    let listen = policy.listen();
+    let is_encrypted = listen.tls().is_some();
+    steps.add_forwarded_request(namespace, name, listen.address().port(), is_encrypted);
+    steps
 }

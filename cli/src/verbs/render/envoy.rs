@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::replace::{Mode, replace};
-use tensorgate_cli_common::ui::Ui;
+use tensorgate_cli_common::ui::{Ui, printable};
+use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::policy::Tls;
 use tensorgate_policy_load::load::Loaded;
 
+use super::next_steps::{ANONYMOUS, NextSteps, local_scheme, request};
 use super::remote_host::RemoteHostOptions;
 use crate::certificates;
 use crate::chain::Chain;
@@ -18,13 +20,16 @@ use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{RenderError, RenderOptions, key_sets, render, stats, tls};
 use crate::render::node::Node;
+use crate::render::shell::quoted;
+use crate::render::source_record::SourceRecord;
 use crate::stack;
 
 /// An Envoy bootstrap with the gate filter in front of the sandbox host.
 ///
 /// On standard output it is one complete file. With `-o` it is envoy.yaml, with further files
 /// beside it. dynamic/ contains the filters, the listener and the clusters, which Envoy watches, so
-/// that policy changes need no restart. bundle.json is the policy for the host. With TLS,
+/// that policy changes need no restart. bundle.json is the policy for the host. README.txt and
+/// gate.yaml.txt say what the folder was rendered from. With TLS,
 /// gate-certificate.yaml and client-authorities.yaml refer to the certificate files. With --host,
 /// host-certificate.yaml and host-authorities.yaml do.
 ///
@@ -197,8 +202,37 @@ impl Envoy {
                 &spelled(ui, &resource.response())?,
             )?;
         }
-        write(&folder, "envoy.yaml", &spelled(ui, &written.bootstrap)?)
+        write(&folder, "envoy.yaml", &spelled(ui, &written.bootstrap)?)?;
+        SourceRecord::of_this_run(loaded).write(&folder)?;
+        // Secrets, watched files, the bundle and the bootstrap.
+        let files = (secrets.len().saturating_add(written.resources.len())).saturating_add(2);
+        next_steps(&options, loaded, &folder).print_of_folder(ui, &folder, files);
+        Ok(())
     }
+}
+
+/// What to do with the files in a folder.
+fn next_steps(options: &RenderOptions, loaded: &Loaded, folder: &Path) -> NextSteps {
+    let filters = options.filters.display();
+    let mut before = vec![
+        format!("{CONTEXT_KEY_VARIABLE} in the environment of Envoy: 64 hex digits"),
+        format!("The modules of the filters in {filters}"),
+    ];
+    if options.remote_hosts.is_none() {
+        let socket = options.host_socket.display();
+        before.push(format!(
+            "The sandbox host at {socket}, with bundle.json and this key"
+        ));
+    }
+    let before = before.iter().map(|need| printable(need)).collect();
+    let mut steps = NextSteps::after(before);
+    let bootstrap = quoted(folder.join("envoy.yaml"));
+    steps.add("Start Envoy", format!("envoy -c {bootstrap}"));
+    let listen = loaded.policy.listen();
+    let address = options.listen.unwrap_or(listen.address());
+    let scheme = local_scheme(listen.tls().is_some());
+    steps.add(ANONYMOUS, request(scheme, &address.to_string()));
+    steps
 }
 
 /// Rejects certificate files that Envoy could not use or would misinterpret, as far as they exist

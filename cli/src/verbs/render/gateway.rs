@@ -6,9 +6,12 @@ use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy_load::load::Loaded;
 
 use super::cluster::Cluster;
+use super::next_steps::{ANONYMOUS, NextSteps, request};
 use crate::render::cluster::domains::{Hostname, Identity};
 use crate::render::cluster::gateway;
 use crate::render::cluster::names::{Image, Namespace, ObjectName};
+use crate::render::cluster::needs::Needs;
+use crate::render::manifests::Manifests;
 
 /// The gate at a Gateway of Envoy Gateway 1.8 to 1.10: the filter in its proxies, and the sandbox
 /// host behind them over mutual TLS.
@@ -97,11 +100,36 @@ impl Gateway {
             };
             let manifests = target.render(loaded)?;
             notes = target.notes(&loaded.policy);
-            Ok(manifests)
+            let steps = next_steps(&target, &manifests);
+            Ok((manifests, steps))
         })?;
         for note in notes {
             ui.note(&note);
         }
         Ok(())
     }
+}
+
+/// What to do with the objects.
+fn next_steps(target: &gateway::EnvoyGateway, manifests: &Manifests) -> NextSteps {
+    let workload = &target.workload;
+    let (namespace, name) = (workload.namespace.as_str(), workload.name.as_str());
+    let needs = Needs::of(manifests, Some(&target.gateway_proxies));
+    let mut steps = NextSteps::after(needs.lines());
+    steps.add_rollout(namespace, name);
+    // Only now: a Gateway is not accepted while the Service of its access log does not exist.
+    steps.add(
+        "Let the Gateway name the EnvoyProxy, unless it has one: then add the rendered fields to it",
+        target.attach_command(),
+    );
+    if target.patch_policy {
+        steps.add(
+            "See that each patch is programmed",
+            format!("kubectl -n {namespace} describe envoypatchpolicy {name}"),
+        );
+    }
+    let mut hosts = target.hosts.iter().map(Hostname::as_str);
+    let host = hosts.find(|host| !host.starts_with('*'));
+    steps.add(ANONYMOUS, request("https", host.unwrap_or("HOST")));
+    steps
 }

@@ -5,8 +5,11 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy_load::load::Loaded;
 
-use super::cluster::Kubernetes;
+use super::cluster::{Kubernetes, own_pods};
+use crate::render::cluster::needs::Needs;
 use crate::render::cluster::{helm, kubernetes};
+use crate::render::shell::quoted;
+use crate::render::source_record::SourceRecord;
 
 /// The objects of `render kubernetes` as a Helm chart.
 ///
@@ -33,23 +36,31 @@ impl Helm {
             let cause = "a chart is a folder: name it with -o DIR";
             return Err(Failure::Input(cause.to_owned()));
         };
+        let record = SourceRecord::of_this_run(&loaded);
         let rendered = cluster.render(ui, loaded, |workload, loaded| {
             let gate = kubernetes::Kubernetes {
                 workload,
                 envoy_image,
                 clients_from,
             };
-            helm::Helm { gate }.render(loaded)
+            let target = helm::Helm { gate };
+            // The objects with the default values.
+            let needs = Needs::of(&target.gate.render(loaded)?, None);
+            let steps = own_pods(&needs, &target.gate.workload, &loaded.policy);
+            Ok((target.render(loaded)?, steps))
         })?;
-        let Some(chart) = rendered else {
+        let Some((chart, mut steps)) = rendered else {
             return Ok(());
         };
         chart.write(folder)?;
-        let (name, namespace, folder) = (&cluster.name, &cluster.namespace, folder.display());
-        ui.line(&format!(
-            "{folder}: a chart of {} files; install it with helm install {name} {folder} --namespace {namespace} --create-namespace",
-            chart.file_count()
-        ));
+        record.write(folder)?;
+        let (name, namespace) = (&cluster.name, &cluster.namespace);
+        let install = format!(
+            "helm install {name} {} --namespace {namespace} --create-namespace",
+            quoted(folder)
+        );
+        steps.begin("Install the chart", install);
+        steps.print_of_folder(ui, folder, chart.file_count());
         Ok(())
     }
 }

@@ -6,11 +6,14 @@ use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy_load::load::Loaded;
 
 use super::cluster::Cluster;
+use super::next_steps::{ANONYMOUS, NextSteps, request};
 use crate::render::cluster::domains::DomainName;
 use crate::render::cluster::istio;
 use crate::render::cluster::names::{
     Image, Namespace, NamespacedName, ObjectName, PodLabel, check_distinct,
 };
+use crate::render::cluster::needs::Needs;
+use crate::render::manifests::Manifests;
 
 /// Why no filter is rendered for a waypoint.
 const WAYPOINT: &str = "a waypoint cannot enforce the policy, so nothing is written:
@@ -140,11 +143,46 @@ impl Istio {
                     "note: if these objects replace those for Istio 1.29, delete the old filter once they are applied, because two filters in one proxy both decide: kubectl -n {namespace} delete wasmplugin {name}"
                 )
             }));
-            target.render(loaded)
+            let manifests = target.render(loaded)?;
+            let steps = next_steps(&target, &manifests, loaded);
+            Ok((manifests, steps))
         })?;
         for note in notes {
             ui.note(&note);
         }
         Ok(())
+    }
+}
+
+/// What to do with the objects.
+fn next_steps(target: &istio::Istio, manifests: &Manifests, loaded: &Loaded) -> NextSteps {
+    let workload = &target.workload;
+    let (namespace, name) = (workload.namespace.as_str(), workload.name.as_str());
+    let mut needs = Needs::of(manifests, None);
+    match &target.entry {
+        istio::Entry::Sidecar(clients) => {
+            let mut steps = NextSteps::after(needs.lines());
+            steps.add_rollout(namespace, name);
+            // Only a sidecar of the mesh speaks its TLS.
+            let client = clients.first().map(|client| client.namespace.as_str());
+            let port = loaded.policy.listen().address().port();
+            steps.add(
+                "Send a request without a credential from a pod of the mesh that may: the gate is in force if this prints 401; 403 is Istio's answer to other pods",
+                format!(
+                    "kubectl -n {} exec deployment/CLIENT -c CONTAINER -- {}",
+                    client.unwrap_or("NAMESPACE"),
+                    request("http", &format!("{name}.{namespace}:{port}"))
+                ),
+            );
+            steps
+        }
+        istio::Entry::Gateway(gateway) => {
+            needs.add_context_key(&gateway.namespace, &workload.context_secret);
+            let mut steps = NextSteps::after(needs.lines());
+            steps.add_rollout(namespace, name);
+            let host = gateway.hosts.first().map_or("HOST", DomainName::as_str);
+            steps.add(ANONYMOUS, request("https", host));
+            steps
+        }
     }
 }

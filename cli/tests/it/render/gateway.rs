@@ -65,6 +65,7 @@ fn a_folder_has_one_file_for_each_object_and_a_note_for_the_gateway() {
         .collect();
     files.sort();
     let expected = [
+        "README.txt",
         "backendtlspolicy.yaml",
         "backendtrafficpolicy.yaml",
         "clienttrafficpolicy.yaml",
@@ -73,6 +74,7 @@ fn a_folder_has_one_file_for_each_object_and_a_note_for_the_gateway() {
         "envoyextensionpolicy.yaml",
         "envoypatchpolicy.yaml",
         "envoyproxy.yaml",
+        "gate.yaml.txt",
         "httproute.yaml",
         "kustomization.yaml",
         "networkpolicy.yaml",
@@ -81,12 +83,18 @@ fn a_folder_has_one_file_for_each_object_and_a_note_for_the_gateway() {
         "serviceaccount.yaml",
     ];
     assert_eq!(files, expected);
-    assert!(
-        ran.stderr
-            .contains("kubectl -n tensorgate patch gateway models"),
-        "{}",
-        ran.stderr
-    );
+    for line in [
+        "kubectl -n tensorgate patch gateway models",
+        "kubectl -n tensorgate describe envoypatchpolicy tensorgate",
+        "extensionApis.enableEnvoyPatchPolicy",
+        "Gateway models in namespace tensorgate",
+        "Secret tensorgate-context in namespace envoy-gateway-system, with context.key",
+        "Secret tensorgate-host-tls in namespace tensorgate, with ca.crt, tls.crt, tls.key",
+        "ConfigMap tensorgate-host-ca in namespace tensorgate, with ca.crt",
+        "https://a.example/",
+    ] {
+        assert!(ran.stdout.contains(line), "{line}: {}", ran.stdout);
+    }
     let route = std::fs::read_to_string(folder.join("httproute.yaml")).unwrap();
     for host in ["a.example", "\"*.b.example\""] {
         assert!(route.contains(&format!("- {host}\n")), "{route}");

@@ -40,14 +40,17 @@ grants:
     rate: {quota: 600, window_s: 60}
 "#;
 /// Files of the chart for this policy.
-const FILES: [&str; 20] = [
+const FILES: [&str; 23] = [
+    ".helmignore",
     "Chart.yaml",
+    "README.txt",
     "files/dynamic/cds.yaml",
     "files/dynamic/ecds-tensorgate.gate.yaml",
     "files/dynamic/lds.yaml",
     "files/envoy/envoy.yaml",
     "files/envoy/gate-certificate.yaml",
     "files/policy/bundle.json",
+    "gate.yaml.txt",
     "templates/NOTES.txt",
     "templates/_sizes.tpl",
     "templates/configmap-dynamic.yaml",
@@ -132,7 +135,7 @@ fn the_same_policy_gives_the_same_chart() {
     assert_ne!(one["Chart.yaml"], three["Chart.yaml"]);
     for (name, text) in &one {
         // No pod restarts for another policy: its template is the same.
-        let is_policy = name == "Chart.yaml"
+        let is_policy = ["Chart.yaml", "README.txt", "gate.yaml.txt"].contains(&name.as_str())
             || name.starts_with("files/policy/")
             || name.starts_with("files/dynamic/");
         assert_eq!(*text != three[name], is_policy, "{name}");
@@ -211,6 +214,33 @@ fn threads_and_memory_are_computed_from_the_processors_in_the_values() {
         assert!(deployment.contains(written), "{written} in:\n{deployment}");
     }
     assert!(files["templates/_sizes.tpl"].contains("{{- max 2 ("));
+}
+
+#[test]
+fn a_chart_keeps_its_source_beside_itself_and_its_notes_name_only_its_secrets() {
+    let scratch = Scratch::new();
+    let ran = render(&scratch, POLICY, "chart", &CLAIM);
+    for line in [
+        "Secret files-given in namespace ns-given, with pki.gate.key, pki.gate.pem",
+        "PersistentVolumeClaim claim-given in namespace ns-given",
+        "-k https://127.0.0.1:18080/",
+    ] {
+        assert!(ran.stdout.contains(line), "{line}: {}", ran.stdout);
+    }
+    let with = files(&scratch.path().join("chart"));
+    assert_eq!(with["gate.yaml.txt"], POLICY);
+    assert_eq!(with[".helmignore"], "README.txt\ngate.yaml.txt\n");
+    let notes = &with["templates/NOTES.txt"];
+    assert!(notes.contains(".Values.secrets.files") && !notes.contains('@'));
+    assert!(notes.contains("18080:8080") && notes.contains("-k https://"));
+
+    let plain = POLICY.replace("  tls: {cert: pki/gate.pem, key: pki/gate.key}\n", "");
+    let ran = render(&scratch, &plain, "plain", &CLAIM);
+    assert!(!ran.stdout.contains("files-given"), "{}", ran.stdout);
+    let without = files(&scratch.path().join("plain"));
+    let notes = &without["templates/NOTES.txt"];
+    assert!(!notes.contains(".Values.secrets.files"), "{notes}");
+    assert!(notes.contains(" http://127.0.0.1:18080/"), "{notes}");
 }
 
 #[test]

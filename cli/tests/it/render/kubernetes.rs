@@ -336,8 +336,61 @@ fn a_folder_is_complete_and_the_same_each_time() {
         .find(|(name, _)| name == "kustomization.yaml");
     let listed = yaml_documents(&listed.unwrap().1).remove(0);
     let mut names: Vec<_> = folders[0].iter().map(|(name, _)| json!(name)).collect();
-    names.retain(|name| name != "kustomization.yaml");
+    names.retain(|name| {
+        let name = name.as_str().unwrap();
+        name != "kustomization.yaml" && !name.ends_with(".txt")
+    });
     assert_eq!(listed["resources"], json!(names));
+}
+
+#[test]
+fn a_folder_says_what_it_was_rendered_from_and_what_comes_before_and_after() {
+    let scratch = Scratch::new();
+    let text = format!("# approved: ticket 7\n{}", policy("a+", ""));
+    let file = scratch.file("gate.yaml", &text);
+    let folder = scratch.path().join("out folder");
+    let output = ["-o", folder.to_str().unwrap(), "--namespace", "ml"];
+    let ran = render(&file, &output);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for line in [
+        "Namespace ml",
+        "Secret tensorgate-context in namespace ml, with context.key",
+        "Secret tensorgate-files in namespace ml, with pki.ca.pem, pki.client.key",
+        &format!("Image envoyproxy/envoy@{DIGEST}"),
+        "kubectl apply -k '",
+        "kubectl -n ml rollout status deployment/tensorgate",
+        "kubectl -n ml port-forward deployment/tensorgate 18080:8080",
+        r"curl -s -o /dev/null -w '%{http_code}\n' -k https://127.0.0.1:18080/",
+    ] {
+        assert!(ran.stdout.contains(line), "{line}: {}", ran.stdout);
+    }
+    let source = std::fs::read_to_string(folder.join("gate.yaml.txt")).unwrap();
+    assert_eq!(source, text);
+    let readme = std::fs::read_to_string(folder.join("README.txt")).unwrap();
+    let map = std::fs::read_to_string(folder.join("configmap-policy.yaml")).unwrap();
+    let map = yaml_documents(&map).remove(0);
+    let bundle: Value = serde_json::from_str(map["data"]["bundle.json"].as_str().unwrap()).unwrap();
+    let generation = bundle["generation"].as_str().unwrap();
+    assert!(
+        readme.contains(&format!("generation  {generation}\n")),
+        "{readme}"
+    );
+    let command = format!(
+        "tensorgate render kubernetes {} --host-image",
+        file.display()
+    );
+    assert!(
+        readme.contains(&command) && readme.contains("--namespace ml\n"),
+        "{readme}"
+    );
+    assert!(!readme.contains("out folder"), "{readme}");
+
+    let ran = render(&file, &[&output[..], &["--json"]].concat());
+    let line: Value = serde_json::from_str(ran.stdout.trim()).unwrap();
+    assert_eq!(line["then"].as_array().map(Vec::len), Some(4), "{line}");
+    // Objects on standard output come without anything else.
+    let ran = render(&file, &[]);
+    assert!(ran.stderr.contains("kubectl apply -f -"), "{}", ran.stderr);
 }
 
 /// Texts that end a value in YAML, Go templates, CEL, Envoy's formats or a shell, unless they are

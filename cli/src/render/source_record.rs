@@ -1,0 +1,199 @@
+//! The record of what a folder was rendered from: the policy's text, its version and the command.
+//!
+//! Neither file has a name that kubectl, kustomize or Envoy reads. A chart lists both in
+//! `.helmignore`. Equal inputs give equal bytes: the record has no time, user or machine, and no
+//! name of the folder.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::replace::{Mode, replace};
+use tensorgate_policy_load::load::Loaded;
+
+use super::shell::quoted;
+
+/// File that says where the others come from.
+pub const README: &str = "README.txt";
+/// File with the policy's text.
+pub const POLICY: &str = "gate.yaml.txt";
+
+/// Mode of the files. They contain no secrets.
+const READABLE: u32 = 0o644;
+/// Beginning of tensorgate's own API keys.
+const KEY_PREFIX: &str = "tg_";
+/// Shortest text after this prefix that is hidden, bytes. A key has 33.
+const MIN_KEY_BYTES: usize = 20;
+
+/// The options that name the output folder.
+const OUTPUT: [&str; 2] = ["-o", "--output"];
+
+/// What a folder was rendered from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceRecord {
+    readme: String,
+    policy: String,
+}
+
+impl SourceRecord {
+    /// The record of this run of the program.
+    pub fn of_this_run(loaded: &Loaded) -> Self {
+        Self::new(loaded, std::env::args_os().skip(1))
+    }
+
+    /// The record of a command with these arguments.
+    pub fn new(loaded: &Loaded, arguments: impl Iterator<Item = OsString>) -> Self {
+        let mut command = "tensorgate".to_owned();
+        for argument in without_output(arguments) {
+            command.push(' ');
+            command.push_str(&quoted(&argument));
+        }
+        let generation = &loaded.bundle.generation;
+        Self {
+            readme: format!(
+                "tensorgate wrote this folder. To change it, change the policy and render again.
+
+policy      {POLICY} is its text. It has none of the files that it names.
+generation  {generation}
+command     {command}
+            The option -o is left out: it names this folder.
+
+These two files are for people. kubectl, kustomize, Helm and Envoy read neither.
+"
+            ),
+            policy: without_keys(&loaded.source.text),
+        }
+    }
+
+    /// Writes both files into the rendered folder.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), Failure> {
+        for (name, text) in self.files() {
+            let file = folder.join(name);
+            replace(&file, text, Mode::Exact(READABLE)).map_err(|error| {
+                Failure::Failed(format!("cannot write {}: {error}", file.display()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The files, by name.
+    fn files(&self) -> [(&'static str, &str); 2] {
+        [(README, &self.readme), (POLICY, &self.policy)]
+    }
+}
+
+/// Arguments without the one that names the output folder.
+fn without_output(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut kept = Vec::new();
+    let mut arguments = arguments;
+    while let Some(argument) = arguments.next() {
+        if OUTPUT.iter().any(|option| argument == *option) {
+            arguments.next();
+            continue;
+        }
+        let bytes = argument.as_bytes();
+        if !bytes.starts_with(b"--output=") && !bytes.starts_with(b"-o") {
+            kept.push(argument);
+        }
+    }
+    kept
+}
+
+/// A text in which tensorgate's API keys are hidden. A policy has only digests of keys, but a
+/// comment may have anything.
+fn without_keys(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(KEY_PREFIX) {
+        shown.push_str(before);
+        shown.push_str(KEY_PREFIX);
+        let is_digit = |byte: &u8| byte.is_ascii_alphanumeric();
+        let digits = after.bytes().take_while(is_digit).count();
+        rest = after;
+        if digits >= MIN_KEY_BYTES {
+            shown.push_str("***");
+            rest = after.get(digits..).unwrap_or_default();
+        }
+    }
+    shown.push_str(rest);
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::cluster::test_support::{loaded, policy};
+
+    /// The record of a command.
+    fn record(text: &str, arguments: &[&str]) -> SourceRecord {
+        let arguments = arguments.iter().map(OsString::from);
+        SourceRecord::new(&loaded(text), arguments)
+    }
+
+    #[test]
+    fn a_record_has_the_text_the_generation_and_the_command() {
+        let text = format!("# why: ticket 7\n{}", policy("a"));
+        let record = record(&text, &["render", "kubernetes", "gate.yaml", "-o", "/x"]);
+        let [(_, readme), (name, policy)] = record.files();
+        assert_eq!((name, policy), ("gate.yaml.txt", text.as_str()));
+        let generation = loaded(&text).bundle.generation;
+        for line in [
+            format!("generation  {generation}"),
+            "command     tensorgate render kubernetes gate.yaml".to_owned(),
+        ] {
+            assert!(readme.lines().any(|it| it == line), "{line}: {readme}");
+        }
+    }
+
+    #[test]
+    fn the_output_folder_is_not_in_a_record() {
+        let policy = policy("a");
+        let usual = record(&policy, &["render", "helm", "--name", "a"]);
+        for folder in [
+            &["-o", "/home/x"] as &[&str],
+            &["-o/home/x"],
+            &["-o=/home/x"],
+            &["--output", "/home/x"],
+            &["--output=/home/x"],
+        ] {
+            let arguments = [&["render", "helm"], folder, &["--name", "a"]].concat();
+            assert_eq!(record(&policy, &arguments), usual, "{folder:?}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_argument_starts_no_line() {
+        let policy = policy("a");
+        let lines = |record: &SourceRecord| record.readme.lines().count();
+        let usual = lines(&record(&policy, &["render"]));
+        for argument in [
+            "a\nkubectl delete ns ml",
+            "a\r\u{2028}b",
+            "'; id #",
+            "\u{1b}[2J",
+        ] {
+            let record = record(&policy, &["render", argument]);
+            assert_eq!(lines(&record), usual, "{argument:?}");
+            assert!(!record.readme.contains(['\r', '\u{1b}', '\u{2028}']));
+        }
+    }
+
+    #[test]
+    fn an_api_key_in_a_comment_is_hidden() {
+        let digits = "4f9aK2mQx7Lw0Zr8Vb3Nd6Tc1Hd6Jf8L0";
+        for (text, expected) in [
+            (
+                format!("# tg_{digits}, ask Ann\na: 1\n"),
+                "# tg_***, ask Ann\na: 1\n",
+            ),
+            (format!("tg_tg_{digits}"), "tg_tg_***"),
+            ("# tg_short ü tg_".to_owned(), "# tg_short ü tg_"),
+        ] {
+            assert_eq!(without_keys(&text), expected);
+        }
+    }
+}
