@@ -7,6 +7,8 @@ mod answers;
 mod limits;
 mod proofs;
 mod reached;
+mod rendered;
+mod side;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,18 +19,22 @@ use serde_json::Value;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::Policy;
-use tensorgate_policy_load::load::{Loaded, load};
 use tensorgate_policy_text::path::push_key;
 
 use limits::Allows;
+use side::Side;
 
 /// Longest value in the text output, characters; `--json` shows complete values.
 const MAX_SHOWN: usize = 120;
 
 /// Show who gains and who loses between two policies, and what else changes.
+///
+/// Each may be a policy file, a folder that `render` wrote, or a file with an object of the
+/// cluster: the ConfigMap NAME-policy, or the object that loads the filter. `-` reads one from
+/// standard input. Then the generations of both are printed, too.
 #[derive(Args)]
 #[command(
-    after_help = "Exits 0 if the policies are equal, 1 if not, 2 if one of them has faults.\n\nExample: tensorgate diff gate.yaml gate.next.yaml"
+    after_help = "Exits 0 if the policies are equal, 1 if not, 2 if one of them has faults.\n\nExample: tensorgate diff gate.yaml gate.next.yaml\n\nExample: kubectl -n tensorgate get configmap tensorgate-policy -o json | tensorgate diff - gate.yaml"
 )]
 pub struct Diff {
     /// The current policy.
@@ -37,6 +43,10 @@ pub struct Diff {
     /// The new policy.
     #[arg(value_name = "B")]
     after: PathBuf,
+    /// Number of pods, by which `render` has divided limits with `local_share`. Policy files are
+    /// divided by it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    replicas: Option<u32>,
 }
 
 /// A difference.
@@ -86,8 +96,24 @@ type Key = (String, String, String, &'static str);
 impl Diff {
     /// Compares the policies.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let before = load(&self.before)?;
-        let after = load(&self.after)?;
+        if [&self.before, &self.after]
+            .iter()
+            .all(|path| path.as_os_str() == rendered::STDIN)
+        {
+            let text = "standard input has one of the policies: name the other one";
+            return Err(Failure::Input(text.into()));
+        }
+        let before = Side::read(&self.before, self.replicas)?;
+        let after = Side::read(&self.after, self.replicas)?;
+        let sides = [(&before, &self.before), (&after, &self.after)];
+        if sides.iter().any(|(side, _)| side.is_rendered) {
+            for (side, path) in sides {
+                side.note(ui, path)?;
+            }
+            if sides.iter().any(|(side, _)| side.is_undivided) {
+                ui.note("note: render divides limits with local_share by the number of pods: name it with --replicas");
+            }
+        }
         let changes = changes(&before, &after)?;
         for change in &changes {
             if ui.json {
@@ -104,7 +130,7 @@ impl Diff {
     }
 }
 
-fn changes(before: &Loaded, after: &Loaded) -> Result<Vec<Change>, Failure> {
+fn changes(before: &Side, after: &Side) -> Result<Vec<Change>, Failure> {
     let mut changes = accesses(&before.policy, &after.policy);
     let (more, less) = reached::changed(&before.policy, &after.policy);
     changes.extend(more.into_iter().map(Change::Reaches));
@@ -118,9 +144,8 @@ fn changes(before: &Loaded, after: &Loaded) -> Result<Vec<Change>, Failure> {
     changes.extend(answers.into_iter().map(Change::Answer));
     let proofs = proofs::changed(&before.policy, &after.policy);
     changes.extend(proofs.into_iter().map(Change::Proof));
-    let canonical = |loaded: &Loaded| {
-        serde_json::to_value(&loaded.bundle.policy)
-            .map_err(|error| Failure::Failed(error.to_string()))
+    let canonical = |side: &Side| {
+        serde_json::to_value(&side.raw).map_err(|error| Failure::Failed(error.to_string()))
     };
     values(
         "",

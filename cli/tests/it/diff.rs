@@ -1,6 +1,6 @@
 //! `diff`: which clients gain, which lose, what else changes; and no output where nothing changes.
 
-use crate::program::{Scratch, run};
+use crate::program::{Ran, Scratch, run, run_with};
 
 const BEFORE: &str = r#"version: 1
 clients:
@@ -319,4 +319,109 @@ fn access_that_moves_to_another_grant_is_reported() {
 #[test]
 fn a_policy_with_faults_cannot_be_compared() {
     assert_eq!(diff(&BEFORE.replace("max: 4", "min: 1")).0, 2);
+}
+
+/// What each target writes, and where the policy is in it.
+const TARGETS: [(&str, &str, &[&str]); 4] = [
+    ("kubernetes", "", &["--envoy-image"]),
+    ("kubernetes", "configmap-policy.yaml", &["--envoy-image"]),
+    ("helm", "", &["--envoy-image"]),
+    ("istio", "trafficextension.yaml", &["--filter-image"]),
+];
+
+/// A policy for a cluster, with a limit that is divided by the number of pods.
+fn in_cluster() -> String {
+    BEFORE
+        .replace("127.0.0.1:8001", "triton.ml.svc:8001")
+        .replace("quota: 6,", "quota: 6, local_share: replicas,")
+}
+
+/// Renders a policy; the folder is `out` below the scratch folder.
+fn render(scratch: &Scratch, policy: &str, target: &str, images: &[&str]) {
+    let policy = scratch.file("gate.yaml", policy);
+    let folder = scratch.path().join("out");
+    let image = format!("r.example/image@sha256:{}", "1".repeat(64));
+    let mut arguments = vec!["render", target, policy.to_str().unwrap()];
+    arguments.extend(["-o", folder.to_str().unwrap(), "--host-image", &image]);
+    for option in images {
+        arguments.extend([*option, &image]);
+    }
+    let ran = run(&arguments);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+#[test]
+fn what_was_rendered_is_compared_with_a_policy() {
+    let policy = in_cluster();
+    let changed = policy.replace("quota: 6,", "quota: 60,");
+    for (target, file, images) in TARGETS {
+        let scratch = Scratch::new();
+        render(&scratch, &policy, target, images);
+        let rendered = scratch.path().join("out").join(file);
+        let rendered = rendered.to_str().unwrap();
+        let diff = |policy: &str, more: &[&str]| -> Ran {
+            let policy = scratch.file("next.yaml", policy);
+            run(&[&["diff", rendered, policy.to_str().unwrap()][..], more].concat())
+        };
+        let same = diff(&policy, &["--replicas", "2"]);
+        assert_eq!(
+            (same.code, same.stdout.as_str()),
+            (0, ""),
+            "{}",
+            same.stderr
+        );
+        let named: Vec<_> = same
+            .stderr
+            .lines()
+            .filter_map(|line| line.split_once(": generation "))
+            .map(|(_, generation)| generation)
+            .collect();
+        assert!(
+            matches!(named[..], [before, after] if before == after && before.len() == 16),
+            "{}",
+            same.stderr
+        );
+        let more = diff(&changed, &["--replicas", "2"]);
+        let gain = "+ app may have more (grant g): 3 requests in 60 s -> 30 requests in 60 s";
+        assert!(more.stdout.contains(gain), "{target}: {}", more.stdout);
+        let undivided = diff(&policy, &[]);
+        assert_eq!(undivided.code, 1, "{}", undivided.stdout);
+        assert!(
+            undivided.stderr.contains("--replicas"),
+            "{}",
+            undivided.stderr
+        );
+    }
+}
+
+#[test]
+fn an_object_of_the_cluster_comes_from_standard_input() {
+    let scratch = Scratch::new();
+    let policy = BEFORE.replace("127.0.0.1:8001", "triton.ml.svc:8001");
+    render(&scratch, &policy, "kubernetes", &["--envoy-image"]);
+    let map = scratch.path().join("out/configmap-policy.yaml");
+    let map = std::fs::read_to_string(map).unwrap();
+    let file = scratch.path().join("gate.yaml");
+    let file = file.to_str().unwrap();
+    let ran = run_with(&["diff", "-", file], &map);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
+    let edited = map.replace("max_in_flight\\\":64", "max_in_flight\\\":65");
+    assert_ne!(edited, map);
+    // Somebody edited the object: its generation is that of another content.
+    let ran = run_with(&["diff", file, "-"], &edited);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("somebody edited it"), "{}", ran.stderr);
+    for (arguments, input, cause) in [
+        (["diff", "-", "-"], map.as_str(), "name the other one"),
+        (
+            ["diff", "-", file],
+            "version: 1\n",
+            "name a policy file by its path",
+        ),
+        (["diff", "-", file], "", "name a policy file by its path"),
+    ] {
+        let ran = run_with(&arguments, input);
+        assert_eq!(ran.code, 2, "{}", ran.stdout);
+        assert!(ran.stderr.contains(cause), "{}", ran.stderr);
+    }
 }

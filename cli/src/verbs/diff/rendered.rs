@@ -1,0 +1,194 @@
+//! The policy of rendered objects: of a folder that `render` wrote, of an object of the cluster, or
+//! of the host's bundle.
+//!
+//! | object | where its bundle is |
+//! |---|---|
+//! | ConfigMap `NAME-policy` | `data["bundle.json"]` |
+//! | TrafficExtension | `spec.wasm.pluginConfig`, in base64 |
+//! | WasmPlugin | `spec.pluginConfig`, in base64 |
+//! | EnvoyExtensionPolicy | `spec.wasm[].config`, in base64 |
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize as _;
+use serde_json::Value;
+use tensorgate_base::files::at_most;
+use tensorgate_cli_common::Failure;
+use tensorgate_policy::{Bundle, EncodedBundle};
+use tensorgate_policy_text::parse::parse;
+use tensorgate_policy_text::typed::deserialize_one;
+
+/// Largest file of a rendered policy, bytes. A cluster's objects have 1 MiB, and the bundle of a
+/// plain Envoy a few times its 16 MiB, because it is written for readers.
+const MAX_BYTES: u64 = 64 << 20;
+/// The argument for standard input.
+pub(super) const STDIN: &str = "-";
+/// Files with the bundle in a folder, by target: kubernetes, istio and gateway; helm; envoy.
+const FILES: [&str; 3] = [
+    "configmap-policy.yaml",
+    "files/policy/bundle.json",
+    "bundle.json",
+];
+/// Keys that every object of a cluster has.
+const OBJECT: [&str; 2] = ["apiVersion", "kind"];
+
+/// The bundle at a path; `None` if a policy file is there, or nothing.
+///
+/// # Errors
+/// A folder, an object or standard input has no bundle, or more than one.
+pub(super) fn bundle(path: &Path) -> Result<Option<Bundle>, Failure> {
+    let fault = |cause: String| Failure::Input(format!("{}: {cause}", path.display()));
+    let is_folder = path.is_dir();
+    let read = if path.as_os_str() == STDIN {
+        at_most(std::io::stdin().lock(), MAX_BYTES)
+    } else if is_folder {
+        at_most(opened(&file_of_folder(path).map_err(fault)?)?, MAX_BYTES)
+    } else if path.is_file() {
+        at_most(opened(path)?, MAX_BYTES)
+    } else {
+        // A pipe is read once, by the loader of policies, which also says what is not there.
+        return Ok(None);
+    };
+    let bytes = read
+        .map_err(|error| fault(format!("cannot be read: {error}")))?
+        .ok_or_else(|| fault(format!("is larger than {MAX_BYTES} bytes")))?;
+    match document(&bytes).map_err(fault)? {
+        Some(document) => only(&document).map(Some).map_err(fault),
+        None if is_folder || path.as_os_str() == STDIN => Err(fault(
+            "has no object that render writes; name a policy file by its path".to_owned(),
+        )),
+        None => Ok(None),
+    }
+}
+
+fn opened(file: &Path) -> Result<std::fs::File, Failure> {
+    std::fs::File::open(file)
+        .map_err(|error| Failure::Failed(format!("cannot read {}: {error}", file.display())))
+}
+
+/// The file with the bundle in a rendered folder.
+fn file_of_folder(folder: &Path) -> Result<PathBuf, String> {
+    let there = FILES.iter().map(|file| folder.join(file));
+    let there: Vec<_> = there.filter(|file| file.is_file()).collect();
+    match there.as_slice() {
+        [file] => Ok(file.clone()),
+        [] => Err("is no folder that render wrote: it has no policy of a gate".to_owned()),
+        _ => Err("has several targets of render: name one file with a policy".to_owned()),
+    }
+}
+
+/// An object or a bundle; `None` if the text is something else, as a policy is.
+fn document(bytes: &[u8]) -> Result<Option<Value>, String> {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Ok(None);
+    };
+    if let Ok(document) = serde_json::from_str::<Value>(text) {
+        let is_ours = is_object(&document) || is_bundle(&document);
+        return Ok(is_ours.then_some(document));
+    }
+    // Most policies are not parsed twice.
+    if !OBJECT.iter().all(|key| text.contains(key)) {
+        return Ok(None);
+    }
+    let (tree, faults) = parse(text);
+    let Some(tree) = tree else {
+        return Err(match faults.first() {
+            Some(fault) => format!("line {}: {}", fault.span.line, fault.message),
+            None => "is not YAML".to_owned(),
+        });
+    };
+    let document: Value = deserialize_one(&tree).map_err(|fault| fault.message)?;
+    if !is_object(&document) {
+        return Ok(None);
+    }
+    match faults.first() {
+        None => Ok(Some(document)),
+        Some(fault) => Err(format!("line {}: {}", fault.span.line, fault.message)),
+    }
+}
+
+fn is_object(document: &Value) -> bool {
+    OBJECT.iter().all(|key| document.get(key).is_some())
+}
+
+fn is_bundle(document: &Value) -> bool {
+    ["generation", "policy"]
+        .iter()
+        .all(|key| document.get(key).is_some())
+}
+
+/// The only bundle of a document. The items of a List may have the same one.
+fn only(document: &Value) -> Result<Bundle, String> {
+    let mut bundles = bundles(document)?;
+    let Some(first) = bundles.pop() else {
+        return Err(
+            "has no policy of a gate: the ConfigMap NAME-policy has one, or the object that loads the filter".to_owned(),
+        );
+    };
+    if bundles.iter().all(|other| other.policy == first.policy) {
+        Ok(first)
+    } else {
+        Err("has several policies: name one object".to_owned())
+    }
+}
+
+fn bundles(document: &Value) -> Result<Vec<Bundle>, String> {
+    if is_bundle(document) {
+        let bundle = Bundle::deserialize(document).map_err(|error| error.to_string())?;
+        return Ok(vec![bundle]);
+    }
+    let at = |path: &str| document.pointer(path);
+    let mut found = Vec::new();
+    match document.get("kind").and_then(Value::as_str) {
+        Some("ConfigMap") => {
+            let json = at("/data/bundle.json").and_then(Value::as_str);
+            found.extend(json.map(from_json).transpose()?);
+        }
+        Some("TrafficExtension") => {
+            let configuration = at("/spec/wasm/pluginConfig");
+            found.extend(configuration.map(from_configuration).transpose()?);
+        }
+        Some("WasmPlugin") => {
+            let configuration = at("/spec/pluginConfig");
+            found.extend(configuration.map(from_configuration).transpose()?);
+        }
+        Some("EnvoyExtensionPolicy") => {
+            let filters = at("/spec/wasm").and_then(Value::as_array);
+            for filter in filters.into_iter().flatten() {
+                let configuration = filter.get("config");
+                // Filters of others may be in the same object.
+                let ours = configuration.filter(|it| it.get("bundle").is_some());
+                found.extend(ours.map(from_configuration).transpose()?);
+            }
+        }
+        Some("List") => {
+            let items = at("/items").and_then(Value::as_array);
+            // A List has no List in it.
+            let items = items.into_iter().flatten();
+            for item in items.filter(|item| item.get("items").is_none()) {
+                found.extend(bundles(item)?);
+            }
+        }
+        _ => {}
+    }
+    Ok(found)
+}
+
+/// A bundle of a filter's configuration.
+fn from_configuration(configuration: &Value) -> Result<Bundle, String> {
+    let encoded = EncodedBundle::deserialize(configuration)
+        .map_err(|error| format!("the configuration of its filter is not ours: {error}"))?;
+    let json = encoded
+        .decode()
+        .map_err(|fault| format!("the configuration of its filter {fault}"))?;
+    let json = String::from_utf8(json).map_err(|error| error.to_string())?;
+    from_json(&json)
+}
+
+fn from_json(json: &str) -> Result<Bundle, String> {
+    serde_json::from_str(json)
+        .map_err(|error| format!("its policy cannot be read by this release: {error}"))
+}
+
+#[cfg(test)]
+mod tests;
