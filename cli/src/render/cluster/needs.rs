@@ -11,6 +11,14 @@ use crate::render::manifests::Manifests;
 
 /// Kinds whose content is Envoy's, which refers to nothing in the cluster.
 const OF_ENVOY: [&str; 2] = ["EnvoyFilter", "EnvoyPatchPolicy"];
+/// Fields whose keys are names that users chose, such as those of labels.
+const OF_USERS: [&str; 5] = [
+    "labels",
+    "annotations",
+    "matchLabels",
+    "nodeSelector",
+    "affinity",
+];
 /// The kind whose environment is that of pods in another namespace.
 const ENVOY_PROXY: &str = "EnvoyProxy";
 /// API groups that are not Kubernetes' own, by the end of their names, and who installs their CRDs.
@@ -19,7 +27,7 @@ const INSTALLED: [(&str, &str); 3] = [
     ("gateway.networking.k8s.io", "the Gateway API"),
     ("gateway.envoyproxy.io", "Envoy Gateway"),
 ];
-/// The oldest Kubernetes with the `sleep` of containers that end.
+/// The oldest Kubernetes that is supported.
 const KUBERNETES: &str = "Kubernetes 1.30 or later";
 /// The oldest one with volumes from images.
 const KUBERNETES_WITH_IMAGE_VOLUMES: &str = "Kubernetes 1.33 or later, for a volume from an image";
@@ -133,7 +141,9 @@ impl Needs {
                 }
             }
             Value::Object(fields) => {
-                for (field, value) in fields {
+                let ours = fields.iter();
+                let ours = ours.filter(|(field, _)| !OF_USERS.contains(&field.as_str()));
+                for (field, value) in ours {
                     let namespace = match field.as_str() {
                         "provider" => proxies.unwrap_or(namespace),
                         _ => namespace,
