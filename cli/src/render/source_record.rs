@@ -82,7 +82,10 @@ These two files are for people. kubectl, kustomize, Helm and Envoy read neither.
 
     /// The files, by name.
     fn files(&self) -> [(&'static str, &str); 2] {
-        [(README, &self.readme), (POLICY, &self.policy)]
+        [
+            (README, self.readme.as_str()),
+            (POLICY, self.policy.as_str()),
+        ]
     }
 }
 

@@ -370,6 +370,7 @@ fn what_was_rendered_is_compared_with_a_policy() {
             "{}",
             same.stderr
         );
+        assert!(!same.stderr.contains("warning"), "{}", same.stderr);
         let named: Vec<_> = same
             .stderr
             .lines()

@@ -55,6 +55,32 @@ fn every_listener_ignores_offers_of_tls() {
 }
 
 #[test]
+fn the_folder_of_an_envoy_says_its_source_and_what_to_do_next() {
+    let scratch = Scratch::new();
+    let folder = scratch.path().join("out");
+    let folder = folder.to_str().unwrap();
+    let ran = render(&digits(), &["-o", folder]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for line in [
+        "TENSORGATE_CONTEXT_KEY in the environment of Envoy",
+        &format!("    envoy -c {folder}/envoy.yaml\n"),
+        "this prints 401:\n    curl -s",
+    ] {
+        assert!(ran.stdout.contains(line), "{line}: {}", ran.stdout);
+    }
+    let read = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
+    let source = std::fs::read_to_string(digits()).unwrap();
+    assert_eq!(read("gate.yaml.txt"), source);
+    let bundle: serde_json::Value = serde_json::from_str(&read("bundle.json")).unwrap();
+    let generation = bundle["generation"].as_str().unwrap();
+    let readme = read("README.txt");
+    assert!(
+        readme.contains(generation) && !readme.contains(folder),
+        "{readme}"
+    );
+}
+
+#[test]
 fn the_same_policy_gives_the_same_bytes() {
     for policy in policies() {
         let first = render(&policy, &[]);
