@@ -42,8 +42,8 @@ impl Manifests {
         self.objects
     }
 
-    /// The command that applies a folder with these objects, or the objects from standard input. The
-    /// server notes who set which field without an annotation, so it takes larger objects.
+    /// The command that applies a folder with these objects, or the objects from standard input.
+    /// The server notes who set which field without an annotation, so it takes larger objects.
     pub fn apply_command(&self, folder: Option<&Path>) -> String {
         let is_large = self.objects().any(|it| noted_bytes(it) > MAX_NOTED_BYTES);
         let option = if is_large { " --server-side" } else { "" };

@@ -157,11 +157,11 @@ mod tests {
         let policy = policy("a");
         let usual = record(&policy, &["render", "helm", "--name", "a"]);
         for folder in [
-            &["-o", "/home/x"] as &[&str],
-            &["-o/home/x"],
-            &["-o=/home/x"],
-            &["--output", "/home/x"],
-            &["--output=/home/x"],
+            &["-o", "/there/x"] as &[&str],
+            &["-o/there/x"],
+            &["-o=/there/x"],
+            &["--output", "/there/x"],
+            &["--output=/there/x"],
         ] {
             let arguments = [&["render", "helm"], folder, &["--name", "a"]].concat();
             assert_eq!(record(&policy, &arguments), usual, "{folder:?}");

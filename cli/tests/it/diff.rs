@@ -408,10 +408,10 @@ fn an_object_of_the_cluster_comes_from_standard_input() {
     assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
     let edited = map.replace("max_in_flight\\\":64", "max_in_flight\\\":65");
     assert_ne!(edited, map);
-    // Somebody edited the object: its generation is that of another content.
+    // The object was edited: its generation is that of another content.
     let ran = run_with(&["diff", file, "-"], &edited);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
-    assert!(ran.stderr.contains("somebody edited it"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("edited by hand"), "{}", ran.stderr);
     for (arguments, input, cause) in [
         (["diff", "-", "-"], map.as_str(), "name the other one"),
         (

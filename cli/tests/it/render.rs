@@ -55,7 +55,7 @@ fn every_listener_ignores_offers_of_tls() {
 }
 
 #[test]
-fn the_folder_of_an_envoy_says_its_source_and_what_to_do_next() {
+fn the_folder_of_an_envoy_has_its_source_and_the_output_has_what_to_do_next() {
     let scratch = Scratch::new();
     let folder = scratch.path().join("out");
     let folder = folder.to_str().unwrap();

@@ -62,7 +62,7 @@ impl Side {
         let own = generation(&self.raw).map_err(|error| Failure::Failed(error.to_string()))?;
         if own != *named {
             ui.note(&printable(&format!(
-                "warning: {path}: the content has generation {own} here: another release wrote it, or somebody edited it"
+                "warning: {path}: the content has generation {own} here: another release wrote it, or it was edited by hand"
             )));
         }
         Ok(())

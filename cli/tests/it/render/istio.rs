@@ -71,7 +71,7 @@ fn files(scratch: &Scratch) -> Vec<String> {
 }
 
 #[test]
-fn each_mode_says_what_must_exist_and_how_to_see_that_it_works() {
+fn each_mode_names_what_must_exist_and_a_request_that_shows_that_it_works() {
     let wasm = ["--filter-pull-secret", "pull", "--namespace", "ml"];
     for (more, lines) in [
         (

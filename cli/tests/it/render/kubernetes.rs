@@ -344,7 +344,7 @@ fn a_folder_is_complete_and_the_same_each_time() {
 }
 
 #[test]
-fn a_folder_says_what_it_was_rendered_from_and_what_comes_before_and_after() {
+fn a_folder_has_its_source_and_the_output_has_what_comes_before_and_after() {
     let scratch = Scratch::new();
     let text = format!("# approved: ticket 7\n{}", policy("a+", ""));
     let file = scratch.file("gate.yaml", &text);
