@@ -1,10 +1,10 @@
 //! The signed context: the caller's identity, sent by the filter to the sandbox host in a header.
 //!
 //! `v8;<release>;<fields>.<mac>`, the last two parts base64url without padding. Fields are
-//! length-prefixed in a fixed order, so encodings are unique. The MAC is HMAC-SHA256 over everything
-//! before its dot, including format and release, which every release can read ([`Release`]). The
-//! context contains no verdict. It says whether verdicts on the body follow, and the remaining quota
-//! of limits.
+//! length-prefixed in a fixed order, so encodings are unique. The MAC is HMAC-SHA256 over
+//! everything before its dot, including format and release, which every release can read
+//! ([`Release`]). The context contains no verdict. It says whether verdicts on the body follow, and
+//! the remaining quota of limits.
 
 mod envelope;
 mod key;
@@ -125,7 +125,8 @@ impl Context {
     ///
     /// # Errors
     /// The first failure, in the order form, signature, release, request, age. With
-    /// [`ContextFault::Release`] the signature is valid, so [`Release::of_signed`] names the release.
+    /// [`ContextFault::Release`] the signature is valid, so [`Release::of_signed`] names the
+    /// release.
     pub fn verify(
         value: &str,
         key: &Key,

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_no_model_can_call_says_what_it_is() {
+    fn a_file_that_no_model_can_call_is_described() {
         use Role::{Postprocess, Preprocess};
         let (before, after) = (exporting(&["preprocess"]), exporting(&["postprocess"]));
         check("a.wasm", &before, Preprocess, "");

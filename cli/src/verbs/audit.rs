@@ -65,8 +65,8 @@ Example: tensorgate audit verify decisions.jsonl --key audit.pub\n\
 Example: kubectl logs deployment/tensorgate -c host | tensorgate audit verify -"
 )]
 struct Verify {
-    /// Log files (default: the log of the gate with the state folder), or `-` for collected lines on
-    /// standard input.
+    /// Log files (default: the log of the gate with the state folder), or `-` for collected lines
+    /// on standard input.
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]

@@ -68,7 +68,7 @@ enum Proxies {
     OfPods(u32),
     /// Those of a gateway, whose number its owner sets.
     OfGateway,
-    /// An Envoy that somebody else runs, usually once.
+    /// An Envoy that its owner runs, usually once.
     Own,
 }
 

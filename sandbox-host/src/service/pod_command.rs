@@ -65,7 +65,8 @@ pub(super) struct Answer {
 }
 
 /// Sends a request of HTTP/1.1 with `Connection: close` to a Unix socket, and reads the response,
-/// both within `timeout`. Connecting is not bounded: it waits only where the server accepts nothing.
+/// both within `timeout`. Connecting is not bounded: it waits only where the server accepts
+/// nothing.
 pub(super) fn exchange(socket: &Path, request: &[u8], timeout: Duration) -> io::Result<Answer> {
     let started = Instant::now();
     let mut stream = UnixStream::connect(socket)?;

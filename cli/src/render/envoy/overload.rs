@@ -43,7 +43,7 @@ pub fn manager(bounds: &Bounds, own_cgroup: bool) -> Node {
     let mut memory = vec![HEAP];
     if own_cgroup {
         memory.push(CONTAINER);
-        // Without a maximum of its own it takes the limit of the container, whoever changes that.
+        // Without a maximum of its own it takes the limit of the container, also when that changes.
         monitors.push(map! {
             "name" => CONTAINER,
             "typed_config" => map! {

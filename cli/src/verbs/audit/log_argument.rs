@@ -11,8 +11,8 @@ use super::{log_of, log_of_policy};
 /// How to name an audit log.
 #[derive(Args)]
 pub struct LogArgument {
-    /// A policy (.yaml or .yml), a log, whose earlier closed files are read too, or `-` for lines on
-    /// standard input, as `kubectl logs` prints them.
+    /// A policy (.yaml or .yml), a log, whose earlier closed files are read too, or `-` for lines
+    /// on standard input, as `kubectl logs` prints them.
     #[arg(value_name = "GATE_YAML|LOG")]
     file: Option<PathBuf>,
     /// Policy file, with any name.

@@ -46,8 +46,8 @@ pub struct Cluster {
     /// Number of pods.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) replicas: u32,
-    /// Processors that Envoy asks for in each pod. Its workers, at least two, and its memory follow.
-    /// A gateway of Istio is not sized, because it belongs to others.
+    /// Processors that Envoy asks for in each pod. Its workers, at least two, and its memory
+    /// follow. A gateway of Istio is not sized, because it belongs to others.
     #[arg(
         long,
         value_name = "N",

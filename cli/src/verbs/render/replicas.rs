@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_of_grants_says_how_many_more_there_are() {
+    fn a_long_list_of_grants_counts_the_rest() {
         let names: Vec<_> = (0..10).map(|number| format!("g{number}")).collect();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         assert_eq!(listed(&names), "g0, g1, g2, g3, g4, g5, g6, g7 and 2 more");

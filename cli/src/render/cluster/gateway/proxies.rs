@@ -39,7 +39,8 @@ pub(super) fn proxies(gateway: &EnvoyGateway, policy: &Policy) -> Node {
         }},
     };
     let spec = map! {
-        // Each worker has a VM of the filter. By default there is one for each processor of the node.
+        // Each worker has a VM of the filter. By default there is one for each processor of the
+        // node.
         "concurrency" => sizes.workers(),
         "provider" => map! {
             "type" => "Kubernetes",

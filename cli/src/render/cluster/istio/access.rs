@@ -26,7 +26,8 @@ pub fn only(workload: &Workload, principals: &[String], ports: &[u16]) -> Node {
 }
 
 /// Only the gate reaches the model servers, as in their network policy. It is in their namespace,
-/// where their proxies enforce it; pods without a proxy ignore it. `None` if the pods are not known.
+/// where their proxies enforce it; pods without a proxy ignore it. `None` if the pods are not
+/// known.
 pub fn model_servers(workload: &Workload, gate: String) -> Option<Node> {
     let ports = workload.pod_ports.models.as_slice();
     if workload.model_servers.is_empty() || ports.is_empty() {
