@@ -544,7 +544,7 @@ fn the_audit_log_is_exported_to_receivers_that_keep_it_confidential() {
         "can be read on the network",
     );
     let nothing = json!({"export": {"stdout": false}});
-    warn("/audit", nothing, "audit.export", "has no effect");
+    warn("/audit", nothing, "audit.export", "names no receiver");
 }
 
 #[test]
