@@ -18,6 +18,7 @@ use hmac::Mac as _;
 use tensorgate_policy::request::Proofs;
 
 use crate::limits::{MAX_CLAIM_FIELDS, MAX_CONTEXT_BYTES};
+use crate::request_id::is_uuid;
 pub(crate) use envelope::MAX_ENVELOPE_BYTES;
 pub use envelope::{EnvelopeCodec, EnvelopeFault, MessageEnvelope, Refusal};
 pub use key::{Key, KeyFault};
@@ -33,9 +34,6 @@ pub const CLOCK_SKEW_S: u64 = 5;
 
 /// Usual size of the fields, for preallocation.
 const USUAL_FIELD_BYTES: usize = 256;
-
-/// Length of a UUID.
-const UUID_BYTES: usize = 36;
 
 /// Contents of the context.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,9 +173,7 @@ impl Context {
         let fields = Release::own_fields(signed)?.ok()?;
         let fields = URL_SAFE_NO_PAD.decode(fields).ok()?;
         let request_id = Self::read(&fields)?.request_id;
-        let is_uuid = request_id.len() == UUID_BYTES
-            && (request_id.bytes()).all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-        is_uuid.then_some(request_id)
+        is_uuid(&request_id).then_some(request_id)
     }
 
     fn read(mut rest: &[u8]) -> Option<Self> {

@@ -28,6 +28,7 @@ pub mod proto;
 pub mod rate_limit;
 mod raw_contents;
 pub mod readiness;
+pub mod request_id;
 mod route;
 pub mod settlement;
 mod signature;

@@ -5,12 +5,10 @@ use proxy_wasm::types;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::Answer;
+use tensorgate_wire::request_id::is_uuid;
 
 use super::{Host, abi};
 use crate::host::{Level, Proxy as _, Verdict};
-
-/// Length of a UUID.
-const UUID_BYTES: usize = 36;
 
 /// A request to a filter without a configuration. A proxy that continues after a rejected
 /// configuration must not forward requests, so every callback pauses.
@@ -27,7 +25,8 @@ impl HttpContext for Unconfigured {
         if let Some(cause) = denial.overload {
             Host::outside().count_overload(cause);
         }
-        // The proxy's access log has this id. Without a configuration the filter has none.
+        // The proxy's access log has this id, which some proxies take from the client. Without a
+        // configuration the filter has none.
         let request_id = header("x-request-id").filter(|id| is_uuid(id));
         let is_grpc = header("content-type").is_some_and(|it| it.starts_with("application/grpc"));
         let protocol = if is_grpc {
@@ -55,9 +54,4 @@ impl HttpContext for Unconfigured {
 fn header(name: &str) -> Option<String> {
     let value = abi::get_header(abi::REQUEST_HEADERS, name).ok()??;
     String::from_utf8(value).ok()
-}
-
-/// Whether a text has the length and the digits of a UUID. Some proxies keep a client's id.
-fn is_uuid(text: &str) -> bool {
-    text.len() == UUID_BYTES && (text.bytes()).all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }

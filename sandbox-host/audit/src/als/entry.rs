@@ -12,6 +12,7 @@ use tensorgate_policy::request::Api;
 use tensorgate_policy::values::safe_text::printable_prefix;
 use tensorgate_policy::{Protocol, Reason};
 use tensorgate_telemetry::metrics::micros;
+use tensorgate_wire::request_id::is_uuid;
 
 use super::messages::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, TcpEntry, Wrapped};
 use crate::envoy_reply::{self, OURS};
@@ -301,13 +302,6 @@ impl EntryOutcome {
 fn reply_id(response: &HttpResponse, details: &str) -> Option<String> {
     let id = header(&response.response_headers, REQUEST_ID, MAX_ID_BYTES);
     id.filter(|id| details == OURS && is_uuid(id))
-}
-
-/// Whether a text has the form of a UUID.
-fn is_uuid(text: &str) -> bool {
-    let is_hex = |group: &str| group.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let groups = text.split('-').map(|group| (group.len(), is_hex(group)));
-    groups.eq([8, 4, 4, 4, 12].map(|digits| (digits, true)))
 }
 
 fn text(bytes: &[u8], max_bytes: usize) -> String {

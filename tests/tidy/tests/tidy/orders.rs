@@ -196,6 +196,7 @@ const WIRE: Crate = Crate {
     source: "wire/src",
     order: &[
         "limits",
+        "request_id",
         "fault",
         "raw_contents",
         "parameters",
