@@ -21,6 +21,7 @@ use tensorgate_policy_load::load::Loaded;
 
 use super::kubernetes::Kubernetes;
 use super::names::{Image, Namespace, ObjectName, PodLabel};
+use super::network::labels;
 use super::pod_options::PodOptions;
 use super::template::{self, choose};
 use super::workload::{HandlerSource, Workload};
@@ -212,8 +213,6 @@ impl Helm {
         let namespace = |label: Option<&Namespace>| Node::from(label.map_or("", Namespace::as_str));
         let model_namespace = &workload.model_namespace;
         let elsewhere = (*model_namespace != workload.namespace).then_some(model_namespace);
-        let labels = workload.model_servers.iter();
-        let labels = labels.map(|label| (label.key.clone(), label.value.as_str().into()));
         let mut sections = vec![
             (
                 "Images, each pinned by its digest.",
@@ -241,7 +240,7 @@ impl Helm {
             (
                 "Labels of the model servers' pods, which only the gate reaches then.",
                 map! {"modelServers" => map! {
-                    "labels" => Node::Map(labels.collect()),
+                    "labels" => labels(&workload.model_servers),
                     "namespace" => namespace(elsewhere),
                 }},
             ),

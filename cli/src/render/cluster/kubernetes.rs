@@ -9,7 +9,6 @@ use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::{Fault, Policy, Severity, hex};
 use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::admin;
@@ -19,7 +18,7 @@ use super::names::{Image, Namespace};
 use super::network::Admitted;
 use super::policy_files::Reader;
 use super::sizes::resources;
-use super::workload::{CONTEXT_KEY, Pod, ROOT, RUN, Workload, restricted};
+use super::workload::{Pod, ROOT, RUN, Workload, restricted};
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{RenderOptions, key_sets, render, stats, tls};
@@ -251,13 +250,7 @@ impl Kubernetes {
                 // By default Envoy has a worker for each processor of the node.
                 CONCURRENCY, sizes.workers().to_string(),
             ],
-            "env" => list![map! {
-                "name" => CONTEXT_KEY_VARIABLE,
-                "valueFrom" => map! {"secretKeyRef" => map! {
-                    "name" => workload.context_secret.as_str(),
-                    "key" => CONTEXT_KEY,
-                }},
-            }],
+            "env" => list![workload.context_key()],
             "ports" => list![
                 map! {"name" => "http", "containerPort" => u32::from(port)},
                 map! {"name" => stats::NAME, "containerPort" => u32::from(STATS_PORT)},

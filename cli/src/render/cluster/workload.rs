@@ -1,6 +1,7 @@
 //! What every target in a cluster shares: the pods of the sandbox host, their policy, and what may
 //! reach them.
 
+use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_os_sandbox::BaseFolders;
 use tensorgate_policy::{Bundle, Policy};
 use tensorgate_policy_load::load::Loaded;
@@ -320,6 +321,18 @@ impl Workload {
             "volumeMounts" => all_mounts,
         };
         end.of_container(container, policy)
+    }
+
+    /// The variable with the context key in the container of a proxy with the filter. In the
+    /// environment, no configuration dump shows it.
+    pub fn context_key(&self) -> Node {
+        map! {
+            "name" => CONTEXT_KEY_VARIABLE,
+            "valueFrom" => map! {"secretKeyRef" => map! {
+                "name" => self.context_secret.as_str(),
+                "key" => CONTEXT_KEY,
+            }},
+        }
     }
 
     /// Volumes of the host.

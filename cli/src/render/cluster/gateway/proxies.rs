@@ -4,13 +4,12 @@
 use tensorgate_audit::als::entry::{
     REQUEST_HEADERS, RESPONSE_HEADERS, RESPONSE_HEADERS_WITHOUT_STATE,
 };
-use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::Policy;
 
 use super::duration::duration;
 use super::{EXTENSIONS, EnvoyGateway};
 use crate::render::cluster::ending::{LEAVE_S, drain_s};
-use crate::render::cluster::workload::{AUDIT_PORT, CONTEXT_KEY};
+use crate::render::cluster::workload::AUDIT_PORT;
 use crate::render::envoy::access_log::texts;
 use crate::render::node::{Node, list, map};
 
@@ -25,13 +24,7 @@ pub(super) fn proxies(gateway: &EnvoyGateway, policy: &Policy) -> Node {
     let workload = &gateway.workload;
     let sizes = workload.sizes;
     let container = map! {
-        "env" => list![map! {
-            "name" => CONTEXT_KEY_VARIABLE,
-            "valueFrom" => map! {"secretKeyRef" => map! {
-                "name" => workload.context_secret.as_str(),
-                "key" => CONTEXT_KEY,
-            }},
-        }],
+        "env" => list![workload.context_key()],
         // No limit of memory: other routes of the Gateway need what this policy does not know.
         "resources" => map! {"requests" => map! {
             "cpu" => sizes.envoy_cpu.to_string(),

@@ -1,13 +1,12 @@
 //! The gate's pods in a mesh: the host, the sidecar that Istio injects, and the sidecar's ports.
 
-use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::Policy;
 use tensorgate_settings::admin;
 
 use crate::render::cluster::ending::{HostEnd, leave_and_drain_s};
 use crate::render::cluster::policy_files::Reader;
 use crate::render::cluster::sizes::resources;
-use crate::render::cluster::workload::{CONTEXT_KEY, Pod, RUN, Workload};
+use crate::render::cluster::workload::{Pod, RUN, Workload};
 use crate::render::node::{Node, entries, list, map};
 
 /// The user that an injected sidecar runs as.
@@ -144,14 +143,7 @@ fn proxy(workload: &Workload, policy: &Policy, with_filter: bool) -> Node {
         mounts.extend(workload.secret_mounts(Reader::Envoy));
         let sizes = workload.sizes;
         container.extend(entries(map! {
-            // The filter reads it from the environment, so that no configuration dump shows it.
-            "env" => list![map! {
-                "name" => CONTEXT_KEY_VARIABLE,
-                "valueFrom" => map! {"secretKeyRef" => map! {
-                    "name" => workload.context_secret.as_str(),
-                    "key" => CONTEXT_KEY,
-                }},
-            }],
+            "env" => list![workload.context_key()],
             "resources" => resources(sizes.envoy_cpu, sizes.envoy_mib(policy)),
         }));
     }
