@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod envoy;
 pub mod manifests;
 pub mod node;
+pub mod output;
 pub mod shell;
 pub mod source_record;
 #[cfg(test)]

@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::replace::{Mode, replace};
 
 use super::node::{Node, map};
+use super::output::{create_folder, write_file};
 use super::shell::quoted;
 
-/// Mode of the files. They contain no secrets.
-const READABLE: u32 = 0o644;
 /// File that lists the objects.
 const KUSTOMIZATION: &str = "kustomization.yaml";
 /// Largest object that `kubectl apply` is told to note in an annotation of the object, bytes.
@@ -67,19 +65,14 @@ impl Manifests {
     /// # Errors
     /// A file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), Failure> {
-        let failed = |file: &Path, error: &std::io::Error| {
-            Failure::Failed(format!("cannot write {}: {error}", file.display()))
-        };
-        std::fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+        create_folder(folder)?;
         let lists = (KUSTOMIZATION, &self.kustomization());
         let objects = self
             .objects
             .iter()
             .map(|(name, node)| (name.as_str(), node));
         for (name, node) in objects.chain([lists]) {
-            let file = folder.join(name);
-            replace(&file, node.to_yaml(), Mode::Exact(READABLE))
-                .map_err(|error| failed(&file, &error))?;
+            write_file(&folder.join(name), &node.to_yaml())?;
         }
         Ok(())
     }

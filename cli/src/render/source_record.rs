@@ -9,9 +9,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_policy_load::load::Loaded;
 
+use super::output::write_file;
 use super::shell::quoted;
 
 /// File that says where the others come from.
@@ -19,8 +19,6 @@ pub const README: &str = "README.txt";
 /// File with the policy's text.
 pub const POLICY: &str = "gate.yaml.txt";
 
-/// Mode of the files. They contain no secrets.
-const READABLE: u32 = 0o644;
 /// Beginning of tensorgate's own API keys.
 const KEY_PREFIX: &str = "tg_";
 /// Shortest text after this prefix that is hidden, bytes. A key has 33.
@@ -72,10 +70,7 @@ These two files are for people. kubectl, kustomize, Helm and Envoy read neither.
     /// A file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), Failure> {
         for (name, text) in self.files() {
-            let file = folder.join(name);
-            replace(&file, text, Mode::Exact(READABLE)).map_err(|error| {
-                Failure::Failed(format!("cannot write {}: {error}", file.display()))
-            })?;
+            write_file(&folder.join(name), text)?;
         }
         Ok(())
     }

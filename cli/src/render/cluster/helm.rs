@@ -15,7 +15,6 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_policy::{Policy, hex};
 use tensorgate_policy_load::load::Loaded;
 
@@ -24,13 +23,12 @@ use super::names::{Image, Namespace, ObjectName, PodLabel};
 use super::network::labels;
 use super::pod_options::PodOptions;
 use super::template::{self, choose};
-use super::workload::{HandlerSource, Workload};
+use super::workload::{HandlerSource, OLDEST_KUBERNETES, Workload};
 use crate::render::Unrenderable;
 use crate::render::node::{Node, list, map};
+use crate::render::output::{cannot_write, create_folder, write_file};
 use crate::render::source_record::{POLICY, README};
 
-/// Mode of the files. They contain no secrets.
-const READABLE: u32 = 0o644;
 /// Folder of the templates in a chart.
 const TEMPLATES: &str = "templates";
 /// What Helm prints after an installation.
@@ -48,8 +46,6 @@ const SCHEME_MARK: &str = "@SCHEME@";
 const SCHEMA: &str = include_str!("chart/values.schema.json");
 /// Hex digits of the policy's digest in the chart's version.
 const VERSION_DIGITS: usize = 12;
-/// The oldest Kubernetes that is supported. Sidecars, which end last, are on by default in it.
-const KUBERNETES: &str = ">=1.30.0-0";
 
 /// A value that switches parts of objects: its condition, and how the gate is with it and without.
 type Switch = (&'static str, fn(&mut Kubernetes, bool));
@@ -202,7 +198,7 @@ impl Helm {
             "type" => "application",
             "version" => format!("{version}+policy.{policy}"),
             "appVersion" => version,
-            "kubeVersion" => KUBERNETES,
+            "kubeVersion" => format!(">={OLDEST_KUBERNETES}.0-0"),
         };
         chart.to_yaml()
     }
@@ -476,16 +472,12 @@ impl Chart {
     /// # Errors
     /// A file cannot be written, or another chart is there.
     pub fn write(&self, folder: &Path) -> Result<(), Failure> {
-        let failed = |file: &Path, error: &std::io::Error| {
-            Failure::Failed(format!("cannot write {}: {error}", file.display()))
-        };
         let templates = folder.join(TEMPLATES);
-        std::fs::create_dir_all(&templates).map_err(|error| failed(&templates, &error))?;
-        let there = std::fs::read_dir(&templates).map_err(|error| failed(&templates, &error))?;
+        create_folder(&templates)?;
+        let failed = |error: std::io::Error| cannot_write(&templates, &error);
+        let there = std::fs::read_dir(&templates).map_err(failed)?;
         for entry in there {
-            let name = entry
-                .map_err(|error| failed(&templates, &error))?
-                .file_name();
+            let name = entry.map_err(failed)?.file_name();
             let file = format!("{TEMPLATES}/{}", name.to_string_lossy());
             if !self.files.contains_key(&file) {
                 return Err(Failure::Failed(format!(
@@ -497,8 +489,8 @@ impl Chart {
         for (name, text) in &self.files {
             let file = folder.join(name);
             let parent = file.parent().unwrap_or(folder);
-            std::fs::create_dir_all(parent).map_err(|error| failed(parent, &error))?;
-            replace(&file, text, Mode::Exact(READABLE)).map_err(|error| failed(&file, &error))?;
+            create_folder(parent)?;
+            write_file(&file, text)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::names::{Namespace, ObjectName};
-use super::workload::CONTEXT_KEY;
+use super::workload::{CONTEXT_KEY, OLDEST_KUBERNETES};
 use crate::render::manifests::Manifests;
 
 /// Kinds whose content is Envoy's, which refers to nothing in the cluster.
@@ -27,10 +27,8 @@ const INSTALLED: [(&str, &str); 3] = [
     ("gateway.networking.k8s.io", "the Gateway API"),
     ("gateway.envoyproxy.io", "Envoy Gateway"),
 ];
-/// The oldest Kubernetes that is supported.
-const KUBERNETES: &str = "Kubernetes 1.30 or later";
-/// The oldest one with volumes from images.
-const KUBERNETES_WITH_IMAGE_VOLUMES: &str = "Kubernetes 1.33 or later, for a volume from an image";
+/// The oldest Kubernetes with volumes from images.
+const WITH_IMAGE_VOLUMES: &str = "1.33 or later, for a volume from an image";
 /// Keys of Secrets and ConfigMaps whose references have no keys.
 const CERTIFICATE: [&str; 2] = ["tls.crt", "tls.key"];
 const AUTHORITIES: [&str; 1] = ["ca.crt"];
@@ -91,11 +89,11 @@ impl Needs {
     /// One line for each thing that must exist.
     pub fn lines(&self) -> Vec<String> {
         let kubernetes = if self.has_image_volume {
-            KUBERNETES_WITH_IMAGE_VOLUMES
+            WITH_IMAGE_VOLUMES.to_owned()
         } else {
-            KUBERNETES
+            format!("{OLDEST_KUBERNETES} or later")
         };
-        let mut lines = vec![kubernetes.to_owned()];
+        let mut lines = vec![format!("Kubernetes {kubernetes}")];
         for (api, kinds) in &self.kinds {
             let kinds: Vec<_> = kinds.iter().map(String::as_str).collect();
             let installer = installer(api).unwrap_or_default();

@@ -17,6 +17,8 @@ use super::sizes::{Sizes, resources};
 use crate::render::manifests::MANAGED_BY;
 use crate::render::node::{Node, entries, list, map};
 
+/// The oldest Kubernetes that is supported. Sidecars, which end last, are on by default in it.
+pub const OLDEST_KUBERNETES: &str = "1.30";
 /// The user and group of both programs. Their images name it too.
 pub const USER: u64 = 65_532;
 /// Port of the data plane, where the host is a Service.

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::policy::Tls;
@@ -20,6 +19,7 @@ use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{RenderError, RenderOptions, key_sets, render, stats, tls};
 use crate::render::node::Node;
+use crate::render::output::{cannot_write, create_folder, write_file};
 use crate::render::shell::quoted;
 use crate::render::source_record::SourceRecord;
 use crate::stack;
@@ -190,19 +190,17 @@ impl Envoy {
             .map_err(|error| Failure::Failed(error.to_string()))?;
         let dynamic = folder.join(DYNAMIC);
         let deepest = if self.whole { &folder } else { &dynamic };
-        std::fs::create_dir_all(deepest).map_err(|error| cannot_write(deepest, &error))?;
-        write(&folder, "bundle.json", &format!("{bundle}\n"))?;
+        create_folder(deepest)?;
+        write_file(&folder.join("bundle.json"), &format!("{bundle}\n"))?;
         for (name, secret) in &secrets {
-            write(&folder, name, secret)?;
+            write_file(&folder.join(name), secret)?;
         }
         for resource in &written.resources {
-            write(
-                &dynamic,
-                &resource.file,
-                &spelled(ui, &resource.response())?,
-            )?;
+            let file = dynamic.join(&resource.file);
+            write_file(&file, &spelled(ui, &resource.response())?)?;
         }
-        write(&folder, "envoy.yaml", &spelled(ui, &written.bootstrap)?)?;
+        let bootstrap = spelled(ui, &written.bootstrap)?;
+        write_file(&folder.join(BOOTSTRAP), &bootstrap)?;
         SourceRecord::of_this_run(loaded).write(&folder)?;
         // Secrets, watched files, the bundle and the bootstrap.
         let files = (secrets.len().saturating_add(written.resources.len())).saturating_add(2);
@@ -226,7 +224,7 @@ fn next_steps(options: &RenderOptions, loaded: &Loaded, folder: &Path) -> NextSt
     }
     let before = before.iter().map(|need| printable(need)).collect();
     let mut steps = NextSteps::after(before);
-    let bootstrap = quoted(folder.join("envoy.yaml"));
+    let bootstrap = quoted(folder.join(BOOTSTRAP));
     steps.add("Start Envoy", format!("envoy -c {bootstrap}"));
     let listen = loaded.policy.listen();
     let address = options.listen.unwrap_or(listen.address());
@@ -260,6 +258,8 @@ fn reject_unusable(ui: &Ui, tls: &Tls, root: &Path) -> Result<(), Failure> {
 
 /// Folder of the watched files, below the output folder.
 const DYNAMIC: &str = "dynamic";
+/// File of the bootstrap in it.
+const BOOTSTRAP: &str = "envoy.yaml";
 
 /// The configuration as YAML, or as JSON, which is valid YAML.
 fn spelled(ui: &Ui, node: &Node) -> Result<String, Failure> {
@@ -268,18 +268,4 @@ fn spelled(ui: &Ui, node: &Node) -> Result<String, Failure> {
     } else {
         Ok(node.to_yaml())
     }
-}
-
-/// Replaces a file atomically.
-fn write(folder: &Path, name: &str, text: &str) -> Result<(), Failure> {
-    let file = folder.join(name);
-    replace(&file, text, Mode::Exact(READABLE)).map_err(|error| cannot_write(&file, &error))
-}
-
-/// Mode of rendered files. They contain digests but no secrets, and Envoy and the host may run as
-/// other users.
-const READABLE: u32 = 0o644;
-
-fn cannot_write(file: &Path, error: &std::io::Error) -> Failure {
-    Failure::Failed(format!("cannot write {}: {error}", file.display()))
 }
