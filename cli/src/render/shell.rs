@@ -1,4 +1,4 @@
-//! Quotes arguments for a shell, so that a printed command can be copied as it is.
+//! Parts of printed commands: arguments in quotes, so that a command can be copied as it is.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -47,6 +47,11 @@ fn push_escapes(word: &mut String, bytes: &[u8]) {
     for byte in bytes {
         word.push_str(&format!("\\{byte:03o}"));
     }
+}
+
+/// The scheme for curl at an address of this machine, which is not the name in the certificate.
+pub const fn local_scheme(is_encrypted: bool) -> &'static str {
+    if is_encrypted { "-k https" } else { "http" }
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use super::workload::{HandlerSource, OLDEST_KUBERNETES, Workload};
 use crate::render::Unrenderable;
 use crate::render::node::{Node, list, map};
 use crate::render::output::{cannot_write, create_folder, write_file};
+use crate::render::shell::local_scheme;
 use crate::render::source_record::{POLICY, README};
 
 /// Folder of the templates in a chart.
@@ -176,15 +177,10 @@ impl Helm {
         let has_files = !self.gate.workload.files.secret.is_empty();
         let files = if has_files { FILES_NOTE } else { "" };
         let listen = policy.listen();
-        let scheme = if listen.tls().is_some() {
-            "-k https"
-        } else {
-            "http"
-        };
         NOTES
             .replace(FILES_MARK, files)
             .replace(PORT_MARK, &listen.address().port().to_string())
-            .replace(SCHEME_MARK, scheme)
+            .replace(SCHEME_MARK, local_scheme(listen.tls().is_some()))
     }
 
     /// `Chart.yaml`. The version changes with the policy and with this program.

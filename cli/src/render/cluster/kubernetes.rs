@@ -28,12 +28,9 @@ use crate::render::{Unrenderable, cluster};
 
 /// Folder of Envoy's bootstrap and secrets.
 const ENVOY: &str = "/etc/tensorgate/envoy";
-/// Folder of Envoy's admin socket. The host cannot reach it, nor what breaks out of a handler.
+/// Folder of Envoy's own sockets: admin and readiness. The host cannot reach it, nor what breaks
+/// out of a handler.
 const ADMIN: &str = "/run/envoy";
-/// Socket of the readiness probe.
-const READY: &str = "/run/envoy/ready.sock";
-/// The host's program, which the first container copies beside the filter.
-const PROGRAM: &str = "/opt/tensorgate/filters/tensorgate-host";
 /// Folder that Envoy watches.
 const DYNAMIC: &str = "/etc/tensorgate/dynamic";
 /// Folder of the filter and of the host's program, which the first container copies there.
@@ -108,7 +105,7 @@ impl Kubernetes {
             chain: vec![Filter::Gate],
             host_socket: format!("{RUN}/host.sock").into(),
             admin_socket: admin_socket().into(),
-            ready_socket: Some(READY.into()),
+            ready_socket: Some(ready_socket().into()),
             // The network policy keeps all but `metrics_from` away, as from the host's page.
             stats: Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), STATS_PORT)),
             audit_socket: format!("{RUN}/audit.sock").into(),
@@ -260,7 +257,9 @@ impl Kubernetes {
             "startupProbe" => open(1, 120),
             // Envoy also listens without a filter that it could not load.
             "readinessProbe" => map! {
-                "exec" => map! {"command" => list![PROGRAM, "pod", "ready", "--socket", READY]},
+                "exec" => map! {
+                    "command" => list![program(), "pod", "ready", "--socket", ready_socket()],
+                },
                 "periodSeconds" => READY_PERIOD_S,
                 "timeoutSeconds" => READY_TIMEOUT_S,
                 "failureThreshold" => 2_u64,
@@ -279,11 +278,21 @@ fn admin_socket() -> String {
     format!("{ADMIN}/admin.sock")
 }
 
+/// Path of the socket of the readiness probe.
+fn ready_socket() -> String {
+    format!("{ADMIN}/ready.sock")
+}
+
+/// Path of the host's program in the container of Envoy.
+fn program() -> String {
+    format!("{FILTERS}/tensorgate-host")
+}
+
 /// Drains Envoy before the kubelet sends it a signal, at which it cuts off what it has. Its image
 /// may have no shell and no client of HTTP, so the host's program does it.
 fn drain(policy: &Policy) -> Node {
     let command = list![
-        PROGRAM.to_owned(),
+        program(),
         "pod",
         "drain",
         "--admin-socket",

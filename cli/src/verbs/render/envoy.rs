@@ -10,7 +10,7 @@ use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::policy::Tls;
 use tensorgate_policy_load::load::Loaded;
 
-use super::next_steps::{ANONYMOUS, NextSteps, local_scheme, request};
+use super::next_steps::{ANONYMOUS, NextSteps, request};
 use super::remote_host::RemoteHostOptions;
 use crate::certificates;
 use crate::chain::Chain;
@@ -20,7 +20,7 @@ use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{RenderError, RenderOptions, key_sets, render, stats, tls};
 use crate::render::node::Node;
 use crate::render::output::{cannot_write, create_folder, write_file};
-use crate::render::shell::quoted;
+use crate::render::shell::{local_scheme, quoted};
 use crate::render::source_record::SourceRecord;
 use crate::stack;
 

@@ -6,6 +6,8 @@ use std::path::Path;
 use serde::Serialize;
 use tensorgate_cli_common::ui::{Ui, printable};
 
+use crate::render::shell::local_scheme;
+
 /// Port of the own machine that a command forwards to a pod.
 const LOCAL_PORT: u16 = 18_080;
 
@@ -126,11 +128,6 @@ pub(super) const ANONYMOUS: &str =
 /// `address` is a host, with a port if it is not the scheme's.
 pub(super) fn request(scheme: &str, address: &str) -> String {
     format!("curl -s -o /dev/null -w '%{{http_code}}\\n' {scheme}://{address}/")
-}
-
-/// The scheme at an address of this machine, which is not the name in the certificate.
-pub(super) const fn local_scheme(is_encrypted: bool) -> &'static str {
-    if is_encrypted { "-k https" } else { "http" }
 }
 
 #[cfg(test)]
