@@ -24,6 +24,10 @@ use crate::render::cluster::workload::{HandlerSource, Workload, prints_audit_log
 use crate::render::manifests::Manifests;
 use crate::render::source_record::SourceRecord;
 
+/// What holds while nothing says which pods are model servers.
+const NOT_CLOSED: &str =
+    "note: no network policy closes the model servers: name their pods with --model-server";
+
 /// What every target in a cluster takes.
 #[derive(Args)]
 pub struct Cluster {
@@ -137,32 +141,28 @@ impl Cluster {
     /// only warnings.
     pub(super) fn render<T>(
         &self,
-        ui: &Ui,
         loaded: Loaded,
-        target: impl FnOnce(Workload, &Loaded) -> Result<T, Unrenderable>,
-    ) -> Result<Option<T>, Failure> {
-        let mut unmapped = None;
+        target: impl FnOnce(Workload, &Loaded) -> Result<(T, NextSteps), Unrenderable>,
+    ) -> Result<Option<(T, NextSteps)>, Failure> {
         let rendered = self.workload(&loaded).and_then(|workload| {
-            unmapped = workload.pod_ports.note();
-            target(workload, &loaded)
+            let unmapped = workload.pod_ports.note();
+            let (output, mut steps) = target(workload, &loaded)?;
+            if self.model_servers.is_empty() {
+                steps.note(NOT_CLOSED.to_owned());
+            }
+            if let Some(note) = unmapped {
+                steps.note(note);
+            }
+            Ok((output, steps))
         });
-        let rendered = match rendered {
-            Ok(rendered) => rendered,
-            Err(Unrenderable::Other(cause)) => return Err(Failure::Input(cause)),
+        match rendered {
+            Ok(rendered) => Ok(Some(rendered)),
+            Err(Unrenderable::Other(cause)) => Err(Failure::Input(cause)),
             Err(Unrenderable::Policy(faults)) => {
                 let unfit: Result<_, LoadError> = loaded.unless(faults);
-                return unfit.map(|_| None).map_err(Failure::from);
+                unfit.map(|_| None).map_err(Failure::from)
             }
-        };
-        if self.model_servers.is_empty() {
-            ui.note(
-                "note: no network policy closes the model servers: name their pods with --model-server",
-            );
         }
-        if let Some(note) = unmapped {
-            ui.note(&note);
-        }
-        Ok(Some(rendered))
     }
 
     /// Renders with `target`, writes the objects, and says what comes before and after them.
@@ -173,7 +173,7 @@ impl Cluster {
         target: impl FnOnce(Workload, &Loaded) -> Result<(Manifests, NextSteps), Unrenderable>,
     ) -> Result<(), Failure> {
         let record = SourceRecord::of_this_run(&loaded);
-        let Some((manifests, mut steps)) = self.render(ui, loaded, target)? else {
+        let Some((manifests, mut steps)) = self.render(loaded, target)? else {
             return Ok(());
         };
         let apply = manifests.apply_command(self.output.as_deref());

@@ -81,7 +81,6 @@ impl Gateway {
             host_authority,
             patch_policy,
         } = self;
-        let mut notes = Vec::new();
         cluster.run(ui, loaded, |workload, loaded| {
             let derived = |suffix: &str| ObjectName::from_label(&workload.name, suffix);
             let target = gateway::EnvoyGateway {
@@ -99,14 +98,12 @@ impl Gateway {
                 patch_policy,
             };
             let manifests = target.render(loaded)?;
-            notes = target.notes(&loaded.policy);
-            let steps = next_steps(&target, &manifests);
+            let mut steps = next_steps(&target, &manifests);
+            for note in target.notes(&loaded.policy) {
+                steps.note(note);
+            }
             Ok((manifests, steps))
-        })?;
-        for note in notes {
-            ui.note(&note);
-        }
-        Ok(())
+        })
     }
 }
 

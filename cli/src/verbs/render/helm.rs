@@ -37,7 +37,7 @@ impl Helm {
             return Err(Failure::Input(cause.to_owned()));
         };
         let record = SourceRecord::of_this_run(&loaded);
-        let rendered = cluster.render(ui, loaded, |workload, loaded| {
+        let rendered = cluster.render(loaded, |workload, loaded| {
             let gate = kubernetes::Kubernetes {
                 workload,
                 envoy_image,

@@ -144,13 +144,12 @@ impl Istio {
                 )
             }));
             let manifests = target.render(loaded)?;
-            let steps = next_steps(&target, &manifests, loaded);
+            let mut steps = next_steps(&target, &manifests, loaded);
+            for note in notes {
+                steps.note(note);
+            }
             Ok((manifests, steps))
-        })?;
-        for note in notes {
-            ui.note(&note);
-        }
-        Ok(())
+        })
     }
 }
 

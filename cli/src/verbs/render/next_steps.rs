@@ -1,5 +1,5 @@
-//! What `render` says about its output, the same for each target: what must exist before, and the
-//! commands that put the output in force and show that it is.
+//! What `render` says about its output, the same for each target: what must exist before, the
+//! commands that put the output in force and show that it is, and what to bear in mind.
 
 use std::path::Path;
 
@@ -16,6 +16,9 @@ const LOCAL_PORT: u16 = 18_080;
 pub(super) struct NextSteps {
     before: Vec<String>,
     then: Vec<Step>,
+    /// Always on standard error.
+    #[serde(skip)]
+    notes: Vec<String>,
 }
 
 /// A command, and what it is for.
@@ -37,8 +40,16 @@ struct Written<'a> {
 impl NextSteps {
     /// Steps of an output that needs these things, one a line.
     pub(super) const fn after(before: Vec<String>) -> Self {
-        let then = Vec::new();
-        Self { before, then }
+        Self {
+            before,
+            then: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Adds a note that the output itself cannot say.
+    pub(super) fn note(&mut self, note: String) {
+        self.notes.push(note);
     }
 
     /// Adds a command at the end.
@@ -100,6 +111,13 @@ impl NextSteps {
                 say(&format!("    {command}"));
             }
         }
+        self.print_notes(ui);
+    }
+
+    fn print_notes(&self, ui: &Ui) {
+        for note in &self.notes {
+            ui.note(note);
+        }
     }
 
     /// Says the same of a folder with so many files: text, or one line of JSON.
@@ -113,6 +131,7 @@ impl NextSteps {
                 steps,
             };
             ui.json_line(&written);
+            self.print_notes(ui);
         } else {
             ui.line(&format!("{}: {files} files", printable(&folder)));
             self.print(ui, false);
