@@ -1,9 +1,18 @@
 //! Parses the arguments of a program.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
+
+/// The argument in place of a file that stands for standard input.
+pub const STANDARD_INPUT: &str = "-";
+
+/// Whether a file's name stands for standard input.
+pub fn is_standard_input(file: &Path) -> bool {
+    file.as_os_str() == STANDARD_INPUT
+}
 
 /// The parsed arguments, of which the first is the program's name. Errors end the process.
 pub fn parse<P: Parser>(arguments: impl IntoIterator<Item = OsString>) -> P {

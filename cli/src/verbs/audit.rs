@@ -18,6 +18,7 @@ use tensorgate_audit::line::Line;
 use tensorgate_audit::record::{Decision, Event, Verdict};
 use tensorgate_audit::verify::{Report, collected_line, files, next_line, verify};
 use tensorgate_base::rfc3339;
+use tensorgate_cli_common::arguments::is_standard_input;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_cli_common::{Failure, policy_file};
@@ -26,7 +27,6 @@ use tensorgate_policy_load::load::audit_section;
 
 use crate::duration;
 use crate::stack::site::bundle;
-use collected::is_standard_input;
 use events::EventKind;
 use log_argument::LogArgument;
 use tail::Tail;

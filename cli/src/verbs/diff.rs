@@ -17,6 +17,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::arguments::is_standard_input;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::Policy;
 use tensorgate_policy_text::path::push_key;
@@ -98,7 +99,7 @@ impl Diff {
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         if [&self.before, &self.after]
             .iter()
-            .all(|path| path.as_os_str() == rendered::STDIN)
+            .all(|path| is_standard_input(path))
         {
             let text = "standard input has one of the policies: name the other one";
             return Err(Failure::Input(text.into()));

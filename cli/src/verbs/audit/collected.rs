@@ -7,12 +7,10 @@ use serde::Serialize;
 use tensorgate_audit::key::VerifyingKey;
 use tensorgate_audit::verify::{CollectedLog, Report, verify_collected};
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::arguments::STANDARD_INPUT;
 use tensorgate_cli_common::ui::{Ui, printable};
 
 use super::print_report;
-
-/// The argument that stands for standard input.
-const STANDARD_INPUT: &str = "-";
 
 /// A report with the pod that it is about.
 #[derive(Serialize)]
@@ -20,11 +18,6 @@ struct CollectedReport<'r> {
     source: &'r str,
     #[serde(flatten)]
     report: &'r Report,
-}
-
-/// Whether a log's name stands for collected lines on standard input.
-pub fn is_standard_input(log: &Path) -> bool {
-    log == Path::new(STANDARD_INPUT)
 }
 
 /// Verifies each log on standard input. Returns whether all are intact.

@@ -14,6 +14,8 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use tensorgate_base::files::at_most;
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::arguments::is_standard_input;
+use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_policy::{Bundle, EncodedBundle};
 use tensorgate_policy_text::parse::parse;
 use tensorgate_policy_text::typed::deserialize_one;
@@ -21,8 +23,6 @@ use tensorgate_policy_text::typed::deserialize_one;
 /// Largest file of a rendered policy, bytes. A cluster's objects have 1 MiB, and the bundle of a
 /// plain Envoy a few times its 16 MiB, because it is written for readers.
 const MAX_BYTES: u64 = 64 << 20;
-/// The argument for standard input.
-pub(super) const STDIN: &str = "-";
 /// Files with the bundle in a folder, by target: kubernetes, istio and gateway; helm; envoy.
 const FILES: [&str; 3] = [
     "configmap-policy.yaml",
@@ -39,12 +39,12 @@ const OBJECT: [&str; 2] = ["apiVersion", "kind"];
 pub(super) fn bundle(path: &Path) -> Result<Option<Bundle>, Failure> {
     let fault = |cause: String| Failure::Input(format!("{}: {cause}", path.display()));
     let is_folder = path.is_dir();
-    let read = if path.as_os_str() == STDIN {
+    let read = if is_standard_input(path) {
         at_most(std::io::stdin().lock(), MAX_BYTES)
     } else if is_folder {
-        at_most(opened(&file_of_folder(path).map_err(fault)?)?, MAX_BYTES)
+        read_at_most(&file_of_folder(path).map_err(fault)?, MAX_BYTES)
     } else if path.is_file() {
-        at_most(opened(path)?, MAX_BYTES)
+        read_at_most(path, MAX_BYTES)
     } else {
         // A pipe is read once, by the loader of policies, which also says what is not there.
         return Ok(None);
@@ -54,16 +54,11 @@ pub(super) fn bundle(path: &Path) -> Result<Option<Bundle>, Failure> {
         .ok_or_else(|| fault(format!("is larger than {MAX_BYTES} bytes")))?;
     match document(&bytes).map_err(fault)? {
         Some(document) => only(&document).map(Some).map_err(fault),
-        None if is_folder || path.as_os_str() == STDIN => Err(fault(
+        None if is_folder || is_standard_input(path) => Err(fault(
             "has no object that render writes; name a policy file by its path".to_owned(),
         )),
         None => Ok(None),
     }
-}
-
-fn opened(file: &Path) -> Result<std::fs::File, Failure> {
-    std::fs::File::open(file)
-        .map_err(|error| Failure::Failed(format!("cannot read {}: {error}", file.display())))
 }
 
 /// The file with the bundle in a rendered folder.
