@@ -85,8 +85,7 @@ class Node:
     """A pod with so many workers, without a model server: its load ends at the filter."""
 
     def __init__(self, folder, envoy, workers):
-        rendered.TARGETS["big-node"] = [*rendered.TARGETS["kubernetes"], "--envoy-cpu", str(workers)]
-        made = rendered.render("big-node", rendered.SERVED["one"], folder / "rendered")
+        made = rendered.render("kubernetes", rendered.SERVED["one"], folder / "rendered", "--envoy-cpu", str(workers))
         secrets = {"tensorgate-context": {"context.key": gates.CONTEXT_KEY + "\n"}}
         self.pod = pods.Pod(made, folder / "pod", secrets, {"digits.ml.svc:8001": "127.0.0.1:1"})
         memory = self.pod.container("envoy")["resources"]["limits"]["memory"]
@@ -103,7 +102,7 @@ class Node:
             self.pod.volumes[volume].put(self.pod.files(f"tensorgate-{volume}"))
         process = self.pod.start("envoy", self.launcher)
         self.envoy = process.process
-        wait("envoy", lambda: gates._connects(self.port), self.envoy, 60)
+        wait("envoy", lambda: gates.connects(self.port), self.envoy, 60)
 
     def resident(self):
         """Resident memory of Envoy, MiB: its own and mapped files."""

@@ -7,6 +7,7 @@ import struct
 import subprocess
 
 MODEL = "/v2/models/scores/infer"
+GRPC = "/inference.GRPCInferenceService/ModelInfer"
 KEY = "tg_InsffMl7dwwHMITDsh9Xu95PmB637Wn9F"
 BURST = "tg_9ehozt4YOSLgSuzlMX31pznAIuf17JegZ"
 PIXELS = 64

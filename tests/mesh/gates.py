@@ -183,7 +183,7 @@ class Gate:
         addresses["admin"] = self.admins[name]
         self.envoys.append((watched, platform, addresses))
         made = self._translated(rendered, platform, addresses)
-        _put_files(made, watched, platform)
+        put_files(made, watched, platform)
         made["dynamicResources"] = {"ldsConfig": {"resourceApiVersion": "V3", "pathConfigSource": _source(watched, "lds.json")}}
         del made["staticResources"]["listeners"]
         (watched / "bootstrap.json").write_text(json.dumps(made))
@@ -195,7 +195,7 @@ class Gate:
 
     def _listens(self, port, process):
         try:
-            wait(process.name, lambda: _connects(port), process.process, 30)
+            wait(process.name, lambda: connects(port), process.process, 30)
         except RuntimeError as error:
             raise RuntimeError(f"{error}\n{process.tail()}") from None
 
@@ -208,7 +208,7 @@ class Gate:
         if self.target == "kubernetes":
             self._put(rendered, ["dynamic"])
         for watched, platform, addresses in self.envoys:
-            _put_files(self._translated(rendered, platform, addresses), watched, platform)
+            put_files(self._translated(rendered, platform, addresses), watched, platform)
 
     def _put(self, rendered, volumes):
         found = pods.objects(rendered)
@@ -217,17 +217,18 @@ class Gate:
 
     def log(self):
         """The lines of the host's audit log."""
-        lines = []
-        for file in sorted(self.pod.folder.glob("v/audit/audit/*.jsonl")):
-            lines += [json.loads(line) for line in file.read_text(errors="replace").splitlines() if line.endswith("}")]
-        return lines
+        return self.pod.audit_log()
+
+    def decisions(self):
+        """Those about requests."""
+        return [line for line in self.log() if line["type"] == "decision"]
 
     def logs(self):
         """The ends of all logs of processes."""
         return "\n".join(process.tail() for process in self.pod.running)
 
 
-def _connects(port):
+def connects(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -236,7 +237,7 @@ def _source(folder, name):
     return {"path": str(folder / name), "watchedDirectory": {"path": str(folder)}}
 
 
-def _put_files(made, folder, platform):
+def put_files(made, folder, platform):
     """Writes the listeners, and for Istio each filter in a file of its own, as its agent delivers them:
     another policy then changes the filter alone. With Envoy Gateway it changes the listener.
     """

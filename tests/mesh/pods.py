@@ -191,6 +191,13 @@ class Pod:
         link = Path(self.path(self.container("filters")["args"][1])) / "tensorgate-host"
         link.symlink_to(TARGET / "debug/tensorgate-host")
 
+    def audit_log(self):
+        """The lines of the host's audit log."""
+        lines = []
+        for file in sorted(self.folder.glob("v/audit/audit/*.jsonl")):
+            lines += [json.loads(line) for line in file.read_text(errors="replace").splitlines() if line.endswith("}")]
+        return lines
+
     def stop(self):
         """Stops all processes, the last first. Returns how many did not end by themselves."""
         failed = [process for process in reversed(self.running) if not process.stop()]

@@ -9,7 +9,6 @@ import calls
 import gates
 from processes import wait
 
-GRPC = "/inference.GRPCInferenceService/ModelInfer"
 PROBE = "/tensorgate/ready"
 OTHER_KEY = "6b" * 31 + "f0"
 UNAVAILABLE = "14"
@@ -17,7 +16,7 @@ UNAVAILABLE = "14"
 
 def lines(gate, field, value):
     """The lines of a request in the audit log."""
-    return [one for one in gate.log() if one["type"] == "decision" and one.get(field) == value]
+    return [one for one in gate.decisions() if one.get(field) == value]
 
 
 def refused(gate, client, what, by, field):
@@ -27,7 +26,7 @@ def refused(gate, client, what, by, field):
     request_id = headers.get("x-request-id")
     if (status, calls.problem(body)) != (503, "overloaded") or json.loads(body).get("instance") != request_id:
         return [*faults, f"{what}: {status} {headers} {body[:300]}; expected 503 overloaded with an instance"]
-    status, headers, _ = client.call(GRPC, b"", ["content-type: application/grpc", calls.AUTHORIZED], http2=True)
+    status, headers, _ = client.call(calls.GRPC, b"", ["content-type: application/grpc", calls.AUTHORIZED], http2=True)
     # Of a loaded filter it is the filter's own, because the message is missing.
     if (status, headers.get("grpc-status")) != (200, UNAVAILABLE) and by == "envoy":
         faults.append(f"{what}: gRPC gets {status} {headers}")

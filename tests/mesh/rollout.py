@@ -123,7 +123,7 @@ class Grpc:
         self.stream, self.leaves, self.message = -1, False, message()
         self.window, self.initial = WINDOW_BYTES, WINDOW_BYTES
         fields = {
-            ":method": "POST", ":scheme": gate.base.partition(":")[0], ":path": "/inference.GRPCInferenceService/ModelInfer",
+            ":method": "POST", ":scheme": gate.base.partition(":")[0], ":path": calls.GRPC,
             ":authority": authority, "content-type": "application/grpc", "te": "trailers", "x-api-key": calls.KEY,
         }
         self.head = b"".join(literal(name, value) for name, value in fields.items())
@@ -251,7 +251,7 @@ def end(gate, clients):
 
 def rolled_out(gate):
     """Ends the pod of a gate under load. Returns the faults."""
-    lines = lambda: sum(one["type"] == "decision" and one.get("reason") == "ok" for one in gate.log())
+    lines = lambda: sum(one.get("reason") == "ok" for one in gate.decisions())
     before = lines()
     clients = [Client((Http1, Grpc)[number % 2](gate)) for number in range(CLIENTS)]
     busy = lambda: all(client.served >= BEFORE or client.fault for client in clients)

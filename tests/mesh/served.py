@@ -110,7 +110,7 @@ def ask(gate, client, cases):
         else:
             faults.append(f"{name}: the answer has no x-request-id")
         faults += [f"{name}: the answer has {field}" for field in ("server", "x-powered-by", "via") if field in headers and headers[field] != "tensorgate"]
-    lines = lambda: [one for one in gate.log() if one["type"] == "decision" and one.get("request_id") in ids]
+    lines = lambda: [one for one in gate.decisions() if one.get("request_id") in ids]
     found = lambda: {one["request_id"] for one in lines()}
     try:
         wait("the audit log", lambda: found() == ids.keys(), seconds=10)

@@ -99,7 +99,7 @@ class Gateways:
         for number, made in enumerate(self.made):
             (listener,) = json.loads(json.dumps(made["staticResources"]["listeners"]))
             listeners.append({**listener, "name": f"gateway-{number}"})
-        gates._put_files({"staticResources": {"listeners": listeners}}, self.folder, "gateway")
+        gates.put_files({"staticResources": {"listeners": listeners}}, self.folder, "gateway")
 
     def start(self):
         """Starts them, and waits until both listen."""
@@ -108,7 +108,7 @@ class Gateways:
         arguments = [self.envoy, "-c", self.folder / "bootstrap.json", "-l", "warning", "--use-dynamic-base-id", "--concurrency", "1"]
         self.process = Process("gateways", arguments, self.folder / "envoy.log", environment)
         for port in self.ports:
-            wait("the gateways", lambda port=port: gates._connects(port), self.process.process, 30)
+            wait("the gateways", lambda port=port: gates.connects(port), self.process.process, 30)
 
     def client(self, number):
         """Where clients find one of them."""
@@ -168,7 +168,8 @@ def upgraded(gateways, old, new):
     gateways.configure(0, old.configuration(gateways.ports[0]))
     wait("the gateway of the first release", lambda: gateways.answer(0)[0] == 200, seconds=20)
     loads = [Load(gateways.client(number)) for number in (0, 1)]
-    faults, audited = [], lambda side: sum(1 for _ in served_lines(side))
+    # Requests that a host has answered.
+    faults, audited = [], lambda side: sum(line.get("by") == "host" for line in side.pod.audit_log())
     try:
         for load in loads:
             load.more(2)
@@ -196,14 +197,6 @@ def upgraded(gateways, old, new):
     requests = sum(load.client.requests for load in loads)
     print(f"upgrade: {requests} requests, {len(lost)} lost")
     return faults + [f"while gateways changed: {status} {answer}" for status, answer in lost[:5]]
-
-
-def served_lines(side):
-    """Requests that a host has answered."""
-    for file in side.pod.folder.glob("v/audit/audit/*.jsonl"):
-        for line in file.read_text(errors="replace").splitlines():
-            if line.endswith("}") and json.loads(line).get("by") == "host":
-                yield line
 
 
 def check(folder, envoy):
