@@ -191,20 +191,13 @@ fn main() -> ExitCode {
     if let Some(code) = scanning {
         return code;
     }
-    if let Some(ended) = pod_command::run(std::env::args_os().skip(1)) {
+    let command = pod_command::run(std::env::args_os().skip(1))
+        .or_else(|| install_filters::run(std::env::args_os().skip(1)));
+    if let Some(ended) = command {
         return match ended {
             Ok(()) => ExitCode::SUCCESS,
             Err(cause) => {
                 eprintln!("tensorgate-host: {cause}");
-                ExitCode::from(FAILED)
-            }
-        };
-    }
-    if let Some(folder) = install_filters::target(std::env::args_os().skip(1)) {
-        return match install_filters::install(&folder) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(cause) => {
-                eprintln!("tensorgate-host: cannot install the filters: {cause}");
                 ExitCode::from(FAILED)
             }
         };

@@ -19,8 +19,18 @@ const PROGRAM_NAME: &str = "tensorgate-host";
 /// Who may do what with it: all users read and execute it.
 const PROGRAM_MODE: u32 = 0o555;
 
-/// The target folder, if the arguments are `install-filters FOLDER`.
-pub fn target(mut arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+/// Copies every filter of the image, and this program, if the arguments are `install-filters
+/// FOLDER`.
+///
+/// # Errors
+/// What cannot be copied, and why.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> Option<Result<(), String>> {
+    let folder = target(arguments)?;
+    Some(install(&folder).map_err(|cause| format!("cannot install the filters: {cause}")))
+}
+
+/// The target folder.
+fn target(mut arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
     if arguments.next()? != COMMAND {
         return None;
     }
@@ -28,11 +38,7 @@ pub fn target(mut arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> 
     arguments.next().is_none().then(|| PathBuf::from(folder))
 }
 
-/// Copies every filter of the image, and this program, to `target`.
-///
-/// # Errors
-/// What cannot be copied, and why.
-pub fn install(target: &Path) -> Result<(), String> {
+fn install(target: &Path) -> Result<(), String> {
     copy(Path::new(FILTERS), target)?;
     let program = target.join(PROGRAM_NAME);
     copy_whole(
