@@ -83,7 +83,7 @@ enum Phase {
     Messages(Box<PendingRequest>, Box<MessageStream>),
     /// A gate before this one decides and reports, or this is the readiness probe: everything
     /// passes untouched, and is not reported here.
-    BehindGate,
+    Exempt,
     /// The stream ended before its body: the remaining data is discarded.
     Discarding,
     /// Rejected; the response waits until the rest of the body was discarded. Final.
@@ -312,7 +312,7 @@ impl Gate {
         let Some(mut pending) = self.take_pending() else {
             // After the verdict no more body is expected; any further data is held.
             return match self.phase {
-                Phase::PassThrough | Phase::BehindGate => Action::Continue,
+                Phase::PassThrough | Phase::Exempt => Action::Continue,
                 Phase::Forwarded if body_bytes == 0 => Action::Continue,
                 _ => Action::Pause,
             };
@@ -365,7 +365,7 @@ impl Gate {
             Phase::Lingering(_) => return self.end_linger(proxy),
             Phase::Waiting(_) => return self.wait_with_trailers(),
             // They may carry the verdict of the first gate.
-            Phase::BehindGate => return Action::Continue,
+            Phase::Exempt => return Action::Continue,
             // Envoy hands this filter its own trailers once the request has waited in its headers.
             Phase::Forwarded if self.gave_verdict => return Action::Continue,
             _ => {}
@@ -418,7 +418,7 @@ impl Gate {
                 self.outcome.aborted(proxy);
             }
             // The first gate numbers the request. The probe's listener has no access log.
-            Phase::BehindGate => return,
+            Phase::Exempt => return,
             Phase::Fresh
             | Phase::Forwarded
             | Phase::PassThrough

@@ -48,7 +48,7 @@ impl Gate {
         if let Err(fault) = proxy.set_request_header(context::HEADER, &context.sign(key)) {
             proxy.log(Level::Error, &format!("readiness probe: {fault}"));
         }
-        self.phase = Phase::BehindGate;
+        self.phase = Phase::Exempt;
         Some(Action::Continue)
     }
 }

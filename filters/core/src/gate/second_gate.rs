@@ -56,7 +56,7 @@ impl Gate {
             let line = format!("configuration: {TWO_GATES}. The first one decides meanwhile");
             proxy.log(Level::Warn, &line);
         }
-        self.phase = Phase::BehindGate;
+        self.phase = Phase::Exempt;
         Some(Action::Continue)
     }
 

@@ -35,7 +35,7 @@ impl Gate {
     /// reservation stays.
     pub fn on_response_trailers(&mut self, proxy: &mut dyn Proxy) -> Action {
         // The first gate has the reservation, and settles it.
-        if matches!(self.phase, Phase::BehindGate) {
+        if matches!(self.phase, Phase::Exempt) {
             return Action::Continue;
         }
         let trailer = proxy.take_response_trailer(settlement::TRAILER);
