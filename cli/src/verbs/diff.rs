@@ -22,6 +22,7 @@ use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::Policy;
 use tensorgate_policy_text::path::push_key;
 
+use crate::render::cluster::sizes::MAX_REPLICAS;
 use limits::Allows;
 use side::Side;
 
@@ -46,7 +47,11 @@ pub struct Diff {
     after: PathBuf,
     /// Number of pods, by which `render` has divided limits with `local_share`. Policy files are
     /// divided by it.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_REPLICAS))
+    )]
     replicas: Option<u32>,
 }
 

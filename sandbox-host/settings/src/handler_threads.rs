@@ -6,7 +6,7 @@
 pub const MAX_RESERVED_THREADS: usize = 16;
 
 /// One extra thread for clients without a running call is added per this many threads.
-const EXTRA_THREADS_FRACTION: usize = 8;
+pub const EXTRA_THREADS_FRACTION: usize = 8;
 
 /// The number of extra threads for clients without a running call. None with a single thread, which
 /// is configured to have no concurrent calls.

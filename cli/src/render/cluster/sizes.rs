@@ -12,6 +12,8 @@ use crate::render::node::{Node, map};
 const MIB: u64 = 1 << 20;
 /// Most processors that a container may ask for.
 pub const MAX_CPU: u32 = 256;
+/// Most pods of a gate.
+pub const MAX_REPLICAS: u32 = 1000;
 /// Fewest workers of Envoy. With a single one, a client waits while it checks another's body.
 pub const MIN_WORKERS: u32 = 2;
 /// Memory of Envoy beside its heap and its workers' VMs, MiB: its program, and the VM that compiles

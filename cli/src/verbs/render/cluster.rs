@@ -19,7 +19,7 @@ use crate::render::cluster::names::{
 use crate::render::cluster::needs::Needs;
 use crate::render::cluster::pod_ports::{PodPort, PodPorts};
 use crate::render::cluster::policy_files::PolicyFiles;
-use crate::render::cluster::sizes::{MAX_CPU, Sizes};
+use crate::render::cluster::sizes::{MAX_CPU, MAX_REPLICAS, Sizes};
 use crate::render::cluster::workload::{HandlerSource, Workload, prints_audit_log};
 use crate::render::manifests::Manifests;
 use crate::render::source_record::SourceRecord;
@@ -48,7 +48,11 @@ pub struct Cluster {
     #[arg(long, value_name = "IMAGE@sha256:DIGEST")]
     host_image: Image,
     /// Number of pods.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(
+        long,
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_REPLICAS))
+    )]
     pub(super) replicas: u32,
     /// Processors that Envoy asks for in each pod. Its workers, at least two, and its memory
     /// follow. A gateway of Istio is not sized, because it belongs to others.

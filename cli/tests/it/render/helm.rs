@@ -213,7 +213,8 @@ fn threads_and_memory_are_computed_from_the_processors_in_the_values() {
     ] {
         assert!(deployment.contains(written), "{written} in:\n{deployment}");
     }
-    assert!(files["templates/_sizes.tpl"].contains("{{- max 2 ("));
+    let sizes = &files["templates/_sizes.tpl"];
+    assert!(sizes.contains("{{- max 2 (") && sizes.contains("(div (add $width 7) 8)"));
 }
 
 #[test]

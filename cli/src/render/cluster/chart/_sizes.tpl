@@ -30,7 +30,7 @@
 {{- define "tensorgate.sharedThreads" -}}
 {{- $width := include "tensorgate.handlerThreads" . | int64 -}}
 {{- if gt $width 1 -}}
-{{- add (sub $width 1) (div (add $width 7) 8) -}}
+{{- add (sub $width 1) (div (add $width ROUNDING) FRACTION) -}}
 {{- else -}}
 0
 {{- end -}}

@@ -2,6 +2,7 @@
 //! processors in the values, as `sizes` does for the other targets.
 
 use tensorgate_policy::Policy;
+use tensorgate_settings::handler_threads::EXTRA_THREADS_FRACTION;
 
 use super::{at, missing};
 use crate::render::Unrenderable;
@@ -13,8 +14,10 @@ use crate::render::node::{Node, map};
 
 /// The templates that compute.
 const TEMPLATE: &str = include_str!("../chart/_sizes.tpl");
-/// What stands in it for the fewest workers.
-const FEWEST: &str = "MIN_WORKERS";
+/// What stands in it for the fewest workers, and for the part of threads that are extra ones.
+const FEWEST_MARK: &str = "MIN_WORKERS";
+const FRACTION_MARK: &str = "FRACTION";
+const ROUNDING_MARK: &str = "ROUNDING";
 
 /// How the size of a container follows from its processors.
 struct Rule {
@@ -32,7 +35,11 @@ struct Rule {
 
 /// The file with the templates.
 pub(super) fn template() -> String {
-    TEMPLATE.replace(FEWEST, &MIN_WORKERS.to_string())
+    let rounding = EXTRA_THREADS_FRACTION.saturating_sub(1);
+    TEMPLATE
+        .replace(FEWEST_MARK, &MIN_WORKERS.to_string())
+        .replace(FRACTION_MARK, &EXTRA_THREADS_FRACTION.to_string())
+        .replace(ROUNDING_MARK, &rounding.to_string())
 }
 
 /// The values: processors alone. Memory is computed where a value does not set it.
