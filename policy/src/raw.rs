@@ -387,3 +387,19 @@ pub struct Grant {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u64>,
 }
+
+impl Grant {
+    /// The limits that a gateway or the rate-limit service counts, by field: where each is counted,
+    /// and what divides it.
+    pub fn limits(
+        &self,
+    ) -> impl Iterator<Item = (&'static str, Scope, Option<LocalShare>)> + use<> {
+        let Self {
+            rate, cost, budget, ..
+        } = self;
+        let rate = (rate.as_ref()).map(|it| ("rate", it.scope, it.local_share));
+        let cost = (cost.as_ref()).map(|it| ("cost", it.scope, it.local_share));
+        let budget = (budget.as_ref()).map(|it| ("budget", it.scope, it.local_share));
+        [rate, cost, budget].into_iter().flatten()
+    }
+}

@@ -56,19 +56,8 @@ impl Loaded {
 
 /// A grant's limits with `local_share`.
 fn shares(grant: &raw::Grant) -> impl Iterator<Item = &'static str> + use<> {
-    let raw::Grant {
-        rate, cost, budget, ..
-    } = grant;
-    let shares = [
-        ("rate", rate.as_ref().and_then(|rate| rate.local_share)),
-        ("cost", cost.as_ref().and_then(|cost| cost.local_share)),
-        (
-            "budget",
-            budget.as_ref().and_then(|budget| budget.local_share),
-        ),
-    ];
-    let shares = shares.into_iter();
-    shares.filter_map(|(limit, share)| share.map(|_| limit))
+    let limits = grant.limits();
+    limits.filter_map(|(limit, _, share)| share.map(|_| limit))
 }
 
 /// Divides every limit with `local_share`, which it removes. Returns the number of pods.

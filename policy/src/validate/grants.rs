@@ -170,23 +170,13 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
 
 /// Whether each limit has a counter, and whether messages of streams wait for the service.
 fn scopes(path: &Path, grant: &raw::Grant, inferred: &[&Model], raw: &raw::Policy) -> Option<bool> {
-    let (rate, cost, budget) = (&grant.rate, &grant.cost, &grant.budget);
-    let scopes = [
-        ("rate", rate.as_ref().map(|it| (it.scope, it.local_share))),
-        ("cost", cost.as_ref().map(|it| (it.scope, it.local_share))),
-        (
-            "budget",
-            budget.as_ref().map(|it| (it.scope, it.local_share)),
-        ),
-    ];
     let stream = Operation::Stream.name();
     let streams = grant.operations.iter().any(|name| name == stream)
         && inferred
             .iter()
             .any(|model| model.protocols().contains(&Protocol::OipGrpc));
     let (mut valid, mut shared) = (Some(()), false);
-    for (name, scope) in scopes {
-        let (scope, share) = scope.unwrap_or_default();
+    for (name, scope, share) in grant.limits() {
         let path = path.field(name);
         valid = valid.and(service::scope(&path, scope, raw));
         valid = valid.and(service::share(&path, scope, share));

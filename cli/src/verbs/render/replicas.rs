@@ -1,7 +1,7 @@
 //! What several pods make of limits that each of them counts alone.
 
 use tensorgate_cli_common::ui::printable;
-use tensorgate_policy::raw::{self, LocalShare, Scope};
+use tensorgate_policy::raw::{self, Scope};
 
 /// Number of grants that a note names for each kind of limit.
 const NAMED_GRANTS: usize = 8;
@@ -43,26 +43,14 @@ pub(super) fn divided_note(pods: u32) -> String {
 
 /// The kinds of limits that pods multiply, each with its grants.
 fn multiplied(policy: &raw::Policy) -> Vec<String> {
-    type Counted = fn(&raw::Grant) -> Option<(Scope, Option<LocalShare>)>;
-    let kinds: [(&str, Counted); 3] = [
-        ("rate", |grant| {
-            let rate = grant.rate.as_ref();
-            rate.map(|rate| (rate.scope, rate.local_share))
-        }),
-        ("cost", |grant| {
-            let cost = grant.cost.as_ref();
-            cost.map(|cost| (cost.scope, cost.local_share))
-        }),
-        ("budget", |grant| {
-            let budget = grant.budget.as_ref();
-            budget.map(|budget| (budget.scope, budget.local_share))
-        }),
-    ];
-    let kinds = kinds.into_iter();
+    let kinds = ["rate", "cost", "budget"].into_iter();
     kinds
-        .filter_map(|(kind, counted)| {
-            let grants = policy.grants.iter();
-            let grants = grants.filter(|grant| counted(grant) == Some((Scope::Local, None)));
+        .filter_map(|kind| {
+            let is_multiplied = |grant: &&raw::Grant| {
+                let mut limits = grant.limits();
+                limits.any(|limit| limit == (kind, Scope::Local, None))
+            };
+            let grants = policy.grants.iter().filter(is_multiplied);
             let names: Vec<_> = grants.filter_map(|grant| grant.name.as_deref()).collect();
             (!names.is_empty()).then(|| format!("{kind} of {}", listed(&names)))
         })
@@ -85,6 +73,8 @@ fn listed(names: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tensorgate_policy::raw::LocalShare;
+
     use super::*;
 
     /// A policy whose grants have these limits.
