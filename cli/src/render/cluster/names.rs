@@ -184,14 +184,18 @@ impl FromStr for PodLabel {
 /// # Errors
 /// A key is there twice.
 pub fn check_distinct(labels: &[PodLabel], flag: &str) -> Result<(), String> {
-    let mut keys = BTreeSet::new();
-    match labels.iter().find(|label| !keys.insert(&label.key)) {
+    match repeated(labels.iter().map(|label| label.key.as_str())) {
         Some(twice) => Err(format!(
-            "{flag} gives the label \"{}\" twice: a pod has one value of it; find a label that all these pods have",
-            twice.key
+            "{flag} gives the label \"{twice}\" twice: a pod has one value of it; find a label that all these pods have"
         )),
         None => Ok(()),
     }
+}
+
+/// The first key that is there twice.
+pub(super) fn repeated<'t>(mut keys: impl Iterator<Item = &'t str>) -> Option<&'t str> {
+    let mut seen = BTreeSet::new();
+    keys.find(|key| !seen.insert(*key))
 }
 
 /// An image, pinned by its digest: `registry.example.com/team/host@sha256:…`.

@@ -1,11 +1,10 @@
 //! What an operator sets for the gate's pods: where they run, the credentials for their images,
 //! and further labels and annotations. Each text is checked when it is parsed.
 
-use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use super::affinity::Affinity;
-use super::names::{ObjectName, PodLabel, is_key, is_label_value};
+use super::names::{ObjectName, PodLabel, is_key, is_label_value, repeated};
 use crate::render::node::{Node, entries, map};
 
 /// Effects of a taint.
@@ -120,13 +119,10 @@ fn mapping<'t>(pairs: impl Iterator<Item = (&'t str, &'t str)>) -> Node {
 }
 
 fn distinct<'t>(flag: &str, keys: impl Iterator<Item = &'t str>) -> Result<(), String> {
-    let mut seen = BTreeSet::new();
-    for key in keys {
-        if !seen.insert(key) {
-            return Err(format!("{flag} gives \"{key}\" twice: it has one value"));
-        }
+    match repeated(keys) {
+        Some(key) => Err(format!("{flag} gives \"{key}\" twice: it has one value")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// A taint of nodes that the pods tolerate: `KEY=VALUE:EFFECT`, or `KEY:EFFECT` with any value.
