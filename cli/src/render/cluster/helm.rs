@@ -8,11 +8,12 @@
 //! [`names`](super::names).
 
 mod sizes;
+mod values;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::Failure;
 use tensorgate_policy::{Policy, hex};
@@ -20,7 +21,6 @@ use tensorgate_policy_load::load::Loaded;
 
 use super::kubernetes::Kubernetes;
 use super::names::{Image, Namespace, ObjectName, PodLabel};
-use super::network::labels;
 use super::pod_options::PodOptions;
 use super::template::{self, choose};
 use super::workload::{HandlerSource, OLDEST_KUBERNETES, Workload};
@@ -29,6 +29,7 @@ use crate::render::node::{Node, list, map};
 use crate::render::output::{cannot_write, create_folder, write_file};
 use crate::render::shell::local_scheme;
 use crate::render::source_record::{POLICY, README};
+use values::{POD_ANNOTATIONS, POD_LABELS};
 
 /// Folder of the templates in a chart.
 const TEMPLATES: &str = "templates";
@@ -43,8 +44,6 @@ const FILES_NOTE: &str = "\
 const FILES_MARK: &str = "@FILES@\n";
 const PORT_MARK: &str = "@PORT@";
 const SCHEME_MARK: &str = "@SCHEME@";
-/// What values may be.
-const SCHEMA: &str = include_str!("chart/values.schema.json");
 /// Hex digits of the policy's digest in the chart's version.
 const VERSION_DIGITS: usize = 12;
 
@@ -85,11 +84,6 @@ const MODEL_LABELS: &str = ".Values.modelServers.labels";
 const MODEL_NAMESPACE: &str = "default .Release.Namespace .Values.modelServers.namespace";
 /// Claim of the components' volume.
 const HANDLERS_CLAIM: &str = ".Values.handlers.claim";
-
-/// Value with further labels of the pods.
-const POD_LABELS: &str = "podLabels";
-/// Value with further annotations of the pods.
-const POD_ANNOTATIONS: &str = "podAnnotations";
 
 /// An object's tree, and the condition under which there is such an object.
 struct Template {
@@ -138,8 +132,8 @@ impl Helm {
         let digest = hex(&Sha256::digest(contents(&files)));
         let version: String = digest.chars().take(VERSION_DIGITS).collect();
         files.insert("Chart.yaml".to_owned(), self.description(&version));
-        files.insert("values.yaml".to_owned(), self.values());
-        let schema = self.schema(loaded.divided_by)?;
+        files.insert("values.yaml".to_owned(), values::values(&self.gate));
+        let schema = values::schema(&self.gate, loaded.divided_by)?;
         files.insert("values.schema.json".to_owned(), schema);
         files.insert(format!("{TEMPLATES}/_sizes.tpl"), sizes::template());
         files.insert(format!("{TEMPLATES}/NOTES.txt"), self.notes(&loaded.policy));
@@ -198,116 +192,6 @@ impl Helm {
         };
         chart.to_yaml()
     }
-
-    /// `values.yaml`: what `render kubernetes` would write with the same options.
-    fn values(&self) -> String {
-        let workload = &self.gate.workload;
-        let namespace = |label: Option<&Namespace>| Node::from(label.map_or("", Namespace::as_str));
-        let model_namespace = &workload.model_namespace;
-        let elsewhere = (*model_namespace != workload.namespace).then_some(model_namespace);
-        let mut sections = vec![
-            (
-                "Images, each pinned by its digest.",
-                map! {"images" => map! {
-                    "envoy" => image(&self.gate.envoy_image),
-                    "host" => image(&workload.host_image),
-                }},
-            ),
-            ("Number of pods.", map! {"replicas" => workload.replicas}),
-            (
-                "Secrets with the context key, and with the files that the policy names.",
-                map! {"secrets" => map! {
-                    "context" => workload.context_secret.as_str(),
-                    "files" => workload.files_secret.as_str(),
-                }},
-            ),
-            (
-                "Namespace of the clients. If empty, every pod of the cluster may connect.",
-                map! {"clientsFrom" => namespace(self.gate.clients_from.as_ref())},
-            ),
-            (
-                "Namespace whose pods may read metrics. If empty, none may.",
-                map! {"metricsFrom" => namespace(workload.metrics_from.as_ref())},
-            ),
-            (
-                "Labels of the model servers' pods, which only the gate reaches then.",
-                map! {"modelServers" => map! {
-                    "labels" => labels(&workload.model_servers),
-                    "namespace" => namespace(elsewhere),
-                }},
-            ),
-            (
-                "Ports of the pods behind the model servers and the other servers of the policy.",
-                map! {"podPorts" => workload.pod_ports.values()},
-            ),
-        ];
-        if let Some(source) = &workload.handlers {
-            let source = match source {
-                HandlerSource::Image(reference) => {
-                    map! {"image" => image(reference), "claim" => ""}
-                }
-                HandlerSource::Claim(claim) => map! {"claim" => claim.as_str()},
-            };
-            sections.push((
-                "Volume with the policy's components. A claim is used instead of the image.",
-                map! {"handlers" => source},
-            ));
-        }
-        let options = &workload.pod_options;
-        let further =
-            map! {POD_LABELS => options.labels(), POD_ANNOTATIONS => options.annotations()};
-        sections.push((
-            "Where the pods run, and credentials for their images, as in the spec of a pod.",
-            Node::Map(options.fields()),
-        ));
-        sections.push(("Further labels and annotations of the pods.", further));
-        sections.push((
-            "Resources of the containers. Threads follow the processors that are asked for, and so\n# does memory where it is not set. A limit that is too low for them is refused.",
-            map! {"resources" => sizes::values(workload.sizes)},
-        ));
-        let mut text =
-            "# Values of the chart. values.schema.json says what each may be.\n".to_owned();
-        for (comment, section) in sections {
-            text.push_str(&format!("\n# {comment}\n{}", section.to_yaml()));
-        }
-        text
-    }
-
-    /// `values.schema.json`. Only a policy with components has a volume for them, and only ports of
-    /// servers that the policy names can be replaced. The limits of a policy that is divided are
-    /// right for one number of pods.
-    fn schema(&self, divided_by: Option<u32>) -> Result<String, Unrenderable> {
-        let failed = |error: serde_json::Error| Unrenderable::Other(error.to_string());
-        let mut schema: Value = serde_json::from_str(SCHEMA).map_err(failed)?;
-        if let Some(pods) = divided_by {
-            let replicas = schema.pointer_mut("/properties/replicas");
-            *replicas.ok_or_else(|| missing("replicas in the schema"))? = json!({
-                "description": "Limits with local_share are divided by this number of pods. For another number render again, with --replicas. No autoscaler may change it.",
-                "const": pods,
-            });
-        }
-        let workload = &self.gate.workload;
-        demand(&mut schema, "handlers", workload.handlers.is_some())?;
-        let ports = schema.pointer_mut("/properties/podPorts");
-        let ports = ports.ok_or_else(|| missing("podPorts in the schema"))?;
-        demand(ports, "models", workload.pod_ports.to_models().is_some())?;
-        demand(ports, "others", workload.pod_ports.to_others().is_some())?;
-        let mut text = serde_json::to_string_pretty(&schema).map_err(failed)?;
-        text.push('\n');
-        Ok(text)
-    }
-}
-
-/// Makes a field of an object's schema a required one, or removes it.
-fn demand(schema: &mut Value, field: &str, required: bool) -> Result<(), Unrenderable> {
-    let done = if required {
-        let list = schema.get_mut("required").and_then(Value::as_array_mut);
-        list.map(|list| list.push(field.into()))
-    } else {
-        let fields = schema.get_mut("properties").and_then(Value::as_object_mut);
-        fields.and_then(|fields| fields.remove(field).map(drop))
-    };
-    done.ok_or_else(|| missing(&format!("{field} in the schema")))
 }
 
 /// Renders the gate with and without each value that switches parts of objects, and joins the
@@ -430,11 +314,6 @@ fn is_named(item: &Node, name: &str) -> bool {
         Node::Map(entries) => (entries.iter()).any(|(key, value)| key == "name" && *value == named),
         _ => false,
     }
-}
-
-/// The default value for an image.
-fn image(image: &Image) -> Node {
-    map! {"repository" => image.repository(), "digest" => image.algorithm_and_digest()}
 }
 
 /// All files in one text. No name and no content can be confused with another.

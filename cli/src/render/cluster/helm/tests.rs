@@ -17,6 +17,7 @@ use serde_json::json;
 use tensorgate_policy_text::de::At;
 use tensorgate_policy_text::parse::parse;
 
+use super::values::SCHEMA;
 use super::*;
 use crate::render::cluster::pod_options::{
     Annotation, ExtraLabel, RESERVED_KEYS, RESERVED_PREFIXES, Toleration,
