@@ -139,18 +139,7 @@ where
             .saw_gateway(peer.origin(&parts.headers), caller);
     }
     if let Err(refused) = &verified {
-        match refused.origin {
-            DenialOrigin::OtherRelease => {
-                let peer = parts.extensions.get::<GatewayPeer>();
-                let gateway = peer.map_or("", |peer| peer.origin(&parts.headers));
-                let release = app.policy_versions.reject_release(&parts.headers, gateway);
-                record.host_release = release;
-            }
-            DenialOrigin::UnknownSender => {
-                record.claimed_request_id = claimed_request_id(&parts);
-            }
-            _ => {}
-        }
+        note_sender(app, &parts, refused.origin, record);
     }
     let verified = verified?;
     // Only the filter can sign the context that was just verified.
@@ -290,6 +279,19 @@ where
             )
             .await
         }
+    }
+}
+
+/// Notes who sent a request without a context that this host accepts.
+fn note_sender(app: &App, parts: &Parts, origin: DenialOrigin, record: &mut Record) {
+    match origin {
+        DenialOrigin::OtherRelease => {
+            let peer = parts.extensions.get::<GatewayPeer>();
+            let gateway = peer.map_or("", |peer| peer.origin(&parts.headers));
+            record.host_release = app.policy_versions.reject_release(&parts.headers, gateway);
+        }
+        DenialOrigin::UnknownSender => record.claimed_request_id = claimed_request_id(parts),
+        _ => {}
     }
 }
 
