@@ -8,6 +8,8 @@ use super::pod_ports::tcp;
 use super::workload::Workload;
 use crate::render::node::{Node, list, map};
 
+/// API version and kind of the objects.
+const NETWORK_POLICY: (&str, &str) = ("networking.k8s.io/v1", "NetworkPolicy");
 /// Label that every namespace has.
 const NAMESPACE: &str = "kubernetes.io/metadata.name";
 /// Port of name servers.
@@ -74,7 +76,7 @@ impl Workload {
             "ingress" => ingress,
             "egress" => egress,
         };
-        let (version, kind) = ("networking.k8s.io/v1", "NetworkPolicy");
+        let (version, kind) = NETWORK_POLICY;
         self.object(version, kind, self.name.as_str(), map! {"spec" => spec})
     }
 
@@ -95,16 +97,9 @@ impl Workload {
             "policyTypes" => list!["Ingress"],
             "ingress" => list![map! {"from" => list![gate], "ports" => ports}],
         };
-        Some(map! {
-            "apiVersion" => "networking.k8s.io/v1",
-            "kind" => "NetworkPolicy",
-            "metadata" => map! {
-                "name" => self.name_for_model_servers(),
-                "namespace" => self.model_namespace.as_str(),
-                "labels" => self.labels(),
-            },
-            "spec" => spec,
-        })
+        let name = self.name_for_model_servers();
+        let spec = map! {"spec" => spec};
+        Some(self.object_in(&self.model_namespace, NETWORK_POLICY, &name, spec))
     }
 }
 

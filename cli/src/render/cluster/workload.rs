@@ -107,12 +107,23 @@ pub fn prints_audit_log(bundle: &Bundle) -> bool {
 impl Workload {
     /// An object of this gate with its metadata.
     pub fn object(&self, api_version: &str, kind: &str, name: &str, rest: Node) -> Node {
+        self.object_in(&self.namespace, (api_version, kind), name, rest)
+    }
+
+    /// An object of this gate in any namespace.
+    pub fn object_in(
+        &self,
+        namespace: &Namespace,
+        (api_version, kind): (&str, &str),
+        name: &str,
+        rest: Node,
+    ) -> Node {
         let mut object = entries(map! {
             "apiVersion" => api_version,
             "kind" => kind,
             "metadata" => map! {
                 "name" => name,
-                "namespace" => self.namespace.as_str(),
+                "namespace" => namespace.as_str(),
                 "labels" => self.labels(),
             },
         });

@@ -5,8 +5,10 @@ use crate::render::cluster::network;
 use crate::render::cluster::workload::Workload;
 use crate::render::node::{Node, list, map};
 
-/// API version of both objects.
+/// API version of the objects.
 const SECURITY: &str = "security.istio.io/v1";
+/// Kind of those that admit identities.
+const POLICY: &str = "AuthorizationPolicy";
 
 /// Connections without the mesh's mTLS are rejected.
 pub fn strict(workload: &Workload) -> Node {
@@ -22,7 +24,8 @@ pub fn strict(workload: &Workload) -> Node {
 /// but ports, because Istio skips rules about HTTP on connections that it does not read as HTTP.
 pub fn only(workload: &Workload, principals: &[String], ports: &[u16]) -> Node {
     let name = workload.name.as_str();
-    allow(workload, name, workload.selector(), principals, ports)
+    let spec = allow(workload.selector(), principals, ports);
+    workload.object(SECURITY, POLICY, name, spec)
 }
 
 /// Only the gate reaches the model servers, as in their network policy. It is in their namespace,
@@ -33,22 +36,14 @@ pub fn model_servers(workload: &Workload, gate: String) -> Option<Node> {
     if workload.model_servers.is_empty() || ports.is_empty() {
         return None;
     }
-    let there = Workload {
-        namespace: workload.model_namespace.clone(),
-        ..workload.clone()
-    };
     let name = workload.name_for_model_servers();
     let selected = network::labels(&workload.model_servers);
-    Some(allow(&there, &name, selected, &[gate], ports))
+    let spec = allow(selected, &[gate], ports);
+    Some(workload.object_in(&workload.model_namespace, (SECURITY, POLICY), &name, spec))
 }
 
-fn allow(
-    workload: &Workload,
-    name: &str,
-    selected: Node,
-    principals: &[String],
-    ports: &[u16],
-) -> Node {
+/// The rule of a policy: only these identities reach these ports of the selected pods.
+fn allow(selected: Node, principals: &[String], ports: &[u16]) -> Node {
     let principals: Vec<_> = (principals.iter())
         .map(|principal| Node::from(principal.as_str()))
         .collect();
@@ -63,5 +58,5 @@ fn allow(
             "to" => list![map! {"operation" => map! {"ports" => ports}}],
         }],
     };
-    workload.object(SECURITY, "AuthorizationPolicy", name, map! {"spec" => spec})
+    map! {"spec" => spec}
 }
