@@ -4,14 +4,14 @@
 //! Such a file is safe if no reader takes it for anything else, and if the tensors of its indexes
 //! are all that is in it. So nothing is hidden between them, and no tensor lies beyond its end.
 
+mod index;
+
 use std::io;
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-
+pub use self::index::{DataIndex, IndexKind, KeptIndex};
 use super::source::{Source, Stop, finish};
-use super::tensor_ranges::Ranges;
-use super::{Input, Limits, Report, Verdict, detect, input, onnx, rules, tensor_bundle};
+use super::{Input, Limits, Report, Verdict, detect, input, rules};
 
 /// The rule of data files that hold something else than tensors.
 const RULE: &str = rules::DATA_FILE;
@@ -130,54 +130,14 @@ const OTHER_NAMES: [&str; 7] = [
     "procfile",
 ];
 
-/// What an index is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum IndexKind {
-    /// An ONNX model with external data.
-    Onnx,
-    /// The table of a bundle of TensorFlow's tensors.
-    TensorBundle,
-}
-
-impl IndexKind {
-    /// What the file `index` can be to the file `data` beside it, by their names.
-    pub fn of(index: &str, data: &str) -> Option<Self> {
-        if index == data {
-            return None;
-        }
-        if index.to_lowercase().ends_with(".onnx") {
-            return Some(Self::Onnx);
-        }
-        let (bundle, _) = data.rsplit_once(".data-")?;
-        (index.strip_suffix(".index") == Some(bundle)).then_some(Self::TensorBundle)
-    }
-
-    /// The format of a file whose tensors an index of this kind has.
-    const fn data_format(self) -> &'static str {
-        match self {
-            Self::Onnx => ONNX_DATA,
-            Self::TensorBundle => "tensor bundle",
-        }
-    }
-
-    /// The bytes of the file `data_name` that an index has tensors in.
-    fn ranges(self, index: &mut dyn Input, data_name: &str, limits: &Limits) -> io::Result<Ranges> {
-        match self {
-            Self::Onnx => onnx::data_ranges(index, data_name, limits),
-            Self::TensorBundle => tensor_bundle::data_ranges(index, data_name, limits),
-        }
-    }
-}
-
 /// Scans a file beside which there are these indexes. `name` is its name without folders.
 ///
 /// # Errors
 /// The file or an index cannot be read.
-pub fn scan_data_file(
+pub fn scan_data_file<I: DataIndex>(
     data: &mut dyn Input,
     name: &str,
-    indexes: &mut [(IndexKind, &mut dyn Input)],
+    indexes: &mut [I],
     limits: &Limits,
 ) -> io::Result<Report> {
     let mut alone = detect::scan(data, name, limits)?;
@@ -187,11 +147,11 @@ pub fn scan_data_file(
     }
     let mut format = None;
     let mut ranges = Vec::new();
-    for (kind, index) in indexes {
-        let Ranges::Some(more) = kind.ranges(&mut **index, name, limits)? else {
+    for index in indexes {
+        let Some(more) = index.ranges(name, limits)? else {
             continue;
         };
-        format = format.or(Some(kind.data_format()));
+        format = format.or(Some(index.kind().data_format()));
         ranges.extend(more);
         if ranges.len() > limits.entries {
             let detail = format!("more than {} tensors lie in the file", limits.entries);

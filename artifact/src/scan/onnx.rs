@@ -7,12 +7,11 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::ops::Range;
 
 use super::names::keep;
 use super::protobuf::{self, Visitor};
 use super::source::{Source, Stop, finish};
-use super::tensor_ranges::Ranges;
+use super::tensor_ranges::RangesByFile;
 use super::{Input, Limits, Report, Verdict};
 
 mod contrib;
@@ -56,26 +55,27 @@ pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
     Ok(report)
 }
 
-/// The bytes of a file beside the model in which its tensors lie. There are none if the model
-/// cannot be followed to its end, breaks a rule or runs code.
+/// Adds the bytes of the files beside the model in which its tensors lie. There are none if the
+/// model cannot be followed to its end, breaks a rule or runs code, or if memory does not suffice.
 ///
 /// # Errors
 /// The model cannot be read.
 pub(super) fn data_ranges(
     index: &mut dyn Input,
-    data_name: &str,
+    empty: RangesByFile,
     limits: &Limits,
-) -> io::Result<Ranges> {
+) -> io::Result<RangesByFile> {
     let mut report = Report::new("onnx");
-    let mut model = Model::new(limits, Some(data_name));
-    match model.follow(index, limits, &mut report) {
-        Err(Stop::Io(error)) => Err(error),
+    let mut model = Model::new(limits, Some(empty));
+    let followed = model.follow(index, limits, &mut report);
+    let mut ranges = model.ranges.unwrap_or_default();
+    match followed {
+        Err(Stop::Io(error)) => return Err(error),
         // An operator that is not known gets the tensors all the same.
-        Ok(()) if report.verdict <= Verdict::Unknown && !model.ranges.is_empty() => {
-            Ok(Ranges::Some(model.ranges))
-        }
-        Ok(()) | Err(Stop::Found { .. }) => Ok(Ranges::None),
+        Ok(()) if report.verdict <= Verdict::Unknown => {}
+        Ok(()) | Err(Stop::Found { .. }) => ranges.clear(),
     }
+    Ok(ranges)
 }
 
 /// The names of an operator or a function: its domain, and its own.
@@ -89,8 +89,6 @@ const fn length(operator: &Operator) -> usize {
 /// What is known of a model so far.
 #[derive(Default)]
 struct Model {
-    /// The most tensors that are kept.
-    entries: usize,
     /// How many bytes of names of operators and functions may still be kept.
     name_bytes_left: usize,
     /// The nodes and functions around the current value, the innermost last.
@@ -107,10 +105,8 @@ struct Model {
     used: BTreeSet<Operator>,
     functions: BTreeSet<Operator>,
     files: Files,
-    /// The file whose ranges are wanted.
-    wanted: Option<String>,
-    /// Where the tensors in that file are.
-    ranges: Vec<Range<u64>>,
+    /// Where the tensors in other files are, if that is wanted.
+    ranges: Option<RangesByFile>,
 }
 
 impl Visitor<Message> for Model {
@@ -239,13 +235,12 @@ impl Visitor<Message> for Model {
 }
 
 impl Model {
-    /// A model of which nothing is known yet. The ranges of the tensors in `wanted` are kept.
-    fn new(limits: &Limits, wanted: Option<&str>) -> Self {
+    /// A model of which nothing is known yet. Where its tensors are is added to `ranges`.
+    fn new(limits: &Limits, ranges: Option<RangesByFile>) -> Self {
         Self {
-            entries: limits.entries,
             name_bytes_left: limits.header_bytes,
             expansions: Expansions::new(limits.header_bytes.saturating_mul(2)),
-            wanted: wanted.map(str::to_owned),
+            ranges,
             ..Self::default()
         }
     }
@@ -287,16 +282,12 @@ impl Model {
     fn tensor(&mut self, path: &[Message], at: u64, report: &mut Report) -> Result<(), Stop> {
         let tensor = std::mem::take(&mut self.tensor);
         tensor.check(at, report)?;
-        if let Some(range) = self
-            .wanted
-            .as_deref()
-            .and_then(|file| tensor.range_in(file))
+        if let Some(ranges) = &mut self.ranges
+            && let Some((file, range)) = tensor.external_range()
+            && !ranges.add(file, range)
         {
-            if self.ranges.len() >= self.entries {
-                let detail = format!("more than {} tensors in one file", self.entries);
-                return Err(Stop::unknown(at, external::RULE, detail));
-            }
-            self.ranges.push(range);
+            let detail = "its tensors in other files take more memory than is allowed";
+            return Err(Stop::unknown(at, external::RULE, detail));
         }
         let Some(values) = tensor.values() else {
             return Ok(());

@@ -13,10 +13,10 @@ pub(super) mod table;
 mod tests;
 
 use std::io;
+use std::ops::Range;
 
 use self::entry::Position;
 use super::source::{Source, Stop, finish};
-use super::tensor_ranges::Ranges;
 use super::{Input, Limits, Report, Verdict};
 
 /// The letters before the number of a data file in its name.
@@ -35,29 +35,46 @@ pub(super) fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report>
     Ok(report)
 }
 
-/// The bytes of a data file that hold tensors, by the index beside it. The name says which data
-/// file it is, and of how many.
-pub(super) fn data_ranges(
-    index: &mut dyn Input,
-    data_name: &str,
-    limits: &Limits,
-) -> io::Result<Ranges> {
-    let Some((shard, shards)) = data_number(data_name) else {
-        return Ok(Ranges::None);
-    };
+/// The tensors of a bundle, by its index. `None` if it is not safe to follow.
+pub(super) fn tensors(index: &mut dyn Input, limits: &Limits) -> io::Result<Option<BundleTensors>> {
     let (report, bundle) = read(index, limits)?;
-    if report.verdict != Verdict::Safe || bundle.shards != Some(shards) {
-        return Ok(Ranges::None);
+    let shards = bundle.shards.filter(|_| report.verdict == Verdict::Safe);
+    Ok(shards.map(|shards| BundleTensors {
+        shards,
+        positions: bundle.places,
+    }))
+}
+
+/// The tensors of a bundle that is safe to follow.
+#[derive(Debug)]
+pub(super) struct BundleTensors {
+    /// How many data files there are.
+    shards: u64,
+    positions: Vec<Position>,
+}
+
+impl BundleTensors {
+    /// The bytes of the tensors in a data file. Its name says which one it is, and of how many.
+    pub(super) fn in_file(&self, data_name: &str) -> Option<Vec<Range<u64>>> {
+        let (shard, shards) = data_number(data_name)?;
+        if shards != self.shards {
+            return None;
+        }
+        let positions = self.positions.iter();
+        let positions = positions.filter(|position| position.shard == shard);
+        Some(
+            positions
+                .map(|position| position.offset..position.end)
+                .collect(),
+        )
     }
-    let places = bundle
-        .places
-        .iter()
-        .filter(|position| position.shard == shard);
-    Ok(Ranges::Some(
-        places
-            .map(|position| position.offset..position.end)
-            .collect(),
-    ))
+
+    /// The bytes that they take in memory.
+    pub(super) const fn bytes(&self) -> usize {
+        self.positions
+            .capacity()
+            .saturating_mul(size_of::<Position>())
+    }
 }
 
 /// The number of a data file, and how many there are: `variables.data-00000-of-00001`.

@@ -5,6 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
+use tensorgate_artifact::scan::external_data::{IndexKind, KeptIndex, scan_data_file};
 use tensorgate_artifact::scan::{Limits, Verdict, detect};
 
 use super::large_files;
@@ -67,12 +68,18 @@ impl Seek for Counted {
     }
 }
 
+impl Counted {
+    fn new(content: Vec<u8>) -> Self {
+        Self {
+            file: Cursor::new(content),
+            bytes: 0,
+        }
+    }
+}
+
 /// Scans a file. The result is the verdict, the most bytes in use and the bytes that were read.
 fn measure(name: &str, content: Vec<u8>) -> (Verdict, isize, u64) {
-    let mut file = Counted {
-        file: Cursor::new(content),
-        bytes: 0,
-    };
+    let mut file = Counted::new(content);
     let before = USED.get();
     PEAK.set(before);
     let report = detect::scan(&mut file, name, &Limits::default()).unwrap();
@@ -94,4 +101,25 @@ fn a_scan_takes_little_memory_and_reads_a_file_a_few_times() {
         let most = length * MAX_READINGS + FREE_BYTES;
         assert!(read <= most, "{name}: {read} bytes of {length} were read");
     }
+}
+
+#[test]
+fn a_model_is_read_once_for_all_of_its_data_files() {
+    let names: Vec<_> = (0..100).map(|n| format!("w{n}.data")).collect();
+    let model = large_files::model_with_data(&names);
+    let length = u64::try_from(model.len()).unwrap();
+    let limits = Limits::default();
+    let mut counted = Counted::new(model);
+    let mut index = KeptIndex::new(IndexKind::Onnx);
+    index.open(&mut counted);
+    index.set_max_bytes(1 << 20);
+    for name in &names {
+        let mut data = Cursor::new([0xa5_u8; 8]);
+        let indexes = std::slice::from_mut(&mut index);
+        let report = scan_data_file(&mut data, name, indexes, &limits).unwrap();
+        assert_eq!(report.verdict, Verdict::Safe, "{name}: {report:?}");
+    }
+    assert!(index.kept_bytes().unwrap() > 0);
+    let read = counted.bytes;
+    assert!(read <= 2 * length, "{read} bytes of {length} were read");
 }

@@ -160,6 +160,18 @@ fn operators() -> Vec<u8> {
     file
 }
 
+/// A model of ONNX with two floats in each of these files.
+pub(crate) fn model_with_data(names: &[String]) -> Vec<u8> {
+    let mut graph = Vec::new();
+    for name in names {
+        let location = [field(1, b"location"), field(2, name.as_bytes())].concat();
+        // Two elements of the kind of floats, which lie in another file.
+        let head: [u8; 6] = [0x08, 2, 0x10, 1, 0x70, 1];
+        graph.extend(field(5, &[&head[..], &field(13, &location)].concat()));
+    }
+    [b"\x08\x08".to_vec(), field(7, &graph)].concat()
+}
+
 /// A model of ONNX with operators of many names, and as many functions.
 fn functions() -> Vec<u8> {
     let (mut graph, mut functions) = (Vec::new(), Vec::new());

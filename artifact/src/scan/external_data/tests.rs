@@ -34,20 +34,32 @@ fn model(tensors: &[Vec<u8>]) -> Vec<u8> {
     .concat()
 }
 
-/// The report on a data file with this name beside these models.
+/// The report on a data file with this name beside these models. It is the same if the tensors of
+/// the models are kept, and if there is no memory for them.
 fn report_of(name: &str, data: &[u8], models: &[Vec<u8>]) -> Report {
-    let mut models: Vec<_> = models.iter().map(Cursor::new).collect();
+    let limits = Limits::default();
+    let mut inputs: Vec<_> = models.iter().map(Cursor::new).collect();
     let mut indexes: Vec<(IndexKind, &mut dyn Input)> = Vec::new();
-    for model in &mut models {
+    for model in &mut inputs {
         indexes.push((IndexKind::Onnx, model));
     }
-    scan_data_file(
-        &mut Cursor::new(data),
-        name,
-        &mut indexes,
-        &Limits::default(),
-    )
-    .unwrap()
+    let report = scan_data_file(&mut Cursor::new(data), name, &mut indexes, &limits).unwrap();
+    for max_bytes in [0, 1 << 20] {
+        let mut kept: Vec<_> = models.iter().map(|it| kept_index(it, max_bytes)).collect();
+        for _ in 0..2 {
+            let again = scan_data_file(&mut Cursor::new(data), name, &mut kept, &limits).unwrap();
+            assert_eq!(again, report, "{max_bytes}");
+        }
+    }
+    report
+}
+
+/// A model whose tensors may take so many bytes.
+fn kept_index(model: &[u8], max_bytes: usize) -> KeptIndex<Cursor<&[u8]>> {
+    let mut index = KeptIndex::new(IndexKind::Onnx);
+    index.open(Cursor::new(model));
+    index.set_max_bytes(max_bytes);
+    index
 }
 
 /// Bytes that are no text and begin as no format.
@@ -252,4 +264,37 @@ fn the_tensors_of_all_indexes_are_bounded() {
     let report = scan_data_file(&mut Cursor::new(&data), NAME, &mut indexes, &limits).unwrap();
     assert_eq!(report.verdict, Verdict::Unknown, "{report:?}");
     assert_eq!(report.findings[1].rule, RULE);
+}
+
+#[test]
+fn the_memory_for_the_tensors_of_an_index_is_bounded() {
+    let limits = Limits {
+        entries: 1,
+        ..Limits::default()
+    };
+    let tensors = [
+        tensor("a", 1, 0),
+        tensor("b", 1, 0),
+        tensor("b", 1, 4),
+        tensor("c", 2, 0),
+    ];
+    let model = model(&tensors);
+    for (max_bytes, is_kept) in [(0, false), (600, false), (2_000, true)] {
+        let mut index = kept_index(&model, max_bytes);
+        assert_eq!(index.kept_bytes(), None);
+        for (name, expected) in [
+            ("a", Some(0..4)),
+            // More than may lie in one file.
+            ("b", None),
+            ("c", Some(0..8)),
+            ("d", None),
+        ] {
+            let ranges = index.ranges(name, &limits).unwrap();
+            let expected = expected.map(|range| vec![range]);
+            assert_eq!(ranges, expected, "{name} {max_bytes}");
+            let bytes = index.kept_bytes().unwrap();
+            assert!(bytes <= max_bytes, "{bytes} of {max_bytes}");
+            assert_eq!(bytes > 0, is_kept, "{max_bytes}");
+        }
+    }
 }

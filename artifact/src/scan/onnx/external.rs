@@ -78,11 +78,11 @@ impl ExternalData {
         Some(format!("external data of {length} bytes for {bytes}"))
     }
 
-    /// The bytes of a tensor of so many bytes, if it lies in this file.
-    pub(super) fn range_in(&self, file: &str, bytes: u64) -> Option<Range<u64>> {
+    /// The file of a tensor of so many bytes, and its bytes there.
+    pub(super) fn range(&self, bytes: u64) -> Option<(&str, Range<u64>)> {
         let start = self.offset.unwrap_or(0);
-        let is_there = self.location.as_deref() == Some(file);
-        is_there.then(|| start..start.saturating_add(bytes))
+        let file = self.location.as_deref()?;
+        Some((file, start..start.saturating_add(bytes)))
     }
 }
 

@@ -217,10 +217,10 @@ impl Tensor {
         Some(bits.div_ceil(8))
     }
 
-    /// The bytes of the data, if it lies in this file.
-    pub(super) fn range_in(&self, file: &str) -> Option<Range<u64>> {
+    /// The file in which the data lies, and the bytes of the data there.
+    pub(super) fn external_range(&self) -> Option<(&str, Range<u64>)> {
         let bytes = self.raw_bytes().filter(|_| self.is_external)?;
-        self.external.range_in(file, bytes)
+        self.external.range(bytes)
     }
 
     /// The numbers of a small tensor that is in the model.

@@ -94,11 +94,12 @@ fn tensors_of_plain_data_are_safe_and_name_their_bytes() {
     assert_eq!(verdict(&file), Verdict::Safe);
     let ranges = |name: &str| {
         let mut index = Cursor::new(file.clone());
-        data_ranges(&mut index, name, &Limits::default()).unwrap()
+        let tensors = tensors(&mut index, &Limits::default()).unwrap();
+        tensors.unwrap().in_file(name)
     };
     let first = ranges("variables.data-00000-of-00002");
-    assert_eq!(first, Ranges::Some(vec![0..8, 8..20]));
-    assert_eq!(ranges("ckpt.data-00001-of-00002"), Ranges::Some(vec![0..8]));
+    assert_eq!(first, Some(vec![0..8, 8..20]));
+    assert_eq!(ranges("ckpt.data-00001-of-00002"), Some(vec![0..8]));
     for name in [
         "variables.data-00000-of-00001",
         "variables.data-00002-of-00002",
@@ -106,7 +107,7 @@ fn tensors_of_plain_data_are_safe_and_name_their_bytes() {
         "variables.data-+0000-of-00002",
         "variables.index",
     ] {
-        assert_eq!(ranges(name), Ranges::None, "{name}");
+        assert_eq!(ranges(name), None, "{name}");
     }
 }
 

@@ -1,9 +1,10 @@
 //! Whether a file has changed while it was read.
 
+use std::fs::File;
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::Stat;
+use rustix::fs::{Stat, fstat};
 use rustix::time::{ClockId, clock_gettime};
 
 /// The pause between two looks at the clock, which advances once in 1 to 10 milliseconds.
@@ -31,6 +32,16 @@ pub fn is_same_or_absent(before: Option<&Stat>, after: Option<&Stat>) -> bool {
     }
 }
 
+/// The state of a file that gets another state with each later change. `None` if its last change
+/// was in the current tick of the clock, or if it has no state.
+pub fn settled_state(file: &File) -> Option<Stat> {
+    // A later change has this time, or a later one.
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    let state = fstat(file).ok()?;
+    let changed = (state.st_ctime, i128::from(state.st_ctime_nsec));
+    (changed < (now.tv_sec, i128::from(now.tv_nsec))).then_some(state)
+}
+
 /// Waits until the clock has advanced from which local file systems take the times of changes.
 ///
 /// Before Linux 6.13, changes within one tick of that clock have the same time. So a file that is
@@ -46,10 +57,6 @@ pub fn wait_for_next_tick() {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use std::fs::File;
-
-    use rustix::fs::fstat;
-
     use super::*;
 
     #[test]

@@ -14,17 +14,18 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use serde::Serialize;
-use tensorgate_artifact::scan::external_data::{IndexKind, scan_data_file};
-use tensorgate_artifact::scan::{Input, Limits, Report, detect};
+use tensorgate_artifact::scan::external_data::scan_data_file;
+use tensorgate_artifact::scan::{Limits, Report, detect};
 use tensorgate_os_sandbox as os_sandbox;
 
+use super::known_indexes::KnownIndexes;
 use super::messages::{FileRequest, Hello, MAX_REQUEST_BYTES, Response};
 use super::scan_input::MAX_FILES;
 
 /// The first argument of a scanner process.
 pub(crate) const ARGUMENT: &str = "model-scanner";
-/// Memory that it may write, bytes: four times what a scan needs. Memory that is only reserved, and
-/// the program itself, do not count.
+/// Memory that it may write, bytes: four times what a scan needs. The tensors of known indexes take
+/// as much as one scan. Memory that is only reserved, and the program itself, do not count.
 const MEMORY_BYTES: u64 = 256 << 20;
 
 /// Runs a scanner process, if the arguments ask for one.
@@ -56,8 +57,9 @@ fn serve() -> Result<(), Errno> {
     let incomplete = (!sandbox.is_full()).then(|| sandbox.describe());
     respond(&socket, &Hello { incomplete })?;
     let limits = Limits::default();
+    let mut known = KnownIndexes::default();
     while let Some(received) = next_files(&socket)? {
-        let response = match scanned(received, &limits) {
+        let response = match scanned(received, &mut known, &limits) {
             Ok(report) => Response::Scanned(report.into()),
             Err(error) => Response::Unreadable(error.to_string()),
         };
@@ -67,10 +69,10 @@ fn serve() -> Result<(), Errno> {
 }
 
 /// Scans a file, with its indexes if there are any.
-fn scanned(received: Received, limits: &Limits) -> io::Result<Report> {
+fn scanned(received: Received, known: &mut KnownIndexes, limits: &Limits) -> io::Result<Report> {
     let Received {
         mut file,
-        mut indexes,
+        indexes,
         message,
     } = received;
     let FileRequest {
@@ -83,11 +85,10 @@ fn scanned(received: Received, limits: &Limits) -> io::Result<Report> {
     if kinds.is_empty() {
         return detect::scan(&mut file, &name, limits);
     }
-    let mut inputs: Vec<(IndexKind, &mut dyn Input)> = Vec::new();
-    for (kind, index) in kinds.into_iter().zip(&mut indexes) {
-        inputs.push((kind, index));
-    }
-    scan_data_file(&mut file, &name, &mut inputs, limits)
+    let indexes = known.of_next(kinds.into_iter().zip(indexes));
+    let report = scan_data_file(&mut file, &name, indexes, limits);
+    known.close();
+    report
 }
 
 /// Sends one message.
@@ -129,4 +130,66 @@ pub(super) fn next_files(socket: &Stdin) -> Result<Option<Received>, Errno> {
         indexes: files.collect(),
         message: String::from_utf8_lossy(message).into_owned(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::io::{Seek as _, SeekFrom};
+    use std::path::Path;
+
+    use tensorgate_artifact::scan::Verdict;
+    use tensorgate_artifact::scan::external_data::IndexKind;
+
+    use super::*;
+    use crate::files::file_state::wait_for_next_tick;
+
+    /// A model with two floats at the beginning of `a` and of `b`.
+    const MODEL: &[u8] = b"\x08\x08\x3a\x30\
+        *\x16\x08\x02\x10\x01p\x01j\x0e\x0a\x08location\x12\x02wa\
+        *\x16\x08\x02\x10\x01p\x01j\x0e\x0a\x08location\x12\x02wb";
+    /// A position beyond the end of the model. One that reads the file leaves another.
+    const MARK: u64 = 1 << 20;
+
+    /// The verdict on a data file beside the model, and whether the model was read for it.
+    fn scan(data: &Path, model: &Path, known: &mut KnownIndexes) -> (Verdict, bool) {
+        let name = data.file_name().unwrap().to_str().unwrap();
+        let request = FileRequest::new(name, vec![IndexKind::Onnx]);
+        let mut index = File::open(model).unwrap();
+        index.seek(SeekFrom::Start(MARK)).unwrap();
+        let received = Received {
+            file: File::open(data).unwrap(),
+            // Both have one position.
+            indexes: vec![index.try_clone().unwrap()],
+            message: serde_json::to_string(&request).unwrap(),
+        };
+        let report = scanned(received, known, &Limits::default()).unwrap();
+        (report.verdict, index.stream_position().unwrap() != MARK)
+    }
+
+    #[test]
+    fn an_index_is_read_once_for_all_data_files_until_it_changes() {
+        let folder = std::env::temp_dir().join(format!("tg-known-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let [model, first, second] = ["m.onnx", "wa", "wb"].map(|name| folder.join(name));
+        std::fs::write(&model, MODEL).unwrap();
+        std::fs::write(&first, [0xa5_u8; 8]).unwrap();
+        std::fs::write(&second, [0xa5_u8; 8]).unwrap();
+        let mut known = KnownIndexes::default();
+        // It could still change and keep its state, unless a tick has passed already.
+        let (verdict, _) = scan(&first, &model, &mut known);
+        assert_eq!(verdict, Verdict::Safe);
+        wait_for_next_tick();
+        let mut known = KnownIndexes::default();
+        assert_eq!(scan(&first, &model, &mut known), (Verdict::Safe, true));
+        assert_eq!(scan(&second, &model, &mut known), (Verdict::Safe, false));
+        assert_eq!(scan(&first, &model, &mut known), (Verdict::Safe, false));
+        // The tensors have other files.
+        let changed = MODEL
+            .iter()
+            .map(|byte| if *byte == b'w' { b'v' } else { *byte });
+        std::fs::write(&model, changed.collect::<Vec<_>>()).unwrap();
+        assert_eq!(scan(&first, &model, &mut known), (Verdict::Unknown, true));
+        let _ = std::fs::remove_dir_all(&folder);
+    }
 }
