@@ -1,5 +1,6 @@
 //! The signed files in the folder of a model's file.
 
+use std::borrow::Cow;
 use std::fs::File;
 
 use tensorgate_models::files::{FoundFile, FoundModel, folder_and_name};
@@ -31,8 +32,9 @@ impl<'a> SignedFolder<'a> {
 }
 
 impl Beside for SignedFolder<'_> {
-    fn names(&self) -> Result<Vec<String>, String> {
-        Ok(self.files().map(|(name, _)| name.to_owned()).collect())
+    fn names(&self) -> Result<Cow<'_, [String]>, String> {
+        let names = self.files().map(|(name, _)| name.to_owned());
+        Ok(Cow::Owned(names.collect()))
     }
 
     fn open(&self, name: &str) -> Result<File, String> {

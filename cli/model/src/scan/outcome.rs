@@ -5,7 +5,6 @@ use std::cmp::Reverse;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use rustix::fs::{FileType, fstat};
@@ -46,8 +45,17 @@ impl ScanOutcome {
     pub fn of(entry: Entry, scanner: &mut Scanner, settings: &Settings) -> Self {
         let Entry { path, what } = entry;
         let (mut report, sha256) = match what {
-            What::File(folder, name) => {
-                scan(&folder, &name, scanner, settings).unwrap_or_else(|error| {
+            What::File {
+                folder,
+                names,
+                name,
+            } => {
+                let beside = OpenFolder {
+                    folder: &folder,
+                    names: &names,
+                    max_bytes: settings.max_bytes,
+                };
+                scan(beside, &name, scanner, settings).unwrap_or_else(|error| {
                     let report = FileReport::unscanned(UNREADABLE, &error.to_string());
                     (report, None)
                 })
@@ -71,12 +79,14 @@ impl ScanOutcome {
 
 /// The report on a file, and its digest if it is not safe and the settings need one.
 fn scan(
-    folder: &OwnedFd,
+    beside: OpenFolder<'_>,
     name: &OsStr,
     scanner: &mut Scanner,
     settings: &Settings,
 ) -> io::Result<(FileReport, Option<String>)> {
-    let max_bytes = settings.max_bytes;
+    let OpenFolder {
+        folder, max_bytes, ..
+    } = beside;
     let mut file = File::from(open_file(folder, name)?);
     let before = fstat(&file)?;
     if file_type(&before) != FileType::RegularFile {
@@ -90,12 +100,8 @@ fn scan(
     }
     let mut report = match name.to_str() {
         Some(name) => {
-            let beside = OpenFolder { folder, max_bytes };
-            scan_in_folder((&file, name, bytes), &beside, &mut |input: &ScanInput<
-                '_,
-            >| {
-                scanner.scan(input)
-            })
+            let mut scan_file = |input: &ScanInput<'_>| scanner.scan(input);
+            scan_in_folder((&file, name, bytes), &beside, &mut scan_file)
         }
         // No other file can name it.
         None => scanner.scan(&ScanInput {

@@ -17,6 +17,7 @@ use tensorgate_models::files::open_folder::{
 };
 use tensorgate_models::scan::messages::UNREADABLE;
 
+use super::beside::FolderNames;
 use super::ignored::{Cause, Ignored, cause};
 
 /// Something with a path.
@@ -31,8 +32,15 @@ pub struct Entry {
 /// What is at a path.
 #[derive(Clone, Debug)]
 pub enum What {
-    /// A regular file, by its name in an open folder.
-    File(Arc<OwnedFd>, OsString),
+    /// A regular file.
+    File {
+        /// The open folder in which it is.
+        folder: Arc<OwnedFd>,
+        /// The names in that folder.
+        names: Arc<FolderNames>,
+        /// Its own name there.
+        name: OsString,
+    },
     /// Something that is not opened: the rule, and why.
     Refused(&'static str, String),
 }
@@ -73,6 +81,12 @@ pub struct Root {
     name: Option<OsString>,
 }
 
+/// A folder whose names are visited.
+struct Level {
+    path: PathBuf,
+    names: Arc<FolderNames>,
+}
+
 /// Visits everything below the roots but what `exclusions` leaves out, which is returned. `visit`
 /// returns whether to go on. A path of the command line itself is never left out.
 pub fn walk(
@@ -89,14 +103,15 @@ pub fn walk(
     {
         let mut below = FolderWalk::new(MAX_DEPTH);
         let first = match name {
-            Some(name) => found(&folder, &name, top.clone(), &mut below),
+            Some(name) => found((&folder, &Arc::default()), &name, top.clone(), &mut below),
             None => enter(folder, top.clone(), &mut below),
         };
         if !first.is_none_or(&mut *visit) {
             return ignored;
         }
-        while let Some((folder, path, name)) = below.next_name() {
-            let path = path.join(&name);
+        while let Some((folder, level, name)) = below.next_name() {
+            let path = level.path.join(&name);
+            let names = Arc::clone(&level.names);
             let relative = path.strip_prefix(&top).ok();
             let cause = exclusions
                 .zip(relative)
@@ -105,7 +120,7 @@ pub fn walk(
                 leave_out(&folder, &name, &path, cause, &mut ignored);
                 continue;
             }
-            let entry = found(&folder, &name, path, &mut below);
+            let entry = found((&folder, &names), &name, path, &mut below);
             if !entry.is_none_or(&mut *visit) {
                 return ignored;
             }
@@ -149,12 +164,13 @@ fn leave_out(
     }
 }
 
-/// Looks at a name in a folder. A folder is entered, and anything else is an entry.
+/// Looks at a name in a folder with these names. A folder is entered, and anything else is an
+/// entry.
 fn found(
-    folder: &Arc<OwnedFd>,
+    (folder, names): (&Arc<OwnedFd>, &Arc<FolderNames>),
     name: &OsStr,
     path: PathBuf,
-    below: &mut FolderWalk<PathBuf>,
+    below: &mut FolderWalk<Level>,
 ) -> Option<Entry> {
     let state = match look(folder, name) {
         Ok(state) => state,
@@ -163,7 +179,11 @@ fn found(
     match file_type(&state) {
         FileType::RegularFile => Some(Entry {
             path,
-            what: What::File(Arc::clone(folder), name.to_owned()),
+            what: What::File {
+                folder: Arc::clone(folder),
+                names: Arc::clone(names),
+                name: name.to_owned(),
+            },
         }),
         FileType::Directory => match open_folder(folder, name) {
             Ok(opened) => enter(Arc::new(opened), path, below),
@@ -178,10 +198,14 @@ fn found(
 }
 
 /// Enters an open folder. An entry says why its names are not visited.
-fn enter(folder: Arc<OwnedFd>, path: PathBuf, below: &mut FolderWalk<PathBuf>) -> Option<Entry> {
+fn enter(folder: Arc<OwnedFd>, path: PathBuf, below: &mut FolderWalk<Level>) -> Option<Entry> {
     // The bound is that of one folder.
     let mut names_left = MAX_NAMES;
-    let (rule, detail) = match below.enter(folder, path.clone(), &mut names_left) {
+    let level = Level {
+        path: path.clone(),
+        names: Arc::default(),
+    };
+    let (rule, detail) = match below.enter(folder, level, &mut names_left) {
         Ok(()) => return None,
         Err(EnterFault::Depth) => {
             let detail = format!("more than {MAX_DEPTH} folders within folders");
@@ -200,5 +224,42 @@ fn refused(path: PathBuf, rule: &'static str, detail: &str) -> Entry {
     Entry {
         path,
         what: What::Refused(rule, detail.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::fs::{create_dir_all, remove_dir_all, write};
+
+    use tensorgate_models::scan::folder::Beside as _;
+
+    use super::super::beside::OpenFolder;
+    use super::*;
+
+    #[test]
+    fn the_names_of_a_folder_are_read_once_for_all_of_its_files() {
+        let top = std::env::temp_dir().join(format!("tg-walk-names-{}", std::process::id()));
+        create_dir_all(&top).unwrap();
+        for name in ["a.bin", "b.bin"] {
+            write(top.join(name), "x").unwrap();
+        }
+        let mut found: Vec<Vec<String>> = Vec::new();
+        walk(vec![root(&top).unwrap()], None, &mut |entry| {
+            let What::File { folder, names, .. } = entry.what else {
+                return false;
+            };
+            let beside = OpenFolder {
+                folder: &folder,
+                names: &names,
+                max_bytes: 1,
+            };
+            found.push(beside.names().unwrap().into_owned());
+            // A later look would find this one, too.
+            write(top.join("c.bin"), "x").unwrap();
+            true
+        });
+        assert_eq!(found, vec![["a.bin", "b.bin"]; 2]);
+        let _ = remove_dir_all(&top);
     }
 }

@@ -1,6 +1,7 @@
 //! The scan of a file with the files beside it: a model whose tensors lie in other files, and such
 //! a file of tensors. Both get the same verdict, whichever is scanned first.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::time::Instant;
 
@@ -25,7 +26,7 @@ pub trait Beside {
     ///
     /// # Errors
     /// The names cannot be read, or there are too many.
-    fn names(&self) -> Result<Vec<String>, String>;
+    fn names(&self) -> Result<Cow<'_, [String]>, String>;
 
     /// Opens a regular file in the folder. No link is followed.
     ///
@@ -108,7 +109,7 @@ fn scan_named(
     data: &str,
     model: &str,
     bytes: &mut u64,
-    names: &Result<Vec<String>, String>,
+    names: &Result<Cow<'_, [String]>, String>,
     beside: &dyn Beside,
     scan: &mut ScanFile<'_>,
 ) -> Result<(), (&'static str, String)> {

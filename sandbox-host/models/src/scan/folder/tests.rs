@@ -31,7 +31,7 @@ impl Folder {
     /// The reports on all files, by their names.
     fn reports(&self) -> BTreeMap<String, FileReport> {
         let mut reports = BTreeMap::new();
-        for name in self.names().unwrap() {
+        for name in self.names().unwrap().into_owned() {
             let Ok(file) = self.open(&name) else {
                 continue;
             };
@@ -54,10 +54,10 @@ impl Drop for Folder {
 }
 
 impl Beside for Folder {
-    fn names(&self) -> Result<Vec<String>, String> {
+    fn names(&self) -> Result<Cow<'_, [String]>, String> {
         let names = read_dir(&self.0).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        Ok(names.collect())
+        Ok(Cow::Owned(names.collect()))
     }
 
     fn open(&self, name: &str) -> Result<File, String> {
@@ -149,7 +149,7 @@ fn a_model_and_its_data_are_safe_together() {
 struct Counted<'a>(&'a Folder, Cell<usize>);
 
 impl Beside for Counted<'_> {
-    fn names(&self) -> Result<Vec<String>, String> {
+    fn names(&self) -> Result<Cow<'_, [String]>, String> {
         self.1.set(self.1.get().saturating_add(1));
         self.0.names()
     }
