@@ -89,7 +89,7 @@ pub use keys::{ModelKey, ModelKeyFault, ModelSigningKey};
 pub use manifest::{
     FileClass, MAX_RESOURCES, Manifest, ManifestFault, Pieces, Resource, Rules, shard_ranges,
 };
-pub use path::{Exclusions, PathFault, SINGLE_FILE};
+pub use path::{Exclusions, GIT_FOLDER, PathFault, SINGLE_FILE};
 pub use requirements::{Requirements, SignedAt, TimeSource, Unmet};
 pub use sign::{SignFault, sign_with_certificates, sign_with_key};
 pub use sigstore::{

@@ -6,8 +6,10 @@ use std::collections::BTreeSet;
 /// What stands for the path of a model that is a single file in bundles of `model-signing`.
 pub const SINGLE_FILE: &str = ".";
 
+/// The folder in which git keeps what it stores. No server loads a model from there.
+pub const GIT_FOLDER: &str = ".git";
 /// What no signature covers: the files of git, at the top of a model.
-const DEFAULT_EXCLUSIONS: [&str; 4] = [".git", ".gitattributes", ".github", ".gitignore"];
+const DEFAULT_EXCLUSIONS: [&str; 4] = [GIT_FOLDER, ".gitattributes", ".github", ".gitignore"];
 
 /// Maximum paths that a signature leaves out, with the files of git.
 pub(super) const MAX_EXCLUSIONS: usize = 10_000;

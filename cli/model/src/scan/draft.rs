@@ -200,6 +200,7 @@ mod tests {
             report,
             sha256: sha256.map(str::to_owned),
             exception: None,
+            expired_exception: None,
         }
     }
 

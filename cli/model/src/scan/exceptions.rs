@@ -29,27 +29,16 @@ struct Written {
     until: String,
 }
 
-/// Why a file is accepted, and how long.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exception {
-    /// Why, as the file says it.
-    pub reason: String,
-    /// The last day, UTC, as `2027-01-31`.
-    pub until: String,
-    /// Whether the last day was before today. Such an exception accepts nothing.
-    pub has_expired: bool,
-}
-
 /// The exceptions of a run, by the digests of the files.
 #[derive(Clone, Debug, Default)]
-pub struct Exceptions(BTreeMap<String, Exception>);
+pub struct Exceptions(BTreeMap<String, FileException>);
 
 impl Exceptions {
-    /// Reads a file of exceptions: YAML or JSON. `today` has the form of `until`.
+    /// Reads a file of exceptions: YAML or JSON.
     ///
     /// # Errors
     /// The file cannot be read, or an entry has a fault.
-    pub fn read(file: &Path, today: &str) -> Result<Self, Failure> {
+    pub fn read(file: &Path) -> Result<Self, Failure> {
         let shown = file.display();
         let bytes = regular_at_most(file, MAX_FILE_BYTES)
             .map_err(|error| Failure::Input(format!("cannot read {shown}: {error}")))?
@@ -68,10 +57,10 @@ impl Exceptions {
                 return Err(LoadError::Faults(source, faults).into());
             }
         };
-        Self::new(written, today).map_err(|fault| Failure::Input(format!("{shown}: {fault}")))
+        Self::new(written).map_err(|fault| Failure::Input(format!("{shown}: {fault}")))
     }
 
-    fn new(written: Vec<Written>, today: &str) -> Result<Self, String> {
+    fn new(written: Vec<Written>) -> Result<Self, String> {
         let mut exceptions = BTreeMap::new();
         for (at, entry) in written.into_iter().enumerate() {
             let Written {
@@ -84,15 +73,10 @@ impl Exceptions {
                 let fix = "64 hexadecimal digits in lower case, as `sha256sum FILE` prints them";
                 return Err(fault("sha256", fix));
             }
-            if let Err(faults) = FileException::new(&reason, &until) {
+            let exception = FileException::new(&reason, &until).map_err(|faults| {
                 let faults = faults.iter().map(|it| fault(it.field, it.fix));
-                return Err(faults.collect::<Vec<_>>().join("; "));
-            }
-            let exception = Exception {
-                has_expired: until.as_str() < today,
-                reason,
-                until,
-            };
+                faults.collect::<Vec<_>>().join("; ")
+            })?;
             if exceptions.insert(sha256, exception).is_some() {
                 return Err(format!("[{at}].sha256: an earlier entry has this digest"));
             }
@@ -106,7 +90,7 @@ impl Exceptions {
     }
 
     /// The exception of a file, by its digest.
-    pub fn of(&self, sha256: &str) -> Option<&Exception> {
+    pub fn of(&self, sha256: &str) -> Option<&FileException> {
         self.0.get(sha256)
     }
 }
@@ -164,22 +148,16 @@ mod tests {
     }
 
     #[test]
-    fn an_exception_holds_through_its_last_day() {
+    fn a_digest_has_one_exception() {
         let entry = |until: &str| Written {
             sha256: "aa".repeat(DIGEST_BYTES),
             reason: "checked by hand".into(),
             until: until.into(),
         };
-        for (until, expired) in [
-            ("2026-11-24", true),
-            ("2026-11-25", false),
-            ("2026-11-26", false),
-        ] {
-            let exceptions = Exceptions::new(vec![entry(until)], "2026-11-25").ok();
-            let exception = exceptions.and_then(|it| it.0.into_values().next());
-            assert_eq!(exception.map(|it| it.has_expired), Some(expired), "{until}");
-        }
+        let once = Exceptions::new(vec![entry("2026-11-25")]).unwrap_or_default();
+        let known = once.of(&"aa".repeat(DIGEST_BYTES));
+        assert_eq!(known.map(FileException::until), Some("2026-11-25"));
         let twice = vec![entry("2026-11-25"), entry("2026-11-26")];
-        assert!(Exceptions::new(twice, "2026-11-25").is_err());
+        assert!(Exceptions::new(twice).is_err());
     }
 }

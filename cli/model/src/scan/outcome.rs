@@ -15,9 +15,10 @@ use tensorgate_models::scan::folder::scan_in_folder;
 use tensorgate_models::scan::messages::{FileReport, UNREADABLE};
 use tensorgate_models::scan::process::Scanner;
 use tensorgate_models::scan::scan_input::ScanInput;
+use tensorgate_policy::FileException;
 
 use super::beside::OpenFolder;
-use super::exceptions::{Exception, digest};
+use super::exceptions::digest;
 use super::settings::Settings;
 use super::walk::{Entry, What};
 
@@ -30,15 +31,16 @@ pub struct ScanOutcome {
     pub report: FileReport,
     /// The digest of a file that is not safe, if it was asked for or an exception could have it.
     pub sha256: Option<String>,
-    /// The exception for the file's digest. Safe files need none.
-    pub exception: Option<Exception>,
+    /// The exception that accepts the file by its digest. Safe files need none.
+    pub exception: Option<FileException>,
+    /// An exception that accepts nothing any more.
+    pub expired_exception: Option<FileException>,
 }
 
 impl ScanOutcome {
-    /// Whether the file is safe, or accepted by an exception that has not expired.
+    /// Whether the file is safe, or accepted by an exception.
     pub fn is_accepted(&self) -> bool {
-        let accepts = |exception: &Exception| !exception.has_expired;
-        self.report.verdict == Verdict::Safe || self.exception.as_ref().is_some_and(accepts)
+        self.report.verdict == Verdict::Safe || self.exception.is_some()
     }
 
     /// The result for an entry. A file that is larger than the settings allow is not read.
@@ -64,15 +66,17 @@ impl ScanOutcome {
         };
         // The sort is stable: those of one severity stay in the order of the file.
         (report.findings).sort_by_key(|finding| Reverse(finding.severity));
-        let exception = sha256
+        let mut exception = sha256
             .as_deref()
             .and_then(|sha256| settings.exceptions.of(sha256))
             .cloned();
+        let expired_exception = exception.take_if(|it| it.has_expired(settings.now_unix_s));
         Self {
             path,
             report,
             sha256,
             exception,
+            expired_exception,
         }
     }
 }

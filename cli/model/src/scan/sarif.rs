@@ -146,9 +146,9 @@ fn result(outcome: &ScanOutcome, finding: &FileFinding) -> Value {
         Verdict::Unknown => "warning",
         Verdict::Safe => "note",
     };
-    let accepted = outcome.exception.iter().filter(|it| !it.has_expired);
+    let accepted = outcome.exception.iter();
     let suppressions: Vec<_> = accepted
-        .map(|it| json!({ "kind": "external", "justification": it.reason }))
+        .map(|it| json!({ "kind": "external", "justification": it.reason() }))
         .collect();
     // An offset beyond the largest number of the format is that of a hostile file.
     let offset = i64::try_from(finding.offset).unwrap_or(i64::MAX);

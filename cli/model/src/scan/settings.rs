@@ -9,6 +9,8 @@ use super::exceptions::Exceptions;
 pub struct Settings {
     /// Files that are accepted.
     pub exceptions: Exceptions,
+    /// When exceptions are looked at, in seconds since 1970.
+    pub now_unix_s: u64,
     /// The longest file that is read, bytes.
     pub max_bytes: u64,
     /// Whether each file that is not safe has its digest in its result.

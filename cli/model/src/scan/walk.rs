@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{CWD, FileType, Mode, open, openat};
-use tensorgate_artifact::model_signing::Exclusions;
+use tensorgate_artifact::model_signing::{Exclusions, GIT_FOLDER};
 use tensorgate_models::files::open_folder::{
     EnterFault, FOLDER, FolderWalk, MAX_DEPTH, MAX_NAMES, file_type, look, open_folder,
 };
@@ -140,7 +140,7 @@ fn leave_out(
 ) {
     let opened = open_folder(folder, name).ok();
     ignored.add(path, opened.is_some(), cause);
-    let is_gits_folder = cause == Cause::Git && name == ".git";
+    let is_gits_folder = cause == Cause::Git && name == GIT_FOLDER;
     let Some(opened) = opened.filter(|_| !is_gits_folder) else {
         return;
     };

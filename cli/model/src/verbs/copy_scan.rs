@@ -130,11 +130,11 @@ impl CopyScan<'_> {
             return outcome.path;
         }
         found.files = found.files.saturating_add(1);
-        let exception = outcome.exception.as_ref().filter(|it| !it.has_expired);
-        if let Some(exception) = exception {
-            let until = found.until.get_or_insert_with(|| exception.until.clone());
-            if exception.until < *until {
-                until.clone_from(&exception.until);
+        if let Some(exception) = &outcome.exception {
+            let ends = exception.until();
+            let until = found.until.get_or_insert_with(|| ends.to_owned());
+            if ends < until.as_str() {
+                *until = ends.to_owned();
             }
             return outcome.path;
         }

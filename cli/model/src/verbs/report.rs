@@ -6,8 +6,8 @@ use serde::Serialize;
 use tensorgate_artifact::scan::rules::remedy;
 use tensorgate_artifact::scan::{Severity, Verdict};
 use tensorgate_cli_common::ui::{Ui, printable};
+use tensorgate_policy::FileException;
 
-use crate::scan::exceptions::Exception;
 use crate::scan::ignored::Ignored;
 use crate::scan::outcome::ScanOutcome;
 
@@ -48,11 +48,7 @@ struct FindingLine<'a> {
 /// output is closed.
 pub fn json_line(ui: &Ui, outcome: &ScanOutcome, ignored: &Ignored) -> bool {
     let text = |path: &PathBuf| path.to_string_lossy().into_owned();
-    let exception = outcome.exception.as_ref();
-    let (expired, valid) = (
-        exception.filter(|it| it.has_expired),
-        exception.filter(|it| !it.has_expired),
-    );
+    let expired = outcome.expired_exception.as_ref();
     let findings = outcome.report.findings.iter().map(|finding| FindingLine {
         offset: finding.offset,
         rule: &finding.rule,
@@ -66,8 +62,8 @@ pub fn json_line(ui: &Ui, outcome: &ScanOutcome, ignored: &Ignored) -> bool {
         verdict: outcome.report.verdict.name(),
         severity: outcome.report.severity,
         findings: findings.collect(),
-        excepted: valid.map(|it| it.reason.as_str()),
-        exception_expired: expired.map(|it| it.until.as_str()),
+        excepted: outcome.exception.as_ref().map(FileException::reason),
+        exception_expired: expired.map(FileException::until),
         ignored: ignored.paths.iter().map(|it| text(&it.path)).collect(),
         ignored_models: ignored.models.iter().map(text).collect(),
     };
@@ -139,18 +135,14 @@ pub fn text(ui: &Ui, outcome: &ScanOutcome) -> String {
     if let Some(finding) = report.findings.first().filter(|_| !outcome.is_accepted()) {
         text.push_str(&format!("\n  fix: {}", remedy(&finding.rule)));
     }
-    if let Some(Exception {
-        reason,
-        until,
-        has_expired,
-    }) = &outcome.exception
-    {
-        let state = if *has_expired {
-            "exception expired after"
-        } else {
-            "excepted until"
-        };
-        text.push_str(&format!("\n  {state} {until}: {}", printable(reason)));
+    for (state, exception) in [
+        ("excepted until", &outcome.exception),
+        ("exception expired after", &outcome.expired_exception),
+    ] {
+        if let Some(exception) = exception {
+            let (until, reason) = (exception.until(), printable(exception.reason()));
+            text.push_str(&format!("\n  {state} {until}: {reason}"));
+        }
     }
     text
 }

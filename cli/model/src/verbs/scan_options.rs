@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::clock::today;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_models::scan::process::Scanner;
 
@@ -56,11 +56,12 @@ impl ScanOptions {
     /// The file cannot be read, or an entry has a fault.
     pub fn settings(&self) -> Result<Settings, Failure> {
         let exceptions = match &self.exceptions {
-            Some(file) => Exceptions::read(file, &today())?,
+            Some(file) => Exceptions::read(file)?,
             None => Exceptions::default(),
         };
         Ok(Settings {
             exceptions,
+            now_unix_s: now_unix_s(),
             max_bytes: self.max_bytes.unwrap_or(u64::MAX),
             with_digests: false,
             exclusions: None,

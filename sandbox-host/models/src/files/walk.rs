@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, OFlags, Stat, fstat};
 use rustix::io::Errno;
 use tensorgate_artifact::model_signing::{
-    Exclusions, FileClass, Manifest, Pieces, Rules, SINGLE_FILE,
+    Exclusions, FileClass, GIT_FOLDER, Manifest, Pieces, Rules, SINGLE_FILE,
 };
 use tensorgate_artifact::scan::detect::is_model_name;
 
@@ -27,9 +27,6 @@ pub struct Ignored {
     /// The file of the signature, if it is in the model's folder.
     pub bundle: Option<String>,
 }
-
-/// The folder in which git keeps what it stores. No server loads a model from there.
-const GIT_FOLDER: &str = ".git";
 
 impl Ignored {
     /// Whether a path need not be signed.
