@@ -1,45 +1,13 @@
 //! The memory that a scan takes and the bytes that it reads, for files that would take much more of
 //! both without the bounds of their formats.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use tensorgate_artifact::scan::external_data::{IndexKind, KeptIndex, scan_data_file};
 use tensorgate_artifact::scan::{Limits, Verdict, detect};
 
 use super::large_files;
-
-/// The system's allocator, which counts the bytes that each thread has in use, and their peak.
-struct Counting;
-
-thread_local! {
-    // Negative on a thread that frees what another one allocated.
-    static USED: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: every call is passed to the system's allocator unchanged. A reallocation holds both
-// blocks for a moment, as in the default implementation.
-#[expect(unsafe_code, reason = "an allocator")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let used = USED.get() + layout.size().cast_signed();
-        USED.set(used);
-        PEAK.set(PEAK.get().max(used));
-        // SAFETY: the caller follows the rules of `GlobalAlloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        USED.set(USED.get() - layout.size().cast_signed());
-        // SAFETY: the caller follows the rules of `GlobalAlloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use super::peak_memory::with_peak;
 
 /// A quarter of what a scanner process may write.
 const MAX_MEMORY_BYTES: isize = 64 << 20;
@@ -80,10 +48,9 @@ impl Counted {
 /// Scans a file. The result is the verdict, the most bytes in use and the bytes that were read.
 fn measure(name: &str, content: Vec<u8>) -> (Verdict, isize, u64) {
     let mut file = Counted::new(content);
-    let before = USED.get();
-    PEAK.set(before);
-    let report = detect::scan(&mut file, name, &Limits::default()).unwrap();
-    (report.verdict, PEAK.get() - before, file.bytes)
+    let limits = Limits::default();
+    let (report, memory) = with_peak(|| detect::scan(&mut file, name, &limits).unwrap());
+    (report.verdict, memory, file.bytes)
 }
 
 #[test]

@@ -8,3 +8,4 @@
 
 mod bounds;
 mod large_files;
+mod peak_memory;

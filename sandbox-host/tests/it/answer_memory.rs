@@ -1,7 +1,7 @@
 //! The memory that an answer of OpenAI's API uses while it is checked and encoded anew. It never
 //! exceeds what is reserved for it, whatever its contents.
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "../../../artifact/tests/it/peak_memory.rs"]
+mod peak_memory;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -10,36 +10,7 @@ use tensorgate_judge::document::Document;
 use tensorgate_policy::contract::openai::{AnswerLinks, OfferedCalls};
 use tensorgate_policy::request::Api;
 
-/// The system's allocator, which counts the bytes that each thread has in use, and their peak.
-struct Counting;
-
-thread_local! {
-    // Negative on a thread that frees what another one allocated.
-    static USED: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: every call is passed to the system's allocator unchanged. A reallocation holds both
-// blocks for a moment, as in the default implementation.
-#[expect(unsafe_code, reason = "an allocator")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let used = USED.get() + layout.size().cast_signed();
-        USED.set(used);
-        PEAK.set(PEAK.get().max(used));
-        // SAFETY: the caller follows the rules of `GlobalAlloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        USED.set(USED.get() - layout.size().cast_signed());
-        // SAFETY: the caller follows the rules of `GlobalAlloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use self::peak_memory::with_peak;
 
 /// Elements of every list.
 const MANY: usize = 5_000;
@@ -252,10 +223,8 @@ fn a_response_uses_no_more_memory_than_is_reserved_for_it() {
             answer_links: what.starts_with("links").then_some(AnswerLinks::Escape),
             ..asked
         };
-        let before = USED.get();
-        PEAK.set(before);
-        let checked = check(&request, answer.as_bytes(), "m", "id");
-        let most = (PEAK.get() - before).cast_unsigned() + answer.len();
+        let (checked, peak) = with_peak(|| check(&request, answer.as_bytes(), "m", "id"));
+        let most = peak.cast_unsigned() + answer.len();
         let held = required_bytes(&request, answer.as_bytes());
         let checked = checked.map(|answered| answered.body.len());
         assert!(checked.is_ok(), "{what}: {checked:?}");
