@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use tensorgate_artifact::scan::external_data::{IndexKind, scan_data_file};
+use tensorgate_artifact::scan::external_data::{DataIndex, IndexKind, KeptIndex, scan_data_file};
 use tensorgate_artifact::scan::{Input, Verdict};
 
 use super::input::Slow;
@@ -12,9 +12,14 @@ use super::limits;
 const WEIGHT: u8 = 0xa5;
 /// Files that are looked at for a model.
 const MAX_FILES: usize = 4;
+/// Memory for the tensors of a model that is read once, bytes.
+const MAX_KEPT_BYTES: usize = 1 << 20;
 
 /// Checks files of so many floats beside a model.
 pub(super) fn check(names: &[String], model: &[u8], floats: usize) {
+    let mut kept = KeptIndex::new(IndexKind::Onnx);
+    kept.open(Cursor::new(model));
+    kept.set_max_bytes(MAX_KEPT_BYTES);
     for name in names.iter().take(MAX_FILES) {
         let length = 4 * floats;
         let verdict = verdict(name, length, &mut Cursor::new(model));
@@ -22,6 +27,8 @@ pub(super) fn check(names: &[String], model: &[u8], floats: usize) {
             verdict,
             self::verdict(name, length, &mut Slow(Cursor::new(model)))
         );
+        let indexes = std::slice::from_mut(&mut kept);
+        assert_eq!(verdict, verdict_by(name, length, indexes));
         if verdict != Verdict::Safe {
             continue;
         }
@@ -34,9 +41,13 @@ pub(super) fn check(names: &[String], model: &[u8], floats: usize) {
 
 /// The verdict on a file of so many bytes beside a model.
 fn verdict(name: &str, length: usize, model: &mut dyn Input) -> Verdict {
+    verdict_by(name, length, &mut [(IndexKind::Onnx, model)])
+}
+
+/// The verdict on a file of so many bytes beside these indexes.
+fn verdict_by<I: DataIndex>(name: &str, length: usize, indexes: &mut [I]) -> Verdict {
     let mut data = Cursor::new(vec![WEIGHT; length]);
-    let mut indexes = [(IndexKind::Onnx, model)];
-    let report = scan_data_file(&mut data, name, &mut indexes, &limits());
+    let report = scan_data_file(&mut data, name, indexes, &limits());
     let report = report.expect("it is in memory");
     if report.verdict == Verdict::Safe {
         assert_eq!(report.format, "onnx data");
