@@ -9,7 +9,7 @@ mod index;
 use std::io;
 use std::ops::Range;
 
-pub use self::index::{DataIndex, IndexKind, KeptIndex};
+pub use self::index::{DataIndex, IndexKind};
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report, Verdict, detect, input, rules};
 
@@ -134,10 +134,10 @@ const OTHER_NAMES: [&str; 7] = [
 ///
 /// # Errors
 /// The file or an index cannot be read.
-pub fn scan_data_file<I: DataIndex>(
+pub fn scan_data_file<'i, I: Input + 'i>(
     data: &mut dyn Input,
     name: &str,
-    indexes: &mut [I],
+    indexes: impl IntoIterator<Item = &'i mut DataIndex<I>>,
     limits: &Limits,
 ) -> io::Result<Report> {
     let mut alone = detect::scan(data, name, limits)?;

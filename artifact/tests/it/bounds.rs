@@ -3,7 +3,7 @@
 
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
-use tensorgate_artifact::scan::external_data::{IndexKind, KeptIndex, scan_data_file};
+use tensorgate_artifact::scan::external_data::{DataIndex, IndexKind, scan_data_file};
 use tensorgate_artifact::scan::{Limits, Verdict, detect};
 
 use super::large_files;
@@ -77,13 +77,11 @@ fn a_model_is_read_once_for_all_of_its_data_files() {
     let length = u64::try_from(model.len()).unwrap();
     let limits = Limits::default();
     let mut counted = Counted::new(model);
-    let mut index = KeptIndex::new(IndexKind::Onnx);
-    index.open(&mut counted);
+    let mut index = DataIndex::new(IndexKind::Onnx, &mut counted);
     index.set_max_bytes(1 << 20);
     for name in &names {
         let mut data = Cursor::new([0xa5_u8; 8]);
-        let indexes = std::slice::from_mut(&mut index);
-        let report = scan_data_file(&mut data, name, indexes, &limits).unwrap();
+        let report = scan_data_file(&mut data, name, [&mut index], &limits).unwrap();
         assert_eq!(report.verdict, Verdict::Safe, "{name}: {report:?}");
     }
     assert!(index.kept_bytes().unwrap() > 0);

@@ -62,17 +62,6 @@ impl IndexKind {
             Self::TensorBundle => Tensors::Bundle(tensor_bundle::tensors(index, limits)?),
         })
     }
-
-    /// The bytes of the tensors of an index in one data file.
-    fn ranges(
-        self,
-        index: &mut dyn Input,
-        data_name: &str,
-        limits: &Limits,
-    ) -> io::Result<Option<Vec<Range<u64>>>> {
-        let tensors = self.read(index, Some(data_name), usize::MAX, limits)?;
-        Ok(tensors.in_file(data_name))
-    }
 }
 
 /// The tensors of an index.
@@ -102,35 +91,10 @@ impl Tensors {
     }
 }
 
-/// An index of a data file.
-pub trait DataIndex {
-    /// What it is.
-    fn kind(&self) -> IndexKind;
-
-    /// The bytes of the tensors in the data file of this name, in any order. `None` if the index
-    /// does not name the file, or is not safe to follow.
-    ///
-    /// # Errors
-    /// The index cannot be read.
-    fn ranges(&mut self, data_name: &str, limits: &Limits) -> io::Result<Option<Vec<Range<u64>>>>;
-}
-
-/// An index that is read for one data file.
-impl DataIndex for (IndexKind, &mut dyn Input) {
-    fn kind(&self) -> IndexKind {
-        self.0
-    }
-
-    fn ranges(&mut self, data_name: &str, limits: &Limits) -> io::Result<Option<Vec<Range<u64>>>> {
-        let (kind, index) = self;
-        kind.ranges(&mut **index, data_name, limits)
-    }
-}
-
-/// An index that is read once for all data files, as long as its tensors fit into a bound. Else it
-/// is read for each of them.
+/// An index of data files. It is read once for all of them, as long as its tensors fit into a
+/// bound. Else it is read for each of them.
 #[derive(Debug)]
-pub struct KeptIndex<I> {
+pub struct DataIndex<I> {
     kind: IndexKind,
     /// The open index. `None` between two data files.
     input: Option<I>,
@@ -142,36 +106,41 @@ pub struct KeptIndex<I> {
 /// What is kept of an index.
 #[derive(Debug)]
 enum Kept {
-    /// It was not read yet.
+    /// Nothing yet.
     Unread,
-    /// Its tensors take more than the bound.
+    /// Nothing, because its tensors take more than the bound.
     TooLarge,
     /// Its tensors.
     Tensors(Tensors),
 }
 
-impl<I: Input> KeptIndex<I> {
-    /// An index that was not read yet. Nothing is kept before [`Self::set_max_bytes`].
-    pub fn new(kind: IndexKind) -> Self {
+impl<I: Input> DataIndex<I> {
+    /// An open index. Nothing is kept of it before [`Self::set_max_bytes`].
+    pub fn new(kind: IndexKind, input: I) -> Self {
         Self {
             kind,
-            input: None,
+            input: Some(input),
             max_bytes: 0,
             kept: Kept::Unread,
         }
     }
 
-    /// Opens it for the next data files. Its content must be the same each time.
-    pub fn open(&mut self, input: I) {
-        self.input = Some(input);
+    /// Opens it again, with the same content, or closes it. What is kept of it stays.
+    pub fn set_input(&mut self, input: Option<I>) {
+        self.input = input;
     }
 
-    /// Drops the open index. What is kept of it stays.
-    pub fn close(&mut self) {
-        self.input = None;
+    /// Sets the most memory for its tensors, bytes. It counts when the index is read.
+    pub fn set_max_bytes(&mut self, max_bytes: usize) {
+        self.max_bytes = max_bytes;
     }
 
-    /// The memory that its tensors take, bytes. `None` if it was not read yet.
+    /// What it is.
+    pub const fn kind(&self) -> IndexKind {
+        self.kind
+    }
+
+    /// The memory that its tensors take, bytes. `None` if it was not read to keep them.
     pub fn kept_bytes(&self) -> Option<usize> {
         match &self.kept {
             Kept::Unread => None,
@@ -180,32 +149,29 @@ impl<I: Input> KeptIndex<I> {
         }
     }
 
-    /// Sets the most memory for its tensors, bytes. It counts when the index is read.
-    pub fn set_max_bytes(&mut self, max_bytes: usize) {
-        self.max_bytes = max_bytes;
-    }
-}
-
-impl<I: Input> DataIndex for KeptIndex<I> {
-    fn kind(&self) -> IndexKind {
-        self.kind
-    }
-
-    fn ranges(&mut self, data_name: &str, limits: &Limits) -> io::Result<Option<Vec<Range<u64>>>> {
+    /// The bytes of the tensors in the data file of this name, in any order. `None` if the index
+    /// does not name the file, or is not safe to follow.
+    pub(super) fn ranges(
+        &mut self,
+        data_name: &str,
+        limits: &Limits,
+    ) -> io::Result<Option<Vec<Range<u64>>>> {
         let Some(input) = &mut self.input else {
             return Err(io::Error::other("an index that is not open"));
         };
-        if matches!(self.kept, Kept::Unread) {
-            let tensors = (self.kind).read(input, None, self.max_bytes, limits)?;
-            self.kept = if tensors.bytes() <= self.max_bytes {
+        let most = self.max_bytes;
+        if matches!(self.kept, Kept::Unread) && most > 0 {
+            let tensors = self.kind.read(input, None, most, limits)?;
+            self.kept = if tensors.bytes() <= most {
                 Kept::Tensors(tensors)
             } else {
                 Kept::TooLarge
             };
         }
-        match &self.kept {
-            Kept::Tensors(tensors) => Ok(tensors.in_file(data_name)),
-            Kept::Unread | Kept::TooLarge => self.kind.ranges(input, data_name, limits),
+        if let Kept::Tensors(tensors) = &self.kept {
+            return Ok(tensors.in_file(data_name));
         }
+        let tensors = self.kind.read(input, Some(data_name), usize::MAX, limits)?;
+        Ok(tensors.in_file(data_name))
     }
 }

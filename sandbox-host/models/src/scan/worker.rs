@@ -85,7 +85,7 @@ fn scanned(received: Received, known: &mut KnownIndexes, limits: &Limits) -> io:
     if kinds.is_empty() {
         return detect::scan(&mut file, &name, limits);
     }
-    let indexes = known.of_next(kinds.into_iter().zip(indexes));
+    let indexes = known.open(kinds.into_iter().zip(indexes));
     let report = scan_data_file(&mut file, &name, indexes, limits);
     known.close();
     report

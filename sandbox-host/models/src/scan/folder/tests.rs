@@ -8,8 +8,8 @@ use std::fs::{create_dir_all, hard_link, read_dir, remove_dir_all, symlink_metad
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use tensorgate_artifact::scan::external_data::scan_data_file;
-use tensorgate_artifact::scan::{Input, Limits, detect};
+use tensorgate_artifact::scan::external_data::{DataIndex, scan_data_file};
+use tensorgate_artifact::scan::{Limits, detect};
 
 use super::*;
 
@@ -78,15 +78,10 @@ fn scan_here(input: &ScanInput<'_>) -> FileReport {
         let report = detect::scan(&mut file, input.name, &limits).unwrap();
         return report.into();
     }
-    let files = input.indexes.iter();
-    let mut files: Vec<_> = files
-        .map(|index| (index.kind, index.file.try_clone().unwrap()))
-        .collect();
-    let mut inputs: Vec<(IndexKind, &mut dyn Input)> = Vec::new();
-    for (kind, file) in &mut files {
-        inputs.push((*kind, file));
-    }
-    let report = scan_data_file(&mut file, input.name, &mut inputs, &limits).unwrap();
+    let indexes = input.indexes.iter();
+    let indexes = indexes.map(|it| DataIndex::new(it.kind, it.file.try_clone().unwrap()));
+    let mut indexes: Vec<_> = indexes.collect();
+    let report = scan_data_file(&mut file, input.name, &mut indexes, &limits).unwrap();
     report.into()
 }
 
