@@ -6,13 +6,14 @@
 //! that are missing within it are a fault. Those before its first line are a note, because the
 //! input cannot tell whether they were removed.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Report, Walk, next_line};
+use super::{Kind, MAX_FAULTS, Report, Walk, next_line};
 use crate::key::VerifyingKey;
 use crate::line::{self, Hash, Line, LineFault, Sealed};
 use crate::record::{EXPORT_LOST, Event};
@@ -24,6 +25,8 @@ const MAX_LOGS: usize = 1_024;
 /// The hashes of each log that are kept to recognise lines that arrive twice. An exporter sends one
 /// batch again at most.
 const RECENT_HASHES: usize = 1_024;
+/// The most notes of a log. Any line may say that others were lost.
+const MAX_NOTES: usize = MAX_FAULTS;
 
 /// A log in collected lines, and what verification found.
 #[derive(Debug)]
@@ -75,7 +78,29 @@ pub fn verify_collected(
             logs.line(number, source, text, is_complete)?;
         }
     }
-    Ok(logs.logs.into_iter().map(Log::end).collect())
+    let mut logs = logs.logs;
+    report_pieces(&mut logs);
+    Ok(logs.into_iter().map(Log::end).collect())
+}
+
+/// Reports logs that are pieces of one log. Nothing protects a source, and a log may begin
+/// anywhere: a piece with a source of its own would hide which lines are missing before it.
+fn report_pieces(logs: &mut [Log]) {
+    let mut whole = Vec::new();
+    for (at, piece) in logs.iter().enumerate() {
+        let mut others = logs.iter().enumerate().filter(|(other, _)| *other != at);
+        let found = others.find(|(_, log)| piece.is_piece_of(log));
+        whole.push(found.map(|(_, log)| log.name.clone()));
+    }
+    for (log, whole) in logs.iter_mut().zip(whole) {
+        if let Some(whole) = whole {
+            let detail = format!(
+                "{} has lines of the same log: nothing says which are missing between them",
+                whole.display()
+            );
+            log.fault(Kind::Foreign, detail);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -96,6 +121,8 @@ struct Log {
     number: u64,
     /// Whether further lines are of no use, because they have no hashes.
     is_unchained: bool,
+    /// The first signed line before the log's ID is known.
+    first_signed: Option<String>,
 }
 
 /// The line by which a host says that it could not print others. It has no hash.
@@ -140,18 +167,22 @@ impl Logs {
         log.number = number;
         let name = log.name.clone();
         match (sealed, lost) {
-            (Err(_), Some(lost)) => log.walk.report.notes.push(format!(
+            (Err(_), Some(lost)) => log.note(format!(
                 "{}:{number}: the host lost {} lines from line {} on before it could print them",
                 name.display(),
                 lost.count,
                 lost.first
             )),
-            (Err(LineFault::Form), None) if !is_complete => log.walk.report.notes.push(format!(
+            (Err(LineFault::Form), None) if !is_complete => log.note(format!(
                 "{}:{number}: the input ends within this line",
                 name.display()
             )),
             (sealed, _) => {
                 log.is_unchained = !log.walk.line(&name, number, text.as_bytes());
+                let is_signed = (sealed.as_ref()).is_ok_and(|sealed| sealed.signature.is_some());
+                if is_signed && log.first_signed.is_none() && log.walk.report.log.is_none() {
+                    log.first_signed = Some(text.to_owned());
+                }
                 log.recent.extend(sealed.map(|sealed| sealed.hash).ok());
                 if log.recent.len() > RECENT_HASHES {
                     log.recent.pop_front();
@@ -227,13 +258,49 @@ impl Logs {
             repeated: 0,
             number: 0,
             is_unchained: false,
+            first_signed: None,
         });
         Ok(self.logs.len().saturating_sub(1))
     }
 }
 
 impl Log {
-    fn end(self) -> CollectedLog {
+    /// Adds a note. Of too many, the last are left out.
+    fn note(&mut self, note: String) {
+        let notes = &mut self.walk.report.notes;
+        match notes.len().cmp(&MAX_NOTES) {
+            Ordering::Less => notes.push(note),
+            Ordering::Equal => notes.push("further notes are left out".to_owned()),
+            Ordering::Greater => {}
+        }
+    }
+
+    /// Adds a fault of the whole log.
+    fn fault(&mut self, kind: Kind, detail: String) {
+        let first_seq = self.walk.report.first_seq;
+        self.walk
+            .fault(&self.name, self.number, first_seq, kind, detail);
+    }
+
+    /// Whether both are pieces of one log, by its ID or by the key of the other one. Each log has a
+    /// key of its own.
+    fn is_piece_of(&self, other: &Self) -> bool {
+        let (own, others) = (&self.walk.report, &other.walk.report);
+        if own.log.is_some() && own.log == others.log {
+            return true;
+        }
+        let signed = self.first_signed.as_deref().map(str::as_bytes);
+        let signed = signed.and_then(|text| line::open(text).ok());
+        let key = other.walk.key.as_ref();
+        let key = key.filter(|_| others.signed_seq.is_some());
+        (signed.zip(key)).is_some_and(|(signed, key)| signed.signed_by(key))
+    }
+
+    fn end(mut self) -> CollectedLog {
+        if self.walk.last.is_none() && self.walk.report.faults.is_empty() {
+            let detail = "none of its lines is there as a whole, so nothing is verified";
+            self.fault(Kind::Truncated, detail.to_owned());
+        }
         let Self {
             source,
             name,

@@ -14,7 +14,6 @@ use super::*;
 use crate::key::SigningKey;
 use crate::line::{Seal, line, seal};
 use crate::record::{Decision, Open};
-use crate::verify::Kind;
 
 /// The host's own line about a client's text that looks like a record.
 const HOST_LINE: &str = r#"{"timestamp":"2026-11-26T22:00:00Z","level":"INFO","message":"{\"v\":1,\"seq\":9,\"type\":\"stop\"}\n{\"v\":1}","seq":4}"#;
@@ -168,4 +167,52 @@ fn a_key_from_elsewhere_decides_who_wrote_the_lines() {
             "{faults:?}"
         );
     }
+}
+
+/// The kinds of faults of each log.
+fn kinds(logs: &[CollectedLog]) -> Vec<Vec<Kind>> {
+    let faults = logs.iter().map(|log| &log.report.faults);
+    faults
+        .map(|faults| faults.iter().map(|fault| fault.kind).collect())
+        .collect()
+}
+
+#[test]
+fn a_piece_with_a_source_of_its_own_hides_no_gap() {
+    let pods = ["[pod/gate-1/host] ", "[pod/gate-2/host] "];
+    // The fourth line is removed, and the lines behind it are told as another pod's.
+    let pieces = |log: Vec<String>, next: Vec<String>| -> Vec<String> {
+        let first = log.into_iter().take(3);
+        let first = first.map(|line| format!("{}{line}", pods[0]));
+        let next = next.into_iter().skip(4);
+        first
+            .chain(next.map(|line| format!("{}{line}", pods[1])))
+            .collect()
+    };
+    let split = pieces(log("a", 5), log("a", 5));
+    assert_eq!(kinds(&verified(&split)), [vec![], vec![Kind::Foreign]]);
+    let key = SigningKey::from_seed([b'a'; 32]).public();
+    let text = split.join("\n");
+    let logs = verify_collected(&mut text.as_bytes(), Some(&key)).unwrap();
+    assert_eq!(kinds(&logs), [vec![], vec![Kind::Foreign]]);
+    // Both have an opening line of the log.
+    let open = log("a", 0).remove(0);
+    let text = format!("{}{open}\n{}{open}", pods[0], pods[1]);
+    let logs = verify_collected(&mut text.as_bytes(), None).unwrap();
+    assert_eq!(kinds(&logs), [[Kind::Foreign], [Kind::Foreign]]);
+    // Another pod may begin anywhere.
+    let others = pieces(log("a", 5), log("b", 5));
+    assert!(kinds(&verified(&others)).iter().all(Vec::is_empty));
+}
+
+#[test]
+fn an_input_without_a_whole_line_proves_nothing() {
+    let lost = r#"{"v":1,"type":"export-lost","log":"a","first":1,"count":9}"#;
+    for text in ["{\"v\":1,\"seq\":1,\"ti", lost] {
+        let logs = verify_collected(&mut text.as_bytes(), None).unwrap();
+        assert_eq!(kinds(&logs), [[Kind::Truncated]], "{text}");
+    }
+    let text = format!("{lost}\n").repeat(MAX_NOTES + 9);
+    let logs = verify_collected(&mut text.as_bytes(), None).unwrap();
+    assert_eq!(logs[0].report.notes.len(), MAX_NOTES + 1);
 }
