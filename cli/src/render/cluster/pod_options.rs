@@ -12,22 +12,26 @@ const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
 /// Longest value of an annotation, characters. Kubernetes bounds only the sum, 256 KiB.
 const MAX_ANNOTATION_CHARS: usize = 4096;
 /// Keys of labels and annotations that select the pods, or decide whether a proxy is before them.
-pub(super) const RESERVED_KEYS: [&str; 5] = [
+pub(super) const RESERVED_KEYS: [&str; 6] = [
     "app.kubernetes.io/instance",
     "app.kubernetes.io/managed-by",
     "app.kubernetes.io/name",
     "istio.io/dataplane-mode",
+    "istio.io/reroute-virtual-interfaces",
     "pod-template-hash",
 ];
-/// Prefixes of keys that `render` sets, that lead connections past a sidecar, or that switch off
-/// the hardening of a container.
-pub(super) const RESERVED_PREFIXES: [&str; 7] = [
+/// Prefixes of keys that `render` sets, that lead connections past a mesh's proxy, that change when
+/// such a proxy is ready, or that switch off the hardening of a container.
+pub(super) const RESERVED_PREFIXES: [&str; 10] = [
+    "ambient.istio.io",
     "checksum",
     "container.apparmor.security.beta.kubernetes.io",
     "inject.istio.io",
     "prometheus.io",
     "proxy.istio.io",
+    "readiness.status.sidecar.istio.io",
     "sidecar.istio.io",
+    "status.sidecar.istio.io",
     "traffic.sidecar.istio.io",
 ];
 
@@ -271,6 +275,10 @@ mod tests {
             ("prometheus.io/port", false),
             ("sidecar.istio.io/inject", false),
             ("traffic.sidecar.istio.io/excludeInboundPorts", false),
+            ("ambient.istio.io/bypass-inbound-capture", false),
+            ("istio.io/reroute-virtual-interfaces", false),
+            ("status.sidecar.istio.io/port", false),
+            ("readiness.status.sidecar.istio.io/periodSeconds", false),
             (
                 "container.apparmor.security.beta.kubernetes.io/envoy",
                 false,
