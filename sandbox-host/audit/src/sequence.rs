@@ -2,11 +2,15 @@
 //! VM numbers the outcomes that only Envoy's access log reports, from 1 and in order. A gap means
 //! that entries were lost. An earlier number means that Envoy has sent an entry again.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
-/// The most VMs: one for each worker, and those that they replaced. The one without entries for
-/// longest is dropped first. All of them fit into one line of the log.
-const MAX_VMS: usize = 256;
+/// The most VMs: one for each worker, and those that they replaced, of a machine with 256
+/// processors. The one without entries for longest is dropped first.
+const MAX_VMS: usize = 512;
+/// The most marks in a record, of the VMs with the latest entries. All fit into one line of the
+/// log.
+const MAX_MARKS: usize = 256;
 /// The hex digits of a VM's name.
 const NAME_DIGITS: usize = 16;
 
@@ -90,8 +94,10 @@ impl SequenceTracker {
 
     /// The marks for a record.
     pub fn marks(&self) -> Marks {
-        let vms = self.vms.iter();
-        vms.map(|(vm, (last, _))| (vm.clone(), *last)).collect()
+        let mut vms: Vec<_> = self.vms.iter().collect();
+        vms.sort_unstable_by_key(|(_, (_, at))| Reverse(*at));
+        let latest = vms.into_iter().take(MAX_MARKS);
+        latest.map(|(vm, (last, _))| (vm.clone(), *last)).collect()
     }
 }
 
@@ -168,11 +174,26 @@ mod tests {
         }
         heard.observe(&entry(0, 2));
         heard.observe(&entry(vms, 1));
-        assert_eq!(heard.marks().len(), MAX_VMS);
+        let marks = heard.marks();
+        assert_eq!(marks.len(), MAX_MARKS);
+        for vm in [0, 511, 512] {
+            assert!(marks.contains_key(&format!("{vm:016x}")), "{vm}");
+        }
         assert_eq!(heard.observe(&entry(0, 3)), SequenceCheck::Next);
         assert_eq!(
             heard.observe(&entry(1, 2)),
             SequenceCheck::After { first: 1, count: 1 }
         );
+    }
+
+    #[test]
+    fn a_new_policy_on_the_largest_machine_loses_no_entry() {
+        let mut heard = SequenceTracker::default();
+        // Each worker gets another VM while the earlier one has running requests.
+        for number in 1..3 {
+            for vm in 0..512 {
+                assert_eq!(heard.observe(&entry(vm, number)), SequenceCheck::Next);
+            }
+        }
     }
 }
