@@ -9,6 +9,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use tensorgate_cli_common::Failure;
+<<<<<<< HEAD
+=======
+use tensorgate_cli_common::replace::{Mode, replace};
+use tensorgate_identity::api_key::{KEY_CHARS, parse_key};
+>>>>>>> 3510f7d5 (render: the kept policy hides keys, and nothing else)
 use tensorgate_policy_load::load::Loaded;
 
 use super::output::write_file;
@@ -21,8 +26,8 @@ pub const POLICY: &str = "gate.yaml.txt";
 
 /// Beginning of tensorgate's own API keys.
 const KEY_PREFIX: &str = "tg_";
-/// Shortest text after this prefix that is hidden, bytes. A key has 33.
-const MIN_KEY_BYTES: usize = 20;
+/// Digits after it, with those of the checksum.
+const KEY_DIGITS: usize = KEY_CHARS.saturating_sub(KEY_PREFIX.len());
 
 /// The options that name the output folder.
 const OUTPUT: [&str; 2] = ["-o", "--output"];
@@ -102,20 +107,22 @@ fn without_output(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
 }
 
 /// A text in which tensorgate's API keys are hidden. A policy has only digests of keys, but a
-/// comment may have anything.
+/// comment may have anything. All else stays, because the text is what a rollback renders.
 fn without_keys(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once(KEY_PREFIX) {
         shown.push_str(before);
         shown.push_str(KEY_PREFIX);
-        let is_digit = |byte: &u8| byte.is_ascii_alphanumeric();
-        let digits = after.bytes().take_while(is_digit).count();
-        rest = after;
-        if digits >= MIN_KEY_BYTES {
-            shown.push_str("***");
-            rest = after.get(digits..).unwrap_or_default();
-        }
+        let key = after.split_at_checked(KEY_DIGITS);
+        let key = key.filter(|(digits, _)| parse_key(&format!("{KEY_PREFIX}{digits}")).is_ok());
+        rest = match key {
+            Some((_, behind)) => {
+                shown.push_str("***");
+                behind
+            }
+            None => after,
+        };
     }
     shown.push_str(rest);
     shown
@@ -123,6 +130,8 @@ fn without_keys(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tensorgate_identity::api_key::format_key;
+
     use super::*;
     use crate::render::cluster::test_support::{loaded, policy};
 
@@ -181,15 +190,16 @@ mod tests {
     }
 
     #[test]
-    fn an_api_key_in_a_comment_is_hidden() {
-        let digits = "4f9aK2mQx7Lw0Zr8Vb3Nd6Tc1Hd6Jf8L0";
+    fn an_api_key_in_a_comment_is_hidden_and_a_name_is_not() {
+        let key = format_key(&[7; 20]);
+        let names = "clients: {tg_internalbatchscoringteam1: {}} # tg_short ü tg_";
         for (text, expected) in [
             (
-                format!("# tg_{digits}, ask Ann\na: 1\n"),
+                format!("# {key}, ask Ann\na: 1\n"),
                 "# tg_***, ask Ann\na: 1\n",
             ),
-            (format!("tg_tg_{digits}"), "tg_tg_***"),
-            ("# tg_short ü tg_".to_owned(), "# tg_short ü tg_"),
+            (format!("tg_{key}0"), "tg_tg_***0"),
+            (names.to_owned(), names),
         ] {
             assert_eq!(without_keys(&text), expected);
         }
