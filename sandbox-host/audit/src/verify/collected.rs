@@ -296,10 +296,25 @@ impl Log {
         (signed.zip(key)).is_some_and(|(signed, key)| signed.signed_by(key))
     }
 
-    fn end(mut self) -> CollectedLog {
-        if self.walk.last.is_none() && self.walk.report.faults.is_empty() {
+    /// Why a log without a fault proves nothing: anybody can write a chain of hashes.
+    fn unproven(&self) -> Option<(Kind, &'static str)> {
+        let report = &self.walk.report;
+        if !report.faults.is_empty() {
+            None
+        } else if self.walk.last.is_none() {
             let detail = "none of its lines is there as a whole, so nothing is verified";
-            self.fault(Kind::Truncated, detail.to_owned());
+            Some((Kind::Truncated, detail))
+        } else if report.key_given && report.signed_seq.is_none() {
+            let detail = "none of its lines is signed, so the given key proves nothing";
+            Some((Kind::Forged, detail))
+        } else {
+            None
+        }
+    }
+
+    fn end(mut self) -> CollectedLog {
+        if let Some((kind, detail)) = self.unproven() {
+            self.fault(kind, detail.to_owned());
         }
         let Self {
             source,
