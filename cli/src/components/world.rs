@@ -4,12 +4,15 @@
 use std::path::Path;
 
 use tensorgate_base::payload::Role;
+use tensorgate_policy::values::safe_text::printable_prefix;
 use wasmparser::{BinaryReaderError, ComponentExternalKind, Encoding, Parser, Payload};
 
 /// How WebAssembly begins, a component or a core module.
 const WASM: &[u8] = b"\0asm";
 /// The most exports that a message names.
 const NAMED_EXPORTS: usize = 4;
+/// Longest name of an export in a message, bytes. A file may have one of 100,000.
+const MAX_SHOWN_BYTES: usize = 64;
 /// The cure for a file that is no component.
 pub(super) const OF_BUILD: &str = "a file that `tensorgate handler build` wrote";
 
@@ -102,8 +105,10 @@ fn lacks(
     } else if exports.is_empty() {
         ("exports no function".to_owned(), OF_BUILD.to_owned())
     } else {
-        let names = exports.iter().take(NAMED_EXPORTS).map(String::as_str);
-        let names: Vec<_> = names.collect();
+        let names = exports.iter().take(NAMED_EXPORTS);
+        let names: Vec<_> = names
+            .map(|name| printable_prefix(name, MAX_SHOWN_BYTES))
+            .collect();
         let found = format!("exports no {needed}, but {}", names.join(", "));
         (found, OF_BUILD.to_owned())
     };
@@ -196,6 +201,10 @@ mod tests {
         );
         let other = "exports no preprocess, but run, and model m uses it as preprocess";
         check("a.wasm", &exporting(&["run"]), Preprocess, other);
+        let longest = "r".repeat(MAX_SHOWN_BYTES);
+        let other = format!("exports no preprocess, but {longest}, and model m");
+        let long = exporting(&["r".repeat(10_000).as_str()]);
+        check("a.wasm", &long, Preprocess, &other);
         let module = wat::parse_str(r#"(module (func (export "preprocess")))"#).unwrap();
         let core = "is a core module of WebAssembly, and no component";
         check("a.wasm", &module, Preprocess, core);
