@@ -182,8 +182,11 @@ fn the_injected_sidecar_gets_the_key_and_the_sockets() {
     let memory = &proxy["resources"]["limits"]["memory"];
     assert_eq!(
         (&config["concurrency"], memory),
-        (&json!(2), &json!("744Mi"))
+        (&json!(2), &json!("1064Mi"))
     );
+    // Else the sidecar has the template's limit of two processors.
+    let annotations = &template["metadata"]["annotations"];
+    assert_eq!(annotations["sidecar.istio.io/proxyCPU"], "1");
     // Istio's template has a `preStop` of its own, and Kubernetes rejects two.
     assert_eq!(proxy.get("lifecycle"), None);
 }
