@@ -16,6 +16,9 @@ const MAX_DRAIN_S: u64 = 600;
 pub const LEAVE_S: u64 = 10;
 /// Seconds that the host has once no request is left: it writes and sends its audit log.
 const LAST_S: u64 = 5;
+/// Seconds that a container has to end if its liveness probe failed. It serves nothing, so the
+/// kubelet need not wait for a drain, as it does at the end of the pod.
+pub const HUNG_S: u64 = 10;
 /// Seconds beyond all others before the kubelet kills what is left.
 const KILL_MARGIN_S: u64 = 10;
 

@@ -13,7 +13,7 @@ use tensorgate_policy::{Fault, Policy, Severity, hex};
 use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::admin;
 
-use super::ending::{self, HostEnd, LEAVE_S};
+use super::ending::{self, HUNG_S, HostEnd, LEAVE_S};
 use super::names::{Image, Namespace};
 use super::network::Admitted;
 use super::policy_files::Reader;
@@ -229,13 +229,6 @@ impl Kubernetes {
             map! {"name" => "filters", "mountPath" => FILTERS, "readOnly" => true},
         ];
         mounts.extend(workload.secret_mounts(Reader::Envoy));
-        let open = |period: u64, failures: u64| {
-            map! {
-                "tcpSocket" => map! {"port" => "http"},
-                "periodSeconds" => period,
-                "failureThreshold" => failures,
-            }
-        };
         let sizes = workload.sizes;
         map! {
             "name" => "envoy",
@@ -254,7 +247,11 @@ impl Kubernetes {
             ],
             // Envoy listens once it has compiled the filter. This probe does not wait for the host,
             // which may compile handlers for minutes.
-            "startupProbe" => open(1, 120),
+            "startupProbe" => map! {
+                "tcpSocket" => map! {"port" => "http"},
+                "periodSeconds" => 1_u64,
+                "failureThreshold" => 120_u64,
+            },
             // Envoy also listens without a filter that it could not load.
             "readinessProbe" => map! {
                 "exec" => map! {
@@ -264,7 +261,14 @@ impl Kubernetes {
                 "timeoutSeconds" => READY_TIMEOUT_S,
                 "failureThreshold" => 2_u64,
             },
-            "livenessProbe" => open(10, 3),
+            // Not the clients' port: short of memory, Envoy stops accepting their connections, and
+            // enough of them fill that port's queue. A restart would cut off all others.
+            "livenessProbe" => map! {
+                "tcpSocket" => map! {"port" => stats::NAME},
+                "periodSeconds" => 10_u64,
+                "failureThreshold" => 3_u64,
+                "terminationGracePeriodSeconds" => HUNG_S,
+            },
             "lifecycle" => drain(&loaded.policy),
             "resources" => resources(sizes.envoy_cpu, sizes.envoy_mib(&loaded.policy)),
             "securityContext" => restricted(),

@@ -7,7 +7,7 @@ use tensorgate_policy::{Bundle, Policy};
 use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::admin;
 
-use super::ending::{self, HostEnd};
+use super::ending::{self, HUNG_S, HostEnd};
 use super::host_checksum::{HOST_CHECKSUM, host_checksum};
 use super::names::{Image, Label, Namespace, ObjectName, PodLabel};
 use super::pod_options::PodOptions;
@@ -48,6 +48,8 @@ const MAX_CONFIG_BYTES: usize = 1_000_000;
 /// Mode of mounted secrets: their owner and the pod's group may read them. The host rejects a key
 /// that others may read.
 pub const GROUP_READABLE: u64 = 0o440;
+/// Timeout of the host's liveness probe, seconds.
+const LIVENESS_TIMEOUT_S: u64 = 5;
 /// The host's option for the most concurrent calls of a handler.
 pub const HANDLER_THREADS: &str = "--handler-threads";
 
@@ -189,10 +191,12 @@ impl Workload {
         self.object("v1", "ServiceAccount", self.name.as_str(), rest)
     }
 
-    /// At most one pod at a time leaves by a drain of its node.
+    /// At most one pod at a time leaves by a drain of its node. A pod that is not ready serves
+    /// nothing and may leave at any time. Otherwise pods with a fault would keep nodes from draining.
     pub fn disruption_budget(&self) -> Node {
         let spec = map! {
             "maxUnavailable" => 1_u64,
+            "unhealthyPodEvictionPolicy" => "AlwaysAllow",
             "selector" => map! {"matchLabels" => self.selector()},
         };
         let name = self.name.as_str();
@@ -317,8 +321,12 @@ impl Workload {
             let mut probe = entries(probe(path));
             probe.push(("periodSeconds".to_owned(), period.into()));
             probe.push(("failureThreshold".to_owned(), failures.into()));
-            Node::Map(probe)
+            probe
         };
+        let mut alive = every("/healthz", 10, 3);
+        // A host that is busy is not restarted, which would make the others busier.
+        alive.push(("timeoutSeconds".to_owned(), LIVENESS_TIMEOUT_S.into()));
+        alive.push(("terminationGracePeriodSeconds".to_owned(), HUNG_S.into()));
         let container = map! {
             "name" => "host",
             "image" => self.host_image.to_string(),
@@ -326,9 +334,9 @@ impl Workload {
             "ports" => list![map! {"name" => "admin", "containerPort" => admin}],
             // Handlers are compiled before a policy is in force: ten minutes at most. Readiness may
             // depend on another container, and this one must not be restarted for that.
-            "startupProbe" => every("/generations", 2, 300),
-            "readinessProbe" => every("/readyz", 2, 2),
-            "livenessProbe" => every("/healthz", 10, 3),
+            "startupProbe" => Node::Map(every("/generations", 2, 300)),
+            "readinessProbe" => Node::Map(every("/readyz", 2, 2)),
+            "livenessProbe" => Node::Map(alive),
             "resources" => resources(self.sizes.host_cpu, self.sizes.host_mib(policy)),
             "securityContext" => restricted(),
             "volumeMounts" => all_mounts,

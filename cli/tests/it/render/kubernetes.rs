@@ -401,3 +401,108 @@ fn limits_that_pods_multiply_are_named_or_divided_for_filter_and_host_alike() {
     let cause = "9 divided by 10 pods leaves less than 1 for each";
     assert!(many.stderr.contains(cause), "{}", many.stderr);
 }
+<<<<<<< HEAD
+=======
+
+#[test]
+fn an_operator_says_where_the_pods_run_and_what_they_carry() {
+    let scratch = Scratch::new();
+    let affinity = "podAntiAffinity:
+  requiredDuringSchedulingIgnoredDuringExecution:
+    - {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {team: ml}}}
+";
+    let file = scratch.file("affinity.yaml", affinity);
+    let more = "--image-pull-secret one --image-pull-secret two --node-selector disk=ssd
+        --toleration nvidia.com/gpu:NoSchedule --toleration pool=gate:NoExecute
+        --priority-class high --label team=ml --annotation example.com/owner=a@b";
+    let mut arguments: Vec<_> = more.split_whitespace().collect();
+    arguments.extend(["--affinity", file.to_str().unwrap()]);
+    let found = objects(&policy("a+", ""), &arguments);
+    let pod = &object(&found, "Deployment", "tensorgate")["spec"]["template"];
+    let spec = &pod["spec"];
+    let secrets = json!([{"name": "one"}, {"name": "two"}]);
+    assert_eq!(spec["imagePullSecrets"], secrets);
+    assert_eq!(spec["nodeSelector"], json!({"disk": "ssd"}));
+    let tolerations = json!([
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+        {"key": "pool", "operator": "Equal", "value": "gate", "effect": "NoExecute"},
+    ]);
+    assert_eq!(spec["tolerations"], tolerations);
+    assert_eq!(spec["priorityClassName"], "high");
+    let rule = json!([{
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": {"team": "ml"}},
+    }]);
+    let rules = &spec["affinity"]["podAntiAffinity"];
+    assert_eq!(
+        rules["requiredDuringSchedulingIgnoredDuringExecution"],
+        rule
+    );
+    assert_eq!(pod["metadata"]["labels"]["team"], "ml");
+    let owner = &pod["metadata"]["annotations"]["example.com/owner"];
+    assert_eq!(owner, "a@b");
+
+    let file = scratch.file("affinity.yaml", "podAffinity: {require: []}\n");
+    let policy = scratch.file("gate.yaml", policy("a+", ""));
+    let ran = render(&policy, &["--affinity", file.to_str().unwrap()]);
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    assert!(ran.stderr.contains("line 1: "), "{}", ran.stderr);
+    let ran = render(&policy, &["--label", "team=a", "--label", "team=b"]);
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    assert!(ran.stderr.contains("--label gives"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_pod_is_ready_only_with_a_loaded_filter() {
+    // Neither a client's certificate nor a credential is needed for the probe.
+    let private = policy("a+", "").replace(
+        "key: pki/gate.key}",
+        "key: pki/gate.key, client_ca: pki/clients.pem}, health: clients",
+    );
+    let found = objects(&private, &["--model-server", "app=triton"]);
+    let pod = &object(&found, "Deployment", "tensorgate")["spec"]["template"]["spec"];
+    let named = |name: &str| {
+        let lists = ["containers", "initContainers"].map(|list| pod[list].as_array().unwrap());
+        let mut containers = lists.into_iter().flatten();
+        containers.find(|one| one["name"] == name).unwrap()
+    };
+    let (envoy, host) = (named("envoy"), named("host"));
+    let socket = "/run/envoy/ready.sock";
+    let program = "/opt/tensorgate/filters/tensorgate-host";
+    assert_eq!(
+        envoy["readinessProbe"]["exec"]["command"],
+        json!([program, "pod", "ready", "--socket", socket])
+    );
+    assert!(mounts(envoy).contains(&"admin") && mounts(envoy).contains(&"filters"));
+    // Envoy may not wait for the host to start, nor be restarted for it, and the other way round.
+    for probe in ["startupProbe", "livenessProbe"] {
+        assert!(envoy[probe]["tcpSocket"].is_object(), "{probe}");
+        assert_ne!(host[probe]["httpGet"]["path"], "/readyz", "{probe}");
+    }
+    // Clients that fill the queue of their port restart no Envoy, and what hangs is not drained.
+    assert_eq!(envoy["livenessProbe"]["tcpSocket"]["port"], "stats");
+    for container in [envoy, host] {
+        let probe = &container["livenessProbe"];
+        assert_eq!(probe["terminationGracePeriodSeconds"], 10);
+    }
+    assert_eq!(host["livenessProbe"]["timeoutSeconds"], 5);
+    let budget = &object(&found, "PodDisruptionBudget", "tensorgate")["spec"];
+    assert_eq!(budget["unhealthyPodEvictionPolicy"], "AlwaysAllow");
+    assert_eq!(host["readinessProbe"]["httpGet"]["path"], "/readyz");
+    let arguments = host["args"].as_array().unwrap();
+    assert!(arguments.contains(&json!("--wait-for-filter")));
+
+    let files = &object(&found, "ConfigMap", "tensorgate-dynamic")["data"];
+    let documents = yaml_documents(files["lds.yaml"].as_str().unwrap());
+    let listeners = &documents[0]["resources"];
+    let probe = &listeners[1];
+    assert_eq!(probe["address"]["pipe"]["path"], socket);
+    let chain = &probe["filter_chains"][0];
+    assert!(chain["transport_socket"].is_null(), "no TLS");
+    let manager =
+        |listener: &Value| listener["filter_chains"][0]["filters"][0]["typed_config"].clone();
+    let (clients, probe) = (manager(&listeners[0]), manager(probe));
+    assert_eq!(probe["http_filters"], clients["http_filters"]);
+    assert!(probe["access_log"].is_null() && !clients["access_log"].is_null());
+}
+>>>>>>> 8c7033d3 (render: overload and faults restart or keep no pod)
