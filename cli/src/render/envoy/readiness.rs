@@ -44,6 +44,9 @@ pub fn listener(
         "request_headers_timeout" => duration(PROBE_MS),
         "request_timeout" => duration(PROBE_MS),
         "stream_idle_timeout" => duration(PROBE_MS),
+        // By default Envoy keeps a connection open for a second after its last answer. The probe
+        // waits for its end.
+        "delayed_close_timeout" => duration(0),
         "common_http_protocol_options" => map! {"idle_timeout" => duration(CONNECTION_IDLE_MS)},
         "http_filters" => chain,
         "route_config" => map! {
