@@ -22,7 +22,9 @@ use super::encoded::filter_configuration;
 use super::ending::HostEnd;
 use super::names::{Image, MAX_LABEL_BYTES, Namespace, ObjectName, PodLabel};
 use super::network::Admitted;
-use super::workload::{AUDIT_PORT, GATE_PORT, GROUP_READABLE, LIMITS_PORT, Pod, Workload};
+use super::workload::{
+    AUDIT_PORT, GATE_PORT, GROUP_READABLE, LIMITS_PORT, Pod, Workload, without_sidecar,
+};
 use crate::render::manifests::Manifests;
 use crate::render::node::map;
 use crate::render::{Unrenderable, cluster};
@@ -185,6 +187,7 @@ impl EnvoyGateway {
         // A whole folder, because new certificates reach only such a mount.
         let mounts = vec![map! {"name" => "tls", "mountPath" => TLS, "readOnly" => true}];
         Pod {
+            labels: vec![without_sidecar()],
             containers: vec![
                 self.workload
                     .host(policy, HostEnd::AfterEndpoint, arguments, mounts),

@@ -18,7 +18,11 @@ use super::names::{Image, Namespace};
 use super::network::Admitted;
 use super::policy_files::Reader;
 use super::sizes::resources;
+<<<<<<< HEAD
 use super::workload::{Pod, ROOT, RUN, Workload, restricted};
+=======
+use super::workload::{CONTEXT_KEY, Pod, ROOT, RUN, Workload, restricted, without_sidecar};
+>>>>>>> 67797347 (render: pods outside of a mesh get no sidecar of Istio)
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{RenderOptions, key_sets, render, stats, tls};
@@ -169,6 +173,7 @@ impl Kubernetes {
         let workload = &self.workload;
         let configuration = |name: &str| map! {"name" => name, "configMap" => map! {"name" => workload.name.with(name)}};
         Pod {
+            labels: vec![without_sidecar()],
             annotations: vec![
                 (BOOTSTRAP_CHECKSUM.to_owned(), checksum.into()),
                 // Many configurations of Prometheus read one page of each pod that says so.
@@ -199,7 +204,6 @@ impl Kubernetes {
                 map! {"name" => "admin", "emptyDir" => map! {"medium" => "Memory", "sizeLimit" => "1Mi"}},
                 map! {"name" => "filters", "emptyDir" => map! {"sizeLimit" => FILTERS_SIZE}},
             ],
-            ..Pod::default()
         }
     }
 

@@ -451,6 +451,12 @@ pub struct Pod {
     pub volumes: Vec<Node>,
 }
 
+/// The label that keeps Istio from adding a sidecar, as it does to each pod of some namespaces. The
+/// network policy closes what a sidecar needs, so the pod would not start.
+pub fn without_sidecar() -> (String, Node) {
+    ("sidecar.istio.io/inject".to_owned(), "false".into())
+}
+
 /// A container's rights: none.
 pub fn restricted() -> Node {
     map! {

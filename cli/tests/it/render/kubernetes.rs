@@ -71,6 +71,176 @@ fn object<'o>(objects: &'o [Value], kind: &str, name: &str) -> &'o Value {
         .unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
+<<<<<<< HEAD
+=======
+/// Names of a container's mounts.
+fn mounts(container: &Value) -> Vec<&str> {
+    let mounts = container["volumeMounts"].as_array().unwrap();
+    mounts
+        .iter()
+        .map(|mount| mount["name"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn workers_threads_and_memory_follow_the_processors() {
+    let sized = |more: &[&str]| {
+        let objects = objects(&policy("a+", ""), more);
+        let deployment = object(&objects, "Deployment", "tensorgate");
+        let pod = &deployment["spec"]["template"]["spec"];
+        let after = |container: &Value, option: &str| {
+            let arguments = container["args"].as_array().unwrap().iter();
+            arguments.skip_while(|it| *it != option).nth(1).cloned()
+        };
+        let [envoy, host] = [&pod["containers"][0], &pod["initContainers"][1]];
+        json!([
+            after(envoy, "--concurrency"),
+            envoy["resources"]["requests"]["cpu"],
+            envoy["resources"]["limits"]["memory"],
+            after(host, "--handler-threads"),
+            host["resources"]["requests"]["cpu"],
+        ])
+    };
+    assert_eq!(sized(&[]), json!(["2", "1", "744Mi", "1", "1"]));
+    let large = sized(&["--envoy-cpu", "64", "--host-cpu", "8"]);
+    assert_eq!(large, json!(["64", "64", "1984Mi", "8", "8"]));
+}
+
+#[test]
+fn the_overload_manager_of_a_pod_counts_all_memory_of_its_container() {
+    let objects = objects(&policy("a+", ""), &[]);
+    let data = &object(&objects, "ConfigMap", "tensorgate-envoy")["data"];
+    let bootstrap = data["envoy.yaml"].as_str().unwrap();
+    // One monitor, and a trigger beside each of the heap's thresholds.
+    let monitor = "envoy.resource_monitors.cgroup_memory";
+    assert_eq!(bootstrap.matches(monitor).count(), 5, "{bootstrap}");
+}
+
+#[test]
+fn pods_have_no_rights_and_each_program_only_its_own_files() {
+    let objects = objects(&policy("a+", ""), &["--model-server", "app=triton"]);
+    let deployment = object(&objects, "Deployment", "tensorgate");
+    let template = &deployment["spec"]["template"];
+    let inject = &template["metadata"]["labels"]["sidecar.istio.io/inject"];
+    assert_eq!(inject, "false");
+    let pod = &template["spec"];
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(
+        pod["securityContext"]["seccompProfile"]["type"],
+        "RuntimeDefault"
+    );
+    let containers = pod["containers"].as_array().unwrap();
+    let first = pod["initContainers"].as_array().unwrap();
+    for container in containers.iter().chain(first) {
+        let rights = json!({
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+        });
+        assert_eq!(
+            container["securityContext"], rights,
+            "{}",
+            container["name"]
+        );
+        assert!(container["image"].as_str().unwrap().ends_with(DIGEST));
+        assert!(container["resources"]["limits"]["memory"].is_string());
+    }
+    // Envoy never holds the key that opens the model servers.
+    let ([envoy], [_, host]) = (&containers[..], &first[..]) else {
+        panic!("{containers:?}, {first:?}");
+    };
+    let (envoy, host) = (mounts(envoy), mounts(host));
+    assert!(
+        envoy.contains(&"admin") && !host.contains(&"admin"),
+        "{host:?}"
+    );
+    assert!(
+        envoy.contains(&"envoy-files-0") && !envoy.contains(&"host-files-1"),
+        "{envoy:?}"
+    );
+    assert!(
+        host.contains(&"host-files-1") && !host.contains(&"envoy-files-0"),
+        "{host:?}"
+    );
+    let volumes = pod["volumes"].as_array().unwrap();
+    let files = |name: &str| {
+        let volume = volumes
+            .iter()
+            .find(|volume| volume["name"] == name)
+            .unwrap();
+        let items = volume["secret"]["items"].as_array().unwrap();
+        let keys = items.iter().map(|item| item["key"].as_str().unwrap());
+        keys.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(files("envoy-files-0"), "pki.gate.key pki.gate.pem");
+    assert_eq!(
+        files("host-files-1"),
+        "pki.ca.pem pki.client.key pki.client.pem"
+    );
+    // No secret is in an object.
+    assert!(objects.iter().all(|object| object["kind"] != "Secret"));
+}
+
+#[test]
+fn the_host_prints_its_audit_log_unless_the_policy_has_an_export() {
+    let arguments = |export: &str| {
+        let objects = objects(&policy("a+", export), &[]);
+        let deployment = object(&objects, "Deployment", "tensorgate");
+        let host = deployment["spec"]["template"]["spec"]["initContainers"][1].clone();
+        assert_eq!(host["name"], "host");
+        let bundle = object(&objects, "ConfigMap", "tensorgate-policy");
+        let bundle = bundle["data"]["bundle.json"].as_str().unwrap().to_owned();
+        (host["args"].to_string(), bundle)
+    };
+    let otlp = "audit: {export: {otlp: {endpoint: \"https://collector.example.com:4318\"}}}\n";
+    for (export, expected) in [
+        ("", true),
+        ("audit: {files: 4}\n", true),
+        ("audit: {export: {stdout: false}}\n", false),
+        ("audit: {export: {stdout: true}}\n", false),
+        (otlp, false),
+    ] {
+        let (arguments, bundle) = arguments(export);
+        assert_eq!(arguments.contains("--audit-stdout"), expected, "{export}");
+        // The policy itself is the one that `check` and `up` have.
+        assert_eq!(
+            bundle.contains("stdout"),
+            export.contains("export"),
+            "{bundle}"
+        );
+    }
+}
+
+#[test]
+fn envoy_is_drained_before_its_signal_and_the_host_ends_after_it() {
+    let objects = objects(&policy("a+", ""), &[]);
+    let pod = &object(&objects, "Deployment", "tensorgate")["spec"]["template"]["spec"];
+    let command = &pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"];
+    let expected = json!([
+        "/opt/tensorgate/filters/tensorgate-host",
+        "pod",
+        "drain",
+        "--admin-socket",
+        "/run/envoy/admin.sock",
+        "--leave-seconds",
+        "10",
+        "--seconds",
+        "60",
+    ]);
+    assert_eq!(command, &expected);
+    assert_eq!(pod["terminationGracePeriodSeconds"], 90);
+    // A sidecar: the kubelet starts Envoy after its probe's success. So that must not need Envoy.
+    let host = &pod["initContainers"][1];
+    assert_eq!(
+        (&host["name"], &host["restartPolicy"]),
+        (&json!("host"), &json!("Always"))
+    );
+    assert_eq!(host["startupProbe"]["httpGet"]["path"], "/healthz");
+    assert_eq!(host.get("lifecycle"), None);
+}
+
+>>>>>>> 67797347 (render: pods outside of a mesh get no sidecar of Istio)
 #[test]
 fn only_the_gate_reaches_the_model_servers_and_only_at_their_inference_port() {
     let more = ["--model-server", "app=triton", "--model-namespace", "ml"];

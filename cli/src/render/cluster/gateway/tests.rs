@@ -156,7 +156,10 @@ fn every_path_leads_to_the_host_over_http2_and_mutual_tls() {
         (&json!(2), &requests)
     );
 
-    let host = &spec(&objects, "Deployment")["template"]["spec"];
+    let template = &spec(&objects, "Deployment")["template"];
+    let inject = &template["metadata"]["labels"]["sidecar.istio.io/inject"];
+    assert_eq!(inject, "false", "the network policy closes what it needs");
+    let host = &template["spec"];
     let arguments = host["containers"][0]["args"].as_array().unwrap();
     for expected in [
         "--listen=0.0.0.0:8443",
