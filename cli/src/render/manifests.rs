@@ -2,6 +2,8 @@
 //! lists them, so that `kubectl apply -k` takes the folder.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use tensorgate_cli_common::Failure;
@@ -15,6 +17,8 @@ const KUSTOMIZATION: &str = "kustomization.yaml";
 /// Largest object that `kubectl apply` is told to note in an annotation of the object, bytes.
 /// Kubernetes permits 256 KiB for all annotations of an object; the rest is for the others.
 const MAX_NOTED_BYTES: usize = 240 << 10;
+/// Bytes at the beginning of a file that have the labels of an object of ours.
+const MAX_METADATA_BYTES: u64 = 4 << 10;
 /// Label that names the tool which wrote an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
@@ -77,6 +81,23 @@ impl Manifests {
         Ok(())
     }
 
+    /// Files of earlier renderings in a folder, whose objects these are not. `kubectl apply -k`
+    /// leaves such objects in the cluster.
+    pub fn left_over(&self, folder: &Path) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return Vec::new();
+        };
+        let mut names: Vec<_> = entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+            .filter(|entry| is_ours(&entry.path()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| !self.objects.contains_key(name))
+            .collect();
+        names.sort();
+        names
+    }
+
     /// The list of files for `kubectl apply -k`. Nothing in it changes an object: names have no
     /// hash, since a policy reaches running pods through the same name.
     fn kustomization(&self) -> Node {
@@ -93,6 +114,15 @@ impl Manifests {
     }
 }
 
+/// Whether a file has an object that `render` wrote.
+fn is_ours(file: &Path) -> bool {
+    let mut head = Vec::new();
+    let read =
+        File::open(file).and_then(|opened| opened.take(MAX_METADATA_BYTES).read_to_end(&mut head));
+    let label = format!("\n    {MANAGED_BY}: tensorgate\n");
+    read.is_ok() && String::from_utf8_lossy(&head).contains(&label)
+}
+
 /// Size of an object as kubectl notes it: JSON in which three characters have six bytes.
 fn noted_bytes(object: &Node) -> usize {
     let json = serde_json::to_string(object).unwrap_or_default();
@@ -102,7 +132,32 @@ fn noted_bytes(object: &Node) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use tensorgate_client::run::Scratch;
+
     use super::*;
+
+    /// An object with the label of what `render` writes.
+    fn labelled(kind: &str) -> Node {
+        let labels = map! {MANAGED_BY => "tensorgate"};
+        map! {"kind" => kind, "metadata" => map! {"labels" => labels}}
+    }
+
+    #[test]
+    fn files_of_an_earlier_rendering_are_named() {
+        let scratch = Scratch::in_memory();
+        let folder = scratch.path();
+        let mut manifests = Manifests::default();
+        manifests.add("service", labelled("Service"));
+        let now = manifests.clone();
+        manifests.add("wasmplugin", labelled("WasmPlugin"));
+        manifests.write(folder).unwrap();
+        scratch.file("of-a-user.yaml", "kind: ConfigMap\n");
+        assert_eq!(manifests.left_over(folder), [""; 0]);
+        now.write(folder).unwrap();
+        assert_eq!(now.left_over(folder), ["wasmplugin.yaml"]);
+    }
 
     #[test]
     fn an_object_that_fits_into_no_annotation_is_applied_by_the_server() {

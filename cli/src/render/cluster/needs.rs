@@ -27,8 +27,17 @@ const INSTALLED: [(&str, &str); 3] = [
     ("gateway.networking.k8s.io", "the Gateway API"),
     ("gateway.envoyproxy.io", "Envoy Gateway"),
 ];
+<<<<<<< HEAD
 /// The oldest Kubernetes with volumes from images.
 const WITH_IMAGE_VOLUMES: &str = "1.33 or later, for a volume from an image";
+=======
+/// The image of a container whose real one Istio sets.
+const INJECTED: &str = "auto";
+/// The oldest Kubernetes that is supported.
+const KUBERNETES: &str = "Kubernetes 1.30 or later";
+/// The oldest one with volumes from images.
+const KUBERNETES_WITH_IMAGE_VOLUMES: &str = "Kubernetes 1.33 or later, for a volume from an image";
+>>>>>>> a038d401 (render: name objects of earlier renderings, and no image of Istio's)
 /// Keys of Secrets and ConfigMaps whose references have no keys.
 const CERTIFICATE: [&str; 2] = ["tls.crt", "tls.key"];
 const AUTHORITIES: [&str; 1] = ["ca.crt"];
@@ -210,6 +219,7 @@ impl Needs {
                 let volume = text("reference");
                 self.has_image_volume |= volume.is_some();
                 let image = value.as_str().or(volume);
+                let image = image.filter(|image| *image != INJECTED);
                 self.images.extend(image.map(str::to_owned));
             }
             "url" => {

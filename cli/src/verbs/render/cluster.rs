@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load_error::LoadError;
-use tensorgate_cli_common::ui::Ui;
+use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::Policy;
 use tensorgate_policy_load::load::Loaded;
 
@@ -187,6 +187,10 @@ impl Cluster {
                 record.write(&folder)?;
                 steps.begin("Apply the objects", apply);
                 steps.print_of_folder(ui, &folder, manifests.objects().count());
+                let left_over = manifests.left_over(&folder);
+                if !left_over.is_empty() {
+                    ui.note(&left_over_note(&left_over));
+                }
             }
             None => {
                 if ui.json {
@@ -200,6 +204,15 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// What to do with files of an earlier rendering in the output folder.
+fn left_over_note(files: &[String]) -> String {
+    let files: Vec<_> = files.iter().map(|file| printable(file)).collect();
+    format!(
+        "note: the folder has files of an earlier rendering, and their objects stay in the cluster: {}; to remove an object, run kubectl delete -f with its file, and delete the file",
+        files.join(", ")
+    )
 }
 
 /// A gate of its own in a Kubernetes cluster: Envoy with the filter, and the sandbox host.

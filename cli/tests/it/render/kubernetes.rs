@@ -393,7 +393,10 @@ fn a_folder_has_its_source_and_the_output_has_what_comes_before_and_after() {
     );
     assert!(!readme.contains("out folder"), "{readme}");
 
+    std::fs::copy(folder.join("service.yaml"), folder.join("old.yaml")).unwrap();
     let ran = render(&file, &[&output[..], &["--json"]].concat());
+    let left_over = "their objects stay in the cluster: old.yaml;";
+    assert!(ran.stderr.contains(left_over), "{}", ran.stderr);
     let line: Value = serde_json::from_str(ran.stdout.trim()).unwrap();
     assert_eq!(line["then"].as_array().map(Vec::len), Some(4), "{line}");
     // Objects on standard output come without anything else.
