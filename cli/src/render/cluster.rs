@@ -46,7 +46,7 @@ use super::envoy::control_plane::ControlPlane;
 use super::envoy::{RenderOptions, key_sets};
 use super::manifests::Manifests;
 use crate::model_artifacts::location;
-use workload::{ROOT, RUN, Workload};
+use workload::{ROOT, RUN, Workload, prints_audit_log};
 
 /// What no target in a cluster can enforce.
 pub fn faults(policy: &Policy, workload: &Workload) -> Vec<Fault> {
@@ -137,14 +137,50 @@ fn is_loopback(endpoint: &str) -> bool {
         return false;
     };
     let host = uri.host().unwrap_or_default();
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    is_loopback_host(host.trim_start_matches('[').trim_end_matches(']'))
+}
+
+/// Whether a name, or an address without brackets, is that of its caller's machine.
+fn is_loopback_host(host: &str) -> bool {
     host == "localhost"
-        || (bare.parse::<std::net::IpAddr>()).is_ok_and(|address| address.is_loopback())
+        || (host.parse::<std::net::IpAddr>()).is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether no line of a policy's audit log leaves the pods that are rendered.
+pub fn audit_log_stays(loaded: &Loaded) -> bool {
+    let export = loaded.policy.audit().export();
+    let receiver = export.otlp().filter(|rule| !is_loopback_host(rule.host()));
+    !prints_audit_log(&loaded.bundle) && !export.stdout() && receiver.is_none()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_loopback;
+    use super::test_support::{loaded, policy};
+    use super::{audit_log_stays, is_loopback};
+
+    #[test]
+    fn an_audit_log_without_a_receiver_outside_of_its_pod_is_known() {
+        for (export, expected) in [
+            ("", false),
+            ("audit: {export: {stdout: false}}", true),
+            ("audit: {export: {stdout: true}}", false),
+            (
+                "audit: {export: {otlp: {endpoint: \"http://127.0.0.1:4318\"}}}",
+                true,
+            ),
+            (
+                "audit: {export: {otlp: {endpoint: \"http://[::1]:4318\"}}}",
+                true,
+            ),
+            (
+                "audit: {export: {otlp: {endpoint: \"https://c.example:4318\"}}}",
+                false,
+            ),
+        ] {
+            let loaded = loaded(&format!("{}{export}\n", policy("a")));
+            assert_eq!(audit_log_stays(&loaded), expected, "{export}");
+        }
+    }
 
     #[test]
     fn the_pod_itself_is_recognised() {

@@ -12,7 +12,6 @@ use tensorgate_policy_load::load::Loaded;
 use super::next_steps::NextSteps;
 use super::pods::PodArguments;
 use crate::render::Unrenderable;
-use crate::render::cluster::kubernetes;
 use crate::render::cluster::names::{
     Image, Label, Namespace, ObjectName, PodLabel, check_distinct,
 };
@@ -21,6 +20,7 @@ use crate::render::cluster::pod_ports::{PodPort, PodPorts};
 use crate::render::cluster::policy_files::PolicyFiles;
 use crate::render::cluster::sizes::{MAX_CPU, MAX_REPLICAS, Sizes};
 use crate::render::cluster::workload::{HandlerSource, Workload, prints_audit_log};
+use crate::render::cluster::{audit_log_stays, kubernetes};
 use crate::render::manifests::Manifests;
 use crate::render::source_record::SourceRecord;
 
@@ -167,6 +167,18 @@ impl Cluster {
                 unfit.map(|_| None).map_err(Failure::from)
             }
         }
+<<<<<<< HEAD
+=======
+        if let Some(note) = unmapped {
+            ui.note(&note);
+        }
+        if audit_log_stays(&loaded) {
+            ui.note(
+                "note: the audit log ends with its pod: audit.export names no receiver outside of it",
+            );
+        }
+        Ok(Some(rendered))
+>>>>>>> e4d476e7 (render: say where the audit log reaches no receiver outside of its pod)
     }
 
     /// Renders with `target`, writes the objects, and says what comes before and after them.
