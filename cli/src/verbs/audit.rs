@@ -62,7 +62,7 @@ proves that the log is consistent with itself. Exits 1 if anything is wrong.\n\n
 verified by itself, and a log may begin and end anywhere.\n\n\
 Example: tensorgate audit verify --state /var/lib/tensorgate --key audit.pub\n\
 Example: tensorgate audit verify decisions.jsonl --key audit.pub\n\
-Example: kubectl logs deployment/tensorgate -c host | tensorgate audit verify -"
+Example: kubectl logs -l app.kubernetes.io/instance=tensorgate -c host --tail=-1 --prefix | tensorgate audit verify -"
 )]
 struct Verify {
     /// Log files (default: the log of the gate with the state folder), or `-` for collected lines
@@ -88,7 +88,7 @@ Example: tensorgate audit query --verdict deny --since 10m\n\
 Example: tensorgate audit query gate.yaml --events=artifact --since 7d\n\
 Example: tensorgate audit query gate.yaml --shadow --reason rate-limited --follow\n\
 Example: tensorgate audit query decisions.jsonl --client ocr-batch --since 2026-11-20T08:00:00Z\n\
-Example: kubectl logs deployment/tensorgate -c host | tensorgate audit query - --verdict deny"
+Example: kubectl logs -l app.kubernetes.io/instance=tensorgate -c host --tail=-1 | tensorgate audit query - --verdict deny"
 )]
 struct Query {
     #[command(flatten)]
