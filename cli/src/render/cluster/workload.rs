@@ -56,7 +56,7 @@ pub const HANDLER_THREADS: &str = "--handler-threads";
 /// Where handlers come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandlerSource {
-    /// An image with the folders of components, mounted as a volume (Kubernetes 1.33 or later).
+    /// An image with the folders of components, mounted as a volume (Kubernetes 1.35 or later).
     Image(Image),
     /// A claim of a volume with these folders.
     Claim(ObjectName),

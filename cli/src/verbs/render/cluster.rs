@@ -79,7 +79,8 @@ pub struct Cluster {
     /// under `pki.ca.pem`. NAME-files by default.
     #[arg(long, value_name = "SECRET")]
     files_secret: Option<ObjectName>,
-    /// Image with the policy's components, mounted as a volume. It needs Kubernetes 1.33.
+    /// Image with the policy's components, mounted as a volume. It needs Kubernetes 1.35, or
+    /// 1.33 with the feature gate `ImageVolume`.
     #[arg(
         long,
         value_name = "IMAGE@sha256:DIGEST",

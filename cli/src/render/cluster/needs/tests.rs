@@ -53,7 +53,7 @@ fn volumes_of_handlers_must_exist_too() {
     assert!(
         volume
             .iter()
-            .any(|line| line.starts_with("Kubernetes 1.33"))
+            .any(|line| line.contains("1.33 with its feature gate ImageVolume"))
     );
 }
 
