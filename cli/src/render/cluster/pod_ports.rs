@@ -17,6 +17,7 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Counter, RateLimitService, Server as NamedServer};
 
 use super::domains::DomainName;
+use super::is_loopback_host;
 use super::template::value;
 use crate::render::envoy::key_sets;
 use crate::render::node::{Node, map};
@@ -251,6 +252,21 @@ impl PodPorts {
             self.unmapped.join(", ")
         ))
     }
+}
+
+/// A note on servers other than model servers that a policy names at the address of the pod itself.
+pub fn own_pod_note(policy: &Policy) -> Option<String> {
+    let servers = others_of(policy).into_iter();
+    let own: Vec<_> = servers
+        .filter(|server| is_loopback_host(&server.host))
+        .map(|server| server.to_string())
+        .collect();
+    (!own.is_empty()).then(|| {
+        format!(
+            "note: in a cluster these addresses are the pod itself, which has no such server unless you add it: {}",
+            own.join(", ")
+        )
+    })
 }
 
 /// Ports as a network policy has them.

@@ -16,7 +16,7 @@ use crate::render::cluster::names::{
     Image, Label, Namespace, ObjectName, PodLabel, check_distinct,
 };
 use crate::render::cluster::needs::Needs;
-use crate::render::cluster::pod_ports::{PodPort, PodPorts};
+use crate::render::cluster::pod_ports::{PodPort, PodPorts, own_pod_note};
 use crate::render::cluster::policy_files::PolicyFiles;
 use crate::render::cluster::sizes::{MAX_CPU, MAX_REPLICAS, Sizes};
 use crate::render::cluster::workload::{HandlerSource, Workload, prints_audit_log};
@@ -171,6 +171,9 @@ impl Cluster {
 <<<<<<< HEAD
 =======
         if let Some(note) = unmapped {
+            ui.note(&note);
+        }
+        if let Some(note) = own_pod_note(&loaded.policy) {
             ui.note(&note);
         }
         if audit_log_stays(&loaded) {

@@ -73,6 +73,14 @@ fn a_mapping_is_for_services_or_for_the_host_that_it_names() {
 }
 
 #[test]
+fn servers_at_the_address_of_the_pod_itself_are_named() {
+    assert_eq!(own_pod_note(&loaded(&servers()).policy), None);
+    let near = servers().replace("cache.infra.svc", "127.0.0.1");
+    let note = own_pod_note(&loaded(&near).policy).unwrap();
+    assert!(note.ends_with(": 127.0.0.1:6379"), "{note}");
+}
+
+#[test]
 fn a_mapping_of_nothing_or_against_another_one_is_a_fault() {
     for (models, others, cause) in [
         (
