@@ -9,11 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use tensorgate_cli_common::Failure;
-<<<<<<< HEAD
-=======
-use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_identity::api_key::{KEY_CHARS, parse_key};
->>>>>>> 3510f7d5 (render: the kept policy hides keys, and nothing else)
 use tensorgate_policy_load::load::Loaded;
 
 use super::output::write_file;

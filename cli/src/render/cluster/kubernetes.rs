@@ -18,11 +18,7 @@ use super::names::{Image, Namespace};
 use super::network::Admitted;
 use super::policy_files::Reader;
 use super::sizes::resources;
-<<<<<<< HEAD
-use super::workload::{Pod, ROOT, RUN, Workload, restricted};
-=======
-use super::workload::{CONTEXT_KEY, Pod, ROOT, RUN, Workload, restricted, without_sidecar};
->>>>>>> 67797347 (render: pods outside of a mesh get no sidecar of Istio)
+use super::workload::{Pod, ROOT, RUN, Workload, restricted, without_sidecar};
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{RenderOptions, key_sets, render, stats, tls};

@@ -27,22 +27,11 @@ const INSTALLED: [(&str, &str); 3] = [
     ("gateway.networking.k8s.io", "the Gateway API"),
     ("gateway.envoyproxy.io", "Envoy Gateway"),
 ];
-<<<<<<< HEAD
-/// The oldest Kubernetes with volumes from images.
-const WITH_IMAGE_VOLUMES: &str = "1.33 or later, for a volume from an image";
-=======
 /// The image of a container whose real one Istio sets.
 const INJECTED: &str = "auto";
-/// The oldest Kubernetes that is supported.
-const KUBERNETES: &str = "Kubernetes 1.30 or later";
-<<<<<<< HEAD
-/// The oldest one with volumes from images.
-const KUBERNETES_WITH_IMAGE_VOLUMES: &str = "Kubernetes 1.33 or later, for a volume from an image";
->>>>>>> a038d401 (render: name objects of earlier renderings, and no image of Istio's)
-=======
 /// The oldest ones with volumes from images, which are on by default since 1.35.
-const KUBERNETES_WITH_IMAGE_VOLUMES: &str = "Kubernetes 1.35 or later, or 1.33 with its feature gate ImageVolume, for a volume from an image";
->>>>>>> c18a4dd8 (render, docs: image volumes are on by default since Kubernetes 1.35)
+const WITH_IMAGE_VOLUMES: &str =
+    "1.35 or later, or 1.33 with its feature gate ImageVolume, for a volume from an image";
 /// Keys of Secrets and ConfigMaps whose references have no keys.
 const CERTIFICATE: [&str; 2] = ["tls.crt", "tls.key"];
 const AUTHORITIES: [&str; 1] = ["ca.crt"];

@@ -28,6 +28,10 @@ use crate::render::source_record::SourceRecord;
 const NOT_CLOSED: &str =
     "note: no network policy closes the model servers: name their pods with --model-server";
 
+/// What holds while no receiver outside of the pod gets the audit log.
+const AUDIT_LOG_ENDS: &str =
+    "note: the audit log ends with its pod: audit.export names no receiver outside of it";
+
 /// What every target in a cluster takes.
 #[derive(Args)]
 pub struct Cluster {
@@ -155,8 +159,11 @@ impl Cluster {
             if self.model_servers.is_empty() {
                 steps.note(NOT_CLOSED.to_owned());
             }
-            if let Some(note) = unmapped {
+            for note in unmapped.into_iter().chain(own_pod_note(&loaded.policy)) {
                 steps.note(note);
+            }
+            if audit_log_stays(&loaded) {
+                steps.note(AUDIT_LOG_ENDS.to_owned());
             }
             Ok((output, steps))
         });
@@ -168,21 +175,6 @@ impl Cluster {
                 unfit.map(|_| None).map_err(Failure::from)
             }
         }
-<<<<<<< HEAD
-=======
-        if let Some(note) = unmapped {
-            ui.note(&note);
-        }
-        if let Some(note) = own_pod_note(&loaded.policy) {
-            ui.note(&note);
-        }
-        if audit_log_stays(&loaded) {
-            ui.note(
-                "note: the audit log ends with its pod: audit.export names no receiver outside of it",
-            );
-        }
-        Ok(Some(rendered))
->>>>>>> e4d476e7 (render: say where the audit log reaches no receiver outside of its pod)
     }
 
     /// Renders with `target`, writes the objects, and says what comes before and after them.
@@ -202,11 +194,11 @@ impl Cluster {
                 manifests.write(&folder)?;
                 record.write(&folder)?;
                 steps.begin("Apply the objects", apply);
-                steps.print_of_folder(ui, &folder, manifests.objects().count());
                 let left_over = manifests.left_over(&folder);
                 if !left_over.is_empty() {
-                    ui.note(&left_over_note(&left_over));
+                    steps.note(left_over_note(&left_over));
                 }
+                steps.print_of_folder(ui, &folder, manifests.objects().count());
             }
             None => {
                 if ui.json {

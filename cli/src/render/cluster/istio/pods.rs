@@ -151,20 +151,8 @@ fn proxy(workload: &Workload, policy: &Policy, with_filter: bool) -> Node {
         mounts.extend(workload.secret_mounts(Reader::Envoy));
         let sizes = workload.sizes;
         container.extend(entries(map! {
-<<<<<<< HEAD
             "env" => list![workload.context_key()],
-            "resources" => resources(sizes.envoy_cpu, sizes.envoy_mib(policy)),
-=======
-            // The filter reads it from the environment, so that no configuration dump shows it.
-            "env" => list![map! {
-                "name" => CONTEXT_KEY_VARIABLE,
-                "valueFrom" => map! {"secretKeyRef" => map! {
-                    "name" => workload.context_secret.as_str(),
-                    "key" => CONTEXT_KEY,
-                }},
-            }],
             "resources" => resources(sizes.envoy_cpu, sizes.sidecar_mib(policy)),
->>>>>>> c908dfa9 (render: an istio-proxy asks for processors without a limit of two)
         }));
     }
     container.push(("volumeMounts".to_owned(), mounts.into()));

@@ -52,7 +52,10 @@ fn the_overload_manager_of_a_pod_counts_all_memory_of_its_container() {
 fn pods_have_no_rights_and_each_program_only_its_own_files() {
     let objects = objects(&policy("a+", ""), &["--model-server", "app=triton"]);
     let deployment = object(&objects, "Deployment", "tensorgate");
-    let pod = &deployment["spec"]["template"]["spec"];
+    let template = &deployment["spec"]["template"];
+    let inject = &template["metadata"]["labels"]["sidecar.istio.io/inject"];
+    assert_eq!(inject, "false");
+    let pod = &template["spec"];
     assert_eq!(pod["automountServiceAccountToken"], false);
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     assert_eq!(
@@ -196,6 +199,15 @@ fn a_pod_is_ready_only_with_a_loaded_filter() {
         assert!(envoy[probe]["tcpSocket"].is_object(), "{probe}");
         assert_ne!(host[probe]["httpGet"]["path"], "/readyz", "{probe}");
     }
+    // Clients that fill the queue of their port restart no Envoy, and what hangs is not drained.
+    assert_eq!(envoy["livenessProbe"]["tcpSocket"]["port"], "stats");
+    for container in [envoy, host] {
+        let probe = &container["livenessProbe"];
+        assert_eq!(probe["terminationGracePeriodSeconds"], 10);
+    }
+    assert_eq!(host["livenessProbe"]["timeoutSeconds"], 5);
+    let budget = &object(&found, "PodDisruptionBudget", "tensorgate")["spec"];
+    assert_eq!(budget["unhealthyPodEvictionPolicy"], "AlwaysAllow");
     assert_eq!(host["readinessProbe"]["httpGet"]["path"], "/readyz");
     let arguments = host["args"].as_array().unwrap();
     assert!(arguments.contains(&json!("--wait-for-filter")));
@@ -211,6 +223,8 @@ fn a_pod_is_ready_only_with_a_loaded_filter() {
         |listener: &Value| listener["filter_chains"][0]["filters"][0]["typed_config"].clone();
     let (clients, probe) = (manager(&listeners[0]), manager(probe));
     assert_eq!(probe["http_filters"], clients["http_filters"]);
+    // Else each probe lasts a second longer, and an answer after two comes too late.
+    assert_eq!(probe["delayed_close_timeout"], "0s");
     assert!(probe["access_log"].is_null() && !clients["access_log"].is_null());
 }
 
