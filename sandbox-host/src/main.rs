@@ -37,6 +37,8 @@ const FAILED: u8 = 1;
 /// The time that a shutdown waits for work that cannot be cancelled, such as a compilation. Then
 /// the process exits.
 const RUNTIME_END: Duration = Duration::from_secs(1);
+/// The fewest threads that serve connections.
+const MIN_RUNTIME_THREADS: usize = 2;
 
 /// Runs tensorgate's sandbox host.
 ///
@@ -158,9 +160,10 @@ struct Flags {
     /// own do. It is not for a mesh, where no request arrives before the host is ready.
     #[arg(long)]
     wait_for_filter: bool,
-    /// The most concurrent calls of one handler. In a container it should be the processors that
-    /// the container asks for, because its memory must hold these calls. The default is the
-    /// processors of the machine, or of the container if these are limited.
+    /// The most concurrent calls of one handler, and the threads that serve connections (at least
+    /// two). In a container it should be the processors that the container asks for, because its
+    /// memory must hold these calls. The default is the processors of the machine, or of the
+    /// container if these are limited.
     #[arg(long, env = "TENSORGATE_HANDLER_THREADS", value_name = "N")]
     handler_threads: Option<NonZeroUsize>,
     /// The seconds that in-flight requests have to end after SIGTERM.
@@ -258,7 +261,7 @@ fn main() -> ExitCode {
         process,
         ..CompilerConfig::default()
     };
-    let code = match tokio::runtime::Runtime::new() {
+    let code = match runtime(flags.handler_threads) {
         Ok(runtime) => {
             let permitted = sandbox.map(|(_, permitted)| permitted);
             let processes = (compiler_config, scanner);
@@ -273,6 +276,16 @@ fn main() -> ExitCode {
     };
     log.flush();
     ExitCode::from(code)
+}
+
+/// The runtime that serves connections. Without a number it has a thread for each processor.
+fn runtime(threads: Option<NonZeroUsize>) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        // Each thread keeps freed memory. A slow task must not stop the only one.
+        builder.worker_threads(threads.get().max(MIN_RUNTIME_THREADS));
+    }
+    builder.enable_all().build()
 }
 
 async fn run(flags: Flags, processes: Processes, permitted: Option<Permitted>, log: &Log) -> u8 {
@@ -501,5 +514,19 @@ async fn either(term: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn connections_are_served_by_the_threads_that_a_container_asks_for() {
+        for (threads, expected) in [(1, MIN_RUNTIME_THREADS), (8, 8)] {
+            let runtime = runtime(NonZeroUsize::new(threads)).unwrap();
+            assert_eq!(runtime.metrics().num_workers(), expected);
+        }
     }
 }

@@ -205,8 +205,8 @@ mod tests {
             // In a pod, all that is held but files is in the digest that replaces the pods.
             let digested = |policy: &Value| resources(policy).ports_and_written_folders(&folders);
             let differs = digested(&changed) != digested(&policy());
-            let held = texts.iter().any(|text| !text.contains("reading"));
-            assert!(differs || !held, "{pointer}: {value}");
+            let is_refused = texts.iter().any(|text| !text.contains("reading"));
+            assert!(differs || !is_refused, "{pointer}: {value}");
             let begins = expected.map(|text| format!("{text}; its rules"));
             assert_eq!(texts.len(), usize::from(begins.is_some()), "{texts:?}");
             for (text, begins) in texts.iter().zip(begins) {

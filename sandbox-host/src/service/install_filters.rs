@@ -41,7 +41,7 @@ fn target(mut arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
 fn install(target: &Path) -> Result<(), String> {
     copy(Path::new(FILTERS), target)?;
     let program = target.join(PROGRAM_NAME);
-    copy_whole(
+    copy_file(
         Path::new(PROGRAM),
         target,
         OsStr::new(PROGRAM_NAME),
@@ -61,7 +61,7 @@ fn copy(from: &Path, target: &Path) -> Result<(), String> {
         let Some(name) = source.file_name().filter(|_| source.is_file()) else {
             continue;
         };
-        copy_whole(&source, target, name, None)
+        copy_file(&source, target, name, None)
             .map_err(|error| failed(&target.join(name), &error))?;
         copied = copied.saturating_add(1);
     }
@@ -73,7 +73,7 @@ fn copy(from: &Path, target: &Path) -> Result<(), String> {
 
 /// Copies a file into a folder, where it appears with its whole content on the disk. It has the
 /// source's mode, unless another is given.
-fn copy_whole(source: &Path, target: &Path, name: &OsStr, mode: Option<u32>) -> io::Result<()> {
+fn copy_file(source: &Path, target: &Path, name: &OsStr, mode: Option<u32>) -> io::Result<()> {
     let mut hidden = OsString::from(".");
     hidden.push(name);
     let partial = target.join(hidden);
@@ -128,7 +128,7 @@ mod tests {
         assert!(Path::new(PROGRAM).is_file());
         fs::write(target.join(".tensorgate-host"), b"half of an earlier copy").unwrap();
         let (source, name) = (from.join("gate.wasm"), OsStr::new(PROGRAM_NAME));
-        copy_whole(&source, &target, name, Some(PROGRAM_MODE)).unwrap();
+        copy_file(&source, &target, name, Some(PROGRAM_MODE)).unwrap();
         let made = fs::metadata(target.join(PROGRAM_NAME)).unwrap();
         assert_eq!((made.len(), made.mode() & 0o7777), (6, PROGRAM_MODE));
         assert_eq!(fs::read_dir(&target).unwrap().count(), 2);

@@ -19,8 +19,8 @@ pub const MIN_WORKERS: u32 = 2;
 /// Memory of Envoy beside its heap and its workers' VMs, MiB: its program, and the VM that compiles
 /// the filter.
 const ENVOY_MARGIN_MIB: u64 = 128;
-/// Memory of a sidecar beside its Envoy's as above, MiB: Istio's agent, and the configuration of the
-/// mesh. With it the limit is no lower than the one of Istio's template, 1024 MiB.
+/// Memory of a sidecar beside its Envoy's as above, MiB: Istio's agent, and the configuration of
+/// the mesh. With it the limit is no lower than the one of Istio's template, 1024 MiB.
 const MESH_MIB: u64 = 320;
 /// Memory of a worker and its VM without bodies, MiB. About 2 MiB are measured.
 const WORKER_MIB: u64 = 4;

@@ -192,7 +192,8 @@ impl Workload {
     }
 
     /// At most one pod at a time leaves by a drain of its node. A pod that is not ready serves
-    /// nothing and may leave at any time. Otherwise pods with a fault would keep nodes from draining.
+    /// nothing and may leave at any time. Otherwise pods with a fault would keep nodes from
+    /// draining.
     pub fn disruption_budget(&self) -> Node {
         let spec = map! {
             "maxUnavailable" => 1_u64,

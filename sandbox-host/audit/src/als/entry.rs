@@ -73,7 +73,7 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
     }
     let (request, response) = (request.unwrap_or_default(), response.unwrap_or_default());
     let details = text(&response.response_code_details, MAX_NAME_BYTES);
-    let said = GateState::from_state(&common.filter_state_objects);
+    let gate_state = GateState::from_state(&common.filter_state_objects);
     let status = response.response_code.map_or(0, |code| code.value);
     let status = u16::try_from(status).unwrap_or_default();
     let flags = common
@@ -87,20 +87,21 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
     } else {
         details.as_str()
     };
-    let outcome = EntryOutcome::from_state(&said, reply, status, &flags);
+    let outcome = EntryOutcome::from_state(&gate_state, reply, status, &flags);
     let client_request_id = text(&request.request_id, MAX_CLIENT_ID_BYTES);
-    let reply_id = said.is_empty().then(|| reply_id(&response, &details));
+    let reply_id = gate_state.is_empty().then(|| reply_id(&response, &details));
     let reply_id = reply_id.flatten();
     // Without filter state the host may have seen the head of a request that the gate answers.
-    let forwarded = said.outcome.verdict == "allow" || said.is_forwarded || reply_id.is_some();
+    let forwarded =
+        gate_state.outcome.verdict == "allow" || gate_state.is_forwarded || reply_id.is_some();
     let from_host = forwarded && details == FROM_THE_HOST;
-    let known = said.outcome;
+    let known = gate_state.outcome;
     // The host, or the filter, knows the cause of what they have seen.
     let is_envoys = outcome.by == By::Envoy && outcome.verdict == Verdict::Deny;
     let cause = (is_envoys && !forwarded && !reply.is_empty() && reply != FROM_THE_HOST)
         .then(|| envoy_reply::cause(reply, status));
     let decision = Decision {
-        request_id: known.request_id.or(said.forwarded_id).or(reply_id),
+        request_id: known.request_id.or(gate_state.forwarded_id).or(reply_id),
         client_request_id: Some(client_request_id).filter(|id| !id.is_empty()),
         by: outcome.by,
         verdict: outcome.verdict,
@@ -124,7 +125,7 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
         total_us: micros(took(&common)),
         flags,
         envoy: Some(details).filter(|details| !details.is_empty() && details != OURS),
-        entry: said.entry,
+        entry: gate_state.entry,
         ..Decision::default()
     };
     Ok(Some(Entry {
@@ -255,16 +256,16 @@ struct EntryOutcome {
 }
 
 impl EntryOutcome {
-    fn from_state(said: &GateState, details: &str, status: u16, flags: &[String]) -> Self {
+    fn from_state(gate_state: &GateState, details: &str, status: u16, flags: &[String]) -> Self {
         let is = |by, verdict, reason: &str| Self {
             by,
             verdict,
             reason: reason.to_owned(),
         };
-        if said.outcome.verdict == "deny" {
-            return is(By::Gate, Verdict::Deny, &said.outcome.reason);
+        if gate_state.outcome.verdict == "deny" {
+            return is(By::Gate, Verdict::Deny, &gate_state.outcome.reason);
         }
-        if details == OURS && said.outcome.verdict.is_empty() {
+        if details == OURS && gate_state.outcome.verdict.is_empty() {
             // Some control planes cannot log filter state.
             let reason = envoy_reply::only_reason(status);
             return is(
@@ -281,7 +282,7 @@ impl EntryOutcome {
         if left || (status == 0 && !details.starts_with("http")) {
             return is(By::Envoy, Verdict::Aborted, "incomplete");
         }
-        if said.outcome.verdict == "allow" && details == FROM_THE_HOST {
+        if gate_state.outcome.verdict == "allow" && details == FROM_THE_HOST {
             // Usually joined with the host's report. Used alone only if that is lost.
             return if status < 400 {
                 is(By::Envoy, Verdict::Allow, "ok")

@@ -86,17 +86,17 @@ pub fn verify_collected(
 /// Reports logs that are pieces of one log. Nothing protects a source, and a log may begin
 /// anywhere: a piece with a source of its own would hide which lines are missing before it.
 fn report_pieces(logs: &mut [Log]) {
-    let mut whole = Vec::new();
+    let mut sources = Vec::new();
     for (at, piece) in logs.iter().enumerate() {
         let mut others = logs.iter().enumerate().filter(|(other, _)| *other != at);
         let found = others.find(|(_, log)| piece.is_piece_of(log));
-        whole.push(found.map(|(_, log)| log.name.clone()));
+        sources.push(found.map(|(_, log)| log.name.clone()));
     }
-    for (log, whole) in logs.iter_mut().zip(whole) {
-        if let Some(whole) = whole {
+    for (log, source) in logs.iter_mut().zip(sources) {
+        if let Some(source) = source {
             let detail = format!(
                 "{} has lines of the same log: nothing says which are missing between them",
-                whole.display()
+                source.display()
             );
             log.fault(Kind::Foreign, detail);
         }
@@ -296,7 +296,7 @@ impl Log {
         (signed.zip(key)).is_some_and(|(signed, key)| signed.signed_by(key))
     }
 
-    /// Why a log without a fault proves nothing: anybody can write a chain of hashes.
+    /// Why a log without a fault proves nothing: a chain of hashes needs no key.
     fn unproven(&self) -> Option<(Kind, &'static str)> {
         let report = &self.walk.report;
         if !report.faults.is_empty() {

@@ -84,12 +84,12 @@ async fn streams_end(stack: &Stack, control_plane: &str) {
     let mut idle = open(stack, "scorer").await;
     let mut half = open(stack, "scorer").await;
     let mut busy = open(stack, "scorer").await;
-    let good = message("vec");
-    assert!(half.send(&good, false).await);
-    assert!(half.send(&good[..good.len() / 2], false).await);
+    let valid = message("vec");
+    assert!(half.send(&valid, false).await);
+    assert!(half.send(&valid[..valid.len() / 2], false).await);
     let sends = async {
         let mut sent = 0;
-        while busy.send(&good, false).await {
+        while busy.send(&valid, false).await {
             sent += 1;
             let answered = |reply: &Reply| messages(&reply.body).unwrap().len() >= sent;
             if !busy.until(answered).await.unwrap() {
@@ -236,8 +236,8 @@ async fn idle_streams_end(control_plane: &str) {
     let began = Instant::now();
     let mut idle = open(&stack, "scorer").await;
     let mut half = open(&stack, "scorer").await;
-    let good = message("vec");
-    assert!(half.send(&good[..good.len() / 2], false).await);
+    let valid = message("vec");
+    assert!(half.send(&valid[..valid.len() / 2], false).await);
     let ids = tokio::join!(
         ends("no byte", &mut idle, began, IDLE),
         ends("half a message", &mut half, began, IDLE)

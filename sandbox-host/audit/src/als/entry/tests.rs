@@ -17,7 +17,7 @@ const CLIENT_ID: &str = "a_b.c=d:e/f,g";
 const FORWARDED: (&str, &[u8]) = ("forwarded", ID.as_bytes());
 
 struct Ended {
-    said: &'static [(&'static str, &'static [u8])],
+    gate_state: &'static [(&'static str, &'static [u8])],
     details: &'static str,
     status: u32,
     flags: Flags,
@@ -29,7 +29,7 @@ struct Ended {
 impl Default for Ended {
     fn default() -> Self {
         Self {
-            said: &[],
+            gate_state: &[],
             details: "",
             status: 200,
             flags: Flags::default(),
@@ -48,7 +48,7 @@ fn bytes(ended: &Ended) -> Vec<u8> {
         .encode_to_vec(),
     };
     let (own, outcome): (Vec<_>, Vec<_>) = ended
-        .said
+        .gate_state
         .iter()
         .partition(|(name, _)| ["forwarded", "entry"].contains(name));
     let mut outcome: serde_json::Map<_, _> = outcome
@@ -139,8 +139,8 @@ fn every_end_has_its_verdict_its_reason_and_what_decided_it() {
         status,
         ..Ended::default()
     };
-    let gone = |said| Ended {
-        said,
+    let gone = |gate_state| Ended {
+        gate_state,
         status: 0,
         details: "downstream_remote_disconnect",
         flags: left,
@@ -149,7 +149,7 @@ fn every_end_has_its_verdict_its_reason_and_what_decided_it() {
     let envoy = |ended, reason| check(ended, By::Envoy, Verdict::Deny, reason, false, false);
     check(
         Ended {
-            said: denied,
+            gate_state: denied,
             details: "tensorgate",
             status: 400,
             ..Ended::default()
@@ -173,7 +173,7 @@ fn every_end_has_its_verdict_its_reason_and_what_decided_it() {
     check(gone(denied), By::Gate, Verdict::Deny, "shape", true, false);
     check(
         Ended {
-            said: allowed,
+            gate_state: allowed,
             details: "via_upstream",
             ..Ended::default()
         },
@@ -185,7 +185,7 @@ fn every_end_has_its_verdict_its_reason_and_what_decided_it() {
     );
     check(
         Ended {
-            said: allowed,
+            gate_state: allowed,
             details: "via_upstream",
             status: 503,
             ..Ended::default()
@@ -215,7 +215,7 @@ fn every_end_has_its_verdict_its_reason_and_what_decided_it() {
     let upstream = "upstream_reset_before_response_started{connection_failure}";
     check(
         Ended {
-            said: allowed,
+            gate_state: allowed,
             details: upstream,
             status: 503,
             ..Ended::default()
@@ -228,7 +228,7 @@ fn every_end_has_its_verdict_its_reason_and_what_decided_it() {
     );
     check(
         Ended {
-            said: allowed,
+            gate_state: allowed,
             details: "response_timeout",
             status: 504,
             ..Ended::default()
@@ -284,17 +284,17 @@ fn a_rejection_of_envoys_has_its_details_and_what_to_change() {
 #[test]
 fn an_answer_is_the_hosts_only_where_the_gate_let_it_through_and_envoy_says_so() {
     let allowed: &[(&str, &[u8])] = &[("verdict", b"allow")];
-    for (said, details, expected) in [
+    for (gate_state, details, expected) in [
         (allowed, "via_upstream", true),
         (&[], "via_upstream", false),
         (allowed, "response_timeout", false),
     ] {
         let entry = read(&Ended {
-            said,
+            gate_state,
             details,
             ..Ended::default()
         });
-        assert_eq!(entry.from_host, expected, "{said:?} {details}");
+        assert_eq!(entry.from_host, expected, "{gate_state:?} {details}");
     }
 }
 
@@ -321,14 +321,14 @@ fn without_filter_state_a_rejection_by_the_gate_has_the_only_reason_of_its_statu
 
 #[test]
 fn an_entry_has_the_filters_number_or_none() {
-    for (said, expected) in [
+    for (gate_state, expected) in [
         (&b"00000000000000aa.7"[..], Some("00000000000000aa.7")),
         (b"00000000000000aa.0", None),
         (b"7", None),
         (b"", None),
     ] {
-        let said: &[(&str, &[u8])] = &[("entry", said)];
-        let state = said.iter().map(|(name, value)| {
+        let gate_state: &[(&str, &[u8])] = &[("entry", gate_state)];
+        let state = gate_state.iter().map(|(name, value)| {
             let value = Wrapped {
                 value: value.to_vec(),
             };
@@ -347,9 +347,9 @@ fn an_entry_has_the_filters_number_or_none() {
 
 #[test]
 fn without_filter_state_a_reply_of_the_gate_names_its_request() {
-    let check = |said, details, answered_id, expected: Option<&str>| {
+    let check = |gate_state, details, answered_id, expected: Option<&str>| {
         let entry = read(&Ended {
-            said,
+            gate_state,
             details,
             answered_id,
             status: 400,
@@ -357,8 +357,8 @@ fn without_filter_state_a_reply_of_the_gate_names_its_request() {
         });
         assert_eq!(entry.decision.request_id.as_deref(), expected, "{details}");
         // The host may have a report of the same request.
-        let joins = expected == Some(ID) && said.is_empty();
-        assert_eq!(entry.forwarded, joins, "{details} {said:?}");
+        let joins = expected == Some(ID) && gate_state.is_empty();
+        assert_eq!(entry.forwarded, joins, "{details} {gate_state:?}");
     };
     check(&[], OURS, ID, Some(ID));
     check(&[], OURS, CLIENT_ID, None);
@@ -376,9 +376,9 @@ fn without_filter_state_a_reply_of_the_gate_names_its_request() {
 
 #[test]
 fn an_id_that_a_client_may_have_chosen_is_never_taken_for_ours() {
-    let check = |said, details, status, expected: Option<&str>| {
+    let check = |gate_state, details, status, expected: Option<&str>| {
         let entry = read(&Ended {
-            said,
+            gate_state,
             details,
             status,
             ..Ended::default()
@@ -418,7 +418,7 @@ fn what_a_client_sent_is_bounded_cleaned_and_without_its_query() {
 #[test]
 fn the_rest_is_told_as_envoy_tells_it() {
     let entry = read(&Ended {
-        said: &[
+        gate_state: &[
             ("verdict", b"deny"),
             ("reason", b"rate-limited"),
             ("client", b"ocr"),
@@ -490,7 +490,7 @@ fn a_refusal_is_told_in_the_protocol_that_its_path_says() {
 #[test]
 fn noise_is_refused_or_read_and_never_more() {
     let whole = bytes(&Ended {
-        said: &[("verdict", b"deny"), ("reason", b"shape")],
+        gate_state: &[("verdict", b"deny"), ("reason", b"shape")],
         details: "tensorgate",
         ..Ended::default()
     });
@@ -553,7 +553,7 @@ fn tls_that_failed_is_told_and_a_connection_that_just_ended_is_not() {
 }
 
 #[test]
-fn a_reply_in_place_of_a_filter_without_a_configuration_says_so() {
+fn a_reply_without_a_configured_filter_is_named() {
     // Of gRPC, of Envoy alone, and as `local_reply_config` changes it.
     for status in [200, 500, 503] {
         let ended = Ended {

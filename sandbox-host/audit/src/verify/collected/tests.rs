@@ -206,13 +206,13 @@ fn a_piece_with_a_source_of_its_own_hides_no_gap() {
 }
 
 #[test]
-fn an_input_without_a_whole_or_signed_line_proves_nothing() {
+fn an_input_without_a_complete_or_signed_line_proves_nothing() {
     let lost = r#"{"v":1,"type":"export-lost","log":"a","first":1,"count":9}"#;
     for text in ["{\"v\":1,\"seq\":1,\"ti", lost] {
         let logs = verify_collected(&mut text.as_bytes(), None).unwrap();
         assert_eq!(kinds(&logs), [[Kind::Truncated]], "{text}");
     }
-    // Whole lines that anybody could have written: their chain is right, and none is signed.
+    // Complete lines that need no key: their chain is right, and none is signed.
     let text = log("a", 5)[1..6].join("\n");
     let key = SigningKey::from_seed([b'a'; 32]).public();
     let logs = verify_collected(&mut text.as_bytes(), Some(&key)).unwrap();

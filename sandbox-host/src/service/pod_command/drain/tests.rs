@@ -101,7 +101,7 @@ fn it_ends_with_the_last_connection_and_closes_the_listeners_last() {
 }
 
 #[test]
-fn it_ends_when_the_time_is_over_and_says_what_is_cut_off() {
+fn it_ends_when_the_time_is_over_and_lists_what_is_cut_off() {
     let busy = Admin::start("busy", &[(3, 2)]);
     let error = busy.drain("0").unwrap_err();
     assert!(error.starts_with("2 requests are still active"), "{error}");
