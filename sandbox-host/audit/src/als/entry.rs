@@ -89,7 +89,9 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
     };
     let outcome = EntryOutcome::from_state(&gate_state, reply, status, &flags);
     let client_request_id = text(&request.request_id, MAX_CLIENT_ID_BYTES);
-    let reply_id = gate_state.is_empty().then(|| reply_id(&response, &details));
+    let reply_id = gate_state
+        .is_empty()
+        .then(|| reply_id(&request, &response, &details));
     let reply_id = reply_id.flatten();
     // Without filter state the host may have seen the head of a request that the gate answers.
     let forwarded =
@@ -299,10 +301,12 @@ impl EntryOutcome {
 }
 
 /// The ID that a reply of the gate names. Replies of others, and responses of servers, have none
-/// that counts.
-fn reply_id(response: &HttpResponse, details: &str) -> Option<String> {
-    let id = header(&response.response_headers, REQUEST_ID, MAX_ID_BYTES);
-    id.filter(|id| details == OURS && is_uuid(id))
+/// that counts. A filter without a configuration only repeats the ID that arrived, which may be the
+/// client's choice.
+fn reply_id(request: &HttpRequest, response: &HttpResponse, details: &str) -> Option<String> {
+    let id = header(&response.response_headers, REQUEST_ID, MAX_ID_BYTES)?;
+    let is_repeated = id.as_bytes() == request.request_id.as_slice();
+    (details == OURS && is_uuid(&id) && !is_repeated).then_some(id)
 }
 
 fn text(bytes: &[u8], max_bytes: usize) -> String {

@@ -22,6 +22,8 @@ struct Ended {
     status: u32,
     flags: Flags,
     path: &'static [u8],
+    /// The ID that arrived with the request.
+    arrived_id: &'static str,
     /// The ID in the header of the response.
     answered_id: &'static str,
 }
@@ -34,6 +36,7 @@ impl Default for Ended {
             status: 200,
             flags: Flags::default(),
             path: b"/v2/models/m/infer",
+            arrived_id: CLIENT_ID,
             answered_id: "",
         }
     }
@@ -86,7 +89,7 @@ fn bytes(ended: &Ended) -> Vec<u8> {
         protocol_version: 2,
         request: Some(HttpRequest {
             path: ended.path.to_vec(),
-            request_id: CLIENT_ID.into(),
+            request_id: ended.arrived_id.into(),
             request_body_bytes: 7,
             request_headers: HashMap::from([(":method".to_owned(), b"POST".to_vec())]),
         }),
@@ -372,6 +375,21 @@ fn without_filter_state_a_reply_of_the_gate_names_its_request() {
         "11111111-1111-8111-9111-111111111111",
         Some(ID),
     );
+}
+
+#[test]
+fn a_reply_without_a_configuration_repeats_an_id_that_is_not_ours() {
+    let entry = read(&Ended {
+        details: OURS,
+        status: 503,
+        arrived_id: ID,
+        answered_id: ID,
+        ..Ended::default()
+    });
+    // It neither changes nor hides the record of another request.
+    assert_eq!(entry.decision.request_id, None);
+    assert_eq!(entry.decision.client_request_id.as_deref(), Some(ID));
+    assert!(!entry.forwarded);
 }
 
 #[test]
