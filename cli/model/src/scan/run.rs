@@ -22,7 +22,7 @@ type Job = (Entry, SyncSender<ScanOutcome>);
 /// What happens during a run.
 pub enum Progressed {
     /// The next result in the order of the paths.
-    Done(ScanOutcome),
+    Done(Box<ScanOutcome>),
     /// Some time has passed.
     Waiting,
 }
@@ -57,7 +57,7 @@ pub fn run(
         for result in results {
             loop {
                 let progressed = match result.recv_timeout(INTERVAL) {
-                    Ok(outcome) => Progressed::Done(outcome),
+                    Ok(outcome) => Progressed::Done(Box::new(outcome)),
                     Err(RecvTimeoutError::Timeout) => Progressed::Waiting,
                     Err(RecvTimeoutError::Disconnected) => {
                         return Err("a thread that scans has ended".to_owned());

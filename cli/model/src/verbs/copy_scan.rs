@@ -97,7 +97,7 @@ impl CopyScan<'_> {
         run(roots, scanners, self.settings, &mut |progressed| {
             if let Progressed::Done(outcome) = progressed {
                 progress.clear();
-                last = self.add(ui, outcome, &mut found);
+                last = self.add(ui, *outcome, &mut found);
             }
             progress.show(|seconds| {
                 let (count, last) = (found.files, last.to_string_lossy());

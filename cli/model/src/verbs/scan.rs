@@ -92,7 +92,7 @@ impl Scan {
                 }
                 last = Some(outcome.path.clone());
                 is_open = match (ui.json, to_stdout) {
-                    (true, _) => (pending.replace(outcome))
+                    (true, _) => (pending.replace(*outcome))
                         .is_none_or(|earlier| json_line(ui, &earlier, &Ignored::default())),
                     (false, false) => ui.try_line(&text(ui, &outcome)),
                     (false, true) => true,

@@ -25,23 +25,23 @@ const KILL_MARGIN_S: u64 = 10;
 /// When the host of a pod gets its signal. Its in-flight requests come from a proxy, which drains
 /// first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostEnd {
+pub enum EndAfter {
     /// After Envoy in the same pod. The kubelet ends a container of this kind (a sidecar) when all
     /// others have ended, however long that takes.
-    AfterEnvoy,
+    Envoy,
     /// After the time that a mesh's proxy in the same pod has to drain. Whether the kubelet ends
     /// that proxy before or after the host is a setting of the mesh.
-    AfterProxy,
+    Proxy,
     /// Once proxies in other pods have learnt that this one leaves. It finishes their requests.
-    AfterEndpoint,
+    Endpoint,
 }
 
-impl HostEnd {
+impl EndAfter {
     /// Seconds that the host waits for requests after its signal.
     pub fn drain_s(self, policy: &Policy) -> u64 {
         match self {
-            Self::AfterEnvoy | Self::AfterProxy => LAST_S,
-            Self::AfterEndpoint => drain_s(policy),
+            Self::Envoy | Self::Proxy => LAST_S,
+            Self::Endpoint => drain_s(policy),
         }
     }
 
@@ -51,7 +51,7 @@ impl HostEnd {
             |seconds: u64| map! {"preStop" => map! {"sleep" => map! {"seconds" => seconds}}};
         let mut fields = entries(container);
         match self {
-            Self::AfterEnvoy => {
+            Self::Envoy => {
                 // Envoy starts after this probe's success. Readiness may need requests of Envoy.
                 fields.retain(|(field, _)| field != "startupProbe");
                 fields.push((
@@ -65,11 +65,11 @@ impl HostEnd {
                 fields.push(("restartPolicy".to_owned(), "Always".into()));
             }
             // The proxy reports its last requests to the host.
-            Self::AfterProxy => {
+            Self::Proxy => {
                 let seconds = leave_and_drain_s(policy).saturating_add(LAST_S);
                 fields.push(("lifecycle".to_owned(), sleep(seconds)));
             }
-            Self::AfterEndpoint => fields.push(("lifecycle".to_owned(), sleep(LEAVE_S))),
+            Self::Endpoint => fields.push(("lifecycle".to_owned(), sleep(LEAVE_S))),
         }
         Node::Map(fields)
     }

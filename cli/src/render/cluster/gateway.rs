@@ -19,7 +19,7 @@ use tensorgate_policy_load::load::Loaded;
 
 use super::domains::{Hostname, Identity};
 use super::encoded::filter_configuration;
-use super::ending::HostEnd;
+use super::ending::EndAfter;
 use super::names::{Image, MAX_LABEL_BYTES, Namespace, ObjectName, PodLabel};
 use super::network::Admitted;
 use super::workload::{
@@ -190,7 +190,7 @@ impl EnvoyGateway {
             labels: vec![without_sidecar()],
             containers: vec![
                 self.workload
-                    .host(policy, HostEnd::AfterEndpoint, arguments, mounts),
+                    .host(policy, EndAfter::Endpoint, arguments, mounts),
             ],
             volumes: vec![map! {
                 "name" => "tls",

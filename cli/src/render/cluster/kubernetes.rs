@@ -13,7 +13,7 @@ use tensorgate_policy::{Fault, Policy, Severity, hex};
 use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::admin;
 
-use super::ending::{self, HUNG_S, HostEnd, LEAVE_S};
+use super::ending::{self, EndAfter, HUNG_S, LEAVE_S};
 use super::names::{Image, Namespace};
 use super::network::Admitted;
 use super::policy_files::Reader;
@@ -184,7 +184,7 @@ impl Kubernetes {
                 self.filters(),
                 workload.host(
                     &loaded.policy,
-                    HostEnd::AfterEnvoy,
+                    EndAfter::Envoy,
                     vec![
                         format!("--socket={RUN}/host.sock").into(),
                         // The probe of Envoy's container is such a request.

@@ -7,7 +7,7 @@ use tensorgate_policy::{Bundle, Policy};
 use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::admin;
 
-use super::ending::{self, HUNG_S, HostEnd};
+use super::ending::{self, EndAfter, HUNG_S};
 use super::host_checksum::{HOST_CHECKSUM, host_checksum};
 use super::names::{Image, Label, Namespace, ObjectName, PodLabel};
 use super::pod_options::PodOptions;
@@ -290,7 +290,7 @@ impl Workload {
     pub fn host(
         &self,
         policy: &Policy,
-        end: HostEnd,
+        end: EndAfter,
         arguments: Vec<Node>,
         mounts: Vec<Node>,
     ) -> Node {

@@ -3,7 +3,7 @@
 use tensorgate_policy::Policy;
 use tensorgate_settings::admin;
 
-use crate::render::cluster::ending::{HostEnd, leave_and_drain_s};
+use crate::render::cluster::ending::{EndAfter, leave_and_drain_s};
 use crate::render::cluster::policy_files::Reader;
 use crate::render::cluster::sizes::resources;
 use crate::render::cluster::workload::{Pod, RUN, Workload};
@@ -134,7 +134,7 @@ pub fn pod(workload: &Workload, policy: &Policy, with_filter: bool) -> Pod {
         labels: vec![("sidecar.istio.io/inject".to_owned(), "true".into())],
         annotations,
         containers: vec![
-            workload.host(policy, HostEnd::AfterProxy, arguments, Vec::new()),
+            workload.host(policy, EndAfter::Proxy, arguments, Vec::new()),
             proxy(workload, policy, with_filter),
         ],
         ..Pod::default()
