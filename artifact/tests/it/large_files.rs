@@ -2,8 +2,11 @@
 
 use flate2::Crc;
 
+/// Makes the content of a file.
+type Made = fn() -> Vec<u8>;
+
 /// Names of files, and what makes them. None is safe, because none is followed to its end.
-pub(crate) const ALL: [(&str, fn() -> Vec<u8>); 11] = [
+pub(crate) const ALL: [(&str, Made); 11] = [
     ("values.yaml", values),
     ("brackets.yaml", brackets),
     ("tokens.yaml", tokens),

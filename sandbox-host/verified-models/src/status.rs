@@ -189,7 +189,7 @@ impl Change {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::type_complexity, clippy::unwrap_used, reason = "tests")]
     use super::*;
     use ArtifactAction::{Loaded, Rejected, Scanned, Unloaded, Verified};
 

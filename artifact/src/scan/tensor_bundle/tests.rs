@@ -1,6 +1,10 @@
 //! Tests of the index of tensor bundles, with tables that are built here.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(
+    clippy::single_range_in_vec_init,
+    clippy::unwrap_used,
+    reason = "tests"
+)]
 use std::io::Cursor;
 
 use super::*;
@@ -181,7 +185,7 @@ fn each_byte_of_a_table_is_followed() {
     assert_eq!(verdict(&changed), Verdict::Malformed, "the checksum");
     // Other tables of LevelDB's format: without a header, and a checkpoint of version 1.
     assert_eq!(verdict(&table(&[(b"x", second)])), Verdict::Unknown);
-    let old = item(b"", &bytes(1, bytes(1, bytes(1, b"w".to_vec()))));
+    let old = item(b"", &bytes(1, bytes(1, bytes(1, b"w"))));
     assert_eq!(verdict(&table(&[(b"x", block(&[old]))])), Verdict::Unknown);
     let trailing = [&valid[..], b"x"].concat();
     let mut file = Cursor::new(trailing);

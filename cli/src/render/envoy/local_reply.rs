@@ -173,7 +173,7 @@ fn added(headers: &[(&'static str, String)]) -> Vec<Node> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
 
     use super::*;
 

@@ -151,6 +151,7 @@ pub(super) fn request(scheme: &str, address: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, reason = "tests")]
     use serde_json::json;
 
     use super::*;

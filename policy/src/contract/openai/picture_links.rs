@@ -264,6 +264,7 @@ impl LinkScanner {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "tests")]
     use super::*;
 
     /// The emitted text in pieces of this many characters, and the links.

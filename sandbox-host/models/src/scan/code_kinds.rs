@@ -49,13 +49,14 @@ pub fn is_listed(report: &FileReport, formats: &[ModelFormat], allowed: Option<C
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::type_complexity, reason = "tests")]
     use super::*;
     use tensorgate_artifact::scan::Report;
 
     fn report(format: &'static str, findings: &[(Verdict, &'static str)]) -> FileReport {
         let mut report = Report::new(format);
         for (verdict, rule) in findings {
-            report.add(*verdict, 0, *rule, "x");
+            report.add(*verdict, 0, rule, "x");
         }
         report.into()
     }

@@ -1,4 +1,5 @@
 //! Tests of endpoint addresses.
+#![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
 
 #[tokio::test]

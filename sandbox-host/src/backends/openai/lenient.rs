@@ -325,6 +325,7 @@ fn bounded_list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[derive(Debug, Default, Deserialize, PartialEq)]

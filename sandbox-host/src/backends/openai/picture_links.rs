@@ -72,7 +72,7 @@ impl ChoiceTexts {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     /// The parts that are sent of these parts, the last of which ends the choice.

@@ -39,7 +39,7 @@ fn policy(more: &Value) -> Policy {
 fn report(format: &'static str, findings: &[(Verdict, &'static str)]) -> FileReport {
     let mut report = Report::new(format);
     for (verdict, rule) in findings {
-        report.add(*verdict, 0, *rule, "x");
+        report.add(*verdict, 0, rule, "x");
     }
     report.into()
 }

@@ -1,6 +1,6 @@
 //! Tests of who is trusted, and of what a signature must be about.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
 
 use serde_json::{Value, json};
 use tensorgate_artifact::model_signing::{

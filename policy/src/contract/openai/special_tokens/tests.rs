@@ -1,6 +1,6 @@
 //! Tests of special tokens: which are found, how they are escaped, and what is too harmless.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, reason = "tests")]
 
 use alloc::string::ToString;
 use alloc::vec;
