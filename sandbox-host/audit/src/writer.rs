@@ -313,7 +313,7 @@ impl Audit {
     /// Writes a record and waits until it is written.
     ///
     /// # Errors
-    /// Returns an error if it was not written within [`WRITE_WAIT`].
+    /// Returns an error if it was not written within `WRITE_WAIT`.
     pub async fn written(&self, time: SystemTime, event: Event) -> Result<(), Unwritten> {
         let client = match &event {
             Event::Decision(decision) => decision.client.as_deref(),
