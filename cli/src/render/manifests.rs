@@ -14,7 +14,7 @@ use super::shell::quoted;
 
 /// File that lists the objects.
 const KUSTOMIZATION: &str = "kustomization.yaml";
-/// Largest object that `kubectl apply` is told to note in an annotation of the object, bytes.
+/// Largest object that `kubectl apply` can keep in an annotation of the object, bytes.
 /// Kubernetes permits 256 KiB for all annotations of an object; the rest is for the others.
 const MAX_NOTED_BYTES: usize = 240 << 10;
 /// Bytes at the beginning of a file that have the labels of an object of ours.

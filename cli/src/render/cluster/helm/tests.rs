@@ -7,7 +7,6 @@
     reason = "tests"
 )]
 
-mod pattern;
 mod schema;
 
 use std::str::FromStr;

@@ -1,8 +1,12 @@
 //! The part of JSON Schema that the chart's schema uses.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 
-use super::pattern;
+use regex_automata::Input;
+use regex_automata::dfa::Automaton as _;
+use regex_automata::dfa::dense::DFA;
+use serde_json::{Map, Value, json};
 
 /// Whether a schema, a part of `root`, takes a value.
 pub fn accepts(root: &Value, schema: &Value, value: &Value) -> bool {
@@ -32,7 +36,7 @@ fn holds(
         "$schema" | "title" | "description" | "definitions" => true,
         "type" => is_type(rule.as_str().unwrap(), value),
         "enum" => rule.as_array().unwrap().contains(value),
-        "pattern" => text.is_none_or(|text| pattern::matches(rule.as_str().unwrap(), text)),
+        "pattern" => text.is_none_or(|text| matches(rule.as_str().unwrap(), text)),
         "maxLength" => text.is_none_or(|text| bound(text.chars().count()).is_ge()),
         "minLength" => text.is_none_or(|text| bound(text.chars().count()).is_le()),
         "minItems" => items.is_none_or(|items| bound(items.len()).is_le()),
@@ -63,6 +67,16 @@ fn holds(
         "not" => !accepts(root, rule, value),
         other => panic!("the schema has {other}"),
     }
+}
+
+/// Whether a pattern matches a text. Each pattern is compiled once.
+fn matches(pattern: &str, text: &str) -> bool {
+    static COMPILED: Mutex<BTreeMap<String, DFA<Vec<u32>>>> = Mutex::new(BTreeMap::new());
+    let mut compiled = COMPILED.lock().unwrap();
+    let dfa = compiled
+        .entry(pattern.to_owned())
+        .or_insert_with(|| DFA::new(pattern).unwrap());
+    dfa.try_search_fwd(&Input::new(text)).unwrap().is_some()
 }
 
 fn is_type(name: &str, value: &Value) -> bool {
