@@ -295,13 +295,10 @@ fn note_sender(app: &App, parts: &Parts, origin: DenialOrigin, record: &mut Reco
     }
 }
 
-/// The request ID that the context of an unknown sender names; empty without any.
-fn claimed_request_id(parts: &Parts) -> String {
-    let value = parts.headers.get(context::HEADER);
-    let value = value.and_then(|value| value.to_str().ok());
-    value
-        .and_then(Context::claimed_request_id)
-        .unwrap_or_default()
+/// The request ID that the context of an unknown sender names.
+fn claimed_request_id(parts: &Parts) -> Option<String> {
+    let value = parts.headers.get(context::HEADER)?.to_str().ok()?;
+    Context::claimed_request_id(value)
 }
 
 /// Denies requests of blocked clients before their bodies are read.

@@ -39,9 +39,8 @@ pub struct Record {
     pub(super) ended: bool,
     /// The caller.
     pub caller: Caller,
-    /// The request ID in the context of an unknown sender. It proves nothing; empty if there is
-    /// none.
-    pub claimed_request_id: String,
+    /// The request ID in the context of an unknown sender. It proves nothing.
+    pub claimed_request_id: Option<String>,
     /// The protocol of the response.
     pub protocol: Protocol,
     pub(super) model: String,
@@ -77,7 +76,7 @@ impl Record {
             _in_flight: GaugeGuard::new(&metrics.in_flight),
             ended: false,
             caller: Caller::default(),
-            claimed_request_id: String::new(),
+            claimed_request_id: None,
             protocol: Protocol::OipRest,
             model: String::new(),
             version: String::new(),
@@ -198,7 +197,7 @@ impl Record {
                 return;
             }
             DenialOrigin::UnknownSender => {
-                let request_id = self.claimed_request_id.as_str();
+                let request_id = self.claimed_request_id.as_deref().unwrap_or_default();
                 self.metrics.unknown_senders.inc();
                 tracing::error!(
                     request_id,
@@ -244,19 +243,18 @@ impl Record {
                 );
             }
         }
-        if self.claimed_request_id.is_empty() {
-            self.denied(&refused.denial).await;
-        } else {
-            self.denied_unproven(&refused.denial);
+        match self.claimed_request_id.clone() {
+            Some(claimed) => self.denied_unproven(&refused.denial, claimed),
+            None => self.denied(&refused.denial).await,
         }
     }
 
     /// Records the denial of a sender with another key than this host's. Envoy reports the request
     /// too if the sender is a gateway, and both reports become one record.
-    fn denied_unproven(&mut self, denial: &Denial) {
+    fn denied_unproven(&mut self, denial: &Denial, claimed_request_id: String) {
         self.audited = true;
         let decision = Decision {
-            request_id: Some(self.claimed_request_id.clone()),
+            request_id: Some(claimed_request_id),
             ..self.denial_decision(denial)
         };
         self.outcomes.wait_for_envoy_unproven(self.began, decision);
@@ -379,7 +377,7 @@ impl Record {
     /// The gate's request ID, or the one that an unknown sender claims; empty without any.
     pub(super) fn request_id(&self) -> &str {
         match self.caller.request_id.as_str() {
-            "" => self.claimed_request_id.as_str(),
+            "" => self.claimed_request_id.as_deref().unwrap_or_default(),
             request_id => request_id,
         }
     }

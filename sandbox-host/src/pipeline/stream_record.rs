@@ -56,7 +56,7 @@ pub fn for_message(stream: &Record, caller: Caller) -> Record {
         _in_flight: GaugeGuard::new(&stream.metrics.in_flight),
         ended: false,
         caller,
-        claimed_request_id: String::new(),
+        claimed_request_id: None,
         protocol: stream.protocol,
         model: String::new(),
         version: String::new(),
