@@ -289,11 +289,14 @@ impl Log {
         if own.log.is_some() && own.log == others.log {
             return true;
         }
-        let signed = self.first_signed.as_deref().map(str::as_bytes);
-        let signed = signed.and_then(|text| line::open(text).ok());
-        let key = other.walk.key.as_ref();
-        let key = key.filter(|_| others.signed_seq.is_some());
-        (signed.zip(key)).is_some_and(|(signed, key)| signed.signed_by(key))
+        let Some(key) = other.walk.key.as_ref() else {
+            return false;
+        };
+        let signed = self.first_signed.as_deref();
+        others.signed_seq.is_some()
+            && signed.is_some_and(|text| {
+                line::open(text.as_bytes()).is_ok_and(|signed| signed.signed_by(key))
+            })
     }
 
     /// Why a log without a fault proves nothing: a chain of hashes needs no key.

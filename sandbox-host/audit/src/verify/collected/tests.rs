@@ -180,7 +180,7 @@ fn kinds(logs: &[CollectedLog]) -> Vec<Vec<Kind>> {
 #[test]
 fn a_piece_with_a_source_of_its_own_hides_no_gap() {
     let pods = ["[pod/gate-1/host] ", "[pod/gate-2/host] "];
-    // The fourth line is removed, and the lines behind it are told as another pod's.
+    // The fourth line is removed, and the lines after it have the name of another pod.
     let pieces = |log: Vec<String>, next: Vec<String>| -> Vec<String> {
         let first = log.into_iter().take(3);
         let first = first.map(|line| format!("{}{line}", pods[0]));
