@@ -9,17 +9,14 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "harness"))
 
 import cgroups
 import istio
 import manifests
 from processes import Process, fetch, free_ports, wait
 
+HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target")
 MODULE = TARGET / "filters/gate.wasm"
