@@ -9,7 +9,7 @@
 //! |---|---|
 //! | a tensor that an `AssetFileDef` names: a placeholder, or a text that stays in its folder | safe |
 //! | a variable, if each text that is written into one in the model is such a tensor | safe |
-//! | an argument of a function: each call of the graph passes one of these, and each object that offers the function binds the argument to an asset | safe |
+//! | an argument of a function that is an asset in each call and in each object that offers it | safe |
 //! | one of these, but a signature names it, or what it is made from | executable |
 //! | a text that stays in its folder, and a signature reads the table | executable |
 //! | the function is called by another one, or a gradient or a captured tensor names it | executable |
