@@ -14,6 +14,7 @@
 pub mod alert;
 mod baseline;
 pub mod blocks;
+pub mod conditions;
 mod failed_rules;
 mod management_path;
 pub mod monitor;

@@ -141,6 +141,7 @@ const WATCH: Crate = Crate {
     source: "sandbox-host/watch/src",
     order: &[
         "baseline",
+        "conditions",
         "failed_rules",
         "management_path",
         "time",

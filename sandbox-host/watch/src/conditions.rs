@@ -1,0 +1,227 @@
+//! The gate's own state as conditions that begin and end: a model that is not ready, a circuit that
+//! is open, an audit log that cannot be written. A host compares them about once a second, and each
+//! change is kept for operators and passed on.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use tensorgate_base::rfc3339::rfc3339;
+
+/// The most conditions of a kind that hold at once. Further ones are not told apart.
+pub const MAX_OF_KIND: usize = 256;
+/// The most changes that are kept. The oldest go first.
+const KEPT_CHANGES: usize = 512;
+
+/// What a condition is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConditionKind {
+    /// A model is not ready. The subject is `MODEL` or `MODEL version VERSION`.
+    ModelUnready,
+    /// A backend's endpoint takes no requests. The subject is its address.
+    BackendAway,
+    /// A circuit is open: of a backend's endpoint, or of a handler, for all clients or for one.
+    CircuitOpen,
+    /// A client is blocked or throttled. The subject is its name.
+    ClientBlocked,
+    /// The audit log cannot be written. The subject is its file.
+    AuditFailing,
+    /// A changed policy, or another file of it, is not in force. The subject is the file.
+    PolicyHeld,
+    /// A scan of model files ended with a fault of the scanner. The subject is the model.
+    ScannerFailed,
+    /// The files of a model were rejected. The subject is the model.
+    ModelRejected,
+    /// The service of shared rate limits does not answer. The subject is its address.
+    LimitServiceAway,
+}
+
+/// A condition that holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// Its kind.
+    pub kind: ConditionKind,
+    /// Who or what it is about.
+    pub subject: String,
+    /// The client that it concerns, if it is one client's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// Why, as a text for operators.
+    pub detail: String,
+}
+
+/// The beginning or the end of a condition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Its number in this run of the host, from 1.
+    pub number: u64,
+    /// When it was seen, RFC 3339.
+    pub time: String,
+    /// Whether the condition begins. Otherwise it has ended.
+    pub begins: bool,
+    /// The condition. Its detail is the one of its beginning, or a newer one.
+    #[serde(flatten)]
+    pub condition: Condition,
+}
+
+/// Takes changes. It is called by the task that compares, so it must not wait.
+pub trait ConditionListener: Send + Sync {
+    /// Takes a change.
+    fn changed(&self, change: &Change);
+}
+
+/// The conditions that hold and the last changes.
+pub struct Conditions {
+    state: Mutex<State>,
+    listeners: Vec<Arc<dyn ConditionListener>>,
+}
+
+#[derive(Default)]
+struct State {
+    holding: BTreeMap<(ConditionKind, String), Held>,
+    changes: VecDeque<Change>,
+    numbered: u64,
+}
+
+struct Held {
+    since: SystemTime,
+    condition: Condition,
+}
+
+/// A condition that holds, and since when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// When it was first seen, RFC 3339.
+    pub since: String,
+    /// The condition.
+    #[serde(flatten)]
+    pub condition: Condition,
+}
+
+impl Conditions {
+    /// No conditions, with those who take changes.
+    pub fn new(listeners: Vec<Arc<dyn ConditionListener>>) -> Self {
+        Self {
+            state: Mutex::default(),
+            listeners,
+        }
+    }
+
+    /// Takes all conditions that hold now. What differs from the last call becomes changes.
+    pub fn update(&self, now: SystemTime, conditions: Vec<Condition>) {
+        let changes = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.update(now, conditions)
+        };
+        for change in &changes {
+            for listener in &self.listeners {
+                listener.changed(change);
+            }
+        }
+    }
+
+    /// The conditions that hold, by kind and subject.
+    pub fn holding(&self) -> Vec<Holding> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = state.holding.values();
+        held.map(|held| Holding {
+            since: rfc3339(held.since),
+            condition: held.condition.clone(),
+        })
+        .collect()
+    }
+
+    /// The changes with numbers above `after` that are kept.
+    pub fn changes(&self, after: u64) -> Vec<Change> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = state.changes.iter();
+        changes.filter(|it| it.number > after).cloned().collect()
+    }
+}
+
+impl State {
+    fn update(&mut self, now: SystemTime, conditions: Vec<Condition>) -> Vec<Change> {
+        let mut before = std::mem::take(&mut self.holding);
+        let mut counts = BTreeMap::<ConditionKind, usize>::new();
+        let mut changes = Vec::new();
+        for condition in conditions {
+            let count = counts.entry(condition.kind).or_default();
+            *count = count.saturating_add(1);
+            let key = (condition.kind, condition.subject.clone());
+            if *count > MAX_OF_KIND || self.holding.contains_key(&key) {
+                continue;
+            }
+            let since = before.remove(&key).map(|held| held.since);
+            if since.is_none() {
+                changes.push(self.number(now, true, condition.clone()));
+            }
+            let since = since.unwrap_or(now);
+            self.holding.insert(key, Held { since, condition });
+        }
+        for held in before.into_values() {
+            changes.push(self.number(now, false, held.condition));
+        }
+        for change in &changes {
+            if self.changes.len() >= KEPT_CHANGES {
+                self.changes.pop_front();
+            }
+            self.changes.push_back(change.clone());
+        }
+        changes
+    }
+
+    fn number(&mut self, now: SystemTime, begins: bool, condition: Condition) -> Change {
+        self.numbered = self.numbered.saturating_add(1);
+        Change {
+            number: self.numbered,
+            time: rfc3339(now),
+            begins,
+            condition,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    fn unready(model: &str) -> Condition {
+        Condition {
+            kind: ConditionKind::ModelUnready,
+            subject: model.to_owned(),
+            client: None,
+            detail: "no answer".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_begins_and_ends_is_a_change_once() {
+        let conditions = Conditions::new(Vec::new());
+        let seen = |after| {
+            let changes = conditions.changes(after);
+            let described = |it: Change| (it.number, it.begins, it.condition.subject);
+            changes.into_iter().map(described).collect::<Vec<_>>()
+        };
+        conditions.update(UNIX_EPOCH, vec![unready("a"), unready("b")]);
+        conditions.update(UNIX_EPOCH, vec![unready("b"), unready("a")]);
+        assert_eq!(seen(0), [(1, true, "a".into()), (2, true, "b".into())]);
+        conditions.update(UNIX_EPOCH, vec![unready("b")]);
+        assert_eq!(seen(2), [(3, false, "a".into())]);
+        assert_eq!(conditions.holding().len(), 1);
+    }
+
+    #[test]
+    fn conditions_and_changes_are_bounded() {
+        let conditions = Conditions::new(Vec::new());
+        for round in 0..4 {
+            let all = (0..1_000).map(|it| unready(&format!("{round}-{it}")));
+            conditions.update(UNIX_EPOCH, all.collect());
+        }
+        assert_eq!(conditions.holding().len(), MAX_OF_KIND);
+        assert_eq!(conditions.changes(0).len(), KEPT_CHANGES);
+    }
+}
