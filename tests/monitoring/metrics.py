@@ -48,12 +48,15 @@ def reasons():
 
 
 def faults_of_rule(expression, recorded, host, envoy):
-    """Metrics, labels and values of an expression that exist nowhere. `envoy` has a page's series.
+    """Metrics, labels and values of an expression that exist nowhere. `recorded` has the expressions of
+    recorded series by name, `envoy` a page's series.
     All values of the filter's labels are on that page.
     """
     faults, labels_of_all = [], set(ADDED_LABELS)
     for name, matchers in selectors(expression):
         if name in recorded:
+            for source, _ in selectors(recorded[name]):
+                labels_of_all |= host.get(source, set())
             continue
         if name not in host and name not in envoy:
             faults.append(f"no metric {name}")

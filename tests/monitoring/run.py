@@ -127,7 +127,7 @@ def main(program):
     faults += [f"the host serves {name}, which the reference lacks" for name in metrics.on_page(host) if name not in known]
     faults += relabel.faults_of(metrics.samples(envoy))
     series = metrics.on_page(envoy)
-    names = {rule["record"] for rule in recorded}
+    names = {rule["record"]: rule["expr"] for rule in recorded}
     for rule in alerts + recorded:
         name = rule.get("alert") or rule["record"]
         faults += [f"{name}: {fault}" for fault in metrics.faults_of_rule(rule["expr"], names, known, series)]

@@ -16,6 +16,8 @@ pub struct RequestLabels {
 /// The outcome of a record in the audit log.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct DecisionLabels {
+    /// The model's public name. Empty if the record names none.
+    pub model: String,
     /// What decided it: `gate`, `envoy` or `host`.
     pub by: &'static str,
     /// `allow`, `deny` or `aborted`.

@@ -16,16 +16,16 @@ const OK: &str = "ok";
 const INCOMPLETE: &str = "incomplete";
 const UNKNOWN: &str = "unknown";
 
-/// Counts records of requests by their outcome. Every label is from a fixed table.
+/// Counts records of requests by their outcome. Every label is from a fixed table or the policy.
 pub(super) struct DecisionCounts(Arc<Metrics>);
 
 impl DecisionCounts {
-    /// Creates every series at zero. Otherwise Prometheus would miss the first denial of a reason,
-    /// because it counts increases.
+    /// Creates every series without a model at zero. Otherwise Prometheus would miss the first denial
+    /// of a reason, because it counts increases.
     pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
         let counts = Self(Arc::clone(metrics));
         let declare = |by, verdict, reason| {
-            let labels = labels(by, verdict, reason);
+            let labels = labels(None, by, verdict, reason);
             drop(counts.0.decisions.get_or_create(&labels));
         };
         for by in [By::Gate, By::Envoy, By::Host] {
@@ -52,10 +52,11 @@ impl DecisionCounts {
             by,
             verdict,
             reason,
+            model,
             shadow,
             ..
         } = decision;
-        let labels = labels(*by, *verdict, known(reason));
+        let labels = labels(model.as_deref(), *by, *verdict, known(reason));
         self.0.decisions.get_or_create(&labels).inc();
         for shadowed in shadow {
             let reason = known(&shadowed.reason);
@@ -65,8 +66,9 @@ impl DecisionCounts {
     }
 }
 
-const fn labels(by: By, verdict: Verdict, reason: &'static str) -> DecisionLabels {
+fn labels(model: Option<&str>, by: By, verdict: Verdict, reason: &'static str) -> DecisionLabels {
     DecisionLabels {
+        model: model.unwrap_or_default().to_owned(),
         by: by.name(),
         verdict: verdict.name(),
         reason,
@@ -106,7 +108,7 @@ mod tests {
         let series_before = metrics.text().unwrap_or_default().lines().count();
         let series = |by, verdict, reason| {
             let name = "tensorgate_decisions_total";
-            format!("{name}{{by=\"{by}\",verdict=\"{verdict}\",reason=\"{reason}\"}}")
+            format!("{name}{{model=\"\",by=\"{by}\",verdict=\"{verdict}\",reason=\"{reason}\"}}")
         };
         let rate_limited = series("gate", "deny", "rate-limited");
         assert_eq!(value(&metrics, &rate_limited), Some(0));
