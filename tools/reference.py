@@ -225,6 +225,7 @@ def audit(_):
         ("artifact", "ArtifactRecord"),
         ("alert", "AlertRecord"),
         ("block", "Block"),
+        ("rejections", "Rejections"),
         ("open", "Open"),
     )
     for kind, name in kinds:

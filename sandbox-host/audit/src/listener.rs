@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use crate::record::Event;
 
-/// Sees the records of the audit log once they are written.
+/// Sees the records of the audit log once they are written, and rejections that are only counted in
+/// a summary.
 pub trait RecordListener: Send + Sync {
     /// Takes written records, in their order. It runs on the thread that writes the log, so it must
     /// not wait.

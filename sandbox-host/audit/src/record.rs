@@ -4,6 +4,7 @@
 
 mod artifact;
 mod lenient_path;
+mod rejections;
 mod shorten;
 mod text;
 
@@ -17,6 +18,7 @@ use tensorgate_policy::release::TopClass;
 use crate::sequence::Marks;
 pub use artifact::{ArtifactAction, ArtifactKind, ArtifactRecord};
 pub use lenient_path::lenient_path;
+pub use rejections::Rejections;
 pub(crate) use shorten::shortened;
 pub use text::{
     MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_METHOD_BYTES, MAX_NAME_BYTES,
@@ -60,6 +62,8 @@ pub enum Event {
     Alert(Box<AlertRecord>),
     /// A client was blocked or throttled, or is no longer.
     Block(Block),
+    /// Rejected requests of unknown callers beyond those with records of their own.
+    Rejections(Box<Rejections>),
     /// Records that could not be written.
     Dropped {
         /// Their number.

@@ -439,6 +439,8 @@ pub(crate) fn note_sequence(heard: &mut SequenceTracker, event: &Event) {
         | Event::Artifact(_)
         | Event::Alert(_)
         | Event::Block(_)
+        // A checkpoint after it has the marks of what it counts.
+        | Event::Rejections(_)
         | Event::Dropped { .. }
         | Event::Stop
         | Event::Head { .. } => {}

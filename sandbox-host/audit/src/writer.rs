@@ -15,11 +15,13 @@
 //! If a caller stops waiting, its record is withdrawn unless the writer has taken it already. The
 //! caller learns which of the two happened. Responses and Envoy's entries have separate slots, so
 //! that neither can displace the other. A client with many responses on a slow disk leaves slots to
-//! other active clients (`Shares`).
+//! other active clients (`Shares`). Of a flood of unknown callers only the first rejections have
+//! records (`rejections`), so that it cannot displace others from the log's files.
 
 mod chain;
 mod counts;
 mod queue;
+mod rejections;
 mod thread;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -42,6 +44,7 @@ use crate::sequence::SequenceTracker;
 pub(super) use chain::{Chain, End};
 use counts::DecisionCounts;
 use queue::{Queue, Taken};
+use rejections::RejectionSummaries;
 use thread::Writer;
 
 /// The most queued records of one kind: 8 MiB at two KiB each, which is long. There are two kinds.
@@ -238,6 +241,7 @@ impl Audit {
             opening: Some(opening),
             file_bytes,
             counts: DecisionCounts::new(&shared.metrics),
+            rejections: RejectionSummaries::default(),
             shared: Arc::clone(&shared),
             decisions: 0,
             dropped: 0,

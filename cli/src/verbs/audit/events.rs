@@ -4,7 +4,7 @@
 use clap::ValueEnum;
 use tensorgate_audit::line::Line;
 use tensorgate_audit::record::{
-    Amend, ArtifactKind, ArtifactRecord, Block, Copied, CutOff, Event, Open, Verdict,
+    Amend, ArtifactKind, ArtifactRecord, Block, Copied, CutOff, Event, Open, Rejections, Verdict,
 };
 use tensorgate_cli_common::ui::printable;
 
@@ -25,6 +25,8 @@ pub enum EventKind {
     Open,
     /// The host has shut down cleanly
     Stop,
+    /// Rejected requests of unknown callers that have no lines of their own
+    Rejections,
     /// Lines that could not be written
     Dropped,
     /// Outcomes that Envoy could not report
@@ -48,6 +50,7 @@ impl EventKind {
             Event::Block(_) => Self::Block,
             Event::Open(_) => Self::Open,
             Event::Stop => Self::Stop,
+            Event::Rejections(_) => Self::Rejections,
             Event::Dropped { .. } => Self::Dropped,
             Event::Lost { .. } => Self::Lost,
             Event::Checkpoint { .. } => Self::Checkpoint,
@@ -93,6 +96,7 @@ pub fn row(line: &Line) -> String {
         Event::Block(block) => self::block(block),
         Event::Open(open) => opening(open),
         Event::Stop => vec!["stop".into()],
+        Event::Rejections(summary) => rejections(summary),
         Event::Dropped { count, cause } => {
             vec!["dropped".into(), count.to_string(), cause.clone()]
         }
@@ -127,6 +131,22 @@ fn block(block: &Block) -> Vec<String> {
         or_dash(block.until.as_deref()),
         block.by.clone(),
         or_dash(block.reason.as_deref()),
+    ]
+}
+
+fn rejections(summary: &Rejections) -> Vec<String> {
+    let reasons = summary.reasons.iter();
+    let reasons: Vec<_> = reasons
+        .map(|(reason, count)| format!("{reason} {count}"))
+        .collect();
+    vec![
+        "rejections".into(),
+        summary.count.to_string(),
+        summary
+            .source
+            .clone()
+            .unwrap_or_else(|| "other sources".to_owned()),
+        reasons.join(", "),
     ]
 }
 

@@ -14,7 +14,9 @@ use crate::files::AppendError;
 use crate::key::SigningKey;
 use crate::line::open;
 use crate::line::{self, Hash, Seal};
-use crate::record::{Decision, Found};
+use crate::record::{By, Decision, Found};
+use crate::recover::note_sequence;
+use crate::sequence::{Marks, SequenceCheck};
 
 /// A disk that can be full, and whose file can be removed.
 #[derive(Clone, Default)]
@@ -385,4 +387,66 @@ fn a_checkpoint_stands_after_every_so_many_lines() {
         })
         .collect();
     assert_eq!(checkpoints, [CHECKPOINT_LINES, CHECKPOINT_LINES * 2, lines]);
+}
+
+/// A rejection of an unknown caller, as an entry of Envoy with this number.
+fn rejection(number: u64) -> Event {
+    Event::Decision(Box::new(Decision {
+        request_id: Some(format!("unknown-{number}")),
+        by: By::Gate,
+        reason: "unauthenticated".to_owned(),
+        source: Some("192.0.2.1".to_owned()),
+        entry: Some(format!("00000000000000aa.{number}")),
+        ..Decision::default()
+    }))
+}
+
+#[test]
+fn a_flood_of_unknown_callers_has_few_records_and_none_of_its_entries_counts_as_lost() {
+    const FLOOD: u64 = 3_000;
+    let disk = Disk::default();
+    let (audit, metrics) = start(&disk);
+    let listener = Arc::new(Counting::default());
+    audit.listen(Arc::<Counting>::clone(&listener));
+    for number in 1..=FLOOD {
+        audit.write(SystemTime::now(), rejection(number));
+        if number % 100 == 0 {
+            audit.write(SystemTime::now(), decision("known"));
+        }
+    }
+    audit.stop();
+    let known = FLOOD / 100;
+    let full = u64::from(super::rejections::FULL_RECORDS);
+    let ids = disk.ids();
+    assert_eq!(ids.len() as u64, full + known, "of {FLOOD} and {known}");
+    assert_eq!(ids.iter().filter(|id| *id == "known").count() as u64, known);
+    let events = disk.events();
+    let summaries: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Rejections(summary) => Some(summary),
+            _ => None,
+        })
+        .collect();
+    let [summary] = summaries.as_slice() else {
+        panic!("{summaries:?}")
+    };
+    assert_eq!(summary.count, FLOOD - full);
+    assert_eq!(summary.source.as_deref(), Some("192.0.2.1"));
+    assert_eq!(summary.reasons.get("unauthenticated"), Some(&summary.count));
+    assert_eq!(summary.sample, Some(format!("unknown-{}", full + 1)));
+    assert_eq!(events.last(), Some(&Event::Stop));
+    // The next host knows which entries it has, so a later one is the next.
+    let mut sequence = SequenceTracker::new(&Marks::new());
+    for event in &events {
+        note_sequence(&mut sequence, event);
+    }
+    let later = format!("00000000000000aa.{}", FLOOD + 1);
+    assert_eq!(sequence.observe(&later), SequenceCheck::Next);
+    // Rules and metrics have all of them.
+    assert_eq!(listener.0.load(Ordering::Relaxed), FLOOD + known);
+    let page = metrics.text().unwrap();
+    let series =
+        r#"tensorgate_decisions_total{by="gate",verdict="deny",reason="unauthenticated"} 3000"#;
+    assert!(page.lines().any(|line| line == series), "{page}");
 }

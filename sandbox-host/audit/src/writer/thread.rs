@@ -9,13 +9,14 @@ use std::time::{Duration, Instant, SystemTime};
 use super::chain::Lines;
 use super::chain::{Chain, End};
 use super::counts::DecisionCounts;
+use super::rejections::RejectionSummaries;
 use super::{
     CHECKPOINT_LINES, CHECKPOINT_TIME, END_TIME, HEAD_TIME, IDLE_TIME, Item, Queue, RETRY, Shared,
     SlotKind, TAKEN, Taken, WAITING,
 };
 use crate::files::{AppendError, Store};
 use crate::line::Seal;
-use crate::record::{Event, Found, Open, REOPEN};
+use crate::record::{Event, Found, Open, REOPEN, Rejections};
 use crate::recover::{head, note, note_sequence};
 use crate::sequence::SequenceTracker;
 
@@ -33,6 +34,7 @@ pub(super) struct Writer<S> {
     pub(super) opening: Option<Open>,
     pub(super) file_bytes: u64,
     pub(super) counts: DecisionCounts,
+    pub(super) rejections: RejectionSummaries,
     pub(super) shared: Arc<Shared>,
     pub(super) decisions: u64,
     pub(super) dropped: u64,
@@ -117,6 +119,10 @@ impl<S: Store> Writer<S> {
             };
             self.line(&mut batch, SystemTime::now(), event);
         }
+        let now = Instant::now();
+        let summaries = self.rejections.due(now);
+        self.summarise(&mut batch, summaries);
+        let mut absorbed = Events::new();
         for item in items {
             if let Some((fate, written)) = item.state {
                 if fate
@@ -126,6 +132,14 @@ impl<S: Store> Writer<S> {
                     continue;
                 }
                 done.push(written);
+            }
+            if let Event::Decision(decision) = &item.event
+                && self.rejections.absorbs(decision, item.time, now)
+            {
+                self.counts.count(decision);
+                note_sequence(&mut self.sequence, &item.event);
+                absorbed.push((item.time, item.event));
+                continue;
             }
             self.line(&mut batch, item.time, item.event);
         }
@@ -142,6 +156,10 @@ impl<S: Store> Writer<S> {
         }
         for listener in self.shared.listeners().iter() {
             listener.written(&batch);
+            // Rules count every rejection, also those without a record of their own.
+            if !absorbed.is_empty() {
+                listener.written(&absorbed);
+            }
         }
         if self.store.bytes() >= self.file_bytes && !self.rotate() {
             return false;
@@ -164,6 +182,19 @@ impl<S: Store> Writer<S> {
         if self.unsigned >= CHECKPOINT_LINES {
             self.checkpoint(batch);
         }
+    }
+
+    /// Adds summaries of rejections. The checkpoint after them says up to which number the entries
+    /// of Envoy are recorded, so that the next host does not take the summarised ones for lost.
+    fn summarise(&mut self, batch: &mut Events, summaries: Vec<Rejections>) {
+        if summaries.is_empty() {
+            return;
+        }
+        for summary in summaries {
+            let event = Event::Rejections(Box::new(summary));
+            self.line(batch, SystemTime::now(), event);
+        }
+        self.checkpoint(batch);
     }
 
     fn checkpoint(&mut self, batch: &mut Events) {
@@ -331,7 +362,11 @@ impl<S: Store> Writer<S> {
     }
 
     fn end(&mut self) {
-        if self.put(&[(SystemTime::now(), Event::Stop)]) {
+        let mut last = Events::new();
+        let summaries = self.rejections.take();
+        self.summarise(&mut last, summaries);
+        last.push((SystemTime::now(), Event::Stop));
+        if self.put(&last) {
             self.write_head();
         }
     }

@@ -42,6 +42,7 @@ impl Severity {
             Event::Open(open) if !open.found.is_empty() => Self::Error,
             Event::Artifact(artifact) if artifact.action == ArtifactAction::Rejected => Self::Error,
             Event::CutOff(change) if change.state == "open" => Self::Warn,
+            Event::Rejections(_) => Self::Warn,
             Event::Decision(decision) => Self::of_verdict(decision.verdict),
             Event::Amend(amend) => amend.verdict.map_or(Self::Info, Self::of_verdict),
             Event::Open(_)
@@ -124,6 +125,7 @@ mod tests {
             (artifact(ArtifactAction::Rejected), Error),
             (Event::Alert(Box::new(alert())), Error),
             (Event::Block(Block::default()), Info),
+            (Event::Rejections(Box::default()), Warn),
             (
                 Event::Dropped {
                     count: 1,

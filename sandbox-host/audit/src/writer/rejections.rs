@@ -1,0 +1,273 @@
+//! Summaries of rejected requests of unknown callers, so that a flood of them cannot displace other
+//! records from a log whose files are limited.
+//!
+//! In a minute the first rejections of a source have records of their own. Further ones are
+//! counted, and one record at the end of the minute has their number. All sources together have a
+//! limit too, so a flood from many sources writes no more than
+//! [`MAX_FULL_RECORDS`] + [`MAX_SOURCES`] + 1 records a minute: about 300 KiB.
+//!
+//! A rejection that names a verified client is never summarised. Pure: time is an argument.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant, SystemTime};
+
+use tensorgate_base::rfc3339::rfc3339;
+use tensorgate_policy::Reason;
+
+use crate::record::{By, Decision, Rejections, Verdict};
+
+/// The most rejections of one source with records of their own in a minute.
+pub(super) const FULL_RECORDS: u32 = 60;
+/// The same for all sources together.
+pub(super) const MAX_FULL_RECORDS: u32 = 300;
+/// The most sources with a summary of their own in a minute. Further ones share one.
+pub(super) const MAX_SOURCES: usize = 64;
+/// The most reasons in a summary. Reasons are from a fixed table, except those of a filter of
+/// another release.
+const MAX_REASONS: usize = 16;
+/// The reason under which further ones are counted.
+const OTHER_REASON: &str = "other";
+/// The time that a summary covers.
+pub(super) const WINDOW: Duration = Duration::from_secs(60);
+/// The part of an IPv6 address that names a source: a site has a /64 at least.
+const IPV6_NETWORK: u128 = 0xffff_ffff_ffff_ffff_0000_0000_0000_0000;
+
+/// The rejections of the current minute.
+#[derive(Debug, Default)]
+pub(super) struct RejectionSummaries {
+    /// When the minute began: with its first rejection.
+    began: Option<Instant>,
+    full_records: u32,
+    sources: HashMap<IpAddr, Tally>,
+    /// Requests without an address, and sources beyond the bound.
+    others: Tally,
+}
+
+/// The rejections of a source.
+#[derive(Debug, Default)]
+struct Tally {
+    full_records: u32,
+    summarised: Option<(Rejections, Span)>,
+}
+
+/// When the first and the last request of a summary began.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    first: SystemTime,
+    last: SystemTime,
+}
+
+impl RejectionSummaries {
+    /// Whether a record is only counted. The caller has taken what was [`Self::due`].
+    pub(super) fn absorbs(&mut self, decision: &Decision, time: SystemTime, now: Instant) -> bool {
+        if !is_of_unknown_caller(decision) {
+            return false;
+        }
+        self.began = self.began.or(Some(now));
+        let has_room = self.sources.len() < MAX_SOURCES;
+        let source = decision.source.as_deref().and_then(source);
+        let source = source.filter(|it| has_room || self.sources.contains_key(it));
+        let tally = match source {
+            Some(source) => self.sources.entry(source).or_default(),
+            None => &mut self.others,
+        };
+        if tally.full_records < FULL_RECORDS && self.full_records < MAX_FULL_RECORDS {
+            tally.full_records = tally.full_records.saturating_add(1);
+            self.full_records = self.full_records.saturating_add(1);
+            return false;
+        }
+        tally.add(decision, time);
+        true
+    }
+
+    /// The summaries of a minute that is over.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Rejections> {
+        let is_over = |began| now.saturating_duration_since(began) >= WINDOW;
+        if self.began.is_some_and(is_over) {
+            self.take()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The summaries so far, the largest first. Another minute begins.
+    pub(super) fn take(&mut self) -> Vec<Rejections> {
+        let Self {
+            sources, others, ..
+        } = std::mem::take(self);
+        let of_sources = sources
+            .into_iter()
+            .filter_map(|(source, tally)| tally.summary(Some(source)));
+        let mut summaries: Vec<Rejections> = of_sources.chain(others.summary(None)).collect();
+        summaries.sort_by(|one, other| {
+            let by_count = other.count.cmp(&one.count);
+            by_count.then_with(|| one.source.cmp(&other.source))
+        });
+        summaries
+    }
+}
+
+impl Tally {
+    fn add(&mut self, decision: &Decision, time: SystemTime) {
+        let span = Span {
+            first: time,
+            last: time,
+        };
+        let (summary, span) = self
+            .summarised
+            .get_or_insert_with(|| (Rejections::default(), span));
+        // Envoy reports a request when it ends, so they do not arrive in the order of their times.
+        span.first = span.first.min(time);
+        span.last = span.last.max(time);
+        summary.count = summary.count.saturating_add(1);
+        let is_listed = summary.reasons.len() < MAX_REASONS
+            || summary.reasons.contains_key(decision.reason.as_str());
+        let reason = if is_listed {
+            decision.reason.as_str()
+        } else {
+            OTHER_REASON
+        };
+        let count = summary.reasons.entry(reason.to_owned()).or_default();
+        *count = count.saturating_add(1);
+        if summary.sample.is_none() {
+            summary.sample.clone_from(&decision.request_id);
+        }
+    }
+
+    fn summary(self, source: Option<IpAddr>) -> Option<Rejections> {
+        let (summary, span) = self.summarised?;
+        Some(Rejections {
+            source: source.map(|source| match source {
+                IpAddr::V4(address) => address.to_string(),
+                IpAddr::V6(network) => format!("{network}/64"),
+            }),
+            first: rfc3339(span.first),
+            last: rfc3339(span.last),
+            ..summary
+        })
+    }
+}
+
+/// Whether a request was rejected without a valid credential. A revoked credential names its
+/// client, and proves nothing.
+///
+/// What the host rejects has passed the filter, so it is never summarised. Neither is what only
+/// Envoy reports with the gate's ID: it may have a client that the host knows. In a mesh that logs
+/// no filter state no record of the gate has a client, and the reason tells.
+fn is_of_unknown_caller(decision: &Decision) -> bool {
+    if decision.verdict == Verdict::Allow {
+        return false;
+    }
+    let has_client = decision.client.is_some() || decision.credential.is_some();
+    let reason = Reason::from_name(&decision.reason);
+    match decision.by {
+        By::Host => false,
+        By::Envoy => !has_client && decision.request_id.is_none(),
+        By::Gate if has_client => {
+            matches!(reason, Some(Reason::Unauthenticated | Reason::LockedOut))
+        }
+        // The reasons that come before a caller is known.
+        By::Gate => reason.is_some_and(|reason| reason <= Reason::LockedOut),
+    }
+}
+
+/// What counts as one source: an IPv4 address, or a /64 of IPv6.
+fn source(address: &str) -> Option<IpAddr> {
+    let address: IpAddr = address.parse().ok()?;
+    Some(match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK).into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    fn rejected(source: &str, by: By, reason: &str) -> Decision {
+        Decision {
+            by,
+            reason: reason.to_owned(),
+            source: Some(source.to_owned()),
+            request_id: Some("id".to_owned()).filter(|_| by != By::Envoy),
+            ..Decision::default()
+        }
+    }
+
+    #[test]
+    fn only_rejections_without_a_valid_credential_are_summarised() {
+        let gate = |reason: &str| rejected("192.0.2.1", By::Gate, reason);
+        let named = |decision: Decision| Decision {
+            client: Some("scorer".to_owned()),
+            ..decision
+        };
+        let envoy = |reason: &str| rejected("192.0.2.1", By::Envoy, reason);
+        for (decision, expected) in [
+            (gate("unauthenticated"), true),
+            (gate("locked-out"), true),
+            (gate("header-too-large"), true),
+            // A revoked key proves nothing.
+            (named(gate("unauthenticated")), true),
+            (named(gate("rate-limited")), false),
+            (named(gate("header-too-large")), false),
+            // A mesh does not log the client.
+            (gate("rate-limited"), false),
+            (envoy("malformed"), true),
+            (named(envoy("backend-unavailable")), false),
+            (rejected("192.0.2.1", By::Host, "unauthenticated"), false),
+            (
+                Decision {
+                    request_id: Some("id".to_owned()),
+                    ..envoy("incomplete")
+                },
+                false,
+            ),
+            (
+                Decision {
+                    verdict: Verdict::Allow,
+                    ..gate("ok")
+                },
+                false,
+            ),
+        ] {
+            assert_eq!(is_of_unknown_caller(&decision), expected, "{decision:?}");
+        }
+    }
+
+    #[test]
+    fn a_flood_from_many_sources_has_few_records_and_every_rejection_is_counted() {
+        let mut summaries = RejectionSummaries::default();
+        let now = Instant::now();
+        let (mut kept, mut absorbed) = (0, 0);
+        // A site may use any address of its /64, so these are 200 sources.
+        for number in 0..20_000_u64 {
+            let source = format!("2001:db8:0:{:x}::{number:x}", number % 200);
+            let decision = rejected(&source, By::Gate, "locked-out");
+            let time = UNIX_EPOCH + Duration::from_secs(number);
+            if summaries.absorbs(&decision, time, now) {
+                absorbed += 1;
+            } else {
+                kept += 1;
+            }
+        }
+        assert_eq!(kept, u64::from(MAX_FULL_RECORDS));
+        assert!(summaries.due(now + WINDOW / 2).is_empty());
+        let lines = summaries.due(now + WINDOW);
+        assert_eq!(lines.len(), MAX_SOURCES + 1);
+        assert_eq!(lines.iter().map(|line| line.count).sum::<u64>(), absorbed);
+        // The largest is the one of all sources beyond the bound.
+        assert_eq!(lines.first().unwrap().source, None);
+        let named = |source: &str| lines.iter().find(|it| it.source.as_deref() == Some(source));
+        let first = named("2001:db8::/64").unwrap();
+        assert_eq!(first.reasons.get("locked-out"), Some(&first.count));
+        assert_eq!(first.sample.as_deref(), Some("id"));
+        assert!(first.first < first.last, "{first:?}");
+        // The next minute begins anew.
+        assert!(!summaries.absorbs(&rejected("::1", By::Gate, "locked-out"), UNIX_EPOCH, now));
+        assert!(summaries.take().is_empty());
+    }
+}
