@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::Unit;
 use crate::request::Codings;
-pub use client_error::ClientErrorStatus;
+pub use client_error::{ClientErrorStatus, UNAVAILABLE_RETRY_S};
 pub use overload::OverloadCause;
 
 /// A reason, as callers see it. The variants are in order of precedence: with several causes in one

@@ -88,7 +88,7 @@ impl Answer {
         }
         headers.extend(denial.codings.map(|read| codings(protocol, read)));
         headers.extend(rate_fields(&denial.rates));
-        let wait = denial.retry_after_s.map(|wait| wait.to_string());
+        let wait = denial.wait_s().map(|wait| wait.to_string());
         headers.extend(wait.map(|wait| ("retry-after", wait)));
         if !request_id.is_empty() && request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
             headers.push(("x-request-id", request_id.to_owned()));
@@ -277,7 +277,7 @@ fn details(denial: &Denial, message: &str) -> Vec<u8> {
         .varint(1, u64::from(status as u8))
         .bytes(2, message)
         .message(3, any("ErrorInfo", info));
-    if let Some(wait) = denial.retry_after_s {
+    if let Some(wait) = denial.wait_s() {
         let delay = Message::default().varint(1, wait);
         details = details.message(3, any("RetryInfo", Message::default().message(1, delay)));
     }

@@ -1,6 +1,13 @@
-//! The statuses of a model server's client errors, which the client gets, too.
+//! The status of a denial, and when the client may come again. The statuses of a model server's
+//! client errors, which the client gets, too.
 
 use super::{Denial, GrpcStatus};
+
+/// Whole seconds after which a request that got 503 may be sent again, where nothing more precise is
+/// known. What causes a 503 is probed, restarted or free again within about this time.
+pub const UNAVAILABLE_RETRY_S: u64 = 1;
+/// HTTP's status of a service that is unavailable for a time.
+const UNAVAILABLE: u16 = 503;
 
 /// The status of a client error of a model server. The set is closed, because a compromised server
 /// chooses one.
@@ -65,6 +72,14 @@ impl Denial {
     pub fn grpc_status(&self) -> GrpcStatus {
         self.server_status
             .map_or(self.reason.grpc_status(), ClientErrorStatus::grpc)
+    }
+
+    /// Whole seconds after which the same request may be sent again, as callers read it. Every 503
+    /// has some.
+    pub fn wait_s(&self) -> Option<u64> {
+        let is_unavailable = self.http_status() == UNAVAILABLE;
+        self.retry_after_s
+            .or(is_unavailable.then_some(UNAVAILABLE_RETRY_S))
     }
 }
 

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 use tensorgate_base::memory_budget::MemoryPermit;
 use tensorgate_judge::request::DeniedRequest;
-use tensorgate_policy::denial::{GrpcStatus, RateNote};
+use tensorgate_policy::denial::{GrpcStatus, RateNote, UNAVAILABLE_RETRY_S};
 use tensorgate_policy::{Denial, Protocol};
 use tensorgate_wire::Answer;
 use tensorgate_wire::answer::{percent_encoded, rate_fields};
@@ -267,6 +267,13 @@ pub fn success(protocol: Protocol, status: StatusCode, body: Vec<u8>, request_id
         );
     }
     put(response.headers_mut(), "x-request-id", request_id);
+    // Of a server or a model that is not ready.
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        let wait = HeaderValue::from(UNAVAILABLE_RETRY_S);
+        response
+            .headers_mut()
+            .insert(http::header::RETRY_AFTER, wait);
+    }
     let data = (!body.is_empty()).then(|| Bytes::from(body));
     *response.body_mut() = ReplyBody {
         data,
@@ -409,6 +416,18 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use http_body_util::BodyExt;
+
+    #[test]
+    fn what_is_not_ready_says_when_to_ask_again() {
+        for (status, expected) in [
+            (StatusCode::OK, None),
+            (StatusCode::SERVICE_UNAVAILABLE, Some("1")),
+        ] {
+            let Reply(response) = success(Protocol::OipRest, status, b"{}".to_vec(), "id-1");
+            let wait = response.headers().get("retry-after");
+            assert_eq!(wait.and_then(|wait| wait.to_str().ok()), expected);
+        }
+    }
 
     #[tokio::test]
     async fn an_answers_bytes_are_held_as_long_as_its_data() {

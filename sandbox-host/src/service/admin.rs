@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
+use tensorgate_policy::denial::UNAVAILABLE_RETRY_S;
 use tensorgate_sandbox::RunningCompilations;
 use tensorgate_settings::admin::{COMPILING, COMPILING_HANDLER, GatewayStatus};
 use tensorgate_settings::bounds::Bounds;
@@ -92,12 +93,22 @@ pub fn router(admin: Admin, address: SocketAddr) -> Router {
         .route("/generations", get(generations))
         .route("/blocks", get(blocks))
         .route("/metrics", get(metrics))
-        .with_state(admin);
+        .with_state(admin)
+        .layer(map_response(add_retry_after));
     if address.ip().to_canonical().is_loopback() {
         router.layer(from_fn(check_host))
     } else {
         router
     }
+}
+
+/// Says when to ask again what is not available yet.
+async fn add_retry_after(mut response: Response) -> Response {
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        let wait = HeaderValue::from(UNAVAILABLE_RETRY_S);
+        response.headers_mut().insert(header::RETRY_AFTER, wait);
+    }
+    response
 }
 
 /// Rejects requests that name another machine.

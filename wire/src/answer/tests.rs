@@ -305,6 +305,26 @@ fn a_rate_rejection_has_retry_after_if_waiting_helps() {
 }
 
 #[test]
+fn every_unavailable_answer_says_when_to_come_again() {
+    for reason in Reason::ALL {
+        let denial = Denial::new(reason, "cause");
+        let is_unavailable = reason.http_status() == 503;
+        let (_, headers, _) = rest(&denial);
+        let expected = is_unavailable.then_some("1");
+        assert_eq!(header(&headers, "retry-after"), expected, "{reason}");
+        let details = details(&denial, "m");
+        let has_info = details.windows(9).any(|window| window == b"RetryInfo");
+        assert_eq!(has_info, is_unavailable, "{reason}");
+        // What is known goes before.
+        let known = Denial {
+            retry_after_s: Some(30),
+            ..denial
+        };
+        assert_eq!(header(&rest(&known).1, "retry-after"), Some("30"));
+    }
+}
+
+#[test]
 fn every_limit_is_in_both_ratelimit_fields() {
     assert_eq!(rate_fields(&[]), []);
     let notes = [

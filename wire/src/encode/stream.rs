@@ -75,7 +75,7 @@ pub fn stream_refusal(denial: &Denial, id: Option<&str>) -> Vec<u8> {
     let mut response = Message::default()
         .bytes(ID, id.unwrap_or_default())
         .message(PARAMETERS, parameter(REASON, reason));
-    if let Some(wait_s) = denial.retry_after_s {
+    if let Some(wait_s) = denial.wait_s() {
         let wait = Message::default().varint(2, wait_s);
         response = response.message(PARAMETERS, parameter(RETRY_AFTER_S, wait));
     }

@@ -201,4 +201,25 @@ mod tests {
         let old = mappers.iter().filter(|mapper| mapper["status_code"] == 426);
         assert_eq!(old.count(), 2, "one for gRPC, and none with an id");
     }
+
+    #[test]
+    fn every_503_says_when_to_come_again() {
+        let config = serde_json::to_value(config()).unwrap();
+        let mappers = config["mappers"].as_array().unwrap().iter();
+        let unavailable = mappers.filter(|mapper| mapper["status_code"] == 503);
+        let waits: Vec<_> = unavailable
+            .map(|mapper| {
+                let headers = mapper["headers_to_add"].as_array().unwrap();
+                let wait = headers
+                    .iter()
+                    .find(|it| it["header"]["key"] == "retry-after");
+                wait.map(|wait| wait["header"]["value"].clone())
+            })
+            .collect();
+        assert!(!waits.is_empty());
+        assert!(
+            waits.iter().all(|wait| *wait == Some("1".into())),
+            "{waits:?}"
+        );
+    }
 }
