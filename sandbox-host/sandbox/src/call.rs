@@ -22,6 +22,7 @@ use crate::guest_log::GuestLog;
 use crate::job_handle::JobHandle;
 use crate::limits::Limits;
 use crate::load::{Export, HandlerLimits};
+use crate::log_quota::LogQuota;
 use crate::outcome::{FaultCause, HandlerError};
 use crate::priority::{self, CpuTimer, Priority};
 use crate::resources::{CapabilityRequest, ResolvedResources};
@@ -35,6 +36,8 @@ pub(super) struct Callee {
     /// Keeps the component alive in the cache for other handlers that name it.
     pub(super) _compiled: Arc<CompiledComponent>,
     pub(super) allowance: HandlerLimits,
+    /// The log lines that all its calls may write.
+    pub(super) log_quota: Arc<LogQuota>,
     /// The limit for the output's data and names, in bytes.
     pub(super) max_output_bytes: usize,
 }
@@ -168,7 +171,7 @@ impl Callee {
             handler: Arc::clone(&self.name),
             request_id,
             config: Arc::clone(&self.allowance.config),
-            log: GuestLog::resume_after(before.logged),
+            log: GuestLog::resume_after(before.logged, Arc::clone(&self.log_quota)),
             // A timeout beyond the range of the clock counts as none. Fuel still ends the call.
             deadline: started
                 .checked_add(self.allowance.timeout.saturating_sub(before.ran))

@@ -3,14 +3,19 @@
 //! terminal.
 
 use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Instant;
 
 use tensorgate_policy::values::safe_text::{escaped, prefix};
 
 use crate::fixed_limits::{MAX_LOG_BYTES, MAX_LOG_LINE_BYTES, MAX_LOG_LINES};
+use crate::log_quota::LogQuota;
 
 /// The log of one call.
 #[derive(Debug, Default)]
 pub(super) struct GuestLog {
+    /// What all calls of the handler may write.
+    quota: Arc<LogQuota>,
     lines: u32,
     bytes: usize,
     dropped: u64,
@@ -20,11 +25,23 @@ pub(super) struct GuestLog {
     last_error: Option<String>,
 }
 
+/// What becomes of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum GuestLine {
+    /// It is logged in this form.
+    Logged(String),
+    /// It is dropped, and the host's log says so.
+    DropNoted,
+    /// It is dropped and counted, or was logged before.
+    Silent,
+}
+
 impl GuestLog {
     /// The log of a call whose earlier run has written this many lines. This run repeats them
     /// first.
-    pub(super) fn resume_after(told: u32) -> Self {
+    pub(super) fn resume_after(told: u32, quota: Arc<LogQuota>) -> Self {
         Self {
+            quota,
             already_logged: told,
             ..Self::default()
         }
@@ -35,26 +52,36 @@ impl GuestLog {
         self.lines
     }
 
-    /// Returns the line to log, or `None` if it exceeds the limits or was logged before. `message`
-    /// is the [`longest`] part of a message of `whole_bytes`.
-    pub(super) fn accept(&mut self, message: &str, whole_bytes: usize) -> Option<String> {
+    /// Decides about a line. `message` is the [`longest`] part of a message of `whole_bytes`.
+    pub(super) fn accept(&mut self, message: &str, whole_bytes: usize, now: Instant) -> GuestLine {
         let line = longest(message);
         let bytes = self.bytes.saturating_add(line.len());
         if self.lines >= MAX_LOG_LINES || bytes > MAX_LOG_BYTES {
-            self.dropped = self.dropped.saturating_add(1);
-            return None;
+            return self.drop_line(now);
         }
         self.lines = self.lines.saturating_add(1);
         self.bytes = bytes;
         if self.lines <= self.already_logged {
-            return None;
+            return GuestLine::Silent;
+        }
+        if !self.quota.admits(line.len(), now) {
+            return self.drop_line(now);
         }
         let mut logged = escaped(line);
         if line.len() < whole_bytes {
             // Writing to a string cannot fail.
             let _ = write!(logged, " … (cut from {whole_bytes} bytes)");
         }
-        Some(logged)
+        GuestLine::Logged(logged)
+    }
+
+    fn drop_line(&mut self, now: Instant) -> GuestLine {
+        self.dropped = self.dropped.saturating_add(1);
+        if self.quota.notes_drop(now) {
+            GuestLine::DropNoted
+        } else {
+            GuestLine::Silent
+        }
     }
 
     /// Keeps the [`longest`] part of an error message for the fault that may follow it. A handler
@@ -85,7 +112,29 @@ mod tests {
     use super::*;
 
     fn accept(logbook: &mut GuestLog, message: &str) -> Option<String> {
-        logbook.accept(longest(message), message.len())
+        match logbook.accept(longest(message), message.len(), Instant::now()) {
+            GuestLine::Logged(line) => Some(line),
+            GuestLine::DropNoted | GuestLine::Silent => None,
+        }
+    }
+
+    #[test]
+    fn calls_of_a_handler_share_its_quota_and_drop_what_is_beyond() {
+        let quota = Arc::new(LogQuota::default());
+        let now = Instant::now();
+        let (mut written, mut noted, mut dropped) = (0, 0, 0);
+        for _ in 0..50 {
+            let mut logbook = GuestLog::resume_after(0, Arc::clone(&quota));
+            for _ in 0..MAX_LOG_LINES {
+                match logbook.accept("x", 1, now) {
+                    GuestLine::Logged(_) => written += 1,
+                    GuestLine::DropNoted => noted += 1,
+                    GuestLine::Silent => {}
+                }
+            }
+            dropped += logbook.dropped();
+        }
+        assert_eq!((written, noted, dropped), (1_000, 1, 4_000));
     }
 
     #[test]
@@ -105,7 +154,7 @@ mod tests {
 
     #[test]
     fn lines_that_an_earlier_run_has_written_are_not_written_again() {
-        let mut logbook = GuestLog::resume_after(2);
+        let mut logbook = GuestLog::resume_after(2, Arc::default());
         let written = ["a", "b", "c"].map(|line| accept(&mut logbook, line).is_some());
         assert_eq!(written, [false, false, true]);
         assert_eq!((logbook.lines(), logbook.dropped()), (3, 0));

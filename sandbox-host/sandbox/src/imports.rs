@@ -1,6 +1,8 @@
 //! All functions that a guest can import. The linker has no others. Limits are checked before data
 //! is copied.
 
+use std::time::Instant;
+
 use tensorgate_base::egress_log::ResolveFailure;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Linker, Lower, WasmList, WasmStr};
@@ -10,7 +12,7 @@ use crate::call_state::{CallState, Stop};
 use crate::fixed_limits::{
     MAX_CONFIG_KEY_BYTES, MAX_LOOKUP_ITEM_BYTES, MAX_LOOKUP_ITEMS, MAX_URL_BYTES,
 };
-use crate::guest_log::longest;
+use crate::guest_log::{GuestLine, longest};
 use crate::resources::{CapabilityRequest, ResolvedResource};
 
 /// Adds the imports to a linker.
@@ -195,8 +197,14 @@ pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
             if matches!(level, Level::Error) {
                 state.log.keep_error(&line);
             }
-            if let Some(line) = state.log.accept(&line, bytes) {
-                write(level, &state.handler, &state.request_id, &line);
+            match state.log.accept(&line, bytes, Instant::now()) {
+                GuestLine::Logged(line) => write(level, &state.handler, &state.request_id, &line),
+                GuestLine::DropNoted => tracing::warn!(
+                    handler = &*state.handler,
+                    request_id = state.request_id.as_str(),
+                    "the handler writes too many log lines: some are dropped and counted"
+                ),
+                GuestLine::Silent => {}
             }
             Ok(())
         },

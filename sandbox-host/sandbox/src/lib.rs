@@ -37,6 +37,7 @@ mod imports;
 mod job_handle;
 mod limits;
 mod load;
+mod log_quota;
 mod low_priority;
 mod outcome;
 mod pool;
@@ -197,6 +198,7 @@ impl Sandbox {
             export: loaded.export,
             _compiled: loaded.compiled,
             allowance: HandlerLimits::from_policy(rule),
+            log_quota: Arc::default(),
             max_output_bytes: self.max_output_bytes,
         };
         Ok(LoadedHandler {

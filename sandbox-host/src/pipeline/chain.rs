@@ -176,12 +176,6 @@ fn check_made(
         metrics
             .handler_log_lines_dropped
             .inc_by(called.log_lines_dropped);
-        tracing::warn!(
-            request_id,
-            handler = stage.name,
-            lines = called.log_lines_dropped,
-            "handler log lines dropped"
-        );
     }
     let who = format!("handler {:?}'s output", stage.name);
     let values = match role {

@@ -87,6 +87,7 @@ const SANDBOX: Crate = Crate {
         "resources",
         "breaker",
         "engine",
+        "log_quota",
         "guest_log",
         "job_handle",
         "limits",
