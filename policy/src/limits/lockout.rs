@@ -3,8 +3,9 @@
 //! A *mark* counts failures of a source with one credential prefix, or of a source. The last
 //! allowed failure locks it, and the lock expires. While it is locked, an expensive check (a token
 //! that was not seen before) is made at a limited rate. The rate is never zero, so a client that
-//! shares an address with an attacker is not locked out. Known valid credentials are never rejected
-//! here.
+//! shares an address with an attacker is not locked out. Whose token was valid from there before has
+//! checks of its own, which a flood of other tokens cannot use up. Known valid credentials are never
+//! rejected here.
 //!
 //! Marks lie in pages of a fixed size, located by a keyed digest. Memory is limited for any number
 //! of callers, and callers cannot choose which mark they evict. Pure: the caller reads the clock,
@@ -23,6 +24,11 @@ pub const PAGE_BYTES: usize = WAYS * MARK_BYTES;
 /// Checks per second while locked. One takes up to half a millisecond (Ed25519 in Envoy's VM), so a
 /// locked source costs a hundredth of a core.
 pub const CHECKS_PER_S: u32 = 20;
+/// Checks per second while locked of one *holder*: an issuer, key and subject whose token was valid
+/// from that source before. So a client that renews its token has a turn, whatever others send.
+pub const HOLDER_CHECKS_PER_S: u32 = 2;
+/// Such checks of all holders of a source together, beside [`CHECKS_PER_S`].
+pub const HOLDERS_CHECKS_PER_S: u32 = 20;
 /// Decoy checks per second while locked. They take as long as a check, so response times do not
 /// reveal a lock below this rate. Beyond it nothing is computed; otherwise a flood would cost as
 /// much as without a lockout.
@@ -73,7 +79,7 @@ struct Mark {
     /// Locked until then.
     until_s: u32,
     /// Last second with a check during a lock, and the number of checks and decoys in it. For a
-    /// mark of a valid token: when it was seen.
+    /// noted mark: when it was seen, and the number of its own checks in that second.
     second: u32,
     checks: u32,
 }
@@ -171,8 +177,21 @@ impl Page {
     /// Adds a mark, seen now.
     pub fn note(&mut self, tag: Tag, now_s: u32) {
         if let Some(mark) = self.claim(tag, now_s, 0) {
-            mark.second = now_s;
+            mark.enter(now_s);
         }
+    }
+
+    /// Uses one of the checks that a noted mark has in this second. If it has one: store the page.
+    pub fn spend(&mut self, tag: Tag, now_s: u32, checks_per_s: u32) -> bool {
+        let Some(mark) = self.0.iter_mut().find(|mark| mark.tag == tag.0) else {
+            return false;
+        };
+        mark.enter(now_s);
+        if mark.checks >= checks_per_s {
+            return false;
+        }
+        mark.checks = mark.checks.saturating_add(1);
+        true
     }
 
     /// Whether an expensive check may be made.
@@ -184,11 +203,7 @@ impl Page {
         else {
             return Check::Open;
         };
-        // A worker with a slightly older clock uses the other worker's second.
-        if now_s > mark.second {
-            mark.second = now_s;
-            mark.checks = 0;
-        }
+        mark.enter(now_s);
         let check = match mark.checks {
             0..CHECKS_PER_S => Check::Spared,
             CHECKS_PER_S..MOST_PER_S => Check::Decoy,
@@ -264,6 +279,15 @@ impl Mark {
     /// Whether its window is over. For a worker with an older clock the window has just begun.
     const fn idle(&self, now_s: u32, window_s: u32) -> bool {
         now_s.saturating_sub(self.since_s) >= window_s
+    }
+
+    /// Begins a second, whose checks are all left. A worker with a slightly older clock uses the
+    /// other worker's second.
+    const fn enter(&mut self, now_s: u32) {
+        if now_s > self.second {
+            self.second = now_s;
+            self.checks = 0;
+        }
     }
 
     fn seen_s(&self) -> u32 {

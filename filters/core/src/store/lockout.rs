@@ -7,7 +7,9 @@
 use std::net::IpAddr;
 
 use tensorgate_identity::{Attempt, CheckBudget};
-use tensorgate_policy::lockout::{Check, Failed, Lockout, Page, Tag};
+use tensorgate_policy::lockout::{
+    Check, Failed, HOLDER_CHECKS_PER_S, HOLDERS_CHECKS_PER_S, Lockout, Page, Tag,
+};
 use tensorgate_policy::time::SECOND_NS;
 use tensorgate_policy::{Now, Policy};
 use tensorgate_wire::context::Key;
@@ -25,7 +27,7 @@ enum Kind {
     Source,
     /// Credential prefixes of a source.
     Prefix,
-    /// Valid tokens of a source that were seen.
+    /// Valid tokens of a source that were seen, and their holders.
     Right,
 }
 
@@ -41,7 +43,7 @@ impl Kind {
     }
 
     /// Number of pages. A page has 16 marks in about 450 bytes: 2,048 sources, 8,192 prefixes and
-    /// 4,096 tokens in all.
+    /// 4,096 tokens and holders in all.
     const fn pages(self) -> u16 {
         match self {
             Self::Source => 128,
@@ -119,14 +121,25 @@ impl<'r> Marks<'r> {
         let mut is_locked = |location: &MarkLocation| {
             read(proxy, location).map(|page| page.locked(location.tag, self.now_s))
         };
+        let locks = (is_locked(&source)?, is_locked(&prefix)?);
         // Only one lock counts: the source's, if there is one.
-        let location = match (is_locked(&source)?, is_locked(&prefix)?) {
+        let location = match locks {
             (false, true) => prefix,
             _ => source,
         };
         let is_known = read(proxy, &right)?.knows(right.tag);
+        // Whose token was valid from here before does not compete with all others.
+        let is_bounded = locks != (false, false) && !is_known;
+        let mut spend = |location: &MarkLocation, may_spend: bool, checks_per_s: u32| {
+            change(proxy, location, |page| {
+                let is_spent = may_spend && page.spend(location.tag, self.now_s, checks_per_s);
+                (is_spent, is_spent)
+            })
+        };
+        let has_turn = spend(&self.holder(attempt), is_bounded, HOLDER_CHECKS_PER_S)?;
+        let has_turn = spend(&self.holders(), has_turn, HOLDERS_CHECKS_PER_S)?;
         change(proxy, &location, |page| {
-            if is_known {
+            if is_known || has_turn {
                 return (CheckBudget::Check, false);
             }
             match page.check(location.tag, self.now_s) {
@@ -138,14 +151,15 @@ impl<'r> Marks<'r> {
         })
     }
 
-    /// Remembers a valid token for all workers while others with its prefix fail.
+    /// Remembers a valid token and its holder for all workers while others fail.
     pub(crate) fn record_valid(&self, proxy: &mut dyn Proxy, attempt: &Attempt) {
-        let location = self.right(attempt);
-        let noted = change(proxy, &location, |page| {
-            page.note(location.tag, self.now_s);
-            ((), true)
-        });
-        log_fault(noted, proxy);
+        for location in [self.right(attempt), self.holder(attempt), self.holders()] {
+            let noted = change(proxy, &location, |page| {
+                page.note(location.tag, self.now_s);
+                ((), true)
+            });
+            log_fault(noted, proxy);
+        }
     }
 
     /// Counts a failure; returns whether there is a lock already.
@@ -205,6 +219,19 @@ impl<'r> Marks<'r> {
 
     fn right(&self, attempt: &Attempt) -> MarkLocation {
         self.location(Kind::Right, &attempt.credential)
+    }
+
+    /// Who holds a token: its issuer, key and subject.
+    fn holder(&self, attempt: &Attempt) -> MarkLocation {
+        self.location(
+            Kind::Right,
+            &[b"holder".as_slice(), &attempt.prefix].concat(),
+        )
+    }
+
+    /// All holders of the source together.
+    fn holders(&self) -> MarkLocation {
+        self.location(Kind::Right, b"holders")
     }
 
     /// Locates a mark by a keyed digest, so that callers cannot choose which marks share a page.

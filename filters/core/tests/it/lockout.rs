@@ -8,7 +8,9 @@ use support::{CONTEXT_KEY, NOW, field, liveness, stranger_key};
 use tensorgate_filter_core::report::record::Record;
 use tensorgate_identity::api_key::{digest, format_key};
 use tensorgate_native_proxy::{NativeProxy, Peer, RequestOutcome, Store, StoreMode};
-use tensorgate_policy::lockout::{CHECKS_PER_S, DECOYS_PER_S};
+use tensorgate_policy::lockout::{
+    CHECKS_PER_S, DECOYS_PER_S, HOLDER_CHECKS_PER_S, HOLDERS_CHECKS_PER_S,
+};
 use tensorgate_policy::policy::Algorithm;
 use tensorgate_policy::{Now, Reason, hex};
 use tensorgate_vectors::sign::{Signer, jwks, token};
@@ -406,6 +408,47 @@ fn many_different_failures_lock_their_source_and_one_stale_client_does_not() {
         "checked at a bounded rate, for every client"
     );
     assert_eq!(by_key(&mut proxy, &key(), NOW).reason, None);
+}
+
+#[test]
+fn who_renews_a_token_has_a_turn_at_a_source_that_another_has_locked() {
+    let store = Store::default();
+    let mut proxy = proxy(&store);
+    assert_eq!(by_token(&mut proxy, &right("regular", 0), NOW).reason, None);
+    let spray = |proxy: &mut NativeProxy, second: u64| {
+        for number in 0..500 {
+            let subject = format!("sprayed {second} {number}");
+            by_token(proxy, &forged(&subject, 0), at(second));
+        }
+    };
+    for second in 1..4 {
+        spray(&mut proxy, second);
+        // The source is locked, and its checks of this second are used up.
+        let newcomer = by_token(&mut proxy, &right("newcomer", second), at(second));
+        assert_eq!(newcomer.reason, Some(Reason::LockedOut), "{second}");
+        let renewed = by_token(&mut proxy, &right("regular", second), at(second));
+        assert_eq!(renewed.reason, None, "{second}: {renewed:?}");
+    }
+    // Whoever forges tokens of known holders has no more checks than these.
+    let holders = u64::from(HOLDERS_CHECKS_PER_S);
+    for number in 0..holders {
+        let token = right(&format!("h{number}"), 0);
+        // Each at a second of its own, while the source is locked.
+        assert_eq!(by_token(&mut proxy, &token, at(10 + number)).reason, None);
+    }
+    let second = 100;
+    spray(&mut proxy, second);
+    let forge = |proxy: &mut NativeProxy, subject: &str, tokens: u64| {
+        (0..tokens)
+            .map(|jti| by_token(proxy, &forged(subject, 1_000 + jti), at(second)))
+            .filter(|record| !record.detail.ends_with(UNCHECKED))
+            .count()
+    };
+    let most = HOLDER_CHECKS_PER_S as usize;
+    assert_eq!(forge(&mut proxy, "regular", 50), most);
+    let others = (0..holders).map(|number| forge(&mut proxy, &format!("h{number}"), 50));
+    let others: usize = others.sum();
+    assert_eq!(most + others, HOLDERS_CHECKS_PER_S as usize);
 }
 
 #[test]

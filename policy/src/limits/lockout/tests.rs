@@ -81,6 +81,22 @@ fn locked_entries_get_a_fixed_number_of_checks_per_second() {
 }
 
 #[test]
+fn a_noted_mark_has_checks_of_its_own_in_each_second() {
+    let mut page = page();
+    assert!(!page.spend(A, 5, 2), "nothing was valid yet");
+    page.note(A, 5);
+    for second in 5..8 {
+        let spent = (0..10).filter(|_| page.spend(A, second, 2)).count();
+        assert_eq!(spent, 2, "{second}");
+        assert!(!page.spend(B, second, 2));
+        // Seen again in the same second, it has no more.
+        page.note(A, second);
+        assert!(!page.spend(A, second, 2));
+        assert!(!page.spend(A, second - 1, 2), "an older clock");
+    }
+}
+
+#[test]
 fn a_stored_page_is_read_back_and_other_bytes_are_rejected() {
     let mut page = page();
     page.fail(&RULE, A, 5);
