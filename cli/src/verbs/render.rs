@@ -48,6 +48,19 @@ impl Target {
         }
     }
 
+    /// The options of a target whose proxies may have a load balancer in front. A sidecar refuses a
+    /// lockout in any case.
+    fn behind_balancer(&self) -> Option<&cluster::Cluster> {
+        match self {
+            Self::Envoy(_) => None,
+            Self::Kubernetes(target) => Some(&target.cluster),
+            Self::Helm(target) => Some(&target.gate.cluster),
+            Self::Istio(target) if target.is_gateway() => Some(&target.cluster),
+            Self::Istio(_) => None,
+            Self::Gateway(target) => Some(&target.cluster),
+        }
+    }
+
     /// Which proxies count the limits.
     fn proxies(&self) -> Proxies {
         match self {
@@ -83,6 +96,9 @@ impl Render {
             (argument, option) => argument.or(option),
         };
         let loaded = load(&policy_file::or_default(named)?)?;
+        let faults = target.behind_balancer();
+        let faults = faults.and_then(|cluster| cluster.lockout_fault(&loaded.policy));
+        let loaded = loaded.unless(faults.into_iter().collect())?;
         let (pods, mut notes) = match target.proxies() {
             Proxies::OfPods(pods) => (
                 Some(pods),

@@ -6,7 +6,7 @@ use clap::Args;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_policy::Policy;
+use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_load::load::Loaded;
 
 use super::next_steps::NextSteps;
@@ -111,11 +111,28 @@ pub struct Cluster {
     /// Namespace whose pods may read the metrics of the gate's pods; none by default.
     #[arg(long, value_name = "NAMESPACE")]
     metrics_from: Option<Namespace>,
+    /// The proxies see the callers' own addresses: no proxy is in front, or the load balancer keeps
+    /// them (`externalTrafficPolicy: Local`). A lockout needs it where listen.trusted_hops is 0.
+    #[arg(long)]
+    source_addresses_kept: bool,
     #[command(flatten)]
     pods: PodArguments,
 }
 
 impl Cluster {
+    /// Why the policy's lockout would be one for all callers, if so.
+    pub(super) fn lockout_fault(&self, policy: &Policy) -> Option<Fault> {
+        let is_by_connection = policy.listen().trusted_hops() == 0;
+        let is_shared =
+            policy.lockout().is_some() && is_by_connection && !self.source_addresses_kept;
+        is_shared.then(|| Fault {
+            severity: Severity::Error,
+            path: "lockout".to_owned(),
+            message: "listen.trusted_hops is 0: behind a load balancer all callers have its address, so one guesser locks out all of them".to_owned(),
+            fix: Some("listen.trusted_hops: the number of proxies in front, or render with --source-addresses-kept".to_owned()),
+        })
+    }
+
     /// The pods of the gate for this policy.
     fn workload(&self, loaded: &Loaded) -> Result<Workload, Unrenderable> {
         check_distinct(&self.model_servers, "--model-server").map_err(Unrenderable::Other)?;

@@ -375,7 +375,7 @@ fn limits_that_pods_multiply_are_named_or_divided_for_filter_and_host_alike() {
     let local = "operations: [infer], rate: {quota: 9, window_s: 60, local_share: replicas}, \
         budget: {requests: 100, per: day}}";
     let text = policy("a+", "lockout: {failures: 10}\n").replace("operations: [infer]}", local);
-    let replicas = ["--replicas", "3"];
+    let replicas = ["--source-addresses-kept", "--replicas", "3"];
     let objects = objects(&text, &replicas);
     let map = object(&objects, "ConfigMap", "tensorgate-policy");
     let bundle = map["data"]["bundle.json"].as_str().unwrap();
@@ -397,10 +397,28 @@ fn limits_that_pods_multiply_are_named_or_divided_for_filter_and_host_alike() {
     ] {
         assert!(stderr.contains(part), "{part}: {stderr}");
     }
-    let one = render(&file, &["--replicas", "1"]).stderr;
+    let of = |pods| render(&file, &["--source-addresses-kept", "--replicas", pods]);
+    let one = of("1").stderr;
     assert!(!one.contains("alone"), "{one}");
-    let many = render(&file, &["--replicas", "10"]);
+    let many = of("10");
     assert_eq!(many.code, 2, "{}", many.stdout);
     let cause = "9 divided by 10 pods leaves less than 1 for each";
     assert!(many.stderr.contains(cause), "{}", many.stderr);
+}
+
+#[test]
+fn a_lockout_of_all_callers_behind_a_balancer_is_refused_with_its_cure() {
+    let scratch = Scratch::new();
+    let text = policy("a+", "lockout: {failures: 10}\n");
+    let file = scratch.file("gate.yaml", &text);
+    let refused = render(&file, &[]);
+    assert_eq!(refused.code, 2, "{}", refused.stdout);
+    for part in ["listen.trusted_hops is 0", "--source-addresses-kept"] {
+        assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+    }
+    assert_eq!(refused.stdout, "", "nothing is written");
+    let kept = render(&file, &["--source-addresses-kept"]);
+    assert_eq!(kept.code, 0, "{}", kept.stderr);
+    let without = scratch.file("without.yaml", &policy("a+", ""));
+    assert_eq!(render(&without, &[]).code, 0);
 }

@@ -51,6 +51,10 @@ pub fn faults(loaded: &Loaded, entry: &Entry) -> Vec<Fault> {
                 let path = "listen.trusted_hops".to_owned();
                 add(path, message.to_owned(), "render with --gateway, or 0");
             }
+            if written.lockout.is_some() {
+                let fix = "render with --gateway, or remove lockout";
+                add("lockout".to_owned(), message.to_owned(), fix);
+            }
             let address = loaded.policy.listen().address();
             let port = address.port();
             if SIDECAR_PORTS.contains(&port) || port == admin::DEFAULT_ADDRESS.port() {
