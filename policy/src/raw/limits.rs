@@ -132,7 +132,7 @@ pub struct RateLimitService {
     /// Domain of these limits in a shared service; `tensorgate` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
-    /// Timeout of a call; 20 by default.
+    /// Timeout of a call; 100 by default, at most 1,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     /// Fallback while the service fails; `local` by default.

@@ -278,7 +278,8 @@ fn where_the_policy_says_so_nothing_passes_without_the_service() {
 }
 
 #[test]
-fn one_request_a_second_looks_whether_the_service_answers_again() {
+fn two_requests_a_second_look_whether_the_service_answers_again() {
+    const PROBE_NS: u64 = SECOND_NS / 2;
     let limiter = Limiter::default();
     let many = FIVE.replace("\"quota\": 5", "\"quota\": 500");
     let policy = with(&many, "");
@@ -301,11 +302,11 @@ fn one_request_a_second_looks_whether_the_service_answers_again() {
         )
     };
     assert_eq!(asked_at(0), (0, 5, 5));
-    assert_eq!(asked_at(SECOND_NS - 1), (0, 0, 10));
-    assert_eq!(asked_at(SECOND_NS), (0, 1, 9));
-    assert_eq!(asked_at(2 * SECOND_NS - 1), (0, 0, 10));
+    assert_eq!(asked_at(PROBE_NS - 1), (0, 0, 10));
+    assert_eq!(asked_at(PROBE_NS), (0, 1, 9));
+    assert_eq!(asked_at(2 * PROBE_NS - 1), (0, 0, 10));
     limiter.set_mode(LimiterMode::Answers);
-    assert_eq!(asked_at(2 * SECOND_NS), (10, 0, 0));
+    assert_eq!(asked_at(2 * PROBE_NS), (10, 0, 0));
 }
 
 #[test]

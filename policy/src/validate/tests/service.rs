@@ -20,7 +20,7 @@ fn a_service_has_defaults_and_a_kind() {
     let policy = policy(shared(redis("redis://127.0.0.1")));
     let service = policy.rate_limit_service().unwrap();
     assert_eq!(service.domain(), "tensorgate");
-    assert_eq!(service.timeout_ms(), 20);
+    assert_eq!(service.timeout_ms(), 100);
     assert_eq!(service.on_failure(), ServiceFailure::Local);
     let Counter::Redis(redis) = service.counter() else {
         panic!("{service:?}")

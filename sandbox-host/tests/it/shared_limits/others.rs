@@ -1,12 +1,12 @@
 //! A Redis that is not what a host expects: one that answers falsely, and one that requires
 //! authentication.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tensorgate_client::redis::Redis;
 
-use super::support::{folder, start_with};
+use super::support::{PATIENCE, folder, start_with};
 use super::{ask, asked, connected, request, shared};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,6 +77,81 @@ async fn false_answers_of_redis_are_rejected() {
             "{shown:?} {status}"
         );
     }
+    host.stop().await;
+}
+
+/// The longest pause between two attempts to reconnect, on a busy machine.
+const LONGEST_PAUSE: Duration = Duration::from_millis(700);
+
+/// A stand-in for Redis that is there or away, and when each connection came.
+async fn comes_and_goes() -> (
+    String,
+    tokio::sync::watch::Sender<bool>,
+    tokio::sync::mpsc::UnboundedReceiver<Instant>,
+) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let (set_there, there) = tokio::sync::watch::channel(true);
+    let (came, comes) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let _ = came.send(Instant::now());
+            let is_there = *there.borrow();
+            if is_there {
+                tokio::spawn(answer_while_there(stream, there.clone()));
+            }
+        }
+    });
+    (url, set_there, comes)
+}
+
+/// Answers with a script's name, and that no client is blocked.
+async fn answer_while_there(
+    mut stream: tokio::net::TcpStream,
+    mut there: tokio::sync::watch::Receiver<bool>,
+) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut bytes = vec![0; 1 << 16];
+    loop {
+        let read = tokio::select! {
+            read = stream.read(&mut bytes) => read.unwrap_or(0),
+            _ = there.wait_for(|is_there| !is_there) => return,
+        };
+        let text = String::from_utf8_lossy(&bytes[..read]);
+        let answer = if text.contains("LOAD") {
+            format!("$40\r\n{}\r\n", "a".repeat(40))
+        } else {
+            "$2\r\n0\n\r\n".repeat(text.matches("EVALSHA").count())
+        };
+        if read == 0 || stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_was_away_is_connected_again_within_a_second() {
+    let (url, set_there, mut comes) = comes_and_goes().await;
+    let host = start_with(shared(&json!({"url": url}), 10), &[]).await;
+    connected(&host, 1).await;
+    set_there.send_replace(false);
+    connected(&host, 0).await;
+    while comes.try_recv().is_ok() {}
+    // However long it is away, the pauses do not grow beyond a part of a second.
+    let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+    for _ in 0..8 {
+        let came = tokio::time::timeout(PATIENCE, comes.recv()).await;
+        let came = came.unwrap().unwrap();
+        longest = longest.max(came.saturating_duration_since(last));
+        last = came;
+    }
+    assert!(longest < LONGEST_PAUSE, "{longest:?}");
+    set_there.send_replace(true);
+    let back = Instant::now();
+    connected(&host, 1).await;
+    let took = back.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
     host.stop().await;
 }
 

@@ -1,13 +1,14 @@
 //! Circuit breaker for the rate-limit service, shared by all workers of a proxy.
 //!
-//! After several failures in a row the circuit opens: one request per second probes the service,
+//! After several failures in a row the circuit opens: two requests per second probe the service,
 //! and the others do not wait for its timeout. One successful answer closes the circuit. The module
 //! is pure; the caller stores the state.
 
 /// Consecutive failures that open the circuit.
 pub const FAILURES_TO_OPEN: u64 = 5;
-/// Interval between two probes, in ns.
-pub const PROBE_INTERVAL_NS: u64 = 1_000_000_000;
+/// Interval between two probes, in ns. With the host's longest pause between two reconnects, limits
+/// are shared again within a second after Redis is back.
+pub const PROBE_INTERVAL_NS: u64 = 500_000_000;
 /// Minimum interval between two log lines about failures, in ns.
 pub const LOG_INTERVAL_NS: u64 = 10_000_000_000;
 /// Size of the stored state, in bytes.
@@ -141,7 +142,7 @@ mod tests {
     const NOW: u64 = 5 * PROBE_INTERVAL_NS;
 
     #[test]
-    fn after_consecutive_failures_one_request_per_second_probes() {
+    fn after_consecutive_failures_one_request_per_interval_probes() {
         let mut breaker = CircuitBreaker::default();
         for _ in 0..FAILURES_TO_OPEN {
             assert_eq!(breaker.state(NOW), CircuitState::Closed);
