@@ -168,6 +168,11 @@ fn a_rule_that_a_sidecar_cannot_enforce_is_shown_with_its_line() {
     // A gateway knows the address.
     let ran = render(&scratch, &policy, &GATEWAY);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
+    // A client would write the address by which a lockout counts.
+    let locking = format!("{POLICY}lockout: {{failures: 10}}\n");
+    let ran = render(&scratch, &locking, &["--source-addresses-kept"]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("remove lockout"), "{}", ran.stderr);
 }
 
 #[test]
