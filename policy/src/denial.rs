@@ -1,5 +1,6 @@
 //! Denials: one reason for the caller, the full cause for the log.
 
+mod answer_limit;
 mod client_error;
 mod overload;
 
@@ -14,7 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::Unit;
 use crate::request::Codings;
+<<<<<<< HEAD
 pub use client_error::{ClientErrorStatus, UNAVAILABLE_RETRY_S};
+=======
+pub use answer_limit::AnswerLimit;
+pub use client_error::ClientErrorStatus;
+>>>>>>> 60659f74 (answers: name the policy's limit that ends an answer)
 pub use overload::OverloadCause;
 
 /// A reason, as callers see it. The variants are in order of precedence: with several causes in one
@@ -465,6 +471,8 @@ pub struct Denial {
     pub retry_after_s: Option<u64>,
     /// The status of a server's client error, which replaces the reason's.
     pub server_status: Option<ClientErrorStatus>,
+    /// The bound that ended an answer or a stream after it had begun.
+    pub limit: Option<AnswerLimit>,
     /// For `method-not-allowed`: the allowed method.
     pub allow: Option<&'static str>,
     /// For `unsupported-encoding` of a content coding: the supported codings.
@@ -486,6 +494,7 @@ impl Denial {
             rates: Vec::new(),
             retry_after_s: None,
             server_status: None,
+            limit: None,
             allow: None,
             codings: None,
             overload: (reason == Reason::Overloaded).then_some(OverloadCause::Internal),

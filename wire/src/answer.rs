@@ -68,7 +68,7 @@ impl Answer {
         unserved: Option<UnservedApi>,
     ) -> Self {
         let message = match unserved {
-            Some(api) => format!("{}: {}", denial.reason.title(), api.advice()),
+            Some(api) => format!("{}: {}", denial.title(), api.advice()),
             None => message(denial),
         };
         let reason = denial.reason.public_reason();
@@ -104,7 +104,14 @@ impl Answer {
         Self::Rest {
             status,
             headers,
-            body: problem((reason, status), protocol, &message, request_id, unserved).into_bytes(),
+            body: problem(
+                (reason, denial.title(), status),
+                protocol,
+                &message,
+                request_id,
+                unserved,
+            )
+            .into_bytes(),
         }
     }
 }
@@ -126,7 +133,7 @@ const IDENTITY: &str = "identity";
 /// The reason's title and, if the caller's request is invalid, the field and what is expected of
 /// it.
 fn message(denial: &Denial) -> String {
-    let title = denial.reason.title();
+    let title = denial.title();
     match denial.described_field() {
         Some(field) if denial.reason.shows_field() => format!("{title}: {field}"),
         _ => title.to_owned(),
@@ -150,7 +157,7 @@ pub fn percent_encoded(message: &str) -> String {
 }
 
 fn problem(
-    (reason, status): (Reason, u16),
+    (reason, title, status): (Reason, &str, u16),
     protocol: Protocol,
     message: &str,
     request_id: &str,
@@ -165,7 +172,7 @@ fn problem(
         member(&mut body, "type", &format!("urn:tensorgate:{reason}"));
     }
     body.push(',');
-    member(&mut body, "title", reason.title());
+    member(&mut body, "title", title);
     // Writing to a String does not fail.
     let _ = write!(body, ",\"status\":{status},");
     if !request_id.is_empty() {

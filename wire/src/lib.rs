@@ -39,6 +39,7 @@ pub mod template;
 #[doc(hidden)]
 pub mod tensorflow;
 mod torch;
+pub mod trace_context;
 mod unserved;
 pub mod upstream;
 

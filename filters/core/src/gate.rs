@@ -56,7 +56,7 @@ use crate::steps::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quo
 use crate::store::permits::{
     PermitFault, max_stream_ns, release as release_permits, renew, reset_ns,
 };
-use crate::upstream::{Rewrite, Upstream};
+use crate::upstream::{Rewrite, Upstream, traceparent};
 use completion::Remainder;
 use forwarding::{Forwarded, clear_trailers};
 use lingering::Lingering;
@@ -242,6 +242,7 @@ impl Gate {
         // Only a host can tell this id from the gate's, which is in the context.
         if root.context_key.is_some() {
             upstream.client_request_id = Some(read.request_id.to_owned());
+            upstream.traceparent = traceparent(&fields);
         }
         let identified = match identify(proxy, &root, &previous, &read, now, awaited) {
             CallerState::Known(identified) => identified,

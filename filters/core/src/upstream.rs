@@ -1,13 +1,14 @@
 //! The header fields for the upstream, created from the evaluated request in one canonical form.
 //!
 //! A client's field is forwarded only if it is named here: the path, declared lengths, an accepted
-//! media type and a deadline, each validated. Claims of a verified token are forwarded in the
-//! fields that the policy names, which no client can send.
+//! media type, a deadline and a trace, each validated. Claims of a verified token are forwarded in
+//! the fields that the policy names, which no client can send.
 
 mod rewrite;
 
 use tensorgate_identity::ClaimFields;
 use tensorgate_policy::request::{ContentType, Encoding, FORM, Head, Protocol};
+use tensorgate_wire::trace_context::{TRACEPARENT, TraceParent};
 use tensorgate_wire::{headers, refused_in};
 
 use crate::host::Field;
@@ -47,6 +48,8 @@ pub struct Upstream {
     pub client_request_id: Option<String>,
     /// `grpc-timeout`, if it occurs once and is well-formed.
     pub grpc_timeout: Option<String>,
+    /// `traceparent` for the host's audit log. A model server never gets it.
+    pub traceparent: Option<String>,
     /// Claims of the caller's token.
     pub claims: ClaimFields,
     content_type: Option<String>,
@@ -68,6 +71,7 @@ impl Upstream {
             request_id: request_id.to_owned(),
             client_request_id: None,
             grpc_timeout: grpc_timeout(fields),
+            traceparent: None,
             claims: ClaimFields::new(),
             content_type: None,
             content_length: None,
@@ -122,6 +126,11 @@ impl Upstream {
         ]);
         let request_id = self.client_request_id.as_ref().unwrap_or(&self.request_id);
         fields.extend((!request_id.is_empty()).then_some(("x-request-id", request_id.as_str())));
+        fields.extend(
+            self.traceparent
+                .as_deref()
+                .map(|value| (TRACEPARENT, value)),
+        );
         fields.extend(
             self.content_type
                 .as_deref()
@@ -233,9 +242,38 @@ fn grpc_timeout(fields: &[Field]) -> Option<String> {
     well_formed.then(|| text.to_owned())
 }
 
+/// The single valid `traceparent`; a repeated or invalid one is dropped.
+pub(crate) fn traceparent(fields: &[Field]) -> Option<String> {
+    let text = single_text(fields, TRACEPARENT)?;
+    TraceParent::read(text).map(|_| text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trace_is_forwarded_only_if_single_and_valid() {
+        const TRACE: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let check = |values: &[&[u8]], expected: Option<&[u8]>| {
+            let fields: Vec<Field> = values
+                .iter()
+                .map(|value| (b"traceparent".to_vec(), value.to_vec()))
+                .collect();
+            let mut upstream = Upstream::new("GET", "/v2", "ours", &fields);
+            assert_eq!(upstream.traceparent, None, "without a host");
+            upstream.traceparent = traceparent(&fields);
+            let forwarded = upstream.fields();
+            let found = forwarded.iter().find(|(name, _)| *name == TRACEPARENT);
+            let found = found.map(|(_, value)| value.as_bytes());
+            assert_eq!(found, expected, "{values:?}");
+        };
+        check(&[TRACE], Some(TRACE));
+        check(&[], None);
+        check(&[TRACE, TRACE], None);
+        check(&[b"00-x"], None);
+        check(&[b"\xff"], None);
+    }
 
     #[test]
     fn a_deadline_is_forwarded_only_if_single_and_well_formed() {

@@ -171,6 +171,23 @@ fn an_api_that_is_not_served_has_its_own_form_of_error() {
 }
 
 #[test]
+fn an_answer_that_the_policy_ends_names_the_limit_and_not_the_model() {
+    use tensorgate_policy::denial::AnswerLimit;
+    let denial = Denial::new(Reason::BackendFault, "CAUSE").limited_by(AnswerLimit::Answers);
+    let text = "there are more answers than the policy allows: max_answers";
+    let (status, _, body) = rest(&denial);
+    assert_eq!((status, &body["title"]), (502, &text.into()));
+    assert_eq!(body["type"], "urn:tensorgate:backend-fault");
+    let Answer::Grpc {
+        status, message, ..
+    } = Answer::to_denial(&denial, Protocol::OipGrpc, "")
+    else {
+        panic!("gRPC")
+    };
+    assert_eq!((status, message.as_str()), (GrpcStatus::Internal, text));
+}
+
+#[test]
 fn no_rejection_contains_its_cause_and_only_faults_of_the_request_name_a_field() {
     for reason in Reason::ALL {
         let expected = || Some("SHAPE".to_owned());
