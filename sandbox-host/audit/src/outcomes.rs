@@ -8,15 +8,18 @@
 //! Envoy lost are detected by the numbers of later ones ([`SequenceTracker`]), and repeated entries
 //! are ignored.
 
+mod joining;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::als::Entry;
-use crate::record::{Amend, ArtifactRecord, By, Decision, Event, Verdict};
+use crate::record::{Amend, ArtifactRecord, By, Decision, Event};
 use crate::sequence::{Marks, SequenceCheck, SequenceTracker};
 use crate::writer::{Audit, Unwritten};
+use joining::{amend, amendment, joined};
 
 /// The most requests in the table: the last minute at a thousand requests a second.
 const MAX_KNOWN: usize = 65_536;
@@ -418,76 +421,6 @@ fn answered(decision: &Decision) -> KnownRequest {
     KnownRequest::Answered {
         status: decision.status,
         grpc_status: decision.grpc_status,
-    }
-}
-
-/// Joins both reports: the identity of the request from the host as far as known, and its end from
-/// Envoy. The verdict is the host's only if the client got the host's own response.
-fn joined(hosts: Decision, envoys: Decision, from_host: bool) -> Decision {
-    let (by, verdict, reason) = if from_host {
-        (hosts.by, hosts.verdict, hosts.reason)
-    } else {
-        (envoys.by, envoys.verdict, envoys.reason)
-    };
-    Decision {
-        by,
-        verdict,
-        reason,
-        client: hosts.client.or(envoys.client),
-        credential: hosts.credential.or(envoys.credential),
-        source: hosts.source.or(envoys.source),
-        http: hosts.http.or(envoys.http),
-        model: hosts.model.or(envoys.model),
-        operation: hosts.operation.or(envoys.operation),
-        rule: hosts.rule.or(envoys.rule),
-        detail: envoys.detail.or(hosts.detail),
-        shadow: if hosts.shadow.is_empty() {
-            envoys.shadow
-        } else {
-            hosts.shadow
-        },
-        status: envoys.status,
-        grpc_status: envoys.grpc_status,
-        request_bytes: envoys.request_bytes.max(hosts.request_bytes),
-        response_bytes: envoys.response_bytes,
-        total_us: envoys.total_us,
-        flags: envoys.flags,
-        envoy: envoys.envoy,
-        entry: envoys.entry,
-        ..hosts
-    }
-}
-
-/// The amendment if a request did not end as recorded.
-fn amendment(envoys: &Decision, status: u16, grpc_status: Option<u8>) -> Option<Amend> {
-    // Trailers are lost with the rest of a response. Without a gRPC status the flags say why.
-    let same_grpc = envoys.grpc_status.is_none() || envoys.grpc_status == grpc_status;
-    let ended_well = envoys.verdict != Verdict::Aborted && envoys.flags.is_empty();
-    // A numbered entry belongs to a request without the host's response. Its number must be in the
-    // log.
-    if envoys.entry.is_none() && envoys.status == status && same_grpc && ended_well {
-        return None;
-    }
-    Some(amend(envoys))
-}
-
-fn amend(decision: &Decision) -> Amend {
-    Amend {
-        request_id: decision.request_id.clone().unwrap_or_default(),
-        by: Some(decision.by),
-        verdict: Some(decision.verdict),
-        reason: Some(decision.reason.clone()),
-        status: decision.status,
-        grpc_status: decision.grpc_status,
-        response_bytes: decision.response_bytes,
-        total_us: decision.total_us,
-        flags: decision.flags.clone(),
-        envoy: decision.envoy.clone(),
-        entry: decision.entry.clone(),
-        messages: None,
-        answers: None,
-        client: decision.client.clone(),
-        model: decision.model.clone(),
     }
 }
 

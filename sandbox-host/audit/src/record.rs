@@ -272,6 +272,14 @@ pub struct Decision {
     /// client where the proxy keeps a client's. It is not unique.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_request_id: Option<String>,
+    /// The `id` of the client's own message, as in the open inference protocol. The client chooses
+    /// it, and it is not unique.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// The valid `traceparent` that arrived (W3C Trace Context). The client or a proxy has set it.
+    /// It decides nothing and proves nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// The stream's ID, for a message of a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
@@ -333,6 +341,12 @@ pub struct Decision {
     pub request_bytes: u64,
     /// The size of the response body, 0 if the host denied the request.
     pub response_bytes: u64,
+    /// The tokens of the request that a language model has read, as its server counts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens: Option<u64>,
+    /// The tokens that it has generated. Of a streamed response, its `amend` line has both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_tokens: Option<u64>,
     /// The time from the head to the response, where the outcome was decided.
     pub total_us: u64,
     /// The time in handlers.
@@ -372,7 +386,7 @@ pub struct Decision {
     pub near_bounds: Option<NearBounds>,
 }
 
-/// How a request ended after its record was written.
+/// How a request ended after its record was written. Absent fields are as in its record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Amend {
@@ -387,6 +401,18 @@ pub struct Amend {
     /// The reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The whole cause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The client of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// The model's public name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The stream's ID, for a message of a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
     /// The status that the client got, 0 for none.
     pub status: u16,
     /// The gRPC status.
@@ -411,11 +437,10 @@ pub struct Amend {
     /// The number of responses to a message with several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answers: Option<u64>,
-    /// The client of the request, which its record names. It is only for rules on the audit stream
-    /// and never written.
-    #[serde(skip)]
-    pub client: Option<String>,
-    /// The model of the request, for the same rules.
-    #[serde(skip)]
-    pub model: Option<String>,
+    /// The tokens of the request that a language model has read, as its server counts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens: Option<u64>,
+    /// The tokens that it has generated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_tokens: Option<u64>,
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use tensorgate_judge::response_size;
+use tensorgate_policy::denial::AnswerLimit;
 use tensorgate_policy::policy::Decoupled;
 use tensorgate_policy::{Denial, Reason};
 use tensorgate_telemetry::metrics::GaugeGuard;
@@ -90,7 +91,8 @@ impl ResponseStream {
     pub async fn next(&mut self) -> Result<StreamedResponse, Denial> {
         self.responses.recv().await.unwrap_or_else(|| {
             let cause = "the answers did not end within the deadline";
-            Err(Denial::new(Reason::BackendTimeout, cause))
+            let denial = Denial::new(Reason::BackendTimeout, cause);
+            Err(denial.limited_by(AnswerLimit::Time))
         })
     }
 
@@ -183,23 +185,36 @@ async fn forward(
 ) {
     let mut next = Ok(first);
     loop {
-        let answer = next
-            .and_then(|answer| left.take(answer))
-            .map_err(|error| error.to_denial(at));
+        let answer = next.and_then(|answer| left.take(answer, at));
         let over = answer.as_ref().map_or(true, |answer| answer.last);
         if to.send(answer).await.is_err() || over {
             return;
         }
         let deadline = Instant::now().checked_add(gap);
         let deadline = deadline.map_or(until, |deadline| deadline.min(until));
-        next = answers.next(deadline).await;
+        let came = answers.next(deadline).await;
+        next = came.map_err(|error| no_answer(&error, at, deadline, until));
+    }
+}
+
+/// The denial for an answer that did not come. A late one is beyond a limit of the policy.
+fn no_answer(error: &BackendError, at: &str, deadline: Instant, until: Instant) -> Denial {
+    let denial = error.to_denial(at);
+    let is_late = matches!(error, BackendError::Timeout(_)) && Instant::now() >= deadline;
+    match (is_late, deadline < until) {
+        (false, _) => denial,
+        (true, true) => denial.limited_by(AnswerLimit::Gap),
+        (true, false) => denial.limited_by(AnswerLimit::Time),
     }
 }
 
 impl RemainingBounds {
-    /// Counts a response against the bounds.
-    fn take(&mut self, answer: StreamedResponse) -> Result<StreamedResponse, BackendError> {
-        let fault = |what: &str| Err(BackendError::Fault(what.to_owned()));
+    /// Counts a response of an endpoint against the bounds.
+    fn take(&mut self, answer: StreamedResponse, at: &str) -> Result<StreamedResponse, Denial> {
+        let beyond = |limit: AnswerLimit, what: &str| {
+            let denial = BackendError::Fault(what.to_owned()).to_denial(at);
+            Err(denial.limited_by(limit))
+        };
         // A message that only ends the stream is not a response.
         let one = u64::from(answer.tensors.is_some());
         let (answers, bytes) = (
@@ -207,10 +222,16 @@ impl RemainingBounds {
             self.bytes.checked_sub(answer.bytes),
         );
         let Some(answers) = answers else {
-            return fault("more answers than the policy allows");
+            return beyond(
+                AnswerLimit::Answers,
+                "more answers than the policy allows (max_answers)",
+            );
         };
         let Some(bytes) = bytes else {
-            return fault("answers of more bytes than the policy allows");
+            return beyond(
+                AnswerLimit::Bytes,
+                "answers of more bytes than the policy allows (max_bytes)",
+            );
         };
         *self = Self { answers, bytes };
         Ok(answer)
@@ -240,8 +261,37 @@ mod tests {
             };
             let taken = coming
                 .iter()
-                .take_while(|(says, bytes)| left.take(answer(*says, *bytes)).is_ok());
+                .take_while(|(says, bytes)| left.take(answer(*says, *bytes), "e").is_ok());
             assert_eq!(taken.count(), good, "{coming:?}");
+        }
+    }
+
+    #[test]
+    fn a_denial_beyond_a_bound_names_the_limit_to_the_client() {
+        let answer = |bytes| StreamedResponse {
+            tensors: Some(Vec::new()),
+            last: false,
+            bytes,
+        };
+        for (left, bytes, limit) in [(0, 1, AnswerLimit::Answers), (1, 22, AnswerLimit::Bytes)] {
+            let mut left = RemainingBounds {
+                answers: left,
+                bytes: 21,
+            };
+            let denial = left.take(answer(bytes), "backend").err();
+            assert_eq!(denial.and_then(|denial| denial.limit), Some(limit));
+        }
+        let now = Instant::now();
+        let later = now.checked_add(Duration::from_secs(1)).unwrap_or(now);
+        let late = BackendError::Timeout("late".to_owned());
+        for (error, deadline, until, limit) in [
+            (&late, now, later, Some(AnswerLimit::Gap)),
+            (&late, now, now, Some(AnswerLimit::Time)),
+            // The server's own timeout, and what is no timeout.
+            (&late, later, later, None),
+            (&BackendError::Fault("x".to_owned()), now, now, None),
+        ] {
+            assert_eq!(no_answer(error, "backend", deadline, until).limit, limit);
         }
     }
 }

@@ -91,6 +91,7 @@ pub async fn complete(
         .get_or_create(&labels)
         .observe(timings.dispatch.as_secs_f64());
     let answered = answered?;
+    timings.tokens = answered.counts;
     room.shrink_to(answered.body.len());
     Ok(answered)
 }

@@ -18,6 +18,7 @@ use tensorgate_telemetry::metrics::{GaugeGuard, Metrics, micros};
 use tensorgate_telemetry::timings::Timings;
 use tokio::time::Instant;
 
+use super::request_record::traceparent;
 use super::shadow::InShadow;
 
 /// What is known of a request so far.
@@ -33,6 +34,9 @@ pub struct Record {
     pub(super) method: Method,
     pub(super) path: String,
     pub(super) source: Option<String>,
+    pub(super) traceparent: Option<String>,
+    /// The `id` of the client's own message.
+    pub(super) message_id: Option<String>,
     pub(super) rule: String,
     pub(super) started: Instant,
     pub(super) _in_flight: GaugeGuard,
@@ -71,6 +75,8 @@ impl Record {
             method: request.method().clone(),
             path: path(request.uri().path()),
             source: source(request.headers()),
+            traceparent: traceparent(request.headers()),
+            message_id: None,
             rule: String::new(),
             started: Instant::now(),
             _in_flight: GaugeGuard::new(&metrics.in_flight),
@@ -97,6 +103,7 @@ impl Record {
             .map(|model| model.name().to_owned())
             .unwrap_or_default();
         self.version.clone_from(&request.version);
+        self.set_message_id(request.id.as_deref());
         self.operation = request.operation.name();
         self.infers = request.operation.infers();
         let grant = request.grant.and_then(|grant| policy.grant(grant));
@@ -168,7 +175,7 @@ impl Record {
         }
     }
 
-    /// The recorder for an early end of a streamed response, once its audit record is written.
+    /// The recorder for the end of a streamed response, once its audit record is written.
     pub fn ending(&self, status: u16) -> Ending {
         Ending::new(
             &self.outcomes,

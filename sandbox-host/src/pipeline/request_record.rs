@@ -1,5 +1,6 @@
 //! The audit record of a request.
 
+use http::HeaderMap;
 use tensorgate_audit::record::{
     By, Decision, MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, Verdict, clean_shadowed,
 };
@@ -7,6 +8,7 @@ use tensorgate_policy::Denial;
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::values::safe_text::printable_prefix;
 use tensorgate_telemetry::metrics::micros;
+use tensorgate_wire::trace_context::{TRACEPARENT, TraceParent};
 
 use super::record::{Record, wide};
 
@@ -37,6 +39,12 @@ impl Record {
         }
     }
 
+    /// Sets the client's own ID of its message.
+    pub(super) fn set_message_id(&mut self, id: Option<&str>) {
+        let id = printable_prefix(id.unwrap_or_default(), MAX_CLIENT_ID_BYTES);
+        self.message_id = Some(id).filter(|id| !id.is_empty());
+    }
+
     /// The fields that are known so far: caller, request and durations.
     pub(super) fn facts(&self) -> Decision {
         let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
@@ -47,6 +55,8 @@ impl Record {
                 &self.caller.client_request_id,
                 MAX_CLIENT_ID_BYTES,
             )),
+            message_id: self.message_id.clone(),
+            traceparent: self.traceparent.clone(),
             stream: self.stream.clone(),
             by: By::Host,
             client: self.caller.client.clone(),
@@ -67,6 +77,8 @@ impl Record {
             },
             generation: some(&self.caller.policy_version),
             request_bytes: wide(self.request_bytes),
+            prompt_tokens: self.timings.tokens.map(|counts| counts.prompt),
+            completion_tokens: self.timings.tokens.and_then(|counts| counts.completion),
             total_us: micros(self.started.elapsed()),
             handler_us: spent(self.timings.handler),
             dispatch_us: spent(self.timings.dispatch),
@@ -78,4 +90,14 @@ impl Record {
             ..Decision::default()
         }
     }
+}
+
+/// The single valid `traceparent` of a request. It is only recorded.
+pub(super) fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let (value, None) = (values.next()?, values.next()) else {
+        return None;
+    };
+    let text = value.to_str().ok()?;
+    TraceParent::read(text).map(|_| text.to_owned())
 }

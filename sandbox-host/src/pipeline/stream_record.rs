@@ -51,6 +51,8 @@ pub fn for_message(stream: &Record, caller: Caller) -> Record {
         method: stream.method.clone(),
         path: stream.path.clone(),
         source: stream.source.clone(),
+        traceparent: stream.traceparent.clone(),
+        message_id: None,
         rule: String::new(),
         started: Instant::now(),
         _in_flight: GaugeGuard::new(&stream.metrics.in_flight),
@@ -73,6 +75,7 @@ pub fn for_message(stream: &Record, caller: Caller) -> Record {
 /// Records a message that the gate denied. The audit log has it only from here.
 pub async fn refused_by_verifier(record: &mut Record, refusal: &Refusal) {
     record.model = refusal.model.clone().unwrap_or_default();
+    record.set_message_id(refusal.id.as_deref());
     record.rule = refusal.rule.clone().unwrap_or_default();
     record.shadow = InShadow::new(Shadow::default(), refusal.shadowed.clone());
     record.denied_by(By::Gate, &refusal.denial).await;

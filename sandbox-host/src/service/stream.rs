@@ -25,6 +25,7 @@ use tensorgate_base::client_key::ClientKey;
 use tensorgate_base::grpc_timeout;
 use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
 use tensorgate_judge::request::StreamHead;
+use tensorgate_policy::denial::AnswerLimit;
 use tensorgate_policy::{Denial, HeaderMode, Reason};
 use tensorgate_wire::context::verdict::TRAILER;
 use tensorgate_wire::context::{EnvelopeCodec, HEADER, Refusal};
@@ -342,5 +343,5 @@ async fn idle(max_idle: Option<Duration>) -> Denial {
         "nothing has arrived for {} ms (twice limits.timeout_ms, at least 10 s)",
         max_idle.as_millis()
     );
-    Denial::new(Reason::BackendTimeout, cause)
+    Denial::new(Reason::BackendTimeout, cause).limited_by(AnswerLimit::Idle)
 }

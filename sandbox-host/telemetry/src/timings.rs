@@ -7,6 +7,15 @@ use tensorgate_base::egress_log::EgressLog;
 use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::release::TopClass;
 
+/// The tokens of a language model, as its server counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenCounts {
+    /// The tokens of the request that it has read.
+    pub prompt: u64,
+    /// The tokens that it has generated. `None` for embeddings.
+    pub completion: Option<u64>,
+}
+
 /// The durations of a request's parts, for its log line.
 #[derive(Clone, Debug, Default)]
 pub struct Timings {
@@ -26,4 +35,6 @@ pub struct Timings {
     pub top_class: Option<TopClass>,
     /// How many inputs have values near the bounds of their ranges, for the same rules.
     pub near_bounds: Option<NearBounds>,
+    /// The tokens of a complete response.
+    pub tokens: Option<TokenCounts>,
 }

@@ -167,6 +167,7 @@ async fn a_truncated_answer_reports_no_usage_and_its_end_is_logged() {
         let amends = lines.into_iter().filter(|line| line["type"] == "amend");
         amends.collect::<Vec<_>>()
     };
+    let mut whole = Vec::new();
     for (text, told) in [
         (format!("{good}{usage}{done}"), used(2)),
         (format!("{good}{done}"), None),
@@ -180,8 +181,20 @@ async fn a_truncated_answer_reports_no_usage_and_its_end_is_logged() {
         backend.set(Act::Events(text));
         let (_, _, settled) = settled(&running, CHAT, reserved(Wait::None), &hello(true)).await;
         assert_eq!(settled, told);
+        whole.extend(told);
     }
-    assert_eq!(amends(), Vec::<Value>::new());
+    // The tokens of a whole answer are known after its line was written.
+    until("its tokens are in the log", || {
+        amends().len() >= whole.len()
+    })
+    .await;
+    for amend in amends() {
+        let outcome = (&amend["verdict"], &amend["prompt_tokens"]);
+        assert_eq!(outcome, (&"allow".into(), &1.into()), "{amend}");
+        assert!(amend["completion_tokens"].is_u64(), "{amend}");
+        assert_eq!(amend["client"], "scorer", "{amend}");
+    }
+    assert_eq!(amends().len(), whole.len());
     for text in [
         // Counted, although it is broken off.
         format!("{good}{usage}"),
@@ -194,8 +207,10 @@ async fn a_truncated_answer_reports_no_usage_and_its_end_is_logged() {
         until("its end is in the log", || amends().len() > before).await;
         let amend = amends().pop().unwrap();
         assert_eq!(amend["request_id"], REQUEST_ID, "{amend}");
-        assert_eq!(amend["verdict"], "aborted");
+        assert_eq!(amend["verdict"], "deny");
         assert_eq!(amend["reason"], "backend-fault");
+        let detail = amend["detail"].as_str().unwrap();
+        assert!(detail.starts_with("the backend's answer: "), "{detail}");
         assert_eq!(amend["status"], 200);
         assert!(!amend.to_string().contains("secret"), "{amend}");
     }

@@ -13,6 +13,7 @@ use tensorgate_policy::values::safe_text::printable_prefix;
 use tensorgate_policy::{Protocol, Reason};
 use tensorgate_telemetry::metrics::micros;
 use tensorgate_wire::request_id::is_uuid;
+use tensorgate_wire::trace_context::{TRACEPARENT, TraceParent};
 
 use super::messages::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, TcpEntry, Wrapped};
 use crate::envoy_reply::{self, OURS};
@@ -29,7 +30,7 @@ pub const PROPERTIES: [&str; 3] = ["wasm.tg_outcome", "wasm.tg_forwarded", "wasm
 /// longer one is ignored.
 const MAX_OUTCOME_BYTES: usize = 16 << 10;
 /// The request headers that Envoy logs.
-pub const REQUEST_HEADERS: [&str; 2] = [":method", "content-type"];
+pub const REQUEST_HEADERS: [&str; 3] = [":method", "content-type", TRACEPARENT];
 /// The response headers and trailers that Envoy logs.
 pub const RESPONSE_HEADERS: [&str; 1] = ["grpc-status"];
 /// The response headers that Envoy logs for a control plane that cannot log filter state. The ID of
@@ -105,6 +106,7 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
     let decision = Decision {
         request_id: known.request_id.or(gate_state.forwarded_id).or(reply_id),
         client_request_id: Some(client_request_id).filter(|id| !id.is_empty()),
+        traceparent: traceparent(&request.request_headers),
         by: outcome.by,
         verdict: outcome.verdict,
         reason: outcome.reason,
@@ -315,6 +317,12 @@ fn text(bytes: &[u8], max_bytes: usize) -> String {
 
 fn header(headers: &HashMap<String, Vec<u8>>, name: &str, max_bytes: usize) -> Option<String> {
     Some(text(headers.get(name)?, max_bytes))
+}
+
+/// The `traceparent` of a request. One that is not valid is a text of a client's.
+fn traceparent(headers: &HashMap<String, Vec<u8>>) -> Option<String> {
+    let text = std::str::from_utf8(headers.get(TRACEPARENT)?).ok()?;
+    TraceParent::read(text).map(|_| text.to_owned())
 }
 
 /// The protocol of a rejected request, by its path as far as possible.

@@ -173,6 +173,8 @@ fn the_longest_record_of_a_request_fits_in_a_line_and_names_what_was_cut() {
     let decision = Decision {
         request_id: text(),
         client_request_id: text(),
+        message_id: text(),
+        traceparent: Some("f".repeat(55)),
         client: text(),
         credential: text(),
         method: text(),

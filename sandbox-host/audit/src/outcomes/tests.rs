@@ -10,6 +10,7 @@ use tensorgate_telemetry::metrics::Metrics;
 use super::*;
 use crate::files::Paths;
 use crate::line::Line;
+use crate::record::Verdict;
 use crate::recover::{Settings, recover};
 use crate::verify::files;
 use crate::writer::tests::{Disk, start, until};

@@ -13,7 +13,7 @@ type Shorten = fn(&mut Decision) -> usize;
 
 /// The members that may be long, in the order in which they are cut. All others have a bound that
 /// leaves room in a line.
-const MEMBERS: [(&str, Shorten); 7] = [
+const MEMBERS: [(&str, Shorten); 8] = [
     ("reached", |decision| json_bytes(decision.reached.pop())),
     ("shadow", |decision| json_bytes(decision.shadow.pop())),
     ("flags", |decision| json_bytes(decision.flags.pop())),
@@ -22,6 +22,9 @@ const MEMBERS: [(&str, Shorten); 7] = [
     ("envoy", |decision| json_bytes(decision.envoy.take())),
     ("client_request_id", |decision| {
         json_bytes(decision.client_request_id.take())
+    }),
+    ("message_id", |decision| {
+        json_bytes(decision.message_id.take())
     }),
 ];
 

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tensorgate_judge::document::Document;
 use tensorgate_policy::request::Api;
+use tensorgate_telemetry::timings::TokenCounts;
 
 use super::arguments::{self, NO_ARGUMENTS};
 use super::call_names::{MAX_WORD_BYTES, generated_id, unoffered};
@@ -269,6 +270,8 @@ pub struct CheckedResponse {
     pub body: Vec<u8>,
     /// The total number of tokens, if the server reports it.
     pub tokens: Option<u64>,
+    /// Its parts, for the audit log.
+    pub counts: Option<TokenCounts>,
     /// Whether the server reports counts that cannot be right.
     pub has_faulty_usage: bool,
 }
@@ -488,6 +491,7 @@ fn write(
     Ok(CheckedResponse {
         body,
         tokens: tally.tokens(),
+        counts: tally.counts(),
         has_faulty_usage: tally.is_faulty(),
     })
 }

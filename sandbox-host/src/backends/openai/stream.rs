@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use tensorgate_audit::Ending;
 use tensorgate_base::memory_budget::MemoryPermit;
 use tensorgate_judge::document::Document;
+use tensorgate_policy::denial::AnswerLimit;
 use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::Answer;
 use tokio::task::JoinHandle;
@@ -43,6 +44,8 @@ pub struct EventStream {
     deadline: Instant,
     /// The bytes that may still arrive.
     remaining_bytes: usize,
+    /// Whether more bytes arrived than the policy allows.
+    is_too_long: bool,
     /// The bytes that were sent to the caller.
     sent: usize,
     finished: bool,
@@ -50,7 +53,7 @@ pub struct EventStream {
     complete: bool,
     /// Whether the backend's body has ended.
     is_body_over: bool,
-    /// Records an early end in the audit log.
+    /// Records in the audit log how the response ended.
     ending: Option<Ending>,
     /// Counts a response whose usage cannot be right.
     faulty_usage: Option<Counter>,
@@ -123,6 +126,7 @@ impl EventStream {
             request_id: request_id.to_owned(),
             deadline,
             remaining_bytes: max_bytes,
+            is_too_long: false,
             sent: 0,
             finished: false,
             complete: false,
@@ -145,7 +149,7 @@ impl EventStream {
         self.faulty_usage = Some(counter);
     }
 
-    /// Sets the recorder of an early end.
+    /// Sets the recorder of the end.
     pub fn set_ending(&mut self, ending: Ending) {
         self.ending = Some(ending);
     }
@@ -169,14 +173,22 @@ impl EventStream {
             }
             Ok(None) => {
                 self.complete = true;
+                let counts = self.chunks.tally().counts();
+                if let Some((ending, counts)) = self.ending.take().zip(counts) {
+                    ending.complete(self.sent, counts);
+                }
                 format!("data: {DONE}\n\n").into_bytes()
             }
             Err(error) => {
                 let request_id = self.request_id.as_str();
                 tracing::warn!(request_id, cause = %error, "streamed response ended early");
                 let denial = error.to_denial("the backend's answer");
+                let denial = match self.is_too_long {
+                    true => denial.limited_by(AnswerLimit::AnswerBytes),
+                    false => denial,
+                };
                 if let Some(ending) = self.ending.take() {
-                    ending.broke_off(&denial, self.sent);
+                    ending.denied(&denial, self.sent, self.chunks.tally().counts());
                 }
                 denial_event(&denial, request_id)
             }
@@ -254,14 +266,12 @@ impl EventStream {
                     continue;
                 }
             };
-            self.remaining_bytes =
-                self.remaining_bytes
-                    .checked_sub(piece.len())
-                    .ok_or_else(|| {
-                        BackendError::Fault(
-                            "an answer of more bytes than the policy allows".to_owned(),
-                        )
-                    })?;
+            let Some(remaining_bytes) = self.remaining_bytes.checked_sub(piece.len()) else {
+                self.is_too_long = true;
+                let cause = "an answer of more bytes than the policy allows".to_owned();
+                return Err(BackendError::Fault(cause));
+            };
+            self.remaining_bytes = remaining_bytes;
             self.events.feed(&piece);
         }
     }
@@ -269,7 +279,10 @@ impl EventStream {
 
 /// Encodes a denial as an event, with the same text as in a complete response.
 fn denial_event(denial: &Denial, request_id: &str) -> Vec<u8> {
-    let denial = Denial::new(denial.reason, denial.cause.as_str());
+    let denial = Denial {
+        limit: denial.limit,
+        ..Denial::new(denial.reason, denial.cause.as_str())
+    };
     let body = match Answer::to_denial(&denial, Protocol::OpenAi, request_id) {
         Answer::Rest { body, .. } => body,
         Answer::Grpc { .. } => Reason::BackendFault.name().into(),

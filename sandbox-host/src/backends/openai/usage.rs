@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use tensorgate_judge::document::Document;
 use tensorgate_policy::request::Api;
+use tensorgate_telemetry::timings::TokenCounts;
 
 use super::fault;
 use super::lenient::{MAX_NUMBER, Scalar, count, object_or_default};
@@ -131,6 +132,8 @@ impl ReportedUsage {
 pub(super) struct UsageTally {
     /// The largest total.
     largest: Option<u64>,
+    /// The counts with that total.
+    counts: Option<TokenCounts>,
     /// Whether counts could not be read. Then it is not known what the response cost.
     is_unreadable: bool,
     /// Whether a reported total differs from the sum of its parts.
@@ -141,6 +144,11 @@ impl UsageTally {
     /// The charged number of tokens. `None` if it is not known: the whole reservation stays.
     pub(super) fn tokens(self) -> Option<u64> {
         self.largest.filter(|_| !self.is_unreadable)
+    }
+
+    /// The counts for the audit log. `None` if they are not known.
+    pub(super) fn counts(self) -> Option<TokenCounts> {
+        self.counts.filter(|_| !self.is_unreadable)
     }
 
     /// Whether the server reported counts that cannot be right.
@@ -182,14 +190,14 @@ impl UsageTally {
         // Without a count of generated tokens, the rest of the total are the generated ones.
         let differs = sum > total || (completion.is_some() && sum < total);
         self.has_mismatch |= differs;
-        self.largest = self.largest.max(Some(charged));
         let generates = request_document.api != Api::Embeddings;
         let rest = charged.saturating_sub(prompt);
-        Ok(Some(reported.written(
-            prompt,
-            completion.or(generates.then_some(rest)),
-            charged,
-        )))
+        let completion = completion.or(generates.then_some(rest));
+        if self.largest <= Some(charged) {
+            self.counts = Some(TokenCounts { prompt, completion });
+        }
+        self.largest = self.largest.max(Some(charged));
+        Ok(Some(reported.written(prompt, completion, charged)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tensorgate_judge::request::Caller;
-use tensorgate_policy::denial::OverloadCause;
+use tensorgate_policy::denial::{AnswerLimit, OverloadCause};
 use tensorgate_policy::{Denial, Reason};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -69,13 +69,15 @@ impl StreamConditions {
         if self.ends <= now {
             let stream_ms = self.generation.policy().listen().limits().stream_ms;
             let cause = format!("the stream has lasted limits.stream_ms ({stream_ms} ms)");
-            return Some(Denial::new(Reason::BackendTimeout, cause));
+            let denial = Denial::new(Reason::BackendTimeout, cause);
+            return Some(denial.limited_by(AnswerLimit::Stream));
         }
         self.client_deadline
             .filter(|deadline| *deadline <= now)
             .map(|_| {
                 let cause = "the client's own deadline passed";
-                Denial::new(Reason::BackendTimeout, cause)
+                let denial = Denial::new(Reason::BackendTimeout, cause);
+                denial.limited_by(AnswerLimit::ClientDeadline)
             })
     }
 

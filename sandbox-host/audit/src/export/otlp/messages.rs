@@ -56,6 +56,13 @@ pub(super) struct LogRecord {
     pub(super) body: Option<AnyValue>,
     #[prost(message, repeated, tag = "6")]
     pub(super) attributes: Vec<KeyValue>,
+    /// The W3C trace flags, in the lower 8 bits.
+    #[prost(fixed32, tag = "8")]
+    pub(super) flags: u32,
+    #[prost(bytes = "vec", tag = "9")]
+    pub(super) trace_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "10")]
+    pub(super) span_id: Vec<u8>,
     #[prost(fixed64, tag = "11")]
     pub(super) observed_time_unix_nano: u64,
     #[prost(string, tag = "12")]

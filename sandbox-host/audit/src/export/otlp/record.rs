@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value as Json};
 use tensorgate_base::rfc3339;
+use tensorgate_wire::trace_context::TraceParent;
 
 use super::messages::{
     AnyValue, KeyValue, LogRecord, Request, Resource, ResourceLogs, Scope, ScopeLogs, Value,
@@ -20,13 +21,15 @@ const SCOPE: &str = "tensorgate.audit";
 const EVENT_PREFIX: &str = "tensorgate.audit.";
 
 /// Members of a line with their attributes.
-const ATTRIBUTES: [(&str, &str); 22] = [
+const ATTRIBUTES: [(&str, &str); 25] = [
     ("action", "tensorgate.artifact.action"),
     ("digest", "tensorgate.artifact.digest"),
     ("kind", "tensorgate.artifact.kind"),
     ("name", "tensorgate.artifact.name"),
     ("signer", "tensorgate.artifact.signer"),
     ("source", "client.address"),
+    ("prompt_tokens", "gen_ai.usage.input_tokens"),
+    ("completion_tokens", "gen_ai.usage.output_tokens"),
     ("method", "http.request.method"),
     ("status", "http.response.status_code"),
     ("path", "url.path"),
@@ -34,6 +37,7 @@ const ATTRIBUTES: [(&str, &str); 22] = [
     ("client", "tensorgate.client"),
     ("client_request_id", "tensorgate.client_request_id"),
     ("handler", "tensorgate.handler"),
+    ("message_id", "tensorgate.message_id"),
     ("model", "tensorgate.model"),
     ("operation", "tensorgate.operation"),
     ("reason", "tensorgate.reason"),
@@ -87,6 +91,7 @@ fn log_record(record: &Record, log: &str, now: SystemTime) -> LogRecord {
         };
         Some(KeyValue::new(attribute, value))
     }));
+    let trace = text("traceparent").and_then(TraceParent::read);
     let time = text("time").and_then(rfc3339::parse).unwrap_or(now);
     LogRecord {
         time_unix_nano: unix_nanos(time),
@@ -96,9 +101,24 @@ fn log_record(record: &Record, log: &str, now: SystemTime) -> LogRecord {
             value: Some(Value::Text(record.text.clone())),
         }),
         attributes,
+        flags: trace.map_or(0, |trace| flags(trace.flags)),
+        trace_id: trace.map_or_else(Vec::new, |trace| bytes(trace.trace_id)),
+        span_id: trace.map_or_else(Vec::new, |trace| bytes(trace.span_id)),
         observed_time_unix_nano: unix_nanos(now),
         event_name: text("type").map_or_else(String::new, |kind| format!("{EVENT_PREFIX}{kind}")),
     }
+}
+
+/// The bytes of hex digits.
+fn bytes(digits: &str) -> Vec<u8> {
+    let pairs = digits.as_bytes().chunks_exact(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    pairs.filter_map(byte).collect()
+}
+
+/// The trace flags of two hex digits.
+fn flags(digits: &str) -> u32 {
+    bytes(digits).first().copied().map_or(0, u32::from)
 }
 
 /// An ID by which a receiver recognises a record that it has already.
@@ -164,6 +184,31 @@ mod tests {
             KeyValue::text("tensorgate.verdict", "deny"),
         ];
         assert_eq!(record.attributes, expected);
+    }
+
+    #[test]
+    fn a_record_has_the_ids_of_its_trace_and_its_tokens() {
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let line = format!(
+            r#"{{"seq":7,"type":"decision","traceparent":"{trace}","prompt_tokens":5,"completion_tokens":3}}"#
+        );
+        let record = of(&line, 0);
+        assert_eq!(record.trace_id[..2], [0x4b, 0xf9]);
+        assert_eq!(record.trace_id.len(), 16);
+        assert_eq!(
+            record.span_id,
+            [0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]
+        );
+        assert_eq!(record.flags, 1);
+        for (name, count) in [
+            ("gen_ai.usage.input_tokens", 5),
+            ("gen_ai.usage.output_tokens", 3),
+        ] {
+            let expected = KeyValue::new(name, Value::Integer(count));
+            assert!(record.attributes.contains(&expected), "{name}");
+        }
+        let without = of(r#"{"seq":7,"type":"decision","traceparent":"00-x"}"#, 0);
+        assert!(without.trace_id.is_empty() && without.span_id.is_empty());
     }
 
     #[test]
