@@ -7,11 +7,11 @@
 //! the truth, or that a holder of the signing key did not rewrite all of it.
 
 mod collected;
+mod copy_form;
+mod report;
 
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-
-use serde::Serialize;
 
 use crate::files::{Paths, open_regular};
 use crate::key::VerifyingKey;
@@ -19,104 +19,11 @@ use crate::line::{self, Hash, Line, LineFault, MAX_LINE_BYTES};
 use crate::record::{Event, Open, REOPEN};
 use crate::recover::{Head, read_head};
 pub use collected::{CollectedLog, collected_line, verify_collected};
+pub use copy_form::CopyForm;
+pub use report::{Fault, Kind, Report};
 
 /// The most faults that are listed. Further ones are counted.
 const MAX_FAULTS: usize = 1_000;
-
-/// The kind of a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// Records are missing between two others, or before the first.
-    Removed,
-    /// A record differs from the one that was written.
-    Edited,
-    /// A record is not at the position of its number.
-    Swapped,
-    /// A record exists twice.
-    Repeated,
-    /// Records are missing at the end.
-    Truncated,
-    /// A signature is not from this log's key.
-    Forged,
-    /// A closed file ends in the middle of a record.
-    Torn,
-    /// A record of another log.
-    Foreign,
-    /// The head file, which says where the log ends, is missing or invalid.
-    Head,
-    /// The host itself found the log changed.
-    Found,
-    /// The log has no hash chain.
-    Unchained,
-}
-
-impl Kind {
-    /// The name in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Removed => "removed",
-            Self::Edited => "edited",
-            Self::Swapped => "swapped",
-            Self::Repeated => "repeated",
-            Self::Truncated => "truncated",
-            Self::Forged => "forged",
-            Self::Torn => "torn",
-            Self::Foreign => "foreign",
-            Self::Head => "head",
-            Self::Found => "found",
-            Self::Unchained => "unchained",
-        }
-    }
-}
-
-/// A fault.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Fault {
-    /// The file.
-    pub file: String,
-    /// The line in the file, from 1.
-    pub line: u64,
-    /// The number that the record has, or should have.
-    pub seq: Option<u64>,
-    /// The kind of the fault.
-    pub kind: Kind,
-    /// A description.
-    pub detail: String,
-}
-
-/// The result of a verification.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// The log's ID.
-    pub log: Option<String>,
-    /// The short name of its key.
-    pub key: Option<String>,
-    /// Whether the key was given, and not read from beside the log.
-    pub key_given: bool,
-    /// The number of records.
-    pub lines: u64,
-    /// The number of request records.
-    pub decisions: u64,
-    /// The number of records about artifacts.
-    pub artifacts: u64,
-    /// The number of records that the host reports as dropped.
-    pub dropped: u64,
-    /// The number of outcomes that only Envoy knew, and whose entries were lost.
-    pub lost: u64,
-    /// The number of the first record.
-    pub first_seq: Option<u64>,
-    /// The number of the last record.
-    pub last_seq: Option<u64>,
-    /// The number of the last record that a signature covers, including the head file's.
-    pub signed_seq: Option<u64>,
-    /// The faults.
-    pub faults: Vec<Fault>,
-    /// The number of further faults.
-    pub more_faults: u64,
-    /// Unusual findings that prove nothing.
-    pub notes: Vec<String>,
-}
 
 /// Verifies a whole log with its closed files. `key` comes from a safe place. Without it, the key
 /// beside the log, or in it, is used.
@@ -239,7 +146,11 @@ impl Walk {
     /// Verifies a file. Returns `false` if there is no use in reading on.
     fn file(&mut self, file: &Path, last: bool) -> io::Result<bool> {
         self.read.push(file.display().to_string());
-        let mut reader = BufReader::new(open_regular(file)?);
+        let mut reader = BufReader::with_capacity(MAX_LINE_BYTES, open_regular(file)?);
+        if let Some(form) = CopyForm::of_start(reader.fill_buf()?) {
+            self.fault(file, 1, None, Kind::Converted, form.detail());
+            return Ok(false);
+        }
         let mut text = Vec::new();
         let mut number = 0_u64;
         while let Some(whole) = next_line(&mut reader, &mut text)? {

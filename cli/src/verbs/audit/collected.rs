@@ -1,6 +1,6 @@
 //! `audit verify -`: lines on standard input that were collected from the output of hosts.
 
-use std::io;
+use std::io::{self, BufRead as _};
 use std::path::Path;
 
 use serde::Serialize;
@@ -10,7 +10,8 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::arguments::STANDARD_INPUT;
 use tensorgate_cli_common::ui::{Ui, printable};
 
-use super::print_report;
+use super::check_form;
+use super::verify::print_report;
 
 /// A report with the pod that it is about.
 #[derive(Serialize)]
@@ -22,8 +23,13 @@ struct CollectedReport<'r> {
 
 /// Verifies each log on standard input. Returns whether all are intact.
 pub fn verify(ui: &Ui, key: Option<&VerifyingKey>) -> Result<bool, Failure> {
-    let logs = verify_collected(&mut io::stdin().lock(), key)
-        .map_err(|error| Failure::Input(format!("standard input: {error}")))?;
+    let cannot = |error: io::Error| Failure::Input(format!("standard input: {error}"));
+    let mut input = io::stdin().lock();
+    check_form(
+        Path::new("standard input"),
+        input.fill_buf().map_err(cannot)?,
+    )?;
+    let logs = verify_collected(&mut input, key).map_err(cannot)?;
     if logs.is_empty() {
         return Err(Failure::Input(
             "standard input has no line of an audit log: does the policy's audit.export have `stdout: true`?"

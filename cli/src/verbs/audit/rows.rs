@@ -1,0 +1,77 @@
+//! Requests as lines of text, with the usual columns or with all.
+
+use tensorgate_audit::record::{Decision, Verdict};
+use tensorgate_cli_common::ui::printable;
+use tensorgate_wire::trace_context::TraceParent;
+
+/// The usual columns.
+const COLUMNS: &str = "time verdict reason status client model method path request-id total";
+/// The columns of `-o wide` behind them. The last one may have blanks.
+const MORE_COLUMNS: &str = "grpc-status by grant credential source version operation policy \
+     handler backend prompt-tokens completion-tokens trace-id client-request-id message-id stream \
+     detail";
+
+/// The names of all columns.
+pub fn wide_header() -> String {
+    format!("{COLUMNS} {MORE_COLUMNS}")
+}
+
+/// One request as a line of text.
+pub fn row(time: &str, decision: &Decision) -> String {
+    // An ID that a client may have chosen is marked as such.
+    let id = match (&decision.request_id, &decision.client_request_id) {
+        (None, Some(id)) => format!("client:{}", printable(id)),
+        (id, _) => or_dash(id),
+    };
+    let (verdict, reason) = match decision.verdict {
+        Verdict::Allow if !decision.shadow.is_empty() => {
+            let reasons = decision.shadow.iter().map(|it| it.reason.as_str());
+            ("shadowed", reasons.collect::<Vec<_>>().join(","))
+        }
+        verdict => (verdict.name(), decision.reason.clone()),
+    };
+    format!(
+        "{} {} {} {} {} {} {} {} {} {}us",
+        printable(time),
+        verdict,
+        printable(&reason),
+        decision.status,
+        or_dash(&decision.client),
+        or_dash(&decision.model),
+        or_dash(&decision.method),
+        or_dash(&decision.path),
+        id,
+        decision.total_us
+    )
+}
+
+/// One request as a line of text with all columns.
+pub fn wide(time: &str, decision: &Decision) -> String {
+    let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
+    let micros = |us: Option<u64>| us.map_or("-".to_owned(), |us| format!("{us}us"));
+    let trace = decision.traceparent.as_deref().and_then(TraceParent::read);
+    let more = [
+        number(decision.grpc_status.map(u64::from)),
+        decision.by.name().to_owned(),
+        or_dash(&decision.rule),
+        or_dash(&decision.credential),
+        or_dash(&decision.source),
+        or_dash(&decision.version),
+        or_dash(&decision.operation),
+        or_dash(&decision.generation),
+        micros(decision.handler_us),
+        micros(decision.dispatch_us),
+        number(decision.prompt_tokens),
+        number(decision.completion_tokens),
+        trace.map_or("-".to_owned(), |trace| trace.trace_id.to_owned()),
+        or_dash(&decision.client_request_id),
+        or_dash(&decision.message_id),
+        or_dash(&decision.stream),
+        or_dash(&decision.detail),
+    ];
+    format!("{} {}", row(time, decision), more.join(" "))
+}
+
+fn or_dash(text: &Option<String>) -> String {
+    printable(text.as_deref().unwrap_or("-"))
+}
