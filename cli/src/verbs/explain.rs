@@ -56,7 +56,7 @@ Example: tensorgate explain --all\n\
 Example: tensorgate explain 3f4f210a-5359-4f12-a75a-c92ea0dcc6fa --state /var/lib/tensorgate"
 )]
 pub struct Explain {
-    /// Request id, from the response header x-request-id.
+    /// Request id, from the response header x-request-id, or at least its first six characters.
     #[arg(value_name = "REQUEST_ID")]
     request_id: Option<String>,
     #[command(flatten)]

@@ -1,30 +1,44 @@
 //! `explain REQUEST_ID`: describes what happened to a request, from the audit log.
 
+mod sentences;
+
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tensorgate_audit::line::Line;
-use tensorgate_audit::record::{Amend, By, Decision, Event, Verdict};
+use tensorgate_audit::record::{Event, MAX_ID_BYTES};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_policy::Reason;
-use tensorgate_policy::denial::Shadowed;
 
+use super::audit::request_id::is_prefix_of;
 use super::audit::tail::Tail;
+use sentences::{ending, sentences};
 
 /// Longest wait for a request that the log does not contain. The log has a request's line once
 /// Envoy has reported its end, which takes up to two flush intervals.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Interval between looks at the log.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Maximum number of requests that are named where the start of an ID stands for several.
+const MAX_NAMED: usize = 5;
 
 /// The log's entries about a request.
 #[derive(Serialize)]
 struct Story {
     decision: Line,
     amended: Vec<Line>,
+}
+
+/// What a text stands for in a log.
+enum Found {
+    /// One request.
+    Story(Box<Story>),
+    /// Several requests: the times and IDs of the first ones.
+    Several(Vec<String>),
+    /// None.
+    Nothing,
 }
 
 /// What was read so far about a request.
@@ -34,6 +48,35 @@ struct Entries {
     amended: Vec<Line>,
 }
 
+impl Entries {
+    fn of(decision: Line) -> Self {
+        Self {
+            decision: Some(decision),
+            amended: Vec::new(),
+        }
+    }
+
+    /// The entries, once the first one is read.
+    fn take(&mut self) -> Option<Story> {
+        Some(Story {
+            decision: self.decision.take()?,
+            amended: std::mem::take(&mut self.amended),
+        })
+    }
+}
+
+/// The requests that a text may stand for.
+#[derive(Default)]
+struct Candidates {
+    /// The request with this ID of the gate.
+    own: Entries,
+    /// The latest request that arrived with this ID of a client.
+    arrived: Entries,
+    arrived_id: Option<String>,
+    /// The requests whose ID begins with the text, with their IDs: at most one more than are named.
+    begun: Vec<(String, Entries)>,
+}
+
 /// Prints the description; fails if the log does not contain the request within [`PATIENCE`].
 pub fn print(ui: &Ui, log: &Path, request_id: &str) -> Result<(), Failure> {
     let started = Instant::now();
@@ -41,26 +84,27 @@ pub fn print(ui: &Ui, log: &Path, request_id: &str) -> Result<(), Failure> {
         std::thread::sleep(POLL_INTERVAL);
         started.elapsed() < PATIENCE
     };
-    let story = find(log, request_id, wait)
+    let found = find(log, request_id, wait)
         .map_err(|error| Failure::Input(format!("{}: {error}", log.display())))?;
-    let Some(Story {
-        decision: line,
-        amended,
-    }) = story
-    else {
-        return Err(Failure::Failed(format!(
-            "{} has no entry for request {}",
-            log.display(),
-            printable(request_id)
-        )));
+    let story = match found {
+        Found::Story(story) => story,
+        Found::Several(requests) => return Err(Failure::Input(several(request_id, &requests))),
+        Found::Nothing => {
+            return Err(Failure::Failed(format!(
+                "{} has no entry for request {}",
+                log.display(),
+                printable(request_id)
+            )));
+        }
     };
     if ui.json {
-        ui.json_line(&Story {
-            decision: line,
-            amended,
-        });
+        ui.json_line(&story);
         return Ok(());
     }
+    let Story {
+        decision: line,
+        amended,
+    } = *story;
     if let Event::Decision(decision) = &line.event {
         for sentence in sentences(&line, decision) {
             ui.line(&printable(&sentence));
@@ -74,214 +118,94 @@ pub fn print(ui: &Ui, log: &Path, request_id: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads the log's entries about a request, or about the latest one that arrived with this ID.
-/// As long as there is none and `wait` returns `true`, lines that were added are read too.
-fn find(log: &Path, request_id: &str, mut wait: impl FnMut() -> bool) -> io::Result<Option<Story>> {
-    let mut tail = Tail::new(log, false)?;
-    let mut own = Entries::default();
-    let mut arrived = Entries::default();
-    let mut arrived_id = None;
-    loop {
-        tail.each_new(|line, _| {
-            match &line.event {
-                Event::Decision(decided) if decided.request_id.as_deref() == Some(request_id) => {
-                    own.decision = Some(line);
-                }
-                Event::Decision(decided)
-                    if decided.client_request_id.as_deref() == Some(request_id) =>
-                {
-                    arrived_id.clone_from(&decided.request_id);
-                    arrived = Entries {
-                        decision: Some(line),
-                        amended: Vec::new(),
-                    };
-                }
-                Event::Amend(amend) if amend.request_id == request_id => own.amended.push(line),
-                Event::Amend(amend) if arrived_id.as_ref() == Some(&amend.request_id) => {
-                    arrived.amended.push(line);
-                }
-                _ => {}
-            }
-            true
-        })?;
-        let found = if own.decision.is_some() {
-            &mut own
-        } else {
-            &mut arrived
-        };
-        if let Some(decision) = found.decision.take() {
-            let amended = std::mem::take(&mut found.amended);
-            return Ok(Some(Story { decision, amended }));
-        }
-        if !wait() {
-            return Ok(None);
-        }
-    }
-}
-
-fn sentences(line: &Line, decision: &Decision) -> Vec<String> {
-    let or = |text: &Option<String>, other: &str| text.clone().unwrap_or_else(|| other.to_owned());
-    let mut sentences = Vec::new();
-    sentences.push(format!(
-        "At {}, {} sent {} {} from {}{}.",
-        line.time,
-        decision
-            .client
-            .as_ref()
-            .map_or("an unknown client".to_owned(), |client| format!(
-                "client {client:?}"
-            )),
-        or(&decision.method, "a request for"),
-        or(&decision.path, "an unknown path"),
-        or(&decision.source, "an unknown address"),
-        decision
-            .http
-            .as_ref()
-            .map(|http| format!(" over {http}"))
-            .unwrap_or_default(),
-    ));
-    if let Some(credential) = &decision.credential {
-        sentences.push(format!("The client was authenticated by {credential}."));
-    }
-    if let Some(model) = &decision.model {
-        let version = decision
-            .version
-            .as_ref()
-            .map(|it| format!(" version {it}"))
-            .unwrap_or_default();
-        // The filter rejects some requests before their operation is decided.
-        let subject = decision
-            .operation
-            .as_ref()
-            .map_or("The request was for".to_owned(), |operation| {
-                format!("The operation was {operation} of")
-            });
-        let rule = decision
-            .rule
-            .as_ref()
-            .map_or("no grant is recorded".to_owned(), |rule| {
-                format!("grant {rule:?} applied")
-            });
-        sentences.push(format!("{subject} model {model:?}{version}; {rule}."));
-    }
-    let who = who(decision.by);
-    let grpc = decision
-        .grpc_status
-        .map(|code| format!(", grpc-status {code}"))
-        .unwrap_or_default();
-    sentences.push(match decision.verdict {
-        Verdict::Allow => format!(
-            "{who} answered with {}{grpc}: {} bytes for {}.",
-            decision.status, decision.response_bytes, decision.request_bytes
-        ),
-        Verdict::Deny => {
-            let meaning = Reason::ALL
-                .into_iter()
-                .find(|reason| reason.name() == decision.reason)
-                .map(|reason| format!(" ({})", reason.title()))
-                .unwrap_or_default();
-            format!(
-                "{who} rejected it as {}{meaning} with {}{grpc}.",
-                decision.reason, decision.status
-            )
-        }
-        Verdict::Aborted => {
-            "It ended before there was an answer: the client disconnected, or the stream broke."
-                .to_owned()
-        }
-    });
-    if let Some(detail) = &decision.detail {
-        sentences.push(format!("Cause: {detail}."));
-    }
-    for Shadowed { reason, detail } in &decision.shadow {
-        sentences.push(format!(
-            "In shadow mode, it would have been rejected as {reason}: {detail}."
-        ));
-    }
-    let spent = [
-        ("in handlers", decision.handler_us),
-        ("at the backend", decision.dispatch_us),
-        ("of that waiting for a slot", decision.queue_us),
-    ];
-    let spent: Vec<String> = spent
-        .into_iter()
-        .filter_map(|(part, us)| Some(format!("{} us {part}", us?)))
+/// Names the requests that the start of an ID stands for.
+fn several(start: &str, requests: &[String]) -> String {
+    let more = match requests.get(MAX_NAMED) {
+        Some(_) => ", and others",
+        None => "",
+    };
+    let named: Vec<_> = requests
+        .iter()
+        .take(MAX_NAMED)
+        .map(|it| printable(it))
         .collect();
-    let spent = if spent.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", spent.join(", "))
-    };
-    sentences.push(format!("It took {} us{spent}.", decision.total_us));
-    if let Some(generation) = &decision.generation {
-        sentences.push(format!("Policy {generation} was in force."));
-    }
-    if !decision.flags.is_empty() || decision.envoy.is_some() {
-        sentences.push(envoys(&decision.flags, &decision.envoy));
-    }
-    if !decision.cut.is_empty() {
-        let cut = decision.cut.join(", ");
-        sentences.push(format!(
-            "Its line was too long, so it lacks a part of: {cut}."
-        ));
-    }
-    sentences
-}
-
-const fn who(by: By) -> &'static str {
-    match by {
-        By::Gate => "The gate's filter",
-        By::Host => "The sandbox host",
-        By::Envoy => "Envoy itself",
-    }
-}
-
-fn ending(amend: &Amend) -> String {
-    let grpc = amend
-        .grpc_status
-        .map(|code| format!(", grpc-status {code}"))
-        .unwrap_or_default();
-    let got = if amend.status == 0 {
-        "no answer".to_owned()
-    } else {
-        format!("{}{grpc} and {} bytes", amend.status, amend.response_bytes)
-    };
-    let settled = match (amend.verdict, &amend.reason) {
-        (Some(Verdict::Deny), Some(reason)) => {
-            format!(
-                " {} rejected it as {reason}.",
-                who(amend.by.unwrap_or_default())
-            )
-        }
-        (Some(Verdict::Aborted), _) => " The client disconnected, or the stream broke.".to_owned(),
-        _ => String::new(),
-    };
-    // The host's own amendments contain nothing about Envoy.
-    let envoys = if amend.flags.is_empty() && amend.envoy.is_none() {
-        String::new()
-    } else {
-        format!(" {}", envoys(&amend.flags, &amend.envoy))
-    };
-    let how = match (amend.messages, amend.answers) {
-        (Some(count), _) => format!("It ended after {count} messages"),
-        (None, Some(count)) => format!("It ended after {count} answers"),
-        (None, None) => "The final result differs".to_owned(),
-    };
     format!(
-        "{how}: the client got {got} after {} us.{settled}{envoys}",
-        amend.total_us,
+        "several requests have an id that begins with {}: {}{more}; give more of it",
+        printable(start),
+        named.join(", ")
     )
 }
 
-fn envoys(flags: &[String], details: &Option<String>) -> String {
-    let flags = if flags.is_empty() {
-        "no flags".to_owned()
-    } else {
-        format!("flags {}", flags.join(", "))
-    };
-    match details {
-        Some(details) => format!("Envoy reports {details}, {flags}."),
-        None => format!("Envoy reports {flags}."),
+/// Reads the log's entries about a request, or about the latest one that arrived with this ID, or
+/// about the only one whose ID begins so. As long as there is none and `wait` returns `true`, lines
+/// that were added are read too.
+fn find(log: &Path, request_id: &str, mut wait: impl FnMut() -> bool) -> io::Result<Found> {
+    let mut tail = Tail::new(log, false)?;
+    let mut candidates = Candidates::default();
+    loop {
+        tail.each_new(|line, _| {
+            candidates.note(request_id, line);
+            true
+        })?;
+        if let Some(found) = candidates.found() {
+            return Ok(found);
+        }
+        if !wait() {
+            return Ok(Found::Nothing);
+        }
+    }
+}
+
+impl Candidates {
+    fn note(&mut self, wanted: &str, line: Line) {
+        match &line.event {
+            Event::Decision(decided) => {
+                let id = decided.request_id.as_deref().unwrap_or_default();
+                let arrived = [&decided.client_request_id, &decided.message_id];
+                if id == wanted {
+                    self.own.decision = Some(line);
+                } else if arrived.iter().any(|it| it.as_deref() == Some(wanted)) {
+                    self.arrived_id.clone_from(&decided.request_id);
+                    self.arrived = Entries::of(line);
+                } else if is_prefix_of(wanted, id)
+                    && id.len() <= MAX_ID_BYTES
+                    && self.begun.len() <= MAX_NAMED
+                    && self.begun.iter().all(|(known, _)| known != id)
+                {
+                    let id = id.to_owned();
+                    self.begun.push((id, Entries::of(line)));
+                }
+            }
+            Event::Amend(amend) => {
+                let id = &amend.request_id;
+                let begun = self.begun.iter_mut().find(|(known, _)| known == id);
+                if id == wanted {
+                    self.own.amended.push(line);
+                } else if self.arrived_id.as_ref() == Some(id) {
+                    self.arrived.amended.push(line);
+                } else if let Some((_, entries)) = begun {
+                    entries.amended.push(line);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What was found so far.
+    fn found(&mut self) -> Option<Found> {
+        let exact = self.own.take().or_else(|| self.arrived.take());
+        if let Some(story) = exact {
+            return Some(Found::Story(Box::new(story)));
+        }
+        if let [(_, entries)] = self.begun.as_mut_slice() {
+            return entries.take().map(|story| Found::Story(Box::new(story)));
+        }
+        let name = |(id, entries): &(String, Entries)| {
+            let time = entries.decision.as_ref().map(|line| line.time.as_str());
+            format!("{id} at {}", time.unwrap_or_default())
+        };
+        let requests: Vec<_> = self.begun.iter().map(name).collect();
+        (!requests.is_empty()).then_some(Found::Several(requests))
     }
 }
 
@@ -294,6 +218,7 @@ mod tests {
     use std::time::SystemTime;
 
     use tensorgate_audit::line::line;
+    use tensorgate_audit::record::Decision;
     use tensorgate_client::run::Scratch;
 
     use super::*;
@@ -321,13 +246,38 @@ mod tests {
             let part = parts.next();
             part.is_some_and(|part| open.write_all(part.as_bytes()).is_ok())
         };
-        let story = find(&log, "late", wait).unwrap().unwrap();
-        assert_eq!(story.decision.seq, 2);
-        let first = find(&log, "first", || false).unwrap().unwrap();
-        assert_eq!(first.decision.seq, 1);
+        let seq = |found: Found| match found {
+            Found::Story(story) => Some(story.decision.seq),
+            Found::Several(_) | Found::Nothing => None,
+        };
+        assert_eq!(seq(find(&log, "late", wait).unwrap()), Some(2));
+        let found = |id: &str| seq(find(&log, id, || false).unwrap());
+        assert_eq!(found("first"), Some(1));
         // The latest of the requests that arrived with one ID.
-        let shared = find(&log, "shared", || false).unwrap().unwrap();
-        assert_eq!(shared.decision.seq, 2);
-        assert!(find(&log, "never", || false).unwrap().is_none());
+        assert_eq!(found("shared"), Some(2));
+        assert_eq!(found("never"), None);
+    }
+
+    #[test]
+    fn the_start_of_an_id_stands_for_the_only_request_that_has_it() {
+        let scratch = Scratch::new();
+        let ids = ["0b8e4a5c-1", "0b8e4a5c-2", "0b8e4a", "7777777-1"];
+        let lines: String = (1..).zip(ids).map(|(seq, id)| entry(seq, id)).collect();
+        let log = scratch.file("decisions.jsonl", lines);
+        let find = |id: &str| find(&log, id, || false).unwrap();
+        assert!(matches!(find("777777"), Found::Story(story) if story.decision.seq == 4));
+        // A whole ID is not the start of others, and a start has at least six characters.
+        assert!(matches!(find("0b8e4a"), Found::Story(story) if story.decision.seq == 3));
+        assert!(matches!(find("77777"), Found::Nothing));
+        let requests = match find("0b8e4a5") {
+            Found::Several(requests) => requests,
+            Found::Story(_) | Found::Nothing => Vec::new(),
+        };
+        assert_eq!(requests.len(), 2);
+        let text = several("0b8e4a5", &requests);
+        assert!(
+            text.contains("0b8e4a5c-1 at 1970-01-01") && !text.contains("others"),
+            "{text}"
+        );
     }
 }

@@ -1,6 +1,8 @@
 //! `audit` and `explain REQUEST_ID`, on a log that the host's own code wrote.
 
 mod collected;
+mod copies;
+mod late;
 
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
@@ -213,11 +215,16 @@ fn a_query_prints_only_matching_records() {
             .collect();
         assert_eq!(ids, expected, "{conditions:?}");
     };
-    check(&[], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    // The first one was denied after its line was written, and is listed when that was known.
+    check(&[], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 0]);
     check(&["--client", "odd", "--verdict", "allow"], &[1, 3, 5, 7]);
     check(&["--reason", "rate-limited"], &[9]);
     check(&["--model", "other"], &[]);
-    check(&["--since", "2026-11-20T08:00:07Z"], &[7, 8, 9]);
+    check(&["--since", "2026-11-20T08:00:07Z"], &[7, 8, 9, 0]);
+    check(&["--until", "2026-11-20T08:00:02Z"], &[0, 1]);
+    check(&["--verdict", "deny"], &[9, 0]);
+    check(&["--verdict", "deny", "--client", "even"], &[0]);
+    check(&["--client", "even", "--verdict", "allow"], &[2, 4, 6, 8]);
     check(
         &[
             "--since",

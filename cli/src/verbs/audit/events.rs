@@ -199,6 +199,9 @@ fn ending(amend: &Amend) -> Vec<String> {
         or_dash(amend.reason.as_deref()),
         amend.status.to_string(),
         amend.request_id.clone(),
+        or_dash(amend.client.as_deref()),
+        or_dash(amend.model.as_deref()),
+        or_dash(amend.detail.as_deref()),
     ]
 }
 
