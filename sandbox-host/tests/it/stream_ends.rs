@@ -1,4 +1,4 @@
-//! When the host ends a stream of inferences, and what it answers before.
+//! When the host ends a stream of inferences, what it answers before, and what the audit log says.
 
 use std::time::{Duration, Instant};
 
@@ -93,6 +93,7 @@ impl Open {
 fn message() -> Vec<u8> {
     let message = ModelInferRequest {
         model_name: "vec".to_owned(),
+        id: "mine".to_owned(),
         inputs: vec![InferInputTensor {
             name: "x".to_owned(),
             datatype: "FP32".to_owned(),
@@ -108,13 +109,19 @@ fn message() -> Vec<u8> {
     frame
 }
 
-/// Reads to the end: the bytes of the answers, and the trailers.
-async fn rest(mut answers: RecvStream) -> (usize, HeaderMap) {
+/// Reads to the end: the number of bytes of the answers, and the trailers.
+async fn rest(answers: RecvStream) -> (usize, HeaderMap) {
+    let (bytes, trailers) = read(answers).await;
+    (bytes.len(), trailers)
+}
+
+/// Reads to the end: the answers, and the trailers.
+async fn read(mut answers: RecvStream) -> (Vec<u8>, HeaderMap) {
     let read = async {
-        let mut bytes = 0;
+        let mut bytes = Vec::new();
         while let Some(data) = answers.data().await {
             let data = data.unwrap();
-            bytes += data.len();
+            bytes.extend_from_slice(&data);
             answers.flow_control().release_capacity(data.len()).unwrap();
         }
         (bytes, answers.trailers().await.unwrap().unwrap())
@@ -155,11 +162,76 @@ async fn a_stream_ends_at_stream_ms_with_a_status_whatever_its_client_does() {
         assert!(sends.is_none_or(|whole| open.send(whole)));
         let (answers, trailers) = rest(open.answered().await).await;
         assert_eq!(trailers["grpc-status"], "4", "{what}: {trailers:?}");
+        let text = trailers["grpc-message"].to_str().unwrap();
+        assert!(text.ends_with("the policy allows: stream_ms"), "{text}");
         assert_eq!(answers > 0, sends == Some(true), "{what}");
         assert!(began.elapsed() > Duration::from_millis(1_500), "{what}");
         recorded(&running, "backend-timeout").await;
+        let ends = running.audited().into_iter();
+        let end = ends.filter(|line| line["messages"].is_u64()).next_back();
+        let end = end.unwrap();
+        assert_eq!(
+            (&end["verdict"], &end["client"]),
+            (&json!("deny"), &json!("scorer"))
+        );
+        assert_eq!(end["grpc_status"], 4);
+        let detail = end["detail"].as_str().unwrap();
+        assert!(detail.contains("limits.stream_ms (2000 ms)"), "{detail}");
         running.stop().await;
     }
+}
+
+#[tokio::test]
+async fn answers_beyond_max_answers_are_denied_with_the_limits_name() {
+    let backend = Backend::start(Act::Answer);
+    let mut policy = policy(&backend.uri(), json!({}), json!({}));
+    policy["models"]["vec"]["protocols"] = json!(["oip-grpc"]);
+    policy["models"]["vec"]["decoupled"] = json!({"max_answers": 3, "max_bytes": 65_536});
+    policy["grants"][0]["operations"] = json!(["stream"]);
+    let running = start(policy).await;
+    running.ready().await;
+    let mut open = Open::new(&running).await;
+    assert!(open.send(true));
+    open.body.send_data(Bytes::new(), true).unwrap();
+    let (answers, trailers) = read(open.answered().await).await;
+    assert_eq!(trailers["grpc-status"], "0", "{trailers:?}");
+    let holds = |text: &str| answers.windows(text.len()).any(|it| it == text.as_bytes());
+    assert!(holds(
+        "there are more answers than the policy allows: max_answers"
+    ));
+    assert!(!holds("the model gave no usable answer") && !holds(&backend.uri()));
+    let end = || {
+        let mut lines = running.audited().into_iter();
+        lines.find(|line| line["answers"].is_u64())
+    };
+    until("the end of the message is recorded", || end().is_some()).await;
+    let end = end().unwrap();
+    for (member, expected) in [
+        ("answers", json!(3)),
+        ("verdict", json!("deny")),
+        ("reason", json!("backend-fault")),
+        ("status", json!(200)),
+        ("grpc_status", json!(13)),
+        ("client", json!("scorer")),
+        ("model", json!("vec")),
+        ("stream", json!(support::REQUEST_ID)),
+    ] {
+        assert_eq!(end[member], expected, "{member}: {end}");
+    }
+    assert!(
+        end["detail"].as_str().unwrap().contains("(max_answers)"),
+        "{end}"
+    );
+    let lines = running.audited();
+    let first = lines
+        .iter()
+        .find(|line| line["request_id"] == end["request_id"]);
+    let first = first.unwrap();
+    assert_eq!(
+        (&first["verdict"], &first["message_id"]),
+        (&json!("allow"), &json!("mine"))
+    );
+    running.stop().await;
 }
 
 #[tokio::test]

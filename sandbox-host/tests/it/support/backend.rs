@@ -37,6 +37,9 @@ pub enum Act {
     Either(&'static str, Box<Self>, Box<Self>),
 }
 
+/// The answers to one message of a stream.
+const MOST_ANSWERS: usize = 100;
+
 #[derive(Default)]
 pub struct Seen {
     /// Inferences received so far.
@@ -223,11 +226,19 @@ fn good(request: &ModelInferRequest) -> ModelInferResponse {
 impl GrpcInferenceService for Service {
     type ModelStreamInferStream = BoxStream<proto::ModelStreamInferResponse>;
 
+    /// Answers one message several times, and never says that an answer is the last.
     async fn model_stream_infer(
         &self,
-        _: Request<Streaming<ModelInferRequest>>,
+        request: Request<Streaming<ModelInferRequest>>,
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
-        Err(Status::unimplemented("its model answers once"))
+        let message = request.into_inner().message().await?;
+        let answer = proto::ModelStreamInferResponse {
+            error_message: String::new(),
+            infer_response: message.as_ref().map(good),
+        };
+        let answers = std::iter::repeat_n(answer, MOST_ANSWERS).map(Ok);
+        let answers = Box::pin(tokio_stream::iter(answers));
+        Ok(Response::new(answers as Self::ModelStreamInferStream))
     }
 
     async fn model_infer(
