@@ -56,6 +56,14 @@ def nanoseconds(time):
     return since // datetime.timedelta(microseconds=1) * 1000
 
 
+def trace(line):
+    """The trace ID, span ID and flags that a line's record must have."""
+    if "traceparent" not in line:
+        return b"", b"", 0
+    _, trace_id, span_id, flags = line["traceparent"].split("-")
+    return bytes.fromhex(trace_id), bytes.fromhex(span_id), int(flags, 16)
+
+
 def faults_of(log, text, resource, record):
     """What a record and its resource say otherwise than their line."""
     line, attributes = json.loads(text), values(record.attributes)
@@ -66,6 +74,7 @@ def faults_of(log, text, resource, record):
         "event name": (record.event_name, f"tensorgate.audit.{line['type']}"),
         "severity": ((record.severity_number, record.severity_text), severity(line)),
         "time": (record.time_unix_nano, nanoseconds(line["time"])),
+        "trace": ((record.trace_id, record.span_id, record.flags), trace(line)),
         "resource": (
             values(resource.attributes),
             {"service.name": "tensorgate-host", "service.version": VERSION, "service.instance.id": log},
