@@ -510,6 +510,22 @@ impl Denial {
         }
     }
 
+    /// Names the bound that ended an answer or a stream. The client reads it in place of the
+    /// reason's title.
+    #[must_use]
+    pub fn limited_by(self, limit: AnswerLimit) -> Self {
+        Self {
+            limit: Some(limit),
+            ..self
+        }
+    }
+
+    /// What the client reads: the reason's title, or the bound that ended the answer.
+    pub fn title(&self) -> &'static str {
+        self.limit
+            .map_or_else(|| self.reason.title(), AnswerLimit::text)
+    }
+
     /// A denial that names the invalid field of the caller's own request.
     pub fn with_field(reason: Reason, field: impl Into<String>, cause: impl Into<String>) -> Self {
         Self {

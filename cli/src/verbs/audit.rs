@@ -7,6 +7,7 @@ mod events;
 mod late_outcomes;
 pub mod log_argument;
 mod query;
+mod report;
 pub mod request_id;
 mod rows;
 pub mod tail;

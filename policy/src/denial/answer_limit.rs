@@ -1,8 +1,6 @@
 //! The bounds that end an answer or a stream after it has begun. The client reads which one it was,
 //! because the model is not at fault.
 
-use super::Denial;
-
 /// A bound on an answer or a stream that has begun. All but the client's deadline are the policy's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerLimit {
@@ -39,23 +37,5 @@ impl AnswerLimit {
             Self::Idle => "nothing arrived for longer than the policy allows: timeout_ms",
             Self::ClientDeadline => "the deadline that the client has set passed: grpc-timeout",
         }
-    }
-}
-
-impl Denial {
-    /// Names the bound that ended an answer or a stream. The client reads it in place of the
-    /// reason's title.
-    #[must_use]
-    pub fn limited_by(self, limit: AnswerLimit) -> Self {
-        Self {
-            limit: Some(limit),
-            ..self
-        }
-    }
-
-    /// What the client reads: the reason's title, or the bound that ended the answer.
-    pub fn title(&self) -> &'static str {
-        self.limit
-            .map_or_else(|| self.reason.title(), AnswerLimit::text)
     }
 }

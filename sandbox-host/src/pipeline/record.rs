@@ -16,9 +16,9 @@ use tensorgate_telemetry::labels::{
 };
 use tensorgate_telemetry::metrics::{GaugeGuard, Metrics, micros};
 use tensorgate_telemetry::timings::Timings;
+use tensorgate_wire::trace_context::{TRACEPARENT, TraceParent};
 use tokio::time::Instant;
 
-use super::request_record::traceparent;
 use super::shadow::InShadow;
 
 /// What is known of a request so far.
@@ -476,4 +476,14 @@ fn source(headers: &HeaderMap) -> Option<String> {
     let address = headers.get(SOURCE_HEADER)?.to_str().ok()?;
     let address: std::net::IpAddr = address.parse().ok()?;
     Some(address.to_string())
+}
+
+/// The single valid `traceparent` of a request. It is only recorded.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let (value, None) = (values.next()?, values.next()) else {
+        return None;
+    };
+    let text = value.to_str().ok()?;
+    TraceParent::read(text).map(|_| text.to_owned())
 }

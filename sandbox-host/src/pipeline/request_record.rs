@@ -1,6 +1,5 @@
 //! The audit record of a request.
 
-use http::HeaderMap;
 use tensorgate_audit::record::{
     By, Decision, MAX_CLIENT_ID_BYTES, MAX_DETAIL_BYTES, MAX_METHOD_BYTES, Verdict, clean_shadowed,
 };
@@ -8,7 +7,6 @@ use tensorgate_policy::Denial;
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::values::safe_text::printable_prefix;
 use tensorgate_telemetry::metrics::micros;
-use tensorgate_wire::trace_context::{TRACEPARENT, TraceParent};
 
 use super::record::{Record, wide};
 
@@ -90,14 +88,4 @@ impl Record {
             ..Decision::default()
         }
     }
-}
-
-/// The single valid `traceparent` of a request. It is only recorded.
-pub(super) fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let mut values = headers.get_all(TRACEPARENT).iter();
-    let (value, None) = (values.next()?, values.next()) else {
-        return None;
-    };
-    let text = value.to_str().ok()?;
-    TraceParent::read(text).map(|_| text.to_owned())
 }

@@ -11,7 +11,7 @@ use tensorgate_cli_common::arguments::STANDARD_INPUT;
 use tensorgate_cli_common::ui::{Ui, printable};
 
 use super::check_form;
-use super::verify::print_report;
+use super::report::print_report;
 
 /// A report with the pod that it is about.
 #[derive(Serialize)]
