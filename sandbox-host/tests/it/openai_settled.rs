@@ -122,6 +122,14 @@ async fn an_answer_reports_its_used_tokens() {
             assert_eq!((status, told), (expected, None), "{path}");
         }
     }
+    // The log has the parts of the counts, whether or not tokens are reserved.
+    let lines = running.audited();
+    let counted = lines.iter().filter(|line| line["type"] == "decision");
+    let counted = counted.filter_map(|line| {
+        let completion = line["completion_tokens"].as_u64().unwrap_or_default();
+        Some(line["prompt_tokens"].as_u64()? + completion)
+    });
+    assert_eq!(counted.collect::<Vec<_>>(), [6, 6, 6, 6, 5, 5]);
     running.stop().await;
 }
 

@@ -19,6 +19,7 @@ use support::backend::{Act, Backend};
 use support::{Running, context, key, policy, start, until};
 
 const PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const LIVE: &str = "/inference.GRPCInferenceService/ServerLive";
 
 /// A host whose client may open streams.
@@ -53,6 +54,7 @@ impl Open {
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .header("x-request-id", support::REQUEST_ID)
+            .header("traceparent", TRACE)
             .header(HEADER, &context)
             .body(())
             .unwrap();
@@ -227,6 +229,7 @@ async fn answers_beyond_max_answers_are_denied_with_the_limits_name() {
         .iter()
         .find(|line| line["request_id"] == end["request_id"]);
     let first = first.unwrap();
+    assert_eq!(first["traceparent"], TRACE);
     assert_eq!(
         (&first["verdict"], &first["message_id"]),
         (&json!("allow"), &json!("mine"))

@@ -480,6 +480,22 @@ fn the_rest_is_told_as_envoy_tells_it() {
 }
 
 #[test]
+fn only_a_valid_trace_is_recorded() {
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (value, expected) in [
+        (TRACE.to_owned(), Some(TRACE)),
+        // As Envoy logs two fields.
+        (format!("{TRACE},{TRACE}"), None),
+        (format!("{TRACE}\u{1b}[2J"), None),
+        (String::new(), None),
+    ] {
+        let headers = HashMap::from([(TRACEPARENT.to_owned(), value.clone().into_bytes())]);
+        assert_eq!(traceparent(&headers).as_deref(), expected, "{value:?}");
+    }
+    assert_eq!(traceparent(&HashMap::new()), None);
+}
+
+#[test]
 fn a_refusal_is_told_in_the_protocol_that_its_path_says() {
     for (path, expected) in [
         (&b"/v2/models/m/infer"[..], Some("oip-rest")),
