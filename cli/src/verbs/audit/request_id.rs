@@ -1,7 +1,7 @@
 //! Texts that stand for a request ID of the gate: the ID, or its first characters.
 
-/// The fewest characters that stand for an ID: a sixteenth of a million IDs share four.
-pub const MIN_PREFIX_CHARS: usize = 6;
+/// The fewest characters that stand for an ID. Fewer are the start of many IDs of a usual log.
+const MIN_PREFIX_CHARS: usize = 6;
 
 /// Whether a text stands for an ID.
 pub fn stands_for(text: &str, id: &str) -> bool {
