@@ -15,12 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::Unit;
 use crate::request::Codings;
-<<<<<<< HEAD
-pub use client_error::{ClientErrorStatus, UNAVAILABLE_RETRY_S};
-=======
 pub use answer_limit::AnswerLimit;
-pub use client_error::ClientErrorStatus;
->>>>>>> 60659f74 (answers: name the policy's limit that ends an answer)
+pub use client_error::{ClientErrorStatus, UNAVAILABLE_RETRY_S};
 pub use overload::OverloadCause;
 
 /// A reason, as callers see it. The variants are in order of precedence: with several causes in one

@@ -191,6 +191,7 @@ fn every_kind_of_missing_grant_gets_the_same_response() {
             allow,
             codings,
             overload: _,
+            limit: _,
         }) => (
             (
                 reason,

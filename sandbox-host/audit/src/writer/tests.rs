@@ -416,7 +416,7 @@ fn a_flood_of_unknown_callers_has_few_records_and_none_of_its_entries_counts_as_
     }
     audit.stop();
     let known = FLOOD / 100;
-    let full = u64::from(super::rejections::FULL_RECORDS);
+    let full = u64::from(rejections::FULL_RECORDS);
     let ids = disk.ids();
     assert_eq!(ids.len() as u64, full + known, "of {FLOOD} and {known}");
     assert_eq!(ids.iter().filter(|id| *id == "known").count() as u64, known);
