@@ -55,6 +55,7 @@ impl Version {
             generation,
             policy: left,
             tightens: None,
+            hold: None,
         };
         Ok(Some(Self { policy, bundle }))
     }

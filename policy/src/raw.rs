@@ -21,6 +21,7 @@ mod mode;
 mod openai;
 mod parameters;
 mod published_keys;
+mod reload;
 mod shared;
 mod signing;
 mod spelling;
@@ -64,6 +65,7 @@ pub use openai::{
 };
 pub use parameters::{ParameterRule, TextRule};
 pub use published_keys::{KeyEntry, KeyEntryFault, KeySet};
+pub use reload::{Reload, ReloadHold};
 pub use shared::Shared;
 pub use signing::SigningKey;
 pub use spelling::{ByteSize, Dim, Scalar};
@@ -122,6 +124,9 @@ pub struct Policy {
     /// Anomaly rules on the audit stream; all run if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch: Option<Watch>,
+    /// Changes of this policy while the gate runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
 }
 
 /// A client.

@@ -31,6 +31,7 @@ use crate::admission::Admission;
 use crate::config::Settings;
 use crate::policy_store::artifacts::Artifacts;
 use crate::policy_store::assemble::{Loader, PolicyFault};
+use crate::policy_store::held_policy::HeldPolicy;
 use crate::policy_store::policy_versions::PolicyVersions;
 use crate::server;
 use crate::server::listeners::{ListenError, Listeners};
@@ -340,6 +341,7 @@ impl Tasks {
                 Arc::clone(&budget),
                 Arc::clone(metrics),
             ),
+            held_policy: HeldPolicy::default(),
             admission: Admission::new(metrics),
             budget,
             metrics: Arc::clone(metrics),

@@ -102,6 +102,14 @@ impl Pipeline {
         })
     }
 
+    /// Why a model version is not ready; `None` if the policy does not have it.
+    pub(crate) fn unready_causes(&self, model: &str, version: &str) -> Option<Vec<String>> {
+        let id = self.policy.model_id(model)?;
+        let (model, route) = (self.policy.model(id)?, self.routes.get(&id)?);
+        let version = model.versions().iter().find(|known| *known == version)?;
+        Some(self.unready(model, version, route))
+    }
+
     /// Why a model version is not ready. An ensemble needs every model of its steps.
     fn unready(&self, model: &Model, version: &str, route: &ModelRoute) -> Vec<String> {
         let backends = match &route.target {

@@ -58,6 +58,7 @@ use crate::pipeline::record::Record;
 use crate::pipeline::reply;
 use crate::pipeline::reply::{Failure, Finish, Reply, ReplyBody};
 use crate::pipeline::settlement::TokenSettlement;
+use crate::policy_store::held_policy::HeldPolicy;
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
 use crate::server::peer::GatewayPeer;
 use model_list::answer;
@@ -70,6 +71,8 @@ const MAX_QUERY_BODY_BYTES: usize = 1024;
 pub struct App {
     /// The loaded policy versions, with their routes.
     pub policy_versions: PolicyVersions,
+    /// A policy that would make ready models unready.
+    pub(crate) held_policy: HeldPolicy,
     /// Records outcomes in the audit log.
     pub outcomes: Arc<Outcomes>,
     /// Admission control.

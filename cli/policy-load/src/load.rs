@@ -91,6 +91,7 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
         headers: HeaderMode::default(),
         filter: None,
         tightens: None,
+        hold: None,
     };
     let bytes = written_bytes(&bundle)?;
     if bytes > Bundle::MAX_BYTES {

@@ -53,6 +53,7 @@ fn version(policy: &Value) -> Version {
         generation: generation(&raw).unwrap(),
         policy: raw,
         tightens: None,
+        hold: None,
     };
     Version { policy, bundle }
 }

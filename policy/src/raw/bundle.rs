@@ -31,6 +31,9 @@ pub struct Bundle {
     /// The version that this policy only restricts. The host then reuses everything it has loaded
     /// for that version, so an unreadable file cannot delay a revocation.
     pub tightens: Option<String>,
+    /// If present, the host holds this policy back while it would make a ready model unready. The
+    /// models of this list do not count, because their contracts only tighten.
+    pub hold: Option<Vec<String>>,
 }
 
 /// How a filter treats request headers while it evaluates the body.
@@ -80,6 +83,8 @@ struct Written {
     #[serde(default)]
     tightens: Option<String>,
     #[serde(default)]
+    hold: Option<Vec<String>>,
+    #[serde(default)]
     alike: Alike<String>,
     #[serde(default)]
     headers: HeaderMode,
@@ -94,6 +99,8 @@ struct Writing<'a> {
     policy: &'a raw::Policy,
     #[serde(skip_serializing_if = "Option::is_none")]
     tightens: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold: Option<&'a [String]>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     alike: Alike<&'a str>,
     #[serde(skip_serializing_if = "is_default")]
@@ -114,6 +121,7 @@ impl TryFrom<Written> for Bundle {
             generation,
             mut policy,
             tightens,
+            hold,
             alike,
             headers,
             filter,
@@ -139,6 +147,7 @@ impl TryFrom<Written> for Bundle {
             headers,
             filter,
             tightens,
+            hold,
         })
     }
 }
@@ -183,6 +192,7 @@ impl Serialize for FilterConfiguration<'_> {
             generation: &bundle.generation,
             policy: apart.as_ref().unwrap_or(&bundle.policy),
             tightens: bundle.tightens.as_deref(),
+            hold: bundle.hold.as_deref(),
             alike,
             headers,
             filter,

@@ -81,6 +81,7 @@ impl PolicyResources {
             audit,
             capture,
             watch,
+            reload: _,
         } = policy;
         let mut names = Self::default();
         names.add_section("backends", backends);

@@ -26,6 +26,9 @@ pub struct Candidate {
     pub headers: HeaderMode,
     /// The version that this one restricts, or is identical to.
     pub tightens: Option<String>,
+    /// If present, it is held back while it would make a ready model unready. Models of this list
+    /// do not count.
+    pub hold: Option<Vec<String>>,
 }
 
 /// Why a policy or a file of it cannot be used.
@@ -102,6 +105,7 @@ pub fn candidate(bundle: &Bundle) -> Result<Candidate, BundleError> {
         digest,
         headers: bundle.headers,
         tightens: bundle.tightens.clone(),
+        hold: bundle.hold.clone(),
     })
 }
 

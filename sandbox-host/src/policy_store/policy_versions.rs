@@ -132,6 +132,8 @@ pub enum LoadOutcome {
     Loaded,
     /// It was the newest policy already.
     Unchanged,
+    /// It would make ready models unready, and nothing changed.
+    Held,
     /// It has faults, and nothing changed.
     Refused,
 }
@@ -142,6 +144,7 @@ impl LoadOutcome {
         match self {
             Self::Loaded => "loaded",
             Self::Unchanged => "unchanged",
+            Self::Held => "held",
             Self::Refused => "refused",
         }
     }
@@ -158,7 +161,7 @@ pub struct Attempt {
     pub at_unix_s: u64,
     /// The duration in milliseconds.
     pub took_ms: u64,
-    /// Every fault of a rejected bundle.
+    /// Every fault of a rejected bundle, or why it is held.
     pub faults: Vec<String>,
 }
 

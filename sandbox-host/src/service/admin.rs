@@ -24,6 +24,7 @@ use tensorgate_telemetry::labels::GatewayLabels;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_watch::blocks::BlocksShown;
 
+use crate::policy_store::held_policy::HeldStatus;
 use crate::policy_store::policy_versions::Status;
 use crate::service::{App, local_host};
 
@@ -80,6 +81,9 @@ impl Admin {
 struct Shown {
     #[serde(flatten)]
     status: Status,
+    /// A policy that would make ready models unready, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_policy: Option<HeldStatus>,
     #[serde(flatten)]
     sources: Sources,
 }
@@ -152,6 +156,7 @@ async fn generations(State(admin): State<Admin>) -> Response {
     };
     let shown = Shown {
         status: app.policy_versions.status(),
+        held_policy: app.held_policy.status(),
         sources: admin.sources().await,
     };
     json(&shown)

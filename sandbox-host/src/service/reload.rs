@@ -5,6 +5,7 @@
 //! a file that is still being written in place is never read. SIGHUP reads the current file; half a
 //! bundle is invalid JSON and is rejected.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::policy_store::artifacts::{Artifacts, RejectionLimiter, rejections};
 use crate::policy_store::assemble::{Loader, PolicyFault};
+use crate::policy_store::held_policy::LostModels;
 use crate::policy_store::parts::models_at;
 use crate::policy_store::pending_policy::PendingPolicy;
 use crate::policy_store::policy_versions::{Attempt, LoadOutcome, PolicyVersion};
@@ -77,6 +79,8 @@ struct AnnouncedBundle<'r> {
 enum Refusal {
     /// Its faults.
     Faults(Vec<PolicyFault>),
+    /// It would make ready models unready: why.
+    Held(Vec<String>),
     /// A later bundle restricts what this one still allows.
     Late,
 }
@@ -200,6 +204,7 @@ impl Reloader {
                 self.app.outcomes.artifacts(records);
                 (LoadOutcome::Refused, texts)
             }
+            Err(Refusal::Held(causes)) => (LoadOutcome::Held, causes),
             Err(Refusal::Late) => (LoadOutcome::Refused, vec![LATE.to_owned()]),
         };
         let attempt = Attempt {
@@ -228,7 +233,12 @@ impl Reloader {
         tightens: Option<&Arc<PolicyVersion>>,
     ) -> Result<LoadOutcome, Refusal> {
         let generations = &self.app.policy_versions;
-        let held = generations.all();
+        let waiting = match tightens {
+            Some(_) => None,
+            None => self.app.held_policy.take(),
+        };
+        let mut held = generations.all();
+        held.extend(waiting.as_ref().map(|it| Arc::clone(&it.version)));
         let known = held
             .iter()
             .find(|generation| generation.name() == candidate.generation);
@@ -260,6 +270,15 @@ impl Reloader {
         let unchanged = generation.name() == now.name();
         if tightens.is_none() && !unchanged {
             probe_new_models(&generation).await;
+            if let Some(tightened) = &candidate.hold {
+                let waiting = waiting.filter(|it| it.version.digest == candidate.digest);
+                let known = waiting.map(|it| it.lost).unwrap_or_default();
+                let lost = self.lost_models(&generation, tightened, known).await;
+                let lost = lost.map_err(|faults| self.refusal(faults, number))?;
+                if !lost.is_empty() {
+                    return Err(self.hold_back(generation, lost, number));
+                }
+            }
         }
         let name = generation.name().to_owned();
         {
@@ -286,6 +305,33 @@ impl Reloader {
         self.app.blocks.set_responses(responses);
         self.app.webhook.set_target(newest.parts.webhook.clone());
         Ok(LoadOutcome::Loaded)
+    }
+
+    /// The ready models that a version would make unready. `known` are those of an earlier attempt.
+    async fn lost_models(
+        &self,
+        next: &Arc<PolicyVersion>,
+        tightened: &[String],
+        known: Arc<BTreeSet<(String, String)>>,
+    ) -> Result<LostModels, Vec<PolicyFault>> {
+        let (next, in_force) = (Arc::clone(next), self.app.policy_versions.newest());
+        let tightened = tightened.to_vec();
+        // On a separate thread, because many models take some time.
+        let looking = tokio::task::spawn_blocking(move || {
+            LostModels::find(&next, &in_force, &tightened, &known)
+        });
+        (looking.await).map_err(|error| vec![PolicyFault::Loading(error.to_string())])
+    }
+
+    /// Keeps a version that would make ready models unready. It is not reported as held if a later
+    /// bundle restricts what it allows: its writer sends it again.
+    fn hold_back(&self, version: Arc<PolicyVersion>, lost: LostModels, number: u64) -> Refusal {
+        let causes = self.app.held_policy.hold(version, lost);
+        if *self.tightened() > number {
+            Refusal::Late
+        } else {
+            Refusal::Held(causes)
+        }
     }
 
     /// Checks that the OS sandbox permits what a policy names, and returns a fault for each
@@ -339,9 +385,13 @@ impl Reloader {
             })
             .inc();
         let generation = generation.as_deref().unwrap_or_default();
-        if *outcome == LoadOutcome::Refused {
-            let serving = self.app.policy_versions.newest();
-            let serving = serving.name();
+        let serving = self.app.policy_versions.newest();
+        let serving = serving.name();
+        if *outcome == LoadOutcome::Held {
+            for cause in faults {
+                tracing::warn!(generation, serving, cause, "policy held");
+            }
+        } else if *outcome == LoadOutcome::Refused {
             for cause in faults.iter().map(|cause| os_sandbox::with_hint(cause)) {
                 tracing::error!(generation, serving, cause, "policy rejected");
             }
@@ -366,13 +416,14 @@ pub(crate) async fn probe_new_models(generation: &PolicyVersion) {
     while looks.join_next().await.is_some() {}
 }
 
-/// Drops expired policies, forever.
+/// Drops expired policies, and a held one about which nobody asks, forever.
 pub(crate) async fn sweep(app: Arc<App>) {
     let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         app.policy_versions.sweep();
+        app.held_policy.sweep();
     }
 }
 

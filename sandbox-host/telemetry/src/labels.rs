@@ -162,7 +162,7 @@ pub struct ExportLabels {
 /// An attempt to load a policy.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ReloadLabels {
-    /// `loaded`, `unchanged` or `refused`.
+    /// `loaded`, `unchanged`, `held` or `refused`.
     pub outcome: &'static str,
 }
 

@@ -2,6 +2,7 @@
 //! at once, what is kept and what is not loaded again.
 
 use crate::support;
+mod held;
 mod tighter;
 mod unknown;
 

@@ -116,6 +116,7 @@ pub fn settings(policy: Value, folder: &Path) -> Settings {
         headers: HeaderMode::default(),
         filter: None,
         tightens: None,
+        hold: None,
     };
     let at = |name: &str| ServiceAddress {
         socket: Some(folder.join(name)),
@@ -197,6 +198,25 @@ impl Running {
             headers: HeaderMode::default(),
             filter: None,
             tightens: None,
+            hold: None,
+        };
+        self.host.reloader().reload(Ok(bundle)).await
+    }
+
+    /// The same, held back while it would make a ready model unready, without these models.
+    pub async fn reload_or_hold(
+        &self,
+        generation: &str,
+        policy: &Value,
+        except: &[&str],
+    ) -> Attempt {
+        let bundle = Bundle {
+            generation: generation.to_owned(),
+            policy: serde_json::from_value(policy.clone()).unwrap(),
+            headers: HeaderMode::default(),
+            filter: None,
+            tightens: None,
+            hold: Some(except.iter().map(|name| (*name).to_owned()).collect()),
         };
         self.host.reloader().reload(Ok(bundle)).await
     }
@@ -210,6 +230,7 @@ impl Running {
             headers: HeaderMode::default(),
             filter: None,
             tightens: Some(tightens.to_owned()),
+            hold: None,
         };
         self.host.reloader().reload(Ok(bundle)).await
     }

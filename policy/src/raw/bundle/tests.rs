@@ -40,6 +40,7 @@ fn written(policy: raw::Policy) -> Value {
         headers: HeaderMode::default(),
         filter: None,
         tightens: None,
+        hold: None,
     };
     serde_json::to_value(bundle).unwrap()
 }

@@ -33,6 +33,7 @@ async fn hold(stream_s: &[u64]) -> (PolicyVersions, Vec<Arc<PolicyVersion>>) {
             headers: HeaderMode::default(),
             filter: None,
             tightens: None,
+            hold: None,
         };
         bundle.policy.version = Some(1);
         bundle.policy.listen.limits.stream_ms = stream_s * 1_000;

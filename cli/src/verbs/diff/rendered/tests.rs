@@ -18,6 +18,7 @@ fn forms(generation: &str, version: u64) -> (String, Value) {
         headers: HeaderMode::default(),
         filter: None,
         tightens: None,
+        hold: None,
     };
     let json = serde_json::to_string(&bundle).unwrap();
     let encoded = EncodedBundle::from_json(&json).unwrap();
