@@ -1,9 +1,12 @@
 //! Tightening: applies only the removals of a policy change.
 //!
 //! A change is held while one of its files is being written or has faults, or while the host or
-//! Envoy rejects it. Its revocations and removals still take effect. [`tighten`] builds that
-//! version: the policy in force, minus what the change removes. Nothing is ever added: no client,
-//! no credential, no grant, and no wider scope of any of them.
+//! Envoy rejects it, or while it would make ready models unready. Its revocations and removals still
+//! take effect, and contracts that only tighten. [`tighten`] builds that version: the policy in
+//! force, minus what the change removes. Nothing is ever added: no client, no credential, no grant,
+//! and no wider scope of any of them.
+
+mod contract;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,15 +35,44 @@ pub struct Removals<'a> {
     pub keys: Option<&'a BTreeMap<String, BTreeSet<String>>>,
     /// A valid policy that is not in force: everything that it lacks is removed.
     pub next: Option<&'a Version>,
+    /// A valid policy that is not in force: models whose contracts it only tightens are taken.
+    pub contracts: Option<&'a Version>,
 }
 
 impl Version {
+    /// The models whose contracts only tighten in another version, while their servers and handlers
+    /// stay as they are.
+    pub fn tightened_contracts(&self, next: &Self) -> Vec<String> {
+        let (now, next) = (&self.bundle.policy, &next.bundle.policy);
+        let tightened = next.models.iter().filter(|(name, model)| {
+            let Some(before) = now.models.get(*name).filter(|before| before != model) else {
+                return false;
+            };
+            let backend = |policy: &raw::Policy| {
+                let name = model.backend.as_ref()?;
+                policy.backends.get(name).cloned()
+            };
+            let has_handlers = model.preprocess.is_some() || model.postprocess.is_some();
+            backend(next).is_some()
+                && backend(now) == backend(next)
+                && (!has_handlers || now.handlers == next.handlers)
+                && contract::only_tightens(before, model)
+        });
+        tightened.map(|(name, _)| name.clone()).collect()
+    }
+
     /// This version without the removals; `None` if nothing changes.
     ///
     /// # Errors
     /// The faults of the resulting policy.
     pub fn tightened(&self, removals: Removals<'_>) -> Result<Option<Self>, Vec<Fault>> {
-        let left = tighten(&self.bundle.policy, &self.policy, removals);
+        let mut left = tighten(&self.bundle.policy, &self.policy, removals);
+        if let Some(next) = removals.contracts {
+            for name in self.tightened_contracts(next) {
+                let model = next.bundle.policy.models.get(&name).cloned();
+                left.models.extend(model.map(|model| (name, model)));
+            }
+        }
         if left == self.bundle.policy {
             return Ok(None);
         }

@@ -51,6 +51,14 @@ pub enum ReloadError {
     /// The host rejected the version; all faults.
     #[error("{}", lines(.0))]
     Host(Vec<String>),
+    /// The host holds the version, because it would make ready models unready.
+    #[error("it would make ready models unready: it waits until they are ready, and this accepts it now: {accept}\n{}", lines(.causes))]
+    Unready {
+        /// The command that accepts it.
+        accept: String,
+        /// A line for each cause.
+        causes: Vec<String>,
+    },
     /// Envoy rejected a part of the version.
     #[error("Envoy rejects {what}: see {}", log.display())]
     Envoy {
@@ -102,6 +110,16 @@ struct HostStatus {
     serving: String,
     attempts: u64,
     last: Option<Attempt>,
+    #[serde(default)]
+    held_policy: Option<HeldPolicy>,
+}
+
+/// A version that the host holds.
+#[derive(Debug, Deserialize)]
+struct HeldPolicy {
+    generation: String,
+    /// Why it is held now.
+    unready: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -129,7 +147,7 @@ impl<'p> Processes<'p> {
 
     /// Applies a version, or rolls back. If cancelled, some processes may keep parts of the
     /// version; the next call replaces all of them.
-    pub async fn put(&mut self, version: &Version, how: How) -> Result<Reloaded, ReloadError> {
+    pub async fn put(&mut self, version: &Version, how: How<'_>) -> Result<Reloaded, ReloadError> {
         let started = Instant::now();
         let next = self.site.next(version)?;
         let was = self.in_force.generation.clone();
@@ -161,10 +179,9 @@ impl<'p> Processes<'p> {
         self.host_follows && self.envoy_files.has_all(&self.in_force)
     }
 
-    async fn carry_out(&mut self, next: &InForce, how: How) -> Result<(), ReloadError> {
+    async fn carry_out(&mut self, next: &InForce, how: How<'_>) -> Result<(), ReloadError> {
         self.host_follows = false;
-        let tightens = (how == How::Tighter).then_some(self.in_force.generation.as_str());
-        self.host_takes(next, tightens).await?;
+        self.host_takes(next, how).await?;
         for resource in next.changes(&self.envoy_files, &self.in_force, how) {
             self.put_resource(resource, &next.generation).await?;
         }
@@ -175,7 +192,7 @@ impl<'p> Processes<'p> {
     /// keeps the other version while requests of it may arrive.
     async fn take_back(&mut self, from: &InForce) -> Result<(), ReloadError> {
         let before = self.in_force.clone();
-        let mut back = self.host_takes(&before, Some(&before.generation)).await;
+        let mut back = self.host_takes(&before, How::Tighter).await;
         self.host_follows = back.is_ok();
         for resource in before.changes(&self.envoy_files, from, How::Whole) {
             // If a resource cannot be restored, Envoy keeps the new one. The others are still
@@ -200,13 +217,9 @@ impl<'p> Processes<'p> {
         Ok(())
     }
 
-    /// Sends a version to the host and waits until it is loaded. `tightens` names the version that
-    /// it only removes from.
-    async fn host_takes(
-        &self,
-        version: &InForce,
-        tightens: Option<&str>,
-    ) -> Result<(), ReloadError> {
+    /// Sends a version to the host and waits until it is loaded. The version in force counts as
+    /// tighter than itself.
+    async fn host_takes(&self, version: &InForce, how: How<'_>) -> Result<(), ReloadError> {
         let give_up = Instant::now().checked_add(HOST_TIMEOUT);
         // The attempt counter must be known first, to tell this attempt's result from an earlier
         // one's.
@@ -219,7 +232,8 @@ impl<'p> Processes<'p> {
             }
             sleep(POLL_INTERVAL).await;
         };
-        self.site.put_bundle(version, tightens)?;
+        self.site
+            .put_bundle(version, how, &self.in_force.generation)?;
         kill_process(self.host_pid, Signal::HUP)
             .map_err(|error| Failure::Failed(format!("cannot signal the host: {error}")))?;
         let give_up = Instant::now().checked_add(HOST_TIMEOUT);
@@ -230,12 +244,21 @@ impl<'p> Processes<'p> {
                 if status.serving == version.generation {
                     return Ok(());
                 }
-                let refused = status.last.filter(|last| {
+                let last = status.last.filter(|last| {
                     let ours = last.generation.as_ref();
-                    last.outcome == "refused" && ours.is_none_or(|ours| *ours == version.generation)
+                    ours.is_none_or(|ours| *ours == version.generation)
                 });
-                if let Some(refused) = refused {
-                    return Err(ReloadError::Host(refused.faults));
+                match last {
+                    Some(last) if last.outcome == "refused" => {
+                        return Err(ReloadError::Host(last.faults));
+                    }
+                    Some(last) if last.outcome == "held" => {
+                        return Err(ReloadError::Unready {
+                            accept: self.site.accept_command(&version.generation),
+                            causes: last.faults,
+                        });
+                    }
+                    _ => {}
                 }
             }
             if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
@@ -252,6 +275,22 @@ impl<'p> Processes<'p> {
         match timeout(READYZ_LIMIT, readyz).await {
             Ok(Ok(readyz)) => probe::causes(&readyz.body),
             _ => Vec::new(),
+        }
+    }
+
+    /// Whether the models are ready for a version that the host holds.
+    pub async fn is_ready_for(&self, generation: &str) -> bool {
+        let Ok(Some(status)) = timeout(READYZ_LIMIT, self.host_status()).await else {
+            return false;
+        };
+        match status.held_policy {
+            Some(held) => held.generation == generation && held.unready.is_empty(),
+            // The host was restarted. It decides anew, once it knows which models are ready.
+            None => {
+                let readyz = probe::ask(self.host, "GET", "/readyz");
+                let readyz = timeout(READYZ_LIMIT, readyz).await;
+                matches!(readyz, Ok(Ok(text)) if probe::causes(&text).is_empty())
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::{Failure, user_folders};
 use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_policy::raw::BackendKind;
@@ -44,9 +44,12 @@ pub struct InForce {
 
 /// Kind of a version, relative to the version in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum How<'a> {
     /// The complete policy.
     Whole,
+    /// The complete policy, unless it makes a ready model unready. These models do not count,
+    /// because their contracts only tighten.
+    UnlessUnready(&'a [String]),
     /// The version in force with removals only.
     Tighter,
 }
@@ -113,7 +116,7 @@ impl Site {
             &site.envoy_file(),
             &site.started.rendered.bootstrap.to_yaml(),
         )?;
-        site.put_bundle(&site.started, None)?;
+        site.put_bundle(&site.started, How::Whole, &site.started.generation)?;
         site.put_sources(&Sources::default())?;
         for resource in &site.started.rendered.resources {
             site.put_resource(resource)?;
@@ -170,14 +173,41 @@ impl Site {
         obstacles
     }
 
-    /// Writes the host's bundle. `tightens` names the version that this one only removes from.
-    pub fn put_bundle(&self, version: &InForce, tightens: Option<&str>) -> Result<(), Failure> {
+    /// Writes the host's bundle. `in_force` is the version that this one replaces.
+    pub fn put_bundle(
+        &self,
+        version: &InForce,
+        how: How<'_>,
+        in_force: &str,
+    ) -> Result<(), Failure> {
+        let (tightens, hold) = match how {
+            How::Whole => (None, None),
+            How::UnlessUnready(tightened) => (None, Some(tightened.to_vec())),
+            How::Tighter => (Some(in_force.to_owned()), None),
+        };
         let bundle = Bundle {
             headers: self.render_options.control_plane.headers(),
-            tightens: tightens.map(str::to_owned),
+            tightens,
+            hold,
             ..version.bundle.clone()
         };
         self.put(&self.bundle_file(), &json(&bundle)?)
+    }
+
+    /// The state folder.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// The command that accepts a version, with the state folder if it is not the default.
+    pub fn accept_command(&self, generation: &str) -> String {
+        let command = format!("tensorgate reload --accept {generation}");
+        if user_folders::state().is_some_and(|default| default == self.state) {
+            return command;
+        }
+        // Quoted for a shell.
+        let state = self.state.display().to_string().replace('\'', r"'\''");
+        format!("{command} --state '{state}'")
     }
 
     /// Writes the status of the policy's sources.
@@ -232,7 +262,7 @@ impl EnvoyFiles {
 impl InForce {
     /// The resources of this version that Envoy is not known to have, in the order of their
     /// application. `from` is the version that they replace. For removals, filters come first.
-    pub fn changes(&self, known: &EnvoyFiles, from: &Self, how: How) -> Vec<&Resource> {
+    pub fn changes(&self, known: &EnvoyFiles, from: &Self, how: How<'_>) -> Vec<&Resource> {
         let resources = self.rendered.resources.iter();
         let mut changes: Vec<_> = resources.filter(|resource| !known.has(resource)).collect();
         let shrinks = self.rendered.buffer_bytes < from.rendered.buffer_bytes;

@@ -280,6 +280,32 @@ fn a_valid_policy_takes_away_what_it_lacks_and_adds_nothing() {
 }
 
 #[test]
+fn contracts_that_only_tighten_are_taken_and_nothing_else_of_a_model_is() {
+    let range =
+        |most: f64| with(|policy| policy["models"]["m"]["inputs"][0]["range"] = json!([0.0, most]));
+    let next = version(&with(|policy| {
+        policy["models"]["m"]["inputs"][0]["range"] = json!([0.0, 1.0]);
+        policy["models"]["n"]["inputs"][0]["datatype"] = json!("FP64");
+        policy["models"]["n"]["outputs"][0]["shape"] = json!([3]);
+    }));
+    let removals = Removals {
+        contracts: Some(&next),
+        ..Removals::default()
+    };
+    check("one of two models tightens", removals, &range(1.0));
+    // Its server is another: the contract may be one for that.
+    let moved = version(&with(|policy| {
+        policy["models"]["m"]["inputs"][0]["range"] = json!([0.0, 1.0]);
+        policy["backends"]["b"]["endpoints"] = json!(["http://127.0.0.1:8002"]);
+    }));
+    let removals = Removals {
+        contracts: Some(&moved),
+        ..Removals::default()
+    };
+    check("at another server", removals, &policy());
+}
+
+#[test]
 fn a_change_that_only_revokes_is_the_version_that_the_whole_policy_is() {
     let next = with(|policy| policy["revoked"]["keys"] = json!([C, A]));
     let read = serde_json::from_value(json!({"keys": [C, A], "jti": ["one", "two"]})).unwrap();
