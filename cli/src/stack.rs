@@ -14,6 +14,7 @@ pub mod progress;
 pub mod proof;
 mod ready;
 pub mod reload;
+pub mod requests;
 pub mod run;
 pub mod running;
 pub mod site;

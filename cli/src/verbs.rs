@@ -13,6 +13,7 @@ pub mod import;
 pub mod init;
 pub mod keys;
 pub mod model;
+pub mod reload;
 pub mod render;
 pub mod schema;
 pub mod status;

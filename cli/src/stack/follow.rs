@@ -1,7 +1,8 @@
 //! Watches a policy's files and puts changes in force.
 //!
-//! A change that cannot be applied completely is held. Its revocations and removals still take
-//! effect ([`crate::tighten`]), and the status shows the files and the cause.
+//! A change that cannot be applied completely is held, and so is one that would make ready models
+//! unready. Its revocations and removals still take effect ([`crate::tighten`]), and the status
+//! shows the files and the cause.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tensorgate_cli_common::load_error::LoadError;
+use tensorgate_policy::raw::ReloadHold;
 use tensorgate_policy::{Fault, Policy, Severity, raw};
 use tensorgate_policy_load::lists::{FileReferences, KeysFile, List, Revocations, keys_left};
 use tensorgate_policy_load::load::{Loaded, revoked_section};
@@ -21,6 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::front::Front;
 use super::reload::{Processes, ReloadError, Reloaded};
+use super::requests::{Answer, Request, Requests};
 use super::site::How;
 use super::status_file::StatusFile;
 use super::terminal::Terminal;
@@ -32,6 +35,9 @@ use crate::tighten::{Removals, Version};
 const TIGHTEN_AFTER: Duration = Duration::from_millis(400);
 /// Interval between retries of removals that a process rejected.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
+
+/// Interval between questions whether the models are ready for a held policy.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// A policy, and a watch on its files.
 pub struct Sources {
@@ -56,6 +62,17 @@ pub struct Following<'a, F> {
     why: Option<String>,
     /// Removals that were rejected.
     stuck: Option<Stuck>,
+    /// A policy that would make ready models unready.
+    unready: Option<Unready>,
+    /// The version that an operator has accepted although it makes models unready.
+    accepted: Option<String>,
+    requests: Requests,
+}
+
+/// A policy that waits for its models.
+struct Unready {
+    generation: String,
+    ask_at: Instant,
 }
 
 /// Inputs for a version with only removals.
@@ -89,8 +106,29 @@ struct Stuck {
 /// Reason to continue.
 enum Wake {
     Asked,
+    Requested(Request),
     Changed(Change),
     Retry,
+    /// It is time to ask whether the models are ready.
+    Ask,
+}
+
+impl Unready {
+    fn new(generation: String) -> Self {
+        let now = Instant::now();
+        Self {
+            generation,
+            ask_at: now.checked_add(ASK_EVERY).unwrap_or(now),
+        }
+    }
+}
+
+/// Waits until a time; forever without one.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Basis {
@@ -113,13 +151,20 @@ impl Basis {
                 watch.is_whole(file, contents)
             })),
         };
-        let all = Removals {
+        let next = self.pending.as_ref().map(|pending| &*pending.version);
+        let removals = Removals {
             keys: keys.as_ref(),
-            next: self.pending.as_ref().map(|pending| &*pending.version),
+            next,
             ..lists
         };
-        // Revocation lists apply even if the other removals would leave an invalid policy.
+        let all = Removals {
+            contracts: next,
+            ..removals
+        };
+        // Removals apply even if narrower contracts would leave an invalid policy, and revocation
+        // lists even if the other removals would.
         let tightened = self.in_force.tightened(all);
+        let tightened = tightened.or_else(|_| self.in_force.tightened(removals));
         tightened.or_else(|_| self.in_force.tightened(lists))
     }
 }
@@ -141,6 +186,7 @@ impl<'a, F: Front> Following<'a, F> {
             ..
         } = loaded;
         Self {
+            requests: Requests::of(processes.state()),
             front,
             status_file,
             processes,
@@ -156,6 +202,8 @@ impl<'a, F: Front> Following<'a, F> {
             files,
             why: None,
             stuck: None,
+            unready: None,
+            accepted: None,
         }
     }
 
@@ -163,25 +211,55 @@ impl<'a, F: Front> Following<'a, F> {
     pub async fn run(&mut self, mut hangup: Signal, terminal: Terminal) -> Infallible {
         self.show();
         loop {
-            let retry_at = self.stuck.as_ref().map(|stuck| stuck.retry_at);
-            let retry = async {
-                match retry_at {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let retry = at(self.stuck.as_ref().map(|stuck| stuck.retry_at));
+            let ask = at(self.unready.as_ref().map(|unready| unready.ask_at));
             let wake = tokio::select! {
                 _ = hangup.recv() => if terminal.is_gone() { continue } else { Wake::Asked },
                 change = self.watch.changed() => Wake::Changed(change),
+                request = self.requests.next() => Wake::Requested(request),
                 () = retry => Wake::Retry,
+                () = ask => Wake::Ask,
             };
             match wake {
                 Wake::Asked => self.read(true).await,
+                Wake::Requested(request) => self.respond(request).await,
                 Wake::Changed(Change::Settled) => self.read(false).await,
                 Wake::Changed(Change::Fresh) => self.tighten(false).await,
                 Wake::Retry => self.tighten(true).await,
+                Wake::Ask => self.ask().await,
             }
             self.show();
+        }
+    }
+
+    /// Reads the policy as on SIGHUP, and answers what became of it.
+    async fn respond(&mut self, request: Request) {
+        let Request { id, accept } = request;
+        self.accepted = accept;
+        self.read(true).await;
+        let waiting = self.basis.pending.as_ref();
+        let waiting = waiting.map(|pending| pending.version.bundle.generation.clone());
+        let changed = waiting.as_ref().map(|_| "the files have changed meanwhile");
+        let answer = Answer {
+            id,
+            in_force: self.basis.in_force.bundle.generation.clone(),
+            why: self.why.clone().or(changed.map(str::to_owned)),
+            waiting,
+        };
+        if let Err(failure) = self.requests.answer(answer) {
+            self.front.borrow_mut().failed(&failure);
+        }
+    }
+
+    /// Applies a held policy if its models are ready.
+    async fn ask(&mut self) {
+        let Some(Unready { generation, .. }) = self.unready.take() else {
+            return;
+        };
+        let ready = self.processes.is_ready_for(&generation).await;
+        self.unready = Some(Unready::new(generation));
+        if ready {
+            self.read(false).await;
         }
     }
 
@@ -213,7 +291,7 @@ impl<'a, F: Front> Following<'a, F> {
         match loaded {
             Ok(loaded) => self.put(loaded).await,
             Err(error) => {
-                self.basis.pending = None;
+                (self.basis.pending, self.unready) = (None, None);
                 self.section(section);
                 self.why = Some(reason(&error));
                 self.show();
@@ -245,6 +323,16 @@ impl<'a, F: Front> Following<'a, F> {
         } = loaded;
         self.section(Some(named.revoked.clone()));
         let version = Rc::new(Version { policy, bundle });
+        self.unready = None;
+        if self.accepted.as_ref() != Some(&version.bundle.generation) {
+            self.accepted = None;
+        }
+        let tightened = self.basis.in_force.tightened_contracts(&version);
+        let hold = version.bundle.policy.reload.unwrap_or_default().hold;
+        let how = match (hold, &self.accepted) {
+            (ReloadHold::On, None) => How::UnlessUnready(&tightened),
+            (ReloadHold::Off, _) | (_, Some(_)) => How::Whole,
+        };
         self.basis.pending = Some(Pending {
             version: Rc::clone(&version),
             named,
@@ -267,7 +355,7 @@ impl<'a, F: Front> Following<'a, F> {
             } = self;
             let stuck = stuck.as_ref().map(|stuck| stuck.generation.as_str());
             let (tightened, again) = tokio::select! {
-                outcome = processes.put(&version, How::Whole) => break outcome,
+                outcome = processes.put(&version, how) => break outcome,
                 urgent = urgent(watch, basis, stuck) => urgent,
             };
             self.put_tightened(tightened).await;
@@ -288,6 +376,11 @@ impl<'a, F: Front> Following<'a, F> {
     /// Keeps the policy in force. Only the removals of the policy that was read take effect.
     async fn hold(&mut self, error: ReloadError) {
         self.why = Some(error.to_string());
+        if let ReloadError::Unready { .. } = &error {
+            let pending = self.basis.pending.as_ref();
+            let generation = pending.map(|pending| pending.version.bundle.generation.clone());
+            self.unready = generation.map(Unready::new);
+        }
         self.show();
         let serving = &self.basis.in_force.bundle.generation;
         self.front.borrow_mut().reloaded(Err(error), serving);
@@ -309,6 +402,7 @@ impl<'a, F: Front> Following<'a, F> {
             self.files = files;
         }
         (self.why, self.stuck) = (None, None);
+        (self.unready, self.accepted) = (None, None);
         self.watch.follow(self.files.iter().cloned());
         self.watch.accept();
         let generation = reloaded.generation.clone();

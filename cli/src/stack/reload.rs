@@ -145,6 +145,11 @@ impl<'p> Processes<'p> {
         }
     }
 
+    /// The state folder.
+    pub fn state(&self) -> &'p Path {
+        self.site.state()
+    }
+
     /// Applies a version, or rolls back. If cancelled, some processes may keep parts of the
     /// version; the next call replaces all of them.
     pub async fn put(&mut self, version: &Version, how: How<'_>) -> Result<Reloaded, ReloadError> {

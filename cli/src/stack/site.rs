@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use tensorgate_cli_common::{Failure, user_folders};
 use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::replace::{Mode, replace};
+use tensorgate_cli_common::{Failure, user_folders};
 use tensorgate_policy::raw::BackendKind;
 use tensorgate_policy::{Bundle, Policy};
 use tensorgate_policy_load::load::Loaded;
