@@ -35,7 +35,6 @@ use crate::tighten::{Removals, Version};
 const TIGHTEN_AFTER: Duration = Duration::from_millis(400);
 /// Interval between retries of removals that a process rejected.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
-
 /// Interval between questions whether the models are ready for a held policy.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 

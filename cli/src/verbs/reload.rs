@@ -87,7 +87,9 @@ fn wait(state: &Path, request: &Request, pid: u32) -> Result<Answer, Failure> {
         if let Some(answer) = answer_to(state, request) {
             return Ok(answer);
         }
-        if Running::find(state)?.is_none_or(|running| running.pid != pid) {
+        // Its description is empty while it is replaced.
+        let is_it = |running: Running| running.pid == pid || running.pid == 0;
+        if !Running::find(state)?.is_some_and(is_it) {
             return Err(none_runs(state));
         }
         std::thread::sleep(POLL_INTERVAL);
@@ -116,7 +118,7 @@ fn print(ui: &Ui, request: &Request, answer: &Answer) -> Result<(), Failure> {
         });
     } else {
         ui.line(&text(in_force, waiting.as_deref(), why.as_deref()));
-        for other in other {
+        if let Some(other) = other {
             ui.note(&format!("{other} is no longer the version of the files"));
         }
     }
@@ -176,7 +178,8 @@ mod tests {
             generation("7d0c1fd2b7f7a4e1"),
             Ok("7d0c1fd2b7f7a4e1".into())
         );
-        for wrong in ["", "a b", "../x", &"a".repeat(65)] {
+        let long = "a".repeat(65);
+        for wrong in ["", "a b", "../x", long.as_str()] {
             assert!(generation(wrong).is_err(), "{wrong}");
         }
     }

@@ -20,6 +20,7 @@ mod explain;
 mod files;
 mod handler;
 mod held;
+mod hold;
 mod image;
 mod import;
 mod init;

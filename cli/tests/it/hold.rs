@@ -1,0 +1,133 @@
+//! A change that would make a ready model unready: `up` holds it, its removals take effect, and it
+//! comes into force when it is accepted, when its models are ready, or when the policy says so. The
+//! host and Envoy are stand-ins; the host's own tests show when it holds a policy.
+
+use crate::program::{Scratch, run, small_filters, tree};
+use crate::reload::{ENVOY, generation, in_force, rename_over, until_said};
+use crate::up::{ANY, Stack};
+
+/// A host that holds every policy that it may hold, until there is a file `ready` beside the bundle.
+const HOST: &str = r#"#!/usr/bin/env python3
+import http.server, json, os, signal, sys
+def argument(name): return sys.argv[sys.argv.index(name) + 1]
+def bundle(): return json.load(open(argument("--bundle")))
+def beside(name): return os.path.join(os.path.dirname(argument("--bundle")), name)
+state = {"serving": bundle()["generation"], "attempts": 0, "last": None, "held_policy": None}
+def again(*_):
+    new = bundle()
+    name = new["generation"]
+    if "hold" in new and name != state["serving"] and not os.path.exists(beside("ready")):
+        why = ['model "scores" version "1": it has no input "mask"']
+        state["last"] = {"outcome": "held", "generation": name, "faults": why}
+        state["held_policy"] = {"generation": name, "unready": why}
+    else: state["serving"] = name
+    state["attempts"] += 1
+signal.signal(signal.SIGHUP, again)
+class Admin(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if state["held_policy"] and os.path.exists(beside("ready")): state["held_policy"]["unready"] = []
+        said = json.dumps({**state, **json.load(open(beside("sources.json")))}).encode()
+        self.send_response(200); self.send_header("content-length", str(len(said))); self.end_headers()
+        self.wfile.write(said)
+    def log_message(self, *_): pass
+address, port = argument("--admin").split(":")
+http.server.HTTPServer((address, int(port)), Admin).serve_forever()
+"#;
+
+/// The command that is shown, up to the version.
+const ACCEPT: &str = "tensorgate reload --accept ";
+
+#[test]
+fn a_change_that_makes_a_ready_model_unready_is_held_until_it_is_accepted_or_its_models_are_ready()
+{
+    let mine = Scratch::new();
+    let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
+    let key = "7d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7";
+    let leaver = format!("  leaver: {{api_keys: [{{sha256: {key}}}]}}\n");
+    let with_leaver = text.replace("clients:\n", &format!("clients:\n{leaver}"));
+    let policy = mine.file("gate.yaml", &with_leaver);
+    let limited = |quota: &str| text.replace("quota: 600", &format!("quota: {quota}"));
+    let envoy = ENVOY.replace("filter: 1}", "filter: 99}");
+    let mut stack = Stack::start_under(Some(&envoy), HOST, ANY, &policy, small_filters());
+    let first = generation(&stack.line());
+    let state = stack.scratch.path().join("state");
+    let reload = |arguments: &[&str]| {
+        let state = state.to_str().unwrap();
+        run(&[&["reload", "--state", state], arguments].concat())
+    };
+
+    rename_over(&policy, &limited("60"));
+    let tightened = stack.line();
+    let was = format!(" instead of {first} ");
+    assert!(
+        tightened.starts_with("tightened: ") && tightened.contains(&was),
+        "{tightened}{}",
+        stack.said()
+    );
+    until_said(&stack, "not reloaded");
+    let said = stack.said();
+    assert!(said.contains(r#"it has no input "mask""#), "{said}");
+    let shown = said.lines().find(|line| line.starts_with("held: "));
+    let shown = shown.and_then(|line| line.split_once(ACCEPT)).unwrap().1;
+    let held: String = shown.chars().take(16).collect();
+    assert!(shown.contains("--state"), "{shown}");
+
+    for (arguments, named) in [
+        (&[][..], held.as_str()),
+        (&["--accept", "0000000000000000"], held.as_str()),
+    ] {
+        let ran = reload(arguments);
+        assert_eq!(ran.code, 1, "{arguments:?}{}{}", ran.stdout, ran.stderr);
+        assert!(ran.stdout.contains(named), "{}", ran.stdout);
+        assert!(ran.stdout.contains("has no input"), "{}", ran.stdout);
+    }
+    let ran = reload(&[policy.to_str().unwrap(), "--accept", &held, "--json"]);
+    assert_eq!(ran.code, 0, "{}{}{}", ran.stdout, ran.stderr, stack.said());
+    let said: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (&said["reloaded"], &said["generation"]),
+        (&true.into(), &held.clone().into())
+    );
+    let line = stack.line();
+    assert!(
+        line.starts_with(&format!("reloaded: policy {held} instead of {first} ")),
+        "{line}"
+    );
+    assert_eq!(in_force(&stack).get("hold"), None, "accepted as it is");
+
+    // The acceptance was for that version alone.
+    rename_over(&policy, &limited("61"));
+    let start = std::time::Instant::now();
+    while stack
+        .said()
+        .lines()
+        .filter(|line| line.starts_with("held: "))
+        .count()
+        < 2
+    {
+        assert!(start.elapsed().as_secs() < 60, "{}", stack.said());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    std::fs::write(state.join("policy/ready"), "").unwrap();
+    let line = stack.line();
+    let was = format!(" instead of {held} ");
+    assert!(
+        line.starts_with("reloaded: ") && line.contains(&was),
+        "{line}{}",
+        stack.said()
+    );
+
+    std::fs::remove_file(state.join("policy/ready")).unwrap();
+    rename_over(
+        &policy,
+        &format!("{}\nreload: {{hold: off}}\n", limited("62")),
+    );
+    let line = stack.line();
+    assert!(line.starts_with("reloaded: "), "{line}{}", stack.said());
+    assert_eq!(in_force(&stack).get("hold"), None);
+    stack.signal("TERM");
+    stack.wait();
+    let ran = reload(&[]);
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    assert!(ran.stderr.contains("no gate is up"), "{}", ran.stderr);
+}
