@@ -13,6 +13,7 @@ use tensorgate_base::{guard, heap};
 use tensorgate_host::config::{self, ConfigError, Settings};
 use tensorgate_host::host::Secrets;
 use tensorgate_host::server::listeners::{AllowedPeers, ServiceAddress};
+use tensorgate_host::service::ask_servers;
 use tensorgate_host::service::install_filters;
 use tensorgate_host::service::pod_command;
 use tensorgate_host::service::reload;
@@ -195,7 +196,8 @@ fn main() -> ExitCode {
         return code;
     }
     let command = pod_command::run(std::env::args_os().skip(1))
-        .or_else(|| install_filters::run(std::env::args_os().skip(1)));
+        .or_else(|| install_filters::run(std::env::args_os().skip(1)))
+        .or_else(|| ask_servers::run(std::env::args_os().skip(1)));
     if let Some(ended) = command {
         return match ended {
             Ok(()) => ExitCode::SUCCESS,

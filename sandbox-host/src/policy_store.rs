@@ -14,4 +14,5 @@ pub mod policy_versions;
 pub(crate) mod refresh;
 pub(crate) mod restriction;
 pub(crate) mod revocation;
+pub(crate) mod server_findings;
 mod unknown_versions;

@@ -2,6 +2,7 @@
 //! clock, budget or log; this module does.
 
 pub mod admin;
+pub mod ask_servers;
 pub mod audit_server;
 pub mod block_follower;
 pub mod install_filters;

@@ -1,8 +1,9 @@
 //! The `check` verb: reports every fault of a policy at once. The faults come from the loader and
-//! from validation, and with `--live` from the issuers themselves.
+//! from validation, and with `--live` from the issuers and servers themselves.
 
 mod exceptions;
 mod live;
+mod servers;
 
 use std::path::Path;
 
@@ -27,7 +28,7 @@ const SHORT: usize = 12;
 #[derive(Args)]
 #[command(
     after_help = "Exits 0 if the policy can be enforced, even with warnings, and 2 if not. Required signatures of handlers are verified. Components are compared with their sha256 and with what their model calls; a missing one is a warning here and an error of `up`. So are manifests of models; model files are not read. \
-Files with certificates, keys and passwords are read as `up` and the host read them. --no-files skips components, manifests and these files.\n\nExample: tensorgate check gate.yaml --json"
+Files with certificates, keys and passwords are read as `up` and the host read them. --no-files skips components, manifests and these files. With --live, a server that contradicts a contract is an error and one that does not answer a warning; embedded backends are not asked, because `up` starts them.\n\nExample: tensorgate check gate.yaml --json"
 )]
 pub struct Check {
     #[command(flatten)]
@@ -36,10 +37,12 @@ pub struct Check {
     /// machines that lack them.
     #[arg(long)]
     no_files: bool,
-    /// Read the discovery documents of issuers whose keys are at a URL, and compare that URL.
+    /// Ask the servers of the policy for their models and compare the contracts. Also read the
+    /// discovery documents of issuers whose keys are at a URL, and compare that URL.
     #[arg(long)]
     live: bool,
-    /// With `--live`, also connect to private addresses.
+    /// With `--live`, also read documents at private addresses. Servers are asked at the addresses
+    /// of the policy, whichever they are.
     #[arg(long, requires = "live")]
     allow_private: bool,
 }
@@ -55,7 +58,8 @@ impl Check {
         }
         if self.live {
             let reach = Reach::of_documents(self.allow_private);
-            let faults = live::faults(&loaded.policy, root, reach);
+            let mut faults = live::faults(&loaded.policy, root, reach);
+            faults.extend(servers::faults(&loaded.policy, &loaded.bundle, root)?);
             loaded = loaded.unless(faults)?;
         }
         let mut ended = expired(&loaded.bundle.policy, &today());

@@ -2,6 +2,8 @@
 //! comes into force when it is accepted, when its models are ready, or when the policy says so. The
 //! host and Envoy are stand-ins; the host's own tests show when it holds a policy.
 
+use serde_json::{Value, json};
+
 use crate::program::{Scratch, run, small_filters, tree};
 use crate::reload::{ENVOY, generation, in_force, rename_over, until_said};
 use crate::up::{ANY, Stack};
@@ -53,7 +55,8 @@ fn a_change_that_makes_a_ready_model_unready_is_held_until_it_is_accepted_or_its
     let state = stack.scratch.path().join("state");
     let reload = |arguments: &[&str]| {
         let state = state.to_str().unwrap();
-        run(&[&["reload", "--state", state], arguments].concat())
+        let command = ["reload", "--state", state];
+        run(&[command.as_slice(), arguments].concat())
     };
 
     rename_over(&policy, &limited("60"));
@@ -72,21 +75,24 @@ fn a_change_that_makes_a_ready_model_unready_is_held_until_it_is_accepted_or_its
     let held: String = shown.chars().take(16).collect();
     assert!(shown.contains("--state"), "{shown}");
 
-    for (arguments, named) in [
-        (&[][..], held.as_str()),
-        (&["--accept", "0000000000000000"], held.as_str()),
-    ] {
+    let plain_and_another: [&[&str]; 2] = [&[], &["--accept", "0000000000000000"]];
+    for arguments in plain_and_another {
         let ran = reload(arguments);
         assert_eq!(ran.code, 1, "{arguments:?}{}{}", ran.stdout, ran.stderr);
-        assert!(ran.stdout.contains(named), "{}", ran.stdout);
+        assert!(ran.stdout.contains(&held), "{}", ran.stdout);
         assert!(ran.stdout.contains("has no input"), "{}", ran.stdout);
     }
-    let ran = reload(&[policy.to_str().unwrap(), "--accept", &held, "--json"]);
+    let ran = reload(&[
+        policy.to_str().unwrap(),
+        "--accept",
+        held.as_str(),
+        "--json",
+    ]);
     assert_eq!(ran.code, 0, "{}{}{}", ran.stdout, ran.stderr, stack.said());
-    let said: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let said: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(
         (&said["reloaded"], &said["generation"]),
-        (&true.into(), &held.clone().into())
+        (&json!(true), &json!(held))
     );
     let line = stack.line();
     assert!(

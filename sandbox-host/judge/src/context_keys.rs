@@ -47,6 +47,13 @@ pub struct VerifiedContext {
 #[derive(Clone)]
 pub struct ContextKeys(Arc<Renewed<Vec<Arc<Key>>>>);
 
+impl ContextKeys {
+    /// No key: no context is valid. For what verifies none.
+    pub fn none() -> Self {
+        Self(Arc::new(Renewed::fixed(Vec::new())))
+    }
+}
+
 impl From<Key> for ContextKeys {
     /// One key that never changes.
     fn from(key: Key) -> Self {

@@ -30,6 +30,8 @@ pub use result::ProbeResult;
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// The timeout of one probe request.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The timeout of the first probe of all endpoints: of the server, and of its models.
+const FIRST_PROBES_TIMEOUT: Duration = PROBE_TIMEOUT.saturating_mul(3);
 /// The number of missed probes after which a result expires.
 const MISSED: u32 = 3;
 
@@ -190,6 +192,21 @@ impl BackendHealth {
         let _ = tokio::time::timeout(PROBE_TIMEOUT, looked).await;
     }
 
+    /// Waits until every endpoint was probed, at most for a few timeouts of a probe.
+    pub async fn first_probes(&self) {
+        let mut results = self.probe_results();
+        let probed = async {
+            for endpoint in &self.endpoints {
+                while endpoint.probe_count() == 0 {
+                    if results.changed().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        };
+        let _ = tokio::time::timeout(FIRST_PROBES_TIMEOUT, probed).await;
+    }
+
     fn models(&self) -> Models {
         self.models
             .read()
@@ -252,6 +269,21 @@ impl BackendHealth {
             lines.push(format!("backend {:?}: {cause}", self.name));
         }
         lines
+    }
+
+    /// What each endpoint says against a model version: whether it was reached, and the cause. `None`
+    /// if it serves that version.
+    pub fn objections(&self, model: &Model, version: &str) -> Vec<Option<(bool, String)>> {
+        let results = self.probe_results.borrow();
+        let said = results.iter().map(|result| {
+            let cause = match result.matches_policy(model, version) {
+                Some(Ok(())) => return None,
+                Some(Err(error)) => error.to_string(),
+                None => "it has not answered in time".to_owned(),
+            };
+            Some((result.is_reachable(), cause))
+        });
+        said.collect()
     }
 
     /// Logs a contract mismatch once.

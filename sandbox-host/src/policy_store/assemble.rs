@@ -407,7 +407,8 @@ impl Loader {
         servers
     }
 
-    fn backend(
+    /// Creates the dispatcher of a backend, and starts its prober. Reads files.
+    pub(super) fn backend(
         &self,
         name: &str,
         rule: &Backend,

@@ -15,6 +15,7 @@ mod admin_server;
 mod admission;
 mod answer_memory;
 mod answers;
+mod ask_servers;
 mod audit;
 mod audit_export;
 mod backend_faults;

@@ -1,0 +1,52 @@
+//! `tensorgate-host ask-servers`: what the servers of a policy say against its models, without a
+//! host that serves.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::backend::{Act, Backend};
+use crate::support::{GENERATION, folder, policy};
+
+#[test]
+fn each_model_that_does_not_fit_its_server_is_named() {
+    let backend = Backend::start(Act::Answer);
+    let gone = Backend::start(Act::Answer).uri();
+    let mut policy = policy(&backend.uri(), json!({}), json!({}));
+    let mut other = policy["models"]["vec"].clone();
+    other["inputs"][0]["datatype"] = json!("INT32");
+    policy["models"]["other"] = other;
+    let mut away = policy["models"]["vec"].clone();
+    away["backend"] = json!("gone");
+    policy["models"]["away"] = away;
+    policy["backends"]["gone"] = policy["backends"]["b"].clone();
+    policy["backends"]["gone"]["endpoints"] = json!([gone]);
+    // It runs only beside `tensorgate up`.
+    policy["backends"]["cpu"] = json!({"kind": "embedded", "max_in_flight": 1, "queue": 1, "timeout_ms": 1000, "models": "models"});
+    let folder = folder();
+    let file = folder.join("bundle.json");
+    let bundle = json!({"generation": GENERATION, "policy": policy});
+    std::fs::write(&file, bundle.to_string()).unwrap();
+    let ran = Command::new(env!("CARGO_BIN_EXE_tensorgate-host"))
+        .arg("ask-servers")
+        .arg(&file)
+        .arg(&folder)
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    let text = String::from_utf8(ran.stdout).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let named: Vec<_> = lines
+        .iter()
+        .map(|line| (line["model"].as_str().unwrap(), line["reached"] == true))
+        .collect();
+    assert_eq!(named.len(), 2, "{text}");
+    assert!(named.contains(&("other", true)), "{text}");
+    assert!(named.contains(&("away", false)), "{text}");
+    assert!(text.contains("INT32 in the contract"), "{text}");
+    assert!(text.contains("is the server up?"), "{text}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
