@@ -31,8 +31,8 @@ use crate::admission::Admission;
 use crate::config::Settings;
 use crate::policy_store::artifacts::Artifacts;
 use crate::policy_store::assemble::{Loader, PolicyFault};
-use crate::policy_store::held_policy::HeldPolicy;
 use crate::policy_store::policy_versions::PolicyVersions;
+use crate::policy_store::waiting_policy::WaitingPolicy;
 use crate::server;
 use crate::server::listeners::{ListenError, Listeners};
 use crate::server::slot_listener::SlotListener;
@@ -341,7 +341,7 @@ impl Tasks {
                 Arc::clone(&budget),
                 Arc::clone(metrics),
             ),
-            held_policy: HeldPolicy::default(),
+            waiting_policy: WaitingPolicy::default(),
             admission: Admission::new(metrics),
             budget,
             metrics: Arc::clone(metrics),

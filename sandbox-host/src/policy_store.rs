@@ -5,7 +5,7 @@ pub(crate) mod assemble;
 mod breaker_records;
 pub mod gateways;
 mod handler_metrics;
-pub mod held_policy;
+pub mod waiting_policy;
 mod other_releases;
 pub(crate) mod parallel;
 pub(crate) mod parts;

@@ -59,8 +59,8 @@ use crate::pipeline::record::Record;
 use crate::pipeline::reply;
 use crate::pipeline::reply::{Failure, Finish, Reply, ReplyBody};
 use crate::pipeline::settlement::TokenSettlement;
-use crate::policy_store::held_policy::HeldPolicy;
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
+use crate::policy_store::waiting_policy::WaitingPolicy;
 use crate::server::peer::GatewayPeer;
 use model_list::answer;
 use stream_deadline::stream_deadline;
@@ -73,7 +73,7 @@ pub struct App {
     /// The loaded policy versions, with their routes.
     pub policy_versions: PolicyVersions,
     /// A policy that would make ready models unready.
-    pub(crate) held_policy: HeldPolicy,
+    pub(crate) waiting_policy: WaitingPolicy,
     /// Records outcomes in the audit log.
     pub outcomes: Arc<Outcomes>,
     /// Admission control.

@@ -330,7 +330,7 @@ impl<'a, F: Front> Following<'a, F> {
         let hold = version.bundle.policy.reload.unwrap_or_default().hold;
         let how = match (hold, &self.accepted) {
             (ReloadHold::On, None) => How::UnlessUnready(&tightened),
-            (ReloadHold::Off, _) | (_, Some(_)) => How::Whole,
+            (ReloadHold::Off, _) | (_, Some(_)) => How::Complete,
         };
         self.basis.pending = Some(Pending {
             version: Rc::clone(&version),

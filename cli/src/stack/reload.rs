@@ -111,12 +111,12 @@ struct HostStatus {
     attempts: u64,
     last: Option<Attempt>,
     #[serde(default)]
-    held_policy: Option<HeldPolicy>,
+    waiting_policy: Option<WaitingPolicy>,
 }
 
 /// A version that the host holds.
 #[derive(Debug, Deserialize)]
-struct HeldPolicy {
+struct WaitingPolicy {
     generation: String,
     /// Why it is held now.
     unready: Vec<String>,
@@ -199,7 +199,7 @@ impl<'p> Processes<'p> {
         let before = self.in_force.clone();
         let mut back = self.host_takes(&before, How::Tighter).await;
         self.host_follows = back.is_ok();
-        for resource in before.changes(&self.envoy_files, from, How::Whole) {
+        for resource in before.changes(&self.envoy_files, from, How::Complete) {
             // If a resource cannot be restored, Envoy keeps the new one. The others are still
             // restored.
             let one = self.put_resource(resource, &before.generation).await;
@@ -257,7 +257,7 @@ impl<'p> Processes<'p> {
                     Some(last) if last.outcome == "refused" => {
                         return Err(ReloadError::Host(last.faults));
                     }
-                    Some(last) if last.outcome == "held" => {
+                    Some(last) if last.outcome == "unready" => {
                         return Err(ReloadError::Unready {
                             accept: self.site.accept_command(&version.generation),
                             causes: last.faults,
@@ -288,8 +288,8 @@ impl<'p> Processes<'p> {
         let Ok(Some(status)) = timeout(READYZ_LIMIT, self.host_status()).await else {
             return false;
         };
-        match status.held_policy {
-            Some(held) => held.generation == generation && held.unready.is_empty(),
+        match status.waiting_policy {
+            Some(waiting) => waiting.generation == generation && waiting.unready.is_empty(),
             // The host was restarted. It decides anew, once it knows which models are ready.
             None => {
                 let readyz = probe::ask(self.host, "GET", "/readyz");

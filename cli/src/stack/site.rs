@@ -46,7 +46,7 @@ pub struct InForce {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How<'a> {
     /// The complete policy.
-    Whole,
+    Complete,
     /// The complete policy, unless it makes a ready model unready. These models do not count,
     /// because their contracts only tighten.
     UnlessUnready(&'a [String]),
@@ -116,7 +116,7 @@ impl Site {
             &site.envoy_file(),
             &site.started.rendered.bootstrap.to_yaml(),
         )?;
-        site.put_bundle(&site.started, How::Whole, &site.started.generation)?;
+        site.put_bundle(&site.started, How::Complete, &site.started.generation)?;
         site.put_sources(&Sources::default())?;
         for resource in &site.started.rendered.resources {
             site.put_resource(resource)?;
@@ -181,7 +181,7 @@ impl Site {
         in_force: &str,
     ) -> Result<(), Failure> {
         let (tightens, hold) = match how {
-            How::Whole => (None, None),
+            How::Complete => (None, None),
             How::UnlessUnready(tightened) => (None, Some(tightened.to_vec())),
             How::Tighter => (Some(in_force.to_owned()), None),
         };

@@ -45,7 +45,7 @@ struct Outcome<'a> {
     generation: &'a str,
     /// The valid version that is held.
     #[serde(skip_serializing_if = "Option::is_none")]
-    held: Option<&'a str>,
+    waiting: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'a str>,
 }
@@ -113,7 +113,7 @@ fn print(ui: &Ui, request: &Request, answer: &Answer) -> Result<(), Failure> {
         ui.json_line(&Outcome {
             reloaded: why.is_none(),
             generation: in_force,
-            held: waiting.as_deref(),
+            waiting: waiting.as_deref(),
             why: why.as_deref(),
         });
     } else {
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_held_policy_is_shown_with_its_causes() {
+    fn a_waiting_policy_is_shown_with_its_causes() {
         assert_eq!(text("a", None, None), "policy a is in force");
         let expected = "held: policy b, and a stays in force:\none\ntwo";
         assert_eq!(text("a", Some("b"), Some("one\ntwo")), expected);

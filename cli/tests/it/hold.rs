@@ -2,10 +2,12 @@
 //! comes into force when it is accepted, when its models are ready, or when the policy says so. The
 //! host and Envoy are stand-ins; the host's own tests show when it holds a policy.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::program::{Scratch, run, small_filters, tree};
-use crate::reload::{ENVOY, generation, in_force, rename_over, until_said};
+use crate::reload::{ENVOY, generation, in_force, rename_over};
 use crate::up::{ANY, Stack};
 
 /// A host that holds every policy that it may hold, until there is a file `ready` beside the bundle.
@@ -14,20 +16,20 @@ import http.server, json, os, signal, sys
 def argument(name): return sys.argv[sys.argv.index(name) + 1]
 def bundle(): return json.load(open(argument("--bundle")))
 def beside(name): return os.path.join(os.path.dirname(argument("--bundle")), name)
-state = {"serving": bundle()["generation"], "attempts": 0, "last": None, "held_policy": None}
+state = {"serving": bundle()["generation"], "attempts": 0, "last": None, "waiting_policy": None}
 def again(*_):
     new = bundle()
     name = new["generation"]
     if "hold" in new and name != state["serving"] and not os.path.exists(beside("ready")):
         why = ['model "scores" version "1": it has no input "mask"']
-        state["last"] = {"outcome": "held", "generation": name, "faults": why}
-        state["held_policy"] = {"generation": name, "unready": why}
+        state["last"] = {"outcome": "unready", "generation": name, "faults": why}
+        state["waiting_policy"] = {"generation": name, "unready": why}
     else: state["serving"] = name
     state["attempts"] += 1
 signal.signal(signal.SIGHUP, again)
 class Admin(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        if state["held_policy"] and os.path.exists(beside("ready")): state["held_policy"]["unready"] = []
+        if state["waiting_policy"] and os.path.exists(beside("ready")): state["waiting_policy"]["unready"] = []
         said = json.dumps({**state, **json.load(open(beside("sources.json")))}).encode()
         self.send_response(200); self.send_header("content-length", str(len(said))); self.end_headers()
         self.wfile.write(said)
@@ -39,9 +41,22 @@ http.server.HTTPServer((address, int(port)), Admin).serve_forever()
 /// The command that is shown, up to the version.
 const ACCEPT: &str = "tensorgate reload --accept ";
 
+/// What `up` has printed on its standard error.
+fn errors(stack: &Stack) -> String {
+    std::fs::read_to_string(stack.scratch.path().join("up.err")).unwrap()
+}
+
+/// Waits until that fulfills a condition.
+fn until(stack: &Stack, condition: impl Fn(&str) -> bool) {
+    let start = Instant::now();
+    while !condition(&errors(stack)) {
+        assert!(start.elapsed().as_secs() < 60, "{}", errors(stack));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
-fn a_change_that_makes_a_ready_model_unready_is_held_until_it_is_accepted_or_its_models_are_ready()
-{
+fn a_change_that_makes_a_ready_model_unready_waits_until_it_is_accepted_or_its_models_are_ready() {
     let mine = Scratch::new();
     let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
     let key = "7d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7";
@@ -65,62 +80,60 @@ fn a_change_that_makes_a_ready_model_unready_is_held_until_it_is_accepted_or_its
     assert!(
         tightened.starts_with("tightened: ") && tightened.contains(&was),
         "{tightened}{}",
-        stack.said()
+        errors(&stack)
     );
-    until_said(&stack, "not reloaded");
-    let said = stack.said();
-    assert!(said.contains(r#"it has no input "mask""#), "{said}");
-    let shown = said.lines().find(|line| line.starts_with("held: "));
+    until(&stack, |text| text.contains("not reloaded"));
+    let text = errors(&stack);
+    assert!(text.contains(r#"it has no input "mask""#), "{text}");
+    let shown = text.lines().find(|line| line.starts_with("held: "));
     let shown = shown.and_then(|line| line.split_once(ACCEPT)).unwrap().1;
-    let held: String = shown.chars().take(16).collect();
+    let waiting: String = shown.chars().take(16).collect();
     assert!(shown.contains("--state"), "{shown}");
 
     let plain_and_another: [&[&str]; 2] = [&[], &["--accept", "0000000000000000"]];
     for arguments in plain_and_another {
         let ran = reload(arguments);
         assert_eq!(ran.code, 1, "{arguments:?}{}{}", ran.stdout, ran.stderr);
-        assert!(ran.stdout.contains(&held), "{}", ran.stdout);
+        assert!(ran.stdout.contains(&waiting), "{}", ran.stdout);
         assert!(ran.stdout.contains("has no input"), "{}", ran.stdout);
     }
     let ran = reload(&[
         policy.to_str().unwrap(),
         "--accept",
-        held.as_str(),
+        waiting.as_str(),
         "--json",
     ]);
-    assert_eq!(ran.code, 0, "{}{}{}", ran.stdout, ran.stderr, stack.said());
-    let said: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(
-        (&said["reloaded"], &said["generation"]),
-        (&json!(true), &json!(held))
+        ran.code,
+        0,
+        "{}{}{}",
+        ran.stdout,
+        ran.stderr,
+        errors(&stack)
+    );
+    let outcome: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (&outcome["reloaded"], &outcome["generation"]),
+        (&json!(true), &json!(waiting))
     );
     let line = stack.line();
     assert!(
-        line.starts_with(&format!("reloaded: policy {held} instead of {first} ")),
+        line.starts_with(&format!("reloaded: policy {waiting} instead of {first} ")),
         "{line}"
     );
     assert_eq!(in_force(&stack).get("hold"), None, "accepted as it is");
 
     // The acceptance was for that version alone.
     rename_over(&policy, &limited("61"));
-    let start = std::time::Instant::now();
-    while stack
-        .said()
-        .lines()
-        .filter(|line| line.starts_with("held: "))
-        .count()
-        < 2
-    {
-        assert!(start.elapsed().as_secs() < 60, "{}", stack.said());
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    let is_waiting = |line: &&str| line.starts_with("held: ");
+    until(&stack, |text| text.lines().filter(is_waiting).count() >= 2);
     std::fs::write(state.join("policy/ready"), "").unwrap();
     let line = stack.line();
-    let was = format!(" instead of {held} ");
+    let was = format!(" instead of {waiting} ");
     assert!(
         line.starts_with("reloaded: ") && line.contains(&was),
         "{line}{}",
-        stack.said()
+        errors(&stack)
     );
 
     std::fs::remove_file(state.join("policy/ready")).unwrap();
@@ -129,7 +142,7 @@ fn a_change_that_makes_a_ready_model_unready_is_held_until_it_is_accepted_or_its
         &format!("{}\nreload: {{hold: off}}\n", limited("62")),
     );
     let line = stack.line();
-    assert!(line.starts_with("reloaded: "), "{line}{}", stack.said());
+    assert!(line.starts_with("reloaded: "), "{line}{}", errors(&stack));
     assert_eq!(in_force(&stack).get("hold"), None);
     stack.signal("TERM");
     stack.wait();

@@ -275,7 +275,7 @@ impl BackendHealth {
     /// if it serves that version.
     pub fn objections(&self, model: &Model, version: &str) -> Vec<Option<(bool, String)>> {
         let results = self.probe_results.borrow();
-        let said = results.iter().map(|result| {
+        let objections = results.iter().map(|result| {
             let cause = match result.matches_policy(model, version) {
                 Some(Ok(())) => return None,
                 Some(Err(error)) => error.to_string(),
@@ -283,7 +283,7 @@ impl BackendHealth {
             };
             Some((result.is_reachable(), cause))
         });
-        said.collect()
+        objections.collect()
     }
 
     /// Logs a contract mismatch once.

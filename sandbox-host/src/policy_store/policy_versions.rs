@@ -133,7 +133,7 @@ pub enum LoadOutcome {
     /// It was the newest policy already.
     Unchanged,
     /// It would make ready models unready, and nothing changed.
-    Held,
+    Unready,
     /// It has faults, and nothing changed.
     Refused,
 }
@@ -144,7 +144,7 @@ impl LoadOutcome {
         match self {
             Self::Loaded => "loaded",
             Self::Unchanged => "unchanged",
-            Self::Held => "held",
+            Self::Unready => "unready",
             Self::Refused => "refused",
         }
     }

@@ -52,9 +52,9 @@ pub(crate) async fn ask(
         let models = policy.models().iter();
         for model in models.filter(|model| model.backend() == name) {
             for version in model.versions() {
-                let said = server.dispatcher.health().objections(model, version);
-                for (address, said) in server.addresses.iter().zip(said) {
-                    let Some((reached, cause)) = said else {
+                let objections = server.dispatcher.health().objections(model, version);
+                for (address, objection) in server.addresses.iter().zip(objections) {
+                    let Some((reached, cause)) = objection else {
                         continue;
                     };
                     findings.push(Finding {

@@ -24,8 +24,8 @@ use tensorgate_telemetry::labels::GatewayLabels;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_watch::blocks::BlocksShown;
 
-use crate::policy_store::held_policy::HeldStatus;
 use crate::policy_store::policy_versions::Status;
+use crate::policy_store::waiting_policy::WaitingStatus;
 use crate::service::{App, local_host};
 
 /// The most admin connections: of a scraper, a kubelet, a browser. A further one displaces another.
@@ -83,7 +83,7 @@ struct Shown {
     status: Status,
     /// A policy that would make ready models unready, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    held_policy: Option<HeldStatus>,
+    waiting_policy: Option<WaitingStatus>,
     #[serde(flatten)]
     sources: Sources,
 }
@@ -156,7 +156,7 @@ async fn generations(State(admin): State<Admin>) -> Response {
     };
     let shown = Shown {
         status: app.policy_versions.status(),
-        held_policy: app.held_policy.status(),
+        waiting_policy: app.waiting_policy.status(),
         sources: admin.sources().await,
     };
     json(&shown)

@@ -29,11 +29,11 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::policy_store::artifacts::{Artifacts, RejectionLimiter, rejections};
 use crate::policy_store::assemble::{Loader, PolicyFault};
-use crate::policy_store::held_policy::LostModels;
 use crate::policy_store::parts::models_at;
 use crate::policy_store::pending_policy::PendingPolicy;
 use crate::policy_store::policy_versions::{Attempt, LoadOutcome, PolicyVersion};
 use crate::policy_store::restriction::restrict;
+use crate::policy_store::waiting_policy::LostModels;
 use crate::service::App;
 
 /// The interval of checks whether the bundle's file was replaced.
@@ -80,7 +80,7 @@ enum Refusal {
     /// Its faults.
     Faults(Vec<PolicyFault>),
     /// It would make ready models unready: why.
-    Held(Vec<String>),
+    Unready(Vec<String>),
     /// A later bundle restricts what this one still allows.
     Late,
 }
@@ -204,7 +204,7 @@ impl Reloader {
                 self.app.outcomes.artifacts(records);
                 (LoadOutcome::Refused, texts)
             }
-            Err(Refusal::Held(causes)) => (LoadOutcome::Held, causes),
+            Err(Refusal::Unready(causes)) => (LoadOutcome::Unready, causes),
             Err(Refusal::Late) => (LoadOutcome::Refused, vec![LATE.to_owned()]),
         };
         let attempt = Attempt {
@@ -235,11 +235,11 @@ impl Reloader {
         let generations = &self.app.policy_versions;
         let waiting = match tightens {
             Some(_) => None,
-            None => self.app.held_policy.take(),
+            None => self.app.waiting_policy.take(),
         };
-        let mut held = generations.all();
-        held.extend(waiting.as_ref().map(|it| Arc::clone(&it.version)));
-        let known = held
+        let mut versions = generations.all();
+        versions.extend(waiting.as_ref().map(|it| Arc::clone(&it.version)));
+        let known = versions
             .iter()
             .find(|generation| generation.name() == candidate.generation);
         let loaded = match (known, tightens) {
@@ -255,7 +255,7 @@ impl Reloader {
             }
             (None, Some(base)) => restrict(&self.loader, candidate, base).map(Arc::new),
             (None, None) => match self.check_permitted(resources).await {
-                Ok(()) => self.loader.load(candidate, &held).await.map(Arc::new),
+                Ok(()) => self.loader.load(candidate, &versions).await.map(Arc::new),
                 Err(faults) => {
                     self.keep_revocations(candidate, number);
                     Err(faults)
@@ -326,11 +326,11 @@ impl Reloader {
     /// Keeps a version that would make ready models unready. It is not reported as held if a later
     /// bundle restricts what it allows: its writer sends it again.
     fn hold_back(&self, version: Arc<PolicyVersion>, lost: LostModels, number: u64) -> Refusal {
-        let causes = self.app.held_policy.hold(version, lost);
+        let causes = self.app.waiting_policy.hold(version, lost);
         if *self.tightened() > number {
             Refusal::Late
         } else {
-            Refusal::Held(causes)
+            Refusal::Unready(causes)
         }
     }
 
@@ -387,7 +387,7 @@ impl Reloader {
         let generation = generation.as_deref().unwrap_or_default();
         let serving = self.app.policy_versions.newest();
         let serving = serving.name();
-        if *outcome == LoadOutcome::Held {
+        if *outcome == LoadOutcome::Unready {
             for cause in faults {
                 tracing::warn!(generation, serving, cause, "policy held");
             }
@@ -423,7 +423,7 @@ pub(crate) async fn sweep(app: Arc<App>) {
     loop {
         ticks.tick().await;
         app.policy_versions.sweep();
-        app.held_policy.sweep();
+        app.waiting_policy.sweep();
     }
 }
 

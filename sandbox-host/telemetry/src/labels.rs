@@ -162,7 +162,7 @@ pub struct ExportLabels {
 /// An attempt to load a policy.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ReloadLabels {
-    /// `loaded`, `unchanged`, `held` or `refused`.
+    /// `loaded`, `unchanged`, `unready` or `refused`.
     pub outcome: &'static str,
 }
 

@@ -11,7 +11,7 @@ use crate::support::{GENERATION, folder, policy};
 #[test]
 fn each_model_that_does_not_fit_its_server_is_named() {
     let backend = Backend::start(Act::Answer);
-    let gone = Backend::start(Act::Answer).uri();
+    let nothing = Backend::start(Act::Answer).uri();
     let mut policy = policy(&backend.uri(), json!({}), json!({}));
     let mut other = policy["models"]["vec"].clone();
     other["inputs"][0]["datatype"] = json!("INT32");
@@ -20,7 +20,7 @@ fn each_model_that_does_not_fit_its_server_is_named() {
     away["backend"] = json!("gone");
     policy["models"]["away"] = away;
     policy["backends"]["gone"] = policy["backends"]["b"].clone();
-    policy["backends"]["gone"]["endpoints"] = json!([gone]);
+    policy["backends"]["gone"]["endpoints"] = json!([nothing]);
     // It runs only beside `tensorgate up`.
     policy["backends"]["cpu"] = json!({"kind": "embedded", "max_in_flight": 1, "queue": 1, "timeout_ms": 1000, "models": "models"});
     let folder = folder();

@@ -2,7 +2,7 @@
 //! at once, what is kept and what is not loaded again.
 
 use crate::support;
-mod held;
+mod waiting;
 mod tighter;
 mod unknown;
 

@@ -18,7 +18,7 @@ use super::policy_versions::PolicyVersion;
 const MAX_CAUSES: usize = 100;
 /// How long a held policy is kept after the last question about it. `tensorgate up` asks every
 /// second.
-const KEPT_UNASKED: Duration = Duration::from_secs(60);
+const MAX_QUERY_GAP: Duration = Duration::from_secs(60);
 
 /// A model's public name and a version.
 type Key = (String, String);
@@ -32,20 +32,20 @@ pub(crate) struct LostModels {
 
 /// The policy that is held back, if there is one.
 #[derive(Default)]
-pub struct HeldPolicy(Mutex<Option<Held>>);
+pub struct WaitingPolicy(Mutex<Option<Waiting>>);
 
 /// A policy that is held back.
-pub(crate) struct Held {
+pub(crate) struct Waiting {
     pub(crate) version: Arc<PolicyVersion>,
     /// The model versions for which it is held. They count as ready under the policy in force
     /// until it is decided: a restart of their server must not let the policy in.
     pub(crate) lost: Arc<BTreeSet<Key>>,
-    asked: Instant,
+    last_query: Instant,
 }
 
 /// The policy that is held back, for the operator.
 #[derive(Debug, Serialize)]
-pub struct HeldStatus {
+pub struct WaitingStatus {
     /// The version's name.
     pub generation: String,
     /// Why it is held now. Empty once all its models are ready.
@@ -94,32 +94,32 @@ impl LostModels {
     }
 }
 
-impl HeldPolicy {
+impl WaitingPolicy {
     /// Holds a policy back in place of an earlier one. Returns the causes.
     pub(crate) fn hold(&self, version: Arc<PolicyVersion>, lost: LostModels) -> Vec<String> {
         let LostModels { keys, causes } = lost;
-        let held = Held {
+        let waiting = Waiting {
             version,
             lost: Arc::new(keys),
-            asked: Instant::now(),
+            last_query: Instant::now(),
         };
-        let before = self.lock().replace(held);
+        let before = self.lock().replace(waiting);
         drop(before);
         causes
     }
 
     /// Takes the policy out, because another one is to be loaded, or this one again.
-    pub(crate) fn take(&self) -> Option<Held> {
+    pub(crate) fn take(&self) -> Option<Waiting> {
         self.lock().take()
     }
 
     /// The status for the operator.
-    pub(crate) fn status(&self) -> Option<HeldStatus> {
+    pub(crate) fn status(&self) -> Option<WaitingStatus> {
         let (version, lost) = {
-            let mut held = self.lock();
-            let held = held.as_mut()?;
-            held.asked = Instant::now();
-            (Arc::clone(&held.version), Arc::clone(&held.lost))
+            let mut waiting = self.lock();
+            let waiting = waiting.as_mut()?;
+            waiting.last_query = Instant::now();
+            (Arc::clone(&waiting.version), Arc::clone(&waiting.lost))
         };
         let lines = lost.iter().flat_map(|key| {
             let (model, version_name) = key;
@@ -130,7 +130,7 @@ impl HeldPolicy {
         });
         let mut unready: Vec<_> = lines.take(MAX_CAUSES.saturating_add(1)).collect();
         shorten(&mut unready);
-        Some(HeldStatus {
+        Some(WaitingStatus {
             generation: version.name().to_owned(),
             unready,
         })
@@ -140,11 +140,11 @@ impl HeldPolicy {
     pub(crate) fn sweep(&self) {
         let dropped = self
             .lock()
-            .take_if(|held| held.asked.elapsed() > KEPT_UNASKED);
+            .take_if(|waiting| waiting.last_query.elapsed() > MAX_QUERY_GAP);
         drop(dropped);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Held>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Waiting>> {
         // No code that can panic runs under this lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -21,14 +21,14 @@ fn typed(backend: &Backend, datatype: &str) -> Value {
     policy
 }
 
-fn says(attempt: &Attempt, outcome: LoadOutcome, cause: &str) {
+fn check_attempt(attempt: &Attempt, outcome: LoadOutcome, cause: &str) {
     assert_eq!(attempt.outcome, outcome, "{attempt:?}");
     let found = attempt.faults.iter().any(|fault| fault.contains(cause));
     assert!(found || cause.is_empty(), "{attempt:?}");
 }
 
 #[tokio::test]
-async fn a_policy_that_breaks_a_ready_model_is_held_until_its_server_fits_or_it_is_accepted() {
+async fn a_policy_that_breaks_a_ready_model_waits_until_its_server_fits_or_it_is_accepted() {
     let backend = Backend::start(Act::Answer);
     let first = typed(&backend, "FP32");
     let running = start(first.clone()).await;
@@ -36,11 +36,11 @@ async fn a_policy_that_breaks_a_ready_model_is_held_until_its_server_fits_or_it_
     let broken = typed(&backend, "INT32");
     let attempt = running.reload_or_hold(NEXT, &broken, &[]).await;
     let cause = r#""FP32" there, INT32 in the contract"#;
-    says(&attempt, LoadOutcome::Held, cause);
+    check_attempt(&attempt, LoadOutcome::Unready, cause);
     let status = running.generations().await;
     assert_eq!(status["serving"], GENERATION);
-    assert_eq!(status["last"]["outcome"], "held");
-    assert_eq!(status["held_policy"]["generation"], NEXT);
+    assert_eq!(status["last"]["outcome"], "unready");
+    assert_eq!(status["waiting_policy"]["generation"], NEXT);
     let answer = running.infer_as("scorer", GENERATION, &[1.0]).await;
     check(&answer, 200, "");
 
@@ -48,25 +48,25 @@ async fn a_policy_that_breaks_a_ready_model_is_held_until_its_server_fits_or_it_
     backend.says(Err(tonic::Code::Unavailable));
     until("the model is not ready", || !running.models_ready()).await;
     let attempt = running.reload_or_hold(NEXT, &broken, &[]).await;
-    says(&attempt, LoadOutcome::Held, r#"model "vec" version "7""#);
+    check_attempt(&attempt, LoadOutcome::Unready, r#"model "vec" version "7""#);
     let mut fits = truth();
     fits.inputs = vec![described("x", "INT32", &[-1])];
     backend.says(Ok(fits));
     let mut status = running.generations().await;
-    while status["held_policy"]["unready"] != json!([]) {
+    while status["waiting_policy"]["unready"] != json!([]) {
         tokio::time::sleep(Duration::from_millis(5)).await;
         status = running.generations().await;
     }
     let attempt = running.reload_or_hold(NEXT, &broken, &[]).await;
-    says(&attempt, LoadOutcome::Loaded, "");
+    check_attempt(&attempt, LoadOutcome::Loaded, "");
     let status = running.generations().await;
-    assert_eq!(status.get("held_policy"), None);
+    assert_eq!(status.get("waiting_policy"), None);
 
     let attempt = running.reload_or_hold(THIRD, &first, &[]).await;
     let cause = r#""INT32" there, FP32 in the contract"#;
-    says(&attempt, LoadOutcome::Held, cause);
+    check_attempt(&attempt, LoadOutcome::Unready, cause);
     let attempt = running.reload(THIRD, &first).await;
-    says(&attempt, LoadOutcome::Loaded, "");
+    check_attempt(&attempt, LoadOutcome::Loaded, "");
     assert!(!running.models_ready(), "it was accepted as it is");
     running.stop().await;
 }
@@ -80,25 +80,25 @@ async fn only_models_that_were_ready_and_do_not_only_tighten_hold_a_policy() {
     // A new model at a server that never answers is only named.
     let more = beside(first, &mute(1).await);
     let attempt = running.reload_or_hold(NEXT, &more, &[]).await;
-    says(&attempt, LoadOutcome::Loaded, "");
+    check_attempt(&attempt, LoadOutcome::Loaded, "");
     // It was not ready before, and still is not.
     let mut again = more;
     again["backends"]["b0"]["timeout_ms"] = json!(10_000);
     let attempt = running.reload_or_hold(THIRD, &again, &[]).await;
-    says(&attempt, LoadOutcome::Loaded, "");
+    check_attempt(&attempt, LoadOutcome::Loaded, "");
     // A ready model that moves to that server holds the policy, within the time of a probe.
     let mut moved = again.clone();
     moved["models"]["vec"]["backend"] = json!("b0");
     let attempt = running.reload_or_hold(MOVED, &moved, &[]).await;
-    says(&attempt, LoadOutcome::Held, r#"backend "b0""#);
+    check_attempt(&attempt, LoadOutcome::Unready, r#"backend "b0""#);
     assert!(attempt.took_ms < 6_000, "{attempt:?}");
     // A model whose contract only tightens, as the writer of the bundle says, does not.
     let mut tighter = again;
     tighter["models"]["vec"]["outputs"][1]["shape"] = json!([2]);
     let attempt = running.reload_or_hold(TIGHTER, &tighter, &[]).await;
     let cause = "1 in dim 0 there, 2 in the contract";
-    says(&attempt, LoadOutcome::Held, cause);
+    check_attempt(&attempt, LoadOutcome::Unready, cause);
     let attempt = running.reload_or_hold(TIGHTER, &tighter, &["vec"]).await;
-    says(&attempt, LoadOutcome::Loaded, "");
+    check_attempt(&attempt, LoadOutcome::Loaded, "");
     running.stop().await;
 }
