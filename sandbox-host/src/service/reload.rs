@@ -276,6 +276,7 @@ impl Reloader {
                 let lost = self.lost_models(&generation, tightened, known).await;
                 let lost = lost.map_err(|faults| self.refusal(faults, number))?;
                 if !lost.is_empty() {
+                    self.keep_revocations(candidate, number);
                     return Err(self.hold_back(generation, lost, number));
                 }
             }
@@ -351,7 +352,7 @@ impl Reloader {
     }
 
     /// Keeps rejecting the clients that a policy removes, although it waits for a restart of this
-    /// host. They are admitted again once a bundle is loaded that has them.
+    /// host or for its models. They are admitted again once a bundle is loaded that has them.
     fn keep_revocations(&self, candidate: &Candidate, number: u64) {
         let tightened = self.tightened();
         if *tightened <= number {

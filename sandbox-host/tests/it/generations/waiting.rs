@@ -8,7 +8,7 @@ use tensorgate_host::policy_store::policy_versions::{Attempt, LoadOutcome};
 
 use super::support::backend::{Act, Backend, described, truth};
 use super::support::{GENERATION, policy, start, until};
-use super::{NEXT, THIRD, beside, check, mute};
+use super::{NEXT, THIRD, beside, check, mute, two};
 
 const MOVED: &str = "3333333333333333";
 const TIGHTER: &str = "4444444444444444";
@@ -100,5 +100,21 @@ async fn only_models_that_were_ready_and_do_not_only_tighten_hold_a_policy() {
     check_attempt(&attempt, LoadOutcome::Unready, cause);
     let attempt = running.reload_or_hold(TIGHTER, &tighter, &["vec"]).await;
     check_attempt(&attempt, LoadOutcome::Loaded, "");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_a_waiting_policy_removes_is_rejected_at_once() {
+    let backend = Backend::start(Act::Answer);
+    let running = start(two(&backend, &["scorer", "other"], 100.0)).await;
+    running.ready().await;
+    let mut next = two(&backend, &["scorer"], 100.0);
+    next["models"]["vec"]["inputs"][0]["datatype"] = json!("INT32");
+    let attempt = running.reload_or_hold(NEXT, &next, &[]).await;
+    check_attempt(&attempt, LoadOutcome::Unready, "INT32 in the contract");
+    let removed = running.infer_as("other", GENERATION, &[1.0]).await;
+    check(&removed, 401, "unauthenticated");
+    let kept = running.infer_as("scorer", GENERATION, &[1.0]).await;
+    check(&kept, 200, "");
     running.stop().await;
 }
