@@ -101,7 +101,7 @@ pub fn send(state: &Path, request: &Request) -> Result<(), Failure> {
     write(&state.join(REQUEST), request)
 }
 
-/// Withdraws a request that nobody has taken.
+/// Withdraws a request that was not taken.
 pub fn withdraw(state: &Path) {
     let _ = std::fs::remove_file(state.join(REQUEST));
 }

@@ -2,7 +2,7 @@
 //! policy in force.
 //!
 //! A held policy stays assembled: its backends are probed, and accepting it compiles nothing. It
-//! is dropped when another policy is loaded, or when nobody has asked about it for a while.
+//! is dropped when another policy is loaded, or when no one has asked about it for a while.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -136,7 +136,7 @@ impl WaitingPolicy {
         })
     }
 
-    /// Drops a policy about which nobody asks.
+    /// Drops a policy about which no one asks.
     pub(crate) fn sweep(&self) {
         let dropped = self
             .lock()

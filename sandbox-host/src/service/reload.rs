@@ -417,7 +417,7 @@ pub(crate) async fn probe_new_models(generation: &PolicyVersion) {
     while looks.join_next().await.is_some() {}
 }
 
-/// Drops expired policies, and a held one about which nobody asks, forever.
+/// Drops expired policies, and a held one about which no one asks, forever.
 pub(crate) async fn sweep(app: Arc<App>) {
     let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
