@@ -1,10 +1,10 @@
 //! Tightening: applies only the removals of a policy change.
 //!
-//! A change is held while one of its files is being written or has faults, or while the host or
-//! Envoy rejects it, or while it would make ready models unready. Its revocations and removals still
-//! take effect, and contracts that only tighten. [`tighten`] builds that version: the policy in
-//! force, minus what the change removes. Nothing is ever added: no client, no credential, no grant,
-//! and no wider scope of any of them.
+//! A change is held while one of its files is being written or has faults, while the host or Envoy
+//! rejects it, or while it would make ready models unready. Its revocations and removals still take
+//! effect, and contracts that only tighten. [`tighten`] builds that version: the policy in force,
+//! minus what the change removes. Nothing is ever added: no client, no credential, no grant, and no
+//! wider scope of any of them.
 
 mod contract;
 

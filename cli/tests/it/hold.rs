@@ -10,7 +10,7 @@ use crate::program::{Scratch, run, small_filters, tree};
 use crate::reload::{ENVOY, generation, in_force, rename_over};
 use crate::up::{ANY, Stack};
 
-/// A host that holds every policy that it may hold, until there is a file `ready` beside the bundle.
+/// A host that holds every policy that it may hold, until a file `ready` is beside the bundle.
 const HOST: &str = r#"#!/usr/bin/env python3
 import http.server, json, os, signal, sys
 def argument(name): return sys.argv[sys.argv.index(name) + 1]

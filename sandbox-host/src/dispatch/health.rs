@@ -271,8 +271,8 @@ impl BackendHealth {
         lines
     }
 
-    /// What each endpoint says against a model version: whether it was reached, and the cause. `None`
-    /// if it serves that version.
+    /// What each endpoint says against a model version: whether it was reached, and the cause.
+    /// `None` if it serves that version.
     pub fn objections(&self, model: &Model, version: &str) -> Vec<Option<(bool, String)>> {
         let results = self.probe_results.borrow();
         let objections = results.iter().map(|result| {

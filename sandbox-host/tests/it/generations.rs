@@ -2,9 +2,9 @@
 //! at once, what is kept and what is not loaded again.
 
 use crate::support;
-mod waiting;
 mod tighter;
 mod unknown;
+mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
