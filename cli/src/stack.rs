@@ -6,17 +6,26 @@ pub mod child;
 pub mod envoy;
 pub mod follow;
 pub mod front;
+mod keep;
 pub mod options;
 pub mod plan;
 pub mod ports;
+mod presence;
 pub mod probe;
+pub mod process_event;
+mod process_reports;
 pub mod progress;
 pub mod proof;
 mod ready;
 pub mod reload;
+<<<<<<< HEAD
 pub mod requests;
+=======
+mod restarts;
+>>>>>>> 35854c08 (up: processes that end are started again)
 pub mod run;
 pub mod running;
+mod service_manager;
 pub mod site;
 mod status_file;
 pub mod terminal;

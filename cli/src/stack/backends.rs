@@ -2,42 +2,38 @@
 //! unready, and it is restarted.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::child::Child;
+use super::child::{Child, not_started};
 use super::plan::Part;
+use super::process_event::ProcessEvent;
 use super::ready::{START_TIMEOUT, get_ready};
-
-/// Delay before the first restart. It doubles with every further restart.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Longest delay. It is reset after a process has run for longer than this.
-const LAST_PAUSE: Duration = Duration::from_secs(10);
+use super::restarts::Backoff;
 
 /// All embedded backends of a gate. Their processes end when this is dropped.
 pub struct Backends {
     tasks: JoinSet<()>,
     /// Number of backends that became ready or ended at least once.
     settled: watch::Receiver<usize>,
-    notes: mpsc::UnboundedReceiver<String>,
+    events: mpsc::UnboundedReceiver<ProcessEvent>,
 }
 
 impl Backends {
     /// Starts all backends. Must be called on the main thread, see [`Child::start`].
     pub fn start(parts: &[Part]) -> Self {
         let (settle, settled) = watch::channel(0);
-        let (note, notes) = mpsc::unbounded_channel();
+        let (report, events) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         for part in parts {
-            tasks.spawn(keep(part.clone(), settle.clone(), note.clone()));
+            tasks.spawn(keep(part.clone(), settle.clone(), report.clone()));
         }
         Self {
             tasks,
             settled,
-            notes,
+            events,
         }
     }
 
@@ -53,11 +49,11 @@ impl Backends {
         self.tasks.shutdown().await;
     }
 
-    /// Forwards a note whenever a backend ends. Never returns.
-    pub async fn follow(&mut self, note: &dyn Fn(&str)) -> Infallible {
+    /// Reports whatever becomes of a backend. Never returns.
+    pub async fn follow(&mut self, report: &dyn Fn(&ProcessEvent)) -> Infallible {
         loop {
-            match self.notes.recv().await {
-                Some(text) => note(&text),
+            match self.events.recv().await {
+                Some(event) => report(&event),
                 None => std::future::pending().await,
             }
         }
@@ -65,39 +61,43 @@ impl Backends {
 }
 
 /// Runs one process and restarts it whenever it ends.
-async fn keep(part: Part, settle: watch::Sender<usize>, notes: mpsc::UnboundedSender<String>) {
-    let mut pause = FIRST_PAUSE;
+async fn keep(
+    part: Part,
+    settle: watch::Sender<usize>,
+    events: mpsc::UnboundedSender<ProcessEvent>,
+) {
+    let mut backoff = Backoff::default();
     let mut first = true;
     let mut settled = || {
         let settled = usize::from(std::mem::take(&mut first));
         settle.send_modify(|count| *count = count.saturating_add(settled));
     };
     // The receiver is gone once the gate ends.
-    let notify = |text: String| drop(notes.send(text));
-    loop {
+    let report = |event: ProcessEvent| drop(events.send(event));
+    let name = || part.spec.name.clone();
+    for number in 0_u32.. {
         let began = Instant::now();
-        let why = match Child::start(&part.spec) {
+        let end = match Child::start(&part.spec) {
             Ok(mut child) => {
                 tokio::select! {
-                    status = child.wait() => child.exit_report(&status),
+                    status = child.wait() => child.record_end(&status, number),
                     ready = get_ready(&part.ready, |_| {}) => {
                         settled();
-                        if let Err(why) = ready {
-                            notify(format!("warning: {} is not ready: {why}", child.name()));
+                        match ready {
+                            Ok(()) if number == 0 => {}
+                            Ok(()) => report(ProcessEvent::Again(name(), began.elapsed())),
+                            Err(why) => report(ProcessEvent::NotReady(name(), why)),
                         }
                         let status = child.wait().await;
-                        child.exit_report(&status)
+                        child.record_end(&status, number)
                     }
                 }
             }
-            Err(error) => format!("cannot start {}: {error}", part.spec.program.display()),
+            Err(error) => not_started(&part.spec, &error),
         };
         settled();
-        if began.elapsed() > LAST_PAUSE {
-            pause = FIRST_PAUSE;
-        }
-        notify(format!("warning: {why}\nit restarts in {pause:?}"));
-        sleep(pause).await;
-        pause = pause.saturating_mul(2).min(LAST_PAUSE);
+        let delay = backoff.delay(Instant::now());
+        report(ProcessEvent::Ended(end, delay));
+        sleep(delay).await;
     }
 }

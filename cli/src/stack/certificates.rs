@@ -16,6 +16,7 @@ use tensorgate_policy::policy::Tls;
 use tokio::time::{Instant, sleep};
 
 use super::envoy::{SecretCounts, secret_counts};
+use super::presence::{Presence, State};
 use super::probe::Target;
 use super::watch::Watch;
 use crate::certificates::{self, Authorities, Identity, UnusableFile};
@@ -160,13 +161,14 @@ impl Certificates {
     ///
     /// # Errors
     /// Envoy rejected a secret, or did not confirm it in time.
-    pub async fn taken(&self, envoy: &Target) -> Result<(), String> {
+    pub async fn taken(&self, (envoy, presence): (&Target, &Presence)) -> Result<(), String> {
         let authorities = self
             .authorities
             .as_ref()
             .map(|_| CertificateSet::Authorities);
         for what in std::iter::once(CertificateSet::Identity).chain(authorities) {
-            let arrived = arrived(envoy, what, SecretCounts::default()).await;
+            let before = (presence.starts(), SecretCounts::default());
+            let arrived = arrived((envoy, presence), what, before).await;
             arrived.map_err(|(NotConfirmed::Rejected(why) | NotConfirmed::NoAnswer(why))| why)?;
         }
         Ok(())
@@ -187,8 +189,13 @@ impl Certificates {
     }
 
     /// Reads one set of files, and writes its secret if it is valid and differs from the one in
-    /// force. Invalid authorities do not delay valid revocation lists.
-    pub async fn renew(&mut self, what: CertificateSet, envoy: &Target) -> Vec<CertificateEvent> {
+    /// force. Invalid authorities do not delay valid revocation lists. An Envoy that is down reads
+    /// the secret when it starts.
+    pub async fn renew(
+        &mut self,
+        what: CertificateSet,
+        (envoy, presence): (&Target, &Presence),
+    ) -> Vec<CertificateEvent> {
         let kept = |why: String| vec![CertificateEvent::Kept { what, why }];
         let mut unfit_authorities = None;
         let (fresh, before, revoked) = match what {
@@ -239,10 +246,11 @@ impl Certificates {
         if old == fresh {
             return unfit.into_iter().collect();
         }
-        let counts = secret_counts(envoy, what.secret()).await;
+        let counts = counts_now((envoy, presence), what.secret()).await;
+        let starts = presence.starts();
         let arrived = match (self.put(&fresh), counts) {
             (Err(failure), _) => Err(NotConfirmed::Rejected(failure.to_string())),
-            (Ok(()), Some(counts)) => arrived(envoy, what, counts).await,
+            (Ok(()), Some(counts)) => arrived((envoy, presence), what, (starts, counts)).await,
             // Without earlier counters, later ones prove nothing.
             (Ok(()), None) => {
                 let why = "Envoy does not respond";
@@ -283,7 +291,7 @@ impl Certificates {
     }
 
     /// Reads all files, changed or not.
-    pub async fn renew_all(&mut self, envoy: &Target) -> Vec<CertificateEvent> {
+    pub async fn renew_all(&mut self, envoy: (&Target, &Presence)) -> Vec<CertificateEvent> {
         let authorities = self
             .authorities
             .as_ref()
@@ -311,15 +319,47 @@ impl Previous {
     }
 }
 
-/// Waits until Envoy's counters for a secret increase.
+/// Envoy's counters for a secret before it is replaced. None are counted for one that is down. One
+/// that starts may have read the file, so it is waited for.
+async fn counts_now((envoy, presence): (&Target, &Presence), secret: &str) -> Option<SecretCounts> {
+    let give_up = Instant::now().checked_add(TIMEOUT);
+    while give_up.is_some_and(|give_up| Instant::now() < give_up) {
+        let before = presence.state();
+        match before {
+            State::Down => return Some(SecretCounts::default()),
+            State::Starting => sleep(POLL_INTERVAL).await,
+            State::Up(_) => {
+                let counts = secret_counts(envoy, secret).await;
+                if counts.is_none() {
+                    // Its end is noticed meanwhile.
+                    sleep(POLL_INTERVAL).await;
+                }
+                if presence.state() == before {
+                    return counts;
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Waits until Envoy's counters for a secret increase. `before` has the number of its starts, and
+/// its counters then. They begin again with each start.
 async fn arrived(
-    envoy: &Target,
+    (envoy, presence): (&Target, &Presence),
     what: CertificateSet,
-    before: SecretCounts,
+    before: (u64, SecretCounts),
 ) -> Result<(), NotConfirmed> {
+    let (starts, before) = before;
     let give_up = Instant::now().checked_add(TIMEOUT);
     loop {
         if let Some(counts) = secret_counts(envoy, what.secret()).await {
+            let same = presence.starts() == starts;
+            let before = if same {
+                before
+            } else {
+                SecretCounts::default()
+            };
             if counts.rejected > before.rejected {
                 let why = "Envoy rejects the files: see its log";
                 return Err(NotConfirmed::Rejected(format!("{}: {why}", what.fields())));

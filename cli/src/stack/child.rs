@@ -4,20 +4,28 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{
     Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal,
 };
 use serde_json::Value;
+use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_cli_common::ui::printable;
 use tokio::process::{Child as Process, Command};
 use tokio::time::timeout;
 
+use super::process_event::ProcessEnd;
+
 /// Length of the log excerpt when a process failed, bytes.
 const TAIL_BYTES: u64 = 4096;
+/// Longest last words of a process, in characters.
+const MAX_WORDS: usize = 240;
+/// Logs that are kept of each process after its unexpected ends.
+const KEPT_LOGS: u32 = 5;
 
 /// Open flag that rejects symbolic links, because they may lead to other users' files. The
 /// conversion is lossless.
@@ -132,10 +140,74 @@ impl Child {
         )
     }
 
+    /// Describes the unexpected end of the process in a few words. `number` counts its ends from 0:
+    /// the log is moved to another name, where it stays for some further ends.
+    pub fn record_end(&self, status: &io::Result<ExitStatus>, number: u32) -> ProcessEnd {
+        let (how, was_killed) = match status {
+            Ok(status) => {
+                let killed = status.signal() == Some(Signal::KILL.as_raw());
+                (status.to_string(), killed)
+            }
+            Err(error) => (error.to_string(), false),
+        };
+        // A process that was killed did not write why.
+        let why = (!was_killed)
+            .then(|| last_words(&tail(&self.log)))
+            .flatten();
+        let kept = kept_log(&self.log, number);
+        let moved = std::fs::rename(&self.log, &kept).is_ok();
+        let name = kept.file_name().filter(|_| moved);
+        ProcessEnd {
+            process: self.name.clone(),
+            at: rfc3339(SystemTime::now()),
+            how,
+            why,
+            log: name.map(|name| name.to_string_lossy().into_owned()),
+            again: None,
+        }
+    }
+
     /// What the end of the process's log says.
     pub fn log_tail(&self) -> String {
-        summary(&self.log, &tail(&self.log))
+        log_summary(&self.log)
     }
+}
+
+/// What the end of a log says.
+pub fn log_summary(log: &Path) -> String {
+    summary(log, &tail(log))
+}
+
+/// A process that could not be started.
+pub fn not_started(spec: &Spec, error: &io::Error) -> ProcessEnd {
+    ProcessEnd {
+        process: spec.name.clone(),
+        at: rfc3339(SystemTime::now()),
+        how: format!("cannot start {}: {error}", spec.program.display()),
+        ..ProcessEnd::default()
+    }
+}
+
+/// The name of a kept log: `host.3.log` beside `host.log`.
+fn kept_log(log: &Path, number: u32) -> PathBuf {
+    let place = number.checked_rem(KEPT_LOGS).unwrap_or(0);
+    log.with_extension(format!("{}.log", place.saturating_add(1)))
+}
+
+/// The last error of a log in JSON, or the last line of one in text.
+fn last_words(tail: &str) -> Option<String> {
+    let mut lines = tail.lines().rev().filter(|line| !line.trim().is_empty());
+    // Text before a record is older, or a record whose begin was not read.
+    let mut has_records = false;
+    let words = lines.find_map(|line| match record(line) {
+        Some(record) => {
+            has_records = true;
+            error(&record)
+        }
+        None if has_records => None,
+        None => Some(printable(line.trim())),
+    })?;
+    Some(words.chars().take(MAX_WORDS).collect())
 }
 
 /// Runs in the child: requests SIGKILL when the parent ends, and fails if it has already ended.
@@ -200,6 +272,34 @@ fn tail(log: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_words_are_one_line_of_bounded_length() {
+        const ERROR: &str = r#"{"level":"ERROR","message":"cannot start","cause":"no world"}"#;
+        const INFO: &str = r#"{"level":"INFO","message":"compiling"}"#;
+        for (tail, expected) in [
+            (format!("{ERROR}\n{INFO}\n"), Some("cannot start: no world")),
+            (format!("{INFO}\n"), None),
+            (
+                format!("{ERROR}\npanic\u{1b}ed\n\n"),
+                Some("panic\u{fffd}ed"),
+            ),
+            (String::new(), None),
+        ] {
+            assert_eq!(last_words(&tail).as_deref(), expected, "{tail:?}");
+        }
+        let long = last_words(&"x".repeat(4_000)).unwrap_or_default();
+        assert_eq!(long.len(), MAX_WORDS);
+    }
+
+    #[test]
+    fn a_bounded_number_of_logs_is_kept() {
+        let log = Path::new("/state/backend-0.log");
+        assert_eq!(kept_log(log, 0), Path::new("/state/backend-0.1.log"));
+        let kept: std::collections::BTreeSet<_> =
+            (0..100).map(|number| kept_log(log, number)).collect();
+        assert_eq!(kept.len(), 5);
+    }
 
     #[test]
     fn the_end_of_a_log_is_text_or_the_last_error() {

@@ -8,6 +8,7 @@ use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::sources::SourceState;
 
 use super::certificates::CertificateEvent;
+use super::process_event::ProcessEvent;
 use super::reload::{ReloadError, Reloaded};
 
 /// User interface of `up`: loads the policy and reports events.
@@ -33,6 +34,8 @@ pub trait Front {
     fn held(&mut self, held: &[SourceState]);
     /// Outcome of a change of the listener's certificates.
     fn certificates(&mut self, news: &CertificateEvent);
+    /// A process ended unexpectedly, or is ready again.
+    fn process(&mut self, event: &ProcessEvent);
     /// A step takes long. The line says which.
     fn progress(&self, line: &str);
     /// A file for operators cannot be written.

@@ -25,6 +25,8 @@ use super::{envoy, ports, verified_models};
 use crate::programs;
 use crate::render::envoy::{MODULE, RenderOptions, key_sets};
 
+/// Envoy's name for messages.
+pub const ENVOY: &str = "Envoy";
 /// The environment variable with the host's OS sandbox.
 const HARDEN: &str = "TENSORGATE_HARDEN";
 
@@ -50,6 +52,8 @@ pub struct Plan {
     pub certificates: Option<Certificates>,
     /// Index of the host in `parts`.
     pub host: usize,
+    /// Index of Envoy in `parts`.
+    pub proxy: usize,
     /// Admin address of the host.
     pub admin: SocketAddr,
     /// The same as a target of requests.
@@ -58,6 +62,11 @@ pub struct Plan {
     pub envoy_admin: Target,
     /// Envoy's log.
     pub envoy_log: PathBuf,
+    /// The state folder.
+    pub state: PathBuf,
+    /// Ports that the system chose. No other process gets them, even while Envoy or the host is
+    /// started again.
+    _ports: ports::Reserved,
     /// Private folders: one for sockets and keys, one for Envoy. Deleted with the plan.
     _private: [PrivateDir; 2],
     /// Description of this gate for `tensorgate status`.
@@ -87,12 +96,14 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         Some(address) => (address, ports::LISTEN_FLAG),
         None => (loaded.policy.listen().address(), ports::LISTEN),
     };
-    let admin = ports::check(listen, fix, options.admin, options.stats)?;
+    let reserved = ports::check(listen, fix, options.admin, options.stats)?;
+    let admin = reserved.admin;
     let running = Running {
         pid: std::process::id(),
         policy: std::path::absolute(&loaded.source.file).unwrap_or_default(),
         listen: None,
         admin: Some(admin),
+        ends: Vec::new(),
         owner: None,
     };
     lock.describe(&running)
@@ -146,7 +157,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     own_folder(loaded, &options.state)?;
     let render_options = RenderOptions {
         control_plane: options.control_plane,
-        listen: options.listen,
+        listen: reserved.listen.or(options.listen),
         filters: options.filters.clone(),
         chain: options.chain.filters().to_vec(),
         host_socket: hosts("host.sock"),
@@ -223,7 +234,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     let mut arguments = envoy::arguments(&site.envoy_file(), options.concurrency, options.dev);
     arguments.extend(envoy::drain_arguments(options.control_plane));
     let spec = Spec {
-        name: "Envoy".into(),
+        name: ENVOY.into(),
         program: envoy_binary,
         arguments,
         environment: vec![(CONTEXT_KEY_VARIABLE.into(), key.into())],
@@ -240,10 +251,13 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         site,
         certificates,
         host: 0,
+        proxy: 1,
         admin,
         host_admin,
         envoy_admin,
         envoy_log,
+        state: options.state.clone(),
+        _ports: reserved,
         _private: [private, envoys],
         running,
         lock,

@@ -1,10 +1,12 @@
 //! Checks that the addresses of a gate are free, before anything starts. Otherwise the host or
-//! Envoy would fail later, and only a log would say why.
+//! Envoy would fail later, and only a log would say why. Ports that the system chooses are reserved
+//! for the whole run, so that a process that is started again has the same.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 
 use tensorgate_cli_common::Failure;
+use tokio::net::TcpSocket;
 
 /// What to change if the listen address of the policy is in use.
 pub const LISTEN: &str = "change listen.address of the policy, or give another one with --listen";
@@ -15,23 +17,65 @@ const ADMIN: &str = "give another one with --admin";
 /// What to change if the address of Envoy's counters is in use.
 const STATS: &str = "give another one with --stats";
 
-/// Listens on all addresses at the same time, then releases them. `fix` is for the first one.
-/// Returns the admin address; if its port was 0, with the port that the system has chosen.
+/// Addresses with the ports that the system chose.
+#[derive(Debug)]
+pub struct Reserved {
+    /// The gate's address, if its port was 0.
+    pub listen: Option<SocketAddr>,
+    /// The host's admin address.
+    pub admin: SocketAddr,
+    /// Sockets at these addresses that do not listen. With them the system gives the ports to
+    /// nobody else. Envoy and the host can still listen there.
+    _sockets: Vec<TcpSocket>,
+}
+
+/// Listens on all addresses at the same time, then releases them, apart from ports that the system
+/// has chosen. `fix` is for the first one.
 pub fn check(
     listen: SocketAddr,
     fix: &str,
     admin: SocketAddr,
     stats: Option<SocketAddr>,
-) -> Result<SocketAddr, Failure> {
+) -> Result<Reserved, Failure> {
+    let mut sockets = Vec::new();
+    let mut choose = |address: SocketAddr, fix: &str| -> Result<Option<SocketAddr>, Failure> {
+        if address.port() != 0 {
+            return Ok(None);
+        }
+        let (socket, chosen) = reserve(address).map_err(|error| taken(address, &error, fix))?;
+        sockets.push(socket);
+        Ok(Some(chosen))
+    };
+    let (chosen_listen, chosen_admin) = (choose(listen, fix)?, choose(admin, ADMIN)?);
     // Envoy's socket on `[::]` leaves IPv4 to others, this one would not.
-    let _gate = match listen.ip().is_unspecified() && listen.is_ipv6() {
+    let is_everywhere = listen.ip().is_unspecified() && listen.is_ipv6();
+    let _gate = match chosen_listen.is_some() || is_everywhere {
         true => None,
         false => bind(listen, fix)?,
     };
     let _stats = stats.map(|stats| bind(stats, STATS)).transpose()?;
-    let bound = bind(admin, ADMIN)?;
-    let chosen = bound.and_then(|bound| bound.local_addr().ok());
-    Ok(chosen.unwrap_or(admin))
+    let _admin = match chosen_admin {
+        Some(_) => None,
+        None => bind(admin, ADMIN)?,
+    };
+    Ok(Reserved {
+        listen: chosen_listen,
+        admin: chosen_admin.unwrap_or(admin),
+        _sockets: sockets,
+    })
+}
+
+/// A socket at a port that the system chooses, and its address. It shares its address with one
+/// socket that listens, because both are set to.
+fn reserve(address: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let chosen = socket.local_addr()?;
+    Ok((socket, chosen))
 }
 
 /// Listens, unless this process lacks the privilege: Envoy's program may have it.
@@ -39,16 +83,17 @@ fn bind(address: SocketAddr, fix: &str) -> Result<Option<TcpListener>, Failure> 
     match TcpListener::bind(address) {
         Ok(bound) => Ok(Some(bound)),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
-        Err(error) => {
-            let why = match error.kind() {
-                ErrorKind::AddrInUse => "the address is in use".to_owned(),
-                _ => error.to_string(),
-            };
-            Err(Failure::Input(format!(
-                "cannot listen on {address}: {why}; {fix}"
-            )))
-        }
+        Err(error) => Err(taken(address, &error, fix)),
     }
+}
+
+/// An address that cannot be used.
+fn taken(address: SocketAddr, error: &io::Error, fix: &str) -> Failure {
+    let why = match error.kind() {
+        ErrorKind::AddrInUse => "the address is in use".to_owned(),
+        _ => error.to_string(),
+    };
+    Failure::Input(format!("cannot listen on {address}: {why}; {fix}"))
 }
 
 #[cfg(test)]
@@ -70,7 +115,22 @@ mod tests {
             let expected = format!("cannot listen on {used}: the address is in use; {fix}");
             assert_eq!(failure.to_string(), expected);
         }
-        let admin = check(free, LISTEN_FLAG, free, Some(free)).unwrap();
-        assert_ne!(admin.port(), 0);
+    }
+
+    #[test]
+    fn a_port_that_the_system_chose_stays_for_those_who_are_told() {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let reserved = check(free, LISTEN_FLAG, free, Some(free)).unwrap();
+        for address in [reserved.listen.unwrap(), reserved.admin] {
+            assert_ne!(address.port(), 0);
+            // Nobody listens there, and one process after another can.
+            assert!(std::net::TcpStream::connect(address).is_err());
+            for _ in 0..2 {
+                drop(TcpListener::bind(address).unwrap());
+            }
+            // The system gives it to nobody else.
+            let other = TcpSocket::new_v4().unwrap();
+            assert!(other.bind(address).is_err());
+        }
     }
 }

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde::Deserialize;
 use tensorgate_cli_common::Failure;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::plan::Plan;
+use super::presence::Presences;
 use super::probe::{self, Target};
 use super::site::{EnvoyFiles, How, InForce, Restart, Site};
 use crate::render::envoy::dynamic::{Kind, Resource};
@@ -25,6 +26,9 @@ const HOST_TIMEOUT: Duration = Duration::from_secs(60);
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout for the host to say which models are not ready.
 const READYZ_LIMIT: Duration = Duration::from_millis(500);
+/// Ends of the host, while it loads a version, after which the version is rejected. One of them may
+/// have another cause.
+const MAX_HOST_ENDS: u32 = 2;
 /// Interval between polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -77,6 +81,9 @@ pub enum ReloadError {
         /// Why the rollback failed.
         why: Box<ReloadError>,
     },
+    /// The host ended each time that it was given the version.
+    #[error("the host ended while it loaded the policy, {0} times: see its kept logs")]
+    HostEnded(u32),
     /// The process did not respond in time.
     #[error("{0} did not load the policy in time")]
     Late(&'static str),
@@ -97,7 +104,7 @@ pub struct Processes<'p> {
     envoy: &'p Target,
     envoy_log: &'p Path,
     host: &'p Target,
-    host_pid: Pid,
+    presences: &'p Presences,
     in_force: InForce,
     /// Whether the host is known to have the version in force.
     host_follows: bool,
@@ -131,14 +138,14 @@ struct Attempt {
 
 impl<'p> Processes<'p> {
     /// The processes of a plan, with the version that they started with.
-    pub fn new(plan: &'p Plan, host_pid: Pid) -> Self {
+    pub fn new(plan: &'p Plan, presences: &'p Presences) -> Self {
         let in_force = plan.site.started().clone();
         Self {
             site: &plan.site,
             envoy: &plan.envoy_admin,
             envoy_log: &plan.envoy_log,
             host: &plan.host_admin,
-            host_pid,
+            presences,
             envoy_files: EnvoyFiles::taken(&in_force),
             in_force,
             host_follows: true,
@@ -214,14 +221,17 @@ impl<'p> Processes<'p> {
         resource: &Resource,
         version: &str,
     ) -> Result<(), ReloadError> {
+        let starts = self.presences.envoy.starts();
         let rejected = self.envoy_rejected(&resource.kind).await;
         self.envoy_files.put(resource, false);
         self.site.put_resource(resource)?;
-        self.envoy_takes(resource, rejected, version).await?;
+        let before = (starts, rejected);
+        self.envoy_takes(resource, before, version).await?;
         self.envoy_files.put(resource, true);
         Ok(())
     }
 
+<<<<<<< HEAD
     /// Sends a version to the host and waits until it is loaded. The version in force counts as
     /// tighter than itself.
     async fn host_takes(&self, version: &InForce, how: How<'_>) -> Result<(), ReloadError> {
@@ -242,13 +252,46 @@ impl<'p> Processes<'p> {
         kill_process(self.host_pid, Signal::HUP)
             .map_err(|error| Failure::Failed(format!("cannot signal the host: {error}")))?;
         let give_up = Instant::now().checked_add(HOST_TIMEOUT);
+=======
+    /// Sends a version to the host and waits until it is loaded. `tightens` names the version that
+    /// it only removes from. A host that is down gets the version once it runs again. One that ends
+    /// while it loads a complete version starts with the version in force, and gets the other one
+    /// once more.
+    async fn host_takes(
+        &self,
+        version: &InForce,
+        tightens: Option<&str>,
+    ) -> Result<(), ReloadError> {
+        let give_up = Instant::now().checked_add(HOST_TIMEOUT);
+        let presence = &self.presences.host;
+        if tightens.is_some() && presence.pid().is_none() {
+            // Removals are in the file that the next host starts with.
+            self.site.put_bundle(version, tightens)?;
+        }
+        let mut ends = 0_u32;
+        // The attempt counter of this run of the host, as soon as the version was sent.
+        let mut sent: Option<(u64, u64)> = None;
+>>>>>>> 35854c08 (up: processes that end are started again)
         loop {
-            if let Some(status) = self.host_status().await
-                && status.attempts > before
-            {
-                if status.serving == version.generation {
-                    return Ok(());
+            let starts = presence.starts();
+            let status = match presence.pid() {
+                Some(_) => self.host_status().await,
+                None => None,
+            };
+            // It may have ended since the question.
+            let pid = presence.pid().filter(|_| presence.starts() == starts);
+            match (sent, pid, status) {
+                (Some((at, _)), pid, _) if at != starts || pid.is_none() => {
+                    sent = None;
+                    if tightens.is_none() {
+                        ends = ends.saturating_add(1);
+                        self.site.put_bundle(&self.in_force, None)?;
+                    }
+                    if ends >= MAX_HOST_ENDS {
+                        return Err(ReloadError::HostEnded(ends));
+                    }
                 }
+<<<<<<< HEAD
                 let last = status.last.filter(|last| {
                     let ours = last.generation.as_ref();
                     ours.is_none_or(|ours| *ours == version.generation)
@@ -264,7 +307,36 @@ impl<'p> Processes<'p> {
                         });
                     }
                     _ => {}
+=======
+                (Some((_, before)), _, Some(status)) if status.attempts > before => {
+                    if status.serving == version.generation {
+                        return Ok(());
+                    }
+                    let refused = status.last.filter(|last| {
+                        let ours = last.generation.as_ref();
+                        last.outcome == "refused"
+                            && ours.is_none_or(|ours| *ours == version.generation)
+                    });
+                    if let Some(refused) = refused {
+                        return Err(ReloadError::Host(refused.faults));
+                    }
+>>>>>>> 35854c08 (up: processes that end are started again)
                 }
+                // The attempt counter must be known first, to tell this attempt's result from an
+                // earlier one's.
+                (None, Some(pid), Some(status)) => {
+                    self.site.put_bundle(version, tightens)?;
+                    match kill_process(pid, Signal::HUP) {
+                        Ok(()) => sent = Some((starts, status.attempts)),
+                        // It has ended, and nobody has noticed yet.
+                        Err(rustix::io::Errno::SRCH) => {}
+                        Err(error) => {
+                            let why = format!("cannot signal the host: {error}");
+                            return Err(Failure::Failed(why).into());
+                        }
+                    }
+                }
+                _ => {}
             }
             if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
                 return Err(ReloadError::Late("the host"));
@@ -304,11 +376,12 @@ impl<'p> Processes<'p> {
         serde_json::from_str(&said).ok()
     }
 
-    /// Waits until Envoy has applied a resource in this version.
+    /// Waits until Envoy has applied a resource in this version. `before` has the number of its
+    /// starts, and of the updates that it had rejected since the last one.
     async fn envoy_takes(
         &self,
         resource: &Resource,
-        rejected: u64,
+        (starts, rejected): (u64, u64),
         version: &str,
     ) -> Result<(), ReloadError> {
         let give_up = Instant::now().checked_add(ENVOY_TIMEOUT);
@@ -321,6 +394,9 @@ impl<'p> Processes<'p> {
         };
         loop {
             let stats = self.envoy_stats(&resource.kind).await;
+            // An Envoy that was started again counts anew.
+            let same = self.presences.envoy.starts() == starts;
+            let rejected = if same { rejected } else { 0 };
             let says = |name: &str| stats.get(name).map(String::as_str);
             let counted = |name: &str| says(name).and_then(|value| value.parse::<u64>().ok());
             if counted(&format!("{prefix}update_rejected")).is_some_and(|now| now > rejected) {

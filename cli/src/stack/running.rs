@@ -1,4 +1,5 @@
 //! The lock of a state folder. Its file describes the gate that holds it, for `tensorgate status`.
+//! It has the last ends of the gate's processes, too.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -12,6 +13,7 @@ use tensorgate_base::files::at_most;
 use tensorgate_cli_common::Failure;
 
 use super::child::NOFOLLOW;
+use super::process_event::ProcessEnd;
 
 /// File name in the state folder.
 const FILE: &str = "lock";
@@ -21,6 +23,9 @@ const MAX_BYTES: u64 = 64 << 10;
 const ATTEMPTS: u32 = 5;
 /// Delay between attempts.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The most ends of processes in a description. The oldest go first.
+const MAX_ENDS: usize = 16;
 
 /// A running gate.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -33,6 +38,9 @@ pub struct Running {
     pub listen: Option<String>,
     /// Admin address of the host.
     pub admin: Option<SocketAddr>,
+    /// The last unexpected ends of its processes, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<ProcessEnd>,
     /// The user whose file this is. A description that was not read has none.
     #[serde(skip)]
     pub owner: Option<u32>,
@@ -70,11 +78,12 @@ impl Lock {
         )))
     }
 
-    /// Writes the description.
+    /// Writes the description. On a full disk, the previous one stays.
     pub fn describe(&self, running: &Running) -> io::Result<()> {
         let text = serde_json::to_vec(running)?;
-        self.0.set_len(0)?;
-        self.0.write_all_at(&text, 0)
+        self.0.write_all_at(&text, 0)?;
+        self.0
+            .set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
     }
 }
 
@@ -98,6 +107,27 @@ impl Running {
             ));
         }
         Ok(gate)
+    }
+
+    /// Adds an end. A log that took the place of an older one is that end's no more.
+    pub fn add_end(&mut self, end: ProcessEnd) {
+        for older in &mut self.ends {
+            if older.log == end.log {
+                older.log = None;
+            }
+        }
+        if self.ends.len() >= MAX_ENDS {
+            self.ends.remove(0);
+        }
+        self.ends.push(end);
+    }
+
+    /// Notes that a process is ready again.
+    pub fn set_again(&mut self, process: &str, at: String) {
+        let mut ends = self.ends.iter_mut().rev();
+        if let Some(end) = ends.find(|end| end.process == process) {
+            end.again = Some(at);
+        }
     }
 
     /// Whether the gate runs this policy.
@@ -160,7 +190,46 @@ fn why(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        reason = "tests"
+    )]
     use super::*;
+
+    #[test]
+    fn the_last_ends_are_kept_and_a_log_belongs_to_one_of_them() {
+        let end = |number: usize| ProcessEnd {
+            process: ["host", "Envoy"].map(str::to_owned)[number % 2].clone(),
+            how: number.to_string(),
+            log: Some(format!("{}.log", number % 4)),
+            ..ProcessEnd::default()
+        };
+        let mut running = Running::default();
+        for number in 0..MAX_ENDS + 3 {
+            running.add_end(end(number));
+        }
+        let last = MAX_ENDS + 2;
+        running.set_again("Envoy", "now".to_owned());
+        assert_eq!(running.ends.len(), MAX_ENDS);
+        let kept: Vec<_> = (running.ends.iter())
+            .filter(|it| it.log.is_some())
+            .map(|it| it.how.clone())
+            .collect();
+        let expected: Vec<_> = (last - 3..=last).map(|it| it.to_string()).collect();
+        assert_eq!(kept, expected);
+        let again: Vec<_> = running
+            .ends
+            .iter()
+            .filter(|it| it.again.is_some())
+            .collect();
+        assert_eq!(again.len(), 1);
+        assert_eq!(again[0].process, "Envoy");
+        let text = serde_json::to_string(&running).unwrap();
+        let read: Running = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.ends, running.ends);
+    }
 
     #[test]
     fn a_folder_that_cannot_be_used_comes_with_a_fix() {

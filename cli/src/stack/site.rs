@@ -60,6 +60,8 @@ pub struct Site {
     /// Rendering options for this machine.
     pub render_options: RenderOptions,
     state: PathBuf,
+    /// The command line's listen address. Its port may be 0, unlike that of the options above.
+    listen: Option<SocketAddr>,
     /// The version that the processes were started with.
     started: InForce,
 }
@@ -102,7 +104,12 @@ impl Site {
         render_options: RenderOptions,
     ) -> Result<Self, Failure> {
         let state = options.state.clone();
-        let started = in_force(&loaded.policy, &loaded.bundle, &render_options, &state)?;
+        let started = in_force(
+            &loaded.policy,
+            &loaded.bundle,
+            &render_options,
+            (&state, options.listen),
+        )?;
         for folder in OWN_FOLDERS {
             std::fs::create_dir_all(state.join(folder))
                 .map_err(|error| unusable(&state, &error))?;
@@ -110,6 +117,7 @@ impl Site {
         let site = Self {
             render_options,
             state,
+            listen: options.listen,
             started,
         };
         site.put(
@@ -145,7 +153,7 @@ impl Site {
             &version.policy,
             &version.bundle,
             &self.render_options,
-            &self.state,
+            (&self.state, self.listen),
         )
     }
 
@@ -294,7 +302,7 @@ fn in_force(
     policy: &Policy,
     bundle: &Bundle,
     render_options: &RenderOptions,
-    state: &Path,
+    (state, listen): (&Path, Option<SocketAddr>),
 ) -> Result<InForce, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
     let form = Form::Watched(&state.join(DYNAMIC));
@@ -319,7 +327,7 @@ fn in_force(
         generation: bundle.generation.clone(),
         bundle: bundle.clone(),
         rendered,
-        address: render_options.listen.unwrap_or(policy.listen().address()),
+        address: listen.unwrap_or(policy.listen().address()),
         embedded,
     })
 }

@@ -1,6 +1,8 @@
 //! The `status` verb: what runs with a state folder, which policy version is in force, which
 //! changes are held, and which models are ready. The running gate's own reports are shown.
 
+mod processes;
+
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +19,7 @@ use tensorgate_settings::admin::GatewayStatus;
 use tensorgate_settings::sources::{SourceState, Sources};
 
 use crate::stack::probe::{Response, Target, send_request};
+use crate::stack::process_event::ProcessEnd;
 use crate::stack::running::Running;
 use crate::stack::site::bundle;
 
@@ -59,6 +62,9 @@ struct Report {
     /// The gateways that sent requests, with the policy version of each.
     gateways: Vec<GatewayStatus>,
     models: Vec<ModelState>,
+    /// The last unexpected ends of processes, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ends: Vec<ProcessEnd>,
     /// Why the gate is not ready.
     why: Vec<String>,
 }
@@ -127,6 +133,7 @@ impl Report {
         }
         report.up = true;
         report.pid = Some(running.pid).filter(|pid| *pid != 0);
+        report.ends = running.ends;
         report.policy = Some(running.policy).filter(|policy| !policy.as_os_str().is_empty());
         report.admin = running.admin.map(|admin| format!("http://{admin}"));
         let (Some(admin), Some(listen)) = (running.admin, running.listen) else {
@@ -271,6 +278,7 @@ fn print(ui: &Ui, report: &Report) {
             &ready,
         );
     }
+    processes::print_ends(ui, &report.ends, report.state.as_deref());
 }
 
 /// The address of an admin server, from `http://HOST:PORT`.

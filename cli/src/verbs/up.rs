@@ -28,6 +28,7 @@ use crate::stack::follow::Sources;
 use crate::stack::front::Front;
 use crate::stack::options::Options;
 use crate::stack::plan::plan;
+use crate::stack::process_event::{ProcessEnd, ProcessEvent};
 use crate::stack::reload::{ReloadError, Reloaded};
 use crate::stack::run::run;
 use crate::stack::watch::Watch;
@@ -37,7 +38,11 @@ use printed_warnings::PrintedWarnings;
 /// Start the gate with a policy and run it until Ctrl-C or SIGTERM.
 #[derive(Args)]
 #[command(
+<<<<<<< HEAD
     after_help = "Prints one line when a request has passed the filter, and one for the result of each change of the policy. A step that takes more than a second, such as the compilation of a handler, is named on standard error, except with --json. A backend that is down does not delay the start or a change; models that need it are listed after each.\n\nChanged files are read once they have stayed the same for 0.4 seconds, or immediately on SIGHUP. Requests in flight finish under the old policy. A policy with faults, or one that Envoy or the host rejects, is held, and so is a component that differs from its sha256: the policy in force stays, but revocations of the change take effect (entries of revocation lists; clients, keys and grants that a valid policy no longer has, and contracts that only tighten). A change that would make ready models unready is held, too, until they are ready for it or `tensorgate reload --accept` accepts it; with `reload: {hold: off}` in the policy it is not. Certificates, authorities and revocation lists of the listener are reloaded when they change; if they are invalid, the previous ones stay. SIGHUP from a closing terminal stops the gate instead.\n\nEnvoy is $ENVOY, else the one that `make setup` installed, else the one in PATH.\n\nExample: tensorgate up gate.yaml --dev"
+=======
+    after_help = "Prints one line when a request has passed the filter, and one for the result of each change of the policy. A process that ends unexpectedly is started again, and both are a line. After five such ends of Envoy and the host within a minute the gate ends, with exit code 1. A step that takes more than a second, such as the compilation of a handler, is named on standard error, except with --json. A backend that is down does not delay the start or a change; models that need it are listed after each.\n\nChanged files are read once they have stayed the same for 0.4 seconds, or immediately on SIGHUP. Requests in flight finish under the old policy. A policy with faults, or one that Envoy or the host rejects, is held, and so is a component that differs from its sha256: the policy in force stays, but revocations of the change take effect (entries of revocation lists; clients, keys and grants that a valid policy no longer has). Certificates, authorities and revocation lists of the listener are reloaded when they change; if they are invalid, the previous ones stay. SIGHUP from a closing terminal stops the gate instead.\n\nEnvoy is $ENVOY, else the one that `make setup` installed, else the one in PATH.\n\nExample: tensorgate up gate.yaml --dev"
+>>>>>>> 35854c08 (up: processes that end are started again)
 )]
 pub struct Up {
     #[command(flatten)]
@@ -126,6 +131,24 @@ struct CertificatesLine<'a> {
 }
 
 #[derive(Serialize)]
+struct EndedLine<'a> {
+    ended: &'a ProcessEnd,
+    restarts_in_ms: u64,
+}
+
+#[derive(Serialize)]
+struct AgainLine<'a> {
+    started_again: &'a str,
+    took_ms: u64,
+}
+
+#[derive(Serialize)]
+struct NotReadyLine<'a> {
+    not_ready: &'a str,
+    why: &'a str,
+}
+
+#[derive(Serialize)]
 struct RefusedLine<'a> {
     reloaded: bool,
     serving: &'a str,
@@ -167,9 +190,8 @@ impl Up {
             generation: loaded.bundle.generation.clone(),
             admin: plan.admin,
         };
-        let note = |text: &str| ui.note(&printable_lines(text));
         let sources = Sources { watch, loaded };
-        runtime.block_on(run(&mut plan, sources, &mut front, &note))
+        runtime.block_on(run(&mut plan, sources, &mut front))
     }
 
     fn options(&self, loaded: &Loaded, root: PathBuf) -> Result<Options, Failure> {
@@ -283,6 +305,33 @@ impl Operator<'_> {
     }
 }
 
+/// The unexpected end of a process, in one line.
+fn ended_line(ended: &ProcessEnd, delay: Duration, state: &Path) -> String {
+    let ProcessEnd {
+        process,
+        at: _,
+        how,
+        why,
+        log,
+        again: _,
+    } = ended;
+    let why = why.as_ref().map(|why| format!(": {why}"));
+    let when = if delay.is_zero() {
+        "at once".to_owned()
+    } else {
+        format!("in {} ms", ms(delay))
+    };
+    let log = log.as_ref().map(|log| {
+        let log = state.join(log);
+        format!("; its log is kept in {}", log.display())
+    });
+    printable(&format!(
+        "{process} ended unexpectedly ({how}){}; it starts again {when}{}",
+        why.unwrap_or_default(),
+        log.unwrap_or_default()
+    ))
+}
+
 /// A duration in milliseconds.
 fn ms(took: Duration) -> u64 {
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
@@ -382,6 +431,37 @@ impl Front for Operator<'_> {
             self.ui.note(&line);
         }
         self.held = held.to_vec();
+    }
+
+    fn process(&mut self, event: &ProcessEvent) {
+        let ui = self.ui;
+        match event {
+            ProcessEvent::Ended(ended, delay) if ui.json => ui.json_line(&EndedLine {
+                ended,
+                restarts_in_ms: ms(*delay),
+            }),
+            ProcessEvent::Ended(ended, delay) => {
+                let warning = ui.paint("1;31", "warning");
+                let state = &self.options.state;
+                ui.note(&format!("{warning}: {}", ended_line(ended, *delay, state)));
+            }
+            ProcessEvent::Again(process, took) if ui.json => ui.json_line(&AgainLine {
+                started_again: process,
+                took_ms: ms(*took),
+            }),
+            ProcessEvent::Again(process, took) => {
+                let process = printable(process);
+                ui.note(&format!("{process} runs again ({} ms)", ms(*took)));
+            }
+            ProcessEvent::NotReady(process, why) if ui.json => ui.json_line(&NotReadyLine {
+                not_ready: process,
+                why,
+            }),
+            ProcessEvent::NotReady(process, why) => {
+                let line = format!("{process} is not ready: {why}");
+                ui.note(&format!("warning: {}", printable(&line)));
+            }
+        }
     }
 
     fn progress(&self, line: &str) {

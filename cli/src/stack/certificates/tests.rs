@@ -21,7 +21,7 @@ fn renewed(files: &Files, change: impl FnOnce()) -> (Vec<CertificateEvent>, [Str
         assert_eq!(certificates.changed().await, CertificateSet::Authorities);
         let silent = Target::Unix(folder.join("no-such-socket"));
         certificates
-            .renew(CertificateSet::Authorities, &silent)
+            .renew(CertificateSet::Authorities, (&silent, &Presence::default()))
             .await
     });
     (news, [before, written()])
