@@ -213,6 +213,10 @@ fn main() -> ExitCode {
     // Start the compiler and the scanner before the OS sandbox forbids new processes. Do all of
     // that before a second thread exists.
     let compiler = CompilerProcess::start(flags.harden == Harden::Required);
+    let compiler = compiler.and_then(|compiler| match flags.harden {
+        Harden::Off => Ok(compiler),
+        Harden::BestEffort | Harden::Required => compiler.with_spares(),
+    });
     let scanner = ScannerSupervisor::start(flags.harden == Harden::Required).map(Arc::new);
     let sandbox = (flags.harden != Harden::Off).then(|| confine(&flags));
     let log = match Log::new(std::io::stderr()) {

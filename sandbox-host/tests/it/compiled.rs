@@ -297,3 +297,45 @@ fn a_dying_compiler_fails_only_its_load() {
         assert!(started.elapsed() < Duration::from_secs(30));
     }
 }
+
+/// The first compiler ends before it compiles anything. Another one compiles: one that is started
+/// then, or a spare if this process cannot start programs any more, as behind the OS sandbox.
+#[test]
+fn a_compiler_that_has_ended_is_replaced() {
+    for has_spares in [false, true] {
+        let folder = folder(&format!("replaced-{has_spares}"));
+        std::fs::create_dir(&folder).unwrap();
+        let (first, program) = (folder.join("first"), folder.join("compiler"));
+        let script = format!(
+            "mkdir {first} 2>/dev/null && exit; : >{folder}/ready.$$; exec {host} \"$@\"",
+            first = first.display(),
+            folder = folder.display(),
+            host = env!("CARGO_BIN_EXE_tensorgate-host"),
+        );
+        let process = stand_in(&program, &script);
+        let until = |what: &str, is_so: &dyn Fn() -> bool| {
+            let started = Instant::now();
+            while !is_so() {
+                assert!(started.elapsed() < Duration::from_secs(30), "{what}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        until("the first one runs", &|| first.exists());
+        let mut process = Arc::into_inner(process).unwrap();
+        if has_spares {
+            process = process.with_spares().unwrap();
+            until("the spares run", &|| {
+                let files = std::fs::read_dir(&folder).unwrap().flatten();
+                let is_ready =
+                    |file: &std::fs::DirEntry| file.file_name().to_string_lossy().contains("ready");
+                files.filter(is_ready).count() == 2
+            });
+            std::fs::remove_file(&program).unwrap();
+        }
+        let sandbox = sandbox(&folder.join("cache"), Some(Arc::new(process)));
+        for component in [QUIET, "(call $ok (i32.const 0) (i32.const 0)) (nop)"] {
+            handler(&sandbox, &preprocess(component));
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

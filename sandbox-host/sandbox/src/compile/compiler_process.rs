@@ -5,12 +5,13 @@
 //! Three processes of one program take part. The host, or `tensorgate handler`, sends requests over
 //! a pipe to a supervisor. The supervisor starts one worker for each component, several in parallel
 //! if the host asks for that. The supervisor starts before the host drops the right to start
-//! programs, and never parses what passes through it.
+//! programs, and never parses what passes through it. One that ends is replaced: by another one, or
+//! by a spare that was started with it.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -30,7 +31,14 @@ use crate::fixed_limits::{
 
 /// The first argument of the supervisor and of a worker. No verb of a program has such a name.
 const SUPERVISOR_ARG: &str = "compiler-supervisor";
+/// The same for a supervisor that takes the place of another one. The thread that starts it may end
+/// before it does.
+const REPLACEMENT_ARG: &str = "compiler-supervisor-replacement";
 const WORKER_ARG: &str = "compiler-worker";
+/// Attempts at a component. A supervisor parses nothing, so its end says nothing of the component.
+const ATTEMPTS: usize = 2;
+/// Supervisors that wait for the end of the first, in a process that cannot start more of them.
+const SPARES: usize = 2;
 /// The path of this program's own executable, even if its file was replaced.
 const SELF: &str = "/proc/self/exe";
 
@@ -44,17 +52,31 @@ pub(super) struct Compiled {
     pub(super) functions: Vec<u8>,
 }
 
-/// The connection to the supervisor.
+/// The compiler: a supervisor, and how to replace it.
 #[derive(Debug)]
 pub struct CompilerProcess {
+    program: PathBuf,
     mode: Mode,
+    current: Mutex<Current>,
+    max_parallel: usize,
+}
+
+/// The supervisor in use, and those that are ready to take its place.
+#[derive(Debug)]
+struct Current {
+    supervisor: Arc<Supervisor>,
+    spares: Vec<Arc<Supervisor>>,
+}
+
+/// The connection to a supervisor.
+#[derive(Debug)]
+struct Supervisor {
     /// The pipe for requests, and the number of the next one. `None` after a protocol error.
     input: Mutex<(Option<ChildStdin>, u64)>,
     responses: Mutex<Responses>,
     /// Signals that a response was read.
     read: Condvar,
     child: Mutex<Child>,
-    max_parallel: usize,
 }
 
 /// The worker's output, or an error message.
@@ -118,27 +140,29 @@ impl CompilerProcess {
     }
 
     fn start_mode(program: &Path, mode: Mode) -> std::io::Result<Self> {
-        let mut child = Command::new(program)
-            .arg(SUPERVISOR_ARG)
-            .args(mode.argument())
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let (input, output) = (child.stdin.take(), child.stdout.take());
         Ok(Self {
+            program: program.to_owned(),
             mode,
-            input: Mutex::new((input, 0)),
-            responses: Mutex::new(Responses {
-                output,
-                received: HashMap::new(),
-                failure: None,
+            current: Mutex::new(Current {
+                supervisor: Arc::new(Supervisor::start(program, SUPERVISOR_ARG, mode)?),
+                spares: Vec::new(),
             }),
-            read: Condvar::new(),
-            child: Mutex::new(child),
             // Behind the OS sandbox the size of the memory cannot be read.
             max_parallel: compilers(),
         })
+    }
+
+    /// Starts further supervisors now, because this process will not be able to start any once one
+    /// has ended.
+    ///
+    /// # Errors
+    /// Returns the error of the operating system.
+    pub fn with_spares(self) -> std::io::Result<Self> {
+        for _ in 0..SPARES {
+            let spare = Supervisor::start(&self.program, SUPERVISOR_ARG, self.mode)?;
+            self.current().spares.push(Arc::new(spare));
+        }
+        Ok(self)
     }
 
     /// The best number of concurrent compilations.
@@ -165,18 +189,77 @@ impl CompilerProcess {
         })
     }
 
-    /// The answer to a request.
+    /// The answer to a request. A supervisor that ends is replaced, and the next one is asked.
     fn answer(&self, file: &[u8]) -> CompileResult {
-        let number = self
-            .send_request(file)
-            .map_err(|error| format!("the compiler process has exited: {error}"))?;
+        let mut cause = String::new();
+        for _ in 0..ATTEMPTS {
+            let supervisor = Arc::clone(&self.current().supervisor);
+            match supervisor.answer(file) {
+                Ok(answer) => return answer,
+                Err(gone) => cause = format!("the compiler process has exited: {gone}"),
+            }
+            if let Err(error) = self.replace(&supervisor) {
+                return Err(format!("{cause}; no other one starts: {error}"));
+            }
+        }
+        Err(cause)
+    }
+
+    /// Puts another supervisor in the place of one that has ended.
+    fn replace(&self, ended: &Arc<Supervisor>) -> std::io::Result<()> {
+        let mut current = self.current();
+        if !Arc::ptr_eq(&current.supervisor, ended) {
+            // Another thread has replaced it.
+            return Ok(());
+        }
+        // Behind the OS sandbox no program can be started.
+        let next = match Supervisor::start(&self.program, REPLACEMENT_ARG, self.mode) {
+            Ok(next) => Arc::new(next),
+            Err(error) => current.spares.pop().ok_or(error)?,
+        };
+        tracing::warn!("the compiler process has exited: another one takes its place");
+        current.supervisor = next;
+        Ok(())
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        // No code panics while it holds this lock.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Supervisor {
+    fn start(program: &Path, argument: &str, mode: Mode) -> std::io::Result<Self> {
+        let mut child = Command::new(program)
+            .arg(argument)
+            .args(mode.argument())
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        Ok(Self {
+            input: Mutex::new((input, 0)),
+            responses: Mutex::new(Responses {
+                output,
+                received: HashMap::new(),
+                failure: None,
+            }),
+            read: Condvar::new(),
+            child: Mutex::new(child),
+        })
+    }
+
+    /// The answer to a request. The error is why there will be none from this supervisor.
+    fn answer(&self, file: &[u8]) -> Result<CompileResult, String> {
+        let number = self.send_request(file).map_err(|error| error.to_string())?;
         let mut answers = self.responses();
         loop {
             if let Some(answer) = answers.received.remove(&number) {
-                return answer;
+                return Ok(answer);
             }
             if let Some(gone) = &answers.failure {
-                return Err(format!("the compiler process has exited: {gone}"));
+                return Err(gone.clone());
             }
             let Some(mut output) = answers.output.take() else {
                 answers = self
@@ -207,7 +290,7 @@ impl CompilerProcess {
         let number = *next;
         *next = next.wrapping_add(1);
         let Some(pipe) = input else {
-            return Err(std::io::Error::other("restart this program"));
+            return Err(std::io::Error::other("its input is closed"));
         };
         let asked = (pipe.write_all(&number.to_le_bytes()))
             .and_then(|()| send(pipe, file))
@@ -226,7 +309,7 @@ impl CompilerProcess {
     }
 }
 
-impl Drop for CompilerProcess {
+impl Drop for Supervisor {
     fn drop(&mut self) {
         // Closing its input also ends the supervisor.
         let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -283,17 +366,20 @@ pub fn compiler_process(mut arguments: impl Iterator<Item = OsString>) -> Option
     let first = arguments.next()?;
     let mut mode = || Mode::of(arguments.next());
     let code = match first.to_str()? {
-        SUPERVISOR_ARG => run_supervisor(mode()),
+        SUPERVISOR_ARG => {
+            // The supervisor must not outlive the host.
+            let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            run_supervisor(mode())
+        }
+        REPLACEMENT_ARG => run_supervisor(mode()),
         WORKER_ARG => run_worker(mode()),
         _ => return None,
     };
     Some(code)
 }
 
-/// The supervisor: runs until its input ends.
+/// The supervisor: runs until its input ends, as it does with the host.
 fn run_supervisor(mode: Mode) -> ExitCode {
-    // The supervisor must not outlive the host.
-    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     let mut input = std::io::stdin().lock();
     let output = Arc::new(Mutex::new(std::io::stdout()));
     loop {
