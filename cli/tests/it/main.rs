@@ -34,6 +34,7 @@ mod public_inputs;
 mod readiness;
 mod reload;
 mod render;
+mod restarts;
 mod schema;
 mod status;
 mod up;

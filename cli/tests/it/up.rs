@@ -466,27 +466,6 @@ fn an_exited_host_with_a_log_in_json_is_reported_in_one_sentence() {
 }
 
 #[test]
-fn when_the_host_exits_later_up_stops_everything() {
-    let mut stack = Stack::start(HOST, ANY);
-    let gate = stack.gate();
-    let host = stack.pid_of("tensorgate-host").unwrap();
-    assert!(
-        Command::new("kill")
-            .args(["-KILL", &host])
-            .status()
-            .unwrap()
-            .success()
-    );
-    assert_eq!(stack.wait(), Some(1));
-    assert!(
-        stack.said().contains("host ended unexpectedly (signal: 9"),
-        "{}",
-        stack.said()
-    );
-    stack.check_nothing_is_left(&gate);
-}
-
-#[test]
 fn two_gates_cannot_share_a_state_folder() {
     let mut first = Stack::start(HOST, ANY);
     let gate = first.gate();
