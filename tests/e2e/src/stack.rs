@@ -384,6 +384,35 @@ impl Stack {
         signal("KILL", self.host()).await;
     }
 
+    /// Kills the sandbox host or Envoy as a crash would, and waits until `up` has started it again.
+    /// Returns the line that says so.
+    pub async fn crash(&mut self, process: &str) -> Value {
+        let pid = match process {
+            "host" => self.host(),
+            _ => self.envoy(),
+        };
+        while self.said.try_recv().is_ok() {}
+        signal("KILL", pid).await;
+        let told = async {
+            while let Some(line) = self.said.recv().await {
+                if line["started_again"] == process {
+                    return line;
+                }
+            }
+            Value::Null
+        };
+        let told = tokio::time::timeout(START_LIMIT, told).await;
+        told.expect("the process is started again")
+    }
+
+    fn envoy(&self) -> u32 {
+        let file = self.state.join("envoy.yaml");
+        let mark = file.to_str().unwrap().to_owned();
+        let pids = processes(|command| command.contains(&mark));
+        assert_eq!(pids.len(), 1, "one Envoy runs");
+        pids[0]
+    }
+
     /// The sandbox host's socket for limits that gateways share.
     pub fn limits_socket(&self) -> PathBuf {
         let command = self.host_command();

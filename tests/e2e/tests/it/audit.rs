@@ -3,6 +3,7 @@
 
 mod displaced;
 mod killed;
+mod restarted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
