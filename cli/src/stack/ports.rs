@@ -24,8 +24,8 @@ pub struct Reserved {
     pub listen: Option<SocketAddr>,
     /// The host's admin address.
     pub admin: SocketAddr,
-    /// Sockets at these addresses that do not listen. With them the system gives the ports to
-    /// nobody else. Envoy and the host can still listen there.
+    /// Sockets at these addresses that do not listen. With them the system gives the ports to no
+    /// other process. Envoy and the host can still listen there.
     _sockets: Vec<TcpSocket>,
 }
 
@@ -123,12 +123,12 @@ mod tests {
         let reserved = check(free, LISTEN_FLAG, free, Some(free)).unwrap();
         for address in [reserved.listen.unwrap(), reserved.admin] {
             assert_ne!(address.port(), 0);
-            // Nobody listens there, and one process after another can.
+            // No process listens there, and one after another can.
             assert!(std::net::TcpStream::connect(address).is_err());
             for _ in 0..2 {
                 drop(TcpListener::bind(address).unwrap());
             }
-            // The system gives it to nobody else.
+            // No other process gets it.
             let other = TcpSocket::new_v4().unwrap();
             assert!(other.bind(address).is_err());
         }

@@ -50,11 +50,11 @@ mod tests {
             (at_name, OsStr::new(&abstract_name)),
         ] {
             send(socket, READY).unwrap();
-            let mut said = [0; 32];
-            let length = manager.recv(&mut said).unwrap();
-            assert_eq!(said.get(..length), Some(READY.as_bytes()));
+            let mut message = [0; 32];
+            let length = manager.recv(&mut message).unwrap();
+            assert_eq!(message.get(..length), Some(READY.as_bytes()));
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(send(path.as_os_str(), READY).is_err(), "nobody listens");
+        assert!(send(path.as_os_str(), READY).is_err(), "no process listens");
     }
 }

@@ -16,6 +16,7 @@ mod packages;
 mod ratchet;
 mod size;
 mod sources;
+mod units;
 mod words;
 
 use tensorgate_tidy::{none, output, root};
