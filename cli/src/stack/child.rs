@@ -190,8 +190,8 @@ pub fn not_started(spec: &Spec, error: &io::Error) -> ProcessEnd {
 
 /// The name of a kept log: `host.3.log` beside `host.log`.
 fn kept_log(log: &Path, number: u32) -> PathBuf {
-    let place = number.checked_rem(KEPT_LOGS).unwrap_or(0);
-    log.with_extension(format!("{}.log", place.saturating_add(1)))
+    let slot = number.checked_rem(KEPT_LOGS).unwrap_or(0);
+    log.with_extension(format!("{}.log", slot.saturating_add(1)))
 }
 
 /// The last error of a log in JSON, or the last line of one in text.

@@ -132,7 +132,7 @@ impl<'a, F: Front> Keeper<'a, F> {
         if is_host {
             tokio::select! {
                 status = child.wait() => return status,
-                () = proof::tell_host(self.plan, self.listener) => {}
+                () = proof::wake_host(self.plan, self.listener) => {}
             }
         }
         child.wait().await

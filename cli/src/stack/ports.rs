@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_the_system_chose_stays_for_those_who_are_told() {
+    fn a_port_that_the_system_chose_is_reserved_for_those_who_know_it() {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let reserved = check(free, LISTEN_FLAG, free, Some(free)).unwrap();
         for address in [reserved.listen.unwrap(), reserved.admin] {

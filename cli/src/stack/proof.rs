@@ -19,11 +19,11 @@ const PATH: &str = "/v2/health/live";
 /// Interval between requests. Envoy's access log reaches the host in a tenth of it.
 const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 /// The same after a restart, when Envoy is known to have its filter.
-const TELL_INTERVAL: Duration = Duration::from_millis(200);
+const WAKE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Sends requests to the listener until a host that was started again is ready: it waits for one
 /// that passed the filter. Gives up after the time of a start; requests of clients do the same.
-pub async fn tell_host(plan: &Plan, listener: &Target) {
+pub async fn wake_host(plan: &Plan, listener: &Target) {
     let give_up = Instant::now().checked_add(START_TIMEOUT);
     while probe::ask(&plan.host_admin, "GET", "/readyz")
         .await
@@ -31,7 +31,7 @@ pub async fn tell_host(plan: &Plan, listener: &Target) {
         && give_up.is_some_and(|give_up| Instant::now() < give_up)
     {
         let _ = probe::send_request(listener, "GET", PATH).await;
-        sleep(TELL_INTERVAL).await;
+        sleep(WAKE_INTERVAL).await;
     }
 }
 

@@ -328,7 +328,7 @@ impl<'p> Processes<'p> {
                     self.site.put_bundle(version, tightens)?;
                     match kill_process(pid, Signal::HUP) {
                         Ok(()) => sent = Some((starts, status.attempts)),
-                        // It has ended, and nobody has noticed yet.
+                        // It has ended, which was not noticed yet.
                         Err(rustix::io::Errno::SRCH) => {}
                         Err(error) => {
                             let why = format!("cannot signal the host: {error}");

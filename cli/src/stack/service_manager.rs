@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manager_is_told_at_a_path_and_at_an_abstract_name() {
+    fn a_manager_gets_states_at_a_path_and_at_an_abstract_name() {
         let name = format!("tensorgate-notify-{}", std::process::id());
         let path = std::env::temp_dir().join(&name);
         let _ = std::fs::remove_file(&path);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::program::{Scratch, binary, small_filters, tree};
-use crate::reload::{self, generation, until_said};
+use crate::reload::{self, generation};
 use crate::up::{ANY, HOST, Stack};
 
 /// What only the command line of one process has, below its folder.
@@ -18,12 +18,16 @@ fn kill(stack: &Stack, mark: &str) {
     assert!(killed.unwrap().success());
 }
 
-/// Waits until `up` has said so often that this process runs again.
-fn until_again(stack: &Stack, process: &str, times: usize) {
-    let text = format!("{process} runs again (");
+/// What `up` has written to standard error.
+fn printed(stack: &Stack) -> String {
+    stack.said()
+}
+
+/// Waits until `up` has printed a text so often.
+fn until_printed(stack: &Stack, text: &str, times: usize) {
     let start = std::time::Instant::now();
-    while stack.said().matches(&text).count() < times {
-        assert!(start.elapsed().as_secs() < 60, "{text} {}", stack.said());
+    while printed(stack).matches(text).count() < times {
+        assert!(start.elapsed().as_secs() < 60, "{text} {}", printed(stack));
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
@@ -39,7 +43,7 @@ fn killed_processes_run_again_until_five_have_ended_within_a_minute() {
     for times in 1..=2 {
         for (process, mark) in PROCESSES {
             kill(&stack, mark);
-            until_again(&stack, process, times);
+            until_printed(&stack, &format!("{process} runs again ("), times);
             // Envoy has the port that the system chose at the start.
             std::net::TcpStream::connect(&gate).unwrap();
         }
@@ -62,13 +66,13 @@ fn killed_processes_run_again_until_five_have_ended_within_a_minute() {
     }
     kill(&stack, "tensorgate-host");
     assert_eq!(stack.wait(), Some(1));
-    let said = stack.said();
-    let lines = |text: &str| said.lines().filter(|line| line.contains(text)).count();
-    assert_eq!(lines("; it starts again "), 4, "{said}");
-    assert_eq!(lines("; it starts again at once; "), 2, "{said}");
+    let text = printed(&stack);
+    let lines = |text: &str| text.lines().filter(|line| line.contains(text)).count();
+    assert_eq!(lines("; it starts again "), 4, "{text}");
+    assert_eq!(lines("; it starts again at once; "), 2, "{text}");
     assert!(
-        said.contains("host ended unexpectedly (signal: 9 (SIGKILL)), and processes of the gate have now ended 5 times within 60 s"),
-        "{said}"
+        text.contains("host ended unexpectedly (signal: 9 (SIGKILL)), and processes of the gate have now ended 5 times within 60 s"),
+        "{text}"
     );
     stack.check_nothing_is_left(&gate);
 }
@@ -88,7 +92,7 @@ fn a_policy_that_changes_while_the_host_is_down_is_in_force_after_its_restart() 
     let mut stack = Stack::start_with(&slow, ANY, &policy, small_filters());
     let first = generation(&stack.line());
     kill(&stack, "tensorgate-host");
-    until_said(&stack, "it starts again at once");
+    until_printed(&stack, "it starts again at once", 1);
     let changed = text.replace("quota: ", "quota: 1");
     assert_ne!(text, changed);
     mine.file("gate.yaml", &changed);
@@ -97,15 +101,19 @@ fn a_policy_that_changes_while_the_host_is_down_is_in_force_after_its_restart() 
     assert!(
         line.starts_with("reloaded: policy "),
         "{line}{}",
-        stack.said()
+        printed(&stack)
     );
     let second = generation(&line);
     assert_ne!(first, second);
     let bundle = std::fs::read_to_string(state(&stack).join("policy/bundle.json")).unwrap();
     assert!(bundle.contains(&second));
-    assert!(!stack.said().contains("not reloaded"), "{}", stack.said());
+    assert!(
+        !printed(&stack).contains("not reloaded"),
+        "{}",
+        printed(&stack)
+    );
     stack.signal("TERM");
-    assert_eq!(stack.wait(), Some(0), "{}", stack.said());
+    assert_eq!(stack.wait(), Some(0), "{}", printed(&stack));
 }
 
 /// A host that ends whenever it is given a changed policy.
@@ -124,15 +132,15 @@ fn a_policy_that_ends_the_host_is_rejected_and_the_previous_one_stays() {
     let first = generation(&stack.line());
     mine.file("gate.yaml", &changed);
     stack.signal("HUP");
-    until_said(&stack, "not reloaded, policy ");
-    until_again(&stack, "host", 2);
-    let said = stack.said();
+    until_printed(&stack, "not reloaded, policy ", 1);
+    until_printed(&stack, "host runs again (", 2);
+    let text = printed(&stack);
     assert!(
-        said.contains("the host ended while it loaded the policy, 2 times"),
-        "{said}"
+        text.contains("the host ended while it loaded the policy, 2 times"),
+        "{text}"
     );
     let bundle = std::fs::read_to_string(state(&stack).join("policy/bundle.json")).unwrap();
-    assert!(bundle.contains(&first), "{said}");
+    assert!(bundle.contains(&first), "{text}");
     stack.signal("TERM");
-    assert_eq!(stack.wait(), Some(0), "{}", stack.said());
+    assert_eq!(stack.wait(), Some(0), "{}", printed(&stack));
 }

@@ -326,16 +326,23 @@ impl Stack {
 
     /// What `up` prints next about the listener's certificates.
     pub async fn certificates(&mut self) -> Value {
-        let told = async {
+        let is_about = |line: &Value| line.get("certificates").is_some();
+        self.printed("what became of its certificates", is_about)
+            .await
+    }
+
+    /// The next line that `up` prints and that satisfies a condition.
+    async fn printed(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let line = async {
             while let Some(line) = self.said.recv().await {
-                if line.get("certificates").is_some() {
+                if wanted(&line) {
                     return line;
                 }
             }
             Value::Null
         };
-        let told = tokio::time::timeout(START_LIMIT, told).await;
-        told.expect("it says what became of its certificates")
+        let line = tokio::time::timeout(START_LIMIT, line).await;
+        line.expect(what)
     }
 
     /// Replaces a file that the policy names as a renewal does: whole, by renaming.
@@ -393,16 +400,8 @@ impl Stack {
         };
         while self.said.try_recv().is_ok() {}
         signal("KILL", pid).await;
-        let told = async {
-            while let Some(line) = self.said.recv().await {
-                if line["started_again"] == process {
-                    return line;
-                }
-            }
-            Value::Null
-        };
-        let told = tokio::time::timeout(START_LIMIT, told).await;
-        told.expect("the process is started again")
+        self.printed("it starts again", |line| line["started_again"] == process)
+            .await
     }
 
     fn envoy(&self) -> u32 {

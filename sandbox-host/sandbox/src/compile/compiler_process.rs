@@ -196,7 +196,7 @@ impl CompilerProcess {
             let supervisor = Arc::clone(&self.current().supervisor);
             match supervisor.answer(file) {
                 Ok(answer) => return answer,
-                Err(gone) => cause = format!("the compiler process has exited: {gone}"),
+                Err(failure) => cause = format!("the compiler process has exited: {failure}"),
             }
             if let Err(error) = self.replace(&supervisor) {
                 return Err(format!("{cause}; no other one starts: {error}"));
@@ -258,8 +258,8 @@ impl Supervisor {
             if let Some(answer) = answers.received.remove(&number) {
                 return Ok(answer);
             }
-            if let Some(gone) = &answers.failure {
-                return Err(gone.clone());
+            if let Some(failure) = &answers.failure {
+                return Err(failure.clone());
             }
             let Some(mut output) = answers.output.take() else {
                 answers = self

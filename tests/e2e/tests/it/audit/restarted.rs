@@ -8,7 +8,7 @@ use super::*;
 const SERVES_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a client got: when it asked, and the answer.
-struct Asked {
+struct Answer {
     at: Instant,
     status: Option<u16>,
     id: String,
@@ -16,18 +16,18 @@ struct Asked {
 }
 
 /// Sends one request after another until it is stopped.
-async fn client(gate: std::net::SocketAddr, stop: Arc<AtomicBool>) -> Vec<Asked> {
+async fn client(gate: std::net::SocketAddr, stop: Arc<AtomicBool>) -> Vec<Answer> {
     let mut all = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let at = Instant::now();
         all.push(match ask::good(gate, &[]).await {
-            Ok(reply) => Asked {
+            Ok(reply) => Answer {
                 at,
                 status: Some(reply.status),
                 id: reply.header("x-request-id").unwrap_or_default(),
                 body: reply.body,
             },
-            Err(_) => Asked {
+            Err(_) => Answer {
                 at,
                 status: None,
                 id: String::new(),
@@ -106,7 +106,7 @@ async fn killed_processes_serve_again_at_once_and_no_answer_lacks_its_line() {
         answered.iter().all(|it| lines.get(&it.id) == Some(&1))
     })
     .await;
-    let (code, said) = verified(&stack).await;
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = verified(&stack).await;
+    assert_eq!(code, Some(0), "{printed}");
     assert!(stack.stop().await.success());
 }
