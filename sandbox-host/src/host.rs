@@ -15,7 +15,7 @@ use tensorgate_net::resolve::SystemResolver;
 use tensorgate_settings::folders::Folders;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_verified_models::{Checker, Confirmations, FirstDigests, Threads};
-use tensorgate_watch::blocks::{Blocks, Responses};
+use tensorgate_watch::blocks::{BlockFile, Blocks, Responses};
 use tensorgate_watch::monitor::RuleSet;
 use tensorgate_watch::report::{AlertListener, AlertRecords};
 use tensorgate_watch::respond::AlertResponder;
@@ -298,6 +298,11 @@ impl Tasks {
         let generation = &policy.generation;
         let blocks = Arc::new(Blocks::new(Responses::from_policy(&policy.policy)));
         blocks.merge(block_file.current().blocks.clone());
+        let blocks_of_rules = BlockFile::of_rules(&log);
+        match BlockFile::read(&blocks_of_rules) {
+            Ok(kept) => blocks.merge(kept.blocks),
+            Err(cause) => tracing::error!(cause, "blocks by rules before this start have ended"),
+        }
         let audit = AuditServer::start(
             audit,
             (&access_log, audit_shared),
@@ -374,7 +379,11 @@ impl Tasks {
             tokio::spawn(reload::sweep(Arc::clone(&app))),
             tokio::spawn(readiness::watch(Arc::clone(&app))),
             tokio::spawn(secrets.clone().follow()),
-            tokio::spawn(block_follower::follow(Arc::clone(&app), block_file)),
+            tokio::spawn(block_follower::follow(
+                Arc::clone(&app),
+                block_file,
+                blocks_of_rules,
+            )),
         ];
         let reloader = Arc::new(Reloader::new(Arc::clone(&app), loader, permitted));
         Ok(Self {

@@ -67,7 +67,7 @@ fn killed_processes_run_again_until_five_have_ended_within_a_minute() {
     kill(&stack, "tensorgate-host");
     assert_eq!(stack.wait(), Some(1));
     let text = printed(&stack);
-    let lines = |text: &str| text.lines().filter(|line| line.contains(text)).count();
+    let lines = |part: &str| text.lines().filter(|line| line.contains(part)).count();
     assert_eq!(lines("; it starts again "), 4, "{text}");
     assert_eq!(lines("; it starts again at once; "), 2, "{text}");
     assert!(

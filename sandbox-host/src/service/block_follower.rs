@@ -2,7 +2,7 @@
 //! other gateways over the Redis of shared limits, and writes changes to the audit log.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -35,11 +35,12 @@ pub fn open(bundle: &Path) -> Result<FollowedFile, String> {
     Renewed::from_files("blocked clients", vec![path], read)
 }
 
-/// Follows the file and Redis, forever.
-pub(crate) async fn follow(app: Arc<App>, file: FollowedFile) {
+/// Follows the file and Redis, forever. Blocks of rules are kept in the file `of_rules`.
+pub(crate) async fn follow(app: Arc<App>, file: FollowedFile, of_rules: PathBuf) {
     let mut follower = Follower {
         app,
         file: Arc::new(file),
+        of_rules,
         shared: BTreeMap::new(),
         is_full: false,
         is_refused: false,
@@ -50,13 +51,15 @@ pub(crate) async fn follow(app: Arc<App>, file: FollowedFile) {
         ticks.tick().await;
         follower.read_file().await;
         follower.exchange().await;
-        follower.record_changes();
+        follower.record_changes().await;
     }
 }
 
 struct Follower {
     app: Arc<App>,
     file: Arc<FollowedFile>,
+    /// The host's own file with the blocks of rules.
+    of_rules: PathBuf,
     /// The records in Redis at the last exchange.
     shared: BTreeMap<String, BlockVersion>,
     /// Whether the list in Redis had no room at the last exchange.
@@ -127,10 +130,15 @@ impl Follower {
         }
     }
 
-    /// Answers alerts that waited, and writes changes to the audit log and to the log.
-    fn record_changes(&self) {
+    /// Answers alerts that waited, and writes changes to the audit log, to the log, and to the file
+    /// for the next start.
+    async fn record_changes(&self) {
         self.app.blocks.answer_waiting();
-        for record in self.app.blocks.take_news() {
+        let news = self.app.blocks.take_news();
+        if !news.is_empty() {
+            self.keep_blocks_of_rules().await;
+        }
+        for record in news {
             let event = audit_record(&record);
             tracing::warn!(
                 client = event.client,
@@ -145,6 +153,18 @@ impl Follower {
         }
         let in_force = i64::try_from(self.app.blocks.sweep()).unwrap_or(i64::MAX);
         self.app.metrics.blocked_clients.set(in_force);
+    }
+
+    async fn keep_blocks_of_rules(&self) {
+        let (blocks, path) = (self.app.blocks.of_rules(), self.of_rules.clone());
+        let written = tokio::task::spawn_blocking(move || BlockFile::write(blocks, &path)).await;
+        if let Ok(Err(error)) = written {
+            let cause = error.to_string();
+            tracing::error!(
+                cause,
+                "cannot keep blocks by rules: a restart of this host ends them"
+            );
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | a record in the file beside the bundle ([`BlockFile`]) | in force, and shared over Redis if the policy has shared limits |
 //! | an alert about a client, if the policy says so ([`Responses`]) | the same, within bounds |
+//! | a record of an alert, after a restart of the host | in force: it is in a file beside the audit log |
 //! | a record of another gateway | in force |
 //! | a damaged file at the start | the host does not start |
 //! | a damaged file later | the last records stay in force, with an error and a metric |
@@ -185,6 +186,13 @@ impl Blocks {
     pub fn listed(&self) -> Vec<ListedBlock> {
         let now = self.now();
         self.lock().list.listed(now)
+    }
+
+    /// The blocks of rules that are in force.
+    pub fn of_rules(&self) -> Vec<BlockRecord> {
+        let in_force = self.listed().into_iter().filter(|listed| listed.in_force);
+        let records = in_force.map(|listed| listed.block);
+        records.filter(BlockRecord::is_automatic).collect()
     }
 
     /// Records that are later than those of a list, which has a version for each client.

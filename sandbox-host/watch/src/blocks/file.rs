@@ -1,7 +1,10 @@
-//! The file with the blocks of operators, beside the bundle. `tensorgate block` replaces it.
+//! The file with the blocks of operators, beside the bundle. `tensorgate block` replaces it. A file
+//! of the same form has the blocks of rules: the host writes it, and reads it when it starts.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +14,10 @@ use super::record::BlockRecord;
 
 /// The name of the file.
 const FILE: &str = "blocks.json";
+/// The name of the file with the blocks of rules, beside the audit log.
+const RULES_FILE: &str = "blocks-of-rules.json";
+/// The mode of that file.
+const MODE: u32 = 0o600;
 /// The largest file in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 /// The most records in it.
@@ -28,6 +35,29 @@ impl BlockFile {
     /// The path of the file beside a bundle.
     pub fn beside(bundle: &Path) -> PathBuf {
         bundle.with_file_name(FILE)
+    }
+
+    /// The path of the host's own file with the blocks of rules, beside its audit log.
+    pub fn of_rules(log: &Path) -> PathBuf {
+        log.with_file_name(RULES_FILE)
+    }
+
+    /// Replaces the host's own file. What exceeds the bounds of a file is left out.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(mut blocks: Vec<BlockRecord>, path: &Path) -> io::Result<()> {
+        blocks.truncate(MAX_RECORDS);
+        let text = serde_json::to_vec(&Self { blocks })?;
+        let new = path.with_extension("json.new");
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(MODE)
+            .open(&new)?
+            .write_all(&text)?;
+        std::fs::rename(new, path)
     }
 
     /// Reads the file. A missing file has no records.

@@ -402,3 +402,24 @@ fn a_record_of_an_operator_replaces_the_one_before_and_drops_those_that_are_over
     file.put(second.clone(), NOON_MS + 2);
     assert_eq!(file.blocks, [second]);
 }
+
+#[test]
+fn a_block_of_a_rule_survives_a_restart() {
+    let path = std::env::temp_dir().join(format!("tg-rule-blocks-{}", std::process::id()));
+    std::fs::create_dir(&path).unwrap();
+    let file = BlockFile::of_rules(&path.join("decisions.jsonl"));
+    assert_eq!(BlockFile::read(&file).unwrap(), BlockFile::default());
+    let before = Blocks::new(responses(2, "block"));
+    let response = before.respond(WatchRule::Volume, "client-0", "sends too much");
+    assert!(matches!(response, Response::Taken(_)), "{response:?}");
+    // A block by an operator is in the file of operators.
+    let now = before.now().unix_ms;
+    let operators = BlockRecord::new("client-1", BlockAction::Block, MINUTE_MS, None, now);
+    before.merge([operators.made_by("user 1000".to_owned(), "")]);
+    BlockFile::write(before.of_rules(), &file).unwrap();
+    let next = Blocks::new(responses(2, "block"));
+    next.merge(BlockFile::read(&file).unwrap().blocks);
+    assert!(next.check_request(Some("client-0")).is_some());
+    assert!(next.check_request(Some("client-1")).is_none());
+    std::fs::remove_dir_all(path).unwrap();
+}
