@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::child::{Child, log_summary, not_started};
 use super::front::Front;
 use super::plan::{ENVOY, Part, Plan};
-use super::presence::{Presence, Presences};
+use super::presence::Presences;
 use super::probe::Target;
 use super::process_event::{ProcessEnd, ProcessEvent};
 use super::process_reports::ProcessReports;

@@ -3,6 +3,7 @@
 
 mod held_lines;
 mod printed_warnings;
+mod process_lines;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ use crate::stack::follow::Sources;
 use crate::stack::front::Front;
 use crate::stack::options::Options;
 use crate::stack::plan::plan;
-use crate::stack::process_event::{ProcessEnd, ProcessEvent};
+use crate::stack::process_event::ProcessEvent;
 use crate::stack::reload::{ReloadError, Reloaded};
 use crate::stack::run::run;
 use crate::stack::watch::Watch;
@@ -128,24 +129,6 @@ struct CertificatesLine<'a> {
     revoked: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct EndedLine<'a> {
-    ended: &'a ProcessEnd,
-    restarts_in_ms: u64,
-}
-
-#[derive(Serialize)]
-struct AgainLine<'a> {
-    started_again: &'a str,
-    took_ms: u64,
-}
-
-#[derive(Serialize)]
-struct NotReadyLine<'a> {
-    not_ready: &'a str,
-    why: &'a str,
 }
 
 #[derive(Serialize)]
@@ -305,33 +288,6 @@ impl Operator<'_> {
     }
 }
 
-/// The unexpected end of a process, in one line.
-fn ended_line(ended: &ProcessEnd, delay: Duration, state: &Path) -> String {
-    let ProcessEnd {
-        process,
-        at: _,
-        how,
-        why,
-        log,
-        again: _,
-    } = ended;
-    let why = why.as_ref().map(|why| format!(": {why}"));
-    let when = if delay.is_zero() {
-        "at once".to_owned()
-    } else {
-        format!("in {} ms", ms(delay))
-    };
-    let log = log.as_ref().map(|log| {
-        let log = state.join(log);
-        format!("; its log is kept in {}", log.display())
-    });
-    printable(&format!(
-        "{process} ended unexpectedly ({how}){}; it starts again {when}{}",
-        why.unwrap_or_default(),
-        log.unwrap_or_default()
-    ))
-}
-
 /// A duration in milliseconds.
 fn ms(took: Duration) -> u64 {
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
@@ -434,34 +390,7 @@ impl Front for Operator<'_> {
     }
 
     fn process(&mut self, event: &ProcessEvent) {
-        let ui = self.ui;
-        match event {
-            ProcessEvent::Ended(ended, delay) if ui.json => ui.json_line(&EndedLine {
-                ended,
-                restarts_in_ms: ms(*delay),
-            }),
-            ProcessEvent::Ended(ended, delay) => {
-                let warning = ui.paint("1;31", "warning");
-                let state = &self.options.state;
-                ui.note(&format!("{warning}: {}", ended_line(ended, *delay, state)));
-            }
-            ProcessEvent::Again(process, took) if ui.json => ui.json_line(&AgainLine {
-                started_again: process,
-                took_ms: ms(*took),
-            }),
-            ProcessEvent::Again(process, took) => {
-                let process = printable(process);
-                ui.note(&format!("{process} runs again ({} ms)", ms(*took)));
-            }
-            ProcessEvent::NotReady(process, why) if ui.json => ui.json_line(&NotReadyLine {
-                not_ready: process,
-                why,
-            }),
-            ProcessEvent::NotReady(process, why) => {
-                let line = format!("{process} is not ready: {why}");
-                ui.note(&format!("warning: {}", printable(&line)));
-            }
-        }
+        process_lines::print(self.ui, event, &self.options.state);
     }
 
     fn progress(&self, line: &str) {
