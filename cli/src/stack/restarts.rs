@@ -63,7 +63,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_restart_is_immediate_and_delays_double_up_to_a_bound() {
         let mut backoff = Backoff::default();
-        let mut delays = Vec::new();
+        let mut delays: Vec<u128> = Vec::new();
         for _ in 0..8 {
             delays.push(backoff.delay(Instant::now()).as_millis());
             advance(QUIET.saturating_sub(Duration::from_millis(1))).await;
