@@ -18,11 +18,8 @@ pub mod progress;
 pub mod proof;
 mod ready;
 pub mod reload;
-<<<<<<< HEAD
 pub mod requests;
-=======
 mod restarts;
->>>>>>> 35854c08 (up: processes that end are started again)
 pub mod run;
 pub mod running;
 mod service_manager;

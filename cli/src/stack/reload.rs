@@ -231,47 +231,22 @@ impl<'p> Processes<'p> {
         Ok(())
     }
 
-<<<<<<< HEAD
     /// Sends a version to the host and waits until it is loaded. The version in force counts as
-    /// tighter than itself.
-    async fn host_takes(&self, version: &InForce, how: How<'_>) -> Result<(), ReloadError> {
-        let give_up = Instant::now().checked_add(HOST_TIMEOUT);
-        // The attempt counter must be known first, to tell this attempt's result from an earlier
-        // one's.
-        let before = loop {
-            if let Some(status) = self.host_status().await {
-                break status.attempts;
-            }
-            if give_up.is_none_or(|give_up| Instant::now() >= give_up) {
-                return Err(ReloadError::Late("the host"));
-            }
-            sleep(POLL_INTERVAL).await;
-        };
-        self.site
-            .put_bundle(version, how, &self.in_force.generation)?;
-        kill_process(self.host_pid, Signal::HUP)
-            .map_err(|error| Failure::Failed(format!("cannot signal the host: {error}")))?;
-        let give_up = Instant::now().checked_add(HOST_TIMEOUT);
-=======
-    /// Sends a version to the host and waits until it is loaded. `tightens` names the version that
-    /// it only removes from. A host that is down gets the version once it runs again. One that ends
+    /// tighter than itself. A host that is down gets the version once it runs again. One that ends
     /// while it loads a complete version starts with the version in force, and gets the other one
     /// once more.
-    async fn host_takes(
-        &self,
-        version: &InForce,
-        tightens: Option<&str>,
-    ) -> Result<(), ReloadError> {
+    async fn host_takes(&self, version: &InForce, how: How<'_>) -> Result<(), ReloadError> {
         let give_up = Instant::now().checked_add(HOST_TIMEOUT);
         let presence = &self.presences.host;
-        if tightens.is_some() && presence.pid().is_none() {
+        let serving = &self.in_force.generation;
+        let tightens = matches!(how, How::Tighter);
+        if tightens && presence.pid().is_none() {
             // Removals are in the file that the next host starts with.
-            self.site.put_bundle(version, tightens)?;
+            self.site.put_bundle(version, how, serving)?;
         }
         let mut ends = 0_u32;
         // The attempt counter of this run of the host, as soon as the version was sent.
         let mut sent: Option<(u64, u64)> = None;
->>>>>>> 35854c08 (up: processes that end are started again)
         loop {
             let starts = presence.starts();
             let status = match presence.pid() {
@@ -283,49 +258,40 @@ impl<'p> Processes<'p> {
             match (sent, pid, status) {
                 (Some((at, _)), pid, _) if at != starts || pid.is_none() => {
                     sent = None;
-                    if tightens.is_none() {
+                    if !tightens {
                         ends = ends.saturating_add(1);
-                        self.site.put_bundle(&self.in_force, None)?;
+                        let complete = How::Complete;
+                        self.site.put_bundle(&self.in_force, complete, serving)?;
                     }
                     if ends >= MAX_HOST_ENDS {
                         return Err(ReloadError::HostEnded(ends));
                     }
                 }
-<<<<<<< HEAD
-                let last = status.last.filter(|last| {
-                    let ours = last.generation.as_ref();
-                    ours.is_none_or(|ours| *ours == version.generation)
-                });
-                match last {
-                    Some(last) if last.outcome == "refused" => {
-                        return Err(ReloadError::Host(last.faults));
-                    }
-                    Some(last) if last.outcome == "unready" => {
-                        return Err(ReloadError::Unready {
-                            accept: self.site.accept_command(&version.generation),
-                            causes: last.faults,
-                        });
-                    }
-                    _ => {}
-=======
                 (Some((_, before)), _, Some(status)) if status.attempts > before => {
                     if status.serving == version.generation {
                         return Ok(());
                     }
-                    let refused = status.last.filter(|last| {
+                    let last = status.last.filter(|last| {
                         let ours = last.generation.as_ref();
-                        last.outcome == "refused"
-                            && ours.is_none_or(|ours| *ours == version.generation)
+                        ours.is_none_or(|ours| *ours == version.generation)
                     });
-                    if let Some(refused) = refused {
-                        return Err(ReloadError::Host(refused.faults));
+                    match last {
+                        Some(last) if last.outcome == "refused" => {
+                            return Err(ReloadError::Host(last.faults));
+                        }
+                        Some(last) if last.outcome == "unready" => {
+                            return Err(ReloadError::Unready {
+                                accept: self.site.accept_command(&version.generation),
+                                causes: last.faults,
+                            });
+                        }
+                        _ => {}
                     }
->>>>>>> 35854c08 (up: processes that end are started again)
                 }
                 // The attempt counter must be known first, to tell this attempt's result from an
                 // earlier one's.
                 (None, Some(pid), Some(status)) => {
-                    self.site.put_bundle(version, tightens)?;
+                    self.site.put_bundle(version, how, serving)?;
                     match kill_process(pid, Signal::HUP) {
                         Ok(()) => sent = Some((starts, status.attempts)),
                         // It has ended, which was not noticed yet.
