@@ -29,7 +29,7 @@ use tensorgate_policy::policy::{Backend, Model};
 use tensorgate_policy::{Denial, Tensor};
 use tensorgate_telemetry::labels::BackendLabels;
 use tensorgate_telemetry::metrics::{GaugeGuard, Metrics};
-use tensorgate_verified_models::ModelArtifacts;
+use tensorgate_verified_models::{Cause, ModelArtifacts};
 use tokio::time::Instant;
 
 use crate::backends::oip::{Channel, Endpoint};
@@ -46,6 +46,9 @@ use permits::ConcurrencyLimiter;
 pub use permits::Permit;
 use pool::EndpointPool;
 pub use pool::LoadGuard;
+
+/// Why an endpoint gets no requests that outlier detection has ejected.
+const EJECTED: &str = "its calls failed in a row: it gets none for a while";
 
 /// Dispatches requests to the endpoints of one backend.
 #[derive(Debug)]
@@ -158,6 +161,33 @@ impl Dispatcher {
     pub fn unready(&self, model: &Model, version: &str) -> Vec<String> {
         let files = self.artifacts.unready(model, version);
         files.map_or_else(|| self.health.unready(model, version), |cause| vec![cause])
+    }
+
+    /// Why the files of a model version are rejected, if they are.
+    pub(crate) fn rejection(&self, model: &Model, version: &str) -> Option<Cause> {
+        self.artifacts.rejection(model, version)
+    }
+
+    /// The addresses of the endpoints that get no requests, each with the cause.
+    pub(crate) fn away_endpoints(&self) -> Vec<(String, String)> {
+        let results = self.health.probe_results();
+        let results = results.borrow();
+        let probed = results.iter().map(|result| result.failure());
+        let endpoints = self
+            .pool
+            .endpoints()
+            .zip(probed.chain(std::iter::repeat(None)));
+        let away = endpoints.filter_map(|((endpoint, is_ejected), failure)| {
+            let ejected = is_ejected.then_some(EJECTED);
+            let cause = failure.or(ejected)?;
+            Some((endpoint.uri().to_owned(), cause.to_owned()))
+        });
+        away.collect()
+    }
+
+    /// The clients whose circuits are open, and `None` if the one of all clients is.
+    pub(crate) fn open_circuits(&self) -> Vec<Option<ClientKey>> {
+        self.observer.breaker.open()
     }
 
     /// Checks that the files of a model version are verified, if the policy asks for that.

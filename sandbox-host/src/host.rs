@@ -15,8 +15,14 @@ use tensorgate_net::resolve::SystemResolver;
 use tensorgate_settings::folders::Folders;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_verified_models::{Checker, Confirmations, FirstDigests, Threads};
+<<<<<<< HEAD
 use tensorgate_watch::blocks::{BlockFile, Blocks, Responses};
+=======
+use tensorgate_watch::blocks::{Blocks, Responses};
+use tensorgate_watch::conditions::Conditions;
+>>>>>>> 6870bbc9 (host: collect the gate's own state, and show it at /status)
 use tensorgate_watch::monitor::RuleSet;
+use tensorgate_watch::recent_outcomes::RecentOutcomes;
 use tensorgate_watch::report::{AlertListener, AlertRecords};
 use tensorgate_watch::respond::AlertResponder;
 use tensorgate_watch::tap::Tap;
@@ -39,6 +45,7 @@ use crate::server::slot_listener::SlotListener;
 use crate::server::tls::ServerTls;
 use crate::service::admin::{self, Admin};
 use crate::service::audit_server::{self, AuditServer};
+use crate::service::conditions::{self, GateState, StateFiles};
 use crate::service::limit_server::RateLimitServer;
 use crate::service::reload::{self, Reloader};
 use crate::service::{App, block_follower, readiness, serve};
@@ -149,8 +156,8 @@ struct Tasks {
     reloader: Arc<Reloader>,
     secrets: Secrets,
     /// Background tasks: dropping older policies, watching the models, reading renewed files, and
-    /// following blocks of clients.
-    chores: [JoinHandle<()>; 4],
+    /// following blocks of clients and the gate's own state.
+    chores: [JoinHandle<()>; 5],
     /// The threads that verify the files of models.
     artifacts: Threads,
 }
@@ -338,6 +345,10 @@ impl Tasks {
         let artifacts = Threads::start(&loader.artifacts, checker, confirmations, writer, metrics)
             .map_err(StartError::Artifacts)?;
         audit.outcomes().audit().listen(Arc::<Tap>::clone(&tap));
+        let recent = Arc::new(RecentOutcomes::default());
+        let listener = Arc::<RecentOutcomes>::clone(&recent);
+        audit.outcomes().audit().listen(listener);
+        let conditions = Conditions::new(Vec::new());
         let app = Arc::new(App {
             outcomes: Arc::clone(audit.outcomes()),
             policy_versions: PolicyVersions::new(
@@ -355,6 +366,7 @@ impl Tasks {
             blocks,
             tap,
             webhook,
+            gate_state: GateState::new(conditions, recent),
             scanner: shown_scanner,
         });
         let asked = Arc::clone(&app);
@@ -375,15 +387,21 @@ impl Tasks {
             context_keys,
             tls: allowed_peers.tls,
         };
+        let state_files = StateFiles { sources, log };
         let chores = [
             tokio::spawn(reload::sweep(Arc::clone(&app))),
             tokio::spawn(readiness::watch(Arc::clone(&app))),
             tokio::spawn(secrets.clone().follow()),
+<<<<<<< HEAD
             tokio::spawn(block_follower::follow(
                 Arc::clone(&app),
                 block_file,
                 blocks_of_rules,
             )),
+=======
+            tokio::spawn(block_follower::follow(Arc::clone(&app), block_file)),
+            tokio::spawn(conditions::watch(Arc::clone(&app), state_files)),
+>>>>>>> 6870bbc9 (host: collect the gate's own state, and show it at /status)
         ];
         let reloader = Arc::new(Reloader::new(Arc::clone(&app), loader, permitted));
         Ok(Self {

@@ -41,6 +41,7 @@ use tensorgate_sandbox::capture::Capturer;
 use tensorgate_telemetry::labels::ModelLabels;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_telemetry::timings::Timings;
+use tensorgate_verified_models::Cause;
 use tensorgate_wire::encode::statistics::model_statistics;
 use tensorgate_wire::encode::{self, Encoded, Unencodable};
 use tokio::time::Instant;
@@ -128,6 +129,15 @@ impl Pipeline {
             )
         });
         members.flatten().collect()
+    }
+
+    /// Why the files of a model version are rejected, if they are.
+    pub(crate) fn rejection(&self, model: &Model, version: &str) -> Option<Cause> {
+        let id = self.policy.model_id(model.name())?;
+        match &self.routes.get(&id)?.target {
+            Target::Backend(backend) => backend.rejection(model, version),
+            Target::Ensemble(_) => None,
+        }
     }
 
     /// The outputs of a model for clients of a grant.

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod ask_servers;
 pub mod audit_server;
 pub mod block_follower;
+pub mod conditions;
 pub mod install_filters;
 pub mod limit_server;
 mod local_host;
@@ -62,6 +63,7 @@ use crate::pipeline::settlement::TokenSettlement;
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
 use crate::policy_store::waiting_policy::WaitingPolicy;
 use crate::server::peer::GatewayPeer;
+use conditions::GateState;
 use model_list::answer;
 use stream_deadline::stream_deadline;
 
@@ -92,6 +94,8 @@ pub struct App {
     pub tap: Arc<Tap>,
     /// Sends alerts.
     pub webhook: Arc<AlertWebhook>,
+    /// The gate's own state, for operators.
+    pub gate_state: GateState,
     /// Scans the files of models. `None` if its processes could not be started.
     pub scanner: Option<Arc<ScannerSupervisor>>,
 }

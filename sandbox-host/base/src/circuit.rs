@@ -78,6 +78,11 @@ impl OpenCircuit {
         self.open_time
     }
 
+    /// Whether a call could have probed it for [`MAX_OPEN_TIME`], and none has. It stops no one.
+    pub fn is_unused(&self, now: Instant) -> bool {
+        !self.is_probing && now.saturating_duration_since(self.until) >= MAX_OPEN_TIME
+    }
+
     /// The time until a call may be made, zero while a probe is in flight. `None` if one may be
     /// made now.
     pub fn remaining(&self, now: Instant) -> Option<Duration> {

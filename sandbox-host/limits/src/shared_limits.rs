@@ -201,6 +201,16 @@ impl SharedLimits {
         shared_blocks::exchange(&self.redis, &self.domain, records).await
     }
 
+    /// Whether there is a connection to Redis.
+    pub fn is_up(&self) -> bool {
+        self.redis.is_up()
+    }
+
+    /// The address of Redis.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.rule.host(), self.rule.port())
+    }
+
     /// The counter.
     pub const fn counter(&self) -> &Counter {
         &self.counter

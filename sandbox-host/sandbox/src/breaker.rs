@@ -64,6 +64,14 @@ impl Breaker {
         let _ = self.reporting.set(shown);
     }
 
+    /// The clients whose circuits are open, and `None` if the one of all clients is.
+    pub(super) fn open_circuits(&self) -> Vec<Option<String>> {
+        let state = self.lock();
+        let open = state.open(Instant::now());
+        let name = |client: &ClientName| client.as_deref().unwrap_or_default().to_owned();
+        open.map(|client| client.map(name)).collect()
+    }
+
     /// Permits a call for a client, unless a circuit is open.
     pub(super) fn admit(
         self: &Arc<Self>,

@@ -303,6 +303,12 @@ impl LoadedHandler {
         self.breaker.set_reporting(shown);
     }
 
+    /// The clients whose circuits are open, and `None` if the one of all clients is. A client
+    /// without a name is empty.
+    pub fn open_circuits(&self) -> Vec<Option<String>> {
+        self.breaker.open_circuits()
+    }
+
     /// Calls the `preprocess` export on a fresh instance. Dropping the future stops the call within
     /// two ticks.
     ///

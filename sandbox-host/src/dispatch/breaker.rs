@@ -264,6 +264,20 @@ impl Breaker {
         Err(rejection(Rejection { scope, retry_after }))
     }
 
+    /// The clients whose circuits are open, and `None` if the shared one is.
+    pub(super) fn open(&self) -> Vec<Option<ClientKey>> {
+        let now = Instant::now();
+        let circuits = self.lock();
+        let is_open = |state: &State| state.open.is_some_and(|open| !open.is_unused(now));
+        let own = circuits
+            .by_client
+            .iter()
+            .filter(|&(_, state)| is_open(state));
+        let own = own.map(|(client_key, _)| Some(*client_key));
+        let shared = is_open(&circuits.shared).then_some(None);
+        shared.into_iter().chain(own).collect()
+    }
+
     /// Permits a call of a client. [`Self::record`] takes the permission back.
     pub(super) fn admit(&self, client_key: ClientKey) -> Result<BreakerPermit, BackendError> {
         self.lock().admit(client_key, Instant::now())

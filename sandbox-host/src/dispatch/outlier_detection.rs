@@ -101,6 +101,11 @@ impl OutlierState {
         self.shared.is_ejected(now) || own.is_some_and(|own| own.is_ejected(now))
     }
 
+    /// Whether the endpoint is ejected for all clients.
+    pub(super) fn is_ejected_for_all(&self, now: Instant) -> bool {
+        self.shared.is_ejected(now)
+    }
+
     /// Records a response to a client's request. It does not end an ejection, because the request
     /// may have been sent before it.
     pub(super) fn on_success(&mut self, client_key: ClientKey, now: Instant) {

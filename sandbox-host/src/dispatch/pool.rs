@@ -111,6 +111,15 @@ impl EndpointPool {
             })
     }
 
+    /// The endpoints, each with whether it is ejected for all clients.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = (&Endpoint, bool)> {
+        let now = Instant::now();
+        self.members.iter().map(move |member| {
+            let is_ejected = member.with(|standing| standing.is_ejected_for_all(now));
+            (&*member.endpoint, is_ejected)
+        })
+    }
+
     /// Counts a request at an endpoint until the returned guard is dropped.
     pub(super) fn start_request(self: &Arc<Self>, endpoint_index: usize) -> LoadGuard {
         if let Some(member) = self.members.get(endpoint_index) {

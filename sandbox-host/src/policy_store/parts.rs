@@ -10,6 +10,7 @@ use tensorgate_net::pem::TlsError;
 use tensorgate_net::tls::Tls;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Backend, Handler};
+use tensorgate_sandbox::LoadedHandler;
 use tensorgate_sandbox::capture::Capturer;
 use tensorgate_watch::webhook::Target;
 
@@ -27,6 +28,14 @@ pub(crate) struct Parts {
     pub(crate) limits: Option<Arc<SharedLimits>>,
     /// Where alerts are sent.
     pub(crate) webhook: Option<Arc<Target>>,
+}
+
+impl Parts {
+    /// The loaded handlers, by their names. One with both roles is there twice.
+    pub(crate) fn loaded_handlers(&self) -> impl Iterator<Item = (&str, &LoadedHandler)> {
+        let handlers = self.handlers.iter();
+        handlers.map(|((name, _), loaded)| (name.as_str(), &loaded.stage.handler))
+    }
 }
 
 /// A loaded handler, and the policy entry from which it was loaded.

@@ -1,4 +1,4 @@
-//! The admin server: health, readiness, policy versions and metrics. It is read-only and never on
+//! The admin server: health, readiness, policy versions, status and metrics. It is read-only and never on
 //! the data plane's socket. It starts before handlers are compiled, so that a liveness probe does
 //! not end a host that compiles for minutes.
 
@@ -9,8 +9,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
+<<<<<<< HEAD
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, map_response};
+=======
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn};
+>>>>>>> 6870bbc9 (host: collect the gate's own state, and show it at /status)
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
@@ -96,6 +101,7 @@ pub fn router(admin: Admin, address: SocketAddr) -> Router {
         .route("/readyz", get(ready))
         .route("/generations", get(generations))
         .route("/blocks", get(blocks))
+        .route("/status", get(status))
         .route("/metrics", get(metrics))
         .with_state(admin)
         .layer(map_response(add_retry_after));
@@ -172,6 +178,18 @@ async fn blocks(State(admin): State<Admin>) -> Response {
         blocks: app.blocks.listed(),
     };
     json(&shown)
+}
+
+/// What the host did in the last minutes and what is wrong with it now. With `?after=NUMBER`, the
+/// changes after that one.
+async fn status(State(admin): State<Admin>, uri: Uri) -> Response {
+    let Some(app) = admin.app.get() else {
+        let text = admin.compiling().join("\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n")).into_response();
+    };
+    let mut fields = uri.query().unwrap_or_default().split('&');
+    let after = fields.find_map(|field| field.strip_prefix("after=")?.parse().ok());
+    json(&app.gate_state.status(after))
 }
 
 /// A response in JSON.

@@ -101,14 +101,14 @@ pub(crate) async fn watch(app: Arc<App>) {
                 Known::new()
             }
         };
-        sleep(
-            began
-                .elapsed()
-                .saturating_mul(CHECK_SHARE)
-                .max(CHECK_INTERVAL),
-        )
-        .await;
+        sleep(pause(began)).await;
     }
+}
+
+/// The pause after a check of all models that has begun at this time.
+pub(super) fn pause(began: Instant) -> Duration {
+    let pause = began.elapsed().saturating_mul(CHECK_SHARE);
+    pause.max(CHECK_INTERVAL)
 }
 
 /// Sets the gauges that changed, and logs the first [`MAX_LINES`] changes.

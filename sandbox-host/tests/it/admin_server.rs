@@ -31,7 +31,7 @@ async fn idle_connections_delay_no_probe_of_the_admin_server() {
 async fn the_admin_server_answers_only_requests_to_this_machine() {
     let running = start(policy("http://127.0.0.1:9", json!({}), json!({}))).await;
     let address = running.host.admin();
-    for path in ["/readyz", "/generations", "/blocks", "/none"] {
+    for path in ["/readyz", "/generations", "/blocks", "/status", "/none"] {
         for (host, expected) in [("127.0.0.1:9902", false), ("gate.example:9902", true)] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             let request =

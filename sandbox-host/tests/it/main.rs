@@ -54,6 +54,7 @@ mod signature;
 mod signed;
 mod slow_network;
 mod soak;
+mod status;
 mod stream_ends;
 mod support;
 mod template;

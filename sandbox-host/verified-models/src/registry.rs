@@ -19,7 +19,7 @@ use crate::endpoint_loads::Sighting;
 use crate::load_state::{LoadEffect, LoadEvent, LoadState};
 use crate::retry::Retry;
 use crate::servers::{ModelServers, SeenServers};
-use crate::status::{Change, Observation, Status};
+use crate::status::{Cause, Change, Observation, Status};
 use crate::trust::same_files;
 
 /// The age of the last look at a model's files from which on they do not count as verified: the
@@ -359,6 +359,19 @@ impl ModelArtifacts {
             || Some("its files are not verified".to_owned()),
             |entry| entry.unready().or_else(|| entry.stale(self.now_ms())),
         )
+    }
+
+    /// Why the files of a model version are rejected, if they are.
+    pub fn rejection(&self, model: &Model, version: &str) -> Option<Cause> {
+        let artifact = model.artifact(version)?;
+        let entries = self.entries.read();
+        let entries = entries.unwrap_or_else(PoisonError::into_inner);
+        let mut of_model = entries.get(model.name()).into_iter().flatten();
+        let entry = of_model.find(|entry| entry.is_of(version, artifact))?;
+        match entry.status() {
+            Status::Rejected(cause) => Some(cause),
+            Status::Checking { .. } | Status::Verified(_) => None,
+        }
     }
 
     /// Records what a health check of an address saw that began at this time. `sighting` gets the

@@ -18,11 +18,12 @@ const KEPT_CHANGES: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConditionKind {
-    /// A model is not ready. The subject is `MODEL` or `MODEL version VERSION`.
+    /// A model is not ready. The subject is `model "NAME" version "VERSION"`, as in `/readyz`.
     ModelUnready,
-    /// A backend's endpoint takes no requests. The subject is its address.
+    /// A backend's endpoint takes no requests. The subject is `backend "NAME" at ADDRESS`.
     BackendAway,
-    /// A circuit is open: of a backend's endpoint, or of a handler, for all clients or for one.
+    /// A circuit is open. The subject is `backend "NAME"` or `handler "NAME"`, followed by
+    /// `for client "NAME"` if it stops one client only.
     CircuitOpen,
     /// A client is blocked or throttled. The subject is its name.
     ClientBlocked,
@@ -30,12 +31,53 @@ pub enum ConditionKind {
     AuditFailing,
     /// A changed policy, or another file of it, is not in force. The subject is the file.
     PolicyHeld,
-    /// A scan of model files ended with a fault of the scanner. The subject is the model.
+    /// Model files cannot be checked, for another cause than the files. The subject is the model's
+    /// version, or `the scanner`.
     ScannerFailed,
-    /// The files of a model were rejected. The subject is the model.
+    /// The files of a model were rejected. The subject is the model's version.
     ModelRejected,
     /// The service of shared rate limits does not answer. The subject is its address.
     LimitServiceAway,
+}
+
+impl ConditionKind {
+    /// What begins, for operators.
+    pub const fn begins(self) -> &'static str {
+        match self {
+            Self::ModelUnready => "not ready",
+            Self::BackendAway => "backend away",
+            Self::CircuitOpen => "circuit open",
+            Self::ClientBlocked => "client blocked",
+            Self::AuditFailing => "audit log not written",
+            Self::PolicyHeld => "held",
+            Self::ScannerFailed => "model files not checked",
+            Self::ModelRejected => "model files rejected",
+            Self::LimitServiceAway => "shared limits away",
+        }
+    }
+
+    /// What ends, for operators.
+    pub const fn ends(self) -> &'static str {
+        match self {
+            Self::ModelUnready => "ready again",
+            Self::BackendAway => "backend back",
+            Self::CircuitOpen => "circuit closed",
+            Self::ClientBlocked => "client no longer blocked",
+            Self::AuditFailing => "audit log written again",
+            Self::PolicyHeld => "no longer held",
+            Self::ScannerFailed => "model files checked again",
+            Self::ModelRejected => "model files no longer rejected",
+            Self::LimitServiceAway => "shared limits back",
+        }
+    }
+
+    /// Whether it is about a model's version, which is not served meanwhile.
+    pub const fn is_about_model(self) -> bool {
+        matches!(
+            self,
+            Self::ModelUnready | Self::ScannerFailed | Self::ModelRejected
+        )
+    }
 }
 
 /// A condition that holds.
@@ -87,6 +129,10 @@ struct State {
 
 struct Held {
     since: SystemTime,
+    /// The number of its beginning.
+    number: u64,
+    /// Whether listeners know of it.
+    is_told: bool,
     condition: Condition,
 }
 
@@ -111,11 +157,22 @@ impl Conditions {
 
     /// Takes all conditions that hold now. What differs from the last call becomes changes.
     pub fn update(&self, now: SystemTime, conditions: Vec<Condition>) {
-        let changes = {
+        self.update_where(now, conditions, |_| true);
+    }
+
+    /// The same, while listeners are told only of conditions that are news. Of another one they are
+    /// told once it is, if it still holds.
+    pub fn update_where(
+        &self,
+        now: SystemTime,
+        conditions: Vec<Condition>,
+        is_news: impl Fn(&Condition) -> bool,
+    ) {
+        let told = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.update(now, conditions)
+            state.update(now, conditions, is_news)
         };
-        for change in &changes {
+        for change in &told {
             for listener in &self.listeners {
                 listener.changed(change);
             }
@@ -142,10 +199,16 @@ impl Conditions {
 }
 
 impl State {
-    fn update(&mut self, now: SystemTime, conditions: Vec<Condition>) -> Vec<Change> {
+    /// Keeps all changes, and returns those that listeners are told of.
+    fn update(
+        &mut self,
+        now: SystemTime,
+        conditions: Vec<Condition>,
+        is_news: impl Fn(&Condition) -> bool,
+    ) -> Vec<Change> {
         let mut before = std::mem::take(&mut self.holding);
         let mut counts = BTreeMap::<ConditionKind, usize>::new();
-        let mut changes = Vec::new();
+        let mut told = Vec::new();
         for condition in conditions {
             let count = counts.entry(condition.kind).or_default();
             *count = count.saturating_add(1);
@@ -153,38 +216,60 @@ impl State {
             if *count > MAX_OF_KIND || self.holding.contains_key(&key) {
                 continue;
             }
-            let since = before.remove(&key).map(|held| held.since);
-            if since.is_none() {
-                changes.push(self.number(now, true, condition.clone()));
+            let mut held = match before.remove(&key) {
+                Some(held) => Held { condition, ..held },
+                None => Held {
+                    since: now,
+                    number: self.keep(now, true, condition.clone()).number,
+                    is_told: false,
+                    condition,
+                },
+            };
+            if !held.is_told && is_news(&held.condition) {
+                held.is_told = true;
+                told.push(held.beginning());
             }
-            let since = since.unwrap_or(now);
-            self.holding.insert(key, Held { since, condition });
+            self.holding.insert(key, held);
         }
         for held in before.into_values() {
-            changes.push(self.number(now, false, held.condition));
+            let is_told = held.is_told;
+            let change = self.keep(now, false, held.condition);
+            told.extend(is_told.then_some(change));
         }
-        for change in &changes {
-            if self.changes.len() >= KEPT_CHANGES {
-                self.changes.pop_front();
-            }
-            self.changes.push_back(change.clone());
-        }
-        changes
+        told
     }
 
-    fn number(&mut self, now: SystemTime, begins: bool, condition: Condition) -> Change {
+    /// Numbers and keeps a change.
+    fn keep(&mut self, now: SystemTime, begins: bool, condition: Condition) -> Change {
         self.numbered = self.numbered.saturating_add(1);
-        Change {
+        let change = Change {
             number: self.numbered,
             time: rfc3339(now),
             begins,
             condition,
+        };
+        if self.changes.len() >= KEPT_CHANGES {
+            self.changes.pop_front();
+        }
+        self.changes.push_back(change.clone());
+        change
+    }
+}
+
+impl Held {
+    fn beginning(&self) -> Change {
+        Change {
+            number: self.number,
+            time: rfc3339(self.since),
+            begins: true,
+            condition: self.condition.clone(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use std::time::UNIX_EPOCH;
 
     use super::*;
@@ -212,6 +297,31 @@ mod tests {
         conditions.update(UNIX_EPOCH, vec![unready("b")]);
         assert_eq!(seen(2), [(3, false, "a".into())]);
         assert_eq!(conditions.holding().len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_news_is_kept_and_told_once_it_is() {
+        #[derive(Default)]
+        struct Told(Mutex<Vec<(u64, bool)>>);
+        impl ConditionListener for Told {
+            fn changed(&self, change: &Change) {
+                self.0.lock().unwrap().push((change.number, change.begins));
+            }
+        }
+        let told = Arc::new(Told::default());
+        let conditions =
+            Conditions::new(vec![Arc::<Told>::clone(&told) as Arc<dyn ConditionListener>]);
+        let update = |found: &[&str], is_news: bool| {
+            let found = found.iter().map(|model| unready(model)).collect();
+            conditions.update_where(UNIX_EPOCH, found, |_| is_news);
+            std::mem::take(&mut *told.0.lock().unwrap())
+        };
+        assert!(update(&["a", "b"], false).is_empty());
+        assert!(update(&["b"], false).is_empty(), "no news, no end");
+        assert_eq!(update(&["b"], true), [(2, true)]);
+        assert!(update(&["b"], true).is_empty());
+        assert_eq!(update(&[], true), [(4, false)]);
+        assert_eq!(conditions.changes(0).len(), 4);
     }
 
     #[test]

@@ -144,6 +144,16 @@ impl BreakerState {
         circuit::admit(own, self.shared.as_mut(), later, now)
     }
 
+    /// The clients whose circuits are open, and `None` if the one of all clients is.
+    pub(super) fn open(&self, now: Instant) -> impl Iterator<Item = Option<&ClientName>> {
+        let is_open = move |open: OpenCircuit| !open.is_unused(now);
+        let shared = self.shared.is_some_and(is_open).then_some(None);
+        let own = (self.clients.iter()).filter(move |(_, row)| row.circuit.is_some_and(is_open));
+        shared
+            .into_iter()
+            .chain(own.map(|(client, _)| Some(client)))
+    }
+
     /// Records the outcome of a client's call.
     pub(super) fn record(
         &mut self,

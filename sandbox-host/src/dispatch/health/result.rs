@@ -84,6 +84,11 @@ impl ProbeResult {
         self.found.is_some()
     }
 
+    /// Why the server itself did not answer, if it is known that it did not.
+    pub(in crate::dispatch) fn failure(&self) -> Option<&str> {
+        self.found.as_ref()?.as_ref().err().map(String::as_str)
+    }
+
     /// Whether the server itself answered.
     pub(super) const fn is_reachable(&self) -> bool {
         matches!(self.found, Some(Ok(_)))

@@ -1,0 +1,347 @@
+//! What the requests of the last five minutes came to, and the last alerts, from the records of the
+//! audit log. It runs on the thread that writes the log, so no request waits for it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tensorgate_audit::RecordListener;
+use tensorgate_audit::record::{AlertRecord, Amend, Decision, Event, Verdict};
+use tensorgate_base::rfc3339::rfc3339;
+
+/// The length of a bucket.
+const BUCKET_S: u64 = 10;
+/// The number of buckets: five minutes.
+const BUCKETS: u64 = 30;
+/// The most reasons that a bucket tells apart. Further ones are counted as [`OTHER_REASONS`].
+const MAX_REASONS: usize = 64;
+/// The name of the reasons beyond them.
+const OTHER_REASONS: &str = "others";
+/// The most reasons that are shown.
+const SHOWN_REASONS: usize = 5;
+/// The most alerts that are kept.
+const KEPT_ALERTS: usize = 64;
+/// The most alerts that are shown.
+const SHOWN_ALERTS: usize = 16;
+/// The age up to which an alert counts as open.
+const ALERT_OPEN: Duration = Duration::from_secs(3_600);
+
+/// How many requests ended how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutcomeCounts {
+    /// Over which time, in seconds.
+    pub over_s: u64,
+    /// Those that were answered.
+    pub allow: u64,
+    /// Those that were denied.
+    pub deny: u64,
+    /// Those that ended before their response was complete.
+    pub aborted: u64,
+    /// The most frequent reasons of denials.
+    pub reasons: Vec<ReasonCount>,
+}
+
+/// How many requests were denied for a reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonCount {
+    /// The reason.
+    pub reason: String,
+    /// Their number.
+    pub count: u64,
+}
+
+/// The last alerts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RecentAlerts {
+    /// The number of alerts in the last hour, at most 64.
+    pub open: u64,
+    /// The last ones, the oldest first.
+    pub last: Vec<RecentAlert>,
+}
+
+/// An alert, in short.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RecentAlert {
+    /// Its number in this run of the host, from 1.
+    pub number: u64,
+    /// When it was raised, RFC 3339.
+    pub time: String,
+    /// Its ID in the audit log.
+    pub id: String,
+    /// The rule.
+    pub rule: String,
+    /// Who it is about.
+    pub subject: String,
+    /// What happened, as a sentence without its subject.
+    pub what: String,
+}
+
+/// Counts records as they are written.
+pub struct RecentOutcomes {
+    started: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    current: Bucket,
+    /// Those before it, the oldest first, fewer than [`BUCKETS`].
+    past: VecDeque<Bucket>,
+    /// The oldest first.
+    alerts: VecDeque<(Instant, RecentAlert)>,
+    numbered: u64,
+}
+
+#[derive(Default)]
+struct Bucket {
+    /// Its time since the start, in units of [`BUCKET_S`].
+    number: u64,
+    allow: u64,
+    deny: u64,
+    aborted: u64,
+    /// Requests that were counted as allowed, and ended otherwise.
+    amended: u64,
+    reasons: BTreeMap<String, u64>,
+}
+
+impl Default for RecentOutcomes {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            state: Mutex::default(),
+        }
+    }
+}
+
+impl RecordListener for RecentOutcomes {
+    fn written(&self, events: &[(SystemTime, Event)]) {
+        let now = Instant::now();
+        let mut state = self.state();
+        for (time, event) in events {
+            match event {
+                Event::Decision(decision) => state.bucket(self.number(now)).count(decision),
+                Event::Amend(amend) => state.bucket(self.number(now)).amend(amend),
+                Event::Alert(alert) => state.add_alert(*time, now, alert),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl RecentOutcomes {
+    /// The counts of the last five minutes.
+    pub fn counts(&self) -> OutcomeCounts {
+        self.state().counts(self.number(Instant::now()))
+    }
+
+    /// The last alerts.
+    pub fn alerts(&self) -> RecentAlerts {
+        let now = Instant::now();
+        let state = self.state();
+        let is_open = |at: Instant| now.saturating_duration_since(at) < ALERT_OPEN;
+        let open = state.alerts.iter().filter(|(at, _)| is_open(*at)).count();
+        let hidden = state.alerts.len().saturating_sub(SHOWN_ALERTS);
+        let last = state.alerts.iter().skip(hidden);
+        RecentAlerts {
+            open: u64::try_from(open).unwrap_or(u64::MAX),
+            last: last.map(|(_, alert)| alert.clone()).collect(),
+        }
+    }
+
+    /// The number of the bucket of a time.
+    fn number(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.started).as_secs();
+        since.checked_div(BUCKET_S).unwrap_or_default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The bucket with this number, or a newer one.
+    fn bucket(&mut self, number: u64) -> &mut Bucket {
+        if number > self.current.number {
+            let next = Bucket {
+                number,
+                ..Bucket::default()
+            };
+            let last = std::mem::replace(&mut self.current, next);
+            self.past.push_back(last);
+            let is_over = |it: &Bucket| it.number.saturating_add(BUCKETS) <= number;
+            while self.past.front().is_some_and(is_over) {
+                self.past.pop_front();
+            }
+        }
+        &mut self.current
+    }
+
+    fn counts(&self, number: u64) -> OutcomeCounts {
+        let buckets = self.past.iter().chain([&self.current]);
+        let recent = buckets.filter(|it| it.number.saturating_add(BUCKETS) > number);
+        let mut total = Bucket::default();
+        for bucket in recent {
+            total.allow = total.allow.saturating_add(bucket.allow);
+            total.deny = total.deny.saturating_add(bucket.deny);
+            total.aborted = total.aborted.saturating_add(bucket.aborted);
+            total.amended = total.amended.saturating_add(bucket.amended);
+            for (reason, count) in &bucket.reasons {
+                add(&mut total.reasons, reason, *count);
+            }
+        }
+        let mut reasons: Vec<_> = total.reasons.into_iter().collect();
+        // Equal ones stay in the order of their names.
+        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        reasons.truncate(SHOWN_REASONS);
+        let reasons = reasons.into_iter();
+        OutcomeCounts {
+            over_s: BUCKET_S.saturating_mul(BUCKETS),
+            allow: total.allow.saturating_sub(total.amended),
+            deny: total.deny,
+            aborted: total.aborted,
+            reasons: reasons
+                .map(|(reason, count)| ReasonCount { reason, count })
+                .collect(),
+        }
+    }
+
+    fn add_alert(&mut self, time: SystemTime, now: Instant, record: &AlertRecord) {
+        self.numbered = self.numbered.saturating_add(1);
+        if self.alerts.len() >= KEPT_ALERTS {
+            self.alerts.pop_front();
+        }
+        let alert = RecentAlert {
+            number: self.numbered,
+            time: rfc3339(time),
+            id: record.id.clone(),
+            rule: record.rule.clone(),
+            subject: record.subject.clone(),
+            what: record.what.clone(),
+        };
+        self.alerts.push_back((now, alert));
+    }
+}
+
+impl Bucket {
+    fn count(&mut self, decision: &Decision) {
+        self.add(decision.verdict, &decision.reason);
+    }
+
+    /// Counts a request again that ended differently than its record says.
+    fn amend(&mut self, amend: &Amend) {
+        let Some(verdict) = amend.verdict.filter(|it| *it != Verdict::Allow) else {
+            return;
+        };
+        self.amended = self.amended.saturating_add(1);
+        self.add(verdict, amend.reason.as_deref().unwrap_or_default());
+    }
+
+    fn add(&mut self, verdict: Verdict, reason: &str) {
+        let count = match verdict {
+            Verdict::Allow => &mut self.allow,
+            Verdict::Aborted => &mut self.aborted,
+            Verdict::Deny => {
+                add(&mut self.reasons, reason, 1);
+                &mut self.deny
+            }
+        };
+        *count = count.saturating_add(1);
+    }
+}
+
+/// Adds to the count of a reason, of which there is a bounded number.
+fn add(reasons: &mut BTreeMap<String, u64>, reason: &str, more: u64) {
+    let reason = match reasons.contains_key(reason) || reasons.len() < MAX_REASONS {
+        true => reason,
+        false => OTHER_REASONS,
+    };
+    match reasons.get_mut(reason) {
+        Some(count) => *count = count.saturating_add(more),
+        None => {
+            reasons.insert(reason.to_owned(), more);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, reason = "tests")]
+    use serde_json::json;
+
+    use super::*;
+
+    fn decision(verdict: Verdict, reason: &str) -> Decision {
+        Decision {
+            verdict,
+            reason: reason.to_owned(),
+            ..Decision::default()
+        }
+    }
+
+    #[test]
+    fn outcomes_count_for_five_minutes_with_the_top_reasons() {
+        let mut state = State::default();
+        state.bucket(0).count(&decision(Verdict::Allow, "ok"));
+        for _ in 0..3 {
+            let denied = decision(Verdict::Deny, "out-of-range");
+            state.bucket(1).count(&denied);
+        }
+        state.bucket(1).count(&decision(Verdict::Allow, "ok"));
+        let ended = Amend {
+            verdict: Some(Verdict::Aborted),
+            reason: Some("incomplete".to_owned()),
+            ..Amend::default()
+        };
+        state.bucket(2).amend(&ended);
+        let counts = |number| {
+            let OutcomeCounts {
+                allow,
+                deny,
+                aborted,
+                reasons,
+                ..
+            } = state.counts(number);
+            let top = reasons.first().map(|top| top.count).unwrap_or_default();
+            (allow, deny, aborted, top)
+        };
+        assert_eq!(counts(2), (1, 3, 1, 3));
+        assert_eq!(counts(BUCKETS), (0, 3, 1, 3), "the first bucket is over");
+        assert_eq!(counts(BUCKETS + 1), (0, 0, 1, 0));
+        assert_eq!(counts(BUCKETS + 2), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn buckets_reasons_and_alerts_are_bounded() {
+        let mut state = State::default();
+        for number in 0..100 {
+            for reason in 0..200 {
+                let denied = decision(Verdict::Deny, &reason.to_string());
+                state.bucket(number).count(&denied);
+            }
+        }
+        assert_eq!(state.past.len() + 1, usize::try_from(BUCKETS).unwrap());
+        assert!(state.current.reasons.len() <= MAX_REASONS + 1);
+        let counts = state.counts(99);
+        assert_eq!(counts.reasons.len(), SHOWN_REASONS);
+        assert_eq!(counts.reasons.first().unwrap().reason, OTHER_REASONS);
+        let record: AlertRecord = serde_json::from_value(json!({
+            "id": "alert-1", "rule": "volume", "subject": "client c", "since": "", "observed": 1,
+            "usual": 0, "unit": "requests", "what": "sent more", "advice": "", "withheld": 0,
+        }))
+        .unwrap();
+        let outcomes = RecentOutcomes::default();
+        let alert = (SystemTime::now(), Event::Alert(Box::new(record)));
+        let raised: Vec<_> = std::iter::repeat_n(alert, 100).collect();
+        outcomes.written(&raised);
+        let alerts = outcomes.alerts();
+        assert_eq!(alerts.open, 64);
+        assert_eq!(alerts.last.len(), SHOWN_ALERTS);
+        assert_eq!(alerts.last.last().unwrap().number, 100);
+    }
+}
