@@ -6,7 +6,11 @@ pub mod child;
 pub mod envoy;
 pub mod follow;
 pub mod front;
+<<<<<<< HEAD
 mod keep;
+=======
+pub mod gate_changes;
+>>>>>>> 8f74ce4d (cli: say on the terminal and in status what happens)
 pub mod options;
 pub mod plan;
 pub mod ports;

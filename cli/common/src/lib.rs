@@ -6,6 +6,7 @@ pub mod bounded_file;
 pub mod clock;
 pub mod command_tree;
 mod failure;
+pub mod last_gate;
 pub mod load_error;
 pub mod oci_layout;
 pub mod policy_file;

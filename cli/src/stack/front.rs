@@ -6,6 +6,7 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::sources::SourceState;
+use tensorgate_watch::gate_status::GateStatus;
 
 use super::certificates::CertificateEvent;
 use super::process_event::ProcessEvent;
@@ -32,6 +33,8 @@ pub trait Front {
     fn tightened(&mut self, outcome: Result<Reloaded, &str>);
     /// The set of files with held changes has changed.
     fn held(&mut self, held: &[SourceState]);
+    /// What the host says of itself: changes since the last call, and new alerts.
+    fn changed(&mut self, status: &GateStatus);
     /// Outcome of a change of the listener's certificates.
     fn certificates(&mut self, news: &CertificateEvent);
     /// A process ended unexpectedly, or is ready again.

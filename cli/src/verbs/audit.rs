@@ -64,6 +64,7 @@ impl Audit {
 /// The audit log of a policy's gate, in the gate's state folder. Without a policy, it is the one
 /// that the gate with a named folder was started with, or else the default policy.
 pub fn log_of_policy(policy: Option<PathBuf>, state: &StateFolder) -> Result<PathBuf, Failure> {
+    let folder = state.find_for(policy.as_deref())?;
     let of_gate = match policy {
         Some(_) => None,
         None => state.named().and_then(bundle),
@@ -73,7 +74,7 @@ pub fn log_of_policy(policy: Option<PathBuf>, state: &StateFolder) -> Result<Pat
         (None, Some(policy)) => audit_section(&policy)?,
         (None, None) => raw::Audit::default(),
     };
-    let log = state.find()?.join(section.path);
+    let log = folder.join(section.path);
     let found = std::fs::metadata(&log).and_then(|found| {
         if found.is_file() {
             File::open(&log).map(|_| true)

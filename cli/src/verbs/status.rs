@@ -1,5 +1,9 @@
 //! The `status` verb: what runs with a state folder, which policy version is in force, which
-//! changes are held, and which models are ready. The running gate's own reports are shown.
+//! changes are held, which models are ready, and what happened in the last minutes. The running
+//! gate's own reports are shown.
+
+mod gate_lines;
+mod watch;
 
 mod processes;
 
@@ -17,7 +21,9 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::validate::validate;
 use tensorgate_settings::admin::GatewayStatus;
 use tensorgate_settings::sources::{SourceState, Sources};
+use tensorgate_watch::gate_status::GateStatus;
 
+use crate::stack::gate_changes::ask_status;
 use crate::stack::probe::{Response, Target, send_request};
 use crate::stack::process_event::ProcessEnd;
 use crate::stack::running::Running;
@@ -26,10 +32,11 @@ use crate::stack::site::bundle;
 /// Last line of the host's list of causes, if there are more.
 pub(super) const CUT: &str = "and more";
 
-/// Show what runs, the policy version in force, changes that are held, and the state of models.
+/// Show what runs, the policy version in force, held changes, the state of models, the outcomes of
+/// the last five minutes, and what is wrong.
 #[derive(Args)]
 #[command(
-    after_help = "A gate is found by its state folder. With a policy, the gate must run that policy.\n\nWith --admin, a host is asked at the address of its admin server, as through `kubectl port-forward`.\n\nExits 0 if the gate is up and ready, and 1 if not. A model that is not ready does not change that.\n\nExample: tensorgate status --json\nExample: tensorgate status --admin http://127.0.0.1:9902"
+    after_help = "A gate is found by its state folder: the one of the last `up` with the policy, which is gate.yaml in the current folder unless one is named. With a named policy, the gate must run it.\n\nWith --admin, a host is asked at the address of its admin server, as through `kubectl port-forward`.\n\nExits 0 if the gate is up and ready, and 1 if not. A model that is not ready does not change that. With --watch, exits 0 after Ctrl-C.\n\nExample: tensorgate status --json\nExample: tensorgate status --watch\nExample: tensorgate status --admin http://127.0.0.1:9902"
 )]
 pub struct Status {
     #[command(flatten)]
@@ -39,6 +46,26 @@ pub struct Status {
     /// Admin server of a host, in place of a state folder.
     #[arg(long, value_name = "URL", value_parser = admin, conflicts_with_all = ["policy", "config"])]
     admin: Option<SocketAddr>,
+    /// Show it again every two seconds, until Ctrl-C.
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Where a gate is found.
+enum Place {
+    /// At a host's admin server.
+    Admin(SocketAddr),
+    /// At a state folder. The policy must be the gate's.
+    State(PathBuf, Option<PathBuf>),
+}
+
+impl Place {
+    async fn report(&self) -> Result<Report, Failure> {
+        match self {
+            Self::Admin(admin) => Ok(Report::of_host(*admin).await),
+            Self::State(state, policy) => Report::new(state, policy.as_deref()).await,
+        }
+    }
 }
 
 /// The status of a gate.
@@ -67,6 +94,8 @@ struct Report {
     ends: Vec<ProcessEnd>,
     /// Why the gate is not ready.
     why: Vec<String>,
+    /// What the host says of the last minutes and of what is wrong. `null` if it does not answer.
+    gate: Option<GateStatus>,
 }
 
 /// The state of a model's version.
@@ -93,10 +122,18 @@ struct Generations {
 impl Status {
     /// Prints the status.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let report = match self.admin {
-            Some(admin) => Report::of_host(admin)?,
-            None => Report::new(&self.state.find()?, self.policy.named().as_deref())?,
+        let place = match self.admin {
+            Some(admin) => Place::Admin(admin),
+            None => {
+                let policy = self.policy.named();
+                Place::State(self.state.find_for(policy.as_deref())?, policy)
+            }
         };
+        let runtime = runtime()?;
+        if self.watch {
+            return runtime.block_on(watch::watch(ui, &place));
+        }
+        let report = runtime.block_on(place.report())?;
         if ui.json {
             ui.json_line(&report);
         } else {
@@ -112,7 +149,7 @@ impl Status {
 
 impl Report {
     /// Asks the gate with this state folder. With `policy`, another policy's gate does not count.
-    fn new(state: &Path, policy: Option<&Path>) -> Result<Self, Failure> {
+    async fn new(state: &Path, policy: Option<&Path>) -> Result<Self, Failure> {
         let mut report = Self {
             state: Some(state.to_owned()),
             ..Self::default()
@@ -141,28 +178,27 @@ impl Report {
             return Ok(report);
         };
         report.listen = Some(listen);
-        report.ask(admin, in_force(state).as_ref())?;
+        report.ask(admin, in_force(state).as_ref()).await;
         Ok(report)
     }
 
     /// Asks the host with this admin server.
-    fn of_host(admin: SocketAddr) -> Result<Self, Failure> {
+    async fn of_host(admin: SocketAddr) -> Self {
         let mut report = Self {
             admin: Some(format!("http://{admin}")),
             ..Self::default()
         };
-        report.ask(admin, None)?;
-        Ok(report)
+        report.ask(admin, None).await;
+        report
     }
 
     /// Asks a host for its state. Without its policy, causes why models are not ready are among
     /// all causes.
-    fn ask(&mut self, admin: SocketAddr, policy: Option<&Policy>) -> Result<(), Failure> {
+    async fn ask(&mut self, admin: SocketAddr, policy: Option<&Policy>) {
         let target = Target::Tcp(admin);
-        let (readyz, sources) = runtime()?.block_on(async {
-            let readyz = send_request(&target, "GET", "/readyz").await;
-            (readyz, send_request(&target, "GET", "/generations").await)
-        });
+        let readyz = send_request(&target, "GET", "/readyz").await;
+        let sources = send_request(&target, "GET", "/generations").await;
+        self.gate = ask_status(&target, None).await;
         match sources.map(|said| serde_json::from_str::<Generations>(&said.body)) {
             Ok(Ok(Generations {
                 serving,
@@ -186,7 +222,6 @@ impl Report {
             }
             Err(error) => self.why.push(format!("the host does not answer: {error}")),
         }
-        Ok(())
     }
 }
 
@@ -278,7 +313,15 @@ fn print(ui: &Ui, report: &Report) {
             &ready,
         );
     }
+<<<<<<< HEAD
     processes::print_ends(ui, &report.ends, report.state.as_deref());
+=======
+    if let Some(status) = &report.gate {
+        for (name, text) in gate_lines::lines(status, report.held.is_empty()) {
+            line(&name, &text);
+        }
+    }
+>>>>>>> 8f74ce4d (cli: say on the terminal and in status what happens)
 }
 
 /// The address of an admin server, from `http://HOST:PORT`.

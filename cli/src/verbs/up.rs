@@ -2,6 +2,7 @@
 //! stopped.
 
 mod held_lines;
+mod printed_changes;
 mod printed_warnings;
 mod process_lines;
 
@@ -14,11 +15,12 @@ use serde::Serialize;
 use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
-use tensorgate_cli_common::{Failure, runtime, user_folders};
+use tensorgate_cli_common::{Failure, last_gate, runtime, user_folders};
 use tensorgate_policy::Severity;
 use tensorgate_policy_load::load::{Loaded, load};
 use tensorgate_settings::admin::DEFAULT_ADDRESS;
 use tensorgate_settings::sources::SourceState;
+use tensorgate_watch::gate_status::GateStatus;
 
 use crate::chain::Chain;
 use crate::files;
@@ -34,12 +36,17 @@ use crate::stack::reload::{ReloadError, Reloaded};
 use crate::stack::run::run;
 use crate::stack::watch::Watch;
 use held_lines::{held_lines, is_shown};
+use printed_changes::PrintedChanges;
 use printed_warnings::PrintedWarnings;
 
 /// Start the gate with a policy and run it until Ctrl-C or SIGTERM.
 #[derive(Args)]
 #[command(
+<<<<<<< HEAD
     after_help = "Prints one line when a request has passed the filter, and one for the result of each change of the policy. A process that ends unexpectedly is started again, and both are a line. After five such ends of Envoy and the host within a minute the gate ends, with exit code 1. A step that takes more than a second, such as the compilation of a handler, is named on standard error, except with --json. A backend that is down does not delay the start or a change; models that need it are listed after each.\n\nChanged files are read once they have stayed the same for 0.4 seconds, or immediately on SIGHUP. Requests in flight finish under the old policy. A policy with faults, or one that Envoy or the host rejects, is held, and so is a component that differs from its sha256: the policy in force stays, but revocations of the change take effect (entries of revocation lists; clients, keys and grants that a valid policy no longer has, and contracts that only tighten). A change that would make ready models unready is held, too, until they are ready for it or `tensorgate reload --accept` accepts it; with `reload: {hold: off}` in the policy it is not. Certificates, authorities and revocation lists of the listener are reloaded when they change; if they are invalid, the previous ones stay. SIGHUP from a closing terminal stops the gate instead.\n\nEnvoy is $ENVOY, else the one that `make setup` installed, else the one in PATH.\n\nExample: tensorgate up gate.yaml --dev"
+=======
+    after_help = "Prints one line when a request has passed the filter, and one for the result of each change of the policy. Then prints one when a model, a backend, a circuit, a client's block or the audit log changes its state, and for each alert. A step that takes more than a second, such as the compilation of a handler, is named on standard error, except with --json. A backend that is down does not delay the start or a change; models that need it are listed after each.\n\nChanged files are read once they have stayed the same for 0.4 seconds, or immediately on SIGHUP. Requests in flight finish under the old policy. A policy with faults, or one that Envoy or the host rejects, is held, and so is a component that differs from its sha256: the policy in force stays, but revocations of the change take effect (entries of revocation lists; clients, keys and grants that a valid policy no longer has). Certificates, authorities and revocation lists of the listener are reloaded when they change; if they are invalid, the previous ones stay. SIGHUP from a closing terminal stops the gate instead.\n\nEnvoy is $ENVOY, else the one that `make setup` installed, else the one in PATH.\n\nExample: tensorgate up gate.yaml --dev"
+>>>>>>> 8f74ce4d (cli: say on the terminal and in status what happens)
 )]
 pub struct Up {
     #[command(flatten)]
@@ -157,6 +164,12 @@ impl Up {
             ui.note(&format!("warning: {open}"));
         }
         let mut plan = plan(&loaded, &options)?;
+        if let Err(failure) = last_gate::record(&config, &options.state) {
+            let why = printable(&failure.to_string());
+            ui.note(&format!(
+                "note: commands beside the policy need --state: {why}"
+            ));
+        }
         // A single thread, the main one: the kernel kills child processes when the thread that
         // started them ends.
         let runtime = runtime()?;
@@ -166,6 +179,7 @@ impl Up {
             options: &options,
             printed,
             held: Vec::new(),
+            changes: PrintedChanges::default(),
             generation: loaded.bundle.generation.clone(),
             admin: plan.admin,
         };
@@ -248,6 +262,8 @@ struct Operator<'a> {
     printed: PrintedWarnings,
     /// Held changes that were printed after the last outcome of a change.
     held: Vec<SourceState>,
+    /// What the host said of itself, as far as it was printed.
+    changes: PrintedChanges,
     generation: String,
     /// Admin address of the host.
     admin: SocketAddr,
@@ -296,6 +312,7 @@ impl Front for Operator<'_> {
 
     /// Prints the readiness line, and a note for each cause why a model is not ready.
     fn ready(&mut self, url: &str, unready: &[String]) {
+        self.changes.warned(unready);
         let (ui, options) = (self.ui, self.options);
         let (generation, state) = (&self.generation, options.state.display());
         let admin = self.admin;
@@ -431,12 +448,17 @@ impl Front for Operator<'_> {
         }
     }
 
+    fn changed(&mut self, status: &GateStatus) {
+        self.changes.print(self.ui, status);
+    }
+
     /// Prints the result, and as at the start a note for each cause why a model is not ready.
     fn reloaded(&mut self, outcome: Result<(Reloaded, Vec<String>), ReloadError>, serving: &str) {
         let (reloaded, unready) = match outcome {
             Ok(outcome) => outcome,
             Err(error) => return self.refused(serving, &error.to_string()),
         };
+        self.changes.warned(&unready);
         let Reloaded {
             generation,
             was,

@@ -5,16 +5,46 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::program::{Ran, Scratch, free_port, run, small_filters, tree};
-use crate::reload::{HOST, generation, until_said};
+use crate::program::{Ran, Scratch, binary, free_port, run, small_filters, tree};
+use crate::reload::{HOST, generation, rename_over, until_said};
 use crate::up::{ANY, Stack};
 
-/// The stand-in, with a model that is not ready.
-fn host() -> String {
+/// The model that is not ready.
+const MODEL: &str = r#"model "scores" version "1""#;
+
+/// The stand-in, with a model that is not ready, and the content of a file at `/status`.
+fn host(status: &Path) -> String {
     let ready =
         r#"if self.path == "/readyz": said = b'ready\nmodel "scores" version "1": no server\n'"#;
+    let file = format!("{status:?}");
+    let status = format!(
+        r#"if self.path.startswith("/status") and os.path.exists({file}): said = open({file}, "rb").read()"#
+    );
     let respond = "        self.send_response(200)";
-    HOST.replace(respond, &format!("        {ready}\n{respond}"))
+    HOST.replace(
+        respond,
+        &format!("        {ready}\n        {status}\n{respond}"),
+    )
+}
+
+/// A change as the host lists it.
+fn change(number: u64, begins: bool, kind: &str, subject: &str) -> Value {
+    json!({"number": number, "time": "2026-11-27T02:10:04.123456Z", "begins": begins,
+        "kind": kind, "subject": subject, "detail": "no \u{1b}[2J server"})
+}
+
+/// What the host says at `/status`.
+fn document(changes: &[Value]) -> String {
+    let counts = json!({"over_s": 300, "allow": 12, "deny": 3, "aborted": 0,
+        "reasons": [{"reason": "out-of-range", "count": 3}]});
+    let holding = json!({"since": "2026-11-27T02:10:04.1Z", "kind": "client-blocked",
+        "subject": "web\u{9b}app", "client": "web\u{9b}app", "detail": "blocked until noon"});
+    let alert = json!({"number": 1, "time": "2026-11-27T02:11:00.1Z", "id": "alert-1",
+        "rule": "volume", "subject": "client c", "what": "sent more"});
+    let status = json!({"run": "1-1", "counts": counts, "holding": [holding], "changes": changes,
+        "holding_counts": {"client-blocked": 1, "model-unready": 1, "backend-away": 1}, "alerts": {"open": 1, "last": [alert]},
+        "last_policy_change": {"generation": "g2", "was": "g1", "time": "2026-11-27T02:00:00.1Z"}});
+    status.to_string()
 }
 
 fn status(state: &Path, more: &[&str]) -> Ran {
@@ -33,7 +63,8 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
     let mine = Scratch::new();
     let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
     let policy = mine.file("gate.yaml", &text);
-    let mut stack = Stack::start_with(&host(), ANY, &policy, small_filters());
+    let said_by_host = mine.path().join("status.json");
+    let mut stack = Stack::start_with(&host(&said_by_host), ANY, &policy, small_filters());
     let line = stack.line();
     let version = generation(&line);
     let state = stack.scratch.path().join("state");
@@ -61,6 +92,44 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
         json!([r#"model "scores" version "1": no server"#])
     );
     assert_eq!(forwarded.get("state"), None);
+
+    // The start has named the model, so only the backend is new. Each has a line, once.
+    let model = change(1, true, "model-unready", MODEL);
+    let backend = change(2, true, "backend-away", "backend b");
+    rename_over(&said_by_host, &document(&[model, backend]));
+    until_said(&stack, "alert volume: client c sent more");
+    let away = "2026-11-27T02:10:04Z backend away: backend b: no \u{fffd}[2J server";
+    assert_eq!(stack.said().matches(away).count(), 1, "{}", stack.said());
+    let ready = change(3, false, "model-unready", MODEL);
+    rename_over(&said_by_host, &document(&[ready]));
+    let line = stack.line();
+    assert_eq!(line, format!("2026-11-27T02:10:04Z ready again: {MODEL}\n"));
+    assert!(
+        !stack
+            .said()
+            .contains("not ready: model \"scores\" version \"1\": no \u{fffd}")
+    );
+
+    // Beside the policy, the gate of the last `up` is found without its state folder.
+    let beside = std::process::Command::new(binary())
+        .args(["status", "--json"])
+        .current_dir(mine.path())
+        .env("XDG_STATE_HOME", stack.scratch.path().join("user"))
+        .output()
+        .unwrap();
+    let found: Value = serde_json::from_slice(&beside.stdout).unwrap();
+    assert_eq!(found["version"], version.as_str(), "{found}");
+    assert_eq!(found["gate"]["counts"]["deny"], 3);
+    let shown = run(&["status", "--admin", &admin]);
+    for part in [
+        "last policy change: 2026-11-27T02:00:00Z, g2 instead of g1",
+        "last 5 minutes: 12 answered, 3 denied, 0 ended early",
+        "denied: 3 out-of-range",
+        "client blocked: web\u{fffd}app, since 2026-11-27T02:10:04Z: blocked until noon",
+        "alert: 2026-11-27T02:11:00Z volume: client c sent more",
+    ] {
+        assert!(shown.stdout.contains(part), "{part}: {}", shown.stdout);
+    }
 
     mine.file("gate.yaml", text.replace("listen:", "lisen:"));
     stack.signal("HUP");
@@ -117,4 +186,25 @@ fn without_a_gate_the_exit_code_is_one() {
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(ran.stdout.contains("does not answer"), "{}", ran.stdout);
     assert_eq!(run(&["status", "--admin", "https://x"]).code, 2);
+}
+
+#[test]
+fn a_watched_status_is_shown_until_ctrl_c() {
+    use std::io::{BufRead as _, BufReader};
+    let mut watching = std::process::Command::new(binary())
+        .args(["status", "--watch", "--admin", "127.0.0.1:9"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let lines: Vec<_> = (lines.map(Result::unwrap))
+        .take_while(|line| line != "---")
+        .collect();
+    assert!(lines[1].starts_with("gate: not running"), "{lines:?}");
+    let pid = watching.id().to_string();
+    let signalled = std::process::Command::new("kill")
+        .args(["-INT", &pid])
+        .status();
+    assert!(signalled.unwrap().success());
+    assert_eq!(watching.wait().unwrap().code(), Some(0));
 }

@@ -88,6 +88,7 @@ impl Stack {
                 &format!("127.0.0.1:{admin}"),
             ])
             .env("XDG_RUNTIME_DIR", scratch.path().join("run"))
+            .env("XDG_STATE_HOME", scratch.path().join("user"))
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(scratch.path().join("up.err")).unwrap())
             .spawn()

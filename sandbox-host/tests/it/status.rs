@@ -59,6 +59,8 @@ async fn a_model_that_is_not_ready_and_is_again_is_one_change_each() {
     assert_eq!(changed.was, None);
 
     backend.die();
+    // Its prober looks again at once.
+    running.gate.infer(&[1.0]).await;
     let away = until_status(&running, 0, |status| status.changes.len() == 2).await;
     let (model, server) = (
         r#"model "vec" version "7""#,
@@ -66,7 +68,7 @@ async fn a_model_that_is_not_ready_and_is_again_is_one_change_each() {
     );
     let expected = [
         (true, ConditionKind::ModelUnready, model),
-        (true, ConditionKind::BackendAway, &server),
+        (true, ConditionKind::BackendAway, server.as_str()),
     ];
     assert_eq!(changes(&away), expected);
     assert_eq!(away.holding.len(), 2, "{:?}", away.holding);
@@ -76,7 +78,7 @@ async fn a_model_that_is_not_ready_and_is_again_is_one_change_each() {
     let back = until_status(&running, 2, |status| status.changes.len() == 2).await;
     let expected = [
         (false, ConditionKind::ModelUnready, model),
-        (false, ConditionKind::BackendAway, &server),
+        (false, ConditionKind::BackendAway, server.as_str()),
     ];
     assert_eq!(changes(&back), expected);
     assert!(back.holding.is_empty(), "{:?}", back.holding);

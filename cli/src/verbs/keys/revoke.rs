@@ -15,7 +15,7 @@ use tensorgate_cli_common::policy_file::{self, PolicyFile};
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
-use tensorgate_cli_common::{Failure, runtime, user_folders};
+use tensorgate_cli_common::{Failure, runtime};
 use tensorgate_policy::hex;
 use tensorgate_policy::raw::KeyFormat;
 use tensorgate_policy_load::lists::{List, lines};
@@ -90,14 +90,15 @@ struct Status {
 }
 
 impl Revoke {
-    /// The running gate with the named state folder, or else with the default one.
+    /// The running gate with the named state folder, or else with that of the policy's last gate or
+    /// the default one.
     fn gate(&self) -> Result<Option<Running>, Failure> {
         match self.state.named() {
             Some(state) => Running::find(state),
             // No argument names this folder, so it may be unreadable.
             None => {
-                let state = user_folders::state();
-                Ok(state.and_then(|state| Running::find(&state).ok()?))
+                let state = self.state.find_for(self.policy.named().as_deref());
+                Ok(state.ok().and_then(|state| Running::find(&state).ok()?))
             }
         }
     }
