@@ -1,9 +1,9 @@
 //! Which state folder the last `tensorgate up` of a policy used, so that commands beside the policy
 //! find its gate.
 //!
-//! The record is a file in the user's own state folder, and never beside the policy. Whoever can
-//! write there could otherwise send an operator's block or revocation to a gate of his own. The
-//! record counts only if nobody else can write it, and a state folder only if it is the user's.
+//! The record is a file in the user's own state folder, and never beside the policy. An attacker
+//! who can write there could otherwise send an operator's block or revocation to another gate. The
+//! record counts only if no other user can write it, and a state folder only if it is the user's.
 
 use std::fs::{DirBuilder, Metadata};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};

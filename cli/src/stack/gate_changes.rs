@@ -39,8 +39,10 @@ pub async fn ask_status(target: &Target, after: Option<u64>) -> Option<GateStatu
 
 /// A time without the fraction of its second.
 pub fn seconds(time: &str) -> String {
-    let whole = time.split_once('.').map(|(whole, _)| format!("{whole}Z"));
-    whole.unwrap_or_else(|| time.to_owned())
+    let to_second = time
+        .split_once('.')
+        .map(|(to_second, _)| format!("{to_second}Z"));
+    to_second.unwrap_or_else(|| time.to_owned())
 }
 
 /// Passes on what the host says of itself. Never returns.
@@ -62,12 +64,12 @@ impl Follower {
     /// the host has restarted and must be asked again.
     fn take(&mut self, mut status: GateStatus) -> Option<GateStatus> {
         if status.run != self.run {
-            let asked = self.change;
+            let after = self.change;
             *self = Self {
                 run: status.run.clone(),
                 ..Self::default()
             };
-            if asked > 0 {
+            if after > 0 {
                 return None;
             }
         }
@@ -120,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_host_is_asked_from_the_beginning() {
+    fn a_restarted_host_is_read_from_the_beginning() {
         let mut follower = Follower::default();
         let mut take = |run, change, alert| {
             let taken = follower.take(status(run, change, alert));

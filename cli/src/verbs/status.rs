@@ -52,14 +52,14 @@ pub struct Status {
 }
 
 /// Where a gate is found.
-enum Place {
+enum Location {
     /// At a host's admin server.
     Admin(SocketAddr),
     /// At a state folder. The policy must be the gate's.
     State(PathBuf, Option<PathBuf>),
 }
 
-impl Place {
+impl Location {
     async fn report(&self) -> Result<Report, Failure> {
         match self {
             Self::Admin(admin) => Ok(Report::of_host(*admin).await),
@@ -122,18 +122,18 @@ struct Generations {
 impl Status {
     /// Prints the status.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let place = match self.admin {
-            Some(admin) => Place::Admin(admin),
+        let location = match self.admin {
+            Some(admin) => Location::Admin(admin),
             None => {
                 let policy = self.policy.named();
-                Place::State(self.state.find_for(policy.as_deref())?, policy)
+                Location::State(self.state.find_for(policy.as_deref())?, policy)
             }
         };
         let runtime = runtime()?;
         if self.watch {
-            return runtime.block_on(watch::watch(ui, &place));
+            return runtime.block_on(watch::watch(ui, &location));
         }
-        let report = runtime.block_on(place.report())?;
+        let report = runtime.block_on(location.report())?;
         if ui.json {
             ui.json_line(&report);
         } else {

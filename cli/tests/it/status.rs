@@ -63,23 +63,26 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
     let mine = Scratch::new();
     let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
     let policy = mine.file("gate.yaml", &text);
-    let said_by_host = mine.path().join("status.json");
-    let mut stack = Stack::start_with(&host(&said_by_host), ANY, &policy, small_filters());
+    let status_file = mine.path().join("status.json");
+    let mut stack = Stack::start_with(&host(&status_file), ANY, &policy, small_filters());
     let line = stack.line();
     let version = generation(&line);
     let state = stack.scratch.path().join("state");
-    let said = report(&state, 0);
+    let reported = report(&state, 0);
     let expected =
         json!([{"model": "scores", "version": "1", "ready": false, "why": ["no server"]}]);
-    assert_eq!(said["models"], expected, "{said}");
-    assert_eq!((&said["up"], &said["ready"]), (&json!(true), &json!(true)));
-    assert_eq!(said["version"], version.as_str());
-    assert_eq!(said["admin"], format!("http://{}", stack.admin()));
-    assert!(
-        line.contains(&format!("{} ", said["listen"].as_str().unwrap())),
-        "{said}"
+    assert_eq!(reported["models"], expected, "{reported}");
+    assert_eq!(
+        (&reported["up"], &reported["ready"]),
+        (&json!(true), &json!(true))
     );
-    assert_eq!(said["held"], json!([]));
+    assert_eq!(reported["version"], version.as_str());
+    assert_eq!(reported["admin"], format!("http://{}", stack.admin()));
+    assert!(
+        line.contains(&format!("{} ", reported["listen"].as_str().unwrap())),
+        "{reported}"
+    );
+    assert_eq!(reported["held"], json!([]));
 
     // As through a port-forward to a pod, whose folders and policy are not here.
     let admin = format!("http://{}", stack.admin());
@@ -96,12 +99,12 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
     // The start has named the model, so only the backend is new. Each has a line, once.
     let model = change(1, true, "model-unready", MODEL);
     let backend = change(2, true, "backend-away", "backend b");
-    rename_over(&said_by_host, &document(&[model, backend]));
+    rename_over(&status_file, &document(&[model, backend]));
     until_said(&stack, "alert volume: client c sent more");
     let away = "2026-11-27T02:10:04Z backend away: backend b: no \u{fffd}[2J server";
     assert_eq!(stack.said().matches(away).count(), 1, "{}", stack.said());
     let ready = change(3, false, "model-unready", MODEL);
-    rename_over(&said_by_host, &document(&[ready]));
+    rename_over(&status_file, &document(&[ready]));
     let line = stack.line();
     assert_eq!(line, format!("2026-11-27T02:10:04Z ready again: {MODEL}\n"));
     assert!(
@@ -134,10 +137,10 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
     mine.file("gate.yaml", text.replace("listen:", "lisen:"));
     stack.signal("HUP");
     until_said(&stack, "not reloaded");
-    let said = report(&state, 0);
-    assert_eq!(said["version"], version.as_str());
-    assert_eq!(said["held"][0]["file"], policy.to_str().unwrap());
-    let why = said["held"][0]["why"].as_str().unwrap();
+    let reported = report(&state, 0);
+    assert_eq!(reported["version"], version.as_str());
+    assert_eq!(reported["held"][0]["file"], policy.to_str().unwrap());
+    let why = reported["held"][0]["why"].as_str().unwrap();
     assert!(why.starts_with("line ") && why.contains("lisen"), "{why}");
     let shown = status(&state, &[policy.to_str().unwrap()]);
     assert_eq!(shown.code, 0, "{}", shown.stdout);
@@ -166,9 +169,9 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
 
     stack.signal("TERM");
     stack.wait();
-    let said = report(&state, 1);
+    let reported = report(&state, 1);
     assert_eq!(
-        (&said["up"], &said["ready"]),
+        (&reported["up"], &reported["ready"]),
         (&json!(false), &json!(false))
     );
 }
@@ -193,18 +196,21 @@ fn a_watched_status_is_shown_until_ctrl_c() {
     use std::io::{BufRead as _, BufReader};
     let mut watching = std::process::Command::new(binary())
         .args(["status", "--watch", "--admin", "127.0.0.1:9"])
+        .env("NO_COLOR", "1")
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(watching.stdout.take().unwrap()).lines();
-    let lines: Vec<_> = (lines.map(Result::unwrap))
+    // Read until the end of the test, because a closed output ends the program, too.
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let shown: Vec<_> = (lines.by_ref().map(Result::unwrap))
         .take_while(|line| line != "---")
         .collect();
-    assert!(lines[1].starts_with("gate: not running"), "{lines:?}");
+    assert!(shown[1].starts_with("gate: not running"), "{shown:?}");
     let pid = watching.id().to_string();
     let signalled = std::process::Command::new("kill")
         .args(["-INT", &pid])
         .status();
     assert!(signalled.unwrap().success());
     assert_eq!(watching.wait().unwrap().code(), Some(0));
+    drop(lines);
 }

@@ -122,17 +122,17 @@ pub struct Conditions {
 
 #[derive(Default)]
 struct State {
-    holding: BTreeMap<(ConditionKind, String), Held>,
+    holding: BTreeMap<(ConditionKind, String), Ongoing>,
     changes: VecDeque<Change>,
     numbered: u64,
 }
 
-struct Held {
+struct Ongoing {
     since: SystemTime,
     /// The number of its beginning.
     number: u64,
     /// Whether listeners know of it.
-    is_told: bool,
+    is_reported: bool,
     condition: Condition,
 }
 
@@ -161,18 +161,18 @@ impl Conditions {
     }
 
     /// The same, while listeners are told only of conditions that are news. Of another one they are
-    /// told once it is, if it still holds.
+    /// reported once it is, if it still holds.
     pub fn update_where(
         &self,
         now: SystemTime,
         conditions: Vec<Condition>,
         is_news: impl Fn(&Condition) -> bool,
     ) {
-        let told = {
+        let reported = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.update(now, conditions, is_news)
         };
-        for change in &told {
+        for change in &reported {
             for listener in &self.listeners {
                 listener.changed(change);
             }
@@ -182,12 +182,13 @@ impl Conditions {
     /// The conditions that hold, by kind and subject.
     pub fn holding(&self) -> Vec<Holding> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = state.holding.values();
-        held.map(|held| Holding {
-            since: rfc3339(held.since),
-            condition: held.condition.clone(),
-        })
-        .collect()
+        let ongoing = state.holding.values();
+        ongoing
+            .map(|ongoing| Holding {
+                since: rfc3339(ongoing.since),
+                condition: ongoing.condition.clone(),
+            })
+            .collect()
     }
 
     /// The changes with numbers above `after` that are kept.
@@ -208,7 +209,7 @@ impl State {
     ) -> Vec<Change> {
         let mut before = std::mem::take(&mut self.holding);
         let mut counts = BTreeMap::<ConditionKind, usize>::new();
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for condition in conditions {
             let count = counts.entry(condition.kind).or_default();
             *count = count.saturating_add(1);
@@ -216,27 +217,30 @@ impl State {
             if *count > MAX_OF_KIND || self.holding.contains_key(&key) {
                 continue;
             }
-            let mut held = match before.remove(&key) {
-                Some(held) => Held { condition, ..held },
-                None => Held {
+            let mut ongoing = match before.remove(&key) {
+                Some(ongoing) => Ongoing {
+                    condition,
+                    ..ongoing
+                },
+                None => Ongoing {
                     since: now,
                     number: self.keep(now, true, condition.clone()).number,
-                    is_told: false,
+                    is_reported: false,
                     condition,
                 },
             };
-            if !held.is_told && is_news(&held.condition) {
-                held.is_told = true;
-                told.push(held.beginning());
+            if !ongoing.is_reported && is_news(&ongoing.condition) {
+                ongoing.is_reported = true;
+                reported.push(ongoing.beginning());
             }
-            self.holding.insert(key, held);
+            self.holding.insert(key, ongoing);
         }
-        for held in before.into_values() {
-            let is_told = held.is_told;
-            let change = self.keep(now, false, held.condition);
-            told.extend(is_told.then_some(change));
+        for ongoing in before.into_values() {
+            let is_reported = ongoing.is_reported;
+            let change = self.keep(now, false, ongoing.condition);
+            reported.extend(is_reported.then_some(change));
         }
-        told
+        reported
     }
 
     /// Numbers and keeps a change.
@@ -256,7 +260,7 @@ impl State {
     }
 }
 
-impl Held {
+impl Ongoing {
     fn beginning(&self) -> Change {
         Change {
             number: self.number,
@@ -300,21 +304,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_news_is_kept_and_told_once_it_is() {
+    fn what_is_no_news_is_kept_and_reported_once_it_is() {
         #[derive(Default)]
-        struct Told(Mutex<Vec<(u64, bool)>>);
-        impl ConditionListener for Told {
+        struct Reported(Mutex<Vec<(u64, bool)>>);
+        impl ConditionListener for Reported {
             fn changed(&self, change: &Change) {
                 self.0.lock().unwrap().push((change.number, change.begins));
             }
         }
-        let told = Arc::new(Told::default());
-        let conditions =
-            Conditions::new(vec![Arc::<Told>::clone(&told) as Arc<dyn ConditionListener>]);
+        let reported = Arc::new(Reported::default());
+        let conditions = Conditions::new(vec![
+            Arc::<Reported>::clone(&reported) as Arc<dyn ConditionListener>
+        ]);
         let update = |found: &[&str], is_news: bool| {
             let found = found.iter().map(|model| unready(model)).collect();
             conditions.update_where(UNIX_EPOCH, found, |_| is_news);
-            std::mem::take(&mut *told.0.lock().unwrap())
+            std::mem::take(&mut *reported.0.lock().unwrap())
         };
         assert!(update(&["a", "b"], false).is_empty());
         assert!(update(&["b"], false).is_empty(), "no news, no end");

@@ -61,13 +61,13 @@ impl GateStatus {
     ) -> Self {
         let mut holding_counts = BTreeMap::<ConditionKind, usize>::new();
         let mut holding = Vec::new();
-        for held in conditions.holding() {
-            let count = holding_counts.entry(held.condition.kind).or_default();
+        for ongoing in conditions.holding() {
+            let count = holding_counts.entry(ongoing.condition.kind).or_default();
             *count = count.saturating_add(1);
             if *count <= SHOWN_OF_KIND {
                 holding.push(Holding {
-                    condition: shortened(held.condition),
-                    ..held
+                    condition: shortened(ongoing.condition),
+                    ..ongoing
                 });
             }
         }

@@ -10,8 +10,8 @@ const SHOWN: usize = 5;
 /// The seconds of a minute.
 const MINUTE_S: u64 = 60;
 
-/// Names and texts of the lines. `shows_held` says whether other lines name no held files.
-pub(super) fn lines(status: &GateStatus, shows_held: bool) -> Vec<(String, String)> {
+/// Names and texts of the lines. `shows_files` says whether other lines name no held files.
+pub(super) fn lines(status: &GateStatus, shows_files: bool) -> Vec<(String, String)> {
     let mut lines = Vec::new();
     let mut line = |name: &str, text: String| lines.push((name.to_owned(), text));
     if let Some(change) = &status.last_policy_change {
@@ -33,23 +33,25 @@ pub(super) fn lines(status: &GateStatus, shows_held: bool) -> Vec<(String, Strin
     if !reasons.is_empty() {
         line("denied", reasons.join(", "));
     }
-    for held in &status.holding {
+    for ongoing in &status.holding {
         let Condition {
             kind,
             subject,
             detail,
             ..
-        } = &held.condition;
-        if is_shown(*kind, shows_held) {
-            let since = seconds(&held.since);
+        } = &ongoing.condition;
+        if is_shown(*kind, shows_files) {
+            let since = seconds(&ongoing.since);
             line(kind.begins(), format!("{subject}, since {since}: {detail}"));
         }
     }
     for (kind, count) in &status.holding_counts {
         let listed = status.holding.iter();
-        let listed = listed.filter(|held| held.condition.kind == *kind).count();
+        let listed = listed
+            .filter(|ongoing| ongoing.condition.kind == *kind)
+            .count();
         let more = count.saturating_sub(listed);
-        if more > 0 && is_shown(*kind, shows_held) {
+        if more > 0 && is_shown(*kind, shows_files) {
             line(kind.begins(), format!("{more} more"));
         }
     }
@@ -72,13 +74,13 @@ pub(super) fn lines(status: &GateStatus, shows_held: bool) -> Vec<(String, Strin
 
 /// Whether a kind has lines here. The causes of others stand above: of the gate, of models, and of
 /// held files.
-const fn is_shown(kind: ConditionKind, shows_held: bool) -> bool {
+const fn is_shown(kind: ConditionKind, shows_files: bool) -> bool {
     match kind {
         ConditionKind::BackendAway
         | ConditionKind::CircuitOpen
         | ConditionKind::ClientBlocked
         | ConditionKind::LimitServiceAway => true,
-        ConditionKind::PolicyHeld => shows_held,
+        ConditionKind::PolicyHeld => shows_files,
         ConditionKind::ModelUnready
         | ConditionKind::ModelRejected
         | ConditionKind::ScannerFailed

@@ -9,7 +9,7 @@ use tensorgate_cli_common::ui::Ui;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::{Place, Report, print};
+use super::{Location, Report, print};
 use crate::stack::gate_changes::seconds;
 
 /// The pause between two looks.
@@ -20,14 +20,15 @@ const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 const SEPARATOR: &str = "---";
 
 /// Shows the status until Ctrl-C, or until the output is closed.
-pub(super) async fn watch(ui: &Ui, place: &Place) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::Failed(format!("cannot listen for Ctrl-C: {error}"));
+pub(super) async fn watch(ui: &Ui, location: &Location) -> Result<(), Failure> {
+    let failed =
+        |error: std::io::Error| Failure::Failed(format!("cannot listen for Ctrl-C: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let clears = !ui.json && std::io::stdout().is_terminal();
     let mut is_first = true;
     loop {
         let report = tokio::select! {
-            report = place.report() => report?,
+            report = location.report() => report?,
             _ = interrupt.recv() => return Ok(()),
         };
         if !show(ui, &report, (clears, is_first)) {

@@ -27,7 +27,7 @@ const AFTER_VERSION: &str = "\": ";
 #[derive(Debug, Default)]
 pub(super) struct PrintedChanges {
     /// Beginnings that were printed, and when.
-    begun: BTreeMap<(ConditionKind, String), Instant>,
+    printed: BTreeMap<(ConditionKind, String), Instant>,
     /// Models that were printed as not ready in other words, and when.
     warned: BTreeMap<String, Instant>,
     /// The host's run, and when it was first seen.
@@ -97,10 +97,10 @@ impl PrintedChanges {
             let key = (*kind, subject.clone());
             let is_shown = if change.begins {
                 let was_warned = kind.is_about_model() && self.warned.remove(subject).is_some();
-                self.begun.insert(key, now).is_none() && !was_warned
+                self.printed.insert(key, now).is_none() && !was_warned
             } else {
                 // Of a model's two causes, one may have ended.
-                self.begun.remove(&key).is_some()
+                self.printed.remove(&key).is_some()
                     && !(kind.is_about_model() && self.is_model_printed(subject))
             };
             if is_shown {
@@ -113,8 +113,8 @@ impl PrintedChanges {
 
     /// Whether a model's version is printed as not served.
     fn is_model_printed(&self, subject: &str) -> bool {
-        let mut begun = self.begun.keys();
-        begun.any(|(kind, of)| kind.is_about_model() && of == subject)
+        let mut printed = self.printed.keys();
+        printed.any(|(kind, of)| kind.is_about_model() && of == subject)
     }
 
     /// Ends that the host does not report: it has restarted, or a model was ready again before it
@@ -129,7 +129,7 @@ impl PrintedChanges {
         }
         let holds = |kind: ConditionKind, subject: &str| {
             let of_kind = || {
-                let holding = status.holding.iter().map(|held| &held.condition);
+                let holding = status.holding.iter().map(|ongoing| &ongoing.condition);
                 holding.filter(move |it| it.kind == kind)
             };
             let count = status.holding_counts.get(&kind).copied();
@@ -138,23 +138,23 @@ impl PrintedChanges {
                 || of_kind().any(|it| it.subject == subject)
         };
         let mut ended = Vec::new();
-        self.begun.retain(|(kind, subject), printed| {
-            let is_kept = !is_settled(*printed) || holds(*kind, subject);
+        self.printed.retain(|(kind, subject), since| {
+            let is_kept = !is_settled(*since) || holds(*kind, subject);
             if !is_kept {
                 ended.push((*kind, subject.clone()));
             }
             is_kept
         });
-        let begun = &self.begun;
-        self.warned.retain(|subject, printed| {
+        let printed = &self.printed;
+        self.warned.retain(|subject, since| {
             let kinds = [
                 ConditionKind::ModelUnready,
                 ConditionKind::ModelRejected,
                 ConditionKind::ScannerFailed,
             ];
             let is_unready = kinds.into_iter().any(|kind| holds(kind, subject));
-            let is_kept = !is_settled(*printed) || is_unready;
-            let is_printed = begun.keys().any(|(_, of)| of == subject);
+            let is_kept = !is_settled(*since) || is_unready;
+            let is_printed = printed.keys().any(|(_, of)| of == subject);
             if !is_kept && !is_printed {
                 ended.push((ConditionKind::ModelUnready, subject.clone()));
             }

@@ -25,7 +25,7 @@ pub(super) fn all(app: &App, newest: &PolicyVersion, files: &StateFiles) -> Vec<
     found.extend(handlers(newest));
     found.extend(blocks(app));
     found.extend(audit(app, files));
-    found.extend(held(app, files));
+    found.extend(files_not_in_force(app, files));
     let warning = app.scanner.as_ref().and_then(|it| it.warning());
     found.extend(warning.map(|cause| condition(ConditionKind::ScannerFailed, SCANNER, cause)));
     found.extend(limits(newest));
@@ -145,19 +145,19 @@ fn audit(app: &App, files: &StateFiles) -> Option<Condition> {
 
 /// Changes that are not in force: those that `up` describes, or else the last bundle of a host
 /// without it.
-fn held(app: &App, files: &StateFiles) -> Vec<Condition> {
+fn files_not_in_force(app: &App, files: &StateFiles) -> Vec<Condition> {
     let sources = Sources::read(&files.sources);
-    let held = |file: String, why: &str| condition(ConditionKind::PolicyHeld, file, why);
+    let not_in_force = |file: String, why: &str| condition(ConditionKind::PolicyHeld, file, why);
     let mut found: Vec<_> = (sources.held.iter())
-        .map(|state| held(state.file.display().to_string(), &state.why))
+        .map(|state| not_in_force(state.file.display().to_string(), &state.why))
         .collect();
     if let Some(why) = &sources.revocations_held {
-        found.push(held(REVOCATIONS.to_owned(), why));
+        found.push(not_in_force(REVOCATIONS.to_owned(), why));
     }
     let last = app.policy_versions.status().last;
     let refused = last.filter(|it| it.outcome == LoadOutcome::Refused);
     if let Some(attempt) = refused.filter(|_| sources.policy.is_none()) {
-        found.push(held(BUNDLE.to_owned(), &attempt.faults.join("; ")));
+        found.push(not_in_force(BUNDLE.to_owned(), &attempt.faults.join("; ")));
     }
     found
 }

@@ -46,21 +46,21 @@ fn printed(printed: &mut PrintedChanges, status: &GateStatus, now: Instant) -> V
 }
 
 #[test]
-fn changes_are_printed_once_and_held_files_not_at_all() {
+fn changes_are_printed_once_and_files_of_the_policy_not_at_all() {
     let now = Instant::now();
-    let mut said = PrintedChanges::default();
+    let mut shown = PrintedChanges::default();
     let away = change(true, ConditionKind::BackendAway, "b", "refused");
-    let held = change(true, ConditionKind::PolicyHeld, "gate.yaml", "a fault");
-    let first = status("a", vec![away.clone(), held], &[]);
+    let file = change(true, ConditionKind::PolicyHeld, "gate.yaml", "a fault");
+    let first = status("a", vec![away.clone(), file], &[]);
     assert_eq!(
-        printed(&mut said, &first, now),
+        printed(&mut shown, &first, now),
         ["backend away: b: refused"]
     );
-    assert!(printed(&mut said, &status("a", vec![away], &[]), now).is_empty());
+    assert!(printed(&mut shown, &status("a", vec![away], &[]), now).is_empty());
     let back = change(false, ConditionKind::BackendAway, "b", "refused");
     let back = status("a", vec![back], &[]);
-    assert_eq!(printed(&mut said, &back, now), ["backend back: b"]);
-    assert!(printed(&mut said, &back, now).is_empty());
+    assert_eq!(printed(&mut shown, &back, now), ["backend back: b"]);
+    assert!(printed(&mut shown, &back, now).is_empty());
 }
 
 #[test]
@@ -71,62 +71,62 @@ fn a_model_that_the_start_has_named_is_printed_when_it_is_ready() {
     let warnings = [format!("{MODEL}: no server: refused")];
     let ready = [format!("ready again: {MODEL}")];
     // The host reports it, and then its end.
-    let mut said = PrintedChanges::default();
-    said.note_warned(&warnings, now);
+    let mut shown = PrintedChanges::default();
+    shown.note_warned(&warnings, now);
     let begins = change(true, unready, MODEL, "no server");
     let begins = status("a", vec![begins], &[(unready, MODEL)]);
-    assert!(printed(&mut said, &begins, now).is_empty());
+    assert!(printed(&mut shown, &begins, now).is_empty());
     let ends = status("a", vec![change(false, unready, MODEL, "")], &[]);
-    assert_eq!(printed(&mut said, &ends, now), ready);
+    assert_eq!(printed(&mut shown, &ends, now), ready);
     // It is ready before the host has looked twice.
-    let mut said = PrintedChanges::default();
-    said.note_warned(&warnings, now);
+    let mut shown = PrintedChanges::default();
+    shown.note_warned(&warnings, now);
     let nothing = status("a", Vec::new(), &[]);
-    assert!(printed(&mut said, &nothing, now).is_empty());
-    assert_eq!(printed(&mut said, &nothing, later), ready);
-    assert!(printed(&mut said, &nothing, later).is_empty());
+    assert!(printed(&mut shown, &nothing, now).is_empty());
+    assert_eq!(printed(&mut shown, &nothing, later), ready);
+    assert!(printed(&mut shown, &nothing, later).is_empty());
 }
 
 #[test]
 fn a_model_is_not_ready_while_one_of_its_causes_holds() {
     let now = Instant::now();
     let (unready, rejected) = (ConditionKind::ModelUnready, ConditionKind::ModelRejected);
-    let mut said = PrintedChanges::default();
+    let mut shown = PrintedChanges::default();
     let begins = status("a", vec![change(true, unready, MODEL, "no server")], &[]);
-    printed(&mut said, &begins, now);
+    printed(&mut shown, &begins, now);
     let changes = vec![
         change(true, rejected, MODEL, "another digest"),
         change(false, unready, MODEL, ""),
     ];
     let expected = [format!("model files rejected: {MODEL}: another digest")];
     assert_eq!(
-        printed(&mut said, &status("a", changes, &[]), now),
+        printed(&mut shown, &status("a", changes, &[]), now),
         expected
     );
 }
 
 #[test]
-fn a_restarted_host_reports_nothing_twice_and_what_ended_meanwhile_is_said() {
+fn what_a_restarted_host_reports_again_is_printed_once() {
     let now = Instant::now();
     let later = now.checked_add(SETTLING).unwrap_or(now);
     let (away, blocked) = (ConditionKind::BackendAway, ConditionKind::ClientBlocked);
-    let mut said = PrintedChanges::default();
+    let mut shown = PrintedChanges::default();
     let begins = vec![
         change(true, away, "b", "refused"),
         change(true, blocked, "c", "until noon"),
     ];
-    printed(&mut said, &status("a", begins, &[]), now);
+    printed(&mut shown, &status("a", begins, &[]), now);
     let again = vec![change(true, blocked, "c", "until noon")];
     let restarted = status("b", again, &[(blocked, "c")]);
-    assert!(printed(&mut said, &restarted, later).is_empty());
+    assert!(printed(&mut shown, &restarted, later).is_empty());
     let settled = later.checked_add(SETTLING).unwrap_or(later);
     let quiet = status("b", Vec::new(), &[(blocked, "c")]);
-    assert_eq!(printed(&mut said, &quiet, settled), ["backend back: b"]);
+    assert_eq!(printed(&mut shown, &quiet, settled), ["backend back: b"]);
     // A list that is cut proves no end.
     let mut cut = status("b", Vec::new(), &[]);
     cut.holding_counts.insert(blocked, 9);
     let much_later = settled.checked_add(SETTLING).unwrap_or(settled);
-    assert!(printed(&mut said, &cut, much_later).is_empty());
+    assert!(printed(&mut shown, &cut, much_later).is_empty());
 }
 
 #[test]
