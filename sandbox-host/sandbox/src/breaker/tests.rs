@@ -47,6 +47,21 @@ fn a_breaker_that_goes_takes_back_what_it_showed_itself_and_nothing_else() {
     assert_eq!(shown.open.get(), 0);
 }
 
+#[test]
+fn open_circuits_are_listed_with_their_clients() {
+    let breaker = Breaker::new("h".into());
+    let fault = |client: &str| {
+        if let Ok(mut call) = breaker.admit(&who(client)) {
+            call.outcome = HandlerOutcome::Fault;
+        }
+    };
+    assert!(breaker.open_circuits().is_empty());
+    (0..CLIENT_FAULTS).for_each(|_| fault("a"));
+    assert_eq!(breaker.open_circuits(), [Some("a".to_owned())]);
+    ["b", "c"].into_iter().for_each(fault);
+    assert_eq!(breaker.open_circuits(), [None, Some("a".to_owned())]);
+}
+
 fn who(name: &str) -> ClientName {
     Some(name.into())
 }

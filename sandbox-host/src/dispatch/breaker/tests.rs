@@ -61,6 +61,21 @@ async fn failures_in_a_row_open_it_and_an_answer_between_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_open_circuit_is_listed_with_its_client_until_no_one_asks() {
+    let breaker = breaker(10, 5);
+    for _ in 0..10 {
+        assert!(breaker.open().is_empty());
+        call(&breaker, 1, BackendOutcome::TimedOut);
+    }
+    for seconds in [0, 5, 5] {
+        pass(seconds).await;
+        assert_eq!(breaker.open(), [Some(client(1))]);
+    }
+    pass(circuit::MAX_OPEN_TIME.as_secs()).await;
+    assert!(breaker.open().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_clients_failures_stop_that_client_alone() {
     for outcome in [BackendOutcome::TimedOut, BackendOutcome::ConnectionFailed] {
         let breaker = breaker(10, 5);
