@@ -160,8 +160,8 @@ impl Conditions {
         self.update_where(now, conditions, |_| true);
     }
 
-    /// The same, while listeners are told only of conditions that are news. Of another one they are
-    /// reported once it is, if it still holds.
+    /// The same, while listeners are told only of conditions that are news. They are told of
+    /// another one once it is news, if it still holds.
     pub fn update_where(
         &self,
         now: SystemTime,

@@ -57,12 +57,8 @@ impl PrintedChanges {
             }
             return;
         }
-        for (is_fault, line) in change_lines(&changes) {
-            if is_fault {
-                ui.note(&line);
-            } else {
-                ui.line(&line);
-            }
+        for line in change_lines(&changes) {
+            ui.note(&line);
         }
         for alert in &status.alerts.last {
             ui.note(&alert_line(alert));
@@ -176,8 +172,8 @@ impl PrintedChanges {
     }
 }
 
-/// A line for each change, and whether it is about a fault. Those with one cause share a line.
-fn change_lines(changes: &[Change]) -> Vec<(bool, String)> {
+/// A line for each change. Those with one cause share a line.
+fn change_lines(changes: &[Change]) -> Vec<String> {
     let mut groups: Vec<(&Change, Vec<&str>)> = Vec::new();
     for change in changes {
         let subject = change.condition.subject.as_str();
@@ -203,7 +199,7 @@ fn change_lines(changes: &[Change]) -> Vec<(bool, String)> {
         } else {
             format!("{time} {}: {text}", kind.ends())
         };
-        (first.begins, printable(&line))
+        printable(&line)
     };
     groups.into_iter().map(line).collect()
 }
