@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tensorgate_watch::conditions::ConditionKind;
 use tensorgate_watch::gate_status::GateStatus;
+use tensorgate_watch::recent_outcomes::OutcomeCounts;
 
 use crate::blocks::{FILE, HOUR_MS, file, record};
 use crate::support::backend::{Act, Backend};
@@ -47,7 +48,10 @@ async fn a_model_that_is_not_ready_and_is_again_is_one_change_each() {
     running.ready().await;
     assert_eq!(running.gate.infer(&[1.0]).await.status, 200);
     assert_eq!(running.gate.infer(&[1_000.0]).await.status, 400);
-    let counted = |status: &GateStatus| (status.counts.allow, status.counts.deny) == (1, 1);
+    let counted = |status: &GateStatus| {
+        let OutcomeCounts { allow, deny, .. } = status.counts;
+        (allow, deny) == (1, 1) && status.last_policy_change.is_some()
+    };
     let status = until_status(&running, 0, counted).await;
     assert!(status.changes.is_empty(), "{:?}", status.changes);
     assert_eq!(status.counts.reasons[0].reason, "out-of-range");
