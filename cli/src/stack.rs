@@ -6,11 +6,8 @@ pub mod child;
 pub mod envoy;
 pub mod follow;
 pub mod front;
-<<<<<<< HEAD
-mod keep;
-=======
 pub mod gate_changes;
->>>>>>> 8f74ce4d (cli: say on the terminal and in status what happens)
+mod keep;
 pub mod options;
 pub mod plan;
 pub mod ports;

@@ -15,12 +15,8 @@ use tensorgate_net::resolve::SystemResolver;
 use tensorgate_settings::folders::Folders;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_verified_models::{Checker, Confirmations, FirstDigests, Threads};
-<<<<<<< HEAD
 use tensorgate_watch::blocks::{BlockFile, Blocks, Responses};
-=======
-use tensorgate_watch::blocks::{Blocks, Responses};
 use tensorgate_watch::conditions::Conditions;
->>>>>>> 6870bbc9 (host: collect the gate's own state, and show it at /status)
 use tensorgate_watch::monitor::RuleSet;
 use tensorgate_watch::recent_outcomes::RecentOutcomes;
 use tensorgate_watch::report::{AlertListener, AlertRecords};
@@ -392,16 +388,12 @@ impl Tasks {
             tokio::spawn(reload::sweep(Arc::clone(&app))),
             tokio::spawn(readiness::watch(Arc::clone(&app))),
             tokio::spawn(secrets.clone().follow()),
-<<<<<<< HEAD
             tokio::spawn(block_follower::follow(
                 Arc::clone(&app),
                 block_file,
                 blocks_of_rules,
             )),
-=======
-            tokio::spawn(block_follower::follow(Arc::clone(&app), block_file)),
             tokio::spawn(conditions::watch(Arc::clone(&app), state_files)),
->>>>>>> 6870bbc9 (host: collect the gate's own state, and show it at /status)
         ];
         let reloader = Arc::new(Reloader::new(Arc::clone(&app), loader, permitted));
         Ok(Self {

@@ -28,12 +28,8 @@ use super::service_manager::{READY, STOPPING, notify};
 use super::site::bundle;
 use super::status_file::StatusFile;
 use super::terminal::Terminal;
-<<<<<<< HEAD
-use super::{envoy, probe, proof};
-use crate::render::cluster::ending;
-=======
 use super::{envoy, gate_changes, probe, proof};
->>>>>>> 8f74ce4d (cli: say on the terminal and in status what happens)
+use crate::render::cluster::ending;
 
 /// Timeout for requests in flight at the end, if the policy in force cannot be read.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -175,6 +171,7 @@ async fn supervise<F: Front>(
         never = following.run(hangups.0, terminal) => match never {},
         never = renew(envoy, certificates, (&front, &status_file), (hangups.1, terminal)) => match never {},
         never = backends.follow(&report) => match never {},
+        never = gate_changes::follow(&plan.host_admin, &front) => match never {},
     }
 }
 
@@ -231,7 +228,6 @@ async fn start<F: Front>(
         proved = proof => proved,
         exit_report = first_exit(children) => return Err(Failure::Failed(exit_report)),
     };
-<<<<<<< HEAD
     let unready = proved.map_err(|why| failed(why, children))?;
     let url = format!("{scheme}://{address}");
     let described = reports.listens(&url);
@@ -239,59 +235,6 @@ async fn start<F: Front>(
     if let Err(error) = described {
         let why = format!("`tensorgate status` will not show this gate: {error}");
         front.failed(&Failure::Failed(why));
-=======
-    match proved {
-        Ok(unready) => {
-            let scheme = match listener {
-                Target::Tls(_) => "https",
-                _ => "http",
-            };
-            let url = format!("{scheme}://{address}");
-            let running = Running {
-                listen: Some(url.clone()),
-                ..plan.running.clone()
-            };
-            if let Err(error) = plan.lock.describe(&running) {
-                let why = format!("`tensorgate status` will not show this gate: {error}");
-                front.failed(&Failure::Failed(why));
-            }
-            front.ready(&url, &unready);
-        }
-        Err(why) => {
-            let log = children.last().map_or_else(String::new, Child::log_tail);
-            return Failure::Failed(format!("{why}; {log}"));
-        }
-    }
-    match follow(plan, children, front, (sources, certificates), terminal).await {
-        Ok(exit_report) => Failure::Failed(exit_report),
-        Err(failure) => failure,
-    }
-}
-
-/// Applies changes of the policy and the certificates until a process ends.
-async fn follow(
-    plan: &Plan,
-    children: &mut [Child],
-    front: &mut impl Front,
-    (sources, certificates): (Sources, &mut Option<Certificates>),
-    terminal: Terminal,
-) -> Result<String, Failure> {
-    let host_pid = children
-        .get(plan.host)
-        .and_then(Child::pid)
-        .ok_or_else(|| Failure::Failed("the host is not running".into()))?;
-    let processes = Processes::new(plan, host_pid);
-    let front = RefCell::new(front);
-    let status_file = StatusFile::new(&plan.site, &front);
-    let root = &plan.site.render_options.root;
-    let mut following = Following::new(sources, processes, root, (&front, &status_file));
-    let hangups = (listen(SignalKind::hangup())?, listen(SignalKind::hangup())?);
-    tokio::select! {
-        exit_report = first_exit(children) => Ok(exit_report),
-        never = following.run(hangups.0, terminal) => match never {},
-        never = gate_changes::follow(&plan.host_admin, &front) => match never {},
-        never = renew(plan, certificates, (&front, &status_file), (hangups.1, terminal)) => match never {},
->>>>>>> 8f74ce4d (cli: say on the terminal and in status what happens)
     }
     front.ready(&url, &unready);
     Ok(listener)

@@ -313,15 +313,12 @@ fn print(ui: &Ui, report: &Report) {
             &ready,
         );
     }
-<<<<<<< HEAD
     processes::print_ends(ui, &report.ends, report.state.as_deref());
-=======
     if let Some(status) = &report.gate {
         for (name, text) in gate_lines::lines(status, report.held.is_empty()) {
             line(&name, &text);
         }
     }
->>>>>>> 8f74ce4d (cli: say on the terminal and in status what happens)
 }
 
 /// The address of an admin server, from `http://HOST:PORT`.

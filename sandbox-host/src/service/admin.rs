@@ -9,13 +9,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-<<<<<<< HEAD
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, map_response};
-=======
-use axum::http::{HeaderMap, StatusCode, Uri, header};
-use axum::middleware::{Next, from_fn};
->>>>>>> 6870bbc9 (host: collect the gate's own state, and show it at /status)
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
