@@ -9,6 +9,8 @@
     reason = "tests"
 )]
 
+mod clients;
+
 use std::f64::consts::PI;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -19,6 +21,8 @@ use tensorgate_policy::release::TopClass;
 
 use crate::observation::Observation;
 use crate::time::Time;
+
+pub(super) use clients::days;
 
 /// The minutes of a day.
 const MINUTES: u64 = 1_440;
