@@ -15,8 +15,13 @@ use tensorgate_net::resolve::SystemResolver;
 use tensorgate_settings::folders::Folders;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_verified_models::{Checker, Confirmations, FirstDigests, Threads};
+<<<<<<< HEAD
 use tensorgate_watch::blocks::{BlockFile, Blocks, Responses};
 use tensorgate_watch::conditions::Conditions;
+=======
+use tensorgate_watch::blocks::{Blocks, Responses};
+use tensorgate_watch::learned_file::LearnedFile;
+>>>>>>> 07b85fa5 (watch: loads that return become usual, and learned state survives)
 use tensorgate_watch::monitor::RuleSet;
 use tensorgate_watch::recent_outcomes::RecentOutcomes;
 use tensorgate_watch::report::{AlertListener, AlertRecords};
@@ -333,7 +338,7 @@ impl Tasks {
         let sent: Arc<dyn AlertListener> = Arc::<AlertWebhook>::clone(&webhook);
         let responder = AlertResponder::new(Arc::clone(&blocks), Arc::clone(metrics));
         let listeners = vec![Arc::new(responder) as _, Arc::new(records) as _, sent];
-        let tap = Tap::start(rules, metrics, listeners);
+        let tap = Tap::start(rules, metrics, listeners, Some(LearnedFile::beside(&log)));
         let tap = Arc::new(tap.map_err(StartError::Watch)?);
         let shown_scanner = scanner.as_ref().ok().map(Arc::clone);
         let checker = Checker::new(root, scanner, first_digests);
@@ -438,6 +443,11 @@ impl Tasks {
         // The log is closed, so they can send all of it.
         exporters.end().await;
         app.webhook.end();
+        // The log is closed, so rules have seen all of it.
+        let tap = Arc::clone(&app.tap);
+        let saving = tokio::task::spawn_blocking(move || tap.end());
+        // After a panic, the file is that of some minutes ago.
+        let _ = saving.await;
         ended
     }
 }

@@ -97,6 +97,8 @@ rules! {
     NewSource = "new-source";
     /// A client uses a credential that it has not used before.
     NewCredential = "new-credential";
+    /// A credential that was not used for long is used from a network that is new to its client.
+    DormantCredential = "dormant-credential";
     /// A source uses credentials of several clients that it did not have before.
     SprayingClients = "spraying-clients";
     /// Failed credentials come from far more sources than usual.
@@ -134,6 +136,7 @@ impl WatchRule {
                 | Self::Rejections
                 | Self::NewSource
                 | Self::NewCredential
+                | Self::DormantCredential
                 | Self::Management
                 | Self::HandlerFaults
                 | Self::NearBounds

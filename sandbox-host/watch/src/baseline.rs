@@ -1,5 +1,7 @@
 //! What is usual: a running mean and mean absolute deviation of windows.
 
+use crate::saved::saved;
+
 /// The number of windows that the mean remembers.
 const MEMORY: f64 = 120.0;
 
@@ -10,6 +12,12 @@ pub(super) struct Baseline {
     mean: f64,
     deviation: f64,
 }
+
+saved!(Baseline {
+    windows,
+    mean,
+    deviation
+});
 
 impl Baseline {
     /// Adds the value of a window.

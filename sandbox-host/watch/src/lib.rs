@@ -16,7 +16,12 @@ mod baseline;
 pub mod blocks;
 pub mod conditions;
 mod failed_rules;
+<<<<<<< HEAD
 pub mod gate_status;
+=======
+pub mod learned_file;
+mod levels;
+>>>>>>> 07b85fa5 (watch: loads that return become usual, and learned state survives)
 mod management_path;
 pub mod monitor;
 pub mod observation;
@@ -24,6 +29,7 @@ pub mod recent_outcomes;
 pub mod report;
 pub mod respond;
 mod rules;
+mod saved;
 mod table;
 pub mod tap;
 pub mod time;

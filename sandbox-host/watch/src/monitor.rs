@@ -12,8 +12,10 @@ use tensorgate_policy::policy::Watch;
 use tensorgate_policy::raw::WatchRule;
 
 use crate::alert::Alert;
+use crate::learned_file::{load_block, save_block};
 use crate::observation::Observation;
 use crate::rules::{self, Rule};
+use crate::saved::Saved as _;
 use crate::time::Time;
 
 /// The most alerts of one rule about sources that are logged in an hour, and the most of its other
@@ -124,6 +126,46 @@ impl Monitor {
             });
         }
         alerts
+    }
+
+    /// What rules have learned, with the time of the last observation.
+    pub(crate) fn save(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.latest.save(&mut out);
+        for watched in self.rules.iter().filter(|watched| !watched.has_failed) {
+            let mut block = Vec::new();
+            watched.rule.save(&mut block);
+            save_block(watched.rule.id().name(), &block, &mut out);
+        }
+        out
+    }
+
+    /// A monitor that goes on with what was saved. `None` if that is damaged. A rule that another
+    /// release has added or changed learns anew.
+    pub(crate) fn load(mut learned: &[u8]) -> Option<Self> {
+        let input = &mut learned;
+        let mut monitor = Self {
+            latest: Time::load(input)?,
+            ..Self::default()
+        };
+        while !input.is_empty() {
+            let (name, mut block) = load_block(input)?;
+            let mut rules = monitor.rules.iter_mut();
+            let found = rules.find(|watched| watched.rule.id().name().as_bytes() == name);
+            let Some(watched) = found else {
+                continue;
+            };
+            watched.rule.load(&mut block)?;
+            if !block.is_empty() {
+                return None;
+            }
+        }
+        Some(monitor)
+    }
+
+    /// The time of the last observation.
+    pub(crate) const fn latest(&self) -> Time {
+        self.latest
     }
 
     /// Sets which rules run. The others see nothing, and keep their state.

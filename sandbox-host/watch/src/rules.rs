@@ -7,6 +7,7 @@
 mod class_dominance;
 mod classes;
 mod confidence;
+mod dormant_credential;
 mod handler_faults;
 mod known;
 mod latency;
@@ -47,6 +48,15 @@ type ClientTable<S> = Table<S, CLIENTS, CLIENT_IDLE_S>;
 type SourceTable<S> = Table<S, SOURCES, SOURCE_IDLE_S>;
 type ModelTable<S> = Table<S, MODELS, MODEL_IDLE_S>;
 
+/// What an operator has set for a rule. A rule without such a number ignores it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Thresholds {
+    /// The fewest requests, rejections or others that an alert needs.
+    pub at_least: Option<u32>,
+    /// How many times the usual is abnormal.
+    pub times: Option<f64>,
+}
+
 /// A state machine over observations.
 pub trait Rule: Send {
     /// Which rule of a policy it is.
@@ -64,6 +74,17 @@ pub trait Rule: Send {
     fn shared_uses(&self) -> u64 {
         0
     }
+
+    /// Sets what an operator has set.
+    fn set_thresholds(&mut self, _: Thresholds) {}
+
+    /// Appends what it has learned and a restart must not lose. Nothing by default.
+    fn save(&self, _: &mut Vec<u8>) {}
+
+    /// Takes what `save` appends. `None` if it is something else.
+    fn load(&mut self, _: &mut &[u8]) -> Option<()> {
+        Some(())
+    }
 }
 
 fn rule<R: Rule + Default + 'static>() -> Box<dyn Rule> {
@@ -79,6 +100,7 @@ pub(super) fn all() -> Vec<Box<dyn Rule>> {
         rule::<latency::Latency>(),
         rule::<new_source::NewSource>(),
         rule::<new_credential::NewCredential>(),
+        rule::<dormant_credential::DormantCredential>(),
         rule::<spraying_clients::SprayingClients>(),
         rule::<spraying_sources::SprayingSources>(),
         rule::<probing::Probing>(),
@@ -100,6 +122,7 @@ mod tests {
         + rejections::CALLER_BYTES
         + new_source::CLIENT_BYTES
         + new_credential::CLIENT_BYTES
+        + dormant_credential::CLIENT_BYTES
         + spraying_clients::CLIENT_BYTES
         + management::CLIENT_BYTES
         + handler_faults::CLIENT_BYTES

@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher, RandomState};
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::saved::Saved;
 use crate::time::Time;
 
 /// The shortest time between two searches for unused state, because a search visits every key.
@@ -89,6 +90,32 @@ impl<S: Default, const CAPACITY: usize, const IDLE_S: u64> Table<S, CAPACITY, ID
     }
 }
 
+impl<S: Default + Saved, const CAPACITY: usize, const IDLE_S: u64> Table<S, CAPACITY, IDLE_S> {
+    /// Appends the state of each key. State that keys share is learned anew.
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        let count = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        count.save(out);
+        for (key, entry) in &self.entries {
+            key.save(out);
+            entry.used.save(out);
+            entry.state.save(out);
+        }
+    }
+
+    /// Takes what `save` appends. `None` if it is something else.
+    pub(super) fn load(input: &mut &[u8]) -> Option<Self> {
+        let count = usize::try_from(u32::load(input)?).ok()?;
+        let mut table = Self::default();
+        for _ in 0..count {
+            let key = u64::load(input)?;
+            let used = Time::load(input)?;
+            let state = S::load(input)?;
+            table.entries.insert(key, Entry { state, used });
+        }
+        (table.entries.len() == count && count <= CAPACITY).then_some(table)
+    }
+}
+
 /// The hash of a key of a table, which is a hash already.
 #[derive(Debug, Default)]
 struct KeyHasher(u64);
@@ -107,13 +134,39 @@ impl Hasher for KeyHasher {
     }
 }
 
-/// The key of all hashes, drawn when the host starts.
-static HASH_KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+/// The key of all hashes.
+pub(super) type HashKey = [u64; 2];
+
+/// The key of all hashes: the one of saved state, or one drawn when it is first needed.
+static HASH_KEY: OnceLock<HashKey> = OnceLock::new();
+
+/// The key of all hashes.
+pub(super) fn hash_key() -> HashKey {
+    *HASH_KEY.get_or_init(|| [0_u8, 1].map(|half| RandomState::new().hash_one(half)))
+}
+
+/// Uses the key of saved state. Returns whether it is in use: hashes with another key may exist.
+pub(super) fn use_hash_key(key: HashKey) -> bool {
+    *HASH_KEY.get_or_init(|| key) == key
+}
 
 /// The hash of a name or an address. Without a secret key, an attacker who owns a network could
 /// choose addresses with hashes that count as one.
+#[expect(
+    deprecated,
+    reason = "the only hash of the standard library with a key that can be saved"
+)]
 pub(super) fn hash(key: &impl Hash) -> u64 {
-    HASH_KEY.hash_one(key)
+    let [first, second] = hash_key();
+    let mut hasher = std::hash::SipHasher::new_with_keys(first, second);
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Half of a hash, for lists of a few things.
+pub(super) const fn short(hash: u64) -> u32 {
+    let [a, b, c, d, ..] = hash.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 #[cfg(test)]

@@ -5,16 +5,18 @@
 //! log nor a request. While no rule runs, records are not even summarised.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Instant, SystemTime};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tensorgate_audit::RecordListener;
 use tensorgate_audit::record::Event;
 use tensorgate_telemetry::metrics::Metrics;
 
 use crate::failed_rules;
+use crate::learned_file::LearnedFile;
 use crate::monitor::{Monitor, RuleSet};
 use crate::observation::Observation;
 use crate::report::{AlertListener, Reporter};
@@ -23,36 +25,77 @@ use crate::time::Time;
 /// The most batches in the queue. A batch has the records of one write, about a thousand at most.
 const QUEUED_BATCHES: usize = 16;
 
+/// How often what rules have learned is saved. It is also saved when the host stops.
+const SAVE_INTERVAL: Duration = Duration::from_secs(300);
+
 /// Summaries of the records of one write.
 type Batch = Vec<Observation>;
+
+/// What the thread of the rules gets.
+enum Message {
+    Seen(Batch),
+    /// It saves what rules have learned, and ends.
+    Stop,
+}
 
 /// The end of the queue at the audit log.
 #[derive(Debug)]
 pub struct Tap {
-    queue: SyncSender<Batch>,
+    queue: SyncSender<Message>,
     running: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Tap {
-    /// Starts the thread that runs rules. It ends when the tap is dropped.
+    /// Starts the thread that runs rules, with what they have saved in the file. It ends when the
+    /// tap is dropped.
     pub fn start(
         rules: RuleSet,
         metrics: &Arc<Metrics>,
         listeners: Vec<Arc<dyn AlertListener>>,
+        learned: Option<LearnedFile>,
     ) -> io::Result<Self> {
         let (queue, batches) = sync_channel(QUEUED_BATCHES);
         let running = Arc::new(AtomicU64::new(rules.0));
         let (runs, counts) = (Arc::clone(&running), Arc::clone(metrics));
         let mut reporter = Reporter::new(Arc::clone(metrics), listeners)?;
-        std::thread::Builder::new()
+        // The key of hashes is read before anything is hashed.
+        let monitor = learned.as_ref().map(load).unwrap_or_default();
+        let watching = move || {
+            let monitor = run(
+                monitor,
+                &batches,
+                learned.as_ref(),
+                &runs,
+                &mut reporter,
+                &counts,
+            );
+            save(&monitor, learned.as_ref());
+        };
+        let thread = std::thread::Builder::new()
             .name("watch".to_owned())
-            .spawn(move || run(&batches, &runs, &mut reporter, &counts))?;
+            .spawn(watching)?;
         Ok(Self {
             queue,
             running,
             metrics: Arc::clone(metrics),
+            thread: Mutex::new(Some(thread)),
         })
+    }
+
+    /// Saves what rules have learned, and ends their thread. It waits for them.
+    pub fn end(&self) {
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // Without a receiver, or after a panic, it has ended.
+            let _ = self.queue.send(Message::Stop);
+            let _ = thread.join();
+        }
     }
 
     /// Sets which rules run.
@@ -69,21 +112,74 @@ impl RecordListener for Tap {
         let seen = events.iter().map(|(_, event)| event);
         let batch: Batch = seen.filter_map(Observation::from_event).collect();
         let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-        if count > 0 && self.queue.try_send(batch).is_err() {
+        if count > 0 && self.queue.try_send(Message::Seen(batch)).is_err() {
             self.metrics.watch_dropped.inc_by(count);
         }
     }
 }
 
+/// A monitor with what rules have saved, or one that learns anew.
+fn load(file: &LearnedFile) -> Monitor {
+    let damaged = || "it is damaged, or another release has written it".to_owned();
+    let loaded = file.read().and_then(|learned| {
+        let monitor = learned.map(|learned| Monitor::load(&learned).ok_or_else(damaged));
+        monitor.transpose()
+    });
+    match loaded {
+        Ok(monitor) => monitor.unwrap_or_default(),
+        Err(cause) => {
+            let path = file.path().display();
+            tracing::warn!(
+                "anomaly rules learn anew what is usual: cannot use {path}: {cause}; it is replaced"
+            );
+            Monitor::default()
+        }
+    }
+}
+
+/// Saves what rules have learned. If it fails, the rules go on.
+fn save(monitor: &Monitor, file: Option<&LearnedFile>) {
+    let Some(file) = file else {
+        return;
+    };
+    if let Err(error) = file.write(&monitor.save()) {
+        let path = file.path().display();
+        tracing::warn!("cannot save to {path} what anomaly rules have learned: {error}");
+    }
+}
+
+/// The time of day at the start, or the last saved time: times of rules never go back.
+fn first_time(monitor: &Monitor) -> Time {
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
+    let clock = Time::default().after(clock.unwrap_or_default());
+    clock.max(monitor.latest())
+}
+
 /// Runs the rules over each batch. Times are those of its arrival, by a clock that no one sets, so
-/// a jump of the time of day changes no window.
-fn run(batches: &Receiver<Batch>, running: &AtomicU64, reporter: &mut Reporter, metrics: &Metrics) {
-    let started = Instant::now();
-    let mut monitor = Monitor::default();
+/// a jump of the time of day changes no window. Returns the monitor when the host stops.
+fn run(
+    mut monitor: Monitor,
+    batches: &Receiver<Message>,
+    learned: Option<&LearnedFile>,
+    running: &AtomicU64,
+    reporter: &mut Reporter,
+    metrics: &Metrics,
+) -> Monitor {
+    let (started, first) = (Instant::now(), first_time(&monitor));
+    let mut saved = started;
     let mut shared_uses = 0_u64;
-    while let Ok(batch) = batches.recv() {
+    loop {
+        if saved.elapsed() >= SAVE_INTERVAL {
+            save(&monitor, learned);
+            saved = Instant::now();
+        }
+        let batch = match batches.recv_timeout(SAVE_INTERVAL) {
+            Ok(Message::Seen(batch)) => batch,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return monitor,
+        };
         monitor.set_rules(RuleSet(running.load(Ordering::Relaxed)));
-        let (now, clock) = (Time::since_start(started.elapsed()), SystemTime::now());
+        let (now, clock) = (first.after(started.elapsed()), SystemTime::now());
         for seen in &batch {
             for alert in monitor.observe(seen, now, clock) {
                 reporter.report(alert);
@@ -100,8 +196,6 @@ fn run(batches: &Receiver<Batch>, running: &AtomicU64, reporter: &mut Reporter, 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use std::time::Duration;
-
     use tensorgate_audit::record::Decision;
     use tensorgate_telemetry::labels::AlertLabels;
 
@@ -122,7 +216,7 @@ mod tests {
     /// The number of alerts after a record, once it is 1 or half a second has passed.
     fn alerts(rules: RuleSet) -> u64 {
         let metrics = Arc::new(Metrics::new());
-        let tap = Tap::start(rules, &metrics, Vec::new()).unwrap();
+        let tap = Tap::start(rules, &metrics, Vec::new(), None).unwrap();
         tap.written(&[management()]);
         let labels = AlertLabels { rule: "management" };
         let count = || metrics.alerts.get_or_create(&labels).get();
@@ -140,6 +234,27 @@ mod tests {
     }
 
     #[test]
+    fn what_was_learned_is_saved_at_the_end_and_read_at_the_start() {
+        let folder = std::env::temp_dir().join(format!("tg-tap-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = || LearnedFile::beside(&folder.join("decisions.jsonl"));
+        let metrics = Arc::new(Metrics::new());
+        let first = SystemTime::now();
+        for _ in 0..2 {
+            let rules = RuleSet(u64::MAX);
+            let tap = Tap::start(rules, &metrics, Vec::new(), Some(file())).unwrap();
+            tap.written(&[management()]);
+            tap.end();
+        }
+        let monitor = load(&file());
+        let started = Time::default().after(first.duration_since(UNIX_EPOCH).unwrap());
+        assert!(monitor.latest() >= started, "it has the time of day");
+        std::fs::write(file().path(), "damaged").unwrap();
+        assert_eq!(load(&file()).latest(), Time::default(), "it learns anew");
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+
+    #[test]
     fn a_full_queue_drops_and_counts() {
         let metrics = Arc::new(Metrics::new());
         let (queue, batches) = sync_channel(1);
@@ -147,6 +262,7 @@ mod tests {
             queue,
             running: Arc::new(AtomicU64::new(u64::MAX)),
             metrics: Arc::clone(&metrics),
+            thread: Mutex::new(None),
         };
         let events = [management(), management(), (SystemTime::now(), Event::Stop)];
         (0..3).for_each(|_| tap.written(&events));

@@ -1,11 +1,13 @@
-//! The time of rules: milliseconds since the watch started, of a clock that no one sets.
+//! The time of rules: milliseconds by a clock that no one sets.
 
 use std::time::Duration;
 
 /// Milliseconds of a second.
 const SECOND_MS: u64 = 1_000;
 
-/// A time since the watch started.
+/// A time of rules. It begins with the time of day at the first start of the watch, in milliseconds
+/// since 1970, so that it has hours of the day. From there a clock that no one sets moves it. After
+/// a restart it goes on behind the last saved one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(u64);
 
@@ -15,14 +17,20 @@ impl Time {
         Self(ms)
     }
 
+    /// The time in milliseconds.
+    pub(crate) const fn as_ms(self) -> u64 {
+        self.0
+    }
+
     /// A time in whole seconds.
     pub const fn from_s(seconds: u64) -> Self {
         Self(seconds.saturating_mul(SECOND_MS))
     }
 
-    /// The time that has passed since the watch started.
-    pub(crate) fn since_start(elapsed: Duration) -> Self {
-        Self(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+    /// The time after this duration.
+    pub(crate) fn after(self, passed: Duration) -> Self {
+        let passed = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(passed))
     }
 
     /// The time since an earlier one, or zero.

@@ -70,6 +70,17 @@ impl AbnormalWindows {
         needed: Needed,
         now: Time,
     ) -> Option<u64> {
+        let first = self.first_of_enough(number, is_abnormal, needed)?;
+        self.repeats.permit(now).then_some(first)
+    }
+
+    /// Adds a judged window. Returns the first of the abnormal windows if they are enough.
+    pub(super) fn first_of_enough(
+        &mut self,
+        number: u64,
+        is_abnormal: bool,
+        needed: Needed,
+    ) -> Option<u64> {
         let last = self.last.replace(number).unwrap_or(number);
         let passed = u32::try_from(number.saturating_sub(last)).unwrap_or(u32::MAX);
         let earlier = self.bits.checked_shl(passed).unwrap_or_default();
@@ -77,11 +88,19 @@ impl AbnormalWindows {
         let forgotten = u8::BITS.saturating_sub(needed.of_last);
         let counted = self.bits & u8::MAX.checked_shr(forgotten).unwrap_or_default();
         let is_enough = is_abnormal && counted.count_ones() >= needed.abnormal;
-        if !is_enough || !self.repeats.permit(now) {
+        if !is_enough {
             return None;
         }
         let age = counted.checked_ilog2().unwrap_or_default();
         Some(number.saturating_sub(age.into()))
+    }
+
+    /// Whether an alert is due: one that is worse than the last, or after some time.
+    pub(super) fn permit(&mut self, is_worse: bool, now: Time) -> bool {
+        if is_worse {
+            self.repeats = Repeats::default();
+        }
+        self.repeats.permit(now)
     }
 }
 

@@ -4,7 +4,7 @@
 use tensorgate_policy::Reason;
 use tensorgate_policy::raw::WatchRule;
 
-use super::{ClientTable, Rule};
+use super::{ClientTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::{Kind, Observation};
 use crate::table::Slot;
@@ -28,6 +28,7 @@ pub(super) const CLIENT_BYTES: usize = crate::table::key_bytes::<Client>();
 pub(super) struct HandlerFaults {
     clients: ClientTable<Client>,
     all: Windows<Counts>,
+    thresholds: Thresholds,
 }
 
 #[derive(Debug, Default)]
@@ -82,9 +83,11 @@ impl Rule for HandlerFaults {
             Kind::CircuitOpened(handler) => Some(handler),
             Kind::Request | Kind::Ending => None,
         };
-        let has_many = is_fault && own.faults >= MIN_FAULTS;
-        let is_abnormal = (has_many || opened.is_some())
-            && own.share() > TIMES_OTHERS * others.share().max(MIN_SHARE);
+        let fewest = self.thresholds.at_least.unwrap_or(MIN_FAULTS);
+        let times = self.thresholds.times.unwrap_or(TIMES_OTHERS);
+        let has_many = is_fault && own.faults >= fewest;
+        let is_abnormal =
+            (has_many || opened.is_some()) && own.share() > times * others.share().max(MIN_SHARE);
         if !is_abnormal || !state.repeats.permit(now) {
             return None;
         }
@@ -107,6 +110,10 @@ impl Rule for HandlerFaults {
 
     fn shared_uses(&self) -> u64 {
         self.clients.shared_uses()
+    }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
     }
 }
 

@@ -3,10 +3,12 @@
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::share::{Bounds, Share};
-use super::{ClientTable, Rule};
+use super::share::{Bounds, RecentShare};
+use super::{ClientTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
+use crate::levels::Levels;
 use crate::observation::Observation;
+use crate::saved::{Saved, load_list, save_list};
 use crate::table::{Slot, hash};
 use crate::time::Time;
 use crate::window::Needed;
@@ -26,21 +28,41 @@ const MODELS_OF_CLIENT: usize = 8;
 
 /// The bytes of a client's state, with what it has on the heap.
 #[cfg(test)]
-pub(super) const CLIENT_BYTES: usize =
-    crate::table::key_bytes::<Client>() + MODELS_OF_CLIENT * size_of::<(u64, Share)>();
+pub(super) const CLIENT_BYTES: usize = crate::table::key_bytes::<Client>()
+    + MODELS_OF_CLIENT * size_of::<(u64, RecentShare)>()
+    + size_of::<Levels>();
 
 /// The rule `near-bounds`.
 #[derive(Debug, Default)]
 pub(super) struct NearBounds {
     clients: ClientTable<Client>,
+    thresholds: Thresholds,
 }
 
 #[derive(Debug, Default)]
 struct Client {
     /// The inputs near their bounds, by the hash of the model's name.
-    models: Vec<(u64, Share)>,
+    models: Vec<(u64, RecentShare)>,
     /// Those of further models.
-    others: Share,
+    others: RecentShare,
+    /// The levels of all models.
+    levels: Box<Levels>,
+}
+
+impl Saved for Client {
+    fn save(&self, out: &mut Vec<u8>) {
+        save_list(&self.models, out);
+        self.others.save(out);
+        self.levels.save(out);
+    }
+
+    fn load(input: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            models: load_list(MODELS_OF_CLIENT, input)?,
+            others: RecentShare::load(input)?,
+            levels: Saved::load(input)?,
+        })
+    }
 }
 
 impl Rule for NearBounds {
@@ -53,8 +75,9 @@ impl Rule for NearBounds {
         let model = seen.model.as_ref()?;
         let counted = seen.near_bounds?;
         let Slot { state, is_shared } = self.clients.slot(name, now);
-        let share = state.share(model);
-        let spike = share.count(counted.inputs, counted.near, now, &BOUNDS)?;
+        let (share, levels) = state.share(model);
+        let bounds = BOUNDS.with(self.thresholds);
+        let spike = share.count((counted.inputs, counted.near), now, &bounds, levels)?;
         Some(Finding {
             subject: Subject::client(name, is_shared),
             since: spike.since,
@@ -72,21 +95,35 @@ impl Rule for NearBounds {
     fn shared_uses(&self) -> u64 {
         self.clients.shared_uses()
     }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.clients.save(out);
+    }
+
+    fn load(&mut self, input: &mut &[u8]) -> Option<()> {
+        self.clients = ClientTable::load(input)?;
+        Some(())
+    }
 }
 
 impl Client {
-    /// The state of a model.
-    fn share(&mut self, model: &str) -> &mut Share {
+    /// The state of a model, and the levels of all.
+    fn share(&mut self, model: &str) -> (&mut RecentShare, &mut Levels) {
         let model = hash(&model);
         let known = self.models.iter().position(|(known, _)| *known == model);
         let at = known.unwrap_or(self.models.len());
         if known.is_none() && at < MODELS_OF_CLIENT {
-            self.models.push((model, Share::default()));
+            self.models.push((model, RecentShare::default()));
         }
-        match self.models.get_mut(at) {
+        let share = match self.models.get_mut(at) {
             Some((_, share)) => share,
             None => &mut self.others,
-        }
+        };
+        (share, &mut *self.levels)
     }
 }
 

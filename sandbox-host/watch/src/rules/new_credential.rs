@@ -3,16 +3,17 @@
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::known::Known;
+use super::known::{Known, Use};
 use super::{ClientTable, Rule};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::Observation;
 use crate::table::{Slot, hash};
 use crate::time::Time;
 
-/// The bytes of a client's state.
+/// The bytes of a client's state, with what it has on the heap.
 #[cfg(test)]
-pub(super) const CLIENT_BYTES: usize = super::known::BYTES;
+pub(super) const CLIENT_BYTES: usize =
+    crate::table::key_bytes::<Known>() + super::known::HEAP_BYTES;
 
 /// The rule `new-credential`.
 #[derive(Debug, Default)]
@@ -29,7 +30,7 @@ impl Rule for NewCredential {
         let name = seen.client.as_ref()?;
         let credential = seen.credential.as_ref()?;
         let Slot { state, is_shared } = self.clients.slot(name, now);
-        let is_new = state.observe(hash(credential), now);
+        let is_new = state.observe(hash(credential), now) == Use::New;
         // Clients that share state have different credentials.
         if !is_new || is_shared {
             return None;
@@ -50,5 +51,14 @@ impl Rule for NewCredential {
 
     fn shared_uses(&self) -> u64 {
         self.clients.shared_uses()
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.clients.save(out);
+    }
+
+    fn load(&mut self, input: &mut &[u8]) -> Option<()> {
+        self.clients = ClientTable::load(input)?;
+        Some(())
     }
 }

@@ -5,7 +5,7 @@
 use tensorgate_policy::raw::WatchRule;
 
 use super::share::{Bounds, Share};
-use super::{ClientTable, Rule, SourceTable};
+use super::{ClientTable, Rule, SourceTable, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::Observation;
 use crate::table::Slot;
@@ -36,15 +36,17 @@ const OF_SOURCES: Bounds = Bounds {
     rise: 0.5,
 };
 
-/// The bytes of a caller's state.
+/// The bytes of a caller's state, with what it has on the heap.
 #[cfg(test)]
-pub(super) const CALLER_BYTES: usize = crate::table::key_bytes::<Share>();
+pub(super) const CALLER_BYTES: usize =
+    crate::table::key_bytes::<Share>() + super::share::HEAP_BYTES;
 
 /// The rule `rejections`.
 #[derive(Debug, Default)]
 pub(super) struct Rejections {
     clients: ClientTable<Share>,
     sources: SourceTable<Share>,
+    thresholds: Thresholds,
 }
 
 impl Rule for Rejections {
@@ -57,7 +59,7 @@ impl Rule for Rejections {
         let (spike, subject, advice) = match &seen.client {
             Some(name) => {
                 let Slot { state, is_shared } = self.clients.slot(name, now);
-                let spike = state.observe(is_bad, now, &OF_CLIENTS)?;
+                let spike = state.observe(is_bad, now, &OF_CLIENTS.with(self.thresholds))?;
                 let advice = "`tensorgate audit query --client NAME --verdict deny` lists the \
                               reasons. A client that was changed needs a fix. Otherwise check who \
                               uses its credential.";
@@ -88,5 +90,18 @@ impl Rule for Rejections {
     fn shared_uses(&self) -> u64 {
         let clients = self.clients.shared_uses();
         clients.saturating_add(self.sources.shared_uses())
+    }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.clients.save(out);
+    }
+
+    fn load(&mut self, input: &mut &[u8]) -> Option<()> {
+        self.clients = ClientTable::load(input)?;
+        Some(())
     }
 }

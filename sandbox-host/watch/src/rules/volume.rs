@@ -3,10 +3,12 @@
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::{ClientTable, Rule};
+use super::{ClientTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
+use crate::levels::Levels;
 use crate::observation::Observation;
+use crate::saved::saved;
 use crate::table::Slot;
 use crate::time::Time;
 use crate::window::{AbnormalWindows, Closed, Needed, Windows};
@@ -30,14 +32,15 @@ const TIMES_PEAK: f64 = 1.5;
 /// The busiest minute is forgotten by this factor in each window: by half in 23 hours.
 const PEAK_DECAY: f64 = 0.999_5;
 
-/// The bytes of a client's state.
+/// The bytes of a client's state, with what it has on the heap.
 #[cfg(test)]
-pub(super) const CLIENT_BYTES: usize = crate::table::key_bytes::<Client>();
+pub(super) const CLIENT_BYTES: usize = crate::table::key_bytes::<Client>() + size_of::<Levels>();
 
 /// The rule `volume`.
 #[derive(Debug, Default)]
 pub(super) struct Volume {
     clients: ClientTable<Client>,
+    thresholds: Thresholds,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +49,14 @@ struct Client {
     usual: Baseline,
     peak: f64,
     abnormal: AbnormalWindows,
+    levels: Box<Levels>,
 }
+
+saved!(Client {
+    usual,
+    peak,
+    levels
+});
 
 impl Rule for Volume {
     fn id(&self) -> WatchRule {
@@ -58,7 +68,7 @@ impl Rule for Volume {
         let Slot { state, is_shared } = self.clients.slot(name, now);
         let closed = state.windows.advance(now, WINDOW_S);
         state.windows.counts = state.windows.counts.saturating_add(1);
-        let (since, evidence) = state.judge(&closed?, now)?;
+        let (since, evidence) = state.judge(&closed?, self.thresholds, now)?;
         Some(Finding {
             subject: Subject::client(name, is_shared),
             since,
@@ -72,31 +82,71 @@ impl Rule for Volume {
     fn shared_uses(&self) -> u64 {
         self.clients.shared_uses()
     }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.clients.save(out);
+    }
+
+    fn load(&mut self, input: &mut &[u8]) -> Option<()> {
+        self.clients = ClientTable::load(input)?;
+        Some(())
+    }
 }
 
 impl Client {
     /// Judges a window. Returns when an abnormal volume began, if an alert is due.
-    fn judge(&mut self, closed: &Closed<u32>, now: Time) -> Option<(Time, Evidence)> {
+    fn judge(
+        &mut self,
+        closed: &Closed<u32>,
+        thresholds: Thresholds,
+        now: Time,
+    ) -> Option<(Time, Evidence)> {
+        let at = Time::of_window(closed.number, WINDOW_S);
         let requests = f64::from(closed.counts);
         let usual = self.usual.mean();
         let has_learned = self.usual.has_learned(LEARNED);
-        let bound_of_mean = MIN_REQUESTS
-            .max(TIMES_MEAN * usual)
-            .max(self.usual.above(DEVIATIONS));
-        let bound = bound_of_mean.max(TIMES_PEAK * self.peak);
-        let is_abnormal = has_learned && requests > bound;
-        self.usual.add_judged(requests, bound, is_abnormal);
+        let times = thresholds.times.unwrap_or(TIMES_MEAN);
+        let fewest = thresholds.at_least.map_or(MIN_REQUESTS, f64::from);
+        let bound_of_mean = (times * usual).max(self.usual.above(DEVIATIONS));
+        // Small steps must not raise their own bound.
+        let highest = self.levels.ceiling.highest(at);
+        let bound_of_ceiling = highest.map_or(f64::INFINITY, |highest| times * highest);
+        let bound = bound_of_mean
+            .max(TIMES_PEAK * self.peak)
+            .min(bound_of_ceiling)
+            .max(fewest);
+        let is_unusual = has_learned && requests > bound;
+        self.usual.add_judged(requests, bound, is_unusual);
+        if !is_unusual {
+            self.levels.ceiling.add(requests, at);
+        } else if highest.is_some() {
+            self.levels.ceiling.add(bound, at);
+        }
         self.peak *= PEAK_DECAY;
-        if !is_abnormal {
+        if !is_unusual {
             // A volume that grows in each minute must not raise its own bound.
             let peak = if has_learned {
-                requests.min(bound_of_mean)
+                requests.min(bound_of_mean.max(fewest))
             } else {
                 requests
             };
             self.peak = self.peak.max(peak);
         }
-        let first = self.abnormal.add(closed.number, is_abnormal, NEEDED, now)?;
+        let is_abnormal = is_unusual && !self.levels.accept(closed.counts, at);
+        let first = self
+            .abnormal
+            .first_of_enough(closed.number, is_abnormal, NEEDED)?;
+        let is_due = self
+            .abnormal
+            .permit(self.levels.is_worse(closed.counts), now);
+        self.levels.count(closed.counts, is_due, at);
+        if !is_due {
+            return None;
+        }
         let evidence = Evidence {
             observed: requests,
             usual,
@@ -108,6 +158,12 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
+    #![allow(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "tests"
+    )]
     use super::*;
 
     /// The minute of the first alert about a client that sends so many requests in each minute
@@ -145,5 +201,66 @@ mod tests {
         let pauses = |minute: u64| if minute.is_multiple_of(2) { 300 } else { 20 };
         assert_eq!(first_alert(pauses), Some(5));
         assert_eq!(first_alert(|_: u64| 20), None);
+    }
+
+    const DAY: u64 = 1_440;
+
+    /// The days and minutes of the alerts about a client that sends so many requests in each minute.
+    fn alerts(days: u64, volume: impl Fn(u64, u64) -> u32) -> Vec<(u64, u64)> {
+        let mut client = Client::default();
+        let mut alert = |minute: u64| {
+            let counts = volume(minute.div_euclid(DAY), minute.rem_euclid(DAY));
+            let closed = Closed {
+                number: minute,
+                counts,
+            };
+            let now = Time::of_window(minute.saturating_add(1), WINDOW_S);
+            client.judge(&closed, Thresholds::default(), now)
+        };
+        let minutes = 0..days.saturating_mul(DAY);
+        let alerts = minutes.filter(|minute| alert(*minute).is_some());
+        alerts
+            .map(|minute| (minute.div_euclid(DAY), minute.rem_euclid(DAY)))
+            .collect()
+    }
+
+    #[test]
+    fn a_nightly_batch_is_usual_after_three_nights_and_only_at_night() {
+        let batch = |day: u64, minute: u64| match minute {
+            120..180 => 400,
+            // A thief repeats the batch by day, and later sends more at night.
+            840..860 if day == 10 => 400,
+            _ => 20,
+        };
+        let expected = [(0, 122), (1, 122), (2, 122), (10, 842)];
+        assert_eq!(alerts(14, batch), expected);
+        let more = |day: u64, minute: u64| match minute {
+            120..180 if day == 12 => 900,
+            120..180 => 400,
+            _ => 20,
+        };
+        assert_eq!(alerts(14, more).last(), Some(&(12, 122)));
+    }
+
+    #[test]
+    fn a_job_of_each_hour_is_usual_after_three_hours() {
+        // The first minutes are between two runs.
+        let job = |_: u64, minute: u64| match minute.rem_euclid(60) {
+            40..45 => 400,
+            _ => 20,
+        };
+        assert_eq!(alerts(14, job), [(0, 42), (0, 102), (0, 162)]);
+    }
+
+    #[test]
+    fn small_steps_teach_at_most_twofold_a_week() {
+        // The thief sends a tenth more in each hour from the second week on.
+        let teacher = |day: u64, minute: u64| {
+            let steps = day.saturating_sub(7).saturating_mul(24) + minute.div_euclid(60);
+            let volume = 20.0 * 1.1_f64.powf(if day < 7 { 0.0 } else { steps as f64 });
+            volume.min(100_000.0).round() as u32
+        };
+        let first = alerts(14, teacher).first().copied();
+        assert!(first.is_some_and(|(day, _)| day == 7), "{first:?}");
     }
 }
