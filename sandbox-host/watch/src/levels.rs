@@ -295,7 +295,9 @@ mod tests {
         // A low level on other nights is no report of the high one.
         let nights = [(2, 5_000), (26, 120), (50, 120), (74, 5_000)];
         assert_eq!(usual(&mut Levels::default(), &nights), [false; 4]);
-        let rising: Vec<_> = (0..8).map(|night| (2 + 24 * night, 100 << night)).collect();
+        let rising: Vec<_> = (0..8_u64)
+            .map(|night| (2 + 24 * night, 100_u32 << night))
+            .collect();
         assert_eq!(usual(&mut Levels::default(), &rising), [false; 8]);
     }
 

@@ -134,7 +134,7 @@ impl Monitor {
         self.latest.save(&mut out);
         for watched in self.rules.iter().filter(|watched| !watched.has_failed) {
             let mut block = Vec::new();
-            watched.rule.save(&mut block);
+            Rule::save(&*watched.rule, &mut block);
             save_block(watched.rule.id().name(), &block, &mut out);
         }
         out
