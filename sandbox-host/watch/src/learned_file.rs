@@ -124,7 +124,7 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let file = LearnedFile::beside(&folder.join("decisions.jsonl"));
         assert_eq!(file.read(), Ok(None));
-        for learned in [b"first".as_slice(), b"second"] {
+        for learned in [b"first".as_slice(), b"second".as_slice()] {
             file.write(learned).unwrap();
             assert_eq!(file.read().unwrap().as_deref(), Some(learned));
         }

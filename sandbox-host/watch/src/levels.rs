@@ -6,7 +6,7 @@
 //! | a window above the bound of the short baseline | then |
 //! |---|---|
 //! | its level was reported in three hours, less than 18 hours apart | it is usual at any hour |
-//! | its level was reported on three days in this hour or the next to it | it is usual in these hours |
+//! | its level was reported on three days, in this hour or the next | it is usual in these hours |
 //! | otherwise | it is abnormal, and an alert counts its level for its hour and day |
 //!
 //! Nothing else teaches a level. So an attacker raises three alerts first. What is usual at an hour
@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::saved::saved;
 use crate::time::Time;
 
-/// A number of requests on a logarithmic scale: one more for each eighth of an octave. Zero is none.
+/// A number of requests on a logarithmic scale, in eighths of an octave. Zero is none.
 type Level = u8;
 
 /// The steps of an octave.

@@ -166,7 +166,8 @@ mod tests {
         let mut negative = Vec::new();
         (-1.0_f64).save(&mut negative);
         assert_eq!(f64::load(&mut negative.as_slice()), None);
-        assert_eq!(u8::load(&mut [].as_slice()), None);
+        let mut empty: &[u8] = &[];
+        assert_eq!(u8::load(&mut empty), None);
     }
 
     #[test]

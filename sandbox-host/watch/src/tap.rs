@@ -255,6 +255,15 @@ mod tests {
     }
 
     #[test]
+    fn times_go_on_after_the_last_saved_one_if_the_clock_was_set_back() {
+        let mut monitor = Monitor::default();
+        assert!(first_time(&monitor) > Time::from_s(1_700_000_000));
+        let later = Time::from_s(1 << 40);
+        monitor.observe(&Observation::default(), later, UNIX_EPOCH);
+        assert_eq!(first_time(&monitor), later);
+    }
+
+    #[test]
     fn a_full_queue_drops_and_counts() {
         let metrics = Arc::new(Metrics::new());
         let (queue, batches) = sync_channel(1);

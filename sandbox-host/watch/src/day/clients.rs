@@ -1,6 +1,6 @@
-//! Many generated days, one at a time: quiet clients of the busy day, and jobs whose load an operator
-//! knows well. A batch at night, one each hour, rows that a model rejects, slow rows, restarts after
-//! which a queue is worked off, and clients whose networks and keys change.
+//! Many generated days, one at a time: quiet clients of the busy day, and jobs whose load an
+//! operator knows well. A batch at night, one each hour, rows that a model rejects, slow rows,
+//! restarts after which a queue is worked off, and clients whose networks and keys change.
 
 use std::net::IpAddr;
 

@@ -4,7 +4,7 @@
 //! | the credential | its client | silence that makes an alert |
 //! |---|---|---|
 //! | was used before | | 14 days of the credential |
-//! | was never used | has sent requests | 14 days of the client; until then `new-credential` judges |
+//! | was never used | has sent requests | 14 days of the client; else `new-credential` judges |
 //! | was never used | has never sent one | 3 days since the watch began |
 //!
 //! From a known network nothing is reported: a report of each month is no theft.
@@ -125,8 +125,7 @@ impl Rule for DormantCredential {
 }
 
 impl Client {
-    /// Notes a use of a credential. Returns its last use, or the client's last one if the credential
-    /// has none.
+    /// Notes a use of a credential. Returns its last use, or the client's last one if it has none.
     fn last_use(&mut self, credential: u32, now: Time) -> Option<Time> {
         let minute = u32::try_from(now.window(MINUTE_S)).unwrap_or(u32::MAX);
         let of_client = self.credentials.iter().map(|(_, used)| *used).max();

@@ -205,7 +205,7 @@ mod tests {
 
     const DAY: u64 = 1_440;
 
-    /// The days and minutes of the alerts about a client that sends so many requests in each minute.
+    /// The days and minutes of the alerts about a client that sends so many requests a minute.
     fn alerts(days: u64, volume: impl Fn(u64, u64) -> u32) -> Vec<(u64, u64)> {
         let mut client = Client::default();
         let mut alert = |minute: u64| {
