@@ -340,6 +340,7 @@ impl Tasks {
         let listeners = vec![Arc::new(responder) as _, Arc::new(records) as _, sent];
         let tap = Tap::start(rules, metrics, listeners, Some(LearnedFile::beside(&log)));
         let tap = Arc::new(tap.map_err(StartError::Watch)?);
+        tap.set_clients(&policy.policy);
         let shown_scanner = scanner.as_ref().ok().map(Arc::clone);
         let checker = Checker::new(root, scanner, first_digests);
         let writer = audit.outcomes().audit();

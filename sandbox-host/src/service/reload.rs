@@ -302,6 +302,7 @@ impl Reloader {
         let newest = generations.newest();
         let rules = RuleSet::from_policy(newest.policy().watch());
         self.app.tap.set_rules(rules);
+        self.app.tap.set_clients(newest.policy());
         let responses = Responses::from_policy(newest.policy());
         self.app.blocks.set_responses(responses);
         self.app.webhook.set_target(newest.parts.webhook.clone());

@@ -128,6 +128,14 @@ impl Monitor {
         alerts
     }
 
+    /// Shows the clients of a policy to each rule.
+    pub(crate) fn set_clients(&mut self, names: &[String], now: Time) {
+        self.latest = self.latest.max(now);
+        for watched in self.rules.iter_mut().filter(|watched| !watched.has_failed) {
+            watched.rule.set_clients(names, self.latest);
+        }
+    }
+
     /// What rules have learned, with the time of the last observation.
     pub(crate) fn save(&self) -> Vec<u8> {
         let mut out = Vec::new();

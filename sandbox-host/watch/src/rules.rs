@@ -75,6 +75,9 @@ pub trait Rule: Send {
         0
     }
 
+    /// Takes the names of the policy's clients.
+    fn set_clients(&mut self, _: &[String], _: Time) {}
+
     /// Sets what an operator has set.
     fn set_thresholds(&mut self, _: Thresholds) {}
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tensorgate_audit::RecordListener;
 use tensorgate_audit::record::Event;
+use tensorgate_policy::Policy;
 use tensorgate_telemetry::metrics::Metrics;
 
 use crate::failed_rules;
@@ -34,6 +35,8 @@ type Batch = Vec<Observation>;
 /// What the thread of the rules gets.
 enum Message {
     Seen(Batch),
+    /// The names of the policy's clients.
+    Clients(Vec<String>),
     /// It saves what rules have learned, and ends.
     Stop,
 }
@@ -82,6 +85,14 @@ impl Tap {
             metrics: Arc::clone(metrics),
             thread: Mutex::new(Some(thread)),
         })
+    }
+
+    /// Shows the clients of a policy to the rules: the first use of one that was just added is
+    /// expected.
+    pub fn set_clients(&self, policy: &Policy) {
+        let names = policy.clients().iter().map(|client| client.name().into());
+        // With a full queue, the first use of a new client may be reported.
+        let _ = self.queue.try_send(Message::Clients(names.collect()));
     }
 
     /// Saves what rules have learned, and ends their thread. It waits for them.
@@ -175,6 +186,10 @@ fn run(
         }
         let batch = match batches.recv_timeout(SAVE_INTERVAL) {
             Ok(Message::Seen(batch)) => batch,
+            Ok(Message::Clients(names)) => {
+                monitor.set_clients(&names, first.after(started.elapsed()));
+                continue;
+            }
             Err(RecvTimeoutError::Timeout) => continue,
             Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return monitor,
         };

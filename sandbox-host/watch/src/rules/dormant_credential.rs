@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | was used before | | 14 days of the credential |
 //! | was never used | has sent requests | 14 days of the client; else `new-credential` judges |
-//! | was never used | has never sent one | 3 days since the watch began |
+//! | was never used | has never sent one | 3 days since the gate knows the client |
 //!
 //! From a known network nothing is reported: a report of each month is no theft.
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tensorgate_policy::raw::WatchRule;
 
 use super::new_source::shown;
-use super::{ClientTable, Rule};
+use super::{CLIENTS, ClientTable, Rule};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::{NETWORK_BITS, Observation};
 use crate::saved::{Saved, load_list, save_list};
@@ -23,8 +23,8 @@ use crate::time::Time;
 
 /// The silence of a credential or client that was used before.
 const SILENCE: Duration = Duration::from_secs(14 * DAY_S);
-/// The time since the watch began until the first use of a client is an alert. Until then the
-/// clients in daily use have sent requests.
+/// The time since the gate knows a client until its first use is an alert. A new client in daily use
+/// has sent requests by then.
 const FIRST_USE: Duration = Duration::from_secs(3 * DAY_S);
 /// A day in seconds.
 const DAY_S: u64 = 86_400;
@@ -39,7 +39,7 @@ const CREDENTIALS: usize = 8;
 #[cfg(test)]
 pub(super) const CLIENT_BYTES: usize = crate::table::key_bytes::<Client>()
     + NETWORKS * size_of::<u32>()
-    + CREDENTIALS * size_of::<(u32, u32)>();
+    + CREDENTIALS * size_of::<(u32, Minute)>();
 
 /// The rule `dormant-credential`.
 #[derive(Debug, Default)]
@@ -50,20 +50,24 @@ pub(super) struct DormantCredential {
 
 #[derive(Debug, Default)]
 struct Client {
+    /// Since when the policy has it. `None` if the rule was not told.
+    known: Option<Minute>,
     /// The hashes of its networks.
     networks: Vec<u32>,
     /// The hashes of its credentials, and the minutes in which they were last used.
-    credentials: Vec<(u32, u32)>,
+    credentials: Vec<(u32, Minute)>,
 }
 
 impl Saved for Client {
     fn save(&self, out: &mut Vec<u8>) {
+        self.known.save(out);
         save_list(&self.networks, out);
         save_list(&self.credentials, out);
     }
 
     fn load(input: &mut &[u8]) -> Option<Self> {
         Some(Self {
+            known: Saved::load(input)?,
             networks: load_list(NETWORKS, input)?,
             credentials: load_list(CREDENTIALS, input)?,
         })
@@ -81,9 +85,10 @@ impl Rule for DormantCredential {
         let network = seen.source_network()?;
         let first = *self.first.get_or_insert(now);
         let Slot { state, is_shared } = self.clients.slot(name, now);
+        let known = state.known.map_or(first, time);
         let (silence, longest) = match state.last_use(short(hash(credential)), now) {
             Some(last) => (now.since(last), SILENCE),
-            None => (now.since(first), FIRST_USE),
+            None => (now.since(known), FIRST_USE),
         };
         let is_new_network = state.add_network(short(hash(&network)));
         // Clients that share state have different networks.
@@ -112,6 +117,16 @@ impl Rule for DormantCredential {
         self.clients.shared_uses()
     }
 
+    fn set_clients(&mut self, names: &[String], now: Time) {
+        self.first.get_or_insert(now);
+        for name in names.iter().take(CLIENTS) {
+            if !self.clients.contains(name) {
+                let Slot { state, is_shared } = self.clients.slot(name, now);
+                state.known = Some(minute(now)).filter(|_| !is_shared);
+            }
+        }
+    }
+
     fn save(&self, out: &mut Vec<u8>) {
         self.first.save(out);
         self.clients.save(out);
@@ -127,7 +142,7 @@ impl Rule for DormantCredential {
 impl Client {
     /// Notes a use of a credential. Returns its last use, or the client's last one if it has none.
     fn last_use(&mut self, credential: u32, now: Time) -> Option<Time> {
-        let minute = u32::try_from(now.window(MINUTE_S)).unwrap_or(u32::MAX);
+        let minute = minute(now);
         let of_client = self.credentials.iter().map(|(_, used)| *used).max();
         let known = (self.credentials.iter_mut()).find(|(known, _)| *known == credential);
         let last = match known {
@@ -138,7 +153,7 @@ impl Client {
                 of_client
             }
         };
-        last.map(|minute| Time::of_window(minute.into(), MINUTE_S))
+        last.map(time)
     }
 
     /// Forgets the credential that was not used for longest, if there is no room for another.
@@ -163,6 +178,17 @@ impl Client {
         }
         is_new
     }
+}
+
+/// A time in minutes, which takes less memory.
+type Minute = u32;
+
+fn minute(time: Time) -> Minute {
+    Minute::try_from(time.window(MINUTE_S)).unwrap_or(Minute::MAX)
+}
+
+fn time(minute: Minute) -> Time {
+    Time::of_window(minute.into(), MINUTE_S)
 }
 
 #[cfg(test)]
@@ -213,5 +239,29 @@ mod tests {
         ];
         let expected = [false, true, false, false, false, false, false, true];
         assert_eq!(reported(&uses), expected);
+    }
+
+    #[test]
+    fn the_first_use_of_a_client_that_was_just_added_is_expected() {
+        let mut rule = DormantCredential::default();
+        let at = |day| Time::of_window(day, DAY_S);
+        rule.set_clients(&["web".to_owned(), "unused".to_owned()], at(1));
+        let names = ["web", "unused", "added", "late"].map(str::to_owned);
+        rule.set_clients(&names, at(10));
+        let mut first_use = |client: &str, day| {
+            let seen = Observation {
+                client: Some(client.to_owned()),
+                credential: Some("key".to_owned()),
+                source: Some([10, 0, 0, 1].into()),
+                ..Observation::default()
+            };
+            rule.observe(&seen, at(day)).is_some()
+        };
+        let expected = [
+            first_use("unused", 11),
+            first_use("added", 11),
+            first_use("late", 20),
+        ];
+        assert_eq!(expected, [true, false, true]);
     }
 }
