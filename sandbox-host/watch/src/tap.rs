@@ -90,7 +90,10 @@ impl Tap {
     /// Shows the clients of a policy to the rules: the first use of one that was just added is
     /// expected.
     pub fn set_clients(&self, policy: &Policy) {
-        let names = policy.clients().iter().map(|client| client.name().into());
+        let names = policy
+            .clients()
+            .iter()
+            .map(|client| client.name().to_owned());
         // With a full queue, the first use of a new client may be reported.
         let _ = self.queue.try_send(Message::Clients(names.collect()));
     }
