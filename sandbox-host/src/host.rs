@@ -15,13 +15,9 @@ use tensorgate_net::resolve::SystemResolver;
 use tensorgate_settings::folders::Folders;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_verified_models::{Checker, Confirmations, FirstDigests, Threads};
-<<<<<<< HEAD
 use tensorgate_watch::blocks::{BlockFile, Blocks, Responses};
 use tensorgate_watch::conditions::Conditions;
-=======
-use tensorgate_watch::blocks::{Blocks, Responses};
 use tensorgate_watch::learned_file::LearnedFile;
->>>>>>> 07b85fa5 (watch: loads that return become usual, and learned state survives)
 use tensorgate_watch::monitor::RuleSet;
 use tensorgate_watch::recent_outcomes::RecentOutcomes;
 use tensorgate_watch::report::{AlertListener, AlertRecords};

@@ -16,12 +16,9 @@ mod baseline;
 pub mod blocks;
 pub mod conditions;
 mod failed_rules;
-<<<<<<< HEAD
 pub mod gate_status;
-=======
 pub mod learned_file;
 mod levels;
->>>>>>> 07b85fa5 (watch: loads that return become usual, and learned state survives)
 mod management_path;
 pub mod monitor;
 pub mod observation;
