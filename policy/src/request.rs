@@ -3,6 +3,7 @@
 
 mod boundary;
 mod hash;
+pub mod management;
 mod proofs;
 
 use alloc::borrow::Cow;

@@ -103,6 +103,8 @@ rules! {
     SprayingClients = "spraying-clients";
     /// Failed credentials come from far more sources than usual.
     SprayingSources = "spraying-sources";
+    /// Far more credentials fail than usual, of all sources together.
+    CredentialGuessing = "credential-guessing";
     /// A source has requests rejected for many different reasons.
     Probing = "probing";
     /// A request for the management of an inference server was rejected.

@@ -1,37 +1,16 @@
-//! Paths at which inference servers load models, change settings or map memory.
+//! Requests for the management of an inference server: those that load models, change settings or
+//! map memory.
 //!
 //! The gate routes exact paths only, so any other spelling of such a path is rejected. It is an
 //! attempt all the same: a server may decode escapes, merge slashes and resolve dot segments. So
 //! what counts is the path that such a server would read.
 
 use tensorgate_audit::record::lenient_path;
-
-/// Parts of such paths. Compared in lower case.
-const PARTS: [&str; 10] = [
-    "/v2/repository",
-    "repositorymodel",
-    "repositoryindex",
-    "managementapisservice",
-    "handlereloadconfigrequest",
-    "/v2/logging",
-    "logsettings",
-    "/trace/setting",
-    "tracesetting",
-    "sharedmemory",
-];
-/// The management interface of TorchServe, where these methods change models.
-const TORCHSERVE_MODELS: &str = "/models";
-/// These methods.
-const CHANGES: [&str; 3] = ["POST", "PUT", "DELETE"];
+use tensorgate_policy::request::management::managed_server;
 
 /// Whether a request with this method and path is one for the management of a server.
 pub(super) fn is_management(method: Option<&str>, path: &str) -> bool {
-    let path = lenient_path(path);
-    let changes = || method.is_some_and(|method| CHANGES.contains(&method));
-    let is_models = path
-        .strip_prefix(TORCHSERVE_MODELS)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    PARTS.iter().any(|part| path.contains(part)) || (is_models && changes())
+    managed_server(method, &lenient_path(path)).is_some()
 }
 
 #[cfg(test)]
@@ -56,6 +35,10 @@ mod tests {
                 "POST",
                 "/org.pytorch.serve.grpc.management.ManagementAPIsService/ListModels",
             ),
+            ("POST", "/v1/load_lora_adapter"),
+            ("POST", "/flush_cache"),
+            ("POST", "/api/pull"),
+            ("GET", "/api/serve/applications/"),
         ] {
             assert!(is_management(Some(method), path), "{method} {path}");
         }
@@ -84,6 +67,8 @@ mod tests {
             "/v2\\repository\\index",
             "/v2;a=b/repository;c/index",
             "/v2/models/m/%74race//setting",
+            "/V1/load%5Flora_adapter",
+            "/api//Pull/",
         ] {
             assert!(is_management(Some("POST"), path), "{path}");
         }

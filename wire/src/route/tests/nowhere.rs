@@ -1,5 +1,7 @@
 //! Tests of paths that look like a route but are not.
 
+use tensorgate_policy::request::management::MANAGEMENT;
+
 use super::*;
 
 #[test]
@@ -18,4 +20,21 @@ fn statistics_by_another_method_or_in_another_form_are_no_route() {
     }
     let by_post = resolve("POST", CALL, call);
     assert!(matches!(by_post, Route::Model { .. }), "{by_post:?}");
+}
+
+#[test]
+fn no_path_of_a_servers_management_is_a_route() {
+    let paths = MANAGEMENT.iter().flat_map(|management| management.paths);
+    for path in paths {
+        for below in ["", "/m", "/m/load"] {
+            let path = format!("{path}{below}");
+            for method in ["GET", "POST", "PUT", "DELETE"] {
+                for protocol in [Protocol::OipRest, Protocol::OipGrpc] {
+                    let route = resolve(method, &path, protocol);
+                    let is_none = matches!(route, Route::Unknown { .. });
+                    assert!(is_none, "{method} {path}: {route:?}");
+                }
+            }
+        }
+    }
 }
