@@ -7,7 +7,11 @@
 mod class_dominance;
 mod classes;
 mod confidence;
+<<<<<<< HEAD
 mod dormant_credential;
+=======
+mod credential_guessing;
+>>>>>>> 7a5d5305 (watch: failed credentials are counted for the gateway over an hour)
 mod handler_faults;
 mod known;
 mod latency;
@@ -106,6 +110,7 @@ pub(super) fn all() -> Vec<Box<dyn Rule>> {
         rule::<dormant_credential::DormantCredential>(),
         rule::<spraying_clients::SprayingClients>(),
         rule::<spraying_sources::SprayingSources>(),
+        rule::<credential_guessing::CredentialGuessing>(),
         rule::<probing::Probing>(),
         rule::<management::Management>(),
         rule::<handler_faults::HandlerFaults>(),

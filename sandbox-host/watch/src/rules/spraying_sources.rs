@@ -14,6 +14,8 @@ use crate::window::{Repeats, Windows};
 const WINDOW_S: u64 = 600;
 /// Windows until the usual number of sources is known.
 const LEARNED: u32 = 6;
+/// The most windows without a request that are learned at once. More change nothing.
+const MAX_SILENT_WINDOWS: u64 = 144;
 /// Fewer sources in a window are never abnormal.
 const MIN_SOURCES: f64 = 50.0;
 /// The bound until the usual number is known.
@@ -57,22 +59,19 @@ impl Rule for SprayingSources {
     }
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
+        if let Some(closed) = self.windows.advance(now, WINDOW_S) {
+            self.learn(closed.counts.estimate());
+            let after = closed.number.saturating_add(1);
+            let silent = now.window(WINDOW_S).saturating_sub(after);
+            for _ in 0..silent.min(MAX_SILENT_WINDOWS) {
+                self.learn(0.0);
+            }
+        }
         if !seen.has_failed_credential() {
             return None;
         }
         let source = seen.source_host()?;
-        let usual = self.usual.mean();
-        let bound = if self.usual.has_learned(LEARNED) {
-            MIN_SOURCES
-                .max(TIMES_MEAN * usual)
-                .max(self.usual.above(DEVIATIONS))
-        } else {
-            MIN_UNLEARNED
-        };
-        if let Some(closed) = self.windows.advance(now, WINDOW_S) {
-            let sources = closed.counts.estimate();
-            self.usual.add_judged(sources, bound, sources > bound);
-        }
+        let (usual, bound) = (self.usual.mean(), self.bound());
         if !self.windows.counts.add(hash(&source)) {
             return None;
         }
@@ -92,6 +91,24 @@ impl Rule for SprayingSources {
             advice: "Set `lockout`, and require client certificates or a private network if you \
                      can. Rotate keys that are short or old.",
         })
+    }
+}
+
+impl SprayingSources {
+    /// Adds the number of sources of a window to the usual ones.
+    fn learn(&mut self, sources: f64) {
+        let bound = self.bound();
+        self.usual.add_judged(sources, bound, sources > bound);
+    }
+
+    fn bound(&self) -> f64 {
+        if self.usual.has_learned(LEARNED) {
+            MIN_SOURCES
+                .max(TIMES_MEAN * self.usual.mean())
+                .max(self.usual.above(DEVIATIONS))
+        } else {
+            MIN_UNLEARNED
+        }
     }
 }
 
@@ -124,7 +141,36 @@ fn low_bits(number: u64, bits: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use tensorgate_audit::record::Verdict;
+    use tensorgate_policy::Reason;
+
     use super::*;
+
+    #[test]
+    fn hours_without_a_wrong_key_are_learned() {
+        let mut rule = SprayingSources::default();
+        let valid = Observation {
+            verdict: Verdict::Allow,
+            ..Observation::default()
+        };
+        for window in 0..8 {
+            let now = Time::of_window(window, WINDOW_S);
+            assert_eq!(rule.observe(&valid, now), None);
+        }
+        let now = Time::of_window(8, WINDOW_S);
+        let alerts = (0..100).filter_map(|source| {
+            let wrong = Observation {
+                source: Some(Ipv4Addr::from_bits(source).into()),
+                verdict: Verdict::Deny,
+                reason: Some(Reason::Unauthenticated),
+                ..Observation::default()
+            };
+            rule.observe(&wrong, now)
+        });
+        assert_eq!(alerts.count(), 1);
+    }
 
     #[test]
     fn the_bitmap_estimates_and_saturates() {
