@@ -6,6 +6,7 @@
 
 mod class_dominance;
 mod classes;
+mod clients_of_model;
 mod confidence;
 <<<<<<< HEAD
 mod dormant_credential;
@@ -13,6 +14,7 @@ mod dormant_credential;
 mod credential_guessing;
 >>>>>>> 7a5d5305 (watch: failed credentials are counted for the gateway over an hour)
 mod handler_faults;
+mod hours;
 mod known;
 mod latency;
 mod management;

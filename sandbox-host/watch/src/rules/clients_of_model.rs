@@ -1,0 +1,94 @@
+//! State of each client of a model, for rules on models that look at the share of a client.
+
+use std::time::Duration;
+
+use crate::table::hash;
+use crate::time::Time;
+
+/// The clients of a model that have state of their own. Further ones share state. A client with a
+/// large share of a model's requests is among the first ones.
+const CLIENTS_OF_MODEL: usize = 16;
+/// A client that sent nothing for this time makes room for another one.
+const IDLE: Duration = Duration::from_secs(86_400);
+
+/// The state of each client of a model.
+#[derive(Debug, Default)]
+pub(super) struct ClientsOfModel<S> {
+    clients: Vec<Client<S>>,
+    others: S,
+}
+
+#[derive(Debug)]
+struct Client<S> {
+    name: String,
+    hash: u64,
+    used: Time,
+    state: S,
+}
+
+impl<S: Default> ClientsOfModel<S> {
+    /// The state of a client. Requests without one have no name.
+    pub(super) fn state(&mut self, name: Option<&str>, now: Time) -> &mut S {
+        let name = name.unwrap_or_default();
+        let hash = hash(&name);
+        let known = self.clients.iter().position(|client| client.hash == hash);
+        let at = known.or_else(|| self.add(name, hash, now));
+        match at.and_then(|at| self.clients.get_mut(at)) {
+            Some(client) => {
+                client.used = now;
+                &mut client.state
+            }
+            None => &mut self.others,
+        }
+    }
+
+    /// The clients with state of their own, by name.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&str, &S)> {
+        let clients = self.clients.iter();
+        clients.map(|client| (client.name.as_str(), &client.state))
+    }
+
+    /// Adds a client if there is room. Returns where it is.
+    fn add(&mut self, name: &str, hash: u64, now: Time) -> Option<usize> {
+        let client = Client {
+            name: name.to_owned(),
+            hash,
+            used: now,
+            state: S::default(),
+        };
+        if self.clients.len() < CLIENTS_OF_MODEL {
+            self.clients.push(client);
+            return self.clients.len().checked_sub(1);
+        }
+        let mut clients = self.clients.iter();
+        let idle_at = clients.position(|known| now.since(known.used) >= IDLE)?;
+        if let Some(idle) = self.clients.get_mut(idle_at) {
+            *idle = client;
+        }
+        Some(idle_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bounded_number_of_clients_has_state_and_none_in_use_is_displaced() {
+        let mut clients = ClientsOfModel::<u32>::default();
+        let mut count = |name: &str, s| {
+            let state = clients.state(Some(name), Time::from_s(s));
+            *state = state.saturating_add(1);
+            *state
+        };
+        for name in 0..100 {
+            count(&name.to_string(), 1);
+        }
+        assert_eq!([count("0", 2), count("15", 2)], [2, 2]);
+        assert_eq!([count("16", 2), count("99", 2)], [85, 86], "they share it");
+        assert_eq!(count("0", 86_000), 3);
+        assert_eq!(count("99", 86_402), 1, "a client was idle for a day");
+        assert_eq!(count("0", 86_403), 4);
+        assert_eq!(clients.named().count(), CLIENTS_OF_MODEL);
+    }
+}
