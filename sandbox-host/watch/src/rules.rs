@@ -6,6 +6,7 @@
 
 mod class_dominance;
 mod classes;
+mod client_drift;
 mod clients_of_model;
 mod confidence;
 <<<<<<< HEAD

@@ -3,7 +3,8 @@
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::classes::Classes;
+use super::classes::{Classes, WindowGroups};
+use super::clients_of_model::ClientsOfModel;
 use super::{ModelTable, Rule};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
@@ -28,6 +29,8 @@ const MIN_SHARE: f64 = 0.8;
 const RISE: f64 = 0.1;
 /// and this many mean deviations above it.
 const DEVIATIONS: f64 = 6.0;
+/// A client with more of the predictions of the class is named.
+const NAMED_SHARE: f64 = 0.5;
 
 /// The rule `class-dominance`.
 #[derive(Debug, Default)]
@@ -40,6 +43,7 @@ struct Model {
     windows: Windows<Classes>,
     usual: Baseline,
     abnormal: AbnormalWindows,
+    clients: ClientsOfModel<WindowGroups>,
 }
 
 impl Rule for ClassDominance {
@@ -52,13 +56,16 @@ impl Rule for ClassDominance {
         let name = seen.model.as_ref()?;
         let Slot { state, is_shared } = self.models.slot(name, now);
         let closed = state.windows.advance(now, WINDOW_S);
+        let judged = closed.and_then(|closed| state.judge(&closed, now));
         state.windows.counts.add(top);
-        let (since, evidence) = state.judge(&closed?, now)?;
+        let client = state.clients.slot(seen.client.as_deref(), now).state;
+        client.add(top, now.window(WINDOW_S));
+        let (since, evidence, what) = judged?;
         Some(Finding {
             subject: Subject::model(name, is_shared),
             since,
             evidence,
-            what: "predicts one class nearly always".to_owned(),
+            what,
             advice: "Check whether one client repeats an input, and whether the model or its \
                      preprocessing was changed.",
         })
@@ -70,8 +77,8 @@ impl Rule for ClassDominance {
 }
 
 impl Model {
-    /// Judges a window. Returns when the dominance began, if an alert is due.
-    fn judge(&mut self, closed: &Closed<Classes>, now: Time) -> Option<(Time, Evidence)> {
+    /// Judges a window. Returns when the dominance began and what happened, if an alert is due.
+    fn judge(&mut self, closed: &Closed<Classes>, now: Time) -> Option<(Time, Evidence, String)> {
         if closed.counts.all() < MIN_PREDICTIONS {
             return None;
         }
@@ -88,6 +95,26 @@ impl Model {
             usual: usual * 100.0,
             unit: "% of predictions",
         };
-        Some((Time::of_window(first, WINDOW_S), evidence))
+        let since = Time::of_window(first, WINDOW_S);
+        Some((since, evidence, self.describe(closed)))
+    }
+
+    /// What happened in a window. It names the client with most predictions of the class.
+    fn describe(&self, closed: &Closed<Classes>) -> String {
+        let class = closed.counts.most_frequent();
+        let clients = self.clients.named().filter_map(|(name, client)| {
+            let groups = client.of_window(closed.number)?;
+            Some((groups.in_group_of(class), name))
+        });
+        let named = clients.filter(|(_, name)| !name.is_empty());
+        let most = named.max().filter(|(predictions, _)| {
+            f64::from(*predictions) > NAMED_SHARE * f64::from(closed.counts.all())
+        });
+        match most {
+            Some((_, name)) => {
+                format!("predicts one class nearly always, most of all for client {name}")
+            }
+            None => "predicts one class nearly always".to_owned(),
+        }
     }
 }

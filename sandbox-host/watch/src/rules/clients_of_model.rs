@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::table::hash;
+use crate::table::{Slot, hash};
 use crate::time::Time;
 
 /// The clients of a model that have state of their own. Further ones share state. A client with a
@@ -28,7 +28,7 @@ struct Client<S> {
 
 impl<S: Default> ClientsOfModel<S> {
     /// The state of a client. Requests without one have no name.
-    pub(super) fn state(&mut self, name: Option<&str>, now: Time) -> &mut S {
+    pub(super) fn slot(&mut self, name: Option<&str>, now: Time) -> Slot<'_, S> {
         let name = name.unwrap_or_default();
         let hash = hash(&name);
         let known = self.clients.iter().position(|client| client.hash == hash);
@@ -36,9 +36,15 @@ impl<S: Default> ClientsOfModel<S> {
         match at.and_then(|at| self.clients.get_mut(at)) {
             Some(client) => {
                 client.used = now;
-                &mut client.state
+                Slot {
+                    state: &mut client.state,
+                    is_shared: false,
+                }
             }
-            None => &mut self.others,
+            None => Slot {
+                state: &mut self.others,
+                is_shared: true,
+            },
         }
     }
 
@@ -77,7 +83,7 @@ mod tests {
     fn a_bounded_number_of_clients_has_state_and_none_in_use_is_displaced() {
         let mut clients = ClientsOfModel::<u32>::default();
         let mut count = |name: &str, s| {
-            let state = clients.state(Some(name), Time::from_s(s));
+            let state = clients.slot(Some(name), Time::from_s(s)).state;
             *state = state.saturating_add(1);
             *state
         };

@@ -15,8 +15,7 @@ const MAX_DAYS: u8 = 7;
 /// A value up to so many times the usual one is usual, too.
 const TIMES: f64 = 1.25;
 
-/// How abnormal each hour of the day usually is. The hours are those since the watch started, so
-/// the time of day and its changes play no role.
+/// How abnormal each hour of the day usually is.
 #[derive(Debug, Default)]
 pub(super) struct Hours {
     /// The number of the current hour. Absent before the first window.

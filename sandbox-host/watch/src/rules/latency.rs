@@ -136,7 +136,7 @@ impl Model {
     /// Counts an inference.
     fn count(&mut self, seen: &Observation, now: Time) {
         let log = (seen.total_us.max(1) as f64).ln();
-        let client = self.clients.state(seen.client.as_deref(), now);
+        let client = self.clients.slot(seen.client.as_deref(), now).state;
         let Some((excess, is_slow)) = client.count(log, now) else {
             return;
         };

@@ -1,9 +1,13 @@
 //! The classes that a model predicts are distributed differently than usual: other inputs, a
-//! changed model, or an attack.
+//! changed model, or an attack. Each client is judged by itself, too, because one of many hardly
+//! changes the distribution of the model.
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::classes::{Classes, NO_SHARES, Shares};
+use super::classes::{Classes, NO_SHARES, Shares, group_shares, moved};
+use super::client_drift::{ClientDrift, Drift};
+use super::clients_of_model::ClientsOfModel;
+use super::hours::Hours;
 use super::{ModelTable, Rule};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
@@ -28,6 +32,11 @@ const MIN_MOVED: f64 = 0.3;
 const DEVIATIONS: f64 = 4.0;
 /// How much of the usual distribution a window replaces.
 const WEIGHT: f64 = 0.05;
+/// An abnormal part that one client moves whose own usual distribution is not known.
+const MIN_OF_NEW_CLIENT: f64 = 0.2;
+/// A client with more of the moved predictions is named.
+const NAMED_SHARE: f64 = 0.5;
+const UNIT: &str = "% of predictions moved";
 
 /// The rule `prediction-drift`.
 #[derive(Debug, Default)]
@@ -41,6 +50,19 @@ struct Model {
     shares: Shares,
     usual_moved: Baseline,
     abnormal: AbnormalWindows,
+    clients: ClientsOfModel<ClientDrift>,
+    /// How far the predictions of clients usually have moved, by hour of the day.
+    clients_by_hour: Hours,
+    /// Windows in which a new client moved many predictions.
+    abnormal_of_new: AbnormalWindows,
+}
+
+/// The client that moved most predictions of a window.
+struct Mover {
+    name: String,
+    is_new: bool,
+    /// The part of the model's predictions.
+    moved: f64,
 }
 
 impl Default for Model {
@@ -50,6 +72,9 @@ impl Default for Model {
             shares: NO_SHARES,
             usual_moved: Baseline::default(),
             abnormal: AbnormalWindows::default(),
+            clients: ClientsOfModel::default(),
+            clients_by_hour: Hours::default(),
+            abnormal_of_new: AbnormalWindows::default(),
         }
     }
 }
@@ -64,15 +89,18 @@ impl Rule for PredictionDrift {
         let name = seen.model.as_ref()?;
         let Slot { state, is_shared } = self.models.slot(name, now);
         let closed = state.windows.advance(now, WINDOW_S);
+        let of_model = closed.and_then(|closed| state.judge(name, is_shared, &closed, now));
         state.windows.counts.add(top);
-        let (since, evidence) = state.judge(&closed?, now)?;
-        Some(Finding {
-            subject: Subject::model(name, is_shared),
-            since,
-            evidence,
-            what: "predicts other classes than usual".to_owned(),
-            advice: "Check whether its inputs, its preprocessing or its version have changed.",
-        })
+        let client = state.clients.slot(seen.client.as_deref(), now);
+        client.state.count(top, now.window(WINDOW_S), now);
+        if of_model.is_some() {
+            // The client is judged with its next request: one request raises one alert.
+            return of_model;
+        }
+        let may_judge = !is_shared && !client.is_shared;
+        let client_name = seen.client.as_ref().filter(|_| may_judge)?;
+        let drift = client.state.judge(&mut state.clients_by_hour, now)?;
+        Some(of_client(client_name, name, drift))
     }
 
     fn shared_uses(&self) -> u64 {
@@ -81,8 +109,14 @@ impl Rule for PredictionDrift {
 }
 
 impl Model {
-    /// Judges a window. Returns when the drift began, if an alert is due.
-    fn judge(&mut self, closed: &Closed<Classes>, now: Time) -> Option<(Time, Evidence)> {
+    /// Judges a window.
+    fn judge(
+        &mut self,
+        model: &str,
+        is_shared: bool,
+        closed: &Closed<Classes>,
+        now: Time,
+    ) -> Option<Finding> {
         if closed.counts.all() < MIN_PREDICTIONS {
             return None;
         }
@@ -91,25 +125,185 @@ impl Model {
             self.shares = shares;
             return None;
         }
-        // The total variation distance: the part of predictions in other classes.
-        let distances = shares.iter().zip(&self.shares);
-        let moved = distances
-            .map(|(now, usual)| (now - usual).abs())
-            .sum::<f64>()
-            / 2.0;
+        let moved = moved(&shares, &self.shares);
         let usual = self.usual_moved.mean();
         let bound = MIN_MOVED.max(self.usual_moved.above(DEVIATIONS));
-        let is_abnormal = self.usual_moved.has_learned(LEARNED) && moved > bound;
+        let has_learned = self.usual_moved.has_learned(LEARNED);
+        let is_abnormal = has_learned && moved > bound;
         self.usual_moved.add_judged(moved, bound, is_abnormal);
+        let mover = self.mover(closed);
         for (usual, share) in self.shares.iter_mut().zip(shares) {
             *usual += WEIGHT * (share - *usual);
         }
-        let first = self.abnormal.add(closed.number, is_abnormal, NEEDED, now)?;
-        let evidence = Evidence {
-            observed: moved * 100.0,
-            usual: usual * 100.0,
-            unit: "% of predictions moved",
+        let first = self.abnormal.add(closed.number, is_abnormal, NEEDED, now);
+        let new = mover.as_ref().filter(|mover| mover.is_new && !is_shared);
+        let is_new_abnormal =
+            has_learned && new.is_some_and(|mover| mover.moved > MIN_OF_NEW_CLIENT.max(usual));
+        let first_of_new = self
+            .abnormal_of_new
+            .add(closed.number, is_new_abnormal, NEEDED, now);
+        if let Some(first) = first {
+            let most = mover.filter(|mover| mover.moved > NAMED_SHARE * moved);
+            return Some(Finding {
+                subject: Subject::model(model, is_shared),
+                since: Time::of_window(first, WINDOW_S),
+                evidence: Evidence {
+                    observed: moved * 100.0,
+                    usual: usual * 100.0,
+                    unit: UNIT,
+                },
+                what: match most {
+                    Some(Mover { name, .. }) => {
+                        format!("predicts other classes than usual, most of all for client {name}")
+                    }
+                    None => "predicts other classes than usual".to_owned(),
+                },
+                advice: "Check whether its inputs, its preprocessing or its version have changed.",
+            });
+        }
+        let (first, mover) = first_of_new.zip(new)?;
+        let drift = Drift {
+            since: Time::of_window(first, WINDOW_S),
+            moved: mover.moved,
+            usual_moved: usual,
         };
-        Some((Time::of_window(first, WINDOW_S), evidence))
+        Some(of_client(&mover.name, model, drift))
+    }
+
+    /// The client that moved most predictions of a window away from the model's usual classes.
+    fn mover(&self, closed: &Closed<Classes>) -> Option<Mover> {
+        let usual = group_shares(&self.shares);
+        let all = f64::from(closed.counts.all());
+        let movers = self.clients.named().filter_map(|(name, client)| {
+            let groups = client.window.of_window(closed.number)?;
+            let part = f64::from(groups.all()) / all;
+            let moved = part * moved(&groups.shares(), &usual);
+            Some((name, !client.has_learned(), moved))
+        });
+        let named = movers.filter(|(name, ..)| !name.is_empty());
+        let (name, is_new, moved) = named.max_by(|one, other| one.2.total_cmp(&other.2))?;
+        Some(Mover {
+            name: name.to_owned(),
+            is_new,
+            moved,
+        })
+    }
+}
+
+/// The finding about a client of a model.
+fn of_client(name: &str, model: &str, drift: Drift) -> Finding {
+    Finding {
+        subject: Subject::Client(name.to_owned()),
+        since: drift.since,
+        evidence: Evidence {
+            observed: drift.moved * 100.0,
+            usual: drift.usual_moved * 100.0,
+            unit: UNIT,
+        },
+        what: format!("gets other predictions of model {model} than usual"),
+        advice: "Check whether its data or its preprocessing have changed. If not, it may poison \
+                 what is learned from the predictions: check who uses its credential.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "tests")]
+    use tensorgate_policy::release::TopClass;
+
+    use super::*;
+
+    /// The class of a prediction by its number.
+    type Class<'a> = &'a dyn Fn(usize) -> usize;
+
+    /// Shows a window with predictions of clients: the number of them, and their classes. Returns
+    /// the subjects of alerts with what happened.
+    fn show(
+        rule: &mut PredictionDrift,
+        window: u64,
+        clients: &[(&str, usize, Class)],
+    ) -> Vec<String> {
+        let now = Time::of_window(window, WINDOW_S);
+        let mut found = Vec::new();
+        for (client, predictions, class) in clients {
+            for number in 0..*predictions {
+                let seen = Observation {
+                    client: Some((*client).to_owned()),
+                    model: Some("resnet".to_owned()),
+                    top_class: Some(TopClass {
+                        class: class(number),
+                        confidence: 900_000,
+                    }),
+                    ..Observation::default()
+                };
+                let finding = rule.observe(&seen, now);
+                found.extend(finding.map(|it| format!("{} {}", it.subject, it.what)));
+            }
+        }
+        found
+    }
+
+    /// All ten classes equally.
+    const USUAL: Class = &|number| number % 10;
+    const THIRD: Class = &|_| 3;
+
+    fn learned() -> PredictionDrift {
+        let mut rule = PredictionDrift::default();
+        for window in 0..40 {
+            let clients = [("web", 60, USUAL), ("mobile", 40, USUAL)];
+            assert!(show(&mut rule, window, &clients).is_empty());
+        }
+        rule
+    }
+
+    /// What is found in some windows with the same predictions.
+    fn found(windows: u64, clients: &[(&str, usize, Class)]) -> Vec<String> {
+        let mut rule = learned();
+        let windows = 40..40 + windows;
+        windows
+            .flat_map(|window| show(&mut rule, window, clients))
+            .collect()
+    }
+
+    const POISONS: &str = "client mobile gets other predictions of model resnet than usual";
+
+    #[test]
+    fn a_client_that_poisons_a_part_of_the_predictions_is_reported() {
+        // 28 % of the predictions move.
+        let poisoned: Class = &|number| if number % 10 < 3 { number % 10 } else { 0 };
+        let clients = [("web", 60, USUAL), ("mobile", 40, poisoned)];
+        assert_eq!(found(10, &clients), [POISONS]);
+    }
+
+    #[test]
+    fn a_slow_teacher_is_reported() {
+        let mut rule = learned();
+        let mut found = Vec::new();
+        for window in 40..400_u64 {
+            // In five windows one more of 60 predictions moves to class 0.
+            let moved = usize::try_from((window - 40) / 5).unwrap_or_default();
+            let taught: Class = &|number| if number < moved { 0 } else { number % 10 };
+            let clients = [("web", 120, USUAL), ("mobile", 60, taught)];
+            found.extend(show(&mut rule, window, &clients));
+        }
+        assert!(found.iter().any(|found| found == POISONS), "{found:?}");
+    }
+
+    #[test]
+    fn a_new_client_that_moves_many_predictions_is_reported() {
+        let clients = [
+            ("web", 60, USUAL),
+            ("mobile", 40, USUAL),
+            ("new", 45, THIRD),
+        ];
+        let new = "client new gets other predictions of model resnet than usual";
+        assert_eq!(found(4, &clients), [new]);
+    }
+
+    #[test]
+    fn the_client_that_moves_most_of_a_model_is_named() {
+        let found = found(4, &[("web", 60, USUAL), ("mobile", 60, THIRD)]);
+        let model = "model resnet predicts other classes than usual, most of all for client mobile";
+        assert!(found.iter().any(|found| found == model), "{found:?}");
     }
 }
