@@ -82,6 +82,7 @@ pub trait Rule: Send {
         0
     }
 
+<<<<<<< HEAD
     /// Takes the names of the policy's clients.
     fn set_clients(&mut self, _: &[String], _: Time) {}
 
@@ -95,6 +96,10 @@ pub trait Rule: Send {
     fn load(&mut self, _: &mut &[u8]) -> Option<()> {
         Some(())
     }
+=======
+    /// Sets what an operator has set.
+    fn set_thresholds(&mut self, _: Thresholds) {}
+>>>>>>> 90a006fa (watch: rules about models and sources take an operator's thresholds)
 }
 
 fn rule<R: Rule + Default + 'static>() -> Box<dyn Rule> {

@@ -5,7 +5,7 @@ use tensorgate_policy::raw::WatchRule;
 
 use super::classes::{Classes, WindowGroups};
 use super::clients_of_model::ClientsOfModel;
-use super::{ModelTable, Rule};
+use super::{ModelTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::Observation;
@@ -36,6 +36,7 @@ const NAMED_SHARE: f64 = 0.5;
 #[derive(Debug, Default)]
 pub(super) struct ClassDominance {
     models: ModelTable<Model>,
+    thresholds: Thresholds,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +57,10 @@ impl Rule for ClassDominance {
         let name = seen.model.as_ref()?;
         let Slot { state, is_shared } = self.models.slot(name, now);
         let closed = state.windows.advance(now, WINDOW_S);
-        let judged = closed.and_then(|closed| state.judge(&closed, now));
+        let least = self.thresholds.at_least.unwrap_or(MIN_PREDICTIONS);
+        let judged = closed
+            .filter(|closed| closed.counts.all() >= least)
+            .and_then(|closed| state.judge(&closed, now));
         state.windows.counts.add(top);
         let client = state.clients.slot(seen.client.as_deref(), now).state;
         client.add(top, now.window(WINDOW_S));
@@ -74,14 +78,15 @@ impl Rule for ClassDominance {
     fn shared_uses(&self) -> u64 {
         self.models.shared_uses()
     }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+    }
 }
 
 impl Model {
     /// Judges a window. Returns when the dominance began and what happened, if an alert is due.
     fn judge(&mut self, closed: &Closed<Classes>, now: Time) -> Option<(Time, Evidence, String)> {
-        if closed.counts.all() < MIN_PREDICTIONS {
-            return None;
-        }
         let share = closed.counts.shares().into_iter().fold(0.0, f64::max);
         let usual = self.usual.mean();
         let bound = MIN_SHARE

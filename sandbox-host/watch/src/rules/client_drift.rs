@@ -11,10 +11,8 @@ use crate::baseline::Baseline;
 use crate::time::Time;
 use crate::window::{AbnormalWindows, Needed};
 
-/// A part of a client's predictions lasts at least so long,
+/// A part of a client's predictions lasts at least so long.
 const PART: Duration = Duration::from_secs(300);
-/// and has at least so many.
-const MIN_PREDICTIONS: u32 = 50;
 /// Abnormal parts that make an alert.
 const NEEDED: Needed = Needed {
     abnormal: 2,
@@ -72,10 +70,11 @@ impl ClientDrift {
         self.began.get_or_insert(now);
     }
 
-    /// Judges the current part if it is over. `by_hour` is of all clients of the model.
-    pub(super) fn judge(&mut self, by_hour: &mut Hours, now: Time) -> Option<Drift> {
+    /// Judges the current part if it is over: long enough, with at least so many predictions.
+    /// `by_hour` is of all clients of the model.
+    pub(super) fn judge(&mut self, least: u32, by_hour: &mut Hours, now: Time) -> Option<Drift> {
         let began = self.began.filter(|began| now.since(*began) >= PART)?;
-        if self.part.all() < MIN_PREDICTIONS {
+        if self.part.all() < least {
             return None;
         }
         let shares = std::mem::take(&mut self.part).shares();

@@ -8,7 +8,7 @@
 use tensorgate_policy::raw::WatchRule;
 
 use super::share::{Bounds, Share, Spike};
-use super::{ModelTable, Rule};
+use super::{ModelTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::Observation;
 use crate::table::Slot;
@@ -45,6 +45,7 @@ const MEDIAN_DEVIATIONS: f64 = 5.0;
 #[derive(Debug, Default)]
 pub(super) struct Confidence {
     models: ModelTable<Model>,
+    thresholds: Thresholds,
 }
 
 #[derive(Debug, Default)]
@@ -66,8 +67,12 @@ impl Rule for Confidence {
         let Slot { state, is_shared } = self.models.slot(name, now);
         let step = top.confidence.div_euclid(STEP_MILLIONTHS).min(STEPS);
         let (below_mean, below_median) = state.usual.below(step);
-        let spike = state.below_mean.observe(below_mean, now, &BOUNDS);
-        let robust = state.below_median.observe(below_median, now, &BOUNDS);
+        let bounds = Bounds {
+            min_bad: self.thresholds.at_least.unwrap_or(BOUNDS.min_bad),
+            ..BOUNDS
+        };
+        let spike = state.below_mean.observe(below_mean, now, &bounds);
+        let robust = state.below_median.observe(below_median, now, &bounds);
         let is_over = state.windows.advance(now, WINDOW_S).is_some();
         // An attack must not become usual.
         if !state.below_mean.is_abnormal() && !state.below_median.is_abnormal() {
@@ -97,6 +102,10 @@ impl Rule for Confidence {
 
     fn shared_uses(&self) -> u64 {
         self.models.shared_uses()
+    }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
     }
 }
 

@@ -6,7 +6,7 @@
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::{Rule, SourceTable};
+use super::{Rule, SourceTable, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::Observation;
@@ -42,6 +42,7 @@ pub(super) struct CredentialGuessing {
     hour: Hour,
     usual: Baseline,
     repeats: Repeats,
+    thresholds: Thresholds,
 }
 
 /// The failed credentials of the last hour.
@@ -86,6 +87,10 @@ impl Rule for CredentialGuessing {
     fn shared_uses(&self) -> u64 {
         self.sources.shared_uses()
     }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+    }
 }
 
 impl CredentialGuessing {
@@ -116,8 +121,10 @@ impl CredentialGuessing {
 
     fn bound(&self) -> f64 {
         if self.usual.has_learned(LEARNED) {
-            MIN_FAILED
-                .max(TIMES_MEAN * self.usual.mean())
+            let Thresholds { at_least, times } = self.thresholds;
+            let least = at_least.map_or(MIN_FAILED, f64::from);
+            least
+                .max(times.unwrap_or(TIMES_MEAN) * self.usual.mean())
                 .max(self.usual.above(DEVIATIONS))
         } else {
             MIN_UNLEARNED

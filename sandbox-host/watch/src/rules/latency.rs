@@ -9,7 +9,7 @@ use tensorgate_policy::raw::WatchRule;
 
 use super::clients_of_model::ClientsOfModel;
 use super::hours::Hours;
-use super::{ModelTable, Rule};
+use super::{ModelTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::Observation;
@@ -50,6 +50,7 @@ const NAMED_SHARE: f64 = 0.5;
 #[derive(Debug, Default)]
 pub(super) struct Latency {
     models: ModelTable<Model>,
+    thresholds: Thresholds,
 }
 
 /// Latencies are compared as logarithms, so that a few slow requests do not decide.
@@ -114,7 +115,7 @@ impl Rule for Latency {
         }
         let Slot { state, is_shared } = self.models.slot(name, now);
         let closed = state.windows.advance(now, WINDOW_S);
-        let judged = closed.and_then(|closed| state.judge(&closed, now));
+        let judged = closed.and_then(|closed| state.judge(&closed, self.thresholds, now));
         state.count(seen, now);
         let (since, Slow { evidence, what }) = judged?;
         Some(Finding {
@@ -129,6 +130,10 @@ impl Rule for Latency {
 
     fn shared_uses(&self) -> u64 {
         self.models.shared_uses()
+    }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
     }
 }
 
@@ -148,21 +153,27 @@ impl Model {
     }
 
     /// Judges a window. Returns when high latency began, if an alert is due.
-    fn judge(&mut self, closed: &Closed<Counts>, now: Time) -> Option<(Time, Slow)> {
+    fn judge(
+        &mut self,
+        closed: &Closed<Counts>,
+        thresholds: Thresholds,
+        now: Time,
+    ) -> Option<(Time, Slow)> {
         let Counts {
             inferences,
             slow,
             sum_log,
             sum_excess,
         } = closed.counts;
-        if inferences < MIN_INFERENCES {
+        if inferences < thresholds.at_least.unwrap_or(MIN_INFERENCES) {
             return None;
         }
         let at = Time::of_window(closed.number, WINDOW_S);
         let has_learned = self.usual_excess.has_learned(LEARNED);
         let excess = sum_excess / f64::from(inferences);
         let usual_excess = self.usual_excess.mean();
-        let bound = (usual_excess + TIMES_MEAN.ln()).max(self.usual_excess.above(DEVIATIONS));
+        let times = thresholds.times.unwrap_or(TIMES_MEAN);
+        let bound = (usual_excess + times.ln()).max(self.usual_excess.above(DEVIATIONS));
         let is_slow = has_learned && excess > bound;
         self.usual_excess.add_judged(excess, bound, is_slow);
         let is_usual_now = excess <= self.excess_by_hour.usual(at);

@@ -8,7 +8,7 @@ use super::classes::{Classes, NO_SHARES, Shares, group_shares, moved};
 use super::client_drift::{ClientDrift, Drift};
 use super::clients_of_model::ClientsOfModel;
 use super::hours::Hours;
-use super::{ModelTable, Rule};
+use super::{ModelTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::Observation;
@@ -42,6 +42,7 @@ const UNIT: &str = "% of predictions moved";
 #[derive(Debug, Default)]
 pub(super) struct PredictionDrift {
     models: ModelTable<Model>,
+    thresholds: Thresholds,
 }
 
 #[derive(Debug)]
@@ -89,7 +90,10 @@ impl Rule for PredictionDrift {
         let name = seen.model.as_ref()?;
         let Slot { state, is_shared } = self.models.slot(name, now);
         let closed = state.windows.advance(now, WINDOW_S);
-        let of_model = closed.and_then(|closed| state.judge(name, is_shared, &closed, now));
+        let least = self.thresholds.at_least.unwrap_or(MIN_PREDICTIONS);
+        let of_model = closed
+            .filter(|closed| closed.counts.all() >= least)
+            .and_then(|closed| state.judge(name, is_shared, &closed, now));
         state.windows.counts.add(top);
         let client = state.clients.slot(seen.client.as_deref(), now);
         client.state.count(top, now.window(WINDOW_S), now);
@@ -99,12 +103,16 @@ impl Rule for PredictionDrift {
         }
         let may_judge = !is_shared && !client.is_shared;
         let client_name = seen.client.as_ref().filter(|_| may_judge)?;
-        let drift = client.state.judge(&mut state.clients_by_hour, now)?;
+        let drift = client.state.judge(least, &mut state.clients_by_hour, now)?;
         Some(of_client(client_name, name, drift))
     }
 
     fn shared_uses(&self) -> u64 {
         self.models.shared_uses()
+    }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
     }
 }
 
@@ -117,9 +125,6 @@ impl Model {
         closed: &Closed<Classes>,
         now: Time,
     ) -> Option<Finding> {
-        if closed.counts.all() < MIN_PREDICTIONS {
-            return None;
-        }
         let shares = closed.counts.shares();
         if self.shares == NO_SHARES {
             self.shares = shares;

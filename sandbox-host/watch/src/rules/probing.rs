@@ -7,7 +7,7 @@
 use tensorgate_policy::Reason;
 use tensorgate_policy::raw::WatchRule;
 
-use super::{Rule, SourceTable};
+use super::{Rule, SourceTable, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::Observation;
 use crate::table::Slot;
@@ -28,6 +28,7 @@ const MIN_REJECTIONS: u32 = 12;
 #[derive(Debug, Default)]
 pub(super) struct Probing {
     sources: SourceTable<Source>,
+    thresholds: Thresholds,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +71,8 @@ impl Rule for Probing {
             .saturating_sub(of_content)
             .saturating_add(of_content.min(MAX_OF_CONTENT));
         let has_reasons = counted >= REASONS || of_content >= CONTENT_REASONS;
-        let is_probing = has_reasons && counts.rejections >= MIN_REJECTIONS;
+        let least = self.thresholds.at_least.unwrap_or(MIN_REJECTIONS);
+        let is_probing = has_reasons && counts.rejections >= least;
         if !is_probing || !state.repeats.permit(now) {
             return None;
         }
@@ -90,6 +92,10 @@ impl Rule for Probing {
 
     fn shared_uses(&self) -> u64 {
         self.sources.shared_uses()
+    }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
     }
 }
 

@@ -6,7 +6,7 @@
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::{ModelTable, Rule};
+use super::{ModelTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::{Kind, Observation};
@@ -33,6 +33,7 @@ const ALERT_SUM: f64 = 2.2;
 #[derive(Debug, Default)]
 pub(super) struct ServerErrors {
     models: ModelTable<Model>,
+    thresholds: Thresholds,
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +78,8 @@ impl Rule for ServerErrors {
         let counts = &mut state.windows.counts;
         counts.requests = counts.requests.saturating_add(requests);
         counts.errors = counts.errors.saturating_add(errors);
-        let (since, evidence) = state.judge(&closed?, now)?;
+        let least = self.thresholds.at_least.unwrap_or(MIN_ERRORS);
+        let (since, evidence) = state.judge(&closed?, least, now)?;
         Some(Finding {
             subject: match &seen.model {
                 Some(name) => Subject::model(name, is_shared),
@@ -94,11 +96,21 @@ impl Rule for ServerErrors {
     fn shared_uses(&self) -> u64 {
         self.models.shared_uses()
     }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+    }
 }
 
 impl Model {
-    /// Judges a window. Returns when the errors began, if an alert is due.
-    fn judge(&mut self, closed: &Closed<Counts>, now: Time) -> Option<(Time, Evidence)> {
+    /// Judges a window with the fewest errors that count. Returns when the errors began, if an alert
+    /// is due.
+    fn judge(
+        &mut self,
+        closed: &Closed<Counts>,
+        least: u32,
+        now: Time,
+    ) -> Option<(Time, Evidence)> {
         let Counts { requests, errors } = closed.counts;
         if requests == 0 {
             // Only earlier requests have ended, which is no share of anything.
@@ -108,7 +120,7 @@ impl Model {
         let share = f64::from(errors) / f64::from(requests.max(errors));
         let usual = self.usual.mean();
         let bound = (usual + RISE).max(self.usual.above(DEVIATIONS));
-        let may_judge = self.usual.has_learned(LEARNED) && errors >= MIN_ERRORS;
+        let may_judge = self.usual.has_learned(LEARNED) && errors >= least;
         let is_abnormal = may_judge && share > bound;
         self.usual.add_judged(share, bound, is_abnormal);
         let excess = if is_abnormal { share - usual } else { 0.0 };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::{ClientTable, Rule, SOURCES};
+use super::{ClientTable, Rule, SOURCES, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::Observation;
 use crate::table::{Slot, Table, hash};
@@ -41,6 +41,7 @@ pub(super) struct SprayingClients {
     /// The number of sources that each client has added today.
     added: ClientTable<Windows<u32>>,
     first: Option<Time>,
+    thresholds: Thresholds,
 }
 
 #[derive(Debug, Default)]
@@ -72,7 +73,8 @@ impl Rule for SprayingClients {
         state.clients.push(client);
         let new = &mut state.windows.counts;
         *new = new.saturating_add(1);
-        let is_judged = *new >= NEW_CLIENTS && now.since(first) >= LEARNING;
+        let least = self.thresholds.at_least.unwrap_or(NEW_CLIENTS);
+        let is_judged = *new >= least && now.since(first) >= LEARNING;
         if !is_judged || !state.repeats.permit(now) {
             return None;
         }
@@ -93,6 +95,10 @@ impl Rule for SprayingClients {
     fn shared_uses(&self) -> u64 {
         let sources = self.sources.shared_uses();
         sources.saturating_add(self.added.shared_uses())
+    }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
     }
 }
 

@@ -3,7 +3,7 @@
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::Rule;
+use super::{Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::Observation;
@@ -35,6 +35,7 @@ pub(super) struct SprayingSources {
     windows: Windows<Sources>,
     usual: Baseline,
     repeats: Repeats,
+    thresholds: Thresholds,
 }
 
 /// Counts sources in fixed memory: each sets the bit of its hash (linear counting).
@@ -92,6 +93,10 @@ impl Rule for SprayingSources {
                      can. Rotate keys that are short or old.",
         })
     }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+    }
 }
 
 impl SprayingSources {
@@ -103,8 +108,10 @@ impl SprayingSources {
 
     fn bound(&self) -> f64 {
         if self.usual.has_learned(LEARNED) {
-            MIN_SOURCES
-                .max(TIMES_MEAN * self.usual.mean())
+            let Thresholds { at_least, times } = self.thresholds;
+            let least = at_least.map_or(MIN_SOURCES, f64::from);
+            least
+                .max(times.unwrap_or(TIMES_MEAN) * self.usual.mean())
                 .max(self.usual.above(DEVIATIONS))
         } else {
             MIN_UNLEARNED
