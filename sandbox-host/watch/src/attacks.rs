@@ -35,7 +35,7 @@ struct Day {
 }
 
 /// Every attack, each half an hour after the one before.
-pub(super) const ATTACKS: [Attack; 16] = [
+pub(super) const ATTACKS: [Attack; 17] = [
     attack(0, "volume", "client web", |day| {
         day.add(20, 300, |seen, _| {
             seen.source = Some(address([10, 0, 1], 1))
@@ -123,6 +123,12 @@ pub(super) const ATTACKS: [Attack; 16] = [
         day.add(20, 10, |seen, _| {
             seen.source = Some(address([10, 0, 1], 1));
             seen.near_bounds = Some(NearBounds { inputs: 1, near: 1 });
+        });
+    }),
+    attack(16, "credential-guessing", "the gateway", |day| {
+        day.add(6, 2_000, |seen, at| {
+            anonymous(seen);
+            seen.source = Some(address([203, 0, 113], (at % 40) as u8));
         });
     }),
 ];

@@ -42,4 +42,6 @@ mod attacks;
 #[cfg(test)]
 mod day;
 #[cfg(test)]
+mod evaluation;
+#[cfg(test)]
 mod tests;
