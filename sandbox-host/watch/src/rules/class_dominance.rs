@@ -9,6 +9,7 @@ use super::{ModelTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::Observation;
+use crate::saved::saved;
 use crate::table::Slot;
 use crate::time::Time;
 use crate::window::{AbnormalWindows, Closed, Needed, Windows};
@@ -47,6 +48,8 @@ struct Model {
     clients: ClientsOfModel<WindowGroups>,
 }
 
+saved!(Model { usual });
+
 impl Rule for ClassDominance {
     fn id(&self) -> WatchRule {
         WatchRule::ClassDominance
@@ -81,6 +84,15 @@ impl Rule for ClassDominance {
 
     fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.thresholds = thresholds;
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.models.save(out);
+    }
+
+    fn load(&mut self, input: &mut &[u8]) -> Option<()> {
+        self.models = ModelTable::load(input)?;
+        Some(())
     }
 }
 

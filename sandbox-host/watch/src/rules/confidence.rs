@@ -67,10 +67,7 @@ impl Rule for Confidence {
         let Slot { state, is_shared } = self.models.slot(name, now);
         let step = top.confidence.div_euclid(STEP_MILLIONTHS).min(STEPS);
         let (below_mean, below_median) = state.usual.below(step);
-        let bounds = Bounds {
-            min_bad: self.thresholds.at_least.unwrap_or(BOUNDS.min_bad),
-            ..BOUNDS
-        };
+        let bounds = BOUNDS.with(self.thresholds);
         let spike = state.below_mean.observe(below_mean, now, &bounds);
         let robust = state.below_median.observe(below_median, now, &bounds);
         let is_over = state.windows.advance(now, WINDOW_S).is_some();

@@ -10,6 +10,7 @@ use super::{Rule, SourceTable, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::Observation;
+use crate::saved::Saved as _;
 use crate::time::Time;
 use crate::window::{Repeats, Windows};
 
@@ -90,6 +91,15 @@ impl Rule for CredentialGuessing {
 
     fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.thresholds = thresholds;
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.usual.save(out);
+    }
+
+    fn load(&mut self, input: &mut &[u8]) -> Option<()> {
+        self.usual = Baseline::load(input)?;
+        Some(())
     }
 }
 

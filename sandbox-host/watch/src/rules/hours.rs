@@ -1,6 +1,7 @@
 //! Hours of the day that are usually abnormal: those of a nightly job. An hour is learned after
 //! three days, and forgotten when it stays normal.
 
+use crate::saved::saved;
 use crate::time::Time;
 
 const HOUR_S: u64 = 3_600;
@@ -34,6 +35,9 @@ struct Hour {
     /// The usual largest value.
     usual: f64,
 }
+
+saved!(Hours { number, hours });
+saved!(Hour { days, usual });
 
 impl Hours {
     /// Adds a window with its value, which is abnormal for other hours.

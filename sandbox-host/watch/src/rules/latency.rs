@@ -13,6 +13,7 @@ use super::{ModelTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::Observation;
+use crate::saved::saved;
 use crate::table::Slot;
 use crate::time::Time;
 use crate::window::{AbnormalWindows, Closed, Needed, Windows};
@@ -67,6 +68,11 @@ struct Model {
     slow_by_hour: Hours,
     abnormal: AbnormalWindows,
 }
+
+saved!(Model {
+    excess_by_hour,
+    slow_by_hour
+});
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -135,6 +141,15 @@ impl Rule for Latency {
     fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.thresholds = thresholds;
     }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.models.save(out);
+    }
+
+    fn load(&mut self, input: &mut &[u8]) -> Option<()> {
+        self.models = ModelTable::load(input)?;
+        Some(())
+    }
 }
 
 impl Model {
@@ -173,19 +188,23 @@ impl Model {
         let excess = sum_excess / f64::from(inferences);
         let usual_excess = self.usual_excess.mean();
         let times = thresholds.times.unwrap_or(TIMES_MEAN);
-        let bound = (usual_excess + times.ln()).max(self.usual_excess.above(DEVIATIONS));
+        let fixed_bound = usual_excess + times.ln();
+        let bound = fixed_bound.max(self.usual_excess.above(DEVIATIONS));
         let is_slow = has_learned && excess > bound;
         self.usual_excess.add_judged(excess, bound, is_slow);
         let is_usual_now = excess <= self.excess_by_hour.usual(at);
-        self.excess_by_hour.add(at, excess, is_slow);
+        self.excess_by_hour
+            .add(at, excess, has_learned && excess > fixed_bound);
 
         let share = f64::from(slow) / f64::from(inferences);
         let usual_share = self.usual_slow.mean();
         let share_bound = (usual_share + RISE).max(self.usual_slow.above(DEVIATIONS));
-        let has_slow = has_learned && slow >= MIN_SLOW && share > share_bound;
+        let may_have_slow = has_learned && slow >= MIN_SLOW;
+        let has_slow = may_have_slow && share > share_bound;
         self.usual_slow.add_judged(share, share_bound, has_slow);
         let is_share_usual_now = share <= self.slow_by_hour.usual(at);
-        self.slow_by_hour.add(at, share, has_slow);
+        self.slow_by_hour
+            .add(at, share, may_have_slow && share > usual_share + RISE);
 
         let is_mean_abnormal = is_slow && !is_usual_now;
         let is_abnormal = is_mean_abnormal || (has_slow && !is_share_usual_now);

@@ -12,6 +12,7 @@ use super::{ModelTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::Observation;
+use crate::saved::saved;
 use crate::table::Slot;
 use crate::time::Time;
 use crate::window::{AbnormalWindows, Closed, Needed, Windows};
@@ -57,6 +58,12 @@ struct Model {
     /// Windows in which a new client moved many predictions.
     abnormal_of_new: AbnormalWindows,
 }
+
+saved!(Model {
+    shares,
+    usual_moved,
+    clients_by_hour
+});
 
 /// The client that moved most predictions of a window.
 struct Mover {
@@ -113,6 +120,15 @@ impl Rule for PredictionDrift {
 
     fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.thresholds = thresholds;
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.models.save(out);
+    }
+
+    fn load(&mut self, input: &mut &[u8]) -> Option<()> {
+        self.models = ModelTable::load(input)?;
+        Some(())
     }
 }
 

@@ -10,6 +10,7 @@ use super::{ModelTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::{Kind, Observation};
+use crate::saved::saved;
 use crate::table::Slot;
 use crate::time::Time;
 use crate::window::{Closed, Repeats, Windows};
@@ -43,6 +44,8 @@ struct Model {
     last: LastShares,
     repeats: Repeats,
 }
+
+saved!(Model { usual });
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -99,6 +102,15 @@ impl Rule for ServerErrors {
 
     fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.thresholds = thresholds;
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.models.save(out);
+    }
+
+    fn load(&mut self, input: &mut &[u8]) -> Option<()> {
+        self.models = ModelTable::load(input)?;
+        Some(())
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
 use crate::observation::Observation;
+use crate::saved::Saved as _;
 use crate::table::hash;
 use crate::time::Time;
 use crate::window::{Repeats, Windows};
@@ -96,6 +97,15 @@ impl Rule for SprayingSources {
 
     fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.thresholds = thresholds;
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.usual.save(out);
+    }
+
+    fn load(&mut self, input: &mut &[u8]) -> Option<()> {
+        self.usual = Baseline::load(input)?;
+        Some(())
     }
 }
 
