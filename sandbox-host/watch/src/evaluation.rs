@@ -62,10 +62,10 @@ fn evaluate(seed: u64, normal_days: u64, attacks: &[&Attack]) -> Outcome {
         (attack.add)(&mut day);
         let mut alerts = replay(&mut monitor, day.requests).into_iter();
         let report = alerts.find(|(ms, alert)| {
-            let subject = alert.finding.subject.to_string();
-            *ms >= start_ms
-                && attack.rules.contains(&alert.rule)
-                && subject.contains(attack.subject)
+            let finding = &alert.finding;
+            let text = format!("{} {}", finding.subject, finding.what);
+            let is_about_it = attack.rules.contains(&alert.rule) && text.contains(attack.subject);
+            *ms >= start_ms && is_about_it
         });
         let delay = report.map(|(ms, _)| (ms - start_ms) / MINUTE_MS);
         outcome.delays.push(delay);

@@ -21,7 +21,7 @@ pub(super) struct Attack {
     pub(super) name: &'static str,
     /// The rules of which one is to report it, or that would.
     pub(super) rules: &'static [&'static str],
-    /// The subject of their alert.
+    /// What their alert names.
     pub(super) subject: &'static str,
     /// When it starts, in minutes of the day.
     pub(super) start: u64,
