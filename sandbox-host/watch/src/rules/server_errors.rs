@@ -19,7 +19,9 @@ const WINDOW_S: u64 = 60;
 /// Windows with requests until the usual share of errors is known.
 const LEARNED: u32 = 30;
 /// A window with fewer errors is not abnormal.
-const MIN_ERRORS: u32 = 5;
+const MIN_OF_WINDOW: u32 = 2;
+/// The fewest errors of the abnormal ones among the last windows that make an alert.
+const MIN_ERRORS: u32 = 15;
 /// An abnormal share is so far above the usual one, from 0 to 1,
 const RISE: f64 = 0.2;
 /// and this many mean deviations above it.
@@ -60,6 +62,8 @@ struct LastShares {
     number: u64,
     /// The last one first.
     excess: [f64; REMEMBERED],
+    /// Their errors. None for normal windows.
+    errors: [u32; REMEMBERED],
 }
 
 impl Rule for ServerErrors {
@@ -115,8 +119,8 @@ impl Rule for ServerErrors {
 }
 
 impl Model {
-    /// Judges a window with the fewest errors that count. Returns when the errors began, if an alert
-    /// is due.
+    /// Judges a window. An alert needs at least so many errors. Returns when they began, if one is
+    /// due.
     fn judge(
         &mut self,
         closed: &Closed<Counts>,
@@ -132,12 +136,16 @@ impl Model {
         let share = f64::from(errors) / f64::from(requests.max(errors));
         let usual = self.usual.mean();
         let bound = (usual + RISE).max(self.usual.above(DEVIATIONS));
-        let may_judge = self.usual.has_learned(LEARNED) && errors >= least;
+        let may_judge = self.usual.has_learned(LEARNED) && errors >= MIN_OF_WINDOW;
         let is_abnormal = may_judge && share > bound;
         self.usual.add_judged(share, bound, is_abnormal);
-        let excess = if is_abnormal { share - usual } else { 0.0 };
-        self.last.add(closed.number, excess);
-        let is_alert = is_abnormal && self.last.excess.iter().sum::<f64>() >= ALERT_SUM;
+        let (excess, errors) = if is_abnormal {
+            (share - usual, errors)
+        } else {
+            (0.0, 0)
+        };
+        self.last.add(closed.number, excess, errors);
+        let is_alert = is_abnormal && self.last.are_enough(least);
         if !is_alert || !self.repeats.permit(now) {
             return None;
         }
@@ -152,18 +160,30 @@ impl Model {
 
 impl LastShares {
     /// Adds a window. One without requests was normal.
-    fn add(&mut self, number: u64, excess: f64) {
+    fn add(&mut self, number: u64, excess: f64, errors: u32) {
         let passed = number.saturating_sub(self.number);
         self.number = number;
         let passed = usize::try_from(passed).unwrap_or(REMEMBERED);
         for _ in 0..passed.min(REMEMBERED) {
             self.excess.rotate_right(1);
-            if let Some(last) = self.excess.first_mut() {
-                *last = 0.0;
-            }
+            self.errors.rotate_right(1);
+            self.set_last(0.0, 0);
         }
+        self.set_last(excess, errors);
+    }
+
+    /// Whether the errors of the last windows make an alert, with at least so many.
+    fn are_enough(&self, least: u32) -> bool {
+        let errors = self.errors.iter().copied().fold(0, u32::saturating_add);
+        self.excess.iter().sum::<f64>() >= ALERT_SUM && errors >= least
+    }
+
+    fn set_last(&mut self, excess: f64, errors: u32) {
         if let Some(last) = self.excess.first_mut() {
             *last = excess;
+        }
+        if let Some(last) = self.errors.first_mut() {
+            *last = errors;
         }
     }
 
