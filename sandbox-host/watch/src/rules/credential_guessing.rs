@@ -9,6 +9,7 @@ use tensorgate_policy::raw::WatchRule;
 use super::{Rule, SourceTable, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
+use crate::levels::Ceiling;
 use crate::observation::Observation;
 use crate::saved::Saved as _;
 use crate::time::Time;
@@ -42,6 +43,8 @@ pub(super) struct CredentialGuessing {
     sources: SourceTable<Windows<u32>>,
     hour: Hour,
     usual: Baseline,
+    /// Bounds what an attacker can teach by small steps.
+    ceiling: Ceiling,
     repeats: Repeats,
     thresholds: Thresholds,
 }
@@ -66,7 +69,7 @@ impl Rule for CredentialGuessing {
             return None;
         }
         self.hour.add();
-        let (failed, bound) = (self.hour.failed(), self.bound());
+        let (failed, bound) = (self.hour.failed(), self.bound(now));
         if failed <= bound || !self.repeats.permit(now) {
             return None;
         }
@@ -95,10 +98,12 @@ impl Rule for CredentialGuessing {
 
     fn save(&self, out: &mut Vec<u8>) {
         self.usual.save(out);
+        self.ceiling.save(out);
     }
 
     fn load(&mut self, input: &mut &[u8]) -> Option<()> {
         self.usual = Baseline::load(input)?;
+        self.ceiling = Ceiling::load(input)?;
         Some(())
     }
 }
@@ -110,8 +115,9 @@ impl CredentialGuessing {
         let last = self.hour.number.replace(number).unwrap_or(number);
         let passed = number.saturating_sub(last).min(MAX_SILENT_PARTS);
         for _ in 0..passed {
-            let (failed, bound) = (self.hour.failed(), self.bound());
+            let (failed, bound) = (self.hour.failed(), self.bound(now));
             self.usual.add_judged(failed, bound, failed > bound);
+            self.ceiling.add(failed.min(bound), now);
             self.hour.begin_part();
         }
     }
@@ -129,16 +135,16 @@ impl CredentialGuessing {
         slot.is_shared || *failed <= MAX_OF_SOURCE
     }
 
-    fn bound(&self) -> f64 {
-        if self.usual.has_learned(LEARNED) {
-            let Thresholds { at_least, times } = self.thresholds;
-            let least = at_least.map_or(MIN_FAILED, f64::from);
-            least
-                .max(times.unwrap_or(TIMES_MEAN) * self.usual.mean())
-                .max(self.usual.above(DEVIATIONS))
-        } else {
-            MIN_UNLEARNED
+    fn bound(&self, now: Time) -> f64 {
+        if !self.usual.has_learned(LEARNED) {
+            return MIN_UNLEARNED;
         }
+        let Thresholds { at_least, times } = self.thresholds;
+        let least = at_least.map_or(MIN_FAILED, f64::from);
+        let times = times.unwrap_or(TIMES_MEAN);
+        let highest = self.ceiling.highest(now).unwrap_or(f64::INFINITY);
+        let far = (times * self.usual.mean()).max(self.usual.above(DEVIATIONS));
+        far.min(times * highest).max(least)
     }
 }
 

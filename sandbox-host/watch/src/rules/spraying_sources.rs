@@ -6,6 +6,7 @@ use tensorgate_policy::raw::WatchRule;
 use super::{Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
+use crate::levels::Ceiling;
 use crate::observation::Observation;
 use crate::saved::Saved as _;
 use crate::table::hash;
@@ -35,6 +36,8 @@ const BITS: u32 = 4_096;
 pub(super) struct SprayingSources {
     windows: Windows<Sources>,
     usual: Baseline,
+    /// Bounds what an attacker can teach by small steps.
+    ceiling: Ceiling,
     repeats: Repeats,
     thresholds: Thresholds,
 }
@@ -62,18 +65,18 @@ impl Rule for SprayingSources {
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
         if let Some(closed) = self.windows.advance(now, WINDOW_S) {
-            self.learn(closed.counts.estimate());
+            self.learn(closed.counts.estimate(), now);
             let after = closed.number.saturating_add(1);
             let silent = now.window(WINDOW_S).saturating_sub(after);
             for _ in 0..silent.min(MAX_SILENT_WINDOWS) {
-                self.learn(0.0);
+                self.learn(0.0, now);
             }
         }
         if !seen.has_failed_credential() {
             return None;
         }
         let source = seen.source_host()?;
-        let (usual, bound) = (self.usual.mean(), self.bound());
+        let (usual, bound) = (self.usual.mean(), self.bound(now));
         if !self.windows.counts.add(hash(&source)) {
             return None;
         }
@@ -101,31 +104,34 @@ impl Rule for SprayingSources {
 
     fn save(&self, out: &mut Vec<u8>) {
         self.usual.save(out);
+        self.ceiling.save(out);
     }
 
     fn load(&mut self, input: &mut &[u8]) -> Option<()> {
         self.usual = Baseline::load(input)?;
+        self.ceiling = Ceiling::load(input)?;
         Some(())
     }
 }
 
 impl SprayingSources {
     /// Adds the number of sources of a window to the usual ones.
-    fn learn(&mut self, sources: f64) {
-        let bound = self.bound();
+    fn learn(&mut self, sources: f64, now: Time) {
+        let bound = self.bound(now);
         self.usual.add_judged(sources, bound, sources > bound);
+        self.ceiling.add(sources.min(bound), now);
     }
 
-    fn bound(&self) -> f64 {
-        if self.usual.has_learned(LEARNED) {
-            let Thresholds { at_least, times } = self.thresholds;
-            let least = at_least.map_or(MIN_SOURCES, f64::from);
-            least
-                .max(times.unwrap_or(TIMES_MEAN) * self.usual.mean())
-                .max(self.usual.above(DEVIATIONS))
-        } else {
-            MIN_UNLEARNED
+    fn bound(&self, now: Time) -> f64 {
+        if !self.usual.has_learned(LEARNED) {
+            return MIN_UNLEARNED;
         }
+        let Thresholds { at_least, times } = self.thresholds;
+        let least = at_least.map_or(MIN_SOURCES, f64::from);
+        let times = times.unwrap_or(TIMES_MEAN);
+        let highest = self.ceiling.highest(now).unwrap_or(f64::INFINITY);
+        let far = (times * self.usual.mean()).max(self.usual.above(DEVIATIONS));
+        far.min(times * highest).max(least)
     }
 }
 
