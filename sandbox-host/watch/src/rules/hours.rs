@@ -68,7 +68,7 @@ impl Hours {
             .filter_map(|number| self.hours.get(of_day(*number)));
         hours
             .filter(|hour| hour.days >= LEARNED_DAYS)
-            .fold(0.0, |usual, hour| usual.max(hour.usual * TIMES))
+            .fold(0.0_f64, |usual, hour| usual.max(hour.usual * TIMES))
     }
 
     fn end_hour(&mut self, number: u64) {

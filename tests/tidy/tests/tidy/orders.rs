@@ -163,7 +163,7 @@ const WATCH: Crate = Crate {
         "webhook",
         "tap",
     ],
-    for_tests: &["attacks", "day", "tests"],
+    for_tests: &["attacks", "day", "evaluation", "tests"],
     section: "## The anomaly rules",
 };
 
