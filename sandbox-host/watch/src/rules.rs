@@ -9,11 +9,8 @@ mod classes;
 mod client_drift;
 mod clients_of_model;
 mod confidence;
-<<<<<<< HEAD
-mod dormant_credential;
-=======
 mod credential_guessing;
->>>>>>> 7a5d5305 (watch: failed credentials are counted for the gateway over an hour)
+mod dormant_credential;
 mod handler_faults;
 mod hours;
 mod known;
@@ -82,7 +79,6 @@ pub trait Rule: Send {
         0
     }
 
-<<<<<<< HEAD
     /// Takes the names of the policy's clients.
     fn set_clients(&mut self, _: &[String], _: Time) {}
 
@@ -96,10 +92,6 @@ pub trait Rule: Send {
     fn load(&mut self, _: &mut &[u8]) -> Option<()> {
         Some(())
     }
-=======
-    /// Sets what an operator has set.
-    fn set_thresholds(&mut self, _: Thresholds) {}
->>>>>>> 90a006fa (watch: rules about models and sources take an operator's thresholds)
 }
 
 fn rule<R: Rule + Default + 'static>() -> Box<dyn Rule> {
