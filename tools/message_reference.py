@@ -54,7 +54,7 @@ KEYS = {
     "Any key": "text/src/ raw/spelling.rs raw/credentials.rs validate.rs validate/names.rs "
     "validate/report.rs validate/http_url.rs",
     "`audit`, `capture` and `watch`": "validate/audit_export.rs validate/records.rs "
-    "validate/webhook.rs audit/ sealed_capture.rs",
+    "validate/watch.rs validate/watch/ validate/webhook.rs audit/ sealed_capture.rs",
     "`backends`": "validate/backend_rules.rs validate/backends.rs net/src/tls.rs pem.rs",
     "`clients` and `groups`": "validate/clients.rs validate/proofs.rs",
     "`grants`": "validate/grants.rs validate/mode.rs validate/roles.rs raw/mode.rs",

@@ -84,14 +84,16 @@ fn faults(policy: &Policy, root: &Path) -> Vec<Fault> {
     {
         faults.push(fault("capture.key_file".into(), &error, KEY_FIX));
     }
-    if let Some(rule) = policy.watch().webhook()
-        && let Err(error) = Target::new(rule, root)
-    {
+    for (index, rule) in policy.watch().webhooks().iter().enumerate() {
+        let Err(error) = Target::new(rule, root) else {
+            continue;
+        };
         let (field, fix) = match &error {
             WebhookFault::Secret(_) => ("secret_file", SECRET_FIX),
             WebhookFault::Tls(_) => ("ca", CA_FIX),
         };
-        faults.push(fault(below("watch", &["webhook", field]), &error, fix));
+        let path = policy.watch().webhook_path(index);
+        faults.push(fault(format!("{path}.{field}"), &error, fix));
     }
     if let Some(rule) = policy.audit().export().otlp() {
         let path = ["audit", "export", "otlp", "tls"];

@@ -32,6 +32,7 @@ mod routing;
 mod service;
 mod shadow;
 mod template;
+mod watch;
 mod webhook;
 
 pub use crate::limits::Unit;
@@ -58,11 +59,12 @@ pub(crate) use model::Rules;
 pub use model::{Accepts, Decoupled, EMPTY_FINAL_RESPONSE, Media, Model, ModelLimits};
 pub use records::Audit;
 pub use records::Capture;
-pub use records::Watch;
 pub use routing::{Routing, ShadowVersion};
 pub use service::{Counter, RateLimitService, Redis};
 pub use shadow::{Shadow, note};
 pub use template::{Pointer, Step, Template, Templates, TensorPointer, is_taken};
+pub(crate) use watch::{DAY_MINUTES, are_always};
+pub use watch::{QuietWindow, RuleSettings, Watch};
 pub use webhook::Webhook;
 
 macro_rules! index {

@@ -70,7 +70,7 @@ pub use shared::Shared;
 pub use signing::SigningKey;
 pub use spelling::{ByteSize, Dim, Scalar};
 pub use tensors::{ChannelRanges, Input, Media, Output, Role, Url};
-pub use watch::{AlertAction, Watch, WatchRule};
+pub use watch::{AlertAction, AlertSeverity, RuleExceptions, RuleSettings, Watch, WatchRule};
 pub use webhook::Webhook;
 
 /// A whole `gate.yaml`.

@@ -46,6 +46,7 @@ mod token_text;
 mod usage;
 mod values;
 mod versions;
+mod watch;
 mod webhook;
 
 use alloc::vec::Vec;
@@ -122,7 +123,7 @@ fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
         .map(|rule| limits::lockout(&root.field("lockout"), rule, &raw.listen));
     let audit = records::audit(&root.field("audit"), raw.audit.as_ref());
     let capture = records::capture(&root.field("capture"), raw);
-    let watch = records::watch(&root.field("watch"), raw.watch.as_ref());
+    let watch = watch::watch(&root.field("watch"), raw);
     let (grants, models, clients) = (grants?, models?, clients?);
     models::reachable(
         &root.field("models"),

@@ -18,10 +18,10 @@ use tensorgate_verified_models::{Checker, Confirmations, FirstDigests, Threads};
 use tensorgate_watch::blocks::{BlockFile, Blocks, Responses};
 use tensorgate_watch::conditions::Conditions;
 use tensorgate_watch::learned_file::LearnedFile;
-use tensorgate_watch::monitor::RuleSet;
 use tensorgate_watch::recent_outcomes::RecentOutcomes;
 use tensorgate_watch::report::{AlertListener, AlertRecords};
 use tensorgate_watch::respond::AlertResponder;
+use tensorgate_watch::settings::WatchSettings;
 use tensorgate_watch::tap::Tap;
 use tensorgate_watch::webhook::AlertWebhook;
 use tensorgate_watch::webhook::schedule::Schedule;
@@ -325,16 +325,22 @@ impl Tasks {
         );
         let exporters = exporters.map_err(StartError::Export)?;
         loader.cut_offs.write_to(audit.outcomes().audit());
-        let rules = RuleSet::from_policy(policy.policy.watch());
+        let machine = (rustix::system::uname().nodename().to_string_lossy()).into_owned();
+        let settings = WatchSettings::from_policy(&policy.policy, &machine);
         let records = AlertRecords::new(audit.outcomes());
         let resolver = Arc::<SystemResolver>::default();
         let webhook = AlertWebhook::new(resolver, Schedule::default(), Arc::clone(metrics));
-        webhook.set_target(first.parts.webhook.clone());
+        webhook.set_targets(first.parts.webhooks.clone());
         let webhook = Arc::new(webhook);
         let sent: Arc<dyn AlertListener> = Arc::<AlertWebhook>::clone(&webhook);
         let responder = AlertResponder::new(Arc::clone(&blocks), Arc::clone(metrics));
         let listeners = vec![Arc::new(responder) as _, Arc::new(records) as _, sent];
-        let tap = Tap::start(rules, metrics, listeners, Some(LearnedFile::beside(&log)));
+        let tap = Tap::start(
+            settings,
+            metrics,
+            listeners,
+            Some(LearnedFile::beside(&log)),
+        );
         let tap = Arc::new(tap.map_err(StartError::Watch)?);
         tap.set_clients(&policy.policy);
         let shown_scanner = scanner.as_ref().ok().map(Arc::clone);
@@ -346,7 +352,7 @@ impl Tasks {
         let recent = Arc::new(RecentOutcomes::default());
         let listener = Arc::<RecentOutcomes>::clone(&recent);
         audit.outcomes().audit().listen(listener);
-        let conditions = Conditions::new(Vec::new());
+        let conditions = Conditions::new(vec![tap.gate_alerts() as _]);
         let app = Arc::new(App {
             outcomes: Arc::clone(audit.outcomes()),
             policy_versions: PolicyVersions::new(

@@ -2,6 +2,7 @@
 //! from validation, and with `--live` from the issuers and servers themselves.
 
 mod exceptions;
+mod hidden_alerts;
 mod live;
 mod servers;
 
@@ -11,7 +12,7 @@ use clap::Args;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::clock::{present, today};
 use tensorgate_cli_common::policy_file::PolicyFile;
-use tensorgate_cli_common::ui::Ui;
+use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::raw::{self, KeyFormat};
 use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_load::load::load;
@@ -67,6 +68,9 @@ impl Check {
         let loaded = loaded.unless(ended)?;
         ui.faults(&loaded.source, &loaded.warnings);
         if !ui.json {
+            for note in hidden_alerts::notes(&loaded.bundle.policy) {
+                ui.note(&printable(&format!("note: {note}")));
+            }
             let warnings = match loaded.warnings.len() {
                 0 => String::new(),
                 1 => ", 1 warning".into(),

@@ -41,7 +41,12 @@ fn request(number: u64, client: &str, source: &str) -> Event {
 }
 
 fn alert(number: u64, rule: &str, subject: &str) -> Event {
-    Event::Alert(Box::new(AlertRecord {
+    Event::Alert(Box::new(record(number, rule, subject)))
+}
+
+/// A record as an older host wrote it.
+fn record(number: u64, rule: &str, subject: &str) -> AlertRecord {
+    AlertRecord {
         id: format!("alert-{number}"),
         rule: rule.into(),
         subject: subject.into(),
@@ -53,7 +58,18 @@ fn alert(number: u64, rule: &str, subject: &str) -> Event {
         advice: "Look.".into(),
         withheld: 3,
         response: Some("blocked until noon".into()),
-    }))
+        severity: None,
+        gateway: None,
+        client: None,
+        model: None,
+        source: None,
+        request_id: None,
+        command: None,
+        cause: None,
+        state: None,
+        joined: Vec::new(),
+        joined_beyond: None,
+    }
 }
 
 #[test]
@@ -106,6 +122,47 @@ fn alerts_are_listed_with_their_evidence_and_the_requests_of_their_subject() {
     let unknown = run(&["alerts", &log, "--rule", "volumes"]);
     assert_eq!(unknown.code, 2);
     assert!(unknown.stderr.contains("volume"), "{}", unknown.stderr);
+}
+
+#[test]
+fn an_alert_says_how_severe_it_is_whether_it_is_over_and_what_to_run() {
+    let scratch = Scratch::new();
+    let (audit, log) = start(scratch.path());
+    let of_gate = |number: u64, model: &str| AlertRecord {
+        severity: Some("critical".into()),
+        command: Some("tensorgate status".into()),
+        cause: Some("cause-1".into()),
+        ..record(number, "model-unready", &format!("model {model}"))
+    };
+    let joined = AlertRecord {
+        state: Some("joined".into()),
+        joined: vec!["model-unready: model c".into()],
+        joined_beyond: Some(2),
+        ..of_gate(2, "a")
+    };
+    let over = AlertRecord {
+        state: Some("over".into()),
+        ..of_gate(3, "a")
+    };
+    for record in [of_gate(0, "a"), of_gate(1, "b"), joined, over] {
+        audit.write(SystemTime::now(), Event::Alert(Box::new(record)));
+    }
+    audit.stop();
+    let text = run(&["alerts", &log]).stdout;
+    for (piece, count) in [
+        ("critical model-unready: model a", 1),
+        ("state: over since 2", 1),
+        ("state: open", 1),
+        ("run: tensorgate status", 4),
+        ("more of one cause: model a", 1),
+        ("of the same cause: model-unready: model c and 2 more", 1),
+        ("over: model a", 1),
+    ] {
+        assert_eq!(text.matches(piece).count(), count, "{piece:?} in {text}");
+    }
+    let nothing = run(&["alerts", &log, "--rule", "volume"]);
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (0, ""));
+    assert_eq!(nothing.stderr.trim(), "no alert");
 }
 
 #[test]

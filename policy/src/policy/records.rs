@@ -1,11 +1,10 @@
-//! Validated rules of what is recorded: the audit log, captured calls of handlers, and the anomaly
-//! rules on the audit stream.
+//! Validated rules of what is recorded: the audit log, and captured calls of handlers.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{AuditExport, Webhook};
-use crate::raw::{AlertAction, AuditFailure, CallOutcome, WatchRule};
+use super::AuditExport;
+use crate::raw::{AuditFailure, CallOutcome};
 use crate::values::getters;
 
 /// Which handler calls are captured.
@@ -92,44 +91,5 @@ impl Audit {
                 on_failure,
                 ..other.clone()
             }
-    }
-}
-
-/// Which anomaly rules run; see [`crate::raw::Watch`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Watch {
-    pub(crate) enabled: bool,
-    pub(crate) off: Vec<WatchRule>,
-    pub(crate) webhook: Option<Webhook>,
-    pub(crate) on_alert: Vec<(WatchRule, AlertAction)>,
-    pub(crate) response_s: u64,
-}
-
-getters! { Watch {
-    /// What alerts do, by rule; `notify` for all others.
-    on_alert: &[(WatchRule, AlertAction)],
-    /// How long a block or throttle by a rule lasts, in seconds.
-    response_s: u64,
-} }
-
-impl Watch {
-    /// Where alerts are sent.
-    pub const fn webhook(&self) -> Option<&Webhook> {
-        self.webhook.as_ref()
-    }
-
-    /// Whether a rule runs.
-    pub fn runs(&self, rule: WatchRule) -> bool {
-        self.enabled && !self.off.contains(&rule)
-    }
-
-    /// Whether a rule runs that reads the most likely class of responses.
-    pub fn reads_classes(&self) -> bool {
-        let rules = [
-            WatchRule::Confidence,
-            WatchRule::ClassDominance,
-            WatchRule::PredictionDrift,
-        ];
-        rules.iter().any(|rule| self.runs(*rule))
     }
 }

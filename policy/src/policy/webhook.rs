@@ -6,6 +6,7 @@ use core::net::IpAddr;
 
 use super::{Network, Server};
 use crate::policy::address;
+use crate::raw::AlertSeverity;
 use crate::values::getters;
 
 /// A webhook that receives alerts; see [`crate::raw::Webhook`].
@@ -18,6 +19,7 @@ pub struct Webhook {
     pub(crate) secret_file: String,
     pub(crate) ca: Option<String>,
     pub(crate) allow_private: Vec<Network>,
+    pub(crate) severity: AlertSeverity,
 }
 
 getters! { Webhook {
@@ -33,6 +35,8 @@ getters! { Webhook {
     secret_file: &str,
     /// CA file of the server's certificate, relative to the policy; the system's if absent.
     ca: Option<&str>,
+    /// Least severity of the alerts that it receives.
+    severity: AlertSeverity,
 } }
 
 impl Webhook {

@@ -22,15 +22,96 @@ pub struct Watch {
     /// Rules that do not run; none by default.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub off: Vec<WatchRule>,
+    /// Name of this gateway in alerts; the name of its machine by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Where alerts are sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
+    /// Further receivers of alerts, such as one for each severity.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<Webhook>,
+    /// Thresholds and exceptions of rules, by the rule's name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<String, RuleSettings>,
     /// What an alert of a rule does, by the rule's name; `notify` for rules that are not here. Only
     /// alerts about a client with a verified credential block or throttle, and only that client.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub on_alert: BTreeMap<String, AlertAction>,
     /// Time that a block or throttle by a rule lasts, in seconds; 60 to 86400.
     pub response_s: u64,
+}
+
+/// Thresholds of a rule, and alerts that it does not raise. It still learns what is usual.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RuleSettings {
+    /// Smallest number that the rule reports, such as requests a minute; the rule's own by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<u64>,
+    /// How many times the usual number is reported, 1.1 to 1000; the rule's own by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<f64>,
+    /// Whose alerts are not raised.
+    #[serde(skip_serializing_if = "RuleExceptions::is_empty")]
+    pub except: RuleExceptions,
+    /// When alerts are not raised, in UTC: `02:00-04:00`, `sat 02:00-04:00`, `mon-fri 22:00-04:00`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quiet: Vec<String>,
+}
+
+/// Whose alerts a rule does not raise.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RuleExceptions {
+    /// Alerts about these clients.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<String>,
+    /// Alerts about these models.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    /// Alerts about requests from these networks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+}
+
+impl RuleExceptions {
+    /// Whether it has none.
+    pub const fn is_empty(&self) -> bool {
+        self.clients.is_empty() && self.models.is_empty() && self.sources.is_empty()
+    }
+}
+
+/// How severe an alert is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum AlertSeverity {
+    /// A change that is worth a note, such as a key that was rotated.
+    #[default]
+    Info,
+    /// Something to look at on the same day.
+    Warning,
+    /// Requests are denied that should not be, or the gate cannot do its work.
+    Critical,
+}
+
+impl AlertSeverity {
+    /// Its name in policies and alerts.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// Whether it is the least one, which a webhook has by default.
+    pub const fn is_info(&self) -> bool {
+        matches!(self, Self::Info)
+    }
 }
 
 /// What an alert does.
@@ -52,7 +133,10 @@ impl Default for Watch {
         Self {
             enabled: true,
             off: Vec::new(),
+            name: None,
             webhook: None,
+            webhooks: Vec::new(),
+            rules: BTreeMap::new(),
             on_alert: BTreeMap::new(),
             response_s: DEFAULT_RESPONSE_S,
         }
@@ -121,6 +205,24 @@ rules! {
     ClassDominance = "class-dominance";
     /// A model predicts other classes than usual.
     PredictionDrift = "prediction-drift";
+    /// A model of the gate is not ready. This rule and the next ones are about the gate itself.
+    ModelUnready = "model-unready";
+    /// A backend's endpoint takes no requests.
+    BackendAway = "backend-away";
+    /// A circuit of a backend or of a handler is open.
+    CircuitOpen = "circuit-open";
+    /// A client is blocked or throttled.
+    ClientBlocked = "client-blocked";
+    /// The audit log cannot be written.
+    AuditFailing = "audit-failing";
+    /// A changed policy, or another file of it, is not in force.
+    PolicyHeld = "policy-held";
+    /// Files of a model could not be scanned.
+    ScannerFailed = "scanner-failed";
+    /// The files of a model were rejected.
+    ModelRejected = "model-rejected";
+    /// The service of shared rate limits does not answer.
+    LimitServiceAway = "limit-service-away";
 }
 
 impl WatchRule {
@@ -143,6 +245,106 @@ impl WatchRule {
                 | Self::HandlerFaults
                 | Self::NearBounds
         )
+    }
+
+    /// Whether it is about the state of the gate itself, and not about requests.
+    pub const fn is_about_gate(self) -> bool {
+        matches!(
+            self,
+            Self::ModelUnready
+                | Self::BackendAway
+                | Self::CircuitOpen
+                | Self::ClientBlocked
+                | Self::AuditFailing
+                | Self::PolicyHeld
+                | Self::ScannerFailed
+                | Self::ModelRejected
+                | Self::LimitServiceAway
+        )
+    }
+
+    /// Whether `except.clients` may name clients: its alerts may be about one.
+    pub const fn has_clients(self) -> bool {
+        self.is_about_clients() || matches!(self, Self::ClientBlocked | Self::CircuitOpen)
+    }
+
+    /// Whether `except.models` may name models: its alerts are about one.
+    pub const fn has_models(self) -> bool {
+        matches!(
+            self,
+            Self::ServerErrors
+                | Self::Latency
+                | Self::Confidence
+                | Self::ClassDominance
+                | Self::PredictionDrift
+                | Self::ModelUnready
+                | Self::ScannerFailed
+                | Self::ModelRejected
+        )
+    }
+
+    /// Whether `except.sources` may name networks: an alert is about a source, or about one request
+    /// that came from it. Where many requests are judged, the last one's source says nothing.
+    pub const fn has_sources(self) -> bool {
+        matches!(
+            self,
+            Self::Rejections
+                | Self::NewSource
+                | Self::NewCredential
+                | Self::DormantCredential
+                | Self::SprayingClients
+                | Self::Probing
+                | Self::Management
+        )
+    }
+
+    /// Whether a policy may set the smallest number that it reports.
+    pub const fn has_at_least(self) -> bool {
+        matches!(
+            self,
+            Self::Volume
+                | Self::Rejections
+                | Self::ServerErrors
+                | Self::Latency
+                | Self::SprayingClients
+                | Self::SprayingSources
+                | Self::CredentialGuessing
+                | Self::Probing
+                | Self::HandlerFaults
+                | Self::NearBounds
+                | Self::Confidence
+                | Self::ClassDominance
+                | Self::PredictionDrift
+        )
+    }
+
+    /// Whether a policy may set how many times the usual number it reports.
+    pub const fn has_times(self) -> bool {
+        matches!(
+            self,
+            Self::Volume
+                | Self::Latency
+                | Self::SprayingSources
+                | Self::CredentialGuessing
+                | Self::HandlerFaults
+        )
+    }
+
+    /// Whether what it reports goes on for a time, and ends. The others report single events.
+    pub const fn lasts(self) -> bool {
+        self.is_about_gate()
+            || (self.has_at_least() && !matches!(self, Self::SprayingClients | Self::Probing))
+    }
+
+    /// How severe its alerts are.
+    pub const fn severity(self) -> AlertSeverity {
+        match self {
+            Self::ClientBlocked => AlertSeverity::Info,
+            Self::ModelUnready | Self::BackendAway | Self::AuditFailing | Self::ModelRejected => {
+                AlertSeverity::Critical
+            }
+            _ => AlertSeverity::Warning,
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+use super::AlertSeverity;
+
 /// A webhook that receives each alert as JSON, signed as Standard Webhooks specifies.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -20,4 +22,7 @@ pub struct Webhook {
     /// Private networks in which a named server may be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow_private: Vec<String>,
+    /// Least severity of the alerts that it receives; `info`, which is all of them, by default.
+    #[serde(skip_serializing_if = "AlertSeverity::is_info")]
+    pub severity: AlertSeverity,
 }

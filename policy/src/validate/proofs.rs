@@ -302,7 +302,16 @@ pub(super) fn sources(path: &Path, raw: Option<&[String]>) -> Option<Vec<Network
     path.not_empty(raw, "a list of networks, or remove it to allow any source")?;
     path.at_most(raw.len(), MAX_SOURCES, "networks are too many")?;
     let distinct = path.distinct(raw);
-    distinct.and(path.each(raw, |path, text| network(path, text)))
+    distinct.and(path.each(raw, |path, text| {
+        let network = network(path, text)?;
+        if network.prefix_bits == 0 {
+            path.warn(
+                format!("{} allows any source", quote(text)),
+                "remove sources",
+            );
+        }
+        Some(network)
+    }))
 }
 
 /// `10.0.0.0/8`, `2001:db8::/32`, or a single address.
@@ -334,12 +343,6 @@ pub(super) fn network(path: &Path, text: &str) -> Option<Network> {
         return path.fail_with_fix(
             format!("{} has address bits beyond its prefix", quote(text)),
             format!("{base}/{bits}"),
-        );
-    }
-    if bits == 0 {
-        path.warn(
-            format!("{} allows any source", quote(text)),
-            "remove sources",
         );
     }
     Some(Network {

@@ -1,5 +1,5 @@
 //! What is recorded: the audit log, which cannot be disabled, and captured calls of handlers:
-//! known models and clients, limited size, and a key. Also which anomaly rules run.
+//! known models and clients, limited size, and a key.
 
 use alloc::borrow::ToOwned as _;
 use alloc::format;
@@ -9,15 +9,10 @@ use alloc::vec::Vec;
 use super::audit_export;
 use super::names;
 use super::report::{Bounds, Path, Valid, bounds, quote};
-use super::webhook::webhook;
-use crate::policy::{Audit, Capture, Watch};
+use crate::policy::{Audit, Capture};
 use crate::raw;
-use crate::raw::{AlertAction, AuditFailure, ByteSize, CallOutcome, WatchRule};
+use crate::raw::{AuditFailure, ByteSize, CallOutcome};
 
-/// Minimum time that a block or throttle by a rule lasts, in seconds.
-const MIN_RESPONSE_S: u64 = 60;
-/// Maximum time that it lasts.
-const MAX_RESPONSE_S: u64 = 86_400;
 /// Maximum sampling interval.
 const ONE_IN: Bounds = bounds(1, 1_000_000_000, 1, "requests");
 /// Default maximum size of a call: an image and its tensors.
@@ -176,58 +171,6 @@ pub(super) fn audit(at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
         on_failure: raw.on_failure,
         export: export?,
     })
-}
-
-pub(super) fn watch(at: &Path, raw: Option<&raw::Watch>) -> Option<Watch> {
-    let default = raw::Watch::default();
-    let raw = raw.unwrap_or(&default);
-    let webhook = webhook(&at.field("webhook"), raw.webhook.as_ref());
-    let distinct = at.field("off").distinct(&raw.off);
-    let on_alert = on_alert(&at.field("on_alert"), raw);
-    let response_s =
-        at.field("response_s")
-            .within(raw.response_s, MIN_RESPONSE_S, MAX_RESPONSE_S, "seconds");
-    distinct?;
-    Some(Watch {
-        enabled: raw.enabled,
-        off: raw.off.clone(),
-        webhook: webhook?,
-        on_alert: on_alert?,
-        response_s: response_s?,
-    })
-}
-
-/// What alerts do. Only rules about clients may block or throttle one.
-fn on_alert(at: &Path, raw: &raw::Watch) -> Option<Vec<(WatchRule, AlertAction)>> {
-    let known: Vec<&'static str> = WatchRule::ALL.iter().map(|rule| rule.name()).collect();
-    let mut actions = Some(Vec::new());
-    for (name, action) in &raw.on_alert {
-        let at = at.key(name);
-        let Some(rule) = WatchRule::from_name(name) else {
-            actions = at.unknown_of("rule", name, &known);
-            continue;
-        };
-        if *action == AlertAction::Notify {
-            continue;
-        }
-        if !rule.is_about_clients() {
-            actions = at.fail_with_fix(
-                format!(
-                    "alerts of {} are about sources or models, and only a client can be blocked or throttled",
-                    quote(name)
-                ),
-                "notify",
-            );
-        } else if raw.off.contains(&rule) {
-            actions = at.fail_with_fix(
-                format!("the rule {} is off, so it has no alerts", quote(name)),
-                "remove this line, or the rule from watch.off",
-            );
-        } else if let Some(actions) = &mut actions {
-            actions.push((rule, *action));
-        }
-    }
-    actions
 }
 
 /// A file path that does not name a folder and, if relative, stays below the state folder.

@@ -124,6 +124,7 @@ mod signing;
 mod template;
 mod tensors;
 mod vector_policies;
+mod watch;
 
 fn model(document: Value, name: &str) -> Model {
     let policy = policy(document);

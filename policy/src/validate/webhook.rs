@@ -50,6 +50,7 @@ pub(super) fn webhook(path: &Path, raw: Option<&raw::Webhook>) -> Valid<Option<W
         secret_file: secret_file?,
         ca: raw.ca.clone(),
         allow_private: allow_private?,
+        severity: raw.severity,
     }))
 }
 

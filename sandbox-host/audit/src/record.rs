@@ -184,6 +184,40 @@ pub struct AlertRecord {
     /// blocked. Absent if alerts of the rule do nothing to this subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<String>,
+    /// `info`, `warning` or `critical`. Absent in logs of older hosts, as are the fields below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<String>,
+    /// The name of the gateway: `watch.name` of its policy, or the name of its machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+    /// The client that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// The model that it is about, or that the client's last request was for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The source address of the request that raised it, if it is about the request's client or
+    /// source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The gate's ID of the request that raised it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// A command that acts on it, for a POSIX shell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// The same for all alerts of one cause, and for the one that says that it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// `joined` if it only names further alerts of a cause, or `over`. Absent for the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// The rules and subjects of alerts of this cause that have no record of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<String>,
+    /// The number of further ones, which have no name here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined_beyond: Option<u64>,
 }
 
 /// A change of a block of a client.

@@ -114,7 +114,11 @@ impl PolicyResources {
         if let Some(folder) = capture.as_ref().and_then(|capture| capture.folder.clone()) {
             names.add("capture.folder", NamedResource::Captures(folder));
         }
-        names.add_section("watch", watch);
+        // The other texts of the section are names of clients and models.
+        if let Some(watch) = watch {
+            names.add_section("watch.webhook", &watch.webhook);
+            names.add_section("watch.webhooks", &watch.webhooks);
+        }
         names
     }
 

@@ -82,8 +82,8 @@ pub enum PolicyFault {
     Capture(#[from] CaptureError),
     #[error("rate_limit_service: {0}")]
     Limits(#[from] ConnectFault),
-    #[error("watch.webhook: {0}")]
-    Webhook(#[from] WebhookFault),
+    #[error("{0}: {1}")]
+    Webhook(String, WebhookFault),
     #[error("loading failed: {0}")]
     Loading(String),
     #[error("generation {0:?} is already the name of another policy")]
@@ -167,13 +167,10 @@ impl Loader {
                 faults.push(fault.into());
                 None
             });
-            let webhook = loader.webhook(&loading, &known).unwrap_or_else(|fault| {
-                faults.push(fault.into());
-                None
-            });
-            (handlers, backends, capturer, webhook, faults)
+            let webhooks = loader.webhooks(&loading, &known, &mut faults);
+            (handlers, backends, capturer, webhooks, faults)
         });
-        let (handlers, backends, capturer, webhook, mut faults) = loaded
+        let (handlers, backends, capturer, webhooks, mut faults) = loaded
             .await
             .map_err(|error| vec![PolicyFault::Loading(error.to_string())])?;
         let known: Vec<_> = (in_force.iter())
@@ -185,7 +182,7 @@ impl Loader {
             backends,
             capturer,
             limits,
-            webhook,
+            webhooks,
         };
         self.generation(candidate, parts, faults)
     }
@@ -262,23 +259,25 @@ impl Loader {
         Capturer::start(rule, &self.folders.root, capture_counts(&self.metrics)).map(Some)
     }
 
-    /// The server that receives alerts. An existing one is reused, with its files read again. Reads
+    /// The servers that receive alerts. An existing one is reused, with its files read again. Reads
     /// files.
-    fn webhook(
+    fn webhooks(
         &self,
         policy: &Policy,
         in_force: &[Arc<PolicyVersion>],
-    ) -> Result<Option<Arc<Target>>, WebhookFault> {
-        let Some(rule) = policy.watch().webhook() else {
-            return Ok(None);
-        };
-        let mut known = (in_force.iter()).filter_map(|in_force| in_force.parts.webhook.as_ref());
-        if let Some(known) = known.find(|known| known.rule() == rule) {
-            known.reload()?;
-            return Ok(Some(Arc::clone(known)));
-        }
-        let target = Target::new(rule, &self.folders.root)?;
-        Ok(Some(Arc::new(target)))
+        faults: &mut Vec<PolicyFault>,
+    ) -> Vec<Arc<Target>> {
+        let rules = policy.watch().webhooks().iter().enumerate();
+        let targets = rules.filter_map(|(index, rule)| {
+            let mut known = in_force.iter().flat_map(|it| &it.parts.webhooks);
+            let target = match known.find(|known| known.rule() == rule) {
+                Some(known) => known.reload().map(|()| Arc::clone(known)),
+                None => Target::new(rule, &self.folders.root).map(Arc::new),
+            };
+            let fault = |fault| PolicyFault::Webhook(policy.watch().webhook_path(index), fault);
+            target.map_err(|it| faults.push(fault(it))).ok()
+        });
+        targets.collect()
     }
 
     /// Loads every handler that a model uses, in each role.

@@ -26,8 +26,8 @@ pub(crate) struct Parts {
     pub(crate) capturer: Option<Arc<Capturer>>,
     /// The shared limits, if the policy has some that this host counts.
     pub(crate) limits: Option<Arc<SharedLimits>>,
-    /// Where alerts are sent.
-    pub(crate) webhook: Option<Arc<Target>>,
+    /// Where alerts are sent, in the order of the policy.
+    pub(crate) webhooks: Vec<Arc<Target>>,
 }
 
 impl Parts {

@@ -21,7 +21,7 @@ impl Loader {
             let Parts {
                 backends,
                 capturer,
-                webhook,
+                webhooks,
                 ..
             } = &generation.parts;
             let servers = backends.iter().filter_map(|(name, server)| {
@@ -30,12 +30,18 @@ impl Loader {
                 Some(PolicyFault::Tls { name, source })
             });
             let keys = capturer.iter().filter_map(|it| it.reload_keys().err());
-            let hooks = webhook.iter().filter_map(|it| it.reload().err());
             let policy = generation.policy();
+            let hooks = webhooks.iter().enumerate().filter_map(|(index, it)| {
+                let fault = it.reload().err()?;
+                Some(PolicyFault::Webhook(
+                    policy.watch().webhook_path(index),
+                    fault,
+                ))
+            });
             let (_, unsigned) = signed::signers_of(policy, &used(policy), &loader.folders);
             servers
                 .chain(keys.map(PolicyFault::from))
-                .chain(hooks.map(PolicyFault::from))
+                .chain(hooks)
                 .chain(unsigned.into_iter().map(PolicyFault::from))
                 .collect::<Vec<_>>()
         });

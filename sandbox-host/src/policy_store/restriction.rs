@@ -46,14 +46,14 @@ pub(crate) fn restrict(
         }
         known.map(Arc::clone)
     });
-    let webhook = policy.watch().webhook().and_then(|rule| {
-        let known = base.parts.webhook.as_ref();
-        let known = known.filter(|known| known.rule() == rule);
+    let webhooks = (policy.watch().webhooks().iter().enumerate()).filter_map(|(index, rule)| {
+        let known = base.parts.webhooks.iter().find(|it| it.rule() == rule);
         if known.is_none() {
-            other("watch.webhook".to_owned());
+            other(policy.watch().webhook_path(index));
         }
         known.map(Arc::clone)
     });
+    let webhooks = webhooks.collect();
     let known: Vec<_> = base.parts.limits.iter().map(Arc::clone).collect();
     let limits = loader.limits(policy, &known, &mut faults);
     let parts = Parts {
@@ -61,7 +61,7 @@ pub(crate) fn restrict(
         backends,
         capturer,
         limits,
-        webhook,
+        webhooks,
     };
     loader.generation(candidate, parts, faults)
 }

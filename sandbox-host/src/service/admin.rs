@@ -184,7 +184,9 @@ async fn status(State(admin): State<Admin>, uri: Uri) -> Response {
     };
     let mut fields = uri.query().unwrap_or_default().split('&');
     let after = fields.find_map(|field| field.strip_prefix("after=")?.parse().ok());
-    json(&app.gate_state.status(after))
+    let mut status = app.gate_state.status(after);
+    status.learning = app.tap.learning().into_iter().map(str::to_owned).collect();
+    json(&status)
 }
 
 /// A response in JSON.

@@ -21,7 +21,6 @@ use tensorgate_policy::{Bundle, Severity};
 use tensorgate_settings::bundle::{self, BundleError, Candidate};
 use tensorgate_telemetry::labels::ReloadLabels;
 use tensorgate_watch::blocks::Responses;
-use tensorgate_watch::monitor::RuleSet;
 use tokio::signal::unix::Signal;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
@@ -300,12 +299,11 @@ impl Reloader {
         }
         self.app.outcomes.policy(&name);
         let newest = generations.newest();
-        let rules = RuleSet::from_policy(newest.policy().watch());
-        self.app.tap.set_rules(rules);
+        self.app.tap.follow(newest.policy(), &name);
         self.app.tap.set_clients(newest.policy());
         let responses = Responses::from_policy(newest.policy());
         self.app.blocks.set_responses(responses);
-        self.app.webhook.set_target(newest.parts.webhook.clone());
+        self.app.webhook.set_targets(newest.parts.webhooks.clone());
         Ok(LoadOutcome::Loaded)
     }
 

@@ -12,11 +12,12 @@ use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tensorgate_net::resolve::SystemResolver;
+use tensorgate_policy::raw::AlertSeverity;
 use tensorgate_policy::{raw, validate};
 use tensorgate_telemetry::labels::WebhookLabels;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_watch::Alert;
-use tensorgate_watch::alert::{Evidence, Finding, Subject};
+use tensorgate_watch::alert::{AlertContext, Evidence, Finding, Subject};
 use tensorgate_watch::report::AlertListener as _;
 use tensorgate_watch::time::Time;
 use tensorgate_watch::webhook::schedule::Schedule;
@@ -177,14 +178,26 @@ struct Sender {
 
 impl Sender {
     fn new(receiver: &Receiver, attempts: u32, timeout: Duration) -> Self {
+        Self::to(&[(receiver, "info")], attempts, timeout)
+    }
+
+    /// Sends to servers that want alerts from a severity on.
+    fn to(receivers: &[(&Receiver, &str)], attempts: u32, timeout: Duration) -> Self {
         let secret = SecretFile::new();
+        let secret_file = &secret.0;
+        let webhook = |receiver: &(&Receiver, &str)| {
+            let (Receiver { url, .. }, severity) = receiver;
+            json!({"url": url, "secret_file": secret_file, "severity": severity})
+        };
+        let webhooks: Vec<_> = receivers.iter().map(webhook).collect();
         let raw: raw::Policy = serde_json::from_value(json!({
-            "version": 1, "watch": {"webhook": {"url": receiver.url, "secret_file": secret.0}},
+            "version": 1, "watch": {"webhooks": webhooks},
         }))
         .unwrap();
         let policy = validate::validate(&raw).unwrap().0;
-        let rule = policy.watch().webhook().unwrap();
-        let target = Target::new(rule, Path::new("/")).unwrap();
+        let rules = policy.watch().webhooks().iter();
+        let target = |rule| Arc::new(Target::new(rule, Path::new("/")).unwrap());
+        let targets = rules.map(target).collect();
         let schedule = Schedule {
             attempts,
             timeout,
@@ -194,7 +207,7 @@ impl Sender {
         let metrics = Arc::new(Metrics::new());
         let resolver = Arc::new(SystemResolver::default());
         let webhook = AlertWebhook::new(resolver, schedule, Arc::clone(&metrics));
-        webhook.set_target(Some(Arc::new(target)));
+        webhook.set_targets(targets);
         Self {
             webhook,
             metrics,
@@ -204,6 +217,10 @@ impl Sender {
     }
 
     fn raise(&mut self, rule: &'static str, subject: Subject) {
+        self.raise_with(rule, subject, AlertSeverity::Warning);
+    }
+
+    fn raise_with(&mut self, rule: &'static str, subject: Subject, severity: AlertSeverity) {
         let alert = Alert {
             rule,
             finding: Finding {
@@ -221,6 +238,12 @@ impl Sender {
             is_logged: true,
             withheld: 0,
             response: Some("blocked until noon".to_owned()),
+            context: AlertContext {
+                severity,
+                client: Some("a".to_owned()),
+                request_id: Some("id-1".to_owned()),
+                ..AlertContext::default()
+            },
         };
         self.sent += 1;
         let record = alert.to_record(format!("alert-{}", self.sent));
@@ -261,6 +284,11 @@ async fn an_alert_is_sent_with_one_id_until_it_is_accepted_once() {
     assert_eq!(content["type"], "tensorgate.alert");
     assert_eq!(content["data"]["subject"], "client a");
     assert_eq!(content["data"]["response"], "blocked until noon");
+    assert_eq!(content["data"]["severity"], "warning");
+    assert_eq!(content["data"]["client"], "a");
+    assert_eq!(content["data"]["request_id"], "id-1");
+    let command = "tensorgate block --for 1h --reason 'alert volume' -- a";
+    assert_eq!(content["data"]["command"], command);
     assert_eq!(deliveries[0].path, "/alerts");
 }
 
@@ -301,6 +329,28 @@ async fn a_server_that_hangs_on_one_rule_delays_no_other_and_a_flood_displaces_n
     })
     .await;
     assert_eq!(sender.count("probing", "delivered"), 0);
+}
+
+#[tokio::test]
+async fn each_webhook_gets_the_alerts_of_its_severity_and_one_that_hangs_delays_no_other() {
+    let all = Receiver::start(|_, _| Says::Nothing).await;
+    let pager = Receiver::start(|_, _| Says::Status(200)).await;
+    let receivers = [(&all, "info"), (&pager, "critical")];
+    let mut sender = Sender::to(&receivers, 1, PATIENCE);
+    for (rule, severity) in [
+        ("new-credential", AlertSeverity::Info),
+        ("volume", AlertSeverity::Warning),
+        ("audit-failing", AlertSeverity::Critical),
+    ] {
+        sender.raise_with(rule, client(), severity);
+    }
+    until("the pager has it", || {
+        sender.count("audit-failing", "delivered") == 1
+    })
+    .await;
+    until("the other has all", || all.deliveries().len() == 3).await;
+    let paged: Vec<_> = pager.deliveries().iter().map(Delivery::rule).collect();
+    assert_eq!(paged, ["audit-failing"]);
 }
 
 #[tokio::test]
@@ -368,6 +418,7 @@ async fn alerts_of_a_host_reach_the_webhook_of_its_newest_policy() {
     assert!(delivery.is_signed());
     let content = delivery.content();
     assert_eq!(content["data"]["rule"], "management");
+    assert!(!content["data"]["gateway"].as_str().unwrap().is_empty());
     let recorded = || {
         let mut lines = running.audited().into_iter();
         lines.any(|line| line["type"] == "alert" && line["id"] == content["data"]["id"])

@@ -1,15 +1,18 @@
 //! What a rule reports: who, what, how far from the usual, since when, and what to do.
 
+mod command;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
 use serde_json::Number;
-use tensorgate_audit::record::{AlertRecord, MAX_DETAIL_BYTES, MAX_NAME_BYTES};
+use tensorgate_audit::record::{AlertRecord, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_NAME_BYTES};
 use tensorgate_base::rfc3339::rfc3339;
+use tensorgate_policy::raw::{AlertSeverity, WatchRule};
 use tensorgate_policy::values::safe_text::printable_prefix;
 
-use crate::observation::HOST_BITS;
+use crate::observation::{HOST_BITS, Observation};
 use crate::time::Time;
 
 /// Who an alert is about. Names come from the policy, and a source is an address.
@@ -25,6 +28,8 @@ pub enum Subject {
     Others,
     /// All requests together.
     Gateway,
+    /// A part of the gate, such as `backend http://gpu:8001`.
+    Part(String),
 }
 
 impl Subject {
@@ -72,6 +77,7 @@ impl fmt::Display for Subject {
             Self::Source(address) => write!(f, "source {address}"),
             Self::Others => f.write_str("a group that is watched together"),
             Self::Gateway => f.write_str("the gateway"),
+            Self::Part(name) => f.write_str(name),
         }
     }
 }
@@ -83,8 +89,17 @@ pub struct Evidence {
     pub observed: f64,
     /// The usual number.
     pub usual: f64,
-    /// What is counted, such as `requests a minute`.
+    /// What is counted, such as `requests a minute`. Empty if nothing is.
     pub unit: &'static str,
+}
+
+impl Evidence {
+    /// Nothing is counted.
+    pub(super) const NONE: Self = Self {
+        observed: 1.0,
+        usual: 0.0,
+        unit: "",
+    };
 }
 
 /// What a rule has found.
@@ -100,6 +115,99 @@ pub struct Finding {
     pub what: String,
     /// What to do.
     pub advice: &'static str,
+}
+
+/// Which message about a cause an alert is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AlertStage {
+    /// The alert itself.
+    #[default]
+    Raised,
+    /// Names further alerts of the same cause.
+    Joined,
+    /// What it reported is over.
+    Over,
+}
+
+impl AlertStage {
+    /// The `state` of its record.
+    const fn state(self) -> Option<&'static str> {
+        match self {
+            Self::Raised => None,
+            Self::Joined => Some("joined"),
+            Self::Over => Some("over"),
+        }
+    }
+}
+
+/// What an alert is beside its finding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertContext {
+    /// Which message about its cause it is.
+    pub stage: AlertStage,
+    /// How severe it is.
+    pub severity: AlertSeverity,
+    /// The client that it is about.
+    pub client: Option<String>,
+    /// The model that it is about, or that the request of its client was for.
+    pub model: Option<String>,
+    /// The source of the request that raised it.
+    pub source: Option<IpAddr>,
+    /// The ID of that request.
+    pub request_id: Option<String>,
+    /// What alerts of one cause have in common, in this run of the host.
+    pub cause: Option<String>,
+    /// The rules and subjects of further alerts of the cause.
+    pub joined: Vec<String>,
+    /// The number of those that are not named.
+    pub joined_beyond: u64,
+}
+
+impl Default for AlertContext {
+    fn default() -> Self {
+        Self {
+            stage: AlertStage::Raised,
+            severity: AlertSeverity::Warning,
+            client: None,
+            model: None,
+            source: None,
+            request_id: None,
+            cause: None,
+            joined: Vec::new(),
+            joined_beyond: 0,
+        }
+    }
+}
+
+impl AlertContext {
+    /// The context of an alert that a request raised. A rule on many requests may report one client
+    /// when the request of another arrives: only a request of the subject itself tells more.
+    pub(super) fn of_request(rule: WatchRule, subject: &Subject, seen: &Observation) -> Self {
+        let is_own = match subject {
+            Subject::Client(name) => seen.client.as_ref() == Some(name),
+            Subject::Model(name) => seen.model.as_ref() == Some(name),
+            Subject::Source(address) => seen.source_host() == Some(*address),
+            Subject::Others | Subject::Gateway => true,
+            Subject::Part(_) => false,
+        };
+        let names_source = matches!(subject, Subject::Client(_) | Subject::Source(_));
+        let own = Some(seen).filter(|_| is_own);
+        let mut context = Self {
+            severity: rule.severity(),
+            source: own.filter(|_| names_source).and_then(|it| it.source),
+            request_id: own.and_then(|it| it.request_id.clone()),
+            ..Self::default()
+        };
+        match subject {
+            Subject::Client(name) => {
+                context.client = Some(name.clone());
+                context.model = own.and_then(|it| it.model.clone());
+            }
+            Subject::Model(name) => context.model = Some(name.clone()),
+            _ => {}
+        }
+        context
+    }
 }
 
 /// A finding that is reported.
@@ -118,10 +226,12 @@ pub struct Alert {
     pub withheld: u64,
     /// What was done to its client, such as `blocked until TIME`, or why nothing was.
     pub response: Option<String>,
+    /// Its severity, the request that raised it, and what it has in common with others.
+    pub context: AlertContext,
 }
 
 impl Alert {
-    /// Its record in the audit log.
+    /// Its record in the audit log. Whoever reports it adds the gateway.
     pub fn to_record(&self, id: String) -> AlertRecord {
         let Finding {
             subject,
@@ -130,6 +240,9 @@ impl Alert {
             advice,
             ..
         } = &self.finding;
+        let context = &self.context;
+        let name = |text: &String| printable_prefix(text, MAX_NAME_BYTES);
+        let rule = WatchRule::from_name(self.rule);
         AlertRecord {
             id,
             rule: self.rule.to_owned(),
@@ -142,6 +255,21 @@ impl Alert {
             advice: (*advice).to_owned(),
             withheld: self.withheld,
             response: self.response.clone(),
+            severity: Some(context.severity.name().to_owned()),
+            gateway: None,
+            client: context.client.as_ref().map(name),
+            model: context.model.as_ref().map(name),
+            source: context
+                .source
+                .map(|source| source.to_canonical().to_string()),
+            request_id: (context.request_id.as_ref()).map(|id| printable_prefix(id, MAX_ID_BYTES)),
+            command: rule
+                .filter(|_| context.stage != AlertStage::Over)
+                .map(|rule| command::command(rule, subject, context.request_id.as_deref())),
+            cause: context.cause.clone(),
+            state: context.stage.state().map(str::to_owned),
+            joined: context.joined.iter().map(name).collect(),
+            joined_beyond: (context.joined_beyond > 0).then_some(context.joined_beyond),
         }
     }
 }
@@ -167,8 +295,23 @@ impl fmt::Display for Alert {
             ..
         } = &self.finding;
         let since = rfc3339(self.since);
-        let amount = amount(*observed, *usual, unit);
-        write!(f, "{subject} {what}: {amount}, since {since}. {advice}")?;
+        write!(f, "{subject} {what}")?;
+        if !unit.is_empty() {
+            write!(f, ": {}", amount(*observed, *usual, unit))?;
+        }
+        write!(f, ", since {since}. {advice}")?;
+        let AlertContext {
+            joined,
+            joined_beyond,
+            ..
+        } = &self.context;
+        if !joined.is_empty() {
+            write!(f, " Of the same cause: {}", joined.join(", "))?;
+            if *joined_beyond > 0 {
+                write!(f, " and {joined_beyond} more")?;
+            }
+            f.write_str(".")?;
+        }
         if let Some(response) = &self.response {
             write!(f, " The client is {response}.")?;
         }

@@ -36,6 +36,8 @@ pub struct GateStatus {
     pub alerts: RecentAlerts,
     /// When the policy last changed.
     pub last_policy_change: Option<PolicyChange>,
+    /// The anomaly rules that cannot know yet what is usual.
+    pub learning: Vec<String>,
 }
 
 /// A change of the policy in force.
@@ -90,6 +92,7 @@ impl GateStatus {
                 .collect(),
             alerts: recent.alerts(),
             last_policy_change,
+            learning: Vec::new(),
         }
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! The [`tap`] receives the records that the audit log has written and hands a summary of each
 //! ([`Observation`]) to a thread of its own. There a [`Monitor`] runs every rule of `rules` and
-//! returns [`Alert`]s, which are counted, logged and recorded ([`report`]). A rule is a state
+//! returns [`Alert`]s, which are counted, logged and recorded ([`report`]). The gate's own state has
+//! alerts, too ([`gate_alerts`]). A rule is a state
 //! machine over observations, with the time as an argument. It reads no clock and keeps only
 //! summaries, never inputs.
 //!
@@ -12,12 +13,17 @@
 //! the state of others, and cannot hide either.
 
 pub mod alert;
+mod alert_budget;
 mod baseline;
 pub mod blocks;
 pub mod conditions;
 mod failed_rules;
+pub mod gate_alerts;
 pub mod gate_status;
+mod join;
+mod lasting;
 pub mod learned_file;
+mod learning;
 mod levels;
 mod management_path;
 pub mod monitor;
@@ -27,6 +33,7 @@ pub mod report;
 pub mod respond;
 mod rules;
 mod saved;
+pub mod settings;
 mod table;
 pub mod tap;
 pub mod time;

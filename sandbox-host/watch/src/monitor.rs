@@ -1,4 +1,5 @@
-//! Runs all rules over observations, and bounds the alerts of each rule that are logged.
+//! Runs all rules over observations, joins alerts of one cause, and bounds those of each rule that
+//! are logged.
 //!
 //! Anyone can send from many sources. So alerts about sources are bounded separately, and take
 //! nothing from those about clients and models.
@@ -6,61 +7,40 @@
 //! A rule that panics is switched off until the host starts again, and the others go on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use tensorgate_policy::policy::Watch;
 use tensorgate_policy::raw::WatchRule;
 
-use crate::alert::Alert;
+use crate::alert::{Alert, AlertContext};
+use crate::alert_budget::AlertBudget;
+use crate::join::{Joined, Joiner};
+use crate::lasting::LastingAlerts;
 use crate::learned_file::{load_block, save_block};
+use crate::learning::Learned;
 use crate::observation::Observation;
 use crate::rules::{self, Rule};
 use crate::saved::Saved as _;
+use crate::settings::{RuleSet, WatchSettings};
 use crate::time::Time;
-
-/// The most alerts of one rule about sources that are logged in an hour, and the most of its other
-/// alerts. More are counted. So a flood of one alert does not silence another.
-const LOGGED_ALERTS: u64 = 20;
-/// An hour in seconds.
-const HOUR_S: u64 = 3_600;
 
 /// All rules with their state.
 pub struct Monitor {
     rules: Vec<Watched>,
     running: RuleSet,
+    /// The settings of the policy. Without any, all rules run as they are.
+    settings: Option<Arc<WatchSettings>>,
     latest: Time,
+    joiner: Joiner,
+    lasting: LastingAlerts,
     /// Rules that have panicked and are not reported yet.
     failed: Vec<WatchRule>,
-}
-
-/// The rules that run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RuleSet(pub(super) u64);
-
-impl RuleSet {
-    /// The rules that a policy lets run.
-    pub fn from_policy(policy: &Watch) -> Self {
-        let running = WatchRule::ALL.iter().filter(|rule| policy.runs(**rule));
-        Self(running.fold(0, |set, rule| set | Self::bit(*rule)))
-    }
-
-    /// Whether none runs.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    fn contains(self, rule: WatchRule) -> bool {
-        self.0 & Self::bit(rule) != 0
-    }
-
-    fn bit(rule: WatchRule) -> u64 {
-        1_u64.checked_shl(rule as u32).unwrap_or_default()
-    }
 }
 
 struct Watched {
     rule: Box<dyn Rule>,
     has_failed: bool,
+    learned: Learned,
     of_sources: AlertBudget,
     of_others: AlertBudget,
 }
@@ -77,22 +57,27 @@ impl Monitor {
         let watched = |rule| Watched {
             rule,
             has_failed: false,
+            learned: Learned::default(),
             of_sources: AlertBudget::default(),
             of_others: AlertBudget::default(),
         };
         Self {
             rules: rules.into_iter().map(watched).collect(),
             running: RuleSet(u64::MAX),
+            settings: None,
             latest: Time::default(),
+            joiner: Joiner::new("rules"),
+            lasting: LastingAlerts::default(),
             failed: Vec::new(),
         }
     }
 
     /// Shows an observation to each rule. `now` never goes back, and `clock` is the time of day,
-    /// which is only for texts.
+    /// which is for texts and quiet windows alone.
     pub fn observe(&mut self, seen: &Observation, now: Time, clock: SystemTime) -> Vec<Alert> {
         self.latest = self.latest.max(now);
         let now = self.latest;
+        let settings = self.settings.as_deref();
         let mut alerts = Vec::new();
         for watched in &mut self.rules {
             let id = watched.rule.id();
@@ -100,6 +85,7 @@ impl Monitor {
             if !runs || !watched.rule.reads(&seen.kind) {
                 continue;
             }
+            watched.learned.count(now);
             // A rule is never called again after a panic, so no partial state is seen.
             let observed = catch_unwind(AssertUnwindSafe(|| watched.rule.observe(seen, now)));
             if observed.is_err() {
@@ -109,21 +95,44 @@ impl Monitor {
             let Ok(Some(finding)) = observed else {
                 continue;
             };
-            let budget = if finding.subject.is_source() {
-                &mut watched.of_sources
-            } else {
-                &mut watched.of_others
-            };
-            let (is_logged, withheld) = budget.count(now);
+            let context = AlertContext::of_request(id, &finding.subject, seen);
+            let is_hidden = settings.is_some_and(|it| {
+                let client = context.client.as_deref();
+                it.is_quiet(id, clock) || it.excepts(id, &finding.subject, client, context.source)
+            });
+            if is_hidden {
+                continue;
+            }
             let since = clock.checked_sub(now.since(finding.since));
-            alerts.push(Alert {
+            let mut alert = Alert {
                 rule: id.name(),
                 finding,
                 since: since.unwrap_or(clock),
-                is_logged,
-                withheld,
+                is_logged: false,
+                withheld: 0,
                 response: None,
-            });
+                context,
+            };
+            if let Some(settings) = settings {
+                settings.explain(&mut alert, seen.credential.as_deref());
+            }
+            if self.joiner.join(&mut alert, now) == Joined::Alone {
+                let budget = if alert.finding.subject.is_source() {
+                    &mut watched.of_sources
+                } else {
+                    &mut watched.of_others
+                };
+                (alert.is_logged, alert.withheld) = budget.count(now);
+                if alert.is_logged {
+                    let repeated = self.lasting.cause(&alert);
+                    alert.context.cause = alert.context.cause.or(repeated);
+                    self.joiner.sent(&mut alert, now);
+                }
+            }
+            if id.lasts() {
+                self.lasting.raised(&alert, now);
+            }
+            alerts.push(alert);
         }
         alerts
     }
@@ -163,6 +172,9 @@ impl Monitor {
             let Some(watched) = found else {
                 continue;
             };
+            if !block.is_empty() {
+                watched.learned = Learned::restored();
+            }
             watched.rule.load(&mut block)?;
             if !block.is_empty() {
                 return None;
@@ -176,9 +188,37 @@ impl Monitor {
         self.latest
     }
 
-    /// Sets which rules run. The others see nothing, and keep their state.
-    pub const fn set_rules(&mut self, rules: RuleSet) {
-        self.running = rules;
+    /// The messages that are due at a time: further alerts of a cause, and what is over.
+    pub(super) fn due(&mut self, now: Time) -> Vec<Alert> {
+        self.latest = self.latest.max(now);
+        let mut due = self.joiner.due(self.latest);
+        due.extend(self.lasting.over(self.latest));
+        due
+    }
+
+    /// Sets which rules run, and with which thresholds. The others see nothing, and keep their
+    /// state.
+    pub(super) fn set_settings(&mut self, settings: &Arc<WatchSettings>) {
+        let is_same = |known: &Arc<WatchSettings>| Arc::ptr_eq(known, settings);
+        if self.settings.as_ref().is_some_and(is_same) {
+            return;
+        }
+        self.running = settings.running;
+        for watched in &mut self.rules {
+            let thresholds = settings.thresholds(watched.rule.id());
+            watched.rule.set_thresholds(thresholds);
+        }
+        self.settings = Some(Arc::clone(settings));
+    }
+
+    /// The rules that run and cannot know yet what is usual.
+    pub(super) fn learning(&self) -> Vec<&'static str> {
+        let rules = self.rules.iter().filter_map(|watched| {
+            let id = watched.rule.id();
+            let runs = !watched.has_failed && self.running.contains(id);
+            (runs && watched.learned.is_short(id)).then(|| id.name())
+        });
+        rules.collect()
     }
 
     /// The rules that have panicked since the last call, and do not run any more.
@@ -193,30 +233,65 @@ impl Monitor {
     }
 }
 
-/// The alerts of a rule in the current hour.
-#[derive(Default)]
-struct AlertBudget {
-    hour: u64,
-    logged: u64,
-    withheld: u64,
-}
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::time::UNIX_EPOCH;
 
-impl AlertBudget {
-    /// Counts an alert. Returns whether it is logged, and how many before it were not.
-    fn count(&mut self, now: Time) -> (bool, u64) {
-        let hour = now.window(HOUR_S);
-        if hour != self.hour {
-            *self = Self {
-                hour,
-                logged: 0,
-                withheld: self.withheld,
+    use serde_json::json;
+    use tensorgate_policy::validate::validate;
+
+    use super::*;
+    use crate::alert::Subject;
+
+    #[test]
+    fn an_alert_names_its_request_and_an_exception_of_its_network_hides_it() {
+        let policy = json!({
+            "version": 1, "watch": {
+                "rules": {"management": {"except": {"sources": ["100.64.0.0/10"]}}}
+            }
+        });
+        let (policy, _) = validate(&serde_json::from_value(policy).unwrap()).unwrap();
+        let settings = WatchSettings::from_policy(&policy, "host-1");
+        let mut monitor = Monitor::default();
+        monitor.set_settings(&Arc::new(settings));
+        let mut show = |source: &str| {
+            let seen = Observation {
+                request_id: Some("id-1".to_owned()),
+                source: Some(source.parse().unwrap()),
+                is_management: true,
+                ..Observation::default()
             };
-        }
-        if self.logged >= LOGGED_ALERTS {
-            self.withheld = self.withheld.saturating_add(1);
-            return (false, 0);
-        }
-        self.logged = self.logged.saturating_add(1);
-        (true, std::mem::take(&mut self.withheld))
+            monitor.observe(&seen, Time::from_s(1), UNIX_EPOCH)
+        };
+        assert!(show("100.64.1.2").is_empty());
+        let alerts = show("192.0.2.1");
+        let [alert] = alerts.as_slice() else {
+            unreachable!("one alert: {alerts:?}");
+        };
+        assert_eq!(alert.context.request_id.as_deref(), Some("id-1"));
+        assert_eq!(alert.context.source, Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(alert.context.cause.as_deref(), Some("rules-1"));
+    }
+
+    #[test]
+    fn an_alert_about_a_model_says_nothing_of_the_client_whose_request_came_last() {
+        let seen = Observation {
+            request_id: Some("id-1".to_owned()),
+            client: Some("web".to_owned()),
+            model: Some("resnet".to_owned()),
+            source: Some("192.0.2.1".parse().unwrap()),
+            ..Observation::default()
+        };
+        let of = |rule, subject| AlertContext::of_request(rule, &subject, &seen);
+        let model = of(WatchRule::Latency, Subject::Model("resnet".to_owned()));
+        assert_eq!((model.client, model.source), (None, None));
+        assert_eq!(model.model.as_deref(), Some("resnet"));
+        let other = of(WatchRule::Volume, Subject::Client("batch".to_owned()));
+        assert_eq!(other.client.as_deref(), Some("batch"));
+        assert_eq!((other.model, other.request_id), (None, None));
+        let own = of(WatchRule::Volume, Subject::Client("web".to_owned()));
+        assert_eq!(own.model.as_deref(), Some("resnet"));
+        assert_eq!(own.request_id.as_deref(), Some("id-1"));
     }
 }

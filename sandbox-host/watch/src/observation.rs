@@ -41,6 +41,8 @@ pub enum Kind {
 pub struct Observation {
     /// Whether it is about a request, and at which point.
     pub kind: Kind,
+    /// The gate's ID of the request.
+    pub request_id: Option<String>,
     /// The client, if its credential was verified.
     pub client: Option<String>,
     /// The name of the verified credential.
@@ -92,6 +94,7 @@ impl Observation {
         let verified = |name: &Option<String>| name.clone().filter(|_| is_verified);
         Self {
             kind: Kind::Request,
+            request_id: decision.request_id.clone(),
             client: verified(&decision.client),
             credential: verified(&decision.credential),
             source: decision
@@ -121,6 +124,7 @@ impl Observation {
         let reason = Reason::from_name(amend.reason.as_deref().unwrap_or_default());
         (amend.verdict == Some(Verdict::Deny)).then(|| Self {
             kind: Kind::Ending,
+            request_id: Some(amend.request_id.clone()),
             client: amend.client.clone(),
             model: amend.model.clone(),
             verdict: Verdict::Deny,
@@ -147,7 +151,7 @@ impl Observation {
 
     /// The network in which an address may change without notice: a /24, or a /48 of IPv6.
     pub(crate) fn source_network(&self) -> Option<IpAddr> {
-        self.source.map(|source| network(source, NETWORK_BITS))
+        self.source.map(network_of)
     }
 
     /// Whether it was denied.
@@ -191,6 +195,11 @@ const fn is_failed_credential(reason: Reason) -> bool {
 /// What counts as one source: the address, or the first one of its /64 of IPv6.
 pub fn source_of(address: IpAddr) -> IpAddr {
     network(address, HOST_BITS)
+}
+
+/// The first address of the network in which an address may change without notice.
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
+    network(address, NETWORK_BITS)
 }
 
 /// The first address of the network of an address.

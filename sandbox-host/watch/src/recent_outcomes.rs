@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tensorgate_audit::RecordListener;
 use tensorgate_audit::record::{AlertRecord, Amend, Decision, Event, Verdict};
 use tensorgate_base::rfc3339::rfc3339;
+use tensorgate_policy::raw::WatchRule;
 
 /// The length of a bucket.
 const BUCKET_S: u64 = 10;
@@ -211,7 +212,12 @@ impl State {
         }
     }
 
+    /// Adds an alert about requests. Conditions are shown beside them.
     fn add_alert(&mut self, time: SystemTime, now: Instant, record: &AlertRecord) {
+        let rule = WatchRule::from_name(&record.rule);
+        if record.state.is_some() || rule.is_some_and(WatchRule::is_about_gate) {
+            return;
+        }
         self.numbered = self.numbered.saturating_add(1);
         if self.alerts.len() >= KEPT_ALERTS {
             self.alerts.pop_front();

@@ -1,19 +1,24 @@
 //! Reports alerts: counts each, and logs, records and passes on those within their rule's bound.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tensorgate_audit::Outcomes;
-use tensorgate_audit::record::{AlertRecord, Event};
+use tensorgate_audit::record::{AlertRecord, Event, MAX_NAME_BYTES};
+use tensorgate_policy::raw::{AlertSeverity, WatchRule};
+use tensorgate_policy::values::safe_text::printable_prefix;
 use tensorgate_telemetry::labels::AlertLabels;
 use tensorgate_telemetry::metrics::Metrics;
 
-use crate::alert::Alert;
+use crate::alert::{Alert, AlertStage, Subject};
 
 /// The random bytes in an alert's ID. They differ between the runs of all hosts.
 const RUN_BYTES: usize = 8;
+/// The most clients that were answered and whose alerts are remembered.
+const MAX_ANSWERED: usize = 64;
 
 /// Takes alerts. It runs on the thread of the rules, so it must not wait.
 pub trait AlertListener: Send + Sync {
@@ -32,6 +37,8 @@ pub struct Reporter {
     reported: u64,
     metrics: Arc<Metrics>,
     listeners: Vec<Arc<dyn AlertListener>>,
+    /// The clients that alerts have blocked or throttled last, with the cause of each.
+    answered: VecDeque<(String, String)>,
 }
 
 impl Reporter {
@@ -48,30 +55,79 @@ impl Reporter {
             reported: 0,
             metrics,
             listeners,
+            answered: VecDeque::new(),
         })
     }
 
-    /// Counts and answers an alert, and passes it on unless its rule had too many.
-    pub fn report(&mut self, mut alert: Alert) {
-        let labels = AlertLabels { rule: alert.rule };
-        self.metrics.alerts.get_or_create(&labels).inc();
-        // Answered first, so that the text and the record say what was done.
-        for listener in &self.listeners {
-            if let Some(response) = listener.respond(&alert) {
-                alert.response = Some(response);
-            }
+    /// The cause of the last alert that blocked or throttled a client, which a report of the block
+    /// belongs to.
+    pub(super) fn take_answered(&mut self, client: &str) -> Option<String> {
+        let index = self.answered.iter().rposition(|(name, _)| name == client)?;
+        self.answered.remove(index).map(|(_, cause)| cause)
+    }
+
+    /// Counts and answers an alert, and passes it on unless its rule had too many. A message about
+    /// an earlier alert is only passed on.
+    pub fn report(&mut self, mut alert: Alert, gateway: &str) {
+        if alert.context.stage == AlertStage::Raised {
+            self.count_and_answer(&mut alert);
         }
         if !alert.is_logged {
             return;
         }
         self.reported = self.reported.saturating_add(1);
         let id = format!("alert-{}-{}", self.run, self.reported);
-        let subject = alert.finding.subject.to_string();
-        tracing::warn!(rule = alert.rule, subject, id, "alert: {alert}");
-        let record = alert.to_record(id);
+        log(&alert, &id);
+        let mut record = alert.to_record(id);
+        record.gateway = Some(printable_prefix(gateway, MAX_NAME_BYTES));
+        // Causes of other runs and of other hosts must differ.
+        let run = &self.run;
+        record.cause = record.cause.map(|cause| format!("cause-{run}-{cause}"));
         for listener in &self.listeners {
             listener.raised(&alert, &record);
         }
+    }
+
+    fn count_and_answer(&mut self, alert: &mut Alert) {
+        let rule = WatchRule::from_name(alert.rule);
+        let is_about_gate = rule.is_some_and(WatchRule::is_about_gate);
+        // The gate's own state has other metrics, and what is only worth a note blocks nobody.
+        if is_about_gate || alert.context.severity == AlertSeverity::Info {
+            return;
+        }
+        let labels = AlertLabels { rule: alert.rule };
+        self.metrics.alerts.get_or_create(&labels).inc();
+        // Answered first, so that the text and the record say what was done.
+        for listener in &self.listeners {
+            if let Some(response) = listener.respond(alert) {
+                alert.response = Some(response);
+            }
+        }
+        let has_blocked = |response: &String| !response.starts_with("not ");
+        if alert.response.as_ref().is_some_and(has_blocked)
+            && let (Subject::Client(client), Some(cause)) =
+                (&alert.finding.subject, &alert.context.cause)
+        {
+            if self.answered.len() >= MAX_ANSWERED {
+                self.answered.pop_front();
+            }
+            self.answered.push_back((client.clone(), cause.clone()));
+        }
+    }
+}
+
+/// Logs an alert with the level of its severity.
+fn log(alert: &Alert, id: &str) {
+    let (rule, subject) = (alert.rule, alert.finding.subject.to_string());
+    let what = match alert.context.stage {
+        AlertStage::Raised => "alert",
+        AlertStage::Joined => "alerts of one cause",
+        AlertStage::Over => "alert is over",
+    };
+    match alert.context.severity {
+        AlertSeverity::Info => tracing::info!(rule, subject, id, "{what}: {alert}"),
+        AlertSeverity::Warning => tracing::warn!(rule, subject, id, "{what}: {alert}"),
+        AlertSeverity::Critical => tracing::error!(rule, subject, id, "{what}: {alert}"),
     }
 }
 
@@ -104,7 +160,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::alert::{Evidence, Finding, Subject};
+    use crate::alert::{AlertContext, Evidence, Finding};
     use crate::time::Time;
 
     /// Keeps the records of the alerts that it takes.
@@ -149,9 +205,13 @@ mod tests {
             is_logged,
             withheld: 0,
             response: None,
+            context: AlertContext {
+                cause: Some("rules-1".to_owned()),
+                ..AlertContext::default()
+            },
         };
         for is_logged in [true, false, true] {
-            reporter.report(alert(is_logged));
+            reporter.report(alert(is_logged), "gate-1");
         }
         let labels = AlertLabels { rule: "volume" };
         assert_eq!(metrics.alerts.get_or_create(&labels).get(), 3);
@@ -164,5 +224,10 @@ mod tests {
         let numbers = [&first.observed, &first.usual].map(|number| number.to_string());
         assert_eq!(numbers, ["412.0", "19.817"]);
         assert_eq!(first.response.as_deref(), Some("blocked until noon"));
+        assert_eq!(first.gateway.as_deref(), Some("gate-1"));
+        assert_eq!(first.severity.as_deref(), Some("warning"));
+        assert_eq!(first.cause, second.cause, "it is the same client's");
+        assert_eq!(reporter.take_answered("a").as_deref(), Some("rules-1"));
+        assert_eq!(reporter.take_answered("b"), None);
     }
 }

@@ -105,7 +105,7 @@ mod tests {
     use tensorgate_policy::validate::validate;
 
     use super::*;
-    use crate::alert::{Evidence, Finding};
+    use crate::alert::{AlertContext, Evidence, Finding};
     use crate::blocks::Responses;
     use crate::time::Time;
 
@@ -127,6 +127,7 @@ mod tests {
             is_logged: true,
             withheld: 0,
             response: None,
+            context: AlertContext::default(),
         }
     }
 

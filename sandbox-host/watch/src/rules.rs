@@ -144,6 +144,8 @@ mod tests {
     #[test]
     fn each_rule_of_a_policy_is_registered_once() {
         let ids: Vec<_> = all().iter().map(|rule| rule.id()).collect();
-        assert_eq!(ids, WatchRule::ALL);
+        let all = WatchRule::ALL.iter().copied();
+        let of_records: Vec<_> = all.filter(|rule| !rule.is_about_gate()).collect();
+        assert_eq!(ids, of_records);
     }
 }

@@ -4,8 +4,8 @@
 //! waiting. Summaries that find the queue full are dropped and counted. So rules delay neither the
 //! log nor a request. While no rule runs, records are not even summarised.
 
+use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -16,16 +16,21 @@ use tensorgate_audit::record::Event;
 use tensorgate_policy::Policy;
 use tensorgate_telemetry::metrics::Metrics;
 
+use crate::alert::Alert;
 use crate::failed_rules;
+use crate::gate_alerts::GateAlerts;
 use crate::learned_file::LearnedFile;
-use crate::monitor::{Monitor, RuleSet};
+use crate::monitor::Monitor;
 use crate::observation::Observation;
 use crate::report::{AlertListener, Reporter};
+use crate::settings::{CurrentSettings, WatchSettings};
 use crate::time::Time;
 
 /// The most batches in the queue. A batch has the records of one write, about a thousand at most.
 const QUEUED_BATCHES: usize = 16;
 
+/// How often messages are looked for that are due without a record.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often what rules have learned is saved. It is also saved when the host stops.
 const SAVE_INTERVAL: Duration = Duration::from_secs(300);
 
@@ -42,38 +47,44 @@ enum Message {
 }
 
 /// The end of the queue at the audit log.
-#[derive(Debug)]
 pub struct Tap {
     queue: SyncSender<Message>,
-    running: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     metrics: Arc<Metrics>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the tap and its thread share.
+struct Shared {
+    settings: Arc<CurrentSettings>,
+    reporter: Arc<Mutex<Reporter>>,
+    gate: Arc<GateAlerts>,
+    /// The rules that still learn.
+    learning: Mutex<Vec<&'static str>>,
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tap").finish_non_exhaustive()
+    }
 }
 
 impl Tap {
     /// Starts the thread that runs rules, with what they have saved in the file. It ends when the
     /// tap is dropped.
     pub fn start(
-        rules: RuleSet,
+        settings: WatchSettings,
         metrics: &Arc<Metrics>,
         listeners: Vec<Arc<dyn AlertListener>>,
         learned: Option<LearnedFile>,
     ) -> io::Result<Self> {
         let (queue, batches) = sync_channel(QUEUED_BATCHES);
-        let running = Arc::new(AtomicU64::new(rules.0));
-        let (runs, counts) = (Arc::clone(&running), Arc::clone(metrics));
-        let mut reporter = Reporter::new(Arc::clone(metrics), listeners)?;
+        let shared = Arc::new(Shared::new(settings, metrics, listeners)?);
+        let (watched, counts) = (Arc::clone(&shared), Arc::clone(metrics));
         // The key of hashes is read before anything is hashed.
         let monitor = learned.as_ref().map(load).unwrap_or_default();
         let watching = move || {
-            let monitor = run(
-                monitor,
-                &batches,
-                learned.as_ref(),
-                &runs,
-                &mut reporter,
-                &counts,
-            );
+            let monitor = watched.run(monitor, &batches, learned.as_ref(), &counts);
             save(&monitor, learned.as_ref());
         };
         let thread = std::thread::Builder::new()
@@ -81,7 +92,7 @@ impl Tap {
             .spawn(watching)?;
         Ok(Self {
             queue,
-            running,
+            shared,
             metrics: Arc::clone(metrics),
             thread: Mutex::new(Some(thread)),
         })
@@ -112,15 +123,27 @@ impl Tap {
         }
     }
 
-    /// Sets which rules run.
-    pub fn set_rules(&self, rules: RuleSet) {
-        self.running.store(rules.0, Ordering::Relaxed);
+    /// Sets the settings of a policy that replaces another one.
+    pub fn follow(&self, policy: &Policy, generation: &str) {
+        let settings = &self.shared.settings;
+        settings.replace(policy, generation, SystemTime::now());
+    }
+
+    /// Reports conditions of the gate.
+    pub fn gate_alerts(&self) -> Arc<GateAlerts> {
+        Arc::clone(&self.shared.gate)
+    }
+
+    /// The rules that run and cannot know yet what is usual.
+    pub fn learning(&self) -> Vec<&'static str> {
+        let learning = self.shared.learning.lock();
+        learning.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl RecordListener for Tap {
     fn written(&self, events: &[(SystemTime, Event)]) {
-        if RuleSet(self.running.load(Ordering::Relaxed)).is_empty() {
+        if !self.shared.settings.get().running.reads_records() {
             return;
         }
         let seen = events.iter().map(|(_, event)| event);
@@ -169,45 +192,76 @@ fn first_time(monitor: &Monitor) -> Time {
     clock.max(monitor.latest())
 }
 
-/// Runs the rules over each batch. Times are those of its arrival, by a clock that no one sets, so
-/// a jump of the time of day changes no window. Returns the monitor when the host stops.
-fn run(
-    mut monitor: Monitor,
-    batches: &Receiver<Message>,
-    learned: Option<&LearnedFile>,
-    running: &AtomicU64,
-    reporter: &mut Reporter,
-    metrics: &Metrics,
-) -> Monitor {
-    let (started, first) = (Instant::now(), first_time(&monitor));
-    let mut saved = started;
-    let mut shared_uses = 0_u64;
-    loop {
-        if saved.elapsed() >= SAVE_INTERVAL {
-            save(&monitor, learned);
-            saved = Instant::now();
-        }
-        let batch = match batches.recv_timeout(SAVE_INTERVAL) {
-            Ok(Message::Seen(batch)) => batch,
-            Ok(Message::Clients(names)) => {
-                monitor.set_clients(&names, first.after(started.elapsed()));
-                continue;
+impl Shared {
+    fn new(
+        settings: WatchSettings,
+        metrics: &Arc<Metrics>,
+        listeners: Vec<Arc<dyn AlertListener>>,
+    ) -> io::Result<Self> {
+        let settings = Arc::new(CurrentSettings::new(settings));
+        let reporter = Reporter::new(Arc::clone(metrics), listeners)?;
+        let reporter = Arc::new(Mutex::new(reporter));
+        let gate = GateAlerts::new(Arc::clone(&reporter), Arc::clone(&settings));
+        Ok(Self {
+            settings,
+            reporter,
+            gate: Arc::new(gate),
+            learning: Mutex::default(),
+        })
+    }
+
+    /// Runs the rules over each batch. Times are those of its arrival, by a clock that no one sets,
+    /// so a jump of the time of day changes no window. Returns the monitor when the host stops.
+    fn run(
+        &self,
+        mut monitor: Monitor,
+        batches: &Receiver<Message>,
+        learned: Option<&LearnedFile>,
+        metrics: &Metrics,
+    ) -> Monitor {
+        let (started, first) = (Instant::now(), first_time(&monitor));
+        let mut saved = started;
+        let mut shared_uses = 0_u64;
+        loop {
+            if saved.elapsed() >= SAVE_INTERVAL {
+                save(&monitor, learned);
+                saved = Instant::now();
             }
-            Err(RecvTimeoutError::Timeout) => continue,
-            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return monitor,
-        };
-        monitor.set_rules(RuleSet(running.load(Ordering::Relaxed)));
-        let (now, clock) = (first.after(started.elapsed()), SystemTime::now());
-        for seen in &batch {
-            for alert in monitor.observe(seen, now, clock) {
-                reporter.report(alert);
+            let batch = match batches.recv_timeout(LOOK_EVERY) {
+                Ok(Message::Seen(batch)) => batch,
+                Ok(Message::Clients(names)) => {
+                    monitor.set_clients(&names, first.after(started.elapsed()));
+                    continue;
+                }
+                Err(RecvTimeoutError::Timeout) => Batch::new(),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return monitor,
+            };
+            let settings = self.settings.get();
+            monitor.set_settings(&settings);
+            let (now, clock) = (first.after(started.elapsed()), SystemTime::now());
+            for seen in &batch {
+                self.report(monitor.observe(seen, now, clock), &settings);
             }
+            self.report(monitor.due(now), &settings);
+            self.gate.look();
+            let learning = monitor.learning();
+            *self.learning.lock().unwrap_or_else(PoisonError::into_inner) = learning;
+            failed_rules::report(monitor.take_failed(), metrics);
+            let uses = monitor.shared_uses();
+            let more = uses.saturating_sub(shared_uses);
+            metrics.watch_shared.inc_by(more);
+            shared_uses = uses;
         }
-        failed_rules::report(monitor.take_failed(), metrics);
-        let uses = monitor.shared_uses();
-        let more = uses.saturating_sub(shared_uses);
-        metrics.watch_shared.inc_by(more);
-        shared_uses = uses;
+    }
+
+    fn report(&self, alerts: Vec<Alert>, settings: &WatchSettings) {
+        if alerts.is_empty() {
+            return;
+        }
+        let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
+        for alert in alerts {
+            reporter.report(alert, &settings.gateway);
+        }
     }
 }
 
@@ -218,6 +272,11 @@ mod tests {
     use tensorgate_telemetry::labels::AlertLabels;
 
     use super::*;
+    use crate::settings::RuleSet;
+
+    fn settings(rules: RuleSet) -> WatchSettings {
+        WatchSettings::running(rules)
+    }
 
     /// The record of a rejected request for a server's management.
     fn management() -> (SystemTime, Event) {
@@ -234,7 +293,7 @@ mod tests {
     /// The number of alerts after a record, once it is 1 or half a second has passed.
     fn alerts(rules: RuleSet) -> u64 {
         let metrics = Arc::new(Metrics::new());
-        let tap = Tap::start(rules, &metrics, Vec::new(), None).unwrap();
+        let tap = Tap::start(settings(rules), &metrics, Vec::new(), None).unwrap();
         tap.written(&[management()]);
         let labels = AlertLabels { rule: "management" };
         let count = || metrics.alerts.get_or_create(&labels).get();
@@ -252,6 +311,20 @@ mod tests {
     }
 
     #[test]
+    fn rules_that_need_requests_first_are_listed_as_learning() {
+        let metrics = Arc::new(Metrics::new());
+        let tap = Tap::start(settings(RuleSet(u64::MAX)), &metrics, Vec::new(), None).unwrap();
+        tap.written(&[management()]);
+        let started = Instant::now();
+        while tap.learning().is_empty() && started.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let learning = tap.learning();
+        assert!(learning.contains(&"volume") && learning.contains(&"confidence"));
+        assert!(!learning.contains(&"management"), "{learning:?}");
+    }
+
+    #[test]
     fn what_was_learned_is_saved_at_the_end_and_read_at_the_start() {
         let folder = std::env::temp_dir().join(format!("tg-tap-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -259,7 +332,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         let first = SystemTime::now();
         for _ in 0..2 {
-            let rules = RuleSet(u64::MAX);
+            let rules = settings(RuleSet(u64::MAX));
             let tap = Tap::start(rules, &metrics, Vec::new(), Some(file())).unwrap();
             tap.written(&[management()]);
             tap.end();
@@ -285,9 +358,11 @@ mod tests {
     fn a_full_queue_drops_and_counts() {
         let metrics = Arc::new(Metrics::new());
         let (queue, batches) = sync_channel(1);
+        let rules = settings(RuleSet(u64::MAX));
+        let shared = Shared::new(rules, &metrics, Vec::new()).unwrap();
         let tap = Tap {
             queue,
-            running: Arc::new(AtomicU64::new(u64::MAX)),
+            shared: Arc::new(shared),
             metrics: Arc::clone(&metrics),
             thread: Mutex::new(None),
         };

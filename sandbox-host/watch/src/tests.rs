@@ -10,6 +10,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tensorgate_policy::Reason;
@@ -19,8 +20,8 @@ use super::{Alert, Monitor, Observation};
 use crate::alert::Finding;
 use crate::attacks::{self, ATTACKS};
 use crate::day::{self, Random, Request, address, deny, inference};
-use crate::monitor::RuleSet;
 use crate::rules::{self, Rule};
+use crate::settings::{RuleSet, WatchSettings};
 use crate::time::Time;
 
 /// The day on which the thresholds were fixed, then the days that report on them.
@@ -277,13 +278,14 @@ fn a_rule_that_is_off_reports_nothing() {
     let mut monitor = Monitor::default();
     let mut seen = denied(0x0a00_0001, Reason::NotAnInferenceRoute);
     seen.is_management = true;
-    monitor.set_rules(RuleSet(0));
+    let running = |rules| Arc::new(WatchSettings::running(RuleSet(rules)));
+    monitor.set_settings(&running(0));
     assert!(
         monitor
             .observe(&seen, Time::from_s(1), UNIX_EPOCH)
             .is_empty()
     );
-    monitor.set_rules(RuleSet(u64::MAX));
+    monitor.set_settings(&running(u64::MAX));
     assert_eq!(monitor.observe(&seen, Time::from_s(2), UNIX_EPOCH).len(), 1);
 }
 

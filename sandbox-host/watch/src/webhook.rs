@@ -1,10 +1,11 @@
-//! The webhook for alerts: each alert is sent to the URL of the policy until the server accepts it.
+//! The webhooks for alerts: each alert is sent to the URLs of the policy that want its severity,
+//! until the server there accepts it.
 //!
-//! Every rule has two queues and tasks of its own, one for alerts about sources and one for others.
-//! So neither a flood of one alert nor a retry delays or displaces another alert. Anyone can
-//! make alerts about sources, and they take no room from those about clients and models. A full
-//! queue drops alerts and counts them, and so does the end of the host. They are in the audit log
-//! in any case.
+//! Every rule has two queues and tasks of its own for each webhook, one for alerts about sources
+//! and one for others. So neither a flood of one alert, nor a retry, nor a server that hangs delays
+//! or displaces another alert. Anyone can make alerts about sources, and they take no room from
+//! those about clients and models. A full queue drops alerts and counts them, and so does the end
+//! of the host. They are in the audit log in any case.
 //!
 //! Messages follow Standard Webhooks: an ID that is the same in each attempt, a timestamp, and an
 //! HMAC over both and the body (`secret`). `target` sends one attempt, and [`schedule`] says when
@@ -40,8 +41,9 @@ pub use target::{Target, WebhookFault};
 /// The most alerts in a queue, beside the one that is being sent.
 pub const QUEUED_ALERTS: usize = 16;
 
-/// A rule, and whether the alerts are about sources. The number of rules bounds their number.
-type Lane = (&'static str, bool);
+/// The number of a webhook in the policy, a rule, and whether the alerts are about sources. The
+/// numbers of webhooks and of rules bound their number.
+type Lane = (usize, &'static str, bool);
 
 /// Sends alerts.
 pub struct AlertWebhook {
@@ -52,7 +54,8 @@ pub struct AlertWebhook {
 
 /// What the tasks of all lanes share.
 struct Shared {
-    target: RwLock<Option<Arc<Target>>>,
+    /// In the order of the policy.
+    targets: RwLock<Vec<Arc<Target>>>,
     resolver: Arc<dyn Resolve>,
     schedule: Schedule,
     metrics: Arc<Metrics>,
@@ -112,12 +115,12 @@ impl DeliveryOutcome {
 }
 
 impl AlertWebhook {
-    /// Creates a webhook without a target. Must be called within a Tokio runtime, on which alerts
+    /// Creates webhooks without a target. Must be called within a Tokio runtime, on which alerts
     /// are sent.
     pub fn new(resolver: Arc<dyn Resolve>, schedule: Schedule, metrics: Arc<Metrics>) -> Self {
         Self {
             shared: Arc::new(Shared {
-                target: RwLock::new(None),
+                targets: RwLock::default(),
                 resolver,
                 schedule,
                 metrics,
@@ -127,18 +130,19 @@ impl AlertWebhook {
         }
     }
 
-    /// Sets where alerts are sent, those too that are queued.
-    pub fn set_target(&self, target: Option<Arc<Target>>) {
-        let mut current = (self.shared.target.write()).unwrap_or_else(PoisonError::into_inner);
-        *current = target;
+    /// Sets where alerts are sent. Those that are queued go to the webhook that is now at the same
+    /// place in the policy.
+    pub fn set_targets(&self, targets: Vec<Arc<Target>>) {
+        let mut current = (self.shared.targets.write()).unwrap_or_else(PoisonError::into_inner);
+        *current = targets;
     }
 
     /// Stops sending. Counts and logs the alerts that are left as dropped.
     pub fn end(&self) {
-        self.set_target(None);
+        self.set_targets(Vec::new());
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut dropped = 0_u64;
-        for ((rule, _), lane) in lanes.drain() {
+        for ((_, rule, _), lane) in lanes.drain() {
             let left = lane.unfinished.take_all();
             self.shared.count(rule, DeliveryOutcome::Dropped, left);
             dropped = dropped.saturating_add(left);
@@ -155,19 +159,30 @@ impl AlertWebhook {
 
 impl AlertListener for AlertWebhook {
     fn raised(&self, alert: &Alert, record: &AlertRecord) {
-        if self.shared.target().is_none() {
+        let targets = self.shared.targets();
+        if targets.is_empty() {
             return;
         }
-        let lane = (alert.rule, alert.finding.subject.is_source());
-        let Some(message) = Message::new(record, SystemTime::now()) else {
+        let Some(message) = Message::new(record, alert.context.severity, SystemTime::now()) else {
             return;
         };
+        let is_source = alert.finding.subject.is_source();
+        let wanted = targets.iter().enumerate();
+        for (index, _) in wanted.filter(|(_, target)| message.is_for(target)) {
+            self.queue((index, alert.rule, is_source), message.clone());
+        }
+    }
+}
+
+impl AlertWebhook {
+    fn queue(&self, lane: Lane, message: Message) {
+        let (index, rule, _) = lane;
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let task = lanes.entry(lane).or_insert_with(|| {
             let (queue, messages) = channel(QUEUED_ALERTS);
             let unfinished = Arc::<Unfinished>::default();
             let (shared, counted) = (Arc::clone(&self.shared), Arc::clone(&unfinished));
-            let sending = send_all(shared, lane.0, messages, counted);
+            let sending = send_all(shared, (index, rule), messages, counted);
             let task = self.runtime.spawn(sending);
             LaneTask {
                 queue,
@@ -178,7 +193,7 @@ impl AlertListener for AlertWebhook {
         // Counted first, so that the task finds it counted.
         task.unfinished.add();
         if task.queue.try_send(message).is_err() && task.unfinished.take() {
-            self.shared.count(lane.0, DeliveryOutcome::Dropped, 1);
+            self.shared.count(rule, DeliveryOutcome::Dropped, 1);
         }
     }
 }
@@ -186,13 +201,13 @@ impl AlertListener for AlertWebhook {
 /// Sends the alerts of a lane, one after the other.
 async fn send_all(
     shared: Arc<Shared>,
-    rule: &'static str,
+    (index, rule): (usize, &'static str),
     mut messages: Receiver<Message>,
     unfinished: Arc<Unfinished>,
 ) {
     let sender: Arc<str> = Arc::from(rule);
     while let Some(message) = messages.recv().await {
-        let outcome = shared.deliver(&sender, &message).await;
+        let outcome = shared.deliver(index, &sender, &message).await;
         if unfinished.take() {
             shared.count(rule, outcome, 1);
         }
@@ -200,17 +215,24 @@ async fn send_all(
 }
 
 impl Shared {
-    fn target(&self) -> Option<Arc<Target>> {
-        let target = self.target.read().unwrap_or_else(PoisonError::into_inner);
-        target.clone()
+    fn targets(&self) -> Vec<Arc<Target>> {
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        targets.clone()
+    }
+
+    /// The webhook at a place, if it wants a message.
+    fn target(&self, index: usize, message: &Message) -> Option<Arc<Target>> {
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        let target = targets.get(index).filter(|it| message.is_for(it));
+        target.map(Arc::clone)
     }
 
     /// Tries to send an alert until the server accepts it, or until it had its attempts.
-    async fn deliver(&self, sender: &Arc<str>, message: &Message) -> DeliveryOutcome {
+    async fn deliver(&self, index: usize, sender: &Arc<str>, message: &Message) -> DeliveryOutcome {
         let (rule, id) = (&**sender, message.id.as_str());
         for failed in 1..=self.schedule.attempts {
             // A policy without a webhook may have been loaded meanwhile.
-            let Some(target) = self.target() else {
+            let Some(target) = self.target(index, message) else {
                 return DeliveryOutcome::Dropped;
             };
             let sending = target.send(message, &*self.resolver, sender);

@@ -156,10 +156,10 @@ fn secret_files(policy: &Policy) -> Vec<PolicyFile> {
     if let Some(rule) = policy.capture() {
         add("capture.key_file".to_owned(), Some(rule.key_file()));
     }
-    if let Some(rule) = policy.watch().webhook() {
-        let at = |field| below("watch", &["webhook", field]);
-        add(at("secret_file"), Some(rule.secret_file()));
-        add(at("ca"), rule.ca());
+    for (index, rule) in policy.watch().webhooks().iter().enumerate() {
+        let path = policy.watch().webhook_path(index);
+        add(format!("{path}.secret_file"), Some(rule.secret_file()));
+        add(format!("{path}.ca"), rule.ca());
     }
     files
 }

@@ -16,6 +16,7 @@ const MAX_SUBJECTS: usize = 4_096;
 const MAX_REQUESTS: usize = 5;
 
 /// A request, as far as an alert needs it.
+#[derive(Clone)]
 pub struct Request {
     request_id: String,
     reason: String,

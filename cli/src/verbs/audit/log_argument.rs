@@ -31,15 +31,20 @@ pub struct LogArgument {
 }
 
 impl LogArgument {
+    /// The state folder of the gate whose log is meant, unless a log is named.
+    pub fn gate(&self) -> Option<PathBuf> {
+        let is_log = self.audit.is_some() || self.file.as_deref().is_some_and(|it| !is_policy(it));
+        if is_log {
+            return None;
+        }
+        self.state.find().ok()
+    }
+
     /// The log that is meant.
     ///
     /// # Errors
     /// There is none, or it cannot be read.
     pub fn find(&self) -> Result<PathBuf, Failure> {
-        let is_policy = |file: &Path| {
-            let extension = file.extension().and_then(|it| it.to_str());
-            extension.is_some_and(|it| matches!(it, "yaml" | "yml"))
-        };
         let (policy, log) = match &self.file {
             Some(file) if is_policy(file) => (Some(file.clone()), None),
             Some(file) => (None, Some(file)),
@@ -50,4 +55,10 @@ impl LogArgument {
         }
         log_of_policy(policy, &self.state)
     }
+}
+
+/// Whether a file is a policy and not a log.
+fn is_policy(file: &Path) -> bool {
+    let extension = file.extension().and_then(|it| it.to_str());
+    extension.is_some_and(|it| matches!(it, "yaml" | "yml"))
 }

@@ -583,7 +583,7 @@ fn a_webhook_has_a_url_a_secret_and_addresses_that_it_may_have() {
     let webhook = |value: Value| json!({"webhook": value});
     let rule = |value: Value| {
         let policy = policy(with("/watch", webhook(value)));
-        policy.watch().webhook().cloned().unwrap()
+        policy.watch().webhooks().first().cloned().unwrap()
     };
     let fault = |value: Value, field: &str, text: &str| {
         check(
@@ -643,7 +643,12 @@ fn only_alerts_about_clients_block_or_throttle() {
             accept("/watch", value);
         } else {
             let at = format!("watch.on_alert.{rule}");
-            check("/watch", value, &at, "are about sources or models");
+            let about = if rule.is_about_gate() {
+                "are about the gate itself"
+            } else {
+                "are about sources or models"
+            };
+            check("/watch", value, &at, about);
         }
     }
     for (value, at, text) in [

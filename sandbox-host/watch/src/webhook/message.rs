@@ -6,12 +6,17 @@ use bytes::Bytes;
 use serde::Serialize;
 use tensorgate_audit::record::AlertRecord;
 use tensorgate_base::rfc3339::rfc3339;
+use tensorgate_policy::raw::AlertSeverity;
+
+use super::target::Target;
 
 /// The type of the event.
 const KIND: &str = "tensorgate.alert";
 
 /// A message that is the same in each attempt.
+#[derive(Clone)]
 pub(super) struct Message {
+    severity: AlertSeverity,
     pub(super) id: String,
     pub(super) body: Bytes,
 }
@@ -26,7 +31,11 @@ struct Content<'a> {
 
 impl Message {
     /// The message of an alert. Every alert has a JSON form.
-    pub(super) fn new(record: &AlertRecord, now: SystemTime) -> Option<Self> {
+    pub(super) fn new(
+        record: &AlertRecord,
+        severity: AlertSeverity,
+        now: SystemTime,
+    ) -> Option<Self> {
         let content = Content {
             kind: KIND,
             timestamp: rfc3339(now),
@@ -34,8 +43,14 @@ impl Message {
         };
         let body = serde_json::to_vec(&content).ok()?;
         Some(Self {
+            severity,
             id: record.id.clone(),
             body: body.into(),
         })
+    }
+
+    /// Whether a webhook wants it.
+    pub(super) fn is_for(&self, target: &Target) -> bool {
+        self.severity >= target.rule().severity()
     }
 }

@@ -167,6 +167,17 @@ mod tests {
             advice: String::new(),
             withheld: 0,
             response: None,
+            severity: None,
+            gateway: None,
+            client: None,
+            model: None,
+            source: None,
+            request_id: None,
+            command: None,
+            cause: None,
+            state: None,
+            joined: Vec::new(),
+            joined_beyond: None,
         }
     }
 

@@ -1,0 +1,57 @@
+//! Which rules still learn what is usual: a rule needs requests in some minutes first.
+
+use tensorgate_policy::raw::WatchRule;
+
+use crate::time::Time;
+
+/// A minute in seconds.
+const MINUTE_S: u64 = 60;
+
+/// The minutes with requests that a rule has seen.
+#[derive(Debug, Default)]
+pub(super) struct Learned {
+    minutes: u64,
+    latest: Option<u64>,
+}
+
+impl Learned {
+    /// What a rule knew that goes on after a restart.
+    pub(super) const fn restored() -> Self {
+        Self {
+            minutes: u64::MAX,
+            latest: None,
+        }
+    }
+
+    /// Counts the minute of a request.
+    pub(super) fn count(&mut self, now: Time) {
+        let minute = now.window(MINUTE_S);
+        if self.latest != Some(minute) {
+            self.latest = Some(minute);
+            self.minutes = self.minutes.saturating_add(1);
+        }
+    }
+
+    /// Whether a rule cannot know yet what is usual for anyone.
+    pub(super) const fn is_short(&self, rule: WatchRule) -> bool {
+        self.minutes < needed(rule)
+    }
+}
+
+/// The minutes with requests that a rule needs before its first alert.
+const fn needed(rule: WatchRule) -> u64 {
+    match rule {
+        WatchRule::Volume
+        | WatchRule::Rejections
+        | WatchRule::ServerErrors
+        | WatchRule::Latency
+        | WatchRule::ClassDominance => 30,
+        WatchRule::NewSource
+        | WatchRule::NewCredential
+        | WatchRule::SprayingClients
+        | WatchRule::NearBounds
+        | WatchRule::Confidence => 60,
+        WatchRule::PredictionDrift => 65,
+        _ => 0,
+    }
+}
