@@ -1,5 +1,5 @@
-//! Changes by an operator that are no attacks: restarts of one endpoint after the other, a new proxy
-//! before some clients, and a client that is new.
+//! Changes by an operator that are no attacks: restarts of one endpoint after the other, a new
+//! proxy before some clients, and a client that is new.
 
 #![allow(clippy::arithmetic_side_effects, reason = "tests")]
 

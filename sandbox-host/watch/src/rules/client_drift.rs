@@ -1,5 +1,6 @@
 //! The predictions of one model for one client, compared with those that it usually gets. A client
-//! that poisons a part of a busy model's predictions changes its own ones far more than the model's.
+//! that poisons a part of a busy model's predictions changes its own ones far more than those of
+//! the model.
 
 use std::time::Duration;
 

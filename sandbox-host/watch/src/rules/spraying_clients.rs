@@ -141,4 +141,18 @@ mod tests {
         let alerts = clients.map(|client| show(&mut rule, client, source, 7_200));
         assert_eq!(alerts, [false, false, false, false, true]);
     }
+
+    #[test]
+    fn a_new_proxy_before_six_clients_is_one_alert() {
+        let mut rule = SprayingClients::default();
+        let names = ["web", "mobile", "search", "ads", "partner", "importer"];
+        let mut alerts = 0_u32;
+        for (s, source) in [(0, 1), (3_540, 1), (3_660, 2), (3_720, 2), (3_780, 2)] {
+            for name in names {
+                let is_found = show(&mut rule, name, source, s);
+                alerts = alerts.saturating_add(u32::from(is_found));
+            }
+        }
+        assert_eq!(alerts, 1);
+    }
 }
