@@ -3,8 +3,8 @@
 
 use super::{Denial, GrpcStatus};
 
-/// Whole seconds after which a request that got 503 may be sent again, where nothing more precise is
-/// known. What causes a 503 is probed, restarted or free again within about this time.
+/// Whole seconds after which a request that got 503 may be sent again, where nothing more precise
+/// is known. What causes a 503 is probed, restarted or free again within about this time.
 pub const UNAVAILABLE_RETRY_S: u64 = 1;
 /// HTTP's status of a service that is unavailable for a time.
 const UNAVAILABLE: u16 = 503;

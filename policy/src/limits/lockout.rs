@@ -3,9 +3,9 @@
 //! A *mark* counts failures of a source with one credential prefix, or of a source. The last
 //! allowed failure locks it, and the lock expires. While it is locked, an expensive check (a token
 //! that was not seen before) is made at a limited rate. The rate is never zero, so a client that
-//! shares an address with an attacker is not locked out. Whose token was valid from there before has
-//! checks of its own, which a flood of other tokens cannot use up. Known valid credentials are never
-//! rejected here.
+//! shares an address with an attacker is not locked out. Whose token was valid from there before
+//! has checks of its own, which a flood of other tokens cannot use up. Known valid credentials are
+//! never rejected here.
 //!
 //! Marks lie in pages of a fixed size, located by a keyed digest. Memory is limited for any number
 //! of callers, and callers cannot choose which mark they evict. Pure: the caller reads the clock,

@@ -33,8 +33,9 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The interval of pings on an idle connection, which detect a dead one.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
-/// The first and the longest pause between two reconnects. The longest and the interval of the gate's
-/// probes are less than a second together, so limits are shared again that soon after Redis is back.
+/// The first and the longest pause between two reconnects. The longest and the interval of the
+/// gate's probes are less than a second together, so limits are shared again that soon after Redis
+/// is back.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
 
 /// Why a command has no reply.

@@ -1,6 +1,6 @@
-//! The log lines that a handler may write in a time, over all its calls. Each call has limits of its
-//! own, but many calls of a chatty handler would fill the host's log, whose queue is limited, and
-//! displace the lines of others. Time is an argument.
+//! The log lines that a handler may write in a time, over all its calls. Each call has limits of
+//! its own, but many calls of a chatty handler would fill the host's log, whose queue is limited,
+//! and displace the lines of others. Time is an argument.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
-//! The admin server: health, readiness, policy versions, status and metrics. It is read-only and never on
-//! the data plane's socket. It starts before handlers are compiled, so that a liveness probe does
-//! not end a host that compiles for minutes.
+//! The admin server: health, readiness, policy versions, status and metrics. It is read-only and
+//! never on the data plane's socket. It starts before handlers are compiled, so that a liveness
+//! probe does not end a host that compiles for minutes.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

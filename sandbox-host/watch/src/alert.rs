@@ -231,7 +231,7 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// Its record in the audit log. Whoever reports it adds the gateway.
+    /// Its record in the audit log. The reporter adds the gateway.
     pub fn to_record(&self, id: String) -> AlertRecord {
         let Finding {
             subject,

@@ -1,7 +1,7 @@
 //! Joins alerts of one cause: a proxy that moved, or a backend whose models are no longer ready.
 //!
 //! The first alert of a cause goes out at once, and so does each that is more severe. Others are
-//! counted, and one further message names them. So nothing severe waits, and whoever is paged gets
+//! counted, and one further message names them. So nothing severe waits, and an operator gets
 //! two messages instead of one for each client.
 
 use std::net::IpAddr;

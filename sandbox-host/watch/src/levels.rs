@@ -11,7 +11,7 @@
 //!
 //! Nothing else teaches a level. So an attacker raises three alerts first. What is usual at an hour
 //! follows a job that grows by an eighth of an octave a day. The bound of the short baseline has a
-//! [`Ceiling`] that rises at most twofold a week. So nobody teaches more by small steps.
+//! [`Ceiling`] that rises at most twofold a week. So small steps teach no more.
 
 use std::time::Duration;
 

@@ -3,10 +3,9 @@
 //!
 //! The [`tap`] receives the records that the audit log has written and hands a summary of each
 //! ([`Observation`]) to a thread of its own. There a [`Monitor`] runs every rule of `rules` and
-//! returns [`Alert`]s, which are counted, logged and recorded ([`report`]). The gate's own state has
-//! alerts, too ([`gate_alerts`]). A rule is a state
-//! machine over observations, with the time as an argument. It reads no clock and keeps only
-//! summaries, never inputs.
+//! returns [`Alert`]s, which are counted, logged and recorded ([`report`]). The gate's own state
+//! has alerts, too ([`gate_alerts`]). A rule is a state machine over observations, with the time as
+//! an argument. It reads no clock and keeps only summaries, never inputs.
 //!
 //! Memory is bounded: each rule keeps state for a fixed number of clients, sources or models
 //! (`table`). Those beyond it share one state, so an attacker with many sources cannot displace

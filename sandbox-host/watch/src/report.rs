@@ -91,7 +91,7 @@ impl Reporter {
     fn count_and_answer(&mut self, alert: &mut Alert) {
         let rule = WatchRule::from_name(alert.rule);
         let is_about_gate = rule.is_some_and(WatchRule::is_about_gate);
-        // The gate's own state has other metrics, and what is only worth a note blocks nobody.
+        // The gate's own state has other metrics, and what is only worth a note blocks no client.
         if is_about_gate || alert.context.severity == AlertSeverity::Info {
             return;
         }

@@ -143,7 +143,7 @@ impl WatchSettings {
     }
 }
 
-/// The settings that are in force, for whoever reads them.
+/// The settings that are in force, for their readers.
 #[derive(Debug)]
 pub struct CurrentSettings(Mutex<Arc<WatchSettings>>);
 

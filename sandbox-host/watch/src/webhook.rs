@@ -168,7 +168,7 @@ impl AlertListener for AlertWebhook {
         };
         let is_source = alert.finding.subject.is_source();
         let wanted = targets.iter().enumerate();
-        for (index, _) in wanted.filter(|(_, target)| message.is_for(target)) {
+        for (index, _) in wanted.filter(|(_, target)| target.takes(&message)) {
             self.queue((index, alert.rule, is_source), message.clone());
         }
     }
@@ -223,7 +223,7 @@ impl Shared {
     /// The webhook at a place, if it wants a message.
     fn target(&self, index: usize, message: &Message) -> Option<Arc<Target>> {
         let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
-        let target = targets.get(index).filter(|it| message.is_for(it));
+        let target = targets.get(index).filter(|it| it.takes(message));
         target.map(Arc::clone)
     }
 

@@ -84,7 +84,7 @@ fn thresholds_and_exceptions_of_rules_are_checked() {
         fault(json!({rule: {field: value}}), &at, text);
     }
     for (rule, field, value, at, text) in [
-        ("volume", "clients", "nobody", "[0]", "there is no client"),
+        ("volume", "clients", "absent", "[0]", "there is no client"),
         ("latency", "models", "none", "[0]", "there is no model"),
         (
             "new-source",

@@ -1,5 +1,5 @@
-//! Quiet windows of a rule: `02:00-04:00`, with days `sat 02:00-04:00` or `mon-fri 22:00-04:00`. All
-//! are in UTC, so that a change of daylight saving moves none.
+//! Quiet windows of a rule: `02:00-04:00`, with days `sat 02:00-04:00` or `mon-fri 22:00-04:00`.
+//! All are in UTC, so that a change of daylight saving moves none.
 
 use alloc::format;
 

@@ -20,8 +20,8 @@ const UNKNOWN: &str = "unknown";
 pub(super) struct DecisionCounts(Arc<Metrics>);
 
 impl DecisionCounts {
-    /// Creates every series without a model at zero. Otherwise Prometheus would miss the first denial
-    /// of a reason, because it counts increases.
+    /// Creates every series without a model at zero. Otherwise Prometheus would miss the first
+    /// denial of a reason, because it counts increases.
     pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
         let counts = Self(Arc::clone(metrics));
         let declare = |by, verdict, reason| {

@@ -125,7 +125,7 @@ fn what_a_quiet_window_hides_is_reported_after_it_if_it_still_holds() {
     assert_eq!(
         state.end(&short, Time::from_s(2)),
         None,
-        "nobody knows of it"
+        "no operator knows of it"
     );
     let later = Time::from_s(3_600);
     let reported = state.due(&settings, later, late);

@@ -53,7 +53,7 @@ pub(super) const fn texts(kind: ConditionKind) -> Texts {
         },
         ConditionKind::ModelRejected => Texts {
             what: "was rejected",
-            advice: "Somebody may have changed its files. Compare them with the manifest before \
+            advice: "Its files may have been changed. Compare them with the manifest before \
                      you sign them again.",
             over: "is no longer rejected",
         },

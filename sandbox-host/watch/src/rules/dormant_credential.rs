@@ -23,8 +23,8 @@ use crate::time::Time;
 
 /// The silence of a credential or client that was used before.
 const SILENCE: Duration = Duration::from_secs(14 * DAY_S);
-/// The time since the gate knows a client until its first use is an alert. A new client in daily use
-/// has sent requests by then.
+/// The time since the gate knows a client until its first use is an alert. A new client in daily
+/// use has sent requests by then.
 const FIRST_USE: Duration = Duration::from_secs(3 * DAY_S);
 /// A day in seconds.
 const DAY_S: u64 = 86_400;
@@ -109,7 +109,7 @@ impl Rule for DormantCredential {
                  not used before"
             ),
             advice: "If its team does not know of the use, the credential is stolen: revoke it. \
-                     Remove credentials that nobody uses from the policy.",
+                     Remove credentials that are not used from the policy.",
         })
     }
 

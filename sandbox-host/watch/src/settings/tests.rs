@@ -59,7 +59,7 @@ fn a_key_that_the_policy_has_added_is_no_alarm() {
     };
     let alarm = (AlertSeverity::Warning, "uses a new credential".to_owned());
     let (old, new) = ("key:0101010101010101", "key:0202020202020202");
-    assert_eq!(explained(&first, old), alarm, "nobody saw it added");
+    assert_eq!(explained(&first, old), alarm, "it was not seen added");
     assert_eq!(explained(&second, old), alarm);
     for settings in [&second, &third] {
         let (severity, what) = explained(settings, new);

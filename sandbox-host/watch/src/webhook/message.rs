@@ -8,15 +8,13 @@ use tensorgate_audit::record::AlertRecord;
 use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_policy::raw::AlertSeverity;
 
-use super::target::Target;
-
 /// The type of the event.
 const KIND: &str = "tensorgate.alert";
 
 /// A message that is the same in each attempt.
 #[derive(Clone)]
 pub(super) struct Message {
-    severity: AlertSeverity,
+    pub(super) severity: AlertSeverity,
     pub(super) id: String,
     pub(super) body: Bytes,
 }
@@ -47,10 +45,5 @@ impl Message {
             id: record.id.clone(),
             body: body.into(),
         })
-    }
-
-    /// Whether a webhook wants it.
-    pub(super) fn is_for(&self, target: &Target) -> bool {
-        self.severity >= target.rule().severity()
     }
 }

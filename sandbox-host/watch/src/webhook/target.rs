@@ -71,6 +71,11 @@ impl Target {
         Ok(())
     }
 
+    /// Whether the webhook takes messages of this severity.
+    pub(super) fn takes(&self, message: &Message) -> bool {
+        message.severity >= self.rule().severity()
+    }
+
     /// Sends a message once. `sender` bounds concurrent name lookups.
     pub(super) async fn send(
         &self,

@@ -210,6 +210,7 @@ const WIRE: Crate = Crate {
     order: &[
         "limits",
         "request_id",
+        "trace_context",
         "fault",
         "raw_contents",
         "parameters",
