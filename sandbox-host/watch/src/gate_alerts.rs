@@ -2,16 +2,19 @@
 //! that it is over.
 //!
 //! A condition that begins in a quiet window, or while its rule had too many alerts, is reported
-//! later if it still holds then. The audit log is one listener of several: when it cannot be
-//! written, the webhooks and the host's log still have the alert.
+//! later if it still holds then; a critical one after a minute. Otherwise one that comes and goes
+//! would have a last message that it is over, while it holds.
+//!
+//! The audit log is one listener of several: when it cannot be written, the webhooks and the host's
+//! log still have the alert.
 
 mod texts;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::raw::{AlertSeverity, WatchRule};
 
 use crate::alert::{Alert, AlertContext, AlertStage, Evidence, Finding, Subject};
 use crate::alert_budget::AlertBudget;
@@ -21,6 +24,9 @@ use crate::report::Reporter;
 use crate::settings::{CurrentSettings, WatchSettings};
 use crate::time::Time;
 use texts::{part, texts};
+
+/// A critical condition that holds for so long is reported, however many its rule has reported.
+const STEADY: Duration = Duration::from_secs(60);
 
 /// Reports what changes in the gate.
 pub struct GateAlerts {
@@ -146,30 +152,30 @@ impl GateState {
         for holding in self.holding.values_mut().filter(|it| it.cause.is_none()) {
             let condition = &holding.condition;
             let rule = rule(condition.kind);
-            let began = clock.checked_sub(now.since(holding.began));
-            let began = began.unwrap_or(clock);
+            let held = now.since(holding.began);
+            let began = clock.checked_sub(held).unwrap_or(clock);
             let mut alert = alert(condition, AlertStage::Raised, now, began);
-            let client = condition.client.as_deref();
-            let budget = self.budgets.entry(rule).or_default();
             let is_raised = settings.running.contains(rule)
                 && !settings.is_quiet(rule, clock)
-                && !settings.excepts(rule, &alert.finding.subject, client, None);
+                && !settings.excepts(rule, &alert.finding.subject, &alert.context);
             if !is_raised {
                 continue;
             }
-            if self.joiner.join(&mut alert, now) == Joined::Alone {
-                // Those beyond are reported in a later hour if they still hold then.
-                if !budget.has_room(now) {
-                    if !std::mem::replace(&mut holding.is_withheld, true) {
-                        budget.count(now);
-                    }
-                    continue;
-                }
-                (alert.is_logged, alert.withheld) = budget.count(now);
-                self.joiner.sent(&mut alert, now);
-            } else {
-                alert.is_logged = false;
+            if self.joiner.join(&mut alert, now) == Joined::Folded {
+                holding.cause = alert.context.cause;
+                continue;
             }
+            let budget = self.budgets.entry(rule).or_default();
+            let is_steady = rule.severity() == AlertSeverity::Critical && held >= STEADY;
+            if budget.has_room(now) {
+                (alert.is_logged, alert.withheld) = budget.count(now);
+            } else if !is_steady {
+                if !std::mem::replace(&mut holding.is_withheld, true) {
+                    budget.count(now);
+                }
+                continue;
+            }
+            self.joiner.sent(&mut alert, now);
             holding.cause.clone_from(&alert.context.cause);
             due.push(alert);
         }
