@@ -265,7 +265,11 @@ impl WatchRule {
 
     /// Whether `except.clients` may name clients: its alerts may be about one.
     pub const fn has_clients(self) -> bool {
-        self.is_about_clients() || matches!(self, Self::ClientBlocked | Self::CircuitOpen)
+        self.is_about_clients()
+            || matches!(
+                self,
+                Self::PredictionDrift | Self::ClientBlocked | Self::CircuitOpen
+            )
     }
 
     /// Whether `except.models` may name models: its alerts are about one.

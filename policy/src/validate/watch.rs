@@ -218,10 +218,14 @@ fn listed(
     });
     let found = distinct.and(found)?;
     // Some rules are about clients and about others.
-    let is_all = !matches!(
+    let is_about_others = matches!(
         rule,
-        WatchRule::Rejections | WatchRule::Management | WatchRule::CircuitOpen
+        WatchRule::Rejections
+            | WatchRule::Management
+            | WatchRule::PredictionDrift
+            | WatchRule::CircuitOpen
     );
+    let is_all = whose == "models" || !is_about_others;
     if is_all && found.len() >= known.len() {
         hides_all(at, rule);
     }

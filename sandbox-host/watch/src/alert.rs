@@ -201,7 +201,9 @@ impl AlertContext {
         match subject {
             Subject::Client(name) => {
                 context.client = Some(name.clone());
-                context.model = own.and_then(|it| it.model.clone());
+                // A rule about models has judged what the client gets from this model.
+                let judged = Some(seen).filter(|_| is_own || rule.has_models());
+                context.model = judged.and_then(|it| it.model.clone());
             }
             Subject::Model(name) => context.model = Some(name.clone()),
             _ => {}

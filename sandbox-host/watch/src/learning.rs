@@ -2,6 +2,7 @@
 
 use tensorgate_policy::raw::WatchRule;
 
+use crate::saved::saved;
 use crate::time::Time;
 
 /// A minute in seconds.
@@ -14,15 +15,9 @@ pub(super) struct Learned {
     latest: Option<u64>,
 }
 
-impl Learned {
-    /// What a rule knew that goes on after a restart.
-    pub(super) const fn restored() -> Self {
-        Self {
-            minutes: u64::MAX,
-            latest: None,
-        }
-    }
+saved!(Learned { minutes });
 
+impl Learned {
     /// Counts the minute of a request.
     pub(super) fn count(&mut self, now: Time) {
         let minute = now.window(MINUTE_S);

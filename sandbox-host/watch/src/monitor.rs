@@ -97,8 +97,7 @@ impl Monitor {
             };
             let context = AlertContext::of_request(id, &finding.subject, seen);
             let is_hidden = settings.is_some_and(|it| {
-                let client = context.client.as_deref();
-                it.is_quiet(id, clock) || it.excepts(id, &finding.subject, client, context.source)
+                it.is_quiet(id, clock) || it.excepts(id, &finding.subject, &context)
             });
             if is_hidden {
                 continue;
@@ -152,13 +151,17 @@ impl Monitor {
         for watched in self.rules.iter().filter(|watched| !watched.has_failed) {
             let mut block = Vec::new();
             Rule::save(&*watched.rule, &mut block);
+            // A rule that saves nothing learns anew.
+            if !block.is_empty() {
+                watched.learned.save(&mut block);
+            }
             save_block(watched.rule.id().name(), &block, &mut out);
         }
         out
     }
 
-    /// A monitor that goes on with what was saved. `None` if that is damaged. A rule that another
-    /// release has added or changed learns anew.
+    /// A monitor that goes on with what was saved. `None` if a rule cannot read its part. A rule
+    /// without a part, which another release has added, learns anew.
     pub(crate) fn load(mut learned: &[u8]) -> Option<Self> {
         let input = &mut learned;
         let mut monitor = Self {
@@ -172,10 +175,11 @@ impl Monitor {
             let Some(watched) = found else {
                 continue;
             };
-            if !block.is_empty() {
-                watched.learned = Learned::restored();
+            if block.is_empty() {
+                continue;
             }
             watched.rule.load(&mut block)?;
+            watched.learned = Learned::load(&mut block)?;
             if !block.is_empty() {
                 return None;
             }
@@ -290,6 +294,12 @@ mod tests {
         let other = of(WatchRule::Volume, Subject::Client("batch".to_owned()));
         assert_eq!(other.client.as_deref(), Some("batch"));
         assert_eq!((other.model, other.request_id), (None, None));
+        let of_model = of(
+            WatchRule::PredictionDrift,
+            Subject::Client("batch".to_owned()),
+        );
+        assert_eq!(of_model.model.as_deref(), Some("resnet"));
+        assert_eq!(of_model.request_id, None);
         let own = of(WatchRule::Volume, Subject::Client("web".to_owned()));
         assert_eq!(own.model.as_deref(), Some("resnet"));
         assert_eq!(own.request_id.as_deref(), Some("id-1"));

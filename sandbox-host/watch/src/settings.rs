@@ -4,7 +4,6 @@
 mod credentials;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,7 +11,7 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{RuleSettings, Watch};
 use tensorgate_policy::raw::{AlertSeverity, WatchRule};
 
-use crate::alert::{Alert, Subject};
+use crate::alert::{Alert, AlertContext, Subject};
 use crate::rules::Thresholds;
 use credentials::PolicyCredentials;
 
@@ -101,25 +100,27 @@ impl WatchSettings {
         settings.is_some_and(|(settings, since)| settings.is_quiet(since.as_secs()))
     }
 
-    /// Whether alerts of a rule about a subject are not raised. `client`: the one that it concerns.
-    /// `source`: where the request came from that raised it.
+    /// Whether alerts of a rule about a subject are not raised.
     pub(super) fn excepts(
         &self,
         rule: WatchRule,
         subject: &Subject,
-        client: Option<&str>,
-        source: Option<IpAddr>,
+        context: &AlertContext,
     ) -> bool {
         let Some(settings) = self.rules.get(&rule) else {
             return false;
         };
+        let (client, model) = (context.client.as_deref(), context.model.as_deref());
+        let source = context.source;
         let of_client = |name: &str| settings.excepts_client(name);
         let of_source = |address| settings.excepts_source(address);
         match subject {
             Subject::Client(name) => {
                 // Only rules that judge single requests have networks.
                 let by_request = rule != WatchRule::Rejections;
-                of_client(name) || (by_request && source.is_some_and(of_source))
+                of_client(name)
+                    || (by_request && source.is_some_and(of_source))
+                    || model.is_some_and(|model| settings.excepts_model(model))
             }
             Subject::Model(name) => settings.excepts_model(name),
             Subject::Source(address) => of_source(source.unwrap_or(*address)),

@@ -246,6 +246,11 @@ fn what_was_learned_survives_a_restart_and_damage_does_not() {
         seen.source = Some(address([10, 0, host], 1));
         seen
     };
+    monitor.observe(&web(1), Time::from_s(0), UNIX_EPOCH);
+    let learning = monitor.learning();
+    assert!(learning.contains(&"volume"));
+    let restarted = Monitor::load(&monitor.save()).unwrap();
+    assert_eq!(restarted.learning(), learning, "after a minute");
     // Networks are learned for an hour.
     for s in 0..=3_600 {
         assert!(

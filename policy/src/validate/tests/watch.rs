@@ -52,6 +52,7 @@ fn thresholds_and_exceptions_of_rules_are_checked() {
                        "quiet": ["mon-fri 02:00-04:00"]},
             "new-source": {"except": {"sources": ["100.64.0.0/10"]}},
             "latency": {"except": {"models": [model]}},
+            "prediction-drift": {"except": {"clients": [client], "models": [model]}},
             "backend-away": {"quiet": ["02:00-04:00"]}
         })),
     ));

@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tensorgate_policy::validate::validate;
 
 use super::*;
-use crate::alert::{AlertContext, Evidence, Finding};
+use crate::alert::{Evidence, Finding};
 use crate::time::Time;
 
 /// A policy with these keys of the client `web` and these settings.
@@ -17,8 +18,17 @@ fn policy(keys: &[&str], watch: Value) -> Policy {
         .iter()
         .map(|it| json!({"sha256": it.repeat(32)}))
         .collect();
+    let tensor = json!({"name": "x", "datatype": "FP32", "shape": [1]});
     let document = json!({
-        "version": 1, "clients": {"web": {"api_keys": keys}}, "watch": watch
+        "version": 1, "clients": {"web": {"api_keys": keys}}, "watch": watch,
+        "backends": {"gpu": {"kind": "embedded", "models": "models/"}},
+        "models": {"ranker": {
+            "backend": "gpu", "versions": ["1"], "protocols": ["oip-rest"],
+            "inputs": [tensor], "outputs": [tensor]
+        }},
+        "grants": [{
+            "name": "g", "clients": ["web"], "models": ["ranker"], "operations": ["infer"]
+        }]
     });
     validate(&serde_json::from_value(document).unwrap())
         .unwrap()
@@ -77,6 +87,7 @@ fn an_exception_hides_what_it_names_alone() {
     let rules = json!({"rules": {
         "new-source": {"except": {"clients": ["web"], "sources": ["100.64.0.0/10"]}},
         "rejections": {"except": {"sources": ["100.64.0.0/10"]}},
+        "prediction-drift": {"except": {"models": ["ranker"]}},
         "volume": {"at_least": 600, "times": 8, "quiet": ["thu 00:00-01:00"]},
     }});
     let settings = WatchSettings::from_policy(&policy(&["01"], rules), "host-1");
@@ -92,8 +103,15 @@ fn an_exception_hides_what_it_names_alone() {
         // The source of the last of many requests hides no alert about a client.
         (WatchRule::Rejections, client("other"), inside, false),
         (WatchRule::Rejections, Subject::Others, inside, false),
+        // What a client gets from a model is about the model, too.
+        (WatchRule::PredictionDrift, client("web"), outside, true),
     ] {
-        let found = settings.excepts(rule, &subject, None, Some(source));
+        let context = AlertContext {
+            source: Some(source),
+            model: Some("ranker".to_owned()),
+            ..AlertContext::default()
+        };
+        let found = settings.excepts(rule, &subject, &context);
         assert_eq!(found, expected, "{rule} {subject} {source}");
     }
     let expected = Thresholds {
