@@ -103,7 +103,11 @@ impl Reporter {
                 alert.response = Some(response);
             }
         }
-        let has_blocked = |response: &String| !response.starts_with("not ");
+        // The alert says what it has done only if it is logged. Of one that found its client
+        // blocked, no report of a block follows.
+        let has_blocked = |response: &String| {
+            alert.is_logged && !response.starts_with("not ") && !response.starts_with("already ")
+        };
         if alert.response.as_ref().is_some_and(has_blocked)
             && let (Subject::Client(client), Some(cause)) =
                 (&alert.finding.subject, &alert.context.cause)
@@ -229,5 +233,8 @@ mod tests {
         assert_eq!(first.cause, second.cause, "it is the same client's");
         assert_eq!(reporter.take_answered("a").as_deref(), Some("rules-1"));
         assert_eq!(reporter.take_answered("b"), None);
+        reporter.take_answered("a");
+        reporter.report(alert(false), "gate-1");
+        assert_eq!(reporter.take_answered("a"), None, "no record says it");
     }
 }
