@@ -4,7 +4,7 @@ use serde::Deserialize as _;
 use serde_json::{Map, Value as Json};
 
 use crate::export::spool::Record;
-use crate::record::{ArtifactAction, Event, Verdict};
+use crate::record::{AlertRecord, ArtifactAction, Event, Verdict};
 
 /// A severity, with the numbers of `SeverityNumber`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,8 @@ impl Severity {
     /// a warning, because clients cause it.
     fn of_event(event: &Event) -> Self {
         match event {
-            Event::Alert(_) | Event::Dropped { .. } | Event::Lost { .. } => Self::Error,
+            Event::Alert(alert) => Self::of_alert(alert),
+            Event::Dropped { .. } | Event::Lost { .. } => Self::Error,
             // The log was found changed.
             Event::Open(open) if !open.found.is_empty() => Self::Error,
             Event::Artifact(artifact) if artifact.action == ArtifactAction::Rejected => Self::Error,
@@ -54,6 +55,18 @@ impl Severity {
             | Event::Checkpoint { .. }
             | Event::Stop
             | Event::Head { .. } => Self::Info,
+        }
+    }
+
+    /// An alert that is worth a note is no error, and neither is a message that one is over. Older
+    /// hosts wrote no severity.
+    fn of_alert(alert: &AlertRecord) -> Self {
+        let is_note = alert.severity.as_deref() == Some("info");
+        let is_over = alert.state.as_deref() == Some("over");
+        if is_note || is_over {
+            Self::Info
+        } else {
+            Self::Error
         }
     }
 
@@ -75,8 +88,7 @@ mod tests {
     use super::*;
     use crate::line::{self, Hash, Seal};
     use crate::record::{
-        AlertRecord, Amend, ArtifactKind, ArtifactRecord, Block, Copied, CutOff, Decision, Found,
-        Open,
+        Amend, ArtifactKind, ArtifactRecord, Block, Copied, CutOff, Decision, Found, Open,
     };
 
     /// Every event, with each state that its severity depends on.
@@ -123,7 +135,17 @@ mod tests {
             (cut_off("closed"), Info),
             (artifact(ArtifactAction::Loaded), Info),
             (artifact(ArtifactAction::Rejected), Error),
-            (Event::Alert(Box::new(alert())), Error),
+            (Event::Alert(Box::new(alert(None, None))), Error),
+            (Event::Alert(Box::new(alert(Some("warning"), None))), Error),
+            (
+                Event::Alert(Box::new(alert(Some("critical"), Some("joined")))),
+                Error,
+            ),
+            (Event::Alert(Box::new(alert(Some("info"), None))), Info),
+            (
+                Event::Alert(Box::new(alert(Some("critical"), Some("over")))),
+                Info,
+            ),
             (Event::Block(Block::default()), Info),
             (Event::Rejections(Box::default()), Warn),
             (
@@ -154,7 +176,7 @@ mod tests {
         ]
     }
 
-    fn alert() -> AlertRecord {
+    fn alert(severity: Option<&str>, state: Option<&str>) -> AlertRecord {
         AlertRecord {
             id: String::new(),
             rule: String::new(),
@@ -167,7 +189,7 @@ mod tests {
             advice: String::new(),
             withheld: 0,
             response: None,
-            severity: None,
+            severity: severity.map(str::to_owned),
             gateway: None,
             client: None,
             model: None,
@@ -175,7 +197,7 @@ mod tests {
             request_id: None,
             command: None,
             cause: None,
-            state: None,
+            state: state.map(str::to_owned),
             joined: Vec::new(),
             joined_beyond: None,
         }
