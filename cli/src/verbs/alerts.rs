@@ -12,7 +12,7 @@ use clap::builder::PossibleValuesParser;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tensorgate_audit::line::Line;
-use tensorgate_audit::record::{AlertRecord, Event};
+use tensorgate_audit::record::{AlertRecord, Event, START};
 use tensorgate_base::rfc3339;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_cli_common::{Failure, runtime};
@@ -90,7 +90,11 @@ impl Alerts {
         let mut recent = RecentRequests::default();
         let mut ends = Ends::default();
         let mut found = Vec::new();
+        let mut of_earlier_runs = 0;
         each_line(log, |line, text| {
+            if matches!(&line.event, Event::Open(open) if open.why == START) {
+                of_earlier_runs = found.len();
+            }
             let Some((time, alert)) = self.read(line, &mut recent) else {
                 return;
             };
@@ -103,9 +107,9 @@ impl Alerts {
                 text: ui.json.then(|| text.to_owned()),
             });
         })?;
-        for it in &found {
+        for (index, it) in found.iter().enumerate() {
             let requests: Vec<_> = it.requests.iter().collect();
-            let state = ends.state(&it.alert);
+            let state = ends.state(&it.alert, index >= of_earlier_runs);
             let shown = match &it.text {
                 Some(text) => with_requests(text, &requests, state.as_deref()),
                 None => Some(paragraph(&it.time, &it.alert, &requests, state.as_deref())),

@@ -160,6 +160,14 @@ fn an_alert_says_how_severe_it_is_whether_it_is_over_and_what_to_run() {
     ] {
         assert_eq!(text.matches(piece).count(), count, "{piece:?} in {text}");
     }
+    let (restarted, _) = start(scratch.path());
+    restarted.stop();
+    let text = run(&["alerts", &log]).stdout;
+    assert!(
+        !text.contains("state: open"),
+        "no host will say its end: {text}"
+    );
+    assert!(text.contains("state: over since 2"), "{text}");
     let nothing = run(&["alerts", &log, "--rule", "volume"]);
     assert_eq!((nothing.code, nothing.stdout.as_str()), (0, ""));
     assert_eq!(nothing.stderr.trim(), "no alert");

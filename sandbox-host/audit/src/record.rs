@@ -27,6 +27,8 @@ pub use text::{
 
 /// The version of the fields.
 pub const FORMAT: u64 = 1;
+/// The `why` of the first record of a host's run.
+pub const START: &str = "start";
 /// The `why` of a file that was created because the previous one was removed, replaced or changed.
 pub const REOPEN: &str = "reopen";
 /// The `type` of the line by which an exporter reports records that it could not send. It is in no

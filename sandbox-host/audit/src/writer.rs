@@ -38,7 +38,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::files::Store;
 use crate::listener::RecordListener;
-use crate::record::{Event, Open};
+use crate::record::{Event, Open, START};
 use crate::recover::{Recovered, opening};
 use crate::sequence::SequenceTracker;
 pub(super) use chain::{Chain, End};
@@ -201,7 +201,7 @@ impl Audit {
         file_bytes: u64,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let opening = opening(&recovered, "start");
+        let opening = opening(&recovered, START);
         let chain = Chain {
             log: recovered.log,
             seal: recovered.seal,

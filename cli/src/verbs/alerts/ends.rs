@@ -26,14 +26,17 @@ impl Ends {
     }
 
     /// Whether an alert is over, once all records are known. None for an alert about a single
-    /// event, and for those of hosts that did not say it.
-    pub fn state(&self, alert: &AlertRecord) -> Option<String> {
+    /// event, and for those of hosts that did not say it. `may_be_open`: whether the host that
+    /// raised it may still say so. After a restart no message follows.
+    pub fn state(&self, alert: &AlertRecord, may_be_open: bool) -> Option<String> {
         let rule = WatchRule::from_name(&alert.rule)?;
         if alert.state.is_some() || !rule.lasts() {
             return None;
         }
         let name = format!("{}: {}", alert.rule, alert.subject);
-        let end = self.0.get(&(alert.cause.clone()?, name));
-        Some(end.map_or_else(|| "open".to_owned(), |time| format!("over since {time}")))
+        match self.0.get(&(alert.cause.clone()?, name)) {
+            Some(time) => Some(format!("over since {time}")),
+            None => may_be_open.then(|| "open".to_owned()),
+        }
     }
 }
