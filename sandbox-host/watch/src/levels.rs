@@ -62,7 +62,7 @@ impl Levels {
     /// Whether a count above the bound of the short baseline is usual at this time.
     pub(super) fn accept(&mut self, count: u32, now: Time) -> bool {
         let (level, hour, day) = (level(count), period(now, HOUR_S), period(now, DAY_S));
-        let at = hour_of_day(now);
+        let at = now.hour_of_day();
         let mut is_usual = false;
         // A job may start a little earlier or later.
         for ahead in [0, 1, HOURS.saturating_sub(1)] {
@@ -99,7 +99,7 @@ impl Levels {
         }
         let level = level.min(self.reported.saturating_add(TOLERANCE));
         self.any_hour.count(level, period(now, HOUR_S), KEPT_HOURS);
-        if let Some(habit) = self.by_hour.get_mut(hour_of_day(now)) {
+        if let Some(habit) = self.by_hour.get_mut(now.hour_of_day()) {
             habit.count(level, period(now, DAY_S), KEPT_DAYS);
         }
     }
@@ -250,12 +250,6 @@ fn level(count: u32) -> Level {
 fn period(now: Time, length_s: u64) -> u16 {
     let [low, high, ..] = now.window(length_s).to_le_bytes();
     u16::from_le_bytes([low, high])
-}
-
-/// The hour of the day.
-fn hour_of_day(now: Time) -> usize {
-    let hour = now.window(HOUR_S).checked_rem(24).unwrap_or_default();
-    usize::try_from(hour).unwrap_or_default()
 }
 
 #[cfg(test)]

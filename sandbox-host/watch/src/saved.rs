@@ -67,6 +67,20 @@ impl Saved for f64 {
     }
 }
 
+impl Saved for bool {
+    fn save(&self, out: &mut Vec<u8>) {
+        u8::from(*self).save(out);
+    }
+
+    fn load(input: &mut &[u8]) -> Option<Self> {
+        match u8::load(input)? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+}
+
 impl Saved for Time {
     fn save(&self, out: &mut Vec<u8>) {
         self.as_ms().save(out);
@@ -79,17 +93,17 @@ impl Saved for Time {
 
 impl<T: Saved> Saved for Option<T> {
     fn save(&self, out: &mut Vec<u8>) {
-        u8::from(self.is_some()).save(out);
+        self.is_some().save(out);
         if let Some(value) = self {
             value.save(out);
         }
     }
 
     fn load(input: &mut &[u8]) -> Option<Self> {
-        match u8::load(input)? {
-            0 => Some(None),
-            1 => T::load(input).map(Some),
-            _ => None,
+        if bool::load(input)? {
+            T::load(input).map(Some)
+        } else {
+            Some(None)
         }
     }
 }
@@ -166,6 +180,7 @@ mod tests {
         let mut negative = Vec::new();
         (-1.0_f64).save(&mut negative);
         assert_eq!(f64::load(&mut negative.as_slice()), None);
+        assert_eq!(bool::load(&mut [2_u8].as_slice()), None);
         let mut empty: &[u8] = &[];
         assert_eq!(u8::load(&mut empty), None);
     }

@@ -29,7 +29,7 @@ use crate::time::Time;
 /// The most batches in the queue. A batch has the records of one write, about a thousand at most.
 const QUEUED_BATCHES: usize = 16;
 
-/// How often messages are looked for that are due without a record.
+/// How often the thread looks for what is due without a record.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often what rules have learned is saved. It is also saved when the host stops.
 const SAVE_INTERVAL: Duration = Duration::from_secs(300);
@@ -220,7 +220,7 @@ impl Shared {
         metrics: &Metrics,
     ) -> Monitor {
         let (started, first) = (Instant::now(), first_time(&monitor));
-        let mut saved = started;
+        let (mut saved, mut looked) = (started, None::<Instant>);
         let mut shared_uses = 0_u64;
         loop {
             if saved.elapsed() >= SAVE_INTERVAL {
@@ -242,6 +242,10 @@ impl Shared {
             for seen in &batch {
                 self.report(monitor.observe(seen, now, clock), &settings);
             }
+            if looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
+                continue;
+            }
+            looked = Some(Instant::now());
             self.report(monitor.due(now), &settings);
             self.gate.look();
             let learning = monitor.learning();

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 /// Milliseconds of a second.
 const SECOND_MS: u64 = 1_000;
+/// Seconds of an hour.
+const HOUR_S: u64 = 3_600;
+/// Hours of a day.
+const DAY_HOURS: u64 = 24;
 
 /// A time of rules. It begins with the time of day at the first start of the watch, in milliseconds
 /// since 1970, so that it has hours of the day. From there a clock that no one sets moves it. After
@@ -42,6 +46,12 @@ impl Time {
     pub fn window(self, length_s: u64) -> u64 {
         let length_ms = length_s.saturating_mul(SECOND_MS);
         self.0.checked_div(length_ms).unwrap_or_default()
+    }
+
+    /// The hour of the day, in UTC.
+    pub(crate) fn hour_of_day(self) -> usize {
+        let hour = self.window(HOUR_S).checked_rem(DAY_HOURS);
+        usize::try_from(hour.unwrap_or_default()).unwrap_or_default()
     }
 
     /// When a window of this length starts.

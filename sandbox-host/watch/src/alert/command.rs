@@ -10,11 +10,10 @@ use super::Subject;
 const MAX_WORD_BYTES: usize = 256;
 
 pub(super) fn command(rule: WatchRule, subject: &Subject, request_id: Option<&str>) -> String {
-    let named = |subject: &Subject| match subject {
-        Subject::Client(name) | Subject::Model(name) | Subject::Part(name) => Some(word(name)),
+    let name = match subject {
+        Subject::Client(name) | Subject::Model(name) => Some(word(name)),
         _ => None,
     };
-    let name = named(subject);
     match (rule, subject, name) {
         (WatchRule::ClientBlocked, _, Some(name)) => format!("tensorgate unblock -- {name}"),
         (WatchRule::ModelRejected | WatchRule::ScannerFailed, _, _) => {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::table::{Slot, hash};
 use crate::time::Time;
 
-/// The clients of a model that have state of their own. Further ones share state. A client with a
-/// large share of a model's requests is among the first ones.
+/// The clients of a model that have state of their own: the first ones. Further ones share state,
+/// and are judged with the model alone.
 const CLIENTS_OF_MODEL: usize = 16;
 /// A client that sent nothing for this time makes room for another one.
 const IDLE: Duration = Duration::from_secs(86_400);
@@ -56,22 +56,23 @@ impl<S: Default> ClientsOfModel<S> {
 
     /// Adds a client if there is room. Returns where it is.
     fn add(&mut self, name: &str, hash: u64, now: Time) -> Option<usize> {
+        let at = if self.clients.len() < CLIENTS_OF_MODEL {
+            self.clients.len()
+        } else {
+            let mut clients = self.clients.iter();
+            clients.position(|known| now.since(known.used) >= IDLE)?
+        };
         let client = Client {
             name: name.to_owned(),
             hash,
             used: now,
             state: S::default(),
         };
-        if self.clients.len() < CLIENTS_OF_MODEL {
-            self.clients.push(client);
-            return self.clients.len().checked_sub(1);
+        match self.clients.get_mut(at) {
+            Some(idle) => *idle = client,
+            None => self.clients.push(client),
         }
-        let mut clients = self.clients.iter();
-        let idle_at = clients.position(|known| now.since(known.used) >= IDLE)?;
-        if let Some(idle) = self.clients.get_mut(idle_at) {
-            *idle = client;
-        }
-        Some(idle_at)
+        Some(at)
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::saved::saved;
 use crate::time::Time;
 
+/// An hour in seconds.
 const HOUR_S: u64 = 3_600;
 /// The hours of a day.
 const HOURS: usize = 24;
@@ -90,10 +91,9 @@ impl Hours {
     }
 }
 
-/// The hour of the day.
+/// The hour of the day of an hour.
 fn of_day(number: u64) -> usize {
-    let number = usize::try_from(number).unwrap_or_default();
-    number.checked_rem(HOURS).unwrap_or_default()
+    Time::of_window(number, HOUR_S).hour_of_day()
 }
 
 #[cfg(test)]

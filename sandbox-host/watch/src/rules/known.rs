@@ -48,7 +48,7 @@ impl Saved for Known {
         save_list(&self.things, out);
         self.first.save(out);
         self.requests.save(out);
-        u8::from(self.has_learned).save(out);
+        self.has_learned.save(out);
         self.changes.save(out);
     }
 
@@ -57,7 +57,7 @@ impl Saved for Known {
             things: load_list(REMEMBERED, input)?,
             first: Saved::load(input)?,
             requests: Saved::load(input)?,
-            has_learned: u8::load(input)? != 0,
+            has_learned: Saved::load(input)?,
             changes: Saved::load(input)?,
             repeats: Repeats::default(),
         })
