@@ -345,7 +345,7 @@ impl Store for Folder {
     }
 
     fn head(&mut self, text: &str) -> io::Result<()> {
-        write_whole(&self.paths.head(), text)
+        write_whole(&self.paths.head(), text.as_bytes())
     }
 
     fn rotate(&mut self, first_seq: u64, next_seq: u64) -> io::Result<u64> {
@@ -482,14 +482,18 @@ impl Drop for Folder {
     }
 }
 
-/// Replaces a file atomically, so that a reader sees the old or the new content.
-pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+/// Replaces a file in one step, so that a reader sees the old or the new content. Only its owner may
+/// read it.
+///
+/// # Errors
+/// Returns why it cannot be written.
+pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut name = path.to_owned().into_os_string();
     name.push(".new");
     let new = PathBuf::from(name);
     private(OpenOptions::new().create(true).truncate(true))
         .open(&new)?
-        .write_all(text.as_bytes())?;
+        .write_all(content)?;
     std::fs::rename(new, path)
 }
 

@@ -138,7 +138,7 @@ pub fn recover(settings: &Settings) -> Result<Recovered, AuditError> {
     {
         // Before the first record, so that a log without a head file has always lost it.
         let text = head(&log, state.seq, state.last, &seal).map_err(failed)?;
-        write_whole(&paths.head(), &text).map_err(failed)?;
+        write_whole(&paths.head(), text.as_bytes()).map_err(failed)?;
     }
     let first_seq = if state.damaged || empty {
         None

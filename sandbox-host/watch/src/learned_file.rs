@@ -3,12 +3,11 @@
 //! It has the key of all hashes, so only the host's user may read it. A digest at its end tells a
 //! damaged file. Such a file, or one of another release, is not used: rules then learn anew.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
+use tensorgate_audit::files::write_whole;
 use tensorgate_base::files;
 
 use crate::saved::Saved;
@@ -20,8 +19,6 @@ const FILE: &str = "alerts-learned.bin";
 const FORM: &[u8] = b"tensorgate-watch 1\n";
 /// The largest file in bytes. The tables of all rules take less.
 const MAX_BYTES: u64 = 64 << 20;
-/// Its mode.
-const MODE: u32 = 0o600;
 /// The bytes of its digest.
 const DIGEST_BYTES: usize = 32;
 
@@ -48,13 +45,13 @@ impl LearnedFile {
         let (content, digest) = bytes
             .split_last_chunk::<DIGEST_BYTES>()
             .ok_or("it is damaged")?;
-        let mut content = content
-            .strip_prefix(FORM)
-            .ok_or("it is damaged, or another release has written it")?;
         let expected: [u8; DIGEST_BYTES] = Sha256::digest(content).into();
         if expected != *digest {
             return Err("it is damaged".to_owned());
         }
+        let mut content = content
+            .strip_prefix(FORM)
+            .ok_or("another release has written it")?;
         let key = HashKey::load(&mut content).ok_or("it is damaged")?;
         if !table::use_hash_key(key) {
             return Err("its hashes have another key".to_owned());
@@ -67,22 +64,12 @@ impl LearnedFile {
     /// # Errors
     /// Returns why it cannot be written.
     pub(super) fn write(&self, learned: &[u8]) -> io::Result<()> {
-        let mut content = Vec::with_capacity(learned.len().saturating_add(16));
+        let mut content = FORM.to_vec();
         table::hash_key().save(&mut content);
         content.extend_from_slice(learned);
-        let beside = self.0.with_extension("new");
-        // An earlier one was left by a crash. A new one follows no link.
-        let _ = fs::remove_file(&beside);
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(MODE)
-            .open(&beside)?;
-        file.write_all(FORM)?;
-        file.write_all(&content)?;
-        file.write_all(&Sha256::digest(&content))?;
-        fs::rename(&beside, &self.0)
+        let digest = Sha256::digest(&content);
+        content.extend_from_slice(&digest);
+        write_whole(&self.0, &content)
     }
 
     /// Its path, for texts.
@@ -114,6 +101,7 @@ fn load_part<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
@@ -129,7 +117,7 @@ mod tests {
             assert_eq!(file.read().unwrap().as_deref(), Some(learned));
         }
         let mode = fs::metadata(file.path()).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, MODE);
+        assert_eq!(mode & 0o777, 0o600);
         let bytes = fs::read(file.path()).unwrap();
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();

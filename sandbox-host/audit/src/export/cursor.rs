@@ -66,6 +66,6 @@ impl Cursor {
             log: self.log.clone(),
             next,
         };
-        write_whole(&self.path, &serde_json::to_string(&content)?)
+        write_whole(&self.path, &serde_json::to_vec(&content)?)
     }
 }

@@ -2,12 +2,11 @@
 //! of the same form has the blocks of rules: the host writes it, and reads it when it starts.
 
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tensorgate_audit::files::write_whole;
 use tensorgate_base::files;
 
 use super::record::BlockRecord;
@@ -16,8 +15,6 @@ use super::record::BlockRecord;
 const FILE: &str = "blocks.json";
 /// The name of the file with the blocks of rules, beside the audit log.
 const RULES_FILE: &str = "blocks-of-rules.json";
-/// The mode of that file.
-const MODE: u32 = 0o600;
 /// The largest file in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 /// The most records in it.
@@ -48,16 +45,7 @@ impl BlockFile {
     /// The file cannot be written.
     pub fn write(mut blocks: Vec<BlockRecord>, path: &Path) -> io::Result<()> {
         blocks.truncate(MAX_RECORDS);
-        let text = serde_json::to_vec(&Self { blocks })?;
-        let new = path.with_extension("json.new");
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(MODE)
-            .open(&new)?
-            .write_all(&text)?;
-        std::fs::rename(new, path)
+        write_whole(path, &serde_json::to_vec(&Self { blocks })?)
     }
 
     /// Reads the file. A missing file has no records.
