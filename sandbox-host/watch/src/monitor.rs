@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::raw::{AlertSeverity, WatchRule};
 
 use crate::alert::{Alert, AlertContext};
 use crate::alert_budget::AlertBudget;
@@ -43,6 +43,8 @@ struct Watched {
     learned: Learned,
     of_sources: AlertBudget,
     of_others: AlertBudget,
+    /// Of severity `info`: the rotation of many keys must hide no alarm.
+    of_notes: AlertBudget,
 }
 
 impl Default for Monitor {
@@ -60,6 +62,7 @@ impl Monitor {
             learned: Learned::default(),
             of_sources: AlertBudget::default(),
             of_others: AlertBudget::default(),
+            of_notes: AlertBudget::default(),
         };
         Self {
             rules: rules.into_iter().map(watched).collect(),
@@ -116,7 +119,9 @@ impl Monitor {
                 settings.explain(&mut alert, seen.credential.as_deref());
             }
             if self.joiner.join(&mut alert, now) == Joined::Alone {
-                let budget = if alert.finding.subject.is_source() {
+                let budget = if alert.context.severity == AlertSeverity::Info {
+                    &mut watched.of_notes
+                } else if alert.finding.subject.is_source() {
                     &mut watched.of_sources
                 } else {
                     &mut watched.of_others

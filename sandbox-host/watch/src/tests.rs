@@ -13,8 +13,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde_json::{Map, json};
 use tensorgate_policy::Reason;
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::raw::{AlertSeverity, WatchRule};
+use tensorgate_policy::validate::validate;
 
 use super::{Alert, Monitor, Observation};
 use crate::alert::Finding;
@@ -276,6 +278,53 @@ fn what_was_learned_survives_a_restart_and_damage_does_not() {
     assert_eq!(rules(&mut restarted, 1), [""; 0]);
     assert_eq!(rules(&mut restarted, 2), ["new-source"]);
     assert_eq!(rules(&mut Monitor::default(), 2), [""; 0], "without it");
+}
+
+#[test]
+fn a_rotation_of_many_keys_hides_no_alarm() {
+    const ROTATED: u8 = 30;
+    // The last client has no new key in the policy.
+    let policy = |rotated: u8| {
+        let key = |client: u8| {
+            let number = client + if client < rotated { 101 } else { 1 };
+            json!({"api_keys": [{"sha256": format!("{number:02x}").repeat(32)}]})
+        };
+        let clients: Map<_, _> = (0..=ROTATED)
+            .map(|it| (format!("client-{it}"), key(it)))
+            .collect();
+        let document = json!({"version": 1, "clients": clients});
+        validate(&serde_json::from_value(document).unwrap())
+            .unwrap()
+            .0
+    };
+    let before = WatchSettings::from_policy(&policy(0), "host-1");
+    let after = before.replaced_by(&policy(ROTATED), "g2", UNIX_EPOCH);
+    let mut monitor = Monitor::default();
+    monitor.set_settings(&Arc::new(after));
+    let mut alert = |client: u8, key: u8, s| {
+        let seen = Observation {
+            client: Some(format!("client-{client}")),
+            credential: Some(format!("key:{}", format!("{key:02x}").repeat(8))),
+            source: Some(address([10, 0, client], 1)),
+            ..Observation::default()
+        };
+        let alerts = monitor.observe(&seen, Time::from_s(s), UNIX_EPOCH);
+        let mut alerts = alerts.into_iter();
+        alerts.find(|alert| alert.rule == "new-credential")
+    };
+    for (s, requests) in [(0, 101), (3_600, 1)] {
+        for client in 0..=ROTATED {
+            for _ in 0..requests {
+                assert_eq!(alert(client, client + 1, s), None);
+            }
+        }
+    }
+    for client in 0..ROTATED {
+        let note = alert(client, client + 101, 3_700).unwrap();
+        assert_eq!(note.context.severity, AlertSeverity::Info);
+    }
+    let alarm = alert(ROTATED, 200, 3_700).unwrap();
+    assert!(alarm.is_logged && alarm.context.severity == AlertSeverity::Warning);
 }
 
 #[test]
