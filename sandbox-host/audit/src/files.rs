@@ -482,11 +482,7 @@ impl Drop for Folder {
     }
 }
 
-/// Replaces a file in one step, so that a reader sees the old or the new content. Only its owner may
-/// read it.
-///
-/// # Errors
-/// Returns why it cannot be written.
+/// Replaces a file atomically, so that a reader sees the old or the new content.
 pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut name = path.to_owned().into_os_string();
     name.push(".new");

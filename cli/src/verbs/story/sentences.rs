@@ -8,6 +8,49 @@ use tensorgate_wire::trace_context::TraceParent;
 
 /// What the first line of a request says.
 pub(super) fn sentences(line: &Line, decision: &Decision) -> Vec<String> {
+    let mut sentences = request(line, decision);
+    sentences.push(outcome(decision));
+    if let Some(detail) = &decision.detail {
+        sentences.push(format!("Cause: {detail}."));
+    }
+    for Shadowed { reason, detail } in &decision.shadow {
+        sentences.push(format!(
+            "In shadow mode, it would have been rejected as {reason}: {detail}."
+        ));
+    }
+    sentences.extend(tokens(decision.prompt_tokens, decision.completion_tokens));
+    let spent = [
+        ("in handlers", decision.handler_us),
+        ("at the backend", decision.dispatch_us),
+        ("of that waiting for a slot", decision.queue_us),
+    ];
+    let spent: Vec<String> = spent
+        .into_iter()
+        .filter_map(|(part, us)| Some(format!("{} us {part}", us?)))
+        .collect();
+    let spent = if spent.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", spent.join(", "))
+    };
+    sentences.push(format!("It took {} us{spent}.", decision.total_us));
+    if let Some(generation) = &decision.generation {
+        sentences.push(format!("Policy {generation} was in force."));
+    }
+    if !decision.flags.is_empty() || decision.envoy.is_some() {
+        sentences.push(envoys(&decision.flags, &decision.envoy));
+    }
+    if !decision.cut.is_empty() {
+        let cut = decision.cut.join(", ");
+        sentences.push(format!(
+            "Its line was too long, so it lacks a part of: {cut}."
+        ));
+    }
+    sentences
+}
+
+/// Who sent which request.
+fn request(line: &Line, decision: &Decision) -> Vec<String> {
     let or = |text: &Option<String>, other: &str| text.clone().unwrap_or_else(|| other.to_owned());
     let mut sentences = Vec::new();
     sentences.push(format!(
@@ -61,12 +104,17 @@ pub(super) fn sentences(line: &Line, decision: &Decision) -> Vec<String> {
             });
         sentences.push(format!("{subject} model {model:?}{version}; {rule}."));
     }
+    sentences
+}
+
+/// Who answered or rejected it, and how.
+fn outcome(decision: &Decision) -> String {
     let who = who(decision.by);
     let grpc = decision
         .grpc_status
         .map(|code| format!(", grpc-status {code}"))
         .unwrap_or_default();
-    sentences.push(match decision.verdict {
+    match decision.verdict {
         Verdict::Allow => format!(
             "{who} answered with {}{grpc}: {} bytes for {}.",
             decision.status, decision.response_bytes, decision.request_bytes
@@ -86,44 +134,7 @@ pub(super) fn sentences(line: &Line, decision: &Decision) -> Vec<String> {
             "It ended before there was an answer: the client disconnected, or the stream broke."
                 .to_owned()
         }
-    });
-    if let Some(detail) = &decision.detail {
-        sentences.push(format!("Cause: {detail}."));
     }
-    for Shadowed { reason, detail } in &decision.shadow {
-        sentences.push(format!(
-            "In shadow mode, it would have been rejected as {reason}: {detail}."
-        ));
-    }
-    sentences.extend(tokens(decision.prompt_tokens, decision.completion_tokens));
-    let spent = [
-        ("in handlers", decision.handler_us),
-        ("at the backend", decision.dispatch_us),
-        ("of that waiting for a slot", decision.queue_us),
-    ];
-    let spent: Vec<String> = spent
-        .into_iter()
-        .filter_map(|(part, us)| Some(format!("{} us {part}", us?)))
-        .collect();
-    let spent = if spent.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", spent.join(", "))
-    };
-    sentences.push(format!("It took {} us{spent}.", decision.total_us));
-    if let Some(generation) = &decision.generation {
-        sentences.push(format!("Policy {generation} was in force."));
-    }
-    if !decision.flags.is_empty() || decision.envoy.is_some() {
-        sentences.push(envoys(&decision.flags, &decision.envoy));
-    }
-    if !decision.cut.is_empty() {
-        let cut = decision.cut.join(", ");
-        sentences.push(format!(
-            "Its line was too long, so it lacks a part of: {cut}."
-        ));
-    }
-    sentences
 }
 
 const fn who(by: By) -> &'static str {
