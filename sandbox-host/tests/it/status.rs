@@ -71,8 +71,8 @@ async fn a_model_that_is_not_ready_and_is_again_is_one_change_each() {
         format!("backend \"b\" at {uri}"),
     );
     let expected = [
-        (true, ConditionKind::ModelUnready, model),
         (true, ConditionKind::BackendAway, server.as_str()),
+        (true, ConditionKind::ModelUnready, model),
     ];
     assert_eq!(changes(&away), expected);
     assert_eq!(away.holding.len(), 2, "{:?}", away.holding);
@@ -81,8 +81,8 @@ async fn a_model_that_is_not_ready_and_is_again_is_one_change_each() {
     let _backend = Backend::start_at(Act::Answer, address);
     let back = until_status(&running, 2, |status| status.changes.len() == 2).await;
     let expected = [
-        (false, ConditionKind::ModelUnready, model),
         (false, ConditionKind::BackendAway, server.as_str()),
+        (false, ConditionKind::ModelUnready, model),
     ];
     assert_eq!(changes(&back), expected);
     assert!(back.holding.is_empty(), "{:?}", back.holding);

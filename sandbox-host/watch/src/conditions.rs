@@ -14,14 +14,15 @@ pub const MAX_OF_KIND: usize = 256;
 /// The most changes that are kept. The oldest go first.
 const KEPT_CHANGES: usize = 512;
 
-/// What a condition is about.
+/// What a condition is about. A backend comes before its models, so that an alert about both begins
+/// with the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConditionKind {
-    /// A model is not ready. The subject is `model "NAME" version "VERSION"`, as in `/readyz`.
-    ModelUnready,
     /// A backend's endpoint takes no requests. The subject is `backend "NAME" at ADDRESS`.
     BackendAway,
+    /// A model is not ready. The subject is `model "NAME" version "VERSION"`, as in `/readyz`.
+    ModelUnready,
     /// A circuit is open. The subject is `backend "NAME"` or `handler "NAME"`, followed by
     /// `for client "NAME"` if it stops one client only.
     CircuitOpen,

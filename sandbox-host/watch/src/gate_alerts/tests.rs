@@ -90,9 +90,8 @@ fn a_backend_that_leaves_with_its_models_is_one_alert_and_one_message() {
     let [first] = raised.as_slice() else {
         unreachable!("one alert: {raised:?}");
     };
-    assert_eq!(first.finding.subject, Subject::Model("m0".to_owned()));
-    let what = "version \"1\" is not ready: no space left on device";
-    assert_eq!(first.finding.what, what);
+    let expected = Subject::Part("backend \"gpu\" at gpu:8001".to_owned());
+    assert_eq!(first.finding.subject, expected, "the cause comes first");
     let message = state.due(&settings, at(10), UNIX_EPOCH);
     let [message] = message.as_slice() else {
         unreachable!("one message: {message:?}");
@@ -100,7 +99,9 @@ fn a_backend_that_leaves_with_its_models_is_one_alert_and_one_message() {
     assert_eq!(message.context.joined.len(), 16);
     assert_eq!(message.context.joined_beyond, 24);
     let over = (0..40).filter_map(|number| state.end(&model(number), at(20)));
-    assert_eq!(over.count(), 1);
+    let [over]: [Alert; 1] = over.collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!(over.finding.subject, Subject::Model("m0".to_owned()));
+    assert_eq!(over.finding.what, "version \"1\" is ready again");
 }
 
 #[test]
