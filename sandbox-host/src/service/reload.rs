@@ -300,7 +300,6 @@ impl Reloader {
         self.app.outcomes.policy(&name);
         let newest = generations.newest();
         self.app.tap.follow(newest.policy(), &name);
-        self.app.tap.set_clients(newest.policy());
         let responses = Responses::from_policy(newest.policy());
         self.app.blocks.set_responses(responses);
         self.app.webhook.set_targets(newest.parts.webhooks.clone());

@@ -123,10 +123,11 @@ impl Tap {
         }
     }
 
-    /// Sets the settings of a policy that replaces another one.
+    /// Sets the settings and clients of a policy that replaces another one.
     pub fn follow(&self, policy: &Policy, generation: &str) {
         let settings = &self.shared.settings;
         settings.replace(policy, generation, SystemTime::now());
+        self.set_clients(policy);
     }
 
     /// Reports conditions of the gate.
