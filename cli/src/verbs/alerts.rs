@@ -139,11 +139,16 @@ impl Alerts {
     }
 
     fn matches(&self, time: &str, alert: &AlertRecord) -> bool {
-        let about = alert.subject.strip_prefix("client ");
         let is_late = |since: SystemTime| rfc3339::parse(time).is_some_and(|time| time >= since);
-        self.rule.as_ref().is_none_or(|rule| *rule == alert.rule)
-            && (self.client.as_deref()).is_none_or(|client| about == Some(client))
-            && self.since.is_none_or(is_late)
+        let is_wanted = |(rule, subject): (&str, &str)| {
+            let client = subject.strip_prefix("client ");
+            self.rule.as_deref().is_none_or(|wanted| wanted == rule)
+                && (self.client.as_deref()).is_none_or(|wanted| client == Some(wanted))
+        };
+        // Alerts that joined this one have no records of their own.
+        let joined = alert.joined.iter().filter_map(|it| it.split_once(": "));
+        let own = (alert.rule.as_str(), alert.subject.as_str());
+        std::iter::once(own).chain(joined).any(is_wanted) && self.since.is_none_or(is_late)
     }
 }
 
