@@ -1,9 +1,9 @@
 //! Keeps the required processes running: one that ends unexpectedly is started again with the files
 //! in force, until too many have ended in a short time.
 //!
-//! A process finds the same sockets, addresses and files as the one before. Those are always the
-//! ones in force: [`super::reload`] and [`super::certificates`] write them before a process reads
-//! them, and put the previous ones back if it rejects them.
+//! A process finds the same sockets and addresses as the one before, and the files in force:
+//! [`super::reload`] and [`super::certificates`] write them before a process reads them, and put
+//! the previous ones back if it rejects them or ends.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -88,6 +88,7 @@ impl<'a, F: Front> Keeper<'a, F> {
             }
             self.reports.report(&ProcessEvent::Ended(end, delay));
             sleep(delay).await;
+            presence.may_start().await;
             let began = Instant::now();
             presence.starting();
             end = match self.start(child, part, number).await {
@@ -109,10 +110,12 @@ impl<'a, F: Front> Keeper<'a, F> {
         let ready = async {
             get_ready(&part.ready, |_| {}).await?;
             // Envoy also runs without a listener, for example if its address is in use now.
-            match envoy::gate_address(&self.plan.envoy_admin).await {
-                None if part.spec.name == ENVOY => Err("it does not listen".to_owned()),
-                _ => Ok(()),
+            if part.spec.name == ENVOY
+                && envoy::gate_address(&self.plan.envoy_admin).await.is_none()
+            {
+                return Err("it does not listen".to_owned());
             }
+            Ok(())
         };
         let late = tokio::select! {
             status = child.wait() => return Err(child.record_end(&status, number)),

@@ -26,9 +26,9 @@ const HOST_TIMEOUT: Duration = Duration::from_secs(60);
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout for the host to say which models are not ready.
 const READYZ_LIMIT: Duration = Duration::from_millis(500);
-/// Ends of the host, while it loads a version, after which the version is rejected. One of them may
-/// have another cause.
-const MAX_HOST_ENDS: u32 = 2;
+/// Ends of a process, while it loads a version, after which the version is rejected. One of them
+/// may have another cause.
+const MAX_ENDS: u64 = 2;
 /// Interval between polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -81,9 +81,9 @@ pub enum ReloadError {
         /// Why the rollback failed.
         why: Box<ReloadError>,
     },
-    /// The host ended each time that it was given the version.
-    #[error("the host ended while it loaded the policy, {0} times: see its kept logs")]
-    HostEnded(u32),
+    /// The process ended each time that it was given the version.
+    #[error("{0} ended while it loaded the policy, {1} times: see its kept logs")]
+    Ended(&'static str, u64),
     /// The process did not respond in time.
     #[error("{0} did not load the policy in time")]
     Late(&'static str),
@@ -134,6 +134,15 @@ struct Attempt {
     outcome: String,
     generation: Option<String>,
     faults: Vec<String>,
+}
+
+/// What is known of Envoy before it gets a resource.
+#[derive(Clone, Copy)]
+struct EnvoyBefore {
+    starts: u64,
+    ends: u64,
+    /// Updates of this kind of resource that it has rejected since its start.
+    rejected: u64,
 }
 
 impl<'p> Processes<'p> {
@@ -223,9 +232,13 @@ impl<'p> Processes<'p> {
     ) -> Result<(), ReloadError> {
         let starts = self.presences.envoy.starts();
         let rejected = self.envoy_rejected(&resource.kind).await;
+        let before = EnvoyBefore {
+            starts,
+            ends: self.presences.envoy.ends(),
+            rejected,
+        };
         self.envoy_files.put(resource, false);
         self.site.put_resource(resource)?;
-        let before = (starts, rejected);
         self.envoy_takes(resource, before, version).await?;
         self.envoy_files.put(resource, true);
         Ok(())
@@ -234,17 +247,18 @@ impl<'p> Processes<'p> {
     /// Sends a version to the host and waits until it is loaded. The version in force counts as
     /// tighter than itself. A host that is down gets the version once it runs again. One that ends
     /// while it loads a complete version starts with the version in force, and gets the other one
-    /// once more.
+    /// once more: its start is held until the file is replaced.
     async fn host_takes(&self, version: &InForce, how: How<'_>) -> Result<(), ReloadError> {
         let give_up = Instant::now().checked_add(HOST_TIMEOUT);
         let presence = &self.presences.host;
         let serving = &self.in_force.generation;
         let tightens = matches!(how, How::Tighter);
-        if tightens && presence.pid().is_none() {
-            // Removals are in the file that the next host starts with.
+        if tightens {
+            // A host that ends before it is told starts with this file.
             self.site.put_bundle(version, how, serving)?;
         }
-        let mut ends = 0_u32;
+        let mut ends = 0_u64;
+        let mut hold = None;
         // The attempt counter of this run of the host, as soon as the version was sent.
         let mut sent: Option<(u64, u64)> = None;
         loop {
@@ -263,8 +277,9 @@ impl<'p> Processes<'p> {
                         let complete = How::Complete;
                         self.site.put_bundle(&self.in_force, complete, serving)?;
                     }
-                    if ends >= MAX_HOST_ENDS {
-                        return Err(ReloadError::HostEnded(ends));
+                    drop(hold.take());
+                    if ends >= MAX_ENDS {
+                        return Err(ReloadError::Ended("the host", ends));
                     }
                 }
                 (Some((_, before)), _, Some(status)) if status.attempts > before => {
@@ -291,11 +306,13 @@ impl<'p> Processes<'p> {
                 // The attempt counter must be known first, to tell this attempt's result from an
                 // earlier one's.
                 (None, Some(pid), Some(status)) => {
+                    hold = Some(presence.hold_start());
                     self.site.put_bundle(version, how, serving)?;
                     match kill_process(pid, Signal::HUP) {
-                        Ok(()) => sent = Some((starts, status.attempts)),
-                        // It has ended, which was not noticed yet.
-                        Err(rustix::io::Errno::SRCH) => {}
+                        // The end of one that has just ended is noticed in the next round.
+                        Ok(()) | Err(rustix::io::Errno::SRCH) => {
+                            sent = Some((starts, status.attempts));
+                        }
                         Err(error) => {
                             let why = format!("cannot signal the host: {error}");
                             return Err(Failure::Failed(why).into());
@@ -342,14 +359,15 @@ impl<'p> Processes<'p> {
         serde_json::from_str(&said).ok()
     }
 
-    /// Waits until Envoy has applied a resource in this version. `before` has the number of its
-    /// starts, and of the updates that it had rejected since the last one.
+    /// Waits until Envoy has applied a resource in this version. One that is started again reads
+    /// the file anew. If it ends again, the version is rejected before the next start.
     async fn envoy_takes(
         &self,
         resource: &Resource,
-        (starts, rejected): (u64, u64),
+        before: EnvoyBefore,
         version: &str,
     ) -> Result<(), ReloadError> {
+        let presence = &self.presences.envoy;
         let give_up = Instant::now().checked_add(ENVOY_TIMEOUT);
         let prefix = prefix(&resource.kind);
         // New listeners and clusters warm up before they replace the old ones.
@@ -360,9 +378,13 @@ impl<'p> Processes<'p> {
         };
         loop {
             let stats = self.envoy_stats(&resource.kind).await;
+            let ends = presence.ends().saturating_sub(before.ends);
+            if ends >= MAX_ENDS {
+                return Err(ReloadError::Ended("Envoy", ends));
+            }
             // An Envoy that was started again counts anew.
-            let same = self.presences.envoy.starts() == starts;
-            let rejected = if same { rejected } else { 0 };
+            let same = presence.starts() == before.starts;
+            let rejected = if same { before.rejected } else { 0 };
             let says = |name: &str| stats.get(name).map(String::as_str);
             let counted = |name: &str| says(name).and_then(|value| value.parse::<u64>().ok());
             if counted(&format!("{prefix}update_rejected")).is_some_and(|now| now > rejected) {

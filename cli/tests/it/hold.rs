@@ -2,12 +2,13 @@
 //! comes into force when it is accepted, when its models are ready, or when the policy says so. The
 //! host and Envoy are stand-ins; the host's own tests show when it holds a policy.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::program::{Scratch, run, small_filters, tree};
-use crate::reload::{ENVOY, generation, in_force, rename_over};
+use crate::program::{Ran, Scratch, binary, run, small_filters, tree};
+use crate::reload::{generation, in_force, rename_over, willing_envoy};
 use crate::up::{ANY, Stack};
 
 /// A host that holds every policy that it may hold, until a file `ready` is beside the bundle.
@@ -41,16 +42,11 @@ http.server.HTTPServer((address, int(port)), Admin).serve_forever()
 /// The command that is shown, up to the version.
 const ACCEPT: &str = "tensorgate reload --accept ";
 
-/// What `up` has printed on its standard error.
-fn errors(stack: &Stack) -> String {
-    std::fs::read_to_string(stack.scratch.path().join("up.err")).unwrap()
-}
-
 /// Waits until that fulfills a condition.
 fn until(stack: &Stack, condition: impl Fn(&str) -> bool) {
     let start = Instant::now();
-    while !condition(&errors(stack)) {
-        assert!(start.elapsed().as_secs() < 60, "{}", errors(stack));
+    while !condition(&stack.said()) {
+        assert!(start.elapsed().as_secs() < 60, "{}", stack.said());
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -64,8 +60,7 @@ fn a_change_that_makes_a_ready_model_unready_waits_until_it_is_accepted_or_its_m
     let with_leaver = text.replace("clients:\n", &format!("clients:\n{leaver}"));
     let policy = mine.file("gate.yaml", &with_leaver);
     let limited = |quota: &str| text.replace("quota: 600", &format!("quota: {quota}"));
-    let envoy = ENVOY.replace("filter: 1}", "filter: 99}");
-    let mut stack = Stack::start_under(Some(&envoy), HOST, ANY, &policy, small_filters());
+    let mut stack = Stack::start_under(Some(&willing_envoy()), HOST, ANY, &policy, small_filters());
     let first = generation(&stack.line());
     let state = stack.scratch.path().join("state");
     let reload = |arguments: &[&str]| {
@@ -80,10 +75,10 @@ fn a_change_that_makes_a_ready_model_unready_waits_until_it_is_accepted_or_its_m
     assert!(
         tightened.starts_with("tightened: ") && tightened.contains(&was),
         "{tightened}{}",
-        errors(&stack)
+        stack.said()
     );
     until(&stack, |text| text.contains("not reloaded"));
-    let text = errors(&stack);
+    let text = stack.said();
     assert!(text.contains(r#"it has no input "mask""#), "{text}");
     let shown = text.lines().find(|line| line.starts_with("held: "));
     let shown = shown.and_then(|line| line.split_once(ACCEPT)).unwrap().1;
@@ -97,20 +92,14 @@ fn a_change_that_makes_a_ready_model_unready_waits_until_it_is_accepted_or_its_m
         assert!(ran.stdout.contains(&waiting), "{}", ran.stdout);
         assert!(ran.stdout.contains("has no input"), "{}", ran.stdout);
     }
-    let ran = reload(&[
-        policy.to_str().unwrap(),
-        "--accept",
-        waiting.as_str(),
-        "--json",
-    ]);
-    assert_eq!(
-        ran.code,
-        0,
-        "{}{}{}",
-        ran.stdout,
-        ran.stderr,
-        errors(&stack)
+    // The gate is found by its policy alone.
+    let ran = Ran::from_command(
+        Command::new(binary())
+            .args(["reload", "--accept", waiting.as_str(), "--json"])
+            .arg(&policy)
+            .env("XDG_STATE_HOME", stack.scratch.path().join("user")),
     );
+    assert_eq!(ran.code, 0, "{}{}{}", ran.stdout, ran.stderr, stack.said());
     let outcome: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(
         (&outcome["reloaded"], &outcome["generation"]),
@@ -133,7 +122,7 @@ fn a_change_that_makes_a_ready_model_unready_waits_until_it_is_accepted_or_its_m
     assert!(
         line.starts_with("reloaded: ") && line.contains(&was),
         "{line}{}",
-        errors(&stack)
+        stack.said()
     );
 
     std::fs::remove_file(state.join("policy/ready")).unwrap();
@@ -142,7 +131,7 @@ fn a_change_that_makes_a_ready_model_unready_waits_until_it_is_accepted_or_its_m
         &format!("{}\nreload: {{hold: off}}\n", limited("62")),
     );
     let line = stack.line();
-    assert!(line.starts_with("reloaded: "), "{line}{}", errors(&stack));
+    assert!(line.starts_with("reloaded: "), "{line}{}", stack.said());
     assert_eq!(in_force(&stack).get("hold"), None);
     stack.signal("TERM");
     stack.wait();

@@ -63,8 +63,14 @@ class Admin(http.server.BaseHTTPRequestHandler):
         self.wfile.write(said.encode())
     do_POST = do_GET
     def log_message(self, *_): pass
+if os.path.exists(socket): os.unlink(socket)
 socketserver.ThreadingUnixStreamServer(socket, Admin).serve_forever()
 "#;
+
+/// The same, which accepts every change.
+pub fn willing_envoy() -> String {
+    ENVOY.replace("filter: 1}", "filter: 99}")
+}
 
 /// The policy version in a line such as `reloaded: policy 0123456789abcdef instead of …`.
 pub fn generation(line: &str) -> String {

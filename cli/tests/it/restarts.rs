@@ -18,16 +18,11 @@ fn kill(stack: &Stack, mark: &str) {
     assert!(killed.unwrap().success());
 }
 
-/// What `up` has written to standard error.
-fn printed(stack: &Stack) -> String {
-    stack.said()
-}
-
 /// Waits until `up` has printed a text so often.
 fn until_printed(stack: &Stack, text: &str, times: usize) {
     let start = std::time::Instant::now();
-    while printed(stack).matches(text).count() < times {
-        assert!(start.elapsed().as_secs() < 60, "{text} {}", printed(stack));
+    while stack.said().matches(text).count() < times {
+        assert!(start.elapsed().as_secs() < 60, "{text} {}", stack.said());
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
@@ -66,7 +61,7 @@ fn killed_processes_run_again_until_five_have_ended_within_a_minute() {
     }
     kill(&stack, "tensorgate-host");
     assert_eq!(stack.wait(), Some(1));
-    let text = printed(&stack);
+    let text = stack.said();
     let lines = |part: &str| text.lines().filter(|line| line.contains(part)).count();
     assert_eq!(lines("; it starts again "), 4, "{text}");
     assert_eq!(lines("; it starts again at once; "), 2, "{text}");
@@ -101,19 +96,15 @@ fn a_policy_that_changes_while_the_host_is_down_is_in_force_after_its_restart() 
     assert!(
         line.starts_with("reloaded: policy "),
         "{line}{}",
-        printed(&stack)
+        stack.said()
     );
     let second = generation(&line);
     assert_ne!(first, second);
     let bundle = std::fs::read_to_string(state(&stack).join("policy/bundle.json")).unwrap();
     assert!(bundle.contains(&second));
-    assert!(
-        !printed(&stack).contains("not reloaded"),
-        "{}",
-        printed(&stack)
-    );
+    assert!(!stack.said().contains("not reloaded"), "{}", stack.said());
     stack.signal("TERM");
-    assert_eq!(stack.wait(), Some(0), "{}", printed(&stack));
+    assert_eq!(stack.wait(), Some(0), "{}", stack.said());
 }
 
 /// A host that ends whenever it is given a changed policy.
@@ -134,7 +125,7 @@ fn a_policy_that_ends_the_host_is_rejected_and_the_previous_one_stays() {
     stack.signal("HUP");
     until_printed(&stack, "not reloaded, policy ", 1);
     until_printed(&stack, "host runs again (", 2);
-    let text = printed(&stack);
+    let text = stack.said();
     assert!(
         text.contains("the host ended while it loaded the policy, 2 times"),
         "{text}"
@@ -142,5 +133,31 @@ fn a_policy_that_ends_the_host_is_rejected_and_the_previous_one_stays() {
     let bundle = std::fs::read_to_string(state(&stack).join("policy/bundle.json")).unwrap();
     assert!(bundle.contains(&first), "{text}");
     stack.signal("TERM");
-    assert_eq!(stack.wait(), Some(0), "{}", printed(&stack));
+    assert_eq!(stack.wait(), Some(0), "{}", stack.said());
+}
+
+/// An Envoy that ends whenever it reads a changed resource.
+#[test]
+fn a_policy_that_ends_envoy_is_rejected_and_the_previous_one_stays() {
+    let mine = Scratch::new();
+    let text = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
+    let policy = mine.file("gate.yaml", &text);
+    let frail = reload::willing_envoy().replace(
+        "    if version != part.seen:",
+        "    first = sys.argv[0] + \".\" + name\n    if not os.path.exists(first): open(first, \"w\").write(version)\n    if version != open(first).read(): os._exit(3)\n    if version != part.seen:",
+    );
+    let mut stack = Stack::start_under(Some(&frail), reload::HOST, ANY, &policy, small_filters());
+    let first = generation(&stack.line());
+    mine.file("gate.yaml", &text.replace("quota: ", "quota: 1"));
+    stack.signal("HUP");
+    until_printed(&stack, "not reloaded, policy ", 1);
+    let text = stack.said();
+    assert!(
+        text.contains("Envoy ended while it loaded the policy, 2 times"),
+        "{text}"
+    );
+    let bundle = std::fs::read_to_string(state(&stack).join("policy/bundle.json")).unwrap();
+    assert!(bundle.contains(&first), "{text}");
+    stack.signal("TERM");
+    assert_eq!(stack.wait(), Some(0), "{}", stack.said());
 }
