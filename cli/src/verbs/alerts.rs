@@ -9,7 +9,6 @@ use std::time::SystemTime;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use tensorgate_audit::line::Line;
 use tensorgate_audit::record::{AlertRecord, Event, START};
@@ -22,7 +21,8 @@ use tensorgate_watch::alert::amount;
 use super::audit::log_argument::LogArgument;
 use super::audit::tail::Tail;
 use super::audit::{POLL_INTERVAL, each_line, instant};
-use crate::stack::probe::{Target, ask};
+use crate::stack::gate_changes::ask_status;
+use crate::stack::probe::Target;
 use crate::stack::running::Running;
 use ends::Ends;
 use recent::{RecentRequests, Request};
@@ -257,20 +257,12 @@ fn nothing(learning: Option<&[String]>) -> String {
     }
 }
 
-/// The needed field of the host's `/status`.
-#[derive(Deserialize)]
-struct HostStatus {
-    learning: Vec<String>,
-}
-
 /// The rules of the gate with this state folder that still learn. None if it does not run, or does
 /// not say.
 fn learning(state: &Path) -> Option<Vec<String>> {
     let admin = Running::find(state).ok()??.admin?;
-    let asked = runtime()
-        .ok()?
-        .block_on(ask(&Target::Tcp(admin), "GET", "/status"));
-    let status: HostStatus = serde_json::from_str(&asked.ok()?).ok()?;
+    let runtime = runtime().ok()?;
+    let status = runtime.block_on(ask_status(&Target::Tcp(admin), None))?;
     Some(status.learning)
 }
 

@@ -53,11 +53,12 @@ struct Outcome<'a> {
 impl Reload {
     /// Asks the gate and prints the result.
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let state = self.state.find()?;
+        let policy = self.policy.named();
+        let state = self.state.find_for(policy.as_deref())?;
         let running = Running::find_own(&state)?
             .filter(|running| running.listen.is_some())
             .ok_or_else(|| none_runs(&state))?;
-        if let Some(policy) = self.policy.named()
+        if let Some(policy) = policy
             && !running.runs(&policy)
         {
             return Err(Failure::Input(format!(

@@ -43,7 +43,8 @@ fn document(changes: &[Value]) -> String {
         "rule": "volume", "subject": "client c", "what": "sent more"});
     let status = json!({"run": "1-1", "counts": counts, "holding": [holding], "changes": changes,
         "holding_counts": {"client-blocked": 1, "model-unready": 1, "backend-away": 1}, "alerts": {"open": 1, "last": [alert]},
-        "last_policy_change": {"generation": "g2", "was": "g1", "time": "2026-11-27T02:00:00.1Z"}});
+        "last_policy_change": {"generation": "g2", "was": "g1", "time": "2026-11-27T02:00:00.1Z"},
+        "learning": ["latency"]});
     status.to_string()
 }
 
@@ -122,6 +123,17 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
     let found: Value = serde_json::from_slice(&beside.stdout).unwrap();
     assert_eq!(found["version"], version.as_str(), "{found}");
     assert_eq!(found["gate"]["counts"]["deny"], 3);
+    let log = state.join("audit/decisions.jsonl");
+    std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+    std::fs::write(&log, "").unwrap();
+    let alerts = Ran::from_command(
+        std::process::Command::new(binary())
+            .arg("alerts")
+            .arg(&policy)
+            .env("XDG_STATE_HOME", stack.scratch.path().join("user")),
+    );
+    let learning = "no alert; these rules still learn what is usual, and raise none yet: latency";
+    assert!(alerts.stderr.contains(learning), "{}", alerts.stderr);
     let shown = run(&["status", "--admin", &admin]);
     for part in [
         "last policy change: 2026-11-27T02:00:00Z, g2 instead of g1",

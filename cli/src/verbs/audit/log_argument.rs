@@ -33,11 +33,11 @@ pub struct LogArgument {
 impl LogArgument {
     /// The state folder of the gate whose log is meant, unless a log is named.
     pub fn gate(&self) -> Option<PathBuf> {
-        let is_log = self.audit.is_some() || self.file.as_deref().is_some_and(|it| !is_policy(it));
-        if is_log {
-            return None;
+        let (policy, log) = self.named();
+        match log {
+            Some(_) => None,
+            None => self.state.find_for(policy).ok(),
         }
-        self.state.find().ok()
     }
 
     /// The log that is meant.
@@ -45,15 +45,19 @@ impl LogArgument {
     /// # Errors
     /// There is none, or it cannot be read.
     pub fn find(&self) -> Result<PathBuf, Failure> {
-        let (policy, log) = match &self.file {
-            Some(file) if is_policy(file) => (Some(file.clone()), None),
-            Some(file) => (None, Some(file)),
-            None => (self.config.clone(), self.audit.as_ref()),
-        };
-        if let Some(log) = log {
-            return Ok(log_of(log));
+        match self.named() {
+            (_, Some(log)) => Ok(log_of(log)),
+            (policy, None) => log_of_policy(policy.map(Path::to_owned), &self.state),
         }
-        log_of_policy(policy, &self.state)
+    }
+
+    /// The named policy, and the named log.
+    fn named(&self) -> (Option<&Path>, Option<&Path>) {
+        match self.file.as_deref() {
+            Some(file) if is_policy(file) => (Some(file), None),
+            Some(file) => (None, Some(file)),
+            None => (self.config.as_deref(), self.audit.as_deref()),
+        }
     }
 }
 
