@@ -1,4 +1,4 @@
-//! Durations as users write them: a number with a unit.
+//! Durations as users write and read them.
 
 use std::time::Duration;
 
@@ -10,4 +10,9 @@ pub fn parse(text: &str) -> Option<Duration> {
         .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))?;
     let seconds = count.parse::<u64>().ok()?.checked_mul(unit_s)?;
     Some(Duration::from_secs(seconds))
+}
+
+/// A duration in whole milliseconds.
+pub fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

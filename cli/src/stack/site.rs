@@ -17,6 +17,7 @@ use super::options::Options;
 use super::running::unusable;
 use crate::render::envoy::dynamic::{Form, Kind, Resource, in_order};
 use crate::render::envoy::{RenderOptions, Rendered, render};
+use crate::render::shell;
 use crate::tighten::Version;
 
 /// Mode of configuration files: owner only. They contain names of clients and digests.
@@ -213,9 +214,7 @@ impl Site {
         if user_folders::state().is_some_and(|default| default == self.state) {
             return command;
         }
-        // Quoted for a shell.
-        let state = self.state.display().to_string().replace('\'', r"'\''");
-        format!("{command} --state '{state}'")
+        format!("{command} --state {}", shell::quoted(&self.state))
     }
 
     /// Writes the status of the policy's sources.

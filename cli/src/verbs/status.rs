@@ -3,9 +3,8 @@
 //! gate's own reports are shown.
 
 mod gate_lines;
-mod watch;
-
 mod processes;
+mod watch;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};

@@ -8,7 +8,6 @@ mod process_lines;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -23,6 +22,7 @@ use tensorgate_settings::sources::SourceState;
 use tensorgate_watch::gate_status::GateStatus;
 
 use crate::chain::Chain;
+use crate::duration::whole_ms;
 use crate::files;
 use crate::public_address;
 use crate::render::envoy::control_plane::ControlPlane;
@@ -296,11 +296,6 @@ impl Operator<'_> {
     }
 }
 
-/// A duration in milliseconds.
-fn ms(took: Duration) -> u64 {
-    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
-}
-
 impl Front for Operator<'_> {
     fn policy(&self) -> &Path {
         self.config
@@ -362,7 +357,7 @@ impl Front for Operator<'_> {
                 tightened: true,
                 generation: Some(&generation),
                 was: Some(&was),
-                took_ms: Some(ms(took)),
+                took_ms: Some(whole_ms(took)),
                 why: None,
             }),
             Ok(Reloaded {
@@ -371,7 +366,7 @@ impl Front for Operator<'_> {
                 took,
             }) => ui.line(&format!(
                 "tightened: policy {generation} instead of {was} ({} ms)",
-                ms(took)
+                whole_ms(took)
             )),
             Err(why) if ui.json => ui.json_line(&TightenedLine {
                 tightened: false,
@@ -460,7 +455,7 @@ impl Front for Operator<'_> {
             was,
             took,
         } = reloaded;
-        let took_ms = ms(took);
+        let took_ms = whole_ms(took);
         if self.ui.json {
             return self.ui.json_line(&ReloadedLine {
                 reloaded: true,

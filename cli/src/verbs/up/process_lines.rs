@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tensorgate_cli_common::ui::{Ui, printable};
 
+use crate::duration::whole_ms;
 use crate::stack::process_event::{ProcessEnd, ProcessEvent};
 
 #[derive(Serialize)]
@@ -31,7 +32,7 @@ pub(super) fn print(ui: &Ui, event: &ProcessEvent, state: &Path) {
     match event {
         ProcessEvent::Ended(ended, delay) if ui.json => ui.json_line(&EndedLine {
             ended,
-            restarts_in_ms: ms(*delay),
+            restarts_in_ms: whole_ms(*delay),
         }),
         ProcessEvent::Ended(ended, delay) => {
             let warning = ui.paint("1;31", "warning");
@@ -39,11 +40,11 @@ pub(super) fn print(ui: &Ui, event: &ProcessEvent, state: &Path) {
         }
         ProcessEvent::Again(process, took) if ui.json => ui.json_line(&AgainLine {
             started_again: process,
-            took_ms: ms(*took),
+            took_ms: whole_ms(*took),
         }),
         ProcessEvent::Again(process, took) => {
             let process = printable(process);
-            ui.note(&format!("{process} runs again ({} ms)", ms(*took)));
+            ui.note(&format!("{process} runs again ({} ms)", whole_ms(*took)));
         }
         ProcessEvent::NotReady(process, why) if ui.json => ui.json_line(&NotReadyLine {
             not_ready: process,
@@ -70,7 +71,7 @@ fn ended_line(ended: &ProcessEnd, delay: Duration, state: &Path) -> String {
     let when = if delay.is_zero() {
         "at once".to_owned()
     } else {
-        format!("in {} ms", ms(delay))
+        format!("in {} ms", whole_ms(delay))
     };
     let log = log.as_ref().map(|log| {
         let log = state.join(log);
@@ -81,11 +82,6 @@ fn ended_line(ended: &ProcessEnd, delay: Duration, state: &Path) -> String {
         why.unwrap_or_default(),
         log.unwrap_or_default()
     ))
-}
-
-/// A duration in milliseconds.
-fn ms(took: Duration) -> u64 {
-    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
