@@ -4,8 +4,10 @@
 //! unready. Its revocations and removals still take effect ([`crate::tighten`]), and the status
 //! shows the files and the cause.
 
+mod basis;
+mod fault_text;
+
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -13,13 +15,11 @@ use std::time::Duration;
 
 use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_policy::raw::ReloadHold;
-use tensorgate_policy::{Fault, Policy, Severity, raw};
-use tensorgate_policy_load::lists::{FileReferences, KeysFile, List, Revocations, keys_left};
+use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_load::load::{Loaded, revoked_section};
-use tensorgate_policy_text::Located;
 use tensorgate_settings::sources::SourceState;
 use tokio::signal::unix::Signal;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::front::Front;
 use super::reload::{Processes, ReloadError, Reloaded};
@@ -29,10 +29,10 @@ use super::status_file::StatusFile;
 use super::terminal::Terminal;
 use super::watch::{Change, Watch};
 use crate::components;
-use crate::tighten::{Removals, Version};
+use crate::tighten::Version;
+use basis::{Basis, Pending, urgent};
+use fault_text::{reason, text};
 
-/// How long a complete change may take before its removals are applied on their own.
-const TIGHTEN_AFTER: Duration = Duration::from_millis(400);
 /// Interval between retries of removals that a process rejected.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// Interval between questions whether the models are ready for a held policy.
@@ -54,7 +54,7 @@ pub struct Following<'a, F> {
     watch: Watch,
     basis: Basis,
     /// Version of the last completely applied policy.
-    whole: String,
+    complete_generation: String,
     /// The files of that version.
     files: Vec<PathBuf>,
     /// Why the last read files are not in force.
@@ -72,28 +72,6 @@ pub struct Following<'a, F> {
 struct Unready {
     generation: String,
     ask_at: Instant,
-}
-
-/// Inputs for a version with only removals.
-struct Basis {
-    root: PathBuf,
-    in_force: Rc<Version>,
-    /// The `revoked` section of the policy in force as written: entries, and names of lists. It is
-    /// followed by the section of the current file, if that differs.
-    sections: Vec<raw::Revoked>,
-    /// API key files of the policy in force.
-    keys: BTreeMap<String, KeysFile>,
-    /// A valid policy that is not in force.
-    pending: Option<Pending>,
-}
-
-/// A valid policy that was read.
-struct Pending {
-    version: Rc<Version>,
-    /// Its file references.
-    named: FileReferences,
-    /// Its files.
-    files: Vec<PathBuf>,
 }
 
 struct Stuck {
@@ -130,44 +108,6 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-impl Basis {
-    fn revocations(&self, watch: &Watch) -> Revocations {
-        Revocations::read(&self.sections, &self.root, |file, contents| {
-            watch.is_whole(file, contents)
-        })
-    }
-
-    /// The version in force without the current removals; `None` if nothing is removed.
-    fn tightened(&self, watch: &Watch) -> Result<Option<Version>, Vec<Fault>> {
-        let revoked = self.revocations(watch).revoked;
-        let lists = Removals {
-            revoked: Some(&revoked),
-            ..Removals::default()
-        };
-        let keys = match self.pending {
-            Some(_) => None,
-            None => Some(keys_left(&self.keys, &self.root, |file, contents| {
-                watch.is_whole(file, contents)
-            })),
-        };
-        let next = self.pending.as_ref().map(|pending| &*pending.version);
-        let removals = Removals {
-            keys: keys.as_ref(),
-            next,
-            ..lists
-        };
-        let all = Removals {
-            contracts: next,
-            ..removals
-        };
-        // Removals apply even if narrower contracts would leave an invalid policy, and revocation
-        // lists even if the other removals would.
-        let tightened = self.in_force.tightened(all);
-        let tightened = tightened.or_else(|_| self.in_force.tightened(removals));
-        tightened.or_else(|_| self.in_force.tightened(lists))
-    }
-}
-
 impl<'a, F: Front> Following<'a, F> {
     /// Follows the sources of the version that the processes started with.
     pub fn new(
@@ -190,14 +130,8 @@ impl<'a, F: Front> Following<'a, F> {
             status_file,
             processes,
             watch,
-            whole: bundle.generation.clone(),
-            basis: Basis {
-                root: root.to_owned(),
-                in_force: Rc::new(Version { policy, bundle }),
-                sections: vec![named.revoked],
-                keys: named.keys,
-                pending: None,
-            },
+            complete_generation: bundle.generation.clone(),
+            basis: Basis::new(root, Version { policy, bundle }, named),
             files,
             why: None,
             stuck: None,
@@ -275,7 +209,7 @@ impl<'a, F: Front> Following<'a, F> {
                     let section = revoked_section(front.policy());
                     let lists = section
                         .iter()
-                        .flat_map(|section| files(section, &self.basis.root));
+                        .flat_map(|section| self.basis.list_files(section));
                     (lists.collect(), section)
                 }
             };
@@ -291,7 +225,7 @@ impl<'a, F: Front> Following<'a, F> {
             Ok(loaded) => self.put(loaded).await,
             Err(error) => {
                 (self.basis.pending, self.unready) = (None, None);
-                self.section(section);
+                self.basis.note_section(section);
                 self.why = Some(reason(&error));
                 self.show();
                 self.front
@@ -300,13 +234,6 @@ impl<'a, F: Front> Following<'a, F> {
                 self.tighten(asked).await;
             }
         }
-    }
-
-    /// Remembers the `revoked` section of the current policy file.
-    fn section(&mut self, section: Option<raw::Revoked>) {
-        self.basis.sections.truncate(1);
-        let news = section.filter(|section| self.basis.sections.first() != Some(section));
-        self.basis.sections.extend(news);
     }
 
     /// Applies a complete policy.
@@ -320,7 +247,7 @@ impl<'a, F: Front> Following<'a, F> {
             named,
             ..
         } = loaded;
-        self.section(Some(named.revoked.clone()));
+        self.basis.note_section(Some(named.revoked.clone()));
         let version = Rc::new(Version { policy, bundle });
         self.unready = None;
         if self.accepted.as_ref() != Some(&version.bundle.generation) {
@@ -405,11 +332,13 @@ impl<'a, F: Front> Following<'a, F> {
         self.watch.follow(self.files.iter().cloned());
         self.watch.accept();
         let generation = reloaded.generation.clone();
-        reloaded.was = std::mem::replace(&mut self.whole, generation);
+        reloaded.was = std::mem::replace(&mut self.complete_generation, generation);
         self.show();
         let unready = self.processes.unready().await;
         let outcome = Ok((reloaded, unready));
-        self.front.borrow_mut().reloaded(outcome, &self.whole);
+        self.front
+            .borrow_mut()
+            .reloaded(outcome, &self.complete_generation);
     }
 
     /// Applies only the removals. With `again`, rejected ones are retried.
@@ -495,99 +424,5 @@ impl<'a, F: Front> Following<'a, F> {
         let stuck = self.stuck.as_ref().map(|stuck| stuck.why.as_str());
         self.status_file
             .policy(&in_force.generation, lists.unwrap_or_default(), held, stuck);
-    }
-}
-
-/// Waits until removals must be applied before a slow complete change. Also returns whether the
-/// files changed since that change was read.
-async fn urgent(watch: &mut Watch, basis: &Basis, stuck: Option<&str>) -> (Version, bool) {
-    let mut fresh = false;
-    let patience = sleep(TIGHTEN_AFTER);
-    tokio::pin!(patience);
-    loop {
-        tokio::select! {
-            () = &mut patience, if !patience.is_elapsed() => {}
-            change = watch.changed() => {
-                if change == Change::Settled {
-                    continue;
-                }
-                fresh = true;
-            }
-        }
-        if let Ok(Some(version)) = basis.tightened(watch)
-            && stuck != Some(version.bundle.generation.as_str())
-        {
-            return (version, fresh);
-        }
-    }
-}
-
-/// The list files of a section.
-fn files(section: &raw::Revoked, root: &Path) -> Vec<PathBuf> {
-    let mut section = section.clone();
-    let names = List::ALL
-        .iter()
-        .filter_map(|list| list.file(&mut section).take());
-    names.map(|name| root.join(name)).collect()
-}
-
-/// Why a policy was not loaded: every error, one per line.
-fn reason(error: &LoadError) -> String {
-    let LoadError::Faults(source, faults) = error else {
-        return error.to_string();
-    };
-    let errors = faults
-        .iter()
-        .filter(|fault| fault.severity == Severity::Error);
-    let texts: Vec<_> = errors.map(|fault| text(&source.file, fault)).collect();
-    texts.join("\n")
-}
-
-/// A fault in one line: its line in the policy, and its fix. The change may be in another file.
-fn text(policy: &Path, fault: &Located) -> String {
-    let name = policy.file_name().map_or(policy, Path::new);
-    let path = match fault.path.as_str() {
-        "" => String::new(),
-        path => format!("{path}: "),
-    };
-    let fix = fault.fix.as_ref().map(|fix| format!("; fix: {fix}"));
-    format!(
-        "line {} of {}: {path}{}{}",
-        fault.span.line,
-        name.display(),
-        fault.message,
-        fix.unwrap_or_default()
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use tensorgate_policy_text::Span;
-
-    use super::*;
-
-    #[test]
-    fn a_fault_in_one_line_names_the_policy_and_the_fix() {
-        let fault = |path: &str, fix: Option<&str>| Located {
-            severity: Severity::Error,
-            span: Span {
-                line: 8,
-                ..Span::default()
-            },
-            path: path.into(),
-            message: "is wrong".into(),
-            fix: fix.map(Into::into),
-        };
-        for (path, fix, expected) in [
-            (
-                "a.b",
-                Some("1"),
-                "line 8 of gate.yaml: a.b: is wrong; fix: 1",
-            ),
-            ("", None, "line 8 of gate.yaml: is wrong"),
-        ] {
-            let found = text(Path::new("/etc/gate.yaml"), &fault(path, fix));
-            assert_eq!(found, expected);
-        }
     }
 }
