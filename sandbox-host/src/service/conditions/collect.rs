@@ -1,5 +1,8 @@
 //! Collects the conditions that hold now, each from the part of the host that knows it.
 
+use std::cell::LazyCell;
+use std::collections::HashMap;
+
 use tensorgate_base::client_key::ClientKey;
 use tensorgate_judge::model_version::model_version;
 use tensorgate_settings::sources::Sources;
@@ -64,6 +67,8 @@ fn models(newest: &PolicyVersion) -> Vec<Condition> {
 
 /// Endpoints that take no requests, and open circuits of backends.
 fn backends(newest: &PolicyVersion) -> Vec<Condition> {
+    // Made once, because in an outage the circuits of many clients are open.
+    let names = LazyCell::new(|| client_names(newest));
     let mut found = Vec::new();
     for (name, server) in &newest.parts.backends {
         let away = server.dispatcher.away_endpoints().into_iter();
@@ -72,7 +77,8 @@ fn backends(newest: &PolicyVersion) -> Vec<Condition> {
             condition(ConditionKind::BackendAway, subject, cause)
         }));
         for client in server.dispatcher.open_circuits() {
-            let client = client.map(|key| name_of(newest, key).unwrap_or_default());
+            let client_name = |key: ClientKey| names.get(&key).copied().unwrap_or_default();
+            let client = client.map(|key| client_name(key).to_owned());
             found.push(circuit(&format!("backend {name:?}"), client));
         }
     }
@@ -108,11 +114,12 @@ fn circuit(of: &str, client: Option<String>) -> Condition {
     }
 }
 
-/// The client of the policy with this key.
-fn name_of(newest: &PolicyVersion, key: ClientKey) -> Option<String> {
-    let mut clients = newest.policy().clients().iter().map(|client| client.name());
-    let name = clients.find(|name| ClientKey::from_name(Some(name)) == key)?;
-    Some(name.to_owned())
+/// The clients of the policy by their keys.
+fn client_names(newest: &PolicyVersion) -> HashMap<ClientKey, &str> {
+    let names = newest.policy().clients().iter().map(|client| client.name());
+    names
+        .map(|name| (ClientKey::from_name(Some(name)), name))
+        .collect()
 }
 
 /// Clients that are blocked or throttled.
