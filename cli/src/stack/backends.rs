@@ -85,7 +85,7 @@ async fn keep(
                         settled();
                         match ready {
                             Ok(()) if number == 0 => {}
-                            Ok(()) => report(ProcessEvent::Again(name(), began.elapsed())),
+                            Ok(()) => report(ProcessEvent::Restarted(name(), began.elapsed())),
                             Err(why) => report(ProcessEvent::NotReady(name(), why)),
                         }
                         let status = child.wait().await;

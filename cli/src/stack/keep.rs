@@ -94,8 +94,8 @@ impl<'a, F: Front> Keeper<'a, F> {
             end = match self.start(child, part, number).await {
                 Ok(()) => {
                     presence.ready(child.pid());
-                    let again = ProcessEvent::Again(part.spec.name.clone(), began.elapsed());
-                    self.reports.report(&again);
+                    let event = ProcessEvent::Restarted(part.spec.name.clone(), began.elapsed());
+                    self.reports.report(&event);
                     let status = self.wait(child, is_host).await;
                     child.record_end(&status, number)
                 }

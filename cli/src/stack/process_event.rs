@@ -10,7 +10,7 @@ pub enum ProcessEvent {
     /// It ended, and is started again after this delay.
     Ended(ProcessEnd, Duration),
     /// It is ready again, this time after its start.
-    Again(String, Duration),
+    Restarted(String, Duration),
     /// A backend runs and is not ready: its name, and why.
     NotReady(String, String),
 }

@@ -40,8 +40,8 @@ impl<'a, F: Front> ProcessReports<'a, F> {
             let mut running = self.running.borrow_mut();
             match event {
                 ProcessEvent::Ended(end, _) => running.add_end(end.clone()),
-                ProcessEvent::Again(process, _) => {
-                    running.set_again(process, rfc3339(SystemTime::now()));
+                ProcessEvent::Restarted(process, _) => {
+                    running.set_restarted(process, rfc3339(SystemTime::now()));
                 }
                 ProcessEvent::NotReady(..) => {}
             }

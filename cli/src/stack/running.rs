@@ -123,7 +123,7 @@ impl Running {
     }
 
     /// Notes that a process is ready again.
-    pub fn set_again(&mut self, process: &str, at: String) {
+    pub fn set_restarted(&mut self, process: &str, at: String) {
         let mut ends = self.ends.iter_mut().rev();
         if let Some(end) = ends.find(|end| end.process == process) {
             end.again = Some(at);
@@ -211,7 +211,7 @@ mod tests {
             running.add_end(end(number));
         }
         let last = MAX_ENDS + 2;
-        running.set_again("Envoy", "now".to_owned());
+        running.set_restarted("Envoy", "now".to_owned());
         assert_eq!(running.ends.len(), MAX_ENDS);
         let kept: Vec<_> = (running.ends.iter())
             .filter(|it| it.log.is_some())
@@ -219,13 +219,13 @@ mod tests {
             .collect();
         let expected: Vec<_> = (last - 3..=last).map(|it| it.to_string()).collect();
         assert_eq!(kept, expected);
-        let again: Vec<_> = running
+        let restarted: Vec<_> = running
             .ends
             .iter()
             .filter(|it| it.again.is_some())
             .collect();
-        assert_eq!(again.len(), 1);
-        assert_eq!(again[0].process, "Envoy");
+        assert_eq!(restarted.len(), 1);
+        assert_eq!(restarted[0].process, "Envoy");
         let text = serde_json::to_string(&running).unwrap();
         let read: Running = serde_json::from_str(&text).unwrap();
         assert_eq!(read.ends, running.ends);

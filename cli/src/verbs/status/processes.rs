@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tensorgate_cli_common::ui::{Ui, printable};
 
+use crate::stack::gate_changes::seconds;
 use crate::stack::process_event::ProcessEnd;
 
 /// Prints the ends, the last one first.
@@ -24,13 +25,14 @@ fn described(end: &ProcessEnd, state: Option<&Path>) -> String {
     } = end;
     let why = why.as_ref().map(|why| format!(": {why}"));
     let again = match again {
-        Some(again) => format!("runs again since {again}"),
+        Some(time) => format!("runs again since {}", seconds(time)),
         None => "does not run again yet".to_owned(),
     };
     let log = log.as_ref().map(|log| {
         let log = state.map_or_else(|| Path::new(log).to_owned(), |state| state.join(log));
         format!("; log: {}", log.display())
     });
+    let at = seconds(at);
     format!(
         "ended: {process} at {at} ({how}){}; {again}{}",
         why.unwrap_or_default(),
@@ -46,7 +48,7 @@ mod tests {
     fn an_end_is_one_line_with_its_time_cause_and_log() {
         let killed = ProcessEnd {
             process: "host".to_owned(),
-            at: "2026-01-01T00:00:00Z".to_owned(),
+            at: "2026-01-01T00:00:00.123456Z".to_owned(),
             how: "signal: 9 (SIGKILL)".to_owned(),
             log: Some("host.1.log".to_owned()),
             again: Some("2026-01-01T00:00:01Z".to_owned()),

@@ -16,7 +16,7 @@ struct EndedLine<'a> {
 }
 
 #[derive(Serialize)]
-struct AgainLine<'a> {
+struct RestartedLine<'a> {
     started_again: &'a str,
     took_ms: u64,
 }
@@ -38,11 +38,11 @@ pub(super) fn print(ui: &Ui, event: &ProcessEvent, state: &Path) {
             let warning = ui.paint("1;31", "warning");
             ui.note(&format!("{warning}: {}", ended_line(ended, *delay, state)));
         }
-        ProcessEvent::Again(process, took) if ui.json => ui.json_line(&AgainLine {
+        ProcessEvent::Restarted(process, took) if ui.json => ui.json_line(&RestartedLine {
             started_again: process,
             took_ms: whole_ms(*took),
         }),
-        ProcessEvent::Again(process, took) => {
+        ProcessEvent::Restarted(process, took) => {
             let process = printable(process);
             ui.note(&format!("{process} runs again ({} ms)", whole_ms(*took)));
         }
