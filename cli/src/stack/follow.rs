@@ -71,6 +71,8 @@ pub struct Following<'a, F> {
 /// A policy that waits for its models.
 struct Unready {
     generation: String,
+    /// A line for each cause.
+    causes: Vec<String>,
     ask_at: Instant,
 }
 
@@ -91,10 +93,11 @@ enum Wake {
 }
 
 impl Unready {
-    fn new(generation: String) -> Self {
+    fn new(generation: String, causes: Vec<String>) -> Self {
         let now = Instant::now();
         Self {
             generation,
+            causes,
             ask_at: now.checked_add(ASK_EVERY).unwrap_or(now),
         }
     }
@@ -186,11 +189,14 @@ impl<'a, F: Front> Following<'a, F> {
 
     /// Applies a held policy if its models are ready.
     async fn ask(&mut self) {
-        let Some(Unready { generation, .. }) = self.unready.take() else {
+        let Some(Unready {
+            generation, causes, ..
+        }) = self.unready.take()
+        else {
             return;
         };
-        let ready = self.processes.is_ready_for(&generation).await;
-        self.unready = Some(Unready::new(generation));
+        let ready = self.processes.is_ready_for(&generation, &causes).await;
+        self.unready = Some(Unready::new(generation, causes));
         if ready {
             self.read(false).await;
         }
@@ -302,10 +308,10 @@ impl<'a, F: Front> Following<'a, F> {
     /// Keeps the policy in force. Only the removals of the policy that was read take effect.
     async fn hold(&mut self, error: ReloadError) {
         self.why = Some(error.to_string());
-        if let ReloadError::Unready { .. } = &error {
+        if let ReloadError::Unready { causes, .. } = &error {
             let pending = self.basis.pending.as_ref();
             let generation = pending.map(|pending| pending.version.bundle.generation.clone());
-            self.unready = generation.map(Unready::new);
+            self.unready = generation.map(|generation| Unready::new(generation, causes.clone()));
         }
         self.show();
         let serving = &self.basis.in_force.bundle.generation;

@@ -16,6 +16,11 @@ const MAX_ANSWER_BYTES: u64 = 256 << 10;
 /// Timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What ends the name of a model's version in a cause why it is not ready.
+const AFTER_VERSION: &str = "\": ";
+/// Last line of the host's list of causes, if there are more.
+pub const CUT: &str = "and more";
+
 /// Address of a server.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -94,6 +99,12 @@ pub async fn send_request(target: &Target, method: &str, path: &str) -> io::Resu
 /// line is a summary.
 pub fn causes(readyz: &str) -> Vec<String> {
     readyz.lines().skip(1).map(str::to_owned).collect()
+}
+
+/// The model's version that a cause is about, as `model "m" version "1"`.
+pub fn model_version(cause: &str) -> Option<&str> {
+    let end = cause.find(AFTER_VERSION)?;
+    cause.get(..end.saturating_add(1))
 }
 
 /// Decodes a chunked body. Decoding stops at the first malformed chunk.

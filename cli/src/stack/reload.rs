@@ -4,7 +4,7 @@
 //! the version, everything is rolled back in the same order. So a version is in force in both or in
 //! neither, or else [`ReloadError::Stuck`] names the part that could not be rolled back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -338,18 +338,18 @@ impl<'p> Processes<'p> {
         }
     }
 
-    /// Whether the models are ready for a version that the host holds.
-    pub async fn is_ready_for(&self, generation: &str) -> bool {
+    /// Whether the models are ready for a version that the host holds, or held for these causes.
+    pub async fn is_ready_for(&self, generation: &str, causes: &[String]) -> bool {
         let Ok(Some(status)) = timeout(READYZ_LIMIT, self.host_status()).await else {
             return false;
         };
         match status.waiting_policy {
             Some(waiting) => waiting.generation == generation && waiting.unready.is_empty(),
-            // The host was restarted. It decides anew, once it knows which models are ready.
+            // The host was restarted. It decides anew, once it knows that these models are ready.
             None => {
                 let readyz = probe::ask(self.host, "GET", "/readyz");
                 let readyz = timeout(READYZ_LIMIT, readyz).await;
-                matches!(readyz, Ok(Ok(text)) if probe::causes(&text).is_empty())
+                matches!(readyz, Ok(Ok(text)) if !are_about_same(&probe::causes(&text), causes))
             }
         }
     }
@@ -432,11 +432,46 @@ impl<'p> Processes<'p> {
     }
 }
 
+/// Whether a list of causes has one about a model of another list. A list that is cut may have.
+fn are_about_same(causes: &[String], others: &[String]) -> bool {
+    let models: BTreeSet<_> = others
+        .iter()
+        .filter_map(|cause| probe::model_version(cause))
+        .collect();
+    let is_about_one = |cause: &str| {
+        let model = probe::model_version(cause);
+        model.is_some_and(|model| models.contains(model))
+    };
+    causes
+        .iter()
+        .any(|cause| cause == probe::CUT || is_about_one(cause))
+}
+
 /// Prefix of the update counters of a kind of resource.
 fn prefix(kind: &Kind) -> String {
     match kind {
         Kind::Clusters => "cluster_manager.cds.".to_owned(),
         Kind::Listeners => "listener_manager.lds.".to_owned(),
         Kind::Filter(name) => format!("extension_config_discovery.http_filter.{name}."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_policy_waits_for_its_own_models_alone() {
+        let cause = |model: &str, why: &str| format!("model {model:?} version \"1\": {why}");
+        let held = [cause("a", "it has no input"), probe::CUT.to_owned()];
+        for (unready, expected) in [
+            (vec![], false),
+            (vec![cause("a", "no server: is it up?")], true),
+            (vec![cause("b", "no server")], false),
+            (vec!["the scanner has ended".to_owned()], false),
+            (vec![cause("b", "no server"), probe::CUT.to_owned()], true),
+        ] {
+            assert_eq!(are_about_same(&unready, &held), expected, "{unready:?}");
+        }
     }
 }

@@ -23,13 +23,10 @@ use tensorgate_settings::sources::{SourceState, Sources};
 use tensorgate_watch::gate_status::GateStatus;
 
 use crate::stack::gate_changes::ask_status;
-use crate::stack::probe::{Response, Target, send_request};
+use crate::stack::probe::{CUT, Response, Target, send_request};
 use crate::stack::process_event::ProcessEnd;
 use crate::stack::running::Running;
 use crate::stack::site::bundle;
-
-/// Last line of the host's list of causes, if there are more.
-pub(super) const CUT: &str = "and more";
 
 /// Show what runs, the policy version in force, held changes, the state of models, the outcomes of
 /// the last five minutes, and what is wrong.

@@ -14,10 +14,10 @@ use tensorgate_judge::model_version::model_version;
 use tensorgate_verified_models::{AWAITING_LOAD, Confirmation, ConfirmationFile, confirm_options};
 use tokio::time::{Instant, sleep};
 
-use crate::stack::probe::{Response, Target, send_request};
+use crate::stack::probe::{CUT, Response, Target, send_request};
 use crate::stack::running::Running;
 use crate::stack::site::bundle_file;
-use crate::verbs::status::{CUT, in_force};
+use crate::verbs::status::in_force;
 
 /// Timeout for the gate. It reads the file four times a second, unless a process hangs.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -15,13 +15,12 @@ use tensorgate_watch::gate_status::GateStatus;
 use tensorgate_watch::recent_outcomes::RecentAlert;
 
 use crate::stack::gate_changes::seconds;
+use crate::stack::probe::model_version;
 
 /// How long a host that has started needs to find what holds.
 const SETTLING: Duration = Duration::from_secs(5);
 /// The most subjects with one cause that a line names.
 const MAX_SUBJECTS: usize = 4;
-/// What ends the name of a model's version in a cause why it is not ready.
-const AFTER_VERSION: &str = "\": ";
 
 /// What was printed and has not ended, as far as it is known.
 #[derive(Debug, Default)]
@@ -72,12 +71,11 @@ impl PrintedChanges {
 
     fn note_warned(&mut self, causes: &[String], now: Instant) {
         for cause in causes {
-            let Some((version, _)) = cause.split_once(AFTER_VERSION) else {
+            let Some(subject) = model_version(cause) else {
                 continue;
             };
-            let subject = format!("{version}\"");
-            if !self.is_model_printed(&subject) {
-                self.warned.insert(subject, now);
+            if !self.is_model_printed(subject) {
+                self.warned.insert(subject.to_owned(), now);
             }
         }
     }
