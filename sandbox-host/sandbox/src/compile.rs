@@ -6,6 +6,7 @@ mod compiler_process;
 mod functions;
 mod mode;
 mod running;
+mod supervisor_connection;
 
 use std::hash::{Hash as _, Hasher};
 use std::path::PathBuf;

@@ -8,13 +8,12 @@
 //! programs, and never parses what passes through it. One that ends is replaced: by another one, or
 //! by a spare that was started with it.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::process::{Resource, Rlimit, Signal};
@@ -23,6 +22,9 @@ use wasmtime::CacheStore;
 
 use super::functions::{Functions, joined, parted};
 use super::mode::Mode;
+use super::supervisor_connection::{
+    CompileResult, STATUS_COMPILED, STATUS_REJECTED, Supervisor, receive, send,
+};
 use crate::engine;
 use crate::fixed_limits::{
     COMPILE_MEMORY_BYTES, COMPILE_TIMEOUT, LOW_PRIORITY_NICENESS, MAX_COMPILED_BYTES,
@@ -41,9 +43,6 @@ const ATTEMPTS: usize = 2;
 const SPARES: usize = 2;
 /// The path of this program's own executable, even if its file was replaced.
 const SELF: &str = "/proc/self/exe";
-
-const STATUS_COMPILED: u8 = 0;
-const STATUS_REJECTED: u8 = 1;
 
 /// What a compiler made of a component.
 pub(super) struct Compiled {
@@ -66,31 +65,6 @@ pub struct CompilerProcess {
 struct Current {
     supervisor: Arc<Supervisor>,
     spares: Vec<Arc<Supervisor>>,
-}
-
-/// The connection to a supervisor.
-#[derive(Debug)]
-struct Supervisor {
-    /// The pipe for requests, and the number of the next one. `None` after a protocol error.
-    input: Mutex<(Option<ChildStdin>, u64)>,
-    responses: Mutex<Responses>,
-    /// Signals that a response was read.
-    read: Condvar,
-    child: Mutex<Child>,
-}
-
-/// The worker's output, or an error message.
-type CompileResult = Result<Vec<u8>, String>;
-
-/// The received responses. One waiting thread at a time reads for all.
-#[derive(Debug)]
-struct Responses {
-    /// `None` while a thread reads.
-    output: Option<ChildStdout>,
-    /// The responses that were not collected yet.
-    received: HashMap<u64, CompileResult>,
-    /// The protocol error that ended the connection.
-    failure: Option<String>,
 }
 
 /// The number of concurrent compilers: limited by the cores, and by the memory that each may use.
@@ -225,139 +199,6 @@ impl CompilerProcess {
     fn current(&self) -> MutexGuard<'_, Current> {
         // No code panics while it holds this lock.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Supervisor {
-    fn start(program: &Path, argument: &str, mode: Mode) -> std::io::Result<Self> {
-        let mut child = Command::new(program)
-            .arg(argument)
-            .args(mode.argument())
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let (input, output) = (child.stdin.take(), child.stdout.take());
-        Ok(Self {
-            input: Mutex::new((input, 0)),
-            responses: Mutex::new(Responses {
-                output,
-                received: HashMap::new(),
-                failure: None,
-            }),
-            read: Condvar::new(),
-            child: Mutex::new(child),
-        })
-    }
-
-    /// The answer to a request. The error is why there will be none from this supervisor.
-    fn answer(&self, file: &[u8]) -> Result<CompileResult, String> {
-        let number = self.send_request(file).map_err(|error| error.to_string())?;
-        let mut answers = self.responses();
-        loop {
-            if let Some(answer) = answers.received.remove(&number) {
-                return Ok(answer);
-            }
-            if let Some(failure) = &answers.failure {
-                return Err(failure.clone());
-            }
-            let Some(mut output) = answers.output.take() else {
-                answers = self
-                    .read
-                    .wait(answers)
-                    .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            drop(answers);
-            let came = read_response(&mut output);
-            answers = self.responses();
-            match came {
-                Ok((job_id, answer)) => {
-                    answers.received.insert(job_id, answer);
-                    answers.output = Some(output);
-                }
-                Err(error) => answers.failure = Some(error.to_string()),
-            }
-            self.read.notify_all();
-        }
-    }
-
-    /// Sends a request and returns its number.
-    fn send_request(&self, file: &[u8]) -> std::io::Result<u64> {
-        // A panic here may leave a partial message in the pipe.
-        let mut asking = self.input.lock().unwrap_or_else(PoisonError::into_inner);
-        let (input, next) = &mut *asking;
-        let number = *next;
-        *next = next.wrapping_add(1);
-        let Some(pipe) = input else {
-            return Err(std::io::Error::other("its input is closed"));
-        };
-        let asked = (pipe.write_all(&number.to_le_bytes()))
-            .and_then(|()| send(pipe, file))
-            .and_then(|()| pipe.flush());
-        if asked.is_err() {
-            *input = None;
-        }
-        asked.map(|()| number)
-    }
-
-    fn responses(&self) -> MutexGuard<'_, Responses> {
-        // No code panics while it holds this lock.
-        self.responses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Supervisor {
-    fn drop(&mut self) {
-        // Closing its input also ends the supervisor.
-        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let _ = child.kill();
-        let _ = child.try_wait();
-    }
-}
-
-/// Reads the next response and the number of its request.
-fn read_response(output: &mut ChildStdout) -> std::io::Result<(u64, CompileResult)> {
-    let (mut number, mut status) = ([0; 8], [0]);
-    output.read_exact(&mut number)?;
-    output.read_exact(&mut status)?;
-    let answer = receive(output, MAX_COMPILED_BYTES)?
-        .ok_or_else(|| std::io::Error::other("it exited before its answer was complete"))?;
-    let answer = match status {
-        [STATUS_COMPILED] => Ok(answer),
-        _ => Err(String::from_utf8_lossy(&answer).into_owned()),
-    };
-    Ok((u64::from_le_bytes(number), answer))
-}
-
-/// Writes a length and the bytes.
-fn send(to: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
-    let count = u64::try_from(bytes.len()).map_err(std::io::Error::other)?;
-    to.write_all(&count.to_le_bytes())?;
-    to.write_all(bytes)
-}
-
-/// Reads a length and the bytes. Returns `None` at the end of the input.
-fn receive(from: &mut impl Read, max_bytes: usize) -> std::io::Result<Option<Vec<u8>>> {
-    let mut count = [0; 8];
-    match from.read_exact(&mut count) {
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
-        read => read?,
-    }
-    let count = u64::from_le_bytes(count);
-    if usize::try_from(count).map_or(true, |count| count > max_bytes) {
-        return Err(std::io::Error::other(format!(
-            "{count} bytes, at most {max_bytes} are allowed"
-        )));
-    }
-    let mut bytes = Vec::new();
-    let read = from.take(count).read_to_end(&mut bytes)?;
-    if u64::try_from(read).ok() == Some(count) {
-        Ok(Some(bytes))
-    } else {
-        Err(std::io::ErrorKind::UnexpectedEof.into())
     }
 }
 
