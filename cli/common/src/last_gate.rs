@@ -5,13 +5,13 @@
 //! who can write there could otherwise send an operator's block or revocation to another gate. The
 //! record counts only if no other user can write it, and a state folder only if it is the user's.
 
-use std::fs::{DirBuilder, Metadata};
+use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded_file::read_at_most;
+use crate::bounded_file::{is_own, read_own};
 use crate::failure::Failure;
 use crate::replace::update_locked;
 use crate::user_folders;
@@ -83,15 +83,11 @@ fn record_in(folder: &Path, policy: &Path, state: &Path) -> Result<(), Failure> 
 }
 
 fn find_in(folder: &Path, policy: &Path) -> Option<PathBuf> {
-    let folder_found = std::fs::metadata(folder).ok()?;
-    let file = folder.join(FILE);
-    let found = std::fs::symlink_metadata(&file).ok()?;
-    // In such a folder no one else can replace the file meanwhile.
-    if !is_own(&folder_found) || !found.is_file() || !is_own(&found) {
+    if !is_own(&std::fs::metadata(folder).ok()?) {
         return None;
     }
     let policy = policy.canonicalize().ok()?;
-    let gates = read(&file)?.gates;
+    let gates = read(&folder.join(FILE))?.gates;
     let state = gates.into_iter().rfind(|gate| gate.policy == policy)?.state;
     // A folder that was put in its place by someone else is not the gate's.
     let found = std::fs::symlink_metadata(&state).ok()?;
@@ -100,13 +96,8 @@ fn find_in(folder: &Path, policy: &Path) -> Option<PathBuf> {
 }
 
 fn read(file: &Path) -> Option<Gates> {
-    let text = read_at_most(file, MAX_BYTES).ok()??;
+    let text = read_own(file, MAX_BYTES).ok()??;
     serde_json::from_slice(&text).ok()
-}
-
-/// Whether a file or folder is the user's, and no one else can write it.
-fn is_own(found: &Metadata) -> bool {
-    found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0
 }
 
 #[cfg(test)]

@@ -1,17 +1,14 @@
 //! Requests of `tensorgate reload` to a running `tensorgate up`, and the answers: two files in the
-//! state folder. A file of another user, or one that others can read or write, is ignored.
+//! state folder. A file of another user, or one that others can write, is ignored.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Mode as OpenMode, OFlags};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tensorgate_base::files::at_most;
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::bounded_file::read_own;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tokio::time::sleep;
 
@@ -21,8 +18,6 @@ const REQUEST: &str = "reload-request.json";
 const ANSWER: &str = "reload-answer.json";
 /// Mode of both files: owner only.
 const MODE: u32 = 0o600;
-/// Bits of a mode that give others access.
-const OTHERS: u32 = 0o077;
 /// Largest file, bytes. An answer names the causes of at most a hundred models.
 const MAX_BYTES: u64 = 256 << 10;
 /// Longest cause in an answer, characters.
@@ -120,17 +115,9 @@ fn write(file: &Path, content: &impl Serialize) -> Result<(), Failure> {
     replace(file, text, Mode::Exact(MODE)).map_err(|error| failed(&error))
 }
 
-/// Reads a private file of this user. `None` if it has another content.
+/// Reads a file of this user. `None` if it has another content.
 fn read<T: DeserializeOwned>(file: &Path) -> io::Result<Option<T>> {
-    // Does not block on a pipe.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(file, flags, OpenMode::empty())?);
-    let metadata = file.metadata()?;
-    let own = rustix::process::geteuid().as_raw();
-    if !metadata.is_file() || metadata.uid() != own || metadata.mode() & OTHERS != 0 {
-        return Err(io::ErrorKind::PermissionDenied.into());
-    }
-    let bytes = at_most(file, MAX_BYTES)?.unwrap_or_default();
+    let bytes = read_own(file, MAX_BYTES)?.unwrap_or_default();
     Ok(serde_json::from_slice(&bytes).ok())
 }
 
