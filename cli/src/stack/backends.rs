@@ -18,6 +18,7 @@ pub struct Backends {
     tasks: JoinSet<()>,
     /// Number of backends that became ready or ended at least once.
     settled: watch::Receiver<usize>,
+    /// Without a bound, because the delays of restarts bound them.
     events: mpsc::UnboundedReceiver<ProcessEvent>,
 }
 
