@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_policy::raw::ReloadHold;
 use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_load::load::{Loaded, revoked_section};

@@ -104,42 +104,11 @@ fn request(line: &Line, decision: &Decision) -> Vec<String> {
             });
         sentences.push(format!("{subject} model {model:?}{version}; {rule}."));
     }
-<<<<<<< HEAD
     sentences
 }
 
 /// Who answered or rejected it, and how.
 fn outcome(decision: &Decision) -> String {
-=======
-    sentences.push(verdict(decision));
-    if let Some(detail) = &decision.detail {
-        sentences.push(format!("Cause: {detail}."));
-    }
-    for Shadowed { reason, detail } in &decision.shadow {
-        sentences.push(format!(
-            "In shadow mode, it would have been rejected as {reason}: {detail}."
-        ));
-    }
-    sentences.extend(tokens(decision.prompt_tokens, decision.completion_tokens));
-    sentences.push(time_spent(decision));
-    if let Some(generation) = &decision.generation {
-        sentences.push(format!("Policy {generation} was in force."));
-    }
-    if !decision.flags.is_empty() || decision.envoy.is_some() {
-        sentences.push(envoys(&decision.flags, &decision.envoy));
-    }
-    if !decision.cut.is_empty() {
-        let cut = decision.cut.join(", ");
-        sentences.push(format!(
-            "Its line was too long, so it lacks a part of: {cut}."
-        ));
-    }
-    sentences
-}
-
-/// What became of a request, by its first line.
-fn verdict(decision: &Decision) -> String {
->>>>>>> 3353f1b5 (cli, host: shorter functions, and names of clients are looked up once a look)
     let who = who(decision.by);
     let grpc = decision
         .grpc_status
@@ -166,28 +135,6 @@ fn verdict(decision: &Decision) -> String {
                 .to_owned()
         }
     }
-<<<<<<< HEAD
-=======
-}
-
-/// How long a request took, and where.
-fn time_spent(decision: &Decision) -> String {
-    let spent = [
-        ("in handlers", decision.handler_us),
-        ("at the backend", decision.dispatch_us),
-        ("of that waiting for a slot", decision.queue_us),
-    ];
-    let spent: Vec<String> = spent
-        .into_iter()
-        .filter_map(|(part, us)| Some(format!("{} us {part}", us?)))
-        .collect();
-    let spent = if spent.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", spent.join(", "))
-    };
-    format!("It took {} us{spent}.", decision.total_us)
->>>>>>> 3353f1b5 (cli, host: shorter functions, and names of clients are looked up once a look)
 }
 
 const fn who(by: By) -> &'static str {
