@@ -115,14 +115,13 @@ impl RecentShare {
         let counts = &mut self.windows.counts;
         counts.all = counts.all.saturating_add(all);
         counts.bad = counts.bad.saturating_add(bad);
-        self.judge(&closed?, now, bounds, levels)
+        self.judge(&closed?, bounds, levels)
     }
 
     /// Judges a window.
     fn judge(
         &mut self,
         closed: &Closed<Counts>,
-        now: Time,
         bounds: &Bounds,
         levels: &mut Levels,
     ) -> Option<Spike> {
@@ -158,7 +157,8 @@ impl RecentShare {
         // Guesses of credentials never become usual.
         let is_abnormal = is_unusual && !(has_usual && levels.accept(bad, at));
         let first = (self.abnormal).first_of_enough(closed.number, is_abnormal, bounds.needed)?;
-        let is_due = self.abnormal.permit(levels.is_worse(bad), now);
+        // The next request, which ends the window, may come hours after it.
+        let is_due = self.abnormal.permit(levels.is_worse(bad), at);
         levels.count(bad, is_due, at);
         if !is_due {
             return None;
@@ -201,8 +201,7 @@ mod tests {
                     bad: bad(day, of_day),
                 },
             };
-            let now = Time::of_window(minute + 1, bounds.window_s);
-            if share.judge(&closed, now, bounds, &mut levels).is_some() {
+            if share.judge(&closed, bounds, &mut levels).is_some() {
                 alerts.push((day, of_day));
             }
         }

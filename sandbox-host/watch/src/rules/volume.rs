@@ -68,7 +68,7 @@ impl Rule for Volume {
         let Slot { state, is_shared } = self.clients.slot(name, now);
         let closed = state.windows.advance(now, WINDOW_S);
         state.windows.counts = state.windows.counts.saturating_add(1);
-        let (since, evidence) = state.judge(&closed?, self.thresholds, now)?;
+        let (since, evidence) = state.judge(&closed?, self.thresholds)?;
         Some(Finding {
             subject: Subject::client(name, is_shared),
             since,
@@ -99,12 +99,7 @@ impl Rule for Volume {
 
 impl Client {
     /// Judges a window. Returns when an abnormal volume began, if an alert is due.
-    fn judge(
-        &mut self,
-        closed: &Closed<u32>,
-        thresholds: Thresholds,
-        now: Time,
-    ) -> Option<(Time, Evidence)> {
+    fn judge(&mut self, closed: &Closed<u32>, thresholds: Thresholds) -> Option<(Time, Evidence)> {
         let at = Time::of_window(closed.number, WINDOW_S);
         let requests = f64::from(closed.counts);
         let usual = self.usual.mean();
@@ -140,9 +135,10 @@ impl Client {
         let first = self
             .abnormal
             .first_of_enough(closed.number, is_abnormal, NEEDED)?;
+        // The next request, which ends the window, may come hours after it.
         let is_due = self
             .abnormal
-            .permit(self.levels.is_worse(closed.counts), now);
+            .permit(self.levels.is_worse(closed.counts), at);
         self.levels.count(closed.counts, is_due, at);
         if !is_due {
             return None;
@@ -214,8 +210,7 @@ mod tests {
                 number: minute,
                 counts,
             };
-            let now = Time::of_window(minute.saturating_add(1), WINDOW_S);
-            client.judge(&closed, Thresholds::default(), now)
+            client.judge(&closed, Thresholds::default())
         };
         let minutes = 0..days.saturating_mul(DAY);
         let alerts = minutes.filter(|minute| alert(*minute).is_some());
