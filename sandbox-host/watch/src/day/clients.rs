@@ -19,16 +19,19 @@ const WEEK: u64 = 7;
 const QUIET: f64 = 0.2;
 /// The days that a client uses a key.
 const KEY_DAYS: u64 = 30;
+/// The days between the new keys of two clients.
+const DAYS_BETWEEN_KEYS: u64 = 3;
 
 /// Clients of many days. Their volumes are those outside their jobs.
-const JOBS: [Client; 7] = [
+const JOBS: [Client; 8] = [
     job("nightly-scorer", "resnet", [10, 1, 1], 3.0, Shape::Steady),
-    job("hourly-cron", "ranker", [10, 1, 2], 0.5, Shape::Steady),
+    job("hourly-cron", "ranker", [10, 1, 2], 2.0, Shape::Steady),
     job("importer", "tabular", [10, 1, 3], 1.0, Shape::Steady),
     job("slow-batch", "tabular", [10, 1, 4], 1.0, Shape::Steady),
     job("restarted", "ranker", [10, 1, 5], 2.0, Shape::Office),
     job("ci-runner", "resnet", [20, 0, 0], 2.0, Shape::Office),
-    job("carrier", "resnet", [100, 64, 0], 2.0, Shape::Office),
+    job("carrier", "resnet", [100, 64, 0], 2.5, Shape::Steady),
+    job("nightly-batch", "ranker", [10, 1, 6], 20.0, Shape::Office),
 ];
 
 const fn job(
@@ -62,6 +65,7 @@ const LOAD: Load = Load {
 /// When the jobs of a day start, in minutes of the day. Jobs do not start at the same second.
 struct Starts {
     nightly: u64,
+    batch: u64,
     hourly: u64,
     import: u64,
     slow: u64,
@@ -77,7 +81,9 @@ fn requests(seed: u64, day: u64) -> Vec<Request> {
     let mut random = Random(seed.wrapping_mul(1_000).wrapping_add(day));
     let starts = Starts {
         nightly: 115 + random.below(15),
-        hourly: 5 + random.below(4),
+        batch: 240 + random.below(10),
+        // What is usual is known by then, so that the job is not learned as a part of it.
+        hourly: 45 + random.below(4),
         import: 180 + random.below(10),
         slow: 60 + random.below(10),
         restart: 660 + random.below(60),
@@ -99,7 +105,7 @@ fn requests(seed: u64, day: u64) -> Vec<Request> {
             let has_weekend = matches!(client.shape, Shape::Office | Shape::Bursty);
             let weekend = if is_weekend && has_weekend { 0.4 } else { 1.0 };
             let volume = client.per_minute * factor(&client.shape, minute, burst, &mut random);
-            let key = (day + index as u64) / KEY_DAYS;
+            let key = (day + DAYS_BETWEEN_KEYS * index as u64) / KEY_DAYS;
             let mut add = |load: &Load, random: &mut Random| {
                 let mut seen = request(client, minute, &incidents, random);
                 change(&mut seen, load, random);
@@ -129,6 +135,10 @@ fn load(name: &str, minute: u64, starts: &Starts) -> Load {
     match name {
         "nightly-scorer" if runs(starts.nightly, 30) => Load {
             per_minute: 150.0,
+            ..LOAD
+        },
+        "nightly-batch" if runs(starts.batch, 15) => Load {
+            per_minute: 400.0,
             ..LOAD
         },
         "hourly-cron" if (starts.hourly..starts.hourly + 4).contains(&(minute % 60)) => Load {
@@ -201,6 +211,6 @@ fn days_are_in_order_and_the_same_for_the_same_seed() {
         requests.map(|request| request.ms).collect::<Vec<_>>()
     };
     let both = times(1, usize::MAX);
-    assert!(both.is_sorted() && (40_000..120_000).contains(&both.len()));
+    assert!(both.is_sorted() && (100_000..160_000).contains(&both.len()));
     assert!(both.starts_with(&times(1, 1_000)) && !both.starts_with(&times(2, 1_000)));
 }
