@@ -9,12 +9,15 @@
 )]
 
 use tensorgate_policy::Reason;
+use tensorgate_policy::contract::NearBounds;
 
 use crate::day::{Random, Request, address, deny, inference};
 use crate::observation::Observation;
 
 /// A minute in milliseconds.
 const MINUTE_MS: u64 = 60_000;
+/// A network that the client `web` has used from the first day on.
+const WEB: [u8; 3] = [10, 0, 1];
 
 /// An attack or a fault.
 pub(super) struct Attack {
@@ -27,8 +30,8 @@ pub(super) struct Attack {
     pub(super) start: u64,
     /// The most minutes until it is reported. Absent if the attacker is known to succeed.
     pub(super) within: Option<u64>,
-    /// Whether the short evaluation has it.
-    pub(super) is_in_short: bool,
+    /// The hour at which the short evaluation has it.
+    pub(super) short_hour: Option<u64>,
     pub(super) add: fn(&mut Day),
 }
 
@@ -44,7 +47,7 @@ pub(super) struct Day {
 pub(super) const ATTACKS: &[Attack] = &[
     Attack {
         name: "12,000 wrong keys from 40 sources in 6 minutes",
-        is_in_short: true,
+        short_hour: Some(8),
         ..reported(&["credential-guessing"], "the gateway", 5, |day| {
             day.guess(6, 2_000, 40);
         })
@@ -73,7 +76,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "wrong keys from 450 sources in 15 minutes",
-        is_in_short: true,
+        short_hour: Some(10),
         ..reported(&["spraying-sources"], "the gateway", 10, |day| {
             day.guess(15, 30, 450);
         })
@@ -90,7 +93,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "the predictions of one client are poisoned",
-        is_in_short: true,
+        short_hour: Some(19),
         ..reported(&["prediction-drift"], "nightly-scorer", 90, |day| {
             day.predict(240, "nightly-scorer", |_, _, _| 3);
         })
@@ -132,9 +135,9 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "a model predicts one class alone",
-        is_in_short: true,
+        short_hour: Some(12),
         ..reported(&["class-dominance"], "model resnet", 20, |day| {
-            day.predict(60, "", |_, _, _| 3);
+            day.predict(60, "", |_, _, _| 7);
         })
     },
     Attack {
@@ -150,8 +153,8 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "three of ten inferences take ten times as long",
-        is_in_short: true,
-        ..reported(&["latency"], "model resnet", 15, |day| {
+        short_hour: Some(14),
+        ..reported(&["latency"], "model resnet", 30, |day| {
             day.slow(60, |number| if number % 10 < 3 { 100 } else { 10 });
         })
     },
@@ -173,7 +176,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "a model fails for ten minutes",
-        is_in_short: true,
+        short_hour: Some(16),
         ..reported(&["server-errors"], "model resnet", 5, |day| {
             day.fail(10, |_, _| true);
         })
@@ -192,7 +195,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "a request for a server's management",
-        is_in_short: true,
+        short_hour: Some(18),
         ..reported(&["management"], "203.0.113.10", 1, |day| {
             day.add(1, 1, |_, _| {
                 let mut seen = anonymous(address([203, 0, 113], 10));
@@ -211,26 +214,65 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "keys of six clients from one source",
-        ..reported(&["spraying-clients"], "203.0.113.9", 10, |day| day.spray(5))
+        ..reported(&["spraying-clients"], "203.0.113.9", 10, |day| {
+            day.spray(5, [203, 0, 113]);
+        })
     },
     Attack {
         name: "keys of three clients in ten minutes from one source",
-        ..known(&["spraying-clients"], "203.0.113.9", |day| day.spray(20))
+        ..known(&["spraying-clients"], "198.18.9.9", |day| {
+            day.spray(7, [198, 18, 9]);
+        })
     },
     Attack {
         name: "a stolen key, from a new network, with 4,000 requests in 20 minutes",
+        short_hour: Some(23),
         ..reported(
             &["volume", "new-source", "new-credential"],
             "client web",
-            5,
+            1,
             |day| {
-                day.add(20, 200, |random, _| {
-                    let mut seen = inference("web", "resnet", random);
-                    seen.source = Some(address([203, 0, 113], 8));
-                    seen
-                });
+                day.send(20, 200, "web", [198, 18, 8], |_| ());
             },
         )
+    },
+    Attack {
+        name: "a key that was not used for weeks, from a new network, with 4,000 requests",
+        ..reported(&["dormant-credential"], "client quarterly", 1, |day| {
+            day.send(20, 200, "quarterly", [198, 18, 10], |_| ());
+        })
+    },
+    Attack {
+        name: "the first use of a client, weeks after the policy got it",
+        ..reported(&["dormant-credential"], "client unused", 1, |day| {
+            day.send(1, 1, "unused", [198, 18, 11], |_| ());
+        })
+    },
+    Attack {
+        name: "a stolen key, from its own network, with 4,000 requests in 20 minutes",
+        ..reported(&["volume"], "client web", 5, |day| {
+            day.send(20, 200, "web", WEB, |_| ());
+        })
+    },
+    Attack {
+        name: "a client whose rows are rejected, 30 a minute",
+        ..reported(&["rejections"], "client web", 5, |day| {
+            day.send(15, 30, "web", WEB, |seen| deny(seen, Reason::Shape));
+        })
+    },
+    Attack {
+        name: "a client whose values are at the bounds, 10 a minute",
+        ..reported(&["near-bounds"], "client web", 20, |day| {
+            day.send(30, 10, "web", WEB, |seen| {
+                seen.near_bounds = Some(NearBounds { inputs: 1, near: 1 });
+            });
+        })
+    },
+    Attack {
+        name: "a client for which handlers fail, 6 times a minute",
+        ..reported(&["handler-faults"], "client web", 10, |day| {
+            day.send(10, 6, "web", WEB, |seen| deny(seen, Reason::HandlerFault));
+        })
     },
 ];
 
@@ -247,7 +289,7 @@ const fn reported(
         subject,
         start: 720,
         within: Some(within),
-        is_in_short: false,
+        short_hour: None,
         add,
     }
 }
@@ -273,6 +315,23 @@ impl Day {
             let ms = self.start_ms + number * MINUTE_MS / per_minute;
             self.requests.push(Request { ms, seen });
         }
+    }
+
+    /// Adds inferences of a client from a network, each changed.
+    fn send(
+        &mut self,
+        minutes: u64,
+        per_minute: u64,
+        client: &str,
+        network: [u8; 3],
+        change: impl Fn(&mut Observation),
+    ) {
+        self.add(minutes, per_minute, |random, _| {
+            let mut seen = inference(client, "resnet", random);
+            seen.source = Some(address(network, 1));
+            change(&mut seen);
+            seen
+        });
     }
 
     /// Adds wrong keys from so many sources in turn.
@@ -345,12 +404,13 @@ impl Day {
         });
     }
 
-    /// Adds requests with the keys of six clients in turn, one each so many half minutes.
-    fn spray(&mut self, half_minutes: u64) {
+    /// Adds requests from a network with the keys of six clients in turn, one each so many half
+    /// minutes.
+    fn spray(&mut self, half_minutes: u64, network: [u8; 3]) {
         let names = ["web", "mobile", "search", "ads", "reports", "partner"];
         for (number, name) in (0..).zip(names) {
             let mut seen = inference(name, "resnet", &mut self.random);
-            seen.source = Some(address([203, 0, 113], 9));
+            seen.source = Some(address(network, 9));
             let ms = self.start_ms + number * half_minutes * MINUTE_MS / 2;
             self.requests.push(Request { ms, seen });
         }

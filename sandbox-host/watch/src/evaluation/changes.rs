@@ -1,5 +1,5 @@
 //! Changes by an operator that are no attacks: restarts of one endpoint after the other, a new
-//! proxy before some clients, and a client that is new.
+//! proxy before some clients, a client that is new, and clients that are hardly used.
 
 #![allow(clippy::arithmetic_side_effects, reason = "tests")]
 
@@ -17,9 +17,28 @@ const BEHIND_PROXY: [&str; 6] = ["web", "mobile", "search", "ads", "partner", "i
 /// The day from which on there is another client.
 const NEW_CLIENT_DAY: u64 = 9;
 
+/// The clients that the policy of a day adds, beside those that send from the first day on.
+pub(super) fn new_clients(number: u64) -> Vec<String> {
+    let name = match number {
+        0 => "unused",
+        NEW_CLIENT_DAY => "onboarded",
+        _ => return Vec::new(),
+    };
+    vec![name.to_owned()]
+}
+
 /// Adds the changes of a day to its requests. The start is that of the day.
 pub(super) fn add(day: &mut Day, number: u64) {
     let start_ms = day.start_ms;
+    if number == 0 {
+        // It sends nothing more for weeks.
+        day.start_ms = start_ms + 600 * 60_000;
+        day.add(30, 1, |random, _| {
+            let mut seen = inference("quarterly", "ranker", random);
+            seen.source = Some(address([10, 0, 40], 1));
+            seen
+        });
+    }
     if number % ROLLOUT_DAYS == 1 {
         // One of three endpoints after the other restarts, two minutes each.
         day.start_ms = start_ms + (600 + day.random.below(120)) * 60_000;
