@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use tensorgate_base::rfc3339;
 use tensorgate_policy::raw::{AlertSeverity, WatchRule};
 
 use crate::alert::{Alert, AlertContext, AlertStage, Evidence, Finding, Subject};
@@ -83,8 +84,9 @@ impl ConditionListener for GateAlerts {
         let condition = &change.condition;
         if change.begins {
             let answered = self.answered(condition);
+            let held = rfc3339::parse(&change.time).and_then(|began| began.elapsed().ok());
             self.report(|state, settings, now| {
-                state.begin(condition, answered, now);
+                state.begin(condition, answered, now, held.unwrap_or_default());
                 state.due(settings, now, SystemTime::now())
             });
         } else {
@@ -104,6 +106,8 @@ struct GateState {
 struct Holding {
     condition: Condition,
     began: Time,
+    /// How long it had held before it was news.
+    held_before: Duration,
     /// The cause of its alert, once it was reported.
     cause: Option<String>,
     /// Whether it was counted as one that the rule had too many alerts for.
@@ -122,10 +126,17 @@ impl Default for GateState {
 
 impl GateState {
     /// A condition begins. `cause`: that of the alert which has reported it already.
-    fn begin(&mut self, condition: &Condition, cause: Option<String>, now: Time) {
+    fn begin(
+        &mut self,
+        condition: &Condition,
+        cause: Option<String>,
+        now: Time,
+        held_before: Duration,
+    ) {
         let holding = Holding {
             condition: condition.clone(),
             began: now,
+            held_before,
             cause,
             is_withheld: false,
         };
@@ -133,13 +144,14 @@ impl GateState {
         self.holding.insert(key, holding);
     }
 
-    /// A condition ends. Returns the message if its beginning was reported.
+    /// A condition ends. Returns the message if its beginning was reported. What ends before a
+    /// message has named it is not reported at all.
     fn end(&mut self, condition: &Condition, now: Time) -> Option<Alert> {
         let key = (condition.kind, condition.subject.clone());
         let cause = self.holding.remove(&key)?.cause?;
         let mut alert = alert(condition, AlertStage::Over, now, SystemTime::now());
         alert.context.cause = Some(cause);
-        if self.joiner.join(&mut alert, now) == Joined::Folded {
+        if self.joiner.take_back(&alert) || self.joiner.join(&mut alert, now) == Joined::Folded {
             return None;
         }
         self.joiner.sent(&mut alert, now);
@@ -153,7 +165,8 @@ impl GateState {
             let condition = &holding.condition;
             let rule = rule(condition.kind);
             let held = now.since(holding.began);
-            let began = clock.checked_sub(held).unwrap_or(clock);
+            let began = clock.checked_sub(held.saturating_add(holding.held_before));
+            let began = began.unwrap_or(clock);
             let mut alert = alert(condition, AlertStage::Raised, now, began);
             let is_raised = settings.running.contains(rule)
                 && !settings.is_quiet(rule, clock)

@@ -84,7 +84,7 @@ impl Cause {
     }
 
     fn add(&mut self, alert: &Alert) {
-        let name = format!("{}: {}", alert.rule, alert.finding.subject);
+        let name = name(alert);
         if self.joined.len() < MAX_NAMED {
             self.joined.push(name);
         } else {
@@ -109,6 +109,11 @@ impl Cause {
         alert.withheld = 0;
         Some(alert)
     }
+}
+
+/// An alert in a message that names several.
+fn name(alert: &Alert) -> String {
+    format!("{}: {}", alert.rule, alert.finding.subject)
 }
 
 /// Whether an alert goes out by itself.
@@ -184,6 +189,20 @@ impl Joiner {
             joined: Vec::new(),
             joined_beyond: 0,
         });
+    }
+
+    /// Takes what is over out of the message that would name it later. Returns whether it was in
+    /// one, so that nobody has been told of it.
+    pub(super) fn take_back(&mut self, over: &Alert) -> bool {
+        let name = name(over);
+        let raised = |cause: &&mut Cause| cause.first.context.stage == AlertStage::Raised;
+        for cause in self.causes.iter_mut().filter(raised) {
+            if let Some(index) = cause.joined.iter().position(|it| *it == name) {
+                cause.joined.remove(index);
+                return true;
+            }
+        }
+        false
     }
 
     /// The messages that are due, and forgets causes that have ended.

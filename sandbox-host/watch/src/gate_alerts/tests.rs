@@ -78,13 +78,13 @@ fn a_backend_that_leaves_with_its_models_is_one_alert_and_one_message() {
     let mut state = GateState::default();
     let at = Time::from_s;
     let backend = condition(ConditionKind::BackendAway, "backend \"gpu\" at gpu:8001");
-    state.begin(&backend, None, at(0));
+    state.begin(&backend, None, at(0), Duration::ZERO);
     let model = |number: u32| {
         let name = format!("model \"m{number}\" version \"1\"");
         condition(ConditionKind::ModelUnready, &name)
     };
     for number in 0..40 {
-        state.begin(&model(number), None, at(0));
+        state.begin(&model(number), None, at(0), Duration::ZERO);
     }
     let raised = state.due(&settings, at(0), UNIX_EPOCH);
     let [first] = raised.as_slice() else {
@@ -105,6 +105,32 @@ fn a_backend_that_leaves_with_its_models_is_one_alert_and_one_message() {
 }
 
 #[test]
+fn what_ends_before_a_message_names_it_is_not_reported() {
+    let settings = WatchSettings::running(RuleSet(u64::MAX));
+    let mut state = GateState::default();
+    let models = ["a", "b"].map(|name| {
+        let name = format!("model \"{name}\" version \"1\"");
+        condition(ConditionKind::ModelUnready, &name)
+    });
+    let clock = UNIX_EPOCH + Duration::from_secs(60);
+    for model in &models {
+        state.begin(model, None, Time::from_s(20), Duration::from_secs(13));
+    }
+    let raised = state.due(&settings, Time::from_s(20), clock);
+    let [alert] = raised.as_slice() else {
+        unreachable!("the second one waits: {raised:?}");
+    };
+    let began = UNIX_EPOCH + Duration::from_secs(47);
+    assert_eq!(
+        alert.since, began,
+        "when it began, and not when it was news"
+    );
+    let over = models.map(|model| state.end(&model, Time::from_s(23)).is_some());
+    assert_eq!(over, [true, false]);
+    assert!(state.due(&settings, Time::from_s(60), clock).is_empty());
+}
+
+#[test]
 fn what_a_quiet_window_hides_is_reported_after_it_if_it_still_holds() {
     let policy = json!({
         "version": 1, "watch": {"rules": {"policy-held": {"quiet": ["00:00-01:00"]}}}
@@ -118,6 +144,7 @@ fn what_a_quiet_window_hides_is_reported_after_it_if_it_still_holds() {
             &condition(ConditionKind::PolicyHeld, name),
             None,
             Time::default(),
+            Duration::ZERO,
         );
     }
     assert!(state.due(&settings, Time::from_s(1), early).is_empty());
@@ -142,7 +169,12 @@ fn a_block_by_an_alert_has_no_second_alert_and_its_end_has_a_message() {
     let settings = WatchSettings::running(RuleSet(u64::MAX));
     let mut state = GateState::default();
     let blocked = condition(ConditionKind::ClientBlocked, "web");
-    state.begin(&blocked, Some("rules-7".to_owned()), Time::default());
+    state.begin(
+        &blocked,
+        Some("rules-7".to_owned()),
+        Time::default(),
+        Duration::ZERO,
+    );
     assert!(state.due(&settings, Time::default(), UNIX_EPOCH).is_empty());
     let over = state.end(&blocked, Time::from_s(900)).unwrap();
     assert_eq!(over.context.cause.as_deref(), Some("rules-7"));
@@ -157,7 +189,7 @@ fn a_condition_that_comes_and_goes_is_bounded_by_hour() {
     let mut messages = 0;
     for second in 0..1_000 {
         let now = Time::from_s(second);
-        state.begin(&held, None, now);
+        state.begin(&held, None, now, Duration::ZERO);
         messages += state.due(&settings, now, UNIX_EPOCH).len();
         messages += usize::from(state.end(&held, now).is_some());
     }
@@ -170,11 +202,11 @@ fn a_critical_condition_that_came_and_went_is_reported_once_it_stays() {
     let mut state = GateState::default();
     let failing = condition(ConditionKind::AuditFailing, "audit/decisions.jsonl");
     for second in 0..100 {
-        state.begin(&failing, None, Time::from_s(second));
+        state.begin(&failing, None, Time::from_s(second), Duration::ZERO);
         state.due(&settings, Time::from_s(second), UNIX_EPOCH);
         state.end(&failing, Time::from_s(second));
     }
-    state.begin(&failing, None, Time::from_s(100));
+    state.begin(&failing, None, Time::from_s(100), Duration::ZERO);
     let due = |state: &mut GateState, s| state.due(&settings, Time::from_s(s), UNIX_EPOCH).len();
     assert_eq!([due(&mut state, 100), due(&mut state, 159)], [0; 2]);
     assert_eq!([due(&mut state, 160), due(&mut state, 161)], [1, 0]);
