@@ -179,8 +179,13 @@ impl Walk {
         let sealed = match line::open(text) {
             Ok(sealed) => sealed,
             Err(LineFault::Unsealed) if self.last.is_none() => {
-                let detail = "its lines have no hashes: changes cannot be detected".to_owned();
-                self.fault(file, number, None, Kind::Unchained, detail);
+                let (kind, detail) = if is_written_anew(text) {
+                    (Kind::Converted, copy_form::WRITTEN_ANEW)
+                } else {
+                    let detail = "its lines have no hashes: changes cannot be detected";
+                    (Kind::Unchained, detail)
+                };
+                self.fault(file, number, None, kind, detail.to_owned());
                 return false;
             }
             Err(fault) => {
@@ -389,6 +394,13 @@ impl Walk {
             (file.unwrap_or(usize::MAX), fault.line)
         });
     }
+}
+
+/// Whether a line has a hash, but not where the host puts it: another program has written its
+/// members anew, with blanks or in another order.
+fn is_written_anew(text: &[u8]) -> bool {
+    let value = serde_json::from_slice::<serde_json::Value>(text);
+    value.is_ok_and(|value| value.get("hash").is_some_and(serde_json::Value::is_string))
 }
 
 fn missing(from: u64, to: u64, place: &str) -> String {

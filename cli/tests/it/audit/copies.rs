@@ -66,6 +66,20 @@ fn a_converted_copy_is_named_as_what_it_is_and_is_not_intact() {
             listed.stderr
         );
     }
+    // Blanks between members, as Python's `json.dumps` writes them.
+    let spaced = original.replace("\":", "\": ");
+    let copy = scratch.file("spaced", spaced.as_bytes());
+    let verified = asked(&["audit", "verify", "LOG"], &copy);
+    assert_eq!(verified.code, 1, "{}", verified.stderr);
+    for (piece, is_said) in [
+        ("converted: the lines of this copy were written anew", true),
+        ("verify the original", true),
+        ("no hashes", false),
+        ("not intact", false),
+    ] {
+        let said = verified.stdout.contains(piece);
+        assert_eq!(said, is_said, "{piece}: {}", verified.stdout);
+    }
     let piped = run_with(&["audit", "verify", "-"], "\0{\0\"");
     assert!(
         piped.code == 2 && piped.stderr.contains("UTF-16"),

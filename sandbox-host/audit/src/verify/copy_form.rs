@@ -2,6 +2,9 @@
 //! ends. Hashes cover bytes, so such a copy cannot be verified, and is reported as what it is. That
 //! says nothing about its content: who changes a log can convert it, too.
 
+/// Why a copy was not verified whose lines another program has written anew, such as `jq -S`.
+pub(super) const WRITTEN_ANEW: &str = "the lines of this copy were written anew by another program, and it was not verified, because the hashes are of the bytes that the host wrote: verify the original";
+
 /// The form of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyForm {
