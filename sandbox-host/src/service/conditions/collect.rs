@@ -154,7 +154,9 @@ fn audit(app: &App, files: &StateFiles) -> Option<Condition> {
 /// without it.
 fn files_not_in_force(app: &App, files: &StateFiles) -> Vec<Condition> {
     let sources = Sources::read(&files.sources);
-    let not_in_force = |file: String, why: &str| condition(ConditionKind::PolicyHeld, file, why);
+    // A cause of several lines is one line here.
+    let not_in_force =
+        |file: String, why: &str| condition(ConditionKind::PolicyHeld, file, one_line(why));
     let mut found: Vec<_> = (sources.held.iter())
         .map(|state| not_in_force(state.file.display().to_string(), &state.why))
         .collect();
@@ -167,6 +169,11 @@ fn files_not_in_force(app: &App, files: &StateFiles) -> Vec<Condition> {
         found.push(not_in_force(BUNDLE.to_owned(), &attempt.faults.join("; ")));
     }
     found
+}
+
+/// The lines of a text as one.
+fn one_line(text: &str) -> String {
+    text.lines().collect::<Vec<_>>().join("; ")
 }
 
 /// A service of shared limits that does not answer.
@@ -183,6 +190,12 @@ fn limits(newest: &PolicyVersion) -> Option<Condition> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lines_of_a_cause_are_one_line() {
+        let cause = "it waits\nmodel \"a\": no answer\n";
+        assert_eq!(one_line(cause), "it waits; model \"a\": no answer");
+    }
 
     #[test]
     fn a_circuit_and_a_block_name_their_client() {
