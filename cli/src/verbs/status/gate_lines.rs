@@ -97,7 +97,8 @@ fn policy_change(change: &PolicyChange) -> String {
     let time = seconds(time);
     match was {
         Some(was) => format!("{time}, {generation} instead of {was}"),
-        None => format!("{time}, the start with {generation}"),
+        // A host that starts again knows of no earlier change.
+        None => format!("{time}, the host's start with {generation}"),
     }
 }
 
