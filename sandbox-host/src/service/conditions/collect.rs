@@ -74,7 +74,8 @@ fn backends(newest: &PolicyVersion) -> Vec<Condition> {
         let away = server.dispatcher.away_endpoints().into_iter();
         found.extend(away.map(|(address, cause)| {
             let subject = format!("backend {name:?} at {address}");
-            condition(ConditionKind::BackendAway, subject, cause)
+            let detail = without_address(&cause, &address);
+            condition(ConditionKind::BackendAway, subject, detail)
         }));
         for client in server.dispatcher.open_circuits() {
             let client_name = |key: ClientKey| names.get(&key).copied().unwrap_or_default();
@@ -83,6 +84,13 @@ fn backends(newest: &PolicyVersion) -> Vec<Condition> {
         }
     }
     found
+}
+
+/// A cause without the address at its beginning, which the subject has already.
+fn without_address<'c>(cause: &'c str, address: &str) -> &'c str {
+    let rest = cause.strip_prefix(address);
+    let rest = rest.and_then(|rest| rest.strip_prefix(": "));
+    rest.unwrap_or(cause)
 }
 
 /// Open circuits of handlers.
@@ -190,6 +198,14 @@ fn limits(newest: &PolicyVersion) -> Option<Condition> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_said_once() {
+        let shown = |cause| without_address(cause, "http://a:1");
+        assert_eq!(shown("http://a:1: no answer"), "no answer");
+        assert_eq!(shown("http://a:10: no answer"), "http://a:10: no answer");
+        assert_eq!(shown("ejected"), "ejected");
+    }
 
     #[test]
     fn the_lines_of_a_cause_are_one_line() {
