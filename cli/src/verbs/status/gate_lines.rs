@@ -1,6 +1,6 @@
 //! The lines of `status` about the last minutes, what is wrong, alerts and changes.
 
-use tensorgate_watch::conditions::{Change, Condition, ConditionKind};
+use tensorgate_watch::conditions::{Change, Condition, ConditionKind, Holding};
 use tensorgate_watch::gate_status::{GateStatus, PolicyChange};
 
 use crate::stack::gate_changes::seconds;
@@ -19,10 +19,16 @@ pub(super) fn lines(status: &GateStatus, shows_files: bool) -> Vec<(String, Stri
     }
     let counts = &status.counts;
     let minutes = counts.over_s.checked_div(MINUTE_S).unwrap_or_default();
+    // The counts are those of the audit log's lines.
+    let is_failing = |it: &Holding| it.condition.kind == ConditionKind::AuditFailing;
+    let note = match status.holding.iter().any(is_failing) {
+        true => ", without requests that the audit log does not have",
+        false => "",
+    };
     line(
         &format!("last {minutes} minutes"),
         format!(
-            "{} answered, {} denied, {} ended early",
+            "{} answered, {} denied, {} ended early{note}",
             counts.allow, counts.deny, counts.aborted
         ),
     );
@@ -151,5 +157,21 @@ mod tests {
             "change: 2026-11-27T02:10:04Z backend back: b",
         ];
         assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn counts_are_incomplete_while_the_audit_log_is_not_written() {
+        let status = json!({
+            "holding": [{"since": "2026-11-27T02:04:15.5Z", "kind": "audit-failing",
+                "subject": "audit/decisions.jsonl", "detail": "no space left on device"}],
+        });
+        let status: GateStatus = serde_json::from_value(status).unwrap_or_default();
+        let lines = lines(&status, false);
+        let note = "early, without requests that the audit log does not have";
+        let counts = lines.first().map(|(_, text)| text.as_str());
+        assert!(
+            counts.is_some_and(|text| text.ends_with(note)),
+            "{counts:?}"
+        );
     }
 }
