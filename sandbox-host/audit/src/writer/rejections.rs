@@ -3,8 +3,9 @@
 //!
 //! In a minute the first rejections of a source have records of their own. Further ones are
 //! counted, and one record at the end of the minute has their number. All sources together have a
-//! limit too, so a flood from many sources writes no more than
-//! [`MAX_FULL_RECORDS`] + [`MAX_SOURCES`] + 1 records a minute: about 300 KiB.
+//! limit too. Beyond it two kinds still have records, so that cheap requests hide neither: the first
+//! few of a source ([`RESERVED_RECORDS`]), and those for the management of a server. So a flood from
+//! many sources writes about 750 records a minute: less than 750 KiB.
 //!
 //! A rejection that names a verified client is never summarised. Pure: time is an argument.
 
@@ -14,13 +15,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_policy::Reason;
+use tensorgate_policy::request::management::managed_server;
 
-use crate::record::{By, Decision, Rejections, Verdict};
+use crate::record::{By, Decision, Rejections, Verdict, lenient_path};
 
 /// The most rejections of one source with records of their own in a minute.
 pub(super) const FULL_RECORDS: u32 = 60;
 /// The same for all sources together.
 pub(super) const MAX_FULL_RECORDS: u32 = 300;
+/// Rejections of a source that have records although the limit of all sources is used up.
+const RESERVED_RECORDS: u32 = 4;
+/// The most rejected requests of one source for the management of a server that have records of
+/// their own, beside the others: what an attacker tried to reach.
+const MANAGEMENT_RECORDS: u32 = 8;
+/// The same for all sources together.
+const MAX_MANAGEMENT_RECORDS: u32 = 128;
 /// The most sources with a summary of their own in a minute. Further ones share one.
 pub(super) const MAX_SOURCES: usize = 64;
 /// The most reasons in a summary. Reasons are from a fixed table, except those of a filter of
@@ -39,6 +48,7 @@ pub(super) struct RejectionSummaries {
     /// When the minute began: with its first rejection.
     began: Option<Instant>,
     full_records: u32,
+    management_records: u32,
     sources: HashMap<IpAddr, Tally>,
     /// Requests without an address, and sources beyond the bound.
     others: Tally,
@@ -48,6 +58,7 @@ pub(super) struct RejectionSummaries {
 #[derive(Debug, Default)]
 struct Tally {
     full_records: u32,
+    management_records: u32,
     summarised: Option<(Rejections, Span)>,
 }
 
@@ -72,9 +83,19 @@ impl RejectionSummaries {
             Some(source) => self.sources.entry(source).or_default(),
             None => &mut self.others,
         };
-        if tally.full_records < FULL_RECORDS && self.full_records < MAX_FULL_RECORDS {
+        let is_reserved = source.is_some() && tally.full_records < RESERVED_RECORDS;
+        let has_room = tally.full_records < FULL_RECORDS && self.full_records < MAX_FULL_RECORDS;
+        if is_reserved || has_room {
             tally.full_records = tally.full_records.saturating_add(1);
             self.full_records = self.full_records.saturating_add(1);
+            return false;
+        }
+        if tally.management_records < MANAGEMENT_RECORDS
+            && self.management_records < MAX_MANAGEMENT_RECORDS
+            && is_for_management(decision)
+        {
+            tally.management_records = tally.management_records.saturating_add(1);
+            self.management_records = self.management_records.saturating_add(1);
             return false;
         }
         tally.add(decision, time);
@@ -172,6 +193,12 @@ fn is_of_unknown_caller(decision: &Decision) -> bool {
     }
 }
 
+/// Whether a request was for the management of an inference server, however it spells the path.
+fn is_for_management(decision: &Decision) -> bool {
+    let path = decision.path.as_deref().map(lenient_path);
+    path.is_some_and(|path| managed_server(decision.method.as_deref(), &path).is_some())
+}
+
 /// What counts as one source: an IPv4 address, or a /64 of IPv6.
 fn source(address: &str) -> Option<IpAddr> {
     let address: IpAddr = address.parse().ok()?;
@@ -254,7 +281,9 @@ mod tests {
                 kept += 1;
             }
         }
-        assert_eq!(kept, u64::from(MAX_FULL_RECORDS));
+        // Each of the first sources has four, and all others together have those of one.
+        let reserved = u64::from(RESERVED_RECORDS) * u64::try_from(MAX_SOURCES).unwrap();
+        assert_eq!(kept, u64::from(FULL_RECORDS) + reserved);
         assert!(summaries.due(now + WINDOW / 2).is_empty());
         let lines = summaries.due(now + WINDOW);
         assert_eq!(lines.len(), MAX_SOURCES + 1);
@@ -269,5 +298,31 @@ mod tests {
         // The next minute begins anew.
         assert!(!summaries.absorbs(&rejected("::1", By::Gate, "locked-out"), UNIX_EPOCH, now));
         assert!(summaries.take().is_empty());
+    }
+
+    #[test]
+    fn cheap_requests_hide_no_other_source_and_no_attempt_at_management() {
+        let mut summaries = RejectionSummaries::default();
+        let now = Instant::now();
+        let mut is_kept = |decision: &Decision| !summaries.absorbs(decision, UNIX_EPOCH, now);
+        // Five sources use up the limit of all.
+        for number in 0..1_000 {
+            let source = format!("192.0.2.{}", number % 5);
+            is_kept(&rejected(&source, By::Gate, "unauthenticated"));
+        }
+        let other = rejected("198.51.100.1", By::Gate, "unauthenticated");
+        let kept: Vec<_> = (0..5).map(|_| is_kept(&other)).collect();
+        assert_eq!(kept, [true, true, true, true, false]);
+        let management = |source: &str| Decision {
+            method: Some("POST".to_owned()),
+            path: Some("/v2//Repository/models/m/load".to_owned()),
+            ..rejected(source, By::Gate, "unauthenticated")
+        };
+        let kept = (0..20).filter(|_| is_kept(&management("192.0.2.1")));
+        assert_eq!(kept.count(), 8);
+        // A flood of these is bounded as well.
+        let flood = (0..10_000).map(|number| management(&format!("203.0.113.{}", number % 50)));
+        let kept = flood.filter(|decision| is_kept(decision)).count();
+        assert_eq!(kept, 50 * 4 + 128 - 8);
     }
 }
