@@ -98,7 +98,9 @@ impl ConditionListener for GateAlerts {
 /// The conditions that hold, and what was reported of them. `Conditions` bounds their number.
 struct GateState {
     holding: BTreeMap<(ConditionKind, String), Holding>,
-    budgets: BTreeMap<WatchRule, AlertBudget>,
+    /// By rule, and whether the condition is about one client. What a client can cause silences no
+    /// alert about what all clients need.
+    budgets: BTreeMap<(WatchRule, bool), AlertBudget>,
     joiner: Joiner,
 }
 
@@ -168,6 +170,11 @@ impl GateState {
             let began = clock.checked_sub(held.saturating_add(holding.held_before));
             let began = began.unwrap_or(clock);
             let mut alert = alert(condition, AlertStage::Raised, now, began);
+<<<<<<< HEAD
+=======
+            let client = condition.client.as_deref();
+            let budget = self.budgets.entry((rule, client.is_some())).or_default();
+>>>>>>> 46fa9b3d (watch: cheap alerts hide no other ones that join or share a bound)
             let is_raised = settings.running.contains(rule)
                 && !settings.is_quiet(rule, clock)
                 && !settings.excepts(rule, &alert.finding.subject, &alert.context);

@@ -1,8 +1,16 @@
 //! Joins alerts of one cause: a proxy that moved, or a backend whose models are no longer ready.
 //!
 //! The first alert of a cause goes out at once, and so does each that is more severe. Others are
+<<<<<<< HEAD
 //! counted, and one further message names them. So nothing severe waits, and an operator gets
 //! two messages instead of one for each client.
+=======
+//! counted, and a further message names them. So nothing severe waits, and whoever is paged gets two
+//! messages instead of one for each client.
+//!
+//! An attacker may begin a cause with a client of its own. So what joins later waits no longer than
+//! the cause is old: messages are due after 30 s, a minute, two, and so on.
+>>>>>>> 46fa9b3d (watch: cheap alerts hide no other ones that join or share a bound)
 
 use std::net::IpAddr;
 
@@ -83,11 +91,22 @@ impl Cause {
         now.since(self.began).as_secs() >= ends_after_s
     }
 
+    /// Adds an alert to the next message. A backend is named before its models, which may be many.
     fn add(&mut self, alert: &Alert) {
+<<<<<<< HEAD
         let name = name(alert);
         if self.joined.len() < MAX_NAMED {
             self.joined.push(name);
+=======
+        let name = format!("{}: {}", alert.rule, alert.finding.subject);
+        if alert.rule == WatchRule::BackendAway.name() {
+            self.joined.insert(0, name);
+>>>>>>> 46fa9b3d (watch: cheap alerts hide no other ones that join or share a bound)
         } else {
+            self.joined.push(name);
+        }
+        if self.joined.len() > MAX_NAMED {
+            self.joined.truncate(MAX_NAMED);
             self.joined_beyond = self.joined_beyond.saturating_add(1);
         }
     }
@@ -216,7 +235,7 @@ impl Joiner {
             }
             if let Some(message) = cause.take_message() {
                 due.push(message);
-                cause.message_after_s = ends_after_s;
+                cause.message_after_s = passed_s.saturating_mul(2).min(ends_after_s);
             }
         }
         self.causes.retain(|cause| !cause.has_ended(now));
@@ -281,6 +300,10 @@ mod tests {
         assert_eq!(message.context.joined, named);
         assert_eq!(message.context.cause, cause);
         assert!(joiner.due(Time::from_s(31)).is_empty(), "once");
+        assert!(!show(&mut joiner, new_source("victim", [10, 1, 2, 3]), 32).0);
+        assert!(joiner.due(Time::from_s(59)).is_empty());
+        let [message]: [Alert; 1] = joiner.due(Time::from_s(60)).try_into().unwrap();
+        assert_eq!(message.context.joined, ["new-source: client victim"]);
         assert!(show(&mut joiner, new_source("h", [10, 1, 2, 3]), 700).0);
     }
 

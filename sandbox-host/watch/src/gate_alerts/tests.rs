@@ -98,6 +98,8 @@ fn a_backend_that_leaves_with_its_models_is_one_alert_and_one_message() {
     };
     assert_eq!(message.context.joined.len(), 16);
     assert_eq!(message.context.joined_beyond, 24);
+    let named = message.context.joined.first().unwrap();
+    assert!(named.starts_with("backend-away: backend"), "{named}");
     let over = (0..40).filter_map(|number| state.end(&model(number), at(20)));
     let [over]: [Alert; 1] = over.collect::<Vec<_>>().try_into().unwrap();
     assert_eq!(over.finding.subject, Subject::Model("m0".to_owned()));
@@ -197,6 +199,7 @@ fn a_condition_that_comes_and_goes_is_bounded_by_hour() {
 }
 
 #[test]
+<<<<<<< HEAD
 fn a_critical_condition_that_came_and_went_is_reported_once_it_stays() {
     let settings = WatchSettings::running(RuleSet(u64::MAX));
     let mut state = GateState::default();
@@ -211,4 +214,29 @@ fn a_critical_condition_that_came_and_went_is_reported_once_it_stays() {
     assert_eq!([due(&mut state, 100), due(&mut state, 159)], [0; 2]);
     assert_eq!([due(&mut state, 160), due(&mut state, 161)], [1, 0]);
     assert!(state.end(&failing, Time::from_s(200)).is_some());
+=======
+fn circuits_of_clients_silence_no_circuit_of_all() {
+    let settings = WatchSettings::running(RuleSet(u64::MAX));
+    let mut state = GateState::default();
+    let mut raised = 0;
+    // A client has its own circuits open again and again.
+    for minute in 0..59 {
+        let now = Time::from_s(minute * 60);
+        let own = Condition {
+            client: Some("attacker".to_owned()),
+            ..condition(
+                ConditionKind::CircuitOpen,
+                "handler \"h\" for client \"attacker\"",
+            )
+        };
+        state.begin(&own, None, now);
+        raised += state.due(&settings, now, UNIX_EPOCH).len();
+        state.end(&own, now);
+    }
+    assert_eq!(raised, 20);
+    let all = condition(ConditionKind::CircuitOpen, "handler \"h\"");
+    let now = Time::from_s(59 * 60 + 30);
+    state.begin(&all, None, now);
+    assert_eq!(state.due(&settings, now, UNIX_EPOCH).len(), 1);
+>>>>>>> 46fa9b3d (watch: cheap alerts hide no other ones that join or share a bound)
 }
