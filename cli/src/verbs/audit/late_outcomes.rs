@@ -17,6 +17,9 @@ use super::each_text_of;
 /// Maximum number of requests with a late end in one query. Of these, only those that are between
 /// their two lines are held with their fields.
 const MAX_LATE: usize = 65_536;
+/// Maximum number of first lines that are held at a time. A gate has fewer streams at once. Of
+/// further ones, only the fields of their end are shown.
+const MAX_HELD: usize = 4_096;
 
 /// A request with a late end.
 struct Late {
@@ -32,6 +35,8 @@ struct Late {
 #[derive(Default)]
 pub struct LateOutcomes {
     known: HashMap<String, Late>,
+    /// The number of first lines that are held.
+    held: usize,
     /// The number of late ends beyond [`MAX_LATE`] requests.
     more: u64,
 }
@@ -96,7 +101,10 @@ impl LateOutcomes {
                 let late = self.known.get_mut(id);
                 match late {
                     Some(late) if gravity(late.verdict) > gravity(decision.verdict) => {
-                        late.first = Some(decision.clone());
+                        if late.first.is_none() && self.held < MAX_HELD {
+                            self.held = self.held.saturating_add(1);
+                            late.first = Some(decision.clone());
+                        }
                         return None;
                     }
                     Some(late) => late.is_shown = true,
@@ -114,6 +122,7 @@ impl LateOutcomes {
                 }
                 late.is_shown = true;
                 let first = late.first.take();
+                self.held = self.held.saturating_sub(usize::from(first.is_some()));
                 Some(Cow::Owned(as_it_ended(first.as_deref(), amend)))
             }
             _ => None,
@@ -244,5 +253,22 @@ mod tests {
         }
         assert_eq!((outcomes.known.len(), outcomes.more), (MAX_LATE, 2));
         assert!(outcomes.note().is_some());
+    }
+
+    #[test]
+    fn the_first_lines_that_are_held_are_bounded_and_no_denial_is_lost() {
+        let mut outcomes = LateOutcomes::default();
+        let ids: Vec<_> = (0..=MAX_HELD).map(|number| number.to_string()).collect();
+        for id in &ids {
+            outcomes.note_end(&amend(id, Verdict::Deny));
+            assert!(outcomes.outcome(&decision(id, Verdict::Allow)).is_none());
+        }
+        assert_eq!(outcomes.held, MAX_HELD);
+        for id in &ids {
+            let event = Event::Amend(amend(id, Verdict::Deny));
+            let shown = outcomes.outcome(&event).unwrap();
+            assert_eq!(shown.verdict, Verdict::Deny);
+        }
+        assert_eq!(outcomes.held, 0);
     }
 }

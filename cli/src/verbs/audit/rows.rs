@@ -20,7 +20,7 @@ pub fn wide_header() -> String {
 pub fn row(time: &str, decision: &Decision) -> String {
     // An ID that a client may have chosen is marked as such.
     let id = match (&decision.request_id, &decision.client_request_id) {
-        (None, Some(id)) => format!("client:{}", printable(id)),
+        (None, Some(id)) => format!("client:{}", column(id)),
         (id, _) => or_dash(id),
     };
     let (verdict, reason) = match decision.verdict {
@@ -32,9 +32,9 @@ pub fn row(time: &str, decision: &Decision) -> String {
     };
     format!(
         "{} {} {} {} {} {} {} {} {} {}us",
-        printable(time),
+        column(time),
         verdict,
-        printable(&reason),
+        column(&reason),
         decision.status,
         or_dash(&decision.client),
         or_dash(&decision.model),
@@ -67,11 +67,42 @@ pub fn wide(time: &str, decision: &Decision) -> String {
         or_dash(&decision.client_request_id),
         or_dash(&decision.message_id),
         or_dash(&decision.stream),
-        or_dash(&decision.detail),
+        printable(decision.detail.as_deref().unwrap_or("-")),
     ];
     format!("{} {}", row(time, decision), more.join(" "))
 }
 
 fn or_dash(text: &Option<String>) -> String {
-    printable(text.as_deref().unwrap_or("-"))
+    column(text.as_deref().unwrap_or("-"))
+}
+
+/// A text as one column. A client chooses some of them, and a blank would begin another column.
+fn column(text: &str) -> String {
+    match text {
+        "" => "-".to_owned(),
+        text => printable(text).replace(char::is_whitespace, "_"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_of_a_client_poses_as_another_column() {
+        let decision = Decision {
+            client_request_id: Some("a 0us ".to_owned()),
+            message_id: Some("m stream-1 approved by".to_owned()),
+            detail: Some("the whole cause".to_owned()),
+            ..Decision::default()
+        };
+        let row = row("2026-01-01T00:00:00Z", &decision);
+        let columns = row.split_whitespace().count();
+        assert_eq!(columns, COLUMNS.split_whitespace().count(), "{row}");
+        let wide = wide("2026-01-01T00:00:00Z", &decision);
+        assert!(
+            wide.ends_with(" m_stream-1_approved_by - the whole cause"),
+            "{wide}"
+        );
+    }
 }
