@@ -416,7 +416,12 @@ fn a_block_of_a_rule_survives_a_restart() {
     let now = before.now().unix_ms;
     let operators = BlockRecord::new("client-1", BlockAction::Block, MINUTE_MS, None, now);
     before.merge([operators.made_by("user 1000".to_owned(), "")]);
+    // A link in the folder leads to a file that the host must not change.
+    let other = path.join("other");
+    std::fs::write(&other, "kept").unwrap();
+    std::os::unix::fs::symlink(&other, file.with_extension("json.new")).unwrap();
     BlockFile::write(before.of_rules(), &file).unwrap();
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "kept");
     let next = Blocks::new(responses(2, "block"));
     next.merge(BlockFile::read(&file).unwrap().blocks);
     assert!(next.check_request(Some("client-0")).is_some());
