@@ -21,10 +21,13 @@ const MAX_REASONS: usize = 64;
 const OTHER_REASONS: &str = "others";
 /// The most reasons that are shown.
 const SHOWN_REASONS: usize = 5;
-/// The most alerts that are kept.
+/// The most alerts that are kept. Half of them are for alerts about sources, and half for others:
+/// anyone can make alerts about sources.
 const KEPT_ALERTS: usize = 64;
-/// The most alerts that are shown.
+/// The most alerts that are shown, divided in the same way.
 const SHOWN_ALERTS: usize = 16;
+/// What begins the subject of an alert about a source.
+const SOURCE: &str = "source ";
 /// The age up to which an alert counts as open.
 const ALERT_OPEN: Duration = Duration::from_secs(3_600);
 
@@ -93,8 +96,14 @@ struct State {
     /// Those before it, the oldest first, fewer than [`BUCKETS`].
     past: VecDeque<Bucket>,
     /// The oldest first.
-    alerts: VecDeque<(Instant, RecentAlert)>,
+    alerts: VecDeque<KeptAlert>,
     numbered: u64,
+}
+
+struct KeptAlert {
+    at: Instant,
+    is_about_source: bool,
+    alert: RecentAlert,
 }
 
 #[derive(Default)]
@@ -144,12 +153,27 @@ impl RecentOutcomes {
         let now = Instant::now();
         let state = self.state();
         let is_open = |at: Instant| now.saturating_duration_since(at) < ALERT_OPEN;
-        let open = state.alerts.iter().filter(|(at, _)| is_open(*at)).count();
-        let hidden = state.alerts.len().saturating_sub(SHOWN_ALERTS);
-        let last = state.alerts.iter().skip(hidden);
+        let open = state.alerts.iter().filter(|kept| is_open(kept.at)).count();
+        let about_sources = state.about_sources();
+        let others = state.alerts.len().saturating_sub(about_sources);
+        // What one half does not use is for the other.
+        let room = |of_others: usize| SHOWN_ALERTS.saturating_sub(of_others.min(SHOWN_ALERTS / 2));
+        let (mut room_for_sources, mut room_for_others) = (room(others), room(about_sources));
+        let mut last = Vec::new();
+        for kept in state.alerts.iter().rev() {
+            let room = match kept.is_about_source {
+                true => &mut room_for_sources,
+                false => &mut room_for_others,
+            };
+            if let Some(less) = room.checked_sub(1) {
+                *room = less;
+                last.push(kept.alert.clone());
+            }
+        }
+        last.reverse();
         RecentAlerts {
             open: u64::try_from(open).unwrap_or(u64::MAX),
-            last: last.map(|(_, alert)| alert.clone()).collect(),
+            last,
         }
     }
 
@@ -220,7 +244,10 @@ impl State {
         }
         self.numbered = self.numbered.saturating_add(1);
         if self.alerts.len() >= KEPT_ALERTS {
-            self.alerts.pop_front();
+            let has_more_sources = self.about_sources() > KEPT_ALERTS / 2;
+            let mut alerts = self.alerts.iter();
+            let oldest = alerts.position(|kept| kept.is_about_source == has_more_sources);
+            self.alerts.remove(oldest.unwrap_or_default());
         }
         let alert = RecentAlert {
             number: self.numbered,
@@ -230,7 +257,17 @@ impl State {
             subject: record.subject.clone(),
             what: record.what.clone(),
         };
-        self.alerts.push_back((now, alert));
+        let is_about_source = record.subject.starts_with(SOURCE);
+        self.alerts.push_back(KeptAlert {
+            at: now,
+            is_about_source,
+            alert,
+        });
+    }
+
+    fn about_sources(&self) -> usize {
+        let alerts = self.alerts.iter();
+        alerts.filter(|kept| kept.is_about_source).count()
     }
 }
 
@@ -336,11 +373,7 @@ mod tests {
         let counts = state.counts(99);
         assert_eq!(counts.reasons.len(), SHOWN_REASONS);
         assert_eq!(counts.reasons.first().unwrap().reason, OTHER_REASONS);
-        let record: AlertRecord = serde_json::from_value(json!({
-            "id": "alert-1", "rule": "volume", "subject": "client c", "since": "", "observed": 1,
-            "usual": 0, "unit": "requests", "what": "sent more", "advice": "", "withheld": 0,
-        }))
-        .unwrap();
+        let record = alert("volume", "client c");
         let outcomes = RecentOutcomes::default();
         let alert = (SystemTime::now(), Event::Alert(Box::new(record)));
         let raised: Vec<_> = std::iter::repeat_n(alert, 100).collect();
@@ -349,5 +382,36 @@ mod tests {
         assert_eq!(alerts.open, 64);
         assert_eq!(alerts.last.len(), SHOWN_ALERTS);
         assert_eq!(alerts.last.last().unwrap().number, 100);
+    }
+
+    fn alert(rule: &str, subject: &str) -> AlertRecord {
+        serde_json::from_value(json!({
+            "id": "alert-1", "rule": rule, "subject": subject, "since": "", "observed": 1,
+            "usual": 0, "unit": "requests", "what": "sent more", "advice": "", "withheld": 0,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn alerts_about_sources_displace_none_about_a_client() {
+        let outcomes = RecentOutcomes::default();
+        let raise = |rule: &str, subject: &str| {
+            let event = Event::Alert(Box::new(alert(rule, subject)));
+            outcomes.written(&[(SystemTime::now(), event)]);
+        };
+        raise("dormant-credential", "client victim");
+        for number in 0..200 {
+            raise("management", &format!("source 192.0.2.{number}"));
+        }
+        let alerts = outcomes.alerts();
+        assert_eq!((alerts.open, alerts.last.len()), (64, SHOWN_ALERTS));
+        assert_eq!(alerts.last.first().unwrap().subject, "client victim");
+        // Nor do those about clients displace all others.
+        for number in 0..200 {
+            raise("volume", &format!("client {number}"));
+        }
+        let alerts = outcomes.alerts().last;
+        let of_sources = alerts.iter().filter(|it| it.rule == "management");
+        assert_eq!((of_sources.count(), alerts.len()), (8, SHOWN_ALERTS));
     }
 }
