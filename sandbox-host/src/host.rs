@@ -303,7 +303,7 @@ impl Tasks {
         let blocks = Arc::new(Blocks::new(Responses::from_policy(&policy.policy)));
         blocks.merge(block_file.current().blocks.clone());
         let blocks_of_rules = BlockFile::of_rules(&log);
-        match BlockFile::read(&blocks_of_rules) {
+        match BlockFile::read_of_rules(&blocks_of_rules) {
             Ok(kept) => blocks.merge(kept.blocks),
             Err(cause) => tracing::error!(cause, "blocks by rules before this start have ended"),
         }

@@ -1,7 +1,8 @@
 //! The file with what rules have learned, beside the audit log. It survives restarts of the host.
 //!
 //! It has the key of all hashes, so only the host's user may read it. A digest at its end tells a
-//! damaged file. Such a file, or one of another release, is not used: rules then learn anew.
+//! damaged file. Such a file, one of another release, or one of another user is not used: rules then
+//! learn anew.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ impl LearnedFile {
     /// # Errors
     /// Returns why the file is not used.
     pub(super) fn read(&self) -> Result<Option<Vec<u8>>, String> {
-        let bytes = match files::regular_at_most(&self.0, MAX_BYTES) {
+        let bytes = match files::own_at_most(&self.0, MAX_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             bytes => bytes.map_err(|error| error.to_string())?,
         };

@@ -67,15 +67,27 @@ impl BlockFile {
     /// # Errors
     /// Returns what is wrong, and what to do.
     pub fn read(path: &Path) -> Result<Self, String> {
+        let bytes = files::open(path).and_then(|file| files::at_most(file, MAX_BYTES));
+        Self::from_read(path, bytes)
+    }
+
+    /// Reads the host's own file, which no other user may have put there.
+    ///
+    /// # Errors
+    /// Returns what is wrong, and what to do.
+    pub fn read_of_rules(path: &Path) -> Result<Self, String> {
+        Self::from_read(path, files::own_at_most(path, MAX_BYTES))
+    }
+
+    fn from_read(path: &Path, bytes: io::Result<Option<Vec<u8>>>) -> Result<Self, String> {
         let failed = |cause: &str| {
             let path = path.display();
             format!("cannot use the list of blocked clients {path}: {cause}; correct or remove it")
         };
-        let file = match files::open(path) {
+        let bytes = match bytes {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
-            file => file.map_err(|error| failed(&error.to_string()))?,
+            bytes => bytes.map_err(|error| failed(&error.to_string()))?,
         };
-        let bytes = files::at_most(file, MAX_BYTES).map_err(|error| failed(&error.to_string()))?;
         let bytes = bytes.ok_or_else(|| failed("it is larger than 1 MiB"))?;
         Self::parse(&bytes).map_err(|cause| failed(&cause))
     }

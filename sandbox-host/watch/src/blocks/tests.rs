@@ -408,7 +408,10 @@ fn a_block_of_a_rule_survives_a_restart() {
     let path = std::env::temp_dir().join(format!("tg-rule-blocks-{}", std::process::id()));
     std::fs::create_dir(&path).unwrap();
     let file = BlockFile::of_rules(&path.join("decisions.jsonl"));
-    assert_eq!(BlockFile::read(&file).unwrap(), BlockFile::default());
+    assert_eq!(
+        BlockFile::read_of_rules(&file).unwrap(),
+        BlockFile::default()
+    );
     let before = Blocks::new(responses(2, "block"));
     let response = before.respond(WatchRule::Volume, "client-0", "sends too much");
     assert!(matches!(response, Response::Taken(_)), "{response:?}");
@@ -423,7 +426,7 @@ fn a_block_of_a_rule_survives_a_restart() {
     BlockFile::write(before.of_rules(), &file).unwrap();
     assert_eq!(std::fs::read_to_string(&other).unwrap(), "kept");
     let next = Blocks::new(responses(2, "block"));
-    next.merge(BlockFile::read(&file).unwrap().blocks);
+    next.merge(BlockFile::read_of_rules(&file).unwrap().blocks);
     assert!(next.check_request(Some("client-0")).is_some());
     assert!(next.check_request(Some("client-1")).is_none());
     std::fs::remove_dir_all(path).unwrap();
