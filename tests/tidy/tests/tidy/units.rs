@@ -11,13 +11,15 @@ const UNIT: &str = "examples/systemd/tensorgate.service";
 const MAX_EXPOSURE: u32 = 20;
 
 /// Settings without which a restart, a reload or a stop is not what the page about it says.
-const NEEDED: [&str; 6] = [
+const NEEDED: [&str; 7] = [
     "ExecReload=/bin/kill -HUP $MAINPID",
     // Otherwise Envoy gets SIGTERM with `up`, and cuts off its requests.
     "KillMode=mixed",
     // Otherwise the unit ends when the kernel kills one of its processes for memory.
     "OOMPolicy=continue",
     "RestartPreventExitStatus=2",
+    // Otherwise a client that can end a process ends the service for good.
+    "StartLimitIntervalSec=0",
     // The longest drain has 600 s.
     "TimeoutStopSec=660",
     "Type=notify",
