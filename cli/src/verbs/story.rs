@@ -21,6 +21,8 @@ use sentences::{ending, sentences};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Interval between looks at the log.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Maximum number of amendments of a request. The host writes a few.
+const MAX_AMENDED: usize = 64;
 /// Maximum number of requests that are named where the start of an ID stands for several.
 const MAX_NAMED: usize = 5;
 
@@ -53,6 +55,12 @@ impl Entries {
         Self {
             decision: Some(decision),
             amended: Vec::new(),
+        }
+    }
+
+    fn amend(&mut self, line: Line) {
+        if self.amended.len() < MAX_AMENDED {
+            self.amended.push(line);
         }
     }
 
@@ -180,11 +188,11 @@ impl Candidates {
                 let id = &amend.request_id;
                 let begun = self.begun.iter_mut().find(|(known, _)| known == id);
                 if id == wanted {
-                    self.own.amended.push(line);
+                    self.own.amend(line);
                 } else if self.arrived_id.as_ref() == Some(id) {
-                    self.arrived.amended.push(line);
+                    self.arrived.amend(line);
                 } else if let Some((_, entries)) = begun {
-                    entries.amended.push(line);
+                    entries.amend(line);
                 }
             }
             _ => {}
@@ -193,9 +201,19 @@ impl Candidates {
 
     /// What was found so far.
     fn found(&mut self) -> Option<Found> {
-        let exact = self.own.take().or_else(|| self.arrived.take());
+        // A client chooses the ID that arrives. It must not hide a request of another one, whose ID
+        // of the gate begins with it.
+        let exact = match self.own.take() {
+            None if self.begun.is_empty() => self.arrived.take(),
+            own => own,
+        };
         if let Some(story) = exact {
             return Some(Found::Story(Box::new(story)));
+        }
+        if self.arrived.decision.is_some() {
+            let id = self.arrived_id.take().unwrap_or_default();
+            let arrived = std::mem::take(&mut self.arrived);
+            self.begun.insert(0, (id, arrived));
         }
         if let [(_, entries)] = self.begun.as_mut_slice() {
             return entries.take().map(|story| Found::Story(Box::new(story)));
@@ -279,5 +297,21 @@ mod tests {
             text.contains("0b8e4a5c-1 at 1970-01-01") && !text.contains("others"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn an_id_that_a_client_chose_hides_no_request() {
+        let scratch = Scratch::new();
+        // A client gives a later request the start of a denied one's ID.
+        let posing = entry(2, "99999999-2").replace("shared", "0b8e4a5c");
+        let lines = [entry(1, "0b8e4a5c-1"), posing].concat();
+        let log = scratch.file("decisions.jsonl", lines);
+        let requests = match find(&log, "0b8e4a5c", || false).unwrap() {
+            Found::Several(requests) => requests.join(", "),
+            Found::Story(_) | Found::Nothing => String::new(),
+        };
+        assert!(requests.contains("99999999-2") && requests.contains("0b8e4a5c-1"));
+        let whole = find(&log, "0b8e4a5c-1", || false).unwrap();
+        assert!(matches!(whole, Found::Story(story) if story.decision.seq == 1));
     }
 }

@@ -63,7 +63,10 @@ impl GateStatus {
     ) -> Self {
         let mut holding_counts = BTreeMap::<ConditionKind, usize>::new();
         let mut holding = Vec::new();
-        for ongoing in conditions.holding() {
+        let mut ongoing = conditions.holding();
+        // What concerns all clients comes first: a client can cause many conditions of its own.
+        ongoing.sort_by_key(|it| (it.condition.kind, it.condition.client.is_some()));
+        for ongoing in ongoing {
             let count = holding_counts.entry(ongoing.condition.kind).or_default();
             *count = count.saturating_add(1);
             if *count <= SHOWN_OF_KIND {
@@ -159,5 +162,24 @@ mod tests {
         assert_eq!(numbers(None), (Some(2_257), Some(2_304)));
         assert_eq!(numbers(Some(2_000)), (Some(2_001), Some(2_048)));
         assert_eq!(numbers(Some(2_304)), (None, None));
+    }
+
+    #[test]
+    fn conditions_of_one_client_hide_none_of_all() {
+        let conditions = Conditions::new(Vec::new());
+        let circuit = |subject: String, client: Option<&str>| Condition {
+            kind: ConditionKind::CircuitOpen,
+            subject,
+            client: client.map(str::to_owned),
+            detail: String::new(),
+        };
+        let own = (0..20).map(|it| circuit(format!("handler \"a{it}\""), Some("attacker")));
+        let all = circuit("handler \"z\"".to_owned(), None);
+        conditions.update(UNIX_EPOCH, own.chain([all.clone()]).collect());
+        let recent = RecentOutcomes::default();
+        let status = GateStatus::new("run", &conditions, &recent, None, None);
+        assert_eq!(status.holding.len(), SHOWN_OF_KIND);
+        let first = status.holding.first().map(|it| &it.condition);
+        assert_eq!(first, Some(&all));
     }
 }
