@@ -11,6 +11,7 @@ use tensorgate_policy::raw::WatchRule;
 use super::{ClientTable, Rule, SOURCES, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::Observation;
+use crate::saved::{Saved, load_list, save_list};
 use crate::table::{Slot, Table, hash};
 use crate::time::Time;
 use crate::window::{Repeats, Windows};
@@ -20,7 +21,7 @@ const WINDOW_S: u64 = 600;
 const NEW_CLIENTS: u32 = 4;
 /// The most clients of a source that are remembered. A source with more is a proxy.
 const REMEMBERED: usize = 32;
-/// After a start each client is new to its source.
+/// After the first start each client is new to its source.
 const LEARNING: Duration = Duration::from_secs(3_600);
 /// A source that sent nothing for this time is forgotten if there is no room.
 const IDLE_S: u64 = 86_400;
@@ -50,6 +51,19 @@ struct Source {
     /// The number of new clients.
     windows: Windows<u32>,
     repeats: Repeats,
+}
+
+impl Saved for Source {
+    fn save(&self, out: &mut Vec<u8>) {
+        save_list(&self.clients, out);
+    }
+
+    fn load(input: &mut &[u8]) -> Option<Self> {
+        Some(Self {
+            clients: load_list(REMEMBERED, input)?,
+            ..Self::default()
+        })
+    }
 }
 
 impl Rule for SprayingClients {
@@ -99,6 +113,17 @@ impl Rule for SprayingClients {
 
     fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.thresholds = thresholds;
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.first.save(out);
+        self.sources.save(out);
+    }
+
+    fn load(&mut self, input: &mut &[u8]) -> Option<()> {
+        self.first = Saved::load(input)?;
+        self.sources = Table::load(input)?;
+        Some(())
     }
 }
 
@@ -154,5 +179,24 @@ mod tests {
             }
         }
         assert_eq!(alerts, 1);
+    }
+
+    #[test]
+    fn a_restart_of_the_host_opens_no_hour_without_the_rule() {
+        let mut before = SprayingClients::default();
+        let known = ["web", "mobile", "search", "ads"];
+        for s in [0, 3_600] {
+            assert!(!known.iter().any(|client| show(&mut before, client, 1, s)));
+        }
+        let mut saved = Vec::new();
+        Rule::save(&before, &mut saved);
+        let mut rule = SprayingClients::default();
+        let mut input = saved.as_slice();
+        assert_eq!(Rule::load(&mut rule, &mut input), Some(()));
+        assert!(input.is_empty());
+        let at_known = known.map(|client| show(&mut rule, client, 1, 3_700));
+        assert_eq!(at_known, [false; 4]);
+        let at_new = known.map(|client| show(&mut rule, client, 2, 3_700));
+        assert_eq!(at_new, [false, false, false, true]);
     }
 }
