@@ -2,11 +2,16 @@
 //!
 //! The first alert of a cause goes out at once, and so does each that is more severe. Others are
 <<<<<<< HEAD
+<<<<<<< HEAD
 //! counted, and one further message names them. So nothing severe waits, and an operator gets
 //! two messages instead of one for each client.
 =======
 //! counted, and a further message names them. So nothing severe waits, and whoever is paged gets two
 //! messages instead of one for each client.
+=======
+//! counted, and a further message names them. So nothing severe waits, and whoever is paged gets
+//! two messages instead of one for each client.
+>>>>>>> 2c30a3c9 (watch, audit: wrap comments)
 //!
 //! An attacker may begin a cause with a client of its own. So what joins later waits no longer than
 //! the cause is old: messages are due after 30 s, a minute, two, and so on.

@@ -1,8 +1,8 @@
 //! The file with what rules have learned, beside the audit log. It survives restarts of the host.
 //!
 //! It has the key of all hashes, so only the host's user may read it. A digest at its end tells a
-//! damaged file. Such a file, one of another release, or one of another user is not used: rules then
-//! learn anew.
+//! damaged file. Such a file, one of another release, or one of another user is not used: rules
+//! then learn anew.
 
 use std::io;
 use std::path::{Path, PathBuf};

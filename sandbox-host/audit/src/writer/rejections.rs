@@ -3,9 +3,9 @@
 //!
 //! In a minute the first rejections of a source have records of their own. Further ones are
 //! counted, and one record at the end of the minute has their number. All sources together have a
-//! limit too. Beyond it two kinds still have records, so that cheap requests hide neither: the first
-//! few of a source ([`RESERVED_RECORDS`]), and those for the management of a server. So a flood from
-//! many sources writes about 750 records a minute: less than 750 KiB.
+//! limit too. Beyond it two kinds still have records, so that cheap requests hide neither: the
+//! first few of a source ([`RESERVED_RECORDS`]), and those for the management of a server. So a
+//! flood from many sources writes about 750 records a minute: less than 750 KiB.
 //!
 //! A rejection that names a verified client is never summarised. Pure: time is an argument.
 
