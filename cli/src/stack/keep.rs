@@ -10,24 +10,20 @@ use std::future::poll_fn;
 use std::io;
 use std::process::ExitStatus;
 use std::task::Poll;
-use std::time::Duration;
 
 use tensorgate_cli_common::Failure;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::child::{Child, log_summary, not_started};
 use super::front::Front;
 use super::plan::{ENVOY, Part, Plan};
-use super::presence::{Presence, Presences};
+use super::presence::Presences;
 use super::probe::Target;
 use super::process_event::{ProcessEnd, ProcessEvent};
 use super::process_reports::ProcessReports;
-use super::ready::{POLL_INTERVAL, get_ready};
+use super::ready::get_ready;
 use super::restarts::{Backoff, EndBudget, MAX_ENDS, WINDOW};
 use super::{envoy, proof};
-
-/// How long the start of a host waits until its file is the one in force.
-const RESTORE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What restarts the required processes of a plan.
 pub struct Keeper<'a, F> {
@@ -92,11 +88,7 @@ impl<'a, F: Front> Keeper<'a, F> {
             }
             self.reports.report(&ProcessEvent::Ended(end, delay));
             sleep(delay).await;
-<<<<<<< HEAD
             presence.may_start().await;
-=======
-            wait_for_file_in_force(presence).await;
->>>>>>> 21544333 (up: a host that ends during a reload starts with what is in force)
             let began = Instant::now();
             presence.starting();
             end = match self.start(child, part, number).await {
@@ -162,41 +154,5 @@ impl<'a, F: Front> Keeper<'a, F> {
             "{process} ended unexpectedly ({how}), and processes of the gate have now ended {MAX_ENDS} times within {} s: the gate stops; {tail}",
             WINDOW.as_secs()
         ))
-    }
-}
-
-/// Waits until a process would start with the file in force: a reload may have written another
-/// version, and puts the one in force back once it notices that the process has ended.
-async fn wait_for_file_in_force(presence: &Presence) {
-    let restored = async {
-        while presence.has_candidate() {
-            sleep(POLL_INTERVAL).await;
-        }
-    };
-    // A reload that cannot write the file delays the start, and does not prevent it.
-    let _ = timeout(RESTORE_TIMEOUT, restored).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_host_starts_once_its_file_is_the_one_in_force() {
-        let presence = Presence::default();
-        let began = Instant::now();
-        wait_for_file_in_force(&presence).await;
-        assert_eq!(began.elapsed(), Duration::ZERO);
-        presence.set_candidate(true);
-        let restore = async {
-            sleep(Duration::from_millis(50)).await;
-            presence.set_candidate(false);
-        };
-        tokio::join!(wait_for_file_in_force(&presence), restore);
-        let waited = began.elapsed();
-        assert!(waited >= Duration::from_millis(50) && waited < RESTORE_TIMEOUT);
-        presence.set_candidate(true);
-        wait_for_file_in_force(&presence).await;
-        assert!(began.elapsed() < RESTORE_TIMEOUT.saturating_mul(2));
     }
 }

@@ -27,7 +27,6 @@ pub enum State {
 pub struct Presence {
     state: Cell<State>,
     starts: Cell<u64>,
-<<<<<<< HEAD
     ends: Cell<u64>,
     is_start_held: Cell<bool>,
 }
@@ -41,9 +40,6 @@ impl Drop for StartHold<'_> {
     fn drop(&mut self) {
         self.0.is_start_held.set(false);
     }
-=======
-    has_candidate: Cell<bool>,
->>>>>>> 21544333 (up: a host that ends during a reload starts with what is in force)
 }
 
 impl Presence {
@@ -73,7 +69,6 @@ impl Presence {
         self.starts.get()
     }
 
-<<<<<<< HEAD
     /// The number of unexpected ends.
     pub fn ends(&self) -> u64 {
         self.ends.get()
@@ -90,16 +85,6 @@ impl Presence {
         while self.is_start_held.get() {
             sleep(POLL_INTERVAL).await;
         }
-=======
-    /// Whether the file that it starts with has a version that is not in force yet.
-    pub fn has_candidate(&self) -> bool {
-        self.has_candidate.get()
-    }
-
-    /// Sets whether the file that it starts with has a version that is not in force yet.
-    pub fn set_candidate(&self, has_candidate: bool) {
-        self.has_candidate.set(has_candidate);
->>>>>>> 21544333 (up: a host that ends during a reload starts with what is in force)
     }
 
     /// The process is being started.

@@ -251,29 +251,17 @@ impl<'p> Processes<'p> {
     async fn host_takes(&self, version: &InForce, how: How<'_>) -> Result<(), ReloadError> {
         let give_up = Instant::now().checked_add(HOST_TIMEOUT);
         let presence = &self.presences.host;
+        let serving = &self.in_force.generation;
         let tightens = matches!(how, How::Tighter);
-<<<<<<< HEAD
         if tightens {
             // A host that ends before it is told starts with this file.
             self.site.put_bundle(version, how, serving)?;
-=======
-        if tightens && presence.pid().is_none() {
-            // Removals are in the file that the next host starts with.
-            self.put_bundle(version, how)?;
->>>>>>> 21544333 (up: a host that ends during a reload starts with what is in force)
         }
         let mut ends = 0_u64;
         let mut hold = None;
         // The attempt counter of this run of the host, as soon as the version was sent.
         let mut sent: Option<(u64, u64)> = None;
         loop {
-            if sent.is_none() && presence.pid().is_none() && presence.has_candidate() {
-                // It ended before it was told of the version in its file.
-                match tightens {
-                    true => self.put_bundle(version, how)?,
-                    false => self.put_bundle(&self.in_force, How::Complete)?,
-                }
-            }
             let starts = presence.starts();
             let status = match presence.pid() {
                 Some(_) => self.host_status().await,
@@ -286,7 +274,8 @@ impl<'p> Processes<'p> {
                     sent = None;
                     if !tightens {
                         ends = ends.saturating_add(1);
-                        self.put_bundle(&self.in_force, How::Complete)?;
+                        let complete = How::Complete;
+                        self.site.put_bundle(&self.in_force, complete, serving)?;
                     }
                     drop(hold.take());
                     if ends >= MAX_ENDS {
@@ -295,7 +284,6 @@ impl<'p> Processes<'p> {
                 }
                 (Some((_, before)), _, Some(status)) if status.attempts > before => {
                     if status.serving == version.generation {
-                        presence.set_candidate(false);
                         return Ok(());
                     }
                     let last = status.last.filter(|last| {
@@ -318,12 +306,8 @@ impl<'p> Processes<'p> {
                 // The attempt counter must be known first, to tell this attempt's result from an
                 // earlier one's.
                 (None, Some(pid), Some(status)) => {
-<<<<<<< HEAD
                     hold = Some(presence.hold_start());
                     self.site.put_bundle(version, how, serving)?;
-=======
-                    self.put_bundle(version, how)?;
->>>>>>> 21544333 (up: a host that ends during a reload starts with what is in force)
                     match kill_process(pid, Signal::HUP) {
                         // The end of one that has just ended is noticed in the next round.
                         Ok(()) | Err(rustix::io::Errno::SRCH) => {
@@ -342,18 +326,6 @@ impl<'p> Processes<'p> {
             }
             sleep(POLL_INTERVAL).await;
         }
-    }
-
-    /// Writes the file that the host reads. While that has a version that is not in force, no host
-    /// is started: it would start with what may have to be held or rejected.
-    fn put_bundle(&self, version: &InForce, how: How<'_>) -> Result<(), Failure> {
-        let serving = &self.in_force.generation;
-        let is_candidate = how != How::Tighter && version.generation != *serving;
-        let presence = &self.presences.host;
-        presence.set_candidate(is_candidate || presence.has_candidate());
-        self.site.put_bundle(version, how, serving)?;
-        presence.set_candidate(is_candidate);
-        Ok(())
     }
 
     /// A line for each cause why a model is not ready now. Empty if the host does not answer soon:

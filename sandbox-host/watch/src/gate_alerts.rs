@@ -170,11 +170,7 @@ impl GateState {
             let began = clock.checked_sub(held.saturating_add(holding.held_before));
             let began = began.unwrap_or(clock);
             let mut alert = alert(condition, AlertStage::Raised, now, began);
-<<<<<<< HEAD
-=======
-            let client = condition.client.as_deref();
-            let budget = self.budgets.entry((rule, client.is_some())).or_default();
->>>>>>> 46fa9b3d (watch: cheap alerts hide no other ones that join or share a bound)
+            let is_of_client = condition.client.is_some();
             let is_raised = settings.running.contains(rule)
                 && !settings.is_quiet(rule, clock)
                 && !settings.excepts(rule, &alert.finding.subject, &alert.context);
@@ -185,7 +181,7 @@ impl GateState {
                 holding.cause = alert.context.cause;
                 continue;
             }
-            let budget = self.budgets.entry(rule).or_default();
+            let budget = self.budgets.entry((rule, is_of_client)).or_default();
             let is_steady = rule.severity() == AlertSeverity::Critical && held >= STEADY;
             if budget.has_room(now) {
                 (alert.is_logged, alert.withheld) = budget.count(now);

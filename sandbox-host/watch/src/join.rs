@@ -1,21 +1,11 @@
 //! Joins alerts of one cause: a proxy that moved, or a backend whose models are no longer ready.
 //!
 //! The first alert of a cause goes out at once, and so does each that is more severe. Others are
-<<<<<<< HEAD
-<<<<<<< HEAD
-//! counted, and one further message names them. So nothing severe waits, and an operator gets
-//! two messages instead of one for each client.
-=======
-//! counted, and a further message names them. So nothing severe waits, and whoever is paged gets two
+//! counted, and a further message names them. So nothing severe waits, and an operator gets two
 //! messages instead of one for each client.
-=======
-//! counted, and a further message names them. So nothing severe waits, and whoever is paged gets
-//! two messages instead of one for each client.
->>>>>>> 2c30a3c9 (watch, audit: wrap comments)
 //!
 //! An attacker may begin a cause with a client of its own. So what joins later waits no longer than
 //! the cause is old: messages are due after 30 s, a minute, two, and so on.
->>>>>>> 46fa9b3d (watch: cheap alerts hide no other ones that join or share a bound)
 
 use std::net::IpAddr;
 
@@ -98,15 +88,9 @@ impl Cause {
 
     /// Adds an alert to the next message. A backend is named before its models, which may be many.
     fn add(&mut self, alert: &Alert) {
-<<<<<<< HEAD
         let name = name(alert);
-        if self.joined.len() < MAX_NAMED {
-            self.joined.push(name);
-=======
-        let name = format!("{}: {}", alert.rule, alert.finding.subject);
         if alert.rule == WatchRule::BackendAway.name() {
             self.joined.insert(0, name);
->>>>>>> 46fa9b3d (watch: cheap alerts hide no other ones that join or share a bound)
         } else {
             self.joined.push(name);
         }

@@ -103,19 +103,12 @@ impl Reporter {
                 alert.response = Some(response);
             }
         }
-<<<<<<< HEAD
         // The alert says what it has done only if it is logged. Of one that found its client
         // blocked, no report of a block follows.
         let has_blocked = |response: &String| {
             alert.is_logged && !response.starts_with("not ") && !response.starts_with("already ")
         };
         if alert.response.as_ref().is_some_and(has_blocked)
-=======
-        let has_blocked = |response: &String| !response.starts_with("not ");
-        // An alert that only joins another one does not say what was done to its client.
-        if alert.is_logged
-            && alert.response.as_ref().is_some_and(has_blocked)
->>>>>>> 46fa9b3d (watch: cheap alerts hide no other ones that join or share a bound)
             && let (Subject::Client(client), Some(cause)) =
                 (&alert.finding.subject, &alert.context.cause)
         {

@@ -45,21 +45,7 @@ impl BlockFile {
     /// The file cannot be written.
     pub fn write(mut blocks: Vec<BlockRecord>, path: &Path) -> io::Result<()> {
         blocks.truncate(MAX_RECORDS);
-<<<<<<< HEAD
         write_whole(path, &serde_json::to_vec(&Self { blocks })?)
-=======
-        let text = serde_json::to_vec(&Self { blocks })?;
-        let new = path.with_extension("json.new");
-        // An earlier one was left by a crash. A new one follows no link.
-        let _ = std::fs::remove_file(&new);
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(MODE)
-            .open(&new)?
-            .write_all(&text)?;
-        std::fs::rename(new, path)
->>>>>>> 93a7a375 (watch: the file of blocks by rules follows no link)
     }
 
     /// Reads the file. A missing file has no records.

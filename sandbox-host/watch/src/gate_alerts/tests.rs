@@ -199,7 +199,6 @@ fn a_condition_that_comes_and_goes_is_bounded_by_hour() {
 }
 
 #[test]
-<<<<<<< HEAD
 fn a_critical_condition_that_came_and_went_is_reported_once_it_stays() {
     let settings = WatchSettings::running(RuleSet(u64::MAX));
     let mut state = GateState::default();
@@ -214,7 +213,9 @@ fn a_critical_condition_that_came_and_went_is_reported_once_it_stays() {
     assert_eq!([due(&mut state, 100), due(&mut state, 159)], [0; 2]);
     assert_eq!([due(&mut state, 160), due(&mut state, 161)], [1, 0]);
     assert!(state.end(&failing, Time::from_s(200)).is_some());
-=======
+}
+
+#[test]
 fn circuits_of_clients_silence_no_circuit_of_all() {
     let settings = WatchSettings::running(RuleSet(u64::MAX));
     let mut state = GateState::default();
@@ -229,14 +230,13 @@ fn circuits_of_clients_silence_no_circuit_of_all() {
                 "handler \"h\" for client \"attacker\"",
             )
         };
-        state.begin(&own, None, now);
+        state.begin(&own, None, now, Duration::ZERO);
         raised += state.due(&settings, now, UNIX_EPOCH).len();
         state.end(&own, now);
     }
     assert_eq!(raised, 20);
     let all = condition(ConditionKind::CircuitOpen, "handler \"h\"");
     let now = Time::from_s(59 * 60 + 30);
-    state.begin(&all, None, now);
+    state.begin(&all, None, now, Duration::ZERO);
     assert_eq!(state.due(&settings, now, UNIX_EPOCH).len(), 1);
->>>>>>> 46fa9b3d (watch: cheap alerts hide no other ones that join or share a bound)
 }
