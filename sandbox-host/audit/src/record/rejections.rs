@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejections {
     /// The source address, or its /64 of IPv6. Absent for requests without one, and for all sources
-    /// beyond the bound.
+    /// that are not among the most frequent ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Their number.

@@ -7,6 +7,9 @@
 //! first few of a source ([`RESERVED_RECORDS`]), and those for the management of a server. So a
 //! flood from many sources writes about 750 records a minute: less than 750 KiB.
 //!
+//! Of many sources the most frequent ones keep their summaries (the algorithm Space-Saving): a
+//! source that a guesser uses cannot hide behind others that send one request each.
+//!
 //! A rejection that names a verified client is never summarised. Pure: time is an argument.
 
 use std::collections::HashMap;
@@ -23,6 +26,7 @@ use crate::record::{By, Decision, Rejections, Verdict, lenient_path};
 pub(super) const FULL_RECORDS: u32 = 60;
 /// The same for all sources together.
 pub(super) const MAX_FULL_RECORDS: u32 = 300;
+<<<<<<< HEAD
 /// Rejections of a source that have records although the limit of all sources is used up.
 const RESERVED_RECORDS: u32 = 4;
 /// The most rejected requests of one source for the management of a server that have records of
@@ -31,6 +35,10 @@ const MANAGEMENT_RECORDS: u32 = 8;
 /// The same for all sources together.
 const MAX_MANAGEMENT_RECORDS: u32 = 128;
 /// The most sources with a summary of their own in a minute. Further ones share one.
+=======
+/// The most sources with a summary of their own in a minute: the most frequent ones. Others share
+/// one.
+>>>>>>> 12b1f0f1 (audit: a frequent source keeps its summary in a flood)
 pub(super) const MAX_SOURCES: usize = 64;
 /// The most reasons in a summary. Reasons are from a fixed table, except those of a filter of
 /// another release.
@@ -50,7 +58,7 @@ pub(super) struct RejectionSummaries {
     full_records: u32,
     management_records: u32,
     sources: HashMap<IpAddr, Tally>,
-    /// Requests without an address, and sources beyond the bound.
+    /// Requests without an address, and sources that gave way to others.
     others: Tally,
 }
 
@@ -58,7 +66,13 @@ pub(super) struct RejectionSummaries {
 #[derive(Debug, Default)]
 struct Tally {
     full_records: u32,
+<<<<<<< HEAD
     management_records: u32,
+=======
+    /// The number of its rejections, and at its first one the rank of the source that gave way to
+    /// it. So the rank is never below the number in this minute.
+    rank: u64,
+>>>>>>> 12b1f0f1 (audit: a frequent source keeps its summary in a flood)
     summarised: Option<(Rejections, Span)>,
 }
 
@@ -76,16 +90,23 @@ impl RejectionSummaries {
             return false;
         }
         self.began = self.began.or(Some(now));
-        let has_room = self.sources.len() < MAX_SOURCES;
         let source = decision.source.as_deref().and_then(source);
-        let source = source.filter(|it| has_room || self.sources.contains_key(it));
+        let rank = source.map_or(0, |source| self.make_room_for(source));
         let tally = match source {
-            Some(source) => self.sources.entry(source).or_default(),
+            Some(source) => self.sources.entry(source).or_insert_with(|| Tally {
+                rank,
+                ..Tally::default()
+            }),
             None => &mut self.others,
         };
+<<<<<<< HEAD
         let is_reserved = source.is_some() && tally.full_records < RESERVED_RECORDS;
         let has_room = tally.full_records < FULL_RECORDS && self.full_records < MAX_FULL_RECORDS;
         if is_reserved || has_room {
+=======
+        tally.rank = tally.rank.saturating_add(1);
+        if tally.full_records < FULL_RECORDS && self.full_records < MAX_FULL_RECORDS {
+>>>>>>> 12b1f0f1 (audit: a frequent source keeps its summary in a flood)
             tally.full_records = tally.full_records.saturating_add(1);
             self.full_records = self.full_records.saturating_add(1);
             return false;
@@ -100,6 +121,22 @@ impl RejectionSummaries {
         }
         tally.add(decision, time);
         true
+    }
+
+    /// Where a new source finds no room, the one with the lowest rank gives way to it. Returns the
+    /// rank that the new source begins with.
+    fn make_room_for(&mut self, source: IpAddr) -> u64 {
+        if self.sources.len() < MAX_SOURCES || self.sources.contains_key(&source) {
+            return 0;
+        }
+        let ranks = self.sources.iter().map(|(it, tally)| (tally.rank, *it));
+        let Some((rank, lowest)) = ranks.min() else {
+            return 0;
+        };
+        if let Some(tally) = self.sources.remove(&lowest) {
+            self.others.merge(tally);
+        }
+        rank
     }
 
     /// The summaries of a minute that is over.
@@ -135,24 +172,33 @@ impl Tally {
             first: time,
             last: time,
         };
+        self.count(span, &decision.reason, 1, decision.request_id.as_ref());
+    }
+
+    /// Adds what was summarised of another source.
+    fn merge(&mut self, other: Self) {
+        let Some((summary, span)) = other.summarised else {
+            return;
+        };
+        for (reason, count) in &summary.reasons {
+            self.count(span, reason, *count, summary.sample.as_ref());
+        }
+    }
+
+    fn count(&mut self, of: Span, reason: &str, count: u64, sample: Option<&String>) {
         let (summary, span) = self
             .summarised
-            .get_or_insert_with(|| (Rejections::default(), span));
+            .get_or_insert_with(|| (Rejections::default(), of));
         // Envoy reports a request when it ends, so they do not arrive in the order of their times.
-        span.first = span.first.min(time);
-        span.last = span.last.max(time);
-        summary.count = summary.count.saturating_add(1);
-        let is_listed = summary.reasons.len() < MAX_REASONS
-            || summary.reasons.contains_key(decision.reason.as_str());
-        let reason = if is_listed {
-            decision.reason.as_str()
-        } else {
-            OTHER_REASON
-        };
-        let count = summary.reasons.entry(reason.to_owned()).or_default();
-        *count = count.saturating_add(1);
+        span.first = span.first.min(of.first);
+        span.last = span.last.max(of.last);
+        summary.count = summary.count.saturating_add(count);
+        let is_listed = summary.reasons.len() < MAX_REASONS || summary.reasons.contains_key(reason);
+        let reason = if is_listed { reason } else { OTHER_REASON };
+        let of_reason = summary.reasons.entry(reason.to_owned()).or_default();
+        *of_reason = of_reason.saturating_add(count);
         if summary.sample.is_none() {
-            summary.sample.clone_from(&decision.request_id);
+            summary.sample = sample.cloned();
         }
     }
 
@@ -288,19 +334,19 @@ mod tests {
         let lines = summaries.due(now + WINDOW);
         assert_eq!(lines.len(), MAX_SOURCES + 1);
         assert_eq!(lines.iter().map(|line| line.count).sum::<u64>(), absorbed);
-        // The largest is the one of all sources beyond the bound.
-        assert_eq!(lines.first().unwrap().source, None);
-        let named = |source: &str| lines.iter().find(|it| it.source.as_deref() == Some(source));
-        let first = named("2001:db8::/64").unwrap();
-        assert_eq!(first.reasons.get("locked-out"), Some(&first.count));
-        assert_eq!(first.sample.as_deref(), Some("id"));
-        assert!(first.first < first.last, "{first:?}");
+        // The largest is the one of all sources that gave way.
+        let others = lines.first().unwrap();
+        assert_eq!(others.source, None);
+        assert_eq!(others.reasons.get("locked-out"), Some(&others.count));
+        assert_eq!(others.sample.as_deref(), Some("id"));
+        assert!(others.first < others.last, "{others:?}");
         // The next minute begins anew.
         assert!(!summaries.absorbs(&rejected("::1", By::Gate, "locked-out"), UNIX_EPOCH, now));
         assert!(summaries.take().is_empty());
     }
 
     #[test]
+<<<<<<< HEAD
     fn cheap_requests_hide_no_other_source_and_no_attempt_at_management() {
         let mut summaries = RejectionSummaries::default();
         let now = Instant::now();
@@ -324,5 +370,33 @@ mod tests {
         let flood = (0..10_000).map(|number| management(&format!("203.0.113.{}", number % 50)));
         let kept = flood.filter(|decision| is_kept(decision)).count();
         assert_eq!(kept, 50 * 4 + 128 - 8);
+=======
+    fn a_source_does_not_hide_behind_many_that_send_one_request_each() {
+        let mut summaries = RejectionSummaries::default();
+        let now = Instant::now();
+        let absorbs = |summaries: &mut RejectionSummaries, source: &str| {
+            summaries.absorbs(&rejected(source, By::Gate, "locked-out"), UNIX_EPOCH, now)
+        };
+        let mut absorbed = 0_u64;
+        let mut of_guesser = 0_u64;
+        for number in 0..20_000_u32 {
+            // Hundreds of sources come first.
+            let source = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).to_string();
+            absorbed += u64::from(absorbs(&mut summaries, &source));
+            if number > 1_000 && number.is_multiple_of(10) {
+                of_guesser += u64::from(absorbs(&mut summaries, "192.0.2.7"));
+            }
+        }
+        let lines = summaries.take();
+        assert_eq!(
+            lines.iter().map(|line| line.count).sum::<u64>(),
+            absorbed + of_guesser
+        );
+        let guesser = lines
+            .iter()
+            .find(|it| it.source.as_deref() == Some("192.0.2.7"));
+        assert_eq!(guesser.map(|line| line.count), Some(of_guesser));
+        assert!(of_guesser > 1_800, "{of_guesser}");
+>>>>>>> 12b1f0f1 (audit: a frequent source keeps its summary in a flood)
     }
 }
