@@ -120,10 +120,7 @@ fn each_text_of(log: &Path, mut then: impl FnMut(&str)) -> Result<(), Failure> {
     let cannot = |error: io::Error| Failure::Input(format!("{}: {error}", log.display()));
     if is_standard_input(log) {
         let mut input = io::stdin().lock();
-        check_form(
-            Path::new("standard input"),
-            input.fill_buf().map_err(cannot)?,
-        )?;
+        check_input(input.fill_buf().map_err(cannot)?)?;
         let of_log = |text: &str| {
             if let Some((_, text)) = collected_line(text) {
                 then(text);
@@ -147,6 +144,14 @@ fn check_form(file: &Path, start: &[u8]) -> Result<(), Failure> {
         let (file, what, cure) = (file.display(), form.what(), form.cure());
         Err(Failure::Input(format!("{file} is {what}: {cure}")))
     })
+}
+
+/// As [`check_form`], for standard input. Lines of other programs may come before those of a log.
+fn check_input(start: &[u8]) -> Result<(), Failure> {
+    match CopyForm::of_start(start) {
+        Some(CopyForm::OtherJson) => Ok(()),
+        _ => check_form(Path::new("standard input"), start),
+    }
 }
 
 /// Calls `then` with every line that is text.

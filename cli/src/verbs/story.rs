@@ -178,7 +178,9 @@ impl Candidates {
                 } else if is_prefix_of(wanted, id)
                     && id.len() <= MAX_ID_BYTES
                     && self.begun.len() <= MAX_NAMED
-                    && self.begun.iter().all(|(known, _)| known != id)
+                    && !self.has_begun(id)
+                    // The IDs of a stream's messages begin with the stream's: that one is meant.
+                    && !decided.stream.as_deref().is_some_and(|it| self.has_begun(it))
                 {
                     let id = id.to_owned();
                     self.begun.push((id, Entries::of(line)));
@@ -197,6 +199,10 @@ impl Candidates {
             }
             _ => {}
         }
+    }
+
+    fn has_begun(&self, id: &str) -> bool {
+        self.begun.iter().any(|(known, _)| known == id)
     }
 
     /// What was found so far.
@@ -274,6 +280,32 @@ mod tests {
         // The latest of the requests that arrived with one ID.
         assert_eq!(found("shared"), Some(2));
         assert_eq!(found("never"), None);
+    }
+
+    #[test]
+    fn the_start_of_a_streams_id_stands_for_the_stream() {
+        let message = |number: u64| {
+            let decision = Decision {
+                request_id: Some(format!("0b8e4a5c-{number}")),
+                stream: Some("0b8e4a5c".to_owned()),
+                ..Decision::default()
+            };
+            let event = Event::Decision(Box::new(decision));
+            let line = line(number.saturating_add(1), SystemTime::UNIX_EPOCH, event);
+            format!("{}\n", serde_json::to_string(&line).unwrap())
+        };
+        let scratch = Scratch::new();
+        let lines: String = std::iter::once(entry(1, "0b8e4a5c"))
+            .chain((1..20).map(message))
+            .collect();
+        let log = scratch.file("decisions.jsonl", lines);
+        for (id, seq) in [("0b8e4a", 1), ("0b8e4a5c-7", 8)] {
+            let found = find(&log, id, || false).unwrap();
+            assert!(
+                matches!(found, Found::Story(story) if story.decision.seq == seq),
+                "{id}"
+            );
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::arguments::STANDARD_INPUT;
 use tensorgate_cli_common::ui::{Ui, printable};
 
-use super::check_form;
+use super::check_input;
 use super::report::print_report;
 
 /// A report with the pod that it is about.
@@ -25,10 +25,7 @@ struct CollectedReport<'r> {
 pub fn verify(ui: &Ui, key: Option<&VerifyingKey>) -> Result<bool, Failure> {
     let cannot = |error: io::Error| Failure::Input(format!("standard input: {error}"));
     let mut input = io::stdin().lock();
-    check_form(
-        Path::new("standard input"),
-        input.fill_buf().map_err(cannot)?,
-    )?;
+    check_input(input.fill_buf().map_err(cannot)?)?;
     let logs = verify_collected(&mut input, key).map_err(cannot)?;
     if logs.is_empty() {
         return Err(Failure::Input(

@@ -50,6 +50,11 @@ pub fn wide(time: &str, decision: &Decision) -> String {
     let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
     let micros = |us: Option<u64>| us.map_or("-".to_owned(), |us| format!("{us}us"));
     let trace = decision.traceparent.as_deref().and_then(TraceParent::read);
+    // Of Envoy's own rejections only Envoy knows the cause.
+    let cause = match &decision.detail {
+        Some(_) => &decision.detail,
+        None => &decision.envoy,
+    };
     let more = [
         number(decision.grpc_status.map(u64::from)),
         decision.by.name().to_owned(),
@@ -67,7 +72,11 @@ pub fn wide(time: &str, decision: &Decision) -> String {
         or_dash(&decision.client_request_id),
         or_dash(&decision.message_id),
         or_dash(&decision.stream),
+<<<<<<< HEAD
         printable(decision.detail.as_deref().unwrap_or("-")),
+=======
+        or_dash(cause),
+>>>>>>> ece3e540 (audit: copies of other forms, Envoy's cause in rows, starts of streams)
     ];
     format!("{} {}", row(time, decision), more.join(" "))
 }

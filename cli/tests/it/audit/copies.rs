@@ -11,6 +11,7 @@ fn a_converted_copy_is_named_as_what_it_is_and_is_not_intact() {
         let units = original.encode_utf16().flat_map(u16::to_le_bytes);
         mark.iter().copied().chain(units).collect::<Vec<u8>>()
     };
+    let blanks = original.replace("\":", "\": ").replace(",\"", ", \"");
     let gzip = [b"\x1f\x8b\x08\0".as_slice(), &[0x5a; 99]].concat();
     for (name, bytes, form, is_readable) in [
         (
@@ -24,6 +25,18 @@ fn a_converted_copy_is_named_as_what_it_is_and_is_not_intact() {
             format!("\u{feff}{original}").into_bytes(),
             "a byte order mark",
             true,
+        ),
+        (
+            "blanks",
+            blanks.into_bytes(),
+            "written anew by a program for JSON",
+            true,
+        ),
+        (
+            "list",
+            format!("[{}]", original.trim_end().replace('\n', ",")).into_bytes(),
+            "written anew by a program for JSON",
+            false,
         ),
         ("utf16", utf16(b"\xff\xfe"), "encoded in UTF-16", false),
         ("unmarked", utf16(b""), "encoded in UTF-16", false),

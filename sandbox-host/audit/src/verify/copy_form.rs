@@ -1,6 +1,15 @@
-//! Forms that other programs give to copies of a log: compressed, re-encoded, or with other line
-//! ends. Hashes cover bytes, so such a copy cannot be verified, and is reported as what it is. That
-//! says nothing about its content: who changes a log can convert it, too.
+//! Forms that other programs give to copies of a log: compressed, re-encoded, written anew, or with
+//! other line ends. Hashes cover bytes, so such a copy cannot be verified, and is reported as what
+//! it is. That says nothing about its content: who changes a log can convert it, too.
+
+/// The first bytes of compressed files, and what was done to them.
+const COMPRESSED: [(&[u8], &str); 5] = [
+    (b"\x1f\x8b", "compressed with gzip"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+    (b"\xfd7zXZ", "compressed with xz"),
+    (b"BZh", "compressed with bzip2"),
+    (b"PK\x03\x04", "compressed with zip"),
+];
 
 /// Why a copy was not verified whose lines another program has written anew, such as `jq -S`.
 pub(super) const WRITTEN_ANEW: &str = "the lines of this copy were written anew by another program, and it was not verified, because the hashes are of the bytes that the host wrote: verify the original";
@@ -8,10 +17,10 @@ pub(super) const WRITTEN_ANEW: &str = "the lines of this copy were written anew 
 /// The form of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyForm {
-    /// Compressed with gzip.
-    Gzip,
-    /// Compressed with zstd.
-    Zstd,
+    /// Compressed, and how.
+    Compressed(&'static str),
+    /// JSON that another program has written, over several lines or with other blanks.
+    OtherJson,
     /// Encoded in UTF-16.
     Utf16,
     /// With a byte order mark before its first line.
@@ -24,9 +33,16 @@ impl CopyForm {
     /// The form that the start of a file shows. `None` for a file as the host writes it, and for
     /// one that is damaged. `start` has the first line if that is as long as a line may be.
     pub fn of_start(start: &[u8]) -> Option<Self> {
+        for (magic, what) in COMPRESSED {
+            if start.starts_with(magic) {
+                return Some(Self::Compressed(what));
+            }
+        }
         match start {
-            [0x1f, 0x8b, ..] => return Some(Self::Gzip),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => return Some(Self::Zstd),
+            // A list of records, or a record over several lines. Lines of Envoy begin with `[` too.
+            [b'[', b'{' | b' ' | b'\n' | b'\r', ..] | [b'{', b'\n' | b'\r', ..] => {
+                return Some(Self::OtherJson);
+            }
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{', 0, ..] | [0, b'{', ..] => {
                 return Some(Self::Utf16);
             }
@@ -39,14 +55,14 @@ impl CopyForm {
 
     /// Whether no line of it can be read.
     pub const fn is_unreadable(self) -> bool {
-        matches!(self, Self::Gzip | Self::Zstd | Self::Utf16)
+        matches!(self, Self::Compressed(_) | Self::OtherJson | Self::Utf16)
     }
 
     /// What was done to it.
     pub const fn what(self) -> &'static str {
         match self {
-            Self::Gzip => "compressed with gzip",
-            Self::Zstd => "compressed with zstd",
+            Self::Compressed(what) => what,
+            Self::OtherJson => "written anew by a program for JSON",
             Self::Utf16 => "encoded in UTF-16",
             Self::ByteOrderMark => "written with a byte order mark",
             Self::Crlf => "written with CRLF line ends",
@@ -56,7 +72,10 @@ impl CopyForm {
     /// What makes it readable again.
     pub const fn cure(self) -> &'static str {
         match self {
-            Self::Gzip | Self::Zstd => "unpack it first",
+            Self::Compressed(_) => "unpack it first",
+            Self::OtherJson => {
+                "write a record on each line, without blanks and in the host's order"
+            }
             Self::Utf16 => "convert it to UTF-8 without a byte order mark",
             Self::ByteOrderMark => "remove the mark",
             Self::Crlf => "convert its line ends to LF",
@@ -84,8 +103,18 @@ mod tests {
             (b"{\"v\":1}", None),
             (b"", None),
             (b"\n", None),
-            (b"\x1f\x8b\x08", Some(CopyForm::Gzip)),
-            (b"\x28\xb5\x2f\xfd", Some(CopyForm::Zstd)),
+            (
+                b"\x1f\x8b\x08",
+                Some(CopyForm::Compressed("compressed with gzip")),
+            ),
+            (
+                b"\xfd7zXZ\0",
+                Some(CopyForm::Compressed("compressed with xz")),
+            ),
+            (b"{", None),
+            (b"{\n  \"v\": 1,\n", Some(CopyForm::OtherJson)),
+            (b"[{\"v\":1}]", Some(CopyForm::OtherJson)),
+            (b"[2026-11-20 08:00:00.000][7][info] x\n", None),
             (b"\xff\xfe{\0", Some(CopyForm::Utf16)),
             (b"\xfe\xff\0{", Some(CopyForm::Utf16)),
             (b"{\0\"\0", Some(CopyForm::Utf16)),
