@@ -449,6 +449,9 @@ pub struct Amend {
     /// The stream's ID, for a message of a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
+    /// The valid `traceparent` that arrived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// The status that the client got, 0 for none.
     pub status: u16,
     /// The gRPC status.

@@ -156,6 +156,7 @@ fn as_it_ended(first: Option<&Decision>, amend: &Amend) -> Decision {
         client: or(&amend.client, first.client),
         model: or(&amend.model, first.model),
         stream: or(&amend.stream, first.stream),
+        traceparent: or(&amend.traceparent, first.traceparent),
         detail: or(&amend.detail, first.detail),
         status: amend.status,
         grpc_status: amend.grpc_status,

@@ -64,6 +64,7 @@ pub(super) fn amend(decision: &Decision) -> Amend {
         client: decision.client.clone(),
         model: decision.model.clone(),
         stream: decision.stream.clone(),
+        traceparent: decision.traceparent.clone(),
         status: decision.status,
         grpc_status: decision.grpc_status,
         response_bytes: decision.response_bytes,
@@ -75,5 +76,19 @@ pub(super) fn amend(decision: &Decision) -> Amend {
         answers: None,
         prompt_tokens: decision.prompt_tokens,
         completion_tokens: decision.completion_tokens,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_end_is_a_part_of_the_trace_of_its_request() {
+        let decision = Decision {
+            traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
+            ..Decision::default()
+        };
+        assert_eq!(amend(&decision).traceparent, decision.traceparent);
     }
 }
