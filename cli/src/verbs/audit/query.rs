@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use clap::{Args, ValueEnum};
 use tensorgate_audit::line::Line;
-use tensorgate_audit::record::Decision;
+use tensorgate_audit::record::{Decision, Event, Verdict};
 use tensorgate_base::rfc3339;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::arguments::is_standard_input;
@@ -127,22 +127,49 @@ impl Query {
         if let Some(note) = outcomes.note() {
             ui.note(&note);
         }
-        if !self.count_by.is_empty() {
+        let mut summarised = 0_u64;
+        if self.count_by.is_empty() {
+            self.print_header(ui);
+            each_line(&log, |line, text| {
+                summarised = summarised.saturating_add(self.summarised(&line));
+                if let Some(shown) = self.shown(ui, &mut outcomes, &line, text) {
+                    ui.line(&shown);
+                }
+            })?;
+        } else {
             let mut counts = Counts::new(&self.count_by);
             each_line(&log, |line, _| {
+                summarised = summarised.saturating_add(self.summarised(&line));
                 if let Some(request) = self.request(&mut outcomes, &line) {
                     counts.add(&request);
                 }
             })?;
             counts.print(ui);
-            return Ok(());
         }
-        self.print_header(ui);
-        each_line(&log, |line, text| {
-            if let Some(shown) = self.shown(ui, &mut outcomes, &line, text) {
-                ui.line(&shown);
-            }
-        })
+        if summarised > 0 {
+            ui.note(&format!(
+                "note: {summarised} more rejected requests of unknown callers have no line of their own: --events=rejections"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The number of rejected requests that a line only counts, as far as they may match.
+    fn summarised(&self, line: &Line) -> u64 {
+        let Event::Rejections(summary) = &line.event else {
+            return 0;
+        };
+        let is_of_one = self.client.is_some() || self.model.is_some() || self.request_id.is_some();
+        let may_match = !is_of_one
+            && !self.shadow
+            && self.events.is_none()
+            && is(&self.verdict, Some(Verdict::Deny.name()))
+            && self.is_in_time(line);
+        match &self.reason {
+            _ if !may_match => 0,
+            Some(reason) => summary.reasons.get(reason).copied().unwrap_or_default(),
+            None => summary.count,
+        }
     }
 
     /// Prints what matches as it is written.

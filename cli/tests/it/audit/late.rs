@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tensorgate_audit::record::{Amend, By, Decision, Event, Verdict};
+use tensorgate_audit::record::{Amend, By, Decision, Event, Rejections, Verdict};
 
 use super::{asked, at, decision, start};
 use crate::program::Scratch;
@@ -125,6 +125,34 @@ fn a_late_denial_is_one_outcome_with_its_cause() {
         whole.contains("The model read 12 tokens and generated 34."),
         "{whole}"
     );
+}
+
+#[test]
+fn a_query_says_what_is_only_counted() {
+    let scratch = Scratch::new();
+    let (audit, log) = start(scratch.path(), u64::MAX);
+    let summary = Rejections {
+        count: 52_173,
+        reasons: [("locked-out".to_owned(), 32_277)].into(),
+        ..Rejections::default()
+    };
+    audit.write(at(0), Event::Rejections(Box::new(summary)));
+    audit.stop();
+    for (words, number) in [
+        (&["--count-by", "reason"][..], Some("52173")),
+        (&["--verdict", "deny"], Some("52173")),
+        (&["--reason", "locked-out"], Some("32277")),
+        (&["--verdict", "allow"], None),
+        (&["--client", "scorer"], None),
+        (&["--events=rejections"], None),
+    ] {
+        let ran = asked(&[&["audit", "query", "LOG"], words].concat(), &log);
+        let expected = number.map(|number| format!("note: {number} more rejected requests"));
+        match expected {
+            Some(expected) => assert!(ran.stderr.contains(&expected), "{words:?}: {}", ran.stderr),
+            None => assert_eq!(ran.stderr, "", "{words:?}"),
+        }
+    }
 }
 
 #[test]
