@@ -108,6 +108,7 @@ impl Callee {
             };
             return Ok(Run::NeedsResources { asks, before });
         }
+        self.log_quota.count_dropped(state.log.dropped());
         let answer = answer.map_err(|(error, phase)| {
             tracing::debug!(
                 handler = &*state.handler,
@@ -126,7 +127,6 @@ impl Callee {
         Ok(Run::Finished(HandlerOutput {
             tensors,
             fuel_used,
-            log_lines_dropped: state.log.dropped(),
             memory_peak_bytes: state.limits.peak_bytes(),
             memory_grows: state.limits.grows(),
             memory_grown_bytes: state.limits.grown_bytes(),

@@ -18,8 +18,6 @@ pub struct HandlerOutput {
     /// The fuel that was used, instantiation included. It is equal for equal input on every
     /// machine.
     pub fuel_used: u64,
-    /// The number of log lines beyond the limits.
-    pub log_lines_dropped: u64,
     /// The peak size of the linear memory in bytes.
     pub memory_peak_bytes: usize,
     /// How often a linear memory grew during the call. Each growth costs system calls for the pages

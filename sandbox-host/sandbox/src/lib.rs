@@ -303,6 +303,11 @@ impl LoadedHandler {
         self.breaker.set_reporting(shown);
     }
 
+    /// The log lines beyond the limits since the last time, of all calls of the handler.
+    pub fn take_dropped_log_lines(&self) -> u64 {
+        self.callee.log_quota.take_dropped()
+    }
+
     /// The clients whose circuits are open, and `None` if the one of all clients is. A client
     /// without a name is empty.
     pub fn open_circuits(&self) -> Vec<Option<String>> {

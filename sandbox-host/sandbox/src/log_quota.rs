@@ -2,6 +2,7 @@
 //! its own, but many calls of a chatty handler would fill the host's log, whose queue is limited,
 //! and displace the lines of others. Time is an argument.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,11 @@ pub(super) const QUOTA_WINDOW: Duration = Duration::from_secs(10);
 
 /// The quota of one handler.
 #[derive(Debug, Default)]
-pub(super) struct LogQuota(Mutex<Window>);
+pub(super) struct LogQuota {
+    window: Mutex<Window>,
+    /// The lines beyond the limits that nobody has taken yet.
+    dropped: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Window {
@@ -44,10 +49,20 @@ impl LogQuota {
         !std::mem::replace(&mut self.window(now).is_drop_logged, true)
     }
 
+    /// Counts the lines beyond the limits of a call that is over, however it ended.
+    pub(super) fn count_dropped(&self, lines: u64) {
+        self.dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// The lines beyond the limits since the last time.
+    pub(super) fn take_dropped(&self) -> u64 {
+        self.dropped.swap(0, Ordering::Relaxed)
+    }
+
     /// The window at this time.
     fn window(&self, now: Instant) -> MutexGuard<'_, Window> {
         // No code panics while it holds this lock.
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = |began| now.saturating_duration_since(began) >= QUOTA_WINDOW;
         if window.began.is_none_or(is_over) {
             *window = Window {

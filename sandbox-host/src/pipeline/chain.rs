@@ -103,6 +103,9 @@ fn check_made(
         .handler_seconds
         .get_or_create(&labels)
         .observe(took.as_secs_f64());
+    metrics
+        .handler_log_lines_dropped
+        .inc_by(stage.handler.take_dropped_log_lines());
     let fault = |cause: &'static str, detail: &str| {
         metrics
             .handler_faults
@@ -172,11 +175,6 @@ fn check_made(
         .fuel
         .get_or_create(&labels)
         .observe(called.fuel_used as f64);
-    if called.log_lines_dropped > 0 {
-        metrics
-            .handler_log_lines_dropped
-            .inc_by(called.log_lines_dropped);
-    }
     let who = format!("handler {:?}'s output", stage.name);
     let values = match role {
         Role::Preprocess => Values::Inputs,

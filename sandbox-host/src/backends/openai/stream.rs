@@ -268,7 +268,8 @@ impl EventStream {
             };
             let Some(remaining_bytes) = self.remaining_bytes.checked_sub(piece.len()) else {
                 self.is_too_long = true;
-                let cause = "an answer of more bytes than the policy allows".to_owned();
+                let cause =
+                    "an answer of more bytes than the policy allows (max_answer_bytes)".to_owned();
                 return Err(BackendError::Fault(cause));
             };
             self.remaining_bytes = remaining_bytes;

@@ -224,18 +224,24 @@ async fn a_failed_allocation_that_a_guest_handles_is_no_fault() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn log_lines_past_the_bound_are_dropped_and_counted() {
-    let flood = "(loop $l
-            (call $log (i32.const 0) (i32.const 0) (i32.const 1))
-            (local.set $i (i32.add (local.get $i) (i32.const 1)))
-            (br_if $l (i32.lt_u (local.get $i) (i32.const 500))))
-        (call $ok (i32.const 0) (i32.const 0))";
-    assert_eq!(
-        call(&preprocess(flood), PATIENT, &[], tensors())
-            .await
-            .unwrap()
-            .log_lines_dropped,
-        400
-    );
+    // A call that fails has its lines counted, too.
+    let sandbox = sandbox();
+    for end in ["(call $ok (i32.const 0) (i32.const 0))", "(unreachable)"] {
+        let flood = format!(
+            "(loop $l
+                (call $log (i32.const 0) (i32.const 0) (i32.const 1))
+                (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                (br_if $l (i32.lt_u (local.get $i) (i32.const 500))))
+            {end}"
+        );
+        let component = preprocess(&flood);
+        let role = Role::Preprocess;
+        let handler = load(&sandbox, "flood", &component, role, PATIENT, &[]).unwrap();
+        let outcome = handler.preprocess("request", tensors()).await;
+        assert_eq!(outcome.is_ok(), end != "(unreachable)", "{outcome:?}");
+        assert_eq!(handler.take_dropped_log_lines(), 400, "{end}");
+        assert_eq!(handler.take_dropped_log_lines(), 0, "{end}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
