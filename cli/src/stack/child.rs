@@ -62,14 +62,7 @@ impl Child {
         reason = "there is no safe way to set a death signal between fork and exec"
     )]
     pub fn start(spec: &Spec) -> io::Result<Self> {
-        // Logs contain names of clients and causes, so only the owner may read them.
-        let log = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(NOFOLLOW)
-            .open(&spec.log)?;
+        let log = new_log(&spec.log)?;
         let parent = getpid();
         let mut command = Command::new(&spec.program);
         command
@@ -188,6 +181,20 @@ pub fn not_started(spec: &Spec, error: &io::Error) -> ProcessEnd {
     }
 }
 
+/// An empty log. It is written at its end, so that `logrotate` may empty it (`copytruncate`): what
+/// callers send makes it grow.
+fn new_log(path: &Path) -> io::Result<File> {
+    // Logs contain names of clients and causes, so only the owner may read them.
+    let log = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(NOFOLLOW)
+        .open(path)?;
+    log.set_len(0)?;
+    Ok(log)
+}
+
 /// The name of a kept log: `host.3.log` beside `host.log`.
 fn kept_log(log: &Path, number: u32) -> PathBuf {
     let slot = number.checked_rem(KEPT_LOGS).unwrap_or(0);
@@ -271,6 +278,12 @@ fn tail(log: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::io::Write as _;
+
+    use tensorgate_client::run::Scratch;
+
     use super::*;
 
     #[test]
@@ -290,6 +303,22 @@ mod tests {
         }
         let long = last_words(&"x".repeat(4_000)).unwrap_or_default();
         assert_eq!(long.len(), MAX_WORDS);
+    }
+
+    #[test]
+    fn a_log_that_another_program_empties_goes_on_at_its_start() {
+        let scratch = Scratch::new();
+        let path = scratch.file("host.log", "of an earlier start");
+        let mut log = new_log(&path).unwrap();
+        log.write_all(b"one").unwrap();
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(0)
+            .unwrap();
+        log.write_all(b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
     }
 
     #[test]

@@ -35,7 +35,7 @@ use crate::stack::process_event::ProcessEvent;
 use crate::stack::reload::{ReloadError, Reloaded};
 use crate::stack::run::run;
 use crate::stack::watch::Watch;
-use held_lines::{held_lines, is_shown};
+use held_lines::{held_lines, unshown};
 use printed_changes::PrintedChanges;
 use printed_warnings::PrintedWarnings;
 
@@ -284,10 +284,9 @@ impl Operator<'_> {
                 why,
             });
         } else {
-            let why = if why.is_empty() || is_shown(&held, why) {
-                String::new()
-            } else {
-                format!(":\n{}", printable_lines(why))
+            let why = match unshown(&held, why) {
+                "" => String::new(),
+                why => format!(":\n{}", printable_lines(why)),
             };
             self.ui.note(&format!(
                 "not reloaded, policy {serving} stays in force{why}"

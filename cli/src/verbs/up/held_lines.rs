@@ -20,9 +20,13 @@ pub(super) fn held_lines(held: &[SourceState]) -> Vec<String> {
     causes.into_iter().map(line).collect()
 }
 
-/// Whether these lines show a cause completely.
-pub(super) fn is_shown(held: &[SourceState], why: &str) -> bool {
-    why.lines().count() == 1 && held.iter().any(|state| state.why == why)
+/// The lines of a cause that these lines do not show.
+pub(super) fn unshown<'w>(held: &[SourceState], why: &'w str) -> &'w str {
+    if held.iter().any(|state| state.why == why) {
+        why.split_once('\n').map_or("", |(_, others)| others)
+    } else {
+        why
+    }
 }
 
 #[cfg(test)]
@@ -42,8 +46,8 @@ mod tests {
             "held: a.txt: changes",
         ];
         assert_eq!(held_lines(&held), expected);
-        assert!(is_shown(&held, "line 8: differs"));
-        assert!(!is_shown(&held, "changes\nmore"));
-        assert!(!is_shown(&held, "another"));
+        assert_eq!(unshown(&held, "line 8: differs"), "");
+        assert_eq!(unshown(&held, "changes\nmore"), "more");
+        assert_eq!(unshown(&held, "another\none"), "another\none");
     }
 }
