@@ -39,8 +39,8 @@ enum Found {
     Story(Box<Story>),
     /// Several requests: the times and IDs of the first ones.
     Several(Vec<String>),
-    /// None.
-    Nothing,
+    /// None, in a log that only counts this many rejections.
+    Nothing { summarised: u64 },
 }
 
 /// What was read so far about a request.
@@ -83,6 +83,8 @@ struct Candidates {
     arrived_id: Option<String>,
     /// The requests whose ID begins with the text, with their IDs: at most one more than are named.
     begun: Vec<(String, Entries)>,
+    /// The number of rejections without lines of their own.
+    summarised: u64,
 }
 
 /// Prints the description; fails if the log does not contain the request within [`PATIENCE`].
@@ -97,9 +99,15 @@ pub fn print(ui: &Ui, log: &Path, request_id: &str) -> Result<(), Failure> {
     let story = match found {
         Found::Story(story) => story,
         Found::Several(requests) => return Err(Failure::Input(several(request_id, &requests))),
-        Found::Nothing => {
+        Found::Nothing { summarised } => {
+            let counted = match summarised {
+                0 => String::new(),
+                number => format!(
+                    "; {number} rejected requests of unknown callers are only counted in it: tensorgate audit query --events=rejections"
+                ),
+            };
             return Err(Failure::Failed(format!(
-                "{} has no entry for request {}",
+                "{} has no entry for request {}{counted}",
                 log.display(),
                 printable(request_id)
             )));
@@ -159,7 +167,8 @@ fn find(log: &Path, request_id: &str, mut wait: impl FnMut() -> bool) -> io::Res
             return Ok(found);
         }
         if !wait() {
-            return Ok(Found::Nothing);
+            let summarised = candidates.summarised;
+            return Ok(Found::Nothing { summarised });
         }
     }
 }
@@ -196,6 +205,9 @@ impl Candidates {
                 } else if let Some((_, entries)) = begun {
                     entries.amend(line);
                 }
+            }
+            Event::Rejections(summary) => {
+                self.summarised = self.summarised.saturating_add(summary.count);
             }
             _ => {}
         }
@@ -272,7 +284,7 @@ mod tests {
         };
         let seq = |found: Found| match found {
             Found::Story(story) => Some(story.decision.seq),
-            Found::Several(_) | Found::Nothing => None,
+            Found::Several(_) | Found::Nothing { .. } => None,
         };
         assert_eq!(seq(find(&log, "late", wait).unwrap()), Some(2));
         let found = |id: &str| seq(find(&log, id, || false).unwrap());
@@ -318,10 +330,10 @@ mod tests {
         assert!(matches!(find("777777"), Found::Story(story) if story.decision.seq == 4));
         // A whole ID is not the start of others, and a start has at least six characters.
         assert!(matches!(find("0b8e4a"), Found::Story(story) if story.decision.seq == 3));
-        assert!(matches!(find("77777"), Found::Nothing));
+        assert!(matches!(find("77777"), Found::Nothing { .. }));
         let requests = match find("0b8e4a5") {
             Found::Several(requests) => requests,
-            Found::Story(_) | Found::Nothing => Vec::new(),
+            Found::Story(_) | Found::Nothing { .. } => Vec::new(),
         };
         assert_eq!(requests.len(), 2);
         let text = several("0b8e4a5", &requests);

@@ -153,6 +153,13 @@ fn a_query_says_what_is_only_counted() {
             None => assert_eq!(ran.stderr, "", "{words:?}"),
         }
     }
+    let ran = asked(&["explain", STREAM, "--audit", "LOG"], &log);
+    let counted = "52173 rejected requests of unknown callers are only counted";
+    assert!(
+        ran.code == 1 && ran.stderr.contains(counted),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

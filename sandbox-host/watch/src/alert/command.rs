@@ -26,6 +26,10 @@ pub(super) fn command(rule: WatchRule, subject: &Subject, request_id: Option<&st
         (_, Subject::Model(_), Some(name)) => {
             format!("tensorgate audit query --since 1h --model={name}")
         }
+        // In a flood of unknown callers a request may be counted only, so its ID explains nothing.
+        (_, Subject::Gateway, _) => {
+            "tensorgate audit query --since 1h --verdict deny --count-by reason,source".to_owned()
+        }
         _ => match request_id {
             Some(id) => format!("tensorgate explain -- {}", word(id)),
             None => "tensorgate audit query --since 1h --verdict deny".to_owned(),
@@ -102,6 +106,11 @@ mod tests {
             (
                 WatchRule::SprayingSources,
                 &Subject::Gateway,
+                "tensorgate audit query --since 1h --verdict deny --count-by reason,source",
+            ),
+            (
+                WatchRule::SprayingClients,
+                &Subject::Source("192.0.2.7".parse().unwrap()),
                 "tensorgate explain -- id-1",
             ),
         ] {
