@@ -255,6 +255,7 @@ fn source(address: &str) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
+<<<<<<< HEAD
 mod tests {
     #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
     use std::time::UNIX_EPOCH;
@@ -400,3 +401,6 @@ mod tests {
 >>>>>>> 12b1f0f1 (audit: a frequent source keeps its summary in a flood)
     }
 }
+=======
+mod tests;
+>>>>>>> 6c9f2f4f (audit: tests of rejections in a file of their own)
