@@ -179,26 +179,13 @@ impl Walk {
         let sealed = match line::open(text) {
             Ok(sealed) => sealed,
             Err(LineFault::Unsealed) if self.last.is_none() => {
-<<<<<<< HEAD
                 let (kind, detail) = if is_written_anew(text) {
-                    (Kind::Converted, copy_form::WRITTEN_ANEW)
-                } else {
-                    let detail = "its lines have no hashes: changes cannot be detected";
-                    (Kind::Unchained, detail)
-                };
-                self.fault(file, number, None, kind, detail.to_owned());
-=======
-                // A hash that is not where the host writes it: the line was written anew.
-                let has_hash = serde_json::from_slice::<serde_json::Value>(text)
-                    .is_ok_and(|value| value.get("hash").is_some());
-                let (kind, detail) = if has_hash {
                     (Kind::Converted, CopyForm::OtherJson.detail())
                 } else {
                     let detail = "its lines have no hashes: changes cannot be detected";
                     (Kind::Unchained, detail.to_owned())
                 };
                 self.fault(file, number, None, kind, detail);
->>>>>>> ece3e540 (audit: copies of other forms, Envoy's cause in rows, starts of streams)
                 return false;
             }
             Err(fault) => {

@@ -72,11 +72,7 @@ pub fn wide(time: &str, decision: &Decision) -> String {
         or_dash(&decision.client_request_id),
         or_dash(&decision.message_id),
         or_dash(&decision.stream),
-<<<<<<< HEAD
-        printable(decision.detail.as_deref().unwrap_or("-")),
-=======
         or_dash(cause),
->>>>>>> ece3e540 (audit: copies of other forms, Envoy's cause in rows, starts of streams)
     ];
     format!("{} {}", row(time, decision), more.join(" "))
 }

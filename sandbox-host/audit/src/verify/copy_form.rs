@@ -11,9 +11,6 @@ const COMPRESSED: [(&[u8], &str); 5] = [
     (b"PK\x03\x04", "compressed with zip"),
 ];
 
-/// Why a copy was not verified whose lines another program has written anew, such as `jq -S`.
-pub(super) const WRITTEN_ANEW: &str = "the lines of this copy were written anew by another program, and it was not verified, because the hashes are of the bytes that the host wrote: verify the original";
-
 /// The form of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyForm {
@@ -74,7 +71,7 @@ impl CopyForm {
         match self {
             Self::Compressed(_) => "unpack it first",
             Self::OtherJson => {
-                "write a record on each line, without blanks and in the host's order"
+                "write a record on each line, without blanks and with its members in the host's order"
             }
             Self::Utf16 => "convert it to UTF-8 without a byte order mark",
             Self::ByteOrderMark => "remove the mark",

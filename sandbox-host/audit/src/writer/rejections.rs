@@ -26,19 +26,17 @@ use crate::record::{By, Decision, Rejections, Verdict, lenient_path};
 pub(super) const FULL_RECORDS: u32 = 60;
 /// The same for all sources together.
 pub(super) const MAX_FULL_RECORDS: u32 = 300;
-<<<<<<< HEAD
 /// Rejections of a source that have records although the limit of all sources is used up.
 const RESERVED_RECORDS: u32 = 4;
+/// The same for all sources together.
+const MAX_RESERVED_RECORDS: u32 = 256;
 /// The most rejected requests of one source for the management of a server that have records of
 /// their own, beside the others: what an attacker tried to reach.
 const MANAGEMENT_RECORDS: u32 = 8;
 /// The same for all sources together.
 const MAX_MANAGEMENT_RECORDS: u32 = 128;
-/// The most sources with a summary of their own in a minute. Further ones share one.
-=======
 /// The most sources with a summary of their own in a minute: the most frequent ones. Others share
 /// one.
->>>>>>> 12b1f0f1 (audit: a frequent source keeps its summary in a flood)
 pub(super) const MAX_SOURCES: usize = 64;
 /// The most reasons in a summary. Reasons are from a fixed table, except those of a filter of
 /// another release.
@@ -56,6 +54,7 @@ pub(super) struct RejectionSummaries {
     /// When the minute began: with its first rejection.
     began: Option<Instant>,
     full_records: u32,
+    reserved_records: u32,
     management_records: u32,
     sources: HashMap<IpAddr, Tally>,
     /// Requests without an address, and sources that gave way to others.
@@ -66,13 +65,10 @@ pub(super) struct RejectionSummaries {
 #[derive(Debug, Default)]
 struct Tally {
     full_records: u32,
-<<<<<<< HEAD
     management_records: u32,
-=======
     /// The number of its rejections, and at its first one the rank of the source that gave way to
     /// it. So the rank is never below the number in this minute.
     rank: u64,
->>>>>>> 12b1f0f1 (audit: a frequent source keeps its summary in a flood)
     summarised: Option<(Rejections, Span)>,
 }
 
@@ -99,16 +95,19 @@ impl RejectionSummaries {
             }),
             None => &mut self.others,
         };
-<<<<<<< HEAD
-        let is_reserved = source.is_some() && tally.full_records < RESERVED_RECORDS;
-        let has_room = tally.full_records < FULL_RECORDS && self.full_records < MAX_FULL_RECORDS;
-        if is_reserved || has_room {
-=======
         tally.rank = tally.rank.saturating_add(1);
-        if tally.full_records < FULL_RECORDS && self.full_records < MAX_FULL_RECORDS {
->>>>>>> 12b1f0f1 (audit: a frequent source keeps its summary in a flood)
+        let has_room = tally.full_records < FULL_RECORDS && self.full_records < MAX_FULL_RECORDS;
+        let is_reserved = source.is_some()
+            && tally.full_records < RESERVED_RECORDS
+            && self.reserved_records < MAX_RESERVED_RECORDS;
+        if has_room || is_reserved {
             tally.full_records = tally.full_records.saturating_add(1);
-            self.full_records = self.full_records.saturating_add(1);
+            let used = if has_room {
+                &mut self.full_records
+            } else {
+                &mut self.reserved_records
+            };
+            *used = used.saturating_add(1);
             return false;
         }
         if tally.management_records < MANAGEMENT_RECORDS
@@ -255,152 +254,4 @@ fn source(address: &str) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-<<<<<<< HEAD
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
-    use std::time::UNIX_EPOCH;
-
-    use super::*;
-
-    fn rejected(source: &str, by: By, reason: &str) -> Decision {
-        Decision {
-            by,
-            reason: reason.to_owned(),
-            source: Some(source.to_owned()),
-            request_id: Some("id".to_owned()).filter(|_| by != By::Envoy),
-            ..Decision::default()
-        }
-    }
-
-    #[test]
-    fn only_rejections_without_a_valid_credential_are_summarised() {
-        let gate = |reason: &str| rejected("192.0.2.1", By::Gate, reason);
-        let named = |decision: Decision| Decision {
-            client: Some("scorer".to_owned()),
-            ..decision
-        };
-        let envoy = |reason: &str| rejected("192.0.2.1", By::Envoy, reason);
-        for (decision, expected) in [
-            (gate("unauthenticated"), true),
-            (gate("locked-out"), true),
-            (gate("header-too-large"), true),
-            // A revoked key proves nothing.
-            (named(gate("unauthenticated")), true),
-            (named(gate("rate-limited")), false),
-            (named(gate("header-too-large")), false),
-            // A mesh does not log the client.
-            (gate("rate-limited"), false),
-            (envoy("malformed"), true),
-            (named(envoy("backend-unavailable")), false),
-            (rejected("192.0.2.1", By::Host, "unauthenticated"), false),
-            (
-                Decision {
-                    request_id: Some("id".to_owned()),
-                    ..envoy("incomplete")
-                },
-                false,
-            ),
-            (
-                Decision {
-                    verdict: Verdict::Allow,
-                    ..gate("ok")
-                },
-                false,
-            ),
-        ] {
-            assert_eq!(is_of_unknown_caller(&decision), expected, "{decision:?}");
-        }
-    }
-
-    #[test]
-    fn a_flood_from_many_sources_has_few_records_and_every_rejection_is_counted() {
-        let mut summaries = RejectionSummaries::default();
-        let now = Instant::now();
-        let (mut kept, mut absorbed) = (0, 0);
-        // A site may use any address of its /64, so these are 200 sources.
-        for number in 0..20_000_u64 {
-            let source = format!("2001:db8:0:{:x}::{number:x}", number % 200);
-            let decision = rejected(&source, By::Gate, "locked-out");
-            let time = UNIX_EPOCH + Duration::from_secs(number);
-            if summaries.absorbs(&decision, time, now) {
-                absorbed += 1;
-            } else {
-                kept += 1;
-            }
-        }
-        // Each of the first sources has four, and all others together have those of one.
-        let reserved = u64::from(RESERVED_RECORDS) * u64::try_from(MAX_SOURCES).unwrap();
-        assert_eq!(kept, u64::from(FULL_RECORDS) + reserved);
-        assert!(summaries.due(now + WINDOW / 2).is_empty());
-        let lines = summaries.due(now + WINDOW);
-        assert_eq!(lines.len(), MAX_SOURCES + 1);
-        assert_eq!(lines.iter().map(|line| line.count).sum::<u64>(), absorbed);
-        // The largest is the one of all sources that gave way.
-        let others = lines.first().unwrap();
-        assert_eq!(others.source, None);
-        assert_eq!(others.reasons.get("locked-out"), Some(&others.count));
-        assert_eq!(others.sample.as_deref(), Some("id"));
-        assert!(others.first < others.last, "{others:?}");
-        // The next minute begins anew.
-        assert!(!summaries.absorbs(&rejected("::1", By::Gate, "locked-out"), UNIX_EPOCH, now));
-        assert!(summaries.take().is_empty());
-    }
-
-    #[test]
-<<<<<<< HEAD
-    fn cheap_requests_hide_no_other_source_and_no_attempt_at_management() {
-        let mut summaries = RejectionSummaries::default();
-        let now = Instant::now();
-        let mut is_kept = |decision: &Decision| !summaries.absorbs(decision, UNIX_EPOCH, now);
-        // Five sources use up the limit of all.
-        for number in 0..1_000 {
-            let source = format!("192.0.2.{}", number % 5);
-            is_kept(&rejected(&source, By::Gate, "unauthenticated"));
-        }
-        let other = rejected("198.51.100.1", By::Gate, "unauthenticated");
-        let kept: Vec<_> = (0..5).map(|_| is_kept(&other)).collect();
-        assert_eq!(kept, [true, true, true, true, false]);
-        let management = |source: &str| Decision {
-            method: Some("POST".to_owned()),
-            path: Some("/v2//Repository/models/m/load".to_owned()),
-            ..rejected(source, By::Gate, "unauthenticated")
-        };
-        let kept = (0..20).filter(|_| is_kept(&management("192.0.2.1")));
-        assert_eq!(kept.count(), 8);
-        // A flood of these is bounded as well.
-        let flood = (0..10_000).map(|number| management(&format!("203.0.113.{}", number % 50)));
-        let kept = flood.filter(|decision| is_kept(decision)).count();
-        assert_eq!(kept, 50 * 4 + 128 - 8);
-=======
-    fn a_source_does_not_hide_behind_many_that_send_one_request_each() {
-        let mut summaries = RejectionSummaries::default();
-        let now = Instant::now();
-        let absorbs = |summaries: &mut RejectionSummaries, source: &str| {
-            summaries.absorbs(&rejected(source, By::Gate, "locked-out"), UNIX_EPOCH, now)
-        };
-        let mut absorbed = 0_u64;
-        let mut of_guesser = 0_u64;
-        for number in 0..20_000_u32 {
-            // Hundreds of sources come first.
-            let source = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).to_string();
-            absorbed += u64::from(absorbs(&mut summaries, &source));
-            if number > 1_000 && number.is_multiple_of(10) {
-                of_guesser += u64::from(absorbs(&mut summaries, "192.0.2.7"));
-            }
-        }
-        let lines = summaries.take();
-        assert_eq!(
-            lines.iter().map(|line| line.count).sum::<u64>(),
-            absorbed + of_guesser
-        );
-        let guesser = lines
-            .iter()
-            .find(|it| it.source.as_deref() == Some("192.0.2.7"));
-        assert_eq!(guesser.map(|line| line.count), Some(of_guesser));
-        assert!(of_guesser > 1_800, "{of_guesser}");
->>>>>>> 12b1f0f1 (audit: a frequent source keeps its summary in a flood)
-    }
-}
-=======
 mod tests;
->>>>>>> 6c9f2f4f (audit: tests of rejections in a file of their own)

@@ -72,7 +72,7 @@ fn a_flood_from_many_sources_has_few_records_and_every_rejection_is_counted() {
             kept += 1;
         }
     }
-    assert_eq!(kept, u64::from(MAX_FULL_RECORDS));
+    assert_eq!(kept, u64::from(MAX_FULL_RECORDS + MAX_RESERVED_RECORDS));
     assert!(summaries.due(now + WINDOW / 2).is_empty());
     let lines = summaries.due(now + WINDOW);
     assert_eq!(lines.len(), MAX_SOURCES + 1);
@@ -115,4 +115,30 @@ fn a_source_does_not_hide_behind_many_that_send_one_request_each() {
         .find(|it| it.source.as_deref() == Some("192.0.2.7"));
     assert_eq!(guesser.map(|line| line.count), Some(of_guesser));
     assert!(of_guesser > 1_800, "{of_guesser}");
+}
+
+#[test]
+fn cheap_requests_hide_no_other_source_and_no_attempt_at_management() {
+    let mut summaries = RejectionSummaries::default();
+    let now = Instant::now();
+    let mut is_kept = |decision: &Decision| !summaries.absorbs(decision, UNIX_EPOCH, now);
+    // Five sources use up the limit of all.
+    for number in 0..1_000 {
+        let source = format!("192.0.2.{}", number % 5);
+        is_kept(&rejected(&source, By::Gate, "unauthenticated"));
+    }
+    let other = rejected("198.51.100.1", By::Gate, "unauthenticated");
+    let kept: Vec<_> = (0..5).map(|_| is_kept(&other)).collect();
+    assert_eq!(kept, [true, true, true, true, false]);
+    let management = |source: &str| Decision {
+        method: Some("POST".to_owned()),
+        path: Some("/v2//Repository/models/m/load".to_owned()),
+        ..rejected(source, By::Gate, "unauthenticated")
+    };
+    let kept = (0..20).filter(|_| is_kept(&management("192.0.2.1")));
+    assert_eq!(kept.count(), 8);
+    // A flood of these is bounded as well.
+    let flood = (0..10_000).map(|number| management(&format!("203.0.113.{}", number % 50)));
+    let kept = flood.filter(|decision| is_kept(decision)).count();
+    assert_eq!(kept, 50 * 4 + 128 - 8);
 }
