@@ -487,7 +487,9 @@ pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut name = path.to_owned().into_os_string();
     name.push(".new");
     let new = PathBuf::from(name);
-    private(OpenOptions::new().create(true).truncate(true))
+    // An earlier one was left by a crash, or is a link that another user has planted.
+    let _ = std::fs::remove_file(&new);
+    private(OpenOptions::new().create_new(true))
         .open(&new)?
         .write_all(content)?;
     std::fs::rename(new, path)
