@@ -352,7 +352,7 @@ mod tests {
         let log = scratch.file("decisions.jsonl", lines);
         let requests = match find(&log, "0b8e4a5c", || false).unwrap() {
             Found::Several(requests) => requests.join(", "),
-            Found::Story(_) | Found::Nothing => String::new(),
+            Found::Story(_) | Found::Nothing { .. } => String::new(),
         };
         assert!(requests.contains("99999999-2") && requests.contains("0b8e4a5c-1"));
         let whole = find(&log, "0b8e4a5c-1", || false).unwrap();

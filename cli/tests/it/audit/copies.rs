@@ -85,7 +85,10 @@ fn a_converted_copy_is_named_as_what_it_is_and_is_not_intact() {
     let verified = asked(&["audit", "verify", "LOG"], &copy);
     assert_eq!(verified.code, 1, "{}", verified.stderr);
     for (piece, is_said) in [
-        ("converted: this copy is written anew by a program for JSON", true),
+        (
+            "converted: this copy is written anew by a program for JSON",
+            true,
+        ),
         ("verify the original", true),
         ("no hashes", false),
         ("not intact", false),
