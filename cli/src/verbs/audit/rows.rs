@@ -72,7 +72,7 @@ pub fn wide(time: &str, decision: &Decision) -> String {
         or_dash(&decision.client_request_id),
         or_dash(&decision.message_id),
         or_dash(&decision.stream),
-        or_dash(cause),
+        printable(cause.as_deref().unwrap_or("-")),
     ];
     format!("{} {}", row(time, decision), more.join(" "))
 }
