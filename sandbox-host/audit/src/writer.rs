@@ -317,7 +317,7 @@ impl Audit {
     /// Writes a record and waits until it is written.
     ///
     /// # Errors
-    /// Returns an error if it was not written within `WRITE_WAIT`.
+    /// Returns an error if it was not written within `WRITE_WAIT`, or sooner if writes fail.
     pub async fn written(&self, time: SystemTime, event: Event) -> Result<(), Unwritten> {
         let client = match &event {
             Event::Decision(decision) => decision.client.as_deref(),
@@ -329,7 +329,7 @@ impl Audit {
             return Err(Unwritten::Never);
         }
         let fate = Arc::new(AtomicU8::new(WAITING));
-        let (done, written) = oneshot::channel();
+        let (done, mut written) = oneshot::channel();
         self.put(
             time,
             event,
@@ -342,22 +342,20 @@ impl Audit {
         tokio::task::yield_now().await;
         drop(wakes);
         // While writes fail, a long wait is useless. One or two more attempts suffice.
-        let wait = if self.failing() {
-            RETRY.saturating_mul(2)
-        } else {
-            WRITE_WAIT
-        };
-        match tokio::time::timeout(wait, written).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => {
-                let called_off =
-                    fate.compare_exchange(WAITING, CALLED_OFF, Ordering::AcqRel, Ordering::Acquire);
-                Err(match called_off {
-                    Ok(_) => Unwritten::Never,
-                    Err(_) => Unwritten::Late,
-                })
+        let attempts = RETRY.saturating_mul(2);
+        loop {
+            match tokio::time::timeout(attempts, &mut written).await {
+                Ok(Ok(())) => return Ok(()),
+                Err(_) if !self.failing() && now.elapsed() < WRITE_WAIT => {}
+                Ok(Err(_)) | Err(_) => break,
             }
         }
+        let called_off =
+            fate.compare_exchange(WAITING, CALLED_OFF, Ordering::AcqRel, Ordering::Acquire);
+        Err(match called_off {
+            Ok(_) => Unwritten::Never,
+            Err(_) => Unwritten::Late,
+        })
     }
 
     /// Counts records that were lost before they were queued.

@@ -182,6 +182,23 @@ async fn who_leaves_before_the_thread_is_woken_leaves_a_line() {
     audit.stop();
 }
 
+/// A proxy with a shorter timeout would otherwise answer that the model was too slow.
+#[tokio::test]
+async fn the_first_response_on_a_full_disk_does_not_wait_longer_than_the_next_ones() {
+    let disk = Disk::default();
+    let (audit, _) = start(&disk);
+    disk.full.store(true, Ordering::Relaxed);
+    let began = Instant::now();
+    let refused = audit.written(SystemTime::now(), decision("taken")).await;
+    assert_eq!(refused, Err(Unwritten::Late));
+    let took = began.elapsed();
+    assert!(took < WRITE_WAIT / 2, "{took:?}");
+    disk.full.store(false, Ordering::Relaxed);
+    until("it is written again", || !audit.failing());
+    assert_eq!(disk.ids(), ["taken"]);
+    audit.stop();
+}
+
 #[tokio::test]
 async fn a_full_disk_rejects_waiting_lines_and_cancelled_ones_are_never_written() {
     let disk = Disk::default();
