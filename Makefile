@@ -1,6 +1,6 @@
 # The commands of this repository. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-images test-mesh test-monitoring test-examples test-artifacts bench bench-scan bench-signing bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
+.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-images test-mesh test-monitoring test-chaos test-examples test-artifacts bench bench-scan bench-signing bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler, whatever the environment sets. One target folder, because the examples'
@@ -113,6 +113,10 @@ test-mesh: filters build ## Check what is rendered for clusters against publishe
 test-monitoring: filters build ## Test the rules for Prometheus with promtool, and compare them with the metrics of a real host and a real Envoy; export the audit log to a real collector (110 MB the first time)
 	@$(STAGE) monitoring bash -c 'made=$$(tools/clients.sh) && promtool=$$(tools/promtool.sh) && exec "$$made/bin/python" tests/monitoring/run.py "$$promtool"'
 
+# As root, or as root of a user namespace: a small disk is mounted.
+test-chaos: filters build ## Kill, freeze and starve a gate under load, and replay outages and attacks against a real Prometheus (110 MB the first time)
+	@$(STAGE) chaos bash -c 'made=$$(tools/clients.sh) && prometheus=$$(STRICT=1 tools/promtool.sh prometheus) && exec unshare $$([ $$EUID = 0 ] || echo --map-root-user) --mount "$$made/bin/python" tests/chaos/run.py "$$prometheus"'
+
 test-examples: build components ## Compare the example handlers with Pillow, tokenizers, scikit-learn and SciPy on random inputs
 	@$(STAGE) examples bash -c 'made=$$(tools/examples.sh) && exec "$$made/bin/python" examples/reference/run.py'
 
@@ -173,7 +177,7 @@ ci-stages: text
 	@$(MAKE) --no-print-directory --jobs=$(shell nproc) filters build
 	@$(MAKE) --no-print-directory --jobs=1 shipped test test-clients test-monitoring test-mesh test-triton demo
 
-ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, mesh, artifacts, lint or licences
+ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, chaos, mesh, artifacts, lint or licences
 	@tools/ci-long.sh $(PART)
 
 clean: ## Remove everything that was built

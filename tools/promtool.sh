@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Finds promtool, which checks rules for Prometheus: the one named by $PROMTOOL, or one on PATH, or
 # the one of a pinned Debian package, unpacked into the user's cache folder (20 MB of downloads,
-# 50 MB on disk). Idempotent. The last line on standard output is its path. Everything else goes to
-# standard error. If there is none, it prints no path, and with STRICT=1 it fails.
+# 100 MB on disk). `promtool.sh prometheus` finds the server of that package in the same way, or the
+# one named by $PROMETHEUS. Idempotent. The last line on standard output is the path. Everything else
+# goes to standard error. If there is none, it prints no path, and with STRICT=1 it fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+program=${1:-promtool}
 
 # Prometheus 2.42, for x86-64 only.
 package=prometheus
@@ -15,7 +17,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate
 made=$cache/promtool-$release
 say() { printf 'promtool: %s\n' "$*" >&2; }
 fail() {
-    say "$*; install promtool (Debian's package is $package), or name one in PROMTOOL"
+    say "$*; install $program (Debian's package is $package), or name one in ${program^^}"
     [ "${STRICT:-}" != 1 ]
     exit
 }
@@ -26,16 +28,17 @@ answer() {
     printf '%s\n' "$1"
     exit 0
 }
-[ -z "${PROMTOOL:-}" ] || answer "$PROMTOOL"
-! found=$(command -v promtool) || answer "$found"
+named=${program^^}
+[ -z "${!named:-}" ] || answer "${!named}"
+! found=$(command -v "$program") || answer "$found"
 
 mkdir -p "$cache"
 exec 9>"$cache/.promtool.lock"
 flock 9
-if [ ! -x "$made/promtool" ]; then
-    [ "$(uname -m)" = x86_64 ] || fail "no promtool for $(uname -m) comes along"
+if [ ! -x "$made/$program" ]; then
+    [ "$(uname -m)" = x86_64 ] || fail "no $program for $(uname -m) comes along"
     command -v apt-get >/dev/null && command -v dpkg >/dev/null || fail "this system has no apt-get"
-    say "unpacking promtool of $package $release into $made"
+    say "unpacking $package $release into $made"
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
     # As root, apt reads the file as another user.
@@ -48,9 +51,11 @@ if [ ! -x "$made/promtool" ]; then
     [ "$actual" = "$digest" ] || fail "$package $release has the SHA-256 $actual; expected $digest"
     dpkg -x "$archive" "$folder/tree"
     mkdir -p "$made"
-    install -m 0755 "$folder/tree/usr/bin/promtool" "$made/.promtool"
-    # Last, so that it exists only as a whole.
-    mv "$made/.promtool" "$made/promtool"
+    for each in promtool prometheus; do
+        install -m 0755 "$folder/tree/usr/bin/$each" "$made/.$each"
+        # Last, so that it exists only as a whole.
+        mv "$made/.$each" "$made/$each"
+    done
 fi
 flock -u 9
-answer "$made/promtool"
+answer "$made/$program"
