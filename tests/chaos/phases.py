@@ -21,13 +21,13 @@ AWAY, OVERLOADED, LATE = "503 backend-unavailable", "503 overloaded", "504 backe
 # What a client without a connection sees.
 CUT = {"closed", "refused"}
 # How long a fault lasts that does not end by itself, and how long is watched after each.
-FAULT_S, AFTER_S = 6, 5
+FAULT_S, AFTER_S = 8, 5
 # The longest time from the end of a fault to the last request without a result.
 RECOVERS_S = 1
 
-# `fails` has a fault happen, and returns when it was over. `answers` has what each lane may get in
-# it beside its usual answer, and `must` what some lane must get in a phase of that name. `kind` is the condition that
-# `up` and `status` name.
+# `fails` has a fault happen, and returns when it was over. `answers` has what each lane may get in it
+# beside its usual answer, and `must` what some lane must get in a phase of that name. `kind` is the
+# condition that `up` and `status` name.
 Phase = namedtuple("Phase", "name fails answers must kind", defaults=(set(), None))
 
 

@@ -5,7 +5,7 @@ against a real Prometheus.
 
 run.py PROMETHEUS. Each client may get no other answer than docs/how-to/run-as-a-service.md says, and
 is served again at once. No answered request lacks its line in the audit log. Exits 0 only if all of
-it is as expected. It takes ten minutes.
+it is as expected. It takes eight minutes.
 """
 
 import sys
