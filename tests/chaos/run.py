@@ -188,7 +188,7 @@ def main(program):
     faults = faults_of_run(folder)
     redis = Redis(folder)
     try:
-        faults += replay.faults_of(program, folder, redis) if program != "none" else []
+        faults += replay.faults_of(program, folder, redis)
     finally:
         redis.stop()
     for fault in faults:
