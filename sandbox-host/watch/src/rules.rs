@@ -26,6 +26,7 @@ mod server_errors;
 mod share;
 mod spraying_clients;
 mod spraying_sources;
+mod usual_count;
 mod volume;
 
 use tensorgate_policy::raw::WatchRule;

@@ -6,10 +6,9 @@
 
 use tensorgate_policy::raw::WatchRule;
 
+use super::usual_count::{CountBounds, UsualCount};
 use super::{Rule, SourceTable, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
-use crate::baseline::Baseline;
-use crate::levels::Ceiling;
 use crate::observation::Observation;
 use crate::saved::Saved as _;
 use crate::time::Time;
@@ -21,20 +20,17 @@ const PART_S: u64 = 300;
 const PARTS: usize = 12;
 /// An hour in seconds.
 const HOUR_S: u64 = 3_600;
-/// Parts until the usual number is known.
-const LEARNED: u32 = 12;
 /// The most parts without a request that are learned at once. More change nothing.
 const MAX_SILENT_PARTS: u64 = 144;
 /// The most failed credentials of one source that count in an hour.
 const MAX_OF_SOURCE: u32 = 100;
-/// Fewer in an hour are never abnormal.
-const MIN_FAILED: f64 = 400.0;
-/// The bound until the usual number is known.
-const MIN_UNLEARNED: f64 = 2_000.0;
-/// An abnormal number is this many times the mean,
-const TIMES_MEAN: f64 = 3.0;
-/// and this many mean deviations above it.
-const DEVIATIONS: f64 = 6.0;
+/// The bounds of failed credentials in an hour. Each part ends one.
+const BOUNDS: CountBounds = CountBounds {
+    learned: 12,
+    unlearned: 2_000.0,
+    least: 400.0,
+    times_mean: 3.0,
+};
 
 /// The rule `credential-guessing`.
 #[derive(Debug, Default)]
@@ -42,9 +38,7 @@ pub(super) struct CredentialGuessing {
     /// The failed credentials of each source in an hour.
     sources: SourceTable<Windows<u32>>,
     hour: Hour,
-    usual: Baseline,
-    /// Bounds what an attacker can teach by small steps.
-    ceiling: Ceiling,
+    usual: UsualCount,
     repeats: Repeats,
     thresholds: Thresholds,
 }
@@ -69,7 +63,8 @@ impl Rule for CredentialGuessing {
             return None;
         }
         self.hour.add();
-        let (failed, bound) = (self.hour.failed(), self.bound(now));
+        let failed = self.hour.failed();
+        let bound = self.usual.bound(&BOUNDS, self.thresholds, now);
         if failed <= bound || !self.repeats.permit(now) {
             return None;
         }
@@ -98,12 +93,10 @@ impl Rule for CredentialGuessing {
 
     fn save(&self, out: &mut Vec<u8>) {
         self.usual.save(out);
-        self.ceiling.save(out);
     }
 
     fn load(&mut self, input: &mut &[u8]) -> Option<()> {
-        self.usual = Baseline::load(input)?;
-        self.ceiling = Ceiling::load(input)?;
+        self.usual = UsualCount::load(input)?;
         Some(())
     }
 }
@@ -115,9 +108,8 @@ impl CredentialGuessing {
         let last = self.hour.number.replace(number).unwrap_or(number);
         let passed = number.saturating_sub(last).min(MAX_SILENT_PARTS);
         for _ in 0..passed {
-            let (failed, bound) = (self.hour.failed(), self.bound(now));
-            self.usual.add_judged(failed, bound, failed > bound);
-            self.ceiling.add(failed.min(bound), now);
+            let failed = self.hour.failed();
+            self.usual.learn(failed, &BOUNDS, self.thresholds, now);
             self.hour.begin_part();
         }
     }
@@ -133,18 +125,6 @@ impl CredentialGuessing {
         let failed = &mut slot.state.counts;
         *failed = failed.saturating_add(1);
         slot.is_shared || *failed <= MAX_OF_SOURCE
-    }
-
-    fn bound(&self, now: Time) -> f64 {
-        if !self.usual.has_learned(LEARNED) {
-            return MIN_UNLEARNED;
-        }
-        let Thresholds { at_least, times } = self.thresholds;
-        let least = at_least.map_or(MIN_FAILED, f64::from);
-        let times = times.unwrap_or(TIMES_MEAN);
-        let highest = self.ceiling.highest(now).unwrap_or(f64::INFINITY);
-        let far = (times * self.usual.mean()).max(self.usual.above(DEVIATIONS));
-        far.min(times * highest).max(least)
     }
 }
 

@@ -3,10 +3,9 @@
 
 use tensorgate_policy::raw::WatchRule;
 
+use super::usual_count::{CountBounds, UsualCount};
 use super::{Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
-use crate::baseline::Baseline;
-use crate::levels::Ceiling;
 use crate::observation::Observation;
 use crate::saved::Saved as _;
 use crate::table::hash;
@@ -14,18 +13,15 @@ use crate::time::Time;
 use crate::window::{Repeats, Windows};
 
 const WINDOW_S: u64 = 600;
-/// Windows until the usual number of sources is known.
-const LEARNED: u32 = 6;
 /// The most windows without a request that are learned at once. More change nothing.
 const MAX_SILENT_WINDOWS: u64 = 144;
-/// Fewer sources in a window are never abnormal.
-const MIN_SOURCES: f64 = 50.0;
-/// The bound until the usual number is known.
-const MIN_UNLEARNED: f64 = 200.0;
-/// An abnormal number is this many times the mean,
-const TIMES_MEAN: f64 = 4.0;
-/// and this many mean deviations above it.
-const DEVIATIONS: f64 = 6.0;
+/// The bounds of sources in a window.
+const BOUNDS: CountBounds = CountBounds {
+    learned: 6,
+    unlearned: 200.0,
+    least: 50.0,
+    times_mean: 4.0,
+};
 /// The words of the bitmap, 64 bits each.
 const WORDS: usize = 64;
 /// The bits of the bitmap.
@@ -35,9 +31,7 @@ const BITS: u32 = 4_096;
 #[derive(Debug, Default)]
 pub(super) struct SprayingSources {
     windows: Windows<Sources>,
-    usual: Baseline,
-    /// Bounds what an attacker can teach by small steps.
-    ceiling: Ceiling,
+    usual: UsualCount,
     repeats: Repeats,
     thresholds: Thresholds,
 }
@@ -65,18 +59,18 @@ impl Rule for SprayingSources {
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
         if let Some(closed) = self.windows.advance(now, WINDOW_S) {
-            self.learn(closed.counts.estimate(), now);
+            let mut learn = |sources| self.usual.learn(sources, &BOUNDS, self.thresholds, now);
+            learn(closed.counts.estimate());
             let after = closed.number.saturating_add(1);
             let silent = now.window(WINDOW_S).saturating_sub(after);
-            for _ in 0..silent.min(MAX_SILENT_WINDOWS) {
-                self.learn(0.0, now);
-            }
+            (0..silent.min(MAX_SILENT_WINDOWS)).for_each(|_| learn(0.0));
         }
         if !seen.has_failed_credential() {
             return None;
         }
         let source = seen.source_host()?;
-        let (usual, bound) = (self.usual.mean(), self.bound(now));
+        let usual = self.usual.mean();
+        let bound = self.usual.bound(&BOUNDS, self.thresholds, now);
         if !self.windows.counts.add(hash(&source)) {
             return None;
         }
@@ -104,34 +98,11 @@ impl Rule for SprayingSources {
 
     fn save(&self, out: &mut Vec<u8>) {
         self.usual.save(out);
-        self.ceiling.save(out);
     }
 
     fn load(&mut self, input: &mut &[u8]) -> Option<()> {
-        self.usual = Baseline::load(input)?;
-        self.ceiling = Ceiling::load(input)?;
+        self.usual = UsualCount::load(input)?;
         Some(())
-    }
-}
-
-impl SprayingSources {
-    /// Adds the number of sources of a window to the usual ones.
-    fn learn(&mut self, sources: f64, now: Time) {
-        let bound = self.bound(now);
-        self.usual.add_judged(sources, bound, sources > bound);
-        self.ceiling.add(sources.min(bound), now);
-    }
-
-    fn bound(&self, now: Time) -> f64 {
-        if !self.usual.has_learned(LEARNED) {
-            return MIN_UNLEARNED;
-        }
-        let Thresholds { at_least, times } = self.thresholds;
-        let least = at_least.map_or(MIN_SOURCES, f64::from);
-        let times = times.unwrap_or(TIMES_MEAN);
-        let highest = self.ceiling.highest(now).unwrap_or(f64::INFINITY);
-        let far = (times * self.usual.mean()).max(self.usual.above(DEVIATIONS));
-        far.min(times * highest).max(least)
     }
 }
 
