@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::als::Entry;
-use crate::record::{Amend, ArtifactRecord, By, Decision, Event};
+use crate::record::{Amend, ArtifactRecord, By, Decision, Event, Verdict};
 use crate::sequence::{Marks, SequenceCheck, SequenceTracker};
 use crate::writer::{Audit, Unwritten};
 use joining::{amend, amendment, joined};
@@ -36,6 +36,7 @@ const SWEEP_AT_ONCE: usize = 256;
 enum KnownRequest {
     /// Its record is written, or will be. Envoy has not reported it yet.
     Answered {
+        verdict: Verdict,
         status: u16,
         grpc_status: Option<u8>,
     },
@@ -175,14 +176,9 @@ impl Outcomes {
     /// Records the end of a stream and the number of its messages. Its first record was written
     /// when it was opened.
     pub fn closed(&self, decision: &Decision, messages: u64) {
-        if let Some(id) = &decision.request_id
-            && let Some(known @ KnownRequest::Answered { .. }) =
-                self.table().known.get_mut(id.as_str())
-        {
-            *known = answered(decision);
-        }
         let amend = Amend {
             messages: Some(messages),
+            recorded: self.replace_answered(decision),
             ..amend(decision)
         };
         self.audit.write(SystemTime::now(), Event::Amend(amend));
@@ -249,15 +245,26 @@ impl Outcomes {
     /// Amends a record that the writer has already taken and that differs from what the client
     /// gets.
     pub fn amend_outcome(&self, decision: Decision) {
-        let Some(id) = decision.request_id.clone() else {
+        if decision.request_id.is_none() {
             return;
-        };
-        if let Some(known @ KnownRequest::Answered { .. }) = self.table().known.get_mut(id.as_str())
-        {
-            *known = answered(&decision);
         }
-        let amend = Event::Amend(amend(&decision));
-        self.audit.write(SystemTime::now(), amend);
+        let amend = Amend {
+            recorded: self.replace_answered(&decision),
+            ..amend(&decision)
+        };
+        self.audit.write(SystemTime::now(), Event::Amend(amend));
+    }
+
+    /// Notes how a request has ended otherwise than its record says. Returns the verdict of the
+    /// record so far, if Envoy has not reported the request yet.
+    fn replace_answered(&self, decision: &Decision) -> Option<Verdict> {
+        let mut table = self.table();
+        let known = table.known.get_mut(decision.request_id.as_deref()?)?;
+        let KnownRequest::Answered { verdict, .. } = *known else {
+            return None;
+        };
+        *known = answered(decision);
+        Some(verdict)
     }
 
     /// Handles Envoy's entry of how a request ended.
@@ -308,10 +315,14 @@ impl Outcomes {
         };
         match std::mem::replace(known, KnownRequest::Told) {
             KnownRequest::Answered {
+                verdict,
                 status,
                 grpc_status,
             } => {
-                let amend = amendment(&decision, status, grpc_status);
+                let amend = amendment(&decision, status, grpc_status).map(|amend| Amend {
+                    recorded: Some(verdict),
+                    ..amend
+                });
                 (time, amend.map(Event::Amend), Vec::new())
             }
             KnownRequest::Half {
@@ -419,6 +430,7 @@ impl KnownRequest {
 
 fn answered(decision: &Decision) -> KnownRequest {
     KnownRequest::Answered {
+        verdict: decision.verdict,
         status: decision.status,
         grpc_status: decision.grpc_status,
     }

@@ -482,4 +482,8 @@ pub struct Amend {
     /// The tokens that it has generated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_tokens: Option<u64>,
+    /// The verdict of the record so far, if this host knows it. It is only for counts of requests
+    /// and never written.
+    #[serde(skip)]
+    pub recorded: Option<Verdict>,
 }

@@ -276,11 +276,15 @@ impl Bucket {
         self.add(decision.verdict, &decision.reason);
     }
 
-    /// Counts a request again that ended differently than its record says.
+    /// Counts a request that was allowed, and ended otherwise. One that was denied counts once,
+    /// whatever becomes of its response.
     fn amend(&mut self, amend: &Amend) {
         let Some(verdict) = amend.verdict.filter(|it| *it != Verdict::Allow) else {
             return;
         };
+        if amend.recorded.is_some_and(|it| it != Verdict::Allow) {
+            return;
+        }
         self.amended = self.amended.saturating_add(1);
         self.add(verdict, amend.reason.as_deref().unwrap_or_default());
     }
@@ -342,6 +346,11 @@ mod tests {
             ..Amend::default()
         };
         state.bucket(2).amend(&ended);
+        // The client of a denied request did not wait for the response.
+        state.bucket(2).amend(&Amend {
+            recorded: Some(Verdict::Deny),
+            ..ended
+        });
         let counts = |number| {
             let OutcomeCounts {
                 allow,

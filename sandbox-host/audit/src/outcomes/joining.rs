@@ -76,6 +76,7 @@ pub(super) fn amend(decision: &Decision) -> Amend {
         answers: None,
         prompt_tokens: decision.prompt_tokens,
         completion_tokens: decision.completion_tokens,
+        recorded: None,
     }
 }
 

@@ -10,7 +10,6 @@ use tensorgate_telemetry::metrics::Metrics;
 use super::*;
 use crate::files::Paths;
 use crate::line::Line;
-use crate::record::Verdict;
 use crate::recover::{Settings, recover};
 use crate::verify::files;
 use crate::writer::tests::{Disk, start, until};
@@ -219,6 +218,25 @@ async fn a_request_is_one_line_in_whatever_order_it_is_told() {
         &[allowed, "Gate deny unauthenticated 401"],
     )
     .await;
+}
+
+#[tokio::test]
+async fn an_amendment_knows_whether_its_record_is_a_denial() {
+    let (audit, _) = start(&Disk::default());
+    let denied = decision(By::Host, Verdict::Deny, "malformed", 400);
+    let outcomes = Outcomes::new(audit, vec![denied], &Marks::new(), false);
+    let left = Entry {
+        time: SystemTime::now(),
+        decision: decision(By::Envoy, Verdict::Aborted, "incomplete", 0),
+        forwarded: true,
+        from_host: false,
+    };
+    let recorded = match outcomes.joined(left).1 {
+        Some(Event::Amend(amend)) => amend.recorded,
+        _ => None,
+    };
+    assert_eq!(recorded, Some(Verdict::Deny));
+    outcomes.audit().stop();
 }
 
 #[tokio::test]
