@@ -6,12 +6,16 @@ pub mod envoy;
 pub mod manifests;
 pub mod node;
 pub mod output;
-pub mod shell;
 pub mod source_record;
 #[cfg(test)]
 mod tests;
 
 use tensorgate_policy::Fault;
+
+/// The scheme for curl at an address of this machine, which is not the name in the certificate.
+pub const fn local_scheme(is_encrypted: bool) -> &'static str {
+    if is_encrypted { "-k https" } else { "http" }
+}
 
 /// Why a policy cannot be rendered for a target.
 #[derive(Debug, thiserror::Error)]

@@ -6,11 +6,11 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use tensorgate_base::shell::quoted;
 use tensorgate_cli_common::Failure;
 
 use super::node::{Node, map};
 use super::output::{create_folder, write_file};
-use super::shell::quoted;
 
 /// File that lists the objects.
 const KUSTOMIZATION: &str = "kustomization.yaml";

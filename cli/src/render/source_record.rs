@@ -8,12 +8,12 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use tensorgate_base::shell::quoted;
 use tensorgate_cli_common::Failure;
 use tensorgate_identity::api_key::{KEY_CHARS, parse_key};
 use tensorgate_policy_load::load::Loaded;
 
 use super::output::write_file;
-use super::shell::quoted;
 
 /// File that says where the others come from.
 pub const README: &str = "README.txt";

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use tensorgate_base::shell;
 use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::{Failure, user_folders};
@@ -17,7 +18,6 @@ use super::options::Options;
 use super::running::unusable;
 use crate::render::envoy::dynamic::{Form, Kind, Resource, in_order};
 use crate::render::envoy::{RenderOptions, Rendered, render};
-use crate::render::shell;
 use crate::tighten::Version;
 
 /// Mode of configuration files: owner only. They contain names of clients and digests.

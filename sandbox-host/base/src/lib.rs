@@ -15,5 +15,6 @@ pub mod renewed;
 pub mod rfc3339;
 pub mod secret_file;
 pub mod shares;
+pub mod shell;
 pub mod turns;
 pub mod unix_time;

@@ -24,11 +24,10 @@ use super::names::{Image, Namespace, ObjectName, PodLabel};
 use super::pod_options::PodOptions;
 use super::template::{self, choose};
 use super::workload::{HandlerSource, OLDEST_KUBERNETES, Workload};
-use crate::render::Unrenderable;
 use crate::render::node::{Node, list, map};
 use crate::render::output::{cannot_write, create_folder, write_file};
-use crate::render::shell::local_scheme;
 use crate::render::source_record::{POLICY, README};
+use crate::render::{Unrenderable, local_scheme};
 use values::{POD_ANNOTATIONS, POD_LABELS};
 
 /// Folder of the templates in a chart.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tensorgate_base::shell::quoted;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
@@ -18,9 +19,9 @@ use crate::public_address;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{RenderError, RenderOptions, key_sets, render, stats, tls};
+use crate::render::local_scheme;
 use crate::render::node::Node;
 use crate::render::output::{cannot_write, create_folder, write_file};
-use crate::render::shell::{local_scheme, quoted};
 use crate::render::source_record::SourceRecord;
 use crate::stack;
 

@@ -1,6 +1,7 @@
 //! `render helm`: a policy as a Helm chart.
 
 use clap::Args;
+use tensorgate_base::shell::quoted;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy_load::load::Loaded;
@@ -8,7 +9,6 @@ use tensorgate_policy_load::load::Loaded;
 use super::cluster::{Kubernetes, own_pods};
 use crate::render::cluster::needs::Needs;
 use crate::render::cluster::{helm, kubernetes};
-use crate::render::shell::quoted;
 use crate::render::source_record::SourceRecord;
 
 /// The objects of `render kubernetes` as a Helm chart.

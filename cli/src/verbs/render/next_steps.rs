@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use tensorgate_cli_common::ui::{Ui, printable};
 
-use crate::render::shell::local_scheme;
+use crate::render::local_scheme;
 
 /// Port of the own machine that a command forwards to a pod.
 const LOCAL_PORT: u16 = 18_080;

@@ -1,6 +1,7 @@
 //! The command that an operator runs on an alert, with all names filled in. Names are those of a
 //! policy, and a client may have chosen an ID, so each is quoted for a POSIX shell.
 
+use tensorgate_base::shell::quoted;
 use tensorgate_policy::raw::WatchRule;
 use tensorgate_policy::values::safe_text::printable_prefix;
 
@@ -37,14 +38,9 @@ pub(super) fn command(rule: WatchRule, subject: &Subject, request_id: Option<&st
     }
 }
 
-/// A text as one word of a POSIX shell. Within single quotes nothing has a meaning but the quote.
+/// A text as one word of a POSIX shell: without hidden characters, `quoted` needs no escapes.
 fn word(text: &str) -> String {
-    let text = printable_prefix(text, MAX_WORD_BYTES);
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._/@:-".contains(&byte);
-    if !text.is_empty() && text.bytes().all(is_plain) {
-        return text;
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
+    quoted(printable_prefix(text, MAX_WORD_BYTES))
 }
 
 #[cfg(test)]

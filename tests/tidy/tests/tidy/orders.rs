@@ -67,6 +67,7 @@ const BASE: Crate = Crate {
         "payload",
         "renewed",
         "rfc3339",
+        "shell",
         "unix_time",
         "secret_file",
         "shares",

@@ -49,11 +49,6 @@ fn push_escapes(word: &mut String, bytes: &[u8]) {
     }
 }
 
-/// The scheme for curl at an address of this machine, which is not the name in the certificate.
-pub const fn local_scheme(is_encrypted: bool) -> &'static str {
-    if is_encrypted { "-k https" } else { "http" }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
