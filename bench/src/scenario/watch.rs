@@ -147,7 +147,7 @@ fn client_kib(clients: u32) -> Outcome<f64> {
                 credential: Some(format!("key-{thing}")),
                 source: Some(Ipv4Addr::from_bits(address).into()),
                 model: Some(format!("model-{}", thing.rem_euclid(MODELS_IN_MEMORY))),
-                is_management: true,
+                management: Some("Triton"),
                 near_bounds: Some(NearBounds::default()),
                 ..Observation::default()
             };

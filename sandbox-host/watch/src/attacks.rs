@@ -101,7 +101,7 @@ pub(super) const ATTACKS: [Attack; 17] = [
         day.add(1, 1, |seen, _| {
             anonymous(seen);
             seen.source = Some(address([203, 0, 113], 10));
-            seen.is_management = true;
+            seen.management = Some("Triton");
         });
     }),
     attack(11, "handler-faults", "client web", |day| {

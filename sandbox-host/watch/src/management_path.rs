@@ -8,9 +8,9 @@
 use tensorgate_audit::record::lenient_path;
 use tensorgate_policy::request::management::managed_server;
 
-/// Whether a request with this method and path is one for the management of a server.
-pub(super) fn is_management(method: Option<&str>, path: &str) -> bool {
-    managed_server(method, &lenient_path(path)).is_some()
+/// The kind of server whose management a request with this method and path is for.
+pub(super) fn server(method: Option<&str>, path: &str) -> Option<&'static str> {
+    managed_server(method, &lenient_path(path))
 }
 
 #[cfg(test)]
@@ -18,6 +18,10 @@ mod tests {
     use tensorgate_audit::record::path;
 
     use super::*;
+
+    fn is_management(method: Option<&str>, path: &str) -> bool {
+        server(method, path).is_some()
+    }
 
     #[test]
     fn a_request_for_management_is_one_in_each_protocol() {

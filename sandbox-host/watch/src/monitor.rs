@@ -268,7 +268,7 @@ mod tests {
             let seen = Observation {
                 request_id: Some("id-1".to_owned()),
                 source: Some(source.parse().unwrap()),
-                is_management: true,
+                management: Some("Triton"),
                 ..Observation::default()
             };
             monitor.observe(&seen, Time::from_s(1), UNIX_EPOCH)

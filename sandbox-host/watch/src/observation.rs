@@ -61,8 +61,8 @@ pub struct Observation {
     pub status: u16,
     /// The time from the head to the response, in microseconds.
     pub total_us: u64,
-    /// Whether its path is one of a server's management.
-    pub is_management: bool,
+    /// The kind of server whose management it was denied.
+    pub management: Option<&'static str>,
     /// The most likely class of its answer, if its model has class scores.
     pub top_class: Option<TopClass>,
     /// How many inputs have values near the bounds of their ranges, or beyond.
@@ -107,7 +107,7 @@ impl Observation {
             reason,
             status: decision.status,
             total_us: decision.total_us,
-            is_management: is_denied && is_management(decision),
+            management: is_denied.then(|| management(decision)).flatten(),
             top_class: decision
                 .top_class
                 .filter(|_| decision.verdict == Verdict::Allow),
@@ -216,9 +216,9 @@ fn network(address: IpAddr, (bits_v4, bits_v6): (u32, u32)) -> IpAddr {
     }
 }
 
-fn is_management(decision: &Decision) -> bool {
-    let path = decision.path.as_deref();
-    path.is_some_and(|path| management_path::is_management(decision.method.as_deref(), path))
+/// The kind of server whose management a request was for.
+fn management(decision: &Decision) -> Option<&'static str> {
+    management_path::server(decision.method.as_deref(), decision.path.as_deref()?)
 }
 
 #[cfg(test)]
@@ -232,17 +232,17 @@ mod tests {
 
     #[test]
     fn only_a_denied_request_for_management_is_one() {
-        let is_management = |verdict| {
+        let management = |verdict| {
             seen(Decision {
                 verdict,
                 method: Some("POST".to_owned()),
                 path: Some("/v2/%72epository/index".to_owned()),
                 ..Decision::default()
             })
-            .is_management
+            .management
         };
-        assert!(is_management(Verdict::Deny));
-        assert!(!is_management(Verdict::Allow));
+        assert_eq!(management(Verdict::Deny), Some("Triton"));
+        assert_eq!(management(Verdict::Allow), None);
     }
 
     #[test]

@@ -128,7 +128,7 @@ fn a_flood_of_one_alert_does_not_silence_another() {
     let mut counts = [0_u32; 2];
     for source in 0..100_000 {
         let mut seen = denied(source, Reason::NotAnInferenceRoute);
-        seen.is_management = true;
+        seen.management = Some("Triton");
         for alert in show(&seen) {
             assert_eq!(alert.rule, "management");
             counts = [counts[0] + 1, counts[1] + u32::from(alert.is_logged)];
@@ -137,7 +137,7 @@ fn a_flood_of_one_alert_does_not_silence_another() {
     // Each source with state of its own has an alert, and the others have one together.
     assert_eq!(counts, [8_193, 20], "counted and logged");
     let mut seen = denied(u32::MAX, Reason::NotAnInferenceRoute);
-    seen.is_management = true;
+    seen.management = Some("Triton");
     seen.client = Some("web".to_owned());
     let of_client = show(&seen);
     let logged =
@@ -164,7 +164,7 @@ fn a_flood_of_alerts_of_one_rule_hides_no_attack_from_the_others() {
     // From an hour before the first attack on, another source every two seconds.
     requests.extend((0..18_000_u32).map(|number| {
         let mut seen = denied(0xc612_0000 + number, Reason::NotAnInferenceRoute);
-        seen.is_management = true;
+        seen.management = Some("Triton");
         let ms = 540 * MINUTE_MS + u64::from(number) * 2_000;
         Request { ms, seen }
     }));
@@ -331,7 +331,7 @@ fn a_rotation_of_many_keys_hides_no_alarm() {
 fn a_rule_that_is_off_reports_nothing() {
     let mut monitor = Monitor::default();
     let mut seen = denied(0x0a00_0001, Reason::NotAnInferenceRoute);
-    seen.is_management = true;
+    seen.management = Some("Triton");
     let running = |rules| Arc::new(WatchSettings::running(RuleSet(rules)));
     monitor.set_settings(&running(0));
     assert!(
@@ -363,7 +363,7 @@ fn a_rule_that_panics_is_switched_off_and_the_others_go_on() {
     let mut monitor = Monitor::new(rules);
     for source in 1..=2 {
         let mut seen = denied(source, Reason::NotAnInferenceRoute);
-        seen.is_management = true;
+        seen.management = Some("Triton");
         let alerts = monitor.observe(&seen, Time::from_s(1), UNIX_EPOCH);
         assert_eq!(alerts.len(), 1);
     }
@@ -379,7 +379,7 @@ fn a_rule_that_panics_is_switched_off_and_the_others_go_on() {
 fn an_alert_says_who_what_how_far_since_when_and_what_to_do() {
     let mut monitor = Monitor::default();
     let mut seen = denied(0x0a00_0001, Reason::NotAnInferenceRoute);
-    seen.is_management = true;
+    seen.management = Some("Triton");
     let clock = UNIX_EPOCH + Duration::from_secs(1_795_000_000);
     let alerts = monitor.observe(&seen, Time::from_s(1), clock);
     let [alert] = alerts.as_slice() else {
@@ -387,8 +387,8 @@ fn an_alert_says_who_what_how_far_since_when_and_what_to_do() {
     };
     assert_eq!(
         alert.to_string(),
-        "source 10.0.0.1 requested the management of an inference server, and was rejected: 1 \
-         request, usually 0, since 2026-11-18T11:06:40.000000Z. A tool that needs it must reach \
+        "source 10.0.0.1 requested the management of Triton, and was rejected: 1 request, \
+         usually 0, since 2026-11-18T11:06:40.000000Z. A tool that needs it must reach \
          the server directly. Otherwise block the source, or revoke the credential of the client."
     );
     let answered = Alert {

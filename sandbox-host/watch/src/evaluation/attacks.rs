@@ -199,7 +199,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         ..reported(&["management"], "203.0.113.10", 1, |day| {
             day.add(1, 1, |_, _| {
                 let mut seen = anonymous(address([203, 0, 113], 10));
-                seen.is_management = true;
+                seen.management = Some("Triton");
                 seen
             });
         })

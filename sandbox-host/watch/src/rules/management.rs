@@ -30,9 +30,7 @@ impl Rule for Management {
     }
 
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
-        if !seen.is_management {
-            return None;
-        }
+        let server = seen.management?;
         // A client with a valid credential matters more than its address, which others may share.
         let (repeats, subject) = match (&seen.client, seen.source_host()) {
             (Some(name), _) => {
@@ -56,7 +54,7 @@ impl Rule for Management {
                 usual: 0.0,
                 unit: "requests",
             },
-            what: "requested the management of an inference server, and was rejected".to_owned(),
+            what: format!("requested the management of {server}, and was rejected"),
             advice: "A tool that needs it must reach the server directly. Otherwise block the \
                      source, or revoke the credential of the client.",
         })
