@@ -442,6 +442,10 @@ impl Tasks {
         // Until here files are looked at for the last requests.
         drop(artifacts);
         limits.end().await;
+        // The log is still open for messages that would come later.
+        let tap = Arc::clone(&app.tap);
+        let reporting = tokio::task::spawn_blocking(move || tap.report_pending());
+        let _ = reporting.await;
         audit.end().await;
         // The log is closed, so they can send all of it.
         exporters.end().await;

@@ -53,6 +53,11 @@ impl GateAlerts {
         self.report(|state, settings, now| state.due(settings, now, SystemTime::now()));
     }
 
+    /// Reports what would be due later, because the host stops.
+    pub(super) fn report_pending(&self) {
+        self.report(|state, _, _| state.joiner.take_pending());
+    }
+
     fn report(&self, alerts: impl FnOnce(&mut GateState, &WatchSettings, Time) -> Vec<Alert>) {
         let settings = self.settings.get();
         let now = Time::default().after(self.started.elapsed());

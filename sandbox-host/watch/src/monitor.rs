@@ -205,6 +205,11 @@ impl Monitor {
         due
     }
 
+    /// The messages that would be due later, because the host stops.
+    pub(super) fn take_pending(&mut self) -> Vec<Alert> {
+        self.joiner.take_pending()
+    }
+
     /// Sets which rules run, and with which thresholds. The others see nothing, and keep their
     /// state.
     pub(super) fn set_settings(&mut self, settings: &Arc<WatchSettings>) {

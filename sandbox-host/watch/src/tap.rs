@@ -42,6 +42,8 @@ enum Message {
     Seen(Batch),
     /// The names of the policy's clients.
     Clients(Vec<String>),
+    /// It reports what would be due later, and answers.
+    Pending(SyncSender<()>),
     /// It saves what rules have learned, and ends.
     Stop,
 }
@@ -107,6 +109,17 @@ impl Tap {
             .map(|client| client.name().to_owned());
         // With a full queue, the first use of a new client may be reported.
         let _ = self.queue.try_send(Message::Clients(names.collect()));
+    }
+
+    /// Reports what would be due later, because the host stops: to be called before the audit log
+    /// ends. It waits for the rules.
+    pub fn report_pending(&self) {
+        let (answer, answered) = sync_channel(1);
+        if self.queue.send(Message::Pending(answer)).is_ok() {
+            // After a panic of the thread, nothing is pending.
+            let _ = answered.recv();
+        }
+        self.shared.gate.report_pending();
     }
 
     /// Saves what rules have learned, and ends their thread. It waits for them.
@@ -232,6 +245,11 @@ impl Shared {
                 Ok(Message::Seen(batch)) => batch,
                 Ok(Message::Clients(names)) => {
                     monitor.set_clients(&names, first.after(started.elapsed()));
+                    continue;
+                }
+                Ok(Message::Pending(answer)) => {
+                    self.report(monitor.take_pending(), &self.settings.get());
+                    let _ = answer.send(());
                     continue;
                 }
                 Err(RecvTimeoutError::Timeout) => Batch::new(),

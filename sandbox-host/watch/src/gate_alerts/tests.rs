@@ -42,6 +42,28 @@ impl AlertListener for Kept {
 }
 
 #[test]
+fn a_message_that_would_come_later_comes_when_the_host_stops() {
+    let kept = Arc::new(Kept::default());
+    let listener: Arc<dyn AlertListener> = Arc::<Kept>::clone(&kept);
+    let reporter = Reporter::new(Arc::new(Metrics::new()), vec![listener]).unwrap();
+    let settings = CurrentSettings::new(WatchSettings::running(RuleSet(u64::MAX)));
+    let alerts = GateAlerts::new(Arc::new(Mutex::new(reporter)), Arc::new(settings));
+    let alerts = Arc::new(alerts);
+    let listener: Arc<dyn ConditionListener> = Arc::<GateAlerts>::clone(&alerts);
+    let unready = ["a", "b"].map(|name| {
+        let subject = format!("model \"{name}\"");
+        condition(ConditionKind::ModelUnready, &subject)
+    });
+    Conditions::new(vec![listener]).update(UNIX_EPOCH, unready.to_vec());
+    (0..2).for_each(|_| alerts.report_pending());
+    let kept = kept.0.lock().unwrap();
+    let states: Vec<_> = kept.iter().map(|record| record.state.as_deref()).collect();
+    assert_eq!(states, [None, Some("joined")]);
+    let last = kept.last().unwrap();
+    assert_eq!(last.joined, ["model-unready: model b"]);
+}
+
+#[test]
 fn what_begins_and_ends_is_an_alert_and_a_message_with_one_cause() {
     let kept = Arc::new(Kept::default());
     let listener: Arc<dyn AlertListener> = Arc::<Kept>::clone(&kept);
