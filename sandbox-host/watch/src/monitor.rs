@@ -37,6 +37,7 @@ pub struct Monitor {
     failed: Vec<WatchRule>,
 }
 
+/// A rule with what it has learned and reported.
 struct Watched {
     rule: Box<dyn Rule>,
     has_failed: bool,
@@ -56,16 +57,8 @@ impl Default for Monitor {
 impl Monitor {
     /// A monitor that runs these rules.
     pub(super) fn new(rules: Vec<Box<dyn Rule>>) -> Self {
-        let watched = |rule| Watched {
-            rule,
-            has_failed: false,
-            learned: Learned::default(),
-            of_sources: AlertBudget::default(),
-            of_others: AlertBudget::default(),
-            of_notes: AlertBudget::default(),
-        };
         Self {
-            rules: rules.into_iter().map(watched).collect(),
+            rules: rules.into_iter().map(Watched::new).collect(),
             running: RuleSet(u64::MAX),
             settings: None,
             latest: Time::default(),
@@ -165,8 +158,8 @@ impl Monitor {
         out
     }
 
-    /// A monitor that goes on with what was saved. `None` if a rule cannot read its part. A rule
-    /// without a part, which another release has added, learns anew.
+    /// A monitor that goes on with what was saved. `None` if it is not the form of [`Self::save`].
+    /// A rule learns anew if another release has added it, or has given it another form.
     pub(crate) fn load(mut learned: &[u8]) -> Option<Self> {
         let input = &mut learned;
         let mut monitor = Self {
@@ -174,20 +167,23 @@ impl Monitor {
             ..Self::default()
         };
         while !input.is_empty() {
-            let (name, mut block) = load_block(input)?;
+            let (name, block) = load_block(input)?;
+            let is_named = |rule: &dyn Rule| rule.id().name().as_bytes() == name;
             let mut rules = monitor.rules.iter_mut();
-            let found = rules.find(|watched| watched.rule.id().name().as_bytes() == name);
-            let Some(watched) = found else {
+            let Some(watched) = rules.find(|watched| is_named(&*watched.rule)) else {
                 continue;
             };
-            if block.is_empty() {
+            if block.is_empty() || watched.load(block).is_some() {
                 continue;
             }
-            watched.rule.load(&mut block)?;
-            watched.learned = Learned::load(&mut block)?;
-            if !block.is_empty() {
-                return None;
-            }
+            let rule = watched.rule.id().name();
+            tracing::warn!(
+                rule,
+                "the rule learns anew: another release has saved its state"
+            );
+            // It may have taken a part.
+            let first = rules::all().into_iter().find(|rule| is_named(&**rule))?;
+            *watched = Watched::new(first);
         }
         Some(monitor)
     }
@@ -244,6 +240,26 @@ impl Monitor {
     pub fn shared_uses(&self) -> u64 {
         let uses = self.rules.iter().map(|watched| watched.rule.shared_uses());
         uses.fold(0, u64::saturating_add)
+    }
+}
+
+impl Watched {
+    fn new(rule: Box<dyn Rule>) -> Self {
+        Self {
+            rule,
+            has_failed: false,
+            learned: Learned::default(),
+            of_sources: AlertBudget::default(),
+            of_others: AlertBudget::default(),
+            of_notes: AlertBudget::default(),
+        }
+    }
+
+    /// Takes what was saved. `None` if it has another form.
+    fn load(&mut self, mut block: &[u8]) -> Option<()> {
+        self.rule.load(&mut block)?;
+        self.learned = Learned::load(&mut block)?;
+        block.is_empty().then_some(())
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, json};
 use tensorgate_policy::Reason;
+use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::raw::{AlertSeverity, WatchRule};
 use tensorgate_policy::validate::validate;
 
@@ -22,7 +23,9 @@ use super::{Alert, Monitor, Observation};
 use crate::alert::Finding;
 use crate::attacks::{self, ATTACKS};
 use crate::day::{self, Random, Request, address, deny, inference};
+use crate::learned_file::{load_block, save_block};
 use crate::rules::{self, Rule};
+use crate::saved::Saved as _;
 use crate::settings::{RuleSet, WatchSettings};
 use crate::time::Time;
 
@@ -278,6 +281,71 @@ fn what_was_learned_survives_a_restart_and_damage_does_not() {
     assert_eq!(rules(&mut restarted, 1), [""; 0]);
     assert_eq!(rules(&mut restarted, 2), ["new-source"]);
     assert_eq!(rules(&mut Monitor::default(), 2), [""; 0], "without it");
+}
+
+/// The parts of rules in what was saved, by name.
+fn blocks(mut saved: &[u8]) -> Vec<(&str, &[u8])> {
+    let input = &mut saved;
+    Time::load(input).unwrap();
+    let block =
+        || load_block(input).map(|(name, block)| (std::str::from_utf8(name).unwrap(), block));
+    std::iter::from_fn(block).collect()
+}
+
+#[test]
+fn a_rule_whose_form_has_changed_learns_anew_alone() {
+    let (mut monitor, mut random) = (Monitor::default(), Random(7));
+    for minute in 0..70 {
+        let seen = inference("web", "resnet", &mut random);
+        monitor.observe(&seen, Time::from_s(60 * minute), UNIX_EPOCH);
+    }
+    let saved = monitor.save();
+    let mut changed = Vec::new();
+    monitor.latest().save(&mut changed);
+    for (name, block) in blocks(&saved) {
+        let added: &[u8] = if name == "volume" { &[0] } else { &[] };
+        save_block(name, &[block, added].concat(), &mut changed);
+    }
+    let learning = |saved: &[u8]| Monitor::load(saved).unwrap().learning();
+    assert!(!learning(&saved).contains(&"volume"));
+    let expected = [vec!["volume"], learning(&saved)].concat();
+    assert_eq!(learning(&changed), expected);
+}
+
+#[test]
+fn a_changed_form_of_learned_state_is_noticed() {
+    let mut monitor = Monitor::default();
+    let seen = Observation {
+        source: Some(address([10, 0, 0], 1)),
+        near_bounds: Some(NearBounds::default()),
+        ..inference("web", "resnet", &mut Random(7))
+    };
+    monitor.observe(&seen, Time::from_s(0), UNIX_EPOCH);
+    let saved = monitor.save();
+    let lengths = blocks(&saved).into_iter();
+    let lengths: Vec<_> = lengths.map(|(name, block)| (name, block.len())).collect();
+    // A rule whose part has another length learns anew after an update, which the changelog says.
+    // If only the order or the meaning of fields changes, the number in `learned_file` must rise.
+    let expected = [
+        ("volume", 274),
+        ("rejections", 266),
+        ("server-errors", 48),
+        ("latency", 462),
+        ("new-source", 92),
+        ("new-credential", 60),
+        ("dormant-credential", 54),
+        ("spraying-clients", 47),
+        ("spraying-sources", 45),
+        ("credential-guessing", 45),
+        ("probing", 0),
+        ("management", 0),
+        ("handler-faults", 0),
+        ("near-bounds", 296),
+        ("confidence", 0),
+        ("class-dominance", 48),
+        ("prediction-drift", 777),
+    ];
+    assert_eq!(lengths, expected);
 }
 
 #[test]
